@@ -1,0 +1,40 @@
+/* backend.h - a device: its memory, its stream, its kernel table.
+ * Layer 2. Includes base/ and kernels.h. */
+#ifndef PLUMB_BACKEND_BACKEND_H
+#define PLUMB_BACKEND_BACKEND_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/tensor.h"
+#include "kernels.h"
+
+struct plumb_backend {
+    const char *name;       /* "cpu", "ref" */
+    enum plumb_place place; /* of the memory that its kernels read */
+    int threads;
+    struct plumb_kernels k;
+    plumb_stream *stream;
+    /* Memory of the device, 256-byte aligned. All are synchronous. */
+    plumb_status (*alloc)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
+    void (*release)(struct plumb_backend *b, void *data);
+    plumb_status (*zero)(struct plumb_backend *b, void *data, int64_t bytes);
+    plumb_status (*to_device)(struct plumb_backend *b, void *device, const void *host,
+                              int64_t bytes);
+    plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device,
+                            int64_t bytes);
+    plumb_status (*sync)(struct plumb_backend *b);
+    void (*destroy)(struct plumb_backend *b);
+};
+
+/* *out is owned by the caller. threads >= 1; 0 = all cores this process may use, shared with
+ * ranks_here processes of the same run on this host. */
+plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
+plumb_status plumb_backend_ref_create(struct plumb_backend **out); /* scalar C; for tests */
+void plumb_backend_destroy(struct plumb_backend **b);              /* NULL is allowed */
+
+/* Gives an arena that was counted in a dry run its memory: cap = used so far, used = 0. */
+plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a);
+void plumb_backend_arena_release(struct plumb_backend *b, struct plumb_arena *a);
+
+#endif

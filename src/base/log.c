@@ -1,0 +1,119 @@
+/* log.c - log lines on standard error, and the progress line.
+ * Layer 0. Includes log.h. The level, rank and mirror are the one process-wide state. */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+    enum plumb_log_level level;
+    int rank, world_size;
+    FILE *mirror;
+    bool live_line; /* the cursor stands behind a progress line */
+} state = {.level = PLUMB_LOG_INFO, .world_size = 1};
+
+/* Seconds between two plain progress lines, and between two redraws of a live one. */
+static const double plain_every = 5.0, live_every = 0.1;
+
+void plumb_log_setup(enum plumb_log_level level, int rank, int world_size)
+{
+    state.level = level;
+    state.rank = rank;
+    state.world_size = world_size;
+}
+
+void plumb_log_mirror(FILE *mirror)
+{
+    state.mirror = mirror;
+}
+
+double plumb_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void clear_live(void)
+{
+    if (state.live_line)
+        fputs("\r\033[K", stderr);
+    state.live_line = false;
+}
+
+void plumb_log(enum plumb_log_level level, const char *fmt, ...)
+{
+    static const char *const mark[] = {"error: ", "warning: ", "", "debug: "};
+    if (level > state.level || (level >= PLUMB_LOG_INFO && state.rank != 0))
+        return;
+    char text[4096], who[32] = "";
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (state.world_size > 1 && level <= PLUMB_LOG_WARN)
+        snprintf(who, sizeof(who), "[rank %d] ", state.rank);
+    clear_live();
+    fprintf(stderr, "%s%s%s\n", who, mark[level], text);
+    if (state.mirror) {
+        fprintf(state.mirror, "%s%s%s\n", who, mark[level], text);
+        fflush(state.mirror);
+    }
+}
+
+static bool is_live(void)
+{
+    const char *want = getenv("PLUMB_PROGRESS"), *term = getenv("TERM");
+    if (want)
+        return strcmp(want, "live") == 0;
+    /* mpirun gives every rank a pty, also when its own output goes to a file */
+    if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("SLURM_PROCID"))
+        return false;
+    return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+}
+
+static void show(struct plumb_progress *p, const char *extra)
+{
+    const double now = plumb_now(), spent = now - p->started;
+    const double rate = spent > 0 ? (double)p->done / spent : 0.0;
+    char eta[48] = "";
+    if (p->total > 0 && p->done > 0 && p->done < p->total)
+        snprintf(eta, sizeof(eta), ", %.0f s left", (double)(p->total - p->done) / rate);
+    char count[64];
+    if (p->total > 0)
+        snprintf(count, sizeof(count), "%lld/%lld", (long long)p->done, (long long)p->total);
+    else
+        snprintf(count, sizeof(count), "%lld", (long long)p->done);
+    clear_live();
+    fprintf(stderr, "%s: %s %s, %.1f/s%s%s%s%s", p->what, count, p->unit, rate, eta,
+            extra ? ", " : "", extra ? extra : "", p->live ? "" : "\n");
+    fflush(stderr);
+    state.live_line = p->live;
+    p->shown = now;
+}
+
+void plumb_progress_start(struct plumb_progress *p, const char *what, const char *unit,
+                          int64_t total)
+{
+    const char *want = getenv("PLUMB_PROGRESS");
+    const double now = plumb_now();
+    *p = (struct plumb_progress){.what = what, .unit = unit, .total = total, .started = now,
+                                 .shown = now, .live = is_live()};
+    p->on = state.rank == 0 && state.level >= PLUMB_LOG_INFO && !(want && !strcmp(want, "off"));
+}
+
+void plumb_progress_at(struct plumb_progress *p, int64_t done, const char *extra)
+{
+    p->done = done;
+    if (p->on && plumb_now() - p->shown >= (p->live ? live_every : plain_every))
+        show(p, extra);
+}
+
+void plumb_progress_end(struct plumb_progress *p)
+{
+    if (p->on)
+        clear_live();
+}

@@ -1,0 +1,84 @@
+/* status.c - the per-thread error trail.
+ * Layer 0. Includes status.h only. */
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The message has its own room, so that a deep PLUMB_TRY chain can never push it out. */
+static _Thread_local char trail[4096];
+static _Thread_local size_t trail_len;
+static _Thread_local char message[1536];
+
+const char *plumb_status_text(plumb_status s)
+{
+    switch (s) {
+    case PLUMB_OK:
+        return "success";
+#define X(name, value, text, code)                                                                 \
+    case name:                                                                                     \
+        return text;
+        PLUMB_STATUS_LIST(X)
+#undef X
+    }
+    return "unknown status";
+}
+
+int plumb_status_exit_code(plumb_status s)
+{
+    switch (s) {
+    case PLUMB_OK:
+        return 0;
+#define X(name, value, text, code)                                                                 \
+    case name:                                                                                     \
+        return code;
+        PLUMB_STATUS_LIST(X)
+#undef X
+    }
+    return 1;
+}
+
+const char *plumb_trail(void)
+{
+    return trail;
+}
+
+const char *plumb_trail_message(void)
+{
+    return message;
+}
+
+__attribute__((format(printf, 1, 2))) static void add(const char *fmt, ...)
+{
+    if (trail_len + 1 >= sizeof(trail))
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    const int n = vsnprintf(trail + trail_len, sizeof(trail) - trail_len, fmt, ap);
+    va_end(ap);
+    if (n > 0)
+        trail_len += (size_t)n;
+    if (trail_len >= sizeof(trail))
+        trail_len = sizeof(trail) - 1;
+}
+
+plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const char *fmt, ...)
+{
+    /* A message may quote the previous one, so it is built aside first. */
+    char fresh[sizeof(message)];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(fresh, sizeof(fresh), fmt, ap);
+    va_end(ap);
+    memcpy(message, fresh, sizeof(message));
+    trail_len = 0;
+    add("%s:%d: %s: %s\n", file, line, plumb_status_text(s), message);
+    return s;
+}
+
+plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const char *expr)
+{
+    add("  %s:%d: in %s\n", file, line, expr);
+    return s;
+}

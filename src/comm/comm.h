@@ -1,0 +1,81 @@
+/* comm.h - collectives over one set of ranks, whatever carries them.
+ * Layer 1. Includes base/ only; mpi.h and nccl.h stay in comm_*.c. */
+#ifndef PLUMB_COMM_COMM_H
+#define PLUMB_COMM_COMM_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct plumb_comm plumb_comm; /* opaque; one per rank */
+
+enum plumb_redop { PLUMB_SUM, PLUMB_MIN, PLUMB_MAX };
+
+/* A contiguous piece of a vector that one rank owns. */
+struct plumb_range {
+    int64_t begin, end; /* elements */
+};
+
+/* Elements that shard borders are multiples of. */
+#define PLUMB_SHARD_BLOCK 4096
+
+/* All calls below are Collective unless they say otherwise: every rank of the comm makes the
+ * same calls in the same order with the same n and op. Synchronous. */
+int plumb_comm_rank(const plumb_comm *c);        /* Not collective. */
+int plumb_comm_size(const plumb_comm *c);        /* Not collective. */
+int plumb_comm_local_rank(const plumb_comm *c);  /* Not collective. Among the ranks of this host. */
+int plumb_comm_local_size(const plumb_comm *c);  /* Not collective. */
+const char *plumb_comm_name(const plumb_comm *c); /* "single", "thread", "mpi" */
+const char *plumb_comm_host(const plumb_comm *c); /* Not collective. This rank's host name. */
+
+/* Names what follows, for the messages of the watch ("rollout", "save"). Not collective. */
+void plumb_comm_phase(plumb_comm *c, const char *phase);
+
+plumb_status plumb_comm_barrier(plumb_comm *c);
+
+/* buf (n,) on every rank = the op over all ranks, element by element. SUM adds in rank order
+ * along a fixed tree: bit-identical results need vectors where at most one rank's element is
+ * not zero, or whole numbers. */
+plumb_status plumb_comm_allreduce_f64(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op);
+
+plumb_status plumb_comm_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root);
+
+/* recv = every rank's `bytes` bytes in rank order; bytes may differ between ranks: count[r]
+ * (world_size,) is filled with each rank's, recv holds at most recv_cap bytes
+ * (PLUMB_ERR_NOMEM on all ranks when they do not fit). */
+plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
+                                  const void *send, int64_t bytes);
+
+/* Which elements of a vector of n this rank owns after plumb_comm_reduce_tree: a pure function
+ * of (n, rank, world_size). Not collective. */
+struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank);
+
+/* Continues the gradient tree across ranks. On entry grad (n,) holds the sum over this rank's
+ * subtree; on exit grad[shard] holds the sum over all ranks, added pairwise at distance
+ * 1, 2, 4 ... as (lower rank) + (higher rank); the rest of grad is undefined. World sizes that are
+ * no power of two fold the surplus ranks in first: correct to rounding, not to the bit. */
+plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n);
+/* The inverse distribution: every rank's shard of x to all ranks. */
+plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n);
+
+/* Turns one rank's failure into every rank's: returns `local` where it is an error,
+ * PLUMB_ERR_PEER on the other ranks (message: which rank, and its own words), PLUMB_OK when
+ * nobody failed. */
+plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local);
+
+/* Ends every rank of the run at once with this exit code, for a failure outside a collective.
+ * Not collective. Does not return under MPI. */
+void plumb_comm_abort(plumb_comm *c, int exit_code);
+
+void plumb_comm_destroy(plumb_comm **c); /* Collective. NULL is allowed. */
+
+plumb_status plumb_comm_single_create(plumb_comm **out);
+/* n comms over n threads of this process: the multi-rank test double. out (n,). */
+plumb_status plumb_comm_thread_create(plumb_comm **out, int n);
+/* Ranks of MPI_COMM_WORLD. Calls MPI_Init_thread when nobody has, and then MPI_Finalize in
+ * destroy. timeout_s: how long a rank may keep the others waiting (0 = for ever). */
+plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s);
+/* mpi when this process was started by mpirun or srun, single otherwise. */
+plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
+
+#endif

@@ -1,0 +1,47 @@
+/* file.h - files and folders: whole reads, lines, atomic writes, hashes.
+ * Layer 1. Includes base/ only. Every error names the path and the system's own words. */
+#ifndef PLUMB_IO_FILE_H
+#define PLUMB_IO_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+bool plumb_file_exists(const char *path);
+bool plumb_dir_exists(const char *path);
+/* out += the whole file; "-" is standard input. */
+plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
+/* Writes path.tmp, fsyncs it, renames it over path, fsyncs the folder. A failed write (a full
+ * disk) leaves path as it was and removes path.tmp. */
+plumb_status plumb_file_write_atomic(const char *path, const void *bytes, int64_t n);
+plumb_status plumb_file_copy(const char *from, const char *to); /* byte for byte, atomic */
+plumb_status plumb_file_append_line(FILE *f, const char *path, const char *line); /* + '\n', flush */
+plumb_status plumb_dir_create(const char *path);   /* with parents; an existing folder is fine */
+plumb_status plumb_dir_remove(const char *path);   /* with everything in it; absent is fine */
+plumb_status plumb_dir_fsync(const char *path);
+/* Renames a finished temporary folder to its name and fsyncs the parent. */
+plumb_status plumb_dir_publish(const char *from, const char *to);
+/* Names in a folder, sorted bytewise, without . and .. ; released by plumb_names_fini. */
+struct plumb_names {
+    char **name;
+    int64_t n;
+};
+plumb_status plumb_dir_list(struct plumb_names *out, const char *path);
+void plumb_names_fini(struct plumb_names *names);
+
+/* out (size bytes) = "a/b", always terminated; PLUMB_ERR_ARG when it does not fit. */
+plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char *b);
+
+/* XXH3 64-bit. Hash of a whole file; hash of bytes, chained through seed. */
+plumb_status plumb_file_hash(uint64_t *out, const char *path);
+uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed);
+
+/* Calls fn for every line of a text file ("-" is standard input), without its line end; an
+ * empty last line does not count. fn's error stops the walk and is passed on. */
+typedef plumb_status plumb_line_fn(void *arg, const char *line, int64_t len, int64_t line_no);
+plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg);
+
+#endif

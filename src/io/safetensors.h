@@ -1,0 +1,53 @@
+/* safetensors.h - the safetensors file format, read by mapping and written atomically.
+ * Layer 1. Includes base/ only.        Format: huggingface/safetensors README, "Format". */
+#ifndef PLUMB_IO_SAFETENSORS_H
+#define PLUMB_IO_SAFETENSORS_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/tensor.h"
+
+#define PLUMB_ST_MAX_RANK 8
+
+/* One tensor of a file. data is borrowed from the mapping and may be misaligned: read it
+ * through plumb_st_to_f32 or memcpy only. */
+struct plumb_st_entry {
+    const char *name;
+    enum plumb_dtype dtype;
+    int rank;
+    int64_t dim[PLUMB_ST_MAX_RANK];
+    const void *data;
+    int64_t bytes, count;
+    const char *file; /* for messages */
+};
+
+typedef struct plumb_st plumb_st; /* one file, or the shards of a model folder */
+
+/* Maps one file and checks its whole header: length, JSON, duplicate names, dtypes, shapes,
+ * offsets without holes or overlaps, size of the data. Errors: PLUMB_ERR_IO; PLUMB_ERR_FORMAT
+ * naming file, tensor and rule. */
+plumb_status plumb_st_open(plumb_st **out, const char *path);
+/* Opens DIR/model.safetensors, or every shard that DIR/model.safetensors.index.json names;
+ * a tensor that is missing from its shard, or in two, is PLUMB_ERR_FORMAT. */
+plumb_status plumb_st_open_dir(plumb_st **out, const char *dir);
+void plumb_st_close(plumb_st **st); /* NULL is allowed */
+
+int64_t plumb_st_count(const plumb_st *st);
+const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i); /* file order */
+const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name); /* or NULL */
+
+/* out (count,) from float32, bfloat16, float16 or float64; PLUMB_ERR_UNSUPPORTED otherwise. */
+plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e);
+
+/* Writes entries (data in memory, aligned or not) to path through a temporary file, fsync and
+ * rename. metadata: NULL-terminated list of key, value, key, value ... or NULL. Names sorted by
+ * the writer as the reference implementation does (dtype alignment first, then name). */
+plumb_status plumb_st_write(const char *path, const struct plumb_st_entry *entry, int64_t n,
+                            const char *const *metadata);
+/* The same into DIR: one model.safetensors, or shards of at most shard_bytes each and their
+ * index. */
+plumb_status plumb_st_write_dir(const char *dir, const struct plumb_st_entry *entry, int64_t n,
+                                int64_t shard_bytes);
+
+#endif

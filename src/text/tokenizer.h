@@ -1,0 +1,43 @@
+/* tokenizer.h - text to token ids and back, as tokenizer.json says.
+ * Layer 3. Includes base/ and io/. Unicode through PCRE2 and utf8proc. */
+#ifndef PLUMB_TEXT_TOKENIZER_H
+#define PLUMB_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+typedef struct plumb_tokenizer plumb_tokenizer; /* immutable after open; shared by threads */
+
+/* A growing list of ids; zero-initialise, release with plumb_ids_fini. */
+struct plumb_ids {
+    int32_t *id;
+    int64_t n, cap;
+};
+plumb_status plumb_ids_add(struct plumb_ids *ids, int32_t id);
+void plumb_ids_fini(struct plumb_ids *ids);
+
+/* Reads DIR/tokenizer.json and, where present, DIR/tokenizer_config.json. *out is owned by the
+ * caller. PLUMB_ERR_IO when the file is missing; PLUMB_ERR_UNSUPPORTED names a component that
+ * plumb does not know; PLUMB_ERR_FORMAT names the field. */
+plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
+void plumb_tokenizer_close(plumb_tokenizer **t); /* NULL is allowed */
+
+/* ids += tokens of text (len bytes of UTF-8; invalid bytes become U+FFFD as the reference does).
+ * special: also what the post-processor adds (BOS, EOS). Special tokens inside the text are
+ * recognised as Hugging Face does. */
+plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *ids,
+                                    const char *text, int64_t len, bool special);
+/* out += text of ids; skip_special leaves special tokens out. */
+plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
+                                    const int32_t *id, int64_t n, bool skip_special);
+
+int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t); /* largest id + 1 */
+/* -1 when there is none of this name or role. */
+int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token);
+int32_t plumb_tokenizer_bos(const plumb_tokenizer *t);
+int32_t plumb_tokenizer_eos(const plumb_tokenizer *t);
+
+#endif
