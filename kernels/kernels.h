@@ -98,9 +98,8 @@ typedef plumb_status plumb_rope_bwd_fn(plumb_stream *s, float *dx, const float *
 typedef plumb_status plumb_swiglu_fwd_fn(plumb_stream *s, float *y, const float *gate,
                                          const float *up, int64_t n);
 /* dgate = dL/dgate, dup = dL/dup (not +=)   dgate may be gate, dup may be up */
-typedef plumb_status plumb_swiglu_bwd_fn(plumb_stream *s, float *dgate, float *dup,
-                                         const float *dy, const float *gate, const float *up,
-                                         int64_t n);
+typedef plumb_status plumb_swiglu_bwd_fn(plumb_stream *s, float *dgate, float *dup, const float *dy,
+                                         const float *gate, const float *up, int64_t n);
 
 /* ---- linear layers ------------------------------------------------------------------ */
 
@@ -176,8 +175,8 @@ typedef plumb_status plumb_logprob_bwd_fn(plumb_stream *s, float *logits, const 
 typedef int64_t plumb_sample_work_count_fn(int64_t n, int64_t v, int threads);
 typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float *logp,
                                          float *logp_sampled, const float *logits, const double *u,
-                                         const struct plumb_sample_param *p, float *work,
-                                         int64_t n, int64_t v);
+                                         const struct plumb_sample_param *p, float *work, int64_t n,
+                                         int64_t v);
 
 /* ---- optimizer and reductions ------------------------------------------------------- */
 

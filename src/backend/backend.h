@@ -21,8 +21,7 @@ struct plumb_backend {
     plumb_status (*zero)(struct plumb_backend *b, void *data, int64_t bytes);
     plumb_status (*to_device)(struct plumb_backend *b, void *device, const void *host,
                               int64_t bytes);
-    plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device,
-                            int64_t bytes);
+    plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     plumb_status (*sync)(struct plumb_backend *b);
     void (*destroy)(struct plumb_backend *b);
 };

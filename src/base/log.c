@@ -100,8 +100,12 @@ void plumb_progress_start(struct plumb_progress *p, const char *what, const char
 {
     const char *want = getenv("PLUMB_PROGRESS");
     const double now = plumb_now();
-    *p = (struct plumb_progress){.what = what, .unit = unit, .total = total, .started = now,
-                                 .shown = now, .live = is_live()};
+    *p = (struct plumb_progress){.what = what,
+                                 .unit = unit,
+                                 .total = total,
+                                 .started = now,
+                                 .shown = now,
+                                 .live = is_live()};
     p->on = state.rank == 0 && state.level >= PLUMB_LOG_INFO && !(want && !strcmp(want, "off"));
 }
 

@@ -14,7 +14,7 @@ typedef void plumb_pool_fn(void *arg, int64_t begin, int64_t end, int thread);
 
 /* threads >= 1, the caller counted as one. *out is owned by the caller. */
 plumb_status plumb_pool_create(plumb_pool **out, int threads);
-void plumb_pool_destroy(plumb_pool **p); /* NULL is allowed */
+void plumb_pool_destroy(plumb_pool **p);     /* NULL is allowed */
 int plumb_pool_threads(const plumb_pool *p); /* 1 for NULL */
 
 /* Cuts [0, n) into chunks of `grain` items (the last may be shorter) and deals them to the

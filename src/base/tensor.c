@@ -25,8 +25,8 @@ static const struct {
     int64_t size;
     const char *name;
 } dtype[] = {
-    [PLUMB_F32] = {4, "float32"},  [PLUMB_BF16] = {2, "bfloat16"}, [PLUMB_F16] = {2, "float16"},
-    [PLUMB_I32] = {4, "int32"},    [PLUMB_I64] = {8, "int64"},     [PLUMB_F64] = {8, "float64"},
+    [PLUMB_F32] = {4, "float32"}, [PLUMB_BF16] = {2, "bfloat16"}, [PLUMB_F16] = {2, "float16"},
+    [PLUMB_I32] = {4, "int32"},   [PLUMB_I64] = {8, "int64"},     [PLUMB_F64] = {8, "float64"},
     [PLUMB_U8] = {1, "uint8"},
 };
 
@@ -63,9 +63,10 @@ plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t)
     PLUMB_REQUIRE(bytes >= 0 && plumb_add(&end, at, bytes) && plumb_add(&end, end, REDZONE),
                   PLUMB_ERR_SHAPE, "%s: its size overflows", t->name);
     if (a->base) {
-        PLUMB_REQUIRE(end <= a->cap, PLUMB_ERR_NOMEM, "%s: needs %lld bytes, arena %s has %lld of %lld left",
-                      t->name, (long long)bytes, a->name ? a->name : "?",
-                      (long long)(a->cap - a->used), (long long)a->cap);
+        PLUMB_REQUIRE(end <= a->cap, PLUMB_ERR_NOMEM,
+                      "%s: needs %lld bytes, arena %s has %lld of %lld left", t->name,
+                      (long long)bytes, a->name ? a->name : "?", (long long)(a->cap - a->used),
+                      (long long)a->cap);
         if (a->place == PLUMB_HOST) {
             ASAN_POISON_MEMORY_REGION(a->base + a->used, (size_t)(end - a->used));
             ASAN_UNPOISON_MEMORY_REGION(a->base + at, (size_t)bytes);
@@ -86,8 +87,7 @@ plumb_status plumb_arena_take_f32(struct plumb_arena *a, float **out, int64_t n,
     return PLUMB_OK;
 }
 
-plumb_status plumb_arena_take_i32(struct plumb_arena *a, int32_t **out, int64_t n,
-                                  const char *name)
+plumb_status plumb_arena_take_i32(struct plumb_arena *a, int32_t **out, int64_t n, const char *name)
 {
     struct plumb_tensor t = {.dtype = PLUMB_I32, .rank = 1, .dim = {n}, .name = name};
     PLUMB_TRY(plumb_arena_take(a, &t));

@@ -21,10 +21,10 @@ struct plumb_range {
 
 /* All calls below are Collective unless they say otherwise: every rank of the comm makes the
  * same calls in the same order with the same n and op. Synchronous. */
-int plumb_comm_rank(const plumb_comm *c);        /* Not collective. */
-int plumb_comm_size(const plumb_comm *c);        /* Not collective. */
-int plumb_comm_local_rank(const plumb_comm *c);  /* Not collective. Among the ranks of this host. */
-int plumb_comm_local_size(const plumb_comm *c);  /* Not collective. */
+int plumb_comm_rank(const plumb_comm *c);       /* Not collective. */
+int plumb_comm_size(const plumb_comm *c);       /* Not collective. */
+int plumb_comm_local_rank(const plumb_comm *c); /* Not collective. Among the ranks of this host. */
+int plumb_comm_local_size(const plumb_comm *c); /* Not collective. */
 const char *plumb_comm_name(const plumb_comm *c); /* "single", "thread", "mpi" */
 const char *plumb_comm_host(const plumb_comm *c); /* Not collective. This rank's host name. */
 

@@ -18,9 +18,10 @@ plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
  * disk) leaves path as it was and removes path.tmp. */
 plumb_status plumb_file_write_atomic(const char *path, const void *bytes, int64_t n);
 plumb_status plumb_file_copy(const char *from, const char *to); /* byte for byte, atomic */
-plumb_status plumb_file_append_line(FILE *f, const char *path, const char *line); /* + '\n', flush */
-plumb_status plumb_dir_create(const char *path);   /* with parents; an existing folder is fine */
-plumb_status plumb_dir_remove(const char *path);   /* with everything in it; absent is fine */
+plumb_status plumb_file_append_line(FILE *f, const char *path,
+                                    const char *line); /* + '\n', flush */
+plumb_status plumb_dir_create(const char *path); /* with parents; an existing folder is fine */
+plumb_status plumb_dir_remove(const char *path); /* with everything in it; absent is fine */
 plumb_status plumb_dir_fsync(const char *path);
 /* Renames a finished temporary folder to its name and fsyncs the parent. */
 plumb_status plumb_dir_publish(const char *from, const char *to);

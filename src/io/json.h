@@ -36,7 +36,7 @@ const char *plumb_json_type_name(enum plumb_json_type t);
 const plumb_json *plumb_json_get(const plumb_json *v, const char *key);
 /* Like get, but a member that holds null is returned (as a node of type null). */
 const plumb_json *plumb_json_member(const plumb_json *v, const char *key);
-int64_t plumb_json_count(const plumb_json *v);                  /* of an array or object; else 0 */
+int64_t plumb_json_count(const plumb_json *v);                   /* of an array or object; else 0 */
 const plumb_json *plumb_json_at(const plumb_json *v, int64_t i); /* array element, or NULL */
 /* Object members in file order. i in [0, count). */
 plumb_status plumb_json_member_at(const plumb_json *v, int64_t i, const char **key,

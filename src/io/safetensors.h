@@ -34,7 +34,7 @@ plumb_status plumb_st_open_dir(plumb_st **out, const char *dir);
 void plumb_st_close(plumb_st **st); /* NULL is allowed */
 
 int64_t plumb_st_count(const plumb_st *st);
-const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i); /* file order */
+const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i);          /* file order */
 const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name); /* or NULL */
 
 /* out (count,) from float32, bfloat16, float16 or float64; PLUMB_ERR_UNSUPPORTED otherwise. */

@@ -13,13 +13,13 @@ struct plumb_generate_options {
     struct plumb_sample_param sample;
     int64_t max_new_tokens;
     uint64_t seed;
-    uint32_t iteration;      /* of the random number key */
-    const int32_t *stop_id;  /* besides the model's eos ids; the stop token stays in the output */
+    uint32_t iteration;     /* of the random number key */
+    const int32_t *stop_id; /* besides the model's eos ids; the stop token stays in the output */
     int64_t n_stop_id;
     const char *const *stop; /* strings that end a completion; the tokens up to and with the one
                                 that completes the string stay in the output */
     int64_t n_stop;
-    bool ignore_eos;         /* for benchmarks */
+    bool ignore_eos; /* for benchmarks */
 };
 
 /* One prompt and the completions wanted of it: samples first_sample .. first_sample+n_samples-1

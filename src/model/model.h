@@ -12,13 +12,13 @@
 
 /* One parameter tensor inside the flat parameter vector. */
 struct plumb_param {
-    char name[96];    /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
-    int rank;         /* 1 or 2 */
-    int64_t dim[2];   /* (out,in) for linear weights, (v,c) for the embedding, (n,) else */
-    int64_t offset;   /* floats into the flat vector */
-    int64_t count;    /* floats */
-    bool decay;       /* weight decay applies: matrices, not norms or biases */
-    int64_t packed;   /* floats into the packed weights; -1 = used as it is */
+    char name[96];  /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
+    int rank;       /* 1 or 2 */
+    int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) else */
+    int64_t offset; /* floats into the flat vector */
+    int64_t count;  /* floats */
+    bool decay;     /* weight decay applies: matrices, not norms or biases */
+    int64_t packed; /* floats into the packed weights; -1 = used as it is */
 };
 
 /* Everything is readable by callers; only model/ writes it. Gradients, moments and any other
@@ -77,8 +77,8 @@ int64_t plumb_batch_targets(const struct plumb_batch *b); /* completion tokens o
 /* Working memory of a pass: all of it is allocated in create, nothing later. */
 struct plumb_pass_limit {
     int64_t max_tokens, max_seq, max_targets;
-    bool train;     /* keep what backward needs */
-    bool recompute; /* keep layer inputs only, run each layer's forward again in backward */
+    bool train;        /* keep what backward needs */
+    bool recompute;    /* keep layer inputs only, run each layer's forward again in backward */
     int64_t head_rows; /* rows of logits that exist at a time; 0 = default (256) */
 };
 typedef struct plumb_pass plumb_pass; /* bound to one architecture, not to one set of weights */

@@ -23,10 +23,10 @@ struct plumb_spec {
         enum { PLUMB_ROPE_PLAIN, PLUMB_ROPE_LINEAR, PLUMB_ROPE_LLAMA3 } type;
         double factor, low_freq_factor, high_freq_factor, original_max_pos;
     } rope;
-    bool tied;            /* head = embedding */
+    bool tied; /* head = embedding */
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
-    int64_t labels;       /* > 0: sequence classification with that many scores */
-    double init_range;    /* std of fresh weights */
+    int64_t labels;                  /* > 0: sequence classification with that many scores */
+    double init_range;               /* std of fresh weights */
     int32_t bos, eos[PLUMB_MAX_EOS]; /* -1 = none; from generation_config.json, else config.json */
     int n_eos;
 };

@@ -1,0 +1,37 @@
+#!/bin/sh
+# install.sh - installs the Debian packages that plumb builds and tests with; says which.
+# As root it installs what is missing; otherwise it prints the command to run and fails.
+set -eu
+
+packages="gcc pkg-config meson ninja-build python3
+    libjansson-dev libfyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libhdf5-dev
+    hdf5-tools libopenmpi-dev openmpi-bin"
+
+missing=
+for p in $packages; do
+    case $(dpkg-query -W -f '${Status}' "$p" 2>/dev/null) in
+    *"install ok installed") ;;
+    *) missing="$missing $p" ;;
+    esac
+done
+if [ -z "$missing" ]; then
+    echo "install: every package is there already"
+    exit 0
+fi
+echo "install: missing packages:$missing"
+if [ "$(id -u)" -ne 0 ]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        exec sudo -n "$0"
+    fi
+    echo "install: not root; please run:" >&2
+    echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+fi
+apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/tmp/plumb-install.log 2>&1 || {
+    tail -n 20 /tmp/plumb-install.log >&2
+    echo "install: apt-get failed; its whole output is in /tmp/plumb-install.log" >&2
+    exit 1
+}
+echo "install: done"

@@ -1,0 +1,18 @@
+#!/bin/sh
+# local.sh RANKS COMMAND [ARGS...] - runs plumb on this machine's cores with RANKS MPI ranks.
+#     ./launch/local.sh 2 align configs/quickstart/align.yaml
+set -eu
+cd "$(dirname "$0")/.."
+if [ $# -lt 2 ]; then
+    echo "usage: $0 RANKS COMMAND [CONFIG.yaml] [key=value ...]" >&2
+    exit 2
+fi
+ranks=$1
+shift
+[ "$ranks" = 1 ] && exec ./build/plumb "$@"
+set -- ./build/plumb "$@"
+# More ranks than cores is allowed: results do not depend on it, only speed does.
+options="--bind-to none --oversubscribe --mca odls_base_sigkill_timeout 30"
+[ "$(id -u)" -eq 0 ] && options="$options --allow-run-as-root"
+# shellcheck disable=SC2086
+exec mpirun -n "$ranks" $options "$@"

@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""words.py ROOT - fails on marks of unfinished work, missing file heads and lines over 100 columns."""
+import pathlib
+import re
+import sys
+
+MARKS = re.compile(r"\b(TODO|FIXME|XXX|HACK|not implemented|unimplemented)\b")
+
+
+def main(root):
+    bad = 0
+    for top in ("src", "kernels", "tests", "benchmarks", "configs"):
+        for path in sorted((root / top).rglob("*")):
+            if path.suffix not in (".c", ".h", ".cu", ".cuh"):
+                continue
+            where, text = path.relative_to(root), path.read_text()
+            if not text.startswith("/* "):
+                print(f"{where}:1: expected a file head: what it is, its layer")
+                bad += 1
+            for number, line in enumerate(text.splitlines(), 1):
+                if MARKS.search(line):
+                    print(f"{where}:{number}: {line.strip()}")
+                    bad += 1
+                if len(line) > 100:
+                    print(f"{where}:{number}: {len(line)} columns")
+                    bad += 1
+    print(f"{bad} faults")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(pathlib.Path(sys.argv[1])))
