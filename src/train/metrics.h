@@ -1,0 +1,122 @@
+/* metrics.h - the numbers of a run: metrics.jsonl, the console line, run.json.
+ * Layer 5. Includes base/, io/, comm/. */
+#ifndef PLUMB_TRAIN_METRICS_H
+#define PLUMB_TRAIN_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+#include "comm/comm.h"
+
+/* Names, in the order of the console line. TRL's names where TRL has the quantity.
+ * enum, name in metrics.jsonl, unit, console name (NULL = not on the line), meaning */
+#define PLUMB_METRIC_LIST(X)                                                                       \
+    X(LOSS, "loss", "", "loss", "mean over the global batch of the method's loss")                 \
+    X(GRAD_NORM, "grad_norm", "", "|g|", "global L2 norm before clipping")                         \
+    X(LEARNING_RATE, "learning_rate", "", "lr", "of this step")                                    \
+    X(REWARD, "reward", "", "reward", "mean raw reward of all completions")                        \
+    X(REWARD_STD, "reward_std", "", NULL, "population std of the raw rewards")                     \
+    X(REWARD_PLAIN, "psle/reward_plain", "", "plain", "mean reward, plain prompt")                 \
+    X(REWARD_PRINCIPLED, "psle/reward_principled", "", "princ", "mean reward, principled prompt")  \
+    X(TAU, "psle/tau", "", "tau", "threshold of this iteration")                                   \
+    X(SHARE_RANK, "psle/share_rank", "", "rank%", "share of prompts in the ranking branch")        \
+    X(SHARE_WEIGHTED, "psle/share_weighted", "", NULL, "share in the weighted branch")             \
+    X(SHARE_REVERSE, "psle/share_reverse", "", NULL, "share ranked the other way round")           \
+    X(SHARE_DROPPED, "psle/share_dropped", "", NULL, "share without a usable reward")              \
+    X(MARGIN_MEAN, "psle/margin_mean", "", NULL, "mean normalised reward margin")                  \
+    X(MARGIN_STD, "psle/margin_std", "", NULL, "its population std")                               \
+    X(MARGIN_Q10, "psle/margin_q10", "", NULL, "its 10 % quantile")                                \
+    X(MARGIN_Q50, "psle/margin_q50", "", NULL, "its median")                                       \
+    X(MARGIN_Q90, "psle/margin_q90", "", NULL, "its 90 % quantile")                                \
+    X(WEIGHT_ENTROPY, "psle/weight_entropy", "nats", NULL, "mean entropy of the weights")          \
+    X(REWARDS_CHOSEN, "rewards/chosen", "", NULL, "mean implicit reward of the chosen")            \
+    X(REWARDS_REJECTED, "rewards/rejected", "", NULL, "mean implicit reward of the rejected")      \
+    X(REWARDS_MARGINS, "rewards/margins", "", NULL, "their mean difference")                       \
+    X(REWARDS_ACCURACIES, "rewards/accuracies", "", "acc", "share with chosen above rejected")     \
+    X(KL, "kl", "nats", "kl", "mean log-ratio to the start, per completion")                       \
+    X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "the same, as TRL's PPO trainer names it")       \
+    X(ENTROPY, "entropy", "nats", NULL, "mean -log p of the sampled tokens")                       \
+    X(LOGPROB_MAX_DIFF, "logprob_max_diff", "nats", NULL, "sampling against training, largest")    \
+    X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy", "", NULL, "share of targets ranked first")       \
+    X(COMPLETION_LENGTH, "completions/mean_length", "tokens", "len", "mean completion length")     \
+    X(COMPLETION_MIN, "completions/min_length", "tokens", NULL, "shortest")                        \
+    X(COMPLETION_MAX, "completions/max_length", "tokens", NULL, "longest")                         \
+    X(CLIPPED_RATIO, "completions/clipped_ratio", "", NULL, "share that ran into the limit")       \
+    X(REWARD_MISSING, "reward_missing", "", NULL, "completions without a reward")                  \
+    X(EVAL_REWARD, "eval_reward", "", NULL, "mean reward on held-out prompts")                     \
+    X(EVAL_LOSS, "eval_loss", "", NULL, "loss on held-out records")                                \
+    X(EVAL_ACCURACY, "eval_accuracy", "", NULL, "pairs ordered rightly, held out")                 \
+    X(EPOCH, "epoch", "", NULL, "passes over the prompt set so far")                               \
+    X(NUM_TOKENS, "num_tokens", "tokens", NULL, "generated and trained on so far")                 \
+    X(TOKENS_PER_SECOND, "tokens_per_second", "tokens/s", "tok/s", "all ranks, since last line")   \
+    X(ROLLOUT_TOKENS_PER_SECOND, "rollout/tokens_per_second", "tokens/s", NULL, "generation only") \
+    X(TIME_ROLLOUT, "time/rollout", "s", NULL, "generation")                                       \
+    X(TIME_REWARD, "time/reward", "s", NULL, "scoring")                                            \
+    X(TIME_REFERENCE, "time/reference", "s", NULL, "reference log-probs")                          \
+    X(TIME_TRAIN, "time/train", "s", NULL, "forward, backward, update")                            \
+    X(TIME_SAVE, "time/save", "s", NULL, "checkpoint and rollout files")                           \
+    X(TIME_ITERATION, "time/iteration", "s", NULL, "the whole iteration")
+
+enum plumb_metric {
+#define X(id, name, unit, console, meaning) PLUMB_METRIC_##id,
+    PLUMB_METRIC_LIST(X)
+#undef X
+        PLUMB_METRIC_COUNT
+};
+struct plumb_metric_info {
+    const char *name, *unit, *console, *meaning;
+};
+const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
+
+/* One line of metrics: what is set, and when. Non-finite values are written as null. */
+struct plumb_metrics_row {
+    int64_t step, iteration;
+    bool set[PLUMB_METRIC_COUNT];
+    double value[PLUMB_METRIC_COUNT];
+};
+static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_metric id, double x)
+{
+    row->set[id] = true;
+    row->value[id] = x;
+}
+
+typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl, or nothing on ranks > 0 */
+
+/* Opens DIR/metrics.jsonl on rank 0 (elsewhere *out is a sink that writes nothing). Lines of
+ * steps beyond resume_step are cut off, a half line at the end too; resume_step 0 on a fresh run
+ * starts an empty file. Not collective. PLUMB_ERR_FORMAT names a broken line in the middle. */
+plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank,
+                                int64_t resume_step);
+void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
+/* Appends {"step":..,"iteration":..,<set metrics in list order>} and flushes. Not collective. */
+plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_row *row);
+
+/* out += the console line, no line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20 ...". Columns
+ * keep their width from line to line. total <= 0: unknown. */
+plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,
+                                   int64_t total_steps, int64_t total_iterations);
+
+/* ---- run.json --------------------------------------------------------------------------- */
+
+struct plumb_run_info {
+    const char *command; /* "align" */
+    int argc;
+    char *const *argv;
+    uint64_t seed, config_hash, start_fingerprint;
+    int64_t resumed_step;    /* 0 = from the start */
+    const char *config_yaml; /* text of config.effective.yaml */
+};
+typedef struct plumb_run plumb_run;
+
+/* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, and a list
+ * of sessions (one per start or resume) with command line, hosts, world size, hashes, start and
+ * end time (UTC), result. Collective: rank 0 writes, its failure is every rank's. */
+plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
+                             const struct plumb_run_info *info);
+/* Notes end time and result ("ok", or the message of the failure). Not collective; rank 0 writes.
+ * Frees. NULL is allowed. */
+plumb_status plumb_run_end(plumb_run **run, const char *result);
+
+#endif

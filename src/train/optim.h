@@ -1,0 +1,68 @@
+/* optim.h - AdamW over a model's flat parameter vector, its moments sharded by rank.
+ * Layer 5. Includes base/, model/, comm/, train/schedule.h. */
+#ifndef PLUMB_TRAIN_OPTIM_H
+#define PLUMB_TRAIN_OPTIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "comm/comm.h"
+#include "model/model.h"
+#include "train/schedule.h"
+
+struct plumb_optim_options {
+    double learning_rate; /* peak, > 0 */
+    double beta1, beta2;  /* in [0,1) */
+    double eps;           /* > 0 */
+    double weight_decay;  /* >= 0; matrices and embeddings only (plumb_param.decay) */
+    double max_grad_norm; /* global L2 norm that the gradient is clipped to; 0 = off */
+    struct plumb_schedule schedule;
+};
+
+/* Everything is readable; only optim.c and checkpoint.c write it. */
+struct plumb_optim {
+    struct plumb_optim_options options;
+    struct plumb_backend *backend; /* borrowed from the model */
+    int64_t step;                  /* optimizer steps taken; the next one uses lr_at(step) */
+    int64_t count;                 /* floats of the flat vector */
+    struct plumb_range shard;      /* floats of it whose moments live here */
+    float *m, *v;                  /* (shard,) device, first and second moment */
+    double *block;                 /* (ceil(count / PLUMB_SHARD_BLOCK),) host: partial norms */
+    double *block_device;          /* (blocks of the shard,) device */
+    float *stage;                  /* (PLUMB_OPTIM_STAGE,) host; NULL when device memory is host */
+};
+typedef struct plumb_optim plumb_optim;
+
+#define PLUMB_OPTIM_STAGE 65536
+
+struct plumb_optim_result {
+    double grad_norm; /* L2 over all parameters, before clipping */
+    double lr;        /* that this step used */
+    bool clipped;
+};
+
+/* Zero moments, step 0. Not collective. All memory of the optimizer is allocated here.
+ * PLUMB_ERR_ARG names an option out of range. */
+plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const plumb_comm *comm,
+                                const struct plumb_optim_options *options);
+void plumb_optim_destroy(plumb_optim **o); /* NULL is allowed */
+/* Bytes of one rank's optimizer state, before it exists: the largest over the ranks. */
+int64_t plumb_optim_bytes(const plumb_model *m, const plumb_comm *comm);
+
+/* One AdamW step.            Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2
+ *     g = tree sum over ranks;  norm = sqrt(sum g^2);  g' = g min(1, max_grad_norm/(norm + 1e-6))
+ *     (the 1e-6 as torch.nn.utils.clip_grad_norm_), then the adamw kernel, bias-corrected.
+ *
+ * Collective. Synchronous. All ranks must call it with the same step and weights.
+ *
+ *   in   grad  (count,) device   this rank's subtree sum; padding between tensors zero.
+ *                                Undefined afterwards: zero it before the next accumulation.
+ *        m->w  replaced on every rank, then plumb_model_refresh
+ *
+ * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:
+ * the same bits for any world size. Errors (weights and moments untouched): PLUMB_ERR_NUMERIC on
+ * every rank when the norm is not finite, naming the first tensor with a non-finite gradient. */
+plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *grad,
+                              struct plumb_optim_result *result);
+
+#endif

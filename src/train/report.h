@@ -1,0 +1,51 @@
+/* report.h - report.html: one file that shows a run, curves and samples.
+ * Layer 5. Includes base/, io/. */
+#ifndef PLUMB_TRAIN_REPORT_H
+#define PLUMB_TRAIN_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct plumb_report_field {
+    const char *name, *value;
+};
+
+/* One prompt with what the first and the last iteration answered. A NULL text is "not recorded";
+ * a NaN reward is "missing". */
+struct plumb_report_sample {
+    const char *prompt;
+    const char *first, *last;
+    double first_reward, last_reward;
+};
+
+/* A table of text; cell is row-major (n_rows, n_cols). best_row: highlighted, -1 = none. The first
+ * column is left-aligned text, the others are figures. */
+struct plumb_report_table {
+    const char *title, *note; /* note may be NULL */
+    int64_t n_rows, n_cols, best_row;
+    const char *const *head; /* (n_cols,) */
+    const char *const *cell; /* (n_rows * n_cols,) */
+};
+
+/* Everything is borrowed; text is UTF-8 and is escaped by the writer. */
+struct plumb_report {
+    const char *title;                      /* "PSLE on stories260K" */
+    const char *subtitle;                   /* one sentence, or NULL */
+    const struct plumb_report_field *field; /* summary header */
+    int64_t n_fields;
+    const char *metrics_path; /* metrics.jsonl; curves are drawn for the metrics that it has */
+    int64_t first_iteration, last_iteration; /* heads of the sample table */
+    const struct plumb_report_sample *sample;
+    int64_t n_samples;
+    const struct plumb_report_table *table;
+    int64_t n_tables;
+};
+
+/* Writes path atomically: inline CSS (light and dark), inline SVG, no script, nothing fetched.
+ * Not collective; rank 0 calls it. Errors: PLUMB_ERR_IO; PLUMB_ERR_FORMAT naming metrics_path and
+ * line. */
+plumb_status plumb_report_write(const char *path, const struct plumb_report *report);
+
+#endif
