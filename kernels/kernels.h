@@ -11,6 +11,7 @@
 #ifndef PLUMB_KERNELS_H
 #define PLUMB_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -228,12 +229,19 @@ struct plumb_kernels {
 };
 
 /* Every kernel has a scalar reference; cpu has those that pay; cuda has all. */
-#define X(k) plumb_##k##_fn plumb_ref_##k, plumb_cpu_##k, plumb_cuda_##k;
+#define X(k) plumb_##k##_fn plumb_ref_##k, plumb_cuda_##k;
 PLUMB_KERNEL_LIST(X)
 #undef X
 
 void plumb_kernels_init_ref(struct plumb_kernels *t);
-void plumb_kernels_init_cpu(struct plumb_kernels *t);  /* ref, then what cpu/ has */
+/* ref, then what cpu/ has, for the best instruction set of this machine. The environment
+ * variable PLUMB_ISA=baseline|avx2|avx512 asks for another one; one that is not available is
+ * said in the log and not taken. Every instruction set gives the same bits. */
+void plumb_kernels_init_cpu(struct plumb_kernels *t);
+/* The table of one instruction set by name; false, and *t untouched, when it was not compiled
+ * or this machine lacks it. plumb_kernels_isa lists the names, slowest first, NULL last. */
+bool plumb_kernels_init_isa(struct plumb_kernels *t, const char *isa);
+extern const char *const plumb_kernels_isa[];
 void plumb_kernels_init_cuda(struct plumb_kernels *t); /* NULL where cuda/ has none */
 
 #ifdef __cplusplus
