@@ -31,6 +31,11 @@ const char *plumb_comm_host(const plumb_comm *c); /* Not collective. This rank's
 /* Names what follows, for the messages of the watch ("rollout", "save"). Not collective. */
 void plumb_comm_phase(plumb_comm *c, const char *phase);
 
+/* How long a rank may keep the others waiting before the wait fails with PLUMB_ERR_COMM, in
+ * seconds; 0 = for ever. Not collective, but give every rank the same. Thread and MPI start with
+ * 60 or what their create was given. */
+void plumb_comm_timeout(plumb_comm *c, double seconds);
+
 plumb_status plumb_comm_barrier(plumb_comm *c);
 
 /* buf (n,) on every rank = the op over all ranks, element by element. SUM adds in rank order

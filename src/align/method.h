@@ -1,0 +1,55 @@
+/* method.h - a method is a row: one selector, one objective, what it needs.
+ * Layer 1. Includes base/ only.
+ *
+ * One iteration, on every rank:
+ *   plumb_scoreboard_begin, plumb_scoreboard_put for the rank's own completions,
+ *   plumb_comm_allreduce_f64(comm, board->slot, board->slots, PLUMB_SUM),
+ *   plumb_align_decide, then read board->choice and board->weight. */
+#ifndef PLUMB_ALIGN_METHOD_H
+#define PLUMB_ALIGN_METHOD_H
+
+#include "align/objective.h"
+#include "align/param.h"
+#include "align/scoreboard.h"
+#include "align/selector.h"
+#include "align/stats.h"
+#include "align/threshold.h"
+
+struct plumb_method {
+    const char *name;
+    const char *summary; /* one line for help */
+    const char *paper;
+    const struct plumb_selector *selector;
+    const struct plumb_objective *objective;
+    bool principled; /* half of each group (the second half) is sampled under the principles */
+    bool reward;     /* needs rewards: a missing one drops its completion */
+    /* Sets the fields that make this method what it is; NULL: none. */
+    void (*fix)(struct plumb_align_param *p);
+};
+
+/* PLUMB_ERR_CONFIG listing the known names when there is no such method. */
+plumb_status plumb_method_find(const struct plumb_method **out, const char *name);
+const struct plumb_method *plumb_method_at(int i); /* NULL past the end */
+/* Whether log-probs of the frozen reference are needed. */
+bool plumb_method_needs_reference(const struct plumb_method *m, const struct plumb_align_param *p);
+
+/* What every iteration reports. */
+struct plumb_align_report {
+    struct plumb_align_stats stats;
+    double tau;                              /* used in this iteration */
+    int64_t prompts;                         /* over all ranks */
+    int64_t branch[PLUMB_BRANCH_COUNT];      /* prompts in each */
+    double branch_share[PLUMB_BRANCH_COUNT]; /* of all prompts */
+    double weight_entropy;                   /* nats, mean over weighted prompts; NaN if none */
+    int64_t terms;                           /* prompts with a term in the loss */
+};
+
+/* Closes the scoreboard, normalises, selects, updates the threshold (once per call: call once
+ * per iteration), decides every prompt's branch and weights.
+ * Not collective; the same result on every rank.
+ * Errors: those of plumb_scoreboard_close. */
+plumb_status plumb_align_decide(struct plumb_scoreboard *b, struct plumb_threshold_state *state,
+                                struct plumb_align_report *report, const struct plumb_method *m,
+                                const struct plumb_align_param *p, int64_t iterations);
+
+#endif

@@ -1,0 +1,27 @@
+/* selector.h - which completions of a prompt are compared or kept.
+ * Layer 1. Includes base/ only. A selector is a pure function of one prompt's entries. */
+#ifndef PLUMB_ALIGN_SELECTOR_H
+#define PLUMB_ALIGN_SELECTOR_H
+
+#include "align/param.h"
+#include "align/scoreboard.h"
+
+/* Writes b->choice[prompt] (win, lose, margin, and branch SKIP when the prompt has not what the
+ * method needs, WEIGHTED or RANK as a proposal otherwise) and b->weight of its entries. */
+typedef void plumb_select_fn(struct plumb_scoreboard *b, int64_t prompt,
+                             const struct plumb_align_param *p);
+
+struct plumb_selector {
+    const char *name;
+    plumb_select_fn *select;
+};
+
+/* win = best principled, lose = best plain by normalised reward (ties: lowest entry);
+ * margin = norm[win] - norm[lose]. */
+extern const struct plumb_selector plumb_sel_principled;
+/* win = best scored entry, weight 1; the rest 0.        Source: RAFT, arXiv:2304.06767 */
+extern const struct plumb_selector plumb_sel_best_of;
+/* All principled entries, equal weights, scored or not. */
+extern const struct plumb_selector plumb_sel_distill;
+
+#endif

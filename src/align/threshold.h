@@ -1,0 +1,35 @@
+/* threshold.h - the only stage of a method with memory: which branch a prompt takes.
+ * Layer 1. Includes base/ only. */
+#ifndef PLUMB_ALIGN_THRESHOLD_H
+#define PLUMB_ALIGN_THRESHOLD_H
+
+#include "align/param.h"
+#include "align/scoreboard.h"
+#include "align/stats.h"
+
+/* Everything a threshold remembers; stored in the checkpoint as it is. */
+struct plumb_threshold_state {
+    double tau;        /* decay: of the next iteration; others: of the last one */
+    int64_t iteration; /* iterations decided so far */
+};
+
+struct plumb_threshold {
+    const char *name;
+    /* tau of this iteration. iterations: planned total, for schedules. May update *s. */
+    double (*tau)(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
+                  const double *sorted_margin, const struct plumb_align_param *p,
+                  int64_t iterations);
+};
+
+struct plumb_threshold_state plumb_threshold_begin(const struct plumb_align_param *p);
+const struct plumb_threshold *plumb_threshold_of(enum plumb_threshold_kind kind);
+
+/* Final branch and weights of one prompt that the selector did not skip:
+ *   margin > tau           rank branch, when rank_loss is not none
+ *   -margin > tau          swap branch, when reverse = swap and rank_loss is not none
+ *   otherwise              weighted branch: weight_i = softmax(norm_i / weight_temperature) over
+ *                          the scored entries of the prompt (or equal over the principled ones) */
+void plumb_threshold_branch(struct plumb_scoreboard *b, int64_t prompt, double tau,
+                            const struct plumb_align_param *p);
+
+#endif

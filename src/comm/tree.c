@@ -1,0 +1,57 @@
+/* tree.c - leaves, buffers and merges of the micro-batch tree.
+ * Layer 1. Includes comm/ and base/ only. */
+#include "comm/tree.h"
+
+#include <assert.h>
+
+#include "base/num.h"
+
+struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size)
+{
+    assert(leaves >= 0 && rank >= 0 && rank < world_size);
+    if (!plumb_is_pow2(world_size)) {
+        const int64_t share = leaves / world_size, extra = leaves % world_size;
+        const int64_t begin = share * rank + plumb_min_i64(rank, extra);
+        return (struct plumb_range){begin, begin + share + (rank < extra)};
+    }
+    const int64_t padded = plumb_pow2_ceil(plumb_max_i64(leaves, world_size));
+    const int64_t each = padded / world_size;
+    return (struct plumb_range){plumb_min_i64(rank * each, leaves),
+                                plumb_min_i64((rank + 1) * each, leaves)};
+}
+
+struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t)
+{
+    assert(t >= 0 && t < count);
+    /* Before leaf t the stack holds one subtree per set bit of t. The last leaf closes the tree:
+     * subtrees whose right side is padding pass upwards as they are. */
+    const int height = __builtin_popcountll((unsigned long long)t);
+    const int full = __builtin_ctzll((unsigned long long)t + 1);
+    return (struct plumb_tree_step){height, t == count - 1 ? height : full};
+}
+
+int plumb_tree_buffers(int64_t count)
+{
+    /* The most set bits of any t < count: of count - 1, or of what comes from clearing one of
+     * its set bits and setting all below it. */
+    int most = 0;
+    for (int64_t t = count - 1; t > 0; t &= t - 1) {
+        const int here = __builtin_popcountll((unsigned long long)t);
+        const int below = __builtin_popcountll((unsigned long long)(t - 1));
+        const int best = here > below ? here : below;
+        most = best > most ? best : most;
+    }
+    return most + 1;
+}
+
+void plumb_tree_merge(float *dst, const float *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] += src[i];
+}
+
+void plumb_tree_empty(float *dst, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = -0.0f;
+}
