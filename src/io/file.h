@@ -23,7 +23,8 @@ plumb_status plumb_file_append_line(FILE *f, const char *path,
 plumb_status plumb_dir_create(const char *path); /* with parents; an existing folder is fine */
 plumb_status plumb_dir_remove(const char *path); /* with everything in it; absent is fine */
 plumb_status plumb_dir_fsync(const char *path);
-/* Renames a finished temporary folder to its name and fsyncs the parent. */
+/* Renames a finished temporary folder (its files already fsynced) to its name; fsyncs it and
+ * its parent. PLUMB_ERR_EXISTS when `to` is there already and not an empty folder. */
 plumb_status plumb_dir_publish(const char *from, const char *to);
 /* Names in a folder, sorted bytewise, without . and .. ; released by plumb_names_fini. */
 struct plumb_names {
@@ -40,8 +41,9 @@ plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char 
 plumb_status plumb_file_hash(uint64_t *out, const char *path);
 uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed);
 
-/* Calls fn for every line of a text file ("-" is standard input), without its line end; an
- * empty last line does not count. fn's error stops the walk and is passed on. */
+/* Calls fn for every line of a text file ("-" is standard input), without its line end (\n or
+ * \r\n); line_no counts from 1; an empty last line does not count. fn's error stops the walk and is
+ * passed on. */
 typedef plumb_status plumb_line_fn(void *arg, const char *line, int64_t len, int64_t line_no);
 plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg);
 

@@ -2,8 +2,9 @@
  * Layer 1. Includes base/ only.
  *
  * Reading: a tree of borrowed nodes under one owned root. `where` names the file and line in
- * messages ("prompts.jsonl:12"). Duplicate keys and trailing text are errors; strings may hold
- * NUL and are UTF-8. */
+ * messages ("prompts.jsonl:12"). Duplicate keys and trailing text are errors, as are integers
+ * outside int64, reals outside double, NUL inside a key and more than 2048 levels; strings may
+ * hold NUL and are UTF-8. Members keep the order of the file. */
 #ifndef PLUMB_IO_JSON_H
 #define PLUMB_IO_JSON_H
 
@@ -49,7 +50,8 @@ double plumb_json_real(const plumb_json *v, double fallback); /* an int counts a
 bool plumb_json_bool(const plumb_json *v, bool fallback);
 
 /* Required or defaulted typed members of an object; PLUMB_ERR_FORMAT names where, key and the
- * type that was found. fallback == NULL: the member is required. */
+ * type that was found. fallback == NULL: the member is required. A member that is null counts
+ * as absent; a real without a fraction counts as an int. */
 plumb_status plumb_json_want_int(const plumb_json *v, const char *key, int64_t *out,
                                  const int64_t *fallback, const char *where);
 plumb_status plumb_json_want_real(const plumb_json *v, const char *key, double *out,
@@ -60,7 +62,8 @@ plumb_status plumb_json_want_bool(const plumb_json *v, const char *key, bool *ou
 plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const char **out,
                                     const char *const *fallback, const char *where);
 
-/* Writing: appends to a buffer. The caller writes the commas and braces. */
+/* Writing: appends to a buffer. The caller writes the commas and braces. Bytes of a string that
+ * are no UTF-8 become U+FFFD, so that the output is always JSON. */
 plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len);
 /* Shortest text that reads back to the same value; non-finite becomes null. */
 plumb_status plumb_json_put_real(struct plumb_buf *b, double x);

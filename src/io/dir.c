@@ -1,0 +1,143 @@
+/* dir.c - folders: create, list, remove, publish.
+ * Layer 1. Includes file.h, base/. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/file.h"
+
+#define FAIL_ERRNO(path, what)                                                                     \
+    PLUMB_FAIL(PLUMB_ERR_IO, "%s: cannot %s: %s", (path), (what), strerror(errno))
+
+plumb_status plumb_dir_create(const char *path)
+{
+    char at[PATH_MAX];
+    const size_t len = strlen(path);
+    PLUMB_REQUIRE(len > 0 && len < sizeof(at), PLUMB_ERR_ARG,
+                  "folder name of %zu bytes, expected 1 to %zu", len, sizeof(at) - 1);
+    memcpy(at, path, len + 1);
+    for (size_t i = 1; i <= len; i++) {
+        if (at[i] != '/' && at[i] != '\0')
+            continue;
+        const char end = at[i];
+        at[i] = '\0';
+        if (mkdir(at, 0777) != 0 && !(errno == EEXIST && plumb_dir_exists(at)))
+            FAIL_ERRNO(at, "create this folder");
+        at[i] = end;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_dir_fsync(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        FAIL_ERRNO(path, "open this folder");
+    /* EINVAL: a file system without folder fsync has nothing to flush */
+    const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
+    close(fd);
+    PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush this folder to disk: %s", path,
+                  strerror(failed));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_dir_publish(const char *from, const char *to)
+{
+    PLUMB_TRY(plumb_dir_fsync(from));
+    if (rename(from, to) != 0) {
+        PLUMB_REQUIRE(errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR, PLUMB_ERR_EXISTS,
+                      "%s: exists already; %s stays unpublished beside it", to, from);
+        PLUMB_FAIL(PLUMB_ERR_IO, "%s: cannot rename from %s: %s", to, from, strerror(errno));
+    }
+    char parent[PATH_MAX];
+    PLUMB_TRY(plumb_path_join(parent, sizeof(parent), to, ".."));
+    PLUMB_TRY(plumb_dir_fsync(parent));
+    return PLUMB_OK;
+}
+
+static int bytewise(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static plumb_status list(struct plumb_names *out, DIR *dir, const char *path)
+{
+    int64_t cap = 0;
+    for (;;) {
+        errno = 0;
+        const struct dirent *e = readdir(dir);
+        if (!e && errno)
+            FAIL_ERRNO(path, "list this folder");
+        if (!e)
+            break;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        if (out->n == cap) {
+            cap = cap ? 2 * cap : 16;
+            char **grown = realloc(out->name, (size_t)cap * sizeof(*grown));
+            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: list of %lld names", path, (long long)cap);
+            out->name = grown;
+        }
+        out->name[out->n] = strdup(e->d_name);
+        PLUMB_REQUIRE(out->name[out->n], PLUMB_ERR_NOMEM, "%s: name of a file", path);
+        out->n++;
+    }
+    if (out->n > 1)
+        qsort(out->name, (size_t)out->n, sizeof(*out->name), bytewise);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_dir_list(struct plumb_names *out, const char *path)
+{
+    *out = (struct plumb_names){0};
+    DIR *dir = opendir(path);
+    if (!dir)
+        FAIL_ERRNO(path, "open this folder");
+    const plumb_status st = list(out, dir, path);
+    closedir(dir);
+    if (st != PLUMB_OK)
+        plumb_names_fini(out);
+    PLUMB_TRY(st);
+    return PLUMB_OK;
+}
+
+void plumb_names_fini(struct plumb_names *names)
+{
+    for (int64_t i = 0; i < names->n; i++)
+        free(names->name[i]);
+    free(names->name);
+    *names = (struct plumb_names){0};
+}
+
+plumb_status plumb_dir_remove(const char *path)
+{
+    struct stat s;
+    if (lstat(path, &s) != 0) {
+        if (errno == ENOENT)
+            return PLUMB_OK;
+        FAIL_ERRNO(path, "look at it");
+    }
+    PLUMB_REQUIRE(S_ISDIR(s.st_mode), PLUMB_ERR_ARG, "%s: is not a folder", path);
+    struct plumb_names names;
+    PLUMB_TRY(plumb_dir_list(&names, path));
+    plumb_status st = PLUMB_OK;
+    for (int64_t i = 0; i < names.n; i++) {
+        char at[PATH_MAX];
+        PLUMB_TRY_GOTO(st, plumb_path_join(at, sizeof(at), path, names.name[i]), fail);
+        /* a link is removed, never followed */
+        if (lstat(at, &s) == 0 && S_ISDIR(s.st_mode))
+            PLUMB_TRY_GOTO(st, plumb_dir_remove(at), fail);
+        else if (unlink(at) != 0 && errno != ENOENT)
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot remove: %s", at, strerror(errno));
+    }
+    if (rmdir(path) != 0 && errno != ENOENT)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot remove: %s", path, strerror(errno));
+fail:
+    plumb_names_fini(&names);
+    return st;
+}

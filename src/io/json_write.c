@@ -1,0 +1,155 @@
+/* json_write.c - JSON text: strings, numbers and parsed nodes appended to a buffer.
+ * Layer 1. Includes json.h, base/. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/json.h"
+
+/* Bytes of the UTF-8 sequence at s (n > 0 bytes left); 0 when it is not one (Unicode 15,
+ * table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF). */
+static int utf8_length(const unsigned char *s, int64_t n)
+{
+    if (s[0] < 0x80)
+        return 1;
+    const int len = s[0] >= 0xc2 && s[0] < 0xe0   ? 2
+                    : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+                    : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                                  : 0;
+    if (!len || n < len)
+        return 0;
+    unsigned char lo = 0x80, hi = 0xbf;
+    if (s[0] == 0xe0)
+        lo = 0xa0;
+    else if (s[0] == 0xed)
+        hi = 0x9f;
+    else if (s[0] == 0xf0)
+        lo = 0x90;
+    else if (s[0] == 0xf4)
+        hi = 0x8f;
+    if (s[1] < lo || s[1] > hi)
+        return 0;
+    for (int i = 2; i < len; i++)
+        if (s[i] < 0x80 || s[i] > 0xbf)
+            return 0;
+    return len;
+}
+
+static plumb_status put_escape(struct plumb_buf *b, unsigned char c)
+{
+    static const char letter[] = {['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f',
+                                  ['\r'] = 'r', ['"'] = '"',  ['\\'] = '\\'};
+    if (c < sizeof(letter) && letter[c])
+        PLUMB_TRY(plumb_buf_add(b, (const char[]){'\\', letter[c]}, 2));
+    else
+        PLUMB_TRY(plumb_buf_addf(b, "\\u%04x", (unsigned)c));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len)
+{
+    PLUMB_TRY(plumb_buf_add(b, "\"", 1));
+    const unsigned char *s = (const unsigned char *)text;
+    int64_t from = 0; /* text[from, i) is copied as it is */
+    for (int64_t i = 0; i < len;) {
+        const int n = utf8_length(s + i, len - i);
+        if (n > 0 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
+            i += n;
+            continue;
+        }
+        PLUMB_TRY(plumb_buf_add(b, text + from, i - from));
+        if (n == 0)
+            PLUMB_TRY(plumb_buf_add_text(b, "\xef\xbf\xbd")); /* U+FFFD */
+        else
+            PLUMB_TRY(put_escape(b, s[i]));
+        from = ++i;
+    }
+    if (len > from)
+        PLUMB_TRY(plumb_buf_add(b, text + from, len - from));
+    PLUMB_TRY(plumb_buf_add(b, "\"", 1));
+    return PLUMB_OK;
+}
+
+/* %.<p>g drops trailing zeros, so the first precision that reads back is the shortest; normal
+ * numbers with up to `sure` digits come out of the first try. Subnormals have fewer digits. */
+static plumb_status put_number(struct plumb_buf *b, double x, bool single)
+{
+    if (!isfinite(x)) {
+        PLUMB_TRY(plumb_buf_add_text(b, "null"));
+        return PLUMB_OK;
+    }
+    if (x == 0 && signbit(x)) { /* "-0" would read back as the integer 0 */
+        PLUMB_TRY(plumb_buf_add_text(b, "-0.0"));
+        return PLUMB_OK;
+    }
+    const bool normal = single ? isnormal((float)x) : isnormal(x);
+    const int last = single ? 9 : 17;
+    char text[40];
+    for (int p = normal ? last - (single ? 3 : 2) : 1; p <= last; p++) {
+        snprintf(text, sizeof(text), "%.*g", p, x);
+        if (single ? strtof(text, NULL) == (float)x : strtod(text, NULL) == x)
+            break;
+    }
+    PLUMB_TRY(plumb_buf_add_text(b, text));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_json_put_real(struct plumb_buf *b, double x)
+{
+    PLUMB_TRY(put_number(b, x, false));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_json_put_f32(struct plumb_buf *b, float x)
+{
+    PLUMB_TRY(put_number(b, (double)x, true));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_json_put_node(struct plumb_buf *b, const plumb_json *v)
+{
+    const enum plumb_json_type t = plumb_json_type_of(v);
+    const int64_t n = plumb_json_count(v);
+    switch (t) {
+    case PLUMB_JSON_NULL:
+        PLUMB_TRY(plumb_buf_add_text(b, "null"));
+        break;
+    case PLUMB_JSON_BOOL:
+        PLUMB_TRY(plumb_buf_add_text(b, plumb_json_bool(v, false) ? "true" : "false"));
+        break;
+    case PLUMB_JSON_INT:
+        PLUMB_TRY(plumb_buf_addf(b, "%" PRId64, plumb_json_int(v, 0)));
+        break;
+    case PLUMB_JSON_REAL: {
+        /* stays a real when it is read again */
+        const int64_t from = b->len;
+        PLUMB_TRY(plumb_json_put_real(b, plumb_json_real(v, 0)));
+        if (!strpbrk(b->data + from, ".en"))
+            PLUMB_TRY(plumb_buf_add_text(b, ".0"));
+        break;
+    }
+    case PLUMB_JSON_STRING:
+        PLUMB_TRY(plumb_json_put_string(b, plumb_json_string(v, ""), plumb_json_string_len(v)));
+        break;
+    case PLUMB_JSON_ARRAY:
+    case PLUMB_JSON_OBJECT:
+        PLUMB_TRY(plumb_buf_add_text(b, t == PLUMB_JSON_ARRAY ? "[" : "{"));
+        for (int64_t i = 0; i < n; i++) {
+            const char *key = NULL;
+            const plumb_json *item = plumb_json_at(v, i);
+            if (i)
+                PLUMB_TRY(plumb_buf_add_text(b, ","));
+            if (t == PLUMB_JSON_OBJECT) {
+                PLUMB_TRY(plumb_json_member_at(v, i, &key, &item));
+                PLUMB_TRY(plumb_json_put_string(b, key, (int64_t)strlen(key)));
+                PLUMB_TRY(plumb_buf_add_text(b, ":"));
+            }
+            PLUMB_TRY(plumb_json_put_node(b, item));
+        }
+        PLUMB_TRY(plumb_buf_add_text(b, t == PLUMB_JSON_ARRAY ? "]" : "}"));
+        break;
+    }
+    return PLUMB_OK;
+}
