@@ -1,0 +1,229 @@
+/* optim.c - AdamW with sharded moments.
+ * Layer 5. Includes base/, model/, comm/, train/schedule.h. */
+#include "train/optim.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/num.h"
+
+static int64_t blocks_of(int64_t n)
+{
+    return plumb_ceil_div(n, PLUMB_SHARD_BLOCK);
+}
+
+static int64_t shard_count(const struct plumb_range *shard)
+{
+    return shard->end - shard->begin;
+}
+
+static plumb_status check_options(const struct plumb_optim_options *p)
+{
+    PLUMB_REQUIRE(isfinite(p->learning_rate) && p->learning_rate > 0, PLUMB_ERR_ARG,
+                  "learning_rate %g: must be above 0", p->learning_rate);
+    PLUMB_REQUIRE(p->beta1 >= 0 && p->beta1 < 1, PLUMB_ERR_ARG, "beta1 %g: must be in [0,1)",
+                  p->beta1);
+    PLUMB_REQUIRE(p->beta2 >= 0 && p->beta2 < 1, PLUMB_ERR_ARG, "beta2 %g: must be in [0,1)",
+                  p->beta2);
+    PLUMB_REQUIRE(isfinite(p->eps) && p->eps > 0, PLUMB_ERR_ARG, "eps %g: must be above 0", p->eps);
+    PLUMB_REQUIRE(isfinite(p->weight_decay) && p->weight_decay >= 0, PLUMB_ERR_ARG,
+                  "weight_decay %g: must be 0 or more", p->weight_decay);
+    PLUMB_REQUIRE(isfinite(p->max_grad_norm) && p->max_grad_norm >= 0, PLUMB_ERR_ARG,
+                  "max_grad_norm %g: must be 0 (off) or more", p->max_grad_norm);
+    const struct plumb_schedule *s = &p->schedule;
+    PLUMB_REQUIRE(s->total >= 1, PLUMB_ERR_ARG, "schedule of %lld steps: needs at least 1",
+                  (long long)s->total);
+    PLUMB_REQUIRE(s->warmup_ratio >= 0 && s->warmup_ratio <= 1, PLUMB_ERR_ARG,
+                  "warmup_ratio %g: must be in [0,1]", s->warmup_ratio);
+    PLUMB_REQUIRE(s->min_lr_ratio >= 0 && s->min_lr_ratio <= 1, PLUMB_ERR_ARG,
+                  "min_lr_ratio %g: must be in [0,1]", s->min_lr_ratio);
+    return PLUMB_OK;
+}
+
+int64_t plumb_optim_bytes(const plumb_model *m, const plumb_comm *comm)
+{
+    int64_t largest = 0;
+    for (int r = 0; r < plumb_comm_size(comm); r++) {
+        const struct plumb_range shard = plumb_comm_shard(comm, m->count, r);
+        const int64_t bytes = shard_count(&shard) * 2 * (int64_t)sizeof(float) +
+                              blocks_of(shard_count(&shard)) * (int64_t)sizeof(double);
+        largest = plumb_max_i64(largest, bytes);
+    }
+    const bool stage = m->backend->place == PLUMB_DEVICE;
+    return largest + blocks_of(m->count) * (int64_t)sizeof(double) +
+           (stage ? PLUMB_OPTIM_STAGE * (int64_t)sizeof(float) : 0);
+}
+
+plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const plumb_comm *comm,
+                                const struct plumb_optim_options *options)
+{
+    PLUMB_TRY(check_options(options));
+    struct plumb_backend *b = m->backend;
+    plumb_status st = PLUMB_OK;
+    plumb_optim *o = calloc(1, sizeof(*o));
+    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "optimizer");
+    o->options = *options;
+    o->backend = b;
+    o->count = m->count;
+    o->shard = plumb_comm_shard(comm, m->count, plumb_comm_rank(comm));
+    const int64_t n = shard_count(&o->shard);
+    const int64_t bytes = n * (int64_t)sizeof(float);
+    if (n) {
+        PLUMB_TRY_GOTO(st, b->alloc(b, (void **)&o->m, bytes, "first moments"), fail);
+        PLUMB_TRY_GOTO(st, b->alloc(b, (void **)&o->v, bytes, "second moments"), fail);
+        PLUMB_TRY_GOTO(st,
+                       b->alloc(b, (void **)&o->block_device,
+                                blocks_of(n) * (int64_t)sizeof(double), "partial norms"),
+                       fail);
+        PLUMB_TRY_GOTO(st, b->zero(b, o->m, bytes), fail);
+        PLUMB_TRY_GOTO(st, b->zero(b, o->v, bytes), fail);
+    }
+    o->block = calloc((size_t)blocks_of(m->count), sizeof(double));
+    if (b->place == PLUMB_DEVICE)
+        o->stage = malloc(PLUMB_OPTIM_STAGE * sizeof(float));
+    if (!o->block || (b->place == PLUMB_DEVICE && !o->stage))
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%lld partial norms",
+                        (long long)blocks_of(m->count));
+    *out = o;
+    return PLUMB_OK;
+fail:
+    plumb_optim_destroy(&o);
+    return st;
+}
+
+void plumb_optim_destroy(plumb_optim **o)
+{
+    if (!o || !*o)
+        return;
+    struct plumb_backend *b = (*o)->backend;
+    b->release(b, (*o)->m);
+    b->release(b, (*o)->v);
+    b->release(b, (*o)->block_device);
+    free((*o)->block);
+    free((*o)->stage);
+    free(*o);
+    *o = NULL;
+}
+
+/* Each block's sum stands in the slot of its global index; the slots of other ranks stay zero,
+ * so that the allreduce adds exact zeros to every one. */
+static plumb_status shard_norms(plumb_optim *o, const float *grad)
+{
+    struct plumb_backend *b = o->backend;
+    const int64_t n = shard_count(&o->shard);
+    for (int64_t i = 0; i < blocks_of(o->count); i++)
+        o->block[i] = 0.0;
+    if (!n)
+        return PLUMB_OK;
+    assert(o->shard.begin % PLUMB_SHARD_BLOCK == 0);
+    PLUMB_TRY(b->k.sumsq(b->stream, o->block_device, grad + o->shard.begin, n, PLUMB_SHARD_BLOCK));
+    PLUMB_TRY(b->sync(b));
+    return b->to_host(b, o->block + o->shard.begin / PLUMB_SHARD_BLOCK, o->block_device,
+                      blocks_of(n) * (int64_t)sizeof(double));
+}
+
+/* Index of the first parameter with a non-finite gradient in this rank's shard; n_param = none. */
+static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_model *m,
+                                     const float *grad)
+{
+    struct plumb_backend *b = o->backend;
+    *out = m->n_param;
+    for (int64_t p = 0; p < m->n_param; p++) {
+        const int64_t begin = plumb_max_i64(m->param[p].offset, o->shard.begin);
+        const int64_t end = plumb_min_i64(m->param[p].offset + m->param[p].count, o->shard.end);
+        for (int64_t at = begin; at < end; at += PLUMB_OPTIM_STAGE) {
+            const int64_t n = plumb_min_i64(PLUMB_OPTIM_STAGE, end - at);
+            const float *host = grad + at;
+            if (o->stage) {
+                PLUMB_TRY(b->to_host(b, o->stage, grad + at, n * (int64_t)sizeof(float)));
+                host = o->stage;
+            }
+            for (int64_t i = 0; i < n; i++) {
+                if (!isfinite(host[i])) {
+                    *out = p;
+                    return PLUMB_OK;
+                }
+            }
+        }
+    }
+    return PLUMB_OK;
+}
+
+/* Collective. Every rank ends with the same message. */
+static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plumb_comm *comm,
+                                      const float *grad)
+{
+    int64_t first = m->n_param;
+    PLUMB_TRY(plumb_comm_agree(comm, first_non_finite(&first, o, m, grad)));
+    double lowest = (double)first;
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, &lowest, 1, PLUMB_MIN));
+    const int64_t p = (int64_t)lowest;
+    PLUMB_REQUIRE(p < m->n_param, PLUMB_ERR_NUMERIC,
+                  "gradient of step %lld: its norm is not finite, through the padding between "
+                  "tensors",
+                  (long long)o->step + 1);
+    PLUMB_FAIL(PLUMB_ERR_NUMERIC,
+               "gradient of step %lld is not finite, first in %s; lower learning_rate or look at "
+               "the loss of this batch",
+               (long long)o->step + 1, m->param[p].name);
+}
+
+/* AdamW over the parts of tensors that this rank owns: decay is a tensor's property. */
+static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *grad, double lr,
+                                 double grad_scale)
+{
+    struct plumb_backend *b = o->backend;
+    const struct plumb_optim_options *p = &o->options;
+    const double t = (double)(o->step + 1);
+    /* The corrections undo what the kernel accumulates with float32 betas: 1 - 0.999f differs from
+     * 0.001 by 1.3e-5 of it. */
+    const double beta1 = (double)(float)p->beta1, beta2 = (double)(float)p->beta2;
+    struct plumb_adamw a = {
+        .lr = (float)lr,
+        .beta1 = (float)p->beta1,
+        .beta2 = (float)p->beta2,
+        .eps = (float)p->eps,
+        .correction1 = (float)(1.0 - pow(beta1, t)),
+        .correction2 = (float)(1.0 - pow(beta2, t)),
+        .grad_scale = (float)grad_scale,
+    };
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *q = &m->param[i];
+        const int64_t begin = plumb_max_i64(q->offset, o->shard.begin);
+        const int64_t end = plumb_min_i64(q->offset + q->count, o->shard.end);
+        if (begin >= end)
+            continue;
+        const int64_t at = begin - o->shard.begin;
+        a.weight_decay = q->decay ? (float)p->weight_decay : 0.0f;
+        PLUMB_TRY(b->k.adamw(b->stream, m->w + begin, o->m + at, o->v + at, grad + begin,
+                             end - begin, &a));
+    }
+    return b->sync(b);
+}
+
+plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *grad,
+                              struct plumb_optim_result *result)
+{
+    PLUMB_REQUIRE(o->count == m->count, PLUMB_ERR_SHAPE, "optimizer of %lld floats, model of %lld",
+                  (long long)o->count, (long long)m->count);
+    PLUMB_TRY(plumb_comm_reduce_tree(comm, grad, o->count));
+    PLUMB_TRY(plumb_comm_agree(comm, shard_norms(o, grad)));
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, o->block, blocks_of(o->count), PLUMB_SUM));
+    double sum = 0.0;
+    for (int64_t i = 0; i < blocks_of(o->count); i++)
+        sum += o->block[i];
+    const double norm = sqrt(sum);
+    if (!isfinite(norm))
+        return refuse_non_finite(o, m, comm, grad);
+
+    const double limit = o->options.max_grad_norm;
+    const double scale = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
+    const double lr = o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step);
+    PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, m, grad, lr, scale)));
+    PLUMB_TRY(plumb_comm_allgather_shards(comm, m->w, o->count));
+    PLUMB_TRY(plumb_comm_agree(comm, plumb_model_refresh(m)));
+    o->step++;
+    *result = (struct plumb_optim_result){.grad_norm = norm, .lr = lr, .clipped = scale < 1.0};
+    return PLUMB_OK;
+}
