@@ -1,5 +1,5 @@
-/* metrics.h - the numbers of a run: metrics.jsonl, the console line, run.json.
- * Layer 5. Includes base/, io/, comm/. */
+/* metrics.h - the numbers of a run: metrics.jsonl and the console line.
+ * Layer 5. Includes base/, io/. */
 #ifndef PLUMB_TRAIN_METRICS_H
 #define PLUMB_TRAIN_METRICS_H
 
@@ -8,7 +8,6 @@
 
 #include "base/buf.h"
 #include "base/status.h"
-#include "comm/comm.h"
 
 /* Names, in the order of the console line. TRL's names where TRL has the quantity.
  * enum, name in metrics.jsonl, unit, console name (NULL = not on the line), meaning */
@@ -97,26 +96,5 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
  * keep their width from line to line. total <= 0: unknown. */
 plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,
                                    int64_t total_steps, int64_t total_iterations);
-
-/* ---- run.json --------------------------------------------------------------------------- */
-
-struct plumb_run_info {
-    const char *command; /* "align" */
-    int argc;
-    char *const *argv;
-    uint64_t seed, config_hash, start_fingerprint;
-    int64_t resumed_step;    /* 0 = from the start */
-    const char *config_yaml; /* text of config.effective.yaml */
-};
-typedef struct plumb_run plumb_run;
-
-/* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, and a list
- * of sessions (one per start or resume) with command line, hosts, world size, hashes, start and
- * end time (UTC), result. Collective: rank 0 writes, its failure is every rank's. */
-plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
-                             const struct plumb_run_info *info);
-/* Notes end time and result ("ok", or the message of the failure). Not collective; rank 0 writes.
- * Frees. NULL is allowed. */
-plumb_status plumb_run_end(plumb_run **run, const char *result);
 
 #endif

@@ -1,0 +1,181 @@
+/* run.c - run.json and config.effective.yaml.
+ * Layer 5. Includes base/, io/, comm/. */
+#include "train/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "io/file.h"
+#include "io/json.h"
+
+#define HOST_BYTES 256
+
+struct plumb_run {
+    int rank;
+    char path[4096];
+    struct plumb_buf head;    /* up to the session of this process */
+    struct plumb_buf session; /* this session's members up to "start" */
+    double started;
+};
+
+static plumb_status put_time(struct plumb_buf *b)
+{
+    const time_t now = time(NULL);
+    struct tm utc;
+    char text[32];
+    gmtime_r(&now, &utc);
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+    return plumb_json_put_string(b, text, (int64_t)strlen(text));
+}
+
+static plumb_status put_member(struct plumb_buf *b, const char *key, const char *text)
+{
+    PLUMB_TRY(plumb_buf_addf(b, "\"%s\": ", key));
+    return plumb_json_put_string(b, text, (int64_t)strlen(text));
+}
+
+/* What holds for the whole run, and the sessions of an earlier run.json. */
+static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *info)
+{
+    struct plumb_buf *b = &r->head;
+    PLUMB_TRY(plumb_buf_add_text(b, "{\n  "));
+    PLUMB_TRY(put_member(b, "plumb_version", PLUMB_VERSION));
+    PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));
+    PLUMB_TRY(put_member(b, "compiler", __VERSION__));
+    PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));
+    PLUMB_TRY(put_member(b, "command", info->command));
+    PLUMB_TRY(plumb_buf_addf(b,
+                             ",\n  \"seed\": %llu,\n  \"config_hash\": \"%016llx\",\n"
+                             "  \"start_fingerprint\": \"%016llx\",\n  \"sessions\": [",
+                             (unsigned long long)info->seed, (unsigned long long)info->config_hash,
+                             (unsigned long long)info->start_fingerprint));
+    if (!plumb_file_exists(r->path))
+        return PLUMB_OK;
+    plumb_json *old = NULL;
+    PLUMB_TRY(plumb_json_read_file(&old, r->path));
+    const plumb_json *sessions = plumb_json_get(old, "sessions");
+    plumb_status st = PLUMB_OK;
+    for (int64_t i = 0; i < plumb_json_count(sessions) && !st; i++) {
+        st = plumb_buf_add_text(b, "\n    ");
+        if (!st)
+            st = plumb_json_put_node(b, plumb_json_at(sessions, i));
+        if (!st)
+            st = plumb_buf_add_text(b, ",");
+    }
+    plumb_json_free(&old);
+    return st;
+}
+
+static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info *info,
+                                const char *hosts, int world_size, const char *backend)
+{
+    struct plumb_buf *b = &r->session;
+    PLUMB_TRY(plumb_buf_add_text(b, "{\"command_line\": ["));
+    for (int i = 0; i < info->argc; i++) {
+        PLUMB_TRY(plumb_buf_add_text(b, i ? ", " : ""));
+        PLUMB_TRY(plumb_json_put_string(b, info->argv[i], (int64_t)strlen(info->argv[i])));
+    }
+    PLUMB_TRY(plumb_buf_addf(b, "], \"world_size\": %d, ", world_size));
+    PLUMB_TRY(put_member(b, "communicator", backend));
+    PLUMB_TRY(plumb_buf_add_text(b, ", \"hosts\": ["));
+    for (int i = 0; i < world_size; i++) {
+        const char *host = hosts + (int64_t)i * HOST_BYTES;
+        PLUMB_TRY(plumb_buf_add_text(b, i ? ", " : ""));
+        PLUMB_TRY(plumb_json_put_string(b, host, (int64_t)strlen(host)));
+    }
+    PLUMB_TRY(
+        plumb_buf_addf(b, "], \"resumed_step\": %lld, \"start\": ", (long long)info->resumed_step));
+    return put_time(b);
+}
+
+/* result == NULL: the run is on its way. */
+static plumb_status write_file(struct plumb_run *r, const char *result)
+{
+    struct plumb_buf b = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->head), r->head.len), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "\n    "), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->session), r->session.len), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, ", \"end\": "), done);
+    if (result) {
+        PLUMB_TRY_GOTO(st, put_time(&b), done);
+        PLUMB_TRY_GOTO(st, plumb_buf_addf(&b, ", \"seconds\": %.1f, ", plumb_now() - r->started),
+                       done);
+        PLUMB_TRY_GOTO(st, put_member(&b, "result", result), done);
+    } else {
+        PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "null, \"result\": null"), done);
+    }
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "}\n  ]\n}\n"), done);
+    PLUMB_TRY_GOTO(st, plumb_file_write_atomic(r->path, plumb_buf_text(&b), b.len), done);
+done:
+    plumb_buf_fini(&b);
+    return st;
+}
+
+static plumb_status begin_on_rank_0(struct plumb_run *r, const char *output_dir,
+                                    const struct plumb_run_info *info, const char *hosts,
+                                    const plumb_comm *comm)
+{
+    char config[4096];
+    PLUMB_TRY(plumb_dir_create(output_dir));
+    PLUMB_TRY(plumb_path_join(r->path, sizeof(r->path), output_dir, "run.json"));
+    PLUMB_TRY(plumb_path_join(config, sizeof(config), output_dir, "config.effective.yaml"));
+    PLUMB_TRY(put_head(r, info));
+    PLUMB_TRY(put_session(r, info, hosts, plumb_comm_size(comm), plumb_comm_name(comm)));
+    PLUMB_TRY(
+        plumb_file_write_atomic(config, info->config_yaml, (int64_t)strlen(info->config_yaml)));
+    return write_file(r, NULL);
+}
+
+plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
+                             const struct plumb_run_info *info)
+{
+    const int n = plumb_comm_size(comm);
+    plumb_status st = PLUMB_OK;
+    char host[HOST_BYTES] = "";
+    struct plumb_run *r = calloc(1, sizeof(*r));
+    char *hosts = calloc((size_t)n, HOST_BYTES);
+    int64_t *count = calloc((size_t)n, sizeof(*count));
+    if (!r || !hosts || !count)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "run record of %d ranks", n);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), fail);
+    snprintf(host, sizeof(host), "%s", plumb_comm_host(comm));
+    PLUMB_TRY_GOTO(
+        st, plumb_comm_allgather(comm, hosts, (int64_t)n * HOST_BYTES, count, host, HOST_BYTES),
+        fail);
+    r->rank = plumb_comm_rank(comm);
+    r->started = plumb_now();
+    if (r->rank == 0)
+        st = begin_on_rank_0(r, output_dir, info, hosts, comm);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), fail);
+    free(hosts);
+    free(count);
+    *out = r;
+    return PLUMB_OK;
+fail:
+    free(hosts);
+    free(count);
+    if (r) {
+        plumb_buf_fini(&r->head);
+        plumb_buf_fini(&r->session);
+    }
+    free(r);
+    return st;
+}
+
+plumb_status plumb_run_end(plumb_run **run, const char *result)
+{
+    if (!run || !*run)
+        return PLUMB_OK;
+    struct plumb_run *r = *run;
+    const plumb_status st = r->rank == 0 ? write_file(r, result) : PLUMB_OK;
+    plumb_buf_fini(&r->head);
+    plumb_buf_fini(&r->session);
+    free(r);
+    *run = NULL;
+    return st;
+}

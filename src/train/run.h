@@ -1,0 +1,30 @@
+/* run.h - who ran what, where and with which result: run.json and config.effective.yaml.
+ * Layer 5. Includes base/, io/, comm/. */
+#ifndef PLUMB_TRAIN_RUN_H
+#define PLUMB_TRAIN_RUN_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "comm/comm.h"
+
+struct plumb_run_info {
+    const char *command; /* "align" */
+    int argc;
+    char *const *argv;
+    uint64_t seed, config_hash, start_fingerprint;
+    int64_t resumed_step;    /* 0 = from the start */
+    const char *config_yaml; /* text of config.effective.yaml */
+};
+typedef struct plumb_run plumb_run;
+
+/* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, and a list
+ * of sessions (one per start or resume) with command line, hosts, world size, hashes, start and
+ * end time (UTC), result. Collective: rank 0 writes, its failure is every rank's. */
+plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
+                             const struct plumb_run_info *info);
+/* Notes end time and result ("ok", or the message of the failure). Not collective; rank 0 writes.
+ * Frees. NULL is allowed. */
+plumb_status plumb_run_end(plumb_run **run, const char *result);
+
+#endif
