@@ -1,0 +1,153 @@
+/* attention.c - causal attention over a paged KV store: the definition.
+ * Layer 1 (ref). Includes kernels.h only. */
+#include "kernels.h"
+
+#include <math.h>
+
+enum { PAGE = PLUMB_KV_PAGE };
+
+struct store {
+    const float *kc, *vc;
+    const struct plumb_rows *rows;
+    int64_t hk, d;
+};
+
+static const float *key(const struct store *t, int64_t seq, int64_t j, int64_t head)
+{
+    const int64_t page = t->rows->page[seq * t->rows->max_pages + j / PAGE];
+    return t->kc + (page * t->hk + head) * t->d * PAGE + j % PAGE; /* stride PAGE */
+}
+
+static const float *value(const struct store *t, int64_t seq, int64_t j, int64_t head)
+{
+    const int64_t page = t->rows->page[seq * t->rows->max_pages + j / PAGE];
+    return t->vc + ((page * t->hk + head) * PAGE + j % PAGE) * t->d;
+}
+
+static double dot_key(const float *q, const float *k, int64_t d)
+{
+    double sum = 0.0;
+    for (int64_t e = 0; e < d; e++)
+        sum += (double)q[e] * k[e * PAGE];
+    return sum;
+}
+
+static double dot(const float *a, const float *b, int64_t d)
+{
+    double sum = 0.0;
+    for (int64_t e = 0; e < d; e++)
+        sum += (double)a[e] * b[e];
+    return sum;
+}
+
+static int64_t first_visible(int64_t pos, int64_t window)
+{
+    return window > 0 && pos + 1 > window ? pos + 1 - window : 0;
+}
+
+plumb_status plumb_ref_kv_write_fwd(plumb_stream *s, float *kc, float *vc, const float *k,
+                                    const float *v, const struct plumb_rows *rows, int64_t hk,
+                                    int64_t d)
+{
+    (void)s;
+    for (int64_t i = 0; i < rows->n; i++) {
+        const int64_t at = rows->pos[i] % PAGE;
+        const int64_t page = rows->page[rows->seq[i] * rows->max_pages + rows->pos[i] / PAGE];
+        for (int64_t a = 0; a < hk; a++)
+            for (int64_t e = 0; e < d; e++) {
+                kc[((page * hk + a) * d + e) * PAGE + at] = k[(i * hk + a) * d + e];
+                vc[((page * hk + a) * PAGE + at) * d + e] = v[(i * hk + a) * d + e];
+            }
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_ref_attention_fwd(plumb_stream *s, float *o, float *lse, const float *q,
+                                     const float *kc, const float *vc,
+                                     const struct plumb_rows *rows,
+                                     const struct plumb_attn_shape *shape)
+{
+    (void)s;
+    const int64_t h = shape->h, d = shape->d, group = h / shape->hk;
+    const struct store t = {kc, vc, rows, shape->hk, d};
+    for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t a = 0; a < h; a++) {
+            const float *qi = q + (i * h + a) * d;
+            const int64_t seq = rows->seq[i], end = rows->pos[i] + 1;
+            const int64_t begin = first_visible(rows->pos[i], shape->window);
+            double max = -INFINITY, sum = 0.0;
+            for (int64_t j = begin; j < end; j++)
+                max = fmax(max, shape->scale * dot_key(qi, key(&t, seq, j, a / group), d));
+            for (int64_t j = begin; j < end; j++)
+                sum += exp(shape->scale * dot_key(qi, key(&t, seq, j, a / group), d) - max);
+            const double l = max + log(sum);
+            lse[i * h + a] = (float)l;
+            for (int64_t e = 0; e < d; e++) {
+                double out = 0.0;
+                for (int64_t j = begin; j < end; j++)
+                    out += exp(shape->scale * dot_key(qi, key(&t, seq, j, a / group), d) - l) *
+                           value(&t, seq, j, a / group)[e];
+                o[(i * h + a) * d + e] = (float)out;
+            }
+        }
+    return PLUMB_OK;
+}
+
+int64_t plumb_ref_attention_work_count(int64_t n, const struct plumb_attn_shape *shape, int threads)
+{
+    (void)n, (void)shape, (void)threads;
+    return 0;
+}
+
+/* p and dL/ds (before the scale) of query row i, head a, and key position j. */
+struct pair {
+    double p, ds;
+};
+static struct pair pair_of(const struct store *t, const struct plumb_attn_shape *shape,
+                           const float *dout, const float *o, const float *lse, const float *q,
+                           int64_t i, int64_t a, int64_t j)
+{
+    const int64_t at = (i * shape->h + a) * shape->d, head = a / (shape->h / shape->hk);
+    const int64_t seq = t->rows->seq[i];
+    const double score = shape->scale * dot_key(q + at, key(t, seq, j, head), shape->d);
+    const double p = exp(score - lse[i * shape->h + a]);
+    const double dp = dot(dout + at, value(t, seq, j, head), shape->d);
+    return (struct pair){p, p * (dp - dot(dout + at, o + at, shape->d))};
+}
+
+plumb_status plumb_ref_attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,
+                                     const float *dout, const float *o, const float *lse,
+                                     const float *q, const float *kc, const float *vc, float *work,
+                                     const struct plumb_rows *rows,
+                                     const struct plumb_attn_shape *shape)
+{
+    (void)s, (void)work;
+    const int64_t h = shape->h, hk = shape->hk, d = shape->d, group = h / hk;
+    const struct store t = {kc, vc, rows, hk, d};
+    for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t a = 0; a < h; a++)
+            for (int64_t e = 0; e < d; e++) {
+                double sum = 0.0;
+                for (int64_t j = first_visible(rows->pos[i], shape->window); j <= rows->pos[i]; j++)
+                    sum += pair_of(&t, shape, dout, o, lse, q, i, a, j).ds * shape->scale *
+                           key(&t, rows->seq[i], j, a / group)[e * PAGE];
+                dq[(i * h + a) * d + e] = (float)sum;
+            }
+    for (int64_t r = 0; r < rows->n; r++) /* the row whose key and value these are */
+        for (int64_t a = 0; a < hk; a++)
+            for (int64_t e = 0; e < d; e++) {
+                const int64_t j = rows->pos[r];
+                double sum_k = 0.0, sum_v = 0.0;
+                for (int64_t b = a * group; b < (a + 1) * group; b++)
+                    for (int64_t i = r; i < rows->n && rows->seq[i] == rows->seq[r]; i++) {
+                        if (j < first_visible(rows->pos[i], shape->window))
+                            continue;
+                        const struct pair f = pair_of(&t, shape, dout, o, lse, q, i, b, j);
+                        sum_k += f.ds * shape->scale * q[(i * h + b) * d + e];
+                        sum_v += f.p * dout[(i * h + b) * d + e];
+                    }
+                dk[(r * hk + a) * d + e] = (float)sum_k;
+                dv[(r * hk + a) * d + e] = (float)sum_v;
+            }
+    return PLUMB_OK;
+}

@@ -1,0 +1,35 @@
+/* vocab.c - log-probabilities over the vocabulary: the definition.
+ * Layer 1 (ref). Includes kernels.h only. */
+#include "kernels.h"
+
+#include <math.h>
+
+plumb_status plumb_ref_logprob_fwd(plumb_stream *s, float *logp, float *lse, const float *logits,
+                                   const int32_t *target, int64_t n, int64_t v)
+{
+    (void)s;
+    for (int64_t i = 0; i < n; i++) {
+        const float *z = logits + i * v;
+        double max = -INFINITY, sum = 0.0;
+        for (int64_t j = 0; j < v; j++)
+            max = fmax(max, z[j]);
+        for (int64_t j = 0; j < v; j++)
+            sum += exp(z[j] - max);
+        const double l = max + log(sum);
+        lse[i] = (float)l;
+        logp[i] = (float)(z[target[i]] - l);
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_ref_logprob_bwd(plumb_stream *s, float *logits, const float *lse,
+                                   const int32_t *target, const float *dlogp, int64_t n, int64_t v)
+{
+    (void)s;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < v; j++) {
+            const double p = exp((double)logits[i * v + j] - lse[i]);
+            logits[i * v + j] = (float)(dlogp[i] * ((j == target[i]) - p));
+        }
+    return PLUMB_OK;
+}

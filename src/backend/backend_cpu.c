@@ -1,0 +1,27 @@
+/* backend_cpu.c - the fast CPU kernels on host memory and a pool of threads.
+ * Layer 2. Includes host.h, base/. */
+#include "backend/host.h"
+
+#include <sched.h>
+
+#include "base/num.h"
+
+/* The cores this process may use, shared out among the ranks of this host: launchers that do not
+ * bind leave all cores to every rank. Whoever binds ranks sets `threads`. */
+static int cores_for(int ranks_here)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const int cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+    return (int)plumb_max_i64(1, cores / plumb_max_i64(1, ranks_here));
+}
+
+plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here)
+{
+    *out = NULL;
+    PLUMB_REQUIRE(threads >= 0, PLUMB_ERR_ARG, "threads=%d, expected 0 (automatic) or more",
+                  threads);
+    PLUMB_TRY(plumb_backend_host_create(out, "cpu", threads ? threads : cores_for(ranks_here)));
+    plumb_kernels_init_cpu(&(*out)->k);
+    return PLUMB_OK;
+}

@@ -1,0 +1,100 @@
+/* host.c - host memory: aligned, in huge pages where that pays.
+ * Layer 2. Includes host.h, base/. */
+#include "backend/host.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/num.h"
+
+enum { ALIGN = 256, HUGE_PAGE = 2 << 20 };
+
+/* Aligning to 2 MB and asking for huge pages spares the GEMM most of its TLB misses. */
+static plumb_status host_alloc(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
+{
+    (void)b;
+    *out = NULL;
+    PLUMB_REQUIRE(bytes >= 0 && bytes < INT64_MAX - HUGE_PAGE, PLUMB_ERR_NOMEM, "%s: %lld bytes",
+                  what ? what : "?", (long long)bytes);
+    const int64_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
+    const int64_t size = plumb_ceil_div(plumb_max_i64(bytes, 1), align) * align;
+    void *data = aligned_alloc((size_t)align, (size_t)size);
+    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "%s: the host has no room for %lld bytes",
+                  what ? what : "?", (long long)bytes);
+#ifdef MADV_HUGEPAGE
+    if (align == HUGE_PAGE)
+        (void)madvise(data, (size_t)size, MADV_HUGEPAGE); /* a wish: refusal costs speed only */
+#endif
+    *out = data;
+    return PLUMB_OK;
+}
+
+static void host_release(struct plumb_backend *b, void *data)
+{
+    (void)b;
+    free(data);
+}
+
+static plumb_status host_zero(struct plumb_backend *b, void *data, int64_t bytes)
+{
+    (void)b;
+    if (bytes > 0)
+        memset(data, 0, (size_t)bytes);
+    return PLUMB_OK;
+}
+
+static plumb_status host_copy_in(struct plumb_backend *b, void *device, const void *host,
+                                 int64_t bytes)
+{
+    (void)b;
+    if (bytes > 0)
+        memcpy(device, host, (size_t)bytes);
+    return PLUMB_OK;
+}
+
+static plumb_status host_copy_out(struct plumb_backend *b, void *host, const void *device,
+                                  int64_t bytes)
+{
+    return host_copy_in(b, host, device, bytes);
+}
+
+static plumb_status host_sync(struct plumb_backend *b)
+{
+    (void)b;
+    return PLUMB_OK;
+}
+
+static void host_destroy(struct plumb_backend *b)
+{
+    plumb_pool *pool = (plumb_pool *)(void *)b->stream;
+    plumb_pool_destroy(&pool);
+    free(b);
+}
+
+plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *name, int threads)
+{
+    plumb_status st = PLUMB_OK;
+    plumb_pool *pool = NULL;
+    *out = NULL;
+    struct plumb_backend *b = malloc(sizeof(*b));
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "backend %s", name);
+    if (threads > 1)
+        PLUMB_TRY_GOTO(st, plumb_pool_create(&pool, threads), fail);
+    *b = (struct plumb_backend){.name = name,
+                                .place = PLUMB_HOST,
+                                .threads = threads,
+                                .stream = (plumb_stream *)(void *)pool,
+                                .alloc = host_alloc,
+                                .release = host_release,
+                                .zero = host_zero,
+                                .to_device = host_copy_in,
+                                .to_host = host_copy_out,
+                                .sync = host_sync,
+                                .destroy = host_destroy};
+    *out = b;
+    return PLUMB_OK;
+fail:
+    free(b);
+    return st;
+}

@@ -1,0 +1,90 @@
+/* op_attention.c - checked attention over the paged KV store.
+ * Layer 3. Includes check.h. */
+#include "op/check.h"
+
+/* kc and vc belong together, and every row has a page in them. */
+static plumb_status check_store(const struct plumb_backend *b, const char *op,
+                                const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                const struct plumb_rows *rows, int64_t hk, int64_t d)
+{
+    PLUMB_TRY(plumb_op_check_rank(op, "kc", kc, 4, 4));
+    const int64_t pages = kc->dim[0];
+    PLUMB_TRY(CHECK_ARGS(b, op, WANT_F32(kc, 4, pages, hk, d, PLUMB_KV_PAGE),
+                         WANT_F32(vc, 4, pages, hk, PLUMB_KV_PAGE, d)));
+    if (b->place != PLUMB_HOST)
+        return PLUMB_OK;
+    for (int64_t i = 0; i < rows->n; i++) {
+        const int64_t seq = rows->seq[i], pos = rows->pos[i], column = pos / PLUMB_KV_PAGE;
+        PLUMB_REQUIRE(seq >= 0 && seq < rows->n_seq && pos >= 0 && column < rows->max_pages,
+                      PLUMB_ERR_SHAPE,
+                      "%s: row %lld is position %lld of sequence %lld, expected fewer than %lld "
+                      "positions and %lld sequences",
+                      op, (long long)i, (long long)pos, (long long)seq,
+                      (long long)(rows->max_pages * PLUMB_KV_PAGE), (long long)rows->n_seq);
+        const int64_t page = rows->page[seq * rows->max_pages + column];
+        PLUMB_REQUIRE(page >= 0 && page < pages, PLUMB_ERR_SHAPE,
+                      "%s: row %lld is on page %lld, kc '%s' has %lld pages", op, (long long)i,
+                      (long long)page, kc->name ? kc->name : "(unnamed)", (long long)pages);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status check_shape(const char *op, const struct plumb_attn_shape *s)
+{
+    PLUMB_REQUIRE(s->hk >= 1 && s->h >= 1 && s->d >= 1 && s->h % s->hk == 0 && s->window >= 0,
+                  PLUMB_ERR_SHAPE,
+                  "%s: %lld query heads, %lld kv heads, head size %lld, window %lld; expected "
+                  "query heads a multiple of kv heads",
+                  op, (long long)s->h, (long long)s->hk, (long long)s->d, (long long)s->window);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *kc,
+                                   const struct plumb_tensor *vc, const struct plumb_tensor *k,
+                                   const struct plumb_tensor *v, const struct plumb_rows *rows)
+{
+    PLUMB_TRY(plumb_op_check_rank("kv_write_fwd", "k", k, 3, 3));
+    const int64_t hk = k->dim[1], d = k->dim[2];
+    PLUMB_TRY(CHECK_ARGS(b, "kv_write_fwd", WANT_F32(k, 3, rows->n, hk, d),
+                         WANT_F32(v, 3, rows->n, hk, d)));
+    PLUMB_TRY(check_store(b, "kv_write_fwd", kc, vc, rows, hk, d));
+    return b->k.kv_write_fwd(b->stream, plumb_f32(kc), plumb_f32(vc), plumb_f32(k), plumb_f32(v),
+                             rows, hk, d);
+}
+
+plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
+                                    const struct plumb_tensor *lse, const struct plumb_tensor *q,
+                                    const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                    const struct plumb_rows *rows,
+                                    const struct plumb_attn_shape *shape)
+{
+    PLUMB_TRY(check_shape("attention_fwd", shape));
+    const int64_t n = rows->n, h = shape->h, d = shape->d;
+    PLUMB_TRY(CHECK_ARGS(b, "attention_fwd", WANT_F32(o, 3, n, h, d), WANT_F32(lse, 2, n, h),
+                         WANT_F32(q, 3, n, h, d)));
+    PLUMB_TRY(check_store(b, "attention_fwd", kc, vc, rows, shape->hk, d));
+    return b->k.attention_fwd(b->stream, plumb_f32(o), plumb_f32(lse), plumb_f32(q), plumb_f32(kc),
+                              plumb_f32(vc), rows, shape);
+}
+
+plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_tensor *dq,
+                                    const struct plumb_tensor *dk, const struct plumb_tensor *dv,
+                                    const struct plumb_tensor *dout, const struct plumb_tensor *o,
+                                    const struct plumb_tensor *lse, const struct plumb_tensor *q,
+                                    const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                    const struct plumb_tensor *work, const struct plumb_rows *rows,
+                                    const struct plumb_attn_shape *shape)
+{
+    PLUMB_TRY(check_shape("attention_bwd", shape));
+    const int64_t n = rows->n, h = shape->h, hk = shape->hk, d = shape->d;
+    PLUMB_TRY(CHECK_ARGS(b, "attention_bwd", WANT_F32(dq, 3, n, h, d), WANT_F32(dk, 3, n, hk, d),
+                         WANT_F32(dv, 3, n, hk, d), WANT_F32(dout, 3, n, h, d),
+                         WANT_F32(o, 3, n, h, d), WANT_F32(lse, 2, n, h), WANT_F32(q, 3, n, h, d)));
+    PLUMB_TRY(check_store(b, "attention_bwd", kc, vc, rows, hk, d));
+    PLUMB_TRY(plumb_op_check_work(b, "attention_bwd", work,
+                                  b->k.attention_work_count(n, shape, b->threads)));
+    return b->k.attention_bwd(b->stream, plumb_f32(dq), plumb_f32(dk), plumb_f32(dv),
+                              plumb_f32(dout), plumb_f32(o), plumb_f32(lse), plumb_f32(q),
+                              plumb_f32(kc), plumb_f32(vc), work ? plumb_f32(work) : NULL, rows,
+                              shape);
+}

@@ -1,0 +1,193 @@
+/* op_rows.c - checked row-wise and element-wise operations.
+ * Layer 3. Includes check.h, base/. */
+#include "base/num.h"
+#include "op/check.h"
+
+plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                 const struct plumb_tensor *x, const struct plumb_tensor *index)
+{
+    PLUMB_TRY(plumb_op_check_rank("gather_fwd", "index", index, 1, 1));
+    PLUMB_TRY(plumb_op_check_rank("gather_fwd", "x", x, 2, 2));
+    const int64_t n = index->dim[0], m = x->dim[0], c = x->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "gather_fwd", WANT_F32(y, 2, n, c), WANT_F32(x, 2, m, c),
+                         WANT(index, PLUMB_I32, 1, n)));
+    PLUMB_TRY(plumb_op_check_index("gather_fwd", "index", index, m));
+    return b->k.gather_fwd(b->stream, plumb_f32(y), plumb_f32(x), plumb_i32(index), n, c);
+}
+
+plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
+                                 const struct plumb_tensor *dy, const struct plumb_tensor *index)
+{
+    PLUMB_TRY(plumb_op_check_rank("gather_bwd", "index", index, 1, 1));
+    PLUMB_TRY(plumb_op_check_rank("gather_bwd", "dx", dx, 2, 2));
+    const int64_t n = index->dim[0], m = dx->dim[0], c = dx->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "gather_bwd", WANT_F32(dx, 2, m, c), WANT_F32(dy, 2, n, c),
+                         WANT(index, PLUMB_I32, 1, n)));
+    PLUMB_TRY(plumb_op_check_index("gather_bwd", "index", index, m));
+    return b->k.gather_bwd(b->stream, plumb_f32(dx), plumb_f32(dy), plumb_i32(index), n, c, m);
+}
+
+static plumb_status check_offsets(const struct plumb_tensor *offset, int64_t m)
+{
+    if (offset->place != PLUMB_HOST)
+        return PLUMB_OK;
+    const int64_t *at = (const int64_t *)offset->data;
+    int64_t before = 0;
+    for (int64_t i = 0; i < offset->dim[0]; before = at[i++])
+        PLUMB_REQUIRE(at[i] >= before && at[i] <= m, PLUMB_ERR_SHAPE,
+                      "segment_mean_fwd: offset '%s' holds %lld at %lld, expected %lld to %lld",
+                      offset->name ? offset->name : "(unnamed)", (long long)at[i], (long long)i,
+                      (long long)before, (long long)m);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                       const struct plumb_tensor *x,
+                                       const struct plumb_tensor *offset)
+{
+    PLUMB_TRY(plumb_op_check_rank("segment_mean_fwd", "y", y, 2, 2));
+    PLUMB_TRY(plumb_op_check_rank("segment_mean_fwd", "x", x, 2, 2));
+    const int64_t g = y->dim[0], c = y->dim[1], m = x->dim[0];
+    PLUMB_TRY(CHECK_ARGS(b, "segment_mean_fwd", WANT_F32(y, 2, g, c), WANT_F32(x, 2, m, c),
+                         WANT(offset, PLUMB_I64, 1, g + 1)));
+    PLUMB_TRY(check_offsets(offset, m));
+    return b->k.segment_mean_fwd(b->stream, plumb_f32(y), plumb_f32(x),
+                                 (const int64_t *)offset->data, g, c);
+}
+
+/* All n tensors are float32, in b's memory and of the first one's shape. */
+static plumb_status same_shape(const struct plumb_backend *b, const char *op,
+                               const struct plumb_tensor *const *t, const char *const *arg, int n,
+                               int64_t *count)
+{
+    PLUMB_TRY(plumb_op_check_rank(op, arg[0], t[0], 1, PLUMB_MAX_RANK));
+    for (int i = 0; i < n; i++) {
+        struct want w = {.arg = arg[i], .t = t[i], .dtype = PLUMB_F32, .rank = t[0]->rank};
+        for (int j = 0; j < w.rank; j++)
+            w.dim[j] = t[0]->dim[j];
+        PLUMB_TRY(plumb_op_check(b, op, &w, 1));
+    }
+    *count = plumb_tensor_count(t[0]);
+    return PLUMB_OK;
+}
+#define SAME(b, op, count, n, names, ...)                                                          \
+    same_shape((b), (op), (const struct plumb_tensor *const[]){__VA_ARGS__},                       \
+               (const char *const[]){names}, (n), (count))
+#define NAMES(...) __VA_ARGS__
+
+plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                              const struct plumb_tensor *x1, const struct plumb_tensor *x2)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "add_fwd", &n, 3, NAMES("y", "x1", "x2"), y, x1, x2));
+    return b->k.add_fwd(b->stream, plumb_f32(y), plumb_f32(x1), plumb_f32(x2), n);
+}
+
+plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
+                                 const struct plumb_tensor *x)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "accumulate", &n, 2, NAMES("y", "x"), y, x));
+    return b->k.accumulate(b->stream, plumb_f32(y), plumb_f32(x), n);
+}
+
+plumb_status plumb_op_swiglu_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                 const struct plumb_tensor *gate, const struct plumb_tensor *up)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "swiglu_fwd", &n, 3, NAMES("y", "gate", "up"), y, gate, up));
+    return b->k.swiglu_fwd(b->stream, plumb_f32(y), plumb_f32(gate), plumb_f32(up), n);
+}
+
+plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
+                                 const struct plumb_tensor *dup, const struct plumb_tensor *dy,
+                                 const struct plumb_tensor *gate, const struct plumb_tensor *up)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "swiglu_bwd", &n, 5, NAMES("dgate", "dup", "dy", "gate", "up"), dgate, dup,
+                   dy, gate, up));
+    return b->k.swiglu_bwd(b->stream, plumb_f32(dgate), plumb_f32(dup), plumb_f32(dy),
+                           plumb_f32(gate), plumb_f32(up), n);
+}
+
+plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                  const struct plumb_tensor *rstd, const struct plumb_tensor *x,
+                                  const struct plumb_tensor *w, float eps)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "rmsnorm_fwd", &n, 2, NAMES("x", "y"), x, y));
+    const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
+    PLUMB_TRY(plumb_op_check_count(b, "rmsnorm_fwd", "rstd", rstd, PLUMB_F32, rows));
+    PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_fwd", WANT_F32(w, 1, c)));
+    return b->k.rmsnorm_fwd(b->stream, plumb_f32(y), plumb_f32(rstd), plumb_f32(x), plumb_f32(w),
+                            rows, c, eps);
+}
+
+plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
+                                  const struct plumb_tensor *dw, const struct plumb_tensor *dy,
+                                  const struct plumb_tensor *x, const struct plumb_tensor *w,
+                                  const struct plumb_tensor *rstd)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "rmsnorm_bwd", &n, 3, NAMES("x", "dx", "dy"), x, dx, dy));
+    const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
+    PLUMB_TRY(plumb_op_check_count(b, "rmsnorm_bwd", "rstd", rstd, PLUMB_F32, rows));
+    PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_bwd", WANT_F32(dw, 1, c), WANT_F32(w, 1, c)));
+    return b->k.rmsnorm_bwd(b->stream, plumb_f32(dx), plumb_f32(dw), plumb_f32(dy), plumb_f32(x),
+                            plumb_f32(w), plumb_f32(rstd), rows, c);
+}
+
+static plumb_status check_rope(struct plumb_backend *b, const char *op,
+                               const struct plumb_tensor *x, const struct plumb_tensor *cos_sin,
+                               const struct plumb_tensor *pos)
+{
+    PLUMB_TRY(plumb_op_check_rank(op, "x", x, 3, 3));
+    PLUMB_TRY(plumb_op_check_rank(op, "cos_sin", cos_sin, 2, 2));
+    const int64_t n = x->dim[0], h = x->dim[1], d = x->dim[2], m = cos_sin->dim[0];
+    PLUMB_REQUIRE(d % 2 == 0, PLUMB_ERR_SHAPE,
+                  "%s: x '%s' has head size %lld, expected an even one", op,
+                  x->name ? x->name : "(unnamed)", (long long)d);
+    PLUMB_TRY(CHECK_ARGS(b, op, WANT_F32(x, 3, n, h, d), WANT_F32(cos_sin, 2, m, d),
+                         WANT(pos, PLUMB_I32, 1, n)));
+    return plumb_op_check_index(op, "pos", pos, m);
+}
+
+plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tensor *x,
+                               const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos)
+{
+    PLUMB_TRY(check_rope(b, "rope_fwd", x, cos_sin, pos));
+    return b->k.rope_fwd(b->stream, plumb_f32(x), plumb_f32(cos_sin), plumb_i32(pos), x->dim[0],
+                         x->dim[1], x->dim[2]);
+}
+
+plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
+                               const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos)
+{
+    PLUMB_TRY(check_rope(b, "rope_bwd", dx, cos_sin, pos));
+    return b->k.rope_bwd(b->stream, plumb_f32(dx), plumb_f32(cos_sin), plumb_i32(pos), dx->dim[0],
+                         dx->dim[1], dx->dim[2]);
+}
+
+plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *out,
+                            const struct plumb_tensor *x, int64_t block)
+{
+    PLUMB_REQUIRE(block >= 1, PLUMB_ERR_ARG, "sumsq: block=%lld, expected 1 or more",
+                  (long long)block);
+    PLUMB_TRY(plumb_op_check_rank("sumsq", "x", x, 1, PLUMB_MAX_RANK));
+    const int64_t n = plumb_tensor_count(x);
+    PLUMB_TRY(plumb_op_check_count(b, "sumsq", "x", x, PLUMB_F32, n));
+    PLUMB_TRY(CHECK_ARGS(b, "sumsq", WANT(out, PLUMB_F64, 1, plumb_ceil_div(n, block))));
+    return b->k.sumsq(b->stream, (double *)out->data, plumb_f32(x), n, block);
+}
+
+plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *w,
+                            const struct plumb_tensor *m, const struct plumb_tensor *v,
+                            const struct plumb_tensor *g, const struct plumb_adamw *p)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "adamw", &n, 4, NAMES("g", "w", "m", "v"), g, w, m, v));
+    PLUMB_REQUIRE(p->correction1 > 0.0f && p->correction2 > 0.0f, PLUMB_ERR_ARG,
+                  "adamw: corrections %g and %g, expected above 0", (double)p->correction1,
+                  (double)p->correction2);
+    return b->k.adamw(b->stream, plumb_f32(w), plumb_f32(m), plumb_f32(v), plumb_f32(g), n, p);
+}

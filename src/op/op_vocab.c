@@ -1,0 +1,152 @@
+/* op_vocab.c - checked log-probabilities and sampling, and the LM head fused with them.
+ * Layer 3. Includes check.h, base/. */
+#include "base/num.h"
+#include "op/check.h"
+
+plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
+                                  const struct plumb_tensor *lse, const struct plumb_tensor *logits,
+                                  const struct plumb_tensor *target)
+{
+    PLUMB_TRY(plumb_op_check_rank("logprob_fwd", "logits", logits, 2, 2));
+    const int64_t n = logits->dim[0], v = logits->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "logprob_fwd", WANT_F32(logp, 1, n), WANT_F32(lse, 1, n),
+                         WANT_F32(logits, 2, n, v), WANT(target, PLUMB_I32, 1, n)));
+    PLUMB_TRY(plumb_op_check_index("logprob_fwd", "target", target, v));
+    return b->k.logprob_fwd(b->stream, plumb_f32(logp), plumb_f32(lse), plumb_f32(logits),
+                            plumb_i32(target), n, v);
+}
+
+plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *logits,
+                                  const struct plumb_tensor *lse, const struct plumb_tensor *target,
+                                  const struct plumb_tensor *dlogp)
+{
+    PLUMB_TRY(plumb_op_check_rank("logprob_bwd", "logits", logits, 2, 2));
+    const int64_t n = logits->dim[0], v = logits->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "logprob_bwd", WANT_F32(logits, 2, n, v), WANT_F32(lse, 1, n),
+                         WANT(target, PLUMB_I32, 1, n), WANT_F32(dlogp, 1, n)));
+    PLUMB_TRY(plumb_op_check_index("logprob_bwd", "target", target, v));
+    return b->k.logprob_bwd(b->stream, plumb_f32(logits), plumb_f32(lse), plumb_i32(target),
+                            plumb_f32(dlogp), n, v);
+}
+
+plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
+                                 const struct plumb_tensor *logp,
+                                 const struct plumb_tensor *logp_sampled,
+                                 const struct plumb_tensor *logits, const struct plumb_tensor *u,
+                                 const struct plumb_sample_param *p,
+                                 const struct plumb_tensor *work)
+{
+    PLUMB_TRY(plumb_op_check_rank("sample_fwd", "logits", logits, 2, 2));
+    const int64_t n = logits->dim[0], v = logits->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "sample_fwd", WANT(token, PLUMB_I32, 1, n), WANT_F32(logp, 1, n),
+                         WANT_F32(logp_sampled, 1, n), WANT_F32(logits, 2, n, v),
+                         WANT(u, PLUMB_F64, 1, n)));
+    PLUMB_REQUIRE(v >= 1, PLUMB_ERR_SHAPE, "sample_fwd: logits '%s' has no columns",
+                  logits->name ? logits->name : "(unnamed)");
+    PLUMB_REQUIRE(p->temperature >= 0.0f && p->top_k >= 0 && p->top_p > 0.0f && p->top_p <= 1.0f &&
+                      p->min_p >= 0.0f && p->min_p <= 1.0f,
+                  PLUMB_ERR_ARG,
+                  "sample_fwd: temperature %g, top_k %d, top_p %g, min_p %g; expected >= 0, >= 0, "
+                  "(0,1], [0,1]",
+                  (double)p->temperature, p->top_k, (double)p->top_p, (double)p->min_p);
+    PLUMB_TRY(plumb_op_check_work(b, "sample_fwd", work, b->k.sample_work_count(n, v, b->threads)));
+    return b->k.sample_fwd(b->stream, plumb_i32(token), plumb_f32(logp), plumb_f32(logp_sampled),
+                           plumb_f32(logits), (const double *)u->data, p,
+                           work ? plumb_f32(work) : NULL, n, v);
+}
+
+/* The logits lie first in work, so that the forward's are found again by the backward. */
+static int64_t logits_count(int64_t head_rows, int64_t v)
+{
+    return plumb_ceil_div(head_rows * v, 64) * 64;
+}
+
+int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
+                                 int64_t c, bool train)
+{
+    return logits_count(head_rows, v) +
+           (train ? b->k.linear_work_count(head_rows, v, c, b->threads) : 0);
+}
+
+/* Rows [begin, begin + rows) of what the head works on. */
+struct block {
+    struct plumb_tensor x, target, lse, logits;
+};
+static struct block block_at(const struct plumb_backend *b, const struct plumb_tensor *x,
+                             const struct plumb_tensor *target, const struct plumb_tensor *lse,
+                             const struct plumb_tensor *work, int64_t v, int64_t begin,
+                             int64_t rows)
+{
+    const int64_t c = x->dim[1];
+    return (struct block){
+        .x = plumb_view_f32(x->name, plumb_f32(x) + begin * c, b->place, rows, c),
+        .target = plumb_view_i32(target->name, plumb_i32(target) + begin, b->place, rows),
+        .lse = plumb_view_f32(lse->name, plumb_f32(lse) + begin, b->place, rows),
+        .logits = plumb_view_f32("logits", work->data, b->place, rows, v)};
+}
+
+plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
+                                       const struct plumb_tensor *lse, const struct plumb_tensor *x,
+                                       const struct plumb_tensor *packed,
+                                       const struct plumb_tensor *target, int64_t v,
+                                       const struct plumb_tensor *work, int64_t head_rows)
+{
+    PLUMB_TRY(plumb_op_check_rank("head_logprob_fwd", "x", x, 2, 2));
+    const int64_t n = x->dim[0], c = x->dim[1];
+    PLUMB_REQUIRE(head_rows >= 1, PLUMB_ERR_ARG, "head_logprob_fwd: head_rows=%lld, expected >= 1",
+                  (long long)head_rows);
+    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_fwd", WANT_F32(logp, 1, n), WANT_F32(lse, 1, n),
+                         WANT_F32(x, 2, n, c), WANT_F32(packed, 1, b->k.linear_packed_count(v, c)),
+                         WANT(target, PLUMB_I32, 1, n)));
+    PLUMB_TRY(plumb_op_check_work(b, "head_logprob_fwd", work,
+                                  plumb_op_head_work_count(b, head_rows, v, c, false)));
+    for (int64_t i = 0; i < n; i += head_rows) {
+        const int64_t rows = plumb_min_i64(head_rows, n - i);
+        const struct block at = block_at(b, x, target, lse, work, v, i, rows);
+        const struct plumb_tensor out =
+            plumb_view_f32(logp->name, plumb_f32(logp) + i, b->place, rows);
+        PLUMB_TRY(plumb_op_linear_fwd(b, &at.logits, &at.x, packed, NULL));
+        PLUMB_TRY(plumb_op_logprob_fwd(b, &out, &at.lse, &at.logits, &at.target));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status
+plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
+                          const struct plumb_tensor *dw, const struct plumb_tensor *dlogp,
+                          const struct plumb_tensor *lse, const struct plumb_tensor *x,
+                          const struct plumb_tensor *w, const struct plumb_tensor *packed,
+                          const struct plumb_tensor *target, const struct plumb_tensor *work,
+                          int64_t head_rows, bool logits_kept)
+{
+    PLUMB_TRY(plumb_op_check_rank("head_logprob_bwd", "x", x, 2, 2));
+    PLUMB_TRY(plumb_op_check_rank("head_logprob_bwd", "w", w, 2, 2));
+    const int64_t n = x->dim[0], c = x->dim[1], v = w->dim[0];
+    PLUMB_REQUIRE(head_rows >= 1 && (!logits_kept || n <= head_rows), PLUMB_ERR_ARG,
+                  "head_logprob_bwd: head_rows=%lld for %lld rows, expected >= 1, and all rows "
+                  "when the logits are kept",
+                  (long long)head_rows, (long long)n);
+    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_F32(dx, 2, n, c), WANT_F32(dw, 2, v, c),
+                         WANT_F32(dlogp, 1, n), WANT_F32(lse, 1, n), WANT_F32(x, 2, n, c),
+                         WANT_F32(w, 2, v, c), WANT(target, PLUMB_I32, 1, n),
+                         WANT_F32(packed, 1, b->k.linear_packed_count(v, c))));
+    PLUMB_TRY(plumb_op_check_work(b, "head_logprob_bwd", work,
+                                  plumb_op_head_work_count(b, head_rows, v, c, true)));
+    const int64_t first = logits_count(head_rows, v);
+    const struct plumb_tensor rest = plumb_view_f32(work->name, plumb_f32(work) + first, b->place,
+                                                    plumb_tensor_count(work) - first);
+    for (int64_t i = 0; i < n; i += head_rows) {
+        const int64_t rows = plumb_min_i64(head_rows, n - i);
+        const struct block at = block_at(b, x, target, lse, work, v, i, rows);
+        const struct plumb_tensor dl =
+            plumb_view_f32(dlogp->name, plumb_f32(dlogp) + i, b->place, rows);
+        const struct plumb_tensor out =
+            plumb_view_f32(dx->name, plumb_f32(dx) + i * c, b->place, rows, c);
+        if (!logits_kept)
+            PLUMB_TRY(plumb_op_linear_fwd(b, &at.logits, &at.x, packed, NULL));
+        PLUMB_TRY(plumb_op_logprob_bwd(b, &at.logits, &at.lse, &at.target, &dl));
+        PLUMB_TRY(plumb_op_linear_bwd_x(b, &out, &at.logits, w, &rest, true));
+        PLUMB_TRY(plumb_op_linear_bwd_w(b, dw, NULL, &at.logits, &at.x, &rest));
+    }
+    return PLUMB_OK;
+}
