@@ -7,7 +7,11 @@
 #include "kernels.h"
 
 /* Kernels of ref/ (a table entry without one is NULL) and of cpu/: one line each. */
-#define REF_LIST(X)
+#define REF_LIST(X)                                                                                \
+    X(gather_fwd) X(gather_bwd) X(segment_mean_fwd) X(add_fwd) X(accumulate)                       \
+    X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd)              \
+    X(kv_write_fwd) X(attention_fwd) X(attention_work_count) X(attention_bwd)                      \
+    X(logprob_fwd) X(logprob_bwd) X(sample_work_count) X(sample_fwd) X(sumsq) X(adamw)
 #define CPU_LIST(X)
 
 #if defined(__x86_64__)
