@@ -54,13 +54,6 @@ static plumb_status parent_of(char *out, int64_t size, const char *path)
     return PLUMB_OK;
 }
 
-static plumb_status add_suffix(char *out, int64_t size, const char *path, const char *suffix)
-{
-    const int n = snprintf(out, (size_t)size, "%s%s", path, suffix);
-    PLUMB_REQUIRE(n >= 0 && n < size, PLUMB_ERR_ARG, "path %s%s is too long", path, suffix);
-    return PLUMB_OK;
-}
-
 static plumb_status read_fd(struct plumb_buf *out, int fd, const char *path)
 {
     plumb_status st = PLUMB_OK;
@@ -94,58 +87,76 @@ plumb_status plumb_file_read(struct plumb_buf *out, const char *path)
     return PLUMB_OK;
 }
 
-static plumb_status write_all(int fd, const char *bytes, int64_t n, const char *path)
+plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path)
 {
+    const int n = snprintf(f->path, sizeof(f->path), "%s", path);
+    const int m = snprintf(f->part, sizeof(f->part), "%s.tmp", path);
+    PLUMB_REQUIRE(n >= 0 && m >= 0 && m < (int)sizeof(f->part), PLUMB_ERR_ARG,
+                  "path %s.tmp is longer than %zu bytes", path, sizeof(f->part) - 1);
+    f->fd = open(f->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (f->fd < 0)
+        FAIL_ERRNO(f->part, "create");
+    return PLUMB_OK;
+}
+
+plumb_status plumb_file_out_add(struct plumb_file_out *f, const void *bytes, int64_t n)
+{
+    const char *at = bytes;
     while (n > 0) {
-        const ssize_t put = write(fd, bytes, (size_t)n);
+        const ssize_t put = write(f->fd, at, (size_t)n);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
-            FAIL_ERRNO(path, "write");
-        bytes += put;
+            FAIL_ERRNO(f->path, "write");
+        at += put;
         n -= put;
     }
     return PLUMB_OK;
 }
 
-/* fsync, close, rename, fsync of the folder. Closes fd on every path. */
-static plumb_status finish(int fd, const char *part, const char *path)
+void plumb_file_out_abort(struct plumb_file_out *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+    unlink(f->part);
+}
+
+plumb_status plumb_file_out_commit(struct plumb_file_out *f)
 {
     char parent[4096];
-    plumb_status st = parent_of(parent, sizeof(parent), path);
-    if (st == PLUMB_OK && fsync(fd) != 0)
-        st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot flush to disk: %s", path,
-                           strerror(errno));
-    if (close(fd) != 0 && st == PLUMB_OK)
-        st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot close: %s", path,
-                           strerror(errno));
-    if (st == PLUMB_OK && rename(part, path) != 0)
-        st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot rename from %s: %s", path,
-                           part, strerror(errno));
-    if (st == PLUMB_OK)
-        PLUMB_TRY(plumb_dir_fsync(parent));
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, parent_of(parent, sizeof(parent), f->path), fail);
+    if (fsync(f->fd) != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot flush to disk: %s", f->path,
+                        strerror(errno));
+    const int closed = close(f->fd);
+    f->fd = -1;
+    if (closed != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot close: %s", f->path, strerror(errno));
+    if (rename(f->part, f->path) != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot rename from %s: %s", f->path, f->part,
+                        strerror(errno));
+    PLUMB_TRY(plumb_dir_fsync(parent));
+    return PLUMB_OK;
+fail:
+    plumb_file_out_abort(f);
     return st;
 }
 
 plumb_status plumb_file_write_atomic(const char *path, const void *bytes, int64_t n)
 {
-    char part[4096];
-    PLUMB_TRY(add_suffix(part, sizeof(part), path, ".tmp"));
-    const int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        FAIL_ERRNO(part, "create");
-    plumb_status st = write_all(fd, bytes, n, path);
-    if (st == PLUMB_OK)
-        st = finish(fd, part, path);
-    else
-        close(fd);
+    struct plumb_file_out f;
+    PLUMB_TRY(plumb_file_out_begin(&f, path));
+    const plumb_status st = plumb_file_out_add(&f, bytes, n);
     if (st != PLUMB_OK)
-        unlink(part); /* gone already when only the folder's fsync failed */
+        plumb_file_out_abort(&f);
     PLUMB_TRY(st);
+    PLUMB_TRY(plumb_file_out_commit(&f));
     return PLUMB_OK;
 }
 
-static plumb_status copy_fd(int to, int from, const char *to_path, const char *from_path)
+static plumb_status copy_fd(struct plumb_file_out *to, int from, const char *from_path)
 {
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
@@ -159,7 +170,7 @@ static plumb_status copy_fd(int to, int from, const char *to_path, const char *f
         if (n < 0)
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot read: %s", from_path,
                             strerror(errno));
-        PLUMB_TRY_GOTO(st, write_all(to, chunk, n, to_path), fail);
+        PLUMB_TRY_GOTO(st, plumb_file_out_add(to, chunk, n), fail);
     }
 fail:
     free(chunk);
@@ -168,22 +179,17 @@ fail:
 
 plumb_status plumb_file_copy(const char *from, const char *to)
 {
-    char part[4096];
-    PLUMB_TRY(add_suffix(part, sizeof(part), to, ".tmp"));
+    struct plumb_file_out out;
     const int in = open(from, O_RDONLY | O_CLOEXEC);
     if (in < 0)
         FAIL_ERRNO(from, "open");
     plumb_status st;
-    const int out = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (out < 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot create: %s", part, strerror(errno));
-    st = copy_fd(out, in, to, from);
+    PLUMB_TRY_GOTO(st, plumb_file_out_begin(&out, to), fail);
+    st = copy_fd(&out, in, from);
     if (st == PLUMB_OK)
-        st = finish(out, part, to);
+        st = plumb_file_out_commit(&out);
     else
-        close(out);
-    if (st != PLUMB_OK)
-        unlink(part);
+        plumb_file_out_abort(&out);
 fail:
     close(in);
     PLUMB_TRY(st);

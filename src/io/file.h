@@ -17,6 +17,17 @@ plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
 /* Writes path.tmp, fsyncs it, renames it over path, fsyncs the folder. A failed write (a full
  * disk) leaves path as it was and removes path.tmp. */
 plumb_status plumb_file_write_atomic(const char *path, const void *bytes, int64_t n);
+/* The same in pieces. After a successful begin: any number of adds, then exactly one of commit
+ * and abort. A failed add leaves abort to do; commit cleans up after itself. */
+struct plumb_file_out {
+    int fd;
+    char part[4096]; /* path.tmp */
+    char path[4096];
+};
+plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path);
+plumb_status plumb_file_out_add(struct plumb_file_out *f, const void *bytes, int64_t n);
+plumb_status plumb_file_out_commit(struct plumb_file_out *f);
+void plumb_file_out_abort(struct plumb_file_out *f);
 plumb_status plumb_file_copy(const char *from, const char *to); /* byte for byte, atomic */
 plumb_status plumb_file_append_line(FILE *f, const char *path,
                                     const char *line); /* + '\n', flush */

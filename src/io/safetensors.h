@@ -14,12 +14,13 @@
  * through plumb_st_to_f32 or memcpy only. */
 struct plumb_st_entry {
     const char *name;
-    enum plumb_dtype dtype;
+    enum plumb_dtype dtype; /* meaningful only while other is NULL */
+    const char *other;      /* a dtype that plumb has no name for, as in the file ("I8"), or NULL */
     int rank;
     int64_t dim[PLUMB_ST_MAX_RANK];
     const void *data;
-    int64_t bytes, count;
-    const char *file; /* for messages */
+    int64_t bytes, count; /* the writers compute their own from dtype and dim */
+    const char *file;     /* for messages */
 };
 
 typedef struct plumb_st plumb_st; /* one file, or the shards of a model folder */
@@ -28,7 +29,7 @@ typedef struct plumb_st plumb_st; /* one file, or the shards of a model folder *
  * offsets without holes or overlaps, size of the data. Errors: PLUMB_ERR_IO; PLUMB_ERR_FORMAT
  * naming file, tensor and rule. */
 plumb_status plumb_st_open(plumb_st **out, const char *path);
-/* Opens DIR/model.safetensors, or every shard that DIR/model.safetensors.index.json names;
+/* Opens DIR/model.safetensors, or else every shard that DIR/model.safetensors.index.json names;
  * a tensor that is missing from its shard, or in two, is PLUMB_ERR_FORMAT. */
 plumb_status plumb_st_open_dir(plumb_st **out, const char *dir);
 void plumb_st_close(plumb_st **st); /* NULL is allowed */
@@ -37,16 +38,19 @@ int64_t plumb_st_count(const plumb_st *st);
 const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i);          /* file order */
 const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name); /* or NULL */
 
-/* out (count,) from float32, bfloat16, float16 or float64; PLUMB_ERR_UNSUPPORTED otherwise. */
+/* out (count,) = the tensor: float32, bfloat16 and float16 exactly, float64 rounded to nearest.
+ * PLUMB_ERR_UNSUPPORTED for any other dtype. */
 plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e);
 
 /* Writes entries (data in memory, aligned or not) to path through a temporary file, fsync and
- * rename. metadata: NULL-terminated list of key, value, key, value ... or NULL. Names sorted by
- * the writer as the reference implementation does (dtype alignment first, then name). */
+ * rename. metadata: NULL-terminated list of key, value, key, value ... or NULL. The bytes are
+ * those of the reference implementation (safetensors 0.8): widest dtype first, then by name; the
+ * header padded with spaces to a multiple of 8. PLUMB_ERR_ARG for a name that comes twice. */
 plumb_status plumb_st_write(const char *path, const struct plumb_st_entry *entry, int64_t n,
                             const char *const *metadata);
-/* The same into DIR: one model.safetensors, or shards of at most shard_bytes each and their
- * index. */
+/* The same into DIR with metadata format = pt: one model.safetensors, or, when that would pass
+ * shard_bytes of data, shards in the order given (a larger tensor has one of its own) and, after
+ * them, their index. PLUMB_ERR_EXISTS for shards beside a model.safetensors. */
 plumb_status plumb_st_write_dir(const char *dir, const struct plumb_st_entry *entry, int64_t n,
                                 int64_t shard_bytes);
 

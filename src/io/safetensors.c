@@ -1,0 +1,482 @@
+/* safetensors.c - reading: map, check everything, then hand out borrowed entries.
+ * Layer 1. Includes safetensors.h, json.h, file.h, base/.
+ *
+ * The header decides where data is read, so nothing of it is trusted: after the checks here every
+ * entry lies inside its mapping and no byte belongs to two tensors or to none. */
+#include "io/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "io/file.h"
+#include "io/json.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
+
+enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 }; /* the reference implementation's limit */
+
+struct shard {
+    char *path;
+    unsigned char *map;
+    int64_t size;
+    plumb_json *header; /* owns the names */
+};
+
+struct plumb_st {
+    struct shard *shard;
+    int64_t shards, n, cap;
+    struct plumb_st_entry *entry; /* (n) */
+    int64_t *by_name;             /* (n) places in entry, sorted by name */
+};
+
+/* Every dtype of the format that fills whole bytes; those plumb computes with have a plumb_dtype.
+ */
+static const struct {
+    const char *name;
+    int bytes;
+    bool known;
+    enum plumb_dtype dtype;
+} dtypes[] = {
+    {"F32", 4, true, PLUMB_F32},     {"BF16", 2, true, PLUMB_BF16},
+    {"F16", 2, true, PLUMB_F16},     {"F64", 8, true, PLUMB_F64},
+    {"I32", 4, true, PLUMB_I32},     {"I64", 8, true, PLUMB_I64},
+    {"U8", 1, true, PLUMB_U8},       {"BOOL", 1, false, PLUMB_U8},
+    {"I8", 1, false, PLUMB_U8},      {"I16", 2, false, PLUMB_U8},
+    {"U16", 2, false, PLUMB_U8},     {"U32", 4, false, PLUMB_U8},
+    {"U64", 8, false, PLUMB_U8},     {"F8_E4M3", 1, false, PLUMB_U8},
+    {"F8_E5M2", 1, false, PLUMB_U8}, {"F8_E8M0", 1, false, PLUMB_U8},
+    {"C64", 8, false, PLUMB_U8},
+};
+
+static plumb_status read_dtype(struct plumb_st_entry *e, int64_t *size, const plumb_json *info)
+{
+    const char *name = plumb_json_string(plumb_json_get(info, "dtype"), NULL);
+    PLUMB_REQUIRE(name, PLUMB_ERR_FORMAT, "%s: tensor '%s' has no string 'dtype'", e->file,
+                  e->name);
+    for (size_t i = 0; i < sizeof(dtypes) / sizeof(*dtypes); i++) {
+        if (!strcmp(name, dtypes[i].name)) {
+            e->dtype = dtypes[i].dtype;
+            e->other = dtypes[i].known ? NULL : dtypes[i].name;
+            *size = dtypes[i].bytes;
+            return PLUMB_OK;
+        }
+    }
+    PLUMB_FAIL(PLUMB_ERR_FORMAT, "%s: tensor '%s' has the unknown dtype '%s'", e->file, e->name,
+               name);
+}
+
+static plumb_status read_shape(struct plumb_st_entry *e, const plumb_json *info)
+{
+    const plumb_json *shape = plumb_json_get(info, "shape");
+    PLUMB_REQUIRE(plumb_json_type_of(shape) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
+                  "%s: tensor '%s' has no array 'shape'", e->file, e->name);
+    const int64_t rank = plumb_json_count(shape);
+    PLUMB_REQUIRE(rank <= PLUMB_ST_MAX_RANK, PLUMB_ERR_UNSUPPORTED,
+                  "%s: tensor '%s' has %" PRId64 " dimensions, at most %d are read", e->file,
+                  e->name, rank, PLUMB_ST_MAX_RANK);
+    e->rank = (int)rank;
+    e->count = 1;
+    for (int64_t i = 0; i < rank; i++) {
+        e->dim[i] = plumb_json_int(plumb_json_at(shape, i), -1);
+        PLUMB_REQUIRE(e->dim[i] >= 0, PLUMB_ERR_FORMAT,
+                      "%s: dimension %" PRId64 " of tensor '%s' is no count", e->file, i, e->name);
+        PLUMB_REQUIRE(plumb_mul(&e->count, e->count, e->dim[i]), PLUMB_ERR_FORMAT,
+                      "%s: the size of tensor '%s' overflows", e->file, e->name);
+    }
+    return PLUMB_OK;
+}
+
+/* Fills *e from one member of the header; data_bytes are behind the header. */
+static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info,
+                               const unsigned char *data, int64_t data_bytes)
+{
+    int64_t size = 0, bytes;
+    PLUMB_REQUIRE(plumb_json_type_of(info) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
+                  "%s: header entry '%s' is no object", e->file, e->name);
+    PLUMB_TRY(read_dtype(e, &size, info));
+    PLUMB_TRY(read_shape(e, info));
+    PLUMB_REQUIRE(plumb_mul(&bytes, e->count, size), PLUMB_ERR_FORMAT,
+                  "%s: the size of tensor '%s' overflows", e->file, e->name);
+    const plumb_json *offsets = plumb_json_get(info, "data_offsets");
+    const int64_t begin = plumb_json_int(plumb_json_at(offsets, 0), -1);
+    const int64_t end = plumb_json_int(plumb_json_at(offsets, 1), -1);
+    PLUMB_REQUIRE(plumb_json_count(offsets) == 2 && begin >= 0 && end >= begin, PLUMB_ERR_FORMAT,
+                  "%s: tensor '%s': data_offsets are not two ascending byte counts", e->file,
+                  e->name);
+    PLUMB_REQUIRE(end - begin == bytes, PLUMB_ERR_FORMAT,
+                  "%s: tensor '%s': shape and dtype take %" PRId64
+                  " bytes, data_offsets cover %" PRId64,
+                  e->file, e->name, bytes, end - begin);
+    PLUMB_REQUIRE(end <= data_bytes, PLUMB_ERR_FORMAT,
+                  "%s: tensor '%s' ends at byte %" PRId64 " of the data, the file has %" PRId64
+                  " (cut short?)",
+                  e->file, e->name, end, data_bytes);
+    e->data = data + begin;
+    e->bytes = bytes;
+    return PLUMB_OK;
+}
+
+static plumb_status check_metadata(const plumb_json *meta, const char *path)
+{
+    PLUMB_REQUIRE(plumb_json_type_of(meta) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
+                  "%s: __metadata__ is no object", path);
+    for (int64_t i = 0; i < plumb_json_count(meta); i++) {
+        const char *key;
+        const plumb_json *value;
+        PLUMB_TRY(plumb_json_member_at(meta, i, &key, &value));
+        PLUMB_REQUIRE(plumb_json_type_of(value) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
+                      "%s: __metadata__ '%s' is no string", path, key);
+    }
+    return PLUMB_OK;
+}
+
+/* By place in the mapping; tensors without bytes stand before the one that begins there. */
+static int by_data(const void *a, const void *b)
+{
+    const struct plumb_st_entry *x = a, *y = b;
+    if (x->data != y->data)
+        return (const char *)x->data < (const char *)y->data ? -1 : 1;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+/* Adds the entries of a parsed header; st->entry has room for them. */
+static plumb_status read_entries(plumb_st *st, const struct shard *s, int64_t header_bytes)
+{
+    const unsigned char *data = s->map + LENGTH_BYTES + header_bytes;
+    const int64_t data_bytes = s->size - LENGTH_BYTES - header_bytes;
+    struct plumb_st_entry *first = st->entry + st->n;
+    int64_t n = 0;
+    for (int64_t i = 0; i < plumb_json_count(s->header); i++) {
+        const char *key;
+        const plumb_json *value;
+        PLUMB_TRY(plumb_json_member_at(s->header, i, &key, &value));
+        if (!strcmp(key, "__metadata__")) {
+            PLUMB_TRY(check_metadata(value, s->path));
+            continue;
+        }
+        first[n] = (struct plumb_st_entry){.name = key, .file = s->path};
+        PLUMB_TRY(read_entry(&first[n], value, data, data_bytes));
+        n++;
+    }
+    if (n > 1)
+        qsort(first, (size_t)n, sizeof(*first), by_data);
+    const unsigned char *end = data;
+    for (int64_t i = 0; i < n; i++) {
+        PLUMB_REQUIRE(first[i].data == end, PLUMB_ERR_FORMAT,
+                      "%s: tensor '%s' begins at byte %td of the data, expected %td: %s", s->path,
+                      first[i].name, (const unsigned char *)first[i].data - data, end - data,
+                      (const unsigned char *)first[i].data < end ? "tensors overlap"
+                                                                 : "no tensor owns the gap");
+        end += first[i].bytes;
+    }
+    PLUMB_REQUIRE(end == data + data_bytes, PLUMB_ERR_FORMAT,
+                  "%s: %td bytes after the last tensor belong to none", s->path,
+                  data + data_bytes - end);
+    st->n += n;
+    return PLUMB_OK;
+}
+
+static plumb_status map_file(struct shard *s)
+{
+    struct stat info;
+    const int fd = open(s->path, O_RDONLY | O_CLOEXEC);
+    PLUMB_REQUIRE(fd >= 0, PLUMB_ERR_IO, "%s: cannot open: %s", s->path, strerror(errno));
+    plumb_status st = PLUMB_OK;
+    if (fstat(fd, &info) != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot read its size: %s", s->path,
+                        strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: is no regular file", s->path);
+    if (info.st_size < LENGTH_BYTES)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
+                        "%s: %lld bytes are too few for a safetensors file", s->path,
+                        (long long)info.st_size);
+    s->size = info.st_size;
+    s->map = mmap(NULL, (size_t)s->size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (s->map == MAP_FAILED) {
+        s->map = NULL;
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot map %" PRId64 " bytes: %s", s->path,
+                        s->size, strerror(errno));
+    }
+fail:
+    close(fd);
+    return st;
+}
+
+/* Adds one file to st. What it acquired before an error is released by plumb_st_close. */
+static plumb_status add_file(plumb_st *st, const char *path)
+{
+    struct shard *s = &st->shard[st->shards++];
+    s->path = strdup(path);
+    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: its name", path);
+    PLUMB_TRY(map_file(s));
+    uint64_t length;
+    memcpy(&length, s->map, sizeof(length));
+    PLUMB_REQUIRE(length <= MAX_HEADER, PLUMB_ERR_FORMAT,
+                  "%s: a header of %" PRIu64 " bytes, at most %d are allowed", path, length,
+                  MAX_HEADER);
+    PLUMB_REQUIRE((int64_t)length <= s->size - LENGTH_BYTES, PLUMB_ERR_FORMAT,
+                  "%s: a header of %" PRIu64 " bytes in a file of %" PRId64, path, length, s->size);
+    const char *text = (const char *)s->map + LENGTH_BYTES;
+    PLUMB_REQUIRE(length > 0 && text[0] == '{', PLUMB_ERR_FORMAT,
+                  "%s: the header does not begin with '{'", path);
+    char where[PATH_MAX + 16];
+    snprintf(where, sizeof(where), "%s: header", path);
+    PLUMB_TRY(plumb_json_parse(&s->header, text, (int64_t)length, where));
+    const int64_t room = st->n + plumb_json_count(s->header);
+    struct plumb_st_entry *grown = realloc(st->entry, (size_t)(room + 1) * sizeof(*grown));
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: %" PRId64 " tensors", path, room);
+    st->entry = grown;
+    PLUMB_TRY(read_entries(st, s, (int64_t)length));
+    return PLUMB_OK;
+}
+
+static int by_name(const void *a, const void *b, void *entries)
+{
+    const struct plumb_st_entry *e = entries;
+    return strcmp(e[*(const int64_t *)a].name, e[*(const int64_t *)b].name);
+}
+
+/* Sorts the names; the same one in two shards is an error. */
+static plumb_status index_names(plumb_st *st)
+{
+    st->by_name = malloc((size_t)(st->n + 1) * sizeof(*st->by_name));
+    PLUMB_REQUIRE(st->by_name, PLUMB_ERR_NOMEM, "index of %" PRId64 " tensors", st->n);
+    for (int64_t i = 0; i < st->n; i++)
+        st->by_name[i] = i;
+    if (st->n > 1)
+        qsort_r(st->by_name, (size_t)st->n, sizeof(*st->by_name), by_name, st->entry);
+    for (int64_t i = 1; i < st->n; i++) {
+        const struct plumb_st_entry *a = &st->entry[st->by_name[i - 1]];
+        const struct plumb_st_entry *b = &st->entry[st->by_name[i]];
+        PLUMB_REQUIRE(strcmp(a->name, b->name) != 0, PLUMB_ERR_FORMAT,
+                      "tensor '%s' is in %s and in %s", a->name, a->file, b->file);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status create(plumb_st **out, int64_t files)
+{
+    *out = calloc(1, sizeof(**out));
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "a safetensors reader");
+    (*out)->shard = calloc((size_t)files, sizeof(*(*out)->shard));
+    if (!(*out)->shard) {
+        plumb_st_close(out);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "a safetensors reader of %" PRId64 " files", files);
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_st_open(plumb_st **out, const char *path)
+{
+    *out = NULL;
+    plumb_st *r;
+    PLUMB_TRY(create(&r, 1));
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, add_file(r, path), fail);
+    PLUMB_TRY_GOTO(st, index_names(r), fail);
+    *out = r;
+    return PLUMB_OK;
+fail:
+    plumb_st_close(&r);
+    return st;
+}
+
+static int text_order(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* name (count of map) = the shard names of the index, sorted, each once; *n = how many. */
+static plumb_status shard_names(const char **name, int64_t *n, const plumb_json *map,
+                                const char *path)
+{
+    const int64_t count = plumb_json_count(map);
+    for (int64_t i = 0; i < count; i++) {
+        const char *key;
+        const plumb_json *value;
+        PLUMB_TRY(plumb_json_member_at(map, i, &key, &value));
+        name[i] = plumb_json_string(value, NULL);
+        PLUMB_REQUIRE(name[i] && *name[i] && !strchr(name[i], '/'), PLUMB_ERR_FORMAT,
+                      "%s: weight_map '%s' is no file name in this folder", path, key);
+    }
+    qsort(name, (size_t)count, sizeof(*name), text_order);
+    *n = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (!*n || strcmp(name[*n - 1], name[i]))
+            name[(*n)++] = name[i];
+    return PLUMB_OK;
+}
+
+static plumb_status check_map(const plumb_st *st, const plumb_json *map, const char *dir)
+{
+    for (int64_t i = 0; i < plumb_json_count(map); i++) {
+        const char *key;
+        const plumb_json *value;
+        PLUMB_TRY(plumb_json_member_at(map, i, &key, &value));
+        const char *file = plumb_json_string(value, "");
+        const struct plumb_st_entry *e = plumb_st_find(st, key);
+        const char *slash = e ? strrchr(e->file, '/') : NULL;
+        PLUMB_REQUIRE(e && slash && !strcmp(slash + 1, file), PLUMB_ERR_FORMAT,
+                      "%s/%s: tensor '%s' is not in it, although the index says so", dir, file,
+                      key);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status open_shards(plumb_st **out, const char *dir, const char *index_path)
+{
+    char path[PATH_MAX];
+    plumb_json *index = NULL;
+    const char **name = NULL;
+    plumb_st *r = NULL;
+    int64_t files = 0;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_json_read_file(&index, index_path), fail);
+    const plumb_json *map = plumb_json_get(index, "weight_map");
+    if (plumb_json_type_of(map) != PLUMB_JSON_OBJECT || plumb_json_count(map) == 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: no object 'weight_map' with tensors",
+                        index_path);
+    name = malloc((size_t)plumb_json_count(map) * sizeof(*name));
+    if (!name)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: %" PRId64 " names", index_path,
+                        plumb_json_count(map));
+    PLUMB_TRY_GOTO(st, shard_names(name, &files, map, index_path), fail);
+    PLUMB_TRY_GOTO(st, create(&r, files), fail);
+    for (int64_t i = 0; i < files; i++) {
+        PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, name[i]), fail);
+        PLUMB_TRY_GOTO(st, add_file(r, path), fail);
+    }
+    PLUMB_TRY_GOTO(st, index_names(r), fail);
+    PLUMB_TRY_GOTO(st, check_map(r, map, dir), fail);
+    *out = r;
+    r = NULL;
+fail:
+    plumb_st_close(&r);
+    free(name);
+    plumb_json_free(&index);
+    return st;
+}
+
+plumb_status plumb_st_open_dir(plumb_st **out, const char *dir)
+{
+    *out = NULL;
+    char path[PATH_MAX];
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: no such model folder", dir);
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, "model.safetensors"));
+    if (plumb_file_exists(path)) {
+        PLUMB_TRY(plumb_st_open(out, path));
+        return PLUMB_OK;
+    }
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, "model.safetensors.index.json"));
+    PLUMB_REQUIRE(plumb_file_exists(path), PLUMB_ERR_IO,
+                  "%s: neither model.safetensors nor model.safetensors.index.json is there "
+                  "(other weight formats are not read; save the model as safetensors)",
+                  dir);
+    PLUMB_TRY(open_shards(out, dir, path));
+    return PLUMB_OK;
+}
+
+void plumb_st_close(plumb_st **st)
+{
+    if (!st || !*st)
+        return;
+    for (int64_t i = 0; i < (*st)->shards; i++) {
+        struct shard *s = &(*st)->shard[i];
+        if (s->map)
+            munmap(s->map, (size_t)s->size);
+        plumb_json_free(&s->header);
+        free(s->path);
+    }
+    free((*st)->shard);
+    free((*st)->entry);
+    free((*st)->by_name);
+    free(*st);
+    *st = NULL;
+}
+
+int64_t plumb_st_count(const plumb_st *st)
+{
+    return st->n;
+}
+
+const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i)
+{
+    return &st->entry[i];
+}
+
+const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name)
+{
+    int64_t lo = 0, hi = st->n;
+    while (lo < hi) {
+        const int64_t mid = lo + (hi - lo) / 2;
+        const struct plumb_st_entry *e = &st->entry[st->by_name[mid]];
+        const int order = strcmp(name, e->name);
+        if (order == 0)
+            return e;
+        if (order < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return NULL;
+}
+
+/* IEEE 754 binary16 to binary32, exact; a subnormal f is f.mantissa * 2^-24. */
+static float half_to_float(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16;
+    const uint32_t exponent = (h >> 10) & 0x1f, mantissa = h & 0x3ff;
+    uint32_t bits;
+    float x;
+    if (exponent == 0) {
+        x = (float)mantissa * 0x1p-24f;
+        return sign ? -x : x;
+    }
+    bits = sign | (exponent == 0x1f ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e)
+{
+    const unsigned char *in = e->data;
+    PLUMB_REQUIRE(!e->other && (e->dtype == PLUMB_F32 || e->dtype == PLUMB_BF16 ||
+                                e->dtype == PLUMB_F16 || e->dtype == PLUMB_F64),
+                  PLUMB_ERR_UNSUPPORTED,
+                  "%s: tensor '%s' is %s, expected float32, bfloat16, float16 or float64", e->file,
+                  e->name, e->other ? e->other : plumb_dtype_name(e->dtype));
+    if (e->dtype == PLUMB_F32) {
+        if (e->bytes)
+            memcpy(out, in, (size_t)e->bytes);
+        return PLUMB_OK;
+    }
+    for (int64_t i = 0; i < e->count; i++) {
+        uint16_t half;
+        double wide;
+        if (e->dtype == PLUMB_F64) {
+            memcpy(&wide, in + 8 * i, sizeof(wide));
+            out[i] = (float)wide;
+            continue;
+        }
+        memcpy(&half, in + 2 * i, sizeof(half));
+        if (e->dtype == PLUMB_BF16) {
+            const uint32_t bits = (uint32_t)half << 16;
+            memcpy(&out[i], &bits, sizeof(bits));
+        } else {
+            out[i] = half_to_float(half);
+        }
+    }
+    return PLUMB_OK;
+}
