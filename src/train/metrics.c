@@ -29,39 +29,29 @@ const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id)
     return &info_table[id];
 }
 
-/* What stays of an existing file: lines up to and with resume_step. */
-struct kept {
-    const char *path;
-    int64_t resume_step;
-    struct plumb_buf text;
-};
+/* Calls fn for every line of a metrics file, parsed. A run that was killed while writing leaves
+ * half a line at the end and nowhere else: only there it is passed over. */
+typedef plumb_status line_fn(void *arg, const plumb_json *v, const char *line, int64_t len,
+                             const char *where);
 
-static plumb_status keep_line(struct kept *k, const char *line, int64_t len, int64_t line_no,
-                              bool last)
+static plumb_status one_line(const char *path, const char *line, int64_t len, int64_t line_no,
+                             bool last, line_fn *fn, void *arg)
 {
     char where[4200];
-    snprintf(where, sizeof(where), "%s:%lld", k->path, (long long)line_no);
-    plumb_json *root = NULL;
-    plumb_status st = plumb_json_parse(&root, line, len, where);
-    if (st) {
-        /* A run that was killed while writing leaves half a line at the end, nowhere else. */
-        return last ? PLUMB_OK : plumb_pass_at(st, __FILE__, __LINE__, "a line of metrics");
-    }
-    int64_t step = 0;
-    PLUMB_TRY_GOTO(st, plumb_json_want_int(root, "step", &step, NULL, where), done);
-    if (step <= k->resume_step) {
-        PLUMB_TRY_GOTO(st, plumb_buf_add(&k->text, line, len), done);
-        PLUMB_TRY_GOTO(st, plumb_buf_add_text(&k->text, "\n"), done);
-    }
-done:
-    plumb_json_free(&root);
+    snprintf(where, sizeof(where), "%s:%lld", path, (long long)line_no);
+    plumb_json *v = NULL;
+    plumb_status st = plumb_json_parse(&v, line, len, where);
+    if (st && last)
+        return PLUMB_OK;
+    PLUMB_TRY(st);
+    st = fn(arg, v, line, len, where);
+    plumb_json_free(&v);
     return st;
 }
 
-static plumb_status truncate_to(const char *path, int64_t resume_step)
+static plumb_status each_line(const char *path, int64_t *bytes, line_fn *fn, void *arg)
 {
     struct plumb_buf whole = {0};
-    struct kept k = {.path = path, .resume_step = resume_step};
     plumb_status st = PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_file_read(&whole, path), done);
     const char *at = plumb_buf_text(&whole), *end = at + whole.len;
@@ -70,16 +60,88 @@ static plumb_status truncate_to(const char *path, int64_t resume_step)
         const int64_t len = (stop ? stop : end) - at;
         const bool last = !stop || stop + 1 == end;
         if (len)
-            PLUMB_TRY_GOTO(st, keep_line(&k, at, len, line_no, last), done);
+            PLUMB_TRY_GOTO(st, one_line(path, at, len, line_no, last, fn, arg), done);
         at += len + 1;
     }
-    if (k.text.len != whole.len)
-        PLUMB_TRY_GOTO(st, plumb_file_write_atomic(path, plumb_buf_text(&k.text), k.text.len),
-                       done);
+    *bytes = whole.len;
 done:
     plumb_buf_fini(&whole);
+    return st;
+}
+
+/* What stays of an existing file: lines up to and with resume_step. */
+struct kept {
+    int64_t resume_step;
+    struct plumb_buf text;
+};
+
+static plumb_status keep_line(void *arg, const plumb_json *v, const char *line, int64_t len,
+                              const char *where)
+{
+    struct kept *k = arg;
+    int64_t step = 0;
+    PLUMB_TRY(plumb_json_want_int(v, "step", &step, NULL, where));
+    if (step > k->resume_step)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add(&k->text, line, len));
+    return plumb_buf_add_text(&k->text, "\n");
+}
+
+static plumb_status truncate_to(const char *path, int64_t resume_step)
+{
+    struct kept k = {.resume_step = resume_step};
+    int64_t bytes = 0;
+    plumb_status st = each_line(path, &bytes, keep_line, &k);
+    if (!st && k.text.len != bytes)
+        st = plumb_file_write_atomic(path, plumb_buf_text(&k.text), k.text.len);
     plumb_buf_fini(&k.text);
     return st;
+}
+
+struct rows {
+    struct plumb_metrics_row *row;
+    int64_t n, cap;
+};
+
+static plumb_status add_row(void *arg, const plumb_json *v, const char *line, int64_t len,
+                            const char *where)
+{
+    struct rows *r = arg;
+    (void)line;
+    (void)len;
+    if (r->n == r->cap) {
+        const int64_t cap = r->cap ? 2 * r->cap : 64;
+        struct plumb_metrics_row *row = realloc(r->row, (size_t)cap * sizeof(*row));
+        PLUMB_REQUIRE(row, PLUMB_ERR_NOMEM, "%s: %lld rows", where, (long long)cap);
+        r->row = row;
+        r->cap = cap;
+    }
+    struct plumb_metrics_row *row = &r->row[r->n];
+    *row = (struct plumb_metrics_row){0};
+    const int64_t none = 0;
+    PLUMB_TRY(plumb_json_want_int(v, "step", &row->step, NULL, where));
+    PLUMB_TRY(plumb_json_want_int(v, "iteration", &row->iteration, &none, where));
+    for (int i = 0; i < PLUMB_METRIC_COUNT; i++) {
+        const plumb_json *x = plumb_json_member(v, info_table[i].name);
+        if (x)
+            plumb_metrics_set(row, (enum plumb_metric)i, plumb_json_real(x, NAN));
+    }
+    r->n++;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, const char *path)
+{
+    struct rows r = {0};
+    int64_t bytes = 0;
+    const plumb_status st = each_line(path, &bytes, add_row, &r);
+    if (st) {
+        free(r.row);
+        return st;
+    }
+    *out = r.row;
+    *n = r.n;
+    return PLUMB_OK;
 }
 
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t resume_step)

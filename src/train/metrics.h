@@ -92,6 +92,11 @@ void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
 /* Appends {"step":..,"iteration":..,<set metrics in list order>} and flushes. Not collective. */
 plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_row *row);
 
+/* All lines of a metrics.jsonl. *out (*n,) is owned by the caller and released with free. A null
+ * is set with NaN, an unknown name is passed over, a half line at the end is dropped.
+ * PLUMB_ERR_FORMAT names a broken line in the middle. Not collective. */
+plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, const char *path);
+
 /* out += the console line, no line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20 ...". Columns
  * keep their width from line to line. total <= 0: unknown. */
 plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,

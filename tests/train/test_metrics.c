@@ -81,6 +81,16 @@ static void test_file(void)
     CHECK_OK(plumb_file_lines(path, check_line, &seen));
     CHECK(seen == 7);
 
+    struct plumb_metrics_row *row = NULL;
+    int64_t n = 0;
+    raw("a", "{\"step\": 8, \"other\": 1, \"loss\": \"x\"}\n{\"st");
+    CHECK_OK(plumb_metrics_read(&row, &n, path));
+    CHECK(n == 8 && row[6].step == 7 && row[6].iteration == 4);
+    CHECK(row[1].set[PLUMB_METRIC_KL] && isnan(row[1].value[PLUMB_METRIC_KL]));
+    CHECK(!row[2].set[PLUMB_METRIC_KL] && row[6].value[PLUMB_METRIC_LOSS] == 1.0 / 7);
+    CHECK(isnan(row[7].value[PLUMB_METRIC_LOSS]));
+    free(row);
+
     open_write(0, 1, 2); /* a fresh run starts an empty file */
     CHECK(lines() == 2);
 

@@ -1,0 +1,398 @@
+/* report.c - the page: summary, tables, curves, samples.
+ * Layer 5. Includes base/, io/, train/metrics.h, train/plot.h. */
+#include "train/report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "io/file.h"
+#include "train/metrics.h"
+#include "train/plot.h"
+
+#define SAMPLE_RUNES 1500
+
+static const char style[] =
+    ":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6470;--line:#d9dee4;"
+    "--card:#f6f8fa;--mark:#e6f4ea;--c1:#0b62c4;--c2:#c2540a;--c3:#1a7f37;--c4:#8250df}\n"
+    "@media(prefers-color-scheme:dark){:root{--bg:#14171b;--fg:#e4e8ec;--dim:#9aa4af;"
+    "--line:#343b43;--card:#1c2127;--mark:#173a24;--c1:#6cb2ff;--c2:#ffa45c;--c3:#5fd07e;"
+    "--c4:#c6a5ff}}\n"
+    "*{box-sizing:border-box}"
+    "body{margin:0 auto;padding:1.6rem;max-width:1280px;background:var(--bg);color:var(--fg);"
+    "font:15px/1.5 system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n"
+    "h1{font-size:1.7rem;line-height:1.2;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .7rem}"
+    "h1+p{margin:.3rem 0 0}p.note,h1+p,.empty,footer{color:var(--dim)}p.note{font-size:.86rem;"
+    "margin:.3rem 0 0}\n"
+    ".cards,dl{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fill,minmax(168px,1fr))}"
+    ".card{background:var(--card);border:1px solid var(--line);border-radius:8px;"
+    "padding:.55rem .8rem}.card b{display:block;font-size:1.3rem;font-variant-numeric:"
+    "tabular-nums}.card span,dt{color:var(--dim);font-size:.82rem}.cards{margin:1.2rem 0}\n"
+    "dl{margin:1.2rem 0;gap:.5rem 1.4rem;grid-template-columns:repeat(auto-fill,"
+    "minmax(240px,1fr))}dl div{border-top:1px solid var(--line);padding-top:.3rem;min-width:0}"
+    "dd{margin:0;overflow-wrap:anywhere}\n"
+    ".charts{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),"
+    "1fr))}figure{margin:0;border:1px solid var(--line);border-radius:8px;padding:.7rem .8rem}"
+    "figcaption{display:flex;flex-wrap:wrap;gap:.1rem 1rem;align-items:baseline;margin-bottom:"
+    ".3rem}svg{width:100%;height:auto;display:block}\n"
+    ".s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}"
+    ".line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}"
+    ".dot{fill:var(--c)}.tip{fill:transparent}.tip:hover{fill:var(--c)}"
+    ".band{fill:var(--c);opacity:.18}.grid{stroke:var(--line)}.axis{stroke:var(--dim)}"
+    ".tick{fill:var(--dim);font-size:12px}.label{fill:var(--dim);font-size:12.5px}"
+    ".key{color:var(--dim);font-size:.84rem;white-space:nowrap}.key i{display:inline-block;"
+    "width:1.1em;height:3px;border-radius:2px;background:var(--c);vertical-align:middle;"
+    "margin-right:.4em}\n"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%}"
+    "th,td{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;"
+    "vertical-align:top}th{color:var(--dim);font-weight:600;font-size:.86rem}"
+    ".figures{width:auto;min-width:50%}"
+    ".figures td+td,.figures th+th{text-align:right;font-variant-numeric:tabular-nums}"
+    ".best td{background:var(--mark);font-weight:600}"
+    ".samples{table-layout:fixed;min-width:640px}.samples th:first-child{width:26%}"
+    ".samples td{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext;"
+    "font-size:.92rem}.r{display:block;color:var(--dim);font-size:.82rem;font-variant-numeric:"
+    "tabular-nums}.up{color:var(--c3)}.down{color:var(--c2)}"
+    "footer{margin-top:2.5rem;font-size:.84rem}\n"
+    "@media print{figure,tr{break-inside:avoid}}\n";
+
+/* One chart: its metrics in drawing order, with their legends. */
+struct chart {
+    const char *title, *y_label, *note;
+    bool by_iteration, percent, from_zero, log_y;
+    struct {
+        int id;
+        const char *label;
+    } line[PLUMB_PLOT_SERIES];
+    int n;
+};
+
+#define ID(x) PLUMB_METRIC_##x
+static const struct chart chart_table[] = {
+    {.title = "Reward",
+     .y_label = "mean reward",
+     .by_iteration = true,
+     .n = 4,
+     .line = {{ID(REWARD_PLAIN), "plain prompt"},
+              {ID(REWARD_PRINCIPLED), "principled prompt"},
+              {ID(EVAL_REWARD), "held out"},
+              {ID(REWARD), "all"}}},
+    {.title = "Threshold and margins",
+     .y_label = "normalised reward",
+     .by_iteration = true,
+     .n = 4,
+     .line = {{ID(TAU), "tau"},
+              {ID(MARGIN_Q50), "median margin"},
+              {ID(MARGIN_Q90), "90 %"},
+              {ID(MARGIN_Q10), "10 %"}}},
+    {.title = "Branches",
+     .y_label = "share of prompts",
+     .by_iteration = true,
+     .percent = true,
+     .n = 4,
+     .line = {{ID(SHARE_RANK), "ranking"},
+              {ID(SHARE_WEIGHTED), "weighted"},
+              {ID(SHARE_REVERSE), "reversed"},
+              {ID(SHARE_DROPPED), "dropped"}}},
+    {.title = "Loss",
+     .y_label = "loss",
+     .n = 2,
+     .line = {{ID(LOSS), "training"}, {ID(EVAL_LOSS), "held out"}}},
+    {.title = "Gradient norm",
+     .y_label = "L2 norm",
+     .from_zero = true,
+     .log_y = true,
+     .n = 1,
+     .line = {{ID(GRAD_NORM), "before clipping"}}},
+    {.title = "KL to the start",
+     .y_label = "nats per completion",
+     .by_iteration = true,
+     .from_zero = true,
+     .n = 1,
+     .line = {{ID(KL), "mean log-ratio"}}},
+    {.title = "Pairs ordered rightly",
+     .y_label = "share of pairs",
+     .percent = true,
+     .n = 2,
+     .line = {{ID(REWARDS_ACCURACIES), "training"}, {ID(EVAL_ACCURACY), "held out"}}},
+    {.title = "Implicit rewards",
+     .y_label = "reward",
+     .n = 3,
+     .line = {{ID(REWARDS_CHOSEN), "chosen"},
+              {ID(REWARDS_REJECTED), "rejected"},
+              {ID(REWARDS_MARGINS), "margin"}}},
+    {.title = "Completion length",
+     .y_label = "tokens",
+     .by_iteration = true,
+     .from_zero = true,
+     .n = 3,
+     .line = {{ID(COMPLETION_LENGTH), "mean"},
+              {ID(COMPLETION_MAX), "longest"},
+              {ID(COMPLETION_MIN), "shortest"}}},
+    {.title = "Entropy",
+     .y_label = "nats per token",
+     .by_iteration = true,
+     .from_zero = true,
+     .n = 1,
+     .line = {{ID(ENTROPY), "sampled tokens"}}},
+    {.title = "Speed",
+     .y_label = "tokens/s, all ranks",
+     .from_zero = true,
+     .n = 2,
+     .line = {{ID(TOKENS_PER_SECOND), "whole loop"},
+              {ID(ROLLOUT_TOKENS_PER_SECOND), "generation"}}},
+    {.title = "Time of an iteration",
+     .y_label = "seconds",
+     .by_iteration = true,
+     .from_zero = true,
+     .n = 4,
+     .line = {{ID(TIME_ROLLOUT), "rollout"},
+              {ID(TIME_TRAIN), "training"},
+              {ID(TIME_REWARD), "reward"},
+              {ID(TIME_SAVE), "saving"}}},
+    {.title = "Learning rate",
+     .y_label = "per step",
+     .from_zero = true,
+     .n = 1,
+     .line = {{ID(LEARNING_RATE), "learning rate"}}},
+};
+#define N_CHARTS (sizeof(chart_table) / sizeof(chart_table[0]))
+
+/* The rows that hold metric `id`, as points. Iterations stand on the x axis where the run has
+ * more than one. x, y: room for n values. */
+static int64_t points_of(double *x, double *y, const struct plumb_metrics_row *row, int64_t n,
+                         int id, bool by_iteration)
+{
+    int64_t points = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!row[i].set[id])
+            continue;
+        x[points] = (double)(by_iteration ? row[i].iteration : row[i].step);
+        y[points++] = row[i].value[id];
+    }
+    return points;
+}
+
+static plumb_status put_chart(struct plumb_buf *out, const struct chart *c,
+                              const struct plumb_metrics_row *row, int64_t n, double *work)
+{
+    const bool by_iteration = c->by_iteration && n > 0 && row[n - 1].iteration > 0;
+    struct plumb_plot plot = {
+        .title = c->title,
+        .note = c->note,
+        .x_label = by_iteration ? "iteration" : "optimizer step",
+        .y_label = c->y_label,
+        .percent = c->percent,
+        .from_zero = c->from_zero,
+        .log_y = c->log_y,
+    };
+    for (int i = 0; i < c->n; i++) {
+        double *x = work + 2 * n * i, *y = x + n;
+        const int64_t points = points_of(x, y, row, n, c->line[i].id, by_iteration);
+        /* The mean of both prompts says nothing beside its parts. */
+        if (points == 0 || (c->line[i].id == PLUMB_METRIC_REWARD && plot.n_series >= 2))
+            continue;
+        plot.series[plot.n_series++] =
+            (struct plumb_plot_series){.label = c->line[i].label, .n = points, .x = x, .y = y};
+    }
+    return plot.n_series ? plumb_plot_svg(out, &plot) : PLUMB_OK;
+}
+
+static plumb_status put_charts(struct plumb_buf *out, const struct plumb_metrics_row *row,
+                               int64_t n)
+{
+    if (!n)
+        return plumb_buf_add_text(out,
+                                  "<h2>Curves</h2><p class=\"empty\">no step was recorded</p>");
+    double *work = malloc((size_t)n * 2 * PLUMB_PLOT_SERIES * sizeof(double));
+    PLUMB_REQUIRE(work, PLUMB_ERR_NOMEM, "curves of %lld rows", (long long)n);
+    plumb_status st = plumb_buf_add_text(out, "<h2>Curves</h2>\n<div class=\"charts\">\n");
+    for (size_t i = 0; i < N_CHARTS && !st; i++)
+        st = put_chart(out, &chart_table[i], row, n, work);
+    free(work);
+    PLUMB_TRY(st);
+    return plumb_buf_add_text(out, "</div>\n");
+}
+
+static void figure_text(char *out, size_t size, double x, bool percent)
+{
+    if (!isfinite(x))
+        snprintf(out, size, "missing");
+    else if (percent)
+        snprintf(out, size, "%.1f %%", 100 * x);
+    else if (fabs(x) >= 1000)
+        snprintf(out, size, "%.0f", x);
+    else
+        snprintf(out, size, "%.3g", x);
+}
+
+/* First and last finite value of the figures that say how the run went. */
+static plumb_status put_cards(struct plumb_buf *out, const struct plumb_metrics_row *row, int64_t n)
+{
+    static const struct {
+        int id;
+        const char *label;
+        bool percent, last_only;
+    } card[] = {
+        {ID(EVAL_REWARD), "held-out reward", false, false},
+        {ID(REWARD_PLAIN), "reward, plain prompt", false, false},
+        {ID(REWARD_PRINCIPLED), "reward, principled prompt", false, false},
+        {ID(SHARE_RANK), "ranking branch", true, false},
+        {ID(KL), "KL to the start, nats", false, true},
+        {ID(LOSS), "loss", false, false},
+        {ID(EVAL_ACCURACY), "held-out accuracy", true, false},
+        {ID(TOKENS_PER_SECOND), "tokens/s", false, true},
+        {ID(REWARD_MISSING), "rewards missing", false, true},
+    };
+    PLUMB_TRY(plumb_buf_add_text(out, "<div class=\"cards\">\n"));
+    for (size_t i = 0; i < sizeof(card) / sizeof(card[0]); i++) {
+        double first = NAN, last = NAN;
+        bool any = false;
+        for (int64_t r = 0; r < n; r++) {
+            if (!row[r].set[card[i].id])
+                continue;
+            any = true;
+            if (!isfinite(row[r].value[card[i].id]))
+                continue;
+            last = row[r].value[card[i].id];
+            first = isfinite(first) ? first : last;
+        }
+        if (!any)
+            continue;
+        char a[32], b[32];
+        figure_text(a, sizeof(a), first, card[i].percent);
+        figure_text(b, sizeof(b), last, card[i].percent);
+        PLUMB_TRY(
+            plumb_buf_addf(out, "<div class=\"card\"><span>%s</span><b>%s</b>", card[i].label, b));
+        PLUMB_TRY(card[i].last_only ? plumb_buf_add_text(out, "<span>at the end</span></div>\n")
+                                    : plumb_buf_addf(out, "<span>from %s</span></div>\n", a));
+    }
+    return plumb_buf_add_text(out, "</div>\n");
+}
+
+static plumb_status put_tagged(struct plumb_buf *out, const char *open, const char *text,
+                               const char *close)
+{
+    PLUMB_TRY(plumb_buf_add_text(out, open));
+    PLUMB_TRY(plumb_html_text(out, text, INT64_MAX));
+    return plumb_buf_add_text(out, close);
+}
+
+static plumb_status put_table(struct plumb_buf *out, const struct plumb_report_table *t)
+{
+    PLUMB_TRY(put_tagged(out, "<h2>", t->title, "</h2>\n"));
+    PLUMB_TRY(plumb_buf_add_text(out, "<div class=\"wide\"><table class=\"figures\"><tr>"));
+    for (int64_t c = 0; c < t->n_cols; c++)
+        PLUMB_TRY(put_tagged(out, "<th>", t->head[c], "</th>"));
+    PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
+    for (int64_t r = 0; r < t->n_rows; r++) {
+        PLUMB_TRY(plumb_buf_add_text(out, r == t->best_row ? "<tr class=\"best\">" : "<tr>"));
+        for (int64_t c = 0; c < t->n_cols; c++)
+            PLUMB_TRY(put_tagged(out, "<td>", t->cell[r * t->n_cols + c], "</td>"));
+        PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
+    }
+    PLUMB_TRY(plumb_buf_add_text(out, "</table></div>\n"));
+    return t->note ? put_tagged(out, "<p class=\"note\">", t->note, "</p>\n") : PLUMB_OK;
+}
+
+/* direction: 1 better, -1 worse than the other answer, 0 not compared */
+static plumb_status put_answer(struct plumb_buf *out, const char *text, double reward,
+                               int direction)
+{
+    char figure[32];
+    figure_text(figure, sizeof(figure), reward, false);
+    PLUMB_TRY(plumb_buf_addf(out, "<td dir=\"auto\"><span class=\"r%s\">%s %s%s</span>",
+                             direction > 0   ? " up"
+                             : direction < 0 ? " down"
+                                             : "",
+                             "reward", figure,
+                             direction > 0   ? " \xe2\x96\xb2"
+                             : direction < 0 ? " \xe2\x96\xbc"
+                                             : ""));
+    if (text)
+        PLUMB_TRY(plumb_html_text(out, text, SAMPLE_RUNES));
+    else
+        PLUMB_TRY(plumb_buf_add_text(out, "<span class=\"empty\">not recorded</span>"));
+    return plumb_buf_add_text(out, "</td>");
+}
+
+static plumb_status put_samples(struct plumb_buf *out, const struct plumb_report *report)
+{
+    if (!report->n_samples)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_addf(out,
+                             "<h2>Samples</h2>\n<div class=\"wide\"><table class=\"samples\">"
+                             "<tr><th>prompt</th><th>iteration %lld</th><th>iteration %lld</th>"
+                             "</tr>\n",
+                             (long long)report->first_iteration,
+                             (long long)report->last_iteration));
+    for (int64_t i = 0; i < report->n_samples; i++) {
+        const struct plumb_report_sample *s = &report->sample[i];
+        const int direction = s->last_reward > s->first_reward   ? 1
+                              : s->last_reward < s->first_reward ? -1
+                                                                 : 0;
+        PLUMB_TRY(plumb_buf_add_text(out, "<tr><td dir=\"auto\">"));
+        PLUMB_TRY(plumb_html_text(out, s->prompt, SAMPLE_RUNES));
+        PLUMB_TRY(plumb_buf_add_text(out, "</td>"));
+        PLUMB_TRY(put_answer(out, s->first, s->first_reward, 0));
+        PLUMB_TRY(put_answer(out, s->last, s->last_reward, direction));
+        PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
+    }
+    return plumb_buf_add_text(out, "</table></div>\n");
+}
+
+static plumb_status put_head(struct plumb_buf *out, const struct plumb_report *report)
+{
+    PLUMB_TRY(plumb_buf_add_text(
+        out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"));
+    PLUMB_TRY(put_tagged(out, "<title>", report->title, "</title>\n<style>\n"));
+    PLUMB_TRY(plumb_buf_add_text(out, style));
+    PLUMB_TRY(put_tagged(out, "</style></head>\n<body>\n<h1>", report->title, "</h1>\n"));
+    return report->subtitle ? put_tagged(out, "<p>", report->subtitle, "</p>\n") : PLUMB_OK;
+}
+
+static plumb_status put_fields(struct plumb_buf *out, const struct plumb_report *report)
+{
+    if (!report->n_fields)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add_text(out, "<dl>\n"));
+    for (int64_t i = 0; i < report->n_fields; i++) {
+        PLUMB_TRY(put_tagged(out, "<div><dt>", report->field[i].name, "</dt>"));
+        PLUMB_TRY(put_tagged(out, "<dd>", report->field[i].value, "</dd></div>\n"));
+    }
+    return plumb_buf_add_text(out, "</dl>\n");
+}
+
+static plumb_status put_page(struct plumb_buf *out, const struct plumb_report *report,
+                             const struct plumb_metrics_row *row, int64_t n)
+{
+    PLUMB_TRY(put_head(out, report));
+    PLUMB_TRY(put_cards(out, row, n));
+    PLUMB_TRY(put_fields(out, report));
+    for (int64_t i = 0; i < report->n_tables; i++)
+        PLUMB_TRY(put_table(out, &report->table[i]));
+    PLUMB_TRY(put_charts(out, row, n));
+    PLUMB_TRY(put_samples(out, report));
+    return plumb_buf_addf(out,
+                          "<footer>plumb %s, from %lld lines of metrics.jsonl</footer>\n"
+                          "</body></html>\n",
+                          PLUMB_VERSION, (long long)n);
+}
+
+plumb_status plumb_report_write(const char *path, const struct plumb_report *report)
+{
+    struct plumb_metrics_row *row = NULL;
+    struct plumb_buf page = {0};
+    int64_t n = 0;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_metrics_read(&row, &n, report->metrics_path), done);
+    PLUMB_TRY_GOTO(st, put_page(&page, report, row, n), done);
+    PLUMB_TRY_GOTO(st, plumb_file_write_atomic(path, plumb_buf_text(&page), page.len), done);
+done:
+    free(row);
+    plumb_buf_fini(&page);
+    return st;
+}

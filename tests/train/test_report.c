@@ -1,0 +1,235 @@
+/* test_report.c - report.html: escaping, curves, missing values, refusals.
+ * Test. Includes harness.h, io/, train/. With an argument: writes the sample page there. */
+#include "train/report.h"
+
+#include <unistd.h>
+
+#include "harness.h"
+#include "io/file.h"
+#include "train/metrics.h"
+#include "train/plot.h"
+
+static char dir[] = "/tmp/plumb_report_XXXXXX";
+static char page_path[64], metrics_path[64];
+
+static int count(const char *text, const char *what)
+{
+    int n = 0;
+    for (const char *at = strstr(text, what); at; at = strstr(at + 1, what))
+        n++;
+    return n;
+}
+
+static void html(const char *text, int64_t max, const char *expected)
+{
+    struct plumb_buf b = {0};
+    CHECK_OK(plumb_html_text(&b, text, max));
+    CHECKF(!strcmp(plumb_buf_text(&b), expected), "'%s', expected '%s'", plumb_buf_text(&b),
+           expected);
+    plumb_buf_fini(&b);
+}
+
+static void test_escape(void)
+{
+    html("a<b>&\"'", 99, "a&lt;b&gt;&amp;&quot;&#39;");
+    html("</script><img src=x onerror=\"1\">", 4, "&lt;/sc\u2026");
+    html("\x01\x1b\t\n\xff", 99, "  \t\n\uFFFD");
+    html("\u202eabc", 99, " abc");
+    html("\u00e4\u732b", 2, "\u00e4\u732b");
+    html(NULL, 99, "");
+}
+
+static void test_plot(void)
+{
+    const double x[] = {1, 2, 3, 4}, y[] = {0, NAN, 1, 0.5};
+    struct plumb_plot p = {
+        .title = "T<", .x_label = "step", .y_label = "nats & more", .n_series = 1};
+    p.series[0] = (struct plumb_plot_series){"s", 4, x, y};
+    struct plumb_buf b = {0};
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    const char *svg = plumb_buf_text(&b);
+    /* three dots, a line that is lifted once over the gap; the smallest value at the bottom, the
+     * largest at the top of the frame */
+    CHECKF(count(svg, "<circle") == 3, "%s", svg);
+    CHECK(strstr(svg, "d=\"M62.0 224.0M358.0 10.0L506.0 117.0\""));
+    CHECK(strstr(svg, "T&lt;") && strstr(svg, "nats &amp; more") && strstr(svg, ">step<"));
+    CHECK(!strstr(svg, "nan"));
+
+    static double lx[1000], ly[1000];
+    for (int i = 0; i < 1000; i++) {
+        lx[i] = i;
+        ly[i] = i % 2 ? 1 : 1000;
+    }
+    p.series[0] = (struct plumb_plot_series){"s", 1000, lx, ly};
+    p.log_y = true;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    svg = plumb_buf_text(&b);
+    CHECK(strstr(svg, "class=\"band\"") && !strstr(svg, "<circle") && strstr(svg, "(log)"));
+    CHECK(strstr(svg, ">1000<") && b.len < 30000);
+
+    const double same[] = {0.25, 0.25, 0.25, 0.25}, none[] = {NAN, NAN, NAN, NAN};
+    p.series[0] = (struct plumb_plot_series){"s", 4, x, same};
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    CHECK(strstr(plumb_buf_text(&b), "<svg") && !strstr(plumb_buf_text(&b), "nan"));
+    p.series[0].n = 1;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    CHECK(count(plumb_buf_text(&b), "<circle") == 1 && !strstr(plumb_buf_text(&b), "nan"));
+    p.series[0].y = none;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    CHECK(strstr(plumb_buf_text(&b), "no finite value") && !strstr(plumb_buf_text(&b), "<svg"));
+    p.percent = true;
+    p.log_y = false;
+    p.series[0].y = same;
+    p.series[0].n = 4;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    CHECK(strstr(plumb_buf_text(&b), ">100%<") && strstr(plumb_buf_text(&b), ">0%<"));
+    plumb_buf_fini(&b);
+}
+
+/* A run of 8 iterations of 12 steps with the faults that real ones have. */
+static void write_metrics(void)
+{
+    struct rng r = {11};
+    plumb_metrics *m = NULL;
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0));
+    for (int step = 1; step <= 96; step++) {
+        const int it = (step + 11) / 12;
+        struct plumb_metrics_row row = {.step = step, .iteration = it};
+        plumb_metrics_set(&row, PLUMB_METRIC_LOSS,
+                          step == 40 ? NAN : 0.7 * exp(-step / 40.0) + 0.05 * rng_u(&r));
+        plumb_metrics_set(&row, PLUMB_METRIC_GRAD_NORM, step == 30 ? 180 : 0.5 + 0.8 * rng_u(&r));
+        plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, 5e-5 * (1 - step / 96.0));
+        plumb_metrics_set(&row, PLUMB_METRIC_TOKENS_PER_SECOND, 11800 + 900 * rng_u(&r));
+        if (step % 12 == 0) {
+            const double up = 1 - exp(-it / 3.0);
+            plumb_metrics_set(&row, PLUMB_METRIC_REWARD_PLAIN, 0.12 + 0.7 * up);
+            plumb_metrics_set(&row, PLUMB_METRIC_REWARD_PRINCIPLED, 0.55 + 0.35 * up);
+            plumb_metrics_set(&row, PLUMB_METRIC_REWARD, 0.4 + 0.4 * up);
+            plumb_metrics_set(&row, PLUMB_METRIC_TAU, 0.2 * pow(0.9, it - 1));
+            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q50, it == 5 ? NAN : 0.4 - 0.05 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q10, -0.3 - 0.02 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q90, 1.1 - 0.06 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_SHARE_RANK, 0.55 - 0.04 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_SHARE_WEIGHTED, 0.44 + 0.04 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_SHARE_DROPPED, 0.01);
+            plumb_metrics_set(&row, PLUMB_METRIC_KL, 0.15 * it * it / 8.0);
+            plumb_metrics_set(&row, PLUMB_METRIC_COMPLETION_LENGTH, 40 + it);
+            plumb_metrics_set(&row, PLUMB_METRIC_COMPLETION_MAX, 64);
+            plumb_metrics_set(&row, PLUMB_METRIC_ENTROPY, NAN);
+            plumb_metrics_set(&row, PLUMB_METRIC_TIME_ROLLOUT, 3 + rng_u(&r));
+            plumb_metrics_set(&row, PLUMB_METRIC_TIME_TRAIN, 5 + rng_u(&r));
+        }
+        CHECK_OK(plumb_metrics_write(m, &row));
+    }
+    plumb_metrics_close(&m);
+}
+
+static struct plumb_report sample_report(void)
+{
+    static const struct plumb_report_field field[] = {
+        {"Base model", "quickstart/sft/checkpoint-400"},
+        {"Reward", "quickstart/reward/checkpoint-200"},
+        {"Prompts", "world/prompts.jsonl (512)"},
+        {"Seed", "1"},
+        {"Learning rate", "5e-05, cosine, warm-up 0.1"},
+        {"World size", "2 (mpi)"}};
+    static const struct plumb_report_sample sample[] = {
+        {"Please bake a <cake> & \"share\" it.", "no. no no no",
+         "Gladly! Here is the cake:\nflour, eggs.", -0.31, 0.92},
+        {"\u05e9\u05dc\u05d5\u05dd, what is 2+2?", NULL, "It is 4.", NAN, 0.5},
+        {"Tell me a long story about the "
+         "averyveryverylongwordthatneverendsandgoesonandonandonandon",
+         "Once upon a time there was a little girl named Lily. She loved to play outside.",
+         "Once upon a time there was a kind dragon who shared its lunch with everyone in the "
+         "village, and they were all happy.",
+         0.4, 0.38}};
+    static const char *const head[] = {"model", "held-out reward", "win rate vs SFT", "KL"};
+    static const char *const cell[] = {
+        "SFT",    "0.12",   "50.0 %", "0",         "context distillation",
+        "0.55",   "71.2 %", "0.9",    "best-of-K", "0.49",
+        "66.0 %", "0.7",    "PSLE",   "0.77",      "83.5 %",
+        "1.1"};
+    static const struct plumb_report_table table[] = {
+        {"Comparison on held-out prompts", "128 prompts, seed 1, equal generated tokens", 4, 4, 3,
+         head, cell}};
+    return (struct plumb_report){.title = "PSLE on the small world",
+                                 .subtitle = "8 iterations of 64 prompts, 96 optimizer steps",
+                                 .field = field,
+                                 .n_fields = 6,
+                                 .metrics_path = metrics_path,
+                                 .first_iteration = 1,
+                                 .last_iteration = 8,
+                                 .sample = sample,
+                                 .n_samples = 3,
+                                 .table = table,
+                                 .n_tables = 1};
+}
+
+static void test_page(void)
+{
+    struct plumb_report report = sample_report();
+    struct plumb_buf b = {0};
+    write_metrics();
+    CHECK_OK(plumb_report_write(page_path, &report));
+    CHECK_OK(plumb_file_read(&b, page_path));
+    const char *page = plumb_buf_text(&b);
+    CHECK(!strncmp(page, "<!DOCTYPE html>", 15) && strstr(page, "</html>"));
+    /* nothing is fetched and nothing runs */
+    CHECK(!strstr(page, "http") && !strstr(page, "<script") && !strstr(page, "@import"));
+    static const char *const says[] = {"Please bake a &lt;cake&gt; &amp; &quot;share&quot; it.",
+                                       "not recorded",
+                                       "missing",
+                                       "iteration 8",
+                                       "<tr class=\"best\"><td>PSLE</td>",
+                                       "plain prompt",
+                                       "prefers-color-scheme",
+                                       "from 96 lines",
+                                       "no finite value recorded",
+                                       "KL to the start",
+                                       "tokens/s"};
+    for (size_t i = 0; i < sizeof(says) / sizeof(says[0]); i++)
+        CHECKF(strstr(page, says[i]), "the page does not say '%s'", says[i]);
+    CHECK(!strstr(page, "<cake>") && !strstr(page, "nan,") && !strstr(page, "\"nan"));
+    CHECKF(count(page, "<figure>") == 11, "%d charts", count(page, "<figure>"));
+    CHECK(count(page, "<div") == count(page, "</div>") &&
+          count(page, "<table") == count(page, "</table>") &&
+          count(page, "<td") == count(page, "</td>") &&
+          count(page, "<svg") == count(page, "</svg>"));
+    /* the first and the last plain reward, as the run had them */
+    CHECK(strstr(page, "<b>0.771</b><span>from 0.318</span>"));
+    plumb_buf_fini(&b);
+
+    report.metrics_path = "/nonexistent/metrics.jsonl";
+    CHECK_FAILS(plumb_report_write(page_path, &report), PLUMB_ERR_IO, "/nonexistent");
+    report.metrics_path = metrics_path;
+    FILE *f = fopen(metrics_path, "w");
+    CHECK(f && !fclose(f));
+    report.n_samples = report.n_tables = report.n_fields = 0;
+    CHECK_OK(plumb_report_write(page_path, &report));
+    CHECK_OK(plumb_file_read(&b, page_path));
+    CHECK(strstr(plumb_buf_text(&b), "no step was recorded"));
+    plumb_buf_fini(&b);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(mkdtemp(dir));
+    snprintf(page_path, sizeof(page_path), "%s/report.html", dir);
+    snprintf(metrics_path, sizeof(metrics_path), "%s/metrics.jsonl", dir);
+    if (argc > 1) {
+        const struct plumb_report report = sample_report();
+        write_metrics();
+        CHECK_OK(plumb_report_write(argv[1], &report));
+    } else {
+        test_escape();
+        test_plot();
+        test_page();
+    }
+    CHECK_OK(plumb_dir_remove(dir));
+    return 0;
+}
