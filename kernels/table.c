@@ -6,13 +6,10 @@
 #include "base/log.h"
 #include "kernels.h"
 
-/* Kernels of ref/ (a table entry without one is NULL) and of cpu/: one line each. */
-#define REF_LIST(X)                                                                                \
-    X(gather_fwd) X(gather_bwd) X(segment_mean_fwd) X(add_fwd) X(accumulate)                       \
-    X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd)              \
-    X(kv_write_fwd) X(attention_fwd) X(attention_work_count) X(attention_bwd)                      \
-    X(logprob_fwd) X(logprob_bwd) X(sample_work_count) X(sample_fwd) X(sumsq) X(adamw)
-#define CPU_LIST(X)
+/* The kernels of cpu/, one line each; what it lacks is ref/'s. */
+#define CPU_LIST(X)                                                                                \
+    X(linear_packed_count) X(linear_pack) X(linear_fwd)                                            \
+    X(linear_work_count) X(linear_bwd_x) X(linear_bwd_w)
 
 #if defined(__x86_64__)
 #define ISA_LIST(X) X(baseline) X(avx2) X(avx512)
@@ -30,9 +27,8 @@ const char *const plumb_kernels_isa[] = {ISA_LIST(NAME) NULL};
 
 void plumb_kernels_init_ref(struct plumb_kernels *t)
 {
-    *t = (struct plumb_kernels){0};
 #define X(k) t->k = plumb_ref_##k;
-    REF_LIST(X)
+    PLUMB_KERNEL_LIST(X)
 #undef X
 }
 
