@@ -54,6 +54,7 @@ plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
 /* Which elements of a vector of n this rank owns after plumb_comm_reduce_tree: a pure function
  * of (n, rank, world_size). Not collective. */
 struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank);
+struct plumb_range plumb_comm_shard_of(int64_t n, int rank, int world_size);
 
 /* Continues the gradient tree across ranks. On entry grad (n,) holds the sum over this rank's
  * subtree; on exit grad[shard] holds the sum over all ranks, added pairwise at distance

@@ -1,0 +1,197 @@
+/* collective.c - barrier, allreduce, broadcast and allgather over any carrier.
+ * Layer 1. Includes comm/ and base/ only.
+ *
+ * The order of additions is fixed here, never by a library: recursive doubling at distance
+ * 1, 2, 4 ..., each result (lower rank) op (higher rank) on both sides, so all ranks hold the
+ * same bits. The ranks above the largest power of two fold into the first ones before. */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "comm/comm_impl.h"
+
+/* A broadcast travels down the tree in pieces, so that the levels work at the same time. */
+#define BROADCAST_PIECE (1 << 20)
+
+plumb_status plumb_coll_enter(plumb_comm *c, const char *doing)
+{
+    PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
+                  "%s: an earlier communication of rank %d failed, none is possible any more",
+                  doing, c->rank);
+    c->doing = doing;
+    c->call++;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m)
+{
+    assert(m->to != c->rank && m->from != c->rank);
+    const plumb_status st = c->ops->move(c, m);
+    c->broken = c->broken || st != PLUMB_OK;
+    return st;
+}
+
+void plumb_take_copy(void *arg, const void *piece, int64_t at, int64_t bytes)
+{
+    memcpy((char *)arg + at, piece, (size_t)bytes);
+}
+
+plumb_status plumb_coll_barrier(plumb_comm *c)
+{
+    /* Dissemination: after the round at distance d, everyone has heard from the 2d ranks below. */
+    const double token = 0;
+    double heard;
+    for (int64_t d = 1; d < c->size; d *= 2) {
+        const struct plumb_move m = {(int)((c->rank + d) % c->size),
+                                     &token,
+                                     sizeof(token),
+                                     (int)((c->rank - d + c->size) % c->size),
+                                     sizeof(heard),
+                                     plumb_take_copy,
+                                     &heard};
+        PLUMB_TRY(plumb_coll_move(c, &m));
+    }
+    return PLUMB_OK;
+}
+
+struct combine {
+    double *into;
+    enum plumb_redop op;
+    bool mine_first; /* this rank is the lower one: decides between +0 and -0 in min and max */
+};
+
+static double combine_one(double lower, double higher, enum plumb_redop op)
+{
+    if (op == PLUMB_SUM)
+        return lower + higher;
+    if (isnan(lower) || isnan(higher))
+        return NAN;
+    return op == PLUMB_MIN ? (higher < lower ? higher : lower) : (higher > lower ? higher : lower);
+}
+
+static void take_combine(void *arg, const void *piece, int64_t at, int64_t bytes)
+{
+    const struct combine *a = arg;
+    const double *theirs = piece;
+    double *mine = a->into + at / (int64_t)sizeof(double);
+    for (int64_t i = 0; i < bytes / (int64_t)sizeof(double); i++)
+        mine[i] = a->mine_first ? combine_one(mine[i], theirs[i], a->op)
+                                : combine_one(theirs[i], mine[i], a->op);
+}
+
+/* n <= PLUMB_COMM_SCRATCH: what is sent must not change while the other side's part comes in. */
+static plumb_status allreduce_block(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
+{
+    const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
+    const int64_t bytes = n * (int64_t)sizeof(double);
+    struct combine into = {buf, op, true};
+
+    if (c->rank >= half) {
+        const int peer = c->rank - half;
+        PLUMB_TRY(plumb_coll_move(c, &(struct plumb_move){peer, buf, bytes, -1, 0, NULL, NULL}));
+        return plumb_coll_move(
+            c, &(struct plumb_move){-1, NULL, 0, peer, bytes, plumb_take_copy, buf});
+    }
+    if (c->rank < surplus)
+        PLUMB_TRY(plumb_coll_move(
+            c, &(struct plumb_move){-1, NULL, 0, c->rank + half, bytes, take_combine, &into}));
+    for (int d = 1; d < half; d *= 2) {
+        const int peer = c->rank ^ d;
+        memcpy(c->scratch, buf, (size_t)bytes);
+        into.mine_first = c->rank < peer;
+        PLUMB_TRY(plumb_coll_move(
+            c, &(struct plumb_move){peer, c->scratch, bytes, peer, bytes, take_combine, &into}));
+    }
+    if (c->rank < surplus)
+        PLUMB_TRY(plumb_coll_move(
+            c, &(struct plumb_move){c->rank + half, buf, bytes, -1, 0, NULL, NULL}));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_coll_allreduce(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
+{
+    for (int64_t at = 0; c->size > 1 && at < n; at += PLUMB_COMM_SCRATCH)
+        PLUMB_TRY(allreduce_block(c, buf + at, plumb_min_i64(n - at, PLUMB_COMM_SCRATCH), op));
+    return PLUMB_OK;
+}
+
+static plumb_status broadcast_piece(plumb_comm *c, char *buf, int64_t bytes, int root)
+{
+    /* Binomial tree over the ranks counted from the root: the parent of a rank is the rank with
+     * its lowest set bit cleared, the children have one bit set below that. */
+    const int me = (c->rank - root + c->size) % c->size;
+    int low = 1;
+    while (low < c->size && !(me & low))
+        low *= 2;
+    if (me != 0) {
+        const int parent = ((me - low) + root) % c->size;
+        PLUMB_TRY(plumb_coll_move(
+            c, &(struct plumb_move){-1, NULL, 0, parent, bytes, plumb_take_copy, buf}));
+    }
+    for (int d = low / 2; d > 0; d /= 2)
+        if (me + d < c->size) {
+            const int child = (me + d + root) % c->size;
+            PLUMB_TRY(
+                plumb_coll_move(c, &(struct plumb_move){child, buf, bytes, -1, 0, NULL, NULL}));
+        }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_coll_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root)
+{
+    for (int64_t at = 0; c->size > 1 && at < bytes; at += BROADCAST_PIECE)
+        PLUMB_TRY(
+            broadcast_piece(c, (char *)buf + at, plumb_min_i64(bytes - at, BROADCAST_PIECE), root));
+    return PLUMB_OK;
+}
+
+static int64_t offset_of(const int64_t *count, int rank)
+{
+    int64_t at = 0;
+    for (int r = 0; r < rank; r++)
+        at += count[r];
+    return at;
+}
+
+plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
+                                  const void *send, int64_t bytes)
+{
+    /* Everyone learns all sizes and all capacities first, so that a rank without room fails
+     * together with the others. Doubles hold these whole numbers exactly. */
+    const int size = c->size;
+    memset(c->slots, 0, 2 * (size_t)size * sizeof(double));
+    c->slots[2 * c->rank] = (double)bytes;
+    c->slots[2 * c->rank + 1] = (double)recv_cap;
+    PLUMB_TRY(plumb_coll_allreduce(c, c->slots, 2 * size, PLUMB_SUM));
+
+    int tightest = 0;
+    for (int r = 0; r < size; r++) {
+        count[r] = (int64_t)c->slots[2 * r];
+        if (c->slots[2 * r + 1] < c->slots[2 * tightest + 1])
+            tightest = r;
+    }
+    const int64_t total = offset_of(count, size);
+    PLUMB_REQUIRE((double)total <= c->slots[2 * tightest + 1], PLUMB_ERR_NOMEM,
+                  "allgather of %lld bytes: rank %d has room for %.0f", (long long)total, tightest,
+                  c->slots[2 * tightest + 1]);
+
+    /* Ring: in step s every rank passes on the part it received in step s - 1. */
+    char *out = recv;
+    if (bytes > 0)
+        memmove(out + offset_of(count, c->rank), send, (size_t)bytes);
+    for (int s = 0; s < size - 1; s++) {
+        const int give = (c->rank - s + size) % size, get = (c->rank - s - 1 + size) % size;
+        const struct plumb_move m = {
+            .to = count[give] > 0 ? (c->rank + 1) % size : -1,
+            .send = out + offset_of(count, give),
+            .send_bytes = count[give],
+            .from = count[get] > 0 ? (c->rank - 1 + size) % size : -1,
+            .recv_bytes = count[get],
+            .take = plumb_take_copy,
+            .arg = out + offset_of(count, get),
+        };
+        PLUMB_TRY(plumb_coll_move(c, &m));
+    }
+    return PLUMB_OK;
+}

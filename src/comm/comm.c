@@ -1,0 +1,211 @@
+/* comm.c - the door of every collective: argument checks, agreement, and the choice of a carrier.
+ * Layer 1. Includes comm/ and base/ only. */
+#include "comm/comm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "comm/comm_impl.h"
+
+int plumb_comm_rank(const plumb_comm *c)
+{
+    return c->rank;
+}
+
+int plumb_comm_size(const plumb_comm *c)
+{
+    return c->size;
+}
+
+int plumb_comm_local_rank(const plumb_comm *c)
+{
+    return c->local_rank;
+}
+
+int plumb_comm_local_size(const plumb_comm *c)
+{
+    return c->local_size;
+}
+
+const char *plumb_comm_name(const plumb_comm *c)
+{
+    return c->ops->name;
+}
+
+const char *plumb_comm_host(const plumb_comm *c)
+{
+    return c->host;
+}
+
+void plumb_comm_phase(plumb_comm *c, const char *phase)
+{
+    snprintf(c->phase, sizeof(c->phase), "%s", phase);
+}
+
+void plumb_comm_timeout(plumb_comm *c, double seconds)
+{
+    c->timeout_s = seconds > 0 ? seconds : 0;
+}
+
+plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *ops, int rank,
+                                  int size, double timeout_s)
+{
+    c->ops = ops;
+    c->rank = rank, c->size = size;
+    c->local_rank = 0, c->local_size = 1;
+    c->doing = "start";
+    plumb_comm_timeout(c, timeout_s);
+    plumb_comm_phase(c, "start");
+    if (gethostname(c->host, sizeof(c->host) - 1) != 0)
+        snprintf(c->host, sizeof(c->host), "unknown");
+    c->scratch = malloc(PLUMB_COMM_SCRATCH * sizeof(double));
+    c->slots = malloc(2 * (size_t)size * sizeof(double));
+    if (!c->scratch || !c->slots) {
+        plumb_comm_base_fini(c);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "communicator of %d ranks", size);
+    }
+    return PLUMB_OK;
+}
+
+void plumb_comm_base_fini(plumb_comm *c)
+{
+    free(c->scratch);
+    free(c->slots);
+    c->scratch = c->slots = NULL;
+}
+
+plumb_status plumb_comm_barrier(plumb_comm *c)
+{
+    PLUMB_TRY(plumb_coll_enter(c, "barrier"));
+    return plumb_coll_barrier(c);
+}
+
+plumb_status plumb_comm_allreduce_f64(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
+{
+    PLUMB_REQUIRE(n >= 0 && (buf || n == 0), PLUMB_ERR_ARG, "allreduce: n=%lld", (long long)n);
+    PLUMB_REQUIRE(op == PLUMB_SUM || op == PLUMB_MIN || op == PLUMB_MAX, PLUMB_ERR_ARG,
+                  "allreduce: op=%d", (int)op);
+    PLUMB_TRY(plumb_coll_enter(c, "allreduce"));
+    return plumb_coll_allreduce(c, buf, n, op);
+}
+
+plumb_status plumb_comm_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root)
+{
+    PLUMB_REQUIRE(root >= 0 && root < c->size, PLUMB_ERR_ARG, "broadcast: root %d, expected 0..%d",
+                  root, c->size - 1);
+    PLUMB_REQUIRE(bytes >= 0 && (buf || bytes == 0), PLUMB_ERR_ARG, "broadcast: bytes=%lld",
+                  (long long)bytes);
+    PLUMB_TRY(plumb_coll_enter(c, "broadcast"));
+    return plumb_coll_broadcast(c, buf, bytes, root);
+}
+
+plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
+                                  const void *send, int64_t bytes)
+{
+    PLUMB_REQUIRE(count && bytes >= 0 && (send || bytes == 0), PLUMB_ERR_ARG,
+                  "allgather: bytes=%lld", (long long)bytes);
+    PLUMB_REQUIRE(recv_cap >= 0 && (recv || recv_cap == 0), PLUMB_ERR_ARG,
+                  "allgather: recv_cap=%lld", (long long)recv_cap);
+    PLUMB_TRY(plumb_coll_enter(c, "allgather"));
+    return plumb_coll_allgather(c, recv, recv_cap, count, send, bytes);
+}
+
+struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
+{
+    return plumb_comm_shard_of(n, rank, c->size);
+}
+
+/* What the lowest failing rank tells the others. */
+struct note {
+    int32_t status;
+    char host[PLUMB_COMM_TEXT];
+    char text[512];
+};
+
+static plumb_status exchange_notes(plumb_comm *c, plumb_status local, const char *words, int *first,
+                                   struct note *note)
+{
+    double who = local == PLUMB_OK ? c->size : c->rank;
+    PLUMB_TRY(plumb_coll_allreduce(c, &who, 1, PLUMB_MIN));
+    *first = (int)who;
+    if (*first == c->size)
+        return PLUMB_OK;
+    memset(note, 0, sizeof(*note));
+    if (*first == c->rank) {
+        note->status = (int32_t)local;
+        snprintf(note->host, sizeof(note->host), "%s", c->host);
+        snprintf(note->text, sizeof(note->text), "%s", words);
+    }
+    PLUMB_TRY(plumb_coll_broadcast(c, note, sizeof(*note), *first));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local)
+{
+    struct note note;
+    int first = c->size;
+    char words[sizeof(note.text)] = "";
+    if (local != PLUMB_OK) {
+        const char *said = plumb_trail_message();
+        snprintf(words, sizeof(words), "%s", said[0] ? said : plumb_status_text(local));
+    }
+    plumb_status st = plumb_coll_enter(c, "agree");
+    if (st == PLUMB_OK)
+        st = exchange_notes(c, local, words, &first, &note);
+    if (local != PLUMB_OK) {
+        PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (the other ranks could not be told: %s)", words,
+                      plumb_trail_message());
+        return local;
+    }
+    PLUMB_TRY(st);
+    PLUMB_REQUIRE(first == c->size, PLUMB_ERR_PEER, "rank %d on %s failed: %s: %s", first,
+                  note.host, plumb_status_text((plumb_status)note.status), note.text);
+    return PLUMB_OK;
+}
+
+void plumb_comm_abort(plumb_comm *c, int exit_code)
+{
+    c->broken = true;
+    c->ops->abort(c, exit_code);
+}
+
+void plumb_comm_destroy(plumb_comm **c)
+{
+    if (!*c)
+        return;
+    (*c)->ops->destroy(*c);
+    *c = NULL;
+}
+
+static long env_number(const char *name, long otherwise)
+{
+    const char *v = getenv(name);
+    return v && v[0] ? strtol(v, NULL, 10) : otherwise;
+}
+
+plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
+{
+    /* Only "was this started by a launcher" comes from the environment; ranks come from MPI.
+     * PMIX_RANK and PMI_RANK are set by srun --mpi=pmix and its kin, OMPI_* by mpirun. */
+    const bool bridge = getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("PMI_RANK");
+    const long tasks = env_number("SLURM_STEP_NUM_TASKS", 1);
+    PLUMB_REQUIRE(
+        bridge || tasks <= 1 || !getenv("SLURM_PROCID"), PLUMB_ERR_CONFIG,
+        "srun started %ld tasks without an MPI connection, so each would do the whole run "
+        "alone; use srun --mpi=pmix",
+        tasks);
+#ifdef PLUMB_HAVE_MPI
+    if (bridge)
+        return plumb_comm_mpi_create(out, timeout_s);
+#else
+    const long world = env_number("OMPI_COMM_WORLD_SIZE", bridge ? tasks : 1);
+    PLUMB_REQUIRE(world <= 1, PLUMB_ERR_UNSUPPORTED,
+                  "started as one of %ld ranks, but this plumb was built without MPI; rebuild with "
+                  "-Dmpi=enabled or start it once, without mpirun",
+                  world);
+    (void)timeout_s;
+#endif
+    return plumb_comm_single_create(out);
+}

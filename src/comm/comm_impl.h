@@ -1,0 +1,77 @@
+/* comm_impl.h - what a carrier of messages must provide, and what the collectives keep.
+ * Layer 1. Includes comm.h and base/. For src/comm only.
+ *
+ * A carrier moves bytes between two ranks; every collective is written once, over that. So the
+ * order of additions, the time-outs and their messages are the same on every carrier. */
+#ifndef PLUMB_COMM_IMPL_H
+#define PLUMB_COMM_IMPL_H
+
+#include <stdbool.h>
+
+#include "comm/comm.h"
+
+/* Receives `bytes` bytes of a message, which start at byte `at` of it: a multiple of 64, as all
+ * pieces but the last have a multiple of 64 bytes. The piece is borrowed for the call. */
+typedef void plumb_take_fn(void *arg, const void *piece, int64_t at, int64_t bytes);
+
+/* One message out and one in, at the same time. */
+struct plumb_move {
+    int to; /* -1: sends nothing */
+    const void *send;
+    int64_t send_bytes; /* > 0 unless to = -1 */
+    int from;           /* -1: receives nothing */
+    int64_t recv_bytes;
+    plumb_take_fn *take; /* may write anywhere but in `send` */
+    void *arg;
+};
+
+struct plumb_comm_ops {
+    const char *name;
+    /* Returns when the message in was taken and `send` may be changed. The two ranks name the same
+     * size. Errors: PLUMB_ERR_COMM after c->timeout_s without a byte moving (message: collective,
+     * phase, missing ranks), or when the carrier fails; PLUMB_ERR_PEER after an abort. */
+    plumb_status (*move)(plumb_comm *c, const struct plumb_move *m);
+    void (*abort)(plumb_comm *c, int exit_code);
+    void (*destroy)(plumb_comm *c); /* frees c itself, after plumb_comm_base_fini */
+};
+
+#define PLUMB_COMM_TEXT    64
+#define PLUMB_COMM_SCRATCH 4096 /* doubles */
+
+struct plumb_comm {
+    const struct plumb_comm_ops *ops;
+    int rank, size, local_rank, local_size;
+    char host[PLUMB_COMM_TEXT], phase[PLUMB_COMM_TEXT];
+    double timeout_s;  /* 0 = for ever */
+    int64_t call;      /* collectives entered so far: the same number on every rank */
+    const char *doing; /* static name of the current or last one */
+    bool broken;       /* a move failed: nothing can be sent any more */
+    double *scratch;   /* (PLUMB_COMM_SCRATCH,) */
+    double *slots;     /* (2 size,) */
+};
+
+/* Fills *c (zeroed, ops set by the caller); scratch and slots are owned by it. */
+plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *ops, int rank,
+                                  int size, double timeout_s);
+void plumb_comm_base_fini(plumb_comm *c);
+
+/* collective.c: the collectives below their argument checks. */
+plumb_status plumb_coll_enter(plumb_comm *c, const char *doing);
+plumb_status plumb_coll_barrier(plumb_comm *c);
+plumb_status plumb_coll_allreduce(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op);
+plumb_status plumb_coll_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root);
+plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
+                                  const void *send, int64_t bytes);
+plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m);
+void plumb_take_copy(void *arg, const void *piece, int64_t at, int64_t bytes); /* arg: dest */
+
+/* Largest power of two <= n. */
+static inline int plumb_pow2_floor(int n)
+{
+    int p = 1;
+    while (p <= n / 2)
+        p *= 2;
+    return p;
+}
+
+#endif

@@ -1,0 +1,91 @@
+/* comm_mpi.c - the ranks of MPI_COMM_WORLD.
+ * Layer 1. Includes comm/ and base/ only; mpi.h stays in comm_mpi.c and mpi_*. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/mpi_impl.h"
+
+plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int len = 0;
+    if (MPI_Error_string(e, text, &len) != MPI_SUCCESS)
+        len = 0;
+    return plumb_fail_at(PLUMB_ERR_COMM, file, line, "%s: %.*s", call, len, text);
+}
+
+static void mpi_abort(plumb_comm *c, int exit_code)
+{
+    MPI_Abort(plumb_mpi_of(c)->comm, exit_code);
+}
+
+static void mpi_destroy(plumb_comm *c)
+{
+    struct plumb_mpi *m = plumb_mpi_of(c);
+    /* After a failure messages may still be on their way into the buffers, and MPI_Finalize could
+     * wait for a rank that never comes: leave both, the launcher ends the others. */
+    if (c->broken)
+        return;
+    const bool finalize = m->finalize;
+    plumb_watch_destroy(m);
+    if (m->comm != MPI_COMM_NULL)
+        MPI_Comm_free(&m->comm);
+    free(m->staging);
+    plumb_comm_base_fini(c);
+    free(m);
+    if (finalize)
+        MPI_Finalize();
+}
+
+static const struct plumb_comm_ops mpi_ops = {"mpi", plumb_mpi_move, mpi_abort, mpi_destroy};
+
+/* Rank and size among the ranks of this host, from MPI: launchers disagree about their
+ * environment variables. */
+static plumb_status find_local(struct plumb_mpi *m)
+{
+    MPI_Comm host;
+    PLUMB_MPI(
+        MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &host));
+    PLUMB_MPI(MPI_Comm_rank(host, &m->base.local_rank));
+    PLUMB_MPI(MPI_Comm_size(host, &m->base.local_size));
+    PLUMB_MPI(MPI_Comm_free(&host));
+    return PLUMB_OK;
+}
+
+static plumb_status mpi_setup(struct plumb_mpi *m, double timeout_s)
+{
+    int rank = 0, size = 1;
+    PLUMB_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm));
+    PLUMB_MPI(MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN));
+    PLUMB_MPI(MPI_Comm_rank(m->comm, &rank));
+    PLUMB_MPI(MPI_Comm_size(m->comm, &size));
+    PLUMB_TRY(plumb_comm_base_init(&m->base, &mpi_ops, rank, size, timeout_s));
+    m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
+    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "MPI communicator of %d ranks", size);
+    PLUMB_TRY(find_local(m));
+    PLUMB_TRY(plumb_watch_create(m));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
+{
+    int running = 0, over = 0, level;
+    PLUMB_MPI(MPI_Finalized(&over));
+    PLUMB_REQUIRE(!over, PLUMB_ERR_COMM, "MPI was already shut down in this process");
+    PLUMB_MPI(MPI_Initialized(&running));
+    struct plumb_mpi *m = calloc(1, sizeof(*m));
+    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "MPI communicator");
+    m->comm = m->watch.comm = MPI_COMM_NULL;
+
+    plumb_status st = PLUMB_OK;
+    /* Pool threads compute while the thread that made this communicator calls MPI. */
+    if (!running && MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "MPI_Init_thread failed");
+    m->finalize = !running;
+    PLUMB_TRY_GOTO(st, mpi_setup(m, timeout_s), fail);
+    *out = &m->base;
+    return PLUMB_OK;
+fail:
+    mpi_destroy(&m->base);
+    return st;
+}

@@ -1,0 +1,60 @@
+/* mpi_impl.h - what the files of the MPI carrier share.
+ * Layer 1. Includes mpi.h, comm/ and base/. For src/comm/comm_mpi.c and mpi_*.c only. */
+#ifndef PLUMB_COMM_MPI_IMPL_H
+#define PLUMB_COMM_MPI_IMPL_H
+
+#include <mpi.h>
+
+#include "comm/comm_impl.h"
+
+#define PLUMB_MPI_BLOCK ((int64_t)1 << 20) /* bytes of one MPI message */
+#define PLUMB_MPI_DEPTH 4                  /* messages in flight in each direction */
+
+/* What a rank that waits tells the others, once per collective. */
+struct plumb_watch_note {
+    int64_t call;
+    char doing[24], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
+};
+
+struct plumb_watch {
+    MPI_Comm comm;
+    struct plumb_watch_note mine, *heard; /* heard (size,): the newest of each rank */
+    MPI_Request *sent;                    /* (size,) */
+    int64_t told;                         /* the call the others were last told about */
+};
+
+struct plumb_mpi {
+    plumb_comm base;
+    MPI_Comm comm;
+    bool finalize; /* this communicator initialised MPI */
+    char *staging; /* (PLUMB_MPI_DEPTH, PLUMB_MPI_BLOCK) incoming messages */
+    struct plumb_watch watch;
+};
+
+static inline struct plumb_mpi *plumb_mpi_of(plumb_comm *c)
+{
+    return (struct plumb_mpi *)c;
+}
+
+/* PLUMB_ERR_COMM with MPI's own words for error e of `call`. */
+plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e);
+#define PLUMB_MPI(call)                                                                            \
+    do {                                                                                           \
+        const int e_ = (call);                                                                     \
+        if (e_ != MPI_SUCCESS)                                                                     \
+            return plumb_mpi_fail(__FILE__, __LINE__, #call, e_);                                  \
+    } while (0)
+
+plumb_status plumb_mpi_move(plumb_comm *c, const struct plumb_move *m); /* mpi_move.c */
+
+/* mpi_watch.c: who is where, found out only while somebody waits for long. */
+plumb_status plumb_watch_create(struct plumb_mpi *m);
+void plumb_watch_destroy(struct plumb_mpi *m);
+/* One step of waiting, `waited` seconds after the last byte moved: tells the others, listens, and
+ * gives the processor away. PLUMB_ERR_COMM after the time-out, or when the ranks are in different
+ * collectives. */
+plumb_status plumb_watch_wait(struct plumb_mpi *m, double waited);
+/* Takes in what other ranks told. */
+plumb_status plumb_watch_listen(struct plumb_mpi *m);
+
+#endif

@@ -1,0 +1,100 @@
+/* reduce.c - the gradient tree across ranks: reduce by halving, gather by doubling.
+ * Layer 1. Includes comm/ and base/ only.
+ *
+ * Step d = 1, 2, 4 ...: ranks r and r ^ d hold the same piece of the vector; the lower keeps its
+ * lower half, the higher its upper half, each adds the other's part. After the last step a rank
+ * holds 1/W of the vector, summed along the balanced tree over ranks, and (W-1)/W of the vector
+ * has left it - as in a ring. a + b and b + a have the same bits, so who adds does not matter. */
+#include <stddef.h>
+
+#include "base/num.h"
+#include "comm/comm_impl.h"
+#include "comm/tree.h"
+
+/* Splits piece (in elements, begin at a block border) at a block border; the lower half is the
+ * larger one. */
+static struct plumb_range half_of(struct plumb_range piece, bool upper)
+{
+    const int64_t blocks = plumb_ceil_div(piece.end - piece.begin, PLUMB_SHARD_BLOCK);
+    const int64_t lower = plumb_ceil_div(blocks, 2) * PLUMB_SHARD_BLOCK;
+    const int64_t mid = plumb_min_i64(piece.begin + lower, piece.end);
+    return upper ? (struct plumb_range){mid, piece.end} : (struct plumb_range){piece.begin, mid};
+}
+
+struct plumb_range plumb_comm_shard_of(int64_t n, int rank, int world_size)
+{
+    const int half = plumb_pow2_floor(world_size);
+    if (rank >= half)
+        return (struct plumb_range){n, n};
+    struct plumb_range piece = {0, n};
+    for (int d = 1; d < half; d *= 2)
+        piece = half_of(piece, (rank & d) != 0);
+    return piece;
+}
+
+static void take_add(void *arg, const void *piece, int64_t at, int64_t bytes)
+{
+    plumb_tree_merge((float *)arg + at / (int64_t)sizeof(float), piece,
+                     bytes / (int64_t)sizeof(float));
+}
+
+/* Sends x[out], receives x[in] through take; either may be empty. */
+static plumb_status swap_parts(plumb_comm *c, int peer, float *x, struct plumb_range out,
+                               struct plumb_range in, plumb_take_fn *take)
+{
+    const int64_t size = (int64_t)sizeof(float);
+    const struct plumb_move m = {
+        .to = out.end > out.begin ? peer : -1,
+        .send = x + out.begin,
+        .send_bytes = (out.end - out.begin) * size,
+        .from = in.end > in.begin ? peer : -1,
+        .recv_bytes = (in.end - in.begin) * size,
+        .take = take,
+        .arg = x + in.begin,
+    };
+    return plumb_coll_move(c, &m);
+}
+
+plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n)
+{
+    PLUMB_REQUIRE(n >= 0 && (grad || n == 0), PLUMB_ERR_ARG, "reduce_tree: n=%lld", (long long)n);
+    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree"));
+
+    const struct plumb_range none = {0, 0};
+    const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
+    struct plumb_range piece = {0, n};
+    if (c->rank >= half)
+        return swap_parts(c, c->rank - half, grad, piece, none, NULL);
+    if (c->rank < surplus)
+        PLUMB_TRY(swap_parts(c, c->rank + half, grad, none, piece, take_add));
+    for (int d = 1; d < half; d *= 2) {
+        const bool upper = (c->rank & d) != 0;
+        const struct plumb_range keep = half_of(piece, upper), give = half_of(piece, !upper);
+        PLUMB_TRY(swap_parts(c, c->rank ^ d, grad, give, keep, take_add));
+        piece = keep;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n)
+{
+    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "allgather_shards: n=%lld", (long long)n);
+    PLUMB_TRY(plumb_coll_enter(c, "allgather_shards"));
+
+    const struct plumb_range all = {0, n}, none = {0, 0};
+    const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
+    if (c->rank >= half)
+        return swap_parts(c, c->rank - half, x, none, all, plumb_take_copy);
+    for (int d = half / 2; d > 0; d /= 2) {
+        /* The piece both ranks had before the halving at distance d. */
+        struct plumb_range piece = all;
+        for (int e = 1; e < d; e *= 2)
+            piece = half_of(piece, (c->rank & e) != 0);
+        const bool upper = (c->rank & d) != 0;
+        PLUMB_TRY(swap_parts(c, c->rank ^ d, x, half_of(piece, upper), half_of(piece, !upper),
+                             plumb_take_copy));
+    }
+    if (c->rank < surplus)
+        PLUMB_TRY(swap_parts(c, c->rank + half, x, all, none, NULL));
+    return PLUMB_OK;
+}

@@ -1,0 +1,430 @@
+/* test_comm.c - the contract of plumb_comm, run against every carrier of it.
+ *   test_comm single | thread N | mpi | mpi-late | mpi-disagree | mpi-abort | launcher */
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "comm/comm.h"
+#include "comm/tree.h"
+#include "harness.h"
+
+#define LATE_EXIT 42 /* mpi-late and mpi-disagree end with it when the right message was seen */
+
+static double value_of(int rank, int64_t i)
+{
+    return (double)((i * 7 + rank * 13 + 1) % 101 - 50);
+}
+
+static void check_allreduce(plumb_comm *c, int64_t n)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    const enum plumb_redop ops[] = {PLUMB_SUM, PLUMB_MIN, PLUMB_MAX};
+    double *v = malloc((size_t)(n + 1) * sizeof(double));
+    for (int o = 0; o < 3; o++) {
+        for (int64_t i = 0; i < n; i++)
+            v[i] = value_of(r, i);
+        v[n] = 1234.5;
+        CHECK_OK(plumb_comm_allreduce_f64(c, v, n, ops[o]));
+        for (int64_t i = 0; i < n; i++) {
+            double want = value_of(0, i);
+            for (int k = 1; k < size; k++) {
+                const double x = value_of(k, i);
+                want = o == 0 ? want + x : o == 1 ? fmin(want, x) : fmax(want, x);
+            }
+            CHECKF(v[i] == want, "op %d rank %d of %d: [%lld] %g != %g", o, r, size, (long long)i,
+                   v[i], want);
+        }
+        CHECK(v[n] == 1234.5);
+    }
+    free(v);
+}
+
+/* Every rank holds the same bits, whatever the values. */
+static void check_same_bits(plumb_comm *c)
+{
+    double v[3] = {0.1 * (plumb_comm_rank(c) + 1), 1e-17, plumb_comm_rank(c) ? 0.0 : -0.0};
+    double all[3 * 64];
+    int64_t count[64];
+    CHECK_OK(plumb_comm_allreduce_f64(c, v, 2, PLUMB_SUM));
+    CHECK_OK(plumb_comm_allreduce_f64(c, v + 2, 1, PLUMB_MIN));
+    CHECK_OK(plumb_comm_allgather(c, all, sizeof(all), count, v, sizeof(v)));
+    for (int r = 0; r < plumb_comm_size(c); r++)
+        CHECK(memcmp(all + 3 * r, v, sizeof(v)) == 0);
+    double nan = plumb_comm_rank(c) == plumb_comm_size(c) - 1 ? NAN : 1.0;
+    CHECK_OK(plumb_comm_allreduce_f64(c, &nan, 1, PLUMB_MIN));
+    CHECK(isnan(nan));
+}
+
+static void check_broadcast(plumb_comm *c)
+{
+    const int64_t sizes[] = {0, 1, 5, 4096, (3 << 20) + 17};
+    for (int s = 0; s < 5; s++)
+        for (int root = 0; root < plumb_comm_size(c); root++) {
+            const int64_t n = sizes[s];
+            unsigned char *b = malloc((size_t)n + 1);
+            for (int64_t i = 0; i <= n; i++)
+                b[i] = plumb_comm_rank(c) == root ? (unsigned char)(i * 31 + root) : 0xee;
+            b[n] = 0x5a;
+            CHECK_OK(plumb_comm_broadcast(c, b, n, root));
+            for (int64_t i = 0; i < n; i++)
+                CHECK(b[i] == (unsigned char)(i * 31 + root));
+            CHECK(b[n] == 0x5a);
+            free(b);
+        }
+    char b = 0;
+    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG); /* no hang */
+    CHECK(plumb_comm_broadcast(c, &b, 1, -1) == PLUMB_ERR_ARG);
+}
+
+static void check_allgather(plumb_comm *c)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    int64_t count[64];
+    char mine[64 * 5], all[64 * 64 * 5 + 1];
+    /* Rank k brings 5 (k % 3) bytes, so some bring nothing. */
+    const int64_t bytes = 5 * (r % 3);
+    int64_t total = 0;
+    for (int k = 0; k < size; k++)
+        total += 5 * (k % 3);
+    memset(mine, 'a' + r, sizeof(mine));
+    all[total] = '#';
+    CHECK_OK(plumb_comm_allgather(c, all, total, count, mine, bytes));
+    const char *at = all;
+    for (int k = 0; k < size; k++) {
+        CHECK(count[k] == 5 * (k % 3));
+        for (int64_t i = 0; i < count[k]; i++)
+            CHECK(*at++ == 'a' + k);
+    }
+    CHECK(*at == '#');
+    CHECK_OK(plumb_comm_allgather(c, NULL, 0, count, NULL, 0));
+    CHECK(count[size - 1] == 0);
+    /* One rank without room: all say so, and the comm still works. */
+    const int64_t cap = r == size - 1 ? 4 * size - 1 : 4 * size;
+    CHECK(plumb_comm_allgather(c, all, cap, count, mine, 4) == PLUMB_ERR_NOMEM);
+    char who[32];
+    snprintf(who, sizeof(who), "rank %d has room", size - 1);
+    CHECKF(strstr(plumb_trail_message(), who), "%s", plumb_trail_message());
+    CHECK_OK(plumb_comm_barrier(c));
+}
+
+/* Leaf m of the gradient tree: floats of very different sizes, so the order of sums shows. */
+static void leaf(float *g, int64_t n, int m)
+{
+    struct rng rng = {(uint64_t)m * 77 + 5};
+    for (int64_t i = 0; i < n; i++)
+        g[i] = rng_f(&rng, -1, 1) * ldexpf(1.0f, (int)(rng_u(&rng) * 24) - 12);
+}
+
+/* The sum over leaves [lo, hi) of the tree padded to a power of two, by its definition. */
+static bool whole_tree(float *out, int64_t n, int lo, int hi, int leaves)
+{
+    if (lo >= leaves)
+        return false;
+    if (hi - lo == 1) {
+        leaf(out, n, lo);
+        return true;
+    }
+    float *right = malloc((size_t)(n + 1) * sizeof(float));
+    const int mid = lo + (hi - lo) / 2;
+    whole_tree(out, n, lo, mid, leaves);
+    if (whole_tree(right, n, mid, hi, leaves))
+        for (int64_t i = 0; i < n; i++)
+            out[i] += right[i];
+    free(right);
+    return true;
+}
+
+static void local_sum(float *g, int64_t n, struct plumb_range own)
+{
+    const int64_t count = own.end - own.begin;
+    if (count == 0) {
+        plumb_tree_empty(g, n);
+        return;
+    }
+    const int buffers = plumb_tree_buffers(count);
+    float *stack = malloc((size_t)buffers * (size_t)(n + 1) * sizeof(float));
+    for (int64_t t = 0; t < count; t++) {
+        const struct plumb_tree_step at = plumb_tree_at(count, t);
+        CHECK(at.buffer < buffers && at.merges <= at.buffer);
+        leaf(stack + at.buffer * n, n, (int)(own.begin + t));
+        for (int top = at.buffer; top > at.buffer - at.merges; top--)
+            plumb_tree_merge(stack + (top - 1) * n, stack + top * n, n);
+    }
+    memcpy(g, stack, (size_t)n * sizeof(float));
+    free(stack);
+}
+
+static void check_tree(plumb_comm *c, int64_t n, int leaves)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    const int64_t padded = plumb_pow2_ceil(leaves);
+    float *g = malloc((size_t)(n + 1) * sizeof(float));
+    float *want = malloc((size_t)(n + 1) * sizeof(float));
+    local_sum(g, n, plumb_tree_leaves(leaves, r, size));
+    g[n] = 77.0f;
+    whole_tree(want, n, 0, (int)padded, leaves);
+
+    CHECK_OK(plumb_comm_reduce_tree(c, g, n));
+    const struct plumb_range own = plumb_comm_shard(c, n, r);
+    for (int64_t i = 0; i < n; i++)
+        if (i < own.begin || i >= own.end)
+            g[i] = NAN; /* only the shard is promised */
+    CHECK_OK(plumb_comm_allgather_shards(c, g, n));
+    for (int64_t i = 0; i < n; i++)
+        if (plumb_is_pow2(size))
+            CHECKF(memcmp(&g[i], &want[i], 4) == 0, "W %d, M %d: [%lld of %lld] %a, want %a", size,
+                   leaves, (long long)i, (long long)n, (double)g[i], (double)want[i]);
+        else /* sums of up to 16 values of size <= 4096, in another order */
+            CHECKF(fabsf(g[i] - want[i]) <= 16 * 4096 * 1.2e-7f, "W %d: %a, want %a", size,
+                   (double)g[i], (double)want[i]);
+    CHECK(g[n] == 77.0f);
+    free(g);
+    free(want);
+}
+
+static void check_agree(plumb_comm *c)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
+    plumb_status mine = PLUMB_OK;
+    if (r == size - 1) /* the last rank fails alone */
+        mine = plumb_fail_at(PLUMB_ERR_IO, "f.c", 1, "cannot write shard-7");
+    const plumb_status all = plumb_comm_agree(c, mine);
+    if (r == size - 1) {
+        CHECK(all == PLUMB_ERR_IO && strstr(plumb_trail_message(), "shard-7"));
+    } else {
+        char who[32];
+        snprintf(who, sizeof(who), "rank %d", size - 1);
+        CHECK(all == PLUMB_ERR_PEER);
+        CHECKF(strstr(plumb_trail_message(), who) && strstr(plumb_trail_message(), "shard-7"), "%s",
+               plumb_trail_message());
+    }
+    /* Several fail: each keeps its own, the others hear of the lowest. */
+    mine = r % 2 ? plumb_fail_at(PLUMB_ERR_FORMAT, "f.c", 1, "bad line %d", r) : PLUMB_OK;
+    const plumb_status odd = plumb_comm_agree(c, mine);
+    CHECK(odd == (size == 1 ? PLUMB_OK : r % 2 ? PLUMB_ERR_FORMAT : PLUMB_ERR_PEER));
+    if (size > 1 && r % 2 == 0)
+        CHECK(strstr(plumb_trail_message(), "bad line 1"));
+    CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
+}
+
+static void contract(plumb_comm *c)
+{
+    const int size = plumb_comm_size(c);
+    CHECK(plumb_comm_rank(c) >= 0 && plumb_comm_rank(c) < size);
+    CHECK(plumb_comm_local_rank(c) >= 0 && plumb_comm_local_rank(c) < plumb_comm_local_size(c));
+    CHECK(plumb_comm_local_size(c) == size); /* all ranks of the tests run on one host */
+    CHECK(strlen(plumb_comm_host(c)) > 0 && strlen(plumb_comm_name(c)) > 0);
+    plumb_comm_phase(c, "contract");
+    const int64_t lengths[] = {0, 1, 1000, 4096, 4097, 10001};
+    for (int i = 0; i < 6; i++)
+        check_allreduce(c, lengths[i]);
+    check_same_bits(c);
+    check_broadcast(c);
+    check_allgather(c);
+    const int64_t sizes[] = {0, 1, 4095, 4096, 4097, 3 * 4096 + 5, 300001};
+    for (int i = 0; i < 7; i++)
+        check_tree(c, sizes[i], 16);
+    const int leaves[] = {1, 2, 3, 5, 6, 11, 13};
+    for (int i = 0; i < 7; i++)
+        check_tree(c, 2 * 4096 + 3, leaves[i]);
+    CHECK(plumb_comm_reduce_tree(c, NULL, 1) == PLUMB_ERR_ARG);
+    CHECK(plumb_comm_allreduce_f64(c, NULL, 1, PLUMB_SUM) == PLUMB_ERR_ARG);
+    check_agree(c);
+    CHECK_OK(plumb_comm_barrier(c));
+}
+
+/* Runs fn on every thread rank. */
+struct job {
+    plumb_comm *c;
+    void (*fn)(plumb_comm *c);
+};
+static void *job_main(void *arg)
+{
+    struct job *j = arg;
+    j->fn(j->c);
+    plumb_comm_destroy(&j->c);
+    CHECK(j->c == NULL);
+    return NULL;
+}
+static void on_threads(int n, void (*fn)(plumb_comm *c))
+{
+    plumb_comm *c[64];
+    struct job job[64];
+    pthread_t t[64];
+    CHECK(n >= 1 && n <= 64);
+    CHECK_OK(plumb_comm_thread_create(c, n));
+    for (int i = 0; i < n; i++) {
+        job[i] = (struct job){c[i], fn};
+        CHECK(!pthread_create(&t[i], NULL, job_main, &job[i]));
+    }
+    for (int i = 0; i < n; i++)
+        pthread_join(t[i], NULL);
+}
+
+/* The last rank does not come: the others fail within seconds and name it, the phase and the
+ * collective; afterwards nothing hangs. */
+static void last_is_late(plumb_comm *c)
+{
+    const int last = plumb_comm_size(c) - 1;
+    plumb_comm_timeout(c, 0.4);
+    CHECK_OK(plumb_comm_barrier(c));
+    plumb_comm_phase(c, "save");
+    if (plumb_comm_rank(c) == last) {
+        usleep(1200000);
+        CHECK(plumb_comm_barrier(c) != PLUMB_OK);
+        return;
+    }
+    double x = 1;
+    const double start = plumb_now();
+    CHECK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM) == PLUMB_ERR_COMM);
+    CHECK(plumb_now() - start < 5);
+    char who[32];
+    snprintf(who, sizeof(who), "rank %d did not come", last);
+    const char *said = plumb_trail_message();
+    CHECKF(strstr(said, who) && strstr(said, "\"save\"") && strstr(said, "allreduce"), "%s", said);
+    CHECK(!strstr(said, "rank 0 did not") || last == 0);
+    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* broken for good, and at once */
+}
+
+/* Rank 0 ends the run while the others wait for it. */
+static void first_aborts(plumb_comm *c)
+{
+    plumb_comm_phase(c, "rollout");
+    if (plumb_comm_rank(c) == 0) {
+        CHECK_OK(plumb_comm_barrier(c));
+        const plumb_status st = plumb_fail_at(PLUMB_ERR_IO, "f.c", 1, "disk full");
+        CHECK(st == PLUMB_ERR_IO);
+        plumb_comm_abort(c, 5);
+        CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
+        return;
+    }
+    plumb_status st = plumb_comm_barrier(c); /* rank 0 may be through before the others are */
+    if (st == PLUMB_OK)
+        st = plumb_comm_barrier(c);
+    CHECK(st == PLUMB_ERR_PEER);
+    const char *said = plumb_trail_message();
+    CHECKF(strstr(said, "rank 0") && strstr(said, "disk full") && strstr(said, "\"rollout\""), "%s",
+           said);
+}
+
+/* Ranks in different collectives, or with different sizes, hear about it. */
+static void sizes_differ(plumb_comm *c)
+{
+    double x[4] = {0};
+    plumb_comm_timeout(c, 2);
+    CHECK(plumb_comm_allreduce_f64(c, x, 1 + (plumb_comm_rank(c) == 1), PLUMB_SUM) ==
+          PLUMB_ERR_COMM);
+    CHECKF(strstr(plumb_trail_message(), "disagree"), "%s", plumb_trail_message());
+}
+
+#ifdef PLUMB_HAVE_MPI
+static void mpi_late(plumb_comm *c, bool disagree)
+{
+    const int r = plumb_comm_rank(c), last = plumb_comm_size(c) - 1;
+    CHECK_OK(plumb_comm_barrier(c));
+    plumb_comm_phase(c, "save");
+    if (r == last && !disagree) {
+        sleep(20);
+        return;
+    }
+    double x[1000] = {0};
+    const plumb_status st = r == last ? plumb_comm_broadcast(c, x, 8, 0)
+                                      : plumb_comm_allreduce_f64(c, x, 1000, PLUMB_SUM);
+    const char *said = plumb_trail_message();
+    char who[32];
+    snprintf(who, sizeof(who), "rank %d", last);
+    CHECK(st == PLUMB_ERR_COMM);
+    if (r == 0) {
+        fprintf(stderr, "%s\n", said);
+        CHECK(strstr(said, who) && strstr(said, "allreduce") && strstr(said, "\"save\""));
+        CHECK(!strstr(said, "rank 1"));
+        CHECK(disagree ? strstr(said, "broadcast") : strstr(said, "did not come:"));
+        plumb_comm_abort(c, LATE_EXIT);
+    }
+    sleep(20); /* rank 0 ends all */
+}
+#endif
+
+static int on_mpi(const char *mode)
+{
+#ifdef PLUMB_HAVE_MPI
+    plumb_comm *c = NULL;
+    if (!strcmp(mode, "mpi")) {
+        CHECK_OK(plumb_comm_create(&c, 30)); /* finds out by itself that mpirun started it */
+        CHECK(!strcmp(plumb_comm_name(c), "mpi"));
+        contract(c);
+        plumb_comm_destroy(&c);
+        return 0;
+    }
+    CHECK_OK(plumb_comm_mpi_create(&c, !strcmp(mode, "mpi-late") ? 1.5 : 10));
+    if (!strcmp(mode, "mpi-abort")) {
+        if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)
+            plumb_comm_abort(c, LATE_EXIT);
+        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* ended from outside before that */
+        return 0;
+    }
+    mpi_late(c, !strcmp(mode, "mpi-disagree"));
+    return 1;
+#else
+    (void)mode;
+    printf("built without MPI\n");
+    return SKIP;
+#endif
+}
+
+/* What plumb_comm_create makes of the environment. */
+static void launchers(void)
+{
+    const char *names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID",
+                           "SLURM_STEP_NUM_TASKS"};
+    for (int i = 0; i < 5; i++)
+        unsetenv(names[i]);
+    plumb_comm *c;
+    CHECK_OK(plumb_comm_create(&c, 1));
+    CHECK(!strcmp(plumb_comm_name(c), "single") && plumb_comm_size(c) == 1);
+    plumb_comm_destroy(&c);
+    setenv("SLURM_PROCID", "0", 1); /* a batch script under Slurm, not a step of it */
+    CHECK_OK(plumb_comm_create(&c, 1));
+    plumb_comm_destroy(&c);
+    setenv("SLURM_STEP_NUM_TASKS", "4", 1);
+    CHECK(plumb_comm_create(&c, 1) == PLUMB_ERR_CONFIG);
+    CHECK(strstr(plumb_trail_message(), "--mpi=pmix"));
+#ifndef PLUMB_HAVE_MPI
+    unsetenv("SLURM_PROCID");
+    setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
+    CHECK(plumb_comm_create(&c, 1) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail_message(), "without MPI"));
+#endif
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc > 1);
+    if (!strcmp(argv[1], "single")) {
+        plumb_comm *c;
+        CHECK_OK(plumb_comm_single_create(&c));
+        contract(c);
+        plumb_comm_abort(c, 1); /* does nothing else than break it */
+        plumb_comm_destroy(&c);
+        plumb_comm_destroy(&c);
+        launchers();
+    } else if (!strcmp(argv[1], "thread")) {
+        CHECK(argc == 3);
+        on_threads(atoi(argv[2]), contract);
+    } else if (!strcmp(argv[1], "faults")) {
+        plumb_comm *c[2];
+        CHECK(plumb_comm_thread_create(c, 0) == PLUMB_ERR_ARG);
+        for (int n = 2; n <= 5; n++) {
+            on_threads(n, last_is_late);
+            on_threads(n, first_aborts);
+        }
+        on_threads(2, sizes_differ);
+    } else {
+        return on_mpi(argv[1]);
+    }
+    return 0;
+}
