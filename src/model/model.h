@@ -10,6 +10,11 @@
 #include "base/status.h"
 #include "model/spec.h"
 
+/* Each tensor starts at a multiple of ALIGN floats in the flat vector, whose length is a multiple
+ * of BLOCK: optimizer shards end on block borders (PLUMB_SHARD_BLOCK of comm.h). */
+#define PLUMB_PARAM_ALIGN 64
+#define PLUMB_PARAM_BLOCK 4096
+
 /* One parameter tensor inside the flat parameter vector. */
 struct plumb_param {
     char name[96];  /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
@@ -29,9 +34,10 @@ struct plumb_model {
     char *dir;                     /* where config and tokenizer files came from */
     int64_t n_param, count;        /* tensors; floats in the flat vector, padding included */
     struct plumb_param *param;
-    float *w;      /* (count,) device, master weights; padding is zero */
-    float *packed; /* packed linear weights, device */
-    float *rope;   /* (max_pos, d) cos, sin */
+    struct plumb_net *net; /* the same, by role; private to model/ */
+    float *w;              /* (count,) device, master weights; padding is zero */
+    float *packed;         /* packed linear weights, device */
+    float *rope;           /* (max_pos, d) cos, sin */
     struct plumb_arena arena;
     uint64_t fingerprint; /* XXH3 of the logical weights since the last refresh; 0 = unknown */
 };
@@ -54,7 +60,8 @@ void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
 plumb_status plumb_model_refresh(plumb_model *m);
 /* Writes model.safetensors (float32, sharded above shard_bytes), config.json (the source's,
  * with architectures, dtype and label fields as they are now), generation_config.json and the
- * tokenizer files byte for byte, into an existing folder. w: (count,) host or NULL = m->w. */
+ * tokenizer files byte for byte, into an existing folder. Reads config.json and those files
+ * from m->dir, which must still be there. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name); /* or NULL */
 

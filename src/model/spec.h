@@ -31,6 +31,9 @@ struct plumb_spec {
     int n_eos;
 };
 
+/* Hugging Face class of the model, "LlamaForCausalLM". */
+const char *plumb_spec_architecture(const struct plumb_spec *s);
+
 /* Reads DIR/config.json (and generation_config.json for the stop ids). PLUMB_ERR_UNSUPPORTED
  * names model_type or the field that plumb does not implement; PLUMB_ERR_FORMAT names a missing
  * or mistyped field. */

@@ -1,0 +1,126 @@
+/* backward.c - the layers' gradients, each the pair of a function in forward.c.
+ * Layer 4. Includes op/, model/net.h. */
+#include "base/num.h"
+#include "model/net.h"
+
+plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, const plumb_model *m,
+                             int64_t n)
+{
+    const struct plumb_spec *s = &m->spec;
+    const struct plumb_backend *b = m->backend;
+    const int64_t q = s->h * s->d, kv = s->hk * s->d;
+    const struct plumb_attn_shape shape = plumb_attention_shape(s);
+    const int64_t size[][2] = {{q, s->c},    {kv, s->c},   {s->c, q},
+                               {s->f, s->c}, {s->c, s->f}, {s->labels ? s->labels : 1, s->c}};
+    w->work_count = b->k.attention_work_count(n, &shape, b->threads);
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        w->work_count = plumb_max_i64(
+            w->work_count, b->k.linear_work_count(n, size[i][0], size[i][1], b->threads));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dn, n * s->c, "d norm"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dq, n * q, "d q"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dk, n * kv, "d k"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dv, n * kv, "d v"));
+    if (s->qk_norm) {
+        PLUMB_TRY(plumb_arena_take_f32(arena, &w->dq0, n * q, "d q before norm"));
+        PLUMB_TRY(plumb_arena_take_f32(arena, &w->dk0, n * kv, "d k before norm"));
+    }
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dout, n * q, "d attention"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dy, n * s->f, "d gated"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &w->work, w->work_count, "backward work"));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const float *dx,
+                                  const int32_t *ids, int64_t n)
+{
+    const struct plumb_spec *s = &m->spec;
+    struct plumb_backend *b = m->backend;
+    float *dembed = grad + m->net->embed;
+    return plumb_op_gather_bwd(b, V(dembed, s->v, s->c), V(dx, n, s->c), VI(ids, n));
+}
+
+plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p, float *dx,
+                                   bool accumulate, float *grad, const float *dy, const float *x,
+                                   const struct plumb_back *w, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_tensor *work = V(w->work, w->work_count);
+    PLUMB_TRY(plumb_op_linear_bwd_w(b, V(grad + p->w, p->out, p->in),
+                                    p->bias < 0 ? NULL : V(grad + p->bias, p->out),
+                                    V(dy, n, p->out), V(x, n, p->in), work));
+    PLUMB_TRY(plumb_op_linear_bwd_x(b, V(dx, n, p->in), V(dy, n, p->out),
+                                    V(m->w + p->w, p->out, p->in), work, accumulate));
+    return PLUMB_OK;
+}
+
+/* dx += */
+static plumb_status norm_back(const plumb_model *m, float *dx, float *grad, const float *dy,
+                              const float *x, int64_t w, const float *rstd, int64_t n, int64_t c)
+{
+    struct plumb_backend *b = m->backend;
+    return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(grad + w, c), V(dy, n, c), V(x, n, c),
+                                V(m->w + w, c), V(rstd, n));
+}
+
+plumb_status plumb_norm_backward(const plumb_model *m, float *dx, float *grad, const float *dy,
+                                 const float *x, const float *rstd, int64_t n)
+{
+    return norm_back(m, dx, grad, dy, x, m->net->norm, rstd, n, m->spec.c);
+}
+
+static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer *p,
+                                 const struct plumb_act *a, float *grad, const struct plumb_back *w,
+                                 int64_t n)
+{
+    const struct plumb_spec *s = &m->spec;
+    struct plumb_backend *b = m->backend;
+    const int64_t q = n * s->h, k = n * s->hk;
+    PLUMB_TRY(b->zero(b, w->dq0, q * s->d * (int64_t)sizeof(float)));
+    PLUMB_TRY(b->zero(b, w->dk0, k * s->d * (int64_t)sizeof(float)));
+    PLUMB_TRY(norm_back(m, w->dq0, grad, w->dq, a->q0, p->q_norm, a->rstdq, q, s->d));
+    PLUMB_TRY(norm_back(m, w->dk0, grad, w->dk, a->k0, p->k_norm, a->rstdk, k, s->d));
+    return PLUMB_OK;
+}
+
+static plumb_status attention_back(const plumb_model *m, const struct plumb_layer *p,
+                                   const struct plumb_act *a, float *dx, float *grad,
+                                   const struct plumb_back *w, const struct plumb_rows *rows)
+{
+    const struct plumb_spec *s = &m->spec;
+    struct plumb_backend *b = m->backend;
+    const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
+    const struct plumb_attn_shape shape = plumb_attention_shape(s);
+    PLUMB_TRY(plumb_linear_backward(m, &p->o, w->dout, false, grad, dx, a->o, w, n));
+    const struct plumb_tensor *table = V(m->rope, s->max_pos, d), *pos = VI(rows->pos, n);
+    const struct plumb_tensor *dq = V(w->dq, n, h, d), *dk = V(w->dk, n, hk, d);
+    PLUMB_TRY(plumb_op_attention_bwd(
+        b, dq, dk, V(w->dv, n, hk, d), V(w->dout, n, h, d), V(a->o, n, h, d), V(a->lse, n, h),
+        V(a->q, n, h, d), V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE),
+        V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d), V(w->work, w->work_count), rows, &shape));
+    PLUMB_TRY(plumb_op_rope_bwd(b, dq, table, pos));
+    PLUMB_TRY(plumb_op_rope_bwd(b, dk, table, pos));
+    if (s->qk_norm)
+        PLUMB_TRY(qk_norm_back(m, p, a, grad, w, n));
+    const float *dq0 = s->qk_norm ? w->dq0 : w->dq, *dk0 = s->qk_norm ? w->dk0 : w->dk;
+    PLUMB_TRY(plumb_linear_backward(m, &p->q, w->dn, false, grad, dq0, a->n1, w, n));
+    PLUMB_TRY(plumb_linear_backward(m, &p->k, w->dn, true, grad, dk0, a->n1, w, n));
+    PLUMB_TRY(plumb_linear_backward(m, &p->v, w->dn, true, grad, w->dv, a->n1, w, n));
+    return norm_back(m, dx, grad, w->dn, a->x, p->norm1, a->rstd1, n, s->c);
+}
+
+plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                  float *dx, float *grad, const struct plumb_back *w,
+                                  const struct plumb_rows *rows)
+{
+    const struct plumb_spec *s = &m->spec;
+    const struct plumb_layer *p = &m->net->layer[l];
+    struct plumb_backend *b = m->backend;
+    const int64_t n = rows->n;
+    PLUMB_TRY(plumb_linear_backward(m, &p->down, w->dy, false, grad, dx, a->y, w, n));
+    const struct plumb_tensor *gate = V(a->gate, n, s->f), *up = V(a->up, n, s->f);
+    PLUMB_TRY(plumb_op_swiglu_bwd(b, gate, up, V(w->dy, n, s->f), gate, up));
+    PLUMB_TRY(plumb_linear_backward(m, &p->gate, w->dn, false, grad, a->gate, a->n2, w, n));
+    PLUMB_TRY(plumb_linear_backward(m, &p->up, w->dn, true, grad, a->up, a->n2, w, n));
+    PLUMB_TRY(norm_back(m, dx, grad, w->dn, a->xm, p->norm2, a->rstd2, n, s->c));
+    return attention_back(m, p, a, dx, grad, w, rows);
+}

@@ -1,0 +1,122 @@
+/* forward.c - the layers' forward on packed rows.
+ * Layer 4. Includes op/, model/net.h. */
+#include "model/net.h"
+
+plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
+                            const struct plumb_spec *s, int64_t n)
+{
+    const int64_t q = s->h * s->d, kv = s->hk * s->d;
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->n1, n * s->c, "norm 1"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd1, n, "rstd 1"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->q, n * q, "q"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->k, n * kv, "k"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->v, n * kv, "v"));
+    if (s->qk_norm) {
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->q0, n * q, "q before norm"));
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->k0, n * kv, "k before norm"));
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdq, n * s->h, "rstd q"));
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdk, n * s->hk, "rstd k"));
+    }
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->o, n * q, "attention"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->lse, n * s->h, "attention lse"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->xm, n * s->c, "residual"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->n2, n * s->c, "norm 2"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd2, n, "rstd 2"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->gate, n * s->f, "gate"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->up, n * s->f, "up"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->y, n * s->f, "gated"));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena,
+                                  const struct plumb_spec *s, int64_t pages)
+{
+    const int64_t n = pages * s->hk * s->d * PLUMB_KV_PAGE;
+    a->pages = pages;
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->kc, n, "key pages"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->vc, n, "value pages"));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_embed_forward(const plumb_model *m, float *x, const int32_t *ids, int64_t n)
+{
+    const struct plumb_spec *s = &m->spec;
+    struct plumb_backend *b = m->backend;
+    const float *embed = m->w + m->net->embed;
+    return plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n));
+}
+
+plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, float *y,
+                                  const float *x, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const float *packed = m->packed + p->packed;
+    const int64_t count = b->k.linear_packed_count(p->out, p->in);
+    return plumb_op_linear_fwd(b, V(y, n, p->out), V(x, n, p->in), V(packed, count),
+                               p->bias < 0 ? NULL : V(m->w + p->bias, p->out));
+}
+
+static plumb_status norm(const plumb_model *m, float *y, float *rstd, const float *x, int64_t w,
+                         int64_t n, int64_t c)
+{
+    struct plumb_backend *b = m->backend;
+    return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(m->w + w, c),
+                                (float)m->spec.eps);
+}
+
+plumb_status plumb_norm_forward(const plumb_model *m, float *y, float *rstd, const float *x,
+                                int64_t n)
+{
+    return norm(m, y, rstd, x, m->net->norm, n, m->spec.c);
+}
+
+/* a->o = attention over the pages, a->xm = x + its projection */
+static plumb_status attention(const plumb_model *m, const struct plumb_layer *p,
+                              const struct plumb_act *a, const struct plumb_rows *rows)
+{
+    const struct plumb_spec *s = &m->spec;
+    struct plumb_backend *b = m->backend;
+    const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
+    const struct plumb_attn_shape shape = plumb_attention_shape(s);
+    PLUMB_TRY(plumb_linear_forward(m, &p->q, s->qk_norm ? a->q0 : a->q, a->n1, n));
+    PLUMB_TRY(plumb_linear_forward(m, &p->k, s->qk_norm ? a->k0 : a->k, a->n1, n));
+    PLUMB_TRY(plumb_linear_forward(m, &p->v, a->v, a->n1, n));
+    if (s->qk_norm) {
+        PLUMB_TRY(norm(m, a->q, a->rstdq, a->q0, p->q_norm, n * h, d));
+        PLUMB_TRY(norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * hk, d));
+    }
+    const struct plumb_tensor *table = V(m->rope, s->max_pos, d), *pos = VI(rows->pos, n);
+    const struct plumb_tensor *q = V(a->q, n, h, d), *k = V(a->k, n, hk, d);
+    const struct plumb_tensor *kc = V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE);
+    const struct plumb_tensor *vc = V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d);
+    PLUMB_TRY(plumb_op_rope_fwd(b, q, table, pos));
+    PLUMB_TRY(plumb_op_rope_fwd(b, k, table, pos));
+    PLUMB_TRY(plumb_op_kv_write_fwd(b, kc, vc, k, V(a->v, n, hk, d), rows));
+    PLUMB_TRY(
+        plumb_op_attention_fwd(b, V(a->o, n, h, d), V(a->lse, n, h), q, kc, vc, rows, &shape));
+    PLUMB_TRY(plumb_linear_forward(m, &p->o, a->xm, a->o, n));
+    const struct plumb_tensor *xm = V(a->xm, n, s->c);
+    PLUMB_TRY(plumb_op_add_fwd(b, xm, xm, V(a->x, n, s->c)));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                 float *out, const struct plumb_rows *rows)
+{
+    const struct plumb_spec *s = &m->spec;
+    const struct plumb_layer *p = &m->net->layer[l];
+    struct plumb_backend *b = m->backend;
+    const int64_t n = rows->n;
+    PLUMB_TRY(norm(m, a->n1, a->rstd1, a->x, p->norm1, n, s->c));
+    PLUMB_TRY(attention(m, p, a, rows));
+    PLUMB_TRY(norm(m, a->n2, a->rstd2, a->xm, p->norm2, n, s->c));
+    PLUMB_TRY(plumb_linear_forward(m, &p->gate, a->gate, a->n2, n));
+    PLUMB_TRY(plumb_linear_forward(m, &p->up, a->up, a->n2, n));
+    PLUMB_TRY(plumb_op_swiglu_fwd(b, V(a->y, n, s->f), V(a->gate, n, s->f), V(a->up, n, s->f)));
+    if (!out)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_linear_forward(m, &p->down, out, a->y, n));
+    const struct plumb_tensor *sum = V(out, n, s->c);
+    PLUMB_TRY(plumb_op_add_fwd(b, sum, sum, V(a->xm, n, s->c)));
+    return PLUMB_OK;
+}

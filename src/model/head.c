@@ -1,0 +1,152 @@
+/* head.c - what a pass gives out: log-probs, scores, embeddings, logits, and their gradients.
+ * Layer 4. Includes base/, op/, model/pass.h. */
+#include "base/num.h"
+#include "model/pass.h"
+
+/* hx, hn (n_head,c): the hidden states that the head reads, before and after the final norm. */
+static plumb_status head_input(plumb_pass *p, const plumb_model *m)
+{
+    struct plumb_backend *b = p->backend;
+    const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
+    const float *x = p->x[p->spec.l];
+    PLUMB_TRY(plumb_op_gather_fwd(b, V(p->hx, k, c), V(x, n, c), VI(p->batch.head, k)));
+    return plumb_norm_forward(m, p->hn, p->hrstd, p->hx, k);
+}
+
+/* From back.dn (n_head,c), d/d hn, down to the parameters. */
+static plumb_status head_input_back(plumb_pass *p, const plumb_model *m, float *grad)
+{
+    struct plumb_backend *b = p->backend;
+    const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
+    PLUMB_TRY(b->zero(b, p->dhx, k * c * (int64_t)sizeof(float)));
+    PLUMB_TRY(plumb_norm_backward(m, p->dhx, grad, p->back.dn, p->hx, p->hrstd, k));
+    PLUMB_TRY(b->zero(b, p->dx, n * c * (int64_t)sizeof(float)));
+    PLUMB_TRY(plumb_op_gather_bwd(b, V(p->dx, n, c), V(p->dhx, k, c), VI(p->batch.head, k)));
+    return plumb_pass_backward(p, m, grad);
+}
+
+static plumb_status check_head(const plumb_pass *p, bool classifier)
+{
+    PLUMB_REQUIRE((p->spec.labels > 0) == classifier, PLUMB_ERR_ARG,
+                  "%s needs a %s; this model is a %s", classifier ? "a score" : "a log-prob",
+                  classifier ? "sequence classifier" : "language model",
+                  plumb_spec_architecture(&p->spec));
+    return PLUMB_OK;
+}
+
+static plumb_status check_backward(plumb_pass *p, enum plumb_pass_state state)
+{
+    PLUMB_REQUIRE(p->limit.train, PLUMB_ERR_ARG, "backward on a pass made without train");
+    PLUMB_REQUIRE(p->state == state && !p->backward_done, PLUMB_ERR_ARG,
+                  "backward needs its own forward right before it");
+    p->backward_done = true;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
+                                const struct plumb_batch *batch, float *logp)
+{
+    struct plumb_backend *b = p->backend;
+    const struct plumb_spec *s = &p->spec;
+    PLUMB_TRY(check_head(p, false));
+    PLUMB_TRY(plumb_pass_forward(p, m, batch, PLUMB_PASS_LOGPROB));
+    const int64_t k = p->batch.n_targets;
+    if (k == 0)
+        return PLUMB_OK;
+    const struct plumb_linear *head = &m->net->head;
+    const float *packed = m->packed + head->packed;
+    PLUMB_TRY(head_input(p, m));
+    PLUMB_TRY(plumb_op_head_logprob_fwd(b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c),
+                                        V(packed, b->k.linear_packed_count(head->out, head->in)),
+                                        VI(p->batch.target, k), s->v,
+                                        V(p->head_work, p->head_work_count), p->limit.head_rows));
+    return b->to_host(b, logp, p->logp, k * (int64_t)sizeof *logp);
+}
+
+plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,
+                                         float *grad)
+{
+    struct plumb_backend *b = p->backend;
+    const struct plumb_spec *s = &p->spec;
+    PLUMB_TRY(check_backward(p, PLUMB_PASS_LOGPROB));
+    const int64_t k = p->batch.n_targets;
+    if (k == 0)
+        return PLUMB_OK;
+    const struct plumb_linear *head = &m->net->head;
+    const float *packed = m->packed + head->packed;
+    PLUMB_TRY(b->to_device(b, p->dlogp, dlogp, k * (int64_t)sizeof *dlogp));
+    PLUMB_TRY(b->zero(b, p->back.dn, k * s->c * (int64_t)sizeof(float)));
+    PLUMB_TRY(plumb_op_head_logprob_bwd(
+        b, V(p->back.dn, k, s->c), V(grad + head->w, s->v, s->c), V(p->dlogp, k), V(p->lse, k),
+        V(p->hn, k, s->c), V(m->w + head->w, s->v, s->c),
+        V(packed, b->k.linear_packed_count(head->out, head->in)), VI(p->batch.target, k),
+        V(p->head_work, p->head_work_count), p->limit.head_rows, k <= p->limit.head_rows));
+    return head_input_back(p, m, grad);
+}
+
+plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,
+                              float *score)
+{
+    struct plumb_backend *b = p->backend;
+    PLUMB_TRY(check_head(p, true));
+    PLUMB_TRY(plumb_pass_forward(p, m, batch, PLUMB_PASS_SCORE));
+    const int64_t k = p->batch.n_head;
+    if (k == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(head_input(p, m));
+    PLUMB_TRY(plumb_linear_forward(m, &m->net->head, p->score, p->hn, k));
+    return b->to_host(b, score, p->score, k * p->spec.labels * (int64_t)sizeof *score);
+}
+
+plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, const float *dscore,
+                                       float *grad)
+{
+    struct plumb_backend *b = p->backend;
+    PLUMB_TRY(check_backward(p, PLUMB_PASS_SCORE));
+    const int64_t k = p->batch.n_head;
+    if (k == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(b->to_device(b, p->dscore, dscore, k * p->spec.labels * (int64_t)sizeof *dscore));
+    PLUMB_TRY(plumb_linear_backward(m, &m->net->head, p->back.dn, false, grad, p->dscore, p->hn,
+                                    &p->back, k));
+    return head_input_back(p, m, grad);
+}
+
+plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *out)
+{
+    struct plumb_backend *b = p->backend;
+    PLUMB_REQUIRE(p->state != PLUMB_PASS_EMPTY, PLUMB_ERR_ARG,
+                  "embeddings need a forward pass before them");
+    const int64_t n = p->batch.n, k = p->batch.n_targets, g = p->batch.n_seq, c = p->spec.c;
+    if (g == 0)
+        return PLUMB_OK;
+    const float *x = p->x[p->spec.l];
+    if (k > 0) {
+        PLUMB_TRY(
+            plumb_op_gather_fwd(b, V(p->gathered, k, c), V(x, n, c), VI(p->batch.completion, k)));
+        PLUMB_TRY(plumb_norm_forward(m, p->normed, p->rstd, p->gathered, k));
+    }
+    const struct plumb_tensor segment =
+        plumb_view_i64("segments", p->batch.segment, b->place, g + 1);
+    PLUMB_TRY(plumb_op_segment_mean_fwd(b, V(p->mean, g, c), V(p->normed, k, c), &segment));
+    return b->to_host(b, out, p->mean, g * c * (int64_t)sizeof *out);
+}
+
+plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,
+                               float *logits)
+{
+    struct plumb_backend *b = p->backend;
+    const struct plumb_spec *s = &p->spec;
+    PLUMB_TRY(check_head(p, false));
+    PLUMB_TRY(plumb_pass_forward(p, m, batch, PLUMB_PASS_EMPTY));
+    const int64_t n = p->batch.n, block = p->limit.head_rows;
+    const float *x = p->x[s->l];
+    for (int64_t i = 0; i < n; i += block) {
+        const int64_t k = plumb_min_i64(block, n - i);
+        PLUMB_TRY(plumb_norm_forward(m, p->normed, p->rstd, x + i * s->c, k));
+        PLUMB_TRY(plumb_linear_forward(m, &m->net->head, p->head_work, p->normed, k));
+        PLUMB_TRY(
+            b->to_host(b, logits + i * s->v, p->head_work, k * s->v * (int64_t)sizeof *logits));
+    }
+    return PLUMB_OK;
+}

@@ -1,0 +1,123 @@
+/* net.h - inside of a model: its tensors resolved to pointers, and the passes over a layer.
+ * Layer 4, private to model/. Includes op/, model/model.h. */
+#ifndef PLUMB_MODEL_NET_H
+#define PLUMB_MODEL_NET_H
+
+#include <math.h>
+
+#include "model/model.h"
+#include "op/op.h"
+
+/* A linear layer y = x w^T + bias. Offsets are into any flat vector (weights, gradients). */
+struct plumb_linear {
+    int64_t out, in;
+    int64_t w, bias; /* floats into the flat vector; bias -1 = none */
+    int64_t packed;  /* floats into the packed weights */
+};
+
+/* One decoder layer. Norm weights are offsets into the flat vector; -1 = none. */
+struct plumb_layer {
+    struct plumb_linear q, k, v, o, gate, up, down;
+    int64_t norm1, norm2; /* before attention, before the feed-forward */
+    int64_t q_norm, k_norm;
+};
+
+/* The weights on the host: m->w itself, or a copy in *owned (the caller frees it; else NULL). */
+plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **owned);
+
+struct plumb_net {
+    int64_t embed, norm;      /* offsets */
+    struct plumb_linear head; /* vocabulary head (tied: the embedding), or the score rows */
+    struct plumb_layer layer[];
+};
+
+/* Lays the parameters of an architecture out in their one order (embedding, layers, norm,
+ * head). Call with param == NULL to count: *n tensors, *count floats, *packed floats. Each
+ * tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to PLUMB_PARAM_BLOCK. */
+plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
+                                 int64_t *count, int64_t *packed, const struct plumb_spec *s,
+                                 const struct plumb_kernels *k);
+
+/* Rotation table in float32, step by step as Hugging Face computes it.
+ *   table (max_pos, d): d/2 cos, then d/2 sin                                      host */
+void plumb_rope_table(float *table, const struct plumb_spec *s);
+
+/* A tensor over f32 memory of the backend b, as an argument of plumb_op_*; named as written. */
+#define V(data, ...)                                                                               \
+    ((const struct plumb_tensor[1]){plumb_view_f32(#data, (data), b->place, __VA_ARGS__)})
+#define VI(data, ...)                                                                              \
+    ((const struct plumb_tensor[1]){plumb_view_i32(#data, (data), b->place, __VA_ARGS__)})
+
+/* What one layer leaves behind for n rows; all device, row-major. */
+struct plumb_act {
+    float *x;             /* (n,c) input of the layer */
+    float *n1, *rstd1;    /* (n,c), (n,) after the first norm */
+    float *q, *k, *v;     /* (n,h,d), (n,hk,d) twice; q, k rotated */
+    float *q0, *k0;       /* q, k before their norm; NULL without qk norm */
+    float *rstdq, *rstdk; /* (n,h), (n,hk) */
+    float *o, *lse;       /* (n,h,d), (n,h) attention */
+    float *xm;            /* (n,c) after the attention residual */
+    float *n2, *rstd2;    /* (n,c), (n,) */
+    float *gate, *up, *y; /* (n,f) each; y = silu(gate) up */
+    float *kc, *vc;       /* this layer's pages */
+    int64_t pages;
+};
+
+static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s)
+{
+    return (struct plumb_attn_shape){s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), s->window};
+}
+
+/* Takes the buffers of one layer for n rows, x and the pages excepted. */
+plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
+                            const struct plumb_spec *s, int64_t n);
+/* Takes `pages` pages of one layer. */
+plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena,
+                                  const struct plumb_spec *s, int64_t pages);
+
+/* x[i,:] = embedding of ids[i]                                       x (n,c)  ids (n,) */
+plumb_status plumb_embed_forward(const plumb_model *m, float *x, const int32_t *ids, int64_t n);
+/* grad of the embedding += dx, row by row */
+plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const float *dx,
+                                  const int32_t *ids, int64_t n);
+
+/* out (n,c) = layer l of a->x: the only forward there is, for training, prefill and decode.
+ * Row-invariant. Writes the rows' keys and values to a->kc, a->vc and all else in *a. out may
+ * be a->x; NULL leaves the last projection out (what backward needs is in *a by then). */
+plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                 float *out, const struct plumb_rows *rows);
+/* y (n,out) = x w^T + bias with the packed weights */
+plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, float *y,
+                                  const float *x, int64_t n);
+/* y (n,c) = the final norm of x (n,c)   rstd (n,) */
+plumb_status plumb_norm_forward(const plumb_model *m, float *y, float *rstd, const float *x,
+                                int64_t n);
+
+/* Scratch of the backward pass. */
+struct plumb_back {
+    float *dn;           /* (n,c) */
+    float *dq, *dk, *dv; /* (n,h,d), (n,hk,d) twice */
+    float *dq0, *dk0;    /* the same before the qk norm; NULL without */
+    float *dout;         /* (n,h,d) */
+    float *dy;           /* (n,f) */
+    float *work;         /* (work_count,) of linear_bwd_* and attention_bwd */
+    int64_t work_count;
+};
+/* For up to n rows. */
+plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, const plumb_model *m,
+                             int64_t n);
+
+/* dx (n,c): in, d/d out of layer l; out, d/d a->x. grad += the layer's. Overwrites a->gate and
+ * a->up. The rows are whole sequences. */
+plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                  float *dx, float *grad, const struct plumb_back *w,
+                                  const struct plumb_rows *rows);
+/* dx = (accumulate: +=) dy w ; grad += dy^T x and the bias's */
+plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p, float *dx,
+                                   bool accumulate, float *grad, const float *dy, const float *x,
+                                   const struct plumb_back *w, int64_t n);
+/* dx += ; grad += the final norm's */
+plumb_status plumb_norm_backward(const plumb_model *m, float *dx, float *grad, const float *dy,
+                                 const float *x, const float *rstd, int64_t n);
+
+#endif

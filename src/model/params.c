@@ -1,0 +1,105 @@
+/* params.c - the one order of the parameters in the flat vector.
+ * Layer 4. Includes base/ and model/net.h. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/num.h"
+#include "model/net.h"
+
+struct layout {
+    struct plumb_param *param; /* NULL: count only */
+    int64_t n, count, packed;
+    const struct plumb_kernels *k;
+    char prefix[48];
+};
+
+/* Next tensor; returns its offset. cols 0 = a vector. */
+static int64_t place(struct layout *y, const char *name, int64_t rows, int64_t cols, bool pack)
+{
+    const int64_t at = y->count, count = cols ? rows * cols : rows;
+    if (y->param) {
+        struct plumb_param *p = &y->param[y->n];
+        *p = (struct plumb_param){.rank = cols ? 2 : 1, .dim = {rows, cols}, .offset = at};
+        snprintf(p->name, sizeof p->name, "%s%s", y->prefix, name);
+        p->count = count;
+        p->decay = cols != 0;
+        p->packed = pack ? y->packed : -1;
+    }
+    if (pack)
+        y->packed += plumb_ceil_div(y->k->linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *
+                     PLUMB_PARAM_ALIGN;
+    y->n++;
+    y->count = plumb_ceil_div(at + count, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
+    return at;
+}
+
+static struct plumb_linear linear(struct layout *y, const char *name, int64_t out, int64_t in,
+                                  bool bias)
+{
+    char full[48];
+    struct plumb_linear p = {.out = out, .in = in, .bias = -1, .packed = y->packed};
+    snprintf(full, sizeof full, "%s.weight", name);
+    p.w = place(y, full, out, in, true);
+    snprintf(full, sizeof full, "%s.bias", name);
+    if (bias)
+        p.bias = place(y, full, out, 0, false);
+    return p;
+}
+
+static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
+{
+    const int64_t q = s->h * s->d, kv = s->hk * s->d;
+    struct plumb_layer p = {.q_norm = -1, .k_norm = -1};
+    p.norm1 = place(y, "input_layernorm.weight", s->c, 0, false);
+    p.q = linear(y, "self_attn.q_proj", q, s->c, s->qkv_bias);
+    p.k = linear(y, "self_attn.k_proj", kv, s->c, s->qkv_bias);
+    p.v = linear(y, "self_attn.v_proj", kv, s->c, s->qkv_bias);
+    if (s->qk_norm) {
+        p.q_norm = place(y, "self_attn.q_norm.weight", s->d, 0, false);
+        p.k_norm = place(y, "self_attn.k_norm.weight", s->d, 0, false);
+    }
+    p.o = linear(y, "self_attn.o_proj", s->c, q, s->o_bias);
+    p.norm2 = place(y, "post_attention_layernorm.weight", s->c, 0, false);
+    p.gate = linear(y, "mlp.gate_proj", s->f, s->c, s->mlp_bias);
+    p.up = linear(y, "mlp.up_proj", s->f, s->c, s->mlp_bias);
+    p.down = linear(y, "mlp.down_proj", s->c, s->f, s->mlp_bias);
+    return p;
+}
+
+/* Every product below stays in int64 once the largest tensors do: sizes are bounded by spec.c
+ * (2^24 each, heads x head size 2^26, 4096 layers), so one tensor is below 2^50 floats. */
+plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
+                                 int64_t *count, int64_t *packed, const struct plumb_spec *s,
+                                 const struct plumb_kernels *k)
+{
+    struct layout y = {.param = param, .k = k, .prefix = "model."};
+    const bool own_head = !s->tied && s->labels == 0;
+    const bool tied_head = s->tied && s->labels == 0;
+    const int64_t embed_packed = y.packed;
+    const int64_t embed = place(&y, "embed_tokens.weight", s->v, s->c, tied_head);
+    struct plumb_linear head = {s->v, s->c, embed, -1, embed_packed};
+    for (int64_t l = 0; l < s->l; l++) {
+        snprintf(y.prefix, sizeof y.prefix, "model.layers.%lld.", (long long)l);
+        const struct plumb_layer p = layer(&y, s);
+        if (net)
+            net->layer[l] = p;
+    }
+    snprintf(y.prefix, sizeof y.prefix, "model.");
+    const int64_t norm = place(&y, "norm.weight", s->c, 0, false);
+    y.prefix[0] = '\0';
+    if (s->labels > 0)
+        head = linear(&y, "score", s->labels, s->c, false);
+    else if (own_head)
+        head = linear(&y, "lm_head", s->v, s->c, false);
+    if (net) {
+        net->embed = embed;
+        net->norm = norm;
+        net->head = head;
+    }
+    *n = y.n;
+    *packed = y.packed;
+    *count = plumb_ceil_div(y.count, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
+    PLUMB_REQUIRE(*count < (int64_t)1 << 56, PLUMB_ERR_UNSUPPORTED,
+                  "config.json describes %lld parameters, too many to address", (long long)*count);
+    return PLUMB_OK;
+}

@@ -1,0 +1,335 @@
+/* pass.c - the memory of a pass, its batch, and the walk over the layers.
+ * Layer 4. Includes base/, op/, model/pass.h. */
+#include "model/pass.h"
+
+#include <stdlib.h>
+
+#include "base/num.h"
+
+#define DEFAULT_HEAD_ROWS 256
+
+static int64_t most_pages(const struct plumb_pass_limit *o)
+{
+    return o->max_tokens / PLUMB_KV_PAGE + o->max_seq;
+}
+
+static plumb_status place_batch(plumb_pass *p)
+{
+    const struct plumb_pass_limit *o = &p->limit;
+    struct plumb_pass_batch *t = &p->batch;
+    struct plumb_arena *a = &p->arena;
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->ids, o->max_tokens, "ids"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->seq, o->max_tokens, "sequence of each row"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->pos, o->max_tokens, "position of each row"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->page, o->max_seq * p->max_pages, "page table"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->head, p->max_head, "rows of the head"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->target, o->max_targets, "targets"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &t->completion, o->max_targets, "completion rows"));
+    struct plumb_tensor segment = {
+        .dtype = PLUMB_I64, .rank = 1, .dim = {o->max_seq + 1}, .name = "segments"};
+    PLUMB_TRY(plumb_arena_take(a, &segment));
+    t->segment = segment.data;
+    return PLUMB_OK;
+}
+
+static plumb_status place_layers(plumb_pass *p)
+{
+    const struct plumb_pass_limit *o = &p->limit;
+    const struct plumb_spec *s = &p->spec;
+    struct plumb_arena *a = &p->arena;
+    const bool keep = o->train && !o->recompute;
+    for (int64_t l = 0; l <= s->l; l++) {
+        if (o->train || l == 0)
+            PLUMB_TRY(plumb_arena_take_f32(a, &p->x[l], o->max_tokens * s->c, "layer input"));
+        else
+            p->x[l] = p->x[0];
+    }
+    for (int64_t l = 0; l < s->l; l++) {
+        if (keep || l == 0) {
+            PLUMB_TRY(plumb_act_take(&p->act[l], a, s, o->max_tokens));
+            PLUMB_TRY(plumb_act_take_pages(&p->act[l], a, s, most_pages(o)));
+        } else {
+            p->act[l] = p->act[0];
+        }
+        p->act[l].x = p->x[l];
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status place_head(plumb_pass *p)
+{
+    const struct plumb_pass_limit *o = &p->limit;
+    const struct plumb_spec *s = &p->spec;
+    struct plumb_arena *a = &p->arena;
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->hx, p->max_head * s->c, "head input"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->hn, p->max_head * s->c, "head norm"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->hrstd, p->max_head, "head rstd"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->mean, o->max_seq * s->c, "embeddings"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->rstd, o->max_tokens, "rstd"));
+    if (s->labels > 0) {
+        PLUMB_TRY(plumb_arena_take_f32(a, &p->score, o->max_seq * s->labels, "scores"));
+        PLUMB_TRY(plumb_arena_take_f32(a, &p->dscore, o->max_seq * s->labels, "d scores"));
+        return PLUMB_OK;
+    }
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->logp, o->max_targets, "log-probs"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->lse, o->max_targets, "head lse"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->dlogp, o->max_targets, "d log-probs"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->head_work, p->head_work_count, "logits"));
+    return PLUMB_OK;
+}
+
+/* Runs twice: without memory it counts, with memory it places. */
+static plumb_status place(plumb_pass *p, const plumb_model *m)
+{
+    const struct plumb_pass_limit *o = &p->limit;
+    const struct plumb_spec *s = &p->spec;
+    PLUMB_TRY(place_batch(p));
+    PLUMB_TRY(place_layers(p));
+    PLUMB_TRY(place_head(p));
+    if (!o->train) {
+        p->gathered = p->act[0].n1;
+        p->normed = p->act[0].n2;
+        return PLUMB_OK;
+    }
+    PLUMB_TRY(plumb_arena_take_f32(&p->arena, &p->dx, o->max_tokens * s->c, "d layer"));
+    PLUMB_TRY(plumb_arena_take_f32(&p->arena, &p->dhx, p->max_head * s->c, "d head input"));
+    PLUMB_TRY(plumb_back_take(&p->back, &p->arena, m, o->max_tokens));
+    p->gathered = p->dx;
+    p->normed = p->back.dn;
+    return PLUMB_OK;
+}
+
+static plumb_status place_host(plumb_pass *p)
+{
+    const struct plumb_pass_limit *o = &p->limit;
+    struct plumb_pass_batch *t = &p->host;
+    const size_t n = (size_t)o->max_tokens, k = (size_t)o->max_targets, g = (size_t)o->max_seq;
+    t->ids = calloc(n, sizeof *t->ids);
+    t->seq = calloc(n, sizeof *t->seq);
+    t->pos = calloc(n, sizeof *t->pos);
+    t->page = calloc(g * (size_t)p->max_pages, sizeof *t->page);
+    t->head = calloc((size_t)p->max_head, sizeof *t->head);
+    t->target = calloc(k, sizeof *t->target);
+    t->completion = calloc(k, sizeof *t->completion);
+    t->segment = calloc(g + 1, sizeof *t->segment);
+    p->x = calloc((size_t)p->spec.l + 1, sizeof *p->x);
+    p->act = calloc((size_t)p->spec.l, sizeof *p->act);
+    PLUMB_REQUIRE(t->ids && t->seq && t->pos && t->page && t->head && t->target && t->completion &&
+                      t->segment && p->x && p->act,
+                  PLUMB_ERR_NOMEM, "batch of %lld tokens", (long long)o->max_tokens);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
+                               const struct plumb_pass_limit *limit)
+{
+    plumb_status st = PLUMB_OK;
+    const int64_t big = (int64_t)1 << 31;
+    PLUMB_REQUIRE(limit->max_tokens >= 1 && limit->max_seq >= 1 && limit->max_targets >= 0 &&
+                      limit->head_rows >= 0 && limit->max_tokens < big && limit->max_seq < big,
+                  PLUMB_ERR_ARG, "pass for %lld tokens, %lld sequences, %lld targets: out of range",
+                  (long long)limit->max_tokens, (long long)limit->max_seq,
+                  (long long)limit->max_targets);
+    plumb_pass *p = calloc(1, sizeof *p);
+    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "pass");
+    struct plumb_backend *b = m->backend;
+    p->backend = b;
+    p->spec = m->spec;
+    p->limit = *limit;
+    struct plumb_pass_limit *o = &p->limit;
+    o->max_seq = plumb_min_i64(o->max_seq, o->max_tokens);
+    o->max_targets = plumb_max_i64(1, plumb_min_i64(o->max_targets, o->max_tokens));
+    if (o->head_rows == 0)
+        o->head_rows = DEFAULT_HEAD_ROWS;
+    o->head_rows = plumb_min_i64(o->head_rows, o->max_tokens);
+    p->max_pages = plumb_ceil_div(plumb_min_i64(o->max_tokens, m->spec.max_pos), PLUMB_KV_PAGE);
+    p->max_head = plumb_max_i64(o->max_targets, o->max_seq);
+    if (m->spec.labels == 0)
+        p->head_work_count = plumb_max_i64(
+            o->head_rows * m->spec.v,
+            plumb_op_head_work_count(b, o->head_rows, m->spec.v, m->spec.c, o->train));
+    p->arena = (struct plumb_arena){.place = b->place, .name = "act"};
+    PLUMB_TRY_GOTO(st, place_host(p), fail);
+    PLUMB_TRY_GOTO(st, place(p, m), fail);
+    PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(b, &p->arena), fail);
+    PLUMB_TRY_GOTO(st, place(p, m), fail);
+    *out = p;
+    return PLUMB_OK;
+fail:
+    plumb_pass_destroy(&p);
+    return st;
+}
+
+void plumb_pass_destroy(plumb_pass **pass)
+{
+    if (!pass || !*pass)
+        return;
+    plumb_pass *p = *pass;
+    plumb_backend_arena_release(p->backend, &p->arena);
+    free(p->host.ids);
+    free(p->host.seq);
+    free(p->host.pos);
+    free(p->host.page);
+    free(p->host.head);
+    free(p->host.target);
+    free(p->host.completion);
+    free(p->host.segment);
+    free(p->x);
+    free(p->act);
+    free(p);
+    *pass = NULL;
+}
+
+int64_t plumb_pass_bytes(const plumb_pass *p)
+{
+    return p->arena.cap;
+}
+
+int64_t plumb_batch_tokens(const struct plumb_batch *b)
+{
+    return b->n_seq ? b->offset[b->n_seq] - b->offset[0] : 0;
+}
+
+int64_t plumb_batch_targets(const struct plumb_batch *b)
+{
+    int64_t n = plumb_batch_tokens(b);
+    for (int64_t i = 0; i < b->n_seq; i++)
+        n -= b->prompt_tokens[i];
+    return n;
+}
+
+static bool same_sizes(const struct plumb_spec *a, const struct plumb_spec *b)
+{
+    return a->v == b->v && a->c == b->c && a->f == b->f && a->l == b->l && a->h == b->h &&
+           a->hk == b->hk && a->d == b->d && a->max_pos == b->max_pos && a->labels == b->labels &&
+           a->qk_norm == b->qk_norm;
+}
+
+static plumb_status check_batch(const plumb_pass *p, const plumb_model *m,
+                                const struct plumb_batch *b)
+{
+    const struct plumb_pass_limit *o = &p->limit;
+    const struct plumb_spec *s = &p->spec;
+    PLUMB_REQUIRE(m->backend == p->backend && same_sizes(s, &m->spec), PLUMB_ERR_SHAPE,
+                  "this pass was made for another architecture or backend than that of %s", m->dir);
+    PLUMB_REQUIRE(b->n_seq >= 0 && b->n_seq <= o->max_seq, PLUMB_ERR_SHAPE,
+                  "batch of %lld sequences, this pass holds %lld", (long long)b->n_seq,
+                  (long long)o->max_seq);
+    for (int64_t i = 0; i < b->n_seq; i++) {
+        const int64_t len = b->offset[i + 1] - b->offset[i];
+        PLUMB_REQUIRE(len >= 1 && len <= s->max_pos, PLUMB_ERR_ARG,
+                      "sequence %lld has %lld tokens, expected 1 to %lld "
+                      "(max_position_embeddings)",
+                      (long long)i, (long long)len, (long long)s->max_pos);
+        PLUMB_REQUIRE(b->prompt_tokens[i] >= 1 && b->prompt_tokens[i] <= len, PLUMB_ERR_ARG,
+                      "sequence %lld has %lld prompt tokens, expected 1 to its length %lld",
+                      (long long)i, (long long)b->prompt_tokens[i], (long long)len);
+        for (int64_t j = b->offset[i]; j < b->offset[i + 1]; j++)
+            PLUMB_REQUIRE(b->ids[j] >= 0 && b->ids[j] < s->v, PLUMB_ERR_ARG,
+                          "sequence %lld, token %lld: id %d is outside the vocabulary of %lld",
+                          (long long)i, (long long)(j - b->offset[i]), b->ids[j], (long long)s->v);
+    }
+    const int64_t n = plumb_batch_tokens(b), k = plumb_batch_targets(b);
+    PLUMB_REQUIRE(n <= o->max_tokens && k <= o->max_targets, PLUMB_ERR_SHAPE,
+                  "batch of %lld tokens and %lld targets, this pass holds %lld and %lld",
+                  (long long)n, (long long)k, (long long)o->max_tokens, (long long)o->max_targets);
+    return PLUMB_OK;
+}
+
+/* The rows of sequence i: one per token, pages numbered on from *page. */
+static void add_sequence(struct plumb_pass_batch *t, const struct plumb_batch *b, int64_t i,
+                         int32_t *page, enum plumb_pass_state state)
+{
+    const int64_t first = t->n, len = b->offset[i + 1] - b->offset[i];
+    for (int64_t j = 0; j < len; j++) {
+        t->ids[t->n] = b->ids[b->offset[i] + j];
+        t->seq[t->n] = (int32_t)i;
+        t->pos[t->n] = (int32_t)j;
+        t->n++;
+    }
+    for (int64_t j = 0; j < plumb_ceil_div(len, PLUMB_KV_PAGE); j++)
+        t->page[i * t->max_pages + j] = (*page)++;
+    t->segment[i] = t->n_targets;
+    for (int64_t j = b->prompt_tokens[i]; j < len; j++) {
+        t->target[t->n_targets] = t->ids[first + j];
+        t->completion[t->n_targets] = (int32_t)(first + j);
+        if (state == PLUMB_PASS_LOGPROB)
+            t->head[t->n_head++] = (int32_t)(first + j - 1);
+        t->n_targets++;
+    }
+    if (state == PLUMB_PASS_SCORE)
+        t->head[t->n_head++] = (int32_t)(first + len - 1);
+    t->segment[i + 1] = t->n_targets;
+}
+
+static plumb_status upload(plumb_pass *p)
+{
+    struct plumb_backend *b = p->backend;
+    const struct plumb_pass_batch *h = &p->host;
+    struct plumb_pass_batch *t = &p->batch;
+    const int64_t i32 = sizeof(int32_t);
+    t->n = h->n;
+    t->n_seq = h->n_seq;
+    t->n_head = h->n_head;
+    t->n_targets = h->n_targets;
+    t->max_pages = h->max_pages;
+    PLUMB_TRY(b->to_device(b, t->ids, h->ids, h->n * i32));
+    PLUMB_TRY(b->to_device(b, t->seq, h->seq, h->n * i32));
+    PLUMB_TRY(b->to_device(b, t->pos, h->pos, h->n * i32));
+    PLUMB_TRY(b->to_device(b, t->page, h->page, h->n_seq * h->max_pages * i32));
+    PLUMB_TRY(b->to_device(b, t->head, h->head, h->n_head * i32));
+    PLUMB_TRY(b->to_device(b, t->target, h->target, h->n_targets * i32));
+    PLUMB_TRY(b->to_device(b, t->completion, h->completion, h->n_targets * i32));
+    PLUMB_TRY(b->to_device(b, t->segment, h->segment, (h->n_seq + 1) * (int64_t)sizeof(int64_t)));
+    return PLUMB_OK;
+}
+
+struct plumb_rows plumb_pass_rows(const plumb_pass *p)
+{
+    const struct plumb_pass_batch *t = &p->batch;
+    return (struct plumb_rows){.n = t->n,
+                               .n_seq = t->n_seq,
+                               .max_pages = t->max_pages,
+                               .seq = t->seq,
+                               .pos = t->pos,
+                               .page = t->page};
+}
+
+plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
+                                enum plumb_pass_state state)
+{
+    PLUMB_TRY(check_batch(p, m, b));
+    p->state = PLUMB_PASS_EMPTY;
+    p->backward_done = false;
+    struct plumb_pass_batch *t = &p->host;
+    t->n = t->n_head = t->n_targets = 0;
+    t->n_seq = b->n_seq;
+    t->max_pages = 1;
+    for (int64_t i = 0; i < b->n_seq; i++)
+        t->max_pages = plumb_max_i64(
+            t->max_pages, plumb_ceil_div(b->offset[i + 1] - b->offset[i], PLUMB_KV_PAGE));
+    int32_t page = 0;
+    t->segment[0] = 0;
+    for (int64_t i = 0; i < b->n_seq; i++)
+        add_sequence(t, b, i, &page, state);
+    PLUMB_TRY(upload(p));
+    if (t->n > 0) {
+        const struct plumb_rows rows = plumb_pass_rows(p);
+        PLUMB_TRY(plumb_embed_forward(m, p->x[0], p->batch.ids, t->n));
+        for (int64_t l = 0; l < p->spec.l; l++)
+            PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], p->x[l + 1], &rows));
+    }
+    p->state = state;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad)
+{
+    const struct plumb_rows rows = plumb_pass_rows(p);
+    for (int64_t l = p->spec.l - 1; l >= 0; l--) {
+        if (p->limit.recompute)
+            PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], NULL, &rows));
+        PLUMB_TRY(plumb_layer_backward(m, l, &p->act[l], p->dx, grad, &p->back, &rows));
+    }
+    return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.n);
+}

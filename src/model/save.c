@@ -1,0 +1,131 @@
+/* save.c - a model as a Hugging Face checkpoint folder.
+ * Layer 4. Includes base/, io/, model/net.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "model/net.h"
+
+/* Files that go with a model, byte for byte where present. */
+static const char *const side_file[] = {
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+};
+
+/* Members that are written anew, whatever the source says. */
+static bool rewritten(const char *key, bool labels)
+{
+    static const char *const always[] = {"architectures", "torch_dtype", "dtype"};
+    static const char *const label[] = {"num_labels", "id2label", "label2id"};
+    for (size_t i = 0; i < 3; i++)
+        if (!strcmp(key, always[i]) || (labels && !strcmp(key, label[i])))
+            return true;
+    return false;
+}
+
+static plumb_status add_labels(struct plumb_buf *out, int64_t n)
+{
+    PLUMB_TRY(plumb_buf_add_text(out, ",\n  \"id2label\": {"));
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_TRY(plumb_buf_addf(out, "%s\"%lld\": \"LABEL_%lld\"", i ? ", " : "", (long long)i,
+                                 (long long)i));
+    PLUMB_TRY(plumb_buf_add_text(out, "},\n  \"label2id\": {"));
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_TRY(plumb_buf_addf(out, "%s\"LABEL_%lld\": %lld", i ? ", " : "", (long long)i,
+                                 (long long)i));
+    return plumb_buf_add_text(out, "}");
+}
+
+/* Names of labels that the source gave are kept while their number is. */
+static bool labels_kept(const plumb_model *m, const plumb_json *j)
+{
+    return m->spec.labels == 0 || plumb_json_count(plumb_json_get(j, "id2label")) == m->spec.labels;
+}
+
+static plumb_status write_config(struct plumb_buf *out, const plumb_model *m, const plumb_json *j)
+{
+    const bool kept = labels_kept(m, j);
+    PLUMB_TRY(plumb_buf_addf(out,
+                             "{\n  \"architectures\": [\"%s\"],\n  \"torch_dtype\": \"float32\"",
+                             plumb_spec_architecture(&m->spec)));
+    if (!kept)
+        PLUMB_TRY(add_labels(out, m->spec.labels));
+    for (int64_t i = 0; i < plumb_json_count(j); i++) {
+        const char *key;
+        const plumb_json *value;
+        PLUMB_TRY(plumb_json_member_at(j, i, &key, &value));
+        if (rewritten(key, !kept))
+            continue;
+        PLUMB_TRY(plumb_buf_add_text(out, ",\n  "));
+        PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
+        PLUMB_TRY(plumb_buf_add_text(out, ": "));
+        PLUMB_TRY(plumb_json_put_node(out, value));
+    }
+    return plumb_buf_add_text(out, "\n}\n");
+}
+
+static plumb_status save_config(const plumb_model *m, const char *dir)
+{
+    char from[512], to[512];
+    struct plumb_buf text = {0};
+    plumb_json *j = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(from, sizeof from, m->dir, "config.json"));
+    PLUMB_TRY(plumb_path_join(to, sizeof to, dir, "config.json"));
+    PLUMB_TRY(plumb_json_read_file(&j, from));
+    PLUMB_TRY_GOTO(st, write_config(&text, m, j), fail);
+    PLUMB_TRY_GOTO(st, plumb_file_write_atomic(to, text.data, text.len), fail);
+fail:
+    plumb_buf_fini(&text);
+    plumb_json_free(&j);
+    return st;
+}
+
+static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t shard_bytes)
+{
+    float *w, *owned;
+    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
+    plumb_status st = PLUMB_OK;
+    struct plumb_st_entry *e = calloc((size_t)m->n_param, sizeof *e);
+    if (!e)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "list of %lld tensors", (long long)m->n_param);
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *p = &m->param[i];
+        e[i] = (struct plumb_st_entry){.name = p->name,
+                                       .dtype = PLUMB_F32,
+                                       .rank = p->rank,
+                                       .dim = {p->dim[0], p->dim[1]},
+                                       .data = w + p->offset,
+                                       .bytes = p->count * (int64_t)sizeof(float),
+                                       .count = p->count};
+    }
+    PLUMB_TRY_GOTO(st, plumb_st_write_dir(dir, e, m->n_param, shard_bytes), fail);
+fail:
+    free(e);
+    free(owned);
+    return st;
+}
+
+plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
+{
+    char from[512], to[512];
+    PLUMB_TRY(save_weights(m, dir, shard_bytes));
+    PLUMB_TRY(save_config(m, dir));
+    for (size_t i = 0; i < sizeof side_file / sizeof *side_file; i++) {
+        PLUMB_TRY(plumb_path_join(from, sizeof from, m->dir, side_file[i]));
+        PLUMB_TRY(plumb_path_join(to, sizeof to, dir, side_file[i]));
+        if (plumb_file_exists(from))
+            PLUMB_TRY(plumb_file_copy(from, to));
+    }
+    return PLUMB_OK;
+}
