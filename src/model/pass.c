@@ -198,19 +198,12 @@ int64_t plumb_batch_targets(const struct plumb_batch *b)
     return n;
 }
 
-static bool same_sizes(const struct plumb_spec *a, const struct plumb_spec *b)
-{
-    return a->v == b->v && a->c == b->c && a->f == b->f && a->l == b->l && a->h == b->h &&
-           a->hk == b->hk && a->d == b->d && a->max_pos == b->max_pos && a->labels == b->labels &&
-           a->qk_norm == b->qk_norm;
-}
-
 static plumb_status check_batch(const plumb_pass *p, const plumb_model *m,
                                 const struct plumb_batch *b)
 {
     const struct plumb_pass_limit *o = &p->limit;
     const struct plumb_spec *s = &p->spec;
-    PLUMB_REQUIRE(m->backend == p->backend && same_sizes(s, &m->spec), PLUMB_ERR_SHAPE,
+    PLUMB_REQUIRE(m->backend == p->backend && plumb_spec_same_sizes(s, &m->spec), PLUMB_ERR_SHAPE,
                   "this pass was made for another architecture or backend than that of %s", m->dir);
     PLUMB_REQUIRE(b->n_seq >= 0 && b->n_seq <= o->max_seq, PLUMB_ERR_SHAPE,
                   "batch of %lld sequences, this pass holds %lld", (long long)b->n_seq,

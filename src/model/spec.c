@@ -314,3 +314,10 @@ fail:
     plumb_json_free(&j);
     return st;
 }
+
+bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *b)
+{
+    return a->v == b->v && a->c == b->c && a->f == b->f && a->l == b->l && a->h == b->h &&
+           a->hk == b->hk && a->d == b->d && a->max_pos == b->max_pos && a->labels == b->labels &&
+           a->qk_norm == b->qk_norm;
+}

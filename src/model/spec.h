@@ -39,4 +39,7 @@ const char *plumb_spec_architecture(const struct plumb_spec *s);
  * or mistyped field. */
 plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir);
 
+/* Whether buffers made for one serve the other. */
+bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *b);
+
 #endif

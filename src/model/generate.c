@@ -1,0 +1,430 @@
+/* generate.c - continuous batching: admit, one forward, draw, finish.
+ * Layer 4. Includes base/, op/, model/generator.h.
+ *
+ * Nothing here decides what is generated: rows are independent of their neighbours and every
+ * random number belongs to (prompt, sample, position), so slots and order only decide when. */
+#include "model/generate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/rng.h"
+#include "model/generator.h"
+
+const char *plumb_stop_name(enum plumb_stop s)
+{
+    static const char *const name[] = {"eos", "stop_id", "stop_string", "length"};
+    return name[s];
+}
+
+struct run {
+    plumb_generator *g;
+    const plumb_model *m;
+    const struct plumb_request *request;
+    int64_t n;
+    const struct plumb_generate_options *o;
+    plumb_completion_fn *done;
+    void *arg;
+    int64_t next_request, open_group; /* -1 = none */
+    int32_t next_sample;
+    int64_t longest_stop; /* bytes of the longest stop string */
+};
+
+static int32_t *slot_pages(const plumb_generator *g, int64_t slot)
+{
+    return g->page + slot * g->max_pages;
+}
+
+static int32_t *group_pages(const plumb_generator *g, int64_t group)
+{
+    return g->page + (g->slots + group) * g->max_pages;
+}
+
+/* Extends a page table so that it covers position pos. */
+static plumb_status cover(plumb_generator *g, int32_t *table, int64_t *pages, int64_t pos)
+{
+    while (*pages * PLUMB_KV_PAGE <= pos) {
+        PLUMB_TRY(plumb_kv_take(&g->kv, &table[*pages]));
+        ++*pages;
+    }
+    return PLUMB_OK;
+}
+
+/* ---- admission --------------------------------------------------------------------------- */
+
+static void open_group(struct run *r)
+{
+    plumb_generator *g = r->g;
+    int64_t i = 0;
+    while (g->group[i].request >= 0)
+        i++;
+    g->group[i] = (struct plumb_group){.request = r->next_request, .open = true};
+    g->prefill[g->n_prefill++] = i;
+    r->open_group = i;
+}
+
+/* Gives the free slots to the next samples of the queue. */
+static void admit(struct run *r)
+{
+    plumb_generator *g = r->g;
+    for (int64_t i = 0; i < g->slots; i++) {
+        struct plumb_slot *s = &g->slot[i];
+        while (r->next_request < r->n && r->next_sample == r->request[r->next_request].n_samples) {
+            r->next_request++; /* nothing, or nothing more, is wanted of this one */
+            r->next_sample = 0;
+        }
+        if (s->state != SLOT_FREE || r->next_request == r->n)
+            continue;
+        const struct plumb_request *q = &r->request[r->next_request];
+        if (r->next_sample == 0)
+            open_group(r);
+        struct plumb_group *p = &g->group[r->open_group];
+        s->state = SLOT_WAIT;
+        s->request = r->next_request;
+        s->sample = q->first_sample + r->next_sample++;
+        s->group = r->open_group;
+        s->n = s->pages = 0;
+        p->waiting++;
+        p->open = r->next_sample < q->n_samples;
+    }
+}
+
+/* ---- one forward -------------------------------------------------------------------------- */
+
+static void add_row(plumb_generator *g, int32_t id, int64_t seq, int64_t pos)
+{
+    g->ids[g->n_rows] = id;
+    g->seq[g->n_rows] = (int32_t)seq;
+    g->pos[g->n_rows] = (int32_t)pos;
+    g->n_rows++;
+}
+
+static plumb_status collect_rows(struct run *r)
+{
+    plumb_generator *g = r->g;
+    g->n_rows = 0;
+    for (int64_t i = 0; i < g->slots; i++) {
+        struct plumb_slot *s = &g->slot[i];
+        if (s->state != SLOT_LIVE)
+            continue;
+        const int64_t pos = r->request[s->request].n + s->n - 1;
+        PLUMB_TRY(cover(g, slot_pages(g, i), &s->pages, pos));
+        s->source = g->n_rows;
+        add_row(g, s->ids[s->n - 1], i, pos);
+    }
+    for (int64_t k = 0; k < g->n_prefill && g->n_rows < g->max_rows; k++) {
+        const int64_t i = g->prefill[k];
+        struct plumb_group *p = &g->group[i];
+        const struct plumb_request *q = &r->request[p->request];
+        const int64_t n = plumb_min_i64(q->n - p->rows, g->max_rows - g->n_rows);
+        PLUMB_TRY(cover(g, group_pages(g, i), &p->pages, p->rows + n - 1));
+        for (int64_t j = 0; j < n; j++, p->rows++)
+            add_row(g, q->ids[p->rows], g->slots + i, p->rows);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status forward(struct run *r)
+{
+    plumb_generator *g = r->g;
+    struct plumb_backend *b = g->backend;
+    const int64_t n = g->n_rows, i32 = sizeof(int32_t), n_seq = g->slots + g->groups;
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(b->to_device(b, g->dev.ids, g->ids, n * i32));
+    PLUMB_TRY(b->to_device(b, g->dev.seq, g->seq, n * i32));
+    PLUMB_TRY(b->to_device(b, g->dev.pos, g->pos, n * i32));
+    PLUMB_TRY(b->to_device(b, g->dev.page, g->page, n_seq * g->max_pages * i32));
+    const struct plumb_rows rows = {.n = n,
+                                    .n_seq = n_seq,
+                                    .max_pages = g->max_pages,
+                                    .seq = g->dev.seq,
+                                    .pos = g->dev.pos,
+                                    .page = g->dev.page};
+    PLUMB_TRY(plumb_embed_forward(r->m, g->x, g->dev.ids, n));
+    for (int64_t l = 0; l < g->spec.l; l++)
+        PLUMB_TRY(plumb_layer_forward(r->m, l, &g->act[l], g->x, &rows));
+    return PLUMB_OK;
+}
+
+/* ---- from a prompt to its samples ------------------------------------------------------------ */
+
+/* y (n,c) = row `index` of x (m,c), on the device. */
+static plumb_status copy_row(plumb_generator *g, float *y, const float *x, int64_t m, int64_t c,
+                             int64_t index)
+{
+    struct plumb_backend *b = g->backend;
+    const int32_t row = (int32_t)index;
+    PLUMB_TRY(b->to_device(b, g->dev.source, &row, sizeof row));
+    return plumb_op_gather_fwd(b, V(y, 1, c), V(x, m, c), VI(g->dev.source, 1));
+}
+
+/* Groups whose prompt ended in this step: keep the last hidden state, leave the queue. */
+static plumb_status end_prefills(struct run *r)
+{
+    plumb_generator *g = r->g;
+    const int64_t c = g->spec.c, all = g->max_rows + g->groups;
+    int64_t row = g->n_rows, left = 0;
+    for (int64_t k = 0; k < g->n_prefill; k++) {
+        const int64_t i = g->prefill[k];
+        if (g->group[i].rows < r->request[g->group[i].request].n) {
+            g->prefill[left++] = i;
+            continue;
+        }
+        for (row = 0; row < g->n_rows; row++) /* its last row of this step */
+            if (g->seq[row] == g->slots + i && g->pos[row] == g->group[i].rows - 1)
+                break;
+        PLUMB_TRY(copy_row(g, g->x + (g->max_rows + i) * c, g->x, all, c, row));
+    }
+    g->n_prefill = left;
+    return PLUMB_OK;
+}
+
+/* The slot's pages: the prompt's full ones shared, the last one copied if more goes into it.
+ * The last sample of a group takes everything over instead. */
+static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
+{
+    plumb_generator *g = r->g;
+    struct plumb_slot *s = &g->slot[slot];
+    struct plumb_group *p = &g->group[group];
+    int32_t *to = slot_pages(g, slot), *from = group_pages(g, group);
+    memcpy(to, from, (size_t)p->pages * sizeof *to);
+    s->pages = p->pages;
+    if (p->waiting == 1 && !p->open) {
+        p->pages = 0;
+        return PLUMB_OK;
+    }
+    const int64_t full = r->request[p->request].n / PLUMB_KV_PAGE;
+    for (int64_t i = 0; i < full; i++)
+        plumb_kv_share(&g->kv, to[i]);
+    s->pages = full;
+    if (full == p->pages)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_kv_take(&g->kv, &to[full]));
+    s->pages++;
+    const int64_t n = g->spec.hk * g->spec.d * PLUMB_KV_PAGE;
+    for (int64_t l = 0; l < g->spec.l; l++) {
+        float *kc = g->act[l].kc, *vc = g->act[l].vc;
+        PLUMB_TRY(copy_row(g, kc + to[full] * n, kc, g->kv.n, n, from[full]));
+        PLUMB_TRY(copy_row(g, vc + to[full] * n, vc, g->kv.n, n, from[full]));
+    }
+    return PLUMB_OK;
+}
+
+/* Slots whose prompt is ready come alive; groups that nobody needs any more are freed. */
+static plumb_status start_samples(struct run *r)
+{
+    plumb_generator *g = r->g;
+    for (int64_t i = 0; i < g->slots; i++) {
+        struct plumb_slot *s = &g->slot[i];
+        struct plumb_group *p = &g->group[s->group];
+        if (s->state != SLOT_WAIT || p->rows < r->request[p->request].n)
+            continue;
+        PLUMB_TRY(inherit(r, i, s->group));
+        s->source = g->max_rows + s->group;
+        s->state = SLOT_LIVE;
+        p->waiting--;
+    }
+    for (int64_t i = 0; i < g->groups; i++) {
+        struct plumb_group *p = &g->group[i];
+        if (p->request < 0 || p->waiting > 0 || p->open)
+            continue;
+        for (int64_t j = 0; j < p->pages; j++)
+            plumb_kv_drop(&g->kv, group_pages(g, i)[j]);
+        p->request = -1;
+    }
+    return PLUMB_OK;
+}
+
+/* ---- drawing ------------------------------------------------------------------------------ */
+
+static void collect_draws(struct run *r)
+{
+    plumb_generator *g = r->g;
+    g->n_draw = 0;
+    for (int64_t i = 0; i < g->slots; i++) {
+        const struct plumb_slot *s = &g->slot[i];
+        if (s->state != SLOT_LIVE)
+            continue;
+        const struct plumb_rng_key key = {.seed = r->o->seed,
+                                          .purpose = PLUMB_RNG_SAMPLE,
+                                          .iteration = r->o->iteration,
+                                          .prompt = (uint64_t)r->request[s->request].prompt_id,
+                                          .sample = (uint32_t)s->sample,
+                                          .position = (uint32_t)s->n};
+        g->source[g->n_draw] = (int32_t)s->source;
+        g->drawer[g->n_draw] = i;
+        g->u[g->n_draw++] = plumb_rng_uniform(&key);
+    }
+}
+
+static plumb_status draw(struct run *r)
+{
+    plumb_generator *g = r->g;
+    struct plumb_backend *b = g->backend;
+    const struct plumb_spec *s = &g->spec;
+    const int64_t all = g->max_rows + g->groups, n = g->n_draw;
+    PLUMB_TRY(b->to_device(b, g->dev.source, g->source, n * (int64_t)sizeof *g->source));
+    PLUMB_TRY(b->to_device(b, g->dev.u, g->u, n * (int64_t)sizeof *g->u));
+    for (int64_t i = 0; i < n; i += g->block) {
+        const int64_t k = plumb_min_i64(g->block, n - i);
+        PLUMB_TRY(plumb_op_gather_fwd(b, V(g->hx, k, s->c), V(g->x, all, s->c),
+                                      VI(g->dev.source + i, k)));
+        PLUMB_TRY(plumb_norm_forward(r->m, g->hn, g->hrstd, g->hx, k));
+        PLUMB_TRY(plumb_linear_forward(r->m, &r->m->net->head, g->logits, g->hn, k));
+        const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + i, b->place, k);
+        PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + i, k), V(g->dev.logp + i, k),
+                                      V(g->dev.logp_sampled + i, k), V(g->logits, k, s->v), &u,
+                                      &r->o->sample, V(g->work, g->work_count)));
+    }
+    PLUMB_TRY(b->to_host(b, g->token, g->dev.token, n * (int64_t)sizeof *g->token));
+    PLUMB_TRY(b->to_host(b, g->logp, g->dev.logp, n * (int64_t)sizeof *g->logp));
+    return b->to_host(b, g->logp_sampled, g->dev.logp_sampled,
+                      n * (int64_t)sizeof *g->logp_sampled);
+}
+
+/* ---- the end of a completion ---------------------------------------------------------------- */
+
+static bool listed(int32_t id, const int32_t *list, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (list[i] == id)
+            return true;
+    return false;
+}
+
+/* Whether a stop string stands in the text. Any new one ends in the newest token: tokens enough
+ * for the longest string, and a few more against the edge effects of decoding a part. */
+static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bool *out)
+{
+    plumb_generator *g = r->g;
+    *out = false;
+    if (r->o->n_stop == 0)
+        return PLUMB_OK;
+    const int64_t n = plumb_min_i64(s->n, r->longest_stop + 8);
+    plumb_buf_clear(&g->text);
+    PLUMB_TRY(plumb_tokenizer_decode(g->tokenizer, &g->text, s->ids + s->n - n, n, false));
+    for (int64_t i = 0; i < r->o->n_stop && !*out; i++)
+        *out = memmem(plumb_buf_text(&g->text), (size_t)g->text.len, r->o->stop[i],
+                      strlen(r->o->stop[i])) != NULL;
+    return PLUMB_OK;
+}
+
+/* *done: whether the slot's last token ends it, and *stop why. */
+static plumb_status check_stop(struct run *r, const struct plumb_slot *s, bool *done,
+                               enum plumb_stop *stop)
+{
+    const struct plumb_generate_options *o = r->o;
+    const struct plumb_spec *spec = &r->g->spec;
+    const int32_t id = s->ids[s->n - 1];
+    *done = true;
+    *stop = PLUMB_STOP_EOS;
+    if (!o->ignore_eos && listed(id, spec->eos, spec->n_eos))
+        return PLUMB_OK;
+    *stop = PLUMB_STOP_ID;
+    if (listed(id, o->stop_id, o->n_stop_id))
+        return PLUMB_OK;
+    *stop = PLUMB_STOP_STRING;
+    PLUMB_TRY(ends_in_string(r, s, done));
+    if (*done)
+        return PLUMB_OK;
+    *stop = PLUMB_STOP_LENGTH;
+    *done = s->n >= o->max_new_tokens || r->request[s->request].n + s->n >= r->g->limit;
+    return PLUMB_OK;
+}
+
+static plumb_status take_tokens(struct run *r, int64_t *finished)
+{
+    plumb_generator *g = r->g;
+    for (int64_t i = 0; i < g->n_draw; i++) {
+        struct plumb_slot *s = &g->slot[g->drawer[i]];
+        bool done;
+        enum plumb_stop stop;
+        PLUMB_REQUIRE(isfinite(g->logp[i]), PLUMB_ERR_NUMERIC,
+                      "prompt %lld, sample %d, token %lld: the log-prob is %g",
+                      (long long)r->request[s->request].prompt_id, s->sample, (long long)s->n,
+                      (double)g->logp[i]);
+        s->ids[s->n] = g->token[i];
+        s->logp[s->n] = g->logp[i];
+        s->logp_sampled[s->n++] = g->logp_sampled[i];
+        PLUMB_TRY(check_stop(r, s, &done, &stop));
+        if (!done)
+            continue;
+        const struct plumb_completion c = {.request = s->request,
+                                           .sample = s->sample,
+                                           .ids = s->ids,
+                                           .logp = s->logp,
+                                           .logp_sampled = s->logp_sampled,
+                                           .n = s->n,
+                                           .stop = stop};
+        PLUMB_TRY(r->done(r->arg, &c));
+        for (int64_t j = 0; j < s->pages; j++)
+            plumb_kv_drop(&g->kv, slot_pages(g, g->drawer[i])[j]);
+        s->state = SLOT_FREE;
+        ++*finished;
+    }
+    return PLUMB_OK;
+}
+
+/* ---- the door -------------------------------------------------------------------------------- */
+
+static plumb_status check(struct run *r, int64_t *wanted)
+{
+    const struct plumb_generate_options *o = r->o;
+    const plumb_generator *g = r->g;
+    PLUMB_REQUIRE(o->max_new_tokens >= 1, PLUMB_ERR_ARG, "max_new_tokens is %lld, expected >= 1",
+                  (long long)o->max_new_tokens);
+    PLUMB_REQUIRE(o->n_stop == 0 || g->tokenizer, PLUMB_ERR_ARG,
+                  "stop strings need the model's tokenizer");
+    for (int64_t i = 0; i < o->n_stop; i++) {
+        PLUMB_REQUIRE(o->stop[i][0], PLUMB_ERR_ARG, "stop string %lld is empty", (long long)i);
+        r->longest_stop = plumb_max_i64(r->longest_stop, (int64_t)strlen(o->stop[i]));
+    }
+    for (int64_t i = 0; i < r->n; i++) {
+        const struct plumb_request *q = &r->request[i];
+        PLUMB_REQUIRE(q->n >= 1 && q->n + 1 <= g->limit, PLUMB_ERR_ARG,
+                      "prompt %lld has %lld tokens, expected 1 to %lld", (long long)q->prompt_id,
+                      (long long)q->n, (long long)(g->limit - 1));
+        PLUMB_REQUIRE(q->n_samples >= 0, PLUMB_ERR_ARG, "prompt %lld: %d samples are wanted",
+                      (long long)q->prompt_id, q->n_samples);
+        for (int64_t j = 0; j < q->n; j++)
+            PLUMB_REQUIRE(q->ids[j] >= 0 && q->ids[j] < g->spec.v, PLUMB_ERR_ARG,
+                          "prompt %lld, token %lld: id %d is outside the vocabulary of %lld",
+                          (long long)q->prompt_id, (long long)j, q->ids[j], (long long)g->spec.v);
+        *wanted += q->n_samples;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
+                            const struct plumb_request *request, int64_t n,
+                            const struct plumb_generate_options *o, plumb_completion_fn *done,
+                            void *arg)
+{
+    struct run r = {.g = g, .m = m, .request = request, .n = n, .o = o, .done = done, .arg = arg};
+    int64_t wanted = 0, finished = 0;
+    PLUMB_REQUIRE(
+        m->backend == g->backend && plumb_spec_same_sizes(&m->spec, &g->spec), PLUMB_ERR_SHAPE,
+        "this generator was made for another architecture or backend than that of %s", m->dir);
+    PLUMB_TRY(check(&r, &wanted));
+    plumb_kv_reset(&g->kv);
+    g->n_prefill = 0;
+    memset(g->page, 0, (size_t)((g->slots + g->groups) * g->max_pages) * sizeof *g->page);
+    for (int64_t i = 0; i < g->slots; i++)
+        g->slot[i].state = SLOT_FREE;
+    for (int64_t i = 0; i < g->groups; i++)
+        g->group[i].request = -1;
+    while (finished < wanted) {
+        admit(&r);
+        PLUMB_TRY(collect_rows(&r));
+        PLUMB_TRY(forward(&r));
+        PLUMB_TRY(end_prefills(&r));
+        PLUMB_TRY(start_samples(&r));
+        collect_draws(&r);
+        if (g->n_draw > 0)
+            PLUMB_TRY(draw(&r));
+        PLUMB_TRY(take_tokens(&r, &finished));
+    }
+    return PLUMB_OK;
+}

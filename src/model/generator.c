@@ -1,0 +1,150 @@
+/* generator.c - the memory of a generator.
+ * Layer 4. Includes base/, model/generator.h. */
+#include "model/generator.h"
+
+#include <stdlib.h>
+
+#include "base/num.h"
+
+#define MAX_BLOCK 128 /* rows of logits at a time */
+
+static plumb_status take_f64(struct plumb_arena *a, double **out, int64_t n, const char *name)
+{
+    struct plumb_tensor t = {.dtype = PLUMB_F64, .rank = 1, .dim = {n}, .name = name};
+    PLUMB_TRY(plumb_arena_take(a, &t));
+    *out = t.data;
+    return PLUMB_OK;
+}
+
+/* Runs twice: without memory it counts, with memory it places. */
+static plumb_status place(plumb_generator *g)
+{
+    const struct plumb_spec *s = &g->spec;
+    struct plumb_arena *a = &g->arena;
+    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.ids, g->max_rows, "ids"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.seq, g->max_rows, "sequence of each row"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.pos, g->max_rows, "position of each row"));
+    PLUMB_TRY(
+        plumb_arena_take_i32(a, &g->dev.page, (g->slots + g->groups) * g->max_pages, "page table"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.source, g->slots, "rows to draw from"));
+    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.token, g->slots, "tokens"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->dev.logp, g->slots, "log-probs"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->dev.logp_sampled, g->slots, "sampled log-probs"));
+    PLUMB_TRY(take_f64(a, &g->dev.u, g->slots, "random numbers"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->x, (g->max_rows + g->groups) * s->c, "hidden"));
+    PLUMB_TRY(plumb_act_take(&g->act[0], a, s, g->max_rows));
+    for (int64_t l = 0; l < s->l; l++) {
+        if (l > 0)
+            g->act[l] = g->act[0];
+        g->act[l].x = g->x;
+        PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, s, g->kv.n));
+    }
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->hx, g->block * s->c, "head input"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->hn, g->block * s->c, "head norm"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->hrstd, g->block, "head rstd"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->logits, g->block * s->v, "logits"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->work, g->work_count, "sampling work"));
+    return PLUMB_OK;
+}
+
+static plumb_status place_host(plumb_generator *g)
+{
+    const size_t n = (size_t)g->slots, rows = (size_t)g->max_rows;
+    g->slot = calloc(n, sizeof *g->slot);
+    g->group = calloc((size_t)g->groups, sizeof *g->group);
+    g->prefill = calloc((size_t)g->groups, sizeof *g->prefill);
+    g->act = calloc((size_t)g->spec.l, sizeof *g->act);
+    g->ids = calloc(rows, sizeof *g->ids);
+    g->seq = calloc(rows, sizeof *g->seq);
+    g->pos = calloc(rows, sizeof *g->pos);
+    g->page = calloc((size_t)((g->slots + g->groups) * g->max_pages), sizeof *g->page);
+    g->source = calloc(n, sizeof *g->source);
+    g->drawer = calloc(n, sizeof *g->drawer);
+    g->u = calloc(n, sizeof *g->u);
+    g->token = calloc(n, sizeof *g->token);
+    g->logp = calloc(n, sizeof *g->logp);
+    g->logp_sampled = calloc(n, sizeof *g->logp_sampled);
+    bool all = g->slot && g->group && g->prefill && g->act && g->ids && g->seq && g->pos &&
+               g->page && g->source && g->drawer && g->u && g->token && g->logp && g->logp_sampled;
+    for (int64_t i = 0; all && i < g->slots; i++) {
+        struct plumb_slot *s = &g->slot[i];
+        s->ids = calloc((size_t)g->limit, sizeof *s->ids);
+        s->logp = calloc((size_t)g->limit, sizeof *s->logp);
+        s->logp_sampled = calloc((size_t)g->limit, sizeof *s->logp_sampled);
+        all = s->ids && s->logp && s->logp_sampled;
+    }
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "generator of %lld slots", (long long)g->slots);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m, int64_t slots,
+                                    int64_t max_tokens, const plumb_tokenizer *tokenizer)
+{
+    plumb_status st = PLUMB_OK;
+    struct plumb_backend *b = m->backend;
+    PLUMB_REQUIRE(m->spec.labels == 0, PLUMB_ERR_ARG, "a %s cannot generate",
+                  plumb_spec_architecture(&m->spec));
+    PLUMB_REQUIRE(slots >= 1 && slots <= 1 << 20 && max_tokens >= 2, PLUMB_ERR_ARG,
+                  "generator of %lld slots of %lld tokens: expected at least 1 slot, 2 tokens",
+                  (long long)slots, (long long)max_tokens);
+    plumb_generator *g = calloc(1, sizeof *g);
+    PLUMB_REQUIRE(g, PLUMB_ERR_NOMEM, "generator");
+    g->backend = b;
+    g->spec = m->spec;
+    g->tokenizer = tokenizer;
+    g->slots = slots;
+    g->groups = slots + 1; /* one more may wait for slots */
+    g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);
+    g->max_pages = plumb_ceil_div(g->limit, PLUMB_KV_PAGE);
+    g->max_rows = slots + plumb_min_i64(PLUMB_PREFILL_ROWS, slots * g->limit);
+    g->block = plumb_min_i64(slots, MAX_BLOCK);
+    g->work_count = b->k.sample_work_count(g->block, m->spec.v, b->threads);
+    g->arena = (struct plumb_arena){.place = b->place, .name = "kv"};
+    /* Each slot's own pages, and those of a group that has no slot. */
+    PLUMB_TRY_GOTO(st, plumb_kv_init(&g->kv, (slots + 1) * g->max_pages), fail);
+    PLUMB_TRY_GOTO(st, place_host(g), fail);
+    PLUMB_TRY_GOTO(st, place(g), fail);
+    PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(b, &g->arena), fail);
+    PLUMB_TRY_GOTO(st, place(g), fail);
+    *out = g;
+    return PLUMB_OK;
+fail:
+    plumb_generator_destroy(&g);
+    return st;
+}
+
+void plumb_generator_destroy(plumb_generator **generator)
+{
+    if (!generator || !*generator)
+        return;
+    plumb_generator *g = *generator;
+    plumb_backend_arena_release(g->backend, &g->arena);
+    for (int64_t i = 0; g->slot && i < g->slots; i++) {
+        free(g->slot[i].ids);
+        free(g->slot[i].logp);
+        free(g->slot[i].logp_sampled);
+    }
+    free(g->slot);
+    free(g->group);
+    free(g->prefill);
+    free(g->act);
+    free(g->ids);
+    free(g->seq);
+    free(g->pos);
+    free(g->page);
+    free(g->source);
+    free(g->drawer);
+    free(g->u);
+    free(g->token);
+    free(g->logp);
+    free(g->logp_sampled);
+    plumb_buf_fini(&g->text);
+    plumb_kv_fini(&g->kv);
+    free(g);
+    *generator = NULL;
+}
+
+int64_t plumb_generator_bytes(const plumb_generator *g)
+{
+    return g->arena.cap;
+}
