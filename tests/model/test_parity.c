@@ -1,0 +1,204 @@
+/* test_parity.c - every family and feature against transformers and autograd in float64: logits,
+ * embeddings, scores and every parameter gradient (tests/reference/model_fixtures.py). */
+#include <string.h>
+
+#include "harness.h"
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "model/model.h"
+
+#define MAX_SEQ 8
+
+struct fixture {
+    plumb_st *st;
+    int32_t ids[256];
+    int64_t n, offset[MAX_SEQ + 1], prompt[MAX_SEQ];
+    struct plumb_batch batch;
+};
+
+static float *read_f32(const struct fixture *f, const char *name, int64_t count)
+{
+    const struct plumb_st_entry *e = plumb_st_find(f->st, name);
+    CHECKF(e && e->count == count, "%s: %lld floats, expected %lld", name,
+           e ? (long long)e->count : -1, (long long)count);
+    float *x = malloc((size_t)count * sizeof *x);
+    CHECK(x);
+    CHECK_OK(plumb_st_to_f32(x, e));
+    return x;
+}
+
+static int64_t read_i32(const struct fixture *f, const char *name, int32_t *out, int64_t cap)
+{
+    const struct plumb_st_entry *e = plumb_st_find(f->st, name);
+    CHECK(e && e->dtype == PLUMB_I32 && e->count <= cap);
+    memcpy(out, e->data, (size_t)e->bytes);
+    return e->count;
+}
+
+static void read_fixture(struct fixture *f, const char *dir)
+{
+    char path[600];
+    int32_t len[MAX_SEQ], prompt[MAX_SEQ];
+    snprintf(path, sizeof path, "%s/expected.safetensors", dir);
+    CHECK_OK(plumb_st_open(&f->st, path));
+    f->n = read_i32(f, "ids", f->ids, 256);
+    const int64_t n = read_i32(f, "lengths", len, MAX_SEQ);
+    CHECK(read_i32(f, "prompts", prompt, MAX_SEQ) == n);
+    f->offset[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        f->offset[i + 1] = f->offset[i] + len[i];
+        f->prompt[i] = prompt[i];
+    }
+    CHECK(f->offset[n] == f->n);
+    f->batch = (struct plumb_batch){n, f->ids, f->offset, f->prompt};
+}
+
+/* Norm-wise and in the largest element, both relative to the expected. */
+static void check_near(const char *model, const char *what, const float *got, const float *want,
+                       int64_t n, double tolerance)
+{
+    double error = 0, norm = 0, worst_error = 0, largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double e = fabs((double)got[i] - want[i]);
+        CHECKF(isfinite(got[i]), "%s: %s[%lld] is %g", model, what, (long long)i, got[i]);
+        error += e * e;
+        norm += (double)want[i] * want[i];
+        worst_error = fmax(worst_error, e);
+        largest = fmax(largest, fabs(want[i]));
+    }
+    CHECKF(norm > 0, "%s: %s is zero in the reference", model, what);
+    CHECKF(sqrt(error / norm) < tolerance && worst_error < tolerance * largest,
+           "%s: %s is off by %.3g of its norm, %.3g of its largest; allowed %.3g", model, what,
+           sqrt(error / norm), worst_error / largest, tolerance);
+}
+
+static void check_logits(const char *name, const struct fixture *f, const plumb_model *m,
+                         plumb_pass *p)
+{
+    const int64_t n = f->n * m->spec.v;
+    float *want = read_f32(f, "logits", n), *got = malloc((size_t)n * sizeof *got);
+    CHECK(got);
+    CHECK_OK(plumb_pass_logits(p, m, &f->batch, got));
+    check_near(name, "logits", got, want, n, 1e-5);
+    free(want);
+    free(got);
+}
+
+/* grad = d loss; returns whether the loss and the embeddings are right too. */
+static void causal_gradient(const char *name, const struct fixture *f, const plumb_model *m,
+                            plumb_pass *p, float *grad)
+{
+    const int64_t k = plumb_batch_targets(&f->batch), n = f->batch.n_seq * m->spec.c;
+    float logp[256], dlogp[256];
+    double loss = 0;
+    CHECK_OK(plumb_pass_logprob(p, m, &f->batch, logp));
+    for (int64_t i = 0; i < k; i++) {
+        loss -= logp[i] / (double)k;
+        dlogp[i] = -1.0f / (float)k;
+    }
+    float *want = read_f32(f, "loss", 1), found = (float)loss;
+    check_near(name, "loss", &found, want, 1, 1e-5);
+    free(want);
+    float *mean = malloc((size_t)n * sizeof *mean);
+    CHECK(mean);
+    want = read_f32(f, "embedding", n);
+    CHECK_OK(plumb_pass_embedding(p, m, mean));
+    check_near(name, "embedding", mean, want, n, 1e-5);
+    CHECK_OK(plumb_pass_logprob_backward(p, m, dlogp, grad));
+    free(want);
+    free(mean);
+}
+
+static void score_gradient(const char *name, const struct fixture *f, const plumb_model *m,
+                           plumb_pass *p, float *grad)
+{
+    const int64_t n = f->batch.n_seq * m->spec.labels;
+    float *want = read_f32(f, "score", n), *dscore = read_f32(f, "dscore", n), score[64];
+    CHECK(n <= 64);
+    CHECK_OK(plumb_pass_score(p, m, &f->batch, score));
+    check_near(name, "score", score, want, n, 1e-5);
+    CHECK_OK(plumb_pass_score_backward(p, m, dscore, grad));
+    free(want);
+    free(dscore);
+}
+
+static float *gradient(const char *name, const struct fixture *f, const plumb_model *m,
+                       bool recompute, int64_t head_rows)
+{
+    plumb_pass *p;
+    const struct plumb_pass_limit limit = {.max_tokens = f->n + 3,
+                                           .max_seq = f->batch.n_seq + 1,
+                                           .max_targets = f->n,
+                                           .train = true,
+                                           .recompute = recompute,
+                                           .head_rows = head_rows};
+    float *grad = calloc((size_t)m->count, sizeof *grad);
+    CHECK(grad);
+    CHECK_OK(plumb_pass_create(&p, m, &limit));
+    if (m->spec.labels) {
+        score_gradient(name, f, m, p, grad);
+    } else {
+        check_logits(name, f, m, p);
+        causal_gradient(name, f, m, p, grad);
+    }
+    plumb_pass_destroy(&p);
+    return grad;
+}
+
+static void check_gradient(const char *name, const struct fixture *f, const plumb_model *m,
+                           const float *grad)
+{
+    int64_t at = 0;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *q = &m->param[i];
+        char full[128];
+        snprintf(full, sizeof full, "grad.%s", q->name);
+        float *want = read_f32(f, full, q->count);
+        check_near(name, full, grad + q->offset, want, q->count, 1e-4);
+        free(want);
+        for (; at < q->offset; at++)
+            CHECKF(grad[at] == 0, "%s: padding before %s was written", name, q->name);
+        at = q->offset + q->count;
+    }
+}
+
+static void check_model(const char *name, const char *dir, bool reference)
+{
+    struct plumb_backend *b;
+    plumb_model *m;
+    struct fixture f;
+    read_fixture(&f, dir);
+    CHECK_OK(reference ? plumb_backend_ref_create(&b) : plumb_backend_cpu_create(&b, 2, 1));
+    CHECK_OK(plumb_model_open(&m, b, dir));
+    const size_t bytes = (size_t)m->count * sizeof(float);
+    float *kept = gradient(name, &f, m, false, 0);
+    check_gradient(name, &f, m, kept);
+    float *recomputed = gradient(name, &f, m, true, 0);
+    CHECKF(!memcmp(kept, recomputed, bytes), "%s: recomputing changes the gradient", name);
+    float *blocks = gradient(name, &f, m, false, 5);
+    check_gradient(name, &f, m, blocks);
+    free(kept);
+    free(recomputed);
+    free(blocks);
+    plumb_model_destroy(&m);
+    plumb_backend_destroy(&b);
+    plumb_st_close(&f.st);
+}
+
+int main(void)
+{
+    const char *root = getenv("PLUMB_SOURCE_ROOT");
+    char dir[512], path[600];
+    struct plumb_names names;
+    snprintf(dir, sizeof dir, "%s/tests/fixtures/model", root ? root : ".");
+    CHECK_OK(plumb_dir_list(&names, dir));
+    CHECK(names.n >= 10);
+    for (int64_t i = 0; i < names.n; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names.name[i]);
+        check_model(names.name[i], path, true);
+        check_model(names.name[i], path, false);
+        printf("%s: ok\n", names.name[i]);
+    }
+    plumb_names_fini(&names);
+    return 0;
+}
