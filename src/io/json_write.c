@@ -37,6 +37,18 @@ static int utf8_length(const unsigned char *s, int64_t n)
     return len;
 }
 
+int64_t plumb_utf8_valid(const char *text, int64_t len)
+{
+    int64_t i = 0;
+    while (i < len) {
+        const int n = utf8_length((const unsigned char *)text + i, len - i);
+        if (n == 0)
+            break;
+        i += n;
+    }
+    return i;
+}
+
 static plumb_status put_escape(struct plumb_buf *b, unsigned char c)
 {
     static const char letter[] = {['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f',

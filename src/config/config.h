@@ -1,0 +1,94 @@
+/* config.h - the configuration of a command: read once, checked completely, immutable.
+ * Layer 3. Includes base/, options.h.
+ *
+ * Values come from, later ones winning: the table's defaults, the YAML file, the command line's
+ * key=value arguments. A YAML file nests options in their sections (train: {epochs: 2}) and may
+ * hold sections for other commands too, so that one file serves several. On the command line a
+ * key is the dotted path (train.epochs=2) or the last name alone where only one option has it;
+ * top-level options win (model= is the model, reward.model= needs its path). Lists are
+ * comma-separated, or YAML ([a, "b, c"]). Relative paths are relative to the current folder. */
+#ifndef PLUMB_CONFIG_CONFIG_H
+#define PLUMB_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+#include "config/options.h"
+
+struct plumb_texts {
+    const char **item;
+    int64_t n;
+};
+
+enum plumb_reward_kind {
+    PLUMB_REWARD_LENGTH,     /* of the completion, as its distance from target */
+    PLUMB_REWARD_REGEX,      /* matches of pattern */
+    PLUMB_REWARD_WORDS,      /* occurrences of words */
+    PLUMB_REWARD_REPETITION, /* share of repeated text */
+    PLUMB_REWARD_EXACT,      /* the record's own answer */
+};
+extern const char *const plumb_reward_kind_names[]; /* NULL at the end */
+
+/* One entry of reward.functions. What a field means to a function is said where it is computed. */
+struct plumb_reward_function {
+    int name;                 /* enum plumb_reward_kind; required */
+    double weight;            /* 1 */
+    const char *pattern;      /* "": not given */
+    struct plumb_texts words; /* empty: not given */
+    const char *file;         /* "": not given; one word per line */
+    double target, min, max;  /* NaN: not given */
+};
+struct plumb_reward_functions {
+    const struct plumb_reward_function *item;
+    int64_t n;
+};
+
+/* Choices whose order no other header defines. */
+enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
+
+#define PLUMB_OPTION_BOOL      bool
+#define PLUMB_OPTION_INT       int64_t
+#define PLUMB_OPTION_SEED      uint64_t
+#define PLUMB_OPTION_REAL      double
+#define PLUMB_OPTION_TEXT      const char *
+#define PLUMB_OPTION_WORD      const char *
+#define PLUMB_OPTION_CHOICE    int
+#define PLUMB_OPTION_TEXTS     struct plumb_texts
+#define PLUMB_OPTION_FUNCTIONS struct plumb_reward_functions
+
+#define PLUMB_OPTION_FIELD(type, name, value, range, unit, commands, changes, help)                \
+    PLUMB_OPTION_##type name;
+#define PLUMB_OPTION_STRUCT(list, section, help)                                                   \
+    struct {                                                                                       \
+        PLUMB_OPTIONS_##list(PLUMB_OPTION_FIELD)                                                   \
+    } section;
+
+struct plumb_config {
+    PLUMB_OPTIONS_TOP(PLUMB_OPTION_FIELD)
+    PLUMB_OPTION_SECTIONS(PLUMB_OPTION_STRUCT)
+};
+
+/* Reads everything for one command. yaml_path may be NULL, "-" is standard input. override (n):
+ * key=value texts. An error names the file, line and column, or the number of the command line's
+ * argument (counted as in `plumb COMMAND [CONFIG.yaml] key=value ...`, COMMAND being 1), what was
+ * expected, and for an unknown key the nearest one. An override of an option that the command
+ * does not use is an error that names the commands that do. *out is owned by the caller.
+ * Errors: PLUMB_ERR_CONFIG; PLUMB_ERR_IO for a file that cannot be read. */
+plumb_status plumb_config_load(struct plumb_config **out, const char *command,
+                               const char *yaml_path, char *const *override, int n);
+void plumb_config_free(struct plumb_config **config); /* NULL is allowed */
+
+/* out += the help text of a command, or of plumb itself (NULL). PLUMB_ERR_CONFIG with the nearest
+ * name when there is no such command. */
+plumb_status plumb_config_help(struct plumb_buf *out, const char *command);
+
+/* out += every option that the command uses (NULL: all), as YAML that loads to the same values. */
+plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
+                                  const char *command);
+
+/* Hash of the options that the command uses (NULL: all) and that change its results. */
+uint64_t plumb_config_hash(const struct plumb_config *config, const char *command);
+
+#endif

@@ -1,0 +1,134 @@
+/* options.h - every option of every command, once: this list makes the struct, the reader, the
+ * help text and config.effective.yaml.
+ * Layer 3. Includes nothing.
+ *
+ * X(type, name, default, range, unit, commands, changes results, help)
+ *   type      BOOL bool | INT int64_t | SEED uint64_t | REAL double | TEXT const char * (never NULL)
+ *             CHOICE int, the index in its range | WORD const char *, one of its range
+ *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
+ *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
+ *   commands  one letter each: a align, s sft, r reward, g generate, l logprob, d gradient,
+ *             c score, e eval, t tokenize, i inspect, o doctor
+ *   changes   0 when two runs that differ in it alone write the same weights */
+#ifndef PLUMB_CONFIG_OPTIONS_H
+#define PLUMB_CONFIG_OPTIONS_H
+
+// clang-format off
+#define PLUMB_OPTIONS_TOP(X) \
+    X(TEXT, model, "", "", "folder", "asrgldct", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
+    X(TEXT, tokenizer, "", "", "folder", "asrgldct", 1, "where tokenizer.json is; not given: in the model's folder") \
+    X(TEXT, output_dir, "", "", "folder", "asre", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
+    X(TEXT, input, "-", "", "file", "ldcti", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint") \
+    X(TEXT, output, "-", "", "file", "gldcet", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
+    X(SEED, seed, "1", "", "", "asrge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
+    X(WORD, device, "auto", "auto|cpu|ref", "", "asrgldceo", 1, "where to compute; ref: the slow definition of every kernel") \
+    X(INT, threads, "0", "[0, 4096]", "threads", "asrgldceo", 0, "per rank; 0: this rank's share of the cores") \
+    X(TEXT, resume, "never", "", "", "asr", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrgldcetio", 0, "least important log lines that are shown") \
+    X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \
+    X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
+
+#define PLUMB_OPTIONS_COMM(X) \
+    X(REAL, timeout, "60", "(0, 86400]", "s", "asrgldceto", 0, "a rank that is silent for so long is reported and the run ends")
+
+#define PLUMB_OPTIONS_DATA(X) \
+    X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \
+    X(TEXT, train, "", "", "file", "sr", 1, "JSON lines to train on: prompt and completion or messages; reward: chosen and rejected") \
+    X(TEXT, eval, "", "", "file", "asre", 0, "JSON lines held out for evaluation") \
+    X(TEXT, prompt_template, "{prompt}", "", "", "asrgldcet", 1, "text around a record's prompt; {prompt} stands for it") \
+    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrgce", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
+    X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrgldce", 1, "longest sequence, prompt and completion; 0: the model's context") \
+    X(BOOL, shuffle, "true", "", "", "asr", 1, "take records in an order drawn from the seed instead of file order") \
+    X(BOOL, append_eos, "true", "", "", "sr", 1, "put the end token after every completion of a training record") \
+    X(INT, limit, "0", "[0, 1000000000000]", "records", "asrgldcet", 1, "read only the first records of a file; 0: all")
+
+#define PLUMB_OPTIONS_GENERATE(X) \
+    X(REAL, temperature, "1", "[0, 100]", "", "age", 1, "of sampling; 0 always takes the most likely token") \
+    X(INT, top_k, "0", "[0, 16777216]", "tokens", "age", 1, "sample among the most likely so many; 0: all") \
+    X(REAL, top_p, "1", "(0, 1]", "", "age", 1, "sample among the most likely tokens that hold this probability together") \
+    X(REAL, min_p, "0", "[0, 1]", "", "age", 1, "drop tokens below this share of the most likely one's probability") \
+    X(INT, max_new_tokens, "128", "[1, 16777216]", "tokens", "age", 1, "longest completion") \
+    X(INT, group_size, "1", "[1, 4096]", "", "ag", 1, "completions per prompt; psle takes half of them under the principles") \
+    X(TEXTS, stop, "", "", "", "age", 1, "strings that end a completion") \
+    X(INT, slots, "64", "[1, 65536]", "sequences", "age", 0, "alive at the same time on a rank; changes speed and memory, no result") \
+    X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)")
+
+#define PLUMB_OPTIONS_METHOD(X) \
+    X(TEXT, name, "psle", "", "", "a", 1, "psle, context_distillation or raft") \
+    X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
+    X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
+    X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
+    X(CHOICE, weighted_loss, "softmax", "softmax|principled_only|none", "", "a", 1, "how the completions of the other prompts are weighted") \
+    X(REAL, weight_temperature, "1", "(0, 1e6]", "", "a", 1, "of the softmax over normalised rewards") \
+    X(CHOICE, reward_norm, "zscore", "zscore|sigmoid|none", "", "a", 1, "how rewards are normalised, over all ranks of an iteration") \
+    X(CHOICE, threshold, "decay", "decay|quantile|mean_decay|none", "", "a", 1, "how the threshold moves from iteration to iteration") \
+    X(REAL, quantile_start, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; of the margins in the first iteration") \
+    X(REAL, quantile_end, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; in the last, linear in between") \
+    X(REAL, mean_k, "0", "[-100, 100]", "", "a", 1, "threshold: mean_decay; standard deviations above the mean margin") \
+    X(CHOICE, reverse, "weighted", "weighted|swap", "", "a", 1, "when the plain answer is better by more than the threshold") \
+    X(REAL, beta, "0.1", "(0, 1e6]", "", "a", 1, "scale of the log-ratio in logistic and dpo losses") \
+    X(REAL, label_smoothing, "0", "[0, 0.5)", "", "a", 1, "doubt in the label of every pair (dpo)") \
+    X(BOOL, length_normalize, "true", "", "", "a", 1, "use log-probabilities per token instead of their sum") \
+    X(TEXT, principles, "", "", "file", "a", 1, "plain text of the principles") \
+    X(TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", 1, "how principles and prompt are joined")
+
+#define PLUMB_OPTIONS_REWARD(X) \
+    X(TEXT, model, "", "", "folder", "aec", 1, "sequence classification model that scores completions") \
+    X(TEXT, model_template, "{prompt}{completion}", "", "", "aec", 1, "text that the model scores") \
+    X(TEXT, command, "", "", "", "aec", 1, "shell command: a JSON line in, a JSON line with a score out") \
+    X(FUNCTIONS, functions, "", "", "", "aec", 1, "weighted built-in functions: length, regex, words, repetition, exact") \
+    X(REAL, timeout, "30", "(0, 86400]", "s", "aec", 0, "the command's time for one item") \
+    X(REAL, max_missing, "0.5", "[0, 1]", "", "aec", 0, "largest share of completions without a score before the run stops") \
+    X(INT, restarts, "3", "[0, 1000000]", "", "aec", 0, "how often a command that died is started again")
+
+#define PLUMB_OPTIONS_TRAIN(X) \
+    X(CHOICE, init, "checkpoint", "checkpoint|random", "", "sr", 1, "first weights: the model's, or random ones for its config.json") \
+    X(INT, iterations, "8", "[1, 1000000]", "", "a", 1, "rounds of answering, scoring and training") \
+    X(INT, prompts_per_iteration, "0", "[0, 1000000000]", "prompts", "a", 1, "0: all prompts, spread over the iterations") \
+    X(INT, epochs, "1", "[1, 1000000]", "", "asr", 1, "passes over the records; align: over an iteration's own answers") \
+    X(INT, max_steps, "0", "[0, 1000000000]", "steps", "sr", 1, "stop after so many optimizer steps; 0: when the epochs end") \
+    X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asr", 1, "prompts, records or pairs of one optimizer step, over all ranks") \
+    X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrld", 1, "of one forward and backward pass") \
+    X(REAL, learning_rate, "1e-5", "[0, 10]", "", "asr", 1, "its peak") \
+    X(CHOICE, lr_schedule, "constant", "constant|linear|cosine", "", "asr", 1, "of the learning rate after the warm-up") \
+    X(REAL, warmup_ratio, "0", "[0, 1]", "", "asr", 1, "share of all steps that warm up") \
+    X(REAL, min_lr_ratio, "0", "[0, 1]", "", "asr", 1, "where linear and cosine end, as a share of the peak") \
+    X(REAL, weight_decay, "0", "[0, 10]", "", "asr", 1, "decoupled (AdamW)") \
+    X(REAL, beta1, "0.9", "[0, 1)", "", "asr", 1, "decay of the first moment") \
+    X(REAL, beta2, "0.999", "[0, 1)", "", "asr", 1, "decay of the second moment") \
+    X(REAL, epsilon, "1e-8", "(0, 1]", "", "asr", 1, "added to the root of the second moment") \
+    X(REAL, max_grad_norm, "1", "[0, 1e12]", "", "asr", 1, "gradients are scaled down to this global norm; 0: never") \
+    X(BOOL, recompute, "false", "", "", "asrd", 0, "keep one activation per layer and compute the rest again: less memory, more time") \
+    X(INT, head_rows, "256", "[1, 1048576]", "rows", "asrld", 1, "positions whose logits exist at the same time") \
+    X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
+    X(INT, log_every, "10", "[1, 1000000000]", "steps", "asr", 0, "lines of metrics.jsonl and of the console")
+
+#define PLUMB_OPTIONS_CHECKPOINT(X) \
+    X(INT, every, "1", "[0, 1000000000]", "", "asr", 0, "iterations (align) or steps (sft, reward) between checkpoints; 0: only at the end") \
+    X(INT, keep_last, "2", "[0, 1000000]", "", "asr", 0, "newest checkpoints that are kept; 0: all") \
+    X(INT, keep_every, "0", "[0, 1000000000]", "steps", "asr", 0, "also keep every checkpoint whose step is a multiple; 0: none") \
+    X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asr", 0, "largest weights file")
+
+#define PLUMB_OPTIONS_EVAL(X) \
+    X(TEXTS, models, "", "", "", "e", 1, "NAME=FOLDER of every model to compare; win rates are against the first") \
+    X(INT, samples, "1", "[1, 4096]", "", "e", 1, "answers per prompt and model") \
+    X(REAL, win_margin, "0", "[0, 1e6]", "", "e", 1, "reward difference up to which two answers are a tie")
+
+#define PLUMB_OPTIONS_REPORT(X) \
+    X(INT, samples, "4", "[0, 1000]", "rows", "ae", 0, "of the sample table of every iteration") \
+    X(BOOL, html, "true", "", "", "asre", 0, "write report.html")
+
+/* X(LIST, section, the section's line in help) */
+#define PLUMB_OPTION_SECTIONS(X) \
+    X(COMM, comm, "ranks") \
+    X(DATA, data, "records in and out") \
+    X(GENERATE, generate, "sampling") \
+    X(METHOD, method, "alignment method") \
+    X(REWARD, reward, "where scores come from; the sources add up") \
+    X(TRAIN, train, "optimizer and loop") \
+    X(CHECKPOINT, checkpoint, "what is saved when") \
+    X(EVAL, eval, "comparison of models") \
+    X(REPORT, report, "what a run shows of itself")
+// clang-format on
+
+#endif
