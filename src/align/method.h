@@ -30,6 +30,10 @@ struct plumb_method {
 /* PLUMB_ERR_CONFIG listing the known names when there is no such method. */
 plumb_status plumb_method_find(const struct plumb_method **out, const char *name);
 const struct plumb_method *plumb_method_at(int i); /* NULL past the end */
+/* Whether the method can run with these parameters (after fix) and group size. PLUMB_ERR_CONFIG
+ * naming the field. */
+plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb_align_param *p,
+                                int64_t group_size);
 /* Whether log-probs of the frozen reference are needed. */
 bool plumb_method_needs_reference(const struct plumb_method *m, const struct plumb_align_param *p);
 

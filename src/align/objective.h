@@ -16,10 +16,10 @@ struct plumb_pair {
 /* What an objective may read. Borrowed for the call. n sequences with k pairs among them. */
 struct plumb_obj_in {
     int64_t n, k;
-    const double *logp;            /* (n,) sum over completion tokens of log pi, nats */
+    const double *logp; /* (n,) sum over completion tokens of log pi, nats; if PLUMB_NEED_LOGP */
     const double *logp_ref;        /* (n,) same, frozen reference; if PLUMB_NEED_REF */
     const double *score;           /* (n,) reward-model output; if PLUMB_NEED_SCORE */
-    const int32_t *len;            /* (n,) completion tokens, > 0 */
+    const int32_t *len;            /* (n,) completion tokens, > 0; if PLUMB_NEED_LEN */
     const double *weight;          /* (n,) share of a weighted term, >= 0; NULL = all 0 */
     const struct plumb_pair *pair; /* (k,) */
     double scale;                  /* 1 / (terms over ALL ranks): makes the loss a mean */
@@ -28,16 +28,22 @@ struct plumb_obj_in {
 /* What it writes. Metrics are plain sums over the pairs of this call; the caller divides by the
  * global number of pairs. */
 struct plumb_obj_out {
-    double loss;    /* = share of the mean loss; the sum over micro-batches is the loss */
-    double *dlogp;  /* (n,) = d loss / d logp; every element is written */
-    double *dscore; /* (n,) = d loss / d score, when PLUMB_NEED_SCORE; else may be NULL */
+    double loss; /* = share of the mean loss; the sum over micro-batches is the loss */
+    double
+        *dlogp; /* (n,) = d loss / d logp; every element is written; NULL without PLUMB_NEED_LOGP */
+    double *dscore;                  /* (n,) = d loss / d score; NULL without PLUMB_NEED_SCORE */
     double rank_loss, weighted_loss; /* unscaled sums of the terms by kind */
     double chosen, rejected;         /* sums of (implicit) reward of win and lose */
     double margin;                   /* sum of their difference */
     int64_t accurate;                /* pairs with a positive one */
 };
 
-enum { PLUMB_NEED_REF = 1u << 0, PLUMB_NEED_SCORE = 1u << 1, PLUMB_NEED_PAIRS = 1u << 2 };
+enum {
+    PLUMB_NEED_LOGP = 1u << 0,
+    PLUMB_NEED_REF = 1u << 1,
+    PLUMB_NEED_SCORE = 1u << 2,
+    PLUMB_NEED_LEN = 1u << 3,
+};
 
 struct plumb_objective {
     const char *name;

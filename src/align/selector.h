@@ -6,15 +6,22 @@
 #include "align/param.h"
 #include "align/scoreboard.h"
 
-/* Writes b->choice[prompt] (win, lose, margin, and branch SKIP when the prompt has not what the
- * method needs, WEIGHTED or RANK as a proposal otherwise) and b->weight of its entries. */
+/* Writes b->choice[prompt] and b->weight of its entries, all zero on entry. Branch SKIP: the
+ * prompt has not what the method needs; WEIGHTED otherwise, which the threshold may change. */
 typedef void plumb_select_fn(struct plumb_scoreboard *b, int64_t prompt,
                              const struct plumb_align_param *p);
 
 struct plumb_selector {
     const char *name;
     plumb_select_fn *select;
+    bool compares; /* the threshold decides each prompt's branch and weights */
 };
+
+/* The entry of this prompt and kind with the highest normalised reward (ties: the lowest
+ * entry), PLUMB_ENTRY_ABSENT = of any kind; -1 when none is scored. */
+int64_t plumb_best_entry(const struct plumb_scoreboard *b, int64_t prompt, enum plumb_entry kind);
+/* win = best principled, lose = best plain, margin = their difference, branch WEIGHTED. */
+void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt);
 
 /* win = best principled, lose = best plain by normalised reward (ties: lowest entry);
  * margin = norm[win] - norm[lose]. */

@@ -21,6 +21,11 @@ struct plumb_threshold {
                   int64_t iterations);
 };
 
+extern const struct plumb_threshold plumb_thr_decay;      /* tau, alpha tau, alpha^2 tau ... */
+extern const struct plumb_threshold plumb_thr_quantile;   /* q-quantile of the margins */
+extern const struct plumb_threshold plumb_thr_mean_decay; /* alpha^i (mean + mean_k std) */
+extern const struct plumb_threshold plumb_thr_none;       /* 0 */
+
 struct plumb_threshold_state plumb_threshold_begin(const struct plumb_align_param *p);
 const struct plumb_threshold *plumb_threshold_of(enum plumb_threshold_kind kind);
 

@@ -1,0 +1,143 @@
+/* objective.c - the table of objectives, and the checks before any of them runs.
+ * Layer 1. Includes align/ and base/ only. */
+#include "align/objective.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "align/pair_term.h"
+
+static const struct plumb_objective *const table[] = {
+    &plumb_obj_psle, &plumb_obj_sft, &plumb_obj_dpo, &plumb_obj_ipo, &plumb_obj_reward,
+};
+
+const struct plumb_objective *plumb_objective_at(int i)
+{
+    return i >= 0 && (size_t)i < sizeof(table) / sizeof(table[0]) ? table[i] : NULL;
+}
+
+const struct plumb_objective *plumb_objective_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        if (strcmp(table[i]->name, name) == 0)
+            return table[i];
+    return NULL;
+}
+
+static plumb_status check_values(const char *objective, const char *what, const double *x,
+                                 int64_t n)
+{
+    PLUMB_REQUIRE(x || n == 0, PLUMB_ERR_ARG, "objective %s needs %s", objective, what);
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_REQUIRE(isfinite(x[i]), PLUMB_ERR_NUMERIC, "objective %s: %s of sequence %lld is %g",
+                      objective, what, (long long)i, x[i]);
+    return PLUMB_OK;
+}
+
+static plumb_status check_pairs(const char *objective, const struct plumb_obj_in *in, double smooth)
+{
+    for (int64_t k = 0; k < in->k; k++) {
+        const struct plumb_pair *q = &in->pair[k];
+        PLUMB_REQUIRE(
+            q->win >= 0 && q->win < in->n && q->lose >= 0 && q->lose < in->n && q->win != q->lose,
+            PLUMB_ERR_ARG,
+            "objective %s: pair %lld compares sequences %lld and %lld "
+            "of %lld",
+            objective, (long long)k, (long long)q->win, (long long)q->lose, (long long)in->n);
+        PLUMB_REQUIRE(q->smooth >= 0 && q->smooth + smooth <= 0.5, PLUMB_ERR_ARG,
+                      "objective %s: pair %lld: smooth %g + label_smoothing %g, expected a sum in "
+                      "[0, 0.5]",
+                      objective, (long long)k, q->smooth, smooth);
+        PLUMB_REQUIRE(isfinite(q->weight) && q->weight >= 0, PLUMB_ERR_NUMERIC,
+                      "objective %s: weight of pair %lld is %g", objective, (long long)k,
+                      q->weight);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status check_inputs(const struct plumb_objective *o, const struct plumb_obj_out *out,
+                                 const struct plumb_obj_in *in, const struct plumb_align_param *p)
+{
+    const unsigned needs = o->needs(p);
+    PLUMB_REQUIRE(in->n >= 0 && in->k >= 0 && (in->pair || in->k == 0), PLUMB_ERR_ARG,
+                  "objective %s: n=%lld, k=%lld", o->name, (long long)in->n, (long long)in->k);
+    PLUMB_REQUIRE(isfinite(in->scale) && in->scale > 0, PLUMB_ERR_ARG, "objective %s: scale %g",
+                  o->name, in->scale);
+    if (needs & PLUMB_NEED_LOGP)
+        PLUMB_TRY(check_values(o->name, "logp", in->logp, in->n));
+    if (needs & PLUMB_NEED_REF)
+        PLUMB_TRY(check_values(o->name, "logp_ref", in->logp_ref, in->n));
+    if (needs & PLUMB_NEED_SCORE)
+        PLUMB_TRY(check_values(o->name, "score", in->score, in->n));
+    PLUMB_REQUIRE(out->dlogp || !(needs & PLUMB_NEED_LOGP) || in->n == 0, PLUMB_ERR_ARG,
+                  "objective %s writes dlogp", o->name);
+    PLUMB_REQUIRE(out->dscore || !(needs & PLUMB_NEED_SCORE) || in->n == 0, PLUMB_ERR_ARG,
+                  "objective %s writes dscore", o->name);
+    if (needs & PLUMB_NEED_LEN) {
+        PLUMB_REQUIRE(in->len || in->n == 0, PLUMB_ERR_ARG, "objective %s needs len", o->name);
+        for (int64_t i = 0; i < in->n; i++)
+            PLUMB_REQUIRE(in->len[i] > 0, PLUMB_ERR_ARG,
+                          "objective %s: sequence %lld has %d tokens", o->name, (long long)i,
+                          (int)in->len[i]);
+    }
+    if (in->weight) {
+        PLUMB_TRY(check_values(o->name, "weight", in->weight, in->n));
+        for (int64_t i = 0; i < in->n; i++)
+            PLUMB_REQUIRE(in->weight[i] >= 0, PLUMB_ERR_ARG,
+                          "objective %s: weight of sequence %lld is %g", o->name, (long long)i,
+                          in->weight[i]);
+    }
+    return check_pairs(o->name, in, p->label_smoothing);
+}
+
+plumb_status plumb_objective_eval(const struct plumb_objective *o, struct plumb_obj_out *out,
+                                  const struct plumb_obj_in *in, const struct plumb_align_param *p)
+{
+    PLUMB_TRY(check_inputs(o, out, in, p));
+    *out = (struct plumb_obj_out){.dlogp = out->dlogp, .dscore = out->dscore};
+    if (out->dlogp)
+        memset(out->dlogp, 0, (size_t)in->n * sizeof(double));
+    if (out->dscore)
+        memset(out->dscore, 0, (size_t)in->n * sizeof(double));
+    PLUMB_TRY(o->eval(out, in, p));
+    PLUMB_REQUIRE(isfinite(out->loss), PLUMB_ERR_NUMERIC, "objective %s: loss is %g", o->name,
+                  out->loss);
+    return PLUMB_OK;
+}
+
+/* log(1 + exp(-z)) without overflow for any finite z. */
+static double neg_log_sigmoid(double z)
+{
+    return z > 0.0 ? log1p(exp(-z)) : log1p(exp(z)) - z;
+}
+
+struct plumb_pair_term plumb_pair_logistic(double win, double lose, double beta, double smooth)
+{
+    const double h = beta * (win - lose);
+    const double sigma = h >= 0 ? 1.0 / (1.0 + exp(-h)) : exp(h) / (1.0 + exp(h));
+    /* sigma - (1 - e), written so that a confident pair keeps its small gradient. */
+    const double miss = h >= 0 ? exp(-h) / (1.0 + exp(-h)) : 1.0 / (1.0 + exp(h));
+    const double dh = smooth > 0 ? sigma - (1.0 - smooth) : -miss;
+    return (struct plumb_pair_term){
+        (1.0 - smooth) * neg_log_sigmoid(h) + smooth * neg_log_sigmoid(-h), beta * dh, -beta * dh};
+}
+
+plumb_status plumb_pair_add(struct plumb_obj_out *out, double *grad, const struct plumb_obj_in *in,
+                            int64_t k, const struct plumb_pair_term *term, double chosen,
+                            double rejected)
+{
+    const struct plumb_pair *q = &in->pair[k];
+    PLUMB_REQUIRE(isfinite(term->loss) && isfinite(term->dwin) && isfinite(term->dlose),
+                  PLUMB_ERR_NUMERIC, "pair %lld (sequences %lld over %lld): loss %g, gradient %g",
+                  (long long)k, (long long)q->win, (long long)q->lose, term->loss, term->dwin);
+    grad[q->win] += in->scale * q->weight * term->dwin;
+    grad[q->lose] += in->scale * q->weight * term->dlose;
+    out->loss += in->scale * q->weight * term->loss;
+    out->rank_loss += q->weight * term->loss;
+    out->chosen += chosen;
+    out->rejected += rejected;
+    out->margin += chosen - rejected;
+    out->accurate += chosen > rejected;
+    return PLUMB_OK;
+}

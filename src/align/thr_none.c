@@ -1,0 +1,17 @@
+/* thr_none.c - no threshold: any difference in reward ranks.
+ * Layer 1. Includes align/ and base/ only. Source: ours. */
+#include "align/threshold.h"
+
+static double none_tau(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
+                       const double *sorted_margin, const struct plumb_align_param *p,
+                       int64_t iterations)
+{
+    (void)stats;
+    (void)sorted_margin;
+    (void)p;
+    (void)iterations;
+    s->tau = 0.0;
+    return 0.0;
+}
+
+const struct plumb_threshold plumb_thr_none = {"none", none_tau};
