@@ -23,6 +23,10 @@ void plumb_ids_fini(struct plumb_ids *ids);
  * caller. PLUMB_ERR_IO when the file is missing; PLUMB_ERR_UNSUPPORTED names a component that
  * plumb does not know; PLUMB_ERR_FORMAT names the field. */
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
+/* The same from memory. config: the text of tokenizer_config.json, or NULL when there is none;
+ * then BOS and EOS are looked for under their usual names. where: the file's name, for messages. */
+plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int64_t json_len,
+                                   const char *config, int64_t config_len, const char *where);
 void plumb_tokenizer_close(plumb_tokenizer **t); /* NULL is allowed */
 
 /* ids += tokens of text (len bytes of UTF-8; invalid bytes become U+FFFD as the reference does).
@@ -30,9 +34,27 @@ void plumb_tokenizer_close(plumb_tokenizer **t); /* NULL is allowed */
  * recognised as Hugging Face does. */
 plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *ids,
                                     const char *text, int64_t len, bool special);
-/* out += text of ids; skip_special leaves special tokens out. */
+/* out += text of ids; skip_special leaves special tokens out. Ids without a token give no text,
+ * and bytes that are no UTF-8 give U+FFFD, both as in the reference. */
 plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
                                     const int32_t *id, int64_t n, bool skip_special);
+
+/* Decoding while tokens arrive, for stop strings and display. Zero-initialise, set skip_special,
+ * release with plumb_decode_stream_fini.
+ *     out += the text that is now certain; a character whose bytes are not all there waits.
+ * Put together, the outputs of all add calls and of end are plumb_tokenizer_decode's text, except
+ * that bytes of no character may show as another number of U+FFFD. */
+struct plumb_decode_stream {
+    bool skip_special;
+    struct plumb_ids ids;
+    int64_t begin, done; /* ids [begin, done) are context, [done, n) not yet shown */
+    struct plumb_buf shown, text;
+};
+plumb_status plumb_decode_stream_add(struct plumb_decode_stream *s, const plumb_tokenizer *t,
+                                     struct plumb_buf *out, int32_t id);
+plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_tokenizer *t,
+                                     struct plumb_buf *out);
+void plumb_decode_stream_fini(struct plumb_decode_stream *s);
 
 int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t); /* largest id + 1 */
 /* -1 when there is none of this name or role. */

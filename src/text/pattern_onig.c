@@ -1,0 +1,303 @@
+/* pattern_onig.c - an Oniguruma (Ruby syntax) expression in PCRE2's words.
+ * Layer 3. Includes base/.
+ *
+ * What differs, and what becomes of it:
+ *   \s \w \b   PCRE2 10.42 counts U+180E as space and knows a smaller \w: written as properties
+ *   \h \v      hex digit and vertical tab in Ruby
+ *   {,n}       {0,n}
+ *   x{n,m}+    not possessive in Ruby but a repeat of the repeat: (?:x{n,m})+ ; so with x{n}?
+ *   (?m:       is PCRE2's (?s: ; Ruby's ^ and $ are always those of a line (PCRE2_MULTILINE)
+ *   nested classes, &&, absent operators, options in mid-expression: refused by name */
+#include <string.h>
+
+#include "text/pattern.h"
+#include "text/utf8.h"
+
+#define WORD      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define MAX_DEPTH 100
+
+struct onig {
+    const char *s;
+    int64_t n, i; /* next byte */
+    struct plumb_buf *out;
+    int64_t atom; /* where in out the latest atom begins; -1 when there is none */
+    int64_t group[MAX_DEPTH];
+    int depth;
+    const char *where;
+};
+
+static plumb_status refuse(const struct onig *o, const char *what)
+{
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED, "%s: regular expression %.200s: %s (at byte %lld)", o->where,
+               o->s, what, (long long)o->i);
+}
+
+static plumb_status copy(struct onig *o, int64_t bytes)
+{
+    if (bytes > o->n - o->i)
+        bytes = o->n - o->i;
+    PLUMB_TRY(plumb_buf_add(o->out, o->s + o->i, bytes));
+    o->i += bytes;
+    return PLUMB_OK;
+}
+
+static plumb_status put(struct onig *o, int64_t skip, const char *text)
+{
+    o->i += skip;
+    return plumb_buf_add_text(o->out, text);
+}
+
+/* \p{..}, \P{..}, \x{..}, \k<..>: the letter and what its bracket holds. */
+static plumb_status copy_bracketed(struct onig *o, char open, char close)
+{
+    PLUMB_TRY(copy(o, 2));
+    if (o->i >= o->n || o->s[o->i] != open)
+        return PLUMB_OK;
+    const char *end = memchr(o->s + o->i, close, (size_t)(o->n - o->i));
+    return end ? copy(o, end - (o->s + o->i) + 1) : refuse(o, "an escape without its end");
+}
+
+/* \uHHHH */
+static plumb_status copy_unicode(struct onig *o)
+{
+    if (o->n - o->i < 6)
+        return refuse(o, "\\u without four digits");
+    o->i += 2;
+    PLUMB_TRY(plumb_buf_addf(o->out, "\\x{%.4s}", o->s + o->i));
+    o->i += 4;
+    return PLUMB_OK;
+}
+
+/* o->i stands on a backslash. */
+static plumb_status escape(struct onig *o, bool in_class)
+{
+    if (o->i + 1 >= o->n)
+        return refuse(o, "a backslash at the end");
+    const char e = o->s[o->i + 1];
+    switch (e) {
+    case 's':
+        return put(o, 2, "\\p{White_Space}");
+    case 'S':
+        return put(o, 2, "\\P{White_Space}");
+    case 'w':
+        return put(o, 2, in_class ? WORD : "[" WORD "]");
+    case 'h':
+        return put(o, 2, in_class ? "0-9a-fA-F" : "[0-9a-fA-F]");
+    case 'W':
+        return in_class ? refuse(o, "\\W inside a class") : put(o, 2, "[^" WORD "]");
+    case 'H':
+        return in_class ? refuse(o, "\\H inside a class") : put(o, 2, "[^0-9a-fA-F]");
+    case 'b':
+        return put(o, 2,
+                   in_class ? "\\x08"
+                            : "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))");
+    case 'B':
+        return put(o, 2, "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))");
+    case 'v':
+        return put(o, 2, "\\x0b");
+    case 'p':
+    case 'P':
+    case 'x':
+        return copy_bracketed(o, '{', '}');
+    case 'k':
+        return copy_bracketed(o, '<', '>');
+    case 'u':
+        return copy_unicode(o);
+    default:
+        if (strchr("dDtnrfaeAzZRX0123456789", e))
+            return copy(o, 2);
+        if ((e >= 'a' && e <= 'z') || (e >= 'A' && e <= 'Z')) {
+            const char name[] = {'\\', e, 0};
+            return refuse(o, name);
+        }
+        return copy(o, 1 + plumb_utf8_size(e));
+    }
+}
+
+/* [:name:] inside a class. */
+static plumb_status posix_class(struct onig *o)
+{
+    const char *end = memmem(o->s + o->i, (size_t)(o->n - o->i), ":]", 2);
+    if (!end)
+        return refuse(o, "[: without :]");
+    const int64_t len = end + 2 - (o->s + o->i);
+    if (len == 9 && memcmp(o->s + o->i, "[:space:]", 9) == 0)
+        return put(o, len, "\\p{White_Space}");
+    if (len == 8 && memcmp(o->s + o->i, "[:word:]", 8) == 0)
+        return put(o, len, WORD);
+    return copy(o, len);
+}
+
+/* o->i stands on '['. */
+static plumb_status class(struct onig *o)
+{
+    PLUMB_TRY(copy(o, 1));
+    if (o->i < o->n && o->s[o->i] == '^')
+        PLUMB_TRY(copy(o, 1));
+    if (o->i < o->n && o->s[o->i] == ']')
+        PLUMB_TRY(put(o, 1, "\\]"));
+    while (o->i < o->n && o->s[o->i] != ']') {
+        const char c = o->s[o->i], after = o->i + 1 < o->n ? o->s[o->i + 1] : 0;
+        if (c == '\\')
+            PLUMB_TRY(escape(o, true));
+        else if (c == '[' && after == ':')
+            PLUMB_TRY(posix_class(o));
+        else if (c == '[')
+            return refuse(o, "a class inside a class");
+        else if (c == '&' && after == '&')
+            return refuse(o, "&& inside a class");
+        else
+            PLUMB_TRY(copy(o, plumb_utf8_size(c)));
+    }
+    if (o->i >= o->n)
+        return refuse(o, "[ without ]");
+    return copy(o, 1);
+}
+
+/* The option letters of (?imx-imx: ; o->i stands behind the question mark. */
+static plumb_status options(struct onig *o, bool at_start)
+{
+    while (o->i < o->n && o->s[o->i] != ':' && o->s[o->i] != ')') {
+        const char c = o->s[o->i];
+        if (c == 'm')
+            PLUMB_TRY(put(o, 1, "s"));
+        else if (c == 'i' || c == '-')
+            PLUMB_TRY(copy(o, 1));
+        else
+            return refuse(o, "a group of this kind");
+    }
+    if (o->i < o->n && o->s[o->i] == ')') {
+        if (!at_start)
+            return refuse(o, "options that are not at the beginning");
+        o->depth--;
+        o->atom = -1;
+    }
+    return copy(o, 1);
+}
+
+/* o->i stands on '('. */
+static plumb_status group(struct onig *o)
+{
+    if (o->depth == MAX_DEPTH)
+        return refuse(o, "groups nested too deep");
+    const bool at_start = o->i == 0;
+    o->group[o->depth++] = o->out->len;
+    o->atom = -1;
+    PLUMB_TRY(copy(o, 1));
+    if (o->i >= o->n || o->s[o->i] != '?')
+        return PLUMB_OK;
+    PLUMB_TRY(copy(o, 1));
+    if (o->i >= o->n)
+        return refuse(o, "( without )");
+    if (strchr(":=!>", o->s[o->i]))
+        return copy(o, 1);
+    if (o->s[o->i] == '<') {
+        const char kind = o->i + 1 < o->n ? o->s[o->i + 1] : 0;
+        if (kind == '=' || kind == '!')
+            return copy(o, 2);
+        const char *end = memchr(o->s + o->i, '>', (size_t)(o->n - o->i));
+        return end ? copy(o, end - (o->s + o->i) + 1) : refuse(o, "(?< without >");
+    }
+    return options(o, at_start);
+}
+
+/* Length of {n}, {n,}, {,m} or {n,m} at o->i, or 0: then the brace is itself. */
+static int64_t interval(const struct onig *o, bool *fixed, bool *open)
+{
+    int64_t i = o->i + 1, digits = 0;
+    *fixed = true;
+    *open = i < o->n && o->s[i] == ',';
+    for (; i < o->n && o->s[i] != '}'; i++) {
+        if (o->s[i] >= '0' && o->s[i] <= '9')
+            digits++;
+        else if (o->s[i] == ',' && *fixed)
+            *fixed = false;
+        else
+            return 0;
+    }
+    return i < o->n && digits > 0 ? i + 1 - o->i : 0;
+}
+
+/* o->i stands on '{' behind an atom. */
+static plumb_status brace(struct onig *o)
+{
+    bool fixed, open;
+    const int64_t len = interval(o, &fixed, &open);
+    if (len == 0 || o->atom < 0) {
+        o->atom = o->out->len;
+        return put(o, 1, "\\{");
+    }
+    const char after = o->i + len < o->n ? o->s[o->i + len] : 0;
+    const bool wrap = after == '+' || (after == '?' && fixed);
+    if (wrap) {
+        PLUMB_TRY(plumb_buf_add(o->out, "(?:", 3));
+        char *from = o->out->data + o->atom;
+        memmove(from + 3, from, (size_t)(o->out->len - 3 - o->atom));
+        memcpy(from, "(?:", 3);
+    }
+    if (open)
+        PLUMB_TRY(plumb_buf_addf(o->out, "{0%.*s", (int)(len - 1), o->s + o->i + 1));
+    else
+        PLUMB_TRY(plumb_buf_add(o->out, o->s + o->i, len));
+    o->i += len;
+    if (wrap)
+        PLUMB_TRY(plumb_buf_add(o->out, ")", 1));
+    else if (after == '?')
+        PLUMB_TRY(copy(o, 1));
+    return PLUMB_OK;
+}
+
+static plumb_status quantifier(struct onig *o)
+{
+    PLUMB_TRY(copy(o, 1));
+    if (o->i < o->n && (o->s[o->i] == '?' || o->s[o->i] == '+'))
+        PLUMB_TRY(copy(o, 1));
+    return PLUMB_OK;
+}
+
+static plumb_status atom(struct onig *o)
+{
+    const char c = o->s[o->i];
+    o->atom = o->out->len;
+    if (c == '\\')
+        return escape(o, false);
+    if (c == '[')
+        return class(o);
+    return copy(o, plumb_utf8_size(c));
+}
+
+plumb_status plumb_pattern_from_onig(struct plumb_buf *out, const char *text, int64_t len,
+                                     const char *where)
+{
+    struct onig o = {.s = text, .n = len, .out = out, .atom = -1, .where = where};
+    while (o.i < o.n) {
+        switch (o.s[o.i]) {
+        case '(':
+            PLUMB_TRY(group(&o));
+            break;
+        case ')':
+            PLUMB_REQUIRE(o.depth > 0, PLUMB_ERR_FORMAT,
+                          "%s: regular expression %.200s: ) without (", where, text);
+            o.atom = o.group[--o.depth];
+            PLUMB_TRY(copy(&o, 1));
+            break;
+        case '|':
+        case '^':
+        case '$':
+            PLUMB_TRY(copy(&o, 1));
+            o.atom = -1;
+            break;
+        case '*':
+        case '+':
+        case '?':
+            PLUMB_TRY(quantifier(&o));
+            break;
+        case '{':
+            PLUMB_TRY(brace(&o));
+            break;
+        default:
+            PLUMB_TRY(atom(&o));
+        }
+    }
+    return PLUMB_OK;
+}

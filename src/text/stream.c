@@ -1,0 +1,52 @@
+/* stream.c - decoding while tokens arrive.
+ * Layer 3. Includes base/.
+ *
+ * A token's text may depend on its neighbours, so a window of ids is decoded twice, with and
+ * without the new ones, and the difference is the new text (as in DecodeStream of
+ * huggingface/tokenizers). Text that ends in U+FFFD waits: the character may be incomplete. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/tokenizer.h"
+
+void plumb_decode_stream_fini(struct plumb_decode_stream *s)
+{
+    plumb_ids_fini(&s->ids);
+    plumb_buf_fini(&s->shown);
+    plumb_buf_fini(&s->text);
+    *s = (struct plumb_decode_stream){0};
+}
+
+static bool is_incomplete(const struct plumb_buf *text)
+{
+    return text->len >= 3 && memcmp(text->data + text->len - 3, "\xef\xbf\xbd", 3) == 0;
+}
+
+static plumb_status advance(struct plumb_decode_stream *s, const plumb_tokenizer *t,
+                            struct plumb_buf *out, bool all)
+{
+    const int32_t *id = s->ids.id + s->begin;
+    plumb_buf_clear(&s->shown);
+    plumb_buf_clear(&s->text);
+    PLUMB_TRY(plumb_tokenizer_decode(t, &s->shown, id, s->done - s->begin, s->skip_special));
+    PLUMB_TRY(plumb_tokenizer_decode(t, &s->text, id, s->ids.n - s->begin, s->skip_special));
+    if (s->text.len <= s->shown.len || (!all && is_incomplete(&s->text)))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add(out, s->text.data + s->shown.len, s->text.len - s->shown.len));
+    s->begin = s->done;
+    s->done = s->ids.n;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_decode_stream_add(struct plumb_decode_stream *s, const plumb_tokenizer *t,
+                                     struct plumb_buf *out, int32_t id)
+{
+    PLUMB_TRY(plumb_ids_add(&s->ids, id));
+    return advance(s, t, out, false);
+}
+
+plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_tokenizer *t,
+                                     struct plumb_buf *out)
+{
+    return s->ids.n ? advance(s, t, out, true) : PLUMB_OK;
+}

@@ -1,0 +1,57 @@
+/* utf8.h - characters of UTF-8 text, and what to do with bytes that are none.
+ * Layer 3. Includes base/. */
+#ifndef PLUMB_TEXT_UTF8_H
+#define PLUMB_TEXT_UTF8_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+/* Bytes of the character that starts with byte c of valid UTF-8. */
+static inline int plumb_utf8_size(char c)
+{
+    const unsigned char u = (unsigned char)c;
+    return u < 0x80 ? 1 : u < 0xe0 ? 2 : u < 0xf0 ? 3 : 4;
+}
+
+/* Code point at s, which must be the start of a character of valid UTF-8. */
+static inline uint32_t plumb_utf8_at(const char *s)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    switch (plumb_utf8_size(*s)) {
+    case 1:
+        return u[0];
+    case 2:
+        return (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu);
+    case 3:
+        return (u[0] & 0x0fu) << 12 | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu);
+    default:
+        return (u[0] & 0x07u) << 18 | (u[1] & 0x3fu) << 12 | (u[2] & 0x3fu) << 6 | (u[3] & 0x3fu);
+    }
+}
+
+/* Start of the character that ends right before s + at; at > 0. */
+static inline int64_t plumb_utf8_before(const char *s, int64_t at)
+{
+    do
+        at--;
+    while (at > 0 && ((unsigned char)s[at] & 0xc0) == 0x80);
+    return at;
+}
+
+/* Writes cp (a Unicode scalar value) and returns its 1..4 bytes. */
+int plumb_utf8_put(char out[4], uint32_t cp);
+
+/* Bytes of the valid beginning of s. When that is less than n, *bad is the length (1..3) of
+ * what follows and is no character: a maximal subpart in the words of Unicode, chapter 3.9. */
+int64_t plumb_utf8_valid(const char *s, int64_t n, int *bad);
+
+/* out += s with each maximal invalid subpart replaced by U+FFFD (as Rust's from_utf8_lossy). */
+plumb_status plumb_utf8_lossy(struct plumb_buf *out, const char *s, int64_t n);
+
+/* Unicode property White_Space (stable since Unicode 6.3). */
+bool plumb_utf8_is_space(uint32_t cp);
+
+#endif
