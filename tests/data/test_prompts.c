@@ -1,0 +1,64 @@
+/* test_prompts.c - the order of prompts: a pure function, fair per epoch and per iteration. */
+#include "data/prompts.h"
+
+#include <string.h>
+
+#include "harness.h"
+
+enum { MAX = 64 };
+
+/* Reads `iterations` iterations; checks that each epoch has every prompt once and no iteration has
+ * one twice. */
+static void check_fair(struct plumb_prompt_order o, int64_t iterations)
+{
+    int64_t got[MAX], seen[MAX] = {0}, read = 0;
+    for (int64_t it = 1; it <= iterations; it++) {
+        bool here[MAX] = {false};
+        CHECK_OK(plumb_prompts_at(got, it, &o));
+        for (int64_t i = 0; i < o.per_iteration; i++, read++) {
+            CHECKF(got[i] >= 0 && got[i] < o.count, "%lld", (long long)got[i]);
+            CHECKF(!here[got[i]], "iteration %lld has prompt %lld twice", (long long)it,
+                   (long long)got[i]);
+            here[got[i]] = true;
+            CHECKF(seen[got[i]] == read / o.count, "prompt %lld of %lld/%lld, epoch %lld",
+                   (long long)got[i], (long long)o.per_iteration, (long long)o.count,
+                   (long long)(read / o.count));
+            seen[got[i]]++;
+        }
+    }
+}
+
+int main(void)
+{
+    for (int64_t count = 1; count <= 12; count++)
+        for (int64_t per = 1; per <= count; per++)
+            for (int shuffle = 0; shuffle < 2; shuffle++)
+                check_fair((struct plumb_prompt_order){7, count, per, shuffle}, 40);
+    check_fair((struct plumb_prompt_order){7, MAX, 48, true}, 50);
+
+    /* the file's order without shuffle, in a circle */
+    int64_t a[MAX], b[MAX];
+    CHECK_OK(plumb_prompts_at(a, 3, &(struct plumb_prompt_order){1, 5, 2, false}));
+    CHECK(a[0] == 4 && a[1] == 0);
+
+    /* asked alone or after others: the same; another seed or epoch: another order */
+    const struct plumb_prompt_order o = {1, MAX, MAX, true};
+    CHECK_OK(plumb_prompts_at(a, 2, &o));
+    CHECK_OK(plumb_prompts_at(b, 1, &o));
+    CHECK(memcmp(a, b, sizeof a) != 0);
+    CHECK_OK(plumb_prompts_at(b, 2, &o));
+    CHECK(memcmp(a, b, sizeof a) == 0);
+    CHECK_OK(plumb_prompts_at(b, 2, &(struct plumb_prompt_order){2, MAX, MAX, true}));
+    CHECK(memcmp(a, b, sizeof a) != 0);
+
+    /* the order of a run is part of its result: fixed */
+    static const int64_t want[6] = {1, 3, 4, 2, 0, 5};
+    CHECK_OK(plumb_prompts_at(a, 1, &(struct plumb_prompt_order){1, 6, 6, true}));
+    for (int i = 0; i < 6; i++)
+        CHECKF(a[i] == want[i], "%d: %lld", i, (long long)a[i]);
+
+    CHECK(plumb_prompts_at(a, 1, &(struct plumb_prompt_order){1, 4, 5, true}) == PLUMB_ERR_CONFIG);
+    CHECK(plumb_prompts_at(a, 1, &(struct plumb_prompt_order){1, 0, 1, true}) == PLUMB_ERR_CONFIG);
+    CHECK(plumb_prompts_at(a, 0, &(struct plumb_prompt_order){1, 4, 1, true}) == PLUMB_ERR_ARG);
+    return 0;
+}
