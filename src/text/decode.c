@@ -180,7 +180,7 @@ static plumb_status flush_bytes(struct plumb_buf *bytes, struct plumb_token_text
     int bad;
     if (bytes->len == 0)
         return PLUMB_OK;
-    if (plumb_utf8_valid(bytes->data, bytes->len, &bad) == bytes->len) {
+    if (plumb_utf8_prefix(bytes->data, bytes->len, &bad) == bytes->len) {
         PLUMB_TRY(plumb_buf_add(&out->text, bytes->data, bytes->len));
         PLUMB_TRY(plumb_token_texts_close(out));
     } else {

@@ -212,7 +212,7 @@ static void work_fini(struct work *w)
 static plumb_status words(const plumb_tokenizer *t, struct work *w, const char *text, int64_t len)
 {
     int bad;
-    if (plumb_utf8_valid(text, len, &bad) < len) {
+    if (plumb_utf8_prefix(text, len, &bad) < len) {
         PLUMB_TRY(plumb_utf8_lossy(&w->clean, text, len));
         text = w->clean.data;
         len = w->clean.len;

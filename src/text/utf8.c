@@ -46,7 +46,7 @@ static int char_at(const unsigned char *u, int64_t n)
     return size;
 }
 
-int64_t plumb_utf8_valid(const char *s, int64_t n, int *bad)
+int64_t plumb_utf8_prefix(const char *s, int64_t n, int *bad)
 {
     const unsigned char *u = (const unsigned char *)s;
     int64_t at = 0;
@@ -66,7 +66,7 @@ plumb_status plumb_utf8_lossy(struct plumb_buf *out, const char *s, int64_t n)
 {
     while (n > 0) {
         int bad;
-        const int64_t good = plumb_utf8_valid(s, n, &bad);
+        const int64_t good = plumb_utf8_prefix(s, n, &bad);
         PLUMB_TRY(plumb_buf_add(out, s, good));
         if (bad)
             PLUMB_TRY(plumb_buf_add(out, "\xef\xbf\xbd", 3));

@@ -46,7 +46,7 @@ int plumb_utf8_put(char out[4], uint32_t cp);
 
 /* Bytes of the valid beginning of s. When that is less than n, *bad is the length (1..3) of
  * what follows and is no character: a maximal subpart in the words of Unicode, chapter 3.9. */
-int64_t plumb_utf8_valid(const char *s, int64_t n, int *bad);
+int64_t plumb_utf8_prefix(const char *s, int64_t n, int *bad);
 
 /* out += s with each maximal invalid subpart replaced by U+FFFD (as Rust's from_utf8_lossy). */
 plumb_status plumb_utf8_lossy(struct plumb_buf *out, const char *s, int64_t n);
