@@ -2,7 +2,7 @@
  * Layer 4. Includes base/ and io/.
  *
  * A field that is absent takes the default of the Hugging Face configuration class of that
- * model type; a field that changes the arithmetic and is not implemented is refused. */
+ * model type; a field that changes the arithmetic and that plumb lacks is refused. */
 #include "model/spec.h"
 
 #include <stdio.h>

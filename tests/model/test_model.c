@@ -1,0 +1,267 @@
+/* test_model.c - opening, creating, saving: what is refused and named, what comes back the same. */
+#include "model/model.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+static char dir[] = "/tmp/plumb_model_XXXXXX";
+static char source[600];
+static struct plumb_backend *backend;
+
+static const char *in(const char *name)
+{
+    static char path[700];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+static void use(const char *fixture)
+{
+    const char *root = getenv("PLUMB_SOURCE_ROOT");
+    snprintf(source, sizeof source, "%s/tests/fixtures/model/%s", root ? root : ".", fixture);
+}
+
+/* The source's checkpoint in dir with one tensor changed: dropped, renamed or reshaped. */
+static void spoil(const char *name, const char *new_name, int64_t rows)
+{
+    char from[700];
+    plumb_st *st;
+    struct plumb_st_entry e[64];
+    int64_t n = 0;
+    CHECK_OK(plumb_st_open_dir(&st, source));
+    for (int64_t i = 0; i < plumb_st_count(st); i++) {
+        e[n] = *plumb_st_at(st, i);
+        if (!strcmp(e[n].name, name)) {
+            if (!new_name)
+                continue;
+            e[n].name = new_name;
+            if (rows) {
+                e[n].bytes = e[n].bytes / e[n].dim[0] * rows;
+                e[n].count = e[n].count / e[n].dim[0] * rows;
+                e[n].dim[0] = rows;
+            }
+        }
+        CHECK(++n < 64);
+    }
+    CHECK_OK(plumb_st_write(in("model.safetensors"), e, n, NULL));
+    plumb_st_close(&st);
+    snprintf(from, sizeof from, "%s/config.json", source);
+    CHECK_OK(plumb_file_copy(from, in("config.json")));
+}
+
+static void check_refused(const char *name, const char *new_name, int64_t rows, plumb_status code,
+                          const char *says)
+{
+    plumb_model *m = NULL;
+    spoil(name, new_name, rows);
+    const plumb_status st = plumb_model_open(&m, backend, dir);
+    CHECKF(st == code && strstr(plumb_trail(), says), "%s: %s", plumb_status_text(st),
+           st ? plumb_trail() : "");
+    CHECK(!m);
+}
+
+static void check_open(void)
+{
+    plumb_model *m;
+    use("llama_gqa_tied");
+    check_refused("model.norm.weight", NULL, 0, PLUMB_ERR_FORMAT, "model.norm.weight");
+    check_refused("model.layers.1.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight", 0,
+                  PLUMB_ERR_FORMAT, "model.layers.2.mlp.up_proj.weight does not belong");
+    check_refused("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", 47,
+                  PLUMB_ERR_SHAPE,
+                  "model.layers.1.mlp.up_proj.weight has shape (47, 32), config.json asks for "
+                  "(48, 32)");
+    /* Names that are known and carry nothing: taken, but the tensor they replace is missing. */
+    check_refused("model.norm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", 0,
+                  PLUMB_ERR_FORMAT, "model.norm.weight");
+    check_refused("model.layers.0.self_attn.q_proj.weight", "lm_head.weight", 0, PLUMB_ERR_SHAPE,
+                  "lm_head.weight has shape (32, 32), config.json asks for (64, 32)");
+    CHECK_OK(plumb_model_open(&m, backend, source));
+    CHECK(m->count % PLUMB_PARAM_BLOCK == 0 && m->fingerprint);
+    CHECK(!plumb_model_find(m, "lm_head.weight"));
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *p = &m->param[i];
+        CHECK(p->offset % PLUMB_PARAM_ALIGN == 0 && p->decay == (p->rank == 2));
+        CHECK(p->offset + p->count <= (i + 1 < m->n_param ? p[1].offset : m->count));
+    }
+    plumb_model_destroy(&m);
+}
+
+static void check_files(void)
+{
+    static const char *const name[] = {"tokenizer.json", "generation_config.json", "vocab.json"};
+    static const char text[] = "{\"bos_token_id\":  1}\n\n";
+    struct plumb_buf a = {0};
+    for (int i = 0; i < 3; i++) {
+        plumb_buf_clear(&a);
+        CHECK_OK(plumb_file_read(&a, in(name[i])));
+        CHECK(a.len == sizeof text - 1 && !memcmp(a.data, text, sizeof text - 1));
+    }
+    plumb_buf_fini(&a);
+}
+
+/* dir: a source with side files; out: what is saved of it. */
+static void check_save(const char *fixture, int64_t shard_bytes)
+{
+    plumb_model *m, *again;
+    char out[700];
+    static const char text[] = "{\"bos_token_id\":  1}\n\n";
+    use(fixture);
+    spoil("nothing", NULL, 0);
+    CHECK_OK(plumb_file_write_atomic(in("tokenizer.json"), text, sizeof text - 1));
+    CHECK_OK(plumb_file_write_atomic(in("generation_config.json"), text, sizeof text - 1));
+    CHECK_OK(plumb_file_write_atomic(in("vocab.json"), text, sizeof text - 1));
+    CHECK_OK(plumb_model_open(&m, backend, dir));
+    snprintf(out, sizeof out, "%s/out", dir);
+    CHECK_OK(plumb_dir_remove(out));
+    CHECK_OK(plumb_dir_create(out));
+    m->w[m->param[3].offset] += 0.5f;
+    CHECK_OK(plumb_model_refresh(m));
+    CHECK_OK(plumb_model_save(m, out, shard_bytes));
+    CHECK(plumb_file_exists(in("out/model.safetensors.index.json")) == (shard_bytes < 50000));
+    CHECK_OK(plumb_model_open(&again, backend, out));
+    CHECK(again->fingerprint == m->fingerprint && again->count == m->count);
+    CHECK(!memcmp(again->w, m->w, (size_t)m->count * sizeof *m->w));
+    CHECK(again->spec.labels == m->spec.labels);
+    plumb_model_destroy(&again);
+    plumb_model_destroy(&m);
+    check_files();
+}
+
+static void check_classifier(void)
+{
+    plumb_model *m, *again;
+    plumb_json *j;
+    char out[700];
+    snprintf(out, sizeof out, "%s/out", dir);
+    use("llama_bias");
+    CHECK_OK(plumb_model_open_classifier(&m, backend, source, 2, 9));
+    const struct plumb_param *score = plumb_model_find(m, "score.weight");
+    CHECK(score && score->dim[0] == 2 && score->dim[1] == 32 && m->w[score->offset] != 0);
+    CHECK(!plumb_model_find(m, "lm_head.weight"));
+    CHECK_OK(plumb_dir_remove(out));
+    CHECK_OK(plumb_dir_create(out));
+    CHECK_OK(plumb_model_save(m, out, (int64_t)1 << 30));
+    CHECK_OK(plumb_model_open(&again, backend, out));
+    CHECK(again->spec.labels == 2 && again->fingerprint == m->fingerprint);
+    CHECK_OK(plumb_json_read_file(&j, in("out/config.json")));
+    CHECK(!strcmp(plumb_json_string(plumb_json_at(plumb_json_get(j, "architectures"), 0), ""),
+                  "LlamaForSequenceClassification"));
+    CHECK(plumb_json_count(plumb_json_get(j, "id2label")) == 2);
+    CHECK(plumb_json_int(plumb_json_get(plumb_json_get(j, "label2id"), "LABEL_1"), -1) == 1);
+    plumb_json_free(&j);
+    plumb_model_destroy(&again);
+    CHECK_OK(plumb_model_open_classifier(&again, backend, source, 2, 10));
+    CHECK(again->fingerprint != m->fingerprint); /* another seed, another score row */
+    plumb_model_destroy(&again);
+    CHECK_OK(plumb_model_open_classifier(&again, backend, out, 2, 10));
+    CHECK(again->fingerprint == m->fingerprint); /* a classifier's own score row */
+    plumb_model_destroy(&again);
+    CHECK(plumb_model_open_classifier(&again, backend, out, 3, 10) == PLUMB_ERR_SHAPE);
+    CHECK(plumb_model_open_classifier(&again, backend, out, 0, 10) == PLUMB_ERR_ARG);
+    plumb_model_destroy(&m);
+}
+
+static void check_create(void)
+{
+    plumb_model *a, *b;
+    use("qwen3_norm");
+    CHECK_OK(plumb_model_create(&a, backend, source, 1));
+    CHECK_OK(plumb_model_create(&b, backend, source, 1));
+    CHECK(a->fingerprint == b->fingerprint);
+    plumb_model_destroy(&b);
+    CHECK_OK(plumb_model_create(&b, backend, source, 2));
+    CHECK(a->fingerprint != b->fingerprint);
+    for (int64_t i = 0; i < a->n_param; i++) {
+        const struct plumb_param *p = &a->param[i];
+        double sum = 0, square = 0;
+        for (int64_t k = 0; k < p->count; k++) {
+            const double w = a->w[p->offset + k];
+            CHECK(p->rank == 2 || w == 1.0);
+            sum += w;
+            square += w * w;
+        }
+        if (p->rank == 2)
+            CHECKF(fabs(sum / (double)p->count) < 0.002 &&
+                       fabs(sqrt(square / (double)p->count) - 0.02) < 0.002,
+                   "%s: mean %g, rms %g", p->name, sum / (double)p->count,
+                   sqrt(square / (double)p->count));
+    }
+    plumb_model_destroy(&a);
+    plumb_model_destroy(&b);
+}
+
+/* Every refusal of a pass, and what a batch may be. */
+static void check_pass(void)
+{
+    plumb_model *m;
+    plumb_pass *p;
+    use("llama_gqa_tied");
+    CHECK_OK(plumb_model_open(&m, backend, source));
+    const struct plumb_pass_limit limit = {
+        .max_tokens = 200, .max_seq = 3, .max_targets = 150, .train = true};
+    struct plumb_pass_limit none = limit;
+    none.max_tokens = 0;
+    CHECK(plumb_pass_create(&p, m, &none) == PLUMB_ERR_ARG);
+    CHECK_OK(plumb_pass_create(&p, m, &limit));
+    CHECK(plumb_pass_bytes(p) > 0);
+    static int32_t ids[200];
+    static float logp[200], score[8];
+    float *grad = calloc((size_t)m->count, sizeof *grad);
+    CHECK(grad);
+    int64_t offset[] = {0, 5, 6, 10, 12}, prompt[] = {2, 1, 4, 1};
+    struct plumb_batch b = {0, ids, offset, prompt};
+    CHECK_OK(plumb_pass_logprob(p, m, &b, logp));
+    CHECK_OK(plumb_pass_logprob_backward(p, m, logp, grad));
+    b.n_seq = 4;
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_SHAPE);
+    b.n_seq = 3;
+    CHECK(plumb_pass_logprob_backward(p, m, logp, grad) == PLUMB_ERR_ARG); /* once each */
+    CHECK_OK(plumb_pass_logprob(p, m, &b, logp));
+    CHECK(plumb_pass_score_backward(p, m, score, grad) == PLUMB_ERR_ARG);
+    CHECK_OK(plumb_pass_logprob_backward(p, m, logp, grad));
+    CHECK(plumb_pass_logprob_backward(p, m, logp, grad) == PLUMB_ERR_ARG);
+    CHECK(plumb_pass_score(p, m, &b, score) == PLUMB_ERR_ARG);
+    prompt[1] = 2;
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG);
+    CHECK(strstr(plumb_trail(), "sequence 1"));
+    prompt[1] = 0;
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG);
+    prompt[1] = 1;
+    ids[7] = 64;
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG);
+    CHECK(strstr(plumb_trail(), "sequence 2, token 1: id 64"));
+    ids[7] = 0;
+    b.n_seq = 1;
+    offset[1] = 129;
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG);
+    CHECK(strstr(plumb_trail(), "max_position_embeddings"));
+    offset[1] = 128;
+    CHECK_OK(plumb_pass_logprob(p, m, &b, logp));
+    offset[1] = 0;
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG); /* an empty sequence */
+    plumb_pass_destroy(&p);
+    plumb_model_destroy(&m);
+    free(grad);
+}
+
+int main(void)
+{
+    CHECK(mkdtemp(dir));
+    CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
+    check_open();
+    check_save("llama_odd_untied", (int64_t)1 << 30);
+    check_save("qwen3_norm", 40000);
+    check_save("qwen2_score3", (int64_t)1 << 30);
+    check_classifier();
+    check_create();
+    check_pass();
+    plumb_backend_destroy(&backend);
+    CHECK_OK(plumb_dir_remove(dir));
+    return 0;
+}

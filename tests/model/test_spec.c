@@ -1,0 +1,197 @@
+/* test_spec.c - config.json: defaults of each family, and every refusal by its name. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "harness.h"
+#include "io/file.h"
+#include "model/spec.h"
+
+static char dir[] = "/tmp/plumb_spec_XXXXXX";
+
+static const char *const base[][2] = {
+    {"model_type", "\"llama\""},
+    {"architectures", "[\"LlamaForCausalLM\"]"},
+    {"vocab_size", "64"},
+    {"hidden_size", "32"},
+    {"intermediate_size", "48"},
+    {"num_hidden_layers", "4"},
+    {"num_attention_heads", "8"},
+    {"num_key_value_heads", "2"},
+    {"max_position_embeddings", "128"},
+    {"eos_token_id", "2"},
+};
+#define N_BASE (sizeof base / sizeof *base)
+
+static void write_file(const char *name, const char *text)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    CHECK_OK(plumb_file_write_atomic(path, text, (int64_t)strlen(text)));
+}
+
+static void put(struct plumb_buf *b, const char *key, const char *value)
+{
+    CHECK_OK(plumb_buf_addf(b, "%s\"%s\": %s", b->len > 1 ? ", " : "", key, value));
+}
+
+/* The base with some fields replaced or added; value NULL takes the field out. */
+static plumb_status read_with(struct plumb_spec *s, const char *const change[][2], int n)
+{
+    struct plumb_buf b = {0};
+    CHECK_OK(plumb_buf_add_text(&b, "{"));
+    for (size_t i = 0; i < N_BASE; i++) {
+        bool same = true;
+        for (int k = 0; k < n; k++)
+            same = same && strcmp(base[i][0], change[k][0]) != 0;
+        if (same)
+            put(&b, base[i][0], base[i][1]);
+    }
+    for (int k = 0; k < n; k++)
+        if (change[k][1])
+            put(&b, change[k][0], change[k][1]);
+    CHECK_OK(plumb_buf_add_text(&b, "}"));
+    write_file("config.json", b.data);
+    plumb_buf_fini(&b);
+    return plumb_spec_read(s, dir);
+}
+
+#define WITH(s, ...)                                                                               \
+    read_with((s), (const char *const[][2]){__VA_ARGS__},                                          \
+              (int)(sizeof((const char *const[][2]){__VA_ARGS__}) / sizeof(char *[2])))
+
+static const struct {
+    const char *key, *value;
+    plumb_status code;
+    const char *says;
+} refused[] = {
+    {"model_type", NULL, PLUMB_ERR_FORMAT, "model_type"},
+    {"model_type", "\"gpt2\"", PLUMB_ERR_UNSUPPORTED, "model_type \"gpt2\""},
+    {"model_type", "3", PLUMB_ERR_FORMAT, "model_type"},
+    {"architectures", "[\"LlamaForTokenClassification\"]", PLUMB_ERR_UNSUPPORTED,
+     "LlamaForTokenClassification"},
+    {"architectures", "[\"MistralForCausalLM\"]", PLUMB_ERR_UNSUPPORTED, "MistralForCausalLM"},
+    {"architectures", "[]", PLUMB_ERR_FORMAT, "architectures"},
+    {"vocab_size", NULL, PLUMB_ERR_FORMAT, "vocab_size"},
+    {"vocab_size", "\"64\"", PLUMB_ERR_FORMAT, "vocab_size"},
+    {"vocab_size", "0", PLUMB_ERR_FORMAT, "vocab_size is 0"},
+    {"hidden_size", "-32", PLUMB_ERR_FORMAT, "hidden_size"},
+    {"intermediate_size", "99999999999", PLUMB_ERR_FORMAT, "intermediate_size"},
+    {"num_hidden_layers", NULL, PLUMB_ERR_FORMAT, "num_hidden_layers"},
+    {"num_attention_heads", "0", PLUMB_ERR_FORMAT, "num_attention_heads"},
+    {"num_attention_heads", "64", PLUMB_ERR_FORMAT, "head_dim"},
+    {"max_position_embeddings", NULL, PLUMB_ERR_FORMAT, "max_position_embeddings"},
+    {"num_key_value_heads", "3", PLUMB_ERR_FORMAT, "num_key_value_heads 3"},
+    {"head_dim", "5", PLUMB_ERR_FORMAT, "head_dim is 5"},
+    {"rms_norm_eps", "0", PLUMB_ERR_FORMAT, "rms_norm_eps"},
+    {"initializer_range", "-1", PLUMB_ERR_FORMAT, "initializer_range"},
+    {"hidden_act", "\"gelu\"", PLUMB_ERR_UNSUPPORTED, "hidden_act \"gelu\""},
+    {"quantization_config", "{\"bits\": 4}", PLUMB_ERR_UNSUPPORTED, "quantization_config"},
+    {"partial_rotary_factor", "0.5", PLUMB_ERR_UNSUPPORTED, "partial_rotary_factor"},
+    {"rope_theta", "\"x\"", PLUMB_ERR_FORMAT, "rope_theta"},
+    {"rope_theta", "0", PLUMB_ERR_FORMAT, "rope_theta"},
+    {"rope_scaling", "[1]", PLUMB_ERR_FORMAT, "rope_scaling"},
+    {"rope_scaling", "{\"type\": \"dynamic\", \"factor\": 2}", PLUMB_ERR_UNSUPPORTED,
+     "rope_type \"dynamic\""},
+    {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 2}", PLUMB_ERR_UNSUPPORTED, "yarn"},
+    {"rope_scaling", "{\"type\": \"linear\"}", PLUMB_ERR_FORMAT, "factor"},
+    {"rope_scaling", "{\"type\": \"linear\", \"factor\": 0.5}", PLUMB_ERR_FORMAT, "factor"},
+    {"rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1}",
+     PLUMB_ERR_FORMAT, "high_freq_factor"},
+    {"rope_scaling",
+     "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}",
+     PLUMB_ERR_FORMAT, "low_freq_factor < high_freq_factor"},
+    {"rope_parameters", "{\"full_attention\": {\"rope_type\": \"default\"}}", PLUMB_ERR_UNSUPPORTED,
+     "rope_parameters"},
+    {"tie_word_embeddings", "1", PLUMB_ERR_FORMAT, "tie_word_embeddings"},
+    {"eos_token_id", "64", PLUMB_ERR_FORMAT, "eos_token_id"},
+    {"eos_token_id", "\"</s>\"", PLUMB_ERR_FORMAT, "eos_token_id"},
+    {"eos_token_id", "[1,2,3,4,5,6,7,8,9]", PLUMB_ERR_UNSUPPORTED, "eos_token_id"},
+    {"bos_token_id", "-1", PLUMB_ERR_FORMAT, "bos_token_id"},
+};
+
+static void check_refused(void)
+{
+    struct plumb_spec s;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const plumb_status st = WITH(&s, {refused[i].key, refused[i].value});
+        CHECKF(st == refused[i].code && strstr(plumb_trail(), refused[i].says) &&
+                   strstr(plumb_trail(), "config.json"),
+               "%s: %s gives %s, says %s", refused[i].key,
+               refused[i].value ? refused[i].value : "absent", plumb_status_text(st),
+               st ? plumb_trail() : "");
+    }
+    CHECK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL},
+               {"use_sliding_window", "true"},
+               {"max_window_layers", "2"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "use_sliding_window"));
+    CHECK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL},
+               {"use_sliding_window", "true"},
+               {"layer_types", "[\"chunked_attention\",\"a\",\"a\",\"a\"]"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "chunked_attention"));
+    CHECK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL},
+               {"use_sliding_window", "true"}, {"layer_types", "[]"}) == PLUMB_ERR_FORMAT);
+    CHECK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"}, {"num_labels", "2"},
+               {"id2label", "{\"0\": \"a\"}"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "num_labels is 2"));
+}
+
+static void check_defaults(void)
+{
+    struct plumb_spec s;
+    CHECK_OK(WITH(&s, {"num_key_value_heads", NULL}));
+    CHECK(s.family == PLUMB_LLAMA && s.hk == 8 && s.d == 4 && s.eps == 1e-6 && !s.tied);
+    CHECK(s.rope_theta == 10000 && s.rope.type == PLUMB_ROPE_PLAIN && s.window == 0);
+    CHECK(s.n_eos == 1 && s.eos[0] == 2 && s.bos == -1 && s.labels == 0);
+    CHECK(!s.qkv_bias && !s.o_bias && !s.mlp_bias && !s.qk_norm && s.init_range == 0.02);
+    CHECK_OK(WITH(&s, {"attention_bias", "true"}, {"mlp_bias", "true"}, {"head_dim", "6"},
+                  {"tie_word_embeddings", "true"}, {"rope_scaling", "null"},
+                  {"eos_token_id", "[2, 5]"}, {"bos_token_id", "1"}));
+    CHECK(s.qkv_bias && s.o_bias && s.mlp_bias && s.d == 6 && s.tied && s.n_eos == 2);
+    CHECK(s.eos[1] == 5 && s.bos == 1);
+    CHECK_OK(WITH(&s, {"model_type", "\"mistral\""}, {"architectures", NULL}));
+    CHECK(s.family == PLUMB_MISTRAL && s.window == 4096 && !s.qkv_bias);
+    CHECK_OK(WITH(&s, {"model_type", "\"mistral\""}, {"architectures", NULL},
+                  {"sliding_window", "null"}));
+    CHECK(s.window == 0);
+    CHECK_OK(
+        WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"}));
+    CHECK(s.qkv_bias && !s.o_bias && s.window == 0);
+    CHECK_OK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"},
+                  {"use_sliding_window", "true"}, {"max_window_layers", "0"}));
+    CHECK(s.window == 7);
+    CHECK_OK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL}));
+    CHECK(s.qk_norm && s.d == 128 && !s.qkv_bias && !s.o_bias);
+    CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"}));
+    CHECK(s.labels == 2 && !strcmp(plumb_spec_architecture(&s), "LlamaForSequenceClassification"));
+    CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"},
+                  {"id2label", "{\"0\": \"x\"}"}));
+    CHECK(s.labels == 1);
+    CHECK_OK(WITH(&s, {"rope_parameters",
+                       "{\"rope_type\": \"llama3\", \"rope_theta\": 500000.0, \"factor\": 8, "
+                       "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+                       "\"original_max_position_embeddings\": 32}"}));
+    CHECK(s.rope_theta == 500000 && s.rope.type == PLUMB_ROPE_LLAMA3 && s.rope.factor == 8);
+    CHECK(s.rope.original_max_pos == 32 && s.rope.high_freq_factor == 4);
+    write_file("generation_config.json", "{\"eos_token_id\": [7, 8, 9], \"bos_token_id\": 3}");
+    CHECK_OK(WITH(&s, {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}"}));
+    CHECK(s.rope.type == PLUMB_ROPE_LINEAR && s.n_eos == 3 && s.eos[2] == 9 && s.bos == 3);
+    write_file("generation_config.json", "{\"eos_token_id\": 64}");
+    CHECK(WITH(&s, {"rope_scaling", "null"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "generation_config.json"));
+    write_file("generation_config.json", "{");
+    CHECK(WITH(&s, {"rope_scaling", "null"}) == PLUMB_ERR_FORMAT);
+}
+
+int main(void)
+{
+    struct plumb_spec s;
+    CHECK(mkdtemp(dir));
+    CHECK(plumb_spec_read(&s, dir) == PLUMB_ERR_IO);
+    CHECK(strstr(plumb_trail(), "config.json"));
+    check_refused();
+    check_defaults();
+    CHECK_OK(plumb_dir_remove(dir));
+    return 0;
+}
