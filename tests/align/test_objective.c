@@ -1,0 +1,250 @@
+/* test_objective.c - every objective: golden, finite differences, splits, limits, refusals. */
+#include <stdbool.h>
+
+#include "align/objective.h"
+#include "golden.h"
+
+enum { N = 16 };
+
+struct problem {
+    const struct plumb_objective *o;
+    struct plumb_align_param p;
+    struct plumb_obj_in in;
+    double logp[N], ref[N], score[N], weight[N], dlogp[N], dscore[N];
+    int32_t len[N];
+    struct plumb_pair pair[N];
+};
+
+static void point_in(struct problem *q)
+{
+    q->in.logp = q->logp, q->in.logp_ref = q->ref, q->in.score = q->score;
+    q->in.weight = q->weight, q->in.len = q->len, q->in.pair = q->pair;
+}
+
+static struct plumb_obj_out eval(struct problem *q)
+{
+    struct plumb_obj_out out = {.dlogp = q->dlogp, .dscore = q->dscore};
+    for (int i = 0; i < N; i++)
+        q->dlogp[i] = q->dscore[i] = NAN; /* every element must be written */
+    CHECK_OK(plumb_objective_eval(q->o, &out, &q->in, &q->p));
+    return out;
+}
+
+static void read_problem(struct problem *q, const plumb_json *v)
+{
+    memset(q, 0, sizeof(*q));
+    q->o = plumb_objective_find(plumb_json_string(plumb_json_get(v, "objective"), ""));
+    CHECK(q->o != NULL);
+    q->p = golden_param(plumb_json_get(v, "param"));
+    q->in.n = plumb_json_int(plumb_json_get(v, "n"), -1);
+    q->in.scale = golden_real(v, "scale");
+    const plumb_json *pairs = plumb_json_get(v, "pair");
+    q->in.k = plumb_json_count(pairs);
+    CHECK(q->in.n > 0 && q->in.n <= N && q->in.k <= N);
+    for (int64_t k = 0; k < q->in.k; k++) {
+        const plumb_json *pair = plumb_json_at(pairs, k);
+        q->pair[k] = (struct plumb_pair){plumb_json_int(plumb_json_at(pair, 0), -1),
+                                         plumb_json_int(plumb_json_at(pair, 1), -1),
+                                         plumb_json_real(plumb_json_at(pair, 2), NAN),
+                                         plumb_json_real(plumb_json_at(pair, 3), NAN)};
+    }
+    for (int64_t i = 0; i < q->in.n; i++) {
+        q->logp[i] = golden_at(v, "logp", i);
+        q->ref[i] = golden_at(v, "logp_ref", i);
+        q->score[i] = golden_at(v, "score", i);
+        q->weight[i] = golden_at(v, "weight", i);
+        q->len[i] = (int32_t)golden_at(v, "len", i);
+    }
+    point_in(q);
+}
+
+static void check_golden(struct problem *q, const plumb_json *v, int64_t c)
+{
+    const struct plumb_obj_out out = eval(q);
+    const double want = golden_real(v, "loss");
+    CHECKF(golden_near(out.loss, want), "case %lld %s: loss %.17g, want %.17g", (long long)c,
+           q->o->name, out.loss, want);
+    CHECK(golden_near((out.rank_loss + out.weighted_loss) * q->in.scale, want));
+    for (int64_t i = 0; i < q->in.n; i++)
+        CHECKF(golden_near(q->dlogp[i], golden_at(v, "dlogp", i)) &&
+                   golden_near(q->dscore[i], golden_at(v, "dscore", i)),
+               "case %lld %s: dlogp[%lld] %.17g, want %.17g", (long long)c, q->o->name,
+               (long long)i, q->dlogp[i], golden_at(v, "dlogp", i));
+}
+
+static void check_differences(struct problem *q, double *x, const double *grad)
+{
+    double analytic[N];
+    eval(q);
+    memcpy(analytic, grad, sizeof(analytic));
+    for (int64_t i = 0; i < q->in.n; i++) {
+        const double keep = x[i], h = 1e-5 * fmax(1.0, fabs(keep) * 0.1);
+        x[i] = keep + h;
+        const double up = eval(q).loss;
+        x[i] = keep - h;
+        const double down = eval(q).loss;
+        x[i] = keep;
+        const double numeric = (up - down) / (2 * h);
+        CHECKF(fabs(numeric - analytic[i]) <= 1e-5 * fmax(fabs(analytic[i]), 1e-3),
+               "%s [%lld]: %.12g, central difference %.12g", q->o->name, (long long)i, analytic[i],
+               numeric);
+    }
+}
+
+/* Each pair and each weighted sequence alone: the shares add up to the whole. */
+static void check_split(const struct problem *whole)
+{
+    struct problem all = *whole;
+    point_in(&all);
+    const struct plumb_obj_out want = eval(&all);
+    double loss = 0, dlogp[N] = {0}, dscore[N] = {0}, margin = 0;
+    int64_t accurate = 0;
+    for (int64_t part = 0; part < all.in.k + all.in.n; part++) {
+        struct problem one = *whole;
+        point_in(&one);
+        one.in.k = part < all.in.k ? 1 : 0;
+        one.in.pair = &one.pair[part < all.in.k ? part : 0];
+        for (int64_t i = 0; i < all.in.n; i++)
+            one.weight[i] = part - all.in.k == i ? whole->weight[i] : 0.0;
+        const struct plumb_obj_out out = eval(&one);
+        loss += out.loss, margin += out.margin, accurate += out.accurate;
+        for (int64_t i = 0; i < all.in.n; i++)
+            dlogp[i] += one.dlogp[i], dscore[i] += one.dscore[i];
+    }
+    CHECK(golden_near(loss, want.loss) && golden_near(margin, want.margin));
+    CHECK(accurate == want.accurate);
+    for (int64_t i = 0; i < all.in.n; i++)
+        CHECK(golden_near(dlogp[i], all.dlogp[i]) && golden_near(dscore[i], all.dscore[i]));
+}
+
+static void expect_refusal(struct problem *q, plumb_status want, const char *words)
+{
+    struct plumb_obj_out out = {.dlogp = q->dlogp, .dscore = q->dscore};
+    const plumb_status st = plumb_objective_eval(q->o, &out, &q->in, &q->p);
+    CHECKF(st == want && strstr(plumb_trail_message(), words), "%s: status %d, %s", q->o->name,
+           (int)st, plumb_trail_message());
+}
+
+static void check_refusals(const struct problem *base)
+{
+    const bool score = base->o == &plumb_obj_reward;
+    struct problem q = *base;
+    point_in(&q);
+    (score ? q.score : q.logp)[5] = NAN;
+    expect_refusal(&q, PLUMB_ERR_NUMERIC, "sequence 5");
+    (score ? q.score : q.logp)[5] = INFINITY;
+    expect_refusal(&q, PLUMB_ERR_NUMERIC, "sequence 5");
+    q = *base, point_in(&q);
+    *(score ? &q.in.score : &q.in.logp) = NULL;
+    expect_refusal(&q, PLUMB_ERR_ARG, score ? "score" : "logp");
+    q = *base, point_in(&q);
+    q.weight[3] = NAN;
+    expect_refusal(&q, PLUMB_ERR_NUMERIC, "sequence 3");
+    q.weight[3] = -1;
+    expect_refusal(&q, PLUMB_ERR_ARG, "sequence 3");
+    q = *base, point_in(&q);
+    q.in.k = 1, q.pair[0] = (struct plumb_pair){2, q.in.n, 0, 1};
+    expect_refusal(&q, PLUMB_ERR_ARG, "pair 0");
+    q.pair[0] = (struct plumb_pair){2, 2, 0, 1};
+    expect_refusal(&q, PLUMB_ERR_ARG, "pair 0");
+    q.pair[0] = (struct plumb_pair){2, 1, 0.6, 1};
+    expect_refusal(&q, PLUMB_ERR_ARG, "smooth");
+    q = *base, point_in(&q);
+    q.in.scale = INFINITY; /* 1 / 0 terms */
+    expect_refusal(&q, PLUMB_ERR_ARG, "scale");
+    if (base->o->needs(&base->p) & PLUMB_NEED_REF) {
+        q = *base, point_in(&q);
+        q.ref[1] = NAN;
+        expect_refusal(&q, PLUMB_ERR_NUMERIC, "logp_ref of sequence 1");
+        q.in.logp_ref = NULL;
+        expect_refusal(&q, PLUMB_ERR_ARG, "logp_ref");
+    }
+    if (base->o->needs(&base->p) & PLUMB_NEED_LEN) {
+        q = *base, point_in(&q);
+        q.len[4] = 0;
+        expect_refusal(&q, PLUMB_ERR_ARG, "sequence 4 has 0 tokens");
+    }
+}
+
+/* Two sequences, one pair 0 over 1, in closed form. */
+static struct problem pair_of(const struct plumb_objective *o, double a, double b)
+{
+    struct problem q = {.o = o, .p = plumb_align_param_default()};
+    q.in = (struct plumb_obj_in){.n = 2, .k = 1, .scale = 1};
+    q.pair[0] = (struct plumb_pair){0, 1, 0, 1};
+    q.logp[0] = q.score[0] = a, q.logp[1] = q.score[1] = b;
+    q.len[0] = 2, q.len[1] = 4;
+    return q;
+}
+
+static void check_limits(void)
+{
+    struct problem q = pair_of(&plumb_obj_psle, -1, -1); /* x = -0.5 over -0.25 */
+    point_in(&q);
+    struct plumb_obj_out out = eval(&q);
+    CHECK(out.loss == 0.25 && q.dlogp[0] == -0.5 && q.dlogp[1] == 0.25 && out.accurate == 0);
+    q.logp[1] = -4; /* x = -0.5 over -1: already right, nothing to learn */
+    out = eval(&q);
+    CHECK(out.loss == 0 && q.dlogp[0] == 0 && q.dlogp[1] == 0 && out.accurate == 1);
+    q.in.k = 0, q.weight[0] = 0.75, q.weight[1] = 0.25;
+    out = eval(&q);
+    CHECK(out.loss == 0.75 * 0.5 + 0.25 * 1 && q.dlogp[0] == -0.375 && q.dlogp[1] == -0.0625);
+
+    q = pair_of(&plumb_obj_dpo, -7, -9);
+    point_in(&q);
+    q.ref[0] = -7, q.ref[1] = -9; /* policy = reference: log 2, gradient beta / 2 */
+    out = eval(&q);
+    CHECK(golden_near(out.loss, log(2.0)) && golden_near(q.dlogp[0], -0.05));
+    CHECK(q.dlogp[1] == -q.dlogp[0] && out.margin == 0);
+    q.p.label_smoothing = 0.49; /* nearly no label: nearly no gradient */
+    eval(&q);
+    CHECK(fabs(q.dlogp[0]) < 0.0011 && q.dlogp[0] < 0);
+    /* Far right and far wrong: finite, gradient 0 and beta. */
+    q = pair_of(&plumb_obj_dpo, -1, -30000);
+    point_in(&q);
+    CHECK(eval(&q).loss < 1e-300 && fabs(q.dlogp[0]) < 1e-300);
+    q = pair_of(&plumb_obj_dpo, -30000, -1);
+    point_in(&q);
+    CHECK(golden_near(eval(&q).loss, 2999.9) && golden_near(q.dlogp[0], -0.1));
+
+    q = pair_of(&plumb_obj_ipo, 3, -2); /* beta 0.1: the margin to reach is 5 */
+    point_in(&q);
+    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
+    q = pair_of(&plumb_obj_reward, 2, 2);
+    point_in(&q);
+    CHECK(golden_near(eval(&q).loss, log(2.0)) && golden_near(q.dscore[0], -0.5));
+    CHECK(q.dscore[1] == 0.5 && q.dlogp[0] == 0);
+
+    q = pair_of(&plumb_obj_psle, -1, -1);
+    point_in(&q);
+    q.p.rank_loss = PLUMB_RANK_NONE;
+    expect_refusal(&q, PLUMB_ERR_ARG, "rank_loss is none");
+    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without terms */
+    q.in.n = q.in.k = 0;
+    CHECK(eval(&q).loss == 0);
+}
+
+int main(void)
+{
+    plumb_json *doc = golden_read("objective");
+    const int64_t cases = plumb_json_count(doc);
+    bool seen[16] = {0};
+    CHECK(cases >= 18);
+    for (int64_t c = 0; c < cases; c++) {
+        struct problem q;
+        read_problem(&q, plumb_json_at(doc, c));
+        check_golden(&q, plumb_json_at(doc, c), c);
+        check_differences(&q, q.logp, q.dlogp);
+        check_differences(&q, q.score, q.dscore);
+        check_split(&q);
+        check_refusals(&q);
+        for (int i = 0; plumb_objective_at(i); i++)
+            seen[i] = seen[i] || plumb_objective_at(i) == q.o;
+    }
+    for (int i = 0; plumb_objective_at(i); i++)
+        CHECKF(seen[i], "no golden for %s", plumb_objective_at(i)->name);
+    CHECK(plumb_objective_find("ppo") == NULL && plumb_objective_at(-1) == NULL);
+    plumb_json_free(&doc);
+    check_limits();
+    return 0;
+}

@@ -1,0 +1,219 @@
+"""Writes tests/fixtures/align/{objective,decide}.json: losses and gradients by torch autograd,
+decisions by plain numpy, all in float64 and from the formulas, not from the C code.
+
+Run with a Python that has torch and numpy:  python align_fixtures.py ../fixtures/align
+"""
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
+               weight_temperature=1.0, reward_norm="zscore", threshold="decay",
+               quantile_start=0.5, quantile_end=0.5, mean_k=0.0, reverse="weighted", beta=0.1,
+               label_smoothing=0.0, length_normalize=True)
+
+
+def clean(x):
+    """JSON has no NaN: null."""
+    if isinstance(x, dict):
+        return {k: clean(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple, np.ndarray)):
+        return [clean(v) for v in x]
+    if isinstance(x, (bool, np.bool_)):
+        return bool(x)
+    if isinstance(x, (int, np.integer)):
+        return int(x)
+    if isinstance(x, str) or x is None:
+        return x
+    return float(x) if np.isfinite(x) else None
+
+
+# --- objectives -----------------------------------------------------------------------------
+
+def objective_case(rng, name, **over):
+    p = {**DEFAULT, **over}
+    n = 9
+    length = rng.integers(1, 40, n)
+    s = torch.tensor(-rng.gamma(2.0, 1.0, n) * length, dtype=torch.float64, requires_grad=True)
+    ref = torch.tensor(-rng.gamma(2.0, 1.0, n) * length, dtype=torch.float64)
+    score = torch.tensor(rng.normal(size=n) * 3, dtype=torch.float64, requires_grad=True)
+    weight = np.where(rng.random(n) < 0.5, rng.random(n), 0.0)
+    pairs = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.0, 1.0)]
+    if p["rank_loss"] == "none" or name == "sft":
+        pairs = []
+    scale = 1.0 / 7
+    size = torch.tensor(length, dtype=torch.float64)
+    x = s / size if p["length_normalize"] else s
+    d = s - ref
+    loss = torch.zeros((), dtype=torch.float64)
+
+    def logistic(h, e):
+        return -(1 - e) * F.logsigmoid(h) - e * F.logsigmoid(-h)
+
+    for w, l, e, c in pairs:
+        kind = {"dpo": "dpo", "ipo": "ipo", "reward": "reward"}.get(name, p["rank_loss"])
+        if kind == "hinge":
+            term = torch.relu(x[l] - x[w])
+        elif kind == "hinge_prob":
+            term = torch.relu(torch.exp(x[l]) - torch.exp(x[w]))
+        elif kind == "logistic":
+            term = logistic(p["beta"] * (x[w] - x[l]), e)
+        elif kind == "dpo":
+            term = logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
+        elif kind == "ipo":
+            term = (d[w] - d[l] - 1 / (2 * p["beta"])) ** 2
+        else:
+            term = logistic(score[w] - score[l], e)
+        loss = loss + scale * c * term
+    if name in ("psle", "sft"):
+        loss = loss - scale * (torch.tensor(weight) * x).sum()
+    loss.backward()
+    zero = torch.zeros(n, dtype=torch.float64)
+    return dict(objective=name, param=over, n=n, logp=s.tolist(), logp_ref=ref.tolist(),
+                score=score.tolist(), len=length.tolist(), weight=weight.tolist(),
+                pair=[list(q) for q in pairs], scale=scale, loss=loss.item(),
+                dlogp=(s.grad if s.grad is not None else zero).tolist(),
+                dscore=(score.grad if score.grad is not None else zero).tolist())
+
+
+def objective_cases():
+    rng = np.random.default_rng(11)
+    out = [objective_case(rng, "psle", rank_loss=kind, length_normalize=norm, beta=beta)
+           for kind in ("hinge", "logistic", "hinge_prob", "dpo", "none")
+           for norm, beta in ((True, 0.1), (False, 0.7))]
+    out += [objective_case(rng, "psle", rank_loss="dpo", label_smoothing=0.2),
+            objective_case(rng, "sft"), objective_case(rng, "sft", length_normalize=False),
+            objective_case(rng, "dpo"), objective_case(rng, "dpo", beta=0.5, label_smoothing=0.3),
+            objective_case(rng, "ipo"), objective_case(rng, "ipo", beta=0.02),
+            objective_case(rng, "reward")]
+    return out
+
+
+# --- decisions ------------------------------------------------------------------------------
+
+def normalised(r, norm):
+    ok = r[np.isfinite(r)]
+    if norm == "zscore":
+        return (r - ok.mean()) / ok.std()
+    return 1 / (1 + np.exp(-r)) if norm == "sigmoid" else r
+
+
+def best(norm, which):
+    """Index of the largest value among `which`, the first on ties; None without any."""
+    which = [i for i in which if np.isfinite(norm[i])]
+    return max(which, key=lambda i: (norm[i], -i)) if which else None
+
+
+def decide(method, p, state, kind, reward, group, total):
+    n, prompts = len(kind), len(kind) // group
+    r = np.where(kind > 0, reward, np.nan)
+    z = normalised(r, p["reward_norm"])
+    plain = [[i for i in range(q * group, (q + 1) * group) if kind[i] == 1] for q in range(prompts)]
+    guided = [[i for i in range(q * group, (q + 1) * group) if kind[i] == 2] for q in range(prompts)]
+    top = [(best(z, guided[q]), best(z, plain[q])) for q in range(prompts)]
+    margin = np.array([np.nan if None in t else z[t[0]] - z[t[1]] for t in top])
+    if method == "raft":
+        margin[:] = np.nan
+    m = margin[np.isfinite(margin)]
+    i = state["iteration"]
+    if p["threshold"] == "decay":
+        tau = p["tau"] * p["alpha"] ** i
+    elif p["threshold"] == "quantile":
+        part = i / (total - 1) if total > 1 else 0.0
+        tau = np.quantile(m, p["quantile_start"] + part * (p["quantile_end"] - p["quantile_start"]))
+    elif p["threshold"] == "mean_decay":
+        tau = p["alpha"] ** i * (m.mean() + p["mean_k"] * m.std())
+    else:
+        tau = 0.0
+    state["iteration"] += 1
+    branch, win, lose, weight, entropy = [], [], [], np.zeros(n), []
+    for q in range(prompts):
+        a, b = top[q]
+        if method == "raft":
+            a, b = best(z, plain[q] + guided[q]), None
+            where = "skip" if a is None else "weighted"
+            if a is not None:
+                weight[a] = 1
+        elif method == "context_distillation":
+            where = "weighted" if guided[q] else "skip"
+            weight[guided[q]] = 1 / max(1, len(guided[q]))
+        elif a is None or b is None:
+            where = "skip"
+        elif p["rank_loss"] != "none" and margin[q] > tau:
+            where = "rank"
+        elif p["rank_loss"] != "none" and p["reverse"] == "swap" and -margin[q] > tau:
+            where, a, b = "swap", b, a
+        elif p["weighted_loss"] == "none":
+            where = "skip"
+        else:
+            where = "weighted"
+            part = guided[q] if p["weighted_loss"] == "principled_only" else guided[q] + plain[q]
+            part = [i for i in part if np.isfinite(z[i])]
+            e = np.exp(z[part] / p["weight_temperature"])
+            if p["weighted_loss"] == "principled_only":
+                e[:] = 1
+            weight[part] = e / e.sum()
+        if where == "weighted":
+            w = weight[q * group:(q + 1) * group]
+            entropy.append(-(w[w > 0] * np.log(w[w > 0])).sum())
+        branch.append(where)
+        win.append(-1 if a is None else a)
+        lose.append(-1 if b is None else b)
+    ok = np.isfinite(r)
+    mean = lambda v: v.mean() if len(v) else np.nan
+    stats = dict(completions=(kind > 0).sum(), missing=((kind > 0) & ~ok).sum(),
+                 reward_mean=mean(r[ok]), reward_std=r[ok].std(),
+                 reward_plain_mean=mean(r[ok & (kind == 1)]),
+                 reward_principled_mean=mean(r[ok & (kind == 2)]), margins=len(m),
+                 margin_mean=mean(m), margin_std=m.std() if len(m) else np.nan,
+                 margin_quantile=[np.quantile(m, x) if len(m) else np.nan
+                                  for x in (.05, .25, .5, .75, .95)])
+    return dict(tau=tau, norm=z, margin=margin, branch=branch, win=win, lose=lose, weight=weight,
+                weight_entropy=mean(np.array(entropy)), stats=stats)
+
+
+def decide_case(rng, method, group, prompts, missing=0.0, **over):
+    p = {**DEFAULT, **over}
+    if method == "context_distillation":
+        p.update(rank_loss="none", weighted_loss="principled_only")
+    state, total, iterations = dict(iteration=0), 3, []
+    for _ in range(total):
+        kind = np.tile(np.where(np.arange(group) < group // 2, 1, 2), prompts)
+        if method == "raft":
+            kind[:] = 1
+        reward = np.round(rng.normal(size=prompts * group) * 2 + 0.3 * kind, 3)
+        reward[rng.random(prompts * group) < missing] = np.nan
+        expect = decide(method, p, state, kind, reward, group, total)
+        iterations.append(dict(kind=kind, reward=reward, expect=expect))
+    return dict(method=method, param=over, group_size=group, prompts=prompts, iterations=iterations)
+
+
+def decide_cases():
+    rng = np.random.default_rng(23)
+    case = lambda *a, **k: decide_case(rng, *a, **k)
+    return [case("psle", 2, 12), case("psle", 2, 12, missing=0.25), case("psle", 4, 8, missing=0.2),
+            case("psle", 2, 12, reverse="swap"), case("psle", 6, 5, reverse="swap", tau=1.0),
+            case("psle", 2, 10, reward_norm="sigmoid", tau=0.3, alpha=0.5),
+            case("psle", 2, 10, reward_norm="none", weight_temperature=0.3, tau=2.0),
+            case("psle", 2, 11, threshold="quantile", quantile_start=0.8, quantile_end=0.2),
+            case("psle", 4, 9, threshold="mean_decay", mean_k=0.5, alpha=0.7),
+            case("psle", 2, 9, threshold="none"), case("psle", 4, 6, rank_loss="none"),
+            case("psle", 4, 6, weighted_loss="principled_only", missing=0.3),
+            case("psle", 2, 8, weighted_loss="none"),
+            case("context_distillation", 4, 6, missing=0.3), case("raft", 4, 6, missing=0.4)]
+
+
+def main(folder):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, cases in (("objective", objective_cases()), ("decide", decide_cases())):
+        text = "[\n" + ",\n".join(json.dumps(clean(c)) for c in cases) + "\n]\n"
+        (folder / f"{name}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
