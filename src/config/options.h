@@ -15,8 +15,8 @@
 
 // clang-format off
 #define PLUMB_OPTIONS_TOP(X) \
-    X(TEXT, model, "", "", "folder", "asrgldct", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
-    X(TEXT, tokenizer, "", "", "folder", "asrgldct", 1, "where tokenizer.json is; not given: in the model's folder") \
+    X(TEXT, model, "", "", "folder", "asrgldcti", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
+    X(TEXT, tokenizer, "", "", "folder", "asrgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
     X(TEXT, output_dir, "", "", "folder", "asre", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldcti", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint") \
     X(TEXT, output, "-", "", "file", "gldcet", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
@@ -74,7 +74,7 @@
 
 #define PLUMB_OPTIONS_REWARD(X) \
     X(TEXT, model, "", "", "folder", "aec", 1, "sequence classification model that scores completions") \
-    X(TEXT, model_template, "{prompt}{completion}", "", "", "aec", 1, "text that the model scores") \
+    X(BOOL, append_eos, "true", "", "", "ae", 1, "the model reads the end token after every completion, as it was trained") \
     X(TEXT, command, "", "", "", "aec", 1, "shell command: a JSON line in, a JSON line with a score out") \
     X(FUNCTIONS, functions, "", "", "", "aec", 1, "weighted built-in functions: length, regex, words, repetition, exact") \
     X(REAL, timeout, "30", "(0, 86400]", "s", "aec", 0, "the command's time for one item") \

@@ -1,0 +1,28 @@
+/* app.h - what every sub-command gets, and the table of them.
+ * Layer 6. May include everything. */
+#ifndef PLUMB_APP_APP_H
+#define PLUMB_APP_APP_H
+
+#include "backend/backend.h"
+#include "base/buf.h"
+#include "base/status.h"
+#include "comm/comm.h"
+#include "config/config.h"
+
+struct plumb_app {
+    const struct plumb_config *cfg;
+    plumb_comm *comm;
+    struct plumb_backend *backend;
+    const char *command;
+    int argc; /* the whole command line, for run.json */
+    char **argv;
+};
+
+/* A sub-command: Collective. Every rank runs the same one with the same configuration. */
+typedef plumb_status plumb_command_fn(struct plumb_app *app);
+
+plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_generate,
+    plumb_cmd_logprob, plumb_cmd_gradient, plumb_cmd_score, plumb_cmd_eval, plumb_cmd_tokenize,
+    plumb_cmd_inspect, plumb_cmd_doctor;
+
+#endif

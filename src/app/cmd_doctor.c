@@ -1,0 +1,139 @@
+/* cmd_doctor.c - what plumb runs on: versions, ranks, cores, limits, and whether the parts work
+ * together.
+ * Layer 6. May include everything. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "app/app.h"
+#include "base/log.h"
+
+static void row(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void row(const char *name, const char *fmt, ...)
+{
+    va_list ap;
+    printf("  %-18s ", name);
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    putchar('\n');
+}
+
+static void print_limits(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
+        if (limit.rlim_cur == RLIM_INFINITY)
+            row("locked memory", "unlimited");
+        else
+            row("locked memory", "%llu KiB", (unsigned long long)limit.rlim_cur >> 10);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        row("open files", "%llu", (unsigned long long)limit.rlim_cur);
+    const double page = (double)sysconf(_SC_PAGESIZE);
+    row("memory", "%.1f GiB, %.1f GiB free", (double)sysconf(_SC_PHYS_PAGES) * page / 0x1p30,
+        (double)sysconf(_SC_AVPHYS_PAGES) * page / 0x1p30);
+    struct statvfs fs;
+    if (statvfs(".", &fs) == 0)
+        row("disk here", "%.1f GiB free", (double)fs.f_bavail * (double)fs.f_frsize / 0x1p30);
+    if (statvfs("/dev/shm", &fs) == 0)
+        row("/dev/shm", "%.1f GiB free (ranks of one host exchange through it)",
+            (double)fs.f_bavail * (double)fs.f_frsize / 0x1p30);
+}
+
+/* The instruction sets of this machine that plumb has kernels for; the last one is used. */
+static const char *instruction_sets(void)
+{
+    static _Thread_local char text[64];
+    struct plumb_kernels table;
+    text[0] = '\0';
+    for (int i = 0; plumb_kernels_isa[i]; i++)
+        if (plumb_kernels_init_isa(&table, plumb_kernels_isa[i])) {
+            strncat(text, " ", sizeof(text) - strlen(text) - 1);
+            strncat(text, plumb_kernels_isa[i], sizeof(text) - strlen(text) - 1);
+        }
+    return text;
+}
+
+/* Time of one linear layer on this rank, as a sign of life and of a wrong core binding. */
+static plumb_status measure(struct plumb_backend *b, double *gflops)
+{
+    enum { N = 256, OUT = 1024, IN = 1024 };
+    struct plumb_arena arena = {.place = b->place, .name = "doctor"};
+    float *x = NULL, *w = NULL, *y = NULL, *packed = NULL;
+    plumb_status st = PLUMB_OK;
+    for (int pass = 0; pass < 2 && st == PLUMB_OK; pass++) {
+        PLUMB_TRY(plumb_arena_take_f32(&arena, &x, N * IN, "x"));
+        PLUMB_TRY(plumb_arena_take_f32(&arena, &w, OUT * IN, "w"));
+        PLUMB_TRY(plumb_arena_take_f32(&arena, &y, N * OUT, "y"));
+        PLUMB_TRY(
+            plumb_arena_take_f32(&arena, &packed, b->k.linear_packed_count(OUT, IN), "packed"));
+        if (pass == 0)
+            PLUMB_TRY(plumb_backend_arena_alloc(b, &arena));
+    }
+    PLUMB_TRY_GOTO(st, b->zero(b, x, N * IN * 4), done);
+    PLUMB_TRY_GOTO(st, b->zero(b, w, OUT * IN * 4), done);
+    PLUMB_TRY_GOTO(st, b->k.linear_pack(b->stream, packed, w, OUT, IN), done);
+    double best = 1e30;
+    for (int i = 0; i < 10; i++) {
+        const double start = plumb_now();
+        PLUMB_TRY_GOTO(st, b->k.linear_fwd(b->stream, y, x, packed, NULL, N, OUT, IN), done);
+        PLUMB_TRY_GOTO(st, b->sync(b), done);
+        const double spent = plumb_now() - start;
+        best = spent < best ? spent : best;
+    }
+    *gflops = 2e-9 * N * OUT * IN / best;
+done:
+    plumb_backend_arena_release(b, &arena);
+    return st;
+}
+
+plumb_status plumb_cmd_doctor(struct plumb_app *app)
+{
+    plumb_comm *comm = app->comm;
+    const int rank = plumb_comm_rank(comm), world = plumb_comm_size(comm);
+    double gflops = 0;
+    PLUMB_TRY(plumb_comm_agree(comm, measure(app->backend, &gflops)));
+    struct line {
+        char text[256];
+    } mine, *all = calloc((size_t)world, sizeof(*all));
+    int64_t *count = calloc((size_t)world, sizeof(*count));
+    plumb_status st = PLUMB_OK;
+    if (!all || !count)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "doctor");
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    memset(&mine, 0, sizeof(mine));
+    snprintf(mine.text, sizeof(mine.text), "%s, local rank %d of %d, %d thread%s, %.0f GFLOP/s",
+             plumb_comm_host(comm), plumb_comm_local_rank(comm), plumb_comm_local_size(comm),
+             app->backend->threads, app->backend->threads == 1 ? "" : "s", gflops);
+    PLUMB_TRY_GOTO(st,
+                   plumb_comm_allgather(comm, all, (int64_t)(sizeof(*all) * (size_t)world), count,
+                                        &mine, sizeof(mine)),
+                   done);
+    if (rank == 0) {
+        struct utsname os;
+        printf("plumb " PLUMB_VERSION "\n");
+        row("built with", "%s", __VERSION__);
+        if (uname(&os) == 0)
+            row("system", "%s %s %s", os.sysname, os.release, os.machine);
+        row("communicator", "%s, %d rank%s", plumb_comm_name(comm), world, world == 1 ? "" : "s");
+        row("device", "%s, kernels for%s", app->backend->name, instruction_sets());
+        print_limits();
+        for (int r = 0; r < world; r++) {
+            char name[32];
+            snprintf(name, sizeof(name), "rank %d", r);
+            row(name, "%s", all[r].text);
+        }
+        printf("all ranks answered and computed\n");
+    }
+done:
+    free(all);
+    free(count);
+    return st;
+}

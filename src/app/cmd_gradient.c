@@ -1,0 +1,123 @@
+/* cmd_gradient.c - the gradient of the mean negative log-likelihood of given completions, with
+ * Hugging Face parameter names: for comparisons with other programs.
+ * Layer 6. May include everything. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/session.h"
+#include "base/num.h"
+#include "io/safetensors.h"
+#include "train/gradient.h"
+#include "train/loops.h"
+#include "train/pack.h"
+
+struct gradient {
+    struct plumb_session s;
+    struct plumb_pack pack;
+    struct plumb_gradient gradient;
+    struct plumb_batch_cut cut;
+    double scale; /* 1 / completion tokens of the file */
+};
+
+static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
+                                  double value[PLUMB_LEAF_VALUES])
+{
+    struct gradient *g = arg;
+    struct plumb_pack *p = &g->pack;
+    const struct plumb_range r = plumb_cut_leaf(&g->cut, 0, leaf);
+    plumb_pack_clear(p);
+    for (int64_t i = r.begin; i < r.end; i++) {
+        const struct plumb_record *rec = &g->s.data->record[i];
+        PLUMB_TRY(plumb_pack_add(p, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
+                                 rec->completion[0].n));
+    }
+    const struct plumb_batch batch = plumb_pack_batch(p);
+    PLUMB_TRY(plumb_pass_logprob(g->s.pass, g->s.model, &batch, p->logp));
+    for (int64_t j = 0; j < p->n_targets; j++) {
+        value[0] -= g->scale * (double)p->logp[j];
+        p->dlogp[j] = (float)-g->scale;
+    }
+    return plumb_pass_logprob_backward(g->s.pass, g->s.model, p->dlogp, grad);
+}
+
+static plumb_status write_tensors(const struct gradient *g, const char *path, double loss)
+{
+    const struct plumb_model *m = g->s.model;
+    struct plumb_st_entry *entry = calloc((size_t)m->n_param, sizeof(*entry));
+    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "%lld tensors", (long long)m->n_param);
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *p = &m->param[i];
+        entry[i] = (struct plumb_st_entry){.name = p->name,
+                                           .dtype = PLUMB_F32,
+                                           .rank = p->rank,
+                                           .dim = {p->dim[0], p->dim[1]},
+                                           .data = g->gradient.sum[0] + p->offset,
+                                           .bytes = p->count * (int64_t)sizeof(float),
+                                           .count = p->count};
+    }
+    char text[32];
+    snprintf(text, sizeof(text), "%.17g", loss);
+    const char *const metadata[] = {"format", "pt", "loss", text, NULL};
+    const plumb_status st = plumb_st_write(path, entry, m->n_param, metadata);
+    free(entry);
+    return st;
+}
+
+static plumb_status prepare(struct gradient *g)
+{
+    const struct plumb_config *cfg = g->s.app->cfg;
+    const struct plumb_dataset *data = g->s.data;
+    int64_t *length = calloc((size_t)data->n, sizeof(*length)), tokens = 0, targets = 0;
+    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "%lld records", (long long)data->n);
+    for (int64_t i = 0; i < data->n; i++) {
+        length[i] = data->record[i].prompt.n + data->record[i].completion[0].n;
+        targets += data->record[i].completion[0].n;
+    }
+    const int64_t micro = cfg->train.micro_batch_size;
+    const plumb_status st = plumb_longest_sum(&tokens, length, data->n, micro);
+    free(length);
+    PLUMB_TRY(st);
+    PLUMB_REQUIRE(targets > 0, PLUMB_ERR_FORMAT, "input: no record has a completion token");
+    g->scale = 1.0 / (double)targets;
+    g->cut = (struct plumb_batch_cut){data->n, data->n, micro};
+    PLUMB_TRY(plumb_pack_init(&g->pack, tokens, micro));
+    PLUMB_TRY(plumb_gradient_init(&g->gradient, g->s.app->backend, g->s.app->comm,
+                                  g->s.model->count, plumb_cut_leaves(&g->cut, 0)));
+    const struct plumb_pass_limit limit =
+        plumb_pack_limit(&g->pack, true, cfg->train.recompute, cfg->train.head_rows);
+    return plumb_pass_create(&g->s.pass, g->s.model, &limit);
+}
+
+static plumb_status run(struct gradient *g)
+{
+    struct plumb_app *app = g->s.app;
+    double value[PLUMB_LEAF_VALUES];
+    float *sum = g->gradient.sum[0];
+    PLUMB_TRY(
+        plumb_gradient_run(&g->gradient, plumb_cut_leaves(&g->cut, 0), leaf_gradient, g, value));
+    PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count));
+    PLUMB_TRY(plumb_comm_allgather_shards(app->comm, sum, g->gradient.count));
+    plumb_status st = PLUMB_OK;
+    if (plumb_comm_rank(app->comm) == 0)
+        st = write_tensors(g, app->cfg->output, value[0]);
+    return plumb_comm_agree(app->comm, st);
+}
+
+plumb_status plumb_cmd_gradient(struct plumb_app *app)
+{
+    struct gradient g = {0};
+    plumb_status st = PLUMB_OK;
+    if (strcmp(app->cfg->output, "-") == 0)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                           "output: is not set; name a .safetensors file");
+    if (st == PLUMB_OK)
+        st = plumb_session_open(&g.s, app, PLUMB_SESSION_CAUSAL, PLUMB_DATA_SFT, app->cfg->input);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(app->comm, prepare(&g));
+    if (st == PLUMB_OK)
+        st = run(&g);
+    plumb_pack_fini(&g.pack);
+    plumb_gradient_fini(&g.gradient);
+    plumb_session_close(&g.s);
+    return st;
+}

@@ -1,0 +1,109 @@
+/* main.c - the command line: which sub-command, its configuration, its ranks; the one place that
+ * prints a failure and the only one that chooses an exit code.
+ * Layer 6. May include everything. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+#include "base/log.h"
+
+static const struct command {
+    const char *name;
+    plumb_command_fn *run;
+} commands[] = {
+    {"align", plumb_cmd_align},       {"sft", plumb_cmd_sft},
+    {"reward", plumb_cmd_reward},     {"generate", plumb_cmd_generate},
+    {"logprob", plumb_cmd_logprob},   {"gradient", plumb_cmd_gradient},
+    {"score", plumb_cmd_score},       {"eval", plumb_cmd_eval},
+    {"tokenize", plumb_cmd_tokenize}, {"inspect", plumb_cmd_inspect},
+    {"doctor", plumb_cmd_doctor},
+};
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int help(const char *command)
+{
+    struct plumb_buf text = {0};
+    const plumb_status st = plumb_config_help(&text, command);
+    if (st == PLUMB_OK)
+        fputs(plumb_buf_text(&text), stdout);
+    else
+        fprintf(stderr, "plumb: %s\n", plumb_trail_message());
+    plumb_buf_fini(&text);
+    return plumb_status_exit_code(st);
+}
+
+/* A failure of another rank is that rank's to explain. */
+static void explain(const struct plumb_app *app, plumb_status st)
+{
+    char who[64] = "";
+    if (app->comm && plumb_comm_size(app->comm) > 1)
+        snprintf(who, sizeof(who), "rank %d of %d: ", plumb_comm_rank(app->comm),
+                 plumb_comm_size(app->comm));
+    const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;
+    if (st != PLUMB_ERR_PEER || debug)
+        fprintf(stderr, "plumb %s: %s%s\n", app->command, who, plumb_trail_message());
+    if (debug)
+        fprintf(stderr, "%s", plumb_trail());
+}
+
+static plumb_status run(struct plumb_app *app, const struct command *command)
+{
+    const char *yaml = NULL;
+    int first = 2;
+    if (app->argc > 2 && !strchr(app->argv[2], '='))
+        yaml = app->argv[first++];
+    struct plumb_config *cfg = NULL;
+    plumb_status st =
+        plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
+    app->cfg = cfg;
+    PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
+    PLUMB_TRY(plumb_comm_agree(app->comm, st));
+    plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
+                    plumb_comm_size(app->comm));
+    if (strcmp(cfg->device, "ref") == 0)
+        st = plumb_backend_ref_create(&app->backend);
+    else
+        st = plumb_backend_cpu_create(&app->backend, (int)cfg->threads,
+                                      plumb_comm_local_size(app->comm));
+    PLUMB_TRY(plumb_comm_agree(app->comm, st));
+    return command->run(app);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0)
+        return help(argc > 2 ? argv[2] : NULL);
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+        puts("plumb " PLUMB_VERSION);
+        return 0;
+    }
+    const struct command *command = find(argv[1]);
+    if (!command) {
+        fprintf(stderr, "plumb: there is no command '%s'; 'plumb help' lists them\n", argv[1]);
+        return 2;
+    }
+    if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")))
+        return help(command->name);
+
+    struct plumb_app app = {.command = command->name, .argc = argc, .argv = argv};
+    const plumb_status st = run(&app, command);
+    const int code = plumb_status_exit_code(st);
+    if (st != PLUMB_OK)
+        explain(&app, st);
+    plumb_backend_destroy(&app.backend);
+    /* A rank that fails alone must not leave the others waiting in a collective. */
+    if (st != PLUMB_OK && st != PLUMB_ERR_PEER && app.comm && plumb_comm_size(app.comm) > 1)
+        plumb_comm_abort(app.comm, code);
+    plumb_comm_destroy(&app.comm);
+    plumb_config_free((struct plumb_config **)&app.cfg);
+    return code;
+}

@@ -1,0 +1,112 @@
+/* session.c - opens a model and an input file for one command.
+ * Layer 6. Includes app/session.h, base/, io/. */
+#include "app/session.h"
+
+#include <string.h>
+
+#include "base/num.h"
+#include "io/file.h"
+
+static plumb_status open_model(struct plumb_session *s, enum plumb_session_model kind)
+{
+    const struct plumb_config *cfg = s->app->cfg;
+    const char *dir = cfg->model;
+    PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
+                  "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "model: there is no folder %s", dir);
+    PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer,
+                                   cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : dir));
+    if (kind == PLUMB_SESSION_NO_MODEL)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_model_open(&s->model, s->app->backend, dir));
+    const bool classifier = s->model->spec.labels > 0;
+    PLUMB_REQUIRE(classifier == (kind == PLUMB_SESSION_CLASSIFIER), PLUMB_ERR_UNSUPPORTED,
+                  "%s: is a %s; this command needs a %s", dir,
+                  classifier ? "sequence classifier" : "causal language model",
+                  classifier ? "causal language model" : "sequence classifier");
+    PLUMB_REQUIRE(plumb_tokenizer_vocab(s->tokenizer) <= s->model->spec.v, PLUMB_ERR_FORMAT,
+                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
+                  "not belong together",
+                  dir, (long long)plumb_tokenizer_vocab(s->tokenizer) - 1,
+                  (long long)s->model->spec.v);
+    return PLUMB_OK;
+}
+
+/* Ids that the caller gave must be ids of this model. */
+static plumb_status check_ids(const struct plumb_session *s, const struct plumb_piece *p,
+                              int64_t line)
+{
+    for (int64_t i = 0; s->model && i < p->n; i++)
+        PLUMB_REQUIRE(p->ids[i] >= 0 && p->ids[i] < s->model->spec.v, PLUMB_ERR_FORMAT,
+                      "line %lld: id %d at position %lld: expected 0 to %lld", (long long)line,
+                      (int)p->ids[i], (long long)i, (long long)s->model->spec.v - 1);
+    return PLUMB_OK;
+}
+
+static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kind, const char *path,
+                               const struct plumb_buf *text)
+{
+    const struct plumb_config *cfg = s->app->cfg;
+    const int64_t max_pos = s->model ? s->model->spec.max_pos : 0;
+    const struct plumb_data_options options = {
+        .kind = kind,
+        .tokenizer = s->tokenizer,
+        .prompt_template = cfg->data.prompt_template,
+        .no_special = !cfg->special,
+        .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos ? max_pos - 1 : 0,
+        .max_tokens = max_pos,
+        .blank_lines = false,
+    };
+    PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, path, &options));
+    for (int64_t i = 0; i < s->data->n; i++) {
+        const struct plumb_record *r = &s->data->record[i];
+        PLUMB_TRY(check_ids(s, &r->prompt, r->line));
+        PLUMB_TRY(check_ids(s, &r->completion[0], r->line));
+        s->longest = plumb_max_i64(s->longest, r->prompt.n + r->completion[0].n);
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
+                                enum plumb_session_model model, enum plumb_data_kind kind,
+                                const char *path)
+{
+    struct plumb_buf text = {0};
+    *s = (struct plumb_session){.app = app};
+    plumb_status st = PLUMB_OK;
+    if (!path || !*path)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                           "%s: is not set; name a JSON lines file, or - for standard input",
+                           kind == PLUMB_DATA_PROMPTS ? "prompts" : "input");
+    if (st == PLUMB_OK)
+        st = open_model(s, model);
+    st = plumb_comm_agree(app->comm, st);
+    if (st == PLUMB_OK)
+        st = plumb_lines_read(app, &text, path);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(app->comm, read_input(s, kind, path, &text));
+    plumb_buf_fini(&text);
+    return st;
+}
+
+plumb_status plumb_session_pass(struct plumb_session *s, int64_t tokens, bool train)
+{
+    const int64_t max = plumb_max_i64(plumb_max_i64(s->longest, tokens), 1);
+    const struct plumb_pass_limit limit = {
+        .max_tokens = max,
+        .max_seq = max,
+        .max_targets = max,
+        .train = train,
+        .recompute = train && s->app->cfg->train.recompute,
+        .head_rows = s->app->cfg->train.head_rows,
+    };
+    return plumb_pass_create(&s->pass, s->model, &limit);
+}
+
+void plumb_session_close(struct plumb_session *s)
+{
+    plumb_pass_destroy(&s->pass);
+    plumb_dataset_close(&s->data);
+    plumb_model_destroy(&s->model);
+    plumb_tokenizer_close(&s->tokenizer);
+}

@@ -1,0 +1,266 @@
+/* align.c - the order of the stages of an iteration; it alone knows it.
+ * Layer 5. Includes base/, align/, comm/, data/, train/. */
+#include <math.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "data/prompts.h"
+#include "train/align_run.h"
+
+/* Seconds of the stages of one iteration. */
+struct stage_times {
+    double rollout, reward, reference, train, save;
+};
+
+static plumb_status choose_prompts(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_prompt_order order = {.seed = cfg->seed,
+                                             .count = a->data->n,
+                                             .per_iteration = a->cut.items,
+                                             .shuffle = cfg->data.shuffle};
+    PLUMB_TRY(plumb_prompts_at(a->order, a->t->state.iteration + 1, &order));
+    for (int64_t k = 0; k < a->n_local; k++)
+        a->local_record[k] = a->order[a->local_slot[k]];
+    return PLUMB_OK;
+}
+
+static plumb_status generate(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_answer_source src = {
+        .data = a->data,
+        .tokenizer = a->t->tokenizer,
+        .generator = a->generator,
+        .model = a->t->model,
+        .options = plumb_generate_options_of(cfg, a->t->state.iteration + 1),
+        .principled = a->method->principled,
+    };
+    plumb_comm_phase(a->t->comm, "rollout");
+    const plumb_status st =
+        plumb_answers_generate(&a->answers, &src, a->local_slot, a->local_record, a->n_local);
+    return plumb_comm_agree(a->t->comm, st);
+}
+
+static plumb_status score(struct plumb_align_run *a)
+{
+    plumb_comm_phase(a->t->comm, "reward");
+    plumb_status st = PLUMB_OK;
+    if (a->rewards)
+        st = plumb_answers_score(&a->answers, a->data, a->rewards);
+    if (st == PLUMB_OK)
+        st = plumb_scoreboard_begin(a->board, a->cut.items);
+    const int64_t n = a->answers.prompts * a->answers.group_size;
+    for (int64_t i = 0; i < n && st == PLUMB_OK; i++) {
+        const struct plumb_answer *o = &a->answers.at[i];
+        st = plumb_scoreboard_put(a->board, o->slot, o->sample, o->principled, o->reward);
+    }
+    return plumb_comm_agree(a->t->comm, st);
+}
+
+/* The allreduce of the method: every rank gets every reward and decides alike. */
+static plumb_status decide(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    plumb_comm_phase(a->t->comm, "threshold");
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->board->slot, a->board->slots, PLUMB_SUM));
+    PLUMB_TRY(plumb_align_decide(a->board, &a->threshold, &a->report, a->method, &a->param,
+                                 cfg->train.iterations));
+    const struct plumb_align_stats *s = &a->report.stats;
+    if (!a->rewards || s->missing == 0)
+        return PLUMB_OK;
+    const double share = (double)s->missing / (double)s->completions;
+    PLUMB_REQUIRE(share <= cfg->reward.max_missing, PLUMB_ERR_NUMERIC,
+                  "%lld of %lld completions have no finite reward (%.0f %%, reward.max_missing is "
+                  "%.0f %%)%s%s",
+                  (long long)s->missing, (long long)s->completions, 100 * share,
+                  100 * cfg->reward.max_missing, *plumb_rewards_fault(a->rewards) ? "; last: " : "",
+                  plumb_rewards_fault(a->rewards));
+    plumb_log(PLUMB_LOG_INFO, "%lld of %lld completions have no finite reward and are dropped",
+              (long long)s->missing, (long long)s->completions);
+    return PLUMB_OK;
+}
+
+/* Scalars of all completions, from their owners to every rank. */
+static plumb_status share_rows(struct plumb_align_run *a)
+{
+    const int64_t g = a->answers.group_size, n = a->cut.items * g * ROW_VALUES;
+    memset(a->row, 0, (size_t)n * sizeof(*a->row));
+    for (int64_t i = 0; i < a->answers.prompts * g; i++) {
+        const struct plumb_answer *o = &a->answers.at[i];
+        double *row = a->row + (o->slot * g + o->sample) * ROW_VALUES;
+        row[ROW_TOKENS] = (double)o->n;
+        row[ROW_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
+        for (int64_t j = 0; j < o->n; j++)
+            row[ROW_LOGP] += (double)o->logp[j];
+        if (!o->principled && !isnan(o->logp_ref)) {
+            row[ROW_KL] = row[ROW_LOGP] - o->logp_ref;
+            row[ROW_KL_COUNT] = 1;
+        }
+    }
+    return plumb_comm_allreduce_f64(a->t->comm, a->row, n, PLUMB_SUM);
+}
+
+static void set_rollout_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    const int64_t n = a->cut.items * a->answers.group_size;
+    double sum[ROW_VALUES] = {0}, least = INFINITY, most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double *x = a->row + i * ROW_VALUES;
+        for (int v = 0; v < ROW_VALUES; v++)
+            sum[v] += x[v];
+        least = fmin(least, x[ROW_TOKENS]);
+        most = fmax(most, x[ROW_TOKENS]);
+    }
+    plumb_metrics_set(row, PLUMB_METRIC_COMPLETION_LENGTH, sum[ROW_TOKENS] / (double)n);
+    plumb_metrics_set(row, PLUMB_METRIC_COMPLETION_MIN, least);
+    plumb_metrics_set(row, PLUMB_METRIC_COMPLETION_MAX, most);
+    plumb_metrics_set(row, PLUMB_METRIC_CLIPPED_RATIO, sum[ROW_CLIPPED] / (double)n);
+    plumb_metrics_set(row, PLUMB_METRIC_ENTROPY, -sum[ROW_LOGP] / sum[ROW_TOKENS]);
+    if (sum[ROW_KL_COUNT] > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_KL, sum[ROW_KL] / sum[ROW_KL_COUNT]);
+        plumb_metrics_set(row, PLUMB_METRIC_OBJECTIVE_KL, sum[ROW_KL] / sum[ROW_KL_COUNT]);
+    }
+    a->t->state.num_tokens += (int64_t)sum[ROW_TOKENS];
+}
+
+static void set_report_metrics(const struct plumb_align_report *r, struct plumb_metrics_row *row)
+{
+    const struct plumb_align_stats *s = &r->stats;
+    plumb_metrics_set(row, PLUMB_METRIC_REWARD, s->reward_mean);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARD_STD, s->reward_std);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARD_PLAIN, s->reward_plain_mean);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARD_PRINCIPLED, s->reward_principled_mean);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARD_MISSING, (double)s->missing);
+    plumb_metrics_set(row, PLUMB_METRIC_TAU, r->tau);
+    plumb_metrics_set(row, PLUMB_METRIC_SHARE_RANK, r->branch_share[PLUMB_BRANCH_RANK]);
+    plumb_metrics_set(row, PLUMB_METRIC_SHARE_WEIGHTED, r->branch_share[PLUMB_BRANCH_WEIGHTED]);
+    plumb_metrics_set(row, PLUMB_METRIC_SHARE_REVERSE, r->branch_share[PLUMB_BRANCH_SWAP]);
+    plumb_metrics_set(row, PLUMB_METRIC_SHARE_DROPPED, r->branch_share[PLUMB_BRANCH_SKIP]);
+    plumb_metrics_set(row, PLUMB_METRIC_MARGIN_MEAN, s->margin_mean);
+    plumb_metrics_set(row, PLUMB_METRIC_MARGIN_STD, s->margin_std);
+    plumb_metrics_set(row, PLUMB_METRIC_MARGIN_Q50, s->margin_quantile[2]);
+    plumb_metrics_set(row, PLUMB_METRIC_WEIGHT_ENTROPY, r->weight_entropy);
+}
+
+static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    struct plumb_trainer *t = a->t;
+    const int64_t epochs = t->cfg->train.epochs, all = epochs * a->steps;
+    double sum[PLUMB_LEAF_VALUES] = {0}, norm = 0, lr = 0;
+    int64_t taken = 0;
+    struct plumb_progress progress;
+    plumb_progress_start(&progress, "train", "steps", all);
+    a->max_gap = 0;
+    for (int64_t i = 0; i < all; i++) {
+        struct plumb_step_result r;
+        a->step = i % a->steps;
+        a->measure_gap = taken == 0;
+        const int64_t before = t->state.step;
+        PLUMB_TRY(plumb_align_update(a, &r));
+        plumb_progress_at(&progress, i + 1, NULL);
+        if (t->state.step == before)
+            continue; /* no prompt of this step had a term in the loss */
+        for (int v = 0; v < PLUMB_LEAF_VALUES; v++)
+            sum[v] += r.value[v];
+        norm += r.optim.grad_norm;
+        lr = r.optim.lr;
+        taken++;
+    }
+    plumb_progress_end(&progress);
+    PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &a->max_gap, 1, PLUMB_MAX));
+    t->state.num_tokens += (int64_t)sum[LEAF_TOKENS];
+    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, a->max_gap);
+    if (taken > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_LOSS, sum[LEAF_LOSS] / (double)taken);
+        plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, norm / (double)taken);
+        plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, lr);
+    } else {
+        plumb_log(PLUMB_LOG_INFO, "no prompt had a term in the loss: the weights stay");
+    }
+    if (sum[LEAF_PAIRS] > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, sum[LEAF_CHOSEN] / sum[LEAF_PAIRS]);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, sum[LEAF_REJECTED] / sum[LEAF_PAIRS]);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_MARGINS,
+                          (sum[LEAF_CHOSEN] - sum[LEAF_REJECTED]) / sum[LEAF_PAIRS]);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES,
+                          sum[LEAF_ACCURATE] / sum[LEAF_PAIRS]);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status save(struct plumb_align_run *a, const struct plumb_metrics_row *row)
+{
+    struct plumb_trainer *t = a->t;
+    const struct plumb_config *cfg = t->cfg;
+    const bool last = t->state.iteration == cfg->train.iterations;
+    PLUMB_TRY(plumb_state_set(&t->state, "threshold.tau", a->threshold.tau));
+    PLUMB_TRY(plumb_state_set(&t->state, "threshold.iteration", (double)a->threshold.iteration));
+    if (last || (cfg->checkpoint.every > 0 && t->state.iteration % cfg->checkpoint.every == 0))
+        return plumb_trainer_save(t, row);
+    return PLUMB_OK;
+}
+
+static double lap(double *since)
+{
+    const double now = plumb_now(), spent = now - *since;
+    *since = now;
+    return spent;
+}
+
+static plumb_status iterate(struct plumb_align_run *a)
+{
+    struct plumb_trainer *t = a->t;
+    struct stage_times time = {0};
+    struct plumb_metrics_row row = {0};
+    const double began = plumb_now();
+    double since = began;
+    PLUMB_TRY(choose_prompts(a));
+    PLUMB_TRY(generate(a));
+    time.rollout = lap(&since);
+    PLUMB_TRY(score(a));
+    time.reward = lap(&since);
+    plumb_comm_phase(t->comm, "reference");
+    PLUMB_TRY(plumb_comm_agree(t->comm, plumb_align_reference(a)));
+    time.reference = lap(&since);
+    PLUMB_TRY(decide(a));
+    PLUMB_TRY(share_rows(a));
+    set_rollout_metrics(a, &row);
+    set_report_metrics(&a->report, &row);
+    const double rollout_tokens =
+        row.value[PLUMB_METRIC_COMPLETION_LENGTH] * (double)(a->cut.items * a->answers.group_size);
+    PLUMB_TRY(plumb_align_write_rollouts(a));
+    time.save = lap(&since);
+    PLUMB_TRY(update(a, &row));
+    time.train = lap(&since);
+    t->state.iteration++;
+    t->state.prompt_cursor += a->cut.items;
+    plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
+                      (double)t->state.prompt_cursor / (double)a->data->n);
+    plumb_metrics_set(&row, PLUMB_METRIC_TIME_ROLLOUT, time.rollout);
+    plumb_metrics_set(&row, PLUMB_METRIC_TIME_REWARD, time.reward);
+    plumb_metrics_set(&row, PLUMB_METRIC_TIME_REFERENCE, time.reference);
+    plumb_metrics_set(&row, PLUMB_METRIC_TIME_TRAIN, time.train);
+    plumb_metrics_set(&row, PLUMB_METRIC_TIME_SAVE, time.save);
+    plumb_metrics_set(&row, PLUMB_METRIC_TIME_ITERATION, plumb_now() - began);
+    plumb_metrics_set(&row, PLUMB_METRIC_ROLLOUT_TOKENS_PER_SECOND,
+                      time.rollout > 0 ? rollout_tokens / time.rollout : 0);
+    PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, t->cfg->train.iterations)));
+    PLUMB_TRY(plumb_align_show_samples(a));
+    return save(a, &row);
+}
+
+plumb_status plumb_train_align(const struct plumb_trainer_source *source)
+{
+    struct plumb_align_run a = {0};
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_align_setup(&a, source), done);
+    while (a.t->state.iteration < source->cfg->train.iterations)
+        PLUMB_TRY_GOTO(st, iterate(&a), done);
+    st = plumb_align_write_report(&a);
+done:
+    plumb_trainer_close(&a.t, st);
+    plumb_align_release(&a);
+    return st;
+}

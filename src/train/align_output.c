@@ -1,0 +1,234 @@
+/* align_output.c - what an iteration leaves: rollout files, a sample table, the report.
+ * Layer 5. Includes train/align_run.h, base/, data/, io/. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "data/rollout_store.h"
+#include "io/file.h"
+#include "train/align_run.h"
+#include "train/report.h"
+#include "train/samples.h"
+
+static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts *store,
+                               int32_t *ids)
+{
+    const int64_t group = a->answers.group_size;
+    for (int64_t i = 0; i < a->answers.prompts * group; i++) {
+        const struct plumb_answer *o = &a->answers.at[i];
+        const struct plumb_record *rec = &a->data->record[o->record];
+        const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
+        const int64_t entry = o->slot * group + o->sample;
+        memcpy(ids, p->ids, (size_t)p->n * sizeof(*ids));
+        memcpy(ids + p->n, o->ids, (size_t)o->n * sizeof(*ids));
+        const struct plumb_rollout one = {
+            .global_index = entry,
+            .prompt_id = o->record,
+            .sample = o->sample,
+            .principled = o->principled,
+            .stop_reason = (uint8_t)o->stop,
+            .branch = (uint8_t)a->board->choice[o->slot].branch,
+            .reward = (float)o->reward,
+            .weight = (float)a->board->weight[entry],
+            .tau = a->report.tau,
+            .weight_fingerprint = a->t->model->fingerprint,
+            .ids = ids,
+            .n = p->n + o->n,
+            .prompt_tokens = p->n,
+            .logprob = o->logp,
+            .logprob_sampled = o->logp_sampled,
+        };
+        PLUMB_TRY(plumb_rollouts_add(store, &one));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status write_rank_file(struct plumb_align_run *a, const char *dir,
+                                    const struct plumb_rollout_meta *meta)
+{
+    const int64_t n = a->answers.prompts * a->answers.group_size;
+    int64_t tokens = 0, answered = 0, longest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const struct plumb_answer *o = &a->answers.at[i];
+        const struct plumb_record *rec = &a->data->record[o->record];
+        const int64_t whole = (o->principled ? rec->principled.n : rec->prompt.n) + o->n;
+        tokens += whole;
+        answered += o->n;
+        longest = plumb_max_i64(longest, whole);
+    }
+    struct plumb_rollouts *store = NULL;
+    int32_t *ids = calloc((size_t)longest + 1, sizeof(*ids));
+    PLUMB_REQUIRE(ids, PLUMB_ERR_NOMEM, "a rollout of %lld tokens", (long long)longest);
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_rollouts_create(&store, n, tokens, answered), done);
+    PLUMB_TRY_GOTO(st, fill_store(a, store, ids), done);
+    PLUMB_TRY_GOTO(st, plumb_dir_create(dir), done);
+    st = plumb_rollouts_write(store, dir, plumb_comm_rank(a->t->comm), meta);
+done:
+    plumb_rollouts_destroy(&store);
+    free(ids);
+    return st;
+}
+
+plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
+{
+    struct plumb_trainer *t = a->t;
+    const struct plumb_rollout_meta meta = {.config_hash = t->state.config_hash,
+                                            .seed = t->cfg->seed,
+                                            .iteration = t->state.iteration + 1,
+                                            .world_size = plumb_comm_size(t->comm)};
+    char dir[4096];
+    plumb_comm_phase(t->comm, "save");
+    plumb_status st = plumb_path_join(dir, sizeof(dir), t->cfg->output_dir, "rollouts");
+    if (st == PLUMB_OK)
+        st = write_rank_file(a, dir, &meta);
+    PLUMB_TRY(plumb_comm_agree(t->comm, st));
+    if (plumb_comm_rank(t->comm) == 0)
+        st = plumb_rollouts_write_master(dir, &meta);
+    return plumb_comm_agree(t->comm, st);
+}
+
+/* Rank 0 always owns the first slots, so this table does not depend on the rank count. */
+static plumb_status print_samples(struct plumb_align_run *a)
+{
+    const int64_t group = a->answers.group_size;
+    const int per_prompt = a->method->principled ? 2 : 1;
+    const int64_t prompts =
+        plumb_min_i64(plumb_ceil_div(a->t->cfg->report.samples, per_prompt), a->answers.prompts);
+    struct plumb_sample_row *row = calloc((size_t)(prompts * per_prompt) + 1, sizeof(*row));
+    PLUMB_REQUIRE(row, PLUMB_ERR_NOMEM, "sample table");
+    int64_t n = 0;
+    for (int64_t k = 0; k < prompts; k++)
+        for (int side = 0; side < per_prompt; side++) {
+            const struct plumb_answer *o = &a->answers.at[k * group + (side ? group / 2 : 0)];
+            row[n++] = (struct plumb_sample_row){
+                .prompt = a->data->record[o->record].prompt.text,
+                .completion = plumb_buf_text(&o->text),
+                .reward = o->reward,
+                .principled = o->principled,
+            };
+        }
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_samples_format(&text, row, n, plumb_samples_width());
+    for (char *line = text.data; line && *line && st == PLUMB_OK;) {
+        char *end = strchr(line, '\n');
+        plumb_log(PLUMB_LOG_INFO, "%.*s", (int)(end ? end - line : (long)strlen(line)), line);
+        line = end ? end + 1 : line + strlen(line);
+    }
+    plumb_buf_fini(&text);
+    free(row);
+    return st;
+}
+
+plumb_status plumb_align_show_samples(struct plumb_align_run *a)
+{
+    plumb_status st = PLUMB_OK;
+    if (plumb_comm_rank(a->t->comm) == 0 && a->t->cfg->report.samples > 0)
+        st = print_samples(a);
+    return plumb_comm_agree(a->t->comm, st);
+}
+
+/* ---- report.html -------------------------------------------------------------------------- */
+
+/* Greedy or sampled answers of some weights to the first n prompts of the set; with the same random
+ * numbers for every set of weights. text[i] is the caller's to free. */
+static plumb_status answer_probes(struct plumb_align_run *a, const plumb_model *model, int64_t n,
+                                  char **text, double *reward)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    struct plumb_answers answers;
+    int64_t *index = calloc((size_t)n, sizeof(*index));
+    PLUMB_REQUIRE(index, PLUMB_ERR_NOMEM, "report samples");
+    plumb_status st = plumb_answers_init(&answers, n, 1, cfg->generate.max_new_tokens);
+    for (int64_t i = 0; i < n; i++)
+        index[i] = i;
+    const struct plumb_answer_source src = {
+        .data = a->data,
+        .tokenizer = a->t->tokenizer,
+        .generator = a->generator,
+        .model = model,
+        .options = plumb_generate_options_of(cfg, 0),
+    };
+    PLUMB_TRY_GOTO(st, st, done);
+    PLUMB_TRY_GOTO(st, plumb_answers_generate(&answers, &src, index, index, n), done);
+    if (a->rewards)
+        PLUMB_TRY_GOTO(st, plumb_answers_score(&answers, a->data, a->rewards), done);
+    for (int64_t i = 0; i < n; i++) {
+        text[i] = strdup(plumb_buf_text(&answers.at[i].text));
+        reward[i] = answers.at[i].reward;
+    }
+done:
+    plumb_answers_fini(&answers);
+    free(index);
+    return st;
+}
+
+static plumb_status write_report(struct plumb_align_run *a)
+{
+    struct plumb_trainer *t = a->t;
+    const struct plumb_config *cfg = t->cfg;
+    const int64_t n = plumb_min_i64(plumb_max_i64(cfg->report.samples, 1), a->data->n);
+    char **text = calloc(2 * (size_t)n, sizeof(*text));
+    double *reward = calloc(2 * (size_t)n, sizeof(*reward));
+    struct plumb_report_sample *sample = calloc((size_t)n, sizeof(*sample));
+    plumb_status st = PLUMB_OK;
+    if (!text || !reward || !sample)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
+    if (a->start)
+        PLUMB_TRY_GOTO(st, answer_probes(a, a->start, n, text, reward), done);
+    PLUMB_TRY_GOTO(st, answer_probes(a, t->model, n, text + n, reward + n), done);
+    for (int64_t i = 0; i < n; i++)
+        sample[i] = (struct plumb_report_sample){.prompt = a->data->record[i].prompt.text,
+                                                 .first = text[i],
+                                                 .last = text[n + i],
+                                                 .first_reward = text[i] ? reward[i] : NAN,
+                                                 .last_reward = reward[n + i]};
+    char metrics[4096], path[4096], ranks[32], prompts[64], title[128];
+    PLUMB_TRY_GOTO(st, plumb_path_join(metrics, sizeof(metrics), cfg->output_dir, "metrics.jsonl"),
+                   done);
+    PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), cfg->output_dir, "report.html"), done);
+    snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
+    snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->cut.items,
+             (long long)cfg->generate.group_size);
+    snprintf(title, sizeof(title), "%s: %lld iterations", a->method->name,
+             (long long)t->state.iteration);
+    const struct plumb_report_field field[] = {
+        {"method", a->method->summary},
+        {"start", cfg->model},
+        {"prompts", cfg->data.prompts},
+        {"per iteration", prompts},
+        {"principles", a->method->principled ? cfg->method.principles : "none"},
+        {"ranks", ranks},
+    };
+    const struct plumb_report report = {
+        .title = title,
+        .field = field,
+        .n_fields = sizeof(field) / sizeof(field[0]),
+        .metrics_path = metrics,
+        .first_iteration = 0,
+        .last_iteration = t->state.iteration,
+        .sample = sample,
+        .n_samples = n,
+    };
+    PLUMB_TRY_GOTO(st, plumb_report_write(path, &report), done);
+    plumb_log(PLUMB_LOG_INFO, "report: %s", path);
+done:
+    for (int64_t i = 0; text && i < 2 * n; i++)
+        free(text[i]);
+    free(text);
+    free(reward);
+    free(sample);
+    return st;
+}
+
+plumb_status plumb_align_write_report(struct plumb_align_run *a)
+{
+    plumb_status st = PLUMB_OK;
+    plumb_comm_phase(a->t->comm, "report");
+    if (a->t->cfg->report.html && plumb_comm_rank(a->t->comm) == 0)
+        st = write_report(a);
+    return plumb_comm_agree(a->t->comm, st);
+}

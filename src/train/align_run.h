@@ -1,0 +1,70 @@
+/* align_run.h - the parts of an alignment run, shared by the files that implement its stages.
+ * Layer 5, private to train/align*.c. Includes align/, data/, model/, train/. */
+#ifndef PLUMB_TRAIN_ALIGN_RUN_H
+#define PLUMB_TRAIN_ALIGN_RUN_H
+
+#include "align/method.h"
+#include "train/answers.h"
+#include "train/loops.h"
+#include "train/pack.h"
+#include "train/rewards.h"
+
+/* Scalars of a completion that every rank needs for the report of the iteration. */
+enum { ROW_TOKENS, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
+/* Sums over the leaves of a step. */
+enum { LEAF_LOSS, LEAF_TOKENS, LEAF_PAIRS, LEAF_CHOSEN, LEAF_REJECTED, LEAF_ACCURATE };
+
+struct plumb_align_run {
+    struct plumb_trainer *t;
+    struct plumb_dataset *data;
+    const struct plumb_method *method;
+    struct plumb_align_param param;
+    bool needs_reference;
+    plumb_model *start; /* frozen start weights: the reference; NULL when nothing needs them */
+    plumb_rewards *rewards;
+    plumb_generator *generator;
+    struct plumb_answers answers;
+    struct plumb_scoreboard *board;
+    struct plumb_threshold_state threshold;
+    struct plumb_align_report report;
+
+    struct plumb_batch_cut cut; /* items: the prompts of one iteration */
+    int64_t steps;              /* optimizer steps of one pass over them */
+    int64_t *order;             /* (items,) data record of each slot */
+    int64_t *local_slot;        /* (n_local,) slots of this rank, ascending */
+    int64_t *local_record;      /* (n_local,) their records, this iteration */
+    int64_t *step_base;         /* (steps,) index in local_slot of the step's first local slot */
+    int64_t n_local;
+
+    /* one micro-batch */
+    struct plumb_pack pack;
+    int64_t *sequence; /* (max_seq,) rollout of each sequence */
+    double *logp, *logp_ref, *weight, *dlogp;
+    int32_t *len;
+    struct plumb_pair *pair;
+    int64_t *slot_list; /* (global_batch,) */
+
+    double *row; /* (items * group_size * ROW_VALUES,) */
+
+    /* the current optimizer step */
+    int64_t step, terms;
+    bool measure_gap; /* weights are still those that sampled */
+    double max_gap;   /* of this rank */
+};
+
+/* align_setup.c */
+plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s);
+void plumb_align_release(struct plumb_align_run *a);
+
+/* align_update.c: one optimizer step on the slots of step a->step. Collective. */
+plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out);
+/* Log-probs of this rank's rollouts under the start weights and the plain prompts: all that the
+ * method reads, or the plain ones for the KL report. Not collective. */
+plumb_status plumb_align_reference(struct plumb_align_run *a);
+
+/* align_output.c: what an iteration leaves besides metrics. Collective. */
+plumb_status plumb_align_write_rollouts(struct plumb_align_run *a);
+plumb_status plumb_align_show_samples(struct plumb_align_run *a);
+plumb_status plumb_align_write_report(struct plumb_align_run *a);
+
+#endif

@@ -1,0 +1,199 @@
+/* align_setup.c - opens everything an alignment run needs, and counts its memory.
+ * Layer 5. Includes train/align_run.h, base/, io/. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "comm/tree.h"
+#include "io/file.h"
+#include "train/align_run.h"
+
+static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg)
+{
+    PLUMB_TRY(plumb_method_find(&a->method, cfg->method.name));
+    a->param = (struct plumb_align_param){
+        .tau = cfg->method.tau,
+        .alpha = cfg->method.alpha,
+        .rank_loss = (enum plumb_rank_loss)cfg->method.rank_loss,
+        .weighted_loss = (enum plumb_weighted_loss)cfg->method.weighted_loss,
+        .weight_temperature = cfg->method.weight_temperature,
+        .reward_norm = (enum plumb_reward_norm)cfg->method.reward_norm,
+        .threshold = (enum plumb_threshold_kind)cfg->method.threshold,
+        .quantile_start = cfg->method.quantile_start,
+        .quantile_end = cfg->method.quantile_end,
+        .mean_k = cfg->method.mean_k,
+        .reverse = (enum plumb_reverse)cfg->method.reverse,
+        .beta = cfg->method.beta,
+        .label_smoothing = cfg->method.label_smoothing,
+        .length_normalize = cfg->method.length_normalize,
+    };
+    if (a->method->fix)
+        a->method->fix(&a->param);
+    PLUMB_TRY(plumb_align_param_check(&a->param));
+    a->needs_reference = plumb_method_needs_reference(a->method, &a->param);
+    PLUMB_REQUIRE(!a->method->principled || cfg->generate.group_size % 2 == 0, PLUMB_ERR_CONFIG,
+                  "generate.group_size: %s answers half of each group under the principles: "
+                  "expected an even number, found %lld",
+                  a->method->name, (long long)cfg->generate.group_size);
+    PLUMB_REQUIRE(!a->method->principled || (cfg->method.principles && *cfg->method.principles),
+                  PLUMB_ERR_CONFIG,
+                  "method.principles: %s needs a text file of principles; configs/principles has "
+                  "some",
+                  a->method->name);
+    return PLUMB_OK;
+}
+
+static plumb_status open_prompts(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    PLUMB_REQUIRE(cfg->data.prompts && *cfg->data.prompts, PLUMB_ERR_CONFIG,
+                  "data.prompts: is not set; name a JSONL file of prompts");
+    struct plumb_buf principle = {0};
+    plumb_status st = PLUMB_OK;
+    if (a->method->principled)
+        st = plumb_file_read(&principle, cfg->method.principles);
+    struct plumb_data_options options = plumb_data_options_of(cfg, a->t, PLUMB_DATA_PROMPTS);
+    options.principle = a->method->principled ? plumb_buf_text(&principle) : NULL;
+    options.principle_template = cfg->method.principle_template;
+    const int64_t room = a->t->model->spec.max_pos - 1; /* at least one token of answer */
+    if (options.max_prompt_tokens == 0 || options.max_prompt_tokens > room)
+        options.max_prompt_tokens = room;
+    if (st == PLUMB_OK)
+        st = plumb_dataset_open(&a->data, cfg->data.prompts, &options);
+    plumb_buf_fini(&principle);
+    return st;
+}
+
+/* Which slots of an iteration are this rank's: those of its leaves, step by step. */
+static plumb_status deal(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const int rank = plumb_comm_rank(a->t->comm), world = plumb_comm_size(a->t->comm);
+    int64_t per_iteration = cfg->train.prompts_per_iteration;
+    if (per_iteration == 0)
+        per_iteration = plumb_max_i64(a->data->n / cfg->train.iterations, 1);
+    PLUMB_REQUIRE(per_iteration <= a->data->n, PLUMB_ERR_CONFIG,
+                  "train.prompts_per_iteration: %lld, but %s holds only %lld prompts",
+                  (long long)per_iteration, cfg->data.prompts, (long long)a->data->n);
+    a->cut = (struct plumb_batch_cut){
+        .items = per_iteration,
+        .global_batch = plumb_min_i64(cfg->train.global_batch_size, per_iteration),
+        .micro_batch = cfg->train.micro_batch_size};
+    a->steps = plumb_cut_steps(&a->cut);
+    a->order = calloc((size_t)per_iteration, sizeof(*a->order));
+    a->local_slot = calloc((size_t)per_iteration + 1, sizeof(*a->local_slot));
+    a->local_record = calloc((size_t)per_iteration + 1, sizeof(*a->local_record));
+    a->step_base = calloc((size_t)a->steps, sizeof(*a->step_base));
+    a->slot_list = calloc((size_t)a->cut.global_batch, sizeof(*a->slot_list));
+    PLUMB_REQUIRE(a->order && a->local_slot && a->local_record && a->step_base && a->slot_list,
+                  PLUMB_ERR_NOMEM, "order of %lld prompts", (long long)per_iteration);
+    for (int64_t step = 0; step < a->steps; step++) {
+        const struct plumb_range leaves =
+            plumb_tree_leaves(plumb_cut_leaves(&a->cut, step), rank, world);
+        a->step_base[step] = a->n_local;
+        for (int64_t leaf = leaves.begin; leaf < leaves.end; leaf++) {
+            const struct plumb_range r = plumb_cut_leaf(&a->cut, step, leaf);
+            for (int64_t s = r.begin; s < r.end; s++)
+                a->local_slot[a->n_local++] = s;
+        }
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status create_buffers(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const int64_t group = cfg->generate.group_size, max_seq = a->cut.micro_batch * group;
+    int64_t longest = 0, longest_any = 0;
+    for (int64_t i = 0; i < a->data->n; i++) {
+        const struct plumb_record *rec = &a->data->record[i];
+        longest = plumb_max_i64(longest, rec->prompt.n);
+        longest_any = plumb_max_i64(longest_any, plumb_max_i64(rec->prompt.n, rec->principled.n));
+    }
+    const int64_t max_pos = a->t->model->spec.max_pos;
+    const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
+    const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
+    PLUMB_TRY(plumb_pack_init(&a->pack, max_seq * whole, max_seq));
+    a->sequence = calloc((size_t)max_seq, sizeof(*a->sequence));
+    a->logp = calloc((size_t)max_seq, sizeof(*a->logp));
+    a->logp_ref = calloc((size_t)max_seq, sizeof(*a->logp_ref));
+    a->weight = calloc((size_t)max_seq, sizeof(*a->weight));
+    a->dlogp = calloc((size_t)max_seq, sizeof(*a->dlogp));
+    a->len = calloc((size_t)max_seq, sizeof(*a->len));
+    a->pair = calloc((size_t)a->cut.micro_batch, sizeof(*a->pair));
+    a->row = calloc((size_t)(a->cut.items * group) * ROW_VALUES, sizeof(*a->row));
+    PLUMB_REQUIRE(a->sequence && a->logp && a->logp_ref && a->weight && a->dlogp && a->len &&
+                      a->pair && a->row,
+                  PLUMB_ERR_NOMEM, "micro-batch of %lld sequences", (long long)max_seq);
+    PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->n_local, 1), group,
+                                 cfg->generate.max_new_tokens));
+    PLUMB_TRY(plumb_scoreboard_create(&a->board, a->cut.items, group));
+    return plumb_generator_create(&a->generator, a->t->model, cfg->generate.slots, whole_any,
+                                  a->t->tokenizer);
+}
+
+static plumb_status open_parts(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    PLUMB_TRY(open_prompts(a));
+    PLUMB_TRY(deal(a));
+    PLUMB_TRY(create_buffers(a));
+    if (plumb_rewards_configured(cfg) || a->method->reward)
+        PLUMB_TRY(plumb_rewards_create(&a->rewards, cfg, a->t->backend));
+    if (a->needs_reference || cfg->train.kl_to_start)
+        PLUMB_TRY(plumb_model_open(&a->start, a->t->backend, cfg->model));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s)
+{
+    const struct plumb_config *cfg = s->cfg;
+    PLUMB_TRY(plumb_comm_agree(s->comm, read_method(a, cfg)));
+    PLUMB_TRY(plumb_trainer_open(&a->t, s));
+    PLUMB_TRY(plumb_comm_agree(s->comm, open_parts(a)));
+    const struct plumb_pass_limit limit =
+        plumb_pack_limit(&a->pack, true, cfg->train.recompute, cfg->train.head_rows);
+    const int64_t total = cfg->train.iterations * cfg->train.epochs * a->steps;
+    PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->cut, 0)));
+    a->threshold = plumb_threshold_begin(&a->param);
+    a->threshold.tau = plumb_state_get(&a->t->state, "threshold.tau", a->threshold.tau);
+    a->threshold.iteration = (int64_t)plumb_state_get(&a->t->state, "threshold.iteration",
+                                                      (double)a->threshold.iteration);
+    plumb_log(PLUMB_LOG_INFO,
+              "%s: %s; %lld iterations of %lld prompts x %lld completions, %lld steps each",
+              a->method->name, a->method->summary, (long long)cfg->train.iterations,
+              (long long)a->cut.items, (long long)cfg->generate.group_size,
+              (long long)(cfg->train.epochs * a->steps));
+    if (!plumb_is_pow2(plumb_comm_size(s->comm)))
+        plumb_log(PLUMB_LOG_INFO,
+                  "%d ranks is no power of two: results agree with other rank counts to rounding, "
+                  "not to the bit",
+                  plumb_comm_size(s->comm));
+    return PLUMB_OK;
+}
+
+void plumb_align_release(struct plumb_align_run *a)
+{
+    plumb_generator_destroy(&a->generator);
+    plumb_scoreboard_destroy(&a->board);
+    plumb_answers_fini(&a->answers);
+    plumb_pack_fini(&a->pack);
+    plumb_rewards_destroy(&a->rewards);
+    plumb_model_destroy(&a->start);
+    plumb_dataset_close(&a->data);
+    free(a->order);
+    free(a->local_slot);
+    free(a->local_record);
+    free(a->step_base);
+    free(a->slot_list);
+    free(a->sequence);
+    free(a->logp);
+    free(a->logp_ref);
+    free(a->weight);
+    free(a->dlogp);
+    free(a->len);
+    free(a->pair);
+    free(a->row);
+}

@@ -1,0 +1,64 @@
+/* answers.h - the completions of one iteration on this rank.
+ * Layer 5. Includes base/, data/, model/, train/rewards.h. */
+#ifndef PLUMB_TRAIN_ANSWERS_H
+#define PLUMB_TRAIN_ANSWERS_H
+
+#include "data/dataset.h"
+#include "model/generate.h"
+#include "train/rewards.h"
+
+struct plumb_answer {
+    int64_t slot;   /* its prompt's place in the iteration's global order */
+    int64_t record; /* its prompt's place in the data set; the prompt id of random numbers */
+    int32_t sample; /* within the group */
+    bool principled;
+    int64_t n; /* completion tokens, the stop token included; 0 = not there yet */
+    int32_t *ids;
+    float *logp;         /* raw log-probs as sampled, nats */
+    float *logp_sampled; /* of the distribution drawn from */
+    enum plumb_stop stop;
+    struct plumb_buf text; /* completion without special tokens */
+    double reward;         /* NaN = missing */
+    double logp_ref;       /* sum under the start weights and the plain prompt; NaN = not asked */
+};
+
+/* Fixed room for max_prompts groups of group_size; rollout k * group_size + sample belongs to the
+ * k-th local prompt. */
+struct plumb_answers {
+    int64_t max_prompts, group_size, max_new_tokens;
+    int64_t prompts; /* local prompts of this iteration */
+    struct plumb_answer *at;
+    struct plumb_request *request; /* (2 * max_prompts,) scratch of generation */
+    struct plumb_reward_item *item;
+    double *score;
+    int32_t *ids;
+    float *logp;
+};
+
+plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, int64_t group_size,
+                                int64_t max_new_tokens);
+void plumb_answers_fini(struct plumb_answers *r);
+
+/* What generation needs besides the prompts. */
+struct plumb_answer_source {
+    const struct plumb_dataset *data;
+    const plumb_tokenizer *tokenizer;
+    plumb_generator *generator;
+    const plumb_model *model;
+    struct plumb_generate_options options;
+    bool principled; /* the second half of each group under the principles */
+};
+
+/* The sampling options of a configuration, for the random numbers of one iteration. */
+struct plumb_generate_options plumb_generate_options_of(const struct plumb_config *cfg,
+                                                        int64_t iteration);
+
+/* Samples group_size completions for each of the local prompts slot[k] (record[k]). The first
+ * half is plain, the second principled when src->principled. Not collective. */
+plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_answer_source *src,
+                                    const int64_t *slot, const int64_t *record, int64_t prompts);
+/* Fills reward of every rollout, scored on its plain prompt. Not collective. */
+plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dataset *data,
+                                 plumb_rewards *rewards);
+
+#endif

@@ -1,0 +1,113 @@
+/* gradient.c - cuts batches into leaves and runs this rank's part of the gradient tree.
+ * Layer 5. Includes train/gradient.h, base/, comm/tree.h. */
+#include "train/gradient.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "comm/tree.h"
+
+int64_t plumb_cut_steps(const struct plumb_batch_cut *c)
+{
+    return plumb_ceil_div(c->items, c->global_batch);
+}
+
+struct plumb_range plumb_cut_step(const struct plumb_batch_cut *c, int64_t step)
+{
+    const int64_t begin = step * c->global_batch;
+    return (struct plumb_range){begin, plumb_min_i64(begin + c->global_batch, c->items)};
+}
+
+int64_t plumb_cut_leaves(const struct plumb_batch_cut *c, int64_t step)
+{
+    const struct plumb_range r = plumb_cut_step(c, step);
+    return plumb_ceil_div(r.end - r.begin, c->micro_batch);
+}
+
+struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step, int64_t leaf)
+{
+    const struct plumb_range r = plumb_cut_step(c, step);
+    const int64_t begin = r.begin + leaf * c->micro_batch;
+    return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
+}
+
+plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
+                                 plumb_comm *comm, int64_t count, int64_t most_leaves)
+{
+    const struct plumb_range mine =
+        plumb_tree_leaves(most_leaves, plumb_comm_rank(comm), plumb_comm_size(comm));
+    *g = (struct plumb_gradient){
+        .backend = backend,
+        .comm = comm,
+        .count = count,
+        .most_leaves = most_leaves,
+        .n_sum = plumb_tree_buffers(mine.end - mine.begin),
+        .arena = {.place = backend->place, .name = "grad"},
+    };
+    plumb_status st = PLUMB_OK;
+    g->sum = calloc((size_t)g->n_sum, sizeof(*g->sum));
+    g->slot = calloc((size_t)(most_leaves * PLUMB_LEAF_VALUES) + 1, sizeof(*g->slot));
+    if (!g->sum || !g->slot)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld leaves",
+                        (long long)most_leaves);
+    for (int pass = 0; pass < 2; pass++) { /* count, then place */
+        for (int i = 0; i < g->n_sum; i++)
+            PLUMB_TRY_GOTO(st, plumb_arena_take_f32(&g->arena, &g->sum[i], count, "grad"), fail);
+        if (pass == 0)
+            PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(backend, &g->arena), fail);
+    }
+    return PLUMB_OK;
+fail:
+    plumb_gradient_fini(g);
+    return st;
+}
+
+void plumb_gradient_fini(struct plumb_gradient *g)
+{
+    if (g->backend)
+        plumb_backend_arena_release(g->backend, &g->arena);
+    free(g->sum);
+    free(g->slot);
+    *g = (struct plumb_gradient){0};
+}
+
+int64_t plumb_gradient_bytes(const struct plumb_gradient *g)
+{
+    return g->arena.cap;
+}
+
+static plumb_status run_local(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
+                              void *arg)
+{
+    const int64_t n = mine.end - mine.begin;
+    struct plumb_backend *b = g->backend;
+    for (int64_t i = 0; i < n; i++) {
+        const struct plumb_tree_step at = plumb_tree_at(n, i);
+        float *grad = g->sum[at.buffer];
+        PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
+        PLUMB_TRY(fn(arg, mine.begin + i, grad, g->slot + (mine.begin + i) * PLUMB_LEAF_VALUES));
+        for (int m = 0, top = at.buffer; m < at.merges; m++, top--)
+            PLUMB_TRY(b->k.accumulate(b->stream, g->sum[top - 1], g->sum[top], g->count));
+    }
+    if (n == 0)
+        plumb_tree_empty(g->sum[0], g->count);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_leaf_fn *fn,
+                                void *arg, double value[PLUMB_LEAF_VALUES])
+{
+    PLUMB_REQUIRE(leaves <= g->most_leaves, PLUMB_ERR_NOMEM, "%lld micro-batches, room for %lld",
+                  (long long)leaves, (long long)g->most_leaves);
+    const int64_t slots = leaves * PLUMB_LEAF_VALUES;
+    const struct plumb_range mine =
+        plumb_tree_leaves(leaves, plumb_comm_rank(g->comm), plumb_comm_size(g->comm));
+    memset(g->slot, 0, (size_t)slots * sizeof(*g->slot));
+    PLUMB_TRY(plumb_comm_agree(g->comm, run_local(g, mine, fn, arg)));
+    PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots, PLUMB_SUM));
+    memset(value, 0, PLUMB_LEAF_VALUES * sizeof(*value));
+    for (int64_t i = 0; i < slots; i++) /* leaf order: the same sum on every rank */
+        value[i % PLUMB_LEAF_VALUES] += g->slot[i];
+    return PLUMB_OK;
+}

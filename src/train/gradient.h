@@ -1,0 +1,54 @@
+/* gradient.h - the gradient of one global batch: micro-batches, added up along the fixed tree.
+ * Layer 5. Includes base/, backend/, comm/.
+ *
+ * A global batch of `items` is cut into micro-batches ("leaves") before anyone looks at the rank
+ * count. Each leaf gives one gradient; gradients add up along the tree of comm/tree.h, first over
+ * this rank's subtree, then across ranks (plumb_comm_reduce_tree). */
+#ifndef PLUMB_TRAIN_GRADIENT_H
+#define PLUMB_TRAIN_GRADIENT_H
+
+#include "backend/backend.h"
+#include "comm/comm.h"
+
+/* How one pass over `items` items becomes optimizer steps and leaves. */
+struct plumb_batch_cut {
+    int64_t items, global_batch, micro_batch; /* all > 0 */
+};
+int64_t plumb_cut_steps(const struct plumb_batch_cut *c);
+/* Items of optimizer step `step`; leaves in it; items of one leaf of it. */
+struct plumb_range plumb_cut_step(const struct plumb_batch_cut *c, int64_t step);
+int64_t plumb_cut_leaves(const struct plumb_batch_cut *c, int64_t step);
+struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step, int64_t leaf);
+
+/* Gradient buffers of this rank's part of the tree. sum[0] receives the result. */
+struct plumb_gradient {
+    struct plumb_backend *backend; /* borrowed, as is comm */
+    plumb_comm *comm;
+    int64_t count; /* floats of one gradient */
+    int64_t most_leaves;
+    int n_sum;
+    float **sum;  /* (n_sum,) each (count,) device */
+    double *slot; /* (most_leaves * PLUMB_LEAF_VALUES,) */
+    struct plumb_arena arena;
+};
+
+#define PLUMB_LEAF_VALUES 8
+
+/* Adds leaf's gradient to grad (count,) device, which is zero on entry, and its scalars to value.
+ * Not collective: a leaf runs on one rank only. */
+typedef plumb_status plumb_leaf_fn(void *arg, int64_t leaf, float *grad,
+                                   double value[PLUMB_LEAF_VALUES]);
+
+/* most_leaves: of any batch. All memory is taken here. Not collective. */
+plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
+                                 plumb_comm *comm, int64_t count, int64_t most_leaves);
+void plumb_gradient_fini(struct plumb_gradient *g);
+int64_t plumb_gradient_bytes(const struct plumb_gradient *g);
+
+/* Runs this rank's leaves; leaves their subtree sum in g->sum[0] (ready for
+ * plumb_comm_reduce_tree) and in value the scalars of all leaves of all ranks, added in leaf
+ * order. Collective: one rank's failure is every rank's. */
+plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_leaf_fn *fn,
+                                void *arg, double value[PLUMB_LEAF_VALUES]);
+
+#endif

@@ -1,0 +1,46 @@
+/* loops.h - the training commands: what each does from its configuration to its last checkpoint.
+ * Layer 5. Includes train/trainer.h.
+ *
+ * All are Collective; every rank calls with the same source. Each leaves in output_dir what
+ * DESIGN section 8 lists and returns after the last checkpoint is in place. */
+#ifndef PLUMB_TRAIN_LOOPS_H
+#define PLUMB_TRAIN_LOOPS_H
+
+#include "data/dataset.h"
+#include "train/trainer.h"
+
+/* Supervised fine-tuning on data.train.
+ *     L = - (1/T) sum over the global batch's completion tokens of log p     T = their number */
+plumb_status plumb_train_sft(const struct plumb_trainer_source *s);
+
+/* A reward model from the pairs of data.train.
+ *     L = mean over the global batch's pairs of -log sigma(r_chosen - r_rejected)
+ *                                          Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 1 */
+plumb_status plumb_train_reward(const struct plumb_trainer_source *s);
+
+/* Alignment on the model's own answers to data.prompts, by method.name. */
+plumb_status plumb_train_align(const struct plumb_trainer_source *s);
+
+/* How the configuration reads a data file for a model with max_pos positions: template, end
+ * token, limits. */
+struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
+                                                const struct plumb_trainer *t,
+                                                enum plumb_data_kind kind);
+
+/* One pass over fixed records in a shuffled order per epoch: what SFT and reward training share. */
+struct plumb_epochs {
+    const struct plumb_config *cfg;
+    struct plumb_batch_cut cut;
+    int64_t steps;  /* of the whole run */
+    int64_t *order; /* (items,) of the current epoch */
+    int64_t epoch;  /* that order holds, -1 = none yet */
+};
+plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config *cfg,
+                               int64_t items);
+void plumb_epochs_fini(struct plumb_epochs *e);
+/* Makes order the one of optimizer step `step` (of the run); *in_epoch = its step there. */
+void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch);
+/* An upper bound on the tokens of any micro-batch: the micro_batch longest of `length` (n,). */
+plumb_status plumb_longest_sum(int64_t *out, const int64_t *length, int64_t n, int64_t micro_batch);
+
+#endif

@@ -1,0 +1,166 @@
+/* reward_model.c - trains a reward model from preference pairs.
+ * Layer 5. Includes base/, align/, data/, train/. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "align/objective.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "train/loops.h"
+#include "train/pack.h"
+
+enum { VALUE_LOSS, VALUE_TOKENS, VALUE_ACCURATE, VALUE_CHOSEN, VALUE_REJECTED };
+
+struct reward_model {
+    struct plumb_trainer *t;
+    struct plumb_dataset *data;
+    struct plumb_epochs epochs;
+    struct plumb_pack pack;
+    /* per sequence of a micro-batch: 2i chosen, 2i+1 rejected of pair i */
+    double *score, *dscore, *dlogp;
+    float *score_f32;
+    int32_t *len;
+    struct plumb_pair *pair;
+    int64_t step; /* within the epoch */
+    double scale; /* 1 / pairs of the global batch */
+};
+
+static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
+                                  double value[PLUMB_LEAF_VALUES])
+{
+    struct reward_model *s = arg;
+    struct plumb_trainer *t = s->t;
+    const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
+    const int64_t pairs = r.end - r.begin;
+    plumb_pack_clear(&s->pack);
+    for (int64_t i = 0; i < pairs; i++) {
+        const struct plumb_record *rec = &s->data->record[s->epochs.order[r.begin + i]];
+        for (int side = 0; side < 2; side++) {
+            PLUMB_TRY(plumb_pack_add(&s->pack, rec->prompt.ids, rec->prompt.n,
+                                     rec->completion[side].ids, rec->completion[side].n));
+            s->len[2 * i + side] = (int32_t)plumb_max_i64(rec->completion[side].n, 1);
+        }
+        s->pair[i] = (struct plumb_pair){.win = 2 * i, .lose = 2 * i + 1, .weight = 1.0};
+    }
+    const struct plumb_batch batch = plumb_pack_batch(&s->pack);
+    PLUMB_TRY(plumb_pass_score(t->pass, t->model, &batch, s->score_f32));
+    for (int64_t i = 0; i < 2 * pairs; i++)
+        s->score[i] = (double)s->score_f32[i];
+    const struct plumb_obj_in in = {.n = 2 * pairs,
+                                    .k = pairs,
+                                    .logp = s->score, /* not read by this objective */
+                                    .score = s->score,
+                                    .len = s->len,
+                                    .pair = s->pair,
+                                    .scale = s->scale};
+    struct plumb_obj_out out = {.dlogp = s->dlogp, .dscore = s->dscore};
+    const struct plumb_align_param param = plumb_align_param_default();
+    PLUMB_TRY(plumb_objective_eval(&plumb_obj_reward, &out, &in, &param));
+    for (int64_t i = 0; i < 2 * pairs; i++)
+        s->score_f32[i] = (float)s->dscore[i];
+    value[VALUE_LOSS] = out.loss;
+    value[VALUE_TOKENS] = (double)plumb_batch_tokens(&batch);
+    value[VALUE_ACCURATE] = (double)out.accurate;
+    value[VALUE_CHOSEN] = out.chosen;
+    value[VALUE_REJECTED] = out.rejected;
+    return plumb_pass_score_backward(t->pass, t->model, s->score_f32, grad);
+}
+
+static plumb_status train(struct reward_model *s)
+{
+    struct plumb_trainer *t = s->t;
+    const struct plumb_config *cfg = t->cfg;
+    struct plumb_progress progress;
+    plumb_progress_start(&progress, "reward", "steps", s->epochs.steps);
+    while (t->state.step < s->epochs.steps) {
+        plumb_epochs_at(&s->epochs, t->state.step, &s->step);
+        const struct plumb_range batch = plumb_cut_step(&s->epochs.cut, s->step);
+        s->scale = 1.0 / (double)(batch.end - batch.begin);
+        struct plumb_step_result r;
+        PLUMB_TRY(
+            plumb_trainer_step(t, plumb_cut_leaves(&s->epochs.cut, s->step), leaf_gradient, s, &r));
+        t->state.num_tokens += (int64_t)r.value[VALUE_TOKENS];
+        plumb_progress_at(&progress, t->state.step, NULL);
+        struct plumb_metrics_row row = {0};
+        plumb_metrics_set(&row, PLUMB_METRIC_LOSS, r.value[VALUE_LOSS]);
+        plumb_metrics_set(&row, PLUMB_METRIC_GRAD_NORM, r.optim.grad_norm);
+        plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
+        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_ACCURACIES,
+                          r.value[VALUE_ACCURATE] * s->scale);
+        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_CHOSEN, r.value[VALUE_CHOSEN] * s->scale);
+        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_REJECTED, r.value[VALUE_REJECTED] * s->scale);
+        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_MARGINS,
+                          (r.value[VALUE_CHOSEN] - r.value[VALUE_REJECTED]) * s->scale);
+        plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
+                          (double)t->state.step / (double)plumb_cut_steps(&s->epochs.cut));
+        const bool last = t->state.step == s->epochs.steps;
+        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
+            PLUMB_TRY(plumb_trainer_log(t, &row, 0));
+        if (last || (cfg->checkpoint.every > 0 && t->state.step % cfg->checkpoint.every == 0))
+            PLUMB_TRY(plumb_trainer_save(t, &row));
+    }
+    plumb_progress_end(&progress);
+    return PLUMB_OK;
+}
+
+static plumb_status prepare(struct reward_model *s)
+{
+    struct plumb_trainer *t = s->t;
+    const struct plumb_config *cfg = t->cfg;
+    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
+                  "data.train: is not set; name a JSONL file of prompt, chosen and rejected");
+    const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
+    PLUMB_TRY(plumb_dataset_open(&s->data, cfg->data.train, &options));
+    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
+    const int64_t n = s->data->n, most = 2 * cfg->train.micro_batch_size;
+    int64_t *length = calloc((size_t)n, sizeof(*length)), tokens = 0;
+    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "lengths of %lld pairs", (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        const struct plumb_record *rec = &s->data->record[i];
+        length[i] = 2 * rec->prompt.n + rec->completion[0].n + rec->completion[1].n;
+    }
+    const plumb_status st = plumb_longest_sum(&tokens, length, n, cfg->train.micro_batch_size);
+    free(length);
+    PLUMB_TRY(st);
+    PLUMB_TRY(plumb_pack_init(&s->pack, tokens, most));
+    s->score = calloc((size_t)most, sizeof(*s->score));
+    s->dscore = calloc((size_t)most, sizeof(*s->dscore));
+    s->dlogp = calloc((size_t)most, sizeof(*s->dlogp));
+    s->score_f32 = calloc((size_t)most, sizeof(*s->score_f32));
+    s->len = calloc((size_t)most, sizeof(*s->len));
+    s->pair = calloc((size_t)most, sizeof(*s->pair));
+    PLUMB_REQUIRE(s->score && s->dscore && s->dlogp && s->score_f32 && s->len && s->pair,
+                  PLUMB_ERR_NOMEM, "micro-batch of %lld pairs", (long long)most / 2);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_train_reward(const struct plumb_trainer_source *source)
+{
+    struct reward_model s = {0};
+    const struct plumb_config *cfg = source->cfg;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
+    st = prepare(&s);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
+    const struct plumb_pass_limit limit =
+        plumb_pack_limit(&s.pack, true, cfg->train.recompute, cfg->train.head_rows);
+    plumb_log(PLUMB_LOG_INFO, "%s: %lld pairs, %lld steps of %lld", cfg->data.train,
+              (long long)s.data->n, (long long)s.epochs.steps,
+              (long long)s.epochs.cut.global_batch);
+    PLUMB_TRY_GOTO(
+        st, plumb_trainer_prepare(s.t, &limit, s.epochs.steps, plumb_cut_leaves(&s.epochs.cut, 0)),
+        done);
+    st = train(&s);
+done:
+    plumb_trainer_close(&s.t, st);
+    plumb_pack_fini(&s.pack);
+    plumb_epochs_fini(&s.epochs);
+    plumb_dataset_close(&s.data);
+    free(s.score);
+    free(s.dscore);
+    free(s.dlogp);
+    free(s.score_f32);
+    free(s.len);
+    free(s.pair);
+    return st;
+}

@@ -1,0 +1,191 @@
+/* rewards.c - adds up the configured reward sources.
+ * Layer 5. Includes train/rewards.h, train/pack.h, data/, model/, text/. */
+#include "train/rewards.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "data/reward_builtin.h"
+#include "data/reward_command.h"
+#include "text/tokenizer.h"
+#include "train/pack.h"
+
+/* Tokens that the reward model sees at a time; a longer text has a batch of its own. */
+enum { BATCH_TOKENS = 4096 };
+
+struct plumb_rewards {
+    const struct plumb_config *cfg;
+    /* (a) a sequence classifier */
+    plumb_tokenizer *tokenizer;
+    plumb_model *model;
+    plumb_pass *pass;
+    struct plumb_pack pack;
+    float *score;         /* (pack.max_seq,) */
+    int64_t *owner;       /* (pack.max_seq,) item of each sequence */
+    struct plumb_ids ids; /* of one text */
+    /* (b) a program */
+    plumb_reward_command *command;
+    /* (c) functions */
+    plumb_reward_builtin *builtin;
+    double *part; /* (part_cap,) scores of one source */
+    int64_t part_cap;
+    char fault[512];
+};
+
+bool plumb_rewards_configured(const struct plumb_config *cfg)
+{
+    return *cfg->reward.model || *cfg->reward.command || cfg->reward.functions.n > 0;
+}
+
+static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
+{
+    const char *dir = r->cfg->reward.model;
+    PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
+    PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
+    PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
+                  "reward.model: %s gives %lld scores; expected a sequence classifier with one",
+                  dir, (long long)r->model->spec.labels);
+    const int64_t tokens = plumb_max_i64(BATCH_TOKENS, r->model->spec.max_pos);
+    PLUMB_TRY(plumb_pack_init(&r->pack, tokens, BATCH_TOKENS / 4));
+    r->score = calloc((size_t)r->pack.max_seq, sizeof(*r->score));
+    r->owner = calloc((size_t)r->pack.max_seq, sizeof(*r->owner));
+    PLUMB_REQUIRE(r->score && r->owner, PLUMB_ERR_NOMEM, "reward model batch");
+    const struct plumb_pass_limit limit = plumb_pack_limit(&r->pack, false, false, 0);
+    return plumb_pass_create(&r->pass, r->model, &limit);
+}
+
+plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
+                                  struct plumb_backend *backend)
+{
+    *out = NULL;
+    PLUMB_REQUIRE(plumb_rewards_configured(cfg), PLUMB_ERR_CONFIG,
+                  "reward: nothing is configured; set reward.model (a sequence classification "
+                  "checkpoint), reward.command (a program) or reward.functions");
+    plumb_rewards *r = calloc(1, sizeof(*r));
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "rewards");
+    r->cfg = cfg;
+    plumb_status st = PLUMB_OK;
+    if (*cfg->reward.model)
+        PLUMB_TRY_GOTO(st, open_model(r, backend), fail);
+    if (*cfg->reward.command) {
+        const struct plumb_reward_command_options options = {.command = cfg->reward.command,
+                                                             .timeout = cfg->reward.timeout,
+                                                             .restarts = cfg->reward.restarts};
+        PLUMB_TRY_GOTO(st, plumb_reward_command_create(&r->command, &options), fail);
+    }
+    if (cfg->reward.functions.n > 0)
+        PLUMB_TRY_GOTO(st, plumb_reward_builtin_create(&r->builtin, &cfg->reward.functions), fail);
+    *out = r;
+    return PLUMB_OK;
+fail:
+    plumb_rewards_destroy(&r);
+    return st;
+}
+
+void plumb_rewards_destroy(plumb_rewards **rp)
+{
+    plumb_rewards *r = *rp;
+    if (!r)
+        return;
+    plumb_reward_builtin_destroy(&r->builtin);
+    plumb_reward_command_destroy(&r->command);
+    plumb_pass_destroy(&r->pass);
+    plumb_pack_fini(&r->pack);
+    plumb_model_destroy(&r->model);
+    plumb_tokenizer_close(&r->tokenizer);
+    plumb_ids_fini(&r->ids);
+    free(r->score);
+    free(r->owner);
+    free(r->part);
+    free(r);
+    *rp = NULL;
+}
+
+const char *plumb_rewards_fault(const plumb_rewards *r)
+{
+    return r->fault;
+}
+
+static plumb_status flush_pack(plumb_rewards *r, double *score)
+{
+    if (r->pack.n_seq == 0)
+        return PLUMB_OK;
+    const struct plumb_batch batch = plumb_pack_batch(&r->pack);
+    PLUMB_TRY(plumb_pass_score(r->pass, r->model, &batch, r->score));
+    for (int64_t q = 0; q < r->pack.n_seq; q++)
+        score[r->owner[q]] = (double)r->score[q];
+    plumb_pack_clear(&r->pack);
+    return PLUMB_OK;
+}
+
+/* Prompt and completion are encoded as reward training encodes its pairs: the prompt with special
+ * tokens, the completion without, the end token behind it when data.append_eos was on there. */
+static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
+                                double *score)
+{
+    const int32_t eos = plumb_tokenizer_eos(r->tokenizer);
+    plumb_pack_clear(&r->pack);
+    for (int64_t i = 0; i < n; i++) {
+        r->ids.n = 0;
+        PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].prompt,
+                                         (int64_t)strlen(item[i].prompt), true));
+        const int64_t prompt = r->ids.n;
+        PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].completion,
+                                         (int64_t)strlen(item[i].completion), false));
+        if (r->cfg->reward.append_eos && eos >= 0)
+            PLUMB_TRY(plumb_ids_add(&r->ids, eos));
+        if (r->ids.n > r->model->spec.max_pos || prompt == 0) {
+            score[i] = NAN;
+            snprintf(r->fault, sizeof(r->fault),
+                     "prompt %lld: %lld tokens, the reward model's context holds %lld",
+                     (long long)item[i].prompt_id, (long long)r->ids.n,
+                     (long long)r->model->spec.max_pos);
+            continue;
+        }
+        if (r->pack.n_seq == r->pack.max_seq ||
+            r->pack.offset[r->pack.n_seq] + r->ids.n > r->pack.max_tokens)
+            PLUMB_TRY(flush_pack(r, score));
+        r->owner[r->pack.n_seq] = i;
+        PLUMB_TRY(
+            plumb_pack_add(&r->pack, r->ids.id, prompt, r->ids.id + prompt, r->ids.n - prompt));
+    }
+    return flush_pack(r, score);
+}
+
+/* score += part; a missing part makes the sum missing. */
+static void add_part(plumb_rewards *r, double *score, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        score[i] = isfinite(r->part[i]) ? score[i] + r->part[i] : NAN;
+}
+
+plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
+                                 double *score)
+{
+    if (n > r->part_cap) {
+        double *part = realloc(r->part, (size_t)n * sizeof(*part));
+        PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM, "scores of %lld completions", (long long)n);
+        r->part = part;
+        r->part_cap = n;
+    }
+    r->fault[0] = '\0';
+    for (int64_t i = 0; i < n; i++)
+        score[i] = 0;
+    if (r->model) {
+        PLUMB_TRY(score_model(r, item, n, r->part));
+        add_part(r, score, n);
+    }
+    if (r->command) {
+        PLUMB_TRY(plumb_reward_command_score(r->command, item, n, r->part));
+        if (*plumb_reward_command_fault(r->command))
+            snprintf(r->fault, sizeof(r->fault), "%s", plumb_reward_command_fault(r->command));
+        add_part(r, score, n);
+    }
+    if (r->builtin) {
+        PLUMB_TRY(plumb_reward_builtin_score(r->builtin, item, n, r->part));
+        add_part(r, score, n);
+    }
+    return PLUMB_OK;
+}

@@ -1,0 +1,38 @@
+/* rewards.h - the score of a completion, from whatever sources the configuration names.
+ * Layer 5. Includes config/, data/, model/, comm/.
+ *
+ * score = model score + command score + weighted sum of built-in functions, of those that are
+ * configured. A source that gives nothing makes the whole score missing (NaN), never 0. */
+#ifndef PLUMB_TRAIN_REWARDS_H
+#define PLUMB_TRAIN_REWARDS_H
+
+#include <stdbool.h>
+
+#include "backend/backend.h"
+#include "comm/comm.h"
+#include "config/config.h"
+
+typedef struct plumb_rewards plumb_rewards;
+
+/* One thing to score; text is borrowed. */
+struct plumb_reward_item {
+    const char *prompt, *completion; /* rendered prompt; completion without special tokens */
+    const char *solution;            /* reference answer of the record, or NULL */
+    int64_t prompt_id;
+    int32_t sample;
+};
+
+/* Whether the configuration names any source. */
+bool plumb_rewards_configured(const struct plumb_config *cfg);
+/* Opens every configured source; PLUMB_ERR_CONFIG when there is none. *out is the caller's. */
+plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
+                                  struct plumb_backend *backend);
+void plumb_rewards_destroy(plumb_rewards **r); /* NULL is allowed */
+
+/* score[i] (n,) of this rank's items; NaN = missing. Not collective. */
+plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
+                                 double *score);
+/* What was wrong with the last missing score, or "" (for the warning line). */
+const char *plumb_rewards_fault(const plumb_rewards *r);
+
+#endif

@@ -1,0 +1,126 @@
+/* sft.c - supervised fine-tuning.
+ * Layer 5. Includes base/, data/, train/. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "train/loops.h"
+#include "train/pack.h"
+
+enum { VALUE_LOSS, VALUE_TOKENS };
+
+struct sft {
+    struct plumb_trainer *t;
+    struct plumb_dataset *data;
+    struct plumb_epochs epochs;
+    struct plumb_pack pack;
+    int64_t step; /* within the epoch */
+    double scale; /* 1 / completion tokens of the global batch */
+};
+
+static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
+                                  double value[PLUMB_LEAF_VALUES])
+{
+    struct sft *s = arg;
+    struct plumb_trainer *t = s->t;
+    struct plumb_pack *p = &s->pack;
+    const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
+    plumb_pack_clear(p);
+    for (int64_t i = r.begin; i < r.end; i++) {
+        const struct plumb_record *rec = &s->data->record[s->epochs.order[i]];
+        PLUMB_TRY(plumb_pack_add(p, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
+                                 rec->completion[0].n));
+    }
+    const struct plumb_batch batch = plumb_pack_batch(p);
+    PLUMB_TRY(plumb_pass_logprob(t->pass, t->model, &batch, p->logp));
+    double sum = 0;
+    for (int64_t j = 0; j < p->n_targets; j++) {
+        sum += (double)p->logp[j];
+        p->dlogp[j] = (float)-s->scale;
+    }
+    value[VALUE_LOSS] = -s->scale * sum;
+    value[VALUE_TOKENS] = (double)plumb_batch_tokens(&batch);
+    return plumb_pass_logprob_backward(t->pass, t->model, p->dlogp, grad);
+}
+
+static plumb_status train(struct sft *s)
+{
+    struct plumb_trainer *t = s->t;
+    const struct plumb_config *cfg = t->cfg;
+    struct plumb_metrics_row row = {0};
+    struct plumb_progress progress;
+    plumb_progress_start(&progress, "sft", "steps", s->epochs.steps);
+    while (t->state.step < s->epochs.steps) {
+        plumb_epochs_at(&s->epochs, t->state.step, &s->step);
+        const struct plumb_range batch = plumb_cut_step(&s->epochs.cut, s->step);
+        int64_t targets = 0;
+        for (int64_t i = batch.begin; i < batch.end; i++)
+            targets += s->data->record[s->epochs.order[i]].completion[0].n;
+        s->scale = 1.0 / (double)plumb_max_i64(targets, 1);
+        struct plumb_step_result r;
+        PLUMB_TRY(
+            plumb_trainer_step(t, plumb_cut_leaves(&s->epochs.cut, s->step), leaf_gradient, s, &r));
+        t->state.num_tokens += (int64_t)r.value[VALUE_TOKENS];
+        plumb_progress_at(&progress, t->state.step, NULL);
+        row = (struct plumb_metrics_row){0};
+        plumb_metrics_set(&row, PLUMB_METRIC_LOSS, r.value[VALUE_LOSS]);
+        plumb_metrics_set(&row, PLUMB_METRIC_GRAD_NORM, r.optim.grad_norm);
+        plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
+        plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
+                          (double)t->state.step / (double)plumb_cut_steps(&s->epochs.cut));
+        const bool last = t->state.step == s->epochs.steps;
+        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
+            PLUMB_TRY(plumb_trainer_log(t, &row, 0));
+        if (last || (cfg->checkpoint.every > 0 && t->state.step % cfg->checkpoint.every == 0))
+            PLUMB_TRY(plumb_trainer_save(t, &row));
+    }
+    plumb_progress_end(&progress);
+    return PLUMB_OK;
+}
+
+static plumb_status prepare(struct sft *s)
+{
+    struct plumb_trainer *t = s->t;
+    const struct plumb_config *cfg = t->cfg;
+    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
+                  "data.train: is not set; name a JSONL file of messages or prompt and completion");
+    const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
+    PLUMB_TRY(plumb_dataset_open(&s->data, cfg->data.train, &options));
+    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
+    int64_t *length = calloc((size_t)s->data->n, sizeof(*length));
+    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)s->data->n);
+    for (int64_t i = 0; i < s->data->n; i++)
+        length[i] = s->data->record[i].prompt.n + s->data->record[i].completion[0].n;
+    int64_t tokens = 0;
+    const plumb_status st =
+        plumb_longest_sum(&tokens, length, s->data->n, cfg->train.micro_batch_size);
+    free(length);
+    PLUMB_TRY(st);
+    return plumb_pack_init(&s->pack, tokens, cfg->train.micro_batch_size);
+}
+
+plumb_status plumb_train_sft(const struct plumb_trainer_source *source)
+{
+    struct sft s = {0};
+    const struct plumb_config *cfg = source->cfg;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
+    st = prepare(&s);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
+    const struct plumb_pass_limit limit =
+        plumb_pack_limit(&s.pack, true, cfg->train.recompute, cfg->train.head_rows);
+    plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
+              (long long)s.data->n, (long long)s.epochs.steps,
+              (long long)s.epochs.cut.global_batch);
+    PLUMB_TRY_GOTO(
+        st, plumb_trainer_prepare(s.t, &limit, s.epochs.steps, plumb_cut_leaves(&s.epochs.cut, 0)),
+        done);
+    st = train(&s);
+done:
+    plumb_trainer_close(&s.t, st);
+    plumb_pack_fini(&s.pack);
+    plumb_epochs_fini(&s.epochs);
+    plumb_dataset_close(&s.data);
+    return st;
+}

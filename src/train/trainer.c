@@ -1,0 +1,273 @@
+/* trainer.c - opens a training run, takes its optimizer steps, closes it.
+ * Layer 5. Includes base/, io/, comm/, config/, model/, train/. */
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "io/file.h"
+
+static plumb_status check_output_dir(const struct plumb_config *cfg)
+{
+    PLUMB_REQUIRE(cfg->output_dir && *cfg->output_dir, PLUMB_ERR_CONFIG,
+                  "output_dir: is not set; name the folder for checkpoints and metrics");
+    if (strcmp(cfg->resume, "never") != 0 || !plumb_dir_exists(cfg->output_dir)) {
+        PLUMB_REQUIRE(!plumb_file_exists(cfg->output_dir) || plumb_dir_exists(cfg->output_dir),
+                      PLUMB_ERR_EXISTS, "output_dir: %s is a file", cfg->output_dir);
+        return PLUMB_OK;
+    }
+    struct plumb_names names;
+    PLUMB_TRY(plumb_dir_list(&names, cfg->output_dir));
+    const bool empty = names.n == 0;
+    plumb_names_fini(&names);
+    PLUMB_REQUIRE(empty, PLUMB_ERR_EXISTS,
+                  "output_dir: %s exists and is not empty; choose another folder, or continue that "
+                  "run with resume=auto",
+                  cfg->output_dir);
+    return PLUMB_OK;
+}
+
+static plumb_status open_model(struct plumb_trainer *t, const struct plumb_trainer_source *s)
+{
+    const struct plumb_config *cfg = t->cfg;
+    PLUMB_REQUIRE(cfg->model && *cfg->model, PLUMB_ERR_CONFIG,
+                  "model: is not set; name a Hugging Face checkpoint folder");
+    const char *dir = t->resumed_from[0] ? t->resumed_from : cfg->model;
+    const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
+    PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer
+                                                                                    : cfg->model));
+    if (s->classifier)
+        PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
+    else if (fresh)
+        PLUMB_TRY(plumb_model_create(&t->model, t->backend, dir, cfg->seed));
+    else
+        PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
+    PLUMB_REQUIRE(plumb_tokenizer_vocab(t->tokenizer) <= t->model->spec.v, PLUMB_ERR_FORMAT,
+                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
+                  "not belong together",
+                  dir, (long long)plumb_tokenizer_vocab(t->tokenizer) - 1,
+                  (long long)t->model->spec.v);
+    return PLUMB_OK;
+}
+
+static plumb_status open_files(struct plumb_trainer *t, const struct plumb_trainer_source *s)
+{
+    struct plumb_buf yaml = {0};
+    plumb_status st = plumb_config_to_yaml(&yaml, t->cfg, t->command);
+    if (st == PLUMB_OK) {
+        const struct plumb_run_info info = {
+            .command = s->command,
+            .argc = s->argc,
+            .argv = s->argv,
+            .seed = t->cfg->seed,
+            .config_hash = t->state.config_hash,
+            .start_fingerprint = t->state.start_fingerprint,
+            .resumed_step = t->state.step,
+            .config_yaml = plumb_buf_text(&yaml),
+        };
+        st = plumb_run_begin(&t->run, t->cfg->output_dir, t->comm, &info);
+    }
+    plumb_buf_fini(&yaml);
+    PLUMB_TRY(st);
+    const int rank = plumb_comm_rank(t->comm);
+    st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step);
+    if (st == PLUMB_OK && rank == 0) {
+        char path[4096];
+        st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "train.log");
+        if (st == PLUMB_OK && !(t->log = fopen(path, "a")))
+            st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", path,
+                               strerror(errno));
+        plumb_log_mirror(t->log);
+    }
+    return plumb_comm_agree(t->comm, st);
+}
+
+/* A resumed run must be the run that was started. */
+static plumb_status check_resumed(const struct plumb_trainer *t, uint64_t config_hash)
+{
+    PLUMB_REQUIRE(t->state.config_hash == config_hash, PLUMB_ERR_CONFIG,
+                  "%s was made with another configuration (see config.effective.yaml beside it): "
+                  "give the same values, or start in a new output_dir",
+                  t->resumed_from);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s)
+{
+    *out = NULL;
+    struct plumb_trainer *t = calloc(1, sizeof(*t));
+    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "trainer");
+    *t = (struct plumb_trainer){
+        .cfg = s->cfg, .comm = s->comm, .backend = s->backend, .command = s->command};
+    plumb_status st = check_output_dir(s->cfg);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
+    PLUMB_TRY_GOTO(st,
+                   plumb_checkpoint_find(t->resumed_from, sizeof(t->resumed_from),
+                                         s->cfg->output_dir, s->cfg->resume, t->comm),
+                   fail);
+    st = open_model(t, s);
+    const uint64_t hash = plumb_config_hash(s->cfg, s->command);
+    if (st == PLUMB_OK && t->resumed_from[0]) {
+        st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
+        if (st == PLUMB_OK)
+            st = check_resumed(t, hash);
+    } else if (st == PLUMB_OK) {
+        t->state.seed = s->cfg->seed;
+        t->state.config_hash = hash;
+        t->state.start_fingerprint = t->model->fingerprint;
+    }
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
+    PLUMB_TRY_GOTO(st, open_files(t, s), fail);
+    if (t->resumed_from[0])
+        plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
+    plumb_log(PLUMB_LOG_INFO,
+              "%s: %s, %.2f M parameters, %d rank%s x %d thread%s, weights %016" PRIx64, t->command,
+              t->model->dir, 1e-6 * (double)t->model->count, plumb_comm_size(t->comm),
+              plumb_comm_size(t->comm) == 1 ? "" : "s", t->backend->threads,
+              t->backend->threads == 1 ? "" : "s", t->model->fingerprint);
+    *out = t;
+    return PLUMB_OK;
+fail:
+    plumb_trainer_close(&t, st);
+    return st;
+}
+
+static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
+                                   int64_t total_steps, int64_t most_leaves)
+{
+    PLUMB_TRY(plumb_gradient_init(&t->gradient, t->backend, t->comm, t->model->count, most_leaves));
+    PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));
+    const struct plumb_config *cfg = t->cfg;
+    const struct plumb_optim_options options = {
+        .learning_rate = cfg->train.learning_rate,
+        .beta1 = cfg->train.beta1,
+        .beta2 = cfg->train.beta2,
+        .eps = cfg->train.epsilon,
+        .weight_decay = cfg->train.weight_decay,
+        .max_grad_norm = cfg->train.max_grad_norm,
+        .schedule = {.kind = (enum plumb_schedule_kind)cfg->train.lr_schedule,
+                     .total = total_steps,
+                     .warmup_ratio = cfg->train.warmup_ratio,
+                     .min_lr_ratio = cfg->train.min_lr_ratio},
+    };
+    return plumb_optim_create(&t->optim, t->model, t->comm, &options);
+}
+
+plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
+                                   int64_t total_steps, int64_t most_leaves)
+{
+    const plumb_status st = create_buffers(t, limit, total_steps, most_leaves);
+    PLUMB_TRY(plumb_comm_agree(t->comm, st));
+    t->state.total_steps = total_steps;
+    if (t->resumed_from[0])
+        PLUMB_TRY(plumb_checkpoint_load(t->resumed_from, &t->state, t->model, t->optim, t->comm));
+    plumb_log(PLUMB_LOG_INFO,
+              "memory per rank: weights %.1f MB, gradients %d x %.1f MB, optimizer %.1f MB, "
+              "activations %.1f MB",
+              1e-6 * (double)t->model->arena.cap, t->gradient.n_sum, 4e-6 * (double)t->model->count,
+              1e-6 * (double)plumb_optim_bytes(t->model, t->comm),
+              1e-6 * (double)plumb_pass_bytes(t->pass));
+    t->last_log = plumb_now();
+    t->last_log_tokens = t->state.num_tokens;
+    return PLUMB_OK;
+}
+
+void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
+{
+    struct plumb_trainer *t = *tp;
+    if (!t)
+        return;
+    char result[1600] = "ok";
+    if (outcome != PLUMB_OK)
+        snprintf(result, sizeof(result), "%s", plumb_trail_message());
+    if (plumb_run_end(&t->run, result) != PLUMB_OK)
+        plumb_log(PLUMB_LOG_WARN, "run.json: %s", plumb_trail_message());
+    plumb_metrics_close(&t->metrics);
+    plumb_log_mirror(NULL);
+    if (t->log)
+        fclose(t->log);
+    plumb_optim_destroy(&t->optim);
+    plumb_pass_destroy(&t->pass);
+    plumb_gradient_fini(&t->gradient);
+    plumb_model_destroy(&t->model);
+    plumb_tokenizer_close(&t->tokenizer);
+    free(t);
+    *tp = NULL;
+}
+
+plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
+                                void *arg, struct plumb_step_result *out)
+{
+    plumb_comm_phase(t->comm, "gradient");
+    PLUMB_TRY(plumb_gradient_run(&t->gradient, leaves, fn, arg, out->value));
+    plumb_comm_phase(t->comm, "update");
+    PLUMB_TRY(plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim));
+    t->state.step++;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
+                               int64_t total_iterations)
+{
+    const double now = plumb_now();
+    row->step = t->state.step;
+    row->iteration = t->state.iteration;
+    plumb_metrics_set(row, PLUMB_METRIC_NUM_TOKENS, (double)t->state.num_tokens);
+    if (now > t->last_log)
+        plumb_metrics_set(row, PLUMB_METRIC_TOKENS_PER_SECOND,
+                          (double)(t->state.num_tokens - t->last_log_tokens) / (now - t->last_log));
+    t->last_log = now;
+    t->last_log_tokens = t->state.num_tokens;
+    PLUMB_TRY(plumb_metrics_write(t->metrics, row));
+    struct plumb_buf line = {0};
+    const plumb_status st =
+        plumb_metrics_console(&line, row, t->state.total_steps, total_iterations);
+    if (st == PLUMB_OK)
+        plumb_log(PLUMB_LOG_INFO, "%s", plumb_buf_text(&line));
+    plumb_buf_fini(&line);
+    return st;
+}
+
+plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row)
+{
+    const struct plumb_config *cfg = t->cfg;
+    char text[PLUMB_METRIC_COUNT][32], lr[32], seed[32], batch[32];
+    struct plumb_card_field metric[PLUMB_METRIC_COUNT];
+    int64_t n = 0;
+    for (int i = 0; i < PLUMB_METRIC_COUNT; i++)
+        if (row->set[i] && isfinite(row->value[i])) {
+            snprintf(text[n], sizeof(text[n]), "%.6g", row->value[i]);
+            metric[n] =
+                (struct plumb_card_field){plumb_metric_info((enum plumb_metric)i)->name, text[n]};
+            n++;
+        }
+    snprintf(lr, sizeof(lr), "%g", cfg->train.learning_rate);
+    snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
+    snprintf(batch, sizeof(batch), "%lld", (long long)cfg->train.global_batch_size);
+    const bool align = strcmp(t->command, "align") == 0;
+    const struct plumb_card_field parameter[] = {
+        {"learning_rate", lr}, {"global_batch_size", batch}, {"seed", seed}};
+    const struct plumb_card card = {
+        .base_model = cfg->model,
+        .method = align ? cfg->method.name : t->command,
+        .dataset = align ? cfg->data.prompts : cfg->data.train,
+        .parameter = parameter,
+        .n_parameter = sizeof(parameter) / sizeof(parameter[0]),
+        .metric = metric,
+        .n_metric = n,
+    };
+    const struct plumb_checkpoint_options options = {
+        .output_dir = cfg->output_dir,
+        .shard_bytes = cfg->checkpoint.shard_bytes,
+        .keep_last = cfg->checkpoint.keep_last,
+        .keep_every = cfg->checkpoint.keep_every,
+    };
+    plumb_comm_phase(t->comm, "save");
+    return plumb_checkpoint_save(&options, &t->state, &card, t->model, t->optim, t->comm,
+                                 t->gradient.sum[0]);
+}

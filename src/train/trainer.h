@@ -1,0 +1,75 @@
+/* trainer.h - what every training command shares: the model, its optimizer step over logical
+ * micro-batches, checkpoints, metrics.
+ * Layer 5. Includes base/, comm/, config/, backend/, model/, text/, train/. */
+#ifndef PLUMB_TRAIN_TRAINER_H
+#define PLUMB_TRAIN_TRAINER_H
+
+#include <stdio.h>
+
+#include "backend/backend.h"
+#include "comm/comm.h"
+#include "config/config.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+#include "train/checkpoint.h"
+#include "train/gradient.h"
+#include "train/metrics.h"
+#include "train/optim.h"
+#include "train/run.h"
+
+struct plumb_trainer {
+    const struct plumb_config *cfg; /* borrowed, as are comm and backend */
+    plumb_comm *comm;
+    struct plumb_backend *backend;
+    const char *command;
+    plumb_tokenizer *tokenizer;
+    plumb_model *model;
+    plumb_pass *pass;
+    plumb_optim *optim;
+    struct plumb_gradient gradient;
+    struct plumb_train_state state;
+    char resumed_from[4096]; /* checkpoint folder, "" for a fresh start */
+    plumb_metrics *metrics;
+    plumb_run *run;
+    FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
+    double last_log;
+    int64_t last_log_tokens;
+};
+
+struct plumb_trainer_source {
+    plumb_comm *comm;
+    struct plumb_backend *backend;
+    const struct plumb_config *cfg;
+    const char *command;
+    int argc;
+    char **argv;
+    bool classifier; /* a reward model: one score */
+};
+
+/* Opens tokenizer and weights (a fresh start, or the newest checkpoint as cfg->resume says),
+ * creates output_dir, run.json, metrics.jsonl and train.log. Collective.
+ * PLUMB_ERR_EXISTS when output_dir holds something and resume is "never". */
+plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
+/* Allocates pass, optimizer and gradients, and loads moments and state when resuming. Collective.
+ *   total_steps: of the whole schedule; most_leaves: of any step. */
+plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
+                                   int64_t total_steps, int64_t most_leaves);
+/* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
+void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
+
+struct plumb_step_result {
+    double value[PLUMB_LEAF_VALUES]; /* sums over all leaves, in leaf order */
+    struct plumb_optim_result optim;
+};
+
+/* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective. */
+plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
+                                void *arg, struct plumb_step_result *out);
+
+/* Fills step, iteration, rate and token counts in, writes metrics.jsonl, prints the line. */
+plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
+                               int64_t total_iterations);
+/* checkpoint-STEP with this row's figures in its model card. Collective. */
+plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row);
+
+#endif
