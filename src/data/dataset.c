@@ -1,0 +1,273 @@
+/* dataset.c - JSONL data sets in TRL's record shapes, rendered and tokenised.
+ * Layer 4. Includes base/, io/, text/. */
+#include "data/dataset.h"
+
+#include <stdalign.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/record.h"
+#include "io/file.h"
+
+#define BLOCK_BYTES (1 << 20)
+
+/* Texts and ids live in blocks that never move. */
+struct plumb_data_block {
+    struct plumb_data_block *next;
+    int64_t used, cap;
+    alignas(8) char bytes[];
+};
+
+struct reader {
+    struct plumb_dataset *set;
+    int64_t cap;
+    const char *path;
+    const struct plumb_data_options *o;
+    struct plumb_draft draft;
+    struct plumb_ids ids;
+    int64_t blank; /* first blank line, 0 = none */
+};
+
+static plumb_status keep(void **out, struct plumb_dataset *d, const void *bytes, int64_t n)
+{
+    const int64_t need = (n + 7) / 8 * 8;
+    struct plumb_data_block *b = d->blocks;
+    if (!b || b->cap - b->used < need) {
+        const int64_t cap = need > BLOCK_BYTES ? need : BLOCK_BYTES;
+        b = malloc(sizeof *b + (size_t)cap);
+        PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "no memory for %lld bytes of the data set",
+                      (long long)cap);
+        *b = (struct plumb_data_block){.next = d->blocks, .cap = cap};
+        d->blocks = b;
+    }
+    *out = b->bytes + b->used;
+    b->used += need;
+    if (n)
+        memcpy(*out, bytes, (size_t)n);
+    return PLUMB_OK;
+}
+
+static plumb_status keep_text(const char **out, struct plumb_dataset *d, const struct plumb_buf *b)
+{
+    void *at = NULL;
+    PLUMB_TRY(keep(&at, d, plumb_buf_text(b), b->len + 1));
+    *out = at;
+    return PLUMB_OK;
+}
+
+static plumb_status keep_ids(struct plumb_piece *p, struct plumb_dataset *d, const int32_t *ids,
+                             int64_t n)
+{
+    void *at = NULL;
+    PLUMB_TRY(keep(&at, d, ids, n * (int64_t)sizeof *ids));
+    p->ids = at;
+    p->n = n;
+    return PLUMB_OK;
+}
+
+static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
+                                const struct plumb_buf *text)
+{
+    const plumb_tokenizer *t = r->o->tokenizer;
+    PLUMB_TRY(keep_text(&p->text, r->set, text));
+    p->len = text->len;
+    if (!t)
+        return PLUMB_OK;
+    r->ids.n = 0;
+    PLUMB_TRY(plumb_tokenizer_encode(t, &r->ids, p->text, p->len, !r->o->no_special));
+    const int32_t bos = plumb_tokenizer_bos(t);
+    const bool twice =
+        !r->o->no_special && r->ids.n > 1 && r->ids.id[0] == bos && r->ids.id[1] == bos;
+    return keep_ids(p, r->set, r->ids.id + twice, r->ids.n - twice);
+}
+
+/* The completion's tokens are those that follow the prompt's in the whole text, if the prompt
+ * keeps its tokens there; else those of the completion alone. r->ids = the result. */
+static plumb_status encode_after(int64_t *first, struct reader *r, const struct plumb_piece *prompt,
+                                 const struct plumb_buf *text)
+{
+    const plumb_tokenizer *t = r->o->tokenizer;
+    struct plumb_buf whole = {0};
+    plumb_status st = PLUMB_OK;
+    r->ids.n = 0;
+    *first = 0;
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&whole, prompt->text, prompt->len), fail);
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&whole, plumb_buf_text(text), text->len), fail);
+    PLUMB_TRY_GOTO(st, plumb_tokenizer_encode(t, &r->ids, plumb_buf_text(&whole), whole.len, false),
+                   fail);
+    /* the prompt's own tokens may begin with what the tokenizer adds */
+    for (int64_t added = 0; added <= 1 && added <= prompt->n; added++) {
+        const int64_t n = prompt->n - added;
+        if (n <= r->ids.n &&
+            memcmp(prompt->ids + added, r->ids.id, (size_t)n * sizeof *r->ids.id) == 0) {
+            *first = n;
+            goto fail;
+        }
+    }
+    r->ids.n = 0;
+    PLUMB_TRY_GOTO(st, plumb_tokenizer_encode(t, &r->ids, plumb_buf_text(text), text->len, false),
+                   fail);
+fail:
+    plumb_buf_fini(&whole);
+    return st;
+}
+
+static plumb_status keep_completion(struct plumb_piece *p, struct reader *r,
+                                    const struct plumb_piece *prompt, const struct plumb_buf *text,
+                                    const char *where)
+{
+    PLUMB_TRY(keep_text(&p->text, r->set, text));
+    p->len = text->len;
+    if (!r->o->tokenizer)
+        return PLUMB_OK;
+    int64_t first;
+    PLUMB_TRY(encode_after(&first, r, prompt, text));
+    const int32_t eos = plumb_tokenizer_eos(r->o->tokenizer);
+    if (r->o->append_eos) {
+        PLUMB_REQUIRE(eos >= 0, PLUMB_ERR_ARG, "%s: append_eos, but the tokenizer has no end token",
+                      where);
+        if (r->ids.n == first || r->ids.id[r->ids.n - 1] != eos)
+            PLUMB_TRY(plumb_ids_add(&r->ids, eos));
+    }
+    return keep_ids(p, r->set, r->ids.id + first, r->ids.n - first);
+}
+
+static plumb_status keep_record(struct plumb_record *rec, struct reader *r, const char *where)
+{
+    const struct plumb_draft *d = &r->draft;
+    if (d->has_id)
+        PLUMB_TRY(keep_text(&rec->id, r->set, &d->id));
+    if (d->has_solution)
+        PLUMB_TRY(keep_text(&rec->solution, r->set, &d->solution));
+    if (d->by_ids) {
+        PLUMB_TRY(keep_ids(&rec->prompt, r->set, d->ids.id, d->prompt_tokens));
+        return keep_ids(&rec->completion[0], r->set, d->ids.id + d->prompt_tokens,
+                        d->ids.n - d->prompt_tokens);
+    }
+    PLUMB_TRY(keep_prompt(&rec->prompt, r, &d->prompt));
+    if (r->o->principle && d->principled.len)
+        PLUMB_TRY(keep_prompt(&rec->principled, r, &d->principled));
+    for (int i = 0; i < d->completions; i++)
+        PLUMB_TRY(keep_completion(&rec->completion[i], r, &rec->prompt, &d->completion[i], where));
+    return PLUMB_OK;
+}
+
+/* Whether the record fits; false and a counted line, or an error, when not. */
+static plumb_status fits(bool *ok, struct reader *r, const struct plumb_record *rec,
+                         const char *where)
+{
+    const struct plumb_data_options *o = r->o;
+    const int64_t p = rec->prompt.n > rec->principled.n ? rec->prompt.n : rec->principled.n;
+    const int64_t c =
+        rec->completion[0].n > rec->completion[1].n ? rec->completion[0].n : rec->completion[1].n;
+    const bool long_prompt = o->max_prompt_tokens && p > o->max_prompt_tokens;
+    *ok = !long_prompt && !(o->max_tokens && p + c > o->max_tokens);
+    if (*ok)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(o->skip_long, PLUMB_ERR_ARG, "%s: %s has %lld tokens, at most %lld are allowed",
+                  where, long_prompt ? "the prompt" : "the prompt with its completion",
+                  (long long)(long_prompt ? p : p + c),
+                  (long long)(long_prompt ? o->max_prompt_tokens : o->max_tokens));
+    if (r->set->skipped++ == 0)
+        r->set->skipped_line = rec->line;
+    return PLUMB_OK;
+}
+
+static plumb_status add_record(struct reader *r, int64_t line_no, const char *where)
+{
+    struct plumb_dataset *d = r->set;
+    if (d->n == r->cap) {
+        const int64_t cap = r->cap ? r->cap * 2 : 256;
+        void *more = realloc(d->record, (size_t)cap * sizeof *d->record);
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "%s: no memory for %lld records", where,
+                      (long long)cap);
+        d->record = more;
+        r->cap = cap;
+    }
+    struct plumb_record *rec = &d->record[d->n];
+    *rec = (struct plumb_record){.line = line_no};
+    bool ok;
+    PLUMB_TRY(keep_record(rec, r, where));
+    PLUMB_TRY(fits(&ok, r, rec, where));
+    d->n += ok;
+    return PLUMB_OK;
+}
+
+static bool blank(const char *line, int64_t len)
+{
+    for (int64_t i = 0; i < len; i++)
+        if (!strchr(" \t\r", line[i]) || !line[i])
+            return false;
+    return true;
+}
+
+static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t line_no)
+{
+    struct reader *r = arg;
+    if (r->o->limit && r->set->n + r->set->skipped >= r->o->limit)
+        return PLUMB_OK;
+    if (line_no == 1 && len >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0) {
+        line += 3;
+        len -= 3;
+    }
+    if (blank(line, len)) {
+        if (!r->blank)
+            r->blank = line_no;
+        return PLUMB_OK;
+    }
+    PLUMB_REQUIRE(!r->blank || r->o->blank_lines, PLUMB_ERR_FORMAT,
+                  "%s:%lld: the line is blank, expected a JSON object", r->path,
+                  (long long)r->blank);
+    char where[512];
+    snprintf(where, sizeof where, "%.480s:%lld", r->path, (long long)line_no);
+    plumb_json *root = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_json_parse(&root, line, len, where), fail);
+    PLUMB_TRY_GOTO(st, plumb_record_read(&r->draft, root, r->o, where), fail);
+    PLUMB_TRY_GOTO(st, add_record(r, line_no, where), fail);
+fail:
+    plumb_json_free(&root);
+    return st;
+}
+
+plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
+                                const struct plumb_data_options *options)
+{
+    struct reader r = {.path = strcmp(path, "-") == 0 ? "standard input" : path, .o = options};
+    plumb_status st = PLUMB_OK;
+    *out = NULL;
+    PLUMB_TRY(plumb_record_check(options));
+    r.set = calloc(1, sizeof *r.set);
+    PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "no memory for the data set %s", path);
+    PLUMB_TRY_GOTO(st, plumb_file_lines(path, read_line, &r), fail);
+    if (r.set->n == 0 && r.set->skipped == 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file has no records", r.path);
+    if (r.set->n == 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_ARG, fail,
+                        "%s: all %lld records are longer than the %lld prompt tokens or %lld "
+                        "tokens that are allowed",
+                        r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
+                        (long long)options->max_tokens);
+    *out = r.set;
+    r.set = NULL;
+fail:
+    plumb_draft_fini(&r.draft);
+    plumb_ids_fini(&r.ids);
+    plumb_dataset_close(&r.set);
+    return st;
+}
+
+void plumb_dataset_close(struct plumb_dataset **d)
+{
+    if (!*d)
+        return;
+    for (struct plumb_data_block *b = (*d)->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+    free((*d)->record);
+    free(*d);
+    *d = NULL;
+}

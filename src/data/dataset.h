@@ -1,0 +1,85 @@
+/* dataset.h - JSONL data sets in TRL's record shapes, rendered and tokenised.
+ * Layer 4. Includes base/, io/, text/. */
+#ifndef PLUMB_DATA_DATASET_H
+#define PLUMB_DATA_DATASET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "text/tokenizer.h"
+
+/* What a file is read as, and the record shapes that are accepted. TEXT is a string, CHAT a list
+ * of {"role","content"} messages; a TEXT counts as a chat of one message, of the user in a prompt
+ * and of the assistant in an answer. An answer is one message.
+ *   PROMPTS    {"prompt": TEXT|CHAT} or {"prompt_ids": [..]}
+ *   SFT        {"messages": CHAT} (trained on the last message, which is the assistant's),
+ *              {"prompt","completion"}, or {"ids": [..], "prompt_tokens": n}
+ *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
+ *   TEXTS      {"text": TEXT} or {"messages": CHAT}: the whole of it is the prompt
+ * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept). Other members
+ * are ignored. */
+enum plumb_data_kind { PLUMB_DATA_PROMPTS, PLUMB_DATA_SFT, PLUMB_DATA_PAIRS, PLUMB_DATA_TEXTS };
+
+/* A text and its tokens; borrowed from the data set. text is NULL where the record gave ids. */
+struct plumb_piece {
+    const char *text; /* NUL-terminated; may contain NUL */
+    int64_t len;
+    const int32_t *ids; /* NULL without a tokenizer */
+    int64_t n;
+};
+
+enum { PLUMB_COMPLETION = 0, PLUMB_CHOSEN = 0, PLUMB_REJECTED = 1 };
+
+struct plumb_record {
+    int64_t line;         /* in the file, from 1 */
+    const char *id;       /* "id" of the record as text, or NULL */
+    const char *solution; /* or NULL */
+    struct plumb_piece prompt;
+    struct plumb_piece principled;    /* the prompt under the principle; empty without one */
+    struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
+};
+
+/* Zero is a valid value of every field. */
+struct plumb_data_options {
+    enum plumb_data_kind kind;
+    const plumb_tokenizer *tokenizer; /* borrowed during open; NULL: texts only */
+    const char *prompt_template;      /* prompt to text, see text/template.h; NULL: its default */
+    const char *principle;            /* NULL: none; for PROMPTS. White space at its end is cut */
+    const char *principle_template;   /* {principle} and {prompt}, which stands for the last message
+                                       * of the prompt and is replaced by the whole; NULL: with a
+                                       * line break between them */
+    bool no_special;                  /* prompts without what the tokenizer adds (BOS) */
+    bool append_eos;                  /* the tokenizer's end token after completions that lack it */
+    int64_t max_prompt_tokens;        /* 0: no limit; counts the longer of prompt and principled */
+    int64_t max_tokens;               /* of a prompt with one of its completions; 0: no limit */
+    int64_t limit;                    /* only the first records; 0: all */
+    bool skip_long;                   /* longer records are left out and counted, not an error */
+    bool blank_lines;                 /* blank lines are allowed anywhere, not only at the end */
+};
+
+/* Immutable after open. */
+struct plumb_dataset {
+    struct plumb_record *record;
+    int64_t n;
+    int64_t skipped; /* too long; of them the first: */
+    int64_t skipped_line;
+    struct plumb_data_block *blocks; /* owns every text and id above */
+};
+
+/* Reads a whole file ("-" is standard input); UTF-8, with or without BOM, lines ended by \n or
+ * \r\n. *out is owned by the caller.
+ *
+ * Tokens: prompts are encoded with the tokenizer's special tokens, a BOS that the text already
+ * has is not doubled; completions without, as the continuation of their prompt where its tokens
+ * stay the same, else on their own (both as TRL does).
+ *
+ * Errors, all naming file, line and field: PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a line that is no
+ * JSON object, a missing or mistyped field (what was found, what was expected), an empty prompt,
+ * a file without records; PLUMB_ERR_ARG for a record that is too long;
+ * PLUMB_ERR_CONFIG for a malformed template. */
+plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
+                                const struct plumb_data_options *options);
+void plumb_dataset_close(struct plumb_dataset **d); /* NULL is allowed */
+
+#endif
