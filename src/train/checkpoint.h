@@ -1,5 +1,5 @@
 /* checkpoint.h - everything that decides a run's future, in one folder that appears whole.
- * Layer 5. Includes base/, io/, model/, comm/, train/optim.h.
+ * Layer 5. Includes base/, model/, comm/, train/{card,optim,state}.h.
  *
  * OUTPUT_DIR/checkpoint-STEP/ holds
  *   model.safetensors, config.json, generation_config.json, tokenizer files   plumb_model_save
@@ -18,51 +18,9 @@
 
 #include "comm/comm.h"
 #include "model/model.h"
+#include "train/card.h"
 #include "train/optim.h"
-
-#define PLUMB_STATE_VALUES 64
-
-/* One named number of a stage with memory ("tau", "decay_power"). */
-struct plumb_state_value {
-    char name[32];
-    double value;
-};
-
-/* What is saved beside weights and moments. The generator needs none: random numbers are a
- * function of (seed, purpose, iteration, prompt, sample, position). */
-struct plumb_train_state {
-    int64_t step;          /* optimizer steps done; names the folder */
-    int64_t iteration;     /* iterations done */
-    int64_t total_steps;   /* of the schedule */
-    int64_t prompt_cursor; /* prompts consumed since the start of the run */
-    int64_t num_tokens;    /* tokens generated and trained on so far */
-    uint64_t seed;
-    uint64_t config_hash;       /* of the effective configuration */
-    uint64_t start_fingerprint; /* weights that the run began with */
-    int64_t n_values;           /* of the threshold and other stages */
-    struct plumb_state_value value[PLUMB_STATE_VALUES];
-};
-
-/* Sets or replaces a named value. PLUMB_ERR_ARG: name too long, or no room. */
-plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value);
-/* Value of that name, or fallback. */
-double plumb_state_get(const struct plumb_train_state *s, const char *name, double fallback);
-
-/* What README.md says. All text is borrowed and UTF-8. */
-struct plumb_card_field {
-    const char *name;
-    const char *value;
-};
-struct plumb_card {
-    const char *base_model;                   /* folder or name that the run started from */
-    const char *method;                       /* "psle" */
-    const char *dataset;                      /* prompt file or name; NULL = none named */
-    const char *license;                      /* of the weights; NULL = "other" */
-    const struct plumb_card_field *parameter; /* key hyper-parameters */
-    int64_t n_parameter;
-    const struct plumb_card_field *metric; /* figures at this step */
-    int64_t n_metric;
-};
+#include "train/state.h"
 
 struct plumb_checkpoint_options {
     const char *output_dir;
@@ -84,10 +42,13 @@ plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *option
                                    const struct plumb_card *card, const plumb_model *m,
                                    const plumb_optim *o, plumb_comm *comm, float *scratch);
 
-/* Finds where to resume. `resume`: "auto" = the newest complete checkpoint of output_dir whose
- * hashes hold (one that does not is warned about and passed over); "never" = none; otherwise a
- * checkpoint folder, which must be sound. out_dir (size bytes) = the folder, or "" for none.
- * Collective: rank 0 looks, all ranks get its answer. */
+/* Finds where to resume. `resume`: "auto" = the newest checkpoint of output_dir whose hashes hold
+ * (one that does not is warned about and passed over); "never" = none; otherwise a checkpoint
+ * folder, which must be sound. out_dir (size bytes) = the folder, or "" for none.
+ * Collective: rank 0 looks, all ranks get its answer.
+ * Errors: PLUMB_ERR_FORMAT when there are checkpoints but none is sound, or the named one is not;
+ * PLUMB_ERR_EXISTS when the named one has later neighbours in output_dir, which a run from there
+ * would want to write again. */
 plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *output_dir,
                                    const char *resume, plumb_comm *comm);
 

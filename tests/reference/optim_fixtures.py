@@ -36,7 +36,7 @@ def adamw():
     params = [torch.nn.Parameter(torch.randn(s, dtype=torch.float32).double()) for s in SHAPES]
     grads = [[torch.randn(s, dtype=torch.float32) * (0.02 if t % 3 else 1.0) for s in SHAPES]
              for t in range(STEPS)]
-    array("float", "golden_start", [x for p in params for x in p.detach().flatten()])
+    array("float", "golden_start", [x for p in params for x in p.detach().clone().flatten()])
     array("float", "golden_grad", [x for g in grads for t in g for x in t.flatten()])
     matrices = [p for p in params if p.dim() > 1]
     vectors = [p for p in params if p.dim() == 1]
@@ -52,7 +52,7 @@ def adamw():
         rates.append(schedule.get_last_lr()[0])
         optim.step()
         schedule.step()
-        weights += [x for p in params for x in p.detach().flatten()]
+        weights += [x for p in params for x in p.detach().clone().flatten()]
     array("double", "golden_norm", norms)
     array("double", "golden_lr", rates)
     array("double", "golden_weight", weights)  # after every step

@@ -1,0 +1,456 @@
+/* checkpoint.c - saving, finding and loading checkpoints.
+ * Layer 5. Includes base/, io/, model/, comm/, train/. */
+#include "train/checkpoint.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "io/file.h"
+#include "io/hdf5.h"
+#include "train/manifest.h"
+
+#define STATE_NAME          "trainer_state.h5"
+#define PREFIX              "checkpoint-"
+#define DEFAULT_SHARD_BYTES 5000000000ll
+
+enum { PATH_BYTES = 4096 };
+
+/* Names of the moments in the file are torch's. */
+static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
+
+/* Step of a folder name "checkpoint-12"; -1 for any other name ("checkpoint-12.tmp"). */
+static int64_t step_of(const char *name)
+{
+    const char *digits = name + strlen(PREFIX);
+    if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || !isdigit((unsigned char)*digits))
+        return -1;
+    char *end;
+    errno = 0;
+    const long long step = strtoll(digits, &end, 10);
+    return *end || errno ? -1 : (int64_t)step;
+}
+
+static plumb_status folder_of(char out[PATH_BYTES], const char *output_dir, int64_t step,
+                              const char *suffix)
+{
+    char name[64];
+    snprintf(name, sizeof(name), PREFIX "%lld%s", (long long)step, suffix);
+    return plumb_path_join(out, PATH_BYTES, output_dir, name);
+}
+
+/* Steps of the checkpoint folders of output_dir, ascending. *out is owned by the caller. */
+static int compare_steps(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static plumb_status list_steps(int64_t **out, int64_t *n, const char *output_dir)
+{
+    struct plumb_names names = {0};
+    *out = NULL;
+    *n = 0;
+    if (!plumb_dir_exists(output_dir))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&names, output_dir));
+    int64_t *step = malloc((size_t)(names.n + 1) * sizeof(*step));
+    for (int64_t i = 0; i < names.n && step; i++) {
+        if (step_of(names.name[i]) >= 0)
+            step[(*n)++] = step_of(names.name[i]);
+    }
+    plumb_names_fini(&names);
+    PLUMB_REQUIRE(step, PLUMB_ERR_NOMEM, "list of checkpoints");
+    qsort(step, (size_t)*n, sizeof(*step), compare_steps);
+    *out = step;
+    return PLUMB_OK;
+}
+
+/* ---- saving ------------------------------------------------------------------------------ */
+
+struct save {
+    const struct plumb_checkpoint_options *options;
+    const struct plumb_train_state *state;
+    const struct plumb_card *card;
+    const plumb_model *model;
+    const plumb_optim *optim;
+    bool writes; /* rank 0 */
+    char final_dir[PATH_BYTES], work_dir[PATH_BYTES];
+    plumb_h5 *h5;
+};
+
+/* What a kill left behind: only a rename makes a checkpoint, so a .tmp folder is never one. */
+static plumb_status remove_stale(const char *output_dir)
+{
+    struct plumb_names names = {0};
+    char path[PATH_BYTES];
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&names, output_dir));
+    for (int64_t i = 0; i < names.n; i++) {
+        const size_t len = strlen(names.name[i]);
+        if (strncmp(names.name[i], PREFIX, strlen(PREFIX)) != 0 || len < 4 ||
+            strcmp(names.name[i] + len - 4, ".tmp") != 0)
+            continue;
+        PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), output_dir, names.name[i]), done);
+        PLUMB_TRY_GOTO(st, plumb_dir_remove(path), done);
+    }
+done:
+    plumb_names_fini(&names);
+    return st;
+}
+
+/* Asked before the first byte, because a disk that fills up later costs minutes. */
+static plumb_status check_space(const struct save *s)
+{
+    struct statvfs fs;
+    const char *dir = s->options->output_dir;
+    PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
+    const int64_t need = s->model->count * 3 * (int64_t)sizeof(float) + (1 << 18);
+    const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
+    PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
+                  "%s: no room for checkpoint " PREFIX "%lld: it needs about %.1f MB (weights and "
+                  "moments), the disk has %.1f MB free; free some, or lower keep_last",
+                  dir, (long long)s->state->step, (double)need / 1e6, free_bytes / 1e6);
+    return PLUMB_OK;
+}
+
+static plumb_status begin_save(struct save *s)
+{
+    char path[PATH_BYTES];
+    const char *dir = s->options->output_dir;
+    const int64_t shard_bytes = s->options->shard_bytes;
+    PLUMB_TRY(plumb_dir_create(dir));
+    PLUMB_REQUIRE(!plumb_dir_exists(s->final_dir) || plumb_manifest_verify(s->final_dir),
+                  PLUMB_ERR_EXISTS, "%s: is there already and complete", s->final_dir);
+    PLUMB_TRY(remove_stale(dir));
+    PLUMB_TRY(check_space(s));
+    PLUMB_TRY(plumb_dir_create(s->work_dir));
+    PLUMB_TRY(plumb_model_save(s->model, s->work_dir,
+                               shard_bytes > 0 ? shard_bytes : DEFAULT_SHARD_BYTES));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, "README.md"));
+    PLUMB_TRY(plumb_card_write(path, s->card, s->state->step, s->state->iteration,
+                               s->model->spec.labels > 0));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, STATE_NAME));
+    PLUMB_TRY(plumb_h5_create(&s->h5, path));
+    PLUMB_TRY(plumb_h5_put_attr_i64(s->h5, "n_param", s->model->n_param));
+    return plumb_state_write(s->h5, s->state);
+}
+
+/* out[shard] = the moments that live here, both on the device. */
+static plumb_status place_shard(const plumb_optim *o, float *out, const float *moment)
+{
+    struct plumb_backend *b = o->backend;
+    const int64_t n = o->shard.end - o->shard.begin;
+    if (!n)
+        return PLUMB_OK;
+    if (!o->stage) {
+        memcpy(out + o->shard.begin, moment, (size_t)n * sizeof(float));
+        return PLUMB_OK;
+    }
+    for (int64_t at = 0; at < n; at += PLUMB_OPTIM_STAGE) {
+        const int64_t bytes = plumb_min_i64(PLUMB_OPTIM_STAGE, n - at) * (int64_t)sizeof(float);
+        PLUMB_TRY(b->to_host(b, o->stage, moment + at, bytes));
+        PLUMB_TRY(b->to_device(b, out + o->shard.begin + at, o->stage, bytes));
+    }
+    return PLUMB_OK;
+}
+
+static void array_name(char out[160], int moment, const struct plumb_param *p)
+{
+    snprintf(out, 160, "%s/%s", moment_name[moment], p->name);
+}
+
+/* Every parameter's moments as one array, from the whole vector on the device. */
+static plumb_status write_moments(const struct save *s, int moment, const float *whole)
+{
+    struct plumb_backend *b = s->optim->backend;
+    float *stage = s->optim->stage;
+    char name[160];
+    for (int64_t i = 0; i < s->model->n_param; i++) {
+        const struct plumb_param *p = &s->model->param[i];
+        array_name(name, moment, p);
+        if (!stage) {
+            PLUMB_TRY(plumb_h5_put(s->h5, name, PLUMB_H5_F32, p->count, whole + p->offset));
+            continue;
+        }
+        PLUMB_TRY(plumb_h5_reserve(s->h5, name, PLUMB_H5_F32, p->count));
+        for (int64_t at = 0; at < p->count; at += PLUMB_OPTIM_STAGE) {
+            const int64_t n = plumb_min_i64(PLUMB_OPTIM_STAGE, p->count - at);
+            PLUMB_TRY(b->to_host(b, stage, whole + p->offset + at, n * (int64_t)sizeof(float)));
+            PLUMB_TRY(plumb_h5_write(s->h5, name, PLUMB_H5_F32, at, n, stage));
+        }
+    }
+    return PLUMB_OK;
+}
+
+/* The link is made beside its place and renamed over it: there is always one. */
+static plumb_status point_latest(const struct save *s)
+{
+    char link[PATH_BYTES], fresh[PATH_BYTES];
+    const char *dir = s->options->output_dir, *target = strrchr(s->final_dir, '/');
+    PLUMB_TRY(plumb_path_join(link, sizeof(link), dir, "latest"));
+    PLUMB_TRY(plumb_path_join(fresh, sizeof(fresh), dir, "latest.tmp"));
+    PLUMB_REQUIRE(!unlink(fresh) || errno == ENOENT, PLUMB_ERR_IO, "%s: %s", fresh,
+                  strerror(errno));
+    PLUMB_REQUIRE(!symlink(target ? target + 1 : s->final_dir, fresh), PLUMB_ERR_IO, "%s: %s",
+                  fresh, strerror(errno));
+    PLUMB_REQUIRE(!rename(fresh, link), PLUMB_ERR_IO, "%s: %s", link, strerror(errno));
+    return plumb_dir_fsync(dir);
+}
+
+static plumb_status publish(struct save *s)
+{
+    PLUMB_TRY(plumb_h5_commit(&s->h5));
+    PLUMB_TRY(plumb_manifest_write(s->work_dir));
+    PLUMB_TRY(plumb_manifest_verify(s->work_dir));
+    /* What stands there is damaged, or begin_save had refused. */
+    PLUMB_TRY(plumb_dir_remove(s->final_dir));
+    PLUMB_TRY(plumb_dir_publish(s->work_dir, s->final_dir));
+    return point_latest(s);
+}
+
+/* A folder that goes is renamed first, so that a kill leaves no half checkpoint under its name. */
+static plumb_status remove_checkpoint(const char *output_dir, int64_t step)
+{
+    char from[PATH_BYTES], to[PATH_BYTES];
+    PLUMB_TRY(folder_of(from, output_dir, step, ""));
+    PLUMB_TRY(folder_of(to, output_dir, step, ".tmp"));
+    PLUMB_REQUIRE(!rename(from, to), PLUMB_ERR_IO, "%s: %s", from, strerror(errno));
+    return plumb_dir_remove(to);
+}
+
+static plumb_status prune(const struct plumb_checkpoint_options *options, int64_t newest)
+{
+    int64_t *step = NULL, n = 0;
+    plumb_status st = PLUMB_OK;
+    if (options->keep_last <= 0)
+        return PLUMB_OK;
+    PLUMB_TRY(list_steps(&step, &n, options->output_dir));
+    for (int64_t i = 0; i < n - options->keep_last; i++) {
+        const bool kept = options->keep_every > 0 && step[i] % options->keep_every == 0;
+        if (!kept && step[i] != newest)
+            PLUMB_TRY_GOTO(st, remove_checkpoint(options->output_dir, step[i]), done);
+    }
+done:
+    free(step);
+    return st;
+}
+
+/* Collective, with an agreement before each collective and at the end. */
+static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
+{
+    const float *moment[] = {s->optim->m, s->optim->v};
+    plumb_status st = s->writes ? begin_save(s) : PLUMB_OK;
+    for (int k = 0; k < 2; k++) {
+        if (!st)
+            st = place_shard(s->optim, scratch, moment[k]);
+        PLUMB_TRY(plumb_comm_agree(comm, st));
+        PLUMB_TRY(plumb_comm_allgather_shards(comm, scratch, s->optim->count));
+        if (s->writes)
+            st = write_moments(s, k, scratch);
+    }
+    if (s->writes && !st)
+        st = publish(s);
+    return plumb_comm_agree(comm, st);
+}
+
+plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *options,
+                                   const struct plumb_train_state *state,
+                                   const struct plumb_card *card, const plumb_model *m,
+                                   const plumb_optim *o, plumb_comm *comm, float *scratch)
+{
+    struct save s = {.options = options, .state = state, .card = card, .model = m, .optim = o};
+    PLUMB_REQUIRE(o->count == m->count && o->step == state->step, PLUMB_ERR_ARG,
+                  "checkpoint of step %lld: the optimizer is at step %lld with %lld floats, the "
+                  "model has %lld",
+                  (long long)state->step, (long long)o->step, (long long)o->count,
+                  (long long)m->count);
+    PLUMB_TRY(folder_of(s.final_dir, options->output_dir, state->step, ""));
+    PLUMB_TRY(folder_of(s.work_dir, options->output_dir, state->step, ".tmp"));
+    s.writes = plumb_comm_rank(comm) == 0;
+    plumb_comm_phase(comm, "save checkpoint");
+    const plumb_status st = save_all(&s, comm, scratch);
+    if (s.writes && !st && prune(options, state->step))
+        plumb_log(PLUMB_LOG_WARN, "an old checkpoint stays: %s", plumb_trail_message());
+    if (s.writes && st) {
+        char message[1024];
+        snprintf(message, sizeof(message), "%s", plumb_trail_message());
+        plumb_h5_close(&s.h5);
+        if (plumb_dir_remove(s.work_dir))
+            plumb_log(PLUMB_LOG_WARN, "%s stays: %s", s.work_dir, plumb_trail_message());
+        return plumb_fail_at(st, __FILE__, __LINE__, "%s", message);
+    }
+    return st;
+}
+
+/* ---- finding and loading ----------------------------------------------------------------- */
+
+plumb_status plumb_checkpoint_verify(const char *dir)
+{
+    char path[PATH_BYTES];
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: no such folder", dir);
+    PLUMB_TRY(plumb_manifest_verify(dir));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
+    PLUMB_REQUIRE(plumb_file_exists(path), PLUMB_ERR_FORMAT,
+                  "%s: missing, so nothing can be resumed from this folder", path);
+    return PLUMB_OK;
+}
+
+static plumb_status find_newest(char out[PATH_BYTES], const char *output_dir)
+{
+    int64_t *step = NULL, n = 0;
+    char first[1024] = "";
+    plumb_status st = PLUMB_OK;
+    out[0] = '\0';
+    PLUMB_TRY(list_steps(&step, &n, output_dir));
+    for (int64_t i = n - 1; i >= 0; i--) {
+        PLUMB_TRY_GOTO(st, folder_of(out, output_dir, step[i], ""), done);
+        if (!plumb_checkpoint_verify(out))
+            goto done;
+        if (!first[0])
+            snprintf(first, sizeof(first), "%s", plumb_trail_message());
+        plumb_log(PLUMB_LOG_WARN, "checkpoint passed over: %s", plumb_trail_message());
+    }
+    if (n)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                        "%s: none of %lld checkpoints is sound (newest: %s); set resume=never and "
+                        "another output_dir to begin again",
+                        output_dir, (long long)n, first);
+done:
+    free(step);
+    return st;
+}
+
+/* A run from an earlier checkpoint would come to the later ones again and must not find them. */
+static plumb_status check_later(const char *output_dir, const char *dir)
+{
+    char here[PATH_MAX], there[PATH_MAX];
+    int64_t *step = NULL, n = 0;
+    if (!realpath(output_dir, here) || !realpath(dir, there))
+        return PLUMB_OK;
+    char *name = strrchr(there, '/');
+    *name++ = '\0';
+    const int64_t mine = step_of(name);
+    if (strcmp(here, there) != 0 || mine < 0)
+        return PLUMB_OK;
+    PLUMB_TRY(list_steps(&step, &n, output_dir));
+    const int64_t last = n ? step[n - 1] : mine;
+    free(step);
+    PLUMB_REQUIRE(last <= mine, PLUMB_ERR_EXISTS,
+                  "resume from %s: %s has " PREFIX "%lld already; move the later checkpoints away "
+                  "or give another output_dir",
+                  dir, output_dir, (long long)last);
+    return PLUMB_OK;
+}
+
+static plumb_status find_on_rank_0(char out[PATH_BYTES], const char *output_dir, const char *resume)
+{
+    out[0] = '\0';
+    if (!strcmp(resume, "never"))
+        return PLUMB_OK;
+    if (!strcmp(resume, "auto"))
+        return find_newest(out, output_dir);
+    PLUMB_REQUIRE(strlen(resume) < PATH_BYTES, PLUMB_ERR_ARG, "resume: path too long");
+    PLUMB_TRY(plumb_checkpoint_verify(resume));
+    PLUMB_TRY(check_later(output_dir, resume));
+    snprintf(out, PATH_BYTES, "%s", resume);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *output_dir,
+                                   const char *resume, plumb_comm *comm)
+{
+    char found[PATH_BYTES] = "";
+    plumb_status st = PLUMB_OK;
+    if (plumb_comm_rank(comm) == 0)
+        st = find_on_rank_0(found, output_dir, resume);
+    PLUMB_TRY(plumb_comm_agree(comm, st));
+    PLUMB_TRY(plumb_comm_broadcast(comm, found, sizeof(found), 0));
+    PLUMB_REQUIRE((int64_t)strlen(found) < size, PLUMB_ERR_ARG, "resume folder: path too long");
+    snprintf(out_dir, (size_t)size, "%s", found);
+    return PLUMB_OK;
+}
+
+static plumb_status open_state(plumb_h5 **out, struct plumb_train_state *state, const char *dir)
+{
+    char path[PATH_BYTES], message[1024];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
+    PLUMB_TRY(plumb_h5_open(out, path));
+    const plumb_status st = plumb_state_read(state, *out);
+    if (!st)
+        return PLUMB_OK;
+    snprintf(message, sizeof(message), "%s", plumb_trail_message());
+    plumb_h5_close(out);
+    PLUMB_FAIL(st, "%s: %s", path, message);
+}
+
+plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const char *dir)
+{
+    plumb_h5 *h5 = NULL;
+    PLUMB_TRY(open_state(&h5, state, dir));
+    plumb_h5_close(&h5);
+    return PLUMB_OK;
+}
+
+/* The part of parameter p's moments that lives on this rank. */
+static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_optim *o, int moment,
+                              const struct plumb_param *p, float *shard)
+{
+    struct plumb_backend *b = o->backend;
+    char name[160];
+    int64_t n = 0;
+    array_name(name, moment, p);
+    PLUMB_TRY(plumb_h5_count(h5, name, &n));
+    PLUMB_REQUIRE(n == p->count, PLUMB_ERR_FORMAT,
+                  "%s/" STATE_NAME ": %s has %lld values, but the model's tensor has %lld", dir,
+                  name, (long long)n, (long long)p->count);
+    const int64_t begin = plumb_max_i64(p->offset, o->shard.begin);
+    const int64_t end = plumb_min_i64(p->offset + p->count, o->shard.end);
+    const int64_t piece = o->stage ? PLUMB_OPTIM_STAGE : plumb_max_i64(end - begin, 1);
+    for (int64_t at = begin; at < end; at += piece) {
+        const int64_t k = plumb_min_i64(piece, end - at);
+        float *to = shard + (at - o->shard.begin);
+        PLUMB_TRY(
+            plumb_h5_read(h5, name, PLUMB_H5_F32, at - p->offset, k, o->stage ? o->stage : to));
+        if (o->stage)
+            PLUMB_TRY(b->to_device(b, to, o->stage, k * (int64_t)sizeof(float)));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status load_here(const char *dir, struct plumb_train_state *state,
+                              const plumb_model *m, plumb_optim *o)
+{
+    plumb_h5 *h5 = NULL;
+    int64_t n_param = 0;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(open_state(&h5, state, dir));
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(h5, "n_param", &n_param), done);
+    if (n_param != m->n_param)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                        "%s/" STATE_NAME ": moments of %lld tensors, but the model has %lld", dir,
+                        (long long)n_param, (long long)m->n_param);
+    for (int64_t i = 0; i < m->n_param; i++) {
+        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 0, &m->param[i], o->m), done);
+        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 1, &m->param[i], o->v), done);
+    }
+    o->step = state->step;
+done:
+    plumb_h5_close(&h5);
+    return st;
+}
+
+plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *state,
+                                   const plumb_model *m, plumb_optim *o, plumb_comm *comm)
+{
+    PLUMB_REQUIRE(o->count == m->count, PLUMB_ERR_SHAPE, "optimizer of %lld floats, model of %lld",
+                  (long long)o->count, (long long)m->count);
+    return plumb_comm_agree(comm, load_here(dir, state, m, o));
+}

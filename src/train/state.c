@@ -1,0 +1,112 @@
+/* state.c - the numbers of a run in trainer_state.h5.
+ * Layer 5. Includes base/, io/hdf5.h. */
+#include "train/state.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FORMAT  "plumb trainer state"
+#define VERSION 1
+
+/* Attribute names are the fields' names. */
+static const struct {
+    const char *name;
+    size_t offset;
+    bool is_unsigned;
+} field_table[] = {
+#define FIELD(x, u)                                                                                \
+    {                                                                                              \
+#x, offsetof(struct plumb_train_state, x), u                                               \
+    }
+    FIELD(step, false),          FIELD(iteration, false),        FIELD(total_steps, false),
+    FIELD(prompt_cursor, false), FIELD(num_tokens, false),       FIELD(seed, true),
+    FIELD(config_hash, true),    FIELD(start_fingerprint, true), FIELD(n_values, false),
+#undef FIELD
+};
+#define N_FIELDS (sizeof(field_table) / sizeof(field_table[0]))
+
+plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value)
+{
+    int64_t i = 0;
+    PLUMB_REQUIRE(name[0] && strlen(name) < sizeof(s->value[0].name) && !strchr(name, '\n'),
+                  PLUMB_ERR_ARG, "state value '%s': expected 1 to %d characters on one line", name,
+                  (int)sizeof(s->value[0].name) - 1);
+    while (i < s->n_values && strcmp(s->value[i].name, name) != 0)
+        i++;
+    PLUMB_REQUIRE(i < PLUMB_STATE_VALUES, PLUMB_ERR_ARG,
+                  "state value '%s': all %d places are taken", name, PLUMB_STATE_VALUES);
+    if (i == s->n_values)
+        s->n_values++;
+    snprintf(s->value[i].name, sizeof(s->value[i].name), "%s", name);
+    s->value[i].value = value;
+    return PLUMB_OK;
+}
+
+double plumb_state_get(const struct plumb_train_state *s, const char *name, double fallback)
+{
+    for (int64_t i = 0; i < s->n_values; i++) {
+        if (!strcmp(s->value[i].name, name))
+            return s->value[i].value;
+    }
+    return fallback;
+}
+
+plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s)
+{
+    char names[PLUMB_STATE_VALUES * sizeof(s->value[0].name)] = "";
+    double value[PLUMB_STATE_VALUES];
+    size_t at = 0;
+    PLUMB_TRY(plumb_h5_put_attr_text(f, "format", FORMAT));
+    PLUMB_TRY(plumb_h5_put_attr_i64(f, "version", VERSION));
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        const void *p = (const char *)s + field_table[i].offset;
+        PLUMB_TRY(field_table[i].is_unsigned
+                      ? plumb_h5_put_attr_u64(f, field_table[i].name, *(const uint64_t *)p)
+                      : plumb_h5_put_attr_i64(f, field_table[i].name, *(const int64_t *)p));
+    }
+    for (int64_t i = 0; i < s->n_values; i++) {
+        at += (size_t)snprintf(names + at, sizeof(names) - at, "%s\n", s->value[i].name);
+        value[i] = s->value[i].value;
+    }
+    PLUMB_TRY(plumb_h5_put_attr_text(f, "value_names", names));
+    return plumb_h5_put(f, "values", PLUMB_H5_F64, s->n_values, value);
+}
+
+plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f)
+{
+    char format[64], names[PLUMB_STATE_VALUES * sizeof(s->value[0].name) + 1];
+    double value[PLUMB_STATE_VALUES];
+    int64_t version = 0;
+    PLUMB_TRY(plumb_h5_get_attr_text(f, "format", format, sizeof(format)));
+    PLUMB_REQUIRE(!strcmp(format, FORMAT), PLUMB_ERR_FORMAT, "format is '%s', expected '%s'",
+                  format, FORMAT);
+    PLUMB_TRY(plumb_h5_get_attr_i64(f, "version", &version));
+    PLUMB_REQUIRE(version == VERSION, PLUMB_ERR_UNSUPPORTED,
+                  "trainer state of version %lld, this plumb reads version %d", (long long)version,
+                  VERSION);
+    *s = (struct plumb_train_state){0};
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        void *p = (char *)s + field_table[i].offset;
+        PLUMB_TRY(field_table[i].is_unsigned
+                      ? plumb_h5_get_attr_u64(f, field_table[i].name, (uint64_t *)p)
+                      : plumb_h5_get_attr_i64(f, field_table[i].name, (int64_t *)p));
+    }
+    const int64_t n = s->n_values;
+    s->n_values = 0;
+    PLUMB_REQUIRE(n >= 0 && n <= PLUMB_STATE_VALUES, PLUMB_ERR_FORMAT,
+                  "n_values is %lld, expected 0 to %d", (long long)n, PLUMB_STATE_VALUES);
+    PLUMB_TRY(plumb_h5_get_attr_text(f, "value_names", names, sizeof(names)));
+    PLUMB_TRY(plumb_h5_read(f, "values", PLUMB_H5_F64, 0, n, value));
+    char *at = names;
+    for (int64_t i = 0; i < n; i++) {
+        char *end = strchr(at, '\n');
+        PLUMB_REQUIRE(end, PLUMB_ERR_FORMAT, "value_names has %lld lines, expected %lld",
+                      (long long)i, (long long)n);
+        *end = '\0';
+        PLUMB_TRY(plumb_state_set(s, at, value[i]));
+        at = end + 1;
+    }
+    PLUMB_REQUIRE(s->n_values == n, PLUMB_ERR_FORMAT, "value_names has a name twice");
+    return PLUMB_OK;
+}

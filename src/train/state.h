@@ -1,0 +1,45 @@
+/* state.h - the numbers of a run that a checkpoint keeps beside weights and moments.
+ * Layer 5. Includes base/, io/hdf5.h. */
+#ifndef PLUMB_TRAIN_STATE_H
+#define PLUMB_TRAIN_STATE_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "io/hdf5.h"
+
+#define PLUMB_STATE_VALUES 64
+
+/* One named number of a stage with memory ("tau", "decay_power"). */
+struct plumb_state_value {
+    char name[32];
+    double value;
+};
+
+/* The generator needs no state: random numbers are a function of (seed, purpose, iteration,
+ * prompt, sample, position). */
+struct plumb_train_state {
+    int64_t step;          /* optimizer steps done; names the folder */
+    int64_t iteration;     /* iterations done */
+    int64_t total_steps;   /* of the schedule */
+    int64_t prompt_cursor; /* prompts consumed since the start of the run */
+    int64_t num_tokens;    /* tokens generated and trained on so far */
+    uint64_t seed;
+    uint64_t config_hash;       /* of the effective configuration */
+    uint64_t start_fingerprint; /* weights that the run began with */
+    int64_t n_values;           /* of the threshold and other stages */
+    struct plumb_state_value value[PLUMB_STATE_VALUES];
+};
+
+/* Sets or replaces a named value. PLUMB_ERR_ARG: name empty, too long or with a line end, or no
+ * room. */
+plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value);
+/* Value of that name, or fallback. */
+double plumb_state_get(const struct plumb_train_state *s, const char *name, double fallback);
+
+/* To and from the attributes and the array "values" of an open file. Errors of reading:
+ * PLUMB_ERR_FORMAT names what is missing; PLUMB_ERR_UNSUPPORTED: a later version's file. */
+plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s);
+plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f);
+
+#endif
