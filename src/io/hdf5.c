@@ -204,6 +204,31 @@ fail:
 
 /* ---- arrays ---- */
 
+/* The groups of a name, one by one: those that the library makes by itself would carry times. */
+static plumb_status make_groups(plumb_h5 *f, const char *name)
+{
+    char prefix[1024];
+    plumb_status st = PLUMB_OK;
+    PLUMB_REQUIRE(strlen(name) < sizeof prefix, PLUMB_ERR_ARG, "%s: array name of %zu bytes",
+                  f->path, strlen(name));
+    hid_t create = H5Pcreate(H5P_GROUP_CREATE);
+    if (create < 0 || H5Pset_obj_track_times(create, false) < 0)
+        H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "create group of", name);
+    for (const char *at = strchr(name, '/'); at; at = strchr(at + 1, '/')) {
+        snprintf(prefix, sizeof prefix, "%.*s", (int)(at - name), name);
+        if (!prefix[0] || plumb_h5_has(f, prefix))
+            continue;
+        const hid_t group = H5Gcreate2(f->id, prefix, H5P_DEFAULT, create, H5P_DEFAULT);
+        if (group < 0)
+            H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "create group", prefix);
+        H5Gclose(group);
+    }
+fail:
+    if (create >= 0)
+        H5Pclose(create);
+    return st;
+}
+
 /* Creates the data set; *out is -1 on failure. virt: a creation list with virtual parts, or 0. */
 static plumb_status make_set(hid_t *out, plumb_h5 *f, const char *name, enum plumb_h5_type t,
                              int64_t n, hid_t virt)
@@ -212,17 +237,15 @@ static plumb_status make_set(hid_t *out, plumb_h5 *f, const char *name, enum plu
     plumb_status st = PLUMB_OK;
     *out = H5I_INVALID_HID;
     PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "%s: \"%s\" has %lld values", f->path, name, (long long)n);
-    hid_t space = H5Screate_simple(1, &dim, NULL), links = H5Pcreate(H5P_LINK_CREATE);
+    PLUMB_TRY(make_groups(f, name));
+    hid_t space = H5Screate_simple(1, &dim, NULL);
     hid_t create = virt ? virt : H5Pcreate(H5P_DATASET_CREATE);
-    if (space < 0 || links < 0 || create < 0 || H5Pset_create_intermediate_group(links, 1) < 0 ||
-        H5Pset_obj_track_times(create, false) < 0 ||
-        (*out = H5Dcreate2(f->id, name, file_type(t), space, links, create, H5P_DEFAULT)) < 0)
+    if (space < 0 || create < 0 || H5Pset_obj_track_times(create, false) < 0 ||
+        (*out = H5Dcreate2(f->id, name, file_type(t), space, H5P_DEFAULT, create, H5P_DEFAULT)) < 0)
         H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "create array", name);
 fail:
     if (space >= 0)
         H5Sclose(space);
-    if (links >= 0)
-        H5Pclose(links);
     if (create >= 0 && !virt)
         H5Pclose(create);
     return st;

@@ -9,11 +9,11 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* "name" or "org/name" of letters, digits, '-', '_' and '.', as the hub accepts them. */
+/* "org/name" of letters, digits, '-', '_' and '.', as the hub accepts them; no file. */
 static bool is_hub_name(const char *s)
 {
     int slashes = 0;
-    if (!s || !isalnum((unsigned char)s[0]) || strlen(s) > 96)
+    if (!s || !isalnum((unsigned char)s[0]) || strlen(s) > 96 || strstr(s, ".json"))
         return false;
     for (const char *c = s; *c; c++) {
         if (*c == '/' && ++slashes == 1 && isalnum((unsigned char)c[1]))
@@ -21,7 +21,7 @@ static bool is_hub_name(const char *s)
         if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
             return false;
     }
-    return true;
+    return slashes == 1;
 }
 
 /* A quoted JSON string is a YAML string. */

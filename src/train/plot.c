@@ -1,5 +1,5 @@
 /* plot.c - line charts as SVG.
- * Layer 5. Includes base/, train/samples.h (UTF-8). */
+ * Layer 5. Includes base/, text/utf8.h. */
 #include "train/plot.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "train/samples.h"
+#include "text/utf8.h"
 
 /* The drawing's own units; the page scales it. */
 enum { WIDTH = 520, HEIGHT = 270, LEFT = 62, RIGHT = 14, TOP = 10, BOTTOM = 46 };
@@ -26,36 +26,43 @@ struct frame {
     bool percent;
 };
 
+static plumb_status put_escaped(struct plumb_buf *out, uint32_t rune)
+{
+    char bytes[4];
+    const bool control = (rune < 0x20 && rune != '\n' && rune != '\t') ||
+                         (rune >= 0x7F && rune < 0xA0) || (rune >= 0x202A && rune <= 0x202E) ||
+                         (rune >= 0x2066 && rune <= 0x2069);
+    switch (control ? ' ' : rune) {
+    case '&':
+        return plumb_buf_add_text(out, "&amp;");
+    case '<':
+        return plumb_buf_add_text(out, "&lt;");
+    case '>':
+        return plumb_buf_add_text(out, "&gt;");
+    case '"':
+        return plumb_buf_add_text(out, "&quot;");
+    case '\'':
+        return plumb_buf_add_text(out, "&#39;");
+    default:
+        return plumb_buf_add(out, bytes, plumb_utf8_put(bytes, control ? ' ' : rune));
+    }
+}
+
 plumb_status plumb_html_text(struct plumb_buf *out, const char *text, int64_t max_runes)
 {
-    for (int64_t n = 0; text && *text; n++) {
-        if (n == max_runes)
-            return plumb_utf8_put(out, 0x2026);
-        const uint32_t rune = plumb_utf8_next(&text);
-        const bool control = (rune < 0x20 && rune != '\n' && rune != '\t') ||
-                             (rune >= 0x7F && rune < 0xA0) || (rune >= 0x202A && rune <= 0x202E) ||
-                             (rune >= 0x2066 && rune <= 0x2069);
-        switch (control ? ' ' : rune) {
-        case '&':
-            PLUMB_TRY(plumb_buf_add_text(out, "&amp;"));
+    struct plumb_buf valid = {0};
+    plumb_status st = text ? plumb_utf8_lossy(&valid, text, (int64_t)strlen(text)) : PLUMB_OK;
+    const char *s = plumb_buf_text(&valid), *end = s + valid.len;
+    for (int64_t n = 0; s < end && !st; n++) {
+        if (n == max_runes) {
+            st = plumb_buf_add_text(out, "\u2026");
             break;
-        case '<':
-            PLUMB_TRY(plumb_buf_add_text(out, "&lt;"));
-            break;
-        case '>':
-            PLUMB_TRY(plumb_buf_add_text(out, "&gt;"));
-            break;
-        case '"':
-            PLUMB_TRY(plumb_buf_add_text(out, "&quot;"));
-            break;
-        case '\'':
-            PLUMB_TRY(plumb_buf_add_text(out, "&#39;"));
-            break;
-        default:
-            PLUMB_TRY(plumb_utf8_put(out, control ? ' ' : rune));
         }
+        st = put_escaped(out, plumb_utf8_at(s));
+        s += plumb_utf8_size(*s);
     }
-    return PLUMB_OK;
+    plumb_buf_fini(&valid);
+    return st;
 }
 
 static double px(const struct frame *f, double x)

@@ -1,5 +1,5 @@
 /* samples.c - the sample table: one clean line per completion.
- * Layer 5. Includes base/. */
+ * Layer 5. Includes base/, text/utf8.h. */
 #include "train/samples.h"
 
 #include <math.h>
@@ -10,60 +10,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
-
-/* Strict UTF-8 (Unicode 15, table 3-7): overlong forms, surrogates and cut sequences give U+FFFD
- * for the one byte that starts them. */
-uint32_t plumb_utf8_next(const char **text)
-{
-    const unsigned char *s = (const unsigned char *)*text;
-    static const uint32_t smallest[] = {0, 0x80, 0x800, 0x10000};
-    int more = 0;
-    uint32_t rune = s[0];
-    if (s[0] >= 0xF0 && s[0] < 0xF8) {
-        more = 3;
-        rune = s[0] & 0x07;
-    } else if (s[0] >= 0xE0) {
-        more = s[0] < 0xF0 ? 2 : -1;
-        rune = s[0] & 0x0F;
-    } else if (s[0] >= 0xC0) {
-        more = 1;
-        rune = s[0] & 0x1F;
-    } else if (s[0] >= 0x80) {
-        more = -1;
-    }
-    for (int i = 1; i <= more; i++) {
-        if ((s[i] & 0xC0) != 0x80) {
-            more = -1;
-            break;
-        }
-        rune = rune << 6 | (s[i] & 0x3F);
-    }
-    if (more > 0 && (rune < smallest[more] || rune > 0x10FFFF || (rune >= 0xD800 && rune < 0xE000)))
-        more = -1;
-    *text += more < 0 ? 1 : more + 1;
-    return more < 0 ? 0xFFFD : rune;
-}
-
-plumb_status plumb_utf8_put(struct plumb_buf *out, uint32_t rune)
-{
-    unsigned char b[4];
-    int n = 1;
-    if (rune < 0x80) {
-        b[0] = (unsigned char)rune;
-    } else if (rune < 0x800) {
-        b[0] = (unsigned char)(0xC0 | rune >> 6);
-        n = 2;
-    } else if (rune < 0x10000) {
-        b[0] = (unsigned char)(0xE0 | rune >> 12);
-        n = 3;
-    } else {
-        b[0] = (unsigned char)(0xF0 | rune >> 18);
-        n = 4;
-    }
-    for (int i = 1; i < n; i++)
-        b[i] = (unsigned char)(0x80 | ((rune >> (6 * (n - 1 - i))) & 0x3F));
-    return plumb_buf_add(out, b, n);
-}
+#include "text/utf8.h"
 
 static bool in_ranges(uint32_t rune, const uint32_t (*range)[2], size_t n)
 {
@@ -106,43 +53,65 @@ static bool is_control(uint32_t rune)
            rune == 0xFEFF;
 }
 
-static uint32_t clean_next(const char **text)
+/* The code point at *s, which moves behind it. */
+static uint32_t next_rune(const char **s)
 {
-    const uint32_t rune = plumb_utf8_next(text);
+    const uint32_t rune = plumb_utf8_at(*s);
+    *s += plumb_utf8_size(**s);
     return is_control(rune) ? ' ' : rune;
 }
 
-/* Columns of the whole text, counted up to limit + 1. */
-static int text_columns(const char *text, int limit)
+/* Columns of valid text, counted up to a little over the limit. */
+static int text_columns(const char *s, const char *end, int limit)
 {
     int n = 0;
-    while (*text && n <= limit)
-        n += rune_columns(clean_next(&text));
+    while (s < end && n <= limit)
+        n += rune_columns(next_rune(&s));
     return n;
+}
+
+static plumb_status put_rune(struct plumb_buf *out, uint32_t rune)
+{
+    char bytes[4];
+    return plumb_buf_add(out, bytes, plumb_utf8_put(bytes, rune));
+}
+
+static plumb_status cut_valid(struct plumb_buf *out, const struct plumb_buf *text, int columns,
+                              int *used)
+{
+    const char *s = plumb_buf_text(text), *end = s + text->len;
+    const bool cut = text_columns(s, end, columns) > columns;
+    const int room = cut ? columns - 1 : columns;
+    int n = 0;
+    while (s < end && room >= 0) {
+        const uint32_t rune = next_rune(&s);
+        const int w = rune_columns(rune);
+        if (n + w > room)
+            break;
+        PLUMB_TRY(put_rune(out, rune));
+        n += w;
+    }
+    if (cut && columns >= 1) {
+        PLUMB_TRY(put_rune(out, 0x2026));
+        n++;
+    }
+    *used = n;
+    return PLUMB_OK;
 }
 
 plumb_status plumb_samples_cut(struct plumb_buf *out, const char *text, int columns, int *used)
 {
+    struct plumb_buf valid = {0};
     int n = 0;
-    if (!text)
-        text = "";
-    const bool cut = text_columns(text, columns) > columns;
-    const int room = cut ? columns - 1 : columns;
-    while (*text && room >= 0) {
-        const uint32_t rune = clean_next(&text);
-        const int w = rune_columns(rune);
-        if (n + w > room)
-            break;
-        PLUMB_TRY(plumb_utf8_put(out, rune));
-        n += w;
-    }
-    if (cut && columns >= 1) {
-        PLUMB_TRY(plumb_utf8_put(out, 0x2026));
-        n++;
-    }
+    plumb_status st = PLUMB_OK;
+    if (text)
+        st = plumb_utf8_lossy(&valid, text, (int64_t)strlen(text));
+    if (!st)
+        st = cut_valid(out, &valid, columns, &n);
+    plumb_buf_fini(&valid);
     if (used)
         *used = n;
-    return PLUMB_OK;
+    return st;
 }
 
 int plumb_samples_width(void)
@@ -177,8 +146,12 @@ plumb_status plumb_samples_format(struct plumb_buf *out, const struct plumb_samp
     const int rest = (int)plumb_max_i64(width, 40) - FIXED_COLUMNS;
     int prompt_columns = 6;
     for (int64_t i = 0; i < n; i++) {
-        const int w = row[i].prompt ? text_columns(row[i].prompt, rest * 2 / 5) : 0;
-        prompt_columns = (int)plumb_max_i64(prompt_columns, plumb_min_i64(w, rest * 2 / 5));
+        struct plumb_buf cut = {0};
+        int w = 0;
+        const plumb_status st = plumb_samples_cut(&cut, row[i].prompt, rest * 2 / 5, &w);
+        plumb_buf_fini(&cut);
+        PLUMB_TRY(st);
+        prompt_columns = (int)plumb_max_i64(prompt_columns, w);
     }
     const int completion_columns = rest - prompt_columns;
     PLUMB_TRY(put_line(out, "reward", "kind", "prompt", "completion", prompt_columns,

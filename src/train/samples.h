@@ -27,9 +27,4 @@ int plumb_samples_width(void);
  * *used when it is not NULL. */
 plumb_status plumb_samples_cut(struct plumb_buf *out, const char *text, int columns, int *used);
 
-/* The code point at *text, which moves behind it; U+FFFD for a byte that is no UTF-8. *text must
- * not stand at the final NUL. */
-uint32_t plumb_utf8_next(const char **text);
-plumb_status plumb_utf8_put(struct plumb_buf *out, uint32_t rune);
-
 #endif
