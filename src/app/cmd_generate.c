@@ -31,7 +31,8 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     const int64_t group = g->s.app->cfg->generate.group_size;
     struct plumb_buf *out = &g->line[c->request * group + c->sample], text = {0};
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_tokenizer_decode(g->s.tokenizer, &text, c->ids, c->n, true), done);
+    if (g->s.tokenizer)
+        PLUMB_TRY_GOTO(st, plumb_tokenizer_decode(g->s.tokenizer, &text, c->ids, c->n, true), done);
     PLUMB_TRY_GOTO(st,
                    plumb_buf_addf(out, "{\"prompt_id\":%lld,\"sample\":%d", (long long)q->prompt_id,
                                   (int)c->sample),

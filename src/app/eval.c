@@ -21,6 +21,7 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
         .tokenizer = tokenizer,
         .prompt_template = cfg->data.prompt_template,
         .max_prompt_tokens = max_pos > 0 ? max_pos - 1 : 0,
+        .limit = cfg->data.limit,
     };
     return plumb_dataset_open(out, cfg->data.eval, &options);
 }

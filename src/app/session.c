@@ -14,8 +14,11 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "model: there is no folder %s", dir);
-    PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer,
-                                   cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : dir));
+    const char *words = *cfg->tokenizer ? cfg->tokenizer : dir;
+    char path[4096];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
+    if (plumb_file_exists(path) || kind == PLUMB_SESSION_NO_MODEL || *cfg->tokenizer)
+        PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, words));
     if (kind == PLUMB_SESSION_NO_MODEL)
         return PLUMB_OK;
     PLUMB_TRY(plumb_model_open(&s->model, s->app->backend, dir));
@@ -24,22 +27,22 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
                   "%s: is a %s; this command needs a %s", dir,
                   classifier ? "sequence classifier" : "causal language model",
                   classifier ? "causal language model" : "sequence classifier");
-    PLUMB_REQUIRE(plumb_tokenizer_vocab(s->tokenizer) <= s->model->spec.v, PLUMB_ERR_FORMAT,
-                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
-                  "not belong together",
-                  dir, (long long)plumb_tokenizer_vocab(s->tokenizer) - 1,
-                  (long long)s->model->spec.v);
+    PLUMB_REQUIRE(
+        !s->tokenizer || plumb_tokenizer_vocab(s->tokenizer) <= s->model->spec.v, PLUMB_ERR_FORMAT,
+        "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
+        "not belong together",
+        dir, (long long)plumb_tokenizer_vocab(s->tokenizer) - 1, (long long)s->model->spec.v);
     return PLUMB_OK;
 }
 
-/* Ids that the caller gave must be ids of this model. */
-static plumb_status check_ids(const struct plumb_session *s, const struct plumb_piece *p,
-                              int64_t line)
+/* Without a tokenizer every record must come as ids. */
+static plumb_status check_ids(const struct plumb_session *s, const struct plumb_record *r,
+                              const char *path)
 {
-    for (int64_t i = 0; s->model && i < p->n; i++)
-        PLUMB_REQUIRE(p->ids[i] >= 0 && p->ids[i] < s->model->spec.v, PLUMB_ERR_FORMAT,
-                      "line %lld: id %d at position %lld: expected 0 to %lld", (long long)line,
-                      (int)p->ids[i], (long long)i, (long long)s->model->spec.v - 1);
+    PLUMB_REQUIRE(
+        s->tokenizer || r->prompt.ids, PLUMB_ERR_IO,
+        "%s:%lld: has text, but %s holds no tokenizer.json; give tokenizer=FOLDER, or ids", path,
+        (long long)r->line, s->app->cfg->model);
     return PLUMB_OK;
 }
 
@@ -55,13 +58,13 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .no_special = !cfg->special,
         .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos ? max_pos - 1 : 0,
         .max_tokens = max_pos,
-        .blank_lines = false,
+        .vocab = s->model ? s->model->spec.v : 0,
+        .limit = cfg->data.limit,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, path, &options));
     for (int64_t i = 0; i < s->data->n; i++) {
         const struct plumb_record *r = &s->data->record[i];
-        PLUMB_TRY(check_ids(s, &r->prompt, r->line));
-        PLUMB_TRY(check_ids(s, &r->completion[0], r->line));
+        PLUMB_TRY(check_ids(s, r, path));
         s->longest = plumb_max_i64(s->longest, r->prompt.n + r->completion[0].n);
     }
     return PLUMB_OK;

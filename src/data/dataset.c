@@ -232,16 +232,19 @@ fail:
     return st;
 }
 
-plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
-                                const struct plumb_data_options *options)
+/* Reads the lines of a file, or of text when it is not NULL. */
+static plumb_status read_all(struct plumb_dataset **out, const char *path, const char *text,
+                             int64_t len, const struct plumb_data_options *options)
 {
     struct reader r = {.path = strcmp(path, "-") == 0 ? "standard input" : path, .o = options};
     plumb_status st = PLUMB_OK;
     *out = NULL;
-    PLUMB_TRY(plumb_record_check(options));
     r.set = calloc(1, sizeof *r.set);
     PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "no memory for the data set %s", path);
-    PLUMB_TRY_GOTO(st, plumb_file_lines(path, read_line, &r), fail);
+    if (text)
+        PLUMB_TRY_GOTO(st, plumb_text_lines(text, len, read_line, &r), fail);
+    else
+        PLUMB_TRY_GOTO(st, plumb_file_lines(path, read_line, &r), fail);
     if (r.set->n == 0 && r.set->skipped == 0)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file has no records", r.path);
     if (r.set->n == 0)
@@ -257,6 +260,18 @@ fail:
     plumb_ids_fini(&r.ids);
     plumb_dataset_close(&r.set);
     return st;
+}
+
+plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
+                                const struct plumb_data_options *options)
+{
+    return read_all(out, path, NULL, 0, options);
+}
+
+plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, int64_t len,
+                                 const char *name, const struct plumb_data_options *options)
+{
+    return read_all(out, name, text, len, options);
 }
 
 void plumb_dataset_close(struct plumb_dataset **d)

@@ -17,9 +17,16 @@
  *              {"prompt","completion"}, or {"ids": [..], "prompt_tokens": n}
  *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
  *   TEXTS      {"text": TEXT} or {"messages": CHAT}: the whole of it is the prompt
+ *   ANY        line by line what SFT, TEXTS or PROMPTS accept: something to score
  * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept). Other members
  * are ignored. */
-enum plumb_data_kind { PLUMB_DATA_PROMPTS, PLUMB_DATA_SFT, PLUMB_DATA_PAIRS, PLUMB_DATA_TEXTS };
+enum plumb_data_kind {
+    PLUMB_DATA_PROMPTS,
+    PLUMB_DATA_SFT,
+    PLUMB_DATA_PAIRS,
+    PLUMB_DATA_TEXTS,
+    PLUMB_DATA_ANY
+};
 
 /* A text and its tokens; borrowed from the data set. text is NULL where the record gave ids. */
 struct plumb_piece {
@@ -44,6 +51,7 @@ struct plumb_record {
 struct plumb_data_options {
     enum plumb_data_kind kind;
     const plumb_tokenizer *tokenizer; /* borrowed during open; NULL: texts only */
+    int64_t vocab; /* ids given in a record are below it; 0: the tokenizer's vocabulary */
     const char *prompt_template;      /* prompt to text, see text/template.h; NULL: its default */
     const char *principle;            /* NULL: none; for PROMPTS. White space at its end is cut */
     const char *principle_template;   /* {principle} and {prompt}, which stands for the last message
@@ -80,6 +88,9 @@ struct plumb_dataset {
  * PLUMB_ERR_CONFIG for a malformed template. */
 plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
                                 const struct plumb_data_options *options);
+/* The same from len bytes in memory; name stands for the file in messages. */
+plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, int64_t len,
+                                 const char *name, const struct plumb_data_options *options);
 void plumb_dataset_close(struct plumb_dataset **d); /* NULL is allowed */
 
 #endif

@@ -310,7 +310,9 @@ static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line, cons
 {
     const plumb_json *v = plumb_json_get(line, key);
     const int64_t n = plumb_json_count(v);
-    const int64_t vocab = o->tokenizer ? plumb_tokenizer_vocab(o->tokenizer) : INT32_MAX;
+    const int64_t vocab = o->vocab       ? o->vocab
+                          : o->tokenizer ? plumb_tokenizer_vocab(o->tokenizer)
+                                         : INT32_MAX;
     PLUMB_REQUIRE(plumb_json_type_of(v) == PLUMB_JSON_ARRAY && n > 0, PLUMB_ERR_FORMAT,
                   "%s: field \"%s\": found %s, expected a list of token ids", where, key,
                   n > 0 || plumb_json_type_of(v) != PLUMB_JSON_ARRAY ? found(v) : "an empty list");
@@ -384,6 +386,14 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
         if (!plumb_json_get(line, "prompt"))
             return read_implicit(d, line, o, where);
         return read_answers(d, line, pair, 2, o, where);
+    case PLUMB_DATA_ANY:
+        if (plumb_json_get(line, "ids"))
+            return read_ids(d, line, "ids", o, where);
+        if (plumb_json_get(line, "completion"))
+            return read_answers(d, line, sft, 1, o, where);
+        if (plumb_json_get(line, "prompt"))
+            return read_prompt(d, line, o, where);
+        break;
     case PLUMB_DATA_TEXTS:
         break;
     }

@@ -269,3 +269,17 @@ fail:
         fclose(f);
     return st;
 }
+
+plumb_status plumb_text_lines(const char *text, int64_t len, plumb_line_fn *fn, void *arg)
+{
+    const char *at = text, *const end = text + len;
+    for (int64_t no = 1; at < end; no++) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        int64_t n = (stop ? stop : end) - at;
+        if (n > 0 && at[n - 1] == '\r')
+            n--;
+        PLUMB_TRY(fn(arg, at, n, no));
+        at = stop ? stop + 1 : end;
+    }
+    return PLUMB_OK;
+}

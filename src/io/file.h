@@ -57,5 +57,7 @@ uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed);
  * passed on. */
 typedef plumb_status plumb_line_fn(void *arg, const char *line, int64_t len, int64_t line_no);
 plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg);
+/* The same over text in memory; the lines are not NUL-terminated. */
+plumb_status plumb_text_lines(const char *text, int64_t len, plumb_line_fn *fn, void *arg);
 
 #endif

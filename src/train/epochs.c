@@ -19,6 +19,8 @@ struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
         .tokenizer = t->tokenizer,
         .prompt_template = cfg->data.prompt_template,
         .append_eos = cfg->data.append_eos,
+        .vocab = t->model->spec.v,
+        .limit = cfg->data.limit,
         .max_prompt_tokens = cfg->data.max_prompt_tokens,
         .max_tokens = max_tokens,
     };
