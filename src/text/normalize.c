@@ -118,18 +118,61 @@ static bool is_normal(enum kind kind, const struct plumb_buf *text)
     return true;
 }
 
-static plumb_status unicode(enum kind kind, const struct plumb_buf *text, struct plumb_buf *out)
+/* Characters that the reference leaves alone in every form: it normalises by the tables of Unicode
+ * 9, where they had no decomposition and no combining class yet. Found by comparing every code
+ * point with huggingface/tokenizers 0.23. In order. */
+static const uint32_t untouched[][2] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
+    {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},
+    {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0x32ff, 0x32ff},   {0xa7f2, 0xa7f4},
+    {0xa82c, 0xa82c},   {0xab69, 0xab69},   {0x10781, 0x10785}, {0x10787, 0x107b0},
+    {0x107b2, 0x107ba}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff},
+    {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b},
+    {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11938, 0x11938}, {0x1193d, 0x1193e},
+    {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47},
+    {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97},
+    {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f},
+    {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+    {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9},
+};
+
+static bool is_untouched(uint32_t cp)
+{
+    for (size_t i = 0; i < sizeof untouched / sizeof *untouched && untouched[i][0] <= cp; i++)
+        if (cp <= untouched[i][1])
+            return true;
+    return false;
+}
+
+static plumb_status map(enum kind kind, const char *s, int64_t len, struct plumb_buf *out)
 {
     const int compose = kind == NFC || kind == NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
     const int compat = kind == NFKC || kind == NFKD ? UTF8PROC_COMPAT : 0;
     utf8proc_uint8_t *mapped = NULL;
+    if (len == 0)
+        return PLUMB_OK;
     const utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)text->data, text->len, &mapped,
+        utf8proc_map((const utf8proc_uint8_t *)s, len, &mapped,
                      (utf8proc_option_t)(UTF8PROC_STABLE | compose | compat));
     PLUMB_REQUIRE(n >= 0, PLUMB_ERR_FORMAT, "Unicode normalisation: %s", utf8proc_errmsg(n));
     const plumb_status st = plumb_buf_add(out, mapped, n);
     free(mapped);
     return st;
+}
+
+/* An untouched character is a wall: nothing moves or composes across it. */
+static plumb_status unicode(enum kind kind, const struct plumb_buf *text, struct plumb_buf *out)
+{
+    int64_t done = 0;
+    for (int64_t i = 0, size; i < text->len; i += size) {
+        size = plumb_utf8_size(text->data[i]);
+        if (size == 1 || !is_untouched(plumb_utf8_at(text->data + i)))
+            continue;
+        PLUMB_TRY(map(kind, text->data + done, i - done, out));
+        PLUMB_TRY(plumb_buf_add(out, text->data + i, size));
+        done = i + size;
+    }
+    return map(kind, text->data + done, text->len - done, out);
 }
 
 static plumb_status lowercase(const struct plumb_buf *text, struct plumb_buf *out)
