@@ -28,6 +28,9 @@ static void mpi_destroy(plumb_comm *c)
         return;
     const bool finalize = m->finalize;
     plumb_watch_destroy(m);
+    plumb_shared_destroy(m);
+    free(m->shared.world_of);
+    free(m->shared.ring);
     if (m->comm != MPI_COMM_NULL)
         MPI_Comm_free(&m->comm);
     free(m->staging);
@@ -43,12 +46,11 @@ static const struct plumb_comm_ops mpi_ops = {"mpi", plumb_mpi_move, mpi_abort, 
  * environment variables. */
 static plumb_status find_local(struct plumb_mpi *m)
 {
-    MPI_Comm host;
+    struct plumb_shared *s = &m->shared;
     PLUMB_MPI(
-        MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &host));
-    PLUMB_MPI(MPI_Comm_rank(host, &m->base.local_rank));
-    PLUMB_MPI(MPI_Comm_size(host, &m->base.local_size));
-    PLUMB_MPI(MPI_Comm_free(&host));
+        MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->base.rank, MPI_INFO_NULL, &s->host));
+    PLUMB_MPI(MPI_Comm_rank(s->host, &m->base.local_rank));
+    PLUMB_MPI(MPI_Comm_size(s->host, &m->base.local_size));
     return PLUMB_OK;
 }
 
@@ -61,8 +63,13 @@ static plumb_status mpi_setup(struct plumb_mpi *m, double timeout_s)
     PLUMB_MPI(MPI_Comm_size(m->comm, &size));
     PLUMB_TRY(plumb_comm_base_init(&m->base, &mpi_ops, rank, size, timeout_s));
     m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
-    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "MPI communicator of %d ranks", size);
+    m->shared.world_of = calloc((size_t)size, sizeof(int));
+    m->shared.ring = calloc((size_t)size, sizeof(m->shared.ring[0]));
+    PLUMB_REQUIRE(m->staging && m->shared.world_of && m->shared.ring, PLUMB_ERR_NOMEM,
+                  "MPI communicator of %d ranks", size);
     PLUMB_TRY(find_local(m));
+    m->shared.on = true;
+    PLUMB_TRY(plumb_shared_create(m));
     PLUMB_TRY(plumb_watch_create(m));
     return PLUMB_OK;
 }
@@ -75,7 +82,8 @@ plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
     PLUMB_MPI(MPI_Initialized(&running));
     struct plumb_mpi *m = calloc(1, sizeof(*m));
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "MPI communicator");
-    m->comm = m->watch.comm = MPI_COMM_NULL;
+    m->comm = m->watch.comm = m->shared.host = MPI_COMM_NULL;
+    m->shared.win = MPI_WIN_NULL;
 
     plumb_status st = PLUMB_OK;
     /* Pool threads compute while the thread that made this communicator calls MPI. */

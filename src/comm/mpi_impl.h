@@ -10,6 +10,26 @@
 #define PLUMB_MPI_BLOCK ((int64_t)1 << 20) /* bytes of one MPI message */
 #define PLUMB_MPI_DEPTH 4                  /* messages in flight in each direction */
 
+/* Slots of the shared ring of each rank: small enough to stay in its cache. */
+#define PLUMB_RING_BLOCK ((int64_t)128 << 10)
+#define PLUMB_RING_DEPTH 4
+
+/* One direction of a message, in blocks; [done, posted) are in flight (MPI only). */
+struct plumb_flow {
+    int64_t bytes, blocks, posted, done;
+    bool open; /* shared window only: this message is the one in the ring */
+    MPI_Request request[PLUMB_MPI_DEPTH];
+};
+
+/* The ranks of this host. */
+struct plumb_shared {
+    MPI_Comm host;
+    MPI_Win win;
+    bool on;                  /* use the window where it reaches; the same on every rank */
+    int *world_of;            /* (local_size,) world rank by local rank */
+    struct plumb_ring **ring; /* (size,) by world rank; NULL: not on this host, or no window */
+};
+
 /* What a rank that waits tells the others, once per collective. */
 struct plumb_watch_note {
     int64_t call;
@@ -29,6 +49,7 @@ struct plumb_mpi {
     bool finalize; /* this communicator initialised MPI */
     char *staging; /* (PLUMB_MPI_DEPTH, PLUMB_MPI_BLOCK) incoming messages */
     struct plumb_watch watch;
+    struct plumb_shared shared;
 };
 
 static inline struct plumb_mpi *plumb_mpi_of(plumb_comm *c)
@@ -46,6 +67,15 @@ plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
     } while (0)
 
 plumb_status plumb_mpi_move(plumb_comm *c, const struct plumb_move *m); /* mpi_move.c */
+
+/* mpi_shared.c: the fast way between ranks of one host. Collective. */
+plumb_status plumb_shared_create(struct plumb_mpi *m);
+void plumb_shared_destroy(struct plumb_mpi *m);
+bool plumb_shared_reaches(const struct plumb_mpi *m, int peer);
+/* One block, if there is room for it (or one there): true, or *moved = true, then. */
+bool plumb_shared_send(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *f);
+plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *mv,
+                                  struct plumb_flow *f, bool *moved);
 
 /* mpi_watch.c: who is where, found out only while somebody waits for long. */
 plumb_status plumb_watch_create(struct plumb_mpi *m);

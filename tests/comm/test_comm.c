@@ -10,6 +10,9 @@
 #include "comm/comm.h"
 #include "comm/tree.h"
 #include "harness.h"
+#ifdef PLUMB_HAVE_MPI
+#include "comm/mpi_impl.h"
+#endif
 
 #define LATE_EXIT 42 /* mpi-late and mpi-disagree end with it when the right message was seen */
 
@@ -356,6 +359,10 @@ static int on_mpi(const char *mode)
     if (!strcmp(mode, "mpi")) {
         CHECK_OK(plumb_comm_create(&c, 30)); /* finds out by itself that mpirun started it */
         CHECK(!strcmp(plumb_comm_name(c), "mpi"));
+        contract(c);
+        if (plumb_comm_size(c) > 1) /* the window is there, else the next line tests nothing new */
+            CHECK(plumb_shared_reaches(plumb_mpi_of(c), (plumb_comm_rank(c) + 1) % 2));
+        plumb_mpi_of(c)->shared.on = false;
         contract(c);
         plumb_comm_destroy(&c);
         return 0;
