@@ -168,6 +168,29 @@ static void check_by_hand(void)
     CHECK(one(1.0, 9.0, p, w).branch == PLUMB_BRANCH_WEIGHTED);
 }
 
+/* A group of four, with equal best rewards: the lowest entry is taken, on every rank. */
+static void check_ties(void)
+{
+    const struct plumb_method *m;
+    struct plumb_align_param p = plumb_align_param_default();
+    struct plumb_threshold_state s = plumb_threshold_begin(&p);
+    struct plumb_align_report r;
+    struct plumb_scoreboard *b;
+    const char *names[] = {"psle", "raft"};
+    const double reward[4] = {-1, -1, 2, 2};
+    CHECK_OK(plumb_scoreboard_create(&b, 1, 4));
+    for (int k = 0; k < 2; k++) {
+        CHECK_OK(plumb_method_find(&m, names[k]));
+        CHECK_OK(plumb_scoreboard_begin(b, 1));
+        for (int i = 3; i >= 0; i--)
+            CHECK_OK(plumb_scoreboard_put(b, 0, i, i >= 2, reward[i]));
+        CHECK_OK(plumb_align_decide(b, &s, &r, m, &p, 1));
+        CHECK(b->choice[0].win == 2 && b->choice[0].lose == (k == 0 ? 0 : -1));
+        CHECK(plumb_scoreboard_uses(b, 2) && !plumb_scoreboard_uses(b, 3));
+    }
+    plumb_scoreboard_destroy(&b);
+}
+
 static void check_table(void)
 {
     const struct plumb_method *m;
@@ -204,6 +227,7 @@ int main(void)
         check_case(plumb_json_at(doc, c), c);
     plumb_json_free(&doc);
     check_by_hand();
+    check_ties();
     check_table();
     return 0;
 }
