@@ -109,13 +109,16 @@ static plumb_status begin(struct plumb_yaml *v, const struct reader *r, struct f
         return refuse(r, anchor, "an anchor");
     if (tag)
         return refuse(r, tag, "a tag");
-    if (token || !v->line)
+    const enum fy_scalar_style style =
+        v->type == PLUMB_YAML_SCALAR && token ? fy_token_scalar_style(token) : FYSS_PLAIN;
+    v->quoted = style != FYSS_PLAIN;
+    /* a null without text and a block scalar stay at the place of their key */
+    if (!v->line || (token && style != FYSS_LITERAL && style != FYSS_FOLDED))
         place(&v->line, &v->column, token);
-    if (v->type == PLUMB_YAML_SCALAR) {
-        const enum fy_scalar_style style = token ? fy_token_scalar_style(token) : FYSS_PLAIN;
-        v->quoted = style != FYSS_PLAIN;
+    if (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED)
+        v->column--; /* the token begins behind its quote */
+    if (v->type == PLUMB_YAML_SCALAR)
         PLUMB_TRY(copy_text(&v->text, token, r));
-    }
     return PLUMB_OK;
 }
 

@@ -1,0 +1,211 @@
+/* config.c - defaults, then the YAML file, then the command line, into one checked struct.
+ * Layer 3. Includes config.h, option.h, io/yaml.h, base/. */
+#include "config/config.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/option.h"
+#include "io/json.h"
+
+struct block {
+    struct block *next;
+    _Alignas(16) unsigned char bytes[];
+};
+
+struct owner {
+    struct plumb_config config; /* first: a configuration is its owner */
+    struct block *blocks;
+};
+
+plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes)
+{
+    struct owner *o = (struct owner *)c;
+    struct block *b = calloc(1, sizeof(*b) + (size_t)bytes);
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "configuration value of %lld bytes", (long long)bytes);
+    b->next = o->blocks;
+    o->blocks = b;
+    *out = b->bytes;
+    return PLUMB_OK;
+}
+
+void plumb_config_free(struct plumb_config **config)
+{
+    if (!config || !*config)
+        return;
+    struct owner *o = (struct owner *)*config;
+    for (struct block *b = o->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+    free(o);
+    *config = NULL;
+}
+
+static plumb_status set_defaults(struct plumb_config *c)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++)
+        PLUMB_TRY(plumb_option_set_text(c, c, o, o->value, "default"));
+    return PLUMB_OK;
+}
+
+/* An unknown key of a file; section "" is the top of the file. */
+static plumb_status unknown_key(const char *section, const char *key, const char *where)
+{
+    char full[160];
+    snprintf(full, sizeof(full), "%s%s%s", section, *section ? "." : "", key);
+    const struct plumb_option *o = plumb_option_nearest(full);
+    int least = o ? plumb_edit_distance(full, o->path) : INT_MAX;
+    const int by_name = o ? plumb_edit_distance(key, o->name) : INT_MAX;
+    least = by_name < least ? by_name : least;
+    const char *name;
+    for (int i = 0; !*section && (name = plumb_section_at(i)); i++)
+        if (plumb_edit_distance(key, name) <= least && plumb_edit_distance(key, name) <= 3)
+            PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean the section '%s:'?",
+                       where, full, name);
+    PLUMB_REQUIRE(o, PLUMB_ERR_CONFIG,
+                  "%s: unknown key '%s'; 'plumb help COMMAND' lists the options", where, full);
+    PLUMB_REQUIRE(*o->section, PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'%s?",
+                  where, full, o->name, *section ? " at the top of the file" : "");
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s' in section '%s:'?", where,
+               full, o->name, o->section);
+}
+
+static plumb_status set_member(struct plumb_config *c, const char *section,
+                               const struct plumb_yaml *v, const char *path)
+{
+    char where[PATH_MAX + 64];
+    snprintf(where, sizeof(where), "%s:%d:%d", path, v->key_line, v->key_column);
+    const struct plumb_option *o = plumb_option_find(section, v->key);
+    if (!o)
+        return unknown_key(section, v->key, where);
+    snprintf(where, sizeof(where), "%s:%d:%d", path, v->line, v->column);
+    return plumb_option_set(c, c, o, v, where);
+}
+
+static plumb_status set_from_yaml(struct plumb_config *c, const struct plumb_yaml *root,
+                                  const char *path)
+{
+    PLUMB_REQUIRE(root->type == PLUMB_YAML_MAP, PLUMB_ERR_CONFIG,
+                  "%s:%d:%d: a configuration is %s, expected a map of options", path, root->line,
+                  root->column, plumb_yaml_type_name(root));
+    for (const struct plumb_yaml *v = root->first; v; v = v->next) {
+        if (!plumb_section_help(v->key)) {
+            PLUMB_TRY(set_member(c, "", v, path));
+            continue;
+        }
+        PLUMB_REQUIRE(v->type == PLUMB_YAML_MAP || plumb_yaml_is_null(v), PLUMB_ERR_CONFIG,
+                      "%s:%d:%d: section '%s' is %s, expected a map of its options", path, v->line,
+                      v->column, v->key, plumb_yaml_type_name(v));
+        for (const struct plumb_yaml *m = v->first; m; m = m->next)
+            PLUMB_TRY(set_member(c, v->key, m, path));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status load_yaml(struct plumb_config *c, const char *path)
+{
+    struct plumb_yaml *root = NULL;
+    const char *name = !strcmp(path, "-") ? "standard input" : path;
+    plumb_status st = plumb_yaml_read_file(&root, path);
+    if (st == PLUMB_OK)
+        st = set_from_yaml(c, root, name);
+    else if (st == PLUMB_ERR_FORMAT)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__, "%s", plumb_trail_message());
+    plumb_yaml_free(&root);
+    return st;
+}
+
+/* The option that a command-line key means. */
+static plumb_status resolve(const struct plumb_option **out, const char *key, const char *where)
+{
+    const struct plumb_option *o, *found = NULL;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (!strcmp(o->path, key)) { /* also every top-level name */
+            *out = o;
+            return PLUMB_OK;
+        }
+    }
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (strcmp(o->name, key))
+            continue;
+        PLUMB_REQUIRE(!found, PLUMB_ERR_CONFIG, "%s: '%s' may mean '%s' or '%s': write one of them",
+                      where, key, found->path, o->path);
+        found = o;
+    }
+    if (!found) {
+        PLUMB_REQUIRE(!plumb_section_help(key), PLUMB_ERR_CONFIG,
+                      "%s: '%s' is a section: name one of its options, as %s.OPTION=VALUE", where,
+                      key, key);
+        o = plumb_option_nearest(key);
+        PLUMB_REQUIRE(o, PLUMB_ERR_CONFIG,
+                      "%s: unknown key '%s'; 'plumb help COMMAND' lists the options", where, key);
+        PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key,
+                   o->path);
+    }
+    *out = found;
+    return PLUMB_OK;
+}
+
+static plumb_status not_used(const struct plumb_option *o, const char *command, const char *where)
+{
+    char list[256] = "";
+    const struct plumb_command *c;
+    for (int i = 0; (c = plumb_command_at(i)); i++)
+        if (strchr(o->commands, c->letter))
+            snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", *list ? ", " : "",
+                     c->name);
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: '%s' is not used by %s; it belongs to: %s", where, o->path,
+               command, list);
+}
+
+static plumb_status set_override(struct plumb_config *c, const char *command, const char *text,
+                                 int number)
+{
+    char where[300], key[128];
+    const int64_t shown = plumb_utf8_valid(text, (int64_t)strnlen(text, 200));
+    snprintf(where, sizeof(where), "command line argument %d (%.*s%s)", number, (int)shown, text,
+             text[shown] ? " ..." : "");
+    const char *equals = strchr(text, '=');
+    PLUMB_REQUIRE(equals && equals > text, PLUMB_ERR_CONFIG,
+                  "%s: expected key=value (a configuration file comes right after the command)",
+                  where);
+    snprintf(key, sizeof(key), "%.*s", (int)(equals - text < 127 ? equals - text : 127), text);
+    const struct plumb_option *o = NULL;
+    PLUMB_TRY(resolve(&o, key, where));
+    if (!plumb_option_used(o, command))
+        return not_used(o, command, where);
+    return plumb_option_set_text(c, c, o, equals + 1, where);
+}
+
+static plumb_status load(struct plumb_config *c, const char *command, const char *yaml_path,
+                         char *const *override, int n)
+{
+    PLUMB_TRY(set_defaults(c));
+    if (yaml_path)
+        PLUMB_TRY(load_yaml(c, yaml_path));
+    for (int i = 0; i < n; i++)
+        PLUMB_TRY(set_override(c, command, override[i], (yaml_path ? 3 : 2) + i));
+    if (!*c->tokenizer)
+        c->tokenizer = c->model;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_config_load(struct plumb_config **out, const char *command,
+                               const char *yaml_path, char *const *override, int n)
+{
+    *out = NULL;
+    PLUMB_REQUIRE(plumb_command_find(command), PLUMB_ERR_CONFIG, "there is no command '%s'",
+                  command);
+    struct owner *o = calloc(1, sizeof(*o));
+    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
+    struct plumb_config *c = &o->config;
+    const plumb_status st = load(c, command, yaml_path, override, n);
+    if (st != PLUMB_OK)
+        plumb_config_free(&c);
+    *out = c;
+    return st;
+}

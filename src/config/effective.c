@@ -1,0 +1,44 @@
+/* effective.c - the configuration as it took effect: as YAML, and as a hash.
+ * Layer 3. Includes config.h, option.h, io/file.h, base/. */
+#include <string.h>
+
+#include "config/option.h"
+#include "io/file.h"
+
+plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
+                                  const char *command)
+{
+    const struct plumb_option *o;
+    const char *section = "";
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (!plumb_option_used(o, command))
+            continue;
+        if (strcmp(o->section, section)) {
+            section = o->section;
+            PLUMB_TRY(plumb_buf_addf(out, "%s:\n", section));
+        }
+        PLUMB_TRY(plumb_buf_addf(out, "%s%s: ", *section ? "  " : "", o->name));
+        PLUMB_TRY(plumb_option_put(out, config, o));
+        PLUMB_TRY(plumb_buf_add_text(out, "\n"));
+    }
+    return PLUMB_OK;
+}
+
+uint64_t plumb_config_hash(const struct plumb_config *config, const char *command)
+{
+    const struct plumb_option *o;
+    struct plumb_buf b = {0};
+    uint64_t hash = 0;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (!o->changes || !plumb_option_used(o, command))
+            continue;
+        plumb_buf_clear(&b);
+        /* out of memory for one line of text: the hash of what is there still differs per path */
+        if (plumb_option_put(&b, config, o) != PLUMB_OK)
+            plumb_buf_clear(&b);
+        hash = plumb_hash(o->path, (int64_t)strlen(o->path) + 1, hash);
+        hash = plumb_hash(plumb_buf_text(&b), b.len + 1, hash);
+    }
+    plumb_buf_fini(&b);
+    return hash;
+}

@@ -1,0 +1,172 @@
+/* option.c - the tables of options and commands, and looking things up in them.
+ * Layer 3. Includes option.h, options.h, base/. */
+#include "config/option.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+
+#define TOP(type, name, value, range, unit, commands, changes, help)                               \
+    {#name,                                                                                        \
+     #name,                                                                                        \
+     "",                                                                                           \
+     PLUMB_TYPE_##type,                                                                            \
+     value,                                                                                        \
+     range,                                                                                        \
+     unit,                                                                                         \
+     commands,                                                                                     \
+     (changes) != 0,                                                                               \
+     help,                                                                                         \
+     offsetof(struct plumb_config, name)},
+#define IN(section, type, name, value, range, unit, commands, changes, help)                       \
+    {#section "." #name,                                                                           \
+     #name,                                                                                        \
+     #section,                                                                                     \
+     PLUMB_TYPE_##type,                                                                            \
+     value,                                                                                        \
+     range,                                                                                        \
+     unit,                                                                                         \
+     commands,                                                                                     \
+     (changes) != 0,                                                                               \
+     help,                                                                                         \
+     offsetof(struct plumb_config, section.name)},
+#define COMM(...)                    IN(comm, __VA_ARGS__)
+#define DATA(...)                    IN(data, __VA_ARGS__)
+#define GENERATE(...)                IN(generate, __VA_ARGS__)
+#define METHOD(...)                  IN(method, __VA_ARGS__)
+#define REWARD(...)                  IN(reward, __VA_ARGS__)
+#define TRAIN(...)                   IN(train, __VA_ARGS__)
+#define CHECKPOINT(...)              IN(checkpoint, __VA_ARGS__)
+#define EVAL(...)                    IN(eval, __VA_ARGS__)
+#define REPORT(...)                  IN(report, __VA_ARGS__)
+#define SECTION(list, section, help) PLUMB_OPTIONS_##list(list)
+static const struct plumb_option options[] = {PLUMB_OPTIONS_TOP(TOP)
+                                                  PLUMB_OPTION_SECTIONS(SECTION)};
+
+#define NAME(list, section, help) {#section, help},
+static const struct {
+    const char *name, *help;
+} sections[] = {PLUMB_OPTION_SECTIONS(NAME)};
+
+static const struct plumb_command commands[] = {
+    {"align", 'a', "train a model on its own answers: sample, score, select, update"},
+    {"sft", 's', "supervised fine-tuning on completions or dialogues"},
+    {"reward", 'r', "train a reward model on pairs of chosen and rejected answers"},
+    {"generate", 'g', "answer prompts; one JSON line per completion"},
+    {"logprob", 'l', "log-probabilities of given completions"},
+    {"gradient", 'd', "gradient of the mean negative log-likelihood of a file"},
+    {"score", 'c', "scores of a reward model, command or functions"},
+    {"eval", 'e', "compare models on held-out prompts: reward and win rate"},
+    {"tokenize", 't', "text or messages to token ids and back"},
+    {"inspect", 'i', "a rollout file or a checkpoint in words"},
+    {"doctor", 'o', "versions, ranks, devices and limits of this machine"},
+    {"help", 'h', "this text, or the options of a command: plumb help align"},
+};
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof(*(a))))
+
+const struct plumb_option *plumb_option_at(int i)
+{
+    return i >= 0 && i < COUNT(options) ? &options[i] : NULL;
+}
+
+const struct plumb_command *plumb_command_at(int i)
+{
+    return i >= 0 && i < COUNT(commands) ? &commands[i] : NULL;
+}
+
+const char *plumb_section_at(int i)
+{
+    return i >= 0 && i < COUNT(sections) ? sections[i].name : NULL;
+}
+
+const char *plumb_section_help(const char *section)
+{
+    for (int i = 0; i < COUNT(sections); i++)
+        if (!strcmp(sections[i].name, section))
+            return sections[i].help;
+    return NULL;
+}
+
+const struct plumb_command *plumb_command_find(const char *name)
+{
+    for (int i = 0; i < COUNT(commands); i++)
+        if (!strcmp(commands[i].name, name))
+            return &commands[i];
+    return NULL;
+}
+
+const struct plumb_option *plumb_option_find(const char *section, const char *name)
+{
+    for (int i = 0; i < COUNT(options); i++)
+        if (!strcmp(options[i].section, section) && !strcmp(options[i].name, name))
+            return &options[i];
+    return NULL;
+}
+
+bool plumb_option_used(const struct plumb_option *o, const char *command)
+{
+    if (!command)
+        return true;
+    const struct plumb_command *c = plumb_command_find(command);
+    return c && strchr(o->commands, c->letter);
+}
+
+/* Optimal string alignment, three rows of the table at a time. */
+int plumb_edit_distance(const char *a, const char *b)
+{
+    enum { LONGEST = 63 };
+    const int n = (int)strnlen(a, LONGEST + 1), m = (int)strnlen(b, LONGEST + 1);
+    if (n > LONGEST || m > LONGEST)
+        return INT_MAX;
+    int row[3][LONGEST + 1];
+    int *before = row[0], *last = row[1], *now = row[2];
+    for (int j = 0; j <= m; j++)
+        last[j] = j;
+    for (int i = 1; i <= n; i++) {
+        now[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int d = last[j - 1] + (a[i - 1] != b[j - 1]);
+            d = last[j] + 1 < d ? last[j] + 1 : d;
+            d = now[j - 1] + 1 < d ? now[j - 1] + 1 : d;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < d)
+                d = before[j - 2] + 1;
+            now[j] = d;
+        }
+        int *const free_row = before;
+        before = last;
+        last = now;
+        now = free_row;
+    }
+    return last[m];
+}
+
+bool plumb_is_near(int d, const char *key)
+{
+    const int len = (int)strnlen(key, 64);
+    return d <= (len < 6 ? 1 : len / 3);
+}
+
+const struct plumb_option *plumb_option_nearest(const char *key)
+{
+    const struct plumb_option *best = NULL;
+    int least = INT_MAX;
+    const char *dot = strrchr(key, '.');
+    for (int i = 0; i < COUNT(options); i++) {
+        const int d[3] = {plumb_edit_distance(key, options[i].path),
+                          plumb_edit_distance(key, options[i].name),
+                          /* the right name in the wrong section is one step away */
+                          dot ? plumb_edit_distance(dot + 1, options[i].name) : INT_MAX};
+        for (int k = 0; k < 3; k++) {
+            const int steps = k == 2 && d[k] < INT_MAX ? d[k] + 1 : d[k];
+            if (steps < least) {
+                least = steps;
+                best = &options[i];
+            }
+        }
+    }
+    return best && plumb_is_near(least, key) ? best : NULL;
+}

@@ -1,0 +1,72 @@
+/* option.h - one option of the table: how to find it, read it and write it. Inside config/ only.
+ * Layer 3. Includes base/, io/yaml.h, config.h. */
+#ifndef PLUMB_CONFIG_OPTION_H
+#define PLUMB_CONFIG_OPTION_H
+
+#include <stddef.h>
+
+#include "config/config.h"
+#include "io/yaml.h"
+
+enum plumb_option_type {
+    PLUMB_TYPE_BOOL,
+    PLUMB_TYPE_INT,
+    PLUMB_TYPE_SEED,
+    PLUMB_TYPE_REAL,
+    PLUMB_TYPE_TEXT,
+    PLUMB_TYPE_WORD,
+    PLUMB_TYPE_CHOICE,
+    PLUMB_TYPE_TEXTS,
+    PLUMB_TYPE_FUNCTIONS,
+};
+
+struct plumb_option {
+    const char *path, *name, *section; /* "train.epochs", "epochs", "train" ("" at the top) */
+    enum plumb_option_type type;
+    const char *value, *range, *unit, *commands; /* value: the default as text; see options.h */
+    bool changes;
+    const char *help;
+    size_t offset; /* in struct plumb_config (or struct plumb_reward_function) */
+};
+
+struct plumb_command {
+    const char *name;
+    char letter; /* in plumb_option.commands */
+    const char *help;
+};
+
+/* NULL past the end. */
+const struct plumb_option *plumb_option_at(int i);
+const struct plumb_command *plumb_command_at(int i);
+const char *plumb_section_at(int i);
+const char *plumb_section_help(const char *section);
+
+const struct plumb_command *plumb_command_find(const char *name); /* NULL: unknown */
+const struct plumb_option *plumb_option_find(const char *section, const char *name);
+bool plumb_option_used(const struct plumb_option *o, const char *command); /* NULL: by any */
+
+/* Insertions, deletions, changes and swaps of neighbours between two names. */
+int plumb_edit_distance(const char *a, const char *b);
+/* The option whose path or name is closest to key; NULL when none is close. */
+const struct plumb_option *plumb_option_nearest(const char *key);
+/* Whether distance d is close enough for a suggestion in place of a name like key. */
+bool plumb_is_near(int d, const char *key);
+
+/* Memory that lives as long as the configuration. */
+plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes);
+
+/* Sets the option's field in `base` (the configuration, or a function in it) from a YAML value or
+ * from plain text (a default, an override). `where` begins the message. PLUMB_ERR_CONFIG says what
+ * was found and what was expected. */
+plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct plumb_option *o,
+                              const struct plumb_yaml *v, const char *where);
+plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
+                                   const char *text, const char *where);
+plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_functions *out,
+                                 const struct plumb_yaml *v, const char *where);
+
+/* Appends the field's value as YAML on one line. */
+plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struct plumb_option *o);
+plumb_status plumb_functions_put(struct plumb_buf *b, const struct plumb_reward_functions *f);
+
+#endif

@@ -1,0 +1,283 @@
+/* value.c - one option's value: from text or YAML into its field, and back.
+ * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/. */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "config/option.h"
+#include "io/json.h"
+
+/* "[0, 1)" as bounds; an empty range has none. */
+static bool inside(double x, const char *range)
+{
+    if (!*range)
+        return true;
+    char *at;
+    const double lo = strtod(range + 1, &at);
+    const double hi = strtod(at + 1, &at);
+    return (range[0] == '[' ? x >= lo : x > lo) && (*at == ']' ? x <= hi : x < hi);
+}
+
+/* Index of text among "a|b|c", or -1; *word_len = its length. */
+static int choice_of(const char *range, const char *text)
+{
+    const size_t len = strlen(text);
+    int i = 0;
+    for (const char *c = range; *c; i++) {
+        const size_t n = strcspn(c, "|");
+        if (n == len && !memcmp(c, text, n))
+            return i;
+        c += n + (c[n] == '|');
+    }
+    return -1;
+}
+
+static plumb_status wrong(const struct plumb_option *o, const char *found, const char *where)
+{
+    static const char *const what[] = {
+        [PLUMB_TYPE_BOOL] = "true or false",
+        [PLUMB_TYPE_INT] = "an integer",
+        [PLUMB_TYPE_SEED] = "an integer from 0 to 18446744073709551615",
+        [PLUMB_TYPE_REAL] = "a number",
+        [PLUMB_TYPE_TEXT] = "text",
+        [PLUMB_TYPE_WORD] = "one of",
+        [PLUMB_TYPE_CHOICE] = "one of",
+        [PLUMB_TYPE_TEXTS] = "a list of texts",
+        [PLUMB_TYPE_FUNCTIONS] = "a list of maps, each with a name",
+    };
+    const bool number = o->type == PLUMB_TYPE_INT || o->type == PLUMB_TYPE_REAL;
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: %s is %s, expected %s%s%s", where, o->path, found,
+               what[o->type], *o->range ? (number ? " in " : " ") : "", o->range);
+}
+
+static plumb_status wrong_text(const struct plumb_option *o, const char *text, const char *where)
+{
+    char found[256];
+    const int64_t valid = plumb_utf8_valid(text, (int64_t)strnlen(text, 200));
+    snprintf(found, sizeof(found), "'%.*s'%s", (int)valid, text, text[valid] ? " ..." : "");
+    return wrong(o, found, where);
+}
+
+/* Decimal notation only: no hexadecimal, nan or inf; an overflow is no number. */
+static bool read_real(double *out, const char *text)
+{
+    char *end;
+    if (!*text || strspn(text, "0123456789+-.eE") != strlen(text))
+        return false;
+    *out = strtod(text, &end);
+    return !*end && isfinite(*out);
+}
+
+/* An integer, also written like 5e9. */
+static bool read_int(int64_t *out, const char *text)
+{
+    char *end;
+    double x;
+    if (*text && strspn(text, "0123456789+-") == strlen(text)) {
+        errno = 0;
+        const long long v = strtoll(text, &end, 10);
+        *out = v;
+        return !*end && errno == 0;
+    }
+    if (!read_real(&x, text) || x != trunc(x) || fabs(x) > 0x1p62)
+        return false;
+    *out = (int64_t)x;
+    return true;
+}
+
+static bool read_seed(uint64_t *out, const char *text)
+{
+    char *end;
+    if (!*text || strspn(text, "0123456789") != strlen(text))
+        return false;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return errno == 0;
+}
+
+static plumb_status keep_text(const char **out, struct plumb_config *c, const char *text)
+{
+    const int64_t bytes = (int64_t)strlen(text) + 1;
+    void *copy = NULL;
+    PLUMB_TRY(plumb_config_take(&copy, c, bytes));
+    memcpy(copy, text, (size_t)bytes);
+    *out = copy;
+    return PLUMB_OK;
+}
+
+static plumb_status set_scalar(struct plumb_config *c, void *field, const struct plumb_option *o,
+                               const char *text, const char *where)
+{
+    int64_t i;
+    double x;
+    uint64_t seed;
+    switch (o->type) {
+    case PLUMB_TYPE_BOOL:
+        if (strcmp(text, "true") && strcmp(text, "false"))
+            return wrong_text(o, text, where);
+        *(bool *)field = !strcmp(text, "true");
+        return PLUMB_OK;
+    case PLUMB_TYPE_INT:
+        if (!read_int(&i, text) || !inside((double)i, o->range))
+            return wrong_text(o, text, where);
+        *(int64_t *)field = i;
+        return PLUMB_OK;
+    case PLUMB_TYPE_SEED:
+        if (!read_seed(&seed, text))
+            return wrong_text(o, text, where);
+        *(uint64_t *)field = seed;
+        return PLUMB_OK;
+    case PLUMB_TYPE_REAL:
+        if (!read_real(&x, text) || !inside(x, o->range))
+            return wrong_text(o, text, where);
+        *(double *)field = x;
+        return PLUMB_OK;
+    case PLUMB_TYPE_WORD:
+        if (choice_of(o->range, text) < 0)
+            return wrong_text(o, text, where);
+        PLUMB_TRY(keep_text(field, c, text));
+        return PLUMB_OK;
+    case PLUMB_TYPE_CHOICE:
+        if (choice_of(o->range, text) < 0)
+            return wrong_text(o, text, where);
+        *(int *)field = choice_of(o->range, text);
+        return PLUMB_OK;
+    case PLUMB_TYPE_TEXT:
+        PLUMB_REQUIRE(plumb_utf8_valid(text, (int64_t)strlen(text)) == (int64_t)strlen(text),
+                      PLUMB_ERR_CONFIG, "%s: %s is no UTF-8 text", where, o->path);
+        PLUMB_TRY(keep_text(field, c, text));
+        return PLUMB_OK;
+    default:
+        return wrong_text(o, text, where);
+    }
+}
+
+static plumb_status set_texts(struct plumb_config *c, struct plumb_texts *out,
+                              const struct plumb_option *o, const struct plumb_yaml *list,
+                              const char *where)
+{
+    void *memory = NULL;
+    int64_t n = 0;
+    PLUMB_TRY(plumb_config_take(&memory, c, (list->n + 1) * (int64_t)sizeof(*out->item)));
+    const char **item = memory;
+    for (const struct plumb_yaml *v = list->first; v; v = v->next) {
+        if (v->type != PLUMB_YAML_SCALAR || plumb_yaml_is_null(v))
+            return wrong(o, "a list with something else in it", where);
+        PLUMB_TRY(keep_text(&item[n++], c, v->text));
+    }
+    *out = (struct plumb_texts){item, n};
+    return PLUMB_OK;
+}
+
+static bool is_text(enum plumb_option_type t)
+{
+    return t == PLUMB_TYPE_TEXT || t == PLUMB_TYPE_WORD || t == PLUMB_TYPE_CHOICE;
+}
+
+plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct plumb_option *o,
+                              const struct plumb_yaml *v, const char *where)
+{
+    void *field = (char *)base + o->offset;
+    if (plumb_yaml_is_null(v))
+        return PLUMB_OK; /* as if the key were not there */
+    if (v->type == PLUMB_YAML_MAP)
+        return wrong(o, plumb_yaml_type_name(v), where);
+    if (o->type == PLUMB_TYPE_FUNCTIONS)
+        return v->type == PLUMB_YAML_LIST ? plumb_functions_set(c, field, v, where)
+                                          : wrong(o, plumb_yaml_type_name(v), where);
+    if (o->type == PLUMB_TYPE_TEXTS)
+        return v->type == PLUMB_YAML_LIST ? set_texts(c, field, o, v, where)
+                                          : wrong(o, plumb_yaml_type_name(v), where);
+    if (v->type == PLUMB_YAML_LIST)
+        return wrong(o, plumb_yaml_type_name(v), where);
+    if (v->quoted && !is_text(o->type))
+        return wrong(o, "text in quotes", where);
+    return set_scalar(c, field, o, v->text, where);
+}
+
+/* a,b,c as a list; every element is as it stands between the commas. */
+static plumb_status split(struct plumb_config *c, struct plumb_texts *out, const char *text)
+{
+    int64_t n = 0;
+    void *memory = NULL;
+    for (const char *at = text; *at; at++)
+        n += *at == ',';
+    PLUMB_TRY(plumb_config_take(&memory, c, (n + 1) * (int64_t)sizeof(*out->item)));
+    const char **item = memory;
+    void *copy = NULL;
+    PLUMB_TRY(plumb_config_take(&copy, c, (int64_t)strlen(text) + 1));
+    memcpy(copy, text, strlen(text) + 1);
+    *out = (struct plumb_texts){item, *text ? n + 1 : 0};
+    char *at = copy;
+    for (int64_t i = 0; i < out->n; i++) {
+        item[i] = at;
+        at += strcspn(at, ",");
+        *at++ = '\0';
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
+                                   const char *text, const char *where)
+{
+    void *field = (char *)base + o->offset;
+    if (o->type != PLUMB_TYPE_TEXTS && o->type != PLUMB_TYPE_FUNCTIONS)
+        return set_scalar(c, field, o, text, where);
+    if (o->type == PLUMB_TYPE_TEXTS && text[0] != '[') {
+        PLUMB_TRY(split(c, field, text));
+        return PLUMB_OK;
+    }
+    if (!*text)
+        return PLUMB_OK;
+    struct plumb_yaml *v = NULL;
+    plumb_status st = plumb_yaml_parse(&v, text, (int64_t)strlen(text), where);
+    if (st == PLUMB_OK)
+        st = plumb_option_set(c, base, o, v, where);
+    else if (st == PLUMB_ERR_FORMAT)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__, "%s", plumb_trail_message());
+    plumb_yaml_free(&v);
+    return st;
+}
+
+static plumb_status put_texts(struct plumb_buf *b, const struct plumb_texts *t)
+{
+    PLUMB_TRY(plumb_buf_add_text(b, "["));
+    for (int64_t i = 0; i < t->n; i++) {
+        PLUMB_TRY(plumb_buf_add_text(b, i ? ", " : ""));
+        PLUMB_TRY(plumb_yaml_put_string(b, t->item[i]));
+    }
+    PLUMB_TRY(plumb_buf_add_text(b, "]"));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struct plumb_option *o)
+{
+    const void *field = (const char *)base + o->offset;
+    const char *word = o->range;
+    switch (o->type) {
+    case PLUMB_TYPE_BOOL:
+        return plumb_buf_add_text(b, *(const bool *)field ? "true" : "false");
+    case PLUMB_TYPE_INT:
+        return plumb_buf_addf(b, "%" PRId64, *(const int64_t *)field);
+    case PLUMB_TYPE_SEED:
+        return plumb_buf_addf(b, "%" PRIu64, *(const uint64_t *)field);
+    case PLUMB_TYPE_REAL:
+        return plumb_json_put_real(b, *(const double *)field);
+    case PLUMB_TYPE_TEXT:
+    case PLUMB_TYPE_WORD:
+        return plumb_yaml_put_string(b, *(const char *const *)field);
+    case PLUMB_TYPE_CHOICE:
+        for (int i = 0; i < *(const int *)field; i++)
+            word += strcspn(word, "|") + 1;
+        return plumb_buf_add(b, word, (int64_t)strcspn(word, "|"));
+    case PLUMB_TYPE_TEXTS:
+        return put_texts(b, field);
+    case PLUMB_TYPE_FUNCTIONS:
+        return plumb_functions_put(b, field);
+    }
+    return PLUMB_OK;
+}
