@@ -1,0 +1,214 @@
+/* attention.c - causal attention over a paged KV store, online softmax by pages.
+ * Layer 1 (cpu). Includes attention.h.
+ *
+ * A unit of work is some consecutive rows and one kv head. Inside it the (row, query head) pairs
+ * of a sequence form a tile that shares each loaded page. What is computed for a pair is a chain
+ * over its own visible keys, page by page, so the tile, the unit and the batch leave no trace
+ * in it. */
+#include "cpu/attention.h"
+
+enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48 };
+
+struct fwd {
+    float *o, *lse;
+    const float *q, *kc, *vc;
+    const struct plumb_rows *rows;
+    const struct plumb_attn_shape *shape;
+    int64_t unit_rows;
+};
+
+/* The pairs of one sequence that go through the pages together; pair p is row p / group,
+ * query head p % group of the kv head. */
+struct tile {
+    float q[TILE_FLOATS]; /* (pairs,d), scaled */
+    float o[TILE_FLOATS]; /* (pairs,dp) sums so far */
+    float s[TILE_PAIRS * PAGE];
+    float v[PAGE * ATTN_MAX_D]; /* a page of values with padded rows, for odd d */
+    v16 sum[TILE_PAIRS];        /* of the weights, by lane */
+    float max[TILE_PAIRS];
+    int32_t pos[TILE_PAIRS];
+    int64_t pairs, d, dp;
+};
+
+/* Weights of one pair's block from its scores; keeps the running maximum, sum and output. */
+VEC_FN void soften(struct tile *t, int64_t p)
+{
+    float *s = t->s + p * PAGE, *o = t->o + p * t->dp;
+    const v16 s0 = v16_load(s), s1 = v16_load(s + 16);
+    const float block = v16_hmax(v16_max(s0, s1)), before = t->max[p];
+    const float max = block > before ? block : before;
+    const v16 m = v16_set1(max);
+    const v16 p0 = v16_exp(v16_sub(s0, m)), p1 = v16_exp(v16_sub(s1, m));
+    v16_store(s, p0);
+    v16_store(s + 16, p1);
+    if (max != before) { /* otherwise the factor is exactly 1 */
+        const v16 shrink = v16_exp(v16_sub(v16_set1(before), m));
+        t->sum[p] = v16_mul(t->sum[p], shrink);
+        for (int64_t e = 0; e < t->dp; e += 16)
+            v16_store(o + e, v16_mul(v16_load(o + e), shrink));
+        t->max[p] = max;
+    }
+    t->sum[p] = v16_add(t->sum[p], v16_add(p0, p1));
+}
+
+/* One page for all pairs. */
+static void advance(struct tile *t, const float *kt, const float *v, int64_t first, int64_t window)
+{
+    const int64_t d = t->d, dp = t->dp;
+    int64_t ldv = d;
+    bool whole = true;
+    mm(t->s, PAGE, (struct mat){t->q, d, 1}, kt, PAGE, t->pairs, PAGE, d, false);
+    if (d % 16) {
+        int64_t begin, end;
+        visible(first, t->pos[t->pairs - 1], 0, &begin, &end);
+        for (int64_t j = 0; j < end; j++)
+            memcpy(t->v + j * dp, v + j * d, (size_t)d * sizeof(*v));
+        v = t->v;
+        ldv = dp;
+    }
+    for (int64_t p = 0; p < t->pairs; p++) {
+        int64_t begin, end;
+        visible(first, t->pos[p], window, &begin, &end);
+        whole &= begin == 0 && end == PAGE;
+        if (begin == end)
+            continue;
+        for (int64_t j = 0; j < begin; j++)
+            t->s[p * PAGE + j] = -INFINITY;
+        for (int64_t j = end; j < PAGE; j++)
+            t->s[p * PAGE + j] = -INFINITY;
+        soften(t, p);
+    }
+    if (whole) {
+        mm(t->o, dp, (struct mat){t->s, PAGE, 1}, v, ldv, t->pairs, dp, PAGE, true);
+        return;
+    }
+    for (int64_t p = 0; p < t->pairs; p++) {
+        int64_t begin, end;
+        visible(first, t->pos[p], window, &begin, &end);
+        mm(t->o + p * dp, dp, (struct mat){t->s + p * PAGE + begin, PAGE, 1}, v + begin * ldv, ldv,
+           1, dp, end - begin, true);
+    }
+}
+
+/* Asks for a page's K and V of one head while the one before is worked on. */
+VEC_FN void fetch(const float *kt, const float *v, int64_t d)
+{
+    for (int64_t i = 0; i < d * PAGE; i += 16) {
+        __builtin_prefetch(kt + i);
+        __builtin_prefetch(v + i);
+    }
+}
+
+/* Pairs [begin, begin + t->pairs) of the rows from `row` on. */
+static void run_tile(const struct fwd *f, struct tile *t, int64_t row, int64_t head, int64_t begin)
+{
+    const struct plumb_attn_shape *shape = f->shape;
+    const int64_t h = shape->h, hk = shape->hk, d = shape->d, group = h / hk, dp = t->dp;
+    const int32_t *page = f->rows->page + f->rows->seq[row] * f->rows->max_pages;
+    for (int64_t p = 0; p < t->pairs; p++) {
+        const int64_t i = row + (begin + p) / group, a = head * group + (begin + p) % group;
+        for (int64_t e = 0; e < d; e++)
+            t->q[p * d + e] = f->q[(i * h + a) * d + e] * shape->scale;
+        for (int64_t e = 0; e < dp; e += 16)
+            v16_store(t->o + p * dp + e, v16_set1(0.0f));
+        t->sum[p] = v16_set1(0.0f);
+        t->max[p] = -INFINITY;
+        t->pos[p] = f->rows->pos[i];
+    }
+    const int64_t last = t->pos[t->pairs - 1] / PAGE, low = t->pos[0] + 1 - shape->window;
+    const int64_t step = PAGE * d;
+    for (int64_t b = shape->window > 0 && low > 0 ? low / PAGE : 0; b <= last; b++) {
+        const int64_t at = (page[b] * hk + head) * step;
+        if (t->pairs <= 8 && b < last) {
+            const int64_t next = (page[b + 1] * hk + head) * step;
+            fetch(f->kc + next, f->vc + next, d);
+        }
+        advance(t, f->kc + at, f->vc + at, b * PAGE, shape->window);
+    }
+    for (int64_t p = 0; p < t->pairs; p++) {
+        const int64_t i = row + (begin + p) / group, a = head * group + (begin + p) % group;
+        const float sum = v16_sum(t->sum[p]);
+        for (int64_t e = 0; e < d; e++)
+            f->o[(i * h + a) * d + e] = t->o[p * dp + e] / sum;
+        f->lse[i * h + a] = (float)((double)t->max[p] + log((double)sum));
+    }
+}
+
+static void units(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct fwd *f = arg;
+    const int64_t hk = f->shape->hk, group = f->shape->h / hk, d = f->shape->d;
+    struct tile t;
+    t.d = d;
+    t.dp = plumb_ceil_div(d, 16) * 16;
+    if (d % 16)
+        memset(t.v, 0, (size_t)(PAGE * t.dp) * sizeof(float));
+    const int64_t most = plumb_max_i64(1, plumb_min_i64(TILE_PAIRS, TILE_FLOATS / t.dp));
+    (void)thread;
+    for (int64_t u = begin; u < end; u++) {
+        const int64_t head = u % hk, first = u / hk * f->unit_rows;
+        const int64_t last = plumb_min_i64(first + f->unit_rows, f->rows->n);
+        for (int64_t i = first, e; i < last; i = e) {
+            e = run_end(f->rows, i, last);
+            for (int64_t p = 0; p < (e - i) * group; p += most) {
+                t.pairs = plumb_min_i64(most, (e - i) * group - p);
+                run_tile(f, &t, i, head, p);
+            }
+        }
+    }
+}
+
+plumb_status PLUMB_CPU(attention_fwd)(plumb_stream *s, float *o, float *lse, const float *q,
+                                      const float *kc, const float *vc,
+                                      const struct plumb_rows *rows,
+                                      const struct plumb_attn_shape *shape)
+{
+    if (shape->d > ATTN_MAX_D)
+        return plumb_ref_attention_fwd(s, o, lse, q, kc, vc, rows, shape);
+    struct fwd f = {o, lse, q, kc, vc, rows, shape, UNIT_ROWS};
+    while (f.unit_rows > 1 &&
+           plumb_ceil_div(rows->n, f.unit_rows) * shape->hk < 4 * split_threads(s))
+        f.unit_rows /= 2;
+    int64_t keys = 0;
+    for (int64_t i = 0; i < rows->n; i++)
+        keys += rows->pos[i] + 1;
+    const int64_t n = plumb_ceil_div(rows->n, f.unit_rows) * shape->hk;
+    split(s, n, keys / plumb_max_i64(1, n) * shape->h * shape->d, units, &f);
+    return PLUMB_OK;
+}
+
+struct write {
+    float *kc, *vc;
+    const float *k, *v;
+    const struct plumb_rows *rows;
+    int64_t hk, d;
+};
+
+static void write_rows(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct write *w = arg;
+    const struct plumb_rows *rows = w->rows;
+    const int64_t hk = w->hk, d = w->d;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t at = rows->pos[i] % PAGE;
+        const int64_t page = rows->page[rows->seq[i] * rows->max_pages + rows->pos[i] / PAGE];
+        for (int64_t a = 0; a < hk; a++) {
+            float *kt = w->kc + (page * hk + a) * d * PAGE + at;
+            const float *k = w->k + (i * hk + a) * d;
+            for (int64_t e = 0; e < d; e++)
+                kt[e * PAGE] = k[e];
+            memcpy(w->vc + ((page * hk + a) * PAGE + at) * d, w->v + (i * hk + a) * d,
+                   (size_t)d * sizeof(float));
+        }
+    }
+}
+
+plumb_status PLUMB_CPU(kv_write_fwd)(plumb_stream *s, float *kc, float *vc, const float *k,
+                                     const float *v, const struct plumb_rows *rows, int64_t hk,
+                                     int64_t d)
+{
+    struct write w = {kc, vc, k, v, rows, hk, d};
+    split(s, rows->n, 8 * hk * d, write_rows, &w);
+    return PLUMB_OK;
+}

@@ -1,0 +1,99 @@
+/* attention.h - the small matrix product that all of attention is made of.
+ * Layer 1, kernels/cpu only. Includes vec.h. */
+#ifndef PLUMB_KERNELS_CPU_ATTENTION_H
+#define PLUMB_KERNELS_CPU_ATTENTION_H
+
+#include "cpu/split.h"
+#include "cpu/vec.h"
+
+enum {
+    PAGE = PLUMB_KV_PAGE,
+    ATTN_MAX_D = 512, /* larger heads are left to ref */
+    ATTN_ROWS = VEC_REGISTERS >= 32  ? 6
+                : VEC_REGISTERS >= 8 ? 2
+                                     : 1, /* of an accumulator tile */
+};
+_Static_assert(PAGE == 32, "score rows are two vectors");
+
+/* c[m*ldc + j] = (or += when go_on) sum_k a[m*am + k*ak] b[k*ldb + j], m in [0, rows), j over
+ * `vectors` vectors: every element is one chain of fused multiply-adds over ascending k, so no
+ * tile size can change a bit. */
+struct mat {
+    const float *at;
+    int64_t row, k; /* strides, in floats */
+};
+VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, struct mat a,
+                    const float *b, int64_t ldb, int64_t kn, bool go_on)
+{
+    v16 acc[6][4];
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int w = 0; w < vectors; w++)
+            acc[i][w] = go_on ? v16_load(c + i * ldc + 16 * w) : v16_set1(0.0f);
+    for (int64_t k = 0; k < kn; k++) {
+        v16 bk[4];
+#pragma GCC unroll 4
+        for (int w = 0; w < vectors; w++)
+            bk[w] = v16_load(b + k * ldb + 16 * w);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            const v16 ak = v16_set1(a.at[i * a.row + k * a.k]);
+#pragma GCC unroll 4
+            for (int w = 0; w < vectors; w++)
+                acc[i][w] = v16_fma(ak, bk[w], acc[i][w]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int w = 0; w < vectors; w++)
+            v16_store(c + i * ldc + 16 * w, acc[i][w]);
+}
+
+/* rows x columns, columns a multiple of 16. */
+static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64_t ldb,
+                      int64_t rows, int64_t columns, int64_t kn, bool go_on)
+{
+#define MM_COLUMNS(R, W)                                                                           \
+    for (; j + 16 * W <= columns; j += 16 * W)                                                     \
+        mm_tile(R, W, c + i * ldc + j, ldc, at, b + j, ldb, kn, go_on);
+#define MM_ROWS(R, COLUMNS)                                                                        \
+    for (; i + R <= rows; i += R) {                                                                \
+        const struct mat at = {a.at + i * a.row, a.row, a.k};                                      \
+        int64_t j = 0;                                                                             \
+        COLUMNS                                                                                    \
+    }
+    int64_t i = 0;
+#if VEC_REGISTERS >= 32
+    MM_ROWS(6, MM_COLUMNS(6, 2) MM_COLUMNS(6, 1))
+    MM_ROWS(3, MM_COLUMNS(3, 4) MM_COLUMNS(3, 2) MM_COLUMNS(3, 1))
+    MM_ROWS(1, MM_COLUMNS(1, 4) MM_COLUMNS(1, 2) MM_COLUMNS(1, 1))
+#elif VEC_REGISTERS >= 8
+    MM_ROWS(2, MM_COLUMNS(2, 2) MM_COLUMNS(2, 1))
+    MM_ROWS(1, MM_COLUMNS(1, 4) MM_COLUMNS(1, 2) MM_COLUMNS(1, 1))
+#else
+    MM_ROWS(1, MM_COLUMNS(1, 2) MM_COLUMNS(1, 1))
+#endif
+#undef MM_ROWS
+#undef MM_COLUMNS
+}
+
+/* Keys of block [first, first + PAGE) that a row at pos sees: [*begin, *end) within the block. */
+static inline void visible(int64_t first, int64_t pos, int64_t window, int64_t *begin, int64_t *end)
+{
+    const int64_t low = window > 0 ? plumb_max_i64(0, pos + 1 - window) : 0;
+    *begin = plumb_min_i64(PAGE, plumb_max_i64(0, low - first));
+    *end = plumb_max_i64(*begin, plumb_min_i64(PAGE, pos + 1 - first));
+}
+
+/* Rows from i on that belong to one sequence in ascending position, at most up to `end`. */
+static inline int64_t run_end(const struct plumb_rows *rows, int64_t i, int64_t end)
+{
+    int64_t e = i + 1;
+    while (e < end && rows->seq[e] == rows->seq[i] && rows->pos[e] > rows->pos[e - 1])
+        e++;
+    return e;
+}
+
+#endif

@@ -1,0 +1,185 @@
+/* attention_bwd.c - gradients of causal attention, weights rebuilt from the saved log-sum-exp.
+ * Layer 1 (cpu). Includes attention.h.
+ *
+ * A unit of work is one sequence and one kv head, so every sum has one owner: dk and dv of a key
+ * block add up over query heads, then rows, in ascending order; dq over key blocks. */
+#include "cpu/attention.h"
+
+enum { TILE = 48 };
+
+struct bwd {
+    float *dq, *dk, *dv;
+    const float *dout, *o, *lse, *q, *kc, *vc;
+    float *dot;   /* (n,h) dout.o */
+    float *room;  /* one thread's scratch after the other */
+    int32_t *run; /* first row of each sequence, then n */
+    int64_t room_count;
+    const struct plumb_rows *rows;
+    const struct plumb_attn_shape *shape;
+};
+
+/* A thread's scratch. */
+struct room {
+    float *k, *vt, *dk, *dv; /* (PAGE,dp) keys; (d,PAGE) values; (PAGE,dp) x 2 */
+    float *p, *ds;           /* (TILE,PAGE) weights, gradients of scaled scores */
+    float *q, *dout, *dq;    /* (TILE,dp) copies with padded rows, for odd d */
+    int64_t d, dp;
+};
+
+static int64_t room_count(int64_t d)
+{
+    const int64_t dp = plumb_ceil_div(d, 16) * 16;
+    return 4 * PAGE * dp + 2 * TILE * PAGE + 3 * TILE * dp;
+}
+
+static struct room room_at(float *at, int64_t d)
+{
+    struct room r = {.d = d, .dp = plumb_ceil_div(d, 16) * 16};
+    float **part[] = {&r.k, &r.vt, &r.dk, &r.dv, &r.p, &r.ds, &r.q, &r.dout, &r.dq};
+    for (int i = 0; i < 9; i++) {
+        *part[i] = at;
+        at += i < 4 ? PAGE * r.dp : i < 6 ? TILE * PAGE : TILE * r.dp;
+    }
+    return r;
+}
+
+/* Keys plain and values transposed, of `keys` keys; the rest of the block is zero. */
+static void load_block(struct room *r, const float *kt, const float *v, int64_t keys)
+{
+    memset(r->k, 0, (size_t)(PAGE * r->dp) * sizeof(float));
+    if (keys < PAGE)
+        memset(r->vt, 0, (size_t)(PAGE * r->d) * sizeof(float));
+    for (int64_t j = 0; j < keys; j++)
+        for (int64_t e = 0; e < r->d; e++) {
+            r->k[j * r->dp + e] = kt[e * PAGE + j];
+            r->vt[e * PAGE + j] = v[j * r->d + e];
+        }
+    memset(r->dk, 0, (size_t)(PAGE * r->dp) * sizeof(float));
+    memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
+}
+
+/* p = exp(scale s - lse) and ds = p (dp - dot) scale of one row; zero outside [begin, end). */
+VEC_FN void row_weights(float *p, float *ds, float scale, float lse, float dot, int64_t begin,
+                        int64_t end)
+{
+    for (int w = 0; w < 32; w += 16) {
+        const v16 s = v16_fma(v16_load(p + w), v16_set1(scale), v16_set1(-lse));
+        const v16 e = v16_exp(s);
+        const v16 g = v16_mul(v16_sub(v16_load(ds + w), v16_set1(dot)), v16_set1(scale));
+        v16_store(p + w, e);
+        v16_store(ds + w, v16_mul(e, g));
+    }
+    for (int64_t j = 0; j < begin; j++)
+        p[j] = ds[j] = 0.0f;
+    for (int64_t j = end; j < PAGE; j++)
+        p[j] = ds[j] = 0.0f;
+}
+
+static void copy_rows(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t rows,
+                      int64_t d)
+{
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(to + i * ldt, from + i * ldf, (size_t)d * sizeof(float));
+}
+
+/* Rows [i, i + rows) of the sequence that starts at row `start`, query head a, one key block. */
+static void tile(const struct bwd *b, struct room *r, const float *kt, int64_t start, int64_t i,
+                 int64_t rows, int64_t a, int64_t first)
+{
+    const int64_t h = b->shape->h, d = r->d, dp = r->dp, at = ((start + i) * h + a) * d;
+    const float *q = b->q + at, *dout = b->dout + at;
+    float *dq = b->dq + at;
+    int64_t ld = h * d;
+    if (d % 16) { /* vectors would run into the next head */
+        copy_rows(r->q, dp, q, ld, rows, d);
+        copy_rows(r->dout, dp, dout, ld, rows, d);
+        copy_rows(r->dq, dp, dq, ld, rows, d);
+        q = r->q, dout = r->dout, dq = r->dq, ld = dp;
+    }
+    mm(r->p, PAGE, (struct mat){q, ld, 1}, kt, PAGE, rows, PAGE, d, false);
+    mm(r->ds, PAGE, (struct mat){dout, ld, 1}, r->vt, PAGE, rows, PAGE, d, false);
+    for (int64_t m = 0; m < rows; m++) {
+        int64_t begin, end;
+        visible(first, i + m, b->shape->window, &begin, &end);
+        row_weights(r->p + m * PAGE, r->ds + m * PAGE, b->shape->scale,
+                    b->lse[(start + i + m) * h + a], b->dot[(start + i + m) * h + a], begin, end);
+    }
+    mm(r->dv, dp, (struct mat){r->p, 1, PAGE}, dout, ld, PAGE, dp, rows, true);
+    mm(r->dk, dp, (struct mat){r->ds, 1, PAGE}, q, ld, PAGE, dp, rows, true);
+    mm(dq, ld, (struct mat){r->ds, PAGE, 1}, r->k, dp, rows, dp, PAGE, true);
+    if (d % 16)
+        copy_rows(b->dq + at, h * d, dq, dp, rows, d);
+}
+
+static void clear_rows(const struct bwd *b, int64_t begin, int64_t end, int64_t first_head,
+                       int64_t heads)
+{
+    const int64_t h = b->shape->h, d = b->shape->d;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t a = first_head; a < first_head + heads; a++) {
+            const float *dout = b->dout + (i * h + a) * d, *o = b->o + (i * h + a) * d;
+            v16 sum = v16_set1(0.0f);
+            for (int64_t e = 0; e < d; e += 16) {
+                const int n = (int)plumb_min_i64(16, d - e);
+                sum = v16_fma(v16_load_n(dout + e, n), v16_load_n(o + e, n), sum);
+            }
+            b->dot[i * h + a] = v16_sum(sum);
+            memset(b->dq + (i * h + a) * d, 0, (size_t)d * sizeof(float));
+        }
+}
+
+static void units(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct bwd *b = arg;
+    const int64_t hk = b->shape->hk, group = b->shape->h / hk, d = b->shape->d;
+    const int64_t window = b->shape->window;
+    struct room r = room_at(b->room + thread * b->room_count, d);
+    for (int64_t u = begin; u < end; u++) {
+        const int64_t g = u % hk, start = b->run[u / hk], len = b->run[u / hk + 1] - start;
+        const int32_t *page = b->rows->page + b->rows->seq[start] * b->rows->max_pages;
+        clear_rows(b, start, start + len, g * group, group);
+        for (int64_t first = 0; first < len; first += PAGE) {
+            const int64_t at = (page[first / PAGE] * hk + g) * PAGE * d;
+            const int64_t keys = plumb_min_i64(PAGE, len - first);
+            const int64_t past = window > 0 ? plumb_min_i64(len, first + keys - 1 + window) : len;
+            load_block(&r, b->kc + at, b->vc + at, keys);
+            for (int64_t a = g * group; a < (g + 1) * group; a++)
+                for (int64_t i = first; i < past; i += TILE)
+                    tile(b, &r, b->kc + at, start, i, plumb_min_i64(TILE, past - i), a, first);
+            copy_rows(b->dk + ((start + first) * hk + g) * d, hk * d, r.dk, r.dp, keys, d);
+            copy_rows(b->dv + ((start + first) * hk + g) * d, hk * d, r.dv, r.dp, keys, d);
+        }
+    }
+}
+
+static int64_t aligned(int64_t count)
+{
+    return plumb_ceil_div(count, 64) * 64;
+}
+
+int64_t PLUMB_CPU(attention_work_count)(int64_t n, const struct plumb_attn_shape *shape,
+                                        int threads)
+{
+    return aligned(n + 1) + aligned(n * shape->h) + threads * aligned(room_count(shape->d));
+}
+
+plumb_status PLUMB_CPU(attention_bwd)(plumb_stream *s, float *dq, float *dk, float *dv,
+                                      const float *dout, const float *o, const float *lse,
+                                      const float *q, const float *kc, const float *vc, float *work,
+                                      const struct plumb_rows *rows,
+                                      const struct plumb_attn_shape *shape)
+{
+    const int64_t n = rows->n;
+    struct bwd b = {dq, dk, dv, dout, o, lse, q, kc, vc, NULL, NULL, NULL, 0, rows, shape};
+    b.run = (int32_t *)(void *)work;
+    b.dot = work + aligned(n + 1);
+    b.room = b.dot + aligned(n * shape->h);
+    b.room_count = aligned(room_count(shape->d));
+    int64_t runs = 0;
+    for (int64_t i = 0; i < n; i = run_end(rows, i, n))
+        b.run[runs++] = (int32_t)i;
+    b.run[runs] = (int32_t)n;
+    const int64_t items = runs * shape->hk;
+    split(s, items, n / plumb_max_i64(1, runs) * n / plumb_max_i64(1, runs) * shape->d, units, &b);
+    return PLUMB_OK;
+}

@@ -1,0 +1,227 @@
+/* sample.c - draws a token per row.
+ * Layer 1 (cpu). Includes vocab.h, split.h. */
+#include "cpu/split.h"
+#include "cpu/vocab.h"
+
+/* Unfiltered rows add up blocks of this many probabilities, then look inside one of them. */
+enum { BLOCK = 512 };
+/* Filtered rows are first told apart by their distance from the largest, in steps of 1/64 nat. */
+enum { BINS = 2048, BINS_PER_NAT = 64 };
+
+struct job {
+    int32_t *token;
+    float *logp, *logp_sampled;
+    const float *z;
+    const double *u;
+    const struct plumb_sample_param *p;
+    float *work;
+    int64_t v, work_count; /* work_count floats for each thread */
+};
+
+static void heap_sort(uint64_t *x, int64_t n)
+{
+    for (int64_t start = n / 2, end = n; end > 1;) {
+        if (start > 0) {
+            start--;
+        } else {
+            end--;
+            const uint64_t last = x[end];
+            x[end] = x[0];
+            x[0] = last;
+        }
+        const uint64_t moved = x[start];
+        int64_t at = start;
+        for (int64_t child; (child = 2 * at + 1) < end; at = child) {
+            child += child + 1 < end && x[child] < x[child + 1];
+            if (x[child] <= moved)
+                break;
+            x[at] = x[child];
+        }
+        x[at] = moved;
+    }
+}
+
+/* Ascending keys are descending logits, ties in ascending id. */
+static uint64_t key_of(float z, int64_t id)
+{
+    const float positive = z + 0.0f; /* -0 ties with 0 */
+    uint32_t bits;
+    memcpy(&bits, &positive, sizeof(bits));
+    bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
+    return (uint64_t)~bits << 32 | (uint64_t)id;
+}
+
+static int bin_of(float z, float max, float inverse)
+{
+    const float at = (max - z) * inverse * BINS_PER_NAT;
+    return at < BINS - 1 ? (int)at : BINS - 1;
+}
+
+/* e[j] = exp((z[j] - max)/T), and their sum over blocks; those below min_p become 0. */
+static double weigh(float *e, const float *z, int64_t v, float max, float inverse, float min_p)
+{
+    const v16 m = v16_set1(max), it = v16_set1(inverse);
+    double total = 0.0;
+    for (int64_t b = 0; b < v; b += BLOCK) {
+        const int64_t end = plumb_min_i64(v, b + BLOCK);
+        v16 sum = v16_set1(0.0f);
+        for (int64_t j = b; j < end; j += 16) {
+            v16_store(e + j, v16_exp(v16_mul(v16_sub(vocab_load(z + j, end - j), m), it)));
+            for (int l = 0; min_p > 0.0f && l < 16; l++)
+                e[j + l] = e[j + l] >= min_p ? e[j + l] : 0.0f;
+            sum = v16_add(sum, v16_load(e + j));
+        }
+        total += (double)v16_sum(sum);
+    }
+    return total;
+}
+
+/* The first id whose cumulative weight exceeds `mark`. */
+static int32_t find(const float *e, int64_t v, double mark)
+{
+    double before = 0.0;
+    int32_t last = 0;
+    for (int64_t b = 0; b < v; b += BLOCK) {
+        const int64_t end = plumb_min_i64(v, b + BLOCK);
+        v16 lanes = v16_set1(0.0f);
+        for (int64_t j = b; j < end; j += 16)
+            lanes = v16_add(lanes, v16_load(e + j));
+        const double after = before + (double)v16_sum(lanes);
+        if (after > mark || end == v) {
+            for (int64_t j = b; j < end; j++)
+                if (e[j] > 0.0f) {
+                    last = (int32_t)j;
+                    if ((before += (double)e[j]) > mark)
+                        return last;
+                }
+            if (after > mark)
+                return last; /* the block's sum was rounded up over the mark */
+        }
+        before = after;
+    }
+    for (int64_t j = v - 1; j > last; j--)
+        if (e[j] > 0.0f)
+            return (int32_t)j;
+    return last;
+}
+
+/* Ids that can survive top_k and top_p, as sorted keys. */
+static int64_t candidates(uint64_t *key, const float *e, const float *z, int64_t v, float max,
+                          float inverse, double total, const struct plumb_sample_param *p)
+{
+    int32_t count[BINS] = {0};
+    double mass[BINS] = {0};
+    for (int64_t j = 0; j < v; j++) {
+        const int bin = bin_of(z[j], max, inverse);
+        count[bin]++;
+        mass[bin] += (double)e[j];
+    }
+    int64_t seen = 0, n = 0;
+    double sum = 0.0;
+    int last = 0;
+    for (; last < BINS - 1; last++) {
+        seen += count[last];
+        sum += mass[last];
+        if (p->top_k > 0 ? seen >= p->top_k : sum >= (double)p->top_p * total)
+            break;
+    }
+    for (int64_t j = 0; j < v; j++)
+        if (bin_of(z[j], max, inverse) <= last)
+            key[n++] = key_of(z[j], j);
+    heap_sort(key, n);
+    return n;
+}
+
+static int32_t id_of(uint64_t key)
+{
+    return (int32_t)(key & 0xffffffffu);
+}
+
+static int32_t draw_filtered(uint64_t *key, const float *e, int64_t n, double u, double *total,
+                             const struct plumb_sample_param *p)
+{
+    if (p->top_k > 0 && n > p->top_k)
+        n = p->top_k;
+    if (p->top_p < 1.0f) {
+        double all = 0.0, sum = 0.0;
+        int64_t m = 0;
+        for (int64_t i = 0; i < n; i++)
+            all += (double)e[id_of(key[i])];
+        while (m < n && sum < (double)p->top_p * all)
+            sum += (double)e[id_of(key[m++])];
+        n = plumb_max_i64(m, 1);
+    }
+    while (n > 1 && e[id_of(key[n - 1])] < p->min_p)
+        n--;
+    *total = 0.0;
+    for (int64_t i = 0; i < n; i++)
+        key[i] &= 0xffffffffu;
+    heap_sort(key, n);
+    for (int64_t i = 0; i < n; i++)
+        *total += (double)e[key[i]];
+    double sum = 0.0;
+    int64_t at = 0;
+    for (; at < n - 1; at++)
+        if ((sum += (double)e[key[at]]) > u * *total)
+            break;
+    return id_of(key[at]);
+}
+
+static int32_t first_equal(const float *z, int64_t v, float max)
+{
+    for (int64_t j = 0; j < v; j++)
+        if (z[j] == max)
+            return (int32_t)j;
+    return 0;
+}
+
+static void rows(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct job *b = arg;
+    const struct plumb_sample_param *p = b->p;
+    const int64_t v = b->v;
+    uint64_t *key = (uint64_t *)(void *)(b->work + thread * b->work_count);
+    float *e = b->work + thread * b->work_count + 2 * v;
+    for (int64_t i = begin; i < end; i++) {
+        const float *z = b->z + i * v, max = vocab_max(z, v);
+        int32_t token = 0;
+        b->logp_sampled[i] = 0.0f;
+        if (p->temperature > 0.0f) {
+            const bool sorted = p->top_k > 0 || p->top_p < 1.0f;
+            const float inverse = 1.0f / p->temperature;
+            double total = weigh(e, z, v, max, inverse, sorted ? 0.0f : p->min_p);
+            if (sorted) {
+                const int64_t n = candidates(key, e, z, v, max, inverse, total, p);
+                token = draw_filtered(key, e, n, b->u[i], &total, p);
+            } else {
+                token = find(e, v, b->u[i] * total);
+            }
+            b->logp_sampled[i] = (float)(((double)z[token] - max) / p->temperature - log(total));
+        } else {
+            token = first_equal(z, v, max);
+        }
+        b->token[i] = token;
+        b->logp[i] = (float)((double)z[token] - vocab_lse(z, v, max));
+    }
+}
+
+static int64_t work_of_thread(int64_t v)
+{
+    return plumb_ceil_div(3 * v + 16, 64) * 64; /* keys, weights and the last one's overhang */
+}
+
+int64_t PLUMB_CPU(sample_work_count)(int64_t n, int64_t v, int threads)
+{
+    (void)n;
+    return threads * work_of_thread(v);
+}
+
+plumb_status PLUMB_CPU(sample_fwd)(plumb_stream *s, int32_t *token, float *logp,
+                                   float *logp_sampled, const float *logits, const double *u,
+                                   const struct plumb_sample_param *p, float *work, int64_t n,
+                                   int64_t v)
+{
+    struct job b = {token, logp, logp_sampled, logits, u, p, work, v, work_of_thread(v)};
+    split(s, n, 4 * v, rows, &b);
+    return PLUMB_OK;
+}
