@@ -57,52 +57,55 @@ static int bin_of(float z, float max, float inverse)
     return at < BINS - 1 ? (int)at : BINS - 1;
 }
 
-/* e[j] = exp((z[j] - max)/T), and their sum over blocks; those below min_p become 0. */
+/* Lanes first, whatever lies behind: e is 0 up to the next multiple of 16. */
+static double block_sum(const float *e, int64_t n)
+{
+    v16 sum = v16_set1(0.0f);
+    for (int64_t j = 0; j < n; j += 16)
+        sum = v16_add(sum, v16_load(e + j));
+    return (double)v16_sum(sum);
+}
+
+/* e[j] = exp((z[j] - max)/T), 0 below min_p; returns their sum by blocks. */
 static double weigh(float *e, const float *z, int64_t v, float max, float inverse, float min_p)
 {
     const v16 m = v16_set1(max), it = v16_set1(inverse);
     double total = 0.0;
-    for (int64_t b = 0; b < v; b += BLOCK) {
-        const int64_t end = plumb_min_i64(v, b + BLOCK);
-        v16 sum = v16_set1(0.0f);
-        for (int64_t j = b; j < end; j += 16) {
-            v16_store(e + j, v16_exp(v16_mul(v16_sub(vocab_load(z + j, end - j), m), it)));
-            for (int l = 0; min_p > 0.0f && l < 16; l++)
-                e[j + l] = e[j + l] >= min_p ? e[j + l] : 0.0f;
-            sum = v16_add(sum, v16_load(e + j));
-        }
-        total += (double)v16_sum(sum);
+    for (int64_t j = 0; j < v; j += 16) {
+        v16_store(e + j, v16_exp(v16_mul(v16_sub(vocab_load(z + j, v - j), m), it)));
+        for (int l = 0; min_p > 0.0f && l < 16; l++)
+            e[j + l] = e[j + l] >= min_p ? e[j + l] : 0.0f;
     }
+    for (int64_t b = 0; b < v; b += BLOCK)
+        total += block_sum(e + b, plumb_min_i64(v - b, BLOCK));
     return total;
 }
 
-/* The first id whose cumulative weight exceeds `mark`. */
-static int32_t find(const float *e, int64_t v, double mark)
+/* The first id whose cumulative weight exceeds u times the total. Inside its block the search
+ * goes by the block's own sum one by one, which rounds differently from the lanes': otherwise
+ * the difference would fall to the last id, however unlikely that one is. */
+static int32_t find(const float *e, int64_t v, double u, double total)
 {
-    double before = 0.0;
-    int32_t last = 0;
-    for (int64_t b = 0; b < v; b += BLOCK) {
-        const int64_t end = plumb_min_i64(v, b + BLOCK);
-        v16 lanes = v16_set1(0.0f);
-        for (int64_t j = b; j < end; j += 16)
-            lanes = v16_add(lanes, v16_load(e + j));
-        const double after = before + (double)v16_sum(lanes);
-        if (after > mark || end == v) {
-            for (int64_t j = b; j < end; j++)
-                if (e[j] > 0.0f) {
-                    last = (int32_t)j;
-                    if ((before += (double)e[j]) > mark)
-                        return last;
-                }
-            if (after > mark)
-                return last; /* the block's sum was rounded up over the mark */
-        }
-        before = after;
+    double before = 0.0, lanes = 0.0;
+    int64_t b = 0;
+    for (;; b += BLOCK) {
+        lanes = block_sum(e + b, plumb_min_i64(v - b, BLOCK));
+        if (before + lanes > u * total || b + BLOCK >= v)
+            break;
+        before += lanes;
     }
-    for (int64_t j = v - 1; j > last; j--)
-        if (e[j] > 0.0f)
-            return (int32_t)j;
-    return last;
+    const int64_t end = plumb_min_i64(v, b + BLOCK);
+    double all = 0.0, sum = 0.0;
+    for (int64_t j = b; j < end; j++)
+        all += (double)e[j];
+    const double mark = (u * total - before) / lanes * all;
+    int64_t last = b;
+    for (int64_t j = b; j < end && !(sum > mark); j++)
+        if (sum + (double)e[j] > sum) {
+            sum += (double)e[j];
+            last = j;
+        }
+    return (int32_t)last;
 }
 
 /* Ids that can survive top_k and top_p, as sorted keys. */
@@ -137,15 +140,16 @@ static int32_t id_of(uint64_t key)
     return (int32_t)(key & 0xffffffffu);
 }
 
+/* *total: of all weights, then of the kept ones. */
 static int32_t draw_filtered(uint64_t *key, const float *e, int64_t n, double u, double *total,
                              const struct plumb_sample_param *p)
 {
     if (p->top_k > 0 && n > p->top_k)
         n = p->top_k;
     if (p->top_p < 1.0f) {
-        double all = 0.0, sum = 0.0;
+        double all = p->top_k > 0 ? 0.0 : *total, sum = 0.0;
         int64_t m = 0;
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = 0; p->top_k > 0 && i < n; i++)
             all += (double)e[id_of(key[i])];
         while (m < n && sum < (double)p->top_p * all)
             sum += (double)e[id_of(key[m++])];
@@ -194,7 +198,7 @@ static void rows(void *arg, int64_t begin, int64_t end, int thread)
                 const int64_t n = candidates(key, e, z, v, max, inverse, total, p);
                 token = draw_filtered(key, e, n, b->u[i], &total, p);
             } else {
-                token = find(e, v, b->u[i] * total);
+                token = find(e, v, b->u[i], total);
             }
             b->logp_sampled[i] = (float)(((double)z[token] - max) / p->temperature - log(total));
         } else {

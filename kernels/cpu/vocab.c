@@ -31,8 +31,8 @@ static void bwd(void *arg, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i++) {
         float *z = b->dz + i * v;
         const v16 lse = v16_set1(b->lse_in[i]), minus = v16_set1(-b->dlogp[i]);
-        float at[16];
-        v16_store(at, v16_exp(v16_sub(v16_set1(z[b->target[i]]), lse)));
+        /* 1 - p of a target that is nearly certain loses nothing this way */
+        const double rest = -expm1((double)z[b->target[i]] - (double)b->lse_in[i]);
         int64_t j = 0;
         for (; j + 16 <= v; j += 16)
             v16_store(z + j, v16_mul(minus, v16_exp(v16_sub(v16_load(z + j), lse))));
@@ -40,7 +40,7 @@ static void bwd(void *arg, int64_t begin, int64_t end, int thread)
             const int n = (int)(v - j);
             v16_store_n(z + j, v16_mul(minus, v16_exp(v16_sub(v16_load_n(z + j, n), lse))), n);
         }
-        z[b->target[i]] = b->dlogp[i] * (1.0f - at[0]);
+        z[b->target[i]] = (float)(b->dlogp[i] * rest);
     }
 }
 

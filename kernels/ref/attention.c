@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-enum { PAGE = PLUMB_KV_PAGE };
+/* CHUNK: columns that are summed at a time; the scores are computed again for each chunk. */
+enum { PAGE = PLUMB_KV_PAGE, CHUNK = 64 };
 
 struct store {
     const float *kc, *vc;
@@ -38,6 +39,19 @@ static double dot(const float *a, const float *b, int64_t d)
     for (int64_t e = 0; e < d; e++)
         sum += (double)a[e] * b[e];
     return sum;
+}
+
+/* sum += f x, over the columns of a chunk. */
+static void add(double sum[CHUNK], double f, const float *x, int64_t stride, int64_t left)
+{
+    for (int64_t e = 0; e < CHUNK && e < left; e++)
+        sum[e] += f * x[e * stride];
+}
+
+static void store(float *y, const double sum[CHUNK], int64_t left)
+{
+    for (int64_t e = 0; e < CHUNK && e < left; e++)
+        y[e] = (float)sum[e];
 }
 
 static int64_t first_visible(int64_t pos, int64_t window)
@@ -82,12 +96,15 @@ plumb_status plumb_ref_attention_fwd(plumb_stream *s, float *o, float *lse, cons
                 sum += exp(shape->scale * dot_key(qi, key(&t, seq, j, a / group), d) - max);
             const double l = max + log(sum);
             lse[i * h + a] = (float)l;
-            for (int64_t e = 0; e < d; e++) {
-                double out = 0.0;
-                for (int64_t j = begin; j < end; j++)
-                    out += exp(shape->scale * dot_key(qi, key(&t, seq, j, a / group), d) - l) *
-                           value(&t, seq, j, a / group)[e];
-                o[(i * h + a) * d + e] = (float)out;
+            float *oi = o + (i * h + a) * d;
+            for (int64_t e = 0; e < d; e += CHUNK) {
+                double out[CHUNK] = {0};
+                for (int64_t j = begin; j < end; j++) {
+                    const float *k = key(&t, seq, j, a / group);
+                    const double p = exp(shape->scale * dot_key(qi, k, d) - l);
+                    add(out, p, value(&t, seq, j, a / group) + e, 1, d - e);
+                }
+                store(oi + e, out, d - e);
             }
         }
     return PLUMB_OK;
@@ -126,28 +143,28 @@ plumb_status plumb_ref_attention_bwd(plumb_stream *s, float *dq, float *dk, floa
     const struct store t = {kc, vc, rows, hk, d};
     for (int64_t i = 0; i < rows->n; i++)
         for (int64_t a = 0; a < h; a++)
-            for (int64_t e = 0; e < d; e++) {
-                double sum = 0.0;
+            for (int64_t e = 0; e < d; e += CHUNK) {
+                double sum[CHUNK] = {0};
                 for (int64_t j = first_visible(rows->pos[i], shape->window); j <= rows->pos[i]; j++)
-                    sum += pair_of(&t, shape, dout, o, lse, q, i, a, j).ds * shape->scale *
-                           key(&t, rows->seq[i], j, a / group)[e * PAGE];
-                dq[(i * h + a) * d + e] = (float)sum;
+                    add(sum, pair_of(&t, shape, dout, o, lse, q, i, a, j).ds * shape->scale,
+                        key(&t, rows->seq[i], j, a / group) + e * PAGE, PAGE, d - e);
+                store(dq + (i * h + a) * d + e, sum, d - e);
             }
     for (int64_t r = 0; r < rows->n; r++) /* the row whose key and value these are */
         for (int64_t a = 0; a < hk; a++)
-            for (int64_t e = 0; e < d; e++) {
+            for (int64_t e = 0; e < d; e += CHUNK) {
                 const int64_t j = rows->pos[r];
-                double sum_k = 0.0, sum_v = 0.0;
+                double sum_k[CHUNK] = {0}, sum_v[CHUNK] = {0};
                 for (int64_t b = a * group; b < (a + 1) * group; b++)
                     for (int64_t i = r; i < rows->n && rows->seq[i] == rows->seq[r]; i++) {
                         if (j < first_visible(rows->pos[i], shape->window))
                             continue;
                         const struct pair f = pair_of(&t, shape, dout, o, lse, q, i, b, j);
-                        sum_k += f.ds * shape->scale * q[(i * h + b) * d + e];
-                        sum_v += f.p * dout[(i * h + b) * d + e];
+                        add(sum_k, f.ds * shape->scale, q + (i * h + b) * d + e, 1, d - e);
+                        add(sum_v, f.p, dout + (i * h + b) * d + e, 1, d - e);
                     }
-                dk[(r * hk + a) * d + e] = (float)sum_k;
-                dv[(r * hk + a) * d + e] = (float)sum_v;
+                store(dk + (r * hk + a) * d + e, sum_k, d - e);
+                store(dv + (r * hk + a) * d + e, sum_v, d - e);
             }
     return PLUMB_OK;
 }

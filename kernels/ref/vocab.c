@@ -28,8 +28,8 @@ plumb_status plumb_ref_logprob_bwd(plumb_stream *s, float *logits, const float *
     (void)s;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < v; j++) {
-            const double p = exp((double)logits[i * v + j] - lse[i]);
-            logits[i * v + j] = (float)(dlogp[i] * ((j == target[i]) - p));
+            const double a = (double)logits[i * v + j] - lse[i];
+            logits[i * v + j] = (float)(dlogp[i] * (j == target[i] ? -expm1(a) : -exp(a)));
         }
     return PLUMB_OK;
 }

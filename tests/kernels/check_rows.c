@@ -1,0 +1,307 @@
+/* check_rows.c - checks of the row-wise and element-wise kernels.
+ * Test of layer 1. */
+#include <string.h>
+
+#include "check.h"
+
+static const int64_t rows_of[] = {1, 2, 7, 33}, columns_of[] = {1, 2, 15, 16, 17, 65, 130, 768};
+static const int64_t counts[] = {1, 15, 16, 17, 1000, 70000};
+#define EACH(i, list) for (size_t i = 0; i < sizeof(list) / sizeof(*(list)); i++)
+
+void check_gather_fwd(struct check *c)
+{
+    EACH(a, rows_of) EACH(b, columns_of) for (int64_t m = 1; m < 12; m += 5)
+    {
+        const int64_t n = rows_of[a], w = columns_of[b];
+        check_at(c, "n %lld c %lld m %lld", (long long)n, (long long)w, (long long)m);
+        const float *x = check_in(c, m * w, RANDOM);
+        const int32_t *index = check_index(c, n, m);
+        float *y = check_out(c, n * w), *want = check_out(c, n * w);
+        CHECK_OK(c->k.gather_fwd(c->s, y, x, index, n, w));
+        CHECK_OK(c->ref.gather_fwd(NULL, want, x, index, n, w));
+        check_same(c, "y", y, want, n * w * 4);
+        for (int64_t i = 0; i < n; i++)
+            check_same(c, "y row", y + i * w, x + index[i] * w, w * 4);
+        check_done(c);
+    }
+}
+
+void check_gather_bwd(struct check *c)
+{
+    EACH(a, rows_of) EACH(b, columns_of) for (int64_t m = 1; m < 12; m += 5)
+    {
+        const int64_t n = rows_of[a] * 20, w = columns_of[b];
+        check_at(c, "n %lld c %lld m %lld", (long long)n, (long long)w, (long long)m);
+        const float *dy = check_in(c, n * w, RANDOM);
+        const int32_t *index = check_index(c, n, m);
+        float *dx = check_inout(c, m * w, RANDOM), *want = check_twin(c, dx, m * w);
+        CHECK_OK(c->k.gather_bwd(c->s, dx, dy, index, n, w, m));
+        CHECK_OK(c->ref.gather_bwd(NULL, want, dy, index, n, w, m));
+        check_same(c, "dx", dx, want, m * w * 4); /* ascending i: the bits too */
+        check_done(c);
+    }
+}
+
+void check_segment_mean_fwd(struct check *c)
+{
+    EACH(b, columns_of) for (int64_t g = 1; g < 9; g += 3)
+    {
+        const int64_t w = columns_of[b];
+        int64_t *offset = check_bytes(c, (g + 1) * 8);
+        offset[0] = 2;
+        for (int64_t i = 0; i < g; i++)
+            offset[i + 1] = offset[i] + (int64_t)(rng_u(&c->r) * 4.0);
+        check_freeze(c, offset);
+        check_at(c, "g %lld c %lld", (long long)g, (long long)w);
+        const float *x = check_in(c, offset[g] * w, RANDOM);
+        float *y = check_out(c, g * w), *want = check_out(c, g * w), *alone = check_out(c, w);
+        CHECK_OK(c->k.segment_mean_fwd(c->s, y, x, offset, g, w));
+        CHECK_OK(c->ref.segment_mean_fwd(NULL, want, x, offset, g, w));
+        check_close(c, "y", y, want, g * w, 1e-6, 1e-6);
+        for (int64_t i = 0; i < g; i++) {
+            CHECK_OK(c->k.segment_mean_fwd(c->s, alone, x, offset + i, 1, w));
+            check_same(c, "segment alone", alone, y + i * w, w * 4);
+            for (int64_t j = 0; j < w; j++) {
+                double sum = 0.0; /* a definition of its own: ref is what is checked here */
+                for (int64_t r = offset[i]; r < offset[i + 1]; r++)
+                    sum += x[r * w + j];
+                const double n = (double)(offset[i + 1] - offset[i]);
+                const float mean = n > 0 ? (float)(sum / n) : 0.0f;
+                check_close(c, "mean", y + i * w + j, &mean, 1, 1e-6, 0.0);
+            }
+        }
+        check_digest(c, y, g * w * 4);
+        check_done(c);
+    }
+}
+
+void check_add_fwd(struct check *c)
+{
+    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = counts[a];
+        check_at(c, "n %lld kind %d", (long long)n, kind);
+        const float *x1 = check_in(c, n, (enum kind)kind), *x2 = check_in(c, n, RANDOM);
+        float *y = check_out(c, n), *want = check_out(c, n), *in_place = check_twin(c, x2, n);
+        CHECK_OK(c->k.add_fwd(c->s, y, x1, x2, n));
+        CHECK_OK(c->ref.add_fwd(NULL, want, x1, x2, n));
+        CHECK_OK(c->k.add_fwd(c->s, in_place, x1, in_place, n));
+        check_same(c, "y", y, want, n * 4);
+        check_same(c, "y = b", in_place, want, n * 4);
+        CHECKF(y[n / 2] == x1[n / 2] + x2[n / 2], "%s", c->at);
+        check_done(c);
+    }
+}
+
+void check_accumulate(struct check *c)
+{
+    EACH(a, counts)
+    {
+        const int64_t n = counts[a];
+        check_at(c, "n %lld", (long long)n);
+        const float *x = check_in(c, n, RANDOM), *before = check_in(c, n, RANDOM);
+        float *y = check_twin(c, before, n), *want = check_twin(c, before, n);
+        CHECK_OK(c->k.accumulate(c->s, y, x, n));
+        CHECK_OK(c->ref.accumulate(NULL, want, x, n));
+        check_same(c, "y", y, want, n * 4);
+        CHECKF(y[n - 1] == before[n - 1] + x[n - 1], "%s", c->at);
+        check_done(c);
+    }
+}
+
+static void rmsnorm_alone(struct check *c, const float *y, const float *rstd, const float *x,
+                          const float *w, int64_t n, int64_t width, float eps)
+{
+    float *alone = check_out(c, width), *r = check_out(c, 1);
+    for (int64_t i = 0; i < n; i++) {
+        CHECK_OK(c->k.rmsnorm_fwd(c->s, alone, r, x + i * width, w, 1, width, eps));
+        check_same(c, "row alone", alone, y + i * width, width * 4);
+        check_same(c, "rstd alone", r, rstd + i, 4);
+    }
+}
+
+void check_rmsnorm_fwd(struct check *c)
+{
+    c->huge = 1e12f;
+    EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = rows_of[a], w = columns_of[b];
+        const float eps = kind == TINY ? 1e-26f : 1e-5f;
+        check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
+        const float *x = check_in(c, n * w, (enum kind)kind), *g = check_in(c, w, RANDOM);
+        float *y = check_out(c, n * w), *rstd = check_out(c, n);
+        float *want = check_out(c, n * w), *want_r = check_out(c, n);
+        CHECK_OK(c->k.rmsnorm_fwd(c->s, y, rstd, x, g, n, w, eps));
+        CHECK_OK(c->ref.rmsnorm_fwd(NULL, want, want_r, x, g, n, w, eps));
+        check_close(c, "y", y, want, n * w, 2e-6, 0.0);
+        check_close(c, "rstd", rstd, want_r, n, 1e-6, 0.0);
+        check_digest(c, y, n * w * 4);
+        rmsnorm_alone(c, y, rstd, x, g, n, w, eps);
+        check_done(c);
+    }
+}
+
+void check_rmsnorm_bwd(struct check *c)
+{
+    EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = rows_of[a], w = columns_of[b];
+        check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
+        const float *x = check_in(c, n * w, (enum kind)kind), *g = check_in(c, w, RANDOM);
+        const float *dy = check_in(c, n * w, RANDOM);
+        float *y = check_out(c, n * w), *rstd = check_out(c, n);
+        CHECK_OK(c->ref.rmsnorm_fwd(NULL, y, rstd, x, g, n, w, 1e-5f));
+        check_freeze(c, rstd);
+        float *dx = check_inout(c, n * w, RANDOM), *want = check_twin(c, dx, n * w);
+        float *dw = check_inout(c, w, RANDOM), *want_w = check_twin(c, dw, w);
+        CHECK_OK(c->k.rmsnorm_bwd(c->s, dx, dw, dy, x, g, rstd, n, w));
+        CHECK_OK(c->ref.rmsnorm_bwd(NULL, want, want_w, dy, x, g, rstd, n, w));
+        check_close(c, "dx", dx, want, n * w, 1e-5, 2e-6);
+        check_close(c, "dw", dw, want_w, w, 1e-5, 2e-6);
+        check_digest(c, dx, n * w * 4);
+        check_digest(c, dw, w * 4);
+        check_done(c);
+    }
+}
+
+static void check_rope(struct check *c, plumb_rope_fwd_fn *k, plumb_rope_fwd_fn *ref)
+{
+    static const int64_t size[] = {2, 4, 14, 16, 34, 64, 130};
+    EACH(a, rows_of) EACH(b, size) for (int64_t h = 1; h < 4; h += 2)
+    {
+        const int64_t n = rows_of[a], d = size[b];
+        check_at(c, "n %lld h %lld d %lld", (long long)n, (long long)h, (long long)d);
+        const float *table = check_in(c, 40 * d, RANDOM);
+        const int32_t *pos = check_index(c, n, 40);
+        const float *before = check_in(c, n * h * d, RANDOM);
+        float *x = check_twin(c, before, n * h * d), *want = check_twin(c, before, n * h * d);
+        CHECK_OK(k(c->s, x, table, pos, n, h, d));
+        CHECK_OK(ref(NULL, want, table, pos, n, h, d));
+        check_close(c, "x", x, want, n * h * d, 1e-6, 1e-6);
+        check_digest(c, x, n * h * d * 4);
+        float *alone = check_twin(c, before, n * h * d);
+        for (int64_t i = n - 1; i >= 0; i--)
+            CHECK_OK(k(c->s, alone + i * h * d, table, pos + i, 1, h, d));
+        check_same(c, "rows alone", alone, x, n * h * d * 4);
+        check_done(c);
+    }
+}
+
+void check_rope_fwd(struct check *c)
+{
+    check_rope(c, c->k.rope_fwd, c->ref.rope_fwd);
+    /* which halves pair up, from the definition: d = 4, cos 0, sin 1 turns (1,2,3,4) */
+    float x[4] = {1, 2, 3, 4};
+    const float table[4] = {0, 0, 1, 1}, want[4] = {-3, -4, 1, 2};
+    const int32_t pos = 0;
+    CHECK_OK(c->k.rope_fwd(c->s, x, table, &pos, 1, 1, 4));
+    check_same(c, "quarter turn", x, want, sizeof(x));
+}
+
+void check_rope_bwd(struct check *c)
+{
+    check_rope(c, c->k.rope_bwd, c->ref.rope_bwd);
+}
+
+void check_swiglu_fwd(struct check *c)
+{
+    c->huge = 80.0f;
+    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = counts[a];
+        check_at(c, "n %lld kind %d", (long long)n, kind);
+        const float *g = check_in(c, n, (enum kind)kind), *u = check_in(c, n, RANDOM);
+        float *y = check_out(c, n), *want = check_out(c, n), *alone = check_out(c, n);
+        CHECK_OK(c->k.swiglu_fwd(c->s, y, g, u, n));
+        CHECK_OK(c->ref.swiglu_fwd(NULL, want, g, u, n));
+        check_close(c, "y", y, want, n, 1e-6, 0.0);
+        check_digest(c, y, n * 4);
+        for (int64_t i = 0; i < n; i += i < 40 ? 1 : 997)
+            CHECK_OK(c->k.swiglu_fwd(c->s, alone + i, g + i, u + i, 1));
+        for (int64_t i = 0; i < n; i += i < 40 ? 1 : 997)
+            check_same(c, "alone", alone + i, y + i, 4);
+        check_done(c);
+    }
+}
+
+void check_swiglu_bwd(struct check *c)
+{
+    c->huge = 60.0f;
+    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = counts[a];
+        check_at(c, "n %lld kind %d", (long long)n, kind);
+        const float *g = check_in(c, n, (enum kind)kind), *u = check_in(c, n, RANDOM);
+        const float *dy = check_in(c, n, RANDOM);
+        float *dg = check_out(c, n), *du = check_out(c, n);
+        float *want_g = check_out(c, n), *want_u = check_out(c, n);
+        float *same_g = check_twin(c, g, n), *same_u = check_twin(c, u, n);
+        CHECK_OK(c->k.swiglu_bwd(c->s, dg, du, dy, g, u, n));
+        CHECK_OK(c->ref.swiglu_bwd(NULL, want_g, want_u, dy, g, u, n));
+        CHECK_OK(c->k.swiglu_bwd(c->s, same_g, same_u, dy, same_g, same_u, n));
+        check_close(c, "dgate", dg, want_g, n, 1e-5, 1e-6);
+        check_close(c, "dup", du, want_u, n, 1e-6, 1e-9);
+        check_same(c, "dgate in place", same_g, dg, n * 4);
+        check_same(c, "dup in place", same_u, du, n * 4);
+        check_digest(c, dg, n * 4);
+        check_digest(c, du, n * 4);
+        check_done(c);
+    }
+}
+
+void check_sumsq(struct check *c)
+{
+    static const int64_t block[] = {1, 7, 16, 100, 4096};
+    c->huge = 1e15f;
+    EACH(a, counts) EACH(b, block) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = counts[a], size = block[b], blocks = (n + size - 1) / size;
+        check_at(c, "n %lld block %lld kind %d", (long long)n, (long long)size, kind);
+        const float *x = check_in(c, n, (enum kind)kind);
+        double *out = check_bytes(c, blocks * 8), *want = check_bytes(c, blocks * 8);
+        memset(out, 0xff, (size_t)blocks * 8);
+        CHECK_OK(c->k.sumsq(c->s, out, x, n, size));
+        CHECK_OK(c->ref.sumsq(NULL, want, x, n, size));
+        for (int64_t i = 0; i < blocks; i++)
+            CHECKF(fabs(out[i] - want[i]) <= 1e-13 * want[i], "%s: block %lld %g %g", c->at,
+                   (long long)i, out[i], want[i]);
+        check_digest(c, out, blocks * 8);
+        check_done(c);
+    }
+}
+
+void check_adamw(struct check *c)
+{
+    static const struct plumb_adamw p = {3e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.271f, 0.0975f, 0.7f};
+    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = counts[a];
+        check_at(c, "n %lld kind %d", (long long)n, kind);
+        const float *g = check_in(c, n, (enum kind)kind);
+        float *w = check_inout(c, n, RANDOM), *m = check_inout(c, n, RANDOM);
+        float *v = check_inout(c, n, RANDOM);
+        for (int64_t i = 0; i < n; i++)
+            v[i] = v[i] * v[i];
+        float *want_w = check_twin(c, w, n), *want_m = check_twin(c, m, n);
+        float *want_v = check_twin(c, v, n);
+        CHECK_OK(c->k.adamw(c->s, w, m, v, g, n, &p));
+        CHECK_OK(c->ref.adamw(NULL, want_w, want_m, want_v, g, n, &p));
+        check_close(c, "m", m, want_m, n, 1e-6, 1e-7);
+        check_close(c, "v", v, want_v, n, 1e-6, 0.0);
+        check_close(c, "w", w, want_w, n, 1e-6, 1e-6);
+        check_digest(c, w, n * 4);
+        check_done(c);
+    }
+    /* two steps by hand: w 1, g 2, lr 0.1, eps 0, no decay: both steps are exactly lr */
+    float w = 1.0f, m = 0.0f, v = 0.0f, g = 2.0f;
+    for (int step = 1; step <= 2; step++) {
+        const struct plumb_adamw q = {.lr = 0.1f,
+                                      .beta1 = 0.5f,
+                                      .beta2 = 0.75f,
+                                      .grad_scale = 1.0f,
+                                      .correction1 = 1.0f - powf(0.5f, (float)step),
+                                      .correction2 = 1.0f - powf(0.75f, (float)step)};
+        CHECK_OK(c->k.adamw(c->s, &w, &m, &v, &g, 1, &q));
+    }
+    CHECKF(fabsf(w - 0.8f) < 1e-6f, "w %g", (double)w);
+}
