@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/num.h"
+#include "base/rng.h"
 #include "harness.h"
 #include "io/file.h"
 #include "model/generate.h"
@@ -375,8 +375,21 @@ static void check_limits(const plumb_model *m)
             CHECK(p[t].top_k == 0 || better < p[t].top_k);
             CHECK(above / all < p[t].top_p + 1e-6);
             CHECK(exp((z[id] - top) / heat) > p[t].min_p - 1e-6);
-            if (t == 3)
+            if (t == 3) {
                 CHECK(fabs((z[id] - top) / heat - log(all) - base.c[first].logp_sampled[i]) < 1e-5);
+                /* The number that drew it is that of (seed, iteration, prompt, sample, place). */
+                const struct plumb_rng_key key = {.seed = o.seed,
+                                                  .purpose = PLUMB_RNG_SAMPLE,
+                                                  .iteration = o.iteration,
+                                                  .prompt = 101,
+                                                  .position = (uint32_t)i};
+                const double u = plumb_rng_uniform(&key);
+                double below = 0;
+                for (int64_t j = 0; j < id; j++)
+                    below += exp((z[j] - top) / heat) / all;
+                CHECKF(u > below - 1e-5 && u < below + exp((z[id] - top) / heat) / all + 1e-5,
+                       "token %lld was drawn by another number than %g", (long long)i, u);
+            }
         }
         plumb_pass_destroy(&pass);
     }
