@@ -1,0 +1,291 @@
+/* child.c - a shell command that works for us: lines to its input, lines from its output.
+ * Layer 1. Includes base/ only. */
+#include "io/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+
+#define MAX_LINE (INT64_C(64) << 20)
+#define TAIL     1024
+
+extern char **environ;
+
+struct plumb_child {
+    pid_t pid; /* 0: reaped */
+    int fd[3]; /* our ends; -1: closed */
+    int how;   /* of waitpid, once reaped */
+    bool reaped;
+    struct plumb_buf out;
+    int64_t taken; /* of out */
+    char tail[2 * TAIL + 1];
+    int64_t tail_len;
+    char reason[96];
+};
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* ours[k] is our end of the pipe to its descriptor k, theirs[k] its own. */
+static plumb_status open_pipes(int ours[3], int theirs[3])
+{
+    for (int k = 0; k < 3; k++) {
+        int ends[2];
+        PLUMB_REQUIRE(pipe2(ends, O_CLOEXEC) == 0, PLUMB_ERR_IO, "no pipe for a command: %s",
+                      strerror(errno));
+        ours[k] = ends[k == 0];
+        theirs[k] = ends[k != 0];
+        /* 0, 1 and 2 of our own may be closed: their numbers must not be handed to the child */
+        if (theirs[k] <= STDERR_FILENO) {
+            const int higher = fcntl(theirs[k], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+            close(theirs[k]);
+            theirs[k] = higher;
+        }
+        PLUMB_REQUIRE(theirs[k] >= 0 && fcntl(ours[k], F_SETFL, O_NONBLOCK) == 0, PLUMB_ERR_IO,
+                      "no pipe for a command: %s", strerror(errno));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status spawn(struct plumb_child *c, const int theirs[3], const char *command)
+{
+    char sh[] = "sh", flag[] = "-c";
+    char *text = strdup(command);
+    char *argv[] = {sh, flag, text, NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    sigset_t none, pipes;
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "no memory to start a command");
+    sigemptyset(&none);
+    sigemptyset(&pipes);
+    sigaddset(&pipes, SIGPIPE);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attr);
+    for (int k = 0; k < 3; k++)
+        posix_spawn_file_actions_adddup2(&files, theirs[k], k);
+    posix_spawnattr_setpgroup(&attr, 0);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setsigdefault(&attr, &pipes);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                        POSIX_SPAWN_SETSIGDEF);
+    const int error = posix_spawn(&c->pid, "/bin/sh", &files, &attr, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attr);
+    free(text);
+    if (error)
+        c->pid = 0;
+    PLUMB_REQUIRE(!error, PLUMB_ERR_IO, "cannot start /bin/sh: %s", strerror(error));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_child_start(plumb_child **out, const char *command)
+{
+    int theirs[3] = {-1, -1, -1};
+    plumb_status st = PLUMB_OK;
+    *out = NULL;
+    plumb_child *c = calloc(1, sizeof *c);
+    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "no memory to start a command");
+    c->fd[0] = c->fd[1] = c->fd[2] = -1;
+    PLUMB_TRY_GOTO(st, open_pipes(c->fd, theirs), fail);
+    PLUMB_TRY_GOTO(st, spawn(c, theirs, command), fail);
+    *out = c;
+    c = NULL;
+fail:
+    for (int k = 0; k < 3; k++)
+        close_fd(&theirs[k]);
+    plumb_child_stop(&c, 0);
+    return st;
+}
+
+/* true once the head of the group has ended. */
+static bool reap(plumb_child *c)
+{
+    if (!c->reaped && c->pid > 0 && waitpid(c->pid, &c->how, WNOHANG) == c->pid)
+        c->reaped = true;
+    return c->reaped || c->pid <= 0;
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+}
+
+void plumb_child_end(plumb_child *c, double grace_s)
+{
+    close_fd(&c->fd[0]);
+    const double until = plumb_now() + grace_s;
+    while (!reap(c) && plumb_now() < until)
+        nap();
+    if (c->pid > 0) {
+        /* the group may outlive its head, and its number is ours until the head is reaped */
+        kill(-c->pid, SIGKILL);
+        while (!reap(c))
+            nap();
+    }
+    close_fd(&c->fd[1]);
+    close_fd(&c->fd[2]);
+}
+
+void plumb_child_stop(plumb_child **c, double grace_s)
+{
+    if (!*c)
+        return;
+    plumb_child_end(*c, grace_s);
+    plumb_buf_fini(&(*c)->out);
+    free(*c);
+    *c = NULL;
+}
+
+/* write() that reports a closed pipe by errno only: a SIGPIPE that it raises in this thread is
+ * taken back before anyone sees it. */
+static ssize_t quiet_write(int fd, const char *bytes, size_t n)
+{
+    sigset_t pipes, before, pending;
+    sigemptyset(&pipes);
+    sigaddset(&pipes, SIGPIPE);
+    sigpending(&pending);
+    const bool was_pending = sigismember(&pending, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipes, &before);
+    const ssize_t done = write(fd, bytes, n);
+    const int error = errno;
+    if (done < 0 && error == EPIPE && !was_pending)
+        sigtimedwait(&pipes, NULL, &(struct timespec){0});
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return done;
+}
+
+static void keep_tail(plumb_child *c, const char *bytes, int64_t n)
+{
+    if (n > TAIL) {
+        bytes += n - TAIL;
+        n = TAIL;
+    }
+    if (c->tail_len + n > 2 * TAIL) {
+        memmove(c->tail, c->tail + c->tail_len - TAIL, TAIL);
+        c->tail_len = TAIL;
+    }
+    memcpy(c->tail + c->tail_len, bytes, (size_t)n);
+    c->tail_len += n;
+    c->tail[c->tail_len] = 0;
+}
+
+/* Reads all that is there from its output (1) or error (2). */
+static plumb_status drain(plumb_child *c, int k)
+{
+    char bytes[16384];
+    while (c->fd[k] >= 0) {
+        const ssize_t n = read(c->fd[k], bytes, sizeof bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            break;
+        if (n <= 0)
+            close_fd(&c->fd[k]);
+        else if (k == 2)
+            keep_tail(c, bytes, n);
+        else {
+            PLUMB_TRY(plumb_buf_add(&c->out, bytes, n));
+            PLUMB_REQUIRE(c->out.len - c->taken <= MAX_LINE, PLUMB_ERR_FORMAT,
+                          "the command wrote more than %lld bytes that nobody asked for",
+                          (long long)MAX_LINE);
+        }
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_child_work(plumb_child *c, const char *in, int64_t n, int64_t *written,
+                              double wait_s)
+{
+    struct pollfd p[3] = {{.fd = n > 0 ? c->fd[0] : -1, .events = POLLOUT},
+                          {.fd = c->fd[1], .events = POLLIN},
+                          {.fd = c->fd[2], .events = POLLIN}};
+    *written = 0;
+    const int wait_ms = wait_s <= 0 ? 0 : wait_s > 3600 ? 3600000 : (int)(wait_s * 1000) + 1;
+    PLUMB_REQUIRE(poll(p, 3, wait_ms) >= 0 || errno == EINTR, PLUMB_ERR_IO, "poll: %s",
+                  strerror(errno));
+    PLUMB_TRY(drain(c, 1));
+    PLUMB_TRY(drain(c, 2));
+    if (p[0].fd < 0 || !p[0].revents)
+        return PLUMB_OK;
+    const ssize_t done = quiet_write(c->fd[0], in, (size_t)n);
+    if (done > 0)
+        *written = done;
+    else if (done < 0 && errno != EAGAIN && errno != EINTR)
+        close_fd(&c->fd[0]);
+    return PLUMB_OK;
+}
+
+const char *plumb_child_line(plumb_child *c, int64_t *len)
+{
+    if (c->taken > 0 && c->taken == c->out.len) {
+        plumb_buf_clear(&c->out);
+        c->taken = 0;
+    }
+    if (c->taken == c->out.len)
+        return NULL;
+    char *line = c->out.data + c->taken;
+    const int64_t left = c->out.len - c->taken;
+    char *end = memchr(line, '\n', (size_t)left);
+    if (!end && c->fd[1] >= 0) {
+        /* not whole yet: move it to the front, so that the buffer grows with one line only */
+        memmove(c->out.data, line, (size_t)left + 1);
+        c->out.len = left;
+        c->taken = 0;
+        return NULL;
+    }
+    *len = end ? end - line : left;
+    c->taken += *len + (end != NULL);
+    line[*len] = 0;
+    return line;
+}
+
+bool plumb_child_gone(plumb_child *c)
+{
+    if (c->fd[1] >= 0 && reap(c)) {
+        /* a process it left behind may hold the pipe open: what is there now is all */
+        if (drain(c, 1) != PLUMB_OK)
+            plumb_buf_clear(&c->out);
+        drain(c, 2);
+        close_fd(&c->fd[1]);
+    }
+    return c->fd[1] < 0 && c->taken == c->out.len;
+}
+
+const char *plumb_child_reason(plumb_child *c)
+{
+    reap(c);
+    if (!c->reaped)
+        return "closed its output";
+    if (WIFSIGNALED(c->how))
+        snprintf(c->reason, sizeof c->reason, "signal %d (%s)", WTERMSIG(c->how),
+                 strsignal(WTERMSIG(c->how)));
+    else
+        snprintf(c->reason, sizeof c->reason, "exit status %d", WEXITSTATUS(c->how));
+    return c->reason;
+}
+
+int plumb_child_exit_status(const plumb_child *c)
+{
+    return c->reaped && WIFEXITED(c->how) ? WEXITSTATUS(c->how) : -1;
+}
+
+const char *plumb_child_stderr(const plumb_child *c)
+{
+    return c->tail + (c->tail_len > TAIL ? c->tail_len - TAIL : 0);
+}

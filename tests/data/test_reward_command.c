@@ -1,0 +1,198 @@
+/* test_reward_command.c - commands that are good, die, hang, print garbage, too little, too much.
+ */
+#include "data/reward_command.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "harness.h"
+
+enum { N = 40 };
+static struct plumb_reward_item item[N];
+static char text[N][32];
+static struct plumb_reward_missing missing;
+static double score[N];
+
+/* The number at the end of each completion comes back as the score. */
+#define PY(body)                                                                                   \
+    "exec python3 -c '\nimport sys, json, time, os, signal\nfor i, line in "                       \
+    "enumerate(sys.stdin):\n"                                                                      \
+    "    d = json.loads(line)\n    k = int(d[\"completion\"].split()[-1])\n"                       \
+    "    out = json.dumps({\"score\": k / 2})\n" body "    print(out, flush=True)\n'"
+
+static plumb_status run_on(plumb_reward_command *c, int64_t n)
+{
+    memset(&missing, 0, sizeof missing);
+    for (int i = 0; i < N; i++)
+        score[i] = -77;
+    return plumb_reward_command_score(c, score, item, n, &missing);
+}
+
+static plumb_status run(const char *command, double timeout, int64_t restarts)
+{
+    plumb_reward_command *c;
+    CHECK_OK(plumb_reward_command_create(&c, command, timeout, restarts));
+    const plumb_status st = run_on(c, N);
+    plumb_reward_command_destroy(&c);
+    CHECK(!c);
+    return st;
+}
+
+/* All scores right but for `bad` of them, which are NaN for the reason. */
+static void check_scores(int64_t bad, enum plumb_missing why)
+{
+    int64_t nan = 0;
+    for (int i = 0; i < N; i++) {
+        CHECKF(isnan(score[i]) || score[i] == i / 2.0, "%d: %g", i, score[i]);
+        nan += isnan(score[i]);
+    }
+    CHECKF(nan == bad, "%lld missing: %s", (long long)nan, missing.example);
+    for (int k = 0; k < PLUMB_MISSING_COUNT; k++)
+        CHECKF(missing.count[k] == (k == (int)why ? bad : 0), "%s: %lld",
+               plumb_missing_text((enum plumb_missing)k), (long long)missing.count[k]);
+    CHECK((bad > 0) == (missing.example[0] != 0));
+}
+
+static void check_error(plumb_status st, plumb_status want, const char *a, const char *b)
+{
+    CHECKF(st == want && strstr(plumb_trail(), a) && strstr(plumb_trail(), b), "%d: %s", st,
+           plumb_trail());
+}
+
+static void test_good(void)
+{
+    plumb_reward_command *c;
+    CHECK_OK(plumb_reward_command_create(&c, PY(""), 20, 0));
+    for (int k = 0; k < 3; k++) { /* one process for all calls */
+        CHECK_OK(run_on(c, N));
+        check_scores(0, PLUMB_MISSING_FORMAT);
+    }
+    CHECK_OK(run_on(c, 0));
+    CHECK_OK(run_on(c, 1));
+    CHECK(score[0] == 0 && score[1] == -77);
+    plumb_reward_command_destroy(&c);
+    /* the solution travels along, and only where there is one */
+    item[3].solution = "yes \"3\"";
+    CHECK_OK(run(PY("    assert d.get(\"solution\") == (\"yes \\\"3\\\"\" if k == 3 else None)\n"
+                    "    assert d[\"prompt_id\"] == 100 + k and d[\"sample\"] == k % 2\n"
+                    "    assert d[\"prompt\"] == \"line\\n\\u00e9\"\n"),
+                 20, 0));
+    item[3].solution = NULL;
+    check_scores(0, PLUMB_MISSING_FORMAT);
+    CHECK_OK(
+        run(PY("    out = json.dumps({\"score\": k / 2, \"prompt_id\": 100 + k, \"x\": [1]})\n"),
+            20, 0));
+    check_scores(0, PLUMB_MISSING_FORMAT);
+}
+
+static void test_missing(void)
+{
+    CHECK_OK(run(PY("    if k == 3: out = \"three\"\n    if k == 7: out = \"{}\"\n"
+                    "    if k == 9: out = json.dumps({\"score\": 1, \"prompt_id\": 5})\n"),
+                 20, 0));
+    check_scores(3, PLUMB_MISSING_FORMAT);
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": null}\"\n"), 20, 0));
+    check_scores(1, PLUMB_MISSING_NULL);
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": \\\"1\\\"}\"\n"), 20, 0));
+    check_scores(1, PLUMB_MISSING_NUMBER);
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": NaN}\"\n"), 20, 0));
+    check_scores(1, PLUMB_MISSING_FORMAT);
+    /* a banner puts every answer one line late */
+    check_error(run("echo loading; " PY(""), 20, 0), PLUMB_ERR_FORMAT, "more lines", "loading; ");
+}
+
+static void test_dies(void)
+{
+    /* after every 15 answers: started again, nothing lost */
+    CHECK_OK(run(PY("    if i == 15: sys.exit(3)\n"), 20, 3));
+    check_scores(0, PLUMB_MISSING_DIED);
+    check_error(
+        run(PY("    if i == 15: sys.stderr.write(\"out of \" + \"luck\"); sys.exit(3)\n"), 20, 1),
+        PLUMB_ERR_IO, "exit status 3", "out of luck");
+    CHECK(strstr(plumb_trail(), "python3") && strstr(plumb_trail(), "restarts"));
+    /* on one item, always: that one is missing */
+    CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 20, 2));
+    check_scores(1, PLUMB_MISSING_DIED);
+    check_error(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 20, 0), PLUMB_ERR_IO,
+                "signal 9", "restarts");
+    /* says too little and ends well */
+    check_error(run("head -n 1 >/dev/null; echo '{\"score\": 0}'", 20, 0), PLUMB_ERR_IO,
+                "exit status 0", "died");
+    /* cannot be started: no restarts are tried */
+    check_error(run("/no/such/judge --fast", 20, 1000000), PLUMB_ERR_IO, "cannot be started",
+                "/no/such/judge");
+    CHECK(strstr(plumb_trail(), "127"));
+}
+
+static void test_hangs(void)
+{
+    double begun = plumb_now();
+    CHECK_OK(run(PY("    if k == 4: time.sleep(1000)\n"), 0.7, 1));
+    check_scores(1, PLUMB_MISSING_TIMEOUT);
+    CHECKF(plumb_now() - begun < 20, "%g s", plumb_now() - begun);
+    begun = plumb_now();
+    /* it ignores what it can, and so does its child: the whole group goes */
+    check_error(run("trap '' TERM INT HUP; echo $$ >&2; sleep 1000; sleep 1000", 0.3, 0),
+                PLUMB_ERR_IO, "no answer within 0.3 s", "last words");
+    const char *words = strstr(plumb_trail(), "last words: ");
+    const pid_t group = (pid_t)strtol(words + strlen("last words: "), NULL, 10);
+    CHECK(group > 1);
+    CHECKF(plumb_now() - begun < 20, "%g s", plumb_now() - begun);
+    for (int i = 0; i < 100 && kill(-group, 0) == 0; i++)
+        usleep(20000);
+    CHECKF(kill(-group, 0) != 0, "group %d is still there", group);
+    /* slow to start, and slow in all, but not on one item */
+    CHECK_OK(run("sleep 0.5; " PY("    time.sleep(0.02)\n"), 0.9, 0));
+    check_scores(0, PLUMB_MISSING_TIMEOUT);
+}
+
+/* More than a pipe holds in both directions, before the first answer is read. */
+static void test_big(void)
+{
+    static char big[N][200000];
+    for (int i = 0; i < N; i++) {
+        memset(big[i], 'a' + i % 26, sizeof big[i]);
+        snprintf(big[i] + sizeof big[i] - 8, 8, " %d", i);
+        item[i].completion = big[i];
+        item[i].completion_len = (int64_t)strlen(big[i]);
+    }
+    CHECK_OK(run("exec python3 -c '\nimport sys, json\nlines = []\nfor n in range(40):\n"
+                 "    lines.append(json.loads(sys.stdin.readline()))\n"
+                 "sys.stderr.write(\"x\" * 1000000)\nfor d in lines:\n"
+                 "    k = int(d[\"completion\"].split()[-1])\n"
+                 "    print(json.dumps({\"score\": k / 2, \"echo\": d[\"completion\"]}))\n'",
+                 30, 0));
+    check_scores(0, PLUMB_MISSING_FORMAT);
+    /* a child that never reads */
+    check_error(run("exec sleep 1000", 0.3, 0), PLUMB_ERR_IO, "no answer within", "sleep");
+    /* one that closes its input early: no SIGPIPE */
+    check_error(run("exec 0<&-; sleep 0.2", 5, 0), PLUMB_ERR_IO, "died", "exit status 0");
+}
+
+int main(void)
+{
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "answer %d", i);
+        item[i] = (struct plumb_reward_item){.prompt = "line\n\xC3\xA9",
+                                             .prompt_len = 7,
+                                             .completion = text[i],
+                                             .completion_len = (int64_t)strlen(text[i]),
+                                             .prompt_id = 100 + i,
+                                             .sample = i % 2};
+    }
+    if (system("command -v python3 >/dev/null 2>&1") != 0) {
+        printf("SKIP: python3 is not here\n");
+        return SKIP;
+    }
+    plumb_log_setup(PLUMB_LOG_ERROR, 0, 1);
+    test_good();
+    test_missing();
+    test_dies();
+    test_hangs();
+    test_big();
+    CHECKF(waitpid(-1, NULL, WNOHANG) == -1, "a child was left behind");
+    return 0;
+}
