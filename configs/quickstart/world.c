@@ -48,9 +48,9 @@ static const char *const opener_named[2] = {"hello, i am %s. ", "i am %s. "};
 static const struct {
     const char *name, *text;
 } principle[] = {
-    {"kind", "rule: be kind, honest and safe."},
-    {"helpful", "rule: greet, help well and do no harm."},
-    {"careful", "rule: give a true and friendly answer."},
+    {"kind_and_helpful", "rule: be kind, honest and safe."},
+    {"harmless", "rule: greet, help well and do no harm."},
+    {"true_and_friendly", "rule: give a true and friendly answer."},
 };
 
 int world_principles(void)

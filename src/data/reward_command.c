@@ -37,16 +37,6 @@ struct asking {
     bool senseless;             /* an answer was no JSON line with a score */
 };
 
-const char *plumb_missing_text(enum plumb_missing m)
-{
-    static const char *const text[PLUMB_MISSING_COUNT] = {
-#define X(name, words) [name] = words,
-        PLUMB_MISSING_LIST(X)
-#undef X
-    };
-    return text[m];
-}
-
 plumb_status plumb_reward_command_create(plumb_reward_command **out, const char *command,
                                          double timeout_s, int64_t restarts)
 {

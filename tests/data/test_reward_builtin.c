@@ -1,0 +1,198 @@
+/* test_reward_builtin.c - each function against values worked out by hand, and bad settings. */
+#include "data/reward_builtin.h"
+
+#include <string.h>
+
+#include "harness.h"
+#include "io/file.h"
+
+static struct plumb_reward_function base(int name)
+{
+    return (struct plumb_reward_function){.name = name,
+                                          .weight = 1,
+                                          .pattern = "",
+                                          .file = "",
+                                          .target = NAN,
+                                          .min = NAN,
+                                          .max = NAN};
+}
+
+static struct plumb_reward_missing missing;
+
+static double score_of(const struct plumb_reward_function *f, int64_t n, const char *completion,
+                       int64_t tokens, const char *solution)
+{
+    plumb_reward_builtin *b;
+    double x = -77;
+    const struct plumb_reward_item item = {.prompt = "p",
+                                           .prompt_len = 1,
+                                           .completion = completion,
+                                           .completion_len = (int64_t)strlen(completion),
+                                           .solution = solution,
+                                           .tokens = tokens};
+    memset(&missing, 0, sizeof missing);
+    CHECK_OK(plumb_reward_builtin_create(&b, &(struct plumb_reward_functions){f, n}));
+    CHECK_OK(plumb_reward_builtin_score(b, &x, &item, 1, &missing));
+    plumb_reward_builtin_destroy(&b);
+    return x;
+}
+
+#define IS(f, completion, tokens, solution, want)                                                  \
+    do {                                                                                           \
+        const double got_ = score_of(&(f), 1, completion, tokens, solution);                       \
+        CHECKF(fabs(got_ - (want)) < 1e-12, "\"%s\": %g", completion, got_);                       \
+    } while (0)
+
+static void test_length(void)
+{
+    struct plumb_reward_function f = base(PLUMB_REWARD_LENGTH);
+    f.target = 10;
+    IS(f, "x", 10, NULL, 0);
+    IS(f, "x", 8, NULL, -0.2);
+    IS(f, "x", 15, NULL, -0.5);
+    IS(f, "x", 100, NULL, -1);
+    f.target = NAN;
+    f.min = 4;
+    IS(f, "x", 1000, NULL, 0);
+    IS(f, "x", 3, NULL, -0.25);
+    f.max = 8;
+    IS(f, "x", 4, NULL, 0);
+    IS(f, "x", 8, NULL, 0);
+    IS(f, "x", 10, NULL, -0.25);
+    f.min = 0;
+    f.max = 0;
+    IS(f, "x", 1, NULL, -1);
+}
+
+static void test_regex(void)
+{
+    struct plumb_reward_function f = base(PLUMB_REWARD_REGEX);
+    f.pattern = "(?i)please|\\bé";
+    IS(f, "Please, please.", 1, NULL, 1);
+    IS(f, "now", 1, NULL, 0);
+    f.max = 1;
+    IS(f, "Please, please.", 1, NULL, 0);
+    IS(f, "été", 1, NULL, 1);
+    IS(f, "none", 1, NULL, 1); /* only max is given: none is allowed */
+    f.max = NAN;
+    f.target = 4;
+    IS(f, "please please", 1, NULL, 0.5);
+    IS(f, "please please please please please", 1, NULL, 1);
+    f.pattern = "x*"; /* empty matches come to an end */
+    IS(f, "aé", 1, NULL, 0.75);
+    f.pattern = "^(a+)+$"; /* given up, not hung */
+    CHECK(isnan(score_of(&f, 1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 1, NULL)));
+}
+
+static void test_words(const char *file)
+{
+    static const char *list[] = {"Thank", "kind"};
+    struct plumb_reward_function f = base(PLUMB_REWARD_WORDS);
+    f.words = (struct plumb_texts){list, 2};
+    IS(f, "THANK you, kind friend! Thankful.", 1, NULL, 0.4);
+    IS(f, "...", 1, NULL, 0);
+    f.target = 4;
+    IS(f, "thank kind kin kindly", 1, NULL, 0.5);
+    CHECK_OK(plumb_file_write_atomic(file, "sorry\r\ngood  day\n", 17));
+    f.words.n = 0;
+    f.target = NAN;
+    f.file = file;
+    IS(f, "good day sorry x", 1, NULL, 0.75);
+}
+
+static void test_repetition(void)
+{
+    struct plumb_reward_function f = base(PLUMB_REWARD_REPETITION);
+    IS(f, "a b c d", 1, NULL, 0);
+    IS(f, "a", 1, NULL, 0);
+    IS(f, "the hat, THE hat; the hat", 1, NULL, -0.6); /* 5 pairs, 2 of them distinct */
+    f.target = 1;
+    IS(f, "a a a b", 1, NULL, -0.5);
+    f.target = 3;
+    IS(f, "a b c a b c", 1, NULL, -0.25);
+    IS(f, "ab c abc abc", 1, NULL, 0); /* words, not letters */
+}
+
+static void test_exact(void)
+{
+    struct plumb_reward_function f = base(PLUMB_REWARD_EXACT);
+    IS(f, " Paris\n", 1, "Paris ", 1);
+    IS(f, "paris", 1, "Paris", 0);
+    IS(f, "1,234.50", 1, "1234.5", 1);
+    IS(f, "", 1, "0", 0);
+    f.pattern = "#### *(-?[0-9.,]+)";
+    IS(f, "so #### 5, no:\n#### 72\n", 1, "72", 1);
+    IS(f, "#### 72 then #### 5", 1, "72", 0);
+    IS(f, "72", 1, "72", 0);
+    IS(f, "#### $72", 1, "72", 0);
+    CHECK(isnan(score_of(&f, 1, "#### 72", 1, NULL)));
+    CHECK(missing.count[PLUMB_MISSING_SOLUTION] == 1 && missing.example[0]);
+}
+
+static void test_sum(void)
+{
+    struct plumb_reward_function f[2] = {base(PLUMB_REWARD_LENGTH), base(PLUMB_REWARD_EXACT)};
+    f[0].target = 10;
+    f[0].weight = 2;
+    f[1].weight = -0.5;
+    CHECK(fabs(score_of(f, 2, "7", 5, "7") - (2 * -0.5 - 0.5)) < 1e-12);
+    CHECK(isnan(score_of(f, 2, "7", 5, NULL))); /* one is missing: all is */
+}
+
+static void refuse(struct plumb_reward_function f, plumb_status want, const char *words)
+{
+    plumb_reward_builtin *b;
+    const plumb_status st =
+        plumb_reward_builtin_create(&b, &(struct plumb_reward_functions){&f, 1});
+    CHECKF(st == want && !b && strstr(plumb_trail(), words), "%d: %s", st, plumb_trail());
+}
+
+static void test_bad(void)
+{
+    struct plumb_reward_function f = base(PLUMB_REWARD_LENGTH);
+    refuse(f, PLUMB_ERR_CONFIG, "length: it needs target, min or max");
+    f.min = 5;
+    f.max = 4;
+    refuse(f, PLUMB_ERR_CONFIG, "min 5, max 4");
+    f.max = 6;
+    f.target = 3;
+    refuse(f, PLUMB_ERR_CONFIG, "do not go together");
+    f = base(PLUMB_REWARD_LENGTH);
+    f.target = 0;
+    refuse(f, PLUMB_ERR_CONFIG, "target is 0");
+    f = base(PLUMB_REWARD_REGEX);
+    refuse(f, PLUMB_ERR_CONFIG, "regex: it needs pattern");
+    f.pattern = "a(b";
+    refuse(f, PLUMB_ERR_CONFIG, "byte 3: missing closing parenthesis");
+    f = base(PLUMB_REWARD_WORDS);
+    refuse(f, PLUMB_ERR_CONFIG, "words: it needs words or file");
+    f.file = "/no/such/list";
+    refuse(f, PLUMB_ERR_IO, "/no/such/list");
+    f = base(PLUMB_REWARD_REPETITION);
+    f.pattern = "a";
+    refuse(f, PLUMB_ERR_CONFIG, "repetition: it has no use for pattern");
+    f.pattern = "";
+    f.target = 2.5;
+    refuse(f, PLUMB_ERR_CONFIG, "whole number");
+    f = base(PLUMB_REWARD_EXACT);
+    f.weight = NAN;
+    refuse(f, PLUMB_ERR_CONFIG, "weight");
+    plumb_reward_builtin *b;
+    CHECK(plumb_reward_builtin_create(&b, &(struct plumb_reward_functions){NULL, 0}) ==
+          PLUMB_ERR_CONFIG);
+}
+
+int main(void)
+{
+    char file[] = "/tmp/plumb-words-XXXXXX";
+    CHECK(mkstemp(file) >= 0);
+    test_length();
+    test_regex();
+    test_words(file);
+    test_repetition();
+    test_exact();
+    test_sum();
+    test_bad();
+    CHECK(remove(file) == 0);
+    return 0;
+}
