@@ -239,6 +239,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
     struct reader r = {.path = strcmp(path, "-") == 0 ? "standard input" : path, .o = options};
     plumb_status st = PLUMB_OK;
     *out = NULL;
+    PLUMB_TRY(plumb_record_check(options));
     r.set = calloc(1, sizeof *r.set);
     PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "no memory for the data set %s", path);
     if (text)

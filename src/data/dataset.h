@@ -52,18 +52,18 @@ struct plumb_data_options {
     enum plumb_data_kind kind;
     const plumb_tokenizer *tokenizer; /* borrowed during open; NULL: texts only */
     int64_t vocab; /* ids given in a record are below it; 0: the tokenizer's vocabulary */
-    const char *prompt_template;      /* prompt to text, see text/template.h; NULL: its default */
-    const char *principle;            /* NULL: none; for PROMPTS. White space at its end is cut */
-    const char *principle_template;   /* {principle} and {prompt}, which stands for the last message
-                                       * of the prompt and is replaced by the whole; NULL: with a
-                                       * line break between them */
-    bool no_special;                  /* prompts without what the tokenizer adds (BOS) */
-    bool append_eos;                  /* the tokenizer's end token after completions that lack it */
-    int64_t max_prompt_tokens;        /* 0: no limit; counts the longer of prompt and principled */
-    int64_t max_tokens;               /* of a prompt with one of its completions; 0: no limit */
-    int64_t limit;                    /* only the first records; 0: all */
-    bool skip_long;                   /* longer records are left out and counted, not an error */
-    bool blank_lines;                 /* blank lines are allowed anywhere, not only at the end */
+    const char *prompt_template;    /* prompt to text, see text/template.h; NULL: its default */
+    const char *principle;          /* NULL: none; for PROMPTS. White space at its end is cut */
+    const char *principle_template; /* {principle} and {prompt}, which stands for the last message
+                                     * of the prompt and is replaced by the whole; NULL: with a
+                                     * line break between them */
+    bool no_special;                /* prompts without what the tokenizer adds (BOS) */
+    bool append_eos;                /* the tokenizer's end token after completions that lack it */
+    int64_t max_prompt_tokens;      /* 0: no limit; counts the longer of prompt and principled */
+    int64_t max_tokens;             /* of a prompt with one of its completions; 0: no limit */
+    int64_t limit;                  /* only the first records; 0: all */
+    bool skip_long;                 /* longer records are left out and counted, not an error */
+    bool blank_lines;               /* blank lines are allowed anywhere, not only at the end */
 };
 
 /* Immutable after open. */

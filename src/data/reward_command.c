@@ -13,9 +13,8 @@
 #include "io/child.h"
 #include "io/json.h"
 
-#define GRACE 1.0  /* s; for a command to end by itself once its input is closed */
-#define LOOK  0.2  /* s; longest wait before looking whether it is still there */
-#define EXTRA 0.05 /* s; wait for lines nobody asked for, after an answer that made no sense */
+#define GRACE 1.0 /* s; for a command to end by itself once its input is closed */
+#define LOOK  0.2 /* s; longest wait before looking whether it is still there */
 
 struct plumb_reward_command {
     char *command;
@@ -177,21 +176,29 @@ static plumb_status compose(struct asking *a)
     return PLUMB_OK;
 }
 
-/* Lines that nobody asked for mean that answers and questions are out of step. */
+/* Lines that nobody asked for mean that answers and questions are out of step. After an answer
+ * that made no sense the command is let end, to see all that it has to say. */
 static plumb_status check_extra(struct asking *a)
 {
     plumb_reward_command *c = a->c;
+    const double until = plumb_now() + c->timeout_s;
+    const char *line = NULL;
     int64_t len, written;
-    PLUMB_TRY(plumb_child_work(c->child, NULL, 0, &written, a->senseless ? EXTRA : 0));
-    const char *line = plumb_child_line(c->child, &len);
-    if (!line)
-        return PLUMB_OK;
-    char text[512];
-    snprintf(text, sizeof text,
-             "reward command \"%.200s\" writes more lines than it gets; one of them: %.200s",
-             c->command, line);
-    plumb_child_stop(&c->child, 0);
-    PLUMB_FAIL(PLUMB_ERR_FORMAT, "%s", text);
+    if (a->senseless)
+        plumb_child_finish(c->child);
+    do {
+        PLUMB_TRY(plumb_child_work(c->child, NULL, 0, &written, a->senseless ? LOOK : 0));
+        line = plumb_child_line(c->child, &len);
+    } while (a->senseless && !line && !plumb_child_gone(c->child) && plumb_now() < until);
+    char text[512] = "";
+    if (line)
+        snprintf(text, sizeof text,
+                 "reward command \"%.200s\" writes more lines than it gets; one of them: %.200s",
+                 c->command, line);
+    if (line || a->senseless)
+        plumb_child_stop(&c->child, GRACE);
+    PLUMB_REQUIRE(!line, PLUMB_ERR_FORMAT, "%s", text);
+    return PLUMB_OK;
 }
 
 static plumb_status ask(struct asking *a)

@@ -125,9 +125,14 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
-void plumb_child_end(plumb_child *c, double grace_s)
+void plumb_child_finish(plumb_child *c)
 {
     close_fd(&c->fd[0]);
+}
+
+void plumb_child_end(plumb_child *c, double grace_s)
+{
+    plumb_child_finish(c);
     const double until = plumb_now() + grace_s;
     while (!reap(c) && plumb_now() < until)
         nap();

@@ -25,6 +25,8 @@ void plumb_child_end(plumb_child *c, double grace_s);
  * no error: see plumb_child_gone. SIGPIPE is never raised. */
 plumb_status plumb_child_work(plumb_child *c, const char *in, int64_t n, int64_t *written,
                               double wait_s);
+/* Nothing more will be written: the child reads the end of its input. */
+void plumb_child_finish(plumb_child *c);
 /* The next whole line of its output, without the line end; NULL when there is none yet. Valid
  * until the next call of any function here. A last line without line end counts once it is gone. */
 const char *plumb_child_line(plumb_child *c, int64_t *len);

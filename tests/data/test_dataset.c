@@ -111,6 +111,20 @@ static void test_shapes(void)
           !memcmp(d->record[0].prompt.text, "a\0b", 4));
     check_piece(&d->record[1].prompt, "[user]a\n[assistant]");
     plumb_dataset_close(&d);
+
+    /* bytes in memory, any shape, ids below a given vocabulary */
+    static const char any[] = "{\"text\":\"a\"}\n{\"prompt\":\"p\"}\n{\"ids\":[9]}\n"
+                              "{\"prompt\":\"p\",\"completion\":\"c\"}";
+    struct plumb_data_options o = {.kind = PLUMB_DATA_ANY, .vocab = 10};
+    CHECK_OK(plumb_dataset_parse(&d, any, sizeof any - 1, "bytes", &o));
+    CHECK(d->n == 4 && d->record[2].prompt.ids[0] == 9);
+    check_piece(&d->record[0].prompt, "a");
+    check_piece(&d->record[1].prompt, "p");
+    check_piece(&d->record[3].completion[0], "c");
+    plumb_dataset_close(&d);
+    o.vocab = 9;
+    CHECK(plumb_dataset_parse(&d, any, sizeof any - 1, "bytes", &o) == PLUMB_ERR_FORMAT && !d);
+    CHECKF(strstr(plumb_trail(), "bytes:3: field \"ids\"[0]"), "%s", plumb_trail());
 }
 
 static void test_principle(void)
