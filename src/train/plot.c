@@ -175,7 +175,10 @@ static void tick_text(char *out, size_t size, double x, const struct axis *a, bo
     const int decimals =
         step >= 1 ? (fabs(step - round(step)) < 1e-9 ? 0 : 1) : (int)ceil(-log10(step) - 1e-9);
     x *= scale;
-    snprintf(out, size, "%.*f%s", decimals, fabs(x) < step * 1e-6 ? 0.0 : x, unit);
+    if (fabs(x) < step * 1e-6)
+        snprintf(out, size, percent ? "0%%" : "0");
+    else
+        snprintf(out, size, "%.*f%s", decimals, x, unit);
 }
 
 static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plot,

@@ -33,7 +33,8 @@ static const char style[] =
     "dl{margin:1.2rem 0;gap:.5rem 1.4rem;grid-template-columns:repeat(auto-fill,"
     "minmax(240px,1fr))}dl div{border-top:1px solid var(--line);padding-top:.3rem;min-width:0}"
     "dd{margin:0;overflow-wrap:anywhere}\n"
-    ".charts{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),"
+    ".charts{display:grid;gap:1rem;align-items:start;grid-template-columns:repeat(auto-fill,minmax("
+    "min(100%,440px),"
     "1fr))}figure{margin:0;border:1px solid var(--line);border-radius:8px;padding:.7rem .8rem}"
     "figcaption{display:flex;flex-wrap:wrap;gap:.1rem 1rem;align-items:baseline;margin-bottom:"
     ".3rem}svg{width:100%;height:auto;display:block}\n"
@@ -85,8 +86,8 @@ static const struct chart chart_table[] = {
      .n = 4,
      .line = {{ID(TAU), "tau"},
               {ID(MARGIN_Q50), "median margin"},
-              {ID(MARGIN_Q90), "90 %"},
-              {ID(MARGIN_Q10), "10 %"}}},
+              {ID(MARGIN_Q90), "margin 90 %"},
+              {ID(MARGIN_Q10), "margin 10 %"}}},
     {.title = "Branches",
      .y_label = "share of prompts",
      .by_iteration = true,
@@ -237,8 +238,8 @@ static plumb_status put_cards(struct plumb_buf *out, const struct plumb_metrics_
         bool percent, last_only;
     } card[] = {
         {ID(EVAL_REWARD), "held-out reward", false, false},
-        {ID(REWARD_PLAIN), "reward, plain prompt", false, false},
-        {ID(REWARD_PRINCIPLED), "reward, principled prompt", false, false},
+        {ID(REWARD_PLAIN), "reward, plain", false, false},
+        {ID(REWARD_PRINCIPLED), "reward, principled", false, false},
         {ID(SHARE_RANK), "ranking branch", true, false},
         {ID(KL), "KL to the start, nats", false, true},
         {ID(LOSS), "loss", false, false},

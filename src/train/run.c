@@ -48,10 +48,13 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     PLUMB_TRY(put_member(b, "compiler", __VERSION__));
     PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));
     PLUMB_TRY(put_member(b, "command", info->command));
+    /* A seed beyond int64 is no number that every JSON reader takes. */
+    const char *quote = info->seed > INT64_MAX ? "\"" : "";
     PLUMB_TRY(plumb_buf_addf(b,
-                             ",\n  \"seed\": %llu,\n  \"config_hash\": \"%016llx\",\n"
+                             ",\n  \"seed\": %s%llu%s,\n  \"config_hash\": \"%016llx\",\n"
                              "  \"start_fingerprint\": \"%016llx\",\n  \"sessions\": [",
-                             (unsigned long long)info->seed, (unsigned long long)info->config_hash,
+                             quote, (unsigned long long)info->seed, quote,
+                             (unsigned long long)info->config_hash,
                              (unsigned long long)info->start_fingerprint));
     if (!plumb_file_exists(r->path))
         return PLUMB_OK;
