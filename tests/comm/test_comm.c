@@ -362,6 +362,11 @@ static int on_mpi(const char *mode)
         contract(c);
         if (plumb_comm_size(c) > 1) /* the window is there, else the next line tests nothing new */
             CHECK(plumb_shared_reaches(plumb_mpi_of(c), (plumb_comm_rank(c) + 1) % 2));
+        /* As if ranks 0, 1 and ranks 2, 3 were on two hosts: both ways in one move. */
+        for (int r = 0; r < plumb_comm_size(c); r++)
+            if ((r ^ plumb_comm_rank(c)) & 2)
+                plumb_mpi_of(c)->shared.ring[r] = NULL;
+        contract(c);
         plumb_mpi_of(c)->shared.on = false;
         contract(c);
         plumb_comm_destroy(&c);
