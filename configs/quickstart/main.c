@@ -230,7 +230,7 @@ static plumb_status judge_line(const char *line, int64_t len)
     }
     plumb_json_free(&item);
     if (st == PLUMB_OK)
-        printf("{\"score\": %.17g}\n", score);
+        printf("{\"score\": %.15g}\n", score);
     else
         printf("{\"score\": null}\n");
     fflush(stdout);
