@@ -165,10 +165,11 @@ static plumb_status not_used(const struct plumb_option *o, const char *command, 
 static plumb_status set_override(struct plumb_config *c, const char *command, const char *text,
                                  int number)
 {
-    char where[300], key[128];
-    const int64_t shown = plumb_utf8_valid(text, (int64_t)strnlen(text, 200));
-    snprintf(where, sizeof(where), "command line argument %d (%.*s%s)", number, (int)shown, text,
-             text[shown] ? " ..." : "");
+    char where[300], key[128], shown[201];
+    snprintf(shown, sizeof(shown), "%s", text);
+    shown[plumb_utf8_valid(shown, (int64_t)strlen(shown))] = '\0';
+    snprintf(where, sizeof(where), "command line argument %d (%s%s)", number, shown,
+             strlen(shown) < strlen(text) ? " ..." : "");
     const char *equals = strchr(text, '=');
     PLUMB_REQUIRE(equals && equals > text, PLUMB_ERR_CONFIG,
                   "%s: expected key=value (a configuration file comes right after the command)",

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "align/param.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "config/option.h"
@@ -100,6 +101,24 @@ static void test_table(void)
     plumb_config_free(&c);
 }
 
+/* The table's defaults of the method's fields are those of align/. */
+static void check_align_defaults(void)
+{
+    const struct plumb_align_param p = plumb_align_param_default();
+    struct plumb_config *c = load("align", NULL, NULL, 0);
+    CHECK(c->method.tau == p.tau && c->method.alpha == p.alpha && c->method.beta == p.beta);
+    CHECK(c->method.rank_loss == (int)p.rank_loss && c->method.reverse == (int)p.reverse);
+    CHECK(c->method.weighted_loss == (int)p.weighted_loss);
+    CHECK(c->method.reward_norm == (int)p.reward_norm);
+    CHECK(c->method.threshold == (int)p.threshold);
+    CHECK(c->method.weight_temperature == p.weight_temperature && c->method.mean_k == p.mean_k);
+    CHECK(c->method.quantile_start == p.quantile_start);
+    CHECK(c->method.quantile_end == p.quantile_end);
+    CHECK(c->method.label_smoothing == p.label_smoothing);
+    CHECK(c->method.length_normalize == p.length_normalize);
+    plumb_config_free(&c);
+}
+
 /* Choices are read as enums elsewhere: same names, same order. */
 static void test_choices(void)
 {
@@ -112,6 +131,23 @@ static void test_choices(void)
         CHECK(c->train.lr_schedule == i);
         plumb_config_free(&c);
     }
+    static const struct {
+        const char *path;
+        const char *const *names;
+    } same[] = {{"rank_loss", plumb_rank_loss_names},
+                {"weighted_loss", plumb_weighted_loss_names},
+                {"reward_norm", plumb_reward_norm_names},
+                {"threshold", plumb_threshold_names},
+                {"reverse", plumb_reverse_names}};
+    for (size_t k = 0; k < sizeof(same) / sizeof(*same); k++) {
+        char range[128] = "";
+        for (int i = 0; same[k].names[i]; i++)
+            snprintf(range + strlen(range), sizeof(range) - strlen(range), "%s%s", i ? "|" : "",
+                     same[k].names[i]);
+        CHECKF(!strcmp(plumb_option_find("method", same[k].path)->range, range), "%s: %s",
+               same[k].path, range);
+    }
+    check_align_defaults();
     char init[] = "init=random", level[] = "log_level=debug";
     char *const override[] = {init, level};
     struct plumb_config *c = load("sft", NULL, override, 2);
