@@ -119,35 +119,48 @@ static plumb_status load_yaml(struct plumb_config *c, const char *path)
     return st;
 }
 
-/* The option that a command-line key means. */
-static plumb_status resolve(const struct plumb_option **out, const char *key, const char *where)
+/* The options that a name alone may mean: *found = the first, *second = another or NULL. */
+static void find_name(const struct plumb_option **found, const struct plumb_option **second,
+                      const char *name, const char *command)
 {
-    const struct plumb_option *o, *found = NULL;
+    const struct plumb_option *o;
+    *found = *second = NULL;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (strcmp(o->name, name) || !plumb_option_used(o, command))
+            continue;
+        if (*found)
+            *second = o;
+        else
+            *found = o;
+    }
+}
+
+/* The option that a command-line key means: a whole path, or a name among the command's own
+ * options, or (to say that it belongs elsewhere) among all. */
+static plumb_status resolve(const struct plumb_option **out, const char *key, const char *command,
+                            const char *where)
+{
+    const struct plumb_option *o, *second;
     for (int i = 0; (o = plumb_option_at(i)); i++) {
         if (!strcmp(o->path, key)) { /* also every top-level name */
             *out = o;
             return PLUMB_OK;
         }
     }
-    for (int i = 0; (o = plumb_option_at(i)); i++) {
-        if (strcmp(o->name, key))
-            continue;
-        PLUMB_REQUIRE(!found, PLUMB_ERR_CONFIG, "%s: '%s' may mean '%s' or '%s': write one of them",
-                      where, key, found->path, o->path);
-        found = o;
-    }
-    if (!found) {
-        PLUMB_REQUIRE(!plumb_section_help(key), PLUMB_ERR_CONFIG,
-                      "%s: '%s' is a section: name one of its options, as %s.OPTION=VALUE", where,
-                      key, key);
-        o = plumb_option_nearest(key);
-        PLUMB_REQUIRE(o, PLUMB_ERR_CONFIG,
-                      "%s: unknown key '%s'; 'plumb help COMMAND' lists the options", where, key);
-        PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key,
-                   o->path);
-    }
-    *out = found;
-    return PLUMB_OK;
+    find_name(out, &second, key, command);
+    if (!*out)
+        find_name(out, &second, key, NULL);
+    PLUMB_REQUIRE(!second, PLUMB_ERR_CONFIG, "%s: '%s' may mean '%s' or '%s': write one of them",
+                  where, key, (*out)->path, second->path);
+    if (*out)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(!plumb_section_help(key), PLUMB_ERR_CONFIG,
+                  "%s: '%s' is a section: name one of its options, as %s.OPTION=VALUE", where, key,
+                  key);
+    o = plumb_option_nearest(key);
+    PLUMB_REQUIRE(o, PLUMB_ERR_CONFIG,
+                  "%s: unknown key '%s'; 'plumb help COMMAND' lists the options", where, key);
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key, o->path);
 }
 
 static plumb_status not_used(const struct plumb_option *o, const char *command, const char *where)
@@ -176,7 +189,7 @@ static plumb_status set_override(struct plumb_config *c, const char *command, co
                   where);
     snprintf(key, sizeof(key), "%.*s", (int)(equals - text < 127 ? equals - text : 127), text);
     const struct plumb_option *o = NULL;
-    PLUMB_TRY(resolve(&o, key, where));
+    PLUMB_TRY(resolve(&o, key, command, where));
     if (!plumb_option_used(o, command))
         return not_used(o, command, where);
     return plumb_option_set_text(c, c, o, equals + 1, where);

@@ -95,7 +95,7 @@ static plumb_status put_overview(struct plumb_buf *out)
     PLUMB_TRY(plumb_buf_add_text(
         out,
         "\nValues come from the defaults, then the file, then the command line. A key is a dotted\n"
-        "path (train.epochs=2) or the last name alone where only one option has it (epochs=2).\n"
+        "path (train.epochs=2) or the last name alone where only one of its options has it.\n"
         "'plumb help COMMAND' lists a command's options.\n\nexamples\n"
         "  plumb generate model=MODEL prompts=prompts.jsonl output=answers.jsonl temperature=0\n"
         "  mpirun -n 2 plumb align align.yaml output_dir=runs/first seed=1 iterations=8\n"));

@@ -62,6 +62,20 @@ static void bad_override(const char *command, const char *text, const char *part
     says("command line argument 2 (");
 }
 
+/* Within a command a name alone means one option, but for these. */
+static void test_names(void)
+{
+    const struct plumb_option *o, *p;
+    const struct plumb_command *k;
+    for (int c = 0; (k = plumb_command_at(c)); c++)
+        for (int i = 0; (o = plumb_option_at(i)); i++)
+            for (int j = i + 1; (p = plumb_option_at(j)); j++)
+                CHECKF(strcmp(o->name, p->name) || !plumb_option_used(o, k->name) ||
+                           !plumb_option_used(p, k->name) || !strcmp(o->path, "model") ||
+                           !strcmp(o->path, "comm.timeout") || !strcmp(o->path, "eval.samples"),
+                       "%s: %s", k->name, o->path);
+}
+
 static void test_table(void)
 {
     const struct plumb_option *o, *p;
@@ -83,14 +97,10 @@ static void test_table(void)
             CHECKF(*o->range == '[' || *o->range == '(', "%s", o->path);
         if (o->type == PLUMB_TYPE_CHOICE || o->type == PLUMB_TYPE_WORD)
             CHECKF(strchr(o->range, '|'), "%s", o->path);
-        for (int j = i + 1; (p = plumb_option_at(j)); j++) {
+        for (int j = i + 1; (p = plumb_option_at(j)); j++)
             CHECKF(strcmp(o->path, p->path), "%s", o->path);
-            if (!strcmp(o->name, p->name)) /* the only names that need their section */
-                CHECKF(!strcmp(o->path, "model") || !strcmp(o->path, "comm.timeout") ||
-                           !strcmp(o->path, "eval.samples"),
-                       "%s", o->path);
-        }
     }
+    test_names();
     CHECK(count > 80);
     CHECK(c->comm.timeout == 60 && c->generate.max_new_tokens == 128 && c->seed == 1);
     CHECK(c->train.learning_rate == 1e-5 && c->checkpoint.shard_bytes == 5000000000);
@@ -241,6 +251,15 @@ static void test_overrides(void)
     char *const sft[] = {e};
     c = load("sft", full, sft, 1); /* the file's other sections do not disturb */
     CHECK(!strcmp(c->data.train, "a.jsonl"));
+    plumb_config_free(&c);
+    char s[] = "samples=9", t[] = "timeout=7", u[] = "append_eos=false";
+    char *const names[] = {s}; /* only one of the command's options has the name */
+    c = load("align", NULL, names, 1);
+    CHECK(c->report.samples == 9 && c->eval.samples == 1);
+    plumb_config_free(&c);
+    char *const sft_names[] = {t, u};
+    c = load("sft", NULL, sft_names, 2);
+    CHECK(c->comm.timeout == 7 && c->reward.timeout == 30 && !c->data.append_eos);
     plumb_config_free(&c);
     char m[] = "stop=[\"a,b\", c]", n[] = "stop=";
     char *const list[] = {m};
