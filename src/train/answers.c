@@ -133,7 +133,10 @@ plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dat
     for (int64_t i = 0; i < n; i++) {
         const struct plumb_record *rec = &data->record[r->at[i].record];
         r->item[i] = (struct plumb_reward_item){.prompt = rec->prompt.text,
+                                                .prompt_len = rec->prompt.len,
                                                 .completion = plumb_buf_text(&r->at[i].text),
+                                                .completion_len = r->at[i].text.len,
+                                                .tokens = r->at[i].n,
                                                 .solution = rec->solution,
                                                 .prompt_id = r->at[i].record,
                                                 .sample = r->at[i].sample};

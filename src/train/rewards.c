@@ -3,6 +3,7 @@
 #include "train/rewards.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,10 +71,10 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
     if (*cfg->reward.model)
         PLUMB_TRY_GOTO(st, open_model(r, backend), fail);
     if (*cfg->reward.command) {
-        const struct plumb_reward_command_options options = {.command = cfg->reward.command,
-                                                             .timeout = cfg->reward.timeout,
-                                                             .restarts = cfg->reward.restarts};
-        PLUMB_TRY_GOTO(st, plumb_reward_command_create(&r->command, &options), fail);
+        PLUMB_TRY_GOTO(st,
+                       plumb_reward_command_create(&r->command, cfg->reward.command,
+                                                   cfg->reward.timeout, cfg->reward.restarts),
+                       fail);
     }
     if (cfg->reward.functions.n > 0)
         PLUMB_TRY_GOTO(st, plumb_reward_builtin_create(&r->builtin, &cfg->reward.functions), fail);
@@ -123,25 +124,22 @@ static plumb_status flush_pack(plumb_rewards *r, double *score)
 /* Prompt and completion are encoded as reward training encodes its pairs: the prompt with special
  * tokens, the completion without, the end token behind it when data.append_eos was on there. */
 static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
-                                double *score)
+                                double *score, struct plumb_reward_missing *missing)
 {
     const int32_t eos = plumb_tokenizer_eos(r->tokenizer);
     plumb_pack_clear(&r->pack);
     for (int64_t i = 0; i < n; i++) {
         r->ids.n = 0;
-        PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].prompt,
-                                         (int64_t)strlen(item[i].prompt), true));
+        PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].prompt, item[i].prompt_len,
+                                         true));
         const int64_t prompt = r->ids.n;
         PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].completion,
-                                         (int64_t)strlen(item[i].completion), false));
+                                         item[i].completion_len, false));
         if (r->cfg->reward.append_eos && eos >= 0)
             PLUMB_TRY(plumb_ids_add(&r->ids, eos));
         if (r->ids.n > r->model->spec.max_pos || prompt == 0) {
             score[i] = NAN;
-            snprintf(r->fault, sizeof(r->fault),
-                     "prompt %lld: %lld tokens, the reward model's context holds %lld",
-                     (long long)item[i].prompt_id, (long long)r->ids.n,
-                     (long long)r->model->spec.max_pos);
+            missing->count[PLUMB_MISSING_LONG]++;
             continue;
         }
         if (r->pack.n_seq == r->pack.max_seq ||
@@ -161,6 +159,20 @@ static void add_part(plumb_rewards *r, double *score, int64_t n)
         score[i] = isfinite(r->part[i]) ? score[i] + r->part[i] : NAN;
 }
 
+/* "3 no answer in time, 1 the score is null (found: ...)" */
+static void describe(char *out, size_t size, const struct plumb_reward_missing *missing)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int m = 0; m < PLUMB_MISSING_COUNT && at < size; m++)
+        if (missing->count[m] > 0)
+            at += (size_t)snprintf(out + at, size - at, "%s%lld x %s", at ? ", " : "",
+                                   (long long)missing->count[m],
+                                   plumb_missing_text((enum plumb_missing)m));
+    if (*missing->example && at < size)
+        snprintf(out + at, size - at, " (found: %s)", missing->example);
+}
+
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score)
 {
@@ -170,22 +182,21 @@ plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_ite
         r->part = part;
         r->part_cap = n;
     }
-    r->fault[0] = '\0';
+    struct plumb_reward_missing missing = {0};
     for (int64_t i = 0; i < n; i++)
         score[i] = 0;
     if (r->model) {
-        PLUMB_TRY(score_model(r, item, n, r->part));
+        PLUMB_TRY(score_model(r, item, n, r->part, &missing));
         add_part(r, score, n);
     }
     if (r->command) {
-        PLUMB_TRY(plumb_reward_command_score(r->command, item, n, r->part));
-        if (*plumb_reward_command_fault(r->command))
-            snprintf(r->fault, sizeof(r->fault), "%s", plumb_reward_command_fault(r->command));
+        PLUMB_TRY(plumb_reward_command_score(r->command, r->part, item, n, &missing));
         add_part(r, score, n);
     }
     if (r->builtin) {
-        PLUMB_TRY(plumb_reward_builtin_score(r->builtin, item, n, r->part));
+        PLUMB_TRY(plumb_reward_builtin_score(r->builtin, r->part, item, n, &missing));
         add_part(r, score, n);
     }
+    describe(r->fault, sizeof(r->fault), &missing);
     return PLUMB_OK;
 }

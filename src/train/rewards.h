@@ -11,16 +11,9 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 #include "config/config.h"
+#include "data/reward.h"
 
 typedef struct plumb_rewards plumb_rewards;
-
-/* One thing to score; text is borrowed. */
-struct plumb_reward_item {
-    const char *prompt, *completion; /* rendered prompt; completion without special tokens */
-    const char *solution;            /* reference answer of the record, or NULL */
-    int64_t prompt_id;
-    int32_t sample;
-};
 
 /* Whether the configuration names any source. */
 bool plumb_rewards_configured(const struct plumb_config *cfg);
@@ -32,7 +25,7 @@ void plumb_rewards_destroy(plumb_rewards **r); /* NULL is allowed */
 /* score[i] (n,) of this rank's items; NaN = missing. Not collective. */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
-/* What was wrong with the last missing score, or "" (for the warning line). */
+/* Why scores of the last call are missing, in words; "" when none are. */
 const char *plumb_rewards_fault(const plumb_rewards *r);
 
 #endif
