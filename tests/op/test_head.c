@@ -1,0 +1,118 @@
+/* test_head.c - the fused head: any block of rows gives the bits of the whole.
+ * Test of layer 3. */
+#include "harness.h"
+
+#include <string.h>
+
+#include "op/op.h"
+
+enum { N = 21, V = 77, C = 12 };
+
+struct data {
+    float x[N * C], w[V * C], dlogp[N], logp[N], lse[N], dx[N * C], dw[V * C];
+    int32_t target[N];
+};
+
+static float *floats(struct plumb_backend *b, int64_t n)
+{
+    void *data = NULL;
+    CHECK_OK(b->alloc(b, &data, (n > 0 ? n : 1) * 4, "test"));
+    return data;
+}
+
+/* Forward and backward through the head; dx and dw start from 1. */
+static void run(struct plumb_backend *b, struct data *d, int64_t head_rows, bool kept)
+{
+    const enum plumb_place at = b->place;
+    const int64_t count = b->k.linear_packed_count(V, C);
+    const int64_t room = plumb_op_head_work_count(b, head_rows, V, C, true);
+    float *packed_data = floats(b, count), *work_data = floats(b, room);
+    const struct plumb_tensor x = plumb_view_f32("x", d->x, at, N, C);
+    const struct plumb_tensor w = plumb_view_f32("w", d->w, at, V, C);
+    const struct plumb_tensor packed = plumb_view_f32("packed", packed_data, at, count);
+    const struct plumb_tensor work = plumb_view_f32("work", work_data, at, room);
+    const struct plumb_tensor target = plumb_view_i32("target", d->target, at, N);
+    const struct plumb_tensor logp = plumb_view_f32("logp", d->logp, at, N);
+    const struct plumb_tensor lse = plumb_view_f32("lse", d->lse, at, N);
+    const struct plumb_tensor dlogp = plumb_view_f32("dlogp", d->dlogp, at, N);
+    const struct plumb_tensor dx = plumb_view_f32("dx", d->dx, at, N, C);
+    const struct plumb_tensor dw = plumb_view_f32("dw", d->dw, at, V, C);
+    for (int i = 0; i < N * C; i++)
+        d->dx[i] = 1.0f;
+    for (int i = 0; i < V * C; i++)
+        d->dw[i] = 1.0f;
+    CHECK_OK(plumb_op_linear_pack(b, &packed, &w));
+    CHECK_OK(plumb_op_head_logprob_fwd(b, &logp, &lse, &x, &packed, &target, V, &work, head_rows));
+    CHECK_OK(plumb_op_head_logprob_bwd(b, &dx, &dw, &dlogp, &lse, &x, &w, &packed, &target, &work,
+                                       head_rows, kept));
+    b->release(b, packed_data);
+    b->release(b, work_data);
+}
+
+/* The definition, in double: logp, dx - 1 and dw - 1. */
+static void define(struct data *d)
+{
+    static double dx[N * C], dw[V * C];
+    memset(dx, 0, sizeof(dx));
+    memset(dw, 0, sizeof(dw));
+    for (int i = 0; i < N; i++) {
+        double z[V], sum = 0.0;
+        for (int j = 0; j < V; j++) {
+            z[j] = 0.0;
+            for (int k = 0; k < C; k++)
+                z[j] += (double)d->x[i * C + k] * d->w[j * C + k];
+            sum += exp(z[j]);
+        }
+        d->logp[i] = (float)(z[d->target[i]] - log(sum));
+        for (int j = 0; j < V; j++) {
+            const double g = d->dlogp[i] * ((j == d->target[i]) - exp(z[j]) / sum);
+            for (int k = 0; k < C; k++) {
+                dx[i * C + k] += g * d->w[j * C + k];
+                dw[j * C + k] += g * d->x[i * C + k];
+            }
+        }
+    }
+    for (int i = 0; i < N * C; i++)
+        d->dx[i] = (float)(1.0 + dx[i]);
+    for (int i = 0; i < V * C; i++)
+        d->dw[i] = (float)(1.0 + dw[i]);
+}
+
+int main(void)
+{
+    static struct data whole, part, want;
+    struct rng r = {5};
+    struct plumb_backend *b = NULL;
+    for (int i = 0; i < N * C; i++)
+        whole.x[i] = rng_f(&r, -1, 1);
+    for (int i = 0; i < V * C; i++)
+        whole.w[i] = rng_f(&r, -1, 1);
+    for (int i = 0; i < N; i++) {
+        whole.dlogp[i] = rng_f(&r, -1, 1);
+        whole.target[i] = (int32_t)(rng_u(&r) * V);
+    }
+    want = whole;
+    define(&want);
+    for (int ref = 0; ref < 2; ref++) {
+        CHECK_OK(ref ? plumb_backend_ref_create(&b) : plumb_backend_cpu_create(&b, 2, 1));
+        run(b, &whole, N, false);
+        CHECK(worst(whole.logp, want.logp, N, 1e-6, 1e-6) <= 1.0);
+        CHECK(worst(whole.dx, want.dx, N * C, 1e-5, 1e-6) <= 1.0);
+        CHECK(worst(whole.dw, want.dw, V * C, 1e-5, 1e-6) <= 1.0);
+        part = whole;
+        run(b, &part, N, true);
+        CHECK(memcmp(&part, &whole, sizeof(whole)) == 0);
+        for (int64_t rows = 1; rows < N; rows += 3) {
+            run(b, &part, rows, false);
+            CHECKF(memcmp(part.logp, whole.logp, sizeof(whole.logp)) == 0, "%d rows", (int)rows);
+            CHECKF(memcmp(part.lse, whole.lse, sizeof(whole.lse)) == 0, "%d rows", (int)rows);
+            CHECKF(memcmp(part.dx, whole.dx, sizeof(whole.dx)) == 0, "%d rows", (int)rows);
+            CHECK(worst(part.dw, whole.dw, V * C, 1e-5, 1e-6) <= 1.0);
+        }
+        const struct plumb_tensor row = plumb_view_f32("x", whole.x, b->place, N, C);
+        CHECK(plumb_op_head_logprob_bwd(b, &row, &row, &row, &row, &row, &row, &row, &row, &row, 5,
+                                        true) == PLUMB_ERR_ARG);
+        plumb_backend_destroy(&b);
+    }
+    return 0;
+}
