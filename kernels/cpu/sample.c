@@ -66,19 +66,21 @@ static double block_sum(const float *e, int64_t n)
     return (double)v16_sum(sum);
 }
 
-/* e[j] = exp((z[j] - max)/T), 0 below min_p; returns their sum by blocks. */
-static double weigh(float *e, const float *z, int64_t v, float max, float inverse, float min_p)
+static double sum_blocks(const float *e, int64_t v)
 {
-    const v16 m = v16_set1(max), it = v16_set1(inverse);
     double total = 0.0;
-    for (int64_t j = 0; j < v; j += 16) {
-        v16_store(e + j, v16_exp(v16_mul(v16_sub(vocab_load(z + j, v - j), m), it)));
-        for (int l = 0; min_p > 0.0f && l < 16; l++)
-            e[j + l] = e[j + l] >= min_p ? e[j + l] : 0.0f;
-    }
     for (int64_t b = 0; b < v; b += BLOCK)
         total += block_sum(e + b, plumb_min_i64(v - b, BLOCK));
     return total;
+}
+
+/* e[j] = exp((z[j] - max)/T); returns their sum by blocks. */
+static double weigh(float *e, const float *z, int64_t v, float max, float inverse)
+{
+    const v16 m = v16_set1(max), it = v16_set1(inverse);
+    for (int64_t j = 0; j < v; j += 16)
+        v16_store(e + j, v16_exp(v16_mul(v16_sub(vocab_load(z + j, v - j), m), it)));
+    return sum_blocks(e, v);
 }
 
 /* The first id whose cumulative weight exceeds u times the total. Inside its block the search
@@ -108,67 +110,59 @@ static int32_t find(const float *e, int64_t v, double u, double total)
     return (int32_t)last;
 }
 
-/* Ids that can survive top_k and top_p, as sorted keys. */
-static int64_t candidates(uint64_t *key, const float *e, const float *z, int64_t v, float max,
-                          float inverse, double total, const struct plumb_sample_param *p)
+/* Keeps the largest logits up to a number of them (count > 0) or until their weights reach
+ * `mass`; the weights of all others become 0. Only the bin in which the border lies is sorted. */
+static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, float max,
+                         float inverse, int64_t count, double mass)
 {
-    int32_t count[BINS] = {0};
-    double mass[BINS] = {0};
+    int32_t bin_count[BINS] = {0};
+    double bin_mass[BINS] = {0};
     for (int64_t j = 0; j < v; j++) {
         const int bin = bin_of(z[j], max, inverse);
-        count[bin]++;
-        mass[bin] += (double)e[j];
+        bin_count[bin] += e[j] > 0.0f;
+        bin_mass[bin] += (double)e[j];
     }
-    int64_t seen = 0, n = 0;
-    double sum = 0.0;
-    int last = 0;
-    for (; last < BINS - 1; last++) {
-        seen += count[last];
-        sum += mass[last];
-        if (p->top_k > 0 ? seen >= p->top_k : sum >= (double)p->top_p * total)
+    const bool by_count = count > 0;
+    int border = 0;
+    for (; border < BINS - 1; border++) {
+        if (by_count ? bin_count[border] >= count : bin_mass[border] >= mass)
             break;
+        count -= bin_count[border];
+        mass -= bin_mass[border];
     }
+    int64_t n = 0, m = 0;
     for (int64_t j = 0; j < v; j++)
-        if (bin_of(z[j], max, inverse) <= last)
+        if (bin_of(z[j], max, inverse) == border && e[j] > 0.0f)
             key[n++] = key_of(z[j], j);
     heap_sort(key, n);
-    return n;
-}
-
-static int32_t id_of(uint64_t key)
-{
-    return (int32_t)(key & 0xffffffffu);
-}
-
-/* *total: of all weights, then of the kept ones. */
-static int32_t draw_filtered(uint64_t *key, const float *e, int64_t n, double u, double *total,
-                             const struct plumb_sample_param *p)
-{
-    if (p->top_k > 0 && n > p->top_k)
-        n = p->top_k;
-    if (p->top_p < 1.0f) {
-        double all = p->top_k > 0 ? 0.0 : *total, sum = 0.0;
-        int64_t m = 0;
-        for (int64_t i = 0; p->top_k > 0 && i < n; i++)
-            all += (double)e[id_of(key[i])];
-        while (m < n && sum < (double)p->top_p * all)
-            sum += (double)e[id_of(key[m++])];
-        n = plumb_max_i64(m, 1);
+    if (by_count)
+        m = plumb_min_i64(count, n);
+    else
+        for (double sum = 0.0; m < n && sum < mass; m++)
+            sum += (double)e[key[m] & 0xffffffffu];
+    /* m = 0, when rounding leaves no mass to ask for: what lies before the border stays */
+    const uint64_t last = m > 0 ? key[m - 1] : 0;
+    for (int64_t j = 0; j < v; j++) {
+        const int bin = bin_of(z[j], max, inverse);
+        if (bin > border || (bin == border && key_of(z[j], j) > last))
+            e[j] = 0.0f;
     }
-    while (n > 1 && e[id_of(key[n - 1])] < p->min_p)
-        n--;
-    *total = 0.0;
-    for (int64_t i = 0; i < n; i++)
-        key[i] &= 0xffffffffu;
-    heap_sort(key, n);
-    for (int64_t i = 0; i < n; i++)
-        *total += (double)e[key[i]];
-    double sum = 0.0;
-    int64_t at = 0;
-    for (; at < n - 1; at++)
-        if ((sum += (double)e[key[at]]) > u * *total)
-            break;
-    return id_of(key[at]);
+}
+
+/* Applies top_k, top_p and min_p to the weights e, whose sum is `total`; returns the sum of what
+ * is left. */
+static double filter(uint64_t *key, float *e, const float *z, int64_t v, float max, float inverse,
+                     double total, const struct plumb_sample_param *p)
+{
+    if (p->top_k > 0 && p->top_k < v) {
+        keep_largest(key, e, z, v, max, inverse, p->top_k, 0.0);
+        total = sum_blocks(e, v);
+    }
+    if (p->top_p < 1.0f)
+        keep_largest(key, e, z, v, max, inverse, 0, (double)p->top_p * total);
+    for (int64_t j = 0; p->min_p > 0.0f && j < v; j++)
+        e[j] = e[j] >= p->min_p ? e[j] : 0.0f;
+    return sum_blocks(e, v);
 }
 
 static int32_t first_equal(const float *z, int64_t v, float max)
@@ -191,15 +185,11 @@ static void rows(void *arg, int64_t begin, int64_t end, int thread)
         int32_t token = 0;
         b->logp_sampled[i] = 0.0f;
         if (p->temperature > 0.0f) {
-            const bool sorted = p->top_k > 0 || p->top_p < 1.0f;
             const float inverse = 1.0f / p->temperature;
-            double total = weigh(e, z, v, max, inverse, sorted ? 0.0f : p->min_p);
-            if (sorted) {
-                const int64_t n = candidates(key, e, z, v, max, inverse, total, p);
-                token = draw_filtered(key, e, n, b->u[i], &total, p);
-            } else {
-                token = find(e, v, b->u[i], total);
-            }
+            double total = weigh(e, z, v, max, inverse);
+            if (p->top_k > 0 || p->top_p < 1.0f || p->min_p > 0.0f)
+                total = filter(key, e, z, v, max, inverse, total, p);
+            token = find(e, v, b->u[i], total);
             b->logp_sampled[i] = (float)(((double)z[token] - max) / p->temperature - log(total));
         } else {
             token = first_equal(z, v, max);
