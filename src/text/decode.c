@@ -126,6 +126,8 @@ static const char *token(const struct plumb_token_texts *t, int64_t i, int64_t *
 /* out += the bytes that s spells; a text with a foreign character stands for itself. */
 static plumb_status unspell(struct plumb_buf *out, const char *s, int64_t n)
 {
+    char part[256];
+    int len = 0;
     const int64_t before = out->len;
     for (int64_t i = 0; i < n; i += plumb_utf8_size(s[i])) {
         const int byte = plumb_char_byte(plumb_utf8_at(s + i));
@@ -133,10 +135,13 @@ static plumb_status unspell(struct plumb_buf *out, const char *s, int64_t n)
             out->len = before;
             return plumb_buf_add(out, s, n);
         }
-        const char c = (char)byte;
-        PLUMB_TRY(plumb_buf_add(out, &c, 1));
+        if (len == sizeof part) {
+            PLUMB_TRY(plumb_buf_add(out, part, len));
+            len = 0;
+        }
+        part[len++] = (char)byte;
     }
-    return PLUMB_OK;
+    return plumb_buf_add(out, part, len);
 }
 
 /* All tokens become one, with U+FFFD for what is no UTF-8. */

@@ -13,7 +13,8 @@
 #include "text/pattern.h"
 #include "text/utf8.h"
 
-#define WORD      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/* Oniguruma counts the superscripts and fractions of Latin-1 too. */
+#define WORD      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe"
 #define MAX_DEPTH 100
 
 struct onig {

@@ -92,15 +92,24 @@ static plumb_status role(const plumb_tokenizer *t, const plumb_json *config, con
     return PLUMB_OK;
 }
 
-static void guess_roles(plumb_tokenizer *t)
+/* What the token is usually called, for folders that do not say. */
+static int32_t usual_bos(const plumb_tokenizer *t)
 {
-    static const char *const bos[] = {"<|begin_of_text|>", "<s>", "<|startoftext|>", "<bos>"};
-    static const char *const eos[] = {"<|end_of_text|>", "</s>", "<|im_end|>", "<|endoftext|>",
-                                      "<eos>"};
-    for (size_t i = 0; t->bos < 0 && i < sizeof bos / sizeof *bos; i++)
-        t->bos = plumb_tokenizer_id(t, bos[i]);
-    for (size_t i = 0; t->eos < 0 && i < sizeof eos / sizeof *eos; i++)
-        t->eos = plumb_tokenizer_id(t, eos[i]);
+    static const char *const name[] = {"<|begin_of_text|>", "<s>", "<|startoftext|>", "<bos>"};
+    int32_t id = -1;
+    for (size_t i = 0; id < 0 && i < sizeof name / sizeof *name; i++)
+        id = plumb_tokenizer_id(t, name[i]);
+    return id;
+}
+
+static int32_t usual_eos(const plumb_tokenizer *t)
+{
+    static const char *const name[] = {"<|end_of_text|>", "</s>", "<|im_end|>", "<|endoftext|>",
+                                       "<eos>"};
+    int32_t id = -1;
+    for (size_t i = 0; id < 0 && i < sizeof name / sizeof *name; i++)
+        id = plumb_tokenizer_id(t, name[i]);
+    return id;
 }
 
 /* GPT-2's published files come without a tokenizer_config.json, from a time when absence meant
@@ -115,6 +124,13 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config, co
 {
     const bool no = false;
     bool add_bos, add_eos, clean, insist;
+    PLUMB_REQUIRE(plumb_json_type_of(config) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
+                  "%s: expected an object, found %s", where,
+                  plumb_json_type_name(plumb_json_type_of(config)));
+    if (!plumb_json_member(config, "bos_token"))
+        t->bos = usual_bos(t);
+    if (!plumb_json_member(config, "eos_token"))
+        t->eos = usual_eos(t);
     PLUMB_TRY(role(t, config, "bos_token", &t->bos, where));
     PLUMB_TRY(role(t, config, "eos_token", &t->eos, where));
     PLUMB_TRY(plumb_json_want_bool(config, "add_bos_token", &add_bos, &no, where));
@@ -154,7 +170,8 @@ plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int6
                        fail);
         PLUMB_TRY_GOTO(st, read_config(t, root, "tokenizer_config.json"), fail);
     } else {
-        guess_roles(t);
+        t->bos = usual_bos(t);
+        t->eos = usual_eos(t);
         t->clean_up = is_plain_gpt2(t);
     }
     *out = t;

@@ -19,12 +19,15 @@ struct plumb_ids {
 plumb_status plumb_ids_add(struct plumb_ids *ids, int32_t id);
 void plumb_ids_fini(struct plumb_ids *ids);
 
-/* Reads DIR/tokenizer.json and, where present, DIR/tokenizer_config.json. *out is owned by the
- * caller. PLUMB_ERR_IO when the file is missing; PLUMB_ERR_UNSUPPORTED names a component that
- * plumb does not know; PLUMB_ERR_FORMAT names the field. */
+/* Reads DIR/tokenizer.json and, where present, DIR/tokenizer_config.json: of it the names of BOS
+ * and EOS (null: none; absent: looked for under their usual names), and add_bos_token and
+ * add_eos_token unless the post-processor has a template. "truncation" and "padding" are left to
+ * the caller, as transformers does. *out is owned by the caller. PLUMB_ERR_IO when the file is
+ * missing; PLUMB_ERR_UNSUPPORTED names a component that plumb does not know; PLUMB_ERR_FORMAT names
+ * the field. */
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
-/* The same from memory. config: the text of tokenizer_config.json, or NULL when there is none;
- * then BOS and EOS are looked for under their usual names. where: the file's name, for messages. */
+/* The same from memory. config: the text of tokenizer_config.json, or NULL when there is none.
+ * where: the file's name, for messages. */
 plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int64_t json_len,
                                    const char *config, int64_t config_len, const char *where);
 void plumb_tokenizer_close(plumb_tokenizer **t); /* NULL is allowed */

@@ -261,6 +261,9 @@ static void corners(void)
     t = parse(named, "{\"bos_token\":null,\"eos_token\":\"ab\"}");
     CHECK(plumb_tokenizer_bos(t) == -1 && plumb_tokenizer_eos(t) == 2);
     plumb_tokenizer_close(&t);
+    t = parse(named, "{}");
+    CHECK(plumb_tokenizer_bos(t) == 4 && plumb_tokenizer_eos(t) == 3);
+    plumb_tokenizer_close(&t);
     const char *wrong = "{\"eos_token\":\"nobody\"}";
     CHECK(plumb_tokenizer_parse(&t, named, (int64_t)strlen(named), wrong, (int64_t)strlen(wrong),
                                 "tokenizer.json") == PLUMB_ERR_FORMAT);

@@ -1,0 +1,88 @@
+/* fuzz_tokenizer.c - any bytes as a tokenizer.json, as a regular expression in one, and as a text.
+ * Layer: test.
+ *
+ * The first byte says which; the input is then split at its last NUL byte: the file (or the
+ * expression) before it, the text behind it. */
+#include "io/json.h"
+#include "text/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n);
+
+static const char spm[] =
+    "{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"fuse_unk\":true,\"unk_token\":\"<unk>\","
+    "\"vocab\":{\"<unk>\":0,\"<0xC3>\":1,\"<0xA9>\":2,\"\xe2\x96\x81\":3,\"a\":4,\"b\":5,\"ab\":6,"
+    "\"\xe2\x96\x81"
+    "ab\":7,\"\xe2\x96\x81\xe2\x96\x81\":8,\"<0xFF>\":9},\"merges\":[\"a b\",\"\xe2\x96\x81 ab\","
+    "\"\xe2\x96\x81 \xe2\x96\x81\"]},\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
+    "{\"type\":\"NFKC\"},{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},{\"type\":\"Replace\","
+    "\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]},\"added_tokens\":[{\"id\":0,"
+    "\"content\":\"<unk>\",\"special\":true},{\"id\":10,\"content\":\"<s>\",\"special\":true,"
+    "\"lstrip\":true,\"rstrip\":true},{\"id\":11,\"content\":\"w\",\"single_word\":true}],"
+    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{"
+    "\"String\":"
+    "\"\xe2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+    "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":1}]}}";
+
+/* Every id decodes, all at once and one after another; the round trip of a text is repeatable. */
+static void use(const plumb_tokenizer *t, const char *text, int64_t n)
+{
+    struct plumb_ids ids = {0}, again = {0};
+    struct plumb_buf out = {0};
+    struct plumb_decode_stream s = {0};
+    if (plumb_tokenizer_encode(t, &ids, text, n, true) == PLUMB_OK) {
+        if (plumb_tokenizer_encode(t, &again, text, n, true) || again.n != ids.n ||
+            (ids.n && memcmp(ids.id, again.id, (size_t)ids.n * sizeof *ids.id) != 0))
+            abort();
+        (void)!plumb_tokenizer_decode(t, &out, ids.id, ids.n, false);
+        for (int64_t i = 0; i < ids.n && i < 64; i++)
+            (void)!plumb_decode_stream_add(&s, t, &out, ids.id[i]);
+        (void)!plumb_decode_stream_end(&s, t, &out);
+    }
+    ids.n = 0;
+    for (int64_t i = 0; i < n && i < 64; i++) /* ids that no text gives */
+        if (plumb_ids_add(&ids, (unsigned char)text[i]))
+            abort();
+    plumb_buf_clear(&out);
+    (void)!plumb_tokenizer_decode(t, &out, ids.id, ids.n, true);
+    plumb_decode_stream_fini(&s);
+    plumb_buf_fini(&out);
+    plumb_ids_fini(&ids);
+    plumb_ids_fini(&again);
+}
+
+static plumb_status file_with_expression(struct plumb_buf *out, const char *expr, int64_t n)
+{
+    PLUMB_TRY(plumb_buf_add_text(out,
+                                 "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":"
+                                 "[\"a b\"]},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":"
+                                 "{\"Regex\":"));
+    PLUMB_TRY(plumb_json_put_string(out, expr, n));
+    return plumb_buf_add_text(out, "},\"behavior\":\"MergedWithNext\",\"invert\":false}}");
+}
+
+int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
+{
+    struct plumb_buf file = {0};
+    plumb_tokenizer *t = NULL;
+    if (n < 1)
+        return 0;
+    const char *head = (const char *)bytes + 1, *nul = memrchr(head, 0, n - 1);
+    const int64_t head_len = nul ? nul - head : (int64_t)n - 1;
+    const char *text = nul ? nul + 1 : head;
+    const int64_t len = (const char *)bytes + n - text;
+    plumb_status st;
+    if (bytes[0] % 3 == 0)
+        st = plumb_buf_add(&file, head, head_len);
+    else if (bytes[0] % 3 == 1)
+        st = plumb_buf_add(&file, spm, sizeof spm - 1);
+    else
+        st = file_with_expression(&file, head, head_len);
+    if (!st && !plumb_tokenizer_parse(&t, plumb_buf_text(&file), file.len, NULL, 0, "fuzz"))
+        use(t, text, len);
+    plumb_tokenizer_close(&t);
+    plumb_buf_fini(&file);
+    return 0;
+}
