@@ -88,8 +88,9 @@ static void fixtures(void)
 {
     char dir[4000], path[4096];
     struct plumb_names names = {0};
-    CHECK_OK(
-        plumb_path_join(dir, sizeof dir, getenv("PLUMB_SOURCE_ROOT"), "tests/fixtures/tokenizer"));
+    const char *root = getenv("PLUMB_SOURCE_ROOT");
+    CHECKF(root, "%s", "PLUMB_SOURCE_ROOT is not set");
+    CHECK_OK(plumb_path_join(dir, sizeof dir, root, "tests/fixtures/tokenizer"));
     CHECK_OK(plumb_dir_list(&names, dir));
     CHECKF(names.n == 14, "%d fixtures in %s", (int)names.n, dir);
     for (int64_t i = 0; i < names.n; i++) {
