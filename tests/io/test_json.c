@@ -215,6 +215,27 @@ static void test_strings(void)
     plumb_buf_fini(&b);
 }
 
+static void test_utf8(void)
+{
+    /* the ends of every row of Unicode's table 3-7, and what lies just outside */
+    static const char *const valid[] = {"\x7f",         "\xc2\x80",         "\xdf\xbf",
+                                        "\xe0\xa0\x80", "\xed\x9f\xbf",     "\xee\x80\x80",
+                                        "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};
+    static const char *const invalid[] = {
+        "\x80",         "\xc1\xbf",     "\xdf\x7f",         "\xdf\xc0",         "\xe0\x9f\xbf",
+        "\xed\xa0\x80", "\xe1\x80\x7f", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\xe2\x82",     "\xff"};
+    char text[16];
+    for (size_t i = 0; i < sizeof(valid) / sizeof(*valid); i++) {
+        snprintf(text, sizeof(text), "ab%sc", valid[i]);
+        CHECKF(plumb_utf8_valid(text, (int64_t)strlen(text)) == (int64_t)strlen(text), "%zu", i);
+    }
+    for (size_t i = 0; i < sizeof(invalid) / sizeof(*invalid); i++) {
+        snprintf(text, sizeof(text), "ab%sc", invalid[i]);
+        CHECKF(plumb_utf8_valid(text, (int64_t)strlen(text)) == 2, "%zu", i);
+    }
+}
+
 static void test_put_node(void)
 {
     static const char text[] = "{\"z\":[1,-2.5,1.0,true,false,null,[],{}],\"a\":\"\\u0000\\n\"}";
@@ -281,6 +302,7 @@ int main(void)
     test_want();
     test_numbers();
     test_strings();
+    test_utf8();
     test_put_node();
     return test_suite() ? 0 : SKIP;
 }

@@ -72,6 +72,7 @@ static void test_refusals(void)
     refused("{\"a\":" T("F32", "1", "0", "4,8") "}", 4, f, "two ascending");
     refused("{\"a\":" T("F32", "1", "0.0", "4.0") "}", 4, f, "ascending");
     refused("{\"a\":" T("F32", "2", "0", "4") "}", 4, f, "take 8 bytes, data_offsets cover 4");
+    refused("{\"a\":" T("F32", "1", "0", "8") "}", 8, f, "take 4 bytes, data_offsets cover 8");
     refused("{\"a\":" T("F31", "1", "0", "4") "}", 4, f, "unknown dtype 'F31'");
     refused("{\"a\":" T("F32", "-1", "0", "4") "}", 4, f, "dimension 0");
     refused("{\"a\":" T("F32", "4611686018427387904,4", "0", "4") "}", 4, f, "overflows");
