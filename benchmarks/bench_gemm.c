@@ -1,11 +1,13 @@
 /* bench_gemm.c - the linear kernels against the two ceilings of one core.
  * Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
  *
- *     bench_gemm [seconds per size, default 1]
+ *     bench_gemm [seconds per row, default 1] [fwd|bwd_x|bwd_w n out in cache|memory]
  *
- * Each size: nine times or more (ceiling, kernel) in turn, on weights that are somewhere else in
- * one large buffer every time where they are to come from memory. The shares are best against
- * best; the spread is of the kernel's own times. */
+ * Each row: (ceiling, kernel) in turn, nine times or more; with `memory` the weights are
+ * somewhere else in 1 GB every time. A share is the median of the samples, each against the
+ * ceiling measured beside it, then the best sample against the best ceiling: on a machine with
+ * neighbours the second is what the kernel can do. GFLOP/s, GB/s and times are the median
+ * (least..most). */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,42 +85,81 @@ static int rows_that_differ(struct data *d, const struct size *z)
     return differ;
 }
 
-static bool bench(struct data *d, const struct size *z, double seconds)
+/* One row of the table: what was measured in turn. */
+enum { MOST = 1000 };
+struct samples {
+    int n;
+    double seconds[MOST];                  /* of one call */
+    double peak[MOST + 1], read[MOST + 1]; /* the ceilings before each, and after the last */
+};
+
+/* Share of a ceiling in percent: best of all against best of all, and the median of each
+ * against the mean of the ceiling before and after it. */
+struct share {
+    double best, median;
+};
+static struct share share_of(const struct samples *s, const double *ceiling, double amount)
+{
+    static double share[MOST];
+    double most = 0, least = s->seconds[0];
+    for (int i = 0; i <= s->n; i++)
+        most = ceiling[i] > most ? ceiling[i] : most;
+    for (int i = 0; i < s->n; i++) {
+        least = s->seconds[i] < least ? s->seconds[i] : least;
+        share[i] = 100.0 * amount / s->seconds[i] / (0.5 * (ceiling[i] + ceiling[i + 1]));
+    }
+    return (struct share){100.0 * amount / least / most, ceiling_spread(share, s->n).median};
+}
+
+static void measure_ceilings(struct data *d, const struct size *z, struct samples *s)
+{
+    enum { STREAM = 32 << 20 };
+    s->peak[s->n] = ceiling_fma(0.002);
+    if (z->memory)
+        s->read[s->n] =
+            ceiling_read((const char *)d->weights + (int64_t)(s->n % 32) * STREAM, STREAM);
+}
+
+static bool measure(struct data *d, const struct size *z, double seconds, struct samples *s)
 {
     const double flop = 2.0 * (double)z->n * (double)z->out * (double)z->in;
-    const double bytes = 4.0 * (double)d->k.linear_packed_count(z->out, z->in);
-    const int calls = 1 + (int)(2e9 / flop);
-    const int64_t stream = 256 << 20;
-    double t[1000], peak = 0, read = 0;
-    int n = 0;
-    d->at = 0;
+    const int calls = 1 + (int)(5e8 / flop);
+    d->at = s->n = 0;
     if (run(d, z) != PLUMB_OK)
         return false;
     const double start = ceiling_now();
-    while (n < SAMPLES || (n < 1000 && ceiling_now() - start < seconds)) {
-        const double f = ceiling_fma(0.003);
-        peak = f > peak ? f : peak;
-        if (z->memory) {
-            const char *from = (const char *)d->weights + (n % 4) * stream;
-            const double r = ceiling_read(from, stream);
-            read = r > read ? r : read;
-        }
+    while (s->n < SAMPLES || (s->n < MOST && ceiling_now() - start < seconds)) {
+        measure_ceilings(d, z, s);
         const double begin = ceiling_now();
         for (int i = 0; i < calls; i++)
             if (run(d, z) != PLUMB_OK)
                 return false;
-        t[n++] = (ceiling_now() - begin) / calls;
+        s->seconds[s->n++] = (ceiling_now() - begin) / calls;
     }
-    const struct ceiling_spread s = ceiling_spread(t, n);
-    printf("%-5s %5lld %6lld %5lld %s  %7.1f %6.1f%%  median %6.1f%%", what_name[z->what],
+    measure_ceilings(d, z, s);
+    return true;
+}
+
+static bool bench(struct data *d, const struct size *z, double seconds)
+{
+    static struct samples s;
+    const double flop = 2.0 * (double)z->n * (double)z->out * (double)z->in;
+    const double bytes = 4.0 * (double)d->k.linear_packed_count(z->out, z->in);
+    if (!measure(d, z, seconds, &s))
+        return false;
+    const struct share fma = share_of(&s, s.peak, 1e-9 * flop);
+    printf("%-5s %5lld %6lld %5lld %s  FMA %5.1f%% best %5.1f%%", what_name[z->what],
            (long long)z->n, (long long)z->out, (long long)z->in, z->memory ? "memory" : "cache ",
-           1e-9 * flop / s.least, 1e-7 * flop / s.least / peak, 1e-7 * flop / s.median / peak);
-    if (z->memory)
-        printf("  %6.1f GB/s %6.1f%%  median %6.1f%%", 1e-9 * bytes / s.least,
-               1e-7 * bytes / s.least / read, 1e-7 * bytes / s.median / read);
-    else
-        printf("  %*s", 35, "");
-    printf("  ms %.3f..%.3f of %d", 1e3 * s.least, 1e3 * s.most, n);
+           fma.median, fma.best);
+    if (z->memory) {
+        const struct share read = share_of(&s, s.read, 1e-9 * bytes);
+        printf("  read %5.1f%% best %5.1f%%", read.median, read.best);
+    } else {
+        printf("  %23s", "");
+    }
+    const struct ceiling_spread t = ceiling_spread(s.seconds, s.n);
+    printf("  %6.1f GFLOP/s %5.1f GB/s  ms %.3f (%.3f..%.3f) of %d", 1e-9 * flop / t.median,
+           1e-9 * bytes / t.median, 1e3 * t.median, 1e3 * t.least, 1e3 * t.most, s.n);
     if (z->what == FWD)
         printf("  rows that differ alone: %d", rows_that_differ(d, z));
     putchar('\n');
@@ -126,16 +167,23 @@ static bool bench(struct data *d, const struct size *z, double seconds)
     return true;
 }
 
+/* A size from the command line, for the arrays that main makes. */
+enum { ROWS = 2048 * 4096, OUTPUTS = 32000 * 2048 };
+static bool fits(const struct size *z)
+{
+    const double n = (double)z->n, out = (double)z->out, in = (double)z->in;
+    return n * in < OUTPUTS && n * out < OUTPUTS && out * in < OUTPUTS && out < ROWS;
+}
+
 int main(int argc, char **argv)
 {
     const double seconds = argc > 1 ? atof(argv[1]) : 1.0;
     struct data d = {.weight_count = (int64_t)1 << 28};
     plumb_kernels_init_cpu(&d.k);
-    const int64_t rows = (int64_t)2048 * 4096, outputs = (int64_t)32000 * 2048;
     d.weights = ceiling_alloc(d.weight_count * 4);
-    d.x = ceiling_alloc(outputs * 4);
-    d.y = ceiling_alloc(outputs * 4);
-    d.alone = ceiling_alloc(rows * 4);
+    d.x = ceiling_alloc((int64_t)OUTPUTS * 4);
+    d.y = ceiling_alloc((int64_t)OUTPUTS * 4);
+    d.alone = ceiling_alloc((int64_t)ROWS * 4);
     d.work = ceiling_alloc((int64_t)64 << 20);
     if (!d.weights || !d.x || !d.y || !d.alone || !d.work) {
         fprintf(stderr, "bench_gemm: not enough memory, 2.5 GB needed\n");
@@ -143,7 +191,7 @@ int main(int argc, char **argv)
     }
     for (int64_t i = 0; i < d.weight_count; i++)
         d.weights[i] = (float)(i * 2654435761 % 1000003) * 1e-6f - 0.5f;
-    for (int64_t i = 0; i < outputs; i++)
+    for (int64_t i = 0; i < OUTPUTS; i++)
         d.x[i] = d.y[i] = (float)(i * 2246822519 % 1000033) * 1e-6f - 0.5f;
     const double until = ceiling_now() + 0.2;
     while (ceiling_now() < until)
@@ -152,9 +200,15 @@ int main(int argc, char **argv)
            "measurements below)\n",
            ceiling_fma(0.05), ceiling_read(d.weights, d.weight_count * 4));
     bool ok = true;
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
-        if (argc < 3 || strstr(argv[2], what_name[sizes[i].what]))
-            ok = bench(&d, &sizes[i], seconds) && ok;
+    if (argc == 7) {
+        struct size one = {FWD, atoll(argv[3]), atoll(argv[4]), atoll(argv[5]),
+                           strcmp(argv[6], "memory") == 0};
+        while (one.what < BWD_W && strcmp(argv[2], what_name[one.what]) != 0)
+            one.what++;
+        ok = one.n > 0 && one.out > 0 && one.in > 0 && fits(&one) && bench(&d, &one, seconds);
+    }
+    for (size_t i = 0; argc < 7 && i < sizeof(sizes) / sizeof(*sizes); i++)
+        ok = bench(&d, &sizes[i], seconds) && ok;
     free(d.weights), free(d.x), free(d.y), free(d.alone), free(d.work);
     return ok ? 0 : 1;
 }

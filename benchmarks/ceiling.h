@@ -9,7 +9,7 @@
  * `seconds`; a fused multiply-add counts as 2. */
 double ceiling_fma(double seconds);
 
-/* GB/s of reading `bytes` bytes front to back once, one thread. `data` must be larger than
+/* GB/s of reading `bytes` bytes once, one thread. `data` must be larger than
  * the last-level cache for the figure to be the memory's, and aligned to 64 bytes. */
 double ceiling_read(const void *data, int64_t bytes);
 

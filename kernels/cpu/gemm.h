@@ -5,8 +5,9 @@
 
 #include "cpu/vec.h"
 
-/* Columns of a packed panel; steps of k in a block (a panel's block stays in the L1 cache);
- * rows of a block (its part of A stays in the L2 cache). */
+/* Columns of a packed panel; steps of k in a block, so that a panel's part, 32 KB, stays in the
+ * L1 cache while the rows go by; floats from row to row of a copied A: no power of two, or its
+ * rows would share a few sets of the cache. */
 enum { GEMM_NR = 32, GEMM_KC = 256, GEMM_LDA = GEMM_KC + 16 };
 
 /* C (rows,cols) = A (rows,k) B (k,cols), or C += when !from_zero: every element is one chain
@@ -16,10 +17,10 @@ enum { GEMM_NR = 32, GEMM_KC = 256, GEMM_LDA = GEMM_KC + 16 };
 struct gemm_block {
     float *c;
     int64_t ldc;
-    const float *a; /* (rows,k) with rows lda apart; lda = 0: tiles as gemm_pack_a writes them */
-    int64_t lda;
-    const float *b;    /* panels (k, GEMM_NR), the first of them */
-    int64_t b_stride;  /* floats from one panel to the next */
+    const float *a;   /* (rows,k), rows lda apart; lda = 0: one (k, its rows) after the other ... */
+    int64_t lda;      /* ... for the tiles of gemm_tiles_of. GEMM_LDA is the fastest */
+    const float *b;   /* panels (k, GEMM_NR), the first of them */
+    int64_t b_stride; /* floats from one panel to the next */
     const float *bias; /* (cols,) or NULL */
     int64_t rows, cols, k;
     bool from_zero;
@@ -27,10 +28,28 @@ struct gemm_block {
 };
 
 #define gemm_block_run PLUMB_CPU(gemm_block_run)
-#define gemm_tile_rows PLUMB_CPU(gemm_tile_rows)
 void gemm_block_run(const struct gemm_block *g);
 
-/* Rows of tile t of a block: as even as can be, so that no tile is much shorter than others. */
-int gemm_tile_rows(int64_t rows, int64_t t);
+/* A tile is up to GEMM_MR rows of GEMM_VECS vectors: as many sums as the registers hold beside
+ * one row of B and an element of A. */
+#if VEC_REGISTERS == 32
+enum { GEMM_MR = 12, GEMM_VECS = 2 };
+#elif VEC_REGISTERS == 8
+enum { GEMM_MR = 6, GEMM_VECS = 1 };
+#else
+enum { GEMM_MR = 2, GEMM_VECS = 1 };
+#endif
+
+/* The rows of a block cut into tiles as evenly as can be: `more` tiles of each + 1 rows, then
+ * tiles of `each`. */
+struct gemm_tiles {
+    int64_t n, more;
+    int each;
+};
+static inline struct gemm_tiles gemm_tiles_of(int64_t rows)
+{
+    const int64_t n = (rows + GEMM_MR - 1) / GEMM_MR;
+    return (struct gemm_tiles){n, rows % n, (int)(rows / n)};
+}
 
 #endif

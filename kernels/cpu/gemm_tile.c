@@ -4,21 +4,13 @@
 
 #include "base/num.h"
 
-/* A tile is up to TILE_ROWS rows of TILE_VECS vectors: as many sums as the registers hold,
- * beside one row of B and a broadcast element of A. */
-#if VEC_REGISTERS == 32
-enum { TILE_ROWS = 12, TILE_VECS = 2 };
-#elif VEC_REGISTERS == 8
-enum { TILE_ROWS = 6, TILE_VECS = 1 };
-#else
-enum { TILE_ROWS = 2, TILE_VECS = 1 };
-#endif
-enum { TILE_COLS = 16 * TILE_VECS };
+enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4 };
 
+/* for (i = 0 .. n-1) with a constant n, unrolled whole so that sums stay in registers */
 #if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define EACH(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 #endif
 
 struct tile {
@@ -29,63 +21,86 @@ struct tile {
     const float *b;
     const float *bias;
     int64_t k;
-    const char *ahead;   /* prefetched, 2 lines for each step of k ... */
-    int64_t ahead_step;  /* ... which it moves on by so many bytes */
+    /* Prefetched into the L2 cache, 64 or 128 bytes for each step of k: what comes after this
+     * panel. Into L1 it would drive out the part of the panel that the next tile reads. */
+    const char *ahead;
     const float *c_next; /* of the next tile, prefetched */
     bool from_zero;
 };
 
-/* a_row, a_k: floats from one row and one k of A to the next; `rows` is a constant. */
-VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k)
+/* clang-format off: it does not know that EACH is a loop */
+/* sum += one column of A times one row of B */
+VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *a,
+                      const int64_t a_row, const float *b)
 {
-    v16 sum[TILE_ROWS][TILE_VECS];
-    const int64_t ldc = t->ldc;
-    if (t->from_zero) {
-        UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < TILE_VECS; j++) sum[i][j] =
-            v16_set1(0.0f);
-    } else {
-        UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < TILE_VECS; j++) sum[i][j] =
-            v16_load(t->c + i * ldc + 16 * j);
+    v16 row[GEMM_VECS];
+    EACH(j, GEMM_VECS)
+    row[j] = v16_load(b + 16 * j);
+    EACH(i, rows)
+    {
+        const v16 x = v16_set1(a[i * a_row]);
+        EACH(j, GEMM_VECS)
+        sum[i][j] = v16_fma(x, row[j], sum[i][j]);
     }
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < TILE_VECS; j++)
-        __builtin_prefetch(t->c_next + i * ldc + 16 * j, 1);
+}
+
+/* a_row, a_k: floats from one row and one k of A to the next; `step` as t->ahead says. All
+ * but t are constants. */
+VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k,
+                     const int64_t step)
+{
+    v16 sum[GEMM_MR][GEMM_VECS];
+    const int64_t ldc = t->ldc, k_all = t->k;
+    EACH(i, rows)
+    EACH(j, GEMM_VECS)
+    sum[i][j] = t->from_zero ? v16_set1(0.0f) : v16_load(t->c + i * ldc + 16 * j);
+    EACH(i, rows)
+    EACH(j, GEMM_VECS)
+    __builtin_prefetch(t->c_next + i * ldc + 16 * j, 1);
     const float *a = t->a, *b = t->b;
     const char *ahead = t->ahead;
-    const int64_t step = t->ahead_step, k_all = t->k;
-    for (int64_t k = 0; k < k_all; k++) {
-        __builtin_prefetch(ahead);
-        __builtin_prefetch(ahead + 64);
-        ahead += step;
-        v16 row[TILE_VECS];
-        UNROLL for (int j = 0; j < TILE_VECS; j++) row[j] = v16_load(b + 16 * j);
-        UNROLL for (int i = 0; i < rows; i++)
+    int64_t k = 0;
+    for (; k + UNROLL_K <= k_all; k += UNROLL_K) {
+        EACH(u, UNROLL_K)
         {
-            const v16 x = v16_set1(a[i * a_row]);
-            UNROLL for (int j = 0; j < TILE_VECS; j++) sum[i][j] = v16_fma(x, row[j], sum[i][j]);
+            __builtin_prefetch(ahead + step * u, 0, 2);
+            if (step > 64)
+                __builtin_prefetch(ahead + step * u + 64, 0, 2);
+            tile_step(sum, rows, a + u * a_k, a_row, b + u * GEMM_NR);
         }
-        a += a_k;
-        b += GEMM_NR;
+        a += UNROLL_K * a_k;
+        b += UNROLL_K * GEMM_NR;
+        ahead += UNROLL_K * step;
     }
+    for (; k < k_all; k++, a += a_k, b += GEMM_NR)
+        tile_step(sum, rows, a, a_row, b);
     if (t->bias)
-        UNROLL for (int j = 0; j < TILE_VECS; j++)
+        EACH(j, GEMM_VECS)
         {
             const v16 bias = v16_load(t->bias + 16 * j);
-            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = v16_add(sum[i][j], bias);
+            EACH(i, rows)
+            sum[i][j] = v16_add(sum[i][j], bias);
         }
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < TILE_VECS; j++)
-        v16_store(t->c + i * ldc + 16 * j, sum[i][j]);
+    EACH(i, rows)
+    EACH(j, GEMM_VECS)
+    v16_store(t->c + i * ldc + 16 * j, sum[i][j]);
 }
+/* clang-format on */
 
 typedef void tile_fn(const struct tile *t);
 
 #define DEFINE_TILE(r)                                                                             \
     static void tile_rows_##r(const struct tile *t)                                                \
     {                                                                                              \
-        tile_run(t, r, t->lda, 1);                                                                 \
+        tile_run(t, r, t->lda, 1, 128);                                                            \
     }                                                                                              \
     static void tile_packed_##r(const struct tile *t)                                              \
     {                                                                                              \
-        tile_run(t, r, 1, r);                                                                      \
+        tile_run(t, r, 1, r, 64);                                                                  \
+    }                                                                                              \
+    static void tile_copied_##r(const struct tile *t)                                              \
+    {                                                                                              \
+        tile_run(t, r, GEMM_LDA, 1, 64);                                                           \
     }
 #if VEC_REGISTERS == 32
 #define TILE_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
@@ -98,19 +113,15 @@ TILE_LIST(DEFINE_TILE)
 
 #define ROWS_NAME(r)   tile_rows_##r,
 #define PACKED_NAME(r) tile_packed_##r,
-static tile_fn *const tile_of_rows[TILE_ROWS] = {TILE_LIST(ROWS_NAME)};
-static tile_fn *const tile_of_packed[TILE_ROWS] = {TILE_LIST(PACKED_NAME)};
-
-int gemm_tile_rows(int64_t rows, int64_t t)
-{
-    const int64_t tiles = plumb_ceil_div(rows, TILE_ROWS);
-    return (int)(rows / tiles + (t < rows % tiles));
-}
+#define COPIED_NAME(r) tile_copied_##r,
+static tile_fn *const tile_of_rows[GEMM_MR] = {TILE_LIST(ROWS_NAME)};
+static tile_fn *const tile_of_copied[GEMM_MR] = {TILE_LIST(COPIED_NAME)};
+static tile_fn *const tile_of_packed[GEMM_MR] = {TILE_LIST(PACKED_NAME)};
 
 /* The last columns of C, fewer than a tile: through a full tile beside it. */
 static void tile_edge(tile_fn *run, struct tile t, int rows, int cols)
 {
-    float c[TILE_ROWS * TILE_COLS], bias[TILE_COLS] = {0};
+    float c[GEMM_MR * TILE_COLS], bias[TILE_COLS] = {0};
     float *to = t.c;
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < TILE_COLS; j++)
@@ -128,8 +139,10 @@ static void tile_edge(tile_fn *run, struct tile t, int rows, int cols)
 
 void gemm_block_run(const struct gemm_block *g)
 {
-    const int64_t tiles = plumb_ceil_div(g->rows, TILE_ROWS);
-    tile_fn *const *table = g->lda ? tile_of_rows : tile_of_packed;
+    const struct gemm_tiles tiles = gemm_tiles_of(g->rows);
+    tile_fn *const *table = g->lda == 0          ? tile_of_packed
+                            : g->lda == GEMM_LDA ? tile_of_copied
+                                                 : tile_of_rows;
     for (int64_t col = 0; col < g->cols; col += TILE_COLS) {
         const float *b = g->b + col / GEMM_NR * g->b_stride + col % GEMM_NR;
         const bool last = col + GEMM_NR >= g->cols;
@@ -141,19 +154,19 @@ void gemm_block_run(const struct gemm_block *g)
                          .bias = g->bias ? g->bias + col : NULL,
                          .k = g->k,
                          .ahead = (const char *)(next ? next : b),
-                         .ahead_step = next ? GEMM_NR * 4 / tiles : 0,
                          .from_zero = g->from_zero};
         int64_t row = 0;
-        for (int64_t i = 0; i < tiles; i++) {
-            const int rows = gemm_tile_rows(g->rows, i);
+        for (int64_t i = 0; i < tiles.n; i++) {
+            const int rows = tiles.each + (i < tiles.more);
             t.c = g->c + row * g->ldc + col;
-            t.c_next = i + 1 < tiles ? t.c + rows * g->ldc : g->c + col + TILE_COLS;
+            t.c_next = i + 1 < tiles.n ? t.c + rows * g->ldc : g->c + col + TILE_COLS;
             t.a = g->a + row * (g->lda ? g->lda : g->k);
             if (cols < TILE_COLS)
                 tile_edge(table[rows - 1], t, rows, cols);
             else
                 table[rows - 1](&t);
-            t.ahead += t.ahead_step * g->k;
+            if (i == 0) /* two tiles fetch 64 of the 128 bytes each, the others find them there */
+                t.ahead += 64 * g->k;
             row += rows;
         }
     }

@@ -5,11 +5,12 @@
 #include "base/num.h"
 #include "base/pool.h"
 
-/* A task is a block of C of up to BLOCK_ROWS x BLOCK_COLS, k in blocks of GEMM_KC inside it:
- * its two packed operands fit in half of a 2 MB L2 cache. They are private to the thread. */
+/* A task is all of C, or some of its rows and columns. It takes k in blocks of GEMM_KC, packs
+ * B for up to BLOCK_COLS columns, then A for BLOCK_ROWS rows at a time; the two fit in three
+ * quarters of a 2 MB L2 cache and are private to the thread. */
 enum {
-    BLOCK_ROWS = 480,
-    BLOCK_COLS = 512,
+    BLOCK_ROWS = 240,
+    BLOCK_COLS = 768,
     A_FLOATS = BLOCK_ROWS * GEMM_LDA,
     B_FLOATS = BLOCK_COLS * GEMM_KC,
     BIAS_COLS = 128,
@@ -24,31 +25,30 @@ int64_t PLUMB_CPU(linear_work_count)(int64_t n, int64_t out, int64_t in, int thr
 /* Panels of b (k,cols), rows ldb apart; columns past the last are 0. */
 static void pack_b(float *to, const float *b, int64_t ldb, int64_t k, int64_t cols)
 {
-    for (int64_t j = 0; j < cols; j += GEMM_NR, to += k * GEMM_NR) {
-        const int n = (int)plumb_min_i64(GEMM_NR, cols - j);
-        for (int64_t i = 0; i < k; i++) {
-            const float *from = b + i * ldb + j;
-            float *row = to + i * GEMM_NR;
-            if (n == GEMM_NR) {
-                v16_store(row, v16_load(from));
-                v16_store(row + 16, v16_load(from + 16));
-            } else {
-                memcpy(row, from, (size_t)n * sizeof(*row));
-                memset(row + n, 0, (size_t)(GEMM_NR - n) * sizeof(*row));
-            }
+    for (int64_t i = 0; i < k; i++) {
+        const float *from = b + i * ldb;
+        float *row = to + i * GEMM_NR;
+        int64_t j = 0;
+        for (; j + GEMM_NR <= cols; j += GEMM_NR, row += k * GEMM_NR) {
+            v16_store(row, v16_load(from + j));
+            v16_store(row + 16, v16_load(from + j + 16));
         }
+        for (int64_t e = 0; j < cols && e < GEMM_NR; e++)
+            row[e] = j + e < cols ? from[j + e] : 0.0f;
     }
 }
 
 /* Tiles of the transpose of a (k,rows), rows lda apart: each tile (k, its rows). */
 static void pack_a_transposed(float *to, const float *a, int64_t lda, int64_t k, int64_t rows)
 {
-    int64_t row = 0;
-    for (int64_t t = 0; row < rows; t++) {
-        const int n = gemm_tile_rows(rows, t);
-        for (int64_t i = 0; i < k; i++, to += n)
-            v16_store_n(to, v16_load_n(a + i * lda + row, n), n);
-        row += n;
+    const struct gemm_tiles tiles = gemm_tiles_of(rows);
+    for (int64_t i = 0; i < k; i++) {
+        float *tile = to;
+        int n;
+        for (int64_t row = 0, t = 0; row < rows; row += n, t++, tile += n * k) {
+            n = tiles.each + (t < tiles.more);
+            v16_store_n(tile + i * n, v16_load_n(a + i * lda + row, n), n);
+        }
     }
 }
 
@@ -63,9 +63,37 @@ struct bwd_arg {
     float *c, *work;
     const float *a, *b;
     int64_t rows, cols, k, lda;
-    int64_t row_blocks, col_blocks;
+    int64_t row_tasks, col_tasks;
     bool transposed, from_zero;
 };
+
+/* Rows row..row_end of C against the packed columns at col, for one block of k. */
+static void bwd_rows(const struct bwd_arg *g, float *a, const float *b, int64_t row,
+                     int64_t row_end, int64_t col, int64_t cols, int64_t k)
+{
+    const int64_t kb = plumb_min_i64(GEMM_KC, g->k - k);
+    const int64_t blocks = plumb_ceil_div(row_end - row, BLOCK_ROWS);
+    for (int64_t i = 0; i < blocks; i++) {
+        const int64_t first = row + (row_end - row) * i / blocks;
+        const int64_t rows = row + (row_end - row) * (i + 1) / blocks - first;
+        if (g->transposed)
+            pack_a_transposed(a, g->a + k * g->lda + first, g->lda, kb, rows);
+        else
+            copy_a(a, g->a + first * g->lda + k, g->lda, rows, kb);
+        gemm_block_run(&(struct gemm_block){
+            .c = g->c + first * g->cols + col,
+            .ldc = g->cols,
+            .a = a,
+            .lda = g->transposed ? 0 : GEMM_LDA,
+            .b = b,
+            .b_stride = kb * GEMM_NR,
+            .rows = rows,
+            .cols = cols,
+            .k = kb,
+            .from_zero = g->from_zero && k == 0,
+        });
+    }
+}
 
 static void bwd_tasks(void *arg, int64_t begin, int64_t end, int thread)
 {
@@ -73,46 +101,29 @@ static void bwd_tasks(void *arg, int64_t begin, int64_t end, int thread)
     float *a = g->work + thread * (int64_t)(A_FLOATS + B_FLOATS), *b = a + A_FLOATS;
     const int64_t panels = plumb_ceil_div(g->cols, GEMM_NR);
     for (int64_t t = begin; t < end; t++) {
-        const int64_t i = t / g->col_blocks, j = t % g->col_blocks;
-        const int64_t row = g->rows * i / g->row_blocks,
-                      rows = g->rows * (i + 1) / g->row_blocks - row;
-        const int64_t col = panels * j / g->col_blocks * GEMM_NR;
-        const int64_t col_end = plumb_min_i64(panels * (j + 1) / g->col_blocks * GEMM_NR, g->cols);
+        const int64_t i = t % g->row_tasks, j = t / g->row_tasks;
+        const int64_t row = g->rows * i / g->row_tasks;
+        const int64_t row_end = g->rows * (i + 1) / g->row_tasks;
+        const int64_t col = panels * j / g->col_tasks * GEMM_NR;
+        const int64_t col_end = plumb_min_i64(panels * (j + 1) / g->col_tasks * GEMM_NR, g->cols);
         for (int64_t k = 0; k < g->k; k += GEMM_KC) {
-            const int64_t kb = plumb_min_i64(GEMM_KC, g->k - k);
-            if (g->transposed)
-                pack_a_transposed(a, g->a + k * g->lda + row, g->lda, kb, rows);
-            else
-                copy_a(a, g->a + row * g->lda + k, g->lda, rows, kb);
-            pack_b(b, g->b + k * g->cols + col, g->cols, kb, col_end - col);
-            gemm_block_run(&(struct gemm_block){
-                .c = g->c + row * g->cols + col,
-                .ldc = g->cols,
-                .a = a,
-                .lda = g->transposed ? 0 : GEMM_LDA,
-                .b = b,
-                .b_stride = kb * GEMM_NR,
-                .rows = rows,
-                .cols = col_end - col,
-                .k = kb,
-                .from_zero = g->from_zero && k == 0,
-            });
+            pack_b(b, g->b + k * g->cols + col, g->cols, plumb_min_i64(GEMM_KC, g->k - k),
+                   col_end - col);
+            bwd_rows(g, a, b, row, row_end, col, col_end - col, k);
         }
     }
 }
 
-/* Blocks as large as the scratch allows, and smaller only to give every thread some. */
+/* Rows are cut only to give every thread some. */
 static void bwd_run(plumb_pool *pool, struct bwd_arg *g)
 {
     const int threads = plumb_pool_threads(pool);
-    g->row_blocks = plumb_ceil_div(g->rows, BLOCK_ROWS);
-    g->col_blocks = plumb_ceil_div(plumb_ceil_div(g->cols, GEMM_NR), BLOCK_COLS / GEMM_NR);
-    if (threads > 1) {
-        const int64_t wanted = plumb_ceil_div(4 * (int64_t)threads, g->col_blocks);
-        const int64_t most = plumb_ceil_div(g->rows, 48);
-        g->row_blocks = plumb_max_i64(g->row_blocks, plumb_min_i64(wanted, most));
-    }
-    plumb_pool_run(pool, g->row_blocks * g->col_blocks, 1, bwd_tasks, g);
+    g->col_tasks = plumb_ceil_div(plumb_ceil_div(g->cols, GEMM_NR), BLOCK_COLS / GEMM_NR);
+    g->row_tasks = 1;
+    if (threads > 1)
+        g->row_tasks = plumb_min_i64(plumb_ceil_div(4 * (int64_t)threads, g->col_tasks),
+                                     plumb_ceil_div(g->rows, 48));
+    plumb_pool_run(pool, g->row_tasks * g->col_tasks, 1, bwd_tasks, g);
 }
 
 plumb_status PLUMB_CPU(linear_bwd_x)(plumb_stream *s, float *dx, const float *dy, const float *w,

@@ -5,9 +5,9 @@
 #include "base/num.h"
 #include "base/pool.h"
 
-/* Up to FEW rows are read in place and w is streamed once, front to back; more are taken in
- * blocks of up to BLOCK_ROWS, copied to the stack. */
-enum { FEW = 24, BLOCK_ROWS = 192 };
+/* Up to FEW rows, one tile, are read in place, and w is streamed once, front to back, AHEAD
+ * floats prefetched; more are taken in blocks of up to BLOCK_ROWS, copied to the stack. */
+enum { FEW = GEMM_MR, AHEAD = 4096, BLOCK_ROWS = 192 };
 
 int64_t PLUMB_CPU(linear_packed_count)(int64_t out, int64_t in)
 {
@@ -59,25 +59,22 @@ struct fwd_arg {
 
 static void few_rows(const struct fwd_arg *g, int64_t col, int64_t col_end)
 {
-    const int64_t kc = g->n <= 12 ? g->in : GEMM_KC;
-    for (int64_t c = col; c < col_end; c += GEMM_NR)
-        for (int64_t k = 0; k < g->in; k += kc) {
-            const int64_t kb = plumb_min_i64(kc, g->in - k);
-            const float *b = g->packed + c * g->in + k * GEMM_NR;
-            gemm_block_run(&(struct gemm_block){
-                .c = g->y + c,
-                .ldc = g->out,
-                .a = g->x + k,
-                .lda = g->in,
-                .b = b,
-                .bias = g->bias && k + kb == g->in ? g->bias + c : NULL,
-                .rows = g->n,
-                .cols = plumb_min_i64(GEMM_NR, g->out - c),
-                .k = kb,
-                .from_zero = k == 0,
-                .next = b + 2 * kb * GEMM_NR,
-            });
-        }
+    for (int64_t c = col; c < col_end; c += GEMM_NR) {
+        const float *b = g->packed + c * g->in;
+        gemm_block_run(&(struct gemm_block){
+            .c = g->y + c,
+            .ldc = g->out,
+            .a = g->x,
+            .lda = g->in,
+            .b = b,
+            .bias = g->bias ? g->bias + c : NULL,
+            .rows = g->n,
+            .cols = plumb_min_i64(GEMM_NR, g->out - c),
+            .k = g->in,
+            .from_zero = true,
+            .next = b + AHEAD,
+        });
+    }
 }
 
 static void many_rows(const struct fwd_arg *g, int64_t row, int64_t row_end, int64_t col,
