@@ -5,8 +5,8 @@
  * key=value arguments. A YAML file nests options in their sections (train: {epochs: 2}) and may
  * hold sections for other commands too, so that one file serves several. On the command line a
  * key is the dotted path (train.epochs=2) or the last name alone where only one option of the
- * command has it; top-level options win (model= is the model, reward.model= needs its path). Lists are
- * comma-separated, or YAML ([a, "b, c"]). Relative paths are relative to the current folder. */
+ * command has it; top-level options win (model= is the model, reward.model= needs its path). Lists
+ * are comma-separated, or YAML ([a, "b, c"]). Relative paths are relative to the current folder. */
 #ifndef PLUMB_CONFIG_CONFIG_H
 #define PLUMB_CONFIG_CONFIG_H
 

@@ -3,7 +3,7 @@
  * Layer 3. Includes nothing.
  *
  * X(type, name, default, range, unit, commands, changes results, help)
- *   type      BOOL bool | INT int64_t | SEED uint64_t | REAL double | TEXT const char * (never NULL)
+ *   type      BOOL bool | INT int64_t | SEED uint64_t | REAL double | TEXT const char *, not NULL
  *             CHOICE int, the index in its range | WORD const char *, one of its range
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values

@@ -22,8 +22,8 @@ struct plumb_reward_item {
     X(PLUMB_MISSING_NUMBER, "the score is not a finite number")                                    \
     X(PLUMB_MISSING_TIMEOUT, "no answer in time")                                                  \
     X(PLUMB_MISSING_DIED, "the command died on it")                                                \
-    X(PLUMB_MISSING_SOLUTION, "the record has no solution")                                         \
-    X(PLUMB_MISSING_LONG, "the reward model's context is too short for it")
+    X(PLUMB_MISSING_SOLUTION, "the record has no solution")                                        \
+    X(PLUMB_MISSING_LONG, "too long for the reward model")
 
 enum plumb_missing {
 #define X(name, text) name,

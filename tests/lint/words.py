@@ -17,11 +17,13 @@ def main(root):
             if not text.startswith("/* "):
                 print(f"{where}:1: expected a file head: what it is, its layer")
                 bad += 1
+            table = False  # tables that clang-format leaves alone may be wider
             for number, line in enumerate(text.splitlines(), 1):
+                table = (table or "clang-format off" in line) and "clang-format on" not in line
                 if MARKS.search(line):
                     print(f"{where}:{number}: {line.strip()}")
                     bad += 1
-                if len(line) > 100:
+                if len(line) > 100 and not table:
                     print(f"{where}:{number}: {len(line)} columns")
                     bad += 1
     print(f"{bad} faults")
