@@ -264,9 +264,8 @@ bool plumb_child_gone(plumb_child *c)
 {
     if (c->fd[1] >= 0 && reap(c)) {
         /* a process it left behind may hold the pipe open: what is there now is all */
-        if (drain(c, 1) != PLUMB_OK)
+        if (drain(c, 1) != PLUMB_OK || drain(c, 2) != PLUMB_OK)
             plumb_buf_clear(&c->out);
-        drain(c, 2);
         close_fd(&c->fd[1]);
     }
     return c->fd[1] < 0 && c->taken == c->out.len;

@@ -74,25 +74,15 @@ static void test_shapes(void)
     CHECK(d->record[4].prompt.n == 1 && d->record[4].completion[0].n == 2);
     plumb_dataset_close(&d);
 
-    d = open_kind("{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":[" BOT(
-                      "b") "]}\n"
-                           "{\"prompt\":[" USER("p") "],\"chosen\":[" USER("p") "," BOT(
-                               "a") "],\"rejected\":[" BOT("b") "]}\n"
-                                                                "{\"chosen\":[" USER("p") "," BOT("a") "],\"rejected\":[" USER(
-                                                                    "p") "," BOT("b") "]}\n{"
-                                                                                      "\"chosen\":"
-                                                                                      "\"say it: "
-                                                                                      "yes\","
-                                                                                      "\"rejected\""
-                                                                                      ":\"say it: "
-                                                                                      "no\"}\n"
-                                                                                      "{\"chosen\":"
-                                                                                      "\"q\xC3\xA9"
-                                                                                      "\","
-                                                                                      "\"rejected\""
-                                                                                      ":\"q\xC3\xA8"
-                                                                                      "\"}",
-                  PLUMB_DATA_PAIRS);
+    static const char pairs[] =
+        "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":[" BOT("b") "]}\n"
+        "{\"prompt\":[" USER("p") "],\"chosen\":[" USER("p") "," BOT("a") "],"
+        "\"rejected\":[" BOT("b") "]}\n"
+        "{\"chosen\":[" USER("p") "," BOT("a") "],"
+        "\"rejected\":[" USER("p") "," BOT("b") "]}\n"
+        "{\"chosen\":\"say it: yes\",\"rejected\":\"say it: no\"}\n"
+        "{\"chosen\":\"q\xC3\xA9\",\"rejected\":\"q\xC3\xA8\"}";
+    d = open_kind(pairs, PLUMB_DATA_PAIRS);
     CHECK(d->n == 5);
     for (int i = 0; i < 3; i++) {
         check_piece(&d->record[i].prompt, "[user]p\n[assistant]");
