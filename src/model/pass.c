@@ -138,7 +138,7 @@ plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
     p->limit = *limit;
     struct plumb_pass_limit *o = &p->limit;
     o->max_seq = plumb_min_i64(o->max_seq, o->max_tokens);
-    o->max_targets = plumb_max_i64(1, plumb_min_i64(o->max_targets, o->max_tokens));
+    o->max_targets = o->max_targets ? plumb_min_i64(o->max_targets, o->max_tokens) : o->max_tokens;
     if (o->head_rows == 0)
         o->head_rows = DEFAULT_HEAD_ROWS;
     o->head_rows = plumb_min_i64(o->head_rows, o->max_tokens);

@@ -346,16 +346,16 @@ static void check_limits(const plumb_model *m)
         int32_t ids[MAX_LEN];
         const int64_t start = request[1].n, offset[] = {0, start + base.c[0].n};
         const struct plumb_batch b = {1, ids, offset, &start};
-        const struct plumb_pass_limit limit = {.max_tokens = MAX_LEN, .max_seq = 1};
+        const struct plumb_pass_limit limit = {
+            .max_tokens = MAX_LEN, .max_seq = 1, .max_targets = 3};
         const int64_t first = find(&base, 0, 0);
         plumb_pass *pass;
         memcpy(ids, request[1].ids, (size_t)start * 4);
         memcpy(ids + start, base.c[first].ids, (size_t)base.c[first].n * 4);
         CHECK_OK(plumb_pass_create(&pass, m, &limit));
-        CHECK(plumb_pass_logprob(pass, m, &b, logits) == PLUMB_ERR_SHAPE); /* no targets */
+        CHECK(plumb_pass_logprob(pass, m, &b, logits) == PLUMB_ERR_SHAPE); /* of 3 */
         plumb_pass_destroy(&pass);
-        const struct plumb_pass_limit more = {
-            .max_tokens = MAX_LEN, .max_seq = 1, .max_targets = MAX_LEN};
+        const struct plumb_pass_limit more = {.max_tokens = MAX_LEN, .max_seq = 1};
         CHECK_OK(plumb_pass_create(&pass, m, &more));
         CHECK_OK(plumb_pass_logits(pass, m, &b, logits));
         for (int64_t i = 0; i < base.c[first].n; i++) {
