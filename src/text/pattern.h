@@ -51,4 +51,8 @@ plumb_status plumb_pattern_find(const plumb_pattern *p, struct plumb_matches *m,
 plumb_status plumb_pattern_from_onig(struct plumb_buf *out, const char *text, int64_t len,
                                      const char *where);
 
+/* The characters of a general category that PCRE2's Unicode tables are too old for, as the inside
+ * of a class; NULL when there are none. */
+const char *plumb_pattern_newer(const char *category, int64_t len);
+
 #endif

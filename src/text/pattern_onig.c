@@ -58,6 +58,24 @@ static plumb_status copy_bracketed(struct onig *o, char open, char close)
     return end ? copy(o, end - (o->s + o->i) + 1) : refuse(o, "an escape without its end");
 }
 
+/* \p{..} and \P{..}, with the characters PCRE2 does not know yet. Inside a class \P stays as it
+ * is: there is no way to take characters out. */
+static plumb_status property(struct onig *o, bool in_class)
+{
+    const bool negated = o->s[o->i + 1] == 'P';
+    const char *name = o->s + o->i + 3;
+    const char *end = o->n - o->i > 3 ? memchr(name, '}', (size_t)(o->n - o->i - 3)) : NULL;
+    const char *newer = end && name[-1] == '{' ? plumb_pattern_newer(name, end - name) : NULL;
+    if (!newer || (in_class && negated))
+        return copy_bracketed(o, '{', '}');
+    o->i = end + 1 - o->s;
+    return plumb_buf_addf(o->out,
+                          in_class  ? "\\p{%.*s}%s"
+                          : negated ? "[^\\p{%.*s}%s]"
+                                    : "[\\p{%.*s}%s]",
+                          (int)(end - name), name, newer);
+}
+
 /* \uHHHH */
 static plumb_status copy_unicode(struct onig *o)
 {
@@ -98,6 +116,7 @@ static plumb_status escape(struct onig *o, bool in_class)
         return put(o, 2, "\\x0b");
     case 'p':
     case 'P':
+        return property(o, in_class);
     case 'x':
         return copy_bracketed(o, '{', '}');
     case 'k':

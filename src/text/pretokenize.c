@@ -11,9 +11,7 @@
 #define KNOWN                                                                                      \
     "ByteLevel, Split, Digits, Sequence, Metaspace, Whitespace, WhitespaceSplit, Punctuation"
 #define MAX_DEPTH 8
-#define GPT2                                                                                       \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+"               \
-    "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+"
+#define GPT2      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 enum behavior { ISOLATED, REMOVED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
 enum prepend { NEVER, FIRST, ALWAYS };
@@ -88,13 +86,12 @@ static plumb_status behavior(enum behavior *out, const plumb_json *v, const char
                where, text);
 }
 
-static plumb_status built_in(struct plumb_split_step *s, const char *pattern, enum behavior how,
-                             bool invert, const char *where)
+static plumb_status built_in(struct plumb_split_step *s, enum plumb_pattern_kind kind,
+                             const char *pattern, enum behavior how, bool invert, const char *where)
 {
     s->behavior = how;
     s->invert = invert;
-    return plumb_pattern_compile(&s->cut, PLUMB_PATTERN_PCRE2, pattern, (int64_t)strlen(pattern),
-                                 where);
+    return plumb_pattern_compile(&s->cut, kind, pattern, (int64_t)strlen(pattern), where);
 }
 
 static plumb_status byte_level(struct plumb_split_step *s, const plumb_json *v, const char *where)
@@ -107,7 +104,7 @@ static plumb_status byte_level(struct plumb_split_step *s, const plumb_json *v, 
     s->prefix[0] = ' ';
     s->prefix_len = 1;
     s->spell_bytes = true;
-    return regex ? built_in(s, GPT2, ISOLATED, false, where) : PLUMB_OK;
+    return regex ? built_in(s, PLUMB_PATTERN_ONIG, GPT2, ISOLATED, false, where) : PLUMB_OK;
 }
 
 static plumb_status metaspace(struct plumb_split_step *s, const plumb_json *v, const char *where)
@@ -155,19 +152,21 @@ static plumb_status fill(struct plumb_split_step *s, const char *type, const plu
         const bool no = false;
         bool single;
         PLUMB_TRY(plumb_json_want_bool(v, "individual_digits", &single, &no, where));
-        return built_in(s, "\\p{N}", single ? ISOLATED : CONTIGUOUS, false, where);
+        return built_in(s, PLUMB_PATTERN_ONIG, "\\p{N}", single ? ISOLATED : CONTIGUOUS, false,
+                        where);
     }
     if (strcmp(type, "Punctuation") == 0) {
         enum behavior how;
         PLUMB_TRY(behavior(&how, v, "Isolated", where));
-        return built_in(s, "[!-/:-@\\[-`{-~\\p{P}]", how, false, where);
+        return built_in(s, PLUMB_PATTERN_PCRE2, "[!-/:-@\\[-`{-~\\p{P}]", how, false, where);
     }
     if (strcmp(type, "Whitespace") == 0)
-        return built_in(
-            s, "[" PLUMB_PATTERN_RUST_WORD "]+|[^" PLUMB_PATTERN_RUST_WORD "\\p{White_Space}]+",
-            REMOVED, true, where);
+        return built_in(s, PLUMB_PATTERN_PCRE2,
+                        "[" PLUMB_PATTERN_RUST_WORD "]+|[^" PLUMB_PATTERN_RUST_WORD
+                        "\\p{White_Space}]+",
+                        REMOVED, true, where);
     if (strcmp(type, "WhitespaceSplit") == 0)
-        return built_in(s, "\\p{White_Space}", REMOVED, false, where);
+        return built_in(s, PLUMB_PATTERN_PCRE2, "\\p{White_Space}", REMOVED, false, where);
     PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
                "%s: pre_tokenizer: type \"%s\" is not supported; plumb knows " KNOWN, where, type);
 }

@@ -38,8 +38,16 @@ static void cuts(enum plumb_pattern_kind kind, const char *pattern, const char *
 
 int main(void)
 {
-    translates("\\s+(?!\\S)|\\p{N}{1,3}", "\\p{White_Space}+(?!\\P{White_Space})|\\p{N}{1,3}");
-    translates("\\p{N}{1,3}+x", "(?:\\p{N}{1,3})+x");
+    translates("\\s+(?!\\S)|\\p{Nl}{1,3}", "\\p{White_Space}+(?!\\P{White_Space})|\\p{Nl}{1,3}");
+    translates("\\p{Nl}{1,3}+x", "(?:\\p{Nl}{1,3})+x");
+    translates("\\p{Sm}[\\p{Sm}]\\P{Sm}[\\P{Sm}]",
+               "[\\p{Sm}\\x{10D8E}-\\x{10D8F}][\\p{Sm}\\x{10D8E}-\\x{10D8F}]"
+               "[^\\p{Sm}\\x{10D8E}-\\x{10D8F}][\\P{Sm}]");
+    /* Unicode 15 and 16: CJK extension I, a Kawi digit, the shaking face */
+    cuts(PLUMB_PATTERN_ONIG, "\\p{L}+", "a\U0002EBF0-", "[a\U0002EBF0]-");
+    cuts(PLUMB_PATTERN_ONIG, "[^\\s\\p{L}\\p{N}]+", "!\U00011F50 \U0002EBF0?",
+         "[!]\U00011F50 \U0002EBF0[?]");
+    cuts(PLUMB_PATTERN_ONIG, "[\\p{S}]", "\U0001FAE8", "[\U0001FAE8]");
     translates("(ab|[cd]){2}?", "(?:(ab|[cd]){2})?");
     translates("a{,3}b{2,}?", "a{0,3}b{2,}?");
     translates("{a}x{", "\\{a}x\\{");

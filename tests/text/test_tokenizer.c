@@ -251,6 +251,18 @@ static void corners(void)
             "a\xed\xa0\x80"
             "b",
             5, "0 5 5 5 1");
+    /* "first" is the first piece of the text, not of each cut */
+    const char *first =
+        WHOLE(",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},"
+              "{\"type\":\"Metaspace\",\"replacement\":\"b\",\"prepend_scheme\":\"first\"}]}");
+    encodes(first, NULL, "a1a", 3, "1 0 0");
+    /* U+1ACE and U+10F50, ends of ranges that the reference's tables lack: marks stay behind them
+     */
+    const char *nfd = "{\"normalizer\":{\"type\":\"NFD\"},\"model\":{\"merges\":[],\"vocab\":"
+                      "{\"a\":0,\"\\u1ace\":1,\"\\u0323\":2,\"\\u0301\":3,\"\U00010F50\":4}}}";
+    encodes(nfd, NULL, "a\u1ace\u0301\u0323", 8, "0 1 2 3");
+    encodes(nfd, NULL, "a\U00010F50\u0323", 7, "0 4 2");
+    encodes(nfd, NULL, "a\u0301\u1ace\u0323", 8, "0 3 1 2");
     static const int32_t spaced[] = {0, 6, 1};
     decodes(named, clean, spaced, 3, "a  . b");
     decodes(named, force, spaced, 3, "a . b");
