@@ -7,7 +7,7 @@
  * in it. */
 #include "cpu/attention.h"
 
-enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48 };
+enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48, GROUP = 6 };
 
 struct fwd {
     float *o, *lse;
@@ -51,43 +51,54 @@ VEC_FN void soften(struct tile *t, int64_t p)
     t->sum[p] = v16_add(t->sum[p], v16_add(p0, p1));
 }
 
+/* One page for pairs [p, p + n). */
+static void advance_group(struct tile *t, const float *kt, const float *v, int64_t ldv, int64_t p,
+                          int64_t n, int64_t first, int64_t window)
+{
+    const int64_t d = t->d, dp = t->dp;
+    float *s = t->s + p * PAGE, *o = t->o + p * dp;
+    int64_t begin[GROUP], end[GROUP];
+    bool whole = true, any = false;
+    for (int64_t i = 0; i < n; i++) {
+        visible(first, t->pos[p + i], window, &begin[i], &end[i]);
+        whole &= begin[i] == 0 && end[i] == PAGE;
+        any |= begin[i] < end[i];
+    }
+    if (!any)
+        return;
+    mm(s, PAGE, (struct mat){t->q + p * d, d, 1}, kt, PAGE, n, PAGE, d, false);
+    for (int64_t i = 0; i < n; i++) {
+        if (begin[i] == end[i])
+            continue;
+        for (int64_t j = 0; j < begin[i]; j++)
+            s[i * PAGE + j] = -INFINITY;
+        for (int64_t j = end[i]; j < PAGE; j++)
+            s[i * PAGE + j] = -INFINITY;
+        soften(t, p + i);
+    }
+    if (whole) {
+        mm(o, dp, (struct mat){s, PAGE, 1}, v, ldv, n, dp, PAGE, true);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        mm(o + i * dp, dp, (struct mat){s + i * PAGE + begin[i], PAGE, 1}, v + begin[i] * ldv, ldv,
+           1, dp, end[i] - begin[i], true);
+}
+
 /* One page for all pairs. */
 static void advance(struct tile *t, const float *kt, const float *v, int64_t first, int64_t window)
 {
-    const int64_t d = t->d, dp = t->dp;
-    int64_t ldv = d;
-    bool whole = true;
-    mm(t->s, PAGE, (struct mat){t->q, d, 1}, kt, PAGE, t->pairs, PAGE, d, false);
-    if (d % 16) {
+    int64_t ldv = t->d;
+    if (t->d % 16) {
         int64_t begin, end;
         visible(first, t->pos[t->pairs - 1], 0, &begin, &end);
         for (int64_t j = 0; j < end; j++)
-            memcpy(t->v + j * dp, v + j * d, (size_t)d * sizeof(*v));
+            memcpy(t->v + j * t->dp, v + j * t->d, (size_t)t->d * sizeof(*v));
         v = t->v;
-        ldv = dp;
+        ldv = t->dp;
     }
-    for (int64_t p = 0; p < t->pairs; p++) {
-        int64_t begin, end;
-        visible(first, t->pos[p], window, &begin, &end);
-        whole &= begin == 0 && end == PAGE;
-        if (begin == end)
-            continue;
-        for (int64_t j = 0; j < begin; j++)
-            t->s[p * PAGE + j] = -INFINITY;
-        for (int64_t j = end; j < PAGE; j++)
-            t->s[p * PAGE + j] = -INFINITY;
-        soften(t, p);
-    }
-    if (whole) {
-        mm(t->o, dp, (struct mat){t->s, PAGE, 1}, v, ldv, t->pairs, dp, PAGE, true);
-        return;
-    }
-    for (int64_t p = 0; p < t->pairs; p++) {
-        int64_t begin, end;
-        visible(first, t->pos[p], window, &begin, &end);
-        mm(t->o + p * dp, dp, (struct mat){t->s + p * PAGE + begin, PAGE, 1}, v + begin * ldv, ldv,
-           1, dp, end - begin, true);
-    }
+    for (int64_t p = 0; p < t->pairs; p += GROUP)
+        advance_group(t, kt, v, ldv, p, plumb_min_i64(GROUP, t->pairs - p), first, window);
 }
 
 /* Asks for a page's K and V of one head while the one before is worked on. */

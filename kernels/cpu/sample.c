@@ -110,19 +110,47 @@ static int32_t find(const float *e, int64_t v, double u, double total)
     return (int32_t)last;
 }
 
+/* A weight that the border of a filter cannot lie below, so that the long tail is passed over.
+ *   by number: `count` groups of neighbours each have a largest weight, and so at least `count`
+ *              weights reach the least of those;
+ *   by mass:   all weights below (total - mass)/v together miss less than total - mass. */
+static float tail_below(const float *e, int64_t v, int64_t count, double mass, double total)
+{
+    if (count == 0)
+        return (float)(0.99 * (total - mass) / (double)v);
+    const int64_t width = v / count / 16 * 16;
+    float least = 1.0f;
+    for (int64_t g = 0; g < count && width > 0; g++) {
+        v16 most = v16_set1(0.0f);
+        for (int64_t j = 0; j < width; j += 16)
+            most = v16_max(most, v16_load(e + g * width + j));
+        least = fminf(least, v16_hmax(most));
+    }
+    return width > 0 ? 0.999999f * least : 0.0f; /* exp is monotonic but for its last bit */
+}
+
+static float weight_of(const float *e, uint64_t key)
+{
+    return e[key & 0xffffffffu];
+}
+
 /* Keeps the largest logits up to a number of them (count > 0) or until their weights reach
  * `mass`; the weights of all others become 0. Only the bin in which the border lies is sorted. */
 static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, float max,
-                         float inverse, int64_t count, double mass)
+                         float inverse, int64_t count, double mass, double total)
 {
     int32_t bin_count[BINS] = {0};
     double bin_mass[BINS] = {0};
-    for (int64_t j = 0; j < v; j++) {
-        const int bin = bin_of(z[j], max, inverse);
-        bin_count[bin] += e[j] > 0.0f;
-        bin_mass[bin] += (double)e[j];
-    }
     const bool by_count = count > 0;
+    const float tail = tail_below(e, v, count, mass, total);
+    int64_t all = 0, n = 0, m = 0;
+    for (int64_t j = 0; j < v; j++)
+        if (e[j] >= tail && e[j] > 0.0f) {
+            const int bin = bin_of(z[j], max, inverse);
+            bin_count[bin]++;
+            bin_mass[bin] += (double)e[j];
+            key[all++] = key_of(z[j], j);
+        }
     int border = 0;
     for (; border < BINS - 1; border++) {
         if (by_count ? bin_count[border] >= count : bin_mass[border] >= mass)
@@ -130,22 +158,24 @@ static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, flo
         count -= bin_count[border];
         mass -= bin_mass[border];
     }
-    int64_t n = 0, m = 0;
-    for (int64_t j = 0; j < v; j++)
-        if (bin_of(z[j], max, inverse) == border && e[j] > 0.0f)
-            key[n++] = key_of(z[j], j);
+    for (int64_t i = 0; i < all; i++)
+        if (bin_of(z[key[i] & 0xffffffffu], max, inverse) == border)
+            key[n++] = key[i];
     heap_sort(key, n);
     if (by_count)
         m = plumb_min_i64(count, n);
     else
         for (double sum = 0.0; m < n && sum < mass; m++)
-            sum += (double)e[key[m] & 0xffffffffu];
+            sum += (double)weight_of(e, key[m]);
     /* m = 0, when rounding leaves no mass to ask for: what lies before the border stays */
     const uint64_t last = m > 0 ? key[m - 1] : 0;
     for (int64_t j = 0; j < v; j++) {
-        const int bin = bin_of(z[j], max, inverse);
-        if (bin > border || (bin == border && key_of(z[j], j) > last))
-            e[j] = 0.0f;
+        if (e[j] >= tail && e[j] > 0.0f) {
+            const int bin = bin_of(z[j], max, inverse);
+            if (bin < border || (bin == border && key_of(z[j], j) <= last))
+                continue;
+        }
+        e[j] = 0.0f;
     }
 }
 
@@ -155,11 +185,11 @@ static double filter(uint64_t *key, float *e, const float *z, int64_t v, float m
                      double total, const struct plumb_sample_param *p)
 {
     if (p->top_k > 0 && p->top_k < v) {
-        keep_largest(key, e, z, v, max, inverse, p->top_k, 0.0);
+        keep_largest(key, e, z, v, max, inverse, p->top_k, 0.0, total);
         total = sum_blocks(e, v);
     }
     if (p->top_p < 1.0f)
-        keep_largest(key, e, z, v, max, inverse, 0, (double)p->top_p * total);
+        keep_largest(key, e, z, v, max, inverse, 0, (double)p->top_p * total, total);
     for (int64_t j = 0; p->min_p > 0.0f && j < v; j++)
         e[j] = e[j] >= p->min_p ? e[j] : 0.0f;
     return sum_blocks(e, v);
