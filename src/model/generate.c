@@ -165,16 +165,16 @@ static plumb_status end_prefills(struct run *r)
 {
     plumb_generator *g = r->g;
     const int64_t c = g->spec.c, all = g->max_rows + g->groups;
-    int64_t row = g->n_rows, left = 0;
+    int64_t left = 0;
     for (int64_t k = 0; k < g->n_prefill; k++) {
         const int64_t i = g->prefill[k];
         if (g->group[i].rows < r->request[g->group[i].request].n) {
             g->prefill[left++] = i;
             continue;
         }
-        for (row = 0; row < g->n_rows; row++) /* its last row of this step */
-            if (g->seq[row] == g->slots + i && g->pos[row] == g->group[i].rows - 1)
-                break;
+        int64_t row = g->n_rows - 1; /* its last one of this step */
+        while (g->seq[row] != g->slots + i)
+            row--;
         PLUMB_TRY(copy_row(g, g->x + (g->max_rows + i) * c, g->x, all, c, row));
     }
     g->n_prefill = left;
