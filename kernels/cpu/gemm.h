@@ -17,10 +17,11 @@ enum { GEMM_NR = 32, GEMM_KC = 256, GEMM_LDA = GEMM_KC + 16 };
 struct gemm_block {
     float *c;
     int64_t ldc;
-    const float *a;   /* (rows,k), rows lda apart; lda = 0: one (k, its rows) after the other ... */
-    int64_t lda;      /* ... for the tiles of gemm_tiles_of. GEMM_LDA is the fastest */
-    const float *b;   /* panels (k, GEMM_NR), the first of them */
-    int64_t b_stride; /* floats from one panel to the next */
+    const float *a; /* (rows,k), rows lda apart; lda = 0: one (k, its rows) after the other ... */
+    int64_t lda; /* ... for the tiles of gemm_tiles_of. GEMM_LDA: copied. Any other: A in place, and
+                    B is streamed, which wants one tile of rows and `next` NULL */
+    const float *b;    /* panels (k, GEMM_NR), the first of them */
+    int64_t b_stride;  /* floats from one panel to the next */
     const float *bias; /* (cols,) or NULL */
     int64_t rows, cols, k;
     bool from_zero;

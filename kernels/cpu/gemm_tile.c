@@ -4,7 +4,7 @@
 
 #include "base/num.h"
 
-enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4 };
+enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4, PAGE = 4096 };
 
 /* for (i = 0 .. n-1) with a constant n, unrolled whole so that sums stay in registers */
 #if defined(__clang__)
@@ -21,69 +21,77 @@ struct tile {
     const float *b;
     const float *bias;
     int64_t k;
-    /* Prefetched into the L2 cache, 64 or 128 bytes for each step of k: what comes after this
-     * panel. Into L1 it would drive out the part of the panel that the next tile reads. */
+    /* Prefetched into the L2 cache, 64 bytes for each step of k: what comes after this panel. Into
+     * L1 it would drive out the part of the panel that the next tile reads. */
     const char *ahead;
     const float *c_next; /* of the next tile, prefetched */
     bool from_zero;
 };
 
-/* clang-format off: it does not know that EACH is a loop */
+/* clang-format off */
 /* sum += one column of A times one row of B */
 VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *a,
                       const int64_t a_row, const float *b)
 {
     v16 row[GEMM_VECS];
     EACH(j, GEMM_VECS)
-    row[j] = v16_load(b + 16 * j);
-    EACH(i, rows)
-    {
+        row[j] = v16_load(b + 16 * j);
+    EACH(i, rows) {
         const v16 x = v16_set1(a[i * a_row]);
         EACH(j, GEMM_VECS)
-        sum[i][j] = v16_fma(x, row[j], sum[i][j]);
+            sum[i][j] = v16_fma(x, row[j], sum[i][j]);
     }
 }
 
-/* a_row, a_k: floats from one row and one k of A to the next; `step` as t->ahead says. All
- * but t are constants. */
+/* Where w is only streamed: the 512 bytes that will be read WINDOW bytes after these, as 128
+ * from each of its four pages. Four places at once keep more lines on their way from memory
+ * than one does (benchmarks/ceiling.c). */
+VEC_FN const char *stream_ahead(const float *b)
+{
+    enum { WINDOW = 4 * PAGE };
+    const uintptr_t at = (uintptr_t)b;
+    return (const char *)(at / WINDOW * WINDOW + WINDOW + at % WINDOW / 512 * 128);
+}
+
+/* a_row, a_k: floats from one row and one k of A to the next. All but t are constants. */
 VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k,
-                     const int64_t step)
+                     const bool stream)
 {
     v16 sum[GEMM_MR][GEMM_VECS];
     const int64_t ldc = t->ldc, k_all = t->k;
     EACH(i, rows)
-    EACH(j, GEMM_VECS)
-    sum[i][j] = t->from_zero ? v16_set1(0.0f) : v16_load(t->c + i * ldc + 16 * j);
+        EACH(j, GEMM_VECS)
+            sum[i][j] = t->from_zero ? v16_set1(0.0f) : v16_load(t->c + i * ldc + 16 * j);
     EACH(i, rows)
-    EACH(j, GEMM_VECS)
-    __builtin_prefetch(t->c_next + i * ldc + 16 * j, 1);
+        EACH(j, GEMM_VECS)
+            __builtin_prefetch(t->c_next + i * ldc + 16 * j, 1);
     const float *a = t->a, *b = t->b;
     const char *ahead = t->ahead;
     int64_t k = 0;
     for (; k + UNROLL_K <= k_all; k += UNROLL_K) {
-        EACH(u, UNROLL_K)
-        {
-            __builtin_prefetch(ahead + step * u, 0, 2);
-            if (step > 64)
-                __builtin_prefetch(ahead + step * u + 64, 0, 2);
+        if (stream)
+            ahead = stream_ahead(b);
+        EACH(u, UNROLL_K) {
+            __builtin_prefetch(ahead + (stream ? PAGE : 64) * u, 0, 2);
+            if (stream)
+                __builtin_prefetch(ahead + PAGE * u + 64, 0, 2);
             tile_step(sum, rows, a + u * a_k, a_row, b + u * GEMM_NR);
         }
         a += UNROLL_K * a_k;
         b += UNROLL_K * GEMM_NR;
-        ahead += UNROLL_K * step;
+        ahead += UNROLL_K * 64;
     }
     for (; k < k_all; k++, a += a_k, b += GEMM_NR)
         tile_step(sum, rows, a, a_row, b);
     if (t->bias)
-        EACH(j, GEMM_VECS)
-        {
+        EACH(j, GEMM_VECS) {
             const v16 bias = v16_load(t->bias + 16 * j);
             EACH(i, rows)
-            sum[i][j] = v16_add(sum[i][j], bias);
+                sum[i][j] = v16_add(sum[i][j], bias);
         }
     EACH(i, rows)
-    EACH(j, GEMM_VECS)
-    v16_store(t->c + i * ldc + 16 * j, sum[i][j]);
+        EACH(j, GEMM_VECS)
+            v16_store(t->c + i * ldc + 16 * j, sum[i][j]);
 }
 /* clang-format on */
 
@@ -92,15 +100,15 @@ typedef void tile_fn(const struct tile *t);
 #define DEFINE_TILE(r)                                                                             \
     static void tile_rows_##r(const struct tile *t)                                                \
     {                                                                                              \
-        tile_run(t, r, t->lda, 1, 128);                                                            \
+        tile_run(t, r, t->lda, 1, true);                                                           \
     }                                                                                              \
     static void tile_packed_##r(const struct tile *t)                                              \
     {                                                                                              \
-        tile_run(t, r, 1, r, 64);                                                                  \
+        tile_run(t, r, 1, r, false);                                                               \
     }                                                                                              \
     static void tile_copied_##r(const struct tile *t)                                              \
     {                                                                                              \
-        tile_run(t, r, GEMM_LDA, 1, 64);                                                           \
+        tile_run(t, r, GEMM_LDA, 1, false);                                                        \
     }
 #if VEC_REGISTERS == 32
 #define TILE_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)

@@ -5,9 +5,9 @@
 #include "base/num.h"
 #include "base/pool.h"
 
-/* Up to FEW rows, one tile, are read in place, and w is streamed once, front to back, AHEAD
- * floats prefetched; more are taken in blocks of up to BLOCK_ROWS, copied to the stack. */
-enum { FEW = GEMM_MR, AHEAD = 4096, BLOCK_ROWS = 192 };
+/* Up to FEW rows, one tile, are read in place and w is streamed once, front to back; more are
+ * taken in blocks of up to BLOCK_ROWS, copied to the stack. */
+enum { FEW = GEMM_MR, BLOCK_ROWS = 192 };
 
 int64_t PLUMB_CPU(linear_packed_count)(int64_t out, int64_t in)
 {
@@ -60,19 +60,17 @@ struct fwd_arg {
 static void few_rows(const struct fwd_arg *g, int64_t col, int64_t col_end)
 {
     for (int64_t c = col; c < col_end; c += GEMM_NR) {
-        const float *b = g->packed + c * g->in;
         gemm_block_run(&(struct gemm_block){
             .c = g->y + c,
             .ldc = g->out,
             .a = g->x,
             .lda = g->in,
-            .b = b,
+            .b = g->packed + c * g->in,
             .bias = g->bias ? g->bias + c : NULL,
             .rows = g->n,
             .cols = plumb_min_i64(GEMM_NR, g->out - c),
             .k = g->in,
             .from_zero = true,
-            .next = b + AHEAD,
         });
     }
 }
