@@ -11,7 +11,9 @@
 #define KNOWN                                                                                      \
     "ByteLevel, Split, Digits, Sequence, Metaspace, Whitespace, WhitespaceSplit, Punctuation"
 #define MAX_DEPTH 8
-#define GPT2      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define GPT2                                                                                       \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+"                                                  \
+    "| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 enum behavior { ISOLATED, REMOVED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
 enum prepend { NEVER, FIRST, ALWAYS };
