@@ -48,7 +48,8 @@ static void explain(const struct plumb_app *app, plumb_status st)
         snprintf(who, sizeof(who), "rank %d of %d: ", plumb_comm_rank(app->comm),
                  plumb_comm_size(app->comm));
     const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;
-    if (st != PLUMB_ERR_PEER || debug)
+    const bool said = st == PLUMB_STOPPED && app->comm && plumb_comm_rank(app->comm) != 0;
+    if ((st != PLUMB_ERR_PEER && !said) || debug)
         fprintf(stderr, "plumb %s: %s%s\n", app->command, who, plumb_trail_message());
     if (debug)
         fprintf(stderr, "%s", plumb_trail());
@@ -101,7 +102,8 @@ int main(int argc, char **argv)
         explain(&app, st);
     plumb_backend_destroy(&app.backend);
     /* A rank that fails alone must not leave the others waiting in a collective. */
-    if (st != PLUMB_OK && st != PLUMB_ERR_PEER && app.comm && plumb_comm_size(app.comm) > 1)
+    if (st != PLUMB_OK && st != PLUMB_ERR_PEER && st != PLUMB_STOPPED && app.comm &&
+        plumb_comm_size(app.comm) > 1)
         plumb_comm_abort(app.comm, code);
     plumb_comm_destroy(&app.comm);
     plumb_config_free((struct plumb_config **)&app.cfg);

@@ -20,7 +20,8 @@ extern "C" {
     X(PLUMB_ERR_COMM, -9, "MPI or NCCL call failed", 10)                                           \
     X(PLUMB_ERR_PEER, -10, "another rank failed", 11)                                              \
     X(PLUMB_ERR_CONFIG, -11, "invalid configuration", 12)                                          \
-    X(PLUMB_ERR_EXISTS, -12, "would overwrite something", 13)
+    X(PLUMB_ERR_EXISTS, -12, "would overwrite something", 13)                                      \
+    X(PLUMB_STOPPED, -13, "stopped on request", 99)
 
 #if defined(__clang__)
 #define PLUMB_MUST_CHECK __attribute__((warn_unused_result))
@@ -37,7 +38,8 @@ typedef enum PLUMB_MUST_CHECK plumb_status {
 
 const char *plumb_status_text(plumb_status s);
 
-/* Exit code of a process that ends with s: 0 for PLUMB_OK, 2..13 otherwise. */
+/* Exit code of a process that ends with s: 0 for PLUMB_OK, 2..13 for
+ * errors, 99 for PLUMB_STOPPED: put the job back into the queue. */
 int plumb_status_exit_code(plumb_status s);
 
 /* The trail of the last failure in this thread: the message of the PLUMB_FAIL that raised

@@ -158,6 +158,7 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         a->step = i % a->steps;
         a->measure_gap = taken == 0;
         const int64_t before = t->state.step;
+        PLUMB_TRY(plumb_trainer_leave(t));
         PLUMB_TRY(plumb_align_update(a, &r));
         plumb_progress_at(&progress, i + 1, NULL);
         if (t->state.step == before)
@@ -218,6 +219,7 @@ static plumb_status iterate(struct plumb_align_run *a)
     double since = began;
     PLUMB_TRY(choose_prompts(a));
     PLUMB_TRY(generate(a));
+    PLUMB_TRY(plumb_trainer_leave(t));
     time.rollout = lap(&since);
     PLUMB_TRY(score(a));
     time.reward = lap(&since);
@@ -248,7 +250,8 @@ static plumb_status iterate(struct plumb_align_run *a)
                       time.rollout > 0 ? rollout_tokens / time.rollout : 0);
     PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, t->cfg->train.iterations)));
     PLUMB_TRY(plumb_align_show_samples(a));
-    return save(a, &row);
+    PLUMB_TRY(save(a, &row));
+    return plumb_trainer_leave(t);
 }
 
 plumb_status plumb_train_align(const struct plumb_trainer_source *source)

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "base/rng.h"
 #include "train/loops.h"
+#include "train/stop.h"
 
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
                                                 const struct plumb_trainer *t,
@@ -66,6 +68,42 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
         for (int64_t i = 0; i < e->cut.items; i++)
             e->order[i] = i;
     }
+}
+
+plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
+                              const struct plumb_epochs_task *task)
+{
+    const struct plumb_config *cfg = t->cfg;
+    const int64_t per_epoch = plumb_cut_steps(&e->cut);
+    struct plumb_progress progress;
+    plumb_progress_start(&progress, task->what, "steps", e->steps);
+    while (t->state.step < e->steps) {
+        int64_t in_epoch;
+        bool stop;
+        plumb_epochs_at(e, t->state.step, &in_epoch);
+        task->begin(task->arg, in_epoch, plumb_cut_step(&e->cut, in_epoch));
+        struct plumb_step_result r;
+        PLUMB_TRY(
+            plumb_trainer_step(t, plumb_cut_leaves(&e->cut, in_epoch), task->leaf, task->arg, &r));
+        t->state.num_tokens += (int64_t)r.value[PLUMB_EPOCHS_TOKENS];
+        plumb_progress_at(&progress, t->state.step, NULL);
+        struct plumb_metrics_row row = {0};
+        plumb_metrics_set(&row, PLUMB_METRIC_LOSS, r.value[PLUMB_EPOCHS_LOSS]);
+        plumb_metrics_set(&row, PLUMB_METRIC_GRAD_NORM, r.optim.grad_norm);
+        plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
+        plumb_metrics_set(&row, PLUMB_METRIC_EPOCH, (double)t->state.step / (double)per_epoch);
+        task->report(task->arg, r.value, &row);
+        PLUMB_TRY(plumb_stop_agreed(&stop, t->comm));
+        const bool last = t->state.step == e->steps, every = cfg->checkpoint.every > 0;
+        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
+            PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, 0)));
+        if (last || stop || (every && t->state.step % cfg->checkpoint.every == 0))
+            PLUMB_TRY(plumb_trainer_save(t, &row));
+        if (stop && !last)
+            return plumb_trainer_leave(t);
+    }
+    plumb_progress_end(&progress);
+    return PLUMB_OK;
 }
 
 static int descending(const void *a, const void *b)

@@ -40,6 +40,21 @@ plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config
 void plumb_epochs_fini(struct plumb_epochs *e);
 /* Makes order the one of optimizer step `step` (of the run); *in_epoch = its step there. */
 void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch);
+
+/* What a run over epochs calls; arg is handed to each. */
+struct plumb_epochs_task {
+    const char *what;    /* for the progress line */
+    plumb_leaf_fn *leaf; /* value[0] = share of the loss, value[1] = tokens seen */
+    /* Before a step whose records are order[records] of in-epoch step in_epoch. */
+    void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
+    /* Adds the task's own figures of the step just taken. */
+    void (*report)(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row);
+    void *arg;
+};
+enum { PLUMB_EPOCHS_LOSS, PLUMB_EPOCHS_TOKENS, PLUMB_EPOCHS_OWN };
+/* Takes all steps from t->state.step on: log lines, checkpoints, requests to leave. Collective. */
+plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
+                              const struct plumb_epochs_task *task);
 /* An upper bound on the tokens of any micro-batch: the micro_batch longest of `length` (n,). */
 plumb_status plumb_longest_sum(int64_t *out, const int64_t *length, int64_t n, int64_t micro_batch);
 

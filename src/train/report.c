@@ -375,8 +375,11 @@ static plumb_status put_page(struct plumb_buf *out, const struct plumb_report *r
     PLUMB_TRY(put_fields(out, report));
     for (int64_t i = 0; i < report->n_tables; i++)
         PLUMB_TRY(put_table(out, &report->table[i]));
-    PLUMB_TRY(put_charts(out, row, n));
+    if (report->metrics_path)
+        PLUMB_TRY(put_charts(out, row, n));
     PLUMB_TRY(put_samples(out, report));
+    if (!report->metrics_path)
+        return plumb_buf_addf(out, "<footer>plumb %s</footer>\n</body></html>\n", PLUMB_VERSION);
     return plumb_buf_addf(out,
                           "<footer>plumb %s, from %lld lines of metrics.jsonl</footer>\n"
                           "</body></html>\n",
@@ -389,7 +392,8 @@ plumb_status plumb_report_write(const char *path, const struct plumb_report *rep
     struct plumb_buf page = {0};
     int64_t n = 0;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY_GOTO(st, plumb_metrics_read(&row, &n, report->metrics_path), done);
+    if (report->metrics_path)
+        PLUMB_TRY_GOTO(st, plumb_metrics_read(&row, &n, report->metrics_path), done);
     PLUMB_TRY_GOTO(st, put_page(&page, report, row, n), done);
     PLUMB_TRY_GOTO(st, plumb_file_write_atomic(path, plumb_buf_text(&page), page.len), done);
 done:

@@ -35,7 +35,7 @@ struct plumb_report {
     const char *subtitle;                   /* one sentence, or NULL */
     const struct plumb_report_field *field; /* summary header */
     int64_t n_fields;
-    const char *metrics_path; /* metrics.jsonl; curves are drawn for the metrics that it has */
+    const char *metrics_path; /* metrics.jsonl, whose metrics are drawn as curves; NULL: none */
     int64_t first_iteration, last_iteration; /* heads of the sample table */
     const struct plumb_report_sample *sample;
     int64_t n_samples;

@@ -9,7 +9,7 @@
 #include "train/loops.h"
 #include "train/pack.h"
 
-enum { VALUE_LOSS, VALUE_TOKENS, VALUE_ACCURATE, VALUE_CHOSEN, VALUE_REJECTED };
+enum { VALUE_ACCURATE = PLUMB_EPOCHS_OWN, VALUE_CHOSEN, VALUE_REJECTED };
 
 struct reward_model {
     struct plumb_trainer *t;
@@ -58,49 +58,29 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     PLUMB_TRY(plumb_objective_eval(&plumb_obj_reward, &out, &in, &param));
     for (int64_t i = 0; i < 2 * pairs; i++)
         s->score_f32[i] = (float)s->dscore[i];
-    value[VALUE_LOSS] = out.loss;
-    value[VALUE_TOKENS] = (double)plumb_batch_tokens(&batch);
+    value[PLUMB_EPOCHS_LOSS] = out.loss;
+    value[PLUMB_EPOCHS_TOKENS] = (double)plumb_batch_tokens(&batch);
     value[VALUE_ACCURATE] = (double)out.accurate;
     value[VALUE_CHOSEN] = out.chosen;
     value[VALUE_REJECTED] = out.rejected;
     return plumb_pass_score_backward(t->pass, t->model, s->score_f32, grad);
 }
 
-static plumb_status train(struct reward_model *s)
+static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
 {
-    struct plumb_trainer *t = s->t;
-    const struct plumb_config *cfg = t->cfg;
-    struct plumb_progress progress;
-    plumb_progress_start(&progress, "reward", "steps", s->epochs.steps);
-    while (t->state.step < s->epochs.steps) {
-        plumb_epochs_at(&s->epochs, t->state.step, &s->step);
-        const struct plumb_range batch = plumb_cut_step(&s->epochs.cut, s->step);
-        s->scale = 1.0 / (double)(batch.end - batch.begin);
-        struct plumb_step_result r;
-        PLUMB_TRY(
-            plumb_trainer_step(t, plumb_cut_leaves(&s->epochs.cut, s->step), leaf_gradient, s, &r));
-        t->state.num_tokens += (int64_t)r.value[VALUE_TOKENS];
-        plumb_progress_at(&progress, t->state.step, NULL);
-        struct plumb_metrics_row row = {0};
-        plumb_metrics_set(&row, PLUMB_METRIC_LOSS, r.value[VALUE_LOSS]);
-        plumb_metrics_set(&row, PLUMB_METRIC_GRAD_NORM, r.optim.grad_norm);
-        plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
-        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_ACCURACIES,
-                          r.value[VALUE_ACCURATE] * s->scale);
-        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_CHOSEN, r.value[VALUE_CHOSEN] * s->scale);
-        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_REJECTED, r.value[VALUE_REJECTED] * s->scale);
-        plumb_metrics_set(&row, PLUMB_METRIC_REWARDS_MARGINS,
-                          (r.value[VALUE_CHOSEN] - r.value[VALUE_REJECTED]) * s->scale);
-        plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
-                          (double)t->state.step / (double)plumb_cut_steps(&s->epochs.cut));
-        const bool last = t->state.step == s->epochs.steps;
-        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
-            PLUMB_TRY(plumb_trainer_log(t, &row, 0));
-        if (last || (cfg->checkpoint.every > 0 && t->state.step % cfg->checkpoint.every == 0))
-            PLUMB_TRY(plumb_trainer_save(t, &row));
-    }
-    plumb_progress_end(&progress);
-    return PLUMB_OK;
+    struct reward_model *s = arg;
+    s->step = in_epoch;
+    s->scale = 1.0 / (double)(records.end - records.begin);
+}
+
+static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
+{
+    const double scale = ((struct reward_model *)arg)->scale;
+    plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, value[VALUE_ACCURATE] * scale);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, value[VALUE_CHOSEN] * scale);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[VALUE_REJECTED] * scale);
+    plumb_metrics_set(row, PLUMB_METRIC_REWARDS_MARGINS,
+                      (value[VALUE_CHOSEN] - value[VALUE_REJECTED]) * scale);
 }
 
 static plumb_status prepare(struct reward_model *s)
@@ -150,7 +130,9 @@ plumb_status plumb_train_reward(const struct plumb_trainer_source *source)
     PLUMB_TRY_GOTO(
         st, plumb_trainer_prepare(s.t, &limit, s.epochs.steps, plumb_cut_leaves(&s.epochs.cut, 0)),
         done);
-    st = train(&s);
+    const struct plumb_epochs_task task = {
+        .what = "reward", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
+    st = plumb_epochs_run(&s.epochs, s.t, &task);
 done:
     plumb_trainer_close(&s.t, st);
     plumb_pack_fini(&s.pack);

@@ -8,8 +8,6 @@
 #include "train/loops.h"
 #include "train/pack.h"
 
-enum { VALUE_LOSS, VALUE_TOKENS };
-
 struct sft {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
@@ -39,44 +37,26 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
         sum += (double)p->logp[j];
         p->dlogp[j] = (float)-s->scale;
     }
-    value[VALUE_LOSS] = -s->scale * sum;
-    value[VALUE_TOKENS] = (double)plumb_batch_tokens(&batch);
+    value[PLUMB_EPOCHS_LOSS] = -s->scale * sum;
+    value[PLUMB_EPOCHS_TOKENS] = (double)plumb_batch_tokens(&batch);
     return plumb_pass_logprob_backward(t->pass, t->model, p->dlogp, grad);
 }
 
-static plumb_status train(struct sft *s)
+static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
 {
-    struct plumb_trainer *t = s->t;
-    const struct plumb_config *cfg = t->cfg;
-    struct plumb_metrics_row row = {0};
-    struct plumb_progress progress;
-    plumb_progress_start(&progress, "sft", "steps", s->epochs.steps);
-    while (t->state.step < s->epochs.steps) {
-        plumb_epochs_at(&s->epochs, t->state.step, &s->step);
-        const struct plumb_range batch = plumb_cut_step(&s->epochs.cut, s->step);
-        int64_t targets = 0;
-        for (int64_t i = batch.begin; i < batch.end; i++)
-            targets += s->data->record[s->epochs.order[i]].completion[0].n;
-        s->scale = 1.0 / (double)plumb_max_i64(targets, 1);
-        struct plumb_step_result r;
-        PLUMB_TRY(
-            plumb_trainer_step(t, plumb_cut_leaves(&s->epochs.cut, s->step), leaf_gradient, s, &r));
-        t->state.num_tokens += (int64_t)r.value[VALUE_TOKENS];
-        plumb_progress_at(&progress, t->state.step, NULL);
-        row = (struct plumb_metrics_row){0};
-        plumb_metrics_set(&row, PLUMB_METRIC_LOSS, r.value[VALUE_LOSS]);
-        plumb_metrics_set(&row, PLUMB_METRIC_GRAD_NORM, r.optim.grad_norm);
-        plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
-        plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
-                          (double)t->state.step / (double)plumb_cut_steps(&s->epochs.cut));
-        const bool last = t->state.step == s->epochs.steps;
-        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
-            PLUMB_TRY(plumb_trainer_log(t, &row, 0));
-        if (last || (cfg->checkpoint.every > 0 && t->state.step % cfg->checkpoint.every == 0))
-            PLUMB_TRY(plumb_trainer_save(t, &row));
-    }
-    plumb_progress_end(&progress);
-    return PLUMB_OK;
+    struct sft *s = arg;
+    int64_t targets = 0;
+    for (int64_t i = records.begin; i < records.end; i++)
+        targets += s->data->record[s->epochs.order[i]].completion[0].n;
+    s->step = in_epoch;
+    s->scale = 1.0 / (double)plumb_max_i64(targets, 1);
+}
+
+static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
+{
+    (void)arg;
+    (void)value;
+    (void)row; /* loss and tokens are all there is */
 }
 
 static plumb_status prepare(struct sft *s)
@@ -116,7 +96,9 @@ plumb_status plumb_train_sft(const struct plumb_trainer_source *source)
     PLUMB_TRY_GOTO(
         st, plumb_trainer_prepare(s.t, &limit, s.epochs.steps, plumb_cut_leaves(&s.epochs.cut, 0)),
         done);
-    st = train(&s);
+    const struct plumb_epochs_task task = {
+        .what = "sft", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
+    st = plumb_epochs_run(&s.epochs, s.t, &task);
 done:
     plumb_trainer_close(&s.t, st);
     plumb_pack_fini(&s.pack);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "train/stop.h"
 
 static plumb_status check_output_dir(const struct plumb_config *cfg)
 {
@@ -104,6 +105,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "trainer");
     *t = (struct plumb_trainer){
         .cfg = s->cfg, .comm = s->comm, .backend = s->backend, .command = s->command};
+    plumb_stop_watch();
     plumb_status st = check_output_dir(s->cfg);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
     PLUMB_TRY_GOTO(st,
@@ -231,6 +233,16 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
         plumb_log(PLUMB_LOG_INFO, "%s", plumb_buf_text(&line));
     plumb_buf_fini(&line);
     return st;
+}
+
+plumb_status plumb_trainer_leave(struct plumb_trainer *t)
+{
+    bool stop;
+    PLUMB_TRY(plumb_stop_agreed(&stop, t->comm));
+    PLUMB_REQUIRE(!stop, PLUMB_STOPPED,
+                  "stopped on request at step %lld; resume=auto continues from the last checkpoint",
+                  (long long)t->state.step);
+    return PLUMB_OK;
 }
 
 plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row)

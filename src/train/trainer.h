@@ -69,6 +69,9 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
 /* Fills step, iteration, rate and token counts in, writes metrics.jsonl, prints the line. */
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
                                int64_t total_iterations);
+/* PLUMB_STOPPED on every rank when one was asked to leave (USR1, TERM): call it where leaving
+ * loses nothing that matters. Collective. */
+plumb_status plumb_trainer_leave(struct plumb_trainer *t);
 /* checkpoint-STEP with this row's figures in its model card. Collective. */
 plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row);
 
