@@ -51,7 +51,9 @@ plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const cha
     __attribute__((format(printf, 4, 5)));
 plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const char *expr);
 
-#define PLUMB_FAIL(code, ...) return plumb_fail_at((code), __FILE__, __LINE__, __VA_ARGS__)
+/* The code is returned as it stands, so that compilers see that a failure is never PLUMB_OK. */
+#define PLUMB_FAIL(code, ...)                                                                      \
+    return (void)plumb_fail_at((code), __FILE__, __LINE__, __VA_ARGS__), (code)
 #define PLUMB_REQUIRE(cond, code, ...)                                                             \
     do {                                                                                           \
         if (!(cond))                                                                               \
@@ -60,14 +62,16 @@ plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const cha
 #define PLUMB_TRY(expr)                                                                            \
     do {                                                                                           \
         plumb_status st_ = (expr);                                                                 \
-        if (st_ != PLUMB_OK)                                                                       \
-            return plumb_pass_at(st_, __FILE__, __LINE__, #expr);                                  \
+        if (st_ != PLUMB_OK) {                                                                     \
+            (void)plumb_pass_at(st_, __FILE__, __LINE__, #expr);                                   \
+            return st_;                                                                            \
+        }                                                                                          \
     } while (0)
 /* For functions that have acquired something: sets st and jumps to the release label. */
 #define PLUMB_TRY_GOTO(st, expr, label)                                                            \
     do {                                                                                           \
         if (((st) = (expr)) != PLUMB_OK) {                                                         \
-            (st) = plumb_pass_at((st), __FILE__, __LINE__, #expr);                                 \
+            (void)plumb_pass_at((st), __FILE__, __LINE__, #expr);                                  \
             goto label;                                                                            \
         }                                                                                          \
     } while (0)
