@@ -216,6 +216,8 @@ static plumb_status write_report(const struct plumb_eval *e, char (*cell)[CELL])
              (long long)e->prompts, first->name, last->name);
     const struct plumb_report report = {.title = "Evaluation",
                                         .subtitle = subtitle,
+                                        .first_name = first->name,
+                                        .last_name = last->name,
                                         .sample = sample,
                                         .n_samples = n,
                                         .table = &table,

@@ -14,10 +14,10 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "model: there is no folder %s", dir);
-    const char *words = *cfg->tokenizer ? cfg->tokenizer : dir;
+    const char *words = cfg->tokenizer; /* the model's folder when none was given */
     char path[4096];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
-    if (plumb_file_exists(path) || kind == PLUMB_SESSION_NO_MODEL || *cfg->tokenizer)
+    if (plumb_file_exists(path) || kind == PLUMB_SESSION_NO_MODEL || strcmp(words, dir) != 0)
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, words));
     if (kind == PLUMB_SESSION_NO_MODEL)
         return PLUMB_OK;

@@ -323,12 +323,14 @@ static plumb_status put_samples(struct plumb_buf *out, const struct plumb_report
 {
     if (!report->n_samples)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_buf_addf(out,
-                             "<h2>Samples</h2>\n<div class=\"wide\"><table class=\"samples\">"
-                             "<tr><th>prompt</th><th>iteration %lld</th><th>iteration %lld</th>"
-                             "</tr>\n",
-                             (long long)report->first_iteration,
-                             (long long)report->last_iteration));
+    char first[64], last[64];
+    snprintf(first, sizeof(first), "iteration %lld", (long long)report->first_iteration);
+    snprintf(last, sizeof(last), "iteration %lld", (long long)report->last_iteration);
+    PLUMB_TRY(plumb_buf_add_text(out, "<h2>Samples</h2>\n<div class=\"wide\">"
+                                      "<table class=\"samples\"><tr><th>prompt</th>"));
+    PLUMB_TRY(put_tagged(out, "<th>", report->first_name ? report->first_name : first, "</th>"));
+    PLUMB_TRY(
+        put_tagged(out, "<th>", report->last_name ? report->last_name : last, "</th></tr>\n"));
     for (int64_t i = 0; i < report->n_samples; i++) {
         const struct plumb_report_sample *s = &report->sample[i];
         const int direction = s->last_reward > s->first_reward   ? 1

@@ -36,7 +36,8 @@ struct plumb_report {
     const struct plumb_report_field *field; /* summary header */
     int64_t n_fields;
     const char *metrics_path; /* metrics.jsonl, whose metrics are drawn as curves; NULL: none */
-    int64_t first_iteration, last_iteration; /* heads of the sample table */
+    int64_t first_iteration, last_iteration; /* heads of the sample table, unless these are given */
+    const char *first_name, *last_name;      /* NULL: "iteration N" */
     const struct plumb_report_sample *sample;
     int64_t n_samples;
     const struct plumb_report_table *table;

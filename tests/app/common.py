@@ -1,0 +1,195 @@
+"""common.py - what the tests of the built program share: running it alone or under mpirun, the
+small world it works on, and noting what went wrong. Standard library only."""
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MPI = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Result:
+    """Exit code, standard output and error (text), seconds, and the command for messages."""
+
+    def __init__(self, command, code, out, err, seconds):
+        self.command, self.code, self.out, self.err = command, code, out, err
+        self.seconds = seconds
+
+    def lines(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def __str__(self):
+        shown = " ".join(str(c) for c in self.command)
+        return f"$ {shown}\nexit code {self.code} after {self.seconds:.1f} s\n{self.err[-3000:]}"
+
+
+class Bench:
+    """A temporary folder with the world in it, and the failures so far."""
+
+    def __init__(self, plumb, world):
+        self.plumb, self.world_program = Path(plumb).resolve(), Path(world).resolve()
+        self.mpirun = shutil.which("mpirun")
+        self.failures = 0
+        self.folder = Path(tempfile.mkdtemp(prefix="plumb-app-"))
+        self.world = self.folder / "world"
+
+    # ---- running ----------------------------------------------------------------------------
+
+    def command(self, args, ranks=1, threads=1):
+        """The command line; ranks=1 runs without mpirun. threads=None: the command has none."""
+        head = [] if ranks == 1 else [self.mpirun, *MPI, "-n", str(ranks)]
+        threaded = threads is not None and args[0] not in ("tokenize", "inspect")
+        tail = [f"threads={threads}"] if threaded else []
+        return [*head, self.plumb, *args, *tail]
+
+    def start(self, args, ranks=1, threads=1, env=None, stdin=subprocess.DEVNULL):
+        """A process in a group of its own, with standard error in a pipe."""
+        return subprocess.Popen(self.command(args, ranks, threads), cwd=self.folder, stdin=stdin,
+                                env={**os.environ, **(env or {})}, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, start_new_session=True)
+
+    def run(self, *args, ranks=1, threads=1, stdin=None, env=None, timeout=60):
+        """Runs to the end. A run over its time is killed with its group and has code None."""
+        began = time.monotonic()
+        p = self.start(args, ranks, threads, env,
+                       subprocess.DEVNULL if stdin is None else subprocess.PIPE)
+        try:
+            out, err = p.communicate(stdin.encode() if stdin is not None else None, timeout)
+            code = p.returncode
+        except subprocess.TimeoutExpired:
+            kill_group(p)
+            out, err = p.communicate()
+            code = None
+        return Result(self.command(args, ranks, threads), code, out.decode(errors="replace"),
+                      err.decode(errors="replace"), time.monotonic() - began)
+
+    def good(self, *args, **kw):
+        """Runs, and ends the test when the run fails: what follows depends on it."""
+        result = self.run(*args, **kw)
+        if result.code != 0:
+            print(f"FAILED, cannot go on: {result}", flush=True)
+            raise SystemExit(1)
+        return result
+
+    # ---- saying what went wrong -------------------------------------------------------------
+
+    def check(self, good, *words):
+        if not good:
+            self.failures += 1
+            print("FAILED:", *words, flush=True)
+        return bool(good)
+
+    def same(self, a, b, what):
+        """Files with the same bytes."""
+        a, b = Path(a), Path(b)
+        if not self.check(a.is_file() and b.is_file(), what, "missing:", a, b):
+            return False
+        return self.check(a.read_bytes() == b.read_bytes(), what, "differ:", a, b)
+
+    # ---- the world --------------------------------------------------------------------------
+
+    def make_world(self, sft=320, pairs=192, prompts=128):
+        """The quickstart's world, cut to a few records, with a model of 0.1 M parameters."""
+        made = subprocess.run([self.world_program, "make", self.world, "1"], timeout=60,
+                              stdout=subprocess.DEVNULL, check=False)
+        if made.returncode != 0:
+            raise SystemExit("plumb-world make failed")
+        for name, n in (("sft", sft), ("pairs", pairs), ("prompts", prompts)):
+            head(self.world / f"{name}.jsonl", n)
+        config = json.loads((self.world / "config.json").read_text())
+        config.update(hidden_size=64, intermediate_size=128, num_hidden_layers=2, head_dim=16)
+        (self.world / "config.json").write_text(json.dumps(config, indent=1))
+
+    def sft_args(self, out, *more, steps=10):
+        return ["sft", f"model={self.world}", f"output_dir={out}", "train.init=random",
+                f"data.train={self.world}/sft.jsonl", f"max_steps={steps}",
+                "global_batch_size=16", "micro_batch_size=4", "learning_rate=3e-3",
+                "log_every=5", "checkpoint.every=0", *more]
+
+    def reward_args(self, out, model, *more, steps=10):
+        return ["reward", f"model={model}", f"output_dir={out}",
+                f"data.train={self.world}/pairs.jsonl", f"max_steps={steps}",
+                "global_batch_size=16", "micro_batch_size=4", "learning_rate=1e-3",
+                "log_every=5", "checkpoint.every=0", *more]
+
+    def align_args(self, out, model, *more, iterations=2, method="psle", prompts=16, group=4):
+        """align; the caller names the reward."""
+        principles = self.world / "principles" / "kind_and_helpful.txt"
+        named = [] if method == "raft" else [f"method.principles={principles}"]
+        return ["align", f"model={model}", f"output_dir={out}", f"method.name={method}", *named,
+                f"data.prompts={self.world}/prompts.jsonl", f"iterations={iterations}",
+                f"prompts_per_iteration={prompts}", "global_batch_size=8", "micro_batch_size=2",
+                f"group_size={group}", "max_new_tokens=16", "slots=16", "learning_rate=1e-3",
+                *more]
+
+    def base(self):
+        """The sft checkpoint that the other runs start from."""
+        out = self.folder / "base"
+        if not out.exists():
+            self.good(*self.sft_args(out))
+        return out / "latest"
+
+
+def head(path, n):
+    lines = path.read_text().splitlines(keepends=True)[:n]
+    path.write_text("".join(lines))
+
+
+def kill_group(p):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(p.pid, signal.SIGKILL)
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def tree(folder):
+    """Every path below a folder with its contents' hash, to see that nothing changed."""
+    return {str(p.relative_to(folder)): digest(p) if p.is_file() else "folder"
+            for p in sorted(Path(folder).rglob("*"))}
+
+
+def metrics(out):
+    return [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+
+
+# What depends on the clock. Everything else in metrics.jsonl must not depend on the machine.
+def timeless(row):
+    return {k: v for k, v in row.items()
+            if not any(word in k for word in ("time", "per_second", "elapsed"))}
+
+
+def skip(why):
+    print(f"skipped: {why}")
+    sys.exit(77)
+
+
+def main(test, needs_mpi=False):
+    """Runs test(bench); `SCRIPT PLUMB PLUMB_WORLD [SKIP-REASON]` is its command line."""
+    if len(sys.argv) != 3:
+        raise SystemExit(f"usage: {sys.argv[0]} PLUMB PLUMB_WORLD")
+    if needs_mpi and not shutil.which("mpirun"):
+        skip("there is no mpirun")
+    bench = Bench(sys.argv[1], sys.argv[2])
+    if needs_mpi and "communicator       mpi" not in bench.run("doctor", ranks=2).out:
+        shutil.rmtree(bench.folder)
+        skip("this plumb is built without MPI")
+    try:
+        bench.make_world()
+        test(bench)
+    finally:
+        if os.environ.get("PLUMB_KEEP"):
+            print("kept:", bench.folder)
+        else:
+            shutil.rmtree(bench.folder, ignore_errors=True)
+    print(f"{bench.failures} failures" if bench.failures else "ok")
+    sys.exit(1 if bench.failures else 0)
