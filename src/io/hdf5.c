@@ -16,6 +16,7 @@
 
 struct plumb_h5 {
     hid_t id;
+    hid_t driver; /* of a file being written, else -1 */
     bool writing;
     struct plumb_h5_fault fault;
     char path[PATH_MAX], tmp[PATH_MAX + 8];
@@ -104,7 +105,7 @@ static plumb_status h5_new(plumb_h5 **out, const char *path, bool writing)
                   "the HDF5 library does not start");
     plumb_h5 *f = calloc(1, sizeof *f);
     PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "no memory to open %s", path);
-    f->id = H5I_INVALID_HID;
+    f->id = f->driver = H5I_INVALID_HID;
     f->writing = writing;
     snprintf(f->path, sizeof f->path, "%s", path);
     snprintf(f->tmp, sizeof f->tmp, "%s.tmp", path);
@@ -123,7 +124,7 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
     PLUMB_TRY(h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
-    hid_t create = H5Pcreate(H5P_FILE_CREATE), access = plumb_h5_driver_access(&f->fault);
+    hid_t create = H5Pcreate(H5P_FILE_CREATE), access = plumb_h5_driver_access(&f->fault, &f->driver);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||
         (f->id = H5Fcreate(f->tmp, H5F_ACC_TRUNC, create, access)) < 0) {
         PLUMB_TRY_GOTO(st, check_fault(f), fail);
@@ -160,6 +161,8 @@ void plumb_h5_close(plumb_h5 **f)
         return;
     if ((*f)->id >= 0)
         H5Fclose((*f)->id);
+    if ((*f)->driver >= 0)
+        H5FDunregister((*f)->driver);
     if ((*f)->writing)
         unlink((*f)->tmp);
     free(*f);

@@ -145,7 +145,7 @@ static herr_t driver_truncate(H5FD_t *base, hid_t transfer, hbool_t closing)
     return 0;
 }
 
-static const H5FD_class_t driver = {
+static const H5FD_class_t driver_class = {
     .name = "plumb",
     .maxaddr = MAX_ADDRESS,
     .fc_degree = H5F_CLOSE_STRONG,
@@ -162,17 +162,16 @@ static const H5FD_class_t driver = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-hid_t plumb_h5_driver_access(struct plumb_h5_fault *fault)
+hid_t plumb_h5_driver_access(struct plumb_h5_fault *fault, hid_t *driver)
 {
     const struct access a = {fault};
-    hid_t list = H5Pcreate(H5P_FILE_ACCESS), id = H5FDregister(&driver);
-    if (list < 0 || id < 0 || H5Pset_driver(list, id, &a) < 0 ||
+    hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+    *driver = H5FDregister(&driver_class);
+    if (list < 0 || *driver < 0 || H5Pset_driver(list, *driver, &a) < 0 ||
         H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_LATEST) < 0) {
         if (list >= 0)
             H5Pclose(list);
         list = H5I_INVALID_HID;
     }
-    if (id >= 0)
-        H5FDunregister(id);
     return list;
 }
