@@ -67,16 +67,11 @@ static plumb_status prepare(struct gradient *g)
 {
     const struct plumb_config *cfg = g->s.app->cfg;
     const struct plumb_dataset *data = g->s.data;
-    int64_t *length = calloc((size_t)data->n, sizeof(*length)), tokens = 0, targets = 0;
-    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "%lld records", (long long)data->n);
-    for (int64_t i = 0; i < data->n; i++) {
-        length[i] = data->record[i].prompt.n + data->record[i].completion[0].n;
-        targets += data->record[i].completion[0].n;
-    }
     const int64_t micro = cfg->train.micro_batch_size;
-    const plumb_status st = plumb_longest_sum(&tokens, length, data->n, micro);
-    free(length);
-    PLUMB_TRY(st);
+    int64_t tokens = 0, targets = 0;
+    for (int64_t i = 0; i < data->n; i++)
+        targets += data->record[i].completion[0].n;
+    PLUMB_TRY(plumb_longest_batch(&tokens, data, 1, micro));
     PLUMB_REQUIRE(targets > 0, PLUMB_ERR_FORMAT, "input: no record has a completion token");
     g->scale = 1.0 / (double)targets;
     g->cut = (struct plumb_batch_cut){data->n, data->n, micro};

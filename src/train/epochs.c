@@ -71,10 +71,15 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
 }
 
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
-                              const struct plumb_epochs_task *task)
+                              const struct plumb_pack *pack, const struct plumb_epochs_task *task)
 {
     const struct plumb_config *cfg = t->cfg;
     const int64_t per_epoch = plumb_cut_steps(&e->cut);
+    const struct plumb_pass_limit limit =
+        plumb_pack_limit(pack, true, cfg->train.recompute, cfg->train.head_rows);
+    plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
+              (long long)e->cut.items, (long long)e->steps, (long long)e->cut.global_batch);
+    PLUMB_TRY(plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0)));
     struct plumb_progress progress;
     plumb_progress_start(&progress, task->what, "steps", e->steps);
     while (t->state.step < e->steps) {
@@ -112,15 +117,20 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-plumb_status plumb_longest_sum(int64_t *out, const int64_t *length, int64_t n, int64_t micro_batch)
+plumb_status plumb_longest_batch(int64_t *out, const struct plumb_dataset *data, int completions,
+                                 int64_t micro_batch)
 {
-    int64_t *sorted = malloc((size_t)plumb_max_i64(n, 1) * sizeof(*sorted));
-    PLUMB_REQUIRE(sorted, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)n);
-    memcpy(sorted, length, (size_t)n * sizeof(*sorted));
-    qsort(sorted, (size_t)n, sizeof(*sorted), descending);
+    int64_t *length = calloc((size_t)data->n, sizeof(*length));
+    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)data->n);
+    for (int64_t i = 0; i < data->n; i++) {
+        length[i] = completions * data->record[i].prompt.n;
+        for (int c = 0; c < completions; c++)
+            length[i] += data->record[i].completion[c].n;
+    }
+    qsort(length, (size_t)data->n, sizeof(*length), descending);
     *out = 0;
-    for (int64_t i = 0; i < plumb_min_i64(n, micro_batch); i++)
-        *out += sorted[i];
-    free(sorted);
+    for (int64_t i = 0; i < plumb_min_i64(data->n, micro_batch); i++)
+        *out += length[i];
+    free(length);
     return PLUMB_OK;
 }

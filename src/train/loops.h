@@ -7,6 +7,7 @@
 #define PLUMB_TRAIN_LOOPS_H
 
 #include "data/dataset.h"
+#include "train/pack.h"
 #include "train/trainer.h"
 
 /* Supervised fine-tuning on data.train.
@@ -52,10 +53,13 @@ struct plumb_epochs_task {
     void *arg;
 };
 enum { PLUMB_EPOCHS_LOSS, PLUMB_EPOCHS_TOKENS, PLUMB_EPOCHS_OWN };
-/* Takes all steps from t->state.step on: log lines, checkpoints, requests to leave. Collective. */
+/* Allocates for batches of pack, resumes where asked, and takes the remaining steps: log lines,
+ * checkpoints, requests to leave. Collective. */
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
-                              const struct plumb_epochs_task *task);
-/* An upper bound on the tokens of any micro-batch: the micro_batch longest of `length` (n,). */
-plumb_status plumb_longest_sum(int64_t *out, const int64_t *length, int64_t n, int64_t micro_batch);
+                              const struct plumb_pack *pack, const struct plumb_epochs_task *task);
+/* An upper bound on the tokens of any micro-batch: the micro_batch longest records, each prompt
+ * taken once per completion (1: SFT, 2: pairs). PLUMB_ERR_NOMEM. */
+plumb_status plumb_longest_batch(int64_t *out, const struct plumb_dataset *data, int completions,
+                                 int64_t micro_batch);
 
 #endif

@@ -92,16 +92,9 @@ static plumb_status prepare(struct reward_model *s)
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
     PLUMB_TRY(plumb_dataset_open(&s->data, cfg->data.train, &options));
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
-    const int64_t n = s->data->n, most = 2 * cfg->train.micro_batch_size;
-    int64_t *length = calloc((size_t)n, sizeof(*length)), tokens = 0;
-    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "lengths of %lld pairs", (long long)n);
-    for (int64_t i = 0; i < n; i++) {
-        const struct plumb_record *rec = &s->data->record[i];
-        length[i] = 2 * rec->prompt.n + rec->completion[0].n + rec->completion[1].n;
-    }
-    const plumb_status st = plumb_longest_sum(&tokens, length, n, cfg->train.micro_batch_size);
-    free(length);
-    PLUMB_TRY(st);
+    const int64_t most = 2 * cfg->train.micro_batch_size;
+    int64_t tokens = 0;
+    PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
     PLUMB_TRY(plumb_pack_init(&s->pack, tokens, most));
     s->score = calloc((size_t)most, sizeof(*s->score));
     s->dscore = calloc((size_t)most, sizeof(*s->dscore));
@@ -117,22 +110,13 @@ static plumb_status prepare(struct reward_model *s)
 plumb_status plumb_train_reward(const struct plumb_trainer_source *source)
 {
     struct reward_model s = {0};
-    const struct plumb_config *cfg = source->cfg;
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
     st = prepare(&s);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
-    const struct plumb_pass_limit limit =
-        plumb_pack_limit(&s.pack, true, cfg->train.recompute, cfg->train.head_rows);
-    plumb_log(PLUMB_LOG_INFO, "%s: %lld pairs, %lld steps of %lld", cfg->data.train,
-              (long long)s.data->n, (long long)s.epochs.steps,
-              (long long)s.epochs.cut.global_batch);
-    PLUMB_TRY_GOTO(
-        st, plumb_trainer_prepare(s.t, &limit, s.epochs.steps, plumb_cut_leaves(&s.epochs.cut, 0)),
-        done);
     const struct plumb_epochs_task task = {
         .what = "reward", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
-    st = plumb_epochs_run(&s.epochs, s.t, &task);
+    st = plumb_epochs_run(&s.epochs, s.t, &s.pack, &task);
 done:
     plumb_trainer_close(&s.t, st);
     plumb_pack_fini(&s.pack);

@@ -68,37 +68,21 @@ static plumb_status prepare(struct sft *s)
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
     PLUMB_TRY(plumb_dataset_open(&s->data, cfg->data.train, &options));
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
-    int64_t *length = calloc((size_t)s->data->n, sizeof(*length));
-    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)s->data->n);
-    for (int64_t i = 0; i < s->data->n; i++)
-        length[i] = s->data->record[i].prompt.n + s->data->record[i].completion[0].n;
     int64_t tokens = 0;
-    const plumb_status st =
-        plumb_longest_sum(&tokens, length, s->data->n, cfg->train.micro_batch_size);
-    free(length);
-    PLUMB_TRY(st);
+    PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));
     return plumb_pack_init(&s->pack, tokens, cfg->train.micro_batch_size);
 }
 
 plumb_status plumb_train_sft(const struct plumb_trainer_source *source)
 {
     struct sft s = {0};
-    const struct plumb_config *cfg = source->cfg;
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
     st = prepare(&s);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
-    const struct plumb_pass_limit limit =
-        plumb_pack_limit(&s.pack, true, cfg->train.recompute, cfg->train.head_rows);
-    plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
-              (long long)s.data->n, (long long)s.epochs.steps,
-              (long long)s.epochs.cut.global_batch);
-    PLUMB_TRY_GOTO(
-        st, plumb_trainer_prepare(s.t, &limit, s.epochs.steps, plumb_cut_leaves(&s.epochs.cut, 0)),
-        done);
     const struct plumb_epochs_task task = {
         .what = "sft", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
-    st = plumb_epochs_run(&s.epochs, s.t, &task);
+    st = plumb_epochs_run(&s.epochs, s.t, &s.pack, &task);
 done:
     plumb_trainer_close(&s.t, st);
     plumb_pack_fini(&s.pack);
