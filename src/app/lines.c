@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -37,6 +38,18 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
     return st;
 }
 
+/* A pipe or a device is written as results come; renaming over it would replace it. */
+static bool is_stream(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode);
+}
+
+static const char *name_of(const struct plumb_lines_out *o)
+{
+    return o->file == stdout ? "standard output" : o->path;
+}
+
 plumb_status plumb_lines_open(struct plumb_app *app, struct plumb_lines_out *o, const char *path)
 {
     *o = (struct plumb_lines_out){.path = path};
@@ -44,6 +57,13 @@ plumb_status plumb_lines_open(struct plumb_app *app, struct plumb_lines_out *o, 
     if (plumb_comm_rank(app->comm) == 0) {
         if (strcmp(path, "-") == 0) {
             o->file = stdout;
+        } else if (plumb_dir_exists(path)) {
+            st =
+                plumb_fail_at(PLUMB_ERR_EXISTS, __FILE__, __LINE__, "output: %s is a folder", path);
+        } else if (is_stream(path)) {
+            if (!(o->file = fopen(path, "w")))
+                st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", path,
+                                   strerror(errno));
         } else if (snprintf(o->tmp, sizeof(o->tmp), "%s.tmp", path) >= (int)sizeof(o->tmp)) {
             st = plumb_fail_at(PLUMB_ERR_ARG, __FILE__, __LINE__, "output: path is too long");
         } else if (!(o->file = fopen(o->tmp, "w"))) {
@@ -75,7 +95,7 @@ plumb_status plumb_lines_gather(struct plumb_app *app, struct plumb_lines_out *o
                                         plumb_buf_text(local), local->len),
                    done);
     if (o->file && (fwrite(all, 1, (size_t)total, o->file) != (size_t)total || fflush(o->file)))
-        st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s", o->path,
+        st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s", name_of(o),
                            strerror(errno));
     st = plumb_comm_agree(app->comm, st);
     plumb_buf_clear(local);
@@ -89,11 +109,12 @@ plumb_status plumb_lines_commit(struct plumb_app *app, struct plumb_lines_out *o
 {
     plumb_status st = PLUMB_OK;
     if (o->file && o->file != stdout) {
-        const bool bad = fflush(o->file) != 0 || fsync(fileno(o->file)) != 0;
-        if ((fclose(o->file) != 0) | bad || rename(o->tmp, o->path) != 0)
+        const bool whole = *o->tmp; /* a stream cannot be synced and is in its place */
+        const bool bad = fflush(o->file) != 0 || (whole && fsync(fileno(o->file)) != 0);
+        if ((fclose(o->file) != 0) | bad || (whole && rename(o->tmp, o->path) != 0))
             st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s", o->path,
                                strerror(errno));
-        if (st != PLUMB_OK)
+        if (st != PLUMB_OK && whole)
             unlink(o->tmp);
         o->file = NULL;
     }
@@ -104,7 +125,8 @@ void plumb_lines_discard(struct plumb_lines_out *o)
 {
     if (o->file && o->file != stdout) {
         fclose(o->file);
-        unlink(o->tmp);
+        if (*o->tmp)
+            unlink(o->tmp);
     }
     o->file = NULL;
 }

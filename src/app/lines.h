@@ -13,11 +13,11 @@
 plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, const char *path);
 
 /* An output that appears whole or not at all: rank 0 writes path.tmp and renames it in commit.
- * "-" is standard output, written as results come. */
+ * "-" is standard output, written as results come, and so is a path that is a pipe or a device. */
 struct plumb_lines_out {
     FILE *file; /* rank 0 only */
     const char *path;
-    char tmp[4096];
+    char tmp[4096]; /* "" for a stream */
 };
 plumb_status plumb_lines_open(struct plumb_app *app, struct plumb_lines_out *o, const char *path);
 /* Appends every rank's text in rank order; clears local. Collective. */

@@ -1,6 +1,7 @@
 /* main.c - the command line: which sub-command, its configuration, its ranks; the one place that
  * prints a failure and the only one that chooses an exit code.
  * Layer 6. May include everything. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,13 +29,25 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
+/* What a command printed and nobody could take (a full disk) is a failure like any other. */
+static plumb_status flush_output(void)
+{
+    errno = 0;
+    PLUMB_REQUIRE(fflush(stdout) == 0 && !ferror(stdout), PLUMB_ERR_IO,
+                  "standard output: write failed: %s",
+                  errno ? strerror(errno) : "an earlier line was lost");
+    return PLUMB_OK;
+}
+
 static int help(const char *command)
 {
     struct plumb_buf text = {0};
-    const plumb_status st = plumb_config_help(&text, command);
-    if (st == PLUMB_OK)
+    plumb_status st = plumb_config_help(&text, command);
+    if (st == PLUMB_OK) {
         fputs(plumb_buf_text(&text), stdout);
-    else
+        st = flush_output();
+    }
+    if (st != PLUMB_OK)
         fprintf(stderr, "plumb: %s\n", plumb_trail_message());
     plumb_buf_fini(&text);
     return plumb_status_exit_code(st);
@@ -75,7 +88,8 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
         st = plumb_backend_cpu_create(&app->backend, (int)cfg->threads,
                                       plumb_comm_local_size(app->comm));
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
-    return command->run(app);
+    PLUMB_TRY(command->run(app));
+    return flush_output();
 }
 
 int main(int argc, char **argv)

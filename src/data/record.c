@@ -11,6 +11,7 @@
 #define CHAT_MAX  4096
 #define PRINCIPLE "{principle}"
 #define PROMPT    "{prompt}"
+#define CONTENT   "{content}"
 
 /* A field that is TEXT or CHAT; a TEXT is a chat of one message. Borrowed from the JSON tree. */
 struct talk {
@@ -410,7 +411,12 @@ plumb_status plumb_record_check(const struct plumb_data_options *o)
     PLUMB_REQUIRE(
         !o->principle || (strstr(join, PRINCIPLE) && strstr(join, PROMPT)), PLUMB_ERR_CONFIG,
         "principle_template is \"%.200s\"; expected " PRINCIPLE " and " PROMPT " in it", join);
-    return plumb_template_check(template_of(o));
+    const char *template = template_of(o);
+    PLUMB_REQUIRE(strstr(template, PROMPT) || strstr(template, CONTENT), PLUMB_ERR_CONFIG,
+                  "prompt_template is \"%.200s\": no record would be in it; expected " PROMPT
+                  " or {#messages} with " CONTENT,
+                  template);
+    return plumb_template_check(template);
 }
 
 plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,

@@ -56,15 +56,17 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     return PLUMB_OK;
 }
 
-static plumb_status open_files(struct plumb_trainer *t, const struct plumb_trainer_source *s)
+/* The first thing that is written: by now everything that can be wrong with the input has been
+ * found, so that a run that cannot start leaves no folder behind. */
+static plumb_status open_files(struct plumb_trainer *t)
 {
     struct plumb_buf yaml = {0};
     plumb_status st = plumb_config_to_yaml(&yaml, t->cfg, t->command);
     if (st == PLUMB_OK) {
         const struct plumb_run_info info = {
-            .command = s->command,
-            .argc = s->argc,
-            .argv = s->argv,
+            .command = t->command,
+            .argc = t->argc,
+            .argv = t->argv,
             .seed = t->cfg->seed,
             .config_hash = t->state.config_hash,
             .start_fingerprint = t->state.start_fingerprint,
@@ -103,8 +105,12 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     *out = NULL;
     struct plumb_trainer *t = calloc(1, sizeof(*t));
     PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "trainer");
-    *t = (struct plumb_trainer){
-        .cfg = s->cfg, .comm = s->comm, .backend = s->backend, .command = s->command};
+    *t = (struct plumb_trainer){.cfg = s->cfg,
+                                .comm = s->comm,
+                                .backend = s->backend,
+                                .command = s->command,
+                                .argc = s->argc,
+                                .argv = s->argv};
     plumb_stop_watch();
     plumb_status st = check_output_dir(s->cfg);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
@@ -124,14 +130,6 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         t->state.start_fingerprint = t->model->fingerprint;
     }
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
-    PLUMB_TRY_GOTO(st, open_files(t, s), fail);
-    if (t->resumed_from[0])
-        plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
-    plumb_log(PLUMB_LOG_INFO,
-              "%s: %s, %.2f M parameters, %d rank%s x %d thread%s, weights %016" PRIx64, t->command,
-              t->model->dir, 1e-6 * (double)t->model->count, plumb_comm_size(t->comm),
-              plumb_comm_size(t->comm) == 1 ? "" : "s", t->backend->threads,
-              t->backend->threads == 1 ? "" : "s", t->model->fingerprint);
     *out = t;
     return PLUMB_OK;
 fail:
@@ -168,6 +166,14 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     t->state.total_steps = total_steps;
     if (t->resumed_from[0])
         PLUMB_TRY(plumb_checkpoint_load(t->resumed_from, &t->state, t->model, t->optim, t->comm));
+    PLUMB_TRY(open_files(t));
+    if (t->resumed_from[0])
+        plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
+    plumb_log(PLUMB_LOG_INFO,
+              "%s: %s, %.2f M parameters, %d rank%s x %d thread%s, weights %016" PRIx64, t->command,
+              t->model->dir, 1e-6 * (double)t->model->count, plumb_comm_size(t->comm),
+              plumb_comm_size(t->comm) == 1 ? "" : "s", t->backend->threads,
+              t->backend->threads == 1 ? "" : "s", t->model->fingerprint);
     plumb_log(PLUMB_LOG_INFO,
               "memory per rank: weights %.1f MB, gradients %d x %.1f MB, optimizer %.1f MB, "
               "activations %.1f MB",

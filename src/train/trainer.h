@@ -22,6 +22,8 @@ struct plumb_trainer {
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
+    int argc; /* borrowed, for run.json */
+    char **argv;
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
@@ -46,11 +48,12 @@ struct plumb_trainer_source {
     bool classifier; /* a reward model: one score */
 };
 
-/* Opens tokenizer and weights (a fresh start, or the newest checkpoint as cfg->resume says),
- * creates output_dir, run.json, metrics.jsonl and train.log. Collective.
- * PLUMB_ERR_EXISTS when output_dir holds something and resume is "never". */
+/* Opens tokenizer and weights (a fresh start, or the newest checkpoint as cfg->resume says).
+ * Writes nothing. Collective. PLUMB_ERR_EXISTS when output_dir holds something and resume is
+ * "never". */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
-/* Allocates pass, optimizer and gradients, and loads moments and state when resuming. Collective.
+/* Allocates pass, optimizer and gradients, loads moments and state when resuming, then creates
+ * output_dir, run.json, metrics.jsonl and train.log. Collective.
  *   total_steps: of the whole schedule; most_leaves: of any step. */
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves);

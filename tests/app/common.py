@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ class Result:
         return [json.loads(line) for line in self.out.splitlines()]
 
     def __str__(self):
-        shown = " ".join(str(c) for c in self.command)
+        shown = " ".join(str(c) for c in self.command).replace(tempfile.gettempdir() + "/", "")
         return f"$ {shown}\nexit code {self.code} after {self.seconds:.1f} s\n{self.err[-3000:]}"
 
 
@@ -65,7 +66,7 @@ class Bench:
             out, err = p.communicate(stdin.encode() if stdin is not None else None, timeout)
             code = p.returncode
         except subprocess.TimeoutExpired:
-            kill_group(p)
+            kill_tree(p)
             out, err = p.communicate()
             code = None
         return Result(self.command(args, ranks, threads), code, out.decode(errors="replace"),
@@ -143,9 +144,24 @@ def head(path, n):
     path.write_text("".join(lines))
 
 
-def kill_group(p):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(p.pid, signal.SIGKILL)
+def descendants(pid):
+    """Process ids below pid; mpirun puts its ranks into groups of their own."""
+    children = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for p in found:
+        found += children.get(p, [])
+    return found[1:]
+
+
+def kill_tree(p):
+    """SIGKILL for a process and everything below it."""
+    for pid in [p.pid, *descendants(p.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def digest(path):
@@ -166,6 +182,18 @@ def metrics(out):
 def timeless(row):
     return {k: v for k, v in row.items()
             if not any(word in k for word in ("time", "per_second", "elapsed"))}
+
+
+def rollout_records(master):
+    """Every dataset of a rollout master as h5dump prints it; world_size and rank are attributes
+    of the files and differ by design."""
+    dump = subprocess.run(["h5dump", "-m", "%.17g", str(master)], capture_output=True, text=True,
+                          timeout=60, check=True).stdout
+    data = {}
+    for name, body in re.findall(r'DATASET "([^"]+)" \{(.*?)\n   \}', dump, re.S):
+        values = re.search(r"DATA \{(.*?)\n      \}", body, re.S)
+        data[name] = values.group(1) if values else None
+    return data
 
 
 def skip(why):

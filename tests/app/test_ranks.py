@@ -1,25 +1,11 @@
 #!/usr/bin/env python3
 """test_ranks.py: training writes the same bytes on 1, 2 and 4 ranks and with 1 and 2 threads."""
-import re
 import shutil
-import subprocess
 
 import common
 
 # (ranks, threads); the first is what the others are compared with
 SETUPS = ((1, 1), (2, 1), (1, 2), (4, 1))
-
-
-def rollout_records(master):
-    """Every dataset of a rollout master as h5dump prints it; world_size and rank are attributes
-    of the files and differ by design."""
-    dump = subprocess.run(["h5dump", "-m", "%.17g", str(master)], capture_output=True, text=True,
-                          timeout=60, check=True).stdout
-    data = {}
-    for name, body in re.findall(r'DATASET "([^"]+)" \{(.*?)\n   \}', dump, re.S):
-        values = re.search(r"DATA \{(.*?)\n      \}", body, re.S)
-        data[name] = values.group(1) if values else None
-    return data
 
 
 def compare(bench, name, first, other, setup, rollouts):
@@ -38,7 +24,7 @@ def compare(bench, name, first, other, setup, rollouts):
         if rollouts else []
     bench.check(len(masters) == rollouts, what, "rollout masters", masters)
     for m in masters:
-        x, y = (rollout_records(out / "rollouts" / m) for out in (first, other))
+        x, y = (common.rollout_records(out / "rollouts" / m) for out in (first, other))
         bench.check(len(x) >= 12 and None not in x.values() and "logprob" in x, m, "holds",
                     sorted(x))
         bench.check(x.keys() == y.keys(), what, m, "datasets", sorted(x.keys() ^ y.keys()))
