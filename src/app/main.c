@@ -53,19 +53,50 @@ static int help(const char *command)
     return plumb_status_exit_code(st);
 }
 
-/* A failure of another rank is that rank's to explain. */
-static void explain(const struct plumb_app *app, plumb_status st)
+/* Seconds in which the other ranks must have come to the end, too. */
+#define MEETING_SECONDS 10.0
+
+/* How a run ends on this rank. */
+struct ending {
+    int code;        /* of the process */
+    bool speaks;     /* this rank explains the failure: the lowest one with a failure of its own */
+    bool alone;      /* the others did not come: they are in a collective and must be ended */
+    char said[2048]; /* the message, before later failures can hide it */
+};
+
+/* A failure reaches every rank at the next agreement, so they all meet here, end with the same
+ * code, and one of them explains. Collective after a failure that is not the communicator's. */
+static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
+{
+    *e = (struct ending){.code = plumb_status_exit_code(st), .speaks = true};
+    snprintf(e->said, sizeof(e->said), "%s", plumb_trail_message());
+    if (!app->comm || plumb_comm_size(app->comm) == 1)
+        return;
+    e->alone = true;
+    if (st == PLUMB_ERR_COMM)
+        return;
+    const double rank = plumb_comm_rank(app->comm), none = plumb_comm_size(app->comm);
+    double first = st == PLUMB_ERR_PEER ? none : rank;
+    plumb_comm_timeout(app->comm, MEETING_SECONDS);
+    if (plumb_comm_allreduce_f64(app->comm, &first, 1, PLUMB_MIN) != PLUMB_OK)
+        return;
+    double code = rank == first || first == none ? e->code : 0;
+    if (plumb_comm_allreduce_f64(app->comm, &code, 1, PLUMB_MAX) != PLUMB_OK)
+        return;
+    e->code = (int)code;
+    e->speaks = rank == first || first == none;
+    e->alone = false;
+}
+
+static void explain(const struct plumb_app *app, const struct ending *e)
 {
     char who[64] = "";
     if (app->comm && plumb_comm_size(app->comm) > 1)
         snprintf(who, sizeof(who), "rank %d of %d: ", plumb_comm_rank(app->comm),
                  plumb_comm_size(app->comm));
     const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;
-    const bool said = st == PLUMB_STOPPED && app->comm && plumb_comm_rank(app->comm) != 0;
-    if ((st != PLUMB_ERR_PEER && !said) || debug)
-        fprintf(stderr, "plumb %s: %s%s\n", app->command, who, plumb_trail_message());
-    if (debug)
-        fprintf(stderr, "%s", plumb_trail());
+    if (e->speaks || debug)
+        fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
 }
 
 static plumb_status run(struct plumb_app *app, const struct command *command)
@@ -89,7 +120,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
                                       plumb_comm_local_size(app->comm));
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
     PLUMB_TRY(command->run(app));
-    return flush_output();
+    return plumb_comm_agree(app->comm, flush_output());
 }
 
 int main(int argc, char **argv)
@@ -111,15 +142,17 @@ int main(int argc, char **argv)
 
     struct plumb_app app = {.command = command->name, .argc = argc, .argv = argv};
     const plumb_status st = run(&app, command);
-    const int code = plumb_status_exit_code(st);
-    if (st != PLUMB_OK)
-        explain(&app, st);
+    struct ending end = {0};
+    if (st != PLUMB_OK) {
+        if (app.cfg && app.cfg->log_level >= PLUMB_LOG_DEBUG)
+            fprintf(stderr, "%s", plumb_trail());
+        meet(&end, &app, st);
+        explain(&app, &end);
+    }
     plumb_backend_destroy(&app.backend);
-    /* A rank that fails alone must not leave the others waiting in a collective. */
-    if (st != PLUMB_OK && st != PLUMB_ERR_PEER && st != PLUMB_STOPPED && app.comm &&
-        plumb_comm_size(app.comm) > 1)
-        plumb_comm_abort(app.comm, code);
+    if (end.alone)
+        plumb_comm_abort(app.comm, end.code);
     plumb_comm_destroy(&app.comm);
     plumb_config_free((struct plumb_config **)&app.cfg);
-    return code;
+    return end.code;
 }

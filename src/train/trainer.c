@@ -38,6 +38,8 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     const struct plumb_config *cfg = t->cfg;
     PLUMB_REQUIRE(cfg->model && *cfg->model, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder");
+    PLUMB_REQUIRE(plumb_dir_exists(cfg->model), PLUMB_ERR_IO, "model: there is no folder %s",
+                  cfg->model);
     const char *dir = t->resumed_from[0] ? t->resumed_from : cfg->model;
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
     PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer
