@@ -12,6 +12,7 @@
 
 #include "app/app.h"
 #include "base/log.h"
+#include "io/versions.h"
 
 static void row(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -119,9 +120,15 @@ plumb_status plumb_cmd_doctor(struct plumb_app *app)
     if (rank == 0) {
         struct utsname os;
         printf("plumb " PLUMB_VERSION "\n");
-        row("built with", "%s", __VERSION__);
+        row("built with", "C compiler %s", __VERSION__);
         if (uname(&os) == 0)
             row("system", "%s %s %s", os.sysname, os.release, os.machine);
+        struct plumb_buf libraries = {0};
+        if (plumb_io_versions(&libraries) == PLUMB_OK)
+            row("libraries", "%s", plumb_buf_text(&libraries));
+        plumb_buf_fini(&libraries);
+        row("MPI", "%s", plumb_comm_library());
+        row("BLAS", "none needed: the matrix products are plumb's own, row by row the same");
         row("communicator", "%s, %d rank%s", plumb_comm_name(comm), world, world == 1 ? "" : "s");
         row("device", "%s, kernels for%s", app->backend->name, instruction_sets());
         print_limits();

@@ -209,3 +209,10 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
 #endif
     return plumb_comm_single_create(out);
 }
+
+#ifndef PLUMB_HAVE_MPI
+const char *plumb_comm_library(void)
+{
+    return "none";
+}
+#endif

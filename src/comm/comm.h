@@ -28,6 +28,9 @@ int plumb_comm_local_size(const plumb_comm *c); /* Not collective. */
 const char *plumb_comm_name(const plumb_comm *c); /* "single", "thread", "mpi" */
 const char *plumb_comm_host(const plumb_comm *c); /* Not collective. This rank's host name. */
 
+/* The MPI library in its own words, or "none" in a build without one. Not collective. */
+const char *plumb_comm_library(void);
+
 /* Names what follows, for the messages of the watch ("rollout", "save"). Not collective. */
 void plumb_comm_phase(plumb_comm *c, const char *phase);
 

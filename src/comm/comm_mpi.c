@@ -97,3 +97,13 @@ fail:
     mpi_destroy(&m->base);
     return st;
 }
+
+const char *plumb_comm_library(void)
+{
+    static _Thread_local char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int len = 0;
+    if (MPI_Get_library_version(text, &len) != MPI_SUCCESS)
+        return "unknown";
+    text[strcspn(text, ",\n")] = '\0'; /* the rest is build hosts and dates */
+    return text;
+}
