@@ -133,10 +133,8 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct command *command = find(argv[1]);
-    if (!command) {
-        fprintf(stderr, "plumb: there is no command '%s'; 'plumb help' lists them\n", argv[1]);
-        return 2;
-    }
+    if (!command)
+        return help(argv[1]); /* says so, with the nearest name */
     if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")))
         return help(command->name);
 

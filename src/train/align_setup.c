@@ -42,6 +42,8 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
                   "method.principles: %s needs a text file of principles; configs/principles has "
                   "some",
                   a->method->name);
+    PLUMB_REQUIRE(!a->method->principled || plumb_file_exists(cfg->method.principles), PLUMB_ERR_IO,
+                  "method.principles: there is no file %s", cfg->method.principles);
     return PLUMB_OK;
 }
 

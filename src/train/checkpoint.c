@@ -115,7 +115,7 @@ static plumb_status check_space(const struct save *s)
     const int64_t need = s->model->count * 3 * (int64_t)sizeof(float) + (1 << 18);
     const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
     PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
-                  "%s: no room for checkpoint " PREFIX "%lld: it needs about %.1f MB (weights and "
+                  "%s: no room for " PREFIX "%lld: it needs about %.1f MB (weights and "
                   "moments), the disk has %.1f MB free; free some, or lower keep_last",
                   dir, (long long)s->state->step, (double)need / 1e6, free_bytes / 1e6);
     return PLUMB_OK;

@@ -1,5 +1,5 @@
 /* rewards.c - adds up the configured reward sources.
- * Layer 5. Includes train/rewards.h, train/pack.h, data/, model/, text/. */
+ * Layer 5. Includes train/rewards.h, train/pack.h, data/, io/, model/, text/. */
 #include "train/rewards.h"
 
 #include <math.h>
@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "data/reward_builtin.h"
 #include "data/reward_command.h"
+#include "io/file.h"
 #include "text/tokenizer.h"
 #include "train/pack.h"
 
@@ -43,6 +44,7 @@ bool plumb_rewards_configured(const struct plumb_config *cfg)
 static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
 {
     const char *dir = r->cfg->reward.model;
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "reward.model: there is no folder %s", dir);
     PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
     PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,

@@ -224,7 +224,8 @@ def configuration(b):
         ("an unknown method", [*align, "method.name=pslee"], "pslee", "psle"),
         ("an odd group", [*align, "group_size=3"], "group_size", "3"),
         ("no principles", [*align, "method.principles="], "principles"),
-        ("principles that are not there", [*align, "method.principles=none.txt"], "none.txt"),
+        ("principles that are not there", [*align, "method.principles=none.txt"], "method.principles",
+         "none.txt"),
         ("more prompts than there are", [*align, "prompts_per_iteration=4000"],
          "prompts_per_iteration", "4000"),
         ("no reward", align[:-1], "reward"),
@@ -233,7 +234,7 @@ def configuration(b):
     )
     for name, args, *words in cases:
         b.expect(name, args, *words, out=run)
-    b.expect("an unknown command", ["alignn"], "alignn", "align", threads=None)
+    b.expect("an unknown command", ["alignn"], "alignn", "'align'", threads=None)
     b.expect("help for an unknown command", ["help", "alin"], "alin", "align", threads=None)
     if b.bench.mpirun: # what every rank finds wrong is said once
         r = b.expect("an unknown key on 2 ranks", [*align, "train.learning_rat=1"],
@@ -271,7 +272,7 @@ def rewards(b):
         b.expect(name, align(*args), *words)
         b.bench.check(not (run / "latest").exists(), name, "leaves a checkpoint")
     for name, args, *words in (
-            ("no reward model", ["reward.model=nowhere"], "nowhere"),
+            ("no reward model", ["reward.model=nowhere"], "reward.model", "nowhere"),
             ("a reward model that writes", [f"reward.model={b.model}"], "reward.model"),
             ("an unknown function", ["reward.functions=[{name: lenght}]"], "lenght", "length"),
             ("a broken expression", ["reward.functions=[{name: regex, pattern: '('}]"], "regex",
