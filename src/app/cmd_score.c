@@ -1,9 +1,13 @@
-/* cmd_score.c - scores of texts by a reward model.
+/* cmd_score.c - scores of texts: by a reward model (model=), or by the sources of an alignment run
+ * (reward.*), exactly as that run would score them.
  * Layer 6. May include everything. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "app/session.h"
+#include "base/log.h"
 #include "io/json.h"
+#include "train/rewards.h"
 
 struct score {
     struct plumb_session s;
@@ -44,7 +48,7 @@ static plumb_status prepare(struct score *c)
     return plumb_session_pass(&c->s, 0, false);
 }
 
-plumb_status plumb_cmd_score(struct plumb_app *app)
+static plumb_status score_by_model(struct plumb_app *app)
 {
     struct score c = {0};
     plumb_status st =
@@ -57,4 +61,99 @@ plumb_status plumb_cmd_score(struct plumb_app *app)
     free(c.ids);
     free(c.value);
     return st;
+}
+
+/* ---- reward.model, reward.command, reward.functions --------------------------------------- */
+
+/* Lines of one rank between two agreements. */
+enum { CHUNK = 64 };
+
+struct sources {
+    struct plumb_app *app;
+    plumb_tokenizer *tokenizer; /* NULL: nothing counts tokens */
+    struct plumb_dataset *data;
+    plumb_rewards *rewards;
+    double missing;
+};
+
+static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
+{
+    struct sources *s = arg;
+    struct plumb_reward_item item[CHUNK] = {0};
+    double value[CHUNK];
+    for (int64_t i = begin; i < end; i++) {
+        const struct plumb_record *r = &s->data->record[i];
+        const struct plumb_piece *c = &r->completion[0];
+        PLUMB_REQUIRE(r->prompt.text, PLUMB_ERR_FORMAT,
+                      "%s:%lld: holds ids; reward sources score texts", s->app->cfg->input,
+                      (long long)r->line);
+        item[i - begin] = (struct plumb_reward_item){.prompt = r->prompt.text,
+                                                     .prompt_len = r->prompt.len,
+                                                     .completion = c->text ? c->text : "",
+                                                     .completion_len = c->len,
+                                                     .tokens = c->n,
+                                                     .solution = r->solution,
+                                                     .prompt_id = i};
+    }
+    PLUMB_TRY(plumb_rewards_score(s->rewards, item, end - begin, value));
+    for (int64_t i = 0; i < end - begin; i++) {
+        s->missing += !isfinite(value[i]);
+        PLUMB_TRY(plumb_buf_add_text(out, "{\"score\":"));
+        PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null when it is missing */
+        PLUMB_TRY(plumb_buf_add_text(out, "}\n"));
+    }
+    if (*plumb_rewards_fault(s->rewards))
+        plumb_log(PLUMB_LOG_WARN, "no score: %s", plumb_rewards_fault(s->rewards));
+    return PLUMB_OK;
+}
+
+static plumb_status open_sources(struct sources *s, const struct plumb_buf *text)
+{
+    const struct plumb_config *cfg = s->app->cfg;
+    for (int64_t i = 0; i < cfg->reward.functions.n; i++)
+        PLUMB_REQUIRE(cfg->reward.functions.item[i].name != PLUMB_REWARD_LENGTH || *cfg->tokenizer,
+                      PLUMB_ERR_CONFIG,
+                      "tokenizer: is not set; the reward function length counts tokens");
+    if (*cfg->tokenizer)
+        PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, cfg->tokenizer));
+    const struct plumb_data_options options = {
+        .kind = PLUMB_DATA_ANY,
+        .tokenizer = s->tokenizer,
+        .prompt_template = cfg->data.prompt_template,
+        .limit = cfg->data.limit,
+    };
+    PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
+    return plumb_rewards_create(&s->rewards, cfg, s->app->backend);
+}
+
+static plumb_status score_by_sources(struct plumb_app *app)
+{
+    struct sources s = {.app = app};
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_lines_read(app, &text, app->cfg->input);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(app->comm, open_sources(&s, &text));
+    if (st == PLUMB_OK)
+        st = plumb_lines_run(app, "score", s.data->n, CHUNK, score_lines, &s);
+    if (st == PLUMB_OK)
+        st = plumb_comm_allreduce_f64(app->comm, &s.missing, 1, PLUMB_SUM);
+    if (st == PLUMB_OK && s.missing > 0)
+        plumb_log(PLUMB_LOG_WARN, "%.0f of %lld lines have no score (null)", s.missing,
+                  (long long)s.data->n);
+    plumb_buf_fini(&text);
+    plumb_rewards_destroy(&s.rewards);
+    plumb_dataset_close(&s.data);
+    plumb_tokenizer_close(&s.tokenizer);
+    return st;
+}
+
+plumb_status plumb_cmd_score(struct plumb_app *app)
+{
+    const struct plumb_config *cfg = app->cfg;
+    if (!plumb_rewards_configured(cfg))
+        return score_by_model(app);
+    PLUMB_REQUIRE(!*cfg->model, PLUMB_ERR_CONFIG,
+                  "model: name the model as model= or as one of the sources, reward.model=, but "
+                  "not both model= and reward.*");
+    return score_by_sources(app);
 }

@@ -171,6 +171,33 @@ def score(bench, reward):
     bench.check(len({x["score"] for x in got}) > len(records) // 2, "score: all alike")
 
 
+def score_by_sources(bench, model, reward):
+    records = [{"prompt": r["prompt"], "completion": r["completion"]}
+               for r in read_lines(bench.world / "sft.jsonl")[:9]]
+    path = write_lines(bench.folder / "sources.jsonl", records)
+    words = "reward.functions=[{name: words, words: [the]}]"
+    counted = read_lines(both_ranks(bench, "words", "score", words, f"input={path}"))
+    bench.check(len({x["score"] for x in counted}) > 1, "score: words", counted)
+    by_model = read_lines(both_ranks(bench, "by-model", "score", f"reward.model={reward}",
+                                     f"input={path}"))
+    command = bench.folder / "judge.sh"
+    command.write_text("while read line; do case $line in *bread*) echo '{\"score\": null}';; "
+                       "*) echo '{\"score\": 2.5}';; esac; done\n")
+    judged = read_lines(both_ranks(bench, "judged", "score", f"reward.command=sh {command}",
+                                   f"input={path}"))
+    bench.check([x["score"] for x in judged] ==
+                [None if "bread" in json.dumps(r) else 2.5 for r in records], "score: command",
+                judged)
+    both = read_lines(both_ranks(bench, "sum", "score", f"reward.model={reward}", words,
+                                 f"input={path}"))
+    bench.check(all(abs(a["score"] + b["score"] - c["score"]) < 1e-5
+                    for a, b, c in zip(by_model, counted, both)), "score: sources do not add up")
+    for args, word in (([f"model={model}", words], "model"),
+                       (["reward.functions=[{name: length, target: 5}]"], "tokenizer")):
+        r = bench.run("score", *args, f"input={path}")
+        bench.check(r.code == 12 and word in r.err, "score: not refused:", r)
+
+
 def safetensors(path):
     raw = Path(path).read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
@@ -283,6 +310,7 @@ def test(bench):
     tokenize(bench)
     logprob(bench, model, generate(bench, model))
     score(bench, reward)
+    score_by_sources(bench, model, reward)
     gradient(bench, model)
     words(bench, model, reward)
     eval_command(bench, model, reward)
