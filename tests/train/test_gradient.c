@@ -1,0 +1,115 @@
+/* test_gradient.c - batches into leaves, and their gradients and scalars over thread ranks.
+ * Test. Includes harness.h, train/gradient.h. */
+#include "train/gradient.h"
+
+#include <pthread.h>
+
+#include "harness.h"
+
+/* Every item is in exactly one leaf of one step, in order, and no leaf is larger than asked. */
+static void test_cut(void)
+{
+    for (int64_t items = 1; items < 40; items++)
+        for (int64_t global = 1; global <= items; global += 3)
+            for (int64_t micro = 1; micro < 9; micro += 2) {
+                const struct plumb_batch_cut cut = {items, global, micro};
+                int64_t next = 0;
+                for (int64_t s = 0; s < plumb_cut_steps(&cut); s++) {
+                    const struct plumb_range step = plumb_cut_step(&cut, s);
+                    CHECK(step.begin == next && step.end - step.begin <= global);
+                    for (int64_t l = 0; l < plumb_cut_leaves(&cut, s); l++) {
+                        const struct plumb_range leaf = plumb_cut_leaf(&cut, s, l);
+                        CHECK(leaf.begin == next && leaf.end > leaf.begin);
+                        CHECK(leaf.end - leaf.begin <= micro);
+                        next = leaf.end;
+                    }
+                    CHECK(next == step.end);
+                }
+                CHECK(next == items);
+            }
+}
+
+enum { COUNT = 9000, LEAVES = 13 };
+
+/* A gradient that rounds: the sum depends on its order. */
+static plumb_status leaf(void *arg, int64_t i, float *grad, double value[PLUMB_LEAF_VALUES])
+{
+    if (arg && *(const int64_t *)arg == i)
+        PLUMB_FAIL(PLUMB_ERR_NUMERIC, "leaf %lld", (long long)i);
+    struct rng r = {(uint64_t)i * 7919 + 1};
+    for (int64_t j = 0; j < COUNT; j++) {
+        CHECK(grad[j] == 0.0f);
+        grad[j] = rng_f(&r, -1, 1);
+    }
+    value[0] = 1.0 / (double)(i + 3);
+    value[7] = 1;
+    return PLUMB_OK;
+}
+
+struct rank {
+    plumb_comm *comm;
+    float sum[COUNT];
+    double value[PLUMB_LEAF_VALUES];
+    int64_t *fail_at;
+    plumb_status status;
+};
+
+static void *run_rank(void *arg)
+{
+    struct rank *r = arg;
+    struct plumb_backend *backend;
+    struct plumb_gradient g;
+    CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
+    CHECK_OK(plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES));
+    r->status = plumb_gradient_run(&g, LEAVES, leaf, r->fail_at, r->value);
+    if (r->status == PLUMB_OK) {
+        CHECK_OK(plumb_comm_reduce_tree(r->comm, g.sum[0], COUNT));
+        CHECK_OK(plumb_comm_allgather_shards(r->comm, g.sum[0], COUNT));
+        memcpy(r->sum, g.sum[0], sizeof(r->sum));
+    }
+    plumb_gradient_fini(&g);
+    plumb_backend_destroy(&backend);
+    plumb_comm_destroy(&r->comm);
+    return NULL;
+}
+
+/* out[0] = what every rank got; all ranks must agree. */
+static void run_world(struct rank *out, int world, int64_t *fail_at)
+{
+    static struct rank rank[16];
+    plumb_comm *comm[16];
+    pthread_t thread[16];
+    CHECK_OK(plumb_comm_thread_create(comm, world));
+    for (int r = 0; r < world; r++) {
+        rank[r].comm = comm[r];
+        rank[r].fail_at = fail_at;
+        CHECK(pthread_create(&thread[r], NULL, run_rank, &rank[r]) == 0);
+    }
+    for (int r = 0; r < world; r++) {
+        CHECK(pthread_join(thread[r], NULL) == 0);
+        if (fail_at)
+            CHECK(rank[r].status != PLUMB_OK);
+        else
+            CHECK(rank[r].status == PLUMB_OK &&
+                  !memcmp(rank[r].sum, rank[0].sum, sizeof(out->sum)));
+    }
+    *out = rank[0];
+}
+
+int main(void)
+{
+    static struct rank one, many;
+    test_cut();
+    run_world(&one, 1, NULL);
+    CHECK(one.value[7] == LEAVES);
+    for (int world = 2; world <= 16; world *= 2) {
+        run_world(&many, world, NULL);
+        CHECKF(!memcmp(one.sum, many.sum, sizeof(one.sum)), "world %d", world);
+        CHECKF(!memcmp(one.value, many.value, sizeof(one.value)), "world %d", world);
+    }
+    run_world(&many, 3, NULL); /* no power of two: to rounding */
+    CHECK(worst(many.sum, one.sum, COUNT, 1e-5, 1e-5) <= 1);
+    int64_t bad = 11; /* a leaf of the last rank: everyone must hear of it */
+    run_world(&many, 4, &bad);
+    return 0;
+}
