@@ -12,7 +12,7 @@ say() { printf '\n== %s  (%s s)\n' "$*" "$(($(date +%s) - started))"; }
 
 say "packages and build"
 ./launch/install.sh
-./launch/build.sh build
+./launch/build.sh build plumb plumb-world
 
 # Only what an earlier quickstart made is ever removed.
 if [ -e "$out" ]; then
