@@ -66,8 +66,18 @@ static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
     return p;
 }
 
-/* Every product below stays in int64 once the largest tensors do: sizes are bounded by spec.c
- * (2^24 each, heads x head size 2^26, 4096 layers), so one tensor is below 2^50 floats. */
+/* Sizes are bounded by spec.c (2^24 each, heads x head size 2^26), so one tensor has at most 2^50
+ * floats and one layer less than 2^53: what is counted stays in int64 when it is looked at after
+ * every layer. */
+static plumb_status check_count(const struct layout *y)
+{
+    const int64_t most = (int64_t)1 << 56;
+    PLUMB_REQUIRE(y->count < most && y->packed < most, PLUMB_ERR_UNSUPPORTED,
+                  "config.json describes %lld parameters or more, too many to address",
+                  (long long)(y->count < y->packed ? y->packed : y->count));
+    return PLUMB_OK;
+}
+
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_kernels *k)
@@ -81,6 +91,7 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
     for (int64_t l = 0; l < s->l; l++) {
         snprintf(y.prefix, sizeof y.prefix, "model.layers.%lld.", (long long)l);
         const struct plumb_layer p = layer(&y, s);
+        PLUMB_TRY(check_count(&y));
         if (net)
             net->layer[l] = p;
     }
@@ -99,7 +110,5 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
     *n = y.n;
     *packed = y.packed;
     *count = plumb_ceil_div(y.count, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
-    PLUMB_REQUIRE(*count < (int64_t)1 << 56, PLUMB_ERR_UNSUPPORTED,
-                  "config.json describes %lld parameters, too many to address", (long long)*count);
-    return PLUMB_OK;
+    return check_count(&y);
 }

@@ -27,6 +27,16 @@ const char *plumb_spec_architecture(const struct plumb_spec *s)
     return s->labels > 0 ? family[s->family].classifier : family[s->family].causal;
 }
 
+static plumb_status want_size(const plumb_json *j, const char *key, int64_t *out,
+                              const int64_t *fallback, int64_t limit, const char *path)
+{
+    PLUMB_TRY(plumb_json_want_int(j, key, out, fallback, path));
+    PLUMB_REQUIRE(*out >= 1 && *out <= limit, PLUMB_ERR_FORMAT,
+                  "%s: %s is %lld, expected 1 to %lld", path, key, (long long)*out,
+                  (long long)limit);
+    return PLUMB_OK;
+}
+
 /* model_type, and by the architecture's name whether a classifier or a language model. */
 static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
@@ -52,20 +62,10 @@ static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const
                   path, name, type, family[k].causal, family[k].classifier);
     const plumb_json *names = plumb_json_get(j, "id2label");
     const int64_t named = names ? plumb_json_count(names) : 2;
-    PLUMB_TRY(plumb_json_want_int(j, "num_labels", &s->labels, &named, path));
-    PLUMB_REQUIRE(s->labels >= 1 && (!names || s->labels == named), PLUMB_ERR_FORMAT,
+    PLUMB_TRY(want_size(j, "num_labels", &s->labels, &named, 65536, path));
+    PLUMB_REQUIRE(!names || s->labels == named, PLUMB_ERR_FORMAT,
                   "%s: num_labels is %lld, id2label has %lld names", path, (long long)s->labels,
                   (long long)named);
-    return PLUMB_OK;
-}
-
-static plumb_status want_size(const plumb_json *j, const char *key, int64_t *out,
-                              const int64_t *fallback, int64_t limit, const char *path)
-{
-    PLUMB_TRY(plumb_json_want_int(j, key, out, fallback, path));
-    PLUMB_REQUIRE(*out >= 1 && *out <= limit, PLUMB_ERR_FORMAT,
-                  "%s: %s is %lld, expected 1 to %lld", path, key, (long long)*out,
-                  (long long)limit);
     return PLUMB_OK;
 }
 

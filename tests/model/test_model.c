@@ -167,6 +167,20 @@ static void check_classifier(void)
     plumb_model_destroy(&m);
 }
 
+/* Sizes that are allowed one by one, and whose sum leaves int64. */
+static void check_too_large(void)
+{
+    static const char config[] =
+        "{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":16777216,"
+        "\"intermediate_size\":16777216,\"num_hidden_layers\":4096,\"head_dim\":1024,"
+        "\"num_attention_heads\":65536,\"max_position_embeddings\":128}";
+    plumb_model *m = NULL;
+    CHECK_OK(plumb_file_write_atomic(in("config.json"), config, sizeof config - 1));
+    CHECK_FAILS(plumb_model_create(&m, backend, dir, 1), PLUMB_ERR_UNSUPPORTED,
+                "too many to address");
+    CHECK(!m);
+}
+
 static void check_create(void)
 {
     plumb_model *a, *b;
@@ -260,6 +274,7 @@ int main(void)
     check_save("qwen2_score3", (int64_t)1 << 30);
     check_classifier();
     check_create();
+    check_too_large();
     check_pass();
     plumb_backend_destroy(&backend);
     CHECK_OK(plumb_dir_remove(dir));

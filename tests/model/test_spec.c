@@ -135,6 +135,9 @@ static void check_refused(void)
     CHECK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"}, {"num_labels", "2"},
                {"id2label", "{\"0\": \"a\"}"}) == PLUMB_ERR_FORMAT);
     CHECK(strstr(plumb_trail(), "num_labels is 2"));
+    CHECK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"},
+               {"num_labels", "4611686018427387904"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "num_labels is 4611686018427387904"));
 }
 
 static void check_defaults(void)
