@@ -124,7 +124,8 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
     PLUMB_TRY(h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
-    hid_t create = H5Pcreate(H5P_FILE_CREATE), access = plumb_h5_driver_access(&f->fault, &f->driver);
+    hid_t create = H5Pcreate(H5P_FILE_CREATE);
+    hid_t access = plumb_h5_driver_access(&f->fault, &f->driver);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||
         (f->id = H5Fcreate(f->tmp, H5F_ACC_TRUNC, create, access)) < 0) {
         PLUMB_TRY_GOTO(st, check_fault(f), fail);
