@@ -14,6 +14,7 @@ enum {
     A_FLOATS = BLOCK_ROWS * GEMM_LDA,
     B_FLOATS = BLOCK_COLS * GEMM_KC,
     BIAS_COLS = 128,
+    PACK_ROWS = 16,
 };
 
 int64_t PLUMB_CPU(linear_work_count)(int64_t n, int64_t out, int64_t in, int threads)
@@ -22,19 +23,27 @@ int64_t PLUMB_CPU(linear_work_count)(int64_t n, int64_t out, int64_t in, int thr
     return (int64_t)threads * (A_FLOATS + B_FLOATS);
 }
 
-/* Panels of b (k,cols), rows ldb apart; columns past the last are 0. */
+/* Panels of b (k,cols), rows ldb apart; columns past the last are 0. The same rows of all panels
+ * lie whole pages apart, in a few sets of the cache, hence some rows of one panel at a time. */
 static void pack_b(float *to, const float *b, int64_t ldb, int64_t k, int64_t cols)
 {
-    for (int64_t i = 0; i < k; i++) {
-        const float *from = b + i * ldb;
-        float *row = to + i * GEMM_NR;
-        int64_t j = 0;
-        for (; j + GEMM_NR <= cols; j += GEMM_NR, row += k * GEMM_NR) {
-            v16_store(row, v16_load(from + j));
-            v16_store(row + 16, v16_load(from + j + 16));
+    for (int64_t begin = 0; begin < k; begin += PACK_ROWS) {
+        const int64_t end = plumb_min_i64(begin + PACK_ROWS, k);
+        for (int64_t j = 0; j < cols; j += GEMM_NR) {
+            float *panel = to + j * k;
+            const int n = (int)plumb_min_i64(GEMM_NR, cols - j);
+            for (int64_t i = begin; i < end; i++) {
+                const float *from = b + i * ldb + j;
+                float *row = panel + i * GEMM_NR;
+                if (n == GEMM_NR) {
+                    v16_store(row, v16_load(from));
+                    v16_store(row + 16, v16_load(from + 16));
+                    continue;
+                }
+                for (int e = 0; e < GEMM_NR; e++)
+                    row[e] = e < n ? from[e] : 0.0f;
+            }
         }
-        for (int64_t e = 0; j < cols && e < GEMM_NR; e++)
-            row[e] = j + e < cols ? from[j + e] : 0.0f;
     }
 }
 
@@ -42,12 +51,14 @@ static void pack_b(float *to, const float *b, int64_t ldb, int64_t k, int64_t co
 static void pack_a_transposed(float *to, const float *a, int64_t lda, int64_t k, int64_t rows)
 {
     const struct gemm_tiles tiles = gemm_tiles_of(rows);
-    for (int64_t i = 0; i < k; i++) {
+    for (int64_t begin = 0; begin < k; begin += PACK_ROWS) {
+        const int64_t end = plumb_min_i64(begin + PACK_ROWS, k);
         float *tile = to;
         int n;
         for (int64_t row = 0, t = 0; row < rows; row += n, t++, tile += n * k) {
             n = tiles.each + (t < tiles.more);
-            v16_store_n(tile + i * n, v16_load_n(a + i * lda + row, n), n);
+            for (int64_t i = begin; i < end; i++)
+                v16_store_n(tile + i * n, v16_load_n(a + i * lda + row, n), n);
         }
     }
 }
