@@ -4,7 +4,7 @@
 
 #include "base/num.h"
 
-enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4, PAGE = 4096 };
+enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4, PAGE = 4096, PLACES = 8 };
 
 /* for (i = 0 .. n-1) with a constant n, unrolled whole so that sums stay in registers */
 #if defined(__clang__)
@@ -21,9 +21,11 @@ struct tile {
     const float *b;
     const float *bias;
     int64_t k;
-    /* Prefetched into the L2 cache, 64 bytes for each step of k: what comes after this panel. Into
-     * L1 it would drive out the part of the panel that the next tile reads. */
+    /* Prefetched into the L2 cache: what comes after this panel, cut into PLACES places that the
+     * tiles share out; a place is 16 bytes for each step of k. This tile's first one, and how many
+     * of them. Into L1 it would drive out the part of the panel that the next tile reads. */
     const char *ahead;
+    int places;
     const float *c_next; /* of the next tile, prefetched */
     bool from_zero;
 };
@@ -72,14 +74,20 @@ VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, 
         if (stream)
             ahead = stream_ahead(b);
         EACH(u, UNROLL_K) {
-            __builtin_prefetch(ahead + (stream ? PAGE : 64) * u, 0, 2);
-            if (stream)
+            if (stream) {
+                __builtin_prefetch(ahead + PAGE * u, 0, 2);
                 __builtin_prefetch(ahead + PAGE * u + 64, 0, 2);
+            } else {
+                if (u < t->places)
+                    __builtin_prefetch(ahead + 16 * k_all * u, 0, 2);
+                if (u + UNROLL_K < t->places)
+                    __builtin_prefetch(ahead + 16 * k_all * (u + UNROLL_K), 0, 2);
+            }
             tile_step(sum, rows, a + u * a_k, a_row, b + u * GEMM_NR);
         }
         a += UNROLL_K * a_k;
         b += UNROLL_K * GEMM_NR;
-        ahead += UNROLL_K * 64;
+        ahead += 64;
     }
     for (; k < k_all; k++, a += a_k, b += GEMM_NR)
         tile_step(sum, rows, a, a_row, b);
@@ -161,7 +169,6 @@ void gemm_block_run(const struct gemm_block *g)
                          .b = b,
                          .bias = g->bias ? g->bias + col : NULL,
                          .k = g->k,
-                         .ahead = (const char *)(next ? next : b),
                          .from_zero = g->from_zero};
         int64_t row = 0;
         for (int64_t i = 0; i < tiles.n; i++) {
@@ -169,12 +176,13 @@ void gemm_block_run(const struct gemm_block *g)
             t.c = g->c + row * g->ldc + col;
             t.c_next = i + 1 < tiles.n ? t.c + rows * g->ldc : g->c + col + TILE_COLS;
             t.a = g->a + row * (g->lda ? g->lda : g->k);
+            const int64_t place = PLACES * i / tiles.n;
+            t.ahead = (const char *)(next ? next : b) + 16 * g->k * place;
+            t.places = next ? (int)(PLACES * (i + 1) / tiles.n - place) : 0;
             if (cols < TILE_COLS)
                 tile_edge(table[rows - 1], t, rows, cols);
             else
                 table[rows - 1](&t);
-            if (i == 0) /* two tiles fetch 64 of the 128 bytes each, the others find them there */
-                t.ahead += 64 * g->k;
             row += rows;
         }
     }
