@@ -7,7 +7,7 @@
  * in it. */
 #include "cpu/attention.h"
 
-enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48, GROUP = 6 };
+enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48, GROUP = 8 };
 
 struct fwd {
     float *o, *lse;
@@ -41,14 +41,21 @@ VEC_FN void soften(struct tile *t, int64_t p)
     const v16 p0 = v16_exp(v16_sub(s0, m)), p1 = v16_exp(v16_sub(s1, m));
     v16_store(s, p0);
     v16_store(s + 16, p1);
-    if (max != before) { /* otherwise the factor is exactly 1 */
-        const v16 shrink = v16_exp(v16_sub(v16_set1(before), m));
-        t->sum[p] = v16_mul(t->sum[p], shrink);
-        for (int64_t e = 0; e < t->dp; e += 16)
-            v16_store(o + e, v16_mul(v16_load(o + e), shrink));
-        t->max[p] = max;
-    }
-    t->sum[p] = v16_add(t->sum[p], v16_add(p0, p1));
+    /* Without a new maximum exactly 1; to ask would cost more than to multiply. */
+    const v16 shrink = v16_exp(v16_sub(v16_set1(before), m));
+    for (int64_t e = 0; e < t->dp; e += 16)
+        v16_store(o + e, v16_mul(v16_load(o + e), shrink));
+    t->max[p] = max;
+    t->sum[p] = v16_add(v16_mul(t->sum[p], shrink), v16_add(p0, p1));
+}
+
+/* The values of keys [begin, end) for one pair. */
+static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, int64_t begin,
+                       int64_t end)
+{
+    if (begin < end)
+        mm(t->o + p * t->dp, t->dp, (struct mat){t->s + p * PAGE + begin, PAGE, 1}, v + begin * ldv,
+           ldv, 1, t->dp, end - begin, true);
 }
 
 /* One page for pairs [p, p + n). */
@@ -57,11 +64,12 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
 {
     const int64_t d = t->d, dp = t->dp;
     float *s = t->s + p * PAGE, *o = t->o + p * dp;
-    int64_t begin[GROUP], end[GROUP];
-    bool whole = true, any = false;
+    int64_t begin[GROUP], end[GROUP], from = 0, to = PAGE; /* [from, to): seen by all */
+    bool any = false;
     for (int64_t i = 0; i < n; i++) {
         visible(first, t->pos[p + i], window, &begin[i], &end[i]);
-        whole &= begin[i] == 0 && end[i] == PAGE;
+        from = plumb_max_i64(from, begin[i]);
+        to = plumb_min_i64(to, end[i]);
         any |= begin[i] < end[i];
     }
     if (!any)
@@ -76,13 +84,13 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
             s[i * PAGE + j] = -INFINITY;
         soften(t, p + i);
     }
-    if (whole) {
-        mm(o, dp, (struct mat){s, PAGE, 1}, v, ldv, n, dp, PAGE, true);
-        return;
-    }
+    to = plumb_max_i64(from, to);
     for (int64_t i = 0; i < n; i++)
-        mm(o + i * dp, dp, (struct mat){s + i * PAGE + begin[i], PAGE, 1}, v + begin[i] * ldv, ldv,
-           1, dp, end[i] - begin[i], true);
+        add_values(t, p + i, v, ldv, begin[i], plumb_min_i64(from, end[i]));
+    if (from < to)
+        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, to - from, true);
+    for (int64_t i = 0; i < n; i++)
+        add_values(t, p + i, v, ldv, plumb_max_i64(to, begin[i]), end[i]);
 }
 
 /* One page for all pairs. */

@@ -9,9 +9,6 @@
 enum {
     PAGE = PLUMB_KV_PAGE,
     ATTN_MAX_D = 512, /* larger heads are left to ref */
-    ATTN_ROWS = VEC_REGISTERS >= 32  ? 6
-                : VEC_REGISTERS >= 8 ? 2
-                                     : 1, /* of an accumulator tile */
 };
 _Static_assert(PAGE == 32, "score rows are two vectors");
 
@@ -25,8 +22,8 @@ struct mat {
 VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, struct mat a,
                     const float *b, int64_t ldb, int64_t kn, bool go_on)
 {
-    v16 acc[6][4];
-#pragma GCC unroll 6
+    v16 acc[8][4];
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int w = 0; w < vectors; w++)
@@ -36,7 +33,7 @@ VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, st
 #pragma GCC unroll 4
         for (int w = 0; w < vectors; w++)
             bk[w] = v16_load(b + k * ldb + 16 * w);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             const v16 ak = v16_set1(a.at[i * a.row + k * a.k]);
 #pragma GCC unroll 4
@@ -44,7 +41,7 @@ VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, st
                 acc[i][w] = v16_fma(ak, bk[w], acc[i][w]);
         }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int w = 0; w < vectors; w++)
@@ -66,8 +63,8 @@ static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64
     }
     int64_t i = 0;
 #if VEC_REGISTERS >= 32
-    MM_ROWS(6, MM_COLUMNS(6, 2) MM_COLUMNS(6, 1))
-    MM_ROWS(3, MM_COLUMNS(3, 4) MM_COLUMNS(3, 2) MM_COLUMNS(3, 1))
+    MM_ROWS(8, MM_COLUMNS(8, 2) MM_COLUMNS(8, 1))
+    MM_ROWS(4, MM_COLUMNS(4, 4) MM_COLUMNS(4, 2) MM_COLUMNS(4, 1))
     MM_ROWS(1, MM_COLUMNS(1, 4) MM_COLUMNS(1, 2) MM_COLUMNS(1, 1))
 #elif VEC_REGISTERS >= 8
     MM_ROWS(2, MM_COLUMNS(2, 2) MM_COLUMNS(2, 1))

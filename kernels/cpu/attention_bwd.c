@@ -46,14 +46,12 @@ static struct room room_at(float *at, int64_t d)
 /* Keys plain and values transposed, of `keys` keys; the rest of the block is zero. */
 static void load_block(struct room *r, const float *kt, const float *v, int64_t keys)
 {
-    memset(r->k, 0, (size_t)(PAGE * r->dp) * sizeof(float));
+    if (keys < PAGE || r->d < r->dp)
+        memset(r->k, 0, (size_t)(PAGE * r->dp) * sizeof(float));
     if (keys < PAGE)
         memset(r->vt, 0, (size_t)(PAGE * r->d) * sizeof(float));
-    for (int64_t j = 0; j < keys; j++)
-        for (int64_t e = 0; e < r->d; e++) {
-            r->k[j * r->dp + e] = kt[e * PAGE + j];
-            r->vt[e * PAGE + j] = v[j * r->d + e];
-        }
+    vec_transpose(r->k, r->dp, kt, PAGE, r->d, keys);
+    vec_transpose(r->vt, PAGE, v, r->d, keys, r->d);
     memset(r->dk, 0, (size_t)(PAGE * r->dp) * sizeof(float));
     memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
 }

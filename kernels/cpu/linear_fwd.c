@@ -32,9 +32,7 @@ static void pack_panels(void *arg, int64_t begin, int64_t end, int thread)
         const int64_t cols = plumb_min_i64(GEMM_NR, g->out - p * GEMM_NR);
         for (int64_t k0 = 0; k0 < g->in; k0 += BLOCK) {
             const int64_t k1 = plumb_min_i64(k0 + BLOCK, g->in);
-            for (int64_t j = 0; j < cols; j++)
-                for (int64_t k = k0; k < k1; k++)
-                    panel[k * GEMM_NR + j] = w[j * g->in + k];
+            vec_transpose(panel + k0 * GEMM_NR, GEMM_NR, w + k0, g->in, cols, k1 - k0);
             for (int64_t k = k0; k < k1; k++)
                 for (int64_t j = cols; j < GEMM_NR; j++)
                     panel[k * GEMM_NR + j] = 0.0f;

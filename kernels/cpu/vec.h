@@ -359,6 +359,41 @@ VEC_FN vec_f4 vec_add4(vec_f4 x, vec_f4 y)
     return x + y;
 }
 
+/* to[e*ldt + j] = from[j*ldf + e], e and j in [0, 4) */
+VEC_FN void vec_transpose4(float *to, int64_t ldt, const float *from, int64_t ldf)
+{
+    vec_f4 r[4];
+    for (int i = 0; i < 4; i++)
+        memcpy(&r[i], from + i * ldf, sizeof(r[i]));
+    const vec_f4 a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+    const vec_f4 b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    const vec_f4 c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const vec_f4 d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+    r[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+    r[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+    for (int i = 0; i < 4; i++)
+        memcpy(to + i * ldt, &r[i], sizeof(r[i]));
+}
+/* to (columns,rows) = the transpose of from (rows,columns); ldt and ldf from row to row. */
+VEC_FN void vec_transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t rows,
+                          int64_t columns)
+{
+    int64_t e = 0;
+    for (; e + 4 <= columns; e += 4) {
+        int64_t j = 0;
+        for (; j + 4 <= rows; j += 4)
+            vec_transpose4(to + e * ldt + j, ldt, from + j * ldf + e, ldf);
+        for (; j < rows; j++)
+            for (int64_t i = e; i < e + 4; i++)
+                to[i * ldt + j] = from[j * ldf + i];
+    }
+    for (; e < columns; e++)
+        for (int64_t j = 0; j < rows; j++)
+            to[e * ldt + j] = from[j * ldf + e];
+}
+
 /* Sum of the lanes as a balanced tree: i with i+8, then i+4, i+2, i+1. */
 VEC_FN float v16_sum(v16 a)
 {

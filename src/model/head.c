@@ -80,7 +80,7 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
         b, V(p->back.dn, k, s->c), V(grad + head->w, s->v, s->c), V(p->dlogp, k), V(p->lse, k),
         V(p->hn, k, s->c), V(m->w + head->w, s->v, s->c),
         V(packed, b->k.linear_packed_count(head->out, head->in)), VI(p->batch.target, k),
-        V(p->head_work, p->head_work_count), p->limit.head_rows, k <= p->limit.head_rows));
+        V(p->head_work, p->head_work_count), p->limit.head_rows, true));
     return head_input_back(p, m, grad);
 }
 

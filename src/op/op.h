@@ -168,8 +168,8 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
  *   out  dx (n,c) +=  dw (v,c) +=
  *   in   dlogp, lse (n,)  x (n,c)  w (v,c)  packed, target, head_rows as above
  *        work (>= plumb_op_head_work_count(b, head_rows, v, c, true),)
- *        logits_kept: work still holds, untouched, what head_logprob_fwd left there, and
- *        n <= head_rows: the logits are not computed again (2 n v c operations less) */
+ *        logits_kept: work still holds, untouched, what head_logprob_fwd left there: the first
+ *        head_rows rows' logits, which are then not computed again */
 plumb_status
 plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                           const struct plumb_tensor *dw, const struct plumb_tensor *dlogp,

@@ -100,7 +100,8 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
                          WANT(target, PLUMB_I32, 1, n)));
     PLUMB_TRY(plumb_op_check_work(b, "head_logprob_fwd", work,
                                   plumb_op_head_work_count(b, head_rows, v, c, false)));
-    for (int64_t i = 0; i < n; i += head_rows) {
+    /* Backwards: the backward, which goes forwards, finds its first block's logits in work. */
+    for (int64_t i = (n - 1) / head_rows * head_rows; i >= 0 && n > 0; i -= head_rows) {
         const int64_t rows = plumb_min_i64(head_rows, n - i);
         const struct block at = block_at(b, x, target, lse, work, v, i, rows);
         const struct plumb_tensor out =
@@ -122,10 +123,8 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
     PLUMB_TRY(plumb_op_check_rank("head_logprob_bwd", "x", x, 2, 2));
     PLUMB_TRY(plumb_op_check_rank("head_logprob_bwd", "w", w, 2, 2));
     const int64_t n = x->dim[0], c = x->dim[1], v = w->dim[0];
-    PLUMB_REQUIRE(head_rows >= 1 && (!logits_kept || n <= head_rows), PLUMB_ERR_ARG,
-                  "head_logprob_bwd: head_rows=%lld for %lld rows, expected >= 1, and all rows "
-                  "when the logits are kept",
-                  (long long)head_rows, (long long)n);
+    PLUMB_REQUIRE(head_rows >= 1, PLUMB_ERR_ARG, "head_logprob_bwd: head_rows=%lld, expected >= 1",
+                  (long long)head_rows);
     PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_F32(dx, 2, n, c), WANT_F32(dw, 2, v, c),
                          WANT_F32(dlogp, 1, n), WANT_F32(lse, 1, n), WANT_F32(x, 2, n, c),
                          WANT_F32(w, 2, v, c), WANT(target, PLUMB_I32, 1, n),
@@ -142,7 +141,7 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
             plumb_view_f32(dlogp->name, plumb_f32(dlogp) + i, b->place, rows);
         const struct plumb_tensor out =
             plumb_view_f32(dx->name, plumb_f32(dx) + i * c, b->place, rows, c);
-        if (!logits_kept)
+        if (i > 0 || !logits_kept)
             PLUMB_TRY(plumb_op_linear_fwd(b, &at.logits, &at.x, packed, NULL));
         PLUMB_TRY(plumb_op_logprob_bwd(b, &at.logits, &at.lse, &at.target, &dl));
         PLUMB_TRY(plumb_op_linear_bwd_x(b, &out, &at.logits, w, &rest, true));

@@ -108,9 +108,13 @@ int main(void)
             CHECKF(memcmp(part.lse, whole.lse, sizeof(whole.lse)) == 0, "%d rows", (int)rows);
             CHECKF(memcmp(part.dx, whole.dx, sizeof(whole.dx)) == 0, "%d rows", (int)rows);
             CHECK(worst(part.dw, whole.dw, V * C, 1e-5, 1e-6) <= 1.0);
+            static struct data kept;
+            kept = part;
+            run(b, &kept, rows, true);
+            CHECKF(memcmp(&kept, &part, sizeof(part)) == 0, "%d rows, logits kept", (int)rows);
         }
         const struct plumb_tensor row = plumb_view_f32("x", whole.x, b->place, N, C);
-        CHECK(plumb_op_head_logprob_bwd(b, &row, &row, &row, &row, &row, &row, &row, &row, &row, 5,
+        CHECK(plumb_op_head_logprob_bwd(b, &row, &row, &row, &row, &row, &row, &row, &row, &row, 0,
                                         true) == PLUMB_ERR_ARG);
         plumb_backend_destroy(&b);
     }
