@@ -87,7 +87,7 @@ struct plumb_pass_limit {
     int64_t max_targets; /* completion tokens; 0 = max_tokens */
     bool train;          /* keep what backward needs */
     bool recompute;      /* keep layer inputs only, run each layer's forward again in backward */
-    int64_t head_rows;   /* rows of logits that exist at a time; 0 = default (256) */
+    int64_t head_rows;   /* rows of logits that exist at a time; 0 = default (512) */
 };
 typedef struct plumb_pass plumb_pass; /* bound to one architecture, not to one set of weights */
 

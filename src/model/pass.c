@@ -6,7 +6,7 @@
 
 #include "base/num.h"
 
-#define DEFAULT_HEAD_ROWS 256
+#define DEFAULT_HEAD_ROWS 512
 
 static int64_t most_pages(const struct plumb_pass_limit *o)
 {
