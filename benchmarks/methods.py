@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""methods.py [--ranks 2] [--seeds 3] [--rates 1e-4,2e-4,4e-4] - PSLE against its baselines on the quickstart's world.
+"""methods.py [--ranks 2] [--seeds 3] [--rates 1e-4,2e-4,4e-4] [--keep] - PSLE against its baselines on the quickstart's world.
 
 Needs what ./launch/quickstart.sh leaves in runs/quickstart (world, sft, reward). Every method gets the same prompts,
 the same number of generated completions and optimizer steps, and the same tuning trials: each learning rate once with
@@ -26,7 +26,9 @@ def plumb(ranks, *arguments):
         sys.exit(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr}")
 
 
-def align(ranks, config, out, rate, seed):
+def align(ranks, config, out, rate, seed, keep):
+    if keep and (ROOT / out / "latest").exists():
+        return  # runs are functions of configuration and seed: a finished one would come out the same
     shutil.rmtree(ROOT / out, ignore_errors=True)
     plumb(ranks, "align", f"configs/quickstart/{config}.yaml", f"output_dir={out}", f"learning_rate={rate}", f"seed={seed}",
           "checkpoint.every=0", "report.html=false", "samples=0")
@@ -43,6 +45,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", default="1e-4,2e-4,4e-4")
+    parser.add_argument("--keep", action="store_true", help="use the finished runs of an interrupted call")
     args = parser.parse_args()
     start = "runs/quickstart/sft/latest"
     if not (ROOT / start).exists():
@@ -54,7 +57,7 @@ def main():
         models = {}
         for rate in rates:
             models[rate] = f"runs/methods/tune-{config}-{rate}"
-            align(args.ranks, config, models[rate], rate, 1)
+            align(args.ranks, config, models[rate], rate, 1, args.keep)
         figures = evaluate(args.ranks, f"runs/methods/tune-{config}", {r: f"{p}/latest" for r, p in models.items()},
                            "data.eval=runs/quickstart/world/prompts.jsonl", "data.limit=256", "seed=1001")
         trials[method] = {rate: figures[rate]["reward"] for rate in rates}
@@ -65,7 +68,7 @@ def main():
         models = {"SFT": start}
         for method, config in METHODS.items():
             out = f"runs/methods/seed{seed}-{config}"
-            align(args.ranks, config, out, chosen[method], seed)
+            align(args.ranks, config, out, chosen[method], seed, args.keep)
             models[method] = f"{out}/latest"
         scored = evaluate(args.ranks, f"runs/methods/eval{seed}", models, f"seed={seed}")
         truth = evaluate(args.ranks, f"runs/methods/true{seed}", models, f"seed={seed}", "reward.model=",
