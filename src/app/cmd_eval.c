@@ -1,6 +1,5 @@
 /* cmd_eval.c - several models answer the same held-out prompts; one table compares them.
  * Layer 6. May include everything. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

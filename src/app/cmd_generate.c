@@ -1,7 +1,6 @@
 /* cmd_generate.c - completions of given prompts.
  * Layer 6. May include everything. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "app/session.h"
 #include "base/num.h"

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "app/session.h"
-#include "base/num.h"
 #include "io/safetensors.h"
 #include "train/gradient.h"
 #include "train/loops.h"

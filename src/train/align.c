@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/num.h"
 #include "data/prompts.h"
 #include "train/align_run.h"
 

@@ -1,8 +1,6 @@
 /* align_setup.c - opens everything an alignment run needs, and counts its memory.
  * Layer 5. Includes train/align_run.h, base/, io/. */
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"

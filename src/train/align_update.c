@@ -2,7 +2,6 @@
  * Layer 5. Includes train/align_run.h, base/. */
 #include <math.h>
 
-#include "base/num.h"
 #include "train/align_run.h"
 
 /* Rollout of completion `sample` of a slot that this rank owns in the current step. */

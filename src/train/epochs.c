@@ -1,7 +1,6 @@
 /* epochs.c - the order of fixed records, and the longest micro-batch they can form.
  * Layer 5. Includes train/loops.h, base/. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"

@@ -1,10 +1,8 @@
 /* reward_model.c - trains a reward model from preference pairs.
  * Layer 5. Includes base/, align/, data/, train/. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "align/objective.h"
-#include "base/log.h"
 #include "base/num.h"
 #include "train/loops.h"
 #include "train/pack.h"

@@ -1,9 +1,6 @@
 /* sft.c - supervised fine-tuning.
  * Layer 5. Includes base/, data/, train/. */
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/log.h"
 #include "base/num.h"
 #include "train/loops.h"
 #include "train/pack.h"
