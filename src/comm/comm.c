@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/num.h"
 #include "comm/comm_impl.h"
 
 int plumb_comm_rank(const plumb_comm *c)
@@ -163,6 +164,18 @@ plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local)
     PLUMB_REQUIRE(first == c->size, PLUMB_ERR_PEER, "rank %d on %s failed: %s: %s", first,
                   note.host, plumb_status_text((plumb_status)note.status), note.text);
     return PLUMB_OK;
+}
+
+void plumb_comm_raise(plumb_comm *c, int64_t value)
+{
+    c->raised = plumb_max_i64(c->raised, value);
+    c->ops->share_raised(c);
+}
+
+int64_t plumb_comm_raised(plumb_comm *c)
+{
+    c->ops->share_raised(c);
+    return c->raised;
 }
 
 void plumb_comm_abort(plumb_comm *c, int exit_code)

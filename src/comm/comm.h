@@ -72,6 +72,15 @@ plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n);
  * nobody failed. */
 plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local);
 
+/* Asks for every rank's attention: from soon on plumb_comm_raised returns at least value (> 0) on
+ * every rank, whatever each is doing. Never waits. Not collective. */
+void plumb_comm_raise(plumb_comm *c, int64_t value);
+
+/* The largest value raised by any rank that was heard of here; 0 = none. Never falls. Two ranks
+ * may hear of it at different times: what follows from it must be agreed upon. Cheap enough for
+ * every decode step and micro-batch. Not collective. */
+int64_t plumb_comm_raised(plumb_comm *c);
+
 /* Ends every rank of the run at once with this exit code, for a failure outside a collective.
  * Not collective. Does not return under MPI. */
 void plumb_comm_abort(plumb_comm *c, int exit_code);

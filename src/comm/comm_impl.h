@@ -31,6 +31,8 @@ struct plumb_comm_ops {
      * size. Errors: PLUMB_ERR_COMM after c->timeout_s without a byte moving (message: collective,
      * phase, missing ranks), or when the carrier fails; PLUMB_ERR_PEER after an abort. */
     plumb_status (*move)(plumb_comm *c, const struct plumb_move *m);
+    /* Brings c->raised and what the other ranks raised together; never waits. */
+    void (*share_raised)(plumb_comm *c);
     void (*abort)(plumb_comm *c, int exit_code);
     void (*destroy)(plumb_comm *c); /* frees c itself, after plumb_comm_base_fini */
 };
@@ -45,6 +47,7 @@ struct plumb_comm {
     double timeout_s;  /* 0 = for ever */
     int64_t call;      /* collectives entered so far: the same number on every rank */
     const char *doing; /* static name of the current or last one */
+    int64_t raised;    /* the largest value heard of */
     bool broken;       /* a move failed: nothing can be sent any more */
     double *scratch;   /* (PLUMB_COMM_SCRATCH,) */
     double *slots;     /* (2 size,) */

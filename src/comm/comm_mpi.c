@@ -40,7 +40,8 @@ static void mpi_destroy(plumb_comm *c)
         MPI_Finalize();
 }
 
-static const struct plumb_comm_ops mpi_ops = {"mpi", plumb_mpi_move, mpi_abort, mpi_destroy};
+static const struct plumb_comm_ops mpi_ops = {"mpi", plumb_mpi_move, plumb_watch_share_raised,
+                                              mpi_abort, mpi_destroy};
 
 /* Rank and size among the ranks of this host, from MPI: launchers disagree about their
  * environment variables. */

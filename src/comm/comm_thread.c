@@ -4,11 +4,13 @@
  * One mailbox per ordered pair of ranks. The sender posts a pointer, the receiver reads the
  * sender's memory itself, the sender waits until that is done. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/num.h"
 #include "comm/comm_impl.h"
 
 enum mail { EMPTY, POSTED, TAKING, TAKEN };
@@ -34,6 +36,7 @@ struct world {
     struct place *place; /* (n,) */
     plumb_status failed; /* once set, every call returns it */
     char why[512];
+    _Atomic int64_t raised;
 };
 
 struct thread_comm {
@@ -159,6 +162,15 @@ static plumb_status thread_move(plumb_comm *c, const struct plumb_move *m)
     return PLUMB_OK;
 }
 
+static void thread_share_raised(plumb_comm *c)
+{
+    struct world *w = world_of(c);
+    int64_t known = atomic_load(&w->raised);
+    while (known < c->raised && !atomic_compare_exchange_weak(&w->raised, &known, c->raised))
+        continue;
+    c->raised = plumb_max_i64(c->raised, known);
+}
+
 static void thread_abort(plumb_comm *c, int exit_code)
 {
     struct world *w = world_of(c);
@@ -191,8 +203,8 @@ static void thread_destroy(plumb_comm *c)
     free(c);
 }
 
-static const struct plumb_comm_ops thread_ops = {"thread", thread_move, thread_abort,
-                                                 thread_destroy};
+static const struct plumb_comm_ops thread_ops = {"thread", thread_move, thread_share_raised,
+                                                 thread_abort, thread_destroy};
 
 static struct world *world_new(int n)
 {

@@ -32,15 +32,18 @@ struct plumb_shared {
 
 /* What a rank that waits tells the others, once per collective. */
 struct plumb_watch_note {
-    int64_t call;
+    int64_t call, raised;
     char doing[24], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
 };
 
 struct plumb_watch {
     MPI_Comm comm;
-    struct plumb_watch_note mine, *heard; /* heard (size,): the newest of each rank */
-    MPI_Request *sent;                    /* (size,) */
-    int64_t told;                         /* the call the others were last told about */
+    /* (size,) each, by rank: the newest note from it, the last note to it, which must not change
+     * while its request is not done. A rank that takes no notes keeps none from the others. */
+    struct plumb_watch_note *heard, *mine;
+    MPI_Request *sent;
+    double shared;  /* when raised values were last looked for */
+    int64_t spread; /* the raised value known then */
 };
 
 struct plumb_mpi {
@@ -86,5 +89,6 @@ void plumb_watch_destroy(struct plumb_mpi *m);
 plumb_status plumb_watch_wait(struct plumb_mpi *m, double waited);
 /* Takes in what other ranks told. */
 plumb_status plumb_watch_listen(struct plumb_mpi *m);
+void plumb_watch_share_raised(plumb_comm *c);
 
 #endif

@@ -214,6 +214,31 @@ static void check_agree(plumb_comm *c)
     CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
 }
 
+/* A value raised on one rank arrives at all, without a collective; the largest one stays. */
+static void check_raise(plumb_comm *c)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    const int64_t before = plumb_comm_raised(c);
+    CHECK_OK(plumb_comm_barrier(c));
+    if (r == size - 1)
+        plumb_comm_raise(c, before + 5);
+    const double start = plumb_now();
+    while (plumb_comm_raised(c) < before + 5) {
+        CHECK(plumb_now() - start < 20);
+        usleep(1000);
+    }
+    CHECK(plumb_comm_raised(c) == before + 5);
+    CHECK_OK(plumb_comm_barrier(c));
+    plumb_comm_raise(c, 1); /* no more than what is there */
+    plumb_comm_raise(c, before + 10 + r);
+    while (plumb_comm_raised(c) < before + 10 + size - 1) {
+        CHECK(plumb_now() - start < 20);
+        usleep(1000);
+    }
+    CHECK_OK(plumb_comm_barrier(c));
+    CHECK(plumb_comm_raised(c) == before + 10 + size - 1);
+}
+
 static void contract(plumb_comm *c)
 {
     const int size = plumb_comm_size(c);
@@ -237,6 +262,7 @@ static void contract(plumb_comm *c)
     CHECK(plumb_comm_reduce_tree(c, NULL, 1) == PLUMB_ERR_ARG);
     CHECK(plumb_comm_allreduce_f64(c, NULL, 1, PLUMB_SUM) == PLUMB_ERR_ARG);
     check_agree(c);
+    check_raise(c);
     CHECK_OK(plumb_comm_barrier(c));
 }
 
