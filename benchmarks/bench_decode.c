@@ -26,7 +26,7 @@ static double seconds_of(plumb_generator *g, const plumb_model *m, int64_t batch
     for (int64_t i = 0; i < batch; i++) {
         for (int64_t j = 0; j < PROMPT; j++)
             ids[i][j] = (int32_t)((uint32_t)(i * PROMPT + j + 1) * 2654435761u % 32000u);
-        q[i] = (struct plumb_request){ids[i], PROMPT, i, 0, 1};
+        q[i] = (struct plumb_request){.ids = ids[i], .n = PROMPT, .prompt_id = i, .n_samples = 1};
     }
     const struct plumb_generate_options o = {.sample = {.temperature = 1, .top_p = 1},
                                              .max_new_tokens = tokens,

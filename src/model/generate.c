@@ -14,7 +14,7 @@
 
 const char *plumb_stop_name(enum plumb_stop s)
 {
-    static const char *const name[] = {"eos", "stop_id", "stop_string", "length"};
+    static const char *const name[] = {"eos", "stop_id", "stop_string", "length", "paused"};
     return name[s];
 }
 
@@ -30,6 +30,12 @@ struct run {
     int32_t next_sample;
     int64_t longest_stop; /* bytes of the longest stop string */
 };
+
+/* Tokens that are read before the first one is drawn. */
+static int64_t prefix(const struct plumb_request *q)
+{
+    return q->n + q->n_given;
+}
 
 static int32_t *slot_pages(const plumb_generator *g, int64_t slot)
 {
@@ -84,7 +90,14 @@ static void admit(struct run *r)
         s->request = r->next_request;
         s->sample = q->first_sample + r->next_sample++;
         s->group = r->open_group;
-        s->n = s->pages = 0;
+        s->n = q->n_given;
+        s->pages = 0;
+        if (q->n_given > 0) {
+            memcpy(s->ids, q->given, (size_t)q->n_given * sizeof *s->ids);
+            memcpy(s->logp, q->given_logp, (size_t)q->n_given * sizeof *s->logp);
+            memcpy(s->logp_sampled, q->given_logp_sampled,
+                   (size_t)q->n_given * sizeof *s->logp_sampled);
+        }
         p->waiting++;
         p->open = r->next_sample < q->n_samples;
     }
@@ -117,10 +130,11 @@ static plumb_status collect_rows(struct run *r)
         const int64_t i = g->prefill[k];
         struct plumb_group *p = &g->group[i];
         const struct plumb_request *q = &r->request[p->request];
-        const int64_t n = plumb_min_i64(q->n - p->rows, g->max_rows - g->n_rows);
+        const int64_t n = plumb_min_i64(prefix(q) - p->rows, g->max_rows - g->n_rows);
         PLUMB_TRY(cover(g, group_pages(g, i), &p->pages, p->rows + n - 1));
         for (int64_t j = 0; j < n; j++, p->rows++)
-            add_row(g, q->ids[p->rows], g->slots + i, p->rows);
+            add_row(g, p->rows < q->n ? q->ids[p->rows] : q->given[p->rows - q->n], g->slots + i,
+                    p->rows);
     }
     return PLUMB_OK;
 }
@@ -168,7 +182,7 @@ static plumb_status end_prefills(struct run *r)
     int64_t left = 0;
     for (int64_t k = 0; k < g->n_prefill; k++) {
         const int64_t i = g->prefill[k];
-        if (g->group[i].rows < r->request[g->group[i].request].n) {
+        if (g->group[i].rows < prefix(&r->request[g->group[i].request])) {
             g->prefill[left++] = i;
             continue;
         }
@@ -195,7 +209,7 @@ static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
         p->pages = 0;
         return PLUMB_OK;
     }
-    const int64_t full = r->request[p->request].n / PLUMB_KV_PAGE;
+    const int64_t full = prefix(&r->request[p->request]) / PLUMB_KV_PAGE;
     for (int64_t i = 0; i < full; i++)
         plumb_kv_share(&g->kv, to[i]);
     s->pages = full;
@@ -219,7 +233,7 @@ static plumb_status start_samples(struct run *r)
     for (int64_t i = 0; i < g->slots; i++) {
         struct plumb_slot *s = &g->slot[i];
         struct plumb_group *p = &g->group[s->group];
-        if (s->state != SLOT_WAIT || p->rows < r->request[p->request].n)
+        if (s->state != SLOT_WAIT || p->rows < prefix(&r->request[p->request]))
             continue;
         PLUMB_TRY(inherit(r, i, s->group));
         s->source = g->max_rows + s->group;
@@ -334,6 +348,28 @@ static plumb_status check_stop(struct run *r, const struct plumb_slot *s, bool *
     return PLUMB_OK;
 }
 
+static plumb_status hand_out(struct run *r, const struct plumb_slot *s, enum plumb_stop stop)
+{
+    const struct plumb_completion c = {.request = s->request,
+                                       .sample = s->sample,
+                                       .ids = s->ids,
+                                       .logp = s->logp,
+                                       .logp_sampled = s->logp_sampled,
+                                       .n = s->n,
+                                       .stop = stop};
+    return r->done(r->arg, &c);
+}
+
+/* A slot that waits for its prompt has no token that its request did not have. */
+static plumb_status pause_here(struct run *r)
+{
+    const plumb_generator *g = r->g;
+    for (int64_t i = 0; i < g->slots; i++)
+        if (g->slot[i].state == SLOT_LIVE)
+            PLUMB_TRY(hand_out(r, &g->slot[i], PLUMB_STOP_PAUSED));
+    PLUMB_FAIL(PLUMB_STOPPED, "generation was paused");
+}
+
 static plumb_status take_tokens(struct run *r, int64_t *finished)
 {
     plumb_generator *g = r->g;
@@ -351,14 +387,7 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         PLUMB_TRY(check_stop(r, s, &done, &stop));
         if (!done)
             continue;
-        const struct plumb_completion c = {.request = s->request,
-                                           .sample = s->sample,
-                                           .ids = s->ids,
-                                           .logp = s->logp,
-                                           .logp_sampled = s->logp_sampled,
-                                           .n = s->n,
-                                           .stop = stop};
-        PLUMB_TRY(r->done(r->arg, &c));
+        PLUMB_TRY(hand_out(r, s, stop));
         for (int64_t j = 0; j < s->pages; j++)
             plumb_kv_drop(&g->kv, slot_pages(g, g->drawer[i])[j]);
         s->state = SLOT_FREE;
@@ -368,6 +397,16 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
 }
 
 /* ---- the door -------------------------------------------------------------------------------- */
+
+static plumb_status check_ids(const plumb_generator *g, const struct plumb_request *q,
+                              const int32_t *ids, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++)
+        PLUMB_REQUIRE(ids[j] >= 0 && ids[j] < g->spec.v, PLUMB_ERR_ARG,
+                      "prompt %lld, token %lld: id %d is outside the vocabulary of %lld",
+                      (long long)q->prompt_id, (long long)j, ids[j], (long long)g->spec.v);
+    return PLUMB_OK;
+}
 
 static plumb_status check(struct run *r, int64_t *wanted)
 {
@@ -388,10 +427,15 @@ static plumb_status check(struct run *r, int64_t *wanted)
                       (long long)q->n, (long long)(g->limit - 1));
         PLUMB_REQUIRE(q->n_samples >= 0, PLUMB_ERR_ARG, "prompt %lld: %d samples are wanted",
                       (long long)q->prompt_id, q->n_samples);
-        for (int64_t j = 0; j < q->n; j++)
-            PLUMB_REQUIRE(q->ids[j] >= 0 && q->ids[j] < g->spec.v, PLUMB_ERR_ARG,
-                          "prompt %lld, token %lld: id %d is outside the vocabulary of %lld",
-                          (long long)q->prompt_id, (long long)j, q->ids[j], (long long)g->spec.v);
+        PLUMB_REQUIRE(q->n_given >= 0 && (q->n_given == 0 || q->n_samples == 1) &&
+                          q->n_given < o->max_new_tokens && prefix(q) + 1 <= g->limit,
+                      PLUMB_ERR_ARG,
+                      "prompt %lld: %lld tokens are given of %d completions, expected fewer than "
+                      "%lld of one, and room for one more",
+                      (long long)q->prompt_id, (long long)q->n_given, q->n_samples,
+                      (long long)o->max_new_tokens);
+        PLUMB_TRY(check_ids(g, q, q->ids, q->n));
+        PLUMB_TRY(check_ids(g, q, q->given, q->n_given));
         *wanted += q->n_samples;
     }
     return PLUMB_OK;
@@ -416,6 +460,8 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     for (int64_t i = 0; i < g->groups; i++)
         g->group[i].request = -1;
     while (finished < wanted) {
+        if (o->pause && o->pause(o->pause_arg))
+            return pause_here(&r);
         admit(&r);
         PLUMB_TRY(collect_rows(&r));
         PLUMB_TRY(forward(&r));

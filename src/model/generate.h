@@ -6,8 +6,18 @@
 #include "model/model.h"
 #include "text/tokenizer.h"
 
-enum plumb_stop { PLUMB_STOP_EOS, PLUMB_STOP_ID, PLUMB_STOP_STRING, PLUMB_STOP_LENGTH };
-const char *plumb_stop_name(enum plumb_stop s); /* "eos", "stop_id", "stop_string", "length" */
+enum plumb_stop {
+    PLUMB_STOP_EOS,
+    PLUMB_STOP_ID,
+    PLUMB_STOP_STRING,
+    PLUMB_STOP_LENGTH,
+    PLUMB_STOP_PAUSED, /* it has not stopped: generation was paused before its next token */
+};
+/* "eos", "stop_id", "stop_string", "length", "paused" */
+const char *plumb_stop_name(enum plumb_stop s);
+
+/* Asked before every decode step; true: generation shall pause there. */
+typedef bool plumb_pause_fn(void *arg);
 
 struct plumb_generate_options {
     struct plumb_sample_param sample;
@@ -19,7 +29,9 @@ struct plumb_generate_options {
     const char *const *stop; /* strings that end a completion; the tokens up to and with the one
                                 that completes the string stay in the output */
     int64_t n_stop;
-    bool ignore_eos; /* for benchmarks */
+    bool ignore_eos;       /* for benchmarks */
+    plumb_pause_fn *pause; /* NULL: never */
+    void *pause_arg;
 };
 
 /* One prompt and the completions wanted of it: samples first_sample .. first_sample+n_samples-1
@@ -29,9 +41,15 @@ struct plumb_request {
     int64_t n;          /* >= 1 */
     int64_t prompt_id;  /* of the random number key */
     int32_t first_sample, n_samples;
+    /* The first n_given tokens of the completion and their log-probs, when it was paused before:
+     * they are read like a prompt, and sampling goes on behind them to the very completion that
+     * it would have been. n_samples is 1 then. Borrowed. */
+    const int32_t *given;
+    const float *given_logp, *given_logp_sampled;
+    int64_t n_given;
 };
 
-/* One finished completion; valid during the call only. */
+/* One completion, finished or paused, given tokens included; valid during the call only. */
 struct plumb_completion {
     int64_t request; /* index */
     int32_t sample;
@@ -56,7 +74,10 @@ int64_t plumb_generator_bytes(const plumb_generator *g);
  * they finish. What is generated does not depend on slots, on the order of requests or on what
  * else runs. A prompt that does not fit (n + 1 > max_tokens or the model's max_pos) is
  * PLUMB_ERR_ARG naming its prompt_id, before anything runs; a completion that reaches
- * max_tokens or max_pos stops with PLUMB_STOP_LENGTH. */
+ * max_tokens or max_pos stops with PLUMB_STOP_LENGTH.
+ * When o->pause says so, the completions that have gained tokens are handed out too, with
+ * PLUMB_STOP_PAUSED, and the call returns PLUMB_STOPPED; the others stay as their request has
+ * them. */
 plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
                             const struct plumb_request *request, int64_t n,
                             const struct plumb_generate_options *o, plumb_completion_fn *done,

@@ -62,8 +62,11 @@ static void make_requests(int64_t v)
     for (int64_t i = 0; i < N_REQUEST; i++) {
         for (int64_t j = 0; j < length[i]; j++)
             prompt[i][j] = (int32_t)(rng_u(&r) * (double)v);
-        request[i] =
-            (struct plumb_request){prompt[i], length[i], 100 + i, i == 6 ? 5 : 0, samples[i]};
+        request[i] = (struct plumb_request){.ids = prompt[i],
+                                            .n = length[i],
+                                            .prompt_id = 100 + i,
+                                            .first_sample = i == 6 ? 5 : 0,
+                                            .n_samples = samples[i]};
     }
 }
 
@@ -190,7 +193,7 @@ static void check_chunks(const plumb_model *m)
     for (int64_t i = 0; i < 12; i++) {
         for (int64_t j = 0; j < 100; j++)
             ids[i][j] = (int32_t)(rng_u(&r) * (double)m->spec.v);
-        q[i] = (struct plumb_request){ids[i], 100, i, 0, 2};
+        q[i] = (struct plumb_request){.ids = ids[i], .n = 100, .prompt_id = i, .n_samples = 2};
     }
     generate(&base, m, 1, MAX_LEN, q, 12, &o);
     generate(&other, m, 24, MAX_LEN, q, 12, &o);
@@ -250,6 +253,135 @@ static void check_stops(const plumb_model *m)
     for (int64_t i = 0; i < other.n; i++)
         CHECK(other.c[i].n == m->spec.max_pos - request[other.c[i].request].n);
     CHECK(!strcmp(plumb_stop_name(PLUMB_STOP_STRING), "stop_string"));
+}
+
+/* ---- pausing -------------------------------------------------------------------------------- */
+
+/* The completions so far, some paused, and the requests that go on from there. */
+static struct outcome sofar, held;
+static struct plumb_request rest[MAX_OUT];
+static int64_t rest_of[MAX_OUT]; /* which of `request` it is */
+
+static bool count_down(void *arg)
+{
+    return --*(int64_t *)arg < 0;
+}
+
+static plumb_status keep_newest(void *arg, const struct plumb_completion *c)
+{
+    struct outcome *o = arg;
+    struct plumb_completion mine = *c;
+    int64_t i = 0;
+    mine.request = rest_of[c->request];
+    while (i < o->n && (o->c[i].request != mine.request || o->c[i].sample != mine.sample))
+        i++;
+    if (i == o->n)
+        return keep(arg, &mine);
+    CHECK(o->c[i].stop == PLUMB_STOP_PAUSED && mine.n > o->c[i].n);
+    const int64_t n = o->n;
+    o->n = i;
+    CHECK_OK(keep(arg, &mine));
+    o->n = n;
+    return PLUMB_OK;
+}
+
+/* Fills rest; returns how many tokens it gives. */
+static int64_t make_rest(int64_t *n)
+{
+    int64_t given = 0;
+    held = sofar;
+    *n = 0;
+    for (int64_t i = 0; i < N_REQUEST; i++)
+        for (int32_t k = 0; k < request[i].n_samples; k++) {
+            struct plumb_request q = request[i];
+            q.first_sample += k;
+            q.n_samples = 1;
+            int64_t j = 0;
+            while (j < held.n && (held.c[j].request != i || held.c[j].sample != q.first_sample))
+                j++;
+            if (j < held.n && held.c[j].stop != PLUMB_STOP_PAUSED)
+                continue;
+            if (j < held.n) {
+                q.given = held.c[j].ids;
+                q.given_logp = held.c[j].logp;
+                q.given_logp_sampled = held.c[j].logp_sampled;
+                given += q.n_given = held.c[j].n;
+            }
+            rest[*n] = q;
+            rest_of[(*n)++] = i;
+        }
+    return given;
+}
+
+/* Pauses before decode step 0, 1, 2 ..., goes on with other slots, every other time pausing there
+ * again: the pieces together are the run that was not paused. */
+static void check_pause(const plumb_model *m, const plumb_tokenizer *t,
+                        const struct plumb_generate_options *options, const char *what)
+{
+    struct plumb_generate_options plain = *options, o = *options;
+    plumb_generator *g[2];
+    int64_t left, at = 0, given = 0, n;
+    plumb_status st = PLUMB_STOPPED;
+    CHECK_OK(plumb_generator_create(&g[0], m, 3, MAX_LEN, t));
+    CHECK_OK(plumb_generator_create(&g[1], m, 7, MAX_LEN, t));
+    base.n = 0;
+    CHECK_OK(plumb_generate(g[0], m, request, N_REQUEST, &plain, keep, &base));
+    o.pause = count_down;
+    o.pause_arg = &left;
+    for (; st == PLUMB_STOPPED; at++) {
+        left = at;
+        sofar.n = 0;
+        for (int64_t i = 0; i < N_REQUEST; i++)
+            rest_of[i] = i;
+        st = plumb_generate(g[0], m, request, N_REQUEST, &o, keep_newest, &sofar);
+        for (int round = 1; st == PLUMB_STOPPED; round++) {
+            given += make_rest(&n);
+            left = at % 3 + 1;
+            st = plumb_generate(g[round % 2], m, rest, n, at % 2 && round == 1 ? &o : &plain,
+                                keep_newest, &sofar);
+            CHECKF(st == PLUMB_OK || round == 1, "%s", plumb_trail());
+            if (st == PLUMB_OK) {
+                check_same(&base, &sofar, what);
+                st = PLUMB_STOPPED;
+                break;
+            }
+        }
+        CHECKF(st == PLUMB_OK || st == PLUMB_STOPPED, "%s", plumb_trail());
+    }
+    CHECKF(at > 20 && given > 100, "%s: %lld steps, %lld tokens given again", what, (long long)at,
+           (long long)given);
+    plumb_generator_destroy(&g[0]);
+    plumb_generator_destroy(&g[1]);
+}
+
+static void check_pauses(const plumb_model *m, const plumb_tokenizer *t)
+{
+    static const struct plumb_sample_param p[] = {
+        {.temperature = 1.2f, .top_p = 0.97f},
+        {.temperature = 0.9f, .top_k = 3, .top_p = 1, .min_p = 0.01f},
+        {.temperature = 0, .top_p = 1},
+    };
+    make_requests(m->spec.v);
+    for (size_t i = 0; i < sizeof p / sizeof *p; i++) {
+        struct plumb_generate_options o = options();
+        o.sample = p[i];
+        o.ignore_eos = i > 0;
+        check_pause(m, NULL, &o, "paused");
+    }
+    struct plumb_generate_options o = options();
+    const struct plumb_request bad[] = {
+        {prompt[2], 32, 1, 0, 2, prompt[3], NULL, NULL, 1},
+        {prompt[2], 32, 1, 0, 1, prompt[3], NULL, NULL, 37},
+        {prompt[2], 32, 1, 0, 1, prompt[3], NULL, NULL, -1},
+        {prompt[5], 64, 1, 0, 1, prompt[5], NULL, NULL, 36},
+    };
+    plumb_generator *g;
+    CHECK_OK(plumb_generator_create(&g, m, 3, 100, t));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_FAILS(plumb_generate(g, m, &bad[i], 1, &o, keep, &other), PLUMB_ERR_ARG,
+                    "tokens are given");
+    plumb_generator_destroy(&g);
+    CHECK(!strcmp(plumb_stop_name(PLUMB_STOP_PAUSED), "paused"));
 }
 
 /* A tokenizer of 64 pairs of letters, id = 8 first + second. */
@@ -317,6 +449,7 @@ static void check_stop_strings(const plumb_model *m)
         cut += hit;
     }
     CHECK(cut >= 2 && cut < base.n);
+    check_pause(m, t, &o, "paused, with stop strings");
     const char *const empty[] = {""};
     o.stop = empty;
     o.n_stop = 1;
@@ -405,10 +538,11 @@ static void check_refusals(plumb_model *m)
     CHECK(plumb_generate(g, m, request, N_REQUEST, &o, keep, &base) == PLUMB_ERR_ARG);
     CHECKF(base.n == 0 && strstr(plumb_trail(), "prompt 103 has 33 tokens"), "%s", plumb_trail());
     const int32_t bad = (int32_t)m->spec.v;
-    struct plumb_request q = {&bad, 1, 42, 0, 1};
+    struct plumb_request q = {.ids = &bad, .n = 1, .prompt_id = 42, .n_samples = 1};
     CHECK(plumb_generate(g, m, &q, 1, &o, keep, &base) == PLUMB_ERR_ARG);
     CHECKF(strstr(plumb_trail(), "prompt 42, token 0"), "%s", plumb_trail());
-    q = (struct plumb_request){prompt[0], 0, 42, 0, 1};
+    q.ids = prompt[0];
+    q.n = 0;
     CHECK(plumb_generate(g, m, &q, 1, &o, keep, &base) == PLUMB_ERR_ARG);
     static const char *const stop[] = {"x"};
     o.stop = stop;
@@ -455,6 +589,7 @@ int main(void)
     check_chunks(m);
     check_stops(m);
     check_stop_strings(m);
+    check_pauses(m, NULL);
     check_limits(m);
     check_refusals(m);
     plumb_model_destroy(&m);
