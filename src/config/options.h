@@ -100,6 +100,7 @@
     X(REAL, max_grad_norm, "1", "[0, 1e12]", "", "asr", 1, "gradients are scaled down to this global norm; 0: never") \
     X(BOOL, recompute, "false", "", "", "asrd", 0, "keep one activation per layer and compute the rest again: less memory, more time") \
     X(INT, head_rows, "512", "[1, 1048576]", "rows", "asrld", 1, "positions whose logits exist at the same time") \
+    X(REAL, max_logprob_gap, "0", "[0, 1e6]", "nats", "a", 0, "largest difference of a token's log-prob between sampling and training before the run stops; the CPU needs 0, other devices perhaps more") \
     X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
     X(INT, log_every, "10", "[1, 1000000000]", "steps", "asr", 0, "lines of metrics.jsonl and of the console")
 

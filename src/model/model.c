@@ -111,6 +111,15 @@ static plumb_status put_host_weights(plumb_model *m, float *owned)
     return st;
 }
 
+plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
+{
+    float *w, *owned;
+    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
+    *hash = plumb_hash(w, m->count * (int64_t)sizeof *w, 0);
+    free(owned);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_model_refresh(plumb_model *m)
 {
     struct plumb_backend *b = m->backend;
@@ -123,11 +132,7 @@ plumb_status plumb_model_refresh(plumb_model *m)
                 V(m->w + p->offset, p->dim[0], p->dim[1])));
     }
     PLUMB_TRY(b->sync(b));
-    float *w, *owned;
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
-    m->fingerprint = plumb_hash(w, m->count * (int64_t)sizeof *w, 0);
-    free(owned);
-    return PLUMB_OK;
+    return plumb_model_hash(m, &m->fingerprint);
 }
 
 static void fill_fresh(float *w, const struct plumb_param *p, int64_t index, double std,

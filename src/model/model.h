@@ -58,6 +58,8 @@ void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
 
 /* Must follow every change of m->w: packs the linear weights again and renews fingerprint. */
 plumb_status plumb_model_refresh(plumb_model *m);
+/* *hash = the fingerprint of the weights as they are now, whatever m->fingerprint says. */
+plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
 /* Writes model.safetensors (float32, sharded above shard_bytes), config.json (the source's,
  * with architectures, dtype and label fields as they are now), generation_config.json and the
  * tokenizer files byte for byte, into an existing folder. Reads config.json and those files

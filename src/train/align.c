@@ -1,11 +1,13 @@
 /* align.c - the order of the stages of an iteration; it alone knows it.
  * Layer 5. Includes base/, align/, comm/, data/, train/. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "data/prompts.h"
 #include "train/align_run.h"
+#include "train/weights.h"
 
 /* Seconds of the stages of one iteration. */
 struct stage_times {
@@ -150,8 +152,14 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
     double sum[PLUMB_LEAF_VALUES] = {0}, norm = 0, lr = 0;
     int64_t taken = 0;
     struct plumb_progress progress;
+    a->gap = (struct plumb_gap){0};
+    PLUMB_REQUIRE(
+        a->answers.weights == a->weights && t->model->fingerprint == a->weights, PLUMB_ERR_FORMAT,
+        "iteration %lld: its rollouts are of weights %016" PRIx64 ", it began with %016" PRIx64
+        " and trains %016" PRIx64,
+        (long long)t->state.iteration + 1, a->answers.weights, a->weights, t->model->fingerprint);
+    PLUMB_TRY(plumb_comm_agree(t->comm, plumb_align_rescore(a)));
     plumb_progress_start(&progress, "train", "steps", all);
-    a->max_gap = 0;
     for (int64_t i = 0; i < all; i++) {
         struct plumb_step_result r;
         a->step = i % a->steps;
@@ -169,9 +177,8 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         taken++;
     }
     plumb_progress_end(&progress);
-    PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &a->max_gap, 1, PLUMB_MAX));
+    PLUMB_TRY(plumb_align_gap_metrics(a, row));
     t->state.num_tokens += (int64_t)sum[LEAF_TOKENS];
-    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, a->max_gap);
     if (taken > 0) {
         plumb_metrics_set(row, PLUMB_METRIC_LOSS, sum[LEAF_LOSS] / (double)taken);
         plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, norm / (double)taken);
@@ -216,6 +223,7 @@ static plumb_status iterate(struct plumb_align_run *a)
     struct plumb_metrics_row row = {0};
     const double began = plumb_now();
     double since = began;
+    PLUMB_TRY(plumb_weights_agree(&a->weights, t->model, t->comm));
     PLUMB_TRY(choose_prompts(a));
     PLUMB_TRY(generate(a));
     PLUMB_TRY(plumb_trainer_leave(t));

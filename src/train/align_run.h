@@ -6,13 +6,18 @@
 #include "align/method.h"
 #include "train/answers.h"
 #include "train/loops.h"
-#include "train/pack.h"
+#include "train/micro.h"
 #include "train/rewards.h"
 
 /* Scalars of a completion that every rank needs for the report of the iteration. */
 enum { ROW_TOKENS, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
 /* Sums over the leaves of a step. */
 enum { LEAF_LOSS, LEAF_TOKENS, LEAF_PAIRS, LEAF_CHOSEN, LEAF_REJECTED, LEAF_ACCURATE };
+
+/* Sampling against training log-probs, over this rank's tokens compared so far. */
+struct plumb_gap {
+    double max, sum, tokens; /* largest |difference|; sum of sampled - trained; how many */
+};
 
 struct plumb_align_run {
     struct plumb_trainer *t;
@@ -36,20 +41,17 @@ struct plumb_align_run {
     int64_t *step_base;         /* (steps,) index in local_slot of the step's first local slot */
     int64_t n_local;
 
-    /* one micro-batch */
-    struct plumb_pack pack;
-    int64_t *sequence; /* (max_seq,) rollout of each sequence */
-    double *logp, *logp_ref, *weight, *dlogp;
-    int32_t *len;
-    struct plumb_pair *pair;
-    int64_t *slot_list; /* (global_batch,) */
+    struct plumb_micro micro; /* one micro-batch */
+    int64_t *sequence;        /* (max_seq,) rollout of each of its sequences */
+    int64_t *slot_list;       /* (global_batch,) */
 
     double *row; /* (items * group_size * ROW_VALUES,) */
 
     /* the current optimizer step */
     int64_t step, terms;
+    uint64_t weights; /* fingerprint at the start of the iteration, the same on all ranks */
     bool measure_gap; /* weights are still those that sampled */
-    double max_gap;   /* of this rank */
+    struct plumb_gap gap;
 };
 
 /* align_setup.c */
@@ -61,6 +63,21 @@ plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_res
 /* Log-probs of this rank's rollouts under the start weights and the plain prompts: all that the
  * method reads, or the plain ones for the KL report. Not collective. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
+
+/* gap.c: the difference between the log-probs of sampling and of the training forward. Above
+ * train.max_logprob_gap it is PLUMB_ERR_NUMERIC naming iteration, rank, prompt, sample, token and
+ * both values. None is collective but the last.
+ *     compare: logp (o->n,) are an answer's log-probs in training, under the prompt it answered
+ *     rescore: runs up to micro_batch_size of this rank's answers, spread over its list, through
+ *              the training forward under exactly the prompts that they were sampled from
+ *     metrics: logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of
+ *              sampled - trained over all compared tokens of all ranks, which estimates
+ *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,
+ *              "Approximating KL divergence"; the name is prime-rl's. */
+plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_answer *o,
+                                 const float *logp);
+plumb_status plumb_align_rescore(struct plumb_align_run *a);
+plumb_status plumb_align_gap_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row);
 
 /* align_output.c: what an iteration leaves besides metrics. Collective. */
 plumb_status plumb_align_write_rollouts(struct plumb_align_run *a);

@@ -115,18 +115,16 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const int64_t max_pos = a->t->model->spec.max_pos;
     const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
-    PLUMB_TRY(plumb_pack_init(&a->pack, max_seq * whole, max_seq));
+    /* one answer under its principles must fit, too */
+    PLUMB_TRY(plumb_micro_init(&a->micro, PLUMB_MICRO_LOGP,
+                               plumb_max_i64(max_seq * whole, whole_any), max_seq));
+    a->micro.objective = a->method->objective;
+    a->micro.param = a->param;
+    a->micro.reference = a->needs_reference;
     a->sequence = calloc((size_t)max_seq, sizeof(*a->sequence));
-    a->logp = calloc((size_t)max_seq, sizeof(*a->logp));
-    a->logp_ref = calloc((size_t)max_seq, sizeof(*a->logp_ref));
-    a->weight = calloc((size_t)max_seq, sizeof(*a->weight));
-    a->dlogp = calloc((size_t)max_seq, sizeof(*a->dlogp));
-    a->len = calloc((size_t)max_seq, sizeof(*a->len));
-    a->pair = calloc((size_t)a->cut.micro_batch, sizeof(*a->pair));
     a->row = calloc((size_t)(a->cut.items * group) * ROW_VALUES, sizeof(*a->row));
-    PLUMB_REQUIRE(a->sequence && a->logp && a->logp_ref && a->weight && a->dlogp && a->len &&
-                      a->pair && a->row,
-                  PLUMB_ERR_NOMEM, "micro-batch of %lld sequences", (long long)max_seq);
+    PLUMB_REQUIRE(a->sequence && a->row, PLUMB_ERR_NOMEM, "micro-batch of %lld sequences",
+                  (long long)max_seq);
     PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->n_local, 1), group,
                                  cfg->generate.max_new_tokens));
     PLUMB_TRY(plumb_scoreboard_create(&a->board, a->cut.items, group));
@@ -154,7 +152,7 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     PLUMB_TRY(plumb_trainer_open(&a->t, s));
     PLUMB_TRY(plumb_comm_agree(s->comm, open_parts(a)));
     const struct plumb_pass_limit limit =
-        plumb_pack_limit(&a->pack, true, cfg->train.recompute, cfg->train.head_rows);
+        plumb_pack_limit(&a->micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->steps;
     PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->cut, 0)));
     a->threshold = plumb_threshold_begin(&a->param);
@@ -179,7 +177,7 @@ void plumb_align_release(struct plumb_align_run *a)
     plumb_generator_destroy(&a->generator);
     plumb_scoreboard_destroy(&a->board);
     plumb_answers_fini(&a->answers);
-    plumb_pack_fini(&a->pack);
+    plumb_micro_fini(&a->micro);
     plumb_rewards_destroy(&a->rewards);
     plumb_model_destroy(&a->start);
     plumb_dataset_close(&a->data);
@@ -189,11 +187,5 @@ void plumb_align_release(struct plumb_align_run *a)
     free(a->step_base);
     free(a->slot_list);
     free(a->sequence);
-    free(a->logp);
-    free(a->logp_ref);
-    free(a->weight);
-    free(a->dlogp);
-    free(a->len);
-    free(a->pair);
     free(a->row);
 }

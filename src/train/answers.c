@@ -119,6 +119,7 @@ plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_
         }
     }
     r->prompts = prompts;
+    r->weights = src->model->fingerprint;
     plumb_progress_start(&sink.progress, "generate", "completions", prompts * group);
     const plumb_status st =
         plumb_generate(src->generator, src->model, r->request, n, &src->options, keep, &sink);

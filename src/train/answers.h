@@ -26,7 +26,8 @@ struct plumb_answer {
  * k-th local prompt. */
 struct plumb_answers {
     int64_t max_prompts, group_size, max_new_tokens;
-    int64_t prompts; /* local prompts of this iteration */
+    int64_t prompts;  /* local prompts of this iteration */
+    uint64_t weights; /* fingerprint of those that answered */
     struct plumb_answer *at;
     struct plumb_request *request; /* (2 * max_prompts,) scratch of generation */
     struct plumb_reward_item *item;

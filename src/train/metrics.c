@@ -3,6 +3,7 @@
 #include "train/metrics.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,6 +122,7 @@ static plumb_status add_row(void *arg, const plumb_json *v, const char *line, in
     const int64_t none = 0;
     PLUMB_TRY(plumb_json_want_int(v, "step", &row->step, NULL, where));
     PLUMB_TRY(plumb_json_want_int(v, "iteration", &row->iteration, &none, where));
+    row->weights = strtoull(plumb_json_string(plumb_json_get(v, "weights"), "0"), NULL, 16);
     for (int i = 0; i < PLUMB_METRIC_COUNT; i++) {
         const plumb_json *x = plumb_json_member(v, info_table[i].name);
         if (x)
@@ -184,6 +186,8 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
     plumb_buf_clear(b);
     PLUMB_TRY(plumb_buf_addf(b, "{\"step\": %lld, \"iteration\": %lld", (long long)row->step,
                              (long long)row->iteration));
+    if (row->weights)
+        PLUMB_TRY(plumb_buf_addf(b, ", \"weights\": \"%016" PRIx64 "\"", row->weights));
     for (int i = 0; i < PLUMB_METRIC_COUNT; i++) {
         if (!row->set[i])
             continue;
@@ -240,5 +244,7 @@ plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_met
         short_number(text, sizeof(text), (enum plumb_metric)i, row->value[i]);
         PLUMB_TRY(plumb_buf_addf(out, "  %s %8s", info_table[i].console, text));
     }
+    if (row->weights)
+        PLUMB_TRY(plumb_buf_addf(out, "  weights %08" PRIx64, row->weights >> 32));
     return PLUMB_OK;
 }

@@ -38,6 +38,7 @@
     X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "the same, as TRL's PPO trainer names it")       \
     X(ENTROPY, "entropy", "nats", NULL, "mean -log p of the sampled tokens")                       \
     X(LOGPROB_MAX_DIFF, "logprob_max_diff", "nats", NULL, "sampling against training, largest")    \
+    X(MISMATCH_KL, "mismatch_kl", "nats", NULL, "sampling against training, mean per token")       \
     X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy", "", NULL, "share of targets ranked first")       \
     X(COMPLETION_LENGTH, "completions/mean_length", "tokens", "len", "mean completion length")     \
     X(COMPLETION_MIN, "completions/min_length", "tokens", NULL, "shortest")                        \
@@ -72,6 +73,7 @@ const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
 /* One line of metrics: what is set, and when. Non-finite values are written as null. */
 struct plumb_metrics_row {
     int64_t step, iteration;
+    uint64_t weights; /* fingerprint of the weights after this step; 0 = not said */
     bool set[PLUMB_METRIC_COUNT];
     double value[PLUMB_METRIC_COUNT];
 };
@@ -89,7 +91,8 @@ typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl, or nothing
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank,
                                 int64_t resume_step);
 void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
-/* Appends {"step":..,"iteration":..,<set metrics in list order>} and flushes. Not collective. */
+/* Appends {"step":..,"iteration":..,"weights":"<16 hex digits>",<set metrics in list order>} and
+ * flushes. Not collective. */
 plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_row *row);
 
 /* All lines of a metrics.jsonl. *out (*n,) is owned by the caller and released with free. A null
@@ -97,8 +100,9 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
  * PLUMB_ERR_FORMAT names a broken line in the middle. Not collective. */
 plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, const char *path);
 
-/* out += the console line, no line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20 ...". Columns
- * keep their width from line to line. total <= 0: unknown. */
+/* out += the console line, no line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20 ...  weights
+ * 01234567" (the first digits of the fingerprint). Columns keep their width from line to line.
+ * total <= 0: unknown. */
 plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,
                                    int64_t total_steps, int64_t total_iterations);
 

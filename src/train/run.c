@@ -19,6 +19,7 @@ struct plumb_run {
     char path[4096];
     struct plumb_buf head;    /* up to the session of this process */
     struct plumb_buf session; /* this session's members up to "start" */
+    struct plumb_buf saved;   /* members of its "weights" */
     double started;
 };
 
@@ -103,7 +104,9 @@ static plumb_status write_file(struct plumb_run *r, const char *result)
     PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->head), r->head.len), done);
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "\n    "), done);
     PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->session), r->session.len), done);
-    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, ", \"end\": "), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, ", \"weights\": {"), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->saved), r->saved.len), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "}, \"end\": "), done);
     if (result) {
         PLUMB_TRY_GOTO(st, put_time(&b), done);
         PLUMB_TRY_GOTO(st, plumb_buf_addf(&b, ", \"seconds\": %.1f, ", plumb_now() - r->started),
@@ -170,12 +173,23 @@ fail:
     return st;
 }
 
+plumb_status plumb_run_saved(plumb_run *r, int64_t step, uint64_t fingerprint)
+{
+    if (r->rank != 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_addf(&r->saved, "%s\"checkpoint-%lld\": \"%016llx\"",
+                             r->saved.len ? ", " : "", (long long)step,
+                             (unsigned long long)fingerprint));
+    return write_file(r, NULL);
+}
+
 plumb_status plumb_run_end(plumb_run **run, const char *result)
 {
     if (!run || !*run)
         return PLUMB_OK;
     struct plumb_run *r = *run;
     const plumb_status st = r->rank == 0 ? write_file(r, result) : PLUMB_OK;
+    plumb_buf_fini(&r->saved);
     plumb_buf_fini(&r->head);
     plumb_buf_fini(&r->session);
     free(r);

@@ -3,15 +3,14 @@
 
 #include "base/num.h"
 #include "train/loops.h"
-#include "train/pack.h"
+#include "train/micro.h"
 
 struct sft {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_pack pack;
-    int64_t step; /* within the epoch */
-    double scale; /* 1 / completion tokens of the global batch */
+    struct plumb_micro micro; /* scale: 1 / completion tokens of the global batch */
+    int64_t step;             /* within the epoch */
 };
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
@@ -19,24 +18,20 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
 {
     struct sft *s = arg;
     struct plumb_trainer *t = s->t;
-    struct plumb_pack *p = &s->pack;
+    struct plumb_micro *m = &s->micro;
     const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
-    plumb_pack_clear(p);
+    plumb_micro_clear(m);
     for (int64_t i = r.begin; i < r.end; i++) {
         const struct plumb_record *rec = &s->data->record[s->epochs.order[i]];
-        PLUMB_TRY(plumb_pack_add(p, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
-                                 rec->completion[0].n));
+        PLUMB_TRY(plumb_micro_add(m, s->epochs.order[i], 0, rec->prompt.ids, rec->prompt.n,
+                                  rec->completion[0].ids, rec->completion[0].n));
     }
-    const struct plumb_batch batch = plumb_pack_batch(p);
-    PLUMB_TRY(plumb_pass_logprob(t->pass, t->model, &batch, p->logp));
-    double sum = 0;
-    for (int64_t j = 0; j < p->n_targets; j++) {
-        sum += (double)p->logp[j];
-        p->dlogp[j] = (float)-s->scale;
-    }
-    value[PLUMB_EPOCHS_LOSS] = -s->scale * sum;
-    value[PLUMB_EPOCHS_TOKENS] = (double)plumb_batch_tokens(&batch);
-    return plumb_pass_logprob_backward(t->pass, t->model, p->dlogp, grad);
+    PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
+    PLUMB_TRY(plumb_micro_check(m));
+    PLUMB_TRY(plumb_micro_loss(m));
+    value[PLUMB_EPOCHS_LOSS] = m->out.loss;
+    value[PLUMB_EPOCHS_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
+    return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
 static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
@@ -46,7 +41,7 @@ static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
     for (int64_t i = records.begin; i < records.end; i++)
         targets += s->data->record[s->epochs.order[i]].completion[0].n;
     s->step = in_epoch;
-    s->scale = 1.0 / (double)plumb_max_i64(targets, 1);
+    s->micro.scale = 1.0 / (double)plumb_max_i64(targets, 1);
 }
 
 static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
@@ -67,7 +62,7 @@ static plumb_status prepare(struct sft *s)
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));
-    return plumb_pack_init(&s->pack, tokens, cfg->train.micro_batch_size);
+    return plumb_micro_init(&s->micro, PLUMB_MICRO_TOKENS, tokens, cfg->train.micro_batch_size);
 }
 
 plumb_status plumb_train_sft(const struct plumb_trainer_source *source)
@@ -79,10 +74,10 @@ plumb_status plumb_train_sft(const struct plumb_trainer_source *source)
     PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
     const struct plumb_epochs_task task = {
         .what = "sft", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
-    st = plumb_epochs_run(&s.epochs, s.t, &s.pack, &task);
+    st = plumb_epochs_run(&s.epochs, s.t, &s.micro.pack, &task);
 done:
     plumb_trainer_close(&s.t, st);
-    plumb_pack_fini(&s.pack);
+    plumb_micro_fini(&s.micro);
     plumb_epochs_fini(&s.epochs);
     plumb_dataset_close(&s.data);
     return st;

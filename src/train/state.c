@@ -21,7 +21,8 @@ static const struct {
     }
     FIELD(step, false),          FIELD(iteration, false),        FIELD(total_steps, false),
     FIELD(prompt_cursor, false), FIELD(num_tokens, false),       FIELD(seed, true),
-    FIELD(config_hash, true),    FIELD(start_fingerprint, true), FIELD(n_values, false),
+    FIELD(config_hash, true),    FIELD(start_fingerprint, true), FIELD(weight_fingerprint, true),
+    FIELD(n_values, false),
 #undef FIELD
 };
 #define N_FIELDS (sizeof(field_table) / sizeof(field_table[0]))

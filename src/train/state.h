@@ -25,9 +25,10 @@ struct plumb_train_state {
     int64_t prompt_cursor; /* prompts consumed since the start of the run */
     int64_t num_tokens;    /* tokens generated and trained on so far */
     uint64_t seed;
-    uint64_t config_hash;       /* of the effective configuration */
-    uint64_t start_fingerprint; /* weights that the run began with */
-    int64_t n_values;           /* of the threshold and other stages */
+    uint64_t config_hash;        /* of the effective configuration */
+    uint64_t start_fingerprint;  /* weights that the run began with */
+    uint64_t weight_fingerprint; /* weights of this step */
+    int64_t n_values;            /* of the threshold and other stages */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
 

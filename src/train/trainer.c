@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "train/stop.h"
+#include "train/weights.h"
 
 static plumb_status check_output_dir(const struct plumb_config *cfg)
 {
@@ -102,6 +103,17 @@ static plumb_status check_resumed(const struct plumb_trainer *t, uint64_t config
     return PLUMB_OK;
 }
 
+/* hashes.json says that the files are those that were written; this says that they were read as
+ * the weights that were trained. */
+static plumb_status check_weights(const struct plumb_trainer *t)
+{
+    PLUMB_REQUIRE(t->state.weight_fingerprint == t->model->fingerprint, PLUMB_ERR_FORMAT,
+                  "%s: trainer_state.h5 belongs to weights %016" PRIx64
+                  ", the weights files hold %016" PRIx64,
+                  t->resumed_from, t->state.weight_fingerprint, t->model->fingerprint);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s)
 {
     *out = NULL;
@@ -126,6 +138,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
         if (st == PLUMB_OK)
             st = check_resumed(t, hash);
+        if (st == PLUMB_OK)
+            st = check_weights(t);
     } else if (st == PLUMB_OK) {
         t->state.seed = s->cfg->seed;
         t->state.config_hash = hash;
@@ -227,6 +241,7 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     const double now = plumb_now();
     row->step = t->state.step;
     row->iteration = t->state.iteration;
+    row->weights = t->model->fingerprint;
     plumb_metrics_set(row, PLUMB_METRIC_NUM_TOKENS, (double)t->state.num_tokens);
     if (now > t->last_log)
         plumb_metrics_set(row, PLUMB_METRIC_TOKENS_PER_SECOND,
@@ -288,6 +303,9 @@ plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metr
         .keep_every = cfg->checkpoint.keep_every,
     };
     plumb_comm_phase(t->comm, "save");
-    return plumb_checkpoint_save(&options, &t->state, &card, t->model, t->optim, t->comm,
-                                 t->gradient.sum[0]);
+    PLUMB_TRY(plumb_weights_agree(&t->state.weight_fingerprint, t->model, t->comm));
+    PLUMB_TRY(plumb_checkpoint_save(&options, &t->state, &card, t->model, t->optim, t->comm,
+                                    t->gradient.sum[0]));
+    return plumb_comm_agree(t->comm,
+                            plumb_run_saved(t->run, t->state.step, t->state.weight_fingerprint));
 }

@@ -36,6 +36,8 @@ static void *rank_main(void *arg)
                                         .config_yaml = "seed: 1\n"};
     plumb_run *run = NULL;
     CHECK_OK(plumb_run_begin(&run, out, r->comm, &info));
+    for (int64_t step = 2; step <= r->session->resumed_step; step += 10)
+        CHECK_OK(plumb_run_saved(run, step, (uint64_t)step));
     if (r->session->result || plumb_comm_rank(r->comm) > 0) {
         CHECK_OK(plumb_run_end(&run, r->session->result ? r->session->result : "ok"));
         CHECK(run == NULL);
@@ -98,6 +100,10 @@ int main(void)
         CHECK(plumb_json_count(plumb_json_get(s, "hosts")) == want[i].world_size);
         CHECK(plumb_json_int(plumb_json_get(s, "resumed_step"), -1) == want[i].resumed_step);
         CHECK(!strcmp(text(s, "result"), want[i].result));
+        const plumb_json *saved = plumb_json_get(s, "weights");
+        CHECK(plumb_json_count(saved) == (want[i].resumed_step > 0 ? 2 : 0));
+        if (want[i].resumed_step > 0)
+            CHECK(!strcmp(text(saved, "checkpoint-12"), "000000000000000c"));
         CHECK(strlen(text(s, "start")) == 20 && text(s, "start")[19] == 'Z');
         CHECK((strlen(text(s, "end")) == 20) == (i > 0));
         CHECK(!strcmp(text(s, "communicator"), "thread"));

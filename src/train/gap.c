@@ -1,0 +1,94 @@
+/* gap.c - log-probs of sampling against those of the training forward, in every iteration.
+ * Layer 5. Includes train/align_run.h, base/. */
+#include <math.h>
+
+#include "base/num.h"
+#include "train/align_run.h"
+
+plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_answer *o,
+                                 const float *logp)
+{
+    const struct plumb_trainer *t = a->t;
+    const double limit = t->cfg->train.max_logprob_gap;
+    for (int64_t j = 0; j < o->n; j++) {
+        const double sampled = (double)o->logp[j], trained = (double)logp[j];
+        const double gap = fabs(sampled - trained);
+        a->gap.max = fmax(a->gap.max, gap);
+        a->gap.sum += sampled - trained;
+        PLUMB_REQUIRE(
+            gap <= limit, PLUMB_ERR_NUMERIC,
+            "iteration %lld, rank %d: token %lld of sample %d of prompt record %lld (%s:%lld) had "
+            "the log-prob %.9g when it was sampled and has %.9g in training: %.3g apart, "
+            "train.max_logprob_gap is %g; the weights stay as they are",
+            (long long)t->state.iteration + 1, plumb_comm_rank(t->comm), (long long)j, o->sample,
+            (long long)o->record, t->cfg->data.prompts, (long long)a->data->record[o->record].line,
+            sampled, trained, gap, limit);
+    }
+    a->gap.tokens += (double)o->n;
+    return PLUMB_OK;
+}
+
+/* Compares what is packed: micro.pack holds the answers a->sequence under their own prompts. */
+static plumb_status compare_packed(struct plumb_align_run *a)
+{
+    struct plumb_micro *m = &a->micro;
+    if (m->pack.n_seq == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_micro_forward(m, a->t->pass, a->t->model));
+    PLUMB_TRY(plumb_micro_check(m));
+    const float *logp = m->pack.logp;
+    for (int64_t q = 0; q < m->pack.n_seq; q++) {
+        PLUMB_TRY(plumb_align_compare(a, &a->answers.at[a->sequence[q]], logp));
+        logp += m->len[q];
+    }
+    plumb_micro_clear(m);
+    return PLUMB_OK;
+}
+
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    while (b) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* A stride without a common divisor visits different prompts and every place of a group, and none
+ * twice; the start moves on by a group each iteration. The first one taken is principled where any
+ * is: those are the ones that no later forward of this iteration sees under their own prompt. */
+plumb_status plumb_align_rescore(struct plumb_align_run *a)
+{
+    struct plumb_micro *m = &a->micro;
+    const int64_t group = a->answers.group_size, n = a->answers.prompts * group;
+    const int64_t wanted = plumb_min_i64(n, a->cut.micro_batch);
+    plumb_micro_clear(m);
+    if (n == 0)
+        return PLUMB_OK;
+    int64_t stride = plumb_max_i64(n / wanted, 1);
+    while (common_divisor(stride, n) != 1)
+        stride--;
+    int64_t at = (a->t->state.iteration * group + group - 1) % n;
+    for (int64_t i = 0; i < wanted; i++, at = (at + stride) % n) {
+        const struct plumb_answer *o = &a->answers.at[at];
+        const struct plumb_record *rec = &a->data->record[o->record];
+        const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
+        if (m->pack.n_seq == m->pack.max_seq ||
+            m->pack.offset[m->pack.n_seq] + p->n + o->n > m->pack.max_tokens)
+            PLUMB_TRY(compare_packed(a));
+        a->sequence[m->pack.n_seq] = at;
+        PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, p->ids, p->n, o->ids, o->n));
+    }
+    return compare_packed(a);
+}
+
+plumb_status plumb_align_gap_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    double sum[2] = {a->gap.sum, a->gap.tokens};
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->gap.max, 1, PLUMB_MAX));
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, sum, 2, PLUMB_SUM));
+    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, a->gap.max);
+    plumb_metrics_set(row, PLUMB_METRIC_MISMATCH_KL, sum[1] > 0 ? sum[0] / sum[1] : 0.0);
+    return PLUMB_OK;
+}

@@ -1,0 +1,69 @@
+/* micro.h - one micro-batch: its sequences, what its loss is computed from, and the computation.
+ * Layer 5. Includes align/, model/, train/pack.h.
+ *
+ * Training and `plumb replay` run this code and no other, so that a micro-batch that was written
+ * down gives the same bits again. The order is: clear, add, forward, loss, backward. */
+#ifndef PLUMB_TRAIN_MICRO_H
+#define PLUMB_TRAIN_MICRO_H
+
+#include "align/objective.h"
+#include "train/pack.h"
+
+enum plumb_micro_kind {
+    PLUMB_MICRO_TOKENS, /* SFT: loss = -scale * sum of all completion tokens' log-probs */
+    PLUMB_MICRO_LOGP,   /* an objective of every sequence's summed log-prob */
+    PLUMB_MICRO_SCORE,  /* an objective of every sequence's score */
+    PLUMB_MICRO_KINDS
+};
+extern const char *const plumb_micro_names[]; /* "tokens", "logp", "score"; NULL at the end */
+
+struct plumb_micro {
+    enum plumb_micro_kind kind;
+    const struct plumb_objective *objective; /* NULL for PLUMB_MICRO_TOKENS */
+    struct plumb_align_param param;
+    bool reference; /* the objective reads logp_ref */
+
+    /* what is computed from */
+    double scale; /* 1 / terms (TOKENS: completion tokens) of the global batch */
+    struct plumb_pack pack;
+    int64_t *record; /* (max_seq,) data record of each sequence, from 0 */
+    int32_t *sample; /* (max_seq,) completion of its group; chosen 0, rejected 1 */
+    int32_t *len;    /* (max_seq,) completion tokens */
+    double *logp_ref, *weight;
+    struct plumb_pair *pair; /* (max_seq,) */
+    int64_t pairs;
+
+    /* what came out */
+    double *logp, *dlogp;   /* (max_seq,) sums over completion tokens, and d loss / d logp */
+    double *score, *dscore; /* (max_seq,) */
+    float *score_f32;       /* (max_seq,) */
+    struct plumb_obj_out out;
+};
+
+/* kind and sizes; the caller sets objective, param, reference and scale. PLUMB_ERR_NOMEM. */
+plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind, int64_t max_tokens,
+                              int64_t max_seq);
+void plumb_micro_fini(struct plumb_micro *m);
+void plumb_micro_clear(struct plumb_micro *m);
+/* Appends a sequence; its weight is 0 and its logp_ref NaN until the caller sets them at index
+ * pack.n_seq - 1. Errors: those of plumb_pack_add. */
+plumb_status plumb_micro_add(struct plumb_micro *m, int64_t record, int32_t sample,
+                             const int32_t *prompt, int64_t n_prompt, const int32_t *completion,
+                             int64_t n_completion);
+
+/* pack.logp and logp, or score. A sequence's log-probs are added in token order, in double.
+ * Values that are not finite are no error here. */
+plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model);
+/* PLUMB_ERR_NUMERIC naming record, sample and token of the first value of the forward that is not
+ * finite. */
+plumb_status plumb_micro_check(const struct plumb_micro *m);
+/* out, dlogp and dscore from the forward's results. Errors: those of plumb_objective_eval. */
+plumb_status plumb_micro_loss(struct plumb_micro *m);
+/* grad (count,) device += the gradient of out.loss. */
+plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,
+                                  float *grad);
+
+/* "record 4 samples 0 1, record 9 sample 2", cut with dots where it does not fit. */
+void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m);
+
+#endif

@@ -1,0 +1,74 @@
+/* weights.c - compares the weights of all ranks by their fingerprints.
+ * Layer 5. Includes train/weights.h. */
+#include "train/weights.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The value that most ranks have; among equals the one of the lowest rank. */
+static uint64_t of_most(const uint64_t *value, int n)
+{
+    uint64_t best = value[0];
+    int most = 0;
+    for (int i = 0; i < n; i++) {
+        int same = 0;
+        for (int j = 0; j < n; j++)
+            same += value[j] == value[i];
+        if (same > most) {
+            most = same;
+            best = value[i];
+        }
+    }
+    return best;
+}
+
+static plumb_status compare(const uint64_t *value, int n)
+{
+    const uint64_t expected = of_most(value, n);
+    char list[256] = "";
+    int at = 0, other = 0, first = -1;
+    for (int r = 0; r < n; r++) {
+        if (value[r] == expected)
+            continue;
+        first = first < 0 ? r : first;
+        if (at < (int)sizeof(list) - 16)
+            at += snprintf(list + at, sizeof(list) - (size_t)at, "%s%d", other ? ", " : "", r);
+        other++;
+    }
+    PLUMB_REQUIRE(other == 0, PLUMB_ERR_NUMERIC,
+                  "rank%s %s: weights %016" PRIx64 ", but the other ranks have %016" PRIx64
+                  "; the run ends before they mix (bad memory? resume from the last checkpoint)",
+                  other == 1 ? "" : "s", list, value[first], expected);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm *comm)
+{
+    const int n = plumb_comm_size(comm);
+    uint64_t mine = 0;
+    plumb_status st = PLUMB_OK;
+    uint64_t *value = calloc((size_t)n, sizeof(*value));
+    int64_t *count = calloc((size_t)n, sizeof(*count));
+    if (!value || !count)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, agree, "fingerprints of %d ranks", n);
+    PLUMB_TRY_GOTO(st, plumb_model_hash(m, &mine), agree);
+    if (mine != m->fingerprint)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NUMERIC, agree,
+                        "rank %d: weights are %016" PRIx64
+                        " in memory, but the last update left %016" PRIx64
+                        ": something else wrote to them",
+                        plumb_comm_rank(comm), mine, m->fingerprint);
+agree:
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(
+        st,
+        plumb_comm_allgather(comm, value, n * (int64_t)sizeof(*value), count, &mine, sizeof(mine)),
+        done);
+    PLUMB_TRY_GOTO(st, compare(value, n), done);
+    *out = mine;
+done:
+    free(value);
+    free(count);
+    return st;
+}
