@@ -2,76 +2,29 @@
  * Layer 5. Includes base/, io/, model/, comm/, train/. */
 #include "train/checkpoint.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
 #include "io/hdf5.h"
+#include "train/checkpoint_dir.h"
 #include "train/manifest.h"
 
 #define STATE_NAME          "trainer_state.h5"
-#define PREFIX              "checkpoint-"
 #define DEFAULT_SHARD_BYTES 5000000000ll
-
-enum { PATH_BYTES = 4096 };
+#define RETRY_SECONDS       5.0 /* between two tries to save, at most */
 
 /* Names of the moments in the file are torch's. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
-
-/* Step of a folder name "checkpoint-12"; -1 for any other name ("checkpoint-12.tmp"). */
-static int64_t step_of(const char *name)
-{
-    const char *digits = name + strlen(PREFIX);
-    if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || !isdigit((unsigned char)*digits))
-        return -1;
-    char *end;
-    errno = 0;
-    const long long step = strtoll(digits, &end, 10);
-    return *end || errno ? -1 : (int64_t)step;
-}
-
-static plumb_status folder_of(char out[PATH_BYTES], const char *output_dir, int64_t step,
-                              const char *suffix)
-{
-    char name[64];
-    snprintf(name, sizeof(name), PREFIX "%lld%s", (long long)step, suffix);
-    return plumb_path_join(out, PATH_BYTES, output_dir, name);
-}
-
-/* Steps of the checkpoint folders of output_dir, ascending. *out is owned by the caller. */
-static int compare_steps(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static plumb_status list_steps(int64_t **out, int64_t *n, const char *output_dir)
-{
-    struct plumb_names names = {0};
-    *out = NULL;
-    *n = 0;
-    if (!plumb_dir_exists(output_dir))
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_dir_list(&names, output_dir));
-    int64_t *step = malloc((size_t)(names.n + 1) * sizeof(*step));
-    for (int64_t i = 0; i < names.n && step; i++) {
-        if (step_of(names.name[i]) >= 0)
-            step[(*n)++] = step_of(names.name[i]);
-    }
-    plumb_names_fini(&names);
-    PLUMB_REQUIRE(step, PLUMB_ERR_NOMEM, "list of checkpoints");
-    qsort(step, (size_t)*n, sizeof(*step), compare_steps);
-    *out = step;
-    return PLUMB_OK;
-}
 
 /* ---- saving ------------------------------------------------------------------------------ */
 
@@ -81,30 +34,12 @@ struct save {
     const struct plumb_card *card;
     const plumb_model *model;
     const plumb_optim *optim;
+    struct plumb_checkpoint_pause *pause; /* NULL: a complete checkpoint */
+    struct plumb_checkpoint_name name;
     bool writes; /* rank 0 */
-    char final_dir[PATH_BYTES], work_dir[PATH_BYTES];
+    char final_dir[PLUMB_CHECKPOINT_PATH], work_dir[PLUMB_CHECKPOINT_PATH];
     plumb_h5 *h5;
 };
-
-/* What a kill left behind: only a rename makes a checkpoint, so a .tmp folder is never one. */
-static plumb_status remove_stale(const char *output_dir)
-{
-    struct plumb_names names = {0};
-    char path[PATH_BYTES];
-    plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_dir_list(&names, output_dir));
-    for (int64_t i = 0; i < names.n; i++) {
-        const size_t len = strlen(names.name[i]);
-        if (strncmp(names.name[i], PREFIX, strlen(PREFIX)) != 0 || len < 4 ||
-            strcmp(names.name[i] + len - 4, ".tmp") != 0)
-            continue;
-        PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), output_dir, names.name[i]), done);
-        PLUMB_TRY_GOTO(st, plumb_dir_remove(path), done);
-    }
-done:
-    plumb_names_fini(&names);
-    return st;
-}
 
 /* Asked before the first byte, because a disk that fills up later costs minutes. */
 static plumb_status check_space(const struct save *s)
@@ -112,24 +47,42 @@ static plumb_status check_space(const struct save *s)
     struct statvfs fs;
     const char *dir = s->options->output_dir;
     PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
-    const int64_t need = s->model->count * 3 * (int64_t)sizeof(float) + (1 << 18);
+    const int64_t more = s->pause ? s->pause->bytes : 0;
+    const int64_t need = s->model->count * 3 * (int64_t)sizeof(float) + (1 << 18) + more;
     const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
     PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
-                  "%s: no room for " PREFIX "%lld: it needs about %.1f MB (weights and "
+                  "%s: no room for %s: it needs about %.1f MB (weights and "
                   "moments), the disk has %.1f MB free; free some, or lower keep_last",
-                  dir, (long long)s->state->step, (double)need / 1e6, free_bytes / 1e6);
+                  dir, strrchr(s->final_dir, '/') + 1, (double)need / 1e6, free_bytes / 1e6);
+    return PLUMB_OK;
+}
+
+/* A complete checkpoint of this step is not written over: what comes after it at the same step is
+ * a pause. Numbers of pauses grow, whatever state their folders are in. */
+static plumb_status choose_name(struct save *s)
+{
+    struct plumb_checkpoint_name *list = NULL;
+    int64_t n = 0, last = 0;
+    char path[PLUMB_CHECKPOINT_PATH];
+    s->name = (struct plumb_checkpoint_name){.step = s->state->step};
+    PLUMB_TRY(plumb_checkpoint_path(path, s->options->output_dir, s->name, ""));
+    if (!s->pause && (!plumb_dir_exists(path) || plumb_checkpoint_verify(path)))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_checkpoint_list(&list, &n, s->options->output_dir));
+    for (int64_t i = 0; i < n; i++)
+        if (list[i].step == s->name.step)
+            last = list[i].pause;
+    free(list);
+    s->name.pause = last + 1;
     return PLUMB_OK;
 }
 
 static plumb_status begin_save(struct save *s)
 {
-    char path[PATH_BYTES];
+    char path[PLUMB_CHECKPOINT_PATH];
     const char *dir = s->options->output_dir;
     const int64_t shard_bytes = s->options->shard_bytes;
-    PLUMB_TRY(plumb_dir_create(dir));
-    PLUMB_REQUIRE(!plumb_dir_exists(s->final_dir) || plumb_manifest_verify(s->final_dir),
-                  PLUMB_ERR_EXISTS, "%s: is there already and complete", s->final_dir);
-    PLUMB_TRY(remove_stale(dir));
+    PLUMB_TRY(plumb_checkpoint_remove_stale(dir));
     PLUMB_TRY(check_space(s));
     PLUMB_TRY(plumb_dir_create(s->work_dir));
     PLUMB_TRY(plumb_model_save(s->model, s->work_dir,
@@ -190,21 +143,6 @@ static plumb_status write_moments(const struct save *s, int moment, const float 
     return PLUMB_OK;
 }
 
-/* The link is made beside its place and renamed over it: there is always one. */
-static plumb_status point_latest(const struct save *s)
-{
-    char link[PATH_BYTES], fresh[PATH_BYTES];
-    const char *dir = s->options->output_dir, *target = strrchr(s->final_dir, '/');
-    PLUMB_TRY(plumb_path_join(link, sizeof(link), dir, "latest"));
-    PLUMB_TRY(plumb_path_join(fresh, sizeof(fresh), dir, "latest.tmp"));
-    PLUMB_REQUIRE(!unlink(fresh) || errno == ENOENT, PLUMB_ERR_IO, "%s: %s", fresh,
-                  strerror(errno));
-    PLUMB_REQUIRE(!symlink(target ? target + 1 : s->final_dir, fresh), PLUMB_ERR_IO, "%s: %s",
-                  fresh, strerror(errno));
-    PLUMB_REQUIRE(!rename(fresh, link), PLUMB_ERR_IO, "%s: %s", link, strerror(errno));
-    return plumb_dir_fsync(dir);
-}
-
 static plumb_status publish(struct save *s)
 {
     PLUMB_TRY(plumb_h5_commit(&s->h5));
@@ -213,41 +151,33 @@ static plumb_status publish(struct save *s)
     /* What stands there is damaged, or begin_save had refused. */
     PLUMB_TRY(plumb_dir_remove(s->final_dir));
     PLUMB_TRY(plumb_dir_publish(s->work_dir, s->final_dir));
-    return point_latest(s);
+    return plumb_checkpoint_link(s->options->output_dir, "latest", s->name);
 }
 
-/* A folder that goes is renamed first, so that a kill leaves no half checkpoint under its name. */
-static plumb_status remove_checkpoint(const char *output_dir, int64_t step)
+static plumb_status begin_name(struct save *s)
 {
-    char from[PATH_BYTES], to[PATH_BYTES];
-    PLUMB_TRY(folder_of(from, output_dir, step, ""));
-    PLUMB_TRY(folder_of(to, output_dir, step, ".tmp"));
-    PLUMB_REQUIRE(!rename(from, to), PLUMB_ERR_IO, "%s: %s", from, strerror(errno));
-    return plumb_dir_remove(to);
+    PLUMB_TRY(plumb_dir_create(s->options->output_dir));
+    return choose_name(s);
 }
 
-static plumb_status prune(const struct plumb_checkpoint_options *options, int64_t newest)
+static plumb_status set_paths(struct save *s)
 {
-    int64_t *step = NULL, n = 0;
-    plumb_status st = PLUMB_OK;
-    if (options->keep_last <= 0)
-        return PLUMB_OK;
-    PLUMB_TRY(list_steps(&step, &n, options->output_dir));
-    for (int64_t i = 0; i < n - options->keep_last; i++) {
-        const bool kept = options->keep_every > 0 && step[i] % options->keep_every == 0;
-        if (!kept && step[i] != newest)
-            PLUMB_TRY_GOTO(st, remove_checkpoint(options->output_dir, step[i]), done);
-    }
-done:
-    free(step);
-    return st;
+    PLUMB_TRY(plumb_checkpoint_path(s->final_dir, s->options->output_dir, s->name, ""));
+    return plumb_checkpoint_path(s->work_dir, s->options->output_dir, s->name, ".tmp");
 }
 
 /* Collective, with an agreement before each collective and at the end. */
 static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
 {
     const float *moment[] = {s->optim->m, s->optim->v};
+    PLUMB_TRY(plumb_comm_agree(comm, s->writes ? begin_name(s) : PLUMB_OK));
+    PLUMB_TRY(plumb_comm_broadcast(comm, &s->name, sizeof(s->name), 0));
+    PLUMB_TRY(set_paths(s));
     plumb_status st = s->writes ? begin_save(s) : PLUMB_OK;
+    if (s->pause && s->pause->write) {
+        PLUMB_TRY(plumb_comm_agree(comm, st)); /* the folder is there */
+        st = s->pause->write(s->pause->arg, s->work_dir);
+    }
     for (int k = 0; k < 2; k++) {
         if (!st)
             st = place_shard(s->optim, scratch, moment[k]);
@@ -261,40 +191,82 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
     return plumb_comm_agree(comm, st);
 }
 
+static plumb_status save_once(struct save *s, plumb_comm *comm, float *scratch)
+{
+    const plumb_status st = save_all(s, comm, scratch);
+    if (s->writes && !st && plumb_checkpoint_prune(s->options, s->name))
+        plumb_log(PLUMB_LOG_WARN, "an old checkpoint stays: %s", plumb_trail_message());
+    if (s->writes && st) {
+        char message[1024];
+        snprintf(message, sizeof(message), "%s", plumb_trail_message());
+        plumb_h5_close(&s->h5);
+        if (s->work_dir[0] && plumb_dir_remove(s->work_dir))
+            plumb_log(PLUMB_LOG_WARN, "%s stays: %s", s->work_dir, plumb_trail_message());
+        return plumb_fail_at(st, __FILE__, __LINE__, "%s", message);
+    }
+    return st;
+}
+
+static void sleep_for(double seconds)
+{
+    const struct timespec t = {.tv_sec = (time_t)seconds,
+                               .tv_nsec = (long)(1e9 * (seconds - floor(seconds)))};
+    nanosleep(&t, NULL); /* a signal ends it early, which does no harm */
+}
+
+/* Whether every failure was one of writing, and rank 0 has time left. The same on every rank.
+ * Collective. */
+static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_comm *comm)
+{
+    double vote[] = {st == PLUMB_ERR_IO, st != PLUMB_ERR_IO && st != PLUMB_ERR_PEER,
+                     plumb_comm_rank(comm) == 0 && in_time};
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, vote, 3, PLUMB_MAX));
+    *again = vote[0] > 0 && vote[1] == 0 && vote[2] > 0;
+    return PLUMB_OK;
+}
+
 plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *options,
+                                   struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
                                    const struct plumb_card *card, const plumb_model *m,
                                    const plumb_optim *o, plumb_comm *comm, float *scratch)
 {
-    struct save s = {.options = options, .state = state, .card = card, .model = m, .optim = o};
+    struct save s = {.options = options,
+                     .pause = pause,
+                     .state = state,
+                     .card = card,
+                     .model = m,
+                     .optim = o,
+                     .writes = plumb_comm_rank(comm) == 0};
     PLUMB_REQUIRE(o->count == m->count && o->step == state->step, PLUMB_ERR_ARG,
                   "checkpoint of step %lld: the optimizer is at step %lld with %lld floats, the "
                   "model has %lld",
                   (long long)state->step, (long long)o->step, (long long)o->count,
                   (long long)m->count);
-    PLUMB_TRY(folder_of(s.final_dir, options->output_dir, state->step, ""));
-    PLUMB_TRY(folder_of(s.work_dir, options->output_dir, state->step, ".tmp"));
-    s.writes = plumb_comm_rank(comm) == 0;
-    plumb_comm_phase(comm, "save checkpoint");
-    const plumb_status st = save_all(&s, comm, scratch);
-    if (s.writes && !st && prune(options, state->step))
-        plumb_log(PLUMB_LOG_WARN, "an old checkpoint stays: %s", plumb_trail_message());
-    if (s.writes && st) {
-        char message[1024];
-        snprintf(message, sizeof(message), "%s", plumb_trail_message());
-        plumb_h5_close(&s.h5);
-        if (plumb_dir_remove(s.work_dir))
-            plumb_log(PLUMB_LOG_WARN, "%s stays: %s", s.work_dir, plumb_trail_message());
-        return plumb_fail_at(st, __FILE__, __LINE__, "%s", message);
+    const double until = plumb_now() + options->retry;
+    const double wait = fmin(RETRY_SECONDS, options->retry / 10);
+    for (;;) {
+        bool again = false;
+        plumb_comm_phase(comm, "save checkpoint");
+        const plumb_status st = save_once(&s, comm, scratch);
+        if (st != PLUMB_OK && st != PLUMB_ERR_COMM && options->retry > 0)
+            PLUMB_TRY(may_retry(&again, st, plumb_now() + wait < until, comm));
+        if (pause && st == PLUMB_OK)
+            plumb_checkpoint_name_write(pause->name, s.name);
+        if (!again)
+            return st;
+        if (s.writes)
+            plumb_log(PLUMB_LOG_ERROR, "%s; the save is tried again for %.0f more seconds",
+                      plumb_trail_message(), until - plumb_now());
+        sleep_for(wait);
     }
-    return st;
 }
 
 /* ---- finding and loading ----------------------------------------------------------------- */
 
 plumb_status plumb_checkpoint_verify(const char *dir)
 {
-    char path[PATH_BYTES];
+    char path[PLUMB_CHECKPOINT_PATH];
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: no such folder", dir);
     PLUMB_TRY(plumb_manifest_verify(dir));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
@@ -303,15 +275,16 @@ plumb_status plumb_checkpoint_verify(const char *dir)
     return PLUMB_OK;
 }
 
-static plumb_status find_newest(char out[PATH_BYTES], const char *output_dir)
+static plumb_status find_newest(char out[PLUMB_CHECKPOINT_PATH], const char *output_dir)
 {
-    int64_t *step = NULL, n = 0;
+    struct plumb_checkpoint_name *list = NULL;
+    int64_t n = 0;
     char first[1024] = "";
     plumb_status st = PLUMB_OK;
     out[0] = '\0';
-    PLUMB_TRY(list_steps(&step, &n, output_dir));
+    PLUMB_TRY(plumb_checkpoint_list(&list, &n, output_dir));
     for (int64_t i = n - 1; i >= 0; i--) {
-        PLUMB_TRY_GOTO(st, folder_of(out, output_dir, step[i], ""), done);
+        PLUMB_TRY_GOTO(st, plumb_checkpoint_path(out, output_dir, list[i], ""), done);
         if (!plumb_checkpoint_verify(out))
             goto done;
         if (!first[0])
@@ -324,7 +297,7 @@ static plumb_status find_newest(char out[PATH_BYTES], const char *output_dir)
                         "another output_dir to begin again",
                         output_dir, (long long)n, first);
 done:
-    free(step);
+    free(list);
     return st;
 }
 
@@ -332,42 +305,45 @@ done:
 static plumb_status check_later(const char *output_dir, const char *dir)
 {
     char here[PATH_MAX], there[PATH_MAX];
-    int64_t *step = NULL, n = 0;
+    struct plumb_checkpoint_name mine, last, *list = NULL;
+    int64_t n = 0;
     if (!realpath(output_dir, here) || !realpath(dir, there))
         return PLUMB_OK;
     char *name = strrchr(there, '/');
     *name++ = '\0';
-    const int64_t mine = step_of(name);
-    if (strcmp(here, there) != 0 || mine < 0)
+    if (strcmp(here, there) != 0 || !plumb_checkpoint_name_read(&mine, name))
         return PLUMB_OK;
-    PLUMB_TRY(list_steps(&step, &n, output_dir));
-    const int64_t last = n ? step[n - 1] : mine;
-    free(step);
-    PLUMB_REQUIRE(last <= mine, PLUMB_ERR_EXISTS,
-                  "resume from %s: %s has " PREFIX "%lld already; move the later checkpoints away "
-                  "or give another output_dir",
-                  dir, output_dir, (long long)last);
+    PLUMB_TRY(plumb_checkpoint_list(&list, &n, output_dir));
+    last = n ? list[n - 1] : mine;
+    free(list);
+    char later[64];
+    plumb_checkpoint_name_write(later, last);
+    PLUMB_REQUIRE(plumb_checkpoint_name_compare(last, mine) <= 0, PLUMB_ERR_EXISTS,
+                  "resume from %s: %s has %s already; move the later checkpoints away or give "
+                  "another output_dir",
+                  dir, output_dir, later);
     return PLUMB_OK;
 }
 
-static plumb_status find_on_rank_0(char out[PATH_BYTES], const char *output_dir, const char *resume)
+static plumb_status find_on_rank_0(char out[PLUMB_CHECKPOINT_PATH], const char *output_dir,
+                                   const char *resume)
 {
     out[0] = '\0';
     if (!strcmp(resume, "never"))
         return PLUMB_OK;
     if (!strcmp(resume, "auto"))
         return find_newest(out, output_dir);
-    PLUMB_REQUIRE(strlen(resume) < PATH_BYTES, PLUMB_ERR_ARG, "resume: path too long");
+    PLUMB_REQUIRE(strlen(resume) < PLUMB_CHECKPOINT_PATH, PLUMB_ERR_ARG, "resume: path too long");
     PLUMB_TRY(plumb_checkpoint_verify(resume));
     PLUMB_TRY(check_later(output_dir, resume));
-    snprintf(out, PATH_BYTES, "%s", resume);
+    snprintf(out, PLUMB_CHECKPOINT_PATH, "%s", resume);
     return PLUMB_OK;
 }
 
 plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *output_dir,
                                    const char *resume, plumb_comm *comm)
 {
-    char found[PATH_BYTES] = "";
+    char found[PLUMB_CHECKPOINT_PATH] = "";
     plumb_status st = PLUMB_OK;
     if (plumb_comm_rank(comm) == 0)
         st = find_on_rank_0(found, output_dir, resume);
@@ -380,7 +356,7 @@ plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *outp
 
 static plumb_status open_state(plumb_h5 **out, struct plumb_train_state *state, const char *dir)
 {
-    char path[PATH_BYTES], message[1024];
+    char path[PLUMB_CHECKPOINT_PATH], message[1024];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
     PLUMB_TRY(plumb_h5_open(out, path));
     const plumb_status st = plumb_state_read(state, *out);

@@ -9,7 +9,10 @@
  *   hashes.json        bytes and XXH3-64 of every other file
  * It is written as checkpoint-STEP.tmp, synced, read back against its hashes and renamed; the
  * symbolic link OUTPUT_DIR/latest follows last. A failure removes the .tmp folder and leaves the
- * earlier checkpoints and `latest` as they were. */
+ * earlier checkpoints and `latest` as they were.
+ *
+ * checkpoint-STEP-pause-N is such a folder from the middle of what follows step STEP, with files of
+ * the caller's besides. It goes when a later checkpoint is in place. */
 #ifndef PLUMB_TRAIN_CHECKPOINT_H
 #define PLUMB_TRAIN_CHECKPOINT_H
 
@@ -27,17 +30,32 @@ struct plumb_checkpoint_options {
     int64_t shard_bytes; /* largest weights file; 0 = 5 GB */
     int64_t keep_last;   /* newest checkpoints kept; 0 = all */
     int64_t keep_every;  /* multiples of this many steps are kept besides; 0 = none */
+    int64_t keep_best;   /* and so many by the state's value best_value; 0 = none */
+    const char *best_value;
+    bool best_is_least;
+    double retry; /* s; a save that could not be written is tried again for so long */
 };
 
-/* Saves checkpoint-STEP and, after success, removes what keep_last and keep_every let go. A
- * complete checkpoint-STEP that is already there is PLUMB_ERR_EXISTS; stale .tmp folders are
- * removed.
+/* A save in the middle of things. */
+struct plumb_checkpoint_pause {
+    /* Writes this rank's own files into the folder; NULL: there are none. */
+    plumb_status (*write)(void *arg, const char *dir);
+    void *arg;
+    int64_t bytes; /* of those files on all ranks, about */
+    char name[64]; /* out: of the folder */
+};
+
+/* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N and, after success,
+ * removes what keep_last, keep_every and keep_best let go, and earlier pauses. A complete
+ * checkpoint-STEP that is already there stays, and the next pause is saved; stale .tmp folders are
+ * removed. With keep_best, the symbolic link OUTPUT_DIR/best is the best one's.
  *
- * Collective; rank 0 writes, and its failure is every rank's.
+ * Collective; rank 0 writes all but the pause's own files, and one rank's failure is every rank's.
  *   scratch (count,) device   overwritten (the gradient vector may serve)
  *
  * Errors: PLUMB_ERR_IO naming the file and the system's words; on a full disk, what was needed. */
 plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *options,
+                                   struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
                                    const struct plumb_card *card, const plumb_model *m,
                                    const plumb_optim *o, plumb_comm *comm, float *scratch);

@@ -304,7 +304,7 @@ plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metr
     };
     plumb_comm_phase(t->comm, "save");
     PLUMB_TRY(plumb_weights_agree(&t->state.weight_fingerprint, t->model, t->comm));
-    PLUMB_TRY(plumb_checkpoint_save(&options, &t->state, &card, t->model, t->optim, t->comm,
+    PLUMB_TRY(plumb_checkpoint_save(&options, NULL, &t->state, &card, t->model, t->optim, t->comm,
                                     t->gradient.sum[0]));
     return plumb_comm_agree(t->comm,
                             plumb_run_saved(t->run, t->state.step, t->state.weight_fingerprint));

@@ -8,6 +8,7 @@
 
 #include "fake_world.h"
 #include "io/json.h"
+#include "train/checkpoint_dir.h"
 
 static char top[] = "/tmp/plumb_checkpoint_XXXXXX";
 
@@ -54,9 +55,11 @@ static const struct plumb_card card = {.base_model = "org/base",
 
 struct run {
     struct plumb_checkpoint_options options;
+    bool pause;         /* what is saved is one, with a file of every rank's */
     const char *resume; /* folder, or NULL: from the start */
     int64_t until;      /* train to this step */
     int64_t save_at;    /* save after this step too; 0 = at `until` only */
+    double metric;      /* kept in the state; 0: none */
     bool device;        /* as if memory were a device's */
     plumb_status expect;
     const char *says; /* of the failure */
@@ -90,11 +93,29 @@ static struct plumb_train_state state_at(int64_t step)
     return s;
 }
 
+/* Rank that fails to write its own file of a pause; -1: none. */
+static int bad_rank = -1;
+
+static plumb_status write_own(void *arg, const char *dir)
+{
+    const int rank = plumb_comm_rank(arg);
+    char name[32], path[4096];
+    PLUMB_REQUIRE(rank != bad_rank, PLUMB_ERR_IO, "own.rank-%d: gone", rank);
+    snprintf(name, sizeof(name), "own.rank-%d", rank);
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, name));
+    return plumb_file_write_atomic(path, name, (int64_t)strlen(name));
+}
+
 static void save_here(struct run *run, plumb_model *m, plumb_optim *o, plumb_comm *comm,
                       float *scratch)
 {
-    const struct plumb_train_state s = state_at(o->step);
-    const plumb_status st = plumb_checkpoint_save(&run->options, &s, &card, m, o, comm, scratch);
+    struct plumb_train_state s = state_at(o->step);
+    struct plumb_checkpoint_pause pause = {.write = write_own, .arg = comm, .bytes = 100};
+    if (run->metric != 0)
+        CHECK_OK(plumb_state_set(&s, "metric.x", run->metric));
+    const plumb_status st = plumb_checkpoint_save(&run->options, run->pause ? &pause : NULL, &s,
+                                                  &card, m, o, comm, scratch);
+    CHECK(!run->pause || st || !strncmp(pause.name, "checkpoint-", 11));
     CHECKF(st == run->expect || (run->expect && st == PLUMB_ERR_PEER), "got %d: %s", (int)st,
            plumb_trail());
     if (run->expect)
@@ -119,7 +140,10 @@ static void run_rank(plumb_comm *comm, void *arg)
         read_weights(m, run->resume);
         CHECK_OK(plumb_checkpoint_load(run->resume, &s, m, o, comm));
         const struct plumb_train_state want = state_at(s.step);
-        CHECK(o->step == s.step && s.n_values == 2 && !memcmp(&s, &want, sizeof(s)));
+        CHECK(o->step == s.step && s.n_values >= 2);
+        s.n_values = 2; /* without the metric */
+        memset(&s.value[2], 0, sizeof(s.value[2]));
+        CHECK(!memcmp(&s, &want, sizeof(s)));
     } else {
         fake_fill(m, m->w, 5, 1);
     }
@@ -318,11 +342,21 @@ static void test_find_and_damage(void)
     CHECK_OK(plumb_checkpoint_verify(newest));
     folders_are(one, "3 6 x ");
 
-    /* A complete one is never written over. */
-    rest.expect = PLUMB_ERR_EXISTS;
-    rest.says = "already and complete";
+    /* A complete one is never written over: what follows at its step is a pause. */
+    struct plumb_buf before = {0}, after = {0};
+    read_text(&before, newest, "hashes.json");
     fake_world(2, run_rank, &rest);
+    read_text(&after, newest, "hashes.json");
+    CHECK(!strcmp(before.data, after.data));
+    plumb_buf_fini(&before);
+    plumb_buf_fini(&after);
     CHECK_OK(plumb_checkpoint_verify(newest));
+    folders_are(one, "3 6 6-pause-1 x ");
+    latest_is(one, "checkpoint-6-pause-1");
+    found(one, "auto", "checkpoint-6-pause-1");
+    not_found(one, newest, PLUMB_ERR_EXISTS, "checkpoint-6-pause-1");
+    join(path, one, "checkpoint-6-pause-1");
+    CHECK_OK(plumb_dir_remove(path));
 
     join(path, newest, "hashes.json");
     CHECK(!unlink(path));
@@ -347,6 +381,100 @@ static void test_prune(void)
     folders_are(dir, "4 6 7 ");
     latest_is(dir, "checkpoint-7");
     found(dir, "auto", "checkpoint-7");
+}
+
+/* Pauses count nowhere, the newest one goes before older checkpoints and goes when a later one is
+ * there, and a damaged one is passed over. */
+static void test_pause(void)
+{
+    static const char *const other[] = {"checkpoint-",
+                                        "checkpoint-4-pause-",
+                                        "checkpoint-4-pause-0",
+                                        "checkpoint-4-pause-1.tmp",
+                                        "checkpoint-4-pause-1x",
+                                        "checkpoint-4x",
+                                        "checkpoint-4-pause-99999999999999999999"};
+    struct plumb_checkpoint_name name;
+    for (size_t i = 0; i < sizeof(other) / sizeof(*other); i++)
+        CHECKF(!plumb_checkpoint_name_read(&name, other[i]), "%s is a checkpoint", other[i]);
+    CHECK(plumb_checkpoint_name_read(&name, "checkpoint-4-pause-12") && name.step == 4 &&
+          name.pause == 12);
+
+    char dir[4096], from[4096], path[4096];
+    struct plumb_buf own = {0};
+    join(dir, top, "pause");
+    struct run run = {.options = {.output_dir = dir, .keep_last = 1}, .until = 2};
+    fake_world(2, run_rank, &run);
+    join(from, dir, "checkpoint-2");
+    run.resume = from;
+    run.pause = true;
+    fake_world(4, run_rank, &run);
+    folders_are(dir, "2 2-pause-1 ");
+    fake_world(2, run_rank, &run); /* again at once */
+    folders_are(dir, "2 2-pause-2 ");
+    run.until = 3;
+    fake_world(2, run_rank, &run);
+    folders_are(dir, "2 3-pause-1 ");
+    latest_is(dir, "checkpoint-3-pause-1");
+    found(dir, "auto", "checkpoint-3-pause-1");
+    join(path, dir, "checkpoint-3-pause-1");
+    CHECK_OK(plumb_checkpoint_verify(path));
+    read_text(&own, path, "own.rank-1");
+    CHECK(!strcmp(own.data, "own.rank-1"));
+
+    /* Another rank's failure is everybody's and changes nothing. */
+    bad_rank = 1;
+    run.expect = PLUMB_ERR_IO;
+    run.says = "own.rank-1: gone";
+    fake_world(2, run_rank, &run);
+    bad_rank = -1;
+    run.expect = PLUMB_OK;
+    folders_are(dir, "2 3-pause-1 ");
+    latest_is(dir, "checkpoint-3-pause-1");
+
+    flip_byte(path, "own.rank-1", 0);
+    found(dir, "auto", "checkpoint-2");
+    fake_world(1, run_rank, &run); /* the damaged one keeps its number */
+    folders_are(dir, "2 3-pause-2 ");
+    join(path, dir, "checkpoint-3-pause-2");
+    run.resume = path;
+    run.pause = false;
+    fake_world(1, run_rank, &run); /* complete at the same step */
+    folders_are(dir, "3 ");
+    latest_is(dir, "checkpoint-3");
+    plumb_buf_fini(&own);
+}
+
+static void test_keep_best(void)
+{
+    static const double value[] = {3, 5, NAN, 1, 5, 2, 2.5};
+    char dir[4096], from[4096], name[64];
+    for (int least = 0; least < 2; least++) {
+        join(dir, top, least ? "least" : "best");
+        struct run run = {.options = {.output_dir = dir,
+                                      .keep_last = 1,
+                                      .keep_best = 2,
+                                      .best_value = "metric.x",
+                                      .best_is_least = least}};
+        for (int64_t step = 1; step <= 7; step++) {
+            run.until = step;
+            run.metric = value[step - 1];
+            run.pause = step == 5; /* its value does not count */
+            fake_world(1, run_rank, &run);
+            snprintf(name, sizeof(name), "checkpoint-%lld%s", (long long)step,
+                     run.pause ? "-pause-1" : "");
+            join(from, dir, name);
+            run.resume = from;
+            char best[4096], target[256] = "";
+            join(best, dir, "best");
+            CHECK(readlink(best, target, sizeof(target) - 1) > 0);
+            const char *expected = !least ? (step < 2 ? "1" : "2") : step < 4 ? "1" : "4";
+            CHECKF(!strcmp(target + 11, expected), "best is %s after %lld", target,
+                   (long long)step);
+        }
+        folders_are(dir, least ? "4 6 7 " : "1 2 7 ");
+        latest_is(dir, "checkpoint-7");
+    }
 }
 
 static void test_failed_save(void)
@@ -413,10 +541,34 @@ static void test_state(void)
                 "more than");
 }
 
+struct filler {
+    char path[4096];
+};
+
+/* A file that leaves less than `room` bytes free. */
+static void fill(const char *dir, const char *path, int64_t room)
+{
+    struct statvfs fs;
+    CHECK(!statvfs(dir, &fs));
+    const int64_t n = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize - room;
+    char *zero = calloc(1, (size_t)n);
+    CHECK(zero && n > 0);
+    CHECK_OK(plumb_file_write_atomic(path, zero, n));
+    free(zero);
+}
+
+static void *make_room(void *arg)
+{
+    const struct timespec t = {.tv_sec = 1};
+    nanosleep(&t, NULL);
+    CHECK(!unlink(((struct filler *)arg)->path));
+    return NULL;
+}
+
 /* A disk of 1.5 MB: one checkpoint of about 0.3 MB fits; a tokenizer file fills it up. */
 static void test_full_disk(void)
 {
-    char dir[4096], out[4096];
+    char dir[4096], out[4096], path[4096];
     join(dir, top, "disk");
     CHECK_OK(plumb_dir_create(dir));
     if (geteuid() != 0 || mount("plumb", dir, "tmpfs", 0, "size=1536k")) {
@@ -442,8 +594,25 @@ static void test_full_disk(void)
         latest_is(out, "checkpoint-1");
         found(out, "auto", "checkpoint-1");
     }
-    ballast_bytes -= 2 * 4096;
+    /* Tried again until somebody makes room. */
+    struct filler filler = {0};
+    pthread_t thread;
+    join(filler.path, dir, "filler");
+    CHECK_OK(plumb_file_write_atomic(filler.path, "x", 1));
+    run.options.retry = 1;
+    fake_world(2, run_rank, &run);
+    folders_are(out, "1 ");
+    run.options.retry = 20;
     run.expect = PLUMB_OK;
+    ballast_bytes -= 2 * 4096;
+    fill(dir, filler.path, 30 * 4096);
+    CHECK(!pthread_create(&thread, NULL, make_room, &filler));
+    fake_world(2, run_rank, &run);
+    CHECK(!pthread_join(thread, NULL));
+    folders_are(out, "1 2 ");
+    join(path, out, "checkpoint-2");
+    CHECK_OK(plumb_dir_remove(path));
+    run.options.retry = 0;
     fake_world(2, run_rank, &run);
     ballast_bytes = 16;
     run.until = 3;
@@ -462,6 +631,8 @@ int main(void)
     test_round_trip();
     test_find_and_damage();
     test_prune();
+    test_pause();
+    test_keep_best();
     test_failed_save();
     test_wrong_model();
     test_full_disk();
