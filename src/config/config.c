@@ -195,6 +195,26 @@ static plumb_status set_override(struct plumb_config *c, const char *command, co
     return plumb_option_set_text(c, c, o, equals + 1, where);
 }
 
+plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,
+                                const char *where)
+{
+    struct plumb_yaml *root = NULL;
+    struct owner *o = calloc(1, sizeof(*o));
+    *out = NULL;
+    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
+    struct plumb_config *c = &o->config;
+    plumb_status st = set_defaults(c);
+    if (st == PLUMB_OK)
+        st = plumb_yaml_parse(&root, yaml, len, where);
+    if (st == PLUMB_OK)
+        st = set_from_yaml(c, root, where);
+    plumb_yaml_free(&root);
+    if (st != PLUMB_OK)
+        plumb_config_free(&c);
+    *out = c;
+    return st;
+}
+
 static plumb_status load(struct plumb_config *c, const char *command, const char *yaml_path,
                          char *const *override, int n)
 {

@@ -88,6 +88,16 @@ plumb_status plumb_config_help(struct plumb_buf *out, const char *command);
 plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
                                   const char *command);
 
+/* The same of the options that change the command's results. */
+plumb_status plumb_config_results(struct plumb_buf *out, const struct plumb_config *config,
+                                  const char *command);
+/* out += a line "train.beta1: 0.9 in THERE, 0.8 now" for every option that changes the command's
+ * results and has another value in yaml (len bytes, a whole configuration, named by `there`).
+ * PLUMB_ERR_CONFIG when yaml is no configuration of this plumb. */
+plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config *now,
+                               const char *yaml, int64_t len, const char *there,
+                               const char *command);
+
 /* Hash of the options that the command uses (NULL: all) and that change its results. */
 uint64_t plumb_config_hash(const struct plumb_config *config, const char *command);
 

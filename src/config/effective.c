@@ -5,13 +5,13 @@
 #include "config/option.h"
 #include "io/file.h"
 
-plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
-                                  const char *command)
+static plumb_status put_all(struct plumb_buf *out, const struct plumb_config *config,
+                            const char *command, bool results)
 {
     const struct plumb_option *o;
     const char *section = "";
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        if (!plumb_option_used(o, command))
+        if (!plumb_option_used(o, command) || (results && !o->changes))
             continue;
         if (strcmp(o->section, section)) {
             section = o->section;
@@ -22,6 +22,50 @@ plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_conf
         PLUMB_TRY(plumb_buf_add_text(out, "\n"));
     }
     return PLUMB_OK;
+}
+
+plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
+                                  const char *command)
+{
+    return put_all(out, config, command, false);
+}
+
+plumb_status plumb_config_results(struct plumb_buf *out, const struct plumb_config *config,
+                                  const char *command)
+{
+    return put_all(out, config, command, true);
+}
+
+static plumb_status put_change(struct plumb_buf *out, const struct plumb_option *o,
+                               const struct plumb_config *then, const struct plumb_config *now,
+                               const char *there)
+{
+    struct plumb_buf a = {0}, b = {0};
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_option_put(&a, then, o), done);
+    PLUMB_TRY_GOTO(st, plumb_option_put(&b, now, o), done);
+    if (strcmp(plumb_buf_text(&a), plumb_buf_text(&b)) != 0)
+        st = plumb_buf_addf(out, "%s: %s in %s, %s now\n", o->path, plumb_buf_text(&a), there,
+                            plumb_buf_text(&b));
+done:
+    plumb_buf_fini(&a);
+    plumb_buf_fini(&b);
+    return st;
+}
+
+plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config *now,
+                               const char *yaml, int64_t len, const char *there,
+                               const char *command)
+{
+    const struct plumb_option *o;
+    struct plumb_config *then = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_config_parse(&then, yaml, len, there));
+    for (int i = 0; (o = plumb_option_at(i)) && st == PLUMB_OK; i++)
+        if (o->changes && plumb_option_used(o, command))
+            st = put_change(out, o, then, now, there);
+    plumb_config_free(&then);
+    return st;
 }
 
 uint64_t plumb_config_hash(const struct plumb_config *config, const char *command)

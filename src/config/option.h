@@ -55,6 +55,10 @@ bool plumb_is_near(int d, const char *key);
 /* Memory that lives as long as the configuration. */
 plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes);
 
+/* Defaults, then len bytes of YAML; `where` names them in messages. *out is owned by the caller. */
+plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,
+                                const char *where);
+
 /* Sets the option's field in `base` (the configuration, or a function in it) from a YAML value or
  * from plain text (a default, an override). `where` begins the message. PLUMB_ERR_CONFIG says what
  * was found and what was expected. */

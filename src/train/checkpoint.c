@@ -375,6 +375,16 @@ plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const 
     return PLUMB_OK;
 }
 
+plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir)
+{
+    plumb_h5 *h5 = NULL;
+    struct plumb_train_state state;
+    PLUMB_TRY(open_state(&h5, &state, dir));
+    const plumb_status st = plumb_state_read_config(out, h5);
+    plumb_h5_close(&h5);
+    return st;
+}
+
 /* The part of parameter p's moments that lives on this rank. */
 static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_optim *o, int moment,
                               const struct plumb_param *p, float *shard)

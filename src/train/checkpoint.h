@@ -73,6 +73,10 @@ plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *outp
 /* The numbers of a checkpoint alone. Not collective. */
 plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const char *dir);
 
+/* out += the YAML of the options that decide the results, as they were; nothing when the
+ * checkpoint does not say. Not collective. */
+plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir);
+
 /* Reads state and this rank's share of the moments; o->step = state->step. The weights come from
  * plumb_model_open(dir) before. Any world size. Collective: one rank's failure is every rank's.
  * Errors: PLUMB_ERR_FORMAT names the file and the parameter that is missing or of another size. */

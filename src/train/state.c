@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FORMAT  "plumb trainer state"
@@ -71,6 +72,8 @@ plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s)
         value[i] = s->value[i].value;
     }
     PLUMB_TRY(plumb_h5_put_attr_text(f, "value_names", names));
+    if (s->config)
+        PLUMB_TRY(plumb_h5_put(f, "config", PLUMB_H5_U8, (int64_t)strlen(s->config), s->config));
     return plumb_h5_put(f, "values", PLUMB_H5_F64, s->n_values, value);
 }
 
@@ -110,4 +113,19 @@ plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f)
     }
     PLUMB_REQUIRE(s->n_values == n, PLUMB_ERR_FORMAT, "value_names has a name twice");
     return PLUMB_OK;
+}
+
+plumb_status plumb_state_read_config(struct plumb_buf *out, const plumb_h5 *f)
+{
+    int64_t n = 0;
+    if (!plumb_h5_has(f, "config"))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_h5_count(f, "config", &n));
+    char *text = malloc((size_t)n + 1);
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "configuration of %lld bytes", (long long)n);
+    plumb_status st = plumb_h5_read(f, "config", PLUMB_H5_U8, 0, n, text);
+    if (st == PLUMB_OK)
+        st = plumb_buf_add(out, text, n);
+    free(text);
+    return st;
 }

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/status.h"
 #include "io/hdf5.h"
 
@@ -28,7 +29,9 @@ struct plumb_train_state {
     uint64_t config_hash;        /* of the effective configuration */
     uint64_t start_fingerprint;  /* weights that the run began with */
     uint64_t weight_fingerprint; /* weights of this step */
-    int64_t n_values;            /* of the threshold and other stages */
+    const char *config; /* borrowed: YAML of what decides the results; NULL = not kept. Never
+                         * filled by reading: see plumb_state_read_config */
+    int64_t n_values;   /* of the threshold and other stages */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
 
@@ -42,5 +45,7 @@ double plumb_state_get(const struct plumb_train_state *s, const char *name, doub
  * PLUMB_ERR_FORMAT names what is missing; PLUMB_ERR_UNSUPPORTED: a later version's file. */
 plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s);
 plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f);
+/* out += the array "config"; nothing when the file has none. */
+plumb_status plumb_state_read_config(struct plumb_buf *out, const plumb_h5 *f);
 
 #endif

@@ -96,11 +96,31 @@ static plumb_status open_files(struct plumb_trainer *t)
 /* A resumed run must be the run that was started. */
 static plumb_status check_resumed(const struct plumb_trainer *t, uint64_t config_hash)
 {
-    PLUMB_REQUIRE(t->state.config_hash == config_hash, PLUMB_ERR_CONFIG,
-                  "%s was made with another configuration (see config.effective.yaml beside it): "
-                  "give the same values, or start in a new output_dir",
-                  t->resumed_from);
-    return PLUMB_OK;
+    struct plumb_buf then = {0}, diff = {0};
+    plumb_status st = PLUMB_OK;
+    if (t->state.config_hash == config_hash)
+        return PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_checkpoint_read_config(&then, t->resumed_from), done);
+    if (then.len > 0)
+        PLUMB_TRY_GOTO(st,
+                       plumb_config_diff(&diff, t->cfg, plumb_buf_text(&then), then.len,
+                                         "the checkpoint", t->command),
+                       done);
+    if (diff.len == 0)
+        PLUMB_TRY_GOTO(st,
+                       plumb_buf_addf(&diff,
+                                      "configuration %016" PRIx64 " in the checkpoint, "
+                                      "%016" PRIx64 " now (see config.effective.yaml beside it)\n",
+                                      t->state.config_hash, config_hash),
+                       done);
+    st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                       "%s was made with another configuration; give the same values, or start in "
+                       "a new output_dir:\n%s",
+                       t->resumed_from, plumb_buf_text(&diff));
+done:
+    plumb_buf_fini(&then);
+    plumb_buf_fini(&diff);
+    return st;
 }
 
 /* hashes.json says that the files are those that were written; this says that they were read as
@@ -145,6 +165,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         t->state.config_hash = hash;
         t->state.start_fingerprint = t->model->fingerprint;
     }
+    if (st == PLUMB_OK)
+        st = plumb_config_results(&t->results, s->cfg, s->command);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
     *out = t;
     return PLUMB_OK;
@@ -182,6 +204,7 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     t->state.total_steps = total_steps;
     if (t->resumed_from[0])
         PLUMB_TRY(plumb_checkpoint_load(t->resumed_from, &t->state, t->model, t->optim, t->comm));
+    t->state.config = plumb_buf_text(&t->results);
     PLUMB_TRY(open_files(t));
     if (t->resumed_from[0])
         plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
@@ -220,6 +243,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_gradient_fini(&t->gradient);
     plumb_model_destroy(&t->model);
     plumb_tokenizer_close(&t->tokenizer);
+    plumb_buf_fini(&t->results);
     free(t);
     *tp = NULL;
 }

@@ -30,7 +30,8 @@ struct plumb_trainer {
     plumb_optim *optim;
     struct plumb_gradient gradient;
     struct plumb_train_state state;
-    char resumed_from[4096]; /* checkpoint folder, "" for a fresh start */
+    struct plumb_buf results; /* YAML of the options that decide them: state.config */
+    char resumed_from[4096];  /* checkpoint folder, "" for a fresh start */
     plumb_metrics *metrics;
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */

@@ -110,8 +110,9 @@ def refused(bench, args, out, *named):
 
 def refusals(bench, whole):
     half = rewind(whole, bench.folder / "half", 4)
-    refused(bench, align_args(bench, half, "resume=auto", "learning_rate=2e-3"), half,
-            "checkpoint-4", "configuration")
+    refused(bench, align_args(bench, half, "resume=auto", "learning_rate=2e-3", "tau=0.3"), half,
+            "checkpoint-4", "train.learning_rate: 0.001 in the checkpoint, 0.002 now",
+            "method.tau: 0.2 in the checkpoint, 0.3 now")
     refused(bench, align_args(bench, half), half, str(half), "resume=auto")
     refused(bench, align_args(bench, half, f"resume={half}/checkpoint-2"), half, "checkpoint-4")
     refused(bench, align_args(bench, half, f"resume={half}/checkpoint-5"), half, "checkpoint-5")

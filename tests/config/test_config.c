@@ -377,6 +377,41 @@ static void test_hash(void)
     }
 }
 
+/* What one override changes, against the same configuration without it. */
+static void test_diff(void)
+{
+    char lr[] = "learning_rate=2e-5", words[] = "functions=[{name: length, target: 3}]",
+         stop[] = "stop=a,b", free_to_change[] = "slots=3", where[] = "output_dir=elsewhere",
+         same[] = "temperature=1.0";
+    struct plumb_buf then = {0}, diff = {0};
+    struct plumb_config *c = load("align", "model: m\n", NULL, 0);
+    CHECK_OK(plumb_config_results(&then, c, "align"));
+    CHECK(strstr(then.data, "learning_rate: ") && !strstr(then.data, "output_dir") &&
+          !strstr(then.data, "slots") && !strstr(then.data, "resume"));
+    CHECK_OK(plumb_config_diff(&diff, c, then.data, then.len, "the checkpoint", "align"));
+    CHECK(diff.len == 0);
+    plumb_config_free(&c);
+    char *const override[] = {lr, words, stop, free_to_change, where, same};
+    c = load("align", "model: m\n", override, 6);
+    CHECK_OK(plumb_config_diff(&diff, c, then.data, then.len, "the checkpoint", "align"));
+    CHECKF(!strcmp(diff.data, "generate.stop: [] in the checkpoint, [a, b] now\n"
+                              "reward.functions: [] in the checkpoint, "
+                              "[{name: length, weight: 1, target: 3}] now\n"
+                              "train.learning_rate: 1e-05 in the checkpoint, 2e-05 now\n"),
+           "%s", diff.data);
+    plumb_buf_clear(&diff); /* by hand: what is not there has its default */
+    static const char hand[] = "train: {learning_rate: 2.0e-5}\ndevice: ref\n";
+    CHECK_OK(plumb_config_diff(&diff, c, hand, sizeof(hand) - 1, "old.yaml", "align"));
+    CHECK(strstr(diff.data, "model: \"\" in old.yaml, m now\n") &&
+          strstr(diff.data, "device: ref in old.yaml, auto now\n") &&
+          !strstr(diff.data, "learning_rate"));
+    CHECK_FAILS(plumb_config_diff(&diff, c, "train: {lr: 1}\n", 15, "old.yaml", "align"),
+                PLUMB_ERR_CONFIG, "old.yaml:1");
+    plumb_config_free(&c);
+    plumb_buf_fini(&then);
+    plumb_buf_fini(&diff);
+}
+
 static void test_help(void)
 {
     const struct plumb_command *k;
@@ -419,6 +454,7 @@ int main(void)
     test_bad_yaml();
     test_bad_overrides();
     test_hash();
+    test_diff();
     test_help();
     test_distance();
     CHECK_OK(plumb_dir_remove(root));

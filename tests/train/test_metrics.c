@@ -131,6 +131,10 @@ static void test_console(void)
     plumb_buf_clear(&a);
     CHECK_OK(plumb_metrics_console(&a, &(struct plumb_metrics_row){.step = 3}, 0, 0));
     CHECK(!strcmp(plumb_buf_text(&a), "step 3"));
+    plumb_buf_clear(&a);
+    row = (struct plumb_metrics_row){.step = 3, .weights = 0x0123456789abcdef};
+    CHECK_OK(plumb_metrics_console(&a, &row, 0, 0));
+    CHECK(!strcmp(plumb_buf_text(&a), "step 3  weights 01234567"));
     plumb_buf_fini(&a);
     plumb_buf_fini(&b);
 }
@@ -160,6 +164,30 @@ static void test_names(void)
     }
 }
 
+/* The fingerprint of the weights as 16 digits, also one whose first are 0; 0 says nothing. */
+static void test_weights(void)
+{
+    static const uint64_t weights[] = {0x00000000000000ff, 0xfedcba9876543210, 0};
+    struct plumb_metrics_row *row = NULL;
+    plumb_metrics *m = NULL;
+    struct plumb_buf text = {0};
+    int64_t n = 0;
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0));
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(plumb_metrics_write(
+            m, &(struct plumb_metrics_row){.step = i + 1, .weights = weights[i]}));
+    plumb_metrics_close(&m);
+    CHECK_OK(plumb_file_read(&text, path));
+    CHECK(strstr(text.data, "\"iteration\": 0, \"weights\": \"00000000000000ff\"}\n"));
+    CHECK(strstr(text.data, "{\"step\": 3, \"iteration\": 0}\n"));
+    CHECK_OK(plumb_metrics_read(&row, &n, path));
+    CHECK(n == 3);
+    for (int i = 0; i < 3; i++)
+        CHECK(row[i].weights == weights[i]);
+    free(row);
+    plumb_buf_fini(&text);
+}
+
 int main(void)
 {
     CHECK(mkdtemp(dir));
@@ -167,6 +195,7 @@ int main(void)
     test_file();
     test_console();
     test_names();
+    test_weights();
     CHECK_OK(plumb_dir_remove(dir));
     return 0;
 }

@@ -1,0 +1,247 @@
+/* test_gap.c - what was sampled is compared with the training forward on every rank, plain and
+ * principled: exactly 0 apart; a changed weight or a changed log-prob is seen and named. And ranks
+ * with other weights than the rest are named.
+ * Test. Includes harness.h, train/, model/. */
+#include <pthread.h>
+
+#include "harness.h"
+#include "train/align_run.h"
+#include "train/weights.h"
+
+enum { RANKS = 3, PROMPTS = 3, GROUP = 4, NEW = 12, LONGEST = 24, MICRO = 4 };
+
+struct rank {
+    plumb_comm *comm;
+    const struct plumb_config *cfg;
+    const char *dir;
+};
+
+/* One rank's part of an iteration, up to the first update. */
+struct bench {
+    struct plumb_trainer t;
+    struct plumb_align_run a;
+    struct plumb_dataset data;
+    struct plumb_record record[PROMPTS];
+    int32_t ids[PROMPTS][2][LONGEST];
+    struct plumb_generate_options options;
+};
+
+static plumb_status keep(void *arg, const struct plumb_completion *c)
+{
+    struct plumb_answers *r = arg;
+    struct plumb_answer *o = &r->at[c->request / 2 * GROUP + c->sample];
+    o->n = c->n;
+    memcpy(o->ids, c->ids, (size_t)c->n * sizeof(*o->ids));
+    memcpy(o->logp, c->logp, (size_t)c->n * sizeof(*o->logp));
+    return PLUMB_OK;
+}
+
+static void sample(struct bench *b, int rank)
+{
+    struct plumb_request q[2 * PROMPTS];
+    plumb_generator *g;
+    CHECK_OK(plumb_answers_init(&b->a.answers, PROMPTS, GROUP, NEW));
+    b->a.answers.prompts = PROMPTS;
+    b->a.answers.weights = b->t.model->fingerprint;
+    for (int k = 0; k < PROMPTS; k++) {
+        for (int side = 0; side < 2; side++) {
+            const struct plumb_piece *p = side ? &b->record[k].principled : &b->record[k].prompt;
+            q[2 * k + side] = (struct plumb_request){.ids = p->ids,
+                                                     .n = p->n,
+                                                     .prompt_id = 100 * rank + k,
+                                                     .first_sample = 2 * side,
+                                                     .n_samples = 2};
+        }
+        for (int i = 0; i < GROUP; i++) {
+            struct plumb_answer *o = &b->a.answers.at[k * GROUP + i];
+            o->record = k;
+            o->sample = i;
+            o->principled = i >= GROUP / 2;
+        }
+    }
+    b->options = (struct plumb_generate_options){
+        .sample = {.temperature = 0.8f, .top_p = 0.9f}, .max_new_tokens = NEW, .seed = 3};
+    CHECK_OK(plumb_generator_create(&g, b->t.model, 5, LONGEST + NEW, NULL));
+    CHECK_OK(plumb_generate(g, b->t.model, q, 2 * PROMPTS, &b->options, keep, &b->a.answers));
+    plumb_generator_destroy(&g);
+}
+
+static void open_bench(struct bench *b, const struct rank *r)
+{
+    const int rank = plumb_comm_rank(r->comm);
+    struct rng rng = {(uint64_t)rank + 5};
+    *b = (struct bench){0};
+    b->t.cfg = r->cfg;
+    b->t.comm = r->comm;
+    CHECK_OK(plumb_backend_cpu_create(&b->t.backend, 1, 1));
+    CHECK_OK(plumb_model_open(&b->t.model, b->t.backend, r->dir));
+    for (int k = 0; k < PROMPTS; k++) {
+        for (int side = 0; side < 2; side++)
+            for (int j = 0; j < LONGEST; j++)
+                b->ids[k][side][j] = (int32_t)(rng_u(&rng) * (double)b->t.model->spec.v);
+        b->record[k] = (struct plumb_record){
+            .line = k + 1,
+            .prompt = {.ids = b->ids[k][0], .n = 3 + k},
+            .principled = {.ids = b->ids[k][1], .n = LONGEST - k},
+        };
+    }
+    b->data = (struct plumb_dataset){.record = b->record, .n = PROMPTS};
+    b->a.t = &b->t;
+    b->a.data = &b->data;
+    b->a.cut = (struct plumb_batch_cut){PROMPTS, PROMPTS, MICRO};
+    sample(b, rank);
+    /* room for one long sequence and a short one: the batch fills up before it is complete */
+    CHECK_OK(plumb_micro_init(&b->a.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
+    const struct plumb_pass_limit limit = plumb_pack_limit(&b->a.micro.pack, true, false, 5);
+    CHECK_OK(plumb_pass_create(&b->t.pass, b->t.model, &limit));
+    b->a.sequence = calloc(8, sizeof(*b->a.sequence));
+    CHECK(b->a.sequence);
+}
+
+static void close_bench(struct bench *b)
+{
+    free(b->a.sequence);
+    plumb_answers_fini(&b->a.answers);
+    plumb_micro_fini(&b->a.micro);
+    plumb_pass_destroy(&b->t.pass);
+    plumb_model_destroy(&b->t.model);
+    plumb_backend_destroy(&b->t.backend);
+}
+
+static plumb_status rescore(struct bench *b)
+{
+    b->a.gap = (struct plumb_gap){0};
+    return plumb_comm_agree(b->t.comm, plumb_align_rescore(&b->a));
+}
+
+static struct plumb_metrics_row metrics(struct bench *b)
+{
+    struct plumb_metrics_row row = {0};
+    CHECK_OK(plumb_align_gap_metrics(&b->a, &row));
+    CHECK(row.set[PLUMB_METRIC_LOGPROB_MAX_DIFF] && row.set[PLUMB_METRIC_MISMATCH_KL]);
+    return row;
+}
+
+/* Untouched: exactly 0, whatever iteration it is; over some iterations every answer is looked at.
+ */
+static void test_exact(struct bench *b)
+{
+    bool seen[PROMPTS * GROUP] = {0};
+    for (b->t.state.iteration = 0; b->t.state.iteration < 9; b->t.state.iteration++) {
+        CHECK_OK(rescore(b));
+        CHECK(b->a.gap.tokens >= MICRO && b->a.gap.max == 0 && b->a.gap.sum == 0);
+        const struct plumb_metrics_row row = metrics(b);
+        CHECK(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] == 0 &&
+              row.value[PLUMB_METRIC_MISMATCH_KL] == 0);
+        for (int i = 0; i < PROMPTS * GROUP; i++) { /* which answers would have been caught? */
+            float *logp = b->a.answers.at[i].logp;
+            *logp += 1;
+            if (plumb_align_rescore(&b->a) == PLUMB_ERR_NUMERIC)
+                seen[i] = true;
+            *logp -= 1;
+        }
+    }
+    b->t.state.iteration = 6;
+    for (int i = 0; i < PROMPTS * GROUP; i++)
+        CHECKF(seen[i], "answer %d is never compared", i);
+}
+
+/* A log-prob of rank 1 is not what was sampled. */
+static void test_logprob(struct bench *b, struct plumb_config *loose)
+{
+    const int rank = plumb_comm_rank(b->t.comm);
+    b->a.cut.micro_batch = PROMPTS * GROUP; /* all of them */
+    struct plumb_answer *o = &b->a.answers.at[2 * GROUP + 3];
+    const float was = o->logp[2];
+    if (rank == 1)
+        o->logp[2] = was - 0.25f;
+    if (rank == 1) {
+        char both[128];
+        snprintf(both, sizeof(both), "the log-prob %.9g when it was sampled and has %.9g",
+                 (double)o->logp[2], (double)was);
+        CHECK_FAILS(rescore(b), PLUMB_ERR_NUMERIC,
+                    "iteration 7, rank 1: token 2 of sample 3 of prompt record 2 (p.jsonl:3)");
+        CHECK(strstr(plumb_trail_message(), both));
+    } else {
+        CHECK_FAILS(rescore(b), PLUMB_ERR_PEER, "token 2 of sample 3");
+    }
+    const struct plumb_config *strict = b->t.cfg;
+    b->t.cfg = loose;
+    CHECK_OK(rescore(b));
+    double tokens = b->a.gap.tokens;
+    CHECK_OK(plumb_comm_allreduce_f64(b->t.comm, &tokens, 1, PLUMB_SUM));
+    const struct plumb_metrics_row row = metrics(b);
+    CHECK(fabs(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] - 0.25) < 1e-6);
+    CHECK(fabs(row.value[PLUMB_METRIC_MISMATCH_KL] + 0.25 / tokens) < 1e-6);
+    b->t.cfg = strict;
+    o->logp[2] = was;
+    CHECK_OK(rescore(b));
+}
+
+/* A weight of rank 2 is no longer the one that sampled: `fresh` = as if an update had reached this
+ * rank alone, else as if memory had gone bad. */
+static void test_weight(struct bench *b, bool fresh)
+{
+    const int rank = plumb_comm_rank(b->t.comm);
+    const struct plumb_param *p = plumb_model_find(b->t.model, "model.norm.weight");
+    uint64_t all = 0;
+    CHECK(p);
+    CHECK_OK(plumb_weights_agree(&all, b->t.model, b->t.comm));
+    CHECK(all == b->t.model->fingerprint && all == b->a.answers.weights);
+    float *w = b->t.model->w + p->offset + 7, was = *w;
+    if (rank == 2) {
+        *w *= 1.01f;
+        if (fresh)
+            CHECK_OK(plumb_model_refresh(b->t.model));
+        CHECK_FAILS(rescore(b), PLUMB_ERR_NUMERIC, "rank 2: token");
+    } else {
+        CHECK_FAILS(rescore(b), PLUMB_ERR_PEER, "rank 2: token");
+    }
+    const plumb_status st = plumb_weights_agree(&all, b->t.model, b->t.comm);
+    CHECK(st == (fresh || rank == 2 ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER));
+    CHECKF(strstr(plumb_trail_message(), "rank 2"), "%s", plumb_trail_message());
+    if (rank == 2) {
+        *w = was;
+        CHECK_OK(plumb_model_refresh(b->t.model));
+    }
+    CHECK_OK(plumb_weights_agree(&all, b->t.model, b->t.comm));
+}
+
+static void *rank_main(void *arg)
+{
+    struct rank *r = arg;
+    static _Thread_local struct bench b;
+    struct plumb_config loose = *r->cfg;
+    loose.train.max_logprob_gap = 0.3;
+    open_bench(&b, r);
+    test_exact(&b);
+    test_logprob(&b, &loose);
+    test_weight(&b, false);
+    test_weight(&b, true);
+    close_bench(&b);
+    plumb_comm_destroy(&r->comm);
+    return NULL;
+}
+
+int main(void)
+{
+    const char *root = getenv("PLUMB_SOURCE_ROOT");
+    char dir[512], prompts[] = "data.prompts=p.jsonl";
+    char *const override[] = {prompts};
+    struct plumb_config *cfg;
+    plumb_comm *comm[RANKS];
+    pthread_t thread[RANKS];
+    struct rank rank[RANKS];
+    snprintf(dir, sizeof(dir), "%s/tests/fixtures/model/llama_gqa_tied", root ? root : ".");
+    CHECK_OK(plumb_config_load(&cfg, "align", NULL, override, 1));
+    CHECK(cfg->train.max_logprob_gap == 0);
+    CHECK_OK(plumb_comm_thread_create(comm, RANKS));
+    for (int i = 0; i < RANKS; i++) {
+        rank[i] = (struct rank){comm[i], cfg, dir};
+        CHECK(!pthread_create(&thread[i], NULL, rank_main, &rank[i]));
+    }
+    for (int i = 0; i < RANKS; i++)
+        CHECK(!pthread_join(thread[i], NULL));
+    plumb_config_free(&cfg);
+    return 0;
+}
