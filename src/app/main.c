@@ -77,7 +77,7 @@ static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
         return;
     const double rank = plumb_comm_rank(app->comm), none = plumb_comm_size(app->comm);
     double first = st == PLUMB_ERR_PEER ? none : rank;
-    plumb_comm_timeout(app->comm, MEETING_SECONDS);
+    plumb_comm_max_wait(app->comm, MEETING_SECONDS);
     if (plumb_comm_allreduce_f64(app->comm, &first, 1, PLUMB_MIN) != PLUMB_OK)
         return;
     double code = rank == first || first == none ? e->code : 0;
@@ -110,6 +110,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
         plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
     app->cfg = cfg;
     PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
+    plumb_comm_max_wait(app->comm, cfg ? cfg->comm.max_wait : 0.0);
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));

@@ -14,16 +14,6 @@
 /* A broadcast travels down the tree in pieces, so that the levels work at the same time. */
 #define BROADCAST_PIECE (1 << 20)
 
-plumb_status plumb_coll_enter(plumb_comm *c, const char *doing)
-{
-    PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
-                  "%s: an earlier communication of rank %d failed, none is possible any more",
-                  doing, c->rank);
-    c->doing = doing;
-    c->call++;
-    return PLUMB_OK;
-}
-
 plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m)
 {
     assert(m->to != c->rank && m->from != c->rank);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/num.h"
 #include "comm/comm_impl.h"
 
 int plumb_comm_rank(const plumb_comm *c)
@@ -40,77 +39,69 @@ const char *plumb_comm_host(const plumb_comm *c)
     return c->host;
 }
 
-void plumb_comm_phase(plumb_comm *c, const char *phase)
-{
-    snprintf(c->phase, sizeof(c->phase), "%s", phase);
-}
-
-void plumb_comm_timeout(plumb_comm *c, double seconds)
-{
-    c->timeout_s = seconds > 0 ? seconds : 0;
-}
-
 plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *ops, int rank,
                                   int size, double timeout_s)
 {
     c->ops = ops;
     c->rank = rank, c->size = size;
     c->local_rank = 0, c->local_size = 1;
-    c->doing = "start";
-    plumb_comm_timeout(c, timeout_s);
-    plumb_comm_phase(c, "start");
+    atomic_init(&c->raised, 0);
     if (gethostname(c->host, sizeof(c->host) - 1) != 0)
         snprintf(c->host, sizeof(c->host), "unknown");
     c->scratch = malloc(PLUMB_COMM_SCRATCH * sizeof(double));
     c->slots = malloc(2 * (size_t)size * sizeof(double));
-    if (!c->scratch || !c->slots) {
-        plumb_comm_base_fini(c);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "communicator of %d ranks", size);
-    }
+    plumb_status st = PLUMB_OK;
+    if (!c->scratch || !c->slots)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "communicator of %d ranks", size);
+    PLUMB_TRY_GOTO(st, plumb_watch_init(c, timeout_s), fail);
     return PLUMB_OK;
+fail:
+    plumb_comm_base_fini(c);
+    return st;
 }
 
 void plumb_comm_base_fini(plumb_comm *c)
 {
+    plumb_watch_fini(c);
     free(c->scratch);
     free(c->slots);
     c->scratch = c->slots = NULL;
 }
 
-plumb_status plumb_comm_barrier(plumb_comm *c)
+plumb_status(plumb_comm_barrier)(plumb_comm *c)
 {
     PLUMB_TRY(plumb_coll_enter(c, "barrier"));
-    return plumb_coll_barrier(c);
+    return plumb_coll_leave(c, plumb_coll_barrier(c));
 }
 
-plumb_status plumb_comm_allreduce_f64(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
+plumb_status(plumb_comm_allreduce_f64)(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
 {
     PLUMB_REQUIRE(n >= 0 && (buf || n == 0), PLUMB_ERR_ARG, "allreduce: n=%lld", (long long)n);
     PLUMB_REQUIRE(op == PLUMB_SUM || op == PLUMB_MIN || op == PLUMB_MAX, PLUMB_ERR_ARG,
                   "allreduce: op=%d", (int)op);
     PLUMB_TRY(plumb_coll_enter(c, "allreduce"));
-    return plumb_coll_allreduce(c, buf, n, op);
+    return plumb_coll_leave(c, plumb_coll_allreduce(c, buf, n, op));
 }
 
-plumb_status plumb_comm_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root)
+plumb_status(plumb_comm_broadcast)(plumb_comm *c, void *buf, int64_t bytes, int root)
 {
     PLUMB_REQUIRE(root >= 0 && root < c->size, PLUMB_ERR_ARG, "broadcast: root %d, expected 0..%d",
                   root, c->size - 1);
     PLUMB_REQUIRE(bytes >= 0 && (buf || bytes == 0), PLUMB_ERR_ARG, "broadcast: bytes=%lld",
                   (long long)bytes);
     PLUMB_TRY(plumb_coll_enter(c, "broadcast"));
-    return plumb_coll_broadcast(c, buf, bytes, root);
+    return plumb_coll_leave(c, plumb_coll_broadcast(c, buf, bytes, root));
 }
 
-plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
-                                  const void *send, int64_t bytes)
+plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
+                                   const void *send, int64_t bytes)
 {
     PLUMB_REQUIRE(count && bytes >= 0 && (send || bytes == 0), PLUMB_ERR_ARG,
                   "allgather: bytes=%lld", (long long)bytes);
     PLUMB_REQUIRE(recv_cap >= 0 && (recv || recv_cap == 0), PLUMB_ERR_ARG,
                   "allgather: recv_cap=%lld", (long long)recv_cap);
     PLUMB_TRY(plumb_coll_enter(c, "allgather"));
-    return plumb_coll_allgather(c, recv, recv_cap, count, send, bytes);
+    return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
 }
 
 struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
@@ -119,14 +110,14 @@ struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
 }
 
 /* What the lowest failing rank tells the others. */
-struct note {
+struct failure {
     int32_t status;
     char host[PLUMB_COMM_TEXT];
     char text[512];
 };
 
 static plumb_status exchange_notes(plumb_comm *c, plumb_status local, const char *words, int *first,
-                                   struct note *note)
+                                   struct failure *note)
 {
     double who = local == PLUMB_OK ? c->size : c->rank;
     PLUMB_TRY(plumb_coll_allreduce(c, &who, 1, PLUMB_MIN));
@@ -143,9 +134,10 @@ static plumb_status exchange_notes(plumb_comm *c, plumb_status local, const char
     return PLUMB_OK;
 }
 
-plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local)
+plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *file, int line)
 {
-    struct note note;
+    plumb_comm_at(c, file, line);
+    struct failure note;
     int first = c->size;
     char words[sizeof(note.text)] = "";
     if (local != PLUMB_OK) {
@@ -154,7 +146,7 @@ plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local)
     }
     plumb_status st = plumb_coll_enter(c, "agree");
     if (st == PLUMB_OK)
-        st = exchange_notes(c, local, words, &first, &note);
+        st = plumb_coll_leave(c, exchange_notes(c, local, words, &first, &note));
     if (local != PLUMB_OK) {
         PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (the other ranks could not be told: %s)", words,
                       plumb_trail_message());
@@ -166,16 +158,23 @@ plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local)
     return PLUMB_OK;
 }
 
+void plumb_coll_raise(plumb_comm *c, int64_t value)
+{
+    int64_t known = atomic_load(&c->raised);
+    while (known < value && !atomic_compare_exchange_weak(&c->raised, &known, value))
+        continue;
+}
+
 void plumb_comm_raise(plumb_comm *c, int64_t value)
 {
-    c->raised = plumb_max_i64(c->raised, value);
+    plumb_coll_raise(c, value);
     c->ops->share_raised(c);
 }
 
 int64_t plumb_comm_raised(plumb_comm *c)
 {
     c->ops->share_raised(c);
-    return c->raised;
+    return atomic_load(&c->raised);
 }
 
 void plumb_comm_abort(plumb_comm *c, int exit_code)

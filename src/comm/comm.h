@@ -34,10 +34,16 @@ const char *plumb_comm_library(void);
 /* Names what follows, for the messages of the watch ("rollout", "save"). Not collective. */
 void plumb_comm_phase(plumb_comm *c, const char *phase);
 
-/* How long a rank may keep the others waiting before the wait fails with PLUMB_ERR_COMM, in
- * seconds; 0 = for ever. Not collective, but give every rank the same. Thread and MPI start with
- * 60 or what their create was given. */
+/* How long a rank may be silent, its process dead or stopped, before a collective that waits fails
+ * with PLUMB_ERR_COMM, in seconds; 0 = for ever. At least 4 heartbeats: 4 x timeout / 10 within
+ * [0.1 s, 1 s], with more than 1000 ranks 4 ms x world_size. Not collective, but give every rank
+ * the same. Thread and MPI start with 60 or what their create was given. */
 void plumb_comm_timeout(plumb_comm *c, double seconds);
+
+/* How long a rank that lives may keep the others waiting, in seconds; 0 = for ever; 1800 at the
+ * start. After each timeout seconds of that a warning says for whom. Not collective, but give every
+ * rank the same. Where MPI gives no threads there is no heartbeat, and this is the only limit. */
+void plumb_comm_max_wait(plumb_comm *c, double seconds);
 
 plumb_status plumb_comm_barrier(plumb_comm *c);
 
@@ -69,8 +75,8 @@ plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n);
 
 /* Turns one rank's failure into every rank's: returns `local` where it is an error,
  * PLUMB_ERR_PEER on the other ranks (message: which rank, and its own words), PLUMB_OK when
- * nobody failed. */
-plumb_status plumb_comm_agree(plumb_comm *c, plumb_status local);
+ * nobody failed. Write plumb_comm_agree(c, local), see below. */
+plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *file, int line);
 
 /* Asks for every rank's attention: from soon on plumb_comm_raised returns at least value (> 0) on
  * every rank, whatever each is doing. Never waits. Not collective. */
@@ -85,6 +91,10 @@ int64_t plumb_comm_raised(plumb_comm *c);
  * Not collective. Does not return under MPI. */
 void plumb_comm_abort(plumb_comm *c, int exit_code);
 
+/* Notes who calls the next collective, for messages; c. The macros at the end of this file do it.
+ * file is borrowed for ever. Not collective. */
+plumb_comm *plumb_comm_at(plumb_comm *c, const char *file, int line);
+
 void plumb_comm_destroy(plumb_comm **c); /* Collective. NULL is allowed. */
 
 plumb_status plumb_comm_single_create(plumb_comm **out);
@@ -95,5 +105,20 @@ plumb_status plumb_comm_thread_create(plumb_comm **out, int n);
 plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s);
 /* mpi when this process was started by mpirun or srun, single otherwise. */
 plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
+
+/* Each collective knows the file and line of its caller. A macro does not expand itself again;
+ * write (plumb_comm_barrier)(c) for the function alone. */
+#define PLUMB_COMM_HERE(c)    plumb_comm_at((c), __FILE__, __LINE__)
+#define plumb_comm_barrier(c) plumb_comm_barrier(PLUMB_COMM_HERE(c))
+#define plumb_comm_allreduce_f64(c, buf, n, op)                                                    \
+    plumb_comm_allreduce_f64(PLUMB_COMM_HERE(c), buf, n, op)
+#define plumb_comm_broadcast(c, buf, bytes, root)                                                  \
+    plumb_comm_broadcast(PLUMB_COMM_HERE(c), buf, bytes, root)
+#define plumb_comm_allgather(c, recv, recv_cap, count, send, bytes)                                \
+    plumb_comm_allgather(PLUMB_COMM_HERE(c), recv, recv_cap, count, send, bytes)
+#define plumb_comm_reduce_tree(c, grad, n)   plumb_comm_reduce_tree(PLUMB_COMM_HERE(c), grad, n)
+#define plumb_comm_allgather_shards(c, x, n) plumb_comm_allgather_shards(PLUMB_COMM_HERE(c), x, n)
+/* local is often the work itself, with collectives of its own: they come first in any case. */
+#define plumb_comm_agree(c, local) plumb_comm_agree_at((c), (local), __FILE__, __LINE__)
 
 #endif

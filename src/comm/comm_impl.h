@@ -6,9 +6,10 @@
 #ifndef PLUMB_COMM_IMPL_H
 #define PLUMB_COMM_IMPL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
-#include "comm/comm.h"
+#include "comm/watch.h"
 
 /* Receives `bytes` bytes of a message, which start at byte `at` of it: a multiple of 64, as all
  * pieces but the last have a multiple of 64 bytes. The piece is borrowed for the call. */
@@ -28,29 +29,32 @@ struct plumb_move {
 struct plumb_comm_ops {
     const char *name;
     /* Returns when the message in was taken and `send` may be changed. The two ranks name the same
-     * size. Errors: PLUMB_ERR_COMM after c->timeout_s without a byte moving (message: collective,
-     * phase, missing ranks), or when the carrier fails; PLUMB_ERR_PEER after an abort. */
+     * size. Errors: PLUMB_ERR_COMM when plumb_watch_judge says so, or when the carrier fails;
+     * PLUMB_ERR_PEER after an abort. */
     plumb_status (*move)(plumb_comm *c, const struct plumb_move *m);
-    /* Brings c->raised and what the other ranks raised together; never waits. */
+    /* Brings c->raised and what the other ranks raised together. Never waits. */
     void (*share_raised)(plumb_comm *c);
+    /* Sends this rank's note to the others and takes in theirs. Never waits for another rank.
+     * Called by the heartbeat, at the same time as any other. */
+    plumb_status (*beat)(plumb_comm *c);
     void (*abort)(plumb_comm *c, int exit_code);
     void (*destroy)(plumb_comm *c); /* frees c itself, after plumb_comm_base_fini */
 };
 
-#define PLUMB_COMM_TEXT    64
 #define PLUMB_COMM_SCRATCH 4096 /* doubles */
 
 struct plumb_comm {
     const struct plumb_comm_ops *ops;
     int rank, size, local_rank, local_size;
-    char host[PLUMB_COMM_TEXT], phase[PLUMB_COMM_TEXT];
-    double timeout_s;  /* 0 = for ever */
-    int64_t call;      /* collectives entered so far: the same number on every rank */
-    const char *doing; /* static name of the current or last one */
-    int64_t raised;    /* the largest value heard of */
-    bool broken;       /* a move failed: nothing can be sent any more */
-    double *scratch;   /* (PLUMB_COMM_SCRATCH,) */
-    double *slots;     /* (2 size,) */
+    char host[PLUMB_COMM_TEXT];
+    const char *file; /* who calls the next collective; NULL = unknown */
+    int line;
+    bool broken;            /* a move failed: nothing can be sent any more */
+    bool ledger;            /* compares the ranks' calls before each collective */
+    _Atomic int64_t raised; /* the largest value heard of */
+    double *scratch;        /* (PLUMB_COMM_SCRATCH,) */
+    double *slots;          /* (2 size,) */
+    struct plumb_watch watch;
 };
 
 /* Fills *c (zeroed, ops set by the caller); scratch and slots are owned by it. */
@@ -58,8 +62,19 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
                                   int size, double timeout_s);
 void plumb_comm_base_fini(plumb_comm *c);
 
-/* collective.c: the collectives below their argument checks. */
+/* Every collective is one call of enter, and of leave, which returns st. */
 plumb_status plumb_coll_enter(plumb_comm *c, const char *doing);
+plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st);
+
+static inline int64_t plumb_coll_call(const plumb_comm *c)
+{
+    return c->watch.here.call;
+}
+
+/* raised = max(raised, value) */
+void plumb_coll_raise(plumb_comm *c, int64_t value);
+
+/* collective.c: the collectives below their argument checks. */
 plumb_status plumb_coll_barrier(plumb_comm *c);
 plumb_status plumb_coll_allreduce(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op);
 plumb_status plumb_coll_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root);

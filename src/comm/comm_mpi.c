@@ -1,8 +1,11 @@
 /* comm_mpi.c - the ranks of MPI_COMM_WORLD.
  * Layer 1. Includes comm/ and base/ only; mpi.h stays in comm_mpi.c and mpi_*. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/log.h"
 #include "comm/mpi_impl.h"
 
 plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
@@ -16,18 +19,25 @@ plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
 
 static void mpi_abort(plumb_comm *c, int exit_code)
 {
-    MPI_Abort(plumb_mpi_of(c)->comm, exit_code);
+    struct plumb_mpi *m = plumb_mpi_of(c);
+    const struct timespec soon = {time(NULL) + 1, 0};
+    if (pthread_mutex_timedlock(&m->lock, &soon) == 0 || errno == ETIMEDOUT)
+        MPI_Abort(m->comm, exit_code);
 }
 
 static void mpi_destroy(plumb_comm *c)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
+    /* Nobody's heartbeat ends before all have come here. */
+    if (m->up && !c->broken && plumb_coll_enter(c, "end") == PLUMB_OK)
+        plumb_coll_leave(c, plumb_coll_barrier(c));
+    plumb_watch_stop(c);
     /* After a failure messages may still be on their way into the buffers, and MPI_Finalize could
      * wait for a rank that never comes: leave both, the launcher ends the others. */
     if (c->broken)
         return;
     const bool finalize = m->finalize;
-    plumb_watch_destroy(m);
+    plumb_mail_destroy(m);
     plumb_shared_destroy(m);
     free(m->shared.world_of);
     free(m->shared.ring);
@@ -35,13 +45,14 @@ static void mpi_destroy(plumb_comm *c)
         MPI_Comm_free(&m->comm);
     free(m->staging);
     plumb_comm_base_fini(c);
+    pthread_mutex_destroy(&m->lock);
     free(m);
     if (finalize)
         MPI_Finalize();
 }
 
-static const struct plumb_comm_ops mpi_ops = {"mpi", plumb_mpi_move, plumb_watch_share_raised,
-                                              mpi_abort, mpi_destroy};
+static const struct plumb_comm_ops mpi_ops = {
+    "mpi", plumb_mpi_move, plumb_mail_share_raised, plumb_mail_beat, mpi_abort, mpi_destroy};
 
 /* Rank and size among the ranks of this host, from MPI: launchers disagree about their
  * environment variables. */
@@ -71,26 +82,37 @@ static plumb_status mpi_setup(struct plumb_mpi *m, double timeout_s)
     PLUMB_TRY(find_local(m));
     m->shared.on = true;
     PLUMB_TRY(plumb_shared_create(m));
-    PLUMB_TRY(plumb_watch_create(m));
+    PLUMB_TRY(plumb_mail_create(m));
+    if (m->threads)
+        PLUMB_TRY(plumb_watch_start(&m->base));
+    else if (rank == 0 && size > 1)
+        plumb_log(PLUMB_LOG_WARN,
+                  "this MPI gives no threads, so there is no heartbeat: a rank that "
+                  "is stopped is noticed only after comm.max_wait");
+    m->up = true;
     return PLUMB_OK;
 }
 
 plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
 {
-    int running = 0, over = 0, level;
+    int running = 0, over = 0, level = MPI_THREAD_SINGLE;
     PLUMB_MPI(MPI_Finalized(&over));
     PLUMB_REQUIRE(!over, PLUMB_ERR_COMM, "MPI was already shut down in this process");
     PLUMB_MPI(MPI_Initialized(&running));
     struct plumb_mpi *m = calloc(1, sizeof(*m));
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "MPI communicator");
-    m->comm = m->watch.comm = m->shared.host = MPI_COMM_NULL;
+    m->comm = m->mail.comm = m->shared.host = MPI_COMM_NULL;
     m->shared.win = MPI_WIN_NULL;
 
     plumb_status st = PLUMB_OK;
-    /* Pool threads compute while the thread that made this communicator calls MPI. */
-    if (!running && MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
+    pthread_mutex_init(&m->lock, NULL);
+    /* Only two threads call MPI, one at a time: the one that made this and the heartbeat. */
+    if (!running && MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "MPI_Init_thread failed");
     m->finalize = !running;
+    if (MPI_Query_thread(&level) != MPI_SUCCESS)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "MPI_Query_thread failed");
+    m->threads = level >= MPI_THREAD_SERIALIZED;
     PLUMB_TRY_GOTO(st, mpi_setup(m, timeout_s), fail);
     *out = &m->base;
     return PLUMB_OK;

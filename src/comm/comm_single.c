@@ -18,6 +18,12 @@ static void single_share_raised(plumb_comm *c)
     (void)c;
 }
 
+static plumb_status single_beat(plumb_comm *c)
+{
+    (void)c;
+    return PLUMB_OK;
+}
+
 static void single_abort(plumb_comm *c, int exit_code)
 {
     (void)c;
@@ -30,8 +36,8 @@ static void single_destroy(plumb_comm *c)
     free(c);
 }
 
-static const struct plumb_comm_ops single_ops = {"single", single_move, single_share_raised,
-                                                 single_abort, single_destroy};
+static const struct plumb_comm_ops single_ops = {"single",    single_move,  single_share_raised,
+                                                 single_beat, single_abort, single_destroy};
 
 plumb_status plumb_comm_single_create(plumb_comm **out)
 {

@@ -3,6 +3,7 @@
  *
  * One mailbox per ordered pair of ranks. The sender posts a pointer, the receiver reads the
  * sender's memory itself, the sender waits until that is done. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,8 +11,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/num.h"
+#include "base/log.h"
 #include "comm/comm_impl.h"
+
+#define LOOK_S 0.05 /* how often a rank that waits looks for the others */
 
 enum mail { EMPTY, POSTED, TAKING, TAKEN };
 
@@ -19,13 +22,7 @@ struct mailbox {
     enum mail state;
     const void *data;
     int64_t bytes, call;
-};
-
-/* Where a rank is, for messages about it. */
-struct place {
-    int64_t call;
     const char *doing;
-    char phase[PLUMB_COMM_TEXT];
 };
 
 struct world {
@@ -33,9 +30,9 @@ struct world {
     pthread_cond_t changed;
     int n, alive;
     struct mailbox *box; /* (n,n) by sender, receiver */
-    struct place *place; /* (n,) */
+    plumb_comm **member; /* (n,); NULL: destroyed */
     plumb_status failed; /* once set, every call returns it */
-    char why[512];
+    char why[768];
     _Atomic int64_t raised;
 };
 
@@ -49,17 +46,6 @@ static struct world *world_of(plumb_comm *c)
     return ((struct thread_comm *)c)->world;
 }
 
-static void deadline_in(struct timespec *t, double seconds)
-{
-    clock_gettime(CLOCK_MONOTONIC, t);
-    t->tv_sec += (time_t)seconds;
-    t->tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    if (t->tv_nsec >= 1000000000L) {
-        t->tv_nsec -= 1000000000L;
-        t->tv_sec++;
-    }
-}
-
 /* Under the lock: the first failure stays. */
 static void fail_world(struct world *w, plumb_status st, const char *why)
 {
@@ -70,36 +56,44 @@ static void fail_world(struct world *w, plumb_status st, const char *why)
     pthread_cond_broadcast(&w->changed);
 }
 
-static void describe_missing(plumb_comm *c, char *text, size_t cap)
+/* Under the lock: gives every rank this one's note. */
+static void tell_all(plumb_comm *c, double now)
 {
     const struct world *w = world_of(c);
-    size_t len = (size_t)snprintf(text, cap, "%s (call %lld, phase \"%s\"): no progress for %g s;",
-                                  c->doing, (long long)c->call, c->phase, c->timeout_s);
-    for (int r = 0; r < w->n && len < cap; r++)
-        if (w->place[r].call < c->call)
-            len +=
-                (size_t)snprintf(text + len, cap - len,
-                                 " rank %d did not come (last in %s, call %lld, phase \"%s\")", r,
-                                 w->place[r].doing, (long long)w->place[r].call, w->place[r].phase);
-        else if (w->place[r].call == c->call && strcmp(w->place[r].doing, c->doing) != 0)
-            len += (size_t)snprintf(text + len, cap - len, " rank %d is in %s instead", r,
-                                    w->place[r].doing);
+    struct plumb_note note;
+    plumb_watch_note(c, &note);
+    for (int r = 0; r < w->n; r++)
+        if (w->member[r] && r != c->rank)
+            w->member[r]->watch.heard[c->rank] = (struct plumb_heard){note, now};
+}
+
+static plumb_status thread_beat(plumb_comm *c)
+{
+    struct world *w = world_of(c);
+    pthread_mutex_lock(&w->lock);
+    const double now = plumb_now();
+    tell_all(c, now);
+    plumb_watch_listened(c, now);
+    pthread_mutex_unlock(&w->lock);
+    return PLUMB_OK;
 }
 
 /* Under the lock: waits for box->state == want. */
 static plumb_status await(plumb_comm *c, const struct mailbox *box, enum mail want)
 {
     struct world *w = world_of(c);
-    struct timespec until;
-    deadline_in(&until, c->timeout_s);
+    struct plumb_wait wait = {.since = plumb_now()};
     while (box->state != want && w->failed == PLUMB_OK) {
-        const int e = c->timeout_s > 0 ? pthread_cond_timedwait(&w->changed, &w->lock, &until)
-                                       : pthread_cond_wait(&w->changed, &w->lock);
-        if (e != 0 && box->state != want && w->failed == PLUMB_OK) {
-            char why[sizeof(w->why)];
-            describe_missing(c, why, sizeof(why));
-            fail_world(w, PLUMB_ERR_COMM, why);
-        }
+        const struct timespec until = plumb_clock_in(LOOK_S);
+        if (pthread_cond_timedwait(&w->changed, &w->lock, &until) != ETIMEDOUT)
+            continue;
+        char why[sizeof(w->why)];
+        const double now = plumb_now();
+        tell_all(c, now);
+        plumb_watch_listened(c, now);
+        const plumb_status st = plumb_watch_judge(c, &wait, now, why, sizeof(why));
+        if (st != PLUMB_OK && box->state != want && w->failed == PLUMB_OK)
+            fail_world(w, st, why);
     }
     /* A receiver that is reading must finish before the sender gives up its memory. */
     while (want == TAKEN && box->state == TAKING)
@@ -113,13 +107,14 @@ static plumb_status receive(plumb_comm *c, const struct plumb_move *m)
     struct mailbox *box = &w->box[m->from * w->n + c->rank];
     if (await(c, box, POSTED) != PLUMB_OK)
         return w->failed;
-    if (box->bytes != m->recv_bytes || box->call != c->call) {
+    if (box->bytes != m->recv_bytes || box->call != plumb_coll_call(c)) {
         char why[sizeof(w->why)];
         snprintf(why, sizeof(why),
                  "the ranks disagree: rank %d waits in %s (call %lld) for %lld bytes, rank %d "
                  "sent %lld bytes in %s (call %lld)",
-                 c->rank, c->doing, (long long)c->call, (long long)m->recv_bytes, m->from,
-                 (long long)box->bytes, w->place[m->from].doing, (long long)box->call);
+                 c->rank, c->watch.here.doing, (long long)plumb_coll_call(c),
+                 (long long)m->recv_bytes, m->from, (long long)box->bytes, box->doing,
+                 (long long)box->call);
         fail_world(w, PLUMB_ERR_COMM, why);
         return w->failed;
     }
@@ -138,13 +133,10 @@ static plumb_status thread_move(plumb_comm *c, const struct plumb_move *m)
     struct mailbox *box = m->to >= 0 ? &w->box[c->rank * w->n + m->to] : NULL;
 
     pthread_mutex_lock(&w->lock);
-    struct place *here = &w->place[c->rank];
-    here->call = c->call, here->doing = c->doing;
-    memcpy(here->phase, c->phase, sizeof(here->phase));
-
     plumb_status st = w->failed;
     if (st == PLUMB_OK && box) {
-        *box = (struct mailbox){POSTED, m->send, m->send_bytes, c->call};
+        *box = (struct mailbox){POSTED, m->send, m->send_bytes, plumb_coll_call(c),
+                                c->watch.here.doing};
         pthread_cond_broadcast(&w->changed);
     }
     if (st == PLUMB_OK && m->from >= 0)
@@ -165,10 +157,11 @@ static plumb_status thread_move(plumb_comm *c, const struct plumb_move *m)
 static void thread_share_raised(plumb_comm *c)
 {
     struct world *w = world_of(c);
+    const int64_t mine = atomic_load(&c->raised);
     int64_t known = atomic_load(&w->raised);
-    while (known < c->raised && !atomic_compare_exchange_weak(&w->raised, &known, c->raised))
+    while (known < mine && !atomic_compare_exchange_weak(&w->raised, &known, mine))
         continue;
-    c->raised = plumb_max_i64(c->raised, known);
+    plumb_coll_raise(c, known);
 }
 
 static void thread_abort(plumb_comm *c, int exit_code)
@@ -176,7 +169,7 @@ static void thread_abort(plumb_comm *c, int exit_code)
     struct world *w = world_of(c);
     char why[sizeof(w->why)];
     snprintf(why, sizeof(why), "rank %d ended the run in phase \"%s\" (exit code %d): %.300s",
-             c->rank, c->phase, exit_code, plumb_trail_message());
+             c->rank, c->watch.here.phase, exit_code, plumb_trail_message());
     pthread_mutex_lock(&w->lock);
     fail_world(w, PLUMB_ERR_PEER, why);
     pthread_mutex_unlock(&w->lock);
@@ -187,14 +180,22 @@ static void world_free(struct world *w)
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     free(w->box);
-    free(w->place);
+    free(w->member);
     free(w);
 }
 
 static void thread_destroy(plumb_comm *c)
 {
     struct world *w = world_of(c);
+    struct plumb_note last;
+    plumb_watch_stop(c);
+    plumb_watch_note(c, &last);
+    last.gone = 1;
     pthread_mutex_lock(&w->lock);
+    w->member[c->rank] = NULL;
+    for (int r = 0; r < w->n; r++)
+        if (w->member[r])
+            w->member[r]->watch.heard[c->rank] = (struct plumb_heard){last, plumb_now()};
     const int left = --w->alive;
     pthread_mutex_unlock(&w->lock);
     if (left == 0)
@@ -203,8 +204,8 @@ static void thread_destroy(plumb_comm *c)
     free(c);
 }
 
-static const struct plumb_comm_ops thread_ops = {"thread", thread_move, thread_share_raised,
-                                                 thread_abort, thread_destroy};
+static const struct plumb_comm_ops thread_ops = {"thread",    thread_move,  thread_share_raised,
+                                                 thread_beat, thread_abort, thread_destroy};
 
 static struct world *world_new(int n)
 {
@@ -213,20 +214,16 @@ static struct world *world_new(int n)
         return NULL;
     w->n = n;
     w->box = calloc((size_t)n * (size_t)n, sizeof(*w->box));
-    w->place = calloc((size_t)n, sizeof(*w->place));
+    w->member = calloc((size_t)n, sizeof(*w->member));
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&w->changed, &attr);
     pthread_condattr_destroy(&attr);
-    if (!w->box || !w->place) {
+    if (!w->box || !w->member) {
         world_free(w);
         return NULL;
-    }
-    for (int r = 0; r < n; r++) {
-        w->place[r].doing = "start";
-        snprintf(w->place[r].phase, sizeof(w->place[r].phase), "start");
     }
     return w;
 }
@@ -250,9 +247,14 @@ plumb_status plumb_comm_thread_create(plumb_comm **out, int n)
         w->alive++;
         PLUMB_TRY_GOTO(st, plumb_comm_base_init(&t->base, &thread_ops, r, n, 60.0), fail);
         t->base.local_rank = r, t->base.local_size = n;
+        w->member[r] = out[r];
     }
+    for (int r = 0; r < n; r++)
+        PLUMB_TRY_GOTO(st, plumb_watch_start(out[r]), fail);
     return PLUMB_OK;
 fail:
+    for (int r = 0; r < n && out[r]; r++)
+        plumb_watch_stop(out[r]);
     for (int r = 0; r < n; r++) {
         if (out[r])
             plumb_comm_base_fini(out[r]);

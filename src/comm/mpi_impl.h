@@ -17,6 +17,7 @@
 /* One direction of a message, in blocks; [done, posted) are in flight (MPI only). */
 struct plumb_flow {
     int64_t bytes, blocks, posted, done;
+    bool near; /* goes through the shared window */
     bool open; /* shared window only: this message is the one in the ring */
     MPI_Request request[PLUMB_MPI_DEPTH];
 };
@@ -30,28 +31,27 @@ struct plumb_shared {
     struct plumb_ring **ring; /* (size,) by world rank; NULL: not on this host, or no window */
 };
 
-/* What a rank that waits tells the others, once per collective. */
-struct plumb_watch_note {
-    int64_t call, raised;
-    char doing[24], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
-};
-
-struct plumb_watch {
+/* The notes of the watch. */
+struct plumb_mail {
     MPI_Comm comm;
-    /* (size,) each, by rank: the newest note from it, the last note to it, which must not change
-     * while its request is not done. A rank that takes no notes keeps none from the others. */
-    struct plumb_watch_note *heard, *mine;
+    /* By rank, (size,) each. A rank that takes no notes keeps none from the others. */
+    struct plumb_note *mine; /* the last to it; must not change while its request is not done */
     MPI_Request *sent;
-    double shared;  /* when raised values were last looked for */
-    int64_t spread; /* the raised value known then */
+    int *unanswered; /* notes to it since the last one from it */
+    int next;        /* whom the heartbeat tells next */
+    double shared;   /* when raised values were last looked for; used by the rank's own thread */
+    int64_t spread;  /* the raised value known then; likewise */
 };
 
 struct plumb_mpi {
     plumb_comm base;
     MPI_Comm comm;
-    bool finalize; /* this communicator initialised MPI */
-    char *staging; /* (PLUMB_MPI_DEPTH, PLUMB_MPI_BLOCK) incoming messages */
-    struct plumb_watch watch;
+    bool finalize;        /* this communicator initialised MPI */
+    bool up;              /* its create came to the end */
+    char *staging;        /* (PLUMB_MPI_DEPTH, PLUMB_MPI_BLOCK) incoming messages */
+    bool threads;         /* MPI may be called from the heartbeat */
+    pthread_mutex_t lock; /* around every call of MPI while the heartbeat runs, and the notes */
+    struct plumb_mail mail;
     struct plumb_shared shared;
 };
 
@@ -80,15 +80,12 @@ bool plumb_shared_send(struct plumb_mpi *m, const struct plumb_move *mv, struct 
 plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *mv,
                                   struct plumb_flow *f, bool *moved);
 
-/* mpi_watch.c: who is where, found out only while somebody waits for long. */
-plumb_status plumb_watch_create(struct plumb_mpi *m);
-void plumb_watch_destroy(struct plumb_mpi *m);
-/* One step of waiting, `waited` seconds after the last byte moved: tells the others, listens, and
- * gives the processor away. PLUMB_ERR_COMM after the time-out, or when the ranks are in different
- * collectives. */
-plumb_status plumb_watch_wait(struct plumb_mpi *m, double waited);
-/* Takes in what other ranks told. */
-plumb_status plumb_watch_listen(struct plumb_mpi *m);
-void plumb_watch_share_raised(plumb_comm *c);
+/* mpi_watch.c: the notes of the watch as MPI messages. */
+plumb_status plumb_mail_create(struct plumb_mpi *m);
+void plumb_mail_destroy(struct plumb_mpi *m); /* Collective. */
+plumb_status plumb_mail_beat(plumb_comm *c);
+void plumb_mail_share_raised(plumb_comm *c);
+/* One step of waiting: talks, listens, judges, and gives the processor away. */
+plumb_status plumb_mail_wait(struct plumb_mpi *m, struct plumb_wait *wait);
 
 #endif

@@ -6,10 +6,10 @@
 #include "base/num.h"
 #include "comm/mpi_impl.h"
 
-static struct plumb_flow flow_of(int peer, int64_t bytes, int64_t block)
+static struct plumb_flow flow_of(const struct plumb_mpi *m, int peer, int64_t bytes)
 {
-    struct plumb_flow f = {.bytes = peer >= 0 ? bytes : 0};
-    f.blocks = plumb_ceil_div(f.bytes, block);
+    struct plumb_flow f = {.bytes = peer >= 0 ? bytes : 0, .near = plumb_shared_reaches(m, peer)};
+    f.blocks = plumb_ceil_div(f.bytes, f.near ? PLUMB_RING_BLOCK : PLUMB_MPI_BLOCK);
     return f;
 }
 
@@ -42,24 +42,23 @@ static plumb_status post_in(struct plumb_mpi *m, const struct plumb_move *mv, st
     return PLUMB_OK;
 }
 
-/* Takes the oldest incoming block if it is there. */
+/* Is the oldest incoming block there? */
 static plumb_status poll_in(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *in,
-                            bool *moved)
+                            bool *came)
 {
     MPI_Status status;
     int there = 0, got = 0;
     const int want = block_bytes(in, in->done);
     PLUMB_MPI(MPI_Test(&in->request[in->done % PLUMB_MPI_DEPTH], &there, &status));
+    *came = there;
     if (!there)
         return PLUMB_OK;
     PLUMB_MPI(MPI_Get_count(&status, MPI_BYTE, &got));
     PLUMB_REQUIRE(got == want, PLUMB_ERR_COMM,
                   "%s (call %lld): rank %d sent %d bytes where rank %d expects %d: the ranks are "
                   "not in the same place of the program",
-                  m->base.doing, (long long)m->base.call, mv->from, got, m->base.rank, want);
-    mv->take(mv->arg, staging_of(m, in->done), in->done * PLUMB_MPI_BLOCK, want);
-    in->done++;
-    *moved = true;
+                  m->base.watch.here.doing, (long long)plumb_coll_call(&m->base), mv->from, got,
+                  m->base.rank, want);
     return PLUMB_OK;
 }
 
@@ -72,35 +71,59 @@ static plumb_status poll_out(struct plumb_flow *f, bool *moved)
     return PLUMB_OK;
 }
 
+/* Under the lock: all that MPI has to do with the flows that go through it. */
+static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
+                         struct plumb_flow *in, bool *moved, bool *came)
+{
+    const int tag = (int)(plumb_coll_call(&m->base) % 16384); /* MPI promises tags up to 32767 */
+    if (in->done < in->blocks && !in->near) {
+        PLUMB_TRY(post_in(m, mv, in, tag));
+        PLUMB_TRY(poll_in(m, mv, in, came));
+    }
+    if (out->done < out->blocks && !out->near) {
+        PLUMB_TRY(post_out(m, mv, out, tag));
+        PLUMB_TRY(poll_out(out, moved));
+    }
+    return PLUMB_OK;
+}
+
+/* One step of a move: what can be done now. */
+static plumb_status step(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
+                         struct plumb_flow *in, bool *moved)
+{
+    bool came = false;
+    if ((in->done < in->blocks && !in->near) || (out->done < out->blocks && !out->near)) {
+        pthread_mutex_lock(&m->lock);
+        const plumb_status st = pump(m, mv, out, in, moved, &came);
+        pthread_mutex_unlock(&m->lock);
+        PLUMB_TRY(st);
+    }
+    if (came) {
+        mv->take(mv->arg, staging_of(m, in->done), in->done * PLUMB_MPI_BLOCK,
+                 block_bytes(in, in->done));
+        in->done++;
+        *moved = true;
+    }
+    if (out->done < out->blocks && out->near && plumb_shared_send(m, mv, out))
+        *moved = true;
+    if (in->done < in->blocks && in->near)
+        PLUMB_TRY(plumb_shared_receive(m, mv, in, moved));
+    return PLUMB_OK;
+}
+
 plumb_status plumb_mpi_move(plumb_comm *c, const struct plumb_move *mv)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
-    const bool near_to = plumb_shared_reaches(m, mv->to);
-    const bool near_from = plumb_shared_reaches(m, mv->from);
-    struct plumb_flow out =
-        flow_of(mv->to, mv->send_bytes, near_to ? PLUMB_RING_BLOCK : PLUMB_MPI_BLOCK);
-    struct plumb_flow in =
-        flow_of(mv->from, mv->recv_bytes, near_from ? PLUMB_RING_BLOCK : PLUMB_MPI_BLOCK);
-    const int tag = (int)(c->call % 16384); /* MPI promises tags up to 32767 */
-    double since = plumb_now();
-
+    struct plumb_flow out = flow_of(m, mv->to, mv->send_bytes);
+    struct plumb_flow in = flow_of(m, mv->from, mv->recv_bytes);
+    struct plumb_wait wait = {.since = plumb_now()};
     while (out.done < out.blocks || in.done < in.blocks) {
         bool moved = false;
-        if (!near_from)
-            PLUMB_TRY(post_in(m, mv, &in, tag));
-        if (!near_to)
-            PLUMB_TRY(post_out(m, mv, &out, tag));
-        if (out.done < out.blocks && near_to)
-            moved = plumb_shared_send(m, mv, &out);
-        else if (out.done < out.blocks)
-            PLUMB_TRY(poll_out(&out, &moved));
-        if (in.done < in.blocks)
-            PLUMB_TRY(near_from ? plumb_shared_receive(m, mv, &in, &moved)
-                                : poll_in(m, mv, &in, &moved));
+        PLUMB_TRY(step(m, mv, &out, &in, &moved));
         if (moved)
-            since = plumb_now();
+            wait = (struct plumb_wait){.since = plumb_now()};
         else
-            PLUMB_TRY(plumb_watch_wait(m, plumb_now() - since));
+            PLUMB_TRY(plumb_mail_wait(m, &wait));
     }
     return PLUMB_OK;
 }

@@ -70,7 +70,7 @@ bool plumb_shared_send(struct plumb_mpi *m, const struct plumb_move *mv, struct 
         if (atomic_load_explicit(&ring->receiver, memory_order_acquire) != 0)
             return false; /* the receiver of the message before has not taken all of it */
         ring->bytes = mv->send_bytes;
-        ring->call = m->base.call;
+        ring->call = plumb_coll_call(&m->base);
         atomic_store_explicit(&ring->head, 0, memory_order_relaxed);
         atomic_store_explicit(&ring->tail, 0, memory_order_relaxed);
         atomic_store_explicit(&ring->receiver, mv->to + 1, memory_order_release);
@@ -92,10 +92,11 @@ plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *
     if (!f->open) {
         if (atomic_load_explicit(&ring->receiver, memory_order_acquire) != m->base.rank + 1)
             return PLUMB_OK;
-        PLUMB_REQUIRE(ring->bytes == mv->recv_bytes && ring->call == m->base.call, PLUMB_ERR_COMM,
+        PLUMB_REQUIRE(ring->bytes == mv->recv_bytes && ring->call == plumb_coll_call(&m->base),
+                      PLUMB_ERR_COMM,
                       "the ranks disagree: rank %d waits in %s (call %lld) for %lld bytes, rank %d "
                       "sent %lld bytes (call %lld)",
-                      m->base.rank, m->base.doing, (long long)m->base.call,
+                      m->base.rank, m->base.watch.here.doing, (long long)plumb_coll_call(&m->base),
                       (long long)mv->recv_bytes, mv->from, (long long)ring->bytes,
                       (long long)ring->call);
         f->open = true;

@@ -55,11 +55,8 @@ static plumb_status swap_parts(plumb_comm *c, int peer, float *x, struct plumb_r
     return plumb_coll_move(c, &m);
 }
 
-plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n)
+static plumb_status reduce_tree(plumb_comm *c, float *grad, int64_t n)
 {
-    PLUMB_REQUIRE(n >= 0 && (grad || n == 0), PLUMB_ERR_ARG, "reduce_tree: n=%lld", (long long)n);
-    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree"));
-
     const struct plumb_range none = {0, 0};
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
     struct plumb_range piece = {0, n};
@@ -76,11 +73,8 @@ plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n)
     return PLUMB_OK;
 }
 
-plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n)
+static plumb_status allgather_shards(plumb_comm *c, float *x, int64_t n)
 {
-    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "allgather_shards: n=%lld", (long long)n);
-    PLUMB_TRY(plumb_coll_enter(c, "allgather_shards"));
-
     const struct plumb_range all = {0, n}, none = {0, 0};
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
     if (c->rank >= half)
@@ -97,4 +91,18 @@ plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n)
     if (c->rank < surplus)
         PLUMB_TRY(swap_parts(c, c->rank + half, x, all, none, NULL));
     return PLUMB_OK;
+}
+
+plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n)
+{
+    PLUMB_REQUIRE(n >= 0 && (grad || n == 0), PLUMB_ERR_ARG, "reduce_tree: n=%lld", (long long)n);
+    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree"));
+    return plumb_coll_leave(c, reduce_tree(c, grad, n));
+}
+
+plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n)
+{
+    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "allgather_shards: n=%lld", (long long)n);
+    PLUMB_TRY(plumb_coll_enter(c, "allgather_shards"));
+    return plumb_coll_leave(c, allgather_shards(c, x, n));
 }

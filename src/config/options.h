@@ -29,7 +29,8 @@
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 
 #define PLUMB_OPTIONS_COMM(X) \
-    X(REAL, timeout, "600", "(0, 86400]", "s", "asrgldceto", 0, "a rank that the others wait for so long is reported and the run ends")
+    X(REAL, timeout, "60", "(0, 86400]", "s", "asrgldceto", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
+    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrgldceto", 0, "longest wait for a rank that lives but is busy; 0: for ever")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \

@@ -102,7 +102,8 @@ static void test_table(void)
     }
     test_names();
     CHECK(count > 80);
-    CHECK(c->comm.timeout == 600 && c->generate.max_new_tokens == 128 && c->seed == 1);
+    CHECK(c->comm.timeout == 60 && c->comm.max_wait == 1800);
+    CHECK(c->generate.max_new_tokens == 128 && c->seed == 1);
     CHECK(c->train.learning_rate == 1e-5 && c->checkpoint.shard_bytes == 5000000000);
     CHECK(c->log_level == PLUMB_LOG_INFO && !strcmp(c->device, "auto"));
     CHECK(!strcmp(c->output, "-") && !*c->model && !*c->tokenizer);

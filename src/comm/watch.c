@@ -1,0 +1,396 @@
+/* watch.c - the heartbeat, and the judgement over ranks that do not come.
+ * Layer 1. Includes comm/ and base/ only. */
+#include "comm/watch.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "comm/comm_impl.h"
+
+#define MAX_WAIT_S 1800.0 /* until plumb_comm_max_wait says otherwise */
+
+/* Between two heartbeats: short against the time-out, and never so short that the notes to all
+ * the other ranks, about 1 us each, cost more than a thousandth of a core. */
+static double period_of(double timeout_s, int size)
+{
+    const double wanted = timeout_s > 0 ? timeout_s / 10 : 1;
+    return fmax(fmin(fmax(wanted, 0.1), 1), 1e-3 * size);
+}
+
+plumb_status plumb_watch_init(plumb_comm *c, double timeout_s)
+{
+    struct plumb_watch *w = &c->watch;
+    w->heard = calloc((size_t)c->size, sizeof(*w->heard));
+    PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "watch of %d ranks", c->size);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    w->ready = true;
+    w->timeout_s = timeout_s > 0 ? timeout_s : 0;
+    w->max_wait_s = MAX_WAIT_S;
+    w->period_s = period_of(w->timeout_s, c->size);
+    w->listened = plumb_now();
+    w->here = (struct plumb_here){.doing = "start", .phase = "start", .since = w->listened};
+    for (int r = 0; r < c->size; r++) {
+        w->heard[r].at = w->listened;
+        snprintf(w->heard[r].note.host, PLUMB_COMM_TEXT, "an unknown host");
+    }
+    return PLUMB_OK;
+}
+
+void plumb_watch_fini(plumb_comm *c)
+{
+    struct plumb_watch *w = &c->watch;
+    if (w->ready) {
+        plumb_watch_stop(c);
+        pthread_cond_destroy(&w->wake);
+        pthread_mutex_destroy(&w->lock);
+    }
+    free(w->heard);
+    w->heard = NULL;
+    w->ready = false;
+}
+
+struct timespec plumb_clock_in(double seconds)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const int64_t ns = t.tv_nsec + (int64_t)(seconds * 1e9);
+    t.tv_sec += (time_t)(ns / 1000000000);
+    t.tv_nsec = (long)(ns % 1000000000);
+    return t;
+}
+
+/* The thread ends when it cannot reach the others: their watch will say so. */
+static void *heartbeat(void *arg)
+{
+    plumb_comm *c = arg;
+    struct plumb_watch *w = &c->watch;
+    plumb_status st = PLUMB_OK;
+    pthread_mutex_lock(&w->lock);
+    while (!w->stop && st == PLUMB_OK) {
+        const bool frozen = w->frozen;
+        pthread_mutex_unlock(&w->lock);
+        if (!frozen)
+            st = c->ops->beat(c);
+        pthread_mutex_lock(&w->lock);
+        const double share = fmin(1, (double)PLUMB_BEAT_RANKS / c->size);
+        const struct timespec until = plumb_clock_in(w->period_s * share);
+        if (!w->stop)
+            pthread_cond_timedwait(&w->wake, &w->lock, &until);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+plumb_status plumb_watch_start(plumb_comm *c)
+{
+    struct plumb_watch *w = &c->watch;
+    if (c->size == 1)
+        return PLUMB_OK;
+    /* Signals are for the thread that computes. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int e = pthread_create(&w->thread, NULL, heartbeat, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    PLUMB_REQUIRE(e == 0, PLUMB_ERR_NOMEM, "heartbeat thread of rank %d: %s", c->rank, strerror(e));
+    w->beats = true;
+    return PLUMB_OK;
+}
+
+void plumb_watch_stop(plumb_comm *c)
+{
+    struct plumb_watch *w = &c->watch;
+    if (!w->beats)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    w->beats = false;
+}
+
+void plumb_watch_freeze(plumb_comm *c, bool frozen)
+{
+    pthread_mutex_lock(&c->watch.lock);
+    c->watch.frozen = frozen;
+    pthread_mutex_unlock(&c->watch.lock);
+}
+
+void plumb_comm_timeout(plumb_comm *c, double seconds)
+{
+    struct plumb_watch *w = &c->watch;
+    pthread_mutex_lock(&w->lock);
+    w->timeout_s = seconds > 0 ? seconds : 0;
+    w->period_s = period_of(w->timeout_s, c->size);
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void plumb_comm_max_wait(plumb_comm *c, double seconds)
+{
+    pthread_mutex_lock(&c->watch.lock);
+    c->watch.max_wait_s = seconds > 0 ? seconds : 0;
+    pthread_mutex_unlock(&c->watch.lock);
+}
+
+void plumb_comm_phase(plumb_comm *c, const char *phase)
+{
+    struct plumb_here *here = &c->watch.here;
+    pthread_mutex_lock(&c->watch.lock);
+    snprintf(here->phase, sizeof(here->phase), "%s", phase);
+    here->since = plumb_now();
+    pthread_mutex_unlock(&c->watch.lock);
+}
+
+plumb_comm *plumb_comm_at(plumb_comm *c, const char *file, int line)
+{
+    c->file = file;
+    c->line = line;
+    return c;
+}
+
+plumb_status plumb_coll_enter(plumb_comm *c, const char *doing)
+{
+    PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
+                  "%s: an earlier communication of rank %d failed, none is possible any more",
+                  doing, c->rank);
+    struct plumb_here *here = &c->watch.here;
+    pthread_mutex_lock(&c->watch.lock);
+    here->call++;
+    here->doing = doing;
+    here->file = c->file;
+    here->line = c->line;
+    here->inside = true;
+    here->since = plumb_now();
+    pthread_mutex_unlock(&c->watch.lock);
+    c->file = NULL;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st)
+{
+    pthread_mutex_lock(&c->watch.lock);
+    c->watch.here.inside = false;
+    c->watch.here.since = plumb_now();
+    pthread_mutex_unlock(&c->watch.lock);
+    return st;
+}
+
+void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line)
+{
+    if (!file) {
+        text[0] = '\0';
+        return;
+    }
+    const char *name = file; /* the last two parts of the path: folder and file */
+    int parts = 0;
+    for (const char *p = file + strlen(file); p > file && parts < 2; p--)
+        if (p[-1] == '/' && ++parts == 2)
+            name = p;
+    snprintf(text, PLUMB_SITE_TEXT, "%s:%d", name, line);
+}
+
+void plumb_watch_note(plumb_comm *c, struct plumb_note *note)
+{
+    struct plumb_watch *w = &c->watch;
+    memset(note, 0, sizeof(*note));
+    pthread_mutex_lock(&w->lock);
+    note->call = w->here.call;
+    note->inside = w->here.inside;
+    note->busy_s = plumb_now() - w->here.since;
+    snprintf(note->doing, sizeof(note->doing), "%s", w->here.doing);
+    plumb_site_text(note->site, w->here.file, w->here.line);
+    memcpy(note->phase, w->here.phase, sizeof(note->phase));
+    pthread_mutex_unlock(&w->lock);
+    note->raised = atomic_load(&c->raised);
+    memcpy(note->host, c->host, sizeof(note->host));
+}
+
+void plumb_watch_listened(plumb_comm *c, double now)
+{
+    struct plumb_watch *w = &c->watch;
+    const double gap = now - w->listened;
+    pthread_mutex_lock(&w->lock);
+    const double period = w->period_s;
+    pthread_mutex_unlock(&w->lock);
+    w->listened = now;
+    if (gap < 4 * period)
+        return;
+    for (int r = 0; r < c->size; r++)
+        w->heard[r].at = fmin(now, w->heard[r].at + gap);
+    w->lost_s += gap;
+}
+
+/* Text that grows in a buffer and stops at its end. */
+struct text {
+    char *at;
+    size_t left;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const int n = vsnprintf(t->at, t->left, fmt, ap);
+    va_end(ap);
+    const size_t used = n < 0 ? 0 : (size_t)plumb_min_i64(n, (int64_t)t->left - 1);
+    t->at += used;
+    t->left -= used;
+}
+
+static void put_call(struct text *t, const char *doing, int64_t call, const char *site)
+{
+    put(t, "%s (call %lld%s%s)", doing, (long long)call, site[0] ? ", " : "", site);
+}
+
+static void put_me(struct text *t, const plumb_comm *c)
+{
+    const struct plumb_here *here = &c->watch.here;
+    char site[PLUMB_SITE_TEXT];
+    plumb_site_text(site, here->file, here->line);
+    put(t, "rank %d waits in ", c->rank);
+    put_call(t, here->doing, here->call, site);
+    put(t, ", phase \"%s\": ", here->phase);
+}
+
+/* rank 1 on HOST, for 3 s in phase "rollout" after agree (call 7, train/align.c:42) */
+static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
+{
+    const struct plumb_heard *h = &c->watch.heard[r];
+    put(t, "rank %d on %s", r, h->note.host);
+    if (h->note.doing[0] == '\0')
+        return;
+    put(t, ", for %.1f s in phase \"%s\" %s ", h->note.busy_s + now - h->at, h->note.phase,
+        h->note.inside ? "inside" : "after");
+    put_call(t, h->note.doing, h->note.call, h->note.site);
+}
+
+/* The limits, read by the only thread that sets them. */
+static double silence_limit(const struct plumb_watch *w)
+{
+    if (!w->beats) /* a rank that is busy does not speak, so this is all there is */
+        return w->max_wait_s;
+    return w->timeout_s > 0 ? fmax(w->timeout_s, 4 * w->period_s) : 0;
+}
+
+typedef bool pick_fn(const plumb_comm *c, const struct plumb_heard *h, double now);
+
+static bool is_gone(const plumb_comm *c, const struct plumb_heard *h, double now)
+{
+    (void)now;
+    return h->note.gone && h->note.call < c->watch.here.call;
+}
+
+static bool is_silent(const plumb_comm *c, const struct plumb_heard *h, double now)
+{
+    const double limit = silence_limit(&c->watch);
+    return limit > 0 && !h->note.gone && now - h->at > limit;
+}
+
+static bool is_late(const plumb_comm *c, const struct plumb_heard *h, double now)
+{
+    (void)now;
+    return h->note.call < c->watch.here.call;
+}
+
+/* Late, and lives: one that has been silent for a while is for the next heartbeats to decide. */
+static bool is_busy(const plumb_comm *c, const struct plumb_heard *h, double now)
+{
+    return is_late(c, h, now) && (!c->watch.beats || now - h->at < 3 * c->watch.period_s);
+}
+
+/* Appends the ranks that are picked; the number of them. */
+static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double now)
+{
+    int n = 0;
+    for (int r = 0; r < c->size; r++)
+        if (r != c->rank && pick(c, &c->watch.heard[r], now)) {
+            put(t, n++ ? "; " : "");
+            put_rank(t, c, r, now);
+        }
+    return n;
+}
+
+/* The lowest of the ranks that wait speaks for all. */
+static bool speaks(const plumb_comm *c)
+{
+    for (int r = 0; r < c->rank; r++)
+        if (c->watch.heard[r].note.call >= c->watch.here.call)
+            return false;
+    return true;
+}
+
+static void log_late(const plumb_comm *c, double waited, double now)
+{
+    char line[768];
+    struct text t = {line, sizeof(line)};
+    put_me(&t, c);
+    put(&t, "%.1f s so far, for ", waited);
+    if (put_ranks(&t, c, is_busy, now) > 0)
+        plumb_log(PLUMB_LOG_WARN, "%s", line);
+}
+
+static plumb_status compare_calls(const plumb_comm *c, struct text *t, double now)
+{
+    const struct plumb_here *here = &c->watch.here;
+    for (int r = 0; r < c->size; r++) {
+        const struct plumb_note *note = &c->watch.heard[r].note;
+        if (r == c->rank || note->call != here->call || strcmp(note->doing, here->doing) == 0)
+            continue;
+        put(t, "the ranks disagree: ");
+        put_me(t, c);
+        put_rank(t, c, r, now);
+        return PLUMB_ERR_COMM;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
+                               size_t cap)
+{
+    const struct plumb_watch *w = &c->watch;
+    struct text t = {why, cap};
+    if (!wait->counted)
+        wait->lost_s = w->lost_s;
+    wait->counted = true;
+    const double waited = now - wait->since - (w->lost_s - wait->lost_s);
+
+    if (compare_calls(c, &t, now) != PLUMB_OK)
+        return PLUMB_ERR_COMM;
+    put_me(&t, c);
+    struct text after = t;
+    if (put_ranks(&after, c, is_gone, now) > 0) {
+        put(&after, ": left the run");
+        return PLUMB_ERR_COMM;
+    }
+    after = t;
+    put(&after, "nothing heard for %g s of ", silence_limit(w));
+    if (put_ranks(&after, c, is_silent, now) > 0)
+        return PLUMB_ERR_COMM;
+    if (w->max_wait_s > 0 && waited > w->max_wait_s) {
+        put(&t, "did not come in %g s: ", w->max_wait_s);
+        if (put_ranks(&t, c, is_late, now) == 0)
+            put(&t, "bytes; all ranks came, the connection between them is stuck");
+        return PLUMB_ERR_COMM;
+    }
+    const double every = w->timeout_s > 0 ? w->timeout_s : 60;
+    if (waited > every * (wait->lines + 1)) {
+        wait->lines++;
+        if (speaks(c))
+            log_late(c, waited, now);
+    }
+    return PLUMB_OK;
+}

@@ -1,0 +1,278 @@
+/* test_watch.c - who is silent, who is late, who has left: on thread ranks, and on processes that
+ * are really stopped.
+ *   test_watch thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled */
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "comm/comm_impl.h"
+#include "harness.h"
+#ifdef PLUMB_HAVE_MPI
+#include "comm/mpi_impl.h"
+#endif
+
+#define STOP_EXIT 42 /* the modes in which a rank is stopped end with it by plumb_comm_abort */
+
+struct job {
+    plumb_comm *c;
+    void (*fn)(plumb_comm *c);
+};
+static void *job_main(void *arg)
+{
+    struct job *j = arg;
+    j->fn(j->c);
+    plumb_comm_destroy(&j->c);
+    return NULL;
+}
+static void on_threads(int n, void (*fn)(plumb_comm *c))
+{
+    plumb_comm *c[16];
+    struct job job[16];
+    pthread_t t[16];
+    CHECK_OK(plumb_comm_thread_create(c, n));
+    for (int i = 0; i < n; i++) {
+        job[i] = (struct job){c[i], fn};
+        CHECK(!pthread_create(&t[i], NULL, job_main, &job[i]));
+    }
+    for (int i = 0; i < n; i++)
+        pthread_join(t[i], NULL);
+}
+
+static bool is_last(const plumb_comm *c)
+{
+    return plumb_comm_rank(c) == plumb_comm_size(c) - 1;
+}
+
+/* The message says who is missing, where it was, who waits, and in what. */
+static void check_said(const plumb_comm *c, const char *why)
+{
+    const char *said = plumb_trail_message();
+    char text[160];
+    /* Thread ranks all say what the first of them found. */
+    CHECKF(!strncmp(said, "rank ", 5) && strstr(said, " waits in allreduce (call "), "%s", said);
+    CHECKF(strstr(said, "comm/test_watch.c:"), "the caller: %s", said);
+    CHECKF(strstr(said, "phase \"save\""), "%s", said);
+    snprintf(text, sizeof(text), "%srank %d on %s, for ", why, plumb_comm_size(c) - 1, c->host);
+    const char *at = strstr(said, text);
+    CHECKF(at, "wanted '%s': %s", text, said);
+    CHECKF(strstr(at, "s in phase \"rollout\" after barrier (call "), "%s", said);
+    CHECKF(!strstr(at + strlen(text), "rank "), "only one is missing: %s", said);
+}
+
+/* The last rank's process is stopped, the one before it is busy for three times the time-out. */
+static void last_stops(plumb_comm *c)
+{
+    const double timeout = 0.6;
+    plumb_comm_timeout(c, timeout);
+    plumb_comm_phase(c, "rollout");
+    if (plumb_comm_rank(c) == plumb_comm_size(c) - 2)
+        usleep((useconds_t)(3 * timeout * 1e6));
+    CHECK_OK(plumb_comm_barrier(c)); /* nobody fails because of the busy one */
+    usleep(300000);                  /* the others know that it is through */
+    const double stopped = plumb_now();
+    if (is_last(c)) {
+        plumb_watch_freeze(c, true);
+        usleep(1800000);
+        CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
+        return;
+    }
+    plumb_comm_phase(c, "save");
+    double x = 1;
+    CHECK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM) == PLUMB_ERR_COMM);
+    const double took = plumb_now() - stopped;
+    CHECKF(took > timeout - 0.15 && took < timeout + 0.6, "detected after %.2f s", took);
+    check_said(c, "nothing heard for 0.6 s of ");
+    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* broken for good, and at once */
+}
+
+/* The last rank has no communicator any more: nothing to wait for. */
+static void last_leaves(plumb_comm *c)
+{
+    plumb_comm_phase(c, "rollout");
+    CHECK_OK(plumb_comm_barrier(c));
+    if (is_last(c))
+        return;
+    plumb_comm_phase(c, "save");
+    double x = 1;
+    const double start = plumb_now();
+    CHECK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM) == PLUMB_ERR_COMM);
+    CHECK(plumb_now() - start < 5);
+    CHECKF(strstr(plumb_trail_message(), ": left the run"), "%s", plumb_trail_message());
+}
+
+/* Time in which the waiting rank did not run is nobody's silence. */
+static void judged_late(void)
+{
+    plumb_comm *c[2];
+    char why[256];
+    CHECK_OK(plumb_comm_thread_create(c, 2));
+    for (int r = 0; r < 2; r++)
+        plumb_watch_stop(c[r]);
+    plumb_comm_timeout(c[0], 10);
+    plumb_comm_max_wait(c[0], 30);
+    c[0]->watch.beats = true; /* as if: the clock of this test is not the real one */
+    CHECK_OK(plumb_coll_enter(c[0], "barrier"));
+    const double t0 = c[0]->watch.listened = c[0]->watch.heard[1].at = 1000;
+    struct plumb_wait wait = {.since = t0};
+    for (double now = t0 + 1; now <= t0 + 9; now++) {
+        plumb_watch_listened(c[0], now);
+        CHECK_OK(plumb_watch_judge(c[0], &wait, now, why, sizeof(why)));
+    }
+    plumb_watch_listened(c[0], t0 + 10009); /* suspended for 10000 s */
+    CHECK_OK(plumb_watch_judge(c[0], &wait, t0 + 10009, why, sizeof(why)));
+    plumb_watch_listened(c[0], t0 + 10009.9);
+    CHECK_OK(plumb_watch_judge(c[0], &wait, t0 + 10009.9, why, sizeof(why)));
+    plumb_watch_listened(c[0], t0 + 10010.5);
+    CHECK(plumb_watch_judge(c[0], &wait, t0 + 10010.5, why, sizeof(why)) == PLUMB_ERR_COMM);
+    CHECKF(strstr(why, "nothing heard for 10 s of rank 1"), "%s", why);
+
+    /* It speaks again, and comes too late all the same: 30 s of waiting, not of the clock. */
+    c[0]->watch.heard[1].at = t0 + 10029;
+    c[0]->watch.listened = t0 + 10029;
+    CHECK_OK(plumb_watch_judge(c[0], &wait, t0 + 10029, why, sizeof(why)));
+    c[0]->watch.heard[1].at = t0 + 10030.5;
+    CHECK(plumb_watch_judge(c[0], &wait, t0 + 10030.5, why, sizeof(why)) == PLUMB_ERR_COMM);
+    CHECKF(strstr(why, "did not come in 30 s: rank 1"), "%s", why);
+    c[0]->watch.beats = false;
+    plumb_comm_destroy(&c[0]);
+    plumb_comm_destroy(&c[1]);
+}
+
+/* Many ranks, few beats: what a note costs is bounded. */
+static void sites(void)
+{
+    char text[PLUMB_SITE_TEXT];
+    plumb_site_text(text, "../src/train/optim.c", 210);
+    CHECKF(!strcmp(text, "train/optim.c:210"), "%s", text);
+    plumb_site_text(text, "optim.c", 1);
+    CHECK(!strcmp(text, "optim.c:1"));
+    plumb_site_text(text, "a/optim.c", 1);
+    CHECK(!strcmp(text, "a/optim.c:1"));
+    plumb_site_text(text, NULL, 1);
+    CHECK(!strcmp(text, ""));
+}
+
+#ifdef PLUMB_HAVE_MPI
+/* The last rank stops itself with SIGSTOP right after a barrier. Does not return on rank 0. */
+static void mpi_stop(plumb_comm *c, double timeout)
+{
+    plumb_comm_phase(c, "rollout");
+    CHECK_OK(plumb_comm_barrier(c));
+    usleep((useconds_t)(0.3e6 * timeout)); /* the others know that it is through */
+    const double stopped = plumb_now();
+    if (is_last(c))
+        kill(getpid(), SIGSTOP);
+    plumb_comm_phase(c, "save");
+    double x = 1;
+    CHECK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM) == PLUMB_ERR_COMM);
+    const double took = plumb_now() - stopped;
+    if (plumb_comm_rank(c) == 0) {
+        fprintf(stderr, "stopped rank detected after %.3f s, time-out %g s\n%s\n", took, timeout,
+                plumb_trail_message());
+        CHECK(took > 0.7 * timeout && took < timeout + 1.5);
+        char why[64];
+        snprintf(why, sizeof(why), "nothing heard for %g s of ", timeout);
+        check_said(c, why);
+        plumb_comm_abort(c, STOP_EXIT);
+    }
+    sleep(20); /* rank 0 ends all */
+}
+
+/* A child of rank 0 stops all ranks for three times the time-out: a job that is suspended. */
+static void mpi_suspend(plumb_comm *c, double timeout)
+{
+    int64_t pid[64], count[64];
+    const int64_t mine = getpid();
+    CHECK_OK(plumb_comm_allgather(c, pid, sizeof(pid), count, &mine, sizeof(mine)));
+    pid_t child = -1;
+    if (plumb_comm_rank(c) == 0 && (child = fork()) == 0) {
+        for (int s = 0; s < 2; s++) {
+            usleep(200000);
+            for (int r = 0; r < plumb_comm_size(c); r++)
+                kill((pid_t)pid[r], s ? SIGCONT : SIGSTOP);
+            usleep((useconds_t)(3e6 * timeout));
+        }
+        _exit(0);
+    }
+    const double start = plumb_now();
+    if (plumb_comm_rank(c) == 1)
+        while (plumb_now() - start < 4 * timeout + 0.5)
+            usleep(10000);
+    CHECK_OK(plumb_comm_barrier(c));
+    while (plumb_now() - start < 4 * timeout + 0.5)
+        CHECK_OK(plumb_comm_barrier(c)); /* also in the middle of collectives */
+    CHECK_OK(plumb_comm_barrier(c));
+    if (child > 0)
+        waitpid(child, NULL, 0);
+}
+
+static void mpi_busy(plumb_comm *c, double timeout)
+{
+    CHECK_OK(plumb_comm_barrier(c));
+    if (plumb_comm_rank(c) == 1) /* busy, without a call of MPI */
+        for (const double start = plumb_now(); plumb_now() - start < 3.3 * timeout;)
+            continue;
+    CHECK_OK(plumb_comm_barrier(c));
+}
+
+/* Raised while nobody calls a collective, heard while nobody raises. */
+static void mpi_funneled(plumb_comm *c)
+{
+    CHECK(!c->watch.beats);
+    mpi_busy(c, 1);
+    if (plumb_comm_rank(c) == 0)
+        plumb_comm_raise(c, 3);
+    while (plumb_comm_raised(c) < 3)
+        usleep(1000);
+    CHECK_OK(plumb_comm_barrier(c));
+}
+#endif
+
+static int on_mpi(const char *mode)
+{
+#ifdef PLUMB_HAVE_MPI
+    plumb_comm *c;
+    const double timeout = 1.5;
+    int level;
+    const bool funneled = !strcmp(mode, "mpi-funneled");
+    if (funneled)
+        CHECK(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) == MPI_SUCCESS);
+    CHECK_OK(plumb_comm_mpi_create(&c, timeout));
+    CHECK(plumb_comm_size(c) > 1 && c->watch.beats != funneled);
+    if (!strcmp(mode, "mpi-stop"))
+        mpi_stop(c, timeout);
+    if (!strcmp(mode, "mpi-busy"))
+        mpi_busy(c, timeout);
+    if (!strcmp(mode, "mpi-suspend"))
+        mpi_suspend(c, timeout);
+    if (funneled)
+        mpi_funneled(c);
+    plumb_comm_destroy(&c);
+    CHECK(c == NULL);
+    if (funneled)
+        MPI_Finalize();
+    return 0;
+#else
+    (void)mode;
+    printf("built without MPI\n");
+    return SKIP;
+#endif
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    if (strcmp(argv[1], "thread") != 0)
+        return on_mpi(argv[1]);
+    sites();
+    judged_late();
+    for (int n = 3; n <= 5; n++)
+        on_threads(n, last_stops);
+    for (int n = 2; n <= 5; n++)
+        on_threads(n, last_leaves);
+    return 0;
+}
