@@ -18,7 +18,7 @@ static const struct command {
     {"logprob", plumb_cmd_logprob},   {"gradient", plumb_cmd_gradient},
     {"score", plumb_cmd_score},       {"eval", plumb_cmd_eval},
     {"tokenize", plumb_cmd_tokenize}, {"inspect", plumb_cmd_inspect},
-    {"doctor", plumb_cmd_doctor},
+    {"replay", plumb_cmd_replay},     {"doctor", plumb_cmd_doctor},
 };
 
 static const struct command *find(const char *name)
@@ -99,6 +99,26 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
 }
 
+/* A command that works on one file takes its name in place of a configuration's: as input=FILE. */
+static plumb_status load_with_input(struct plumb_config **cfg, const char *command,
+                                    const char *file, char *const *override, int n)
+{
+    struct plumb_buf input = {0};
+    char **all = calloc((size_t)n + 1, sizeof(*all));
+    plumb_status st = PLUMB_OK;
+    if (!all)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%d arguments", n);
+    PLUMB_TRY_GOTO(st, plumb_buf_addf(&input, "input=%s", file), done);
+    all[0] = input.data;
+    for (int i = 0; i < n; i++)
+        all[i + 1] = override[i];
+    st = plumb_config_load(cfg, command, NULL, all, n + 1);
+done:
+    free(all);
+    plumb_buf_fini(&input);
+    return st;
+}
+
 static plumb_status run(struct plumb_app *app, const struct command *command)
 {
     const char *yaml = NULL;
@@ -107,7 +127,9 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
         yaml = app->argv[first++];
     struct plumb_config *cfg = NULL;
     plumb_status st =
-        plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
+        command->run == plumb_cmd_replay && yaml
+            ? load_with_input(&cfg, command->name, yaml, app->argv + first, app->argc - first)
+            : plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
     app->cfg = cfg;
     PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
     plumb_comm_max_wait(app->comm, cfg ? cfg->comm.max_wait : 0.0);

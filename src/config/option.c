@@ -61,6 +61,7 @@ static const struct plumb_command commands[] = {
     {"eval", 'e', "compare models on held-out prompts: reward and win rate"},
     {"tokenize", 't', "text or messages to token ids and back"},
     {"inspect", 'i', "a rollout file or a checkpoint in words"},
+    {"replay", 'p', "run one recorded micro-batch again: plumb replay FILE [model=FOLDER]"},
     {"doctor", 'o', "versions, ranks, devices and limits of this machine"},
     {"help", 'h', "this text, or the options of a command: plumb help align"},
 };

@@ -8,29 +8,29 @@
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
  *   commands  one letter each: a align, s sft, r reward, g generate, l logprob, d gradient,
- *             c score, e eval, t tokenize, i inspect, o doctor
+ *             c score, e eval, t tokenize, i inspect, p replay, o doctor
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
 
 // clang-format off
 #define PLUMB_OPTIONS_TOP(X) \
-    X(TEXT, model, "", "", "folder", "asrgldcti", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
+    X(TEXT, model, "", "", "folder", "asrgldctip", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
     X(TEXT, tokenizer, "", "", "folder", "asrgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
     X(TEXT, output_dir, "", "", "folder", "asre", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
-    X(TEXT, input, "-", "", "file", "ldcti", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint") \
-    X(TEXT, output, "-", "", "file", "gldcet", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
+    X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
+    X(TEXT, output, "-", "", "file", "gldcetp", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
     X(SEED, seed, "1", "", "", "asrge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
-    X(WORD, device, "auto", "auto|cpu|ref", "", "asrgldceo", 1, "where to compute; ref: the slow definition of every kernel") \
-    X(INT, threads, "0", "[0, 4096]", "threads", "asrgldceo", 0, "per rank; 0: this rank's share of the cores") \
+    X(WORD, device, "auto", "auto|cpu|ref", "", "asrgldceop", 1, "where to compute; ref: the slow definition of every kernel") \
+    X(INT, threads, "0", "[0, 4096]", "threads", "asrgldceop", 0, "per rank; 0: this rank's share of the cores") \
     X(TEXT, resume, "never", "", "", "asr", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
-    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrgldcetio", 0, "least important log lines that are shown") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrgldcetiop", 0, "least important log lines that are shown") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 
 #define PLUMB_OPTIONS_COMM(X) \
-    X(REAL, timeout, "60", "(0, 86400]", "s", "asrgldceto", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
-    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrgldceto", 0, "longest wait for a rank that lives but is busy; 0: for ever")
+    X(REAL, timeout, "60", "(0, 86400]", "s", "asrgldcetop", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
+    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrgldcetop", 0, "longest wait for a rank that lives but is busy; 0: for ever")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \
@@ -102,6 +102,7 @@
     X(BOOL, recompute, "false", "", "", "asrd", 0, "keep one activation per layer and compute the rest again: less memory, more time") \
     X(INT, head_rows, "512", "[1, 1048576]", "rows", "asrld", 1, "positions whose logits exist at the same time") \
     X(REAL, max_logprob_gap, "0", "[0, 1e6]", "nats", "a", 0, "largest difference of a token's log-prob between sampling and training before the run stops; the CPU needs 0, other devices perhaps more") \
+    X(TEXT, replay, "", "", "", "asr", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \
     X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
     X(INT, log_every, "10", "[1, 1000000000]", "steps", "asr", 0, "lines of metrics.jsonl and of the console")
 

@@ -71,15 +71,16 @@ static plumb_status decide(struct plumb_align_run *a)
     const struct plumb_align_stats *s = &a->report.stats;
     if (!a->rewards || s->missing == 0)
         return PLUMB_OK;
+    char which[900];
+    PLUMB_TRY(plumb_align_missing(a, which, sizeof(which)));
     const double share = (double)s->missing / (double)s->completions;
     PLUMB_REQUIRE(share <= cfg->reward.max_missing, PLUMB_ERR_NUMERIC,
                   "%lld of %lld completions have no finite reward (%.0f %%, reward.max_missing is "
-                  "%.0f %%)%s%s",
+                  "%.0f %%): %s",
                   (long long)s->missing, (long long)s->completions, 100 * share,
-                  100 * cfg->reward.max_missing, *plumb_rewards_fault(a->rewards) ? "; last: " : "",
-                  plumb_rewards_fault(a->rewards));
-    plumb_log(PLUMB_LOG_INFO, "%lld of %lld completions have no finite reward and are dropped",
-              (long long)s->missing, (long long)s->completions);
+                  100 * cfg->reward.max_missing, which);
+    plumb_log(PLUMB_LOG_INFO, "%lld of %lld completions have no finite reward and are dropped: %s",
+              (long long)s->missing, (long long)s->completions, which);
     return PLUMB_OK;
 }
 

@@ -64,6 +64,11 @@ plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_res
  * method reads, or the plain ones for the KL report. Not collective. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
 
+/* missing.c: out (size bytes) = which completions of the scoreboard have no finite reward, by
+ * prompt record and sample, and which source gave none and why; the same on every rank. Collective.
+ */
+plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t size);
+
 /* gap.c: the difference between the log-probs of sampling and of the training forward. Above
  * train.max_logprob_gap it is PLUMB_ERR_NUMERIC naming iteration, rank, prompt, sample, token and
  * both values. None is collective but the last.

@@ -118,6 +118,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     /* one answer under its principles must fit, too */
     PLUMB_TRY(plumb_micro_init(&a->micro, PLUMB_MICRO_LOGP,
                                plumb_max_i64(max_seq * whole, whole_any), max_seq));
+    a->t->micro = &a->micro;
     a->micro.objective = a->method->objective;
     a->micro.param = a->param;
     a->micro.reference = a->needs_reference;

@@ -72,6 +72,7 @@ static plumb_status prepare(struct reward_model *s)
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
     PLUMB_TRY(plumb_micro_init(&s->micro, PLUMB_MICRO_SCORE, tokens, most));
     s->micro.objective = &plumb_obj_reward;
+    t->micro = &s->micro;
     return PLUMB_OK;
 }
 

@@ -154,11 +154,16 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
     return flush_pack(r, score);
 }
 
-/* score += part; a missing part makes the sum missing. */
-static void add_part(plumb_rewards *r, double *score, int64_t n)
+/* score += part; a missing part makes the sum missing. The first one and its source are noted. */
+static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_item *item,
+                     int64_t n, const char *source)
 {
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(r->part[i]) && !r->fault[0])
+            snprintf(r->fault, sizeof(r->fault), "%s gave none to prompt record %lld sample %d",
+                     source, (long long)item[i].prompt_id, item[i].sample);
         score[i] = isfinite(r->part[i]) ? score[i] + r->part[i] : NAN;
+    }
 }
 
 /* "3 no answer in time, 1 the score is null (found: ...)" */
@@ -185,20 +190,25 @@ plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_ite
         r->part_cap = n;
     }
     struct plumb_reward_missing missing = {0};
+    r->fault[0] = '\0';
     for (int64_t i = 0; i < n; i++)
         score[i] = 0;
     if (r->model) {
         PLUMB_TRY(score_model(r, item, n, r->part, &missing));
-        add_part(r, score, n);
+        add_part(r, score, item, n, "reward.model");
     }
     if (r->command) {
         PLUMB_TRY(plumb_reward_command_score(r->command, r->part, item, n, &missing));
-        add_part(r, score, n);
+        add_part(r, score, item, n, "reward.command");
     }
     if (r->builtin) {
         PLUMB_TRY(plumb_reward_builtin_score(r->builtin, r->part, item, n, &missing));
-        add_part(r, score, n);
+        add_part(r, score, item, n, "reward.functions");
     }
-    describe(r->fault, sizeof(r->fault), &missing);
+    const size_t len = strlen(r->fault);
+    if (len > 0 && len + 2 < sizeof(r->fault)) {
+        memcpy(r->fault + len, ": ", 3);
+        describe(r->fault + len + 2, sizeof(r->fault) - len - 2, &missing);
+    }
     return PLUMB_OK;
 }

@@ -25,7 +25,8 @@ void plumb_rewards_destroy(plumb_rewards **r); /* NULL is allowed */
 /* score[i] (n,) of this rank's items; NaN = missing. Not collective. */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
-/* Why scores of the last call are missing, in words; "" when none are. */
+/* The first completion whose score is missing after the last call, which source gave none, and why
+ * scores are missing there, in words; "" when none are. */
 const char *plumb_rewards_fault(const plumb_rewards *r);
 
 #endif

@@ -62,6 +62,7 @@ static plumb_status prepare(struct sft *s)
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));
+    t->micro = &s->micro;
     return plumb_micro_init(&s->micro, PLUMB_MICRO_TOKENS, tokens, cfg->train.micro_batch_size);
 }
 

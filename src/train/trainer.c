@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "train/guard.h"
 #include "train/stop.h"
 #include "train/weights.h"
 
@@ -147,6 +148,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .argv = s->argv};
     plumb_stop_watch();
     plumb_status st = check_output_dir(s->cfg);
+    if (st == PLUMB_OK)
+        st = plumb_guard_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
     PLUMB_TRY_GOTO(st,
                    plumb_checkpoint_find(t->resumed_from, sizeof(t->resumed_from),
@@ -252,9 +255,16 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
                                 void *arg, struct plumb_step_result *out)
 {
     plumb_comm_phase(t->comm, "gradient");
-    PLUMB_TRY(plumb_gradient_run(&t->gradient, leaves, fn, arg, out->value));
+    struct plumb_guard guard = {.t = t, .fn = fn, .arg = arg, .failed = -1};
+    plumb_status st =
+        plumb_gradient_run(&t->gradient, leaves, plumb_guard_leaf, &guard, out->value);
+    if (st != PLUMB_OK)
+        return plumb_guard_leaf_failed(&guard, st);
     plumb_comm_phase(t->comm, "update");
-    PLUMB_TRY(plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim));
+    st = plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim);
+    if (st == PLUMB_ERR_NUMERIC) /* on every rank */
+        return plumb_guard_gradient_failed(&guard, leaves);
+    PLUMB_TRY(st);
     t->state.step++;
     return PLUMB_OK;
 }

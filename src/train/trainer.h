@@ -14,6 +14,7 @@
 #include "train/checkpoint.h"
 #include "train/gradient.h"
 #include "train/metrics.h"
+#include "train/micro.h"
 #include "train/optim.h"
 #include "train/run.h"
 
@@ -27,6 +28,8 @@ struct plumb_trainer {
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
+    struct plumb_micro *micro;        /* borrowed: the micro-batch that the leaf function fills */
+    int64_t replay_step, replay_leaf; /* train.replay; -1 = none */
     plumb_optim *optim;
     struct plumb_gradient gradient;
     struct plumb_train_state state;
@@ -66,7 +69,9 @@ struct plumb_step_result {
     struct plumb_optim_result optim;
 };
 
-/* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective. */
+/* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective.
+ * PLUMB_ERR_NUMERIC with weights and moments untouched when a loss or gradient is not finite: the
+ * message names the micro-batch and its replay file (train/guard.h). */
 plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
                                 void *arg, struct plumb_step_result *out);
 

@@ -1,0 +1,240 @@
+/* guard.c - finds the micro-batch that is not finite and writes it down.
+ * Layer 5. Includes train/guard.h, train/replay.h, base/, comm/, io/. */
+#include "train/guard.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/tree.h"
+#include "io/file.h"
+#include "train/replay.h"
+
+enum { TEXT_BYTES = 1024, PATH_BYTES = 4096 };
+
+plumb_status plumb_guard_parse(int64_t *step, int64_t *leaf, const char *text)
+{
+    char *end = NULL;
+    *step = *leaf = -1;
+    if (!*text)
+        return PLUMB_OK;
+    errno = 0;
+    const long long s = strtoll(text, &end, 10);
+    const bool colon = end > text && *end == ':';
+    const char *rest = colon ? end + 1 : "";
+    const long long l = strtoll(rest, &end, 10);
+    PLUMB_REQUIRE(colon && end > rest && !*end && !errno && s >= 1 && l >= 0, PLUMB_ERR_CONFIG,
+                  "train.replay: '%s', expected STEP:MICRO_BATCH as in 12:0, steps counted from 1, "
+                  "micro-batches from 0",
+                  text);
+    *step = s;
+    *leaf = l;
+    return PLUMB_OK;
+}
+
+/* ---- the folder that has the weights ----------------------------------------------------- */
+
+/* A checkpoint of the run with these weights: its name, or "". */
+static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_trainer *t)
+{
+    struct plumb_names names = {0};
+    struct plumb_train_state state;
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    out[0] = '\0';
+    PLUMB_TRY(plumb_dir_list(&names, t->cfg->output_dir));
+    for (int64_t i = 0; i < names.n && !out[0]; i++) {
+        const char *name = names.name[i];
+        const size_t len = strlen(name);
+        if (strncmp(name, "checkpoint-", 11) != 0 || !strcmp(name + len - 4, ".tmp") ||
+            (int64_t)len >= size)
+            continue;
+        if (plumb_path_join(dir, sizeof(dir), t->cfg->output_dir, name) == PLUMB_OK &&
+            plumb_path_join(path, sizeof(path), dir, "trainer_state.h5") == PLUMB_OK &&
+            plumb_file_exists(path) && plumb_checkpoint_read_state(&state, dir) == PLUMB_OK &&
+            state.weight_fingerprint == t->model->fingerprint)
+            snprintf(out, (size_t)size, "%s", name);
+    }
+    plumb_names_fini(&names);
+    return PLUMB_OK;
+}
+
+/* Whether cfg->model, read as it stands, gives the weights of now. */
+static bool is_start(const struct plumb_trainer *t)
+{
+    return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&
+           t->cfg->train.init == PLUMB_INIT_CHECKPOINT;
+}
+
+static plumb_status save_weights(char *out, int64_t size, const struct plumb_trainer *t,
+                                 int64_t step)
+{
+    char work[PATH_BYTES], dir[PATH_BYTES], name[64];
+    snprintf(out, (size_t)size, "replay-%lld", (long long)step);
+    snprintf(name, sizeof(name), "replay-%lld.tmp", (long long)step);
+    PLUMB_TRY(plumb_path_join(dir, sizeof(dir), t->cfg->output_dir, out));
+    PLUMB_TRY(plumb_path_join(work, sizeof(work), t->cfg->output_dir, name));
+    PLUMB_TRY(plumb_dir_remove(work));
+    PLUMB_TRY(plumb_dir_create(work));
+    PLUMB_TRY(plumb_model_save(t->model, work, t->cfg->checkpoint.shard_bytes));
+    PLUMB_TRY(plumb_dir_remove(dir));
+    return plumb_dir_publish(work, dir);
+}
+
+/* lasting: the run goes on and may remove its checkpoints. */
+static plumb_status place_weights(char *out, int64_t size, const struct plumb_trainer *t,
+                                  int64_t step, bool lasting)
+{
+    out[0] = '\0';
+    if (!lasting || t->cfg->checkpoint.keep_last == 0)
+        PLUMB_TRY(find_checkpoint(out, size, t));
+    if (out[0])
+        return PLUMB_OK;
+    if (is_start(t)) {
+        char *whole = realpath(t->cfg->model, NULL);
+        if (whole && (int64_t)strlen(whole) < size)
+            snprintf(out, (size_t)size, "%s", whole);
+        free(whole);
+    }
+    return out[0] ? PLUMB_OK : save_weights(out, size, t, step);
+}
+
+/* ---- the file ----------------------------------------------------------------------------- */
+
+/* grad: of this leaf alone, NULL when the backward pass was not run. path (PATH_BYTES) = the file
+ */
+static plumb_status write_replay(char *path, const struct plumb_guard *g, int64_t leaf,
+                                 enum plumb_replay_outcome outcome, const float *grad,
+                                 const char *reason)
+{
+    const struct plumb_trainer *t = g->t;
+    const bool align = strcmp(t->command, "align") == 0;
+    struct plumb_replay r = {
+        .outcome = outcome,
+        .config_hash = t->state.config_hash,
+        .seed = t->cfg->seed,
+        .fingerprint = t->model->fingerprint,
+        .step = t->state.step + 1,
+        .iteration = align ? t->state.iteration + 1 : 0,
+        .leaf = leaf,
+        .head_rows = t->cfg->train.head_rows,
+        .loss = grad ? t->micro->out.loss : NAN,
+    };
+    snprintf(r.command, sizeof(r.command), "%s", t->command);
+    snprintf(r.method, sizeof(r.method), "%s", align ? t->cfg->method.name : t->command);
+    snprintf(r.device, sizeof(r.device), "%s", t->backend->name);
+    snprintf(r.reason, sizeof(r.reason), "%s", reason);
+    if (grad)
+        PLUMB_TRY(plumb_replay_hash(&r.gradient_hash, t->model, grad));
+    PLUMB_TRY(plumb_replay_path(path, PATH_BYTES, t->cfg->output_dir, r.step, leaf));
+    PLUMB_TRY(
+        place_weights(r.weights, sizeof(r.weights), t, r.step, outcome == PLUMB_REPLAY_HEALTHY));
+    return plumb_replay_write(&r, t->micro, path);
+}
+
+plumb_status plumb_guard_leaf(void *arg, int64_t leaf, float *grad, double value[PLUMB_LEAF_VALUES])
+{
+    struct plumb_guard *g = arg;
+    const struct plumb_trainer *t = g->t;
+    char path[PATH_BYTES];
+    const plumb_status st = g->fn(g->arg, leaf, grad, value);
+    if (st == PLUMB_ERR_NUMERIC)
+        g->failed = leaf;
+    PLUMB_TRY(st);
+    if (t->state.step + 1 != t->replay_step || leaf != t->replay_leaf)
+        return PLUMB_OK;
+    if (t->micro->pack.n_seq == 0) {
+        plumb_log(PLUMB_LOG_WARN, "train.replay: micro-batch %lld of step %lld has no term",
+                  (long long)leaf, (long long)t->replay_step);
+        return PLUMB_OK;
+    }
+    PLUMB_TRY(write_replay(path, g, leaf, PLUMB_REPLAY_HEALTHY, grad, "train.replay asked for it"));
+    plumb_log(PLUMB_LOG_INFO, "%s: plumb replay runs this micro-batch again", path);
+    return PLUMB_OK;
+}
+
+/* What stood in the way of a replay file is no reason to hide what was found. */
+static void write_and_say(char said[TEXT_BYTES], const struct plumb_guard *g, int64_t leaf,
+                          enum plumb_replay_outcome outcome, const float *grad)
+{
+    char path[PATH_BYTES], reason[TEXT_BYTES];
+    const size_t len = strlen(said);
+    snprintf(reason, sizeof(reason), "%s", said);
+    if (write_replay(path, g, leaf, outcome, grad, reason) == PLUMB_OK)
+        snprintf(said + len, TEXT_BYTES - len, "; 'plumb replay %.300s' runs it again", path);
+    else
+        snprintf(said + len, TEXT_BYTES - len, "; no replay file: %.300s", plumb_trail_message());
+}
+
+plumb_status plumb_guard_leaf_failed(struct plumb_guard *g, plumb_status st)
+{
+    struct plumb_trainer *t = g->t;
+    char said[TEXT_BYTES], words[500];
+    snprintf(said, sizeof(said), "%s", plumb_trail_message());
+    if (st == PLUMB_ERR_COMM || st == PLUMB_STOPPED)
+        return st;
+    double lowest = g->failed >= 0 ? (double)g->failed : INFINITY;
+    if (plumb_comm_allreduce_f64(t->comm, &lowest, 1, PLUMB_MIN) == PLUMB_OK &&
+        lowest == (double)g->failed) {
+        snprintf(words, sizeof(words), "%.499s", said);
+        snprintf(said, sizeof(said),
+                 "step %lld, micro-batch %lld: %s; the weights stay as they are",
+                 (long long)t->state.step + 1, (long long)g->failed, words);
+        write_and_say(said, g, g->failed, PLUMB_REPLAY_FORWARD, NULL);
+    }
+    (void)plumb_fail_at(st, __FILE__, __LINE__, "%s", said);
+    /* the others wait here until the file is written, however large the weights are */
+    const plumb_status met = plumb_comm_agree(t->comm, PLUMB_OK);
+    return met == PLUMB_ERR_COMM ? met : plumb_fail_at(st, __FILE__, __LINE__, "%s", said);
+}
+
+/* Runs this rank's leaves again until one gradient is not finite: g->failed, said. */
+static plumb_status find_leaf(struct plumb_guard *g, int64_t leaves, char said[TEXT_BYTES])
+{
+    struct plumb_trainer *t = g->t;
+    float *grad = t->gradient.sum[0];
+    const struct plumb_range mine =
+        plumb_tree_leaves(leaves, plumb_comm_rank(t->comm), plumb_comm_size(t->comm));
+    char records[400];
+    for (int64_t leaf = mine.begin; leaf < mine.end; leaf++) {
+        double value[PLUMB_LEAF_VALUES] = {0};
+        int64_t tensor = 0, element = 0;
+        PLUMB_TRY(t->backend->zero(t->backend, grad, t->model->count * (int64_t)sizeof(*grad)));
+        PLUMB_TRY(g->fn(g->arg, leaf, grad, value));
+        PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, t->model, grad));
+        if (tensor == t->model->n_param)
+            continue;
+        g->failed = leaf;
+        plumb_micro_describe(records, sizeof(records), t->micro);
+        snprintf(said, TEXT_BYTES,
+                 "step %lld: the gradient of micro-batch %lld (%s) is not finite, first in "
+                 "%s[%lld]; the weights stay as they are",
+                 (long long)t->state.step + 1, (long long)leaf, records,
+                 t->model->param[tensor].name, (long long)element);
+        return PLUMB_OK;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_guard_gradient_failed(struct plumb_guard *g, int64_t leaves)
+{
+    struct plumb_trainer *t = g->t;
+    char said[TEXT_BYTES] = "", refused[400];
+    snprintf(refused, sizeof(refused), "%s", plumb_trail_message());
+    g->failed = -1;
+    PLUMB_TRY(plumb_comm_agree(t->comm, find_leaf(g, leaves, said)));
+    double at[2] = {g->failed >= 0 ? (double)g->failed : INFINITY, 0};
+    PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[0], 1, PLUMB_MIN));
+    PLUMB_REQUIRE(isfinite(at[0]), PLUMB_ERR_NUMERIC,
+                  "%s; every micro-batch's own gradient is finite, their sum is not", refused);
+    const bool mine = at[0] == (double)g->failed;
+    if (mine) {
+        write_and_say(said, g, g->failed, PLUMB_REPLAY_GRADIENT, t->gradient.sum[0]);
+        at[1] = plumb_comm_rank(t->comm);
+    }
+    PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[1], 1, PLUMB_MAX));
+    PLUMB_TRY(plumb_comm_broadcast(t->comm, said, sizeof(said), (int)at[1]));
+    PLUMB_FAIL(PLUMB_ERR_NUMERIC, "%s", said);
+}
