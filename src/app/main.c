@@ -132,7 +132,8 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
             : plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
     app->cfg = cfg;
     PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
-    plumb_comm_max_wait(app->comm, cfg ? cfg->comm.max_wait : 0.0);
+    if (cfg)
+        plumb_comm_max_wait(app->comm, cfg->comm.max_wait);
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));

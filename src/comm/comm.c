@@ -46,6 +46,9 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
     c->rank = rank, c->size = size;
     c->local_rank = 0, c->local_size = 1;
     atomic_init(&c->raised, 0);
+#ifdef PLUMB_COMM_LEDGER
+    c->ledger = true;
+#endif
     if (gethostname(c->host, sizeof(c->host) - 1) != 0)
         snprintf(c->host, sizeof(c->host), "unknown");
     c->scratch = malloc(PLUMB_COMM_SCRATCH * sizeof(double));
@@ -70,16 +73,18 @@ void plumb_comm_base_fini(plumb_comm *c)
 
 plumb_status(plumb_comm_barrier)(plumb_comm *c)
 {
-    PLUMB_TRY(plumb_coll_enter(c, "barrier"));
+    PLUMB_TRY(plumb_coll_enter(c, "barrier", (struct plumb_args){0, NULL, -1}));
     return plumb_coll_leave(c, plumb_coll_barrier(c));
 }
+
+static const char *const op_names[] = {"sum", "min", "max"};
 
 plumb_status(plumb_comm_allreduce_f64)(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
 {
     PLUMB_REQUIRE(n >= 0 && (buf || n == 0), PLUMB_ERR_ARG, "allreduce: n=%lld", (long long)n);
     PLUMB_REQUIRE(op == PLUMB_SUM || op == PLUMB_MIN || op == PLUMB_MAX, PLUMB_ERR_ARG,
                   "allreduce: op=%d", (int)op);
-    PLUMB_TRY(plumb_coll_enter(c, "allreduce"));
+    PLUMB_TRY(plumb_coll_enter(c, "allreduce", (struct plumb_args){n, op_names[op], -1}));
     return plumb_coll_leave(c, plumb_coll_allreduce(c, buf, n, op));
 }
 
@@ -89,7 +94,7 @@ plumb_status(plumb_comm_broadcast)(plumb_comm *c, void *buf, int64_t bytes, int 
                   root, c->size - 1);
     PLUMB_REQUIRE(bytes >= 0 && (buf || bytes == 0), PLUMB_ERR_ARG, "broadcast: bytes=%lld",
                   (long long)bytes);
-    PLUMB_TRY(plumb_coll_enter(c, "broadcast"));
+    PLUMB_TRY(plumb_coll_enter(c, "broadcast", (struct plumb_args){bytes, NULL, root}));
     return plumb_coll_leave(c, plumb_coll_broadcast(c, buf, bytes, root));
 }
 
@@ -100,7 +105,7 @@ plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, 
                   "allgather: bytes=%lld", (long long)bytes);
     PLUMB_REQUIRE(recv_cap >= 0 && (recv || recv_cap == 0), PLUMB_ERR_ARG,
                   "allgather: recv_cap=%lld", (long long)recv_cap);
-    PLUMB_TRY(plumb_coll_enter(c, "allgather"));
+    PLUMB_TRY(plumb_coll_enter(c, "allgather", (struct plumb_args){-1, NULL, -1}));
     return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
 }
 
@@ -144,7 +149,7 @@ plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *
         const char *said = plumb_trail_message();
         snprintf(words, sizeof(words), "%s", said[0] ? said : plumb_status_text(local));
     }
-    plumb_status st = plumb_coll_enter(c, "agree");
+    plumb_status st = plumb_coll_enter(c, "agree", (struct plumb_args){-1, NULL, -1});
     if (st == PLUMB_OK)
         st = plumb_coll_leave(c, exchange_notes(c, local, words, &first, &note));
     if (local != PLUMB_OK) {

@@ -3,6 +3,7 @@
 #ifndef PLUMB_COMM_COMM_H
 #define PLUMB_COMM_COMM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -44,6 +45,12 @@ void plumb_comm_timeout(plumb_comm *c, double seconds);
  * start. After each timeout seconds of that a warning says for whom. Not collective, but give every
  * rank the same. Where MPI gives no threads there is no heartbeat, and this is the only limit. */
 void plumb_comm_max_wait(plumb_comm *c, double seconds);
+
+/* Before each collective, compares what the ranks are about to do: the collective, its number,
+ * its size, operation or root, and its caller. Where they differ every rank fails at once with
+ * PLUMB_ERR_COMM and a message that lists them all. Costs one small allreduce each; on at the start
+ * in debug builds (meson option `ledger`). Not collective, but give every rank the same. */
+void plumb_comm_ledger(plumb_comm *c, bool on);
 
 plumb_status plumb_comm_barrier(plumb_comm *c);
 

@@ -62,8 +62,15 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
                                   int size, double timeout_s);
 void plumb_comm_base_fini(plumb_comm *c);
 
+/* The arguments of a collective that must be the same on every rank. */
+struct plumb_args {
+    int64_t n;      /* elements or bytes; -1 = they may differ */
+    const char *op; /* "sum"; NULL = none */
+    int root;       /* -1 = none */
+};
+
 /* Every collective is one call of enter, and of leave, which returns st. */
-plumb_status plumb_coll_enter(plumb_comm *c, const char *doing);
+plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_args args);
 plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st);
 
 static inline int64_t plumb_coll_call(const plumb_comm *c)
@@ -73,6 +80,9 @@ static inline int64_t plumb_coll_call(const plumb_comm *c)
 
 /* raised = max(raised, value) */
 void plumb_coll_raise(plumb_comm *c, int64_t value);
+
+/* ledger.c: compares this call of all ranks. PLUMB_ERR_COMM on every rank when they differ. */
+plumb_status plumb_ledger_compare(plumb_comm *c, const struct plumb_args *args);
 
 /* collective.c: the collectives below their argument checks. */
 plumb_status plumb_coll_barrier(plumb_comm *c);

@@ -96,13 +96,13 @@ static plumb_status allgather_shards(plumb_comm *c, float *x, int64_t n)
 plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n)
 {
     PLUMB_REQUIRE(n >= 0 && (grad || n == 0), PLUMB_ERR_ARG, "reduce_tree: n=%lld", (long long)n);
-    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree"));
+    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree", (struct plumb_args){n, NULL, -1}));
     return plumb_coll_leave(c, reduce_tree(c, grad, n));
 }
 
 plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n)
 {
     PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "allgather_shards: n=%lld", (long long)n);
-    PLUMB_TRY(plumb_coll_enter(c, "allgather_shards"));
+    PLUMB_TRY(plumb_coll_enter(c, "allgather_shards", (struct plumb_args){n, NULL, -1}));
     return plumb_coll_leave(c, allgather_shards(c, x, n));
 }

@@ -344,6 +344,7 @@ static void first_aborts(plumb_comm *c)
 static void sizes_differ(plumb_comm *c)
 {
     double x[4] = {0};
+    plumb_comm_ledger(c, false); /* it would know before */
     plumb_comm_max_wait(c, 2);
     CHECK(plumb_comm_allreduce_f64(c, x, 1 + (plumb_comm_rank(c) == 1), PLUMB_SUM) ==
           PLUMB_ERR_COMM);
@@ -399,6 +400,7 @@ static int on_mpi(const char *mode)
         return 0;
     }
     CHECK_OK(plumb_comm_mpi_create(&c, 10));
+    plumb_comm_ledger(c, false);
     plumb_comm_max_wait(c, !strcmp(mode, "mpi-late") ? 1.5 : 10);
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)

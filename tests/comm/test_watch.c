@@ -114,8 +114,9 @@ static void judged_late(void)
         plumb_watch_stop(c[r]);
     plumb_comm_timeout(c[0], 10);
     plumb_comm_max_wait(c[0], 30);
-    c[0]->watch.beats = true; /* as if: the clock of this test is not the real one */
-    CHECK_OK(plumb_coll_enter(c[0], "barrier"));
+    c[0]->watch.beats = true;       /* as if: the clock of this test is not the real one */
+    plumb_comm_ledger(c[0], false); /* it would talk */
+    CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
     const double t0 = c[0]->watch.listened = c[0]->watch.heard[1].at = 1000;
     struct plumb_wait wait = {.since = t0};
     for (double now = t0 + 1; now <= t0 + 9; now++) {

@@ -1,0 +1,99 @@
+/* ledger.c - before each collective the ranks compare what they are about to do.
+ * Layer 1. Includes comm/ and base/ only.
+ *
+ * On by default in debug builds. One small allreduce carries a hash of the call, kept below 2^53
+ * so that a double holds it exactly; only when the hashes differ do the calls themselves travel.
+ * A rank that left one out shows as being in the next one, with the number of this. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/comm_impl.h"
+
+/* What is compared. */
+struct entry {
+    int64_t call, n;
+    char doing[24], detail[24], site[PLUMB_SITE_TEXT];
+};
+
+static uint64_t hash_of(const void *bytes, size_t n)
+{
+    const unsigned char *b = bytes;
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ b[i]) * 0x100000001b3u;
+    return h >> 12;
+}
+
+/* Appends one line for all ranks that make the call of rank r: "rank 3 and 2 others: ..." */
+static size_t put_group(char *text, size_t cap, const struct entry *all, int64_t *listed, int size,
+                        int r)
+{
+    const struct entry *a = &all[r];
+    int others = -1;
+    for (int k = r; k < size; k++)
+        if (memcmp(&all[k], a, sizeof(*a)) == 0) {
+            listed[k] = -1;
+            others++;
+        }
+    char more[32] = "", n[32] = "";
+    if (others > 0)
+        snprintf(more, sizeof(more), " and %d other%s", others, others > 1 ? "s" : "");
+    if (a->n >= 0)
+        snprintf(n, sizeof(n), " of %lld", (long long)a->n);
+    const int len = snprintf(text, cap, "%s rank %d%s: %s%s%s%s (call %lld%s%s)", r ? ";" : "", r,
+                             more, a->doing, n, a->detail[0] ? ", " : "", a->detail,
+                             (long long)a->call, a->site[0] ? ", " : "", a->site);
+    return len < 0 ? 0 : (size_t)len;
+}
+
+/* Fails with the calls of all ranks, as far as the message has room. */
+static plumb_status list_calls(plumb_comm *c, const struct entry *mine)
+{
+    const int64_t bytes = (int64_t)sizeof(*mine);
+    char text[900] = "";
+    size_t len = 0;
+    plumb_status st = PLUMB_OK;
+    struct entry *all = calloc((size_t)c->size, sizeof(*all));
+    int64_t *count = calloc((size_t)c->size, sizeof(*count));
+    if (!all || !count)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "ledger of %d ranks", c->size);
+    PLUMB_TRY_GOTO(st, plumb_coll_allgather(c, all, c->size * bytes, count, mine, bytes), fail);
+    for (int r = 0; r < c->size && len < sizeof(text); r++)
+        if (count[r] >= 0)
+            len += put_group(text + len, sizeof(text) - len, all, count, c->size, r);
+    PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "the ranks make different calls:%s", text);
+fail:
+    free(all);
+    free(count);
+    return st;
+}
+
+plumb_status plumb_ledger_compare(plumb_comm *c, const struct plumb_args *args)
+{
+    const struct plumb_here *here = &c->watch.here;
+    struct entry mine;
+    memset(&mine, 0, sizeof(mine)); /* all of it is hashed */
+    mine.call = here->call;
+    mine.n = args->n;
+    snprintf(mine.doing, sizeof(mine.doing), "%s", here->doing);
+    if (args->root >= 0)
+        snprintf(mine.detail, sizeof(mine.detail), "root %d", args->root);
+    else if (args->op)
+        snprintf(mine.detail, sizeof(mine.detail), "%s", args->op);
+    plumb_site_text(mine.site, here->file, here->line);
+
+    const double hash = (double)hash_of(&mine, sizeof(mine));
+    double ends[2] = {hash, -hash}; /* the smallest, and minus the largest */
+    PLUMB_TRY(plumb_coll_allreduce(c, ends, 2, PLUMB_MIN));
+    if (ends[0] == -ends[1])
+        return PLUMB_OK;
+    const plumb_status st = list_calls(c, &mine);
+    c->broken = true; /* on every rank */
+    return plumb_pass_at(st, __FILE__, __LINE__, "plumb_ledger_compare");
+}
+
+void plumb_comm_ledger(plumb_comm *c, bool on)
+{
+    c->ledger = on;
+}
