@@ -96,6 +96,12 @@ plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const 
     return PLUMB_OK;
 }
 
+/* For messages: the sign of a NaN says nothing. */
+static double plain_nan(double x)
+{
+    return isnan(x) ? (double)NAN : x;
+}
+
 plumb_status plumb_micro_check(const struct plumb_micro *m)
 {
     const float *logp = m->pack.logp;
@@ -103,13 +109,13 @@ plumb_status plumb_micro_check(const struct plumb_micro *m)
         if (m->kind == PLUMB_MICRO_SCORE) {
             PLUMB_REQUIRE(isfinite(m->score[q]), PLUMB_ERR_NUMERIC,
                           "the score of record %lld, sample %d is %g", (long long)m->record[q],
-                          m->sample[q], m->score[q]);
+                          m->sample[q], plain_nan(m->score[q]));
             continue;
         }
         for (int32_t j = 0; j < m->len[q]; j++, logp++)
             PLUMB_REQUIRE(isfinite(*logp), PLUMB_ERR_NUMERIC,
                           "the log-prob of completion token %d of record %lld, sample %d is %g", j,
-                          (long long)m->record[q], m->sample[q], (double)*logp);
+                          (long long)m->record[q], m->sample[q], plain_nan((double)*logp));
     }
     return PLUMB_OK;
 }
