@@ -1,0 +1,21 @@
+/* bench_linear.h - linear layers on a library's matrix product, which is not row-invariant.
+ * Benchmarks only. Includes backend/. */
+#ifndef PLUMB_BENCHMARKS_BENCH_LINEAR_H
+#define PLUMB_BENCHMARKS_BENCH_LINEAR_H
+
+#include "backend/backend.h"
+
+struct bench_linear {
+    const char *name;
+    plumb_linear_fwd_fn *fwd;
+    plumb_linear_bwd_x_fn *bwd_x;
+    plumb_linear_bwd_w_fn *bwd_w;
+};
+
+enum { BENCH_LIBRARIES = 2 };
+extern const struct bench_linear bench_library[BENCH_LIBRARIES]; /* OpenBLAS, oneDNN */
+
+/* Replaces the backend's linear layers. Before any model is made on it. */
+void bench_linear_use(struct plumb_backend *b, const struct bench_linear *library);
+
+#endif
