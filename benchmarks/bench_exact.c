@@ -144,8 +144,7 @@ int main(int argc, char **argv)
         compare(side, "train, 8 x 256 tokens", library->name, pairs, train, 0);
         for (size_t i = 0; i < sizeof batch / sizeof *batch; i++) {
             char what[64];
-            snprintf(what, sizeof what, "decode %d, batch %lld", LONG - SHORT,
-                     (long long)batch[i]);
+            snprintf(what, sizeof what, "decode %d, batch %lld", LONG - SHORT, (long long)batch[i]);
             compare(side, what, library->name, pairs, decode, batch[i]);
         }
         side_destroy(&side[1]);
