@@ -33,6 +33,54 @@ static const struct plumb_method table[] = {
      .selector = &plumb_sel_best_of,
      .objective = &plumb_obj_sft,
      .reward = true},
+    {.name = "vcb",
+     .summary = "match gaps of log-ratio to gaps of normalised reward",
+     .paper = "arXiv:2402.16030",
+     .selector = &plumb_sel_group,
+     .objective = &plumb_obj_vcb,
+     .reward = true},
+    {.name = "dpo",
+     .summary = "the best of a prompt's answers over the worst, against the reference",
+     .paper = "arXiv:2305.18290",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_dpo,
+     .reward = true},
+    {.name = "ipo",
+     .summary = "as dpo, to a margin and not beyond",
+     .paper = "arXiv:2310.12036",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_ipo,
+     .reward = true},
+    {.name = "rdo",
+     .summary = "as dpo, each pair weighed by its reward difference",
+     .paper = "arXiv:2408.09385",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_rdo,
+     .reward = true},
+    {.name = "aps",
+     .summary = "as dpo, with a temperature of each pair's own",
+     .paper = "arXiv:2406.02764",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_aps,
+     .reward = true},
+    {.name = "rrhf",
+     .summary = "rank all answers of a prompt, imitate the best",
+     .paper = "arXiv:2304.05302",
+     .selector = &plumb_sel_group,
+     .objective = &plumb_obj_rrhf,
+     .reward = true},
+    {.name = "lire",
+     .summary = "raise the expected reward under the policy's own shares",
+     .paper = "arXiv:2405.13516",
+     .selector = &plumb_sel_group,
+     .objective = &plumb_obj_lire,
+     .reward = true},
+    {.name = "pro",
+     .summary = "each answer against all that are worse, imitate the best",
+     .paper = "arXiv:2306.17492",
+     .selector = &plumb_sel_group,
+     .objective = &plumb_obj_pro,
+     .reward = true},
 };
 enum { METHODS = sizeof(table) / sizeof(table[0]) };
 
@@ -43,7 +91,7 @@ const struct plumb_method *plumb_method_at(int i)
 
 plumb_status plumb_method_find(const struct plumb_method **out, const char *name)
 {
-    char known[256] = "";
+    char known[512] = "";
     size_t len = 0;
     for (int i = 0; i < METHODS; i++) {
         if (strcmp(table[i].name, name) == 0) {
@@ -65,8 +113,12 @@ plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb
                   "group_size = %lld, but method %s needs an even one: half plain, half "
                   "principle-guided",
                   (long long)group_size, m->name);
-    PLUMB_REQUIRE(group_size >= 1, PLUMB_ERR_CONFIG, "group_size = %lld, expected at least 1",
-                  (long long)group_size);
+    PLUMB_REQUIRE(m->objective != &plumb_obj_aps || p->label_smoothing == 0, PLUMB_ERR_CONFIG,
+                  "method.label_smoothing = %g, but aps is not defined for doubted labels",
+                  p->label_smoothing);
+    PLUMB_REQUIRE(group_size >= m->selector->least_group, PLUMB_ERR_CONFIG,
+                  "group_size = %lld, but method %s needs at least %lld", (long long)group_size,
+                  m->name, (long long)m->selector->least_group);
     return PLUMB_OK;
 }
 

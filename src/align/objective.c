@@ -9,7 +9,9 @@
 #include "align/pair_term.h"
 
 static const struct plumb_objective *const table[] = {
-    &plumb_obj_psle, &plumb_obj_sft, &plumb_obj_dpo, &plumb_obj_ipo, &plumb_obj_reward,
+    &plumb_obj_psle,   &plumb_obj_sft,  &plumb_obj_dpo, &plumb_obj_ipo,
+    &plumb_obj_reward, &plumb_obj_rdo,  &plumb_obj_aps, &plumb_obj_vcb,
+    &plumb_obj_rrhf,   &plumb_obj_lire, &plumb_obj_pro,
 };
 
 const struct plumb_objective *plumb_objective_at(int i)
@@ -56,6 +58,26 @@ static plumb_status check_pairs(const char *objective, const struct plumb_obj_in
     return PLUMB_OK;
 }
 
+static plumb_status check_groups(const char *objective, const struct plumb_obj_in *in)
+{
+    PLUMB_REQUIRE(in->groups >= 0 && (in->group || in->groups == 0), PLUMB_ERR_ARG,
+                  "objective %s needs groups", objective);
+    PLUMB_REQUIRE(in->groups > 0 || in->n == 0, PLUMB_ERR_ARG,
+                  "objective %s: %lld sequences in no group", objective, (long long)in->n);
+    for (int64_t q = 0; q < in->groups; q++)
+        PLUMB_REQUIRE((q > 0 || in->group[0] == 0) && in->group[q + 1] >= in->group[q] + 2 &&
+                          in->group[q + 1] <= in->n,
+                      PLUMB_ERR_ARG,
+                      "objective %s: group %lld is sequences %lld to %lld of %lld, expected two or "
+                      "more",
+                      objective, (long long)q, (long long)in->group[q],
+                      (long long)in->group[q + 1] - 1, (long long)in->n);
+    PLUMB_REQUIRE(in->groups == 0 || in->group[in->groups] == in->n, PLUMB_ERR_ARG,
+                  "objective %s: the groups end at sequence %lld of %lld", objective,
+                  (long long)in->group[in->groups], (long long)in->n);
+    return PLUMB_OK;
+}
+
 static plumb_status check_inputs(const struct plumb_objective *o, const struct plumb_obj_out *out,
                                  const struct plumb_obj_in *in, const struct plumb_align_param *p)
 {
@@ -70,6 +92,10 @@ static plumb_status check_inputs(const struct plumb_objective *o, const struct p
         PLUMB_TRY(check_values(o->name, "logp_ref", in->logp_ref, in->n));
     if (needs & PLUMB_NEED_SCORE)
         PLUMB_TRY(check_values(o->name, "score", in->score, in->n));
+    if (needs & (PLUMB_NEED_REWARD | PLUMB_NEED_GROUP))
+        PLUMB_TRY(check_values(o->name, "reward", in->reward, in->n));
+    if (needs & PLUMB_NEED_GROUP)
+        PLUMB_TRY(check_groups(o->name, in));
     PLUMB_REQUIRE(out->dlogp || !(needs & PLUMB_NEED_LOGP) || in->n == 0, PLUMB_ERR_ARG,
                   "objective %s writes dlogp", o->name);
     PLUMB_REQUIRE(out->dscore || !(needs & PLUMB_NEED_SCORE) || in->n == 0, PLUMB_ERR_ARG,

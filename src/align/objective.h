@@ -20,8 +20,11 @@ struct plumb_obj_in {
     const double *logp_ref;        /* (n,) same, frozen reference; if PLUMB_NEED_REF */
     const double *score;           /* (n,) reward-model output; if PLUMB_NEED_SCORE */
     const int32_t *len;            /* (n,) completion tokens, > 0; if PLUMB_NEED_LEN */
+    const double *reward;          /* (n,) normalised; if PLUMB_NEED_REWARD or _GROUP */
     const double *weight;          /* (n,) share of a weighted term, >= 0; NULL = all 0 */
     const struct plumb_pair *pair; /* (k,) */
+    int64_t groups;                /* prompts whose completions are here together; */
+    const int64_t *group;          /* (groups + 1,) first sequence of each; if PLUMB_NEED_GROUP */
     double scale;                  /* 1 / (terms over ALL ranks): makes the loss a mean */
 };
 
@@ -43,6 +46,8 @@ enum {
     PLUMB_NEED_REF = 1u << 1,
     PLUMB_NEED_SCORE = 1u << 2,
     PLUMB_NEED_LEN = 1u << 3,
+    PLUMB_NEED_REWARD = 1u << 4,
+    PLUMB_NEED_GROUP = 1u << 5, /* and reward: the loss is one of whole groups */
 };
 
 struct plumb_objective {
@@ -60,6 +65,12 @@ extern const struct plumb_objective plumb_obj_sft;    /* sum of weight_i * -(s_i
 extern const struct plumb_objective plumb_obj_dpo;    /* arXiv:2305.18290 */
 extern const struct plumb_objective plumb_obj_ipo;    /* arXiv:2310.12036 */
 extern const struct plumb_objective plumb_obj_reward; /* -log sigma(r_w - r_l), on score */
+extern const struct plumb_objective plumb_obj_rdo;    /* arXiv:2408.09385 */
+extern const struct plumb_objective plumb_obj_aps;    /* arXiv:2406.02764 */
+extern const struct plumb_objective plumb_obj_vcb;    /* arXiv:2402.16030 */
+extern const struct plumb_objective plumb_obj_rrhf;   /* arXiv:2304.05302 */
+extern const struct plumb_objective plumb_obj_lire;   /* arXiv:2405.13516 */
+extern const struct plumb_objective plumb_obj_pro;    /* arXiv:2306.17492 */
 
 /* Checks the inputs (non-finite value: PLUMB_ERR_NUMERIC with the sequence index; missing array,
  * bad index or length: PLUMB_ERR_ARG), clears the outputs, evaluates. */

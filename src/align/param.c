@@ -45,6 +45,11 @@ struct plumb_align_param plumb_align_param_default(void)
         .beta = 0.1,
         .label_smoothing = 0.0,
         .length_normalize = true,
+        .lambda = 1.0,
+        .reference_weight = 1.0,
+        .list_temperature = 2.0,
+        .sft_weight = 1.0,
+        .rho = -0.5,
     };
 }
 
@@ -62,6 +67,12 @@ plumb_status plumb_align_param_check(const struct plumb_align_param *p)
     RANGE(p->beta > 0, beta, "> 0");
     RANGE(p->label_smoothing >= 0 && p->label_smoothing < 0.5, label_smoothing,
           "a number in [0, 0.5)");
+    RANGE(p->lambda > 0, lambda, "> 0");
+    RANGE(p->reference_weight >= 0 && p->reference_weight <= 1, reference_weight,
+          "a number in [0, 1]");
+    RANGE(p->list_temperature > 0, list_temperature, "> 0");
+    RANGE(p->sft_weight >= 0, sft_weight, ">= 0");
+    RANGE(p->rho > -0.69 && p->rho < 0, rho, "a number in (-0.69, 0)");
 #undef RANGE
     PLUMB_REQUIRE(p->rank_loss != PLUMB_RANK_NONE || p->weighted_loss != PLUMB_WEIGHTED_NONE,
                   PLUMB_ERR_CONFIG,

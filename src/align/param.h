@@ -51,9 +51,14 @@ struct plumb_align_param {
                                           * to the last */
     double mean_k;                       /* 0; standard deviations above the mean */
     enum plumb_reverse reverse;
-    double beta;            /* 0.1; > 0; scale of the implicit reward */
-    double label_smoothing; /* 0; in [0, 0.5): doubt in every pair's label (dpo) */
-    bool length_normalize;  /* true; psle and sft use s/n instead of s */
+    double beta;             /* 0.1; > 0; scale of the implicit reward */
+    double label_smoothing;  /* 0; in [0, 0.5): doubt in every pair's label (dpo) */
+    bool length_normalize;   /* true; psle, sft, rrhf and pro use s/n instead of s */
+    double lambda;           /* 1; > 0; vcb: log-ratio per standard deviation of reward */
+    double reference_weight; /* 1; in [0, 1]; vcb: of the reference's log-prob, 0 = none needed */
+    double list_temperature; /* 2; > 0; lire: of the policy's shares */
+    double sft_weight;       /* 1; >= 0; rrhf and pro: imitation of the best completion */
+    double rho;              /* -0.5; in (-0.69, 0); aps: price of a pair's temperature */
 };
 
 struct plumb_align_param plumb_align_param_default(void);

@@ -11,7 +11,8 @@
 /* slot[2 i]: 0, or CODE + bits; the sum of two codes is no code. slot[2 i + 1]: the reward. */
 enum { CODE = 8, CODE_PRINCIPLED = 1, CODE_MISSING = 2 };
 
-const char *const plumb_branch_names[PLUMB_BRANCH_COUNT] = {"skip", "rank", "swap", "weighted"};
+const char *const plumb_branch_names[PLUMB_BRANCH_COUNT] = {"skip", "rank", "swap", "weighted",
+                                                            "group"};
 
 plumb_status plumb_scoreboard_create(struct plumb_scoreboard **out, int64_t max_prompts,
                                      int64_t group_size)
@@ -129,6 +130,8 @@ bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i)
         return i == c->win || i == c->lose;
     case PLUMB_BRANCH_WEIGHTED:
         return b->weight[i] > 0;
+    case PLUMB_BRANCH_GROUP:
+        return !isnan(b->norm[i]);
     case PLUMB_BRANCH_SKIP:
     case PLUMB_BRANCH_COUNT:
         break;

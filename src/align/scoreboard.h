@@ -23,6 +23,7 @@ enum plumb_branch {
     PLUMB_BRANCH_RANK,     /* principled over plain */
     PLUMB_BRANCH_SWAP,     /* plain over principled */
     PLUMB_BRANCH_WEIGHTED, /* by weight[] */
+    PLUMB_BRANCH_GROUP,    /* all scored completions together */
     PLUMB_BRANCH_COUNT
 };
 extern const char *const plumb_branch_names[PLUMB_BRANCH_COUNT];

@@ -16,4 +16,4 @@ static void select_best_of(struct plumb_scoreboard *b, int64_t prompt,
         b->weight[best] = 1.0;
 }
 
-const struct plumb_selector plumb_sel_best_of = {"best_of", select_best_of, false};
+const struct plumb_selector plumb_sel_best_of = {"best_of", select_best_of, 1, false};

@@ -14,7 +14,8 @@ typedef void plumb_select_fn(struct plumb_scoreboard *b, int64_t prompt,
 struct plumb_selector {
     const char *name;
     plumb_select_fn *select;
-    bool compares; /* the threshold decides each prompt's branch and weights */
+    int64_t least_group; /* completions that a prompt must have */
+    bool compares;       /* the threshold decides each prompt's branch and weights */
 };
 
 /* The entry of this prompt and kind with the highest normalised reward (ties: the lowest
@@ -28,6 +29,10 @@ void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt);
 extern const struct plumb_selector plumb_sel_principled;
 /* win = best scored entry, weight 1; the rest 0.        Source: RAFT, arXiv:2304.06767 */
 extern const struct plumb_selector plumb_sel_best_of;
+/* win = highest normalised reward, lose = lowest; SKIP when they do not differ. */
+extern const struct plumb_selector plumb_sel_extremes;
+/* The same for the report, and every scored entry takes part (branch GROUP). */
+extern const struct plumb_selector plumb_sel_group;
 /* All principled entries, equal weights, scored or not. */
 extern const struct plumb_selector plumb_sel_distill;
 

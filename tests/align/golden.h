@@ -75,6 +75,16 @@ static inline struct plumb_align_param golden_param(const plumb_json *v)
             p.beta = d;
         else if (!strcmp(key, "label_smoothing"))
             p.label_smoothing = d;
+        else if (!strcmp(key, "lambda"))
+            p.lambda = d;
+        else if (!strcmp(key, "reference_weight"))
+            p.reference_weight = d;
+        else if (!strcmp(key, "list_temperature"))
+            p.list_temperature = d;
+        else if (!strcmp(key, "sft_weight"))
+            p.sft_weight = d;
+        else if (!strcmp(key, "rho"))
+            p.rho = d;
         else
             CHECKF(0, "unknown parameter %s", key);
     }

@@ -53,8 +53,10 @@ static void check_decisions(const struct plumb_scoreboard *b, const struct plumb
                b->weight[i], golden_at(want, "weight", i));
         const struct plumb_choice *d = &b->choice[i / b->group_size];
         const bool paired = d->branch == PLUMB_BRANCH_RANK || d->branch == PLUMB_BRANCH_SWAP;
-        CHECK(plumb_scoreboard_uses(b, i) ==
-              (paired ? i == d->win || i == d->lose : b->weight[i] > 0));
+        CHECK(plumb_scoreboard_uses(b, i) == (paired ? i == d->win || i == d->lose
+                                              : d->branch == PLUMB_BRANCH_GROUP
+                                                  ? !isnan(b->norm[i])
+                                                  : b->weight[i] > 0));
     }
     for (int k = 0; k < PLUMB_BRANCH_COUNT; k++) {
         CHECK(r->branch[k] == count[k]);
@@ -207,6 +209,13 @@ static void check_table(void)
     CHECK(strstr(plumb_trail_message(), "group_size = 3"));
     p.rank_loss = PLUMB_RANK_DPO;
     CHECK(plumb_method_needs_reference(m, &p));
+    CHECK_OK(plumb_method_find(&m, "aps"));
+    CHECK(plumb_method_check(m, &p, 1) == PLUMB_ERR_CONFIG);
+    CHECK(strstr(plumb_trail_message(), "aps needs at least 2"));
+    p.label_smoothing = 0.1;
+    CHECK(plumb_method_check(m, &p, 2) == PLUMB_ERR_CONFIG);
+    CHECK(strstr(plumb_trail_message(), "label_smoothing = 0.1"));
+    CHECK_OK(plumb_method_find(&m, "psle"));
     p.alpha = 1.5;
     CHECK(plumb_method_check(m, &p, 2) == PLUMB_ERR_CONFIG);
     CHECK(strstr(plumb_trail_message(), "method.alpha = 1.5"));
@@ -222,7 +231,7 @@ static void check_table(void)
 int main(void)
 {
     plumb_json *doc = golden_read("decide");
-    CHECK(plumb_json_count(doc) >= 15);
+    CHECK(plumb_json_count(doc) >= 18);
     for (int64_t c = 0; c < plumb_json_count(doc); c++)
         check_case(plumb_json_at(doc, c), c);
     plumb_json_free(&doc);

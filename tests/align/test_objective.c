@@ -10,7 +10,8 @@ struct problem {
     const struct plumb_objective *o;
     struct plumb_align_param p;
     struct plumb_obj_in in;
-    double logp[N], ref[N], score[N], weight[N], dlogp[N], dscore[N];
+    double logp[N], ref[N], score[N], weight[N], reward[N], dlogp[N], dscore[N];
+    int64_t group[N];
     int32_t len[N];
     struct plumb_pair pair[N];
 };
@@ -19,6 +20,7 @@ static void point_in(struct problem *q)
 {
     q->in.logp = q->logp, q->in.logp_ref = q->ref, q->in.score = q->score;
     q->in.weight = q->weight, q->in.len = q->len, q->in.pair = q->pair;
+    q->in.reward = q->reward, q->in.group = q->group;
 }
 
 static struct plumb_obj_out eval(struct problem *q)
@@ -53,8 +55,14 @@ static void read_problem(struct problem *q, const plumb_json *v)
         q->ref[i] = golden_at(v, "logp_ref", i);
         q->score[i] = golden_at(v, "score", i);
         q->weight[i] = golden_at(v, "weight", i);
+        q->reward[i] = golden_at(v, "reward", i);
         q->len[i] = (int32_t)golden_at(v, "len", i);
     }
+    const plumb_json *group = plumb_json_get(v, "group");
+    q->in.groups = plumb_json_count(group) - 1;
+    CHECK(q->in.groups > 1 && q->in.groups < N);
+    for (int64_t g = 0; g <= q->in.groups; g++)
+        q->group[g] = plumb_json_int(plumb_json_at(group, g), -1);
     point_in(q);
 }
 
@@ -117,6 +125,40 @@ static void check_split(const struct problem *whole)
         CHECK(golden_near(dlogp[i], all.dlogp[i]) && golden_near(dscore[i], all.dscore[i]));
 }
 
+/* Each group alone: the shares add up to the whole. */
+static void check_split_groups(struct problem *whole)
+{
+    const struct plumb_obj_out want = eval(whole);
+    double loss = 0, margin = 0;
+    for (int64_t g = 0; g < whole->in.groups; g++) {
+        const int64_t at = whole->group[g], n = whole->group[g + 1] - at, alone[2] = {0, n};
+        struct problem one = *whole;
+        point_in(&one);
+        one.in.n = n, one.in.groups = 1, one.in.group = alone;
+        one.in.logp += at, one.in.logp_ref += at, one.in.reward += at, one.in.len += at;
+        one.in.weight += at, one.in.score += at;
+        const struct plumb_obj_out out = eval(&one);
+        loss += out.loss, margin += out.margin;
+        for (int64_t i = 0; i < n; i++)
+            CHECK(golden_near(one.dlogp[i], whole->dlogp[at + i]));
+    }
+    CHECK(golden_near(loss, want.loss) && golden_near(margin, want.margin));
+}
+
+/* A loss of groups does not see a reward that all of a prompt's completions get on top; vcb does
+ * not see a log-ratio on top either, nor the unit of the rewards. */
+static void check_invariances(struct problem *q)
+{
+    const double want = eval(q).loss;
+    for (int64_t i = 0; i < q->in.n; i++)
+        q->reward[i] += 3;
+    CHECKF(fabs(eval(q).loss - want) <= 1e-9 * fabs(want), "%s: rewards + 3", q->o->name);
+    for (int64_t i = 0; i < q->in.n && q->o == &plumb_obj_vcb; i++)
+        q->reward[i] *= 7, q->logp[i] -= 50;
+    CHECKF(q->o != &plumb_obj_vcb || fabs(eval(q).loss - want) <= 1e-5 * fabs(want),
+           "vcb: rewards x 7, log-ratios - 50: %.17g, before %.17g", eval(q).loss, want);
+}
+
 static void expect_refusal(struct problem *q, plumb_status want, const char *words)
 {
     struct plumb_obj_out out = {.dlogp = q->dlogp, .dscore = q->dscore};
@@ -158,6 +200,19 @@ static void check_refusals(const struct problem *base)
         expect_refusal(&q, PLUMB_ERR_NUMERIC, "logp_ref of sequence 1");
         q.in.logp_ref = NULL;
         expect_refusal(&q, PLUMB_ERR_ARG, "logp_ref");
+    }
+    if (base->o->needs(&base->p) & PLUMB_NEED_GROUP) {
+        q = *base, point_in(&q);
+        q.reward[2] = NAN;
+        expect_refusal(&q, PLUMB_ERR_NUMERIC, "reward of sequence 2");
+        q = *base, point_in(&q);
+        q.group[1] = q.group[2] - 1; /* the second group has one sequence */
+        expect_refusal(&q, PLUMB_ERR_ARG, "group 1");
+        q = *base, point_in(&q);
+        q.in.groups--;
+        expect_refusal(&q, PLUMB_ERR_ARG, "the groups end");
+        q.in.groups = 0;
+        expect_refusal(&q, PLUMB_ERR_ARG, "in no group");
     }
     if (base->o->needs(&base->p) & PLUMB_NEED_LEN) {
         q = *base, point_in(&q);
@@ -224,20 +279,65 @@ static void check_limits(void)
     CHECK(eval(&q).loss == 0);
 }
 
+/* The groups' limits, in closed form. */
+static void check_group_limits(void)
+{
+    struct problem q = {.o = &plumb_obj_vcb, .p = plumb_align_param_default()};
+    q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1};
+    q.group[1] = 3;
+    point_in(&q);
+    for (int i = 0; i < 3; i++) /* d_i = lambda r_i / std + 5: nothing to learn */
+        q.len[i] = 2, q.reward[i] = i, q.ref[i] = -20 + i,
+        q.logp[i] = q.ref[i] + i / (sqrt(2.0 / 3) + 1e-6) + 5;
+    CHECK(eval(&q).loss < 1e-28 && fabs(q.dlogp[1]) < 1e-14);
+    q.o = &plumb_obj_lire; /* equal rewards: every share is worth the same */
+    q.reward[1] = q.reward[2] = 0;
+    CHECK(golden_near(eval(&q).loss, -1.0 / 3) && fabs(q.dlogp[0]) < 1e-15);
+    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0; /* in order already */
+    for (int i = 0; i < 3; i++)
+        q.reward[i] = i, q.logp[i] = -9 + i;
+    CHECK(eval(&q).loss == 0 && q.dlogp[2] == 0);
+    q.p.sft_weight = 0.5;
+    CHECK(eval(&q).loss == 0.5 * 7 / 2 && q.dlogp[2] == -0.25 && q.dlogp[1] == 0);
+
+    q = pair_of(&plumb_obj_rdo, -3, -8); /* no reward difference, no term */
+    point_in(&q);
+    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
+    q.reward[0] = -1;
+    expect_refusal(&q, PLUMB_ERR_ARG, "lower by 1");
+    /* Inside the bounds the temperature is |h| / z: sigma(-h/t) does not depend on h. */
+    q = pair_of(&plumb_obj_aps, -10, -30);
+    point_in(&q);
+    eval(&q);
+    const double slope = q.dlogp[0];
+    q.logp[1] = -40;
+    eval(&q);
+    CHECK(golden_near(q.dlogp[0], slope));
+    q.logp[1] = -100000; /* far right: the largest temperature */
+    CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
+    q.p.label_smoothing = 0.1;
+    expect_refusal(&q, PLUMB_ERR_ARG, "doubted label");
+}
+
 int main(void)
 {
     plumb_json *doc = golden_read("objective");
     const int64_t cases = plumb_json_count(doc);
     bool seen[16] = {0};
-    CHECK(cases >= 18);
+    CHECK(cases >= 32);
     for (int64_t c = 0; c < cases; c++) {
         struct problem q;
         read_problem(&q, plumb_json_at(doc, c));
         check_golden(&q, plumb_json_at(doc, c), c);
         check_differences(&q, q.logp, q.dlogp);
         check_differences(&q, q.score, q.dscore);
-        check_split(&q);
+        if (q.o->needs(&q.p) & PLUMB_NEED_GROUP)
+            check_split_groups(&q);
+        else
+            check_split(&q);
         check_refusals(&q);
+        if (q.o->needs(&q.p) & PLUMB_NEED_GROUP)
+            check_invariances(&q);
         for (int i = 0; plumb_objective_at(i); i++)
             seen[i] = seen[i] || plumb_objective_at(i) == q.o;
     }
@@ -246,5 +346,6 @@ int main(void)
     CHECK(plumb_objective_find("ppo") == NULL && plumb_objective_at(-1) == NULL);
     plumb_json_free(&doc);
     check_limits();
+    check_group_limits();
     return 0;
 }

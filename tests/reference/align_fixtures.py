@@ -14,7 +14,8 @@ import torch.nn.functional as F
 DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
                weight_temperature=1.0, reward_norm="zscore", threshold="decay",
                quantile_start=0.5, quantile_end=0.5, mean_k=0.0, reverse="weighted", beta=0.1,
-               label_smoothing=0.0, length_normalize=True)
+               label_smoothing=0.0, length_normalize=True, reference_weight=1.0, list_temperature=2.0,
+               sft_weight=1.0, rho=-0.5, **{"lambda": 1.0})
 
 
 def clean(x):
@@ -34,6 +35,63 @@ def clean(x):
 
 # --- objectives -----------------------------------------------------------------------------
 
+def adaptive(h, rho):
+    """min over t of -t log sigma(h/t) + rho t, by golden section, t held fixed for the gradient
+    (where it is least its own derivative vanishes, at a bound it does not move)."""
+    value = lambda t: -t * F.logsigmoid(h.detach() / t) + rho * t
+    low, high = 0.1, 5.0
+    for _ in range(200):
+        a, b = high - 0.6180339887498949 * (high - low), low + 0.6180339887498949 * (high - low)
+        low, high = (low, b) if value(a) < value(b) else (a, high)
+    # Golden section knows t to the root of the rounding only; the slope, by bisection, to all of it.
+    slope = lambda t: F.softplus(-h.detach() / t) + h.detach() / t * torch.sigmoid(-h.detach() / t) + rho
+    t = (low + high) / 2
+    a, b = max(0.1, t - 1e-3), min(5.0, t + 1e-3)
+    if slope(a) < 0 < slope(b):
+        for _ in range(100):
+            t = (a + b) / 2
+            a, b = (a, t) if slope(t) > 0 else (t, b)
+    elif slope(a) >= 0:
+        t = a
+    else:
+        t = b
+    return -t * F.logsigmoid(h / t) + rho * t
+
+
+def vcb(s, x, ref, r, p):
+    std = ((r - r.mean()) ** 2).mean().sqrt() + 1e-6
+    u = s - p["reference_weight"] * ref - p["lambda"] * r / std
+    m = len(s)
+    return sum((u[i] - u[j]) ** 2 for i in range(m) for j in range(i)) / (m * (m - 1) / 2)
+
+
+def rrhf(s, x, ref, r, p):
+    loss = -p["sft_weight"] * x[r.argmax()]
+    for i in range(len(s)):
+        for j in range(len(s)):
+            if r[i] < r[j]:
+                loss = loss + torch.relu(x[i] - x[j])
+    return loss
+
+
+def lire(s, x, ref, r, p):
+    return -(torch.softmax(s / p["list_temperature"], 0) * torch.softmax(r, 0)).sum()
+
+
+def pro(s, x, ref, r, p):
+    order = sorted(range(len(s)), key=lambda i: -r[i])
+    loss = -p["sft_weight"] * x[order[0]]
+    for k in range(len(order) - 1):
+        rest = order[k + 1:]
+        own = x[order[k]] * (r[order[k]] - r[order[-1]])
+        others = torch.stack([x[i] * (r[order[k]] - r[i]) for i in rest])
+        loss = loss - own + torch.logsumexp(torch.cat([own[None], others]), 0)
+    return loss
+
+
+GROUP = dict(vcb=vcb, rrhf=rrhf, lire=lire, pro=pro)
+
+
 def objective_case(rng, name, **over):
     p = {**DEFAULT, **over}
     n = 9
@@ -43,8 +101,14 @@ def objective_case(rng, name, **over):
     score = torch.tensor(rng.normal(size=n) * 3, dtype=torch.float64, requires_grad=True)
     weight = np.where(rng.random(n) < 0.5, rng.random(n), 0.0)
     pairs = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.0, 1.0)]
-    if p["rank_loss"] == "none" or name == "sft":
+    group, whole = [0, 4, 7, 9], name in GROUP
+    side = np.random.default_rng(int(length.sum()))
+    reward = side.normal(size=n).round(3)
+    if p["rank_loss"] == "none" or name == "sft" or whole:
         pairs = []
+    if name == "rdo":
+        reward[[0, 3, 4, 1]] = reward[[1, 2, 8, 7]].max() + side.random(4)
+        reward[0] = reward[1] + 0.5
     scale = 1.0 / 7
     size = torch.tensor(length, dtype=torch.float64)
     x = s / size if p["length_normalize"] else s
@@ -55,7 +119,9 @@ def objective_case(rng, name, **over):
         return -(1 - e) * F.logsigmoid(h) - e * F.logsigmoid(-h)
 
     for w, l, e, c in pairs:
-        kind = {"dpo": "dpo", "ipo": "ipo", "reward": "reward"}.get(name, p["rank_loss"])
+        kind = name if name in ("dpo", "ipo", "reward", "rdo", "aps") else p["rank_loss"]
+        if name == "aps":
+            e = 0
         if kind == "hinge":
             term = torch.relu(x[l] - x[w])
         elif kind == "hinge_prob":
@@ -64,18 +130,26 @@ def objective_case(rng, name, **over):
             term = logistic(p["beta"] * (x[w] - x[l]), e)
         elif kind == "dpo":
             term = logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
+        elif kind == "rdo":
+            gap = reward[w] - reward[l]
+            term = gap * logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
+        elif kind == "aps":
+            term = adaptive(p["beta"] * (d[w] - d[l]), p["rho"])
         elif kind == "ipo":
             term = (d[w] - d[l] - 1 / (2 * p["beta"])) ** 2
         else:
             term = logistic(score[w] - score[l], e)
         loss = loss + scale * c * term
+    for a, b in zip(group, group[1:]) if whole else ():
+        loss = loss + scale * GROUP[name](s[a:b], x[a:b], ref[a:b], torch.tensor(reward[a:b]), p)
     if name in ("psle", "sft"):
         loss = loss - scale * (torch.tensor(weight) * x).sum()
     loss.backward()
     zero = torch.zeros(n, dtype=torch.float64)
     return dict(objective=name, param=over, n=n, logp=s.tolist(), logp_ref=ref.tolist(),
                 score=score.tolist(), len=length.tolist(), weight=weight.tolist(),
-                pair=[list(q) for q in pairs], scale=scale, loss=loss.item(),
+                reward=reward.tolist(), group=group,
+                pair=[[w, l, 0.0 if name == "aps" else e, c] for w, l, e, c in pairs], scale=scale, loss=loss.item(),
                 dlogp=(s.grad if s.grad is not None else zero).tolist(),
                 dscore=(score.grad if score.grad is not None else zero).tolist())
 
@@ -90,6 +164,16 @@ def objective_cases():
             objective_case(rng, "dpo"), objective_case(rng, "dpo", beta=0.5, label_smoothing=0.3),
             objective_case(rng, "ipo"), objective_case(rng, "ipo", beta=0.02),
             objective_case(rng, "reward")]
+    rng = np.random.default_rng(12)
+    out += [objective_case(rng, "rdo"), objective_case(rng, "rdo", beta=0.4, label_smoothing=0.1),
+            objective_case(rng, "aps"), objective_case(rng, "aps", rho=-0.1, beta=0.01),
+            objective_case(rng, "aps", rho=-0.65, beta=1.0),
+            objective_case(rng, "vcb"), objective_case(rng, "vcb", reference_weight=0.0),
+            objective_case(rng, "vcb", reference_weight=0.4, **{"lambda": 2.5}),
+            objective_case(rng, "rrhf"), objective_case(rng, "rrhf", length_normalize=False),
+            objective_case(rng, "rrhf", sft_weight=0.0), objective_case(rng, "lire"),
+            objective_case(rng, "lire", list_temperature=20.0), objective_case(rng, "pro"),
+            objective_case(rng, "pro", length_normalize=False, sft_weight=0.05)]
     return out
 
 
@@ -108,6 +192,11 @@ def best(norm, which):
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
 
+def extremes(norm, which):
+    """The best and the worst, the first ones on ties."""
+    return best(norm, which), best(-norm, which)
+
+
 def decide(method, p, state, kind, reward, group, total):
     n, prompts = len(kind), len(kind) // group
     r = np.where(kind > 0, reward, np.nan)
@@ -115,7 +204,11 @@ def decide(method, p, state, kind, reward, group, total):
     plain = [[i for i in range(q * group, (q + 1) * group) if kind[i] == 1] for q in range(prompts)]
     guided = [[i for i in range(q * group, (q + 1) * group) if kind[i] == 2] for q in range(prompts)]
     top = [(best(z, guided[q]), best(z, plain[q])) for q in range(prompts)]
+    if method in ("dpo", "vcb"):
+        top = [extremes(z, plain[q] + guided[q]) for q in range(prompts)]
     margin = np.array([np.nan if None in t else z[t[0]] - z[t[1]] for t in top])
+    if method in ("dpo", "vcb"):
+        margin[margin == 0] = np.nan
     if method == "raft":
         margin[:] = np.nan
     m = margin[np.isfinite(margin)]
@@ -143,6 +236,8 @@ def decide(method, p, state, kind, reward, group, total):
             weight[guided[q]] = 1 / max(1, len(guided[q]))
         elif a is None or b is None:
             where = "skip"
+        elif method in ("dpo", "vcb"):
+            where = "skip" if not margin[q] > 0 else "rank" if method == "dpo" else "group"
         elif p["rank_loss"] != "none" and margin[q] > tau:
             where = "rank"
         elif p["rank_loss"] != "none" and p["reverse"] == "swap" and -margin[q] > tau:
@@ -183,7 +278,7 @@ def decide_case(rng, method, group, prompts, missing=0.0, **over):
     state, total, iterations = dict(iteration=0), 3, []
     for _ in range(total):
         kind = np.tile(np.where(np.arange(group) < group // 2, 1, 2), prompts)
-        if method == "raft":
+        if method in ("raft", "dpo", "vcb"):
             kind[:] = 1
         reward = np.round(rng.normal(size=prompts * group) * 2 + 0.3 * kind, 3)
         reward[rng.random(prompts * group) < missing] = np.nan
@@ -204,7 +299,9 @@ def decide_cases():
             case("psle", 2, 9, threshold="none"), case("psle", 4, 6, rank_loss="none"),
             case("psle", 4, 6, weighted_loss="principled_only", missing=0.3),
             case("psle", 2, 8, weighted_loss="none"),
-            case("context_distillation", 4, 6, missing=0.3), case("raft", 4, 6, missing=0.4)]
+            case("context_distillation", 4, 6, missing=0.3), case("raft", 4, 6, missing=0.4),
+            case("dpo", 3, 9, missing=0.4), case("dpo", 2, 6, reward_norm="none"),
+            case("vcb", 4, 7, missing=0.5)]
 
 
 def main(folder):

@@ -1,0 +1,70 @@
+/* obj_pro.c - Preference Ranking Optimisation: each completion against all that are worse.
+ * Layer 1. Includes align/ and base/ only.
+ *
+ * Song et al. 2023, arXiv:2306.17492, eqs. 7 and 9, y_1 .. y_m by falling reward, f = s/n (or s):
+ *
+ *     L = - sum_{k<m} log( e^{a_kk} / (e^{a_kk} + sum_{i>k} e^{a_ki}) )  -  sft_weight f_1
+ *     a_ki = f_i (r_k - r_i)      a_kk = f_k (r_k - r_m): the largest of its temperatures' inverses
+ */
+#include <math.h>
+
+#include "align/group_term.h"
+
+static unsigned pro_needs(const struct plumb_align_param *p)
+{
+    (void)p;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN;
+}
+
+/* Whether i stands behind k: a lower reward, or the same and a higher index. */
+static bool behind(const struct plumb_obj_in *in, int64_t i, int64_t k)
+{
+    return in->reward[i] < in->reward[k] || (in->reward[i] == in->reward[k] && i > k);
+}
+
+/* The term of completion k; `worst`: the lowest reward of the prompt. */
+static double pro_term(struct plumb_obj_out *out, const struct plumb_obj_in *in,
+                       struct plumb_group g, int64_t k, double worst,
+                       const struct plumb_align_param *p)
+{
+    const double own = plumb_group_x(in, k, p) * (in->reward[k] - worst);
+    double most = own, sum = 0.0;
+    for (int64_t i = g.begin; i < g.end; i++)
+        if (behind(in, i, k))
+            most = fmax(most, plumb_group_x(in, i, p) * (in->reward[k] - in->reward[i]));
+    for (int64_t i = g.begin; i < g.end; i++)
+        if (behind(in, i, k))
+            sum += exp(plumb_group_x(in, i, p) * (in->reward[k] - in->reward[i]) - most);
+    if (sum == 0.0)
+        return 0.0; /* the last one, or all others vanish beside it */
+    const double all = exp(own - most) + sum;
+    for (int64_t i = g.begin; i < g.end; i++) {
+        if (!behind(in, i, k))
+            continue;
+        const double gap = in->reward[k] - in->reward[i];
+        const double share = exp(plumb_group_x(in, i, p) * gap - most) / all;
+        out->dlogp[i] += in->scale * share * gap / plumb_group_length(in, i, p);
+    }
+    out->dlogp[k] -= in->scale * sum / all * (in->reward[k] - worst) / plumb_group_length(in, k, p);
+    return most + log(all) - own;
+}
+
+static plumb_status pro_group(struct plumb_obj_out *out, const struct plumb_obj_in *in,
+                              struct plumb_group g, const struct plumb_align_param *p)
+{
+    double loss = 0.0, worst = in->reward[g.begin];
+    for (int64_t i = g.begin; i < g.end; i++)
+        worst = fmin(worst, in->reward[i]);
+    for (int64_t k = g.begin; k < g.end; k++)
+        loss += pro_term(out, in, g, k, worst, p);
+    loss += plumb_group_imitate(out, in, plumb_group_best(in, g), p);
+    return plumb_group_add(out, in, g, loss, p);
+}
+
+static plumb_status pro_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,
+                             const struct plumb_align_param *p)
+{
+    return plumb_groups_eval(out, in, p, pro_group);
+}
+
+const struct plumb_objective plumb_obj_pro = {"pro", "arXiv:2306.17492", pro_needs, pro_eval};
