@@ -26,6 +26,11 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
         .beta = cfg->method.beta,
         .label_smoothing = cfg->method.label_smoothing,
         .length_normalize = cfg->method.length_normalize,
+        .lambda = cfg->method.lambda,
+        .reference_weight = cfg->method.reference_weight,
+        .list_temperature = cfg->method.list_temperature,
+        .sft_weight = cfg->method.sft_weight,
+        .rho = cfg->method.rho,
     };
     if (a->method->fix)
         a->method->fix(&a->param);

@@ -29,12 +29,14 @@ static plumb_status collect(struct plumb_align_run *a, struct plumb_range slots)
                                       o->ids, o->n));
             a->sequence[q] = o - a->answers.at;
             m->weight[q] = a->board->weight[entry];
+            m->reward[q] = a->board->norm[entry];
             m->logp_ref[q] = o->logp_ref;
             if (entry == choice->win)
                 pair.win = q;
             if (entry == choice->lose)
                 pair.lose = q;
         }
+        plumb_micro_end_group(m);
         if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
             m->pair[m->pairs++] = pair;
     }
@@ -55,6 +57,12 @@ static plumb_status compare_plain(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
+/* Comparisons of best and worst that an objective of whole groups reports. */
+static int64_t grouped(const struct plumb_micro *m)
+{
+    return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;
+}
+
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                   double value[PLUMB_LEAF_VALUES])
 {
@@ -71,7 +79,7 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     PLUMB_TRY(plumb_micro_loss(m));
     value[LEAF_LOSS] = m->out.loss;
     value[LEAF_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
-    value[LEAF_PAIRS] = (double)m->pairs;
+    value[LEAF_PAIRS] = (double)(m->pairs + grouped(m));
     value[LEAF_CHOSEN] = m->out.chosen;
     value[LEAF_REJECTED] = m->out.rejected;
     value[LEAF_ACCURATE] = (double)m->out.accurate;

@@ -23,14 +23,16 @@ plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind,
     m->len = calloc(n, sizeof(*m->len));
     m->logp_ref = calloc(n, sizeof(*m->logp_ref));
     m->weight = calloc(n, sizeof(*m->weight));
+    m->reward = calloc(n, sizeof(*m->reward));
+    m->group = calloc(n + 1, sizeof(*m->group));
     m->pair = calloc(n, sizeof(*m->pair));
     m->logp = calloc(n, sizeof(*m->logp));
     m->dlogp = calloc(n, sizeof(*m->dlogp));
     m->score = calloc(n, sizeof(*m->score));
     m->dscore = calloc(n, sizeof(*m->dscore));
     m->score_f32 = calloc(n, sizeof(*m->score_f32));
-    if (!m->record || !m->sample || !m->len || !m->logp_ref || !m->weight || !m->pair || !m->logp ||
-        !m->dlogp || !m->score || !m->dscore || !m->score_f32)
+    if (!m->record || !m->sample || !m->len || !m->logp_ref || !m->weight || !m->reward ||
+        !m->group || !m->pair || !m->logp || !m->dlogp || !m->score || !m->dscore || !m->score_f32)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "micro-batch of %lld sequences",
                         (long long)max_seq);
     return PLUMB_OK;
@@ -47,6 +49,8 @@ void plumb_micro_fini(struct plumb_micro *m)
     free(m->len);
     free(m->logp_ref);
     free(m->weight);
+    free(m->reward);
+    free(m->group);
     free(m->pair);
     free(m->logp);
     free(m->dlogp);
@@ -59,7 +63,7 @@ void plumb_micro_fini(struct plumb_micro *m)
 void plumb_micro_clear(struct plumb_micro *m)
 {
     plumb_pack_clear(&m->pack);
-    m->pairs = 0;
+    m->pairs = m->groups = 0;
     m->out = (struct plumb_obj_out){0};
 }
 
@@ -73,8 +77,14 @@ plumb_status plumb_micro_add(struct plumb_micro *m, int64_t record, int32_t samp
     m->sample[q] = sample;
     m->len[q] = (int32_t)n_completion;
     m->logp_ref[q] = NAN;
-    m->weight[q] = 0;
+    m->weight[q] = m->reward[q] = 0;
     return PLUMB_OK;
+}
+
+void plumb_micro_end_group(struct plumb_micro *m)
+{
+    if (m->pack.n_seq > m->group[m->groups])
+        m->group[++m->groups] = m->pack.n_seq;
 }
 
 plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model)
@@ -145,8 +155,11 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
                                     .logp_ref = m->reference ? m->logp_ref : NULL,
                                     .score = score ? m->score : NULL,
                                     .len = m->len,
+                                    .reward = m->reward,
                                     .weight = score ? NULL : m->weight,
                                     .pair = m->pair,
+                                    .groups = m->groups,
+                                    .group = m->group,
                                     .scale = m->scale};
     m->out = (struct plumb_obj_out){.dlogp = m->dlogp, .dscore = score ? m->dscore : NULL};
     PLUMB_TRY(plumb_objective_eval(m->objective, &m->out, &in, &m->param));

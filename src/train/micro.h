@@ -29,7 +29,9 @@ struct plumb_micro {
     int64_t *record; /* (max_seq,) data record of each sequence, from 0 */
     int32_t *sample; /* (max_seq,) completion of its group; chosen 0, rejected 1 */
     int32_t *len;    /* (max_seq,) completion tokens */
-    double *logp_ref, *weight;
+    double *logp_ref, *weight, *reward;
+    int64_t *group; /* (max_seq + 1,) first sequence of each prompt */
+    int64_t groups;
     struct plumb_pair *pair; /* (max_seq,) */
     int64_t pairs;
 
@@ -45,11 +47,14 @@ plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind,
                               int64_t max_seq);
 void plumb_micro_fini(struct plumb_micro *m);
 void plumb_micro_clear(struct plumb_micro *m);
-/* Appends a sequence; its weight is 0 and its logp_ref NaN until the caller sets them at index
- * pack.n_seq - 1. Errors: those of plumb_pack_add. */
+/* Appends a sequence; its weight and reward are 0 and its logp_ref NaN until the caller sets them
+ * at index pack.n_seq - 1. Errors: those of plumb_pack_add. */
 plumb_status plumb_micro_add(struct plumb_micro *m, int64_t record, int32_t sample,
                              const int32_t *prompt, int64_t n_prompt, const int32_t *completion,
                              int64_t n_completion);
+
+/* What was added since the last call belongs to one prompt; nothing added, no group. */
+void plumb_micro_end_group(struct plumb_micro *m);
 
 /* pack.logp and logp, or score. A sequence's log-probs are added in token order, in double.
  * Values that are not finite are no error here. */

@@ -52,6 +52,11 @@ static const struct field param_table[] = {
     PARAM(F64, beta),
     PARAM(F64, label_smoothing),
     PARAM(FLAG, length_normalize),
+    PARAM(F64, lambda),
+    PARAM(F64, reference_weight),
+    PARAM(F64, list_temperature),
+    PARAM(F64, sft_weight),
+    PARAM(F64, rho),
 };
 
 plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step, int64_t leaf)
@@ -132,6 +137,8 @@ static plumb_status put_micro(plumb_h5 *f, const struct plumb_micro *m)
     PLUMB_TRY(plumb_h5_put(f, "sample", PLUMB_H5_I32, n, m->sample));
     PLUMB_TRY(plumb_h5_put(f, "logp_ref", PLUMB_H5_F64, n, m->logp_ref));
     PLUMB_TRY(plumb_h5_put(f, "weight", PLUMB_H5_F64, n, m->weight));
+    PLUMB_TRY(plumb_h5_put(f, "reward", PLUMB_H5_F64, n, m->reward));
+    PLUMB_TRY(plumb_h5_put(f, "groups", PLUMB_H5_I64, m->groups + 1, m->group));
     PLUMB_TRY(put_pairs(f, m));
     if (m->kind == PLUMB_MICRO_SCORE)
         return plumb_h5_put(f, "score", PLUMB_H5_F64, n, m->score);
@@ -216,6 +223,17 @@ static plumb_status get_pairs(const plumb_h5 *f, struct plumb_micro *m, int64_t 
     return PLUMB_OK;
 }
 
+/* What plumb_objective_eval cannot check: that the reading stays within the array. */
+static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
+{
+    int64_t n = 0;
+    PLUMB_TRY(plumb_h5_count(f, "groups", &n));
+    PLUMB_REQUIRE(n >= 1 && n <= m->pack.n_seq + 1, PLUMB_ERR_FORMAT,
+                  "%lld groups of %lld sequences", (long long)n - 1, (long long)m->pack.n_seq);
+    m->groups = n - 1;
+    return plumb_h5_read(f, "groups", PLUMB_H5_I64, 0, n, m->group);
+}
+
 /* offsets and prompt_tokens of the file, checked, and its sequences into m. */
 static plumb_status get_sequences(const plumb_h5 *f, struct plumb_micro *m, int64_t n,
                                   const int64_t *offset, const int32_t *ids)
@@ -234,6 +252,7 @@ static plumb_status get_sequences(const plumb_h5 *f, struct plumb_micro *m, int6
                                   ids + offset[i] + prompt, len - prompt));
         PLUMB_TRY(plumb_h5_read(f, "logp_ref", PLUMB_H5_F64, i, 1, &m->logp_ref[i]));
         PLUMB_TRY(plumb_h5_read(f, "weight", PLUMB_H5_F64, i, 1, &m->weight[i]));
+        PLUMB_TRY(plumb_h5_read(f, "reward", PLUMB_H5_F64, i, 1, &m->reward[i]));
     }
     return PLUMB_OK;
 }
@@ -273,6 +292,7 @@ static plumb_status get_micro(const plumb_h5 *f, struct plumb_replay *r, struct 
                             (long long)tokens);
     PLUMB_TRY_GOTO(st, get_sequences(f, m, n, offset, ids), done);
     PLUMB_TRY_GOTO(st, get_pairs(f, m, k), done);
+    PLUMB_TRY_GOTO(st, get_groups(f, m), done);
     if (kind == PLUMB_MICRO_SCORE)
         st = plumb_h5_read(f, "score", PLUMB_H5_F64, 0, n, r->score);
     else
