@@ -170,11 +170,6 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
               a->method->name, a->method->summary, (long long)cfg->train.iterations,
               (long long)a->cut.items, (long long)cfg->generate.group_size,
               (long long)(cfg->train.epochs * a->steps));
-    if (!plumb_is_pow2(plumb_comm_size(s->comm)))
-        plumb_log(PLUMB_LOG_INFO,
-                  "%d ranks is no power of two: results agree with other rank counts to rounding, "
-                  "not to the bit",
-                  plumb_comm_size(s->comm));
     return PLUMB_OK;
 }
 

@@ -301,17 +301,23 @@ done:
     return st;
 }
 
+/* Whether dir is a checkpoint of output_dir, and which. */
+static bool is_of(const char *output_dir, const char *dir, struct plumb_checkpoint_name *mine)
+{
+    char here[PATH_MAX], there[PATH_MAX];
+    if (!realpath(output_dir, here) || !realpath(dir, there))
+        return false;
+    char *name = strrchr(there, '/');
+    *name++ = '\0';
+    return strcmp(here, there) == 0 && plumb_checkpoint_name_read(mine, name);
+}
+
 /* A run from an earlier checkpoint would come to the later ones again and must not find them. */
 static plumb_status check_later(const char *output_dir, const char *dir)
 {
-    char here[PATH_MAX], there[PATH_MAX];
     struct plumb_checkpoint_name mine, last, *list = NULL;
     int64_t n = 0;
-    if (!realpath(output_dir, here) || !realpath(dir, there))
-        return PLUMB_OK;
-    char *name = strrchr(there, '/');
-    *name++ = '\0';
-    if (strcmp(here, there) != 0 || !plumb_checkpoint_name_read(&mine, name))
+    if (!is_of(output_dir, dir, &mine))
         return PLUMB_OK;
     PLUMB_TRY(plumb_checkpoint_list(&list, &n, output_dir));
     last = n ? list[n - 1] : mine;
@@ -323,6 +329,14 @@ static plumb_status check_later(const char *output_dir, const char *dir)
                   "another output_dir",
                   dir, output_dir, later);
     return PLUMB_OK;
+}
+
+plumb_status plumb_checkpoint_tidy(const char *output_dir, const char *dir)
+{
+    struct plumb_checkpoint_name mine;
+    PLUMB_TRY(plumb_checkpoint_remove_stale(output_dir));
+    return is_of(output_dir, dir, &mine) ? plumb_checkpoint_link(output_dir, "latest", mine)
+                                         : PLUMB_OK;
 }
 
 static plumb_status find_on_rank_0(char out[PLUMB_CHECKPOINT_PATH], const char *output_dir,

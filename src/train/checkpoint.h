@@ -60,6 +60,11 @@ plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *option
                                    const struct plumb_card *card, const plumb_model *m,
                                    const plumb_optim *o, plumb_comm *comm, float *scratch);
 
+/* Puts right what a kill in the middle of a save left, before a run goes on from `dir`: removes
+ * .tmp folders of output_dir, and points latest at `dir` where that is a checkpoint of output_dir.
+ * Not collective, for rank 0. PLUMB_ERR_IO. */
+plumb_status plumb_checkpoint_tidy(const char *output_dir, const char *dir);
+
 /* Finds where to resume. `resume`: "auto" = the newest checkpoint of output_dir whose hashes hold
  * (one that does not is warned about and passed over); "never" = none; otherwise a checkpoint
  * folder, which must be sound. out_dir (size bytes) = the folder, or "" for none.

@@ -30,6 +30,12 @@ const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id)
     return &info_table[id];
 }
 
+bool plumb_metric_is_timing(enum plumb_metric id)
+{
+    const char *unit = info_table[id].unit;
+    return strcmp(unit, "s") == 0 || strstr(unit, "/s") != NULL;
+}
+
 /* Calls fn for every line of a metrics file, parsed. A run that was killed while writing leaves
  * half a line at the end and nowhere else: only there it is passed over. */
 typedef plumb_status line_fn(void *arg, const plumb_json *v, const char *line, int64_t len,

@@ -69,6 +69,8 @@ struct plumb_metric_info {
     const char *name, *unit, *console, *meaning;
 };
 const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
+/* Its unit has seconds in it: the only metrics that depend on the machine. */
+bool plumb_metric_is_timing(enum plumb_metric id);
 
 /* One line of metrics: what is set, and when. Non-finite values are written as null. */
 struct plumb_metrics_row {

@@ -82,7 +82,10 @@ static plumb_status open_files(struct plumb_trainer *t)
     plumb_buf_fini(&yaml);
     PLUMB_TRY(st);
     const int rank = plumb_comm_rank(t->comm);
-    st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step);
+    if (rank == 0 && t->resumed_from[0])
+        st = plumb_checkpoint_tidy(t->cfg->output_dir, t->resumed_from);
+    if (st == PLUMB_OK)
+        st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step);
     if (st == PLUMB_OK && rank == 0) {
         char path[4096];
         st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "train.log");
@@ -222,6 +225,11 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
               1e-6 * (double)t->model->arena.cap, t->gradient.n_sum, 4e-6 * (double)t->model->count,
               1e-6 * (double)plumb_optim_bytes(t->model, t->comm),
               1e-6 * (double)plumb_pass_bytes(t->pass));
+    if (!plumb_is_pow2(plumb_comm_size(t->comm)))
+        plumb_log(PLUMB_LOG_INFO,
+                  "%d ranks is no power of two: results agree with other rank counts to rounding, "
+                  "not to the bit",
+                  plumb_comm_size(t->comm));
     t->last_log = plumb_now();
     t->last_log_tokens = t->state.num_tokens;
     return PLUMB_OK;
@@ -309,7 +317,8 @@ plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metr
     struct plumb_card_field metric[PLUMB_METRIC_COUNT];
     int64_t n = 0;
     for (int i = 0; i < PLUMB_METRIC_COUNT; i++)
-        if (row->set[i] && isfinite(row->value[i])) {
+        if (row->set[i] && isfinite(row->value[i]) &&
+            !plumb_metric_is_timing((enum plumb_metric)i)) {
             snprintf(text[n], sizeof(text[n]), "%.6g", row->value[i]);
             metric[n] =
                 (struct plumb_card_field){plumb_metric_info((enum plumb_metric)i)->name, text[n]};
