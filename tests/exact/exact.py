@@ -1,0 +1,273 @@
+"""exact.py - what the scripts of this folder share: the methods, what a run leaves that must not
+depend on ranks, threads or kills, and finding the ranks of a running job. Standard library only."""
+import argparse
+import array
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "app"))
+import common  # noqa: E402
+
+WORLDS = (1, 2, 4, 8)
+DEADLINE = 120  # seconds; a run that takes longer hangs
+
+# ---- the methods: a new one is one line ---------------------------------------------------------
+
+# name: (command, what it sets). Batches are no multiples of each other, so that the last step is a
+# smaller one and the micro-batches are no power of two.
+METHODS = {
+    "sft": ("sft", ["lr_schedule=cosine", "warmup_ratio=0.2", "weight_decay=0.1"]),
+    "reward": ("reward", ["lr_schedule=linear", "weight_decay=0.01"]),
+    "psle, hinge": ("align", []),
+    "psle, dpo, quantile": ("align", [
+        "method.rank_loss=dpo", "method.threshold=quantile", "method.quantile_start=0.2",
+        "method.quantile_end=0.8", "method.reverse=swap", "method.label_smoothing=0.1"]),
+    "psle, logistic, mean_decay": ("align", [
+        "method.rank_loss=logistic", "method.threshold=mean_decay", "method.mean_k=0.5",
+        "method.reward_norm=sigmoid", "method.length_normalize=false", "top_p=0.9"]),
+    "psle, hinge_prob, no threshold": ("align", [
+        "method.rank_loss=hinge_prob", "method.threshold=none", "temperature=0.7", "top_k=20",
+        "method.weighted_loss=principled_only", "kl_to_start=false", "epochs=2"]),
+    "context_distillation": ("align", ["method.name=context_distillation"]),
+    "raft": ("align", ["method.name=raft", "lr_schedule=cosine"]),
+}
+NEED_NO_PRINCIPLES = ("raft",)
+
+
+class Job:
+    """The command line of a method, but for ranks and output folder."""
+
+    def __init__(self, bench, name, base, reward, more=()):
+        self.bench, self.name, self.base, self.reward = bench, name, base, reward
+        self.command, self.sets = METHODS[name]
+        self.more = list(more)
+
+    def args(self, out):
+        b = self.bench
+        if self.command == "sft":
+            return b.sft_args(out, "global_batch_size=24", "log_every=1", "checkpoint.every=2",
+                              *self.sets, *self.more, steps=8)
+        if self.command == "reward":
+            return b.reward_args(out, self.base, "global_batch_size=24", "log_every=1",
+                                 "checkpoint.every=2", *self.sets, *self.more, steps=8)
+        named = [s.split("=")[1] for s in self.sets if s.startswith("method.name=")]
+        method = named[0] if named else "psle"
+        sets = [s for s in self.sets if not s.startswith("method.name=")]
+        return b.align_args(out, self.base, f"reward.model={self.reward}", "global_batch_size=12",
+                            *sets, *self.more, method=method, iterations=3, prompts=20)
+
+
+def prepare(bench):
+    """The world, an sft model and a reward model that the jobs start from."""
+    bench.make_world()
+    base = bench.base()
+    reward = bench.folder / "reward-model"
+    bench.good(*bench.reward_args(reward, base))
+    return base, reward / "latest"
+
+
+# ---- what a run leaves --------------------------------------------------------------------------
+
+def sha(text):
+    import hashlib
+    return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
+
+
+def h5_values(path):
+    """Every dataset and attribute of an HDF5 file as h5dump prints them, without the file name."""
+    dump = subprocess.run(["h5dump", "-m", "%.17g", str(path)], capture_output=True, text=True,
+                          timeout=60, check=True).stdout
+    return dump.partition("\n")[2]
+
+
+def left_by(out):
+    """The parts of a run that must be equal however it came about: name -> sha256."""
+    out = Path(out)
+    rollouts = {p.name: common.rollout_records(p)
+                for p in sorted((out / "rollouts").glob("iteration-????.h5"))}
+    for name, records in rollouts.items():
+        if len(records) < 12 or None in records.values():
+            raise SystemExit(f"{out}: {name} could not be read: {sorted(records)}")
+    rows = [common.timeless(r) for r in common.metrics(out)]
+    return {
+        "model": common.digest(out / "latest" / "model.safetensors"),
+        "state": sha(h5_values(out / "latest" / "trainer_state.h5")),
+        "state file": common.digest(out / "latest" / "trainer_state.h5"),
+        "rollouts": sha(json.dumps(rollouts, sort_keys=True)) if rollouts else "-",
+        "metrics": sha(json.dumps(rows)),
+    }
+
+
+def weights(path):
+    """The float32 tensors of a safetensors file, one after another in the order of their names."""
+    raw = Path(path).read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + size])
+    values = array.array("f")
+    for name in sorted(n for n in header if n != "__metadata__"):
+        begin, end = header[name]["data_offsets"]
+        values.frombytes(raw[8 + size + begin:8 + size + end])
+    return values
+
+
+def difference(a, b):
+    """|a - b| / |a| of the weights of two files."""
+    x, y = weights(a), weights(b)
+    far = math.fsum((p - q) ** 2 for p, q in zip(x, y))
+    return math.sqrt(far / math.fsum(p * p for p in x))
+
+
+CHECKPOINT = re.compile(r"checkpoint-(\d+)(-pause-\d+)?$")
+
+
+def checkpoints(out):
+    """Steps of the checkpoints that stand there, ascending."""
+    found = [CHECKPOINT.match(p.name) for p in Path(out).glob("checkpoint-*")]
+    return sorted(int(m.group(1)) for m in found if m)
+
+
+def resumed_step(out):
+    return json.loads((Path(out) / "run.json").read_text())["sessions"][-1]["resumed_step"]
+
+
+def leftovers(out):
+    """What only an unfinished write may leave."""
+    return sorted(str(p.relative_to(out)) for p in Path(out).rglob("*.tmp"))
+
+
+# ---- running jobs -------------------------------------------------------------------------------
+
+def processes(p, plumb):
+    """rank -> process id of the plumb processes below p (p itself without mpirun)."""
+    found = {}
+    for pid in [p.pid, *common.descendants(p.pid)]:
+        with contextlib.suppress(OSError):
+            if Path(os.readlink(f"/proc/{pid}/exe")) != plumb:
+                continue
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            rank = [e.split(b"=")[1] for e in environ if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
+            found[int(rank[0]) if rank else 0] = pid
+    return found
+
+
+def alive(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def shared_files(pids):
+    """The files in /dev/shm that these processes have mapped."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                if "/dev/shm/" in line and "(deleted)" not in line:
+                    found.add(line[line.index("/dev/shm/"):])
+    return found
+
+
+def send(pid, sign):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, sign)
+
+
+def end_of(p, limit=DEADLINE):
+    """Waits; (exit code, standard error), or (None, ...) for a job that had to be killed."""
+    try:
+        err = p.communicate(timeout=limit)[1]
+        return p.returncode, err.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        common.kill_tree(p)
+        return None, p.communicate()[1].decode(errors="replace")
+
+
+def outlive(pids, patience=5.0):
+    """Those of pids that are still there after a while; they are ended."""
+    end = time.monotonic() + patience
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    late = [pid for pid in pids if alive(pid)]
+    for pid in late:
+        send(pid, signal.SIGKILL)
+    return late
+
+
+# ---- reporting ----------------------------------------------------------------------------------
+
+def median(x):
+    x = sorted(x)
+    return (x[(len(x) - 1) // 2] + x[len(x) // 2]) / 2 if x else float("nan")
+
+
+def commit():
+    """The commit of the source, with + where files differ from it."""
+    def git(*args):
+        return subprocess.run(["git", "-C", HERE, *args], capture_output=True, text=True,
+                              check=False).stdout.strip()
+    dirty = "+" if git("status", "--porcelain", "-uno") else ""
+    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + dirty
+
+
+class Report:
+    """Lines of markdown to standard output, and to a file when asked."""
+
+    def __init__(self, path):
+        self.file = open(path, "w", encoding="utf-8") if path else None
+
+    def __call__(self, line=""):
+        print(line, flush=True)
+        if self.file:
+            print(line, file=self.file, flush=True)
+
+    def head(self, title):
+        self(f"## {title}")
+        self()
+        self(f"    {shown_command()}")
+        self()
+        self(f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores")
+        self()
+
+
+def shown_command():
+    return " ".join([f"tests/exact/{Path(sys.argv[0]).name}",
+                     *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])])
+
+
+def parser(description):
+    p = argparse.ArgumentParser(description=description)
+    p.add_argument("plumb", help="the built program")
+    p.add_argument("world", help="the built plumb-world")
+    p.add_argument("--out", help="write the table to this file, too")
+    p.add_argument("--seed", type=int, default=1, help="of the moments and rank counts")
+    p.add_argument("--quick", action="store_true", help="the few cases that CI runs")
+    return p
+
+
+def run(body, options, needs_mpi=True):
+    """body(bench, options, report); ends the process with 0, 1 or 77."""
+    if not shutil.which("h5dump"):
+        common.skip("there is no h5dump to read rollouts with")
+    bench = common.Bench(options.plumb, options.world)
+    try:
+        if needs_mpi and not bench.mpirun:
+            common.skip("there is no mpirun, or this plumb is built without MPI")
+        body(bench, options, Report(options.out))
+    finally:
+        if os.environ.get("PLUMB_KEEP"):
+            print("kept:", bench.folder)
+        else:
+            shutil.rmtree(bench.folder, ignore_errors=True)
+    print(f"{bench.failures} failures" if bench.failures else "ok")
+    sys.exit(1 if bench.failures else 0)

@@ -1,0 +1,259 @@
+/* kill_at.c - a library for LD_PRELOAD that ends the process, or fails, at one chosen call that
+ * changes files below a folder. For tests only; sees libc alone.
+ *
+ *     PLUMB_FAULT_DIR   calls on paths below it count, from 1
+ *     PLUMB_FAULT_LOG   a line "number call path" for each of them
+ *     PLUMB_FAULT_AT    the number of the call that is hit; 0 or absent: none
+ *     PLUMB_FAULT_HOW   kill: SIGKILL before the call; once ERRNO: that call fails; from ERRNO: it
+ *                       and every later one that needs room fails; short: a write takes a part only
+ *     PLUMB_FAULT_RANK  only in this rank of a job (0 without mpirun)
+ *
+ * Standard streams write through a call of their own inside libc, so fopen gives a stream whose
+ * writes come back here. */
+#undef _FILE_OFFSET_BITS /* open and open64 are two names here */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FDS = 1024, PATH = 4096 };
+
+static struct {
+    bool ready, on;
+    const char *dir;
+    int log; /* descriptor, -1: none */
+    long count, at;
+    enum { KILL, ONCE, FROM, SHORT } how;
+    int error;
+    char *path[FDS];   /* of descriptors that are open below dir */
+    bool written[FDS]; /* open for writing: only these can fail to close */
+} fault = {.log = -1};
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static void set_up(void)
+{
+    if (fault.ready)
+        return;
+    fault.ready = true;
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *want = getenv("PLUMB_FAULT_RANK");
+    const char *at = getenv("PLUMB_FAULT_AT"), *how = getenv("PLUMB_FAULT_HOW");
+    const char *log = getenv("PLUMB_FAULT_LOG");
+    fault.dir = getenv("PLUMB_FAULT_DIR");
+    fault.on = fault.dir && strcmp(program_invocation_short_name, "plumb") == 0 &&
+               atoi(rank ? rank : "0") == atoi(want ? want : "0");
+    fault.at = at ? atol(at) : 0;
+    if (how && strncmp(how, "once ", 5) == 0)
+        fault.how = ONCE;
+    else if (how && strncmp(how, "from ", 5) == 0)
+        fault.how = FROM;
+    else if (how && strcmp(how, "short") == 0)
+        fault.how = SHORT;
+    if (fault.how == ONCE || fault.how == FROM)
+        fault.error = atoi(how + 5);
+    if (fault.on && log)
+        fault.log = REAL(open)(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+}
+
+static bool below(const char *path)
+{
+    set_up();
+    const size_t n = fault.on && path ? strlen(fault.dir) : 0;
+    return n && strncmp(path, fault.dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+static const char *path_of(int fd)
+{
+    return fd >= 0 && fd < FDS ? fault.path[fd] : NULL;
+}
+
+/* Counts a call. True: it fails, with errno set. needs_room: a full disk refuses it. */
+static bool hit(const char *call, const char *path, bool needs_room)
+{
+    const long number = ++fault.count;
+    char line[PATH + 64];
+    const int n = snprintf(line, sizeof(line), "%ld %s %s\n", number, call, path);
+    if (fault.log >= 0 && n > 0 && REAL(write)(fault.log, line, (size_t)n) != n)
+        fault.on = false;
+    const bool here = fault.at > 0 && number == fault.at;
+    if (here && fault.how == KILL)
+        kill(getpid(), SIGKILL);
+    if ((here && fault.how == ONCE) ||
+        (fault.how == FROM && fault.at > 0 && number >= fault.at && needs_room)) {
+        errno = fault.error;
+        return true;
+    }
+    return false;
+}
+
+static int remember(int fd, const char *path, bool written)
+{
+    if (fd >= 0 && fd < FDS) {
+        free(fault.path[fd]);
+        fault.path[fd] = strdup(path);
+        fault.written[fd] = written;
+    }
+    return fd;
+}
+
+static bool writes(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) != 0;
+}
+
+#define OPEN(name)                                                                                 \
+    int name(const char *path, int flags, ...)                                                     \
+    {                                                                                              \
+        mode_t mode = 0;                                                                           \
+        if (flags & O_CREAT) {                                                                     \
+            va_list args;                                                                          \
+            va_start(args, flags);                                                                 \
+            mode = va_arg(args, mode_t);                                                           \
+            va_end(args);                                                                          \
+        }                                                                                          \
+        if (!below(path))                                                                          \
+            return REAL(name)(path, flags, mode);                                                  \
+        if (writes(flags) && hit("open", path, (flags & O_CREAT) != 0))                            \
+            return -1;                                                                             \
+        return remember(REAL(name)(path, flags, mode), path, writes(flags));                       \
+    }
+OPEN(open)
+OPEN(open64)
+
+#define WRITE(name, offset_type)                                                                   \
+    ssize_t name(int fd, const void *bytes, size_t n, offset_type at)                              \
+    {                                                                                              \
+        if (!path_of(fd))                                                                          \
+            return REAL(name)(fd, bytes, n, at);                                                   \
+        if (hit("pwrite", path_of(fd), true))                                                      \
+            return -1;                                                                             \
+        const bool part = fault.how == SHORT && fault.count == fault.at && n > 1;                  \
+        return REAL(name)(fd, bytes, part ? n / 2 : n, at);                                        \
+    }
+WRITE(pwrite, off_t)
+WRITE(pwrite64, off64_t)
+
+ssize_t write(int fd, const void *bytes, size_t n)
+{
+    if (!path_of(fd))
+        return REAL(write)(fd, bytes, n);
+    if (hit("write", path_of(fd), true))
+        return -1;
+    const bool part = fault.how == SHORT && fault.count == fault.at && n > 1;
+    return REAL(write)(fd, bytes, part ? n / 2 : n);
+}
+
+int close(int fd)
+{
+    const bool ours = path_of(fd) != NULL;
+    const bool failed = ours && fault.written[fd] && hit("close", path_of(fd), false);
+    const int error = errno;
+    if (ours) {
+        free(fault.path[fd]);
+        fault.path[fd] = NULL;
+    }
+    const int result = REAL(close)(fd); /* the descriptor goes even when close fails */
+    errno = failed ? error : errno;
+    return failed ? -1 : result;
+}
+
+#define ON_FD(name, room)                                                                          \
+    int name(int fd)                                                                               \
+    {                                                                                              \
+        if (path_of(fd) && hit(#name, path_of(fd), room))                                          \
+            return -1;                                                                             \
+        return REAL(name)(fd);                                                                     \
+    }
+ON_FD(fsync, true)
+ON_FD(fdatasync, true)
+
+int ftruncate(int fd, off_t size)
+{
+    if (path_of(fd) && hit("ftruncate", path_of(fd), true))
+        return -1;
+    return REAL(ftruncate)(fd, size);
+}
+
+int ftruncate64(int fd, off64_t size)
+{
+    if (path_of(fd) && hit("ftruncate", path_of(fd), true))
+        return -1;
+    return REAL(ftruncate64)(fd, size);
+}
+
+int rename(const char *from, const char *to)
+{
+    return below(to) && hit("rename", to, false) ? -1 : REAL(rename)(from, to);
+}
+
+int symlink(const char *target, const char *path)
+{
+    return below(path) && hit("symlink", path, true) ? -1 : REAL(symlink)(target, path);
+}
+
+int unlink(const char *path)
+{
+    return below(path) && hit("unlink", path, false) ? -1 : REAL(unlink)(path);
+}
+
+int remove(const char *path)
+{
+    return below(path) && hit("remove", path, false) ? -1 : REAL(remove)(path);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    return below(path) && hit("mkdir", path, true) ? -1 : REAL(mkdir)(path, mode);
+}
+
+int rmdir(const char *path)
+{
+    return below(path) && hit("rmdir", path, false) ? -1 : REAL(rmdir)(path);
+}
+
+/* ---- streams ------------------------------------------------------------------------------ */
+
+/* As libc's own files do: on after a short write, and 0 says that there was an error. */
+static ssize_t stream_write(void *cookie, const char *bytes, size_t n)
+{
+    size_t done = 0;
+    while (done < n) {
+        const ssize_t put = write((int)(long)cookie, bytes + done, n - done);
+        if (put < 0)
+            return 0;
+        done += (size_t)put;
+    }
+    return (ssize_t)done;
+}
+
+static int stream_close(void *cookie)
+{
+    return close((int)(long)cookie);
+}
+
+static FILE *stream_open(const char *path, const char *mode)
+{
+    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (*mode == 'a' ? O_APPEND : O_TRUNC);
+    const int fd = open(path, flags, 0666);
+    if (fd < 0)
+        return NULL;
+    const cookie_io_functions_t io = {.write = stream_write, .close = stream_close};
+    return fopencookie((void *)(long)fd, mode, io);
+}
+
+FILE *fopen(const char *path, const char *mode)
+{
+    return *mode != 'r' && below(path) ? stream_open(path, mode) : REAL(fopen)(path, mode);
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+    return *mode != 'r' && below(path) ? stream_open(path, mode) : REAL(fopen64)(path, mode);
+}

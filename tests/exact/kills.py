@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""kills.py PLUMB PLUMB_WORLD - an alignment run whose random rank is killed at a random moment of
+each phase, again and again, each time to go on with another rank count; and ranks that are stopped
+(SIGSTOP). The files must come out as those of the run that nothing happened to."""
+import contextlib
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+
+import exact
+import where
+from exact import common
+
+PHASES = tuple(where.PHASES)
+WAYS_OUT = ("USR1", "TERM", "stop file") # polite ones, mixed in
+TIMEOUT = 3.0 # comm.timeout of the stopped ranks
+
+REWARD = """import json, sys, time
+for line in sys.stdin:
+    time.sleep(0.002)
+    print(json.dumps({"score": 0.05 * len(json.loads(line)["completion"])}), flush=True)
+"""
+
+
+class Story:
+    """A run that is killed and goes on until it ends."""
+
+    def __init__(self, bench, where_, rng, args, whole, seconds):
+        self.bench, self.where, self.rng, self.args = bench, where_, rng, args
+        self.whole, self.seconds = whole, seconds
+        self.kills = [] # (phase, how, ranks, seconds to the end of the job, exit code)
+        self.latest = 0.6 # share of a run's time that may pass before a kill looks for its moment
+        self.resumes = self.orphans = self.shared = self.finished = 0
+
+    def start(self, out, ranks, *more):
+        """Starts or goes on; returns when the run writes its first file, its work before it."""
+        before = stamp(out / "run.json")
+        p = self.bench.start([*self.args(out), "resume=auto", *more], ranks)
+        end = time.monotonic() + exact.DEADLINE
+        while p.poll() is None and stamp(out / "run.json") == before and time.monotonic() < end:
+            time.sleep(0.001)
+        return p
+
+    def victim(self, p, phase):
+        """A random rank, stopped in this phase (any, if None); None when the run has ended."""
+        end = time.monotonic() + exact.DEADLINE
+        ranks = {}
+        while p.poll() is None and time.monotonic() < end:
+            ranks = ranks or exact.processes(p, self.bench.plumb)
+            if not ranks:
+                continue
+            rank = self.rng.choice(sorted(ranks))
+            found = self.where.stop(ranks[rank])
+            if found is None and not exact.alive(ranks[rank]):
+                return None
+            if found is None or found == phase or phase is None:
+                return rank, ranks, found or "unknown"
+            exact.send(ranks[rank], signal.SIGCONT)
+            time.sleep(self.rng.uniform(0.0002, 0.003))
+        return None
+
+    def ended(self, p, pids, shared, what):
+        """Waits for the job to end and looks at what it leaves in the system."""
+        began = time.monotonic()
+        code, err = exact.end_of(p)
+        took = time.monotonic() - began
+        self.bench.check(code is not None, what, "the job hangs:", err[-2000:])
+        late = exact.outlive(pids)
+        self.orphans += len(late)
+        self.bench.check(not late, what, "processes outlive the job:", late)
+        left = [f for f in shared if stamp(exact.Path(f))]
+        self.shared += len(left)
+        self.bench.check(not left, what, "leaves", left)
+        return code, err, took
+
+    def hit(self, p, out, phase, way):
+        """One kill, or polite request to leave; False when the run ended before."""
+        got = self.victim(p, phase)
+        if got is None:
+            return False
+        rank, ranks, found = got
+        pids = [p.pid, *common.descendants(p.pid)]
+        shared = exact.shared_files(ranks.values())
+        self.least = max(exact.checkpoints(out), default=0)
+        what = f"{way} of rank {rank} of {len(ranks)} in {found}:"
+        if way == "KILL":
+            exact.send(ranks[rank], signal.SIGKILL)
+        elif way == "launcher":
+            exact.send(ranks[rank], signal.SIGCONT)
+            exact.send(p.pid, signal.SIGKILL)
+        elif way == "stop file":
+            (out / "stop").touch()
+            exact.send(ranks[rank], signal.SIGCONT)
+        else:
+            exact.send(ranks[rank], getattr(signal, "SIG" + way))
+            exact.send(ranks[rank], signal.SIGCONT)
+        code, err, took = self.ended(p, pids, shared, what)
+        with contextlib.suppress(FileNotFoundError):
+            (out / "stop").unlink()
+        if way in ("KILL", "launcher"):
+            self.bench.check(code != 0, what, "the job ends with 0", err[-500:])
+        elif code == 0:
+            return False
+        else:
+            self.bench.check(code == 99 or "resume=auto" in err, what, "exit code", code, err[-900:])
+        self.kills.append((found, way, len(ranks), took, code))
+        return True
+
+    def tell(self, out, plan, worlds):
+        """One run from its start to its end with the kills of plan: (phase, way) each."""
+        ranks, self.least = self.rng.choice(worlds), 0
+        while True:
+            p = self.start(out, ranks)
+            if stamp(out / "run.json"):
+                self.bench.check(exact.resumed_step(out) >= self.least, "lost work: went on from",
+                                 exact.resumed_step(out), "with checkpoint", self.least, "there")
+            if plan:
+                time.sleep(self.rng.uniform(0, self.latest) * self.seconds[ranks])
+                if self.hit(p, out, *plan[0]):
+                    plan.pop(0)
+                    self.resumes += 1
+                    ranks = self.rng.choice([w for w in worlds if w != ranks])
+                    continue
+            code, err = exact.end_of(p)
+            self.bench.check(code == 0, "the last run fails:", code, err[-2000:])
+            break
+        got = exact.left_by(out)
+        unlike = [k for k in got if got[k] != self.whole[k]]
+        self.bench.check(not unlike, "after kills differ:", unlike)
+        self.bench.check(not exact.leftovers(out), "leaves", exact.leftovers(out))
+        self.finished += 1
+        shutil.rmtree(out)
+
+
+def stamp(path):
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def make_plan(options, rng):
+    """The same number of kills in each phase, in random order, and the polite ways mixed in."""
+    plan = [(PHASES[i % len(PHASES)], "KILL") for i in range(options.kills)]
+    plan += [(rng.choice(PHASES), WAYS_OUT[i % len(WAYS_OUT)]) for i in range(options.leaves)]
+    plan += [(rng.choice(PHASES), "launcher") for _ in range(options.leaves // 4)]
+    rng.shuffle(plan)
+    return plan
+
+
+def kills(story, options, report):
+    plan, began, number = make_plan(options, story.rng), time.monotonic(), 0
+    wanted = len(plan)
+    while plan and number < 4 * wanted:
+        part = plan[:options.per_run]
+        asked = len(part)
+        story.tell(story.bench.folder / f"story-{number}", part, options.worlds)
+        del plan[:asked - len(part)]
+        number += 1
+    story.bench.check(not plan, len(plan), "kills found no moment")
+    report("| phase | how | times | seconds to the end of the job: median | worst |")
+    report("|---|---|---|---|---|")
+    for phase in (*PHASES, "unknown"):
+        for way in ("KILL", "launcher", *WAYS_OUT):
+            took = [k[3] for k in story.kills if k[:2] == (phase, way)]
+            if took:
+                report(f"| {phase} | {way} | {len(took)} | {exact.median(took):.2f} | "
+                       f"{max(took):.2f} |")
+    took = [k[3] for k in story.kills if k[1] == "KILL"]
+    report()
+    polite = [k[4] for k in story.kills if k[1] in WAYS_OUT]
+    report(f"{len(took)} kills (SIGKILL of a random rank): median {exact.median(took):.2f} s, "
+           f"worst {max(took):.2f} s to the end of the whole job; {len(polite)} requests to leave "
+           f"({polite.count(99)} ended with 99); {story.resumes} resumes on another rank count; "
+           f"{story.finished} runs came to their end, all with the bytes of the run in one go; "
+           f"{story.orphans} orphans, {story.shared} files left in /dev/shm; "
+           f"{time.monotonic() - began:.0f} s.")
+
+
+def stops(story, options, report):
+    """Ranks that stop without dying: found by the others within comm.timeout."""
+    took, wrong, rows = [], 0, []
+    for number in range(options.stops):
+        out = story.bench.folder / f"stop-{number}"
+        ranks = story.rng.choice([w for w in options.worlds if w > 1])
+        p = story.start(out, ranks, f"comm.timeout={TIMEOUT}")
+        time.sleep(story.rng.uniform(0, 0.5) * story.seconds[ranks])
+        got = story.victim(p, story.rng.choice(PHASES))
+        if got is None:
+            exact.end_of(p)
+            continue
+        rank, pids, phase = got
+        began = time.monotonic()
+        code, err, _ = story.ended(p, [p.pid, *common.descendants(p.pid)],
+                                   exact.shared_files(pids.values()), f"stop in {phase}:")
+        took.append(time.monotonic() - began)
+        named = f"rank {rank}" in err and "phase" in err
+        story.bench.check(code != 0 and named, f"rank {rank} of {ranks} stopped in {phase}: code",
+                          code, err[-1500:])
+        wrong += not named
+        rows.append((phase, took[-1]))
+        shutil.rmtree(out, ignore_errors=True)
+    if not story.bench.check(took, "no rank could be stopped"):
+        return
+    report()
+    report("| stopped in | times | seconds to the end of the job: median | worst |")
+    report("|---|---|---|---|")
+    for phase in sorted({r[0] for r in rows}):
+        mine = [r[1] for r in rows if r[0] == phase]
+        report(f"| {phase} | {len(mine)} | {exact.median(mine):.2f} | {max(mine):.2f} |")
+    report()
+    report(f"{len(took)} ranks stopped (SIGSTOP) with comm.timeout={TIMEOUT:g}: median "
+           f"{exact.median(took):.2f} s, worst {max(took):.2f} s to the end of the job; "
+           f"{len(took) - wrong} of {len(took)} messages name the rank and the phase.")
+
+
+def body(bench, options, report):
+    bench.make_world()
+    config = json.loads((bench.world / "config.json").read_text())
+    config.update(hidden_size=128, intermediate_size=256, head_dim=32) # a longer backward
+    (bench.world / "config.json").write_text(json.dumps(config, indent=1))
+    base = bench.base()
+    (bench.folder / "reward.py").write_text(REWARD)
+
+    def args(out):
+        return bench.align_args(out, base, "method.rank_loss=dpo", "global_batch_size=12",
+                                f"reward.command={sys.executable} {bench.folder}/reward.py",
+                                iterations=2 if options.quick else 4, prompts=24)
+    seconds, whole = {}, None
+    for ranks in options.worlds:
+        out = bench.folder / f"whole-{ranks}"
+        began = time.monotonic()
+        p = bench.start(args(out), ranks)
+        while p.poll() is None and not (out / "run.json").exists():
+            time.sleep(0.001)
+        ready = time.monotonic()
+        code, err = exact.end_of(p)
+        if not bench.check(code == 0, "on", ranks, "ranks:", code, err[-2000:]):
+            return
+        seconds[ranks] = time.monotonic() - ready
+        got = exact.left_by(out)
+        whole = whole or got
+        bench.check(got == whole, "another result on", ranks, "ranks", time.monotonic() - began)
+    looker = where.Where(bench.plumb)
+    report.head("Killed in every phase, and gone on elsewhere")
+    if looker.known() != set(PHASES):
+        report(f"Phases that cannot be seen here: {sorted(set(PHASES) - looker.known())}; "
+               "their kills are at random moments.")
+    report(f"seed {options.seed}; psle with a dpo rank loss and a reward command on "
+           f"{', '.join(map(str, options.worlds))} ranks. The phase is where the rank's stack says "
+           "it is in the moment of the kill.")
+    report()
+    story = Story(bench, looker, random.Random(options.seed), args, whole, seconds)
+    story.latest = 0.2 if options.quick else 0.6
+    kills(story, options, report)
+    stops(story, options, report)
+
+
+def main():
+    p = exact.parser(__doc__.splitlines()[0])
+    p.add_argument("--kills", type=int, default=100)
+    p.add_argument("--leaves", type=int, default=24, help="USR1, TERM or a stop file")
+    p.add_argument("--stops", type=int, default=15, help="ranks that are stopped")
+    p.add_argument("--per-run", type=int, default=10, help="kills until a run may end")
+    options = p.parse_args()
+    options.worlds = exact.WORLDS
+    if options.quick:
+        options.worlds, options.kills, options.leaves, options.stops = (1, 2, 4), 5, 1, 1
+    exact.run(body, options)
+
+
+if __name__ == "__main__":
+    main()

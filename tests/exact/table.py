@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""table.py PLUMB PLUMB_WORLD - methods x rank counts x {in one go, killed and resumed}: the sha256
+of everything that must be equal, as a markdown table. Any difference within a method is a failure.
+
+A killed run is one whose random rank is killed (SIGKILL) at a random moment, again and again, each
+time to go on with another rank count."""
+import random
+import shutil
+import signal
+import time
+
+import exact
+from exact import common
+
+TO_ROUNDING = (3, 5, 6)  # rank counts that are no power of two
+QUICK = {"sft": 1, "psle, dpo, quantile": 2}  # kills of a run in CI
+ANNOUNCED = "{} ranks is no power of two"
+
+
+def plain(bench, job, ranks, threads, out):
+    """A run in one go; the seconds that it works, from its first file on."""
+    p = bench.start(job.args(out), ranks, threads)
+    began = time.monotonic()
+    while p.poll() is None and not (out / "run.json").exists():
+        time.sleep(0.001)
+    ready = time.monotonic() - began
+    code, err = exact.end_of(p)
+    if not bench.check(code == 0, job.name, "on", ranks, "ranks: exit code", code, err[-2000:]):
+        raise SystemExit(1)
+    return time.monotonic() - began - ready, err
+
+
+def stamp(path):
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def killed(bench, job, worlds, seconds, kills, rng, out):
+    """The job with `kills` kills; the rank counts it ran on, the last of them to the end."""
+    used, done, tries = [], 0, 0
+    while done < kills and tries < 8 * kills:
+        tries += 1
+        ranks = rng.choice([w for w in worlds if w != (used[-1] if used else None)])
+        before = stamp(out / "run.json")
+        p = bench.start([*job.args(out), "resume=auto"], ranks)
+        while p.poll() is None and stamp(out / "run.json") == before:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.9 * seconds[ranks]))
+        pids = exact.processes(p, bench.plumb)
+        if pids:
+            exact.send(rng.choice(sorted(pids.values())), signal.SIGKILL)
+        code, err = exact.end_of(p)
+        bench.check(code is not None, job.name, "hangs after a kill:", err[-2000:])
+        if code == 0: # it was faster; the same again from the start
+            shutil.rmtree(out)
+            used, done = [], 0
+            continue
+        used.append(ranks)
+        done += 1
+    bench.check(done == kills, job.name, "could be killed only", done, "times")
+    last = rng.choice([w for w in worlds if w != used[-1]])
+    bench.good(*job.args(out), "resume=auto", ranks=last, timeout=exact.DEADLINE)
+    bench.check(not exact.leftovers(out), job.name, "leaves", exact.leftovers(out))
+    return [*used, last]
+
+
+def method_rows(bench, options, report, name, base, reward):
+    job = exact.Job(bench, name, base, reward)
+    rng = random.Random(f"{options.seed} {name}")
+    folder = bench.folder / name.replace(", ", "-").replace(" ", "_")
+    folder.mkdir()
+    want, first, seconds, rows = None, None, {}, 0
+
+    def row(ranks, threads, how, out):
+        nonlocal want, first, rows
+        got = exact.left_by(out)
+        if want is None:
+            want, first = got, out
+        unlike = [k for k in got if got[k] != want[k]]
+        bench.check(not unlike, name, ranks, "ranks,", how, ": differ:", unlike)
+        same = "differ: " + ", ".join(unlike) if unlike else "yes"
+        cells = [got[k][:12] for k in ("model", "state", "rollouts", "metrics")]
+        report(f"| {name} | {ranks} | {threads} | {how} | {' | '.join(cells)} | {same} |")
+        rows += 1
+        if out != first:
+            shutil.rmtree(out)
+
+    setups = [(w, 1) for w in options.worlds] + [(2, 3)] + ([] if options.quick else [(1, 2)])
+    for ranks, threads in setups:
+        out = folder / f"{ranks}-{threads}"
+        took, _ = plain(bench, job, ranks, threads, out)
+        seconds.setdefault(ranks, took)
+        row(ranks, threads, "in one go", out)
+    kills = QUICK[name] if options.quick else options.kills
+    for begin in (options.worlds[:1] if options.quick else options.worlds):
+        out = folder / f"killed-{begin}"
+        used = killed(bench, job, options.worlds, seconds, kills, rng, out)
+        row(" > ".join(map(str, used)), 1, f"killed {kills} times", out)
+    far = []
+    for ranks in (TO_ROUNDING[:1] if options.quick else TO_ROUNDING):
+        out = folder / f"rounding-{ranks}"
+        _, err = plain(bench, job, ranks, 1, out)
+        bench.check(ANNOUNCED.format(ranks) in err, name, ranks, "ranks are not announced:", err)
+        d = exact.difference(*(o / "latest" / "model.safetensors" for o in (first, out)))
+        bench.check(d < 1e-3, name, "on", ranks, "ranks differs by", d)
+        far.append(f"{d:.1e}")
+    shutil.rmtree(folder)
+    return rows, far, want["state file"]
+
+
+def body(bench, options, report):
+    base, reward = exact.prepare(bench)
+    report.head("Same bytes on any rank count, in one go or killed and resumed")
+    report(f"seed {options.seed}. Columns: sha256 (first 12 digits) of the final model.safetensors,"
+           " of the values of trainer_state.h5 as h5dump shows them (the file itself is compared,"
+           " too), of every rollout record read through the masters, of metrics.jsonl without"
+           " timings. Ranks `2 > 8 > 1`: killed on 2, then on 8, ended on 1.")
+    report()
+    report("| method | ranks | threads | how | model | state | rollouts | metrics | equal |")
+    report("|---|---|---|---|---|---|---|---|---|")
+    names = QUICK if options.quick else (options.only or exact.METHODS)
+    result, began = {}, time.monotonic()
+    for name in names:
+        result[name] = method_rows(bench, options, report, name, base, reward)
+    rows = sum(r[0] for r in result.values())
+    report()
+    report(f"{rows} rows, {bench.failures} differences, {time.monotonic() - began:.0f} s.")
+    report()
+    tried = TO_ROUNDING[:1] if options.quick else TO_ROUNDING
+    report("Rank counts that are no power of two say so at the start and agree to rounding: "
+           "|w - w1| / |w1| of the final weights against one rank.")
+    report()
+    report(f"| method | {' | '.join(f'W = {w}' for w in tried)} |")
+    report(f"|---|{'---|' * len(tried)}")
+    for name, (_, far, _) in result.items():
+        report(f"| {name} | {' | '.join(far)} |")
+
+
+def main():
+    p = exact.parser(__doc__.splitlines()[0])
+    p.add_argument("--kills", type=int, default=3, help="of each killed run")
+    p.add_argument("--only", action="append", choices=list(exact.METHODS), help="this method")
+    options = p.parse_args()
+    options.worlds = (1, 2, 4) if options.quick else exact.WORLDS
+    exact.run(body, options)
+
+
+if __name__ == "__main__":
+    main()
