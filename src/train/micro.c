@@ -143,6 +143,15 @@ static plumb_status token_loss(struct plumb_micro *m)
     return PLUMB_OK;
 }
 
+/* An objective knows its sequences by number only. */
+static plumb_status name_records(const struct plumb_micro *m, plumb_status st)
+{
+    char said[300], records[400];
+    snprintf(said, sizeof(said), "%.299s", plumb_trail_message());
+    plumb_micro_describe(records, sizeof(records), m);
+    return plumb_fail_at(st, __FILE__, __LINE__, "%s (sequences in order: %s)", said, records);
+}
+
 plumb_status plumb_micro_loss(struct plumb_micro *m)
 {
     if (m->kind == PLUMB_MICRO_TOKENS)
@@ -162,7 +171,10 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
                                     .group = m->group,
                                     .scale = m->scale};
     m->out = (struct plumb_obj_out){.dlogp = m->dlogp, .dscore = score ? m->dscore : NULL};
-    PLUMB_TRY(plumb_objective_eval(m->objective, &m->out, &in, &m->param));
+    const plumb_status st = plumb_objective_eval(m->objective, &m->out, &in, &m->param);
+    if (st == PLUMB_ERR_NUMERIC)
+        return name_records(m, st);
+    PLUMB_TRY(st);
     if (score) {
         for (int64_t q = 0; q < m->pack.n_seq; q++)
             m->score_f32[q] = (float)m->dscore[q];

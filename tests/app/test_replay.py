@@ -213,6 +213,8 @@ def fingerprints(bench, base, reward):
     bench.check([r["weights"] for r in rows] == list(saved.values()) and len(saved) == 2,
                 "metrics and run.json:", [r["weights"] for r in rows], saved)
     before = [run["start_fingerprint"], rows[0]["weights"]]
+    for row in rows:
+        bench.check(row["logprob_max_diff"] == 0 and row["mismatch_kl"] == 0, "gap:", row)
     for i, expected in enumerate(before, 1):
         dump = subprocess.run(["h5dump", "-d", "/weight_fingerprint", "-y", "-w", "30",
                                str(out / f"rollouts/iteration-{i:04}.h5")], capture_output=True,
