@@ -12,8 +12,8 @@
  *   tokens i32                    prompt as it was sampled from (principle included), completion
  *   logprob_offsets i64 (n+1,)    rollout i's completion tokens in the next two arrays
  *   logprob f32                   log pi at temperature 1, nats, per completion token
- *   logprob_sampled f32           of the distribution that was drawn from: after temperature, top-k,
- *                                 top-p and min-p, renormalised (the behaviour log-prob)
+ *   logprob_sampled f32           of the distribution that was drawn from, renormalised after
+ *                                 temperature, top-k, top-p and min-p: the behaviour log-prob
  * Attributes: format_version, config_hash, seed, iteration, world_size, rank (-1: the master). */
 #ifndef PLUMB_DATA_ROLLOUT_STORE_H
 #define PLUMB_DATA_ROLLOUT_STORE_H
