@@ -73,7 +73,7 @@ void plumb_comm_base_fini(plumb_comm *c)
 
 plumb_status(plumb_comm_barrier)(plumb_comm *c)
 {
-    PLUMB_TRY(plumb_coll_enter(c, "barrier", (struct plumb_args){0, NULL, -1}));
+    PLUMB_TRY(plumb_coll_enter(c, "barrier", (struct plumb_args){-1, NULL, -1}));
     return plumb_coll_leave(c, plumb_coll_barrier(c));
 }
 

@@ -29,7 +29,7 @@ static void mpi_destroy(plumb_comm *c)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
     /* Nobody's heartbeat ends before all have come here. */
-    const struct plumb_args args = {0, NULL, -1};
+    const struct plumb_args args = {-1, NULL, -1};
     if (m->up && !c->broken && plumb_coll_enter(c, "end", args) == PLUMB_OK)
         plumb_coll_leave(c, plumb_coll_barrier(c));
     plumb_watch_stop(c);

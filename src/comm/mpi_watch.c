@@ -131,11 +131,10 @@ void plumb_mail_share_raised(plumb_comm *c)
 /* Under the lock. */
 static plumb_status talk(struct plumb_mpi *m, struct plumb_wait *wait)
 {
-    const double now = plumb_now();
     char why[768];
     PLUMB_TRY(listen(m));
     PLUMB_TRY(tell_news(m, plumb_coll_call(&m->base)));
-    const plumb_status st = plumb_watch_judge(&m->base, wait, now, why, sizeof(why));
+    const plumb_status st = plumb_watch_judge(&m->base, wait, plumb_now(), why, sizeof(why));
     PLUMB_REQUIRE(st == PLUMB_OK, st, "%s", why);
     return PLUMB_OK;
 }

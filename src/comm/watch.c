@@ -234,6 +234,7 @@ void plumb_watch_listened(plumb_comm *c, double now)
     for (int r = 0; r < c->size; r++)
         w->heard[r].at = fmin(now, w->heard[r].at + gap);
     w->lost_s += gap;
+    w->lost_until = now;
 }
 
 /* Text that grows in a buffer and stops at its end. */
@@ -365,8 +366,10 @@ plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double no
 {
     const struct plumb_watch *w = &c->watch;
     struct text t = {why, cap};
-    if (!wait->counted)
+    if (!wait->counted) { /* the first of its judgements comes early in a wait */
+        wait->since = fmax(wait->since, w->lost_until);
         wait->lost_s = w->lost_s;
+    }
     wait->counted = true;
     const double waited = now - wait->since - (w->lost_s - wait->lost_s);
 

@@ -60,7 +60,7 @@ struct plumb_watch {
     /* Under the carrier's lock. */
     struct plumb_heard *heard; /* (size,); the own entry is not used */
     double listened;           /* when notes were last taken in */
-    double lost_s;             /* so long this process did not run although it should have */
+    double lost_s, lost_until; /* so long this process did not run although it should have */
 };
 
 /* A wait for bytes; begin it anew whenever some moved. */

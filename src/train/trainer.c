@@ -219,6 +219,11 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
               t->model->dir, 1e-6 * (double)t->model->count, plumb_comm_size(t->comm),
               plumb_comm_size(t->comm) == 1 ? "" : "s", t->backend->threads,
               t->backend->threads == 1 ? "" : "s", t->model->fingerprint);
+    if (!plumb_is_pow2(plumb_comm_size(t->comm)))
+        plumb_log(PLUMB_LOG_INFO,
+                  "world size %d is no power of two: results equal those of 1, 2, 4 ... ranks only "
+                  "up to rounding",
+                  plumb_comm_size(t->comm));
     plumb_log(PLUMB_LOG_INFO,
               "memory per rank: weights %.1f MB, gradients %d x %.1f MB, optimizer %.1f MB, "
               "activations %.1f MB",

@@ -15,7 +15,7 @@ static const char *const words[KINDS][2] = {
     [COUNT] = {"allreduce of 4, sum (", "allreduce of 5, sum ("},
     [REDOP] = {"allreduce of 4, sum (", "allreduce of 4, max ("},
     [ROOT] = {"broadcast of 16, root 0 (", "broadcast of 16, root 1 ("},
-    [SITE] = {"barrier of 0 (", "barrier of 0 ("},
+    [SITE] = {"barrier (", "barrier ("},
 };
 
 static plumb_status make_call(plumb_comm *c, int kind)
