@@ -99,26 +99,6 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
 }
 
-/* A command that works on one file takes its name in place of a configuration's: as input=FILE. */
-static plumb_status load_with_input(struct plumb_config **cfg, const char *command,
-                                    const char *file, char *const *override, int n)
-{
-    struct plumb_buf input = {0};
-    char **all = calloc((size_t)n + 1, sizeof(*all));
-    plumb_status st = PLUMB_OK;
-    if (!all)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%d arguments", n);
-    PLUMB_TRY_GOTO(st, plumb_buf_addf(&input, "input=%s", file), done);
-    all[0] = input.data;
-    for (int i = 0; i < n; i++)
-        all[i + 1] = override[i];
-    st = plumb_config_load(cfg, command, NULL, all, n + 1);
-done:
-    free(all);
-    plumb_buf_fini(&input);
-    return st;
-}
-
 static plumb_status run(struct plumb_app *app, const struct command *command)
 {
     const char *yaml = NULL;
@@ -127,9 +107,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
         yaml = app->argv[first++];
     struct plumb_config *cfg = NULL;
     plumb_status st =
-        command->run == plumb_cmd_replay && yaml
-            ? load_with_input(&cfg, command->name, yaml, app->argv + first, app->argc - first)
-            : plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
+        plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
     app->cfg = cfg;
     PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
     if (cfg)

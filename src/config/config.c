@@ -219,7 +219,9 @@ static plumb_status load(struct plumb_config *c, const char *command, const char
                          char *const *override, int n)
 {
     PLUMB_TRY(set_defaults(c));
-    if (yaml_path)
+    if (yaml_path && plumb_command_find(command)->file)
+        PLUMB_TRY(plumb_option_set_text(c, c, plumb_option_find("", "input"), yaml_path, "input"));
+    else if (yaml_path)
         PLUMB_TRY(load_yaml(c, yaml_path));
     for (int i = 0; i < n; i++)
         PLUMB_TRY(set_override(c, command, override[i], (yaml_path ? 3 : 2) + i));

@@ -74,8 +74,9 @@ struct plumb_config {
  * key=value texts. An error names the file, line and column, or the number of the command line's
  * argument (counted as in `plumb COMMAND [CONFIG.yaml] key=value ...`, COMMAND being 1), what was
  * expected, and for an unknown key the nearest one. An override of an option that the command
- * does not use is an error that names the commands that do. *out is owned by the caller.
- * Errors: PLUMB_ERR_CONFIG; PLUMB_ERR_IO for a file that cannot be read. */
+ * does not use is an error that names the commands that do. A command that works on one file
+ * (replay) takes yaml_path as its input. *out is owned by the caller. Errors: PLUMB_ERR_CONFIG;
+ * PLUMB_ERR_IO for a file that cannot be read. */
 plumb_status plumb_config_load(struct plumb_config **out, const char *command,
                                const char *yaml_path, char *const *override, int n);
 void plumb_config_free(struct plumb_config **config); /* NULL is allowed */

@@ -106,9 +106,8 @@ static plumb_status put_command(struct plumb_buf *out, const struct plumb_comman
 {
     struct widths w;
     PLUMB_TRY(measure(&w, c->name));
-    PLUMB_TRY(plumb_buf_addf(out,
-                             "plumb %s - %s\n\nusage: plumb %s [CONFIG.yaml] [key=value ...]\n",
-                             c->name, c->help, c->name));
+    PLUMB_TRY(plumb_buf_addf(out, "plumb %s - %s\n\nusage: plumb %s %s [key=value ...]\n", c->name,
+                             c->help, c->name, c->file ? "FILE" : "[CONFIG.yaml]"));
     PLUMB_TRY(plumb_buf_addf(out, "\n  %-*s  %-6s  %-*s  %-*s  %s\n", w.name, "name", "type",
                              w.value, "default", w.range, "range", "unit"));
     const struct plumb_option *o;

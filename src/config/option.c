@@ -51,19 +51,19 @@ static const struct {
 } sections[] = {PLUMB_OPTION_SECTIONS(NAME)};
 
 static const struct plumb_command commands[] = {
-    {"align", 'a', "train a model on its own answers: sample, score, select, update"},
-    {"sft", 's', "supervised fine-tuning on completions or dialogues"},
-    {"reward", 'r', "train a reward model on pairs of chosen and rejected answers"},
-    {"generate", 'g', "answer prompts; one JSON line per completion"},
-    {"logprob", 'l', "log-probabilities of given completions"},
-    {"gradient", 'd', "gradient of the mean negative log-likelihood of a file"},
-    {"score", 'c', "scores of a reward model, command or functions"},
-    {"eval", 'e', "compare models on held-out prompts: reward and win rate"},
-    {"tokenize", 't', "text or messages to token ids and back"},
-    {"inspect", 'i', "a rollout file or a checkpoint in words"},
-    {"replay", 'p', "run one recorded micro-batch again: plumb replay FILE [model=FOLDER]"},
-    {"doctor", 'o', "versions, ranks, devices and limits of this machine"},
-    {"help", 'h', "this text, or the options of a command: plumb help align"},
+    {"align", 'a', false, "train a model on its own answers: sample, score, select, update"},
+    {"sft", 's', false, "supervised fine-tuning on completions or dialogues"},
+    {"reward", 'r', false, "train a reward model on pairs of chosen and rejected answers"},
+    {"generate", 'g', false, "answer prompts; one JSON line per completion"},
+    {"logprob", 'l', false, "log-probabilities of given completions"},
+    {"gradient", 'd', false, "gradient of the mean negative log-likelihood of a file"},
+    {"score", 'c', false, "scores of a reward model, command or functions"},
+    {"eval", 'e', false, "compare models on held-out prompts: reward and win rate"},
+    {"tokenize", 't', false, "text or messages to token ids and back"},
+    {"inspect", 'i', false, "a rollout file or a checkpoint in words"},
+    {"replay", 'p', true, "run the micro-batch of a replay file again, bit for bit"},
+    {"doctor", 'o', false, "versions, ranks, devices and limits of this machine"},
+    {"help", 'h', false, "this text, or the options of a command: plumb help align"},
 };
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof(*(a))))

@@ -32,6 +32,7 @@ struct plumb_option {
 struct plumb_command {
     const char *name;
     char letter; /* in plumb_option.commands */
+    bool file;   /* its first argument is its input, not a configuration */
     const char *help;
 };
 

@@ -111,14 +111,17 @@ const char *plumb_rewards_fault(const plumb_rewards *r)
     return r->fault;
 }
 
-static plumb_status flush_pack(plumb_rewards *r, double *score)
+static plumb_status flush_pack(plumb_rewards *r, double *score,
+                               struct plumb_reward_missing *missing)
 {
     if (r->pack.n_seq == 0)
         return PLUMB_OK;
     const struct plumb_batch batch = plumb_pack_batch(&r->pack);
     PLUMB_TRY(plumb_pass_score(r->pass, r->model, &batch, r->score));
-    for (int64_t q = 0; q < r->pack.n_seq; q++)
+    for (int64_t q = 0; q < r->pack.n_seq; q++) {
         score[r->owner[q]] = (double)r->score[q];
+        missing->count[PLUMB_MISSING_NUMBER] += !isfinite(r->score[q]);
+    }
     plumb_pack_clear(&r->pack);
     return PLUMB_OK;
 }
@@ -146,12 +149,12 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
         }
         if (r->pack.n_seq == r->pack.max_seq ||
             r->pack.offset[r->pack.n_seq] + r->ids.n > r->pack.max_tokens)
-            PLUMB_TRY(flush_pack(r, score));
+            PLUMB_TRY(flush_pack(r, score, missing));
         r->owner[r->pack.n_seq] = i;
         PLUMB_TRY(
             plumb_pack_add(&r->pack, r->ids.id, prompt, r->ids.id + prompt, r->ids.n - prompt));
     }
-    return flush_pack(r, score);
+    return flush_pack(r, score, missing);
 }
 
 /* score += part; a missing part makes the sum missing. The first one and its source are noted. */

@@ -181,7 +181,7 @@ def late_token(bench, reward):
     return reward
 
 
-def rewards(bench, base):
+def rewards(bench, base, reward):
     """A reward that is no number is missing, and said to be: record, sample, source."""
     (bench.folder / "nan.py").write_text(
         "import json, sys\nfor line in sys.stdin:\n    x = json.loads(line)\n"
@@ -198,6 +198,11 @@ def rewards(bench, base):
             bench.check(len(named) == row["reward_missing"] > 0 and
                         all(int(p) % 5 == 1 and s == "2" for p, s in named), "names", line)
             bench.check("reward.command gave none to prompt record" in line, "no source in", line)
+    broken = patched(bench, reward, "nan-reward", "score.weight", lambda x: x.extend([x.pop() * 0 *
+                                                                                    1e999]))
+    r = bench.run(*bench.align_args(bench.folder / "nan-model", base, f"reward.model={broken}"))
+    bench.check(r.code == 8 and "reward.model gave none to prompt record" in r.err and
+                "x the score is not a finite number" in r.err, r)
     r = bench.run(*bench.align_args(bench.folder / "nan", base, command, "max_missing=0"), ranks=2)
     bench.check(r.code == 8 and re.search(r"prompt record \d+ sample 2", r.err), r)
 
@@ -253,7 +258,7 @@ def test(bench):
     reward = bench.folder / "reward" / "latest"
     healthy(bench, base, reward)
     not_finite(bench, base, reward)
-    rewards(bench, base)
+    rewards(bench, base, reward)
     fingerprints(bench, base, reward)
 
 
