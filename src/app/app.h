@@ -21,8 +21,8 @@ struct plumb_app {
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */
 typedef plumb_status plumb_command_fn(struct plumb_app *app);
 
-plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_generate,
-    plumb_cmd_logprob, plumb_cmd_gradient, plumb_cmd_score, plumb_cmd_eval, plumb_cmd_tokenize,
-    plumb_cmd_inspect, plumb_cmd_replay, plumb_cmd_doctor;
+plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_prefer,
+    plumb_cmd_generate, plumb_cmd_logprob, plumb_cmd_gradient, plumb_cmd_score, plumb_cmd_eval,
+    plumb_cmd_tokenize, plumb_cmd_inspect, plumb_cmd_replay, plumb_cmd_doctor;
 
 #endif

@@ -1,4 +1,4 @@
-/* cmd_train.c - the three training commands.
+/* cmd_train.c - the training commands.
  * Layer 6. May include everything. */
 #include "app/app.h"
 #include "train/loops.h"
@@ -30,4 +30,10 @@ plumb_status plumb_cmd_reward(struct plumb_app *app)
     struct plumb_trainer_source s = source_of(app);
     s.classifier = true;
     return plumb_train_reward(&s);
+}
+
+plumb_status plumb_cmd_prefer(struct plumb_app *app)
+{
+    const struct plumb_trainer_source s = source_of(app);
+    return plumb_train_prefer(&s);
 }

@@ -14,11 +14,12 @@ static const struct command {
     plumb_command_fn *run;
 } commands[] = {
     {"align", plumb_cmd_align},       {"sft", plumb_cmd_sft},
-    {"reward", plumb_cmd_reward},     {"generate", plumb_cmd_generate},
-    {"logprob", plumb_cmd_logprob},   {"gradient", plumb_cmd_gradient},
-    {"score", plumb_cmd_score},       {"eval", plumb_cmd_eval},
-    {"tokenize", plumb_cmd_tokenize}, {"inspect", plumb_cmd_inspect},
-    {"replay", plumb_cmd_replay},     {"doctor", plumb_cmd_doctor},
+    {"reward", plumb_cmd_reward},     {"prefer", plumb_cmd_prefer},
+    {"generate", plumb_cmd_generate}, {"logprob", plumb_cmd_logprob},
+    {"gradient", plumb_cmd_gradient}, {"score", plumb_cmd_score},
+    {"eval", plumb_cmd_eval},         {"tokenize", plumb_cmd_tokenize},
+    {"inspect", plumb_cmd_inspect},   {"replay", plumb_cmd_replay},
+    {"doctor", plumb_cmd_doctor},
 };
 
 static const struct command *find(const char *name)

@@ -54,6 +54,7 @@ static const struct plumb_command commands[] = {
     {"align", 'a', false, "train a model on its own answers: sample, score, select, update"},
     {"sft", 's', false, "supervised fine-tuning on completions or dialogues"},
     {"reward", 'r', false, "train a reward model on pairs of chosen and rejected answers"},
+    {"prefer", 'f', false, "train on pairs of chosen and rejected answers (dpo, ipo, aps)"},
     {"generate", 'g', false, "answer prompts; one JSON line per completion"},
     {"logprob", 'l', false, "log-probabilities of given completions"},
     {"gradient", 'd', false, "gradient of the mean negative log-likelihood of a file"},

@@ -7,7 +7,7 @@
  *             CHOICE int, the index in its range | WORD const char *, one of its range
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
- *   commands  one letter each: a align, s sft, r reward, g generate, l logprob, d gradient,
+ *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob, d gradient,
  *             c score, e eval, t tokenize, i inspect, p replay, o doctor
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
@@ -15,33 +15,33 @@
 
 // clang-format off
 #define PLUMB_OPTIONS_TOP(X) \
-    X(TEXT, model, "", "", "folder", "asrgldctip", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
-    X(TEXT, tokenizer, "", "", "folder", "asrgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
-    X(TEXT, output_dir, "", "", "folder", "asre", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
+    X(TEXT, model, "", "", "folder", "asrfgldctip", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
+    X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
+    X(TEXT, output_dir, "", "", "folder", "asrfe", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
     X(TEXT, output, "-", "", "file", "gldcetp", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
-    X(SEED, seed, "1", "", "", "asrge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
-    X(WORD, device, "auto", "auto|cpu|ref", "", "asrgldceop", 1, "where to compute; ref: the slow definition of every kernel") \
-    X(INT, threads, "0", "[0, 4096]", "threads", "asrgldceop", 0, "per rank; 0: this rank's share of the cores") \
-    X(TEXT, resume, "never", "", "", "asr", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
-    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrgldcetiop", 0, "least important log lines that are shown") \
+    X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
+    X(WORD, device, "auto", "auto|cpu|ref", "", "asrfgldceop", 1, "where to compute; ref: the slow definition of every kernel") \
+    X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceop", 0, "per rank; 0: this rank's share of the cores") \
+    X(TEXT, resume, "never", "", "", "asrf", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiop", 0, "least important log lines that are shown") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 
 #define PLUMB_OPTIONS_COMM(X) \
-    X(REAL, timeout, "60", "(0, 86400]", "s", "asrgldcetop", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
-    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrgldcetop", 0, "longest wait for a rank that lives but is busy; 0: for ever")
+    X(REAL, timeout, "60", "(0, 86400]", "s", "asrfgldcetop", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
+    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetop", 0, "longest wait for a rank that lives but is busy; 0: for ever")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \
-    X(TEXT, train, "", "", "file", "sr", 1, "JSON lines to train on: prompt and completion or messages; reward: chosen and rejected") \
-    X(TEXT, eval, "", "", "file", "asre", 0, "JSON lines held out for evaluation") \
-    X(TEXT, prompt_template, "{prompt}", "", "", "asrgldcet", 1, "text around a record's prompt; {prompt} stands for it") \
-    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrgce", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
-    X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrgldce", 1, "longest sequence, prompt and completion; 0: the model's context") \
-    X(BOOL, shuffle, "true", "", "", "asr", 1, "take records in an order drawn from the seed instead of file order") \
-    X(BOOL, append_eos, "true", "", "", "sr", 1, "put the end token after every completion of a training record") \
-    X(INT, limit, "0", "[0, 1000000000000]", "records", "asrgldcet", 1, "read only the first records of a file; 0: all")
+    X(TEXT, train, "", "", "file", "srf", 1, "JSON lines to train on: prompt and completion or messages; reward, prefer: chosen and rejected") \
+    X(TEXT, eval, "", "", "file", "asrfe", 0, "JSON lines held out for evaluation") \
+    X(TEXT, prompt_template, "{prompt}", "", "", "asrfgldcet", 1, "text around a record's prompt; {prompt} stands for it") \
+    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfgce", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
+    X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfgldce", 1, "longest sequence, prompt and completion; 0: the model's context") \
+    X(BOOL, shuffle, "true", "", "", "asrf", 1, "take records in an order drawn from the seed instead of file order") \
+    X(BOOL, append_eos, "true", "", "", "srf", 1, "put the end token after every completion of a training record") \
+    X(INT, limit, "0", "[0, 1000000000000]", "records", "asrfgldcet", 1, "read only the first records of a file; 0: all")
 
 #define PLUMB_OPTIONS_GENERATE(X) \
     X(REAL, temperature, "1", "[0, 100]", "", "age", 1, "of sampling; 0 always takes the most likely token") \
@@ -55,7 +55,7 @@
     X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)")
 
 #define PLUMB_OPTIONS_METHOD(X) \
-    X(TEXT, name, "psle", "", "", "a", 1, "psle, vcb, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
+    X(TEXT, name, "psle", "", "", "af", 1, "psle, vcb, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
     X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
     X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
     X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
@@ -67,14 +67,14 @@
     X(REAL, quantile_end, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; in the last, linear in between") \
     X(REAL, mean_k, "0", "[-100, 100]", "", "a", 1, "threshold: mean_decay; standard deviations above the mean margin") \
     X(CHOICE, reverse, "weighted", "weighted|swap", "", "a", 1, "when the plain answer is better by more than the threshold") \
-    X(REAL, beta, "0.1", "(0, 1e6]", "", "a", 1, "scale of the log-ratio in logistic and dpo losses") \
-    X(REAL, label_smoothing, "0", "[0, 0.5)", "", "a", 1, "doubt in the label of every pair (dpo)") \
+    X(REAL, beta, "0.1", "(0, 1e6]", "", "af", 1, "scale of the log-ratio in logistic and dpo losses") \
+    X(REAL, label_smoothing, "0", "[0, 0.5)", "", "af", 1, "doubt in the label of every pair (dpo)") \
     X(BOOL, length_normalize, "true", "", "", "a", 1, "use log-probabilities per token instead of their sum") \
     X(REAL, lambda, "1", "(0, 1e6]", "", "a", 1, "vcb: log-ratio that one standard deviation of reward is worth") \
     X(REAL, reference_weight, "1", "[0, 1]", "", "a", 1, "vcb: of the reference's log-probability; 0: none is needed") \
     X(REAL, list_temperature, "2", "(0, 1e6]", "", "a", 1, "lire: of the policy's shares among a prompt's answers") \
     X(REAL, sft_weight, "1", "[0, 1e6]", "", "a", 1, "rrhf and pro: imitation of the best answer") \
-    X(REAL, rho, "-0.5", "[-0.69, 0]", "", "a", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
+    X(REAL, rho, "-0.5", "[-0.69, 0]", "", "af", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
     X(TEXT, principles, "", "", "file", "a", 1, "plain text of the principles") \
     X(TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", 1, "how principles and prompt are joined")
 
@@ -91,31 +91,31 @@
     X(CHOICE, init, "checkpoint", "checkpoint|random", "", "sr", 1, "first weights: the model's, or random ones for its config.json") \
     X(INT, iterations, "8", "[1, 1000000]", "", "a", 1, "rounds of answering, scoring and training") \
     X(INT, prompts_per_iteration, "0", "[0, 1000000000]", "prompts", "a", 1, "0: all prompts, spread over the iterations") \
-    X(INT, epochs, "1", "[1, 1000000]", "", "asr", 1, "passes over the records; align: over an iteration's own answers") \
-    X(INT, max_steps, "0", "[0, 1000000000]", "steps", "sr", 1, "stop after so many optimizer steps; 0: when the epochs end") \
-    X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asr", 1, "prompts, records or pairs of one optimizer step, over all ranks") \
-    X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrld", 1, "of one forward and backward pass") \
-    X(REAL, learning_rate, "1e-5", "[0, 10]", "", "asr", 1, "its peak") \
-    X(CHOICE, lr_schedule, "constant", "constant|linear|cosine", "", "asr", 1, "of the learning rate after the warm-up") \
-    X(REAL, warmup_ratio, "0", "[0, 1]", "", "asr", 1, "share of all steps that warm up") \
-    X(REAL, min_lr_ratio, "0", "[0, 1]", "", "asr", 1, "where linear and cosine end, as a share of the peak") \
-    X(REAL, weight_decay, "0", "[0, 10]", "", "asr", 1, "decoupled (AdamW)") \
-    X(REAL, beta1, "0.9", "[0, 1)", "", "asr", 1, "decay of the first moment") \
-    X(REAL, beta2, "0.999", "[0, 1)", "", "asr", 1, "decay of the second moment") \
-    X(REAL, epsilon, "1e-8", "(0, 1]", "", "asr", 1, "added to the root of the second moment") \
-    X(REAL, max_grad_norm, "1", "[0, 1e12]", "", "asr", 1, "gradients are scaled down to this global norm; 0: never") \
-    X(BOOL, recompute, "false", "", "", "asrd", 0, "keep one activation per layer and compute the rest again: less memory, more time") \
-    X(INT, head_rows, "512", "[1, 1048576]", "rows", "asrld", 1, "positions whose logits exist at the same time") \
+    X(INT, epochs, "1", "[1, 1000000]", "", "asrf", 1, "passes over the records; align: over an iteration's own answers") \
+    X(INT, max_steps, "0", "[0, 1000000000]", "steps", "srf", 1, "stop after so many optimizer steps; 0: when the epochs end") \
+    X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asrf", 1, "prompts, records or pairs of one optimizer step, over all ranks") \
+    X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrfld", 1, "of one forward and backward pass") \
+    X(REAL, learning_rate, "1e-5", "[0, 10]", "", "asrf", 1, "its peak") \
+    X(CHOICE, lr_schedule, "constant", "constant|linear|cosine", "", "asrf", 1, "of the learning rate after the warm-up") \
+    X(REAL, warmup_ratio, "0", "[0, 1]", "", "asrf", 1, "share of all steps that warm up") \
+    X(REAL, min_lr_ratio, "0", "[0, 1]", "", "asrf", 1, "where linear and cosine end, as a share of the peak") \
+    X(REAL, weight_decay, "0", "[0, 10]", "", "asrf", 1, "decoupled (AdamW)") \
+    X(REAL, beta1, "0.9", "[0, 1)", "", "asrf", 1, "decay of the first moment") \
+    X(REAL, beta2, "0.999", "[0, 1)", "", "asrf", 1, "decay of the second moment") \
+    X(REAL, epsilon, "1e-8", "(0, 1]", "", "asrf", 1, "added to the root of the second moment") \
+    X(REAL, max_grad_norm, "1", "[0, 1e12]", "", "asrf", 1, "gradients are scaled down to this global norm; 0: never") \
+    X(BOOL, recompute, "false", "", "", "asrfd", 0, "keep one activation per layer and compute the rest again: less memory, more time") \
+    X(INT, head_rows, "512", "[1, 1048576]", "rows", "asrfld", 1, "positions whose logits exist at the same time") \
     X(REAL, max_logprob_gap, "0", "[0, 1e6]", "nats", "a", 0, "largest difference of a token's log-prob between sampling and training before the run stops; the CPU needs 0, other devices perhaps more") \
-    X(TEXT, replay, "", "", "", "asr", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \
+    X(TEXT, replay, "", "", "", "asrf", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \
     X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
-    X(INT, log_every, "10", "[1, 1000000000]", "steps", "asr", 0, "lines of metrics.jsonl and of the console")
+    X(INT, log_every, "10", "[1, 1000000000]", "steps", "asrf", 0, "lines of metrics.jsonl and of the console")
 
 #define PLUMB_OPTIONS_CHECKPOINT(X) \
-    X(INT, every, "1", "[0, 1000000000]", "", "asr", 0, "iterations (align) or steps (sft, reward) between checkpoints; 0: only at the end") \
-    X(INT, keep_last, "2", "[0, 1000000]", "", "asr", 0, "newest checkpoints that are kept; 0: all") \
-    X(INT, keep_every, "0", "[0, 1000000000]", "steps", "asr", 0, "also keep every checkpoint whose step is a multiple; 0: none") \
-    X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asr", 0, "largest weights file")
+    X(INT, every, "1", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward) between checkpoints; 0: only at the end") \
+    X(INT, keep_last, "2", "[0, 1000000]", "", "asrf", 0, "newest checkpoints that are kept; 0: all") \
+    X(INT, keep_every, "0", "[0, 1000000000]", "steps", "asrf", 0, "also keep every checkpoint whose step is a multiple; 0: none") \
+    X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asrf", 0, "largest weights file")
 
 #define PLUMB_OPTIONS_EVAL(X) \
     X(TEXTS, models, "", "", "", "e", 1, "NAME=FOLDER of every model to compare; win rates are against the first") \
@@ -124,7 +124,7 @@
 
 #define PLUMB_OPTIONS_REPORT(X) \
     X(INT, samples, "4", "[0, 1000]", "rows", "ae", 0, "of the sample table of every iteration") \
-    X(BOOL, html, "true", "", "", "asre", 0, "write report.html")
+    X(BOOL, html, "true", "", "", "asrfe", 0, "write report.html")
 
 /* X(LIST, section, the section's line in help) */
 #define PLUMB_OPTION_SECTIONS(X) \

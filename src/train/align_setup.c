@@ -11,35 +11,15 @@
 static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg)
 {
     PLUMB_TRY(plumb_method_find(&a->method, cfg->method.name));
-    a->param = (struct plumb_align_param){
-        .tau = cfg->method.tau,
-        .alpha = cfg->method.alpha,
-        .rank_loss = (enum plumb_rank_loss)cfg->method.rank_loss,
-        .weighted_loss = (enum plumb_weighted_loss)cfg->method.weighted_loss,
-        .weight_temperature = cfg->method.weight_temperature,
-        .reward_norm = (enum plumb_reward_norm)cfg->method.reward_norm,
-        .threshold = (enum plumb_threshold_kind)cfg->method.threshold,
-        .quantile_start = cfg->method.quantile_start,
-        .quantile_end = cfg->method.quantile_end,
-        .mean_k = cfg->method.mean_k,
-        .reverse = (enum plumb_reverse)cfg->method.reverse,
-        .beta = cfg->method.beta,
-        .label_smoothing = cfg->method.label_smoothing,
-        .length_normalize = cfg->method.length_normalize,
-        .lambda = cfg->method.lambda,
-        .reference_weight = cfg->method.reference_weight,
-        .list_temperature = cfg->method.list_temperature,
-        .sft_weight = cfg->method.sft_weight,
-        .rho = cfg->method.rho,
-    };
+    a->param = plumb_align_param_of(cfg);
     if (a->method->fix)
         a->method->fix(&a->param);
-    PLUMB_TRY(plumb_align_param_check(&a->param));
     a->needs_reference = plumb_method_needs_reference(a->method, &a->param);
     PLUMB_REQUIRE(!a->method->principled || cfg->generate.group_size % 2 == 0, PLUMB_ERR_CONFIG,
                   "generate.group_size: %s answers half of each group under the principles: "
                   "expected an even number, found %lld",
                   a->method->name, (long long)cfg->generate.group_size);
+    PLUMB_TRY(plumb_method_check(a->method, &a->param, cfg->generate.group_size));
     PLUMB_REQUIRE(!a->method->principled || (cfg->method.principles && *cfg->method.principles),
                   PLUMB_ERR_CONFIG,
                   "method.principles: %s needs a text file of principles; configs/principles has "

@@ -6,6 +6,7 @@
 #ifndef PLUMB_TRAIN_LOOPS_H
 #define PLUMB_TRAIN_LOOPS_H
 
+#include "align/param.h"
 #include "data/dataset.h"
 #include "train/pack.h"
 #include "train/trainer.h"
@@ -18,6 +19,13 @@ plumb_status plumb_train_sft(const struct plumb_trainer_source *s);
  *     L = mean over the global batch's pairs of -log sigma(r_chosen - r_rejected)
  *                                          Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 1 */
 plumb_status plumb_train_reward(const struct plumb_trainer_source *s);
+
+/* The policy on the pairs of data.train, by the objective of method.name (dpo, ipo, aps), against
+ * the model it started from.     L = mean over the global batch's pairs, see align/obj_*.c */
+plumb_status plumb_train_prefer(const struct plumb_trainer_source *s);
+
+/* The method's parameters in a configuration. */
+struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg);
 
 /* Alignment on the model's own answers to data.prompts, by method.name. */
 plumb_status plumb_train_align(const struct plumb_trainer_source *s);

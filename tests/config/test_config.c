@@ -340,7 +340,7 @@ static void test_bad_overrides(void)
     bad_override("align", "temperature=", "generate.temperature is '', expected a number");
     bad_override("align", "temperature=1e999", "generate.temperature is '1e999'");
     bad_override("generate", "tau=1", "'method.tau' is not used by generate; it belongs to: align");
-    bad_override("eval", "learning_rate=1", "it belongs to: align, sft, reward");
+    bad_override("eval", "learning_rate=1", "it belongs to: align, sft, reward, prefer");
     bad_override("align", "stop=[a", "YAML");
     bad_override("align", "functions=[{name: nothing}]", "one of length|regex");
     bad_override("align", "model=\xff", "model is no UTF-8 text");

@@ -1,23 +1,47 @@
-/* reward_model.c - trains a reward model from preference pairs.
+/* pairs.c - training on given preference pairs: a reward model, or the policy itself.
  * Layer 5. Includes base/, align/, data/, train/. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "align/method.h"
 #include "base/num.h"
 #include "train/loops.h"
 #include "train/micro.h"
 
 enum { VALUE_ACCURATE = PLUMB_EPOCHS_OWN, VALUE_CHOSEN, VALUE_REJECTED };
 
-struct reward_model {
+struct pairs {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
     struct plumb_micro micro; /* scale: 1 / pairs of the global batch */
     int64_t step;             /* within the epoch */
+    plumb_model *start;       /* the frozen reference; NULL when the objective reads none */
+    double *logp_ref; /* (2 n,) chosen and rejected of each record; NaN = not known here yet */
 };
+
+/* Log-probs under the reference: once per record and rank, whatever the number of epochs. */
+static plumb_status reference(struct pairs *s)
+{
+    struct plumb_micro *m = &s->micro;
+    bool known = true;
+    for (int64_t q = 0; q < m->pack.n_seq; q++)
+        known = known && !isnan(s->logp_ref[2 * m->record[q] + m->sample[q]]);
+    if (!known)
+        PLUMB_TRY(plumb_micro_forward(m, s->t->pass, s->start));
+    for (int64_t q = 0; q < m->pack.n_seq; q++) {
+        double *kept = &s->logp_ref[2 * m->record[q] + m->sample[q]];
+        if (!known)
+            *kept = m->logp[q];
+        m->logp_ref[q] = *kept;
+    }
+    return PLUMB_OK;
+}
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                   double value[PLUMB_LEAF_VALUES])
 {
-    struct reward_model *s = arg;
+    struct pairs *s = arg;
     struct plumb_trainer *t = s->t;
     struct plumb_micro *m = &s->micro;
     const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
@@ -30,6 +54,8 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                       rec->completion[side].ids, rec->completion[side].n));
         m->pair[m->pairs++] = (struct plumb_pair){.win = q, .lose = q + 1, .weight = 1.0};
     }
+    if (s->start)
+        PLUMB_TRY(reference(s));
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
     PLUMB_TRY(plumb_micro_check(m));
     PLUMB_TRY(plumb_micro_loss(m));
@@ -43,14 +69,14 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
 
 static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
 {
-    struct reward_model *s = arg;
+    struct pairs *s = arg;
     s->step = in_epoch;
     s->micro.scale = 1.0 / (double)(records.end - records.begin);
 }
 
 static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
 {
-    const double scale = ((struct reward_model *)arg)->micro.scale;
+    const double scale = ((struct pairs *)arg)->micro.scale;
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, value[VALUE_ACCURATE] * scale);
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, value[VALUE_CHOSEN] * scale);
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[VALUE_REJECTED] * scale);
@@ -58,7 +84,7 @@ static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plum
                       (value[VALUE_CHOSEN] - value[VALUE_REJECTED]) * scale);
 }
 
-static plumb_status prepare(struct reward_model *s)
+static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
@@ -70,26 +96,69 @@ static plumb_status prepare(struct reward_model *s)
     const int64_t most = 2 * cfg->train.micro_batch_size;
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
-    PLUMB_TRY(plumb_micro_init(&s->micro, PLUMB_MICRO_SCORE, tokens, most));
-    s->micro.objective = &plumb_obj_reward;
     t->micro = &s->micro;
+    return plumb_micro_init(&s->micro, kind, tokens, most);
+}
+
+static plumb_status prepare_reward(struct pairs *s)
+{
+    PLUMB_TRY(prepare(s, PLUMB_MICRO_SCORE));
+    s->micro.objective = &plumb_obj_reward;
     return PLUMB_OK;
 }
 
-plumb_status plumb_train_reward(const struct plumb_trainer_source *source)
+/* The objective of a method that compares two answers and reads no reward. */
+static plumb_status prepare_prefer(struct pairs *s)
 {
-    struct reward_model s = {0};
+    const struct plumb_config *cfg = s->t->cfg;
+    const struct plumb_align_param param = plumb_align_param_of(cfg);
+    const struct plumb_method *method;
+    PLUMB_TRY(plumb_method_find(&method, cfg->method.name));
+    const unsigned needs = method->objective->needs(&param);
+    PLUMB_REQUIRE(
+        method->selector == &plumb_sel_extremes && !(needs & PLUMB_NEED_REWARD), PLUMB_ERR_CONFIG,
+        "method.name: %s does not train on given pairs; expected dpo, ipo or aps", method->name);
+    PLUMB_TRY(plumb_method_check(method, &param, 2));
+    PLUMB_TRY(prepare(s, PLUMB_MICRO_LOGP));
+    s->micro.objective = method->objective;
+    s->micro.param = param;
+    s->micro.reference = (needs & PLUMB_NEED_REF) != 0;
+    if (!s->micro.reference)
+        return PLUMB_OK;
+    s->logp_ref = malloc(2 * (size_t)s->data->n * sizeof(*s->logp_ref));
+    PLUMB_REQUIRE(s->logp_ref, PLUMB_ERR_NOMEM, "reference of %lld pairs", (long long)s->data->n);
+    for (int64_t i = 0; i < 2 * s->data->n; i++)
+        s->logp_ref[i] = NAN;
+    return plumb_model_open(&s->start, s->t->backend, cfg->model);
+}
+
+static plumb_status run(const struct plumb_trainer_source *source, const char *what,
+                        plumb_status (*prepare_all)(struct pairs *s))
+{
+    struct pairs s = {0};
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
-    st = prepare(&s);
+    st = prepare_all(&s);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
     const struct plumb_epochs_task task = {
-        .what = "reward", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
+        .what = what, .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
     st = plumb_epochs_run(&s.epochs, s.t, &s.micro.pack, &task);
 done:
     plumb_trainer_close(&s.t, st);
+    plumb_model_destroy(&s.start);
+    free(s.logp_ref);
     plumb_micro_fini(&s.micro);
     plumb_epochs_fini(&s.epochs);
     plumb_dataset_close(&s.data);
     return st;
+}
+
+plumb_status plumb_train_reward(const struct plumb_trainer_source *source)
+{
+    return run(source, "reward", prepare_reward);
+}
+
+plumb_status plumb_train_prefer(const struct plumb_trainer_source *source)
+{
+    return run(source, "prefer", prepare_prefer);
 }

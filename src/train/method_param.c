@@ -1,0 +1,28 @@
+/* method_param.c - the method's parameters out of a configuration.
+ * Layer 5. Includes train/loops.h, align/. */
+#include "train/loops.h"
+
+struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg)
+{
+    return (struct plumb_align_param){
+        .tau = cfg->method.tau,
+        .alpha = cfg->method.alpha,
+        .rank_loss = (enum plumb_rank_loss)cfg->method.rank_loss,
+        .weighted_loss = (enum plumb_weighted_loss)cfg->method.weighted_loss,
+        .weight_temperature = cfg->method.weight_temperature,
+        .reward_norm = (enum plumb_reward_norm)cfg->method.reward_norm,
+        .threshold = (enum plumb_threshold_kind)cfg->method.threshold,
+        .quantile_start = cfg->method.quantile_start,
+        .quantile_end = cfg->method.quantile_end,
+        .mean_k = cfg->method.mean_k,
+        .reverse = (enum plumb_reverse)cfg->method.reverse,
+        .beta = cfg->method.beta,
+        .label_smoothing = cfg->method.label_smoothing,
+        .length_normalize = cfg->method.length_normalize,
+        .lambda = cfg->method.lambda,
+        .reference_weight = cfg->method.reference_weight,
+        .list_temperature = cfg->method.list_temperature,
+        .sft_weight = cfg->method.sft_weight,
+        .rho = cfg->method.rho,
+    };
+}
