@@ -7,8 +7,8 @@
  *             CHOICE int, the index in its range | WORD const char *, one of its range
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
- *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob, d gradient,
- *             c score, e eval, t tokenize, i inspect, p replay, o doctor
+ *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob,
+ *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H

@@ -17,6 +17,10 @@ MPI = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# Methods that answer under principles, too.
+PRINCIPLED = ("psle", "context_distillation")
+
+
 class Result:
     """Exit code, standard output and error (text), seconds, and the command for messages."""
 
@@ -123,10 +127,13 @@ class Bench:
                 "global_batch_size=16", "micro_batch_size=4", "learning_rate=1e-3",
                 "log_every=5", "checkpoint.every=0", *more]
 
+    def prefer_args(self, out, model, *more, steps=10):
+        return ["prefer", *self.reward_args(out, model, *more, steps=steps)[1:]]
+
     def align_args(self, out, model, *more, iterations=2, method="psle", prompts=16, group=4):
         """align; the caller names the reward."""
         principles = self.world / "principles" / "kind_and_helpful.txt"
-        named = [] if method == "raft" else [f"method.principles={principles}"]
+        named = [f"method.principles={principles}"] if method in PRINCIPLED else []
         return ["align", f"model={model}", f"output_dir={out}", f"method.name={method}", *named,
                 f"data.prompts={self.world}/prompts.jsonl", f"iterations={iterations}",
                 f"prompts_per_iteration={prompts}", "global_batch_size=8", "micro_batch_size=2",

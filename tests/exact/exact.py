@@ -41,8 +41,17 @@ METHODS = {
         "method.weighted_loss=principled_only", "kl_to_start=false", "epochs=2"]),
     "context_distillation": ("align", ["method.name=context_distillation"]),
     "raft": ("align", ["method.name=raft", "lr_schedule=cosine"]),
+    "vcb": ("align", ["method.name=vcb", "method.lambda=0.5"]),
+    "dpo": ("align", ["method.name=dpo", "epochs=2"]),
+    "ipo": ("align", ["method.name=ipo"]),
+    "rdo": ("align", ["method.name=rdo", "method.label_smoothing=0.1"]),
+    "aps": ("align", ["method.name=aps"]),
+    "rrhf": ("align", ["method.name=rrhf"]),
+    "lire": ("align", ["method.name=lire"]),
+    "pro": ("align", ["method.name=pro"]),
+    "prefer, dpo": ("prefer", ["method.name=dpo", "method.label_smoothing=0.1"]),
+    "prefer, aps": ("prefer", ["method.name=aps", "lr_schedule=cosine"]),
 }
-NEED_NO_PRINCIPLES = ("raft",)
 
 
 class Job:
@@ -61,6 +70,9 @@ class Job:
         if self.command == "reward":
             return b.reward_args(out, self.base, "global_batch_size=24", "log_every=1",
                                  "checkpoint.every=2", *self.sets, *self.more, steps=8)
+        if self.command == "prefer":
+            return b.prefer_args(out, self.base, "global_batch_size=24", "log_every=1",
+                                 "checkpoint.every=2", *self.sets, *self.more, steps=10)
         named = [s.split("=")[1] for s in self.sets if s.startswith("method.name=")]
         method = named[0] if named else "psle"
         sets = [s for s in self.sets if not s.startswith("method.name=")]
