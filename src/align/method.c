@@ -12,14 +12,29 @@ static void fix_distillation(struct plumb_align_param *p)
     p->weighted_loss = PLUMB_WEIGHTED_PRINCIPLED_ONLY;
 }
 
+static void fix_curriculum(struct plumb_align_param *p)
+{
+    p->threshold = PLUMB_THRESHOLD_QUANTILE;
+}
+
 static const struct plumb_method table[] = {
     {.name = "psle",
      .summary = "rank principle-guided over plain answers where clearly better, weigh the rest",
      .paper = "arXiv:2408.02599",
      .selector = &plumb_sel_principled,
+     .rule = plumb_threshold_branch,
      .objective = &plumb_obj_psle,
      .principled = true,
      .reward = true},
+    {.name = "psle_curriculum",
+     .summary = "dpo on best over worst; a growing share of the clearest pairs counts in full",
+     .paper = "arXiv:2408.02599, the published code family",
+     .selector = &plumb_sel_extremes,
+     .rule = plumb_threshold_weigh,
+     .objective = &plumb_obj_dpo,
+     .principled = true,
+     .reward = true,
+     .fix = fix_curriculum},
     {.name = "context_distillation",
      .summary = "SFT on principle-guided answers under the plain prompt",
      .paper = "arXiv:2112.00861",
@@ -165,9 +180,9 @@ plumb_status plumb_align_decide(struct plumb_scoreboard *b, struct plumb_thresho
     report->tau =
         plumb_threshold_of(p->threshold)->tau(state, &report->stats, b->work, p, iterations);
     state->iteration++;
-    for (int64_t q = 0; m->selector->compares && q < b->prompts; q++)
+    for (int64_t q = 0; m->rule && q < b->prompts; q++)
         if (b->choice[q].branch != PLUMB_BRANCH_SKIP)
-            plumb_threshold_branch(b, q, report->tau, p);
+            m->rule(b, q, report->tau, p);
     fill_report(report, b);
     return PLUMB_OK;
 }

@@ -23,6 +23,8 @@ struct plumb_method {
     const struct plumb_objective *objective;
     bool principled; /* half of each group (the second half) is sampled under the principles */
     bool reward;     /* needs rewards: a missing one drops its completion */
+    /* What the threshold does to a prompt that the selector did not skip; NULL: nothing. */
+    plumb_threshold_rule *rule;
     /* Sets the fields that make this method what it is; NULL: none. */
     void (*fix)(struct plumb_align_param *p);
 };

@@ -49,6 +49,7 @@ struct plumb_align_param plumb_align_param_default(void)
         .reference_weight = 1.0,
         .list_temperature = 2.0,
         .sft_weight = 1.0,
+        .curriculum_temperature = 10.0,
         .rho = -0.5,
     };
 }
@@ -72,6 +73,7 @@ plumb_status plumb_align_param_check(const struct plumb_align_param *p)
           "a number in [0, 1]");
     RANGE(p->list_temperature > 0, list_temperature, "> 0");
     RANGE(p->sft_weight >= 0, sft_weight, ">= 0");
+    RANGE(p->curriculum_temperature > 0, curriculum_temperature, "> 0");
     RANGE(p->rho > -0.69 && p->rho < 0, rho, "a number in (-0.69, 0)");
 #undef RANGE
     PLUMB_REQUIRE(p->rank_loss != PLUMB_RANK_NONE || p->weighted_loss != PLUMB_WEIGHTED_NONE,

@@ -58,7 +58,8 @@ struct plumb_align_param {
     double reference_weight; /* 1; in [0, 1]; vcb: of the reference's log-prob, 0 = none needed */
     double list_temperature; /* 2; > 0; lire: of the policy's shares */
     double sft_weight;       /* 1; >= 0; rrhf and pro: imitation of the best completion */
-    double rho;              /* -0.5; in (-0.69, 0); aps: price of a pair's temperature */
+    double curriculum_temperature; /* 10; > 0; psle_curriculum: of the pairs below the threshold */
+    double rho;                    /* -0.5; in (-0.69, 0); aps: price of a pair's temperature */
 };
 
 struct plumb_align_param plumb_align_param_default(void);

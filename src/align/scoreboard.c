@@ -116,7 +116,8 @@ plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b)
         }
         PLUMB_REQUIRE(any, PLUMB_ERR_ARG,
                       "prompt %lld of this iteration has no completion on any rank", (long long)p);
-        b->choice[p] = (struct plumb_choice){PLUMB_BRANCH_SKIP, -1, -1, NAN};
+        b->choice[p] = (struct plumb_choice){
+            .branch = PLUMB_BRANCH_SKIP, .win = -1, .lose = -1, .weight = 1.0, .margin = NAN};
     }
     return PLUMB_OK;
 }
@@ -139,12 +140,14 @@ bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i)
     return false;
 }
 
-int64_t plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
-                               int64_t count)
+double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
+                              int64_t count)
 {
-    int64_t terms = 0;
+    double terms = 0;
     const int64_t n = prompt ? count : b->prompts;
-    for (int64_t k = 0; k < n; k++)
-        terms += b->choice[prompt ? prompt[k] : k].branch != PLUMB_BRANCH_SKIP;
+    for (int64_t k = 0; k < n; k++) {
+        const struct plumb_choice *c = &b->choice[prompt ? prompt[k] : k];
+        terms += c->branch != PLUMB_BRANCH_SKIP ? c->weight : 0.0;
+    }
     return terms;
 }

@@ -33,7 +33,8 @@ struct plumb_choice {
     enum plumb_branch branch;
     int64_t win, lose; /* entries compared, -1 = none. win: best principled (or best of all),
                         * lose: best plain; exchanged in the swap branch */
-    double margin;     /* norm[best principled] - norm[best plain]; NaN when one is missing */
+    double weight; /* of this prompt's term: the loss is sum weight L / sum weight; 1 normally */
+    double margin; /* norm[best principled] - norm[best plain]; NaN when one is missing */
 };
 
 struct plumb_scoreboard {
@@ -67,9 +68,9 @@ plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b);
 
 /* Whether entry i has a term in the loss: a forward and backward pass is needed for it. */
 bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
-/* Prompts with a term in the loss, among the `count` listed (prompt NULL = all prompts): the
- * global number of terms of a batch, hence 1/scale of its loss. */
-int64_t plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
-                               int64_t count);
+/* Weights of the prompts with a term in the loss (1 each, normally), added in order, among the
+ * `count` listed (prompt NULL = all prompts): 1/scale of a global batch's loss. */
+double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
+                              int64_t count);
 
 #endif

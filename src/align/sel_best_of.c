@@ -11,9 +11,13 @@ static void select_best_of(struct plumb_scoreboard *b, int64_t prompt,
     (void)p;
     const int64_t best = plumb_best_entry(b, prompt, PLUMB_ENTRY_ABSENT);
     b->choice[prompt] =
-        (struct plumb_choice){best < 0 ? PLUMB_BRANCH_SKIP : PLUMB_BRANCH_WEIGHTED, best, -1, NAN};
+        (struct plumb_choice){.branch = best < 0 ? PLUMB_BRANCH_SKIP : PLUMB_BRANCH_WEIGHTED,
+                              .win = best,
+                              .lose = -1,
+                              .weight = 1.0,
+                              .margin = NAN};
     if (best >= 0)
         b->weight[best] = 1.0;
 }
 
-const struct plumb_selector plumb_sel_best_of = {"best_of", select_best_of, 1, false};
+const struct plumb_selector plumb_sel_best_of = {"best_of", select_best_of, 1};

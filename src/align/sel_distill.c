@@ -19,4 +19,4 @@ static void select_distill(struct plumb_scoreboard *b, int64_t prompt,
         b->choice[prompt].branch = PLUMB_BRANCH_SKIP;
 }
 
-const struct plumb_selector plumb_sel_distill = {"distill", select_distill, 2, false};
+const struct plumb_selector plumb_sel_distill = {"distill", select_distill, 2};

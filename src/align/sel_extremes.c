@@ -16,8 +16,13 @@ static void select_extremes(struct plumb_scoreboard *b, int64_t prompt,
         if (!isnan(b->norm[i]) && (lose < 0 || b->norm[i] < b->norm[lose]))
             lose = i;
     const bool differ = win >= 0 && b->norm[win] > b->norm[lose];
-    b->choice[prompt] = (struct plumb_choice){differ ? PLUMB_BRANCH_RANK : PLUMB_BRANCH_SKIP, win,
-                                              lose, differ ? b->norm[win] - b->norm[lose] : NAN};
+    b->choice[prompt] = (struct plumb_choice){
+        .branch = differ ? PLUMB_BRANCH_RANK : PLUMB_BRANCH_SKIP,
+        .win = win,
+        .lose = lose,
+        .weight = 1.0,
+        .margin = differ ? b->norm[win] - b->norm[lose] : NAN,
+    };
 }
 
-const struct plumb_selector plumb_sel_extremes = {"extremes", select_extremes, 2, false};
+const struct plumb_selector plumb_sel_extremes = {"extremes", select_extremes, 2};

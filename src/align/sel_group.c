@@ -18,4 +18,4 @@ static void select_group(struct plumb_scoreboard *b, int64_t prompt,
         c->branch = c->margin < least_spread ? PLUMB_BRANCH_SKIP : PLUMB_BRANCH_GROUP;
 }
 
-const struct plumb_selector plumb_sel_group = {"group", select_group, 2, false};
+const struct plumb_selector plumb_sel_group = {"group", select_group, 2};

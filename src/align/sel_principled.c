@@ -14,4 +14,4 @@ static void select_principled(struct plumb_scoreboard *b, int64_t prompt,
         b->choice[prompt].branch = PLUMB_BRANCH_SKIP;
 }
 
-const struct plumb_selector plumb_sel_principled = {"principled", select_principled, 2, true};
+const struct plumb_selector plumb_sel_principled = {"principled", select_principled, 2};

@@ -15,7 +15,6 @@ struct plumb_selector {
     const char *name;
     plumb_select_fn *select;
     int64_t least_group; /* completions that a prompt must have */
-    bool compares;       /* the threshold decides each prompt's branch and weights */
 };
 
 /* The entry of this prompt and kind with the highest normalised reward (ties: the lowest

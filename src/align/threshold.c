@@ -44,6 +44,13 @@ static void weigh(struct plumb_scoreboard *b, int64_t prompt, const struct plumb
             b->weight[i] /= sum;
 }
 
+void plumb_threshold_weigh(struct plumb_scoreboard *b, int64_t prompt, double tau,
+                           const struct plumb_align_param *p)
+{
+    struct plumb_choice *c = &b->choice[prompt];
+    c->weight = c->margin >= tau ? 1.0 : 1.0 / (1.0 + exp(-c->margin / p->curriculum_temperature));
+}
+
 void plumb_threshold_branch(struct plumb_scoreboard *b, int64_t prompt, double tau,
                             const struct plumb_align_param *p)
 {

@@ -29,12 +29,18 @@ extern const struct plumb_threshold plumb_thr_none;       /* 0 */
 struct plumb_threshold_state plumb_threshold_begin(const struct plumb_align_param *p);
 const struct plumb_threshold *plumb_threshold_of(enum plumb_threshold_kind kind);
 
-/* Final branch and weights of one prompt that the selector did not skip:
+/* What a threshold makes of one prompt that the selector did not skip. */
+typedef void plumb_threshold_rule(struct plumb_scoreboard *b, int64_t prompt, double tau,
+                                  const struct plumb_align_param *p);
+
+/* Final branch and weights:
  *   margin > tau           rank branch, when rank_loss is not none
  *   -margin > tau          swap branch, when reverse = swap and rank_loss is not none
  *   otherwise              weighted branch: weight_i = softmax(norm_i / weight_temperature) over
  *                          the scored entries of the prompt (or equal over the principled ones) */
-void plumb_threshold_branch(struct plumb_scoreboard *b, int64_t prompt, double tau,
-                            const struct plumb_align_param *p);
+plumb_threshold_rule plumb_threshold_branch;
+/* The pair's weight: 1 from tau on, sigma(margin / curriculum_temperature) below.
+ * Source: the code family of PSLE's authors; see plumb_choice.weight for what is divided by. */
+plumb_threshold_rule plumb_threshold_weigh;
 
 #endif

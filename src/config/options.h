@@ -55,7 +55,7 @@
     X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)")
 
 #define PLUMB_OPTIONS_METHOD(X) \
-    X(TEXT, name, "psle", "", "", "af", 1, "psle, vcb, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
+    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
     X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
     X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
     X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
@@ -74,6 +74,7 @@
     X(REAL, reference_weight, "1", "[0, 1]", "", "a", 1, "vcb: of the reference's log-probability; 0: none is needed") \
     X(REAL, list_temperature, "2", "(0, 1e6]", "", "a", 1, "lire: of the policy's shares among a prompt's answers") \
     X(REAL, sft_weight, "1", "[0, 1e6]", "", "a", 1, "rrhf and pro: imitation of the best answer") \
+    X(REAL, curriculum_temperature, "10", "(0, 1e6]", "", "a", 1, "psle_curriculum: of the weights of pairs that are not among the clearest") \
     X(REAL, rho, "-0.5", "[-0.69, 0]", "", "af", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
     X(TEXT, principles, "", "", "file", "a", 1, "plain text of the principles") \
     X(TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", 1, "how principles and prompt are joined")

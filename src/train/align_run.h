@@ -48,7 +48,8 @@ struct plumb_align_run {
     double *row; /* (items * group_size * ROW_VALUES,) */
 
     /* the current optimizer step */
-    int64_t step, terms;
+    int64_t step;
+    double terms;     /* its loss is divided by: plumb_scoreboard_terms */
     uint64_t weights; /* fingerprint at the start of the iteration, the same on all ranks */
     bool measure_gap; /* weights are still those that sampled */
     struct plumb_gap gap;

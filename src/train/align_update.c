@@ -18,7 +18,7 @@ static plumb_status collect(struct plumb_align_run *a, struct plumb_range slots)
     plumb_micro_clear(m);
     for (int64_t slot = slots.begin; slot < slots.end; slot++) {
         const struct plumb_choice *choice = &a->board->choice[slot];
-        struct plumb_pair pair = {.win = -1, .lose = -1, .weight = 1.0};
+        struct plumb_pair pair = {.win = -1, .lose = -1, .weight = choice->weight};
         for (int64_t i = 0; i < group; i++) {
             const int64_t entry = slot * group + i, q = m->pack.n_seq;
             if (!plumb_scoreboard_uses(a->board, entry))
@@ -40,7 +40,7 @@ static plumb_status collect(struct plumb_align_run *a, struct plumb_range slots)
         if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
             m->pair[m->pairs++] = pair;
     }
-    m->scale = 1.0 / (double)a->terms;
+    m->scale = 1.0 / a->terms;
     return PLUMB_OK;
 }
 

@@ -23,6 +23,7 @@ struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg)
         .reference_weight = cfg->method.reference_weight,
         .list_temperature = cfg->method.list_temperature,
         .sft_weight = cfg->method.sft_weight,
+        .curriculum_temperature = cfg->method.curriculum_temperature,
         .rho = cfg->method.rho,
     };
 }

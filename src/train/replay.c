@@ -56,6 +56,7 @@ static const struct field param_table[] = {
     PARAM(F64, reference_weight),
     PARAM(F64, list_temperature),
     PARAM(F64, sft_weight),
+    PARAM(F64, curriculum_temperature),
     PARAM(F64, rho),
 };
 

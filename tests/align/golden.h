@@ -83,6 +83,8 @@ static inline struct plumb_align_param golden_param(const plumb_json *v)
             p.list_temperature = d;
         else if (!strcmp(key, "sft_weight"))
             p.sft_weight = d;
+        else if (!strcmp(key, "curriculum_temperature"))
+            p.curriculum_temperature = d;
         else if (!strcmp(key, "rho"))
             p.rho = d;
         else

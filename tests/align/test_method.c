@@ -35,6 +35,7 @@ static void check_decisions(const struct plumb_scoreboard *b, const struct plumb
     CHECKF(golden_near(r->tau, golden_real(want, "tau")), "case %lld: tau %.17g, want %.17g",
            (long long)c, r->tau, golden_real(want, "tau"));
     int64_t count[PLUMB_BRANCH_COUNT] = {0};
+    double terms = 0;
     for (int64_t q = 0; q < b->prompts; q++) {
         const struct plumb_choice *d = &b->choice[q];
         const char *branch =
@@ -45,6 +46,8 @@ static void check_decisions(const struct plumb_scoreboard *b, const struct plumb
         CHECK((double)d->lose == golden_at(want, "lose", q));
         CHECK(golden_near(d->margin, golden_at(want, "margin", q)));
         count[d->branch]++;
+        CHECK(golden_near(d->weight, golden_at(want, "choice_weight", q)));
+        terms += d->branch == PLUMB_BRANCH_SKIP ? 0.0 : d->weight;
     }
     for (int64_t i = 0; i < b->n; i++) {
         CHECK(golden_near(b->norm[i], golden_at(want, "norm", i)));
@@ -64,9 +67,9 @@ static void check_decisions(const struct plumb_scoreboard *b, const struct plumb
     }
     CHECK(golden_near(r->weight_entropy, golden_real(want, "weight_entropy")));
     CHECK(r->terms == b->prompts - count[PLUMB_BRANCH_SKIP]);
-    CHECK(r->terms == plumb_scoreboard_terms(b, NULL, 0));
+    CHECK(golden_near(plumb_scoreboard_terms(b, NULL, 0), terms));
     CHECK(plumb_scoreboard_terms(b, &(int64_t){0}, 1) ==
-          (b->choice[0].branch != PLUMB_BRANCH_SKIP));
+          (b->choice[0].branch != PLUMB_BRANCH_SKIP ? b->choice[0].weight : 0.0));
 }
 
 static void check_case(const plumb_json *v, int64_t c)
@@ -198,7 +201,7 @@ static void check_table(void)
     const struct plumb_method *m;
     struct plumb_align_param p = plumb_align_param_default();
     CHECK(plumb_method_find(&m, "psl") == PLUMB_ERR_CONFIG);
-    CHECK(strstr(plumb_trail_message(), "psle, context_distillation, raft"));
+    CHECK(strstr(plumb_trail_message(), "psle, psle_curriculum, context_distillation, raft"));
     for (int i = 0; plumb_method_at(i); i++) {
         CHECK_OK(plumb_method_find(&m, plumb_method_at(i)->name));
         CHECK(m == plumb_method_at(i) && m->selector && m->objective && m->summary && m->paper);
@@ -231,7 +234,7 @@ static void check_table(void)
 int main(void)
 {
     plumb_json *doc = golden_read("decide");
-    CHECK(plumb_json_count(doc) >= 18);
+    CHECK(plumb_json_count(doc) >= 19);
     for (int64_t c = 0; c < plumb_json_count(doc); c++)
         check_case(plumb_json_at(doc, c), c);
     plumb_json_free(&doc);

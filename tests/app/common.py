@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 # Methods that answer under principles, too.
-PRINCIPLED = ("psle", "context_distillation")
+PRINCIPLED = ("psle", "psle_curriculum", "context_distillation")
 
 
 class Result:

@@ -41,6 +41,7 @@ METHODS = {
         "method.weighted_loss=principled_only", "kl_to_start=false", "epochs=2"]),
     "context_distillation": ("align", ["method.name=context_distillation"]),
     "raft": ("align", ["method.name=raft", "lr_schedule=cosine"]),
+    "psle_curriculum": ("align", ["method.name=psle_curriculum", "method.quantile_start=0.9"]),
     "vcb": ("align", ["method.name=vcb", "method.lambda=0.5"]),
     "dpo": ("align", ["method.name=dpo", "epochs=2"]),
     "ipo": ("align", ["method.name=ipo"]),

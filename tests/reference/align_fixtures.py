@@ -15,7 +15,7 @@ DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
                weight_temperature=1.0, reward_norm="zscore", threshold="decay",
                quantile_start=0.5, quantile_end=0.5, mean_k=0.0, reverse="weighted", beta=0.1,
                label_smoothing=0.0, length_normalize=True, reference_weight=1.0, list_temperature=2.0,
-               sft_weight=1.0, rho=-0.5, **{"lambda": 1.0})
+               sft_weight=1.0, curriculum_temperature=10.0, rho=-0.5, **{"lambda": 1.0})
 
 
 def clean(x):
@@ -192,6 +192,9 @@ def best(norm, which):
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
 
+EXTREMES = ("dpo", "vcb", "psle_curriculum")
+
+
 def extremes(norm, which):
     """The best and the worst, the first ones on ties."""
     return best(norm, which), best(-norm, which)
@@ -204,10 +207,10 @@ def decide(method, p, state, kind, reward, group, total):
     plain = [[i for i in range(q * group, (q + 1) * group) if kind[i] == 1] for q in range(prompts)]
     guided = [[i for i in range(q * group, (q + 1) * group) if kind[i] == 2] for q in range(prompts)]
     top = [(best(z, guided[q]), best(z, plain[q])) for q in range(prompts)]
-    if method in ("dpo", "vcb"):
+    if method in EXTREMES:
         top = [extremes(z, plain[q] + guided[q]) for q in range(prompts)]
     margin = np.array([np.nan if None in t else z[t[0]] - z[t[1]] for t in top])
-    if method in ("dpo", "vcb"):
+    if method in EXTREMES:
         margin[margin == 0] = np.nan
     if method == "raft":
         margin[:] = np.nan
@@ -236,8 +239,8 @@ def decide(method, p, state, kind, reward, group, total):
             weight[guided[q]] = 1 / max(1, len(guided[q]))
         elif a is None or b is None:
             where = "skip"
-        elif method in ("dpo", "vcb"):
-            where = "skip" if not margin[q] > 0 else "rank" if method == "dpo" else "group"
+        elif method in EXTREMES:
+            where = "skip" if not margin[q] > 0 else "group" if method == "vcb" else "rank"
         elif p["rank_loss"] != "none" and margin[q] > tau:
             where = "rank"
         elif p["rank_loss"] != "none" and p["reverse"] == "swap" and -margin[q] > tau:
@@ -258,6 +261,9 @@ def decide(method, p, state, kind, reward, group, total):
         branch.append(where)
         win.append(-1 if a is None else a)
         lose.append(-1 if b is None else b)
+    choice_weight = [1 / (1 + np.exp(-margin[q] / p["curriculum_temperature"]))
+                     if method == "psle_curriculum" and margin[q] < tau else 1.0
+                     for q in range(prompts)]
     ok = np.isfinite(r)
     mean = lambda v: v.mean() if len(v) else np.nan
     stats = dict(completions=(kind > 0).sum(), missing=((kind > 0) & ~ok).sum(),
@@ -268,11 +274,14 @@ def decide(method, p, state, kind, reward, group, total):
                  margin_quantile=[np.quantile(m, x) if len(m) else np.nan
                                   for x in (.05, .25, .5, .75, .95)])
     return dict(tau=tau, norm=z, margin=margin, branch=branch, win=win, lose=lose, weight=weight,
+                choice_weight=choice_weight,
                 weight_entropy=mean(np.array(entropy)), stats=stats)
 
 
 def decide_case(rng, method, group, prompts, missing=0.0, **over):
     p = {**DEFAULT, **over}
+    if method == "psle_curriculum":
+        p.update(threshold="quantile")
     if method == "context_distillation":
         p.update(rank_loss="none", weighted_loss="principled_only")
     state, total, iterations = dict(iteration=0), 3, []
@@ -301,6 +310,8 @@ def decide_cases():
             case("psle", 2, 8, weighted_loss="none"),
             case("context_distillation", 4, 6, missing=0.3), case("raft", 4, 6, missing=0.4),
             case("dpo", 3, 9, missing=0.4), case("dpo", 2, 6, reward_norm="none"),
+            case("psle_curriculum", 4, 9, quantile_start=0.9, quantile_end=0.5,
+                 curriculum_temperature=0.8, missing=0.2),
             case("vcb", 4, 7, missing=0.5)]
 
 
