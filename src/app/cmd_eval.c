@@ -49,8 +49,9 @@ static plumb_status answer(struct plumb_eval *e, struct plumb_eval_model *m)
         .model = model,
         .options = plumb_generate_options_of(cfg, 0),
     };
-    PLUMB_TRY_GOTO(st, plumb_answers_generate(&answers, &src, index, index, n), done);
-    PLUMB_TRY_GOTO(st, plumb_answers_score(&answers, data, e->rewards), done);
+    PLUMB_TRY_GOTO(st, plumb_answers_begin(&answers, &src, index, index, n), done);
+    PLUMB_TRY_GOTO(st, plumb_answers_generate(&answers, &src), done);
+    PLUMB_TRY_GOTO(st, plumb_answers_score(&answers, data, e->rewards, NULL, NULL), done);
     st = plumb_eval_keep(e, m, &answers);
 done:
     plumb_answers_fini(&answers);

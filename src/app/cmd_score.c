@@ -95,6 +95,7 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
                                                      .solution = r->solution,
                                                      .prompt_id = i};
     }
+    plumb_rewards_begin(s->rewards);
     PLUMB_TRY(plumb_rewards_score(s->rewards, item, end - begin, value));
     for (int64_t i = 0; i < end - begin; i++) {
         s->missing += !isfinite(value[i]);

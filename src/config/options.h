@@ -110,12 +110,17 @@
     X(REAL, max_logprob_gap, "0", "[0, 1e6]", "nats", "a", 0, "largest difference of a token's log-prob between sampling and training before the run stops; the CPU needs 0, other devices perhaps more") \
     X(TEXT, replay, "", "", "", "asrf", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \
     X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
+    X(REAL, max_time, "0", "[0, 1e9]", "s", "asrf", 0, "save and leave with exit code 99 so long after the start; 0: never") \
     X(INT, log_every, "10", "[1, 1000000000]", "steps", "asrf", 0, "lines of metrics.jsonl and of the console")
 
 #define PLUMB_OPTIONS_CHECKPOINT(X) \
     X(INT, every, "1", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward) between checkpoints; 0: only at the end") \
     X(INT, keep_last, "2", "[0, 1000000]", "", "asrf", 0, "newest checkpoints that are kept; 0: all") \
     X(INT, keep_every, "0", "[0, 1000000000]", "steps", "asrf", 0, "also keep every checkpoint whose step is a multiple; 0: none") \
+    X(INT, keep_best, "0", "[0, 1000000]", "", "asrf", 0, "also keep so many checkpoints with the best best_metric; 0: none") \
+    X(TEXT, best_metric, "", "", "", "asrf", 0, "what best means; not given: align reward, else loss; it is in every checkpoint") \
+    X(REAL, interval, "0", "[0, 1e9]", "s", "asrf", 0, "save in the middle of things when the last save is so old, and go on; 0: never") \
+    X(REAL, retry, "0", "[0, 1e9]", "s", "asrf", 0, "a save that meets a full disk is tried again for so long, the run waits") \
     X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asrf", 0, "largest weights file")
 
 #define PLUMB_OPTIONS_EVAL(X) \

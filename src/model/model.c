@@ -84,6 +84,15 @@ void plumb_model_destroy(plumb_model **m)
     *m = NULL;
 }
 
+plumb_status plumb_model_set_source(plumb_model *m, const char *dir)
+{
+    char *mine = strdup(dir);
+    PLUMB_REQUIRE(mine, PLUMB_ERR_NOMEM, "name of %s", dir);
+    free(m->dir);
+    m->dir = mine;
+    return PLUMB_OK;
+}
+
 plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **owned)
 {
     *owned = NULL;

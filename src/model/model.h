@@ -54,6 +54,9 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
  * causal checkpoint's body with a fresh score row (seed), or a classifier's own. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
+/* Makes dir the folder whose config.json and tokenizer files plumb_model_save copies: one that
+ * stays, where the model was opened from a checkpoint that later ones replace. PLUMB_ERR_NOMEM. */
+plumb_status plumb_model_set_source(plumb_model *m, const char *dir);
 void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
 
 /* Must follow every change of m->w: packs the linear weights again and renews fingerprint. */

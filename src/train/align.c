@@ -27,37 +27,74 @@ static plumb_status choose_prompts(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-static plumb_status generate(struct plumb_align_run *a)
+static struct plumb_answer_source source_of(struct plumb_align_run *a)
 {
-    const struct plumb_config *cfg = a->t->cfg;
-    const struct plumb_answer_source src = {
+    struct plumb_answer_source src = {
         .data = a->data,
         .tokenizer = a->t->tokenizer,
         .generator = a->generator,
         .model = a->t->model,
-        .options = plumb_generate_options_of(cfg, a->t->state.iteration + 1),
+        .options = plumb_generate_options_of(a->t->cfg, a->t->state.iteration + 1),
         .principled = a->method->principled,
     };
-    plumb_comm_phase(a->t->comm, "rollout");
-    const plumb_status st =
-        plumb_answers_generate(&a->answers, &src, a->local_slot, a->local_record, a->n_local);
-    return plumb_comm_agree(a->t->comm, st);
+    src.options.pause = plumb_stop_noticed;
+    src.options.pause_arg = &a->t->stop;
+    return src;
+}
+
+/* Empty answers of this iteration's prompts, or those that a pause has kept. */
+static plumb_status begin(struct plumb_align_run *a)
+{
+    const struct plumb_answer_source src = source_of(a);
+    a->sums = (struct plumb_align_sums){0};
+    a->gap = (struct plumb_gap){0};
+    PLUMB_TRY(choose_prompts(a));
+    PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
+    if (!a->in_progress)
+        return PLUMB_OK;
+    a->in_progress = false;
+    PLUMB_TRY(plumb_align_resume(a, a->t->resumed_from));
+    a->weights = a->answers.weights;
+    a->gap = a->sums.gap;
+    return PLUMB_OK;
+}
+
+static plumb_status generate(struct plumb_align_run *a)
+{
+    const struct plumb_answer_source src = source_of(a);
+    return plumb_answers_generate(&a->answers, &src);
 }
 
 static plumb_status score(struct plumb_align_run *a)
 {
-    plumb_comm_phase(a->t->comm, "reward");
-    plumb_status st = PLUMB_OK;
-    if (a->rewards)
-        st = plumb_answers_score(&a->answers, a->data, a->rewards);
-    if (st == PLUMB_OK)
-        st = plumb_scoreboard_begin(a->board, a->cut.items);
-    const int64_t n = a->answers.prompts * a->answers.group_size;
-    for (int64_t i = 0; i < n && st == PLUMB_OK; i++) {
-        const struct plumb_answer *o = &a->answers.at[i];
-        st = plumb_scoreboard_put(a->board, o->slot, o->sample, o->principled, o->reward);
+    if (!a->rewards)
+        return PLUMB_OK;
+    return plumb_answers_score(&a->answers, a->data, a->rewards, plumb_stop_noticed, &a->t->stop);
+}
+
+/* A stage of which every rank has its own part. A rank that is asked to pause leaves its part
+ * early; the ranks meet behind it, save, and leave or do the rest. Collective. */
+static plumb_status run_stage(struct plumb_align_run *a, const char *phase,
+                              plumb_status (*work)(struct plumb_align_run *a))
+{
+    bool paused = true;
+    while (paused) {
+        plumb_comm_phase(a->t->comm, phase);
+        const plumb_status st = work(a);
+        PLUMB_TRY(plumb_comm_agree(a->t->comm, st == PLUMB_STOPPED ? PLUMB_OK : st));
+        PLUMB_TRY(plumb_align_pause(a, &paused));
     }
-    return plumb_comm_agree(a->t->comm, st);
+    return PLUMB_OK;
+}
+
+static plumb_status fill_board(struct plumb_align_run *a)
+{
+    PLUMB_TRY(plumb_scoreboard_begin(a->board, a->cut.items));
+    for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
+        const struct plumb_answer *o = &a->answers.at[i];
+        PLUMB_TRY(plumb_scoreboard_put(a->board, o->slot, o->sample, o->principled, o->reward));
+    }
+    return PLUMB_OK;
 }
 
 /* The allreduce of the method: every rank gets every reward and decides alike. */
@@ -65,6 +102,7 @@ static plumb_status decide(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     plumb_comm_phase(a->t->comm, "threshold");
+    PLUMB_TRY(plumb_comm_agree(a->t->comm, fill_board(a)));
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->board->slot, a->board->slots, PLUMB_SUM));
     PLUMB_TRY(plumb_align_decide(a->board, &a->threshold, &a->report, a->method, &a->param,
                                  cfg->train.iterations));
@@ -104,7 +142,8 @@ static plumb_status share_rows(struct plumb_align_run *a)
     return plumb_comm_allreduce_f64(a->t->comm, a->row, n, PLUMB_SUM);
 }
 
-static void set_rollout_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
+/* Returns the tokens that all ranks generated. */
+static int64_t set_rollout_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
 {
     const int64_t n = a->cut.items * a->answers.group_size;
     double sum[ROW_VALUES] = {0}, least = INFINITY, most = 0;
@@ -124,7 +163,7 @@ static void set_rollout_metrics(struct plumb_align_run *a, struct plumb_metrics_
         plumb_metrics_set(row, PLUMB_METRIC_KL, sum[ROW_KL] / sum[ROW_KL_COUNT]);
         plumb_metrics_set(row, PLUMB_METRIC_OBJECTIVE_KL, sum[ROW_KL] / sum[ROW_KL_COUNT]);
     }
-    a->t->state.num_tokens += (int64_t)sum[ROW_TOKENS];
+    return (int64_t)sum[ROW_TOKENS];
 }
 
 static void set_report_metrics(const struct plumb_align_report *r, struct plumb_metrics_row *row)
@@ -146,55 +185,87 @@ static void set_report_metrics(const struct plumb_align_report *r, struct plumb_
     plumb_metrics_set(row, PLUMB_METRIC_WEIGHT_ENTROPY, r->weight_entropy);
 }
 
-static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *row)
+static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_metrics_row *row)
 {
-    struct plumb_trainer *t = a->t;
-    const int64_t epochs = t->cfg->train.epochs, all = epochs * a->steps;
-    double sum[PLUMB_LEAF_VALUES] = {0}, norm = 0, lr = 0;
-    int64_t taken = 0;
-    struct plumb_progress progress;
-    a->gap = (struct plumb_gap){0};
-    PLUMB_REQUIRE(
-        a->answers.weights == a->weights && t->model->fingerprint == a->weights, PLUMB_ERR_FORMAT,
-        "iteration %lld: its rollouts are of weights %016" PRIx64 ", it began with %016" PRIx64
-        " and trains %016" PRIx64,
-        (long long)t->state.iteration + 1, a->answers.weights, a->weights, t->model->fingerprint);
-    PLUMB_TRY(plumb_comm_agree(t->comm, plumb_align_rescore(a)));
-    plumb_progress_start(&progress, "train", "steps", all);
-    for (int64_t i = 0; i < all; i++) {
-        struct plumb_step_result r;
-        a->step = i % a->steps;
-        a->measure_gap = taken == 0;
-        const int64_t before = t->state.step;
-        PLUMB_TRY(plumb_trainer_leave(t));
-        PLUMB_TRY(plumb_align_update(a, &r));
-        plumb_progress_at(&progress, i + 1, NULL);
-        if (t->state.step == before)
-            continue; /* no prompt of this step had a term in the loss */
-        for (int v = 0; v < PLUMB_LEAF_VALUES; v++)
-            sum[v] += r.value[v];
-        norm += r.optim.grad_norm;
-        lr = r.optim.lr;
-        taken++;
-    }
-    plumb_progress_end(&progress);
-    PLUMB_TRY(plumb_align_gap_metrics(a, row));
-    t->state.num_tokens += (int64_t)sum[LEAF_TOKENS];
-    if (taken > 0) {
-        plumb_metrics_set(row, PLUMB_METRIC_LOSS, sum[LEAF_LOSS] / (double)taken);
-        plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, norm / (double)taken);
-        plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, lr);
+    const double *leaf = s->leaf, pairs = s->leaf[LEAF_PAIRS];
+    if (s->taken > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_LOSS, leaf[LEAF_LOSS] / s->taken);
+        plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, s->norm / s->taken);
+        plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, s->learning_rate);
     } else {
         plumb_log(PLUMB_LOG_INFO, "no prompt had a term in the loss: the weights stay");
     }
-    if (sum[LEAF_PAIRS] > 0) {
-        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, sum[LEAF_CHOSEN] / sum[LEAF_PAIRS]);
-        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, sum[LEAF_REJECTED] / sum[LEAF_PAIRS]);
+    if (pairs > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, leaf[LEAF_CHOSEN] / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, leaf[LEAF_REJECTED] / pairs);
         plumb_metrics_set(row, PLUMB_METRIC_REWARDS_MARGINS,
-                          (sum[LEAF_CHOSEN] - sum[LEAF_REJECTED]) / sum[LEAF_PAIRS]);
-        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES,
-                          sum[LEAF_ACCURATE] / sum[LEAF_PAIRS]);
+                          (leaf[LEAF_CHOSEN] - leaf[LEAF_REJECTED]) / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, leaf[LEAF_ACCURATE] / pairs);
     }
+}
+
+/* What was sampled is what is trained on, by the weights that sampled it. Collective. */
+static plumb_status check_weights(struct plumb_align_run *a)
+{
+    const struct plumb_trainer *t = a->t;
+    const bool moved = a->sums.taken > 0; /* before a pause: the first step has checked them */
+    PLUMB_REQUIRE(
+        a->answers.weights == a->weights && (moved || t->model->fingerprint == a->weights),
+        PLUMB_ERR_FORMAT,
+        "iteration %lld: its rollouts are of weights %016" PRIx64 ", it began with %016" PRIx64
+        " and trains %016" PRIx64,
+        (long long)t->state.iteration + 1, a->answers.weights, a->weights, t->model->fingerprint);
+    if (moved)
+        return PLUMB_OK;
+    a->gap = (struct plumb_gap){0};
+    return plumb_comm_agree(t->comm, plumb_align_rescore(a));
+}
+
+/* The step in progress is dropped, and with it what it had compared. Collective. */
+static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_gap *before)
+{
+    bool paused;
+    double sum[2] = {before->sum, before->tokens};
+    a->gap = a->sums.gap = *before;
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->sums.gap.max, 1, PLUMB_MAX));
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, sum, 2, PLUMB_SUM));
+    a->sums.gap.sum = sum[0];
+    a->sums.gap.tokens = sum[1];
+    return plumb_align_pause(a, &paused);
+}
+
+static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    struct plumb_trainer *t = a->t;
+    struct plumb_align_sums *s = &a->sums;
+    const int64_t all = t->cfg->train.epochs * a->steps;
+    struct plumb_progress progress;
+    PLUMB_TRY(check_weights(a));
+    plumb_progress_start(&progress, "train", "steps", all);
+    while ((int64_t)s->done < all) {
+        struct plumb_step_result r;
+        const struct plumb_gap gap = a->gap;
+        const int64_t before = t->state.step;
+        a->step = (int64_t)s->done % a->steps;
+        a->measure_gap = s->taken == 0;
+        PLUMB_TRY(plumb_align_update(a, &r));
+        if (r.paused) {
+            PLUMB_TRY(pause_step(a, &gap));
+            continue;
+        }
+        s->done++;
+        plumb_progress_at(&progress, (int64_t)s->done, NULL);
+        if (t->state.step == before)
+            continue; /* no prompt of this step had a term in the loss */
+        for (int v = 0; v < PLUMB_LEAF_VALUES; v++)
+            s->leaf[v] += r.value[v];
+        s->norm += r.optim.grad_norm;
+        s->learning_rate = r.optim.lr;
+        s->taken++;
+    }
+    plumb_progress_end(&progress);
+    PLUMB_TRY(plumb_align_gap_metrics(a, row));
+    set_update_metrics(s, row);
     return PLUMB_OK;
 }
 
@@ -225,27 +296,24 @@ static plumb_status iterate(struct plumb_align_run *a)
     const double began = plumb_now();
     double since = began;
     PLUMB_TRY(plumb_weights_agree(&a->weights, t->model, t->comm));
-    PLUMB_TRY(choose_prompts(a));
-    PLUMB_TRY(generate(a));
-    PLUMB_TRY(plumb_trainer_leave(t));
+    PLUMB_TRY(plumb_comm_agree(t->comm, begin(a)));
+    PLUMB_TRY(run_stage(a, "rollout", generate));
     time.rollout = lap(&since);
-    PLUMB_TRY(score(a));
+    PLUMB_TRY(run_stage(a, "reward", score));
     time.reward = lap(&since);
-    plumb_comm_phase(t->comm, "reference");
-    PLUMB_TRY(plumb_comm_agree(t->comm, plumb_align_reference(a)));
+    PLUMB_TRY(run_stage(a, "reference", plumb_align_reference));
     time.reference = lap(&since);
     PLUMB_TRY(decide(a));
     PLUMB_TRY(share_rows(a));
-    set_rollout_metrics(a, &row);
+    const int64_t sampled = set_rollout_metrics(a, &row);
     set_report_metrics(&a->report, &row);
-    const double rollout_tokens =
-        row.value[PLUMB_METRIC_COMPLETION_LENGTH] * (double)(a->cut.items * a->answers.group_size);
     PLUMB_TRY(plumb_align_write_rollouts(a));
     time.save = lap(&since);
     PLUMB_TRY(update(a, &row));
     time.train = lap(&since);
     t->state.iteration++;
     t->state.prompt_cursor += a->cut.items;
+    t->state.num_tokens += sampled + (int64_t)a->sums.leaf[LEAF_TOKENS];
     plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
                       (double)t->state.prompt_cursor / (double)a->data->n);
     plumb_metrics_set(&row, PLUMB_METRIC_TIME_ROLLOUT, time.rollout);
@@ -255,11 +323,10 @@ static plumb_status iterate(struct plumb_align_run *a)
     plumb_metrics_set(&row, PLUMB_METRIC_TIME_SAVE, time.save);
     plumb_metrics_set(&row, PLUMB_METRIC_TIME_ITERATION, plumb_now() - began);
     plumb_metrics_set(&row, PLUMB_METRIC_ROLLOUT_TOKENS_PER_SECOND,
-                      time.rollout > 0 ? rollout_tokens / time.rollout : 0);
+                      time.rollout > 0 ? (double)sampled / time.rollout : 0);
     PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, t->cfg->train.iterations)));
     PLUMB_TRY(plumb_align_show_samples(a));
-    PLUMB_TRY(save(a, &row));
-    return plumb_trainer_leave(t);
+    return save(a, &row);
 }
 
 plumb_status plumb_train_align(const struct plumb_trainer_source *source)

@@ -153,9 +153,10 @@ static plumb_status answer_probes(struct plumb_align_run *a, const plumb_model *
         .options = plumb_generate_options_of(cfg, 0),
     };
     PLUMB_TRY_GOTO(st, st, done);
-    PLUMB_TRY_GOTO(st, plumb_answers_generate(&answers, &src, index, index, n), done);
+    PLUMB_TRY_GOTO(st, plumb_answers_begin(&answers, &src, index, index, n), done);
+    PLUMB_TRY_GOTO(st, plumb_answers_generate(&answers, &src), done);
     if (a->rewards)
-        PLUMB_TRY_GOTO(st, plumb_answers_score(&answers, a->data, a->rewards), done);
+        PLUMB_TRY_GOTO(st, plumb_answers_score(&answers, a->data, a->rewards, NULL, NULL), done);
     for (int64_t i = 0; i < n; i++) {
         text[i] = strdup(plumb_buf_text(&answers.at[i].text));
         reward[i] = answers.at[i].reward;

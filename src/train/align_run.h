@@ -19,6 +19,16 @@ struct plumb_gap {
     double max, sum, tokens; /* largest |difference|; sum of sampled - trained; how many */
 };
 
+/* What the steps of an iteration leave behind for its line of metrics. Doubles all through: a pause
+ * writes it as an array. */
+struct plumb_align_sums {
+    double done;                    /* steps, those in which no prompt had a term too */
+    double taken;                   /* optimizer steps */
+    double leaf[PLUMB_LEAF_VALUES]; /* over the leaves of all of them */
+    double norm, learning_rate;     /* sum of the gradient norms; the last rate */
+    struct plumb_gap gap;           /* of all ranks, as it was at a pause */
+};
+
 struct plumb_align_run {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
@@ -40,6 +50,7 @@ struct plumb_align_run {
     int64_t *local_record;      /* (n_local,) their records, this iteration */
     int64_t *step_base;         /* (steps,) index in local_slot of the step's first local slot */
     int64_t n_local;
+    bool in_progress; /* the checkpoint that is resumed from holds an iteration half done */
 
     struct plumb_micro micro; /* one micro-batch */
     int64_t *sequence;        /* (max_seq,) rollout of each of its sequences */
@@ -53,6 +64,7 @@ struct plumb_align_run {
     uint64_t weights; /* fingerprint at the start of the iteration, the same on all ranks */
     bool measure_gap; /* weights are still those that sampled */
     struct plumb_gap gap;
+    struct plumb_align_sums sums;
 };
 
 /* align_setup.c */
@@ -62,7 +74,8 @@ void plumb_align_release(struct plumb_align_run *a);
 /* align_update.c: one optimizer step on the slots of step a->step. Collective. */
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out);
 /* Log-probs of this rank's rollouts under the start weights and the plain prompts: all that the
- * method reads, or the plain ones for the KL report. Not collective. */
+ * method reads, or the plain ones for the KL report; those that are known stay. Not collective.
+ * PLUMB_STOPPED when a pause was asked for: what is known so far is kept. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
 
 /* missing.c: out (size bytes) = which completions of the scoreboard have no finite reward, by
@@ -84,6 +97,16 @@ plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_a
                                  const float *logp);
 plumb_status plumb_align_rescore(struct plumb_align_run *a);
 plumb_status plumb_align_gap_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row);
+
+/* align_pause.c: the iteration in progress, in a checkpoint folder.
+ *     pause: plumb_trainer_pause with the completions and the sums so far. Collective.
+ *     paused_in: whether a checkpoint folder holds such an iteration. Not collective.
+ *     resume: takes them over into a->answers (which plumb_answers_begin has emptied) and a->sums,
+ *             from any number of ranks. Not collective; PLUMB_ERR_FORMAT when they do not belong
+ *             to this state. */
+plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused);
+bool plumb_align_paused_in(const char *dir);
+plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir);
 
 /* align_output.c: what an iteration leaves besides metrics. Collective. */
 plumb_status plumb_align_write_rollouts(struct plumb_align_run *a);

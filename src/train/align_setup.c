@@ -141,6 +141,7 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
         plumb_pack_limit(&a->micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->steps;
     PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->cut, 0)));
+    a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);
     a->threshold = plumb_threshold_begin(&a->param);
     a->threshold.tau = plumb_state_get(&a->t->state, "threshold.tau", a->threshold.tau);
     a->threshold.iteration = (int64_t)plumb_state_get(&a->t->state, "threshold.iteration",

@@ -1,5 +1,7 @@
 /* align_update.c - gradients of the method's objective on one optimizer step's rollouts.
  * Layer 5. Includes train/align_run.h, base/. */
+#include <math.h>
+
 #include "train/align_run.h"
 
 /* Rollout of completion `sample` of a slot that this rank owns in the current step. */
@@ -105,11 +107,12 @@ plumb_status plumb_align_reference(struct plumb_align_run *a)
     struct plumb_pack *p = &a->micro.pack;
     const int64_t n = a->answers.prompts * a->answers.group_size;
     for (int64_t i = 0; i < n;) {
+        PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "the reference was paused");
         plumb_pack_clear(p);
         for (; i < n && p->n_seq < p->max_seq; i++) {
             const struct plumb_answer *o = &a->answers.at[i];
             const struct plumb_record *rec = &a->data->record[o->record];
-            if (o->principled && !a->needs_reference)
+            if (!isnan(o->logp_ref) || (o->principled && !a->needs_reference))
                 continue;
             a->sequence[p->n_seq] = i;
             PLUMB_TRY(plumb_pack_add(p, rec->prompt.ids, rec->prompt.n, o->ids, o->n));

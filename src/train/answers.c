@@ -2,11 +2,13 @@
  * Layer 5. Includes train/answers.h, base/. */
 #include "train/answers.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/num.h"
 
 plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, int64_t group_size,
                                 int64_t max_new_tokens)
@@ -15,12 +17,13 @@ plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, in
     *r = (struct plumb_answers){
         .max_prompts = max_prompts, .group_size = group_size, .max_new_tokens = max_new_tokens};
     r->at = calloc(n + 1, sizeof(*r->at));
-    r->request = calloc(2 * (size_t)max_prompts + 1, sizeof(*r->request));
+    r->request = calloc(n + 1, sizeof(*r->request));
+    r->owner = calloc(n + 1, sizeof(*r->owner));
     r->item = calloc(n + 1, sizeof(*r->item));
     r->score = calloc(n + 1, sizeof(*r->score));
     r->ids = calloc(tokens + 1, sizeof(*r->ids));
     r->logp = calloc(2 * tokens + 1, sizeof(*r->logp));
-    if (!r->at || !r->request || !r->item || !r->score || !r->ids || !r->logp) {
+    if (!r->at || !r->request || !r->owner || !r->item || !r->score || !r->ids || !r->logp) {
         plumb_answers_fini(r);
         PLUMB_FAIL(PLUMB_ERR_NOMEM, "answers: %lld prompts x %lld completions x %lld tokens",
                    (long long)max_prompts, (long long)group_size, (long long)max_new_tokens);
@@ -40,6 +43,7 @@ void plumb_answers_fini(struct plumb_answers *r)
             plumb_buf_fini(&r->at[i].text);
     free(r->at);
     free(r->request);
+    free(r->owner);
     free(r->item);
     free(r->score);
     free(r->ids);
@@ -69,81 +73,146 @@ struct sink {
     const struct plumb_answer_source *src;
     struct plumb_progress progress;
     int64_t done;
-    int per_prompt; /* requests */
 };
 
 static plumb_status keep(void *arg, const struct plumb_completion *c)
 {
     struct sink *s = arg;
-    const int64_t k = c->request / s->per_prompt;
+    const int64_t k = s->r->owner[c->request];
     struct plumb_answer *o = &s->r->at[k * s->r->group_size + c->sample];
     o->n = c->n;
     o->stop = c->stop;
+    o->finished = c->stop != PLUMB_STOP_PAUSED;
     memcpy(o->ids, c->ids, (size_t)c->n * sizeof(*o->ids));
     memcpy(o->logp, c->logp, (size_t)c->n * sizeof(*o->logp));
     memcpy(o->logp_sampled, c->logp_sampled, (size_t)c->n * sizeof(*o->logp_sampled));
     plumb_buf_clear(&o->text);
+    if (!o->finished)
+        return PLUMB_OK;
     plumb_progress_at(&s->progress, ++s->done, NULL);
     return plumb_tokenizer_decode(s->src->tokenizer, &o->text, c->ids, c->n, true);
 }
 
-plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_answer_source *src,
-                                    const int64_t *slot, const int64_t *record, int64_t prompts)
+plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
+                                 const int64_t *slot, const int64_t *record, int64_t prompts)
 {
     PLUMB_REQUIRE(prompts <= r->max_prompts, PLUMB_ERR_NOMEM, "%lld prompts, room for %lld",
                   (long long)prompts, (long long)r->max_prompts);
     const int32_t group = (int32_t)r->group_size, plain = src->principled ? group / 2 : group;
-    struct sink sink = {.r = r, .src = src, .per_prompt = src->principled ? 2 : 1};
-    int64_t n = 0;
-    for (int64_t k = 0; k < prompts; k++) {
-        const struct plumb_record *rec = &src->data->record[record[k]];
-        r->request[n++] = (struct plumb_request){.ids = rec->prompt.ids,
-                                                 .n = rec->prompt.n,
-                                                 .prompt_id = record[k],
-                                                 .first_sample = 0,
-                                                 .n_samples = plain};
-        if (src->principled)
-            r->request[n++] = (struct plumb_request){.ids = rec->principled.ids,
-                                                     .n = rec->principled.n,
-                                                     .prompt_id = record[k],
-                                                     .first_sample = plain,
-                                                     .n_samples = group - plain};
+    for (int64_t k = 0; k < prompts; k++)
         for (int32_t i = 0; i < group; i++) {
             struct plumb_answer *o = &r->at[k * group + i];
             o->slot = slot[k];
             o->record = record[k];
             o->sample = i;
             o->principled = i >= plain;
+            o->finished = o->scored = false;
             o->n = 0;
             o->reward = o->logp_ref = NAN;
+            plumb_buf_clear(&o->text);
         }
-    }
     r->prompts = prompts;
     r->weights = src->model->fingerprint;
-    plumb_progress_start(&sink.progress, "generate", "completions", prompts * group);
+    return PLUMB_OK;
+}
+
+/* Neighbours that have no token yet and the same prompt are one request, so that they share it;
+ * what was paused is a request of its own. */
+static int64_t make_requests(struct plumb_answers *r, const struct plumb_dataset *data)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
+        const struct plumb_answer *o = &r->at[i];
+        const struct plumb_record *rec = &data->record[o->record];
+        const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
+        const int64_t k = i / r->group_size;
+        struct plumb_request *last = n ? &r->request[n - 1] : NULL;
+        if (o->finished)
+            continue;
+        if (o->n == 0 && last && r->owner[n - 1] == k && last->n_given == 0 &&
+            last->ids == p->ids && last->first_sample + last->n_samples == o->sample) {
+            last->n_samples++;
+            continue;
+        }
+        r->owner[n] = k;
+        r->request[n++] = (struct plumb_request){.ids = p->ids,
+                                                 .n = p->n,
+                                                 .prompt_id = o->record,
+                                                 .first_sample = o->sample,
+                                                 .n_samples = 1,
+                                                 .given = o->ids,
+                                                 .given_logp = o->logp,
+                                                 .given_logp_sampled = o->logp_sampled,
+                                                 .n_given = o->n};
+    }
+    return n;
+}
+
+plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_answer_source *src)
+{
+    struct sink sink = {.r = r, .src = src};
+    const int64_t n = make_requests(r, src->data);
+    int64_t wanted = 0;
+    for (int64_t i = 0; i < n; i++)
+        wanted += r->request[i].n_samples;
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(r->weights == src->model->fingerprint, PLUMB_ERR_FORMAT,
+                  "%lld completions are to go on that weights %016" PRIx64 " began, but these are "
+                  "%016" PRIx64,
+                  (long long)wanted, r->weights, src->model->fingerprint);
+    plumb_progress_start(&sink.progress, "generate", "completions", wanted);
     const plumb_status st =
         plumb_generate(src->generator, src->model, r->request, n, &src->options, keep, &sink);
     plumb_progress_end(&sink.progress);
     return st;
 }
 
-plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dataset *data,
-                                 plumb_rewards *rewards)
+/* Completions first .. first+n-1 of the list r->item. */
+static plumb_status score_some(struct plumb_answers *r, plumb_rewards *rewards, int64_t first,
+                               int64_t n)
 {
-    const int64_t n = r->prompts * r->group_size;
-    for (int64_t i = 0; i < n; i++) {
-        const struct plumb_record *rec = &data->record[r->at[i].record];
-        r->item[i] = (struct plumb_reward_item){.prompt = rec->prompt.text,
-                                                .prompt_len = rec->prompt.len,
-                                                .completion = plumb_buf_text(&r->at[i].text),
-                                                .completion_len = r->at[i].text.len,
-                                                .tokens = r->at[i].n,
-                                                .solution = rec->solution,
-                                                .prompt_id = r->at[i].record,
-                                                .sample = r->at[i].sample};
+    PLUMB_TRY(plumb_rewards_score(rewards, r->item + first, n, r->score + first));
+    for (int64_t i = first; i < first + n; i++) {
+        r->at[r->owner[i]].reward = r->score[i];
+        r->at[r->owner[i]].scored = true;
     }
-    PLUMB_TRY(plumb_rewards_score(rewards, r->item, n, r->score));
-    for (int64_t i = 0; i < n; i++)
-        r->at[i].reward = r->score[i];
+    return PLUMB_OK;
+}
+
+/* A piece takes about PIECE_SECONDS: whoever asks for a pause waits no longer, and a command that
+ * scores many at once gets many. */
+#define PIECE_SECONDS 0.5
+enum { FIRST_PIECE = 4, GROWTH = 4 };
+
+plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dataset *data,
+                                 plumb_rewards *rewards, plumb_pause_fn *pause, void *pause_arg)
+{
+    int64_t n = 0, piece = FIRST_PIECE;
+    for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
+        const struct plumb_answer *o = &r->at[i];
+        const struct plumb_record *rec = &data->record[o->record];
+        if (o->scored)
+            continue;
+        r->owner[n] = i;
+        r->item[n++] = (struct plumb_reward_item){.prompt = rec->prompt.text,
+                                                  .prompt_len = rec->prompt.len,
+                                                  .completion = plumb_buf_text(&o->text),
+                                                  .completion_len = o->text.len,
+                                                  .tokens = o->n,
+                                                  .solution = rec->solution,
+                                                  .prompt_id = o->record,
+                                                  .sample = o->sample};
+    }
+    plumb_rewards_begin(rewards);
+    for (int64_t i = 0; i < n;) {
+        const int64_t k = plumb_min_i64(piece, n - i);
+        const double began = plumb_now();
+        PLUMB_REQUIRE(!pause || !pause(pause_arg), PLUMB_STOPPED, "scoring was paused");
+        PLUMB_TRY(score_some(r, rewards, i, k));
+        const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
+        piece = (int64_t)fmax(fmin(fitting, (double)(GROWTH * piece)), 1);
+        i += k;
+    }
     return PLUMB_OK;
 }

@@ -12,6 +12,8 @@ struct plumb_answer {
     int64_t record; /* its prompt's place in the data set; the prompt id of random numbers */
     int32_t sample; /* within the group */
     bool principled;
+    bool finished; /* false: n tokens so far */
+    bool scored;
     int64_t n; /* completion tokens, the stop token included; 0 = not there yet */
     int32_t *ids;
     float *logp;         /* raw log-probs as sampled, nats */
@@ -29,7 +31,8 @@ struct plumb_answers {
     int64_t prompts;  /* local prompts of this iteration */
     uint64_t weights; /* fingerprint of those that answered */
     struct plumb_answer *at;
-    struct plumb_request *request; /* (2 * max_prompts,) scratch of generation */
+    struct plumb_request *request; /* (max_prompts * group_size,) scratch of generation */
+    int64_t *owner;                /* the same; local prompt of each request */
     struct plumb_reward_item *item;
     double *score;
     int32_t *ids;
@@ -54,12 +57,18 @@ struct plumb_answer_source {
 struct plumb_generate_options plumb_generate_options_of(const struct plumb_config *cfg,
                                                         int64_t iteration);
 
-/* Samples group_size completions for each of the local prompts slot[k] (record[k]). The first
- * half is plain, the second principled when src->principled. Not collective. */
-plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_answer_source *src,
-                                    const int64_t *slot, const int64_t *record, int64_t prompts);
-/* Fills reward of every rollout, scored on its plain prompt. Not collective. */
+/* Empties r for the local prompts slot[k] (record[k]): the first half of each group is plain, the
+ * second principled when src->principled. Not collective. */
+plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
+                                 const int64_t *slot, const int64_t *record, int64_t prompts);
+/* Samples what is not finished, from where it is. Not collective. PLUMB_STOPPED when
+ * src->options.pause said so: what was sampled so far is kept.
+ * PLUMB_ERR_FORMAT when the tokens so far are of other weights. */
+plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_answer_source *src);
+/* Fills reward of every rollout that is not scored yet, on its plain prompt. pause (NULL: never) is
+ * asked about twice a second. Not collective. PLUMB_STOPPED when it said so: scores so far are
+ * kept. */
 plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dataset *data,
-                                 plumb_rewards *rewards);
+                                 plumb_rewards *rewards, plumb_pause_fn *pause, void *pause_arg);
 
 #endif

@@ -225,7 +225,7 @@ static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_
     return PLUMB_OK;
 }
 
-plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *options,
+plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_options *options,
                                    struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
                                    const struct plumb_card *card, const plumb_model *m,
@@ -251,8 +251,7 @@ plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *option
         const plumb_status st = save_once(&s, comm, scratch);
         if (st != PLUMB_OK && st != PLUMB_ERR_COMM && options->retry > 0)
             PLUMB_TRY(may_retry(&again, st, plumb_now() + wait < until, comm));
-        if (pause && st == PLUMB_OK)
-            plumb_checkpoint_name_write(pause->name, s.name);
+        plumb_checkpoint_name_write(name, s.name);
         if (!again)
             return st;
         if (s.writes)

@@ -42,7 +42,6 @@ struct plumb_checkpoint_pause {
     plumb_status (*write)(void *arg, const char *dir);
     void *arg;
     int64_t bytes; /* of those files on all ranks, about */
-    char name[64]; /* out: of the folder */
 };
 
 /* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N and, after success,
@@ -51,10 +50,11 @@ struct plumb_checkpoint_pause {
  * removed. With keep_best, the symbolic link OUTPUT_DIR/best is the best one's.
  *
  * Collective; rank 0 writes all but the pause's own files, and one rank's failure is every rank's.
+ *   out name                  of the folder
  *   scratch (count,) device   overwritten (the gradient vector may serve)
  *
  * Errors: PLUMB_ERR_IO naming the file and the system's words; on a full disk, what was needed. */
-plumb_status plumb_checkpoint_save(const struct plumb_checkpoint_options *options,
+plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_options *options,
                                    struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
                                    const struct plumb_card *card, const plumb_model *m,

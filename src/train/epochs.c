@@ -6,7 +6,6 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "train/loops.h"
-#include "train/stop.h"
 
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
                                                 const struct plumb_trainer *t,
@@ -83,12 +82,17 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
     plumb_progress_start(&progress, task->what, "steps", e->steps);
     while (t->state.step < e->steps) {
         int64_t in_epoch;
-        bool stop;
         plumb_epochs_at(e, t->state.step, &in_epoch);
         task->begin(task->arg, in_epoch, plumb_cut_step(&e->cut, in_epoch));
         struct plumb_step_result r;
         PLUMB_TRY(
             plumb_trainer_step(t, plumb_cut_leaves(&e->cut, in_epoch), task->leaf, task->arg, &r));
+        if (r.paused) {
+            struct plumb_checkpoint_pause none = {0};
+            bool paused;
+            PLUMB_TRY(plumb_trainer_pause(t, &none, &paused));
+            continue;
+        }
         t->state.num_tokens += (int64_t)r.value[PLUMB_EPOCHS_TOKENS];
         plumb_progress_at(&progress, t->state.step, NULL);
         struct plumb_metrics_row row = {0};
@@ -97,14 +101,11 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
         plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
         plumb_metrics_set(&row, PLUMB_METRIC_EPOCH, (double)t->state.step / (double)per_epoch);
         task->report(task->arg, r.value, &row);
-        PLUMB_TRY(plumb_stop_agreed(&stop, t->comm));
         const bool last = t->state.step == e->steps, every = cfg->checkpoint.every > 0;
         if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
             PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, 0)));
-        if (last || stop || (every && t->state.step % cfg->checkpoint.every == 0))
+        if (last || (every && t->state.step % cfg->checkpoint.every == 0))
             PLUMB_TRY(plumb_trainer_save(t, &row));
-        if (stop && !last)
-            return plumb_trainer_leave(t);
     }
     plumb_progress_end(&progress);
     return PLUMB_OK;

@@ -84,6 +84,10 @@ static plumb_status run_local(struct plumb_gradient *g, struct plumb_range mine,
     struct plumb_backend *b = g->backend;
     for (int64_t i = 0; i < n; i++) {
         const struct plumb_tree_step at = plumb_tree_at(n, i);
+        if (g->pause && g->pause(g->pause_arg)) {
+            g->paused = true;
+            return PLUMB_OK;
+        }
         float *grad = g->sum[at.buffer];
         PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
         PLUMB_TRY(fn(arg, mine.begin + i, grad, g->slot + (mine.begin + i) * PLUMB_LEAF_VALUES));
@@ -103,10 +107,15 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_
     const int64_t slots = leaves * PLUMB_LEAF_VALUES;
     const struct plumb_range mine =
         plumb_tree_leaves(leaves, plumb_comm_rank(g->comm), plumb_comm_size(g->comm));
-    memset(g->slot, 0, (size_t)slots * sizeof(*g->slot));
-    PLUMB_TRY(plumb_comm_agree(g->comm, run_local(g, mine, fn, arg)));
-    PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots, PLUMB_SUM));
+    memset(g->slot, 0, (size_t)(slots + 1) * sizeof(*g->slot));
     memset(value, 0, PLUMB_LEAF_VALUES * sizeof(*value));
+    g->paused = false;
+    PLUMB_TRY(plumb_comm_agree(g->comm, run_local(g, mine, fn, arg)));
+    g->slot[slots] = g->paused; /* behind the leaves' scalars: ranks that left early */
+    PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));
+    g->paused = g->slot[slots] > 0;
+    if (g->paused)
+        return PLUMB_OK;
     for (int64_t i = 0; i < slots; i++) /* leaf order: the same sum on every rank */
         value[i % PLUMB_LEAF_VALUES] += g->slot[i];
     return PLUMB_OK;

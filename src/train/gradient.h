@@ -30,6 +30,9 @@ struct plumb_gradient {
     float **sum;  /* (n_sum,) each (count,) device */
     double *slot; /* (most_leaves * PLUMB_LEAF_VALUES,) */
     struct plumb_arena arena;
+    bool (*pause)(void *arg); /* asked before every leaf; true: leave the rest. NULL: never */
+    void *pause_arg;
+    bool paused; /* the last run: some rank left before its last leaf */
 };
 
 #define PLUMB_LEAF_VALUES 8
@@ -45,9 +48,9 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
 void plumb_gradient_fini(struct plumb_gradient *g);
 int64_t plumb_gradient_bytes(const struct plumb_gradient *g);
 
-/* Runs this rank's leaves; leaves their subtree sum in g->sum[0] (ready for
- * plumb_comm_reduce_tree) and in value the scalars of all leaves of all ranks, added in leaf
- * order. Collective: one rank's failure is every rank's. */
+/* Unless g->paused afterwards, the same on every rank: runs this rank's leaves; leaves their
+ * subtree sum in g->sum[0] (ready for plumb_comm_reduce_tree) and in value the scalars of all
+ * leaves of all ranks, added in leaf order. Collective: one rank's failure is every rank's. */
 plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_leaf_fn *fn,
                                 void *arg, double value[PLUMB_LEAF_VALUES]);
 

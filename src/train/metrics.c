@@ -76,9 +76,9 @@ done:
     return st;
 }
 
-/* What stays of an existing file: lines up to and with resume_step. */
+/* What stays of an existing file: lines of steps and iterations that are done. */
 struct kept {
-    int64_t resume_step;
+    int64_t steps, iterations;
     struct plumb_buf text;
 };
 
@@ -86,17 +86,19 @@ static plumb_status keep_line(void *arg, const plumb_json *v, const char *line, 
                               const char *where)
 {
     struct kept *k = arg;
-    int64_t step = 0;
+    int64_t step = 0, iteration = 0;
+    const int64_t none = 0;
     PLUMB_TRY(plumb_json_want_int(v, "step", &step, NULL, where));
-    if (step > k->resume_step)
+    PLUMB_TRY(plumb_json_want_int(v, "iteration", &iteration, &none, where));
+    if (step > k->steps || iteration > k->iterations)
         return PLUMB_OK;
     PLUMB_TRY(plumb_buf_add(&k->text, line, len));
     return plumb_buf_add_text(&k->text, "\n");
 }
 
-static plumb_status truncate_to(const char *path, int64_t resume_step)
+static plumb_status truncate_to(const char *path, int64_t steps, int64_t iterations)
 {
-    struct kept k = {.resume_step = resume_step};
+    struct kept k = {.steps = steps, .iterations = iterations};
     int64_t bytes = 0;
     plumb_status st = each_line(path, &bytes, keep_line, &k);
     if (!st && k.text.len != bytes)
@@ -152,16 +154,17 @@ plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, cons
     return PLUMB_OK;
 }
 
-plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t resume_step)
+plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
+                                int64_t iterations_done)
 {
     plumb_status st = PLUMB_OK;
     plumb_metrics *m = calloc(1, sizeof(*m));
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "metrics");
     if (rank == 0) {
         PLUMB_TRY_GOTO(st, plumb_path_join(m->path, sizeof(m->path), dir, "metrics.jsonl"), fail);
-        const bool resume = resume_step > 0 && plumb_file_exists(m->path);
+        const bool resume = (steps_done > 0 || iterations_done > 0) && plumb_file_exists(m->path);
         if (resume)
-            PLUMB_TRY_GOTO(st, truncate_to(m->path, resume_step), fail);
+            PLUMB_TRY_GOTO(st, truncate_to(m->path, steps_done, iterations_done), fail);
         m->file = fopen(m->path, resume ? "a" : "w");
         if (!m->file)
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: %s", m->path, strerror(errno));

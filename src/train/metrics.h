@@ -88,10 +88,11 @@ static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_m
 typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl, or nothing on ranks > 0 */
 
 /* Opens DIR/metrics.jsonl on rank 0 (elsewhere *out is a sink that writes nothing). Lines of
- * steps beyond resume_step are cut off, a half line at the end too; resume_step 0 on a fresh run
- * starts an empty file. Not collective. PLUMB_ERR_FORMAT names a broken line in the middle. */
-plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank,
-                                int64_t resume_step);
+ * steps or iterations beyond those done are cut off, a half line at the end too; none done, on a
+ * fresh run, starts an empty file. Not collective. PLUMB_ERR_FORMAT names a broken line in the
+ * middle. */
+plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
+                                int64_t iterations_done);
 void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
 /* Appends {"step":..,"iteration":..,"weights":"<16 hex digits>",<set metrics in list order>} and
  * flushes. Not collective. */

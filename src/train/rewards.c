@@ -33,6 +33,8 @@ struct plumb_rewards {
     plumb_reward_builtin *builtin;
     double *part; /* (part_cap,) scores of one source */
     int64_t part_cap;
+    struct plumb_reward_missing missing; /* since the beginning */
+    char first[120];                     /* of them: whose, and by which source */
     char fault[512];
 };
 
@@ -162,8 +164,8 @@ static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_
                      int64_t n, const char *source)
 {
     for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(r->part[i]) && !r->fault[0])
-            snprintf(r->fault, sizeof(r->fault), "%s gave none to prompt record %lld sample %d",
+        if (!isfinite(r->part[i]) && !r->first[0])
+            snprintf(r->first, sizeof(r->first), "%s gave none to prompt record %lld sample %d",
                      source, (long long)item[i].prompt_id, item[i].sample);
         score[i] = isfinite(r->part[i]) ? score[i] + r->part[i] : NAN;
     }
@@ -183,6 +185,12 @@ static void describe(char *out, size_t size, const struct plumb_reward_missing *
         snprintf(out + at, size - at, " (found: %s)", missing->example);
 }
 
+void plumb_rewards_begin(plumb_rewards *r)
+{
+    r->missing = (struct plumb_reward_missing){0};
+    r->first[0] = r->fault[0] = '\0';
+}
+
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score)
 {
@@ -192,26 +200,24 @@ plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_ite
         r->part = part;
         r->part_cap = n;
     }
-    struct plumb_reward_missing missing = {0};
-    r->fault[0] = '\0';
     for (int64_t i = 0; i < n; i++)
         score[i] = 0;
     if (r->model) {
-        PLUMB_TRY(score_model(r, item, n, r->part, &missing));
+        PLUMB_TRY(score_model(r, item, n, r->part, &r->missing));
         add_part(r, score, item, n, "reward.model");
     }
     if (r->command) {
-        PLUMB_TRY(plumb_reward_command_score(r->command, r->part, item, n, &missing));
+        PLUMB_TRY(plumb_reward_command_score(r->command, r->part, item, n, &r->missing));
         add_part(r, score, item, n, "reward.command");
     }
     if (r->builtin) {
-        PLUMB_TRY(plumb_reward_builtin_score(r->builtin, r->part, item, n, &missing));
+        PLUMB_TRY(plumb_reward_builtin_score(r->builtin, r->part, item, n, &r->missing));
         add_part(r, score, item, n, "reward.functions");
     }
-    const size_t len = strlen(r->fault);
-    if (len > 0 && len + 2 < sizeof(r->fault)) {
-        memcpy(r->fault + len, ": ", 3);
-        describe(r->fault + len + 2, sizeof(r->fault) - len - 2, &missing);
+    if (r->first[0]) {
+        char why[sizeof(r->fault) - sizeof(r->first) - 2];
+        describe(why, sizeof(why), &r->missing);
+        snprintf(r->fault, sizeof(r->fault), "%s: %s", r->first, why);
     }
     return PLUMB_OK;
 }

@@ -22,11 +22,13 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
                                   struct plumb_backend *backend);
 void plumb_rewards_destroy(plumb_rewards **r); /* NULL is allowed */
 
+/* What is missing is counted anew from here. */
+void plumb_rewards_begin(plumb_rewards *r);
 /* score[i] (n,) of this rank's items; NaN = missing. Not collective. */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
-/* The first completion whose score is missing after the last call, which source gave none, and why
- * scores are missing there, in words; "" when none are. */
+/* The first completion whose score is missing since the beginning, which source gave none, and why
+ * scores are missing, in words; "" when none are. */
 const char *plumb_rewards_fault(const plumb_rewards *r);
 
 #endif

@@ -173,12 +173,11 @@ fail:
     return st;
 }
 
-plumb_status plumb_run_saved(plumb_run *r, int64_t step, uint64_t fingerprint)
+plumb_status plumb_run_saved(plumb_run *r, const char *name, uint64_t fingerprint)
 {
     if (r->rank != 0)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_buf_addf(&r->saved, "%s\"checkpoint-%lld\": \"%016llx\"",
-                             r->saved.len ? ", " : "", (long long)step,
+    PLUMB_TRY(plumb_buf_addf(&r->saved, "%s\"%s\": \"%016llx\"", r->saved.len ? ", " : "", name,
                              (unsigned long long)fingerprint));
     return write_file(r, NULL);
 }

@@ -23,9 +23,9 @@ typedef struct plumb_run plumb_run;
  * end time (UTC), result. Collective: rank 0 writes, its failure is every rank's. */
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
-/* Notes in this session's "weights" that checkpoint-STEP holds weights of this fingerprint. Not
- * collective; rank 0 writes. */
-plumb_status plumb_run_saved(plumb_run *run, int64_t step, uint64_t fingerprint);
+/* Notes in this session's "weights" that the checkpoint folder `name` holds weights of this
+ * fingerprint. Not collective; rank 0 writes. */
+plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerprint);
 /* Notes end time and result ("ok", or the message of the failure). Not collective; rank 0 writes.
  * Frees. NULL is allowed. */
 plumb_status plumb_run_end(plumb_run **run, const char *result);

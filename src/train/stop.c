@@ -1,9 +1,17 @@
-/* stop.c - the signal flag: a handler can reach nothing but a variable of the process.
- * Layer 5. Includes train/stop.h. */
+/* stop.c - a signal handler can reach nothing but a variable of the process; files and clocks are
+ * rank 0's.
+ * Layer 5. Includes train/stop.h, base/, io/. */
 #include "train/stop.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/file.h"
+
+#define LOOK 0.25 /* s; between two looks for the file */
 
 static volatile sig_atomic_t asked;
 
@@ -13,7 +21,7 @@ static void note(int signal)
     asked = 1;
 }
 
-void plumb_stop_watch(void)
+static void catch_signals(void)
 {
     struct sigaction action;
     memset(&action, 0, sizeof(action));
@@ -25,10 +33,88 @@ void plumb_stop_watch(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-plumb_status plumb_stop_agreed(bool *stop, plumb_comm *comm)
+plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
+                              double max_time, double interval)
 {
-    double any = asked ? 1.0 : 0.0;
-    PLUMB_TRY(plumb_comm_allreduce_f64(comm, &any, 1, PLUMB_MAX));
-    *stop = any > 0;
+    *w = (struct plumb_stop_watch){.comm = comm, .max_time = max_time, .interval = interval};
+    w->began = w->saved = plumb_now();
+    PLUMB_TRY(plumb_path_join(w->file, sizeof(w->file), output_dir, "stop"));
+    catch_signals();
     return PLUMB_OK;
+}
+
+static enum plumb_stop_reason look(struct plumb_stop_watch *w)
+{
+    if (asked)
+        return PLUMB_STOP_SIGNAL;
+    if (plumb_comm_rank(w->comm) != 0 || w->reason >= PLUMB_STOP_FILE)
+        return w->reason;
+    const double now = plumb_now();
+    if (now - w->looked >= LOOK) {
+        w->looked = now;
+        if (plumb_file_exists(w->file))
+            return PLUMB_STOP_FILE;
+    }
+    if (w->max_time > 0 && now - w->began >= w->max_time)
+        return PLUMB_STOP_TIME;
+    if (w->reason == PLUMB_STOP_NONE && w->interval > 0 && now - w->saved >= w->interval)
+        return PLUMB_STOP_SAVE;
+    return w->reason;
+}
+
+/* Requests are numbered alike on all ranks: the next one is agreed + 1, whoever raises it. */
+bool plumb_stop_noticed(void *watch)
+{
+    struct plumb_stop_watch *w = watch;
+    const enum plumb_stop_reason before = w->reason;
+    w->reason = look(w);
+    if (before == PLUMB_STOP_NONE && w->reason != PLUMB_STOP_NONE)
+        plumb_comm_raise(w->comm, w->agreed + 1);
+    return w->reason != PLUMB_STOP_NONE || plumb_comm_raised(w->comm) > w->agreed;
+}
+
+plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason *reason)
+{
+    double vote[2] = {plumb_stop_noticed(w), 0};
+    vote[1] = w->reason;
+    *reason = PLUMB_STOP_NONE;
+    PLUMB_TRY(plumb_comm_allreduce_f64(w->comm, vote, 2, PLUMB_MAX));
+    if (vote[0] == 0)
+        return PLUMB_OK;
+    w->agreed++;
+    w->reason = PLUMB_STOP_NONE;
+    *reason = (enum plumb_stop_reason)vote[1];
+    return PLUMB_OK;
+}
+
+void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reason reason, char *out,
+                         int64_t size)
+{
+    const size_t n = (size_t)size;
+    switch (reason) {
+    case PLUMB_STOP_NONE:
+    case PLUMB_STOP_SAVE:
+        snprintf(out, n, "after %g s (checkpoint.interval)", w->interval);
+        break;
+    case PLUMB_STOP_TIME:
+        snprintf(out, n, "after %g s (train.max_time)", w->max_time);
+        break;
+    case PLUMB_STOP_FILE:
+        snprintf(out, n, "by the file %s", w->file);
+        break;
+    case PLUMB_STOP_SIGNAL:
+        snprintf(out, n, "by a signal");
+        break;
+    }
+}
+
+void plumb_stop_saved(struct plumb_stop_watch *w)
+{
+    w->saved = plumb_now();
+}
+
+void plumb_stop_honoured(struct plumb_stop_watch *w)
+{
+    if (plumb_comm_rank(w->comm) == 0)
+        unlink(w->file);
 }

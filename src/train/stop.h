@@ -1,4 +1,4 @@
-/* stop.h - a request from outside to leave: USR1 (Slurm, before the time limit) or TERM.
+/* stop.h - requests to pause: a signal, a file, a clock. Any rank notices, all agree.
  * Layer 5. Includes base/, comm/. */
 #ifndef PLUMB_TRAIN_STOP_H
 #define PLUMB_TRAIN_STOP_H
@@ -8,9 +8,42 @@
 #include "base/status.h"
 #include "comm/comm.h"
 
-/* Catches USR1 and TERM from now on, in the whole process. A second TERM ends it at once. */
-void plumb_stop_watch(void);
-/* *stop = whether any rank was asked to leave, the same answer on every rank. Collective. */
-plumb_status plumb_stop_agreed(bool *stop, plumb_comm *comm);
+/* Later ones win over earlier ones; all but SAVE ask to leave after the save. */
+enum plumb_stop_reason {
+    PLUMB_STOP_NONE,
+    PLUMB_STOP_SAVE,   /* checkpoint.interval: save, and go on */
+    PLUMB_STOP_TIME,   /* train.max_time */
+    PLUMB_STOP_FILE,   /* OUTPUT_DIR/stop is there */
+    PLUMB_STOP_SIGNAL, /* USR1 (Slurm, before the time limit) or TERM */
+};
+
+struct plumb_stop_watch {
+    plumb_comm *comm; /* borrowed */
+    char file[4096];
+    double max_time, interval;     /* s; 0 = none */
+    double began, saved;           /* when: the watch, the last save */
+    double looked;                 /* when, for the file */
+    enum plumb_stop_reason reason; /* that this rank has and that is not agreed on yet */
+    int64_t agreed;                /* the number of the last request that all agreed on */
+};
+
+/* Catches USR1 and TERM from now on, in the whole process; a second TERM ends it at once. Not
+ * collective. */
+plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
+                              double max_time, double interval);
+/* Whether any rank wants to pause, as far as this one knows. Never waits: made for every
+ * micro-batch and decode step. The first rank to notice tells the others. Not collective. The
+ * argument is a struct plumb_stop_watch. */
+bool plumb_stop_noticed(void *watch);
+/* *reason = the strongest that any rank has, NONE when no rank has noticed anything: the same on
+ * every rank. Collective. */
+plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason *reason);
+/* In words: "by the file runs/x/stop". Not collective. */
+void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reason reason, char *out,
+                         int64_t size);
+/* A save is done: the interval begins again. Not collective. */
+void plumb_stop_saved(struct plumb_stop_watch *w);
+/* A request to leave is fulfilled: rank 0 removes the file. Not collective. */
+void plumb_stop_honoured(struct plumb_stop_watch *w);
 
 #endif

@@ -12,8 +12,49 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "train/guard.h"
-#include "train/stop.h"
 #include "train/weights.h"
+
+/* What checkpoint.best_metric may name; a command's first one is its default. */
+static const struct best_metric {
+    const char *name, *command;
+    enum plumb_metric metric;
+    bool least; /* a lower value is better */
+} best_table[] = {
+    {"reward", "align", PLUMB_METRIC_REWARD, false},
+    {"psle/reward_plain", "align", PLUMB_METRIC_REWARD_PLAIN, false},
+    {"psle/reward_principled", "align", PLUMB_METRIC_REWARD_PRINCIPLED, false},
+    {"loss", "align", PLUMB_METRIC_LOSS, true},
+    {"loss", "sft", PLUMB_METRIC_LOSS, true},
+    {"loss", "reward", PLUMB_METRIC_LOSS, true},
+    {"rewards/accuracies", "reward", PLUMB_METRIC_REWARDS_ACCURACIES, false},
+    {"rewards/margins", "reward", PLUMB_METRIC_REWARDS_MARGINS, false},
+};
+enum { BEST_METRICS = sizeof(best_table) / sizeof(best_table[0]) };
+
+/* NULL: there is none of that name. */
+static const struct best_metric *best_metric_of(const struct plumb_config *cfg, const char *command)
+{
+    const char *name = cfg->checkpoint.best_metric;
+    for (int i = 0; i < BEST_METRICS; i++)
+        if (!strcmp(best_table[i].command, command) &&
+            (!*name || !strcmp(best_table[i].name, name)))
+            return &best_table[i];
+    return NULL;
+}
+
+static plumb_status check_best_metric(const struct plumb_config *cfg, const char *command)
+{
+    char names[256] = "";
+    size_t at = 0;
+    if (best_metric_of(cfg, command))
+        return PLUMB_OK;
+    for (int i = 0; i < BEST_METRICS; i++)
+        if (!strcmp(best_table[i].command, command))
+            at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
+                                   best_table[i].name);
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "checkpoint.best_metric: found '%s', expected one of %s's: %s",
+               cfg->checkpoint.best_metric, command, names);
+}
 
 static plumb_status check_output_dir(const struct plumb_config *cfg)
 {
@@ -52,6 +93,7 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
         PLUMB_TRY(plumb_model_create(&t->model, t->backend, dir, cfg->seed));
     else
         PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
+    PLUMB_TRY(plumb_model_set_source(t->model, cfg->model));
     PLUMB_REQUIRE(plumb_tokenizer_vocab(t->tokenizer) <= t->model->spec.v, PLUMB_ERR_FORMAT,
                   "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
                   "not belong together",
@@ -85,7 +127,8 @@ static plumb_status open_files(struct plumb_trainer *t)
     if (rank == 0 && t->resumed_from[0])
         st = plumb_checkpoint_tidy(t->cfg->output_dir, t->resumed_from);
     if (st == PLUMB_OK)
-        st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step);
+        st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step,
+                                t->state.iteration);
     if (st == PLUMB_OK && rank == 0) {
         char path[4096];
         st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "train.log");
@@ -148,9 +191,14 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .backend = s->backend,
                                 .command = s->command,
                                 .argc = s->argc,
-                                .argv = s->argv};
-    plumb_stop_watch();
-    plumb_status st = check_output_dir(s->cfg);
+                                .argv = s->argv,
+                                .saved_step = -1};
+    plumb_status st = check_best_metric(s->cfg, s->command);
+    if (st == PLUMB_OK)
+        st = check_output_dir(s->cfg);
+    if (st == PLUMB_OK)
+        st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
+                              s->cfg->checkpoint.interval);
     if (st == PLUMB_OK)
         st = plumb_guard_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
@@ -162,6 +210,11 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     const uint64_t hash = plumb_config_hash(s->cfg, s->command);
     if (st == PLUMB_OK && t->resumed_from[0]) {
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
+        if (!strcmp(s->cfg->resume, "auto")) { /* what is in output_dir need not be saved again */
+            const char *name = strrchr(t->resumed_from, '/');
+            t->saved_step = t->state.step;
+            snprintf(t->saved_name, sizeof(t->saved_name), "%.63s", name ? name + 1 : "");
+        }
         if (st == PLUMB_OK)
             st = check_resumed(t, hash);
         if (st == PLUMB_OK)
@@ -185,6 +238,8 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
                                    int64_t total_steps, int64_t most_leaves)
 {
     PLUMB_TRY(plumb_gradient_init(&t->gradient, t->backend, t->comm, t->model->count, most_leaves));
+    t->gradient.pause = plumb_stop_noticed;
+    t->gradient.pause_arg = &t->stop;
     PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));
     const struct plumb_config *cfg = t->cfg;
     const struct plumb_optim_options options = {
@@ -273,6 +328,9 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
         plumb_gradient_run(&t->gradient, leaves, plumb_guard_leaf, &guard, out->value);
     if (st != PLUMB_OK)
         return plumb_guard_leaf_failed(&guard, st);
+    out->paused = t->gradient.paused;
+    if (out->paused)
+        return PLUMB_OK;
     plumb_comm_phase(t->comm, "update");
     st = plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim);
     if (st == PLUMB_ERR_NUMERIC) /* on every rank */
@@ -305,17 +363,8 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     return st;
 }
 
-plumb_status plumb_trainer_leave(struct plumb_trainer *t)
-{
-    bool stop;
-    PLUMB_TRY(plumb_stop_agreed(&stop, t->comm));
-    PLUMB_REQUIRE(!stop, PLUMB_STOPPED,
-                  "stopped on request at step %lld; resume=auto continues from the last checkpoint",
-                  (long long)t->state.step);
-    return PLUMB_OK;
-}
-
-plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row)
+static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
+                         struct plumb_checkpoint_pause *pause)
 {
     const struct plumb_config *cfg = t->cfg;
     char text[PLUMB_METRIC_COUNT][32], lr[32], seed[32], batch[32];
@@ -344,16 +393,61 @@ plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metr
         .metric = metric,
         .n_metric = n,
     };
+    const struct best_metric *best = best_metric_of(cfg, t->command);
+    char best_value[32];
+    snprintf(best_value, sizeof(best_value), "metric.%s", best->name);
     const struct plumb_checkpoint_options options = {
         .output_dir = cfg->output_dir,
         .shard_bytes = cfg->checkpoint.shard_bytes,
         .keep_last = cfg->checkpoint.keep_last,
         .keep_every = cfg->checkpoint.keep_every,
+        .keep_best = cfg->checkpoint.keep_best,
+        .best_value = best_value,
+        .best_is_least = best->least,
+        .retry = cfg->checkpoint.retry,
     };
     plumb_comm_phase(t->comm, "save");
     PLUMB_TRY(plumb_weights_agree(&t->state.weight_fingerprint, t->model, t->comm));
-    PLUMB_TRY(plumb_checkpoint_save(&options, NULL, &t->state, &card, t->model, t->optim, t->comm,
-                                    t->gradient.sum[0]));
+    PLUMB_TRY(plumb_checkpoint_save(t->saved_name, &options, pause, &t->state, &card, t->model,
+                                    t->optim, t->comm, t->gradient.sum[0]));
+    plumb_stop_saved(&t->stop);
+    t->saved_step = t->state.step;
     return plumb_comm_agree(t->comm,
-                            plumb_run_saved(t->run, t->state.step, t->state.weight_fingerprint));
+                            plumb_run_saved(t->run, t->saved_name, t->state.weight_fingerprint));
+}
+
+plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row)
+{
+    const struct best_metric *best = best_metric_of(t->cfg, t->command);
+    char name[32];
+    snprintf(name, sizeof(name), "metric.%s", best->name);
+    if (row->set[best->metric])
+        PLUMB_TRY(plumb_state_set(&t->state, name, row->value[best->metric]));
+    return save(t, row, NULL);
+}
+
+plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
+                                 bool *paused)
+{
+    const struct plumb_metrics_row none = {0};
+    enum plumb_stop_reason reason;
+    char why[4200];
+    *paused = false;
+    PLUMB_TRY(plumb_stop_agree(&t->stop, &reason));
+    if (reason == PLUMB_STOP_NONE)
+        return PLUMB_OK;
+    const double began = plumb_now();
+    *paused = true;
+    if (pause->write || t->saved_step != t->state.step)
+        PLUMB_TRY(save(t, &none, pause));
+    plumb_stop_saved(&t->stop);
+    plumb_stop_describe(&t->stop, reason, why, sizeof(why));
+    if (reason == PLUMB_STOP_SAVE) {
+        plumb_log(PLUMB_LOG_INFO, "saved %s %s, in %.1f s", t->saved_name, why,
+                  plumb_now() - began);
+        return PLUMB_OK;
+    }
+    plumb_stop_honoured(&t->stop);
+    PLUMB_FAIL(PLUMB_STOPPED, "stopped %s at step %lld; resume=auto continues from %s/%s", why,
+               (long long)t->state.step, t->cfg->output_dir, t->saved_name);
 }

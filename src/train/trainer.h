@@ -17,6 +17,7 @@
 #include "train/micro.h"
 #include "train/optim.h"
 #include "train/run.h"
+#include "train/stop.h"
 
 struct plumb_trainer {
     const struct plumb_config *cfg; /* borrowed, as are comm and backend */
@@ -38,6 +39,9 @@ struct plumb_trainer {
     plumb_metrics *metrics;
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
+    struct plumb_stop_watch stop;
+    int64_t saved_step;  /* of the last checkpoint, also of one that was resumed from; -1 */
+    char saved_name[64]; /* its folder */
     double last_log;
     int64_t last_log_tokens;
 };
@@ -67,6 +71,7 @@ void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 struct plumb_step_result {
     double value[PLUMB_LEAF_VALUES]; /* sums over all leaves, in leaf order */
     struct plumb_optim_result optim;
+    bool paused; /* a rank left before its last leaf: nothing was done, the step is still to do */
 };
 
 /* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective.
@@ -78,9 +83,12 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
 /* Fills step, iteration, rate and token counts in, writes metrics.jsonl, prints the line. */
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
                                int64_t total_iterations);
-/* PLUMB_STOPPED on every rank when one was asked to leave (USR1, TERM): call it where leaving
- * loses nothing that matters. Collective. */
-plumb_status plumb_trainer_leave(struct plumb_trainer *t);
+/* Where all ranks can pause: whether any has been asked to (*paused), and if so saves
+ * checkpoint-STEP-pause-N with pause's files. Without files of its own, what a checkpoint of this
+ * step holds already is not saved again. Collective. PLUMB_STOPPED on every rank when the request
+ * was to leave; PLUMB_OK with *paused: go on where you were. */
+plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
+                                 bool *paused);
 /* checkpoint-STEP with this row's figures in its model card. Collective. */
 plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row);
 

@@ -166,6 +166,16 @@ def descendants(pid):
     return found[1:]
 
 
+def signal_rank(p, number):
+    """A signal to one process of plumb alone, the last one started. False: there is none left."""
+    for pid in reversed([p.pid, *descendants(p.pid)]):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text() == "plumb\n":
+                os.kill(pid, number)
+                return True
+    return False
+
+
 def kill_tree(p):
     """SIGKILL for a process and everything below it."""
     for pid in [p.pid, *descendants(p.pid)]:

@@ -110,12 +110,14 @@ static void save_here(struct run *run, plumb_model *m, plumb_optim *o, plumb_com
                       float *scratch)
 {
     struct plumb_train_state s = state_at(o->step);
+    char name[64];
     struct plumb_checkpoint_pause pause = {.write = write_own, .arg = comm, .bytes = 100};
     if (run->metric != 0)
         CHECK_OK(plumb_state_set(&s, "metric.x", run->metric));
-    const plumb_status st = plumb_checkpoint_save(&run->options, run->pause ? &pause : NULL, &s,
-                                                  &card, m, o, comm, scratch);
-    CHECK(!run->pause || st || !strncmp(pause.name, "checkpoint-", 11));
+    const plumb_status st = plumb_checkpoint_save(name, &run->options, run->pause ? &pause : NULL,
+                                                  &s, &card, m, o, comm, scratch);
+    CHECK(st || !strncmp(name, "checkpoint-", 11));
+    CHECK(!run->pause || st || strstr(name, "-pause-"));
     CHECKF(st == run->expect || (run->expect && st == PLUMB_ERR_PEER), "got %d: %s", (int)st,
            plumb_trail());
     if (run->expect)

@@ -35,7 +35,7 @@ static int64_t lines(void)
 static void open_write(int64_t resume_step, int64_t first, int64_t last)
 {
     plumb_metrics *m = NULL;
-    CHECK_OK(plumb_metrics_open(&m, dir, 0, resume_step));
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, resume_step, resume_step));
     for (int64_t i = first; i <= last; i++)
         append(m, i);
     plumb_metrics_close(&m);
@@ -96,16 +96,16 @@ static void test_file(void)
 
     plumb_metrics *m = NULL;
     raw("w", "{\"step\": 1}\nrubbish\n{\"step\": 2}\n");
-    CHECK_FAILS(plumb_metrics_open(&m, dir, 0, 1), PLUMB_ERR_FORMAT, "metrics.jsonl:2");
+    CHECK_FAILS(plumb_metrics_open(&m, dir, 0, 1, 1), PLUMB_ERR_FORMAT, "metrics.jsonl:2");
     raw("w", "{\"step\": 1}\n{\"iteration\": 1}\n{\"step\": 2}\n");
-    CHECK_FAILS(plumb_metrics_open(&m, dir, 0, 1), PLUMB_ERR_FORMAT, "metrics.jsonl:2");
+    CHECK_FAILS(plumb_metrics_open(&m, dir, 0, 1, 1), PLUMB_ERR_FORMAT, "metrics.jsonl:2");
     CHECK(m == NULL && lines() == 3);
 
-    CHECK_OK(plumb_metrics_open(&m, dir, 1, 0)); /* other ranks write nothing */
+    CHECK_OK(plumb_metrics_open(&m, dir, 1, 0, 0)); /* other ranks write nothing */
     append(m, 1);
     plumb_metrics_close(&m);
     CHECK(lines() == 3);
-    CHECK_FAILS(plumb_metrics_open(&m, "/nonexistent", 0, 0), PLUMB_ERR_IO, "/nonexistent");
+    CHECK_FAILS(plumb_metrics_open(&m, "/nonexistent", 0, 0, 0), PLUMB_ERR_IO, "/nonexistent");
 }
 
 static void test_console(void)
@@ -172,7 +172,7 @@ static void test_weights(void)
     plumb_metrics *m = NULL;
     struct plumb_buf text = {0};
     int64_t n = 0;
-    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0));
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0, 0));
     for (int i = 0; i < 3; i++)
         CHECK_OK(plumb_metrics_write(
             m, &(struct plumb_metrics_row){.step = i + 1, .weights = weights[i]}));

@@ -96,7 +96,7 @@ static void write_metrics(void)
 {
     struct rng r = {11};
     plumb_metrics *m = NULL;
-    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0));
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0, 0));
     for (int step = 1; step <= 96; step++) {
         const int it = (step + 11) / 12;
         struct plumb_metrics_row row = {.step = step, .iteration = it};

@@ -36,8 +36,11 @@ static void *rank_main(void *arg)
                                         .config_yaml = "seed: 1\n"};
     plumb_run *run = NULL;
     CHECK_OK(plumb_run_begin(&run, out, r->comm, &info));
-    for (int64_t step = 2; step <= r->session->resumed_step; step += 10)
-        CHECK_OK(plumb_run_saved(run, step, (uint64_t)step));
+    for (int64_t step = 2; step <= r->session->resumed_step; step += 10) {
+        char name[64];
+        snprintf(name, sizeof(name), "checkpoint-%lld", (long long)step);
+        CHECK_OK(plumb_run_saved(run, name, (uint64_t)step));
+    }
     if (r->session->result || plumb_comm_rank(r->comm) > 0) {
         CHECK_OK(plumb_run_end(&run, r->session->result ? r->session->result : "ok"));
         CHECK(run == NULL);

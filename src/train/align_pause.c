@@ -1,0 +1,287 @@
+/* align_pause.c - an iteration in progress, into a checkpoint and out of it.
+ * Layer 5. Includes train/align_run.h, base/, io/.
+ *
+ * Every rank writes answers.rank-R.h5: its completions, finished or not, and what is known of them.
+ * Any number of ranks reads them all and takes the completions of its own prompts.
+ *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64, logp_ref f64    (n,)
+ *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
+ *   ids i32, logp f32, logp_sampled f32
+ *   sums f64              of the steps taken: see struct plumb_align_sums
+ * Attributes: format, version, iteration (from 1), world_size, rank, weights (that sampled). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/file.h"
+#include "io/hdf5.h"
+#include "train/align_run.h"
+
+#define FORMAT  "plumb answers"
+#define VERSION 1
+
+enum { SUMS = sizeof(struct plumb_align_sums) / sizeof(double) };
+
+static plumb_status file_name(char out[4096], const char *dir, int64_t rank)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "answers.rank-%lld.h5", (long long)rank);
+    return plumb_path_join(out, 4096, dir, name);
+}
+
+/* The scalars of completions, as the file has them. */
+struct columns {
+    int64_t *slot, *offsets;
+    int32_t *sample;
+    uint8_t *finished, *scored, *stop;
+    double *reward, *logp_ref;
+};
+
+static void columns_fini(struct columns *c)
+{
+    free(c->slot);
+    free(c->offsets);
+    free(c->sample);
+    free(c->finished);
+    free(c->scored);
+    free(c->stop);
+    free(c->reward);
+    free(c->logp_ref);
+}
+
+static plumb_status columns_init(struct columns *c, int64_t n)
+{
+    const size_t room = (size_t)n + 1;
+    *c = (struct columns){.slot = calloc(room, sizeof(*c->slot)),
+                          .offsets = calloc(room, sizeof(*c->offsets)),
+                          .sample = calloc(room, sizeof(*c->sample)),
+                          .finished = calloc(room, 1),
+                          .scored = calloc(room, 1),
+                          .stop = calloc(room, 1),
+                          .reward = calloc(room, sizeof(*c->reward)),
+                          .logp_ref = calloc(room, sizeof(*c->logp_ref))};
+    if (c->slot && c->offsets && c->sample && c->finished && c->scored && c->stop && c->reward &&
+        c->logp_ref)
+        return PLUMB_OK;
+    columns_fini(c);
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "columns of %lld completions", (long long)n);
+}
+
+/* ---- out ------------------------------------------------------------------------------------ */
+
+static plumb_status write_columns(plumb_h5 *f, const struct plumb_answers *r, struct columns *c,
+                                  int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const struct plumb_answer *o = &r->at[i];
+        c->slot[i] = o->slot;
+        c->sample[i] = o->sample;
+        c->finished[i] = o->finished;
+        c->scored[i] = o->scored;
+        c->stop[i] = (uint8_t)o->stop;
+        c->reward[i] = o->reward;
+        c->logp_ref[i] = o->logp_ref;
+        c->offsets[i + 1] = c->offsets[i] + o->n;
+    }
+    PLUMB_TRY(plumb_h5_put(f, "slot", PLUMB_H5_I64, n, c->slot));
+    PLUMB_TRY(plumb_h5_put(f, "sample", PLUMB_H5_I32, n, c->sample));
+    PLUMB_TRY(plumb_h5_put(f, "finished", PLUMB_H5_U8, n, c->finished));
+    PLUMB_TRY(plumb_h5_put(f, "scored", PLUMB_H5_U8, n, c->scored));
+    PLUMB_TRY(plumb_h5_put(f, "stop", PLUMB_H5_U8, n, c->stop));
+    PLUMB_TRY(plumb_h5_put(f, "reward", PLUMB_H5_F64, n, c->reward));
+    PLUMB_TRY(plumb_h5_put(f, "logp_ref", PLUMB_H5_F64, n, c->logp_ref));
+    return plumb_h5_put(f, "offsets", PLUMB_H5_I64, n + 1, c->offsets);
+}
+
+static plumb_status write_tokens(plumb_h5 *f, const struct plumb_answers *r,
+                                 const struct columns *c, int64_t n)
+{
+    PLUMB_TRY(plumb_h5_reserve(f, "ids", PLUMB_H5_I32, c->offsets[n]));
+    PLUMB_TRY(plumb_h5_reserve(f, "logp", PLUMB_H5_F32, c->offsets[n]));
+    PLUMB_TRY(plumb_h5_reserve(f, "logp_sampled", PLUMB_H5_F32, c->offsets[n]));
+    for (int64_t i = 0; i < n; i++) {
+        const struct plumb_answer *o = &r->at[i];
+        const int64_t at = c->offsets[i];
+        if (o->n == 0)
+            continue;
+        PLUMB_TRY(plumb_h5_write(f, "ids", PLUMB_H5_I32, at, o->n, o->ids));
+        PLUMB_TRY(plumb_h5_write(f, "logp", PLUMB_H5_F32, at, o->n, o->logp));
+        PLUMB_TRY(plumb_h5_write(f, "logp_sampled", PLUMB_H5_F32, at, o->n, o->logp_sampled));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status write_answers(void *arg, const char *dir)
+{
+    const struct plumb_align_run *a = arg;
+    const struct plumb_answers *r = &a->answers;
+    const int64_t n = r->prompts * r->group_size;
+    char path[4096];
+    struct columns c;
+    plumb_h5 *f = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(file_name(path, dir, plumb_comm_rank(a->t->comm)));
+    PLUMB_TRY(columns_init(&c, n));
+    PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_text(f, "format", FORMAT), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "version", VERSION), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "iteration", a->t->state.iteration + 1), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "world_size", plumb_comm_size(a->t->comm)), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "rank", plumb_comm_rank(a->t->comm)), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_u64(f, "weights", a->weights), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->sums), done);
+    PLUMB_TRY_GOTO(st, write_columns(f, r, &c, n), done);
+    PLUMB_TRY_GOTO(st, write_tokens(f, r, &c, n), done);
+    st = plumb_h5_commit(&f);
+done:
+    plumb_h5_close(&f);
+    columns_fini(&c);
+    return st;
+}
+
+plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
+{
+    const int64_t n = a->answers.prompts * a->answers.group_size;
+    struct plumb_checkpoint_pause pause = {.write = write_answers, .arg = a, .bytes = 4096};
+    for (int64_t i = 0; i < n; i++)
+        pause.bytes += 40 + 12 * a->answers.at[i].n;
+    pause.bytes *= plumb_comm_size(a->t->comm);
+    return plumb_trainer_pause(a->t, &pause, paused);
+}
+
+/* ---- in ------------------------------------------------------------------------------------- */
+
+static plumb_status open_answers(plumb_h5 **out, const char *dir, int64_t rank)
+{
+    char path[4096], format[64];
+    int64_t version = 0;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(file_name(path, dir, rank));
+    PLUMB_TRY(plumb_h5_open(out, path));
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_text(*out, "format", format, sizeof(format)), fail);
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(*out, "version", &version), fail);
+    if (strcmp(format, FORMAT) != 0 || version != VERSION)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, fail,
+                        "%s: '%s' of version %lld, this plumb reads '%s' of version %d", path,
+                        format, (long long)version, FORMAT, VERSION);
+    return PLUMB_OK;
+fail:
+    plumb_h5_close(out);
+    return st;
+}
+
+static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n)
+{
+    PLUMB_TRY(plumb_h5_read(f, "slot", PLUMB_H5_I64, 0, n, c->slot));
+    PLUMB_TRY(plumb_h5_read(f, "sample", PLUMB_H5_I32, 0, n, c->sample));
+    PLUMB_TRY(plumb_h5_read(f, "finished", PLUMB_H5_U8, 0, n, c->finished));
+    PLUMB_TRY(plumb_h5_read(f, "scored", PLUMB_H5_U8, 0, n, c->scored));
+    PLUMB_TRY(plumb_h5_read(f, "stop", PLUMB_H5_U8, 0, n, c->stop));
+    PLUMB_TRY(plumb_h5_read(f, "reward", PLUMB_H5_F64, 0, n, c->reward));
+    PLUMB_TRY(plumb_h5_read(f, "logp_ref", PLUMB_H5_F64, 0, n, c->logp_ref));
+    return plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets);
+}
+
+/* Place of a slot among this rank's, which ascend; -1: another rank's. */
+static int64_t local_of(const struct plumb_align_run *a, int64_t slot)
+{
+    int64_t low = 0, high = a->n_local;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (a->local_slot[middle] < slot)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < a->n_local && a->local_slot[low] == slot ? low : -1;
+}
+
+static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const struct columns *c,
+                             int64_t i, int64_t *taken)
+{
+    const struct plumb_answers *r = &a->answers;
+    const int64_t k = local_of(a, c->slot[i]), n = c->offsets[i + 1] - c->offsets[i];
+    if (k < 0)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(c->sample[i] >= 0 && c->sample[i] < r->group_size && n >= 0 &&
+                      n <= r->max_new_tokens && c->stop[i] <= PLUMB_STOP_PAUSED,
+                  PLUMB_ERR_FORMAT,
+                  "completion %d of prompt %lld of the iteration: %lld tokens, expected at most "
+                  "%lld of a group of %lld",
+                  c->sample[i], (long long)c->slot[i], (long long)n, (long long)r->max_new_tokens,
+                  (long long)r->group_size);
+    struct plumb_answer *o = &r->at[k * r->group_size + c->sample[i]];
+    o->n = n;
+    o->finished = c->finished[i];
+    o->scored = c->scored[i];
+    o->stop = (enum plumb_stop)c->stop[i];
+    o->reward = c->reward[i];
+    o->logp_ref = c->logp_ref[i];
+    ++*taken;
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_h5_read(f, "ids", PLUMB_H5_I32, c->offsets[i], n, o->ids));
+    PLUMB_TRY(plumb_h5_read(f, "logp", PLUMB_H5_F32, c->offsets[i], n, o->logp));
+    PLUMB_TRY(plumb_h5_read(f, "logp_sampled", PLUMB_H5_F32, c->offsets[i], n, o->logp_sampled));
+    plumb_buf_clear(&o->text);
+    return o->finished ? plumb_tokenizer_decode(a->t->tokenizer, &o->text, o->ids, n, true)
+                       : PLUMB_OK;
+}
+
+static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_t rank,
+                              int64_t *taken, int64_t *world)
+{
+    plumb_h5 *f = NULL;
+    struct columns c = {0};
+    int64_t n = 0, iteration = 0;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(open_answers(&f, dir, rank));
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "iteration", &iteration), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "world_size", world), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_u64(f, "weights", &a->answers.weights), done);
+    if (iteration != a->t->state.iteration + 1)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                        "%s: answers of iteration %lld beside the state of iteration %lld", dir,
+                        (long long)iteration, (long long)a->t->state.iteration);
+    PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->sums), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_count(f, "slot", &n), done);
+    PLUMB_TRY_GOTO(st, columns_init(&c, n), done);
+    PLUMB_TRY_GOTO(st, read_columns(f, &c, n), done);
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_TRY_GOTO(st, take_one(a, f, &c, i, taken), done);
+done:
+    columns_fini(&c);
+    plumb_h5_close(&f);
+    return st;
+}
+
+bool plumb_align_paused_in(const char *dir)
+{
+    char path[4096];
+    return file_name(path, dir, 0) == PLUMB_OK && plumb_file_exists(path);
+}
+
+plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
+{
+    const int64_t wanted = a->answers.prompts * a->answers.group_size;
+    int64_t taken = 0, world = 1, finished = 0, tokens = 0;
+    for (int64_t rank = 0; rank < world; rank++)
+        PLUMB_TRY(read_file(a, dir, rank, &taken, &world));
+    PLUMB_REQUIRE(taken == wanted, PLUMB_ERR_FORMAT,
+                  "%s: answers of %lld of this rank's %lld completions", dir, (long long)taken,
+                  (long long)wanted);
+    if (plumb_comm_rank(a->t->comm) != 0) /* sums over all ranks are in rank 0's hands alone */
+        a->sums.gap = (struct plumb_gap){0};
+    for (int64_t i = 0; i < wanted; i++) {
+        finished += a->answers.at[i].finished;
+        tokens += a->answers.at[i].n;
+    }
+    plumb_log(PLUMB_LOG_INFO,
+              "iteration %lld goes on: %lld of %lld completions finished, %lld tokens kept, %lld "
+              "steps taken%s",
+              (long long)a->t->state.iteration + 1, (long long)finished, (long long)wanted,
+              (long long)tokens, (long long)a->sums.taken,
+              plumb_comm_size(a->t->comm) > 1 ? " (this rank's share)" : "");
+    return PLUMB_OK;
+}
