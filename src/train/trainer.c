@@ -16,18 +16,16 @@
 
 /* What checkpoint.best_metric may name; a command's first one is its default. */
 static const struct best_metric {
-    const char *name, *command;
+    const char *name, *commands;
     enum plumb_metric metric;
     bool least; /* a lower value is better */
 } best_table[] = {
     {"reward", "align", PLUMB_METRIC_REWARD, false},
     {"psle/reward_plain", "align", PLUMB_METRIC_REWARD_PLAIN, false},
     {"psle/reward_principled", "align", PLUMB_METRIC_REWARD_PRINCIPLED, false},
-    {"loss", "align", PLUMB_METRIC_LOSS, true},
-    {"loss", "sft", PLUMB_METRIC_LOSS, true},
-    {"loss", "reward", PLUMB_METRIC_LOSS, true},
-    {"rewards/accuracies", "reward", PLUMB_METRIC_REWARDS_ACCURACIES, false},
-    {"rewards/margins", "reward", PLUMB_METRIC_REWARDS_MARGINS, false},
+    {"loss", "align sft reward prefer", PLUMB_METRIC_LOSS, true},
+    {"rewards/accuracies", "reward prefer", PLUMB_METRIC_REWARDS_ACCURACIES, false},
+    {"rewards/margins", "reward prefer", PLUMB_METRIC_REWARDS_MARGINS, false},
 };
 enum { BEST_METRICS = sizeof(best_table) / sizeof(best_table[0]) };
 
@@ -36,7 +34,7 @@ static const struct best_metric *best_metric_of(const struct plumb_config *cfg, 
 {
     const char *name = cfg->checkpoint.best_metric;
     for (int i = 0; i < BEST_METRICS; i++)
-        if (!strcmp(best_table[i].command, command) &&
+        if (strstr(best_table[i].commands, command) &&
             (!*name || !strcmp(best_table[i].name, name)))
             return &best_table[i];
     return NULL;
@@ -49,7 +47,7 @@ static plumb_status check_best_metric(const struct plumb_config *cfg, const char
     if (best_metric_of(cfg, command))
         return PLUMB_OK;
     for (int i = 0; i < BEST_METRICS; i++)
-        if (!strcmp(best_table[i].command, command))
+        if (strstr(best_table[i].commands, command))
             at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
                                    best_table[i].name);
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "checkpoint.best_metric: found '%s', expected one of %s's: %s",
