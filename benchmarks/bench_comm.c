@@ -1,5 +1,7 @@
-/* bench_comm.c - the gradient tree against memory bandwidth and MPI_Allreduce.
- *   mpirun -n 2 build/benchmarks/bench_comm [megabytes] */
+/* bench_comm.c - the gradient tree against a plain copy and MPI_Allreduce, one after the other in
+ * each round, so that what else the machine does meets all of them.
+ *   mpirun -n 2 build/benchmarks/bench_comm [megabytes] [rounds]
+ * GB/s = bytes of the vector / seconds of the slowest rank. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,75 +10,162 @@
 #include "base/log.h"
 #include "comm/mpi_impl.h"
 
-#define TRIALS 15
+#define MOST_ROUNDS 1000
 
-static int by_time(const void *a, const void *b)
+struct bench {
+    plumb_comm *c;
+    float *near, *far, *other; /* (n,): memory of plumb_comm_alloc, and two of malloc */
+    int64_t n;
+};
+
+static plumb_status copy(struct bench *b)
+{
+    memcpy(b->other, b->far, (size_t)b->n * sizeof(float));
+    return PLUMB_OK;
+}
+
+static plumb_status library(struct bench *b)
+{
+    struct plumb_mpi *m = plumb_mpi_of(b->c);
+    pthread_mutex_lock(&m->lock);
+    const int e = MPI_Allreduce(MPI_IN_PLACE, b->far, (int)b->n, MPI_FLOAT, MPI_SUM, m->comm);
+    pthread_mutex_unlock(&m->lock);
+    PLUMB_MPI(e);
+    return PLUMB_OK;
+}
+
+static plumb_status both(struct bench *b, float *x)
+{
+    PLUMB_TRY(plumb_comm_reduce_tree(b->c, x, b->n));
+    return plumb_comm_allgather_shards(b->c, x, b->n);
+}
+
+static plumb_status in_place(struct bench *b)
+{
+    return both(b, b->near);
+}
+
+static plumb_status reduce_in_place(struct bench *b)
+{
+    return plumb_comm_reduce_tree(b->c, b->near, b->n);
+}
+
+static plumb_status mixed(struct bench *b) /* the gradient in place, the weights not */
+{
+    PLUMB_TRY(plumb_comm_reduce_tree(b->c, b->near, b->n));
+    return plumb_comm_allgather_shards(b->c, b->far, b->n);
+}
+
+static plumb_status ring(struct bench *b)
+{
+    return both(b, b->far);
+}
+
+static plumb_status messages(struct bench *b)
+{
+    struct plumb_shared *s = &plumb_mpi_of(b->c)->shared;
+    s->on = false;
+    const plumb_status st = both(b, b->far);
+    s->on = true;
+    return st;
+}
+
+static const struct contest {
+    const char *name;
+    plumb_status (*run)(struct bench *b);
+} contests[] = {
+    {"memcpy, all ranks at once", copy},
+    {"MPI_Allreduce", library},
+    {"tree: memory read in place", in_place},
+    {"  its reduce_tree alone", reduce_in_place},
+    {"tree: reduce in place, gather by ring", mixed},
+    {"tree: ring of slots", ring},
+    {"tree: MPI messages", messages},
+};
+#define CONTESTS (int)(sizeof(contests) / sizeof(contests[0]))
+
+static int by_size(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* Prints the median and the spread of `seconds`, as n floats over time. */
-static void report(const plumb_comm *c, const char *what, double *seconds, double bytes)
+static double median(double *v, int n)
 {
-    qsort(seconds, TRIALS, sizeof(double), by_time);
-    if (plumb_comm_rank(c) == 0)
-        printf("%-34s %6.2f GB/s   (fastest %.2f, slowest %.2f)\n", what,
-               bytes / seconds[TRIALS / 2] * 1e-9, bytes / seconds[0] * 1e-9,
-               bytes / seconds[TRIALS - 1] * 1e-9);
+    qsort(v, (size_t)n, sizeof(*v), by_size);
+    return v[n / 2];
 }
 
-static plumb_status measure(plumb_comm *c, float *x, float *y, int64_t n)
+static plumb_status measure(struct bench *b, double (*seconds)[MOST_ROUNDS], int rounds)
 {
-    static const char *const names[] = {"copy, all ranks at once", "reduce_tree",
-                                        "reduce_tree + allgather_shards", "MPI_Allreduce"};
-    const double bytes = (double)n * sizeof(float);
-    for (int shared = 1; shared >= 0; shared--) {
-        plumb_mpi_of(c)->shared.on = shared != 0;
-        if (plumb_comm_rank(c) == 0)
-            printf("%s\n", shared ? "shared window:" : "MPI messages:");
-        for (int what = shared ? 0 : 1; what < 4; what++) {
-            double seconds[TRIALS];
-            for (int t = -2; t < TRIALS; t++) {
-                PLUMB_TRY(plumb_comm_barrier(c));
-                const double start = plumb_now();
-                if (what == 0)
-                    memcpy(y, x, (size_t)n * sizeof(float));
-                if (what == 1 || what == 2)
-                    PLUMB_TRY(plumb_comm_reduce_tree(c, x, n));
-                if (what == 2)
-                    PLUMB_TRY(plumb_comm_allgather_shards(c, x, n));
-                if (what == 3)
-                    MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-                double worst = plumb_now() - start;
-                PLUMB_TRY(plumb_comm_allreduce_f64(c, &worst, 1, PLUMB_MAX));
-                if (t >= 0)
-                    seconds[t] = worst;
-            }
-            report(c, names[what], seconds, bytes);
+    for (int t = -1; t < rounds; t++) /* the first round only touches the memory */
+        for (int k = 0; k < CONTESTS; k++) {
+            PLUMB_TRY(plumb_comm_barrier(b->c));
+            const double start = plumb_now();
+            PLUMB_TRY(contests[k].run(b));
+            double slowest = plumb_now() - start;
+            PLUMB_TRY(plumb_comm_allreduce_f64(b->c, &slowest, 1, PLUMB_MAX));
+            if (t >= 0)
+                seconds[k][t] = slowest;
         }
-    }
     return PLUMB_OK;
+}
+
+/* Ratios are of the same round: they hold where the machine is not alone. */
+static void report(const struct bench *b, double (*seconds)[MOST_ROUNDS], int rounds)
+{
+    const double bytes = (double)b->n * sizeof(float);
+    double copy_ratio[CONTESTS], mpi_ratio[CONTESTS], v[MOST_ROUNDS];
+    for (int k = 0; k < CONTESTS; k++) {
+        for (int t = 0; t < rounds; t++)
+            v[t] = seconds[0][t] / seconds[k][t];
+        copy_ratio[k] = median(v, rounds);
+        for (int t = 0; t < rounds; t++)
+            v[t] = seconds[1][t] / seconds[k][t];
+        mpi_ratio[k] = median(v, rounds);
+    }
+    printf("%d ranks, %.0f MB, %d rounds\n%-38s %7s %7s %7s  %s\n", plumb_comm_size(b->c),
+           bytes * 1e-6, rounds, "GB/s", "median", "best", "worst", "x memcpy  x MPI_Allreduce");
+    for (int k = 0; k < CONTESTS; k++) {
+        const double mid = median(seconds[k], rounds);
+        printf("%-38s %7.2f %7.2f %7.2f  %8.2f  %8.2f\n", contests[k].name, bytes / mid * 1e-9,
+               bytes / seconds[k][0] * 1e-9, bytes / seconds[k][rounds - 1] * 1e-9, copy_ratio[k],
+               mpi_ratio[k]);
+    }
 }
 
 int main(int argc, char **argv)
 {
-    const int64_t n = (argc > 1 ? atol(argv[1]) : 100) * 1000000 / (int64_t)sizeof(float);
-    plumb_comm *c;
-    if (plumb_comm_mpi_create(&c, 60) != PLUMB_OK) {
+    static double seconds[CONTESTS][MOST_ROUNDS];
+    const int rounds = argc > 2 ? atoi(argv[2]) : 15;
+    struct bench b = {.n = (argc > 1 ? atol(argv[1]) : 100) * 1000000 / (int64_t)sizeof(float)};
+    const size_t bytes = (size_t)b.n * sizeof(float);
+    plumb_status st = PLUMB_OK;
+    if (b.n < 1 || rounds < 1 || rounds > MOST_ROUNDS) {
+        fputs("bench_comm [megabytes] [rounds]\n", stderr);
+        return 2;
+    }
+    PLUMB_TRY_GOTO(st, plumb_comm_mpi_create(&b.c, 60), fail);
+    PLUMB_TRY_GOTO(st, plumb_comm_alloc(b.c, (void **)&b.near, (int64_t)bytes), fail);
+    b.far = calloc(1, bytes);
+    b.other = calloc(1, bytes);
+    if (!b.far || !b.other)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "3 x %zu bytes", bytes);
+    for (int64_t i = 0; i < b.n; i++)
+        b.near[i] = b.far[i] = 1e-30f;
+    PLUMB_TRY_GOTO(st, measure(&b, seconds, rounds), fail);
+    if (plumb_comm_rank(b.c) == 0)
+        report(&b, seconds, rounds);
+fail:
+    if (st != PLUMB_OK) {
         fputs(plumb_trail(), stderr);
+        if (b.c)
+            plumb_comm_abort(b.c, 1);
         return 1;
     }
-    float *x = calloc((size_t)n, sizeof(float)), *y = calloc((size_t)n, sizeof(float));
-    for (int64_t i = 0; x && i < n; i++)
-        x[i] = 1e-30f;
-    if (!x || !y || measure(c, x, y, n) != PLUMB_OK) {
-        fputs(plumb_trail(), stderr);
-        plumb_comm_abort(c, 1);
-        return 1;
-    }
-    free(x);
-    free(y);
-    plumb_comm_destroy(&c);
+    free(b.far);
+    free(b.other);
+    plumb_comm_free(b.c, b.near);
+    plumb_comm_destroy(&b.c);
     return 0;
 }

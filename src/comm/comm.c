@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/num.h"
 #include "comm/comm_impl.h"
 
 int plumb_comm_rank(const plumb_comm *c)
@@ -107,6 +108,29 @@ plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, 
                   "allgather: recv_cap=%lld", (long long)recv_cap);
     PLUMB_TRY(plumb_coll_enter(c, "allgather", (struct plumb_args){-1, NULL, -1}));
     return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
+}
+
+plumb_status(plumb_comm_alloc)(plumb_comm *c, void **out, int64_t bytes)
+{
+    PLUMB_REQUIRE(bytes > 0, PLUMB_ERR_ARG, "alloc: bytes=%lld", (long long)bytes);
+    *out = NULL;
+    if (c->ops->alloc) {
+        PLUMB_TRY(plumb_coll_enter(c, "alloc", (struct plumb_args){bytes, NULL, -1}));
+        PLUMB_TRY(plumb_coll_leave(c, c->ops->alloc(c, out, bytes)));
+    }
+    if (*out)
+        return PLUMB_OK;
+    const size_t size = (size_t)(plumb_ceil_div(bytes, 256) * 256);
+    *out = aligned_alloc(256, size);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%lld bytes", (long long)bytes);
+    memset(*out, 0, size);
+    return PLUMB_OK;
+}
+
+void plumb_comm_free(plumb_comm *c, void *memory)
+{
+    if (memory && !(c->ops->release && c->ops->release(c, memory)))
+        free(memory);
 }
 
 struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)

@@ -37,6 +37,10 @@ struct plumb_comm_ops {
     /* Sends this rank's note to the others and takes in theirs. Never waits for another rank.
      * Called by the heartbeat, at the same time as any other. */
     plumb_status (*beat)(plumb_comm *c);
+    /* Memory that this rank's peers can read in place; *out stays NULL where there is none. release
+     * says whether the memory was such. Both NULL: no such thing. */
+    plumb_status (*alloc)(plumb_comm *c, void **out, int64_t bytes);
+    bool (*release)(plumb_comm *c, void *memory);
     void (*abort)(plumb_comm *c, int exit_code);
     void (*destroy)(plumb_comm *c); /* frees c itself, after plumb_comm_base_fini */
 };

@@ -39,6 +39,7 @@ static void mpi_destroy(plumb_comm *c)
         return;
     const bool finalize = m->finalize;
     plumb_mail_destroy(m);
+    plumb_window_destroy(m);
     plumb_shared_destroy(m);
     free(m->shared.world_of);
     free(m->shared.ring);
@@ -53,7 +54,15 @@ static void mpi_destroy(plumb_comm *c)
 }
 
 static const struct plumb_comm_ops mpi_ops = {
-    "mpi", plumb_mpi_move, plumb_mail_share_raised, plumb_mail_beat, mpi_abort, mpi_destroy};
+    .name = "mpi",
+    .move = plumb_mpi_move,
+    .share_raised = plumb_mail_share_raised,
+    .beat = plumb_mail_beat,
+    .alloc = plumb_window_alloc,
+    .release = plumb_window_release,
+    .abort = mpi_abort,
+    .destroy = mpi_destroy,
+};
 
 /* Rank and size among the ranks of this host, from MPI: launchers disagree about their
  * environment variables. */

@@ -36,8 +36,14 @@ static void single_destroy(plumb_comm *c)
     free(c);
 }
 
-static const struct plumb_comm_ops single_ops = {"single",    single_move,  single_share_raised,
-                                                 single_beat, single_abort, single_destroy};
+static const struct plumb_comm_ops single_ops = {
+    .name = "single",
+    .move = single_move,
+    .share_raised = single_share_raised,
+    .beat = single_beat,
+    .abort = single_abort,
+    .destroy = single_destroy,
+};
 
 plumb_status plumb_comm_single_create(plumb_comm **out)
 {

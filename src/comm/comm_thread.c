@@ -204,8 +204,14 @@ static void thread_destroy(plumb_comm *c)
     free(c);
 }
 
-static const struct plumb_comm_ops thread_ops = {"thread",    thread_move,  thread_share_raised,
-                                                 thread_beat, thread_abort, thread_destroy};
+static const struct plumb_comm_ops thread_ops = {
+    .name = "thread",
+    .move = thread_move,
+    .share_raised = thread_share_raised,
+    .beat = thread_beat,
+    .abort = thread_abort,
+    .destroy = thread_destroy,
+};
 
 static struct world *world_new(int n)
 {

@@ -17,9 +17,19 @@
 /* One direction of a message, in blocks; [done, posted) are in flight (MPI only). */
 struct plumb_flow {
     int64_t bytes, blocks, posted, done;
-    bool near; /* goes through the shared window */
-    bool open; /* shared window only: this message is the one in the ring */
+    bool near;   /* goes through the shared window */
+    bool open;   /* shared window only: this message is the one in the ring */
+    bool direct; /* and its bytes are read where they are */
     MPI_Request request[PLUMB_MPI_DEPTH];
+};
+
+/* Memory of plumb_comm_alloc: the same number on every rank that has it. */
+#define PLUMB_WINDOWS 16
+struct plumb_window {
+    int64_t number; /* 0 = none; counts the calls of alloc */
+    int64_t bytes;
+    char *mine;
+    char **peer; /* (size,): the same of the other ranks; NULL: not readable */
 };
 
 /* The ranks of this host. */
@@ -29,6 +39,8 @@ struct plumb_shared {
     bool on;                  /* use the window where it reaches; the same on every rank */
     int *world_of;            /* (local_size,) world rank by local rank */
     struct plumb_ring **ring; /* (size,) by world rank; NULL: not on this host, or no window */
+    int64_t windows;          /* alloc was called so often */
+    struct plumb_window window[PLUMB_WINDOWS];
 };
 
 /* The notes of the watch. */
@@ -79,6 +91,16 @@ bool plumb_shared_reaches(const struct plumb_mpi *m, int peer);
 bool plumb_shared_send(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *f);
 plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *mv,
                                   struct plumb_flow *f, bool *moved);
+
+/* mpi_window.c: memory that the ranks of a host read in place. */
+plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes);
+bool plumb_window_release(plumb_comm *c, void *memory);
+void plumb_window_destroy(struct plumb_mpi *m);
+/* The window that holds these bytes, and where; 0 = none. */
+int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t bytes,
+                          int64_t *offset);
+/* This rank's view of such bytes of a peer; NULL: it has none. */
+const void *plumb_window_peer(const struct plumb_mpi *m, int peer, int64_t number, int64_t offset);
 
 /* mpi_watch.c: the notes of the watch as MPI messages. */
 plumb_status plumb_mail_create(struct plumb_mpi *m);

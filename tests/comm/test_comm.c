@@ -190,11 +190,11 @@ static void local_sum(float *g, int64_t n, struct plumb_range own)
     free(stack);
 }
 
-static void check_tree(plumb_comm *c, int64_t n, int leaves)
+/* g (n + 1,): sums it over all ranks, and distributes it. */
+static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
     const int64_t padded = plumb_pow2_ceil(leaves);
-    float *g = malloc((size_t)(n + 1) * sizeof(float));
     float *want = malloc((size_t)(n + 1) * sizeof(float));
     local_sum(g, n, plumb_tree_leaves(leaves, r, size));
     g[n] = 77.0f;
@@ -218,10 +218,16 @@ static void check_tree(plumb_comm *c, int64_t n, int leaves)
             CHECKF(fabs((double)g[i] - sum[i]) <= 8 * 0x1p-24 * sizes[i], "W %d: %a, want %a", size,
                    (double)g[i], sum[i]);
     CHECK(g[n] == 77.0f);
-    free(g);
     free(want);
     free(sum);
     free(sizes);
+}
+
+static void check_tree(plumb_comm *c, int64_t n, int leaves)
+{
+    float *g = malloc((size_t)(n + 1) * sizeof(float));
+    check_vectors(c, g, n, leaves);
+    free(g);
 }
 
 static void check_agree(plumb_comm *c)
@@ -275,6 +281,35 @@ static void check_raise(plumb_comm *c)
     CHECK(plumb_comm_raised(c) == before + 10 + size - 1);
 }
 
+/* Vectors in memory that the peers read in place, at any place in it, and beside it. */
+static void check_alloc(plumb_comm *c)
+{
+    const int64_t n = 3 * 4096 + 5, room = n + 64;
+    float *in[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(plumb_comm_alloc(c, (void **)&in[i], room * (int64_t)sizeof(float)));
+        CHECK((uintptr_t)in[i] % 256 == 0);
+        for (int64_t k = 0; k < room; k++)
+            CHECK(in[i][k] == 0.0f);
+    }
+    void *none;
+    CHECK(plumb_comm_alloc(c, &none, 0) == PLUMB_ERR_ARG);
+    check_vectors(c, in[0], n, 5);
+    check_vectors(c, in[1] + 13, n, 5);
+    check_vectors(c, in[2] + room - n - 1, n, 5);
+    plumb_comm_free(c, in[1]);
+    check_vectors(c, in[2] + 1, n, 5);
+    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4)); /* several pieces */
+    check_vectors(c, in[1], 5000000, 2);
+    memset(in[0], 7 * plumb_comm_rank(c), 4096);
+    CHECK_OK(plumb_comm_broadcast(c, in[0], 4096, plumb_comm_size(c) - 1));
+    for (int i = 0; i < 4096; i++)
+        CHECK(((unsigned char *)in[0])[i] == 7 * (plumb_comm_size(c) - 1));
+    for (int i = 0; i < 3; i++)
+        plumb_comm_free(c, in[i]);
+    plumb_comm_free(c, NULL);
+}
+
 static void contract(plumb_comm *c)
 {
     const int size = plumb_comm_size(c);
@@ -298,6 +333,7 @@ static void contract(plumb_comm *c)
         check_tree(c, 2 * 4096 + 3, leaves[i]);
     CHECK(plumb_comm_reduce_tree(c, NULL, 1) == PLUMB_ERR_ARG);
     CHECK(plumb_comm_allreduce_f64(c, NULL, 1, PLUMB_SUM) == PLUMB_ERR_ARG);
+    check_alloc(c);
     check_agree(c);
     check_raise(c);
     CHECK_OK(plumb_comm_barrier(c));
@@ -427,6 +463,14 @@ static int on_mpi(const char *mode)
         contract(c);
         if (plumb_comm_size(c) > 1) /* the window is there, else the next line tests nothing new */
             CHECK(plumb_shared_reaches(plumb_mpi_of(c), (plumb_comm_rank(c) + 1) % 2));
+        void *window;
+        int64_t offset = 4096;
+        CHECK_OK(plumb_comm_alloc(c, &window, 8192));
+        CHECK((plumb_window_find(plumb_mpi_of(c), (char *)window + 4096, 4096, &offset) > 0) ==
+              (plumb_comm_size(c) > 1));
+        CHECK(offset == 4096);
+        CHECK(plumb_window_find(plumb_mpi_of(c), (char *)window + 4096, 4097, &offset) == 0);
+        plumb_comm_free(c, window);
         /* As if ranks 0, 1 and ranks 2, 3 were on two hosts: both ways in one move. */
         for (int r = 0; r < plumb_comm_size(c); r++)
             if ((r ^ plumb_comm_rank(c)) & 2)
