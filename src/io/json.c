@@ -45,7 +45,11 @@ struct block {
 struct root {
     struct plumb_json node; /* first: a root is its node */
     struct block *blocks;
+    bool wide; /* read with every number as a double, see load() */
 };
+
+/* Doubles hold every whole number up to here. */
+#define EXACT_WHOLE 9007199254740992.0
 
 /* 16-byte aligned memory that lives as long as the root; NULL when there is none left. */
 static void *take(struct root *root, int64_t bytes)
@@ -107,8 +111,13 @@ static bool copy(struct root *root, struct plumb_json *v, json_t *from)
         v->type = PLUMB_JSON_INT;
         v->integer = json_integer_value(from);
     } else if (json_is_real(from)) {
-        v->type = PLUMB_JSON_REAL;
-        v->real = json_real_value(from);
+        const double x = json_real_value(from);
+        const bool whole = root->wide && fabs(x) <= EXACT_WHOLE && x == trunc(x);
+        v->type = whole ? PLUMB_JSON_INT : PLUMB_JSON_REAL;
+        if (whole)
+            v->integer = (int64_t)x;
+        else
+            v->real = x;
     } else if (json_is_string(from)) {
         v->type = PLUMB_JSON_STRING;
         v->count = (int64_t)json_string_length(from);
@@ -149,6 +158,16 @@ static const char *printable(char *text)
     return text;
 }
 
+/* transformers writes 1000000000000000019884624838656 for "no limit" (model_max_length). A text
+ * with a whole number that no int64 holds is read again with all numbers as doubles. */
+static json_t *load(const char *text, int64_t len, bool *wide, json_error_t *e)
+{
+    const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    json_t *tree = json_loadb(text, (size_t)len, flags, e);
+    *wide = !tree && json_error_code(e) == json_error_numeric_overflow;
+    return *wide ? json_loadb(text, (size_t)len, flags | JSON_DECODE_INT_AS_REAL, e) : tree;
+}
+
 static plumb_status parse(plumb_json **out, const char *text, int64_t len, const char *where,
                           bool is_file)
 {
@@ -160,8 +179,8 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
     PLUMB_REQUIRE(!nul, PLUMB_ERR_FORMAT, "%s: JSON: a NUL byte at byte %" PRId64, where,
                   (int64_t)(nul - text));
     json_error_t e;
-    json_t *tree = json_loadb(text ? text : "", (size_t)len,
-                              JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+    bool wide;
+    json_t *tree = load(text ? text : "", len, &wide, &e);
     if (!tree) {
         const plumb_status st =
             json_error_code(&e) == json_error_out_of_memory ? PLUMB_ERR_NOMEM : PLUMB_ERR_FORMAT;
@@ -173,6 +192,8 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
         PLUMB_FAIL(st, "%s: column %d: JSON: %s", where, e.column, printable(e.text));
     }
     struct root *root = calloc(1, sizeof(*root));
+    if (root)
+        root->wide = wide;
     const bool ok = root && copy(root, &root->node, tree);
     json_decref(tree);
     plumb_json *result = root ? &root->node : NULL;
