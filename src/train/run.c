@@ -195,3 +195,41 @@ plumb_status plumb_run_end(plumb_run **run, const char *result)
     *run = NULL;
     return st;
 }
+
+/* The result of the last session says how it ended. */
+static bool has_failed(const char *path)
+{
+    plumb_json *root = NULL;
+    if (plumb_json_read_file(&root, path) != PLUMB_OK)
+        return false;
+    const plumb_json *sessions = plumb_json_get(root, "sessions");
+    const plumb_json *last = plumb_json_at(sessions, plumb_json_count(sessions) - 1);
+    const char *result = plumb_json_string(plumb_json_get(last, "result"), "ok");
+    const bool failed = strcmp(result, "ok") != 0;
+    plumb_json_free(&root);
+    return failed;
+}
+
+bool plumb_run_failed_start(const char *output_dir)
+{
+    static const char *const left[] = {"config.effective.yaml", "metrics.jsonl", "rollouts",
+                                       "run.json", "train.log"};
+    struct plumb_names names = {0};
+    struct plumb_buf metrics = {0};
+    char path[4096];
+    bool failed = plumb_path_join(path, sizeof(path), output_dir, "run.json") == PLUMB_OK &&
+                  plumb_file_exists(path) && has_failed(path) &&
+                  plumb_dir_list(&names, output_dir) == PLUMB_OK;
+    for (int64_t i = 0; i < names.n && failed; i++) {
+        bool known = false;
+        for (size_t k = 0; k < sizeof(left) / sizeof(left[0]); k++)
+            known = known || !strcmp(names.name[i], left[k]);
+        failed = known;
+    }
+    if (failed && plumb_path_join(path, sizeof(path), output_dir, "metrics.jsonl") == PLUMB_OK &&
+        plumb_file_exists(path))
+        failed = plumb_file_read(&metrics, path) == PLUMB_OK && metrics.len == 0;
+    plumb_buf_fini(&metrics);
+    plumb_names_fini(&names);
+    return failed;
+}

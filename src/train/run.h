@@ -3,6 +3,7 @@
 #ifndef PLUMB_TRAIN_RUN_H
 #define PLUMB_TRAIN_RUN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -29,5 +30,11 @@ plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerpr
 /* Notes end time and result ("ok", or the message of the failure). Not collective; rank 0 writes.
  * Frees. NULL is allowed. */
 plumb_status plumb_run_end(plumb_run **run, const char *result);
+
+/* Whether the folder holds nothing but what a start leaves that failed before its first line of
+ * metrics: run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl,
+ * perhaps the rollouts of its first iteration. A run that was killed, or that still goes on, has no
+ * result there. Not collective. */
+bool plumb_run_failed_start(const char *output_dir);
 
 #endif

@@ -67,7 +67,7 @@ static plumb_status check_output_dir(const struct plumb_config *cfg)
     PLUMB_TRY(plumb_dir_list(&names, cfg->output_dir));
     const bool empty = names.n == 0;
     plumb_names_fini(&names);
-    PLUMB_REQUIRE(empty, PLUMB_ERR_EXISTS,
+    PLUMB_REQUIRE(empty || plumb_run_failed_start(cfg->output_dir), PLUMB_ERR_EXISTS,
                   "output_dir: %s exists and is not empty; choose another folder, or continue that "
                   "run with resume=auto",
                   cfg->output_dir);

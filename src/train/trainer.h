@@ -58,7 +58,7 @@ struct plumb_trainer_source {
 
 /* Opens tokenizer and weights (a fresh start, or the newest checkpoint as cfg->resume says).
  * Writes nothing. Collective. PLUMB_ERR_EXISTS when output_dir holds something and resume is
- * "never". */
+ * "never", unless that is all of a start that failed. */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
 /* Allocates pass, optimizer and gradients, loads moments and state when resuming, then creates
  * output_dir, run.json, metrics.jsonl and train.log. Collective.

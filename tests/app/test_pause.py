@@ -91,7 +91,7 @@ class Run:
             raise SystemExit(1)
         return False
 
-    def compare(self, whole, what):
+    def compare(self, whole, what, once=True):
         bench = self.bench
         for name in ("model.safetensors", "trainer_state.h5"):
             bench.same(whole.out / "latest" / name, self.out / "latest" / name, what)
@@ -104,7 +104,9 @@ class Run:
             bench.check(common.rollout_records(x) ==
                         common.rollout_records(self.out / "rollouts" / x.name),
                         what, x.name, "differs")
-        # nothing is scored twice
+        # nothing is scored twice, unless a pause was lost
+        if not once:
+            return
         a, b = (sorted(x.scored.read_text().splitlines()) for x in (whole, self))
         bench.check(a == b, what, len(b), "completions scored, expected", len(a))
 
@@ -128,6 +130,78 @@ def moments(bench, whole, ranks_of, seed, hows, longest):
     return i, run.kept
 
 
+def interval(bench, whole):
+    """Saves in the middle of things, without leaving."""
+    run = Run(bench, "interval")
+    result = bench.good(*run.args("checkpoint.interval=0.4"), ranks=2, env=run.env)
+    saved = re.findall(r"saved (checkpoint-\d+-pause-\d+) after 0.4 s", result.err)
+    bench.check(len(saved) >= 2 and len(set(saved)) == len(saved), "saves:", saved, result.err)
+    run.compare(whole, "checkpoint.interval:")
+
+
+def damaged(bench, whole):
+    """A pause that is damaged is passed over for the checkpoint before it."""
+    run = Run(bench, "damaged")
+    p = bench.start(run.args(), env=run.env)
+    while p.poll() is None and not (run.out / "checkpoint-4").exists():
+        time.sleep(0.002)
+    time.sleep(0.3)
+    p.send_signal(signal.SIGTERM)
+    _, err = p.communicate(timeout=60)
+    if not run.left(p.returncode, err.decode(), "for damage:"):
+        return
+    bench.check(len(run.paused()) == 1 and (run.out / "checkpoint-4").exists(), "no pause")
+    path = run.out / run.paused()[0] / "answers.rank-0.h5"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    result = bench.good(*run.args(), env=run.env)
+    bench.check("passed over" in result.err and "answers.rank-0.h5: damaged" in result.err and
+                "checkpoint-4" in result.err, "no warning of damage:", result.err)
+    run.compare(whole, "after a damaged pause:", once=False)
+
+
+def fixed_records(bench):
+    """sft: the step in progress is dropped; keep_best; a start that failed is no obstacle."""
+    def args(out, *more):
+        return bench.sft_args(out, "log_every=1", "checkpoint.every=7", "checkpoint.keep_last=1",
+                              "checkpoint.keep_best=1", "epochs=3", *more, steps=60)
+    whole, out = bench.folder / "sft-whole", bench.folder / "sft"
+    bench.good(*args(whole))
+    at = [r for r in common.metrics(whole) if r["step"] % 7 == 0 or r["step"] == 60]
+    best = min(at, key=lambda r: r["loss"])["step"]
+    bench.check((whole / "best").resolve().name == f"checkpoint-{best}" and
+                sorted(p.name for p in whole.glob("checkpoint-*")) ==
+                sorted({f"checkpoint-{best}", "checkpoint-60"}), "keep_best:",
+                sorted(p.name for p in whole.iterdir()), "best", best)
+    p = bench.start(args(out, "resume=auto"), ranks=2)
+    while p.poll() is None and not (out / "checkpoint-7").exists():
+        time.sleep(0.002)
+    p.send_signal(signal.SIGUSR1)
+    _, err = p.communicate(timeout=60)
+    bench.check(p.returncode == 99 and "resume=auto" in err.decode(), "sft asked to leave:",
+                p.returncode, err.decode()[-500:])
+    bench.good(*args(out, "resume=auto"))
+    for name in ("model.safetensors", "trainer_state.h5"):
+        bench.same(whole / "latest" / name, out / "latest" / name, "sft stopped:")
+    bench.check([common.timeless(r) for r in common.metrics(whole)] ==
+                [common.timeless(r) for r in common.metrics(out)], "sft stopped: metrics differ")
+    bench.check(sorted(p.name for p in out.glob("checkpoint-*")) ==
+                sorted(p.name for p in whole.glob("checkpoint-*")), "sft stopped:",
+                sorted(p.name for p in out.iterdir()))
+    result = bench.run(*args(bench.folder / "no", "best_metric=rewards"))
+    bench.check(result.code == 12 and "best_metric" in result.err and "loss" in result.err,
+                "unknown best_metric:", result)
+
+    failed = bench.folder / "failed"
+    bad = bench.align_args(failed, bench.base(), "reward.command=cat", iterations=1)
+    bench.check(bench.run(*bad).code not in (0, None), "a reward command that is none was taken")
+    good = bench.align_args(failed, bench.base(), "functions=[{name: length, target: 20}]",
+                            iterations=1)
+    bench.good(*good)
+    bench.check(bench.run(*good).code == 13, "resume=never over a run that is there")
+
+
 def test(bench):
     if not shutil.which("h5dump"):
         common.skip("there is no h5dump to read rollouts with")
@@ -140,6 +214,9 @@ def test(bench):
         n, k = moments(bench, whole, ranks_of, seed, hows[seed:] + hows[:seed], 1.2)
         stops += n
         kept += k
+    interval(bench, whole)
+    damaged(bench, whole)
+    fixed_records(bench)
     LATENCY.sort()
     print(f"{stops} stops; from request to exit: median {LATENCY[len(LATENCY) // 2]:.2f} s, "
           f"most {LATENCY[-1]:.2f} s; tokens kept: {kept}")

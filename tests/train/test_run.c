@@ -119,6 +119,23 @@ int main(void)
     }
     plumb_json_free(&v);
 
+    /* The last session was good, then one fails, then there is something to keep. */
+    char metrics[96];
+    snprintf(metrics, sizeof(metrics), "%s/metrics.jsonl", out);
+    CHECK(!plumb_run_failed_start(out) && !plumb_run_failed_start("/nonexistent"));
+    session(2, 0, NULL);
+    CHECK(!plumb_run_failed_start(out));
+    session(2, 0, "no score");
+    CHECK(plumb_run_failed_start(out));
+    CHECK_OK(plumb_file_write_atomic(metrics, "", 0));
+    CHECK(plumb_run_failed_start(out));
+    CHECK_OK(plumb_file_write_atomic(metrics, "{}\n", 3));
+    CHECK(!plumb_run_failed_start(out));
+    CHECK(!unlink(metrics));
+    snprintf(metrics, sizeof(metrics), "%s/checkpoint-1", out);
+    CHECK_OK(plumb_dir_create(metrics));
+    CHECK(!plumb_run_failed_start(out));
+
     struct plumb_buf b = {0};
     CHECK_OK(plumb_file_read(&b, config_path));
     CHECK(!strcmp(plumb_buf_text(&b), "seed: 1\n"));

@@ -1,0 +1,89 @@
+/* test_stop.c - who notices a request to pause, who hears of it, and what all agree on.
+ * Test. Includes harness.h, io/, train/. */
+#include "train/stop.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "harness.h"
+#include "io/file.h"
+
+enum { RANKS = 3 };
+
+static char dir[] = "/tmp/plumb_stop_XXXXXX";
+static char file[64];
+
+static void *rank_main(void *arg)
+{
+    plumb_comm *comm = arg;
+    const int rank = plumb_comm_rank(comm);
+    struct plumb_stop_watch w;
+    enum plumb_stop_reason reason;
+    char text[200];
+    CHECK_OK(plumb_stop_begin(&w, comm, dir, 0, 0));
+    CHECK(!plumb_stop_noticed(&w));
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_NONE);
+
+    /* A file, which rank 0 sees; rank 1 hears of it, rank 2 does not ask before they meet. */
+    CHECK_OK(plumb_comm_barrier(comm));
+    if (rank == 0)
+        CHECK_OK(plumb_file_write_atomic(file, "", 0));
+    const double until = plumb_now() + 20;
+    while (rank < 2 && !plumb_stop_noticed(&w))
+        CHECK(plumb_now() < until);
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_FILE);
+    plumb_stop_describe(&w, reason, text, sizeof(text));
+    CHECKF(strstr(text, file), "%s", text);
+    plumb_stop_honoured(&w);
+    CHECK_OK(plumb_comm_barrier(comm));
+    CHECK(!plumb_file_exists(file) && !plumb_stop_noticed(&w));
+
+    /* The clock of saves; a later reason is stronger and found at the meeting. */
+    w.interval = 0.05;
+    plumb_stop_saved(&w);
+    CHECK(!plumb_stop_noticed(&w));
+    while (!plumb_stop_noticed(&w))
+        CHECK(plumb_now() < until);
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_SAVE);
+    plumb_stop_saved(&w);
+    while (!plumb_stop_noticed(&w))
+        CHECK(plumb_now() < until);
+    w.max_time = 1e-3;
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_TIME);
+    w.interval = w.max_time = 0;
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_NONE);
+
+    /* A signal to the process, here of all ranks. */
+    CHECK_OK(plumb_comm_barrier(comm));
+    if (rank == 1)
+        CHECK(!kill(getpid(), SIGUSR1));
+    while (!plumb_stop_noticed(&w))
+        CHECK(plumb_now() < until);
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_SIGNAL);
+    plumb_comm_destroy(&comm);
+    return NULL;
+}
+
+int main(void)
+{
+    plumb_comm *comm[RANKS];
+    pthread_t thread[RANKS];
+    CHECK(mkdtemp(dir));
+    snprintf(file, sizeof(file), "%s/stop", dir);
+    CHECK_OK(plumb_comm_thread_create(comm, RANKS));
+    for (int r = 0; r < RANKS; r++)
+        CHECK(!pthread_create(&thread[r], NULL, rank_main, comm[r]));
+    for (int r = 0; r < RANKS; r++)
+        CHECK(!pthread_join(thread[r], NULL));
+    CHECK_OK(plumb_dir_remove(dir));
+    return 0;
+}
