@@ -1,6 +1,5 @@
 /* align.c - the order of the stages of an iteration; it alone knows it.
  * Layer 5. Includes base/, align/, comm/, data/, train/. */
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -207,18 +206,13 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
 /* What was sampled is what is trained on, by the weights that sampled it. Collective. */
 static plumb_status check_weights(struct plumb_align_run *a)
 {
-    const struct plumb_trainer *t = a->t;
     const bool moved = a->sums.taken > 0; /* before a pause: the first step has checked them */
-    PLUMB_REQUIRE(
-        a->answers.weights == a->weights && (moved || t->model->fingerprint == a->weights),
-        PLUMB_ERR_FORMAT,
-        "iteration %lld: its rollouts are of weights %016" PRIx64 ", it began with %016" PRIx64
-        " and trains %016" PRIx64,
-        (long long)t->state.iteration + 1, a->answers.weights, a->weights, t->model->fingerprint);
-    if (moved)
-        return PLUMB_OK;
-    a->gap = (struct plumb_gap){0};
-    return plumb_comm_agree(t->comm, plumb_align_rescore(a));
+    plumb_status st = plumb_align_own_answers(a, moved);
+    if (st == PLUMB_OK && !moved) {
+        a->gap = (struct plumb_gap){0};
+        st = plumb_align_rescore(a);
+    }
+    return plumb_comm_agree(a->t->comm, st);
 }
 
 /* The step in progress is dropped, and with it what it had compared. Collective. */

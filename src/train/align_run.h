@@ -93,6 +93,9 @@ plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t s
  *              sampled - trained over all compared tokens of all ranks, which estimates
  *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,
  *              "Approximating KL divergence"; the name is prime-rl's. */
+/* Whether the answers are of the weights that the iteration began with, and these are the model's
+ * still (moved: steps have been taken since). PLUMB_ERR_FORMAT naming all three fingerprints. */
+plumb_status plumb_align_own_answers(const struct plumb_align_run *a, bool moved);
 plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_answer *o,
                                  const float *logp);
 plumb_status plumb_align_rescore(struct plumb_align_run *a);

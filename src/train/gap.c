@@ -1,9 +1,22 @@
 /* gap.c - log-probs of sampling against those of the training forward, in every iteration.
  * Layer 5. Includes train/align_run.h, base/. */
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/num.h"
 #include "train/align_run.h"
+
+plumb_status plumb_align_own_answers(const struct plumb_align_run *a, bool moved)
+{
+    const struct plumb_trainer *t = a->t;
+    PLUMB_REQUIRE(
+        a->answers.weights == a->weights && (moved || t->model->fingerprint == a->weights),
+        PLUMB_ERR_FORMAT,
+        "iteration %lld: its rollouts are of weights %016" PRIx64 ", it began with %016" PRIx64
+        " and trains %016" PRIx64,
+        (long long)t->state.iteration + 1, a->answers.weights, a->weights, t->model->fingerprint);
+    return PLUMB_OK;
+}
 
 plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_answer *o,
                                  const float *logp)

@@ -123,7 +123,8 @@ static plumb_status write_replay(char *path, const struct plumb_guard *g, int64_
         .loss = grad ? t->micro->out.loss : NAN,
     };
     snprintf(r.command, sizeof(r.command), "%s", t->command);
-    snprintf(r.method, sizeof(r.method), "%s", align ? t->cfg->method.name : t->command);
+    const bool by_method = align || strcmp(t->command, "prefer") == 0;
+    snprintf(r.method, sizeof(r.method), "%s", by_method ? t->cfg->method.name : t->command);
     snprintf(r.device, sizeof(r.device), "%s", t->backend->name);
     snprintf(r.reason, sizeof(r.reason), "%s", reason);
     if (grad)

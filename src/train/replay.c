@@ -60,6 +60,11 @@ static const struct field param_table[] = {
     PARAM(F64, rho),
 };
 
+/* A new parameter needs its line in param_table: without it no replay is exact. */
+#ifdef __LP64__
+_Static_assert(sizeof(struct plumb_align_param) == 144, "param_table is not complete");
+#endif
+
 plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step, int64_t leaf)
 {
     char name[64];
@@ -232,7 +237,13 @@ static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
     PLUMB_REQUIRE(n >= 1 && n <= m->pack.n_seq + 1, PLUMB_ERR_FORMAT,
                   "%lld groups of %lld sequences", (long long)n - 1, (long long)m->pack.n_seq);
     m->groups = n - 1;
-    return plumb_h5_read(f, "groups", PLUMB_H5_I64, 0, n, m->group);
+    PLUMB_TRY(plumb_h5_read(f, "groups", PLUMB_H5_I64, 0, n, m->group));
+    for (int64_t g = 0; g < m->groups; g++)
+        PLUMB_REQUIRE(m->group[g] >= 0 && m->group[g] < m->group[g + 1] &&
+                          m->group[g + 1] <= m->pack.n_seq,
+                      PLUMB_ERR_FORMAT, "group %lld begins at sequence %lld", (long long)g,
+                      (long long)m->group[g]);
+    return PLUMB_OK;
 }
 
 /* offsets and prompt_tokens of the file, checked, and its sequences into m. */

@@ -10,7 +10,8 @@
  *               scale, loss, and the parameters of the method under their names
  *   ids i32, offsets i64 (n+1,), prompt_tokens i64 (n,)   sequence i is ids[offsets[i] ..
  *               offsets[i+1]-1]; of these, what follows prompt_tokens[i] is trained on
- *   record i64, sample i32, logp_ref f64, weight f64      (n,)
+ *   record i64, sample i32, logp_ref, weight, reward f64  (n,)
+ *   groups i64 (prompts+1,)                               first sequence of each prompt
  *   pair_win, pair_lose i64, pair_smooth, pair_weight f64 (k,)
  *   logp f32 (t,)   as recorded; kind score: none         score f64 (n,) as recorded
  * Nothing in it depends on the rank count. */

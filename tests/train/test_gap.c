@@ -207,6 +207,21 @@ static void test_weight(struct bench *b, bool fresh)
     CHECK_OK(plumb_weights_agree(&all, b->t.model, b->t.comm));
 }
 
+/* Answers of other weights are refused. */
+static void test_answers(struct bench *b)
+{
+    b->a.weights = b->t.model->fingerprint;
+    CHECK_OK(plumb_align_own_answers(&b->a, false));
+    b->a.answers.weights++;
+    for (int moved = 0; moved < 2; moved++)
+        CHECK_FAILS(plumb_align_own_answers(&b->a, moved), PLUMB_ERR_FORMAT, "iteration 7");
+    b->a.answers.weights--;
+    b->t.model->fingerprint++; /* a step was taken: after a pause that is as it should be */
+    CHECK_FAILS(plumb_align_own_answers(&b->a, false), PLUMB_ERR_FORMAT, "iteration 7");
+    CHECK_OK(plumb_align_own_answers(&b->a, true));
+    b->t.model->fingerprint--;
+}
+
 static void *rank_main(void *arg)
 {
     struct rank *r = arg;
@@ -216,6 +231,7 @@ static void *rank_main(void *arg)
     open_bench(&b, r);
     test_exact(&b);
     test_logprob(&b, &loose);
+    test_answers(&b);
     test_weight(&b, false);
     test_weight(&b, true);
     close_bench(&b);
