@@ -116,8 +116,9 @@ static plumb_status inspect_state(const char *dir)
         "\n",
         (long long)state.step, (long long)state.total_steps, (long long)state.iteration,
         (long long)state.prompt_cursor, (long long)state.num_tokens, state.seed);
-    printf("  config      %016" PRIx64 ", started from weights %016" PRIx64 "\n", state.config_hash,
-           state.start_fingerprint);
+    printf("  config      %016" PRIx64 "\n  weights     %016" PRIx64
+           ", the run began with %016" PRIx64 "\n",
+           state.config_hash, state.weight_fingerprint, state.start_fingerprint);
     for (int64_t i = 0; i < state.n_values; i++)
         printf("  state       %s = %.17g\n", state.value[i].name, state.value[i].value);
     printf("  files       all match hashes.json\n");

@@ -6,6 +6,7 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "train/loops.h"
+#include "train/weights.h"
 
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
                                                 const struct plumb_trainer *t,
@@ -82,6 +83,7 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
     plumb_progress_start(&progress, task->what, "steps", e->steps);
     while (t->state.step < e->steps) {
         int64_t in_epoch;
+        uint64_t weights;
         plumb_epochs_at(e, t->state.step, &in_epoch);
         task->begin(task->arg, in_epoch, plumb_cut_step(&e->cut, in_epoch));
         struct plumb_step_result r;
@@ -102,8 +104,10 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
         plumb_metrics_set(&row, PLUMB_METRIC_EPOCH, (double)t->state.step / (double)per_epoch);
         task->report(task->arg, r.value, &row);
         const bool last = t->state.step == e->steps, every = cfg->checkpoint.every > 0;
-        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0)
+        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0) {
+            PLUMB_TRY(plumb_weights_agree(&weights, t->model, t->comm));
             PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, 0)));
+        }
         if (last || (every && t->state.step % cfg->checkpoint.every == 0))
             PLUMB_TRY(plumb_trainer_save(t, &row));
     }

@@ -19,8 +19,9 @@
 #include "spm.h"
 #include "text/template.h"
 #include "train/gradient.h"
+#include "train/micro.h"
 #include "train/optim.h"
-#include "train/pack.h"
+#include "train/weights.h"
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t a, size_t b);
@@ -93,6 +94,8 @@ union made {
     struct plumb_generator *generator;
     struct plumb_gradient gradient;
     struct plumb_pack pack;
+    struct plumb_micro micro;
+    uint64_t weights;
     struct plumb_buf buf;
     struct plumb_names names;
     struct plumb_ids ids;
@@ -270,6 +273,22 @@ static void drop_pack(union made *x)
 {
     plumb_pack_fini(&x->pack);
 }
+static plumb_status make_micro(union made *x)
+{
+    return plumb_micro_init(&x->micro, PLUMB_MICRO_SCORE, 40, 3);
+}
+static void drop_micro(union made *x)
+{
+    plumb_micro_fini(&x->micro);
+}
+static plumb_status compare_weights(union made *x)
+{
+    return plumb_weights_agree(&x->weights, given.m, given.comm);
+}
+static void drop_nothing(union made *x)
+{
+    (void)x;
+}
 static plumb_status make_optim(union made *x)
 {
     const struct plumb_optim_options o = {.learning_rate = 1,
@@ -311,6 +330,8 @@ static const struct {
     {"generator", make_generator, drop_generator, false},
     {"gradient", make_gradient, drop_gradient, false},
     {"pack", make_pack, drop_pack, false},
+    {"micro-batch", make_micro, drop_micro, false},
+    {"comparison of weights", compare_weights, drop_nothing, false},
     {"optimizer", make_optim, drop_optim, false},
 };
 
