@@ -156,7 +156,9 @@ static struct plumb_replay take(struct plumb_micro *m, int64_t leaf)
 static void test_fault(const struct plumb_config *cfg, enum fault fault, int64_t from,
                        const char *words)
 {
-    static const char *const stage[] = {"micro-batch 5: ", "gradient of micro-batch 5 ("};
+    char stage[64];
+    snprintf(stage, sizeof(stage),
+             fault == GRADIENT ? "gradient of micro-batch %d (" : "micro-batch %d: ", (int)from);
     for (int world_size = 1; world_size <= RANKS; world_size *= 2) {
         struct rank rank[RANKS];
         int found = 0;
@@ -166,17 +168,17 @@ static void test_fault(const struct plumb_config *cfg, enum fault fault, int64_t
             CHECK(rank[i].status == PLUMB_ERR_NUMERIC ||
                   (rank[i].status == PLUMB_ERR_PEER && fault != GRADIENT && fault != SUM));
             found += rank[i].status == PLUMB_ERR_NUMERIC && strstr(rank[i].said, words) &&
-                     (fault == SUM || strstr(rank[i].said, stage[fault == GRADIENT]));
+                     (fault == SUM || strstr(rank[i].said, stage));
         }
         CHECKF(found == (fault == GRADIENT || fault == SUM ? world_size : 1),
                "%d of %d ranks say '%s'; rank 0: %s", found, world_size, words, rank[0].said);
         if (fault == SUM)
             continue;
         struct plumb_micro m;
-        struct plumb_replay r = take(&m, 5);
+        struct plumb_replay r = take(&m, from);
         CHECK(r.outcome == (fault == GRADIENT ? PLUMB_REPLAY_GRADIENT : PLUMB_REPLAY_FORWARD));
-        CHECK(r.step == 4 && r.iteration == 1 && r.leaf == 5 && strstr(r.reason, words));
-        CHECK(m.pack.n_seq == 3 && m.record[2] == 50 && m.sample[2] == 2);
+        CHECK(r.step == 4 && r.iteration == 1 && r.leaf == from && strstr(r.reason, words));
+        CHECK(m.pack.n_seq == 1 + from % MOST_SEQ && m.record[0] == 10 * from);
         CHECK(fault != LOSS || r.logp[m.len[0] - 1] == -INFINITY);
         CHECK(fault != REFERENCE || isnan(m.logp_ref[0]));
         plumb_replay_fini(&r);
@@ -270,6 +272,8 @@ int main(void)
     test_fault(cfg, LOSS, 5, "token 8 of record 50, sample 0 is -inf");
     test_fault(cfg, REFERENCE, 5, "record 50 samples 0 1 2");
     test_fault(cfg, GRADIENT, 5, "record 50 samples 0 1 2) is not finite, first in model.layers.0");
+    for (int64_t from = 0; from < LEAVES; from++) /* at either end of a rank's leaves */
+        test_fault(cfg, GRADIENT, from, ") is not finite, first in model.layers.0");
     test_fault(cfg, SUM, 2, "their sum is not");
     test_files(cfg);
     CHECK_OK(plumb_dir_remove(out));
