@@ -254,8 +254,8 @@ class Report:
 
 
 def shown_command():
-    return " ".join([f"tests/exact/{Path(sys.argv[0]).name}",
-                     *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])])
+    words = [Path(a).name if "/" in a else a for a in sys.argv[1:]]
+    return " ".join([f"tests/exact/{Path(sys.argv[0]).name}", *words])
 
 
 def parser(description):

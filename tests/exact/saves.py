@@ -122,6 +122,12 @@ def fits(case, kind, at):
     return kind != "short write" or call in ("write", "pwrite")
 
 
+def decides(call, path):
+    """Calls by which checkpoints come, go and are pointed at."""
+    return call in ("rename", "symlink", "rmdir") and \
+        Path(path).name.startswith(("checkpoint-", "latest"))
+
+
 def most_of(case, kind, options):
     """How many faults of this kind; 0: all, -1: none."""
     if options.quick:
@@ -135,7 +141,10 @@ def faults(case, options, report, rng):
         if most < 0:
             continue
         points = [at for at in range(1, len(case.calls) + 1) if fits(case, kind, at)]
-        tried = sorted(rng.sample(points, most)) if 0 < most < len(points) else points
+        tried = points
+        if 0 < most < len(points): # a sample, and in any case where one thing replaces another
+            tried = {at for at in points if kind == "kill" and decides(*case.calls[at - 1])}
+            tried = sorted(tried | set(rng.sample(points, most)))
         before = case.bench.failures
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
             came = list(pool.map(lambda at, k=kind: one(case, k, at), tried))
