@@ -94,8 +94,8 @@ def method_rows(bench, options, report, name, base, reward):
         seconds.setdefault(ranks, took)
         row(ranks, threads, "in one go", out)
     kills = QUICK[name] if options.quick else options.kills
-    for begin in (options.worlds[:1] if options.quick else options.worlds):
-        out = folder / f"killed-{begin}"
+    for number in range(1 if options.quick else options.runs):
+        out = folder / f"killed-{number}"
         used = killed(bench, job, options.worlds, seconds, kills, rng, out)
         row(" > ".join(map(str, used)), 1, f"killed {len(used) - 1} times", out)
     far = []
@@ -141,6 +141,7 @@ def body(bench, options, report):
 def main():
     p = exact.parser(__doc__.splitlines()[0])
     p.add_argument("--kills", type=int, default=3, help="of each killed run")
+    p.add_argument("--runs", type=int, default=2, help="killed runs of each method")
     p.add_argument("--only", action="append", choices=list(exact.METHODS), help="this method")
     options = p.parse_args()
     options.worlds = (1, 2, 4) if options.quick else exact.WORLDS

@@ -385,6 +385,33 @@ static void test_prune(void)
     found(dir, "auto", "checkpoint-7");
 }
 
+/* Killed between the rename of a checkpoint and that of latest, and while an old one went. */
+static void test_tidy(void)
+{
+    char dir[4096], one[4096], two[4096], path[4096], other[4096];
+    join(dir, top, "tidy");
+    join(one, dir, "checkpoint-1");
+    join(two, dir, "checkpoint-2");
+    struct run run = {.options = {.output_dir = dir}, .until = 1};
+    fake_world(1, run_rank, &run);
+    run.until = 2;
+    run.resume = one;
+    fake_world(1, run_rank, &run);
+    join(path, dir, "latest");
+    CHECK(!unlink(path) && !symlink("checkpoint-1", path));
+    join(other, dir, "checkpoint-0.tmp");
+    CHECK_OK(plumb_dir_create(other));
+    CHECK_OK(plumb_checkpoint_tidy(dir, two));
+    latest_is(dir, "checkpoint-2");
+    folders_are(dir, "1 2 ");
+    /* a checkpoint of another run is not pointed at */
+    join(other, top, "tidy-other");
+    CHECK_OK(plumb_dir_create(other));
+    CHECK_OK(plumb_checkpoint_tidy(other, one));
+    join(path, other, "latest");
+    CHECK(access(path, F_OK) != 0);
+}
+
 /* Pauses count nowhere, the newest one goes before older checkpoints and goes when a later one is
  * there, and a damaged one is passed over. */
 static void test_pause(void)
@@ -633,6 +660,7 @@ int main(void)
     test_round_trip();
     test_find_and_damage();
     test_prune();
+    test_tidy();
     test_pause();
     test_keep_best();
     test_failed_save();
