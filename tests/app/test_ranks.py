@@ -51,7 +51,11 @@ def test(bench):
 
     def align(out):
         return bench.align_args(out, base, f"reward.model={reward}")
-    on_all(bench, "align", align, rollouts=2)
+    aligned = on_all(bench, "align", align, rollouts=2)
+    # the reference is the start, not the weights of today, in every iteration
+    kl = [row.get("kl") for row in common.metrics(aligned.parent)]
+    bench.check(len(kl) == 2 and kl[0] == 0 and kl[1] not in (0, None), "divergence from the start",
+                kl)
     for method in ("raft", "context_distillation"):
         def other(out, method=method):
             return bench.align_args(out, base, f"reward.model={reward}", method=method)

@@ -4,6 +4,7 @@ each phase, again and again, each time to go on with another rank count; and ran
 (SIGSTOP). The files must come out as those of the run that nothing happened to."""
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -62,8 +63,9 @@ class Story:
             time.sleep(self.rng.uniform(0.0002, 0.003))
         return None
 
-    def ended(self, p, pids, shared, what):
-        """Waits for the job to end and looks at what it leaves in the system."""
+    def ended(self, p, pids, shared, what, launcher=False):
+        """Waits for the job to end and looks at what it leaves in the system. Nobody is left to
+        remove Open MPI's segments when the launcher itself was killed: they are counted."""
         began = time.monotonic()
         code, err = exact.end_of(p)
         took = time.monotonic() - began
@@ -72,8 +74,10 @@ class Story:
         self.orphans += len(late)
         self.bench.check(not late, what, "processes outlive the job:", late)
         left = [f for f in shared if stamp(exact.Path(f))]
+        self.bench.check(not left or launcher, what, "leaves", left)
         self.shared += len(left)
-        self.bench.check(not left, what, "leaves", left)
+        for f in left:
+            os.unlink(f)
         return code, err, took
 
     def hit(self, p, out, phase, way):
@@ -97,7 +101,7 @@ class Story:
         else:
             exact.send(ranks[rank], getattr(signal, "SIG" + way))
             exact.send(ranks[rank], signal.SIGCONT)
-        code, err, took = self.ended(p, pids, shared, what)
+        code, err, took = self.ended(p, pids, shared, what, way == "launcher")
         with contextlib.suppress(FileNotFoundError):
             (out / "stop").unlink()
         if way in ("KILL", "launcher"):
@@ -176,7 +180,8 @@ def kills(story, options, report):
            f"worst {max(took):.2f} s to the end of the whole job; {len(polite)} requests to leave "
            f"({polite.count(99)} ended with 99); {story.resumes} resumes on another rank count; "
            f"{story.finished} runs came to their end, all with the bytes of the run in one go; "
-           f"{story.orphans} orphans, {story.shared} files left in /dev/shm; "
+           f"{story.orphans} orphans, {story.shared} files left in /dev/shm (Open MPI's, by killed "
+           f"launchers); "
            f"{time.monotonic() - began:.0f} s.")
 
 

@@ -65,6 +65,35 @@ static void test_golden(void)
     free(grad);
 }
 
+/* The first step is lr g / (|g| + eps), whatever the betas: with an eps as large as the gradients
+ * a factor in it shows, which the golden's 1e-8 would hide. */
+static void test_first_step(void)
+{
+    plumb_comm *comm = NULL;
+    plumb_optim *o = NULL;
+    plumb_model *m = fake_model(golden_tensor, 3);
+    struct plumb_optim_options opt = options();
+    struct plumb_optim_result r;
+    float *grad = calloc((size_t)m->count, sizeof(float));
+    CHECK(grad);
+    opt.eps = 0.5;
+    opt.learning_rate = 0.25;
+    opt.weight_decay = opt.max_grad_norm = opt.schedule.warmup_ratio = 0;
+    CHECK_OK(plumb_comm_single_create(&comm));
+    CHECK_OK(plumb_optim_create(&o, m, comm, &opt));
+    pad(m, grad, golden_grad);
+    CHECK_OK(plumb_optim_step(o, m, comm, grad, &r));
+    for (int64_t i = 0; i < m->count; i++) {
+        const double g = grad[i], want = -0.25 * g / (fabs(g) + 0.5);
+        CHECKF(fabs(m->w[i] - want) < 1e-6, "weight %lld: %.9g, expected %.9g", (long long)i,
+               m->w[i], want);
+    }
+    plumb_optim_destroy(&o);
+    plumb_comm_destroy(&comm);
+    fake_model_free(m);
+    free(grad);
+}
+
 /* ---- worlds ---- */
 
 struct world_run {
@@ -274,6 +303,7 @@ static void test_options(void)
 int main(void)
 {
     test_golden();
+    test_first_step();
     test_worlds();
     test_decay_and_clip();
     test_non_finite();
