@@ -10,6 +10,7 @@
 
 #include "base/num.h"
 #include "comm/comm_impl.h"
+#include "comm/stream.h"
 
 /* A broadcast travels down the tree in pieces, so that the levels work at the same time. */
 #define BROADCAST_PIECE (1 << 20)
@@ -24,7 +25,7 @@ plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m)
 
 void plumb_take_copy(void *arg, const void *piece, int64_t at, int64_t bytes)
 {
-    memcpy((char *)arg + at, piece, (size_t)bytes);
+    plumb_stream_copy((char *)arg + at, piece, bytes);
 }
 
 plumb_status plumb_coll_barrier(plumb_comm *c)

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "base/num.h"
+#include "comm/stream.h"
 
 struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size)
 {
@@ -44,25 +45,9 @@ int plumb_tree_buffers(int64_t count)
     return most + 1;
 }
 
-#if defined(__x86_64__)
-/* The same additions, with wider loads: more of them are on their way at once. */
-__attribute__((target("avx2"))) static void merge_avx2(float *dst, const float *src, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        dst[i] += src[i];
-}
-#endif
-
 void plumb_tree_merge(float *dst, const float *src, int64_t n)
 {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) {
-        merge_avx2(dst, src, n);
-        return;
-    }
-#endif
-    for (int64_t i = 0; i < n; i++)
-        dst[i] += src[i];
+    plumb_stream_add(dst, src, n);
 }
 
 void plumb_tree_empty(float *dst, int64_t n)

@@ -32,8 +32,9 @@ struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step,
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
-plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
-                                 plumb_comm *comm, int64_t count, int64_t most_leaves)
+/* first (count,) or NULL: sum[0], owned by g from here on. */
+static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
+                         int64_t count, int64_t most_leaves, float *first)
 {
     const struct plumb_range mine =
         plumb_tree_leaves(most_leaves, plumb_comm_rank(comm), plumb_comm_size(comm));
@@ -43,6 +44,7 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
         .count = count,
         .most_leaves = most_leaves,
         .n_sum = plumb_tree_buffers(mine.end - mine.begin),
+        .first = first,
         .arena = {.place = backend->place, .name = "grad"},
     };
     plumb_status st = PLUMB_OK;
@@ -51,8 +53,9 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
     if (!g->sum || !g->slot)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld leaves",
                         (long long)most_leaves);
-    for (int pass = 0; pass < 2; pass++) { /* count, then place */
-        for (int i = 0; i < g->n_sum; i++)
+    g->sum[0] = first;
+    for (int pass = 0; pass < 2 && g->n_sum > (first ? 1 : 0); pass++) { /* count, then place */
+        for (int i = first ? 1 : 0; i < g->n_sum; i++)
             PLUMB_TRY_GOTO(st, plumb_arena_take_f32(&g->arena, &g->sum[i], count, "grad"), fail);
         if (pass == 0)
             PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(backend, &g->arena), fail);
@@ -63,8 +66,25 @@ fail:
     return st;
 }
 
+plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
+                                 plumb_comm *comm, int64_t count, int64_t most_leaves)
+{
+    return init(g, backend, comm, count, most_leaves, NULL);
+}
+
+plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
+                                        plumb_comm *comm, int64_t count, int64_t most_leaves)
+{
+    void *first = NULL;
+    if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST)
+        PLUMB_TRY(plumb_comm_alloc(comm, &first, count * (int64_t)sizeof(float)));
+    return init(g, backend, comm, count, most_leaves, first);
+}
+
 void plumb_gradient_fini(struct plumb_gradient *g)
 {
+    if (g->comm)
+        plumb_comm_free(g->comm, g->first);
     if (g->backend)
         plumb_backend_arena_release(g->backend, &g->arena);
     free(g->sum);
@@ -74,7 +94,7 @@ void plumb_gradient_fini(struct plumb_gradient *g)
 
 int64_t plumb_gradient_bytes(const struct plumb_gradient *g)
 {
-    return g->arena.cap;
+    return g->arena.cap + (g->first ? g->count * (int64_t)sizeof(float) : 0);
 }
 
 static plumb_status run_local(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,

@@ -29,6 +29,7 @@ struct plumb_gradient {
     int n_sum;
     float **sum;  /* (n_sum,) each (count,) device */
     double *slot; /* (most_leaves * PLUMB_LEAF_VALUES,) */
+    float *first; /* sum[0] where it is memory of the communicator; NULL: of the arena */
     struct plumb_arena arena;
     bool (*pause)(void *arg); /* asked before every leaf; true: leave the rest. NULL: never */
     void *pause_arg;
@@ -45,6 +46,10 @@ typedef plumb_status plumb_leaf_fn(void *arg, int64_t leaf, float *grad,
 /* most_leaves: of any batch. All memory is taken here. Not collective. */
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
                                  plumb_comm *comm, int64_t count, int64_t most_leaves);
+/* The same, with sum[0] where the ranks of a host read it in place. Collective, but for its errors:
+ * agree afterwards. */
+plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
+                                        plumb_comm *comm, int64_t count, int64_t most_leaves);
 void plumb_gradient_fini(struct plumb_gradient *g);
 int64_t plumb_gradient_bytes(const struct plumb_gradient *g);
 

@@ -235,7 +235,8 @@ fail:
 static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves)
 {
-    PLUMB_TRY(plumb_gradient_init(&t->gradient, t->backend, t->comm, t->model->count, most_leaves));
+    PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, t->backend, t->comm, t->model->count,
+                                         most_leaves));
     t->gradient.pause = plumb_stop_noticed;
     t->gradient.pause_arg = &t->stop;
     PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));

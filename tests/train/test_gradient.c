@@ -81,7 +81,9 @@ static void *run_rank(void *arg)
     struct plumb_backend *backend;
     struct plumb_gradient g;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
-    CHECK_OK(plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES));
+    CHECK_OK(plumb_comm_rank(r->comm) % 2
+                 ? plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES)
+                 : plumb_gradient_init_shared(&g, backend, r->comm, COUNT, LEAVES));
     check_pause(&g, r);
     r->status = plumb_gradient_run(&g, LEAVES, leaf, r->fail_at, r->value);
     if (r->status == PLUMB_OK) {
