@@ -2,11 +2,13 @@
  * Layer 4. Includes base/, io/. */
 #include "data/rollout_store.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/num.h"
 #include "io/file.h"
@@ -383,6 +385,31 @@ fail:
     return st;
 }
 
+/* Files of this iteration that no master names: of a run that was killed on more ranks. */
+static plumb_status remove_stale(const char *dir, const struct plumb_rollout_meta *meta)
+{
+    struct plumb_names names = {0};
+    char prefix[64], path[PATH_MAX];
+    plumb_status st = PLUMB_OK;
+    snprintf(prefix, sizeof prefix, "iteration-%04lld.rank-", (long long)meta->iteration);
+    PLUMB_TRY(plumb_dir_list(&names, dir));
+    for (int64_t i = 0; i < names.n; i++) {
+        if (strncmp(names.name[i], prefix, strlen(prefix)) != 0)
+            continue;
+        char *end;
+        const int64_t rank = strtoll(names.name[i] + strlen(prefix), &end, 10);
+        const bool whole = strcmp(end, ".h5") == 0;
+        if ((!whole && strcmp(end, ".h5.tmp") != 0) || (whole && rank < meta->world_size))
+            continue;
+        PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof path, dir, names.name[i]), fail);
+        if (unlink(path) != 0 && errno != ENOENT)
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot remove: %s", path, strerror(errno));
+    }
+fail:
+    plumb_names_fini(&names);
+    return st;
+}
+
 static plumb_status master_alloc(struct master *m, int64_t world_size)
 {
     for (int64_t r = 0; r < world_size; r++) {
@@ -435,6 +462,7 @@ plumb_status plumb_rollouts_write_master(const char *dir, const struct plumb_rol
     PLUMB_TRY_GOTO(st, find_owners(&m, meta->world_size), fail);
     lay_out(&m);
     PLUMB_TRY_GOTO(st, put_master(&m, dir, meta), fail);
+    PLUMB_TRY_GOTO(st, remove_stale(dir, meta), fail);
 fail:
     master_free(&m, meta->world_size);
     return st;

@@ -183,6 +183,25 @@ static void test_h5dump(const char *dir)
     CHECK(system(command) == 0);
 }
 
+/* What a run on more ranks left when it was killed: whole files, and one in the making. */
+static void leave(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    CHECK_OK(plumb_path_join(path, sizeof path, dir, name));
+    CHECK_OK(plumb_file_write_atomic(path, "left", 4));
+}
+
+static void check_names(const char *dir)
+{
+    struct plumb_names names;
+    CHECK_OK(plumb_dir_list(&names, dir));
+    CHECK(names.n == 4 && !strcmp(names.name[0], "iteration-0002.rank-9.h5") &&
+          !strcmp(names.name[1], "iteration-0003.h5") &&
+          !strcmp(names.name[2], "iteration-0003.rank-0.h5") &&
+          !strcmp(names.name[3], "iteration-0003.rank-1.h5"));
+    plumb_names_fini(&names);
+}
+
 int main(void)
 {
     char dir[] = "/tmp/plumb-rollouts-XXXXXX", moved[64];
@@ -199,13 +218,17 @@ int main(void)
     uint64_t h[2];
     char path[PATH_MAX];
     CHECK_OK(plumb_rollouts_path(path, sizeof path, dir, 3, 1));
-    for (int k = 0; k < 2; k++) { /* the same rollouts are the same bytes */
+    leave(dir, "iteration-0003.rank-6.h5.tmp");
+    leave(dir, "iteration-0003.rank-0.h5.tmp");
+    leave(dir, "iteration-0002.rank-9.h5"); /* another iteration's stays */
+    for (int k = 0; k < 2; k++) {           /* the same rollouts are the same bytes */
         write_all(dir, blocks, 2);
         CHECK_OK(plumb_file_hash(&h[k], path));
         if (k == 0)
             sleep(1);
     }
     CHECK(h[0] == h[1]);
+    check_names(dir);
     snprintf(moved, sizeof moved, "%s.moved", dir);
     CHECK(rename(dir, moved) == 0);
     check_master(moved, 2);
