@@ -13,7 +13,7 @@
 
 #define PAGE  4096
 #define STEPS (4 * PAGE)
-#define LARGE (4 << 20) /* bytes; a smaller copy may be read again soon */
+#define LARGE (64 << 10) /* bytes; a smaller copy may be read again soon */
 
 static void add_plain(float *dst, const float *src, int64_t n)
 {

@@ -7,7 +7,7 @@
 
 /* dst (n,) += src (n,), element by element. They do not overlap. */
 void plumb_stream_add(float *dst, const float *src, int64_t n);
-/* dst = src, past the caches from 4 MB on. They do not overlap. */
+/* dst = src, past the caches from 64 KB on. They do not overlap. */
 void plumb_stream_copy(void *dst, const void *src, int64_t bytes);
 
 #endif
