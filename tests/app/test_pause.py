@@ -202,6 +202,21 @@ def fixed_records(bench):
     bench.check(bench.run(*good).code == 13, "resume=never over a run that is there")
 
 
+def no_terms(bench):
+    """Iterations without an optimizer step: each is saved, none over another."""
+    out = bench.folder / "no-terms"
+    args = bench.align_args(out, bench.base(), "functions=[{name: length, target: 20}]", "tau=1e6",
+                            "weighted_loss=none", "resume=auto", iterations=3)
+    bench.good(*args)
+    rows = common.metrics(out)
+    bench.check([(r["iteration"], r["step"]) for r in rows] == [(1, 0), (2, 0), (3, 0)],
+                "iterations without steps:", rows)
+    bench.check((out / "latest").resolve().name == "checkpoint-0-pause-2", "latest of no steps:",
+                sorted(p.name for p in out.iterdir()))
+    bench.good(*args)
+    bench.check(common.metrics(out) == rows, "a finished run without steps went on")
+
+
 def test(bench):
     if not shutil.which("h5dump"):
         common.skip("there is no h5dump to read rollouts with")
@@ -217,6 +232,7 @@ def test(bench):
     interval(bench, whole)
     damaged(bench, whole)
     fixed_records(bench)
+    no_terms(bench)
     LATENCY.sort()
     print(f"{stops} stops; from request to exit: median {LATENCY[len(LATENCY) // 2]:.2f} s, "
           f"most {LATENCY[-1]:.2f} s; tokens kept: {kept}")

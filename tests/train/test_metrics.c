@@ -94,7 +94,17 @@ static void test_file(void)
     open_write(0, 1, 2); /* a fresh run starts an empty file */
     CHECK(lines() == 2);
 
+    /* An iteration without a step of its own: its line goes with the iteration. */
     plumb_metrics *m = NULL;
+    const char *const still = "{\"step\": 0, \"iteration\": 1}\n{\"step\": 0, \"iteration\": 2}\n";
+    raw("w", still);
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0, 2));
+    plumb_metrics_close(&m);
+    CHECK(lines() == 2);
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0, 1));
+    plumb_metrics_close(&m);
+    CHECK(lines() == 1);
+
     raw("w", "{\"step\": 1}\nrubbish\n{\"step\": 2}\n");
     CHECK_FAILS(plumb_metrics_open(&m, dir, 0, 1, 1), PLUMB_ERR_FORMAT, "metrics.jsonl:2");
     raw("w", "{\"step\": 1}\n{\"iteration\": 1}\n{\"step\": 2}\n");
