@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define FORMAT  "plumb trainer state"
-#define VERSION 1
+#define VERSION 2
 
 /* Attribute names are the fields' names. */
 static const struct {
