@@ -31,7 +31,7 @@ static void mpi_destroy(plumb_comm *c)
     /* Nobody's heartbeat ends before all have come here. */
     const struct plumb_args args = {-1, NULL, -1};
     if (m->up && !c->broken && plumb_coll_enter(c, "end", args) == PLUMB_OK)
-        plumb_coll_leave(c, plumb_coll_barrier(c));
+        (void)plumb_coll_leave(c, plumb_coll_barrier(c)); /* a failure leaves c broken */
     plumb_watch_stop(c);
     /* After a failure messages may still be on their way into the buffers, and MPI_Finalize could
      * wait for a rank that never comes: leave both, the launcher ends the others. */
