@@ -3,7 +3,7 @@
 # As root it installs what is missing; otherwise it prints the command to run and fails.
 set -eu
 
-packages="gcc pkg-config meson ninja-build python3
+packages="gcc g++ pkg-config meson ninja-build python3
     libjansson-dev libfyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libhdf5-dev
     hdf5-tools libopenmpi-dev openmpi-bin"
 

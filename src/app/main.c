@@ -100,6 +100,36 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
 }
 
+static plumb_status create_cuda(struct plumb_app *app)
+{
+#ifdef PLUMB_HAVE_CUDA
+    const int ranks = plumb_comm_size(app->comm);
+    PLUMB_REQUIRE(ranks == 1, PLUMB_ERR_UNSUPPORTED,
+                  "device: cuda on %d ranks, but this build exchanges host memory only: start one "
+                  "rank, or use device: cpu",
+                  ranks);
+    return plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
+                                     plumb_comm_local_size(app->comm));
+#else
+    (void)app;
+    PLUMB_FAIL(
+        PLUMB_ERR_UNSUPPORTED,
+        "device: cuda, but this plumb was built without CUDA: use device: cpu, or build with "
+        "-Dcuda=enabled");
+#endif
+}
+
+static plumb_status create_backend(struct plumb_app *app)
+{
+    const struct plumb_config *cfg = app->cfg;
+    if (strcmp(cfg->device, "ref") == 0)
+        return plumb_backend_ref_create(&app->backend);
+    if (strcmp(cfg->device, "cuda") == 0)
+        return create_cuda(app);
+    return plumb_backend_cpu_create(&app->backend, (int)cfg->threads,
+                                    plumb_comm_local_size(app->comm));
+}
+
 static plumb_status run(struct plumb_app *app, const struct command *command)
 {
     const char *yaml = NULL;
@@ -116,12 +146,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));
-    if (strcmp(cfg->device, "ref") == 0)
-        st = plumb_backend_ref_create(&app->backend);
-    else
-        st = plumb_backend_cpu_create(&app->backend, (int)cfg->threads,
-                                      plumb_comm_local_size(app->comm));
-    PLUMB_TRY(plumb_comm_agree(app->comm, st));
+    PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
     PLUMB_TRY(command->run(app));
     return plumb_comm_agree(app->comm, flush_output());
 }

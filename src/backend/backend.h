@@ -10,12 +10,13 @@
 #include "kernels.h"
 
 struct plumb_backend {
-    const char *name;       /* "cpu", "ref" */
+    const char *name;       /* "cpu", "ref", "cuda" */
     enum plumb_place place; /* of the memory that its kernels read */
     int threads;
     struct plumb_kernels k;
     plumb_stream *stream;
-    /* Memory of the device, 256-byte aligned. All are synchronous. */
+    /* Memory of the device, 256-byte aligned. The copies are synchronous; zero is done when a
+     * kernel after it, or sync, looks. */
     plumb_status (*alloc)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*release)(struct plumb_backend *b, void *data);
     plumb_status (*zero)(struct plumb_backend *b, void *data, int64_t bytes);
@@ -30,7 +31,10 @@ struct plumb_backend {
  * ranks_here processes of the same run on this host. */
 plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
 plumb_status plumb_backend_ref_create(struct plumb_backend **out); /* scalar C; for tests */
-void plumb_backend_destroy(struct plumb_backend **b);              /* NULL is allowed */
+/* The GPU of index local_rank, for one of ranks_here ranks of this host. In builds with CUDA only:
+ * PLUMB_HAVE_CUDA is 1 there. PLUMB_ERR_DEVICE when there is no GPU, or fewer than ranks. */
+plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here);
+void plumb_backend_destroy(struct plumb_backend **b); /* NULL is allowed */
 
 /* Gives an arena that was counted in a dry run its memory: cap = used so far, used = 0. */
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a);

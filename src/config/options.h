@@ -21,7 +21,7 @@
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
     X(TEXT, output, "-", "", "file", "gldcetp", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
-    X(WORD, device, "auto", "auto|cpu|ref", "", "asrfgldceop", 1, "where to compute; ref: the slow definition of every kernel") \
+    X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceop", 1, "where to compute; cuda: one GPU, in builds with CUDA; ref: the slow definition of every kernel") \
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceop", 0, "per rank; 0: this rank's share of the cores") \
     X(TEXT, resume, "never", "", "", "asrf", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiop", 0, "least important log lines that are shown") \

@@ -9,6 +9,22 @@
 
 #define MAX_SEQ 8
 
+/* tests/cuda_emu builds this file once more, for the CUDA backend. */
+typedef plumb_status create_fn(struct plumb_backend **out);
+#ifdef PLUMB_HAVE_CUDA
+static plumb_status cuda_create(struct plumb_backend **out)
+{
+    return plumb_backend_cuda_create(out, 0, 1);
+}
+static create_fn *const backends[] = {cuda_create};
+#else
+static plumb_status cpu_create(struct plumb_backend **out)
+{
+    return plumb_backend_cpu_create(out, 2, 1);
+}
+static create_fn *const backends[] = {plumb_backend_ref_create, cpu_create};
+#endif
+
 struct fixture {
     plumb_st *st;
     int32_t ids[256];
@@ -37,7 +53,7 @@ static int64_t read_i32(const struct fixture *f, const char *name, int32_t *out,
 
 static void read_fixture(struct fixture *f, const char *dir)
 {
-    char path[600];
+    char path[700];
     int32_t len[MAX_SEQ], prompt[MAX_SEQ];
     snprintf(path, sizeof path, "%s/expected.safetensors", dir);
     CHECK_OK(plumb_st_open(&f->st, path));
@@ -132,15 +148,22 @@ static float *gradient(const char *name, const struct fixture *f, const plumb_mo
                                            .train = true,
                                            .recompute = recompute,
                                            .head_rows = head_rows};
-    float *grad = calloc((size_t)m->count, sizeof *grad);
+    const int64_t bytes = m->count * (int64_t)sizeof(float);
+    struct plumb_backend *b = m->backend;
+    void *device;
+    float *grad = malloc((size_t)bytes);
     CHECK(grad);
+    CHECK_OK(b->alloc(b, &device, bytes, "gradient"));
+    CHECK_OK(b->zero(b, device, bytes));
     CHECK_OK(plumb_pass_create(&p, m, &limit));
     if (m->spec.labels) {
-        score_gradient(name, f, m, p, grad);
+        score_gradient(name, f, m, p, device);
     } else {
         check_logits(name, f, m, p);
-        causal_gradient(name, f, m, p, grad);
+        causal_gradient(name, f, m, p, device);
     }
+    CHECK_OK(b->to_host(b, grad, device, bytes));
+    b->release(b, device);
     plumb_pass_destroy(&p);
     return grad;
 }
@@ -162,13 +185,13 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
     }
 }
 
-static void check_model(const char *name, const char *dir, bool reference)
+static void check_model(const char *name, const char *dir, create_fn *create)
 {
     struct plumb_backend *b;
     plumb_model *m;
     struct fixture f;
     read_fixture(&f, dir);
-    CHECK_OK(reference ? plumb_backend_ref_create(&b) : plumb_backend_cpu_create(&b, 2, 1));
+    CHECK_OK(create(&b));
     CHECK_OK(plumb_model_open(&m, b, dir));
     const size_t bytes = (size_t)m->count * sizeof(float);
     float *kept = gradient(name, &f, m, false, 0);
@@ -195,8 +218,8 @@ int main(void)
     CHECK(names.n >= 10);
     for (int64_t i = 0; i < names.n; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names.name[i]);
-        check_model(names.name[i], path, true);
-        check_model(names.name[i], path, false);
+        for (size_t j = 0; j < sizeof backends / sizeof *backends; j++)
+            check_model(names.name[i], path, backends[j]);
         printf("%s: ok\n", names.name[i]);
     }
     plumb_names_fini(&names);

@@ -1,0 +1,40 @@
+/* cuda.h - what the CUDA kernels run on: a stream, a cuBLASLt handle and its pinned algorithms.
+ * Layer 1, C and C++. Includes base/ and the CUDA runtime's C headers. */
+#ifndef PLUMB_KERNELS_CUDA_CUDA_H
+#define PLUMB_KERNELS_CUDA_CUDA_H
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+
+#include "kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Which product, and the two sizes that a row's result depends on. */
+struct plumb_cuda_pin {
+    int product;
+    int64_t out, in;
+    cublasLtMatmulAlgo_t algo;
+};
+
+/* What a plumb_stream points to in the CUDA table. One thread uses it at a time. */
+struct plumb_cuda {
+    cudaStream_t stream;
+    cublasLtHandle_t blas;
+    struct plumb_cuda_pin *pin; /* of every linear layer seen so far */
+    int n_pin, most_pins;
+};
+
+/* The status of a call of the runtime: PLUMB_ERR_NOMEM or PLUMB_ERR_DEVICE, with what was called
+ * and CUDA's own words. */
+plumb_status plumb_cuda_check(cudaError_t e, const char *what);
+
+#define PLUMB_CUDA_TRY(call) PLUMB_TRY(plumb_cuda_check((call), #call))
+
+#ifdef __cplusplus
+}
+#endif
+#endif

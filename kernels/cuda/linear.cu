@@ -1,0 +1,284 @@
+/* linear.cu - linear layers through cuBLASLt.
+ * Layer 1 (cuda). Includes device.cuh.
+ *
+ * Row invariance: the algorithm is chosen once for each (product, out, in), without split-K, among
+ * those that can do every number of rows, and used for every number of rows. cuBLASLt counts in
+ * columns: row-major (n,c) is its c x n. */
+#include "cuda/device.cuh"
+
+#include <stdlib.h>
+
+/* y = x w^T; the same and the bias; dx = dy w; dw += dy^T x */
+enum product { FORWARD, FORWARD_BIAS, BACKWARD_X, BACKWARD_W };
+static constexpr int CANDIDATES = 32;
+
+static plumb_status check_blas(cublasStatus_t e, const char *what)
+{
+    if (e == CUBLAS_STATUS_SUCCESS)
+        return PLUMB_OK;
+    PLUMB_FAIL(PLUMB_ERR_DEVICE, "%s: %s", what, cublasLtGetStatusString(e));
+}
+#define BLAS_TRY(st, call, label) PLUMB_TRY_GOTO(st, check_blas((call), #call), label)
+
+/* The operands' shapes of one product with n rows: D (m x columns) = op(A) op(B). */
+struct gemm {
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t a, b, d;
+};
+
+static void gemm_fini(gemm *g)
+{
+    if (g->d)
+        (void)cublasLtMatrixLayoutDestroy(g->d);
+    if (g->b)
+        (void)cublasLtMatrixLayoutDestroy(g->b);
+    if (g->a)
+        (void)cublasLtMatrixLayoutDestroy(g->a);
+    if (g->desc)
+        (void)cublasLtMatmulDescDestroy(g->desc);
+    *g = gemm();
+}
+
+static plumb_status gemm_init(gemm *g, product p, int64_t n, int64_t out, int64_t in,
+                              const float *bias)
+{
+    plumb_status st = PLUMB_OK;
+    const int32_t trans_a = p == FORWARD || p == FORWARD_BIAS ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int32_t trans_b = p == BACKWARD_W ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int32_t epilogue = p == FORWARD_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    /* memory as columns x rows: w is in x out, x and dx in x n, y and dy out x n */
+    const int64_t a[2] = {in, p == BACKWARD_W ? n : out};
+    const int64_t b[2] = {p == FORWARD || p == FORWARD_BIAS ? in : out, n};
+    const int64_t d[2] = {p == FORWARD || p == FORWARD_BIAS ? out : in, p == BACKWARD_W ? out : n};
+    *g = gemm();
+    BLAS_TRY(st, cublasLtMatmulDescCreate(&g->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), fail);
+    BLAS_TRY(st,
+             cublasLtMatmulDescSetAttribute(g->desc, CUBLASLT_MATMUL_DESC_TRANSA, &trans_a,
+                                            sizeof(trans_a)),
+             fail);
+    BLAS_TRY(st,
+             cublasLtMatmulDescSetAttribute(g->desc, CUBLASLT_MATMUL_DESC_TRANSB, &trans_b,
+                                            sizeof(trans_b)),
+             fail);
+    BLAS_TRY(st,
+             cublasLtMatmulDescSetAttribute(g->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                            sizeof(epilogue)),
+             fail);
+    if (p == FORWARD_BIAS)
+        BLAS_TRY(st,
+                 cublasLtMatmulDescSetAttribute(g->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                                sizeof(bias)),
+                 fail);
+    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->a, CUDA_R_32F, a[0], a[1], a[0]), fail);
+    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->b, CUDA_R_32F, b[0], b[1], b[0]), fail);
+    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->d, CUDA_R_32F, d[0], d[1], d[0]), fail);
+    return PLUMB_OK;
+fail:
+    gemm_fini(g);
+    return st;
+}
+
+/* What every operand's address is a multiple of, whichever row it begins at. */
+static uint32_t alignment(int64_t out, int64_t in)
+{
+    return out % 4 == 0 && in % 4 == 0 ? 16 : 4;
+}
+
+/* Whether the algorithm, without split-K, does this product with n rows and no work space. */
+static bool can_do(const struct plumb_cuda *c, product p, int64_t n, int64_t out, int64_t in,
+                   const cublasLtMatmulAlgo_t *algo, const float *bias)
+{
+    gemm g;
+    cublasLtMatmulHeuristicResult_t result;
+    if (gemm_init(&g, p, n, out, in, bias) != PLUMB_OK)
+        return false;
+    const cublasStatus_t e =
+        cublasLtMatmulAlgoCheck(c->blas, g.desc, g.a, g.b, g.d, g.d, algo, &result);
+    gemm_fini(&g);
+    return e == CUBLAS_STATUS_SUCCESS && result.workspaceSize == 0;
+}
+
+static bool can_do_all(const struct plumb_cuda *c, product p, int64_t out, int64_t in,
+                       cublasLtMatmulAlgo_t *algo, const float *bias)
+{
+    static const int64_t rows[] = {1, 2, 7, 16, 64, 100, 256, 1024, 4096};
+    const uint32_t split = 1, reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
+    if (cublasLtMatmulAlgoConfigSetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
+                                             sizeof(split)) != CUBLAS_STATUS_SUCCESS ||
+        cublasLtMatmulAlgoConfigSetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                             &reduction,
+                                             sizeof(reduction)) != CUBLAS_STATUS_SUCCESS)
+        return false;
+    for (int64_t n : rows)
+        if (!can_do(c, p, n, out, in, algo, bias))
+            return false;
+    return true;
+}
+
+/* The heuristic's candidates for a middling number of rows, best first. */
+static plumb_status candidates(const struct plumb_cuda *c, product p, int64_t out, int64_t in,
+                               const float *bias, cublasLtMatmulHeuristicResult_t *result,
+                               int *found)
+{
+    plumb_status st = PLUMB_OK;
+    gemm g;
+    cublasLtMatmulPreference_t wish = nullptr;
+    const uint64_t work = 0;
+    const uint32_t align = alignment(out, in), no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
+    static const cublasLtMatmulPreferenceAttributes_t sides[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    PLUMB_TRY(gemm_init(&g, p, 256, out, in, bias));
+    BLAS_TRY(st, cublasLtMatmulPreferenceCreate(&wish), done);
+    BLAS_TRY(st,
+             cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                  &work, sizeof(work)),
+             done);
+    BLAS_TRY(st,
+             cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                  &no_reduction, sizeof(no_reduction)),
+             done);
+    for (cublasLtMatmulPreferenceAttributes_t side : sides)
+        BLAS_TRY(st, cublasLtMatmulPreferenceSetAttribute(wish, side, &align, sizeof(align)), done);
+    BLAS_TRY(st,
+             cublasLtMatmulAlgoGetHeuristic(c->blas, g.desc, g.a, g.b, g.d, g.d, wish, CANDIDATES,
+                                            result, found),
+             done);
+done:
+    if (wish)
+        (void)cublasLtMatmulPreferenceDestroy(wish);
+    gemm_fini(&g);
+    return st;
+}
+
+static plumb_status grow_pins(struct plumb_cuda *c)
+{
+    const int most = c->most_pins ? 2 * c->most_pins : 32;
+    if (c->n_pin < c->most_pins)
+        return PLUMB_OK;
+    void *pin = realloc(c->pin, size_t(most) * sizeof(*c->pin));
+    PLUMB_REQUIRE(pin, PLUMB_ERR_NOMEM, "%d pinned algorithms", most);
+    c->pin = static_cast<struct plumb_cuda_pin *>(pin);
+    c->most_pins = most;
+    return PLUMB_OK;
+}
+
+static plumb_status pinned(struct plumb_cuda *c, product p, int64_t out, int64_t in,
+                           const float *bias, const cublasLtMatmulAlgo_t **algo)
+{
+    cublasLtMatmulHeuristicResult_t result[CANDIDATES];
+    int found = 0;
+    for (int i = 0; i < c->n_pin; i++)
+        if (c->pin[i].product == p && c->pin[i].out == out && c->pin[i].in == in) {
+            *algo = &c->pin[i].algo;
+            return PLUMB_OK;
+        }
+    PLUMB_TRY(grow_pins(c));
+    PLUMB_TRY(candidates(c, p, out, in, bias, result, &found));
+    for (int i = 0; i < found; i++)
+        if (can_do_all(c, p, out, in, &result[i].algo, bias)) {
+            c->pin[c->n_pin] = plumb_cuda_pin{p, out, in, result[i].algo};
+            *algo = &c->pin[c->n_pin++].algo;
+            return PLUMB_OK;
+        }
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
+               "linear layer %lld x %lld: none of cuBLASLt's %d algorithms does every number of "
+               "rows without split-K",
+               (long long)out, (long long)in, found);
+}
+
+/* d = op(a) op(b) + beta d */
+static plumb_status multiply(plumb_stream *s, product p, float *d, const float *a, const float *b,
+                             const float *bias, float beta, int64_t n, int64_t out, int64_t in)
+{
+    struct plumb_cuda *c = context_of(s);
+    plumb_status st = PLUMB_OK;
+    const cublasLtMatmulAlgo_t *algo = nullptr;
+    const float one = 1.0f;
+    gemm g;
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(alignment(out, in) < 16 || aligned16(a, b, d), PLUMB_ERR_ARG,
+                  "linear layer %lld x %lld: an operand is not aligned to 16 bytes", (long long)out,
+                  (long long)in);
+    PLUMB_TRY(pinned(c, p, out, in, bias, &algo));
+    PLUMB_TRY(gemm_init(&g, p, n, out, in, bias));
+    BLAS_TRY(st,
+             cublasLtMatmul(c->blas, g.desc, &one, a, g.a, b, g.b, &beta, d, g.d, d, g.d, algo,
+                            nullptr, 0, c->stream),
+             done);
+done:
+    gemm_fini(&g);
+    return st;
+}
+
+extern "C" int64_t plumb_cuda_linear_packed_count(int64_t out, int64_t in)
+{
+    return out * in;
+}
+
+/* cuBLASLt reads weights as they are. */
+extern "C" plumb_status plumb_cuda_linear_pack(plumb_stream *s, float *packed, const float *w,
+                                               int64_t out, int64_t in)
+{
+    PLUMB_CUDA_TRY(cudaMemcpyAsync(packed, w, size_t(out * in) * sizeof(float),
+                                   cudaMemcpyDeviceToDevice, context_of(s)->stream));
+    return PLUMB_OK;
+}
+
+extern "C" plumb_status plumb_cuda_linear_fwd(plumb_stream *s, float *y, const float *x,
+                                              const float *packed, const float *bias, int64_t n,
+                                              int64_t out, int64_t in)
+{
+    return multiply(s, bias ? FORWARD_BIAS : FORWARD, y, packed, x, bias, 0.0f, n, out, in);
+}
+
+extern "C" int64_t plumb_cuda_linear_work_count(int64_t n, int64_t out, int64_t in, int threads)
+{
+    (void)n, (void)out, (void)in, (void)threads;
+    return 0;
+}
+
+extern "C" plumb_status plumb_cuda_linear_bwd_x(plumb_stream *s, float *dx, const float *dy,
+                                                const float *w, float *work, int64_t n, int64_t out,
+                                                int64_t in, int accumulate)
+{
+    (void)work;
+    return multiply(s, BACKWARD_X, dx, w, dy, nullptr, accumulate ? 1.0f : 0.0f, n, out, in);
+}
+
+/* dbias: a block owns 32 columns; each of its warps takes every WARPS-th row, and the warps' sums
+ * add up in order: fixed by n. */
+static constexpr int COLUMN_WARPS = 32;
+static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
+    column_sum_kernel(float *sum_out, const float *x, int64_t n, int64_t c)
+{
+    __shared__ float part[COLUMN_WARPS][WARP];
+    const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
+    const int64_t j = int64_t(blockIdx.x) * WARP + lane;
+    float sum = 0.0f;
+    if (j < c)
+        for (int64_t i = warp; i < n; i += COLUMN_WARPS)
+            sum += x[i * c + j];
+    part[warp][lane] = sum;
+    __syncthreads();
+    if (warp > 0 || j >= c)
+        return;
+    sum = sum_out[j];
+    for (int i = 0; i < COLUMN_WARPS; i++)
+        sum += part[i][lane];
+    sum_out[j] = sum;
+}
+
+extern "C" plumb_status plumb_cuda_linear_bwd_w(plumb_stream *s, float *dw, float *dbias,
+                                                const float *dy, const float *x, float *work,
+                                                int64_t n, int64_t out, int64_t in)
+{
+    (void)work;
+    PLUMB_TRY(multiply(s, BACKWARD_W, dw, x, dy, nullptr, 1.0f, n, out, in));
+    if (!dbias || n == 0)
+        return PLUMB_OK;
+    PLUMB_LAUNCH(column_sum_kernel, unsigned(ceil_div(out, WARP)), COLUMN_WARPS * WARP, 0,
+                 context_of(s)->stream, dbias, dy, n, out);
+    return launched("linear_bwd_w dbias");
+}

@@ -1,0 +1,233 @@
+/* sample.cu - draws a token per row, on the device.
+ * Layer 1 (cuda). Includes vocab.cuh.
+ *
+ * A block per row, without sorting. Probabilities are whole numbers of 2^-40 of the largest, so
+ * that their sums are exact in any order: the histograms below may use atomics and the draw still
+ * is a function of the row. Top-k and top-p are the same question, the smallest set of the largest
+ * logits (ties by id) of a given mass, answered by radix selection over the logits' bits. */
+#include "cuda/vocab.cuh"
+
+typedef unsigned long long count_t;
+
+static constexpr int BINS = 256, DIGIT = 8;
+
+/* What is kept: logits above the key, those equal to it up to an id, of at least min_p. */
+struct row {
+    const float *z;
+    int64_t v;
+    float best, temperature, min_p;
+    uint32_t key;
+    int64_t last;
+};
+enum weigh { COUNT, WEIGHT, TIES }; /* an id's mass: 1, its probability, 1 where it has the key */
+
+struct scratch {
+    count_t bin[BINS], part[MOST_WARPS], need;
+    mass lse[MOST_WARPS];
+    float max[MOST_WARPS];
+    int64_t found;
+    uint32_t digit;
+};
+
+/* Ascending with the float; both zeros are one. */
+DEVICE uint32_t key_of(float z)
+{
+    const uint32_t bits = __float_as_uint(z + 0.0f);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+DEVICE count_t mass_of(const row &x, weigh how, uint32_t tie, int64_t j)
+{
+    const float z = x.z[j];
+    const uint32_t key = key_of(z);
+    if (key < x.key || (key == x.key && j > x.last))
+        return 0;
+    if (how == TIES && key != tie)
+        return 0;
+    if (how != WEIGHT && x.min_p == 0.0f)
+        return 1;
+    const float p = expf((z - x.best) / x.temperature);
+    if (!(p >= x.min_p))
+        return 0;
+    return how == WEIGHT ? count_t(p * 0x1p40f) : 1;
+}
+
+/* The lowest id whose mass with that of all lower ids reaches `need`, 1 <= need <= all mass. A
+ * warp owns a range of ids; the one that reaches it walks. */
+template <int W>
+DEVICE int64_t find(const row &x, weigh how, uint32_t tie, count_t need, scratch *s)
+{
+    const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
+    const int64_t range = (x.v + W * WARP - 1) / (W * WARP) * WARP;
+    const int64_t begin = warp * range, end = begin + range < x.v ? begin + range : x.v;
+    count_t sum = 0, before = 0;
+    for (int64_t j = begin + lane; j < end; j += WARP)
+        sum += mass_of(x, how, tie, j);
+    sum = warp_sum(sum);
+    __syncthreads();
+    if (lane == 0)
+        s->part[warp] = sum;
+    __syncthreads();
+    for (int i = 0; i < warp; i++)
+        before += s->part[i];
+    if (before < need && need <= before + sum) {
+        need -= before;
+        for (int64_t base = begin; base < end; base += WARP) {
+            count_t reach = base + lane < end ? mass_of(x, how, tie, base + lane) : 0;
+            for (int by = 1; by < WARP; by <<= 1) {
+                const count_t lower = __shfl_up_sync(ALL_LANES, reach, by);
+                reach += lane >= by ? lower : 0;
+            }
+            const unsigned there = __ballot_sync(ALL_LANES, reach >= need);
+            if (there) {
+                if (lane == 0)
+                    s->found = base + __ffs(int(there)) - 1;
+                break;
+            }
+            need -= __shfl_sync(ALL_LANES, reach, WARP - 1);
+        }
+    }
+    __syncthreads();
+    return s->found;
+}
+
+/* The digit, from the largest down, at which the bins' mass reaches need; need becomes what is
+ * left of it there. Warp 0, eight bins a lane. */
+DEVICE void pick_digit(count_t need, scratch *s)
+{
+    const int lane = int(threadIdx.x), per = BINS / WARP, top = BINS - 1 - lane * per;
+    count_t own = 0;
+    for (int i = 0; i < per; i++)
+        own += s->bin[top - i];
+    count_t reach = own;
+    for (int by = 1; by < WARP; by <<= 1) {
+        const count_t lower = __shfl_up_sync(ALL_LANES, reach, by);
+        reach += lane >= by ? lower : 0;
+    }
+    if (reach < need || reach - own >= need)
+        return;
+    need -= reach - own;
+    int i = 0;
+    while (s->bin[top - i] < need)
+        need -= s->bin[top - i++];
+    s->digit = uint32_t(top - i);
+    s->need = need;
+}
+
+/* Keeps of x the smallest set of the largest logits with at least this mass. */
+template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
+{
+    uint32_t prefix = 0, known = 0;
+    for (int shift = 32 - DIGIT; shift >= 0; shift -= DIGIT) {
+        __syncthreads();
+        for (int i = int(threadIdx.x); i < BINS; i += W * WARP)
+            s->bin[i] = 0;
+        __syncthreads();
+        for (int64_t j = threadIdx.x; j < x->v; j += W * WARP) {
+            const uint32_t key = key_of(x->z[j]);
+            if ((key & known) != prefix)
+                continue;
+            const count_t mass = mass_of(*x, how, 0, j);
+            if (mass)
+                atomicAdd(&s->bin[key >> shift & (BINS - 1)], mass);
+        }
+        __syncthreads();
+        if (threadIdx.x < WARP)
+            pick_digit(need, s);
+        __syncthreads();
+        need = s->need;
+        prefix |= s->digit << shift;
+        known |= uint32_t(BINS - 1) << shift;
+    }
+    /* so many of those that share the last key */
+    const uint32_t sign = prefix & 0x80000000u;
+    const float z = __uint_as_float(sign ? prefix & 0x7fffffffu : ~prefix);
+    count_t each = 1;
+    if (how == WEIGHT)
+        each = count_t(expf((z - x->best) / x->temperature) * 0x1p40f);
+    const int64_t last = find<W>(*x, TIES, prefix, (need + each - 1) / each, s);
+    x->key = prefix;
+    x->last = last;
+}
+
+template <int W> DEVICE count_t total_mass(const row &x, scratch *s)
+{
+    count_t sum = 0;
+    for (int64_t j = threadIdx.x; j < x.v; j += W * WARP)
+        sum += mass_of(x, WEIGHT, 0, j);
+    return block_sum<W>(sum, s->part);
+}
+
+template <int W> DEVICE float block_best(const float *z, int64_t v, float *part)
+{
+    float best = -INFINITY;
+    for (int64_t j = threadIdx.x; j < v; j += W * WARP)
+        best = fmaxf(best, z[j]);
+    best = warp_max(best);
+    if (threadIdx.x % WARP == 0)
+        part[threadIdx.x / WARP] = best;
+    __syncthreads();
+    for (int i = 0; i < W; i++)
+        best = fmaxf(best, part[i]);
+    return best;
+}
+
+template <int W>
+static __global__ void __launch_bounds__(W *WARP)
+    sample_kernel(int32_t *token, float *logp, float *logp_sampled, const float *logits,
+                  const double *u, int64_t v, float temperature, int top_k, float top_p,
+                  float min_p)
+{
+    __shared__ scratch s;
+    const int64_t i = blockIdx.x;
+    row x = {logits + i * v, v, 0.0f, temperature, 0.0f, 0, v};
+    if (threadIdx.x == 0)
+        s.found = 0; /* what a row of NaN draws */
+    x.best = block_best<W>(x.z, v, s.max);
+    double drawn = 0.0;
+    int64_t id;
+    if (temperature > 0.0f) {
+        if (top_k > 0 && top_k < v)
+            narrow<W>(&x, COUNT, count_t(top_k), &s);
+        if (top_p < 1.0f) {
+            const count_t all = total_mass<W>(x, &s);
+            const count_t part = count_t(ceil(double(top_p) * double(all)));
+            if (all > 0)
+                narrow<W>(&x, WEIGHT, part < 1 ? 1 : part < all ? part : all, &s);
+        }
+        x.min_p = min_p;
+        const count_t all = total_mass<W>(x, &s);
+        const count_t need = count_t(u[i] * double(all)) + 1; /* the first sum above u */
+        id = find<W>(x, WEIGHT, 0, need < all ? need : all, &s);
+        drawn = (double(x.z[id]) - double(x.best)) / double(temperature) -
+                (log(double(all)) - 40.0 * 0.69314718055994530942);
+    } else {
+        id = find<W>(x, TIES, key_of(x.best), 1, &s);
+    }
+    const double lse = block_lse<W>(x.z, v, s.lse);
+    if (threadIdx.x > 0)
+        return;
+    token[i] = int32_t(id);
+    logp[i] = float(double(x.z[id]) - lse);
+    logp_sampled[i] = float(drawn);
+}
+
+extern "C" int64_t plumb_cuda_sample_work_count(int64_t n, int64_t v, int threads)
+{
+    (void)n, (void)v, (void)threads;
+    return 0;
+}
+
+extern "C" plumb_status plumb_cuda_sample_fwd(plumb_stream *s, int32_t *token, float *logp,
+                                              float *logp_sampled, const float *logits,
+                                              const double *u, const struct plumb_sample_param *p,
+                                              float *work, int64_t n, int64_t v)
+{
+    (void)work;
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("sample_fwd", n, 1));
+    VOCAB_LAUNCH(sample_kernel, n, v, s, token, logp, logp_sampled, logits, u, v, p->temperature,
+                 p->top_k, p->top_p, p->min_p);
+    return launched("sample_fwd");
+}

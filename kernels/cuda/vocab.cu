@@ -1,0 +1,65 @@
+/* vocab.cu - log-probabilities over the vocabulary.
+ * Layer 1 (cuda). Includes vocab.cuh. */
+#include "cuda/vocab.cuh"
+
+template <int W>
+static __global__ void __launch_bounds__(W *WARP)
+    logprob_kernel(float *logp, float *lse, const float *logits, const int32_t *target, int64_t v)
+{
+    __shared__ mass part[W];
+    const int64_t i = blockIdx.x;
+    const double sum = block_lse<W>(logits + i * v, v, part);
+    if (threadIdx.x > 0)
+        return;
+    lse[i] = float(sum);
+    logp[i] = float(double(logits[i * v + target[i]]) - sum);
+}
+
+extern "C" plumb_status plumb_cuda_logprob_fwd(plumb_stream *s, float *logp, float *lse,
+                                               const float *logits, const int32_t *target,
+                                               int64_t n, int64_t v)
+{
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("logprob_fwd", n, 1));
+    VOCAB_LAUNCH(logprob_kernel, n, v, s, logp, lse, logits, target, v);
+    return launched("logprob_fwd");
+}
+
+/* 1 - p of a target that is nearly certain loses nothing as -expm1. */
+DEVICE float slope(float z, float lse, float dlogp, bool target)
+{
+    const float a = z - lse;
+    return dlogp * (target ? -expm1f(a) : -expf(a));
+}
+
+static constexpr int THREADS = 256;
+static __global__ void logprob_bwd_kernel(float *logits, const float *lse, const int32_t *target,
+                                          const float *dlogp, int64_t v, bool wide)
+{
+    const int64_t i = blockIdx.x, j = 4 * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
+    if (j >= v)
+        return;
+    const int64_t at = target[i] - j;
+    const float l = lse[i], d = dlogp[i];
+    float4 z = load4(logits + i * v, j, v, wide);
+    z.x = slope(z.x, l, d, at == 0);
+    z.y = slope(z.y, l, d, at == 1);
+    z.z = slope(z.z, l, d, at == 2);
+    z.w = slope(z.w, l, d, at == 3);
+    store4(logits + i * v, z, j, v, wide);
+}
+
+extern "C" plumb_status plumb_cuda_logprob_bwd(plumb_stream *s, float *logits, const float *lse,
+                                               const int32_t *target, const float *dlogp, int64_t n,
+                                               int64_t v)
+{
+    const int64_t slices = ceil_div(v, 4 * THREADS);
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("logprob_bwd", n, slices));
+    PLUMB_LAUNCH(logprob_bwd_kernel, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
+                 context_of(s)->stream, logits, lse, target, dlogp, v,
+                 v % 4 == 0 && aligned16(logits));
+    return launched("logprob_bwd");
+}

@@ -1,0 +1,138 @@
+/* backend_cuda.c - the CUDA kernels on one GPU: its memory, one stream, cuBLASLt.
+ * Layer 2. Includes backend.h, kernels/cuda/cuda.h. */
+#include <stdlib.h>
+
+#include "backend/backend.h"
+#include "cuda/cuda.h"
+
+static struct plumb_cuda *context_of(struct plumb_backend *b)
+{
+    return (struct plumb_cuda *)(void *)b->stream;
+}
+
+static plumb_status cuda_alloc(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
+{
+    (void)b;
+    size_t available = 0, total = 0;
+    *out = NULL;
+    PLUMB_REQUIRE(bytes >= 0, PLUMB_ERR_NOMEM, "%s: %lld bytes", what ? what : "?",
+                  (long long)bytes);
+    PLUMB_CUDA_TRY(cudaMemGetInfo(&available, &total));
+    if ((uint64_t)bytes <= available && cudaMalloc(out, bytes ? (size_t)bytes : 1) == cudaSuccess)
+        return PLUMB_OK;
+    (void)cudaGetLastError(); /* said here: not the next kernel's failure */
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: the GPU has no room for %lld bytes, %zu of %zu are free",
+               what ? what : "?", (long long)bytes, available, total);
+}
+
+static void cuda_release(struct plumb_backend *b, void *data)
+{
+    (void)b;
+    (void)cudaFree(data); /* waits for the kernels that use it */
+}
+
+/* In the stream's order: what the kernels after it read is zero. */
+static plumb_status cuda_zero(struct plumb_backend *b, void *data, int64_t bytes)
+{
+    if (bytes > 0)
+        PLUMB_CUDA_TRY(cudaMemsetAsync(data, 0, (size_t)bytes, context_of(b)->stream));
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_sync(struct plumb_backend *b)
+{
+    PLUMB_CUDA_TRY(cudaStreamSynchronize(context_of(b)->stream));
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_to_device(struct plumb_backend *b, void *device, const void *host,
+                                   int64_t bytes)
+{
+    if (bytes <= 0)
+        return PLUMB_OK;
+    PLUMB_CUDA_TRY(cudaMemcpyAsync(device, host, (size_t)bytes, cudaMemcpyHostToDevice,
+                                   context_of(b)->stream));
+    return cuda_sync(b);
+}
+
+static plumb_status cuda_to_host(struct plumb_backend *b, void *host, const void *device,
+                                 int64_t bytes)
+{
+    if (bytes <= 0)
+        return PLUMB_OK;
+    PLUMB_CUDA_TRY(cudaMemcpyAsync(host, device, (size_t)bytes, cudaMemcpyDeviceToHost,
+                                   context_of(b)->stream));
+    return cuda_sync(b);
+}
+
+static void cuda_destroy(struct plumb_backend *b)
+{
+    struct plumb_cuda *c = context_of(b);
+    if (c->blas)
+        (void)cublasLtDestroy(c->blas);
+    if (c->stream)
+        (void)cudaStreamDestroy(c->stream);
+    free(c->pin);
+    free(c);
+    free(b);
+}
+
+/* One GPU per rank of a host: two ranks on one would share its memory unplanned. */
+static plumb_status choose_device(int local_rank, int ranks_here)
+{
+    int n = 0;
+    const cudaError_t e = cudaGetDeviceCount(&n);
+    PLUMB_REQUIRE(e == cudaSuccess && n > 0, PLUMB_ERR_DEVICE,
+                  "device: cuda, but CUDA finds no GPU here: %s; use device: cpu",
+                  cudaGetErrorString(e));
+    PLUMB_REQUIRE(ranks_here <= n, PLUMB_ERR_DEVICE,
+                  "%d ranks on this host, which has %d GPU%s: start at most one rank per GPU",
+                  ranks_here, n, n == 1 ? "" : "s");
+    PLUMB_REQUIRE(local_rank >= 0 && local_rank < ranks_here, PLUMB_ERR_ARG,
+                  "local rank %d of %d ranks", local_rank, ranks_here);
+    PLUMB_CUDA_TRY(cudaSetDevice(local_rank));
+    return PLUMB_OK;
+}
+
+static plumb_status make_context(struct plumb_cuda *c)
+{
+    PLUMB_CUDA_TRY(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+    const cublasStatus_t e = cublasLtCreate(&c->blas);
+    PLUMB_REQUIRE(e == CUBLAS_STATUS_SUCCESS, PLUMB_ERR_DEVICE, "cublasLtCreate: %s",
+                  cublasLtGetStatusString(e));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here)
+{
+    plumb_status st = PLUMB_OK;
+    *out = NULL;
+    PLUMB_TRY(choose_device(local_rank, ranks_here));
+    struct plumb_backend *b = calloc(1, sizeof(*b));
+    struct plumb_cuda *c = calloc(1, sizeof(*c));
+    if (!b || !c)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "backend cuda");
+    *b = (struct plumb_backend){.name = "cuda",
+                                .place = PLUMB_DEVICE,
+                                .threads = 1,
+                                .stream = (plumb_stream *)(void *)c,
+                                .alloc = cuda_alloc,
+                                .release = cuda_release,
+                                .zero = cuda_zero,
+                                .to_device = cuda_to_device,
+                                .to_host = cuda_to_host,
+                                .sync = cuda_sync,
+                                .destroy = cuda_destroy};
+    plumb_kernels_init_cuda(&b->k);
+    st = make_context(c);
+    if (st != PLUMB_OK) {
+        cuda_destroy(b);
+        return st;
+    }
+    *out = b;
+    return PLUMB_OK;
+fail:
+    free(c);
+    free(b);
+    return st;
+}

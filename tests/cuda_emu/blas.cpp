@@ -1,0 +1,300 @@
+/* blas.cpp - matrix products of cuBLASLt, each in a fixed order. Algorithms add up in different
+ * orders, and the heuristic's first choice changes with the sizes and likes split-K, so that a
+ * caller that does not pin its choice is seen.
+ * Test layer. Includes emu.h. */
+#include "emu.h"
+
+#include <cublasLt.h>
+
+struct cublasLtContext {
+    int unused;
+};
+struct cublasLtMatmulDescOpaque {
+    bool trans_a, trans_b;
+    cublasLtEpilogue_t epilogue;
+    const float *bias;
+};
+struct cublasLtMatrixLayoutOpaque {
+    int64_t rows, columns, ld;
+};
+struct cublasLtMatmulPreferenceOpaque {
+    uint64_t work;
+    uint32_t reduction, align;
+};
+
+namespace
+{
+
+enum Field { ID, SPLIT, REDUCTION, ALIGN }; /* words of an algorithm */
+enum { ALGORITHMS = 3 };
+
+struct Sizes {
+    int64_t m, n, k;
+};
+
+bool agree(Sizes *s, const cublasLtMatmulDescOpaque *d, const cublasLtMatrixLayoutOpaque *a,
+           const cublasLtMatrixLayoutOpaque *b, const cublasLtMatrixLayoutOpaque *out)
+{
+    s->m = out->rows;
+    s->n = out->columns;
+    s->k = d->trans_a ? a->rows : a->columns;
+    return (d->trans_a ? a->columns : a->rows) == s->m &&
+           (d->trans_b ? b->columns : b->rows) == s->k &&
+           (d->trans_b ? b->rows : b->columns) == s->n && a->ld >= a->rows && b->ld >= b->rows &&
+           out->ld >= out->rows;
+}
+
+struct Product {
+    Sizes size;
+    bool trans_a, trans_b;
+    const float *a, *b, *c, *bias;
+    float *out;
+    int64_t lda, ldb, ldc, ldout;
+    float alpha, beta;
+    uint64_t id, split;
+};
+
+/* The sum over k in [begin, end): in one chain, in two that alternate, or backwards. */
+float chain(const Product &p, int64_t i, int64_t j, int64_t begin, int64_t end)
+{
+    const float *a = p.a + (p.trans_a ? i * p.lda : i), *b = p.b + (p.trans_b ? j : j * p.ldb);
+    const int64_t step_a = p.trans_a ? 1 : p.lda, step_b = p.trans_b ? p.ldb : 1;
+    float sum[2] = {0.0f, 0.0f};
+    for (int64_t l = begin; l < end; l++) {
+        const int64_t k = p.id == 2 ? end - 1 - (l - begin) : l;
+        float &s = sum[p.id == 1 ? (l - begin) & 1 : 0];
+        s = fmaf(a[k * step_a], b[k * step_b], s);
+    }
+    return sum[0] + sum[1];
+}
+
+void multiply(const Product &p)
+{
+    const int64_t part = (p.size.k + int64_t(p.split) - 1) / int64_t(p.split);
+    for (int64_t j = 0; j < p.size.n; j++)
+        for (int64_t i = 0; i < p.size.m; i++) {
+            float sum = 0.0f;
+            for (int64_t k = 0; k < p.size.k; k += part)
+                sum += chain(p, i, j, k, k + part < p.size.k ? k + part : p.size.k);
+            sum *= p.alpha;
+            if (p.beta != 0.0f)
+                sum = fmaf(p.beta, p.c[i + j * p.ldc], sum);
+            p.out[i + j * p.ldout] = p.bias ? sum + p.bias[i] : sum;
+        }
+}
+
+bool reachable(const float *at, const cublasLtMatrixLayoutOpaque *l)
+{
+    return emu::is_allocated(at, ((l->columns - 1) * l->ld + l->rows) * sizeof(float));
+}
+
+bool aligned(const void *at, uint64_t bytes)
+{
+    return reinterpret_cast<uintptr_t>(at) % bytes == 0;
+}
+
+} // namespace
+
+extern "C" const char *cublasLtGetStatusString(cublasStatus_t e)
+{
+    return e == CUBLAS_STATUS_SUCCESS         ? "CUBLAS_STATUS_SUCCESS"
+           : e == CUBLAS_STATUS_INVALID_VALUE ? "CUBLAS_STATUS_INVALID_VALUE"
+           : e == CUBLAS_STATUS_NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED"
+                                              : "CUBLAS_STATUS_NOT_INITIALIZED";
+}
+
+extern "C" size_t cublasLtGetVersion(void)
+{
+    return 0;
+}
+
+extern "C" cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
+{
+    *h = new cublasLtContext();
+    emu::live_objects++;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
+{
+    delete h;
+    emu::live_objects--;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t,
+                                                   cudaDataType_t)
+{
+    *d = new cublasLtMatmulDescOpaque{false, false, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
+    emu::live_objects++;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
+                                                         cublasLtMatmulDescAttributes_t what,
+                                                         const void *value, size_t bytes)
+{
+    const bool pointer = what == CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+    int32_t word = 0;
+    if (bytes != (pointer ? sizeof(void *) : sizeof(word)))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (pointer)
+        memcpy(&d->bias, value, sizeof(d->bias));
+    else
+        memcpy(&word, value, sizeof(word));
+    if (what == CUBLASLT_MATMUL_DESC_TRANSA)
+        d->trans_a = word == CUBLAS_OP_T;
+    if (what == CUBLASLT_MATMUL_DESC_TRANSB)
+        d->trans_b = word == CUBLAS_OP_T;
+    if (what == CUBLASLT_MATMUL_DESC_EPILOGUE)
+        d->epilogue = static_cast<cublasLtEpilogue_t>(word);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
+{
+    delete d;
+    emu::live_objects--;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t,
+                                                     uint64_t rows, uint64_t columns, int64_t ld)
+{
+    *l = new cublasLtMatrixLayoutOpaque{int64_t(rows), int64_t(columns), ld};
+    emu::live_objects++;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
+{
+    delete l;
+    emu::live_objects--;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
+{
+    *p = new cublasLtMatmulPreferenceOpaque{0, ~0u, 256};
+    emu::live_objects++;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t
+cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                     cublasLtMatmulPreferenceAttributes_t what, const void *value,
+                                     size_t bytes)
+{
+    if (what == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
+        if (bytes != sizeof(p->work))
+            return CUBLAS_STATUS_INVALID_VALUE;
+        memcpy(&p->work, value, bytes);
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    uint32_t word;
+    if (bytes != sizeof(word))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(&word, value, sizeof(word));
+    if (what == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        p->reduction = word;
+    else if (word < p->align)
+        p->align = word;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
+{
+    delete p;
+    emu::live_objects--;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t
+cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
+                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
+                               cublasLtMatrixLayout_t out, cublasLtMatmulPreference_t p, int wanted,
+                               cublasLtMatmulHeuristicResult_t *result, int *found)
+{
+    Sizes s;
+    *found = 0;
+    if (!agree(&s, d, a, b, out))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    for (int i = 0; i < wanted && i < ALGORITHMS; i++) {
+        result[i] = cublasLtMatmulHeuristicResult_t();
+        result[i].algo.data[ID] = uint64_t(s.m + s.n + s.k + i) % ALGORITHMS;
+        result[i].algo.data[SPLIT] = s.n < 16 && p->reduction ? 2 : 1;
+        result[i].algo.data[ALIGN] = p->align;
+        (*found)++;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Algorithm 1 refuses a single column, so that callers must look before they pin. */
+extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                                  cublasLtMatrixLayout_t a,
+                                                  cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
+                                                  cublasLtMatrixLayout_t out,
+                                                  const cublasLtMatmulAlgo_t *algo,
+                                                  cublasLtMatmulHeuristicResult_t *result)
+{
+    Sizes s;
+    *result = cublasLtMatmulHeuristicResult_t();
+    if (!agree(&s, d, a, b, out) || algo->data[ID] >= ALGORITHMS || algo->data[SPLIT] < 1)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    result->algo = *algo;
+    return algo->data[ID] == 1 && s.n == 1 ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t
+cublasLtMatmulAlgoConfigSetAttribute(cublasLtMatmulAlgo_t *algo,
+                                     cublasLtMatmulAlgoConfigAttributes_t what, const void *value,
+                                     size_t bytes)
+{
+    uint32_t word;
+    if (bytes != sizeof(word))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(&word, value, sizeof(word));
+    if (what == CUBLASLT_ALGO_CONFIG_SPLITK_NUM)
+        algo->data[SPLIT] = word;
+    else if (what == CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME)
+        algo->data[REDUCTION] = word;
+    else
+        return CUBLAS_STATUS_INVALID_VALUE;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t
+cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, const void *a,
+               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb,
+               const void *beta, const void *c, cublasLtMatrixLayout_t lc, void *out,
+               cublasLtMatrixLayout_t lout, const cublasLtMatmulAlgo_t *algo, void *, size_t,
+               cudaStream_t s)
+{
+    Product p = {};
+    cublasLtMatmulHeuristicResult_t result;
+    if (!algo)
+        return CUBLAS_STATUS_INVALID_VALUE; /* the heuristic's choice of the moment: not here */
+    const cublasStatus_t st = cublasLtMatmulAlgoCheck(h, d, la, lb, lc, lout, algo, &result);
+    if (st != CUBLAS_STATUS_SUCCESS || !agree(&p.size, d, la, lb, lout))
+        return st;
+    p.trans_a = d->trans_a, p.trans_b = d->trans_b;
+    p.a = static_cast<const float *>(a), p.b = static_cast<const float *>(b);
+    p.c = static_cast<const float *>(c), p.out = static_cast<float *>(out);
+    p.bias = d->epilogue == CUBLASLT_EPILOGUE_BIAS ? d->bias : nullptr;
+    p.lda = la->ld, p.ldb = lb->ld, p.ldc = lc->ld, p.ldout = lout->ld;
+    p.alpha = *static_cast<const float *>(alpha), p.beta = *static_cast<const float *>(beta);
+    p.id = algo->data[ID], p.split = algo->data[SPLIT];
+    if (!reachable(p.a, la) || !reachable(p.b, lb) || !reachable(p.out, lout) ||
+        (p.beta != 0.0f && !reachable(p.c, lc)) ||
+        (p.bias && !emu::is_allocated(p.bias, size_t(p.size.m) * sizeof(float))))
+        emu::fault("cublasLtMatmul %lld x %lld x %lld: an operand is not inside one device "
+                   "allocation",
+                   (long long)p.size.m, (long long)p.size.n, (long long)p.size.k);
+    for (const void *at : {a, b, c, static_cast<const void *>(out)})
+        if (!aligned(at, algo->data[ALIGN]))
+            emu::fault("cublasLtMatmul: %p is not aligned to the %llu bytes that its algorithm was "
+                       "asked for with",
+                       at, (unsigned long long)algo->data[ALIGN]);
+    emu::push(s, [p] { multiply(p); });
+    return CUBLAS_STATUS_SUCCESS;
+}

@@ -1,0 +1,39 @@
+/* emu.h - what the emulator's own files share.
+ * Test layer, private to cuda_emu/. Includes the emulated runtime. */
+#ifndef PLUMB_EMU_EMU_H
+#define PLUMB_EMU_EMU_H
+
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+namespace emu
+{
+
+/* A fault of the program under test: says so and ends it. */
+[[noreturn]] void fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+uint32_t draw(uint32_t end); /* in [0, end), from the seed */
+bool one_order();            /* seed 0: threads and streams in their natural order */
+
+/* block.cpp */
+void run_grid(const Launch &l, const std::function<void()> &body);
+const char *where(); /* the kernel, block and thread that run now; "" in host code */
+
+/* memory.cpp: device memory is out of reach while no operation runs. */
+void memory_open();
+void memory_close();
+bool is_device(const void *at);
+/* [at, at + bytes) must lie in one live allocation. */
+bool is_allocated(const void *at, size_t bytes);
+
+/* stream.cpp */
+cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
+bool is_stream(cudaStream_t s);
+void push(cudaStream_t s, std::function<void()> run);
+void drain();
+extern size_t live_objects; /* streams, events, handles */
+
+} // namespace emu
+#endif

@@ -1,0 +1,238 @@
+/* memory.cpp - device memory: pages of a region of its own, out of reach of host code except
+ * while an operation runs. Every allocation ends before a page that is never in reach; under
+ * ASan the bytes between are poisoned, without it they hold a pattern that cudaFree looks at.
+ * Test layer. Includes emu.h. */
+#include "emu.h"
+
+#include <csignal>
+#include <cstdarg>
+#include <iterator>
+#include <map>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if PLUMB_EMU_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
+namespace emu
+{
+
+namespace
+{
+
+constexpr uintptr_t PAGE = 4096, REGION = uintptr_t(1) << 40;
+constexpr unsigned char SLACK = 0xA5, FRESH = 0xff; /* floats of FRESH bytes are NaN */
+
+struct Block {
+    size_t bytes, pages; /* pages: in bytes */
+};
+struct Memory {
+    uintptr_t base = 0, next = 0;
+    std::map<uintptr_t, Block> live;
+    size_t used = 0, total = size_t(4) << 30;
+    int depth = 0;                        /* of memory_open */
+    struct sigaction segv = {}, bus = {}; /* the handlers before ours */
+};
+Memory &m()
+{
+    static Memory *memory = new Memory(); /* lives longer than every destructor */
+    return *memory;
+}
+
+std::map<uintptr_t, Block>::const_iterator block_at(uintptr_t at)
+{
+    auto it = m().live.upper_bound(at);
+    if (it == m().live.begin())
+        return m().live.end();
+    it = std::prev(it);
+    return at < it->first + it->second.pages + PAGE ? it : m().live.end();
+}
+
+/* An access that the hardware refused: in words, then the end. */
+void on_fault(int signal, siginfo_t *info, void *)
+{
+    const uintptr_t at = reinterpret_cast<uintptr_t>(info->si_addr);
+    if (!is_device(info->si_addr)) {
+        if (*where())
+            fprintf(stderr, "emu: %s: access to %p, which is no device memory\n", where(),
+                    info->si_addr);
+        sigaction(signal, signal == SIGSEGV ? &m().segv : &m().bus, nullptr);
+        return; /* to the same access, and whoever handles it */
+    }
+    const auto it = block_at(at);
+    char what[96] = "no allocation of now";
+    if (it != m().live.end())
+        snprintf(what, sizeof(what), "byte %zu of an allocation of %zu", size_t(at - it->first),
+                 it->second.bytes);
+    if (m().depth == 0)
+        fault("host code touched device memory at %p: %s", info->si_addr, what);
+    fault("%s: access to device memory at %p: %s", where(), info->si_addr, what);
+}
+
+void at_exit()
+{
+    if (m().live.empty() && live_objects == 0)
+        return;
+    fprintf(stderr,
+            "emu: at exit %zu allocations (%zu bytes of device memory) and %zu streams, "
+            "events or handles are still there\n",
+            m().live.size(), m().used, live_objects);
+    for (const auto &b : m().live)
+        fprintf(stderr, "    %zu bytes\n", b.second.bytes);
+    fflush(nullptr);
+    _exit(70);
+}
+
+void begin()
+{
+    void *region =
+        mmap(nullptr, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (region == MAP_FAILED)
+        fault("no address space for device memory");
+    m().base = m().next = reinterpret_cast<uintptr_t>(region);
+    if (const char *text = getenv("PLUMB_EMU_MEMORY"))
+        m().total = strtoull(text, nullptr, 10);
+    struct sigaction a = {};
+    a.sa_sigaction = on_fault;
+    a.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigaction(SIGSEGV, &a, &m().segv);
+    sigaction(SIGBUS, &a, &m().bus);
+    atexit(at_exit);
+}
+
+void protect(uintptr_t at, size_t bytes, int how)
+{
+    if (mprotect(reinterpret_cast<void *>(at), bytes, how) != 0)
+        fault("mprotect refuses %zu bytes", bytes);
+}
+
+void set_all(int how)
+{
+    for (const auto &b : m().live)
+        protect(b.first, b.second.pages, how);
+}
+
+} // namespace
+
+void fault(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "emu: ");
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    fflush(nullptr);
+    _exit(71);
+}
+
+void memory_open()
+{
+    if (m().depth++ == 0)
+        set_all(PROT_READ | PROT_WRITE);
+}
+
+void memory_close()
+{
+    if (--m().depth == 0)
+        set_all(PROT_NONE);
+}
+
+bool is_device(const void *at)
+{
+    const uintptr_t a = reinterpret_cast<uintptr_t>(at);
+    return m().base && a >= m().base && a < m().base + REGION;
+}
+
+bool is_allocated(const void *at, size_t bytes)
+{
+    const uintptr_t a = reinterpret_cast<uintptr_t>(at);
+    const auto it = block_at(a);
+    return it != m().live.end() && a + bytes <= it->first + it->second.bytes;
+}
+
+/* Words that could be addresses of this machine's user space must be device memory: a plain
+ * number of that size, 2^40 to 2^47, is not what a kernel is given. */
+void check_argument(const char *kernel, int index, const void *words, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 8) {
+        uintptr_t w;
+        memcpy(&w, static_cast<const char *>(words) + i, sizeof(w));
+        const void *at = reinterpret_cast<const void *>(w);
+        if (w < uintptr_t(1) << 40 || w >= uintptr_t(1) << 47)
+            continue;
+        if (!is_device(at))
+            fault("%s: argument %d holds %p, an address of host memory", kernel, index, at);
+        if (block_at(w) == m().live.end())
+            fault("%s: argument %d holds %p, freed device memory", kernel, index, at);
+    }
+}
+
+} // namespace emu
+
+using namespace emu;
+
+extern "C" cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
+{
+    *total = m().total;
+    *available = m().total - m().used;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
+{
+    *out = nullptr;
+    if (!m().base)
+        begin();
+    if (bytes > m().total - m().used)
+        return fail(cudaErrorMemoryAllocation);
+    if (bytes == 0)
+        return cudaSuccess;
+    const size_t pages = (bytes + PAGE - 1) / PAGE * PAGE;
+    if (m().next + pages + 2 * PAGE > m().base + REGION)
+        fault("the emulator's address space for device memory is used up");
+    const uintptr_t at = m().next + PAGE;
+    m().next += pages + PAGE; /* addresses are never used twice: old pointers stay wrong */
+    protect(at, pages, PROT_READ | PROT_WRITE);
+    unsigned char *data = reinterpret_cast<unsigned char *>(at);
+    memset(data, FRESH, bytes);
+    memset(data + bytes, SLACK, pages - bytes);
+    ASAN_POISON_MEMORY_REGION(data + bytes, pages - bytes);
+    if (m().depth == 0)
+        protect(at, pages, PROT_NONE);
+    m().live[at] = {bytes, pages};
+    m().used += bytes;
+    *out = data;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaFree(void *data)
+{
+    if (!data)
+        return cudaSuccess;
+    drain(); /* as CUDA does */
+    const uintptr_t at = reinterpret_cast<uintptr_t>(data);
+    const auto it = m().live.find(at);
+    if (it == m().live.end())
+        fault("cudaFree of %p, which is no allocation of now", data);
+    const Block b = it->second;
+    ASAN_UNPOISON_MEMORY_REGION(static_cast<char *>(data) + b.bytes, b.pages - b.bytes);
+    protect(at, b.pages, PROT_READ);
+    for (size_t i = b.bytes; i < b.pages; i++)
+        if (static_cast<unsigned char *>(data)[i] != SLACK)
+            fault("byte %zu of an allocation of %zu was written", i, b.bytes);
+    protect(at, b.pages, PROT_NONE);
+    (void)madvise(data, b.pages, MADV_DONTNEED);
+    m().used -= b.bytes;
+    m().live.erase(it);
+    return cudaSuccess;
+}
+
+extern "C" size_t plumb_emu_live(void)
+{
+    return m().used + live_objects;
+}

@@ -1,0 +1,274 @@
+/* staged.c - copies to the device, the kernel, copies back.
+ * Test of layer 1. Includes staged.h. */
+#include "staged.h"
+
+#include "harness.h"
+
+struct buffer {
+    void *host, *base, *device;
+    int64_t bytes;
+    bool changes;
+};
+struct desk {
+    struct plumb_backend *b;
+    struct buffer buffer[20];
+    int n;
+};
+
+static struct desk desk_of(plumb_stream *s)
+{
+    return (struct desk){.b = (struct plumb_backend *)(void *)s};
+}
+
+static void *stage(struct desk *d, const void *host, int64_t bytes, bool changes)
+{
+    const int64_t off = (int64_t)((uintptr_t)host % 16);
+    if (!host)
+        return NULL;
+    for (int i = 0; i < d->n; i++)
+        if (d->buffer[i].host == host) { /* in place */
+            CHECK(d->buffer[i].bytes == bytes);
+            d->buffer[i].changes |= changes;
+            return d->buffer[i].device;
+        }
+    struct buffer *f = &d->buffer[d->n++];
+    CHECK(d->n <= (int)(sizeof(d->buffer) / sizeof(*d->buffer)));
+    *f = (struct buffer){.host = (void *)(uintptr_t)host, .bytes = bytes, .changes = changes};
+    CHECK_OK(d->b->alloc(d->b, &f->base, bytes + off, "staged"));
+    f->device = (char *)f->base + off;
+    CHECK_OK(d->b->to_device(d->b, f->device, host, bytes));
+    return f->device;
+}
+#define IN(x, count)  stage(&d, (x), (count) * (int64_t)sizeof(*(x)), false)
+#define OUT(x, count) stage(&d, (x), (count) * (int64_t)sizeof(*(x)), true)
+
+static plumb_status finish(struct desk *d, plumb_status st)
+{
+    CHECK_OK(d->b->sync(d->b));
+    for (int i = 0; i < d->n; i++) {
+        struct buffer *f = &d->buffer[i];
+        void *back = f->changes ? f->host : malloc((size_t)f->bytes + 1);
+        CHECK(back);
+        CHECK_OK(d->b->to_host(d->b, back, f->device, f->bytes));
+        if (!f->changes) {
+            CHECKF(memcmp(back, f->host, (size_t)f->bytes) == 0, "input %d was changed", i);
+            free(back);
+        }
+        d->b->release(d->b, f->base);
+    }
+    return st;
+}
+#define RUN(kernel, ...)                                                                           \
+    do {                                                                                           \
+        const plumb_status st_ = d.b->k.kernel(d.b->stream, __VA_ARGS__);                          \
+        return finish(&d, st_);                                                                    \
+    } while (0)
+
+static int64_t rows_named(const int32_t *index, int64_t n)
+{
+    int64_t end = 0;
+    for (int64_t i = 0; i < n; i++)
+        end = index[i] >= end ? index[i] + 1 : end;
+    return end;
+}
+
+static plumb_status gather_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
+                               int64_t n, int64_t c)
+{
+    struct desk d = desk_of(s);
+    RUN(gather_fwd, OUT(y, n * c), IN(x, rows_named(index, n) * c), IN(index, n), n, c);
+}
+static plumb_status gather_bwd(plumb_stream *s, float *dx, const float *dy, const int32_t *index,
+                               int64_t n, int64_t c, int64_t m)
+{
+    struct desk d = desk_of(s);
+    RUN(gather_bwd, OUT(dx, m * c), IN(dy, n * c), IN(index, n), n, c, m);
+}
+static plumb_status segment_mean_fwd(plumb_stream *s, float *y, const float *x,
+                                     const int64_t *offset, int64_t g, int64_t c)
+{
+    struct desk d = desk_of(s);
+    RUN(segment_mean_fwd, OUT(y, g * c), IN(x, offset[g] * c), IN(offset, g + 1), g, c);
+}
+static plumb_status add_fwd(plumb_stream *s, float *y, const float *a, const float *b, int64_t n)
+{
+    struct desk d = desk_of(s);
+    RUN(add_fwd, OUT(y, n), IN(a, n), IN(b, n), n);
+}
+static plumb_status rmsnorm_fwd(plumb_stream *s, float *y, float *rstd, const float *x,
+                                const float *w, int64_t n, int64_t c, float eps)
+{
+    struct desk d = desk_of(s);
+    RUN(rmsnorm_fwd, OUT(y, n * c), OUT(rstd, n), IN(x, n * c), IN(w, c), n, c, eps);
+}
+static plumb_status rmsnorm_bwd(plumb_stream *s, float *dx, float *dw, const float *dy,
+                                const float *x, const float *w, const float *rstd, int64_t n,
+                                int64_t c)
+{
+    struct desk d = desk_of(s);
+    RUN(rmsnorm_bwd, OUT(dx, n * c), OUT(dw, c), IN(dy, n * c), IN(x, n * c), IN(w, c), IN(rstd, n),
+        n, c);
+}
+static plumb_status rope_fwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
+                             int64_t n, int64_t h, int64_t width)
+{
+    struct desk d = desk_of(s);
+    RUN(rope_fwd, OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width), IN(pos, n), n, h,
+        width);
+}
+static plumb_status rope_bwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
+                             int64_t n, int64_t h, int64_t width)
+{
+    struct desk d = desk_of(s);
+    RUN(rope_bwd, OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width), IN(pos, n), n, h,
+        width);
+}
+static plumb_status swiglu_fwd(plumb_stream *s, float *y, const float *gate, const float *up,
+                               int64_t n)
+{
+    struct desk d = desk_of(s);
+    RUN(swiglu_fwd, OUT(y, n), IN(gate, n), IN(up, n), n);
+}
+static plumb_status swiglu_bwd(plumb_stream *s, float *dgate, float *dup, const float *dy,
+                               const float *gate, const float *up, int64_t n)
+{
+    struct desk d = desk_of(s);
+    RUN(swiglu_bwd, OUT(dgate, n), OUT(dup, n), IN(dy, n), IN(gate, n), IN(up, n), n);
+}
+static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, int64_t out,
+                                int64_t in)
+{
+    struct desk d = desk_of(s);
+    RUN(linear_pack, OUT(packed, d.b->k.linear_packed_count(out, in)), IN(w, out * in), out, in);
+}
+static plumb_status linear_fwd(plumb_stream *s, float *y, const float *x, const float *packed,
+                               const float *bias, int64_t n, int64_t out, int64_t in)
+{
+    struct desk d = desk_of(s);
+    RUN(linear_fwd, OUT(y, n * out), IN(x, n * in), IN(packed, d.b->k.linear_packed_count(out, in)),
+        IN(bias, out), n, out, in);
+}
+static plumb_status linear_bwd_x(plumb_stream *s, float *dx, const float *dy, const float *w,
+                                 float *work, int64_t n, int64_t out, int64_t in, int accumulate)
+{
+    struct desk d = desk_of(s);
+    RUN(linear_bwd_x, OUT(dx, n * in), IN(dy, n * out), IN(w, out * in),
+        OUT(work, d.b->k.linear_work_count(n, out, in, d.b->threads)), n, out, in, accumulate);
+}
+static plumb_status linear_bwd_w(plumb_stream *s, float *dw, float *dbias, const float *dy,
+                                 const float *x, float *work, int64_t n, int64_t out, int64_t in)
+{
+    struct desk d = desk_of(s);
+    RUN(linear_bwd_w, OUT(dw, out * in), OUT(dbias, out), IN(dy, n * out), IN(x, n * in),
+        OUT(work, d.b->k.linear_work_count(n, out, in, d.b->threads)), n, out, in);
+}
+
+static struct plumb_rows stage_rows(struct desk *desk, const struct plumb_rows *r)
+{
+    struct desk d = *desk;
+    const struct plumb_rows on_device = {r->n,
+                                         r->n_seq,
+                                         r->max_pages,
+                                         IN(r->seq, r->n),
+                                         IN(r->pos, r->n),
+                                         IN(r->page, r->n_seq * r->max_pages)};
+    *desk = d;
+    return on_device;
+}
+/* Floats of a layer's keys, or values: as many pages as the table names. */
+static int64_t page_floats(const struct plumb_rows *r, int64_t hk, int64_t width)
+{
+    return rows_named(r->page, r->n_seq * r->max_pages) * hk * width * PLUMB_KV_PAGE;
+}
+static plumb_status kv_write_fwd(plumb_stream *s, float *kc, float *vc, const float *k,
+                                 const float *v, const struct plumb_rows *rows, int64_t hk,
+                                 int64_t width)
+{
+    struct desk d = desk_of(s);
+    const int64_t store = page_floats(rows, hk, width), n = rows->n * hk * width;
+    const struct plumb_rows r = stage_rows(&d, rows);
+    RUN(kv_write_fwd, OUT(kc, store), OUT(vc, store), IN(k, n), IN(v, n), &r, hk, width);
+}
+static plumb_status attention_fwd(plumb_stream *s, float *o, float *lse, const float *q,
+                                  const float *kc, const float *vc, const struct plumb_rows *rows,
+                                  const struct plumb_attn_shape *shape)
+{
+    struct desk d = desk_of(s);
+    const int64_t store = page_floats(rows, shape->hk, shape->d), n = rows->n * shape->h;
+    const struct plumb_rows r = stage_rows(&d, rows);
+    RUN(attention_fwd, OUT(o, n * shape->d), OUT(lse, n), IN(q, n * shape->d), IN(kc, store),
+        IN(vc, store), &r, shape);
+}
+static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,
+                                  const float *dout, const float *o, const float *lse,
+                                  const float *q, const float *kc, const float *vc, float *work,
+                                  const struct plumb_rows *rows,
+                                  const struct plumb_attn_shape *shape)
+{
+    struct desk d = desk_of(s);
+    const int64_t store = page_floats(rows, shape->hk, shape->d), n = rows->n * shape->h;
+    const int64_t wide = n * shape->d, narrow = rows->n * shape->hk * shape->d;
+    const struct plumb_rows r = stage_rows(&d, rows);
+    RUN(attention_bwd, OUT(dq, wide), OUT(dk, narrow), OUT(dv, narrow), IN(dout, wide), IN(o, wide),
+        IN(lse, n), IN(q, wide), IN(kc, store), IN(vc, store),
+        OUT(work, d.b->k.attention_work_count(rows->n, shape, d.b->threads)), &r, shape);
+}
+
+static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const float *logits,
+                                const int32_t *target, int64_t n, int64_t v)
+{
+    struct desk d = desk_of(s);
+    RUN(logprob_fwd, OUT(logp, n), OUT(lse, n), IN(logits, n * v), IN(target, n), n, v);
+}
+static plumb_status logprob_bwd(plumb_stream *s, float *logits, const float *lse,
+                                const int32_t *target, const float *dlogp, int64_t n, int64_t v)
+{
+    struct desk d = desk_of(s);
+    RUN(logprob_bwd, OUT(logits, n * v), IN(lse, n), IN(target, n), IN(dlogp, n), n, v);
+}
+static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
+                               const float *logits, const double *u,
+                               const struct plumb_sample_param *p, float *work, int64_t n,
+                               int64_t v)
+{
+    struct desk d = desk_of(s);
+    RUN(sample_fwd, OUT(token, n), OUT(logp, n), OUT(logp_sampled, n), IN(logits, n * v), IN(u, n),
+        p, OUT(work, d.b->k.sample_work_count(n, v, d.b->threads)), n, v);
+}
+static plumb_status accumulate(plumb_stream *s, float *y, const float *x, int64_t n)
+{
+    struct desk d = desk_of(s);
+    RUN(accumulate, OUT(y, n), IN(x, n), n);
+}
+static plumb_status sumsq(plumb_stream *s, double *out, const float *x, int64_t n, int64_t block)
+{
+    struct desk d = desk_of(s);
+    RUN(sumsq, OUT(out, (n + block - 1) / block), IN(x, n), n, block);
+}
+static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const float *g, int64_t n,
+                          const struct plumb_adamw *p)
+{
+    struct desk d = desk_of(s);
+    RUN(adamw, OUT(w, n), OUT(m, n), OUT(v, n), IN(g, n), n, p);
+}
+
+/* All but the sizes of packed weights and of scratch, which touch no memory. */
+#define STAGED_LIST(X)                                                                             \
+    X(gather_fwd)                                                                                  \
+    X(gather_bwd) X(segment_mean_fwd) X(add_fwd) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd)         \
+        X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd) X(linear_pack) X(linear_fwd) X(linear_bwd_x)       \
+            X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd) X(attention_bwd) X(logprob_fwd)       \
+                X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq) X(adamw)
+
+void staged_table(struct plumb_kernels *t)
+{
+    plumb_kernels_init_cuda(t);
+#define X(k) t->k = k;
+    STAGED_LIST(X)
+#undef X
+}
+
+plumb_stream *staged_stream(struct plumb_backend *b)
+{
+    return (plumb_stream *)(void *)b;
+}

@@ -1,0 +1,338 @@
+/* stream.cpp - streams and events: an operation waits in its stream until a synchronisation needs
+ * it. Operations of other streams may run at any time before, as the seed has it; so what no
+ * event orders comes too late for some seed, and too early for another.
+ * Test layer. Includes emu.h. */
+#include "emu.h"
+
+#include <deque>
+#include <map>
+#include <vector>
+
+struct CUstream_st {
+    std::deque<std::function<void()>> waiting;
+    uint64_t done = 0, pushed = 0;
+};
+struct CUevent_st {
+    cudaStream_t stream = nullptr; /* none: never recorded, so nothing to wait for */
+    uint64_t position = 0;
+};
+
+namespace emu
+{
+
+size_t live_objects;
+
+namespace
+{
+
+struct Runtime {
+    std::vector<cudaStream_t> streams;
+    std::map<const void *, size_t> shared_limit;
+    cudaError_t last = cudaSuccess;
+    uint64_t random = 0;
+    unsigned seed = 1;
+    int device = 0, devices = 1;
+    Runtime()
+    {
+        if (const char *text = getenv("PLUMB_EMU_SEED"))
+            seed = static_cast<unsigned>(strtoul(text, nullptr, 10));
+        if (const char *text = getenv("PLUMB_EMU_DEVICES"))
+            devices = atoi(text);
+        random = seed;
+    }
+};
+Runtime &rt()
+{
+    static Runtime *runtime = new Runtime();
+    return *runtime;
+}
+
+constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
+
+void run_until(cudaStream_t s, uint64_t position)
+{
+    memory_open();
+    while (s->done < position) {
+        const std::function<void()> run = std::move(s->waiting.front());
+        s->waiting.pop_front();
+        s->done++; /* before: a wait inside may look */
+        run();
+    }
+    memory_close();
+}
+
+/* What else the device may have done by now. */
+void advance_others()
+{
+    if (one_order())
+        return;
+    for (cudaStream_t s : rt().streams)
+        if (draw(2))
+            run_until(s, s->done + draw(static_cast<uint32_t>(s->pushed - s->done + 1)));
+}
+
+} // namespace
+
+bool one_order()
+{
+    return rt().seed == 0;
+}
+
+uint32_t draw(uint32_t end)
+{
+    uint64_t x = rt().random += 0x9E3779B97F4A7C15ull; /* splitmix64 */
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+    x ^= x >> 31;
+    return static_cast<uint32_t>(((x >> 32) * end) >> 32);
+}
+
+cudaError_t fail(cudaError_t e)
+{
+    return rt().last = e;
+}
+
+bool is_stream(cudaStream_t s)
+{
+    for (cudaStream_t t : rt().streams)
+        if (s == t)
+            return true;
+    return false;
+}
+
+void push(cudaStream_t s, std::function<void()> run)
+{
+    if (!is_stream(s))
+        fault("an operation on %p, which is no stream of now", static_cast<void *>(s));
+    s->waiting.push_back(std::move(run));
+    s->pushed++;
+}
+
+void drain()
+{
+    advance_others();
+    for (cudaStream_t s : rt().streams)
+        run_until(s, s->pushed);
+}
+
+cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body)
+{
+    const uint64_t threads = uint64_t(l.block.x) * l.block.y * l.block.z;
+    size_t limit = SHARED_DEFAULT;
+    if (rt().shared_limit.count(l.kernel))
+        limit = rt().shared_limit[l.kernel];
+    if (threads < 1 || threads > 1024 || l.block.z > 64 || l.grid.x < 1 || l.grid.y < 1 ||
+        l.grid.z < 1 || l.grid.x > 0x7fffffffu || l.grid.y > 65535 || l.grid.z > 65535 ||
+        l.shared > limit)
+        return fail(cudaErrorInvalidConfiguration);
+    push(s, [l, body] { run_grid(l, body); });
+    return cudaSuccess;
+}
+
+} // namespace emu
+
+using namespace emu;
+
+extern "C" void plumb_emu_seed(unsigned seed)
+{
+    rt().seed = seed;
+    rt().random = seed;
+}
+
+extern "C" const char *cudaGetErrorName(cudaError_t e)
+{
+    switch (e) {
+#define NAME(x)                                                                                    \
+    case x:                                                                                        \
+        return #x;
+        NAME(cudaSuccess)
+        NAME(cudaErrorInvalidValue)
+        NAME(cudaErrorMemoryAllocation)
+        NAME(cudaErrorInvalidConfiguration)
+        NAME(cudaErrorInvalidDevicePointer)
+        NAME(cudaErrorInvalidMemcpyDirection)
+        NAME(cudaErrorNoDevice)
+        NAME(cudaErrorInvalidDevice)
+        NAME(cudaErrorInvalidResourceHandle)
+        NAME(cudaErrorNotReady)
+#undef NAME
+    }
+    return "unrecognized error code";
+}
+
+extern "C" const char *cudaGetErrorString(cudaError_t e)
+{
+    return cudaGetErrorName(e);
+}
+
+extern "C" cudaError_t cudaGetLastError(void)
+{
+    const cudaError_t e = rt().last;
+    rt().last = cudaSuccess;
+    return e;
+}
+
+extern "C" cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = rt().devices;
+    return rt().devices > 0 ? cudaSuccess : fail(cudaErrorNoDevice);
+}
+
+extern "C" cudaError_t cudaSetDevice(int device)
+{
+    if (device < 0 || device >= rt().devices)
+        return fail(cudaErrorInvalidDevice);
+    rt().device = device;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaGetDevice(int *device)
+{
+    *device = rt().device;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
+{
+    if (device < 0 || device >= rt().devices)
+        return fail(cudaErrorInvalidDevice);
+    *p = cudaDeviceProp();
+    snprintf(p->name, sizeof(p->name), "plumb's emulator");
+    size_t available;
+    (void)cudaMemGetInfo(&available, &p->totalGlobalMem);
+    p->sharedMemPerBlockOptin = SHARED_MOST;
+    p->major = 9;
+    p->multiProcessorCount = 1;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what,
+                                            int value)
+{
+    if (what != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+        static_cast<size_t>(value) > SHARED_MOST)
+        return fail(cudaErrorInvalidValue);
+    rt().shared_limit[kernel] = static_cast<size_t>(value);
+    return cudaSuccess;
+}
+
+static bool right_side(const void *at, size_t bytes, bool device)
+{
+    return device ? is_allocated(at, bytes) : at && !is_device(at);
+}
+
+extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
+                                       enum cudaMemcpyKind kind, cudaStream_t s)
+{
+    const bool device_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    const bool device_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (bytes == 0)
+        return cudaSuccess;
+    if (!right_side(to, bytes, device_to) || !right_side(from, bytes, device_from))
+        fault("cudaMemcpyAsync of kind %d, %zu bytes from %p to %p: not where the kind says, or "
+              "not inside one allocation",
+              kind, bytes, from, to);
+    push(s, [=] { memmove(to, from, bytes); });
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t s)
+{
+    if (bytes == 0)
+        return cudaSuccess;
+    if (!is_allocated(data, bytes))
+        fault("cudaMemsetAsync of %zu bytes at %p: not inside one allocation", bytes, data);
+    push(s, [=] { memset(data, value, bytes); });
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    *s = new CUstream_st();
+    rt().streams.push_back(*s);
+    live_objects++;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    if (!is_stream(s))
+        return fail(cudaErrorInvalidResourceHandle);
+    run_until(s, s->pushed);
+    for (size_t i = 0; i < rt().streams.size(); i++)
+        if (rt().streams[i] == s)
+            rt().streams.erase(rt().streams.begin() + static_cast<std::ptrdiff_t>(i--));
+    delete s;
+    live_objects--;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    if (!is_stream(s))
+        return fail(cudaErrorInvalidResourceHandle);
+    memory_open();
+    advance_others();
+    run_until(s, s->pushed);
+    memory_close();
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDeviceSynchronize(void)
+{
+    drain();
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    *e = new CUevent_st();
+    live_objects++;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    delete e;
+    live_objects--;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    if (!is_stream(s))
+        return fail(cudaErrorInvalidResourceHandle);
+    e->stream = s;
+    e->position = s->pushed;
+    return cudaSuccess;
+}
+
+/* The event as it is now: a later record of it changes nothing for those who wait already. */
+extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    const CUevent_st at = *e;
+    if (at.stream && is_stream(at.stream))
+        push(s, [at] {
+            if (is_stream(at.stream))
+                run_until(at.stream, at.position);
+        });
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    advance_others();
+    if (e->stream && is_stream(e->stream))
+        run_until(e->stream, e->position);
+    return cudaSuccess;
+}
+
+/* Every question lets the stream do one operation more, so that polling ends. */
+extern "C" cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+    advance_others();
+    if (!e->stream || !is_stream(e->stream) || e->stream->done >= e->position)
+        return cudaSuccess;
+    run_until(e->stream, e->stream->done + 1);
+    return cudaErrorNotReady;
+}

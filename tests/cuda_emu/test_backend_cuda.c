@@ -1,0 +1,79 @@
+/* test_backend_cuda.c - memory, errors and the kernel table of the CUDA backend.
+ * Test of layer 2. */
+#include "backend/backend.h"
+#include "harness.h"
+
+static void test_memory(struct plumb_backend *b)
+{
+    static const int64_t sizes[] = {0, 1, 1000, 4096, (2 << 20) + 3};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        void *data = NULL;
+        const int64_t n = sizes[i];
+        unsigned char *host = malloc((size_t)n + 1);
+        CHECK(host);
+        CHECK_OK(b->alloc(b, &data, n, "weights"));
+        CHECK(data && (uintptr_t)data % 256 == 0);
+        for (int64_t j = 0; j < n; j++)
+            host[j] = (unsigned char)(j * 7);
+        CHECK_OK(b->to_device(b, data, host, n));
+        memset(host, 1, (size_t)n);
+        CHECK_OK(b->to_host(b, host, data, n));
+        for (int64_t j = 0; j < n; j++)
+            CHECK(host[j] == (unsigned char)(j * 7));
+        CHECK_OK(b->zero(b, data, n));
+        CHECK_OK(b->sync(b));
+        CHECK_OK(b->to_host(b, host, data, n));
+        for (int64_t j = 0; j < n; j++)
+            CHECK(host[j] == 0);
+        b->release(b, data);
+        free(host);
+    }
+    b->release(b, NULL);
+    void *none = &none;
+    CHECK_FAILS(b->alloc(b, &none, INT64_MAX, "optimizer state"), PLUMB_ERR_NOMEM,
+                "optimizer state");
+    CHECK_FAILS(b->alloc(b, &none, INT64_C(1) << 50, "kv cache"), PLUMB_ERR_NOMEM,
+                "1125899906842624 bytes");
+    CHECK(!none);
+}
+
+/* A refused allocation is not the next kernel's failure. */
+static void test_after_failure(struct plumb_backend *b)
+{
+    struct plumb_arena a = {.name = "act"};
+    float *x = NULL, host[3] = {1.0f, 2.0f, 3.0f};
+    void *none = NULL;
+    CHECK(b->alloc(b, &none, INT64_C(1) << 50, "kv cache") == PLUMB_ERR_NOMEM);
+    CHECK_OK(plumb_arena_take_f32(&a, &x, 3, "x"));
+    CHECK_OK(plumb_backend_arena_alloc(b, &a));
+    CHECK(a.place == PLUMB_DEVICE);
+    CHECK_OK(plumb_arena_take_f32(&a, &x, 3, "x"));
+    CHECK_OK(b->to_device(b, x, host, sizeof(host)));
+    CHECK_OK(b->k.accumulate(b->stream, x, x, 3));
+    CHECK_OK(b->k.accumulate(b->stream, x, x, 0));
+    CHECK_OK(b->to_host(b, host, x, sizeof(host)));
+    CHECK(host[0] == 2.0f && host[1] == 4.0f && host[2] == 6.0f);
+    plumb_backend_arena_release(b, &a);
+}
+
+int main(void)
+{
+    struct plumb_backend *b = NULL;
+    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK(strcmp(b->name, "cuda") == 0 && b->place == PLUMB_DEVICE && b->threads == 1);
+#define X(kernel) CHECKF(b->k.kernel, "no " #kernel);
+    PLUMB_KERNEL_LIST(X)
+#undef X
+    test_memory(b);
+    test_after_failure(b);
+    const struct plumb_attn_shape wide = {1, 1, 512, 1.0f, 0};
+    const struct plumb_rows rows = {1, 1, 1, NULL, NULL, NULL};
+    CHECK_FAILS(b->k.attention_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, &rows, &wide),
+                PLUMB_ERR_UNSUPPORTED, "head size 512");
+    plumb_backend_destroy(&b);
+    CHECK(!b);
+    CHECK_FAILS(plumb_backend_cuda_create(&b, 0, 1000), PLUMB_ERR_DEVICE, "1000 ranks");
+    CHECK_FAILS(plumb_backend_cuda_create(&b, 1, 1), PLUMB_ERR_ARG, "local rank 1");
+    CHECK(!b);
+    return 0;
+}

@@ -1,0 +1,308 @@
+/* test_emulator.cpp - the emulator sees what it is there to see: every fault of the list below,
+ * made on purpose, ends in a wrong result for some order or in a message.
+ * Test layer. Includes the emulated runtime. */
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHECK(c)                                                                                   \
+    do {                                                                                           \
+        if (!(c)) {                                                                                \
+            fprintf(stderr, "%s:%d: CHECK(%s)\n", __FILE__, __LINE__, #c);                         \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+namespace
+{
+
+enum { N = 1000, ORDERS = 12 };
+
+float *device_floats(size_t n)
+{
+    void *data = nullptr;
+    CHECK(cudaMalloc(&data, n * sizeof(float)) == cudaSuccess);
+    return static_cast<float *>(data);
+}
+cudaStream_t new_stream()
+{
+    cudaStream_t s;
+    CHECK(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking) == cudaSuccess);
+    return s;
+}
+
+/* ---- faults that end the program --------------------------------------------------------- */
+
+__global__ void fill(float *x, int n, float value)
+{
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n)
+        x[i] = value;
+}
+__global__ void fill_one_more(float *x, int n, float value)
+{
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i <= n)
+        x[i] = value;
+}
+__global__ void reach(float *x, int far)
+{
+    x[far] = x[far] + 1.0f;
+}
+__global__ void half_mask(float *x)
+{
+    x[threadIdx.x] = __shfl_xor_sync(0x0000ffffu, x[threadIdx.x], 1);
+}
+__global__ void outside_lane(float *x)
+{
+    if (threadIdx.x < 16)
+        x[threadIdx.x] = __shfl_xor_sync(0x0000ffffu, x[threadIdx.x], 16);
+}
+__global__ void two_barriers(float *x)
+{
+    if (threadIdx.x < 16)
+        __syncthreads();
+    else
+        __syncthreads();
+    x[threadIdx.x] = 1.0f;
+}
+__global__ void never_meet(float *x)
+{
+    if (threadIdx.x < 16)
+        x[threadIdx.x] = __shfl_sync(0xffffffffu, 1.0f, 0);
+    __syncthreads();
+}
+__global__ void past_shared(float *x)
+{
+    PLUMB_SHARED(float, part);
+    part[threadIdx.x + 1] = 1.0f;
+    x[threadIdx.x] = part[threadIdx.x];
+}
+__global__ void odd_vector(float *x)
+{
+    *reinterpret_cast<float4 *>(x + 1) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+struct Fault {
+    const char *name, *says; /* part of the message; "" when a sanitizer words it */
+    bool sanitizer;          /* seen with the sanitizers only */
+    void (*make)(float *x, cudaStream_t s);
+};
+
+const Fault faults[] = {
+    {"tail guard off by one", "", false,
+     [](float *x, cudaStream_t s) {
+         PLUMB_LAUNCH(fill_one_more, 4, 256, 0, s, x, int(N), 1.0f);
+         (void)cudaFree(x);
+     }},
+    {"read far past the end", "", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(reach, 1, 1, 0, s, x, int(N) + 1024); }},
+    {"write before the beginning", "", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(reach, 1, 1, 0, s, x, -1); }},
+    {"past dynamic shared memory", "", true,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(past_shared, 1, 32, 128, s, x); }},
+    {"a vector that is not aligned", "", true,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(odd_vector, 1, 1, 0, s, x); }},
+    {"freed memory as an argument", "freed device memory", false,
+     [](float *x, cudaStream_t s) {
+         (void)cudaFree(x);
+         PLUMB_LAUNCH(fill, 4, 256, 0, s, x, int(N), 1.0f);
+     }},
+    {"memory freed twice", "no allocation of now", false,
+     [](float *x, cudaStream_t) {
+         (void)cudaFree(x);
+         (void)cudaFree(x);
+     }},
+    {"host memory as an argument", "an address of host memory", false,
+     [](float *, cudaStream_t s) {
+         float host[4] = {0};
+         PLUMB_LAUNCH(fill, 1, 32, 0, s, host, 4, 1.0f);
+     }},
+    {"host code reads device memory", "host code touched device memory", false,
+     [](float *x, cudaStream_t) { printf("%g\n", double(*static_cast<volatile float *>(x))); }},
+    {"a copy of the wrong kind", "kind", false,
+     [](float *x, cudaStream_t s) {
+         float host[4] = {0};
+         (void)cudaMemcpyAsync(x, host, sizeof(host), cudaMemcpyDeviceToHost, s);
+     }},
+    {"a copy past the end", "inside one allocation", false,
+     [](float *x, cudaStream_t s) { (void)cudaMemsetAsync(x + 1, 0, N * sizeof(float), s); }},
+    {"a lane outside of its mask", "not in its own mask", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(half_mask, 1, 32, 0, s, x); }},
+    {"a lane that takes no part", "takes no part", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(outside_lane, 1, 32, 0, s, x); }},
+    {"a full mask in a block of half a warp", "takes no part", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(outside_lane, 1, 16, 0, s, x); }},
+    {"two barriers at once", "different barriers", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(two_barriers, 1, 32, 0, s, x); }},
+    {"a shuffle that half of the warp reaches", "no thread can go on", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(never_meet, 1, 32, 0, s, x); }},
+    {"memory that is never freed", "still there", false, [](float *, cudaStream_t) { exit(0); }},
+};
+
+/* Runs one fault in a child; its standard error goes to out. */
+int run_child(const Fault &f, char *out, size_t room)
+{
+    int pipe_end[2];
+    CHECK(pipe(pipe_end) == 0);
+    fflush(nullptr);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        (void)dup2(pipe_end[1], 2);
+        close(pipe_end[0]);
+        float *x = device_floats(N);
+        cudaStream_t s = new_stream();
+        f.make(x, s);
+        (void)cudaDeviceSynchronize();
+        _exit(0);
+    }
+    close(pipe_end[1]);
+    size_t n = 0;
+    for (ssize_t k; n + 1 < room && (k = read(pipe_end[0], out + n, room - 1 - n)) > 0;)
+        n += size_t(k);
+    out[n] = '\0';
+    char rest[512];
+    while (read(pipe_end[0], rest, sizeof(rest)) > 0)
+        continue;
+    close(pipe_end[0]);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    return status;
+}
+
+/* ---- faults that some order shows --------------------------------------------------------- */
+
+__global__ void block_total(float *out, const float *x, bool barrier)
+{
+    __shared__ float part[4];
+    float v = x[blockIdx.x * blockDim.x + threadIdx.x];
+    for (int with = 16; with > 0; with >>= 1)
+        v += __shfl_xor_sync(0xffffffffu, v, with);
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = v;
+    if (barrier)
+        __syncthreads();
+    if (threadIdx.x == 0)
+        out[blockIdx.x] = part[0] + part[1] + part[2] + part[3];
+}
+
+/* Orders in which the sums of three blocks are right. */
+int right_totals(bool barrier)
+{
+    int right = 0;
+    for (unsigned seed = 1; seed <= ORDERS; seed++) {
+        plumb_emu_seed(seed);
+        float host[384], total[3];
+        for (int i = 0; i < 384; i++)
+            host[i] = float(i);
+        float *x = device_floats(384), *out = device_floats(3);
+        cudaStream_t s = new_stream();
+        CHECK(cudaMemcpyAsync(x, host, sizeof(host), cudaMemcpyHostToDevice, s) == cudaSuccess);
+        PLUMB_LAUNCH(block_total, 3, 128, 0, s, out, x, barrier);
+        CHECK(cudaMemcpyAsync(total, out, sizeof(total), cudaMemcpyDeviceToHost, s) == cudaSuccess);
+        CHECK(cudaStreamSynchronize(s) == cudaSuccess);
+        bool same = true;
+        for (int b = 0; b < 3; b++)
+            same = same && total[b] == 64.0f * float(2 * b * 128 + 127);
+        right += same;
+        CHECK(cudaFree(x) == cudaSuccess && cudaFree(out) == cudaSuccess);
+        CHECK(cudaStreamDestroy(s) == cudaSuccess);
+    }
+    return right;
+}
+
+/* Orders in which a second stream sees what the first one writes. */
+int right_waits(bool wait)
+{
+    int right = 0;
+    for (unsigned seed = 1; seed <= ORDERS; seed++) {
+        plumb_emu_seed(seed);
+        float *x = device_floats(N), host[N];
+        cudaStream_t writer = new_stream(), reader = new_stream();
+        cudaEvent_t written;
+        CHECK(cudaEventCreateWithFlags(&written, cudaEventDisableTiming) == cudaSuccess);
+        PLUMB_LAUNCH(fill, 4, 256, 0, writer, x, int(N), 3.0f);
+        CHECK(cudaEventRecord(written, writer) == cudaSuccess);
+        if (wait)
+            CHECK(cudaStreamWaitEvent(reader, written, 0) == cudaSuccess);
+        CHECK(cudaMemcpyAsync(host, x, sizeof(host), cudaMemcpyDeviceToHost, reader) ==
+              cudaSuccess);
+        CHECK(cudaStreamSynchronize(reader) == cudaSuccess);
+        right += host[N - 1] == 3.0f;
+        while (cudaEventQuery(written) != cudaSuccess)
+            continue;
+        CHECK(cudaEventSynchronize(written) == cudaSuccess);
+        CHECK(cudaEventDestroy(written) == cudaSuccess);
+        CHECK(cudaStreamDestroy(writer) == cudaSuccess);
+        CHECK(cudaStreamDestroy(reader) == cudaSuccess && cudaFree(x) == cudaSuccess);
+    }
+    return right;
+}
+
+/* Nothing has happened before a synchronisation. */
+void test_delay()
+{
+    plumb_emu_seed(0);
+    float *x = device_floats(1), host = 7.0f;
+    cudaStream_t s = new_stream();
+    CHECK(cudaMemsetAsync(x, 0, sizeof(*x), s) == cudaSuccess);
+    CHECK(cudaMemcpyAsync(&host, x, sizeof(host), cudaMemcpyDeviceToHost, s) == cudaSuccess);
+    CHECK(host == 7.0f);
+    CHECK(cudaStreamSynchronize(s) == cudaSuccess && host == 0.0f);
+    CHECK(cudaFree(x) == cudaSuccess && cudaStreamDestroy(s) == cudaSuccess);
+}
+
+void test_limits()
+{
+    float *x = device_floats(1);
+    void *none = x;
+    cudaStream_t s = new_stream();
+    CHECK(cudaMalloc(&none, size_t(1) << 50) == cudaErrorMemoryAllocation && !none);
+    CHECK(cudaGetLastError() == cudaErrorMemoryAllocation && cudaGetLastError() == cudaSuccess);
+    PLUMB_LAUNCH(fill, 1, 2048, 0, s, x, 1, 1.0f);
+    CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    PLUMB_LAUNCH(fill, 0, 32, 0, s, x, 1, 1.0f);
+    CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    PLUMB_LAUNCH(fill, 1, 32, 49 << 10, s, x, 1, 1.0f);
+    CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    CHECK(cudaFuncSetAttribute(fill, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10) ==
+          cudaSuccess);
+    PLUMB_LAUNCH(fill, 1, 32, 49 << 10, s, x, 1, 1.0f);
+    CHECK(cudaGetLastError() == cudaSuccess);
+    CHECK(cudaSetDevice(99) == cudaErrorInvalidDevice);
+    CHECK(cudaStreamDestroy(s) == cudaSuccess && cudaFree(x) == cudaSuccess);
+}
+
+} // namespace
+
+int main()
+{
+    for (const Fault &f : faults) {
+        char said[8192];
+        if (f.sanitizer && !PLUMB_EMU_ASAN)
+            continue;
+        const int status = run_child(f, said, sizeof(said));
+        if (status == 0 || !strstr(said, f.says)) {
+            fprintf(stderr, "%s: status %d, expected a failure that says '%s':\n%s\n", f.name,
+                    status, f.says, said);
+            return 1;
+        }
+        printf("seen: %s\n", f.name);
+    }
+    CHECK(right_totals(true) == ORDERS);
+    const int dropped = right_totals(false);
+    printf("a dropped barrier: right in %d of %d orders\n", dropped, int(ORDERS));
+    CHECK(dropped < ORDERS);
+    CHECK(right_waits(true) == ORDERS);
+    const int unordered = right_waits(false);
+    printf("a missing wait between streams: right in %d of %d orders\n", unordered, int(ORDERS));
+    CHECK(unordered < ORDERS);
+    test_delay();
+    test_limits();
+    CHECK(plumb_emu_live() == 0);
+    return 0;
+}
