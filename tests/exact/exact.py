@@ -117,6 +117,7 @@ def left_by(out):
         "model": common.digest(out / "latest" / "model.safetensors"),
         "state": sha(h5_values(out / "latest" / "trainer_state.h5")),
         "state file": common.digest(out / "latest" / "trainer_state.h5"),
+        "folder": sha(json.dumps(common.tree(f"{out}/latest/"))),
         "rollouts": sha(json.dumps(rollouts, sort_keys=True)) if rollouts else "-",
         "metrics": sha(json.dumps(rows)),
     }

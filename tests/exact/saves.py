@@ -131,7 +131,7 @@ def decides(call, path):
 def most_of(case, kind, options):
     """How many faults of this kind; 0: all, -1: none."""
     if options.quick:
-        return (8 if kind == "kill" else 2) if case.ranks == 1 else (2 if kind == "kill" else -1)
+        return (5 if kind == "kill" else 2) if case.ranks == 1 else (2 if kind == "kill" else -1)
     return options.most if case.ranks == 1 else options.most_ranks
 
 

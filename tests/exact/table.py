@@ -114,9 +114,10 @@ def body(bench, options, report):
     base, reward = exact.prepare(bench)
     report.head("Same bytes on any rank count, in one go or killed and resumed")
     report(f"seed {options.seed}. Columns: sha256 (first 12 digits) of the final model.safetensors,"
-           " of the values of trainer_state.h5 as h5dump shows them (the file itself is compared,"
-           " too), of every rollout record read through the masters, of metrics.jsonl without"
-           " timings. Ranks `2 > 8 > 1`: killed on 2, then on 8, ended on 1.")
+           " of the values of trainer_state.h5 as h5dump shows them (that file and the rest of the"
+           " checkpoint folder are compared, too), of every rollout record read through the"
+           " masters, of metrics.jsonl without timings. Ranks `2 > 8 > 1`: killed on 2, then on 8,"
+           " ended on 1.")
     report()
     report("| method | ranks | threads | how | model | state | rollouts | metrics | equal |")
     report("|---|---|---|---|---|---|---|---|---|")
