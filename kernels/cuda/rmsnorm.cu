@@ -5,7 +5,7 @@
  * when it is long. Which, and so the order of its sum, depends on c alone. */
 #include "cuda/device.cuh"
 
-static constexpr int SHORT = 1024, TEAM_WARPS = 8, THREADS = TEAM_WARPS * WARP;
+static constexpr int SHORT = 512, TEAM_WARPS = 8, THREADS = TEAM_WARPS * WARP;
 
 /* The row of this thread's team, its thread in the team, the team's threads. */
 struct team {

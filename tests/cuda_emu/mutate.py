@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""mutate.py BUILD [NAME...] - breaks the CUDA sources in ways that only a GPU, or the emulator, would
+notice, and fails when the kernel checks still pass. By hand: each takes a compilation. BUILD has
+been built with the emulator; standard library only."""
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK_SUM = """    if (threadIdx.x % WARP == 0)
+        part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    T sum"""
+# name, source file, what is compiled, checks that must fail, [(text, instead)]
+MUTATIONS = [
+    ("dropped barrier in the block's sum", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
+     [(BLOCK_SUM, BLOCK_SUM.replace("    __syncthreads();\n", ""))]),
+    ("dropped barrier before the next page", "kernels/cuda/attention.cu", "attention",
+     ["attention_fwd"],
+     [("            __syncthreads(); /* everyone has read the page before */\n", "")]),
+    ("dropped barrier of a warp", "kernels/cuda/attention.cu", "attention", ["attention_fwd"],
+     [("            __syncwarp();\n            for (int j", "            for (int j")]),
+    ("tail guard off by one", "kernels/cuda/rows.cu", "rows", ["add_fwd"],
+     [("    if (j >= n)\n", "    if (j > n)\n")]),
+    ("tail of a row guarded by one too many", "kernels/cuda/rows.cu", "rows", ["gather_fwd"],
+     [("    if (j < c)\n        store4(y + i", "    if (j <= c)\n        store4(y + i")]),
+    ("wrong lane mask", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
+     [("0xffffffffu", "0x7fffffffu")]),
+    ("butterfly that starts too low", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
+     [("with = WARP / 2; with > 0; with >>= 1)\n        v +=", "with = 8; with > 0; with >>= 1)"
+       "\n        v +=")]),
+    ("copy back without waiting for it", "src/backend/backend_cuda.c", "backend_cuda", ["add_fwd"],
+     [("cudaMemcpyDeviceToHost,\n                                   context_of(b)->stream));\n"
+       "    return cuda_sync(b);", "cudaMemcpyDeviceToHost,\n"
+       "                                   context_of(b)->stream));\n    return PLUMB_OK;")]),
+    ("window one key too wide", "kernels/cuda/attention_bwd.cu", "attention_bwd",
+     ["attention_bwd"], [("at - pos[r] < shape.window", "at - pos[r] <= shape.window")]),
+    ("algorithm chosen anew for every number of rows", "kernels/cuda/linear.cu", "linear",
+     ["linear_fwd"],
+     [("    for (int i = 0; i < c->n_pin; i++)\n", "    static int64_t rows = 1;\n"
+       "    for (int i = 0; false && i < c->n_pin; i++)\n"),
+      ("candidates(c, p, out, in, bias, result", "candidates(c, p, out, in + 0 * rows++, bias, result"),
+      ("gemm_init(&g, p, 256, out", "gemm_init(&g, p, 1 + c->n_pin % 7, out")]),
+    ("vector store without looking at alignment", "kernels/cuda/rows.cu", "rows", ["alignment"],
+     [("n,\n                 aligned16(y, a, b)", "n,\n                 true")]),
+    ("second half of a pair rotated the other way", "kernels/cuda/elementwise.cu", "elementwise",
+     ["rope_fwd"], [("fmaf(v.y, c.y, u.y * sign", "fmaf(v.y, c.y, -u.y * sign")]),
+]
+
+
+def mutate(tree, path, edits):
+    """The sources under tree, with the edits; False when a text is not there once."""
+    target = tree / path
+    text = (ROOT / path).read_text()
+    for old, new in edits:
+        if text.count(old) != 1 and old != "0xffffffffu":
+            return False
+        text = text.replace(old, new)
+    target.write_text(text)
+    return True
+
+
+def run(build, name, path, unit, checks, edits):
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for d in ("kernels/cuda", "src/backend"):
+            shutil.copytree(ROOT / d, tree / d)
+        if not mutate(tree, path, edits):
+            return "NOT THERE"
+        commands = json.loads((build / "compile_commands.json").read_text())
+        end = f"{unit}.c" if path.endswith(".c") else f"cuda_emu/{unit}.cpp"
+        compile_ = [c for c in commands if c["file"].endswith(end) and "cuda_emu" in c["output"]][0]
+        words = shlex.split(compile_["command"])
+        source = tree / path if path.endswith(".c") else build / compile_["file"]
+        words = [words[0], f"-I{tree}/kernels", f"-I{tree}/src", *words[1:words.index("-MD")],
+                 "-o", f"{tree}/mutant.o", "-c", str(source)]
+        subprocess.run(words, cwd=build, check=True)
+        wanted = "tests/cuda_emu/test_cuda_kernels"
+        link = subprocess.run(["ninja", "-C", str(build), "-t", "commands", "-s", wanted],
+                              check=True, capture_output=True, text=True).stdout
+        words = shlex.split(link.strip().splitlines()[-1])
+        at = words.index("-o")
+        words[at + 1] = f"{tree}/mutant"
+        subprocess.run([*words[:at + 2], f"{tree}/mutant.o", *words[at + 2:]], cwd=build, check=True)
+        done = subprocess.run([f"{tree}/mutant", *checks], capture_output=True, text=True,
+                              timeout=300, check=False, env={**os.environ, "ASAN_OPTIONS": ""})
+        if done.returncode == 0:
+            return "NOT CAUGHT"
+        said = [line for line in done.stderr.splitlines() if line.strip() and "====" not in line]
+        return "caught: " + (said[0][:150] if said else f"exit code {done.returncode}")
+
+
+def main():
+    build = Path(sys.argv[1]).resolve()
+    missed = 0
+    for m in MUTATIONS:
+        if len(sys.argv) > 2 and m[0] not in sys.argv[2:]:
+            continue
+        result = run(build, *m)
+        missed += not result.startswith("caught")
+        print(f"{m[0]}: {result}", flush=True)
+    print(f"{missed} missed" if missed else "all caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
