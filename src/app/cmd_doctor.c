@@ -128,9 +128,14 @@ plumb_status plumb_cmd_doctor(struct plumb_app *app)
             row("libraries", "%s", plumb_buf_text(&libraries));
         plumb_buf_fini(&libraries);
         row("MPI", "%s", plumb_comm_library());
-        row("BLAS", "none needed: the matrix products are plumb's own, row by row the same");
+        const bool gpu = app->backend->place == PLUMB_DEVICE;
+        row("BLAS", gpu ? "cuBLASLt, one algorithm for each layer's sizes, without split-K"
+                        : "none needed: the matrix products are plumb's own, row by row the same");
         row("communicator", "%s, %d rank%s", plumb_comm_name(comm), world, world == 1 ? "" : "s");
-        row("device", "%s, kernels for%s", app->backend->name, instruction_sets());
+        if (gpu)
+            row("device", "%s: %s", app->backend->name, app->backend->device);
+        else
+            row("device", "%s, kernels for%s", app->backend->name, instruction_sets());
         print_limits();
         for (int r = 0; r < world; r++) {
             char name[32];

@@ -11,6 +11,7 @@
 
 struct plumb_backend {
     const char *name;       /* "cpu", "ref", "cuda" */
+    char device[192];       /* which GPU, in words; "" for the CPU's backends */
     enum plumb_place place; /* of the memory that its kernels read */
     int threads;
     struct plumb_kernels k;

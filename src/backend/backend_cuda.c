@@ -1,5 +1,6 @@
 /* backend_cuda.c - the CUDA kernels on one GPU: its memory, one stream, cuBLASLt.
  * Layer 2. Includes backend.h, kernels/cuda/cuda.h. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "backend/backend.h"
@@ -94,6 +95,15 @@ static plumb_status choose_device(int local_rank, int ranks_here)
     return PLUMB_OK;
 }
 
+static plumb_status describe(struct plumb_backend *b, int device)
+{
+    struct cudaDeviceProp p;
+    PLUMB_CUDA_TRY(cudaGetDeviceProperties(&p, device));
+    snprintf(b->device, sizeof(b->device), "%.120s, sm_%d%d, %.1f GiB", p.name, p.major, p.minor,
+             (double)p.totalGlobalMem / (double)(1 << 30));
+    return PLUMB_OK;
+}
+
 static plumb_status make_context(struct plumb_cuda *c)
 {
     PLUMB_CUDA_TRY(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
@@ -124,7 +134,9 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .sync = cuda_sync,
                                 .destroy = cuda_destroy};
     plumb_kernels_init_cuda(&b->k);
-    st = make_context(c);
+    st = describe(b, local_rank);
+    if (st == PLUMB_OK)
+        st = make_context(c);
     if (st != PLUMB_OK) {
         cuda_destroy(b);
         return st;

@@ -15,7 +15,7 @@ for a in 80 90 100; do
 done
 for file in "$root"/kernels/cuda/*.cu; do
     # shellcheck disable=SC2086
-    "$nvcc" -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
+    "$nvcc" --threads 0 -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
         $architectures -I "$root/src" -I "$root/kernels" -c "$file" -o "$out/object"
     echo "$(basename "$file"): sm_80, sm_90, sm_100"
 done

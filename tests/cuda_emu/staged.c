@@ -256,10 +256,11 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
 #define STAGED_LIST(X)                                                                             \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
-    X(segment_mean_fwd) X(add_fwd) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd)           \
-        X(swiglu_fwd) X(swiglu_bwd) X(linear_pack) X(linear_fwd) X(linear_bwd_x) X(linear_bwd_w)   \
-            X(kv_write_fwd) X(attention_fwd) X(attention_bwd) X(logprob_fwd) X(logprob_bwd)        \
-                X(sample_fwd) X(accumulate) X(sumsq) X(adamw)
+    X(segment_mean_fwd)                                                                            \
+    X(add_fwd) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd)   \
+        X(linear_pack) X(linear_fwd) X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd)               \
+            X(attention_fwd) X(attention_bwd) X(logprob_fwd) X(logprob_bwd) X(sample_fwd)          \
+                X(accumulate) X(sumsq) X(adamw)
 
 void staged_table(struct plumb_kernels *t)
 {

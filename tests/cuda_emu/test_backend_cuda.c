@@ -1,7 +1,7 @@
 /* test_backend_cuda.c - memory, errors and the kernel table of the CUDA backend.
  * Test of layer 2. */
 #include "backend/backend.h"
-#include "harness.h"
+#include "gpu.h"
 
 static void test_memory(struct plumb_backend *b)
 {
@@ -59,7 +59,9 @@ static void test_after_failure(struct plumb_backend *b)
 int main(void)
 {
     struct plumb_backend *b = NULL;
+    skip_without_gpu();
     CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK(strstr(b->device, "sm_"));
     CHECK(strcmp(b->name, "cuda") == 0 && b->place == PLUMB_DEVICE && b->threads == 1);
 #define X(kernel) CHECKF(b->k.kernel, "no " #kernel);
     PLUMB_KERNEL_LIST(X)

@@ -1,6 +1,7 @@
 /* test_kernels_cuda.c - every kernel of the CUDA table against ref, on the emulator in several
  * orders of threads, which must all give the same bits; on a GPU twice.
  * Test of layer 1. Includes staged.h, tests/kernels/check.h. */
+#include "gpu.h"
 #include "kernels/check.h"
 #include "staged.h"
 
@@ -119,6 +120,7 @@ static void check_alignment(void)
 /* test_kernels_cuda [KERNEL]... [alignment] */
 int main(int argc, char **argv)
 {
+    skip_without_gpu();
     if (argc == 1 || strcmp(argv[argc - 1], "alignment") == 0)
         check_alignment();
     for (int i = 0; i < KERNELS; i++) {

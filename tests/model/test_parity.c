@@ -11,7 +11,8 @@
 
 /* tests/cuda_emu builds this file once more, for the CUDA backend. */
 typedef plumb_status create_fn(struct plumb_backend **out);
-#ifdef PLUMB_HAVE_CUDA
+#ifdef PLUMB_TEST_CUDA
+#include "cuda_emu/gpu.h"
 static plumb_status cuda_create(struct plumb_backend **out)
 {
     return plumb_backend_cuda_create(out, 0, 1);
@@ -213,6 +214,9 @@ int main(void)
     const char *root = getenv("PLUMB_SOURCE_ROOT");
     char dir[512], path[600];
     struct plumb_names names;
+#ifdef PLUMB_TEST_CUDA
+    skip_without_gpu();
+#endif
     snprintf(dir, sizeof dir, "%s/tests/fixtures/model", root ? root : ".");
     CHECK_OK(plumb_dir_list(&names, dir));
     CHECK(names.n >= 10);
