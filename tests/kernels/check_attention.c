@@ -153,7 +153,7 @@ static void mixed(struct check *c, const struct world *w, const float *want_o,
 static const struct {
     int64_t h, hk, d, window;
 } shape[] = {{1, 1, 16, 0}, {2, 2, 64, 0},  {6, 2, 12, 0}, {4, 1, 20, 40},
-             {3, 3, 33, 5}, {8, 1, 128, 0}, {2, 1, 2, 1}};
+             {3, 3, 33, 5}, {8, 1, 128, 0}, {2, 1, 2, 1},  {2, 1, 160, 50}};
 #define EACH(i, list) for (size_t i = 0; i < sizeof(list) / sizeof(*(list)); i++)
 
 void check_kv_write_fwd(struct check *c)
