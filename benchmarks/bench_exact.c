@@ -2,7 +2,7 @@
  * library's, which may round a row differently in another batch.
  * Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
  *
- *     bench_exact [pairs, default 5] [library, default all]
+ *     bench_exact [pairs, default 5] [openblas|onednn|all] [train|decode|all]
  *
  * Each pair runs ours and the library's right after each other, in alternating order, on models
  * with the same weights; the cost is the median over pairs of ours / library - 1. Everything but
@@ -121,6 +121,11 @@ static void compare(struct side side[2], const char *what, const char *library, 
     fflush(stdout);
 }
 
+static int wanted(int argc, char **argv, int i, const char *what)
+{
+    return argc <= i || strcmp(argv[i], "all") == 0 || strcmp(argv[i], what) == 0;
+}
+
 int main(int argc, char **argv)
 {
     static const int64_t batch[] = {8, 32, 128};
@@ -138,11 +143,13 @@ int main(int argc, char **argv)
     side_create(&side[0], NULL);
     for (int k = 0; k < BENCH_LIBRARIES; k++) {
         const struct bench_linear *library = &bench_library[k];
-        if (argc > 2 && strcmp(argv[2], library->name) != 0)
+        if (!wanted(argc, argv, 2, library->name))
             continue;
         side_create(&side[1], library);
-        compare(side, "train, 8 x 256 tokens", library->name, pairs, train, 0);
-        for (size_t i = 0; i < sizeof batch / sizeof *batch; i++) {
+        if (wanted(argc, argv, 3, "train"))
+            compare(side, "train, 8 x 256 tokens", library->name, pairs, train, 0);
+        for (size_t i = 0; wanted(argc, argv, 3, "decode") && i < sizeof batch / sizeof *batch;
+             i++) {
             char what[64];
             snprintf(what, sizeof what, "decode %d, batch %lld", LONG - SHORT, (long long)batch[i]);
             compare(side, what, library->name, pairs, decode, batch[i]);
