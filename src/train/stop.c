@@ -4,6 +4,7 @@
 #include "train/stop.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +14,7 @@
 
 #define LOOK 0.25 /* s; between two looks for the file */
 
-static volatile sig_atomic_t asked;
+static atomic_int asked; /* without a lock, so a handler may; thread ranks read it */
 
 static void note(int signal)
 {
