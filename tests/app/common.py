@@ -101,6 +101,18 @@ class Bench:
             return False
         return self.check(a.read_bytes() == b.read_bytes(), what, "differ:", a, b)
 
+    def close(self):
+        """Removes the folder, unless PLUMB_KEEP asks for it."""
+        if os.environ.get("PLUMB_KEEP"):
+            print("kept:", self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def end(self):
+        """Says how many checks failed and leaves with that as the exit code."""
+        print(f"{self.failures} failures" if self.failures else "ok")
+        sys.exit(1 if self.failures else 0)
+
     # ---- the world --------------------------------------------------------------------------
 
     def make_world(self, sft=320, pairs=192, prompts=128):
@@ -232,9 +244,5 @@ def main(test, needs_mpi=False):
         bench.make_world()
         test(bench)
     finally:
-        if os.environ.get("PLUMB_KEEP"):
-            print("kept:", bench.folder)
-        else:
-            shutil.rmtree(bench.folder, ignore_errors=True)
-    print(f"{bench.failures} failures" if bench.failures else "ok")
-    sys.exit(1 if bench.failures else 0)
+        bench.close()
+    bench.end()

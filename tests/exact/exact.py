@@ -279,9 +279,5 @@ def run(body, options, needs_mpi=True):
             common.skip("there is no mpirun, or this plumb is built without MPI")
         body(bench, options, Report(options.out))
     finally:
-        if os.environ.get("PLUMB_KEEP"):
-            print("kept:", bench.folder)
-        else:
-            shutil.rmtree(bench.folder, ignore_errors=True)
-    print(f"{bench.failures} failures" if bench.failures else "ok")
-    sys.exit(1 if bench.failures else 0)
+        bench.close()
+    bench.end()

@@ -36,8 +36,8 @@ def may_fail(call, path):
 class Case:
     """A job, the rank that is hit, and what a run without faults does and leaves."""
 
-    def __init__(self, bench, library, name, args, ranks=1, rank=0):
-        self.bench, self.library, self.name, self.args = bench, library, name, args
+    def __init__(self, bench, preload, name, args, ranks=1, rank=0):
+        self.bench, self.preload, self.name, self.args = bench, preload, name, args
         self.ranks, self.rank = ranks, rank
         self.folder = bench.folder / name.replace(" ", "-").replace(",", "")
         self.folder.mkdir()
@@ -48,7 +48,7 @@ class Case:
         self.left = self.look(self.whole)
 
     def env(self, out, log=None, at=0, how=""):
-        env = {"LD_PRELOAD": str(self.library), "PLUMB_FAULT_DIR": str(out),
+        env = {"LD_PRELOAD": str(self.preload), "PLUMB_FAULT_DIR": str(out),
                "PLUMB_FAULT_RANK": str(self.rank), "PLUMB_FAULT_AT": str(at),
                "PLUMB_FAULT_HOW": how}
         return {**env, "PLUMB_FAULT_LOG": str(log)} if log else env
@@ -266,12 +266,12 @@ def body(bench, options, report):
     def align(*more):
         return lambda out: bench.align_args(out, base, rule, "max_new_tokens=4", *more, prompts=8,
                                             group=2, iterations=2)
-    cases = [Case(bench, options.library, "sft", sft("checkpoint.keep_last=1")),
-             Case(bench, options.library, "align", align("checkpoint.keep_last=1"))]
+    cases = [Case(bench, options.preload, "sft", sft("checkpoint.keep_last=1")),
+             Case(bench, options.preload, "align", align("checkpoint.keep_last=1"))]
     if bench.mpirun:
-        cases.append(Case(bench, options.library, "sft, 2 ranks, rank 0",
+        cases.append(Case(bench, options.preload, "sft, 2 ranks, rank 0",
                           sft("checkpoint.keep_last=1"), ranks=2))
-        cases.append(Case(bench, options.library, "align, 2 ranks, rank 1",
+        cases.append(Case(bench, options.preload, "align, 2 ranks, rank 1",
                           align("checkpoint.keep_last=1"), ranks=2, rank=1))
     report.head("Killed, or an error, at every call that changes a file")
     report("Calls below output_dir: open for writing, write, pwrite, ftruncate, fsync, close, "
@@ -289,7 +289,7 @@ def body(bench, options, report):
     report("|---|---|---|---|")
     for name, args in (("sft", lambda out: sft("checkpoint.keep_last=0", "max_steps=6")(out)),
                        ("align", align("checkpoint.keep_last=0", "iterations=3"))):
-        case = Case(bench, options.library, f"{name}, 3 checkpoints", args)
+        case = Case(bench, options.preload, f"{name}, 3 checkpoints", args)
         if name == "sft" or not options.quick:
             damage(case, options, report, rng)
         torn(case, options, report, rng)
@@ -299,7 +299,7 @@ def body(bench, options, report):
 
 def main():
     p = exact.parser(__doc__.splitlines()[0])
-    p.add_argument("library", type=lambda x: Path(x).resolve(), help="kill_at, built")
+    p.add_argument("preload", type=lambda x: Path(x).resolve(), help="kill_at, built")
     p.add_argument("--most", type=int, default=0, help="faults of a kind on one rank; 0: all")
     p.add_argument("--most-ranks", type=int, default=0, help="the same on two ranks")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
