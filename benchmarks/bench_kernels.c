@@ -123,7 +123,7 @@ static void vocabulary(struct bench *m)
     TIME("sample top_p 0.9", bytes, 0,
          k->sample_fwd(s, token, m->x[0], m->x[4], m->logits, u, &nucleus, m->work, ROWS, V));
     TIME("logprob_bwd", 2 * bytes, 0,
-         k->logprob_bwd(s, m->logits, m->x[1], m->target, m->x[2], ROWS, V));
+         k->logprob_bwd(s, m->logits, m->logits, m->x[1], m->target, m->x[2], ROWS, V));
 }
 
 static void attention(struct bench *m)

@@ -58,112 +58,46 @@ struct plumb_adamw {
     float grad_scale;               /* multiplies g first (clipping) */
 };
 
-/* ---- rows ------------------------------------------------------------------------- */
+/* A bfloat16: the upper half of a float32's bits. */
+typedef struct plumb_bf16 {
+    uint16_t bits;
+} plumb_bf16;
 
-/* y[i,:] = x[index[i],:]          y (n,c)  x (*,c)  index (n,) */
-typedef plumb_status plumb_gather_fwd_fn(plumb_stream *s, float *y, const float *x,
-                                         const int32_t *index, int64_t n, int64_t c);
-/* dx[index[i],:] += dy[i,:]       in ascending i; dx (m,c); indices may repeat */
-typedef plumb_status plumb_gather_bwd_fn(plumb_stream *s, float *dx, const float *dy,
-                                         const int32_t *index, int64_t n, int64_t c, int64_t m);
+/* ---- of activations: plumb_<k>_fn in float32, plumb_bf16_<k>_fn in bfloat16 --------------- */
 
-/* y[i,:] = mean of x[offset[i] .. offset[i+1]-1, :], in row order; 0 for an empty segment
- *   y (g,c)  x (*,c)  offset (g+1,) */
-typedef plumb_status plumb_segment_mean_fwd_fn(plumb_stream *s, float *y, const float *x,
-                                               const int64_t *offset, int64_t g, int64_t c);
+#define REAL  float
+#define FN(k) plumb_##k##_fn
+#include "kernels_real.h"
+#undef REAL
+#undef FN
+#define REAL  plumb_bf16
+#define FN(k) plumb_bf16_##k##_fn
+#include "kernels_real.h"
+#undef REAL
+#undef FN
 
-/* y = a + b, y may be a or b */
-typedef plumb_status plumb_add_fwd_fn(plumb_stream *s, float *y, const float *a, const float *b,
-                                      int64_t n);
+/* Where bfloat16 meets float32. They are what gather_fwd, gather_bwd and linear_fwd (without a
+ * bias) are in float32.
+ *   embed_fwd: x float32    embed_bwd: dx float32    head_fwd: y float32 */
+typedef plumb_status plumb_bf16_embed_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
+                                             const int32_t *index, int64_t n, int64_t c);
+typedef plumb_status plumb_bf16_embed_bwd_fn(plumb_stream *s, float *dx, const plumb_bf16 *dy,
+                                             const int32_t *index, int64_t n, int64_t c, int64_t m);
+typedef plumb_status plumb_bf16_head_fwd_fn(plumb_stream *s, float *y, const plumb_bf16 *x,
+                                            const plumb_bf16 *packed, int64_t n, int64_t out,
+                                            int64_t in);
 
-/* y[i,:] = x[i,:] * rstd[i] * w,  rstd[i] = 1/sqrt(mean_j x[i,j]^2 + eps)
- *   y (n,c)  rstd (n,)  x (n,c)  w (c,)      Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4 */
-typedef plumb_status plumb_rmsnorm_fwd_fn(plumb_stream *s, float *y, float *rstd, const float *x,
-                                          const float *w, int64_t n, int64_t c, float eps);
-/* dx += dL/dx ; dw += dL/dw   given dy (n,c) and the saved rstd (n,) */
-typedef plumb_status plumb_rmsnorm_bwd_fn(plumb_stream *s, float *dx, float *dw, const float *dy,
-                                          const float *x, const float *w, const float *rstd,
-                                          int64_t n, int64_t c);
+/* ---- of float32 alone ------------------------------------------------------------------ */
 
-/* Rotates in place, halves paired as Hugging Face does (i with i + d/2):
- *     x1' = x1 cos - x2 sin,  x2' = x2 cos + x1 sin        at table[pos[i], :]
- *   x (n,h,d)  cos_sin (max_pos, d): first d/2 columns cos, then d/2 sin  pos (n,)
- * Su et al. 2021, arXiv:2104.09864, eq. 34. The backward is the inverse rotation. */
-typedef plumb_status plumb_rope_fwd_fn(plumb_stream *s, float *x, const float *cos_sin,
-                                       const int32_t *pos, int64_t n, int64_t h, int64_t d);
-typedef plumb_status plumb_rope_bwd_fn(plumb_stream *s, float *dx, const float *cos_sin,
-                                       const int32_t *pos, int64_t n, int64_t h, int64_t d);
-
-/* y = silu(gate) * up, silu(z) = z / (1 + exp(-z))      all (n,), n = rows * f
- * Shazeer 2020, arXiv:2002.05202, eq. 6 */
-typedef plumb_status plumb_swiglu_fwd_fn(plumb_stream *s, float *y, const float *gate,
-                                         const float *up, int64_t n);
-/* dgate = dL/dgate, dup = dL/dup (not +=)   dgate may be gate, dup may be up */
-typedef plumb_status plumb_swiglu_bwd_fn(plumb_stream *s, float *dgate, float *dup, const float *dy,
-                                         const float *gate, const float *up, int64_t n);
-
-/* ---- linear layers ------------------------------------------------------------------ */
-
-/* Floats of the packed form of a (out,in) weight. */
+/* Elements of the packed form of a (out,in) weight. */
 typedef int64_t plumb_linear_packed_count_fn(int64_t out, int64_t in);
-/* packed = the layout that linear_fwd reads, of w (out,in) */
-typedef plumb_status plumb_linear_pack_fn(plumb_stream *s, float *packed, const float *w,
-                                          int64_t out, int64_t in);
-/* y[i,o] = bias[o] + sum_k x[i,k] w[o,k], one accumulation chain over k = 0..in-1 for every
- * output element (fused multiply-add), the bias added last.
- *   y (n,out)  x (n,in)  packed from linear_pack  bias (out,) or NULL */
-typedef plumb_status plumb_linear_fwd_fn(plumb_stream *s, float *y, const float *x,
-                                         const float *packed, const float *bias, int64_t n,
-                                         int64_t out, int64_t in);
 /* Floats of scratch that linear_bwd_x / linear_bwd_w need for these sizes and threads. */
 typedef int64_t plumb_linear_work_count_fn(int64_t n, int64_t out, int64_t in, int threads);
-/* dx (n,in) = dy (n,out) w (out,in), plus what dx held when accumulate != 0 */
-typedef plumb_status plumb_linear_bwd_x_fn(plumb_stream *s, float *dx, const float *dy,
-                                           const float *w, float *work, int64_t n, int64_t out,
-                                           int64_t in, int accumulate);
-/* dw (out,in) += dy^T x ; dbias (out,) += column sums of dy (NULL = no bias).
- * Sums over rows in row order; a second call continues the sum. */
-typedef plumb_status plumb_linear_bwd_w_fn(plumb_stream *s, float *dw, float *dbias,
-                                           const float *dy, const float *x, float *work, int64_t n,
-                                           int64_t out, int64_t in);
-
-/* ---- attention ---------------------------------------------------------------------- */
-
-/* Scatters the rows' keys and values into their pages of one layer's store.
- *   kc, vc: that layer's pages   k, v (n,hk,d) */
-typedef plumb_status plumb_kv_write_fwd_fn(plumb_stream *s, float *kc, float *vc, const float *k,
-                                           const float *v, const struct plumb_rows *rows,
-                                           int64_t hk, int64_t d);
-/* o[i,a,:] = sum_j softmax_j(scale q[i,a].k[j]) v[j] over the row's visible keys j, online in
- * blocks of PLUMB_KV_PAGE positions from the first visible block on.
- *   o (n,h,d)  lse (n,h): log sum exp of the scaled scores, nats  q (n,h,d)
- * Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decode (one row), prefill and training are
- * the same function of a row. */
-typedef plumb_status plumb_attention_fwd_fn(plumb_stream *s, float *o, float *lse, const float *q,
-                                            const float *kc, const float *vc,
-                                            const struct plumb_rows *rows,
-                                            const struct plumb_attn_shape *shape);
-/* Floats of scratch for attention_bwd. */
-typedef int64_t plumb_attention_work_count_fn(int64_t n, const struct plumb_attn_shape *shape,
-                                              int threads);
-/* dq, dk, dv = gradients (not +=). Every sequence must be here whole: its rows are positions
- * 0..len-1.   dq, dout, o, q (n,h,d)  dk, dv (n,hk,d)  lse (n,h) */
-typedef plumb_status plumb_attention_bwd_fn(plumb_stream *s, float *dq, float *dk, float *dv,
-                                            const float *dout, const float *o, const float *lse,
-                                            const float *q, const float *kc, const float *vc,
-                                            float *work, const struct plumb_rows *rows,
-                                            const struct plumb_attn_shape *shape);
-
-/* ---- vocabulary --------------------------------------------------------------------- */
 
 /* logp[i] = logits[i,target[i]] - lse[i],  lse[i] = log sum_j exp(logits[i,j]), nats.
  * The order of the sum depends on v only.    logits (n,v)  target (n,) in [0,v) */
 typedef plumb_status plumb_logprob_fwd_fn(plumb_stream *s, float *logp, float *lse,
                                           const float *logits, const int32_t *target, int64_t n,
-                                          int64_t v);
-/* logits[i,j] <- dlogp[i] * ([j == target[i]] - exp(logits[i,j] - lse[i]))   in place */
-typedef plumb_status plumb_logprob_bwd_fn(plumb_stream *s, float *logits, const float *lse,
-                                          const int32_t *target, const float *dlogp, int64_t n,
                                           int64_t v);
 /* Draws one token per row from the logits and u[i] in [0,1).
  *   Order: temperature, then top_k, then top_p (smallest set of largest probabilities whose
@@ -193,7 +127,8 @@ typedef plumb_status plumb_sumsq_fn(plumb_stream *s, double *out, const float *x
 typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *v, const float *g,
                                     int64_t n, const struct plumb_adamw *p);
 
-#define PLUMB_KERNEL_LIST(X)                                                                       \
+/* Those in two forms, those that only bfloat16 has, and all of float32. */
+#define PLUMB_REAL_KERNEL_LIST(X)                                                                  \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
     X(segment_mean_fwd)                                                                            \
@@ -204,18 +139,21 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
     X(rope_bwd)                                                                                    \
     X(swiglu_fwd)                                                                                  \
     X(swiglu_bwd)                                                                                  \
-    X(linear_packed_count)                                                                         \
     X(linear_pack)                                                                                 \
     X(linear_fwd)                                                                                  \
-    X(linear_work_count)                                                                           \
     X(linear_bwd_x)                                                                                \
     X(linear_bwd_w)                                                                                \
     X(kv_write_fwd)                                                                                \
     X(attention_fwd)                                                                               \
     X(attention_work_count)                                                                        \
     X(attention_bwd)                                                                               \
+    X(logprob_bwd)
+#define PLUMB_BF16_KERNEL_LIST(X) PLUMB_REAL_KERNEL_LIST(X) X(embed_fwd) X(embed_bwd) X(head_fwd)
+#define PLUMB_KERNEL_LIST(X)                                                                       \
+    PLUMB_REAL_KERNEL_LIST(X)                                                                      \
+    X(linear_packed_count)                                                                         \
+    X(linear_work_count)                                                                           \
     X(logprob_fwd)                                                                                 \
-    X(logprob_bwd)                                                                                 \
     X(sample_work_count)                                                                           \
     X(sample_fwd)                                                                                  \
     X(accumulate)                                                                                  \
@@ -226,10 +164,15 @@ struct plumb_kernels {
 #define X(k) plumb_##k##_fn *k;
     PLUMB_KERNEL_LIST(X)
 #undef X
+    struct plumb_bf16_kernels {
+#define X(k) plumb_bf16_##k##_fn *k;
+        PLUMB_BF16_KERNEL_LIST(X)
+#undef X
+    } bf16; /* all NULL where there are none: ref and cpu */
 };
 
-/* Every kernel has a scalar reference; cpu has those that pay; cuda has all. */
-#define X(k) plumb_##k##_fn plumb_ref_##k, plumb_cuda_##k;
+/* Every kernel has a scalar reference; cpu has those that pay; cuda has all, in both forms. */
+#define X(k) plumb_##k##_fn plumb_ref_##k;
 PLUMB_KERNEL_LIST(X)
 #undef X
 
@@ -242,7 +185,7 @@ void plumb_kernels_init_cpu(struct plumb_kernels *t);
  * or this machine lacks it. plumb_kernels_isa lists the names, slowest first, NULL last. */
 bool plumb_kernels_init_isa(struct plumb_kernels *t, const char *isa);
 extern const char *const plumb_kernels_isa[];
-void plumb_kernels_init_cuda(struct plumb_kernels *t); /* NULL where cuda/ has none */
+void plumb_kernels_init_cuda(struct plumb_kernels *t);
 
 #ifdef __cplusplus
 }

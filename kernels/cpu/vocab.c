@@ -29,18 +29,19 @@ static void bwd(void *arg, int64_t begin, int64_t end, int thread)
     const int64_t v = b->v;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        float *z = b->dz + i * v;
+        const float *z = b->z + i * v;
+        float *dz = b->dz + i * v;
         const v16 lse = v16_set1(b->lse_in[i]), minus = v16_set1(-b->dlogp[i]);
         /* 1 - p of a target that is nearly certain loses nothing this way */
         const double rest = -expm1((double)z[b->target[i]] - (double)b->lse_in[i]);
         int64_t j = 0;
         for (; j + 16 <= v; j += 16)
-            v16_store(z + j, v16_mul(minus, v16_exp(v16_sub(v16_load(z + j), lse))));
+            v16_store(dz + j, v16_mul(minus, v16_exp(v16_sub(v16_load(z + j), lse))));
         if (j < v) {
             const int n = (int)(v - j);
-            v16_store_n(z + j, v16_mul(minus, v16_exp(v16_sub(v16_load_n(z + j, n), lse))), n);
+            v16_store_n(dz + j, v16_mul(minus, v16_exp(v16_sub(v16_load_n(z + j, n), lse))), n);
         }
-        z[b->target[i]] = (float)(b->dlogp[i] * rest);
+        dz[b->target[i]] = (float)(b->dlogp[i] * rest);
     }
 }
 
@@ -52,10 +53,12 @@ plumb_status PLUMB_CPU(logprob_fwd)(plumb_stream *s, float *logp, float *lse, co
     return PLUMB_OK;
 }
 
-plumb_status PLUMB_CPU(logprob_bwd)(plumb_stream *s, float *logits, const float *lse,
-                                    const int32_t *target, const float *dlogp, int64_t n, int64_t v)
+plumb_status PLUMB_CPU(logprob_bwd)(plumb_stream *s, float *dlogits, const float *logits,
+                                    const float *lse, const int32_t *target, const float *dlogp,
+                                    int64_t n, int64_t v)
 {
-    struct job b = {.dz = logits, .lse_in = lse, .target = target, .dlogp = dlogp, .v = v};
+    struct job b = {
+        .dz = dlogits, .z = logits, .lse_in = lse, .target = target, .dlogp = dlogp, .v = v};
     split(s, n, 2 * v, bwd, &b);
     return PLUMB_OK;
 }

@@ -12,6 +12,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
 
 extern "C" void plumb_kernels_init_cuda(struct plumb_kernels *t)
 {
+    *t = plumb_kernels();
 #define X(k) t->k = plumb_cuda_##k;
     PLUMB_KERNEL_LIST(X)
 #undef X

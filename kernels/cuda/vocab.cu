@@ -34,8 +34,9 @@ DEVICE float slope(float z, float lse, float dlogp, bool target)
 }
 
 static constexpr int THREADS = 256;
-static __global__ void logprob_bwd_kernel(float *logits, const float *lse, const int32_t *target,
-                                          const float *dlogp, int64_t v, bool wide)
+static __global__ void logprob_bwd_kernel(float *dlogits, const float *logits, const float *lse,
+                                          const int32_t *target, const float *dlogp, int64_t v,
+                                          bool wide)
 {
     const int64_t i = blockIdx.x, j = 4 * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
     if (j >= v)
@@ -47,19 +48,19 @@ static __global__ void logprob_bwd_kernel(float *logits, const float *lse, const
     z.y = slope(z.y, l, d, at == 1);
     z.z = slope(z.z, l, d, at == 2);
     z.w = slope(z.w, l, d, at == 3);
-    store4(logits + i * v, z, j, v, wide);
+    store4(dlogits + i * v, z, j, v, wide);
 }
 
-extern "C" plumb_status plumb_cuda_logprob_bwd(plumb_stream *s, float *logits, const float *lse,
-                                               const int32_t *target, const float *dlogp, int64_t n,
-                                               int64_t v)
+extern "C" plumb_status plumb_cuda_logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
+                                               const float *lse, const int32_t *target,
+                                               const float *dlogp, int64_t n, int64_t v)
 {
     const int64_t slices = ceil_div(v, 4 * THREADS);
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("logprob_bwd", n, slices));
     PLUMB_LAUNCH(logprob_bwd_kernel, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
-                 context_of(s)->stream, logits, lse, target, dlogp, v,
-                 v % 4 == 0 && aligned16(logits));
+                 context_of(s)->stream, dlogits, logits, lse, target, dlogp, v,
+                 v % 4 == 0 && aligned16(dlogits, logits));
     return launched("logprob_bwd");
 }

@@ -22,14 +22,15 @@ plumb_status plumb_ref_logprob_fwd(plumb_stream *s, float *logp, float *lse, con
     return PLUMB_OK;
 }
 
-plumb_status plumb_ref_logprob_bwd(plumb_stream *s, float *logits, const float *lse,
-                                   const int32_t *target, const float *dlogp, int64_t n, int64_t v)
+plumb_status plumb_ref_logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
+                                   const float *lse, const int32_t *target, const float *dlogp,
+                                   int64_t n, int64_t v)
 {
     (void)s;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < v; j++) {
             const double a = (double)logits[i * v + j] - lse[i];
-            logits[i * v + j] = (float)(dlogp[i] * (j == target[i] ? -expm1(a) : -exp(a)));
+            dlogits[i * v + j] = (float)(dlogp[i] * (j == target[i] ? -expm1(a) : -exp(a)));
         }
     return PLUMB_OK;
 }

@@ -25,8 +25,8 @@ plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_te
     PLUMB_TRY(CHECK_ARGS(b, "logprob_bwd", WANT_F32(logits, 2, n, v), WANT_F32(lse, 1, n),
                          WANT(target, PLUMB_I32, 1, n), WANT_F32(dlogp, 1, n)));
     PLUMB_TRY(plumb_op_check_index("logprob_bwd", "target", target, v));
-    return b->k.logprob_bwd(b->stream, plumb_f32(logits), plumb_f32(lse), plumb_i32(target),
-                            plumb_f32(dlogp), n, v);
+    return b->k.logprob_bwd(b->stream, plumb_f32(logits), plumb_f32(logits), plumb_f32(lse),
+                            plumb_i32(target), plumb_f32(dlogp), n, v);
 }
 
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,

@@ -220,11 +220,13 @@ static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const 
     struct desk d = desk_of(s);
     RUN(logprob_fwd, OUT(logp, n), OUT(lse, n), IN(logits, n * v), IN(target, n), n, v);
 }
-static plumb_status logprob_bwd(plumb_stream *s, float *logits, const float *lse,
-                                const int32_t *target, const float *dlogp, int64_t n, int64_t v)
+static plumb_status logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
+                                const float *lse, const int32_t *target, const float *dlogp,
+                                int64_t n, int64_t v)
 {
     struct desk d = desk_of(s);
-    RUN(logprob_bwd, OUT(logits, n * v), IN(lse, n), IN(target, n), IN(dlogp, n), n, v);
+    RUN(logprob_bwd, OUT(dlogits, n * v), IN(logits, n * v), IN(lse, n), IN(target, n),
+        IN(dlogp, n), n, v);
 }
 static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
                                const float *logits, const double *u,
@@ -257,7 +259,8 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
     X(segment_mean_fwd)                                                                            \
-    X(add_fwd) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd)   \
+    X(add_fwd)                                                                                     \
+    X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd)              \
         X(linear_pack) X(linear_fwd) X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd)               \
             X(attention_fwd) X(attention_bwd) X(logprob_fwd) X(logprob_bwd) X(sample_fwd)          \
                 X(accumulate) X(sumsq) X(adamw)

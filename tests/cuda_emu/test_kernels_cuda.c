@@ -80,7 +80,7 @@ static void use(const struct plumb_kernels *k, plumb_stream *s, struct shelf *f,
         CHECK_OK(k->gather_bwd(s, c, a, index, ROWS, WIDTH, ROWS));
         return;
     case 5:
-        CHECK_OK(k->logprob_bwd(s, a, f->x[1], index, f->x[2], ROWS, WIDTH));
+        CHECK_OK(k->logprob_bwd(s, a, a, f->x[1], index, f->x[2], ROWS, WIDTH));
         return;
     default:
         CHECK_OK(k->adamw(s, a, b, c, d, CELLS, &p));

@@ -46,8 +46,8 @@ void check_logprob_bwd(struct check *c)
         float *logp = check_out(c, n), *lse = check_out(c, n);
         CHECK_OK(c->ref.logprob_fwd(NULL, logp, lse, z, target, n, v));
         check_freeze(c, lse);
-        CHECK_OK(c->k.logprob_bwd(c->s, z, lse, target, dlogp, n, v));
-        CHECK_OK(c->ref.logprob_bwd(NULL, want, lse, target, dlogp, n, v));
+        CHECK_OK(c->k.logprob_bwd(c->s, z, z, lse, target, dlogp, n, v));
+        CHECK_OK(c->ref.logprob_bwd(NULL, want, want, lse, target, dlogp, n, v));
         check_close(c, "dlogits", z, want, n * v, 2e-6, 1e-7);
         check_digest(c, z, n * v * 4);
         check_done(c);

@@ -212,7 +212,7 @@ static void test_logprob(struct problem *p)
     random_fill(p, p->coef, 3);
     memcpy(dz, a.z, sizeof(dz));
     CHECK_OK(p->k.logprob_fwd(NULL, logp, lse, a.z, a.target, 3, 11));
-    CHECK_OK(p->k.logprob_bwd(NULL, dz, lse, a.target, p->coef, 3, 11));
+    CHECK_OK(p->k.logprob_bwd(NULL, dz, dz, lse, a.target, p->coef, 3, 11));
     compare(p, "logprob dlogits", vocab_loss, a.z, dz, 33);
 }
 
