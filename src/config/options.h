@@ -67,6 +67,7 @@
     X(REAL, quantile_end, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; in the last, linear in between") \
     X(REAL, mean_k, "0", "[-100, 100]", "", "a", 1, "threshold: mean_decay; standard deviations above the mean margin") \
     X(CHOICE, reverse, "weighted", "weighted|swap", "", "a", 1, "when the plain answer is better by more than the threshold") \
+    X(TEXT, reference, "init", "", "", "af", 1, "frozen policy that the loss compares with: init (where the run starts), previous (the policy as the iteration began) or a checkpoint folder") \
     X(REAL, beta, "0.1", "(0, 1e6]", "", "af", 1, "scale of the log-ratio in logistic and dpo losses") \
     X(REAL, label_smoothing, "0", "[0, 0.5)", "", "af", 1, "doubt in the label of every pair (dpo)") \
     X(BOOL, length_normalize, "true", "", "", "a", 1, "use log-probabilities per token instead of their sum") \

@@ -49,6 +49,7 @@ static plumb_status begin(struct plumb_align_run *a)
     a->gap = (struct plumb_gap){0};
     PLUMB_TRY(choose_prompts(a));
     PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
+    plumb_references_begin(a->references);
     if (!a->in_progress)
         return PLUMB_OK;
     a->in_progress = false;
@@ -133,8 +134,8 @@ static plumb_status share_rows(struct plumb_align_run *a)
         row[ROW_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
         for (int64_t j = 0; j < o->n; j++)
             row[ROW_LOGP] += (double)o->logp[j];
-        if (!o->principled && !isnan(o->logp_ref)) {
-            row[ROW_KL] = row[ROW_LOGP] - o->logp_ref;
+        if (!o->principled && !isnan(o->under[PLUMB_ROLE_START])) {
+            row[ROW_KL] = row[ROW_LOGP] - o->under[PLUMB_ROLE_START];
             row[ROW_KL_COUNT] = 1;
         }
     }

@@ -175,11 +175,13 @@ static plumb_status write_report(struct plumb_align_run *a)
     char **text = calloc(2 * (size_t)n, sizeof(*text));
     double *reward = calloc(2 * (size_t)n, sizeof(*reward));
     struct plumb_report_sample *sample = calloc((size_t)n, sizeof(*sample));
+    const int role = a->role[PLUMB_ROLE_START];
+    const plumb_model *start = role >= 0 ? plumb_references_frozen(a->references, role) : NULL;
     plumb_status st = PLUMB_OK;
     if (!text || !reward || !sample)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
-    if (a->start)
-        PLUMB_TRY_GOTO(st, answer_probes(a, a->start, n, text, reward), done);
+    if (start)
+        PLUMB_TRY_GOTO(st, answer_probes(a, start, n, text, reward), done);
     PLUMB_TRY_GOTO(st, answer_probes(a, t->model, n, text + n, reward + n), done);
     for (int64_t i = 0; i < n; i++)
         sample[i] = (struct plumb_report_sample){.prompt = a->data->record[i].prompt.text,

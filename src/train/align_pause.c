@@ -3,7 +3,8 @@
  *
  * Every rank writes answers.rank-R.h5: its completions, finished or not, and what is known of them.
  * Any number of ranks reads them all and takes the completions of its own prompts.
- *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64, logp_ref f64    (n,)
+ *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64                  (n,)
+ *   logp_ref, logp_start, logp_judge f64                                               (n,)
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
  *   ids i32, logp f32, logp_sampled f32
  *   sums f64              of the steps taken: see struct plumb_align_sums
@@ -19,7 +20,9 @@
 #include "train/align_run.h"
 
 #define FORMAT  "plumb answers"
-#define VERSION 1
+#define VERSION 2
+
+static const char *const role_name[PLUMB_ROLES] = {"logp_ref", "logp_start", "logp_judge"};
 
 enum { SUMS = sizeof(struct plumb_align_sums) / sizeof(double) };
 
@@ -32,10 +35,11 @@ static plumb_status file_name(char out[4096], const char *dir, int64_t rank)
 
 /* The scalars of completions, as the file has them. */
 struct columns {
+    int64_t n;
     int64_t *slot, *offsets;
     int32_t *sample;
     uint8_t *finished, *scored, *stop;
-    double *reward, *logp_ref;
+    double *reward, *under; /* under: (PLUMB_ROLES, n) */
 };
 
 static void columns_fini(struct columns *c)
@@ -47,22 +51,23 @@ static void columns_fini(struct columns *c)
     free(c->scored);
     free(c->stop);
     free(c->reward);
-    free(c->logp_ref);
+    free(c->under);
 }
 
 static plumb_status columns_init(struct columns *c, int64_t n)
 {
     const size_t room = (size_t)n + 1;
-    *c = (struct columns){.slot = calloc(room, sizeof(*c->slot)),
+    *c = (struct columns){.n = n,
+                          .slot = calloc(room, sizeof(*c->slot)),
                           .offsets = calloc(room, sizeof(*c->offsets)),
                           .sample = calloc(room, sizeof(*c->sample)),
                           .finished = calloc(room, 1),
                           .scored = calloc(room, 1),
                           .stop = calloc(room, 1),
                           .reward = calloc(room, sizeof(*c->reward)),
-                          .logp_ref = calloc(room, sizeof(*c->logp_ref))};
+                          .under = calloc(PLUMB_ROLES * room, sizeof(*c->under))};
     if (c->slot && c->offsets && c->sample && c->finished && c->scored && c->stop && c->reward &&
-        c->logp_ref)
+        c->under)
         return PLUMB_OK;
     columns_fini(c);
     PLUMB_FAIL(PLUMB_ERR_NOMEM, "columns of %lld completions", (long long)n);
@@ -81,7 +86,8 @@ static plumb_status write_columns(plumb_h5 *f, const struct plumb_answers *r, st
         c->scored[i] = o->scored;
         c->stop[i] = (uint8_t)o->stop;
         c->reward[i] = o->reward;
-        c->logp_ref[i] = o->logp_ref;
+        for (int role = 0; role < PLUMB_ROLES; role++)
+            c->under[role * n + i] = o->under[role];
         c->offsets[i + 1] = c->offsets[i] + o->n;
     }
     PLUMB_TRY(plumb_h5_put(f, "slot", PLUMB_H5_I64, n, c->slot));
@@ -90,7 +96,8 @@ static plumb_status write_columns(plumb_h5 *f, const struct plumb_answers *r, st
     PLUMB_TRY(plumb_h5_put(f, "scored", PLUMB_H5_U8, n, c->scored));
     PLUMB_TRY(plumb_h5_put(f, "stop", PLUMB_H5_U8, n, c->stop));
     PLUMB_TRY(plumb_h5_put(f, "reward", PLUMB_H5_F64, n, c->reward));
-    PLUMB_TRY(plumb_h5_put(f, "logp_ref", PLUMB_H5_F64, n, c->logp_ref));
+    for (int role = 0; role < PLUMB_ROLES; role++)
+        PLUMB_TRY(plumb_h5_put(f, role_name[role], PLUMB_H5_F64, n, c->under + role * n));
     return plumb_h5_put(f, "offsets", PLUMB_H5_I64, n + 1, c->offsets);
 }
 
@@ -145,7 +152,7 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
     const int64_t n = a->answers.prompts * a->answers.group_size;
     struct plumb_checkpoint_pause pause = {.write = write_answers, .arg = a, .bytes = 4096};
     for (int64_t i = 0; i < n; i++)
-        pause.bytes += 40 + 12 * a->answers.at[i].n;
+        pause.bytes += 56 + 12 * a->answers.at[i].n;
     pause.bytes *= plumb_comm_size(a->t->comm);
     return plumb_trainer_pause(a->t, &pause, paused);
 }
@@ -179,7 +186,8 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     PLUMB_TRY(plumb_h5_read(f, "scored", PLUMB_H5_U8, 0, n, c->scored));
     PLUMB_TRY(plumb_h5_read(f, "stop", PLUMB_H5_U8, 0, n, c->stop));
     PLUMB_TRY(plumb_h5_read(f, "reward", PLUMB_H5_F64, 0, n, c->reward));
-    PLUMB_TRY(plumb_h5_read(f, "logp_ref", PLUMB_H5_F64, 0, n, c->logp_ref));
+    for (int role = 0; role < PLUMB_ROLES; role++)
+        PLUMB_TRY(plumb_h5_read(f, role_name[role], PLUMB_H5_F64, 0, n, c->under + role * n));
     return plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets);
 }
 
@@ -217,7 +225,8 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     o->scored = c->scored[i];
     o->stop = (enum plumb_stop)c->stop[i];
     o->reward = c->reward[i];
-    o->logp_ref = c->logp_ref[i];
+    for (int role = 0; role < PLUMB_ROLES; role++)
+        o->under[role] = c->under[role * c->n + i];
     ++*taken;
     if (n == 0)
         return PLUMB_OK;

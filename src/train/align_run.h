@@ -7,6 +7,7 @@
 #include "train/answers.h"
 #include "train/loops.h"
 #include "train/micro.h"
+#include "train/references.h"
 #include "train/rewards.h"
 
 /* Scalars of a completion that every rank needs for the report of the iteration. */
@@ -35,7 +36,8 @@ struct plumb_align_run {
     const struct plumb_method *method;
     struct plumb_align_param param;
     bool needs_reference;
-    plumb_model *start; /* frozen start weights: the reference; NULL when nothing needs them */
+    plumb_references *references;
+    int role[PLUMB_ROLES]; /* the reference of each; -1: nothing needs one */
     plumb_rewards *rewards;
     plumb_generator *generator;
     struct plumb_answers answers;
@@ -73,8 +75,8 @@ void plumb_align_release(struct plumb_align_run *a);
 
 /* align_update.c: one optimizer step on the slots of step a->step. Collective. */
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out);
-/* Log-probs of this rank's rollouts under the start weights and the plain prompts: all that the
- * method reads, or the plain ones for the KL report; those that are known stay. Not collective.
+/* Log-probs of this rank's rollouts under every role's reference and the plain prompts: all that
+ * the method reads, the plain ones for the KL report; those that are known stay. Not collective.
  * PLUMB_STOPPED when a pause was asked for: what is known so far is kept. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
 

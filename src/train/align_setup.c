@@ -1,6 +1,7 @@
 /* align_setup.c - opens everything an alignment run needs, and counts its memory.
  * Layer 5. Includes train/align_run.h, base/, io/. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -118,6 +119,25 @@ static plumb_status create_buffers(struct plumb_align_run *a)
                                   a->t->tokenizer);
 }
 
+/* The divergence is reported where the start weights are open anyhow, too. */
+static plumb_status open_references(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const bool init = strcmp(cfg->method.reference, "init") == 0;
+    const int64_t answers = plumb_max_i64(a->n_local, 1) * cfg->generate.group_size;
+    for (int role = 0; role < PLUMB_ROLES; role++)
+        a->role[role] = -1;
+    PLUMB_TRY(
+        plumb_references_create(&a->references, a->t->model, cfg->model, PLUMB_ROLES * answers));
+    if (a->needs_reference)
+        PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_LOSS],
+                                        cfg->method.reference, "method.reference"));
+    if (cfg->train.kl_to_start || (a->needs_reference && init))
+        PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_START], "init",
+                                        "train.kl_to_start"));
+    return PLUMB_OK;
+}
+
 static plumb_status open_parts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
@@ -126,9 +146,7 @@ static plumb_status open_parts(struct plumb_align_run *a)
     PLUMB_TRY(create_buffers(a));
     if (plumb_rewards_configured(cfg) || a->method->reward)
         PLUMB_TRY(plumb_rewards_create(&a->rewards, cfg, a->t->backend));
-    if (a->needs_reference || cfg->train.kl_to_start)
-        PLUMB_TRY(plumb_model_open(&a->start, a->t->backend, cfg->model));
-    return PLUMB_OK;
+    return open_references(a);
 }
 
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s)
@@ -161,7 +179,7 @@ void plumb_align_release(struct plumb_align_run *a)
     plumb_answers_fini(&a->answers);
     plumb_micro_fini(&a->micro);
     plumb_rewards_destroy(&a->rewards);
-    plumb_model_destroy(&a->start);
+    plumb_references_destroy(&a->references);
     plumb_dataset_close(&a->data);
     free(a->order);
     free(a->local_slot);

@@ -32,7 +32,7 @@ static plumb_status collect(struct plumb_align_run *a, struct plumb_range slots)
             a->sequence[q] = o - a->answers.at;
             m->weight[q] = a->board->weight[entry];
             m->reward[q] = a->board->norm[entry];
-            m->logp_ref[q] = o->logp_ref;
+            m->logp_ref[q] = o->under[PLUMB_ROLE_LOSS];
             if (entry == choice->win)
                 pair.win = q;
             if (entry == choice->lose)
@@ -100,34 +100,42 @@ plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_res
     return plumb_trainer_step(a->t, plumb_cut_leaves(&a->cut, a->step), leaf_gradient, a, out);
 }
 
-plumb_status plumb_align_reference(struct plumb_align_run *a)
+/* The batch that is packed, all of one role. */
+static plumb_status score_packed(struct plumb_align_run *a, enum plumb_role role)
 {
-    if (!a->start)
-        return PLUMB_OK;
+    struct plumb_micro *m = &a->micro;
+    PLUMB_TRY(plumb_references_score(a->references, a->role[role], a->t->pass, &m->pack, m->logp));
+    for (int64_t q = 0; q < m->pack.n_seq; q++)
+        a->answers.at[a->sequence[q]].under[role] = m->logp[q];
+    return PLUMB_OK;
+}
+
+static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
+{
     struct plumb_pack *p = &a->micro.pack;
     const int64_t n = a->answers.prompts * a->answers.group_size;
     for (int64_t i = 0; i < n;) {
         PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "the reference was paused");
         plumb_pack_clear(p);
         for (; i < n && p->n_seq < p->max_seq; i++) {
-            const struct plumb_answer *o = &a->answers.at[i];
-            const struct plumb_record *rec = &a->data->record[o->record];
-            if (!isnan(o->logp_ref) || (o->principled && !a->needs_reference))
+            struct plumb_answer *o = &a->answers.at[i];
+            const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
+            if (!isnan(o->under[role]) || (o->principled && role == PLUMB_ROLE_START) ||
+                plumb_references_find(a->references, a->role[role], prompt->ids, prompt->n, o->ids,
+                                      o->n, &o->under[role]))
                 continue;
             a->sequence[p->n_seq] = i;
-            PLUMB_TRY(plumb_pack_add(p, rec->prompt.ids, rec->prompt.n, o->ids, o->n));
+            PLUMB_TRY(plumb_pack_add(p, prompt->ids, prompt->n, o->ids, o->n));
         }
-        if (p->n_seq == 0)
-            break;
-        const struct plumb_batch batch = plumb_pack_batch(p);
-        PLUMB_TRY(plumb_pass_logprob(a->t->pass, a->start, &batch, p->logp));
-        const float *logp = p->logp;
-        for (int64_t q = 0; q < p->n_seq; q++) {
-            struct plumb_answer *o = &a->answers.at[a->sequence[q]];
-            o->logp_ref = 0;
-            for (int64_t j = 0; j < o->n; j++)
-                o->logp_ref += (double)*logp++;
-        }
+        PLUMB_TRY(score_packed(a, role));
     }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_align_reference(struct plumb_align_run *a)
+{
+    for (int role = 0; role < PLUMB_ROLES; role++)
+        if (a->role[role] >= 0)
+            PLUMB_TRY(score_role(a, (enum plumb_role)role));
     return PLUMB_OK;
 }

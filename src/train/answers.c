@@ -108,7 +108,9 @@ plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_ans
             o->principled = i >= plain;
             o->finished = o->scored = false;
             o->n = 0;
-            o->reward = o->logp_ref = NAN;
+            o->reward = NAN;
+            for (int role = 0; role < PLUMB_ROLES; role++)
+                o->under[role] = NAN;
             plumb_buf_clear(&o->text);
         }
     r->prompts = prompts;

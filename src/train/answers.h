@@ -7,6 +7,14 @@
 #include "model/generate.h"
 #include "train/rewards.h"
 
+/* What asks for log-probs under frozen weights, see train/references.h. */
+enum plumb_role {
+    PLUMB_ROLE_LOSS,  /* the objective, by method.reference */
+    PLUMB_ROLE_START, /* the divergence from the start, train.kl_to_start */
+    PLUMB_ROLE_JUDGE, /* the implicit reward, by method.judge */
+    PLUMB_ROLES
+};
+
 struct plumb_answer {
     int64_t slot;   /* its prompt's place in the iteration's global order */
     int64_t record; /* its prompt's place in the data set; the prompt id of random numbers */
@@ -21,7 +29,8 @@ struct plumb_answer {
     enum plumb_stop stop;
     struct plumb_buf text; /* completion without special tokens */
     double reward;         /* NaN = missing */
-    double logp_ref;       /* sum under the start weights and the plain prompt; NaN = not asked */
+    /* log-prob sums under each role's reference and the plain prompt; NaN = not asked */
+    double under[PLUMB_ROLES];
 };
 
 /* Fixed room for max_prompts groups of group_size; rollout k * group_size + sample belongs to the

@@ -1,12 +1,12 @@
 /* pairs.c - training on given preference pairs: a reward model, or the policy itself.
  * Layer 5. Includes base/, align/, data/, train/. */
-#include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "align/method.h"
 #include "base/num.h"
 #include "train/loops.h"
 #include "train/micro.h"
+#include "train/references.h"
 
 enum { VALUE_ACCURATE = PLUMB_EPOCHS_OWN, VALUE_CHOSEN, VALUE_REJECTED };
 
@@ -14,29 +14,11 @@ struct pairs {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_micro micro; /* scale: 1 / pairs of the global batch */
-    int64_t step;             /* within the epoch */
-    plumb_model *start;       /* the frozen reference; NULL when the objective reads none */
-    double *logp_ref; /* (2 n,) chosen and rejected of each record; NaN = not known here yet */
+    struct plumb_micro micro;     /* scale: 1 / pairs of the global batch */
+    int64_t step;                 /* within the epoch */
+    plumb_references *references; /* NULL when the objective reads none */
+    int reference;                /* of the objective; its log-probs are computed once per record */
 };
-
-/* Log-probs under the reference: once per record and rank, whatever the number of epochs. */
-static plumb_status reference(struct pairs *s)
-{
-    struct plumb_micro *m = &s->micro;
-    bool known = true;
-    for (int64_t q = 0; q < m->pack.n_seq; q++)
-        known = known && !isnan(s->logp_ref[2 * m->record[q] + m->sample[q]]);
-    if (!known)
-        PLUMB_TRY(plumb_micro_forward(m, s->t->pass, s->start));
-    for (int64_t q = 0; q < m->pack.n_seq; q++) {
-        double *kept = &s->logp_ref[2 * m->record[q] + m->sample[q]];
-        if (!known)
-            *kept = m->logp[q];
-        m->logp_ref[q] = *kept;
-    }
-    return PLUMB_OK;
-}
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                   double value[PLUMB_LEAF_VALUES])
@@ -54,8 +36,9 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                       rec->completion[side].ids, rec->completion[side].n));
         m->pair[m->pairs++] = (struct plumb_pair){.win = q, .lose = q + 1, .weight = 1.0};
     }
-    if (s->start)
-        PLUMB_TRY(reference(s));
+    if (s->references)
+        PLUMB_TRY(
+            plumb_references_score(s->references, s->reference, t->pass, &m->pack, m->logp_ref));
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
     PLUMB_TRY(plumb_micro_check(m));
     PLUMB_TRY(plumb_micro_loss(m));
@@ -125,11 +108,13 @@ static plumb_status prepare_prefer(struct pairs *s)
     s->micro.reference = (needs & PLUMB_NEED_REF) != 0;
     if (!s->micro.reference)
         return PLUMB_OK;
-    s->logp_ref = malloc(2 * (size_t)s->data->n * sizeof(*s->logp_ref));
-    PLUMB_REQUIRE(s->logp_ref, PLUMB_ERR_NOMEM, "reference of %lld pairs", (long long)s->data->n);
-    for (int64_t i = 0; i < 2 * s->data->n; i++)
-        s->logp_ref[i] = NAN;
-    return plumb_model_open(&s->start, s->t->backend, cfg->model);
+    PLUMB_REQUIRE(
+        strcmp(cfg->method.reference, "previous") != 0, PLUMB_ERR_CONFIG,
+        "method.reference: previous is of iterations, which prefer has not; expected init "
+        "or a checkpoint folder");
+    PLUMB_TRY(plumb_references_create(&s->references, s->t->model, cfg->model, 2 * s->data->n));
+    return plumb_references_open(s->references, &s->reference, cfg->method.reference,
+                                 "method.reference");
 }
 
 static plumb_status run(const struct plumb_trainer_source *source, const char *what,
@@ -145,8 +130,7 @@ static plumb_status run(const struct plumb_trainer_source *source, const char *w
     st = plumb_epochs_run(&s.epochs, s.t, &s.micro.pack, &task);
 done:
     plumb_trainer_close(&s.t, st);
-    plumb_model_destroy(&s.start);
-    free(s.logp_ref);
+    plumb_references_destroy(&s.references);
     plumb_micro_fini(&s.micro);
     plumb_epochs_fini(&s.epochs);
     plumb_dataset_close(&s.data);

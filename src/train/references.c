@@ -1,0 +1,210 @@
+/* references.c - opens frozen policies once, and keeps log-probs by weights and tokens.
+ * Layer 5. Includes train/references.h, base/, io/. */
+#include "train/references.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "io/file.h"
+
+enum { MOST = 8 };
+
+/* Two hashes of other seeds: 128 bits, so that no two answers meet by chance. */
+struct kept {
+    uint64_t a, b; /* both 0: free */
+    double logp;
+};
+
+struct reference {
+    char *name;
+    plumb_model *model; /* owned; NULL: the policy, or another reference's */
+    const plumb_model *weights;
+};
+
+struct plumb_references {
+    const plumb_model *policy;
+    const char *init_dir;
+    struct reference ref[MOST];
+    int n;
+    struct kept *kept; /* (slots,) */
+    int64_t slots;     /* a power of two */
+    int64_t used, room;
+};
+
+plumb_status plumb_references_create(plumb_references **out, const plumb_model *policy,
+                                     const char *init_dir, int64_t room)
+{
+    plumb_references *r = calloc(1, sizeof(*r));
+    *out = NULL;
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "references");
+    *r = (plumb_references){.policy = policy, .init_dir = init_dir, .room = room, .slots = 4};
+    while (r->slots < 2 * room)
+        r->slots *= 2;
+    r->kept = calloc((size_t)r->slots, sizeof(*r->kept));
+    if (!r->kept) {
+        plumb_references_destroy(&r);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "log-probs of %lld answers", (long long)room);
+    }
+    *out = r;
+    return PLUMB_OK;
+}
+
+void plumb_references_destroy(plumb_references **rp)
+{
+    plumb_references *r = *rp;
+    if (!r)
+        return;
+    for (int i = 0; i < r->n; i++) {
+        plumb_model_destroy(&r->ref[i].model);
+        free(r->ref[i].name);
+    }
+    free(r->kept);
+    free(r);
+    *rp = NULL;
+}
+
+/* Other names may mean weights that are open already: those are taken. */
+static plumb_status open_weights(plumb_references *r, struct reference *ref, const char *dir,
+                                 const char *field)
+{
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO,
+                  "%s: there is no folder %s; expected init, previous or a checkpoint folder",
+                  field, dir);
+    PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, dir));
+    PLUMB_REQUIRE(plumb_spec_same_sizes(&ref->model->spec, &r->policy->spec), PLUMB_ERR_CONFIG,
+                  "%s: %s has another architecture than the policy in %s", field, dir,
+                  r->policy->dir);
+    ref->weights = ref->model;
+    for (int i = 0; i < r->n; i++) {
+        if (!r->ref[i].model || r->ref[i].model->fingerprint != ref->model->fingerprint)
+            continue;
+        plumb_model_destroy(&ref->model);
+        ref->weights = r->ref[i].model;
+        break;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_references_open(plumb_references *r, int *which, const char *name,
+                                   const char *field)
+{
+    for (int i = 0; i < r->n; i++)
+        if (strcmp(r->ref[i].name, name) == 0) {
+            *which = i;
+            return PLUMB_OK;
+        }
+    PLUMB_REQUIRE(r->n < MOST, PLUMB_ERR_CONFIG, "%s: more than %d references", field, MOST);
+    struct reference ref = {.name = strdup(name), .weights = r->policy};
+    plumb_status st = PLUMB_OK;
+    if (!ref.name)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "reference %s", name);
+    if (strcmp(name, "previous") != 0)
+        PLUMB_TRY_GOTO(
+            st, open_weights(r, &ref, strcmp(name, "init") == 0 ? r->init_dir : name, field), fail);
+    *which = r->n;
+    r->ref[r->n++] = ref;
+    return PLUMB_OK;
+fail:
+    plumb_model_destroy(&ref.model);
+    free(ref.name);
+    return st;
+}
+
+const plumb_model *plumb_references_model(const plumb_references *r, int which)
+{
+    return r->ref[which].weights;
+}
+
+const plumb_model *plumb_references_frozen(const plumb_references *r, int which)
+{
+    return r->ref[which].weights == r->policy ? NULL : r->ref[which].weights;
+}
+
+int64_t plumb_references_bytes(const plumb_references *r)
+{
+    int64_t bytes = r->slots * (int64_t)sizeof(*r->kept);
+    for (int i = 0; i < r->n; i++)
+        bytes += r->ref[i].model ? r->ref[i].model->arena.cap : 0;
+    return bytes;
+}
+
+/* ---- what is known -------------------------------------------------------------------------- */
+
+void plumb_references_begin(plumb_references *r)
+{
+    memset(r->kept, 0, (size_t)r->slots * sizeof(*r->kept));
+    r->used = 0;
+}
+
+static struct kept key_of(const plumb_references *r, int which, const int32_t *prompt,
+                          int64_t n_prompt, const int32_t *ids, int64_t n)
+{
+    const uint64_t of = plumb_references_model(r, which)->fingerprint;
+    const int64_t size = (int64_t)sizeof(*ids);
+    struct kept key = {.a = plumb_hash(prompt, n_prompt * size, of),
+                       .b = plumb_hash(prompt, n_prompt * size, ~of)};
+    key.a = plumb_hash(ids, n * size, key.a);
+    key.b = plumb_hash(ids, n * size, key.b);
+    key.a += key.a == 0;
+    return key;
+}
+
+/* The place of the key, or the free one where it belongs. */
+static struct kept *place_of(const plumb_references *r, const struct kept *key)
+{
+    int64_t at = (int64_t)(key->a & (uint64_t)(r->slots - 1));
+    while ((r->kept[at].a || r->kept[at].b) && (r->kept[at].a != key->a || r->kept[at].b != key->b))
+        at = (at + 1) & (r->slots - 1);
+    return &r->kept[at];
+}
+
+bool plumb_references_find(const plumb_references *r, int which, const int32_t *prompt,
+                           int64_t n_prompt, const int32_t *ids, int64_t n, double *logp)
+{
+    const struct kept key = key_of(r, which, prompt, n_prompt, ids, n);
+    const struct kept *at = place_of(r, &key);
+    if (!at->a && !at->b)
+        return false;
+    *logp = at->logp;
+    return true;
+}
+
+static void keep(plumb_references *r, int which, const int32_t *prompt, int64_t n_prompt,
+                 const int32_t *ids, int64_t n, double logp)
+{
+    struct kept key = key_of(r, which, prompt, n_prompt, ids, n);
+    struct kept *at = place_of(r, &key);
+    const bool fresh = !at->a && !at->b;
+    if (fresh && r->used >= r->room)
+        return; /* it will be computed again */
+    r->used += fresh;
+    key.logp = logp;
+    *at = key;
+}
+
+plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *pass,
+                                    struct plumb_pack *pack, double *logp)
+{
+    bool known = true;
+    for (int64_t q = 0; q < pack->n_seq && known; q++) {
+        const int32_t *ids = pack->ids + pack->offset[q];
+        const int64_t p = pack->prompt_tokens[q], n = pack->offset[q + 1] - pack->offset[q];
+        known = plumb_references_find(r, which, ids, p, ids + p, n - p, &logp[q]);
+    }
+    if (known)
+        return PLUMB_OK;
+    const struct plumb_batch batch = plumb_pack_batch(pack);
+    const plumb_model *weights = plumb_references_model(r, which);
+    PLUMB_TRY(plumb_pass_logprob(pass, weights, &batch, pack->logp));
+    const float *at = pack->logp;
+    for (int64_t q = 0; q < pack->n_seq; q++) {
+        const int32_t *ids = pack->ids + pack->offset[q];
+        const int64_t p = pack->prompt_tokens[q], n = pack->offset[q + 1] - pack->offset[q];
+        logp[q] = 0;
+        for (int64_t j = p; j < n; j++)
+            logp[q] += (double)*at++;
+        keep(r, which, ids, p, ids + p, n - p, logp[q]);
+    }
+    return PLUMB_OK;
+}
