@@ -36,8 +36,8 @@ static plumb_status library(struct bench *b)
 
 static plumb_status both(struct bench *b, float *x)
 {
-    PLUMB_TRY(plumb_comm_reduce_tree(b->c, x, b->n));
-    return plumb_comm_allgather_shards(b->c, x, b->n);
+    PLUMB_TRY(plumb_comm_reduce_tree(b->c, x, b->n, PLUMB_HOST));
+    return plumb_comm_allgather_shards(b->c, x, b->n, PLUMB_HOST);
 }
 
 static plumb_status in_place(struct bench *b)
@@ -47,13 +47,13 @@ static plumb_status in_place(struct bench *b)
 
 static plumb_status reduce_in_place(struct bench *b)
 {
-    return plumb_comm_reduce_tree(b->c, b->near, b->n);
+    return plumb_comm_reduce_tree(b->c, b->near, b->n, PLUMB_HOST);
 }
 
 static plumb_status mixed(struct bench *b) /* the gradient in place, the weights not */
 {
-    PLUMB_TRY(plumb_comm_reduce_tree(b->c, b->near, b->n));
-    return plumb_comm_allgather_shards(b->c, b->far, b->n);
+    PLUMB_TRY(plumb_comm_reduce_tree(b->c, b->near, b->n, PLUMB_HOST));
+    return plumb_comm_allgather_shards(b->c, b->far, b->n, PLUMB_HOST);
 }
 
 static plumb_status ring(struct bench *b)

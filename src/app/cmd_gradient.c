@@ -39,7 +39,8 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     return plumb_pass_logprob_backward(g->s.pass, g->s.model, p->dlogp, grad);
 }
 
-static plumb_status write_tensors(const struct gradient *g, const char *path, double loss)
+static plumb_status write_tensors(const struct gradient *g, const float *sum, const char *path,
+                                  double loss)
 {
     const struct plumb_model *m = g->s.model;
     struct plumb_st_entry *entry = calloc((size_t)m->n_param, sizeof(*entry));
@@ -50,7 +51,7 @@ static plumb_status write_tensors(const struct gradient *g, const char *path, do
                                            .dtype = PLUMB_F32,
                                            .rank = p->rank,
                                            .dim = {p->dim[0], p->dim[1]},
-                                           .data = g->gradient.sum[0] + p->offset,
+                                           .data = sum + p->offset,
                                            .bytes = p->count * (int64_t)sizeof(float),
                                            .count = p->count};
     }
@@ -59,6 +60,22 @@ static plumb_status write_tensors(const struct gradient *g, const char *path, do
     const char *const metadata[] = {"format", "pt", "loss", text, NULL};
     const plumb_status st = plumb_st_write(path, entry, m->n_param, metadata);
     free(entry);
+    return st;
+}
+
+static plumb_status write_sum(const struct gradient *g, double loss)
+{
+    struct plumb_backend *b = g->s.app->backend;
+    const int64_t bytes = g->gradient.count * (int64_t)sizeof(float);
+    const char *path = g->s.app->cfg->output;
+    void *host = NULL;
+    if (b->place == PLUMB_HOST)
+        return write_tensors(g, g->gradient.sum[0], path, loss);
+    PLUMB_TRY(b->alloc_host(b, &host, bytes, "gradient"));
+    plumb_status st = b->to_host(b, host, g->gradient.sum[0], bytes);
+    if (st == PLUMB_OK)
+        st = write_tensors(g, host, path, loss);
+    b->release_host(b, host);
     return st;
 }
 
@@ -87,13 +104,14 @@ static plumb_status run(struct gradient *g)
     struct plumb_app *app = g->s.app;
     double value[PLUMB_LEAF_VALUES];
     float *sum = g->gradient.sum[0];
+    const enum plumb_place place = app->backend->place;
     PLUMB_TRY(
         plumb_gradient_run(&g->gradient, plumb_cut_leaves(&g->cut, 0), leaf_gradient, g, value));
-    PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count));
-    PLUMB_TRY(plumb_comm_allgather_shards(app->comm, sum, g->gradient.count));
+    PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count, place));
+    PLUMB_TRY(plumb_comm_allgather_shards(app->comm, sum, g->gradient.count, place));
     plumb_status st = PLUMB_OK;
     if (plumb_comm_rank(app->comm) == 0)
-        st = write_tensors(g, app->cfg->output, value[0]);
+        st = write_sum(g, value[0]);
     return plumb_comm_agree(app->comm, st);
 }
 

@@ -8,6 +8,7 @@
 
 #include "app/app.h"
 #include "base/log.h"
+#include "train/exchange.h"
 
 static const struct command {
     const char *name;
@@ -100,16 +101,15 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
 }
 
+enum { EXCHANGE_AUTO, EXCHANGE_MPI }; /* of comm.exchange, in the schema's order */
+
 static plumb_status create_cuda(struct plumb_app *app)
 {
 #ifdef PLUMB_HAVE_CUDA
-    const int ranks = plumb_comm_size(app->comm);
-    PLUMB_REQUIRE(ranks == 1, PLUMB_ERR_UNSUPPORTED,
-                  "device: cuda on %d ranks, but this build exchanges host memory only: start one "
-                  "rank, or use device: cpu",
-                  ranks);
-    return plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
-                                     plumb_comm_local_size(app->comm));
+    const bool share = app->cfg->comm.exchange == EXCHANGE_MPI;
+    PLUMB_TRY(plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
+                                        share ? 0 : plumb_comm_local_size(app->comm)));
+    return plumb_exchange_attach(app->comm, app->backend);
 #else
     (void)app;
     PLUMB_FAIL(
@@ -175,6 +175,7 @@ int main(int argc, char **argv)
         meet(&end, &app, st);
         explain(&app, &end);
     }
+    plumb_comm_detach_device(app.comm);
     plumb_backend_destroy(&app.backend);
     if (end.alone)
         plumb_comm_abort(app.comm, end.code);

@@ -20,6 +20,10 @@ struct plumb_backend {
      * kernel after it, or sync, looks. */
     plumb_status (*alloc)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*release)(struct plumb_backend *b, void *data);
+    /* Host memory that the copies below are fastest with: page-locked where there is a GPU. */
+    plumb_status (*alloc_host)(struct plumb_backend *b, void **out, int64_t bytes,
+                               const char *what);
+    void (*release_host)(struct plumb_backend *b, void *data);
     plumb_status (*zero)(struct plumb_backend *b, void *data, int64_t bytes);
     plumb_status (*to_device)(struct plumb_backend *b, void *device, const void *host,
                               int64_t bytes);
@@ -32,8 +36,9 @@ struct plumb_backend {
  * ranks_here processes of the same run on this host. */
 plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
 plumb_status plumb_backend_ref_create(struct plumb_backend **out); /* scalar C; for tests */
-/* The GPU of index local_rank, for one of ranks_here ranks of this host. In builds with CUDA only:
- * PLUMB_HAVE_CUDA is 1 there. PLUMB_ERR_DEVICE when there is no GPU, or fewer than ranks. */
+/* The GPU of index local_rank, for one of ranks_here ranks of this host; ranks_here 0: the ranks
+ * may share GPUs, which are dealt out in turn. In builds with CUDA only: PLUMB_HAVE_CUDA is 1
+ * there. PLUMB_ERR_DEVICE when there is no GPU, or fewer than ranks. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here);
 void plumb_backend_destroy(struct plumb_backend **b); /* NULL is allowed */
 

@@ -32,6 +32,26 @@ static void cuda_release(struct plumb_backend *b, void *data)
     (void)cudaFree(data); /* waits for the kernels that use it */
 }
 
+static plumb_status cuda_alloc_host(struct plumb_backend *b, void **out, int64_t bytes,
+                                    const char *what)
+{
+    (void)b;
+    *out = NULL;
+    PLUMB_REQUIRE(bytes >= 0, PLUMB_ERR_NOMEM, "%s: %lld bytes", what ? what : "?",
+                  (long long)bytes);
+    if (cudaMallocHost(out, bytes ? (size_t)bytes : 1) == cudaSuccess)
+        return PLUMB_OK;
+    (void)cudaGetLastError(); /* as above */
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: the host has no room for %lld page-locked bytes",
+               what ? what : "?", (long long)bytes);
+}
+
+static void cuda_release_host(struct plumb_backend *b, void *data)
+{
+    (void)b;
+    (void)cudaFreeHost(data);
+}
+
 /* In the stream's order: what the kernels after it read is zero. */
 static plumb_status cuda_zero(struct plumb_backend *b, void *data, int64_t bytes)
 {
@@ -78,8 +98,8 @@ static void cuda_destroy(struct plumb_backend *b)
     free(b);
 }
 
-/* One GPU per rank of a host: two ranks on one would share its memory unplanned. */
-static plumb_status choose_device(int local_rank, int ranks_here)
+/* One GPU per rank of a host, unless they may share: then its memory is shared unplanned. */
+static plumb_status choose_device(int *device, int local_rank, int ranks_here)
 {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
@@ -87,11 +107,13 @@ static plumb_status choose_device(int local_rank, int ranks_here)
                   "device: cuda, but CUDA finds no GPU here: %s; use device: cpu",
                   cudaGetErrorString(e));
     PLUMB_REQUIRE(ranks_here <= n, PLUMB_ERR_DEVICE,
-                  "%d ranks on this host, which has %d GPU%s: start at most one rank per GPU",
+                  "%d ranks on this host, which has %d GPU%s: start at most one rank per GPU, or "
+                  "let them share with comm.exchange: mpi",
                   ranks_here, n, n == 1 ? "" : "s");
-    PLUMB_REQUIRE(local_rank >= 0 && local_rank < ranks_here, PLUMB_ERR_ARG,
+    PLUMB_REQUIRE(local_rank >= 0 && (ranks_here == 0 || local_rank < ranks_here), PLUMB_ERR_ARG,
                   "local rank %d of %d ranks", local_rank, ranks_here);
-    PLUMB_CUDA_TRY(cudaSetDevice(local_rank));
+    *device = local_rank % n;
+    PLUMB_CUDA_TRY(cudaSetDevice(*device));
     return PLUMB_OK;
 }
 
@@ -116,8 +138,9 @@ static plumb_status make_context(struct plumb_cuda *c)
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here)
 {
     plumb_status st = PLUMB_OK;
+    int device = 0;
     *out = NULL;
-    PLUMB_TRY(choose_device(local_rank, ranks_here));
+    PLUMB_TRY(choose_device(&device, local_rank, ranks_here));
     struct plumb_backend *b = calloc(1, sizeof(*b));
     struct plumb_cuda *c = calloc(1, sizeof(*c));
     if (!b || !c)
@@ -128,13 +151,15 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .stream = (plumb_stream *)(void *)c,
                                 .alloc = cuda_alloc,
                                 .release = cuda_release,
+                                .alloc_host = cuda_alloc_host,
+                                .release_host = cuda_release_host,
                                 .zero = cuda_zero,
                                 .to_device = cuda_to_device,
                                 .to_host = cuda_to_host,
                                 .sync = cuda_sync,
                                 .destroy = cuda_destroy};
     plumb_kernels_init_cuda(&b->k);
-    st = describe(b, local_rank);
+    st = describe(b, device);
     if (st == PLUMB_OK)
         st = make_context(c);
     if (st != PLUMB_OK) {

@@ -87,6 +87,8 @@ plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *n
                                 .stream = (plumb_stream *)(void *)pool,
                                 .alloc = host_alloc,
                                 .release = host_release,
+                                .alloc_host = host_alloc,
+                                .release_host = host_release,
                                 .zero = host_zero,
                                 .to_device = host_copy_in,
                                 .to_host = host_copy_out,

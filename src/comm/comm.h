@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "base/tensor.h"
 
 typedef struct plumb_comm plumb_comm; /* opaque; one per rank */
 
@@ -75,10 +76,38 @@ struct plumb_range plumb_comm_shard_of(int64_t n, int rank, int world_size);
 /* Continues the gradient tree across ranks. On entry grad (n,) holds the sum over this rank's
  * subtree; on exit grad[shard] holds the sum over all ranks, added pairwise at distance
  * 1, 2, 4 ... as (lower rank) + (higher rank); the rest of grad is undefined. World sizes that are
- * no power of two fold the surplus ranks in first: correct to rounding, not to the bit. */
-plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n);
+ * no power of two fold the surplus ranks in first: correct to rounding, not to the bit.
+ * place: where grad is, the same on every rank; PLUMB_DEVICE needs an attached device. */
+plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n, enum plumb_place place);
 /* The inverse distribution: every rank's shard of x to all ranks. */
-plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n);
+plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n,
+                                         enum plumb_place place);
+
+/* How the communicator reaches the memory of this rank's device: functions of whoever owns that.
+ * The copies are synchronous and come after what the device was told before; accumulate is done
+ * when a copy after it looks. NULL may be released. */
+struct plumb_comm_device {
+    void *arg;
+    plumb_status (*alloc)(void *arg, void **out, int64_t bytes); /* device memory */
+    void (*release)(void *arg, void *device);
+    plumb_status (*alloc_host)(void *arg, void **out, int64_t bytes); /* that it copies fastest */
+    void (*release_host)(void *arg, void *host);
+    plumb_status (*to_host)(void *arg, void *host, const void *device, int64_t bytes);
+    plumb_status (*to_device)(void *arg, void *device, const void *host, int64_t bytes);
+    plumb_status (*accumulate)(void *arg, float *y, const float *x, int64_t n); /* y += x */
+    int64_t piece; /* floats that are on their way at once; 0 = PLUMB_COMM_PIECE */
+};
+#define PLUMB_COMM_PIECE ((int64_t)2 << 20)
+
+/* From here on the two calls above take device memory, which travels through host memory: with any
+ * carrier, and when several ranks share one GPU. Takes 3 pieces, one of them on the device; nothing
+ * with one rank. Not collective; agree afterwards. */
+plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_device *device);
+/* Before the device goes. Not collective, but between the same collectives on every rank. NULL, or
+ * nothing attached, is allowed. */
+void plumb_comm_detach_device(plumb_comm *c);
+/* How device memory travels: "host memory", "none". Not collective. */
+const char *plumb_comm_device_name(const plumb_comm *c);
 
 /* *out = zeroed memory of this rank, 256-byte aligned, that the other ranks of its host read
  * without a copy in between: the fastest place for what reduce_tree and allgather_shards move.
@@ -131,9 +160,11 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
     plumb_comm_broadcast(PLUMB_COMM_HERE(c), buf, bytes, root)
 #define plumb_comm_allgather(c, recv, recv_cap, count, send, bytes)                                \
     plumb_comm_allgather(PLUMB_COMM_HERE(c), recv, recv_cap, count, send, bytes)
-#define plumb_comm_alloc(c, out, bytes)      plumb_comm_alloc(PLUMB_COMM_HERE(c), out, bytes)
-#define plumb_comm_reduce_tree(c, grad, n)   plumb_comm_reduce_tree(PLUMB_COMM_HERE(c), grad, n)
-#define plumb_comm_allgather_shards(c, x, n) plumb_comm_allgather_shards(PLUMB_COMM_HERE(c), x, n)
+#define plumb_comm_alloc(c, out, bytes) plumb_comm_alloc(PLUMB_COMM_HERE(c), out, bytes)
+#define plumb_comm_reduce_tree(c, grad, n, place)                                                  \
+    plumb_comm_reduce_tree(PLUMB_COMM_HERE(c), grad, n, place)
+#define plumb_comm_allgather_shards(c, x, n, place)                                                \
+    plumb_comm_allgather_shards(PLUMB_COMM_HERE(c), x, n, place)
 /* local is often the work itself, with collectives of its own: they come first in any case. */
 #define plumb_comm_agree(c, local) plumb_comm_agree_at((c), (local), __FILE__, __LINE__)
 

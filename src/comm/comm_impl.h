@@ -45,6 +45,24 @@ struct plumb_comm_ops {
     void (*destroy)(plumb_comm *c); /* frees c itself, after plumb_comm_base_fini */
 };
 
+/* One exchange of two ranks in a tree: x[give] to the peer, and x[take] = the peer's, or += with
+ * add. Either may be empty. */
+struct plumb_swap {
+    int peer;
+    float *x;
+    struct plumb_range give, take;
+    bool add;
+};
+/* Errors: those of move, and the device's. */
+typedef plumb_status plumb_swap_fn(plumb_comm *c, const struct plumb_swap *s);
+
+/* How vectors in device memory travel. */
+struct plumb_link {
+    const char *name;
+    plumb_swap_fn *swap;
+    void (*detach)(plumb_comm *c); /* gives back what the attach took */
+};
+
 #define PLUMB_COMM_SCRATCH 4096 /* doubles */
 
 struct plumb_comm {
@@ -59,6 +77,12 @@ struct plumb_comm {
     double *scratch;        /* (PLUMB_COMM_SCRATCH,) */
     double *slots;          /* (2 size,) */
     struct plumb_watch watch;
+    const struct plumb_link *link; /* NULL: no device attached */
+    struct plumb_comm_device device;
+    struct {
+        float *out, *in; /* (device.piece,) host */
+        float *sum;      /* (device.piece,) device: what is to be added */
+    } staging;
 };
 
 /* Fills *c (zeroed, ops set by the caller); scratch and slots are owned by it. */

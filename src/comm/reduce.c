@@ -38,71 +38,82 @@ static void take_add(void *arg, const void *piece, int64_t at, int64_t bytes)
                      bytes / (int64_t)sizeof(float));
 }
 
-/* Sends x[out], receives x[in] through take; either may be empty. */
-static plumb_status swap_parts(plumb_comm *c, int peer, float *x, struct plumb_range out,
-                               struct plumb_range in, plumb_take_fn *take)
+/* In host memory. */
+static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
 {
     const int64_t size = (int64_t)sizeof(float);
     const struct plumb_move m = {
-        .to = out.end > out.begin ? peer : -1,
-        .send = x + out.begin,
-        .send_bytes = (out.end - out.begin) * size,
-        .from = in.end > in.begin ? peer : -1,
-        .recv_bytes = (in.end - in.begin) * size,
-        .take = take,
-        .arg = x + in.begin,
+        .to = s->give.end > s->give.begin ? s->peer : -1,
+        .send = s->x + s->give.begin,
+        .send_bytes = (s->give.end - s->give.begin) * size,
+        .from = s->take.end > s->take.begin ? s->peer : -1,
+        .recv_bytes = (s->take.end - s->take.begin) * size,
+        .take = s->add ? take_add : plumb_take_copy,
+        .arg = s->x + s->take.begin,
     };
     return plumb_coll_move(c, &m);
 }
 
-static plumb_status reduce_tree(plumb_comm *c, float *grad, int64_t n)
+static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n)
 {
     const struct plumb_range none = {0, 0};
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
     struct plumb_range piece = {0, n};
     if (c->rank >= half)
-        return swap_parts(c, c->rank - half, grad, piece, none, NULL);
+        return swap(c, &(struct plumb_swap){c->rank - half, grad, piece, none, true});
     if (c->rank < surplus)
-        PLUMB_TRY(swap_parts(c, c->rank + half, grad, none, piece, take_add));
+        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank + half, grad, none, piece, true}));
     for (int d = 1; d < half; d *= 2) {
         const bool upper = (c->rank & d) != 0;
         const struct plumb_range keep = half_of(piece, upper), give = half_of(piece, !upper);
-        PLUMB_TRY(swap_parts(c, c->rank ^ d, grad, give, keep, take_add));
+        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank ^ d, grad, give, keep, true}));
         piece = keep;
     }
     return PLUMB_OK;
 }
 
-static plumb_status allgather_shards(plumb_comm *c, float *x, int64_t n)
+static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *x, int64_t n)
 {
     const struct plumb_range all = {0, n}, none = {0, 0};
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
     if (c->rank >= half)
-        return swap_parts(c, c->rank - half, x, none, all, plumb_take_copy);
+        return swap(c, &(struct plumb_swap){c->rank - half, x, none, all, false});
     for (int d = half / 2; d > 0; d /= 2) {
         /* The piece both ranks had before the halving at distance d. */
         struct plumb_range piece = all;
         for (int e = 1; e < d; e *= 2)
             piece = half_of(piece, (c->rank & e) != 0);
         const bool upper = (c->rank & d) != 0;
-        PLUMB_TRY(swap_parts(c, c->rank ^ d, x, half_of(piece, upper), half_of(piece, !upper),
-                             plumb_take_copy));
+        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank ^ d, x, half_of(piece, upper),
+                                               half_of(piece, !upper), false}));
     }
     if (c->rank < surplus)
-        PLUMB_TRY(swap_parts(c, c->rank + half, x, all, none, NULL));
+        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank + half, x, all, none, false}));
     return PLUMB_OK;
 }
 
-plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n)
+static plumb_status check_args(const plumb_comm *c, const char *call, const float *x, int64_t n,
+                               enum plumb_place place)
 {
-    PLUMB_REQUIRE(n >= 0 && (grad || n == 0), PLUMB_ERR_ARG, "reduce_tree: n=%lld", (long long)n);
-    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree", (struct plumb_args){n, NULL, -1}));
-    return plumb_coll_leave(c, reduce_tree(c, grad, n));
+    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "%s: n=%lld", call, (long long)n);
+    PLUMB_REQUIRE(place == PLUMB_HOST || c->link || c->size == 1, PLUMB_ERR_ARG,
+                  "%s: device memory, but the communicator has no device", call);
+    return PLUMB_OK;
 }
 
-plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n)
+plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n, enum plumb_place place)
 {
-    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "allgather_shards: n=%lld", (long long)n);
+    PLUMB_TRY(check_args(c, "reduce_tree", grad, n, place));
+    PLUMB_TRY(plumb_coll_enter(c, "reduce_tree", (struct plumb_args){n, NULL, -1}));
+    plumb_swap_fn *swap = place == PLUMB_DEVICE && c->link ? c->link->swap : swap_host;
+    return plumb_coll_leave(c, reduce_tree(c, swap, grad, n));
+}
+
+plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
+                                          enum plumb_place place)
+{
+    PLUMB_TRY(check_args(c, "allgather_shards", x, n, place));
     PLUMB_TRY(plumb_coll_enter(c, "allgather_shards", (struct plumb_args){n, NULL, -1}));
-    return plumb_coll_leave(c, allgather_shards(c, x, n));
+    plumb_swap_fn *swap = place == PLUMB_DEVICE && c->link ? c->link->swap : swap_host;
+    return plumb_coll_leave(c, allgather_shards(c, swap, x, n));
 }

@@ -21,7 +21,7 @@
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
     X(TEXT, output, "-", "", "file", "gldcetp", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
-    X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceop", 1, "where to compute; cuda: one GPU, in builds with CUDA; ref: the slow definition of every kernel") \
+    X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceop", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceop", 0, "per rank; 0: this rank's share of the cores") \
     X(TEXT, resume, "never", "", "", "asrf", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiop", 0, "least important log lines that are shown") \
@@ -30,7 +30,8 @@
 
 #define PLUMB_OPTIONS_COMM(X) \
     X(REAL, timeout, "60", "(0, 86400]", "s", "asrfgldcetop", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
-    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetop", 0, "longest wait for a rank that lives but is busy; 0: for ever")
+    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetop", 0, "longest wait for a rank that lives but is busy; 0: for ever") \
+    X(CHOICE, exchange, "auto", "auto|mpi", "", "asrfgldceop", 0, "how ranks on device: cuda exchange gradients and weights; mpi: through host memory, and ranks of one host may share a GPU")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \

@@ -182,7 +182,8 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
         if (!st)
             st = place_shard(s->optim, scratch, moment[k]);
         PLUMB_TRY(plumb_comm_agree(comm, st));
-        PLUMB_TRY(plumb_comm_allgather_shards(comm, scratch, s->optim->count));
+        PLUMB_TRY(
+            plumb_comm_allgather_shards(comm, scratch, s->optim->count, s->optim->backend->place));
         if (s->writes)
             st = write_moments(s, k, scratch);
     }

@@ -97,6 +97,26 @@ int64_t plumb_gradient_bytes(const struct plumb_gradient *g)
     return g->arena.cap + (g->first ? g->count * (int64_t)sizeof(float) : 0);
 }
 
+/* This rank's part of the sum when it has no leaf. */
+static plumb_status bring_nothing(struct plumb_gradient *g)
+{
+    enum { STAGE = 65536 };
+    struct plumb_backend *b = g->backend;
+    if (b->place == PLUMB_HOST) {
+        plumb_tree_empty(g->sum[0], g->count);
+        return PLUMB_OK;
+    }
+    float *stage = malloc(STAGE * sizeof(*stage));
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "gradient of no leaves");
+    plumb_tree_empty(stage, STAGE);
+    plumb_status st = PLUMB_OK;
+    for (int64_t at = 0; at < g->count && st == PLUMB_OK; at += STAGE)
+        st = b->to_device(b, g->sum[0] + at, stage,
+                          plumb_min_i64(STAGE, g->count - at) * (int64_t)sizeof(*stage));
+    free(stage);
+    return st;
+}
+
 static plumb_status run_local(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
                               void *arg)
 {
@@ -114,9 +134,7 @@ static plumb_status run_local(struct plumb_gradient *g, struct plumb_range mine,
         for (int m = 0, top = at.buffer; m < at.merges; m++, top--)
             PLUMB_TRY(b->k.accumulate(b->stream, g->sum[top - 1], g->sum[top], g->count));
     }
-    if (n == 0)
-        plumb_tree_empty(g->sum[0], g->count);
-    return PLUMB_OK;
+    return n ? PLUMB_OK : bring_nothing(g);
 }
 
 plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_leaf_fn *fn,

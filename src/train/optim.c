@@ -207,7 +207,7 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
 {
     PLUMB_REQUIRE(o->count == m->count, PLUMB_ERR_SHAPE, "optimizer of %lld floats, model of %lld",
                   (long long)o->count, (long long)m->count);
-    PLUMB_TRY(plumb_comm_reduce_tree(comm, grad, o->count));
+    PLUMB_TRY(plumb_comm_reduce_tree(comm, grad, o->count, o->backend->place));
     PLUMB_TRY(plumb_comm_agree(comm, shard_norms(o, grad)));
     PLUMB_TRY(plumb_comm_allreduce_f64(comm, o->block, blocks_of(o->count), PLUMB_SUM));
     double sum = 0.0;
@@ -221,7 +221,7 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
     const double scale = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
     const double lr = o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step);
     PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, m, grad, lr, scale)));
-    PLUMB_TRY(plumb_comm_allgather_shards(comm, m->w, o->count));
+    PLUMB_TRY(plumb_comm_allgather_shards(comm, m->w, o->count, o->backend->place));
     PLUMB_TRY(plumb_comm_agree(comm, plumb_model_refresh(m)));
     o->step++;
     *result = (struct plumb_optim_result){.grad_norm = norm, .lr = lr, .clipped = scale < 1.0};

@@ -204,12 +204,12 @@ static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
     for (int k = 0; k < leaves; k++)
         add_leaf(sum, sizes, n, k);
 
-    CHECK_OK(plumb_comm_reduce_tree(c, g, n));
+    CHECK_OK(plumb_comm_reduce_tree(c, g, n, PLUMB_HOST));
     const struct plumb_range own = plumb_comm_shard(c, n, r);
     for (int64_t i = 0; i < n; i++)
         if (i < own.begin || i >= own.end)
             g[i] = NAN; /* only the shard is promised */
-    CHECK_OK(plumb_comm_allgather_shards(c, g, n));
+    CHECK_OK(plumb_comm_allgather_shards(c, g, n, PLUMB_HOST));
     for (int64_t i = 0; i < n; i++)
         if (plumb_is_pow2(size))
             CHECKF(memcmp(&g[i], &want[i], 4) == 0, "W %d, M %d: [%lld of %lld] %a, want %a", size,
@@ -331,7 +331,7 @@ static void contract(plumb_comm *c)
     const int leaves[] = {1, 2, 3, 5, 6, 11, 13};
     for (int i = 0; i < 7; i++)
         check_tree(c, 2 * 4096 + 3, leaves[i]);
-    CHECK(plumb_comm_reduce_tree(c, NULL, 1) == PLUMB_ERR_ARG);
+    CHECK(plumb_comm_reduce_tree(c, NULL, 1, PLUMB_HOST) == PLUMB_ERR_ARG);
     CHECK(plumb_comm_allreduce_f64(c, NULL, 1, PLUMB_SUM) == PLUMB_ERR_ARG);
     check_alloc(c);
     check_agree(c);

@@ -33,7 +33,7 @@ cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
 bool is_stream(cudaStream_t s);
 void push(cudaStream_t s, std::function<void()> run);
 void drain();
-extern size_t live_objects; /* streams, events, handles */
+extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
 
 } // namespace emu
 #endif

@@ -8,6 +8,7 @@
 #include <cstdarg>
 #include <iterator>
 #include <map>
+#include <set>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ struct Block {
 struct Memory {
     uintptr_t base = 0, next = 0;
     std::map<uintptr_t, Block> live;
+    std::set<void *> pinned;
     size_t used = 0, total = size_t(4) << 30;
     int depth = 0;                        /* of memory_open */
     struct sigaction segv = {}, bus = {}; /* the handlers before ours */
@@ -79,7 +81,7 @@ void at_exit()
         return;
     fprintf(stderr,
             "emu: at exit %zu allocations (%zu bytes of device memory) and %zu streams, "
-            "events or handles are still there\n",
+            "events, handles or page-locked pieces are still there\n",
             m().live.size(), m().used, live_objects);
     for (const auto &b : m().live)
         fprintf(stderr, "    %zu bytes\n", b.second.bytes);
@@ -229,6 +231,29 @@ extern "C" cudaError_t cudaFree(void *data)
     (void)madvise(data, b.pages, MADV_DONTNEED);
     m().used -= b.bytes;
     m().live.erase(it);
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaMallocHost(void **out, size_t bytes)
+{
+    *out = malloc(bytes);
+    if (!*out)
+        return fail(cudaErrorMemoryAllocation);
+    memset(*out, FRESH, bytes);
+    m().pinned.insert(*out);
+    live_objects++;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaFreeHost(void *data)
+{
+    if (!data)
+        return cudaSuccess;
+    drain();
+    if (!m().pinned.erase(data))
+        fault("cudaFreeHost of %p, which is no page-locked memory of now", data);
+    free(data);
+    live_objects--;
     return cudaSuccess;
 }
 

@@ -9,6 +9,7 @@
 #include "fake_world.h"
 #include "io/json.h"
 #include "train/checkpoint_dir.h"
+#include "train/exchange.h"
 
 static char top[] = "/tmp/plumb_checkpoint_XXXXXX";
 
@@ -129,8 +130,10 @@ static void run_rank(plumb_comm *comm, void *arg)
     struct run *run = arg;
     plumb_model *m = fake_model(fake_decoder, FAKE_DECODER);
     const size_t bytes = (size_t)m->count * sizeof(float);
-    if (run->device)
+    if (run->device) {
         m->backend->place = PLUMB_DEVICE;
+        CHECK_OK(plumb_exchange_attach(comm, m->backend));
+    }
     const struct plumb_optim_options opt = optim_options();
     struct plumb_optim_result r;
     plumb_optim *o = NULL;
@@ -159,6 +162,7 @@ static void run_rank(plumb_comm *comm, void *arg)
         save_here(run, m, o, comm, grad);
     if (run->w && plumb_comm_rank(comm) == 0)
         memcpy(run->w, m->w, bytes);
+    plumb_comm_detach_device(comm);
     m->backend->place = PLUMB_HOST;
     plumb_optim_destroy(&o);
     fake_model_free(m);

@@ -88,8 +88,8 @@ static void *run_rank(void *arg)
     r->status = plumb_gradient_run(&g, LEAVES, leaf, r->fail_at, r->value);
     if (r->status == PLUMB_OK) {
         CHECK(!g.paused);
-        CHECK_OK(plumb_comm_reduce_tree(r->comm, g.sum[0], COUNT));
-        CHECK_OK(plumb_comm_allgather_shards(r->comm, g.sum[0], COUNT));
+        CHECK_OK(plumb_comm_reduce_tree(r->comm, g.sum[0], COUNT, PLUMB_HOST));
+        CHECK_OK(plumb_comm_allgather_shards(r->comm, g.sum[0], COUNT, PLUMB_HOST));
         memcpy(r->sum, g.sum[0], sizeof(r->sum));
     }
     plumb_gradient_fini(&g);

@@ -4,6 +4,7 @@
 
 #include "fake_world.h"
 #include "optim_golden.h"
+#include "train/exchange.h"
 
 static const struct fake_tensor golden_tensor[] = {
     {"a.weight", 5, 7}, {"b.bias", 7, 0}, {"c.weight", 3, 4}};
@@ -110,8 +111,10 @@ static void run_rank(plumb_comm *comm, void *arg)
     struct world_run *run = arg;
     const int rank = plumb_comm_rank(comm);
     plumb_model *m = fake_model(fake_decoder, FAKE_DECODER);
-    if (run->device)
+    if (run->device) {
         m->backend->place = PLUMB_DEVICE;
+        CHECK_OK(plumb_exchange_attach(comm, m->backend));
+    }
     struct plumb_optim_options opt = options();
     plumb_optim *o = NULL;
     struct plumb_optim_result r = {0};
@@ -135,6 +138,7 @@ static void run_rank(plumb_comm *comm, void *arg)
         CHECK(run->w);
         memcpy(run->w, m->w, (size_t)m->count * sizeof(float));
     }
+    plumb_comm_detach_device(comm);
     m->backend->place = PLUMB_HOST;
     plumb_optim_destroy(&o);
     fake_model_free(m);
