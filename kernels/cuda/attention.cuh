@@ -40,18 +40,20 @@ DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
     return end;
 }
 
-/* x (n,) from device to shared memory by all threads; both 16-byte aligned, n % 4 == 0. */
-DEVICE void copy_tile(float *to, const float *from, int n)
+/* x (n,) from device to shared memory by all threads; both 16-byte aligned, n % 8 == 0. */
+template <class T> DEVICE void copy_tile(float *to, const T *from, int n)
 {
-    for (int j = 4 * int(threadIdx.x); j < n; j += 4 * ATTENTION_THREADS)
-        *reinterpret_cast<float4 *>(to + j) = *reinterpret_cast<const float4 *>(from + j);
+    constexpr int N = PER<T>;
+    for (int j = N * int(threadIdx.x); j < n; j += N * ATTENTION_THREADS)
+        store(to, load<N>(from, j, n, true), j, n, true);
 }
 
 /* Rows x columns from device to shared memory, each row `stride` apart there. */
-DEVICE void copy_padded(float *to, const float *from, int rows, int columns, int stride)
+template <class T>
+DEVICE void copy_padded(float *to, const T *from, int rows, int columns, int stride)
 {
     for (int at = int(threadIdx.x); at < rows * columns; at += ATTENTION_THREADS)
-        to[at / columns * stride + at % columns] = from[at];
+        to[at / columns * stride + at % columns] = widen(from[at]);
 }
 
 static inline plumb_status check_head(const char *kernel, const struct plumb_attn_shape *s)

@@ -10,10 +10,24 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
                what, cudaGetErrorString(e), cudaGetErrorName(e));
 }
 
+/* Each file's kernels, in both forms. */
+#define CUDA_FILES(X)                                                                              \
+    X(attention)                                                                                   \
+    X(attention_bwd)                                                                               \
+    X(elementwise)                                                                                 \
+    X(linear)                                                                                      \
+    X(rmsnorm)                                                                                     \
+    X(rows)                                                                                        \
+    X(sample)                                                                                      \
+    X(vocab)
+#define X(file) void plumb_cuda_init_##file(struct plumb_kernels *t);
+CUDA_FILES(X)
+#undef X
+
 extern "C" void plumb_kernels_init_cuda(struct plumb_kernels *t)
 {
     *t = plumb_kernels();
-#define X(k) t->k = plumb_cuda_##k;
-    PLUMB_KERNEL_LIST(X)
+#define X(file) plumb_cuda_init_##file(t);
+    CUDA_FILES(X)
 #undef X
 }

@@ -13,9 +13,10 @@
 extern "C" {
 #endif
 
-/* Which product, and the two sizes that a row's result depends on. */
+/* Which product of which elements, and the two sizes that a row's result depends on. */
 struct plumb_cuda_pin {
     int product;
+    cudaDataType_t read, written;
     int64_t out, in;
     cublasLtMatmulAlgo_t algo;
 };
@@ -37,10 +38,6 @@ plumb_bf16_kv_write_fwd_fn plumb_cuda_bf16_kv_write_fwd;
 plumb_bf16_attention_fwd_fn plumb_cuda_bf16_attention_fwd;
 plumb_bf16_attention_work_count_fn plumb_cuda_bf16_attention_work_count;
 plumb_bf16_attention_bwd_fn plumb_cuda_bf16_attention_bwd;
-
-#define X(k) plumb_##k##_fn plumb_cuda_##k;
-PLUMB_KERNEL_LIST(X)
-#undef X
 
 #define PLUMB_CUDA_TRY(call) PLUMB_TRY(plumb_cuda_check((call), #call))
 

@@ -3,8 +3,10 @@
 #ifndef PLUMB_KERNELS_CUDA_DEVICE_CUH
 #define PLUMB_KERNELS_CUDA_DEVICE_CUH
 
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <math.h>
+#include <string.h>
 
 #include "cuda/cuda.h"
 
@@ -48,6 +50,9 @@ static inline plumb_status check_grid(const char *kernel, int64_t x, int64_t y)
     return PLUMB_OK;
 }
 
+/* Sets both forms of a kernel in table t from one template. */
+#define BOTH(t, kernel) ((void)((t)->kernel = (kernel)), (void)((t)->bf16.kernel = (kernel)))
+
 static inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr,
                              const void *d = nullptr, const void *e = nullptr)
 {
@@ -57,29 +62,100 @@ static inline bool aligned16(const void *a, const void *b = nullptr, const void 
             15) == 0;
 }
 
-/* Elements j..j+3 of x (n,), j < n; 0 from n on. `wide`: x + j is 16-byte aligned, j + 4 <= n.
- * A caller does the same arithmetic in both cases. */
-DEVICE float4 load4(const float *x, int64_t j, int64_t n, bool wide)
+/* ---- elements ------------------------------------------------------------------------- */
+
+DEVICE float widen(float x)
 {
-    if (wide)
-        return *reinterpret_cast<const float4 *>(x + j);
-    return make_float4(x[j], j + 1 < n ? x[j + 1] : 0.0f, j + 2 < n ? x[j + 2] : 0.0f,
-                       j + 3 < n ? x[j + 3] : 0.0f);
+    return x;
 }
-DEVICE void store4(float *x, float4 v, int64_t j, int64_t n, bool wide)
+DEVICE float widen(plumb_bf16 x)
 {
-    if (wide) {
-        *reinterpret_cast<float4 *>(x + j) = v;
-        return;
+    return __uint_as_float(uint32_t(x.bits) << 16);
+}
+/* To nearest even. */
+DEVICE void narrow(float *to, float x)
+{
+    *to = x;
+}
+DEVICE void narrow(plumb_bf16 *to, float x)
+{
+    to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+/* Neighbouring elements, as the arithmetic sees them. */
+template <int N> struct vec {
+    float v[N];
+};
+
+/* How many of the smaller of two types are in a 16-byte access. */
+template <class A, class B = A>
+static constexpr int PER = 16 / int(sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B));
+
+/* The same from 16 bytes, and back to them. */
+DEVICE vec<4> unpack(float4 q, float)
+{
+    return vec<4>{{q.x, q.y, q.z, q.w}};
+}
+DEVICE vec<8> unpack(float4 q, plumb_bf16)
+{
+    const uint32_t word[4] = {__float_as_uint(q.x), __float_as_uint(q.y), __float_as_uint(q.z),
+                              __float_as_uint(q.w)};
+    vec<8> r;
+    for (int i = 0; i < 4; i++) {
+        r.v[2 * i] = __uint_as_float(word[i] << 16);
+        r.v[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
     }
-    x[j] = v.x;
-    if (j + 1 < n)
-        x[j + 1] = v.y;
-    if (j + 2 < n)
-        x[j + 2] = v.z;
-    if (j + 3 < n)
-        x[j + 3] = v.w;
+    return r;
 }
+DEVICE float4 pack(const float *v, float)
+{
+    return make_float4(v[0], v[1], v[2], v[3]);
+}
+DEVICE float pack2(float low, float high)
+{
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    float word;
+    memcpy(&word, &pair, sizeof(word));
+    return word;
+}
+DEVICE float4 pack(const float *v, plumb_bf16)
+{
+    return make_float4(pack2(v[0], v[1]), pack2(v[2], v[3]), pack2(v[4], v[5]), pack2(v[6], v[7]));
+}
+
+/* Elements j..j+N-1 of x (n,), j < n; 0 from n on. `wide`: x + j is 16-byte aligned, j + N <= n.
+ * A caller does the same arithmetic in both cases. */
+template <int N, class T> DEVICE vec<N> load(const T *x, int64_t j, int64_t n, bool wide)
+{
+    vec<N> r;
+#pragma unroll
+    for (int i = 0; i < N; i += PER<T>) {
+        if (wide) {
+            const auto part = unpack(*reinterpret_cast<const float4 *>(x + j + i), T());
+            for (int e = 0; e < PER<T>; e++)
+                r.v[i + e] = part.v[e];
+        } else {
+            for (int e = i; e < i + PER<T>; e++)
+                r.v[e] = j + e < n ? widen(x[j + e]) : 0.0f;
+        }
+    }
+    return r;
+}
+template <int N, class T> DEVICE void store(T *x, vec<N> v, int64_t j, int64_t n, bool wide)
+{
+#pragma unroll
+    for (int i = 0; i < N; i += PER<T>) {
+        if (wide) {
+            *reinterpret_cast<float4 *>(x + j + i) = pack(v.v + i, T());
+        } else {
+            for (int e = i; e < i + PER<T>; e++)
+                if (j + e < n)
+                    narrow(x + j + e, v.v[e]);
+        }
+    }
+}
+
+/* ---- sums ------------------------------------------------------------------------------ */
 
 /* Over the lanes of a whole warp, as a butterfly: every lane ends with the same bits. */
 template <class T> DEVICE T warp_sum(T v)

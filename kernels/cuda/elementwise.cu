@@ -4,119 +4,114 @@
 
 static constexpr int THREADS = 256;
 
-/* One thread per four pairs of a head. */
-static __global__ void rope_kernel(float *x, const float *cos_sin, const int32_t *pos,
-                                   int64_t heads, int64_t h, int64_t half, float sign, bool wide)
+/* One thread per 16 bytes of each half of a head. */
+template <class T>
+static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *pos, int64_t heads,
+                                   int64_t h, int64_t half, float sign, bool wide)
 {
-    const int64_t quads = (half + 3) / 4;
+    constexpr int N = PER<T>;
+    const int64_t parts = (half + N - 1) / N;
     const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (at >= heads * quads)
+    if (at >= heads * parts)
         return;
-    const int64_t head = at / quads, j = 4 * (at % quads);
+    const int64_t head = at / parts, j = N * (at % parts);
     const float *table = cos_sin + pos[head / h] * 2 * half;
-    float *x1 = x + head * 2 * half, *x2 = x1 + half;
-    const float4 u = load4(x1, j, half, wide), v = load4(x2, j, half, wide);
-    const float4 c = load4(table, j, half, wide), s = load4(table + half, j, half, wide);
-    store4(x1,
-           make_float4(fmaf(u.x, c.x, -(v.x * sign * s.x)), fmaf(u.y, c.y, -(v.y * sign * s.y)),
-                       fmaf(u.z, c.z, -(v.z * sign * s.z)), fmaf(u.w, c.w, -(v.w * sign * s.w))),
-           j, half, wide);
-    store4(x2,
-           make_float4(fmaf(v.x, c.x, u.x * sign * s.x), fmaf(v.y, c.y, u.y * sign * s.y),
-                       fmaf(v.z, c.z, u.z * sign * s.z), fmaf(v.w, c.w, u.w * sign * s.w)),
-           j, half, wide);
+    T *x1 = x + head * 2 * half, *x2 = x1 + half;
+    vec<N> u = load<N>(x1, j, half, wide), v = load<N>(x2, j, half, wide);
+    const vec<N> c = load<N>(table, j, half, wide), s = load<N>(table + half, j, half, wide);
+    for (int e = 0; e < N; e++) {
+        const float before = u.v[e], turn = sign * s.v[e];
+        u.v[e] = fmaf(before, c.v[e], -(v.v[e] * turn));
+        v.v[e] = fmaf(v.v[e], c.v[e], before * turn);
+    }
+    store(x1, u, j, half, wide);
+    store(x2, v, j, half, wide);
 }
 
-static plumb_status rotate(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
+template <class T>
+static plumb_status rotate(plumb_stream *s, T *x, const float *cos_sin, const int32_t *pos,
                            int64_t n, int64_t h, int64_t d, float sign)
 {
-    const int64_t half = d / 2, blocks = ceil_div(n * h * ceil_div(half, 4), THREADS);
+    const int64_t half = d / 2, blocks = ceil_div(n * h * ceil_div(half, PER<T>), THREADS);
     if (blocks == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("rope", blocks, 1));
-    PLUMB_LAUNCH(rope_kernel, unsigned(blocks), THREADS, 0, context_of(s)->stream, x, cos_sin, pos,
-                 n * h, h, half, sign, half % 4 == 0 && aligned16(x, cos_sin));
+    PLUMB_LAUNCH(rope_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, x, cos_sin,
+                 pos, n * h, h, half, sign, half % PER<T> == 0 && aligned16(x, cos_sin));
     return launched("rope");
 }
 
-extern "C" plumb_status plumb_cuda_rope_fwd(plumb_stream *s, float *x, const float *cos_sin,
-                                            const int32_t *pos, int64_t n, int64_t h, int64_t d)
+template <class T>
+static plumb_status rope_fwd(plumb_stream *s, T *x, const float *cos_sin, const int32_t *pos,
+                             int64_t n, int64_t h, int64_t d)
 {
     return rotate(s, x, cos_sin, pos, n, h, d, 1.0f);
 }
 
-extern "C" plumb_status plumb_cuda_rope_bwd(plumb_stream *s, float *dx, const float *cos_sin,
-                                            const int32_t *pos, int64_t n, int64_t h, int64_t d)
+template <class T>
+static plumb_status rope_bwd(plumb_stream *s, T *dx, const float *cos_sin, const int32_t *pos,
+                             int64_t n, int64_t h, int64_t d)
 {
     return rotate(s, dx, cos_sin, pos, n, h, d, -1.0f);
 }
 
-DEVICE float silu_times(float gate, float up)
+template <class T>
+static __global__ void swiglu_kernel(T *y, const T *gate, const T *up, int64_t n, bool wide)
 {
-    return gate / (1.0f + expf(-gate)) * up;
-}
-
-static __global__ void swiglu_kernel(float *y, const float *gate, const float *up, int64_t n,
-                                     bool wide)
-{
-    const int64_t j = 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    constexpr int N = PER<T>;
+    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (j >= n)
         return;
-    const bool whole = wide && j + 4 <= n;
-    const float4 g = load4(gate, j, n, whole), u = load4(up, j, n, whole);
-    store4(y,
-           make_float4(silu_times(g.x, u.x), silu_times(g.y, u.y), silu_times(g.z, u.z),
-                       silu_times(g.w, u.w)),
-           j, n, whole);
+    const bool whole = wide && j + N <= n;
+    vec<N> g = load<N>(gate, j, n, whole);
+    const vec<N> u = load<N>(up, j, n, whole);
+    for (int e = 0; e < N; e++)
+        g.v[e] = g.v[e] / (1.0f + expf(-g.v[e])) * u.v[e];
+    store(y, g, j, n, whole);
 }
 
-extern "C" plumb_status plumb_cuda_swiglu_fwd(plumb_stream *s, float *y, const float *gate,
-                                              const float *up, int64_t n)
+template <class T>
+static plumb_status swiglu_fwd(plumb_stream *s, T *y, const T *gate, const T *up, int64_t n)
 {
-    const int64_t blocks = ceil_div(n, 4 * THREADS);
+    const int64_t blocks = ceil_div(n, PER<T> * THREADS);
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("swiglu_fwd", blocks, 1));
-    PLUMB_LAUNCH(swiglu_kernel, unsigned(blocks), THREADS, 0, context_of(s)->stream, y, gate, up, n,
-                 aligned16(y, gate, up));
+    PLUMB_LAUNCH(swiglu_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, y, gate, up,
+                 n, aligned16(y, gate, up));
     return launched("swiglu_fwd");
 }
 
-/* (dgate, dup) of one element. */
-struct slopes {
-    float gate, up;
-};
-DEVICE slopes swiglu_slopes(float dy, float g, float u)
+template <class T>
+static __global__ void swiglu_bwd_kernel(T *dgate, T *dup, const T *dy, const T *gate, const T *up,
+                                         int64_t n, bool wide)
 {
-    const float sig = 1.0f / (1.0f + expf(-g));
-    return slopes{dy * u * sig * fmaf(g, 1.0f - sig, 1.0f), dy * g * sig};
-}
-
-static __global__ void swiglu_bwd_kernel(float *dgate, float *dup, const float *dy,
-                                         const float *gate, const float *up, int64_t n, bool wide)
-{
-    const int64_t j = 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    constexpr int N = PER<T>;
+    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (j >= n)
         return;
-    const bool whole = wide && j + 4 <= n;
-    const float4 d = load4(dy, j, n, whole), g = load4(gate, j, n, whole),
-                 u = load4(up, j, n, whole);
-    const slopes x = swiglu_slopes(d.x, g.x, u.x), y = swiglu_slopes(d.y, g.y, u.y);
-    const slopes z = swiglu_slopes(d.z, g.z, u.z), w = swiglu_slopes(d.w, g.w, u.w);
-    store4(dgate, make_float4(x.gate, y.gate, z.gate, w.gate), j, n, whole);
-    store4(dup, make_float4(x.up, y.up, z.up, w.up), j, n, whole);
+    const bool whole = wide && j + N <= n;
+    const vec<N> d = load<N>(dy, j, n, whole);
+    vec<N> g = load<N>(gate, j, n, whole), u = load<N>(up, j, n, whole);
+    for (int e = 0; e < N; e++) {
+        const float z = g.v[e], sig = 1.0f / (1.0f + expf(-z));
+        g.v[e] = d.v[e] * u.v[e] * sig * fmaf(z, 1.0f - sig, 1.0f);
+        u.v[e] = d.v[e] * z * sig;
+    }
+    store(dgate, g, j, n, whole);
+    store(dup, u, j, n, whole);
 }
 
-extern "C" plumb_status plumb_cuda_swiglu_bwd(plumb_stream *s, float *dgate, float *dup,
-                                              const float *dy, const float *gate, const float *up,
-                                              int64_t n)
+template <class T>
+static plumb_status swiglu_bwd(plumb_stream *s, T *dgate, T *dup, const T *dy, const T *gate,
+                               const T *up, int64_t n)
 {
-    const int64_t blocks = ceil_div(n, 4 * THREADS);
+    const int64_t blocks = ceil_div(n, PER<T> * THREADS);
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("swiglu_bwd", blocks, 1));
-    PLUMB_LAUNCH(swiglu_bwd_kernel, unsigned(blocks), THREADS, 0, context_of(s)->stream, dgate, dup,
-                 dy, gate, up, n, aligned16(dgate, dup, dy, gate, up));
+    PLUMB_LAUNCH(swiglu_bwd_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, dgate,
+                 dup, dy, gate, up, n, aligned16(dgate, dup, dy, gate, up));
     return launched("swiglu_bwd");
 }
 
@@ -136,19 +131,17 @@ static __global__ void adamw_kernel(float *w, float *m, float *v, const float *g
     if (j >= n)
         return;
     const bool whole = wide && j + 4 <= n;
-    float4 wj = load4(w, j, n, whole), mj = load4(m, j, n, whole), vj = load4(v, j, n, whole);
-    const float4 gj = load4(g, j, n, whole);
-    adamw_one(&wj.x, &mj.x, &vj.x, gj.x, p);
-    adamw_one(&wj.y, &mj.y, &vj.y, gj.y, p);
-    adamw_one(&wj.z, &mj.z, &vj.z, gj.z, p);
-    adamw_one(&wj.w, &mj.w, &vj.w, gj.w, p);
-    store4(w, wj, j, n, whole);
-    store4(m, mj, j, n, whole);
-    store4(v, vj, j, n, whole);
+    vec<4> wj = load<4>(w, j, n, whole), mj = load<4>(m, j, n, whole), vj = load<4>(v, j, n, whole);
+    const vec<4> gj = load<4>(g, j, n, whole);
+    for (int e = 0; e < 4; e++)
+        adamw_one(&wj.v[e], &mj.v[e], &vj.v[e], gj.v[e], p);
+    store(w, wj, j, n, whole);
+    store(m, mj, j, n, whole);
+    store(v, vj, j, n, whole);
 }
 
-extern "C" plumb_status plumb_cuda_adamw(plumb_stream *s, float *w, float *m, float *v,
-                                         const float *g, int64_t n, const struct plumb_adamw *p)
+static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const float *g, int64_t n,
+                          const struct plumb_adamw *p)
 {
     const int64_t blocks = ceil_div(n, 4 * THREADS);
     if (n == 0)
@@ -181,8 +174,7 @@ static __global__ void __launch_bounds__(THREADS)
         out[i] = sum;
 }
 
-extern "C" plumb_status plumb_cuda_sumsq(plumb_stream *s, double *out, const float *x, int64_t n,
-                                         int64_t block)
+static plumb_status sumsq(plumb_stream *s, double *out, const float *x, int64_t n, int64_t block)
 {
     const int64_t blocks = ceil_div(n, block);
     if (n == 0)
@@ -198,4 +190,14 @@ extern "C" plumb_status plumb_cuda_sumsq(plumb_stream *s, double *out, const flo
         PLUMB_LAUNCH(sumsq_kernel<THREADS>, unsigned(blocks), THREADS, 0, context_of(s)->stream,
                      out, x, n, block);
     return launched("sumsq");
+}
+
+void plumb_cuda_init_elementwise(struct plumb_kernels *t)
+{
+    BOTH(t, rope_fwd);
+    BOTH(t, rope_bwd);
+    BOTH(t, swiglu_fwd);
+    BOTH(t, swiglu_bwd);
+    t->adamw = adamw;
+    t->sumsq = sumsq;
 }

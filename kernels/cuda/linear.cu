@@ -1,16 +1,31 @@
 /* linear.cu - linear layers through cuBLASLt.
  * Layer 1 (cuda). Includes device.cuh.
  *
- * Row invariance: the algorithm is chosen once for each (product, out, in), without split-K, among
- * those that can do every number of rows, and used for every number of rows. cuBLASLt counts in
- * columns: row-major (n,c) is its c x n. */
+ * Row invariance: the algorithm is chosen once for each (product, elements, out, in), without
+ * split-K, among those that can do every number of rows, and used for every number of rows.
+ * cuBLASLt counts in columns: row-major (n,c) is its c x n. Sums are float32. */
 #include "cuda/device.cuh"
 
 #include <stdlib.h>
 
 /* y = x w^T; the same and the bias; dx = dy w; dw += dy^T x */
-enum product { FORWARD, FORWARD_BIAS, BACKWARD_X, BACKWARD_W };
+enum form { FORWARD, FORWARD_BIAS, BACKWARD_X, BACKWARD_W };
 static constexpr int CANDIDATES = 32;
+
+/* A product, and the types of what it reads and writes. */
+struct product {
+    form is;
+    cudaDataType_t read, written;
+};
+
+static constexpr cudaDataType_t type_of(float)
+{
+    return CUDA_R_32F;
+}
+static constexpr cudaDataType_t type_of(plumb_bf16)
+{
+    return CUDA_R_16BF;
+}
 
 static plumb_status check_blas(cublasStatus_t e, const char *what)
 {
@@ -43,13 +58,15 @@ static plumb_status gemm_init(gemm *g, product p, int64_t n, int64_t out, int64_
                               const float *bias)
 {
     plumb_status st = PLUMB_OK;
-    const int32_t trans_a = p == FORWARD || p == FORWARD_BIAS ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const int32_t trans_b = p == BACKWARD_W ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const int32_t epilogue = p == FORWARD_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    const bool forward = p.is == FORWARD || p.is == FORWARD_BIAS, back_w = p.is == BACKWARD_W;
+    const int32_t trans_a = forward ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int32_t trans_b = back_w ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int32_t epilogue =
+        p.is == FORWARD_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     /* memory as columns x rows: w is in x out, x and dx in x n, y and dy out x n */
-    const int64_t a[2] = {in, p == BACKWARD_W ? n : out};
-    const int64_t b[2] = {p == FORWARD || p == FORWARD_BIAS ? in : out, n};
-    const int64_t d[2] = {p == FORWARD || p == FORWARD_BIAS ? out : in, p == BACKWARD_W ? out : n};
+    const int64_t a[2] = {in, back_w ? n : out};
+    const int64_t b[2] = {forward ? in : out, n};
+    const int64_t d[2] = {forward ? out : in, back_w ? out : n};
     *g = gemm();
     BLAS_TRY(st, cublasLtMatmulDescCreate(&g->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), fail);
     BLAS_TRY(st,
@@ -64,14 +81,14 @@ static plumb_status gemm_init(gemm *g, product p, int64_t n, int64_t out, int64_
              cublasLtMatmulDescSetAttribute(g->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                             sizeof(epilogue)),
              fail);
-    if (p == FORWARD_BIAS)
+    if (p.is == FORWARD_BIAS)
         BLAS_TRY(st,
                  cublasLtMatmulDescSetAttribute(g->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
                                                 sizeof(bias)),
                  fail);
-    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->a, CUDA_R_32F, a[0], a[1], a[0]), fail);
-    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->b, CUDA_R_32F, b[0], b[1], b[0]), fail);
-    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->d, CUDA_R_32F, d[0], d[1], d[0]), fail);
+    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->a, p.read, a[0], a[1], a[0]), fail);
+    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->b, p.read, b[0], b[1], b[0]), fail);
+    BLAS_TRY(st, cublasLtMatrixLayoutCreate(&g->d, p.written, d[0], d[1], d[0]), fail);
     return PLUMB_OK;
 fail:
     gemm_fini(g);
@@ -79,9 +96,10 @@ fail:
 }
 
 /* What every operand's address is a multiple of, whichever row it begins at. */
-static uint32_t alignment(int64_t out, int64_t in)
+static uint32_t alignment(product p, int64_t out, int64_t in)
 {
-    return out % 4 == 0 && in % 4 == 0 ? 16 : 4;
+    const uint32_t size = p.read == CUDA_R_16BF ? 2 : 4;
+    return out * size % 16 == 0 && in * size % 16 == 0 ? 16 : size;
 }
 
 /* Whether the algorithm, without split-K, does this product with n rows and no work space. */
@@ -124,7 +142,7 @@ static plumb_status candidates(const struct plumb_cuda *c, product p, int64_t ou
     gemm g;
     cublasLtMatmulPreference_t wish = nullptr;
     const uint64_t work = 0;
-    const uint32_t align = alignment(out, in), no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
+    const uint32_t align = alignment(p, out, in), no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
     static const cublasLtMatmulPreferenceAttributes_t sides[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -168,16 +186,19 @@ static plumb_status pinned(struct plumb_cuda *c, product p, int64_t out, int64_t
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
     int found = 0;
-    for (int i = 0; i < c->n_pin; i++)
-        if (c->pin[i].product == p && c->pin[i].out == out && c->pin[i].in == in) {
-            *algo = &c->pin[i].algo;
+    for (int i = 0; i < c->n_pin; i++) {
+        const struct plumb_cuda_pin *pin = &c->pin[i];
+        if (pin->product == p.is && pin->read == p.read && pin->written == p.written &&
+            pin->out == out && pin->in == in) {
+            *algo = &pin->algo;
             return PLUMB_OK;
         }
+    }
     PLUMB_TRY(grow_pins(c));
     PLUMB_TRY(candidates(c, p, out, in, bias, result, &found));
     for (int i = 0; i < found; i++)
         if (can_do_all(c, p, out, in, &result[i].algo, bias)) {
-            c->pin[c->n_pin] = plumb_cuda_pin{p, out, in, result[i].algo};
+            c->pin[c->n_pin] = plumb_cuda_pin{p.is, p.read, p.written, out, in, result[i].algo};
             *algo = &c->pin[c->n_pin++].algo;
             return PLUMB_OK;
         }
@@ -188,7 +209,7 @@ static plumb_status pinned(struct plumb_cuda *c, product p, int64_t out, int64_t
 }
 
 /* d = op(a) op(b) + beta d */
-static plumb_status multiply(plumb_stream *s, product p, float *d, const float *a, const float *b,
+static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a, const void *b,
                              const float *bias, float beta, int64_t n, int64_t out, int64_t in)
 {
     struct plumb_cuda *c = context_of(s);
@@ -198,7 +219,7 @@ static plumb_status multiply(plumb_stream *s, product p, float *d, const float *
     gemm g;
     if (n == 0)
         return PLUMB_OK;
-    PLUMB_REQUIRE(alignment(out, in) < 16 || aligned16(a, b, d), PLUMB_ERR_ARG,
+    PLUMB_REQUIRE(alignment(p, out, in) < 16 || aligned16(a, b, d), PLUMB_ERR_ARG,
                   "linear layer %lld x %lld: an operand is not aligned to 16 bytes", (long long)out,
                   (long long)in);
     PLUMB_TRY(pinned(c, p, out, in, bias, &algo));
@@ -212,46 +233,99 @@ done:
     return st;
 }
 
-extern "C" int64_t plumb_cuda_linear_packed_count(int64_t out, int64_t in)
+/* ---- the kernels ------------------------------------------------------------------------ */
+
+static int64_t linear_packed_count(int64_t out, int64_t in)
 {
     return out * in;
 }
 
-/* cuBLASLt reads weights as they are. */
-extern "C" plumb_status plumb_cuda_linear_pack(plumb_stream *s, float *packed, const float *w,
-                                               int64_t out, int64_t in)
+/* cuBLASLt reads float32 weights as they are. */
+static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, int64_t out,
+                                int64_t in)
 {
     PLUMB_CUDA_TRY(cudaMemcpyAsync(packed, w, size_t(out * in) * sizeof(float),
                                    cudaMemcpyDeviceToDevice, context_of(s)->stream));
     return PLUMB_OK;
 }
 
-extern "C" plumb_status plumb_cuda_linear_fwd(plumb_stream *s, float *y, const float *x,
-                                              const float *packed, const float *bias, int64_t n,
-                                              int64_t out, int64_t in)
+static constexpr int THREADS = 256;
+
+/* y[i,:] = x, or the rows of x one after another, rounded: x (c,) or (n,c), `step` its row. */
+static __global__ void round_kernel(plumb_bf16 *y, const float *x, int64_t c, int64_t step,
+                                    bool wide)
 {
-    return multiply(s, bias ? FORWARD_BIAS : FORWARD, y, packed, x, bias, 0.0f, n, out, in);
+    constexpr int N = PER<plumb_bf16>;
+    const int64_t i = blockIdx.x, j = N * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
+    if (j < c)
+        store(y + i * c, load<N>(x + i * step, j, c, wide), j, c, wide);
 }
 
-extern "C" int64_t plumb_cuda_linear_work_count(int64_t n, int64_t out, int64_t in, int threads)
+static plumb_status round_rows(plumb_stream *s, plumb_bf16 *y, const float *x, int64_t n, int64_t c,
+                               int64_t step)
+{
+    const int64_t slices = ceil_div(c, PER<plumb_bf16> * THREADS);
+    if (n == 0 || c == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("linear: rounding", n, slices));
+    PLUMB_LAUNCH(round_kernel, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
+                 context_of(s)->stream, y, x, c, step, c % PER<plumb_bf16> == 0 && aligned16(y, x));
+    return launched("linear: rounding");
+}
+
+static plumb_status linear_pack(plumb_stream *s, plumb_bf16 *packed, const float *w, int64_t out,
+                                int64_t in)
+{
+    return round_rows(s, packed, w, out, in, in);
+}
+
+static plumb_status linear_fwd(plumb_stream *s, float *y, const float *x, const float *packed,
+                               const float *bias, int64_t n, int64_t out, int64_t in)
+{
+    const product p = {bias ? FORWARD_BIAS : FORWARD, CUDA_R_32F, CUDA_R_32F};
+    return multiply(s, p, y, packed, x, bias, 0.0f, n, out, in);
+}
+
+/* The bias epilogue of a bfloat16 product wants a bfloat16 bias: it comes in as what is added to
+ * instead, and the sum is rounded once all the same. */
+static plumb_status linear_fwd(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
+                               const plumb_bf16 *packed, const float *bias, int64_t n, int64_t out,
+                               int64_t in)
+{
+    if (bias)
+        PLUMB_TRY(round_rows(s, y, bias, n, out, 0));
+    return multiply(s, product{FORWARD, CUDA_R_16BF, CUDA_R_16BF}, y, packed, x, nullptr,
+                    bias ? 1.0f : 0.0f, n, out, in);
+}
+
+static plumb_status head_fwd(plumb_stream *s, float *y, const plumb_bf16 *x,
+                             const plumb_bf16 *packed, int64_t n, int64_t out, int64_t in)
+{
+    return multiply(s, product{FORWARD, CUDA_R_16BF, CUDA_R_32F}, y, packed, x, nullptr, 0.0f, n,
+                    out, in);
+}
+
+static int64_t linear_work_count(int64_t n, int64_t out, int64_t in, int threads)
 {
     (void)n, (void)out, (void)in, (void)threads;
     return 0;
 }
 
-extern "C" plumb_status plumb_cuda_linear_bwd_x(plumb_stream *s, float *dx, const float *dy,
-                                                const float *w, float *work, int64_t n, int64_t out,
-                                                int64_t in, int accumulate)
+template <class T>
+static plumb_status linear_bwd_x(plumb_stream *s, T *dx, const T *dy, const T *w, float *work,
+                                 int64_t n, int64_t out, int64_t in, int accumulate)
 {
     (void)work;
-    return multiply(s, BACKWARD_X, dx, w, dy, nullptr, accumulate ? 1.0f : 0.0f, n, out, in);
+    return multiply(s, product{BACKWARD_X, type_of(T()), type_of(T())}, dx, w, dy, nullptr,
+                    accumulate ? 1.0f : 0.0f, n, out, in);
 }
 
 /* dbias: a block owns 32 columns; each of its warps takes every WARPS-th row, and the warps' sums
  * add up in order: fixed by n. */
 static constexpr int COLUMN_WARPS = 32;
+template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
-    column_sum_kernel(float *sum_out, const float *x, int64_t n, int64_t c)
+    column_sum_kernel(float *sum_out, const T *x, int64_t n, int64_t c)
 {
     __shared__ float part[COLUMN_WARPS][WARP];
     const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
@@ -259,7 +333,7 @@ static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
     float sum = 0.0f;
     if (j < c)
         for (int64_t i = warp; i < n; i += COLUMN_WARPS)
-            sum += x[i * c + j];
+            sum += widen(x[i * c + j]);
     part[warp][lane] = sum;
     __syncthreads();
     if (warp > 0 || j >= c)
@@ -270,15 +344,27 @@ static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
     sum_out[j] = sum;
 }
 
-extern "C" plumb_status plumb_cuda_linear_bwd_w(plumb_stream *s, float *dw, float *dbias,
-                                                const float *dy, const float *x, float *work,
-                                                int64_t n, int64_t out, int64_t in)
+template <class T>
+static plumb_status linear_bwd_w(plumb_stream *s, float *dw, float *dbias, const T *dy, const T *x,
+                                 float *work, int64_t n, int64_t out, int64_t in)
 {
     (void)work;
-    PLUMB_TRY(multiply(s, BACKWARD_W, dw, x, dy, nullptr, 1.0f, n, out, in));
+    PLUMB_TRY(multiply(s, product{BACKWARD_W, type_of(T()), CUDA_R_32F}, dw, x, dy, nullptr, 1.0f,
+                       n, out, in));
     if (!dbias || n == 0)
         return PLUMB_OK;
-    PLUMB_LAUNCH(column_sum_kernel, unsigned(ceil_div(out, WARP)), COLUMN_WARPS * WARP, 0,
+    PLUMB_LAUNCH(column_sum_kernel<T>, unsigned(ceil_div(out, WARP)), COLUMN_WARPS * WARP, 0,
                  context_of(s)->stream, dbias, dy, n, out);
     return launched("linear_bwd_w dbias");
+}
+
+void plumb_cuda_init_linear(struct plumb_kernels *t)
+{
+    BOTH(t, linear_pack);
+    BOTH(t, linear_fwd);
+    BOTH(t, linear_bwd_x);
+    BOTH(t, linear_bwd_w);
+    t->bf16.head_fwd = head_fwd;
+    t->linear_packed_count = linear_packed_count;
+    t->linear_work_count = linear_work_count;
 }

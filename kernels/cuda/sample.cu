@@ -212,16 +212,16 @@ static __global__ void __launch_bounds__(W *WARP)
     logp_sampled[i] = float(drawn);
 }
 
-extern "C" int64_t plumb_cuda_sample_work_count(int64_t n, int64_t v, int threads)
+static int64_t sample_work_count(int64_t n, int64_t v, int threads)
 {
     (void)n, (void)v, (void)threads;
     return 0;
 }
 
-extern "C" plumb_status plumb_cuda_sample_fwd(plumb_stream *s, int32_t *token, float *logp,
-                                              float *logp_sampled, const float *logits,
-                                              const double *u, const struct plumb_sample_param *p,
-                                              float *work, int64_t n, int64_t v)
+static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
+                               const float *logits, const double *u,
+                               const struct plumb_sample_param *p, float *work, int64_t n,
+                               int64_t v)
 {
     (void)work;
     if (n == 0)
@@ -230,4 +230,10 @@ extern "C" plumb_status plumb_cuda_sample_fwd(plumb_stream *s, int32_t *token, f
     VOCAB_LAUNCH(sample_kernel, n, v, s, token, logp, logp_sampled, logits, u, v, p->temperature,
                  p->top_k, p->top_p, p->min_p);
     return launched("sample_fwd");
+}
+
+void plumb_cuda_init_sample(struct plumb_kernels *t)
+{
+    t->sample_work_count = sample_work_count;
+    t->sample_fwd = sample_fwd;
 }

@@ -15,9 +15,8 @@ static __global__ void __launch_bounds__(W *WARP)
     logp[i] = float(double(logits[i * v + target[i]]) - sum);
 }
 
-extern "C" plumb_status plumb_cuda_logprob_fwd(plumb_stream *s, float *logp, float *lse,
-                                               const float *logits, const int32_t *target,
-                                               int64_t n, int64_t v)
+static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const float *logits,
+                                const int32_t *target, int64_t n, int64_t v)
 {
     if (n == 0)
         return PLUMB_OK;
@@ -34,33 +33,39 @@ DEVICE float slope(float z, float lse, float dlogp, bool target)
 }
 
 static constexpr int THREADS = 256;
-static __global__ void logprob_bwd_kernel(float *dlogits, const float *logits, const float *lse,
+template <class T>
+static __global__ void logprob_bwd_kernel(T *dlogits, const float *logits, const float *lse,
                                           const int32_t *target, const float *dlogp, int64_t v,
                                           bool wide)
 {
-    const int64_t i = blockIdx.x, j = 4 * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
+    constexpr int N = PER<T>;
+    const int64_t i = blockIdx.x, j = N * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
     if (j >= v)
         return;
     const int64_t at = target[i] - j;
     const float l = lse[i], d = dlogp[i];
-    float4 z = load4(logits + i * v, j, v, wide);
-    z.x = slope(z.x, l, d, at == 0);
-    z.y = slope(z.y, l, d, at == 1);
-    z.z = slope(z.z, l, d, at == 2);
-    z.w = slope(z.w, l, d, at == 3);
-    store4(dlogits + i * v, z, j, v, wide);
+    vec<N> z = load<N>(logits + i * v, j, v, wide);
+    for (int e = 0; e < N; e++)
+        z.v[e] = slope(z.v[e], l, d, at == e);
+    store(dlogits + i * v, z, j, v, wide);
 }
 
-extern "C" plumb_status plumb_cuda_logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
-                                               const float *lse, const int32_t *target,
-                                               const float *dlogp, int64_t n, int64_t v)
+template <class T>
+static plumb_status logprob_bwd(plumb_stream *s, T *dlogits, const float *logits, const float *lse,
+                                const int32_t *target, const float *dlogp, int64_t n, int64_t v)
 {
-    const int64_t slices = ceil_div(v, 4 * THREADS);
+    const int64_t slices = ceil_div(v, PER<T> * THREADS);
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("logprob_bwd", n, slices));
-    PLUMB_LAUNCH(logprob_bwd_kernel, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
+    PLUMB_LAUNCH(logprob_bwd_kernel<T>, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
                  context_of(s)->stream, dlogits, logits, lse, target, dlogp, v,
-                 v % 4 == 0 && aligned16(dlogits, logits));
+                 v % PER<T> == 0 && aligned16(dlogits, logits));
     return launched("logprob_bwd");
+}
+
+void plumb_cuda_init_vocab(struct plumb_kernels *t)
+{
+    BOTH(t, logprob_bwd);
+    t->logprob_fwd = logprob_fwd;
 }

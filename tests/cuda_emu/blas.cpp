@@ -5,6 +5,7 @@
 #include "emu.h"
 
 #include <cublasLt.h>
+#include <cuda_bf16.h>
 
 struct cublasLtContext {
     int unused;
@@ -15,6 +16,7 @@ struct cublasLtMatmulDescOpaque {
     const float *bias;
 };
 struct cublasLtMatrixLayoutOpaque {
+    cudaDataType_t type;
     int64_t rows, columns, ld;
 };
 struct cublasLtMatmulPreferenceOpaque {
@@ -41,51 +43,75 @@ bool agree(Sizes *s, const cublasLtMatmulDescOpaque *d, const cublasLtMatrixLayo
     return (d->trans_a ? a->columns : a->rows) == s->m &&
            (d->trans_b ? b->columns : b->rows) == s->k &&
            (d->trans_b ? b->rows : b->columns) == s->n && a->ld >= a->rows && b->ld >= b->rows &&
-           out->ld >= out->rows;
+           out->ld >= out->rows && a->type == b->type &&
+           (a->type == out->type || a->type == CUDA_R_16BF);
 }
 
 struct Product {
     Sizes size;
     bool trans_a, trans_b;
-    const float *a, *b, *c, *bias;
-    float *out;
+    const void *a, *b, *c;
+    const float *bias;
+    void *out;
     int64_t lda, ldb, ldc, ldout;
     float alpha, beta;
     uint64_t id, split;
 };
 
-/* The sum over k in [begin, end): in one chain, in two that alternate, or backwards. */
-float chain(const Product &p, int64_t i, int64_t j, int64_t begin, int64_t end)
+float read(const float *x, int64_t i)
 {
-    const float *a = p.a + (p.trans_a ? i * p.lda : i), *b = p.b + (p.trans_b ? j : j * p.ldb);
+    return x[i];
+}
+float read(const __nv_bfloat16 *x, int64_t i)
+{
+    return __bfloat162float(x[i]);
+}
+void write(float *x, int64_t i, float value)
+{
+    x[i] = value;
+}
+void write(__nv_bfloat16 *x, int64_t i, float value)
+{
+    x[i] = __float2bfloat16_rn(value);
+}
+
+/* The sum over k in [begin, end): in one chain, in two that alternate, or backwards. */
+template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t begin, int64_t end)
+{
+    const T *a = static_cast<const T *>(p.a) + (p.trans_a ? i * p.lda : i);
+    const T *b = static_cast<const T *>(p.b) + (p.trans_b ? j : j * p.ldb);
     const int64_t step_a = p.trans_a ? 1 : p.lda, step_b = p.trans_b ? p.ldb : 1;
     float sum[2] = {0.0f, 0.0f};
     for (int64_t l = begin; l < end; l++) {
         const int64_t k = p.id == 2 ? end - 1 - (l - begin) : l;
         float &s = sum[p.id == 1 ? (l - begin) & 1 : 0];
-        s = fmaf(a[k * step_a], b[k * step_b], s);
+        s = fmaf(read(a, k * step_a), read(b, k * step_b), s);
     }
     return sum[0] + sum[1];
 }
 
-void multiply(const Product &p)
+/* Of elements T into elements D. */
+template <class T, class D> void multiply(const Product &p)
 {
+    const D *c = static_cast<const D *>(p.c);
+    D *out = static_cast<D *>(p.out);
     const int64_t part = (p.size.k + int64_t(p.split) - 1) / int64_t(p.split);
     for (int64_t j = 0; j < p.size.n; j++)
         for (int64_t i = 0; i < p.size.m; i++) {
             float sum = 0.0f;
             for (int64_t k = 0; k < p.size.k; k += part)
-                sum += chain(p, i, j, k, k + part < p.size.k ? k + part : p.size.k);
+                sum += chain<T>(p, i, j, k, k + part < p.size.k ? k + part : p.size.k);
             sum *= p.alpha;
             if (p.beta != 0.0f)
-                sum = fmaf(p.beta, p.c[i + j * p.ldc], sum);
-            p.out[i + j * p.ldout] = p.bias ? sum + p.bias[i] : sum;
+                sum = fmaf(p.beta, read(c, i + j * p.ldc), sum);
+            write(out, i + j * p.ldout, p.bias ? sum + p.bias[i] : sum);
         }
 }
 
-bool reachable(const float *at, const cublasLtMatrixLayoutOpaque *l)
+bool reachable(const void *at, const cublasLtMatrixLayoutOpaque *l)
 {
-    return emu::is_allocated(at, ((l->columns - 1) * l->ld + l->rows) * sizeof(float));
+    const size_t size = l->type == CUDA_R_16BF ? 2 : 4;
+    return emu::is_allocated(at, size_t((l->columns - 1) * l->ld + l->rows) * size);
 }
 
 bool aligned(const void *at, uint64_t bytes)
@@ -158,10 +184,10 @@ extern "C" cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t,
+extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type,
                                                      uint64_t rows, uint64_t columns, int64_t ld)
 {
-    *l = new cublasLtMatrixLayoutOpaque{int64_t(rows), int64_t(columns), ld};
+    *l = new cublasLtMatrixLayoutOpaque{type, int64_t(rows), int64_t(columns), ld};
     emu::live_objects++;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -278,9 +304,10 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
     if (st != CUBLAS_STATUS_SUCCESS || !agree(&p.size, d, la, lb, lout))
         return st;
     p.trans_a = d->trans_a, p.trans_b = d->trans_b;
-    p.a = static_cast<const float *>(a), p.b = static_cast<const float *>(b);
-    p.c = static_cast<const float *>(c), p.out = static_cast<float *>(out);
+    p.a = a, p.b = b, p.c = c, p.out = out;
     p.bias = d->epilogue == CUBLASLT_EPILOGUE_BIAS ? d->bias : nullptr;
+    if (p.bias && lout->type != CUDA_R_32F)
+        return CUBLAS_STATUS_NOT_SUPPORTED; /* the bias would be bfloat16 */
     p.lda = la->ld, p.ldb = lb->ld, p.ldc = lc->ld, p.ldout = lout->ld;
     p.alpha = *static_cast<const float *>(alpha), p.beta = *static_cast<const float *>(beta);
     p.id = algo->data[ID], p.split = algo->data[SPLIT];
@@ -295,6 +322,11 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
             emu::fault("cublasLtMatmul: %p is not aligned to the %llu bytes that its algorithm was "
                        "asked for with",
                        at, (unsigned long long)algo->data[ALIGN]);
-    emu::push(s, [p] { multiply(p); });
+    if (la->type == CUDA_R_32F)
+        emu::push(s, [p] { multiply<float, float>(p); });
+    else if (lout->type == CUDA_R_32F)
+        emu::push(s, [p] { multiply<__nv_bfloat16, float>(p); });
+    else
+        emu::push(s, [p] { multiply<__nv_bfloat16, __nv_bfloat16>(p); });
     return CUBLAS_STATUS_SUCCESS;
 }

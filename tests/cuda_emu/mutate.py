@@ -28,7 +28,7 @@ MUTATIONS = [
     ("tail guard off by one", "kernels/cuda/rows.cu", "rows", ["add_fwd"],
      [("    if (j >= n)\n", "    if (j > n)\n")]),
     ("tail of a row guarded by one too many", "kernels/cuda/rows.cu", "rows", ["gather_fwd"],
-     [("    if (j < c)\n        store4(y + i", "    if (j <= c)\n        store4(y + i")]),
+     [("    if (j < c)\n        store(y + i", "    if (j <= c)\n        store(y + i")]),
     ("wrong lane mask", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
      [("0xffffffffu", "0x7fffffffu")]),
     ("butterfly that starts too low", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
@@ -42,14 +42,14 @@ MUTATIONS = [
      ["attention_bwd"], [("at - pos[r] < shape.window", "at - pos[r] <= shape.window")]),
     ("algorithm chosen anew for every number of rows", "kernels/cuda/linear.cu", "linear",
      ["linear_fwd"],
-     [("    for (int i = 0; i < c->n_pin; i++)\n", "    static int64_t rows = 1;\n"
-       "    for (int i = 0; false && i < c->n_pin; i++)\n"),
+     [("    for (int i = 0; i < c->n_pin; i++) {\n", "    static int64_t rows = 1;\n"
+       "    for (int i = 0; false && i < c->n_pin; i++) {\n"),
       ("candidates(c, p, out, in, bias, result", "candidates(c, p, out, in + 0 * rows++, bias, result"),
       ("gemm_init(&g, p, 256, out", "gemm_init(&g, p, 1 + c->n_pin % 7, out")]),
     ("vector store without looking at alignment", "kernels/cuda/rows.cu", "rows", ["alignment"],
      [("n,\n                 aligned16(y, a, b)", "n,\n                 true")]),
     ("second half of a pair rotated the other way", "kernels/cuda/elementwise.cu", "elementwise",
-     ["rope_fwd"], [("fmaf(v.y, c.y, u.y * sign", "fmaf(v.y, c.y, -u.y * sign")]),
+     ["rope_fwd"], [("fmaf(v.v[e], c.v[e], before * turn)", "fmaf(v.v[e], c.v[e], -before * turn)")]),
 ]
 
 

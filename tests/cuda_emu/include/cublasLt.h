@@ -1,5 +1,5 @@
-/* cublasLt.h - the part of cuBLASLt that plumb calls, as the emulator offers it: float32, column
- * order, no batches.
+/* cublasLt.h - the part of cuBLASLt that plumb calls, as the emulator offers it: float32 and
+ * bfloat16, column order, no batches.
  * Test layer. Stands in for CUDA's header of the same name. */
 #ifndef PLUMB_EMU_CUBLASLT_H
 #define PLUMB_EMU_CUBLASLT_H
@@ -19,7 +19,7 @@ typedef enum {
     CUBLAS_STATUS_INVALID_VALUE = 7,
     CUBLAS_STATUS_NOT_SUPPORTED = 15
 } cublasStatus_t;
-typedef enum { CUDA_R_32F = 0 } cudaDataType_t;
+typedef enum { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
 typedef enum { CUBLAS_COMPUTE_32F = 68 } cublasComputeType_t;
 typedef enum { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 } cublasOperation_t;
 typedef enum { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 } cublasLtEpilogue_t;
