@@ -1,49 +1,96 @@
-/* eval.h - the figures of plumb eval and how they are shown.
- * Layer 6. Includes app.h, train/. */
+/* eval.h - plumb eval: what is measured on every answer, the figures made of it, how they show.
+ * Layer 6. Includes app.h, data/, model/, train/. */
 #ifndef PLUMB_APP_EVAL_H
 #define PLUMB_APP_EVAL_H
 
 #include "app/app.h"
 #include "train/answers.h"
+#include "train/bleu.h"
 #include "train/rewards.h"
 
-/* Scalars of one answer, shared among ranks (one owner, zeros elsewhere). */
-enum { EVAL_REWARD, EVAL_SCORED, EVAL_TOKENS, EVAL_DISTINCT, EVAL_CLIPPED, PLUMB_EVAL_VALUES };
+/* Scalars of one answer, shared among ranks (one owner, zeros elsewhere: sums are exact). */
+enum {
+    EVAL_REWARD,
+    EVAL_SCORED, /* 1: there is a reward */
+    EVAL_TOKENS,
+    EVAL_CHARACTERS, /* code points of the text */
+    EVAL_REPEATED,   /* self-repetition of 4-grams */
+    EVAL_CLIPPED,
+    EVAL_LOGP, /* nats, under the model itself and under the first one */
+    EVAL_LOGP_START,
+    EVAL_JUDGED,    /* 1: the judge answered for both orders */
+    EVAL_VERDICT,   /* 1 better, -1 worse than the first model's answer, 0 tie */
+    EVAL_DISAGREED, /* 1: the judge changed its mind with the order; a tie */
+    EVAL_BLEU,      /* matches and totals of each order, two lengths */
+    PLUMB_EVAL_VALUES = EVAL_BLEU + 2 * PLUMB_BLEU_ORDER + 2
+};
+/* Scalars of one prompt's reference. */
+enum { EVAL_REFERENCE_LOGP, EVAL_REFERENCE_TOKENS, PLUMB_EVAL_REFERENCE };
 
 /* Answers that the table of samples shows. */
 #define PLUMB_EVAL_SHOWN 8
+/* Tokens of the runs whose repetition within an answer is counted. */
+#define PLUMB_EVAL_REPEAT 4
+
+/* The figures of one model; NaN where there is nothing to say. */
+struct plumb_eval_figures {
+    int64_t answers, missing; /* missing: rewards */
+    double reward, reward_std, reward_interval[2];
+    /* against the first model, answer by answer */
+    int64_t win, tie, lose;
+    int64_t disagreed, not_judged; /* of the judge's pairs */
+    double win_rate, win_rate_interval[2], lc_win_rate;
+    double tokens, tokens_std, tokens_max, characters, clipped;
+    double distinct[2], repetition; /* distinct-1 and -2 over all answers */
+    double kl;                      /* to the first model, nats per answer */
+    double perplexity, bleu;        /* of and against references */
+};
 
 struct plumb_eval_model {
     char name[64];
     const char *dir;
+    bool same_tokens;             /* as the first model: its log-probs can be compared */
+    struct plumb_answers answers; /* of this rank's prompts */
     double *value;                /* (prompts * samples, PLUMB_EVAL_VALUES) */
+    double *reference;            /* (prompts, PLUMB_EVAL_REFERENCE) */
+    double distinct[2];
     char *text[PLUMB_EVAL_SHOWN]; /* rank 0: its first answers */
-    /* over all scored answers */
-    int64_t scored, missing;
-    double mean, std, half_width; /* of the reward; 95 % normal interval of the mean */
-    double length, distinct, clipped;
-    /* against the first model, prompt by prompt (mean over samples), of prompts scored for both */
-    int64_t win, tie, lose;
+    struct plumb_eval_figures figures;
 };
 
 struct plumb_eval {
     struct plumb_app *app;
-    plumb_rewards *rewards;
+    plumb_rewards *rewards; /* NULL: none is configured */
     int64_t prompts, n;
+    int64_t first, last;            /* this rank's prompts */
+    bool references;                /* some prompt has one */
     struct plumb_eval_model *model; /* (n,) */
 };
 
-/* The prompts of data.eval for one model; tokenizer NULL: texts only. */
+/* The prompts of data.eval for one model, a record's completion being its reference; tokenizer
+ * NULL: texts only. */
 plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_dataset **out,
                                      const plumb_tokenizer *tokenizer, int64_t max_pos);
-/* Scalars and, on rank 0, the first texts of one model's answers. */
-plumb_status plumb_eval_keep(const struct plumb_eval *e, struct plumb_eval_model *m,
-                             const struct plumb_answers *answers);
-/* Fills the figures of every model from the shared scalars. */
-void plumb_eval_compare(struct plumb_eval *e);
-/* Table on standard output; eval.json and report.html in output_dir when it is set; JSON to
- * `output` when that is no "-". Rank 0 only. */
+/* eval_measure.c: the scalars of this rank's answers in m->answers and, on rank 0, the first
+ * texts. Not collective. */
+plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_model *m,
+                                const struct plumb_dataset *data);
+/* Log-probs of this rank's references under one model. Not collective. */
+plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval_model *m,
+                                   const plumb_model *model, const struct plumb_dataset *data);
+/* Log-probs of every model's answers under the first model, where tokens are the same. Not
+ * collective. */
+plumb_status plumb_eval_start(struct plumb_eval *e, const plumb_model *start,
+                              const struct plumb_dataset *data);
+/* eval_judge.c: asks eval.judge about every answer against the first model's, in both orders. Not
+ * collective. */
+plumb_status plumb_eval_judge(struct plumb_eval *e, const struct plumb_dataset *data);
+
+/* eval_figures.c: the figures of every model from the shared scalars. */
+plumb_status plumb_eval_figure(struct plumb_eval *e);
+
+/* eval_write.c: tables on standard output; eval.json and report.html in output_dir when it is set;
+ * JSON to `output` when that is no "-". Rank 0 only. */
 plumb_status plumb_eval_write(const struct plumb_eval *e);
-void plumb_eval_model_fini(struct plumb_eval_model *m);
 
 #endif

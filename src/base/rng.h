@@ -10,11 +10,12 @@
 
 /* What a number is for. Values are part of the result of a run: append, never renumber. */
 enum plumb_rng_purpose {
-    PLUMB_RNG_SAMPLE = 1,  /* choice of a token */
-    PLUMB_RNG_SHUFFLE = 2, /* order of prompts or records */
-    PLUMB_RNG_INIT = 3,    /* fresh weights */
-    PLUMB_RNG_SELECT = 4,  /* selectors that draw */
-    PLUMB_RNG_DATA = 5,    /* generated data sets */
+    PLUMB_RNG_SAMPLE = 1,    /* choice of a token */
+    PLUMB_RNG_SHUFFLE = 2,   /* order of prompts or records */
+    PLUMB_RNG_INIT = 3,      /* fresh weights */
+    PLUMB_RNG_SELECT = 4,    /* selectors that draw */
+    PLUMB_RNG_DATA = 5,      /* generated data sets */
+    PLUMB_RNG_BOOTSTRAP = 6, /* prompts drawn with replacement */
 };
 
 /* What identifies one number within a run. */

@@ -128,7 +128,10 @@
 #define PLUMB_OPTIONS_EVAL(X) \
     X(TEXTS, models, "", "", "", "e", 1, "NAME=FOLDER of every model to compare; win rates are against the first") \
     X(INT, samples, "1", "[1, 4096]", "", "e", 1, "answers per prompt and model") \
-    X(REAL, win_margin, "0", "[0, 1e6]", "", "e", 1, "reward difference up to which two answers are a tie")
+    X(REAL, win_margin, "0", "[0, 1e6]", "", "e", 1, "reward difference up to which two answers are a tie") \
+    X(TEXT, judge, "", "", "", "e", 1, "shell command that says which answer wins, instead of the reward: a JSON line {prompt, a, b} in, {winner: a, b or tie} or {score: 0..1 for a} out; reward.timeout and reward.restarts hold for it") \
+    X(BOOL, kl, "true", "", "", "e", 1, "divergence from the first model, from its log-probabilities of the answers") \
+    X(INT, bootstrap, "1000", "[0, 1000000]", "", "e", 1, "replicates of the intervals, which are drawn over prompts; 0: none")
 
 #define PLUMB_OPTIONS_REPORT(X) \
     X(INT, samples, "4", "[0, 1000]", "rows", "ae", 0, "of the sample table of every iteration") \

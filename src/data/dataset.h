@@ -57,6 +57,8 @@ struct plumb_data_options {
     const char *principle_template; /* {principle} and {prompt}, which stands for the last message
                                      * of the prompt and is replaced by the whole; NULL: with a
                                      * line break between them */
+    bool references;                /* for PROMPTS: a record's "completion", where there is one, is
+                                     * read as for SFT */
     bool no_special;                /* prompts without what the tokenizer adds (BOS) */
     bool append_eos;                /* the tokenizer's end token after completions that lack it */
     int64_t max_prompt_tokens;      /* 0: no limit; counts the longer of prompt and principled */

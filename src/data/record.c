@@ -376,6 +376,8 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
     const plumb_json *messages = plumb_json_get(line, "messages");
     switch (o->kind) {
     case PLUMB_DATA_PROMPTS:
+        if (o->references && plumb_json_get(line, "prompt") && plumb_json_get(line, "completion"))
+            return read_answers(d, line, sft, 1, o, where);
         return read_prompt(d, line, o, where);
     case PLUMB_DATA_SFT:
         if (messages)

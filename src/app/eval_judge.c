@@ -1,0 +1,117 @@
+/* eval_judge.c - which of two answers is better, by an external command.
+ * Layer 6. Includes app/eval.h, base/, data/ask.h, io/.
+ *
+ * The command gets {"prompt": "..", "a": "..", "b": ".."} and answers {"winner": "a"}, "b" or
+ * "tie", or {"score": x} with x in [0, 1], how much it prefers a: above 1/2 a wins. Judges favour a
+ * place, so every pair is asked twice, with a and b exchanged; only a verdict that stays is one,
+ * any other pair is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "app/eval.h"
+#include "base/log.h"
+#include "data/ask.h"
+#include "io/json.h"
+
+/* Question 2 j is about pair j with the model's answer as a, 2 j + 1 as b. */
+struct judging {
+    const struct plumb_eval *e;
+    const struct plumb_dataset *data;
+    struct plumb_eval_model *m;
+    int first_verdict; /* of the pair's first question; NO_VERDICT without one */
+    int64_t missing;
+    char example[200];
+};
+enum { NO_VERDICT = 2 };
+
+static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
+{
+    const struct judging *j = arg;
+    const struct plumb_answer *ours = &j->m->answers.at[i / 2];
+    const struct plumb_answer *theirs = &j->e->model[0].answers.at[i / 2];
+    const struct plumb_piece *prompt = &j->data->record[ours->record].prompt;
+    const struct plumb_buf *a = i % 2 ? &theirs->text : &ours->text;
+    const struct plumb_buf *b = i % 2 ? &ours->text : &theirs->text;
+    PLUMB_TRY(plumb_buf_add_text(out, "{\"prompt\": "));
+    PLUMB_TRY(plumb_json_put_string(out, prompt->text, prompt->len));
+    PLUMB_TRY(plumb_buf_add_text(out, ", \"a\": "));
+    PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(a), a->len));
+    PLUMB_TRY(plumb_buf_add_text(out, ", \"b\": "));
+    PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(b), b->len));
+    return plumb_buf_add_text(out, "}\n");
+}
+
+/* verdict: 1 a wins, -1 b wins, 0 tie, NO_VERDICT. */
+static void take_verdict(struct judging *j, int64_t i, int verdict, const char *why)
+{
+    if (verdict == NO_VERDICT && !j->missing++)
+        snprintf(j->example, sizeof(j->example), "%.190s", why);
+    if (i % 2 == 0) {
+        j->first_verdict = verdict;
+        return;
+    }
+    if (j->first_verdict == NO_VERDICT || verdict == NO_VERDICT)
+        return;
+    const struct plumb_answer *o = &j->m->answers.at[i / 2];
+    double *v =
+        j->m->value + (o->slot * j->e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
+    const int swapped = -verdict; /* the model's answer was b */
+    v[EVAL_JUDGED] = 1;
+    v[EVAL_VERDICT] = j->first_verdict == swapped ? swapped : 0;
+    v[EVAL_DISAGREED] = j->first_verdict != swapped;
+}
+
+static bool take_answer(void *arg, int64_t i, const char *line, int64_t len)
+{
+    plumb_json *root = NULL;
+    int verdict = NO_VERDICT;
+    bool sense = false;
+    if (plumb_json_parse(&root, line, len, "the judge's answer") == PLUMB_OK) {
+        const plumb_json *winner = plumb_json_member(root, "winner");
+        const plumb_json *score = plumb_json_member(root, "score");
+        const char *name = plumb_json_string(winner, "");
+        const double x = plumb_json_real(score, NAN);
+        if (!strcmp(name, "a") || !strcmp(name, "b") || !strcmp(name, "tie"))
+            verdict = *name == 'a' ? 1 : *name == 'b' ? -1 : 0;
+        else if (!winner && x >= 0 && x <= 1)
+            verdict = (x > 0.5) - (x < 0.5);
+        const plumb_json *said = winner ? winner : score;
+        sense = verdict != NO_VERDICT || (said && plumb_json_type_of(said) == PLUMB_JSON_NULL);
+    }
+    take_verdict(arg, i, verdict, line);
+    plumb_json_free(&root);
+    return sense;
+}
+
+static void no_answer(void *arg, int64_t i, enum plumb_ask_end why)
+{
+    take_verdict(arg, i, NO_VERDICT,
+                 why == PLUMB_ASK_TIMEOUT ? "no answer in time" : "the command died");
+}
+
+plumb_status plumb_eval_judge(struct plumb_eval *e, const struct plumb_dataset *data)
+{
+    const struct plumb_config *cfg = e->app->cfg;
+    plumb_ask *ask = NULL;
+    PLUMB_TRY(plumb_ask_create(&ask, "judge", cfg->eval.judge, cfg->reward.timeout,
+                               cfg->reward.restarts));
+    plumb_status st = PLUMB_OK;
+    for (int64_t k = 1; k < e->n && st == PLUMB_OK; k++) {
+        struct judging j = {.e = e, .data = data, .m = &e->model[k]};
+        const struct plumb_ask_job job = {
+            .n = 2 * j.m->answers.prompts * j.m->answers.group_size,
+            .put = put_question,
+            .take = take_answer,
+            .miss = no_answer,
+            .arg = &j,
+        };
+        st = plumb_ask_run(ask, &job);
+        if (j.missing)
+            plumb_log(PLUMB_LOG_WARN,
+                      "%s: no verdict to %lld questions of the judge; the first: %s", j.m->name,
+                      (long long)j.missing, j.example);
+    }
+    plumb_ask_destroy(&ask);
+    return st;
+}
