@@ -1,16 +1,24 @@
-/* bench_decode.c - decoding of a 110M-parameter model against its floor on one core.
- * Benchmark of layer 4. Includes model/, ceiling.h.
+/* bench_decode.c - decoding of a model with random weights against its floor, on one core or GPU.
+ * Benchmark of layer 4. Includes bench.h, model/.
  *
- *     bench_decode [repetitions, default 3]
+ *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
+ *                  [long=72] [graphs=1] [dtype=float32]
  *
- * The floor of a step is the larger of: weights and keys and values over the streaming read;
- * 2 N operations per sequence over the FMA peak. Steps are timed as the difference of a long and
- * a short generation, so prefill does not count. */
-#include "bench_model.h"
-#include "ceiling.h"
+ * The floor of a step is the larger of: weights and keys and values over the bandwidth; 2 N
+ * operations per sequence over the rate. Steps are timed as the difference of a long and a short
+ * generation, so prefill does not count. */
+#include "bench.h"
 #include "model/generate.h"
 
-enum { PROMPT = 16, SHORT = 8, LONG = 72, MAX_BATCH = 64, MAX_REPEAT = 100 };
+enum { MAX_BATCHES = 16, MAX_REPEAT = 100 };
+
+struct bench {
+    struct bench_device d;
+    plumb_model *m;
+    const char *shape;
+    int64_t prompt, shorter, longer;
+    int repeat;
+};
 
 static plumb_status drop(void *arg, const struct plumb_completion *c)
 {
@@ -18,75 +26,95 @@ static plumb_status drop(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-static double seconds_of(plumb_generator *g, const plumb_model *m, int64_t batch, int64_t tokens)
+static double seconds_of(const struct bench *t, plumb_generator *g, int64_t batch, int64_t tokens)
 {
-    static int32_t ids[MAX_BATCH][PROMPT];
-    struct plumb_request q[MAX_BATCH];
+    const int64_t n = batch * t->prompt;
+    int32_t *ids = malloc((size_t)n * sizeof *ids);
+    struct plumb_request *q = calloc((size_t)batch, sizeof *q);
     int64_t got = 0;
-    for (int64_t i = 0; i < batch; i++) {
-        for (int64_t j = 0; j < PROMPT; j++)
-            ids[i][j] = (int32_t)((uint32_t)(i * PROMPT + j + 1) * 2654435761u % 32000u);
-        q[i] = (struct plumb_request){.ids = ids[i], .n = PROMPT, .prompt_id = i, .n_samples = 1};
-    }
+    if (!ids || !q)
+        exit(1);
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((uint32_t)(i + 1) * 2654435761u % (uint32_t)t->m->spec.v);
+    for (int64_t i = 0; i < batch; i++)
+        q[i] = (struct plumb_request){
+            .ids = ids + i * t->prompt, .n = t->prompt, .prompt_id = i, .n_samples = 1};
     const struct plumb_generate_options o = {.sample = {.temperature = 1, .top_p = 1},
                                              .max_new_tokens = tokens,
                                              .seed = 1,
                                              .ignore_eos = true};
-    const double start = ceiling_now();
-    BENCH_OK(plumb_generate(g, m, q, batch, &o, drop, &got));
-    const double end = ceiling_now();
+    const double start = bench_now(&t->d);
+    BENCH_OK(plumb_generate(g, t->m, q, batch, &o, drop, &got));
+    const double end = bench_now(&t->d);
     if (got != batch * tokens)
         exit(1);
+    free(ids);
+    free(q);
     return end - start;
 }
 
-static void bench(const plumb_model *m, int64_t batch, int repeat, const void *memory,
-                  int64_t memory_bytes)
+static void report(const struct bench *t, const plumb_generator *g, int64_t batch, double step[],
+                   double peak[], double read[])
 {
-    static double step[MAX_REPEAT], peak[MAX_REPEAT], read[MAX_REPEAT];
-    const struct plumb_spec *s = &m->spec;
-    plumb_generator *g;
-    BENCH_OK(plumb_generator_create(&g, m, batch, 128, NULL));
-    seconds_of(g, m, batch, SHORT);
-    for (int i = 0; i < repeat; i++) {
-        peak[i] = ceiling_fma(0.2);
-        read[i] = ceiling_read(memory, memory_bytes);
-        step[i] = (seconds_of(g, m, batch, LONG) - seconds_of(g, m, batch, SHORT)) / (LONG - SHORT);
-    }
-    const struct ceiling_spread t = ceiling_spread(step, repeat);
-    const double gflops = ceiling_spread(peak, repeat).median;
-    const double bandwidth = ceiling_spread(read, repeat).median;
-    const double n = (double)bench_parameters(m); /* tied: each weight is read once a step */
-    const double length = PROMPT + (SHORT + LONG) / 2.0;
-    const double kv = 8.0 * length * (double)(batch * s->l * s->hk * s->d);
-    const double by_read = (4 * n + kv) / bandwidth * 1e-9,
+    const struct plumb_spec *s = &t->m->spec;
+    const struct ceiling_spread at = ceiling_spread(step, t->repeat);
+    const double gflops = ceiling_spread(peak, t->repeat).median;
+    const double bandwidth = ceiling_spread(read, t->repeat).median;
+    const double n = (double)bench_parameters_read(t->m), item = plumb_dtype_size(t->d.dtype);
+    const double length = (double)t->prompt + (double)(t->shorter + t->longer) / 2.0;
+    const double kv = 2 * item * length * (double)(batch * s->l * s->hk * s->d);
+    const double by_read = (item * n + kv) / bandwidth * 1e-9,
                  by_work = 2e-9 * n * (double)batch / gflops;
     const double floor = by_read > by_work ? by_read : by_work;
+    const char *bound = by_read > by_work ? "memory" : "arithmetic";
+    char what[96];
     printf("batch %2lld: %.2f ms a step (%.2f-%.2f), %.0f tokens/s; floor %.2f ms (%s; %.1f GB/s, "
            "%.1f GFLOP/s): %.1f %%, best %.1f %%\n",
-           (long long)batch, 1e3 * t.median, 1e3 * t.least, 1e3 * t.most, (double)batch / t.median,
-           1e3 * floor, by_read > by_work ? "memory" : "arithmetic", bandwidth, gflops,
-           100 * floor / t.median, 100 * floor / t.least);
+           (long long)batch, 1e3 * at.median, 1e3 * at.least, 1e3 * at.most,
+           (double)batch / at.median, 1e3 * floor, bound, bandwidth, gflops,
+           100 * floor / at.median, 100 * floor / at.least);
+    if (t->d.b->place == PLUMB_HOST)
+        return;
+    snprintf(what, sizeof what, "%s, batch %lld", t->shape, (long long)batch);
+    bench_result("decode", what, (double)batch / at.median, "tokens/s",
+                 "%.3f ms a step (%.3f-%.3f), %.1f %% of the %s floor of %.3f ms", 1e3 * at.median,
+                 1e3 * at.least, 1e3 * at.most, 100 * floor / at.median, bound, 1e3 * floor);
+    snprintf(what, sizeof what, "%s, KV store of %lld slots, planned", t->shape, (long long)batch);
+    bench_result("memory", what, (double)plumb_generator_bytes(g) / 1e9, "GB", "%s", "");
+}
+
+static void bench(const struct bench *t, int64_t batch)
+{
+    static double step[MAX_REPEAT], peak[MAX_REPEAT], read[MAX_REPEAT];
+    plumb_generator *g;
+    BENCH_OK(plumb_generator_create(&g, t->m, batch, t->prompt + t->longer + 1, NULL));
+    seconds_of(t, g, batch, t->shorter);
+    for (int i = 0; i < t->repeat; i++) {
+        peak[i] = t->d.rate(&t->d);
+        read[i] = t->d.bandwidth(&t->d);
+        step[i] = (seconds_of(t, g, batch, t->longer) - seconds_of(t, g, batch, t->shorter)) /
+                  (double)(t->longer - t->shorter);
+    }
+    report(t, g, batch, step, peak, read);
     plumb_generator_destroy(&g);
 }
 
 int main(int argc, char **argv)
 {
-    static const int64_t batch[] = {1, 8, 32};
-    int repeat = argc > 1 ? atoi(argv[1]) : 3;
-    repeat = repeat < 1 ? 1 : repeat > MAX_REPEAT ? MAX_REPEAT : repeat;
-    const int64_t bytes = (int64_t)1 << 30;
-    void *memory = ceiling_alloc(bytes);
-    struct plumb_backend *b;
-    if (!memory)
-        return 1;
-    memset(memory, 1, (size_t)bytes);
-    BENCH_OK(plumb_backend_cpu_create(&b, 1, 1));
-    plumb_model *m = bench_model(b);
-    for (size_t i = 0; i < sizeof batch / sizeof *batch; i++)
-        bench(m, batch[i], repeat, memory, bytes);
-    plumb_model_destroy(&m);
-    plumb_backend_destroy(&b);
-    free(memory);
+    const struct bench_args a =
+        bench_args(argc, argv, BENCH_DEVICE_NAMES "shape batch repeat prompt short long graphs");
+    int64_t batch[MAX_BATCHES];
+    const int batches = bench_numbers(&a, "batch", "1,8,32", batch, MAX_BATCHES);
+    struct bench t = {.shape = bench_text(&a, "shape", "0.1b"),
+                      .repeat = (int)bench_number(&a, "repeat", 1, MAX_REPEAT, 3),
+                      .prompt = bench_number(&a, "prompt", 1, 1 << 20, 16),
+                      .shorter = bench_number(&a, "short", 1, 1 << 20, 8)};
+    t.longer = bench_number(&a, "long", t.shorter + 1, 1 << 20, t.shorter + 64);
+    bench_device_init(&t.d, &a);
+    t.m = bench_model(t.d.b, t.shape);
+    for (int i = 0; i < batches; i++)
+        bench(&t, batch[i]);
+    plumb_model_destroy(&t.m);
+    bench_device_fini(&t.d);
     return 0;
 }

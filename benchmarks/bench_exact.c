@@ -7,9 +7,8 @@
  * Each pair runs ours and the library's right after each other, in alternating order, on models
  * with the same weights; the cost is the median over pairs of ours / library - 1. Everything but
  * the linear layers is the same code. Run it with OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1. */
+#include "bench.h"
 #include "bench_linear.h"
-#include "bench_model.h"
-#include "ceiling.h"
 #include "model/generate.h"
 
 enum { SEQUENCES = 8, LENGTH = 256, TOKENS = SEQUENCES * LENGTH, MAX_PAIRS = 100 };
@@ -35,7 +34,7 @@ static void side_create(struct side *s, const struct bench_linear *library)
     BENCH_OK(plumb_backend_cpu_create(&s->b, 1, 1));
     if (library)
         bench_linear_use(s->b, library);
-    s->m = bench_model(s->b);
+    s->m = bench_model(s->b, "0.1b");
     BENCH_OK(plumb_pass_create(&s->pass, s->m, &limit));
     s->grad = calloc((size_t)s->m->count, sizeof(float));
     if (!s->grad)

@@ -1,24 +1,30 @@
-/* bench_train.c - one training step of a 110M-parameter model against the FMA peak of one core.
- * Benchmark of layer 4. Includes op/, model/, ceiling.h.
+/* bench_train.c - one training step of a model with random weights against the peak of one core or
+ * GPU.
+ * Benchmark of layer 4. Includes bench.h, op/, model/.
  *
- *     bench_train [steps, default 3] [recompute, default 0]
+ *     bench_train [device=cpu] [shape=0.1b] [steps=3] [sequences=8] [length=256] [recompute=0]
+ *                 [dtype=float32]
  *
- * A step is forward, backward, AdamW and packing of 8 sequences of 256 tokens, counted as 6 N
- * operations per token: attention, recomputation and the logits' second pass are not counted. */
-#include "bench_model.h"
-#include "ceiling.h"
+ * A step is forward, backward, AdamW and packing of `sequences` sequences of `length` tokens,
+ * counted as 6 N operations per token: attention, recomputation and the logits' second pass are
+ * not counted. */
+#include "bench.h"
 #include "op/op.h"
 
-enum { SEQUENCES = 8, LENGTH = 256, TOKENS = SEQUENCES * LENGTH, MAX_STEPS = 100 };
+enum { MAX_STEPS = 100 };
 
 enum phase { FORWARD, BACKWARD, ADAMW, REFRESH, WHOLE, N_PHASE };
 static const char *const phase_name[] = {"forward", "backward", "adamw", "refresh", "step"};
 
 struct bench {
-    struct plumb_backend *b;
+    struct bench_device d;
     plumb_model *m;
     plumb_pass *pass;
-    float *grad, *m1, *m2, *logp, *dlogp;
+    int64_t sequences, length, tokens;
+    float *grad, *m1, *m2; /* device */
+    float *logp, *dlogp;   /* host */
+    int32_t *ids;
+    int64_t *offset, *prompt;
     struct plumb_batch batch;
 };
 
@@ -31,101 +37,177 @@ static void update(struct bench *t)
                                   .correction1 = 0.1f,
                                   .correction2 = 0.001f,
                                   .grad_scale = 1};
+    struct plumb_backend *b = t->d.b;
     const int64_t n = t->m->count;
-    const struct plumb_tensor w = plumb_view_f32("w", t->m->w, t->b->place, n);
-    const struct plumb_tensor m1 = plumb_view_f32("m", t->m1, t->b->place, n);
-    const struct plumb_tensor m2 = plumb_view_f32("v", t->m2, t->b->place, n);
-    const struct plumb_tensor g = plumb_view_f32("grad", t->grad, t->b->place, n);
-    BENCH_OK(plumb_op_adamw(t->b, &w, &m1, &m2, &g, &p));
+    const struct plumb_tensor w = plumb_view_f32("w", t->m->w, b->place, n);
+    const struct plumb_tensor m1 = plumb_view_f32("m", t->m1, b->place, n);
+    const struct plumb_tensor m2 = plumb_view_f32("v", t->m2, b->place, n);
+    const struct plumb_tensor g = plumb_view_f32("grad", t->grad, b->place, n);
+    BENCH_OK(plumb_op_adamw(b, &w, &m1, &m2, &g, &p));
 }
 
-/* Seconds of each phase; returns the FMA peak, the mean of before, in the middle and after: a
- * step takes so long that its neighbours come and go. */
+/* Seconds of each phase; returns the peak, the mean of before, in the middle and after: a step on a
+ * core takes so long that its neighbours come and go. */
 static double step(struct bench *t, double seconds[N_PHASE])
 {
-    double before, after, peak = ceiling_fma(0.2);
-    before = ceiling_now();
+    double before, after, peak = t->d.rate(&t->d);
+    before = bench_now(&t->d);
     BENCH_OK(plumb_pass_logprob(t->pass, t->m, &t->batch, t->logp));
-    seconds[FORWARD] = ceiling_now() - before;
-    peak += ceiling_fma(0.2);
-    before = ceiling_now();
-    memset(t->grad, 0, (size_t)t->m->count * sizeof *t->grad);
+    seconds[FORWARD] = bench_now(&t->d) - before;
+    peak += t->d.rate(&t->d);
+    before = bench_now(&t->d);
+    BENCH_OK(t->d.b->zero(t->d.b, t->grad, t->m->count * (int64_t)sizeof *t->grad));
     BENCH_OK(plumb_pass_logprob_backward(t->pass, t->m, t->dlogp, t->grad));
-    after = ceiling_now();
+    after = bench_now(&t->d);
     seconds[BACKWARD] = after - before;
     update(t);
-    before = ceiling_now();
+    before = bench_now(&t->d);
     seconds[ADAMW] = before - after;
     BENCH_OK(plumb_model_refresh(t->m));
-    after = ceiling_now();
+    after = bench_now(&t->d);
     seconds[REFRESH] = after - before;
-    peak += ceiling_fma(0.2);
+    peak += t->d.rate(&t->d);
     seconds[WHOLE] = 0;
     for (int i = 0; i < WHOLE; i++)
         seconds[WHOLE] += seconds[i];
     return peak / 3;
 }
 
+static float *zeros(const struct bench *t)
+{
+    void *data;
+    BENCH_OK(t->d.b->alloc(t->d.b, &data, t->m->count * 4, "per parameter"));
+    BENCH_OK(t->d.b->zero(t->d.b, data, t->m->count * 4));
+    return data;
+}
+
+static void make_batch(struct bench *t)
+{
+    const size_t n = (size_t)t->tokens, k = (size_t)t->sequences;
+    t->ids = calloc(n, sizeof *t->ids);
+    t->logp = calloc(n, sizeof *t->logp);
+    t->dlogp = calloc(n, sizeof *t->dlogp);
+    t->offset = calloc(k + 1, sizeof *t->offset);
+    t->prompt = calloc(k, sizeof *t->prompt);
+    if (!t->ids || !t->logp || !t->dlogp || !t->offset || !t->prompt)
+        exit(1);
+    for (int64_t i = 0; i < t->tokens; i++) {
+        t->ids[i] = (int32_t)((uint32_t)(i + 1) * 2654435761u % (uint32_t)t->m->spec.v);
+        t->dlogp[i] = -1.0f / (float)t->tokens;
+    }
+    for (int64_t i = 0; i < t->sequences; i++) {
+        t->offset[i + 1] = (i + 1) * t->length;
+        t->prompt[i] = 1;
+    }
+    t->batch = (struct plumb_batch){t->sequences, t->ids, t->offset, t->prompt};
+}
+
+struct times {
+    int steps;
+    double seconds[N_PHASE][MAX_STEPS], peak[MAX_STEPS], share[MAX_STEPS];
+    int64_t planned, used[3]; /* bytes: before, with everything, after the steps */
+};
+
+static void create(struct bench *t, const char *shape, bool recompute, struct times *x)
+{
+    (void)t->d.rate(&t->d); /* what measuring needs is there before anything is counted */
+    x->used[0] = t->d.memory_used(&t->d);
+    t->m = bench_model(t->d.b, shape);
+    make_batch(t);
+    const struct plumb_pass_limit limit = {.max_tokens = t->tokens,
+                                           .max_seq = t->sequences,
+                                           .max_targets = t->tokens,
+                                           .train = true,
+                                           .recompute = recompute};
+    BENCH_OK(plumb_pass_create(&t->pass, t->m, &limit));
+    t->grad = zeros(t);
+    t->m1 = zeros(t);
+    t->m2 = zeros(t);
+    x->planned = t->m->arena.cap + plumb_pass_bytes(t->pass) + 3 * 4 * t->m->count;
+    x->used[1] = t->d.memory_used(&t->d);
+}
+
+static void destroy(struct bench *t)
+{
+    plumb_pass_destroy(&t->pass);
+    t->d.b->release(t->d.b, t->grad);
+    t->d.b->release(t->d.b, t->m1);
+    t->d.b->release(t->d.b, t->m2);
+    plumb_model_destroy(&t->m);
+    free(t->ids);
+    free(t->logp);
+    free(t->dlogp);
+    free(t->offset);
+    free(t->prompt);
+}
+
+/* On a GPU: the figures that a script collects. */
+static void results(const struct bench *t, const char *shape, struct ceiling_spread at[N_PHASE],
+                    struct ceiling_spread share, const struct times *x)
+{
+    char what[96];
+    snprintf(what, sizeof what, "%s, %lld x %lld tokens", shape, (long long)t->sequences,
+             (long long)t->length);
+    bench_result("training", what, (double)t->tokens / at[WHOLE].median, "tokens/s",
+                 "MFU %.1f %% of the measured %s product (%.1f-%.1f), 6 N a token", share.median,
+                 plumb_dtype_name(t->d.dtype), share.least, share.most);
+    for (int k = 0; k < N_PHASE; k++) {
+        snprintf(what, sizeof what, "%s, %s", shape, phase_name[k]);
+        bench_result("training time", what, 1e3 * at[k].median, "ms", "%.2f-%.2f",
+                     1e3 * at[k].least, 1e3 * at[k].most);
+    }
+    snprintf(what, sizeof what, "%s, training, planned", shape);
+    bench_result("memory", what, (double)x->planned / 1e9, "GB", "%s",
+                 "weights, gradient, moments, activations");
+    snprintf(what, sizeof what, "%s, training, measured", shape);
+    bench_result("memory", what, (double)(x->used[1] - x->used[0]) / 1e9, "GB",
+                 "%.3f GB more after the steps", (double)(x->used[2] - x->used[1]) / 1e9);
+}
+
+static void report(const struct bench *t, const char *shape, double work, struct times *x)
+{
+    const double n = (double)bench_parameters(t->m);
+    const struct ceiling_spread top = ceiling_spread(x->peak, x->steps);
+    struct ceiling_spread at[N_PHASE];
+    printf("%.1fM parameters, %lld x %lld tokens, pass %.2f GB, peak %.1f GFLOP/s (%.1f-%.1f)\n",
+           n / 1e6, (long long)t->sequences, (long long)t->length,
+           (double)plumb_pass_bytes(t->pass) / 1e9, top.median, top.least, top.most);
+    for (int k = 0; k < N_PHASE; k++) {
+        at[k] = ceiling_spread(x->seconds[k], x->steps);
+        printf("%-9s %7.3f s (%.3f-%.3f)\n", phase_name[k], at[k].median, at[k].least, at[k].most);
+    }
+    const struct ceiling_spread of = ceiling_spread(x->share, x->steps);
+    printf("6 N tokens: %.1f %% of the peak beside each step (%.1f-%.1f), best against best "
+           "%.1f %%\n",
+           of.median, of.least, of.most, 100 * work / at[WHOLE].least / top.most);
+    if (t->d.b->place == PLUMB_DEVICE)
+        results(t, shape, at, of, x);
+}
+
 int main(int argc, char **argv)
 {
-    int steps = argc > 1 ? atoi(argv[1]) : 3;
-    steps = steps < 1 ? 1 : steps > MAX_STEPS ? MAX_STEPS : steps;
-    static int32_t ids[TOKENS];
-    static float dlogp[TOKENS], logp[TOKENS];
-    static int64_t offset[SEQUENCES + 1], prompt[SEQUENCES];
-    struct bench t = {.logp = logp, .dlogp = dlogp};
-    BENCH_OK(plumb_backend_cpu_create(&t.b, 1, 1));
-    t.m = bench_model(t.b);
-    for (int i = 0; i < TOKENS; i++) {
-        ids[i] = (int32_t)((uint32_t)(i + 1) * 2654435761u % (uint32_t)t.m->spec.v);
-        dlogp[i] = -1.0f / TOKENS;
-    }
-    for (int i = 0; i < SEQUENCES; i++) {
-        offset[i + 1] = (i + 1) * LENGTH;
-        prompt[i] = 1;
-    }
-    t.batch = (struct plumb_batch){SEQUENCES, ids, offset, prompt};
-    const struct plumb_pass_limit limit = {.max_tokens = TOKENS,
-                                           .max_seq = SEQUENCES,
-                                           .max_targets = TOKENS,
-                                           .train = true,
-                                           .recompute = argc > 2 && atoi(argv[2])};
-    BENCH_OK(plumb_pass_create(&t.pass, t.m, &limit));
-    t.grad = calloc((size_t)t.m->count, sizeof(float));
-    t.m1 = calloc((size_t)t.m->count, sizeof(float));
-    t.m2 = calloc((size_t)t.m->count, sizeof(float));
-    if (!t.grad || !t.m1 || !t.m2)
-        return 1;
-    static double seconds[N_PHASE][MAX_STEPS], peak[MAX_STEPS], share[MAX_STEPS];
-    const double n = (double)bench_parameters(t.m), work = 6e-9 * n * TOKENS;
+    static struct times x;
+    const struct bench_args a =
+        bench_args(argc, argv, BENCH_DEVICE_NAMES "shape steps sequences length recompute");
+    const char *shape = bench_text(&a, "shape", "0.1b");
+    struct bench t = {.sequences = bench_number(&a, "sequences", 1, 1 << 20, 8),
+                      .length = bench_number(&a, "length", 2, 2048, 256)};
     double once[N_PHASE];
+    x.steps = (int)bench_number(&a, "steps", 1, MAX_STEPS, 3);
+    t.tokens = t.sequences * t.length;
+    bench_device_init(&t.d, &a);
+    create(&t, shape, bench_number(&a, "recompute", 0, 1, 0) == 1, &x);
+    const double work = 6e-9 * (double)bench_parameters(t.m) * (double)t.tokens;
     step(&t, once); /* touches all memory */
-    for (int i = 0; i < steps; i++) {
-        peak[i] = step(&t, once);
-        share[i] = 100 * work / once[WHOLE] / peak[i];
+    for (int i = 0; i < x.steps; i++) {
+        x.peak[i] = step(&t, once);
+        x.share[i] = 100 * work / once[WHOLE] / x.peak[i];
         for (int k = 0; k < N_PHASE; k++)
-            seconds[k][i] = once[k];
+            x.seconds[k][i] = once[k];
     }
-    const struct ceiling_spread top = ceiling_spread(peak, steps);
-    printf("%.1fM parameters, %d x %d tokens, pass %.2f GB, FMA peak %.1f GFLOP/s (%.1f-%.1f)\n",
-           n / 1e6, SEQUENCES, LENGTH, (double)plumb_pass_bytes(t.pass) / 1e9, top.median,
-           top.least, top.most);
-    double best = 0;
-    for (int k = 0; k < N_PHASE; k++) {
-        const struct ceiling_spread s = ceiling_spread(seconds[k], steps);
-        printf("%-9s %7.3f s (%.3f-%.3f)\n", phase_name[k], s.median, s.least, s.most);
-        if (k == WHOLE)
-            best = 100 * work / s.least / top.most;
-    }
-    const struct ceiling_spread of = ceiling_spread(share, steps);
-    printf("6 N tokens: %.1f %% of the FMA peak beside each step (%.1f-%.1f), best against best "
-           "%.1f %%\n",
-           of.median, of.least, of.most, best);
-    plumb_pass_destroy(&t.pass);
-    plumb_model_destroy(&t.m);
-    plumb_backend_destroy(&t.b);
-    free(t.grad);
-    free(t.m1);
-    free(t.m2);
+    x.used[2] = t.d.memory_used(&t.d);
+    report(&t, shape, work, &x);
+    destroy(&t);
+    bench_device_fini(&t.d);
     return 0;
 }

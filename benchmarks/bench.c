@@ -1,0 +1,217 @@
+/* bench.c - options, devices, models and results of the benchmarks.
+ * Benchmarks only. Includes bench.h, bench_cuda.h, io/. */
+#include "bench.h"
+
+#include <stdarg.h>
+
+#include "io/file.h"
+#ifdef PLUMB_HAVE_CUDA
+#include "bench_cuda.h"
+#endif
+
+/* ---- options -------------------------------------------------------------------------------- */
+
+/* The value when word is NAME=VALUE; NULL otherwise. */
+static const char *value_of(const char *word, const char *name, size_t n)
+{
+    return strncmp(word, name, n) == 0 && word[n] == '=' ? word + n + 1 : NULL;
+}
+
+struct bench_args bench_args(int argc, char **argv, const char *names)
+{
+    for (int i = 1; i < argc; i++) {
+        bool known = false;
+        for (const char *p = names; *p && !known;) {
+            const size_t n = strcspn(p, " ");
+            known = value_of(argv[i], p, n) != NULL;
+            p += n + strspn(p + n, " ");
+        }
+        if (known)
+            continue;
+        fprintf(stderr, "%s: '%s', expected NAME=VALUE with one of: %s\n", argv[0], argv[i], names);
+        exit(2);
+    }
+    return (struct bench_args){argc - 1, argv + 1};
+}
+
+const char *bench_text(const struct bench_args *a, const char *name, const char *fallback)
+{
+    for (int i = a->n - 1; i >= 0; i--) {
+        const char *value = value_of(a->word[i], name, strlen(name));
+        if (value)
+            return value;
+    }
+    return fallback;
+}
+
+/* Reads one number and moves on. */
+static int64_t number(const char **text, const char *name, int64_t least, int64_t most)
+{
+    char *end;
+    const int64_t n = strtoll(*text, &end, 10);
+    if (end == *text || (*end && *end != ',') || n < least || n > most) {
+        fprintf(stderr, "%s=%s, expected a number from %lld to %lld\n", name, *text,
+                (long long)least, (long long)most);
+        exit(2);
+    }
+    *text = *end ? end + 1 : end;
+    return n;
+}
+
+int64_t bench_number(const struct bench_args *a, const char *name, int64_t least, int64_t most,
+                     int64_t fallback)
+{
+    const char *text = bench_text(a, name, NULL);
+    return text ? number(&text, name, least, most) : fallback;
+}
+
+int bench_numbers(const struct bench_args *a, const char *name, const char *fallback, int64_t *out,
+                  int most)
+{
+    const char *text = bench_text(a, name, fallback);
+    int n = 0;
+    while (*text && n < most)
+        out[n++] = number(&text, name, 1, INT64_C(1) << 40);
+    return n;
+}
+
+/* ---- devices --------------------------------------------------------------------------------- */
+
+static enum plumb_dtype dtype_of(const char *name)
+{
+    if (strcmp(name, "float32") == 0)
+        return PLUMB_F32;
+    fprintf(stderr, "dtype=%s, expected float32\n", name);
+    exit(2);
+}
+
+static double cpu_bandwidth(const struct bench_device *d)
+{
+    return ceiling_read(d->memory, d->copy_bytes);
+}
+
+static double cpu_rate(const struct bench_device *d)
+{
+    (void)d;
+    return ceiling_fma(0.2);
+}
+
+static int64_t cpu_memory_used(const struct bench_device *d)
+{
+    (void)d;
+    return 0;
+}
+
+static void cpu_init(struct bench_device *d)
+{
+    d->copy_bytes = (int64_t)1 << 30;
+    d->memory = ceiling_alloc(d->copy_bytes);
+    if (!d->memory)
+        exit(1);
+    memset(d->memory, 1, (size_t)d->copy_bytes);
+    d->bandwidth = cpu_bandwidth;
+    d->rate = cpu_rate;
+    d->memory_used = cpu_memory_used;
+    BENCH_OK(plumb_backend_cpu_create(&d->b, 1, 1));
+}
+
+void bench_device_init(struct bench_device *d, const struct bench_args *a)
+{
+    const char *device = bench_text(a, "device", "cpu");
+    *d = (struct bench_device){.dtype = dtype_of(bench_text(a, "dtype", "float32"))};
+    if (strcmp(device, "cpu") == 0) {
+        cpu_init(d);
+        return;
+    }
+#ifdef PLUMB_HAVE_CUDA
+    if (strcmp(device, "cuda") == 0) {
+        d->copy_bytes = bench_number(a, "copy", 4096, INT64_C(1) << 36, INT64_C(1) << 31);
+        d->matrix = bench_number(a, "matrix", 16, 1 << 16, d->dtype == PLUMB_F32 ? 4096 : 8192);
+        bench_cuda_init(d);
+        return;
+    }
+#endif
+    fprintf(stderr, "device=%s: expected cpu, or cuda in builds with CUDA\n", device);
+    exit(2);
+}
+
+void bench_device_fini(struct bench_device *d)
+{
+    plumb_backend_destroy(&d->b);
+    free(d->memory);
+}
+
+double bench_now(const struct bench_device *d)
+{
+    BENCH_OK(d->b->sync(d->b));
+    return ceiling_now();
+}
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+/* 1.1b is TinyLlama's. */
+static const struct bench_shape shapes[] = {
+    {"tiny", 64, 2, 4, 2, 128, 256, true},
+    {"0.1b", 768, 12, 12, 12, 2048, 32000, true},
+    {"0.5b", 1280, 26, 20, 4, 3456, 32000, true},
+    {"1.1b", 2048, 22, 32, 4, 5632, 32000, false},
+};
+
+const struct bench_shape *bench_shape(const char *name)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (strcmp(shapes[i].name, name) == 0)
+            return &shapes[i];
+    fprintf(stderr, "shape=%s, expected 0.1b, 0.5b, 1.1b or tiny\n", name);
+    exit(2);
+}
+
+plumb_model *bench_model(struct plumb_backend *b, const char *shape)
+{
+    const struct bench_shape *s = bench_shape(shape);
+    char dir[] = "/tmp/plumb_bench_XXXXXX", path[64], config[640];
+    plumb_model *m;
+    const int n = snprintf(
+        config, sizeof config,
+        "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": "
+        "%d, \"hidden_size\": %d, \"intermediate_size\": %d, \"num_hidden_layers\": %d, "
+        "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
+        "\"max_position_embeddings\": 2048, \"tie_word_embeddings\": %s}",
+        s->v, s->c, s->f, s->l, s->h, s->hk, s->tied ? "true" : "false");
+    if (!mkdtemp(dir)) {
+        perror(dir);
+        exit(1);
+    }
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    BENCH_OK(plumb_file_write_atomic(path, config, n));
+    BENCH_OK(plumb_model_create(&m, b, dir, 1));
+    BENCH_OK(plumb_dir_remove(dir));
+    return m;
+}
+
+int64_t bench_parameters(const plumb_model *m)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->n_param; i++)
+        n += m->param[i].count;
+    return n;
+}
+
+int64_t bench_parameters_read(const plumb_model *m)
+{
+    return bench_parameters(m) - (m->spec.tied ? 0 : m->spec.v * m->spec.c);
+}
+
+/* ---- results --------------------------------------------------------------------------------- */
+
+void bench_result(const char *part, const char *what, double value, const char *unit,
+                  const char *note, ...)
+{
+    va_list ap;
+    va_start(ap, note);
+    printf("=\t%s\t%s\t%.6g\t%s\t", part, what, value, unit);
+    vprintf(note, ap);
+    putchar('\n');
+    fflush(stdout);
+    va_end(ap);
+}

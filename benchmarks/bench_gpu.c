@@ -1,0 +1,229 @@
+/* bench_gpu.c - what only a GPU is asked: which it is, its ceilings, whether a row's product
+ * depends on its batch, and what the answer costs.
+ * Benchmark of layers 1 and 2. Includes bench.h, bench_cuda.h.
+ *
+ *     bench_gpu part=device|ceilings|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] [...] */
+#include "bench.h"
+#include "bench_cuda.h"
+
+#include "base/num.h"
+
+struct bench {
+    struct bench_device d;
+    const struct bench_shape *shape;
+    int64_t rows;
+};
+struct pair {
+    int64_t out, in;
+};
+enum { LAYERS = 6 };
+
+/* The linear layers of the shape, each size once. Returns how many. */
+static int linear_layers(const struct bench_shape *s, struct pair pair[LAYERS])
+{
+    const int64_t q = s->c, kv = (int64_t)s->c / s->h * s->hk;
+    const struct pair all[LAYERS] = {{q, s->c},    {kv, s->c},   {s->c, q},
+                                     {s->f, s->c}, {s->c, s->f}, {s->v, s->c}};
+    int n = 0;
+    for (int i = 0; i < LAYERS; i++) {
+        bool seen = false;
+        for (int j = 0; j < n; j++)
+            seen = seen || (pair[j].out == all[i].out && pair[j].in == all[i].in);
+        if (!seen)
+            pair[n++] = all[i];
+    }
+    return n;
+}
+
+static void *device_floats(const struct bench *t, int64_t n)
+{
+    void *data;
+    BENCH_OK(t->d.b->alloc(t->d.b, &data, n * 4, "operand"));
+    BENCH_OK(bench_cuda_fill(t->d.b, data, n * 4));
+    return data;
+}
+
+struct layer {
+    struct pair size;
+    float *w, *x, *y;
+};
+
+static struct layer layer_create(const struct bench *t, struct pair size)
+{
+    return (struct layer){size, device_floats(t, size.out * size.in),
+                          device_floats(t, t->rows * size.in),
+                          device_floats(t, t->rows * size.out)};
+}
+
+static void layer_destroy(const struct bench *t, struct layer *l)
+{
+    struct plumb_backend *b = t->d.b;
+    b->release(b, l->w);
+    b->release(b, l->x);
+    b->release(b, l->y);
+}
+
+static void forward(const struct bench *t, const struct layer *l, int64_t n)
+{
+    struct plumb_backend *b = t->d.b;
+    BENCH_OK(b->k.linear_fwd(b->stream, l->y, l->x, l->w, NULL, n, l->size.out, l->size.in));
+}
+
+/* ---- rows: y of n rows is the first n rows of y of all, for every n -----------------------------
+ */
+
+/* As much of a result as is compared from each of its ends: the largest would take minutes. */
+#define END (INT64_C(2) << 20)
+
+/* Floats among [at, at + count) of y that are not those of `all`. */
+static int64_t differences(const struct bench *t, const struct layer *l, const float *all,
+                           float *host, int64_t at, int64_t count)
+{
+    int64_t n = 0;
+    BENCH_OK(t->d.b->to_host(t->d.b, host, l->y + at, count * 4));
+    if (memcmp(host, all + at, (size_t)count * 4) == 0)
+        return 0;
+    for (int64_t i = 0; i < count; i++)
+        n += memcmp(&host[i], &all[at + i], 4) != 0;
+    return n;
+}
+
+static int64_t rows_of_layer(const struct bench *t, struct pair size, int64_t *compared)
+{
+    struct layer l = layer_create(t, size);
+    const int64_t most = t->rows * size.out;
+    float *all = malloc((size_t)most * 4), *host = malloc((size_t)plumb_min_i64(most, END) * 4);
+    int64_t wrong = 0;
+    if (!all || !host)
+        exit(1);
+    forward(t, &l, t->rows);
+    BENCH_OK(t->d.b->to_host(t->d.b, all, l.y, most * 4));
+    for (int64_t n = 1; n <= t->rows; n++) {
+        const int64_t count = n * size.out, end = plumb_min_i64(count, END);
+        forward(t, &l, n);
+        wrong += differences(t, &l, all, host, 0, end);
+        const int64_t rest = plumb_min_i64(count - end, END);
+        if (rest > 0)
+            wrong += differences(t, &l, all, host, count - rest, rest);
+        *compared += end + rest;
+    }
+    free(all);
+    free(host);
+    layer_destroy(t, &l);
+    return wrong;
+}
+
+static int part_rows(const struct bench *t)
+{
+    struct pair pair[LAYERS];
+    const int n = linear_layers(t->shape, pair);
+    int64_t wrong = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t compared = 0;
+        const int64_t bad = rows_of_layer(t, pair[i], &compared);
+        char what[96];
+        snprintf(what, sizeof what, "other bits, %lld x %lld, 1 to %lld rows",
+                 (long long)pair[i].out, (long long)pair[i].in, (long long)t->rows);
+        bench_result("invariance", what, (double)bad, "floats", "of %lld compared",
+                     (long long)compared);
+        wrong += bad;
+    }
+    return wrong > 0;
+}
+
+/* ---- gemm: the pinned algorithm against the fastest one -----------------------------------------
+ */
+
+static double pinned_seconds(const struct bench *t, const struct layer *l, int64_t n)
+{
+    enum { TIMES = 5 };
+    double s[TIMES];
+    forward(t, l, n); /* chooses */
+    const double first = bench_now(&t->d);
+    forward(t, l, n);
+    const int64_t runs = 1 + plumb_min_i64(1000, (int64_t)(3e-3 / (bench_now(&t->d) - first)));
+    for (int i = 0; i < TIMES; i++) {
+        const double start = bench_now(&t->d);
+        for (int64_t r = 0; r < runs; r++)
+            forward(t, l, n);
+        s[i] = (bench_now(&t->d) - start) / (double)runs;
+    }
+    return ceiling_spread(s, TIMES).median;
+}
+
+/* The cost of a step's products together, by the number of rows: what a model pays. */
+static int part_gemm(const struct bench *t)
+{
+    static const int64_t rows[] = {1, 32, 256, 2048, 8192};
+    struct pair pair[LAYERS];
+    const int layers = linear_layers(t->shape, pair);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows && rows[k] <= t->rows; k++) {
+        double ours = 0, best = 0;
+        char what[96];
+        for (int i = 0; i < layers; i++) {
+            struct bench now = *t;
+            now.rows = rows[k];
+            struct layer l = layer_create(&now, pair[i]);
+            struct bench_gemm g;
+            const double seconds = pinned_seconds(&now, &l, rows[k]);
+            BENCH_OK(
+                bench_cuda_best_gemm(t->d.b, t->d.dtype, rows[k], pair[i].out, pair[i].in, &g));
+            printf("%lld rows, %lld x %lld: pinned %.1f us, best of %d %.1f us\n",
+                   (long long)rows[k], (long long)pair[i].out, (long long)pair[i].in, 1e6 * seconds,
+                   g.candidates, 1e6 * g.seconds);
+            ours += seconds;
+            best += g.seconds;
+            layer_destroy(&now, &l);
+        }
+        snprintf(what, sizeof what, "pinned over best, %s, %lld rows", t->shape->name,
+                 (long long)rows[k]);
+        bench_result("pinned gemm", what, 100 * (ours / best - 1), "%",
+                     "%d layers once each, %.1f us against %.1f us", layers, 1e6 * ours,
+                     1e6 * best);
+    }
+    return 0;
+}
+
+/* ---- the rest
+ * ------------------------------------------------------------------------------------ */
+
+static int part_device(const struct bench *t)
+{
+    printf("device: %s%s\n", t->d.b->device, t->d.emulated ? " (emulated)" : "");
+    bench_result("device", "memory in use before anything", (double)t->d.memory_used(&t->d) / 1e9,
+                 "GB", "%s", t->d.b->device);
+    return 0;
+}
+
+static int part_ceilings(const struct bench *t)
+{
+    bench_result("ceilings", "copy within the device's memory", t->d.bandwidth(&t->d), "GB/s",
+                 "bytes read and written; %lld bytes", (long long)t->d.copy_bytes);
+    bench_result("ceilings", "matrix product", t->d.rate(&t->d) * 1e-3, "TFLOP/s", "%s, %lld^3",
+                 plumb_dtype_name(t->d.dtype), (long long)t->d.matrix);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(const struct bench *t);
+    } parts[] = {{"device", part_device},
+                 {"ceilings", part_ceilings},
+                 {"rows", part_rows},
+                 {"gemm", part_gemm}};
+    const struct bench_args a = bench_args(argc, argv, BENCH_DEVICE_NAMES "part shape rows");
+    const char *part = bench_text(&a, "part", "device");
+    struct bench t = {.shape = bench_shape(bench_text(&a, "shape", "1.1b")),
+                      .rows = bench_number(&a, "rows", 1, 1 << 16, 4096)};
+    int status = 2;
+    bench_device_init(&t.d, &a);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strcmp(parts[i].name, part) == 0)
+            status = parts[i].run(&t);
+    if (status == 2)
+        fprintf(stderr, "part=%s, expected device, ceilings, rows or gemm\n", part);
+    bench_device_fini(&t.d);
+    return status;
+}

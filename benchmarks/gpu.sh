@@ -1,0 +1,362 @@
+#!/bin/sh
+# gpu.sh - what plumb has to show on a machine with an NVIDIA GPU: one command, no network.
+#
+#   benchmarks/gpu.sh pack DIR        where nvcc and plumb's libraries are: into DIR go this
+#                                     script, the programs for sm_80, sm_90 and sm_100 and every
+#                                     library that they need besides glibc, cuBLASLt and the
+#                                     driver; DIR.tar.xz is the same, a fifth of the size
+#   gpu.sh [checks|bench|all] [OUT]   where the GPU is; from DIR, or from a checkout where nvcc,
+#                                     meson and the libraries are: then it builds for that GPU.
+#                                     OUT (results) gets log.txt, results.json and results.md.
+#
+# The exit code is 0 when every part passed or was skipped for a reason that the table gives.
+# Variables:
+#   PLUMB_GPU_SECONDS  570          for the checks, and again for the benchmarks
+#   PLUMB_GPU_SHAPES   0.1b 0.5b 1.1b
+#   PLUMB_GPU_DTYPE    float32
+#   PLUMB_GPU_TINY     empty        1: sizes for the emulated GPU of tests/cuda_emu
+#   PLUMB_GPU_BIN      empty        a folder that holds the programs
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+programs='plumb plumb-world tests/cuda_emu/test_gpu_kernels tests/cuda_emu/test_gpu_backend
+tests/cuda_emu/test_gpu_parity benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
+tab=$(printf '\t')
+
+die() {
+    printf 'gpu.sh: %s\n' "$*" >&2
+    exit 2
+}
+
+# ---- building and packing ----------------------------------------------------------------------
+
+# build ROOT FOLDER CAPABILITIES: every program. One rank: MPI is left out.
+build() {
+    [ -f "$2/build.ninja" ] ||
+        meson setup "$2" "$1" -Dcuda=enabled -Dgpu="$3" -Dmpi=disabled -Demulator=disabled
+    # shellcheck disable=SC2086
+    ninja -C "$2" $programs
+}
+
+# The libraries of a program that any machine with a driver lacks.
+libraries() {
+    given='libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcublas.*|libnccl'
+    LD_LIBRARY_PATH=${CUDA_HOME:-/usr/local/cuda}/lib64 ldd "$1" | awk '/=> \//{print $3}' |
+        grep -v -E "/($given)\.so"
+}
+
+pack() {
+    root=$(cd "$here/.." && pwd)
+    dir=$1
+    [ ! -e "$dir" ] || [ -f "$dir/packed.txt" ] || die "$dir is there, and no pack"
+    command -v nvcc >/dev/null || PATH=$PATH:/usr/local/cuda/bin
+    command -v nvcc >/dev/null || die "no nvcc: pack where CUDA's compiler is"
+    build "$root" "$root/build-gpu" 80,90,100
+    rm -rf "$dir"
+    mkdir -p "$dir/bin" "$dir/lib" "$dir/base" "$dir/tests/fixtures"
+    for p in $programs; do
+        strip -o "$dir/bin/$(basename "$p")" "$root/build-gpu/$p"
+        libraries "$root/build-gpu/$p"
+    done | sort -u | while read -r file; do
+        case $file in
+        */libstdc++.so* | */libgcc_s.so*) cp -L "$file" "$dir/base" ;; # used where there is none
+        *) cp -L "$file" "$dir/lib" ;;
+        esac
+    done
+    cp -R "$root/tests/fixtures/model" "$dir/tests/fixtures"
+    cp "$0" "$dir/gpu.sh"
+    {
+        echo "commit $(git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
+        readelf -d "$root/build-gpu/plumb" |
+            sed -n 's/.*NEEDED.*\[\(libcublasLt[^]]*\)\].*/cublas \1/p'
+        nvcc --version | sed -n 's/.*release \([0-9.]*\),.*/nvcc \1/p'
+    } >"$dir/packed.txt"
+    tar -cJf "$dir.tar.xz" -C "$(dirname "$dir")" "$(basename "$dir")"
+    du -sh "$dir" "$dir.tar.xz"
+}
+
+# ---- what the machine has ------------------------------------------------------------------------
+
+# The folder of a library of this name, anywhere that CUDA or Python packages are put.
+find_library() {
+    at=$(ldconfig -p 2>/dev/null | sed -n "s|.* => \(/.*/\)$1\$|\1|p" | head -n 1)
+    if [ -z "$at" ]; then
+        at=$(find "${CUDA_HOME:-/usr/local/cuda}/" /usr/local /opt /usr/lib "$HOME" -maxdepth 9 \
+            -name "$1" 2>/dev/null | head -n 1)
+        at=${at%"$1"}
+    fi
+    printf '%s' "$at"
+}
+
+find_sanitizer() {
+    command -v compute-sanitizer 2>/dev/null && return
+    find /usr/local/cuda*/bin /usr/local/cuda*/compute-sanitizer /opt/nvidia -maxdepth 4 \
+        -name compute-sanitizer -type f 2>/dev/null | head -n 1
+}
+
+# Sets bin, commit and PLUMB_SOURCE_ROOT; libs for what a pack brings along.
+find_programs() {
+    libs=
+    PLUMB_SOURCE_ROOT=$(cd "$here/.." && pwd)
+    commit=$(git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+    if [ -n "${PLUMB_GPU_BIN:-}" ]; then
+        bin=$PLUMB_GPU_BIN
+    elif [ -f "$here/packed.txt" ]; then
+        PLUMB_SOURCE_ROOT=$here
+        bin=$here/bin
+        commit=$(sed -n 's/^commit //p' "$here/packed.txt")
+        name=$(sed -n 's/^cublas //p' "$here/packed.txt")
+        blas=$(find_library "$name")
+        [ -n "$blas" ] || die "no $name on this machine: it is part of CUDA $(
+            sed -n 's/^nvcc //p' "$here/packed.txt") and of the Python package nvidia-cublas"
+        mkdir -p "$work/lib"
+        ln -s "$blas$name" "$work/lib/$name"
+        libs=$here/lib:$work/lib
+        ldconfig -p 2>/dev/null | grep -q 'libstdc++\.so\.6' || libs=$libs:$here/base
+    else
+        command -v nvcc >/dev/null || PATH=$PATH:/usr/local/cuda/bin
+        for tool in nvcc meson ninja; do
+            command -v $tool >/dev/null || die "no $tool here: bring a folder made by 'gpu.sh pack'"
+        done
+        capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+        build "$PLUMB_SOURCE_ROOT" "$PLUMB_SOURCE_ROOT/build-gpu-$capability" "$capability" \
+            >>"$out/log.txt" 2>&1 || die "the build failed, see $out/log.txt"
+        mkdir "$work/bin"
+        for p in $programs; do
+            ln -s "$PLUMB_SOURCE_ROOT/build-gpu-$capability/$p" "$work/bin/"
+        done
+        bin=$work/bin
+    fi
+    export PLUMB_SOURCE_ROOT
+}
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+# part check|bench SECONDS NAME COMMAND...: runs it within the time that is left, and notes
+# "name, kind, status, seconds" and the result lines of its output.
+part() {
+    kind=$1 limit=$2 name=$3
+    shift 3
+    left=$((deadline - $(date +%s)))
+    if [ "$left" -lt 5 ]; then
+        note "$name" "$kind" 'not run: out of time' 0
+        return
+    fi
+    [ "$limit" -le "$left" ] || limit=$left
+    printf '\n== %s\n$ %s\n' "$name" "$*" >>"$out/log.txt"
+    began=$(date +%s)
+    code=0
+    LD_LIBRARY_PATH=$libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
+        timeout -k 5 "$limit" "$@" >"$work/part.log" 2>&1 || code=$?
+    took=$(($(date +%s) - began))
+    cat "$work/part.log" >>"$out/log.txt"
+    grep "^=$tab" "$work/part.log" >>"$work/results" || :
+    case $code in
+    0) note "$name" "$kind" passed "$took" ;;
+    77) note "$name" "$kind" "$(tail -n 1 "$work/part.log")" "$took" ;;
+    124 | 137) note "$name" "$kind" "FAILED: stopped after $limit s" "$took" ;;
+    *) note "$name" "$kind" "FAILED: exit code $code, $(
+        grep -v "^=$tab" "$work/part.log" | tail -n 1 | cut -c 1-160 | tr '\t' ' ')" "$took" ;;
+    esac
+}
+
+note() {
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$work/parts"
+    printf '%-44s %s (%s s)\n' "$1" "$3" "$4"
+}
+
+# gpu.sh part PART...: what a part runs that is more than one program.
+sanitize() {
+    tool=$(find_sanitizer)
+    if [ -z "$tool" ]; then
+        echo "skipped: no compute-sanitizer on this machine"
+        exit 77
+    fi
+    # shellcheck disable=SC2086
+    exec "$tool" --tool "$1" --error-exitcode 86 "$bin/test_gpu_kernels" $kernels
+}
+
+value_of() { # FILE KEY: of the last line that has it
+    sed -n "s|.*\"$2\": *\([-+.0-9eE]*\).*|\1|p" "$1" | tail -n 1
+}
+
+# PSLE through the program: SFT and a reward model of a few steps, one iteration.
+psle() {
+    world=$work/world run=$work/psle
+    rm -rf "$world" "$run"
+    "$bin/plumb-world" make "$world" 1
+    sed -i -e "s/\"hidden_size\": [0-9]*/\"hidden_size\": $1/" \
+        -e "s/\"num_hidden_layers\": [0-9]*/\"num_hidden_layers\": $2/" \
+        -e "s/\"intermediate_size\": [0-9]*/\"intermediate_size\": $3/" \
+        -e "s/\"head_dim\": [0-9]*/\"head_dim\": $4/" \
+        -e "s/\"num_attention_heads\": [0-9]*/\"num_attention_heads\": $5/" "$world/config.json"
+    prompts=$6 new=$7
+    few="device=cuda global_batch_size=4 micro_batch_size=4 log_every=1 checkpoint.every=0"
+    # shellcheck disable=SC2086
+    "$bin/plumb" sft model="$world" output_dir="$run/sft" train.init=random max_steps=2 \
+        data.train="$world/sft.jsonl" learning_rate=1e-3 $few
+    # shellcheck disable=SC2086
+    "$bin/plumb" reward model="$run/sft/latest" output_dir="$run/reward" max_steps=1 \
+        data.train="$world/pairs.jsonl" $few
+    "$bin/plumb" align model="$run/sft/latest" output_dir="$run/psle" device=cuda method.name=psle \
+        method.principles="$world/principles/kind_and_helpful.txt" \
+        reward.model="$run/reward/latest" data.prompts="$world/prompts.jsonl" \
+        iterations=1 prompts_per_iteration="$prompts" \
+        group_size=4 slots=256 max_new_tokens="$new" global_batch_size=$((prompts / 2)) \
+        micro_batch_size=$((prompts / 4)) learning_rate=1e-4
+    metrics=$run/psle/metrics.jsonl
+    gap=$(value_of "$metrics" logprob_max_diff)
+    what="hidden $1, $2 layers, $prompts prompts x 4 answers"
+    printf '=\tinvariance\tlargest log-prob gap, %s\t%s\tnats\tsampling against training\n' \
+        "$what" "$gap"
+    for k in rollout reward reference train save iteration; do
+        printf '=\tpsle time\t%s, %s\t%.6g\ts\t\n' "$k" "$what" "$(value_of "$metrics" "time/$k")"
+    done
+    printf '=\tpsle time\trollout rate, %s\t%.6g\ttokens/s\t\n' "$what" \
+        "$(value_of "$metrics" rollout/tokens_per_second)"
+    case $gap in
+    0 | 0.0) ;;
+    *) echo "the log-probs of sampling and training differ by $gap" && exit 1 ;;
+    esac
+}
+
+checks() {
+    deadline=$(($(date +%s) + seconds))
+    part check 60 device "$bin/bench_gpu" part=device device=cuda
+    # shellcheck disable=SC2086
+    part check 240 kernels "$bin/test_gpu_kernels" $kernels
+    part check 60 backend "$bin/test_gpu_backend"
+    part check 120 'models against transformers' "$bin/test_gpu_parity"
+    part check 120 'row invariance of linear layers' "$bin/bench_gpu" part=rows device=cuda \
+        dtype="$dtype" shape="$largest" rows="$rows"
+    # shellcheck disable=SC2086
+    part check 120 'psle, sampling against training' "$0" part psle $psle_small
+    part check 240 'compute-sanitizer memcheck' "$0" part sanitize memcheck
+    part check 240 'compute-sanitizer racecheck' "$0" part sanitize racecheck
+}
+
+benches() {
+    deadline=$(($(date +%s) + seconds))
+    on="device=cuda dtype=$dtype $ceilings"
+    # shellcheck disable=SC2086
+    part bench 60 ceilings "$bin/bench_gpu" part=ceilings $on
+    for s in $shapes; do
+        # shellcheck disable=SC2086
+        part bench 120 "decode $s" "$bin/bench_decode" $on $decode shape="$s"
+        # shellcheck disable=SC2086
+        part bench 120 "training $s" "$bin/bench_train" $on $train shape="$s"
+    done
+    # shellcheck disable=SC2086
+    part bench 120 'cost of pinned products' "$bin/bench_gpu" part=gemm $on shape="$largest" \
+        rows="$gemm_rows"
+    # shellcheck disable=SC2086
+    part bench 120 'one iteration of psle' "$0" part psle $psle_large
+}
+
+# ---- results -------------------------------------------------------------------------------------
+
+write_json() {
+    awk -F '\t' -v device="$device" -v commit="$commit" -v emulated="$emulated" -v dtype="$dtype" '
+    function text(s) { gsub(/\\/, "\\\\", s); gsub(/"/, "\\\"", s); return "\"" s "\"" }
+    function pair(name, s) { return "\"" name "\": " text(s) }
+    BEGIN { printf "{\n  %s,\n  %s,\n", pair("device", device), pair("commit", commit)
+            printf "  %s,\n  \"emulated\": %s,\n  \"parts\": [", pair("dtype", dtype), emulated }
+    FNR == 1 { file++; comma = "" }
+    FNR == 1 && file == 2 { printf "\n  ],\n  \"results\": [" }
+    { printf "%s\n    {", comma; comma = "," }
+    file == 1 { printf "%s, %s, %s, ", pair("part", $1), pair("kind", $2), pair("status", $3)
+                printf "\"seconds\": %d}", $4 }
+    file == 2 { printf "%s, %s, ", pair("part", $2), pair("what", $3)
+                printf "\"value\": %s, ", $4 ~ /^[-+.0-9eE]+$/ ? $4 : "null"
+                printf "%s, %s}", pair("unit", $5), pair("note", $6) }
+    END { if (file < 2) printf "\n  ],\n  \"results\": ["; print "\n  ]\n}" }
+    ' "$work/parts" "$work/results" >"$out/results.json"
+}
+
+write_table() {
+    {
+        printf '# %s\n\n' "$device"
+        [ "$emulated" = false ] || printf 'EMULATED: no figure here is one of a GPU.\n\n'
+        printf 'Commit %s, %s, %s. Raw log: log.txt.\n\n' "$commit" "$dtype" "$(date -u +%Y-%m-%d)"
+        printf '| part | kind | result | seconds |\n|---|---|---|---|\n'
+        awk -F '\t' '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }' "$work/parts"
+        printf '\n| | what | value | unit | |\n|---|---|---|---|---|\n'
+        awk -F '\t' '{ printf "| %s | %s | %s | %s | %s |\n", $2, $3, $4, $5, $6 }' "$work/results"
+    } >"$out/results.md"
+}
+
+# ---- the door ------------------------------------------------------------------------------------
+
+sizes() {
+    seconds=${PLUMB_GPU_SECONDS:-570} dtype=${PLUMB_GPU_DTYPE:-float32}
+    if [ -n "${PLUMB_GPU_TINY:-}" ]; then
+        shapes=tiny kernels='add_fwd rmsnorm_fwd' rows=20 ceilings='copy=65536 matrix=32'
+        decode='batch=1,3 prompt=3 short=2 long=4 repeat=1' gemm_rows=32
+        train='steps=1 sequences=2 length=6' psle_small='32 1 64 8 4 4 3' psle_large=$psle_small
+    else
+        shapes=${PLUMB_GPU_SHAPES:-0.1b 0.5b 1.1b} kernels='' rows=4096 ceilings=''
+        decode='batch=1,32,256 prompt=128 short=16 long=144 repeat=3' gemm_rows=8192
+        train='steps=3 sequences=16 length=512' psle_small='128 4 512 32 4 16 32'
+        psle_large='768 12 2048 64 12 128 128'
+    fi
+    largest=${shapes##* }
+}
+
+# Sets device and emulated, or ends.
+look_at_device() {
+    said=$(LD_LIBRARY_PATH=$libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$bin/bench_gpu" part=device \
+        device=cuda 2>&1) || die "the GPU does not answer: $said"
+    device=$(printf '%s\n' "$said" | sed -n 's/^device: //p')
+    emulated=false
+    case $device in
+    *'(emulated)') emulated=true ;;
+    esac
+    if [ "$emulated" = true ]; then
+        case $(cd "$out" && pwd) in
+        */benchmarks/results*) die "an emulated GPU has no results: choose another folder than $out" ;;
+        esac
+    fi
+    {
+        echo "$device"
+        what=name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem
+        nvidia-smi --query-gpu=$what --format=csv 2>&1 || :
+        uname -a
+    } >>"$out/log.txt"
+    echo "$device, commit $commit"
+}
+
+sizes
+case ${1:-all} in
+pack)
+    [ $# -eq 2 ] || die "usage: gpu.sh pack DIR"
+    pack "$2"
+    exit
+    ;;
+part) # within a run: its variables come through the environment
+    shift
+    "$@"
+    exit
+    ;;
+checks | bench | all) ;;
+*) die "'$1', expected pack, checks, bench or all" ;;
+esac
+out=${2:-results}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+: >"$work/parts"
+: >"$work/results"
+: >"$out/log.txt"
+find_programs
+export bin work libs kernels
+look_at_device
+case ${1:-all} in
+checks) checks ;;
+bench) benches ;;
+all) checks && benches ;;
+esac
+write_json
+write_table
+echo "$out/results.md, results.json, log.txt"
+! grep -q -e 'FAILED' -e "${tab}check${tab}not run" "$work/parts"
