@@ -8,9 +8,11 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "config/config.h"
+#include "config/stages.h"
 
 struct plumb_app {
     const struct plumb_config *cfg;
+    struct plumb_stages *stages; /* of `plumb run`; else NULL */
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
@@ -21,7 +23,7 @@ struct plumb_app {
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */
 typedef plumb_status plumb_command_fn(struct plumb_app *app);
 
-plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_prefer,
+plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_prefer, plumb_cmd_run,
     plumb_cmd_generate, plumb_cmd_logprob, plumb_cmd_gradient, plumb_cmd_score, plumb_cmd_eval,
     plumb_cmd_tokenize, plumb_cmd_inspect, plumb_cmd_replay, plumb_cmd_doctor;
 

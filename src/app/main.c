@@ -16,11 +16,11 @@ static const struct command {
 } commands[] = {
     {"align", plumb_cmd_align},       {"sft", plumb_cmd_sft},
     {"reward", plumb_cmd_reward},     {"prefer", plumb_cmd_prefer},
-    {"generate", plumb_cmd_generate}, {"logprob", plumb_cmd_logprob},
-    {"gradient", plumb_cmd_gradient}, {"score", plumb_cmd_score},
-    {"eval", plumb_cmd_eval},         {"tokenize", plumb_cmd_tokenize},
-    {"inspect", plumb_cmd_inspect},   {"replay", plumb_cmd_replay},
-    {"doctor", plumb_cmd_doctor},
+    {"run", plumb_cmd_run},           {"generate", plumb_cmd_generate},
+    {"logprob", plumb_cmd_logprob},   {"gradient", plumb_cmd_gradient},
+    {"score", plumb_cmd_score},       {"eval", plumb_cmd_eval},
+    {"tokenize", plumb_cmd_tokenize}, {"inspect", plumb_cmd_inspect},
+    {"replay", plumb_cmd_replay},     {"doctor", plumb_cmd_doctor},
 };
 
 static const struct command *find(const char *name)
@@ -137,8 +137,13 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     if (app->argc > 2 && !strchr(app->argv[2], '='))
         yaml = app->argv[first++];
     struct plumb_config *cfg = NULL;
-    plumb_status st =
-        plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
+    plumb_status st;
+    if (command->run == plumb_cmd_run) {
+        st = plumb_stages_load(&app->stages, yaml, app->argv + first, app->argc - first);
+        cfg = app->stages ? app->stages->top : NULL;
+    } else {
+        st = plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
+    }
     app->cfg = cfg;
     PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
     if (cfg)
@@ -180,6 +185,9 @@ int main(int argc, char **argv)
     if (end.alone)
         plumb_comm_abort(app.comm, end.code);
     plumb_comm_destroy(&app.comm);
-    plumb_config_free((struct plumb_config **)&app.cfg);
+    if (app.stages)
+        plumb_stages_free(&app.stages);
+    else
+        plumb_config_free((struct plumb_config **)&app.cfg);
     return end.code;
 }

@@ -86,13 +86,23 @@ static plumb_status set_member(struct plumb_config *c, const char *section,
     return plumb_option_set(c, c, o, v, where);
 }
 
-static plumb_status set_from_yaml(struct plumb_config *c, const struct plumb_yaml *root,
-                                  const char *path)
+static bool listed(const char *const *names, const char *name)
+{
+    for (int i = 0; names && names[i]; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_yaml *root,
+                                   const char *path, const char *const *skip)
 {
     PLUMB_REQUIRE(root->type == PLUMB_YAML_MAP, PLUMB_ERR_CONFIG,
                   "%s:%d:%d: a configuration is %s, expected a map of options", path, root->line,
                   root->column, plumb_yaml_type_name(root));
     for (const struct plumb_yaml *v = root->first; v; v = v->next) {
+        if (listed(skip, v->key))
+            continue;
         if (!plumb_section_help(v->key)) {
             PLUMB_TRY(set_member(c, "", v, path));
             continue;
@@ -112,7 +122,7 @@ static plumb_status load_yaml(struct plumb_config *c, const char *path)
     const char *name = !strcmp(path, "-") ? "standard input" : path;
     plumb_status st = plumb_yaml_read_file(&root, path);
     if (st == PLUMB_OK)
-        st = set_from_yaml(c, root, name);
+        st = plumb_config_set_yaml(c, root, name, NULL);
     else if (st == PLUMB_ERR_FORMAT)
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__, "%s", plumb_trail_message());
     plumb_yaml_free(&root);
@@ -175,8 +185,8 @@ static plumb_status not_used(const struct plumb_option *o, const char *command, 
                command, list);
 }
 
-static plumb_status set_override(struct plumb_config *c, const char *command, const char *text,
-                                 int number)
+plumb_status plumb_config_override(struct plumb_config *c, const char *command, const char *text,
+                                   int number, bool *used)
 {
     char where[300], key[128], shown[201];
     snprintf(shown, sizeof(shown), "%s", text);
@@ -190,24 +200,35 @@ static plumb_status set_override(struct plumb_config *c, const char *command, co
     snprintf(key, sizeof(key), "%.*s", (int)(equals - text < 127 ? equals - text : 127), text);
     const struct plumb_option *o = NULL;
     PLUMB_TRY(resolve(&o, key, command, where));
+    if (used)
+        *used = plumb_option_used(o, command);
     if (!plumb_option_used(o, command))
-        return not_used(o, command, where);
+        return used ? PLUMB_OK : not_used(o, command, where);
     return plumb_option_set_text(c, c, o, equals + 1, where);
+}
+
+plumb_status plumb_config_fresh(struct plumb_config **out)
+{
+    struct owner *o = calloc(1, sizeof(*o));
+    *out = NULL;
+    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
+    *out = &o->config;
+    const plumb_status st = set_defaults(*out);
+    if (st != PLUMB_OK)
+        plumb_config_free(out);
+    return st;
 }
 
 plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,
                                 const char *where)
 {
     struct plumb_yaml *root = NULL;
-    struct owner *o = calloc(1, sizeof(*o));
+    struct plumb_config *c;
     *out = NULL;
-    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
-    struct plumb_config *c = &o->config;
-    plumb_status st = set_defaults(c);
+    PLUMB_TRY(plumb_config_fresh(&c));
+    plumb_status st = plumb_yaml_parse(&root, yaml, len, where);
     if (st == PLUMB_OK)
-        st = plumb_yaml_parse(&root, yaml, len, where);
-    if (st == PLUMB_OK)
-        st = set_from_yaml(c, root, where);
+        st = plumb_config_set_yaml(c, root, where, NULL);
     plumb_yaml_free(&root);
     if (st != PLUMB_OK)
         plumb_config_free(&c);
@@ -218,13 +239,12 @@ plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int
 static plumb_status load(struct plumb_config *c, const char *command, const char *yaml_path,
                          char *const *override, int n)
 {
-    PLUMB_TRY(set_defaults(c));
     if (yaml_path && plumb_command_find(command)->file)
         PLUMB_TRY(plumb_option_set_text(c, c, plumb_option_find("", "input"), yaml_path, "input"));
     else if (yaml_path)
         PLUMB_TRY(load_yaml(c, yaml_path));
     for (int i = 0; i < n; i++)
-        PLUMB_TRY(set_override(c, command, override[i], (yaml_path ? 3 : 2) + i));
+        PLUMB_TRY(plumb_config_override(c, command, override[i], (yaml_path ? 3 : 2) + i, NULL));
     if (!*c->tokenizer)
         c->tokenizer = c->model;
     return PLUMB_OK;
@@ -236,9 +256,8 @@ plumb_status plumb_config_load(struct plumb_config **out, const char *command,
     *out = NULL;
     PLUMB_REQUIRE(plumb_command_find(command), PLUMB_ERR_CONFIG, "there is no command '%s'",
                   command);
-    struct owner *o = calloc(1, sizeof(*o));
-    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
-    struct plumb_config *c = &o->config;
+    struct plumb_config *c;
+    PLUMB_TRY(plumb_config_fresh(&c));
     const plumb_status st = load(c, command, yaml_path, override, n);
     if (st != PLUMB_OK)
         plumb_config_free(&c);

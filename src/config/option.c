@@ -55,6 +55,7 @@ static const struct plumb_command commands[] = {
     {"sft", 's', false, "supervised fine-tuning on completions or dialogues"},
     {"reward", 'r', false, "train a reward model on pairs of chosen and rejected answers"},
     {"prefer", 'f', false, "train on pairs of chosen and rejected answers (dpo, ipo, aps)"},
+    {"run", 'n', false, "a file of stages, one command after the other: plumb run STAGES.yaml"},
     {"generate", 'g', false, "answer prompts; one JSON line per completion"},
     {"logprob", 'l', false, "log-probabilities of given completions"},
     {"gradient", 'd', false, "gradient of the mean negative log-likelihood of a file"},

@@ -56,6 +56,15 @@ bool plumb_is_near(int d, const char *key);
 /* Memory that lives as long as the configuration. */
 plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes);
 
+/* A configuration of defaults. *out is owned by the caller. */
+plumb_status plumb_config_fresh(struct plumb_config **out);
+/* What a map of options says, but for the members named in skip (NULL at the end; NULL: none). */
+plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_yaml *root,
+                                   const char *path, const char *const *skip);
+/* One key=value, the command line's argument of that number. An option that the command does not
+ * use is an error, or makes *used false where used is not NULL. */
+plumb_status plumb_config_override(struct plumb_config *c, const char *command, const char *text,
+                                   int number, bool *used);
 /* Defaults, then len bytes of YAML; `where` names them in messages. *out is owned by the caller. */
 plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,
                                 const char *where);

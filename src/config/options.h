@@ -8,7 +8,8 @@
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
  *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob,
- *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor
+ *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor,
+ *             n run
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
@@ -17,21 +18,21 @@
 #define PLUMB_OPTIONS_TOP(X) \
     X(TEXT, model, "", "", "folder", "asrfgldctip", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
     X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
-    X(TEXT, output_dir, "", "", "folder", "asrfe", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
+    X(TEXT, output_dir, "", "", "folder", "asrfen", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
     X(TEXT, output, "-", "", "file", "gldcetp", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
-    X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceop", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
-    X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceop", 0, "per rank; 0: this rank's share of the cores") \
-    X(TEXT, resume, "never", "", "", "asrf", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
-    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiop", 0, "least important log lines that are shown") \
+    X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
+    X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "per rank; 0: this rank's share of the cores") \
+    X(TEXT, resume, "never", "", "", "asrfn", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopn", 0, "least important log lines that are shown") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 
 #define PLUMB_OPTIONS_COMM(X) \
-    X(REAL, timeout, "60", "(0, 86400]", "s", "asrfgldcetop", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
-    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetop", 0, "longest wait for a rank that lives but is busy; 0: for ever") \
-    X(CHOICE, exchange, "auto", "auto|mpi", "", "asrfgldceop", 0, "how ranks on device: cuda exchange gradients and weights; mpi: through host memory, and ranks of one host may share a GPU")
+    X(REAL, timeout, "60", "(0, 86400]", "s", "asrfgldcetopn", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
+    X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetopn", 0, "longest wait for a rank that lives but is busy; 0: for ever") \
+    X(CHOICE, exchange, "auto", "auto|mpi", "", "asrfgldceopn", 0, "how ranks on device: cuda exchange gradients and weights; mpi: through host memory, and ranks of one host may share a GPU")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \
@@ -68,7 +69,7 @@
     X(REAL, quantile_end, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; in the last, linear in between") \
     X(REAL, mean_k, "0", "[-100, 100]", "", "a", 1, "threshold: mean_decay; standard deviations above the mean margin") \
     X(CHOICE, reverse, "weighted", "weighted|swap", "", "a", 1, "when the plain answer is better by more than the threshold") \
-    X(TEXT, reference, "init", "", "", "af", 1, "frozen policy that the loss compares with: init (where the run starts), previous (the policy as the iteration began) or a checkpoint folder") \
+    X(TEXT, reference, "init", "", "folder", "af", 1, "frozen policy that the loss compares with: init (where the run starts), previous (the policy as the iteration began) or a checkpoint folder") \
     X(REAL, beta, "0.1", "(0, 1e6]", "", "af", 1, "scale of the log-ratio in logistic and dpo losses") \
     X(REAL, label_smoothing, "0", "[0, 0.5)", "", "af", 1, "doubt in the label of every pair (dpo)") \
     X(BOOL, length_normalize, "true", "", "", "a", 1, "use log-probabilities per token instead of their sum") \

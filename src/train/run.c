@@ -196,18 +196,55 @@ plumb_status plumb_run_end(plumb_run **run, const char *result)
     return st;
 }
 
-/* The result of the last session says how it ended. */
+/* The result of the last session says how it ended; NULL: it was killed, or still goes on. */
+static const char *last_result(const plumb_json *root)
+{
+    const plumb_json *sessions = plumb_json_get(root, "sessions");
+    const plumb_json *last = plumb_json_at(sessions, plumb_json_count(sessions) - 1);
+    return plumb_json_string(plumb_json_get(last, "result"), NULL);
+}
+
 static bool has_failed(const char *path)
 {
     plumb_json *root = NULL;
     if (plumb_json_read_file(&root, path) != PLUMB_OK)
         return false;
-    const plumb_json *sessions = plumb_json_get(root, "sessions");
-    const plumb_json *last = plumb_json_at(sessions, plumb_json_count(sessions) - 1);
-    const char *result = plumb_json_string(plumb_json_get(last, "result"), "ok");
-    const bool failed = strcmp(result, "ok") != 0;
+    const char *result = last_result(root);
+    const bool failed = result && strcmp(result, "ok") != 0;
     plumb_json_free(&root);
     return failed;
+}
+
+static plumb_status read_hash(uint64_t *out, const plumb_json *root, const char *key,
+                              const char *path)
+{
+    const char *text;
+    char *end;
+    PLUMB_TRY(plumb_json_want_string(root, key, &text, NULL, path));
+    *out = strtoull(text, &end, 16);
+    PLUMB_REQUIRE(*text && !*end, PLUMB_ERR_FORMAT, "%s: %s is '%s', expected hexadecimal digits",
+                  path, key, text);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_run_past(struct plumb_run_past *out, const char *output_dir)
+{
+    char path[4096];
+    plumb_json *root = NULL;
+    plumb_status st = PLUMB_OK;
+    *out = (struct plumb_run_past){0};
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), output_dir, "run.json"));
+    if (!plumb_file_exists(path))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_json_read_file(&root, path));
+    const char *result = last_result(root);
+    out->there = true;
+    out->finished = result && strcmp(result, "ok") == 0;
+    PLUMB_TRY_GOTO(st, read_hash(&out->config_hash, root, "config_hash", path), done);
+    st = read_hash(&out->start_fingerprint, root, "start_fingerprint", path);
+done:
+    plumb_json_free(&root);
+    return st;
 }
 
 bool plumb_run_failed_start(const char *output_dir)

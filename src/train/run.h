@@ -31,6 +31,15 @@ plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerpr
  * Frees. NULL is allowed. */
 plumb_status plumb_run_end(plumb_run **run, const char *result);
 
+/* How the last session of a run ended, and what it began with. */
+struct plumb_run_past {
+    bool there;    /* the folder has a run.json */
+    bool finished; /* its last session ended well */
+    uint64_t config_hash, start_fingerprint;
+};
+/* Not collective. PLUMB_ERR_FORMAT for a run.json that none of ours wrote. */
+plumb_status plumb_run_past(struct plumb_run_past *out, const char *output_dir);
+
 /* Whether the folder holds nothing but what a start leaves that failed before its first line of
  * metrics: run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl,
  * perhaps the rollouts of its first iteration. A run that was killed, or that still goes on, has no

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""test_stages.py: `plumb run`. One file with five stages gives the same bytes on any rank count, in
+one go or interrupted; what is finished is not done again; what does not fit together is refused."""
+import json
+import os
+import shutil
+
+import common
+
+STAGES = """\
+output_dir: {out}
+seed: 1
+data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl, eval: {world}/prompts.jsonl}}
+generate: {{max_new_tokens: 12, slots: 16, group_size: 2}}
+train: {{global_batch_size: 8, micro_batch_size: 2, learning_rate: 1.0e-3, log_every: 1}}
+checkpoint: {{every: 1}}
+report: {{html: false, samples: 0}}
+stages:
+  - name: sft
+    command: sft
+    model: {world}
+    data: {{train: {world}/sft.jsonl}}
+    train: {{init: random, max_steps: 6, learning_rate: 3.0e-3}}
+  - name: judge
+    command: reward
+    model: stage:sft
+    train: {{max_steps: 4}}
+  - {{name: seed-1, command: prefer, model: 'stage:sft', method: {{name: dpo}}, train: {{max_steps: 3}}}}
+  - name: online
+    command: align
+    model: stage:seed-1
+    reward: {{model: 'stage:judge'}}
+    method: {{name: dpo, reference: previous}}
+    train: {{iterations: 3, prompts_per_iteration: 12}}
+  - name: again
+    command: align
+    model: stage:online
+    reward: {{model: 'stage:judge'}}
+    method: {{name: dpo, reference: 'stage:sft'}}
+    train: {{iterations: 1, prompts_per_iteration: 8, kl_to_start: false}}
+  - name: table
+    command: eval
+    data: {{limit: 8}}
+    reward: {{model: 'stage:judge'}}
+    eval: {{models: ['sft=stage:sft', 'last=stage:again']}}
+"""
+TRAINED = ("sft", "judge", "seed-1", "online", "again")
+
+
+def write(bench, name, text=STAGES, **more):
+    path = bench.folder / f"{name}.yaml"
+    path.write_text(text.format(out=bench.folder / name, world=bench.world, **more))
+    return path, bench.folder / name
+
+
+def left_by(out):
+    """Weights and metrics of every stage, and the figures of the last."""
+    got = {}
+    for name in TRAINED:
+        got[name] = (common.digest(out / name / "latest" / "model.safetensors"),
+                     [common.timeless(r) for r in common.metrics(out / name)])
+    table = json.loads((out / "table" / "eval.json").read_text())
+    got["table"] = [(m["name"], m["reward"]) for m in table["models"]]
+    return got
+
+
+def same(bench, want, got, what):
+    bench.check([k for k in want if got[k] != want[k]] == [], what, "differs in",
+                [k for k in want if got[k] != want[k]])
+
+
+def whole(bench):
+    path, out = write(bench, "one")
+    first = bench.good("run", path, timeout=120)
+    want = left_by(out)
+    bench.check(first.err.count("stage ") >= 6, "stages are announced", first.err[-800:])
+    chained = json.loads((out / "online" / "run.json").read_text())["start_fingerprint"]
+    saved = json.loads((out / "seed-1" / "run.json").read_text())["sessions"][0]["weights"]
+    bench.check(chained == saved["checkpoint-3"], "online starts from", chained, "not", saved)
+    kl = common.metrics(out / "online")[-1]
+    bench.check(kl["rewards/margins"] is not None and abs(kl["kl"]) > 0, "online's last line", kl)
+    if bench.mpirun:
+        path, out = write(bench, "two")
+        bench.good("run", path, ranks=2, timeout=120)
+        same(bench, want, left_by(out), "two ranks")
+    return want
+
+
+def again(bench, want):
+    """Nothing is done twice, and nothing is overwritten without being asked."""
+    path, out = bench.folder / "one.yaml", bench.folder / "one"
+    before = common.tree(out)
+    r = bench.good("run", path, "resume=auto")
+    bench.check(r.err.count("is finished") == 6, "six stages are finished:", r.err)
+    bench.check(common.tree(out) == before, "a finished run was written to")
+    r = bench.run("run", path)
+    bench.check(r.code != 0 and "resume=auto" in r.err, "a second run is refused", r)
+    r = bench.run("run", path, "resume=auto", "seed-1:method.beta=0.2")
+    bench.check(r.code != 0 and "stage seed-1 was finished with another" in r.err and
+                "method.beta: 0.1 in the finished stage, 0.2 now" in r.err, "another beta", r)
+    bench.check(common.tree(out) == before, "a refused run was written to")
+    # a stage that is made anew leaves those behind it without their beginning
+    shutil.rmtree(out / "seed-1")
+    r = bench.run("run", path, "resume=auto", "seed-1:max_steps=2")
+    bench.check(r.code != 0 and "stage online began with weights" in r.err, "a stale stage", r)
+    shutil.rmtree(out / "seed-1")
+    bench.good("run", path, "resume=auto")
+    same(bench, want, left_by(out), "a stage done again")
+
+
+def interrupted(bench, want):
+    """By the clock, again and again on other rank counts, and once by SIGKILL."""
+    path, out = write(bench, "broken")
+    sessions = 0
+    for sessions in range(40):
+        ranks = 2 if bench.mpirun and sessions % 2 else 1
+        r = bench.run("run", path, "resume=auto", "train.max_time=0.15", ranks=ranks)
+        if r.code == 0:
+            break
+        bench.check(r.code == 99, "session", sessions, "ended with", r)
+    bench.check(r.code == 0 and sessions > 1, "ended after", sessions, "sessions", r)
+    same(bench, want, left_by(out), f"{sessions} interruptions")
+    path, out = write(bench, "killed")
+    p = bench.start(["run", path, "resume=auto"])
+    while p.poll() is None and not (out / "online" / "latest").exists():
+        pass
+    common.kill_tree(p)
+    p.communicate()
+    bench.good("run", path, "resume=auto")
+    same(bench, want, left_by(out), "killed in the fourth stage")
+
+
+def refusals(bench):
+    head = "output_dir: {out}\nmodel: {world}\n"
+    cases = {
+        "no-list": (head, "has no list `stages`"),
+        "twice": (head + "stages:\n  - {{name: a, command: sft}}\n  - {{name: a, command: sft}}\n",
+                  "a second stage 'a'"),
+        "command": (head + "stages: [{{name: a, command: generate}}]\n", "expected sft, reward"),
+        "name": (head + "stages: [{{name: a/b, command: sft}}]\n", "expected letters"),
+        "nameless": (head + "stages: [{{command: sft}}]\n", "the stage has no name"),
+        "later": (head + "stages: [{{name: a, command: sft, model: 'stage:b'}}, "
+                  "{{name: b, command: sft}}]\n", "there is no earlier stage 'b'"),
+        "device": (head + "stages: [{{name: a, command: sft, device: ref}}]\n",
+                   "device is of the whole run"),
+        "unknown": (head + "stages: [{{name: a, command: sft, method: {{nam: x}}}}]\n",
+                    "unknown key 'method.nam'"),
+    }
+    for name, (text, words) in cases.items():
+        path, out = write(bench, f"bad-{name}", text)
+        r = bench.run("run", path)
+        bench.check(r.code not in (0, None) and words in r.err, name, "is not refused:", r)
+        bench.check(not out.exists(), name, "was refused and left", out)
+    path, out = write(bench, "bad-arguments")
+    for argument, words in (("sfd:epochs=2", "there is no stage 'sfd'"),
+                            ("sft:method.beta=1", "no stage's command uses it"),
+                            ("method.bta=1", "did you mean"), ("resume=/tmp", "never or auto")):
+        r = bench.run("run", path, argument)
+        bench.check(r.code not in (0, None) and words in r.err, argument, "is not refused:", r)
+        bench.check(not out.exists(), argument, "was refused and left", out)
+    for reference, words in (("nowhere", "method.reference: there is no folder nowhere"),):
+        r = bench.run(*bench.prefer_args(out, bench.base(), "method.name=dpo",
+                                         f"method.reference={reference}"))
+        bench.check(r.code not in (0, None) and words in r.err, reference, "is not refused:", r)
+    r = bench.run(*bench.prefer_args(out, bench.base(), "method.name=dpo",
+                                     "method.reference=previous"))
+    bench.check(r.code not in (0, None) and "previous is of iterations" in r.err, r)
+
+
+def test(bench):
+    os.chdir(bench.folder)
+    want = whole(bench)
+    again(bench, want)
+    interrupted(bench, want)
+    refusals(bench)
+
+
+common.main(test)
