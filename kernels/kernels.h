@@ -24,7 +24,8 @@ typedef struct plumb_stream plumb_stream; /* CPU: a plumb_pool; CUDA: a cudaStre
 
 /* Keys in a page of the KV store, and the block that attention's online softmax advances by.
  * A page of one layer holds, for each kv head, keys transposed and values plain:
- *     kc[page][hk][d][PLUMB_KV_PAGE]      vc[page][hk][PLUMB_KV_PAGE][d]              */
+ *     kc[page][hk][d][PLUMB_KV_PAGE]      vc[page][hk][PLUMB_KV_PAGE][d]
+ * In bfloat16 both are as the values: tensor cores read rows of keys. */
 #define PLUMB_KV_PAGE 32
 
 /* Where each row of a packed batch stands. Rows of one sequence are neighbours and in

@@ -73,7 +73,7 @@ typedef plumb_status FN(linear_bwd_w)(plumb_stream *s, float *dw, float *dbias, 
 /* ---- attention ---------------------------------------------------------------------- */
 
 /* Scatters the rows' keys and values into their pages of one layer's store.
- *   kc, vc: that layer's pages   k, v (n,hk,d) */
+ *   kc, vc: that layer's pages   k, v (n,hk,d); bfloat16: d a multiple of 8 */
 typedef plumb_status FN(kv_write_fwd)(plumb_stream *s, REAL *kc, REAL *vc, const REAL *k,
                                       const REAL *v, const struct plumb_rows *rows, int64_t hk,
                                       int64_t d);
@@ -81,7 +81,8 @@ typedef plumb_status FN(kv_write_fwd)(plumb_stream *s, REAL *kc, REAL *vc, const
  * blocks of PLUMB_KV_PAGE positions from the first visible block on.
  *   o (n,h,d)  lse (n,h): log sum exp of the scaled scores, nats  q (n,h,d)
  * Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decode (one row), prefill and training are
- * the same function of a row. */
+ * the same function of a row. bfloat16: p is rounded before it meets v; d a multiple of 8; what the
+ * store holds up to the last row's position is finite. */
 typedef plumb_status FN(attention_fwd)(plumb_stream *s, REAL *o, float *lse, const REAL *q,
                                        const REAL *kc, const REAL *vc,
                                        const struct plumb_rows *rows,
@@ -90,7 +91,8 @@ typedef plumb_status FN(attention_fwd)(plumb_stream *s, REAL *o, float *lse, con
 typedef int64_t FN(attention_work_count)(int64_t n, const struct plumb_attn_shape *shape,
                                          int threads);
 /* dq, dk, dv = gradients (not +=). Every sequence must be here whole: its rows are positions
- * 0..len-1.   dq, dout, o, q (n,h,d)  dk, dv (n,hk,d)  lse (n,h) */
+ * 0..len-1.   dq, dout, o, q (n,h,d)  dk, dv (n,hk,d)  lse (n,h)
+ * bfloat16: p and dL/d(score) are rounded before they meet dout, k and q; d a multiple of 8. */
 typedef plumb_status FN(attention_bwd)(plumb_stream *s, REAL *dq, REAL *dk, REAL *dv,
                                        const REAL *dout, const REAL *o, const float *lse,
                                        const REAL *q, const REAL *kc, const REAL *vc, float *work,

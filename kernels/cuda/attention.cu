@@ -11,11 +11,11 @@
 
 /* A block takes 32 rows of one kv head through shared memory: read along d, keys written along
  * positions, which are neighbours in a page. */
-template <class T>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
-    kv_write_kernel(T *kc, T *vc, const T *k, const T *v, plumb_rows rows, int64_t hk, int d)
+    kv_write_kernel(float *kc, float *vc, const float *k, const float *v, plumb_rows rows,
+                    int64_t hk, int d)
 {
-    PLUMB_SHARED(T, tile); /* (32, d + 1) */
+    PLUMB_SHARED(float, tile); /* (32, d + 1) */
     const int64_t first = int64_t(blockIdx.x) * WARP, head = blockIdx.y;
     const int n = int(rows.n - first < WARP ? rows.n - first : WARP);
     for (int at = int(threadIdx.x); at < n * d; at += ATTENTION_THREADS) {
@@ -37,19 +37,19 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
 }
 
-template <class T>
-static plumb_status kv_write_fwd(plumb_stream *s, T *kc, T *vc, const T *k, const T *v,
-                                 const struct plumb_rows *rows, int64_t hk, int64_t d)
+static plumb_status kv_write_fwd(plumb_stream *s, float *kc, float *vc, const float *k,
+                                 const float *v, const struct plumb_rows *rows, int64_t hk,
+                                 int64_t d)
 {
     const int64_t tiles = ceil_div(rows->n, WARP);
-    const size_t bytes = size_t(WARP * (d + 1)) * sizeof(T);
+    const size_t bytes = size_t(WARP * (d + 1)) * sizeof(float);
     if (rows->n == 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(d <= MOST_D, PLUMB_ERR_UNSUPPORTED,
                   "kv_write_fwd: head size %lld, the CUDA kernels have up to %d", (long long)d,
                   MOST_D);
     PLUMB_TRY(check_grid("kv_write_fwd", tiles, hk));
-    PLUMB_LAUNCH(kv_write_kernel<T>, dim3(unsigned(tiles), unsigned(hk)), ATTENTION_THREADS, bytes,
+    PLUMB_LAUNCH(kv_write_kernel, dim3(unsigned(tiles), unsigned(hk)), ATTENTION_THREADS, bytes,
                  context_of(s)->stream, kc, vc, k, v, *rows, hk, int(d));
     return launched("kv_write_fwd");
 }
@@ -76,10 +76,10 @@ DEVICE float advance(float score, bool sees, float *max, float *sum, float *scal
 }
 
 /* NT: columns of a row that a lane holds, d <= 32 NT. pairs <= WARPS * R of the tile. */
-template <int NT, int R, class T>
+template <int NT, int R>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
-    fwd_kernel(T *o, float *lse, const T *q, const T *kc, const T *vc, plumb_rows rows, heads shape,
-               float scale, int pairs)
+    fwd_kernel(float *o, float *lse, const float *q, const float *kc, const float *vc,
+               plumb_rows rows, heads shape, float scale, int pairs)
 {
     PLUMB_SHARED(float, shared);
     const int d = int(shape.d), lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
@@ -91,7 +91,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
     for (int at = int(threadIdx.x); at < here * d; at += ATTENTION_THREADS) {
         const int64_t pair = first + at / d;
-        qs[at] = widen(q[(pair / group * shape.h + kv * group + pair % group) * d + at % d]);
+        qs[at] = q[(pair / group * shape.h + kv * group + pair % group) * d + at % d];
     }
     const int64_t first_row = first / group, last_row = (first + here - 1) / group;
     int row[R], pos[R]; /* of the warp's pairs; row from first_row on, -1: no pair */
@@ -165,17 +165,18 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         const int64_t head = pair / group * shape.h + kv * group + pair % group;
         for (int t = 0; t < NT; t++)
             if (lane + t * WARP < d)
-                narrow(&o[head * d + lane + t * WARP], acc[r][t] / sum[r]);
+                o[head * d + lane + t * WARP] = acc[r][t] / sum[r];
         if (lane == 0)
             lse[head] = max[r] + logf(sum[r]);
     }
 }
 
-template <int NT, int R, class T>
-static plumb_status run_fwd(plumb_stream *s, T *o, float *lse, const T *q, const T *kc, const T *vc,
-                            const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
+template <int NT, int R>
+static plumb_status run_fwd(plumb_stream *s, float *o, float *lse, const float *q, const float *kc,
+                            const float *vc, const struct plumb_rows *rows,
+                            const struct plumb_attn_shape *shape)
 {
-    const auto kernel = fwd_kernel<NT, R, T>;
+    const auto kernel = fwd_kernel<NT, R>;
     const int64_t group = shape->h / shape->hk;
     /* Decoding: the heads of one row are a tile, since other rows have other keys. */
     const int64_t pairs = R == 2 && group < WARPS * R ? group : WARPS * R;
@@ -189,9 +190,8 @@ static plumb_status run_fwd(plumb_stream *s, T *o, float *lse, const T *q, const
     return launched("attention_fwd");
 }
 
-template <class T>
-static plumb_status attention_fwd(plumb_stream *s, T *o, float *lse, const T *q, const T *kc,
-                                  const T *vc, const struct plumb_rows *rows,
+static plumb_status attention_fwd(plumb_stream *s, float *o, float *lse, const float *q,
+                                  const float *kc, const float *vc, const struct plumb_rows *rows,
                                   const struct plumb_attn_shape *shape)
 {
     const bool decode = rows->n <= 2 * rows->n_seq;
@@ -213,6 +213,6 @@ static plumb_status attention_fwd(plumb_stream *s, T *o, float *lse, const T *q,
 
 void plumb_cuda_init_attention(struct plumb_kernels *t)
 {
-    BOTH(t, kv_write_fwd);
-    BOTH(t, attention_fwd);
+    t->kv_write_fwd = kv_write_fwd;
+    t->attention_fwd = attention_fwd;
 }

@@ -40,20 +40,43 @@ DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
     return end;
 }
 
-/* x (n,) from device to shared memory by all threads; both 16-byte aligned, n % 8 == 0. */
-template <class T> DEVICE void copy_tile(float *to, const T *from, int n)
+/* x (n,) from device to shared memory by all threads; both 16-byte aligned, n % 4 == 0. */
+DEVICE void copy_tile(float *to, const float *from, int n)
 {
-    constexpr int N = PER<T>;
-    for (int j = N * int(threadIdx.x); j < n; j += N * ATTENTION_THREADS)
-        store(to, load<N>(from, j, n, true), j, n, true);
+    for (int j = 4 * int(threadIdx.x); j < n; j += 4 * ATTENTION_THREADS)
+        *reinterpret_cast<float4 *>(to + j) = *reinterpret_cast<const float4 *>(from + j);
 }
 
 /* Rows x columns from device to shared memory, each row `stride` apart there. */
-template <class T>
-DEVICE void copy_padded(float *to, const T *from, int rows, int columns, int stride)
+DEVICE void copy_padded(float *to, const float *from, int rows, int columns, int stride)
 {
     for (int at = int(threadIdx.x); at < rows * columns; at += ATTENTION_THREADS)
-        to[at / columns * stride + at % columns] = widen(from[at]);
+        to[at / columns * stride + at % columns] = from[at];
+}
+
+/* delta[i] = dout[i,:].o[i,:] of each of n pairs: the rows' part of the softmax's backward. */
+template <class T>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    delta_kernel(float *delta, const T *dout, const T *o, int64_t n, int d)
+{
+    const int64_t i = int64_t(blockIdx.x) * WARPS + threadIdx.x / WARP;
+    if (i >= n)
+        return;
+    float sum = 0.0f;
+    for (int e = int(threadIdx.x % WARP); e < d; e += WARP)
+        sum = fmaf(widen(dout[i * d + e]), widen(o[i * d + e]), sum);
+    sum = warp_sum(sum);
+    if (threadIdx.x % WARP == 0)
+        delta[i] = sum;
+}
+template <class T>
+static plumb_status run_delta(plumb_stream *s, float *delta, const T *dout, const T *o, int64_t n,
+                              int64_t d)
+{
+    PLUMB_TRY(check_grid("attention_bwd", ceil_div(n, WARPS), 1));
+    PLUMB_LAUNCH(delta_kernel<T>, unsigned(ceil_div(n, WARPS)), ATTENTION_THREADS, 0,
+                 context_of(s)->stream, delta, dout, o, n, int(d));
+    return launched("attention_bwd delta");
 }
 
 static inline plumb_status check_head(const char *kernel, const struct plumb_attn_shape *s)

@@ -7,29 +7,11 @@
  * arXiv:2307.08691, algorithm 2. */
 #include "cuda/attention.cuh"
 
-/* ---- delta (n,h) ------------------------------------------------------------------------ */
-
-template <class T>
-static __global__ void __launch_bounds__(ATTENTION_THREADS)
-    delta_kernel(float *delta, const T *dout, const T *o, int64_t n, int d)
-{
-    const int64_t i = int64_t(blockIdx.x) * WARPS + threadIdx.x / WARP;
-    if (i >= n)
-        return;
-    float sum = 0.0f;
-    for (int e = int(threadIdx.x % WARP); e < d; e += WARP)
-        sum = fmaf(widen(dout[i * d + e]), widen(o[i * d + e]), sum);
-    sum = warp_sum(sum);
-    if (threadIdx.x % WARP == 0)
-        delta[i] = sum;
-}
-
 /* ---- dq ------------------------------------------------------------------------------- */
 
 /* What the kernels below read. */
-template <class T> struct saved {
-    const T *dout, *q, *kc, *vc;
-    const float *lse, *delta;
+struct saved {
+    const float *dout, *lse, *q, *kc, *vc, *delta;
 };
 
 /* Keys (d,PAGE+1), values (PAGE,d+1): padded, since lanes read them along both sides. */
@@ -39,9 +21,9 @@ static size_t dq_shared(int64_t d, int r)
            sizeof(float);
 }
 
-template <int NT, int R, class T>
+template <int NT, int R>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
-    dq_kernel(T *dq, saved<T> in, plumb_rows rows, heads shape, float scale)
+    dq_kernel(float *dq, saved in, plumb_rows rows, heads shape, float scale)
 {
     PLUMB_SHARED(float, shared);
     const int d = int(shape.d), lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
@@ -55,8 +37,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     for (int at = int(threadIdx.x); at < here * d; at += ATTENTION_THREADS) {
         const int64_t pair = first + at / d;
         const int64_t from = (pair / group * shape.h + kv * group + pair % group) * d + at % d;
-        qs[at] = widen(in.q[from]);
-        dos[at] = widen(in.dout[from]);
+        qs[at] = in.q[from];
+        dos[at] = in.dout[from];
     }
     int row[R], pos[R];
     float lse[R], delta[R], acc[R][NT];
@@ -125,10 +107,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         const int64_t pair = first + warp * R + r;
         if (row[r] < 0)
             continue;
-        T *to = dq + (pair / group * shape.h + kv * group + pair % group) * d;
+        float *to = dq + (pair / group * shape.h + kv * group + pair % group) * d;
         for (int t = 0; t < NT; t++)
             if (lane + t * WARP < d)
-                narrow(&to[lane + t * WARP], acc[r][t] * scale);
+                to[lane + t * WARP] = acc[r][t] * scale;
     }
 }
 
@@ -142,9 +124,9 @@ static size_t dkv_shared(int64_t d, int r)
 
 /* A warp owns R keys, the lanes 32 pairs at a time. A tile is 4 R neighbouring rows, each the one
  * whose key it is; its parts of different sequences come one after another. */
-template <int NT, int R, class T>
+template <int NT, int R>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
-    dkv_kernel(T *dk, T *dv, saved<T> in, plumb_rows rows, heads shape, float scale)
+    dkv_kernel(float *dk, float *dv, saved in, plumb_rows rows, heads shape, float scale)
 {
     PLUMB_SHARED(float, shared);
     const int d = int(shape.d), lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
@@ -159,8 +141,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         const int r = at / d, e = at % d;
         const int64_t pos = rows.pos[first + r];
         const int64_t page = page_of(rows, rows.seq[first + r], pos / PAGE) * shape.hk + kv;
-        keys[at] = widen(in.kc[(page * d + e) * PAGE + pos % PAGE]);
-        values[at] = widen(in.vc[(page * PAGE + pos % PAGE) * d + e]);
+        keys[at] = in.kc[(page * d + e) * PAGE + pos % PAGE];
+        values[at] = in.vc[(page * PAGE + pos % PAGE) * d + e];
     }
     int pos[R];
     float acc_k[R][NT], acc_v[R][NT];
@@ -183,8 +165,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 const int64_t p = pair + at / d, i = p / group;
                 const bool is = i < rows.n && rows.seq[i] == seq;
                 const int64_t from = (i * shape.h + kv * group + p % group) * d + at % d;
-                qs[at % d * (WARP + 1) + at / d] = is ? widen(in.q[from]) : 0.0f;
-                dos[at % d * (WARP + 1) + at / d] = is ? widen(in.dout[from]) : 0.0f;
+                qs[at % d * (WARP + 1) + at / d] = is ? in.q[from] : 0.0f;
+                dos[at % d * (WARP + 1) + at / d] = is ? in.dout[from] : 0.0f;
             }
             __syncthreads();
             const int64_t i = (pair + lane) / group;
@@ -235,20 +217,20 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         const int64_t to = ((first + warp * R + r) * shape.hk + kv) * d;
         for (int t = 0; t < NT; t++)
             if (pos[r] >= 0 && lane + t * WARP < d) {
-                narrow(&dk[to + lane + t * WARP], acc_k[r][t] * scale);
-                narrow(&dv[to + lane + t * WARP], acc_v[r][t]);
+                dk[to + lane + t * WARP] = acc_k[r][t] * scale;
+                dv[to + lane + t * WARP] = acc_v[r][t];
             }
     }
 }
 
 /* ---- launches ------------------------------------------------------------------------- */
 
-template <int NT, int R, class T>
-static plumb_status run_bwd(plumb_stream *s, T *dq, T *dk, T *dv, const saved<T> &in,
+template <int NT, int R>
+static plumb_status run_bwd(plumb_stream *s, float *dq, float *dk, float *dv, const saved &in,
                             const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
 {
-    const auto by_pairs = dq_kernel<NT, R, T>;
-    const auto by_keys = dkv_kernel<NT, R, T>;
+    const auto by_pairs = dq_kernel<NT, R>;
+    const auto by_keys = dkv_kernel<NT, R>;
     const cudaStream_t stream = context_of(s)->stream;
     const int64_t group = shape->h / shape->hk;
     const int64_t tiles = ceil_div(rows->n * group, WARPS * R);
@@ -271,21 +253,18 @@ static int64_t attention_work_count(int64_t n, const struct plumb_attn_shape *sh
     return n * shape->h; /* delta */
 }
 
-template <class T>
-static plumb_status attention_bwd(plumb_stream *s, T *dq, T *dk, T *dv, const T *dout, const T *o,
-                                  const float *lse, const T *q, const T *kc, const T *vc,
-                                  float *work, const struct plumb_rows *rows,
+static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,
+                                  const float *dout, const float *o, const float *lse,
+                                  const float *q, const float *kc, const float *vc, float *work,
+                                  const struct plumb_rows *rows,
                                   const struct plumb_attn_shape *shape)
 {
-    const saved<T> in = {dout, q, kc, vc, lse, work};
+    const saved in = {dout, lse, q, kc, vc, work};
     const int64_t n = rows->n * shape->h, d = shape->d;
     if (rows->n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_head("attention_bwd", shape));
-    PLUMB_TRY(check_grid("attention_bwd", ceil_div(n, WARPS), 1));
-    PLUMB_LAUNCH(delta_kernel<T>, unsigned(ceil_div(n, WARPS)), ATTENTION_THREADS, 0,
-                 context_of(s)->stream, work, dout, o, n, int(d));
-    PLUMB_TRY(launched("attention_bwd delta"));
+    PLUMB_TRY(run_delta(s, work, dout, o, n, d));
     if (d <= WARP)
         return run_bwd<1, 8>(s, dq, dk, dv, in, rows, shape);
     if (d <= 2 * WARP)
@@ -298,5 +277,5 @@ static plumb_status attention_bwd(plumb_stream *s, T *dq, T *dk, T *dv, const T 
 void plumb_cuda_init_attention_bwd(struct plumb_kernels *t)
 {
     BOTH(t, attention_work_count);
-    BOTH(t, attention_bwd);
+    t->attention_bwd = attention_bwd;
 }

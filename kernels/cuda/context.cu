@@ -13,6 +13,8 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
 /* Each file's kernels, in both forms. */
 #define CUDA_FILES(X)                                                                              \
     X(attention)                                                                                   \
+    X(attention_bf16)                                                                              \
+    X(attention_bf16_bwd)                                                                          \
     X(attention_bwd)                                                                               \
     X(elementwise)                                                                                 \
     X(linear)                                                                                      \

@@ -33,12 +33,6 @@ struct plumb_cuda {
  * and CUDA's own words. */
 plumb_status plumb_cuda_check(cudaError_t e, const char *what);
 
-/* attention_bf16.cu */
-plumb_bf16_kv_write_fwd_fn plumb_cuda_bf16_kv_write_fwd;
-plumb_bf16_attention_fwd_fn plumb_cuda_bf16_attention_fwd;
-plumb_bf16_attention_work_count_fn plumb_cuda_bf16_attention_work_count;
-plumb_bf16_attention_bwd_fn plumb_cuda_bf16_attention_bwd;
-
 #define PLUMB_CUDA_TRY(call) PLUMB_TRY(plumb_cuda_check((call), #call))
 
 #ifdef __cplusplus

@@ -1,10 +1,10 @@
 /* block.cpp - runs a grid: blocks one after another, a block's threads as fibers that are left
  * only at barriers and warp operations, in an order drawn from the seed.
- * Test layer. Includes emu.h. */
+ * Test layer. Includes emu.h, emu_mma.h. */
 #include "emu.h"
 
+#include <emu_mma.h>
 #include <sys/mman.h>
-#include <vector>
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -42,6 +42,8 @@ struct Thread {
     unsigned mask;
     uint64_t value, result;
     int from;
+    Together *together;
+    std::vector<AsyncCopy> copies;
 };
 
 struct Warp {
@@ -210,6 +212,15 @@ void finish_warp_op(Thread *t)
                   where(), t->place.lane, l, t->site, t->mask, o->site, o->mask);
         votes |= o->value ? 1u << l : 0;
     }
+    if (t->op == TOGETHER) {
+        void *each[WARP];
+        if (there != ~0u)
+            fault("%s: an instruction of the whole warp, and only lanes %08x are there", t->site,
+                  there);
+        for (int l = 0; l < WARP; l++)
+            each[l] = reinterpret_cast<void *>(lane[l].value);
+        t->together(each);
+    }
     for (int l = 0; l < WARP; l++) {
         Thread *o = &lane[l];
         if (!(there >> l & 1))
@@ -326,6 +337,25 @@ uint64_t warp_op(Op op, const char *site, unsigned mask, uint64_t value, int fro
     finish_warp_op(t);
     leave(t->fiber);
     return t->result;
+}
+
+void warp_together(const char *site, Together *act, void *mine)
+{
+    g.now->together = act;
+    (void)warp_op(TOGETHER, site, ~0u, reinterpret_cast<uint64_t>(mine), 0);
+}
+
+std::vector<AsyncCopy> &async_copies()
+{
+    return g.now->copies;
+}
+
+bool is_shared(const void *at, size_t bytes)
+{
+    const char *p = static_cast<const char *>(at);
+    const char *shared = reinterpret_cast<const char *>(g.shared);
+    return (p >= shared && p + bytes <= shared + g.launch->shared) ||
+           (p >= __start_plumb_shared && p + bytes <= __stop_plumb_shared);
 }
 
 const char *where()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# nvcc.sh NVCC ROOT - compiles every kernels/cuda/*.cu for the GPUs of the A100, H100 and B200,
+# nvcc.sh NVCC ROOT - compiles every .cu for the GPUs of the A100, H100 and B200,
 # warnings as errors.
 set -eu
 nvcc=$1 root=$2
@@ -13,9 +13,9 @@ architectures=
 for a in 80 90 100; do
     architectures="$architectures -gencode arch=compute_$a,code=sm_$a"
 done
-for file in "$root"/kernels/cuda/*.cu; do
+for file in "$root"/kernels/cuda/*.cu "$root"/tests/cuda_emu/*.cu; do
     # shellcheck disable=SC2086
     "$nvcc" --threads 0 -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
-        $architectures -I "$root/src" -I "$root/kernels" -c "$file" -o "$out/object"
+        $architectures -I "$root/src" -I "$root/kernels" -I "$root/tests" -c "$file" -o "$out/object"
     echo "$(basename "$file"): sm_80, sm_90, sm_100"
 done

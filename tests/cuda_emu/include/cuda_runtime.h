@@ -48,7 +48,7 @@ extern dim3 block, block_size, grid_size;
 
 void *dynamic_shared();
 void barrier(const char *site);
-enum Op { SHUFFLE, BALLOT, SYNC };
+enum Op { SHUFFLE, BALLOT, SYNC, TOGETHER };
 /* A warp operation: waits for every lane of mask. SHUFFLE: the value of lane `from`; BALLOT:
  * which lanes brought a value that is not 0. */
 uint64_t warp_op(Op op, const char *site, unsigned mask, uint64_t value, int from);

@@ -1,0 +1,379 @@
+/* attention_bf16.cu - causal attention on tensor cores over the paged store: the writing of pages
+ * and the forward.
+ * Layer 1 (cuda). Includes attention_bf16.cuh.
+ *
+ * The forward is one function of a row whatever the tile: pages in ascending order from the first
+ * that the row sees; scores are products over ascending 16 columns; a lane adds the probabilities
+ * of its eight keys in order, the row's four lanes meet at the end; outputs are products over
+ * ascending 16 keys, with probabilities rounded to bfloat16. In a page that a row does not see its
+ * probabilities are zero and its sums are worth 1: nothing changes (mma.cuh). Two kernels share
+ * these steps: tiles of pairs for training and prefill, and one row for decoding, where the warps
+ * share out a page's keys, then the columns of v. Dao 2023, arXiv:2307.08691, algorithm 1. */
+#include "cuda/attention_bf16.cuh"
+
+/* ---- pages ---------------------------------------------------------------------------- */
+
+static constexpr int WRITE_THREADS = 256;
+
+/* A thread per piece of a row's keys, and of its values. */
+static __global__ void __launch_bounds__(WRITE_THREADS)
+    kv_write_kernel(plumb_bf16 *kc, plumb_bf16 *vc, const plumb_bf16 *k, const plumb_bf16 *v,
+                    plumb_rows rows, int64_t hk, int64_t d)
+{
+    const int64_t at = int64_t(blockIdx.x) * WRITE_THREADS + threadIdx.x, width = hk * d / PIECE;
+    if (at >= rows.n * width)
+        return;
+    const int64_t i = at / width, head = at % width * PIECE / d, e = at % width * PIECE % d;
+    const int64_t pos = rows.pos[i], page = page_of(rows, rows.seq[i], pos / PAGE);
+    const int64_t to = ((page * hk + head) * PAGE + pos % PAGE) * d + e;
+    *reinterpret_cast<float4 *>(kc + to) = *reinterpret_cast<const float4 *>(k + at * PIECE);
+    *reinterpret_cast<float4 *>(vc + to) = *reinterpret_cast<const float4 *>(v + at * PIECE);
+}
+
+static plumb_status kv_write_fwd(plumb_stream *s, plumb_bf16 *kc, plumb_bf16 *vc,
+                                 const plumb_bf16 *k, const plumb_bf16 *v,
+                                 const struct plumb_rows *rows, int64_t hk, int64_t d)
+{
+    const int64_t blocks = ceil_div(rows->n * hk * d / PIECE, WRITE_THREADS);
+    if (rows->n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_bf16("kv_write_fwd", d, aligned16(kc, vc, k, v)));
+    PLUMB_TRY(check_grid("kv_write_fwd", blocks, 1));
+    PLUMB_LAUNCH(kv_write_kernel, unsigned(blocks), WRITE_THREADS, 0, context_of(s)->stream, kc, vc,
+                 k, v, *rows, hk, d);
+    return launched("kv_write_fwd");
+}
+
+/* ---- the steps of a row ------------------------------------------------------------------ */
+
+/* Of a lane's two rows, g and g+8: the largest score so far (base 2), the lane's own part of the
+ * sum of probabilities, the positions that the row sees, [from, to). */
+struct online {
+    float max[2], sum[2];
+    int from[2], to[2];
+};
+
+/* s (16,PAGE): scores become probabilities, the row's largest ever being 1; worth: what the sums
+ * before this page are worth now. first: position of the page's first key. */
+DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int first)
+{
+    const bool all = row->from[0] <= first && row->from[1] <= first && row->to[0] >= first + PAGE &&
+                     row->to[1] >= first + PAGE;
+    const bool masks = __ballot_sync(ALL_LANES, !all) != 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float top = row->max[i];
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int at = first + n * 8 + 2 * quad_lane() + e;
+                float *x = &s[n][2 * i + e];
+                *x *= scale;
+                if (masks && (at < row->from[i] || at >= row->to[i]))
+                    *x = -INFINITY;
+                top = fmaxf(top, *x);
+            }
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
+        const float base = top == -INFINITY ? 0.0f : top; /* a row that has seen nothing yet */
+        float sum = 0.0f;
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                s[n][2 * i + e] = exp2f(s[n][2 * i + e] - base);
+                sum += s[n][2 * i + e];
+            }
+        worth[i] = exp2f(row->max[i] - base);
+        row->sum[i] = fmaf(row->sum[i], worth[i], sum);
+        row->max[i] = top;
+    }
+}
+
+/* acc (16,W) = worth acc. Where it is 1 for all rows of the warp there is nothing to do. */
+template <int W> DEVICE void reduce(float (*acc)[4], const float *worth)
+{
+    if (__ballot_sync(ALL_LANES, worth[0] != 1.0f || worth[1] != 1.0f) == 0)
+        return;
+#pragma unroll
+    for (int n = 0; n < W / 8; n++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            acc[n][j] *= worth[j / 2];
+}
+
+/* The row's sum over its four lanes; every one gets it. */
+DEVICE float whole_sum(float sum)
+{
+    sum += __shfl_xor_sync(ALL_LANES, sum, 1);
+    return sum + __shfl_xor_sync(ALL_LANES, sum, 2);
+}
+
+/* Columns [c, c+W) of the row that a lane has as its i-th. -0 from sums of nothing becomes 0. */
+template <int W>
+DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, int c, int d)
+{
+    const float by = 1.0f / sum;
+#pragma unroll
+    for (int n = 0; n < W / 8; n++)
+        store_pair(o, c + n * 8 + 2 * quad_lane(), d, fmaf(acc[n][2 * i], by, 0.0f),
+                   fmaf(acc[n][2 * i + 1], by, 0.0f));
+}
+
+DEVICE float lse_of(float max, float sum)
+{
+    return (max + log2f(sum)) * LN2;
+}
+
+/* ---- tiles of pairs --------------------------------------------------------------------- */
+
+static constexpr int STAGES = 2;
+
+template <int D, int MT> static constexpr size_t fwd_shared()
+{
+    return size_t(WARPS * MMA * MT * STRIDE<D> + STAGES * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
+}
+
+/* A warp has MT tiles of 16 pairs, one under the other. scale: of scores in base 2. */
+template <int D, int MT>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    fwd_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
+               const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale)
+{
+    PLUMB_SHARED(plumb_bf16, shared);
+    constexpr int TILE = WARPS * MMA * MT;
+    const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
+    const int64_t kv = blockIdx.y, first = int64_t(blockIdx.x) * TILE;
+    const pairs tile = pairs_from(shape, kv, first);
+    const int64_t left = rows.n * tile.group - first;
+    const int here = int(left < TILE ? left : TILE);
+    plumb_bf16 *qs = shared, *stage = qs + TILE * STRIDE<D>;
+
+    copy_rows<D, TILE>(qs, d, q,
+                       [&](int p) { return p < here ? q + head_of(tile, p) * d : nullptr; });
+    online row[MT];
+    int of[MT][2]; /* the pair's row, from the tile's first on; -1: no pair */
+    float acc[MT][D / 8][4];
+    for (int m = 0; m < MT; m++)
+        for (int i = 0; i < 2; i++) {
+            const int p = (warp * MT + m) * MMA + i * 8 + lane_row();
+            of[m][i] = p < here ? row_of(tile, p) : -1;
+            const int64_t pos = p < here ? rows.pos[tile.row + of[m][i]] : -1;
+            row[m].max[i] = -INFINITY;
+            row[m].sum[i] = 0.0f;
+            row[m].from[i] = int(first_visible(pos, shape.window));
+            row[m].to[i] = int(pos + 1);
+            for (int n = 0; n < D / 8; n++)
+                acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
+        }
+    const int last = row_of(tile, here - 1) + 1;
+    walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
+    copy_page<D>(stage, kc, vc, ahead, rows, shape, kv);
+    copy_async_commit();
+    advance(ahead, rows);
+    for (int at = 0; more(now); advance(now, rows), at ^= 1) {
+        copy_async_wait(0);
+        __syncthreads(); /* the page is here, and everyone has read the one before */
+        if (more(ahead)) {
+            copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape, kv);
+            copy_async_commit();
+            advance(ahead, rows);
+        }
+        const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
+        const int page = now.block * PAGE;
+        online seen[MT]; /* as far as the run goes */
+        bool any = false;
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            seen[m] = row[m];
+            for (int i = 0; i < 2; i++) {
+                if (of[m][i] < now.begin || of[m][i] >= now.end)
+                    seen[m].to[i] = 0;
+                any = any || (seen[m].from[i] < page + PAGE && seen[m].to[i] > page);
+            }
+        }
+        if (__ballot_sync(ALL_LANES, any) == 0)
+            continue;
+        float s[MT][NT][4], worth[2];
+        scores<D, MT>(s, qs + warp * MT * MMA * STRIDE<D>, keys);
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            softmax(s[m], &seen[m], worth, scale, page);
+            for (int i = 0; i < 2; i++) {
+                row[m].max[i] = seen[m].max[i];
+                row[m].sum[i] = seen[m].sum[i];
+            }
+            reduce<D>(acc[m], worth);
+        }
+        add_product<D, D, MT>(acc, s, keys + PAGE_TILE<D>, 0);
+    }
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float sum = whole_sum(row[m].sum[i]);
+            if (of[m][i] < 0)
+                continue;
+            const int64_t head = head_of(tile, (warp * MT + m) * MMA + i * 8 + lane_row());
+            store_row<D>(o + head * d, acc[m], i, sum, 0, d);
+            if (quad_lane() == 0)
+                lse[head] = lse_of(row[m].max[i], sum);
+        }
+}
+
+/* ---- one row ----------------------------------------------------------------------------- */
+
+static constexpr int SCORE_STRIDE = PAGE + 8; /* floats; so that rows fall into different banks */
+template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
+
+template <int D> static constexpr size_t decode_shared()
+{
+    return size_t(MMA * STRIDE<D> + DECODE_STAGES<D> * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16) +
+           MMA * SCORE_STRIDE * sizeof(float);
+}
+
+/* s[w] of scores() in the warp w. */
+template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const plumb_bf16 *keys)
+{
+    const int lane = int(threadIdx.x) % WARP, warp = int(threadIdx.x) / WARP;
+    s[0] = s[1] = s[2] = s[3] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < D / MMA; k += 2) {
+        unsigned a[4], b[4];
+        load_matrix(b, keys + (warp * 8 + lane % 8) * STRIDE<D> + k * MMA + lane / 8 * 8);
+        load_a<D>(a, q, k);
+        mma_bf16(s, a, b[0], b[1]);
+        load_a<D>(a, q, k + 1);
+        mma_bf16(s, a, b[2], b[3]);
+    }
+}
+
+/* A block has 16 query heads of one row and kv head. */
+template <int D>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
+                  const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale)
+{
+    PLUMB_SHARED(plumb_bf16, shared);
+    static_assert(WARPS == NT, "a warp has 8 keys of the page");
+    constexpr int ST = DECODE_STAGES<D>, SLICES = (D / MMA + WARPS - 1) / WARPS;
+    const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
+    const int group = int(shape.h / shape.hk), parts = (group + MMA - 1) / MMA;
+    const int64_t kv = blockIdx.y, i = blockIdx.x / parts, pos = rows.pos[i];
+    const int part = int(blockIdx.x % parts) * MMA, here = group - part < MMA ? group - part : MMA;
+    const int64_t head = i * shape.h + kv * group + part;
+    plumb_bf16 *qs = shared, *stage = qs + MMA * STRIDE<D>;
+    float *exchange = reinterpret_cast<float *>(stage + ST * 2 * PAGE_TILE<D>);
+
+    copy_rows<D, MMA>(qs, d, q, [&](int r) { return r < here ? q + (head + r) * d : nullptr; });
+    online row;
+    float acc[SLICES][1][2][4];
+    for (int j = 0; j < 2; j++) {
+        row.max[j] = -INFINITY;
+        row.sum[j] = 0.0f;
+        row.from[j] = int(first_visible(pos, shape.window));
+        row.to[j] = int(pos + 1);
+        for (int n = 0; n < SLICES; n++)
+            for (int e = 0; e < 4; e++)
+                acc[n][0][j][e] = 0.0f;
+    }
+    walk now = walk_over(rows, i, 1, shape.window), ahead = now;
+    for (int n = 0; n < ST - 1; n++) {
+        if (more(ahead)) {
+            copy_page<D>(stage + n * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape, kv);
+            advance(ahead, rows);
+        }
+        copy_async_commit();
+    }
+    for (int at = 0; more(now); advance(now, rows), at = (at + 1) % ST) {
+        copy_async_wait(ST - 2);
+        __syncthreads(); /* the page is here, and everyone has read the one before */
+        if (more(ahead)) {
+            copy_page<D>(stage + (at + ST - 1) % ST * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape,
+                         kv);
+            advance(ahead, rows);
+        }
+        copy_async_commit();
+        const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
+        float s[1][NT][4], worth[2];
+        scores_of_warp<D>(s[0][0], qs, keys);
+        for (int e = 0; e < 4; e++)
+            exchange[(lane_row() + e / 2 * 8) * SCORE_STRIDE + warp * 8 + 2 * quad_lane() + e % 2] =
+                s[0][0][e];
+        __syncthreads();
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+            for (int e = 0; e < 4; e++)
+                s[0][n][e] = exchange[(lane_row() + e / 2 * 8) * SCORE_STRIDE + n * 8 +
+                                      2 * quad_lane() + e % 2];
+        softmax(s[0], &row, worth, scale, now.block * PAGE);
+#pragma unroll
+        for (int n = 0; n < SLICES; n++) {
+            const int c = (n * WARPS + warp) * MMA;
+            if (c >= D)
+                continue;
+            reduce<MMA>(acc[n][0], worth);
+            add_product<D, MMA, 1>(acc[n], s, keys + PAGE_TILE<D>, c);
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        const float sum = whole_sum(row.sum[j]);
+        const int r = lane_row() + j * 8;
+        if (r >= here)
+            continue;
+#pragma unroll
+        for (int n = 0; n < SLICES; n++)
+            if ((n * WARPS + warp) * MMA < D)
+                store_row<MMA>(o + (head + r) * d, acc[n][0], j, sum, (n * WARPS + warp) * MMA, d);
+        if (warp == 0 && quad_lane() == 0)
+            lse[head + r] = lse_of(row.max[j], sum);
+    }
+}
+
+/* ---- launches ------------------------------------------------------------------------- */
+
+template <int D, int MT>
+static plumb_status run_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const plumb_bf16 *q,
+                            const plumb_bf16 *kc, const plumb_bf16 *vc,
+                            const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
+{
+    const int64_t group = shape->h / shape->hk;
+    const bool decode = rows->n <= 2 * rows->n_seq; /* a tile's rows would have keys of their own */
+    const auto kernel = decode ? decode_kernel<D> : fwd_kernel<D, MT>;
+    const int64_t tiles =
+        decode ? rows->n * ceil_div(group, MMA) : ceil_div(rows->n * group, WARPS * MMA * MT);
+    const size_t bytes = decode ? decode_shared<D>() : fwd_shared<D, MT>();
+    PLUMB_TRY(check_grid("attention_fwd", tiles, shape->hk));
+    PLUMB_TRY(allow_shared(kernel, bytes));
+    PLUMB_LAUNCH(kernel, dim3(unsigned(tiles), unsigned(shape->hk)), ATTENTION_THREADS, bytes,
+                 context_of(s)->stream, o, lse, q, kc, vc, *rows, heads_of(shape),
+                 shape->scale * LOG2E);
+    return launched("attention_fwd");
+}
+
+static plumb_status attention_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const plumb_bf16 *q,
+                                  const plumb_bf16 *kc, const plumb_bf16 *vc,
+                                  const struct plumb_rows *rows,
+                                  const struct plumb_attn_shape *shape)
+{
+    if (rows->n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_bf16("attention_fwd", shape->d, aligned16(o, q, kc, vc)));
+    if (shape->d <= 32)
+        return run_fwd<32, 2>(s, o, lse, q, kc, vc, rows, shape);
+    if (shape->d <= 64)
+        return run_fwd<64, 2>(s, o, lse, q, kc, vc, rows, shape);
+    if (shape->d <= 96)
+        return run_fwd<96, 2>(s, o, lse, q, kc, vc, rows, shape);
+    if (shape->d <= 128)
+        return run_fwd<128, 2>(s, o, lse, q, kc, vc, rows, shape);
+    return run_fwd<256, 1>(s, o, lse, q, kc, vc, rows, shape);
+}
+
+void plumb_cuda_init_attention_bf16(struct plumb_kernels *t)
+{
+    t->bf16.kv_write_fwd = kv_write_fwd;
+    t->bf16.attention_fwd = attention_fwd;
+}

@@ -1,0 +1,211 @@
+/* attention_bf16.cuh - what attention's forward and backward on tensor cores share.
+ * Layer 1, kernels/cuda only. Includes attention.cuh, mma.cuh.
+ *
+ * Tiles lie in shared memory as rows of D + 8 elements: 16 more bytes than a multiple of 32, so
+ * that the eight rows of a matrix fall into different banks. Columns from d on are zeros. */
+#ifndef PLUMB_KERNELS_CUDA_ATTENTION_BF16_CUH
+#define PLUMB_KERNELS_CUDA_ATTENTION_BF16_CUH
+
+#include "cuda/attention.cuh"
+#include "cuda/mma.cuh"
+
+static constexpr int MMA = 16;      /* rows of a warp's tile, and the depth of one product */
+static constexpr int PIECE = 8;     /* elements of a 16-byte access */
+static constexpr int NT = PAGE / 8; /* C tiles beside each other: a page of keys */
+static constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
+template <int D> constexpr int STRIDE = D + PIECE;
+template <int D> constexpr int PAGE_TILE = PAGE *STRIDE<D>; /* elements */
+
+DEVICE int quad_lane()
+{
+    return int(threadIdx.x) % 4;
+}
+DEVICE int lane_row()
+{
+    return int(threadIdx.x) % WARP / 4;
+}
+
+/* ---- tiles to shared memory -------------------------------------------------------------- */
+
+/* ROWS x D: row r from `from(r)`, zeros where that is NULL. */
+template <int D, int ROWS, class F>
+DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
+{
+    for (int at = int(threadIdx.x); at < ROWS * (D / PIECE); at += ATTENTION_THREADS) {
+        const int r = at / (D / PIECE), e = at % (D / PIECE) * PIECE;
+        const plumb_bf16 *row = from(r);
+        const bool there = row && e < d;
+        copy16_async(to + r * STRIDE<D> + e, there ? row + e : valid, there);
+    }
+}
+
+/* (row, head) pairs of a kv head in their order, from the `rest`-th of row `row` on. */
+struct pairs {
+    int64_t row, first_head, h; /* first_head: of the kv head's group */
+    int rest, group;
+};
+DEVICE int row_of(const pairs &t, int p) /* from t.row on */
+{
+    return (t.rest + p) / t.group;
+}
+DEVICE int64_t head_of(const pairs &t, int p)
+{
+    return (t.row + row_of(t, p)) * t.h + t.first_head + (t.rest + p) % t.group;
+}
+DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
+{
+    const int64_t group = shape.h / shape.hk;
+    return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
+}
+
+/* The blocks of keys that rows [0, rows) of a tile see, run after run: a run is the tile's rows of
+ * one sequence, [begin, end) from the tile's first row on. */
+struct walk {
+    int64_t row, window; /* the tile's first row */
+    int rows, begin, end, block, last;
+};
+DEVICE void begin_run(walk &w, const plumb_rows &rows)
+{
+    if (w.begin >= w.rows)
+        return;
+    w.end = int(run_end(rows, w.row + w.begin, w.row + w.rows - 1) - w.row);
+    w.block = int(first_visible(rows.pos[w.row + w.begin], w.window) / PAGE);
+    w.last = rows.pos[w.row + w.end - 1] / PAGE;
+}
+DEVICE walk walk_over(const plumb_rows &rows, int64_t row, int n, int64_t window)
+{
+    walk w = {row, window, n, 0, 0, 0, 0};
+    begin_run(w, rows);
+    return w;
+}
+DEVICE bool more(const walk &w)
+{
+    return w.begin < w.rows;
+}
+DEVICE void advance(walk &w, const plumb_rows &rows)
+{
+    if (++w.block <= w.last)
+        return;
+    w.begin = w.end;
+    begin_run(w, rows);
+}
+
+/* The page that w is at: keys, then values. What lies behind the run's last row is zeros: another
+ * row's future, or nothing at all. */
+template <int D>
+DEVICE void copy_page(plumb_bf16 *to, const plumb_bf16 *kc, const plumb_bf16 *vc, const walk &w,
+                      const plumb_rows &rows, const heads &shape, int64_t kv)
+{
+    const int d = int(shape.d), keys = rows.pos[w.row + w.end - 1] + 1 - w.block * PAGE;
+    const int64_t page = page_of(rows, rows.seq[w.row + w.begin], w.block) * shape.hk + kv;
+    copy_rows<D, PAGE>(to, d, kc,
+                       [&](int r) { return r < keys ? kc + (page * PAGE + r) * d : nullptr; });
+    copy_rows<D, PAGE>(to + PAGE_TILE<D>, d, vc,
+                       [&](int r) { return r < keys ? vc + (page * PAGE + r) * d : nullptr; });
+}
+
+/* ---- products ---------------------------------------------------------------------------- */
+
+/* a = rows 0..15, columns 16k..16k+15 of a tile. */
+template <int D> DEVICE void load_a(unsigned *a, const plumb_bf16 *tile, int k)
+{
+    const int lane = int(threadIdx.x) % WARP;
+    load_matrix(a, tile + lane % 16 * STRIDE<D> + k * MMA + lane / 16 * 8);
+}
+/* B of a product with the tile's rows as columns: b[0], b[1] of rows 0..7, b[2], b[3] of 8..15. */
+template <int D> DEVICE void load_b(unsigned *b, const plumb_bf16 *tile, int k)
+{
+    const int lane = int(threadIdx.x) % WARP;
+    load_matrix(b, tile + (lane / 16 * 8 + lane % 8) * STRIDE<D> + k * MMA + lane / 8 % 2 * 8);
+}
+/* B of a product with the tile itself: rows 0..15 are the depth; b[0], b[1] of columns c..c+7,
+ * b[2], b[3] of c+8..c+15. */
+template <int D> DEVICE void load_b_trans(unsigned *b, const plumb_bf16 *tile, int c)
+{
+    const int lane = int(threadIdx.x) % WARP;
+    load_matrix_trans(b, tile + lane % 16 * STRIDE<D> + c + lane / 16 * 8);
+}
+
+/* s[m] (16,PAGE) = rows 16m.. of a times the PAGE rows of b, over D in ascending order. */
+template <int D, int MT>
+DEVICE void scores(float (*s)[NT][4], const plumb_bf16 *a, const plumb_bf16 *b)
+{
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+            s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < D / MMA; k++) {
+        unsigned fa[MT][4], fb[4];
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+            load_a<D>(fa[m], a + m * MMA * STRIDE<D>, k);
+#pragma unroll
+        for (int n = 0; n < NT; n += 2) {
+            load_b<D>(fb, b + n * 8 * STRIDE<D>, k);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma_bf16(s[m][n], fa[m], fb[0], fb[1]);
+                mma_bf16(s[m][n + 1], fa[m], fb[2], fb[3]);
+            }
+        }
+    }
+}
+
+/* The A of (16,PAGE) values held as C: two products deep. */
+DEVICE void as_a(unsigned (*a)[4], const float (*s)[4])
+{
+#pragma unroll
+    for (int k = 0; k < PAGE / MMA; k++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            a[k][2 * i] = pack_bf16(s[2 * k + i][0], s[2 * k + i][1]);
+            a[k][2 * i + 1] = pack_bf16(s[2 * k + i][2], s[2 * k + i][3]);
+        }
+}
+
+/* acc[m] (16,W) += s[m] (16,PAGE), rounded, times columns [c, c+W) of the tile (PAGE,D), over its
+ * rows in ascending order. */
+template <int D, int W, int MT>
+DEVICE void add_product(float (*acc)[W / 8][4], const float (*s)[NT][4], const plumb_bf16 *tile,
+                        int c)
+{
+    unsigned a[MT][PAGE / MMA][4];
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+        as_a(a[m], s[m]);
+#pragma unroll
+    for (int k = 0; k < PAGE / MMA; k++)
+#pragma unroll
+        for (int n = 0; n < W / 8; n += 2) {
+            unsigned b[4];
+            load_b_trans<D>(b, tile + k * MMA * STRIDE<D>, c + n * 8);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma_bf16(acc[m][n], a[m][k], b[0], b[1]);
+                mma_bf16(acc[m][n + 1], a[m][k], b[2], b[3]);
+            }
+        }
+}
+
+/* Columns c, c+1 of a row, rounded; those from d on are no one's. */
+DEVICE void store_pair(plumb_bf16 *row, int c, int d, float low, float high)
+{
+    if (c < d)
+        *reinterpret_cast<unsigned *>(row + c) = pack_bf16(low, high);
+}
+
+/* ---- host -------------------------------------------------------------------------------- */
+
+/* aligned: what the kernel reads and writes 16 bytes at a time. */
+static inline plumb_status check_bf16(const char *kernel, int64_t d, bool aligned)
+{
+    PLUMB_REQUIRE(d % PIECE == 0 && d <= MOST_D, PLUMB_ERR_UNSUPPORTED,
+                  "%s: head size %lld, the bfloat16 kernels have multiples of %d up to %d", kernel,
+                  (long long)d, PIECE, MOST_D);
+    PLUMB_REQUIRE(aligned, PLUMB_ERR_SHAPE, "%s: an array that does not begin at 16 bytes", kernel);
+    return PLUMB_OK;
+}
+
+#endif

@@ -1,0 +1,334 @@
+/* attention_bf16_bwd.cu - the gradients of attention on tensor cores, without atomics: one kernel
+ * per output.
+ * Layer 1 (cuda). Includes attention_bf16.cuh.
+ *
+ * delta = dout.o of every pair; dq by tiles of pairs over the pages they see, as the forward; dk
+ * and dv by tiles of keys over the pairs that see them, in ascending rows and within a row the
+ * heads of the group. Sums are float32 products, 16 deep, one after another; p and ds are rounded
+ * to bfloat16 before they are multiplied. Dao 2023, arXiv:2307.08691, algorithm 2. */
+#include "cuda/attention_bf16.cuh"
+
+/* What the kernels below read. */
+struct saved {
+    const plumb_bf16 *dout, *q, *kc, *vc;
+    const float *lse, *delta;
+};
+
+/* ---- dq ------------------------------------------------------------------------------- */
+
+/* Tiles of 256 columns leave room for one page at a time in 99 KiB, which sm_86 and sm_89 have. */
+template <int D> constexpr int STAGES = D <= 128 ? 2 : 1;
+
+template <int D> static constexpr size_t dq_shared()
+{
+    return size_t(2 * WARPS * MMA * STRIDE<D> + STAGES<D> * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
+}
+
+template <int D>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
+{
+    PLUMB_SHARED(plumb_bf16, shared);
+    constexpr int TILE = WARPS * MMA, ST = STAGES<D>;
+    const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
+    const int64_t kv = blockIdx.y, first = int64_t(blockIdx.x) * TILE;
+    const pairs tile = pairs_from(shape, kv, first);
+    const int64_t left = rows.n * tile.group - first;
+    const int here = int(left < TILE ? left : TILE);
+    plumb_bf16 *qs = shared, *dos = qs + TILE * STRIDE<D>, *stage = dos + TILE * STRIDE<D>;
+
+    copy_rows<D, TILE>(qs, d, in.q,
+                       [&](int p) { return p < here ? in.q + head_of(tile, p) * d : nullptr; });
+    copy_rows<D, TILE>(dos, d, in.q,
+                       [&](int p) { return p < here ? in.dout + head_of(tile, p) * d : nullptr; });
+    int of[2], from[2], to[2]; /* the pair's row, -1: no pair; the positions that it sees */
+    float lse[2], delta[2], acc[1][D / 8][4];
+    for (int i = 0; i < 2; i++) {
+        const int p = warp * MMA + i * 8 + lane_row();
+        const bool is = p < here;
+        of[i] = is ? row_of(tile, p) : -1;
+        const int64_t pos = is ? rows.pos[tile.row + of[i]] : -1;
+        from[i] = int(first_visible(pos, shape.window));
+        to[i] = int(pos + 1);
+        lse[i] = is ? in.lse[head_of(tile, p)] * LOG2E : 0.0f;
+        delta[i] = is ? in.delta[head_of(tile, p)] : 0.0f;
+        for (int n = 0; n < D / 8; n++)
+            acc[0][n][2 * i] = acc[0][n][2 * i + 1] = 0.0f;
+    }
+    const int last = row_of(tile, here - 1) + 1;
+    walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
+    if (ST > 1) {
+        copy_page<D>(stage, in.kc, in.vc, ahead, rows, shape, kv);
+        copy_async_commit();
+        advance(ahead, rows);
+    }
+    for (int at = 0; more(now); advance(now, rows), at = (at + 1) % ST) {
+        if (ST == 1) {
+            __syncthreads(); /* everyone has read the page before */
+            copy_page<D>(stage, in.kc, in.vc, now, rows, shape, kv);
+            copy_async_commit();
+        }
+        copy_async_wait(0);
+        __syncthreads(); /* the page is here; everyone has read the one before */
+        if (ST > 1 && more(ahead)) {
+            copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in.kc, in.vc, ahead, rows, shape, kv);
+            copy_async_commit();
+            advance(ahead, rows);
+        }
+        const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
+        const int page = now.block * PAGE;
+        bool run[2], any = false;
+        for (int i = 0; i < 2; i++) {
+            run[i] = of[i] >= now.begin && of[i] < now.end;
+            any = any || (run[i] && from[i] < page + PAGE && to[i] > page);
+        }
+        if (__ballot_sync(ALL_LANES, any) == 0)
+            continue;
+        float s[1][NT][4], dp[1][NT][4];
+        scores<D, 1>(s, qs + warp * MMA * STRIDE<D>, keys);
+        scores<D, 1>(dp, dos + warp * MMA * STRIDE<D>, keys + PAGE_TILE<D>);
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int i = e / 2, key = page + n * 8 + 2 * quad_lane() + e % 2;
+                const bool sees = run[i] && key >= from[i] && key < to[i];
+                const float p = sees ? exp2f(fmaf(s[0][n][e], scale * LOG2E, -lse[i])) : 0.0f;
+                s[0][n][e] = sees ? p * (dp[0][n][e] - delta[i]) : 0.0f;
+            }
+        add_product<D, D, 1>(acc, s, keys, 0);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        if (of[i] < 0)
+            continue;
+        plumb_bf16 *row = dq + head_of(tile, warp * MMA + i * 8 + lane_row()) * d;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++)
+            store_pair(row, n * 8 + 2 * quad_lane(), d, acc[0][n][2 * i] * scale,
+                       acc[0][n][2 * i + 1] * scale);
+    }
+}
+
+/* ---- dk, dv --------------------------------------------------------------------------- */
+
+/* Per pair of a block: lse in base 2, delta, position (-1: no pair of the run). It lies behind the
+ * columns of the pair's q, in the bytes that only keep rows apart. */
+struct of_pair {
+    float lse, delta;
+    int pos;
+};
+static_assert(sizeof(of_pair) <= PIECE * sizeof(plumb_bf16), "fits between two rows");
+template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
+{
+    return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
+}
+static constexpr int BLOCK = PAGE; /* pairs at a time */
+
+template <int D> static constexpr size_t dkv_shared()
+{
+    return size_t(2 * WARPS * MMA * STRIDE<D> + STAGES<D> * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
+}
+
+/* The blocks of pairs that see the tile's keys [begin, end) of one sequence; then the next run. A
+ * tile is 64 neighbouring rows, each the one whose key it is. */
+struct turn {
+    int64_t first, beyond; /* the tile's first row; the position whose rows see none of the keys */
+    int here, begin, end, pair;
+};
+DEVICE pairs pairs_of(const turn &t, const heads &shape, int64_t kv)
+{
+    pairs p = pairs_from(shape, kv, 0);
+    p.row = t.first + t.begin;
+    p.rest = t.pair;
+    return p;
+}
+DEVICE bool in_run(const turn &t, const plumb_rows &rows, int64_t row)
+{
+    return row < rows.n && rows.seq[row] == rows.seq[t.first + t.begin] && rows.pos[row] < t.beyond;
+}
+DEVICE void begin_run(turn &t, const plumb_rows &rows, int64_t window)
+{
+    t.pair = 0;
+    if (t.begin >= t.here)
+        return;
+    t.end = int(run_end(rows, t.first + t.begin, t.first + t.here - 1) - t.first);
+    t.beyond = window > 0 ? rows.pos[t.first + t.end - 1] + window : INT64_MAX;
+}
+DEVICE void advance(turn &t, const plumb_rows &rows, const heads &shape)
+{
+    t.pair += BLOCK;
+    if (in_run(t, rows, t.first + t.begin + t.pair / int(shape.h / shape.hk)))
+        return;
+    t.begin = t.end;
+    begin_run(t, rows, shape.window);
+}
+
+/* q and dout of the block that t is at, and what belongs to its pairs. */
+template <int D>
+DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plumb_rows &rows,
+                       const heads &shape, int64_t kv)
+{
+    const int d = int(shape.d);
+    const pairs block = pairs_of(t, shape, kv);
+    auto from = [&](const plumb_bf16 *x, int p) {
+        return in_run(t, rows, block.row + row_of(block, p)) ? x + head_of(block, p) * d : nullptr;
+    };
+    copy_rows<D, BLOCK>(to, d, in.q, [&](int p) { return from(in.q, p); });
+    copy_rows<D, BLOCK>(to + PAGE_TILE<D>, d, in.q, [&](int p) { return from(in.dout, p); });
+    const int p = int(threadIdx.x);
+    if (p >= BLOCK)
+        return;
+    const int64_t row = block.row + row_of(block, p);
+    of_pair f = {0.0f, 0.0f, -1};
+    if (in_run(t, rows, row))
+        f = of_pair{in.lse[head_of(block, p)] * LOG2E, in.delta[head_of(block, p)], rows.pos[row]};
+    *beside<D>(to, p) = f;
+}
+
+/* A warp has 16 keys, and W of the columns of dk and dv: from blockIdx.z * W on. */
+template <int D, int W>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    dkv_kernel(plumb_bf16 *dk, plumb_bf16 *dv, saved in, plumb_rows rows, heads shape, float scale)
+{
+    PLUMB_SHARED(plumb_bf16, shared);
+    constexpr int TILE = WARPS * MMA, ST = STAGES<D>;
+    const int d = int(shape.d), warp = int(threadIdx.x) / WARP, c = int(blockIdx.z) * W;
+    const int64_t kv = blockIdx.y, first = int64_t(blockIdx.x) * TILE;
+    const int here = int(rows.n - first < TILE ? rows.n - first : TILE);
+    plumb_bf16 *keys = shared, *values = keys + TILE * STRIDE<D>;
+    plumb_bf16 *stage = values + TILE * STRIDE<D>;
+
+    auto from = [&](const plumb_bf16 *store, int r) -> const plumb_bf16 * {
+        if (r >= here)
+            return nullptr;
+        const int64_t pos = rows.pos[first + r];
+        const int64_t page = page_of(rows, rows.seq[first + r], pos / PAGE) * shape.hk + kv;
+        return store + (page * PAGE + pos % PAGE) * d;
+    };
+    copy_rows<D, TILE>(keys, d, in.kc, [&](int r) { return from(in.kc, r); });
+    copy_rows<D, TILE>(values, d, in.kc, [&](int r) { return from(in.vc, r); });
+    int own[2], pos[2];
+    float acc_k[1][W / 8][4], acc_v[1][W / 8][4];
+    for (int i = 0; i < 2; i++) {
+        own[i] = warp * MMA + i * 8 + lane_row();
+        pos[i] = own[i] < here ? rows.pos[first + own[i]] : -1;
+        for (int n = 0; n < W / 8; n++)
+            acc_k[0][n][2 * i] = acc_k[0][n][2 * i + 1] = acc_v[0][n][2 * i] =
+                acc_v[0][n][2 * i + 1] = 0.0f;
+    }
+    turn now = {first, 0, here, 0, 0, 0};
+    begin_run(now, rows, shape.window);
+    turn ahead = now;
+    if (ST > 1) {
+        copy_pairs<D>(stage, in, ahead, rows, shape, kv);
+        copy_async_commit();
+        advance(ahead, rows, shape);
+    }
+    for (int at = 0; now.begin < here; advance(now, rows, shape), at = (at + 1) % ST) {
+        if (ST == 1) {
+            __syncthreads(); /* everyone has read the pairs before */
+            copy_pairs<D>(stage, in, now, rows, shape, kv);
+            copy_async_commit();
+        }
+        copy_async_wait(0);
+        __syncthreads(); /* the pairs are here; everyone has read the ones before */
+        if (ST > 1 && ahead.begin < here) {
+            copy_pairs<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in, ahead, rows, shape, kv);
+            copy_async_commit();
+            advance(ahead, rows, shape);
+        }
+        plumb_bf16 *qs = stage + at * 2 * PAGE_TILE<D>, *dos = qs + PAGE_TILE<D>;
+        const int last = beside<D>(qs, BLOCK - 1)->pos; /* the largest, or -1 */
+        bool run[2], any = false;
+        for (int i = 0; i < 2; i++) {
+            run[i] = own[i] >= now.begin && own[i] < now.end;
+            any = any || (run[i] && (last < 0 || pos[i] <= last));
+        }
+        if (__ballot_sync(ALL_LANES, any) == 0)
+            continue;
+        float s[1][NT][4], ds[1][NT][4];
+        scores<D, 1>(s, keys + warp * MMA * STRIDE<D>, qs);
+        scores<D, 1>(ds, values + warp * MMA * STRIDE<D>, dos);
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int i = e / 2;
+                const of_pair f = *beside<D>(qs, n * 8 + 2 * quad_lane() + e % 2);
+                const bool sees = run[i] && f.pos >= pos[i] &&
+                                  (shape.window == 0 || f.pos - pos[i] < shape.window);
+                const float p = sees ? exp2f(fmaf(s[0][n][e], scale * LOG2E, -f.lse)) : 0.0f;
+                s[0][n][e] = p;
+                ds[0][n][e] = sees ? p * (ds[0][n][e] - f.delta) : 0.0f;
+            }
+        add_product<D, W, 1>(acc_v, s, dos, c);
+        add_product<D, W, 1>(acc_k, ds, qs, c);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        if (pos[i] < 0)
+            continue;
+        const int64_t to = ((first + own[i]) * shape.hk + kv) * d;
+#pragma unroll
+        for (int n = 0; n < W / 8; n++) {
+            const int column = c + n * 8 + 2 * quad_lane();
+            store_pair(dk + to, column, d, acc_k[0][n][2 * i] * scale,
+                       acc_k[0][n][2 * i + 1] * scale);
+            store_pair(dv + to, column, d, acc_v[0][n][2 * i], acc_v[0][n][2 * i + 1]);
+        }
+    }
+}
+
+/* ---- launches ------------------------------------------------------------------------- */
+
+template <int D>
+static plumb_status run_bwd(plumb_stream *s, plumb_bf16 *dq, plumb_bf16 *dk, plumb_bf16 *dv,
+                            const saved &in, const struct plumb_rows *rows,
+                            const struct plumb_attn_shape *shape)
+{
+    constexpr int W = D <= 128 ? D : 128;
+    const auto by_pairs = dq_kernel<D>;
+    const auto by_keys = dkv_kernel<D, W>;
+    const cudaStream_t stream = context_of(s)->stream;
+    const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA);
+    const int64_t key_tiles = ceil_div(rows->n, WARPS * MMA);
+    PLUMB_TRY(check_grid("attention_bwd", tiles, shape->hk));
+    PLUMB_TRY(allow_shared(by_pairs, dq_shared<D>()));
+    PLUMB_TRY(allow_shared(by_keys, dkv_shared<D>()));
+    PLUMB_LAUNCH(by_pairs, dim3(unsigned(tiles), unsigned(shape->hk)), ATTENTION_THREADS,
+                 dq_shared<D>(), stream, dq, in, *rows, heads_of(shape), shape->scale);
+    PLUMB_TRY(launched("attention_bwd dq"));
+    PLUMB_LAUNCH(by_keys, dim3(unsigned(key_tiles), unsigned(shape->hk), D / W), ATTENTION_THREADS,
+                 dkv_shared<D>(), stream, dk, dv, in, *rows, heads_of(shape), shape->scale);
+    return launched("attention_bwd dk, dv");
+}
+
+static plumb_status attention_bwd(plumb_stream *s, plumb_bf16 *dq, plumb_bf16 *dk, plumb_bf16 *dv,
+                                  const plumb_bf16 *dout, const plumb_bf16 *o, const float *lse,
+                                  const plumb_bf16 *q, const plumb_bf16 *kc, const plumb_bf16 *vc,
+                                  float *work, const struct plumb_rows *rows,
+                                  const struct plumb_attn_shape *shape)
+{
+    const saved in = {dout, q, kc, vc, lse, work};
+    const int64_t n = rows->n * shape->h, d = shape->d;
+    if (rows->n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(
+        check_bf16("attention_bwd", d, aligned16(dq, dk, dv, dout, o) && aligned16(q, kc, vc)));
+    PLUMB_TRY(run_delta(s, work, dout, o, n, d));
+    if (d <= 32)
+        return run_bwd<32>(s, dq, dk, dv, in, rows, shape);
+    if (d <= 64)
+        return run_bwd<64>(s, dq, dk, dv, in, rows, shape);
+    if (d <= 96)
+        return run_bwd<96>(s, dq, dk, dv, in, rows, shape);
+    if (d <= 128)
+        return run_bwd<128>(s, dq, dk, dv, in, rows, shape);
+    return run_bwd<256>(s, dq, dk, dv, in, rows, shape);
+}
+
+void plumb_cuda_init_attention_bf16_bwd(struct plumb_kernels *t)
+{
+    t->bf16.attention_bwd = attention_bwd;
+}

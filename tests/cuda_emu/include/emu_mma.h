@@ -1,0 +1,139 @@
+/* emu_mma.h - the instructions of kernels/cuda/mma.cuh for the emulator, from the words and the
+ * fragment figures of the PTX ISA (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async).
+ * Test layer. Included by mma.cuh. */
+#ifndef PLUMB_EMU_MMA_H
+#define PLUMB_EMU_MMA_H
+
+#include <vector>
+
+#include <cuda_runtime.h>
+
+extern "C" int64_t plumb_emu_bank_conflicts(void); /* of ldmatrix, since the program began */
+
+namespace emu
+{
+
+/* All 32 lanes meet; then act(what each lane brought) happens once. */
+typedef void Together(void *const lane[32]);
+void warp_together(const char *site, Together *act, void *mine);
+bool is_shared(const void *at, size_t bytes);
+[[noreturn]] void fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+bool one_order();
+uint32_t draw(uint32_t end);
+
+/* ---- mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 ------------------------------------- */
+
+struct Mma {
+    float *c;          /* 4: D over C */
+    const unsigned *a; /* 4 */
+    unsigned b[2];
+};
+void multiply(void *const lane[32]); /* tensor.cpp */
+
+static inline void mma(const char *site, float *c, const unsigned *a, unsigned b0, unsigned b1)
+{
+    Mma mine = {c, a, {b0, b1}};
+    warp_together(site, multiply, &mine);
+}
+
+/* ---- ldmatrix.sync.aligned.m8n8.x4[.trans].shared.b16 -----------------------------------------
+ */
+
+struct Load {
+    unsigned *r; /* 4 */
+    const void *row;
+    bool trans;
+};
+void count_conflicts(const void *const row[8]); /* tensor.cpp */
+
+/* Matrix i has the rows that lanes 8i..8i+7 point to; lane l gets elements 2(l%4), 2(l%4)+1 of row
+ * l/4 of each, or, transposed, of column l/4. */
+static inline void load_matrices(void *const lane[32])
+{
+    for (int i = 0; i < 4; i++) {
+        const uint16_t *row[8];
+        for (int j = 0; j < 8; j++) {
+            row[j] = static_cast<const uint16_t *>(static_cast<Load *>(lane[8 * i + j])->row);
+            if (reinterpret_cast<uintptr_t>(row[j]) % 16)
+                fault("ldmatrix: the row of lane %d is not aligned to 16 bytes", 8 * i + j);
+            if (!is_shared(row[j], 16))
+                fault("ldmatrix: the row of lane %d is not in shared memory", 8 * i + j);
+        }
+        count_conflicts(reinterpret_cast<const void *const *>(row));
+        for (int l = 0; l < 32; l++) {
+            Load *to = static_cast<Load *>(lane[l]);
+            const int at = l / 4, pair = 2 * (l % 4);
+            const unsigned low = to->trans ? row[pair][at] : row[at][pair];
+            const unsigned high = to->trans ? row[pair + 1][at] : row[at][pair + 1];
+            to->r[i] = low | high << 16;
+        }
+    }
+}
+static inline void ldmatrix(const char *site, unsigned *r, const void *row, bool trans)
+{
+    Load mine = {r, row, trans};
+    warp_together(site, load_matrices, &mine);
+}
+
+/* ---- cp.async ------------------------------------------------------------------------------ */
+
+/* Under way until a wait covers its group. Seed 0: it happens then; other seeds: then or at once,
+ * as both are allowed. */
+struct AsyncCopy {
+    void *to;
+    const void *from;
+    bool there, committed;
+};
+std::vector<AsyncCopy> &async_copies(); /* of the thread that runs */
+
+static inline void copy_now(const AsyncCopy &c)
+{
+    if (c.there)
+        memcpy(c.to, c.from, 16);
+    else
+        memset(c.to, 0, 16);
+}
+static inline void copy16(void *to, const void *from, bool there)
+{
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16)
+        fault("cp.async: an address is not aligned to 16 bytes");
+    if (!is_shared(to, 16))
+        fault("cp.async: the destination is not in shared memory");
+    const AsyncCopy c = {to, from, there, false};
+    if (!one_order() && draw(2))
+        copy_now(c);
+    else
+        async_copies().push_back(c);
+}
+/* A commit without copies is a group, too: an entry without an address stands for its end. */
+static inline void copy_commit()
+{
+    async_copies().push_back({nullptr, nullptr, false, true});
+}
+/* Until at most `left` of the groups committed are under way. */
+static inline void copy_wait(int left)
+{
+    std::vector<AsyncCopy> &all = async_copies();
+    int groups = 0;
+    for (const AsyncCopy &c : all)
+        groups += c.committed;
+    size_t done = 0;
+    for (; groups > left; done++) {
+        if (all[done].committed)
+            groups--;
+        else
+            copy_now(all[done]);
+    }
+    all.erase(all.begin(), all.begin() + static_cast<ptrdiff_t>(done));
+}
+
+} // namespace emu
+
+#define mma_bf16(c, a, b0, b1)        emu::mma(EMU_SITE, c, a, b0, b1)
+#define load_matrix(r, row)           emu::ldmatrix(EMU_SITE, r, row, false)
+#define load_matrix_trans(r, row)     emu::ldmatrix(EMU_SITE, r, row, true)
+#define copy16_async(to, from, there) emu::copy16(to, from, there)
+#define copy_async_commit()           emu::copy_commit()
+#define copy_async_wait(left)         emu::copy_wait(left)
+
+#endif

@@ -1,0 +1,71 @@
+/* tensor.cpp - what a tensor core computes, and the banks of shared memory.
+ * Test layer. Includes emu.h, emu_mma.h. */
+#include <emu_mma.h>
+
+#include "emu.h"
+
+namespace emu
+{
+
+namespace
+{
+
+int64_t conflicts;
+
+float widen(unsigned bits)
+{
+    return __uint_as_float(bits << 16);
+}
+
+} // namespace
+
+/* Who holds what, with g = lane / 4 and t = lane % 4:
+ *     A (16,16)  a[0]: row g, columns 2t, 2t+1; a[1]: row g+8; a[2], a[3]: the same, columns +8
+ *     B (16,8)   b[0]: column g, rows 2t, 2t+1; b[1]: rows +8
+ *     C (16,8)   c[0], c[1]: row g, columns 2t, 2t+1; c[2], c[3]: row g+8
+ * An element of D is one chain of additions in float32 from C on over ascending k, of products
+ * that float32 holds exactly. Hardware adds the products of a step in some other order with some
+ * other rounding; there, too, an element depends on its row of A, its column of B and its C. */
+void multiply(void *const lane[32])
+{
+    float a[16][16], b[16][8], c[16][8];
+    for (int l = 0; l < 32; l++) {
+        const Mma *m = static_cast<const Mma *>(lane[l]);
+        const int g = l / 4, t = l % 4;
+        for (int i = 0; i < 4; i++) {
+            const int row = g + i % 2 * 8, column = 2 * t + i / 2 * 8;
+            a[row][column] = widen(m->a[i] & 0xffffu);
+            a[row][column + 1] = widen(m->a[i] >> 16);
+            c[g + i / 2 * 8][2 * t + i % 2] = m->c[i];
+        }
+        for (int i = 0; i < 2; i++) {
+            b[2 * t + i * 8][g] = widen(m->b[i] & 0xffffu);
+            b[2 * t + i * 8 + 1][g] = widen(m->b[i] >> 16);
+        }
+    }
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < 16; k++)
+            for (int column = 0; column < 8; column++)
+                c[row][column] += a[row][k] * b[k][column];
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 4; i++)
+            static_cast<Mma *>(lane[l])->c[i] = c[l / 4 + i / 2 * 8][2 * (l % 4) + i % 2];
+}
+
+/* Eight rows of 16 bytes are read at once when they lie in different eighths of 128 bytes. */
+void count_conflicts(const void *const row[8])
+{
+    unsigned taken = 0;
+    for (int i = 0; i < 8; i++) {
+        const unsigned bit = 1u << reinterpret_cast<uintptr_t>(row[i]) / 16 % 8;
+        conflicts += taken & bit ? 1 : 0;
+        taken |= bit;
+    }
+}
+
+} // namespace emu
+
+extern "C" int64_t plumb_emu_bank_conflicts(void)
+{
+    return emu::conflicts;
+}

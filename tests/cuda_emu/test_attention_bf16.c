@@ -1,0 +1,506 @@
+/* test_attention_bf16.c - attention on tensor cores against sums in double, element by element
+ * within what its roundings allow; training, prefill and decode bit for bit.
+ * Test of layer 1. Includes gpu.h. */
+#include "gpu.h"
+
+enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, MAX_PAGES = 7, PAGES = SEQS * MAX_PAGES };
+enum kind { ONES, TINY, LARGE, ZERO, SPIKE, RANDOM, KINDS };
+static const unsigned FILL = 0xff; /* NaN in bfloat16 and in float32 */
+
+#ifdef PLUMB_CUDA_EMU
+#include <cuda_runtime_api.h>
+int64_t plumb_emu_bank_conflicts(void);
+static const unsigned seeds[] = {0, 1, 2};
+#else
+static void plumb_emu_seed(unsigned seed)
+{
+    (void)seed;
+}
+static int64_t plumb_emu_bank_conflicts(void)
+{
+    return 0;
+}
+static const unsigned seeds[] = {0, 1};
+#endif
+enum { ORDERS = sizeof(seeds) / sizeof(*seeds) };
+
+static float widen(plumb_bf16 x)
+{
+    const uint32_t u = (uint32_t)x.bits << 16;
+    float f;
+    memcpy(&f, &u, sizeof(f));
+    return f;
+}
+static plumb_bf16 narrow(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof(u));
+    return (plumb_bf16){(uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16)};
+}
+
+/* ---- worlds: whole sequences ------------------------------------------------------------- */
+
+struct world {
+    struct plumb_attn_shape shape;
+    int64_t len[SEQS], start[SEQS], n;
+    plumb_bf16 *q, *k, *v, *dout; /* (n,...) of all rows, sequence after sequence */
+};
+
+static plumb_bf16 *numbers(struct rng *r, int64_t n, enum kind kind)
+{
+    plumb_bf16 *x = malloc((size_t)n * sizeof(*x));
+    CHECK(x);
+    for (int64_t i = 0; i < n; i++) {
+        const float f = rng_f(r, -1.0f, 1.0f);
+        const float of[KINDS] = {1.0f, f * 1e-20f, f * 6.0f, 0.0f, i % 37 == 5 ? 20.0f : f, f};
+        x[i] = narrow(of[kind]);
+    }
+    return x;
+}
+
+static struct world world_of(const struct plumb_attn_shape *shape, const int64_t len[SEQS],
+                             enum kind kind)
+{
+    struct world w = {.shape = *shape};
+    struct rng r = {(uint64_t)(shape->h * 1000 + shape->d * 10 + kind + 1)};
+    for (int i = 0; i < SEQS; i++) {
+        w.start[i] = w.n;
+        w.len[i] = len[i];
+        w.n += len[i];
+    }
+    w.shape.scale = 1.0f / sqrtf((float)shape->d);
+    w.q = numbers(&r, w.n * shape->h * shape->d, kind);
+    w.k = numbers(&r, w.n * shape->hk * shape->d, kind == ZERO ? RANDOM : kind);
+    w.v = numbers(&r, w.n * shape->hk * shape->d, RANDOM);
+    w.dout = numbers(&r, w.n * shape->h * shape->d, RANDOM);
+    return w;
+}
+
+static void world_fini(struct world *w)
+{
+    free(w->q);
+    free(w->k);
+    free(w->v);
+    free(w->dout);
+}
+
+/* ---- the definition, in double, and how far rounding may lead from it ---------------------- */
+
+/* want: the exact sum; size: the sum of its terms' magnitudes; before: of the magnitudes that
+ * they had before something cancelled within them. */
+struct sum {
+    double want, size, before;
+};
+static void add(struct sum *s, double x, double before)
+{
+    s->want += x;
+    s->size += fabs(x);
+    s->before += fabs(before);
+}
+
+static double dot(const plumb_bf16 *a, const plumb_bf16 *b, int64_t d)
+{
+    double sum = 0.0;
+    for (int64_t e = 0; e < d; e++)
+        sum += (double)widen(a[e]) * widen(b[e]);
+    return sum;
+}
+static double dot_size(const plumb_bf16 *a, const plumb_bf16 *b, int64_t d)
+{
+    double sum = 0.0;
+    for (int64_t e = 0; e < d; e++)
+        sum += fabs((double)widen(a[e]) * widen(b[e]));
+    return sum;
+}
+
+/* Terms carry a bfloat16 of p or ds (2^-8) and float32 errors of scores up to some hundreds, what
+ * cancelled a float32 sum over d; the result is rounded once. */
+static void near(const char *what, double got, struct sum s, double scale, int64_t at)
+{
+    const double bound = 0x1p-8 * fabs(s.want) * scale + 0x1.1p-8 * s.size * scale +
+                         0x1p-20 * s.before * scale + 1e-38;
+    CHECKF(fabs(got - s.want * scale) <= bound, "%s at %lld: %g, not %g +- %g", what, (long long)at,
+           got, s.want * scale, bound);
+}
+
+struct result {
+    plumb_bf16 *o, *dq, *dk, *dv;
+    float *lse;
+};
+
+/* Of row i and head a of the world: first row of its sequence, and the first that it sees. */
+static int64_t sequence_of(const struct world *w, int64_t i)
+{
+    int seq = SEQS - 1;
+    while (w->start[seq] > i)
+        seq--;
+    return w->start[seq];
+}
+static int64_t first_seen(const struct world *w, int64_t i)
+{
+    const int64_t start = sequence_of(w, i), window = w->shape.window;
+    return window > 0 && i - start + 1 > window ? i + 1 - window : start;
+}
+
+static void check_fwd(const struct world *w, const struct result *r)
+{
+    const int64_t h = w->shape.h, hk = w->shape.hk, d = w->shape.d;
+    double *p = malloc((size_t)w->n * sizeof(*p));
+    CHECK(p);
+    for (int64_t i = 0; i < w->n; i++)
+        for (int64_t a = 0; a < h; a++) {
+            const int64_t begin = first_seen(w, i), at = (i * h + a) * d, kv = a / (h / hk);
+            double max = -INFINITY, total = 0.0;
+            for (int64_t j = begin; j <= i; j++) {
+                p[j] = w->shape.scale * dot(w->q + at, w->k + (j * hk + kv) * d, d);
+                max = fmax(max, p[j]);
+            }
+            for (int64_t j = begin; j <= i; j++)
+                total += exp(p[j] - max);
+            const double lse = max + log(total);
+            CHECKF(fabs(r->lse[i * h + a] - lse) <= 2e-6 * (1.0 + fabs(lse)),
+                   "lse %lld: %g, not %g", (long long)i, (double)r->lse[i * h + a], lse);
+            for (int64_t e = 0; e < d; e++) {
+                struct sum s = {0};
+                for (int64_t j = begin; j <= i; j++)
+                    add(&s, exp(p[j] - lse) * widen(w->v[(j * hk + kv) * d + e]), 0.0);
+                near("o", widen(r->o[at + e]), s, 1.0, at + e);
+            }
+        }
+    free(p);
+}
+
+/* From the o and lse that the forward gave: the backward is a function of those. */
+static void check_bwd(const struct world *w, const struct result *r)
+{
+    const int64_t h = w->shape.h, hk = w->shape.hk, d = w->shape.d, scores = w->n * h * w->n;
+    struct pair {
+        double p, ds, before;
+    } *pair = malloc((size_t)scores * sizeof(*pair));
+    CHECK(pair);
+#define PAIR(i, a, j) (&pair[((i)*h + (a)) * w->n + (j)])
+    for (int64_t i = 0; i < w->n; i++)
+        for (int64_t a = 0; a < h; a++)
+            for (int64_t j = first_seen(w, i); j <= i; j++) {
+                const plumb_bf16 *dout = w->dout + (i * h + a) * d, *o = r->o + (i * h + a) * d;
+                const plumb_bf16 *k = w->k + (j * hk + a / (h / hk)) * d;
+                const plumb_bf16 *v = w->v + (j * hk + a / (h / hk)) * d;
+                const double score = w->shape.scale * dot(w->q + (i * h + a) * d, k, d);
+                const double p = exp(score - r->lse[i * h + a]);
+                *PAIR(i, a, j) = (struct pair){p, p * (dot(dout, v, d) - dot(dout, o, d)),
+                                               p * (dot_size(dout, v, d) + dot_size(dout, o, d))};
+            }
+    for (int64_t i = 0; i < w->n; i++)
+        for (int64_t a = 0; a < h; a++)
+            for (int64_t e = 0; e < d; e++) {
+                struct sum s = {0};
+                for (int64_t j = first_seen(w, i); j <= i; j++) {
+                    const struct pair *f = PAIR(i, a, j);
+                    const double k = widen(w->k[(j * hk + a / (h / hk)) * d + e]);
+                    add(&s, f->ds * k, f->before * k);
+                }
+                near("dq", widen(r->dq[(i * h + a) * d + e]), s, w->shape.scale, i);
+            }
+    for (int64_t j = 0; j < w->n; j++)
+        for (int64_t kv = 0; kv < hk; kv++)
+            for (int64_t e = 0; e < d; e++) {
+                struct sum k = {0}, v = {0};
+                for (int64_t i = j; i < w->n && sequence_of(w, i) == sequence_of(w, j); i++)
+                    for (int64_t a = kv * (h / hk); a < (kv + 1) * (h / hk); a++) {
+                        if (j < first_seen(w, i))
+                            continue;
+                        const struct pair *f = PAIR(i, a, j);
+                        const double q = widen(w->q[(i * h + a) * d + e]);
+                        add(&k, f->ds * q, f->before * q);
+                        add(&v, f->p * widen(w->dout[(i * h + a) * d + e]), 0.0);
+                    }
+                near("dk", widen(r->dk[(j * hk + kv) * d + e]), k, w->shape.scale, j);
+                near("dv", widen(r->dv[(j * hk + kv) * d + e]), v, 1.0, j);
+            }
+#undef PAIR
+    free(pair);
+}
+
+/* ---- on the device ----------------------------------------------------------------------- */
+
+/* A store of its own, whose pages lie in an order of their own, and rows picked from a world. */
+struct scene {
+    struct plumb_backend *b;
+    const struct world *w;
+    void *held[64];
+    int n_held;
+    plumb_bf16 *kc, *vc;
+    struct plumb_rows rows;
+    int32_t *seq, *pos; /* on the host */
+};
+
+static void *on_device(struct scene *s, const void *host, int64_t bytes)
+{
+    void *data = NULL;
+    CHECK(s->n_held < (int)(sizeof(s->held) / sizeof(*s->held)));
+    CHECK_OK(s->b->alloc(s->b, &data, bytes, "attention test"));
+    unsigned char *fill = host ? NULL : malloc((size_t)bytes);
+    if (fill)
+        memset(fill, (int)FILL, (size_t)bytes);
+    CHECK_OK(s->b->to_device(s->b, data, host ? host : fill, bytes));
+    free(fill);
+    return s->held[s->n_held++] = data;
+}
+
+static struct scene scene_of(struct plumb_backend *b, const struct world *w, int order)
+{
+    struct scene s = {.b = b, .w = w, .rows = {.n_seq = SEQS, .max_pages = MAX_PAGES}};
+    const int64_t store = PAGES * w->shape.hk * PAGE * w->shape.d;
+    int32_t page[PAGES];
+    for (int i = 0; i < PAGES; i++)
+        page[i] = (i * 11 + order * 5) % PAGES;
+    s.rows.page = on_device(&s, page, sizeof(page));
+    s.kc = on_device(&s, NULL, store * (int64_t)sizeof(*s.kc));
+    s.vc = on_device(&s, NULL, store * (int64_t)sizeof(*s.vc));
+    s.seq = calloc((size_t)w->n, sizeof(*s.seq));
+    s.pos = calloc((size_t)w->n, sizeof(*s.pos));
+    CHECK(s.seq && s.pos);
+    return s;
+}
+
+static void scene_fini(struct scene *s)
+{
+    for (int i = 0; i < s->n_held; i++)
+        s->b->release(s->b, s->held[i]);
+    free(s->seq);
+    free(s->pos);
+}
+
+/* The rows are now positions [begin, end) of sequence i, after those there were. */
+static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
+{
+    for (int64_t p = begin; p < end; p++) {
+        s->seq[s->rows.n] = i;
+        s->pos[s->rows.n++] = (int32_t)p;
+    }
+}
+static void place_rows(struct scene *s)
+{
+    s->rows.seq = on_device(s, s->seq, s->rows.n * (int64_t)sizeof(*s->seq));
+    s->rows.pos = on_device(s, s->pos, s->rows.n * (int64_t)sizeof(*s->pos));
+}
+
+/* The rows' own part of the world's (n,width) array. */
+static plumb_bf16 *pick(struct scene *s, const plumb_bf16 *x, int64_t width)
+{
+    plumb_bf16 *host = malloc((size_t)(s->rows.n * width) * sizeof(*host));
+    CHECK(host);
+    for (int64_t i = 0; i < s->rows.n; i++)
+        memcpy(host + i * width, x + (s->w->start[s->seq[i]] + s->pos[i]) * width,
+               (size_t)width * sizeof(*host));
+    plumb_bf16 *data = on_device(s, host, s->rows.n * width * (int64_t)sizeof(*host));
+    free(host);
+    return data;
+}
+
+static void *fetch(struct scene *s, const void *data, int64_t bytes)
+{
+    void *host = malloc((size_t)bytes);
+    CHECK(host);
+    CHECK_OK(s->b->to_host(s->b, host, data, bytes));
+    return host;
+}
+
+/* Keys of positions [0, end) of sequence i, and of no other, into the store. */
+static void write_keys(struct scene *s, int i, int64_t end)
+{
+    const struct plumb_attn_shape *shape = &s->w->shape;
+    add_rows(s, i, 0, end);
+    place_rows(s);
+    CHECK_OK(s->b->k.bf16.kv_write_fwd(
+        s->b->stream, s->kc, s->vc, pick(s, s->w->k, shape->hk * shape->d),
+        pick(s, s->w->v, shape->hk * shape->d), &s->rows, shape->hk, shape->d));
+    s->rows.n = 0;
+}
+
+/* o and lse of the rows; of a whole world, too, the gradients. */
+static struct result attend(struct scene *s, bool backward)
+{
+    const struct plumb_attn_shape *shape = &s->w->shape;
+    const struct plumb_bf16_kernels *k = &s->b->k.bf16;
+    const int64_t n = s->rows.n, h = shape->h, wide = n * h * shape->d * 2;
+    const int64_t narrow_ = n * shape->hk * shape->d * 2;
+    struct result r = {0};
+    place_rows(s);
+    plumb_bf16 *q = pick(s, s->w->q, h * shape->d), *o = on_device(s, NULL, wide);
+    float *lse = on_device(s, NULL, n * h * 4);
+    CHECK_OK(k->attention_fwd(s->b->stream, o, lse, q, s->kc, s->vc, &s->rows, shape));
+    if (backward) {
+        plumb_bf16 *dout = pick(s, s->w->dout, h * shape->d), *dq = on_device(s, NULL, wide);
+        plumb_bf16 *dk = on_device(s, NULL, narrow_), *dv = on_device(s, NULL, narrow_);
+        float *work = on_device(s, NULL, k->attention_work_count(n, shape, 1) * 4);
+        CHECK_OK(k->attention_bwd(s->b->stream, dq, dk, dv, dout, o, lse, q, s->kc, s->vc, work,
+                                  &s->rows, shape));
+        r.dq = fetch(s, dq, wide);
+        r.dk = fetch(s, dk, narrow_);
+        r.dv = fetch(s, dv, narrow_);
+    }
+    r.o = fetch(s, o, wide);
+    r.lse = fetch(s, lse, n * h * 4);
+    return r;
+}
+
+static void result_fini(struct result *r)
+{
+    free(r->o);
+    free(r->lse);
+    free(r->dq);
+    free(r->dk);
+    free(r->dv);
+}
+
+static struct result training(struct plumb_backend *b, const struct world *w, bool backward)
+{
+    struct scene s = scene_of(b, w, 1);
+    for (int i = 0; i < SEQS; i++)
+        write_keys(&s, i, w->len[i]);
+    for (int i = 0; i < SEQS; i++)
+        add_rows(&s, i, 0, w->len[i]);
+    const struct result r = attend(&s, backward);
+    scene_fini(&s);
+    return r;
+}
+
+/* Every row of the scene has the bits that it has in the whole world. */
+static void same_rows(const char *what, struct scene *s, const struct result *want)
+{
+    const int64_t h = s->w->shape.h, width = h * s->w->shape.d;
+    struct result r = attend(s, false);
+    for (int64_t i = 0; i < s->rows.n; i++) {
+        const int64_t at = s->w->start[s->seq[i]] + s->pos[i];
+        CHECKF(memcmp(r.o + i * width, want->o + at * width, (size_t)width * 2) == 0 &&
+                   memcmp(r.lse + i * h, want->lse + at * h, (size_t)h * 4) == 0,
+               "%s: sequence %d, position %d has other bits than in training", what, s->seq[i],
+               s->pos[i]);
+    }
+    result_fini(&r);
+    scene_fini(s);
+}
+
+/* Positions [begin, end) of one sequence, in a store that holds no later key. */
+static void part(struct plumb_backend *b, const struct world *w, const struct result *want,
+                 const char *what, int i, int64_t begin, int64_t end)
+{
+    struct scene s = scene_of(b, w, (int)(2 + begin % 3));
+    write_keys(&s, i, end);
+    add_rows(&s, i, begin, end);
+    same_rows(what, &s, want);
+}
+
+/* One row of each sequence; the training batch, the other way round. */
+static void mixed(struct plumb_backend *b, const struct world *w, const struct result *want)
+{
+    for (int whole = 0; whole < 2; whole++) {
+        struct scene s = scene_of(b, w, 3);
+        for (int i = 0; i < SEQS; i++)
+            write_keys(&s, i, w->len[i]);
+        for (int i = SEQS - 1; i >= 0; i--)
+            add_rows(&s, i, whole ? 0 : w->len[i] - 1, w->len[i]);
+        same_rows(whole ? "other order" : "decode batch", &s, want);
+    }
+}
+
+/* ---- cases --------------------------------------------------------------------------------- */
+
+static const struct {
+    struct plumb_attn_shape shape;
+    int64_t len[SEQS];
+    bool every_kind;
+} list[] = {
+    {{.h = 1, .hk = 1, .d = 16}, {1, 33, 75, 32}, true},
+    {{.h = 4, .hk = 2, .d = 32, .window = 40}, {5, 64, 90, 1}, true},
+    {{.h = 2, .hk = 1, .d = 64}, {200, 2, 97, 65}, false},
+    {{.h = 4, .hk = 1, .d = 64, .window = 5}, {3, 33, 48, 1}, false},
+    {{.h = 7, .hk = 1, .d = 80}, {1, 33, 50, 2}, false},
+    {{.h = 8, .hk = 1, .d = 128}, {1, 20, 40, 2}, false},
+    {{.h = 2, .hk = 2, .d = 128, .window = 50}, {1, 2, 130, 31}, false},
+    {{.h = 2, .hk = 1, .d = 256, .window = 33}, {1, 33, 70, 2}, false},
+    {{.h = 20, .hk = 1, .d = 24}, {1, 12, 34, 3}, false}, /* two tiles of heads when decoding */
+    {{.h = 3, .hk = 3, .d = 8, .window = 1}, {1, 3, 70, 2}, false},
+};
+enum { CASES = sizeof(list) / sizeof(*list) };
+
+static void run(int at, enum kind kind)
+{
+    struct plumb_backend *b = NULL;
+    struct world w = world_of(&list[at].shape, list[at].len, kind);
+    struct result first = {0};
+    for (int order = 0; order < ORDERS; order++) {
+        plumb_emu_seed(seeds[order]);
+        CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+        struct result r = training(b, &w, true);
+        if (order == 0) {
+            check_fwd(&w, &r);
+            check_bwd(&w, &r);
+            first = r;
+            for (int64_t p = 0; kind == RANDOM && p < w.len[2]; p += 1 + p / 8 * 8)
+                part(b, &w, &first, "decoded row", 2, p, p + 1);
+        } else {
+            const size_t n = (size_t)(w.n * w.shape.h * w.shape.d) * sizeof(*r.o);
+            const size_t hk = n / (size_t)w.shape.h * (size_t)w.shape.hk;
+            CHECKF(memcmp(r.o, first.o, n) == 0 && memcmp(r.dq, first.dq, n) == 0 &&
+                       memcmp(r.dk, first.dk, hk) == 0 && memcmp(r.dv, first.dv, hk) == 0,
+                   "order %u gives other bits", seeds[order]);
+            result_fini(&r);
+        }
+        if (kind == RANDOM && order < 2) {
+            const int64_t len = w.len[2];
+            part(b, &w, &first, "prefill", 2, 0, len / 2);
+            part(b, &w, &first, "later chunk", 2, len / 4, len - 5);
+            mixed(b, &w, &first);
+        }
+        plumb_backend_destroy(&b);
+    }
+    result_fini(&first);
+    world_fini(&w);
+}
+
+static void refusals(void)
+{
+    struct plumb_backend *b = NULL;
+    const struct plumb_attn_shape odd = {.h = 1, .hk = 1, .d = 12, .scale = 1.0f};
+    const struct plumb_attn_shape wide = {.h = 1, .hk = 1, .d = 264, .scale = 1.0f};
+    const struct plumb_attn_shape fits = {.h = 1, .hk = 1, .d = 16, .scale = 1.0f};
+    const struct plumb_rows rows = {.n = 1, .n_seq = 1, .max_pages = 1};
+    plumb_bf16 x[16] = {{0}};
+    plumb_bf16 *off = (plumb_bf16 *)((char *)x + (16 - (uintptr_t)x % 16) % 16 + 2);
+    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    const struct plumb_bf16_kernels *k = &b->k.bf16;
+    CHECK_FAILS(k->attention_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, &rows, &odd),
+                PLUMB_ERR_UNSUPPORTED, "head size 12");
+    CHECK_FAILS(k->attention_bwd(b->stream, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                                 NULL, &rows, &wide),
+                PLUMB_ERR_UNSUPPORTED, "head size 264");
+    CHECK_FAILS(k->kv_write_fwd(b->stream, NULL, NULL, NULL, NULL, &rows, 1, 20),
+                PLUMB_ERR_UNSUPPORTED, "head size 20");
+    CHECK_FAILS(k->attention_fwd(b->stream, NULL, NULL, off, NULL, NULL, &rows, &fits),
+                PLUMB_ERR_SHAPE, "16 bytes");
+    plumb_backend_destroy(&b);
+}
+
+/* test_attention_bf16 [CASE]... */
+int main(int argc, char **argv)
+{
+    skip_without_gpu();
+    refusals();
+    for (int i = 0; i < CASES; i++) {
+        bool wanted = argc == 1;
+        for (int j = 1; j < argc; j++)
+            wanted = wanted || atoi(argv[j]) == i;
+        for (int kind = 0; wanted && kind < KINDS; kind++)
+            if (kind == RANDOM || list[i].every_kind)
+                run(i, (enum kind)kind);
+        if (wanted)
+            printf("case %d: h %lld hk %lld d %lld window %lld\n", i, (long long)list[i].shape.h,
+                   (long long)list[i].shape.hk, (long long)list[i].shape.d,
+                   (long long)list[i].shape.window);
+        fflush(stdout);
+    }
+    CHECK(plumb_emu_bank_conflicts() == 0);
+    return 0;
+}
