@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "app/compare.h"
 #include "base/log.h"
 #include "train/exchange.h"
 
@@ -14,13 +15,14 @@ static const struct command {
     const char *name;
     plumb_command_fn *run;
 } commands[] = {
-    {"align", plumb_cmd_align},       {"sft", plumb_cmd_sft},
-    {"reward", plumb_cmd_reward},     {"prefer", plumb_cmd_prefer},
-    {"run", plumb_cmd_run},           {"generate", plumb_cmd_generate},
-    {"logprob", plumb_cmd_logprob},   {"gradient", plumb_cmd_gradient},
-    {"score", plumb_cmd_score},       {"eval", plumb_cmd_eval},
-    {"tokenize", plumb_cmd_tokenize}, {"inspect", plumb_cmd_inspect},
-    {"replay", plumb_cmd_replay},     {"doctor", plumb_cmd_doctor},
+    {"align", plumb_cmd_align},     {"sft", plumb_cmd_sft},
+    {"reward", plumb_cmd_reward},   {"prefer", plumb_cmd_prefer},
+    {"run", plumb_cmd_run},         {"generate", plumb_cmd_generate},
+    {"logprob", plumb_cmd_logprob}, {"gradient", plumb_cmd_gradient},
+    {"score", plumb_cmd_score},     {"eval", plumb_cmd_eval},
+    {"compare", plumb_cmd_compare}, {"tokenize", plumb_cmd_tokenize},
+    {"inspect", plumb_cmd_inspect}, {"replay", plumb_cmd_replay},
+    {"doctor", plumb_cmd_doctor},
 };
 
 static const struct command *find(const char *name)
@@ -141,6 +143,8 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     if (command->run == plumb_cmd_run) {
         st = plumb_stages_load(&app->stages, yaml, app->argv + first, app->argc - first);
         cfg = app->stages ? app->stages->top : NULL;
+    } else if (command->run == plumb_cmd_compare) {
+        st = plumb_compare_load(&cfg, app->argv + 2, app->argc - 2);
     } else {
         st = plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
     }

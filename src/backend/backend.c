@@ -10,6 +10,16 @@ void plumb_backend_destroy(struct plumb_backend **b)
     *b = NULL;
 }
 
+plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype dtype)
+{
+    PLUMB_REQUIRE(dtype == PLUMB_F32 || (dtype == PLUMB_BF16 && b->k.bf16.linear_fwd),
+                  PLUMB_ERR_UNSUPPORTED, "dtype: %s, which device: %s does not compute in%s",
+                  plumb_dtype_name(dtype), b->name,
+                  dtype == PLUMB_BF16 ? "; use device: cuda" : "");
+    b->dtype = dtype;
+    return PLUMB_OK;
+}
+
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a)
 {
     void *data = NULL;

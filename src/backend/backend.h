@@ -14,6 +14,7 @@ struct plumb_backend {
     char device[192];       /* which GPU, in words; "" for the CPU's backends */
     enum plumb_place place; /* of the memory that its kernels read */
     int threads;
+    enum plumb_dtype dtype; /* of activations, KV pages and packed weights: float32 or bfloat16 */
     struct plumb_kernels k;
     plumb_stream *stream;
     /* Memory of the device, 256-byte aligned. The copies are synchronous; zero is done when a
@@ -41,6 +42,9 @@ plumb_status plumb_backend_ref_create(struct plumb_backend **out); /* scalar C; 
  * there. PLUMB_ERR_DEVICE when there is no GPU, or fewer than ranks. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here);
 void plumb_backend_destroy(struct plumb_backend **b); /* NULL is allowed */
+
+/* Before anything is made on b. PLUMB_ERR_UNSUPPORTED when b has no kernels for it. */
+plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype dtype);
 
 /* Gives an arena that was counted in a dry run its memory: cap = used so far, used = 0. */
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a);

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/status.h"
 
@@ -50,6 +51,23 @@ static inline int64_t plumb_pow2_ceil(int64_t n)
     while (p < n)
         p *= 2;
     return p;
+}
+
+/* The bits of a bfloat16: the upper half of a float32's, rounded to nearest even; NaN stays one. */
+static inline uint16_t plumb_to_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    if (x != x)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static inline float plumb_from_bf16(uint16_t half)
+{
+    const uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
 }
 
 /* Count, mean and sum of squared deviations of a fixed sequence of doubles, taken in index

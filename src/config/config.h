@@ -92,6 +92,12 @@ plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_conf
 /* The same of the options that change the command's results. */
 plumb_status plumb_config_results(struct plumb_buf *out, const struct plumb_config *config,
                                   const char *command);
+/* Calls fn for every option that changes the command's results and whose values differ; both as
+ * YAML. fn's error stops the walk and is passed on. */
+typedef plumb_status plumb_config_change_fn(void *arg, const char *path, const char *then,
+                                            const char *now);
+plumb_status plumb_config_changes(const struct plumb_config *then, const struct plumb_config *now,
+                                  const char *command, plumb_config_change_fn *fn, void *arg);
 /* out += a line "train.beta1: 0.9 in THERE, 0.8 now" for every option that changes the command's
  * results and has another value in yaml (len bytes, a whole configuration, named by `there`).
  * PLUMB_ERR_CONFIG when yaml is no configuration of this plumb. */

@@ -36,34 +36,47 @@ plumb_status plumb_config_results(struct plumb_buf *out, const struct plumb_conf
     return put_all(out, config, command, true);
 }
 
-static plumb_status put_change(struct plumb_buf *out, const struct plumb_option *o,
-                               const struct plumb_config *then, const struct plumb_config *now,
-                               const char *there)
+plumb_status plumb_config_changes(const struct plumb_config *then, const struct plumb_config *now,
+                                  const char *command, plumb_config_change_fn *fn, void *arg)
 {
     struct plumb_buf a = {0}, b = {0};
-    plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_option_put(&a, then, o), done);
-    PLUMB_TRY_GOTO(st, plumb_option_put(&b, now, o), done);
-    if (strcmp(plumb_buf_text(&a), plumb_buf_text(&b)) != 0)
-        st = plumb_buf_addf(out, "%s: %s in %s, %s now\n", o->path, plumb_buf_text(&a), there,
-                            plumb_buf_text(&b));
+    const struct plumb_option *o;
+    plumb_status st = PLUMB_OK;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (!o->changes || !plumb_option_used(o, command))
+            continue;
+        plumb_buf_clear(&a);
+        plumb_buf_clear(&b);
+        PLUMB_TRY_GOTO(st, plumb_option_put(&a, then, o), done);
+        PLUMB_TRY_GOTO(st, plumb_option_put(&b, now, o), done);
+        if (strcmp(plumb_buf_text(&a), plumb_buf_text(&b)) != 0)
+            PLUMB_TRY_GOTO(st, fn(arg, o->path, plumb_buf_text(&a), plumb_buf_text(&b)), done);
+    }
 done:
     plumb_buf_fini(&a);
     plumb_buf_fini(&b);
     return st;
 }
 
+struct listed {
+    struct plumb_buf *out;
+    const char *there;
+};
+
+static plumb_status put_change(void *arg, const char *path, const char *then, const char *now)
+{
+    const struct listed *l = arg;
+    return plumb_buf_addf(l->out, "%s: %s in %s, %s now\n", path, then, l->there, now);
+}
+
 plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config *now,
                                const char *yaml, int64_t len, const char *there,
                                const char *command)
 {
-    const struct plumb_option *o;
     struct plumb_config *then = NULL;
-    plumb_status st = PLUMB_OK;
+    struct listed l = {.out = out, .there = there};
     PLUMB_TRY(plumb_config_parse(&then, yaml, len, there));
-    for (int i = 0; (o = plumb_option_at(i)) && st == PLUMB_OK; i++)
-        if (o->changes && plumb_option_used(o, command))
-            st = put_change(out, o, then, now, there);
+    const plumb_status st = plumb_config_changes(then, now, command, put_change, &l);
     plumb_config_free(&then);
     return st;
 }

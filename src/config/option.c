@@ -40,6 +40,7 @@
 #define TRAIN(...)                   IN(train, __VA_ARGS__)
 #define CHECKPOINT(...)              IN(checkpoint, __VA_ARGS__)
 #define EVAL(...)                    IN(eval, __VA_ARGS__)
+#define COMPARE(...)                 IN(compare, __VA_ARGS__)
 #define REPORT(...)                  IN(report, __VA_ARGS__)
 #define SECTION(list, section, help) PLUMB_OPTIONS_##list(list)
 static const struct plumb_option options[] = {PLUMB_OPTIONS_TOP(TOP)
@@ -60,7 +61,8 @@ static const struct plumb_command commands[] = {
     {"logprob", 'l', false, "log-probabilities of given completions"},
     {"gradient", 'd', false, "gradient of the mean negative log-likelihood of a file"},
     {"score", 'c', false, "scores of a reward model, command or functions"},
-    {"eval", 'e', false, "compare models on held-out prompts: reward and win rate"},
+    {"eval", 'e', false, "compare models on held-out prompts: reward, wins, divergence, texts"},
+    {"compare", 'm', false, "finished runs by method, over seeds: plumb compare DIR..."},
     {"tokenize", 't', false, "text or messages to token ids and back"},
     {"inspect", 'i', false, "a rollout file or a checkpoint in words"},
     {"replay", 'p', true, "run the micro-batch of a replay file again, bit for bit"},

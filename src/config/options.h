@@ -9,7 +9,7 @@
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
  *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob,
  *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor,
- *             n run
+ *             n run, m compare
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
@@ -18,14 +18,14 @@
 #define PLUMB_OPTIONS_TOP(X) \
     X(TEXT, model, "", "", "folder", "asrfgldctip", 1, "model to work on: config.json, tokenizer.json and safetensors files") \
     X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
-    X(TEXT, output_dir, "", "", "folder", "asrfen", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
+    X(TEXT, output_dir, "", "", "folder", "asrfenm", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
-    X(TEXT, output, "-", "", "file", "gldcetp", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
+    X(TEXT, output, "-", "", "file", "gldcetpm", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "per rank; 0: this rank's share of the cores") \
     X(TEXT, resume, "never", "", "", "asrfn", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
-    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopn", 0, "least important log lines that are shown") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnm", 0, "least important log lines that are shown") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 
@@ -134,9 +134,14 @@
     X(BOOL, kl, "true", "", "", "e", 1, "divergence from the first model, from its log-probabilities of the answers") \
     X(INT, bootstrap, "1000", "[0, 1000000]", "", "e", 1, "replicates of the intervals, which are drawn over prompts; 0: none")
 
+#define PLUMB_OPTIONS_COMPARE(X) \
+    X(TEXTS, runs, "", "", "", "m", 1, "folders of finished align and prefer runs, plain or as NAME=FOLDER; runs that differ in nothing but the seed are one row") \
+    X(TEXT, evaluation, "eval", "", "folder", "m", 1, "inside of every run, the output_dir of plumb eval on its model") \
+    X(TEXTS, allow, "", "", "", "m", 1, "differences that are no error: start, prompts, reward, budget, evaluation, unfinished")
+
 #define PLUMB_OPTIONS_REPORT(X) \
     X(INT, samples, "4", "[0, 1000]", "rows", "ae", 0, "of the sample table of every iteration") \
-    X(BOOL, html, "true", "", "", "asrfe", 0, "write report.html")
+    X(BOOL, html, "true", "", "", "asrfem", 0, "write report.html")
 
 /* X(LIST, section, the section's line in help) */
 #define PLUMB_OPTION_SECTIONS(X) \
@@ -148,6 +153,7 @@
     X(TRAIN, train, "optimizer and loop") \
     X(CHECKPOINT, checkpoint, "what is saved when") \
     X(EVAL, eval, "comparison of models") \
+    X(COMPARE, compare, "finished runs") \
     X(REPORT, report, "what a run shows of itself")
 // clang-format on
 

@@ -471,12 +471,7 @@ plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e)
             continue;
         }
         memcpy(&half, in + 2 * i, sizeof(half));
-        if (e->dtype == PLUMB_BF16) {
-            const uint32_t bits = (uint32_t)half << 16;
-            memcpy(&out[i], &bits, sizeof(bits));
-        } else {
-            out[i] = half_to_float(half);
-        }
+        out[i] = e->dtype == PLUMB_BF16 ? plumb_from_bf16(half) : half_to_float(half);
     }
     return PLUMB_OK;
 }

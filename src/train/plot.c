@@ -114,6 +114,11 @@ static void axis_log(struct axis *a)
     a->hi = pow(10, hi);
 }
 
+static bool has_band(const struct plumb_plot_series *s, int64_t i)
+{
+    return s->lo && isfinite(s->y[i]) && isfinite(s->lo[i]) && isfinite(s->hi[i]);
+}
+
 static bool make_frame(struct frame *f, const struct plumb_plot *plot)
 {
     struct axis *x = &f->x, *y = &f->y;
@@ -129,6 +134,10 @@ static bool make_frame(struct frame *f, const struct plumb_plot *plot)
                 continue;
             y->lo = fmin(y->lo, plot->series[s].y[i]);
             y->hi = fmax(y->hi, plot->series[s].y[i]);
+            if (has_band(&plot->series[s], i)) {
+                y->lo = fmin(y->lo, plot->series[s].lo[i]);
+                y->hi = fmax(y->hi, plot->series[s].hi[i]);
+            }
             any = true;
         }
     }
@@ -271,14 +280,44 @@ static plumb_status put_points(struct plumb_buf *out, const struct plumb_plot_se
     return PLUMB_OK;
 }
 
+/* The series' own band, there and back, in one piece per unbroken run of points. */
+static plumb_status put_own_band(struct plumb_buf *out, const struct plumb_plot_series *s,
+                                 const struct frame *f)
+{
+    for (int64_t begin = 0, end; begin < s->n; begin = end + 1) {
+        for (end = begin; end < s->n && has_band(s, end); end++)
+            ;
+        if (end - begin < 2)
+            continue;
+        PLUMB_TRY(plumb_buf_add_text(out, "<polygon class=\"band\" points=\""));
+        for (int64_t i = begin; i < end; i++)
+            PLUMB_TRY(plumb_buf_addf(out, "%.1f,%.1f ", px(f, s->x[i]), py(f, s->lo[i])));
+        for (int64_t i = end - 1; i >= begin; i--)
+            PLUMB_TRY(plumb_buf_addf(out, "%.1f,%.1f ", px(f, s->x[i]), py(f, s->hi[i])));
+        PLUMB_TRY(plumb_buf_add_text(out, "\"/>\n"));
+    }
+    return PLUMB_OK;
+}
+
+/* Classes of series number 0 .. PLUMB_PLOT_SERIES - 1. */
+static plumb_status put_class(struct plumb_buf *out, int number)
+{
+    return plumb_buf_addf(out, "s%d%s", number % PLUMB_PLOT_COLOURS + 1,
+                          number < PLUMB_PLOT_COLOURS ? "" : " dashed");
+}
+
 static plumb_status put_series(struct plumb_buf *out, const struct plumb_plot_series *s,
                                const struct frame *f, int number)
 {
     const bool binned = s->n > PLUMB_PLOT_POINTS;
     const int64_t bins = binned ? PLUMB_PLOT_POINTS : s->n;
     bool pen_down = false;
-    PLUMB_TRY(plumb_buf_addf(out, "<g class=\"s%d\">", number));
-    if (binned) {
+    PLUMB_TRY(plumb_buf_add_text(out, "<g class=\""));
+    PLUMB_TRY(put_class(out, number));
+    PLUMB_TRY(plumb_buf_add_text(out, "\">"));
+    if (s->lo) {
+        PLUMB_TRY(put_own_band(out, s, f));
+    } else if (binned) {
         PLUMB_TRY(plumb_buf_add_text(out, "<polygon class=\"band\" points=\""));
         PLUMB_TRY(put_band(out, s, f, bins));
         PLUMB_TRY(plumb_buf_add_text(out, "\"/>\n"));
@@ -306,7 +345,9 @@ plumb_status plumb_plot_svg(struct plumb_buf *out, const struct plumb_plot *plot
     PLUMB_TRY(plumb_html_text(out, plot->title, INT64_MAX));
     PLUMB_TRY(plumb_buf_add_text(out, "</b>"));
     for (int s = 0; s < plot->n_series; s++) {
-        PLUMB_TRY(plumb_buf_addf(out, "<span class=\"key s%d\"><i></i>", s + 1));
+        PLUMB_TRY(plumb_buf_add_text(out, "<span class=\"key "));
+        PLUMB_TRY(put_class(out, s));
+        PLUMB_TRY(plumb_buf_add_text(out, "\"><i></i>"));
         PLUMB_TRY(plumb_html_text(out, plot->series[s].label, INT64_MAX));
         PLUMB_TRY(plumb_buf_add_text(out, "</span>"));
     }
@@ -320,7 +361,7 @@ plumb_status plumb_plot_svg(struct plumb_buf *out, const struct plumb_plot *plot
         PLUMB_TRY(plumb_buf_add_text(out, "\">\n"));
         PLUMB_TRY(put_axes(out, plot, &f));
         for (int s = 0; s < plot->n_series; s++)
-            PLUMB_TRY(put_series(out, &plot->series[s], &f, s + 1));
+            PLUMB_TRY(put_series(out, &plot->series[s], &f, s));
         PLUMB_TRY(plumb_buf_add_text(out, "</svg>\n"));
     }
     if (plot->note) {

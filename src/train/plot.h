@@ -9,12 +9,14 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-#define PLUMB_PLOT_SERIES 4 /* colours that the style sheet has */
+#define PLUMB_PLOT_COLOURS 10 /* that the style sheet has */
+#define PLUMB_PLOT_SERIES  20 /* the second ten are dashed */
 
 struct plumb_plot_series {
     const char *label;
     int64_t n;
-    const double *x, *y; /* (n,) x ascending; a y that is not finite breaks the line */
+    const double *x, *y;   /* (n,) x ascending; a y that is not finite breaks the line */
+    const double *lo, *hi; /* (n,) band around the line, or NULL; nothing where not finite */
 };
 
 struct plumb_plot {
@@ -29,7 +31,7 @@ struct plumb_plot {
 
 /* out += one <figure> with title, legend, axes, ticks, lines and a tool tip on every point. More
  * than PLUMB_PLOT_POINTS points are drawn as the means of equal bins inside a band from their
- * smallest to their largest value. Colours come from the classes s1 .. s4 of the page. */
+ * smallest to their largest value. Colours come from the classes s1 .. s10 of the page. */
 #define PLUMB_PLOT_POINTS 240
 plumb_status plumb_plot_svg(struct plumb_buf *out, const struct plumb_plot *plot);
 

@@ -16,10 +16,12 @@
 
 static const char style[] =
     ":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6470;--line:#d9dee4;"
-    "--card:#f6f8fa;--mark:#e6f4ea;--c1:#0b62c4;--c2:#c2540a;--c3:#1a7f37;--c4:#8250df}\n"
+    "--card:#f6f8fa;--mark:#e6f4ea;--c1:#0b62c4;--c2:#c2540a;--c3:#1a7f37;--c4:#8250df;"
+    "--c5:#b3261e;--c6:#00767c;--c7:#9a6700;--c8:#bf3989;--c9:#57606a;--c10:#5a8f00}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#14171b;--fg:#e4e8ec;--dim:#9aa4af;"
     "--line:#343b43;--card:#1c2127;--mark:#173a24;--c1:#6cb2ff;--c2:#ffa45c;--c3:#5fd07e;"
-    "--c4:#c6a5ff}}\n"
+    "--c4:#c6a5ff;--c5:#ff8f87;--c6:#56d4dd;--c7:#e3b341;--c8:#f778ba;--c9:#a8b1bb;"
+    "--c10:#a5d63f}}\n"
     "*{box-sizing:border-box}"
     "body{margin:0 auto;padding:1.6rem;max-width:1280px;background:var(--bg);color:var(--fg);"
     "font:15px/1.5 system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n"
@@ -39,6 +41,9 @@ static const char style[] =
     "figcaption{display:flex;flex-wrap:wrap;gap:.1rem 1rem;align-items:baseline;margin-bottom:"
     ".3rem}svg{width:100%;height:auto;display:block}\n"
     ".s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}"
+    ".s5{--c:var(--c5)}.s6{--c:var(--c6)}.s7{--c:var(--c7)}.s8{--c:var(--c8)}"
+    ".s9{--c:var(--c9)}.s10{--c:var(--c10)}.dashed .line{stroke-dasharray:6 4}"
+    ".dashed i{opacity:.5}"
     ".line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}"
     ".dot{fill:var(--c)}.tip{fill:transparent}.tip:hover{fill:var(--c)}"
     ".band{fill:var(--c);opacity:.18}.grid{stroke:var(--line)}.axis{stroke:var(--dim)}"
@@ -201,17 +206,21 @@ static plumb_status put_chart(struct plumb_buf *out, const struct chart *c,
     return plot.n_series ? plumb_plot_svg(out, &plot) : PLUMB_OK;
 }
 
-static plumb_status put_charts(struct plumb_buf *out, const struct plumb_metrics_row *row,
-                               int64_t n)
+static plumb_status put_charts(struct plumb_buf *out, const struct plumb_report *report,
+                               const struct plumb_metrics_row *row, int64_t n)
 {
-    if (!n)
+    if (!report->metrics_path && !report->n_plots)
+        return PLUMB_OK;
+    if (!n && !report->n_plots)
         return plumb_buf_add_text(out,
                                   "<h2>Curves</h2><p class=\"empty\">no step was recorded</p>");
-    double *work = malloc((size_t)n * 2 * PLUMB_PLOT_SERIES * sizeof(double));
+    double *work = malloc(((size_t)n * 2 * PLUMB_PLOT_SERIES + 1) * sizeof(double));
     PLUMB_REQUIRE(work, PLUMB_ERR_NOMEM, "curves of %lld rows", (long long)n);
     plumb_status st = plumb_buf_add_text(out, "<h2>Curves</h2>\n<div class=\"charts\">\n");
-    for (size_t i = 0; i < N_CHARTS && !st; i++)
+    for (size_t i = 0; i < N_CHARTS && !st && n; i++)
         st = put_chart(out, &chart_table[i], row, n, work);
+    for (int64_t i = 0; i < report->n_plots && !st; i++)
+        st = plumb_plot_svg(out, &report->plot[i]);
     free(work);
     PLUMB_TRY(st);
     return plumb_buf_add_text(out, "</div>\n");
@@ -377,8 +386,7 @@ static plumb_status put_page(struct plumb_buf *out, const struct plumb_report *r
     PLUMB_TRY(put_fields(out, report));
     for (int64_t i = 0; i < report->n_tables; i++)
         PLUMB_TRY(put_table(out, &report->table[i]));
-    if (report->metrics_path)
-        PLUMB_TRY(put_charts(out, row, n));
+    PLUMB_TRY(put_charts(out, report, row, n));
     PLUMB_TRY(put_samples(out, report));
     if (!report->metrics_path)
         return plumb_buf_addf(out, "<footer>plumb %s</footer>\n</body></html>\n", PLUMB_VERSION);

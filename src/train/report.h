@@ -1,5 +1,5 @@
 /* report.h - report.html: one file that shows a run, curves and samples.
- * Layer 5. Includes base/, io/. */
+ * Layer 5. Includes base/, train/plot.h. */
 #ifndef PLUMB_TRAIN_REPORT_H
 #define PLUMB_TRAIN_REPORT_H
 
@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "train/plot.h"
 
 struct plumb_report_field {
     const char *name, *value;
@@ -42,6 +43,8 @@ struct plumb_report {
     int64_t n_samples;
     const struct plumb_report_table *table;
     int64_t n_tables;
+    const struct plumb_plot *plot; /* more curves, behind those of the metrics */
+    int64_t n_plots;
 };
 
 /* Writes path atomically: inline CSS (light and dark), inline SVG, no script, nothing fetched.

@@ -77,7 +77,8 @@ def run(build, name, path, unit, checks, edits):
         compile_ = [c for c in commands if c["file"].endswith(end) and "cuda_emu" in c["output"]][0]
         words = shlex.split(compile_["command"])
         source = tree / path if path.endswith(".c") else build / compile_["file"]
-        words = [words[0], f"-I{tree}/kernels", f"-I{tree}/src", *words[1:words.index("-MD")],
+        first = next(i for i, word in enumerate(words) if word.startswith("-I"))  # maybe a ccache before
+        words = [*words[:first], f"-I{tree}/kernels", f"-I{tree}/src", *words[first:words.index("-MD")],
                  "-o", f"{tree}/mutant.o", "-c", str(source)]
         subprocess.run(words, cwd=build, check=True)
         wanted = "tests/cuda_emu/test_cuda_kernels"

@@ -2,12 +2,13 @@
  * Test of layer 1. Includes staged.h. */
 #include "staged.h"
 
+#include "base/num.h"
 #include "harness.h"
 
 struct buffer {
     void *host, *base, *device;
-    int64_t bytes;
-    bool changes;
+    int64_t bytes; /* on the host */
+    bool changes, narrow;
 };
 struct desk {
     struct plumb_backend *b;
@@ -20,40 +21,72 @@ static struct desk desk_of(plumb_stream *s)
     return (struct desk){.b = (struct plumb_backend *)(void *)s};
 }
 
-static void *stage(struct desk *d, const void *host, int64_t bytes, bool changes)
+/* What the device has of a buffer: its host memory, or the float32 there as bfloat16. Owned by the
+ * caller. */
+static void *device_form(const struct buffer *f, int64_t *bytes)
 {
-    const int64_t off = (int64_t)((uintptr_t)host % 16);
+    *bytes = f->narrow ? f->bytes / 2 : f->bytes;
+    void *data = malloc((size_t)*bytes + 1);
+    CHECK(data);
+    for (int64_t i = 0; f->narrow && i < f->bytes / 4; i++)
+        ((uint16_t *)data)[i] = plumb_to_bf16(((const float *)f->host)[i]);
+    if (!f->narrow)
+        memcpy(data, f->host, (size_t)*bytes);
+    return data;
+}
+
+static void to_host_form(const struct buffer *f, const void *data)
+{
+    for (int64_t i = 0; f->narrow && i < f->bytes / 4; i++)
+        ((float *)f->host)[i] = plumb_from_bf16(((const uint16_t *)data)[i]);
+    if (!f->narrow)
+        memcpy(f->host, data, (size_t)f->bytes);
+}
+
+static void *stage(struct desk *d, const void *host, int64_t bytes, bool changes, bool real)
+{
+    const bool narrow = real && d->b->dtype == PLUMB_BF16;
+    const int64_t off = (int64_t)((uintptr_t)host % 16) / (narrow ? 2 : 1);
+    int64_t size;
     if (!host)
         return NULL;
     for (int i = 0; i < d->n; i++)
         if (d->buffer[i].host == host) { /* in place */
-            CHECK(d->buffer[i].bytes == bytes);
+            CHECK(d->buffer[i].bytes == bytes && d->buffer[i].narrow == narrow);
             d->buffer[i].changes |= changes;
             return d->buffer[i].device;
         }
     struct buffer *f = &d->buffer[d->n++];
     CHECK(d->n <= (int)(sizeof(d->buffer) / sizeof(*d->buffer)));
-    *f = (struct buffer){.host = (void *)(uintptr_t)host, .bytes = bytes, .changes = changes};
-    CHECK_OK(d->b->alloc(d->b, &f->base, bytes + off, "staged"));
+    *f = (struct buffer){
+        .host = (void *)(uintptr_t)host, .bytes = bytes, .changes = changes, .narrow = narrow};
+    void *data = device_form(f, &size);
+    CHECK_OK(d->b->alloc(d->b, &f->base, size + off, "staged"));
     f->device = (char *)f->base + off;
-    CHECK_OK(d->b->to_device(d->b, f->device, host, bytes));
+    CHECK_OK(d->b->to_device(d->b, f->device, data, size));
+    free(data);
     return f->device;
 }
-#define IN(x, count)  stage(&d, (x), (count) * (int64_t)sizeof(*(x)), false)
-#define OUT(x, count) stage(&d, (x), (count) * (int64_t)sizeof(*(x)), true)
+#define IN(x, count)       stage(&d, (x), (count) * (int64_t)sizeof(*(x)), false, false)
+#define OUT(x, count)      stage(&d, (x), (count) * (int64_t)sizeof(*(x)), true, false)
+#define REAL_IN(x, count)  stage(&d, (x), (count) * (int64_t)sizeof(*(x)), false, true)
+#define REAL_OUT(x, count) stage(&d, (x), (count) * (int64_t)sizeof(*(x)), true, true)
 
 static plumb_status finish(struct desk *d, plumb_status st)
 {
     CHECK_OK(d->b->sync(d->b));
     for (int i = 0; i < d->n; i++) {
         struct buffer *f = &d->buffer[i];
-        void *back = f->changes ? f->host : malloc((size_t)f->bytes + 1);
+        int64_t size;
+        void *before = device_form(f, &size), *back = malloc((size_t)size + 1);
         CHECK(back);
-        CHECK_OK(d->b->to_host(d->b, back, f->device, f->bytes));
-        if (!f->changes) {
-            CHECKF(memcmp(back, f->host, (size_t)f->bytes) == 0, "input %d was changed", i);
-            free(back);
-        }
+        CHECK_OK(d->b->to_host(d->b, back, f->device, size));
+        if (f->changes)
+            to_host_form(f, back);
+        else
+            CHECKF(memcmp(back, before, (size_t)size) == 0, "input %d was changed", i);
+        free(before);
+        free(back);
         d->b->release(d->b, f->base);
     }
     return st;
@@ -62,6 +95,13 @@ static plumb_status finish(struct desk *d, plumb_status st)
     do {                                                                                           \
         const plumb_status st_ = d.b->k.kernel(d.b->stream, __VA_ARGS__);                          \
         return finish(&d, st_);                                                                    \
+    } while (0)
+/* In the form that the backend is set to. */
+#define RUN_REAL(kernel, ...)                                                                      \
+    do {                                                                                           \
+        if (d.b->dtype == PLUMB_BF16)                                                              \
+            RUN(bf16.kernel, __VA_ARGS__);                                                         \
+        RUN(kernel, __VA_ARGS__);                                                                  \
     } while (0)
 
 static int64_t rows_named(const int32_t *index, int64_t n)
@@ -76,91 +116,95 @@ static plumb_status gather_fwd(plumb_stream *s, float *y, const float *x, const 
                                int64_t n, int64_t c)
 {
     struct desk d = desk_of(s);
-    RUN(gather_fwd, OUT(y, n * c), IN(x, rows_named(index, n) * c), IN(index, n), n, c);
+    RUN_REAL(gather_fwd, REAL_OUT(y, n * c), REAL_IN(x, rows_named(index, n) * c), IN(index, n), n,
+             c);
 }
 static plumb_status gather_bwd(plumb_stream *s, float *dx, const float *dy, const int32_t *index,
                                int64_t n, int64_t c, int64_t m)
 {
     struct desk d = desk_of(s);
-    RUN(gather_bwd, OUT(dx, m * c), IN(dy, n * c), IN(index, n), n, c, m);
+    RUN_REAL(gather_bwd, REAL_OUT(dx, m * c), REAL_IN(dy, n * c), IN(index, n), n, c, m);
 }
 static plumb_status segment_mean_fwd(plumb_stream *s, float *y, const float *x,
                                      const int64_t *offset, int64_t g, int64_t c)
 {
     struct desk d = desk_of(s);
-    RUN(segment_mean_fwd, OUT(y, g * c), IN(x, offset[g] * c), IN(offset, g + 1), g, c);
+    RUN_REAL(segment_mean_fwd, OUT(y, g * c), REAL_IN(x, offset[g] * c), IN(offset, g + 1), g, c);
 }
 static plumb_status add_fwd(plumb_stream *s, float *y, const float *a, const float *b, int64_t n)
 {
     struct desk d = desk_of(s);
-    RUN(add_fwd, OUT(y, n), IN(a, n), IN(b, n), n);
+    RUN_REAL(add_fwd, REAL_OUT(y, n), REAL_IN(a, n), REAL_IN(b, n), n);
 }
 static plumb_status rmsnorm_fwd(plumb_stream *s, float *y, float *rstd, const float *x,
                                 const float *w, int64_t n, int64_t c, float eps)
 {
     struct desk d = desk_of(s);
-    RUN(rmsnorm_fwd, OUT(y, n * c), OUT(rstd, n), IN(x, n * c), IN(w, c), n, c, eps);
+    RUN_REAL(rmsnorm_fwd, REAL_OUT(y, n * c), OUT(rstd, n), REAL_IN(x, n * c), IN(w, c), n, c, eps);
 }
 static plumb_status rmsnorm_bwd(plumb_stream *s, float *dx, float *dw, const float *dy,
                                 const float *x, const float *w, const float *rstd, int64_t n,
                                 int64_t c)
 {
     struct desk d = desk_of(s);
-    RUN(rmsnorm_bwd, OUT(dx, n * c), OUT(dw, c), IN(dy, n * c), IN(x, n * c), IN(w, c), IN(rstd, n),
-        n, c);
+    RUN_REAL(rmsnorm_bwd, REAL_OUT(dx, n * c), OUT(dw, c), REAL_IN(dy, n * c), REAL_IN(x, n * c),
+             IN(w, c), IN(rstd, n), n, c);
 }
 static plumb_status rope_fwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
                              int64_t n, int64_t h, int64_t width)
 {
     struct desk d = desk_of(s);
-    RUN(rope_fwd, OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width), IN(pos, n), n, h,
-        width);
+    RUN_REAL(rope_fwd, REAL_OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width),
+             IN(pos, n), n, h, width);
 }
 static plumb_status rope_bwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
                              int64_t n, int64_t h, int64_t width)
 {
     struct desk d = desk_of(s);
-    RUN(rope_bwd, OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width), IN(pos, n), n, h,
-        width);
+    RUN_REAL(rope_bwd, REAL_OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width),
+             IN(pos, n), n, h, width);
 }
 static plumb_status swiglu_fwd(plumb_stream *s, float *y, const float *gate, const float *up,
                                int64_t n)
 {
     struct desk d = desk_of(s);
-    RUN(swiglu_fwd, OUT(y, n), IN(gate, n), IN(up, n), n);
+    RUN_REAL(swiglu_fwd, REAL_OUT(y, n), REAL_IN(gate, n), REAL_IN(up, n), n);
 }
 static plumb_status swiglu_bwd(plumb_stream *s, float *dgate, float *dup, const float *dy,
                                const float *gate, const float *up, int64_t n)
 {
     struct desk d = desk_of(s);
-    RUN(swiglu_bwd, OUT(dgate, n), OUT(dup, n), IN(dy, n), IN(gate, n), IN(up, n), n);
+    RUN_REAL(swiglu_bwd, REAL_OUT(dgate, n), REAL_OUT(dup, n), REAL_IN(dy, n), REAL_IN(gate, n),
+             REAL_IN(up, n), n);
 }
 static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, int64_t out,
                                 int64_t in)
 {
     struct desk d = desk_of(s);
-    RUN(linear_pack, OUT(packed, d.b->k.linear_packed_count(out, in)), IN(w, out * in), out, in);
+    RUN_REAL(linear_pack, REAL_OUT(packed, d.b->k.linear_packed_count(out, in)), IN(w, out * in),
+             out, in);
 }
 static plumb_status linear_fwd(plumb_stream *s, float *y, const float *x, const float *packed,
                                const float *bias, int64_t n, int64_t out, int64_t in)
 {
     struct desk d = desk_of(s);
-    RUN(linear_fwd, OUT(y, n * out), IN(x, n * in), IN(packed, d.b->k.linear_packed_count(out, in)),
-        IN(bias, out), n, out, in);
+    RUN_REAL(linear_fwd, REAL_OUT(y, n * out), REAL_IN(x, n * in),
+             REAL_IN(packed, d.b->k.linear_packed_count(out, in)), IN(bias, out), n, out, in);
 }
 static plumb_status linear_bwd_x(plumb_stream *s, float *dx, const float *dy, const float *w,
                                  float *work, int64_t n, int64_t out, int64_t in, int accumulate)
 {
     struct desk d = desk_of(s);
-    RUN(linear_bwd_x, OUT(dx, n * in), IN(dy, n * out), IN(w, out * in),
-        OUT(work, d.b->k.linear_work_count(n, out, in, d.b->threads)), n, out, in, accumulate);
+    RUN_REAL(linear_bwd_x, REAL_OUT(dx, n * in), REAL_IN(dy, n * out), REAL_IN(w, out * in),
+             OUT(work, d.b->k.linear_work_count(n, out, in, d.b->threads)), n, out, in, accumulate);
 }
 static plumb_status linear_bwd_w(plumb_stream *s, float *dw, float *dbias, const float *dy,
                                  const float *x, float *work, int64_t n, int64_t out, int64_t in)
 {
     struct desk d = desk_of(s);
-    RUN(linear_bwd_w, OUT(dw, out * in), OUT(dbias, out), IN(dy, n * out), IN(x, n * in),
-        OUT(work, d.b->k.linear_work_count(n, out, in, d.b->threads)), n, out, in);
+    RUN_REAL(linear_bwd_w, OUT(dw, out * in), OUT(dbias, out), REAL_IN(dy, n * out),
+             REAL_IN(x, n * in), OUT(work, d.b->k.linear_work_count(n, out, in, d.b->threads)), n,
+             out, in);
 }
 
 static struct plumb_rows stage_rows(struct desk *desk, const struct plumb_rows *r)
@@ -187,7 +231,8 @@ static plumb_status kv_write_fwd(plumb_stream *s, float *kc, float *vc, const fl
     struct desk d = desk_of(s);
     const int64_t store = page_floats(rows, hk, width), n = rows->n * hk * width;
     const struct plumb_rows r = stage_rows(&d, rows);
-    RUN(kv_write_fwd, OUT(kc, store), OUT(vc, store), IN(k, n), IN(v, n), &r, hk, width);
+    RUN_REAL(kv_write_fwd, REAL_OUT(kc, store), REAL_OUT(vc, store), REAL_IN(k, n), REAL_IN(v, n),
+             &r, hk, width);
 }
 static plumb_status attention_fwd(plumb_stream *s, float *o, float *lse, const float *q,
                                   const float *kc, const float *vc, const struct plumb_rows *rows,
@@ -196,8 +241,8 @@ static plumb_status attention_fwd(plumb_stream *s, float *o, float *lse, const f
     struct desk d = desk_of(s);
     const int64_t store = page_floats(rows, shape->hk, shape->d), n = rows->n * shape->h;
     const struct plumb_rows r = stage_rows(&d, rows);
-    RUN(attention_fwd, OUT(o, n * shape->d), OUT(lse, n), IN(q, n * shape->d), IN(kc, store),
-        IN(vc, store), &r, shape);
+    RUN_REAL(attention_fwd, REAL_OUT(o, n * shape->d), OUT(lse, n), REAL_IN(q, n * shape->d),
+             REAL_IN(kc, store), REAL_IN(vc, store), &r, shape);
 }
 static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,
                                   const float *dout, const float *o, const float *lse,
@@ -209,9 +254,10 @@ static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *
     const int64_t store = page_floats(rows, shape->hk, shape->d), n = rows->n * shape->h;
     const int64_t wide = n * shape->d, narrow = rows->n * shape->hk * shape->d;
     const struct plumb_rows r = stage_rows(&d, rows);
-    RUN(attention_bwd, OUT(dq, wide), OUT(dk, narrow), OUT(dv, narrow), IN(dout, wide), IN(o, wide),
-        IN(lse, n), IN(q, wide), IN(kc, store), IN(vc, store),
-        OUT(work, d.b->k.attention_work_count(rows->n, shape, d.b->threads)), &r, shape);
+    RUN_REAL(attention_bwd, REAL_OUT(dq, wide), REAL_OUT(dk, narrow), REAL_OUT(dv, narrow),
+             REAL_IN(dout, wide), REAL_IN(o, wide), IN(lse, n), REAL_IN(q, wide),
+             REAL_IN(kc, store), REAL_IN(vc, store),
+             OUT(work, d.b->k.attention_work_count(rows->n, shape, d.b->threads)), &r, shape);
 }
 
 static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const float *logits,
@@ -225,8 +271,8 @@ static plumb_status logprob_bwd(plumb_stream *s, float *dlogits, const float *lo
                                 int64_t n, int64_t v)
 {
     struct desk d = desk_of(s);
-    RUN(logprob_bwd, OUT(dlogits, n * v), IN(logits, n * v), IN(lse, n), IN(target, n),
-        IN(dlogp, n), n, v);
+    RUN_REAL(logprob_bwd, REAL_OUT(dlogits, n * v), IN(logits, n * v), IN(lse, n), IN(target, n),
+             IN(dlogp, n), n, v);
 }
 static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
                                const float *logits, const double *u,
@@ -254,16 +300,38 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
     RUN(adamw, OUT(w, n), OUT(m, n), OUT(v, n), IN(g, n), n, p);
 }
 
+/* Where bfloat16 meets float32: by the names of what they are in float32. */
+static plumb_status embed_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
+                              int64_t n, int64_t c)
+{
+    struct desk d = desk_of(s);
+    RUN(bf16.embed_fwd, REAL_OUT(y, n * c), IN(x, rows_named(index, n) * c), IN(index, n), n, c);
+}
+static plumb_status embed_bwd(plumb_stream *s, float *dx, const float *dy, const int32_t *index,
+                              int64_t n, int64_t c, int64_t m)
+{
+    struct desk d = desk_of(s);
+    RUN(bf16.embed_bwd, OUT(dx, m * c), REAL_IN(dy, n * c), IN(index, n), n, c, m);
+}
+static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const float *packed,
+                             const float *bias, int64_t n, int64_t out, int64_t in)
+{
+    struct desk d = desk_of(s);
+    CHECK(!bias);
+    RUN(bf16.head_fwd, OUT(y, n * out), REAL_IN(x, n * in), REAL_IN(packed, out * in), n, out, in);
+}
+
 /* All but the sizes of packed weights and of scratch, which touch no memory. */
 #define STAGED_LIST(X)                                                                             \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
-    X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd)              \
-        X(linear_pack) X(linear_fwd) X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd)               \
-            X(attention_fwd) X(attention_bwd) X(logprob_fwd) X(logprob_bwd) X(sample_fwd)          \
-                X(accumulate) X(sumsq) X(adamw)
+    X(rmsnorm_fwd)                                                                                 \
+    X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd) X(linear_pack)              \
+        X(linear_fwd) X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd)             \
+            X(attention_bwd) X(logprob_fwd) X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq)    \
+                X(adamw)
 
 void staged_table(struct plumb_kernels *t)
 {
@@ -271,6 +339,14 @@ void staged_table(struct plumb_kernels *t)
 #define X(k) t->k = k;
     STAGED_LIST(X)
 #undef X
+}
+
+void staged_mixed_table(struct plumb_kernels *t)
+{
+    staged_table(t);
+    t->gather_fwd = embed_fwd;
+    t->gather_bwd = embed_bwd;
+    t->linear_fwd = head_fwd;
 }
 
 plumb_stream *staged_stream(struct plumb_backend *b)

@@ -1,17 +1,26 @@
-/* test_kernels_cuda.c - every kernel of the CUDA table against ref, on the emulator in several
- * orders of threads, which must all give the same bits; on a GPU twice.
+/* test_kernels_cuda.c - every kernel of the CUDA table against ref, in float32 and bfloat16, on the
+ * emulator in several orders of threads, which must all give the same bits; on a GPU twice.
  * Test of layer 1. Includes staged.h, tests/kernels/check.h. */
+#include "base/num.h"
 #include "gpu.h"
 #include "kernels/check.h"
 #include "staged.h"
 
-static const struct {
+static const struct item {
     const char *name;
     void (*check)(struct check *c);
+    enum plumb_dtype dtype;
+    bool mixed, narrow_in, narrow_out;
 } list[] = {
-#define X(k) {#k, check_##k},
+#define X(k) {#k, check_##k, PLUMB_F32, false, false, false},
     PLUMB_KERNEL_LIST(X)
 #undef X
+#define X(k) {"bf16_" #k, check_##k, PLUMB_BF16, false, true, true},
+        PLUMB_REAL_KERNEL_LIST(X)
+#undef X
+            {"bf16_embed_fwd", check_gather_fwd, PLUMB_BF16, true, false, true},
+    {"bf16_embed_bwd", check_gather_bwd, PLUMB_BF16, true, true, false},
+    {"bf16_head_fwd", check_linear_pack, PLUMB_BF16, true, true, false},
 };
 
 #ifdef PLUMB_CUDA_EMU
@@ -31,21 +40,63 @@ static const unsigned seeds[] = {0, 1};
 
 enum { KERNELS = sizeof(list) / sizeof(*list), ORDERS = sizeof(seeds) / sizeof(*seeds) };
 
+static struct plumb_backend *backend_of(enum plumb_dtype dtype)
+{
+    struct plumb_backend *b = NULL;
+    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK_OK(plumb_backend_set_dtype(b, dtype));
+    return b;
+}
+
 static uint64_t run(int kernel, unsigned seed)
 {
-    struct check c = {.threads = 1, .r = {1234567u + (unsigned)kernel}, .huge = 1e4f};
-    struct plumb_backend *b = NULL;
+    const struct item *m = &list[kernel];
+    struct check c = {.threads = 1,
+                      .r = {1234567u + (unsigned)kernel},
+                      .huge = 1e4f,
+                      .narrow_in = m->narrow_in,
+                      .narrow_out = m->narrow_out};
     plumb_emu_seed(seed);
     plumb_kernels_init_ref(&c.ref);
-    staged_table(&c.k);
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    (m->mixed ? staged_mixed_table : staged_table)(&c.k);
+    if (m->dtype == PLUMB_BF16)
+        c.k.attention_work_count = c.k.bf16.attention_work_count;
+    struct plumb_backend *b = backend_of(m->dtype);
     c.s = staged_stream(b);
-    c.at_len = snprintf(c.at, sizeof(c.at), "%s order %u ", list[kernel].name, seed);
-    list[kernel].check(&c);
+    c.at_len = snprintf(c.at, sizeof(c.at), "%s order %u ", m->name, seed);
+    m->check(&c);
     check_done(&c);
     plumb_backend_destroy(&b);
     CHECK(plumb_emu_live() == 0);
     return c.digest;
+}
+
+/* How float32 becomes bfloat16: every exponent, ties to both sides, infinities and NaN. */
+static void check_rounding(void)
+{
+    static const uint32_t low[] = {0,      1,      0x7fff, 0x8000,  0x8001,
+                                   0xffff, 0x4000, 0xc000, 0x17fff, 0x18000};
+    enum { LOWS = sizeof(low) / sizeof(*low), N = 512 * LOWS };
+    static float w[N], packed[N];
+    struct plumb_kernels k;
+    struct plumb_backend *b = backend_of(PLUMB_BF16);
+    staged_table(&k);
+    for (uint32_t i = 0; i < N; i++) {
+        const uint32_t bits = i / LOWS << 23 | low[i % LOWS];
+        memcpy(&w[i], &bits, sizeof(bits));
+    }
+    CHECK_OK(k.linear_pack(staged_stream(b), packed, w, 512, LOWS));
+    for (int i = 0; i < N; i++) {
+        const double x = w[i], got = packed[i], ulp = fmax(ldexp(fabs(x), -7), 0x1p-133);
+        CHECKF(isnan(x) ? isnan(got) : got == plumb_from_bf16(plumb_to_bf16(w[i])), "%a became %a",
+               x, got);
+        CHECKF(!isfinite(x) || !isfinite(got) || fabs(got - x) <= ulp / 2, "%a became %a", x, got);
+    }
+    CHECK(packed[LOWS * 127 + 3] == 1.0f);           /* 1 + half an ulp, to even */
+    CHECK(packed[LOWS * 127 + 4] == 1.0f + 0x1p-7f); /* and a little more */
+    CHECK(packed[LOWS * 127 + 9] == 1.0f + 0x1p-6f); /* 1 + an ulp and a half, to even */
+    CHECK(packed[LOWS * 255] == INFINITY && isnan(packed[LOWS * 255 + 1]));
+    plumb_backend_destroy(&b);
 }
 
 /* Kernels with 16-byte accesses give the same bits where those are not possible. */
@@ -80,19 +131,18 @@ static void use(const struct plumb_kernels *k, plumb_stream *s, struct shelf *f,
         CHECK_OK(k->gather_bwd(s, c, a, index, ROWS, WIDTH, ROWS));
         return;
     case 5:
-        CHECK_OK(k->logprob_bwd(s, a, a, f->x[1], index, f->x[2], ROWS, WIDTH));
+        CHECK_OK(k->logprob_bwd(s, d, a, f->x[1], index, f->x[2], ROWS, WIDTH));
         return;
     default:
         CHECK_OK(k->adamw(s, a, b, c, d, CELLS, &p));
     }
 }
 
-static void check_alignment(void)
+static void check_alignment(enum plumb_dtype dtype)
 {
     struct plumb_kernels k;
-    struct plumb_backend *b = NULL;
+    struct plumb_backend *b = backend_of(dtype);
     staged_table(&k);
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
     for (int which = 0; which < 7; which++) {
         struct shelf first;
         for (int off = 0; off < SPARE; off++) {
@@ -110,7 +160,7 @@ static void check_alignment(void)
                 CHECKF(off == 0 || which == 5 ||
                            memcmp(first.x[i], f.x[i] + off, CELLS * sizeof(float)) == 0,
                        "kernels %d: array %d at offset %d has other bits", which, i, off);
-            CHECKF(memcmp(first.x[0], f.x[0] + off, CELLS * sizeof(float)) == 0,
+            CHECKF(memcmp(first.x[3], f.x[3] + off, CELLS * sizeof(float)) == 0,
                    "kernels %d at offset %d give other bits", which, off);
         }
     }
@@ -121,15 +171,19 @@ static void check_alignment(void)
 int main(int argc, char **argv)
 {
     skip_without_gpu();
-    if (argc == 1 || strcmp(argv[argc - 1], "alignment") == 0)
-        check_alignment();
+    if (argc == 1 || strcmp(argv[argc - 1], "alignment") == 0) {
+        check_alignment(PLUMB_F32);
+        check_alignment(PLUMB_BF16);
+        check_rounding();
+    }
     for (int i = 0; i < KERNELS; i++) {
         bool wanted = argc == 1;
         for (int j = 1; j < argc; j++)
             wanted = wanted || strcmp(argv[j], list[i].name) == 0;
         uint64_t digest = 0;
-        /* sample_fwd takes half of all the time: two orders */
-        const size_t orders = strcmp(list[i].name, "sample_fwd") == 0 ? 2 : ORDERS;
+        /* Two orders for sample_fwd, which takes half of all the time, and for the second forms. */
+        const bool two = list[i].dtype == PLUMB_BF16 || strcmp(list[i].name, "sample_fwd") == 0;
+        const size_t orders = two ? 2 : ORDERS;
         for (size_t j = 0; wanted && j < orders; j++) {
             const uint64_t d = run(i, seeds[j]);
             CHECKF(j == 0 || d == digest, "%s: order %u gives other bits than order %u",

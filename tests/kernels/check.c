@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/num.h"
+
 enum { CANARY = 64 };
 
 static unsigned char *hold(struct check *c, int64_t bytes)
@@ -41,8 +43,11 @@ float *check_inout(struct check *c, int64_t n, enum kind kind)
 {
     float *x = (float *)(void *)hold(c, n * 4);
     const int64_t spike = (int64_t)(rng_u(&c->r) * (double)n);
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         x[i] = draw(c, kind, i, spike);
+        if (c->narrow_in)
+            x[i] = plumb_from_bf16(plumb_to_bf16(x[i]));
+    }
     return x;
 }
 
@@ -137,6 +142,18 @@ void check_close(struct check *c, const char *name, const float *got, const floa
                "%s: %s[%lld] = %.9g, ref has %.9g (largest %.3g)", c->at, name, (long long)i,
                (double)got[i], (double)want[i], largest);
     }
+}
+
+void check_stored(struct check *c, const char *name, const float *got, const float *want, int64_t n,
+                  double rtol, double atol)
+{
+    check_close(c, name, got, want, n, rtol + (c->narrow_out ? 0x1p-8 : 0.0), atol);
+}
+
+void check_round(struct check *c, float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n && c->narrow_out; i++)
+        x[i] = plumb_from_bf16(plumb_to_bf16(x[i]));
 }
 
 void check_same(struct check *c, const char *name, const void *a, const void *b, int64_t bytes)

@@ -19,6 +19,7 @@ struct check {
     plumb_stream *s;
     int threads;
     struct rng r;
+    bool narrow_in, narrow_out; /* values drawn, and stored, are bfloat16 */
     float huge;
     double floor; /* least `largest` of check_close: the size of terms that may cancel */
     uint64_t digest;
@@ -46,6 +47,11 @@ void check_at(struct check *c, const char *fmt, ...) __attribute__((format(print
 /* |got - want| <= rtol |want| + atol max(floor, largest |want|); NaN only where want has it. */
 void check_close(struct check *c, const char *name, const float *got, const float *want, int64_t n,
                  double rtol, double atol);
+/* The same for values that are stored as bfloat16 when narrow_out says so. */
+void check_stored(struct check *c, const char *name, const float *got, const float *want, int64_t n,
+                  double rtol, double atol);
+/* Rounds x (n,) as narrow_out says. */
+void check_round(struct check *c, float *x, int64_t n);
 /* Equal bits. */
 void check_same(struct check *c, const char *name, const void *a, const void *b, int64_t bytes);
 /* Adds an output's bits to the digest. */

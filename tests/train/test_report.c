@@ -29,6 +29,29 @@ static void html(const char *text, int64_t max, const char *expected)
     plumb_buf_fini(&b);
 }
 
+/* A band of the series' own: there and back over its unbroken part, and inside the frame; the
+ * eleventh series is the first colour, dashed. */
+static void test_band(void)
+{
+    const double x[] = {1, 2, 3, 4}, y[] = {0, 1, 1, 2}, lo[] = {-1, 0, 0, NAN},
+                 hi[] = {1, 2, 3, 2};
+    struct plumb_plot p = {.title = "T", .x_label = "x", .y_label = "y", .n_series = 11};
+    for (int s = 0; s < 11; s++)
+        p.series[s] = (struct plumb_plot_series){.label = "s", .n = 4, .x = x, .y = y};
+    p.series[0].lo = lo;
+    p.series[0].hi = hi;
+    struct plumb_buf b = {0};
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    const char *svg = plumb_buf_text(&b);
+    CHECKF(count(svg, "class=\"band\"") == 1, "%s", svg);
+    CHECKF(strstr(svg, "points=\"62.0,224.0 210.0,170.5 358.0,170.5 358.0,10.0 210.0,63.5 "
+                       "62.0,117.0 \""),
+           "%s", strstr(svg, "class=\"band\""));
+    CHECK(strstr(svg, "class=\"s10\"") && strstr(svg, "class=\"s1 dashed\"") &&
+          !strstr(svg, "s11"));
+    plumb_buf_fini(&b);
+}
+
 static void test_escape(void)
 {
     html("a<b>&\"'", 99, "a&lt;b&gt;&amp;&quot;&#39;");
@@ -44,7 +67,7 @@ static void test_plot(void)
     const double x[] = {1, 2, 3, 4}, y[] = {0, NAN, 1, 0.5};
     struct plumb_plot p = {
         .title = "T<", .x_label = "step", .y_label = "nats & more", .n_series = 1};
-    p.series[0] = (struct plumb_plot_series){"s", 4, x, y};
+    p.series[0] = (struct plumb_plot_series){.label = "s", .n = 4, .x = x, .y = y};
     struct plumb_buf b = {0};
     CHECK_OK(plumb_plot_svg(&b, &p));
     const char *svg = plumb_buf_text(&b);
@@ -60,7 +83,7 @@ static void test_plot(void)
         lx[i] = i;
         ly[i] = i % 2 ? 1 : 1000;
     }
-    p.series[0] = (struct plumb_plot_series){"s", 1000, lx, ly};
+    p.series[0] = (struct plumb_plot_series){.label = "s", .n = 1000, .x = lx, .y = ly};
     p.log_y = true;
     plumb_buf_clear(&b);
     CHECK_OK(plumb_plot_svg(&b, &p));
@@ -69,7 +92,7 @@ static void test_plot(void)
     CHECK(strstr(svg, ">1000<") && b.len < 30000);
 
     const double same[] = {0.25, 0.25, 0.25, 0.25}, none[] = {NAN, NAN, NAN, NAN};
-    p.series[0] = (struct plumb_plot_series){"s", 4, x, same};
+    p.series[0] = (struct plumb_plot_series){.label = "s", .n = 4, .x = x, .y = same};
     plumb_buf_clear(&b);
     CHECK_OK(plumb_plot_svg(&b, &p));
     CHECK(strstr(plumb_buf_text(&b), "<svg") && !strstr(plumb_buf_text(&b), "nan"));
@@ -228,6 +251,7 @@ int main(int argc, char **argv)
     } else {
         test_escape();
         test_plot();
+        test_band();
         test_page();
     }
     CHECK_OK(plumb_dir_remove(dir));

@@ -1,0 +1,92 @@
+/* cmd_compare.c - finished runs of several methods and seeds in one table and one page.
+ * Layer 6. May include everything. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/compare.h"
+#include "io/json.h"
+
+static bool is_yaml(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
+}
+
+plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, int n)
+{
+    const int first = n > 0 && is_yaml(argv[0]);
+    struct plumb_buf list = {0};
+    char **option = calloc((size_t)n + 1, sizeof(*option));
+    int options = 0;
+    plumb_status st = PLUMB_OK;
+    *out = NULL;
+    if (!option)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%d arguments", n);
+    for (int i = first; i < n; i++) {
+        if (strchr(argv[i], '=')) {
+            option[options++] = argv[i];
+            continue;
+        }
+        PLUMB_TRY_GOTO(st, plumb_buf_add_text(&list, list.len ? ", " : "compare.runs=["), done);
+        PLUMB_TRY_GOTO(st, plumb_json_put_string(&list, argv[i], (int64_t)strlen(argv[i])), done);
+    }
+    if (list.len) {
+        PLUMB_TRY_GOTO(st, plumb_buf_add_text(&list, "]"), done);
+        option[options++] = list.data;
+    }
+    st = plumb_config_load(out, "compare", first ? argv[0] : NULL, option, options);
+done:
+    plumb_buf_fini(&list);
+    free(option);
+    return st;
+}
+
+/* Reads every run; a label is what stands before '=', or the method's name. */
+static plumb_status open_runs(struct plumb_compare *c)
+{
+    const struct plumb_config *cfg = c->app->cfg;
+    const int64_t n = cfg->compare.runs.n;
+    PLUMB_REQUIRE(n > 0, PLUMB_ERR_CONFIG,
+                  "name the folders of finished runs: plumb compare DIR...");
+    c->run = calloc((size_t)n, sizeof(*c->run));
+    c->label = calloc((size_t)n, sizeof(*c->label));
+    PLUMB_REQUIRE(c->run && c->label, PLUMB_ERR_NOMEM, "%lld runs", (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        const char *text = cfg->compare.runs.item[i], *equals = strchr(text, '=');
+        PLUMB_REQUIRE(!equals || (equals != text && equals[1]), PLUMB_ERR_CONFIG,
+                      "compare.runs: expected FOLDER or NAME=FOLDER, found '%s'", text);
+        c->n++;
+        PLUMB_TRY(
+            plumb_finished_open(&c->run[i], equals ? equals + 1 : text, cfg->compare.evaluation));
+        c->label[i] =
+            equals ? strndup(text, (size_t)(equals - text)) : strdup(c->run[i].cfg->method.name);
+        PLUMB_REQUIRE(c->label[i], PLUMB_ERR_NOMEM, "the name of a run");
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status compare(struct plumb_compare *c)
+{
+    PLUMB_TRY(open_runs(c));
+    PLUMB_TRY(plumb_compare_check(c));
+    PLUMB_TRY(plumb_compare_sort(c));
+    return plumb_compare_write(c);
+}
+
+plumb_status plumb_cmd_compare(struct plumb_app *app)
+{
+    struct plumb_compare c = {.app = app};
+    plumb_status st = PLUMB_OK;
+    if (plumb_comm_rank(app->comm) == 0)
+        st = compare(&c);
+    for (int64_t i = 0; i < c.n; i++) {
+        plumb_finished_close(&c.run[i]);
+        free((char *)c.label[i]);
+    }
+    for (int64_t i = 0; i < c.groups; i++)
+        free(c.group[i].run);
+    free(c.run);
+    free(c.label);
+    free(c.group);
+    return plumb_comm_agree(app->comm, st);
+}

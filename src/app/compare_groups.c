@@ -1,0 +1,233 @@
+/* compare_groups.c - which runs may stand beside each other, and which belong together.
+ * Layer 6. Includes app/compare.h, base/, train/. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/compare.h"
+#include "base/num.h"
+#include "train/interval.h"
+
+static const char *const aspects[] = {"start",  "prompts",    "reward",
+                                      "budget", "evaluation", "unfinished"};
+enum { ASPECTS = sizeof(aspects) / sizeof(aspects[0]) };
+
+static bool allowed(const struct plumb_compare *c, const char *aspect)
+{
+    const struct plumb_texts *t = &c->app->cfg->compare.allow;
+    for (int64_t i = 0; i < t->n; i++)
+        if (strcmp(t->item[i], aspect) == 0)
+            return true;
+    return false;
+}
+
+static bool starts_with(const char *text, const char *head)
+{
+    return strncmp(text, head, strlen(head)) == 0;
+}
+
+/* What an option is a part of; NULL: the method's setting. */
+static const char *aspect_of(const char *path)
+{
+    static const char *const budget[] = {"train.iterations", "train.prompts_per_iteration",
+                                         "generate.group_size", "generate.max_new_tokens",
+                                         "train.max_steps"};
+    for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++)
+        if (strcmp(path, budget[i]) == 0)
+            return "budget";
+    return starts_with(path, "data.") ? "prompts" : starts_with(path, "reward.") ? "reward" : NULL;
+}
+
+/* Two runs that are being compared. */
+struct pair {
+    const struct plumb_compare *c;
+    const struct plumb_finished *a, *b;
+    bool same_tokens; /* their budgets are equal whatever they are made of */
+};
+
+static plumb_status refuse(const struct pair *p, const char *aspect, const char *what,
+                           const char *here, const char *there)
+{
+    if (allowed(p->c, aspect))
+        return PLUMB_OK;
+    PLUMB_FAIL(PLUMB_ERR_CONFIG,
+               "%s and %s differ in %s: %s%s%s there, %s here; give compare.allow=%s to compare "
+               "them all the same",
+               p->a->dir, p->b->dir, aspect, what, *what ? " is " : "", here, there, aspect);
+}
+
+static plumb_status check_option(void *arg, const char *path, const char *then, const char *now)
+{
+    const struct pair *p = arg;
+    const char *aspect = aspect_of(path);
+    if (!aspect || (p->same_tokens && !strcmp(aspect, "budget")))
+        return PLUMB_OK;
+    return refuse(p, aspect, path, then, now);
+}
+
+/* Most tokens that a run may generate; 0: all prompts of its file, however many. */
+static int64_t budget_of(const struct plumb_config *cfg)
+{
+    return cfg->train.iterations * cfg->train.prompts_per_iteration * cfg->generate.group_size *
+           cfg->generate.max_new_tokens;
+}
+
+static plumb_status check_pair(const struct plumb_compare *c, const struct plumb_finished *a,
+                               const struct plumb_finished *b)
+{
+    struct pair p = {.c = c, .a = a, .b = b};
+    char here[32], there[32];
+    snprintf(here, sizeof(here), "%016" PRIx64, a->start);
+    snprintf(there, sizeof(there), "%016" PRIx64, b->start);
+    if (a->start != b->start)
+        PLUMB_TRY(refuse(&p, "start", "the fingerprint of the first weights", here, there));
+    if (a->evaluated && b->evaluated && strcmp(a->evaluation, b->evaluation) != 0)
+        PLUMB_TRY(refuse(&p, "evaluation", "", a->evaluation, b->evaluation));
+    if (a->evaluated != b->evaluated)
+        PLUMB_TRY(refuse(&p, "evaluation", "", a->evaluated ? a->evaluation : "none",
+                         b->evaluated ? b->evaluation : "none"));
+    if (strcmp(a->command, b->command) != 0)
+        return refuse(&p, "budget", "the command", a->command, b->command);
+    p.same_tokens = !strcmp(a->command, "align") && budget_of(a->cfg) > 0 &&
+                    budget_of(a->cfg) == budget_of(b->cfg);
+    return plumb_config_changes(a->cfg, b->cfg, a->command, check_option, &p);
+}
+
+plumb_status plumb_compare_check(const struct plumb_compare *c)
+{
+    const struct plumb_texts *allow = &c->app->cfg->compare.allow;
+    for (int64_t i = 0; i < allow->n; i++) {
+        bool known = false;
+        for (int k = 0; k < ASPECTS; k++)
+            known = known || !strcmp(allow->item[i], aspects[k]);
+        PLUMB_REQUIRE(known, PLUMB_ERR_CONFIG,
+                      "compare.allow: found \"%s\", expected start, prompts, reward, budget, "
+                      "evaluation or unfinished",
+                      allow->item[i]);
+    }
+    for (int64_t i = 0; i < c->n; i++) {
+        PLUMB_REQUIRE(c->run[i].ended || allowed(c, "unfinished"), PLUMB_ERR_CONFIG,
+                      "%s: this run has not ended, or ended with a failure (its run.json says "
+                      "which); give compare.allow=unfinished to compare it all the same",
+                      c->run[i].dir);
+        if (i > 0)
+            PLUMB_TRY(check_pair(c, &c->run[0], &c->run[i]));
+    }
+    return PLUMB_OK;
+}
+
+/* ---- groups ------------------------------------------------------------------------------- */
+
+struct setting {
+    int64_t different;
+    char text[128]; /* ", learning_rate 0.0002" of the second run */
+};
+
+static plumb_status note_setting(void *arg, const char *path, const char *then, const char *now)
+{
+    static const char *const no_setting[] = {"seed", "model", "tokenizer", "device"};
+    struct setting *s = arg;
+    (void)then;
+    for (size_t i = 0; i < sizeof(no_setting) / sizeof(no_setting[0]); i++)
+        if (strcmp(path, no_setting[i]) == 0)
+            return PLUMB_OK;
+    const char *dot = strrchr(path, '.');
+    const size_t used = strlen(s->text);
+    snprintf(s->text + used, sizeof(s->text) - used, ", %s %s", dot ? dot + 1 : path, now);
+    s->different++;
+    return PLUMB_OK;
+}
+
+static plumb_status compare_settings(struct setting *s, const struct plumb_finished *a,
+                                     const struct plumb_finished *b)
+{
+    *s = (struct setting){0};
+    if (strcmp(a->command, b->command) == 0)
+        return plumb_config_changes(a->cfg, b->cfg, a->command, note_setting, s);
+    snprintf(s->text, sizeof(s->text), ", %s", b->command);
+    s->different = 1;
+    return PLUMB_OK;
+}
+
+static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_of_label)
+{
+    const struct plumb_finished *r = &c->run[i];
+    struct setting s = {0};
+    char suffix[128] = "";
+    struct plumb_compare_group *g = NULL;
+    for (int64_t k = 0; k < c->groups && !g; k++) {
+        struct plumb_compare_group *other = &c->group[k];
+        if (strcmp(c->label[first_of_label[k]], c->label[i]) != 0)
+            continue;
+        PLUMB_TRY(compare_settings(&s, other->run[0], r));
+        if (!s.different)
+            g = other;
+        else if (!*suffix)
+            memcpy(suffix, s.text, sizeof(suffix));
+    }
+    if (!g) {
+        first_of_label[c->groups] = i;
+        g = &c->group[c->groups++];
+        snprintf(g->name, sizeof(g->name), "%.64s%s", c->label[i], suffix);
+        g->run = calloc((size_t)c->n, sizeof(const struct plumb_finished *));
+        PLUMB_REQUIRE(g->run, PLUMB_ERR_NOMEM, "%lld runs", (long long)c->n);
+    }
+    for (int64_t k = 0; k < g->n; k++)
+        PLUMB_REQUIRE(g->run[k]->cfg->seed != r->cfg->seed, PLUMB_ERR_CONFIG,
+                      "%s and %s are the same run: %s, seed %" PRIu64, g->run[k]->dir, r->dir,
+                      g->name, r->cfg->seed);
+    g->run[g->n++] = r;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_compare_sort(struct plumb_compare *c)
+{
+    int64_t *first_of_label = calloc((size_t)c->n, sizeof(*first_of_label));
+    c->group = calloc((size_t)c->n, sizeof(*c->group));
+    plumb_status st = PLUMB_OK;
+    if (!first_of_label || !c->group)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%lld runs", (long long)c->n);
+    for (int64_t i = 0; i < c->n && st == PLUMB_OK; i++)
+        st = add_run(c, i, first_of_label);
+    free(first_of_label);
+    return st;
+}
+
+/* ---- figures over seeds ------------------------------------------------------------------- */
+
+static struct plumb_compare_mean mean_of(const struct plumb_moments *m)
+{
+    const double variance = m->count > 1 ? m->m2 / (double)(m->count - 1) : NAN;
+    return (struct plumb_compare_mean){.n = m->count,
+                                       .mean = m->count > 0 ? m->mean : NAN,
+                                       .std = sqrt(variance),
+                                       .half_width = plumb_t_half_width(variance, m->count)};
+}
+
+struct plumb_compare_mean plumb_compare_figure(const struct plumb_compare_group *g,
+                                               enum plumb_figure id, bool first)
+{
+    struct plumb_moments m = {0};
+    for (int64_t i = 0; i < g->n; i++) {
+        const double x = first ? g->run[i]->first.figure[id] : g->run[i]->own.figure[id];
+        if (isfinite(x))
+            plumb_moments_add(&m, x);
+    }
+    return mean_of(&m);
+}
+
+struct plumb_compare_mean plumb_compare_paired(const struct plumb_compare_group *a,
+                                               const struct plumb_compare_group *b,
+                                               enum plumb_figure id)
+{
+    struct plumb_moments m = {0};
+    for (int64_t i = 0; i < a->n; i++)
+        for (int64_t k = 0; k < b->n; k++) {
+            const double gap = a->run[i]->own.figure[id] - b->run[k]->own.figure[id];
+            if (a->run[i]->cfg->seed == b->run[k]->cfg->seed && isfinite(gap))
+                plumb_moments_add(&m, gap);
+        }
+    return mean_of(&m);
+}
