@@ -16,7 +16,8 @@ struct plumb_app {
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
-    int argc; /* the whole command line, for run.json */
+    const char *planned; /* by the command plan; NULL otherwise */
+    int argc;            /* the whole command line, for run.json */
     char **argv;
 };
 
@@ -25,6 +26,7 @@ typedef plumb_status plumb_command_fn(struct plumb_app *app);
 
 plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_prefer, plumb_cmd_run,
     plumb_cmd_generate, plumb_cmd_logprob, plumb_cmd_gradient, plumb_cmd_score, plumb_cmd_eval,
-    plumb_cmd_compare, plumb_cmd_tokenize, plumb_cmd_inspect, plumb_cmd_replay, plumb_cmd_doctor;
+    plumb_cmd_compare, plumb_cmd_tokenize, plumb_cmd_inspect, plumb_cmd_replay, plumb_cmd_plan,
+    plumb_cmd_doctor;
 
 #endif

@@ -10,6 +10,7 @@
 #include "app/compare.h"
 #include "base/log.h"
 #include "train/exchange.h"
+#include "train/plan.h"
 
 static const struct command {
     const char *name;
@@ -22,7 +23,7 @@ static const struct command {
     {"score", plumb_cmd_score},     {"eval", plumb_cmd_eval},
     {"compare", plumb_cmd_compare}, {"tokenize", plumb_cmd_tokenize},
     {"inspect", plumb_cmd_inspect}, {"replay", plumb_cmd_replay},
-    {"doctor", plumb_cmd_doctor},
+    {"plan", plumb_cmd_plan},       {"doctor", plumb_cmd_doctor},
 };
 
 static const struct command *find(const char *name)
@@ -108,6 +109,8 @@ enum { EXCHANGE_AUTO, EXCHANGE_MPI }; /* of comm.exchange, in the schema's order
 static plumb_status create_cuda(struct plumb_app *app)
 {
 #ifdef PLUMB_HAVE_CUDA
+    if (strcmp(app->command, "plan") == 0)
+        return plumb_backend_cuda_plan_create(&app->backend);
     const bool share = app->cfg->comm.exchange == EXCHANGE_MPI;
     PLUMB_TRY(plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
                                         share ? 0 : plumb_comm_local_size(app->comm)));
@@ -132,22 +135,36 @@ static plumb_status create_backend(struct plumb_app *app)
                                     plumb_comm_local_size(app->comm));
 }
 
-static plumb_status run(struct plumb_app *app, const struct command *command)
+/* `plumb COMMAND [CONFIG.yaml] key=value ...`; plan is followed by the command that it plans. */
+static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg)
 {
     const char *yaml = NULL;
+    char words[64];
     int first = 2;
-    if (app->argc > 2 && !strchr(app->argv[2], '='))
-        yaml = app->argv[first++];
-    struct plumb_config *cfg = NULL;
-    plumb_status st;
-    if (command->run == plumb_cmd_run) {
-        st = plumb_stages_load(&app->stages, yaml, app->argv + first, app->argc - first);
-        cfg = app->stages ? app->stages->top : NULL;
-    } else if (command->run == plumb_cmd_compare) {
-        st = plumb_compare_load(&cfg, app->argv + 2, app->argc - 2);
-    } else {
-        st = plumb_config_load(&cfg, command->name, yaml, app->argv + first, app->argc - first);
+    snprintf(words, sizeof(words), "%s", app->command);
+    if (strcmp(app->command, "plan") == 0) {
+        PLUMB_REQUIRE(app->argc > first && plumb_job_find(app->argv[first]), PLUMB_ERR_CONFIG,
+                      "command line argument 2: expected the command to plan for: align, sft, "
+                      "reward or prefer");
+        app->planned = app->argv[first++];
+        snprintf(words, sizeof(words), "plan %s", app->planned);
     }
+    if (app->argc > first && !strchr(app->argv[first], '='))
+        yaml = app->argv[first++];
+    char *const *rest = app->argv + first;
+    if (strcmp(app->command, "compare") == 0)
+        return plumb_compare_load(cfg, app->argv + 2, app->argc - 2);
+    if (strcmp(app->command, "run") != 0)
+        return plumb_config_load(cfg, words, yaml, rest, app->argc - first);
+    const plumb_status st = plumb_stages_load(&app->stages, yaml, rest, app->argc - first);
+    *cfg = app->stages ? app->stages->top : NULL;
+    return st;
+}
+
+static plumb_status run(struct plumb_app *app, const struct command *command)
+{
+    struct plumb_config *cfg = NULL;
+    plumb_status st = load_config(app, &cfg);
     app->cfg = cfg;
     PLUMB_TRY(plumb_comm_create(&app->comm, cfg ? cfg->comm.timeout : 60.0));
     if (cfg)

@@ -6,6 +6,7 @@ void plumb_backend_destroy(struct plumb_backend **b)
 {
     if (!*b)
         return;
+    plumb_memory_fini(&(*b)->memory);
     (*b)->destroy(*b);
     *b = NULL;
 }
@@ -22,11 +23,9 @@ plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype d
 
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a)
 {
-    void *data = NULL;
     PLUMB_REQUIRE(!a->base, PLUMB_ERR_ARG, "arena %s has its memory already",
                   a->name ? a->name : "?");
-    PLUMB_TRY(b->alloc(b, &data, a->used, a->name));
-    a->base = (unsigned char *)data;
+    PLUMB_TRY(plumb_memory_alloc_arena(b, a));
     a->cap = a->used;
     a->place = b->place;
     plumb_arena_reset(a, 0);

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "backend/memory.h"
 #include "base/status.h"
 #include "base/tensor.h"
 #include "kernels.h"
@@ -17,8 +18,11 @@ struct plumb_backend {
     enum plumb_dtype dtype; /* of activations, KV pages and packed weights: float32 or bfloat16 */
     struct plumb_kernels k;
     plumb_stream *stream;
-    /* Memory of the device, 256-byte aligned. The copies are synchronous; zero is done when a
-     * kernel after it, or sync, looks. */
+    struct plumb_memory memory; /* who has what of the device's */
+    int64_t page;               /* pieces of at least so many bytes begin at multiples of it */
+    bool dry; /* counts memory and has none: alloc gives NULL, nothing can be computed */
+    /* Memory of the device, 256-byte aligned, in the books. The copies are synchronous; zero is
+     * done when a kernel after it, or sync, looks. */
     plumb_status (*alloc)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*release)(struct plumb_backend *b, void *data);
     /* Host memory that the copies below are fastest with: page-locked where there is a GPU. */
@@ -30,6 +34,10 @@ struct plumb_backend {
                               int64_t bytes);
     plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     plumb_status (*sync)(struct plumb_backend *b);
+    /* The device's own memory, below the books. available: bytes that can be taken now. */
+    plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
+    void (*give)(struct plumb_backend *b, void *data);
+    plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
     void (*destroy)(struct plumb_backend *b);
 };
 
@@ -41,10 +49,17 @@ plumb_status plumb_backend_ref_create(struct plumb_backend **out); /* scalar C; 
  * may share GPUs, which are dealt out in turn. In builds with CUDA only: PLUMB_HAVE_CUDA is 1
  * there. PLUMB_ERR_DEVICE when there is no GPU, or fewer than ranks. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here);
+/* The same for a plan: its sizes, and no memory, no stream; a GPU is needed for `available` only.
+ * *out is dry. */
+plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out);
 void plumb_backend_destroy(struct plumb_backend **b); /* NULL is allowed */
 
 /* Before anything is made on b. PLUMB_ERR_UNSUPPORTED when b has no kernels for it. */
 plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype dtype);
+
+/* A backend that counts what `like` would be asked for: its name, kernels, place and threads, no
+ * memory, no stream. *out is owned by the caller. */
+plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct plumb_backend *like);
 
 /* Gives an arena that was counted in a dry run its memory: cap = used so far, used = 0. */
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a);

@@ -6,12 +6,14 @@
 #include "backend/backend.h"
 #include "cuda/cuda.h"
 
+enum { PAGE = 256 }; /* any larger border has no use */
+
 static struct plumb_cuda *context_of(struct plumb_backend *b)
 {
     return (struct plumb_cuda *)(void *)b->stream;
 }
 
-static plumb_status cuda_alloc(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
+static plumb_status cuda_take(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     (void)b;
     size_t available = 0, total = 0;
@@ -26,7 +28,7 @@ static plumb_status cuda_alloc(struct plumb_backend *b, void **out, int64_t byte
                what ? what : "?", (long long)bytes, available, total);
 }
 
-static void cuda_release(struct plumb_backend *b, void *data)
+static void cuda_give(struct plumb_backend *b, void *data)
 {
     (void)b;
     (void)cudaFree(data); /* waits for the kernels that use it */
@@ -50,6 +52,15 @@ static void cuda_release_host(struct plumb_backend *b, void *data)
 {
     (void)b;
     (void)cudaFreeHost(data);
+}
+
+static plumb_status cuda_available(struct plumb_backend *b, int64_t *bytes)
+{
+    size_t available = 0, total = 0;
+    (void)b;
+    PLUMB_CUDA_TRY(cudaMemGetInfo(&available, &total));
+    *bytes = (int64_t)available;
+    return PLUMB_OK;
 }
 
 /* In the stream's order: what the kernels after it read is zero. */
@@ -149,14 +160,18 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .place = PLUMB_DEVICE,
                                 .threads = 1,
                                 .stream = (plumb_stream *)(void *)c,
-                                .alloc = cuda_alloc,
-                                .release = cuda_release,
+                                .page = PAGE,
+                                .alloc = plumb_memory_alloc,
+                                .release = plumb_memory_release,
                                 .alloc_host = cuda_alloc_host,
                                 .release_host = cuda_release_host,
                                 .zero = cuda_zero,
                                 .to_device = cuda_to_device,
                                 .to_host = cuda_to_host,
                                 .sync = cuda_sync,
+                                .take = cuda_take,
+                                .give = cuda_give,
+                                .available = cuda_available,
                                 .destroy = cuda_destroy};
     plumb_kernels_init_cuda(&b->k);
     st = describe(b, device);
@@ -172,4 +187,13 @@ fail:
     free(c);
     free(b);
     return st;
+}
+
+plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out)
+{
+    struct plumb_backend like = {.name = "cuda", .place = PLUMB_DEVICE, .threads = 1, .page = PAGE};
+    plumb_kernels_init_cuda(&like.k);
+    PLUMB_TRY(plumb_backend_dry_create(out, &like));
+    (*out)->available = cuda_available;
+    return PLUMB_OK;
 }

@@ -2,6 +2,7 @@
  * Layer 2. Includes host.h, base/. */
 #include "backend/host.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,7 +12,7 @@
 enum { ALIGN = 256, HUGE_PAGE = 2 << 20 };
 
 /* Aligning to 2 MB and asking for huge pages spares the GEMM most of its TLB misses. */
-static plumb_status host_alloc(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
+static plumb_status host_take(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     (void)b;
     *out = NULL;
@@ -30,7 +31,7 @@ static plumb_status host_alloc(struct plumb_backend *b, void **out, int64_t byte
     return PLUMB_OK;
 }
 
-static void host_release(struct plumb_backend *b, void *data)
+static void host_give(struct plumb_backend *b, void *data)
 {
     (void)b;
     free(data);
@@ -65,6 +66,36 @@ static plumb_status host_sync(struct plumb_backend *b)
     return PLUMB_OK;
 }
 
+/* The first number of a file; false when there is none. */
+static bool read_number(const char *path, const char *before, int64_t *out)
+{
+    char line[128];
+    long long n;
+    bool found = false;
+    const size_t skip = strlen(before);
+    FILE *f = fopen(path, "r");
+    while (f && !found && fgets(line, sizeof(line), f))
+        found = strncmp(line, before, skip) == 0 && sscanf(line + skip, "%lld", &n) == 1;
+    if (f)
+        fclose(f);
+    if (found)
+        *out = n;
+    return found;
+}
+
+/* What the kernel would give without swapping, and no more than the control group's limit. */
+static plumb_status host_available(struct plumb_backend *b, int64_t *bytes)
+{
+    int64_t free_kib, limit;
+    (void)b;
+    PLUMB_REQUIRE(read_number("/proc/meminfo", "MemAvailable:", &free_kib), PLUMB_ERR_DEVICE,
+                  "/proc/meminfo does not say how much memory is free");
+    *bytes = free_kib * 1024;
+    if (read_number("/sys/fs/cgroup/memory.max", "", &limit))
+        *bytes = plumb_min_i64(*bytes, limit);
+    return PLUMB_OK;
+}
+
 static void host_destroy(struct plumb_backend *b)
 {
     plumb_pool *pool = (plumb_pool *)(void *)b->stream;
@@ -85,14 +116,18 @@ plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *n
                                 .place = PLUMB_HOST,
                                 .threads = threads,
                                 .stream = (plumb_stream *)(void *)pool,
-                                .alloc = host_alloc,
-                                .release = host_release,
-                                .alloc_host = host_alloc,
-                                .release_host = host_release,
+                                .page = HUGE_PAGE,
+                                .alloc = plumb_memory_alloc,
+                                .release = plumb_memory_release,
+                                .alloc_host = host_take,
+                                .release_host = host_give,
                                 .zero = host_zero,
                                 .to_device = host_copy_in,
                                 .to_host = host_copy_out,
                                 .sync = host_sync,
+                                .take = host_take,
+                                .give = host_give,
+                                .available = host_available,
                                 .destroy = host_destroy};
     *out = b;
     return PLUMB_OK;

@@ -2,6 +2,8 @@
  * Layer 0. Includes tensor.h only. */
 #include "base/tensor.h"
 
+#include <string.h>
+
 #include "base/num.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -55,6 +57,23 @@ int64_t plumb_tensor_bytes(const struct plumb_tensor *t)
     return n >= 0 && plumb_mul(&n, n, dtype[t->dtype].size) ? n : -1;
 }
 
+bool plumb_arena_guards(enum plumb_place place)
+{
+    return REDZONE > 0 && place == PLUMB_HOST;
+}
+
+static void note(struct plumb_arena *a, const char *name, int64_t bytes)
+{
+    int i = 0;
+    while (i < a->notes && strcmp(a->note[i].name, name) != 0)
+        i++;
+    if (i == PLUMB_ARENA_NOTES)
+        i--;
+    else if (i == a->notes)
+        a->note[a->notes++] = (struct plumb_arena_note){.name = name};
+    a->note[i].bytes += bytes;
+}
+
 plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t)
 {
     const int64_t bytes = plumb_tensor_bytes(t);
@@ -72,6 +91,8 @@ plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t)
             ASAN_UNPOISON_MEMORY_REGION(a->base + at, (size_t)bytes);
         }
     }
+    if (!a->base)
+        note(a, t->name, end - a->used);
     t->data = a->base ? a->base + at : NULL;
     t->place = a->place;
     a->used = end;

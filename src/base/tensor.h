@@ -6,6 +6,7 @@
 #ifndef PLUMB_BASE_TENSOR_H
 #define PLUMB_BASE_TENSOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,12 +43,20 @@ static inline int32_t *plumb_i32(const struct plumb_tensor *t)
 
 /* Alignment of everything an arena hands out, in bytes. */
 #define PLUMB_ARENA_ALIGN 256
+#define PLUMB_ARENA_NOTES 64
 
 struct plumb_arena {
-    unsigned char *base; /* NULL: dry run, only `used` and `peak` move */
+    unsigned char *base; /* NULL: dry run, only `used`, `peak` and the notes move */
     int64_t cap, used, peak;
     enum plumb_place place;
     const char *name; /* its lifetime: param, grad, optim, act, kv, step, work */
+    /* A dry run's bytes by tensor name, in order of first appearance; names beyond the room are
+     * counted under the last one. */
+    struct plumb_arena_note {
+        const char *name;
+        int64_t bytes;
+    } note[PLUMB_ARENA_NOTES];
+    int notes;
 };
 
 /* Points t->data at fresh, 256-byte aligned, uninitialised memory for the
@@ -59,5 +68,8 @@ plumb_status plumb_arena_take_f32(struct plumb_arena *a, float **out, int64_t n,
 plumb_status plumb_arena_take_i32(struct plumb_arena *a, int32_t **out, int64_t n,
                                   const char *name);
 void plumb_arena_reset(struct plumb_arena *a, int64_t mark); /* mark: an earlier a->used */
+/* Whether arenas of this place close what they have not handed out to the address sanitizer: then
+ * no two of them may lie on the same memory. */
+bool plumb_arena_guards(enum plumb_place place);
 
 #endif

@@ -144,6 +144,9 @@ void plumb_comm_destroy(plumb_comm **c); /* Collective. NULL is allowed. */
 plumb_status plumb_comm_single_create(plumb_comm **out);
 /* n comms over n threads of this process: the multi-rank test double. out (n,). */
 plumb_status plumb_comm_thread_create(plumb_comm **out, int n);
+/* One rank of `size` that are not there: they agree with everything and send what this one sends.
+ * For counting what a rank would need. */
+plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size);
 /* Ranks of MPI_COMM_WORLD. Calls MPI_Init_thread when nobody has, and then MPI_Finalize in
  * destroy. timeout_s: how long a rank may keep the others waiting (0 = for ever). */
 plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s);

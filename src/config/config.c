@@ -243,8 +243,9 @@ static plumb_status load(struct plumb_config *c, const char *command, const char
         PLUMB_TRY(plumb_option_set_text(c, c, plumb_option_find("", "input"), yaml_path, "input"));
     else if (yaml_path)
         PLUMB_TRY(load_yaml(c, yaml_path));
+    const int first = (strchr(command, ' ') ? 3 : 2) + (yaml_path != NULL);
     for (int i = 0; i < n; i++)
-        PLUMB_TRY(plumb_config_override(c, command, override[i], (yaml_path ? 3 : 2) + i, NULL));
+        PLUMB_TRY(plumb_config_override(c, command, override[i], first + i, NULL));
     if (!*c->tokenizer)
         c->tokenizer = c->model;
     return PLUMB_OK;

@@ -42,6 +42,7 @@
 #define EVAL(...)                    IN(eval, __VA_ARGS__)
 #define COMPARE(...)                 IN(compare, __VA_ARGS__)
 #define REPORT(...)                  IN(report, __VA_ARGS__)
+#define PLAN(...)                    IN(plan, __VA_ARGS__)
 #define SECTION(list, section, help) PLUMB_OPTIONS_##list(list)
 static const struct plumb_option options[] = {PLUMB_OPTIONS_TOP(TOP)
                                                   PLUMB_OPTION_SECTIONS(SECTION)};
@@ -52,22 +53,25 @@ static const struct {
 } sections[] = {PLUMB_OPTION_SECTIONS(NAME)};
 
 static const struct plumb_command commands[] = {
-    {"align", 'a', false, "train a model on its own answers: sample, score, select, update"},
-    {"sft", 's', false, "supervised fine-tuning on completions or dialogues"},
-    {"reward", 'r', false, "train a reward model on pairs of chosen and rejected answers"},
-    {"prefer", 'f', false, "train on pairs of chosen and rejected answers (dpo, ipo, aps)"},
-    {"run", 'n', false, "a file of stages, one command after the other: plumb run STAGES.yaml"},
-    {"generate", 'g', false, "answer prompts; one JSON line per completion"},
-    {"logprob", 'l', false, "log-probabilities of given completions"},
-    {"gradient", 'd', false, "gradient of the mean negative log-likelihood of a file"},
-    {"score", 'c', false, "scores of a reward model, command or functions"},
-    {"eval", 'e', false, "compare models on held-out prompts: reward, wins, divergence, texts"},
-    {"compare", 'm', false, "finished runs by method, over seeds: plumb compare DIR..."},
-    {"tokenize", 't', false, "text or messages to token ids and back"},
-    {"inspect", 'i', false, "a rollout file or a checkpoint in words"},
-    {"replay", 'p', true, "run the micro-batch of a replay file again, bit for bit"},
-    {"doctor", 'o', false, "versions, ranks, devices and limits of this machine"},
-    {"help", 'h', false, "this text, or the options of a command: plumb help align"},
+    {"align", 'a', false, false, "train a model on its own answers: sample, score, select, update"},
+    {"sft", 's', false, false, "supervised fine-tuning on completions or dialogues"},
+    {"reward", 'r', false, false, "train a reward model on pairs of chosen and rejected answers"},
+    {"prefer", 'f', false, false, "train on pairs of chosen and rejected answers (dpo, ipo, aps)"},
+    {"run", 'n', false, false,
+     "a file of stages, one command after the other: plumb run STAGES.yaml"},
+    {"generate", 'g', false, false, "answer prompts; one JSON line per completion"},
+    {"logprob", 'l', false, false, "log-probabilities of given completions"},
+    {"gradient", 'd', false, false, "gradient of the mean negative log-likelihood of a file"},
+    {"score", 'c', false, false, "scores of a reward model, command or functions"},
+    {"eval", 'e', false, false,
+     "compare models on held-out prompts: reward, wins, divergence, texts"},
+    {"compare", 'm', false, false, "finished runs by method, over seeds: plumb compare DIR..."},
+    {"tokenize", 't', false, false, "text or messages to token ids and back"},
+    {"inspect", 'i', false, false, "a rollout file or a checkpoint in words"},
+    {"replay", 'p', true, false, "run the micro-batch of a replay file again, bit for bit"},
+    {"plan", 'b', false, true, "the memory of a training command, before it runs"},
+    {"doctor", 'o', false, false, "versions, ranks, devices and limits of this machine"},
+    {"help", 'h', false, false, "this text, or the options of a command: plumb help align"},
 };
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof(*(a))))
@@ -97,8 +101,9 @@ const char *plumb_section_help(const char *section)
 
 const struct plumb_command *plumb_command_find(const char *name)
 {
+    const size_t word = strcspn(name, " ");
     for (int i = 0; i < COUNT(commands); i++)
-        if (!strcmp(commands[i].name, name))
+        if (strlen(commands[i].name) == word && !strncmp(commands[i].name, name, word))
             return &commands[i];
     return NULL;
 }
@@ -115,8 +120,13 @@ bool plumb_option_used(const struct plumb_option *o, const char *command)
 {
     if (!command)
         return true;
-    const struct plumb_command *c = plumb_command_find(command);
-    return c && strchr(o->commands, c->letter);
+    for (const char *word = command; *word; word += strspn(word, " ")) {
+        const struct plumb_command *c = plumb_command_find(word);
+        if (c && strchr(o->commands, c->letter))
+            return true;
+        word += strcspn(word, " ");
+    }
+    return false;
 }
 
 /* Optimal string alignment, three rows of the table at a time. */

@@ -33,6 +33,7 @@ struct plumb_command {
     const char *name;
     char letter; /* in plumb_option.commands */
     bool file;   /* its first argument is its input, not a configuration */
+    bool of;     /* its first argument is another command, whose options it takes, too */
     const char *help;
 };
 
@@ -42,9 +43,11 @@ const struct plumb_command *plumb_command_at(int i);
 const char *plumb_section_at(int i);
 const char *plumb_section_help(const char *section);
 
-const struct plumb_command *plumb_command_find(const char *name); /* NULL: unknown */
+/* By the first word of name ("plan align"); NULL: unknown. */
+const struct plumb_command *plumb_command_find(const char *name);
 const struct plumb_option *plumb_option_find(const char *section, const char *name);
-bool plumb_option_used(const struct plumb_option *o, const char *command); /* NULL: by any */
+/* command: NULL = any; of several words ("plan align"), one of them. */
+bool plumb_option_used(const struct plumb_option *o, const char *command);
 
 /* Insertions, deletions, changes and swaps of neighbours between two names. */
 int plumb_edit_distance(const char *a, const char *b);

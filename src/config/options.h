@@ -9,7 +9,7 @@
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
  *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob,
  *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor,
- *             n run, m compare
+ *             n run, m compare, b plan
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
@@ -20,7 +20,7 @@
     X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "where tokenizer.json is; not given: in the model's folder") \
     X(TEXT, output_dir, "", "", "folder", "asrfenm", 0, "where the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: a rollout file or checkpoint; replay: its file") \
-    X(TEXT, output, "-", "", "file", "gldcetpm", 0, "JSON lines to write, - for standard output; gradient: a safetensors file") \
+    X(TEXT, output, "-", "", "file", "gldcetpmb", 0, "JSON lines to write, - for standard output; gradient: a safetensors file; plan: one object beside the table") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "per rank; 0: this rank's share of the cores") \
@@ -143,6 +143,10 @@
     X(INT, samples, "4", "[0, 1000]", "rows", "ae", 0, "of the sample table of every iteration") \
     X(BOOL, html, "true", "", "", "asrfem", 0, "write report.html")
 
+#define PLUMB_OPTIONS_PLAN(X) \
+    X(TEXT, memory, "", "", "", "asrfb", 0, "80GB: what a rank may take of its device, or of the host on the CPU; not given: what is free") \
+    X(INT, world_size, "0", "[0, 65536]", "ranks", "b", 0, "to plan for; 0: as many as are running")
+
 /* X(LIST, section, the section's line in help) */
 #define PLUMB_OPTION_SECTIONS(X) \
     X(COMM, comm, "ranks") \
@@ -154,7 +158,8 @@
     X(CHECKPOINT, checkpoint, "what is saved when") \
     X(EVAL, eval, "comparison of models") \
     X(COMPARE, compare, "finished runs") \
-    X(REPORT, report, "what a run shows of itself")
+    X(REPORT, report, "what a run shows of itself") \
+    X(PLAN, plan, "memory, counted before it is taken")
 // clang-format on
 
 #endif

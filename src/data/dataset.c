@@ -275,6 +275,26 @@ plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, i
     return read_all(out, name, text, len, options);
 }
 
+plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
+                                 int64_t completion_tokens)
+{
+    struct plumb_dataset *d = calloc(1, sizeof(*d));
+    *out = d;
+    if (d)
+        d->record = calloc((size_t)n, sizeof(*d->record));
+    if (!d || !d->record) {
+        plumb_dataset_close(out);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%lld blank records", (long long)n);
+    }
+    d->n = n;
+    for (int64_t i = 0; i < n; i++) {
+        d->record[i].prompt.n = prompt_tokens;
+        for (int c = 0; c < 2; c++)
+            d->record[i].completion[c].n = completion_tokens;
+    }
+    return PLUMB_OK;
+}
+
 void plumb_dataset_close(struct plumb_dataset **d)
 {
     if (!*d)

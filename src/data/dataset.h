@@ -93,6 +93,9 @@ plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
 /* The same from len bytes in memory; name stands for the file in messages. */
 plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, int64_t len,
                                  const char *name, const struct plumb_data_options *options);
+/* n records of these token counts and without content, for a plan of memory. PLUMB_ERR_NOMEM. */
+plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
+                                 int64_t completion_tokens);
 void plumb_dataset_close(struct plumb_dataset **d); /* NULL is allowed */
 
 #endif

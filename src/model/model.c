@@ -32,6 +32,8 @@ static plumb_status place(plumb_model *m, int64_t packed)
 static plumb_status upload_rope(plumb_model *m)
 {
     const int64_t n = m->spec.max_pos * m->spec.d;
+    if (m->backend->dry)
+        return PLUMB_OK;
     float *table = malloc((size_t)n * sizeof *table);
     PLUMB_REQUIRE(table, PLUMB_ERR_NOMEM, "rotation table: %lld floats", (long long)n);
     plumb_rope_table(table, &m->spec);
@@ -236,6 +238,8 @@ static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const ch
     plumb_model *m = NULL;
     plumb_st *files = NULL;
     plumb_status st = PLUMB_OK;
+    if (b->dry) /* config.json says it all */
+        return build(out, b, dir, s);
     PLUMB_TRY(plumb_st_open_dir(&files, dir));
     PLUMB_TRY_GOTO(st, build(&m, b, dir, s), fail);
     PLUMB_TRY_GOTO(st, load(m, files, fresh, seed), fail);
@@ -279,6 +283,10 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
     float *w, *owned;
     PLUMB_TRY(plumb_spec_read(&s, dir));
     PLUMB_TRY(build(&m, b, dir, &s));
+    if (b->dry) {
+        *out = m;
+        return PLUMB_OK;
+    }
     PLUMB_TRY_GOTO(st, plumb_model_host_weights(m, &w, &owned), fail);
     for (int64_t i = 0; i < m->n_param; i++)
         fill_fresh(w + m->param[i].offset, &m->param[i], i, s.init_range, seed);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "data/prompts.h"
 #include "train/align_run.h"
+#include "train/plan.h"
 #include "train/weights.h"
 
 /* Seconds of the stages of one iteration. */
@@ -324,16 +325,39 @@ static plumb_status iterate(struct plumb_align_run *a)
     return save(a, &row);
 }
 
+static plumb_status setup(void *run, const struct plumb_trainer_source *s)
+{
+    return plumb_align_setup(run, s);
+}
+
+static plumb_status work(void *run)
+{
+    struct plumb_align_run *a = run;
+    while (a->t->state.iteration < a->t->cfg->train.iterations)
+        PLUMB_TRY(iterate(a));
+    return plumb_align_write_report(a);
+}
+
+static void release(void *run, plumb_status outcome)
+{
+    struct plumb_align_run *a = run;
+    plumb_trainer_close(&a->t, outcome);
+    plumb_align_release(a);
+}
+
+static struct plumb_dataset **data(void *run)
+{
+    return &((struct plumb_align_run *)run)->data;
+}
+
+const struct plumb_job plumb_job_align = {.name = "align",
+                                          .size = sizeof(struct plumb_align_run),
+                                          .setup = setup,
+                                          .work = work,
+                                          .release = release,
+                                          .data = data};
+
 plumb_status plumb_train_align(const struct plumb_trainer_source *source)
 {
-    struct plumb_align_run a = {0};
-    plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_align_setup(&a, source), done);
-    while (a.t->state.iteration < source->cfg->train.iterations)
-        PLUMB_TRY_GOTO(st, iterate(&a), done);
-    st = plumb_align_write_report(&a);
-done:
-    plumb_trainer_close(&a.t, st);
-    plumb_align_release(&a);
-    return st;
+    return plumb_job_run(&plumb_job_align, source);
 }

@@ -8,8 +8,9 @@
 #include "comm/tree.h"
 #include "io/file.h"
 #include "train/align_run.h"
+#include "train/plan.h"
 
-static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg)
+static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg, bool dry)
 {
     PLUMB_TRY(plumb_method_find(&a->method, cfg->method.name));
     a->param = plumb_align_param_of(cfg);
@@ -21,6 +22,8 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
                   "expected an even number, found %lld",
                   a->method->name, (long long)cfg->generate.group_size);
     PLUMB_TRY(plumb_method_check(a->method, &a->param, cfg->generate.group_size));
+    if (dry && !*cfg->data.prompts)
+        return PLUMB_OK; /* no prompts, no principles: sizes alone */
     PLUMB_REQUIRE(!a->method->principled || (cfg->method.principles && *cfg->method.principles),
                   PLUMB_ERR_CONFIG,
                   "method.principles: %s needs a text file of principles; configs/principles has "
@@ -34,6 +37,10 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
 static plumb_status open_prompts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
+    if (a->data)
+        return PLUMB_OK; /* read when the memory was planned */
+    if (a->t->backend->dry && !*cfg->data.prompts)
+        return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
     PLUMB_REQUIRE(cfg->data.prompts && *cfg->data.prompts, PLUMB_ERR_CONFIG,
                   "data.prompts: is not set; name a JSONL file of prompts");
     struct plumb_buf principle = {0};
@@ -91,6 +98,7 @@ static plumb_status deal(struct plumb_align_run *a)
 static plumb_status create_buffers(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
+    struct plumb_backend *b = a->t->backend;
     const int64_t group = cfg->generate.group_size, max_seq = a->cut.micro_batch * group;
     int64_t longest = 0, longest_any = 0;
     for (int64_t i = 0; i < a->data->n; i++) {
@@ -115,6 +123,9 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->n_local, 1), group,
                                  cfg->generate.max_new_tokens));
     PLUMB_TRY(plumb_scoreboard_create(&a->board, a->cut.items, group));
+    plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
+    PLUMB_TRY(plumb_memory_beside(b, "answers", plumb_answers_bytes(&a->answers)));
+    plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
     return plumb_generator_create(&a->generator, a->t->model, cfg->generate.slots, whole_any,
                                   a->t->tokenizer);
 }
@@ -144,21 +155,29 @@ static plumb_status open_parts(struct plumb_align_run *a)
     PLUMB_TRY(open_prompts(a));
     PLUMB_TRY(deal(a));
     PLUMB_TRY(create_buffers(a));
-    if (plumb_rewards_configured(cfg) || a->method->reward)
+    plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
+    if (plumb_rewards_configured(cfg) || (a->method->reward && !a->t->backend->dry))
         PLUMB_TRY(plumb_rewards_create(&a->rewards, cfg, a->t->backend));
+    plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     return open_references(a);
 }
 
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s)
 {
     const struct plumb_config *cfg = s->cfg;
-    PLUMB_TRY(plumb_comm_agree(s->comm, read_method(a, cfg)));
+    PLUMB_TRY(plumb_comm_agree(s->comm, read_method(a, cfg, s->backend->dry)));
     PLUMB_TRY(plumb_trainer_open(&a->t, s));
-    PLUMB_TRY(plumb_comm_agree(s->comm, open_parts(a)));
+    const struct plumb_memory_scope outer =
+        plumb_memory_enter(s->backend, "other", PLUMB_PHASE_ALWAYS);
+    const plumb_status st = open_parts(a);
+    plumb_memory_leave(s->backend, outer);
+    PLUMB_TRY(plumb_comm_agree(s->comm, st));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&a->micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->steps;
     PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->cut, 0)));
+    if (s->backend->dry)
+        return PLUMB_OK;
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);
     a->threshold = plumb_threshold_begin(&a->param);
     a->threshold.tau = plumb_state_get(&a->t->state, "threshold.tau", a->threshold.tau);

@@ -51,6 +51,14 @@ void plumb_answers_fini(struct plumb_answers *r)
     *r = (struct plumb_answers){0};
 }
 
+int64_t plumb_answers_bytes(const struct plumb_answers *r)
+{
+    const size_t n = (size_t)(r->max_prompts * r->group_size);
+    return (int64_t)(n * (sizeof(*r->at) + sizeof(*r->request) + sizeof(*r->owner) +
+                          sizeof(*r->item) + sizeof(*r->score) +
+                          (size_t)r->max_new_tokens * (sizeof(*r->ids) + 2 * sizeof(*r->logp))));
+}
+
 struct plumb_generate_options plumb_generate_options_of(const struct plumb_config *cfg,
                                                         int64_t iteration)
 {

@@ -51,6 +51,7 @@ struct plumb_answers {
 plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, int64_t group_size,
                                 int64_t max_new_tokens);
 void plumb_answers_fini(struct plumb_answers *r);
+int64_t plumb_answers_bytes(const struct plumb_answers *r); /* host memory, texts left out */
 
 /* What generation needs besides the prompts. */
 struct plumb_answer_source {

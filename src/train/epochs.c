@@ -69,16 +69,23 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
     }
 }
 
+plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *t,
+                                  const struct plumb_pack *pack)
+{
+    const struct plumb_config *cfg = t->cfg;
+    const struct plumb_pass_limit limit =
+        plumb_pack_limit(pack, true, cfg->train.recompute, cfg->train.head_rows);
+    if (!t->backend->dry)
+        plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
+                  (long long)e->cut.items, (long long)e->steps, (long long)e->cut.global_batch);
+    return plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0));
+}
+
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
-                              const struct plumb_pack *pack, const struct plumb_epochs_task *task)
+                              const struct plumb_epochs_task *task)
 {
     const struct plumb_config *cfg = t->cfg;
     const int64_t per_epoch = plumb_cut_steps(&e->cut);
-    const struct plumb_pass_limit limit =
-        plumb_pack_limit(pack, true, cfg->train.recompute, cfg->train.head_rows);
-    plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
-              (long long)e->cut.items, (long long)e->steps, (long long)e->cut.global_batch);
-    PLUMB_TRY(plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0)));
     struct plumb_progress progress;
     plumb_progress_start(&progress, task->what, "steps", e->steps);
     while (t->state.step < e->steps) {

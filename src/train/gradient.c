@@ -76,14 +76,20 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
                                         plumb_comm *comm, int64_t count, int64_t most_leaves)
 {
     void *first = NULL;
-    if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST)
-        PLUMB_TRY(plumb_comm_alloc(comm, &first, count * (int64_t)sizeof(float)));
+    const int64_t bytes = count * (int64_t)sizeof(float);
+    if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST) {
+        PLUMB_TRY(plumb_memory_beside(backend, "gradient in the ranks' window", bytes));
+        if (backend->dry)
+            first = backend; /* somewhere else: never read */
+        else
+            PLUMB_TRY(plumb_comm_alloc(comm, &first, bytes));
+    }
     return init(g, backend, comm, count, most_leaves, first);
 }
 
 void plumb_gradient_fini(struct plumb_gradient *g)
 {
-    if (g->comm)
+    if (g->comm && !g->backend->dry)
         plumb_comm_free(g->comm, g->first);
     if (g->backend)
         plumb_backend_arena_release(g->backend, &g->arena);

@@ -61,10 +61,12 @@ struct plumb_epochs_task {
     void *arg;
 };
 enum { PLUMB_EPOCHS_LOSS, PLUMB_EPOCHS_TOKENS, PLUMB_EPOCHS_OWN };
-/* Allocates for batches of pack, resumes where asked, and takes the remaining steps: log lines,
- * checkpoints, requests to leave. Collective. */
+/* Allocates for batches of pack and resumes where asked. Collective. */
+plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *t,
+                                  const struct plumb_pack *pack);
+/* Takes the remaining steps: log lines, checkpoints, requests to leave. Collective. */
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
-                              const struct plumb_pack *pack, const struct plumb_epochs_task *task);
+                              const struct plumb_epochs_task *task);
 /* An upper bound on the tokens of any micro-batch: the micro_batch longest records, each prompt
  * taken once per completion (1: SFT, 2: pairs). PLUMB_ERR_NOMEM. */
 plumb_status plumb_longest_batch(int64_t *out, const struct plumb_dataset *data, int completions,

@@ -6,6 +6,7 @@
 #include "base/num.h"
 #include "train/loops.h"
 #include "train/micro.h"
+#include "train/plan.h"
 #include "train/references.h"
 
 enum { VALUE_ACCURATE = PLUMB_EPOCHS_OWN, VALUE_CHOSEN, VALUE_REJECTED };
@@ -67,14 +68,25 @@ static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plum
                       (value[VALUE_CHOSEN] - value[VALUE_REJECTED]) * scale);
 }
 
+static plumb_status read_data(struct pairs *s)
+{
+    struct plumb_trainer *t = s->t;
+    const struct plumb_config *cfg = t->cfg;
+    if (s->data)
+        return PLUMB_OK; /* read when the memory was planned */
+    if (t->backend->dry && !*cfg->data.train)
+        return plumb_plan_records(&s->data, cfg, &t->model->spec);
+    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
+                  "data.train: is not set; name a JSONL file of prompt, chosen and rejected");
+    const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
+    return plumb_dataset_open(&s->data, cfg->data.train, &options);
+}
+
 static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
-    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
-                  "data.train: is not set; name a JSONL file of prompt, chosen and rejected");
-    const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
-    PLUMB_TRY(plumb_dataset_open(&s->data, cfg->data.train, &options));
+    PLUMB_TRY(read_data(s));
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
     const int64_t most = 2 * cfg->train.micro_batch_size;
     int64_t tokens = 0;
@@ -112,37 +124,77 @@ static plumb_status prepare_prefer(struct pairs *s)
         strcmp(cfg->method.reference, "previous") != 0, PLUMB_ERR_CONFIG,
         "method.reference: previous is of iterations, which prefer has not; expected init "
         "or a checkpoint folder");
-    PLUMB_TRY(plumb_references_create(&s->references, s->t->model, cfg->model, 2 * s->data->n));
-    return plumb_references_open(s->references, &s->reference, cfg->method.reference,
-                                 "method.reference");
-}
-
-static plumb_status run(const struct plumb_trainer_source *source, const char *what,
-                        plumb_status (*prepare_all)(struct pairs *s))
-{
-    struct pairs s = {0};
-    plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
-    st = prepare_all(&s);
-    PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
-    const struct plumb_epochs_task task = {
-        .what = what, .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
-    st = plumb_epochs_run(&s.epochs, s.t, &s.micro.pack, &task);
-done:
-    plumb_trainer_close(&s.t, st);
-    plumb_references_destroy(&s.references);
-    plumb_micro_fini(&s.micro);
-    plumb_epochs_fini(&s.epochs);
-    plumb_dataset_close(&s.data);
+    const struct plumb_memory_scope outer =
+        plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
+    plumb_status st =
+        plumb_references_create(&s->references, s->t->model, cfg->model, 2 * s->data->n);
+    if (st == PLUMB_OK)
+        st = plumb_references_open(s->references, &s->reference, cfg->method.reference,
+                                   "method.reference");
+    plumb_memory_leave(s->t->backend, outer);
     return st;
 }
 
+static plumb_status setup(struct pairs *s, const struct plumb_trainer_source *source,
+                          plumb_status (*prepare_all)(struct pairs *s))
+{
+    PLUMB_TRY(plumb_trainer_open(&s->t, source));
+    PLUMB_TRY(plumb_comm_agree(source->comm, prepare_all(s)));
+    return plumb_epochs_prepare(&s->epochs, s->t, &s->micro.pack);
+}
+
+static plumb_status setup_reward(void *run, const struct plumb_trainer_source *source)
+{
+    return setup(run, source, prepare_reward);
+}
+
+static plumb_status setup_prefer(void *run, const struct plumb_trainer_source *source)
+{
+    return setup(run, source, prepare_prefer);
+}
+
+static plumb_status work(void *run)
+{
+    struct pairs *s = run;
+    const struct plumb_epochs_task task = {
+        .what = s->t->command, .leaf = leaf_gradient, .begin = begin, .report = report, .arg = s};
+    return plumb_epochs_run(&s->epochs, s->t, &task);
+}
+
+static void release(void *run, plumb_status outcome)
+{
+    struct pairs *s = run;
+    plumb_trainer_close(&s->t, outcome);
+    plumb_references_destroy(&s->references);
+    plumb_micro_fini(&s->micro);
+    plumb_epochs_fini(&s->epochs);
+    plumb_dataset_close(&s->data);
+}
+
+static struct plumb_dataset **data(void *run)
+{
+    return &((struct pairs *)run)->data;
+}
+
+const struct plumb_job plumb_job_reward = {.name = "reward",
+                                           .size = sizeof(struct pairs),
+                                           .setup = setup_reward,
+                                           .work = work,
+                                           .release = release,
+                                           .data = data};
+const struct plumb_job plumb_job_prefer = {.name = "prefer",
+                                           .size = sizeof(struct pairs),
+                                           .setup = setup_prefer,
+                                           .work = work,
+                                           .release = release,
+                                           .data = data};
+
 plumb_status plumb_train_reward(const struct plumb_trainer_source *source)
 {
-    return run(source, "reward", prepare_reward);
+    return plumb_job_run(&plumb_job_reward, source);
 }
 
 plumb_status plumb_train_prefer(const struct plumb_trainer_source *source)
 {
-    return run(source, "prefer", prepare_prefer);
+    return plumb_job_run(&plumb_job_prefer, source);
 }

@@ -47,7 +47,8 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
 {
     const char *dir = r->cfg->reward.model;
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "reward.model: there is no folder %s", dir);
-    PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
+    if (!backend->dry)
+        PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
     PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
                   "reward.model: %s gives %lld scores; expected a sequence classifier with one",
@@ -58,7 +59,11 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
     r->owner = calloc((size_t)r->pack.max_seq, sizeof(*r->owner));
     PLUMB_REQUIRE(r->score && r->owner, PLUMB_ERR_NOMEM, "reward model batch");
     const struct plumb_pass_limit limit = plumb_pack_limit(&r->pack, false, false, 0);
-    return plumb_pass_create(&r->pass, r->model, &limit);
+    const struct plumb_memory_scope outer =
+        plumb_memory_enter(backend, "reward pass", PLUMB_PHASE_REWARD);
+    const plumb_status st = plumb_pass_create(&r->pass, r->model, &limit);
+    plumb_memory_leave(backend, outer);
+    return st;
 }
 
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
@@ -74,13 +79,13 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
     plumb_status st = PLUMB_OK;
     if (*cfg->reward.model)
         PLUMB_TRY_GOTO(st, open_model(r, backend), fail);
-    if (*cfg->reward.command) {
+    if (*cfg->reward.command && !backend->dry) {
         PLUMB_TRY_GOTO(st,
                        plumb_reward_command_create(&r->command, cfg->reward.command,
                                                    cfg->reward.timeout, cfg->reward.restarts),
                        fail);
     }
-    if (cfg->reward.functions.n > 0)
+    if (cfg->reward.functions.n > 0 && !backend->dry)
         PLUMB_TRY_GOTO(st, plumb_reward_builtin_create(&r->builtin, &cfg->reward.functions), fail);
     *out = r;
     return PLUMB_OK;

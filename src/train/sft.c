@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "train/loops.h"
 #include "train/micro.h"
+#include "train/plan.h"
 
 struct sft {
     struct plumb_trainer *t;
@@ -51,14 +52,25 @@ static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plum
     (void)row; /* loss and tokens are all there is */
 }
 
+static plumb_status read_data(struct sft *s)
+{
+    struct plumb_trainer *t = s->t;
+    const struct plumb_config *cfg = t->cfg;
+    if (s->data)
+        return PLUMB_OK; /* read when the memory was planned */
+    if (t->backend->dry && !*cfg->data.train)
+        return plumb_plan_records(&s->data, cfg, &t->model->spec);
+    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
+                  "data.train: is not set; name a JSONL file of messages or prompt and completion");
+    const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
+    return plumb_dataset_open(&s->data, cfg->data.train, &options);
+}
+
 static plumb_status prepare(struct sft *s)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
-    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
-                  "data.train: is not set; name a JSONL file of messages or prompt and completion");
-    const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
-    PLUMB_TRY(plumb_dataset_open(&s->data, cfg->data.train, &options));
+    PLUMB_TRY(read_data(s));
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));
@@ -66,20 +78,44 @@ static plumb_status prepare(struct sft *s)
     return plumb_micro_init(&s->micro, PLUMB_MICRO_TOKENS, tokens, cfg->train.micro_batch_size);
 }
 
+static plumb_status setup(void *run, const struct plumb_trainer_source *source)
+{
+    struct sft *s = run;
+    PLUMB_TRY(plumb_trainer_open(&s->t, source));
+    PLUMB_TRY(plumb_comm_agree(source->comm, prepare(s)));
+    return plumb_epochs_prepare(&s->epochs, s->t, &s->micro.pack);
+}
+
+static plumb_status work(void *run)
+{
+    struct sft *s = run;
+    const struct plumb_epochs_task task = {
+        .what = "sft", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = s};
+    return plumb_epochs_run(&s->epochs, s->t, &task);
+}
+
+static void release(void *run, plumb_status outcome)
+{
+    struct sft *s = run;
+    plumb_trainer_close(&s->t, outcome);
+    plumb_micro_fini(&s->micro);
+    plumb_epochs_fini(&s->epochs);
+    plumb_dataset_close(&s->data);
+}
+
+static struct plumb_dataset **data(void *run)
+{
+    return &((struct sft *)run)->data;
+}
+
+const struct plumb_job plumb_job_sft = {.name = "sft",
+                                        .size = sizeof(struct sft),
+                                        .setup = setup,
+                                        .work = work,
+                                        .release = release,
+                                        .data = data};
+
 plumb_status plumb_train_sft(const struct plumb_trainer_source *source)
 {
-    struct sft s = {0};
-    plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_trainer_open(&s.t, source), done);
-    st = prepare(&s);
-    PLUMB_TRY_GOTO(st, plumb_comm_agree(s.t->comm, st), done);
-    const struct plumb_epochs_task task = {
-        .what = "sft", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = &s};
-    st = plumb_epochs_run(&s.epochs, s.t, &s.micro.pack, &task);
-done:
-    plumb_trainer_close(&s.t, st);
-    plumb_micro_fini(&s.micro);
-    plumb_epochs_fini(&s.epochs);
-    plumb_dataset_close(&s.data);
-    return st;
+    return plumb_job_run(&plumb_job_sft, source);
 }

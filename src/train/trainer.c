@@ -83,8 +83,10 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
                   cfg->model);
     const char *dir = t->resumed_from[0] ? t->resumed_from : cfg->model;
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
-    PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer
-                                                                                    : cfg->model));
+    const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
+    if (!silent) /* a plan without data has nothing to read */
+        PLUMB_TRY(plumb_tokenizer_open(
+            &t->tokenizer, cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model));
     if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
     else if (fresh)
@@ -92,11 +94,11 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     else
         PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
     PLUMB_TRY(plumb_model_set_source(t->model, cfg->model));
-    PLUMB_REQUIRE(plumb_tokenizer_vocab(t->tokenizer) <= t->model->spec.v, PLUMB_ERR_FORMAT,
-                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
-                  "not belong together",
-                  dir, (long long)plumb_tokenizer_vocab(t->tokenizer) - 1,
-                  (long long)t->model->spec.v);
+    PLUMB_REQUIRE(
+        silent || plumb_tokenizer_vocab(t->tokenizer) <= t->model->spec.v, PLUMB_ERR_FORMAT,
+        "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
+        "not belong together",
+        dir, (long long)plumb_tokenizer_vocab(t->tokenizer) - 1, (long long)t->model->spec.v);
     return PLUMB_OK;
 }
 
@@ -191,19 +193,23 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .argc = s->argc,
                                 .argv = s->argv,
                                 .saved_step = -1};
+    const bool dry = s->backend->dry; /* a plan: reads and counts, and touches nothing */
+    const struct plumb_memory_scope outer =
+        plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);
     plumb_status st = check_best_metric(s->cfg, s->command);
-    if (st == PLUMB_OK)
+    if (st == PLUMB_OK && !dry)
         st = check_output_dir(s->cfg);
-    if (st == PLUMB_OK)
+    if (st == PLUMB_OK && !dry)
         st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
                               s->cfg->checkpoint.interval);
     if (st == PLUMB_OK)
         st = plumb_guard_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
-    PLUMB_TRY_GOTO(st,
-                   plumb_checkpoint_find(t->resumed_from, sizeof(t->resumed_from),
-                                         s->cfg->output_dir, s->cfg->resume, t->comm),
-                   fail);
+    if (!dry)
+        PLUMB_TRY_GOTO(st,
+                       plumb_checkpoint_find(t->resumed_from, sizeof(t->resumed_from),
+                                             s->cfg->output_dir, s->cfg->resume, t->comm),
+                       fail);
     st = open_model(t, s);
     const uint64_t hash = plumb_config_hash(s->cfg, s->command);
     if (st == PLUMB_OK && t->resumed_from[0]) {
@@ -225,9 +231,11 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     if (st == PLUMB_OK)
         st = plumb_config_results(&t->results, s->cfg, s->command);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
+    plumb_memory_leave(s->backend, outer);
     *out = t;
     return PLUMB_OK;
 fail:
+    plumb_memory_leave(s->backend, outer);
     plumb_trainer_close(&t, st);
     return st;
 }
@@ -235,12 +243,8 @@ fail:
 static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves)
 {
-    PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, t->backend, t->comm, t->model->count,
-                                         most_leaves));
-    t->gradient.pause = plumb_stop_noticed;
-    t->gradient.pause_arg = &t->stop;
-    PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));
     const struct plumb_config *cfg = t->cfg;
+    struct plumb_backend *b = t->backend;
     const struct plumb_optim_options options = {
         .learning_rate = cfg->train.learning_rate,
         .beta1 = cfg->train.beta1,
@@ -253,15 +257,27 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
                      .warmup_ratio = cfg->train.warmup_ratio,
                      .min_lr_ratio = cfg->train.min_lr_ratio},
     };
-    return plumb_optim_create(&t->optim, t->model, t->comm, &options);
+    plumb_memory_enter(b, "gradients", PLUMB_PHASE_TRAIN);
+    PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, b, t->comm, t->model->count, most_leaves));
+    t->gradient.pause = plumb_stop_noticed;
+    t->gradient.pause_arg = &t->stop;
+    plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
+    PLUMB_TRY(plumb_optim_create(&t->optim, t->model, t->comm, &options));
+    plumb_memory_enter(b, "training pass", PLUMB_PHASE_TRAIN);
+    return plumb_pass_create(&t->pass, t->model, limit);
 }
 
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves)
 {
+    const struct plumb_memory_scope outer =
+        plumb_memory_enter(t->backend, "other", PLUMB_PHASE_ALWAYS);
     const plumb_status st = create_buffers(t, limit, total_steps, most_leaves);
+    plumb_memory_leave(t->backend, outer);
     PLUMB_TRY(plumb_comm_agree(t->comm, st));
     t->state.total_steps = total_steps;
+    if (t->backend->dry)
+        return PLUMB_OK;
     if (t->resumed_from[0])
         PLUMB_TRY(plumb_checkpoint_load(t->resumed_from, &t->state, t->model, t->optim, t->comm));
     t->state.config = plumb_buf_text(&t->results);
@@ -277,17 +293,6 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
         plumb_log(PLUMB_LOG_INFO,
                   "world size %d is no power of two: results equal those of 1, 2, 4 ... ranks only "
                   "up to rounding",
-                  plumb_comm_size(t->comm));
-    plumb_log(PLUMB_LOG_INFO,
-              "memory per rank: weights %.1f MB, gradients %d x %.1f MB, optimizer %.1f MB, "
-              "activations %.1f MB",
-              1e-6 * (double)t->model->arena.cap, t->gradient.n_sum, 4e-6 * (double)t->model->count,
-              1e-6 * (double)plumb_optim_bytes(t->model, t->comm),
-              1e-6 * (double)plumb_pass_bytes(t->pass));
-    if (!plumb_is_pow2(plumb_comm_size(t->comm)))
-        plumb_log(PLUMB_LOG_INFO,
-                  "%d ranks is no power of two: results agree with other rank counts to rounding, "
-                  "not to the bit",
                   plumb_comm_size(t->comm));
     t->last_log = plumb_now();
     t->last_log_tokens = t->state.num_tokens;

@@ -57,11 +57,13 @@ struct plumb_trainer_source {
 };
 
 /* Opens tokenizer and weights (a fresh start, or the newest checkpoint as cfg->resume says).
- * Writes nothing. Collective. PLUMB_ERR_EXISTS when output_dir holds something and resume is
+ * Writes nothing; on a dry backend only config.json and, if there is data, the tokenizer are read.
+ * Collective. PLUMB_ERR_EXISTS when output_dir holds something and resume is
  * "never", unless that is all of a start that failed. */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
 /* Allocates pass, optimizer and gradients, loads moments and state when resuming, then creates
- * output_dir, run.json, metrics.jsonl and train.log. Collective.
+ * output_dir, run.json, metrics.jsonl and train.log; on a dry backend it only allocates.
+ * Collective.
  *   total_steps: of the whole schedule; most_leaves: of any step. */
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves);

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
+import test_plan  # noqa: E402
 
 
 def small(bench, device, order):
@@ -39,6 +40,9 @@ def test(bench):
     rows = common.metrics(first[2])
     gap = [row.get("logprob_max_diff") for row in rows]
     bench.check(gap == [0], "log-probs of sampling and training differ by", gap)
+    again = bench.align_args(bench.folder / "planned", cpu[0] / "latest", "device=cuda",
+                             f"reward.model={cpu[1] / 'latest'}", iterations=1, prompts=2, group=2)
+    test_plan.same_as_run(bench, [*again, "max_new_tokens=6", "slots=4", "global_batch_size=2"])
     refused = bench.run("doctor", "device=cuda", env={"PLUMB_EMU_DEVICES": "0"})
     bench.check(refused.code == 9 and "finds no GPU" in refused.err, "without a GPU:", refused)
 

@@ -1,0 +1,206 @@
+/* cmd_plan.c - the memory that a training command would take, and the largest micro-batch and
+ * number of slots that fit.
+ * Layer 6. May include everything. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+#include "base/num.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "train/plan.h"
+
+struct plan {
+    struct plumb_app *app;
+    const struct plumb_job *job;
+    struct plumb_config cfg; /* what is tried; everything it points to is the application's */
+    struct plumb_dataset *data;
+    int world, rank; /* rank: of the largest plan */
+    struct plumb_backend *best;
+    int64_t budget;
+    int64_t micro_batch, slots; /* largest that fit; 0 = none does, -1 = the command has none */
+};
+
+static plumb_status make_rank(struct plumb_backend **out, struct plan *p, int rank)
+{
+    plumb_comm *comm = NULL;
+    PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
+    const struct plumb_trainer_source s = {.comm = comm,
+                                           .backend = p->app->backend,
+                                           .cfg = &p->cfg,
+                                           .command = p->job->name,
+                                           .classifier = p->job == &plumb_job_reward};
+    const plumb_status st = plumb_plan_make(out, &p->data, p->job, &s);
+    plumb_comm_destroy(&comm);
+    return st;
+}
+
+/* *out = the plan of the rank that needs most. */
+static plumb_status make(struct plumb_backend **out, int *which, struct plan *p)
+{
+    *out = NULL;
+    for (int r = 0; r < p->world; r++) {
+        struct plumb_backend *plan = NULL;
+        const plumb_status st = make_rank(&plan, p, r);
+        if (st != PLUMB_OK) {
+            plumb_backend_destroy(out);
+            return st;
+        }
+        if (!*out || plumb_plan_bytes(plan) > plumb_plan_bytes(*out)) {
+            plumb_backend_destroy(out);
+            *out = plan;
+            *which = r;
+        } else {
+            plumb_backend_destroy(&plan);
+        }
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status fits(bool *out, struct plan *p, int64_t *option, int64_t value)
+{
+    struct plumb_backend *plan;
+    int rank;
+    const int64_t was = *option;
+    *option = value;
+    const plumb_status st = make(&plan, &rank, p);
+    *option = was;
+    PLUMB_TRY(st);
+    *out = plumb_plan_bytes(plan) <= p->budget;
+    plumb_backend_destroy(&plan);
+    return PLUMB_OK;
+}
+
+/* The largest value in [low, high] that fits, by halving: what fits must go on fitting below.
+ * Untouched when low does not fit. */
+static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, int64_t low,
+                               int64_t high)
+{
+    bool good;
+    PLUMB_TRY(fits(&good, p, option, low));
+    if (!good)
+        return PLUMB_OK;
+    while (low < high) {
+        const int64_t middle = low + (high - low + 1) / 2;
+        PLUMB_TRY(fits(&good, p, option, middle));
+        if (good)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    *out = low;
+    return PLUMB_OK;
+}
+
+/* A larger micro-batch has larger activations, but fewer of them may need fewer gradient buffers:
+ * between two halvings of the batch their number stays, so each such range is searched alone. */
+static plumb_status largest_micro_batch(struct plan *p)
+{
+    int64_t high = p->cfg.train.global_batch_size;
+    p->micro_batch = 0;
+    while (high >= 1 && p->micro_batch == 0) {
+        const int64_t low = high / 2 + 1;
+        PLUMB_TRY(largest_in(&p->micro_batch, p, &p->cfg.train.micro_batch_size, low, high));
+        high = low - 1;
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status search(struct plan *p)
+{
+    PLUMB_TRY(largest_micro_batch(p));
+    p->slots = -1;
+    if (p->job != &plumb_job_align)
+        return PLUMB_OK;
+    p->slots = 0;
+    return largest_in(&p->slots, p, &p->cfg.generate.slots, 1, 65536);
+}
+
+static void print(const struct plan *p, const char *table)
+{
+    const struct plumb_backend *b = p->best;
+    const int64_t need = plumb_plan_bytes(b);
+    printf("memory of rank %d of %d%s, %s on %s\n%s", p->rank, p->world,
+           p->world > 1 ? ", which needs most" : "", p->job->name, b->name, table);
+    if (need != b->memory.most)
+        printf("  %-25s %14.3f MB\n", "with the host's", 1e-6 * (double)need);
+    printf("%s %.3f MB: it %s\n", *p->cfg.plan.memory ? "allowed are" : "free are",
+           1e-6 * (double)p->budget, need <= p->budget ? "fits" : "does not fit");
+    if (p->micro_batch > 0)
+        printf("the largest train.micro_batch_size that fits is %lld (global_batch_size is %lld)\n",
+               (long long)p->micro_batch, (long long)p->cfg.train.global_batch_size);
+    else
+        printf("no train.micro_batch_size fits\n");
+    if (p->slots > 0)
+        printf("the largest generate.slots that fits is %lld\n", (long long)p->slots);
+    else if (p->slots == 0)
+        printf("no generate.slots fits\n");
+}
+
+static plumb_status put_json(struct plumb_buf *out, const struct plan *p)
+{
+    const struct plumb_memory *m = &p->best->memory;
+    PLUMB_TRY(plumb_buf_addf(
+        out,
+        "{\"command\": \"%s\", \"device\": \"%s\", \"world_size\": %d, \"rank\": %d, "
+        "\"bytes\": %lld, \"bytes_with_host\": %lld, \"budget\": %lld, \"fits\": %s",
+        p->job->name, p->best->name, p->world, p->rank, (long long)m->most,
+        (long long)plumb_plan_bytes(p->best), (long long)p->budget,
+        plumb_plan_bytes(p->best) <= p->budget ? "true" : "false"));
+    PLUMB_TRY(
+        plumb_buf_addf(out, ", \"largest_micro_batch_size\": %lld", (long long)p->micro_batch));
+    if (p->slots >= 0)
+        PLUMB_TRY(plumb_buf_addf(out, ", \"largest_slots\": %lld", (long long)p->slots));
+    PLUMB_TRY(plumb_buf_add_text(out, ", \"phases\": {"));
+    for (int i = 0; i < PLUMB_PHASES; i++)
+        PLUMB_TRY(plumb_buf_addf(out, "%s\"%s\": %lld", i ? ", " : "", plumb_phase_names[i],
+                                 (long long)m->held[i]));
+    PLUMB_TRY(plumb_buf_add_text(out, "}, \"rows\": ["));
+    for (int64_t i = 0; i < m->rows; i++) {
+        const struct plumb_memory_row *r = &m->row[i];
+        PLUMB_TRY(plumb_buf_add_text(out, i ? ",\n {\"owner\": " : "\n {\"owner\": "));
+        PLUMB_TRY(plumb_json_put_string(out, r->owner, (int64_t)strlen(r->owner)));
+        PLUMB_TRY(plumb_buf_add_text(out, ", \"what\": "));
+        PLUMB_TRY(plumb_json_put_string(out, r->what, (int64_t)strlen(r->what)));
+        PLUMB_TRY(plumb_buf_addf(out, ", \"phase\": \"%s\", \"host\": %s, \"bytes\": %lld}",
+                                 plumb_phase_names[r->phase], r->beside ? "true" : "false",
+                                 (long long)r->bytes));
+    }
+    return plumb_buf_add_text(out, "]}\n");
+}
+
+static plumb_status show(const struct plan *p)
+{
+    struct plumb_buf table = {0}, json = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_plan_table(&table, p->best), done);
+    print(p, plumb_buf_text(&table));
+    PLUMB_TRY_GOTO(st, put_json(&json, p), done);
+    if (strcmp(p->cfg.output, "-") != 0)
+        st = plumb_file_write_atomic(p->cfg.output, json.data, json.len);
+done:
+    plumb_buf_fini(&table);
+    plumb_buf_fini(&json);
+    return st;
+}
+
+static plumb_status run(struct plan *p)
+{
+    const struct plumb_trainer_source s = {
+        .comm = p->app->comm, .backend = p->app->backend, .cfg = p->app->cfg};
+    PLUMB_TRY(plumb_plan_budget(&p->budget, &s));
+    PLUMB_TRY(make(&p->best, &p->rank, p));
+    PLUMB_TRY(search(p));
+    return show(p);
+}
+
+plumb_status plumb_cmd_plan(struct plumb_app *app)
+{
+    struct plan p = {.app = app, .job = plumb_job_find(app->planned), .cfg = *app->cfg};
+    p.world = p.cfg.plan.world_size > 0 ? (int)p.cfg.plan.world_size : plumb_comm_size(app->comm);
+    const plumb_status st = plumb_comm_rank(app->comm) == 0 ? run(&p) : PLUMB_OK;
+    plumb_backend_destroy(&p.best);
+    plumb_dataset_close(&p.data);
+    return plumb_comm_agree(app->comm, st);
+}

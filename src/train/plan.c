@@ -1,0 +1,205 @@
+/* plan.c - counts a command's memory, and runs the command in it.
+ * Layer 5. Includes train/plan.h, base/. */
+#include "train/plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+
+const struct plumb_job *plumb_job_find(const char *command)
+{
+    static const struct plumb_job *const job[] = {&plumb_job_align, &plumb_job_sft,
+                                                  &plumb_job_reward, &plumb_job_prefer};
+    for (size_t i = 0; i < sizeof(job) / sizeof(job[0]); i++)
+        if (strcmp(job[i]->name, command) == 0)
+            return job[i];
+    return NULL;
+}
+
+static void swap(struct plumb_dataset **a, struct plumb_dataset **b)
+{
+    struct plumb_dataset *const was = *a;
+    *a = *b;
+    *b = was;
+}
+
+plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
+                             const struct plumb_job *j, const struct plumb_trainer_source *s)
+{
+    struct plumb_trainer_source dry = *s;
+    *out = NULL;
+    void *run = calloc(1, (size_t)j->size);
+    plumb_status st = run ? PLUMB_OK : PLUMB_ERR_NOMEM;
+    if (!run)
+        st = plumb_fail_at(st, __FILE__, __LINE__, "plan of %s", j->name);
+    if (st == PLUMB_OK)
+        st = plumb_backend_dry_create(&dry.backend, s->backend);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(s->comm, st), done);
+    if (data)
+        swap(data, j->data(run));
+    st = j->setup(run, &dry);
+    if (data)
+        swap(data, j->data(run));
+    j->release(run, st);
+    if (st == PLUMB_OK)
+        *out = dry.backend;
+    else
+        plumb_backend_destroy(&dry.backend);
+done:
+    free(run);
+    return st;
+}
+
+int64_t plumb_plan_bytes(const struct plumb_backend *plan)
+{
+    int64_t beside = 0;
+    for (int64_t i = 0; plan->place == PLUMB_HOST && i < plan->memory.rows; i++)
+        beside += plan->memory.row[i].beside ? plan->memory.row[i].bytes : 0;
+    return plan->memory.most + beside;
+}
+
+plumb_status plumb_plan_parse(int64_t *bytes, const char *text)
+{
+    static const struct {
+        const char *name;
+        double size;
+    } unit[] = {{"", 1},         {"B", 1},        {"kB", 1e3},    {"KB", 1e3},
+                {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},   {"KiB", 1024},
+                {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    char *end;
+    const double number = strtod(text, &end);
+    const bool good = end > text && isfinite(number) && number > 0;
+    end += strspn(end, " ");
+    for (size_t i = 0; good && i < sizeof(unit) / sizeof(unit[0]); i++)
+        if (strcmp(end, unit[i].name) == 0 && number * unit[i].size < 0x1p62) {
+            *bytes = (int64_t)(number * unit[i].size);
+            return PLUMB_OK;
+        }
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "plan.memory: found '%s', expected a size such as 80GB or 4096MiB",
+               text);
+}
+
+plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source *s)
+{
+    if (*s->cfg->plan.memory)
+        return plumb_plan_parse(bytes, s->cfg->plan.memory);
+    PLUMB_TRY(s->backend->available(s->backend, bytes));
+    if (s->backend->place == PLUMB_HOST) /* the ranks of a host share what it has */
+        *bytes /= plumb_comm_local_size(s->comm);
+    return PLUMB_OK;
+}
+
+/* What to change when a plan does not fit: whatever its largest phase is made of. */
+static const char *advice(const struct plumb_backend *plan)
+{
+    const int64_t *held = plan->memory.held;
+    if (held[PLUMB_PHASE_ROLLOUT] > held[PLUMB_PHASE_TRAIN])
+        return "lower generate.slots or generate.max_new_tokens";
+    if (held[PLUMB_PHASE_TRAIN] > 0)
+        return "lower train.micro_batch_size, set train.recompute=true";
+    return "lower train.micro_batch_size or generate.slots, set train.recompute=true";
+}
+
+static plumb_status check_budget(const struct plumb_backend *plan,
+                                 const struct plumb_trainer_source *s)
+{
+    int64_t have = 0;
+    const int64_t need = plumb_plan_bytes(plan);
+    PLUMB_TRY(plumb_plan_budget(&have, s));
+    if (need <= have) {
+        plumb_log(PLUMB_LOG_INFO,
+                  "memory per rank: %.1f MB planned (%.1f MB always, the larger of %.1f MB in "
+                  "rollouts and %.1f MB in training), %.1f MB %s",
+                  1e-6 * (double)need, 1e-6 * (double)plan->memory.held[PLUMB_PHASE_ALWAYS],
+                  1e-6 * (double)plan->memory.held[PLUMB_PHASE_ROLLOUT],
+                  1e-6 * (double)plan->memory.held[PLUMB_PHASE_TRAIN], 1e-6 * (double)have,
+                  *s->cfg->plan.memory ? "allowed" : "free");
+        return PLUMB_OK;
+    }
+    struct plumb_buf table = {0};
+    if (plumb_plan_table(&table, plan) == PLUMB_OK)
+        plumb_log(PLUMB_LOG_ERROR, "memory of rank %d:\n%s", plumb_comm_rank(s->comm),
+                  plumb_buf_text(&table));
+    plumb_buf_fini(&table);
+    PLUMB_FAIL(PLUMB_ERR_NOMEM,
+               "this rank would need %.3f GB of memory and %s %.3f GB: %s, or add ranks; "
+               "'plumb plan %s ...' shows the table and what fits",
+               1e-9 * (double)need, *s->cfg->plan.memory ? "plan.memory allows" : "the device has",
+               1e-9 * (double)have, advice(plan), s->command);
+}
+
+/* A plan that was not kept is our own bug: it is told, and the run goes on. */
+static void compare(const struct plumb_backend *b, int64_t planned, int64_t calls, const char *when)
+{
+    const struct plumb_memory *m = &b->memory;
+    const bool kept = m->most == planned && m->outside == 0 && (calls < 0 || m->calls == calls);
+    plumb_log(kept ? PLUMB_LOG_DEBUG : PLUMB_LOG_WARN,
+              "memory %s: %lld bytes planned, %lld taken, %lld beside the plan, %lld allocations",
+              when, (long long)planned, (long long)m->most, (long long)m->outside,
+              (long long)m->calls);
+}
+
+static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
+                            const struct plumb_job *j, const struct plumb_trainer_source *s)
+{
+    struct plumb_backend *plan = NULL;
+    PLUMB_TRY(plumb_plan_make(&plan, data, j, s));
+    *planned = plan->memory.most;
+    plumb_status st = check_budget(plan, s);
+    if (st == PLUMB_OK)
+        st = plumb_memory_reserve(s->backend, *planned);
+    plumb_backend_destroy(&plan);
+    return plumb_comm_agree(s->comm, st);
+}
+
+plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *s)
+{
+    struct plumb_dataset *data = NULL;
+    int64_t planned = 0;
+    plumb_status st = reserve(&planned, &data, j, s);
+    void *run = st == PLUMB_OK ? calloc(1, (size_t)j->size) : NULL;
+    if (st == PLUMB_OK && !run)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%s", j->name);
+    if (run) {
+        swap(&data, j->data(run));
+        st = j->setup(run, s);
+        const int64_t calls = s->backend->memory.calls;
+        if (st == PLUMB_OK) {
+            compare(s->backend, planned, -1, "at the start");
+            st = j->work(run);
+            compare(s->backend, planned, calls, "at the end");
+        }
+        j->release(run, st);
+    }
+    plumb_dataset_close(&data);
+    plumb_memory_unreserve(s->backend);
+    free(run);
+    return st;
+}
+
+/* ---- data that is not there yet ------------------------------------------------------------ */
+
+static int64_t or_most(int64_t option, int64_t most)
+{
+    return option > 0 ? plumb_min_i64(option, most) : most;
+}
+
+plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
+                                const struct plumb_spec *spec)
+{
+    const int64_t n = cfg->train.prompts_per_iteration > 0 ? cfg->train.prompts_per_iteration
+                                                           : cfg->train.global_batch_size;
+    const int64_t room = plumb_max_i64(1, or_most(cfg->data.max_tokens, spec->max_pos) -
+                                              cfg->generate.max_new_tokens);
+    return plumb_dataset_blank(out, n, or_most(cfg->data.max_prompt_tokens, room), 0);
+}
+
+plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,
+                                const struct plumb_spec *spec)
+{
+    const int64_t all = or_most(cfg->data.max_tokens, spec->max_pos);
+    return plumb_dataset_blank(out, cfg->train.global_batch_size, 1, plumb_max_i64(1, all - 1));
+}

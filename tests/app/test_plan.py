@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""test_plan.py PLUMB WORLD - what `plumb plan` counts is what a run takes, byte for byte, on one
+rank and on two, and nothing is allocated after the set-up; config.json alone is enough; what does not
+fit is refused before anything is written."""
+import json
+import re
+
+import common
+
+LLAMA_8B = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096,
+            "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": False,
+            "hidden_act": "silu", "bos_token_id": 128000, "eos_token_id": 128001}
+TAKEN = re.compile(r"memory (at the start|at the end): (\d+) bytes planned, (\d+) taken, "
+                   r"(\d+) beside the plan, (\d+) allocations")
+
+
+def plan(bench, args, *more, **kw):
+    """The object that plan writes for the command line of a run."""
+    out = bench.folder / "plan.json"
+    bench.good("plan", *args, f"output={out}", *more, **kw)
+    return json.loads(out.read_text())
+
+
+def held(p, what, owner=None):
+    return sum(r["bytes"] for r in p["rows"] if r["what"] == what and owner in (None, r["owner"]))
+
+
+def same_as_run(bench, args, ranks=1, env=None):
+    """Runs it, and compares what every rank took with the plan for so many."""
+    planned = plan(bench, args, f"plan.world_size={ranks}", env=env)
+    ran = bench.good(*args, "log_level=debug", ranks=ranks, env=env, timeout=200)
+    rows = TAKEN.findall(ran.err)
+    bench.check(len(rows) == 2 and "warning: memory" not in ran.err, args[0], "lines about memory:", len(rows))
+    most = max((int(r[1]) for r in rows), default=0)
+    bench.check(most == planned["bytes"], args[0], "planned", planned["bytes"], "rows", rows)
+    bench.check(len({r[4] for r in rows}) == 1, args[0], "allocated after the set-up:", rows)
+    for _, want, got, beside, _ in rows:
+        bench.check(want == got and beside == "0", args[0], "took otherwise:", rows)
+    bench.check(planned["fits"] and planned["largest_micro_batch_size"] > 0, "fits:", planned)
+    return planned
+
+
+def test_runs(bench):
+    base = bench.base()
+    few = ["micro_batch_size=2", "log_every=1"]
+    out = bench.folder / "run"
+    sft = same_as_run(bench, bench.sft_args(out / "sft", *few, steps=2))
+    same_as_run(bench, bench.reward_args(out / "reward", base, *few, steps=2))
+    same_as_run(bench, bench.prefer_args(out / "prefer", base, "method.name=dpo", *few, steps=2))
+    align = bench.align_args(out / "align", base, f"reward.model={out}/reward/latest", prompts=8)
+    p = same_as_run(bench, align)
+    phases = p["phases"]
+    shared = phases["rollout"] > 0 and phases["train"] > 0 and phases["reward"] > 0
+    if phases["always"] < p["bytes"] and shared: # under the address sanitizer nothing is shared
+        most = max(v for k, v in phases.items() if k != "always")
+        bench.check(p["bytes"] - 2**21 < phases["always"] + most <= p["bytes"], "shared:", p)
+    owners = {r["owner"] for r in p["rows"]}
+    bench.check({"policy", "optimizer", "gradients", "training pass", "generation", "reward model",
+                 "reference models"} <= owners, "owners:", owners)
+    bench.check(held(p, "weights", "policy") == held(p, "first moments"), "weights, moments:", p)
+    if bench.mpirun:
+        two = same_as_run(bench, bench.sft_args(out / "two", *few, steps=2), ranks=2)
+        bench.check(held(two, "first moments") < held(sft, "first moments"), "shared by two", two)
+
+
+def test_fit(bench):
+    """The largest values fit, the next ones do not."""
+    base = bench.base()
+    args = bench.align_args(bench.folder / "fit", base, "reward.command=cat", prompts=64, group=2)
+    args += ["global_batch_size=64"]
+    for memory in ("12MB", "16MB", "30MiB"):
+        p = plan(bench, args, f"plan.memory={memory}")
+        for option, most, end in (("micro_batch_size", p["largest_micro_batch_size"], 64),
+                                  ("slots", p["largest_slots"], 65536)):
+            for value, fits in ((most, True), (most + 1, False)):
+                if 0 < value <= end:
+                    q = plan(bench, args, f"plan.memory={memory}", f"{option}={value}")
+                    bench.check(q["fits"] == fits, memory, option, value, "fits:", q["fits"])
+
+
+def test_refused(bench):
+    base, out = bench.base(), bench.folder / "never"
+    args = bench.align_args(out, base, "reward.command=cat", "plan.memory=1MB")
+    refused = bench.run(*args)
+    bench.check(refused.code == 4 and "would need" in refused.err and "lower" in refused.err and
+                "packed weights" in refused.err, "no refusal:", refused)
+    bench.check(not out.exists(), "a refused run left its folder")
+    for more, text in ((["plan.memory=many"], "such as 80GB"), (["plan.memory=-1GB"], "found '-1GB'")):
+        bad = bench.run("plan", *args[:-1], *more)
+        bench.check(bad.code == 12 and text in bad.err, "accepted:", bad)
+    bad = bench.run("plan", "generate", f"model={base}")
+    bench.check(bad.code == 12 and "align, sft" in bad.err, "accepted:", bad)
+    bad = bench.run("plan", *args, "iteration=3")
+    bench.check(bad.code == 12 and "iterations" in bad.err, "accepted:", bad)
+
+
+def test_config_alone(bench):
+    """8 B parameters, nothing but config.json: sizes by hand."""
+    model = bench.folder / "8b"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(LLAMA_8B))
+    count = 8030261248
+    align = ["align", f"model={model}", "plan.memory=80GB", "max_prompt_tokens=512",
+             "max_new_tokens=512", "global_batch_size=16", "micro_batch_size=1", "group_size=2"]
+    one, eight = (plan(bench, align, f"plan.world_size={w}") for w in (1, 8))
+    bench.check(held(one, "weights", "policy") == 4 * count, "weights:", held(one, "weights"))
+    bench.check(held(one, "first moments") == 4 * count and not one["fits"], "one rank:", one["bytes"])
+    bench.check(abs(held(eight, "first moments") - count // 2) < 65536, "eight ranks:", eight["bytes"])
+    sft = plan(bench, ["sft", f"model={model}", "plan.memory=1TB", "max_tokens=1024",
+                       "global_batch_size=8", "micro_batch_size=2", "recompute=true"])
+    inputs = held(sft, "layer input")
+    bench.check(0 <= inputs - 33 * 2048 * 4096 * 4 < 512, "layer inputs of 2 x 1024 tokens:", inputs)
+
+
+def test(bench):
+    test_runs(bench)
+    test_fit(bench)
+    test_refused(bench)
+    test_config_alone(bench)
+
+
+if __name__ == "__main__":
+    common.main(test)
