@@ -1,96 +1,118 @@
 #!/usr/bin/env python3
-"""methods.py [--ranks 2] [--seeds 3] [--rates 1e-4,2e-4,4e-4] [--keep] - PSLE against its baselines on the quickstart's world.
+"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - methods compared, with nothing else changed.
 
-Needs what ./launch/quickstart.sh leaves in runs/quickstart (world, sft, reward). Every method gets the same prompts,
-the same number of generated completions and optimizer steps, and the same tuning trials: each learning rate once with
-seed 1, chosen by the reward on prompts of the training set. Then every method runs with its own rate on every seed and
-is evaluated on held-out prompts, by the reward model it was trained with and by the world's true score.
-Writes runs/methods/table.json and prints the table. Standard library only."""
+Every method runs on the same start, prompts, reward model and budget of generated tokens, and gets the same tuning
+trials: each learning rate once with the first seed and half of the iterations, chosen by the reward on prompts of the
+training set. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
+model it was trained with and, with --judge, by a second source that no method sees; after each seed `plumb compare`
+writes OUT/compare (OUT/compare-judge), so that an interrupted call leaves the table of the seeds that are whole.
+
+By default this is the quickstart's world, and needs what ./launch/quickstart.sh leaves in runs/quickstart. --configs
+names another folder with METHOD.yaml files and an eval.yaml. Standard library only."""
 import argparse
 import json
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-METHODS = {"context distillation": "context_distillation", "best-of-K": "raft", "PSLE": "align"}
+FILES = {"psle": "align"}  # whose file has another name than the method
+ALL = "psle,context_distillation,raft,dpo,ipo,rdo,aps,vcb,rrhf,lire,pro,psle_curriculum"
 
 
-def plumb(ranks, *arguments):
-    command = ["./launch/local.sh", str(ranks), *arguments, "log_level=warn"]
+def plumb(args, *arguments):
+    command = ["./launch/local.sh", str(args.ranks), *arguments, "log_level=warn"]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr}")
+    return done.stdout
 
 
-def align(ranks, config, out, rate, seed, keep):
-    if keep and (ROOT / out / "latest").exists():
-        return  # runs are functions of configuration and seed: a finished one would come out the same
-    shutil.rmtree(ROOT / out, ignore_errors=True)
-    plumb(ranks, "align", f"configs/quickstart/{config}.yaml", f"output_dir={out}", f"learning_rate={rate}", f"seed={seed}",
-          "checkpoint.every=0", "report.html=false", "samples=0")
+def finished(run):
+    """Runs are functions of configuration and seed: one that ended well would come out the same."""
+    try:
+        return json.loads((ROOT / run / "run.json").read_text())["sessions"][-1]["result"] == "ok"
+    except (OSError, ValueError, LookupError):
+        return False
 
 
-def evaluate(ranks, out, models, *arguments):
+def align(args, method, run, rate, seed, *more):
+    if not finished(run):
+        shutil.rmtree(ROOT / run, ignore_errors=True)
+        plumb(args, "align", f"{args.configs}/{FILES.get(method, method)}.yaml", f"model={args.start}", f"output_dir={run}",
+              f"learning_rate={rate}", f"seed={seed}", "checkpoint.every=0", "checkpoint.keep_last=1", "report.html=false", "samples=0",
+              *args.set, *more)
+
+
+def evaluate(args, out, models, *more):
+    """eval.json of several models in one call; NAME -> its figures."""
     names = ",".join(f"{name}={path}" for name, path in models.items())
-    plumb(ranks, "eval", "configs/quickstart/eval.yaml", f"eval.models={names}", f"output_dir={out}", "report.html=false", *arguments)
+    threads = [s for s in args.set if s.startswith("threads=")]
+    plumb(args, "eval", f"{args.configs}/eval.yaml", f"eval.models={names}", f"output_dir={out}", "report.html=false", *threads, *more)
     return {m["name"]: m for m in json.loads((ROOT / out / "eval.json").read_text())["models"]}
+
+
+def tune(args, method, iterations):
+    """The learning rate with the best reward on training prompts after half of the iterations."""
+    file = ROOT / args.out / method / "tuning.json"
+    if not file.exists():
+        runs = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
+        for rate, run in runs.items():
+            align(args, method, run, rate, args.seeds[0], f"iterations={max(1, iterations // 2)}")
+        figures = evaluate(args, f"{args.out}/{method}/tune", {r: f"{p}/latest" for r, p in runs.items()}, f"data.eval={args.tune_on}",
+                           "data.limit=128", "seed=1001", "eval.kl=false", "eval.bootstrap=0")
+        file.write_text(json.dumps({rate: figures[rate]["reward"] for rate in args.rates}) + "\n")
+    trials = json.loads(file.read_text())
+    return max(trials, key=trials.get), trials
+
+
+def compare(args, runs, out, evaluation):
+    return plumb(args, "compare", *[str(r) for r in runs], f"output_dir={out}", f"compare.evaluation={evaluation}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", default=ALL)
+    parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--rates", default="1e-4,2e-4,4e-4")
-    parser.add_argument("--keep", action="store_true", help="use the finished runs of an interrupted call")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--set", nargs="*", default=[], help="key=value for every method's run")
+    parser.add_argument("--configs", default="configs/quickstart")
+    parser.add_argument("--start", default="runs/quickstart/sft/latest")
+    parser.add_argument("--tune-on", default="runs/quickstart/world/prompts.jsonl")
+    parser.add_argument("--judge", default="./build/plumb-world judge", help="reward.command of the second evaluation; '' for none")
+    parser.add_argument("--out", default="runs/methods")
     args = parser.parse_args()
-    start = "runs/quickstart/sft/latest"
-    if not (ROOT / start).exists():
-        sys.exit("runs/quickstart is not there: run ./launch/quickstart.sh first")
-    rates = args.rates.split(",")
-    began = time.time()
-    chosen, trials = {}, {}
-    for method, config in METHODS.items():
-        models = {}
-        for rate in rates:
-            models[rate] = f"runs/methods/tune-{config}-{rate}"
-            align(args.ranks, config, models[rate], rate, 1, args.keep)
-        figures = evaluate(args.ranks, f"runs/methods/tune-{config}", {r: f"{p}/latest" for r, p in models.items()},
-                           "data.eval=runs/quickstart/world/prompts.jsonl", "data.limit=256", "seed=1001")
-        trials[method] = {rate: figures[rate]["reward"] for rate in rates}
-        chosen[method] = max(rates, key=lambda rate: trials[method][rate])
-        print(f"{method}: tuning reward {trials[method]}, takes {chosen[method]}", flush=True)
-    rows = {name: {"reward": [], "win_rate": [], "true": [], "length": []} for name in ["SFT", *METHODS]}
-    for seed in range(1, args.seeds + 1):
-        models = {"SFT": start}
-        for method, config in METHODS.items():
-            out = f"runs/methods/seed{seed}-{config}"
-            align(args.ranks, config, out, chosen[method], seed, args.keep)
-            models[method] = f"{out}/latest"
-        scored = evaluate(args.ranks, f"runs/methods/eval{seed}", models, f"seed={seed}")
-        truth = evaluate(args.ranks, f"runs/methods/true{seed}", models, f"seed={seed}", "reward.model=",
-                         "reward.command=./build/plumb-world judge")
-        for name in models:
-            rows[name]["reward"].append(scored[name]["reward"])
-            rows[name]["win_rate"].append(scored[name]["win_rate"])
-            rows[name]["true"].append(truth[name]["reward"])
-            rows[name]["length"].append(scored[name]["mean_length"])
-        print(f"seed {seed}: " + ", ".join(f"{n} {r['reward'][-1]:+.3f}" for n, r in rows.items()), flush=True)
-
-    def cell(values, scale=1.0):
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        return f"{scale * statistics.mean(values):8.3f} +- {scale * spread:.3f}"
-
-    print(f"\n{'method':22}{'held-out reward':>20}{'win rate vs SFT':>20}{'true score':>20}{'tokens':>20}")
-    for name, row in rows.items():
-        print(f"{name:22}{cell(row['reward']):>20}{cell(row['win_rate']):>20}{cell(row['true']):>20}{cell(row['length']):>20}")
-    out = {"seeds": args.seeds, "ranks": args.ranks, "tuning": trials, "learning_rate": chosen, "rows": rows,
-           "seconds": round(time.time() - began)}
-    (ROOT / "runs/methods/table.json").write_text(json.dumps(out, indent=1) + "\n")
-    print(f"mean and standard deviation over {args.seeds} seeds; {out['seconds']} s; runs/methods/table.json")
+    if not (ROOT / args.start).exists():
+        sys.exit(f"{args.start} is not there: run ./launch/quickstart.sh first")
+    args.seeds, args.rates, methods = args.seeds.split(","), args.rates.split(","), args.methods.split(",")
+    iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
+    began, rates = time.time(), {}
+    for method in methods:
+        (ROOT / args.out / method).mkdir(parents=True, exist_ok=True)
+        rates[method], trials = tune(args, method, iterations)
+        print(f"{method}: reward by learning rate {trials}, takes {rates[method]}  ({time.time() - began:.0f} s)", flush=True)
+    runs = []
+    for seed in args.seeds:
+        mine = {m: f"{args.out}/{m}/seed-{seed}" for m in methods}
+        for method, run in mine.items():
+            align(args, method, run, rates[method], seed)
+        models = {"start": args.start} | {m: f"{run}/latest" for m, run in mine.items()}
+        evaluate(args, f"{args.out}/eval-{seed}", models, f"seed={seed}")
+        if args.judge:
+            evaluate(args, f"{args.out}/judge-{seed}", models, f"seed={seed}", "reward.model=", f"reward.command={args.judge}")
+        for run in mine.values():
+            for name in ("eval", "judge") if args.judge else ("eval",):
+                link = ROOT / run / name
+                link.unlink(missing_ok=True)
+                link.symlink_to(f"../../{name}-{seed}")
+        runs += mine.values()
+        table = compare(args, runs, f"{args.out}/compare", "eval")
+        if args.judge:
+            table += "\nby the judge:\n" + compare(args, runs, f"{args.out}/compare-judge", "judge")
+        print(f"\nseeds up to {seed}, {time.time() - began:.0f} s\n{table}", flush=True)
 
 
 if __name__ == "__main__":

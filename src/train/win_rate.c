@@ -64,8 +64,8 @@ plumb_status plumb_lc_win_rate(double *out, const double *won, const double *del
             *out = logistic(w[0]);
             return PLUMB_OK;
         }
-        /* half the step until it goes down: the problem is convex */
-        const double here = objective(w, won, delta, n, scale);
+        /* half the step until it goes down, but for rounding: the problem is convex */
+        const double here = objective(w, won, delta, n, scale) * (1 + 1e-12) + 1e-12;
         double next[2], share = 1;
         do {
             next[0] = w[0] - share * step[0];

@@ -66,9 +66,26 @@ static void test_recovery(void)
     CHECK(fabs(here + lc(N) - 1) < 1e-9);
 }
 
+/* Small whole lengths with many equal ones, as models give them, at all sizes: each fit settles. */
+static void test_settles(void)
+{
+    struct rng r = {17};
+    for (int k = 0; k < 400; k++) {
+        const int n = 1 + (int)(rng_u(&r) * 600);
+        const double skill = 6 * rng_u(&r) - 3, taste = 8 * rng_u(&r) - 4;
+        for (int i = 0; i < n; i++) {
+            delta[i] = floor(30 * (rng_u(&r) - 0.4)) * (rng_u(&r) < 0.7);
+            won[i] =
+                rng_u(&r) < 0.2 ? 0.5 : rng_u(&r) < 1 / (1 + exp(-skill - taste * delta[i] / 9));
+        }
+        CHECK(lc(n) > 0 && lc(n) < 1);
+    }
+}
+
 int main(void)
 {
     test_limits();
     test_recovery();
+    test_settles();
     return 0;
 }

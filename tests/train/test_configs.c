@@ -1,0 +1,76 @@
+/* test_configs.c - every YAML of configs/quickstart and configs/8b is a configuration of its
+ * command, its method exists and can run with its settings.
+ * Test. Includes harness.h, align/, config/, io/, train/. */
+#include "align/method.h"
+#include "config/config.h"
+#include "harness.h"
+#include "io/file.h"
+#include "train/loops.h"
+
+static const char *command_of(const char *name)
+{
+    static const char *const other[][2] = {
+        {"sft.yaml", "sft"}, {"reward.yaml", "reward"}, {"eval.yaml", "eval"}};
+    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++)
+        if (strcmp(name, other[i][0]) == 0)
+            return other[i][1];
+    return strncmp(name, "prefer", 6) == 0 ? "prefer" : "align";
+}
+
+static void check_align(const struct plumb_config *cfg, const char *path, const char *name)
+{
+    const struct plumb_method *m;
+    struct plumb_align_param param = plumb_align_param_of(cfg);
+    CHECK_OK(plumb_method_find(&m, cfg->method.name));
+    if (m->fix)
+        m->fix(&param);
+    const plumb_status st = plumb_method_check(m, &param, cfg->generate.group_size);
+    CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
+    CHECKF(!m->principled || *cfg->method.principles, "%s: no principles", path);
+    CHECKF(*cfg->data.prompts && *cfg->model && *cfg->output_dir, "%s: incomplete", path);
+    /* METHOD.yaml; quickstart's psle is align.yaml */
+    const size_t n = strlen(cfg->method.name);
+    CHECKF(!strcmp(name, "align.yaml") ||
+               (!strncmp(name, cfg->method.name, n) && !strcmp(name + n, ".yaml")),
+           "%s is of method %s", path, cfg->method.name);
+    CHECKF(cfg->train.global_batch_size % cfg->train.micro_batch_size == 0, "%s: batches", path);
+}
+
+static int check_folder(const char *root, const char *folder)
+{
+    char dir[2048], path[4096];
+    struct plumb_names names = {0};
+    int seen = 0;
+    snprintf(dir, sizeof(dir), "%s/%s", root, folder);
+    CHECK_OK(plumb_dir_list(&names, dir));
+    for (int64_t i = 0; i < names.n; i++) {
+        const char *name = names.name[i], *dot = strrchr(name, '.');
+        struct plumb_config *cfg = NULL;
+        struct plumb_buf text = {0};
+        if (!dot || strcmp(dot, ".yaml") != 0)
+            continue;
+        CHECK_OK(plumb_path_join(path, sizeof(path), dir, name));
+        CHECK_OK(plumb_file_read(&text, path));
+        if (!strstr(plumb_buf_text(&text), "\nstages:")) { /* lists of stages: test_stages.py */
+            const char *command = command_of(name);
+            const plumb_status st = plumb_config_load(&cfg, command, path, NULL, 0);
+            CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
+            if (!strcmp(command, "align"))
+                check_align(cfg, path, name);
+            seen++;
+        }
+        plumb_config_free(&cfg);
+        plumb_buf_fini(&text);
+    }
+    plumb_names_fini(&names);
+    return seen;
+}
+
+int main(void)
+{
+    const char *root = getenv("PLUMB_SOURCE_ROOT");
+    CHECK(root);
+    CHECK(check_folder(root, "configs/quickstart") >= 15);
+    CHECK(check_folder(root, "configs/8b") >= 14);
+    return 0;
+}
