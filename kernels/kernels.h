@@ -77,9 +77,8 @@ typedef struct plumb_bf16 {
 #undef REAL
 #undef FN
 
-/* Where bfloat16 meets float32. They are what gather_fwd, gather_bwd and linear_fwd (without a
- * bias) are in float32.
- *   embed_fwd: x float32    embed_bwd: dx float32    head_fwd: y float32 */
+/* Where bfloat16 meets float32. embed_* are gather_*, of float32 rows; head_fwd is linear_fwd
+ * without a bias, into float32; narrow_fwd is y = x, rounded, all (n,). */
 typedef plumb_status plumb_bf16_embed_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                              const int32_t *index, int64_t n, int64_t c);
 typedef plumb_status plumb_bf16_embed_bwd_fn(plumb_stream *s, float *dx, const plumb_bf16 *dy,
@@ -87,6 +86,8 @@ typedef plumb_status plumb_bf16_embed_bwd_fn(plumb_stream *s, float *dx, const p
 typedef plumb_status plumb_bf16_head_fwd_fn(plumb_stream *s, float *y, const plumb_bf16 *x,
                                             const plumb_bf16 *packed, int64_t n, int64_t out,
                                             int64_t in);
+typedef plumb_status plumb_bf16_narrow_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
+                                              int64_t n);
 
 /* ---- of float32 alone ------------------------------------------------------------------ */
 
@@ -149,7 +150,12 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
     X(attention_work_count)                                                                        \
     X(attention_bwd)                                                                               \
     X(logprob_bwd)
-#define PLUMB_BF16_KERNEL_LIST(X) PLUMB_REAL_KERNEL_LIST(X) X(embed_fwd) X(embed_bwd) X(head_fwd)
+#define PLUMB_BF16_KERNEL_LIST(X)                                                                  \
+    PLUMB_REAL_KERNEL_LIST(X)                                                                      \
+    X(embed_fwd)                                                                                   \
+    X(embed_bwd)                                                                                   \
+    X(head_fwd)                                                                                    \
+    X(narrow_fwd)
 #define PLUMB_KERNEL_LIST(X)                                                                       \
     PLUMB_REAL_KERNEL_LIST(X)                                                                      \
     X(linear_packed_count)                                                                         \

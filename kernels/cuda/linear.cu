@@ -251,32 +251,39 @@ static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, 
 
 static constexpr int THREADS = 256;
 
-/* y[i,:] = x, or the rows of x one after another, rounded: x (c,) or (n,c), `step` its row. */
-static __global__ void round_kernel(plumb_bf16 *y, const float *x, int64_t c, int64_t step,
-                                    bool wide)
+/* y[i,:] = x, rounded    y (n,c)  x (c,)    One thread per 16 bytes of y; slices along x. */
+static __global__ void narrow_kernel(plumb_bf16 *y, const float *x, int64_t n, int64_t c, bool wide)
 {
     constexpr int N = PER<plumb_bf16>;
-    const int64_t i = blockIdx.x, j = N * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
+    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    const bool whole = wide && j + N <= c;
     if (j < c)
-        store(y + i * c, load<N>(x + i * step, j, c, wide), j, c, wide);
+        for (int64_t i = blockIdx.y; i < n; i += gridDim.y)
+            store(y + i * c, load<N>(x, j, c, whole), j, c, whole);
 }
 
-static plumb_status round_rows(plumb_stream *s, plumb_bf16 *y, const float *x, int64_t n, int64_t c,
-                               int64_t step)
+static plumb_status narrow_rows(plumb_stream *s, plumb_bf16 *y, const float *x, int64_t n,
+                                int64_t c)
 {
-    const int64_t slices = ceil_div(c, PER<plumb_bf16> * THREADS);
+    const int64_t slices = ceil_div(c, PER<plumb_bf16> * THREADS), rows = n < 65535 ? n : 65535;
     if (n == 0 || c == 0)
         return PLUMB_OK;
-    PLUMB_TRY(check_grid("linear: rounding", n, slices));
-    PLUMB_LAUNCH(round_kernel, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
-                 context_of(s)->stream, y, x, c, step, c % PER<plumb_bf16> == 0 && aligned16(y, x));
+    PLUMB_TRY(check_grid("linear: rounding", slices, rows));
+    PLUMB_LAUNCH(narrow_kernel, dim3(unsigned(slices), unsigned(rows)), THREADS, 0,
+                 context_of(s)->stream, y, x, n, c,
+                 (n == 1 || c % PER<plumb_bf16> == 0) && aligned16(y, x));
     return launched("linear: rounding");
+}
+
+static plumb_status narrow_fwd(plumb_stream *s, plumb_bf16 *y, const float *x, int64_t n)
+{
+    return narrow_rows(s, y, x, 1, n);
 }
 
 static plumb_status linear_pack(plumb_stream *s, plumb_bf16 *packed, const float *w, int64_t out,
                                 int64_t in)
 {
-    return round_rows(s, packed, w, out, in, in);
+    return narrow_fwd(s, packed, w, out * in);
 }
 
 static plumb_status linear_fwd(plumb_stream *s, float *y, const float *x, const float *packed,
@@ -293,7 +300,7 @@ static plumb_status linear_fwd(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 
                                int64_t in)
 {
     if (bias)
-        PLUMB_TRY(round_rows(s, y, bias, n, out, 0));
+        PLUMB_TRY(narrow_rows(s, y, bias, n, out));
     return multiply(s, product{FORWARD, CUDA_R_16BF, CUDA_R_16BF}, y, packed, x, nullptr,
                     bias ? 1.0f : 0.0f, n, out, in);
 }
@@ -365,6 +372,7 @@ void plumb_cuda_init_linear(struct plumb_kernels *t)
     BOTH(t, linear_bwd_x);
     BOTH(t, linear_bwd_w);
     t->bf16.head_fwd = head_fwd;
+    t->bf16.narrow_fwd = narrow_fwd;
     t->linear_packed_count = linear_packed_count;
     t->linear_work_count = linear_work_count;
 }

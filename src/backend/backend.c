@@ -21,6 +21,15 @@ plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype d
     return PLUMB_OK;
 }
 
+plumb_status plumb_backend_take(const struct plumb_backend *b, struct plumb_arena *a,
+                                plumb_real **out, int64_t n, const char *name)
+{
+    struct plumb_tensor t = {.dtype = b->dtype, .rank = 1, .dim = {n}, .name = name};
+    PLUMB_TRY(plumb_arena_take(a, &t));
+    *out = t.data;
+    return PLUMB_OK;
+}
+
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a)
 {
     PLUMB_REQUIRE(!a->base, PLUMB_ERR_ARG, "arena %s has its memory already",

@@ -10,6 +10,9 @@
 #include "base/tensor.h"
 #include "kernels.h"
 
+/* An element of a backend's dtype: pointers to it are never read here. */
+typedef struct plumb_real plumb_real;
+
 struct plumb_backend {
     const char *name;       /* "cpu", "ref", "cuda" */
     char device[192];       /* which GPU, in words; "" for the CPU's backends */
@@ -60,6 +63,20 @@ plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype d
 /* A backend that counts what `like` would be asked for: its name, kernels, place and threads, no
  * memory, no stream. *out is owned by the caller. */
 plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct plumb_backend *like);
+
+/* Element i of x, and n of them in bytes. */
+static inline plumb_real *plumb_real_at(const struct plumb_backend *b, const plumb_real *x,
+                                        int64_t i)
+{
+    return (plumb_real *)((uintptr_t)x + (uintptr_t)(i * plumb_dtype_size(b->dtype)));
+}
+static inline int64_t plumb_real_bytes(const struct plumb_backend *b, int64_t n)
+{
+    return n * plumb_dtype_size(b->dtype);
+}
+/* plumb_arena_take for n elements of b's dtype. */
+plumb_status plumb_backend_take(const struct plumb_backend *b, struct plumb_arena *a,
+                                plumb_real **out, int64_t n, const char *name);
 
 /* Gives an arena that was counted in a dry run its memory: cap = used so far, used = 0. */
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a);

@@ -12,25 +12,25 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
     const struct plumb_attn_shape shape = plumb_attention_shape(s);
     const int64_t size[][2] = {{q, s->c},    {kv, s->c},   {s->c, q},
                                {s->f, s->c}, {s->c, s->f}, {s->labels ? s->labels : 1, s->c}};
-    w->work_count = b->k.attention_work_count(n, &shape, b->threads);
+    w->work_count = plumb_op_attention_work_count(b, n, &shape);
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         w->work_count = plumb_max_i64(
             w->work_count, b->k.linear_work_count(n, size[i][0], size[i][1], b->threads));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dn, n * s->c, "d norm"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dq, n * q, "d q"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dk, n * kv, "d k"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dv, n * kv, "d v"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &w->dn, n * s->c, "d norm"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &w->dq, n * q, "d q"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &w->dk, n * kv, "d k"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &w->dv, n * kv, "d v"));
     if (s->qk_norm) {
-        PLUMB_TRY(plumb_arena_take_f32(arena, &w->dq0, n * q, "d q before norm"));
-        PLUMB_TRY(plumb_arena_take_f32(arena, &w->dk0, n * kv, "d k before norm"));
+        PLUMB_TRY(plumb_backend_take(b, arena, &w->dq0, n * q, "d q before norm"));
+        PLUMB_TRY(plumb_backend_take(b, arena, &w->dk0, n * kv, "d k before norm"));
     }
-    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dout, n * q, "d attention"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &w->dy, n * s->f, "d gated"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &w->dout, n * q, "d attention"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &w->dy, n * s->f, "d gated"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &w->work, w->work_count, "backward work"));
     return PLUMB_OK;
 }
 
-plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const float *dx,
+plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb_real *dx,
                                   const int32_t *ids, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
@@ -39,31 +39,43 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const float
     return plumb_op_gather_bwd(b, V(dembed, s->v, s->c), V(dx, n, s->c), VI(ids, n));
 }
 
-plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p, float *dx,
-                                   bool accumulate, float *grad, const float *dy, const float *x,
+struct plumb_tensor plumb_linear_weight(const plumb_model *m, const struct plumb_linear *p)
+{
+    const struct plumb_backend *b = m->backend;
+    if (b->dtype == PLUMB_F32)
+        return *V(m->w + p->w, p->out, p->in);
+    return *V(plumb_real_at(b, m->packed, p->packed), p->out, p->in);
+}
+
+plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p,
+                                   plumb_real *dx, bool accumulate, float *grad,
+                                   const plumb_real *dy, const plumb_real *x,
                                    const struct plumb_back *w, int64_t n)
 {
     struct plumb_backend *b = m->backend;
+    const struct plumb_tensor weight = plumb_linear_weight(m, p);
     const struct plumb_tensor *work = V(w->work, w->work_count);
     PLUMB_TRY(plumb_op_linear_bwd_w(b, V(grad + p->w, p->out, p->in),
                                     p->bias < 0 ? NULL : V(grad + p->bias, p->out),
                                     V(dy, n, p->out), V(x, n, p->in), work));
-    PLUMB_TRY(plumb_op_linear_bwd_x(b, V(dx, n, p->in), V(dy, n, p->out),
-                                    V(m->w + p->w, p->out, p->in), work, accumulate));
+    PLUMB_TRY(
+        plumb_op_linear_bwd_x(b, V(dx, n, p->in), V(dy, n, p->out), &weight, work, accumulate));
     return PLUMB_OK;
 }
 
 /* dx += */
-static plumb_status norm_back(const plumb_model *m, float *dx, float *grad, const float *dy,
-                              const float *x, int64_t w, const float *rstd, int64_t n, int64_t c)
+static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
+                              const plumb_real *dy, const plumb_real *x, int64_t w,
+                              const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
     return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(grad + w, c), V(dy, n, c), V(x, n, c),
                                 V(m->w + w, c), V(rstd, n));
 }
 
-plumb_status plumb_norm_backward(const plumb_model *m, float *dx, float *grad, const float *dy,
-                                 const float *x, const float *rstd, int64_t n)
+plumb_status plumb_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
+                                 const plumb_real *dy, const plumb_real *x, const float *rstd,
+                                 int64_t n)
 {
     return norm_back(m, dx, grad, dy, x, m->net->norm, rstd, n, m->spec.c);
 }
@@ -75,15 +87,15 @@ static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer 
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
     const int64_t q = n * s->h, k = n * s->hk;
-    PLUMB_TRY(b->zero(b, w->dq0, q * s->d * (int64_t)sizeof(float)));
-    PLUMB_TRY(b->zero(b, w->dk0, k * s->d * (int64_t)sizeof(float)));
+    PLUMB_TRY(b->zero(b, w->dq0, plumb_real_bytes(b, q * s->d)));
+    PLUMB_TRY(b->zero(b, w->dk0, plumb_real_bytes(b, k * s->d)));
     PLUMB_TRY(norm_back(m, w->dq0, grad, w->dq, a->q0, p->q_norm, a->rstdq, q, s->d));
     PLUMB_TRY(norm_back(m, w->dk0, grad, w->dk, a->k0, p->k_norm, a->rstdk, k, s->d));
     return PLUMB_OK;
 }
 
 static plumb_status attention_back(const plumb_model *m, const struct plumb_layer *p,
-                                   const struct plumb_act *a, float *dx, float *grad,
+                                   const struct plumb_act *a, plumb_real *dx, float *grad,
                                    const struct plumb_back *w, const struct plumb_rows *rows)
 {
     const struct plumb_spec *s = &m->spec;
@@ -101,7 +113,7 @@ static plumb_status attention_back(const plumb_model *m, const struct plumb_laye
     PLUMB_TRY(plumb_op_rope_bwd(b, dk, table, pos));
     if (s->qk_norm)
         PLUMB_TRY(qk_norm_back(m, p, a, grad, w, n));
-    const float *dq0 = s->qk_norm ? w->dq0 : w->dq, *dk0 = s->qk_norm ? w->dk0 : w->dk;
+    const plumb_real *dq0 = s->qk_norm ? w->dq0 : w->dq, *dk0 = s->qk_norm ? w->dk0 : w->dk;
     PLUMB_TRY(plumb_linear_backward(m, &p->q, w->dn, false, grad, dq0, a->n1, w, n));
     PLUMB_TRY(plumb_linear_backward(m, &p->k, w->dn, true, grad, dk0, a->n1, w, n));
     PLUMB_TRY(plumb_linear_backward(m, &p->v, w->dn, true, grad, w->dv, a->n1, w, n));
@@ -109,7 +121,7 @@ static plumb_status attention_back(const plumb_model *m, const struct plumb_laye
 }
 
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
-                                  float *dx, float *grad, const struct plumb_back *w,
+                                  plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows)
 {
     const struct plumb_spec *s = &m->spec;

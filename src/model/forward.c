@@ -3,42 +3,43 @@
 #include "model/net.h"
 
 plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
-                            const struct plumb_spec *s, int64_t n)
+                            const struct plumb_backend *b, const struct plumb_spec *s, int64_t n)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->n1, n * s->c, "norm 1"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->n1, n * s->c, "norm 1"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd1, n, "rstd 1"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->q, n * q, "q"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->k, n * kv, "k"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->v, n * kv, "v"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->q, n * q, "q"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->k, n * kv, "k"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->v, n * kv, "v"));
     if (s->qk_norm) {
-        PLUMB_TRY(plumb_arena_take_f32(arena, &a->q0, n * q, "q before norm"));
-        PLUMB_TRY(plumb_arena_take_f32(arena, &a->k0, n * kv, "k before norm"));
+        PLUMB_TRY(plumb_backend_take(b, arena, &a->q0, n * q, "q before norm"));
+        PLUMB_TRY(plumb_backend_take(b, arena, &a->k0, n * kv, "k before norm"));
         PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdq, n * s->h, "rstd q"));
         PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdk, n * s->hk, "rstd k"));
     }
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->o, n * q, "attention"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->o, n * q, "attention"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->lse, n * s->h, "attention lse"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->xm, n * s->c, "residual"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->n2, n * s->c, "norm 2"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->xm, n * s->c, "residual"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->n2, n * s->c, "norm 2"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd2, n, "rstd 2"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->gate, n * s->f, "gate"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->up, n * s->f, "up"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->y, n * s->f, "gated"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->gate, n * s->f, "gate"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->up, n * s->f, "up"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->y, n * s->f, "gated"));
     return PLUMB_OK;
 }
 
 plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena,
-                                  const struct plumb_spec *s, int64_t pages)
+                                  const struct plumb_backend *b, const struct plumb_spec *s,
+                                  int64_t pages)
 {
     const int64_t n = pages * s->hk * s->d * PLUMB_KV_PAGE;
     a->pages = pages;
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->kc, n, "key pages"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->vc, n, "value pages"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->kc, n, "key pages"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->vc, n, "value pages"));
     return PLUMB_OK;
 }
 
-plumb_status plumb_embed_forward(const plumb_model *m, float *x, const int32_t *ids, int64_t n)
+plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int32_t *ids, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
@@ -46,26 +47,41 @@ plumb_status plumb_embed_forward(const plumb_model *m, float *x, const int32_t *
     return plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n));
 }
 
-plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, float *y,
-                                  const float *x, int64_t n)
+/* y (n,out), float32 or of b's dtype, = x w^T + bias */
+static plumb_status linear(const plumb_model *m, const struct plumb_linear *p,
+                           const struct plumb_tensor *y, const plumb_real *x, int64_t n)
 {
     struct plumb_backend *b = m->backend;
-    const float *packed = m->packed + p->packed;
+    const plumb_real *packed = plumb_real_at(b, m->packed, p->packed);
     const int64_t count = b->k.linear_packed_count(p->out, p->in);
-    return plumb_op_linear_fwd(b, V(y, n, p->out), V(x, n, p->in), V(packed, count),
+    return plumb_op_linear_fwd(b, y, V(x, n, p->in), V(packed, count),
                                p->bias < 0 ? NULL : V(m->w + p->bias, p->out));
 }
 
-static plumb_status norm(const plumb_model *m, float *y, float *rstd, const float *x, int64_t w,
-                         int64_t n, int64_t c)
+plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, plumb_real *y,
+                                  const plumb_real *x, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    return linear(m, p, V(y, n, p->out), x, n);
+}
+
+plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_linear *head = &m->net->head;
+    return linear(m, head, V(y, n, head->out), x, n);
+}
+
+static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const plumb_real *x,
+                         int64_t w, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
     return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(m->w + w, c),
                                 (float)m->spec.eps);
 }
 
-plumb_status plumb_norm_forward(const plumb_model *m, float *y, float *rstd, const float *x,
-                                int64_t n)
+plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
+                                const plumb_real *x, int64_t n)
 {
     return norm(m, y, rstd, x, m->net->norm, n, m->spec.c);
 }
@@ -101,7 +117,7 @@ static plumb_status attention(const plumb_model *m, const struct plumb_layer *p,
 }
 
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
-                                 float *out, const struct plumb_rows *rows)
+                                 plumb_real *out, const struct plumb_rows *rows)
 {
     const struct plumb_spec *s = &m->spec;
     const struct plumb_layer *p = &m->net->layer[l];

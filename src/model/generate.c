@@ -165,8 +165,8 @@ static plumb_status forward(struct run *r)
 /* ---- from a prompt to its samples ------------------------------------------------------------ */
 
 /* y (n,c) = row `index` of x (m,c), on the device. */
-static plumb_status copy_row(plumb_generator *g, float *y, const float *x, int64_t m, int64_t c,
-                             int64_t index)
+static plumb_status copy_row(plumb_generator *g, plumb_real *y, const plumb_real *x, int64_t m,
+                             int64_t c, int64_t index)
 {
     struct plumb_backend *b = g->backend;
     const int32_t row = (int32_t)index;
@@ -189,7 +189,8 @@ static plumb_status end_prefills(struct run *r)
         int64_t row = g->n_rows - 1; /* its last one of this step */
         while (g->seq[row] != g->slots + i)
             row--;
-        PLUMB_TRY(copy_row(g, g->x + (g->max_rows + i) * c, g->x, all, c, row));
+        PLUMB_TRY(
+            copy_row(g, plumb_real_at(g->backend, g->x, (g->max_rows + i) * c), g->x, all, c, row));
     }
     g->n_prefill = left;
     return PLUMB_OK;
@@ -219,9 +220,11 @@ static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
     s->pages++;
     const int64_t n = g->spec.hk * g->spec.d * PLUMB_KV_PAGE;
     for (int64_t l = 0; l < g->spec.l; l++) {
-        float *kc = g->act[l].kc, *vc = g->act[l].vc;
-        PLUMB_TRY(copy_row(g, kc + to[full] * n, kc, g->kv.n, n, from[full]));
-        PLUMB_TRY(copy_row(g, vc + to[full] * n, vc, g->kv.n, n, from[full]));
+        plumb_real *kc = g->act[l].kc, *vc = g->act[l].vc;
+        plumb_real *kc_to = plumb_real_at(g->backend, kc, to[full] * n);
+        plumb_real *vc_to = plumb_real_at(g->backend, vc, to[full] * n);
+        PLUMB_TRY(copy_row(g, kc_to, kc, g->kv.n, n, from[full]));
+        PLUMB_TRY(copy_row(g, vc_to, vc, g->kv.n, n, from[full]));
     }
     return PLUMB_OK;
 }
@@ -286,7 +289,7 @@ static plumb_status draw(struct run *r)
         PLUMB_TRY(plumb_op_gather_fwd(b, V(g->hx, k, s->c), V(g->x, all, s->c),
                                       VI(g->dev.source + i, k)));
         PLUMB_TRY(plumb_norm_forward(r->m, g->hn, g->hrstd, g->hx, k));
-        PLUMB_TRY(plumb_linear_forward(r->m, &r->m->net->head, g->logits, g->hn, k));
+        PLUMB_TRY(plumb_head_forward(r->m, g->logits, g->hn, k));
         const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + i, b->place, k);
         PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + i, k), V(g->dev.logp + i, k),
                                       V(g->dev.logp_sampled + i, k), V(g->logits, k, s->v), &u,

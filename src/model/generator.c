@@ -31,16 +31,16 @@ static plumb_status place(plumb_generator *g)
     PLUMB_TRY(plumb_arena_take_f32(a, &g->dev.logp, g->slots, "log-probs"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->dev.logp_sampled, g->slots, "sampled log-probs"));
     PLUMB_TRY(take_f64(a, &g->dev.u, g->slots, "random numbers"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &g->x, (g->max_rows + g->groups) * s->c, "hidden"));
-    PLUMB_TRY(plumb_act_take(&g->act[0], a, s, g->max_rows));
+    PLUMB_TRY(plumb_backend_take(g->backend, a, &g->x, (g->max_rows + g->groups) * s->c, "hidden"));
+    PLUMB_TRY(plumb_act_take(&g->act[0], a, g->backend, s, g->max_rows));
     for (int64_t l = 0; l < s->l; l++) {
         if (l > 0)
             g->act[l] = g->act[0];
         g->act[l].x = g->x;
-        PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, s, g->kv.n));
+        PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, g->backend, s, g->kv.n));
     }
-    PLUMB_TRY(plumb_arena_take_f32(a, &g->hx, g->block * s->c, "head input"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &g->hn, g->block * s->c, "head norm"));
+    PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hx, g->block * s->c, "head input"));
+    PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hn, g->block * s->c, "head norm"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->hrstd, g->block, "head rstd"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->logits, g->block * s->v, "logits"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->work, g->work_count, "sampling work"));

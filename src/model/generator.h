@@ -62,10 +62,11 @@ struct plumb_generator {
         double *u;
         float *logp, *logp_sampled;
     } dev;
-    float *x;               /* (max_rows + groups, c): the rows, then each group's last row */
-    struct plumb_act *act;  /* (l): one set of buffers, its own pages each */
-    float *hx, *hn, *hrstd; /* (block,c) twice, (block,) */
-    float *logits, *work;   /* (block,v), (work_count,) */
+    plumb_real *x;         /* (max_rows + groups, c): the rows, then each group's last row */
+    struct plumb_act *act; /* (l): one set of buffers, its own pages each */
+    plumb_real *hx, *hn;   /* (block,c) twice */
+    float *hrstd;          /* (block,) */
+    float *logits, *work;  /* (block,v), (work_count,) */
     int64_t work_count;
 };
 

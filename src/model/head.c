@@ -8,7 +8,7 @@ static plumb_status head_input(plumb_pass *p, const plumb_model *m)
 {
     struct plumb_backend *b = p->backend;
     const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
-    const float *x = p->x[p->spec.l];
+    const plumb_real *x = p->x[p->spec.l];
     PLUMB_TRY(plumb_op_gather_fwd(b, V(p->hx, k, c), V(x, n, c), VI(p->batch.head, k)));
     return plumb_norm_forward(m, p->hn, p->hrstd, p->hx, k);
 }
@@ -18,9 +18,9 @@ static plumb_status head_input_back(plumb_pass *p, const plumb_model *m, float *
 {
     struct plumb_backend *b = p->backend;
     const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
-    PLUMB_TRY(b->zero(b, p->dhx, k * c * (int64_t)sizeof(float)));
+    PLUMB_TRY(b->zero(b, p->dhx, plumb_real_bytes(b, k * c)));
     PLUMB_TRY(plumb_norm_backward(m, p->dhx, grad, p->back.dn, p->hx, p->hrstd, k));
-    PLUMB_TRY(b->zero(b, p->dx, n * c * (int64_t)sizeof(float)));
+    PLUMB_TRY(b->zero(b, p->dx, plumb_real_bytes(b, n * c)));
     PLUMB_TRY(plumb_op_gather_bwd(b, V(p->dx, n, c), V(p->dhx, k, c), VI(p->batch.head, k)));
     return plumb_pass_backward(p, m, grad);
 }
@@ -54,7 +54,7 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-    const float *packed = m->packed + head->packed;
+    const plumb_real *packed = plumb_real_at(b, m->packed, head->packed);
     PLUMB_TRY(head_input(p, m));
     PLUMB_TRY(plumb_op_head_logprob_fwd(b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c),
                                         V(packed, b->k.linear_packed_count(head->out, head->in)),
@@ -73,14 +73,14 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-    const float *packed = m->packed + head->packed;
+    const plumb_real *packed = plumb_real_at(b, m->packed, head->packed);
+    const struct plumb_tensor weight = plumb_linear_weight(m, head);
     PLUMB_TRY(b->to_device(b, p->dlogp, dlogp, k * (int64_t)sizeof *dlogp));
-    PLUMB_TRY(b->zero(b, p->back.dn, k * s->c * (int64_t)sizeof(float)));
+    PLUMB_TRY(b->zero(b, p->back.dn, plumb_real_bytes(b, k * s->c)));
     PLUMB_TRY(plumb_op_head_logprob_bwd(
         b, V(p->back.dn, k, s->c), V(grad + head->w, s->v, s->c), V(p->dlogp, k), V(p->lse, k),
-        V(p->hn, k, s->c), V(m->w + head->w, s->v, s->c),
-        V(packed, b->k.linear_packed_count(head->out, head->in)), VI(p->batch.target, k),
-        V(p->head_work, p->head_work_count), p->limit.head_rows, true));
+        V(p->hn, k, s->c), &weight, V(packed, b->k.linear_packed_count(head->out, head->in)),
+        VI(p->batch.target, k), V(p->head_work, p->head_work_count), p->limit.head_rows, true));
     return head_input_back(p, m, grad);
 }
 
@@ -94,7 +94,7 @@ plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct 
     if (k == 0)
         return PLUMB_OK;
     PLUMB_TRY(head_input(p, m));
-    PLUMB_TRY(plumb_linear_forward(m, &m->net->head, p->score, p->hn, k));
+    PLUMB_TRY(plumb_head_forward(m, p->score, p->hn, k));
     return b->to_host(b, score, p->score, k * p->spec.labels * (int64_t)sizeof *score);
 }
 
@@ -106,7 +106,11 @@ plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, cons
     const int64_t k = p->batch.n_head;
     if (k == 0)
         return PLUMB_OK;
-    PLUMB_TRY(b->to_device(b, p->dscore, dscore, k * p->spec.labels * (int64_t)sizeof *dscore));
+    const int64_t count = k * p->spec.labels;
+    void *to = b->dtype == PLUMB_F32 ? (void *)p->dscore : p->score;
+    PLUMB_TRY(b->to_device(b, to, dscore, count * (int64_t)sizeof *dscore));
+    if (b->dtype != PLUMB_F32)
+        PLUMB_TRY(plumb_op_narrow_fwd(b, V(p->dscore, count), V(p->score, count)));
     PLUMB_TRY(plumb_linear_backward(m, &m->net->head, p->back.dn, false, grad, p->dscore, p->hn,
                                     &p->back, k));
     return head_input_back(p, m, grad);
@@ -120,7 +124,7 @@ plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *ou
     const int64_t n = p->batch.n, k = p->batch.n_targets, g = p->batch.n_seq, c = p->spec.c;
     if (g == 0)
         return PLUMB_OK;
-    const float *x = p->x[p->spec.l];
+    const plumb_real *x = p->x[p->spec.l];
     if (k > 0) {
         PLUMB_TRY(
             plumb_op_gather_fwd(b, V(p->gathered, k, c), V(x, n, c), VI(p->batch.completion, k)));
@@ -140,11 +144,11 @@ plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct
     PLUMB_TRY(check_head(p, false));
     PLUMB_TRY(plumb_pass_forward(p, m, batch, PLUMB_PASS_EMPTY));
     const int64_t n = p->batch.n, block = p->limit.head_rows;
-    const float *x = p->x[s->l];
+    const plumb_real *x = p->x[s->l];
     for (int64_t i = 0; i < n; i += block) {
         const int64_t k = plumb_min_i64(block, n - i);
-        PLUMB_TRY(plumb_norm_forward(m, p->normed, p->rstd, x + i * s->c, k));
-        PLUMB_TRY(plumb_linear_forward(m, &m->net->head, p->head_work, p->normed, k));
+        PLUMB_TRY(plumb_norm_forward(m, p->normed, p->rstd, plumb_real_at(b, x, i * s->c), k));
+        PLUMB_TRY(plumb_head_forward(m, p->head_work, p->normed, k));
         PLUMB_TRY(
             b->to_host(b, logits + i * s->v, p->head_work, k * s->v * (int64_t)sizeof *logits));
     }

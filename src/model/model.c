@@ -23,7 +23,7 @@ const struct plumb_param *plumb_model_find(const plumb_model *m, const char *nam
 static plumb_status place(plumb_model *m, int64_t packed)
 {
     PLUMB_TRY(plumb_arena_take_f32(&m->arena, &m->w, m->count, "weights"));
-    PLUMB_TRY(plumb_arena_take_f32(&m->arena, &m->packed, packed, "packed weights"));
+    PLUMB_TRY(plumb_backend_take(m->backend, &m->arena, &m->packed, packed, "packed weights"));
     PLUMB_TRY(
         plumb_arena_take_f32(&m->arena, &m->rope, m->spec.max_pos * m->spec.d, "rotation table"));
     return PLUMB_OK;
@@ -138,9 +138,10 @@ plumb_status plumb_model_refresh(plumb_model *m)
     for (int64_t i = 0; i < m->n_param; i++) {
         const struct plumb_param *p = &m->param[i];
         if (p->packed >= 0)
-            PLUMB_TRY(plumb_op_linear_pack(
-                b, V(m->packed + p->packed, b->k.linear_packed_count(p->dim[0], p->dim[1])),
-                V(m->w + p->offset, p->dim[0], p->dim[1])));
+            PLUMB_TRY(plumb_op_linear_pack(b,
+                                           V(plumb_real_at(b, m->packed, p->packed),
+                                             b->k.linear_packed_count(p->dim[0], p->dim[1])),
+                                           V(m->w + p->offset, p->dim[0], p->dim[1])));
     }
     PLUMB_TRY(b->sync(b));
     return plumb_model_hash(m, &m->fingerprint);

@@ -23,7 +23,7 @@ struct plumb_param {
     int64_t offset; /* floats into the flat vector */
     int64_t count;  /* floats */
     bool decay;     /* weight decay applies: matrices, not norms or biases */
-    int64_t packed; /* floats into the packed weights; -1 = used as it is */
+    int64_t packed; /* elements into the packed weights; -1 = used as it is */
 };
 
 /* Everything is readable by callers; only model/ writes it. Gradients, moments and any other
@@ -36,7 +36,7 @@ struct plumb_model {
     struct plumb_param *param;
     struct plumb_net *net; /* the same, by role; private to model/ */
     float *w;              /* (count,) device, master weights; padding is zero */
-    float *packed;         /* packed linear weights, device */
+    plumb_real *packed;    /* packed linear weights, device */
     float *rope;           /* (max_pos, d) cos, sin */
     struct plumb_arena arena;
     uint64_t fingerprint; /* XXH3 of the logical weights since the last refresh; 0 = unknown */

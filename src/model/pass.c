@@ -40,14 +40,15 @@ static plumb_status place_layers(plumb_pass *p)
     const bool keep = o->train && !o->recompute;
     for (int64_t l = 0; l <= s->l; l++) {
         if (o->train || l == 0)
-            PLUMB_TRY(plumb_arena_take_f32(a, &p->x[l], o->max_tokens * s->c, "layer input"));
+            PLUMB_TRY(
+                plumb_backend_take(p->backend, a, &p->x[l], o->max_tokens * s->c, "layer input"));
         else
             p->x[l] = p->x[0];
     }
     for (int64_t l = 0; l < s->l; l++) {
         if (keep || l == 0) {
-            PLUMB_TRY(plumb_act_take(&p->act[l], a, s, o->max_tokens));
-            PLUMB_TRY(plumb_act_take_pages(&p->act[l], a, s, most_pages(o)));
+            PLUMB_TRY(plumb_act_take(&p->act[l], a, p->backend, s, o->max_tokens));
+            PLUMB_TRY(plumb_act_take_pages(&p->act[l], a, p->backend, s, most_pages(o)));
         } else {
             p->act[l] = p->act[0];
         }
@@ -61,14 +62,15 @@ static plumb_status place_head(plumb_pass *p)
     const struct plumb_pass_limit *o = &p->limit;
     const struct plumb_spec *s = &p->spec;
     struct plumb_arena *a = &p->arena;
-    PLUMB_TRY(plumb_arena_take_f32(a, &p->hx, p->max_head * s->c, "head input"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &p->hn, p->max_head * s->c, "head norm"));
+    PLUMB_TRY(plumb_backend_take(p->backend, a, &p->hx, p->max_head * s->c, "head input"));
+    PLUMB_TRY(plumb_backend_take(p->backend, a, &p->hn, p->max_head * s->c, "head norm"));
     PLUMB_TRY(plumb_arena_take_f32(a, &p->hrstd, p->max_head, "head rstd"));
     PLUMB_TRY(plumb_arena_take_f32(a, &p->mean, o->max_seq * s->c, "embeddings"));
     PLUMB_TRY(plumb_arena_take_f32(a, &p->rstd, o->max_tokens, "rstd"));
     if (s->labels > 0) {
         PLUMB_TRY(plumb_arena_take_f32(a, &p->score, o->max_seq * s->labels, "scores"));
-        PLUMB_TRY(plumb_arena_take_f32(a, &p->dscore, o->max_seq * s->labels, "d scores"));
+        PLUMB_TRY(
+            plumb_backend_take(p->backend, a, &p->dscore, o->max_seq * s->labels, "d scores"));
         return PLUMB_OK;
     }
     PLUMB_TRY(plumb_arena_take_f32(a, &p->logp, o->max_targets, "log-probs"));
@@ -91,8 +93,9 @@ static plumb_status place(plumb_pass *p, const plumb_model *m)
         p->normed = p->act[0].n2;
         return PLUMB_OK;
     }
-    PLUMB_TRY(plumb_arena_take_f32(&p->arena, &p->dx, o->max_tokens * s->c, "d layer"));
-    PLUMB_TRY(plumb_arena_take_f32(&p->arena, &p->dhx, p->max_head * s->c, "d head input"));
+    PLUMB_TRY(plumb_backend_take(p->backend, &p->arena, &p->dx, o->max_tokens * s->c, "d layer"));
+    PLUMB_TRY(
+        plumb_backend_take(p->backend, &p->arena, &p->dhx, p->max_head * s->c, "d head input"));
     PLUMB_TRY(plumb_back_take(&p->back, &p->arena, m, o->max_tokens));
     p->gathered = p->dx;
     p->normed = p->back.dn;

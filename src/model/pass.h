@@ -32,16 +32,19 @@ struct plumb_pass {
     enum plumb_pass_state state;
     bool backward_done; /* the activations were used up */
     struct plumb_pass_batch host, batch;
-    float **x;              /* (l+1) inputs of the layers and the output; one buffer unless train */
-    struct plumb_act *act;  /* (l); the same buffers in each unless kept */
-    float *hx, *hn, *hrstd; /* (max_head,c), (max_head,c), (max_head,) around the final norm */
+    plumb_real **x;        /* (l+1) inputs of the layers and the output; one buffer unless train */
+    struct plumb_act *act; /* (l); the same buffers in each unless kept */
+    plumb_real *hx, *hn;   /* (max_head,c) twice, around the final norm */
+    float *hrstd;          /* (max_head,) */
     float *logp, *lse, *dlogp; /* (max_targets,) */
-    float *score, *dscore;     /* (max_seq, labels) */
+    float *score;              /* (max_seq, labels) */
+    plumb_real *dscore;        /* the same */
     float *head_work;          /* (head_work_count,) */
     int64_t head_work_count;
-    float *gathered, *normed, *rstd; /* (max_tokens,c), (max_tokens,c), (max_tokens,): scratch */
-    float *mean;                     /* (max_seq,c) */
-    float *dx, *dhx;                 /* (max_tokens,c), (max_head,c) */
+    plumb_real *gathered, *normed; /* (max_tokens,c): scratch */
+    float *rstd;                   /* (max_tokens,): scratch */
+    float *mean;                   /* (max_seq,c) */
+    plumb_real *dx, *dhx;          /* (max_tokens,c), (max_head,c) */
     struct plumb_back back;
 };
 

@@ -120,6 +120,15 @@ struct plumb_tensor plumb_view(const char *name, enum plumb_dtype dtype, const v
     return t;
 }
 
+struct plumb_tensor plumb_view_rows(const struct plumb_tensor *t, int64_t begin, int64_t rows)
+{
+    struct plumb_tensor part = *t;
+    part.dim[0] = rows;
+    const int64_t count = plumb_tensor_count(&part), width = rows > 0 ? count / rows : 0;
+    part.data = (char *)t->data + begin * width * plumb_dtype_size(t->dtype);
+    return part;
+}
+
 struct plumb_tensor plumb_view_flat(const struct plumb_tensor *t)
 {
     const int64_t n = plumb_tensor_count(t);

@@ -31,6 +31,11 @@ plumb_status plumb_op_check_rank(const char *op, const char *arg, const struct p
 plumb_status plumb_op_check_index(const char *op, const char *arg, const struct plumb_tensor *t,
                                   int64_t end);
 
+/* The kernel in the form that the backend b computes in. What is REAL in it comes as void *. */
+#define RUN_REAL(kernel, ...)                                                                      \
+    (b->dtype == PLUMB_BF16 ? b->k.bf16.kernel(b->stream, __VA_ARGS__)                             \
+                            : b->k.kernel(b->stream, __VA_ARGS__))
+
 #define CHECK_ARGS(b, op, ...)                                                                     \
     plumb_op_check((b), (op), (const struct want[]){__VA_ARGS__},                                  \
                    (int)(sizeof((const struct want[]){__VA_ARGS__}) / sizeof(struct want)))
@@ -41,6 +46,7 @@ plumb_status plumb_op_check_index(const char *op, const char *arg, const struct 
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
+#define WANT_REAL(t, rank, ...) WANT(t, b->dtype, rank, __VA_ARGS__)
 #define WANT(t, dtype, rank, ...)                                                                  \
     {                                                                                              \
 #t, t, dtype, rank,                                                                        \

@@ -4,7 +4,8 @@
  * Every function takes the backend, then outputs, then inputs. Sizes come from the tensors.
  * "(..., c)": any rank, the last dimension is c. "(n, *)": any rank, rows are the first
  * dimension and the rest counts as one. What each one computes, and whether it is = or +=, is
- * said at its kernel in kernels.h. All are asynchronous on b->stream.
+ * said at its kernel in kernels.h; what is REAL there is of b->dtype. All are asynchronous on
+ * b->stream.
  *
  * Errors of all: PLUMB_ERR_SHAPE naming operation, argument and tensor, what it is and what was
  * expected (rank, dimensions, dtype, place; with host memory also an index out of range); then
@@ -40,13 +41,15 @@ struct plumb_tensor plumb_view(const char *name, enum plumb_dtype dtype, const v
 
 /* The same memory seen as one row: rank 1, all its elements. */
 struct plumb_tensor plumb_view_flat(const struct plumb_tensor *t);
+/* Rows [begin, begin + rows) of t, along its first dimension. */
+struct plumb_tensor plumb_view_rows(const struct plumb_tensor *t, int64_t begin, int64_t rows);
 
 /* ---- rows ------------------------------------------------------------------------------- */
 
-/* y (n,c)  x (m,c)  index (n,) i32 in [0,m) */
+/* y (n,c)  x (m,c), of y's type or float32  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x, const struct plumb_tensor *index);
-/* dx (m,c) +=   dy (n,c)  index (n,) i32 in [0,m) */
+/* dx (m,c) +=, of dy's type or float32   dy (n,c)  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                  const struct plumb_tensor *dy, const struct plumb_tensor *index);
 /* y (g,c)  x (m,c)  offset (g+1,) i64, ascending, in [0,m] */
@@ -56,6 +59,9 @@ plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plu
 /* y, x1, x2 of one shape; y may be x1 or x2 */
 plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                               const struct plumb_tensor *x1, const struct plumb_tensor *x2);
+/* y, of b->dtype, = x, float32, of one shape; b->dtype is bfloat16 */
+plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                 const struct plumb_tensor *x);
 /* y += x, of one shape */
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
@@ -87,7 +93,8 @@ plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_ten
 /* packed (b->k.linear_packed_count(out,in),)  w (out,in) */
 plumb_status plumb_op_linear_pack(struct plumb_backend *b, const struct plumb_tensor *packed,
                                   const struct plumb_tensor *w);
-/* y (n,*) of out columns  x (n,*) of in columns  packed as above  bias (out,) or NULL */
+/* y (n,*) of out columns; float32 too, without a bias  x (n,*) of in columns  packed as above
+ * bias (out,) or NULL */
 plumb_status plumb_op_linear_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x, const struct plumb_tensor *packed,
                                  const struct plumb_tensor *bias);
@@ -114,8 +121,11 @@ plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_
                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,
                                     const struct plumb_rows *rows,
                                     const struct plumb_attn_shape *shape);
+/* Floats of `work` for the function below, with n rows. */
+int64_t plumb_op_attention_work_count(const struct plumb_backend *b, int64_t n,
+                                      const struct plumb_attn_shape *shape);
 /* dq (n,h,d) =  dk, dv (n,hk,d) =   dout, o, q (n,h,d)  lse (n,h)
- * work (>= b->k.attention_work_count(n, shape, b->threads),) */
+ * work (>= plumb_op_attention_work_count(b, n, shape),) */
 plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_tensor *dq,
                                     const struct plumb_tensor *dk, const struct plumb_tensor *dv,
                                     const struct plumb_tensor *dout, const struct plumb_tensor *o,
@@ -130,9 +140,10 @@ plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_
 plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
                                   const struct plumb_tensor *lse, const struct plumb_tensor *logits,
                                   const struct plumb_tensor *target);
-/* logits (n,v) in place   lse, dlogp (n,)  target (n,) i32 */
-plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *logits,
-                                  const struct plumb_tensor *lse, const struct plumb_tensor *target,
+/* dlogits, logits (n,v)   lse, dlogp (n,)  target (n,) i32 */
+plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dlogits,
+                                  const struct plumb_tensor *logits, const struct plumb_tensor *lse,
+                                  const struct plumb_tensor *target,
                                   const struct plumb_tensor *dlogp);
 /* token (n,) i32  logp, logp_sampled (n,)   logits (n,v)  u (n,) f64
  * work (>= b->k.sample_work_count(n, v, b->threads),) */

@@ -9,8 +9,8 @@ static plumb_status check_store(const struct plumb_backend *b, const char *op,
 {
     PLUMB_TRY(plumb_op_check_rank(op, "kc", kc, 4, 4));
     const int64_t pages = kc->dim[0];
-    PLUMB_TRY(CHECK_ARGS(b, op, WANT_F32(kc, 4, pages, hk, d, PLUMB_KV_PAGE),
-                         WANT_F32(vc, 4, pages, hk, PLUMB_KV_PAGE, d)));
+    PLUMB_TRY(CHECK_ARGS(b, op, WANT_REAL(kc, 4, pages, hk, d, PLUMB_KV_PAGE),
+                         WANT_REAL(vc, 4, pages, hk, PLUMB_KV_PAGE, d)));
     if (b->place != PLUMB_HOST)
         return PLUMB_OK;
     for (int64_t i = 0; i < rows->n; i++) {
@@ -45,11 +45,10 @@ plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_t
 {
     PLUMB_TRY(plumb_op_check_rank("kv_write_fwd", "k", k, 3, 3));
     const int64_t hk = k->dim[1], d = k->dim[2];
-    PLUMB_TRY(CHECK_ARGS(b, "kv_write_fwd", WANT_F32(k, 3, rows->n, hk, d),
-                         WANT_F32(v, 3, rows->n, hk, d)));
+    PLUMB_TRY(CHECK_ARGS(b, "kv_write_fwd", WANT_REAL(k, 3, rows->n, hk, d),
+                         WANT_REAL(v, 3, rows->n, hk, d)));
     PLUMB_TRY(check_store(b, "kv_write_fwd", kc, vc, rows, hk, d));
-    return b->k.kv_write_fwd(b->stream, plumb_f32(kc), plumb_f32(vc), plumb_f32(k), plumb_f32(v),
-                             rows, hk, d);
+    return RUN_REAL(kv_write_fwd, kc->data, vc->data, k->data, v->data, rows, hk, d);
 }
 
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
@@ -60,11 +59,18 @@ plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_
 {
     PLUMB_TRY(check_shape("attention_fwd", shape));
     const int64_t n = rows->n, h = shape->h, d = shape->d;
-    PLUMB_TRY(CHECK_ARGS(b, "attention_fwd", WANT_F32(o, 3, n, h, d), WANT_F32(lse, 2, n, h),
-                         WANT_F32(q, 3, n, h, d)));
+    PLUMB_TRY(CHECK_ARGS(b, "attention_fwd", WANT_REAL(o, 3, n, h, d), WANT_F32(lse, 2, n, h),
+                         WANT_REAL(q, 3, n, h, d)));
     PLUMB_TRY(check_store(b, "attention_fwd", kc, vc, rows, shape->hk, d));
-    return b->k.attention_fwd(b->stream, plumb_f32(o), plumb_f32(lse), plumb_f32(q), plumb_f32(kc),
-                              plumb_f32(vc), rows, shape);
+    return RUN_REAL(attention_fwd, o->data, plumb_f32(lse), q->data, kc->data, vc->data, rows,
+                    shape);
+}
+
+int64_t plumb_op_attention_work_count(const struct plumb_backend *b, int64_t n,
+                                      const struct plumb_attn_shape *shape)
+{
+    return (b->dtype == PLUMB_BF16 ? b->k.bf16.attention_work_count
+                                   : b->k.attention_work_count)(n, shape, b->threads);
 }
 
 plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_tensor *dq,
@@ -77,14 +83,14 @@ plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_
 {
     PLUMB_TRY(check_shape("attention_bwd", shape));
     const int64_t n = rows->n, h = shape->h, hk = shape->hk, d = shape->d;
-    PLUMB_TRY(CHECK_ARGS(b, "attention_bwd", WANT_F32(dq, 3, n, h, d), WANT_F32(dk, 3, n, hk, d),
-                         WANT_F32(dv, 3, n, hk, d), WANT_F32(dout, 3, n, h, d),
-                         WANT_F32(o, 3, n, h, d), WANT_F32(lse, 2, n, h), WANT_F32(q, 3, n, h, d)));
+    PLUMB_TRY(CHECK_ARGS(b, "attention_bwd", WANT_REAL(dq, 3, n, h, d), WANT_REAL(dk, 3, n, hk, d),
+                         WANT_REAL(dv, 3, n, hk, d), WANT_REAL(dout, 3, n, h, d),
+                         WANT_REAL(o, 3, n, h, d), WANT_F32(lse, 2, n, h),
+                         WANT_REAL(q, 3, n, h, d)));
     PLUMB_TRY(check_store(b, "attention_bwd", kc, vc, rows, hk, d));
-    PLUMB_TRY(plumb_op_check_work(b, "attention_bwd", work,
-                                  b->k.attention_work_count(n, shape, b->threads)));
-    return b->k.attention_bwd(b->stream, plumb_f32(dq), plumb_f32(dk), plumb_f32(dv),
-                              plumb_f32(dout), plumb_f32(o), plumb_f32(lse), plumb_f32(q),
-                              plumb_f32(kc), plumb_f32(vc), work ? plumb_f32(work) : NULL, rows,
-                              shape);
+    PLUMB_TRY(
+        plumb_op_check_work(b, "attention_bwd", work, plumb_op_attention_work_count(b, n, shape)));
+    return RUN_REAL(attention_bwd, dq->data, dk->data, dv->data, dout->data, o->data,
+                    plumb_f32(lse), q->data, kc->data, vc->data, work ? plumb_f32(work) : NULL,
+                    rows, shape);
 }

@@ -9,10 +9,14 @@ plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_ten
     PLUMB_TRY(plumb_op_check_rank("gather_fwd", "index", index, 1, 1));
     PLUMB_TRY(plumb_op_check_rank("gather_fwd", "x", x, 2, 2));
     const int64_t n = index->dim[0], m = x->dim[0], c = x->dim[1];
-    PLUMB_TRY(CHECK_ARGS(b, "gather_fwd", WANT_F32(y, 2, n, c), WANT_F32(x, 2, m, c),
+    const bool mixed = x->dtype == PLUMB_F32 && b->dtype != PLUMB_F32;
+    PLUMB_TRY(CHECK_ARGS(b, "gather_fwd", WANT_REAL(y, 2, n, c),
+                         WANT(x, mixed ? PLUMB_F32 : b->dtype, 2, m, c),
                          WANT(index, PLUMB_I32, 1, n)));
     PLUMB_TRY(plumb_op_check_index("gather_fwd", "index", index, m));
-    return b->k.gather_fwd(b->stream, plumb_f32(y), plumb_f32(x), plumb_i32(index), n, c);
+    if (mixed)
+        return b->k.bf16.embed_fwd(b->stream, y->data, plumb_f32(x), plumb_i32(index), n, c);
+    return RUN_REAL(gather_fwd, y->data, x->data, plumb_i32(index), n, c);
 }
 
 plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
@@ -21,10 +25,13 @@ plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_ten
     PLUMB_TRY(plumb_op_check_rank("gather_bwd", "index", index, 1, 1));
     PLUMB_TRY(plumb_op_check_rank("gather_bwd", "dx", dx, 2, 2));
     const int64_t n = index->dim[0], m = dx->dim[0], c = dx->dim[1];
-    PLUMB_TRY(CHECK_ARGS(b, "gather_bwd", WANT_F32(dx, 2, m, c), WANT_F32(dy, 2, n, c),
-                         WANT(index, PLUMB_I32, 1, n)));
+    const bool mixed = dx->dtype == PLUMB_F32 && b->dtype != PLUMB_F32;
+    PLUMB_TRY(CHECK_ARGS(b, "gather_bwd", WANT(dx, mixed ? PLUMB_F32 : b->dtype, 2, m, c),
+                         WANT_REAL(dy, 2, n, c), WANT(index, PLUMB_I32, 1, n)));
     PLUMB_TRY(plumb_op_check_index("gather_bwd", "index", index, m));
-    return b->k.gather_bwd(b->stream, plumb_f32(dx), plumb_f32(dy), plumb_i32(index), n, c, m);
+    if (mixed)
+        return b->k.bf16.embed_bwd(b->stream, plumb_f32(dx), dy->data, plumb_i32(index), n, c, m);
+    return RUN_REAL(gather_bwd, dx->data, dy->data, plumb_i32(index), n, c, m);
 }
 
 static plumb_status check_offsets(const struct plumb_tensor *offset, int64_t m)
@@ -48,21 +55,20 @@ plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plu
     PLUMB_TRY(plumb_op_check_rank("segment_mean_fwd", "y", y, 2, 2));
     PLUMB_TRY(plumb_op_check_rank("segment_mean_fwd", "x", x, 2, 2));
     const int64_t g = y->dim[0], c = y->dim[1], m = x->dim[0];
-    PLUMB_TRY(CHECK_ARGS(b, "segment_mean_fwd", WANT_F32(y, 2, g, c), WANT_F32(x, 2, m, c),
+    PLUMB_TRY(CHECK_ARGS(b, "segment_mean_fwd", WANT_F32(y, 2, g, c), WANT_REAL(x, 2, m, c),
                          WANT(offset, PLUMB_I64, 1, g + 1)));
     PLUMB_TRY(check_offsets(offset, m));
-    return b->k.segment_mean_fwd(b->stream, plumb_f32(y), plumb_f32(x),
-                                 (const int64_t *)offset->data, g, c);
+    return RUN_REAL(segment_mean_fwd, plumb_f32(y), x->data, (const int64_t *)offset->data, g, c);
 }
 
-/* All n tensors are float32, in b's memory and of the first one's shape. */
+/* All n tensors are of this type, in b's memory and of the first one's shape. */
 static plumb_status same_shape(const struct plumb_backend *b, const char *op,
-                               const struct plumb_tensor *const *t, const char *const *arg, int n,
-                               int64_t *count)
+                               enum plumb_dtype dtype, const struct plumb_tensor *const *t,
+                               const char *const *arg, int n, int64_t *count)
 {
     PLUMB_TRY(plumb_op_check_rank(op, arg[0], t[0], 1, PLUMB_MAX_RANK));
     for (int i = 0; i < n; i++) {
-        struct want w = {.arg = arg[i], .t = t[i], .dtype = PLUMB_F32, .rank = t[0]->rank};
+        struct want w = {.arg = arg[i], .t = t[i], .dtype = dtype, .rank = t[0]->rank};
         for (int j = 0; j < w.rank; j++)
             w.dim[j] = t[0]->dim[j];
         PLUMB_TRY(plumb_op_check(b, op, &w, 1));
@@ -70,8 +76,8 @@ static plumb_status same_shape(const struct plumb_backend *b, const char *op,
     *count = plumb_tensor_count(t[0]);
     return PLUMB_OK;
 }
-#define SAME(b, op, count, n, names, ...)                                                          \
-    same_shape((b), (op), (const struct plumb_tensor *const[]){__VA_ARGS__},                       \
+#define SAME(b, op, dtype, count, n, names, ...)                                                   \
+    same_shape((b), (op), (dtype), (const struct plumb_tensor *const[]){__VA_ARGS__},              \
                (const char *const[]){names}, (n), (count))
 #define NAMES(...) __VA_ARGS__
 
@@ -79,15 +85,27 @@ plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor
                               const struct plumb_tensor *x1, const struct plumb_tensor *x2)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "add_fwd", &n, 3, NAMES("y", "x1", "x2"), y, x1, x2));
-    return b->k.add_fwd(b->stream, plumb_f32(y), plumb_f32(x1), plumb_f32(x2), n);
+    PLUMB_TRY(SAME(b, "add_fwd", b->dtype, &n, 3, NAMES("y", "x1", "x2"), y, x1, x2));
+    return RUN_REAL(add_fwd, y->data, x1->data, x2->data, n);
+}
+
+plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                 const struct plumb_tensor *x)
+{
+    PLUMB_REQUIRE(b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED, "narrow_fwd: %s computes in %s",
+                  b->name, plumb_dtype_name(b->dtype));
+    PLUMB_TRY(plumb_op_check_rank("narrow_fwd", "y", y, 1, PLUMB_MAX_RANK));
+    const int64_t n = plumb_tensor_count(y);
+    PLUMB_TRY(plumb_op_check_count(b, "narrow_fwd", "y", y, PLUMB_BF16, n));
+    PLUMB_TRY(plumb_op_check_count(b, "narrow_fwd", "x", x, PLUMB_F32, n));
+    return b->k.bf16.narrow_fwd(b->stream, y->data, plumb_f32(x), n);
 }
 
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "accumulate", &n, 2, NAMES("y", "x"), y, x));
+    PLUMB_TRY(SAME(b, "accumulate", PLUMB_F32, &n, 2, NAMES("y", "x"), y, x));
     return b->k.accumulate(b->stream, plumb_f32(y), plumb_f32(x), n);
 }
 
@@ -95,8 +113,8 @@ plumb_status plumb_op_swiglu_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_tensor *gate, const struct plumb_tensor *up)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "swiglu_fwd", &n, 3, NAMES("y", "gate", "up"), y, gate, up));
-    return b->k.swiglu_fwd(b->stream, plumb_f32(y), plumb_f32(gate), plumb_f32(up), n);
+    PLUMB_TRY(SAME(b, "swiglu_fwd", b->dtype, &n, 3, NAMES("y", "gate", "up"), y, gate, up));
+    return RUN_REAL(swiglu_fwd, y->data, gate->data, up->data, n);
 }
 
 plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
@@ -104,10 +122,9 @@ plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_tensor *gate, const struct plumb_tensor *up)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "swiglu_bwd", &n, 5, NAMES("dgate", "dup", "dy", "gate", "up"), dgate, dup,
-                   dy, gate, up));
-    return b->k.swiglu_bwd(b->stream, plumb_f32(dgate), plumb_f32(dup), plumb_f32(dy),
-                           plumb_f32(gate), plumb_f32(up), n);
+    PLUMB_TRY(SAME(b, "swiglu_bwd", b->dtype, &n, 5, NAMES("dgate", "dup", "dy", "gate", "up"),
+                   dgate, dup, dy, gate, up));
+    return RUN_REAL(swiglu_bwd, dgate->data, dup->data, dy->data, gate->data, up->data, n);
 }
 
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
@@ -115,12 +132,11 @@ plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *w, float eps)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "rmsnorm_fwd", &n, 2, NAMES("x", "y"), x, y));
+    PLUMB_TRY(SAME(b, "rmsnorm_fwd", b->dtype, &n, 2, NAMES("x", "y"), x, y));
     const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
     PLUMB_TRY(plumb_op_check_count(b, "rmsnorm_fwd", "rstd", rstd, PLUMB_F32, rows));
     PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_fwd", WANT_F32(w, 1, c)));
-    return b->k.rmsnorm_fwd(b->stream, plumb_f32(y), plumb_f32(rstd), plumb_f32(x), plumb_f32(w),
-                            rows, c, eps);
+    return RUN_REAL(rmsnorm_fwd, y->data, plumb_f32(rstd), x->data, plumb_f32(w), rows, c, eps);
 }
 
 plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
@@ -129,12 +145,12 @@ plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *rstd)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "rmsnorm_bwd", &n, 3, NAMES("x", "dx", "dy"), x, dx, dy));
+    PLUMB_TRY(SAME(b, "rmsnorm_bwd", b->dtype, &n, 3, NAMES("x", "dx", "dy"), x, dx, dy));
     const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
     PLUMB_TRY(plumb_op_check_count(b, "rmsnorm_bwd", "rstd", rstd, PLUMB_F32, rows));
     PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_bwd", WANT_F32(dw, 1, c), WANT_F32(w, 1, c)));
-    return b->k.rmsnorm_bwd(b->stream, plumb_f32(dx), plumb_f32(dw), plumb_f32(dy), plumb_f32(x),
-                            plumb_f32(w), plumb_f32(rstd), rows, c);
+    return RUN_REAL(rmsnorm_bwd, dx->data, plumb_f32(dw), dy->data, x->data, plumb_f32(w),
+                    plumb_f32(rstd), rows, c);
 }
 
 static plumb_status check_rope(struct plumb_backend *b, const char *op,
@@ -147,7 +163,7 @@ static plumb_status check_rope(struct plumb_backend *b, const char *op,
     PLUMB_REQUIRE(d % 2 == 0, PLUMB_ERR_SHAPE,
                   "%s: x '%s' has head size %lld, expected an even one", op,
                   x->name ? x->name : "(unnamed)", (long long)d);
-    PLUMB_TRY(CHECK_ARGS(b, op, WANT_F32(x, 3, n, h, d), WANT_F32(cos_sin, 2, m, d),
+    PLUMB_TRY(CHECK_ARGS(b, op, WANT_REAL(x, 3, n, h, d), WANT_F32(cos_sin, 2, m, d),
                          WANT(pos, PLUMB_I32, 1, n)));
     return plumb_op_check_index(op, "pos", pos, m);
 }
@@ -156,16 +172,16 @@ plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tenso
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos)
 {
     PLUMB_TRY(check_rope(b, "rope_fwd", x, cos_sin, pos));
-    return b->k.rope_fwd(b->stream, plumb_f32(x), plumb_f32(cos_sin), plumb_i32(pos), x->dim[0],
-                         x->dim[1], x->dim[2]);
+    return RUN_REAL(rope_fwd, x->data, plumb_f32(cos_sin), plumb_i32(pos), x->dim[0], x->dim[1],
+                    x->dim[2]);
 }
 
 plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos)
 {
     PLUMB_TRY(check_rope(b, "rope_bwd", dx, cos_sin, pos));
-    return b->k.rope_bwd(b->stream, plumb_f32(dx), plumb_f32(cos_sin), plumb_i32(pos), dx->dim[0],
-                         dx->dim[1], dx->dim[2]);
+    return RUN_REAL(rope_bwd, dx->data, plumb_f32(cos_sin), plumb_i32(pos), dx->dim[0], dx->dim[1],
+                    dx->dim[2]);
 }
 
 plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *out,
@@ -185,7 +201,7 @@ plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *
                             const struct plumb_tensor *g, const struct plumb_adamw *p)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "adamw", &n, 4, NAMES("g", "w", "m", "v"), g, w, m, v));
+    PLUMB_TRY(SAME(b, "adamw", PLUMB_F32, &n, 4, NAMES("g", "w", "m", "v"), g, w, m, v));
     PLUMB_REQUIRE(p->correction1 > 0.0f && p->correction2 > 0.0f, PLUMB_ERR_ARG,
                   "adamw: corrections %g and %g, expected above 0", (double)p->correction1,
                   (double)p->correction2);

@@ -16,17 +16,19 @@ plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_te
                             plumb_i32(target), n, v);
 }
 
-plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *logits,
-                                  const struct plumb_tensor *lse, const struct plumb_tensor *target,
+plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dlogits,
+                                  const struct plumb_tensor *logits, const struct plumb_tensor *lse,
+                                  const struct plumb_tensor *target,
                                   const struct plumb_tensor *dlogp)
 {
     PLUMB_TRY(plumb_op_check_rank("logprob_bwd", "logits", logits, 2, 2));
     const int64_t n = logits->dim[0], v = logits->dim[1];
-    PLUMB_TRY(CHECK_ARGS(b, "logprob_bwd", WANT_F32(logits, 2, n, v), WANT_F32(lse, 1, n),
-                         WANT(target, PLUMB_I32, 1, n), WANT_F32(dlogp, 1, n)));
+    PLUMB_TRY(CHECK_ARGS(b, "logprob_bwd", WANT_REAL(dlogits, 2, n, v), WANT_F32(logits, 2, n, v),
+                         WANT_F32(lse, 1, n), WANT(target, PLUMB_I32, 1, n),
+                         WANT_F32(dlogp, 1, n)));
     PLUMB_TRY(plumb_op_check_index("logprob_bwd", "target", target, v));
-    return b->k.logprob_bwd(b->stream, plumb_f32(logits), plumb_f32(logits), plumb_f32(lse),
-                            plumb_i32(target), plumb_f32(dlogp), n, v);
+    return RUN_REAL(logprob_bwd, dlogits->data, plumb_f32(logits), plumb_f32(lse),
+                    plumb_i32(target), plumb_f32(dlogp), n, v);
 }
 
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
@@ -55,34 +57,25 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                            work ? plumb_f32(work) : NULL, n, v);
 }
 
-/* The logits lie first in work, so that the forward's are found again by the backward. */
+/* The logits lie first in work, so that the forward's are found again by the backward; behind them,
+ * in bfloat16, their gradient. In float32 it takes their place. */
 static int64_t logits_count(int64_t head_rows, int64_t v)
 {
     return plumb_ceil_div(head_rows * v, 64) * 64;
+}
+
+static int64_t dlogits_count(const struct plumb_backend *b, int64_t head_rows, int64_t v)
+{
+    return b->dtype == PLUMB_BF16 ? plumb_ceil_div(head_rows * v, 128) * 64 : 0;
 }
 
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train)
 {
     return logits_count(head_rows, v) +
-           (train ? b->k.linear_work_count(head_rows, v, c, b->threads) : 0);
-}
-
-/* Rows [begin, begin + rows) of what the head works on. */
-struct block {
-    struct plumb_tensor x, target, lse, logits;
-};
-static struct block block_at(const struct plumb_backend *b, const struct plumb_tensor *x,
-                             const struct plumb_tensor *target, const struct plumb_tensor *lse,
-                             const struct plumb_tensor *work, int64_t v, int64_t begin,
-                             int64_t rows)
-{
-    const int64_t c = x->dim[1];
-    return (struct block){
-        .x = plumb_view_f32(x->name, plumb_f32(x) + begin * c, b->place, rows, c),
-        .target = plumb_view_i32(target->name, plumb_i32(target) + begin, b->place, rows),
-        .lse = plumb_view_f32(lse->name, plumb_f32(lse) + begin, b->place, rows),
-        .logits = plumb_view_f32("logits", work->data, b->place, rows, v)};
+           (train ? dlogits_count(b, head_rows, v) +
+                        b->k.linear_work_count(head_rows, v, c, b->threads)
+                  : 0);
 }
 
 plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
@@ -95,19 +88,21 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
     const int64_t n = x->dim[0], c = x->dim[1];
     PLUMB_REQUIRE(head_rows >= 1, PLUMB_ERR_ARG, "head_logprob_fwd: head_rows=%lld, expected >= 1",
                   (long long)head_rows);
-    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_fwd", WANT_F32(logp, 1, n), WANT_F32(lse, 1, n),
-                         WANT_F32(x, 2, n, c), WANT_F32(packed, 1, b->k.linear_packed_count(v, c)),
-                         WANT(target, PLUMB_I32, 1, n)));
+    PLUMB_TRY(CHECK_ARGS(
+        b, "head_logprob_fwd", WANT_F32(logp, 1, n), WANT_F32(lse, 1, n), WANT_REAL(x, 2, n, c),
+        WANT_REAL(packed, 1, b->k.linear_packed_count(v, c)), WANT(target, PLUMB_I32, 1, n)));
     PLUMB_TRY(plumb_op_check_work(b, "head_logprob_fwd", work,
                                   plumb_op_head_work_count(b, head_rows, v, c, false)));
     /* Backwards: the backward, which goes forwards, finds its first block's logits in work. */
     for (int64_t i = (n - 1) / head_rows * head_rows; i >= 0 && n > 0; i -= head_rows) {
         const int64_t rows = plumb_min_i64(head_rows, n - i);
-        const struct block at = block_at(b, x, target, lse, work, v, i, rows);
-        const struct plumb_tensor out =
-            plumb_view_f32(logp->name, plumb_f32(logp) + i, b->place, rows);
-        PLUMB_TRY(plumb_op_linear_fwd(b, &at.logits, &at.x, packed, NULL));
-        PLUMB_TRY(plumb_op_logprob_fwd(b, &out, &at.lse, &at.logits, &at.target));
+        const struct plumb_tensor xi = plumb_view_rows(x, i, rows);
+        const struct plumb_tensor ti = plumb_view_rows(target, i, rows);
+        const struct plumb_tensor lsei = plumb_view_rows(lse, i, rows);
+        const struct plumb_tensor out = plumb_view_rows(logp, i, rows);
+        const struct plumb_tensor logits = plumb_view_f32("logits", work->data, b->place, rows, v);
+        PLUMB_TRY(plumb_op_linear_fwd(b, &logits, &xi, packed, NULL));
+        PLUMB_TRY(plumb_op_logprob_fwd(b, &out, &lsei, &logits, &ti));
     }
     return PLUMB_OK;
 }
@@ -125,27 +120,32 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
     const int64_t n = x->dim[0], c = x->dim[1], v = w->dim[0];
     PLUMB_REQUIRE(head_rows >= 1, PLUMB_ERR_ARG, "head_logprob_bwd: head_rows=%lld, expected >= 1",
                   (long long)head_rows);
-    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_F32(dx, 2, n, c), WANT_F32(dw, 2, v, c),
-                         WANT_F32(dlogp, 1, n), WANT_F32(lse, 1, n), WANT_F32(x, 2, n, c),
-                         WANT_F32(w, 2, v, c), WANT(target, PLUMB_I32, 1, n),
-                         WANT_F32(packed, 1, b->k.linear_packed_count(v, c))));
+    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_REAL(dx, 2, n, c), WANT_F32(dw, 2, v, c),
+                         WANT_F32(dlogp, 1, n), WANT_F32(lse, 1, n), WANT_REAL(x, 2, n, c),
+                         WANT_REAL(w, 2, v, c), WANT(target, PLUMB_I32, 1, n),
+                         WANT_REAL(packed, 1, b->k.linear_packed_count(v, c))));
     PLUMB_TRY(plumb_op_check_work(b, "head_logprob_bwd", work,
                                   plumb_op_head_work_count(b, head_rows, v, c, true)));
-    const int64_t first = logits_count(head_rows, v);
-    const struct plumb_tensor rest = plumb_view_f32(work->name, plumb_f32(work) + first, b->place,
-                                                    plumb_tensor_count(work) - first);
+    const bool apart = b->dtype == PLUMB_BF16;
+    const int64_t first = logits_count(head_rows, v),
+                  second = first + dlogits_count(b, head_rows, v);
+    const struct plumb_tensor rest =
+        plumb_view_rows(work, second, plumb_tensor_count(work) - second);
     for (int64_t i = 0; i < n; i += head_rows) {
         const int64_t rows = plumb_min_i64(head_rows, n - i);
-        const struct block at = block_at(b, x, target, lse, work, v, i, rows);
-        const struct plumb_tensor dl =
-            plumb_view_f32(dlogp->name, plumb_f32(dlogp) + i, b->place, rows);
-        const struct plumb_tensor out =
-            plumb_view_f32(dx->name, plumb_f32(dx) + i * c, b->place, rows, c);
+        const struct plumb_tensor xi = plumb_view_rows(x, i, rows);
+        const struct plumb_tensor ti = plumb_view_rows(target, i, rows);
+        const struct plumb_tensor lsei = plumb_view_rows(lse, i, rows);
+        const struct plumb_tensor dl = plumb_view_rows(dlogp, i, rows);
+        const struct plumb_tensor out = plumb_view_rows(dx, i, rows);
+        const struct plumb_tensor logits = plumb_view_f32("logits", work->data, b->place, rows, v);
+        const struct plumb_tensor dlogits = PLUMB_VIEW_(
+            "dlogits", b->dtype, plumb_f32(work) + (apart ? first : 0), b->place, rows, v);
         if (i > 0 || !logits_kept)
-            PLUMB_TRY(plumb_op_linear_fwd(b, &at.logits, &at.x, packed, NULL));
-        PLUMB_TRY(plumb_op_logprob_bwd(b, &at.logits, &at.lse, &at.target, &dl));
-        PLUMB_TRY(plumb_op_linear_bwd_x(b, &out, &at.logits, w, &rest, true));
-        PLUMB_TRY(plumb_op_linear_bwd_w(b, dw, NULL, &at.logits, &at.x, &rest));
+            PLUMB_TRY(plumb_op_linear_fwd(b, &logits, &xi, packed, NULL));
+        PLUMB_TRY(plumb_op_logprob_bwd(b, &dlogits, &logits, &lsei, &ti, &dl));
+        PLUMB_TRY(plumb_op_linear_bwd_x(b, &out, &dlogits, w, &rest, true));
+        PLUMB_TRY(plumb_op_linear_bwd_w(b, dw, NULL, &dlogits, &xi, &rest));
     }
     return PLUMB_OK;
 }

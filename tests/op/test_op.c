@@ -124,7 +124,7 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
     const struct plumb_sample_param p = {1.0f, 0, 1.0f, 0.0f}, bad = {1.0f, 0, 0.0f, 0.0f};
     const struct plumb_adamw step = {.correction1 = 0.0f, .correction2 = 1.0f};
     REFUSED(plumb_op_logprob_fwd(b, &row, &row, &z, &target), "'target'", "holds 9 at 1");
-    REFUSED(plumb_op_logprob_bwd(b, &z, &w, &target, &row), "'w'", "lse");
+    REFUSED(plumb_op_logprob_bwd(b, &z, &z, &w, &target, &row), "'w'", "lse");
     REFUSED(plumb_op_sample_fwd(b, &target, &row, &row, &z, &draw, &p, &row), "'row'", "at least");
     REFUSED(plumb_op_sample_fwd(b, &target, &row, &row, &z, &row, &p, &work), "'row'", "float64");
     CHECK(plumb_op_sample_fwd(b, &target, &row, &row, &z, &draw, &bad, &work) == PLUMB_ERR_ARG);
