@@ -132,10 +132,12 @@ plumb_status plumb_cmd_doctor(struct plumb_app *app)
         row("BLAS", gpu ? "cuBLASLt, one algorithm for each layer's sizes, without split-K"
                         : "none needed: the matrix products are plumb's own, row by row the same");
         row("communicator", "%s, %d rank%s", plumb_comm_name(comm), world, world == 1 ? "" : "s");
-        if (gpu)
+        if (gpu) {
             row("device", "%s: %s", app->backend->name, app->backend->device);
-        else
+            row("exchange", "%s", plumb_comm_device_name(comm));
+        } else {
             row("device", "%s, kernels for%s", app->backend->name, instruction_sets());
+        }
         print_limits();
         for (int r = 0; r < world; r++) {
             char name[32];

@@ -104,7 +104,15 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
 }
 
-enum { EXCHANGE_AUTO, EXCHANGE_MPI }; /* of comm.exchange, in the schema's order */
+/* Of comm.exchange and comm.reduce, in the schema's order. */
+enum { EXCHANGE_AUTO, EXCHANGE_NCCL, EXCHANGE_MPI };
+enum { REDUCE_TREE, REDUCE_NCCL };
+
+#ifdef PLUMB_HAVE_NCCL
+enum { HAVE_NCCL = 1 };
+#else
+enum { HAVE_NCCL = 0 };
+#endif
 
 static plumb_status create_cuda(struct plumb_app *app)
 {
@@ -112,9 +120,8 @@ static plumb_status create_cuda(struct plumb_app *app)
     if (strcmp(app->command, "plan") == 0)
         return plumb_backend_cuda_plan_create(&app->backend);
     const bool share = app->cfg->comm.exchange == EXCHANGE_MPI;
-    PLUMB_TRY(plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
-                                        share ? 0 : plumb_comm_local_size(app->comm)));
-    return plumb_exchange_attach(app->comm, app->backend);
+    return plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
+                                     share ? 0 : plumb_comm_local_size(app->comm));
 #else
     (void)app;
     PLUMB_FAIL(
@@ -124,9 +131,43 @@ static plumb_status create_cuda(struct plumb_app *app)
 #endif
 }
 
+static plumb_status check_exchange(const struct plumb_config *cfg)
+{
+    const bool reduce = cfg->comm.reduce == REDUCE_NCCL;
+    const bool nccl = reduce || cfg->comm.exchange == EXCHANGE_NCCL;
+    PLUMB_REQUIRE(!reduce || cfg->comm.exchange != EXCHANGE_MPI, PLUMB_ERR_CONFIG,
+                  "comm.reduce: nccl with comm.exchange: mpi, which does not use NCCL; leave one "
+                  "of them out");
+    PLUMB_REQUIRE(!nccl || strcmp(cfg->device, "cuda") == 0, PLUMB_ERR_CONFIG,
+                  "comm.%s: nccl needs device: cuda; device is %s", reduce ? "reduce" : "exchange",
+                  cfg->device);
+    PLUMB_REQUIRE(!nccl || HAVE_NCCL, PLUMB_ERR_UNSUPPORTED,
+                  "comm.%s: nccl, but this plumb was built without NCCL: leave it out, or build "
+                  "with -Dnccl=enabled",
+                  reduce ? "reduce" : "exchange");
+    return PLUMB_OK;
+}
+
+/* Collective: how the ranks exchange device memory. */
+static plumb_status attach_device(struct plumb_app *app)
+{
+    const struct plumb_config *cfg = app->cfg;
+    if (app->backend->place == PLUMB_HOST || app->backend->dry)
+        return PLUMB_OK;
+    const struct plumb_comm_device device = plumb_exchange_device(app->backend);
+#ifdef PLUMB_HAVE_NCCL
+    if (cfg->comm.exchange != EXCHANGE_MPI)
+        return plumb_comm_attach_nccl(app->comm, &device, cfg->comm.reduce == REDUCE_NCCL);
+#else
+    (void)cfg;
+#endif
+    return plumb_comm_agree(app->comm, plumb_comm_attach_device(app->comm, &device));
+}
+
 static plumb_status create_backend(struct plumb_app *app)
 {
     const struct plumb_config *cfg = app->cfg;
+    PLUMB_TRY(check_exchange(cfg));
     if (strcmp(cfg->device, "ref") == 0)
         return plumb_backend_ref_create(&app->backend);
     if (strcmp(cfg->device, "cuda") == 0)
@@ -173,6 +214,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));
     PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
+    PLUMB_TRY(attach_device(app));
     PLUMB_TRY(command->run(app));
     return plumb_comm_agree(app->comm, flush_output());
 }

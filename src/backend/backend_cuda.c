@@ -177,6 +177,7 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
     st = describe(b, device);
     if (st == PLUMB_OK)
         st = make_context(c);
+    b->native = c->stream;
     if (st != PLUMB_OK) {
         cuda_destroy(b);
         return st;

@@ -95,19 +95,28 @@ struct plumb_comm_device {
     plumb_status (*to_host)(void *arg, void *host, const void *device, int64_t bytes);
     plumb_status (*to_device)(void *arg, void *device, const void *host, int64_t bytes);
     plumb_status (*accumulate)(void *arg, float *y, const float *x, int64_t n); /* y += x */
-    int64_t piece; /* floats that are on their way at once; 0 = PLUMB_COMM_PIECE */
+    void *stream;  /* that accumulate works on, a cudaStream_t; NULL: the device is no GPU */
+    int64_t piece; /* floats that are on their way at once; 0 = the link's choice */
 };
-#define PLUMB_COMM_PIECE ((int64_t)2 << 20)
 
 /* From here on the two calls above take device memory, which travels through host memory: with any
  * carrier, and when several ranks share one GPU. Takes 3 pieces, one of them on the device; nothing
  * with one rank. Not collective; agree afterwards. */
 plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_device *device);
-/* Before the device goes. Not collective, but between the same collectives on every rank. NULL, or
- * nothing attached, is allowed. */
+/* The same through NCCL, GPU to GPU: one GPU for each rank. In builds with NCCL only:
+ * PLUMB_HAVE_NCCL is 1 there. own_order: NCCL adds, in an order of its own choosing: faster, but
+ * correct to rounding only; else the sums are those of the tree. Takes 2 pieces of device memory.
+ * Collective: one rank's failure is every rank's. A rank that does not come, stops inside, or whose
+ * GPU fails ends this and every later exchange as in any collective, within timeout seconds. */
+plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_device *device,
+                                    bool own_order);
+/* Before the device goes. Collective where NCCL is attached. NULL, or nothing attached, is
+ * allowed. */
 void plumb_comm_detach_device(plumb_comm *c);
-/* How device memory travels: "host memory", "none". Not collective. */
+/* How device memory travels: "host memory", "nccl 2.18.1", "none". Not collective. */
 const char *plumb_comm_device_name(const plumb_comm *c);
+/* reduce_tree on the device is not along the tree. Not collective. */
+bool plumb_comm_own_order(const plumb_comm *c);
 
 /* *out = zeroed memory of this rank, 256-byte aligned, that the other ranks of its host read
  * without a copy in between: the fastest place for what reduce_tree and allgather_shards move.

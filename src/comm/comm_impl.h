@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/num.h"
 #include "comm/watch.h"
 
 /* Receives `bytes` bytes of a message, which start at byte `at` of it: a multiple of 64, as all
@@ -37,6 +38,8 @@ struct plumb_comm_ops {
     /* Sends this rank's note to the others and takes in theirs. Never waits for another rank.
      * Called by the heartbeat, at the same time as any other. */
     plumb_status (*beat)(plumb_comm *c);
+    /* One step of waiting for something else than a message: as a move waits. NULL: not there. */
+    plumb_status (*idle)(plumb_comm *c, struct plumb_wait *wait);
     /* Memory that this rank's peers can read in place; *out stays NULL where there is none. release
      * says whether the memory was such. Both NULL: no such thing. */
     plumb_status (*alloc)(plumb_comm *c, void **out, int64_t bytes);
@@ -58,10 +61,19 @@ typedef plumb_status plumb_swap_fn(plumb_comm *c, const struct plumb_swap *s);
 
 /* How vectors in device memory travel. */
 struct plumb_link {
-    const char *name;
-    plumb_swap_fn *swap;
+    plumb_swap_fn *swap; /* of the trees in reduce.c */
+    /* Instead of those trees; NULL: there is nothing better. */
+    plumb_status (*reduce)(plumb_comm *c, float *grad, int64_t n);
+    plumb_status (*gather)(plumb_comm *c, float *x, int64_t n);
     void (*detach)(plumb_comm *c); /* gives back what the attach took */
 };
+
+/* The i-th piece of a range; empty behind its end. */
+static inline struct plumb_range plumb_piece_of(struct plumb_range r, int64_t i, int64_t piece)
+{
+    const int64_t begin = plumb_min_i64(r.begin + i * piece, r.end);
+    return (struct plumb_range){begin, plumb_min_i64(begin + piece, r.end)};
+}
 
 #define PLUMB_COMM_SCRATCH 4096 /* doubles */
 
@@ -78,7 +90,9 @@ struct plumb_comm {
     double *slots;          /* (2 size,) */
     struct plumb_watch watch;
     const struct plumb_link *link; /* NULL: no device attached */
+    char link_name[PLUMB_COMM_TEXT];
     struct plumb_comm_device device;
+    struct plumb_nccl *nccl; /* comm_nccl.c; NULL: another link, or none */
     struct {
         float *out, *in; /* (device.piece,) host */
         float *sum;      /* (device.piece,) device: what is to be added */

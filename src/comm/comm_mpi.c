@@ -53,11 +53,17 @@ static void mpi_destroy(plumb_comm *c)
         MPI_Finalize();
 }
 
+static plumb_status mpi_idle(plumb_comm *c, struct plumb_wait *wait)
+{
+    return plumb_mail_wait(plumb_mpi_of(c), wait);
+}
+
 static const struct plumb_comm_ops mpi_ops = {
     .name = "mpi",
     .move = plumb_mpi_move,
     .share_raised = plumb_mail_share_raised,
     .beat = plumb_mail_beat,
+    .idle = mpi_idle,
     .alloc = plumb_window_alloc,
     .release = plumb_window_release,
     .abort = mpi_abort,

@@ -1,16 +1,12 @@
 /* device.c - a vector in device memory travels through host memory, piece by piece.
  * Layer 1. Includes comm/ and base/ only. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/num.h"
 #include "comm/comm_impl.h"
 
-/* The i-th piece of a range; empty behind its end. */
-static struct plumb_range piece_of(struct plumb_range r, int64_t i, int64_t piece)
-{
-    const int64_t begin = plumb_min_i64(r.begin + i * piece, r.end);
-    return (struct plumb_range){begin, plumb_min_i64(begin + piece, r.end)};
-}
+#define PIECE ((int64_t)2 << 20) /* floats, unless the device says otherwise */
 
 static plumb_status swap_piece(plumb_comm *c, const struct plumb_swap *s, struct plumb_range give,
                                struct plumb_range take)
@@ -43,7 +39,7 @@ static plumb_status swap_staged(plumb_comm *c, const struct plumb_swap *s)
     const int64_t most = plumb_max_i64(s->give.end - s->give.begin, s->take.end - s->take.begin);
     for (int64_t i = 0; i * piece < most; i++) {
         const plumb_status st =
-            swap_piece(c, s, piece_of(s->give, i, piece), piece_of(s->take, i, piece));
+            swap_piece(c, s, plumb_piece_of(s->give, i, piece), plumb_piece_of(s->take, i, piece));
         c->broken = c->broken || st != PLUMB_OK; /* the peer waits for what does not come */
         PLUMB_TRY(st);
     }
@@ -59,7 +55,7 @@ static void staging_release(plumb_comm *c)
     memset(&c->staging, 0, sizeof(c->staging));
 }
 
-static const struct plumb_link staged = {"host memory", swap_staged, staging_release};
+static const struct plumb_link staged = {.swap = swap_staged, .detach = staging_release};
 
 plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_device *device)
 {
@@ -67,8 +63,8 @@ plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_dev
     PLUMB_REQUIRE(device->piece >= 0, PLUMB_ERR_ARG, "pieces of %lld floats",
                   (long long)device->piece);
     c->device = *device;
-    if (!device->piece)
-        c->device.piece = PLUMB_COMM_PIECE;
+    if (device->piece == 0)
+        c->device.piece = PIECE;
     if (c->size == 1)
         return PLUMB_OK;
     const int64_t bytes = c->device.piece * (int64_t)sizeof(float);
@@ -84,6 +80,7 @@ plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_dev
         return plumb_pass_at(st, __FILE__, __LINE__, "plumb_comm_attach_device");
     }
     c->link = &staged;
+    snprintf(c->link_name, sizeof(c->link_name), "host memory");
     return PLUMB_OK;
 }
 
@@ -95,7 +92,12 @@ void plumb_comm_detach_device(plumb_comm *c)
     c->link = NULL;
 }
 
+bool plumb_comm_own_order(const plumb_comm *c)
+{
+    return c->link && c->link->reduce;
+}
+
 const char *plumb_comm_device_name(const plumb_comm *c)
 {
-    return c->link ? c->link->name : "none";
+    return c->link ? c->link_name : "none";
 }

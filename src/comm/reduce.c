@@ -105,8 +105,10 @@ plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n, enum
 {
     PLUMB_TRY(check_args(c, "reduce_tree", grad, n, place));
     PLUMB_TRY(plumb_coll_enter(c, "reduce_tree", (struct plumb_args){n, NULL, -1}));
-    plumb_swap_fn *swap = place == PLUMB_DEVICE && c->link ? c->link->swap : swap_host;
-    return plumb_coll_leave(c, reduce_tree(c, swap, grad, n));
+    const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
+    return plumb_coll_leave(c, link && link->reduce
+                                   ? link->reduce(c, grad, n)
+                                   : reduce_tree(c, link ? link->swap : swap_host, grad, n));
 }
 
 plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
@@ -114,6 +116,8 @@ plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
 {
     PLUMB_TRY(check_args(c, "allgather_shards", x, n, place));
     PLUMB_TRY(plumb_coll_enter(c, "allgather_shards", (struct plumb_args){n, NULL, -1}));
-    plumb_swap_fn *swap = place == PLUMB_DEVICE && c->link ? c->link->swap : swap_host;
-    return plumb_coll_leave(c, allgather_shards(c, swap, x, n));
+    const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
+    return plumb_coll_leave(c, link && link->gather
+                                   ? link->gather(c, x, n)
+                                   : allgather_shards(c, link ? link->swap : swap_host, x, n));
 }

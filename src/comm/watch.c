@@ -361,6 +361,17 @@ static plumb_status compare_calls(const plumb_comm *c, struct text *t, double no
     return PLUMB_OK;
 }
 
+/* All ranks are there, and still it does not end. */
+static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
+{
+    bool late = false;
+    for (int r = 0; r < c->size; r++)
+        late = late || (r != c->rank && is_late(c, &c->watch.heard[r], now));
+    if (late || wait->together == 0)
+        wait->together = late ? 0 : now;
+    return !late && now - fmax(wait->together, c->watch.lost_until) > wait->stuck_s;
+}
+
 plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
                                size_t cap)
 {
@@ -389,6 +400,10 @@ plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double no
         put(&t, "did not come in %g s: ", w->max_wait_s);
         if (put_ranks(&t, c, is_late, now) == 0)
             put(&t, "bytes; all ranks came, the connection between them is stuck");
+        return PLUMB_ERR_COMM;
+    }
+    if (wait->stuck_s > 0 && is_stuck(c, wait, now)) {
+        put(&t, "nothing moved for %g s, although every rank is in it", wait->stuck_s);
         return PLUMB_ERR_COMM;
     }
     const double every = w->timeout_s > 0 ? w->timeout_s : 60;

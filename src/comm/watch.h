@@ -66,8 +66,10 @@ struct plumb_watch {
 /* A wait for bytes; begin it anew whenever some moved. */
 struct plumb_wait {
     double since, lost_s;
-    int lines;    /* log lines written */
-    bool counted; /* lost_s is set */
+    int lines;       /* log lines written */
+    bool counted;    /* lost_s is set */
+    double stuck_s;  /* > 0: so long it may last once all ranks are in the same collective */
+    double together; /* when they were first seen there; 0 = not yet */
 };
 
 plumb_status plumb_watch_init(plumb_comm *c, double timeout_s);

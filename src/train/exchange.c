@@ -44,9 +44,9 @@ static plumb_status accumulate(void *arg, float *y, const float *x, int64_t n)
     return b->k.accumulate(b->stream, y, x, n);
 }
 
-plumb_status plumb_exchange_attach(plumb_comm *comm, struct plumb_backend *backend)
+struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend)
 {
-    const struct plumb_comm_device device = {
+    return (struct plumb_comm_device){
         .arg = backend,
         .alloc = take,
         .release = give_back,
@@ -55,6 +55,6 @@ plumb_status plumb_exchange_attach(plumb_comm *comm, struct plumb_backend *backe
         .to_host = to_host,
         .to_device = to_device,
         .accumulate = accumulate,
+        .stream = backend->native,
     };
-    return plumb_comm_attach_device(comm, &device);
 }

@@ -6,7 +6,7 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* backend is borrowed until plumb_comm_detach_device. Not collective; agree afterwards. */
-plumb_status plumb_exchange_attach(plumb_comm *comm, struct plumb_backend *backend);
+/* For plumb_comm_attach_device and its kin. backend is borrowed until plumb_comm_detach_device. */
+struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend);
 
 #endif

@@ -291,9 +291,13 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
               t->backend->threads == 1 ? "" : "s", t->model->fingerprint);
     if (!plumb_is_pow2(plumb_comm_size(t->comm)))
         plumb_log(PLUMB_LOG_INFO,
-                  "world size %d is no power of two: results equal those of 1, 2, 4 ... ranks only "
-                  "up to rounding",
+                  "%d ranks is no power of two: results agree with other rank counts to rounding, "
+                  "not to the bit",
                   plumb_comm_size(t->comm));
+    else if (plumb_comm_own_order(t->comm))
+        plumb_log(PLUMB_LOG_INFO,
+                  "comm.reduce: nccl adds gradients in an order of its own: results agree with "
+                  "other rank counts to rounding, not to the bit");
     t->last_log = plumb_now();
     t->last_log_tokens = t->state.num_tokens;
     return PLUMB_OK;

@@ -3,16 +3,12 @@
  * Test of layer 1. The device is memory out of reach while none of its functions runs. */
 #include "comm/comm.h"
 
-#include <math.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/num.h"
-#include "harness.h"
+#include "vectors.h"
 
 #define REGION ((size_t)5 << 20)
 
@@ -98,56 +94,33 @@ static void gpu_fini(struct gpu *g)
     munmap(g->memory, REGION);
 }
 
-static void attach(plumb_comm *c, struct gpu *g, int64_t piece)
+static struct plumb_comm_device device_of(struct gpu *g, int64_t piece)
 {
-    const struct plumb_comm_device d = {g,
-                                        fake_alloc,
-                                        fake_release,
-                                        fake_alloc_host,
-                                        fake_release_host,
-                                        fake_to_host,
-                                        fake_to_device,
-                                        fake_accumulate,
-                                        piece};
+    return (struct plumb_comm_device){.arg = g,
+                                      .alloc = fake_alloc,
+                                      .release = fake_release,
+                                      .alloc_host = fake_alloc_host,
+                                      .release_host = fake_release_host,
+                                      .to_host = fake_to_host,
+                                      .to_device = fake_to_device,
+                                      .accumulate = fake_accumulate,
+                                      .piece = piece};
+}
+
+static void same_as_host(plumb_comm *c, int64_t n, int64_t piece)
+{
+    struct gpu g;
+    gpu_init(&g);
+    const struct plumb_comm_device d = device_of(&g, piece);
     CHECK_OK(plumb_comm_attach_device(c, &d));
     if (plumb_comm_size(c) > 1) {
         CHECK(!strcmp(plumb_comm_device_name(c), "host memory"));
         CHECK(plumb_comm_attach_device(c, &d) == PLUMB_ERR_ARG);
     }
-}
-
-/* Sums and distributes x (n,) in device memory as in host memory. */
-static void same_as_host(plumb_comm *c, int64_t n, int64_t piece)
-{
-    struct gpu g;
-    gpu_init(&g);
-    attach(c, &g, piece);
-    const size_t bytes = (size_t)n * sizeof(float);
-    float *host = malloc(bytes + 4), *back = malloc(bytes + 4);
-    void *x = NULL;
-    for (int64_t i = 0; i < n; i++) /* sums that round */
-        host[i] = (float)sin((double)(i * 7 + plumb_comm_rank(c) * 131 + 1)) * (i % 5 ? 1 : 1e6f);
-    CHECK_OK(fake_alloc(&g, &x, (int64_t)bytes + 4));
-    CHECK_OK(fake_to_device(&g, x, host, (int64_t)bytes));
-    CHECK_OK(plumb_comm_reduce_tree(c, host, n, PLUMB_HOST));
-    CHECK_OK(plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE));
-    const struct plumb_range own = plumb_comm_shard(c, n, plumb_comm_rank(c));
-    CHECK_OK(fake_to_host(&g, back, x, (int64_t)bytes));
-    CHECK(!memcmp(back + own.begin, host + own.begin, (size_t)(own.end - own.begin) * 4));
-    for (int64_t i = 0; i < n; i++)
-        if (i < own.begin || i >= own.end)
-            back[i] = NAN;
-    CHECK_OK(fake_to_device(&g, x, back, (int64_t)bytes));
-    CHECK_OK(plumb_comm_allgather_shards(c, host, n, PLUMB_HOST));
-    CHECK_OK(plumb_comm_allgather_shards(c, x, n, PLUMB_DEVICE));
-    CHECK_OK(fake_to_host(&g, back, x, (int64_t)bytes));
-    CHECK(!memcmp(back, host, bytes));
-    fake_release(&g, x);
+    vector_check(c, &d, n, true);
     plumb_comm_detach_device(c);
     plumb_comm_detach_device(c);
     CHECK(!strcmp(plumb_comm_device_name(c), "none"));
-    free(host);
-    free(back);
     gpu_fini(&g);
 }
 
@@ -171,7 +144,8 @@ static void device_fails(plumb_comm *c)
     const int64_t n = 40000;
     const bool last = plumb_comm_rank(c) == plumb_comm_size(c) - 1;
     gpu_init(&g);
-    attach(c, &g, 2000);
+    const struct plumb_comm_device d = device_of(&g, 2000);
+    CHECK_OK(plumb_comm_attach_device(c, &d));
     CHECK_OK(fake_alloc(&g, &x, n * 4));
     if (last)
         g.fail_at = 6;
@@ -193,11 +167,7 @@ static void no_room(plumb_comm *c)
 {
     struct gpu g;
     gpu_init(&g);
-    const struct plumb_comm_device d = {.arg = &g,
-                                        .alloc = fake_alloc,
-                                        .release = fake_release,
-                                        .alloc_host = fake_alloc_host,
-                                        .release_host = fake_release_host};
+    const struct plumb_comm_device d = device_of(&g, 0);
     CHECK_FAILS(plumb_comm_attach_device(c, &d), PLUMB_ERR_NOMEM, "device is full");
     CHECK(!strcmp(plumb_comm_device_name(c), "none"));
     gpu_fini(&g);

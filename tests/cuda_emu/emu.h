@@ -32,6 +32,8 @@ bool is_allocated(const void *at, size_t bytes);
 cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
 bool is_stream(cudaStream_t s);
 void push(cudaStream_t s, std::function<void()> run);
+/* An operation that other processes take part in: asked until it says that it is done. */
+void push_polled(cudaStream_t s, std::function<bool()> step);
 void drain();
 extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
 

@@ -6,11 +6,13 @@
 
 #include <deque>
 #include <map>
+#include <unistd.h>
 #include <vector>
 
 struct CUstream_st {
-    std::deque<std::function<void()>> waiting;
+    std::deque<std::function<bool()>> waiting; /* false: not done yet, ask again */
     uint64_t done = 0, pushed = 0;
+    bool running = false;
 };
 struct CUevent_st {
     cudaStream_t stream = nullptr; /* none: never recorded, so nothing to wait for */
@@ -49,16 +51,26 @@ Runtime &rt()
 
 constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
 
-void run_until(cudaStream_t s, uint64_t position)
+/* As far as it goes without waiting for another process. */
+bool try_until(cudaStream_t s, uint64_t position)
 {
+    if (s->running) /* an operation of it asks */
+        return s->done >= position;
+    s->running = true;
     memory_open();
-    while (s->done < position) {
-        const std::function<void()> run = std::move(s->waiting.front());
+    while (s->done < position && s->waiting.front()()) {
         s->waiting.pop_front();
-        s->done++; /* before: a wait inside may look */
-        run();
+        s->done++;
     }
     memory_close();
+    s->running = false;
+    return s->done >= position;
+}
+
+void run_until(cudaStream_t s, uint64_t position)
+{
+    while (!try_until(s, position))
+        usleep(50);
 }
 
 /* What else the device may have done by now. */
@@ -68,7 +80,7 @@ void advance_others()
         return;
     for (cudaStream_t s : rt().streams)
         if (draw(2))
-            run_until(s, s->done + draw(static_cast<uint32_t>(s->pushed - s->done + 1)));
+            (void)try_until(s, s->done + draw(static_cast<uint32_t>(s->pushed - s->done + 1)));
 }
 
 } // namespace
@@ -100,12 +112,20 @@ bool is_stream(cudaStream_t s)
     return false;
 }
 
-void push(cudaStream_t s, std::function<void()> run)
+void push_polled(cudaStream_t s, std::function<bool()> step)
 {
     if (!is_stream(s))
         fault("an operation on %p, which is no stream of now", static_cast<void *>(s));
-    s->waiting.push_back(std::move(run));
+    s->waiting.push_back(std::move(step));
     s->pushed++;
+}
+
+void push(cudaStream_t s, std::function<void()> run)
+{
+    push_polled(s, [run] {
+        run();
+        return true;
+    });
 }
 
 void drain()
@@ -312,10 +332,7 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsign
 {
     const CUevent_st at = *e;
     if (at.stream && is_stream(at.stream))
-        push(s, [at] {
-            if (is_stream(at.stream))
-                run_until(at.stream, at.position);
-        });
+        push_polled(s, [at] { return !is_stream(at.stream) || try_until(at.stream, at.position); });
     return cudaSuccess;
 }
 
@@ -333,6 +350,6 @@ extern "C" cudaError_t cudaEventQuery(cudaEvent_t e)
     advance_others();
     if (!e->stream || !is_stream(e->stream) || e->stream->done >= e->position)
         return cudaSuccess;
-    run_until(e->stream, e->stream->done + 1);
+    (void)try_until(e->stream, e->stream->done + 1);
     return cudaErrorNotReady;
 }

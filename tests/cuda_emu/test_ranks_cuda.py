@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_ranks_cuda.py PLUMB WORLD - several ranks on device: cuda, each with an emulated GPU or two
-on one: SFT and an iteration of PSLE write the same bytes for every rank count."""
+on one: SFT and an iteration of PSLE write the same bytes for every rank count, over host memory
+and over an emulated NCCL; a rank that stops inside of an exchange takes the others down."""
 import sys
 from pathlib import Path
 
@@ -14,15 +15,16 @@ def gpus(n, **more):
     return {"PLUMB_EMU_DEVICES": str(n), **QUIET, **more}
 
 
-def sft(bench, name, ranks, devices, *more):
+def sft(bench, name, ranks, *more, devices=4):
     """Two leaves a step: on four ranks two bring nothing to the sum."""
     out = bench.folder / f"sft-{name}-{ranks}"
     few = ["device=cuda", "global_batch_size=4", "micro_batch_size=2", "log_every=1", *more]
-    bench.good(*bench.sft_args(out, *few, steps=2), env=gpus(devices), ranks=ranks, timeout=100)
-    return out
+    said = bench.good(*bench.sft_args(out, *few, steps=2), env=gpus(devices), ranks=ranks,
+                      timeout=100).err
+    return out, said
 
 
-def psle(bench, model, name, ranks, devices, *more):
+def psle(bench, model, name, ranks, *more, devices=4):
     out = bench.folder / f"psle-{name}-{ranks}"
     args = bench.align_args(out, model, "device=cuda", "reward.functions=[{name: length, target: 3}]",
                             *more, iterations=1, prompts=4, group=2)
@@ -35,30 +37,56 @@ def rollouts(out):
     return common.rollout_records(next(p for p in out.glob("rollouts/*") if "rank" not in p.name))
 
 
-def check_world_sizes(bench, exchange, devices):
-    """The same bytes over this way, on as many GPUs, as from one rank alone."""
-    one = sft(bench, "alone", 1, 1) / "latest"
-    alone = psle(bench, one, "alone", 1, 1)
-    how = f"comm.exchange={exchange}"
-    for ranks in (2, 4):
-        what = f"{exchange}, {ranks} ranks:"
-        other = sft(bench, exchange, ranks, devices, how) / "latest"
+def check_world_sizes(bench, exchanges):
+    """The same bytes over each of these ways as from one rank alone. {way: GPUs}"""
+    one, _ = sft(bench, "alone", 1)
+    alone = psle(bench, one / "latest", "alone", 1)
+    for exchange, devices in exchanges.items():
+        for ranks in (2, 4):
+            how, what = f"comm.exchange={exchange}", f"{exchange}, {ranks} ranks:"
+            other = psle(bench, one / "latest", exchange, ranks, how, devices=devices)
+            bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", what)
+            bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
+        other, _ = sft(bench, exchange, 4, how, devices=devices)
         for name in ("model.safetensors", "trainer_state.h5"):
-            bench.same(one / name, other / name, what)
-        other = psle(bench, one, exchange, ranks, devices, how)
-        bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", what)
-        bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
+            bench.same(one / "latest" / name, other / "latest" / name, f"sft over {exchange}:")
+    return one
 
 
-def check_refusal(bench):
-    refused = bench.run("doctor", "device=cuda", ranks=3, env=gpus(2))
-    bench.check(refused.code == 9 and "3 ranks on this host, which has 2 GPUs" in refused.err and
-                "comm.exchange: mpi" in refused.err, "too many ranks:", refused)
+def check_own_order(bench, one):
+    """NCCL's own sums: close, and not passed off as the same."""
+    other, said = sft(bench, "own", 4, "comm.reduce=nccl")
+    bench.check("order of its own" in said, "comm.reduce: nccl is not mentioned:", said)
+    rows = zip(common.metrics(one), common.metrics(other))
+    for a, b in rows:
+        for key in ("loss", "grad_norm"):
+            bench.check(abs(a[key] - b[key]) <= 1e-5 * abs(a[key]), key, a[key], "in NCCL's order",
+                        b[key])
+
+
+def check_refusals(bench):
+    for args, ranks, code, words in (
+            (["device=cuda"], 3, 9, ["3 ranks on this host, which has 2 GPUs", "comm.exchange: mpi"]),
+            (["comm.reduce=nccl"], 1, 12, ["needs device: cuda"]),
+            (["device=cuda", "comm.reduce=nccl", "comm.exchange=mpi"], 1, 12, ["leave one"])):
+        refused = bench.run("doctor", *args, ranks=ranks, env=gpus(2))
+        bench.check(refused.code == code and all(w in refused.err for w in words), *args, refused)
+
+
+def check_stopped(bench, model):
+    """A rank that stops inside of an exchange: the others end the run, and say who and where."""
+    args = bench.sft_args(bench.folder / "stopped", "device=cuda", "global_batch_size=4",
+                          "micro_batch_size=1", "comm.timeout=1", steps=4)
+    run = bench.run(*args, ranks=4, env=gpus(4, PLUMB_EMU_NCCL="2:stop:5"), timeout=60)
+    bench.check(run.code not in (0, None) and run.seconds < 20 and "of rank 2 on" in run.err and
+                "inside reduce_tree" in run.err, "a rank stopped:", run)
 
 
 def test(bench):
-    check_world_sizes(bench, "mpi", 2)
-    check_refusal(bench)
+    one = check_world_sizes(bench, {"mpi": 2, "nccl": 4})
+    check_own_order(bench, one)
+    check_refusals(bench)
+    check_stopped(bench, one / "latest")
 
 
 common.main(test, needs_mpi=True)

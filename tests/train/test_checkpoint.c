@@ -132,7 +132,8 @@ static void run_rank(plumb_comm *comm, void *arg)
     const size_t bytes = (size_t)m->count * sizeof(float);
     if (run->device) {
         m->backend->place = PLUMB_DEVICE;
-        CHECK_OK(plumb_exchange_attach(comm, m->backend));
+        const struct plumb_comm_device device = plumb_exchange_device(m->backend);
+        CHECK_OK(plumb_comm_attach_device(comm, &device));
     }
     const struct plumb_optim_options opt = optim_options();
     struct plumb_optim_result r;

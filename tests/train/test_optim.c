@@ -113,7 +113,8 @@ static void run_rank(plumb_comm *comm, void *arg)
     plumb_model *m = fake_model(fake_decoder, FAKE_DECODER);
     if (run->device) {
         m->backend->place = PLUMB_DEVICE;
-        CHECK_OK(plumb_exchange_attach(comm, m->backend));
+        const struct plumb_comm_device device = plumb_exchange_device(m->backend);
+        CHECK_OK(plumb_comm_attach_device(comm, &device));
     }
     struct plumb_optim_options opt = options();
     plumb_optim *o = NULL;

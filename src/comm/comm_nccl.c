@@ -1,0 +1,202 @@
+/* comm_nccl.c - the NCCL communicator of a run: its beginning, its end, and waiting for it.
+ * Layer 1. Includes comm/ and base/ only; nccl.h stays in comm_nccl.c and nccl_*.
+ *
+ * No call of NCCL is waited for inside NCCL: the communicator does not block, and each wait here
+ * looks for its errors and, as every wait for a message does, for the heartbeats of the others. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/nccl_impl.h"
+
+plumb_status plumb_nccl_fail(const plumb_comm *c, const char *file, int line, const char *call,
+                             ncclResult_t e)
+{
+    const struct plumb_here *here = &c->watch.here;
+    const char *more = c->nccl && c->nccl->comm ? ncclGetLastError(c->nccl->comm) : NULL;
+    return plumb_fail_at(PLUMB_ERR_COMM, file, line,
+                         "rank %d in %s (call %lld), phase \"%s\": NCCL, %s: %s%s%s", c->rank,
+                         here->doing, (long long)here->call, here->phase, call,
+                         ncclGetErrorString(e), more && *more ? ": " : "", more ? more : "");
+}
+
+plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, cudaError_t e)
+{
+    return plumb_fail_at(PLUMB_ERR_DEVICE, file, line, "%s: %s (%s)", call, cudaGetErrorString(e),
+                         cudaGetErrorName(e));
+}
+
+plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st)
+{
+    if (c->nccl->comm)
+        (void)ncclCommAbort(c->nccl->comm); /* nothing is left to be told */
+    c->nccl->comm = NULL;
+    c->broken = true;
+    return st;
+}
+
+/* *busy: the last call is still on its way. */
+static plumb_status look(plumb_comm *c, bool *busy)
+{
+    ncclResult_t state = ncclSuccess;
+    PLUMB_NCCL(c, ncclCommGetAsyncError(c->nccl->comm, &state));
+    PLUMB_NCCL(c, state);
+    *busy = state == ncclInProgress;
+    return PLUMB_OK;
+}
+
+static struct plumb_wait wait_from_now(const plumb_comm *c)
+{
+    return (struct plumb_wait){.since = plumb_now(), .stuck_s = c->watch.timeout_s};
+}
+
+plumb_status plumb_nccl_settle(plumb_comm *c)
+{
+    struct plumb_wait wait = wait_from_now(c);
+    for (;;) {
+        bool busy = true;
+        PLUMB_TRY(look(c, &busy));
+        if (!busy)
+            return PLUMB_OK;
+        PLUMB_TRY(c->ops->idle(c, &wait));
+    }
+}
+
+plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event)
+{
+    struct plumb_wait wait = wait_from_now(c);
+    bool busy = true;
+    for (;;) {
+        const cudaError_t e = cudaEventQuery(event);
+        if (e == cudaSuccess)
+            return PLUMB_OK;
+        if (e != cudaErrorNotReady)
+            PLUMB_NCCL_CUDA(e);
+        PLUMB_TRY(look(c, &busy));
+        PLUMB_TRY(c->ops->idle(c, &wait));
+    }
+}
+
+/* This rank's streams, events and memory. */
+static plumb_status prepare(plumb_comm *c)
+{
+    struct plumb_nccl *n = c->nccl;
+    const struct plumb_comm_device *d = &c->device;
+    n->compute = d->stream;
+    PLUMB_NCCL_CUDA(cudaStreamCreateWithFlags(&n->stream, cudaStreamNonBlocking));
+    PLUMB_NCCL_CUDA(cudaEventCreateWithFlags(&n->ready, cudaEventDisableTiming));
+    for (int i = 0; i < PLUMB_NCCL_DEPTH; i++) {
+        void *sum = NULL;
+        PLUMB_NCCL_CUDA(cudaEventCreateWithFlags(&n->came[i], cudaEventDisableTiming));
+        PLUMB_NCCL_CUDA(cudaEventCreateWithFlags(&n->added[i], cudaEventDisableTiming));
+        PLUMB_TRY(d->alloc(d->arg, &sum, d->piece * (int64_t)sizeof(float)));
+        n->sum[i] = sum;
+    }
+    return PLUMB_OK;
+}
+
+static void release(plumb_comm *c)
+{
+    struct plumb_nccl *n = c->nccl;
+    if (n->comm)
+        (void)ncclCommAbort(n->comm);
+    for (int i = 0; i < PLUMB_NCCL_DEPTH; i++) {
+        c->device.release(c->device.arg, n->sum[i]);
+        if (n->came[i])
+            (void)cudaEventDestroy(n->came[i]);
+        if (n->added[i])
+            (void)cudaEventDestroy(n->added[i]);
+    }
+    if (n->ready)
+        (void)cudaEventDestroy(n->ready);
+    if (n->stream)
+        (void)cudaStreamDestroy(n->stream);
+    free(n);
+    c->nccl = NULL;
+}
+
+/* Collective. */
+static plumb_status share_id(plumb_comm *c, ncclUniqueId *id)
+{
+    ncclResult_t e = ncclSuccess;
+    plumb_status st = PLUMB_OK;
+    memset(id, 0, sizeof(*id));
+    if (c->rank == 0)
+        e = ncclGetUniqueId(id);
+    if (e != ncclSuccess)
+        st = plumb_nccl_fail(c, __FILE__, __LINE__, "ncclGetUniqueId", e);
+    PLUMB_TRY(plumb_comm_agree(c, st));
+    return plumb_comm_broadcast(c, id, (int64_t)sizeof(*id), 0);
+}
+
+/* Inside of a collective: every rank comes. */
+static plumb_status init(plumb_comm *c, ncclUniqueId id)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    PLUMB_NCCL(c, ncclCommInitRankConfig(&c->nccl->comm, c->size, id, c->rank, &config));
+    return plumb_nccl_settle(c);
+}
+
+static plumb_status connect_ranks(plumb_comm *c)
+{
+    ncclUniqueId id;
+    PLUMB_TRY(share_id(c, &id));
+    PLUMB_TRY(plumb_coll_enter(c, "nccl init", (struct plumb_args){-1, NULL, -1}));
+    plumb_status st = init(c, id);
+    if (st != PLUMB_OK && c->nccl->comm) {
+        (void)ncclCommAbort(c->nccl->comm); /* the ranks can still talk without it */
+        c->nccl->comm = NULL;
+    }
+    return plumb_comm_agree(c, plumb_coll_leave(c, st));
+}
+
+plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_device *device,
+                                    bool own_order)
+{
+    if (c->size == 1)
+        return plumb_comm_attach_device(c, device);
+    PLUMB_REQUIRE(!c->link, PLUMB_ERR_ARG, "the communicator has a device already");
+    PLUMB_REQUIRE(c->ops->idle && device->stream, PLUMB_ERR_UNSUPPORTED,
+                  "NCCL needs ranks over MPI and a GPU for each");
+    plumb_status st = PLUMB_OK;
+    int version = 0;
+    c->device = *device;
+    if (device->piece == 0)
+        c->device.piece = PLUMB_NCCL_PIECE;
+    c->nccl = calloc(1, sizeof(*c->nccl));
+    if (!c->nccl)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "NCCL communicator");
+    if (st == PLUMB_OK)
+        st = prepare(c);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(c, st), fail);
+    PLUMB_TRY_GOTO(st, connect_ranks(c), fail);
+    (void)ncclGetVersion(&version); /* for show */
+    snprintf(c->link_name, sizeof(c->link_name), "nccl %d.%d.%d%s", version / 10000,
+             version / 100 % 100, version % 100, own_order ? ", in its own order" : "");
+    c->link = own_order ? &plumb_nccl_own_order : &plumb_nccl_tree;
+    return PLUMB_OK;
+fail:
+    if (c->nccl)
+        release(c);
+    return st;
+}
+
+/* All ranks have nothing on its way any more. */
+static plumb_status finish(plumb_comm *c)
+{
+    PLUMB_NCCL(c, ncclCommFinalize(c->nccl->comm));
+    PLUMB_TRY(plumb_nccl_settle(c));
+    PLUMB_NCCL(c, ncclCommDestroy(c->nccl->comm));
+    c->nccl->comm = NULL;
+    return PLUMB_OK;
+}
+
+void plumb_nccl_detach(plumb_comm *c)
+{
+    const struct plumb_args args = {-1, NULL, -1};
+    if (!c->broken && plumb_coll_enter(c, "nccl end", args) == PLUMB_OK)
+        (void)plumb_coll_leave(c, finish(c)); /* what is left is aborted below */
+    release(c);
+}

@@ -1,0 +1,52 @@
+/* nccl_impl.h - what the files of the NCCL link share.
+ * Layer 1. Includes nccl.h, comm/ and base/. For src/comm/comm_nccl.c and nccl_*.c only. */
+#ifndef PLUMB_COMM_NCCL_IMPL_H
+#define PLUMB_COMM_NCCL_IMPL_H
+
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+
+#include "comm/comm_impl.h"
+
+#define PLUMB_NCCL_DEPTH 2                  /* pieces in flight */
+#define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats, unless the device says otherwise */
+
+struct plumb_nccl {
+    ncclComm_t comm;                     /* NULL: not yet, or aborted */
+    cudaStream_t stream, compute;        /* NCCL's; where x is made and used */
+    cudaEvent_t ready;                   /* x is as it shall be sent */
+    cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* a piece */
+    cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* what came: its place in sum is free again */
+    float *sum[PLUMB_NCCL_DEPTH];        /* (device.piece,) device: what is to be added */
+};
+
+/* PLUMB_ERR_COMM with NCCL's own words for `call`; PLUMB_ERR_DEVICE with CUDA's. */
+plumb_status plumb_nccl_fail(const plumb_comm *c, const char *file, int line, const char *call,
+                             ncclResult_t e);
+plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, cudaError_t e);
+/* A call may go on in the background; plumb_nccl_settle comes before the next one. */
+#define PLUMB_NCCL(c, call)                                                                        \
+    do {                                                                                           \
+        const ncclResult_t e_ = (call);                                                            \
+        if (e_ != ncclSuccess && e_ != ncclInProgress)                                             \
+            return plumb_nccl_fail((c), __FILE__, __LINE__, #call, e_);                            \
+    } while (0)
+#define PLUMB_NCCL_CUDA(call)                                                                      \
+    do {                                                                                           \
+        const cudaError_t e_ = (call);                                                             \
+        if (e_ != cudaSuccess)                                                                     \
+            return plumb_nccl_cuda_fail(__FILE__, __LINE__, #call, e_);                            \
+    } while (0)
+
+/* Waits until what was called is on its way: its operations stand in their stream. */
+plumb_status plumb_nccl_settle(plumb_comm *c);
+/* Waits until the device has come to the event. */
+plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event);
+/* Ends all that is on its way, so that the device does not wait for ever; st. */
+plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st);
+
+/* nccl_move.c: the links. */
+extern const struct plumb_link plumb_nccl_tree, plumb_nccl_own_order;
+void plumb_nccl_detach(plumb_comm *c); /* comm_nccl.c */
+
+#endif

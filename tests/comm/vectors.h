@@ -1,0 +1,55 @@
+/* vectors.h - sums and distributes a vector in device memory, and compares with host memory.
+ * Test layer. Includes comm/, harness.h. */
+#ifndef PLUMB_TESTS_COMM_VECTORS_H
+#define PLUMB_TESTS_COMM_VECTORS_H
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/comm.h"
+#include "harness.h"
+
+/* Device memory that holds this rank's x (n,), whose sums over ranks round. */
+static float *vector_new(const plumb_comm *c, const struct plumb_comm_device *d, float *host,
+                         int64_t n)
+{
+    void *x = NULL;
+    for (int64_t i = 0; i < n; i++)
+        host[i] = (float)sin((double)(i * 7 + plumb_comm_rank(c) * 131 + 1)) * (i % 5 ? 1 : 1e6f);
+    CHECK_OK(d->alloc(d->arg, &x, n * 4 + 4));
+    CHECK_OK(d->to_device(d->arg, x, host, n * 4));
+    return (float *)x;
+}
+
+/* exact: the same bits as in host memory; else to rounding, and the same on every rank. */
+static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64_t n, bool exact)
+{
+    float *host = malloc((size_t)n * 4 + 4), *back = malloc((size_t)n * 4 + 4);
+    CHECK(host && back);
+    float *x = vector_new(c, d, host, n);
+    CHECK_OK(plumb_comm_reduce_tree(c, host, n, PLUMB_HOST));
+    CHECK_OK(plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE));
+    const struct plumb_range own = plumb_comm_shard(c, n, plumb_comm_rank(c));
+    CHECK_OK(d->to_host(d->arg, back, x, n * 4));
+    for (int64_t i = own.begin; i < own.end; i++)
+        CHECKF(exact ? memcmp(&back[i], &host[i], 4) == 0
+                     : fabsf(back[i] - host[i]) <= 1e-6f * (i % 5 ? 8 : 8e6f),
+               "[%lld of %lld]: %a, in host memory %a", (long long)i, (long long)n, (double)back[i],
+               (double)host[i]);
+    for (int64_t i = 0; i < n; i++)
+        if (i >= own.begin && i < own.end)
+            host[i] = back[i]; /* what is to be distributed */
+        else
+            back[i] = NAN;
+    CHECK_OK(d->to_device(d->arg, x, back, n * 4));
+    CHECK_OK(plumb_comm_allgather_shards(c, host, n, PLUMB_HOST));
+    CHECK_OK(plumb_comm_allgather_shards(c, x, n, PLUMB_DEVICE));
+    CHECK_OK(d->to_host(d->arg, back, x, n * 4));
+    CHECK(!memcmp(back, host, (size_t)n * 4));
+    d->release(d->arg, x);
+    free(host);
+    free(back);
+}
+
+#endif
