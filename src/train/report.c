@@ -56,6 +56,7 @@ static const char style[] =
     "vertical-align:top}th{color:var(--dim);font-weight:600;font-size:.86rem}"
     ".figures{width:auto;min-width:50%}"
     ".figures td+td,.figures th+th{text-align:right;font-variant-numeric:tabular-nums}"
+    ".figures td+td{white-space:nowrap}"
     ".best td{background:var(--mark);font-weight:600}"
     ".samples{table-layout:fixed;min-width:640px}.samples th:first-child{width:26%}"
     ".samples td{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext;"
