@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""stories.py MODEL_DIR [--ranks 2] - PSLE on a small pretrained story model with a word-list reward.
+"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - methods on a small pretrained story model with a word-list reward.
 
 MODEL_DIR is a Hugging Face folder of a TinyStories-like Llama (stories260K). The script writes story openings, a
-principle (a joyful sentence in front of the opening) and a configuration to runs/stories, aligns the model for 8
-iterations, and compares start and end on held-out openings. Standard library only."""
+principle (a joyful sentence in front of the opening) and configurations to runs/stories. Without --methods it aligns
+the model by PSLE for 8 iterations, and compares start and end on held-out openings; with --methods it hands them to
+methods.py, which compares them over seeds. Standard library only."""
 import argparse
 import itertools
 import json
@@ -17,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs/stories"
 NAMES = "Lily Tom Ben Anna Sam Mia Max Sue Tim Lucy Jack Amy Leo Emma Dan Kate".split()
 KINDS = ["little girl", "little boy", "small dog", "big cat", "kind bird", "young bear"]
+FILES = {"psle": "align"}  # as methods.py expects
 WISHES = ["liked to play outside", "wanted to find a new friend", "lived in a big house", "had a red ball",
           "went to the park", "loved to help", "saw a big tree", "was very hungry"]
 HAPPY = "happy smile smiled laugh laughed love loved fun play played friend friends hug hugged joy glad thank proud excited".split()
@@ -24,12 +26,12 @@ PRINCIPLE = "They were so happy. They laughed and smiled and played with their f
 
 CONFIG = """# PSLE on a story model: happier stories, by a word list. Written by benchmarks/stories.py.
 model: {model}
-output_dir: runs/stories/psle
+output_dir: runs/stories/{method}
 seed: 1
 data: {{prompts: runs/stories/prompts.jsonl, eval: runs/stories/eval.jsonl}}
 generate: {{temperature: 1.0, max_new_tokens: 80, group_size: 4, slots: 64}}
 method:
-  name: psle
+  name: {method}
   principles: runs/stories/principle.txt
   principle_template: "{{principle}} {{prompt}}"
 reward:
@@ -47,11 +49,21 @@ def run(*command):
         sys.exit(1)
 
 
+def write_configs(args, methods):
+    """METHOD.yaml for each, and the same sections as eval.yaml, which leaves aside what it does not use."""
+    for name, method in [(m, m) for m in methods] + [("eval", "psle")]:
+        text = CONFIG.format(model=args.model, words=", ".join(HAPPY), rate=args.rate, method=method)
+        (OUT / f"{FILES.get(name, name)}.yaml").write_text(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--ranks", default="2")
     parser.add_argument("--rate", default="1.0e-4")
+    parser.add_argument("--methods", default="")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--rates", default="5e-5,1e-4,2e-4")
     args = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
@@ -62,9 +74,13 @@ def main():
     for name, texts in (("prompts", training), ("eval", held_out)):
         (OUT / f"{name}.jsonl").write_text("".join(json.dumps({"prompt": t}) + "\n" for t in texts))
     (OUT / "principle.txt").write_text(PRINCIPLE + "\n")
-    (OUT / "stories.yaml").write_text(CONFIG.format(model=args.model, words=", ".join(HAPPY), rate=args.rate))
-    run("./launch/local.sh", args.ranks, "align", "runs/stories/stories.yaml")
-    run("./launch/local.sh", args.ranks, "eval", "runs/stories/stories.yaml", "output_dir=runs/stories/eval",
+    write_configs(args, args.methods.split(",") if args.methods else ["psle"])
+    if args.methods:
+        run("./benchmarks/methods.py", "--configs", "runs/stories", "--start", args.model, "--tune-on", "runs/stories/prompts.jsonl", "--judge", "",
+            "--methods", args.methods, "--seeds", args.seeds, "--rates", args.rates, "--ranks", args.ranks, "--out", "runs/stories/methods")
+        return
+    run("./launch/local.sh", args.ranks, "align", "runs/stories/align.yaml")
+    run("./launch/local.sh", args.ranks, "eval", "runs/stories/eval.yaml", "output_dir=runs/stories/eval",
         f"eval.models=start={args.model},PSLE=runs/stories/psle/latest")
     models = json.loads((OUT / "eval/eval.json").read_text())["models"]
     start, end = models

@@ -18,7 +18,7 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
     const struct plumb_data_options options = {
         .kind = PLUMB_DATA_PROMPTS,
         .references = true,
-        .append_eos = true,
+        .append_eos = tokenizer && plumb_tokenizer_eos(tokenizer) >= 0,
         .tokenizer = tokenizer,
         .prompt_template = cfg->data.prompt_template,
         .max_prompt_tokens = max_pos > 0 ? max_pos - 1 : 0,
