@@ -17,6 +17,7 @@ struct bench {
     plumb_model *m;
     const char *shape;
     int64_t prompt, shorter, longer;
+    bool eager;
     int repeat;
 };
 
@@ -42,7 +43,8 @@ static double seconds_of(const struct bench *t, plumb_generator *g, int64_t batc
     const struct plumb_generate_options o = {.sample = {.temperature = 1, .top_p = 1},
                                              .max_new_tokens = tokens,
                                              .seed = 1,
-                                             .ignore_eos = true};
+                                             .ignore_eos = true,
+                                             .eager = t->eager};
     const double start = bench_now(&t->d);
     BENCH_OK(plumb_generate(g, t->m, q, batch, &o, drop, &got));
     const double end = bench_now(&t->d);
@@ -75,7 +77,8 @@ static void report(const struct bench *t, const plumb_generator *g, int64_t batc
            100 * floor / at.median, 100 * floor / at.least);
     if (t->d.b->place == PLUMB_HOST)
         return;
-    snprintf(what, sizeof what, "%s, batch %lld", t->shape, (long long)batch);
+    snprintf(what, sizeof what, "%s, batch %lld%s", t->shape, (long long)batch,
+             t->eager ? ", without graphs" : "");
     bench_result("decode", what, (double)batch / at.median, "tokens/s",
                  "%.3f ms a step (%.3f-%.3f), %.1f %% of the %s floor of %.3f ms", 1e3 * at.median,
                  1e3 * at.least, 1e3 * at.most, 100 * floor / at.median, bound, 1e3 * floor);
@@ -110,6 +113,7 @@ int main(int argc, char **argv)
                       .prompt = bench_number(&a, "prompt", 1, 1 << 20, 16),
                       .shorter = bench_number(&a, "short", 1, 1 << 20, 8)};
     t.longer = bench_number(&a, "long", t.shorter + 1, 1 << 20, t.shorter + 64);
+    t.eager = bench_number(&a, "graphs", 0, 1, 1) == 0;
     bench_device_init(&t.d, &a);
     t.m = bench_model(t.d.b, t.shape);
     for (int i = 0; i < batches; i++)

@@ -20,7 +20,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 programs='plumb plumb-world tests/cuda_emu/test_gpu_kernels tests/cuda_emu/test_gpu_backend
-tests/cuda_emu/test_gpu_parity benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
+tests/cuda_emu/test_gpu_parity tests/cuda_emu/test_gpu_generate benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
 tab=$(printf '\t')
 
 die() {
@@ -227,6 +227,7 @@ checks() {
     part check 240 kernels "$bin/test_gpu_kernels" $kernels
     part check 60 backend "$bin/test_gpu_backend"
     part check 120 'models against transformers' "$bin/test_gpu_parity"
+    part check 60 'recorded decode steps' "$bin/test_gpu_generate"
     part check 120 'row invariance of linear layers' "$bin/bench_gpu" part=rows device=cuda \
         dtype="$dtype" shape="$largest" rows="$rows"
     # shellcheck disable=SC2086
@@ -243,6 +244,8 @@ benches() {
     for s in $shapes; do
         # shellcheck disable=SC2086
         part bench 120 "decode $s" "$bin/bench_decode" $on $decode shape="$s"
+        # shellcheck disable=SC2086
+        part bench 120 "decode $s, no graphs" "$bin/bench_decode" $on $decode shape="$s" graphs=0
         # shellcheck disable=SC2086
         part bench 120 "training $s" "$bin/bench_train" $on $train shape="$s"
     done

@@ -12,6 +12,7 @@
 
 /* An element of a backend's dtype: pointers to it are never read here. */
 typedef struct plumb_real plumb_real;
+typedef struct plumb_graph plumb_graph; /* recorded work of a backend */
 
 struct plumb_backend {
     const char *name;       /* "cpu", "ref", "cuda" */
@@ -42,6 +43,18 @@ struct plumb_backend {
     plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*give)(struct plumb_backend *b, void *data);
     plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
+    /* The copies again, in the stream's order: the host memory, from alloc_host, is the stream's
+     * until sync. */
+    plumb_status (*send)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
+    plumb_status (*receive)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
+    /* Work that is launched again and again as one; all NULL where that gains nothing. From
+     * record_begin to record_end kernels are noted and do not run; nothing else may be called, and
+     * record_end follows whatever became of them. replay runs them in the stream's order, on the
+     * same addresses and sizes. *out is owned by the caller. */
+    plumb_status (*record_begin)(struct plumb_backend *b);
+    plumb_status (*record_end)(struct plumb_backend *b, plumb_graph **out);
+    plumb_status (*replay)(struct plumb_backend *b, plumb_graph *g);
+    void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g); /* NULL is allowed */
     void (*destroy)(struct plumb_backend *b);
 };
 

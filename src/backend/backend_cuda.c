@@ -77,13 +77,30 @@ static plumb_status cuda_sync(struct plumb_backend *b)
     return PLUMB_OK;
 }
 
+static plumb_status cuda_send(struct plumb_backend *b, void *device, const void *host,
+                              int64_t bytes)
+{
+    if (bytes > 0)
+        PLUMB_CUDA_TRY(cudaMemcpyAsync(device, host, (size_t)bytes, cudaMemcpyHostToDevice,
+                                       context_of(b)->stream));
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_receive(struct plumb_backend *b, void *host, const void *device,
+                                 int64_t bytes)
+{
+    if (bytes > 0)
+        PLUMB_CUDA_TRY(cudaMemcpyAsync(host, device, (size_t)bytes, cudaMemcpyDeviceToHost,
+                                       context_of(b)->stream));
+    return PLUMB_OK;
+}
+
 static plumb_status cuda_to_device(struct plumb_backend *b, void *device, const void *host,
                                    int64_t bytes)
 {
     if (bytes <= 0)
         return PLUMB_OK;
-    PLUMB_CUDA_TRY(cudaMemcpyAsync(device, host, (size_t)bytes, cudaMemcpyHostToDevice,
-                                   context_of(b)->stream));
+    PLUMB_TRY(cuda_send(b, device, host, bytes));
     return cuda_sync(b);
 }
 
@@ -92,9 +109,41 @@ static plumb_status cuda_to_host(struct plumb_backend *b, void *host, const void
 {
     if (bytes <= 0)
         return PLUMB_OK;
-    PLUMB_CUDA_TRY(cudaMemcpyAsync(host, device, (size_t)bytes, cudaMemcpyDeviceToHost,
-                                   context_of(b)->stream));
+    PLUMB_TRY(cuda_receive(b, host, device, bytes));
     return cuda_sync(b);
+}
+
+/* Other threads' calls (the communicator's) are none of this recording's business. */
+static plumb_status cuda_record_begin(struct plumb_backend *b)
+{
+    PLUMB_CUDA_TRY(cudaStreamBeginCapture(context_of(b)->stream, cudaStreamCaptureModeThreadLocal));
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_record_end(struct plumb_backend *b, plumb_graph **out)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    *out = NULL;
+    PLUMB_CUDA_TRY(cudaStreamEndCapture(context_of(b)->stream, &graph));
+    const cudaError_t e = cudaGraphInstantiate(&exec, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    PLUMB_TRY(plumb_cuda_check(e, "cudaGraphInstantiate"));
+    *out = (plumb_graph *)(void *)exec;
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_replay(struct plumb_backend *b, plumb_graph *g)
+{
+    PLUMB_CUDA_TRY(cudaGraphLaunch((cudaGraphExec_t)(void *)g, context_of(b)->stream));
+    return PLUMB_OK;
+}
+
+static void cuda_graph_destroy(struct plumb_backend *b, plumb_graph *g)
+{
+    (void)b;
+    if (g)
+        (void)cudaGraphExecDestroy((cudaGraphExec_t)(void *)g);
 }
 
 static void cuda_destroy(struct plumb_backend *b)
@@ -172,6 +221,12 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .take = cuda_take,
                                 .give = cuda_give,
                                 .available = cuda_available,
+                                .send = cuda_send,
+                                .receive = cuda_receive,
+                                .record_begin = cuda_record_begin,
+                                .record_end = cuda_record_end,
+                                .replay = cuda_replay,
+                                .graph_destroy = cuda_graph_destroy,
                                 .destroy = cuda_destroy};
     plumb_kernels_init_cuda(&b->k);
     st = describe(b, device);

@@ -128,6 +128,8 @@ plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *n
                                 .take = host_take,
                                 .give = host_give,
                                 .available = host_available,
+                                .send = host_copy_in,
+                                .receive = host_copy_out,
                                 .destroy = host_destroy};
     *out = b;
     return PLUMB_OK;

@@ -55,7 +55,8 @@
     X(INT, group_size, "1", "[1, 4096]", "", "ag", 1, "completions per prompt; psle takes half of them under the principles") \
     X(TEXTS, stop, "", "", "", "age", 1, "strings that end a completion") \
     X(INT, slots, "64", "[1, 65536]", "sequences", "age", 0, "alive at the same time on a rank; changes speed and memory, no result") \
-    X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)")
+    X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)") \
+    X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU: launch a step of generation as one recorded graph instead of kernel by kernel; changes speed, no result")
 
 #define PLUMB_OPTIONS_METHOD(X) \
     X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \

@@ -39,12 +39,12 @@ static int64_t prefix(const struct plumb_request *q)
 
 static int32_t *slot_pages(const plumb_generator *g, int64_t slot)
 {
-    return g->page + slot * g->max_pages;
+    return g->host.page + slot * g->max_pages;
 }
 
 static int32_t *group_pages(const plumb_generator *g, int64_t group)
 {
-    return g->page + (g->slots + group) * g->max_pages;
+    return g->host.page + (g->slots + group) * g->max_pages;
 }
 
 /* Extends a page table so that it covers position pos. */
@@ -107,9 +107,9 @@ static void admit(struct run *r)
 
 static void add_row(plumb_generator *g, int32_t id, int64_t seq, int64_t pos)
 {
-    g->ids[g->n_rows] = id;
-    g->seq[g->n_rows] = (int32_t)seq;
-    g->pos[g->n_rows] = (int32_t)pos;
+    g->host.ids[g->n_rows] = id;
+    g->host.seq[g->n_rows] = (int32_t)seq;
+    g->host.pos[g->n_rows] = (int32_t)pos;
     g->n_rows++;
 }
 
@@ -139,27 +139,24 @@ static plumb_status collect_rows(struct run *r)
     return PLUMB_OK;
 }
 
+/* Nothing but one row of every living slot: no prompt in the rows, no slot about to begin. */
+static bool only_decodes(const plumb_generator *g)
+{
+    for (int64_t i = 0; i < g->slots; i++)
+        if (g->slot[i].state == SLOT_WAIT)
+            return false;
+    return g->n_rows > 0 && g->n_prefill == 0;
+}
+
 static plumb_status forward(struct run *r)
 {
     plumb_generator *g = r->g;
     struct plumb_backend *b = g->backend;
-    const int64_t n = g->n_rows, i32 = sizeof(int32_t), n_seq = g->slots + g->groups;
-    if (n == 0)
+    if (g->n_rows == 0)
         return PLUMB_OK;
-    PLUMB_TRY(b->to_device(b, g->dev.ids, g->ids, n * i32));
-    PLUMB_TRY(b->to_device(b, g->dev.seq, g->seq, n * i32));
-    PLUMB_TRY(b->to_device(b, g->dev.pos, g->pos, n * i32));
-    PLUMB_TRY(b->to_device(b, g->dev.page, g->page, n_seq * g->max_pages * i32));
-    const struct plumb_rows rows = {.n = n,
-                                    .n_seq = n_seq,
-                                    .max_pages = g->max_pages,
-                                    .seq = g->dev.seq,
-                                    .pos = g->dev.pos,
-                                    .page = g->dev.page};
-    PLUMB_TRY(plumb_embed_forward(r->m, g->x, g->dev.ids, n));
-    for (int64_t l = 0; l < g->spec.l; l++)
-        PLUMB_TRY(plumb_layer_forward(r->m, l, &g->act[l], g->x, &rows));
-    return PLUMB_OK;
+    PLUMB_TRY(b->send(b, g->dev.ids, g->host.ids, g->dev.in_bytes - g->dev.draw_bytes));
+    PLUMB_TRY(plumb_step_forward(g, r->m, g->n_rows));
+    return b->sync(b); /* the rows may be written again */
 }
 
 /* ---- from a prompt to its samples ------------------------------------------------------------ */
@@ -187,7 +184,7 @@ static plumb_status end_prefills(struct run *r)
             continue;
         }
         int64_t row = g->n_rows - 1; /* its last one of this step */
-        while (g->seq[row] != g->slots + i)
+        while (g->host.seq[row] != g->slots + i)
             row--;
         PLUMB_TRY(
             copy_row(g, plumb_real_at(g->backend, g->x, (g->max_rows + i) * c), g->x, all, c, row));
@@ -221,10 +218,11 @@ static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
     const int64_t n = g->spec.hk * g->spec.d * PLUMB_KV_PAGE;
     for (int64_t l = 0; l < g->spec.l; l++) {
         plumb_real *kc = g->act[l].kc, *vc = g->act[l].vc;
+        const int64_t pages = g->act[l].pages;
         plumb_real *kc_to = plumb_real_at(g->backend, kc, to[full] * n);
         plumb_real *vc_to = plumb_real_at(g->backend, vc, to[full] * n);
-        PLUMB_TRY(copy_row(g, kc_to, kc, g->kv.n, n, from[full]));
-        PLUMB_TRY(copy_row(g, vc_to, vc, g->kv.n, n, from[full]));
+        PLUMB_TRY(copy_row(g, kc_to, kc, pages, n, from[full]));
+        PLUMB_TRY(copy_row(g, vc_to, vc, pages, n, from[full]));
     }
     return PLUMB_OK;
 }
@@ -270,9 +268,9 @@ static void collect_draws(struct run *r)
                                           .prompt = (uint64_t)r->request[s->request].prompt_id,
                                           .sample = (uint32_t)s->sample,
                                           .position = (uint32_t)s->n};
-        g->source[g->n_draw] = (int32_t)s->source;
+        g->host.source[g->n_draw] = (int32_t)s->source;
         g->drawer[g->n_draw] = i;
-        g->u[g->n_draw++] = plumb_rng_uniform(&key);
+        g->host.u[g->n_draw++] = plumb_rng_uniform(&key);
     }
 }
 
@@ -280,25 +278,30 @@ static plumb_status draw(struct run *r)
 {
     plumb_generator *g = r->g;
     struct plumb_backend *b = g->backend;
-    const struct plumb_spec *s = &g->spec;
-    const int64_t all = g->max_rows + g->groups, n = g->n_draw;
-    PLUMB_TRY(b->to_device(b, g->dev.source, g->source, n * (int64_t)sizeof *g->source));
-    PLUMB_TRY(b->to_device(b, g->dev.u, g->u, n * (int64_t)sizeof *g->u));
-    for (int64_t i = 0; i < n; i += g->block) {
-        const int64_t k = plumb_min_i64(g->block, n - i);
-        PLUMB_TRY(plumb_op_gather_fwd(b, V(g->hx, k, s->c), V(g->x, all, s->c),
-                                      VI(g->dev.source + i, k)));
-        PLUMB_TRY(plumb_norm_forward(r->m, g->hn, g->hrstd, g->hx, k));
-        PLUMB_TRY(plumb_head_forward(r->m, g->logits, g->hn, k));
-        const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + i, b->place, k);
-        PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + i, k), V(g->dev.logp + i, k),
-                                      V(g->dev.logp_sampled + i, k), V(g->logits, k, s->v), &u,
-                                      &r->o->sample, V(g->work, g->work_count)));
+    if (g->n_draw == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(b->send(b, g->dev.u, g->host.u, g->dev.draw_bytes));
+    PLUMB_TRY(plumb_step_draw(g, r->m, &r->o->sample, g->n_draw));
+    return plumb_step_receive(g);
+}
+
+/* ---- one step ---------------------------------------------------------------------------------
+ */
+
+static plumb_status step(struct run *r)
+{
+    plumb_generator *g = r->g;
+    admit(r);
+    PLUMB_TRY(collect_rows(r));
+    if (only_decodes(g)) {
+        collect_draws(r);
+        return plumb_step_decode(g, r->m, &r->o->sample, !r->o->eager);
     }
-    PLUMB_TRY(b->to_host(b, g->token, g->dev.token, n * (int64_t)sizeof *g->token));
-    PLUMB_TRY(b->to_host(b, g->logp, g->dev.logp, n * (int64_t)sizeof *g->logp));
-    return b->to_host(b, g->logp_sampled, g->dev.logp_sampled,
-                      n * (int64_t)sizeof *g->logp_sampled);
+    PLUMB_TRY(forward(r));
+    PLUMB_TRY(end_prefills(r));
+    PLUMB_TRY(start_samples(r));
+    collect_draws(r);
+    return draw(r);
 }
 
 /* ---- the end of a completion ---------------------------------------------------------------- */
@@ -380,13 +383,13 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         struct plumb_slot *s = &g->slot[g->drawer[i]];
         bool done;
         enum plumb_stop stop;
-        PLUMB_REQUIRE(isfinite(g->logp[i]), PLUMB_ERR_NUMERIC,
+        PLUMB_REQUIRE(isfinite(g->host.logp[i]), PLUMB_ERR_NUMERIC,
                       "prompt %lld, sample %d, token %lld: the log-prob is %g",
                       (long long)r->request[s->request].prompt_id, s->sample, (long long)s->n,
-                      (double)g->logp[i]);
-        s->ids[s->n] = g->token[i];
-        s->logp[s->n] = g->logp[i];
-        s->logp_sampled[s->n++] = g->logp_sampled[i];
+                      (double)g->host.logp[i]);
+        s->ids[s->n] = g->host.token[i];
+        s->logp[s->n] = g->host.logp[i];
+        s->logp_sampled[s->n++] = g->host.logp_sampled[i];
         PLUMB_TRY(check_stop(r, s, &done, &stop));
         if (!done)
             continue;
@@ -457,7 +460,8 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     PLUMB_TRY(check(&r, &wanted));
     plumb_kv_reset(&g->kv);
     g->n_prefill = 0;
-    memset(g->page, 0, (size_t)((g->slots + g->groups) * g->max_pages) * sizeof *g->page);
+    memset(g->host.page, 0, (size_t)(g->sequences * g->max_pages) * sizeof *g->host.page);
+    g->host.page[(g->sequences - 1) * g->max_pages] = (int32_t)g->kv.n; /* behind the store's */
     for (int64_t i = 0; i < g->slots; i++)
         g->slot[i].state = SLOT_FREE;
     for (int64_t i = 0; i < g->groups; i++)
@@ -465,14 +469,7 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     while (finished < wanted) {
         if (o->pause && o->pause(o->pause_arg))
             return pause_here(&r);
-        admit(&r);
-        PLUMB_TRY(collect_rows(&r));
-        PLUMB_TRY(forward(&r));
-        PLUMB_TRY(end_prefills(&r));
-        PLUMB_TRY(start_samples(&r));
-        collect_draws(&r);
-        if (g->n_draw > 0)
-            PLUMB_TRY(draw(&r));
+        PLUMB_TRY(step(&r));
         PLUMB_TRY(take_tokens(&r, &finished));
     }
     return PLUMB_OK;

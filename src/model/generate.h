@@ -30,6 +30,8 @@ struct plumb_generate_options {
                                 that completes the string stay in the output */
     int64_t n_stop;
     bool ignore_eos;       /* for benchmarks */
+    bool eager;            /* launch the kernels of every step one by one, where the backend could
+                              replay a recorded step; the results are the same */
     plumb_pause_fn *pause; /* NULL: never */
     void *pause_arg;
 };

@@ -8,11 +8,13 @@
 
 #define MAX_BLOCK 128 /* rows of logits at a time */
 
-static plumb_status take_f64(struct plumb_arena *a, double **out, int64_t n, const char *name)
+static plumb_status take_step(struct plumb_generator *g)
 {
-    struct plumb_tensor t = {.dtype = PLUMB_F64, .rank = 1, .dim = {n}, .name = name};
-    PLUMB_TRY(plumb_arena_take(a, &t));
-    *out = t.data;
+    struct plumb_tensor t = {.dtype = PLUMB_U8, .rank = 1, .name = "rows and draws of a step"};
+    plumb_step_place(&g->dev, g, NULL);
+    t.dim[0] = g->dev.bytes;
+    PLUMB_TRY(plumb_arena_take(&g->arena, &t));
+    plumb_step_place(&g->dev, g, t.data);
     return PLUMB_OK;
 }
 
@@ -21,23 +23,14 @@ static plumb_status place(plumb_generator *g)
 {
     const struct plumb_spec *s = &g->spec;
     struct plumb_arena *a = &g->arena;
-    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.ids, g->max_rows, "ids"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.seq, g->max_rows, "sequence of each row"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.pos, g->max_rows, "position of each row"));
-    PLUMB_TRY(
-        plumb_arena_take_i32(a, &g->dev.page, (g->slots + g->groups) * g->max_pages, "page table"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.source, g->slots, "rows to draw from"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &g->dev.token, g->slots, "tokens"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &g->dev.logp, g->slots, "log-probs"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &g->dev.logp_sampled, g->slots, "sampled log-probs"));
-    PLUMB_TRY(take_f64(a, &g->dev.u, g->slots, "random numbers"));
+    PLUMB_TRY(take_step(g));
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->x, (g->max_rows + g->groups) * s->c, "hidden"));
     PLUMB_TRY(plumb_act_take(&g->act[0], a, g->backend, s, g->max_rows));
     for (int64_t l = 0; l < s->l; l++) {
         if (l > 0)
             g->act[l] = g->act[0];
         g->act[l].x = g->x;
-        PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, g->backend, s, g->kv.n));
+        PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, g->backend, s, g->kv.n + 1));
     }
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hx, g->block * s->c, "head input"));
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hn, g->block * s->c, "head norm"));
@@ -49,23 +42,14 @@ static plumb_status place(plumb_generator *g)
 
 static plumb_status place_host(plumb_generator *g)
 {
-    const size_t n = (size_t)g->slots, rows = (size_t)g->max_rows;
+    const size_t n = (size_t)g->slots;
+    void *block = NULL;
     g->slot = calloc(n, sizeof *g->slot);
     g->group = calloc((size_t)g->groups, sizeof *g->group);
     g->prefill = calloc((size_t)g->groups, sizeof *g->prefill);
     g->act = calloc((size_t)g->spec.l, sizeof *g->act);
-    g->ids = calloc(rows, sizeof *g->ids);
-    g->seq = calloc(rows, sizeof *g->seq);
-    g->pos = calloc(rows, sizeof *g->pos);
-    g->page = calloc((size_t)((g->slots + g->groups) * g->max_pages), sizeof *g->page);
-    g->source = calloc(n, sizeof *g->source);
     g->drawer = calloc(n, sizeof *g->drawer);
-    g->u = calloc(n, sizeof *g->u);
-    g->token = calloc(n, sizeof *g->token);
-    g->logp = calloc(n, sizeof *g->logp);
-    g->logp_sampled = calloc(n, sizeof *g->logp_sampled);
-    bool all = g->slot && g->group && g->prefill && g->act && g->ids && g->seq && g->pos &&
-               g->page && g->source && g->drawer && g->u && g->token && g->logp && g->logp_sampled;
+    bool all = g->slot && g->group && g->prefill && g->act && g->drawer;
     for (int64_t i = 0; all && i < g->slots; i++) {
         struct plumb_slot *s = &g->slot[i];
         s->ids = calloc((size_t)g->limit, sizeof *s->ids);
@@ -74,6 +58,9 @@ static plumb_status place_host(plumb_generator *g)
         all = s->ids && s->logp && s->logp_sampled;
     }
     PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "generator of %lld slots", (long long)g->slots);
+    plumb_step_place(&g->host, g, NULL);
+    PLUMB_TRY(g->backend->alloc_host(g->backend, &block, g->host.bytes, "a step of generation"));
+    plumb_step_place(&g->host, g, block);
     return PLUMB_OK;
 }
 
@@ -94,6 +81,7 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->tokenizer = tokenizer;
     g->slots = slots;
     g->groups = slots + 1; /* one more may wait for slots */
+    g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);
     g->max_pages = plumb_ceil_div(g->limit, PLUMB_KV_PAGE);
     g->max_rows = slots + plumb_min_i64(PLUMB_PREFILL_ROWS, slots * g->limit);
@@ -118,7 +106,9 @@ void plumb_generator_destroy(plumb_generator **generator)
     if (!generator || !*generator)
         return;
     plumb_generator *g = *generator;
+    plumb_decode_forget(g);
     plumb_backend_arena_release(g->backend, &g->arena);
+    g->backend->release_host(g->backend, g->host.u);
     for (int64_t i = 0; g->slot && i < g->slots; i++) {
         free(g->slot[i].ids);
         free(g->slot[i].logp);
@@ -128,16 +118,7 @@ void plumb_generator_destroy(plumb_generator **generator)
     free(g->group);
     free(g->prefill);
     free(g->act);
-    free(g->ids);
-    free(g->seq);
-    free(g->pos);
-    free(g->page);
-    free(g->source);
     free(g->drawer);
-    free(g->u);
-    free(g->token);
-    free(g->logp);
-    free(g->logp_sampled);
     plumb_buf_fini(&g->text);
     plumb_kv_fini(&g->kv);
     free(g);

@@ -73,6 +73,7 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
         .stop = cfg->generate.stop.item,
         .n_stop = cfg->generate.stop.n,
         .ignore_eos = cfg->generate.ignore_eos,
+        .eager = !cfg->generate.graphs,
     };
 }
 

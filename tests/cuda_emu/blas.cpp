@@ -311,22 +311,28 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
     p.lda = la->ld, p.ldb = lb->ld, p.ldc = lc->ld, p.ldout = lout->ld;
     p.alpha = *static_cast<const float *>(alpha), p.beta = *static_cast<const float *>(beta);
     p.id = algo->data[ID], p.split = algo->data[SPLIT];
-    if (!reachable(p.a, la) || !reachable(p.b, lb) || !reachable(p.out, lout) ||
-        (p.beta != 0.0f && !reachable(p.c, lc)) ||
-        (p.bias && !emu::is_allocated(p.bias, size_t(p.size.m) * sizeof(float))))
-        emu::fault("cublasLtMatmul %lld x %lld x %lld: an operand is not inside one device "
-                   "allocation",
-                   (long long)p.size.m, (long long)p.size.n, (long long)p.size.k);
+    const auto check = [p, ma = *la, mb = *lb, mc = *lc, mout = *lout] {
+        if (!reachable(p.a, &ma) || !reachable(p.b, &mb) || !reachable(p.out, &mout) ||
+            (p.beta != 0.0f && !reachable(p.c, &mc)) ||
+            (p.bias && !emu::is_allocated(p.bias, size_t(p.size.m) * sizeof(float))))
+            emu::fault("cublasLtMatmul %lld x %lld x %lld: an operand is not inside one device "
+                       "allocation",
+                       (long long)p.size.m, (long long)p.size.n, (long long)p.size.k);
+    };
+    check();
     for (const void *at : {a, b, c, static_cast<const void *>(out)})
         if (!aligned(at, algo->data[ALIGN]))
             emu::fault("cublasLtMatmul: %p is not aligned to the %llu bytes that its algorithm was "
                        "asked for with",
                        at, (unsigned long long)algo->data[ALIGN]);
     if (la->type == CUDA_R_32F)
-        emu::push(s, [p] { multiply<float, float>(p); });
+        emu::push(
+            s, [p] { multiply<float, float>(p); }, check);
     else if (lout->type == CUDA_R_32F)
-        emu::push(s, [p] { multiply<__nv_bfloat16, float>(p); });
+        emu::push(
+            s, [p] { multiply<__nv_bfloat16, float>(p); }, check);
     else
-        emu::push(s, [p] { multiply<__nv_bfloat16, __nv_bfloat16>(p); });
+        emu::push(
+            s, [p] { multiply<__nv_bfloat16, __nv_bfloat16>(p); }, check);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <vector>
 
 namespace emu
 {
@@ -31,11 +32,24 @@ bool is_allocated(const void *at, size_t bytes);
 /* stream.cpp */
 cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
 bool is_stream(cudaStream_t s);
-void push(cudaStream_t s, std::function<void()> run);
+/* What a stream is given: runs when a synchronisation needs it. `check` looks at its memory: the
+ * caller has done so, and a recorded operation is looked at again whenever its graph is launched.
+ */
+struct Operation {
+    std::function<void()> run, check;
+};
+void push(cudaStream_t s, std::function<void()> run, std::function<void()> check = nullptr);
 /* An operation that other processes take part in: asked until it says that it is done. */
 void push_polled(cudaStream_t s, std::function<bool()> step);
 void drain();
+void not_while_recording(const char *call); /* a fault when a stream is being captured */
+/* The graph that s is captured into; none: *it is null. */
+cudaGraph_t &recording(cudaStream_t s);
 extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
 
 } // namespace emu
+
+struct CUgraph_st {
+    std::vector<emu::Operation> operation;
+};
 #endif

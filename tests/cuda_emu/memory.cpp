@@ -81,7 +81,7 @@ void at_exit()
         return;
     fprintf(stderr,
             "emu: at exit %zu allocations (%zu bytes of device memory) and %zu streams, "
-            "events, handles or page-locked pieces are still there\n",
+            "events, graphs, handles or page-locked pieces are still there\n",
             m().live.size(), m().used, live_objects);
     for (const auto &b : m().live)
         fprintf(stderr, "    %zu bytes\n", b.second.bytes);
@@ -188,6 +188,7 @@ extern "C" cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
 {
     *out = nullptr;
+    not_while_recording("cudaMalloc");
     if (!m().base)
         begin();
     if (bytes > m().total - m().used)
@@ -236,6 +237,7 @@ extern "C" cudaError_t cudaFree(void *data)
 
 extern "C" cudaError_t cudaMallocHost(void **out, size_t bytes)
 {
+    not_while_recording("cudaMallocHost");
     *out = malloc(bytes);
     if (!*out)
         return fail(cudaErrorMemoryAllocation);

@@ -13,6 +13,7 @@ struct CUstream_st {
     std::deque<std::function<bool()>> waiting; /* false: not done yet, ask again */
     uint64_t done = 0, pushed = 0;
     bool running = false;
+    cudaGraph_t graph = nullptr; /* while it is captured */
 };
 struct CUevent_st {
     cudaStream_t stream = nullptr; /* none: never recorded, so nothing to wait for */
@@ -116,26 +117,46 @@ void push_polled(cudaStream_t s, std::function<bool()> step)
 {
     if (!is_stream(s))
         fault("an operation on %p, which is no stream of now", static_cast<void *>(s));
+    if (s->graph)
+        fault("a call to other processes while a stream is captured: not in the emulator");
     s->waiting.push_back(std::move(step));
     s->pushed++;
 }
 
-void push(cudaStream_t s, std::function<void()> run)
+void push(cudaStream_t s, std::function<void()> run, std::function<void()> check)
 {
+    if (is_stream(s) && s->graph) {
+        s->graph->operation.push_back({std::move(run), std::move(check)});
+        return;
+    }
     push_polled(s, [run] {
         run();
         return true;
     });
 }
 
+cudaGraph_t &recording(cudaStream_t s)
+{
+    return s->graph;
+}
+
+void not_while_recording(const char *call)
+{
+    for (cudaStream_t s : rt().streams)
+        if (s->graph)
+            fault("%s while a stream is captured", call);
+}
+
 void drain()
 {
+    not_while_recording("a call that waits for the device");
     advance_others();
     for (cudaStream_t s : rt().streams)
         run_until(s, s->pushed);
 }
 
-cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body)
+cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
+                    std::function<void()> check)
 {
     const uint64_t threads = uint64_t(l.block.x) * l.block.y * l.block.z;
     size_t limit = SHARED_DEFAULT;
@@ -145,7 +166,8 @@ cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body)
         l.grid.z < 1 || l.grid.x > 0x7fffffffu || l.grid.y > 65535 || l.grid.z > 65535 ||
         l.shared > limit)
         return fail(cudaErrorInvalidConfiguration);
-    push(s, [l, body] { run_grid(l, body); });
+    push(
+        s, [l, body] { run_grid(l, body); }, std::move(check));
     return cudaSuccess;
 }
 
@@ -248,11 +270,16 @@ extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
     const bool device_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (bytes == 0)
         return cudaSuccess;
-    if (!right_side(to, bytes, device_to) || !right_side(from, bytes, device_from))
-        fault("cudaMemcpyAsync of kind %d, %zu bytes from %p to %p: not where the kind says, or "
-              "not inside one allocation",
-              kind, bytes, from, to);
-    push(s, [=] { memmove(to, from, bytes); });
+    const auto check = [=] {
+        if (!right_side(to, bytes, device_to) || !right_side(from, bytes, device_from))
+            fault(
+                "cudaMemcpyAsync of kind %d, %zu bytes from %p to %p: not where the kind says, or "
+                "not inside one allocation",
+                kind, bytes, from, to);
+    };
+    check();
+    push(
+        s, [=] { memmove(to, from, bytes); }, check);
     return cudaSuccess;
 }
 
@@ -260,9 +287,13 @@ extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cuda
 {
     if (bytes == 0)
         return cudaSuccess;
-    if (!is_allocated(data, bytes))
-        fault("cudaMemsetAsync of %zu bytes at %p: not inside one allocation", bytes, data);
-    push(s, [=] { memset(data, value, bytes); });
+    const auto check = [=] {
+        if (!is_allocated(data, bytes))
+            fault("cudaMemsetAsync of %zu bytes at %p: not inside one allocation", bytes, data);
+    };
+    check();
+    push(
+        s, [=] { memset(data, value, bytes); }, check);
     return cudaSuccess;
 }
 
@@ -278,6 +309,7 @@ extern "C" cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
     if (!is_stream(s))
         return fail(cudaErrorInvalidResourceHandle);
+    not_while_recording("cudaStreamDestroy");
     run_until(s, s->pushed);
     for (size_t i = 0; i < rt().streams.size(); i++)
         if (rt().streams[i] == s)
@@ -291,6 +323,7 @@ extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     if (!is_stream(s))
         return fail(cudaErrorInvalidResourceHandle);
+    not_while_recording("cudaStreamSynchronize");
     memory_open();
     advance_others();
     run_until(s, s->pushed);
@@ -322,6 +355,8 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
     if (!is_stream(s))
         return fail(cudaErrorInvalidResourceHandle);
+    if (s->graph)
+        fault("cudaEventRecord in a stream that is captured: not in the emulator");
     e->stream = s;
     e->position = s->pushed;
     return cudaSuccess;
@@ -331,6 +366,8 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
     const CUevent_st at = *e;
+    if (is_stream(s) && s->graph)
+        fault("cudaStreamWaitEvent in a stream that is captured: not in the emulator");
     if (at.stream && is_stream(at.stream))
         push_polled(s, [at] { return !is_stream(at.stream) || try_until(at.stream, at.position); });
     return cudaSuccess;
@@ -338,6 +375,7 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsign
 
 extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+    not_while_recording("cudaEventSynchronize");
     advance_others();
     if (e->stream && is_stream(e->stream))
         run_until(e->stream, e->position);
@@ -347,6 +385,7 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
 /* Every question lets the stream do one operation more, so that polling ends. */
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t e)
 {
+    not_while_recording("cudaEventQuery");
     advance_others();
     if (!e->stream || !is_stream(e->stream) || e->stream->done >= e->position)
         return cudaSuccess;

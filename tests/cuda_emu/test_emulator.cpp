@@ -86,6 +86,18 @@ __global__ void odd_vector(float *x)
     *reinterpret_cast<float4 *>(x + 1) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
+cudaGraphExec_t record(float *x, cudaStream_t s)
+{
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    PLUMB_LAUNCH(reach, 1, 1, 0, s, x, 0);
+    CHECK(cudaStreamEndCapture(s, &graph) == cudaSuccess);
+    CHECK(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
+    CHECK(cudaGraphDestroy(graph) == cudaSuccess);
+    return exec;
+}
+
 struct Fault {
     const char *name, *says; /* part of the message; "" when a sanitizer words it */
     bool sanitizer;          /* seen with the sanitizers only */
@@ -110,6 +122,31 @@ const Fault faults[] = {
      [](float *x, cudaStream_t s) {
          (void)cudaFree(x);
          PLUMB_LAUNCH(fill, 4, 256, 0, s, x, int(N), 1.0f);
+     }},
+    {"waiting while a stream is captured", "cudaStreamSynchronize while a stream is captured",
+     false,
+     [](float *x, cudaStream_t s) {
+         (void)cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal);
+         PLUMB_LAUNCH(fill, 4, 256, 0, s, x, int(N), 1.0f);
+         (void)cudaStreamSynchronize(s);
+     }},
+    {"memory taken while a stream is captured", "cudaMalloc while", false,
+     [](float *, cudaStream_t s) {
+         (void)cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal);
+         (void)device_floats(1);
+     }},
+    {"a graph whose memory was freed", "argument 0 holds", false,
+     [](float *x, cudaStream_t s) {
+         const cudaGraphExec_t graph = record(x, s);
+         (void)cudaFree(x);
+         (void)cudaGraphLaunch(graph, s);
+     }},
+    {"a graph that is left over", "1 streams, events, graphs", false,
+     [](float *x, cudaStream_t s) {
+         (void)record(x, s);
+         (void)cudaFree(x);
+         (void)cudaStreamDestroy(s);
+         exit(0);
      }},
     {"memory freed twice", "no allocation of now", false,
      [](float *x, cudaStream_t) {
@@ -256,6 +293,23 @@ void test_delay()
     CHECK(cudaFree(x) == cudaSuccess && cudaStreamDestroy(s) == cudaSuccess);
 }
 
+/* Recording runs nothing; each launch runs everything once, after what the stream had before. */
+void test_graph()
+{
+    float *x = device_floats(1), host = 0.0f;
+    cudaStream_t s = new_stream();
+    CHECK(cudaMemsetAsync(x, 0, sizeof(*x), s) == cudaSuccess);
+    cudaGraphExec_t graph = record(x, s);
+    const size_t before = plumb_emu_graph_launches();
+    for (int i = 0; i < 3; i++)
+        CHECK(cudaGraphLaunch(graph, s) == cudaSuccess);
+    CHECK(plumb_emu_graph_launches() == before + 3);
+    CHECK(cudaGraphExecDestroy(graph) == cudaSuccess);
+    CHECK(cudaMemcpyAsync(&host, x, sizeof(host), cudaMemcpyDeviceToHost, s) == cudaSuccess);
+    CHECK(cudaStreamSynchronize(s) == cudaSuccess && host == 3.0f);
+    CHECK(cudaFree(x) == cudaSuccess && cudaStreamDestroy(s) == cudaSuccess);
+}
+
 void test_limits()
 {
     float *x = device_floats(1);
@@ -302,6 +356,7 @@ int main()
     printf("a missing wait between streams: right in %d of %d orders\n", unordered, int(ORDERS));
     CHECK(unordered < ORDERS);
     test_delay();
+    test_graph();
     test_limits();
     CHECK(plumb_emu_live() == 0);
     return 0;

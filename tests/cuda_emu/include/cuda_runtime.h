@@ -71,22 +71,27 @@ struct Launch {
 };
 /* An argument of a kernel: no word of it may look like an address outside of device memory. */
 void check_argument(const char *kernel, int index, const void *words, size_t bytes);
-cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body);
+cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
+                    std::function<void()> check);
 
 template <class... P, class... A>
 void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 size, size_t shared,
             cudaStream_t s, A... argument)
 {
-    int index = 0;
-    auto check = [&](auto value) {
-        static_assert(std::is_trivially_copyable_v<decltype(value)>, "kernels take plain data");
-        alignas(8) unsigned char words[(sizeof(value) + 7) / 8 * 8] = {0};
-        memcpy(words, &value, sizeof(value));
-        check_argument(name, index++, words, sizeof(words));
+    auto check = [=] {
+        int index = 0;
+        auto look = [&](auto value) {
+            static_assert(std::is_trivially_copyable_v<decltype(value)>, "kernels take plain data");
+            alignas(8) unsigned char words[(sizeof(value) + 7) / 8 * 8] = {0};
+            memcpy(words, &value, sizeof(value));
+            check_argument(name, index++, words, sizeof(words));
+        };
+        (look(static_cast<P>(argument)), ...);
     };
-    (check(static_cast<P>(argument)), ...);
-    (void)enqueue({name, grid, size, shared, reinterpret_cast<const void *>(kernel)}, s,
-                  [=] { kernel(static_cast<P>(argument)...); });
+    check();
+    (void)enqueue(
+        {name, grid, size, shared, reinterpret_cast<const void *>(kernel)}, s,
+        [=] { kernel(static_cast<P>(argument)...); }, check);
 }
 
 } // namespace emu

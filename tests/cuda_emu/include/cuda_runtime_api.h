@@ -26,6 +26,13 @@ typedef enum cudaError {
 /* What orders the work: operations run when a synchronisation asks for them, not before. */
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal = 0,
+    cudaStreamCaptureModeThreadLocal = 1,
+    cudaStreamCaptureModeRelaxed = 2
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost,
@@ -59,6 +66,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
+/* From begin to end a stream's operations are recorded, not run; whatever waits for the device,
+ * or takes or gives memory, is a fault in between. A launch looks at every operation's memory. */
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaDeviceSynchronize(void);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
@@ -69,8 +85,10 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what
 
 /* Decides the order of threads and of streams from now on; PLUMB_EMU_SEED sets the first. */
 void plumb_emu_seed(unsigned seed);
-/* Device bytes, streams, events and cuBLASLt handles that are alive now. */
+/* Device bytes, pinned host pieces, streams, events, graphs and cuBLASLt handles that live now. */
 size_t plumb_emu_live(void);
+/* Graphs launched so far. */
+size_t plumb_emu_graph_launches(void);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,183 @@
+/* decode.c - one step of the generator on the device: its memory, its kernels, and the whole of it
+ * recorded, so that a decode step is one launch.
+ * Layer 4. Includes base/, op/, model/generator.h.
+ *
+ * A recorded step has a fixed number of rows, so a step's own number is rounded up to one of a few
+ * and the rows beyond are token 0 of a sequence of their own, whose page nobody reads. That changes
+ * no bit: a row does not depend on its neighbours. Exact numbers would waste no row, but every
+ * completion that ends would make a new one to record, and a GPU's matrix products take their rows
+ * by the tile anyway. */
+#include <string.h>
+
+#include "base/num.h"
+#include "model/generator.h"
+
+void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, void *block)
+{
+    const int64_t slots = g->slots, rows = g->max_rows;
+    char *base = block;
+    s->u = block;
+    int64_t at = slots * (int64_t)sizeof *s->u;
+#define TAKE(member, n)                                                                            \
+    do {                                                                                           \
+        s->member = base ? (void *)(base + at) : NULL;                                             \
+        at += (n)*4;                                                                               \
+    } while (0)
+    TAKE(source, slots);
+    s->draw_bytes = at;
+    TAKE(ids, rows);
+    TAKE(seq, rows);
+    TAKE(pos, rows);
+    TAKE(page, g->sequences * g->max_pages);
+    s->in_bytes = at;
+    TAKE(token, slots);
+    TAKE(logp, slots);
+    TAKE(logp_sampled, slots);
+    s->out_bytes = at - s->in_bytes;
+    s->bytes = at;
+#undef TAKE
+}
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n)
+{
+    const struct plumb_rows rows = {.n = n,
+                                    .n_seq = g->sequences,
+                                    .max_pages = g->max_pages,
+                                    .seq = g->dev.seq,
+                                    .pos = g->dev.pos,
+                                    .page = g->dev.page};
+    PLUMB_TRY(plumb_embed_forward(m, g->x, g->dev.ids, n));
+    for (int64_t l = 0; l < g->spec.l; l++)
+        PLUMB_TRY(plumb_layer_forward(m, l, &g->act[l], g->x, &rows));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
+                             const struct plumb_sample_param *sample, int64_t n)
+{
+    struct plumb_backend *b = g->backend;
+    const struct plumb_spec *s = &g->spec;
+    const int64_t all = g->max_rows + g->groups;
+    for (int64_t i = 0; i < n; i += g->block) {
+        const int64_t k = plumb_min_i64(g->block, n - i);
+        PLUMB_TRY(plumb_op_gather_fwd(b, V(g->hx, k, s->c), V(g->x, all, s->c),
+                                      VI(g->dev.source + i, k)));
+        PLUMB_TRY(plumb_norm_forward(m, g->hn, g->hrstd, g->hx, k));
+        PLUMB_TRY(plumb_head_forward(m, g->logits, g->hn, k));
+        const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + i, b->place, k);
+        PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + i, k), V(g->dev.logp + i, k),
+                                      V(g->dev.logp_sampled + i, k), V(g->logits, k, s->v), &u,
+                                      sample, V(g->work, g->work_count)));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_step_receive(plumb_generator *g)
+{
+    struct plumb_backend *b = g->backend;
+    PLUMB_TRY(b->receive(b, g->host.token, g->dev.token, g->dev.out_bytes));
+    return b->sync(b);
+}
+
+static plumb_status kernels(plumb_generator *g, const plumb_model *m,
+                            const struct plumb_sample_param *sample, int64_t n)
+{
+    PLUMB_TRY(plumb_step_forward(g, m, n));
+    return plumb_step_draw(g, m, sample, n);
+}
+
+/* ---- recorded steps ---------------------------------------------------------------------------
+ */
+
+/* 1, 2, 3, 4, 6, 8, 12 ...: the least that holds n rows, at most all slots. */
+static int64_t round_up(int64_t n, int64_t slots)
+{
+    int64_t rows = 1;
+    while (rows < n)
+        rows *= 2;
+    if (rows >= 4 && rows / 4 * 3 >= n)
+        rows = rows / 4 * 3;
+    return plumb_min_i64(rows, slots);
+}
+
+static void fill_up(plumb_generator *g, int64_t rows)
+{
+    for (int64_t i = g->n_rows; i < rows; i++) {
+        g->host.ids[i] = 0;
+        g->host.seq[i] = (int32_t)(g->sequences - 1);
+        g->host.pos[i] = 0;
+        g->host.source[i] = (int32_t)i;
+        g->host.u[i] = 0.0;
+    }
+}
+
+void plumb_decode_forget(plumb_generator *g)
+{
+    for (int i = 0; i < PLUMB_DECODE_GRAPHS; i++) {
+        if (g->decode[i].graph)
+            g->backend->graph_destroy(g->backend, g->decode[i].graph);
+        g->decode[i] = (struct plumb_decode_graph){0};
+    }
+}
+
+/* The place of steps of so many rows; those of another model or sampling are forgotten. NULL when
+ * there is none left. */
+static struct plumb_decode_graph *find(plumb_generator *g, const plumb_model *m,
+                                       const struct plumb_sample_param *sample, int64_t rows)
+{
+    const struct plumb_decode_key key = {m, m->w, m->packed, m->rope, *sample};
+    if (memcmp(&key, &g->key, sizeof key) != 0)
+        plumb_decode_forget(g);
+    g->key = key;
+    for (int i = 0; i < PLUMB_DECODE_GRAPHS; i++) {
+        struct plumb_decode_graph *d = &g->decode[i];
+        if (d->rows == rows || d->rows == 0)
+            return d;
+    }
+    return NULL;
+}
+
+static plumb_status record(plumb_generator *g, const plumb_model *m,
+                           const struct plumb_sample_param *sample, struct plumb_decode_graph *d)
+{
+    struct plumb_backend *b = g->backend;
+    PLUMB_TRY(b->record_begin(b));
+    plumb_graph *graph = NULL;
+    const plumb_status st = kernels(g, m, sample, d->rows);
+    const plumb_status end = b->record_end(b, &graph);
+    if (st == PLUMB_OK)
+        d->graph = graph;
+    else
+        b->graph_destroy(b, graph);
+    return st ? st : end;
+}
+
+/* A number of rows is launched kernel by kernel when it comes first: that chooses the algorithms
+ * of its products and loads its kernels, neither of which can be recorded. */
+static plumb_status recorded(plumb_generator *g, const plumb_model *m,
+                             const struct plumb_sample_param *sample, int64_t rows)
+{
+    struct plumb_decode_graph *d = find(g, m, sample, rows);
+    if (!d || d->rows == 0) {
+        if (d)
+            d->rows = rows;
+        return kernels(g, m, sample, rows);
+    }
+    if (!d->graph)
+        PLUMB_TRY(record(g, m, sample, d));
+    return g->backend->replay(g->backend, d->graph);
+}
+
+plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
+                               const struct plumb_sample_param *sample, bool graphs)
+{
+    struct plumb_backend *b = g->backend;
+    graphs = graphs && b->replay;
+    const int64_t rows = graphs ? round_up(g->n_rows, g->slots) : g->n_rows;
+    fill_up(g, rows);
+    PLUMB_TRY(b->send(b, g->dev.u, g->host.u, g->dev.in_bytes));
+    PLUMB_TRY(graphs ? recorded(g, m, sample, rows) : kernels(g, m, sample, rows));
+    return plumb_step_receive(g);
+}
