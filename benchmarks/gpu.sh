@@ -19,8 +19,10 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-programs='plumb plumb-world tests/cuda_emu/test_gpu_kernels tests/cuda_emu/test_gpu_backend
-tests/cuda_emu/test_gpu_parity tests/cuda_emu/test_gpu_generate benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
+programs='plumb plumb-world benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
+for p in kernels mma attention_bf16 backend parity generate; do
+    programs="$programs tests/cuda_emu/test_gpu_$p"
+done
 tab=$(printf '\t')
 
 die() {
@@ -225,6 +227,8 @@ checks() {
     part check 60 device "$bin/bench_gpu" part=device device=cuda
     # shellcheck disable=SC2086
     part check 240 kernels "$bin/test_gpu_kernels" $kernels
+    part check 60 'tensor core instructions' "$bin/test_gpu_mma"
+    part check 120 'attention in bfloat16' "$bin/test_gpu_attention_bf16"
     part check 60 backend "$bin/test_gpu_backend"
     part check 120 'models against transformers' "$bin/test_gpu_parity"
     part check 60 'recorded decode steps' "$bin/test_gpu_generate"
