@@ -6,9 +6,11 @@
  * that the row sees; scores are products over ascending 16 columns; a lane adds the probabilities
  * of its eight keys in order, the row's four lanes meet at the end; outputs are products over
  * ascending 16 keys, with probabilities rounded to bfloat16. In a page that a row does not see its
- * probabilities are zero and its sums are worth 1: nothing changes (mma.cuh). Two kernels share
- * these steps: tiles of pairs for training and prefill, and one row for decoding, where the warps
- * share out a page's keys, then the columns of v. Dao 2023, arXiv:2307.08691, algorithm 1. */
+ * probabilities are zero and its sums are worth 1: nothing changes (mma.cuh). Sums begin anew at
+ * every position that CHUNK divides and are joined to those before, so that blocks may share out a
+ * long row by its chunks. Two kernels take these steps: tiles of pairs for training and prefill,
+ * and one row for decoding, where the warps share out a page's keys, then the columns of v. Dao
+ * 2023, arXiv:2307.08691, algorithm 1. */
 #include "cuda/attention_bf16.cuh"
 
 /* ---- pages ---------------------------------------------------------------------------- */
@@ -45,6 +47,8 @@ static plumb_status kv_write_fwd(plumb_stream *s, plumb_bf16 *kc, plumb_bf16 *vc
 }
 
 /* ---- the steps of a row ------------------------------------------------------------------ */
+
+static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE; /* positions; part of the result */
 
 /* Of a lane's two rows, g and g+8: the largest score so far (base 2), the lane's own part of the
  * sum of probabilities, the positions that the row sees, [from, to). */
@@ -121,6 +125,58 @@ DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, in
                    fmaf(acc[n][2 * i + 1], by, 0.0f));
 }
 
+/* Sums with the largest scores a and b, joined: what they are worth; returns the larger. */
+DEVICE float join(float a, float b, float *worth_a, float *worth_b)
+{
+    const float top = fmaxf(a, b), base = top == -INFINITY ? 0.0f : top;
+    *worth_a = exp2f(a - base);
+    *worth_b = exp2f(b - base);
+    return top;
+}
+
+/* total: max[2], sum[2], acc (16,W) of the chunks before; if begins, there are none. The chunk's
+ * own row and acc go to it and are as at the beginning. */
+template <int W> DEVICE void fold(float *total, online *row, float (*acc)[4], bool begins)
+{
+    float before[2], now[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        total[i] = join(begins ? -INFINITY : total[i], row->max[i], &before[i], &now[i]);
+        total[2 + i] = fmaf(begins ? 0.0f : total[2 + i], before[i], row->sum[i] * now[i]);
+        row->max[i] = -INFINITY;
+        row->sum[i] = 0.0f;
+    }
+#pragma unroll
+    for (int n = 0; n < W / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            float *t = &total[4 + n * 4 + e];
+            *t = fmaf(begins ? 0.0f : *t, before[e / 2], acc[n][e] * now[e / 2]);
+            acc[n][e] = 0.0f;
+        }
+}
+template <int W> DEVICE void unfold(const float *total, online *row, float (*acc)[4])
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        row->max[i] = total[i];
+        row->sum[i] = total[2 + i];
+    }
+#pragma unroll
+    for (int n = 0; n < W / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            acc[n][e] = total[4 + n * 4 + e];
+}
+
+template <int W> constexpr int TOTAL = 4 + W / 2;
+
+/* The walk comes to a chunk that is not its run's first. */
+DEVICE bool at_chunk(const walk &w)
+{
+    return w.block % CHUNK_PAGES == 0 && w.block > w.first;
+}
+
 DEVICE float lse_of(float max, float sum)
 {
     return (max + log2f(sum)) * LN2;
@@ -167,6 +223,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             for (int n = 0; n < D / 8; n++)
                 acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
         }
+    float room[MT * TOTAL<D>], *total = in_memory(room); /* of earlier chunks: seldom needed */
+    bool folded = false;
     const int last = row_of(tile, here - 1) + 1;
     walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
     copy_page<D>(stage, kc, vc, ahead, rows, shape, kv);
@@ -182,6 +240,12 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
         const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
         const int page = now.block * PAGE;
+        if (at_chunk(now)) {
+#pragma unroll
+            for (int m = 0; m < MT; m++)
+                fold<D>(total + m * TOTAL<D>, &row[m], acc[m], !folded);
+            folded = true;
+        }
         online seen[MT]; /* as far as the run goes */
         bool any = false;
 #pragma unroll
@@ -209,6 +273,11 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         add_product<D, D, MT>(acc, s, keys + PAGE_TILE<D>, 0);
     }
 #pragma unroll
+    for (int m = 0; m < MT && folded; m++) {
+        fold<D>(total + m * TOTAL<D>, &row[m], acc[m], false);
+        unfold<D>(total + m * TOTAL<D>, &row[m], acc[m]);
+    }
+#pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
@@ -224,6 +293,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- one row ----------------------------------------------------------------------------- */
 
+static constexpr int64_t ENOUGH_BLOCKS = 512; /* about three for each SM of an H100 */
 static constexpr int SCORE_STRIDE = PAGE + 8; /* floats; so that rows fall into different banks */
 template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
 
@@ -249,36 +319,75 @@ template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const
     }
 }
 
-/* A block has 16 query heads of one row and kv head. */
+/* What a block of decode_kernel has: up to 16 query heads of one row and kv head. */
+struct share {
+    int64_t row, head, pos; /* head: the first one's index among (n,h) */
+    int here;
+};
+DEVICE share share_of(const plumb_rows &rows, const heads &shape)
+{
+    const int group = int(shape.h / shape.hk), parts = (group + MMA - 1) / MMA;
+    const int part = int(blockIdx.x % unsigned(parts)) * MMA;
+    const int64_t row = blockIdx.x / unsigned(parts);
+    return share{row, row * shape.h + int64_t(blockIdx.y) * group + part, rows.pos[row],
+                 group - part < MMA ? group - part : MMA};
+}
+
+/* Of a share's chunk: acc (R,d), max (R,), each lane's sum (R,4), with R the most heads of a share.
+ * `chunks` of them for each share. */
+static __host__ __device__ inline int heads_of_share(int64_t h, int64_t hk)
+{
+    return int(h / hk < MMA ? h / hk : MMA);
+}
+static __host__ __device__ inline int64_t record_floats(int64_t h, int64_t hk, int64_t d)
+{
+    return heads_of_share(h, hk) * (d + 5);
+}
+DEVICE float *record_of(float *record, const heads &shape, int chunk, int chunks)
+{
+    const int64_t share = int64_t(blockIdx.x) * gridDim.y + blockIdx.y;
+    return record + (share * chunks + chunk) * record_floats(shape.h, shape.hk, shape.d);
+}
+
+/* A block has one share, and of that all chunks, or one: the blockIdx.z-th that the row sees, which
+ * it leaves to combine_kernel in `record`. */
 template <int D>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
-                  const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale)
+                  const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale, float *record)
 {
     PLUMB_SHARED(plumb_bf16, shared);
     static_assert(WARPS == NT, "a warp has 8 keys of the page");
     constexpr int ST = DECODE_STAGES<D>, SLICES = (D / MMA + WARPS - 1) / WARPS;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
-    const int group = int(shape.h / shape.hk), parts = (group + MMA - 1) / MMA;
-    const int64_t kv = blockIdx.y, i = blockIdx.x / parts, pos = rows.pos[i];
-    const int part = int(blockIdx.x % parts) * MMA, here = group - part < MMA ? group - part : MMA;
-    const int64_t head = i * shape.h + kv * group + part;
+    const share my = share_of(rows, shape);
+    const int64_t kv = blockIdx.y;
     plumb_bf16 *qs = shared, *stage = qs + MMA * STRIDE<D>;
     float *exchange = reinterpret_cast<float *>(stage + ST * 2 * PAGE_TILE<D>);
 
-    copy_rows<D, MMA>(qs, d, q, [&](int r) { return r < here ? q + (head + r) * d : nullptr; });
+    walk now = walk_over(rows, my.row, 1, shape.window);
+    if (record) {
+        const int chunk = now.first / CHUNK_PAGES + int(blockIdx.z), from = chunk * CHUNK_PAGES;
+        if (from > now.last)
+            return;
+        now.first = now.block = now.first > from ? now.first : from;
+        now.last = now.last < from + CHUNK_PAGES ? now.last : from + CHUNK_PAGES - 1;
+    }
+    copy_rows<D, MMA>(qs, d, q,
+                      [&](int r) { return r < my.here ? q + (my.head + r) * d : nullptr; });
     online row;
-    float acc[SLICES][1][2][4];
+    float acc[2 * SLICES][4], total[TOTAL<SLICES * MMA>];
+    bool folded = false;
     for (int j = 0; j < 2; j++) {
         row.max[j] = -INFINITY;
         row.sum[j] = 0.0f;
-        row.from[j] = int(first_visible(pos, shape.window));
-        row.to[j] = int(pos + 1);
-        for (int n = 0; n < SLICES; n++)
-            for (int e = 0; e < 4; e++)
-                acc[n][0][j][e] = 0.0f;
+        row.from[j] = int(first_visible(my.pos, shape.window));
+        row.to[j] = int(my.pos + 1);
     }
-    walk now = walk_over(rows, i, 1, shape.window), ahead = now;
+    for (int n = 0; n < 2 * SLICES; n++)
+        for (int e = 0; e < 4; e++)
+            acc[n][e] = 0.0f;
+    walk ahead = now;
     for (int n = 0; n < ST - 1; n++) {
         if (more(ahead)) {
             copy_page<D>(stage + n * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape, kv);
@@ -296,6 +405,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
         copy_async_commit();
         const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
+        if (at_chunk(now)) {
+            fold<SLICES * MMA>(total, &row, acc, !folded);
+            folded = true;
+        }
         float s[1][NT][4], worth[2];
         scores_of_warp<D>(s[0][0], qs, keys);
         for (int e = 0; e < 4; e++)
@@ -313,23 +426,103 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             const int c = (n * WARPS + warp) * MMA;
             if (c >= D)
                 continue;
-            reduce<MMA>(acc[n][0], worth);
-            add_product<D, MMA, 1>(acc[n], s, keys + PAGE_TILE<D>, c);
+            reduce<MMA>(acc + 2 * n, worth);
+            add_product<D, MMA, 1>(reinterpret_cast<float(*)[2][4]>(acc + 2 * n), s,
+                                   keys + PAGE_TILE<D>, c);
         }
     }
+    if (folded) {
+        fold<SLICES * MMA>(total, &row, acc, false);
+        unfold<SLICES * MMA>(total, &row, acc);
+    }
+    const int most = heads_of_share(shape.h, shape.hk);
+    float *out = record ? record_of(record, shape, int(blockIdx.z), int(gridDim.z)) : nullptr;
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         const float sum = whole_sum(row.sum[j]);
         const int r = lane_row() + j * 8;
-        if (r >= here)
+        if (r >= my.here)
             continue;
 #pragma unroll
-        for (int n = 0; n < SLICES; n++)
-            if ((n * WARPS + warp) * MMA < D)
-                store_row<MMA>(o + (head + r) * d, acc[n][0], j, sum, (n * WARPS + warp) * MMA, d);
-        if (warp == 0 && quad_lane() == 0)
-            lse[head + r] = lse_of(row.max[j], sum);
+        for (int n = 0; n < SLICES; n++) {
+            const int c = (n * WARPS + warp) * MMA;
+            if (c >= D)
+                continue;
+            if (!record)
+                store_row<MMA>(o + (my.head + r) * d, acc + 2 * n, j, sum, c, d);
+            for (int e = 0; e < 4 && record; e++) {
+                const int column = c + e / 2 * 8 + 2 * quad_lane() + e % 2;
+                if (column < d)
+                    out[r * d + column] = acc[2 * n + e / 2][2 * j + e % 2];
+            }
+        }
+        if (warp > 0)
+            continue;
+        if (record) {
+            out[most * d + r] = row.max[j];
+            out[most * (d + 1) + r * 4 + quad_lane()] = row.sum[j];
+        } else if (quad_lane() == 0) {
+            lse[my.head + r] = lse_of(row.max[j], sum);
+        }
     }
+}
+
+/* Joins the chunks of a share in their order, as fold() does. */
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    combine_kernel(plumb_bf16 *o, float *lse, float *record, plumb_rows rows, heads shape,
+                   int chunks)
+{
+    const int d = int(shape.d), most = heads_of_share(shape.h, shape.hk);
+    const share my = share_of(rows, shape);
+    const int64_t first = first_visible(my.pos, shape.window);
+    const int seen = int(my.pos / CHUNK - first / CHUNK) + 1;
+    for (int at = int(threadIdx.x); at < my.here * d; at += ATTENTION_THREADS) {
+        const int r = at / d;
+        float max = -INFINITY, sum[4] = {}, acc = 0.0f, before, now;
+        for (int chunk = 0; chunk < seen; chunk++) {
+            const float *in = record_of(record, shape, chunk, chunks);
+            max = join(max, in[most * d + r], &before, &now);
+            for (int lane = 0; lane < 4; lane++)
+                sum[lane] = fmaf(sum[lane], before, in[most * (d + 1) + r * 4 + lane] * now);
+            acc = fmaf(acc, before, in[at] * now);
+        }
+        const float all = (sum[0] + sum[1]) + (sum[2] + sum[3]); /* as whole_sum() */
+        narrow(&o[my.head * d + at], fmaf(acc, 1.0f / all, 0.0f));
+        if (at % d == 0)
+            lse[my.head + r] = lse_of(max, all);
+    }
+}
+
+/* Chunks that blocks of their own take, 1 or all that a row may have: few rows leave most of a GPU
+ * idle, many need no help. The bits are the same. */
+static int64_t chunks_apart(const struct plumb_cuda *c, const struct plumb_rows *rows,
+                            const struct plumb_attn_shape *shape, int64_t shares)
+{
+    const int64_t chunks = ceil_div(rows->max_pages, CHUNK_PAGES);
+    const int64_t floats = shares * chunks * record_floats(shape->h, shape->hk, shape->d);
+    return shares <= ENOUGH_BLOCKS && floats <= c->chunk_floats && chunks <= 65535 ? chunks : 1;
+}
+
+template <int D>
+static plumb_status run_decode(plumb_stream *s, plumb_bf16 *o, float *lse, const plumb_bf16 *q,
+                               const plumb_bf16 *kc, const plumb_bf16 *vc,
+                               const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
+{
+    const struct plumb_cuda *c = context_of(s);
+    const auto kernel = decode_kernel<D>;
+    const int64_t x = rows->n * ceil_div(shape->h / shape->hk, MMA);
+    const int64_t chunks = chunks_apart(c, rows, shape, x * shape->hk);
+    PLUMB_TRY(check_grid("attention_fwd", x, shape->hk));
+    PLUMB_TRY(allow_shared(kernel, decode_shared<D>()));
+    PLUMB_LAUNCH(kernel, dim3(unsigned(x), unsigned(shape->hk), unsigned(chunks)),
+                 ATTENTION_THREADS, decode_shared<D>(), c->stream, o, lse, q, kc, vc, *rows,
+                 heads_of(shape), shape->scale * LOG2E, chunks > 1 ? c->chunk : nullptr);
+    PLUMB_TRY(launched("attention_fwd of one row"));
+    if (chunks == 1)
+        return PLUMB_OK;
+    PLUMB_LAUNCH(combine_kernel, dim3(unsigned(x), unsigned(shape->hk)), ATTENTION_THREADS, 0,
+                 c->stream, o, lse, c->chunk, *rows, heads_of(shape), int(chunks));
+    return launched("attention_fwd of a row's chunks");
 }
 
 /* ---- launches ------------------------------------------------------------------------- */
@@ -339,12 +532,11 @@ static plumb_status run_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const pl
                             const plumb_bf16 *kc, const plumb_bf16 *vc,
                             const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
 {
-    const int64_t group = shape->h / shape->hk;
-    const bool decode = rows->n <= 2 * rows->n_seq; /* a tile's rows would have keys of their own */
-    const auto kernel = decode ? decode_kernel<D> : fwd_kernel<D, MT>;
-    const int64_t tiles =
-        decode ? rows->n * ceil_div(group, MMA) : ceil_div(rows->n * group, WARPS * MMA * MT);
-    const size_t bytes = decode ? decode_shared<D>() : fwd_shared<D, MT>();
+    const auto kernel = fwd_kernel<D, MT>;
+    const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MT);
+    const size_t bytes = fwd_shared<D, MT>();
+    if (rows->n <= 2 * rows->n_seq) /* a tile's rows would have keys of their own */
+        return run_decode<D>(s, o, lse, q, kc, vc, rows, shape);
     PLUMB_TRY(check_grid("attention_fwd", tiles, shape->hk));
     PLUMB_TRY(allow_shared(kernel, bytes));
     PLUMB_LAUNCH(kernel, dim3(unsigned(tiles), unsigned(shape->hk)), ATTENTION_THREADS, bytes,

@@ -61,20 +61,20 @@ DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
 /* The blocks of keys that rows [0, rows) of a tile see, run after run: a run is the tile's rows of
  * one sequence, [begin, end) from the tile's first row on. */
 struct walk {
-    int64_t row, window; /* the tile's first row */
-    int rows, begin, end, block, last;
+    int64_t row, window;                      /* the tile's first row */
+    int rows, begin, end, first, block, last; /* blocks of the run: first..last */
 };
 DEVICE void begin_run(walk &w, const plumb_rows &rows)
 {
     if (w.begin >= w.rows)
         return;
     w.end = int(run_end(rows, w.row + w.begin, w.row + w.rows - 1) - w.row);
-    w.block = int(first_visible(rows.pos[w.row + w.begin], w.window) / PAGE);
+    w.block = w.first = int(first_visible(rows.pos[w.row + w.begin], w.window) / PAGE);
     w.last = rows.pos[w.row + w.end - 1] / PAGE;
 }
 DEVICE walk walk_over(const plumb_rows &rows, int64_t row, int n, int64_t window)
 {
-    walk w = {row, window, n, 0, 0, 0, 0};
+    walk w = {row, window, n, 0, 0, 0, 0, 0};
     begin_run(w, rows);
     return w;
 }

@@ -27,6 +27,8 @@ struct plumb_cuda {
     cublasLtHandle_t blas;
     struct plumb_cuda_pin *pin; /* of every linear layer seen so far */
     int n_pin, most_pins;
+    float *chunk; /* (chunk_floats,) device: where the chunks of long rows meet when decoding */
+    int64_t chunk_floats;
 };
 
 /* The status of a call of the runtime: PLUMB_ERR_NOMEM or PLUMB_ERR_DEVICE, with what was called

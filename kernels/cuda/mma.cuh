@@ -69,6 +69,15 @@ DEVICE void copy_async_commit()
 
 #endif
 
+/* x, an array of the thread, in memory: not in registers that a loop has better use for. */
+DEVICE float *in_memory(float *x)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("" : "+l"(x)::"memory");
+#endif
+    return x;
+}
+
 /* Two elements, each to nearest even. */
 DEVICE unsigned pack_bf16(float low, float high)
 {

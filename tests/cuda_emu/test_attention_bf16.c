@@ -1,9 +1,10 @@
 /* test_attention_bf16.c - attention on tensor cores against sums in double, element by element
  * within what its roundings allow; training, prefill and decode bit for bit.
- * Test of layer 1. Includes gpu.h. */
+ * Test of layer 1. Includes gpu.h, cuda/cuda.h. */
+#include "cuda/cuda.h"
 #include "gpu.h"
 
-enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, MAX_PAGES = 7, PAGES = SEQS * MAX_PAGES };
+enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, STEP = 11 }; /* STEP: between neighbours' pages */
 enum kind { ONES, TINY, LARGE, ZERO, SPIKE, RANDOM, KINDS };
 static const unsigned FILL = 0xff; /* NaN in bfloat16 and in float32 */
 
@@ -42,7 +43,7 @@ static plumb_bf16 narrow(float f)
 
 struct world {
     struct plumb_attn_shape shape;
-    int64_t len[SEQS], start[SEQS], n;
+    int64_t len[SEQS], start[SEQS], n, max_pages;
     plumb_bf16 *q, *k, *v, *dout; /* (n,...) of all rows, sequence after sequence */
 };
 
@@ -67,7 +68,10 @@ static struct world world_of(const struct plumb_attn_shape *shape, const int64_t
         w.start[i] = w.n;
         w.len[i] = len[i];
         w.n += len[i];
+        if (len[i] / PAGE >= w.max_pages)
+            w.max_pages = len[i] / PAGE + 1;
     }
+    w.max_pages += w.max_pages % STEP == 0 ? 1 : 0;
     w.shape.scale = 1.0f / sqrtf((float)shape->d);
     w.q = numbers(&r, w.n * shape->h * shape->d, kind);
     w.k = numbers(&r, w.n * shape->hk * shape->d, kind == ZERO ? RANDOM : kind);
@@ -249,12 +253,14 @@ static void *on_device(struct scene *s, const void *host, int64_t bytes)
 
 static struct scene scene_of(struct plumb_backend *b, const struct world *w, int order)
 {
-    struct scene s = {.b = b, .w = w, .rows = {.n_seq = SEQS, .max_pages = MAX_PAGES}};
-    const int64_t store = PAGES * w->shape.hk * PAGE * w->shape.d;
-    int32_t page[PAGES];
-    for (int i = 0; i < PAGES; i++)
-        page[i] = (i * 11 + order * 5) % PAGES;
-    s.rows.page = on_device(&s, page, sizeof(page));
+    struct scene s = {.b = b, .w = w, .rows = {.n_seq = SEQS, .max_pages = w->max_pages}};
+    const int64_t pages = SEQS * w->max_pages, store = pages * w->shape.hk * PAGE * w->shape.d;
+    int32_t *page = malloc((size_t)pages * sizeof(*page));
+    CHECK(page);
+    for (int64_t i = 0; i < pages; i++)
+        page[i] = (int32_t)((i * STEP + order * 5) % pages);
+    s.rows.page = on_device(&s, page, pages * (int64_t)sizeof(*page));
+    free(page);
     s.kc = on_device(&s, NULL, store * (int64_t)sizeof(*s.kc));
     s.vc = on_device(&s, NULL, store * (int64_t)sizeof(*s.vc));
     s.seq = calloc((size_t)w->n, sizeof(*s.seq));
@@ -405,23 +411,40 @@ static void mixed(struct plumb_backend *b, const struct world *w, const struct r
     }
 }
 
+/* Rows around the borders of chunks, by blocks of their own and by one. */
+static void chunks(struct plumb_backend *b, const struct world *w, const struct result *want)
+{
+    static const int64_t pos[] = {510, 511, 512, 543, 600, 1023, 1024, 1100};
+    struct plumb_cuda *c = (struct plumb_cuda *)(void *)b->stream;
+    const int64_t room = c->chunk_floats;
+    for (size_t i = 0; i < sizeof(pos) / sizeof(*pos); i++)
+        for (int apart = 0; apart < 2; apart++) {
+            c->chunk_floats = apart ? room : 0;
+            part(b, w, want, apart ? "chunks apart" : "chunks in a row", 2, pos[i], pos[i] + 1);
+        }
+    part(b, w, want, "prefill from within a chunk", 2, 505, 1030);
+}
+
 /* ---- cases --------------------------------------------------------------------------------- */
 
 static const struct {
     struct plumb_attn_shape shape;
     int64_t len[SEQS];
-    bool every_kind;
+    bool every_kind, chunks;
 } list[] = {
-    {{.h = 1, .hk = 1, .d = 16}, {1, 33, 75, 32}, true},
-    {{.h = 4, .hk = 2, .d = 32, .window = 40}, {5, 64, 90, 1}, true},
-    {{.h = 2, .hk = 1, .d = 64}, {200, 2, 97, 65}, false},
-    {{.h = 4, .hk = 1, .d = 64, .window = 5}, {3, 33, 48, 1}, false},
-    {{.h = 7, .hk = 1, .d = 80}, {1, 33, 50, 2}, false},
-    {{.h = 8, .hk = 1, .d = 128}, {1, 20, 40, 2}, false},
-    {{.h = 2, .hk = 2, .d = 128, .window = 50}, {1, 2, 130, 31}, false},
-    {{.h = 2, .hk = 1, .d = 256, .window = 33}, {1, 33, 70, 2}, false},
-    {{.h = 20, .hk = 1, .d = 24}, {1, 12, 34, 3}, false}, /* two tiles of heads when decoding */
-    {{.h = 3, .hk = 3, .d = 8, .window = 1}, {1, 3, 70, 2}, false},
+    {.shape = {.h = 1, .hk = 1, .d = 16}, .len = {1, 33, 75, 32}, .every_kind = true},
+    {.shape = {.h = 4, .hk = 2, .d = 32, .window = 40}, .len = {5, 64, 90, 1}, .every_kind = true},
+    {.shape = {.h = 2, .hk = 1, .d = 64}, .len = {200, 2, 97, 65}},
+    {.shape = {.h = 4, .hk = 1, .d = 64, .window = 5}, .len = {3, 33, 48, 1}},
+    {.shape = {.h = 7, .hk = 1, .d = 80}, .len = {1, 33, 50, 2}},
+    {.shape = {.h = 8, .hk = 1, .d = 128}, .len = {1, 20, 40, 2}},
+    {.shape = {.h = 2, .hk = 2, .d = 128, .window = 50}, .len = {1, 2, 130, 31}},
+    {.shape = {.h = 2, .hk = 1, .d = 256, .window = 33}, .len = {1, 33, 70, 2}},
+    {.shape = {.h = 20, .hk = 1, .d = 24},
+     .len = {1, 12, 34, 3}}, /* two tiles of heads when decoding */
+    {.shape = {.h = 3, .hk = 3, .d = 8, .window = 1}, .len = {1, 3, 70, 2}},
+    {.shape = {.h = 1, .hk = 1, .d = 16}, .len = {2, 3, 1101, 40}, .chunks = true},
+    {.shape = {.h = 2, .hk = 1, .d = 8, .window = 600}, .len = {2, 3, 1101, 1}, .chunks = true},
 };
 enum { CASES = sizeof(list) / sizeof(*list) };
 
@@ -438,7 +461,7 @@ static void run(int at, enum kind kind)
             check_fwd(&w, &r);
             check_bwd(&w, &r);
             first = r;
-            for (int64_t p = 0; kind == RANDOM && p < w.len[2]; p += 1 + p / 8 * 8)
+            for (int64_t p = 0; kind == RANDOM && p < w.len[2]; p += 1 + p / 8 * 8 + p / 64 * 64)
                 part(b, &w, &first, "decoded row", 2, p, p + 1);
         } else {
             const size_t n = (size_t)(w.n * w.shape.h * w.shape.d) * sizeof(*r.o);
@@ -448,6 +471,8 @@ static void run(int at, enum kind kind)
                    "order %u gives other bits", seeds[order]);
             result_fini(&r);
         }
+        if (list[at].chunks && order < 2)
+            chunks(b, &w, &first);
         if (kind == RANDOM && order < 2) {
             const int64_t len = w.len[2];
             part(b, &w, &first, "prefill", 2, 0, len / 2);
