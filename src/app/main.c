@@ -176,6 +176,14 @@ static plumb_status create_backend(struct plumb_app *app)
                                     plumb_comm_local_size(app->comm));
 }
 
+enum { DTYPE_FLOAT32, DTYPE_BFLOAT16 }; /* of dtype, in the schema's order */
+
+static plumb_status set_dtype(struct plumb_app *app)
+{
+    const bool narrow = app->cfg->dtype == DTYPE_BFLOAT16;
+    return plumb_backend_set_dtype(app->backend, narrow ? PLUMB_BF16 : PLUMB_F32);
+}
+
 /* `plumb COMMAND [CONFIG.yaml] key=value ...`; plan is followed by the command that it plans. */
 static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg)
 {
@@ -214,6 +222,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));
     PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
+    PLUMB_TRY(plumb_comm_agree(app->comm, set_dtype(app)));
     PLUMB_TRY(attach_device(app));
     PLUMB_TRY(command->run(app));
     return plumb_comm_agree(app->comm, flush_output());

@@ -18,6 +18,8 @@ plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype d
                   plumb_dtype_name(dtype), b->name,
                   dtype == PLUMB_BF16 ? "; use device: cuda" : "");
     b->dtype = dtype;
+    if (dtype == PLUMB_BF16)
+        b->name = "cuda bfloat16";
     return PLUMB_OK;
 }
 

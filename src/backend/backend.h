@@ -15,7 +15,7 @@ typedef struct plumb_real plumb_real;
 typedef struct plumb_graph plumb_graph; /* recorded work of a backend */
 
 struct plumb_backend {
-    const char *name;       /* "cpu", "ref", "cuda" */
+    const char *name;       /* "cpu", "ref", "cuda", "cuda bfloat16" */
     char device[192];       /* which GPU, in words; "" for the CPU's backends */
     enum plumb_place place; /* of the memory that its kernels read */
     int threads;

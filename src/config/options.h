@@ -23,6 +23,7 @@
     X(TEXT, output, "-", "", "file", "gldcetpmb", 0, "JSON lines to write, - for standard output; gradient: a safetensors file; plan: one object beside the table") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "of all random numbers; the same seed gives the same result on any rank count") \
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
+    X(CHOICE, dtype, "float32", "float32|bfloat16", "", "asrfgldceopn", 1, "what activations and the weights that multiply them are; weights, their gradients and sums stay float32; bfloat16: device: cuda only") \
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "per rank; 0: this rank's share of the cores") \
     X(TEXT, resume, "never", "", "", "asrfn", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnm", 0, "least important log lines that are shown") \

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_app_cuda.py PLUMB WORLD - the whole program on device: cuda, its GPU an emulated one: SFT, a
-reward model and an iteration of PSLE follow the CPU's, the log-probs of sampling and training are
-the same bits, and the order of threads changes no byte."""
+reward model and an iteration of PSLE follow the CPU's, in bfloat16 at its distance; the log-probs
+of sampling and training are the same bits, and the order of threads changes no byte."""
 import sys
 from pathlib import Path
 
@@ -10,18 +10,39 @@ import common  # noqa: E402
 import test_plan  # noqa: E402
 
 
-def small(bench, device, order):
+def small(bench, device, order, dtype="float32"):
     """The three runs on one device; returns their folders."""
     env = {"PLUMB_EMU_SEED": str(order)}
-    name = f"{device}-{order}"
+    name = f"{device}-{dtype}-{order}"
     sft, reward, psle = (bench.folder / f"{name}-{k}" for k in ("sft", "reward", "psle"))
-    few = [f"device={device}", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
+    few = [f"device={device}", f"dtype={dtype}", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
     bench.good(*bench.sft_args(sft, *few, steps=2), env=env, timeout=200)
     bench.good(*bench.reward_args(reward, sft / "latest", *few, steps=1), env=env, timeout=200)
     args = bench.align_args(psle, sft / "latest", f"reward.model={reward / 'latest'}",
-                            f"device={device}", iterations=1, prompts=2, group=2)
+                            f"device={device}", f"dtype={dtype}", iterations=1, prompts=2, group=2)
     bench.good(*args, "max_new_tokens=6", "slots=4", "global_batch_size=2", env=env, timeout=200)
     return sft, reward, psle
+
+
+def follows(bench, a, b, what, within):
+    """Loss and gradient norm of run b are those of run a; returns the largest relative distance."""
+    x, y = common.metrics(a), common.metrics(b)
+    bench.check(len(x) == len(y) > 0, "rows of metrics", len(x), len(y))
+    far = [abs(p[key] - q[key]) / abs(p[key]) for p, q in zip(x, y) for key in ("loss", "grad_norm")]
+    bench.check(max(far) <= within, what, "is away from the CPU by", far)
+    return max(far)
+
+
+def test_bfloat16(bench, cpu):
+    runs = small(bench, "cuda", 3, "bfloat16")
+    for a, b in zip(cpu[:2], runs):
+        far = follows(bench, a, b, "bfloat16", 2e-2)
+        bench.check(far > 1e-4, "that was float32:", far)
+    gap = [row.get("logprob_max_diff") for row in common.metrics(runs[2])]
+    bench.check(gap == [0], "bfloat16: log-probs of sampling and training differ by", gap)
+    refused = bench.run("doctor", "device=cpu", "dtype=bfloat16")
+    bench.check(refused.code != 0 and "device: cpu does not compute in; use device: cuda" in
+                refused.err, "bfloat16 on the CPU:", refused)
 
 
 def test(bench):
@@ -30,13 +51,9 @@ def test(bench):
         bench.same(a / "latest/model.safetensors", b / "latest/model.safetensors", "two orders:")
     # the other states name the folders that they began with
     bench.same(first[0] / "latest/trainer_state.h5", second[0] / "latest/trainer_state.h5", "sft:")
-    for a, b in zip(cpu[:2], first[:2]):
-        x, y = common.metrics(a), common.metrics(b)
-        bench.check(len(x) == len(y) > 0, "rows of metrics", len(x), len(y))
-        for p, q in zip(x, y):
-            for key in ("loss", "grad_norm"):
-                bench.check(abs(p[key] - q[key]) <= 1e-4 * abs(p[key]) + 1e-6, key, "on the CPU",
-                            p[key], "and on the GPU", q[key])
+    for a, b in zip(cpu[:2], first):
+        follows(bench, a, b, "the GPU", 1e-4)
+    test_bfloat16(bench, cpu)
     rows = common.metrics(first[2])
     gap = [row.get("logprob_max_diff") for row in rows]
     bench.check(gap == [0], "log-probs of sampling and training differ by", gap)

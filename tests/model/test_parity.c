@@ -1,5 +1,6 @@
 /* test_parity.c - every family and feature against transformers and autograd in float64: logits,
- * embeddings, scores and every parameter gradient (tests/reference/model_fixtures.py). */
+ * embeddings, scores and every parameter gradient (tests/reference/model_fixtures.py). bfloat16 may
+ * be as far from them as transformers in bfloat16 is (tests/reference/bfloat16_fixtures.py). */
 #include <string.h>
 
 #include "harness.h"
@@ -17,7 +18,12 @@ static plumb_status cuda_create(struct plumb_backend **out)
 {
     return plumb_backend_cuda_create(out, 0, 1);
 }
-static create_fn *const backends[] = {cuda_create};
+static plumb_status bfloat16_create(struct plumb_backend **out)
+{
+    PLUMB_TRY(plumb_backend_cuda_create(out, 0, 1));
+    return plumb_backend_set_dtype(*out, PLUMB_BF16);
+}
+static create_fn *const backends[] = {cuda_create, bfloat16_create};
 #else
 static plumb_status cpu_create(struct plumb_backend **out)
 {
@@ -27,7 +33,7 @@ static create_fn *const backends[] = {plumb_backend_ref_create, cpu_create};
 #endif
 
 struct fixture {
-    plumb_st *st;
+    plumb_st *st, *allowed; /* allowed: bfloat16's errors; NULL in float32 */
     int32_t ids[256];
     int64_t n, offset[MAX_SEQ + 1], prompt[MAX_SEQ];
     struct plumb_batch batch;
@@ -52,12 +58,16 @@ static int64_t read_i32(const struct fixture *f, const char *name, int32_t *out,
     return e->count;
 }
 
-static void read_fixture(struct fixture *f, const char *dir)
+static void read_fixture(struct fixture *f, const char *dir, bool narrow)
 {
     char path[700];
     int32_t len[MAX_SEQ], prompt[MAX_SEQ];
     snprintf(path, sizeof path, "%s/expected.safetensors", dir);
     CHECK_OK(plumb_st_open(&f->st, path));
+    f->allowed = NULL;
+    snprintf(path, sizeof path, "%s/bfloat16.safetensors", dir);
+    if (narrow)
+        CHECK_OK(plumb_st_open(&f->allowed, path));
     f->n = read_i32(f, "ids", f->ids, 256);
     const int64_t n = read_i32(f, "lengths", len, MAX_SEQ);
     CHECK(read_i32(f, "prompts", prompt, MAX_SEQ) == n);
@@ -70,10 +80,24 @@ static void read_fixture(struct fixture *f, const char *dir)
     f->batch = (struct plumb_batch){n, f->ids, f->offset, f->prompt};
 }
 
+/* In bfloat16: so much further than transformers, whose roundings fall elsewhere. Seen: 0.78 of its
+ * error over all tensors (geometric mean); at most 1.44 in one's norm, 1.86 in its largest. */
+#define FURTHER_NORM    1.5
+#define FURTHER_LARGEST 2.0
+
 /* Norm-wise and in the largest element, both relative to the expected. */
-static void check_near(const char *model, const char *what, const float *got, const float *want,
-                       int64_t n, double tolerance)
+static void check_near(const char *model, const struct fixture *f, const char *what,
+                       const float *got, const float *want, int64_t n, double tolerance)
 {
+    double most[2] = {tolerance, tolerance};
+    if (f->allowed) {
+        float theirs[2];
+        const struct plumb_st_entry *e = plumb_st_find(f->allowed, what);
+        CHECKF(e && e->count == 2, "%s: no error of %s", model, what);
+        CHECK_OK(plumb_st_to_f32(theirs, e));
+        most[0] = FURTHER_NORM * theirs[0] + 1e-3;
+        most[1] = FURTHER_LARGEST * theirs[1] + 1e-3;
+    }
     double error = 0, norm = 0, worst_error = 0, largest = 0;
     for (int64_t i = 0; i < n; i++) {
         const double e = fabs((double)got[i] - want[i]);
@@ -84,9 +108,9 @@ static void check_near(const char *model, const char *what, const float *got, co
         largest = fmax(largest, fabs(want[i]));
     }
     CHECKF(norm > 0, "%s: %s is zero in the reference", model, what);
-    CHECKF(sqrt(error / norm) < tolerance && worst_error < tolerance * largest,
-           "%s: %s is off by %.3g of its norm, %.3g of its largest; allowed %.3g", model, what,
-           sqrt(error / norm), worst_error / largest, tolerance);
+    CHECKF(sqrt(error / norm) < most[0] && worst_error < most[1] * largest,
+           "%s: %s is off by %.3g of its norm, %.3g of its largest; allowed %.3g, %.3g", model,
+           what, sqrt(error / norm), worst_error / largest, most[0], most[1]);
 }
 
 static void check_logits(const char *name, const struct fixture *f, const plumb_model *m,
@@ -96,7 +120,7 @@ static void check_logits(const char *name, const struct fixture *f, const plumb_
     float *want = read_f32(f, "logits", n), *got = malloc((size_t)n * sizeof *got);
     CHECK(got);
     CHECK_OK(plumb_pass_logits(p, m, &f->batch, got));
-    check_near(name, "logits", got, want, n, 1e-5);
+    check_near(name, f, "logits", got, want, n, 1e-5);
     free(want);
     free(got);
 }
@@ -114,13 +138,13 @@ static void causal_gradient(const char *name, const struct fixture *f, const plu
         dlogp[i] = -1.0f / (float)k;
     }
     float *want = read_f32(f, "loss", 1), found = (float)loss;
-    check_near(name, "loss", &found, want, 1, 1e-5);
+    check_near(name, f, "loss", &found, want, 1, 1e-5);
     free(want);
     float *mean = malloc((size_t)n * sizeof *mean);
     CHECK(mean);
     want = read_f32(f, "embedding", n);
     CHECK_OK(plumb_pass_embedding(p, m, mean));
-    check_near(name, "embedding", mean, want, n, 1e-5);
+    check_near(name, f, "embedding", mean, want, n, 1e-5);
     CHECK_OK(plumb_pass_logprob_backward(p, m, dlogp, grad));
     free(want);
     free(mean);
@@ -133,7 +157,7 @@ static void score_gradient(const char *name, const struct fixture *f, const plum
     float *want = read_f32(f, "score", n), *dscore = read_f32(f, "dscore", n), score[64];
     CHECK(n <= 64);
     CHECK_OK(plumb_pass_score(p, m, &f->batch, score));
-    check_near(name, "score", score, want, n, 1e-5);
+    check_near(name, f, "score", score, want, n, 1e-5);
     CHECK_OK(plumb_pass_score_backward(p, m, dscore, grad));
     free(want);
     free(dscore);
@@ -178,7 +202,7 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
         char full[128];
         snprintf(full, sizeof full, "grad.%s", q->name);
         float *want = read_f32(f, full, q->count);
-        check_near(name, full, grad + q->offset, want, q->count, 1e-4);
+        check_near(name, f, full, grad + q->offset, want, q->count, 1e-4);
         free(want);
         for (; at < q->offset; at++)
             CHECKF(grad[at] == 0, "%s: padding before %s was written", name, q->name);
@@ -186,14 +210,32 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
     }
 }
 
+/* The bfloat16 kernels have no such heads, and say so. */
+static void refused(const char *name, const struct fixture *f, const plumb_model *m)
+{
+    plumb_pass *p;
+    const struct plumb_pass_limit limit = {.max_tokens = f->n, .max_seq = f->batch.n_seq};
+    float out[256];
+    CHECK_OK(plumb_pass_create(&p, m, &limit));
+    const plumb_status st = m->spec.labels ? plumb_pass_score(p, m, &f->batch, out)
+                                           : plumb_pass_logprob(p, m, &f->batch, out);
+    CHECKF(st == PLUMB_ERR_UNSUPPORTED && strstr(plumb_trail_message(), "head size"), "%s: %s",
+           name, plumb_trail_message());
+    plumb_pass_destroy(&p);
+}
+
 static void check_model(const char *name, const char *dir, create_fn *create)
 {
     struct plumb_backend *b;
     plumb_model *m;
     struct fixture f;
-    read_fixture(&f, dir);
     CHECK_OK(create(&b));
+    read_fixture(&f, dir, b->dtype == PLUMB_BF16);
     CHECK_OK(plumb_model_open(&m, b, dir));
+    if (f.allowed && m->spec.d % 8 != 0) {
+        refused(name, &f, m);
+        goto done;
+    }
     const size_t bytes = (size_t)m->count * sizeof(float);
     float *kept = gradient(name, &f, m, false, 0);
     check_gradient(name, &f, m, kept);
@@ -204,9 +246,11 @@ static void check_model(const char *name, const char *dir, create_fn *create)
     free(kept);
     free(recomputed);
     free(blocks);
+done:
     plumb_model_destroy(&m);
     plumb_backend_destroy(&b);
     plumb_st_close(&f.st);
+    plumb_st_close(&f.allowed);
 }
 
 int main(void)

@@ -1,0 +1,53 @@
+"""bfloat16_fixtures.py FIXTURES - how far transformers in bfloat16 is from the float64 of
+FIXTURES/<name>/expected.safetensors (model_fixtures.py), for tests/model/test_parity.c. plumb in
+bfloat16 may be as far, not further. Needs torch, transformers, safetensors; no network.
+
+FIXTURES/<name>/bfloat16.safetensors: under the names of expected.safetensors, each (2,): the error
+relative to the norm, and the largest relative to the largest.
+"""
+import pathlib
+import sys
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+
+def run(model, want):
+    ids = want["ids"].long().split(want["lengths"].tolist())
+    prompts = want["prompts"].tolist()
+    got = {}
+    if hasattr(model, "score"):
+        got["score"] = torch.cat([model(i[None]).logits for i in ids]).float()
+        (got["score"] * want["dscore"]).sum().backward()
+    else:
+        hidden = [model.model(i[None]).last_hidden_state[0] for i in ids]
+        logits = [model.lm_head(x).float() for x in hidden]
+        picked = [torch.log_softmax(z[p - 1:-1], -1)[torch.arange(len(i) - p), i[p:]]
+                  for z, i, p in zip(logits, ids, prompts)]
+        got["loss"] = -torch.cat(picked).mean().reshape(1)
+        got["logits"] = torch.cat(logits)
+        got["embedding"] = torch.stack([x.float()[p:].mean(0) if len(x) > p else 0 * x.float()[0]
+                                        for x, p in zip(hidden, prompts)])
+        got["loss"].sum().backward()
+    got.update({"grad." + k: p.grad.float() for k, p in model.named_parameters()})
+    return got
+
+
+def main(root):
+    for folder in sorted(p for p in pathlib.Path(root).iterdir() if p.is_dir()):
+        want = load_file(folder / "expected.safetensors")
+        cls = AutoModelForSequenceClassification if "score" in want else AutoModelForCausalLM
+        model = cls.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.bfloat16).eval()
+        error = {}
+        for name, x in run(model, want).items():
+            x, y = x.detach().double(), want[name].double()
+            error[name] = torch.stack([(x - y).norm() / y.norm(),
+                                       (x - y).abs().max() / y.abs().max()]).float()
+        save_file(error, folder / "bfloat16.safetensors")
+        worst = max(error, key=lambda k: error[k][0])
+        print(f"{folder.name}: {worst} {error[worst].tolist()}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
