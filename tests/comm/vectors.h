@@ -28,7 +28,10 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
     float *host = malloc((size_t)n * 4 + 4), *back = malloc((size_t)n * 4 + 4);
     CHECK(host && back);
     float *x = vector_new(c, d, host, n);
+    for (int64_t i = 0; i < n; i++)
+        host[i] *= 2;
     CHECK_OK(plumb_comm_reduce_tree(c, host, n, PLUMB_HOST));
+    CHECK_OK(d->accumulate(d->arg, x, x, n)); /* still at work when the exchange begins */
     CHECK_OK(plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE));
     const struct plumb_range own = plumb_comm_shard(c, n, plumb_comm_rank(c));
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
@@ -39,11 +42,12 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
                (double)host[i]);
     for (int64_t i = 0; i < n; i++)
         if (i >= own.begin && i < own.end)
-            host[i] = back[i]; /* what is to be distributed */
+            host[i] = 2 * back[i]; /* what is to be distributed */
         else
             back[i] = NAN;
     CHECK_OK(d->to_device(d->arg, x, back, n * 4));
     CHECK_OK(plumb_comm_allgather_shards(c, host, n, PLUMB_HOST));
+    CHECK_OK(d->accumulate(d->arg, x, x, n));
     CHECK_OK(plumb_comm_allgather_shards(c, x, n, PLUMB_DEVICE));
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
     CHECK(!memcmp(back, host, (size_t)n * 4));

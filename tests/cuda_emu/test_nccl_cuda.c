@@ -17,7 +17,7 @@
 static void contract(plumb_comm *c, struct plumb_backend *b)
 {
     static const int64_t sizes[] = {1, PLUMB_SHARD_BLOCK, 5 * PLUMB_SHARD_BLOCK + 5, 50000};
-    static const int64_t pieces[] = {3000, PLUMB_SHARD_BLOCK, 0};
+    static const int64_t pieces[] = {1000, PLUMB_SHARD_BLOCK, 0};
     for (int own = 0; own < 2; own++)
         for (size_t k = 0; k < sizeof(pieces) / sizeof(*pieces); k++) {
             struct plumb_comm_device d = plumb_exchange_device(b);
