@@ -17,6 +17,11 @@ static void fix_curriculum(struct plumb_align_param *p)
     p->threshold = PLUMB_THRESHOLD_QUANTILE;
 }
 
+static void fix_spa(struct plumb_align_param *p)
+{
+    p->reward_norm = PLUMB_NORM_NONE;
+}
+
 static const struct plumb_method table[] = {
     {.name = "psle",
      .summary = "rank principle-guided over plain answers where clearly better, weigh the rest",
@@ -78,6 +83,15 @@ static const struct plumb_method table[] = {
      .selector = &plumb_sel_extremes,
      .objective = &plumb_obj_aps,
      .reward = true},
+    {.name = "spa",
+     .summary = "dpo on pairs that the policy judges itself, small margins doubted",
+     .paper = "arXiv:2406.04412",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_dpo,
+     .reward = true,
+     .source = PLUMB_SOURCE_IMPLICIT,
+     .doubt = true,
+     .fix = fix_spa},
     {.name = "rrhf",
      .summary = "rank all answers of a prompt, imitate the best",
      .paper = "arXiv:2304.05302",
@@ -131,6 +145,9 @@ plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb
     PLUMB_REQUIRE(m->objective != &plumb_obj_aps || p->label_smoothing == 0, PLUMB_ERR_CONFIG,
                   "method.label_smoothing = %g, but aps is not defined for doubted labels",
                   p->label_smoothing);
+    PLUMB_REQUIRE(!m->doubt || p->label_smoothing + p->noise_smoothing <= 0.5, PLUMB_ERR_CONFIG,
+                  "method.label_smoothing + method.noise_smoothing = %g, expected at most 0.5",
+                  p->label_smoothing + p->noise_smoothing);
     PLUMB_REQUIRE(group_size >= m->selector->least_group, PLUMB_ERR_CONFIG,
                   "group_size = %lld, but method %s needs at least %lld", (long long)group_size,
                   m->name, (long long)m->selector->least_group);

@@ -15,6 +15,12 @@
 #include "align/stats.h"
 #include "align/threshold.h"
 
+/* Where rewards come from. */
+enum plumb_reward_source {
+    PLUMB_SOURCE_CONFIGURED, /* the configuration's reward section */
+    PLUMB_SOURCE_IMPLICIT,   /* beta (log pi - log pi_judge), the policy's own opinion */
+};
+
 struct plumb_method {
     const char *name;
     const char *summary; /* one line for help */
@@ -23,6 +29,8 @@ struct plumb_method {
     const struct plumb_objective *objective;
     bool principled; /* half of each group (the second half) is sampled under the principles */
     bool reward;     /* needs rewards: a missing one drops its completion */
+    bool doubt;      /* labels of pairs with small margins are doubted, see plumb_threshold_noise */
+    enum plumb_reward_source source;
     /* What the threshold does to a prompt that the selector did not skip; NULL: nothing. */
     plumb_threshold_rule *rule;
     /* Sets the fields that make this method what it is; NULL: none. */

@@ -50,6 +50,15 @@ struct plumb_align_param plumb_align_param_default(void)
         .list_temperature = 2.0,
         .sft_weight = 1.0,
         .curriculum_temperature = 10.0,
+        .noise_share = 0.1,
+        .noise_window = 200,
+        .noise_start = 0.2,
+        .noise_smoothing = 0.1,
+        .decoupling = 0.5,
+        .weight_beta = 1.0,
+        .optimism = 0.001,
+        .margin_beta = 0.1,
+        .margin_limit = 40.0,
         .rho = -0.5,
     };
 }
@@ -74,6 +83,17 @@ plumb_status plumb_align_param_check(const struct plumb_align_param *p)
     RANGE(p->list_temperature > 0, list_temperature, "> 0");
     RANGE(p->sft_weight >= 0, sft_weight, ">= 0");
     RANGE(p->curriculum_temperature > 0, curriculum_temperature, "> 0");
+    RANGE(p->noise_share >= 0 && p->noise_share <= 1, noise_share, "a number in [0, 1]");
+    PLUMB_REQUIRE(p->noise_window >= 1, PLUMB_ERR_CONFIG,
+                  "method.noise_window = %lld, expected >= 1", (long long)p->noise_window);
+    RANGE(p->noise_start >= 0 && p->noise_start <= 1, noise_start, "a number in [0, 1]");
+    RANGE(p->noise_smoothing >= 0 && p->noise_smoothing <= 0.5, noise_smoothing,
+          "a number in [0, 0.5]");
+    RANGE(p->decoupling >= 0, decoupling, ">= 0");
+    RANGE(p->weight_beta > 0, weight_beta, "> 0");
+    RANGE(p->optimism >= 0, optimism, ">= 0");
+    RANGE(p->margin_beta >= 0, margin_beta, ">= 0");
+    RANGE(p->margin_limit >= 0, margin_limit, ">= 0");
     RANGE(p->rho > -0.69 && p->rho < 0, rho, "a number in (-0.69, 0)");
 #undef RANGE
     PLUMB_REQUIRE(p->rank_loss != PLUMB_RANK_NONE || p->weighted_loss != PLUMB_WEIGHTED_NONE,

@@ -59,7 +59,17 @@ struct plumb_align_param {
     double list_temperature; /* 2; > 0; lire: of the policy's shares */
     double sft_weight;       /* 1; >= 0; rrhf and pro: imitation of the best completion */
     double curriculum_temperature; /* 10; > 0; psle_curriculum: of the pairs below the threshold */
-    double rho;                    /* -0.5; in (-0.69, 0); aps: price of a pair's temperature */
+    double noise_share;            /* 0.1; in [0, 1]; spa: of the pairs with the smallest margins */
+    int64_t noise_window;          /* 200; >= 1; spa: pairs among which */
+    double noise_start; /* 0.2; in [0, 1]; spa: share of the steps before any label is doubted */
+    double noise_smoothing; /* 0.1; in [0, 0.5]; spa: the doubt */
+    double decoupling;      /* 0.5; >= 0; spa: how far the logits that judge go beyond the policy's,
+                             * away from the reference's */
+    double weight_beta;  /* 1; > 0; optune: a pair counts sigma(weight_beta margin) */
+    double optimism;     /* 0.001; >= 0; selm: weight of the reference's greedy answer */
+    double margin_beta;  /* 0.1; >= 0; dlma: of the margin that a pair is to have */
+    double margin_limit; /* 40; >= 0; dlma: largest such margin, before margin_beta */
+    double rho;             /* -0.5; in (-0.69, 0); aps: price of a pair's temperature */
 };
 
 struct plumb_align_param plumb_align_param_default(void);

@@ -35,6 +35,7 @@ struct plumb_choice {
                         * lose: best plain; exchanged in the swap branch */
     double weight; /* of this prompt's term: the loss is sum weight L / sum weight; 1 normally */
     double margin; /* norm[best principled] - norm[best plain]; NaN when one is missing */
+    double smooth; /* doubt in the pair's label, on top of label_smoothing; 0 normally */
 };
 
 struct plumb_scoreboard {

@@ -43,4 +43,13 @@ plumb_threshold_rule plumb_threshold_branch;
  * Source: the code family of PSLE's authors; see plumb_choice.weight for what is divided by. */
 plumb_threshold_rule plumb_threshold_weigh;
 
+/* The margin below which a label is doubted: the noise_share quantile of the last noise_window
+ * margins among margin[0 .. n-1], which are in global order, NaN where a prompt had no pair. NaN
+ * when there is none.   work (>= min(n, noise_window),) is overwritten */
+double plumb_threshold_noise(const double *margin, int64_t n, const struct plumb_align_param *p,
+                             double *work);
+/* The doubt of a pair with this margin; done: the share of the steps that lie behind. */
+void plumb_threshold_doubt(struct plumb_choice *c, double margin, double tau, double done,
+                           const struct plumb_align_param *p);
+
 #endif

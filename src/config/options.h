@@ -60,7 +60,7 @@
     X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU: launch a step of generation as one recorded graph instead of kernel by kernel; changes speed, no result")
 
 #define PLUMB_OPTIONS_METHOD(X) \
-    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
+    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, spa, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
     X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
     X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
     X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
@@ -81,6 +81,16 @@
     X(REAL, list_temperature, "2", "(0, 1e6]", "", "a", 1, "lire: of the policy's shares among a prompt's answers") \
     X(REAL, sft_weight, "1", "[0, 1e6]", "", "a", 1, "rrhf and pro: imitation of the best answer") \
     X(REAL, curriculum_temperature, "10", "(0, 1e6]", "", "a", 1, "psle_curriculum: of the weights of pairs that are not among the clearest") \
+    X(TEXT, judge, "init", "", "folder", "a", 1, "spa: frozen policy against which the policy judges its answers; init, previous or a checkpoint folder") \
+    X(REAL, noise_share, "0.1", "[0, 1]", "", "a", 1, "spa: share of the pairs, those with the smallest margins, whose labels are doubted") \
+    X(INT, noise_window, "200", "[1, 1000000000]", "pairs", "a", 1, "spa: the last so many pairs of all ranks decide what a small margin is") \
+    X(REAL, noise_start, "0.2", "[0, 1]", "", "a", 1, "spa: no label is doubted in this share of an iteration's steps") \
+    X(REAL, noise_smoothing, "0.1", "[0, 0.5]", "", "a", 1, "spa: the doubt in such a label") \
+    X(REAL, decoupling, "0.5", "[0, 100]", "", "a", 1, "spa: margins are of logits so far beyond the policy's, away from the reference's; 0: of the policy's") \
+    X(REAL, weight_beta, "1", "(0, 1e6]", "", "af", 1, "optune: a pair counts sigma(weight_beta x reward difference)") \
+    X(REAL, optimism, "0.001", "[0, 1e6]", "", "a", 1, "selm: weight of the reference's greedy answer, which the policy is to leave") \
+    X(REAL, margin_beta, "0.1", "[0, 1e6]", "", "a", 1, "dlma: of the self-rewarded margin, which a pair's log-ratios are to exceed") \
+    X(REAL, margin_limit, "40", "[0, 1e6]", "", "a", 1, "dlma: self-rewarded margins are cut here") \
     X(REAL, rho, "-0.5", "[-0.69, 0]", "", "af", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
     X(TEXT, principles, "", "", "file", "a", 1, "plain text of the principles") \
     X(TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", 1, "how principles and prompt are joined")

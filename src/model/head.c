@@ -3,8 +3,7 @@
 #include "base/num.h"
 #include "model/pass.h"
 
-/* hx, hn (n_head,c): the hidden states that the head reads, before and after the final norm. */
-static plumb_status head_input(plumb_pass *p, const plumb_model *m)
+plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m)
 {
     struct plumb_backend *b = p->backend;
     const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
@@ -55,7 +54,7 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
     const plumb_real *packed = plumb_real_at(b, m->packed, head->packed);
-    PLUMB_TRY(head_input(p, m));
+    PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_op_head_logprob_fwd(b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c),
                                         V(packed, b->k.linear_packed_count(head->out, head->in)),
                                         VI(p->batch.target, k), s->v,
@@ -93,7 +92,7 @@ plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct 
     const int64_t k = p->batch.n_head;
     if (k == 0)
         return PLUMB_OK;
-    PLUMB_TRY(head_input(p, m));
+    PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_head_forward(m, p->score, p->hn, k));
     return b->to_host(b, score, p->score, k * p->spec.labels * (int64_t)sizeof *score);
 }

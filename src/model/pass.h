@@ -53,6 +53,8 @@ struct plumb_rows plumb_pass_rows(const plumb_pass *p);
 /* Checks a batch against limits and model, and takes it over; layers run: x[l] is filled. */
 plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 enum plumb_pass_state state);
+/* hx, hn (n_head,c): the hidden states that the head reads, before and after the final norm. */
+plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m);
 /* dx (n,c), d/d x[l], back through the layers and the embedding; grad += */
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad);
 

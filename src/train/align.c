@@ -51,6 +51,7 @@ static plumb_status begin(struct plumb_align_run *a)
     PLUMB_TRY(choose_prompts(a));
     PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
     plumb_references_begin(a->references);
+    a->noise_n = 0;
     if (!a->in_progress)
         return PLUMB_OK;
     a->in_progress = false;
@@ -68,7 +69,7 @@ static plumb_status generate(struct plumb_align_run *a)
 
 static plumb_status score(struct plumb_align_run *a)
 {
-    if (!a->rewards)
+    if (!a->rewards || a->method->source != PLUMB_SOURCE_CONFIGURED)
         return PLUMB_OK;
     return plumb_answers_score(&a->answers, a->data, a->rewards, plumb_stop_noticed, &a->t->stop);
 }
@@ -196,6 +197,8 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
     } else {
         plumb_log(PLUMB_LOG_INFO, "no prompt had a term in the loss: the weights stay");
     }
+    if (s->pairs > 0)
+        plumb_metrics_set(row, PLUMB_METRIC_SHARE_DOUBTED, s->doubted / s->pairs);
     if (pairs > 0) {
         plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, leaf[LEAF_CHOSEN] / pairs);
         plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, leaf[LEAF_REJECTED] / pairs);
@@ -220,7 +223,10 @@ static plumb_status check_weights(struct plumb_align_run *a)
 /* The step in progress is dropped, and with it what it had compared. Collective. */
 static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_gap *before)
 {
+    const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
     bool paused;
+    if (a->method->doubt)
+        a->noise_n -= slots.end - slots.begin;
     double sum[2] = {before->sum, before->tokens};
     a->gap = a->sums.gap = *before;
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->sums.gap.max, 1, PLUMB_MAX));
@@ -228,6 +234,15 @@ static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_gap
     a->sums.gap.sum = sum[0];
     a->sums.gap.tokens = sum[1];
     return plumb_align_pause(a, &paused);
+}
+
+static void count_doubts(struct plumb_align_run *a)
+{
+    const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
+    for (int64_t k = slots.begin; a->method->doubt && k < slots.end; k++) {
+        a->sums.pairs += a->board->choice[k].branch == PLUMB_BRANCH_RANK;
+        a->sums.doubted += a->board->choice[k].smooth > 0;
+    }
 }
 
 static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *row)
@@ -244,12 +259,15 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         const int64_t before = t->state.step;
         a->step = (int64_t)s->done % a->steps;
         a->measure_gap = s->taken == 0;
+        if (a->method->doubt)
+            PLUMB_TRY(plumb_align_doubt(a));
         PLUMB_TRY(plumb_align_update(a, &r));
         if (r.paused) {
             PLUMB_TRY(pause_step(a, &gap));
             continue;
         }
         s->done++;
+        count_doubts(a);
         plumb_progress_at(&progress, (int64_t)s->done, NULL);
         if (t->state.step == before)
             continue; /* no prompt of this step had a term in the loss */
@@ -298,6 +316,8 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(run_stage(a, "reward", score));
     time.reward = lap(&since);
     PLUMB_TRY(run_stage(a, "reference", plumb_align_reference));
+    if (a->method->source != PLUMB_SOURCE_CONFIGURED)
+        PLUMB_TRY(run_stage(a, "judge", plumb_align_judge));
     time.reference = lap(&since);
     PLUMB_TRY(decide(a));
     PLUMB_TRY(share_rows(a));

@@ -7,6 +7,7 @@
  *   logp_ref, logp_start, logp_judge f64                                               (n,)
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
  *   ids i32, logp f32, logp_sampled f32
+ *   margins f64           of the steps taken, where labels are doubted
  *   sums f64              of the steps taken: see struct plumb_align_sums
  * Attributes: format, version, iteration (from 1), world_size, rank, weights (that sampled). */
 #include <math.h>
@@ -138,6 +139,8 @@ static plumb_status write_answers(void *arg, const char *dir)
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "rank", plumb_comm_rank(a->t->comm)), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_u64(f, "weights", a->weights), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->sums), done);
+    if (a->method->doubt)
+        PLUMB_TRY_GOTO(st, plumb_h5_put(f, "margins", PLUMB_H5_F64, a->noise_n, a->noise), done);
     PLUMB_TRY_GOTO(st, write_columns(f, r, &c, n), done);
     PLUMB_TRY_GOTO(st, write_tokens(f, r, &c, n), done);
     st = plumb_h5_commit(&f);
@@ -153,6 +156,7 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
     struct plumb_checkpoint_pause pause = {.write = write_answers, .arg = a, .bytes = 4096};
     for (int64_t i = 0; i < n; i++)
         pause.bytes += 56 + 12 * a->answers.at[i].n;
+    pause.bytes += 8 * a->noise_n;
     pause.bytes *= plumb_comm_size(a->t->comm);
     return plumb_trainer_pause(a->t, &pause, paused);
 }
@@ -238,6 +242,15 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
                        : PLUMB_OK;
 }
 
+static plumb_status read_margins(struct plumb_align_run *a, const plumb_h5 *f, const char *dir)
+{
+    const int64_t room = a->t->cfg->train.epochs * a->cut.items;
+    PLUMB_TRY(plumb_h5_count(f, "margins", &a->noise_n));
+    PLUMB_REQUIRE(a->noise_n <= room, PLUMB_ERR_FORMAT, "%s: %lld margins, expected at most %lld",
+                  dir, (long long)a->noise_n, (long long)room);
+    return plumb_h5_read(f, "margins", PLUMB_H5_F64, 0, a->noise_n, a->noise);
+}
+
 static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_t rank,
                               int64_t *taken, int64_t *world)
 {
@@ -254,6 +267,8 @@ static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_
                         "%s: answers of iteration %lld beside the state of iteration %lld", dir,
                         (long long)iteration, (long long)a->t->state.iteration);
     PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->sums), done);
+    if (a->method->doubt)
+        PLUMB_TRY_GOTO(st, read_margins(a, f, dir), done);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "slot", &n), done);
     PLUMB_TRY_GOTO(st, columns_init(&c, n), done);
     PLUMB_TRY_GOTO(st, read_columns(f, &c, n), done);

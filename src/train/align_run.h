@@ -4,6 +4,7 @@
 #define PLUMB_TRAIN_ALIGN_RUN_H
 
 #include "align/method.h"
+#include "model/mix.h"
 #include "train/answers.h"
 #include "train/loops.h"
 #include "train/micro.h"
@@ -25,6 +26,7 @@ struct plumb_gap {
 struct plumb_align_sums {
     double done;                    /* steps, those in which no prompt had a term too */
     double taken;                   /* optimizer steps */
+    double pairs, doubted;          /* labels that could be doubted, and that were */
     double leaf[PLUMB_LEAF_VALUES]; /* over the leaves of all of them */
     double norm, learning_rate;     /* sum of the gradient norms; the last rate */
     struct plumb_gap gap;           /* of all ranks, as it was at a pause */
@@ -60,6 +62,12 @@ struct plumb_align_run {
 
     double *row; /* (items * group_size * ROW_VALUES,) */
 
+    /* of methods that doubt labels */
+    double *noise;      /* (epochs * items,) margins of this iteration so far, in global order */
+    double *noise_work; /* the same */
+    int64_t noise_n;    /* how many there are */
+    struct plumb_mix mix;
+
     /* the current optimizer step */
     int64_t step;
     double terms;     /* its loss is divided by: plumb_scoreboard_terms */
@@ -75,10 +83,20 @@ void plumb_align_release(struct plumb_align_run *a);
 
 /* align_update.c: one optimizer step on the slots of step a->step. Collective. */
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out);
+/* Packs the completions of [slots), this rank's, that have a term in the loss, each under its plain
+ * prompt, with all that the objective reads. Not collective. */
+plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range slots);
 /* Log-probs of this rank's rollouts under every role's reference and the plain prompts: all that
  * the method reads, the plain ones for the KL report; those that are known stay. Not collective.
  * PLUMB_STOPPED when a pause was asked for: what is known so far is kept. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
+
+/* align_judge.c: the policy as its own judge.
+ *     judge: rewards of a method whose source is not the configuration. Not collective.
+ *     doubt: margins of the pairs of step a->step under the weights of now, and which of their
+ *            labels are doubted. Collective. */
+plumb_status plumb_align_judge(struct plumb_align_run *a);
+plumb_status plumb_align_doubt(struct plumb_align_run *a);
 
 /* missing.c: out (size bytes) = which completions of the scoreboard have no finite reward, by
  * prompt record and sample, and which source gave none and why; the same on every rank. Collective.

@@ -143,10 +143,42 @@ static plumb_status open_references(struct plumb_align_run *a)
     if (a->needs_reference)
         PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_LOSS],
                                         cfg->method.reference, "method.reference"));
+    if (a->method->source == PLUMB_SOURCE_IMPLICIT)
+        PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_JUDGE],
+                                        cfg->method.judge, "method.judge"));
     if (cfg->train.kl_to_start || (a->needs_reference && init))
         PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_START], "init",
                                         "train.kl_to_start"));
     return PLUMB_OK;
+}
+
+/* The reference's weights are read while the policy moves: previous has them only where it is what
+ * the run started from. */
+static plumb_status keep_loss_reference(struct plumb_align_run *a, const char *why)
+{
+    int *loss = &a->role[PLUMB_ROLE_LOSS];
+    if (plumb_references_frozen(a->references, *loss))
+        return PLUMB_OK;
+    PLUMB_REQUIRE(a->t->cfg->train.iterations == 1, PLUMB_ERR_CONFIG,
+                  "method.reference: previous of %lld iterations moves on, and %s its weights in "
+                  "each: make every iteration a stage (plumb run)",
+                  (long long)a->t->cfg->train.iterations, why);
+    return plumb_references_open(a->references, loss, "init", "method.reference");
+}
+
+static plumb_status open_doubt(struct plumb_align_run *a)
+{
+    const int64_t most = a->t->cfg->train.epochs * a->cut.items;
+    a->noise = calloc((size_t)most, sizeof(*a->noise));
+    a->noise_work = calloc((size_t)most, sizeof(*a->noise_work));
+    PLUMB_REQUIRE(a->noise && a->noise_work, PLUMB_ERR_NOMEM, "margins of %lld pairs",
+                  (long long)most);
+    PLUMB_TRY(plumb_memory_beside(a->t->backend, "margins", 2 * most * (int64_t)sizeof(*a->noise)));
+    if (a->param.decoupling == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(keep_loss_reference(a, "method.decoupling above 0 needs"));
+    PLUMB_TRY(plumb_mix_init(&a->mix, a->t->model, a->micro.pack.max_tokens));
+    return plumb_memory_beside(a->t->backend, "hidden states to mix", plumb_mix_bytes(&a->mix));
 }
 
 static plumb_status open_parts(struct plumb_align_run *a)
@@ -155,11 +187,16 @@ static plumb_status open_parts(struct plumb_align_run *a)
     PLUMB_TRY(open_prompts(a));
     PLUMB_TRY(deal(a));
     PLUMB_TRY(create_buffers(a));
+    const bool judges_itself = a->method->source != PLUMB_SOURCE_CONFIGURED;
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
-    if (plumb_rewards_configured(cfg) || (a->method->reward && !a->t->backend->dry))
+    if (judges_itself && plumb_rewards_configured(cfg))
+        plumb_log(PLUMB_LOG_INFO, "reward: is not used, %s judges by itself", a->method->name);
+    else if (!judges_itself &&
+             (plumb_rewards_configured(cfg) || (a->method->reward && !a->t->backend->dry)))
         PLUMB_TRY(plumb_rewards_create(&a->rewards, cfg, a->t->backend));
     plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
-    return open_references(a);
+    PLUMB_TRY(open_references(a));
+    return a->method->doubt ? open_doubt(a) : PLUMB_OK;
 }
 
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s)
@@ -207,4 +244,7 @@ void plumb_align_release(struct plumb_align_run *a)
     free(a->slot_list);
     free(a->sequence);
     free(a->row);
+    free(a->noise);
+    free(a->noise_work);
+    plumb_mix_fini(&a->mix);
 }

@@ -12,15 +12,15 @@ static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t slot, i
     return &a->answers.at[k * a->answers.group_size + sample];
 }
 
-/* Packs the completions of [slots) that have a term in the loss, each under its plain prompt. */
-static plumb_status collect(struct plumb_align_run *a, struct plumb_range slots)
+plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range slots)
 {
     const int64_t group = a->answers.group_size;
     struct plumb_micro *m = &a->micro;
     plumb_micro_clear(m);
     for (int64_t slot = slots.begin; slot < slots.end; slot++) {
         const struct plumb_choice *choice = &a->board->choice[slot];
-        struct plumb_pair pair = {.win = -1, .lose = -1, .weight = choice->weight};
+        struct plumb_pair pair = {
+            .win = -1, .lose = -1, .smooth = choice->smooth, .weight = choice->weight};
         for (int64_t i = 0; i < group; i++) {
             const int64_t entry = slot * group + i, q = m->pack.n_seq;
             if (!plumb_scoreboard_uses(a->board, entry))
@@ -71,7 +71,7 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     struct plumb_align_run *a = arg;
     struct plumb_trainer *t = a->t;
     struct plumb_micro *m = &a->micro;
-    PLUMB_TRY(collect(a, plumb_cut_leaf(&a->cut, a->step, leaf)));
+    PLUMB_TRY(plumb_align_collect(a, plumb_cut_leaf(&a->cut, a->step, leaf)));
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));

@@ -24,6 +24,15 @@ struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg)
         .list_temperature = cfg->method.list_temperature,
         .sft_weight = cfg->method.sft_weight,
         .curriculum_temperature = cfg->method.curriculum_temperature,
+        .noise_share = cfg->method.noise_share,
+        .noise_window = cfg->method.noise_window,
+        .noise_start = cfg->method.noise_start,
+        .noise_smoothing = cfg->method.noise_smoothing,
+        .decoupling = cfg->method.decoupling,
+        .weight_beta = cfg->method.weight_beta,
+        .optimism = cfg->method.optimism,
+        .margin_beta = cfg->method.margin_beta,
+        .margin_limit = cfg->method.margin_limit,
         .rho = cfg->method.rho,
     };
 }

@@ -97,13 +97,18 @@ plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const 
         return PLUMB_OK;
     }
     PLUMB_TRY(plumb_pass_logprob(pass, model, &batch, m->pack.logp));
+    plumb_micro_sum(m);
+    return PLUMB_OK;
+}
+
+void plumb_micro_sum(struct plumb_micro *m)
+{
     const float *logp = m->pack.logp;
     for (int64_t q = 0; q < m->pack.n_seq; q++) {
         m->logp[q] = 0;
         for (int32_t j = 0; j < m->len[q]; j++)
             m->logp[q] += (double)*logp++;
     }
-    return PLUMB_OK;
 }
 
 /* For messages: the sign of a NaN says nothing. */

@@ -59,6 +59,8 @@ void plumb_micro_end_group(struct plumb_micro *m);
 /* pack.logp and logp, or score. A sequence's log-probs are added in token order, in double.
  * Values that are not finite are no error here. */
 plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model);
+/* logp from pack.logp. */
+void plumb_micro_sum(struct plumb_micro *m);
 /* PLUMB_ERR_NUMERIC naming record, sample and token of the first value of the forward that is not
  * finite. */
 plumb_status plumb_micro_check(const struct plumb_micro *m);

@@ -120,17 +120,15 @@ static plumb_status prepare_prefer(struct pairs *s)
     s->micro.reference = (needs & PLUMB_NEED_REF) != 0;
     if (!s->micro.reference)
         return PLUMB_OK;
-    PLUMB_REQUIRE(
-        strcmp(cfg->method.reference, "previous") != 0, PLUMB_ERR_CONFIG,
-        "method.reference: previous is of iterations, which prefer has not; expected init "
-        "or a checkpoint folder");
+    /* The run is one iteration: previous is where it starts. */
+    const bool previous = strcmp(cfg->method.reference, "previous") == 0;
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     plumb_status st =
         plumb_references_create(&s->references, s->t->model, cfg->model, 2 * s->data->n);
     if (st == PLUMB_OK)
-        st = plumb_references_open(s->references, &s->reference, cfg->method.reference,
-                                   "method.reference");
+        st = plumb_references_open(s->references, &s->reference,
+                                   previous ? "init" : cfg->method.reference, "method.reference");
     plumb_memory_leave(s->t->backend, outer);
     return st;
 }

@@ -77,7 +77,8 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   r->policy->dir);
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
-        if (!r->ref[i].model || r->ref[i].model->fingerprint != ref->model->fingerprint)
+        if (!r->ref[i].model || !ref->model->fingerprint || /* 0: a plan, nothing was read */
+            r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;
         plumb_model_destroy(&ref->model);
         ref->weights = r->ref[i].model;

@@ -57,12 +57,21 @@ static const struct field param_table[] = {
     PARAM(F64, list_temperature),
     PARAM(F64, sft_weight),
     PARAM(F64, curriculum_temperature),
+    PARAM(F64, noise_share),
+    PARAM(I64, noise_window),
+    PARAM(F64, noise_start),
+    PARAM(F64, noise_smoothing),
+    PARAM(F64, decoupling),
+    PARAM(F64, weight_beta),
+    PARAM(F64, optimism),
+    PARAM(F64, margin_beta),
+    PARAM(F64, margin_limit),
     PARAM(F64, rho),
 };
 
 /* A new parameter needs its line in param_table: without it no replay is exact. */
 #ifdef __LP64__
-_Static_assert(sizeof(struct plumb_align_param) == 144, "param_table is not complete");
+_Static_assert(sizeof(struct plumb_align_param) == 216, "param_table is not complete");
 #endif
 
 plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step, int64_t leaf)

@@ -87,6 +87,22 @@ static inline struct plumb_align_param golden_param(const plumb_json *v)
             p.curriculum_temperature = d;
         else if (!strcmp(key, "rho"))
             p.rho = d;
+        else if (!strcmp(key, "noise_share"))
+            p.noise_share = d;
+        else if (!strcmp(key, "noise_window"))
+            p.noise_window = (int64_t)d;
+        else if (!strcmp(key, "noise_start"))
+            p.noise_start = d;
+        else if (!strcmp(key, "noise_smoothing"))
+            p.noise_smoothing = d;
+        else if (!strcmp(key, "weight_beta"))
+            p.weight_beta = d;
+        else if (!strcmp(key, "optimism"))
+            p.optimism = d;
+        else if (!strcmp(key, "margin_beta"))
+            p.margin_beta = d;
+        else if (!strcmp(key, "margin_limit"))
+            p.margin_limit = d;
         else
             CHECKF(0, "unknown parameter %s", key);
     }

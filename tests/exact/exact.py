@@ -50,6 +50,8 @@ METHODS = {
     "rrhf": ("align", ["method.name=rrhf"]),
     "lire": ("align", ["method.name=lire"]),
     "pro": ("align", ["method.name=pro"]),
+    "spa": ("align", ["method.name=spa", "model={seed}", "method.judge={base}", "noise_start=0",
+                      "noise_share=0.3", "noise_window=7"]),
     "prefer, dpo": ("prefer", ["method.name=dpo", "method.label_smoothing=0.1"]),
     "prefer, aps": ("prefer", ["method.name=aps", "lr_schedule=cosine"]),
 }
@@ -60,7 +62,8 @@ class Job:
 
     def __init__(self, bench, name, base, reward, more=()):
         self.bench, self.name, self.base, self.reward = bench, name, base, reward
-        self.command, self.sets = METHODS[name]
+        self.command, sets = METHODS[name]
+        self.sets = [s.format(base=base, seed=bench.folder / "seed" / "latest") for s in sets]
         self.more = list(more)
 
     def args(self, out):
@@ -82,11 +85,13 @@ class Job:
 
 
 def prepare(bench):
-    """The world, an sft model and a reward model that the jobs start from."""
+    """The world, an sft model, a reward model and a model that has seen a few pairs, which the jobs
+    start from."""
     bench.make_world()
     base = bench.base()
     reward = bench.folder / "reward-model"
     bench.good(*bench.reward_args(reward, base))
+    bench.good(*bench.prefer_args(bench.folder / "seed", base, "method.name=dpo", steps=4))
     return base, reward / "latest"
 
 

@@ -15,7 +15,9 @@ DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
                weight_temperature=1.0, reward_norm="zscore", threshold="decay",
                quantile_start=0.5, quantile_end=0.5, mean_k=0.0, reverse="weighted", beta=0.1,
                label_smoothing=0.0, length_normalize=True, reference_weight=1.0, list_temperature=2.0,
-               sft_weight=1.0, curriculum_temperature=10.0, rho=-0.5, **{"lambda": 1.0})
+               sft_weight=1.0, curriculum_temperature=10.0, noise_share=0.1, noise_window=200, noise_start=0.2,
+               noise_smoothing=0.1, decoupling=0.5, weight_beta=1.0, optimism=0.001, margin_beta=0.1,
+               margin_limit=40.0, rho=-0.5, **{"lambda": 1.0})
 
 
 def clean(x):
@@ -192,7 +194,7 @@ def best(norm, which):
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
 
-EXTREMES = ("dpo", "vcb", "psle_curriculum")
+EXTREMES = ("dpo", "vcb", "psle_curriculum", "spa")
 
 
 def extremes(norm, which):
@@ -282,12 +284,14 @@ def decide_case(rng, method, group, prompts, missing=0.0, **over):
     p = {**DEFAULT, **over}
     if method == "psle_curriculum":
         p.update(threshold="quantile")
+    if method == "spa":
+        p.update(reward_norm="none")
     if method == "context_distillation":
         p.update(rank_loss="none", weighted_loss="principled_only")
     state, total, iterations = dict(iteration=0), 3, []
     for _ in range(total):
         kind = np.tile(np.where(np.arange(group) < group // 2, 1, 2), prompts)
-        if method in ("raft", "dpo", "vcb"):
+        if method in ("raft", "dpo", "vcb", "spa"):
             kind[:] = 1
         reward = np.round(rng.normal(size=prompts * group) * 2 + 0.3 * kind, 3)
         reward[rng.random(prompts * group) < missing] = np.nan
@@ -312,13 +316,39 @@ def decide_cases():
             case("dpo", 3, 9, missing=0.4), case("dpo", 2, 6, reward_norm="none"),
             case("psle_curriculum", 4, 9, quantile_start=0.9, quantile_end=0.5,
                  curriculum_temperature=0.8, missing=0.2),
-            case("vcb", 4, 7, missing=0.5)]
+            case("vcb", 4, 7, missing=0.5), case("spa", 2, 9)]
+
+
+# --- doubted labels -------------------------------------------------------------------------
+
+def noise_case(rng, batch, steps, none=0.0, **over):
+    """Steps of `batch` prompts each; before a step's labels are used its margins join the window."""
+    p = {**DEFAULT, **over}
+    margin, tau, smooth = [], [], []
+    for step in range(steps):
+        fresh = np.round(rng.normal(size=batch), 3)
+        fresh[rng.random(batch) < none] = np.nan
+        margin += list(fresh)
+        seen = [m for m in margin if np.isfinite(m)][-p["noise_window"]:]
+        tau.append(np.quantile(seen, p["noise_share"]) if seen else np.nan)
+        late = step / steps >= p["noise_start"]
+        smooth += [p["noise_smoothing"] if late and m < tau[-1] else 0.0 for m in fresh]
+    return dict(param=over, batch=batch, steps=steps, margin=margin, tau=tau, smooth=smooth)
+
+
+def noise_cases():
+    rng = np.random.default_rng(31)
+    return [noise_case(rng, 8, 10), noise_case(rng, 8, 10, noise_window=20),
+            noise_case(rng, 7, 6, none=0.4, noise_window=5, noise_share=0.35),
+            noise_case(rng, 3, 12, none=0.2, noise_start=0.5, noise_smoothing=0.3),
+            noise_case(rng, 4, 5, noise_share=0.0), noise_case(rng, 4, 5, noise_share=1.0, noise_start=0.0)]
 
 
 def main(folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, cases in (("objective", objective_cases()), ("decide", decide_cases())):
+    for name, cases in (("objective", objective_cases()), ("decide", decide_cases()),
+                        ("noise", noise_cases())):
         text = "[\n" + ",\n".join(json.dumps(clean(c)) for c in cases) + "\n]\n"
         (folder / f"{name}.json").write_text(text)
 

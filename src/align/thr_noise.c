@@ -1,0 +1,31 @@
+/* thr_noise.c - which labels to doubt: those with the smallest margins of late.
+ * Layer 1. Includes align/ and base/ only.
+ * Source: SPA, arXiv:2406.04412, eq. 12-13. Its code keeps one buffer per GPU; one for all pairs in
+ * global order, so that a flag does not depend on who trained on the pair, is ours. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "align/threshold.h"
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double plumb_threshold_noise(const double *margin, int64_t n, const struct plumb_align_param *p,
+                             double *work)
+{
+    int64_t k = 0;
+    for (int64_t i = n; i-- > 0 && k < p->noise_window;)
+        if (!isnan(margin[i]))
+            work[k++] = margin[i];
+    qsort(work, (size_t)k, sizeof(*work), by_value);
+    return plumb_quantile(work, k, p->noise_share);
+}
+
+void plumb_threshold_doubt(struct plumb_choice *c, double margin, double tau, double done,
+                           const struct plumb_align_param *p)
+{
+    c->smooth = done >= p->noise_start && margin < tau ? p->noise_smoothing : 0.0;
+}

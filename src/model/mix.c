@@ -1,0 +1,103 @@
+/* mix.c - two forwards, and their heads row block by row block.
+ * Layer 4. Includes base/, op/, model/pass.h. */
+#include "model/mix.h"
+
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "model/pass.h"
+
+plumb_status plumb_mix_init(struct plumb_mix *x, const plumb_model *m, int64_t max_targets)
+{
+    const size_t n = (size_t)(max_targets * m->spec.c);
+    *x = (struct plumb_mix){.rows = max_targets, .c = m->spec.c};
+    x->first = calloc(n + 1, sizeof(*x->first));
+    x->second = calloc(n + 1, sizeof(*x->second));
+    if (x->first && x->second)
+        return PLUMB_OK;
+    plumb_mix_fini(x);
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "hidden states of %lld tokens", (long long)max_targets);
+}
+
+void plumb_mix_fini(struct plumb_mix *x)
+{
+    free(x->first);
+    free(x->second);
+    *x = (struct plumb_mix){0};
+}
+
+int64_t plumb_mix_bytes(const struct plumb_mix *x)
+{
+    return 2 * x->rows * x->c * (int64_t)sizeof(*x->first);
+}
+
+/* x (n,) of the backend's dtype, on the host, times factor. */
+static void scale(const struct plumb_backend *b, void *x, int64_t n, float factor)
+{
+    float *wide = x;
+    uint16_t *narrow = x;
+    if (b->dtype == PLUMB_BF16)
+        for (int64_t i = 0; i < n; i++)
+            narrow[i] = plumb_to_bf16(factor * plumb_from_bf16(narrow[i]));
+    else
+        for (int64_t i = 0; i < n; i++)
+            wide[i] *= factor;
+}
+
+/* out (n_targets,c) host = factor times what the model's head reads. */
+static plumb_status hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,
+                           float factor, void *out)
+{
+    struct plumb_backend *b = p->backend;
+    PLUMB_TRY(plumb_pass_forward(p, m, batch, PLUMB_PASS_LOGPROB));
+    const int64_t n = p->batch.n_targets * p->spec.c;
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_pass_head_input(p, m));
+    PLUMB_TRY(b->to_host(b, out, p->hn, plumb_real_bytes(b, n)));
+    scale(b, out, n, factor);
+    return PLUMB_OK;
+}
+
+/* logits (rows,v) = the head of m on rows of x (rows,c) */
+static plumb_status head(plumb_pass *p, const plumb_model *m, float *logits, const plumb_real *x,
+                         int64_t rows)
+{
+    struct plumb_backend *b = p->backend;
+    const struct plumb_linear *h = &m->net->head;
+    const plumb_real *packed = plumb_real_at(b, m->packed, h->packed);
+    return plumb_op_linear_fwd(b, V(logits, rows, h->out), V(x, rows, h->in),
+                               V(packed, b->k.linear_packed_count(h->out, h->in)), NULL);
+}
+
+plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
+                                      const plumb_model *other, double far,
+                                      const struct plumb_batch *batch, float *logp)
+{
+    struct plumb_backend *b = p->backend;
+    const int64_t c = p->spec.c, v = p->spec.v, most = p->limit.head_rows / 2;
+    PLUMB_REQUIRE(p->spec.labels == 0, PLUMB_ERR_ARG, "a log-prob needs a language model");
+    PLUMB_REQUIRE(most >= 1, PLUMB_ERR_ARG, "train.head_rows is 1; mixed logits need 2 or more");
+    PLUMB_REQUIRE(plumb_batch_targets(batch) <= x->rows && c == x->c, PLUMB_ERR_SHAPE,
+                  "%lld completion tokens, room for %lld", (long long)plumb_batch_targets(batch),
+                  (long long)x->rows);
+    PLUMB_TRY(hidden(p, m, batch, (float)(1.0 + far), x->first));
+    PLUMB_TRY(hidden(p, other, batch, (float)-far, x->second));
+    p->state = PLUMB_PASS_EMPTY; /* no backward of this */
+    const int64_t k = p->batch.n_targets, bytes = plumb_real_bytes(b, k * c);
+    if (k == 0)
+        return PLUMB_OK;
+    plumb_real *first = p->gathered, *second = p->normed;
+    float *logits = p->head_work, *more = p->head_work + most * v;
+    PLUMB_TRY(b->to_device(b, first, x->first, bytes));
+    PLUMB_TRY(b->to_device(b, second, x->second, bytes));
+    for (int64_t i = 0; i < k; i += most) {
+        const int64_t rows = plumb_min_i64(most, k - i);
+        PLUMB_TRY(head(p, m, logits, plumb_real_at(b, first, i * c), rows));
+        PLUMB_TRY(head(p, other, more, plumb_real_at(b, second, i * c), rows));
+        PLUMB_TRY(b->k.accumulate(b->stream, logits, more, rows * v));
+        PLUMB_TRY(plumb_op_logprob_fwd(b, V(p->logp + i, rows), V(p->lse + i, rows),
+                                       V(logits, rows, v), VI(p->batch.target + i, rows)));
+    }
+    return b->to_host(b, logp, p->logp, k * (int64_t)sizeof(*logp));
+}

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""test_spa.py: the policy as its own judge. The rewards are those that `plumb logprob` gives for the
+two policies, the doubted share is what was asked for, pauses lose nothing, and the published
+procedure (a seed stage, then iterations with growing prompt sets) runs from one file."""
+import json
+import re
+
+import common
+
+STAGES = """\
+output_dir: {out}
+data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl, limit: 24}}
+generate: {{max_new_tokens: 10, slots: 16, group_size: 2, temperature: 0.7}}
+method: {{name: spa, reference: previous, judge: {base}, noise_window: 8, noise_share: 0.25}}
+train: {{iterations: 1, global_batch_size: 4, micro_batch_size: 2, learning_rate: 1.0e-3}}
+report: {{html: false, samples: 0}}
+stages:
+  - {{name: seed, command: prefer, model: {base}, method: {{name: dpo}}, train: {{max_steps: 4}}}}
+  - {{name: spa-1, command: align, model: 'stage:seed', train: {{prompts_per_iteration: 8}},
+      method: {{decoupling: 0.5}}}}
+  - {{name: spa-2, command: align, model: 'stage:spa-1', train: {{prompts_per_iteration: 20}},
+      method: {{decoupling: 0.25}}}}
+"""
+
+
+def numbers(text):
+    return [float(x) for x in re.findall(r"[-+\d.enai]+", re.sub(r"\(\d+\):", "", text))]
+
+
+def spa_args(bench, out, seed, base, *more):
+    return bench.align_args(out, seed, f"method.judge={base}", "method.reference=previous",
+                            "noise_window=6", "noise_share=0.3", *more, method="spa",
+                            iterations=1, prompts=20, group=2)
+
+
+def rewards(bench, base, out):
+    """beta (log pi - log pi_judge) of every completion, from outside."""
+    records = common.rollout_records(out / "rollouts" / "iteration-0001.h5")
+    get = {k: numbers(records[k]) for k in ("tokens", "offsets", "completion_start", "logprob",
+                                            "logprob_offsets", "reward")}
+    at, ids = [int(x) for x in get["offsets"]], [int(x) for x in get["tokens"]]
+    path = bench.folder / "answers.jsonl"
+    with open(path, "w", encoding="utf-8") as f:
+        for i in range(len(at) - 1):
+            line = {"ids": ids[at[i]:at[i + 1]],
+                    "prompt_tokens": int(get["completion_start"][i]) - at[i]}
+            print(json.dumps(line), file=f)
+    judged = bench.good("logprob", f"model={base}", f"input={path}").lines()
+    split = [int(x) for x in get["logprob_offsets"]]
+    bench.check(len(judged) == len(at) - 1 == 40, "completions", len(judged))
+    for i, line in enumerate(judged):
+        want = 0.1 * (sum(get["logprob"][split[i]:split[i + 1]]) - sum(line["logprobs"]))
+        bench.check(abs(want - get["reward"][i]) < 1e-5, "reward", i, get["reward"][i], want)
+    bench.check(max(map(abs, get["reward"])) > 1e-3, "all rewards are", get["reward"])
+
+
+def doubts(bench, seed, base, out):
+    share = common.metrics(out)[-1]["spa/share_doubted"]
+    bench.check(0.1 < share < 0.4, "share of doubted labels", share)
+    trusting = bench.folder / "trusting"
+    bench.good(*spa_args(bench, trusting, seed, base, "noise_start=1"))
+    bench.check(common.metrics(trusting)[-1]["spa/share_doubted"] == 0, "noise_start=1 doubts")
+    plain = bench.folder / "plain"
+    bench.good(*spa_args(bench, plain, seed, base, "decoupling=0"))
+    a, b, c = (common.digest(o / "latest" / "model.safetensors") for o in (out, trusting, plain))
+    bench.check(len({a, b, c}) == 3, "doubts change nothing", a, b, c)
+
+
+def paused(bench, seed, base, out):
+    """Interrupted again and again in the middle of its steps: the window is kept."""
+    other = bench.folder / "paused"
+    args = spa_args(bench, other, seed, base)
+    sessions = 0
+    for sessions in range(30):
+        r = bench.run(*args, "resume=auto", f"train.max_time={0.05 + 0.02 * sessions}",
+                      ranks=2 if bench.mpirun and sessions % 2 else 1)
+        if r.code != 99:
+            break
+    bench.check(r.code == 0 and sessions > 1, sessions, "sessions, then", r)
+    bench.same(out / "latest/model.safetensors", other / "latest/model.safetensors",
+               f"spa with {sessions} interruptions")
+    row = [common.timeless(common.metrics(o)[-1]) for o in (out, other)]
+    bench.check(row[0] == row[1], "metrics", row)
+
+
+def published(bench, base):
+    path, out = bench.folder / "spa.yaml", bench.folder / "stages"
+    path.write_text(STAGES.format(out=out, world=bench.world, base=base))
+    bench.good("run", path)
+    lines = [common.metrics(out / name) for name in ("spa-1", "spa-2")]
+    bench.check([rows[-1]["step"] for rows in lines] == [2, 5], "steps of the two iterations")
+    for rows in lines:
+        bench.check(abs(rows[0]["kl"]) < 1e-9 and rows[0]["reward"] != 0, "the first line", rows[0])
+    r = bench.run("run", path, "resume=auto", "spa-2:iterations=2", "output_dir=" + str(out) + "x")
+    bench.check(r.code != 0 and "make every iteration a stage" in r.err, "two iterations", r)
+
+
+def test(bench):
+    base, seed, out = bench.base(), bench.folder / "seed", bench.folder / "spa"
+    bench.good(*bench.prefer_args(seed, base, "method.name=dpo", steps=4))
+    seed = seed / "latest"
+    bench.good(*spa_args(bench, out, seed, base))
+    rewards(bench, base, out)
+    doubts(bench, seed, base, out)
+    paused(bench, seed, base, out)
+    published(bench, base)
+
+
+common.main(test)
