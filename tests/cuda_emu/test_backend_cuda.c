@@ -2,6 +2,7 @@
  * Test of layer 2. */
 #include "backend/backend.h"
 #include "gpu.h"
+#include "op/op.h"
 
 static void test_memory(struct plumb_backend *b)
 {
@@ -56,6 +57,50 @@ static void test_after_failure(struct plumb_backend *b)
     plumb_backend_arena_release(b, &a);
 }
 
+/* What is REAL in kernels.h must be of the backend's type; the three mixed kernels by types. */
+static void test_bfloat16(void)
+{
+    struct plumb_backend *b = NULL;
+    float x[16], y[16];
+    const int32_t ids[2] = {1, 0};
+    struct plumb_arena a = {.name = "act"};
+    plumb_real *narrow = NULL;
+    float *wide = NULL;
+    int32_t *index = NULL;
+    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK_OK(plumb_backend_set_dtype(b, PLUMB_BF16));
+    CHECK(strcmp(b->name, "cuda bfloat16") == 0 && plumb_real_bytes(b, 3) == 6);
+#define X(kernel) CHECKF(b->k.bf16.kernel, "no bfloat16 " #kernel);
+    PLUMB_BF16_KERNEL_LIST(X)
+#undef X
+    for (int pass = 0; pass < 2; pass++) {
+        CHECK_OK(plumb_backend_take(b, &a, &narrow, 16, "narrow"));
+        CHECK_OK(plumb_arena_take_f32(&a, &wide, 16, "wide"));
+        CHECK_OK(plumb_arena_take_i32(&a, &index, 2, "index"));
+        if (pass == 0)
+            CHECK_OK(plumb_backend_arena_alloc(b, &a));
+    }
+    for (int i = 0; i < 16; i++)
+        x[i] = 1.0f + (float)i;
+    const struct plumb_tensor n = PLUMB_VIEW_("narrow", b->dtype, narrow, b->place, 2, 8);
+    const struct plumb_tensor w = plumb_view_f32("wide", wide, b->place, 2, 8);
+    const struct plumb_tensor at = plumb_view_i32("index", index, b->place, 2);
+    CHECK_OK(b->to_device(b, index, ids, sizeof(ids)));
+    CHECK_OK(b->to_device(b, wide, x, sizeof(x)));
+    CHECK_OK(plumb_op_gather_fwd(b, &n, &w, &at)); /* rows 1, 0 */
+    CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at)); /* wide + itself */
+    CHECK_OK(plumb_op_add_fwd(b, &n, &n, &n));
+    CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at));
+    CHECK_OK(b->to_host(b, y, wide, sizeof(y)));
+    for (int i = 0; i < 16; i++)
+        CHECKF(isfinite(y[i]) && y[i] > 2.0f * x[i], "%d: %g", i, (double)y[i]);
+    CHECK_FAILS(plumb_op_add_fwd(b, &w, &w, &w), PLUMB_ERR_SHAPE, "expected bfloat16 (2,8)");
+    CHECK_FAILS(plumb_op_gather_fwd(b, &w, &w, &at), PLUMB_ERR_SHAPE, "expected bfloat16 (2,8)");
+    CHECK_FAILS(plumb_op_accumulate(b, &n, &n), PLUMB_ERR_SHAPE, "expected float32 (2,8)");
+    plumb_backend_arena_release(b, &a);
+    plumb_backend_destroy(&b);
+}
+
 int main(void)
 {
     struct plumb_backend *b = NULL;
@@ -68,6 +113,7 @@ int main(void)
 #undef X
     test_memory(b);
     test_after_failure(b);
+    test_bfloat16();
     const struct plumb_attn_shape wide = {1, 1, 512, 1.0f, 0};
     const struct plumb_rows rows = {1, 1, 1, NULL, NULL, NULL};
     CHECK_FAILS(b->k.attention_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, &rows, &wide),

@@ -150,6 +150,12 @@ int main(void)
     test_linear(b, store);
     const struct plumb_tensor cube = F32("cube", 2, 3, 4), flat = plumb_view_flat(&cube);
     CHECK(flat.rank == 1 && flat.dim[0] == 24 && flat.data == store);
+    const struct plumb_tensor last = plumb_view_rows(&cube, 1, 1);
+    CHECK(last.rank == 3 && last.dim[0] == 1 && last.dim[2] == 4 && last.data == store + 12);
+    const struct plumb_tensor half = plumb_view("half", PLUMB_BF16, store, PLUMB_HOST, 2, cube.dim);
+    CHECK(plumb_view_rows(&half, 1, 1).data == (char *)store + 6);
+    REFUSED(plumb_op_add_fwd(b, &half, &half, &half), "bfloat16 (2,3)", "expected float32 (2,3)");
+    CHECK_FAILS(plumb_op_narrow_fwd(b, &half, &cube), PLUMB_ERR_UNSUPPORTED, "narrow_fwd: cpu");
     plumb_backend_destroy(&b);
     CHECK(b == NULL);
     return 0;
