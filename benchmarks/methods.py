@@ -5,7 +5,8 @@ Every method runs on the same start, prompts, reward model and budget of generat
 trials: each learning rate once with the first seed and half of the iterations, chosen by the reward on prompts of the
 training set. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
 model it was trained with and, with --judge, by a second source that no method sees; after each seed `plumb compare`
-writes OUT/compare (OUT/compare-judge), so that an interrupted call leaves the table of the seeds that are whole.
+writes OUT/compare (OUT/compare-judge), so that an interrupted call leaves the table of the seeds that are whole. Called
+again with the same settings it goes on from there; other settings need another --out.
 
 By default this is the quickstart's world, and needs what ./launch/quickstart.sh leaves in runs/quickstart. --configs
 names another folder with METHOD.yaml files and an eval.yaml. Standard library only."""
@@ -57,7 +58,7 @@ def evaluate(args, out, models, *more):
 def tune(args, method, iterations):
     """The learning rate with the best reward on training prompts after half of the iterations."""
     file = ROOT / args.out / method / "tuning.json"
-    if not file.exists():
+    if not file.exists() or set(json.loads(file.read_text())) != set(args.rates):
         runs = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
         for rate, run in runs.items():
             align(args, method, run, rate, args.seeds[0], f"iterations={max(1, iterations // 2)}")
@@ -70,6 +71,15 @@ def tune(args, method, iterations):
 
 def compare(args, runs, out, evaluation):
     return plumb(args, "compare", *[str(r) for r in runs], f"output_dir={out}", f"compare.evaluation={evaluation}")
+
+
+def same_settings(args):
+    """What decides a run besides its method, rate and seed must be what OUT was begun with."""
+    file, now = ROOT / args.out / "settings.json", [args.configs, args.start, args.tune_on, sorted(args.set), args.seeds.split(",")[0]]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists() and json.loads(file.read_text()) != now:
+        sys.exit(f"{args.out} was begun with other settings (settings.json there): name another --out")
+    file.write_text(json.dumps(now) + "\n")
 
 
 def main():
@@ -87,6 +97,7 @@ def main():
     args = parser.parse_args()
     if not (ROOT / args.start).exists():
         sys.exit(f"{args.start} is not there: run ./launch/quickstart.sh first")
+    same_settings(args)
     args.seeds, args.rates, methods = args.seeds.split(","), args.rates.split(","), args.methods.split(",")
     iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
     began, rates = time.time(), {}

@@ -33,6 +33,11 @@ static plumb_status rewards(const struct plumb_eval *e, struct plumb_eval_model 
     }
     f->answers = e->prompts * samples;
     f->missing = e->rewards ? f->answers - reward.count : 0;
+    PLUMB_REQUIRE((double)f->missing <= cfg->reward.max_missing * (double)f->answers,
+                  PLUMB_ERR_NUMERIC,
+                  "%s: %lld of %lld answers have no finite reward, more than reward.max_missing "
+                  "(%g); warnings above say why",
+                  m->name, (long long)f->missing, (long long)f->answers, cfg->reward.max_missing);
     f->reward = reward.count > 0 ? reward.mean : NAN;
     f->reward_std = reward.count > 0 ? sqrt(plumb_moments_var(&reward)) : NAN;
     return plumb_bootstrap(f->reward_interval, w->sum, w->count, e->prompts, cfg->eval.bootstrap,

@@ -137,6 +137,20 @@ def judges(bench, models, answers):
     bench.check(alone.code == 12 and "eval.judge" in alone.err, "a judge without a second model:", alone)
 
 
+def missing(bench, models):
+    """Rewards that are missing are left out and counted; too many end the run."""
+    command = bench.folder / "reward.py"
+    command.write_text("import json, sys\nfor line in sys.stdin:\n    d = json.loads(line)\n"
+                       "    print(json.dumps({'score': None if d['prompt_id'] % 3 == 0 else len(d['completion'])}), flush=True)\n")
+    args = [f"reward.command={sys.executable} {command}"]
+    for m in json.loads(evaluate(bench, models, *args))["models"]:
+        bench.check(m["missing"] == SAMPLES * LIMIT // 3, "missing rewards", m["missing"])
+        bench.check(m["win"] + m["tie"] + m["lose"] == (0 if m["kl"] is None else SAMPLES * LIMIT * 2 // 3), "wins with missing rewards", m)
+    many = bench.run("eval", f"data.eval={bench.folder}/held.jsonl", "max_new_tokens=4", *args, "reward.max_missing=0.2",
+                     f"eval.models=a={next(iter(models.values()))}")
+    bench.check(many.code == 8 and "reward.max_missing" in many.err, "too many missing rewards:", many)
+
+
 def ranks(bench, models, reward):
     judge = bench.folder / "judge.py"
     for more in ([f"reward.model={reward}"], [f"eval.judge={sys.executable} {judge} winner"]):
@@ -163,6 +177,7 @@ def test(bench):
     answers = figures(bench, models, reward / "latest")
     perplexity(bench, models, reward / "latest")
     judges(bench, models, answers)
+    missing(bench, models)
     ranks(bench, models, reward / "latest")
 
 
