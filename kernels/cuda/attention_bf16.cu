@@ -86,10 +86,10 @@ DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int f
         for (int n = 0; n < NT; n++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                s[n][2 * i + e] = exp2f(s[n][2 * i + e] - base);
+                s[n][2 * i + e] = exp2_fast(s[n][2 * i + e] - base);
                 sum += s[n][2 * i + e];
             }
-        worth[i] = exp2f(row->max[i] - base);
+        worth[i] = exp2_fast(row->max[i] - base);
         row->sum[i] = fmaf(row->sum[i], worth[i], sum);
         row->max[i] = top;
     }
@@ -129,8 +129,8 @@ DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, in
 DEVICE float join(float a, float b, float *worth_a, float *worth_b)
 {
     const float top = fmaxf(a, b), base = top == -INFINITY ? 0.0f : top;
-    *worth_a = exp2f(a - base);
-    *worth_b = exp2f(b - base);
+    *worth_a = exp2_fast(a - base);
+    *worth_b = exp2_fast(b - base);
     return top;
 }
 
@@ -200,7 +200,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     PLUMB_SHARED(plumb_bf16, shared);
     constexpr int TILE = WARPS * MMA * MT;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
-    const int64_t kv = blockIdx.y, first = int64_t(blockIdx.x) * TILE;
+    const int64_t kv = blockIdx.y, first = last_first(TILE);
     const pairs tile = pairs_from(shape, kv, first);
     const int64_t left = rows.n * tile.group - first;
     const int here = int(left < TILE ? left : TILE);

@@ -58,6 +58,12 @@ DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
     return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
 }
 
+/* The first of the block's `pairs` pairs; the last tiles come first, since their rows see most. */
+DEVICE int64_t last_first(int pairs)
+{
+    return int64_t(gridDim.x - 1 - blockIdx.x) * pairs;
+}
+
 /* The blocks of keys that rows [0, rows) of a tile see, run after run: a run is the tile's rows of
  * one sequence, [begin, end) from the tile's first row on. */
 struct walk {

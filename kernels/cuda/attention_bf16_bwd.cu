@@ -31,7 +31,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     PLUMB_SHARED(plumb_bf16, shared);
     constexpr int TILE = WARPS * MMA, ST = STAGES<D>;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
-    const int64_t kv = blockIdx.y, first = int64_t(blockIdx.x) * TILE;
+    const int64_t kv = blockIdx.y, first = last_first(TILE);
     const pairs tile = pairs_from(shape, kv, first);
     const int64_t left = rows.n * tile.group - first;
     const int here = int(left < TILE ? left : TILE);
@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             for (int e = 0; e < 4; e++) {
                 const int i = e / 2, key = page + n * 8 + 2 * quad_lane() + e % 2;
                 const bool sees = run[i] && key >= from[i] && key < to[i];
-                const float p = sees ? exp2f(fmaf(s[0][n][e], scale * LOG2E, -lse[i])) : 0.0f;
+                const float p = sees ? exp2_fast(fmaf(s[0][n][e], scale * LOG2E, -lse[i])) : 0.0f;
                 s[0][n][e] = sees ? p * (dp[0][n][e] - delta[i]) : 0.0f;
             }
         add_product<D, D, 1>(acc, s, keys, 0);
@@ -258,7 +258,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 const of_pair f = *beside<D>(qs, n * 8 + 2 * quad_lane() + e % 2);
                 const bool sees = run[i] && f.pos >= pos[i] &&
                                   (shape.window == 0 || f.pos - pos[i] < shape.window);
-                const float p = sees ? exp2f(fmaf(s[0][n][e], scale * LOG2E, -f.lse)) : 0.0f;
+                const float p = sees ? exp2_fast(fmaf(s[0][n][e], scale * LOG2E, -f.lse)) : 0.0f;
                 s[0][n][e] = p;
                 ds[0][n][e] = sees ? p * (ds[0][n][e] - f.delta) : 0.0f;
             }

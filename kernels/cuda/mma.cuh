@@ -67,6 +67,14 @@ DEVICE void copy_async_commit()
 /* Until no more than `left` groups are under way: the newest ones. A literal. */
 #define copy_async_wait(left) asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory")
 
+/* 2^x within 2^-22 of it; 1 at 0, 0 at -infinity and where it is below 2^-126. */
+DEVICE float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 #endif
 
 /* x, an array of the thread, in memory: not in registers that a loop has better use for. */

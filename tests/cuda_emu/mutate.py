@@ -16,7 +16,8 @@ BLOCK_SUM = """    if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = v;
     __syncthreads();
     T sum"""
-# name, source file, what is compiled, checks that must fail, [(text, instead)]
+# name, source file, what is compiled, checks that must fail (bfloat16 attention: a case of its own
+# test), [(text, instead)]
 MUTATIONS = [
     ("dropped barrier in the block's sum", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
      [(BLOCK_SUM, BLOCK_SUM.replace("    __syncthreads();\n", ""))]),
@@ -59,6 +60,41 @@ MUTATIONS = [
      ["bf16_linear_fwd"], [("bias ? 1.0f : 0.0f", "0.0f")]),
     ("second half of a pair rotated the other way", "kernels/cuda/elementwise.cu", "elementwise",
      ["rope_fwd"], [("fmaf(v.v[e], c.v[e], before * turn)", "fmaf(v.v[e], c.v[e], -before * turn)")]),
+    ("swapped fragment of keys", "kernels/cuda/attention_bf16.cuh", "attention_bf16", ["0"],
+     [("(lane / 16 * 8 + lane % 8) * STRIDE<D> + k * MMA + lane / 8 % 2 * 8",
+       "(lane / 8 % 2 * 8 + lane % 8) * STRIDE<D> + k * MMA + lane / 16 * 8")]),
+    ("swapped fragment of probabilities", "kernels/cuda/attention_bf16.cuh", "attention_bf16", ["0"],
+     [("a[k][2 * i] = pack", "a[k][i] = pack"), ("a[k][2 * i + 1] = pack", "a[k][i + 2] = pack")]),
+    ("swapped halves of a pair", "kernels/cuda/mma.cuh", "attention_bf16", ["0"],
+     [("pack2(low, high)", "pack2(high, low)")]),
+    ("fragment of keys in another place in the backward", "kernels/cuda/attention_bf16.cuh",
+     "attention_bf16_bwd", ["0"],
+     [("tile + lane % 16 * STRIDE<D> + c + lane / 16 * 8", "tile + lane % 16 * STRIDE<D> + c + lane / 8 % 2 * 8")]),
+    ("dropped wait for a copy", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["0"],
+     [("        copy_async_wait(0);\n", "")]),
+    ("a wait that leaves one copy too many", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["0"],
+     [("copy_async_wait(ST - 2)", "copy_async_wait(ST - 1)")]),
+    ("dropped wait for a copy in the backward", "kernels/cuda/attention_bf16_bwd.cu",
+     "attention_bf16_bwd", ["0"],
+     [("        copy_async_wait(0);\n        __syncthreads(); /* the pairs", "        __syncthreads(); /* the pairs")]),
+    ("dropped barrier before a copied page is read", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["0"],
+     [("        copy_async_wait(0);\n        __syncthreads();", "        copy_async_wait(0);\n")]),
+    ("dropped barrier before scores are exchanged", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["0"],
+     [("                s[0][0][e];\n        __syncthreads();\n", "                s[0][0][e];\n")]),
+    ("copy over a page that is being read", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["2"],
+     [("stage + (at + ST - 1) % ST * 2", "stage + at * 2")]),
+    ("wrong lane mask in the softmax", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["0"],
+     [("__shfl_xor_sync(ALL_LANES, top, 2)", "__shfl_xor_sync(0x7fffffffu, top, 2)")]),
+    ("maximum over the wrong lanes", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["0"],
+     [("__shfl_xor_sync(ALL_LANES, top, 2)", "__shfl_xor_sync(ALL_LANES, top, 4)")]),
+    ("keys behind the last row are read", "kernels/cuda/attention_bf16.cuh", "attention_bf16", ["0"],
+     [("r < keys ? vc +", "r < PAGE ? vc +")]),
+    ("chunks that begin a page late", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["10"],
+     [("w.block % CHUNK_PAGES == 0", "w.block % CHUNK_PAGES == 1")]),
+    ("window one key too wide in bfloat16", "kernels/cuda/attention_bf16_bwd.cu", "attention_bf16_bwd",
+     ["3"], [("f.pos - pos[i] < shape.window", "f.pos - pos[i] <= shape.window")]),
+    ("head of the wrong group", "kernels/cuda/attention_bf16.cuh", "attention_bf16", ["4"],
+     [("t.first_head + (t.rest + p) % t.group", "t.first_head + p % t.group")]),
 ]
 
 
@@ -90,7 +126,8 @@ def run(build, name, path, unit, checks, edits):
         words = [*words[:first], f"-I{tree}/kernels", f"-I{tree}/src", *words[first:words.index("-MD")],
                  "-o", f"{tree}/mutant.o", "-c", str(source)]
         subprocess.run(words, cwd=build, check=True)
-        wanted = "tests/cuda_emu/test_cuda_kernels"
+        program = "attention_bf16" if unit.startswith("attention_bf16") else "kernels"
+        wanted = f"tests/cuda_emu/test_cuda_{program}"
         link = subprocess.run(["ninja", "-C", str(build), "-t", "commands", "-s", wanted],
                               check=True, capture_output=True, text=True).stdout
         words = shlex.split(link.strip().splitlines()[-1])

@@ -298,6 +298,32 @@ static void test_pack()
     CHECK(widened(got[x.size() - 1] & 0xffffu) != widened(got[x.size() - 1] & 0xffffu));
 }
 
+/* ---- 2^x ----------------------------------------------------------------------------------- */
+
+static __global__ void exp2_kernel(float *out, const float *x, int n)
+{
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n)
+        out[i] = exp2_fast(x[i]);
+}
+
+static void test_exp2()
+{
+    std::vector<float> x = {0.0f, -0.0f, -INFINITY, -1.0f, -127.0f, -200.0f};
+    struct rng r = {17};
+    for (int i = 0; i < 1000; i++)
+        x.push_back(rng_f(&r, -125.0f, 1.0f));
+    const int n = int(x.size());
+    const Device<float> dx(x), out(x.size());
+    PLUMB_LAUNCH(exp2_kernel, unsigned(ceil_div(n, 128)), 128, 0, stream, out.at, dx.at, n);
+    const std::vector<float> got = out.host();
+    CHECK(got[0] == 1.0f && got[1] == 1.0f && got[2] == 0.0f);
+    for (size_t i = 3; i < x.size(); i++) {
+        const double want = x[i] < -126.0f ? 0.0 : exp2(double(x[i]));
+        CHECKF(fabs(got[i] - want) <= want * 0x1p-21, "2^%a is %a", double(x[i]), double(got[i]));
+    }
+}
+
 /* ---- tiles --------------------------------------------------------------------------------- */
 
 static constexpr int D = 64, MT = 2;
@@ -376,6 +402,7 @@ int main()
     test_load();
     test_copy();
     test_pack();
+    test_exp2();
     test_tiles(D);
     test_tiles(D - 24);
 #ifdef PLUMB_CUDA_EMU

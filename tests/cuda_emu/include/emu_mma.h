@@ -136,4 +136,11 @@ static inline void copy_wait(int left)
 #define copy_async_commit()           emu::copy_commit()
 #define copy_async_wait(left)         emu::copy_wait(left)
 
+/* ex2.approx.ftz.f32 */
+static inline float exp2_fast(float x)
+{
+    const float y = exp2f(x);
+    return y < 0x1p-126f ? 0.0f : y;
+}
+
 #endif
