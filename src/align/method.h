@@ -27,9 +27,11 @@ struct plumb_method {
     const char *paper;
     const struct plumb_selector *selector;
     const struct plumb_objective *objective;
-    bool principled; /* half of each group (the second half) is sampled under the principles */
-    bool reward;     /* needs rewards: a missing one drops its completion */
-    bool doubt;      /* labels of pairs with small margins are doubted, see plumb_threshold_noise */
+    bool principled;  /* half of each group (the second half) is sampled under the principles */
+    bool reward;      /* needs rewards: a missing one drops its completion */
+    bool pick;        /* only a pair picked by its embeddings is scored, see pick.h */
+    bool given_pairs; /* plumb prefer can train it on pairs that somebody else has made */
+    bool doubt; /* labels of pairs with small margins are doubted, see plumb_threshold_noise */
     enum plumb_reward_source source;
     /* What the threshold does to a prompt that the selector did not skip; NULL: nothing. */
     plumb_threshold_rule *rule;

@@ -65,10 +65,10 @@ struct plumb_align_param {
     double noise_smoothing; /* 0.1; in [0, 0.5]; spa: the doubt */
     double decoupling;      /* 0.5; >= 0; spa: how far the logits that judge go beyond the policy's,
                              * away from the reference's */
-    double weight_beta;  /* 1; > 0; optune: a pair counts sigma(weight_beta margin) */
-    double optimism;     /* 0.001; >= 0; selm: weight of the reference's greedy answer */
-    double margin_beta;  /* 0.1; >= 0; dlma: of the margin that a pair is to have */
-    double margin_limit; /* 40; >= 0; dlma: largest such margin, before margin_beta */
+    double weight_beta;     /* 1; > 0; optune: a pair counts sigma(weight_beta margin) */
+    double optimism;        /* 0.001; >= 0; selm: weight of the reference's greedy answer */
+    double margin_beta;     /* 0.1; >= 0; dlma: of the margin that a pair is to have */
+    double margin_limit;    /* 40; >= 0; dlma: largest such margin, before margin_beta */
     double rho;             /* -0.5; in (-0.69, 0); aps: price of a pair's temperature */
 };
 

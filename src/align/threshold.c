@@ -51,6 +51,18 @@ void plumb_threshold_weigh(struct plumb_scoreboard *b, int64_t prompt, double ta
     c->weight = c->margin >= tau ? 1.0 : 1.0 / (1.0 + exp(-c->margin / p->curriculum_temperature));
 }
 
+double plumb_sigmoid_weight(double margin, const struct plumb_align_param *p)
+{
+    return 1.0 / (1.0 + exp(-p->weight_beta * margin));
+}
+
+void plumb_threshold_sigmoid(struct plumb_scoreboard *b, int64_t prompt, double tau,
+                             const struct plumb_align_param *p)
+{
+    (void)tau;
+    b->choice[prompt].weight = plumb_sigmoid_weight(b->choice[prompt].margin, p);
+}
+
 void plumb_threshold_branch(struct plumb_scoreboard *b, int64_t prompt, double tau,
                             const struct plumb_align_param *p)
 {

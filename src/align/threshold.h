@@ -43,6 +43,11 @@ plumb_threshold_rule plumb_threshold_branch;
  * Source: the code family of PSLE's authors; see plumb_choice.weight for what is divided by. */
 plumb_threshold_rule plumb_threshold_weigh;
 
+/* The pair's weight: sigma(weight_beta margin).           Source: OPTune, arXiv:2406.07657, eq. 7
+ */
+plumb_threshold_rule plumb_threshold_sigmoid;
+double plumb_sigmoid_weight(double margin, const struct plumb_align_param *p);
+
 /* The margin below which a label is doubted: the noise_share quantile of the last noise_window
  * margins among margin[0 .. n-1], which are in global order, NaN where a prompt had no pair. NaN
  * when there is none.   work (>= min(n, noise_window),) is overwritten */

@@ -56,7 +56,7 @@ static const struct plumb_command commands[] = {
     {"align", 'a', false, false, "train a model on its own answers: sample, score, select, update"},
     {"sft", 's', false, false, "supervised fine-tuning on completions or dialogues"},
     {"reward", 'r', false, false, "train a reward model on pairs of chosen and rejected answers"},
-    {"prefer", 'f', false, false, "train on pairs of chosen and rejected answers (dpo, ipo, aps)"},
+    {"prefer", 'f', false, false, "train on pairs of chosen and rejected answers"},
     {"run", 'n', false, false,
      "a file of stages, one command after the other: plumb run STAGES.yaml"},
     {"generate", 'g', false, false, "answer prompts; one JSON line per completion"},

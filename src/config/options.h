@@ -60,7 +60,7 @@
     X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU: launch a step of generation as one recorded graph instead of kernel by kernel; changes speed, no result")
 
 #define PLUMB_OPTIONS_METHOD(X) \
-    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, spa, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
+    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, spa, real, optune, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
     X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
     X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
     X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
@@ -82,6 +82,9 @@
     X(REAL, sft_weight, "1", "[0, 1e6]", "", "a", 1, "rrhf and pro: imitation of the best answer") \
     X(REAL, curriculum_temperature, "10", "(0, 1e6]", "", "a", 1, "psle_curriculum: of the weights of pairs that are not among the clearest") \
     X(TEXT, judge, "init", "", "folder", "a", 1, "spa: frozen policy against which the policy judges its answers; init, previous or a checkpoint folder") \
+    X(CHOICE, pick, "easy", "easy|hard|centroid|random", "", "af", 1, "real: the pair that is scored: the least alike answers, the most alike, those nearest to two centres, or any") \
+    X(TEXT, embedder, "init", "", "folder", "af", 1, "real: frozen model whose hidden states say how alike answers are; init or a checkpoint folder") \
+    X(REAL, keep, "0.5", "(0, 1]", "", "f", 1, "real: share of the given pairs that is trained on") \
     X(REAL, noise_share, "0.1", "[0, 1]", "", "a", 1, "spa: share of the pairs, those with the smallest margins, whose labels are doubted") \
     X(INT, noise_window, "200", "[1, 1000000000]", "pairs", "a", 1, "spa: the last so many pairs of all ranks decide what a small margin is") \
     X(REAL, noise_start, "0.2", "[0, 1]", "", "a", 1, "spa: no label is doubted in this share of an iteration's steps") \

@@ -187,7 +187,7 @@ static plumb_status add_record(struct reader *r, int64_t line_no, const char *wh
         r->cap = cap;
     }
     struct plumb_record *rec = &d->record[d->n];
-    *rec = (struct plumb_record){.line = line_no};
+    *rec = (struct plumb_record){.line = line_no, .score = {r->draft.score[0], r->draft.score[1]}};
     bool ok;
     PLUMB_TRY(keep_record(rec, r, where));
     PLUMB_TRY(fits(&ok, r, rec, where));

@@ -18,6 +18,7 @@
  *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
  *   TEXTS      {"text": TEXT} or {"messages": CHAT}: the whole of it is the prompt
  *   ANY        line by line what SFT, TEXTS or PROMPTS accept: something to score
+ * Optional in PAIRS: "score_chosen" and "score_rejected", numbers, both or none.
  * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept). Other members
  * are ignored. */
 enum plumb_data_kind {
@@ -45,6 +46,7 @@ struct plumb_record {
     struct plumb_piece prompt;
     struct plumb_piece principled;    /* the prompt under the principle; empty without one */
     struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
+    double score[2];                  /* PAIRS: of chosen and rejected; NaN = not given */
 };
 
 /* Zero is a valid value of every field. */

@@ -3,6 +3,7 @@
 #include "data/record.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -407,6 +408,24 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
     return plumb_buf_add(&d->prompt, text, plumb_json_string_len(plumb_json_get(line, "text")));
 }
 
+static plumb_status read_scores(struct plumb_draft *d, const plumb_json *line, const char *where)
+{
+    static const char *const key[2] = {"score_chosen", "score_rejected"};
+    for (int i = 0; i < 2; i++) {
+        const plumb_json *v = plumb_json_get(line, key[i]);
+        const enum plumb_json_type type = plumb_json_type_of(v);
+        if (!v)
+            continue;
+        PLUMB_REQUIRE(type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL, PLUMB_ERR_FORMAT,
+                      "%s: field \"%s\": found %s, expected a number", where, key[i], found(v));
+        d->score[i] = plumb_json_real(v, NAN);
+    }
+    PLUMB_REQUIRE(isnan(d->score[0]) == isnan(d->score[1]), PLUMB_ERR_FORMAT,
+                  "%s: field \"%s\": found nothing, expected a number as in the other", where,
+                  key[isnan(d->score[0]) ? 0 : 1]);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_record_check(const struct plumb_data_options *o)
 {
     const char *join = principle_template_of(o);
@@ -428,6 +447,8 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
                   "%s: found %s, expected an object", where, found(line));
     plumb_draft_clear(d);
     PLUMB_TRY(read_shape(d, line, o, where));
+    if (o->kind == PLUMB_DATA_PAIRS)
+        PLUMB_TRY(read_scores(d, line, where));
     PLUMB_TRY(read_note(&d->id, &d->has_id, line, "id", where));
     PLUMB_TRY(read_note(&d->solution, &d->has_solution, line, "solution", where));
     return read_note(&d->solution, &d->has_solution, line, "answer", where);
@@ -445,6 +466,7 @@ void plumb_draft_clear(struct plumb_draft *d)
     d->completions = 0;
     d->by_ids = d->has_id = d->has_solution = false;
     d->prompt_tokens = 0;
+    d->score[0] = d->score[1] = NAN;
 }
 
 void plumb_draft_fini(struct plumb_draft *d)

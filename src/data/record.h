@@ -16,6 +16,7 @@ struct plumb_draft {
     int64_t prompt_tokens;
     struct plumb_buf id, solution;
     bool has_id, has_solution;
+    double score[2]; /* NaN = not given */
 };
 void plumb_draft_clear(struct plumb_draft *d);
 void plumb_draft_fini(struct plumb_draft *d);

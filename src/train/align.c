@@ -94,9 +94,29 @@ static plumb_status fill_board(struct plumb_align_run *a)
     PLUMB_TRY(plumb_scoreboard_begin(a->board, a->cut.items));
     for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
         const struct plumb_answer *o = &a->answers.at[i];
+        if (o->dropped)
+            continue;
         PLUMB_TRY(plumb_scoreboard_put(a->board, o->slot, o->sample, o->principled, o->reward));
     }
     return PLUMB_OK;
+}
+
+/* Prompts of which one answer is left: the others are the same. */
+static void say_alike(const struct plumb_align_run *a)
+{
+    const struct plumb_scoreboard *b = a->board;
+    int64_t alike = 0;
+    for (int64_t q = 0; a->method->pick && q < b->prompts; q++) {
+        int64_t there = 0;
+        for (int64_t i = q * b->group_size; i < (q + 1) * b->group_size; i++)
+            there += b->kind[i] != PLUMB_ENTRY_ABSENT;
+        alike += there == 1;
+    }
+    if (alike > 0)
+        plumb_log(PLUMB_LOG_INFO,
+                  "%lld of %lld prompts have one answer only, again and again, and "
+                  "are skipped",
+                  (long long)alike, (long long)b->prompts);
 }
 
 /* The allreduce of the method: every rank gets every reward and decides alike. */
@@ -108,6 +128,7 @@ static plumb_status decide(struct plumb_align_run *a)
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->board->slot, a->board->slots, PLUMB_SUM));
     PLUMB_TRY(plumb_align_decide(a->board, &a->threshold, &a->report, a->method, &a->param,
                                  cfg->train.iterations));
+    say_alike(a);
     const struct plumb_align_stats *s = &a->report.stats;
     if (!a->rewards || s->missing == 0)
         return PLUMB_OK;
@@ -313,6 +334,8 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(plumb_comm_agree(t->comm, begin(a)));
     PLUMB_TRY(run_stage(a, "rollout", generate));
     time.rollout = lap(&since);
+    if (a->method->pick)
+        PLUMB_TRY(run_stage(a, "embed", plumb_align_embed));
     PLUMB_TRY(run_stage(a, "reward", score));
     time.reward = lap(&since);
     PLUMB_TRY(run_stage(a, "reference", plumb_align_reference));

@@ -6,6 +6,7 @@
 #include "align/method.h"
 #include "model/mix.h"
 #include "train/answers.h"
+#include "train/embed.h"
 #include "train/loops.h"
 #include "train/micro.h"
 #include "train/references.h"
@@ -62,6 +63,8 @@ struct plumb_align_run {
 
     double *row; /* (items * group_size * ROW_VALUES,) */
 
+    struct plumb_embed embed; /* of methods that pick a pair by embeddings */
+
     /* of methods that doubt labels */
     double *noise;      /* (epochs * items,) margins of this iteration so far, in global order */
     double *noise_work; /* the same */
@@ -90,6 +93,10 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range s
  * the method reads, the plain ones for the KL report; those that are known stay. Not collective.
  * PLUMB_STOPPED when a pause was asked for: what is known so far is kept. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
+
+/* Drops all but one pair of each of this rank's prompts, by method.pick; of a prompt whose answers
+ * are all the same, all but the first. The same again when it is asked again. Not collective. */
+plumb_status plumb_align_embed(struct plumb_align_run *a);
 
 /* align_judge.c: the policy as its own judge.
  *     judge: rewards of a method whose source is not the configuration. Not collective.

@@ -166,6 +166,21 @@ static plumb_status keep_loss_reference(struct plumb_align_run *a, const char *w
     return plumb_references_open(a->references, loss, "init", "method.reference");
 }
 
+static plumb_status open_embedder(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    int which;
+    PLUMB_TRY(
+        plumb_references_open(a->references, &which, cfg->method.embedder, "method.embedder"));
+    const plumb_model *model = plumb_references_frozen(a->references, which);
+    PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
+                  "method.embedder: found previous, expected init or a checkpoint folder");
+    PLUMB_TRY(plumb_embed_init(&a->embed, model, a->t->tokenizer, (enum plumb_pick)cfg->method.pick,
+                               cfg->generate.group_size, &a->micro.pack));
+    return plumb_memory_beside(a->t->backend, "embeddings",
+                               plumb_embed_bytes(&a->embed, &a->micro.pack));
+}
+
 static plumb_status open_doubt(struct plumb_align_run *a)
 {
     const int64_t most = a->t->cfg->train.epochs * a->cut.items;
@@ -196,6 +211,8 @@ static plumb_status open_parts(struct plumb_align_run *a)
         PLUMB_TRY(plumb_rewards_create(&a->rewards, cfg, a->t->backend));
     plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(open_references(a));
+    if (a->method->pick)
+        PLUMB_TRY(open_embedder(a));
     return a->method->doubt ? open_doubt(a) : PLUMB_OK;
 }
 
@@ -247,4 +264,5 @@ void plumb_align_release(struct plumb_align_run *a)
     free(a->noise);
     free(a->noise_work);
     plumb_mix_fini(&a->mix);
+    plumb_embed_fini(&a->embed);
 }

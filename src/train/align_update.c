@@ -121,6 +121,7 @@ static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
             struct plumb_answer *o = &a->answers.at[i];
             const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
             if (!isnan(o->under[role]) || (o->principled && role == PLUMB_ROLE_START) ||
+                (o->dropped && role == PLUMB_ROLE_LOSS) ||
                 plumb_references_find(a->references, a->role[role], prompt->ids, prompt->n, o->ids,
                                       o->n, &o->under[role]))
                 continue;

@@ -115,7 +115,7 @@ plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_ans
             o->record = record[k];
             o->sample = i;
             o->principled = i >= plain;
-            o->finished = o->scored = false;
+            o->finished = o->scored = o->dropped = false;
             o->n = 0;
             o->reward = NAN;
             for (int role = 0; role < PLUMB_ROLES; role++)
@@ -203,7 +203,7 @@ plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dat
     for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
         const struct plumb_answer *o = &r->at[i];
         const struct plumb_record *rec = &data->record[o->record];
-        if (o->scored)
+        if (o->scored || o->dropped)
             continue;
         r->owner[n] = i;
         r->item[n++] = (struct plumb_reward_item){.prompt = rec->prompt.text,

@@ -22,7 +22,8 @@ struct plumb_answer {
     bool principled;
     bool finished; /* false: n tokens so far */
     bool scored;
-    int64_t n; /* completion tokens, the stop token included; 0 = not there yet */
+    bool dropped; /* not in the running: neither scored nor trained on */
+    int64_t n;    /* completion tokens, the stop token included; 0 = not there yet */
     int32_t *ids;
     float *logp;         /* raw log-probs as sampled, nats */
     float *logp_sampled; /* of the distribution drawn from */

@@ -1,9 +1,13 @@
 /* pairs.c - training on given preference pairs: a reward model, or the policy itself.
  * Layer 5. Includes base/, align/, data/, train/. */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "align/method.h"
+#include "base/log.h"
 #include "base/num.h"
+#include "train/embed.h"
 #include "train/loops.h"
 #include "train/micro.h"
 #include "train/plan.h"
@@ -17,9 +21,26 @@ struct pairs {
     struct plumb_epochs epochs;
     struct plumb_micro micro;     /* scale: 1 / pairs of the global batch */
     int64_t step;                 /* within the epoch */
+    double pairs;                 /* of the step */
     plumb_references *references; /* NULL when the objective reads none */
     int reference;                /* of the objective; its log-probs are computed once per record */
+    const struct plumb_method *method; /* NULL: a reward model */
+    int64_t *kept;                     /* (epochs.cut.items,) the records that are trained on */
+    struct plumb_embed embed;          /* of a method that picks them */
 };
+
+static int64_t record_of(const struct pairs *s, int64_t i)
+{
+    return s->kept[s->epochs.order[i]];
+}
+
+/* What a pair counts for, by the scores of its record. */
+static double weight_of(const struct pairs *s, int64_t record)
+{
+    const double *score = s->data->record[record].score;
+    return s->method && s->method->rule ? plumb_sigmoid_weight(score[0] - score[1], &s->micro.param)
+                                        : 1.0;
+}
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                   double value[PLUMB_LEAF_VALUES])
@@ -30,12 +51,15 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
     plumb_micro_clear(m);
     for (int64_t i = r.begin; i < r.end; i++) {
-        const struct plumb_record *rec = &s->data->record[s->epochs.order[i]];
-        const int64_t q = m->pack.n_seq;
-        for (int32_t side = 0; side < 2; side++)
-            PLUMB_TRY(plumb_micro_add(m, s->epochs.order[i], side, rec->prompt.ids, rec->prompt.n,
+        const int64_t at = record_of(s, i), q = m->pack.n_seq;
+        const struct plumb_record *rec = &s->data->record[at];
+        for (int32_t side = 0; side < 2; side++) {
+            PLUMB_TRY(plumb_micro_add(m, at, side, rec->prompt.ids, rec->prompt.n,
                                       rec->completion[side].ids, rec->completion[side].n));
-        m->pair[m->pairs++] = (struct plumb_pair){.win = q, .lose = q + 1, .weight = 1.0};
+            m->reward[q + side] = isnan(rec->score[side]) ? 0.0 : rec->score[side];
+        }
+        m->pair[m->pairs++] =
+            (struct plumb_pair){.win = q, .lose = q + 1, .weight = weight_of(s, at)};
     }
     if (s->references)
         PLUMB_TRY(
@@ -54,13 +78,17 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
 static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
 {
     struct pairs *s = arg;
+    double weights = 0;
     s->step = in_epoch;
-    s->micro.scale = 1.0 / (double)(records.end - records.begin);
+    for (int64_t i = records.begin; i < records.end; i++)
+        weights += weight_of(s, record_of(s, i));
+    s->micro.scale = 1.0 / weights;
+    s->pairs = (double)(records.end - records.begin);
 }
 
 static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
 {
-    const double scale = ((struct pairs *)arg)->micro.scale;
+    const double scale = 1.0 / ((struct pairs *)arg)->pairs;
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, value[VALUE_ACCURATE] * scale);
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, value[VALUE_CHOSEN] * scale);
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[VALUE_REJECTED] * scale);
@@ -87,7 +115,13 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
-    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
+    const bool picks = s->method && s->method->pick;
+    const int64_t share = picks ? (int64_t)llround(cfg->method.keep * (double)s->data->n) : 0;
+    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, picks ? plumb_max_i64(share, 1) : s->data->n));
+    s->kept = calloc((size_t)s->data->n, sizeof(*s->kept));
+    PLUMB_REQUIRE(s->kept, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)s->data->n);
+    for (int64_t i = 0; i < s->data->n; i++)
+        s->kept[i] = i;
     const int64_t most = 2 * cfg->train.micro_batch_size;
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
@@ -102,22 +136,54 @@ static plumb_status prepare_reward(struct pairs *s)
     return PLUMB_OK;
 }
 
-/* The objective of a method that compares two answers and reads no reward. */
+static plumb_status check_scores(const struct pairs *s)
+{
+    const struct plumb_config *cfg = s->t->cfg;
+    for (int64_t i = 0; i < s->data->n; i++)
+        PLUMB_REQUIRE(s->data->record[i].score[0] >= s->data->record[i].score[1], PLUMB_ERR_FORMAT,
+                      "%s:%lld: %s needs score_chosen and score_rejected, the first not lower; "
+                      "found %g and %g",
+                      cfg->data.train, (long long)s->data->record[i].line, s->method->name,
+                      s->data->record[i].score[0], s->data->record[i].score[1]);
+    return PLUMB_OK;
+}
+
+static plumb_status open_embedder(struct pairs *s, struct plumb_references *references)
+{
+    const struct plumb_config *cfg = s->t->cfg;
+    int which;
+    PLUMB_REQUIRE(cfg->method.pick != PLUMB_PICK_CENTROID, PLUMB_ERR_CONFIG,
+                  "method.pick: centroid is among the answers of a prompt; expected easy, hard or "
+                  "random for given pairs");
+    PLUMB_TRY(plumb_references_open(references, &which, cfg->method.embedder, "method.embedder"));
+    const plumb_model *model = plumb_references_frozen(references, which);
+    PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
+                  "method.embedder: found previous, expected init or a checkpoint folder");
+    PLUMB_TRY(plumb_embed_init(&s->embed, model, s->t->tokenizer, (enum plumb_pick)cfg->method.pick,
+                               2, &s->micro.pack));
+    return plumb_memory_beside(s->t->backend, "embeddings",
+                               plumb_embed_bytes(&s->embed, &s->micro.pack));
+}
+
+/* A method that compares two answers of a prompt. */
 static plumb_status prepare_prefer(struct pairs *s)
 {
     const struct plumb_config *cfg = s->t->cfg;
     const struct plumb_align_param param = plumb_align_param_of(cfg);
-    const struct plumb_method *method;
-    PLUMB_TRY(plumb_method_find(&method, cfg->method.name));
+    PLUMB_TRY(plumb_method_find(&s->method, cfg->method.name));
+    const struct plumb_method *method = s->method;
     const unsigned needs = method->objective->needs(&param);
-    PLUMB_REQUIRE(
-        method->selector == &plumb_sel_extremes && !(needs & PLUMB_NEED_REWARD), PLUMB_ERR_CONFIG,
-        "method.name: %s does not train on given pairs; expected dpo, ipo or aps", method->name);
+    PLUMB_REQUIRE(method->given_pairs, PLUMB_ERR_CONFIG,
+                  "method.name: %s does not train on given pairs; expected dpo, ipo, aps, real, "
+                  "rdo or optune",
+                  method->name);
     PLUMB_TRY(plumb_method_check(method, &param, 2));
     PLUMB_TRY(prepare(s, PLUMB_MICRO_LOGP));
     s->micro.objective = method->objective;
     s->micro.param = param;
     s->micro.reference = (needs & PLUMB_NEED_REF) != 0;
+    if (method->rule || (needs & PLUMB_NEED_REWARD))
+        PLUMB_TRY(check_scores(s));
     if (!s->micro.reference)
         return PLUMB_OK;
     /* The run is one iteration: previous is where it starts. */
@@ -129,7 +195,56 @@ static plumb_status prepare_prefer(struct pairs *s)
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,
                                    previous ? "init" : cfg->method.reference, "method.reference");
+    if (st == PLUMB_OK && method->pick)
+        st = open_embedder(s, s->references);
     plumb_memory_leave(s->t->backend, outer);
+    return st;
+}
+
+/* ---- which pairs ---------------------------------------------------------------------------- */
+
+/* cosine[i] of this rank's records, by blocks of a micro-batch dealt out in turn. */
+static plumb_status likeness(struct pairs *s, double *cosine)
+{
+    const int64_t block = s->t->cfg->train.micro_batch_size, n = s->data->n;
+    const int rank = plumb_comm_rank(s->t->comm), world = plumb_comm_size(s->t->comm);
+    struct plumb_pack *p = &s->micro.pack;
+    for (int64_t first = rank * block; first < n; first += world * block) {
+        const int64_t end = plumb_min_i64(first + block, n);
+        plumb_pack_clear(p);
+        for (int64_t i = first; i < end; i++)
+            for (int side = 0; side < 2; side++) {
+                const struct plumb_piece *c = &s->data->record[i].completion[side];
+                PLUMB_TRY(plumb_embed_add(&s->embed, p, c->ids, c->n));
+            }
+        PLUMB_TRY(plumb_embed_run(&s->embed, s->t->pass, p));
+        for (int64_t i = first; i < end; i++) {
+            plumb_embed_compare(&s->embed, 2 * (i - first));
+            cosine[i] = s->embed.gram[1];
+        }
+    }
+    return PLUMB_OK;
+}
+
+/* Keeps a share of the pairs, the same on every rank. Collective. */
+static plumb_status pick_pairs(struct pairs *s)
+{
+    const int64_t n = s->data->n;
+    const struct plumb_rng_key key = {.seed = s->t->cfg->seed, .purpose = PLUMB_RNG_SELECT};
+    double *cosine = calloc((size_t)n, sizeof(*cosine));
+    plumb_status st = cosine ? likeness(s, cosine)
+                             : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
+                                             "cosines of %lld pairs", (long long)n);
+    plumb_comm_phase(s->t->comm, "embed");
+    st = plumb_comm_agree(s->t->comm, st);
+    if (st == PLUMB_OK) /* one owner each */
+        st = plumb_comm_allreduce_f64(s->t->comm, cosine, n, PLUMB_SUM);
+    if (st == PLUMB_OK)
+        st = plumb_pick_share(s->kept, s->epochs.cut.items, s->embed.pick, cosine, n, &key);
+    free(cosine);
+    if (st == PLUMB_OK)
+        plumb_log(PLUMB_LOG_INFO, "real: %lld of %lld pairs are kept",
+                  (long long)s->epochs.cut.items, (long long)n);
     return st;
 }
 
@@ -154,6 +269,8 @@ static plumb_status setup_prefer(void *run, const struct plumb_trainer_source *s
 static plumb_status work(void *run)
 {
     struct pairs *s = run;
+    if (s->method && s->method->pick)
+        PLUMB_TRY(pick_pairs(s));
     const struct plumb_epochs_task task = {
         .what = s->t->command, .leaf = leaf_gradient, .begin = begin, .report = report, .arg = s};
     return plumb_epochs_run(&s->epochs, s->t, &task);
@@ -164,6 +281,8 @@ static void release(void *run, plumb_status outcome)
     struct pairs *s = run;
     plumb_trainer_close(&s->t, outcome);
     plumb_references_destroy(&s->references);
+    plumb_embed_fini(&s->embed);
+    free(s->kept);
     plumb_micro_fini(&s->micro);
     plumb_epochs_fini(&s->epochs);
     plumb_dataset_close(&s->data);

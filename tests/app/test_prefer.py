@@ -46,8 +46,8 @@ def epochs(bench):
 
 
 def refusals(bench):
-    for method, word in (("psle", "dpo, ipo or aps"), ("rdo", "dpo, ipo or aps"),
-                         ("vcb", "dpo, ipo or aps"), ("ppo", "unknown method")):
+    for method, word in (("psle", "dpo, ipo, aps"), ("rdo", "score_chosen"),
+                         ("vcb", "dpo, ipo, aps"), ("ppo", "unknown method")):
         out = bench.folder / f"refused-{method}"
         r = bench.run(*args_of(out, method))
         bench.check(r.code not in (0, None) and word in r.err, method, "is not refused:", r)

@@ -106,4 +106,5 @@ def test(bench):
     published(bench, base)
 
 
-common.main(test)
+if __name__ == "__main__":
+    common.main(test)

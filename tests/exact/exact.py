@@ -52,6 +52,9 @@ METHODS = {
     "pro": ("align", ["method.name=pro"]),
     "spa": ("align", ["method.name=spa", "model={seed}", "method.judge={base}", "noise_start=0",
                       "noise_share=0.3", "noise_window=7"]),
+    "real, easy": ("align", ["method.name=real"]),
+    "real, centroid": ("align", ["method.name=real", "method.pick=centroid"]),
+    "prefer, real": ("prefer", ["method.name=real", "method.keep=0.4"]),
     "prefer, dpo": ("prefer", ["method.name=dpo", "method.label_smoothing=0.1"]),
     "prefer, aps": ("prefer", ["method.name=aps", "lr_schedule=cosine"]),
 }

@@ -344,11 +344,48 @@ def noise_cases():
             noise_case(rng, 4, 5, noise_share=0.0), noise_case(rng, 4, 5, noise_share=1.0, noise_start=0.0)]
 
 
+# --- pairs by likeness ----------------------------------------------------------------------
+
+def pick_case(rng, n, c, alike=False):
+    e = rng.normal(size=(n, c)).astype(np.float32)
+    if alike: # two loose heaps, and a doublet
+        e = (e * 0.3 + np.where(np.arange(n) % 2, 1, -1)[:, None]).astype(np.float32)
+        e[n - 1] = e[0]
+    u = e.astype(np.float64)
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    cos = u @ u.T
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    easy = min(pairs, key=lambda p: (round(cos[p], 12), p))
+    hard = min(pairs, key=lambda p: (-round(cos[p], 12), p))
+    best = None
+    for bits in range(1, 2 ** (n - 1)):
+        side = np.array([0] + [bits >> i & 1 for i in range(n - 1)])
+        spread = sum(((u[side == s] - u[side == s].mean(0)) ** 2).sum() for s in (0, 1))
+        if best is None or spread < best[0] - 1e-12:
+            best = (spread, side)
+    near = []
+    for s in (0, 1):
+        centre = u[best[1] == s].mean(0)
+        members = np.flatnonzero(best[1] == s)
+        near.append(int(min(members, key=lambda i: (round(((u[i] - centre) ** 2).sum(), 12), i))))
+    share = {k: sorted(sorted(range(n), key=lambda i: (f * round(cos[i, 0], 12), i))[:n // 2])
+             for k, f in (("easy", 1), ("hard", -1))}
+    return dict(n=n, c=c, e=e.ravel(), cosine=cos.ravel(), easy=easy, hard=hard, centroid=sorted(near),
+                share_easy=share["easy"], share_hard=share["hard"])
+
+
+def pick_cases():
+    rng = np.random.default_rng(41)
+    return [pick_case(rng, n, c, alike) for n, c, alike in
+            ((2, 5, False), (3, 4, False), (4, 16, False), (4, 16, True), (6, 3, True), (8, 32, False),
+             (10, 8, True))]
+
+
 def main(folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cases in (("objective", objective_cases()), ("decide", decide_cases()),
-                        ("noise", noise_cases())):
+                        ("noise", noise_cases()), ("pick", pick_cases())):
         text = "[\n" + ",\n".join(json.dumps(clean(c)) for c in cases) + "\n]\n"
         (folder / f"{name}.json").write_text(text)
 

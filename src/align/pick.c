@@ -1,0 +1,205 @@
+/* pick.c - pairs by likeness, on the matrix of cosines alone.
+ * Layer 1. Includes align/ and base/ only. */
+#include "align/pick.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+enum { MOST_ENUMERATED = 12, MOST_ROUNDS = 100 };
+
+const char *const plumb_pick_names[] = {[PLUMB_PICK_EASY] = "easy",
+                                        [PLUMB_PICK_HARD] = "hard",
+                                        [PLUMB_PICK_CENTROID] = "centroid",
+                                        [PLUMB_PICK_RANDOM] = "random",
+                                        NULL};
+
+void plumb_pick_gram(double *gram, const float *e, int64_t n, int64_t c)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j <= i; j++) {
+            double sum = 0;
+            for (int64_t k = 0; k < c; k++)
+                sum += (double)e[i * c + k] * (double)e[j * c + k];
+            gram[i * n + j] = sum;
+        }
+    for (int64_t i = n; i-- > 0;) /* the norms stand on the diagonal, used last by their own row */
+        for (int64_t j = 0; j < i; j++) {
+            const double norm = sqrt(gram[i * n + i]) * sqrt(gram[j * n + j]);
+            gram[i * n + j] = norm > 0 ? gram[i * n + j] / norm : 0;
+            gram[j * n + i] = gram[i * n + j];
+        }
+    for (int64_t i = 0; i < n; i++)
+        gram[i * n + i] = gram[i * n + i] > 0 ? 1 : 0;
+}
+
+static void extreme(int64_t *first, int64_t *second, const double *gram, int64_t n, double sign)
+{
+    *first = 0, *second = 1;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i + 1; j < n; j++)
+            if (sign * gram[i * n + j] < sign * gram[*first * n + *second])
+                *first = i, *second = j;
+}
+
+/* ---- two sets ------------------------------------------------------------------------------- */
+
+/* side (n,) 0 or 1. What their mean's distance to answer i is, but for a term of the set alone. */
+static double distance(const double *gram, int64_t n, const uint8_t *side, uint8_t set, int64_t i)
+{
+    double sum = 0, m = 0;
+    for (int64_t j = 0; j < n; j++)
+        if (side[j] == set)
+            sum += gram[i * n + j], m++;
+    return gram[i * n + i] - 2 * sum / m;
+}
+
+/* |sum of a set|^2 / its size: the larger over both sets, the smaller the squared distances. */
+static double gathered(const double *gram, int64_t n, const uint8_t *side, uint8_t set)
+{
+    double sum = 0, m = 0;
+    for (int64_t i = 0; i < n; i++) {
+        m += side[i] == set;
+        for (int64_t j = 0; j < n; j++)
+            sum += side[i] == set && side[j] == set ? gram[i * n + j] : 0;
+    }
+    return sum / m;
+}
+
+/* Answer 0 is always in set 0: each partition once. */
+static void enumerate(uint8_t *side, const double *gram, int64_t n)
+{
+    uint8_t now[MOST_ENUMERATED] = {0};
+    double best = -INFINITY;
+    for (uint32_t bits = 1; bits < 1u << (n - 1); bits++) {
+        for (int64_t i = 1; i < n; i++)
+            now[i] = bits >> (i - 1) & 1;
+        const double value = gathered(gram, n, now, 0) + gathered(gram, n, now, 1);
+        if (!(value > best))
+            continue;
+        best = value;
+        for (int64_t i = 0; i < n; i++)
+            side[i] = now[i];
+    }
+}
+
+/* A set never runs empty: the answer that began it is its own nearest, or has moved for others. */
+static void iterate(uint8_t *side, const double *gram, int64_t n)
+{
+    int64_t a, b;
+    extreme(&a, &b, gram, n, 1);
+    for (int64_t i = 0; i < n; i++)
+        side[i] = gram[i * n + b] > gram[i * n + a];
+    for (int round = 0; round < MOST_ROUNDS; round++) {
+        double own[2] = {0}, m[2] = {0};
+        int64_t moved = 0;
+        for (uint8_t set = 0; set < 2; set++) {
+            own[set] = gathered(gram, n, side, set);
+            for (int64_t i = 0; i < n; i++)
+                m[set] += side[i] == set;
+        }
+        uint8_t *next = side + n; /* the second half of the buffer */
+        for (int64_t i = 0; i < n; i++) {
+            const double d0 = distance(gram, n, side, 0, i) + own[0] / m[0];
+            const double d1 = distance(gram, n, side, 1, i) + own[1] / m[1];
+            next[i] = d1 < d0;
+            moved += next[i] != side[i];
+        }
+        int64_t ones = 0;
+        for (int64_t i = 0; i < n; i++)
+            ones += next[i];
+        if (moved == 0 || ones == 0 || ones == n)
+            return;
+        for (int64_t i = 0; i < n; i++)
+            side[i] = next[i];
+    }
+}
+
+static int64_t nearest(const double *gram, int64_t n, const uint8_t *side, uint8_t set)
+{
+    int64_t best = -1;
+    double least = INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        const double d = side[i] == set ? distance(gram, n, side, set, i) : INFINITY;
+        if (d < least)
+            least = d, best = i;
+    }
+    return best;
+}
+
+static plumb_status centroid(int64_t *first, int64_t *second, const double *gram, int64_t n)
+{
+    uint8_t few[2 * MOST_ENUMERATED] = {0};
+    uint8_t *side = n <= MOST_ENUMERATED ? few : calloc(2 * (size_t)n, 1);
+    PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "two sets of %lld answers", (long long)n);
+    if (n <= MOST_ENUMERATED)
+        enumerate(side, gram, n);
+    else
+        iterate(side, gram, n);
+    const int64_t a = nearest(gram, n, side, 0), b = nearest(gram, n, side, 1);
+    *first = a < b ? a : b;
+    *second = a < b ? b : a;
+    if (side != few)
+        free(side);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_pick_pair(int64_t *first, int64_t *second, enum plumb_pick pick,
+                             const double *gram, int64_t n, const struct plumb_rng_key *key)
+{
+    switch (pick) {
+    case PLUMB_PICK_EASY:
+    case PLUMB_PICK_HARD:
+        extreme(first, second, gram, n, pick == PLUMB_PICK_EASY ? 1 : -1);
+        return PLUMB_OK;
+    case PLUMB_PICK_CENTROID:
+        return centroid(first, second, gram, n);
+    case PLUMB_PICK_RANDOM:
+        break;
+    }
+    int64_t k = (int64_t)(plumb_rng_uniform(key) * (double)(n * (n - 1) / 2));
+    for (*first = 0; k >= n - 1 - *first; ++*first)
+        k -= n - 1 - *first;
+    *second = *first + 1 + k;
+    return PLUMB_OK;
+}
+
+/* ---- given pairs ---------------------------------------------------------------------------- */
+
+struct ranked {
+    double key;
+    int64_t i;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->key != y->key)
+        return x->key > y->key ? 1 : -1;
+    return (x->i > y->i) - (x->i < y->i);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+plumb_status plumb_pick_share(int64_t *kept, int64_t keep, enum plumb_pick pick,
+                              const double *cosine, int64_t n, const struct plumb_rng_key *key)
+{
+    if (pick == PLUMB_PICK_RANDOM) {
+        plumb_rng_shuffle(kept, n, *key);
+    } else {
+        struct ranked *all = calloc((size_t)n + 1, sizeof(*all));
+        PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)n);
+        for (int64_t i = 0; i < n; i++)
+            all[i] = (struct ranked){pick == PLUMB_PICK_HARD ? -cosine[i] : cosine[i], i};
+        qsort(all, (size_t)n, sizeof(*all), by_key);
+        for (int64_t i = 0; i < n; i++)
+            kept[i] = all[i].i;
+        free(all);
+    }
+    qsort(kept, (size_t)keep, sizeof(*kept), ascending);
+    return PLUMB_OK;
+}

@@ -1,0 +1,56 @@
+/* embed.c - packs answers without their prompts, and reads their mean hidden states.
+ * Layer 5. Includes train/embed.h, text/. */
+#include "train/embed.h"
+
+#include <stdlib.h>
+
+plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
+                              const plumb_tokenizer *tokenizer, enum plumb_pick pick, int64_t group,
+                              const struct plumb_pack *pack)
+{
+    const int32_t bos = plumb_tokenizer_bos(tokenizer), eos = plumb_tokenizer_eos(tokenizer);
+    *e = (struct plumb_embed){
+        .model = model, .pick = pick, .begin = bos >= 0 ? bos : eos, .end = eos, .group = group};
+    PLUMB_REQUIRE(e->begin >= 0, PLUMB_ERR_CONFIG,
+                  "method real: the tokenizer has neither a begin nor an end token, and an answer "
+                  "without its prompt needs one before it");
+    e->vector = calloc((size_t)(pack->max_seq * model->spec.c), sizeof(*e->vector));
+    e->gram = calloc((size_t)(group * group), sizeof(*e->gram));
+    if (e->vector && e->gram)
+        return PLUMB_OK;
+    plumb_embed_fini(e);
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "embeddings of %lld answers", (long long)pack->max_seq);
+}
+
+void plumb_embed_fini(struct plumb_embed *e)
+{
+    free(e->vector);
+    free(e->gram);
+    *e = (struct plumb_embed){0};
+}
+
+int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *pack)
+{
+    return pack->max_seq * e->model->spec.c * (int64_t)sizeof(*e->vector) +
+           e->group * e->group * (int64_t)sizeof(*e->gram);
+}
+
+plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
+                             const int32_t *ids, int64_t n)
+{
+    const int64_t read = n > 1 && ids[n - 1] == e->end ? n - 1 : n;
+    return plumb_pack_add(pack, &e->begin, 1, ids, read);
+}
+
+plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass, struct plumb_pack *pack)
+{
+    const struct plumb_batch batch = plumb_pack_batch(pack);
+    PLUMB_TRY(plumb_pass_logprob(pass, e->model, &batch, pack->logp));
+    return plumb_pass_embedding(pass, e->model, e->vector);
+}
+
+void plumb_embed_compare(struct plumb_embed *e, int64_t first)
+{
+    const int64_t c = e->model->spec.c;
+    plumb_pick_gram(e->gram, e->vector + first * c, e->group, c);
+}

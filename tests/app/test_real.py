@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""test_real.py: the pair that is scored is the one that embeddings from outside (`plumb logprob
+embedding=true`) call the least alike; of given pairs, training on the kept share is training on a
+file of just these; given scores weigh pairs; what does not fit is refused."""
+import json
+import math
+
+import common
+from test_spa import numbers
+
+
+def begin_of(world):
+    """The id of the tokenizer's begin token."""
+    token = json.loads((world / "tokenizer_config.json").read_text())["bos_token"]
+    return {t["content"]: t["id"] for t in
+            json.loads((world / "tokenizer.json").read_text())["added_tokens"]}[token]
+
+
+def embeddings(bench, model, answers):
+    """Unit vectors of lists of ids, each behind the begin token and without the end token."""
+    begin, end = begin_of(bench.world), 1
+    path = bench.folder / "alone.jsonl"
+    lines = [{"ids": [begin, *(a[:-1] if len(a) > 1 and a[-1] == end else a)], "prompt_tokens": 1}
+             for a in answers]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = bench.good("logprob", f"model={model}", f"input={path}", "embedding=true").lines()
+    found = []
+    for line in out:
+        norm = math.sqrt(sum(x * x for x in line["embedding"]))
+        found.append([x / norm for x in line["embedding"]])
+    return found
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+def online(bench, base, rule):
+    outs = []
+    for ranks in (1, 2) if bench.mpirun else (1,):
+        out = bench.folder / f"online-{ranks}"
+        bench.good(*bench.align_args(out, base, rule, method="real", iterations=2), ranks=ranks)
+        outs.append(out)
+    bench.same(outs[0] / "latest/model.safetensors", outs[-1] / "latest/model.safetensors",
+               "real on 1 and 2 ranks")
+    records = common.rollout_records(outs[0] / "rollouts" / "iteration-0002.h5")
+    at, start = ([int(x) for x in numbers(records[k])] for k in ("offsets", "completion_start"))
+    ids, reward = [int(x) for x in numbers(records["tokens"])], numbers(records["reward"])
+    answers = [ids[start[i]:at[i + 1]] for i in range(len(start))]
+    unit = embeddings(bench, base, answers)
+    bench.check(len(unit) == 64, "answers", len(unit))
+    for first in range(0, 64, 4):
+        pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+        want = min(pairs, key=lambda p: cosine(unit[first + p[0]], unit[first + p[1]]))
+        scored = tuple(i for i in range(4) if not math.isnan(reward[first + i]))
+        bench.check(scored == want, "prompt", first // 4, "scored", scored, "least alike", want)
+    lines = common.metrics(outs[0])
+    bench.check(all(r["reward_missing"] == 0 for r in lines), "missing rewards", lines)
+
+
+def paused(bench, base, rule):
+    out, other = bench.folder / "online-1", bench.folder / "paused"
+    for session in range(30):
+        r = bench.run(*bench.align_args(other, base, rule, method="real", iterations=2),
+                      "resume=auto", f"train.max_time={0.05 + 0.02 * session}")
+        if r.code != 99:
+            break
+    bench.check(r.code == 0 and session > 0, session, "sessions, then", r)
+    bench.same(out / "latest/model.safetensors", other / "latest/model.safetensors",
+               f"real with {session} interruptions")
+
+
+def offline(bench, base):
+    path = bench.world / "pairs.jsonl"
+    lines = path.read_text().splitlines(keepends=True)[:40]
+    some = bench.folder / "some.jsonl"
+    some.write_text("".join(lines))
+    outs = {}
+    for pick in ("easy", "hard", "random"):
+        outs[pick] = bench.folder / f"offline-{pick}"
+        r = bench.good(*bench.prefer_args(outs[pick], base, f"data.train={some}", "shuffle=false",
+                                          "method.name=real", f"method.pick={pick}",
+                                          "method.keep=0.5", steps=0))
+        bench.check("real: 20 of 40 pairs are kept" in r.err, pick, r.err)
+    bench.check(len({common.digest(o / "latest/model.safetensors") for o in outs.values()}) == 3,
+                "the picks keep the same pairs")
+    whole, dpo = bench.folder / "whole", bench.folder / "dpo"
+    bench.good(*bench.prefer_args(whole, base, f"data.train={some}", "method.name=real",
+                                  "method.keep=1"))
+    bench.good(*bench.prefer_args(dpo, base, f"data.train={some}", "method.name=dpo"))
+    bench.same(whole / "latest/model.safetensors", dpo / "latest/model.safetensors",
+               "all of the pairs and dpo")
+    if bench.mpirun:
+        two = bench.folder / "two"
+        bench.good(*bench.prefer_args(two, base, f"data.train={some}", "shuffle=false",
+                                      "method.name=real", steps=0), ranks=2)
+        bench.same(two / "latest/model.safetensors", outs["easy"] / "latest/model.safetensors",
+                   "given pairs on 1 and 2 ranks")
+    return some
+
+
+def scores(bench, base, some):
+    """A weight of 1 for every pair is dpo; without scores there is no weight."""
+    rows = [json.loads(line) for line in some.read_text().splitlines()]
+    scored = bench.folder / "scored.jsonl"
+    digests = {}
+    for name, gap in (("equal", lambda i: 1.0), ("unlike", lambda i: 0.1 + i % 5)):
+        scored.write_text("".join(json.dumps({**r, "score_chosen": gap(i), "score_rejected": 0})
+                                  + "\n" for i, r in enumerate(rows)))
+        for method in ("rdo", "optune", "dpo"):
+            out = bench.folder / f"{method}-{name}"
+            bench.good(*bench.prefer_args(out, base, f"data.train={scored}",
+                                          f"method.name={method}"))
+            digests[method, name] = common.metrics(out)
+    loss = {k: [r["loss"] for r in v] for k, v in digests.items()}
+    for method in ("rdo", "optune"):
+        near = max(abs(a - b) for a, b in zip(loss[method, "equal"], loss["dpo", "equal"]))
+        bench.check(near < 1e-6, method, "with equal gaps and dpo", near)
+        bench.check(loss[method, "unlike"][-1] != loss["dpo", "unlike"][-1], method, "unlike gaps")
+    bad = bench.folder / "bad.jsonl"
+    for text, words in (({"score_chosen": 1}, "score_rejected"),
+                        ({"score_chosen": "1", "score_rejected": 0}, "expected a number"),
+                        ({"score_chosen": 0, "score_rejected": 1}, "the first not lower"),
+                        ({}, "needs score_chosen")):
+        bad.write_text(json.dumps({**rows[0], **text}) + "\n")
+        r = bench.run(*bench.prefer_args(bench.folder / "refused", base, f"data.train={bad}",
+                                         "method.name=rdo"))
+        bench.check(r.code not in (0, None) and words in r.err, text, "is not refused:", r)
+
+
+def refusals(bench, base, rule):
+    for args, words in ((["method.embedder=previous"], "expected init"),
+                        (["method.embedder=nowhere"], "no folder nowhere")):
+        r = bench.run(*bench.align_args(bench.folder / "refused", base, rule, *args, method="real"))
+        bench.check(r.code not in (0, None) and words in r.err, args, "is not refused:", r)
+    for args, words in ((["method.name=real", "method.pick=centroid"], "expected easy, hard"),
+                        (["method.name=spa"], "does not train on given pairs"),
+                        (["method.name=psle_curriculum"], "does not train on given pairs")):
+        r = bench.run(*bench.prefer_args(bench.folder / "refused", base, *args))
+        bench.check(r.code not in (0, None) and words in r.err, args, "is not refused:", r)
+
+
+def test(bench):
+    base = bench.base()
+    rule = "reward.functions=[{name: length, target: 6}]"
+    online(bench, base, rule)
+    paused(bench, base, rule)
+    some = offline(bench, base)
+    scores(bench, base, some)
+    refusals(bench, base, rule)
+
+
+if __name__ == "__main__":
+    common.main(test)
