@@ -130,6 +130,22 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
                                     int64_t n, const struct plumb_adamw *p);
 
 /* Those in two forms, those that only bfloat16 has, and all of float32. */
+/* out[b] = a hash of the bits of block b = x[b B .. min(n, (b+1) B) - 1], B = PLUMB_HASH_BLOCK.
+ * With its l floats as rows of 16 64-bit words v[i,j] (two floats each, the first in the low half;
+ * what is behind the end is 0), i = 0 .. ceil(l/32) - 1, and all sums modulo 2^64, in any order:
+ *     k[i,j] = v[i,j] ^ (mix(j + 1) + i STEP)       p[j] = sum_i low32(k[i,j]) high32(k[i,j])
+ *     s[j] = sum_i v[i,j]                           out = mix(l + sum_j mix(p[j] + s[j ^ 1] + j))
+ * Ours, after XXH3's long form: one changed word always changes s. out (ceil(n/B),) */
+#define PLUMB_HASH_BLOCK 4096
+#define PLUMB_HASH_LANES 16
+#define PLUMB_HASH_STEP  0x9E3779B97F4A7C15ull /* 2^64 / golden ratio */
+typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const float *x,
+                                          int64_t n);
+/* Every bit of h in every bit of the result; one to one.  Source: Appleby 2011, MurmurHash3 */
+#define PLUMB_HASH_MIX(h)                                                                          \
+    ((h) ^= (h) >> 33, (h) *= 0xFF51AFD7ED558CCDull, (h) ^= (h) >> 33,                             \
+     (h) *= 0xC4CEB9FE1A85EC53ull, (h) ^= (h) >> 33)
+
 #define PLUMB_REAL_KERNEL_LIST(X)                                                                  \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
@@ -165,7 +181,8 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
     X(sample_fwd)                                                                                  \
     X(accumulate)                                                                                  \
     X(sumsq)                                                                                       \
-    X(adamw)
+    X(adamw)                                                                                       \
+    X(hash_blocks)
 
 struct plumb_kernels {
 #define X(k) plumb_##k##_fn *k;

@@ -17,6 +17,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
     X(attention_bf16_bwd)                                                                          \
     X(attention_bwd)                                                                               \
     X(elementwise)                                                                                 \
+    X(hash)                                                                                        \
     X(linear)                                                                                      \
     X(rmsnorm)                                                                                     \
     X(rows)                                                                                        \

@@ -26,6 +26,11 @@ static plumb_status place(plumb_model *m, int64_t packed)
     PLUMB_TRY(plumb_backend_take(m->backend, &m->arena, &m->packed, packed, "packed weights"));
     PLUMB_TRY(
         plumb_arena_take_f32(&m->arena, &m->rope, m->spec.max_pos * m->spec.d, "rotation table"));
+    m->hash.dtype = PLUMB_I64;
+    m->hash.rank = 1;
+    m->hash.dim[0] = plumb_ceil_div(m->count, PLUMB_HASH_BLOCK);
+    m->hash.name = "hashes";
+    PLUMB_TRY(plumb_arena_take(&m->arena, &m->hash));
     return PLUMB_OK;
 }
 
@@ -65,6 +70,9 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     PLUMB_TRY_GOTO(st, place(m, packed), fail);
     PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(b, &m->arena), fail);
     PLUMB_TRY_GOTO(st, place(m, packed), fail);
+    m->hash_host = malloc((size_t)plumb_tensor_bytes(&m->hash));
+    if (!m->hash_host)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "model: hashes");
     PLUMB_TRY_GOTO(st, b->zero(b, m->w, m->count * (int64_t)sizeof(float)), fail);
     PLUMB_TRY_GOTO(st, upload_rope(m), fail);
     *out = m;
@@ -79,6 +87,7 @@ void plumb_model_destroy(plumb_model **m)
     if (!m || !*m)
         return;
     plumb_backend_arena_release((*m)->backend, &(*m)->arena);
+    free((*m)->hash_host);
     free((*m)->net);
     free((*m)->param);
     free((*m)->dir);
@@ -124,10 +133,11 @@ static plumb_status put_host_weights(plumb_model *m, float *owned)
 
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
 {
-    float *w, *owned;
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
-    *hash = plumb_hash(w, m->count * (int64_t)sizeof *w, 0);
-    free(owned);
+    struct plumb_backend *b = m->backend;
+    const int64_t bytes = plumb_tensor_bytes(&m->hash);
+    PLUMB_TRY(plumb_op_hash_blocks(b, &m->hash, V(m->w, m->count)));
+    PLUMB_TRY(b->to_host(b, m->hash_host, m->hash.data, bytes));
+    *hash = plumb_hash(m->hash_host, bytes, 0);
     return PLUMB_OK;
 }
 
@@ -143,7 +153,6 @@ plumb_status plumb_model_refresh(plumb_model *m)
                                              b->k.linear_packed_count(p->dim[0], p->dim[1])),
                                            V(m->w + p->offset, p->dim[0], p->dim[1])));
     }
-    PLUMB_TRY(b->sync(b));
     return plumb_model_hash(m, &m->fingerprint);
 }
 

@@ -39,7 +39,9 @@ struct plumb_model {
     plumb_real *packed;    /* packed linear weights, device */
     float *rope;           /* (max_pos, d) cos, sin */
     struct plumb_arena arena;
-    uint64_t fingerprint; /* XXH3 of the logical weights since the last refresh; 0 = unknown */
+    struct plumb_tensor hash; /* (count / PLUMB_HASH_BLOCK,) i64 device: of the blocks of w */
+    uint64_t *hash_host;      /* the same */
+    uint64_t fingerprint;     /* XXH3 of the hashes of w since the last refresh; 0 = unknown */
 };
 typedef struct plumb_model plumb_model;
 
@@ -61,7 +63,8 @@ void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
 
 /* Must follow every change of m->w: packs the linear weights again and renews fingerprint. */
 plumb_status plumb_model_refresh(plumb_model *m);
-/* *hash = the fingerprint of the weights as they are now, whatever m->fingerprint says. */
+/* *hash = the fingerprint of the weights as they are now, whatever m->fingerprint says; the same
+ * on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
 /* Writes model.safetensors (float32, sharded above shard_bytes), config.json (the source's,
  * with architectures, dtype and label fields as they are now), generation_config.json and the

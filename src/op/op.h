@@ -198,5 +198,8 @@ plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *
 plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *w,
                             const struct plumb_tensor *m, const struct plumb_tensor *v,
                             const struct plumb_tensor *g, const struct plumb_adamw *p);
+/* out (ceil(n/PLUMB_HASH_BLOCK),) i64   x of n elements */
+plumb_status plumb_op_hash_blocks(struct plumb_backend *b, const struct plumb_tensor *out,
+                                  const struct plumb_tensor *x);
 
 #endif

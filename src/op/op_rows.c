@@ -207,3 +207,14 @@ plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *
                   (double)p->correction2);
     return b->k.adamw(b->stream, plumb_f32(w), plumb_f32(m), plumb_f32(v), plumb_f32(g), n, p);
 }
+
+plumb_status plumb_op_hash_blocks(struct plumb_backend *b, const struct plumb_tensor *out,
+                                  const struct plumb_tensor *x)
+{
+    PLUMB_TRY(plumb_op_check_rank("hash_blocks", "x", x, 1, PLUMB_MAX_RANK));
+    const int64_t n = plumb_tensor_count(x);
+    PLUMB_TRY(plumb_op_check_count(b, "hash_blocks", "x", x, PLUMB_F32, n));
+    PLUMB_TRY(
+        CHECK_ARGS(b, "hash_blocks", WANT(out, PLUMB_I64, 1, plumb_ceil_div(n, PLUMB_HASH_BLOCK))));
+    return b->k.hash_blocks(b->stream, (uint64_t *)out->data, plumb_f32(x), n);
+}

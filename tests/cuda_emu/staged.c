@@ -300,6 +300,12 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
     RUN(adamw, OUT(w, n), OUT(m, n), OUT(v, n), IN(g, n), n, p);
 }
 
+static plumb_status hash_blocks(plumb_stream *s, uint64_t *out, const float *x, int64_t n)
+{
+    struct desk d = desk_of(s);
+    RUN(hash_blocks, OUT(out, (n + PLUMB_HASH_BLOCK - 1) / PLUMB_HASH_BLOCK), IN(x, n), n);
+}
+
 /* Where bfloat16 meets float32: by the names of what they are in float32. */
 static plumb_status embed_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
                               int64_t n, int64_t c)
@@ -328,10 +334,11 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
     X(rmsnorm_fwd)                                                                                 \
-    X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd) X(linear_pack)              \
-        X(linear_fwd) X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd)             \
-            X(attention_bwd) X(logprob_fwd) X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq)    \
-                X(adamw)
+    X(rmsnorm_bwd)                                                                                 \
+    X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd) X(linear_pack) X(linear_fwd)               \
+        X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd) X(attention_bwd)          \
+            X(logprob_fwd) X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq) X(adamw)            \
+                X(hash_blocks)
 
 void staged_table(struct plumb_kernels *t)
 {

@@ -273,6 +273,46 @@ void check_sumsq(struct check *c)
     }
 }
 
+static uint64_t hash_of(struct check *c, const float *x, int64_t n)
+{
+    uint64_t *out = check_bytes(c, (n + PLUMB_HASH_BLOCK - 1) / PLUMB_HASH_BLOCK * 8);
+    CHECK_OK(c->k.hash_blocks(c->s, out, x, n));
+    return out[0];
+}
+
+/* The same bits as the definition, and other bits for anything that is changed. */
+void check_hash_blocks(struct check *c)
+{
+    static const int64_t count[] = {1, 2, 31, 32, 33, 63, 64, 100, 4095, 4096, 4097, 12345};
+    EACH(a, count) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = count[a], blocks = (n + PLUMB_HASH_BLOCK - 1) / PLUMB_HASH_BLOCK;
+        check_at(c, "n %lld kind %d", (long long)n, kind);
+        const float *x = check_in(c, n, (enum kind)kind);
+        uint64_t *out = check_bytes(c, blocks * 8), *want = check_bytes(c, blocks * 8);
+        memset(out, 0xff, (size_t)blocks * 8);
+        CHECK_OK(c->k.hash_blocks(c->s, out, x, n));
+        CHECK_OK(c->ref.hash_blocks(NULL, want, x, n));
+        check_same(c, "hashes", out, want, blocks * 8);
+        check_digest(c, out, blocks * 8);
+        float *y = check_twin(c, x, n);
+        const int64_t i = n < PLUMB_HASH_BLOCK ? n - 1 : PLUMB_HASH_BLOCK - 1, j = i / 2;
+        const float was = y[i];
+        y[i] = -was;
+        CHECKF(hash_of(c, y, n) != out[0], "%s: a sign", c->at);
+        y[i] = was;
+        y[j] = y[i];
+        y[i] = x[j];
+        if (memcmp(&x[i], &x[j], 4) != 0)
+            CHECKF(hash_of(c, y, n) != out[0], "%s: swapped", c->at);
+        check_done(c);
+    }
+    float golden[40]; /* 1 .. 40, by a few lines of Python that follow the definition */
+    for (int i = 0; i < 40; i++)
+        golden[i] = (float)(i + 1);
+    CHECK(hash_of(c, golden, 40) == 0x274FE3EBA615799Cull);
+}
+
 void check_adamw(struct check *c)
 {
     static const struct plumb_adamw p = {3e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.271f, 0.0975f, 0.7f};
