@@ -98,6 +98,8 @@ static void elementwise(struct bench *m)
     TIME("swiglu_bwd", 5 * wide, 0, k->swiglu_bwd(s, x[0], x[3], x[4], x[1], x[2], (int64_t)N * F));
     TIME("accumulate", 3 * wide, 0, k->accumulate(s, x[0], x[1], (int64_t)N * F));
     TIME("sumsq", wide, 0, k->sumsq(s, (double *)(void *)m->work, x[0], (int64_t)N * F, 65536));
+    TIME("hash_blocks", wide, 0,
+         k->hash_blocks(s, (uint64_t *)(void *)m->work, x[0], (int64_t)N * F));
     TIME("adamw", 7 * wide, 0, k->adamw(s, x[0], x[1], x[5], x[2], (int64_t)N * F, &adamw));
 }
 

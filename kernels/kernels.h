@@ -185,6 +185,7 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(hash_blocks)
 
 struct plumb_kernels {
+    bool linear_plain; /* float32 linear_fwd reads weights as they are: linear_pack copies */
 #define X(k) plumb_##k##_fn *k;
     PLUMB_KERNEL_LIST(X)
 #undef X

@@ -9,9 +9,10 @@
 /* The kernels of cpu/, one line each; what it lacks is ref/'s. */
 #define CPU_LIST(X)                                                                                \
     X(gather_fwd)                                                                                  \
-    X(gather_bwd) X(add_fwd) X(accumulate) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd)   \
-        X(swiglu_fwd) X(swiglu_bwd) X(linear_packed_count) X(linear_pack) X(linear_fwd)            \
-            X(linear_work_count) X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd)  \
+    X(gather_bwd)                                                                                  \
+    X(add_fwd) X(accumulate) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd)   \
+        X(swiglu_bwd) X(linear_packed_count) X(linear_pack) X(linear_fwd) X(linear_work_count)     \
+            X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd)                       \
                 X(attention_work_count) X(attention_bwd) X(logprob_fwd) X(logprob_bwd)             \
                     X(sample_work_count) X(sample_fwd) X(sumsq) X(adamw) X(hash_blocks)
 
@@ -31,6 +32,7 @@ const char *const plumb_kernels_isa[] = {ISA_LIST(NAME) NULL};
 
 void plumb_kernels_init_ref(struct plumb_kernels *t)
 {
+    t->linear_plain = true;
     *t = (struct plumb_kernels){.bf16 = {0}};
 #define X(k) t->k = plumb_ref_##k;
     PLUMB_KERNEL_LIST(X)
@@ -44,6 +46,7 @@ void plumb_kernels_init_ref(struct plumb_kernels *t)
     static void init_##isa(struct plumb_kernels *t)                                                \
     {                                                                                              \
         plumb_kernels_init_ref(t);                                                                 \
+        t->linear_plain = false;                                                                   \
         CPU_LIST(X_##isa)                                                                          \
     }
 ISA_LIST(DEFINE_INIT)

@@ -373,6 +373,7 @@ void plumb_cuda_init_linear(struct plumb_kernels *t)
     BOTH(t, linear_bwd_w);
     t->bf16.head_fwd = head_fwd;
     t->bf16.narrow_fwd = narrow_fwd;
+    t->linear_plain = true;
     t->linear_packed_count = linear_packed_count;
     t->linear_work_count = linear_work_count;
 }

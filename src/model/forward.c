@@ -47,14 +47,22 @@ plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int3
     return plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n));
 }
 
+struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p)
+{
+    const struct plumb_backend *b = m->backend;
+    const int64_t count = b->k.linear_packed_count(p->out, p->in);
+    if (p->packed < 0)
+        return *V(m->w + p->w, count);
+    return *V(plumb_real_at(b, m->packed, p->packed), count);
+}
+
 /* y (n,out), float32 or of b's dtype, = x w^T + bias */
 static plumb_status linear(const plumb_model *m, const struct plumb_linear *p,
                            const struct plumb_tensor *y, const plumb_real *x, int64_t n)
 {
     struct plumb_backend *b = m->backend;
-    const plumb_real *packed = plumb_real_at(b, m->packed, p->packed);
-    const int64_t count = b->k.linear_packed_count(p->out, p->in);
-    return plumb_op_linear_fwd(b, y, V(x, n, p->in), V(packed, count),
+    const struct plumb_tensor packed = plumb_linear_packed(m, p);
+    return plumb_op_linear_fwd(b, y, V(x, n, p->in), &packed,
                                p->bias < 0 ? NULL : V(m->w + p->bias, p->out));
 }
 

@@ -54,7 +54,7 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
 {
     int64_t n, count, packed;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_params_layout(NULL, NULL, &n, &count, &packed, s, &b->k));
+    PLUMB_TRY(plumb_params_layout(NULL, NULL, &n, &count, &packed, s, b));
     plumb_model *m = calloc(1, sizeof *m);
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "model");
     m->spec = *s;
@@ -65,8 +65,8 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     m->net = calloc(1, sizeof *m->net + (size_t)s->l * sizeof *m->net->layer);
     if (!m->dir || !m->param || !m->net)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "model: %lld tensors", (long long)n);
-    PLUMB_TRY_GOTO(
-        st, plumb_params_layout(m->param, m->net, &m->n_param, &m->count, &packed, s, &b->k), fail);
+    PLUMB_TRY_GOTO(st, plumb_params_layout(m->param, m->net, &m->n_param, &m->count, &packed, s, b),
+                   fail);
     PLUMB_TRY_GOTO(st, place(m, packed), fail);
     PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(b, &m->arena), fail);
     PLUMB_TRY_GOTO(st, place(m, packed), fail);

@@ -12,7 +12,7 @@
 struct plumb_linear {
     int64_t out, in;
     int64_t w, bias; /* floats into the flat vector; bias -1 = none */
-    int64_t packed;  /* elements into the packed weights */
+    int64_t packed;  /* elements into the packed weights; -1 = w is read as it is */
 };
 
 /* One decoder layer. Norm weights are offsets into the flat vector; -1 = none. */
@@ -36,7 +36,7 @@ struct plumb_net {
  * tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to PLUMB_PARAM_BLOCK. */
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
-                                 const struct plumb_kernels *k);
+                                 const struct plumb_backend *b);
 
 /* Rotation table in float32, step by step as Hugging Face computes it.
  *   table (max_pos, d): d/2 cos, then d/2 sin                                      host */
@@ -98,6 +98,8 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb
  * be a->x; NULL leaves the last projection out (what backward needs is in *a by then). */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
+/* The weights as the forward reads them: packed, or w itself. */
+struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p);
 /* y (n,out) = x w^T + bias with the packed weights */
 plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, plumb_real *y,
                                   const plumb_real *x, int64_t n);

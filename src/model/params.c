@@ -10,6 +10,7 @@ struct layout {
     struct plumb_param *param; /* NULL: count only */
     int64_t n, count, packed;
     const struct plumb_kernels *k;
+    bool packs; /* linear weights are read from a packed form, not as they are */
     char prefix[48];
 };
 
@@ -23,9 +24,9 @@ static int64_t place(struct layout *y, const char *name, int64_t rows, int64_t c
         snprintf(p->name, sizeof p->name, "%s%s", y->prefix, name);
         p->count = count;
         p->decay = cols != 0;
-        p->packed = pack ? y->packed : -1;
+        p->packed = pack && y->packs ? y->packed : -1;
     }
-    if (pack)
+    if (pack && y->packs)
         y->packed += plumb_ceil_div(y->k->linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *
                      PLUMB_PARAM_ALIGN;
     y->n++;
@@ -37,7 +38,7 @@ static struct plumb_linear linear(struct layout *y, const char *name, int64_t ou
                                   bool bias)
 {
     char full[48];
-    struct plumb_linear p = {.out = out, .in = in, .bias = -1, .packed = y->packed};
+    struct plumb_linear p = {.out = out, .in = in, .bias = -1, .packed = y->packs ? y->packed : -1};
     snprintf(full, sizeof full, "%s.weight", name);
     p.w = place(y, full, out, in, true);
     snprintf(full, sizeof full, "%s.bias", name);
@@ -80,12 +81,15 @@ static plumb_status check_count(const struct layout *y)
 
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
-                                 const struct plumb_kernels *k)
+                                 const struct plumb_backend *b)
 {
-    struct layout y = {.param = param, .k = k, .prefix = "model."};
+    struct layout y = {.param = param,
+                       .k = &b->k,
+                       .packs = !b->k.linear_plain || b->dtype != PLUMB_F32,
+                       .prefix = "model."};
     const bool own_head = !s->tied && s->labels == 0;
     const bool tied_head = s->tied && s->labels == 0;
-    const int64_t embed_packed = y.packed;
+    const int64_t embed_packed = y.packs ? y.packed : -1;
     const int64_t embed = place(&y, "embed_tokens.weight", s->v, s->c, tied_head);
     struct plumb_linear head = {s->v, s->c, embed, -1, embed_packed};
     for (int64_t l = 0; l < s->l; l++) {

@@ -55,9 +55,9 @@ static void check(const struct plumb_spec *s)
             abort();
     if (!plumb_spec_architecture(s) || !plumb_spec_same_sizes(s, s))
         abort();
-    const struct plumb_kernels k = {.linear_packed_count = packed_count};
+    const struct plumb_backend b = {.k = {.linear_packed_count = packed_count}};
     int64_t tensors, count, packed;
-    const plumb_status st = plumb_params_layout(NULL, NULL, &tensors, &count, &packed, s, &k);
+    const plumb_status st = plumb_params_layout(NULL, NULL, &tensors, &count, &packed, s, &b);
     if (st == PLUMB_OK ? tensors < 3 || count < s->v * s->c || packed < 0
                        : st != PLUMB_ERR_UNSUPPORTED)
         abort();
