@@ -1,8 +1,9 @@
 /* backend_dry.c - counts the memory that another backend would be asked for, and has none.
- * Layer 2. Includes backend.h. */
+ * Layer 2. Includes backend.h, base/. */
 #include <stdlib.h>
 
 #include "backend/backend.h"
+#include "base/num.h"
 
 static plumb_status nothing_to_take(struct plumb_backend *b, void **out, int64_t bytes,
                                     const char *what)
@@ -15,6 +16,22 @@ static plumb_status nothing_to_take(struct plumb_backend *b, void **out, int64_t
 static void nothing_to_give(struct plumb_backend *b, void *data)
 {
     (void)b, (void)data;
+}
+
+/* Host memory is there: what a set-up writes into it has its place. */
+static plumb_status take_host(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
+{
+    *out = NULL;
+    PLUMB_TRY(plumb_memory_beside(b, what, bytes));
+    *out = calloc(1, (size_t)plumb_max_i64(bytes, 1));
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: %lld bytes", what, (long long)bytes);
+    return PLUMB_OK;
+}
+
+static void give_host(struct plumb_backend *b, void *data)
+{
+    (void)b;
+    free(data);
 }
 
 static plumb_status zero_nothing(struct plumb_backend *b, void *data, int64_t bytes)
@@ -63,12 +80,21 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     *b = *like; /* name, device, place, threads, kernels, page */
     b->memory = (struct plumb_memory){0};
     b->stream = NULL;
+    b->native = NULL;
     b->dry = true;
     b->alloc = plumb_memory_alloc;
     b->release = plumb_memory_release;
+    b->alloc_host = take_host;
+    b->release_host = give_host;
     b->zero = zero_nothing;
     b->to_device = copy_nothing_in;
     b->to_host = copy_nothing_out;
+    b->send = copy_nothing_in;
+    b->receive = copy_nothing_out;
+    b->record_begin = NULL;
+    b->record_end = NULL;
+    b->replay = NULL;
+    b->graph_destroy = NULL;
     b->sync = no_wait;
     b->take = nothing_to_take;
     b->give = nothing_to_give;

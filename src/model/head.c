@@ -53,16 +53,9 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-<<<<<<< HEAD
-    const plumb_real *packed = plumb_real_at(b, m->packed, head->packed);
-    PLUMB_TRY(plumb_pass_head_input(p, m));
-    PLUMB_TRY(plumb_op_head_logprob_fwd(b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c),
-                                        V(packed, b->k.linear_packed_count(head->out, head->in)),
-=======
     const struct plumb_tensor packed = plumb_linear_packed(m, head);
-    PLUMB_TRY(head_input(p, m));
+    PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_op_head_logprob_fwd(b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c), &packed,
->>>>>>> 595fb47 (model: no copy of weights that are read as they are)
                                         VI(p->batch.target, k), s->v,
                                         V(p->head_work, p->head_work_count), p->limit.head_rows));
     return b->to_host(b, logp, p->logp, k * (int64_t)sizeof *logp);

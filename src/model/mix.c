@@ -59,17 +59,6 @@ static plumb_status hidden(plumb_pass *p, const plumb_model *m, const struct plu
     return PLUMB_OK;
 }
 
-/* logits (rows,v) = the head of m on rows of x (rows,c) */
-static plumb_status head(plumb_pass *p, const plumb_model *m, float *logits, const plumb_real *x,
-                         int64_t rows)
-{
-    struct plumb_backend *b = p->backend;
-    const struct plumb_linear *h = &m->net->head;
-    const plumb_real *packed = plumb_real_at(b, m->packed, h->packed);
-    return plumb_op_linear_fwd(b, V(logits, rows, h->out), V(x, rows, h->in),
-                               V(packed, b->k.linear_packed_count(h->out, h->in)), NULL);
-}
-
 plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
                                       const plumb_model *other, double far,
                                       const struct plumb_batch *batch, float *logp)
@@ -93,8 +82,8 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
     PLUMB_TRY(b->to_device(b, second, x->second, bytes));
     for (int64_t i = 0; i < k; i += most) {
         const int64_t rows = plumb_min_i64(most, k - i);
-        PLUMB_TRY(head(p, m, logits, plumb_real_at(b, first, i * c), rows));
-        PLUMB_TRY(head(p, other, more, plumb_real_at(b, second, i * c), rows));
+        PLUMB_TRY(plumb_head_forward(m, logits, plumb_real_at(b, first, i * c), rows));
+        PLUMB_TRY(plumb_head_forward(other, more, plumb_real_at(b, second, i * c), rows));
         PLUMB_TRY(b->k.accumulate(b->stream, logits, more, rows * v));
         PLUMB_TRY(plumb_op_logprob_fwd(b, V(p->logp + i, rows), V(p->lse + i, rows),
                                        V(logits, rows, v), VI(p->batch.target + i, rows)));
