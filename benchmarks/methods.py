@@ -3,7 +3,8 @@
 
 Every method runs on the same start, prompts, reward model and budget of generated tokens, and gets the same tuning
 trials: each learning rate once with the first seed and half of the iterations, chosen by the reward on prompts of the
-training set. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
+training set, with --max-kl among those that stay so close to the start: without it, methods that overfit the reward
+model win. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
 model it was trained with and, with --judge, by a second source that no method sees; after each seed `plumb compare`
 writes OUT/compare (OUT/compare-judge), so that an interrupted call leaves the table of the seeds that are whole. Called
 again with the same settings it goes on from there; other settings need another --out.
@@ -56,17 +57,19 @@ def evaluate(args, out, models, *more):
 
 
 def tune(args, method, iterations):
-    """The learning rate with the best reward on training prompts after half of the iterations."""
+    """The learning rate with the best reward on training prompts after half of the iterations, of those whose divergence
+    from the start is within --max-kl (the lowest rate when none is)."""
     file = ROOT / args.out / method / "tuning.json"
     if not file.exists() or set(json.loads(file.read_text())) != set(args.rates):
         runs = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
         for rate, run in runs.items():
             align(args, method, run, rate, args.seeds[0], f"iterations={max(1, iterations // 2)}")
-        figures = evaluate(args, f"{args.out}/{method}/tune", {r: f"{p}/latest" for r, p in runs.items()}, f"data.eval={args.tune_on}",
-                           "data.limit=128", "seed=1001", "eval.kl=false", "eval.bootstrap=0")
-        file.write_text(json.dumps({rate: figures[rate]["reward"] for rate in args.rates}) + "\n")
+        figures = evaluate(args, f"{args.out}/{method}/tune", {"start": args.start} | {r: f"{p}/latest" for r, p in runs.items()},
+                           f"data.eval={args.tune_on}", "data.limit=128", "eval.samples=1", "seed=1001", "eval.bootstrap=0")
+        file.write_text(json.dumps({rate: {"reward": figures[rate]["reward"], "kl": figures[rate]["kl"]} for rate in args.rates}) + "\n")
     trials = json.loads(file.read_text())
-    return max(trials, key=trials.get), trials
+    within = [rate for rate in args.rates if not args.max_kl or trials[rate]["kl"] <= args.max_kl]
+    return max(within or args.rates[:1], key=lambda rate: trials[rate]["reward"]), trials
 
 
 def compare(args, runs, out, evaluation):
@@ -87,6 +90,7 @@ def main():
     parser.add_argument("--methods", default=ALL)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--rates", default="1e-4,2e-4,4e-4")
+    parser.add_argument("--max-kl", type=float, default=0, help="nats per answer that a tuning trial may be away from the start; 0: any")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], help="key=value for every method's run")
     parser.add_argument("--configs", default="configs/quickstart")
@@ -104,7 +108,8 @@ def main():
     for method in methods:
         (ROOT / args.out / method).mkdir(parents=True, exist_ok=True)
         rates[method], trials = tune(args, method, iterations)
-        print(f"{method}: reward by learning rate {trials}, takes {rates[method]}  ({time.time() - began:.0f} s)", flush=True)
+        tried = ", ".join(f"{rate}: {t['reward']:.3f} at {t['kl']:.1f} nats" for rate, t in trials.items())
+        print(f"{method}: tuning reward {tried}; takes {rates[method]}  ({time.time() - began:.0f} s)", flush=True)
     runs = []
     for seed in args.seeds:
         mine = {m: f"{args.out}/{m}/seed-{seed}" for m in methods}
