@@ -64,6 +64,7 @@ def main():
     parser.add_argument("--methods", default="")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--rates", default="5e-5,1e-4,2e-4")
+    parser.add_argument("--max-kl", default="0")
     args = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
@@ -77,7 +78,7 @@ def main():
     write_configs(args, args.methods.split(",") if args.methods else ["psle"])
     if args.methods:
         run("./benchmarks/methods.py", "--configs", "runs/stories", "--start", args.model, "--tune-on", "runs/stories/prompts.jsonl", "--judge", "",
-            "--methods", args.methods, "--seeds", args.seeds, "--rates", args.rates, "--ranks", args.ranks, "--out", "runs/stories/methods")
+            "--methods", args.methods, "--seeds", args.seeds, "--rates", args.rates, "--max-kl", args.max_kl, "--ranks", args.ranks, "--out", "runs/stories/methods")
         return
     run("./launch/local.sh", args.ranks, "align", "runs/stories/align.yaml")
     run("./launch/local.sh", args.ranks, "eval", "runs/stories/eval.yaml", "output_dir=runs/stories/eval",
