@@ -108,9 +108,10 @@ static plumb_status put_command(struct plumb_buf *out, const struct plumb_comman
     PLUMB_TRY(measure(&w, c->name));
     PLUMB_TRY(plumb_buf_addf(out, "plumb %s - %s\n\nusage: plumb %s %s [key=value ...]\n", c->name,
                              c->help, c->name,
-                             c->file ? "FILE"
-                             : c->of ? "COMMAND [CONFIG.yaml]"
-                                     : "[CONFIG.yaml]"));
+                             c->file            ? "FILE"
+                             : c->letter == 'm' ? "[CONFIG.yaml] DIR..."
+                             : c->of            ? "COMMAND [CONFIG.yaml]"
+                                                : "[CONFIG.yaml]"));
     if (c->of)
         PLUMB_TRY(plumb_buf_add_text(out, "with every option of COMMAND, and\n"));
     PLUMB_TRY(plumb_buf_addf(out, "\n  %-*s  %-6s  %-*s  %-*s  %s\n", w.name, "name", "type",

@@ -10,7 +10,7 @@ from pathlib import Path
 import common
 
 COMMANDS = ("align", "sft", "reward", "generate", "logprob", "gradient", "score", "eval",
-            "tokenize", "inspect", "doctor")
+            "compare", "prefer", "tokenize", "inspect", "doctor")
 
 
 def write_lines(path, records):
@@ -265,6 +265,8 @@ def words(bench, model, reward):
         for args in (("help", name), (name, "--help")):
             text = bench.good(*args, threads=None).out
             bench.check(len(text.splitlines()) > 3 and name in text, "help of", name, "is", text)
+    usage = bench.good("help", "compare", threads=None).out
+    bench.check("usage: plumb compare [CONFIG.yaml] DIR..." in usage, "help of compare:", usage)
     bench.check("plumb" in bench.good("--version", threads=None).out, "--version")
 
 
