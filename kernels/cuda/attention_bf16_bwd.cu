@@ -19,17 +19,19 @@ struct saved {
 /* Tiles of 256 columns leave room for one page at a time in 99 KiB, which sm_86 and sm_89 have. */
 template <int D> constexpr int STAGES = D <= 128 ? 2 : 1;
 
-template <int D> static constexpr size_t dq_shared()
+template <int D, int MT> static constexpr size_t bwd_shared()
 {
-    return size_t(2 * WARPS * MMA * STRIDE<D> + STAGES<D> * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
+    return size_t(2 * WARPS * MMA * MT * STRIDE<D> + STAGES<D> * 2 * PAGE_TILE<D>) *
+           sizeof(plumb_bf16);
 }
 
-template <int D>
+/* A warp has MT tiles of 16 pairs, one under the other. */
+template <int D, int MT>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
 {
     PLUMB_SHARED(plumb_bf16, shared);
-    constexpr int TILE = WARPS * MMA, ST = STAGES<D>;
+    constexpr int TILE = WARPS * MMA * MT, ST = STAGES<D>;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
     const int64_t kv = blockIdx.y, first = last_first(TILE);
     const pairs tile = pairs_from(shape, kv, first);
@@ -41,20 +43,21 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                        [&](int p) { return p < here ? in.q + head_of(tile, p) * d : nullptr; });
     copy_rows<D, TILE>(dos, d, in.q,
                        [&](int p) { return p < here ? in.dout + head_of(tile, p) * d : nullptr; });
-    int of[2], from[2], to[2]; /* the pair's row, -1: no pair; the positions that it sees */
-    float lse[2], delta[2], acc[1][D / 8][4];
-    for (int i = 0; i < 2; i++) {
-        const int p = warp * MMA + i * 8 + lane_row();
-        const bool is = p < here;
-        of[i] = is ? row_of(tile, p) : -1;
-        const int64_t pos = is ? rows.pos[tile.row + of[i]] : -1;
-        from[i] = int(first_visible(pos, shape.window));
-        to[i] = int(pos + 1);
-        lse[i] = is ? in.lse[head_of(tile, p)] * LOG2E : 0.0f;
-        delta[i] = is ? in.delta[head_of(tile, p)] : 0.0f;
-        for (int n = 0; n < D / 8; n++)
-            acc[0][n][2 * i] = acc[0][n][2 * i + 1] = 0.0f;
-    }
+    int of[MT][2], from[MT][2], to[MT][2]; /* the pair's row, -1: no pair; positions that it sees */
+    float lse[MT][2], delta[MT][2], acc[MT][D / 8][4];
+    for (int m = 0; m < MT; m++)
+        for (int i = 0; i < 2; i++) {
+            const int p = (warp * MT + m) * MMA + i * 8 + lane_row();
+            const bool is = p < here;
+            of[m][i] = is ? row_of(tile, p) : -1;
+            const int64_t pos = is ? rows.pos[tile.row + of[m][i]] : -1;
+            from[m][i] = int(first_visible(pos, shape.window));
+            to[m][i] = int(pos + 1);
+            lse[m][i] = is ? in.lse[head_of(tile, p)] * LOG2E : 0.0f;
+            delta[m][i] = is ? in.delta[head_of(tile, p)] : 0.0f;
+            for (int n = 0; n < D / 8; n++)
+                acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
+        }
     const int last = row_of(tile, here - 1) + 1;
     walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
     if (ST > 1) {
@@ -77,37 +80,43 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
         const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
         const int page = now.block * PAGE;
-        bool run[2], any = false;
-        for (int i = 0; i < 2; i++) {
-            run[i] = of[i] >= now.begin && of[i] < now.end;
-            any = any || (run[i] && from[i] < page + PAGE && to[i] > page);
-        }
+        bool run[MT][2], any = false;
+        for (int m = 0; m < MT; m++)
+            for (int i = 0; i < 2; i++) {
+                run[m][i] = of[m][i] >= now.begin && of[m][i] < now.end;
+                any = any || (run[m][i] && from[m][i] < page + PAGE && to[m][i] > page);
+            }
         if (__ballot_sync(ALL_LANES, any) == 0)
             continue;
-        float s[1][NT][4], dp[1][NT][4];
-        scores<D, 1>(s, qs + warp * MMA * STRIDE<D>, keys);
-        scores<D, 1>(dp, dos + warp * MMA * STRIDE<D>, keys + PAGE_TILE<D>);
+        float s[MT][NT][4], dp[MT][NT][4];
+        scores<D, MT>(s, qs + warp * MT * MMA * STRIDE<D>, keys);
+        scores<D, MT>(dp, dos + warp * MT * MMA * STRIDE<D>, keys + PAGE_TILE<D>);
 #pragma unroll
-        for (int n = 0; n < NT; n++)
+        for (int m = 0; m < MT; m++)
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int i = e / 2, key = page + n * 8 + 2 * quad_lane() + e % 2;
-                const bool sees = run[i] && key >= from[i] && key < to[i];
-                const float p = sees ? exp2_fast(fmaf(s[0][n][e], scale * LOG2E, -lse[i])) : 0.0f;
-                s[0][n][e] = sees ? p * (dp[0][n][e] - delta[i]) : 0.0f;
-            }
-        add_product<D, D, 1>(acc, s, keys, 0);
+            for (int n = 0; n < NT; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    const int i = e / 2, key = page + n * 8 + 2 * quad_lane() + e % 2;
+                    const bool sees = run[m][i] && key >= from[m][i] && key < to[m][i];
+                    const float score = fmaf(s[m][n][e], scale * LOG2E, -lse[m][i]);
+                    s[m][n][e] = sees ? exp2_fast(score) * (dp[m][n][e] - delta[m][i]) : 0.0f;
+                }
+        add_product<D, D, MT>(acc, s, keys, 0);
     }
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        if (of[i] < 0)
-            continue;
-        plumb_bf16 *row = dq + head_of(tile, warp * MMA + i * 8 + lane_row()) * d;
+    for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int n = 0; n < D / 8; n++)
-            store_pair(row, n * 8 + 2 * quad_lane(), d, acc[0][n][2 * i] * scale,
-                       acc[0][n][2 * i + 1] * scale);
-    }
+        for (int i = 0; i < 2; i++) {
+            if (of[m][i] < 0)
+                continue;
+            const int p = (warp * MT + m) * MMA + i * 8 + lane_row();
+            plumb_bf16 *row = dq + head_of(tile, p) * d;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++)
+                store_pair(row, n * 8 + 2 * quad_lane(), d, acc[m][n][2 * i] * scale,
+                           acc[m][n][2 * i + 1] * scale);
+        }
 }
 
 /* ---- dk, dv --------------------------------------------------------------------------- */
@@ -125,13 +134,8 @@ template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
 }
 static constexpr int BLOCK = PAGE; /* pairs at a time */
 
-template <int D> static constexpr size_t dkv_shared()
-{
-    return size_t(2 * WARPS * MMA * STRIDE<D> + STAGES<D> * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
-}
-
 /* The blocks of pairs that see the tile's keys [begin, end) of one sequence; then the next run. A
- * tile is 64 neighbouring rows, each the one whose key it is. */
+ * tile is neighbouring rows, each the one whose key it is. */
 struct turn {
     int64_t first, beyond; /* the tile's first row; the position whose rows see none of the keys */
     int here, begin, end, pair;
@@ -186,13 +190,13 @@ DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plu
     *beside<D>(to, p) = f;
 }
 
-/* A warp has 16 keys, and W of the columns of dk and dv: from blockIdx.z * W on. */
-template <int D, int W>
+/* A warp has MT tiles of 16 keys, and W of the columns of dk and dv: from blockIdx.z * W on. */
+template <int D, int W, int MT>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dkv_kernel(plumb_bf16 *dk, plumb_bf16 *dv, saved in, plumb_rows rows, heads shape, float scale)
 {
     PLUMB_SHARED(plumb_bf16, shared);
-    constexpr int TILE = WARPS * MMA, ST = STAGES<D>;
+    constexpr int TILE = WARPS * MMA * MT, ST = STAGES<D>;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP, c = int(blockIdx.z) * W;
     const int64_t kv = blockIdx.y, first = int64_t(blockIdx.x) * TILE;
     const int here = int(rows.n - first < TILE ? rows.n - first : TILE);
@@ -208,15 +212,16 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     };
     copy_rows<D, TILE>(keys, d, in.kc, [&](int r) { return from(in.kc, r); });
     copy_rows<D, TILE>(values, d, in.kc, [&](int r) { return from(in.vc, r); });
-    int own[2], pos[2];
-    float acc_k[1][W / 8][4], acc_v[1][W / 8][4];
-    for (int i = 0; i < 2; i++) {
-        own[i] = warp * MMA + i * 8 + lane_row();
-        pos[i] = own[i] < here ? rows.pos[first + own[i]] : -1;
-        for (int n = 0; n < W / 8; n++)
-            acc_k[0][n][2 * i] = acc_k[0][n][2 * i + 1] = acc_v[0][n][2 * i] =
-                acc_v[0][n][2 * i + 1] = 0.0f;
-    }
+    int own[MT][2], pos[MT][2];
+    float acc_k[MT][W / 8][4], acc_v[MT][W / 8][4];
+    for (int m = 0; m < MT; m++)
+        for (int i = 0; i < 2; i++) {
+            own[m][i] = (warp * MT + m) * MMA + i * 8 + lane_row();
+            pos[m][i] = own[m][i] < here ? rows.pos[first + own[m][i]] : -1;
+            for (int n = 0; n < W / 8; n++)
+                acc_k[m][n][2 * i] = acc_k[m][n][2 * i + 1] = acc_v[m][n][2 * i] =
+                    acc_v[m][n][2 * i + 1] = 0.0f;
+        }
     turn now = {first, 0, here, 0, 0, 0};
     begin_run(now, rows, shape.window);
     turn ahead = now;
@@ -240,67 +245,75 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
         plumb_bf16 *qs = stage + at * 2 * PAGE_TILE<D>, *dos = qs + PAGE_TILE<D>;
         const int last = beside<D>(qs, BLOCK - 1)->pos; /* the largest, or -1 */
-        bool run[2], any = false;
-        for (int i = 0; i < 2; i++) {
-            run[i] = own[i] >= now.begin && own[i] < now.end;
-            any = any || (run[i] && (last < 0 || pos[i] <= last));
-        }
+        bool run[MT][2], any = false;
+        for (int m = 0; m < MT; m++)
+            for (int i = 0; i < 2; i++) {
+                run[m][i] = own[m][i] >= now.begin && own[m][i] < now.end;
+                any = any || (run[m][i] && (last < 0 || pos[m][i] <= last));
+            }
         if (__ballot_sync(ALL_LANES, any) == 0)
             continue;
-        float s[1][NT][4], ds[1][NT][4];
-        scores<D, 1>(s, keys + warp * MMA * STRIDE<D>, qs);
-        scores<D, 1>(ds, values + warp * MMA * STRIDE<D>, dos);
+        float s[MT][NT][4], ds[MT][NT][4];
+        scores<D, MT>(s, keys + warp * MT * MMA * STRIDE<D>, qs);
+        scores<D, MT>(ds, values + warp * MT * MMA * STRIDE<D>, dos);
 #pragma unroll
         for (int n = 0; n < NT; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 const int i = e / 2;
                 const of_pair f = *beside<D>(qs, n * 8 + 2 * quad_lane() + e % 2);
-                const bool sees = run[i] && f.pos >= pos[i] &&
-                                  (shape.window == 0 || f.pos - pos[i] < shape.window);
-                const float p = sees ? exp2_fast(fmaf(s[0][n][e], scale * LOG2E, -f.lse)) : 0.0f;
-                s[0][n][e] = p;
-                ds[0][n][e] = sees ? p * (ds[0][n][e] - f.delta) : 0.0f;
+#pragma unroll
+                for (int m = 0; m < MT; m++) {
+                    const bool sees = run[m][i] && f.pos >= pos[m][i] &&
+                                      (shape.window == 0 || f.pos - pos[m][i] < shape.window);
+                    const float score = fmaf(s[m][n][e], scale * LOG2E, -f.lse);
+                    s[m][n][e] = sees ? exp2_fast(score) : 0.0f;
+                    ds[m][n][e] = sees ? s[m][n][e] * (ds[m][n][e] - f.delta) : 0.0f;
+                }
             }
-        add_product<D, W, 1>(acc_v, s, dos, c);
-        add_product<D, W, 1>(acc_k, ds, qs, c);
+        add_product<D, W, MT>(acc_v, s, dos, c);
+        add_product<D, W, MT>(acc_k, ds, qs, c);
     }
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        if (pos[i] < 0)
-            continue;
-        const int64_t to = ((first + own[i]) * shape.hk + kv) * d;
+    for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int n = 0; n < W / 8; n++) {
-            const int column = c + n * 8 + 2 * quad_lane();
-            store_pair(dk + to, column, d, acc_k[0][n][2 * i] * scale,
-                       acc_k[0][n][2 * i + 1] * scale);
-            store_pair(dv + to, column, d, acc_v[0][n][2 * i], acc_v[0][n][2 * i + 1]);
+        for (int i = 0; i < 2; i++) {
+            if (pos[m][i] < 0)
+                continue;
+            const int64_t to = ((first + own[m][i]) * shape.hk + kv) * d;
+#pragma unroll
+            for (int n = 0; n < W / 8; n++) {
+                const int column = c + n * 8 + 2 * quad_lane();
+                store_pair(dk + to, column, d, acc_k[m][n][2 * i] * scale,
+                           acc_k[m][n][2 * i + 1] * scale);
+                store_pair(dv + to, column, d, acc_v[m][n][2 * i], acc_v[m][n][2 * i + 1]);
+            }
         }
-    }
 }
 
 /* ---- launches ------------------------------------------------------------------------- */
 
+/* Two tiles of a warp share what they multiply with, which halves the reads of shared memory, where
+ * registers, and 99 KiB of shared memory, are enough for them. */
 template <int D>
 static plumb_status run_bwd(plumb_stream *s, plumb_bf16 *dq, plumb_bf16 *dk, plumb_bf16 *dv,
                             const saved &in, const struct plumb_rows *rows,
                             const struct plumb_attn_shape *shape)
 {
-    constexpr int W = D <= 128 ? D : 128;
-    const auto by_pairs = dq_kernel<D>;
-    const auto by_keys = dkv_kernel<D, W>;
+    constexpr int W = D <= 128 ? D : 128, MQ = D <= 96 ? 2 : 1, MK = D <= 64 ? 2 : 1;
+    const auto by_pairs = dq_kernel<D, MQ>;
+    const auto by_keys = dkv_kernel<D, W, MK>;
     const cudaStream_t stream = context_of(s)->stream;
-    const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA);
-    const int64_t key_tiles = ceil_div(rows->n, WARPS * MMA);
+    const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MQ);
+    const int64_t key_tiles = ceil_div(rows->n, WARPS * MMA * MK);
     PLUMB_TRY(check_grid("attention_bwd", tiles, shape->hk));
-    PLUMB_TRY(allow_shared(by_pairs, dq_shared<D>()));
-    PLUMB_TRY(allow_shared(by_keys, dkv_shared<D>()));
+    PLUMB_TRY(allow_shared(by_pairs, bwd_shared<D, MQ>()));
+    PLUMB_TRY(allow_shared(by_keys, bwd_shared<D, MK>()));
     PLUMB_LAUNCH(by_pairs, dim3(unsigned(tiles), unsigned(shape->hk)), ATTENTION_THREADS,
-                 dq_shared<D>(), stream, dq, in, *rows, heads_of(shape), shape->scale);
+                 (bwd_shared<D, MQ>()), stream, dq, in, *rows, heads_of(shape), shape->scale);
     PLUMB_TRY(launched("attention_bwd dq"));
     PLUMB_LAUNCH(by_keys, dim3(unsigned(key_tiles), unsigned(shape->hk), D / W), ATTENTION_THREADS,
-                 dkv_shared<D>(), stream, dk, dv, in, *rows, heads_of(shape), shape->scale);
+                 (bwd_shared<D, MK>()), stream, dk, dv, in, *rows, heads_of(shape), shape->scale);
     return launched("attention_bwd dk, dv");
 }
 

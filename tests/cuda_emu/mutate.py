@@ -92,7 +92,7 @@ MUTATIONS = [
     ("chunks that begin a page late", "kernels/cuda/attention_bf16.cu", "attention_bf16", ["10"],
      [("w.block % CHUNK_PAGES == 0", "w.block % CHUNK_PAGES == 1")]),
     ("window one key too wide in bfloat16", "kernels/cuda/attention_bf16_bwd.cu", "attention_bf16_bwd",
-     ["3"], [("f.pos - pos[i] < shape.window", "f.pos - pos[i] <= shape.window")]),
+     ["3"], [("f.pos - pos[m][i] < shape.window", "f.pos - pos[m][i] <= shape.window")]),
     ("head of the wrong group", "kernels/cuda/attention_bf16.cuh", "attention_bf16", ["4"],
      [("t.first_head + (t.rest + p) % t.group", "t.first_head + p % t.group")]),
 ]
