@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
 """test_app_cuda.py PLUMB WORLD - the whole program on device: cuda, its GPU an emulated one: SFT, a
 reward model and an iteration of PSLE follow the CPU's, in bfloat16 at its distance; the log-probs
-of sampling and training are the same bits, and the order of threads changes no byte."""
+of sampling and training are the same bits, the order of threads changes no byte, and memory is
+what was planned."""
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
 import test_plan  # noqa: E402
+
+
+def psle_args(bench, out, sft, reward, *more):
+    args = bench.align_args(out, sft / "latest", f"reward.model={reward / 'latest'}", *more,
+                            iterations=1, prompts=2, group=2)
+    return [*args, "max_new_tokens=6", "slots=4", "global_batch_size=2"]
 
 
 def small(bench, device, order, dtype="float32"):
@@ -18,9 +25,8 @@ def small(bench, device, order, dtype="float32"):
     few = [f"device={device}", f"dtype={dtype}", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
     bench.good(*bench.sft_args(sft, *few, steps=2), env=env, timeout=200)
     bench.good(*bench.reward_args(reward, sft / "latest", *few, steps=1), env=env, timeout=200)
-    args = bench.align_args(psle, sft / "latest", f"reward.model={reward / 'latest'}",
-                            f"device={device}", f"dtype={dtype}", iterations=1, prompts=2, group=2)
-    bench.good(*args, "max_new_tokens=6", "slots=4", "global_batch_size=2", env=env, timeout=200)
+    args = psle_args(bench, psle, sft, reward, f"device={device}", f"dtype={dtype}")
+    bench.good(*args, env=env, timeout=200)
     return sft, reward, psle
 
 
@@ -40,6 +46,11 @@ def test_bfloat16(bench, cpu):
         bench.check(far > 1e-4, "that was float32:", far)
     gap = [row.get("logprob_max_diff") for row in common.metrics(runs[2])]
     bench.check(gap == [0], "bfloat16: log-probs of sampling and training differ by", gap)
+    again = bench.folder / "bfloat16-again"
+    args = psle_args(bench, again, runs[0], runs[1], "device=cuda", "dtype=bfloat16")
+    test_plan.same_as_run(bench, args, env={"PLUMB_EMU_SEED": "4"})
+    bench.same(runs[2] / "latest/model.safetensors", again / "latest/model.safetensors",
+               "bfloat16, two orders:")
     refused = bench.run("doctor", "device=cpu", "dtype=bfloat16")
     bench.check(refused.code != 0 and "device: cpu does not compute in; use device: cuda" in
                 refused.err, "bfloat16 on the CPU:", refused)
@@ -57,9 +68,6 @@ def test(bench):
     rows = common.metrics(first[2])
     gap = [row.get("logprob_max_diff") for row in rows]
     bench.check(gap == [0], "log-probs of sampling and training differ by", gap)
-    again = bench.align_args(bench.folder / "planned", cpu[0] / "latest", "device=cuda",
-                             f"reward.model={cpu[1] / 'latest'}", iterations=1, prompts=2, group=2)
-    test_plan.same_as_run(bench, [*again, "max_new_tokens=6", "slots=4", "global_batch_size=2"])
     refused = bench.run("doctor", "device=cuda", env={"PLUMB_EMU_DEVICES": "0"})
     bench.check(refused.code == 9 and "finds no GPU" in refused.err, "without a GPU:", refused)
 
