@@ -65,13 +65,13 @@ int64_t bench_number(const struct bench_args *a, const char *name, int64_t least
     return text ? number(&text, name, least, most) : fallback;
 }
 
-int bench_numbers(const struct bench_args *a, const char *name, const char *fallback, int64_t *out,
-                  int most)
+int bench_numbers(const struct bench_args *a, const char *name, int64_t least, const char *fallback,
+                  int64_t *out, int most)
 {
     const char *text = bench_text(a, name, fallback);
     int n = 0;
     while (*text && n < most)
-        out[n++] = number(&text, name, 1, INT64_C(1) << 40);
+        out[n++] = number(&text, name, least, INT64_C(1) << 40);
     return n;
 }
 
@@ -81,7 +81,9 @@ static enum plumb_dtype dtype_of(const char *name)
 {
     if (strcmp(name, "float32") == 0)
         return PLUMB_F32;
-    fprintf(stderr, "dtype=%s, expected float32\n", name);
+    if (strcmp(name, "bfloat16") == 0)
+        return PLUMB_BF16;
+    fprintf(stderr, "dtype=%s, expected float32 or bfloat16\n", name);
     exit(2);
 }
 
@@ -121,6 +123,7 @@ void bench_device_init(struct bench_device *d, const struct bench_args *a)
     *d = (struct bench_device){.dtype = dtype_of(bench_text(a, "dtype", "float32"))};
     if (strcmp(device, "cpu") == 0) {
         cpu_init(d);
+        BENCH_OK(plumb_backend_set_dtype(d->b, d->dtype));
         return;
     }
 #ifdef PLUMB_HAVE_CUDA
@@ -128,6 +131,7 @@ void bench_device_init(struct bench_device *d, const struct bench_args *a)
         d->copy_bytes = bench_number(a, "copy", 4096, INT64_C(1) << 36, INT64_C(1) << 31);
         d->matrix = bench_number(a, "matrix", 16, 1 << 16, d->dtype == PLUMB_F32 ? 4096 : 8192);
         bench_cuda_init(d);
+        BENCH_OK(plumb_backend_set_dtype(d->b, d->dtype));
         return;
     }
 #endif

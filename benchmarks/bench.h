@@ -31,9 +31,9 @@ struct bench_args bench_args(int argc, char **argv, const char *names);
 const char *bench_text(const struct bench_args *a, const char *name, const char *fallback);
 int64_t bench_number(const struct bench_args *a, const char *name, int64_t least, int64_t most,
                      int64_t fallback);
-/* NAME=1,32,256: at most `most` numbers, their count. */
-int bench_numbers(const struct bench_args *a, const char *name, const char *fallback, int64_t *out,
-                  int most);
+/* NAME=1,32,256: at most `most` numbers, none below `least`; their count. */
+int bench_numbers(const struct bench_args *a, const char *name, int64_t least, const char *fallback,
+                  int64_t *out, int most);
 
 /* What a model is computed on, and what that could do at most. */
 struct bench_device {
@@ -50,8 +50,8 @@ struct bench_device {
     /* Bytes of a GPU's memory that are in use by anyone; 0 on the CPU. */
     int64_t (*memory_used)(const struct bench_device *d);
 };
-/* Reads device=cpu|cuda (one thread, one GPU), dtype=float32, and, for the ceilings of a GPU,
- * copy=BYTES, matrix=N. */
+/* Reads device=cpu|cuda (one thread, one GPU), dtype=float32|bfloat16, and, for the ceilings of a
+ * GPU, copy=BYTES, matrix=N. */
 #define BENCH_DEVICE_NAMES "device dtype copy matrix "
 void bench_device_init(struct bench_device *d, const struct bench_args *a);
 void bench_device_fini(struct bench_device *d);

@@ -62,16 +62,18 @@ static int64_t memory_used(const struct bench_device *d)
     return (int64_t)(total - available);
 }
 
-plumb_status bench_cuda_fill(struct plumb_backend *b, void *data, int64_t bytes)
+plumb_status bench_cuda_fill(struct plumb_backend *b, void *data, enum plumb_dtype dtype, int64_t n)
 {
-    const int64_t n = plumb_min_i64(bytes, 1 << 24) / 4;
-    float *x = malloc((size_t)n * 4 + 4);
+    const int64_t item = plumb_dtype_size(dtype), part = plumb_min_i64(n, 1 << 22);
+    char *x = malloc((size_t)(part * item) + 1);
     plumb_status st = PLUMB_OK;
     PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "random data");
-    for (int64_t i = 0; i < n; i++)
-        x[i] = (float)(int32_t)((uint32_t)(i + 1) * 2654435761u) / 2147483648.0f;
-    for (int64_t at = 0; at < bytes && st == PLUMB_OK; at += n * 4)
-        st = b->to_device(b, (char *)data + at, x, plumb_min_i64(n * 4, bytes - at));
+    for (int64_t i = 0; i < part; i++) {
+        const float v = (float)(int32_t)((uint32_t)(i + 1) * 2654435761u) / 2147483648.0f;
+        memcpy(x + i * item, (const char *)&v + 4 - item, (size_t)item); /* the upper half */
+    }
+    for (int64_t at = 0; at < n && st == PLUMB_OK; at += part)
+        st = b->to_device(b, (char *)data + at * item, x, plumb_min_i64(part, n - at) * item);
     free(x);
     return st;
 }
@@ -96,7 +98,7 @@ static plumb_status time_copy(struct plumb_backend *b, int64_t bytes, double *se
     plumb_status st = PLUMB_OK;
     PLUMB_TRY_GOTO(st, b->alloc(b, &c.from, bytes, "copy"), done);
     PLUMB_TRY_GOTO(st, b->alloc(b, &c.to, bytes, "copy"), done);
-    PLUMB_TRY_GOTO(st, bench_cuda_fill(b, c.from, bytes), done);
+    PLUMB_TRY_GOTO(st, bench_cuda_fill(b, c.from, PLUMB_F32, bytes / 4), done);
     PLUMB_TRY_GOTO(st, time_work(b, copy, &c, COPIES, seconds), done);
 done:
     b->release(b, c.to);
@@ -132,21 +134,26 @@ static void gemm_fini(struct plumb_backend *b, struct gemm *g)
     b->release(b, g->work);
 }
 
+static cudaDataType_t data_type(enum plumb_dtype dtype)
+{
+    return dtype == PLUMB_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
 /* cuBLASLt counts in columns: row-major (n,c) is its c x n. */
 static plumb_status gemm_init(struct plumb_backend *b, struct gemm *g, enum plumb_dtype dtype,
-                              int64_t n, int64_t out, int64_t in)
+                              enum plumb_dtype y, int64_t n, int64_t out, int64_t in)
 {
-    const int64_t size[3] = {out * in, n * in, n * out}, item = plumb_dtype_size(dtype);
+    const int64_t size[3] = {out * in, n * in, n * out};
+    const enum plumb_dtype of[3] = {dtype, dtype, y};
     const int32_t transpose = CUBLAS_OP_T;
     const uint64_t work = WORK;
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(dtype == PLUMB_F32, PLUMB_ERR_UNSUPPORTED, "products of %s",
-                  plumb_dtype_name(dtype));
-    const cudaDataType_t type = CUDA_R_32F;
+    const cudaDataType_t type = data_type(dtype);
     *g = (struct gemm){.work_bytes = WORK};
     for (int i = 0; i < 3; i++) {
-        PLUMB_TRY_GOTO(st, b->alloc(b, &g->data[i], size[i] * item, "product"), done);
-        PLUMB_TRY_GOTO(st, bench_cuda_fill(b, g->data[i], size[i] * item), done);
+        PLUMB_TRY_GOTO(st, b->alloc(b, &g->data[i], size[i] * plumb_dtype_size(of[i]), "product"),
+                       done);
+        PLUMB_TRY_GOTO(st, bench_cuda_fill(b, g->data[i], of[i], size[i]), done);
     }
     PLUMB_TRY_GOTO(st, b->alloc(b, &g->work, WORK, "work space"), done);
     BLAS_TRY_GOTO(st, cublasLtMatmulDescCreate(&g->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), done);
@@ -157,8 +164,8 @@ static plumb_status gemm_init(struct plumb_backend *b, struct gemm *g, enum plum
     BLAS_TRY_GOTO(st, cublasLtMatrixLayoutCreate(&g->w, type, (uint64_t)in, (uint64_t)out, in),
                   done);
     BLAS_TRY_GOTO(st, cublasLtMatrixLayoutCreate(&g->x, type, (uint64_t)in, (uint64_t)n, in), done);
-    BLAS_TRY_GOTO(st, cublasLtMatrixLayoutCreate(&g->y, type, (uint64_t)out, (uint64_t)n, out),
-                  done);
+    BLAS_TRY_GOTO(
+        st, cublasLtMatrixLayoutCreate(&g->y, data_type(y), (uint64_t)out, (uint64_t)n, out), done);
     BLAS_TRY_GOTO(st, cublasLtMatmulPreferenceCreate(&g->wish), done);
     BLAS_TRY_GOTO(st,
                   cublasLtMatmulPreferenceSetAttribute(
@@ -179,15 +186,16 @@ static plumb_status multiply(struct plumb_backend *b, const void *arg)
                       "cublasLtMatmul");
 }
 
-plumb_status bench_cuda_best_gemm(struct plumb_backend *b, enum plumb_dtype dtype, int64_t n,
-                                  int64_t out, int64_t in, struct bench_gemm *best)
+plumb_status bench_cuda_best_gemm(struct plumb_backend *b, enum plumb_dtype dtype,
+                                  enum plumb_dtype y, int64_t n, int64_t out, int64_t in,
+                                  struct bench_gemm *best)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
     struct gemm g;
     plumb_status st = PLUMB_OK;
     int found = 0;
     *best = (struct bench_gemm){0};
-    PLUMB_TRY_GOTO(st, gemm_init(b, &g, dtype, n, out, in), done);
+    PLUMB_TRY_GOTO(st, gemm_init(b, &g, dtype, y, n, out, in), done);
     BLAS_TRY_GOTO(st,
                   cublasLtMatmulAlgoGetHeuristic(context(b)->blas, g.desc, g.w, g.x, g.y, g.y,
                                                  g.wish, CANDIDATES, result, &found),
@@ -224,7 +232,8 @@ static double rate(const struct bench_device *d)
 {
     const double n = (double)d->matrix;
     struct bench_gemm best;
-    BENCH_OK(bench_cuda_best_gemm(d->b, d->dtype, d->matrix, d->matrix, d->matrix, &best));
+    BENCH_OK(
+        bench_cuda_best_gemm(d->b, d->dtype, d->dtype, d->matrix, d->matrix, d->matrix, &best));
     return 2e-9 * n * n * n / best.seconds;
 }
 

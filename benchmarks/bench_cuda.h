@@ -13,13 +13,15 @@ struct bench_gemm {
     double seconds; /* median of 5 */
     int candidates; /* that were timed */
 };
-/* y (n,out) = x (n,in) w (out,in)^T on random data, with work space and split-K allowed: what a
- * library that need not be row-invariant would take. float32 is not TF32. */
-plumb_status bench_cuda_best_gemm(struct plumb_backend *b, enum plumb_dtype dtype, int64_t n,
-                                  int64_t out, int64_t in, struct bench_gemm *best);
+/* y (n,out) = x (n,in) w (out,in)^T on random data, x and w of one type, y of another, with work
+ * space and split-K allowed: what a library that need not be row-invariant would take. float32 is
+ * not TF32. */
+plumb_status bench_cuda_best_gemm(struct plumb_backend *b, enum plumb_dtype dtype,
+                                  enum plumb_dtype y, int64_t n, int64_t out, int64_t in,
+                                  struct bench_gemm *best);
 
-/* data (bytes,) of the device = float32 in (-1, 1), or the same bits as another type's: no zeros,
- * with which products run faster. */
-plumb_status bench_cuda_fill(struct plumb_backend *b, void *data, int64_t bytes);
+/* data (n,) of the device = numbers in (-1, 1), no zeros: with those products run faster. */
+plumb_status bench_cuda_fill(struct plumb_backend *b, void *data, enum plumb_dtype dtype,
+                             int64_t n);
 
 #endif

@@ -2,7 +2,7 @@
  * Benchmark of layer 4. Includes bench.h, model/.
  *
  *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
- *                  [long=72] [graphs=1] [dtype=float32]
+ *                  [long=72] [graphs=1,0] [dtype=float32]
  *
  * The floor of a step is the larger of: weights and keys and values over the bandwidth; 2 N
  * operations per sequence over the rate. Steps are timed as the difference of a long and a short
@@ -17,7 +17,7 @@ struct bench {
     plumb_model *m;
     const char *shape;
     int64_t prompt, shorter, longer;
-    bool eager;
+    bool eager, later; /* no graphs; the second time for this model */
     int repeat;
 };
 
@@ -77,12 +77,15 @@ static void report(const struct bench *t, const plumb_generator *g, int64_t batc
            100 * floor / at.median, 100 * floor / at.least);
     if (t->d.b->place == PLUMB_HOST)
         return;
-    snprintf(what, sizeof what, "%s, batch %lld%s", t->shape, (long long)batch,
-             t->eager ? ", without graphs" : "");
+    snprintf(what, sizeof what, "%s, %s, batch %lld%s", plumb_dtype_name(t->d.dtype), t->shape,
+             (long long)batch, t->eager ? ", without graphs" : "");
     bench_result("decode", what, (double)batch / at.median, "tokens/s",
                  "%.3f ms a step (%.3f-%.3f), %.1f %% of the %s floor of %.3f ms", 1e3 * at.median,
                  1e3 * at.least, 1e3 * at.most, 100 * floor / at.median, bound, 1e3 * floor);
-    snprintf(what, sizeof what, "%s, KV store of %lld slots, planned", t->shape, (long long)batch);
+    if (t->later)
+        return;
+    snprintf(what, sizeof what, "%s, %s, KV store of %lld slots, planned",
+             plumb_dtype_name(t->d.dtype), t->shape, (long long)batch);
     bench_result("memory", what, (double)plumb_generator_bytes(g) / 1e9, "GB", "%s", "");
 }
 
@@ -106,18 +109,22 @@ int main(int argc, char **argv)
 {
     const struct bench_args a =
         bench_args(argc, argv, BENCH_DEVICE_NAMES "shape batch repeat prompt short long graphs");
-    int64_t batch[MAX_BATCHES];
-    const int batches = bench_numbers(&a, "batch", "1,8,32", batch, MAX_BATCHES);
+    int64_t batch[MAX_BATCHES], graphs[2];
+    const int batches = bench_numbers(&a, "batch", 1, "1,8,32", batch, MAX_BATCHES);
     struct bench t = {.shape = bench_text(&a, "shape", "0.1b"),
                       .repeat = (int)bench_number(&a, "repeat", 1, MAX_REPEAT, 3),
                       .prompt = bench_number(&a, "prompt", 1, 1 << 20, 16),
                       .shorter = bench_number(&a, "short", 1, 1 << 20, 8)};
     t.longer = bench_number(&a, "long", t.shorter + 1, 1 << 20, t.shorter + 64);
-    t.eager = bench_number(&a, "graphs", 0, 1, 1) == 0;
+    const int modes = bench_numbers(&a, "graphs", 0, "1", graphs, 2);
     bench_device_init(&t.d, &a);
     t.m = bench_model(t.d.b, t.shape);
-    for (int i = 0; i < batches; i++)
-        bench(&t, batch[i]);
+    for (int k = 0; k < modes; k++) {
+        t.eager = graphs[k] == 0;
+        t.later = k > 0;
+        for (int i = 0; i < batches; i++)
+            bench(&t, batch[i]);
+    }
     plumb_model_destroy(&t.m);
     bench_device_fini(&t.d);
     return 0;

@@ -1,12 +1,13 @@
 /* bench_gpu.c - what only a GPU is asked: which it is, its ceilings, whether a row's product
  * depends on its batch, and what the answer costs.
- * Benchmark of layers 1 and 2. Includes bench.h, bench_cuda.h.
+ * Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
  *
- *     bench_gpu part=device|ceilings|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] [...] */
+ *     bench_gpu part=device|ceilings|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ... */
 #include "bench.h"
 #include "bench_cuda.h"
 
 #include "base/num.h"
+#include "op/op.h"
 
 struct bench {
     struct bench_device d;
@@ -35,24 +36,31 @@ static int linear_layers(const struct bench_shape *s, struct pair pair[LAYERS])
     return n;
 }
 
-static void *device_floats(const struct bench *t, int64_t n)
+static void *device_data(const struct bench *t, enum plumb_dtype dtype, int64_t n)
 {
     void *data;
-    BENCH_OK(t->d.b->alloc(t->d.b, &data, n * 4, "operand"));
-    BENCH_OK(bench_cuda_fill(t->d.b, data, n * 4));
+    BENCH_OK(t->d.b->alloc(t->d.b, &data, n * plumb_dtype_size(dtype), "operand"));
+    BENCH_OK(bench_cuda_fill(t->d.b, data, dtype, n));
     return data;
 }
 
 struct layer {
     struct pair size;
-    float *w, *x, *y;
+    int64_t packed; /* elements */
+    void *w, *x, *y;
+    enum plumb_dtype dtype; /* of y: the vocabulary's is float32 */
 };
 
 static struct layer layer_create(const struct bench *t, struct pair size)
 {
-    return (struct layer){size, device_floats(t, size.out * size.in),
-                          device_floats(t, t->rows * size.in),
-                          device_floats(t, t->rows * size.out)};
+    const int64_t packed = t->d.b->k.linear_packed_count(size.out, size.in);
+    const enum plumb_dtype dtype = size.out == t->shape->v ? PLUMB_F32 : t->d.dtype;
+    return (struct layer){.size = size,
+                          .packed = packed,
+                          .w = device_data(t, t->d.dtype, packed),
+                          .x = device_data(t, t->d.dtype, t->rows * size.in),
+                          .y = device_data(t, dtype, t->rows * size.out),
+                          .dtype = dtype};
 }
 
 static void layer_destroy(const struct bench *t, struct layer *l)
@@ -65,39 +73,48 @@ static void layer_destroy(const struct bench *t, struct layer *l)
 
 static void forward(const struct bench *t, const struct layer *l, int64_t n)
 {
-    struct plumb_backend *b = t->d.b;
-    BENCH_OK(b->k.linear_fwd(b->stream, l->y, l->x, l->w, NULL, n, l->size.out, l->size.in));
+    const enum plumb_place place = t->d.b->place;
+    const enum plumb_dtype dtype = t->d.dtype;
+    const struct plumb_tensor y =
+        plumb_view("y", l->dtype, l->y, place, 2, (const int64_t[]){n, l->size.out});
+    const struct plumb_tensor x =
+        plumb_view("x", dtype, l->x, place, 2, (const int64_t[]){n, l->size.in});
+    const struct plumb_tensor w = plumb_view("w", dtype, l->w, place, 1, &l->packed);
+    BENCH_OK(plumb_op_linear_fwd(t->d.b, &y, &x, &w, NULL));
 }
 
 /* ---- rows: y of n rows is the first n rows of y of all, for every n -----------------------------
  */
 
-/* As much of a result as is compared from each of its ends: the largest would take minutes. */
+/* As much of a result as is compared from each of its ends, in elements: all of the largest would
+ * take minutes. */
 #define END (INT64_C(2) << 20)
 
-/* Floats among [at, at + count) of y that are not those of `all`. */
-static int64_t differences(const struct bench *t, const struct layer *l, const float *all,
-                           float *host, int64_t at, int64_t count)
+/* Elements among [at, at + count) of y that are not those of `all`. */
+static int64_t differences(const struct bench *t, const struct layer *l, const char *all,
+                           char *host, int64_t at, int64_t count)
 {
+    const int64_t item = plumb_dtype_size(l->dtype);
     int64_t n = 0;
-    BENCH_OK(t->d.b->to_host(t->d.b, host, l->y + at, count * 4));
-    if (memcmp(host, all + at, (size_t)count * 4) == 0)
+    BENCH_OK(t->d.b->to_host(t->d.b, host, (char *)l->y + at * item, count * item));
+    if (memcmp(host, all + at * item, (size_t)(count * item)) == 0)
         return 0;
     for (int64_t i = 0; i < count; i++)
-        n += memcmp(&host[i], &all[at + i], 4) != 0;
+        n += memcmp(host + i * item, all + (at + i) * item, (size_t)item) != 0;
     return n;
 }
 
 static int64_t rows_of_layer(const struct bench *t, struct pair size, int64_t *compared)
 {
     struct layer l = layer_create(t, size);
-    const int64_t most = t->rows * size.out;
-    float *all = malloc((size_t)most * 4), *host = malloc((size_t)plumb_min_i64(most, END) * 4);
+    const int64_t most = t->rows * size.out, item = plumb_dtype_size(l.dtype);
+    char *all = malloc((size_t)(most * item));
+    char *host = malloc((size_t)(plumb_min_i64(most, END) * item));
     int64_t wrong = 0;
     if (!all || !host)
         exit(1);
     forward(t, &l, t->rows);
-    BENCH_OK(t->d.b->to_host(t->d.b, all, l.y, most * 4));
+    BENCH_OK(t->d.b->to_host(t->d.b, all, l.y, most * item));
     for (int64_t n = 1; n <= t->rows; n++) {
         const int64_t count = n * size.out, end = plumb_min_i64(count, END);
         forward(t, &l, n);
@@ -122,9 +139,10 @@ static int part_rows(const struct bench *t)
         int64_t compared = 0;
         const int64_t bad = rows_of_layer(t, pair[i], &compared);
         char what[96];
-        snprintf(what, sizeof what, "other bits, %lld x %lld, 1 to %lld rows",
-                 (long long)pair[i].out, (long long)pair[i].in, (long long)t->rows);
-        bench_result("invariance", what, (double)bad, "floats", "of %lld compared",
+        snprintf(what, sizeof what, "%s, other bits, %lld x %lld, 1 to %lld rows",
+                 plumb_dtype_name(t->d.dtype), (long long)pair[i].out, (long long)pair[i].in,
+                 (long long)t->rows);
+        bench_result("invariance", what, (double)bad, "elements", "of %lld compared",
                      (long long)compared);
         wrong += bad;
     }
@@ -166,8 +184,8 @@ static int part_gemm(const struct bench *t)
             struct layer l = layer_create(&now, pair[i]);
             struct bench_gemm g;
             const double seconds = pinned_seconds(&now, &l, rows[k]);
-            BENCH_OK(
-                bench_cuda_best_gemm(t->d.b, t->d.dtype, rows[k], pair[i].out, pair[i].in, &g));
+            BENCH_OK(bench_cuda_best_gemm(t->d.b, t->d.dtype, l.dtype, rows[k], pair[i].out,
+                                          pair[i].in, &g));
             printf("%lld rows, %lld x %lld: pinned %.1f us, best of %d %.1f us\n",
                    (long long)rows[k], (long long)pair[i].out, (long long)pair[i].in, 1e6 * seconds,
                    g.candidates, 1e6 * g.seconds);
@@ -175,8 +193,8 @@ static int part_gemm(const struct bench *t)
             best += g.seconds;
             layer_destroy(&now, &l);
         }
-        snprintf(what, sizeof what, "pinned over best, %s, %lld rows", t->shape->name,
-                 (long long)rows[k]);
+        snprintf(what, sizeof what, "%s, pinned over best, %s, %lld rows",
+                 plumb_dtype_name(t->d.dtype), t->shape->name, (long long)rows[k]);
         bench_result("pinned gemm", what, 100 * (ours / best - 1), "%",
                      "%d layers once each, %.1f us against %.1f us", layers, 1e6 * ours,
                      1e6 * best);
@@ -197,10 +215,12 @@ static int part_device(const struct bench *t)
 
 static int part_ceilings(const struct bench *t)
 {
+    char what[64];
+    snprintf(what, sizeof what, "matrix product, %s", plumb_dtype_name(t->d.dtype));
     bench_result("ceilings", "copy within the device's memory", t->d.bandwidth(&t->d), "GB/s",
                  "bytes read and written; %lld bytes", (long long)t->d.copy_bytes);
-    bench_result("ceilings", "matrix product", t->d.rate(&t->d) * 1e-3, "TFLOP/s", "%s, %lld^3",
-                 plumb_dtype_name(t->d.dtype), (long long)t->d.matrix);
+    bench_result("ceilings", what, t->d.rate(&t->d) * 1e-3, "TFLOP/s", "%lld^3",
+                 (long long)t->d.matrix);
     return 0;
 }
 

@@ -146,20 +146,21 @@ static void results(const struct bench *t, const char *shape, struct ceiling_spr
                     struct ceiling_spread share, const struct times *x)
 {
     char what[96];
-    snprintf(what, sizeof what, "%s, %lld x %lld tokens", shape, (long long)t->sequences,
+    const char *dtype = plumb_dtype_name(t->d.dtype);
+    snprintf(what, sizeof what, "%s, %s, %lld x %lld tokens", dtype, shape, (long long)t->sequences,
              (long long)t->length);
     bench_result("training", what, (double)t->tokens / at[WHOLE].median, "tokens/s",
-                 "MFU %.1f %% of the measured %s product (%.1f-%.1f), 6 N a token", share.median,
-                 plumb_dtype_name(t->d.dtype), share.least, share.most);
+                 "MFU %.1f %% of the measured product (%.1f-%.1f), 6 N a token", share.median,
+                 share.least, share.most);
     for (int k = 0; k < N_PHASE; k++) {
-        snprintf(what, sizeof what, "%s, %s", shape, phase_name[k]);
+        snprintf(what, sizeof what, "%s, %s, %s", dtype, shape, phase_name[k]);
         bench_result("training time", what, 1e3 * at[k].median, "ms", "%.2f-%.2f",
                      1e3 * at[k].least, 1e3 * at[k].most);
     }
-    snprintf(what, sizeof what, "%s, training, planned", shape);
+    snprintf(what, sizeof what, "%s, %s, training, planned", dtype, shape);
     bench_result("memory", what, (double)x->planned / 1e9, "GB", "%s",
                  "weights, gradient, moments, activations");
-    snprintf(what, sizeof what, "%s, training, measured", shape);
+    snprintf(what, sizeof what, "%s, %s, training, measured", dtype, shape);
     bench_result("memory", what, (double)(x->used[1] - x->used[0]) / 1e9, "GB",
                  "%.3f GB more after the steps", (double)(x->used[2] - x->used[1]) / 1e9);
 }

@@ -13,7 +13,7 @@
 # Variables:
 #   PLUMB_GPU_SECONDS  570          for the checks, and again for the benchmarks
 #   PLUMB_GPU_SHAPES   0.1b 0.5b 1.1b
-#   PLUMB_GPU_DTYPE    float32
+#   PLUMB_GPU_DTYPES   bfloat16 float32
 #   PLUMB_GPU_TINY     empty        1: sizes for the emulated GPU of tests/cuda_emu
 #   PLUMB_GPU_BIN      empty        a folder that holds the programs
 set -eu
@@ -192,15 +192,15 @@ psle() {
         -e "s/\"intermediate_size\": [0-9]*/\"intermediate_size\": $3/" \
         -e "s/\"head_dim\": [0-9]*/\"head_dim\": $4/" \
         -e "s/\"num_attention_heads\": [0-9]*/\"num_attention_heads\": $5/" "$world/config.json"
-    prompts=$6 new=$7
-    few="device=cuda global_batch_size=4 micro_batch_size=4 log_every=1 checkpoint.every=0"
+    prompts=$6 new=$7 dtype=$8
+    few="device=cuda dtype=$dtype global_batch_size=4 micro_batch_size=4 log_every=1 checkpoint.every=0"
     # shellcheck disable=SC2086
     "$bin/plumb" sft model="$world" output_dir="$run/sft" train.init=random max_steps=2 \
         data.train="$world/sft.jsonl" learning_rate=1e-3 $few
     # shellcheck disable=SC2086
     "$bin/plumb" reward model="$run/sft/latest" output_dir="$run/reward" max_steps=1 \
         data.train="$world/pairs.jsonl" $few
-    "$bin/plumb" align model="$run/sft/latest" output_dir="$run/psle" device=cuda method.name=psle \
+    "$bin/plumb" align model="$run/sft/latest" output_dir="$run/psle" device=cuda dtype="$dtype" method.name=psle \
         method.principles="$world/principles/kind_and_helpful.txt" \
         reward.model="$run/reward/latest" data.prompts="$world/prompts.jsonl" \
         iterations=1 prompts_per_iteration="$prompts" \
@@ -208,7 +208,7 @@ psle() {
         micro_batch_size=$((prompts / 4)) learning_rate=1e-4
     metrics=$run/psle/metrics.jsonl
     gap=$(value_of "$metrics" logprob_max_diff)
-    what="hidden $1, $2 layers, $prompts prompts x 4 answers"
+    what="$dtype, hidden $1, $2 layers, $prompts prompts x 4 answers"
     printf '=\tinvariance\tlargest log-prob gap, %s\t%s\tnats\tsampling against training\n' \
         "$what" "$gap"
     for k in rollout reward reference train save iteration; do
@@ -232,42 +232,45 @@ checks() {
     part check 60 backend "$bin/test_gpu_backend"
     part check 120 'models against transformers' "$bin/test_gpu_parity"
     part check 60 'recorded decode steps' "$bin/test_gpu_generate"
-    part check 120 'row invariance of linear layers' "$bin/bench_gpu" part=rows device=cuda \
-        dtype="$dtype" shape="$largest" rows="$rows"
-    # shellcheck disable=SC2086
-    part check 120 'psle, sampling against training' "$0" part psle $psle_small
+    for t in $dtypes; do
+        part check 120 "row invariance, $t" "$bin/bench_gpu" part=rows device=cuda dtype="$t" \
+            shape="$largest" rows="$rows"
+        # shellcheck disable=SC2086
+        part check 120 "psle, sampling against training, $t" "$0" part psle $psle_small "$t"
+    done
     part check 240 'compute-sanitizer memcheck' "$0" part sanitize memcheck
     part check 240 'compute-sanitizer racecheck' "$0" part sanitize racecheck
 }
 
+# The figures that have targets come first.
 benches() {
     deadline=$(($(date +%s) + seconds))
-    on="device=cuda dtype=$dtype $ceilings"
-    # shellcheck disable=SC2086
-    part bench 60 ceilings "$bin/bench_gpu" part=ceilings $on
-    for s in $shapes; do
+    for t in $dtypes; do
+        on="device=cuda dtype=$t $ceilings"
         # shellcheck disable=SC2086
-        part bench 120 "decode $s" "$bin/bench_decode" $on $decode shape="$s"
+        part bench 60 "ceilings, $t" "$bin/bench_gpu" part=ceilings $on
+        for s in $shapes; do
+            # shellcheck disable=SC2086
+            part bench 120 "decode, $t, $s" "$bin/bench_decode" $on $decode shape="$s"
+            # shellcheck disable=SC2086
+            part bench 120 "training, $t, $s" "$bin/bench_train" $on $train shape="$s"
+        done
         # shellcheck disable=SC2086
-        part bench 120 "decode $s, no graphs" "$bin/bench_decode" $on $decode shape="$s" graphs=0
+        part bench 120 "cost of pinned products, $t" "$bin/bench_gpu" part=gemm $on \
+            shape="$largest" rows="$gemm_rows"
         # shellcheck disable=SC2086
-        part bench 120 "training $s" "$bin/bench_train" $on $train shape="$s"
+        part bench 120 "one iteration of psle, $t" "$0" part psle $psle_large "$t"
     done
-    # shellcheck disable=SC2086
-    part bench 120 'cost of pinned products' "$bin/bench_gpu" part=gemm $on shape="$largest" \
-        rows="$gemm_rows"
-    # shellcheck disable=SC2086
-    part bench 120 'one iteration of psle' "$0" part psle $psle_large
 }
 
 # ---- results -------------------------------------------------------------------------------------
 
 write_json() {
-    awk -F '\t' -v device="$device" -v commit="$commit" -v emulated="$emulated" -v dtype="$dtype" '
+    awk -F '\t' -v device="$device" -v commit="$commit" -v emulated="$emulated" '
     function text(s) { gsub(/\\/, "\\\\", s); gsub(/"/, "\\\"", s); return "\"" s "\"" }
     function pair(name, s) { return "\"" name "\": " text(s) }
     BEGIN { printf "{\n  %s,\n  %s,\n", pair("device", device), pair("commit", commit)
-            printf "  %s,\n  \"emulated\": %s,\n  \"parts\": [", pair("dtype", dtype), emulated }
+            printf "  \"emulated\": %s,\n  \"parts\": [", emulated }
     FNR == 1 { file++; comma = "" }
     FNR == 1 && file == 2 { printf "\n  ],\n  \"results\": [" }
     { printf "%s\n    {", comma; comma = "," }
@@ -284,7 +287,7 @@ write_table() {
     {
         printf '# %s\n\n' "$device"
         [ "$emulated" = false ] || printf 'EMULATED: no figure here is one of a GPU.\n\n'
-        printf 'Commit %s, %s, %s. Raw log: log.txt.\n\n' "$commit" "$dtype" "$(date -u +%Y-%m-%d)"
+        printf 'Commit %s, %s. Raw log: log.txt.\n\n' "$commit" "$(date -u +%Y-%m-%d)"
         printf '| part | kind | result | seconds |\n|---|---|---|---|\n'
         awk -F '\t' '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }' "$work/parts"
         printf '\n| | what | value | unit | |\n|---|---|---|---|---|\n'
@@ -295,14 +298,14 @@ write_table() {
 # ---- the door ------------------------------------------------------------------------------------
 
 sizes() {
-    seconds=${PLUMB_GPU_SECONDS:-570} dtype=${PLUMB_GPU_DTYPE:-float32}
+    seconds=${PLUMB_GPU_SECONDS:-570} dtypes=${PLUMB_GPU_DTYPES:-bfloat16 float32}
     if [ -n "${PLUMB_GPU_TINY:-}" ]; then
         shapes=tiny kernels='add_fwd rmsnorm_fwd' rows=20 ceilings='copy=65536 matrix=32'
-        decode='batch=1,3 prompt=3 short=2 long=4 repeat=1' gemm_rows=32
+        decode='batch=1,3 prompt=3 short=2 long=4 repeat=1 graphs=1,0' gemm_rows=32
         train='steps=1 sequences=2 length=6' psle_small='32 1 64 8 4 4 3' psle_large=$psle_small
     else
         shapes=${PLUMB_GPU_SHAPES:-0.1b 0.5b 1.1b} kernels='' rows=4096 ceilings=''
-        decode='batch=1,32,256 prompt=128 short=16 long=144 repeat=3' gemm_rows=8192
+        decode='batch=1,32,256 prompt=128 short=16 long=144 repeat=3 graphs=1,0' gemm_rows=8192
         train='steps=3 sequences=16 length=512' psle_small='128 4 512 32 4 16 32'
         psle_large='768 12 2048 64 12 128 128'
     fi
