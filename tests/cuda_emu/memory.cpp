@@ -1,7 +1,8 @@
 /* memory.cpp - device memory: pages of a region of its own, out of reach of host code except
- * while an operation runs. Every allocation ends before a page that is never in reach; under
- * ASan the bytes between are poisoned, without it they hold a pattern that cudaFree looks at.
- * Test layer. Includes emu.h. */
+ * while an operation runs: one register of the thread decides it where the processor has
+ * protection keys, else every page's entry. Every allocation ends before a page that is never in
+ * reach; under ASan the bytes between are poisoned, without it they hold a pattern that cudaFree
+ * looks at. Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <csignal>
@@ -36,7 +37,8 @@ struct Memory {
     std::map<uintptr_t, Block> live;
     std::set<void *> pinned;
     size_t used = 0, total = size_t(4) << 30;
-    int depth = 0;                        /* of memory_open */
+    int key = -1;                         /* protection key of all pages; -1: there are none */
+    int depth = 0;                        /* of memory_open, without keys */
     struct sigaction segv = {}, bus = {}; /* the handlers before ours */
 };
 Memory &m()
@@ -44,6 +46,8 @@ Memory &m()
     static Memory *memory = new Memory(); /* lives longer than every destructor */
     return *memory;
 }
+
+thread_local int opened; /* depth of this thread's memory_open, with keys */
 
 std::map<uintptr_t, Block>::const_iterator block_at(uintptr_t at)
 {
@@ -70,7 +74,7 @@ void on_fault(int signal, siginfo_t *info, void *)
     if (it != m().live.end())
         snprintf(what, sizeof(what), "byte %zu of an allocation of %zu", size_t(at - it->first),
                  it->second.bytes);
-    if (m().depth == 0)
+    if ((m().key >= 0 ? opened : m().depth) == 0)
         fault("host code touched device memory at %p: %s", info->si_addr, what);
     fault("%s: access to device memory at %p: %s", where(), info->si_addr, what);
 }
@@ -96,6 +100,11 @@ void begin()
     if (region == MAP_FAILED)
         fault("no address space for device memory");
     m().base = m().next = reinterpret_cast<uintptr_t>(region);
+#ifdef PKEY_DISABLE_ACCESS
+    m().key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+    if (m().key >= 0 && pkey_mprotect(region, REGION, PROT_NONE, m().key) != 0)
+        fault("no protection key for the address space of device memory");
+#endif
     if (const char *text = getenv("PLUMB_EMU_MEMORY"))
         m().total = strtoull(text, nullptr, 10);
     struct sigaction a = {};
@@ -108,8 +117,31 @@ void begin()
 
 void protect(uintptr_t at, size_t bytes, int how)
 {
-    if (mprotect(reinterpret_cast<void *>(at), bytes, how) != 0)
+    void *const pages = reinterpret_cast<void *>(at);
+#ifdef PKEY_DISABLE_ACCESS
+    if ((m().key >= 0 ? pkey_mprotect(pages, bytes, how, m().key) : mprotect(pages, bytes, how)) !=
+        0)
+#else
+    if (mprotect(pages, bytes, how) != 0)
+#endif
         fault("mprotect refuses %zu bytes", bytes);
+}
+
+/* One allocation for the emulator itself. */
+void block_open(uintptr_t at, size_t pages)
+{
+    if (m().key >= 0)
+        memory_open();
+    else
+        protect(at, pages, PROT_READ | PROT_WRITE);
+}
+
+void block_close(uintptr_t at, size_t pages)
+{
+    if (m().key >= 0)
+        memory_close();
+    else if (m().depth == 0)
+        protect(at, pages, PROT_NONE);
 }
 
 void set_all(int how)
@@ -134,12 +166,26 @@ void fault(const char *fmt, ...)
 
 void memory_open()
 {
+#ifdef PKEY_DISABLE_ACCESS
+    if (m().key >= 0) {
+        if (opened++ == 0)
+            pkey_set(m().key, 0);
+        return;
+    }
+#endif
     if (m().depth++ == 0)
         set_all(PROT_READ | PROT_WRITE);
 }
 
 void memory_close()
 {
+#ifdef PKEY_DISABLE_ACCESS
+    if (m().key >= 0) {
+        if (--opened == 0)
+            pkey_set(m().key, PKEY_DISABLE_ACCESS);
+        return;
+    }
+#endif
     if (--m().depth == 0)
         set_all(PROT_NONE);
 }
@@ -201,12 +247,12 @@ extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
     const uintptr_t at = m().next + PAGE;
     m().next += pages + PAGE; /* addresses are never used twice: old pointers stay wrong */
     protect(at, pages, PROT_READ | PROT_WRITE);
+    block_open(at, pages);
     unsigned char *data = reinterpret_cast<unsigned char *>(at);
     memset(data, FRESH, bytes);
     memset(data + bytes, SLACK, pages - bytes);
     ASAN_POISON_MEMORY_REGION(data + bytes, pages - bytes);
-    if (m().depth == 0)
-        protect(at, pages, PROT_NONE);
+    block_close(at, pages);
     m().live[at] = {bytes, pages};
     m().used += bytes;
     *out = data;
@@ -224,10 +270,11 @@ extern "C" cudaError_t cudaFree(void *data)
         fault("cudaFree of %p, which is no allocation of now", data);
     const Block b = it->second;
     ASAN_UNPOISON_MEMORY_REGION(static_cast<char *>(data) + b.bytes, b.pages - b.bytes);
-    protect(at, b.pages, PROT_READ);
+    block_open(at, b.pages);
     for (size_t i = b.bytes; i < b.pages; i++)
         if (static_cast<unsigned char *>(data)[i] != SLACK)
             fault("byte %zu of an allocation of %zu was written", i, b.bytes);
+    block_close(at, b.pages);
     protect(at, b.pages, PROT_NONE);
     (void)madvise(data, b.pages, MADV_DONTNEED);
     m().used -= b.bytes;

@@ -70,7 +70,7 @@ def test(script, programs, folder):
         (bin_ / name).unlink()
         (bin_ / name).symlink_to(shutil.which(other))
     done = run(script, bin_, "checks", folder / "second")
-    check(done.returncode == 1 and done.stdout.count("FAILED: exit code 1") == 2, "failing checks",
+    check(done.returncode == 1 and done.stdout.count("FAILED: exit code 1") == 3, "failing checks",
           done.returncode, done.stdout)
     refused = run(script, bin_, "checks", folder / "benchmarks" / "results" / "gpu")
     check(refused.returncode == 2 and "emulated" in refused.stderr, "refused:", refused)
