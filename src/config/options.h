@@ -125,6 +125,7 @@
     X(REAL, epsilon, "1e-8", "(0, 1]", "", "asrf", 1, "added to the root of the second moment") \
     X(REAL, max_grad_norm, "1", "[0, 1e12]", "", "asrf", 1, "gradients are scaled down to this global norm; 0: never") \
     X(BOOL, recompute, "false", "", "", "asrfd", 0, "keep one activation per layer and compute the rest again: less memory, more time") \
+    X(BOOL, offload_moments, "false", "", "", "asrf", 0, "keep AdamW's moments in the host's memory and stream them through the device; the CPU has them there") \
     X(INT, head_rows, "512", "[1, 1048576]", "rows", "asrfld", 1, "positions whose logits exist at the same time") \
     X(REAL, max_logprob_gap, "0", "[0, 1e6]", "nats", "a", 0, "largest difference of a token's log-prob between sampling and training before the run stops; the CPU needs 0, other devices perhaps more") \
     X(TEXT, replay, "", "", "", "asrf", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \

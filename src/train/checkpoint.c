@@ -107,6 +107,8 @@ static plumb_status place_shard(const plumb_optim *o, float *out, const float *m
         memcpy(out + o->shard.begin, moment, (size_t)n * sizeof(float));
         return PLUMB_OK;
     }
+    if (o->offload)
+        return b->to_device(b, out + o->shard.begin, moment, n * (int64_t)sizeof(float));
     for (int64_t at = 0; at < n; at += PLUMB_OPTIM_STAGE) {
         const int64_t bytes = plumb_min_i64(PLUMB_OPTIM_STAGE, n - at) * (int64_t)sizeof(float);
         PLUMB_TRY(b->to_host(b, o->stage, moment + at, bytes));
@@ -413,14 +415,14 @@ static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_o
                   name, (long long)n, (long long)p->count);
     const int64_t begin = plumb_max_i64(p->offset, o->shard.begin);
     const int64_t end = plumb_min_i64(p->offset + p->count, o->shard.end);
-    const int64_t piece = o->stage ? PLUMB_OPTIM_STAGE : plumb_max_i64(end - begin, 1);
+    float *stage = o->offload ? NULL : o->stage;
+    const int64_t piece = stage ? PLUMB_OPTIM_STAGE : plumb_max_i64(end - begin, 1);
     for (int64_t at = begin; at < end; at += piece) {
         const int64_t k = plumb_min_i64(piece, end - at);
         float *to = shard + (at - o->shard.begin);
-        PLUMB_TRY(
-            plumb_h5_read(h5, name, PLUMB_H5_F32, at - p->offset, k, o->stage ? o->stage : to));
-        if (o->stage)
-            PLUMB_TRY(b->to_device(b, to, o->stage, k * (int64_t)sizeof(float)));
+        PLUMB_TRY(plumb_h5_read(h5, name, PLUMB_H5_F32, at - p->offset, k, stage ? stage : to));
+        if (stage)
+            PLUMB_TRY(b->to_device(b, to, stage, k * (int64_t)sizeof(float)));
     }
     return PLUMB_OK;
 }

@@ -98,11 +98,6 @@ void plumb_gradient_fini(struct plumb_gradient *g)
     *g = (struct plumb_gradient){0};
 }
 
-int64_t plumb_gradient_bytes(const struct plumb_gradient *g)
-{
-    return g->arena.cap + (g->first ? g->count * (int64_t)sizeof(float) : 0);
-}
-
 /* This rank's part of the sum when it has no leaf. */
 static plumb_status bring_nothing(struct plumb_gradient *g)
 {

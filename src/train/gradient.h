@@ -51,7 +51,6 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
 plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
                                         plumb_comm *comm, int64_t count, int64_t most_leaves);
 void plumb_gradient_fini(struct plumb_gradient *g);
-int64_t plumb_gradient_bytes(const struct plumb_gradient *g);
 
 /* Unless g->paused afterwards, the same on every rank: runs this rank's leaves; leaves their
  * subtree sum in g->sum[0] (ready for plumb_comm_reduce_tree) and in value the scalars of all

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/num.h"
 
@@ -41,18 +42,29 @@ static plumb_status check_options(const struct plumb_optim_options *p)
     return PLUMB_OK;
 }
 
-int64_t plumb_optim_bytes(const plumb_model *m, const plumb_comm *comm)
+static plumb_status take_moments(plumb_optim *o)
 {
-    int64_t largest = 0;
-    for (int r = 0; r < plumb_comm_size(comm); r++) {
-        const struct plumb_range shard = plumb_comm_shard(comm, m->count, r);
-        const int64_t bytes = shard_count(&shard) * 2 * (int64_t)sizeof(float) +
-                              blocks_of(shard_count(&shard)) * (int64_t)sizeof(double);
-        largest = plumb_max_i64(largest, bytes);
+    static const char *const name[] = {"first moments", "second moments"};
+    struct plumb_backend *b = o->backend;
+    const int64_t n = shard_count(&o->shard), bytes = n * (int64_t)sizeof(float);
+    float **moment[] = {&o->m, &o->v};
+    o->part = plumb_min_i64(n, PLUMB_OPTIM_PIECE);
+    for (int k = 0; k < 2 && n > 0; k++) {
+        void *data = NULL, *part = NULL;
+        PLUMB_TRY((o->offload ? b->alloc_host : b->alloc)(b, &data, bytes, name[k]));
+        *moment[k] = (float *)data;
+        if (!o->offload) {
+            PLUMB_TRY(b->zero(b, data, bytes));
+            continue;
+        }
+        memset(data, 0, (size_t)bytes);
+        PLUMB_TRY(b->alloc(b, &part, o->part * (int64_t)sizeof(float), "piece of the moments"));
+        o->piece[k] = (float *)part;
     }
-    const bool stage = m->backend->place == PLUMB_DEVICE;
-    return largest + blocks_of(m->count) * (int64_t)sizeof(double) +
-           (stage ? PLUMB_OPTIM_STAGE * (int64_t)sizeof(float) : 0);
+    if (n == 0)
+        return PLUMB_OK;
+    return b->alloc(b, (void **)&o->block_device, blocks_of(n) * (int64_t)sizeof(double),
+                    "partial norms");
 }
 
 plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const plumb_comm *comm,
@@ -67,18 +79,8 @@ plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const p
     o->backend = b;
     o->count = m->count;
     o->shard = plumb_comm_shard(comm, m->count, plumb_comm_rank(comm));
-    const int64_t n = shard_count(&o->shard);
-    const int64_t bytes = n * (int64_t)sizeof(float);
-    if (n) {
-        PLUMB_TRY_GOTO(st, b->alloc(b, (void **)&o->m, bytes, "first moments"), fail);
-        PLUMB_TRY_GOTO(st, b->alloc(b, (void **)&o->v, bytes, "second moments"), fail);
-        PLUMB_TRY_GOTO(st,
-                       b->alloc(b, (void **)&o->block_device,
-                                blocks_of(n) * (int64_t)sizeof(double), "partial norms"),
-                       fail);
-        PLUMB_TRY_GOTO(st, b->zero(b, o->m, bytes), fail);
-        PLUMB_TRY_GOTO(st, b->zero(b, o->v, bytes), fail);
-    }
+    o->offload = options->offload && b->place == PLUMB_DEVICE;
+    PLUMB_TRY_GOTO(st, take_moments(o), fail);
     o->block = calloc((size_t)blocks_of(m->count), sizeof(double));
     if (b->place == PLUMB_DEVICE)
         o->stage = malloc(PLUMB_OPTIM_STAGE * sizeof(float));
@@ -97,8 +99,10 @@ void plumb_optim_destroy(plumb_optim **o)
     if (!o || !*o)
         return;
     struct plumb_backend *b = (*o)->backend;
-    b->release(b, (*o)->m);
-    b->release(b, (*o)->v);
+    for (int k = 0; k < 2; k++) {
+        ((*o)->offload ? b->release_host : b->release)(b, k ? (*o)->v : (*o)->m);
+        b->release(b, (*o)->piece[k]);
+    }
     b->release(b, (*o)->block_device);
     free((*o)->block);
     free((*o)->stage);
@@ -169,6 +173,26 @@ static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plum
                (long long)o->step + 1, m->param[p].name);
 }
 
+/* AdamW over w[0..n), whose moments begin at `at` of the shard; offloaded ones come and go piece by
+ * piece, in the stream's order. */
+static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const float *grad, int64_t n,
+                                const struct plumb_adamw *a)
+{
+    struct plumb_backend *b = o->backend;
+    if (!o->offload)
+        return b->k.adamw(b->stream, w, o->m + at, o->v + at, grad, n, a);
+    for (int64_t i = 0; i < n; i += o->part) {
+        const int64_t part = plumb_min_i64(o->part, n - i);
+        const int64_t bytes = part * (int64_t)sizeof(float);
+        PLUMB_TRY(b->send(b, o->piece[0], o->m + at + i, bytes));
+        PLUMB_TRY(b->send(b, o->piece[1], o->v + at + i, bytes));
+        PLUMB_TRY(b->k.adamw(b->stream, w + i, o->piece[0], o->piece[1], grad + i, part, a));
+        PLUMB_TRY(b->receive(b, o->m + at + i, o->piece[0], bytes));
+        PLUMB_TRY(b->receive(b, o->v + at + i, o->piece[1], bytes));
+    }
+    return PLUMB_OK;
+}
+
 /* AdamW over the parts of tensors that this rank owns: decay is a tensor's property. */
 static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *grad, double lr,
                                  double grad_scale)
@@ -196,8 +220,7 @@ static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *gr
             continue;
         const int64_t at = begin - o->shard.begin;
         a.weight_decay = q->decay ? (float)p->weight_decay : 0.0f;
-        PLUMB_TRY(b->k.adamw(b->stream, m->w + begin, o->m + at, o->v + at, grad + begin,
-                             end - begin, &a));
+        PLUMB_TRY(update_part(o, m->w + begin, at, grad + begin, end - begin, &a));
     }
     return b->sync(b);
 }

@@ -16,6 +16,7 @@ struct plumb_optim_options {
     double eps;           /* > 0 */
     double weight_decay;  /* >= 0; matrices and embeddings only (plumb_param.decay) */
     double max_grad_norm; /* global L2 norm that the gradient is clipped to; 0 = off */
+    bool offload;         /* moments in host memory, where that is not the device's; same bits */
     struct plumb_schedule schedule;
 };
 
@@ -26,14 +27,18 @@ struct plumb_optim {
     int64_t step;                  /* optimizer steps taken; the next one uses lr_at(step) */
     int64_t count;                 /* floats of the flat vector */
     struct plumb_range shard;      /* floats of it whose moments live here */
-    float *m, *v;                  /* (shard,) device, first and second moment */
-    double *block;                 /* (ceil(count / PLUMB_SHARD_BLOCK),) host: partial norms */
-    double *block_device;          /* (blocks of the shard,) device */
-    float *stage;                  /* (PLUMB_OPTIM_STAGE,) host; NULL when device memory is host */
+    float *m, *v;                  /* (shard,) first and second moment: device; host: offload */
+    bool offload;
+    float *piece[2];      /* (part,) device: of m and v; NULL without offload */
+    int64_t part;         /* floats of a moment that are on the device at a time */
+    double *block;        /* (ceil(count / PLUMB_SHARD_BLOCK),) host: partial norms */
+    double *block_device; /* (blocks of the shard,) device */
+    float *stage;         /* (PLUMB_OPTIM_STAGE,) host; NULL when device memory is host */
 };
 typedef struct plumb_optim plumb_optim;
 
 #define PLUMB_OPTIM_STAGE 65536
+#define PLUMB_OPTIM_PIECE (1 << 22) /* floats of a moment that are on the device at a time */
 
 struct plumb_optim_result {
     double grad_norm; /* L2 over all parameters, before clipping */
@@ -46,8 +51,6 @@ struct plumb_optim_result {
 plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const plumb_comm *comm,
                                 const struct plumb_optim_options *options);
 void plumb_optim_destroy(plumb_optim **o); /* NULL is allowed */
-/* Bytes of one rank's optimizer state, before it exists: the largest over the ranks. */
-int64_t plumb_optim_bytes(const plumb_model *m, const plumb_comm *comm);
 
 /* One AdamW step.            Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2
  *     g = tree sum over ranks;  norm = sqrt(sum g^2);  g' = g min(1, max_grad_norm/(norm + 1e-6))

@@ -252,6 +252,7 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
         .eps = cfg->train.epsilon,
         .weight_decay = cfg->train.weight_decay,
         .max_grad_norm = cfg->train.max_grad_norm,
+        .offload = cfg->train.offload_moments,
         .schedule = {.kind = (enum plumb_schedule_kind)cfg->train.lr_schedule,
                      .total = total_steps,
                      .warmup_ratio = cfg->train.warmup_ratio,

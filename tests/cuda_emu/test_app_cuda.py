@@ -56,6 +56,23 @@ def test_bfloat16(bench, cpu):
                 refused.err, "bfloat16 on the CPU:", refused)
 
 
+def test_offload(bench, sft):
+    """Moments in host memory: less on the device, the same bytes, also after a resume."""
+    few = ["device=cuda", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
+    more = ["offload_moments=true", "checkpoint.every=1"]
+    there, resumed = bench.folder / "offloaded", bench.folder / "offloaded-resumed"
+    less = test_plan.same_as_run(bench, bench.sft_args(there, *few, *more, steps=2))
+    args = bench.sft_args(resumed, *few, *more, f"resume={there}/checkpoint-1", steps=2)
+    bench.good(*args, timeout=200)
+    for run in (there, resumed):
+        for name in ("model.safetensors", "trainer_state.h5"):
+            bench.same(run / "latest" / name, sft / "latest" / name, "moments on the host:")
+    here = test_plan.plan(bench, bench.sft_args(there, *few))
+    moments = test_plan.held(here, "first moments") + test_plan.held(here, "second moments")
+    pieces = test_plan.held(less, "piece of the moments")
+    bench.check(less["bytes"] == here["bytes"] - moments + pieces, "planned:", less, here)
+
+
 def test(bench):
     cpu, first, second = small(bench, "cpu", 1), small(bench, "cuda", 1), small(bench, "cuda", 2)
     for a, b in zip(first, second):
@@ -68,6 +85,7 @@ def test(bench):
     rows = common.metrics(first[2])
     gap = [row.get("logprob_max_diff") for row in rows]
     bench.check(gap == [0], "log-probs of sampling and training differ by", gap)
+    test_offload(bench, first[0])
     refused = bench.run("doctor", "device=cuda", env={"PLUMB_EMU_DEVICES": "0"})
     bench.check(refused.code == 9 and "finds no GPU" in refused.err, "without a GPU:", refused)
 
