@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """mutate.py BUILD [NAME...] - breaks the CUDA sources in ways that only a GPU, or the emulator, would
-notice, and fails when the kernel checks still pass. By hand: each takes a compilation. BUILD has
-been built with the emulator; standard library only."""
+notice, and fails when the kernel checks still pass. Each takes a compilation: `mutate.py BUILD some`
+takes one of each kind, as CI does, and looks whether the others' texts are there. BUILD has been
+built with the emulator; standard library only."""
 import json
 import os
 import shlex
@@ -26,8 +27,8 @@ MUTATIONS = [
      [("            __syncthreads(); /* everyone has read the page before */\n", "")]),
     ("dropped barrier of a warp", "kernels/cuda/attention.cu", "attention", ["attention_fwd"],
      [("            __syncwarp();\n            for (int j", "            for (int j")]),
-    ("tail guard off by one", "kernels/cuda/rows.cu", "rows", ["add_fwd"],
-     [("    if (j >= n)\n", "    if (j > n)\n")]),
+    ("tail guard off by one", "kernels/cuda/device.cuh", "rows", ["add_fwd"],
+     [("if (j + e < n)\n                    narrow", "if (j + e <= n)\n                    narrow")]),
     ("tail of a row guarded by one too many", "kernels/cuda/rows.cu", "rows", ["gather_fwd"],
      [("    if (j < c)\n        store(y + i", "    if (j <= c)\n        store(y + i")]),
     ("wrong lane mask", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
@@ -36,9 +37,8 @@ MUTATIONS = [
      [("with = WARP / 2; with > 0; with >>= 1)\n        v +=", "with = 8; with > 0; with >>= 1)"
        "\n        v +=")]),
     ("copy back without waiting for it", "src/backend/backend_cuda.c", "backend_cuda", ["add_fwd"],
-     [("cudaMemcpyDeviceToHost,\n                                   context_of(b)->stream));\n"
-       "    return cuda_sync(b);", "cudaMemcpyDeviceToHost,\n"
-       "                                   context_of(b)->stream));\n    return PLUMB_OK;")]),
+     [("cuda_receive(b, host, device, bytes));\n    return cuda_sync(b);",
+       "cuda_receive(b, host, device, bytes));\n    return PLUMB_OK;")]),
     ("window one key too wide", "kernels/cuda/attention_bwd.cu", "attention_bwd",
      ["attention_bwd"], [("at - pos[r] < shape.window", "at - pos[r] <= shape.window")]),
     ("algorithm chosen anew for every number of rows", "kernels/cuda/linear.cu", "linear",
@@ -98,16 +98,19 @@ MUTATIONS = [
 ]
 
 
-def mutate(tree, path, edits):
-    """The sources under tree, with the edits; False when a text is not there once."""
-    target = tree / path
+# One of each kind: barrier, guard, mask, wait for a stream, fragment.
+SOME = ["dropped barrier in the block's sum", "tail guard off by one", "wrong lane mask",
+        "copy back without waiting for it", "swapped fragment of keys"]
+
+
+def mutant(path, edits):
+    """The source with the edits; None when a text is not there once."""
     text = (ROOT / path).read_text()
     for old, new in edits:
         if text.count(old) != 1 and old != "0xffffffffu":
-            return False
+            return None
         text = text.replace(old, new)
-    target.write_text(text)
-    return True
+    return text
 
 
 def run(build, name, path, unit, checks, edits):
@@ -115,8 +118,10 @@ def run(build, name, path, unit, checks, edits):
         tree = Path(folder)
         for d in ("kernels/cuda", "src/backend"):
             shutil.copytree(ROOT / d, tree / d)
-        if not mutate(tree, path, edits):
+        text = mutant(path, edits)
+        if text is None:
             return "NOT THERE"
+        (tree / path).write_text(text)
         commands = json.loads((build / "compile_commands.json").read_text())
         end = f"{unit}.c" if path.endswith(".c") else f"cuda_emu/{unit}.cpp"
         compile_ = [c for c in commands if c["file"].endswith(end) and "cuda_emu" in c["output"]][0]
@@ -143,10 +148,16 @@ def run(build, name, path, unit, checks, edits):
 
 
 def main():
-    build = Path(sys.argv[1]).resolve()
+    build, names = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    some = names == ["some"]
     missed = 0
     for m in MUTATIONS:
-        if len(sys.argv) > 2 and m[0] not in sys.argv[2:]:
+        if some and m[0] not in SOME:
+            if mutant(m[1], m[4]) is None:
+                missed += 1
+                print(f"{m[0]}: NOT THERE", flush=True)
+            continue
+        if names and not some and m[0] not in names:
             continue
         result = run(build, *m)
         missed += not result.startswith("caught")
