@@ -81,8 +81,9 @@ typedef plumb_status FN(kv_write_fwd)(plumb_stream *s, REAL *kc, REAL *vc, const
  * blocks of PLUMB_KV_PAGE positions from the first visible block on.
  *   o (n,h,d)  lse (n,h): log sum exp of the scaled scores, nats  q (n,h,d)
  * Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decode (one row), prefill and training are
- * the same function of a row. bfloat16: p is rounded before it meets v; d a multiple of 8; what the
- * store holds up to the last row's position is finite. */
+ * the same function of a row. bfloat16: p is rounded before it meets v; sums begin anew at every
+ * 512 positions and are joined in order; d a multiple of 8; what the store holds up to the last
+ * row's position is finite. */
 typedef plumb_status FN(attention_fwd)(plumb_stream *s, REAL *o, float *lse, const REAL *q,
                                        const REAL *kc, const REAL *vc,
                                        const struct plumb_rows *rows,

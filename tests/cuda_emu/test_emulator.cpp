@@ -2,6 +2,7 @@
  * made on purpose, ends in a wrong result for some order or in a message.
  * Test layer. Includes the emulated runtime. */
 #include <cuda_runtime.h>
+#include <emu_mma.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -81,6 +82,32 @@ __global__ void past_shared(float *x)
     part[threadIdx.x + 1] = 1.0f;
     x[threadIdx.x] = part[threadIdx.x];
 }
+__global__ void half_a_product(float *x)
+{
+    unsigned a[4] = {};
+    if (threadIdx.x < 16)
+        mma_bf16(x, a, 0, 0);
+    __syncthreads();
+}
+__global__ void odd_row(float *x)
+{
+    PLUMB_SHARED(float, part);
+    unsigned r[4];
+    load_matrix(r, part + threadIdx.x % 2);
+    x[threadIdx.x] = __uint_as_float(r[0]);
+}
+__global__ void row_outside(float *x)
+{
+    unsigned r[4];
+    load_matrix(r, x);
+    x[threadIdx.x] = __uint_as_float(r[0]);
+}
+__global__ void copy_outside(float *x)
+{
+    copy16_async(x, x + 4, true);
+    copy_async_commit();
+    copy_async_wait(0);
+}
 __global__ void odd_vector(float *x)
 {
     *reinterpret_cast<float4 *>(x + 1) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -118,6 +145,14 @@ const Fault faults[] = {
      [](float *x, cudaStream_t s) { PLUMB_LAUNCH(past_shared, 1, 32, 128, s, x); }},
     {"a vector that is not aligned", "", true,
      [](float *x, cudaStream_t s) { PLUMB_LAUNCH(odd_vector, 1, 1, 0, s, x); }},
+    {"a product of half a warp", "no thread can go on", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(half_a_product, 1, 32, 0, s, x); }},
+    {"a matrix's row that is not aligned", "not aligned", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(odd_row, 1, 32, 512, s, x); }},
+    {"a matrix's row outside of shared memory", "not in shared memory", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(row_outside, 1, 32, 512, s, x); }},
+    {"an asynchronous copy to elsewhere", "not in shared memory", false,
+     [](float *x, cudaStream_t s) { PLUMB_LAUNCH(copy_outside, 1, 1, 512, s, x); }},
     {"freed memory as an argument", "freed device memory", false,
      [](float *x, cudaStream_t s) {
          (void)cudaFree(x);
@@ -252,6 +287,42 @@ int right_totals(bool barrier)
     return right;
 }
 
+__global__ void copied(float *out, const float *x, bool wait)
+{
+    PLUMB_SHARED(float, part);
+    copy16_async(part + 4 * threadIdx.x, x + 4 * threadIdx.x, true);
+    copy_async_commit();
+    if (wait)
+        copy_async_wait(0);
+    __syncthreads();
+    out[threadIdx.x] = part[(threadIdx.x + 4) % 128];
+}
+
+/* Orders in which an asynchronous copy is there when it is read. */
+int right_copies(bool wait)
+{
+    int right = 0;
+    for (unsigned seed = 1; seed <= ORDERS; seed++) {
+        plumb_emu_seed(seed);
+        float host[128], got[32];
+        for (int i = 0; i < 128; i++)
+            host[i] = float(i);
+        float *x = device_floats(128), *out = device_floats(32);
+        cudaStream_t s = new_stream();
+        CHECK(cudaMemcpyAsync(x, host, sizeof(host), cudaMemcpyHostToDevice, s) == cudaSuccess);
+        PLUMB_LAUNCH(copied, 1, 32, sizeof(host), s, out, x, wait);
+        CHECK(cudaMemcpyAsync(got, out, sizeof(got), cudaMemcpyDeviceToHost, s) == cudaSuccess);
+        CHECK(cudaStreamSynchronize(s) == cudaSuccess);
+        bool same = true;
+        for (int i = 0; i < 32; i++)
+            same = same && got[i] == float(i + 4);
+        right += same;
+        CHECK(cudaFree(x) == cudaSuccess && cudaFree(out) == cudaSuccess);
+        CHECK(cudaStreamDestroy(s) == cudaSuccess);
+    }
+    return right;
+}
+
 /* Orders in which a second stream sees what the first one writes. */
 int right_waits(bool wait)
 {
@@ -351,6 +422,10 @@ int main()
     const int dropped = right_totals(false);
     printf("a dropped barrier: right in %d of %d orders\n", dropped, int(ORDERS));
     CHECK(dropped < ORDERS);
+    CHECK(right_copies(true) == ORDERS);
+    const int early = right_copies(false);
+    printf("a dropped wait for a copy: right in %d of %d orders\n", early, int(ORDERS));
+    CHECK(early < ORDERS);
     CHECK(right_waits(true) == ORDERS);
     const int unordered = right_waits(false);
     printf("a missing wait between streams: right in %d of %d orders\n", unordered, int(ORDERS));
