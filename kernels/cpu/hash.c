@@ -20,20 +20,15 @@ typedef uint64_t words __attribute__((vector_size(16)));
 typedef uint64_t words __attribute__((vector_size(16)));
 #define MUL_HALVES(k) (((k)&0xffffffffu) * ((k) >> 32))
 #endif
-enum { PER = sizeof(words) / sizeof(uint64_t), PARTS = PLUMB_HASH_LANES / PER };
-enum { ROW = 2 * PLUMB_HASH_LANES }; /* floats */
-
-/* One row of lanes, as registers and as words. */
-union row {
-    words part[PARTS];
-    uint64_t lane[PLUMB_HASH_LANES];
-};
+enum { PER = sizeof(words) / sizeof(uint64_t) };                          /* lanes of a register */
+enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER }; /* registers at a time */
+enum { GROUP = PARTS * PER, ROW = 2 * PLUMB_HASH_LANES };                 /* lanes; floats */
 
 struct hash {
     uint64_t *out;
     const float *x;
     int64_t n;
-    union row key; /* of row 0 */
+    uint64_t key[PLUMB_HASH_LANES]; /* of row 0 */
 };
 
 VEC_FN uint64_t mix(uint64_t h)
@@ -42,32 +37,42 @@ VEC_FN uint64_t mix(uint64_t h)
     return h;
 }
 
-VEC_FN void add_row(union row *p, union row *s, union row *key, const float *x)
+/* p, s (GROUP,) of the lanes [lane, lane + GROUP), over the whole rows and the padded last one.
+ * What changes fits into the registers; the block is read again for each group, from the first
+ * cache. */
+VEC_FN void hash_lanes(uint64_t *p_out, uint64_t *s_out, const float *x, int64_t rows,
+                       const float *last, const uint64_t *first_key, int lane)
 {
-    union row v;
-    memcpy(&v, x, sizeof(v));
-    for (int i = 0; i < PARTS; i++) {
-        const words k = v.part[i] ^ key->part[i];
-        p->part[i] += MUL_HALVES(k);
-        s->part[i] += v.part[i];
-        key->part[i] += PLUMB_HASH_STEP;
+    words p[PARTS], s[PARTS], key[PARTS];
+    memset(p, 0, sizeof(p));
+    memset(s, 0, sizeof(s));
+    memcpy(key, first_key + lane, sizeof(key));
+    for (int64_t r = 0; r < rows + (last != NULL); r++) {
+        const float *row = (r < rows ? x + r * ROW : last) + 2 * lane;
+#pragma GCC unroll 4
+        for (int i = 0; i < PARTS; i++) {
+            words v;
+            memcpy(&v, row + 2 * PER * i, sizeof(v));
+            const words k = v ^ key[i];
+            p[i] += MUL_HALVES(k);
+            s[i] += v;
+            key[i] += PLUMB_HASH_STEP;
+        }
     }
+    memcpy(p_out + lane, p, sizeof(p));
+    memcpy(s_out + lane, s, sizeof(s));
 }
 
-static uint64_t hash_block(const float *x, int64_t n, const union row *first)
+static uint64_t hash_block(const float *x, int64_t n, const uint64_t *key)
 {
-    union row p = {{{0}}}, s = {{{0}}}, key = *first;
-    uint64_t h = (uint64_t)n;
-    int64_t i = 0;
-    for (; i + ROW <= n; i += ROW)
-        add_row(&p, &s, &key, x + i);
-    if (i < n) {
-        float rest[ROW] = {0};
-        memcpy(rest, x + i, (size_t)(n - i) * sizeof(*x));
-        add_row(&p, &s, &key, rest);
-    }
+    uint64_t p[PLUMB_HASH_LANES], s[PLUMB_HASH_LANES], h = (uint64_t)n;
+    const int64_t rows = n / ROW, rest = n % ROW;
+    float last[ROW] = {0};
+    memcpy(last, x + rows * ROW, (size_t)rest * sizeof(*x));
+    for (int lane = 0; lane < PLUMB_HASH_LANES; lane += GROUP)
+        hash_lanes(p, s, x, rows, rest ? last : NULL, key, lane);
     for (uint64_t j = 0; j < PLUMB_HASH_LANES; j++)
-        h += mix(p.lane[j] + s.lane[j ^ 1] + j);
+        h += mix(p[j] + s[j ^ 1] + j);
     return mix(h);
 }
 
@@ -78,14 +83,14 @@ static void hash_range(void *arg, int64_t begin, int64_t end, int thread)
     for (int64_t b = begin; b < end; b++)
         q->out[b] =
             hash_block(q->x + b * PLUMB_HASH_BLOCK,
-                       plumb_min_i64(PLUMB_HASH_BLOCK, q->n - b * PLUMB_HASH_BLOCK), &q->key);
+                       plumb_min_i64(PLUMB_HASH_BLOCK, q->n - b * PLUMB_HASH_BLOCK), q->key);
 }
 
 plumb_status PLUMB_CPU(hash_blocks)(plumb_stream *s, uint64_t *out, const float *x, int64_t n)
 {
     struct hash q = {.out = out, .x = x, .n = n};
     for (uint64_t j = 0; j < PLUMB_HASH_LANES; j++)
-        q.key.lane[j] = mix(j + 1);
+        q.key[j] = mix(j + 1);
     split(s, plumb_ceil_div(n, PLUMB_HASH_BLOCK), PLUMB_HASH_BLOCK, hash_range, &q);
     return PLUMB_OK;
 }
