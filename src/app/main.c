@@ -154,12 +154,11 @@ static plumb_status attach_device(struct plumb_app *app)
     const struct plumb_config *cfg = app->cfg;
     if (app->backend->place == PLUMB_HOST || app->backend->dry)
         return PLUMB_OK;
-    const struct plumb_comm_device device = plumb_exchange_device(app->backend);
+    struct plumb_comm_device device = plumb_exchange_device(app->backend);
+    device.bucket = cfg->comm.bucket * 1000000 / (int64_t)sizeof(float);
 #ifdef PLUMB_HAVE_NCCL
     if (cfg->comm.exchange != EXCHANGE_MPI)
         return plumb_comm_attach_nccl(app->comm, &device, cfg->comm.reduce == REDUCE_NCCL);
-#else
-    (void)cfg;
 #endif
     return plumb_comm_agree(app->comm, plumb_comm_attach_device(app->comm, &device));
 }

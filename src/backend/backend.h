@@ -22,7 +22,9 @@ struct plumb_backend {
     enum plumb_dtype dtype; /* of activations, KV pages and packed weights: float32 or bfloat16 */
     struct plumb_kernels k;
     plumb_stream *stream;
-    void *native; /* the cudaStream_t of it; NULL where there is none */
+    void *native;       /* the cudaStream_t of it; NULL where there is none */
+    plumb_stream *side; /* a second stream, beside the first; NULL where there is none */
+    void *native_side;
     struct plumb_memory memory; /* who has what of the device's */
     int64_t page;               /* pieces of at least so many bytes begin at multiples of it */
     bool dry; /* counts memory and has none: alloc gives NULL, nothing can be computed */

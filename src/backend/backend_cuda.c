@@ -14,6 +14,12 @@ static struct plumb_cuda *context_of(struct plumb_backend *b)
     return (struct plumb_cuda *)(void *)b->stream;
 }
 
+/* Of the second stream: for kernels without GEMM. */
+static struct plumb_cuda *side_of(struct plumb_backend *b)
+{
+    return (struct plumb_cuda *)(void *)b->side;
+}
+
 static plumb_status cuda_take(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     (void)b;
@@ -155,6 +161,9 @@ static void cuda_destroy(struct plumb_backend *b)
         (void)cublasLtDestroy(c->blas);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
+    if (side_of(b) && side_of(b)->stream)
+        (void)cudaStreamDestroy(side_of(b)->stream);
+    free(side_of(b));
     free(c->pin);
     free(c);
     free(b);
@@ -185,6 +194,16 @@ static plumb_status describe(struct plumb_backend *b, int device)
     PLUMB_CUDA_TRY(cudaGetDeviceProperties(&p, device));
     snprintf(b->device, sizeof(b->device), "%.120s, sm_%d%d, %.1f GiB", p.name, p.major, p.minor,
              (double)p.totalGlobalMem / (double)(1 << 30));
+    return PLUMB_OK;
+}
+
+static plumb_status make_side(struct plumb_backend *b)
+{
+    struct plumb_cuda *side = calloc(1, sizeof(*side));
+    PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "backend cuda");
+    b->side = (plumb_stream *)(void *)side;
+    PLUMB_CUDA_TRY(cudaStreamCreateWithFlags(&side->stream, cudaStreamNonBlocking));
+    b->native_side = side->stream;
     return PLUMB_OK;
 }
 
@@ -237,6 +256,8 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
     if (st == PLUMB_OK)
         st = make_context(c);
     b->native = c->stream;
+    if (st == PLUMB_OK)
+        st = make_side(b);
     if (st != PLUMB_OK) {
         cuda_destroy(b);
         return st;

@@ -97,6 +97,10 @@ struct plumb_comm_device {
     plumb_status (*accumulate)(void *arg, float *y, const float *x, int64_t n); /* y += x */
     void *stream;  /* that accumulate works on, a cudaStream_t; NULL: the device is no GPU */
     int64_t piece; /* floats that are on their way at once; 0 = the link's choice */
+    /* A second stream, whose work goes on beside that of the first; for NCCL. */
+    void *side;
+    plumb_status (*accumulate_side)(void *arg, float *y, const float *x, int64_t n);
+    int64_t bucket; /* floats that plumb_comm_reduce_part waits for */
 };
 
 /* From here on the two calls above take device memory, which travels through host memory: with any
@@ -106,8 +110,8 @@ plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_dev
 /* The same through NCCL, GPU to GPU: one GPU for each rank. In builds with NCCL only:
  * PLUMB_HAVE_NCCL is 1 there. own_order: NCCL adds, in an order of its own choosing: faster, but
  * correct to rounding only; else the sums are those of the tree. Takes 2 pieces of device memory.
- * Collective: one rank's failure is every rank's. A rank that does not come, stops inside, or whose
- * GPU fails ends this and every later exchange as in any collective, within timeout seconds. */
+ * Collective: one rank's failure is every rank's. A rank that stops inside of an exchange ends it
+ * as in any collective; one in which all ranks are and nothing moves ends after 2 timeouts. */
 plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_device *device,
                                     bool own_order);
 /* Before the device goes. Collective where NCCL is attached. NULL, or nothing attached, is
@@ -117,6 +121,19 @@ void plumb_comm_detach_device(plumb_comm *c);
 const char *plumb_comm_device_name(const plumb_comm *c);
 /* reduce_tree on the device is not along the tree. Not collective. */
 bool plumb_comm_own_order(const plumb_comm *c);
+
+/* reduce_tree of grad (n,) device in parts, while the device still works on the rest: begin, part
+ * as often as there is news, then reduce_tree, which does what is left and waits for all. The same
+ * additions, so the same bits. Every rank begins, or none. A part says that grad[from, n) is final
+ * once the device has done what its stream was told so far; it does not wait for other ranks, and
+ * nothing else may be exchanged on the device until reduce_tree. Links that cannot do that leave
+ * all of it to reduce_tree: plumb_comm_overlaps tells. Not collective. */
+bool plumb_comm_overlaps(const plumb_comm *c);
+void plumb_comm_reduce_begin(plumb_comm *c, float *grad, int64_t n);
+plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from);
+/* Instead of reduce_tree, when the ranks have agreed that one of them failed: gives up what is on
+ * its way. Nothing is exchanged on the device from then on. */
+void plumb_comm_reduce_drop(plumb_comm *c);
 
 /* *out = zeroed memory of this rank, 256-byte aligned, that the other ranks of its host read
  * without a copy in between: the fastest place for what reduce_tree and allgather_shards move.

@@ -65,6 +65,10 @@ struct plumb_link {
     /* Instead of those trees; NULL: there is nothing better. */
     plumb_status (*reduce)(plumb_comm *c, float *grad, int64_t n);
     plumb_status (*gather)(plumb_comm *c, float *x, int64_t n);
+    /* As swap, but only told to the device; drain waits for all that was. NULL: cannot. */
+    plumb_swap_fn *queue;
+    plumb_status (*drain)(plumb_comm *c);
+    void (*drop)(plumb_comm *c);   /* gives up what was queued */
     void (*detach)(plumb_comm *c); /* gives back what the attach took */
 };
 
@@ -74,6 +78,8 @@ static inline struct plumb_range plumb_piece_of(struct plumb_range r, int64_t i,
     const int64_t begin = plumb_min_i64(r.begin + i * piece, r.end);
     return (struct plumb_range){begin, plumb_min_i64(begin + piece, r.end)};
 }
+
+#define PLUMB_PARTS 64 /* of a reduction, at most */
 
 #define PLUMB_COMM_SCRATCH 4096 /* doubles */
 
@@ -92,6 +98,10 @@ struct plumb_comm {
     const struct plumb_link *link; /* NULL: no device attached */
     char link_name[PLUMB_COMM_TEXT];
     struct plumb_comm_device device;
+    struct {
+        float *grad; /* NULL: no reduction in parts has begun */
+        int64_t n, from;
+    } parts;                 /* grad[from, n) is queued */
     struct plumb_nccl *nccl; /* comm_nccl.c; NULL: another link, or none */
     struct {
         float *out, *in; /* (device.piece,) host */

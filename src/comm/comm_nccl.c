@@ -46,9 +46,11 @@ static plumb_status look(plumb_comm *c, bool *busy)
     return PLUMB_OK;
 }
 
+/* Stuck is for when nobody is to blame: a rank that fell silent has been named long before. */
 static struct plumb_wait wait_from_now(const plumb_comm *c)
 {
-    return (struct plumb_wait){.since = plumb_now(), .stuck_s = c->watch.timeout_s};
+    const double limit = c->nccl->queuing ? 0 : 2 * c->watch.timeout_s;
+    return (struct plumb_wait){.since = plumb_now(), .stuck_s = limit};
 }
 
 plumb_status plumb_nccl_settle(plumb_comm *c)
@@ -78,13 +80,13 @@ plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event)
     }
 }
 
-/* This rank's streams, events and memory. */
+/* This rank's events and memory. */
 static plumb_status prepare(plumb_comm *c)
 {
     struct plumb_nccl *n = c->nccl;
     const struct plumb_comm_device *d = &c->device;
     n->compute = d->stream;
-    PLUMB_NCCL_CUDA(cudaStreamCreateWithFlags(&n->stream, cudaStreamNonBlocking));
+    n->stream = d->side;
     PLUMB_NCCL_CUDA(cudaEventCreateWithFlags(&n->ready, cudaEventDisableTiming));
     for (int i = 0; i < PLUMB_NCCL_DEPTH; i++) {
         void *sum = NULL;
@@ -110,8 +112,6 @@ static void release(plumb_comm *c)
     }
     if (n->ready)
         (void)cudaEventDestroy(n->ready);
-    if (n->stream)
-        (void)cudaStreamDestroy(n->stream);
     free(n);
     c->nccl = NULL;
 }
@@ -158,7 +158,7 @@ plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_devic
     if (c->size == 1)
         return plumb_comm_attach_device(c, device);
     PLUMB_REQUIRE(!c->link, PLUMB_ERR_ARG, "the communicator has a device already");
-    PLUMB_REQUIRE(c->ops->idle && device->stream, PLUMB_ERR_UNSUPPORTED,
+    PLUMB_REQUIRE(c->ops->idle && device->stream && device->side, PLUMB_ERR_UNSUPPORTED,
                   "NCCL needs ranks over MPI and a GPU for each");
     plumb_status st = PLUMB_OK;
     int version = 0;
@@ -196,7 +196,7 @@ static plumb_status finish(plumb_comm *c)
 void plumb_nccl_detach(plumb_comm *c)
 {
     const struct plumb_args args = {-1, NULL, -1};
-    if (!c->broken && plumb_coll_enter(c, "nccl end", args) == PLUMB_OK)
+    if (!c->broken && c->nccl->comm && plumb_coll_enter(c, "nccl end", args) == PLUMB_OK)
         (void)plumb_coll_leave(c, finish(c)); /* what is left is aborted below */
     release(c);
 }

@@ -14,6 +14,7 @@
 struct plumb_nccl {
     ncclComm_t comm;                     /* NULL: not yet, or aborted */
     cudaStream_t stream, compute;        /* NCCL's; where x is made and used */
+    bool queuing;                        /* other ranks may come to it later: that is not stuck */
     cudaEvent_t ready;                   /* x is as it shall be sent */
     cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* a piece */
     cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* what came: its place in sum is free again */

@@ -19,6 +19,7 @@ static plumb_status exchange(plumb_comm *c, int peer, const float *out, int64_t 
                              int64_t taken)
 {
     struct plumb_nccl *n = c->nccl;
+    PLUMB_REQUIRE(n->comm, PLUMB_ERR_COMM, "%s: NCCL was given up", c->watch.here.doing);
     PLUMB_NCCL(c, ncclGroupStart());
     if (given)
         PLUMB_NCCL(c, ncclSend(out, (size_t)given, ncclFloat32, peer, n->comm, n->stream));
@@ -76,6 +77,52 @@ static plumb_status swap_nccl(plumb_comm *c, const struct plumb_swap *s)
     return st == PLUMB_OK ? st : plumb_nccl_break(c, st);
 }
 
+/* In the order of NCCL's stream alone; what is added goes on there, too. */
+static plumb_status queue_pieces(plumb_comm *c, const struct plumb_swap *s)
+{
+    struct plumb_nccl *n = c->nccl;
+    const struct plumb_comm_device *d = &c->device;
+    const int64_t most = plumb_max_i64(s->give.end - s->give.begin, s->take.end - s->take.begin);
+    PLUMB_TRY(order(n->ready, n->compute, n->stream));
+    for (int64_t i = 0; i * d->piece < most; i++) {
+        const struct plumb_range give = plumb_piece_of(s->give, i, d->piece);
+        const struct plumb_range take = plumb_piece_of(s->take, i, d->piece);
+        const int64_t taken = take.end - take.begin;
+        PLUMB_TRY(exchange(c, s->peer, s->x + give.begin, give.end - give.begin, n->sum[0], taken));
+        if (taken)
+            PLUMB_TRY(d->accumulate_side(d->arg, s->x + take.begin, n->sum[0], taken));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status queue_nccl(plumb_comm *c, const struct plumb_swap *s)
+{
+    c->nccl->queuing = true;
+    const plumb_status st = queue_pieces(c, s);
+    c->nccl->queuing = false;
+    return st == PLUMB_OK ? st : plumb_nccl_break(c, st);
+}
+
+static plumb_status drain(plumb_comm *c)
+{
+    struct plumb_nccl *n = c->nccl;
+    PLUMB_TRY(order(n->came[0], n->stream, n->compute));
+    return plumb_nccl_await(c, n->came[0]);
+}
+
+static plumb_status drain_nccl(plumb_comm *c)
+{
+    const plumb_status st = drain(c);
+    return st == PLUMB_OK ? st : plumb_nccl_break(c, st);
+}
+
+static void drop_nccl(plumb_comm *c)
+{
+    if (c->nccl->comm)
+        (void)ncclCommAbort(c->nccl->comm);
+    c->nccl->comm = NULL;
+}
+
 /* One piece of every rank's shard: summed there, or sent from there. Shards differ in length, so
  * this is a group of ncclReduce or ncclBroadcast and not one ncclReduceScatter or ncclAllGather. */
 static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
@@ -128,7 +175,13 @@ static plumb_status gather_own(plumb_comm *c, float *x, int64_t n)
     return shards(c, x, n, false);
 }
 
-const struct plumb_link plumb_nccl_tree = {.swap = swap_nccl, .detach = plumb_nccl_detach};
+const struct plumb_link plumb_nccl_tree = {
+    .swap = swap_nccl,
+    .queue = queue_nccl,
+    .drain = drain_nccl,
+    .drop = drop_nccl,
+    .detach = plumb_nccl_detach,
+};
 const struct plumb_link plumb_nccl_own_order = {
     .swap = swap_nccl,
     .reduce = reduce_own,

@@ -54,19 +54,29 @@ static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
     return plumb_coll_move(c, &m);
 }
 
-static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n)
+/* What two ranges share; empty: {begin, begin}. */
+static struct plumb_range shared(struct plumb_range a, struct plumb_range b)
+{
+    const int64_t begin = plumb_max_i64(a.begin, b.begin);
+    return (struct plumb_range){begin, plumb_max_i64(begin, plumb_min_i64(a.end, b.end))};
+}
+
+/* Only what lies in part travels. */
+static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n,
+                                struct plumb_range part)
 {
     const struct plumb_range none = {0, 0};
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
     struct plumb_range piece = {0, n};
     if (c->rank >= half)
-        return swap(c, &(struct plumb_swap){c->rank - half, grad, piece, none, true});
+        return swap(c, &(struct plumb_swap){c->rank - half, grad, part, none, true});
     if (c->rank < surplus)
-        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank + half, grad, none, piece, true}));
+        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank + half, grad, none, part, true}));
     for (int d = 1; d < half; d *= 2) {
         const bool upper = (c->rank & d) != 0;
         const struct plumb_range keep = half_of(piece, upper), give = half_of(piece, !upper);
-        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank ^ d, grad, give, keep, true}));
+        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank ^ d, grad, shared(give, part),
+                                               shared(keep, part), true}));
         piece = keep;
     }
     return PLUMB_OK;
@@ -92,6 +102,53 @@ static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *
     return PLUMB_OK;
 }
 
+bool plumb_comm_overlaps(const plumb_comm *c)
+{
+    return c->link && c->link->queue;
+}
+
+void plumb_comm_reduce_begin(plumb_comm *c, float *grad, int64_t n)
+{
+    if (!plumb_comm_overlaps(c))
+        return;
+    c->parts.grad = grad;
+    c->parts.n = c->parts.from = n;
+}
+
+/* Buckets are the same on every rank, whoever has how much of grad when. */
+plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from)
+{
+    const int64_t most = PLUMB_PARTS * PLUMB_SHARD_BLOCK;
+    const int64_t least = plumb_ceil_div(c->parts.n, most) * PLUMB_SHARD_BLOCK;
+    const int64_t bucket = plumb_max_i64(c->device.bucket, plumb_max_i64(least, 1));
+    while (c->parts.grad && c->parts.from > from) {
+        const int64_t begin = (c->parts.from - 1) / bucket * bucket;
+        if (begin < from)
+            break;
+        PLUMB_TRY(reduce_tree(c, c->link->queue, c->parts.grad, c->parts.n,
+                              (struct plumb_range){begin, c->parts.from}));
+        c->parts.from = begin;
+    }
+    return PLUMB_OK;
+}
+
+void plumb_comm_reduce_drop(plumb_comm *c)
+{
+    if (c->parts.grad)
+        c->link->drop(c);
+    c->parts.grad = NULL;
+}
+
+static plumb_status reduce_rest(plumb_comm *c, float *grad, int64_t n)
+{
+    const struct plumb_range rest = {0, c->parts.from};
+    const bool same = c->parts.grad == grad && c->parts.n == n;
+    c->parts.grad = NULL;
+    PLUMB_REQUIRE(same, PLUMB_ERR_ARG, "reduce_tree: another vector than the one begun");
+    PLUMB_TRY(reduce_tree(c, c->link->queue, grad, n, rest));
+    return c->link->drain(c);
+}
+
 static plumb_status check_args(const plumb_comm *c, const char *call, const float *x, int64_t n,
                                enum plumb_place place)
 {
@@ -106,9 +163,12 @@ plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n, enum
     PLUMB_TRY(check_args(c, "reduce_tree", grad, n, place));
     PLUMB_TRY(plumb_coll_enter(c, "reduce_tree", (struct plumb_args){n, NULL, -1}));
     const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
+    if (link && c->parts.grad)
+        return plumb_coll_leave(c, reduce_rest(c, grad, n));
     return plumb_coll_leave(c, link && link->reduce
                                    ? link->reduce(c, grad, n)
-                                   : reduce_tree(c, link ? link->swap : swap_host, grad, n));
+                                   : reduce_tree(c, link ? link->swap : swap_host, grad, n,
+                                                 (struct plumb_range){0, n}));
 }
 
 plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,

@@ -34,7 +34,8 @@
     X(REAL, timeout, "60", "(0, 86400]", "s", "asrfgldcetopn", 0, "a rank that is silent for so long (dead, stopped, cut off) while others wait for it ends the run") \
     X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetopn", 0, "longest wait for a rank that lives but is busy; 0: for ever") \
     X(CHOICE, exchange, "auto", "auto|nccl|mpi", "", "asrfgldceopn", 0, "between ranks on device: cuda; nccl: from GPU to GPU; mpi: through host memory, and ranks may share a GPU; auto: nccl if built in") \
-    X(CHOICE, reduce, "tree", "tree|nccl", "", "asrfgldceopn", 1, "order in which gradients of ranks add up; tree: the same bits for any power of two of ranks; nccl: the library's own, to rounding")
+    X(CHOICE, reduce, "tree", "tree|nccl", "", "asrfgldceopn", 1, "order in which gradients of ranks add up; tree: the same bits for any power of two of ranks; nccl: the library's own, to rounding") \
+    X(INT, bucket, "128", "[0, 1048576]", "MB", "asrf", 0, "over nccl, gradients that are final travel in pieces of this size while the rest is computed; 0: small ones")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \

@@ -112,6 +112,10 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struc
  * pass (limit.train).   dlogp (n_targets,) host   grad (count,) device */
 plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,
                                          float *grad);
+/* Told by a backward: grad[from, count) is final once the device has done what it was told so far.
+ * from falls, layer by layer. */
+typedef plumb_status plumb_final_fn(void *arg, int64_t from);
+void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg); /* fn NULL: nobody */
 /* score[i,:] of a sequence classifier, read at the last token of sequence i (by length).
  *   score (n_seq, labels) host */
 plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,

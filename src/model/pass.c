@@ -319,6 +319,12 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
     return PLUMB_OK;
 }
 
+void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg)
+{
+    p->on_final = fn;
+    p->on_final_arg = arg;
+}
+
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad)
 {
     const struct plumb_rows rows = plumb_pass_rows(p);
@@ -326,6 +332,8 @@ plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *gra
         if (p->limit.recompute)
             PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], NULL, &rows));
         PLUMB_TRY(plumb_layer_backward(m, l, &p->act[l], p->dx, grad, &p->back, &rows));
+        if (p->on_final) /* below the layer's own lie those that are still to come */
+            PLUMB_TRY(p->on_final(p->on_final_arg, m->net->layer[l].norm1));
     }
     return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.n);
 }

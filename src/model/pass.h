@@ -31,6 +31,8 @@ struct plumb_pass {
     int64_t max_pages, max_head; /* of a sequence; rows that the head reads */
     enum plumb_pass_state state;
     bool backward_done; /* the activations were used up */
+    plumb_final_fn *on_final;
+    void *on_final_arg;
     struct plumb_pass_batch host, batch;
     plumb_real **x;        /* (l+1) inputs of the layers and the output; one buffer unless train */
     struct plumb_act *act; /* (l); the same buffers in each unless kept */

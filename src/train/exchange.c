@@ -44,6 +44,12 @@ static plumb_status accumulate(void *arg, float *y, const float *x, int64_t n)
     return b->k.accumulate(b->stream, y, x, n);
 }
 
+static plumb_status accumulate_side(void *arg, float *y, const float *x, int64_t n)
+{
+    struct plumb_backend *b = arg;
+    return b->k.accumulate(b->side, y, x, n);
+}
+
 struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend)
 {
     return (struct plumb_comm_device){
@@ -56,5 +62,7 @@ struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend)
         .to_device = to_device,
         .accumulate = accumulate,
         .stream = backend->native,
+        .side = backend->native_side,
+        .accumulate_side = accumulate_side,
     };
 }

@@ -118,24 +118,96 @@ static plumb_status bring_nothing(struct plumb_gradient *g)
     return st;
 }
 
-static plumb_status run_local(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
-                              void *arg)
+static plumb_status run_leaf(struct plumb_gradient *g, float *grad, int64_t leaf, plumb_leaf_fn *fn,
+                             void *arg)
 {
-    const int64_t n = mine.end - mine.begin;
     struct plumb_backend *b = g->backend;
+    PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
+    return fn(arg, leaf, grad, g->slot + leaf * PLUMB_LEAF_VALUES);
+}
+
+/* merges times the buffer below += the one on top, from the element `begin` up to end. */
+static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t begin, int64_t end)
+{
+    struct plumb_backend *b = g->backend;
+    for (int m = 0; m < merges && end > begin; m++, top--)
+        PLUMB_TRY(
+            b->k.accumulate(b->stream, g->sum[top - 1] + begin, g->sum[top] + begin, end - begin));
+    return PLUMB_OK;
+}
+
+/* The first n of this rank's `count` leaves. */
+static plumb_status run_leaves(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
+                               plumb_leaf_fn *fn, void *arg)
+{
     for (int64_t i = 0; i < n; i++) {
-        const struct plumb_tree_step at = plumb_tree_at(n, i);
+        const struct plumb_tree_step at = plumb_tree_at(mine.end - mine.begin, i);
         if (g->pause && g->pause(g->pause_arg)) {
             g->paused = true;
             return PLUMB_OK;
         }
-        float *grad = g->sum[at.buffer];
-        PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
-        PLUMB_TRY(fn(arg, mine.begin + i, grad, g->slot + (mine.begin + i) * PLUMB_LEAF_VALUES));
-        for (int m = 0, top = at.buffer; m < at.merges; m++, top--)
-            PLUMB_TRY(b->k.accumulate(b->stream, g->sum[top - 1], g->sum[top], g->count));
+        PLUMB_TRY(run_leaf(g, g->sum[at.buffer], mine.begin + i, fn, arg));
+        PLUMB_TRY(merge(g, at.buffer, at.merges, 0, g->count));
     }
-    return n ? PLUMB_OK : bring_nothing(g);
+    return PLUMB_OK;
+}
+
+static plumb_status run_all(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
+                            void *arg)
+{
+    if (mine.begin == mine.end)
+        return bring_nothing(g);
+    return run_leaves(g, mine, mine.end - mine.begin, fn, arg);
+}
+
+plumb_status plumb_gradient_final(void *gradient, int64_t from)
+{
+    struct plumb_gradient *g = gradient;
+    if (!g->last.on)
+        return PLUMB_OK;
+    PLUMB_TRY(merge(g, g->last.top, g->last.merges, from, g->last.from));
+    g->last.from = from;
+    return plumb_comm_reduce_part(g->comm, from);
+}
+
+/* The last leaf, its exchange on its way meanwhile. */
+static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
+                             void *arg)
+{
+    const int64_t n = mine.end - mine.begin;
+    if (n == 0) {
+        PLUMB_TRY(bring_nothing(g));
+        return plumb_comm_reduce_part(g->comm, 0);
+    }
+    const struct plumb_tree_step at = plumb_tree_at(n, n - 1);
+    g->last.on = true;
+    g->last.top = at.buffer, g->last.merges = at.merges;
+    g->last.from = g->count;
+    plumb_status st = run_leaf(g, g->sum[at.buffer], mine.end - 1, fn, arg);
+    if (st == PLUMB_OK)
+        st = plumb_gradient_final(g, 0);
+    g->last.on = false;
+    return st;
+}
+
+/* Collective. Nobody begins to exchange before all ranks have come to their last leaf: a failure or
+ * a pause before that concerns only the ranks themselves. */
+static plumb_status run_overlapped(struct plumb_gradient *g, struct plumb_range mine,
+                                   plumb_leaf_fn *fn, void *arg)
+{
+    const int64_t n = mine.end - mine.begin;
+    plumb_status st = run_leaves(g, mine, n ? n - 1 : 0, fn, arg);
+    PLUMB_TRY(plumb_comm_agree(g->comm, st));
+    double paused = g->paused || (n && g->pause && g->pause(g->pause_arg));
+    PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, &paused, 1, PLUMB_MAX));
+    g->paused = paused > 0;
+    if (g->paused)
+        return PLUMB_OK;
+    plumb_comm_reduce_begin(g->comm, g->sum[0], g->count);
+    st = plumb_comm_agree(g->comm, run_last(g, mine, fn, arg));
+    if (st != PLUMB_OK)
+        plumb_comm_reduce_drop(g->comm);
+    return st;
 }
 
 plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_leaf_fn *fn,
@@ -149,7 +221,10 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_
     memset(g->slot, 0, (size_t)(slots + 1) * sizeof(*g->slot));
     memset(value, 0, PLUMB_LEAF_VALUES * sizeof(*value));
     g->paused = false;
-    PLUMB_TRY(plumb_comm_agree(g->comm, run_local(g, mine, fn, arg)));
+    if (g->overlap)
+        PLUMB_TRY(run_overlapped(g, mine, fn, arg));
+    else
+        PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));
     g->slot[slots] = g->paused; /* behind the leaves' scalars: ranks that left early */
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));
     g->paused = g->slot[slots] > 0;

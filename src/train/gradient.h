@@ -34,6 +34,14 @@ struct plumb_gradient {
     bool (*pause)(void *arg); /* asked before every leaf; true: leave the rest. NULL: never */
     void *pause_arg;
     bool paused; /* the last run: some rank left before its last leaf */
+    /* The exchange with other ranks begins while the last leaf's backward still runs, which calls
+     * plumb_gradient_final; reduce_tree must follow. Costs one more agreement. */
+    bool overlap;
+    struct {
+        bool on;
+        int top, merges; /* of the last leaf */
+        int64_t from;    /* what is above is merged */
+    } last;
 };
 
 #define PLUMB_LEAF_VALUES 8
@@ -50,6 +58,9 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
  * agree afterwards. */
 plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
                                         plumb_comm *comm, int64_t count, int64_t most_leaves);
+/* grad[from, count) of the leaf that runs gets nothing more: a plumb_final_fn. Does nothing but in
+ * the last leaf, with overlap. */
+plumb_status plumb_gradient_final(void *gradient, int64_t from);
 void plumb_gradient_fini(struct plumb_gradient *g);
 
 /* Unless g->paused afterwards, the same on every rank: runs this rank's leaves; leaves their

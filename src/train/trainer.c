@@ -262,10 +262,13 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
     PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, b, t->comm, t->model->count, most_leaves));
     t->gradient.pause = plumb_stop_noticed;
     t->gradient.pause_arg = &t->stop;
+    t->gradient.overlap = plumb_comm_overlaps(t->comm);
     plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(plumb_optim_create(&t->optim, t->model, t->comm, &options));
     plumb_memory_enter(b, "training pass", PLUMB_PHASE_TRAIN);
-    return plumb_pass_create(&t->pass, t->model, limit);
+    PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));
+    plumb_pass_on_final(t->pass, plumb_gradient_final, &t->gradient);
+    return PLUMB_OK;
 }
 
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,

@@ -11,6 +11,7 @@
 #include "backend/backend.h"
 #include "base/log.h"
 #include "train/exchange.h"
+#include "train/gradient.h"
 
 #define TIMEOUT_S 1.0
 
@@ -31,6 +32,83 @@ static void contract(plumb_comm *c, struct plumb_backend *b)
                 vector_check(c, &d, sizes[i], !own || plumb_comm_size(c) == 1);
             plumb_comm_detach_device(c);
         }
+}
+
+/* The same sums when parts leave while the device still makes the others. */
+static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
+{
+    enum { N = 50000, STEP = 7000 };
+    struct plumb_comm_device d = plumb_exchange_device(b);
+    float *host = malloc(N * sizeof(float)), *back = malloc(N * sizeof(float));
+    d.piece = 1000;
+    d.bucket = bucket;
+    CHECK_OK(plumb_comm_attach_nccl(c, &d, false));
+    CHECK(plumb_comm_overlaps(c) == (plumb_comm_size(c) > 1));
+    float *x = vector_new(c, &d, host, N);
+    for (int64_t i = 0; i < N; i++)
+        host[i] *= 2;
+    CHECK_OK(plumb_comm_reduce_tree(c, host, N, PLUMB_HOST));
+    plumb_comm_reduce_begin(c, x, N);
+    for (int64_t end = N; end > 0; end -= STEP) {
+        const int64_t from = end > STEP ? end - STEP : 0;
+        CHECK_OK(d.accumulate(d.arg, x + from, x + from, end - from));
+        if (plumb_comm_rank(c) != 1 || from == 0) /* a rank without leaves has all at once */
+            CHECK_OK(plumb_comm_reduce_part(c, from));
+    }
+    CHECK_OK(plumb_comm_reduce_tree(c, x, N, PLUMB_DEVICE));
+    const struct plumb_range own = plumb_comm_shard(c, N, plumb_comm_rank(c));
+    CHECK_OK(d.to_host(d.arg, back, x, N * 4));
+    CHECK(!memcmp(back + own.begin, host + own.begin, (size_t)(own.end - own.begin) * 4));
+    plumb_comm_reduce_begin(c, x, N);
+    CHECK_OK(plumb_comm_reduce_part(c, N / 2));
+    plumb_comm_reduce_drop(c); /* all ranks: one of them failed */
+    if (plumb_comm_size(c) > 1)
+        CHECK(plumb_comm_reduce_part(c, 0) == PLUMB_OK);
+    CHECK_OK(plumb_comm_barrier(c));
+    d.release(d.arg, x);
+    plumb_comm_detach_device(c);
+    free(host);
+    free(back);
+}
+
+struct failing {
+    struct plumb_gradient *g;
+    int fails; /* rank */
+};
+
+/* Half of the last leaf's gradient is on its way when it fails. */
+static plumb_status failing_leaf(void *arg, int64_t leaf, float *grad,
+                                 double value[PLUMB_LEAF_VALUES])
+{
+    const struct failing *f = arg;
+    struct plumb_backend *b = f->g->backend;
+    value[0] = 1;
+    PLUMB_TRY(b->k.accumulate(b->stream, grad, grad, f->g->count));
+    PLUMB_TRY(plumb_gradient_final(f->g, f->g->count / 2));
+    PLUMB_REQUIRE(plumb_comm_rank(f->g->comm) != f->fails || !f->g->last.on, PLUMB_ERR_NUMERIC,
+                  "leaf %lld is bad", (long long)leaf);
+    return PLUMB_OK;
+}
+
+static void leaf_fails(plumb_comm *c, struct plumb_backend *b)
+{
+    struct plumb_comm_device d = plumb_exchange_device(b);
+    struct plumb_gradient g;
+    struct failing f = {&g, -1};
+    double value[PLUMB_LEAF_VALUES];
+    CHECK_OK(plumb_comm_attach_nccl(c, &d, false));
+    CHECK_OK(plumb_gradient_init(&g, b, c, 50000, 8));
+    g.overlap = true;
+    CHECK_OK(plumb_gradient_run(&g, 8, failing_leaf, &f, value));
+    CHECK(value[0] == 8);
+    CHECK_OK(plumb_comm_reduce_tree(c, g.sum[0], g.count, PLUMB_DEVICE));
+    f.fails = plumb_comm_size(c) - 1;
+    const plumb_status st = plumb_gradient_run(&g, 8, failing_leaf, &f, value);
+    CHECK(st == (plumb_comm_rank(c) == f.fails ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER));
+    CHECK(strstr(plumb_trail_message(), "is bad"));
+    CHECK_OK(plumb_comm_barrier(c)); /* the ranks can still talk */
+    plumb_comm_detach_device(c);
+    plumb_gradient_fini(&g);
 }
 
 static void fault(plumb_comm *c, struct plumb_backend *b, const char *text)
@@ -61,7 +139,7 @@ static void init(plumb_comm *c, struct plumb_backend *b)
     const plumb_status st = plumb_comm_attach_nccl(c, &d, false);
     CHECKF((st == PLUMB_ERR_COMM || st == PLUMB_ERR_PEER) &&
                strstr(plumb_trail_message(), "nccl init") &&
-               strstr(plumb_trail_message(), "nothing moved for 1 s"),
+               strstr(plumb_trail_message(), "nothing moved for 2 s"),
            "%s", plumb_trail_message());
     CHECK_OK(plumb_comm_barrier(c));
     CHECK_OK(plumb_comm_attach_device(c, &d));
@@ -76,9 +154,13 @@ int main(int argc, char **argv)
     CHECK(argc > 1);
     CHECK_OK(plumb_comm_mpi_create(&c, argc > 2 || !strcmp(argv[1], "init") ? TIMEOUT_S : 60));
     CHECK_OK(plumb_backend_cuda_create(&b, plumb_comm_local_rank(c), plumb_comm_local_size(c)));
-    if (!strcmp(argv[1], "contract"))
+    if (!strcmp(argv[1], "contract")) {
         contract(c, b);
-    else if (!strcmp(argv[1], "fault"))
+        for (int64_t bucket = 0; bucket <= 20000; bucket += 10000)
+            parts(c, b, bucket);
+        if (plumb_comm_size(c) > 1)
+            leaf_fails(c, b);
+    } else if (!strcmp(argv[1], "fault"))
         fault(c, b, argv[2]);
     else
         init(c, b);

@@ -43,11 +43,12 @@ def check_world_sizes(bench, exchanges):
     alone = psle(bench, one / "latest", "alone", 1)
     for exchange, devices in exchanges.items():
         for ranks in (2, 4):
-            how, what = f"comm.exchange={exchange}", f"{exchange}, {ranks} ranks:"
-            other = psle(bench, one / "latest", exchange, ranks, how, devices=devices)
+            what = f"{exchange}, {ranks} ranks:"
+            how = [f"comm.exchange={exchange}", "comm.bucket=0"]  # beside the backward
+            other = psle(bench, one / "latest", exchange, ranks, *how, devices=devices)
             bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", what)
             bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
-        other, _ = sft(bench, exchange, 4, how, devices=devices)
+        other, _ = sft(bench, exchange, 4, *how, devices=devices)
         for name in ("model.safetensors", "trainer_state.h5"):
             bench.same(one / "latest" / name, other / "latest" / name, f"sft over {exchange}:")
     return one
