@@ -293,7 +293,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- one row ----------------------------------------------------------------------------- */
 
-static constexpr int64_t ENOUGH_BLOCKS = 512; /* about three for each SM of an H100 */
+static constexpr int64_t ENOUGH_BLOCKS = 512; /* about four for each SM of an H100 */
 static constexpr int SCORE_STRIDE = PAGE + 8; /* floats; so that rows fall into different banks */
 template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
 
