@@ -17,7 +17,8 @@ static void fix_curriculum(struct plumb_align_param *p)
     p->threshold = PLUMB_THRESHOLD_QUANTILE;
 }
 
-static void fix_spa(struct plumb_align_param *p)
+/* Scores of the policy itself keep their unit, nats. */
+static void fix_own_scores(struct plumb_align_param *p)
 {
     p->reward_norm = PLUMB_NORM_NONE;
 }
@@ -95,7 +96,7 @@ static const struct plumb_method table[] = {
      .reward = true,
      .source = PLUMB_SOURCE_IMPLICIT,
      .doubt = true,
-     .fix = fix_spa},
+     .fix = fix_own_scores},
     {.name = "real",
      .summary = "dpo on the pair of a prompt's answers that are least alike, only they are scored",
      .paper = "arXiv:2409.17169",
@@ -111,7 +112,23 @@ static const struct plumb_method table[] = {
      .rule = plumb_threshold_sigmoid,
      .objective = &plumb_obj_dpo,
      .given_pairs = true,
-     .reward = true},
+     .reward = true,
+     .renew = true},
+    {.name = "selm",
+     .summary = "dpo, and away from the reference's greedy answer",
+     .paper = "arXiv:2405.19332",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_selm,
+     .reward = true,
+     .optimism = true},
+    {.name = "dlma",
+     .summary = "dpo towards margins that the policy gives itself under contrary principles",
+     .paper = "arXiv:2402.11907",
+     .selector = &plumb_sel_extremes,
+     .objective = &plumb_obj_dlma,
+     .reward = true,
+     .source = PLUMB_SOURCE_CONTRAST,
+     .fix = fix_own_scores},
     {.name = "rrhf",
      .summary = "rank all answers of a prompt, imitate the best",
      .paper = "arXiv:2304.05302",

@@ -19,6 +19,7 @@
 enum plumb_reward_source {
     PLUMB_SOURCE_CONFIGURED, /* the configuration's reward section */
     PLUMB_SOURCE_IMPLICIT,   /* beta (log pi - log pi_judge), the policy's own opinion */
+    PLUMB_SOURCE_CONTRAST,   /* log pi(y | principles, x) - log pi(y | their contrary, x) */
 };
 
 struct plumb_method {
@@ -31,6 +32,8 @@ struct plumb_method {
     bool reward;      /* needs rewards: a missing one drops its completion */
     bool pick;        /* only a pair picked by its embeddings is scored, see pick.h */
     bool given_pairs; /* plumb prefer can train it on pairs that somebody else has made */
+    bool renew;       /* the same prompts in every iteration, only the worst answered again */
+    bool optimism;    /* the reference's greedy answer is a sequence of its own, of weight 1 */
     bool doubt; /* labels of pairs with small margins are doubted, see plumb_threshold_noise */
     enum plumb_reward_source source;
     /* What the threshold does to a prompt that the selector did not skip; NULL: nothing. */

@@ -9,9 +9,9 @@
 #include "align/pair_term.h"
 
 static const struct plumb_objective *const table[] = {
-    &plumb_obj_psle,   &plumb_obj_sft,  &plumb_obj_dpo, &plumb_obj_ipo,
-    &plumb_obj_reward, &plumb_obj_rdo,  &plumb_obj_aps, &plumb_obj_vcb,
-    &plumb_obj_rrhf,   &plumb_obj_lire, &plumb_obj_pro,
+    &plumb_obj_psle, &plumb_obj_sft,  &plumb_obj_dpo,  &plumb_obj_ipo,  &plumb_obj_reward,
+    &plumb_obj_rdo,  &plumb_obj_aps,  &plumb_obj_vcb,  &plumb_obj_rrhf, &plumb_obj_lire,
+    &plumb_obj_pro,  &plumb_obj_selm, &plumb_obj_dlma,
 };
 
 const struct plumb_objective *plumb_objective_at(int i)

@@ -70,6 +70,8 @@ extern const struct plumb_objective plumb_obj_aps;    /* arXiv:2406.02764 */
 extern const struct plumb_objective plumb_obj_vcb;    /* arXiv:2402.16030 */
 extern const struct plumb_objective plumb_obj_rrhf;   /* arXiv:2304.05302 */
 extern const struct plumb_objective plumb_obj_lire;   /* arXiv:2405.13516 */
+extern const struct plumb_objective plumb_obj_selm;   /* arXiv:2405.19332 */
+extern const struct plumb_objective plumb_obj_dlma;   /* arXiv:2402.11907 */
 extern const struct plumb_objective plumb_obj_pro;    /* arXiv:2306.17492 */
 
 /* Checks the inputs (non-finite value: PLUMB_ERR_NUMERIC with the sequence index; missing array,

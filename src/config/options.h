@@ -46,6 +46,7 @@
     X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfgldce", 1, "longest sequence, prompt and completion; 0: the model's context") \
     X(BOOL, shuffle, "true", "", "", "asrf", 1, "take records in an order drawn from the seed instead of file order") \
     X(BOOL, append_eos, "true", "", "", "srf", 1, "put the end token after every completion of a training record") \
+    X(INT, skip, "0", "[0, 1000000000000]", "records", "asrf", 1, "leave out the first records of a file, as those that an earlier stage has seen") \
     X(INT, limit, "0", "[0, 1000000000000]", "records", "asrfgldcet", 1, "read only the first records of a file; 0: all")
 
 #define PLUMB_OPTIONS_GENERATE(X) \
@@ -61,7 +62,7 @@
     X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU: launch a step of generation as one recorded graph instead of kernel by kernel; changes speed, no result")
 
 #define PLUMB_OPTIONS_METHOD(X) \
-    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, spa, real, optune, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
+    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, spa, real, optune, selm, dlma, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
     X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
     X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
     X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
@@ -91,6 +92,8 @@
     X(REAL, noise_start, "0.2", "[0, 1]", "", "a", 1, "spa: no label is doubted in this share of an iteration's steps") \
     X(REAL, noise_smoothing, "0.1", "[0, 0.5]", "", "a", 1, "spa: the doubt in such a label") \
     X(REAL, decoupling, "0.5", "[0, 100]", "", "a", 1, "spa: margins are of logits so far beyond the policy's, away from the reference's; 0: of the policy's") \
+    X(REAL, renew, "0.5", "[0, 1]", "", "a", 1, "optune: share of the prompts, those with the lowest rewards, that are answered again") \
+    X(TEXT, contrary, "", "", "file", "a", 1, "dlma: plain text of the contrary of the principles") \
     X(REAL, weight_beta, "1", "(0, 1e6]", "", "af", 1, "optune: a pair counts sigma(weight_beta x reward difference)") \
     X(REAL, optimism, "0.001", "[0, 1e6]", "", "a", 1, "selm: weight of the reference's greedy answer, which the policy is to leave") \
     X(REAL, margin_beta, "0.1", "[0, 1e6]", "", "a", 1, "dlma: of the self-rewarded margin, which a pair's log-ratios are to exceed") \

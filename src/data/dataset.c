@@ -27,6 +27,7 @@ struct reader {
     const struct plumb_data_options *o;
     struct plumb_draft draft;
     struct plumb_ids ids;
+    int64_t left_out; /* records, of o->skip */
     int64_t blank; /* first blank line, 0 = none */
 };
 
@@ -149,6 +150,8 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
     PLUMB_TRY(keep_prompt(&rec->prompt, r, &d->prompt));
     if (r->o->principle && d->principled.len)
         PLUMB_TRY(keep_prompt(&rec->principled, r, &d->principled));
+    if (r->o->contrary && d->contrary.len)
+        PLUMB_TRY(keep_prompt(&rec->contrary, r, &d->contrary));
     for (int i = 0; i < d->completions; i++)
         PLUMB_TRY(keep_completion(&rec->completion[i], r, &rec->prompt, &d->completion[i], where));
     return PLUMB_OK;
@@ -220,6 +223,10 @@ static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t 
     PLUMB_REQUIRE(!r->blank || r->o->blank_lines, PLUMB_ERR_FORMAT,
                   "%s:%lld: the line is blank, expected a JSON object", r->path,
                   (long long)r->blank);
+    if (r->left_out < r->o->skip) {
+        r->left_out++;
+        return PLUMB_OK;
+    }
     char where[512];
     snprintf(where, sizeof where, "%.480s:%lld", r->path, (long long)line_no);
     plumb_json *root = NULL;

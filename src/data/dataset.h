@@ -45,6 +45,7 @@ struct plumb_record {
     const char *solution; /* or NULL */
     struct plumb_piece prompt;
     struct plumb_piece principled;    /* the prompt under the principle; empty without one */
+    struct plumb_piece contrary;      /* the prompt under its contrary; empty without one */
     struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
     double score[2];                  /* PAIRS: of chosen and rejected; NaN = not given */
 };
@@ -56,6 +57,7 @@ struct plumb_data_options {
     int64_t vocab; /* ids given in a record are below it; 0: the tokenizer's vocabulary */
     const char *prompt_template;    /* prompt to text, see text/template.h; NULL: its default */
     const char *principle;          /* NULL: none; for PROMPTS. White space at its end is cut */
+    const char *contrary;           /* NULL: none; joined as the principle is */
     const char *principle_template; /* {principle} and {prompt}, which stands for the last message
                                      * of the prompt and is replaced by the whole; NULL: with a
                                      * line break between them */
@@ -65,7 +67,8 @@ struct plumb_data_options {
     bool append_eos;                /* the tokenizer's end token after completions that lack it */
     int64_t max_prompt_tokens;      /* 0: no limit; counts the longer of prompt and principled */
     int64_t max_tokens;             /* of a prompt with one of its completions; 0: no limit */
-    int64_t limit;                  /* only the first records; 0: all */
+    int64_t skip;                   /* records that are left out first, unread */
+    int64_t limit;                  /* only the first records behind them; 0: all */
     bool skip_long;                 /* longer records are left out and counted, not an error */
     bool blank_lines;               /* blank lines are allowed anywhere, not only at the end */
 };

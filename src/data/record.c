@@ -125,15 +125,15 @@ static plumb_status check_places(const struct plumb_message *m, int64_t n,
 }
 
 /* out += principle_template with its two places filled. */
-static plumb_status put_principle(struct plumb_buf *out, const char *prompt,
+static plumb_status put_principle(struct plumb_buf *out, const char *prompt, const char *principle,
                                   const struct plumb_data_options *o)
 {
-    int64_t len = (int64_t)strlen(o->principle);
-    while (len > 0 && isspace((unsigned char)o->principle[len - 1]))
+    int64_t len = (int64_t)strlen(principle);
+    while (len > 0 && isspace((unsigned char)principle[len - 1]))
         len--;
     for (const char *at = principle_template_of(o); *at;) {
         if (strncmp(at, PRINCIPLE, strlen(PRINCIPLE)) == 0) {
-            PLUMB_TRY(plumb_buf_add(out, o->principle, len));
+            PLUMB_TRY(plumb_buf_add(out, principle, len));
             at += strlen(PRINCIPLE);
         } else if (strncmp(at, PROMPT, strlen(PROMPT)) == 0) {
             PLUMB_TRY(plumb_buf_add_text(out, prompt));
@@ -145,7 +145,8 @@ static plumb_status put_principle(struct plumb_buf *out, const char *prompt,
 }
 
 /* The principle goes into the last message of the prompt. */
-static plumb_status put_principled(struct plumb_draft *d, const struct plumb_message *m, int64_t n,
+static plumb_status put_principled(struct plumb_buf *out, const char *principle,
+                                   const struct plumb_message *m, int64_t n,
                                    const struct plumb_data_options *o, const char *where)
 {
     struct plumb_buf joined = {0};
@@ -155,9 +156,9 @@ static plumb_status put_principled(struct plumb_draft *d, const struct plumb_mes
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: no memory for %lld messages", where,
                         (long long)n);
     memcpy(all, m, (size_t)n * sizeof *m);
-    PLUMB_TRY_GOTO(st, put_principle(&joined, m[n - 1].content, o), fail);
+    PLUMB_TRY_GOTO(st, put_principle(&joined, m[n - 1].content, principle, o), fail);
     all[n - 1].content = plumb_buf_text(&joined);
-    PLUMB_TRY_GOTO(st, plumb_template_render(&d->principled, template_of(o), all, n), fail);
+    PLUMB_TRY_GOTO(st, plumb_template_render(out, template_of(o), all, n), fail);
 fail:
     free(all);
     plumb_buf_fini(&joined);
@@ -173,7 +174,9 @@ static plumb_status put_prompt(struct plumb_draft *d, const struct plumb_message
     PLUMB_TRY(check_places(m, n, o, key, where));
     PLUMB_TRY(plumb_template_render(&d->prompt, template_of(o), m, n));
     if (o->principle && o->kind == PLUMB_DATA_PROMPTS)
-        PLUMB_TRY(put_principled(d, m, n, o, where));
+        PLUMB_TRY(put_principled(&d->principled, o->principle, m, n, o, where));
+    if (o->contrary && o->kind == PLUMB_DATA_PROMPTS)
+        PLUMB_TRY(put_principled(&d->contrary, o->contrary, m, n, o, where));
     return PLUMB_OK;
 }
 
@@ -458,6 +461,7 @@ void plumb_draft_clear(struct plumb_draft *d)
 {
     plumb_buf_clear(&d->prompt);
     plumb_buf_clear(&d->principled);
+    plumb_buf_clear(&d->contrary);
     plumb_buf_clear(&d->completion[0]);
     plumb_buf_clear(&d->completion[1]);
     plumb_buf_clear(&d->id);
@@ -473,6 +477,7 @@ void plumb_draft_fini(struct plumb_draft *d)
 {
     plumb_buf_fini(&d->prompt);
     plumb_buf_fini(&d->principled);
+    plumb_buf_fini(&d->contrary);
     plumb_buf_fini(&d->completion[0]);
     plumb_buf_fini(&d->completion[1]);
     plumb_buf_fini(&d->id);

@@ -9,7 +9,7 @@
 
 /* What a record says, rendered but not yet tokenised. Reused from line to line. */
 struct plumb_draft {
-    struct plumb_buf prompt, principled, completion[2];
+    struct plumb_buf prompt, principled, contrary, completion[2];
     int completions;      /* 0, 1 or 2 */
     bool by_ids;          /* the record gave ids; the texts are empty */
     struct plumb_ids ids; /* prompt and completion */

@@ -21,7 +21,8 @@ static plumb_status choose_prompts(struct plumb_align_run *a)
                                              .count = a->data->n,
                                              .per_iteration = a->cut.items,
                                              .shuffle = cfg->data.shuffle};
-    PLUMB_TRY(plumb_prompts_at(a->order, a->t->state.iteration + 1, &order));
+    const int64_t iteration = a->method->renew ? 1 : a->t->state.iteration + 1;
+    PLUMB_TRY(plumb_prompts_at(a->order, iteration, &order));
     for (int64_t k = 0; k < a->n_local; k++)
         a->local_record[k] = a->order[a->local_slot[k]];
     return PLUMB_OK;
@@ -42,6 +43,28 @@ static struct plumb_answer_source source_of(struct plumb_align_run *a)
     return src;
 }
 
+/* Greedy answers depend on weights that do not move: they are not kept over a pause. */
+static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
+{
+    struct plumb_answer_source src = source_of(a);
+    src.model = plumb_references_model(a->references, a->role[PLUMB_ROLE_LOSS]);
+    src.options.sample = (struct plumb_sample_param){.top_p = 1};
+    src.principled = false;
+    return src;
+}
+
+static plumb_status begin_greedy(struct plumb_align_run *a)
+{
+    const struct plumb_answer_source src = greedy_of(a);
+    return plumb_answers_begin(&a->greedy, &src, a->local_slot, a->local_record, a->n_local);
+}
+
+static plumb_status answer_greedily(struct plumb_align_run *a)
+{
+    const struct plumb_answer_source src = greedy_of(a);
+    return plumb_answers_generate(&a->greedy, &src);
+}
+
 /* Empty answers of this iteration's prompts, or those that a pause has kept. */
 static plumb_status begin(struct plumb_align_run *a)
 {
@@ -52,6 +75,10 @@ static plumb_status begin(struct plumb_align_run *a)
     PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
     plumb_references_begin(a->references);
     a->noise_n = 0;
+    if (a->method->renew)
+        PLUMB_TRY(plumb_align_renew(a));
+    if (a->method->optimism)
+        PLUMB_TRY(begin_greedy(a));
     if (!a->in_progress)
         return PLUMB_OK;
     a->in_progress = false;
@@ -154,10 +181,13 @@ static plumb_status share_rows(struct plumb_align_run *a)
         const struct plumb_answer *o = &a->answers.at[i];
         double *row = a->row + (o->slot * g + o->sample) * ROW_VALUES;
         row[ROW_TOKENS] = (double)o->n;
+        row[ROW_FRESH] = o->old ? 0 : (double)o->n;
+        if (a->method->optimism && i % g == 0)
+            row[ROW_FRESH] += (double)a->greedy.at[i / g].n;
         row[ROW_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
         for (int64_t j = 0; j < o->n; j++)
             row[ROW_LOGP] += (double)o->logp[j];
-        if (!o->principled && !isnan(o->under[PLUMB_ROLE_START])) {
+        if (!o->principled && !o->old && !isnan(o->under[PLUMB_ROLE_START])) {
             row[ROW_KL] = row[ROW_LOGP] - o->under[PLUMB_ROLE_START];
             row[ROW_KL_COUNT] = 1;
         }
@@ -186,7 +216,7 @@ static int64_t set_rollout_metrics(struct plumb_align_run *a, struct plumb_metri
         plumb_metrics_set(row, PLUMB_METRIC_KL, sum[ROW_KL] / sum[ROW_KL_COUNT]);
         plumb_metrics_set(row, PLUMB_METRIC_OBJECTIVE_KL, sum[ROW_KL] / sum[ROW_KL_COUNT]);
     }
-    return (int64_t)sum[ROW_TOKENS];
+    return (int64_t)sum[ROW_FRESH];
 }
 
 static void set_report_metrics(const struct plumb_align_report *r, struct plumb_metrics_row *row)
@@ -333,6 +363,8 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(plumb_weights_agree(&a->weights, t->model, t->comm));
     PLUMB_TRY(plumb_comm_agree(t->comm, begin(a)));
     PLUMB_TRY(run_stage(a, "rollout", generate));
+    if (a->method->optimism)
+        PLUMB_TRY(run_stage(a, "greedy", answer_greedily));
     time.rollout = lap(&since);
     if (a->method->pick)
         PLUMB_TRY(run_stage(a, "embed", plumb_align_embed));

@@ -16,8 +16,65 @@ static double implicit_reward(const struct plumb_align_run *a, const struct plum
     return a->param.beta * (logp - o->under[PLUMB_ROLE_JUDGE]);
 }
 
+static const struct plumb_piece *side_of(const struct plumb_align_run *a, int64_t i, int side)
+{
+    const struct plumb_record *rec = &a->data->record[a->answers.at[i].record];
+    return side ? &rec->contrary : &rec->principled;
+}
+
+static bool is_known(const struct plumb_align_run *a, int64_t i, int side, double *logp)
+{
+    const struct plumb_answer *o = &a->answers.at[i];
+    const struct plumb_piece *prompt = side_of(a, i, side);
+    return plumb_references_find(a->references, a->contrast, prompt->ids, prompt->n, o->ids, o->n,
+                                 logp);
+}
+
+/* Log-probs of what is packed, under the policy, are found again by their tokens. */
+static plumb_status run_packed(struct plumb_align_run *a)
+{
+    struct plumb_micro *m = &a->micro;
+    if (m->pack.n_seq == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_references_score(a->references, a->contrast, a->t->pass, &m->pack, m->logp));
+    plumb_pack_clear(&m->pack);
+    return PLUMB_OK;
+}
+
+/* log pi(y|p+,x) - log pi(y|p-,x)                         Source: DLMA, arXiv:2402.11907, eq. 5 */
+static plumb_status contrast(struct plumb_align_run *a)
+{
+    struct plumb_pack *p = &a->micro.pack;
+    const int64_t n = a->answers.prompts * a->answers.group_size;
+    double logp[2];
+    plumb_pack_clear(p);
+    for (int64_t i = 0; i < 2 * n; i++) {
+        const struct plumb_answer *o = &a->answers.at[i / 2];
+        const struct plumb_piece *prompt = side_of(a, i / 2, i % 2);
+        if (o->scored || is_known(a, i / 2, i % 2, logp))
+            continue;
+        PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "judging was paused");
+        if (p->n_seq == p->max_seq || p->offset[p->n_seq] + prompt->n + o->n > p->max_tokens)
+            PLUMB_TRY(run_packed(a));
+        PLUMB_TRY(plumb_pack_add(p, prompt->ids, prompt->n, o->ids, o->n));
+    }
+    PLUMB_TRY(run_packed(a));
+    for (int64_t i = 0; i < n; i++) {
+        struct plumb_answer *o = &a->answers.at[i];
+        if (o->scored)
+            continue;
+        PLUMB_REQUIRE(is_known(a, i, 0, &logp[0]) && is_known(a, i, 1, &logp[1]), PLUMB_ERR_NOMEM,
+                      "log-probs of %lld answers under two prompts did not fit", (long long)n);
+        o->reward = logp[0] - logp[1];
+        o->scored = true;
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_align_judge(struct plumb_align_run *a)
 {
+    if (a->method->source == PLUMB_SOURCE_CONTRAST)
+        return contrast(a);
     for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
         struct plumb_answer *o = &a->answers.at[i];
         o->reward = implicit_reward(a, o);

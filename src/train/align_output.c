@@ -34,7 +34,7 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts 
             .reward = (float)o->reward,
             .weight = (float)a->board->weight[entry],
             .tau = a->report.tau,
-            .weight_fingerprint = a->answers.weights,
+            .weight_fingerprint = o->weights,
             .ids = ids,
             .n = p->n + o->n,
             .prompt_tokens = p->n,

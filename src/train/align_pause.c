@@ -195,8 +195,7 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     return plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets);
 }
 
-/* Place of a slot among this rank's, which ascend; -1: another rank's. */
-static int64_t local_of(const struct plumb_align_run *a, int64_t slot)
+int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot)
 {
     int64_t low = 0, high = a->n_local;
     while (low < high) {
@@ -213,7 +212,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
                              int64_t i, int64_t *taken)
 {
     const struct plumb_answers *r = &a->answers;
-    const int64_t k = local_of(a, c->slot[i]), n = c->offsets[i + 1] - c->offsets[i];
+    const int64_t k = plumb_align_local(a, c->slot[i]), n = c->offsets[i + 1] - c->offsets[i];
     if (k < 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(c->sample[i] >= 0 && c->sample[i] < r->group_size && n >= 0 &&

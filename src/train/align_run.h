@@ -13,7 +13,7 @@
 #include "train/rewards.h"
 
 /* Scalars of a completion that every rank needs for the report of the iteration. */
-enum { ROW_TOKENS, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
+enum { ROW_TOKENS, ROW_FRESH, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
 /* Sums over the leaves of a step. */
 enum { LEAF_LOSS, LEAF_TOKENS, LEAF_PAIRS, LEAF_CHOSEN, LEAF_REJECTED, LEAF_ACCURATE };
 
@@ -44,6 +44,8 @@ struct plumb_align_run {
     plumb_rewards *rewards;
     plumb_generator *generator;
     struct plumb_answers answers;
+    struct plumb_answers greedy; /* of the reference, one per prompt, where a method reads them */
+    int contrast;                /* the policy as a reference, where it judges by contrast */
     struct plumb_scoreboard *board;
     struct plumb_threshold_state threshold;
     struct plumb_align_report report;
@@ -104,6 +106,12 @@ plumb_status plumb_align_embed(struct plumb_align_run *a);
  *            labels are doubted. Collective. */
 plumb_status plumb_align_judge(struct plumb_align_run *a);
 plumb_status plumb_align_doubt(struct plumb_align_run *a);
+
+/* align_renew.c: takes over answers of the iteration before, but for the worst prompts'. Not
+ * collective. */
+plumb_status plumb_align_renew(struct plumb_align_run *a);
+/* Place of a slot among this rank's, which ascend; -1: another rank's. */
+int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot);
 
 /* missing.c: out (size bytes) = which completions of the scoreboard have no finite reward, by
  * prompt record and sample, and which source gave none and why; the same on every rank. Collective.

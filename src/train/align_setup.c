@@ -10,6 +10,20 @@
 #include "train/align_run.h"
 #include "train/plan.h"
 
+static bool needs_principles(const struct plumb_method *m)
+{
+    return m->principled || m->source == PLUMB_SOURCE_CONTRAST;
+}
+
+static plumb_status check_text(const char *option, const char *path, const struct plumb_method *m)
+{
+    PLUMB_REQUIRE(path && *path, PLUMB_ERR_CONFIG,
+                  "%s: %s needs a text file of principles; configs/principles has some", option,
+                  m->name);
+    PLUMB_REQUIRE(plumb_file_exists(path), PLUMB_ERR_IO, "%s: there is no file %s", option, path);
+    return PLUMB_OK;
+}
+
 static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg, bool dry)
 {
     PLUMB_TRY(plumb_method_find(&a->method, cfg->method.name));
@@ -24,13 +38,10 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
     PLUMB_TRY(plumb_method_check(a->method, &a->param, cfg->generate.group_size));
     if (dry && !*cfg->data.prompts)
         return PLUMB_OK; /* no prompts, no principles: sizes alone */
-    PLUMB_REQUIRE(!a->method->principled || (cfg->method.principles && *cfg->method.principles),
-                  PLUMB_ERR_CONFIG,
-                  "method.principles: %s needs a text file of principles; configs/principles has "
-                  "some",
-                  a->method->name);
-    PLUMB_REQUIRE(!a->method->principled || plumb_file_exists(cfg->method.principles), PLUMB_ERR_IO,
-                  "method.principles: there is no file %s", cfg->method.principles);
+    if (needs_principles(a->method))
+        PLUMB_TRY(check_text("method.principles", cfg->method.principles, a->method));
+    if (a->method->source == PLUMB_SOURCE_CONTRAST)
+        PLUMB_TRY(check_text("method.contrary", cfg->method.contrary, a->method));
     return PLUMB_OK;
 }
 
@@ -43,12 +54,17 @@ static plumb_status open_prompts(struct plumb_align_run *a)
         return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
     PLUMB_REQUIRE(cfg->data.prompts && *cfg->data.prompts, PLUMB_ERR_CONFIG,
                   "data.prompts: is not set; name a JSONL file of prompts");
-    struct plumb_buf principle = {0};
+    const bool guided = needs_principles(a->method);
+    const bool contrast = a->method->source == PLUMB_SOURCE_CONTRAST;
+    struct plumb_buf principle = {0}, contrary = {0};
     plumb_status st = PLUMB_OK;
-    if (a->method->principled)
+    if (guided)
         st = plumb_file_read(&principle, cfg->method.principles);
+    if (st == PLUMB_OK && contrast)
+        st = plumb_file_read(&contrary, cfg->method.contrary);
     struct plumb_data_options options = plumb_data_options_of(cfg, a->t, PLUMB_DATA_PROMPTS);
-    options.principle = a->method->principled ? plumb_buf_text(&principle) : NULL;
+    options.principle = guided ? plumb_buf_text(&principle) : NULL;
+    options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;
     options.principle_template = cfg->method.principle_template;
     const int64_t room = a->t->model->spec.max_pos - 1; /* at least one token of answer */
     if (options.max_prompt_tokens == 0 || options.max_prompt_tokens > room)
@@ -56,6 +72,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     if (st == PLUMB_OK)
         st = plumb_dataset_open(&a->data, cfg->data.prompts, &options);
     plumb_buf_fini(&principle);
+    plumb_buf_fini(&contrary);
     return st;
 }
 
@@ -99,16 +116,25 @@ static plumb_status create_buffers(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     struct plumb_backend *b = a->t->backend;
-    const int64_t group = cfg->generate.group_size, max_seq = a->cut.micro_batch * group;
+    const int64_t group = cfg->generate.group_size;
+    const int64_t max_seq = a->cut.micro_batch * (group + a->method->optimism);
     int64_t longest = 0, longest_any = 0;
     for (int64_t i = 0; i < a->data->n; i++) {
         const struct plumb_record *rec = &a->data->record[i];
         longest = plumb_max_i64(longest, rec->prompt.n);
         longest_any = plumb_max_i64(longest_any, plumb_max_i64(rec->prompt.n, rec->principled.n));
+        longest_any = plumb_max_i64(longest_any, rec->contrary.n);
     }
     const int64_t max_pos = a->t->model->spec.max_pos;
     const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
+    PLUMB_REQUIRE(
+        a->method->source != PLUMB_SOURCE_CONTRAST ||
+            longest_any + cfg->generate.max_new_tokens <= max_pos,
+        PLUMB_ERR_CONFIG,
+        "generate.max_new_tokens: %lld behind a guided prompt of %lld tokens is more than "
+        "the model's %lld",
+        (long long)cfg->generate.max_new_tokens, (long long)longest_any, (long long)max_pos);
     /* one answer under its principles must fit, too */
     PLUMB_TRY(plumb_micro_init(&a->micro, PLUMB_MICRO_LOGP,
                                plumb_max_i64(max_seq * whole, whole_any), max_seq));
@@ -122,9 +148,14 @@ static plumb_status create_buffers(struct plumb_align_run *a)
                   (long long)max_seq);
     PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->n_local, 1), group,
                                  cfg->generate.max_new_tokens));
+    if (a->method->optimism)
+        PLUMB_TRY(plumb_answers_init(&a->greedy, plumb_max_i64(a->n_local, 1), 1,
+                                     cfg->generate.max_new_tokens));
     PLUMB_TRY(plumb_scoreboard_create(&a->board, a->cut.items, group));
     plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
-    PLUMB_TRY(plumb_memory_beside(b, "answers", plumb_answers_bytes(&a->answers)));
+    PLUMB_TRY(plumb_memory_beside(b, "answers",
+                                  plumb_answers_bytes(&a->answers) +
+                                      (a->method->optimism ? plumb_answers_bytes(&a->greedy) : 0)));
     plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
     return plumb_generator_create(&a->generator, a->t->model, cfg->generate.slots, whole_any,
                                   a->t->tokenizer);
@@ -138,11 +169,13 @@ static plumb_status open_references(struct plumb_align_run *a)
     const int64_t answers = plumb_max_i64(a->n_local, 1) * cfg->generate.group_size;
     for (int role = 0; role < PLUMB_ROLES; role++)
         a->role[role] = -1;
-    PLUMB_TRY(
-        plumb_references_create(&a->references, a->t->model, cfg->model, PLUMB_ROLES * answers));
+    PLUMB_TRY(plumb_references_create(&a->references, a->t->model, cfg->model,
+                                      (PLUMB_ROLES + 2) * answers)); /* dlma: two prompts */
     if (a->needs_reference)
         PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_LOSS],
                                         cfg->method.reference, "method.reference"));
+    if (a->method->source == PLUMB_SOURCE_CONTRAST)
+        PLUMB_TRY(plumb_references_open(a->references, &a->contrast, "previous", "method.name"));
     if (a->method->source == PLUMB_SOURCE_IMPLICIT)
         PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_JUDGE],
                                         cfg->method.judge, "method.judge"));
@@ -213,6 +246,8 @@ static plumb_status open_parts(struct plumb_align_run *a)
     PLUMB_TRY(open_references(a));
     if (a->method->pick)
         PLUMB_TRY(open_embedder(a));
+    if (a->method->optimism)
+        PLUMB_TRY(keep_loss_reference(a, "its greedy answers need"));
     return a->method->doubt ? open_doubt(a) : PLUMB_OK;
 }
 
@@ -250,6 +285,7 @@ void plumb_align_release(struct plumb_align_run *a)
     plumb_generator_destroy(&a->generator);
     plumb_scoreboard_destroy(&a->board);
     plumb_answers_fini(&a->answers);
+    plumb_answers_fini(&a->greedy);
     plumb_micro_fini(&a->micro);
     plumb_rewards_destroy(&a->rewards);
     plumb_references_destroy(&a->references);

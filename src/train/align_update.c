@@ -12,6 +12,24 @@ static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t slot, i
     return &a->answers.at[k * a->answers.group_size + sample];
 }
 
+/* The reference's own answer; its log-prob there is the one that it was sampled with. */
+static plumb_status add_greedy(struct plumb_align_run *a, int64_t slot)
+{
+    struct plumb_micro *m = &a->micro;
+    const int64_t q = m->pack.n_seq;
+    const struct plumb_answer *first = answer_of(a, slot, 0);
+    const struct plumb_answer *o = &a->greedy.at[(first - a->answers.at) / a->answers.group_size];
+    const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
+    PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)a->answers.group_size, prompt->ids, prompt->n,
+                              o->ids, o->n));
+    a->sequence[q] = -1;
+    m->weight[q] = 1;
+    m->logp_ref[q] = 0;
+    for (int64_t j = 0; j < o->n; j++)
+        m->logp_ref[q] += (double)o->logp[j];
+    return PLUMB_OK;
+}
+
 plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range slots)
 {
     const int64_t group = a->answers.group_size;
@@ -38,6 +56,8 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range s
             if (entry == choice->lose)
                 pair.lose = q;
         }
+        if (a->method->optimism && choice->branch != PLUMB_BRANCH_SKIP)
+            PLUMB_TRY(add_greedy(a, slot));
         plumb_micro_end_group(m);
         if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
             m->pair[m->pairs++] = pair;
@@ -51,10 +71,10 @@ static plumb_status compare_plain(struct plumb_align_run *a)
 {
     const float *logp = a->micro.pack.logp;
     for (int64_t q = 0; q < a->micro.pack.n_seq; q++) {
-        const struct plumb_answer *o = &a->answers.at[a->sequence[q]];
-        if (!o->principled)
+        const struct plumb_answer *o = a->sequence[q] >= 0 ? &a->answers.at[a->sequence[q]] : NULL;
+        if (o && !o->principled && !o->old)
             PLUMB_TRY(plumb_align_compare(a, o, logp));
-        logp += o->n;
+        logp += a->micro.len[q];
     }
     return PLUMB_OK;
 }

@@ -115,7 +115,8 @@ plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_ans
             o->record = record[k];
             o->sample = i;
             o->principled = i >= plain;
-            o->finished = o->scored = o->dropped = false;
+            o->finished = o->scored = o->dropped = o->old = false;
+            o->weights = src->model->fingerprint;
             o->n = 0;
             o->reward = NAN;
             for (int role = 0; role < PLUMB_ROLES; role++)

@@ -22,8 +22,10 @@ struct plumb_answer {
     bool principled;
     bool finished; /* false: n tokens so far */
     bool scored;
-    bool dropped; /* not in the running: neither scored nor trained on */
-    int64_t n;    /* completion tokens, the stop token included; 0 = not there yet */
+    bool old;         /* of an earlier iteration, and its weights */
+    uint64_t weights; /* fingerprint of those that gave it */
+    bool dropped;     /* not in the running: neither scored nor trained on */
+    int64_t n;        /* completion tokens, the stop token included; 0 = not there yet */
     int32_t *ids;
     float *logp;         /* raw log-probs as sampled, nats */
     float *logp_sampled; /* of the distribution drawn from */

@@ -85,6 +85,8 @@ plumb_status plumb_align_rescore(struct plumb_align_run *a)
     int64_t at = (a->t->state.iteration * group + group - 1) % n;
     for (int64_t i = 0; i < wanted; i++, at = (at + stride) % n) {
         const struct plumb_answer *o = &a->answers.at[at];
+        if (o->old)
+            continue; /* those weights are gone */
         const struct plumb_record *rec = &a->data->record[o->record];
         const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
         if (m->pack.n_seq == m->pack.max_seq ||

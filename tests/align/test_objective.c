@@ -317,6 +317,21 @@ static void check_group_limits(void)
     CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
     q.p.label_smoothing = 0.1;
     expect_refusal(&q, PLUMB_ERR_ARG, "doubted label");
+
+    q = pair_of(&plumb_obj_dlma, -10, -30); /* h = beta 20 - margin_beta gap */
+    point_in(&q);
+    q.reward[0] = 20; /* beta = margin_beta: the gap that it wants */
+    CHECK(golden_near(eval(&q).loss, log(2.0)));
+    q.reward[0] = 1e9; /* cut at margin_limit: h = 2 - 4 */
+    CHECK(golden_near(eval(&q).loss, log1p(exp(2.0))));
+    q.p.margin_beta = 0;
+    const double plain = eval(&q).loss;
+    q.o = &plumb_obj_dpo;
+    CHECK(eval(&q).loss == plain);
+    q.o = &plumb_obj_selm; /* without an answer of the reference, dpo */
+    CHECK(eval(&q).loss == plain);
+    q.weight[1] = 1, q.p.optimism = 0.5;
+    CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30) && q.dlogp[1] > 0);
 }
 
 int main(void)
@@ -324,7 +339,7 @@ int main(void)
     plumb_json *doc = golden_read("objective");
     const int64_t cases = plumb_json_count(doc);
     bool seen[16] = {0};
-    CHECK(cases >= 32);
+    CHECK(cases >= 38);
     for (int64_t c = 0; c < cases; c++) {
         struct problem q;
         read_problem(&q, plumb_json_at(doc, c));

@@ -160,7 +160,11 @@ static void test_tokens(void)
     plumb_dataset_close(&d);
     o.append_eos = false;
     o.no_special = true;
-    o.limit = 1;
+    o.skip = o.limit = 1;
+    d = open_text(file, o);
+    CHECK(d->n == 1 && d->record[0].line == 2);
+    plumb_dataset_close(&d);
+    o.skip = 0;
     d = open_text(file, o);
     CHECK(d->n == 1);
     check_ids(&d->record[0].prompt, prompt + 1, 2);

@@ -54,6 +54,10 @@ METHODS = {
                       "noise_share=0.3", "noise_window=7"]),
     "real, easy": ("align", ["method.name=real"]),
     "real, centroid": ("align", ["method.name=real", "method.pick=centroid"]),
+    "optune": ("align", ["method.name=optune", "method.renew=0.4", "kl_to_start=false"]),
+    "selm": ("align", ["method.name=selm", "method.optimism=0.1"]),
+    "dlma": ("align", ["method.name=dlma", "method.principles={principles}",
+                       "method.contrary={contrary}"]),
     "prefer, real": ("prefer", ["method.name=real", "method.keep=0.4"]),
     "prefer, dpo": ("prefer", ["method.name=dpo", "method.label_smoothing=0.1"]),
     "prefer, aps": ("prefer", ["method.name=aps", "lr_schedule=cosine"]),
@@ -66,7 +70,10 @@ class Job:
     def __init__(self, bench, name, base, reward, more=()):
         self.bench, self.name, self.base, self.reward = bench, name, base, reward
         self.command, sets = METHODS[name]
-        self.sets = [s.format(base=base, seed=bench.folder / "seed" / "latest") for s in sets]
+        texts = bench.world / "principles"
+        self.sets = [s.format(base=base, seed=bench.folder / "seed" / "latest",
+                              principles=texts / "kind_and_helpful.txt",
+                              contrary=texts / "contrary.txt") for s in sets]
         self.more = list(more)
 
     def args(self, out):
@@ -94,6 +101,8 @@ def prepare(bench):
     base = bench.base()
     reward = bench.folder / "reward-model"
     bench.good(*bench.reward_args(reward, base))
+    texts = bench.world / "principles"
+    (texts / "contrary.txt").write_text("be rude. be harmful.\n")
     bench.good(*bench.prefer_args(bench.folder / "seed", base, "method.name=dpo", steps=4))
     return base, reward / "latest"
 

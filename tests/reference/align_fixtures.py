@@ -121,7 +121,8 @@ def objective_case(rng, name, **over):
         return -(1 - e) * F.logsigmoid(h) - e * F.logsigmoid(-h)
 
     for w, l, e, c in pairs:
-        kind = name if name in ("dpo", "ipo", "reward", "rdo", "aps") else p["rank_loss"]
+        kind = name if name in ("dpo", "ipo", "reward", "rdo", "aps", "dlma") else p["rank_loss"]
+        kind = "dpo" if name == "selm" else kind
         if name == "aps":
             e = 0
         if kind == "hinge":
@@ -135,6 +136,10 @@ def objective_case(rng, name, **over):
         elif kind == "rdo":
             gap = reward[w] - reward[l]
             term = gap * logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
+        elif kind == "dlma":
+            aim = min(max(reward[w] - reward[l], -p["margin_limit"]), p["margin_limit"])
+            h = p["beta"] * (d[w] - d[l]) - p["margin_beta"] * aim
+            term = logistic(h, e + p["label_smoothing"])
         elif kind == "aps":
             term = adaptive(p["beta"] * (d[w] - d[l]), p["rho"])
         elif kind == "ipo":
@@ -144,6 +149,8 @@ def objective_case(rng, name, **over):
         loss = loss + scale * c * term
     for a, b in zip(group, group[1:]) if whole else ():
         loss = loss + scale * GROUP[name](s[a:b], x[a:b], ref[a:b], torch.tensor(reward[a:b]), p)
+    if name == "selm":
+        loss = loss + scale * p["optimism"] * p["beta"] * (torch.tensor(weight) * d).sum()
     if name in ("psle", "sft"):
         loss = loss - scale * (torch.tensor(weight) * x).sum()
     loss.backward()
@@ -176,6 +183,11 @@ def objective_cases():
             objective_case(rng, "rrhf", sft_weight=0.0), objective_case(rng, "lire"),
             objective_case(rng, "lire", list_temperature=20.0), objective_case(rng, "pro"),
             objective_case(rng, "pro", length_normalize=False, sft_weight=0.05)]
+    rng = np.random.default_rng(13)
+    out += [objective_case(rng, "selm"), objective_case(rng, "selm", optimism=0.3, beta=0.5, label_smoothing=0.1),
+            objective_case(rng, "selm", optimism=0.0), objective_case(rng, "dlma"),
+            objective_case(rng, "dlma", margin_limit=0.4, margin_beta=2.0),
+            objective_case(rng, "dlma", margin_beta=0.0, beta=0.6, label_smoothing=0.2)]
     return out
 
 
@@ -194,7 +206,7 @@ def best(norm, which):
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
 
-EXTREMES = ("dpo", "vcb", "psle_curriculum", "spa")
+EXTREMES = ("dpo", "vcb", "psle_curriculum", "spa", "optune")
 
 
 def extremes(norm, which):
@@ -266,6 +278,9 @@ def decide(method, p, state, kind, reward, group, total):
     choice_weight = [1 / (1 + np.exp(-margin[q] / p["curriculum_temperature"]))
                      if method == "psle_curriculum" and margin[q] < tau else 1.0
                      for q in range(prompts)]
+    if method == "optune":
+        choice_weight = [1 / (1 + np.exp(-p["weight_beta"] * margin[q])) if branch[q] == "rank" else 1.0
+                         for q in range(prompts)]
     ok = np.isfinite(r)
     mean = lambda v: v.mean() if len(v) else np.nan
     stats = dict(completions=(kind > 0).sum(), missing=((kind > 0) & ~ok).sum(),
@@ -291,7 +306,7 @@ def decide_case(rng, method, group, prompts, missing=0.0, **over):
     state, total, iterations = dict(iteration=0), 3, []
     for _ in range(total):
         kind = np.tile(np.where(np.arange(group) < group // 2, 1, 2), prompts)
-        if method in ("raft", "dpo", "vcb", "spa"):
+        if method in ("raft", "dpo", "vcb", "spa", "optune"):
             kind[:] = 1
         reward = np.round(rng.normal(size=prompts * group) * 2 + 0.3 * kind, 3)
         reward[rng.random(prompts * group) < missing] = np.nan
@@ -316,7 +331,8 @@ def decide_cases():
             case("dpo", 3, 9, missing=0.4), case("dpo", 2, 6, reward_norm="none"),
             case("psle_curriculum", 4, 9, quantile_start=0.9, quantile_end=0.5,
                  curriculum_temperature=0.8, missing=0.2),
-            case("vcb", 4, 7, missing=0.5), case("spa", 2, 9)]
+            case("vcb", 4, 7, missing=0.5), case("spa", 2, 9),
+            case("optune", 3, 8, missing=0.2, weight_beta=0.7)]
 
 
 # --- doubted labels -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * Test. Includes harness.h, align/, config/, io/, train/. */
 #include "align/method.h"
 #include "config/config.h"
+#include "config/stages.h"
 #include "harness.h"
 #include "io/file.h"
 #include "train/loops.h"
@@ -36,6 +37,25 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(cfg->train.global_batch_size % cfg->train.micro_batch_size == 0, "%s: batches", path);
 }
 
+static void check_stages(const char *path)
+{
+    struct plumb_stages *s;
+    const plumb_status st = plumb_stages_load(&s, path, NULL, 0);
+    CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
+    CHECK(s->n > 1);
+    for (int64_t i = 0; i < s->n; i++) {
+        const struct plumb_config *cfg = s->item[i].cfg;
+        const bool align = strcmp(s->item[i].command, "align") == 0;
+        const struct plumb_align_param param = plumb_align_param_of(cfg);
+        const struct plumb_method *m;
+        CHECK_OK(plumb_method_find(&m, cfg->method.name));
+        CHECK_OK(plumb_method_check(m, &param, align ? cfg->generate.group_size : 2));
+        CHECKF(*cfg->model && *(align ? cfg->data.prompts : cfg->data.train), "%s: stage %s", path,
+               s->item[i].name);
+    }
+    plumb_stages_free(&s);
+}
+
 static int check_folder(const char *root, const char *folder)
 {
     char dir[2048], path[4096];
@@ -51,7 +71,9 @@ static int check_folder(const char *root, const char *folder)
             continue;
         CHECK_OK(plumb_path_join(path, sizeof(path), dir, name));
         CHECK_OK(plumb_file_read(&text, path));
-        if (!strstr(plumb_buf_text(&text), "\nstages:")) { /* lists of stages: test_stages.py */
+        if (strstr(plumb_buf_text(&text), "\nstages:")) {
+            check_stages(path);
+        } else {
             const char *command = command_of(name);
             const plumb_status st = plumb_config_load(&cfg, command, path, NULL, 0);
             CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());

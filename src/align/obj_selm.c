@@ -1,0 +1,31 @@
+/* obj_selm.c - DPO that is curious: what the reference would say at once is worth less.
+ * Layer 1. Includes align/ and base/ only.
+ *
+ * Zhang et al. 2024, arXiv:2405.19332, algorithm 1 and its code, d = s - s_ref:
+ *
+ *     L = DPO of the pairs + optimism beta sum_i weight_i d_i      weight_i: of reference answers
+ */
+#include "align/pair_term.h"
+
+static unsigned selm_needs(const struct plumb_align_param *p)
+{
+    (void)p;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF;
+}
+
+static plumb_status selm_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,
+                              const struct plumb_align_param *p)
+{
+    PLUMB_TRY(plumb_obj_dpo.eval(out, in, p));
+    for (int64_t i = 0; in->weight && i < in->n; i++) {
+        const double share = p->optimism * p->beta * in->weight[i];
+        const double bonus = share * (in->logp[i] - in->logp_ref[i]);
+        out->dlogp[i] += in->scale * share;
+        out->loss += in->scale * bonus;
+        out->weighted_loss += bonus;
+    }
+    return PLUMB_OK;
+}
+
+const struct plumb_objective plumb_obj_selm = {"selm", "arXiv:2405.19332, algorithm 1", selm_needs,
+                                               selm_eval};
