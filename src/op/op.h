@@ -110,6 +110,7 @@ plumb_status plumb_op_linear_bwd_w(struct plumb_backend *b, const struct plumb_t
 /* ---- attention -------------------------------------------------------------------------- */
 
 /* kc (pages,hk,d,PLUMB_KV_PAGE)  vc (pages,hk,PLUMB_KV_PAGE,d) of one layer  k, v (n,hk,d)
+ * In bfloat16 a page of kc is laid out as one of vc; its dimensions here are the same.
  * rows: n rows, its arrays in the backend's memory. With host memory every row's own page is
  * checked to lie in [0,pages). */
 plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *kc,
