@@ -20,7 +20,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 programs='plumb plumb-world benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
-for p in kernels mma attention_bf16 backend parity generate; do
+for p in kernels mma attention_bf16 backend op head parity generate; do
     programs="$programs tests/cuda_emu/test_gpu_$p"
 done
 tab=$(printf '\t')
@@ -230,6 +230,8 @@ checks() {
     part check 60 'tensor core instructions' "$bin/test_gpu_mma"
     part check 120 'attention in bfloat16' "$bin/test_gpu_attention_bf16"
     part check 60 backend "$bin/test_gpu_backend"
+    part check 60 'checked operations' "$bin/test_gpu_op"
+    part check 60 'fused head' "$bin/test_gpu_head"
     part check 120 'models against transformers' "$bin/test_gpu_parity"
     part check 60 'recorded decode steps' "$bin/test_gpu_generate"
     for t in $dtypes; do

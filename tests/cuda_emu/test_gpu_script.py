@@ -12,7 +12,7 @@ from pathlib import Path
 
 DTYPES = ("bfloat16", "float32")
 PARTS = ["device", "kernels", "tensor core instructions", "attention in bfloat16", "backend",
-         "models against transformers", "recorded decode steps",
+         "checked operations", "fused head", "models against transformers", "recorded decode steps",
          *(f"{part}, {t}" for t in DTYPES for part in (
              "row invariance", "psle, sampling against training", "ceilings", "decode",
              "training", "cost of pinned products", "one iteration of psle"))]
@@ -65,7 +65,8 @@ def test(script, programs, folder):
     check((out / "log.txt").stat().st_size > 1000, "log")
 
     instead = {"test_gpu_backend": "false", "plumb": "false"}
-    instead |= {f"test_gpu_{n}": "true" for n in ("parity", "generate", "mma", "attention_bf16")}
+    others = ("op", "head", "parity", "generate", "mma", "attention_bf16")
+    instead |= {f"test_gpu_{n}": "true" for n in others}
     for name, other in instead.items():
         (bin_ / name).unlink()
         (bin_ / name).symlink_to(shutil.which(other))

@@ -20,13 +20,17 @@ static float *floats(struct plumb_backend *b, int64_t n)
     return data;
 }
 
-/* Forward and backward through the head; dx and dw start from 1. */
-static void run(struct plumb_backend *b, struct data *d, int64_t head_rows, bool kept)
+/* Forward and backward through the head on b's memory; dx and dw start from 1. */
+static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, bool kept)
 {
     const enum plumb_place at = b->place;
+    struct data *d;
+    void *block;
     const int64_t count = b->k.linear_packed_count(V, C);
     const int64_t room = plumb_op_head_work_count(b, head_rows, V, C, true);
     float *packed_data = floats(b, count), *work_data = floats(b, room);
+    CHECK_OK(b->alloc(b, &block, sizeof(*d), "test"));
+    d = block;
     const struct plumb_tensor x = plumb_view_f32("x", d->x, at, N, C);
     const struct plumb_tensor w = plumb_view_f32("w", d->w, at, V, C);
     const struct plumb_tensor packed = plumb_view_f32("packed", packed_data, at, count);
@@ -38,13 +42,16 @@ static void run(struct plumb_backend *b, struct data *d, int64_t head_rows, bool
     const struct plumb_tensor dx = plumb_view_f32("dx", d->dx, at, N, C);
     const struct plumb_tensor dw = plumb_view_f32("dw", d->dw, at, V, C);
     for (int i = 0; i < N * C; i++)
-        d->dx[i] = 1.0f;
+        host->dx[i] = 1.0f;
     for (int i = 0; i < V * C; i++)
-        d->dw[i] = 1.0f;
+        host->dw[i] = 1.0f;
+    CHECK_OK(b->to_device(b, d, host, sizeof(*d)));
     CHECK_OK(plumb_op_linear_pack(b, &packed, &w));
     CHECK_OK(plumb_op_head_logprob_fwd(b, &logp, &lse, &x, &packed, &target, V, &work, head_rows));
     CHECK_OK(plumb_op_head_logprob_bwd(b, &dx, &dw, &dlogp, &lse, &x, &w, &packed, &target, &work,
                                        head_rows, kept));
+    CHECK_OK(b->to_host(b, host, d, sizeof(*d)));
+    b->release(b, d);
     b->release(b, packed_data);
     b->release(b, work_data);
 }
@@ -78,11 +85,31 @@ static void define(struct data *d)
         d->dw[i] = (float)(1.0 + dw[i]);
 }
 
+/* tests/cuda_emu builds this file once more, for the CUDA backend. */
+#ifdef PLUMB_TEST_CUDA
+#include "cuda_emu/gpu.h"
+enum { BACKENDS = 1 };
+static plumb_status create(struct plumb_backend **b, int which)
+{
+    (void)which;
+    return plumb_backend_cuda_create(b, 0, 1);
+}
+#else
+enum { BACKENDS = 2 };
+static plumb_status create(struct plumb_backend **b, int which)
+{
+    return which ? plumb_backend_ref_create(b) : plumb_backend_cpu_create(b, 2, 1);
+}
+#endif
+
 int main(void)
 {
     static struct data whole, part, want;
     struct rng r = {5};
     struct plumb_backend *b = NULL;
+#ifdef PLUMB_TEST_CUDA
+    skip_without_gpu();
+#endif
     for (int i = 0; i < N * C; i++)
         whole.x[i] = rng_f(&r, -1, 1);
     for (int i = 0; i < V * C; i++)
@@ -93,8 +120,8 @@ int main(void)
     }
     want = whole;
     define(&want);
-    for (int ref = 0; ref < 2; ref++) {
-        CHECK_OK(ref ? plumb_backend_ref_create(&b) : plumb_backend_cpu_create(&b, 2, 1));
+    for (int which = 0; which < BACKENDS; which++) {
+        CHECK_OK(create(&b, which));
         run(b, &whole, N, false);
         CHECK(worst(whole.logp, want.logp, N, 1e-6, 1e-6) <= 1.0);
         CHECK(worst(whole.dx, want.dx, N * C, 1e-5, 1e-6) <= 1.0);
