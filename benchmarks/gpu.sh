@@ -4,7 +4,7 @@
 #   benchmarks/gpu.sh pack DIR        where nvcc and plumb's libraries are: into DIR go this
 #                                     script, the programs for sm_80, sm_90 and sm_100 and every
 #                                     library that they need besides glibc, cuBLASLt and the
-#                                     driver; DIR.tar.xz is the same, a fifth of the size
+#                                     driver; DIR.tar.xz is the same, far smaller
 #   gpu.sh [checks|bench|all] [OUT]   where the GPU is; from DIR, or from a checkout where nvcc,
 #                                     meson and the libraries are: then it builds for that GPU.
 #                                     OUT (results) gets log.txt, results.json and results.md.
@@ -32,17 +32,23 @@ die() {
 
 # ---- building and packing ----------------------------------------------------------------------
 
-# build ROOT FOLDER CAPABILITIES: every program. One rank: MPI is left out.
+# build ROOT FOLDER CAPABILITIES: every program. One rank: MPI and NCCL are left out.
 build() {
-    [ -f "$2/build.ninja" ] ||
-        meson setup "$2" "$1" -Dcuda=enabled -Dgpu="$3" -Dmpi=disabled -Demulator=disabled
+    options="-Dcuda=enabled -Dgpu=$3 -Dmpi=disabled -Dnccl=disabled -Demulator=disabled"
+    if [ -f "$2/build.ninja" ]; then
+        # shellcheck disable=SC2086
+        meson configure "$2" $options
+    else
+        # shellcheck disable=SC2086
+        meson setup "$2" "$1" $options
+    fi
     # shellcheck disable=SC2086
     ninja -C "$2" $programs
 }
 
 # The libraries of a program that any machine with a driver lacks.
 libraries() {
-    given='libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcublas.*|libnccl'
+    given='libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcublas.*'
     LD_LIBRARY_PATH=${CUDA_HOME:-/usr/local/cuda}/lib64 ldd "$1" | awk '/=> \//{print $3}' |
         grep -v -E "/($given)\.so"
 }
