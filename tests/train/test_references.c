@@ -70,7 +70,8 @@ int main(void)
     CHECK(plumb_references_frozen(r, init) == plumb_references_model(r, init));
     CHECK(plumb_references_open(r, &none, "nowhere", "method.judge") == PLUMB_ERR_IO);
     CHECK(strstr(plumb_trail_message(), "method.judge: there is no folder nowhere"));
-    CHECK(plumb_references_open(r, &none, in("llama_odd_untied"), "method.judge") == PLUMB_ERR_CONFIG);
+    const char *other = in("llama_odd_untied");
+    CHECK(plumb_references_open(r, &none, other, "method.judge") == PLUMB_ERR_CONFIG);
     CHECK(strstr(plumb_trail_message(), "another architecture"));
 
     check_scores(r, init, pass, &pack);
