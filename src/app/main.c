@@ -9,6 +9,7 @@
 #include "app/app.h"
 #include "app/compare.h"
 #include "base/log.h"
+#include "train/choices.h"
 #include "train/exchange.h"
 #include "train/plan.h"
 
@@ -223,6 +224,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
     PLUMB_TRY(plumb_comm_agree(app->comm, set_dtype(app)));
     PLUMB_TRY(attach_device(app));
+    PLUMB_TRY(plumb_choices_read(app->comm, app->backend, cfg));
     PLUMB_TRY(command->run(app));
     return plumb_comm_agree(app->comm, flush_output());
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "backend/memory.h"
+#include "base/buf.h"
 #include "base/status.h"
 #include "base/tensor.h"
 #include "kernels.h"
@@ -57,6 +58,13 @@ struct plumb_backend {
     plumb_status (*record_end)(struct plumb_backend *b, plumb_graph **out);
     plumb_status (*replay)(struct plumb_backend *b, plumb_graph *g);
     void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g); /* NULL is allowed */
+    /* What the device's library may do in several ways, chosen once and for every number of rows;
+     * all NULL where there is nothing to choose. tune measures for a linear layer what has not been
+     * chosen; write appends all choices to text, read takes those over that are missing.
+     * PLUMB_ERR_FORMAT: damaged; PLUMB_ERR_UNSUPPORTED: of another device or library. */
+    plumb_status (*choices_tune)(struct plumb_backend *b, int64_t out, int64_t in);
+    plumb_status (*choices_write)(struct plumb_backend *b, struct plumb_buf *text);
+    plumb_status (*choices_read)(struct plumb_backend *b, const char *text);
     void (*destroy)(struct plumb_backend *b);
 };
 

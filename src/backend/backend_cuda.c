@@ -153,6 +153,21 @@ static void cuda_graph_destroy(struct plumb_backend *b, plumb_graph *g)
         (void)cudaGraphExecDestroy((cudaGraphExec_t)(void *)g);
 }
 
+static plumb_status cuda_choices_tune(struct plumb_backend *b, int64_t out, int64_t in)
+{
+    return plumb_cuda_pins_tune(context_of(b), b->dtype == PLUMB_BF16, out, in);
+}
+
+static plumb_status cuda_choices_write(struct plumb_backend *b, struct plumb_buf *text)
+{
+    return plumb_cuda_pins_write(text, context_of(b));
+}
+
+static plumb_status cuda_choices_read(struct plumb_backend *b, const char *text)
+{
+    return plumb_cuda_pins_read(context_of(b), text);
+}
+
 static void cuda_destroy(struct plumb_backend *b)
 {
     struct plumb_cuda *c = context_of(b);
@@ -244,6 +259,9 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .take = cuda_take,
                                 .give = cuda_give,
                                 .available = cuda_available,
+                                .choices_tune = cuda_choices_tune,
+                                .choices_write = cuda_choices_write,
+                                .choices_read = cuda_choices_read,
                                 .send = cuda_send,
                                 .receive = cuda_receive,
                                 .record_begin = cuda_record_begin,

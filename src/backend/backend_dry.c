@@ -96,6 +96,9 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->replay = NULL;
     b->graph_destroy = NULL;
     b->sync = no_wait;
+    b->choices_tune = NULL;
+    b->choices_write = NULL;
+    b->choices_read = NULL;
     b->take = nothing_to_take;
     b->give = nothing_to_give;
     b->available = no_end;

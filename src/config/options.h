@@ -27,6 +27,7 @@
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "per rank; 0: this rank's share of the cores") \
     X(TEXT, resume, "never", "", "", "asrfn", 0, "never, auto (the newest complete checkpoint of output_dir) or a checkpoint folder") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnm", 0, "least important log lines that are shown") \
+    X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: which algorithm cuBLASLt takes for which layer; not given: pins.txt in the cache folder; none: nothing is measured, the first that is row-invariant") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 

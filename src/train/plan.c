@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "train/choices.h"
 
 const struct plumb_job *plumb_job_find(const char *command)
 {
@@ -159,7 +160,9 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
 {
     struct plumb_dataset *data = NULL;
     int64_t planned = 0;
-    plumb_status st = reserve(&planned, &data, j, s);
+    plumb_status st = plumb_choices_tune(s);
+    if (st == PLUMB_OK)
+        st = reserve(&planned, &data, j, s);
     void *run = st == PLUMB_OK ? calloc(1, (size_t)j->size) : NULL;
     if (st == PLUMB_OK && !run)
         st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%s", j->name);

@@ -46,6 +46,7 @@ void not_while_recording(const char *call); /* a fault when a stream is being ca
 /* The graph that s is captured into; none: *it is null. */
 cudaGraph_t &recording(cudaStream_t s);
 extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
+extern double clock_ms; /* what the work so far would have taken: products of matrices alone */
 
 } // namespace emu
 

@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <unistd.h>
 #include <vector>
 
@@ -18,12 +19,14 @@ struct CUstream_st {
 struct CUevent_st {
     cudaStream_t stream = nullptr; /* none: never recorded, so nothing to wait for */
     uint64_t position = 0;
+    std::shared_ptr<double> time; /* of the device's clock; null when it is not timed */
 };
 
 namespace emu
 {
 
 size_t live_objects;
+double clock_ms;
 
 namespace
 {
@@ -337,9 +340,11 @@ extern "C" cudaError_t cudaDeviceSynchronize(void)
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
 {
     *e = new CUevent_st();
+    if (!(flags & cudaEventDisableTiming))
+        (*e)->time = std::make_shared<double>(0.0);
     live_objects++;
     return cudaSuccess;
 }
@@ -357,6 +362,8 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
         return fail(cudaErrorInvalidResourceHandle);
     if (s->graph)
         fault("cudaEventRecord in a stream that is captured: not in the emulator");
+    if (e->time)
+        push(s, [time = e->time] { *time = clock_ms; });
     e->stream = s;
     e->position = s->pushed;
     return cudaSuccess;
@@ -370,6 +377,14 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsign
         fault("cudaStreamWaitEvent in a stream that is captured: not in the emulator");
     if (at.stream && is_stream(at.stream))
         push_polled(s, [at] { return !is_stream(at.stream) || try_until(at.stream, at.position); });
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    if (!begin->time || !end->time)
+        return fail(cudaErrorInvalidResourceHandle);
+    *ms = float(*end->time - *begin->time);
     return cudaSuccess;
 }
 

@@ -56,6 +56,21 @@ def test_bfloat16(bench, cpu):
                 refused.err, "bfloat16 on the CPU:", refused)
 
 
+def test_pins(bench):
+    """What is measured is written down, and read again: the same bytes; a damaged file is not."""
+    pins, few = bench.folder / "pins.txt", ["device=cuda", "global_batch_size=2", "micro_batch_size=2"]
+    runs = [bench.folder / f"pins-{i}" for i in range(2)]
+    args = [bench.sft_args(out, *few, f"pins={pins}", steps=1) for out in runs]
+    bench.good(*args[0], timeout=250)
+    text = pins.read_text()
+    bench.good(*args[1], timeout=250)
+    bench.check(text.startswith("plumb pins 1") and text == pins.read_text(), "pins:", text)
+    pins.write_text(text[:len(text) // 2])
+    damaged = bench.good("doctor", "device=cuda", f"pins={pins}")
+    bench.check("is not used: it is damaged" in damaged.err, "no warning:", damaged)
+    bench.same(runs[0] / "latest/model.safetensors", runs[1] / "latest/model.safetensors", "pins:")
+
+
 def test_offload(bench, sft):
     """Moments in host memory: less on the device, the same bytes, also after a resume."""
     few = ["device=cuda", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
@@ -86,6 +101,7 @@ def test(bench):
     gap = [row.get("logprob_max_diff") for row in rows]
     bench.check(gap == [0], "log-probs of sampling and training differ by", gap)
     test_offload(bench, first[0])
+    test_pins(bench)
     refused = bench.run("doctor", "device=cuda", env={"PLUMB_EMU_DEVICES": "0"})
     bench.check(refused.code == 9 and "finds no GPU" in refused.err, "without a GPU:", refused)
 
