@@ -250,8 +250,7 @@ extern "C" plumb_status plumb_cuda_pins_tune(struct plumb_cuda *c, bool bf16, in
     const product all[] = {{FORWARD, type, type},
                            {BACKWARD_X, type, type},
                            {BACKWARD_W, type, CUDA_R_32F},
-                           bf16 ? product{FORWARD, type, CUDA_R_32F}
-                                : product{FORWARD_BIAS, type, type}};
+                           {bf16 ? FORWARD : FORWARD_BIAS, type, CUDA_R_32F}};
     const size_t bytes = size_t(out * in + TIMED[TIMES - 1] * (out + in)) * sizeof(float);
     timer t = {c, nullptr, nullptr, nullptr};
     plumb_status st = PLUMB_OK;
