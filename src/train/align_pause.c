@@ -228,6 +228,8 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     o->scored = c->scored[i];
     o->stop = (enum plumb_stop)c->stop[i];
     o->reward = c->reward[i];
+    if (!o->old) /* kept from the iteration before: begin has said whose it is */
+        o->weights = r->weights;
     for (int role = 0; role < PLUMB_ROLES; role++)
         o->under[role] = c->under[role * c->n + i];
     ++*taken;

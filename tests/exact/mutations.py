@@ -64,8 +64,9 @@ MUTATIONS = [
              '&g->sum[i], count, "grad")', '&g->sum[i], count - 1, "grad")', "train gradient",
              asan=True),
     Mutation("lost micro-batch", "src/train/gradient.c",
-             "const int64_t n = mine.end - mine.begin;",
-             "const int64_t n = mine.end - mine.begin - (mine.end - mine.begin > 1);",
+             "return run_leaves(g, mine, mine.end - mine.begin, fn, arg);",
+             "const int64_t n = mine.end - mine.begin;\n"
+             "    return run_leaves(g, mine, n - (n > 1), fn, arg);",
              "train gradient"),
     Mutation("reference log-prob of the first iteration only", "src/train/align_update.c",
              "        if (a->role[role] >= 0)\n",
