@@ -12,6 +12,7 @@ LLAMA_8B = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidde
             "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192,
             "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": False,
             "hidden_act": "silu", "bos_token_id": 128000, "eos_token_id": 128001}
+GUARD = 512 # bytes between two blocks: alignment, and the address sanitizer's red zone
 TAKEN = re.compile(r"memory (at the start|at the end): (\d+) bytes planned, (\d+) taken, "
                    r"(\d+) beside the plan, (\d+) allocations")
 
@@ -59,7 +60,8 @@ def test_runs(bench):
     owners = {r["owner"] for r in p["rows"]}
     bench.check({"policy", "optimizer", "gradients", "training pass", "generation", "reward model",
                  "reference models"} <= owners, "owners:", owners)
-    bench.check(held(p, "weights", "policy") == held(p, "first moments"), "weights, moments:", p)
+    bench.check(abs(held(p, "weights", "policy") - held(p, "first moments")) <= GUARD,
+                "weights, moments:", p)
     if bench.mpirun:
         two = same_as_run(bench, bench.sft_args(out / "two", *few, steps=2), ranks=2)
         bench.check(held(two, "first moments") < held(sft, "first moments"), "shared by two", two)
@@ -105,13 +107,14 @@ def test_config_alone(bench):
     align = ["align", f"model={model}", "plan.memory=80GB", "max_prompt_tokens=512",
              "max_new_tokens=512", "global_batch_size=16", "micro_batch_size=1", "group_size=2"]
     one, eight = (plan(bench, align, f"plan.world_size={w}") for w in (1, 8))
-    bench.check(held(one, "weights", "policy") == 4 * count, "weights:", held(one, "weights"))
-    bench.check(held(one, "first moments") == 4 * count and not one["fits"], "one rank:", one["bytes"])
+    weights, moments = held(one, "weights", "policy"), held(one, "first moments")
+    bench.check(0 <= weights - 4 * count <= GUARD, "weights:", weights)
+    bench.check(0 <= moments - 4 * count <= GUARD and not one["fits"], "one rank:", one["bytes"])
     bench.check(abs(held(eight, "first moments") - count // 2) < 65536, "eight ranks:", eight["bytes"])
     sft = plan(bench, ["sft", f"model={model}", "plan.memory=1TB", "max_tokens=1024",
                        "global_batch_size=8", "micro_batch_size=2", "recompute=true"])
     inputs = held(sft, "layer input")
-    bench.check(0 <= inputs - 33 * 2048 * 4096 * 4 < 512, "layer inputs of 2 x 1024 tokens:", inputs)
+    bench.check(0 <= inputs - 33 * 2048 * 4096 * 4 <= 33 * GUARD, "layer inputs of 2 x 1024 tokens:", inputs)
 
 
 def test(bench):
