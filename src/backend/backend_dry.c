@@ -81,6 +81,8 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->memory = (struct plumb_memory){0};
     b->stream = NULL;
     b->native = NULL;
+    b->side = NULL;
+    b->native_side = NULL;
     b->dry = true;
     b->alloc = plumb_memory_alloc;
     b->release = plumb_memory_release;

@@ -1,6 +1,5 @@
 /* test_comm.c - the contract of plumb_comm, run against every carrier of it.
  *   test_comm single | thread N | mpi | mpi-late | mpi-disagree | mpi-abort | launcher */
-#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include "comm/comm.h"
 #include "comm/tree.h"
 #include "harness.h"
+#include "threads.h"
 #ifdef PLUMB_HAVE_MPI
 #include "comm/mpi_impl.h"
 #endif
@@ -337,34 +337,6 @@ static void contract(plumb_comm *c)
     check_agree(c);
     check_raise(c);
     CHECK_OK(plumb_comm_barrier(c));
-}
-
-/* Runs fn on every thread rank. */
-struct job {
-    plumb_comm *c;
-    void (*fn)(plumb_comm *c);
-};
-static void *job_main(void *arg)
-{
-    struct job *j = arg;
-    j->fn(j->c);
-    plumb_comm_destroy(&j->c);
-    CHECK(j->c == NULL);
-    return NULL;
-}
-static void on_threads(int n, void (*fn)(plumb_comm *c))
-{
-    plumb_comm *c[64];
-    struct job job[64];
-    pthread_t t[64];
-    CHECK(n >= 1 && n <= 64);
-    CHECK_OK(plumb_comm_thread_create(c, n));
-    for (int i = 0; i < n; i++) {
-        job[i] = (struct job){c[i], fn};
-        CHECK(!pthread_create(&t[i], NULL, job_main, &job[i]));
-    }
-    for (int i = 0; i < n; i++)
-        pthread_join(t[i], NULL);
 }
 
 /* The last rank does not come: the others fail within seconds and name it, the phase and the

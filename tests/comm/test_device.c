@@ -3,11 +3,12 @@
  * Test of layer 1. The device is memory out of reach while none of its functions runs. */
 #include "comm/comm.h"
 
-#include <pthread.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "threads.h"
 #include "vectors.h"
 
 #define REGION ((size_t)5 << 20)
@@ -171,33 +172,6 @@ static void no_room(plumb_comm *c)
     CHECK_FAILS(plumb_comm_attach_device(c, &d), PLUMB_ERR_NOMEM, "device is full");
     CHECK(!strcmp(plumb_comm_device_name(c), "none"));
     gpu_fini(&g);
-}
-
-struct job {
-    plumb_comm *c;
-    void (*fn)(plumb_comm *c);
-};
-
-static void *job_main(void *arg)
-{
-    struct job *j = arg;
-    j->fn(j->c);
-    plumb_comm_destroy(&j->c);
-    return NULL;
-}
-
-static void on_threads(int n, void (*fn)(plumb_comm *c))
-{
-    plumb_comm *c[8];
-    struct job job[8];
-    pthread_t t[8];
-    CHECK_OK(plumb_comm_thread_create(c, n));
-    for (int i = 0; i < n; i++) {
-        job[i] = (struct job){c[i], fn};
-        CHECK(!pthread_create(&t[i], NULL, job_main, &job[i]));
-    }
-    for (int i = 0; i < n; i++)
-        pthread_join(t[i], NULL);
 }
 
 int main(int argc, char **argv)

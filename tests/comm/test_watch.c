@@ -1,7 +1,6 @@
 /* test_watch.c - who is silent, who is late, who has left: on thread ranks, and on processes that
  * are really stopped.
  *   test_watch thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled */
-#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -11,36 +10,12 @@
 #include "base/log.h"
 #include "comm/comm_impl.h"
 #include "harness.h"
+#include "threads.h"
 #ifdef PLUMB_HAVE_MPI
 #include "comm/mpi_impl.h"
 #endif
 
 #define STOP_EXIT 42 /* the modes in which a rank is stopped end with it by plumb_comm_abort */
-
-struct job {
-    plumb_comm *c;
-    void (*fn)(plumb_comm *c);
-};
-static void *job_main(void *arg)
-{
-    struct job *j = arg;
-    j->fn(j->c);
-    plumb_comm_destroy(&j->c);
-    return NULL;
-}
-static void on_threads(int n, void (*fn)(plumb_comm *c))
-{
-    plumb_comm *c[16];
-    struct job job[16];
-    pthread_t t[16];
-    CHECK_OK(plumb_comm_thread_create(c, n));
-    for (int i = 0; i < n; i++) {
-        job[i] = (struct job){c[i], fn};
-        CHECK(!pthread_create(&t[i], NULL, job_main, &job[i]));
-    }
-    for (int i = 0; i < n; i++)
-        pthread_join(t[i], NULL);
-}
 
 static bool is_last(const plumb_comm *c)
 {
