@@ -21,6 +21,16 @@ struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size)
                                 plumb_min_i64((rank + 1) * each, leaves)};
 }
 
+int64_t plumb_tree_most(int64_t leaves, int rank, int world_size)
+{
+    int64_t most = 0;
+    for (int64_t n = 1; n <= leaves; n++) {
+        const struct plumb_range own = plumb_tree_leaves(n, rank, world_size);
+        most = plumb_max_i64(most, own.end - own.begin);
+    }
+    return most;
+}
+
 struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t)
 {
     assert(t >= 0 && t < count);

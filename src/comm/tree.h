@@ -12,6 +12,9 @@
 
 /* The leaves of this rank: [begin, end), possibly empty. leaves >= 0. */
 struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size);
+/* The most leaves that this rank has of any number up to `leaves`. Of fewer it may have more: with
+ * 5 leaves the second of two ranks has 1, with 4 it has 2. */
+int64_t plumb_tree_most(int64_t leaves, int rank, int world_size);
 
 /* Local accumulation: a stack of gradient buffers, like the digits of a binary counter. For the
  * t-th of `count` local leaves (t = 0, 1 ...):

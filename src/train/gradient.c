@@ -36,14 +36,13 @@ struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step,
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
                          int64_t count, int64_t most_leaves, float *first)
 {
-    const struct plumb_range mine =
-        plumb_tree_leaves(most_leaves, plumb_comm_rank(comm), plumb_comm_size(comm));
+    const int64_t mine = plumb_tree_most(most_leaves, plumb_comm_rank(comm), plumb_comm_size(comm));
     *g = (struct plumb_gradient){
         .backend = backend,
         .comm = comm,
         .count = count,
         .most_leaves = most_leaves,
-        .n_sum = plumb_tree_buffers(mine.end - mine.begin),
+        .n_sum = plumb_tree_buffers(mine),
         .first = first,
         .arena = {.place = backend->place, .name = "grad"},
     };

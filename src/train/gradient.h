@@ -51,7 +51,7 @@ struct plumb_gradient {
 typedef plumb_status plumb_leaf_fn(void *arg, int64_t leaf, float *grad,
                                    double value[PLUMB_LEAF_VALUES]);
 
-/* most_leaves: of any batch. All memory is taken here. Not collective. */
+/* most_leaves: no batch has more. All memory is taken here. Not collective. */
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
                                  plumb_comm *comm, int64_t count, int64_t most_leaves);
 /* The same, with sum[0] where the ranks of a host read it in place. Collective, but for its errors:

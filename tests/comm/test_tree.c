@@ -92,6 +92,8 @@ int main(void)
         }
     }
     CHECK(plumb_tree_leaves(0, 0, 1).end == 0 && plumb_tree_buffers(1) == 1);
+    CHECK(plumb_tree_most(5, 0, 2) == 4 && plumb_tree_most(5, 1, 2) == 2);
+    CHECK(plumb_tree_most(0, 0, 1) == 0 && plumb_tree_most(7, 2, 3) == 2);
     /* The empty contribution changes no value, not even a zero's sign. */
     float x[3] = {-0.0f, 0.0f, 1.5f}, y[3], e[3];
     memcpy(y, x, sizeof(x));

@@ -75,6 +75,15 @@ static void check_pause(struct plumb_gradient *g, struct rank *r)
     g->pause = NULL;
 }
 
+/* A step of fewer leaves may give a rank more of them than the largest step does. */
+static void check_fewer(struct plumb_gradient *g, struct rank *r)
+{
+    for (int64_t leaves = 1; leaves < LEAVES; leaves++) {
+        CHECK_OK(plumb_gradient_run(g, leaves, leaf, NULL, r->value));
+        CHECK(r->value[7] == (double)leaves);
+    }
+}
+
 static void *run_rank(void *arg)
 {
     struct rank *r = arg;
@@ -85,6 +94,7 @@ static void *run_rank(void *arg)
                  ? plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES)
                  : plumb_gradient_init_shared(&g, backend, r->comm, COUNT, LEAVES));
     check_pause(&g, r);
+    check_fewer(&g, r);
     r->status = plumb_gradient_run(&g, LEAVES, leaf, r->fail_at, r->value);
     if (r->status == PLUMB_OK) {
         CHECK(!g.paused);
