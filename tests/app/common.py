@@ -116,6 +116,13 @@ class Bench:
         print(f"{self.failures} failures" if self.failures else "ok")
         sys.exit(1 if self.failures else 0)
 
+    def logprobs(self, model, pairs):
+        """Sums of log-probs, from `plumb logprob`, of completions behind prompts, both as ids."""
+        text = "".join(json.dumps({"ids": [*prompt, *ids], "prompt_tokens": len(prompt)}) + "\n"
+                       for prompt, ids in pairs)
+        lines = self.good("logprob", f"model={model}", "input=-", stdin=text).lines()
+        return [line["sum"] for line in lines]
+
     # ---- the world --------------------------------------------------------------------------
 
     def make_world(self, sft=320, pairs=192, prompts=128):
@@ -228,6 +235,25 @@ def rollout_records(master):
         values = re.search(r"DATA \{(.*?)\n      \}", body, re.S)
         data[name] = values.group(1) if values else None
     return data
+
+
+def numbers(text):
+    """The values of a dataset of rollout_records."""
+    return [float(x) for x in re.findall(r"[-+\d.enai]+", re.sub(r"\(\d+\):", "", text))]
+
+
+def rollout_answers(out, iteration):
+    """Every answer of an iteration in global order: where it belongs, ids, log-probs, reward."""
+    got = rollout_records(Path(out) / "rollouts" / f"iteration-{iteration:04d}.h5")
+    fingerprints = re.sub(r"\(\d+\):", "", got.pop("weight_fingerprint")).split(",")
+    data = {k: numbers(v) for k, v in got.items() if v}
+    at, start, split = ([int(x) for x in data[k]] for k in
+                        ("offsets", "completion_start", "logprob_offsets"))
+    ids = [int(x) for x in data["tokens"]]
+    return [{"record": int(data["prompt_id"][i]), "principled": data["principled"][i] == 1,
+             "prompt": ids[at[i]:start[i]], "ids": ids[start[i]:at[i + 1]],
+             "reward": data["reward"][i], "logp": sum(data["logprob"][split[i]:split[i + 1]]),
+             "fingerprint": fingerprints[i].strip()} for i in range(len(start))]
 
 
 def skip(why):

@@ -5,20 +5,8 @@ of all but the worst prompts; SELM leaves the reference's greedy answer; DLMA's 
 import json
 
 import common
-from test_spa import numbers
 
 RULE = "reward.functions=[{name: length, target: 6}]"
-
-
-def records(out, iteration):
-    got = common.rollout_records(out / "rollouts" / f"iteration-{iteration:04d}.h5")
-    data = {k: numbers(v) for k, v in got.items() if v and k not in ("weight_fingerprint",)}
-    data["fingerprint"] = got["weight_fingerprint"].split(",")
-    at, start = ([int(x) for x in data[k]] for k in ("offsets", "completion_start"))
-    ids = [int(x) for x in data["tokens"]]
-    data["prompts"] = [ids[at[i]:start[i]] for i in range(len(start))]
-    data["answers"] = [ids[start[i]:at[i + 1]] for i in range(len(start))]
-    return data
 
 
 def optune(bench, base):
@@ -26,17 +14,15 @@ def optune(bench, base):
     bench.good(*bench.align_args(out, base, RULE, "method.renew=0.25", method="optune",
                                  iterations=3, prompts=16, group=group))
     for i in (1, 2):
-        old, new = records(out, i), records(out, i + 1)
-        bench.check(old["prompt_id"] == new["prompt_id"], "the prompts changed")
-        mean = [sum(old["reward"][q * group:(q + 1) * group]) for q in range(16)]
-        worst = sorted(range(16), key=lambda q: (mean[q], q))[:4]
-        kept = [q for q in range(16) if old["fingerprint"][q * group].split(":")[-1].strip() ==
-                new["fingerprint"][q * group].split(":")[-1].strip()]
+        old, new = common.rollout_answers(out, i), common.rollout_answers(out, i + 1)
+        bench.check([a["record"] for a in old] == [a["record"] for a in new], "the prompts changed")
+        total = [sum(a["reward"] for a in old[q * group:(q + 1) * group]) for q in range(16)]
+        worst = sorted(range(16), key=lambda q: (total[q], q))[:4]
+        kept = [q for q in range(16) if old[q * group]["fingerprint"] == new[q * group]["fingerprint"]]
         bench.check(sorted(set(range(16)) - set(worst)) == kept, "iteration", i + 1, "kept", kept,
                     "the worst are", worst)
-        same = [q for q in kept if old["answers"][q * group] != new["answers"][q * group] or
-                old["reward"][q * group] != new["reward"][q * group]]
-        bench.check(not same, "kept answers changed:", same)
+        changed = [q for q in kept for k in range(q * group, (q + 1) * group) if old[k] != new[k]]
+        bench.check(not changed, "kept answers changed:", changed)
     rows = common.metrics(out)
     bench.check(all(r["logprob_max_diff"] == 0 for r in rows), "log-probs of kept answers", rows)
     fresh = [b["num_tokens"] - a["num_tokens"] for a, b in zip(rows, rows[1:])]
@@ -79,24 +65,20 @@ def dlma(bench, base):
     args = bench.align_args(out, base, f"method.principles={texts}/kind_and_helpful.txt",
                             f"method.contrary={texts}/contrary.txt", method="dlma", iterations=1)
     bench.good(*args)
-    got = records(out, 1)
+    answers = common.rollout_answers(out, 1)
     prompts = [json.loads(line)["prompt"] for line in
                (bench.world / "prompts.jsonl").read_text().splitlines()]
     sums = []
     for name in ("kind_and_helpful", "contrary"):
         text = (texts / f"{name}.txt").read_text().rstrip()
-        rows = []
         path = bench.folder / f"{name}.jsonl"
-        asked = [f"{text}\n{prompts[int(i)]}" for i in got["prompt_id"]]
-        path.write_text("".join(json.dumps({"text": p}) + "\n" for p in asked))
-        ids = bench.good("tokenize", f"model={base}", f"input={path}", threads=None).lines()
-        path.write_text("".join(
-            json.dumps({"ids": p["ids"] + a, "prompt_tokens": len(p["ids"])}) + "\n"
-            for p, a in zip(ids, got["answers"])))
-        rows = bench.good("logprob", f"model={base}", f"input={path}").lines()
-        sums.append([sum(r["logprobs"]) for r in rows])
-    far = max(abs(p - c - r) for p, c, r in zip(*sums, got["reward"]))
-    bench.check(far < 1e-4 and max(map(abs, got["reward"])) > 0.1, "rewards are", far, "away")
+        path.write_text("".join(json.dumps({"text": f"{text}\n{prompts[a['record']]}"}) + "\n"
+                                for a in answers))
+        asked = bench.good("tokenize", f"model={base}", f"input={path}", threads=None).lines()
+        sums.append(bench.logprobs(base, [(p["ids"], a["ids"]) for p, a in zip(asked, answers)]))
+    reward = [a["reward"] for a in answers]
+    far = max(abs(p - c - r) for p, c, r in zip(*sums, reward))
+    bench.check(far < 1e-4 and max(map(abs, reward)) > 0.1, "rewards are", far, "away")
     r = bench.run(*[a for a in args if not a.startswith("method.contrary")],
                   f"output_dir={out}x")
     bench.check(r.code not in (0, None) and "method.contrary" in r.err, "no contrary", r)

@@ -6,7 +6,6 @@ import json
 import math
 
 import common
-from test_spa import numbers
 
 
 def begin_of(world):
@@ -43,16 +42,13 @@ def online(bench, base, rule):
         outs.append(out)
     bench.same(outs[0] / "latest/model.safetensors", outs[-1] / "latest/model.safetensors",
                "real on 1 and 2 ranks")
-    records = common.rollout_records(outs[0] / "rollouts" / "iteration-0002.h5")
-    at, start = ([int(x) for x in numbers(records[k])] for k in ("offsets", "completion_start"))
-    ids, reward = [int(x) for x in numbers(records["tokens"])], numbers(records["reward"])
-    answers = [ids[start[i]:at[i + 1]] for i in range(len(start))]
-    unit = embeddings(bench, base, answers)
+    answers = common.rollout_answers(outs[0], 2)
+    unit = embeddings(bench, base, [a["ids"] for a in answers])
     bench.check(len(unit) == 64, "answers", len(unit))
     for first in range(0, 64, 4):
         pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
         want = min(pairs, key=lambda p: cosine(unit[first + p[0]], unit[first + p[1]]))
-        scored = tuple(i for i in range(4) if not math.isnan(reward[first + i]))
+        scored = tuple(i for i in range(4) if not math.isnan(answers[first + i]["reward"]))
         bench.check(scored == want, "prompt", first // 4, "scored", scored, "least alike", want)
     lines = common.metrics(outs[0])
     bench.check(all(r["reward_missing"] == 0 for r in lines), "missing rewards", lines)

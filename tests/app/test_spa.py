@@ -2,9 +2,6 @@
 """test_spa.py: the policy as its own judge. The rewards are those that `plumb logprob` gives for the
 two policies, the doubted share is what was asked for, pauses lose nothing, and the published
 procedure (a seed stage, then iterations with growing prompt sets) runs from one file."""
-import json
-import re
-
 import common
 
 STAGES = """\
@@ -23,10 +20,6 @@ stages:
 """
 
 
-def numbers(text):
-    return [float(x) for x in re.findall(r"[-+\d.enai]+", re.sub(r"\(\d+\):", "", text))]
-
-
 def spa_args(bench, out, seed, base, *more):
     return bench.align_args(out, seed, f"method.judge={base}", "method.reference=previous",
                             "noise_window=6", "noise_share=0.3", *more, method="spa",
@@ -35,23 +28,13 @@ def spa_args(bench, out, seed, base, *more):
 
 def rewards(bench, base, out):
     """beta (log pi - log pi_judge) of every completion, from outside."""
-    records = common.rollout_records(out / "rollouts" / "iteration-0001.h5")
-    get = {k: numbers(records[k]) for k in ("tokens", "offsets", "completion_start", "logprob",
-                                            "logprob_offsets", "reward")}
-    at, ids = [int(x) for x in get["offsets"]], [int(x) for x in get["tokens"]]
-    path = bench.folder / "answers.jsonl"
-    with open(path, "w", encoding="utf-8") as f:
-        for i in range(len(at) - 1):
-            line = {"ids": ids[at[i]:at[i + 1]],
-                    "prompt_tokens": int(get["completion_start"][i]) - at[i]}
-            print(json.dumps(line), file=f)
-    judged = bench.good("logprob", f"model={base}", f"input={path}").lines()
-    split = [int(x) for x in get["logprob_offsets"]]
-    bench.check(len(judged) == len(at) - 1 == 40, "completions", len(judged))
-    for i, line in enumerate(judged):
-        want = 0.1 * (sum(get["logprob"][split[i]:split[i + 1]]) - sum(line["logprobs"]))
-        bench.check(abs(want - get["reward"][i]) < 1e-5, "reward", i, get["reward"][i], want)
-    bench.check(max(map(abs, get["reward"])) > 1e-3, "all rewards are", get["reward"])
+    answers = common.rollout_answers(out, 1)
+    judged = bench.logprobs(base, [(a["prompt"], a["ids"]) for a in answers])
+    bench.check(len(judged) == len(answers) == 40, "completions", len(judged))
+    for i, (a, under) in enumerate(zip(answers, judged)):
+        want = 0.1 * (a["logp"] - under)
+        bench.check(abs(want - a["reward"]) < 1e-5, "reward", i, a["reward"], want)
+    bench.check(max(abs(a["reward"]) for a in answers) > 1e-3, "all rewards are", answers)
 
 
 def doubts(bench, seed, base, out):

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""test_losses.py: the first step's loss of every method that compares answers, beside the same loss in plain Python from the
+answers that the run left and from `plumb logprob` under the policies that it names. On two ranks, which write what one writes."""
+import math
+
+import common
+
+BETA, GROUP, PROMPTS = 0.1, 4, 8
+REWARD = "reward.functions=[{name: length, target: 40}, {name: repetition, weight: 0.3}]"
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def std(values):
+    return math.sqrt(mean([(x - mean(values)) ** 2 for x in values]))
+
+
+def quantile(values, q):
+    values, at = sorted(values), (len(values) - 1) * q
+    low = int(at)
+    return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+
+
+def unsure(h, doubt=0.0):
+    """-log sigma(h), with doubt in the label."""
+    return (1 - doubt) * math.log1p(math.exp(-h)) + doubt * math.log1p(math.exp(h))
+
+
+def softmax(values):
+    shares = [math.exp(x - max(values)) for x in values]
+    return [x / sum(shares) for x in shares]
+
+
+# ---- the losses: of a pair (w, l), or of a prompt's answers; r is normalised, d = s - s_ref ---------
+
+
+def h_of(w, l):
+    return BETA * (w["d"] - l["d"])
+
+
+def dpo(w, l):
+    return unsure(h_of(w, l))
+
+
+def ipo(w, l):
+    return (w["d"] - l["d"] - 1 / (2 * BETA)) ** 2
+
+
+def rdo(w, l):
+    return (w["r"] - l["r"]) * dpo(w, l)
+
+
+def aps(w, l, rho=-0.5):
+    """The least over t in [0.1, 5], by thirds: it is convex."""
+    def at(t):
+        return t * unsure(h_of(w, l) / t) + rho * t
+    low, high = 0.1, 5.0
+    for _ in range(200):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, b) if at(a) < at(b) else (a, high)
+    return at(low)
+
+
+def dlma(w, l, limit=1.0):
+    return unsure(h_of(w, l) - 0.1 * min(w["r"] - l["r"], limit))
+
+
+def vcb(g):
+    unit = std([a["r"] for a in g]) + 1e-6
+    u = [a["d"] - a["r"] / unit for a in g]
+    return mean([(x - y) ** 2 for i, x in enumerate(u) for y in u[:i]])
+
+
+def rrhf(g):
+    best = max(g, key=lambda a: a["r"])
+    return sum(max(0, a["x"] - b["x"]) for a in g for b in g if a["r"] < b["r"]) - best["x"]
+
+
+def lire(g):
+    return -sum(q * p for q, p in zip(softmax([a["s"] / 2 for a in g]), softmax([a["r"] for a in g])))
+
+
+def pro(g):
+    g = sorted(g, key=lambda a: -a["r"])
+    loss = -g[0]["x"]
+    for k, a in enumerate(g[:-1]):
+        gaps = [a["r"] - b["r"] for b in g[k + 1:]]
+        behind = sum(math.exp(b["x"] * gap) for b, gap in zip(g[k + 1:], gaps))
+        loss += math.log(math.exp(a["x"] * max(gaps)) + behind) - a["x"] * max(gaps)
+    return loss
+
+
+# ---- how losses of prompts become one -------------------------------------------------------------
+
+
+def extremes(g):
+    """Best and worst of what is scored, the first of equals; None when nothing differs."""
+    g = [a for a in g if not math.isnan(a["r"])]
+    w, l = max(g, key=lambda a: a["r"]), min(g, key=lambda a: a["r"])
+    return (w, l) if w["r"] > l["r"] else None
+
+
+def of_pairs(loss, weight=lambda margin, margins: 1.0):
+    def total(groups):
+        pairs = [p for p in map(extremes, groups) if p]
+        margins = [w["r"] - l["r"] for w, l in pairs]
+        weights = [weight(m, margins) for m in margins]
+        return sum(x * loss(w, l) for x, (w, l) in zip(weights, pairs)) / sum(weights)
+    return total
+
+
+def of_groups(loss):
+    return lambda groups: mean([loss(g) for g in groups if extremes(g)])
+
+
+def doubted(groups, share=0.3, doubt=0.1):
+    """SPA without extrapolation: the labels of the smallest margins are doubted."""
+    h = [h_of(*p) for p in map(extremes, groups) if p]
+    return mean([unsure(x, doubt if x < quantile(h, share) else 0) for x in h])
+
+
+def curriculum(margin, margins):
+    """The clearest half of the pairs counts in full."""
+    return 1.0 if margin >= quantile(margins, 0.5) else 1 / (1 + math.exp(-margin / 10))
+
+
+def raw(rewards):
+    return rewards
+
+
+def zscore(rewards):
+    known = [r for r in rewards if not math.isnan(r)]
+    return [(r - mean(known)) / std(known) for r in rewards]
+
+
+# Methods with work of their own on each rank; others share theirs with one of these.
+PARTED = ("optune", "spa", "dlma", "selm", "vcb")
+
+# name: (the loss of all groups, how rewards are normalised, what it sets)
+METHODS = {
+    "dpo": (of_pairs(dpo), zscore, []),
+    "ipo": (of_pairs(ipo), raw, ["reward_norm=none"]),
+    "rdo": (of_pairs(rdo), zscore, []),
+    "aps": (of_pairs(aps), zscore, []),
+    "optune": (of_pairs(dpo, lambda m, _: 1 / (1 + math.exp(-2 * m))), zscore, ["weight_beta=2"]),
+    "psle_curriculum": (of_pairs(dpo, curriculum), zscore, []),
+    "real": (of_pairs(dpo), zscore, []),
+    "spa": (doubted, raw, ["method.judge={judge}", "decoupling=0", "noise_start=0", "noise_share=0.3"]),
+    "dlma": (of_pairs(dlma), raw, ["method.principles={text}/kind_and_helpful.txt",
+                                   "method.contrary={text}/short_answers.txt", "margin_limit=1"]),
+    "selm": (of_pairs(dpo), zscore, ["optimism=3"]),
+    "vcb": (of_groups(vcb), zscore, []),
+    "rrhf": (of_groups(rrhf), zscore, []),
+    "lire": (of_groups(lire), zscore, []),
+    "pro": (of_groups(pro), zscore, []),
+}
+
+
+def examine(bench, answers, policy, reference, norm):
+    """The groups of an iteration, each answer with s, s_ref, d, x = s/n and its normalised reward, under the plain prompt."""
+    groups = [answers[i:i + GROUP] for i in range(0, len(answers), GROUP)]
+    plain = [next(a["prompt"] for a in g if not a["principled"]) for g in groups for _ in g]
+    under = [bench.logprobs(m, [(p, a["ids"]) for p, a in zip(plain, answers)]) for m in (policy, reference)]
+    for a, s, ref, r in zip(answers, *under, norm([a["reward"] for a in answers])):
+        a.update(s=s, d=s - ref, x=s / len(a["ids"]), r=r)
+    return groups
+
+
+def bonus(bench, groups, policy, reference):
+    """SELM: what the policy gives the reference's greedy answers more than the reference does, of prompts in the loss."""
+    path = bench.folder / "asked.jsonl"
+    records = (bench.world / "prompts.jsonl").read_text().splitlines(keepends=True)
+    asked = [g[0]["record"] for g in groups if extremes(g)]
+    path.write_text("".join(records[i] for i in asked))
+    lines = bench.good("generate", f"model={reference}", f"prompts={path}", "temperature=0", "max_new_tokens=16").lines()
+    pairs = [(x["prompt_ids"], x["completion_ids"]) for x in lines]
+    ours, theirs = (bench.logprobs(m, pairs) for m in (policy, reference))
+    bench.check(len({tuple(ids) for _, ids in pairs}) > 1 and ours != theirs, "greedy answers", pairs)
+    return 3 * BETA * mean([a - b for a, b in zip(ours, theirs)])
+
+
+def near(bench, got, want, *what):
+    bench.check(math.isclose(got, want, rel_tol=2e-5, abs_tol=1e-6), *what, "loss", got, "expected", want)
+
+
+def start(bench, out, base, name, *more, iterations=1, ranks=1):
+    own = [s.format(judge=bench.judge, text=bench.world / "principles") for s in METHODS[name][2]]
+    given = [] if name in ("spa", "dlma") else [REWARD]
+    bench.good(*bench.align_args(out, base, *given, *own, *more, method=name, iterations=iterations, prompts=PROMPTS,
+                                 group=GROUP), ranks=ranks)
+    return common.metrics(out)
+
+
+def first_steps(bench, base, other):
+    for name, (loss, norm, _) in METHODS.items():
+        outs = []
+        for ranks in (1, 2) if bench.mpirun and name in PARTED else (1,):
+            outs.append(bench.folder / f"{name}-{ranks}")
+            row, = start(bench, outs[-1], base, name, f"method.reference={other}", ranks=ranks)
+        bench.same(*(outs[i] / "latest/model.safetensors" for i in (0, -1)), f"{name} on 1 and 2 ranks:")
+        groups = examine(bench, common.rollout_answers(outs[-1], 1), base, other, norm)
+        want = loss(groups) + (bonus(bench, groups, base, other) if name == "selm" else 0)
+        near(bench, row["loss"], want, name)
+        used = sum(extremes(g) is not None for g in groups)
+        bench.check(used >= PROMPTS / 2, name, "only", used, "prompts have a term")
+
+
+def references(bench, base, other):
+    """In the second iteration init is still the start, and previous what the first has left."""
+    for reference, folder in (("init", base), ("previous", None), (other, other)):
+        out = bench.folder / f"dpo-{reference}".replace("/", "_")
+        rows = start(bench, out, base, "dpo", f"method.reference={reference}", "checkpoint.every=1", iterations=2)
+        before = out / "checkpoint-1"
+        groups = examine(bench, common.rollout_answers(out, 2), before, folder or before, zscore)
+        near(bench, rows[1]["loss"], METHODS["dpo"][0](groups), "iteration 2, reference", reference)
+
+
+def test(bench):
+    base = bench.folder / "able" / "latest"
+    bench.good(*bench.sft_args(base.parent, "learning_rate=1e-2", steps=40))
+    for name, steps in (("other", 6), ("judge", 3)):
+        bench.good(*bench.sft_args(bench.folder / name, f"model={base}", "train.init=checkpoint", steps=steps))
+    (bench.world / "principles" / "short_answers.txt").write_text("use few words.\n")
+    other, bench.judge = bench.folder / "other/latest", bench.folder / "judge/latest"
+    first_steps(bench, base, other)
+    references(bench, base, other)
+
+
+common.main(test)
