@@ -1,36 +1,5 @@
 /* test_objective.c - every objective: golden, finite differences, splits, limits, refusals. */
-#include <stdbool.h>
-
-#include "align/objective.h"
-#include "golden.h"
-
-enum { N = 16 };
-
-struct problem {
-    const struct plumb_objective *o;
-    struct plumb_align_param p;
-    struct plumb_obj_in in;
-    double logp[N], ref[N], score[N], weight[N], reward[N], dlogp[N], dscore[N];
-    int64_t group[N];
-    int32_t len[N];
-    struct plumb_pair pair[N];
-};
-
-static void point_in(struct problem *q)
-{
-    q->in.logp = q->logp, q->in.logp_ref = q->ref, q->in.score = q->score;
-    q->in.weight = q->weight, q->in.len = q->len, q->in.pair = q->pair;
-    q->in.reward = q->reward, q->in.group = q->group;
-}
-
-static struct plumb_obj_out eval(struct problem *q)
-{
-    struct plumb_obj_out out = {.dlogp = q->dlogp, .dscore = q->dscore};
-    for (int i = 0; i < N; i++)
-        q->dlogp[i] = q->dscore[i] = NAN; /* every element must be written */
-    CHECK_OK(plumb_objective_eval(q->o, &out, &q->in, &q->p));
-    return out;
-}
+#include "problem.h"
 
 static void read_problem(struct problem *q, const plumb_json *v)
 {
@@ -159,14 +128,6 @@ static void check_invariances(struct problem *q)
            "vcb: rewards x 7, log-ratios - 50: %.17g, before %.17g", eval(q).loss, want);
 }
 
-static void expect_refusal(struct problem *q, plumb_status want, const char *words)
-{
-    struct plumb_obj_out out = {.dlogp = q->dlogp, .dscore = q->dscore};
-    const plumb_status st = plumb_objective_eval(q->o, &out, &q->in, &q->p);
-    CHECKF(st == want && strstr(plumb_trail_message(), words), "%s: status %d, %s", q->o->name,
-           (int)st, plumb_trail_message());
-}
-
 static void check_refusals(const struct problem *base)
 {
     const bool score = base->o == &plumb_obj_reward;
@@ -221,125 +182,11 @@ static void check_refusals(const struct problem *base)
     }
 }
 
-/* Two sequences, one pair 0 over 1, in closed form. */
-static struct problem pair_of(const struct plumb_objective *o, double a, double b)
+/* Every case of a fixture; notes which objectives it has. */
+static int64_t check_file(const char *name, bool *seen)
 {
-    struct problem q = {.o = o, .p = plumb_align_param_default()};
-    q.in = (struct plumb_obj_in){.n = 2, .k = 1, .scale = 1};
-    q.pair[0] = (struct plumb_pair){0, 1, 0, 1};
-    q.logp[0] = q.score[0] = a, q.logp[1] = q.score[1] = b;
-    q.len[0] = 2, q.len[1] = 4;
-    return q;
-}
-
-static void check_limits(void)
-{
-    struct problem q = pair_of(&plumb_obj_psle, -1, -1); /* x = -0.5 over -0.25 */
-    point_in(&q);
-    struct plumb_obj_out out = eval(&q);
-    CHECK(out.loss == 0.25 && q.dlogp[0] == -0.5 && q.dlogp[1] == 0.25 && out.accurate == 0);
-    q.logp[1] = -4; /* x = -0.5 over -1: already right, nothing to learn */
-    out = eval(&q);
-    CHECK(out.loss == 0 && q.dlogp[0] == 0 && q.dlogp[1] == 0 && out.accurate == 1);
-    q.in.k = 0, q.weight[0] = 0.75, q.weight[1] = 0.25;
-    out = eval(&q);
-    CHECK(out.loss == 0.75 * 0.5 + 0.25 * 1 && q.dlogp[0] == -0.375 && q.dlogp[1] == -0.0625);
-
-    q = pair_of(&plumb_obj_dpo, -7, -9);
-    point_in(&q);
-    q.ref[0] = -7, q.ref[1] = -9; /* policy = reference: log 2, gradient beta / 2 */
-    out = eval(&q);
-    CHECK(golden_near(out.loss, log(2.0)) && golden_near(q.dlogp[0], -0.05));
-    CHECK(q.dlogp[1] == -q.dlogp[0] && out.margin == 0);
-    q.p.label_smoothing = 0.49; /* nearly no label: nearly no gradient */
-    eval(&q);
-    CHECK(fabs(q.dlogp[0]) < 0.0011 && q.dlogp[0] < 0);
-    /* Far right and far wrong: finite, gradient 0 and beta. */
-    q = pair_of(&plumb_obj_dpo, -1, -30000);
-    point_in(&q);
-    CHECK(eval(&q).loss < 1e-300 && fabs(q.dlogp[0]) < 1e-300);
-    q = pair_of(&plumb_obj_dpo, -30000, -1);
-    point_in(&q);
-    CHECK(golden_near(eval(&q).loss, 2999.9) && golden_near(q.dlogp[0], -0.1));
-
-    q = pair_of(&plumb_obj_ipo, 3, -2); /* beta 0.1: the margin to reach is 5 */
-    point_in(&q);
-    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
-    q = pair_of(&plumb_obj_reward, 2, 2);
-    point_in(&q);
-    CHECK(golden_near(eval(&q).loss, log(2.0)) && golden_near(q.dscore[0], -0.5));
-    CHECK(q.dscore[1] == 0.5 && q.dlogp[0] == 0);
-
-    q = pair_of(&plumb_obj_psle, -1, -1);
-    point_in(&q);
-    q.p.rank_loss = PLUMB_RANK_NONE;
-    expect_refusal(&q, PLUMB_ERR_ARG, "rank_loss is none");
-    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without terms */
-    q.in.n = q.in.k = 0;
-    CHECK(eval(&q).loss == 0);
-}
-
-/* The groups' limits, in closed form. */
-static void check_group_limits(void)
-{
-    struct problem q = {.o = &plumb_obj_vcb, .p = plumb_align_param_default()};
-    q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1};
-    q.group[1] = 3;
-    point_in(&q);
-    for (int i = 0; i < 3; i++) /* d_i = lambda r_i / std + 5: nothing to learn */
-        q.len[i] = 2, q.reward[i] = i, q.ref[i] = -20 + i,
-        q.logp[i] = q.ref[i] + i / (sqrt(2.0 / 3) + 1e-6) + 5;
-    CHECK(eval(&q).loss < 1e-28 && fabs(q.dlogp[1]) < 1e-14);
-    q.o = &plumb_obj_lire; /* equal rewards: every share is worth the same */
-    q.reward[1] = q.reward[2] = 0;
-    CHECK(golden_near(eval(&q).loss, -1.0 / 3) && fabs(q.dlogp[0]) < 1e-15);
-    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0; /* in order already */
-    for (int i = 0; i < 3; i++)
-        q.reward[i] = i, q.logp[i] = -9 + i;
-    CHECK(eval(&q).loss == 0 && q.dlogp[2] == 0);
-    q.p.sft_weight = 0.5;
-    CHECK(eval(&q).loss == 0.5 * 7 / 2 && q.dlogp[2] == -0.25 && q.dlogp[1] == 0);
-
-    q = pair_of(&plumb_obj_rdo, -3, -8); /* no reward difference, no term */
-    point_in(&q);
-    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
-    q.reward[0] = -1;
-    expect_refusal(&q, PLUMB_ERR_ARG, "lower by 1");
-    /* Inside the bounds the temperature is |h| / z: sigma(-h/t) does not depend on h. */
-    q = pair_of(&plumb_obj_aps, -10, -30);
-    point_in(&q);
-    eval(&q);
-    const double slope = q.dlogp[0];
-    q.logp[1] = -40;
-    eval(&q);
-    CHECK(golden_near(q.dlogp[0], slope));
-    q.logp[1] = -100000; /* far right: the largest temperature */
-    CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
-    q.p.label_smoothing = 0.1;
-    expect_refusal(&q, PLUMB_ERR_ARG, "doubted label");
-
-    q = pair_of(&plumb_obj_dlma, -10, -30); /* h = beta 20 - margin_beta gap */
-    point_in(&q);
-    q.reward[0] = 20; /* beta = margin_beta: the gap that it wants */
-    CHECK(golden_near(eval(&q).loss, log(2.0)));
-    q.reward[0] = 1e9; /* cut at margin_limit: h = 2 - 4 */
-    CHECK(golden_near(eval(&q).loss, log1p(exp(2.0))));
-    q.p.margin_beta = 0;
-    const double plain = eval(&q).loss;
-    q.o = &plumb_obj_dpo;
-    CHECK(eval(&q).loss == plain);
-    q.o = &plumb_obj_selm; /* without an answer of the reference, dpo */
-    CHECK(eval(&q).loss == plain);
-    q.weight[1] = 1, q.p.optimism = 0.5;
-    CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30) && q.dlogp[1] > 0);
-}
-
-int main(void)
-{
-    plumb_json *doc = golden_read("objective");
+    plumb_json *doc = golden_read(name);
     const int64_t cases = plumb_json_count(doc);
-    bool seen[16] = {0};
-    CHECK(cases >= 38);
     for (int64_t c = 0; c < cases; c++) {
         struct problem q;
         read_problem(&q, plumb_json_at(doc, c));
@@ -356,11 +203,17 @@ int main(void)
         for (int i = 0; plumb_objective_at(i); i++)
             seen[i] = seen[i] || plumb_objective_at(i) == q.o;
     }
+    plumb_json_free(&doc);
+    return cases;
+}
+
+int main(void)
+{
+    bool seen[16] = {0}, in_trl[16] = {0};
+    CHECK(check_file("objective", seen) >= 39);
+    CHECK(check_file("trl", in_trl) >= 14); /* dpo, ipo, psle, reward, sft */
     for (int i = 0; plumb_objective_at(i); i++)
         CHECKF(seen[i], "no golden for %s", plumb_objective_at(i)->name);
     CHECK(plumb_objective_find("ppo") == NULL && plumb_objective_at(-1) == NULL);
-    plumb_json_free(&doc);
-    check_limits();
-    check_group_limits();
     return 0;
 }

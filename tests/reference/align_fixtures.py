@@ -94,15 +94,17 @@ def pro(s, x, ref, r, p):
 GROUP = dict(vcb=vcb, rrhf=rrhf, lire=lire, pro=pro)
 
 
-def objective_case(rng, name, **over):
+PAIRS = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.0, 1.0)]
+
+
+def objective_case(rng, name, pairs=PAIRS, one_token=False, weighted=True, **over):
     p = {**DEFAULT, **over}
     n = 9
-    length = rng.integers(1, 40, n)
+    length = np.ones(n, int) if one_token else rng.integers(1, 40, n)
     s = torch.tensor(-rng.gamma(2.0, 1.0, n) * length, dtype=torch.float64, requires_grad=True)
     ref = torch.tensor(-rng.gamma(2.0, 1.0, n) * length, dtype=torch.float64)
     score = torch.tensor(rng.normal(size=n) * 3, dtype=torch.float64, requires_grad=True)
-    weight = np.where(rng.random(n) < 0.5, rng.random(n), 0.0)
-    pairs = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.0, 1.0)]
+    weight = np.where(rng.random(n) < 0.5, rng.random(n), 0.0) * weighted
     group, whole = [0, 4, 7, 9], name in GROUP
     side = np.random.default_rng(int(length.sum()))
     reward = side.normal(size=n).round(3)

@@ -1,0 +1,356 @@
+/* test_limits.c - every objective where its value is known: limits, and objectives that meet.
+ * Test. Includes align/, problem.h. */
+#include "problem.h"
+
+static void check_pairs(void)
+{
+    struct problem q = pair_of(&plumb_obj_psle, -1, -1); /* x = -0.5 over -0.25 */
+    point_in(&q);
+    struct plumb_obj_out out = eval(&q);
+    CHECK(out.loss == 0.25 && q.dlogp[0] == -0.5 && q.dlogp[1] == 0.25 && out.accurate == 0);
+    q.logp[1] = -4; /* x = -0.5 over -1: already right, nothing to learn */
+    out = eval(&q);
+    CHECK(out.loss == 0 && q.dlogp[0] == 0 && q.dlogp[1] == 0 && out.accurate == 1);
+    q.in.k = 0, q.weight[0] = 0.75, q.weight[1] = 0.25;
+    out = eval(&q);
+    CHECK(out.loss == 0.75 * 0.5 + 0.25 * 1 && q.dlogp[0] == -0.375 && q.dlogp[1] == -0.0625);
+
+    q = pair_of(&plumb_obj_dpo, -7, -9);
+    point_in(&q);
+    q.ref[0] = -7, q.ref[1] = -9; /* policy = reference: log 2, gradient beta / 2 */
+    out = eval(&q);
+    CHECK(golden_near(out.loss, log(2.0)) && golden_near(q.dlogp[0], -0.05));
+    CHECK(q.dlogp[1] == -q.dlogp[0] && out.margin == 0);
+    q.p.label_smoothing = 0.49; /* nearly no label: nearly no gradient */
+    eval(&q);
+    CHECK(fabs(q.dlogp[0]) < 0.0011 && q.dlogp[0] < 0);
+    /* Far right and far wrong: finite, gradient 0 and beta. */
+    q = pair_of(&plumb_obj_dpo, -1, -30000);
+    point_in(&q);
+    CHECK(eval(&q).loss < 1e-300 && fabs(q.dlogp[0]) < 1e-300);
+    q = pair_of(&plumb_obj_dpo, -30000, -1);
+    point_in(&q);
+    CHECK(golden_near(eval(&q).loss, 2999.9) && golden_near(q.dlogp[0], -0.1));
+
+    q = pair_of(&plumb_obj_ipo, 3, -2); /* beta 0.1: the margin to reach is 5 */
+    point_in(&q);
+    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
+    q = pair_of(&plumb_obj_reward, 2, 2);
+    point_in(&q);
+    CHECK(golden_near(eval(&q).loss, log(2.0)) && golden_near(q.dscore[0], -0.5));
+    CHECK(q.dscore[1] == 0.5 && q.dlogp[0] == 0);
+
+    q = pair_of(&plumb_obj_psle, -1, -1);
+    point_in(&q);
+    q.p.rank_loss = PLUMB_RANK_NONE;
+    expect_refusal(&q, PLUMB_ERR_ARG, "rank_loss is none");
+    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without terms */
+    q.in.n = q.in.k = 0;
+    CHECK(eval(&q).loss == 0);
+}
+
+/* Groups, and pairs with a reward, in closed form. */
+static void check_groups(void)
+{
+    struct problem q = {.o = &plumb_obj_vcb, .p = plumb_align_param_default()};
+    q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1};
+    q.group[1] = 3;
+    point_in(&q);
+    for (int i = 0; i < 3; i++) /* d_i = lambda r_i / std + 5: nothing to learn */
+        q.len[i] = 2, q.reward[i] = i, q.ref[i] = -20 + i,
+        q.logp[i] = q.ref[i] + i / (sqrt(2.0 / 3) + 1e-6) + 5;
+    CHECK(eval(&q).loss < 1e-28 && fabs(q.dlogp[1]) < 1e-14);
+    q.o = &plumb_obj_lire; /* equal rewards: every share is worth the same */
+    q.reward[1] = q.reward[2] = 0;
+    CHECK(golden_near(eval(&q).loss, -1.0 / 3) && fabs(q.dlogp[0]) < 1e-15);
+    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0; /* in order already */
+    for (int i = 0; i < 3; i++)
+        q.reward[i] = i, q.logp[i] = -9 + i;
+    CHECK(eval(&q).loss == 0 && q.dlogp[2] == 0);
+    q.p.sft_weight = 0.5;
+    CHECK(eval(&q).loss == 0.5 * 7 / 2 && q.dlogp[2] == -0.25 && q.dlogp[1] == 0);
+
+    q = pair_of(&plumb_obj_rdo, -3, -8); /* no reward difference, no term */
+    point_in(&q);
+    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
+    q.reward[0] = -1;
+    expect_refusal(&q, PLUMB_ERR_ARG, "lower by 1");
+    /* Inside the bounds the temperature is |h| / z: sigma(-h/t) does not depend on h. */
+    q = pair_of(&plumb_obj_aps, -10, -30);
+    point_in(&q);
+    eval(&q);
+    const double slope = q.dlogp[0];
+    q.logp[1] = -40;
+    eval(&q);
+    CHECK(golden_near(q.dlogp[0], slope));
+    q.logp[1] = -100000; /* far right: the largest temperature */
+    CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
+    q.p.label_smoothing = 0.1;
+    expect_refusal(&q, PLUMB_ERR_ARG, "doubted label");
+
+    q = pair_of(&plumb_obj_dlma, -10, -30); /* h = beta 20 - margin_beta gap */
+    point_in(&q);
+    q.reward[0] = 20; /* beta = margin_beta: the gap that it wants */
+    CHECK(golden_near(eval(&q).loss, log(2.0)));
+    q.reward[0] = 1e9; /* cut at margin_limit: h = 2 - 4 */
+    CHECK(golden_near(eval(&q).loss, log1p(exp(2.0))));
+    q.p.margin_beta = 0;
+    const double plain = eval(&q).loss;
+    q.o = &plumb_obj_dpo;
+    CHECK(eval(&q).loss == plain);
+    q.o = &plumb_obj_selm; /* without an answer of the reference, dpo */
+    CHECK(eval(&q).loss == plain);
+    q.weight[1] = 1, q.p.optimism = 0.5;
+    CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30) && q.dlogp[1] > 0);
+}
+
+/* Random but fixed: one group of n answers without ties. */
+static struct problem group_of(const struct plumb_objective *o, int n)
+{
+    struct problem q = {.o = o, .p = plumb_align_param_default()};
+    struct rng r = {0x9e3779b97f4a7c15ull};
+    q.in = (struct plumb_obj_in){.n = n, .groups = 1, .scale = 1};
+    q.group[1] = n;
+    for (int i = 0; i < n; i++) {
+        q.logp[i] = -20 * rng_u(&r), q.ref[i] = -20 * rng_u(&r);
+        q.reward[i] = 3 * rng_u(&r), q.len[i] = 1 + (int)(9 * rng_u(&r));
+    }
+    return q;
+}
+
+/* Both write the same, up to a factor of the one and a constant in its loss. */
+static void expect_same(struct problem *a, struct problem *b, double factor, double extra)
+{
+    const double loss = eval(a).loss, want = factor * eval(b).loss + extra;
+    CHECKF(golden_near(loss, want), "%s %.17g, %s %.17g", a->o->name, loss, b->o->name, want);
+    for (int64_t i = 0; i < a->in.n; i++)
+        CHECKF(golden_near(a->dlogp[i], factor * b->dlogp[i]), "%s [%lld] %.17g, %s %.17g",
+               a->o->name, (long long)i, a->dlogp[i], b->o->name, factor * b->dlogp[i]);
+}
+
+/* DPO for beta to 0 is linear, for beta to infinity a hinge; it sees log-ratios only. */
+static void check_dpo(void)
+{
+    struct problem q = pair_of(&plumb_obj_dpo, -10, -30), moved;
+    point_in(&q);
+    q.p.beta = 1e-9;
+    CHECK(fabs(eval(&q).loss - (log(2.0) - 0.5e-9 * 20)) < 1e-15);
+    CHECK(fabs(q.dlogp[0] / q.p.beta + 0.5) < 1e-8);
+    q.p.beta = 1e6;
+    CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
+    q.logp[0] = -50; /* 20 on the wrong side */
+    CHECK(golden_near(eval(&q).loss / q.p.beta, 20) && golden_near(q.dlogp[0], -q.p.beta));
+    q.p.beta = 0.1, q.logp[0] = -10;
+    moved = q;
+    point_in(&moved);
+    moved.logp[0] -= 7, moved.ref[0] -= 7; /* a likelier answer under both */
+    expect_same(&q, &moved, 1, 0);
+    moved.logp[0] += 3, moved.logp[1] += 3; /* the policy's prompt-wide constant */
+    expect_same(&q, &moved, 1, 0);
+    q.p.label_smoothing = 0.3, q.pair[0].smooth = 0.2; /* no label at all: both ways alike */
+    moved = q;
+    point_in(&moved);
+    moved.pair[0] = (struct plumb_pair){1, 0, 0.2, 1};
+    expect_same(&q, &moved, 1, 0);
+}
+
+/* SPA's refinement is the pair's smooth: a = 0 is DPO, and a m = 1/2 wants no margin. */
+static void check_spa(void)
+{
+    struct problem q = pair_of(&plumb_obj_dpo, -7, -9), plain = q;
+    point_in(&q), point_in(&plain);
+    q.pair[0].smooth = q.p.noise_smoothing = 0;
+    expect_same(&q, &plain, 1, 0);
+    q.pair[0].smooth = 0.5, q.ref[0] = -7, q.ref[1] = -9;
+    CHECK(golden_near(eval(&q).loss, log(2.0)) && fabs(q.dlogp[0]) < 1e-16);
+    q.pair[0].smooth = 0.1; /* least where sigma(h) = 0.9 */
+    q.logp[0] = -7 + log(9.0) / q.p.beta;
+    eval(&q);
+    CHECK(fabs(q.dlogp[0]) < 1e-15);
+}
+
+/* IPO's optimum is d_w - d_l = 1 / (2 beta); beta to infinity: no margin wanted. */
+static void check_ipo(void)
+{
+    struct problem q = pair_of(&plumb_obj_ipo, -3, -8);
+    point_in(&q);
+    for (q.p.beta = 0.01; q.p.beta < 100; q.p.beta *= 3) {
+        q.logp[0] = -8 + 1 / (2 * q.p.beta);
+        CHECK(eval(&q).loss < 1e-24 && fabs(q.dlogp[0]) < 1e-12);
+        q.logp[0] += 2; /* beyond it, back */
+        CHECK(golden_near(eval(&q).loss, 4) && golden_near(q.dlogp[0], 4) && q.dlogp[1] < 0);
+    }
+    q.p.beta = 1e15, q.logp[0] = -3;
+    CHECK(golden_near(eval(&q).loss, 25));
+}
+
+/* Where the pair's temperature is 1, and at both of its bounds, APS is DPO. */
+static void check_aps(void)
+{
+    struct problem a = pair_of(&plumb_obj_aps, -10, -30), d = a;
+    d.o = &plumb_obj_dpo;
+    point_in(&a), point_in(&d);
+    const double z = a.p.beta * 20, miss = 1 / (1 + exp(z));
+    a.p.rho = -(log1p(exp(-z)) + z * miss); /* minus the entropy of sigma(2): t = 1 */
+    expect_same(&a, &d, 1, a.p.rho);
+    a.p.rho = -1e-12, d.p.beta = a.p.beta / 0.1; /* t = 0.1 */
+    expect_same(&a, &d, 0.1, 0.1 * a.p.rho);
+    a.p.rho = -0.6899, d.p.beta = a.p.beta / 5; /* t = 5 */
+    expect_same(&a, &d, 5, 5 * a.p.rho);
+    a.logp[1] = -10, a.p.rho = -0.5, d.logp[1] = -10, d.p.beta = a.p.beta / 0.1; /* h = 0 */
+    expect_same(&a, &d, 0.1, 0.1 * a.p.rho);
+}
+
+/* Methods that are DPO times something or beside something. */
+static void check_like_dpo(void)
+{
+    struct problem d = pair_of(&plumb_obj_dpo, -10, -30), q = d;
+    d.ref[0] = -13, d.ref[1] = -26, d.in.n = 4, d.in.k = 2;
+    d.logp[2] = -5, d.logp[3] = -4, d.len[2] = 3, d.len[3] = 1;
+    d.pair[1] = (struct plumb_pair){3, 2, 0, 1};
+    point_in(&d);
+    q = d, point_in(&q);
+    q.o = &plumb_obj_rdo; /* equal gaps of 1, then of 1.75 */
+    q.reward[0] = 2.5, q.reward[1] = 1.5, q.reward[3] = -1, q.reward[2] = -2;
+    expect_same(&q, &d, 1, 0);
+    q.reward[0] = 3.25, q.reward[3] = -0.25;
+    expect_same(&q, &d, 1.75, 0);
+    q.o = &plumb_obj_dlma;
+    q.p.margin_beta = 0;
+    expect_same(&q, &d, 1, 0);
+    q.p.margin_beta = 2, q.p.margin_limit = 0;
+    expect_same(&q, &d, 1, 0);
+    q.p.margin_limit = 40, q.reward[0] = q.reward[1] = q.reward[2] = q.reward[3] = 6;
+    expect_same(&q, &d, 1, 0);
+    q.o = &plumb_obj_selm; /* no curiosity, or no answer of the reference */
+    expect_same(&q, &d, 1, 0);
+    q.weight[2] = 1, q.p.optimism = 0;
+    expect_same(&q, &d, 1, 0);
+    q.weight[2] = 0, q.o = &plumb_obj_psle, q.p.rank_loss = PLUMB_RANK_DPO;
+    expect_same(&q, &d, 1, 0);
+    q.p.rank_loss = PLUMB_RANK_LOGISTIC, q.p.length_normalize = false; /* a reference of zeros */
+    memset(d.ref, 0, sizeof(d.ref));
+    expect_same(&q, &d, 1, 0);
+    q.pair[0].weight = q.pair[1].weight = 3;
+    expect_same(&q, &d, 3, 0);
+}
+
+/* VCB of two answers is IPO: the rewards' std is half their gap, so d_w - d_l = 2 lambda. */
+static void check_vcb(void)
+{
+    struct problem v = group_of(&plumb_obj_vcb, 2), i = v;
+    i.o = &plumb_obj_ipo;
+    point_in(&v), point_in(&i);
+    v.reward[0] = 1e9, v.reward[1] = 0; /* beside which the 1e-6 vanishes */
+    i.in.k = 1, i.pair[0] = (struct plumb_pair){0, 1, 0, 1};
+    for (v.p.lambda = 0.3; v.p.lambda < 9; v.p.lambda *= 2) {
+        i.p.beta = 1 / (4 * v.p.lambda);
+        expect_same(&v, &i, 1, 0);
+    }
+    struct problem q = group_of(&plumb_obj_vcb, 5), free = q;
+    point_in(&q), point_in(&free);
+    free.p.reference_weight = 0; /* the reference-free family: none is read */
+    free.in.logp_ref = NULL;
+    memset(q.ref, 0, sizeof(q.ref));
+    expect_same(&free, &q, 1, 0);
+    q.p.reference_weight = 0.4, q.p.lambda = 2.5; /* beta = 0.16, gamma = 0.4 */
+    q.ref[1] = -5, q.ref[3] = -2.5;
+    free.p = q.p, free.p.reference_weight = 1, free.in.logp_ref = free.ref;
+    for (int k = 0; k < 5; k++)
+        free.ref[k] = 0.4 * q.ref[k];
+    expect_same(&q, &free, 1, 0);
+    double sum = 0; /* a constant on all log-ratios changes nothing */
+    for (int k = 0; k < 5; k++)
+        sum += q.dlogp[k];
+    CHECK(fabs(sum) < 1e-13);
+    for (int k = 0; k < 5; k++) /* equal rewards: nothing but equal log-ratios */
+        q.reward[k] = 4, q.logp[k] = 0.4 * q.ref[k] - 11;
+    CHECK(eval(&q).loss < 1e-28);
+}
+
+/* Two answers: RRHF is psle's hinge, PRO its logistic with beta the reward gap. */
+static void check_two(void)
+{
+    struct problem q = group_of(&plumb_obj_rrhf, 2), p = q;
+    p.o = &plumb_obj_psle, p.in.k = 1;
+    point_in(&q), point_in(&p);
+    for (int turn = 0; turn < 2; turn++) {
+        q.p.sft_weight = 0, p.p.rank_loss = PLUMB_RANK_HINGE;
+        q.reward[0] = turn ? 0.25 : 2, q.reward[1] = 0.75;
+        p.pair[0] = (struct plumb_pair){turn, 1 - turn, 0, 1};
+        q.o = &plumb_obj_rrhf;
+        expect_same(&q, &p, 1, 0);
+        q.o = &plumb_obj_pro;
+        p.p.rank_loss = PLUMB_RANK_LOGISTIC, p.p.beta = fabs(q.reward[0] - q.reward[1]);
+        expect_same(&q, &p, 1, 0);
+        q.p.sft_weight = 0.05, p.weight[turn] = 0.05; /* and imitation of the best */
+        expect_same(&q, &p, 1, 0);
+        p.weight[turn] = 0;
+    }
+    q.p.sft_weight = 0, q.reward[0] = q.reward[1]; /* no difference: log 2, and nothing to learn */
+    CHECK(golden_near(eval(&q).loss, log(2.0)) && q.dlogp[0] == 0 && q.dlogp[1] == 0);
+}
+
+static void check_lire(void)
+{
+    struct problem q = group_of(&plumb_obj_lire, 2);
+    point_in(&q);
+    const double share = 1 / (1 + exp((q.logp[1] - q.logp[0]) / 2));
+    const double value = 1 / (1 + exp(q.reward[1] - q.reward[0]));
+    CHECK(golden_near(eval(&q).loss, -share * value - (1 - share) * (1 - value)));
+    CHECK(golden_near(q.dlogp[0], -share * (1 - share) * (2 * value - 1) / 2));
+    CHECK(golden_near(q.dlogp[1], -q.dlogp[0]));
+    q = group_of(&plumb_obj_lire, 5);
+    point_in(&q);
+    q.p.list_temperature = 1e12; /* all answers alike */
+    CHECK(fabs(eval(&q).loss + 1.0 / 5) < 1e-11 && fabs(q.dlogp[1]) < 1e-11);
+    q.p.list_temperature = 1e-3; /* the likeliest answer only */
+    int top = 0;
+    double sum = 0;
+    for (int i = 0; i < 5; i++)
+        top = q.logp[i] > q.logp[top] ? i : top;
+    for (int i = 0; i < 5; i++)
+        sum += exp(q.reward[i] - q.reward[top]);
+    CHECK(golden_near(eval(&q).loss, -1 / sum) && q.dlogp[top] == 0);
+    q.p.list_temperature = 2;
+    for (int i = 0; i < 5; i++) /* one reward that counts: its share */
+        q.reward[i] = i == 2 ? 900 : 0;
+    sum = 0;
+    for (int i = 0; i < 5; i++)
+        sum += exp((q.logp[i] - q.logp[2]) / 2);
+    CHECK(golden_near(eval(&q).loss, -1 / sum) && q.dlogp[2] < 0);
+}
+
+/* The order of a group's answers is nobody's business. */
+static void check_order(void)
+{
+    const struct plumb_objective *all[] = {&plumb_obj_vcb, &plumb_obj_rrhf, &plumb_obj_lire,
+                                           &plumb_obj_pro};
+    for (int k = 0; k < 4; k++) {
+        struct problem a = group_of(all[k], 6), b = a;
+        point_in(&a), point_in(&b);
+        for (int i = 0; i < 6; i++) {
+            b.logp[i] = a.logp[5 - i], b.ref[i] = a.ref[5 - i];
+            b.reward[i] = a.reward[5 - i], b.len[i] = a.len[5 - i];
+        }
+        CHECK(golden_near(eval(&a).loss, eval(&b).loss));
+        for (int i = 0; i < 6; i++)
+            CHECK(golden_near(a.dlogp[i], b.dlogp[5 - i]));
+    }
+}
+
+int main(void)
+{
+    check_pairs();
+    check_groups();
+    check_dpo();
+    check_spa();
+    check_ipo();
+    check_aps();
+    check_like_dpo();
+    check_vcb();
+    check_two();
+    check_lire();
+    check_order();
+    return 0;
+}
