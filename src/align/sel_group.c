@@ -6,8 +6,23 @@
 
 #include "align/selector.h"
 
-/* Rewards that differ by less, in units of the normalised reward, teach nothing. */
-static const double least_spread = 1e-6;
+/* Rewards whose standard deviation is smaller, in units of the normalised reward, teach nothing. */
+static const double least_std = 1e-6;
+
+/* Population standard deviation of the prompt's scored completions; at least one is scored. */
+static double spread(const struct plumb_scoreboard *b, int64_t prompt)
+{
+    const int64_t first = prompt * b->group_size;
+    double n = 0, mean = 0, square = 0;
+    for (int64_t i = first; i < first + b->group_size; i++)
+        if (!isnan(b->norm[i]))
+            n++, mean += b->norm[i];
+    mean /= n;
+    for (int64_t i = first; i < first + b->group_size; i++)
+        if (!isnan(b->norm[i]))
+            square += (b->norm[i] - mean) * (b->norm[i] - mean);
+    return sqrt(square / n);
+}
 
 static void select_group(struct plumb_scoreboard *b, int64_t prompt,
                          const struct plumb_align_param *p)
@@ -15,7 +30,7 @@ static void select_group(struct plumb_scoreboard *b, int64_t prompt,
     plumb_sel_extremes.select(b, prompt, p);
     struct plumb_choice *c = &b->choice[prompt];
     if (c->branch != PLUMB_BRANCH_SKIP)
-        c->branch = c->margin < least_spread ? PLUMB_BRANCH_SKIP : PLUMB_BRANCH_GROUP;
+        c->branch = spread(b, prompt) < least_std ? PLUMB_BRANCH_SKIP : PLUMB_BRANCH_GROUP;
 }
 
 const struct plumb_selector plumb_sel_group = {"group", select_group, 2};

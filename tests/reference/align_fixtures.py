@@ -1,5 +1,5 @@
-"""Writes tests/fixtures/align/{objective,decide}.json: losses and gradients by torch autograd,
-decisions by plain numpy, all in float64 and from the formulas, not from the C code.
+"""Writes tests/fixtures/align/{objective,decide,method,noise,pick}.json: losses and gradients by
+torch autograd, decisions by plain numpy, all in float64 and from the formulas, not from the C code.
 
 Run with a Python that has torch and numpy:  python align_fixtures.py ../fixtures/align
 """
@@ -94,6 +94,38 @@ def pro(s, x, ref, r, p):
 GROUP = dict(vcb=vcb, rrhf=rrhf, lire=lire, pro=pro)
 
 
+def logistic(h, e):
+    return -(1 - e) * F.logsigmoid(h) - e * F.logsigmoid(-h)
+
+
+PAIR_KINDS = ("dpo", "ipo", "reward", "rdo", "aps", "dlma")
+
+
+def pair_term(kind, p, s, ref, x, reward, score, w, l, e):
+    """The term of the pair w over l, of which is doubted e."""
+    d = s - ref
+    if kind == "hinge":
+        return torch.relu(x[l] - x[w])
+    if kind == "hinge_prob":
+        return torch.relu(torch.exp(x[l]) - torch.exp(x[w]))
+    if kind == "logistic":
+        return logistic(p["beta"] * (x[w] - x[l]), e)
+    if kind == "dpo":
+        return logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
+    if kind == "rdo":
+        gap = reward[w] - reward[l]
+        return gap * logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
+    if kind == "dlma":
+        aim = min(max(reward[w] - reward[l], -p["margin_limit"]), p["margin_limit"])
+        h = p["beta"] * (d[w] - d[l]) - p["margin_beta"] * aim
+        return logistic(h, e + p["label_smoothing"])
+    if kind == "aps":
+        return adaptive(p["beta"] * (d[w] - d[l]), p["rho"])
+    if kind == "ipo":
+        return (d[w] - d[l] - 1 / (2 * p["beta"])) ** 2
+    return logistic(score[w] - score[l], e)
+
+
 PAIRS = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.0, 1.0)]
 
 
@@ -119,36 +151,9 @@ def objective_case(rng, name, pairs=PAIRS, one_token=False, weighted=True, **ove
     d = s - ref
     loss = torch.zeros((), dtype=torch.float64)
 
-    def logistic(h, e):
-        return -(1 - e) * F.logsigmoid(h) - e * F.logsigmoid(-h)
-
     for w, l, e, c in pairs:
-        kind = name if name in ("dpo", "ipo", "reward", "rdo", "aps", "dlma") else p["rank_loss"]
-        kind = "dpo" if name == "selm" else kind
-        if name == "aps":
-            e = 0
-        if kind == "hinge":
-            term = torch.relu(x[l] - x[w])
-        elif kind == "hinge_prob":
-            term = torch.relu(torch.exp(x[l]) - torch.exp(x[w]))
-        elif kind == "logistic":
-            term = logistic(p["beta"] * (x[w] - x[l]), e)
-        elif kind == "dpo":
-            term = logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
-        elif kind == "rdo":
-            gap = reward[w] - reward[l]
-            term = gap * logistic(p["beta"] * (d[w] - d[l]), e + p["label_smoothing"])
-        elif kind == "dlma":
-            aim = min(max(reward[w] - reward[l], -p["margin_limit"]), p["margin_limit"])
-            h = p["beta"] * (d[w] - d[l]) - p["margin_beta"] * aim
-            term = logistic(h, e + p["label_smoothing"])
-        elif kind == "aps":
-            term = adaptive(p["beta"] * (d[w] - d[l]), p["rho"])
-        elif kind == "ipo":
-            term = (d[w] - d[l] - 1 / (2 * p["beta"])) ** 2
-        else:
-            term = logistic(score[w] - score[l], e)
-        loss = loss + scale * c * term
+        kind = name if name in PAIR_KINDS else "dpo" if name == "selm" else p["rank_loss"]
+        loss = loss + scale * c * pair_term(kind, p, s, ref, x, reward, score, w, l, e)
     for a, b in zip(group, group[1:]) if whole else ():
         loss = loss + scale * GROUP[name](s[a:b], x[a:b], ref[a:b], torch.tensor(reward[a:b]), p)
     if name == "selm":
@@ -208,7 +213,9 @@ def best(norm, which):
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
 
-EXTREMES = ("dpo", "vcb", "psle_curriculum", "spa", "optune")
+EXTREMES = ("dpo", "vcb", "psle_curriculum", "spa", "optune", "ipo", "rdo", "aps", "dlma", "selm", "rrhf",
+            "lire", "pro")
+PRINCIPLED = ("psle", "psle_curriculum", "context_distillation")
 
 
 def extremes(norm, which):
@@ -256,7 +263,7 @@ def decide(method, p, state, kind, reward, group, total):
         elif a is None or b is None:
             where = "skip"
         elif method in EXTREMES:
-            where = "skip" if not margin[q] > 0 else "group" if method == "vcb" else "rank"
+            where = "skip" if not margin[q] > 0 else "group" if method in GROUP else "rank"
         elif p["rank_loss"] != "none" and margin[q] > tau:
             where = "rank"
         elif p["rank_loss"] != "none" and p["reverse"] == "swap" and -margin[q] > tau:
@@ -297,18 +304,24 @@ def decide(method, p, state, kind, reward, group, total):
                 weight_entropy=mean(np.array(entropy)), stats=stats)
 
 
-def decide_case(rng, method, group, prompts, missing=0.0, **over):
+def fixed(method, over):
+    """All parameters: the case's, and those that make the method what it is."""
     p = {**DEFAULT, **over}
     if method == "psle_curriculum":
         p.update(threshold="quantile")
-    if method == "spa":
+    if method in ("spa", "dlma"):
         p.update(reward_norm="none")
     if method == "context_distillation":
         p.update(rank_loss="none", weighted_loss="principled_only")
+    return p
+
+
+def decide_case(rng, method, group, prompts, missing=0.0, **over):
+    p = fixed(method, over)
     state, total, iterations = dict(iteration=0), 3, []
     for _ in range(total):
         kind = np.tile(np.where(np.arange(group) < group // 2, 1, 2), prompts)
-        if method in ("raft", "dpo", "vcb", "spa", "optune"):
+        if method not in PRINCIPLED:
             kind[:] = 1
         reward = np.round(rng.normal(size=prompts * group) * 2 + 0.3 * kind, 3)
         reward[rng.random(prompts * group) < missing] = np.nan
@@ -335,6 +348,64 @@ def decide_cases():
                  curriculum_temperature=0.8, missing=0.2),
             case("vcb", 4, 7, missing=0.5), case("spa", 2, 9),
             case("optune", 3, 8, missing=0.2, weight_beta=0.7)]
+
+
+# --- a method's loss, from rewards to derivatives ---------------------------------------------
+
+def method_case(rng, method, group, prompts, missing=0.0, **over):
+    """One iteration of decisions, and the loss over all its prompts as one batch."""
+    p, n = fixed(method, over), prompts * group
+    case = decide_case(rng, method, group, prompts, missing, **over)
+    first = case["iterations"][0]
+    d, r = first["expect"], np.array(first["expect"]["norm"])
+    length = rng.integers(1, 40, n + prompts)
+    s = torch.tensor(-rng.gamma(2.0, 1.0, n + prompts) * length, requires_grad=True)
+    ref = torch.tensor(-rng.gamma(2.0, 1.0, n + prompts) * length)
+    x = s / torch.tensor(length) if p["length_normalize"] else s
+    doubt = np.zeros(prompts)
+    if method == "spa":
+        m = np.array(d["margin"])
+        seen = m[np.isfinite(m)][-p["noise_window"]:]
+        doubt = np.where(m < np.quantile(seen, p["noise_share"]), p["noise_smoothing"], 0.0)
+    kind = method if method in PAIR_KINDS else p["rank_loss"] if method == "psle" else "dpo"
+    loss, terms = torch.zeros((), dtype=torch.float64), 0.0
+    for q, where in enumerate(d["branch"]):
+        w, l, c = d["win"][q], d["lose"][q], d["choice_weight"][q]
+        if where in ("rank", "swap"):
+            term = pair_term(kind, p, s, ref, x, r, None, w, l, doubt[q])
+        elif where == "weighted":
+            one = slice(q * group, (q + 1) * group)
+            term = -(torch.tensor(d["weight"][one]) * x[one]).sum()
+        elif where == "group":
+            part = [i for i in range(q * group, (q + 1) * group) if np.isfinite(r[i])]
+            term = GROUP[method](s[part], x[part], ref[part], torch.tensor(r[part]), p)
+        if where != "skip":
+            if method == "selm": # sequence n + q: the reference's own answer
+                term = term + p["optimism"] * p["beta"] * (s[n + q] - ref[n + q])
+            loss, terms = loss + c * term, terms + c
+    (loss / terms).backward()
+    return dict(method=method, param=over, group_size=group, prompts=prompts, kind=first["kind"],
+                reward=first["reward"], logp=s.tolist(), logp_ref=ref.tolist(), len=length,
+                loss=loss.item() / terms, dlogp=s.grad.tolist())
+
+
+def method_cases():
+    rng = np.random.default_rng(61)
+    case = lambda *a, **k: method_case(rng, *a, **k)
+    return [case("psle", 2, 6), case("psle", 2, 6, rank_loss="logistic", reverse="swap"),
+            case("psle", 4, 4, rank_loss="hinge_prob", missing=0.2, tau=0.8),
+            case("psle", 6, 4, rank_loss="dpo", reverse="swap", weight_temperature=0.3),
+            case("psle", 4, 4, rank_loss="none", length_normalize=False),
+            case("psle", 4, 5, weighted_loss="principled_only", tau=1.0),
+            case("psle", 2, 8, weighted_loss="none", threshold="quantile"),
+            case("psle_curriculum", 4, 8, quantile_start=0.9, curriculum_temperature=0.8),
+            case("context_distillation", 4, 4), case("context_distillation", 2, 4, length_normalize=False),
+            case("raft", 4, 5, missing=0.3), case("dpo", 3, 5, missing=0.2, label_smoothing=0.1),
+            case("ipo", 2, 5), case("rdo", 3, 5), case("aps", 3, 5), case("spa", 2, 9, noise_share=0.4),
+            case("spa", 2, 6, noise_smoothing=0.0), case("optune", 3, 6, weight_beta=0.7),
+            case("selm", 3, 4, optimism=0.2), case("dlma", 3, 5, margin_limit=1.5),
+            case("vcb", 4, 4, missing=0.2), case("vcb", 2, 4, reference_weight=0.3, **{"lambda": 2.0}),
+            case("rrhf", 4, 4), case("lire", 4, 4, missing=0.2), case("pro", 4, 4, sft_weight=0.45)]
 
 
 # --- doubted labels -------------------------------------------------------------------------
@@ -403,7 +474,8 @@ def main(folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cases in (("objective", objective_cases()), ("decide", decide_cases()),
-                        ("noise", noise_cases()), ("pick", pick_cases())):
+                        ("method", method_cases()), ("noise", noise_cases()),
+                        ("pick", pick_cases())):
         text = "[\n" + ",\n".join(json.dumps(clean(c)) for c in cases) + "\n]\n"
         (folder / f"{name}.json").write_text(text)
 

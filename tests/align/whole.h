@@ -1,0 +1,116 @@
+/* whole.h - one iteration of a method on one batch: from rewards to the loss and its derivatives,
+ * put together as src/train/align_update.c does.
+ * Test. Includes align/, golden.h. */
+#ifndef PLUMB_TESTS_ALIGN_WHOLE_H
+#define PLUMB_TESTS_ALIGN_WHOLE_H
+
+#include "align/method.h"
+#include "golden.h"
+
+enum { ENTRIES = 128 };
+
+struct whole {
+    const struct plumb_method *m;
+    struct plumb_align_param p;
+    int64_t prompts, group, iterations;
+    /* (prompts * group,), and (prompts,) of the reference's own answers behind them */
+    double reward[ENTRIES], logp[ENTRIES], ref[ENTRIES], dlogp[ENTRIES];
+    int32_t len[ENTRIES];
+    bool principled[ENTRIES];
+    double weight[ENTRIES]; /* what was decided */
+    struct plumb_choice choice[ENTRIES];
+    struct plumb_align_report report;
+};
+
+static inline void whole_begin(struct whole *w, const char *method, int64_t prompts, int64_t group)
+{
+    memset(w, 0, sizeof(*w));
+    CHECK_OK(plumb_method_find(&w->m, method));
+    CHECK(prompts * (group + 1) <= ENTRIES);
+    w->p = plumb_align_param_default();
+    w->prompts = prompts, w->group = group, w->iterations = 1;
+    for (int64_t i = 0; i < prompts * group; i++)
+        w->principled[i] = w->m->principled && i % group >= group / 2;
+}
+
+/* The labels that SPA doubts, after the first steps. */
+static inline void whole_doubt(struct whole *w, struct plumb_scoreboard *b)
+{
+    double margin[ENTRIES], work[ENTRIES];
+    for (int64_t q = 0; q < b->prompts; q++)
+        margin[q] = b->choice[q].branch == PLUMB_BRANCH_RANK ? b->choice[q].margin : NAN;
+    const double tau = plumb_threshold_noise(margin, b->prompts, &w->p, work);
+    for (int64_t q = 0; q < b->prompts; q++)
+        plumb_threshold_doubt(&b->choice[q], margin[q], tau, 1.0, &w->p);
+}
+
+static inline void whole_sequence(struct whole *w, int64_t from, double weight, double *const to[3],
+                                  int32_t *len, int64_t *source, int64_t n)
+{
+    to[0][n] = w->logp[from], to[1][n] = w->ref[from], to[2][n] = weight;
+    len[n] = w->len[from], source[n] = from;
+}
+
+/* The loss; w->dlogp, w->choice, w->weight and w->report are written. */
+static inline double whole_loss(struct whole *w)
+{
+    struct plumb_scoreboard *b;
+    struct plumb_threshold_state state;
+    double logp[ENTRIES], ref[ENTRIES], weight[ENTRIES], reward[ENTRIES] = {0}, dlogp[ENTRIES];
+    double *const to[3] = {logp, ref, weight};
+    int32_t len[ENTRIES];
+    int64_t source[ENTRIES], group[ENTRIES + 1] = {0}, n = 0, k = 0, groups = 0;
+    struct plumb_pair pair[ENTRIES];
+    if (w->m->fix)
+        w->m->fix(&w->p);
+    CHECK_OK(plumb_method_check(w->m, &w->p, w->group));
+    state = plumb_threshold_begin(&w->p);
+    CHECK_OK(plumb_scoreboard_create(&b, w->prompts, w->group));
+    CHECK_OK(plumb_scoreboard_begin(b, w->prompts));
+    for (int64_t i = 0; i < b->n; i++)
+        CHECK_OK(
+            plumb_scoreboard_put(b, i / w->group, i % w->group, w->principled[i], w->reward[i]));
+    CHECK_OK(plumb_align_decide(b, &state, &w->report, w->m, &w->p, w->iterations));
+    if (w->m->doubt)
+        whole_doubt(w, b);
+    for (int64_t q = 0; q < b->prompts; q++) {
+        const struct plumb_choice *c = &b->choice[q];
+        struct plumb_pair one = {-1, -1, c->smooth, c->weight};
+        for (int64_t i = q * w->group; i < (q + 1) * w->group; i++) {
+            if (!plumb_scoreboard_uses(b, i))
+                continue;
+            reward[n] = b->norm[i];
+            one.win = i == c->win ? n : one.win;
+            one.lose = i == c->lose ? n : one.lose;
+            whole_sequence(w, i, b->weight[i], to, len, source, n++);
+        }
+        if (w->m->optimism && c->branch != PLUMB_BRANCH_SKIP)
+            whole_sequence(w, b->n + q, 1, to, len, source, n++);
+        if (n > group[groups])
+            group[++groups] = n;
+        if (c->branch == PLUMB_BRANCH_RANK || c->branch == PLUMB_BRANCH_SWAP)
+            pair[k++] = one;
+    }
+    const struct plumb_obj_in in = {.n = n,
+                                    .k = k,
+                                    .logp = logp,
+                                    .logp_ref = ref,
+                                    .len = len,
+                                    .reward = reward,
+                                    .weight = weight,
+                                    .pair = pair,
+                                    .groups = groups,
+                                    .group = group,
+                                    .scale = 1 / plumb_scoreboard_terms(b, NULL, 0)};
+    struct plumb_obj_out out = {.dlogp = dlogp};
+    CHECK_OK(plumb_objective_eval(w->m->objective, &out, &in, &w->p));
+    memset(w->dlogp, 0, sizeof(w->dlogp));
+    for (int64_t i = 0; i < n; i++)
+        w->dlogp[source[i]] = dlogp[i];
+    memcpy(w->weight, b->weight, (size_t)b->n * sizeof(double));
+    memcpy(w->choice, b->choice, (size_t)b->prompts * sizeof(*b->choice));
+    plumb_scoreboard_destroy(&b);
+    return out.loss;
+}
+
+#endif
