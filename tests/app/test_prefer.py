@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""test_prefer.py: preference training step by step beside TRL's DPOTrainer (the figures are made by
-tests/reference/prefer_fixtures.py), over several epochs, and what it refuses."""
+"""test_prefer.py: preference training beside TRL's DPOTrainer (the figures are made by
+tests/reference/prefer_fixtures.py): step by step, and the weights after two steps of DPO, of DPO
+with doubted labels and of IPO; over several epochs, and what it refuses."""
+import array
 import json
+import struct
 
 import common
 
@@ -10,25 +13,82 @@ FIGURES = ("loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/reje
            "rewards/margins", "rewards/accuracies")
 
 
-def args_of(out, method, *more):
+# Completions of level.jsonl have 9 bytes and the end token; TRL's IPO divides by that.
+LEVEL = 10
+
+
+def args_of(out, method, *more, pairs="pairs"):
     return ["prefer", f"model={FIXTURES}/model", f"output_dir={out}", "data.shuffle=false",
-            f"data.train={FIXTURES}/pairs.jsonl", f"method.name={method}", "global_batch_size=6",
+            f"data.train={FIXTURES}/{pairs}.jsonl", f"method.name={method}", "global_batch_size=6",
             "micro_batch_size=2", "learning_rate=1e-3", "log_every=1", "checkpoint.every=0", *more]
 
 
-def beside_trl(bench):
-    """Both run in float32 with sums in another order: 1e-5 of each figure's size is rounding."""
-    for k, run in enumerate(json.loads((FIXTURES / "trl.json").read_text())):
+def compare(bench, what, rows, theirs, scale=None):
+    """Both run in float32 with sums in another order: 1e-5 of each figure's size is rounding.
+    scale: what TRL's figure is to be multiplied by."""
+    bench.check(len(rows) == len(theirs), what, len(rows), "steps")
+    for step, (ours, trl) in enumerate(zip(rows, theirs), 1):
+        for name in FIGURES:
+            want = trl[name] * (scale or {}).get(name, 1)
+            near = abs(ours[name] - want) <= 1e-5 * max(1, abs(want))
+            bench.check(near, what, "step", step, name, ours[name], "TRL has", want)
+
+
+def beside_trl(bench, trl):
+    for k, run in enumerate(trl["steps"]):
         out = bench.folder / f"trl-{k}"
         beta = run["options"]["beta"]
         bench.good(*args_of(out, "dpo", f"method.beta={beta}"))
-        rows = common.metrics(out)
-        bench.check(len(rows) == len(run["rows"]), "beta", beta, ":", len(rows), "steps")
-        for step, (ours, theirs) in enumerate(zip(rows, run["rows"]), 1):
-            for name in FIGURES:
-                near = abs(ours[name] - theirs[name]) <= 1e-5 * max(1, abs(theirs[name]))
-                bench.check(near, "beta", beta, "step", step, name, ours[name], "TRL has",
-                            theirs[name])
+        compare(bench, f"beta {beta}", common.metrics(out), run["rows"])
+
+
+def weights_of(path):
+    """The float32 tensors of a safetensors file."""
+    raw = path.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    head = json.loads(raw[8:8 + size])
+    head.pop("__metadata__", None)
+    cut = lambda v: raw[8 + size + v["data_offsets"][0]:8 + size + v["data_offsets"][1]]
+    assert all(v["dtype"] == "F32" for v in head.values())
+    return {name: array.array("f", cut(v)) for name, v in head.items()}
+
+
+def weights_beside_trl(bench, trl):
+    """Two steps with an epsilon beside which gradients are small, so that the weights show the
+    gradient's size and not only its sign. What every tensor moved by is compared."""
+    start = weights_of(FIXTURES / "model/model.safetensors")
+    # TRL's d / n at its beta is our d at beta / n: n^2 times the loss, so n^2 times its epsilon.
+    n, ipo = LEVEL, f"method.beta={trl['ipo']['options']['beta'] / LEVEL}"
+    level = {"loss": n * n, "grad_norm": n * n, "rewards/chosen": 1 / n, "rewards/rejected": 1 / n,
+             "rewards/margins": 1 / n}
+    for name, method, more, pairs, scale in (
+            ("dpo", "dpo", ["method.beta=0.5"], "pairs", None),
+            ("doubt", "dpo", ["method.beta=0.5", "label_smoothing=0.2"], "pairs", None),
+            ("ipo", "ipo", [ipo], "level", level)):
+        out = bench.folder / f"weights-{name}"
+        bench.good(*args_of(out, method, *more, "max_steps=2", "epsilon=1", "max_grad_norm=0",
+                            "learning_rate=0.1", "dtype=float32", pairs=pairs))
+        compare(bench, name, common.metrics(out), trl[name]["rows"], scale)
+        ours, theirs = weights_of(out / "latest/model.safetensors"), \
+            weights_of(FIXTURES / f"{name}.safetensors")
+        bench.check(ours.keys() == start.keys(), name, "has other tensors", sorted(ours))
+        for key, old in start.items():
+            moved = max(abs(x - y) for x, y in zip(theirs[key], old))
+            off = max(abs(x - y) for x, y in zip(theirs[key], ours[key]))
+            bench.check(off <= 1e-4 * moved, name, key, "moved by", moved, "and is off by", off)
+
+
+def logprobs_beside_trl(bench, trl):
+    """The mean log-prob of the first batch's answers under the start."""
+    pairs = [json.loads(line) for line in (FIXTURES / "pairs.jsonl").read_text().splitlines()][:6]
+    for side in ("chosen", "rejected"):
+        given = bench.folder / f"{side}.jsonl"
+        given.write_text("".join(json.dumps({"prompt": p["prompt"], "completion": p[side] + "<eos>"}) + "\n"
+                                 for p in pairs))
+        rows = bench.good("logprob", f"model={FIXTURES}/model", f"input={given}").lines()
+        mean = sum(row["sum"] for row in rows) / len(rows)
+        want = trl["steps"][0]["rows"][0][f"logps/{side}"]
+        bench.check(abs(mean - want) <= 1e-6 * abs(want), side, mean, "TRL has", want)
 
 
 def epochs(bench):
@@ -55,7 +115,10 @@ def refusals(bench):
 
 
 def test(bench):
-    beside_trl(bench)
+    trl = json.loads((FIXTURES / "trl.json").read_text())
+    beside_trl(bench, trl)
+    weights_beside_trl(bench, trl)
+    logprobs_beside_trl(bench, trl)
     epochs(bench)
     refusals(bench)
 

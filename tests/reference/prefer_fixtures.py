@@ -1,6 +1,9 @@
 """Writes tests/fixtures/prefer/: a tiny Llama with a byte-level tokenizer, preference pairs,
-and what TRL's DPOTrainer reports step by step when it trains the one on the other
-(float32, CPU).
+what TRL's DPOTrainer reports step by step when it trains the one on the other, and the weights
+after two steps of DPO, DPO with doubted labels and IPO (float32, CPU).
+
+AdamW divides a gradient by its own size. So that the weights after two steps show that size too,
+they are made with an epsilon beside which it is small, and without clipping: nearly plain SGD.
 
 Run with a Python that has trl, transformers, torch:  python prefer_fixtures.py ../fixtures/prefer
 """
@@ -13,10 +16,13 @@ import tempfile
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 
 STEPS, BATCH = 8, 6
+# Completions of one length, the end token included: TRL's IPO divides log-ratios by length.
+LEVEL = 10
 WORDS = "the cat sat on a mat and saw one red bird while rain fell over two old roofs".split()
 
 
@@ -55,23 +61,35 @@ class InOrder(DPOTrainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-def run(folder, pairs, **options):
+def level(pairs):
+    """The same pairs, with completions cut or filled to LEVEL - 1 bytes."""
+    cut = lambda text: text.ljust(LEVEL - 1, "s")[:LEVEL - 1]
+    return [dict(p, chosen=cut(p["chosen"]), rejected=cut(p["rejected"])) for p in pairs]
+
+
+def run(folder, pairs, keep=None, steps=STEPS, batch=BATCH, **options):
+    """Rows of the log; `keep`: where the weights go."""
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tok = PreTrainedTokenizerFast.from_pretrained(folder)
     scratch = tempfile.mkdtemp()
-    args = DPOConfig(output_dir=scratch, max_steps=STEPS, per_device_train_batch_size=BATCH,
-                     learning_rate=1e-3, lr_scheduler_type="constant",
+    args = DPOConfig(output_dir=scratch, max_steps=steps, per_device_train_batch_size=batch,
+                     gradient_accumulation_steps=BATCH // batch,
+                     lr_scheduler_type="constant",
                      logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, bf16=False,
-                     optim="adamw_torch", weight_decay=0.0, max_grad_norm=1.0, max_length=None,
+                     optim="adamw_torch", weight_decay=0.0, max_length=None,
                      gradient_checkpointing=False, disable_dropout=True, **options)
     trainer = InOrder(model=model, args=args, train_dataset=Dataset.from_list(pairs),
                       processing_class=tok)
     trainer.train()
     shutil.rmtree(scratch)
     keys = ("loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
-            "rewards/margins", "rewards/accuracies")
-    rows = [{k: float(row[k]) for k in keys} for row in trainer.state.log_history if "loss" in row]
-    assert len(rows) == STEPS
+            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
+    rows = [{k: float(row[k]) for k in keys if k in row}
+            for row in trainer.state.log_history if "loss" in row]
+    assert len(rows) == steps
+    if keep:
+        weights = {k: v.clone() for k, v in trainer.model.state_dict().items() if k != "lm_head.weight"}
+        save_file(weights, keep, metadata={"format": "pt"})
     return dict(options=options, rows=rows)
 
 
@@ -81,9 +99,18 @@ def main(folder):
     make_model(folder / "model")
     pairs = make_pairs(STEPS * BATCH)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
-    runs = [run(folder / "model", pairs, beta=0.1),
-            run(folder / "model", pairs, beta=0.5)]
-    (folder / "trl.json").write_text(json.dumps(runs, indent=1) + "\n")
+    adam = dict(learning_rate=1e-3, max_grad_norm=1.0)
+    near_sgd = dict(steps=2, learning_rate=0.1, max_grad_norm=0.0)
+    trl = dict(steps=[run(folder / "model", pairs, beta=beta, **adam) for beta in (0.1, 0.5)])
+    trl["dpo"] = run(folder / "model", pairs, folder / "dpo.safetensors", beta=0.5, adam_epsilon=1.0,
+                     **near_sgd)
+    # `aot` sorts its batch; of one pair it is DPO with label smoothing.
+    trl["doubt"] = run(folder / "model", pairs, folder / "doubt.safetensors", batch=1, beta=0.5,
+                       adam_epsilon=1.0, loss_type=["aot"], label_smoothing=0.2, **near_sgd)
+    trl["ipo"] = run(folder / "model", level(pairs), folder / "ipo.safetensors", beta=0.5,
+                     adam_epsilon=1.0 / LEVEL**2, loss_type=["ipo"], **near_sgd)
+    (folder / "level.jsonl").write_text("".join(json.dumps(p) + "\n" for p in level(pairs)))
+    (folder / "trl.json").write_text(json.dumps(trl, indent=1) + "\n")
 
 
 if __name__ == "__main__":
