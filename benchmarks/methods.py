@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - methods compared, with nothing else changed.
 
-Every method runs on the same start, prompts, reward model and budget of generated tokens, and gets the same tuning
-trials: each learning rate once with the first seed and half of the iterations, chosen by the reward on prompts of the
-training set, with --max-kl among those that stay so close to the start: without it, methods that overfit the reward
-model win. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
+Every method runs on the same start, prompts, reward model and budget of generated tokens: the same prompts and answers
+at most, or with --tokens N, N tokens really generated (train.generated_tokens; four times the iterations are the limit,
+as optune answers half of its prompts in each). Every method gets the same tuning trials: each learning rate once with
+the first seed and half of the iterations or tokens, chosen by the reward on prompts of the training set, with --max-kl
+among those that stay so close to the start: without it, methods that overfit the reward model win. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
 model it was trained with and, with --judge, by a second source that no method sees; after each seed `plumb compare`
 writes OUT/compare (OUT/compare-judge), so that an interrupted call leaves the table of the seeds that are whole. Called
 again with the same settings it goes on from there; other settings need another --out.
@@ -56,14 +57,22 @@ def evaluate(args, out, models, *more):
     return {m["name"]: m for m in json.loads((ROOT / out / "eval.json").read_text())["models"]}
 
 
-def tune(args, method, iterations):
-    """The learning rate with the best reward on training prompts after half of the iterations, of those whose divergence
+def budget(args, share=1):
+    """The options that end a run after this share of its budget."""
+    iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
+    if args.tokens:
+        return [f"train.generated_tokens={int(share * args.tokens)}", f"iterations={4 * iterations}"]
+    return [] if share == 1 else [f"iterations={max(1, int(share * iterations))}"]
+
+
+def tune(args, method):
+    """The learning rate with the best reward on training prompts after half of the budget, of those whose divergence
     from the start is within --max-kl (the lowest rate when none is)."""
     file = ROOT / args.out / method / "tuning.json"
     if not file.exists() or set(json.loads(file.read_text())) != set(args.rates):
         runs = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
         for rate, run in runs.items():
-            align(args, method, run, rate, args.seeds[0], f"iterations={max(1, iterations // 2)}")
+            align(args, method, run, rate, args.seeds[0], *budget(args, 0.5))
         figures = evaluate(args, f"{args.out}/{method}/tune", {"start": args.start} | {r: f"{p}/latest" for r, p in runs.items()},
                            f"data.eval={args.tune_on}", "data.limit=128", "eval.samples=1", "seed=1001", "eval.bootstrap=0")
         file.write_text(json.dumps({rate: {"reward": figures[rate]["reward"], "kl": figures[rate]["kl"]} for rate in args.rates}) + "\n")
@@ -78,7 +87,9 @@ def compare(args, runs, out, evaluation):
 
 def same_settings(args):
     """What decides a run besides its method, rate and seed must be what OUT was begun with."""
-    file, now = ROOT / args.out / "settings.json", [args.configs, args.start, args.tune_on, sorted(args.set), args.seeds.split(",")[0]]
+    file = ROOT / args.out / "settings.json"
+    now = [args.configs, args.start, args.tune_on, sorted(args.set), args.seeds.split(",")[0]]
+    now += [args.tokens] if args.tokens else []
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists() and json.loads(file.read_text()) != now:
         sys.exit(f"{args.out} was begun with other settings (settings.json there): name another --out")
@@ -91,6 +102,7 @@ def main():
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--rates", default="1e-4,2e-4,4e-4")
     parser.add_argument("--max-kl", type=float, default=0, help="nats per answer that a tuning trial may be away from the start; 0: any")
+    parser.add_argument("--tokens", type=int, default=0, help="that every method generates; 0: as many as its iterations make")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], help="key=value for every method's run")
     parser.add_argument("--configs", default="configs/quickstart")
@@ -103,18 +115,17 @@ def main():
         sys.exit(f"{args.start} is not there: run ./launch/quickstart.sh first")
     same_settings(args)
     args.seeds, args.rates, methods = args.seeds.split(","), args.rates.split(","), args.methods.split(",")
-    iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
     began, rates = time.time(), {}
     for method in methods:
         (ROOT / args.out / method).mkdir(parents=True, exist_ok=True)
-        rates[method], trials = tune(args, method, iterations)
+        rates[method], trials = tune(args, method)
         tried = ", ".join(f"{rate}: {t['reward']:.3f} at {t['kl']:.1f} nats" for rate, t in trials.items())
         print(f"{method}: tuning reward {tried}; takes {rates[method]}  ({time.time() - began:.0f} s)", flush=True)
     runs = []
     for seed in args.seeds:
         mine = {m: f"{args.out}/{m}/seed-{seed}" for m in methods}
         for method, run in mine.items():
-            align(args, method, run, rates[method], seed)
+            align(args, method, run, rates[method], seed, *budget(args))
         models = {"start": args.start} | {m: f"{run}/latest" for m, run in mine.items()}
         evaluate(args, f"{args.out}/eval-{seed}", models, f"seed={seed}")
         if args.judge:

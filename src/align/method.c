@@ -223,7 +223,7 @@ static void fill_report(struct plumb_align_report *r, const struct plumb_scorebo
 
 plumb_status plumb_align_decide(struct plumb_scoreboard *b, struct plumb_threshold_state *state,
                                 struct plumb_align_report *report, const struct plumb_method *m,
-                                const struct plumb_align_param *p, int64_t iterations)
+                                const struct plumb_align_param *p, double progress)
 {
     PLUMB_TRY(plumb_scoreboard_close(b));
     *report = (struct plumb_align_report){0};
@@ -232,7 +232,7 @@ plumb_status plumb_align_decide(struct plumb_scoreboard *b, struct plumb_thresho
         m->selector->select(b, q, p);
     plumb_stats_margin(&report->stats, b);
     report->tau =
-        plumb_threshold_of(p->threshold)->tau(state, &report->stats, b->work, p, iterations);
+        plumb_threshold_of(p->threshold)->tau(state, &report->stats, b->work, p, progress);
     state->iteration++;
     for (int64_t q = 0; m->rule && q < b->prompts; q++)
         if (b->choice[q].branch != PLUMB_BRANCH_SKIP)

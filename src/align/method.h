@@ -64,11 +64,11 @@ struct plumb_align_report {
 };
 
 /* Closes the scoreboard, normalises, selects, updates the threshold (once per call: call once
- * per iteration), decides every prompt's branch and weights.
+ * per iteration), decides every prompt's branch and weights. progress: in [0, 1], see threshold.h.
  * Not collective; the same result on every rank.
  * Errors: those of plumb_scoreboard_close. */
 plumb_status plumb_align_decide(struct plumb_scoreboard *b, struct plumb_threshold_state *state,
                                 struct plumb_align_report *report, const struct plumb_method *m,
-                                const struct plumb_align_param *p, int64_t iterations);
+                                const struct plumb_align_param *p, double progress);
 
 #endif

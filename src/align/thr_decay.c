@@ -4,11 +4,11 @@
 
 static double decay_tau(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
                         const double *sorted_margin, const struct plumb_align_param *p,
-                        int64_t iterations)
+                        double progress)
 {
     (void)stats;
     (void)sorted_margin;
-    (void)iterations;
+    (void)progress;
     const double tau = s->tau;
     s->tau = p->alpha * tau;
     return tau;

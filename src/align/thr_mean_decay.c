@@ -6,10 +6,10 @@
 
 static double mean_decay_tau(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
                              const double *sorted_margin, const struct plumb_align_param *p,
-                             int64_t iterations)
+                             double progress)
 {
     (void)sorted_margin;
-    (void)iterations;
+    (void)progress;
     if (stats->margins > 0)
         s->tau = pow(p->alpha, (double)s->iteration) *
                  (stats->margin_mean + p->mean_k * stats->margin_std);

@@ -4,12 +4,12 @@
 
 static double none_tau(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
                        const double *sorted_margin, const struct plumb_align_param *p,
-                       int64_t iterations)
+                       double progress)
 {
     (void)stats;
     (void)sorted_margin;
     (void)p;
-    (void)iterations;
+    (void)progress;
     s->tau = 0.0;
     return 0.0;
 }

@@ -4,11 +4,9 @@
 
 static double quantile_tau(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
                            const double *sorted_margin, const struct plumb_align_param *p,
-                           int64_t iterations)
+                           double progress)
 {
-    const double done = iterations > 1 ? (double)s->iteration / (double)(iterations - 1) : 0.0;
-    const double part = done < 1.0 ? done : 1.0; /* a run may be prolonged */
-    const double q = p->quantile_start + part * (p->quantile_end - p->quantile_start);
+    const double q = p->quantile_start + progress * (p->quantile_end - p->quantile_start);
     if (stats->margins > 0)
         s->tau = plumb_quantile(sorted_margin, stats->margins, q);
     return s->tau;

@@ -15,10 +15,10 @@ struct plumb_threshold_state {
 
 struct plumb_threshold {
     const char *name;
-    /* tau of this iteration. iterations: planned total, for schedules. May update *s. */
+    /* tau of this iteration. progress: of the iteration between the run's first (0) and its last
+     * (1). May update *s. */
     double (*tau)(struct plumb_threshold_state *s, const struct plumb_align_stats *stats,
-                  const double *sorted_margin, const struct plumb_align_param *p,
-                  int64_t iterations);
+                  const double *sorted_margin, const struct plumb_align_param *p, double progress);
 };
 
 extern const struct plumb_threshold plumb_thr_decay;      /* tau, alpha tau, alpha^2 tau ... */

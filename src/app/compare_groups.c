@@ -13,6 +13,8 @@
 static const char *const aspects[] = {"start",  "prompts",    "reward",
                                       "budget", "evaluation", "unfinished"};
 enum { ASPECTS = sizeof(aspects) / sizeof(aspects[0]) };
+/* How far the tokens that a run generated may be from its budget, as a share. */
+#define USED_WITHIN 0.05
 
 static bool allowed(const struct plumb_compare *c, const char *aspect)
 {
@@ -31,9 +33,9 @@ static bool starts_with(const char *text, const char *head)
 /* What an option is a part of; NULL: the method's setting. */
 static const char *aspect_of(const char *path)
 {
-    static const char *const budget[] = {"train.iterations", "train.prompts_per_iteration",
+    static const char *const budget[] = {"train.iterations",    "train.prompts_per_iteration",
                                          "generate.group_size", "generate.max_new_tokens",
-                                         "train.max_steps"};
+                                         "train.max_steps",     "train.generated_tokens"};
     for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++)
         if (strcmp(path, budget[i]) == 0)
             return "budget";
@@ -67,11 +69,32 @@ static plumb_status check_option(void *arg, const char *path, const char *then, 
     return refuse(p, aspect, path, then, now);
 }
 
-/* Most tokens that a run may generate; 0: all prompts of its file, however many. */
-static int64_t budget_of(const struct plumb_config *cfg)
+/* Most tokens that a run without train.generated_tokens may generate; 0: all prompts of its file,
+ * however many. */
+static int64_t most_of(const struct plumb_config *cfg)
 {
     return cfg->train.iterations * cfg->train.prompts_per_iteration * cfg->generate.group_size *
            cfg->generate.max_new_tokens;
+}
+
+static bool same_tokens(const struct plumb_config *a, const struct plumb_config *b)
+{
+    if (a->train.generated_tokens > 0 || b->train.generated_tokens > 0)
+        return a->train.generated_tokens == b->train.generated_tokens;
+    return most_of(a) > 0 && most_of(a) == most_of(b);
+}
+
+/* A run may end by train.iterations before its tokens are generated. */
+static plumb_status check_used(const struct plumb_compare *c, const struct plumb_finished *r)
+{
+    const double budget = (double)r->cfg->train.generated_tokens;
+    const double used = r->own.figure[PLUMB_FIGURE_GENERATED];
+    PLUMB_REQUIRE(budget == 0 || fabs(used / budget - 1) <= USED_WITHIN || allowed(c, "budget"),
+                  PLUMB_ERR_CONFIG,
+                  "%s generated %.0f tokens, and its train.generated_tokens is %.0f; give "
+                  "compare.allow=budget to compare it all the same",
+                  r->dir, used, budget);
+    return PLUMB_OK;
 }
 
 static plumb_status check_pair(const struct plumb_compare *c, const struct plumb_finished *a,
@@ -90,8 +113,7 @@ static plumb_status check_pair(const struct plumb_compare *c, const struct plumb
                          b->evaluated ? b->evaluation : "none"));
     if (strcmp(a->command, b->command) != 0)
         return refuse(&p, "budget", "the command", a->command, b->command);
-    p.same_tokens = !strcmp(a->command, "align") && budget_of(a->cfg) > 0 &&
-                    budget_of(a->cfg) == budget_of(b->cfg);
+    p.same_tokens = !strcmp(a->command, "align") && same_tokens(a->cfg, b->cfg);
     return plumb_config_changes(a->cfg, b->cfg, a->command, check_option, &p);
 }
 
@@ -112,6 +134,7 @@ plumb_status plumb_compare_check(const struct plumb_compare *c)
                       "%s: this run has not ended, or ended with a failure (its run.json says "
                       "which); give compare.allow=unfinished to compare it all the same",
                       c->run[i].dir);
+        PLUMB_TRY(check_used(c, &c->run[i]));
         if (i > 0)
             PLUMB_TRY(check_pair(c, &c->run[0], &c->run[i]));
     }

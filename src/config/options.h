@@ -116,6 +116,7 @@
     X(CHOICE, init, "checkpoint", "checkpoint|random", "", "sr", 1, "first weights: the model's, or random ones for its config.json") \
     X(INT, iterations, "8", "[1, 1000000]", "", "a", 1, "rounds of answering, scoring and training") \
     X(INT, prompts_per_iteration, "0", "[0, 1000000000]", "prompts", "a", 1, "0: all prompts, spread over the iterations") \
+    X(INT, generated_tokens, "0", "[0, 1000000000000]", "tokens", "a", 1, "end when the run has generated so many, over all ranks: the last iteration takes fewer prompts, iterations is an upper limit, schedules go by tokens; 0: after all iterations") \
     X(INT, epochs, "1", "[1, 1000000]", "", "asrf", 1, "passes over the records; align: over an iteration's own answers") \
     X(INT, max_steps, "0", "[0, 1000000000]", "steps", "srf", 1, "stop after so many optimizer steps; 0: when the epochs end") \
     X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asrf", 1, "prompts, records or pairs of one optimizer step, over all ranks") \

@@ -19,7 +19,7 @@ static plumb_status choose_prompts(struct plumb_align_run *a)
     const struct plumb_config *cfg = a->t->cfg;
     const struct plumb_prompt_order order = {.seed = cfg->seed,
                                              .count = a->data->n,
-                                             .per_iteration = a->cut.items,
+                                             .per_iteration = a->per_iteration,
                                              .shuffle = cfg->data.shuffle};
     const int64_t iteration = a->method->renew ? 1 : a->t->state.iteration + 1;
     PLUMB_TRY(plumb_prompts_at(a->order, iteration, &order));
@@ -71,6 +71,7 @@ static plumb_status begin(struct plumb_align_run *a)
     const struct plumb_answer_source src = source_of(a);
     a->sums = (struct plumb_align_sums){0};
     a->gap = (struct plumb_gap){0};
+    plumb_align_begin_deal(a);
     PLUMB_TRY(choose_prompts(a));
     PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
     plumb_references_begin(a->references);
@@ -154,7 +155,7 @@ static plumb_status decide(struct plumb_align_run *a)
     PLUMB_TRY(plumb_comm_agree(a->t->comm, fill_board(a)));
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->board->slot, a->board->slots, PLUMB_SUM));
     PLUMB_TRY(plumb_align_decide(a->board, &a->threshold, &a->report, a->method, &a->param,
-                                 cfg->train.iterations));
+                                 plumb_align_progress(a)));
     say_alike(a);
     const struct plumb_align_stats *s = &a->report.stats;
     if (!a->rewards || s->missing == 0)
@@ -338,7 +339,7 @@ static plumb_status save(struct plumb_align_run *a, const struct plumb_metrics_r
 {
     struct plumb_trainer *t = a->t;
     const struct plumb_config *cfg = t->cfg;
-    const bool last = t->state.iteration == cfg->train.iterations;
+    const bool last = plumb_align_ended(a);
     PLUMB_TRY(plumb_state_set(&t->state, "threshold.tau", a->threshold.tau));
     PLUMB_TRY(plumb_state_set(&t->state, "threshold.iteration", (double)a->threshold.iteration));
     if (last || (cfg->checkpoint.every > 0 && t->state.iteration % cfg->checkpoint.every == 0))
@@ -382,9 +383,11 @@ static plumb_status iterate(struct plumb_align_run *a)
     time.save = lap(&since);
     PLUMB_TRY(update(a, &row));
     time.train = lap(&since);
+    PLUMB_TRY(plumb_align_end_deal(a, sampled));
     t->state.iteration++;
     t->state.prompt_cursor += a->cut.items;
     t->state.num_tokens += sampled + (int64_t)a->sums.leaf[LEAF_TOKENS];
+    plumb_metrics_set(&row, PLUMB_METRIC_GENERATED_TOKENS, (double)plumb_align_generated(a));
     plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
                       (double)t->state.prompt_cursor / (double)a->data->n);
     plumb_metrics_set(&row, PLUMB_METRIC_TIME_ROLLOUT, time.rollout);
@@ -408,8 +411,9 @@ static plumb_status setup(void *run, const struct plumb_trainer_source *s)
 static plumb_status work(void *run)
 {
     struct plumb_align_run *a = run;
-    while (a->t->state.iteration < a->t->cfg->train.iterations)
+    while (!plumb_align_ended(a))
         PLUMB_TRY(iterate(a));
+    plumb_align_say_spent(a);
     return plumb_align_write_report(a);
 }
 

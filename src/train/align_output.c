@@ -194,7 +194,7 @@ static plumb_status write_report(struct plumb_align_run *a)
                    done);
     PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), cfg->output_dir, "report.html"), done);
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
-    snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->cut.items,
+    snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->per_iteration,
              (long long)cfg->generate.group_size);
     snprintf(title, sizeof(title), "%s: %lld iterations", a->method->name,
              (long long)t->state.iteration);

@@ -66,14 +66,13 @@ static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollo
                              struct standing *list)
 {
     const int64_t group = a->answers.group_size, items = a->cut.items;
-    const int64_t again = (int64_t)llround(a->t->cfg->method.renew * (double)items);
     PLUMB_REQUIRE(r->n == items * group, PLUMB_ERR_FORMAT,
                   "the rollouts of iteration %lld are %lld, expected %lld",
                   (long long)a->t->state.iteration, (long long)r->n, (long long)(items * group));
     rank_slots(list, r, items, group);
     bool *renewed = calloc((size_t)items + 1, sizeof(*renewed));
     PLUMB_REQUIRE(renewed, PLUMB_ERR_NOMEM, "%lld prompts", (long long)items);
-    for (int64_t k = 0; k < again; k++)
+    for (int64_t k = 0; k < a->answered; k++)
         renewed[list[k].slot] = true;
     plumb_status st = PLUMB_OK;
     for (int64_t i = 0; i < r->n && st == PLUMB_OK; i++) {
@@ -83,7 +82,7 @@ static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollo
     }
     free(renewed);
     if (st == PLUMB_OK)
-        plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again", (long long)again,
+        plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again", (long long)a->answered,
                   (long long)items);
     return st;
 }

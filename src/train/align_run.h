@@ -50,9 +50,12 @@ struct plumb_align_run {
     struct plumb_threshold_state threshold;
     struct plumb_align_report report;
 
-    struct plumb_batch_cut cut; /* items: the prompts of one iteration */
+    int64_t per_iteration;      /* prompts of a whole iteration; what comes first is sized by it */
+    int64_t most_local;         /* prompts that this rank ever has in one */
+    struct plumb_batch_cut cut; /* items: the prompts of this iteration */
+    int64_t answered;           /* of them those that are answered anew */
     int64_t steps;              /* optimizer steps of one pass over them */
-    int64_t *order;             /* (items,) data record of each slot */
+    int64_t *order;             /* (per_iteration,) data record of each slot */
     int64_t *local_slot;        /* (n_local,) slots of this rank, ascending */
     int64_t *local_record;      /* (n_local,) their records, this iteration */
     int64_t *step_base;         /* (steps,) index in local_slot of the step's first local slot */
@@ -85,6 +88,21 @@ struct plumb_align_run {
 /* align_setup.c */
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s);
 void plumb_align_release(struct plumb_align_run *a);
+
+/* align_deal.c: the prompts of an iteration, and whose they are. None is collective.
+ *     open: per_iteration, and room for the slots of any iteration.
+ *     begin: how many prompts the iteration that comes takes, and this rank's share of them.
+ *     end: counts the tokens that it generated on all ranks; before state.iteration is raised.
+ *     generated: tokens up to the last iteration that is done.
+ *     ended: whether that was the last of all. say_spent: what became of the budget.
+ *     progress: of the iteration that comes between the first (0) and the last (1). */
+plumb_status plumb_align_open_deal(struct plumb_align_run *a);
+void plumb_align_begin_deal(struct plumb_align_run *a);
+plumb_status plumb_align_end_deal(struct plumb_align_run *a, int64_t generated);
+int64_t plumb_align_generated(const struct plumb_align_run *a);
+bool plumb_align_ended(const struct plumb_align_run *a);
+void plumb_align_say_spent(const struct plumb_align_run *a);
+double plumb_align_progress(const struct plumb_align_run *a);
 
 /* align_update.c: one optimizer step on the slots of step a->step. Collective. */
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out);

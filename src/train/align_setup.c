@@ -5,10 +5,10 @@
 
 #include "base/log.h"
 #include "base/num.h"
-#include "comm/tree.h"
 #include "io/file.h"
 #include "train/align_run.h"
 #include "train/plan.h"
+#include "train/schedule.h"
 
 static bool needs_principles(const struct plumb_method *m)
 {
@@ -36,6 +36,12 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
                   "expected an even number, found %lld",
                   a->method->name, (long long)cfg->generate.group_size);
     PLUMB_TRY(plumb_method_check(a->method, &a->param, cfg->generate.group_size));
+    PLUMB_REQUIRE(
+        cfg->train.generated_tokens == 0 ||
+            (cfg->train.lr_schedule == (int)PLUMB_LR_CONSTANT && cfg->train.warmup_ratio == 0),
+        PLUMB_ERR_CONFIG,
+        "train.generated_tokens: how many steps it takes is not known before, and "
+        "train.lr_schedule and train.warmup_ratio need that: expected constant and 0");
     if (dry && !*cfg->data.prompts)
         return PLUMB_OK; /* no prompts, no principles: sizes alone */
     if (needs_principles(a->method))
@@ -76,42 +82,6 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     return st;
 }
 
-/* Which slots of an iteration are this rank's: those of its leaves, step by step. */
-static plumb_status deal(struct plumb_align_run *a)
-{
-    const struct plumb_config *cfg = a->t->cfg;
-    const int rank = plumb_comm_rank(a->t->comm), world = plumb_comm_size(a->t->comm);
-    int64_t per_iteration = cfg->train.prompts_per_iteration;
-    if (per_iteration == 0)
-        per_iteration = plumb_max_i64(a->data->n / cfg->train.iterations, 1);
-    PLUMB_REQUIRE(per_iteration <= a->data->n, PLUMB_ERR_CONFIG,
-                  "train.prompts_per_iteration: %lld, but %s holds only %lld prompts",
-                  (long long)per_iteration, cfg->data.prompts, (long long)a->data->n);
-    a->cut = (struct plumb_batch_cut){
-        .items = per_iteration,
-        .global_batch = plumb_min_i64(cfg->train.global_batch_size, per_iteration),
-        .micro_batch = cfg->train.micro_batch_size};
-    a->steps = plumb_cut_steps(&a->cut);
-    a->order = calloc((size_t)per_iteration, sizeof(*a->order));
-    a->local_slot = calloc((size_t)per_iteration + 1, sizeof(*a->local_slot));
-    a->local_record = calloc((size_t)per_iteration + 1, sizeof(*a->local_record));
-    a->step_base = calloc((size_t)a->steps, sizeof(*a->step_base));
-    a->slot_list = calloc((size_t)a->cut.global_batch, sizeof(*a->slot_list));
-    PLUMB_REQUIRE(a->order && a->local_slot && a->local_record && a->step_base && a->slot_list,
-                  PLUMB_ERR_NOMEM, "order of %lld prompts", (long long)per_iteration);
-    for (int64_t step = 0; step < a->steps; step++) {
-        const struct plumb_range leaves =
-            plumb_tree_leaves(plumb_cut_leaves(&a->cut, step), rank, world);
-        a->step_base[step] = a->n_local;
-        for (int64_t leaf = leaves.begin; leaf < leaves.end; leaf++) {
-            const struct plumb_range r = plumb_cut_leaf(&a->cut, step, leaf);
-            for (int64_t s = r.begin; s < r.end; s++)
-                a->local_slot[a->n_local++] = s;
-        }
-    }
-    return PLUMB_OK;
-}
-
 static plumb_status create_buffers(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
@@ -143,15 +113,15 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     a->micro.param = a->param;
     a->micro.reference = a->needs_reference;
     a->sequence = calloc((size_t)max_seq, sizeof(*a->sequence));
-    a->row = calloc((size_t)(a->cut.items * group) * ROW_VALUES, sizeof(*a->row));
+    a->row = calloc((size_t)(a->per_iteration * group) * ROW_VALUES, sizeof(*a->row));
     PLUMB_REQUIRE(a->sequence && a->row, PLUMB_ERR_NOMEM, "micro-batch of %lld sequences",
                   (long long)max_seq);
-    PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->n_local, 1), group,
+    PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->most_local, 1), group,
                                  cfg->generate.max_new_tokens));
     if (a->method->optimism)
-        PLUMB_TRY(plumb_answers_init(&a->greedy, plumb_max_i64(a->n_local, 1), 1,
+        PLUMB_TRY(plumb_answers_init(&a->greedy, plumb_max_i64(a->most_local, 1), 1,
                                      cfg->generate.max_new_tokens));
-    PLUMB_TRY(plumb_scoreboard_create(&a->board, a->cut.items, group));
+    PLUMB_TRY(plumb_scoreboard_create(&a->board, a->per_iteration, group));
     plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(plumb_memory_beside(b, "answers",
                                   plumb_answers_bytes(&a->answers) +
@@ -166,7 +136,7 @@ static plumb_status open_references(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     const bool init = strcmp(cfg->method.reference, "init") == 0;
-    const int64_t answers = plumb_max_i64(a->n_local, 1) * cfg->generate.group_size;
+    const int64_t answers = plumb_max_i64(a->most_local, 1) * cfg->generate.group_size;
     for (int role = 0; role < PLUMB_ROLES; role++)
         a->role[role] = -1;
     PLUMB_TRY(plumb_references_create(&a->references, a->t->model, cfg->model,
@@ -216,7 +186,7 @@ static plumb_status open_embedder(struct plumb_align_run *a)
 
 static plumb_status open_doubt(struct plumb_align_run *a)
 {
-    const int64_t most = a->t->cfg->train.epochs * a->cut.items;
+    const int64_t most = a->t->cfg->train.epochs * a->per_iteration;
     a->noise = calloc((size_t)most, sizeof(*a->noise));
     a->noise_work = calloc((size_t)most, sizeof(*a->noise_work));
     PLUMB_REQUIRE(a->noise && a->noise_work, PLUMB_ERR_NOMEM, "margins of %lld pairs",
@@ -233,7 +203,7 @@ static plumb_status open_parts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     PLUMB_TRY(open_prompts(a));
-    PLUMB_TRY(deal(a));
+    PLUMB_TRY(plumb_align_open_deal(a));
     PLUMB_TRY(create_buffers(a));
     const bool judges_itself = a->method->source != PLUMB_SOURCE_CONFIGURED;
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
@@ -275,8 +245,11 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     plumb_log(PLUMB_LOG_INFO,
               "%s: %s; %lld iterations of %lld prompts x %lld completions, %lld steps each",
               a->method->name, a->method->summary, (long long)cfg->train.iterations,
-              (long long)a->cut.items, (long long)cfg->generate.group_size,
+              (long long)a->per_iteration, (long long)cfg->generate.group_size,
               (long long)(cfg->train.epochs * a->steps));
+    if (cfg->train.generated_tokens > 0)
+        plumb_log(PLUMB_LOG_INFO, "or until %lld tokens are generated, whichever comes first",
+                  (long long)cfg->train.generated_tokens);
     return PLUMB_OK;
 }
 

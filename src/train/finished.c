@@ -43,25 +43,20 @@ done:
     return st;
 }
 
-/* The last plain reward and the tokens of all answers, which only metrics tell. */
+/* The last plain reward and the generated tokens, which only metrics tell. */
 static void read_training(struct plumb_finished *f)
 {
-    const struct plumb_config *cfg = f->cfg;
-    const double answers = (double)(cfg->train.prompts_per_iteration * cfg->generate.group_size);
-    double tokens = 0, reward = NAN;
-    int64_t iterations = 0;
+    double tokens = NAN, reward = NAN;
     for (int64_t i = 0; i < f->n_rows; i++) {
         const struct plumb_metrics_row *r = &f->row[i];
         const bool plain = r->set[PLUMB_METRIC_REWARD_PLAIN];
         if (plain || r->set[PLUMB_METRIC_REWARD])
             reward = r->value[plain ? PLUMB_METRIC_REWARD_PLAIN : PLUMB_METRIC_REWARD];
-        if (!r->set[PLUMB_METRIC_COMPLETION_LENGTH])
-            continue;
-        tokens += answers * r->value[PLUMB_METRIC_COMPLETION_LENGTH];
-        iterations++;
+        if (r->set[PLUMB_METRIC_GENERATED_TOKENS])
+            tokens = r->value[PLUMB_METRIC_GENERATED_TOKENS];
     }
     f->own.figure[PLUMB_FIGURE_LAST_REWARD] = reward;
-    f->own.figure[PLUMB_FIGURE_GENERATED] = iterations > 0 && answers > 0 ? round(tokens) : NAN;
+    f->own.figure[PLUMB_FIGURE_GENERATED] = tokens;
 }
 
 static void read_model(struct plumb_finished_model *m, const plumb_json *v)

@@ -51,6 +51,7 @@
     X(EVAL_ACCURACY, "eval_accuracy", "", NULL, "pairs ordered rightly, held out")                 \
     X(EPOCH, "epoch", "", NULL, "passes over the prompt set so far")                               \
     X(NUM_TOKENS, "num_tokens", "tokens", NULL, "generated and trained on so far")                 \
+    X(GENERATED_TOKENS, "generated_tokens", "tokens", NULL, "generated so far, by all ranks")      \
     X(TOKENS_PER_SECOND, "tokens_per_second", "tokens/s", "tok/s", "all ranks, since last line")   \
     X(ROLLOUT_TOKENS_PER_SECOND, "rollout/tokens_per_second", "tokens/s", NULL, "generation only") \
     X(TIME_ROLLOUT, "time/rollout", "s", NULL, "generation")                                       \

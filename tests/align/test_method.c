@@ -104,7 +104,8 @@ static void check_case(const plumb_json *v, int64_t c)
                 for (int64_t s = 0; s < part->slots; s++)
                     whole->slot[s] += part->slot[s];
             }
-            CHECK_OK(plumb_align_decide(whole, &state[w], &report, m, &p, total));
+            CHECK_OK(plumb_align_decide(whole, &state[w], &report, m, &p,
+                                        total > 1 ? (double)it / (double)(total - 1) : 0));
             check_decisions(whole, &report, plumb_json_get(now, "expect"), c);
             check_stats(&report.stats, plumb_json_get(plumb_json_get(now, "expect"), "stats"));
             if (w == 0)

@@ -104,6 +104,19 @@ class Bench:
             return False
         return self.check(a.read_bytes() == b.read_bytes(), what, "differ:", a, b)
 
+    def same_run(self, whole, out, what):
+        """Runs of align, sft or reward that left the same: weights, state, metrics, rollouts."""
+        for name in ("model.safetensors", "trainer_state.h5"):
+            self.same(whole / "latest" / name, out / "latest" / name, what)
+        a, b = ([timeless(r) for r in metrics(x)] for x in (whole, out))
+        steps = [r["step"] for r in b]
+        self.check(steps == sorted(set(steps)), what, "steps of metrics.jsonl:", steps)
+        self.check(a == b, what, "metrics differ:", a, b)
+        self.check(not list(out.glob("*.tmp")), what, "leaves", list(out.glob("*.tmp")))
+        for x in sorted((whole / "rollouts").glob("iteration-????.h5")):
+            self.check(rollout_records(x) == rollout_records(out / "rollouts" / x.name), what,
+                       x.name, "differs")
+
     def close(self):
         """Removes the folder, unless PLUMB_KEEP asks for it."""
         if os.environ.get("PLUMB_KEEP"):
@@ -213,6 +226,17 @@ def tree(folder):
     """Every path below a folder with its contents' hash, to see that nothing changed."""
     return {str(p.relative_to(folder)): digest(p) if p.is_file() else "folder"
             for p in sorted(Path(folder).rglob("*"))}
+
+
+def rewind(run, out, step):
+    """A copy of a finished run as a kill after checkpoint-STEP leaves it, metrics ahead of it."""
+    shutil.copytree(run, out, symlinks=True)
+    for c in out.glob("checkpoint-*"):
+        if int(c.name.split("-")[1]) > step:
+            shutil.rmtree(c)
+    (out / "latest").unlink()
+    (out / "latest").symlink_to(f"checkpoint-{step}")
+    return out
 
 
 def metrics(out):

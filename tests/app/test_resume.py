@@ -24,30 +24,6 @@ def align_args(bench, out, *more):
                             *more, iterations=3)
 
 
-def rewind(run, out, step):
-    """A copy of a finished run as a kill after checkpoint-STEP leaves it, metrics ahead of it."""
-    shutil.copytree(run, out, symlinks=True)
-    for c in out.glob("checkpoint-*"):
-        if int(c.name.split("-")[1]) > step:
-            shutil.rmtree(c)
-    (out / "latest").unlink()
-    (out / "latest").symlink_to(f"checkpoint-{step}")
-    return out
-
-
-def compare(bench, whole, out, what):
-    for name in ("model.safetensors", "trainer_state.h5"):
-        bench.same(whole / "latest" / name, out / "latest" / name, what)
-    a, b = ([common.timeless(r) for r in common.metrics(x)] for x in (whole, out))
-    steps = [r["step"] for r in b]
-    bench.check(steps == sorted(set(steps)), what, "steps of metrics.jsonl:", steps)
-    bench.check(a == b, what, "metrics differ:", a, b)
-    bench.check(not list(out.glob("*.tmp")), what, "leaves", list(out.glob("*.tmp")))
-    for x in sorted((whole / "rollouts").glob("iteration-????.h5")):
-        bench.check(common.rollout_records(x) == common.rollout_records(out / "rollouts" / x.name),
-                    what, x.name, "differs")
-
-
 def killed(bench, out, ready, ranks):
     """Starts the run and kills every process of it as soon as ready(out) holds."""
     for _ in range(3):
@@ -78,7 +54,7 @@ def kills(bench, whole):
             copy = bench.folder / f"killed-{i}-{world}"
             shutil.copytree(out, copy, symlinks=True)
             bench.good(*align_args(bench, copy, "resume=auto"), ranks=world)
-            compare(bench, whole, copy, f"killed {name} on {ranks} ranks, resumed on {world}:")
+            bench.same_run(whole, copy, f"killed {name} on {ranks} ranks, resumed on {world}:")
 
 
 def asked_to_leave(bench, whole):
@@ -95,7 +71,7 @@ def asked_to_leave(bench, whole):
                     p.returncode, err[-1000:])
         bench.check(not (out / "checkpoint-6").exists(), "USR1 came too late or was not heard")
         bench.good(*align_args(bench, out, "resume=auto"), ranks=3 - ranks)
-        compare(bench, whole, out, f"asked to leave on {ranks} ranks:")
+        bench.same_run(whole, out, f"asked to leave on {ranks} ranks:")
 
 
 def refused(bench, args, out, *named):
@@ -109,7 +85,7 @@ def refused(bench, args, out, *named):
 
 
 def refusals(bench, whole):
-    half = rewind(whole, bench.folder / "half", 4)
+    half = common.rewind(whole, bench.folder / "half", 4)
     refused(bench, align_args(bench, half, "resume=auto", "learning_rate=2e-3", "tau=0.3"), half,
             "checkpoint-4", "train.learning_rate: 0.001 in the checkpoint, 0.002 now",
             "method.tau: 0.2 in the checkpoint, 0.3 now")
@@ -119,18 +95,18 @@ def refusals(bench, whole):
     # what changes no result may change
     bench.good(*align_args(bench, half, "resume=auto", "log_level=error", "slots=5",
                            "recompute=true"), ranks=2, threads=2)
-    compare(bench, whole, half, "resumed with other slots, threads, recompute:")
+    bench.same_run(whole, half, "resumed with other slots, threads, recompute:")
 
 
 def damage(bench, whole):
-    torn = rewind(whole, bench.folder / "torn", 2)
+    torn = common.rewind(whole, bench.folder / "torn", 2)
     shutil.copytree(torn / "checkpoint-2", torn / "checkpoint-4.tmp")
     (torn / "checkpoint-4.tmp" / "model.safetensors").write_bytes(b"half")
     bench.good(*align_args(bench, torn, "resume=auto"))
-    compare(bench, whole, torn, "with a half-written checkpoint:")
+    bench.same_run(whole, torn, "with a half-written checkpoint:")
     for name, how in (("model.safetensors", "flip"), ("trainer_state.h5", "cut"),
                       ("hashes.json", "gone")):
-        out = rewind(whole, bench.folder / f"damaged-{how}", 4)
+        out = common.rewind(whole, bench.folder / f"damaged-{how}", 4)
         path = out / "checkpoint-4" / name
         raw = bytearray(path.read_bytes())
         raw[len(raw) // 2] ^= 1
@@ -141,8 +117,8 @@ def damage(bench, whole):
         result = bench.good(*align_args(bench, out, "resume=auto"), ranks=2)
         bench.check("checkpoint-4" in result.err and "passed over" in result.err,
                     "no warning of a damaged checkpoint:", result.err)
-        compare(bench, whole, out, f"with a damaged {name}:")
-    out = rewind(whole, bench.folder / "all-damaged", 4)
+        bench.same_run(whole, out, f"with a damaged {name}:")
+    out = common.rewind(whole, bench.folder / "all-damaged", 4)
     for step in (2, 4):
         (out / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"")
     refused(bench, align_args(bench, out, "resume=auto"), out, "checkpoint-4", str(out))
@@ -156,9 +132,9 @@ def other_commands(bench):
         whole = bench.folder / f"{name}-whole"
         bench.good(*args(whole, *keep))
         for ranks, step in ((1, 6), (2, 3)):
-            out = rewind(whole, bench.folder / f"{name}-{ranks}", step)
+            out = common.rewind(whole, bench.folder / f"{name}-{ranks}", step)
             bench.good(*args(out, *keep, "resume=auto"), ranks=ranks)
-            compare(bench, whole, out, f"{name} resumed from step {step} on {ranks} ranks:")
+            bench.same_run(whole, out, f"{name} resumed from step {step} on {ranks} ranks:")
 
 
 def test(bench):

@@ -33,6 +33,9 @@ METHODS = {
     "psle, dpo, quantile": ("align", [
         "method.rank_loss=dpo", "method.threshold=quantile", "method.quantile_start=0.2",
         "method.quantile_end=0.8", "method.reverse=swap", "method.label_smoothing=0.1"]),
+    "psle, quantile, tokens": ("align", [
+        "method.threshold=quantile", "method.quantile_start=0.2", "method.quantile_end=0.8",
+        "train.generated_tokens=2700", "iterations=9"]),
     "psle, logistic, mean_decay": ("align", [
         "method.rank_loss=logistic", "method.threshold=mean_decay", "method.mean_k=0.5",
         "method.reward_norm=sigmoid", "method.length_normalize=false", "top_p=0.9"]),

@@ -13,7 +13,7 @@ import exact
 from exact import common
 
 TO_ROUNDING = (3, 5, 6)  # rank counts that are no power of two
-QUICK = {"sft": 1, "psle, dpo, quantile": 2}  # kills of a run in CI
+QUICK = {"sft": 1, "psle, quantile, tokens": 2}  # kills of a run in CI
 ANNOUNCED = "{} ranks is no power of two"
 
 

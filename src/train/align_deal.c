@@ -1,0 +1,161 @@
+/* align_deal.c - how many prompts an iteration takes, which ranks have them, and when a run ends.
+ * Layer 5. Includes train/align_run.h, train/budget.h, base/, comm/. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "comm/tree.h"
+#include "train/align_run.h"
+#include "train/budget.h"
+
+/* Where the checkpoint keeps them. */
+#define GENERATED "generated.tokens"  /* on all ranks, all iterations so far */
+#define NEXT      "generated.prompts" /* that the next iteration answers; with a budget */
+
+/* Prompts of one step that are this rank's. */
+static struct plumb_range share_of(const struct plumb_align_run *a,
+                                   const struct plumb_batch_cut *cut, int64_t step)
+{
+    const struct plumb_range leaves = plumb_tree_leaves(
+        plumb_cut_leaves(cut, step), plumb_comm_rank(a->t->comm), plumb_comm_size(a->t->comm));
+    if (leaves.begin == leaves.end)
+        return (struct plumb_range){0, 0};
+    return (struct plumb_range){plumb_cut_leaf(cut, step, leaves.begin).begin,
+                                plumb_cut_leaf(cut, step, leaves.end - 1).end};
+}
+
+static struct plumb_batch_cut cut_of(const struct plumb_config *cfg, int64_t items)
+{
+    return (struct plumb_batch_cut){.items = items,
+                                    .global_batch =
+                                        plumb_min_i64(cfg->train.global_batch_size, items),
+                                    .micro_batch = cfg->train.micro_batch_size};
+}
+
+static int64_t count_local(const struct plumb_align_run *a, int64_t items)
+{
+    const struct plumb_batch_cut cut = cut_of(a->t->cfg, items);
+    const int64_t last = plumb_cut_steps(&cut) - 1; /* the others are all alike */
+    const struct plumb_range first = share_of(a, &cut, 0), rest = share_of(a, &cut, last);
+    return last * (first.end - first.begin) + rest.end - rest.begin;
+}
+
+static void deal(struct plumb_align_run *a, int64_t items)
+{
+    a->cut = cut_of(a->t->cfg, items);
+    a->steps = plumb_cut_steps(&a->cut);
+    a->n_local = 0;
+    for (int64_t step = 0; step < a->steps; step++) {
+        const struct plumb_range mine = share_of(a, &a->cut, step);
+        a->step_base[step] = a->n_local;
+        for (int64_t s = mine.begin; s < mine.end; s++)
+            a->local_slot[a->n_local++] = s;
+    }
+}
+
+/* Prompts that iteration number `iteration` (from 0) answers anew, without a budget. */
+static int64_t whole_of(const struct plumb_align_run *a, int64_t iteration)
+{
+    const bool all = !a->method->renew || iteration == 0;
+    return all ? a->per_iteration
+               : (int64_t)llround(a->t->cfg->method.renew * (double)a->per_iteration);
+}
+
+static int64_t first_of(const struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const int64_t answers = cfg->generate.group_size + a->method->optimism;
+    return plumb_budget_first(cfg->train.generated_tokens, a->per_iteration,
+                              answers * cfg->generate.max_new_tokens);
+}
+
+plumb_status plumb_align_open_deal(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const int64_t budget = cfg->train.generated_tokens;
+    int64_t n = cfg->train.prompts_per_iteration;
+    if (n == 0)
+        n = plumb_max_i64(a->data->n / cfg->train.iterations, 1);
+    PLUMB_REQUIRE(n <= a->data->n, PLUMB_ERR_CONFIG,
+                  "train.prompts_per_iteration: %lld, but %s holds only %lld prompts", (long long)n,
+                  cfg->data.prompts, (long long)a->data->n);
+    a->per_iteration = n;
+    if (budget > 0 && a->method->renew) { /* its iterations are all on the same prompts */
+        a->per_iteration = n = first_of(a);
+        PLUMB_REQUIRE(whole_of(a, 1) > 0, PLUMB_ERR_CONFIG,
+                      "method.renew: %g of %lld prompts is none, and train.generated_tokens is "
+                      "never used up",
+                      cfg->method.renew, (long long)n);
+    }
+    for (int64_t items = budget > 0 && !a->method->renew ? 1 : n; items <= n; items++)
+        a->most_local = plumb_max_i64(a->most_local, count_local(a, items));
+    a->cut = cut_of(cfg, n);
+    a->order = calloc((size_t)n, sizeof(*a->order));
+    a->local_slot = calloc((size_t)a->most_local + 1, sizeof(*a->local_slot));
+    a->local_record = calloc((size_t)a->most_local + 1, sizeof(*a->local_record));
+    a->step_base = calloc((size_t)plumb_cut_steps(&a->cut), sizeof(*a->step_base));
+    a->slot_list = calloc((size_t)a->cut.global_batch, sizeof(*a->slot_list));
+    PLUMB_REQUIRE(a->order && a->local_slot && a->local_record && a->step_base && a->slot_list,
+                  PLUMB_ERR_NOMEM, "order of %lld prompts", (long long)n);
+    deal(a, n);
+    return PLUMB_OK;
+}
+
+void plumb_align_begin_deal(struct plumb_align_run *a)
+{
+    const struct plumb_train_state *s = &a->t->state;
+    a->answered = whole_of(a, s->iteration);
+    if (a->t->cfg->train.generated_tokens > 0)
+        a->answered = (int64_t)plumb_state_get(s, NEXT, (double)first_of(a));
+    deal(a, a->method->renew ? a->per_iteration : a->answered);
+}
+
+plumb_status plumb_align_end_deal(struct plumb_align_run *a, int64_t generated)
+{
+    struct plumb_train_state *s = &a->t->state;
+    const struct plumb_budget b = {.tokens = a->t->cfg->train.generated_tokens,
+                                   .generated = plumb_align_generated(a) + generated,
+                                   .last_tokens = generated,
+                                   .last_prompts = a->answered,
+                                   .whole = whole_of(a, s->iteration + 1),
+                                   .batch = a->t->cfg->train.global_batch_size};
+    PLUMB_TRY(plumb_state_set(s, GENERATED, (double)b.generated));
+    return b.tokens > 0 ? plumb_state_set(s, NEXT, (double)plumb_budget_next(&b)) : PLUMB_OK;
+}
+
+int64_t plumb_align_generated(const struct plumb_align_run *a)
+{
+    return (int64_t)plumb_state_get(&a->t->state, GENERATED, 0);
+}
+
+bool plumb_align_ended(const struct plumb_align_run *a)
+{
+    const struct plumb_train_state *s = &a->t->state;
+    return s->iteration >= a->t->cfg->train.iterations || plumb_state_get(s, NEXT, 1) == 0;
+}
+
+double plumb_align_progress(const struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const int64_t done = a->t->state.iteration;
+    if (cfg->train.generated_tokens > 0)
+        return plumb_budget_progress(cfg->train.generated_tokens, plumb_align_generated(a), done);
+    return cfg->train.iterations > 1 ? (double)done / (double)(cfg->train.iterations - 1) : 0;
+}
+
+void plumb_align_say_spent(const struct plumb_align_run *a)
+{
+    const struct plumb_train_state *s = &a->t->state;
+    const int64_t budget = a->t->cfg->train.generated_tokens;
+    if (budget == 0)
+        return;
+    if (plumb_state_get(s, NEXT, 0) > 0)
+        plumb_log(PLUMB_LOG_WARN,
+                  "train.iterations: all %lld are done with %lld of train.generated_tokens' %lld "
+                  "tokens generated: the budget is not used up, give more iterations",
+                  (long long)s->iteration, (long long)plumb_align_generated(a), (long long)budget);
+    else
+        plumb_log(PLUMB_LOG_INFO, "generated %lld tokens of %lld, in %lld iterations",
+                  (long long)plumb_align_generated(a), (long long)budget, (long long)s->iteration);
+}
