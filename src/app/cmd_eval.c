@@ -249,6 +249,12 @@ static plumb_status open_eval(struct plumb_eval *e)
     PLUMB_REQUIRE(e->model, PLUMB_ERR_NOMEM, "%lld models", (long long)e->n);
     for (int64_t i = 0; i < e->n; i++)
         PLUMB_TRY(name_model(&e->model[i], cfg->eval.models.item[i]));
+    for (int64_t i = 1; i < e->n; i++)
+        for (int64_t k = 0; k < i; k++)
+            PLUMB_REQUIRE(strcmp(e->model[i].name, e->model[k].name) != 0, PLUMB_ERR_CONFIG,
+                          "eval.models: two models are named '%s'; expected a name of its own for "
+                          "each",
+                          e->model[i].name);
     PLUMB_TRY(open_prompts(e));
     PLUMB_TRY(compare_tokenizers(e));
     const size_t answers = (size_t)(e->prompts * cfg->eval.samples);

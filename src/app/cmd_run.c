@@ -2,12 +2,14 @@
  * interrupted goes on.
  * Layer 6. May include everything. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "app/app.h"
 #include "base/log.h"
 #include "io/file.h"
 #include "train/checkpoint.h"
+#include "train/inputs.h"
 #include "train/run.h"
 
 /* What rank 0 finds of a stage before it begins. */
@@ -74,17 +76,59 @@ static plumb_status check_start(const struct plumb_stages *s, const struct plumb
     return PLUMB_OK;
 }
 
+/* What a finished stage read is what it would read now: models of earlier stages, files. */
+static plumb_status check_inputs(const struct plumb_stage *one)
+{
+    char path[4096];
+    struct plumb_buf now = {0};
+    plumb_status st = plumb_path_join(path, sizeof(path), one->cfg->output_dir, "run.json");
+    if (st == PLUMB_OK)
+        st = plumb_inputs_put(&now, one->cfg, one->command);
+    if (st == PLUMB_OK)
+        st = plumb_inputs_check(&now, path);
+    plumb_buf_fini(&now);
+    PLUMB_REQUIRE(st == PLUMB_OK, st, "stage %s is finished, but %s; or remove %s to run it again",
+                  one->name, plumb_trail_message(), one->cfg->output_dir);
+    return PLUMB_OK;
+}
+
+/* An evaluation is done again when its options or what it reads are others. */
+static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
+{
+    char path[4096], hash[20];
+    const char *changed = NULL;
+    plumb_json *then = NULL, *inputs = NULL;
+    struct plumb_buf now = {0};
+    plumb_status st;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), one->cfg->output_dir, "eval.json"));
+    if (!plumb_file_exists(path))
+        return PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_json_read_file(&then, path), done);
+    PLUMB_TRY_GOTO(st, plumb_inputs_put(&now, one->cfg, one->command), done);
+    PLUMB_TRY_GOTO(st, plumb_json_parse(&inputs, plumb_buf_text(&now), now.len, "inputs"), done);
+    snprintf(hash, sizeof(hash), "%016" PRIx64, plumb_config_hash(one->cfg, one->command));
+    if (strcmp(plumb_json_string(plumb_json_get(then, "config_hash"), ""), hash) != 0)
+        changed = "its options";
+    else
+        plumb_inputs_changed(&changed, plumb_json_get(then, "inputs"), inputs);
+    if (changed)
+        plumb_log(PLUMB_LOG_INFO, "stage %s: %s changed since it was finished", one->name, changed);
+    *out = changed ? NOTHING : FINISHED;
+done:
+    plumb_json_free(&then);
+    plumb_json_free(&inputs);
+    plumb_buf_fini(&now);
+    return st;
+}
+
 static plumb_status look(enum past *out, const struct plumb_stages *s,
                          const struct plumb_stage *one)
 {
     struct plumb_run_past past;
     char path[4096];
     *out = NOTHING;
-    if (strcmp(one->command, "eval") == 0) {
-        PLUMB_TRY(plumb_path_join(path, sizeof(path), one->cfg->output_dir, "eval.json"));
-        *out = plumb_file_exists(path) ? FINISHED : NOTHING;
-        return PLUMB_OK;
-    }
+    if (strcmp(one->command, "eval") == 0)
+        return look_at_evaluation(out, one);
     PLUMB_TRY(plumb_run_past(&past, one->cfg->output_dir));
     if (!past.there)
         return PLUMB_OK;
@@ -95,7 +139,10 @@ static plumb_status look(enum past *out, const struct plumb_stages *s,
                   "resume=auto",
                   s->top->output_dir, one->name);
     PLUMB_TRY(check_start(s, one, &past));
-    return *out == FINISHED ? check_config(one, &past) : PLUMB_OK;
+    if (*out != FINISHED)
+        return PLUMB_OK;
+    PLUMB_TRY(check_config(one, &past));
+    return check_inputs(one);
 }
 
 /* train.max_time is of the whole run: what is left of it on rank 0 goes to the stage. Collective.
@@ -114,7 +161,7 @@ static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, d
 }
 
 /* Collective. */
-static plumb_status run_stage(struct plumb_app *app, int64_t i, double began, bool *fresh)
+static plumb_status run_stage(struct plumb_app *app, int64_t i, double began)
 {
     const struct plumb_stages *s = app->stages;
     const struct plumb_stage *one = &s->item[i];
@@ -124,14 +171,11 @@ static plumb_status run_stage(struct plumb_app *app, int64_t i, double began, bo
         st = look(&past, s, one);
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
     PLUMB_TRY(plumb_comm_broadcast(app->comm, &past, sizeof(past), 0));
-    const bool again = *fresh && strcmp(one->command, "eval") == 0; /* of models that changed */
     plumb_log(PLUMB_LOG_INFO, "stage %lld of %lld, %s (%s): %s", (long long)i + 1, (long long)s->n,
-              one->name, one->command,
-              past == FINISHED && !again ? "is finished" : one->cfg->output_dir);
-    if (past == FINISHED && !again)
+              one->name, one->command, past == FINISHED ? "is finished" : one->cfg->output_dir);
+    if (past == FINISHED)
         return PLUMB_OK;
     PLUMB_TRY(hand_time(app, one->cfg, began));
-    *fresh = true;
     struct plumb_app part = *app;
     part.cfg = one->cfg;
     part.command = one->command;
@@ -141,12 +185,11 @@ static plumb_status run_stage(struct plumb_app *app, int64_t i, double began, bo
 plumb_status plumb_cmd_run(struct plumb_app *app)
 {
     const double began = plumb_now();
-    bool fresh = false; /* a stage has run in this session */
     const char *resume = app->stages->top->resume;
     PLUMB_REQUIRE(strcmp(resume, "never") == 0 || strcmp(resume, "auto") == 0, PLUMB_ERR_CONFIG,
                   "resume: found '%s', expected never or auto: each stage has its own checkpoints",
                   resume);
     for (int64_t i = 0; i < app->stages->n; i++)
-        PLUMB_TRY(run_stage(app, i, began, &fresh));
+        PLUMB_TRY(run_stage(app, i, began));
     return PLUMB_OK;
 }

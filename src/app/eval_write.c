@@ -1,5 +1,6 @@
 /* eval_write.c - the figures as tables, JSON and a page.
  * Layer 6. Includes app/eval.h, base/, io/, train/. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "train/inputs.h"
 #include "train/report.h"
 #include "train/table.h"
 
@@ -83,6 +85,9 @@ static plumb_status put_json(const struct plumb_eval *e, struct plumb_buf *out)
                              (long long)e->prompts, (long long)cfg->eval.samples,
                              *cfg->eval.judge ? "judge" : "reward"));
     PLUMB_TRY(plumb_json_put_string(out, cfg->data.eval, (int64_t)strlen(cfg->data.eval)));
+    PLUMB_TRY(plumb_buf_addf(
+        out, ",\"config_hash\":\"%016" PRIx64 "\",\"inputs\":", plumb_config_hash(cfg, "eval")));
+    PLUMB_TRY(plumb_inputs_put(out, cfg, "eval"));
     PLUMB_TRY(plumb_buf_add_text(out, ",\"models\":["));
     for (int64_t i = 0; i < e->n; i++) {
         PLUMB_TRY(plumb_buf_add_text(out, i ? ",\n" : "\n"));

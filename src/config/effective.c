@@ -1,5 +1,6 @@
 /* effective.c - the configuration as it took effect: as YAML, and as a hash.
  * Layer 3. Includes config.h, option.h, io/file.h, base/. */
+#include <stdio.h>
 #include <string.h>
 
 #include "config/option.h"
@@ -79,6 +80,44 @@ plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config 
     const plumb_status st = plumb_config_changes(then, now, command, put_change, &l);
     plumb_config_free(&then);
     return st;
+}
+
+static plumb_status walk_lists(const struct plumb_config *c, const char *command,
+                               plumb_config_input_fn *fn, void *arg)
+{
+    char key[160];
+    const bool eval = strcmp(command, "eval") == 0;
+    for (int64_t i = 0; eval && i < c->eval.models.n; i++) {
+        const char *text = c->eval.models.item[i], *equals = strchr(text, '=');
+        snprintf(key, sizeof(key), "eval.models.%.*s", (int)(equals ? equals - text : 0), text);
+        if (equals)
+            PLUMB_TRY(fn(arg, key, equals + 1));
+    }
+    if (!plumb_option_used(plumb_option_find("reward", "functions"), command))
+        return PLUMB_OK;
+    for (int64_t i = 0; i < c->reward.functions.n; i++) {
+        snprintf(key, sizeof(key), "reward.functions[%lld].file", (long long)i);
+        if (*c->reward.functions.item[i].file)
+            PLUMB_TRY(fn(arg, key, c->reward.functions.item[i].file));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_config_inputs(const struct plumb_config *config, const char *command,
+                                 plumb_config_input_fn *fn, void *arg)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        const char *path =
+            o->type == PLUMB_TYPE_TEXT ? *(char *const *)((const char *)config + o->offset) : "";
+        const bool held_out = !strcmp(o->path, "data.eval") && !strcmp(command, "eval");
+        if (!*path || (!o->changes && !held_out) || !plumb_option_used(o, command) ||
+            (strcmp(o->unit, "file") != 0 && strcmp(o->unit, "folder") != 0))
+            continue;
+        if (strcmp(o->path, "tokenizer") != 0 || strcmp(path, config->model) != 0)
+            PLUMB_TRY(fn(arg, o->path, path));
+    }
+    return walk_lists(config, command, fn, arg);
 }
 
 uint64_t plumb_config_hash(const struct plumb_config *config, const char *command)

@@ -51,12 +51,13 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     PLUMB_TRY(put_member(b, "command", info->command));
     /* A seed beyond int64 is no number that every JSON reader takes. */
     const char *quote = info->seed > INT64_MAX ? "\"" : "";
-    PLUMB_TRY(plumb_buf_addf(b,
-                             ",\n  \"seed\": %s%llu%s,\n  \"config_hash\": \"%016llx\",\n"
-                             "  \"start_fingerprint\": \"%016llx\",\n  \"sessions\": [",
-                             quote, (unsigned long long)info->seed, quote,
-                             (unsigned long long)info->config_hash,
-                             (unsigned long long)info->start_fingerprint));
+    PLUMB_TRY(plumb_buf_addf(
+        b,
+        ",\n  \"seed\": %s%llu%s,\n  \"config_hash\": \"%016llx\",\n"
+        "  \"start_fingerprint\": \"%016llx\",\n  \"inputs\": %s,\n"
+        "  \"sessions\": [",
+        quote, (unsigned long long)info->seed, quote, (unsigned long long)info->config_hash,
+        (unsigned long long)info->start_fingerprint, info->inputs ? info->inputs : "{}"));
     if (!plumb_file_exists(r->path))
         return PLUMB_OK;
     plumb_json *old = NULL;

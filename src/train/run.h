@@ -16,6 +16,7 @@ struct plumb_run_info {
     uint64_t seed, config_hash, start_fingerprint;
     int64_t resumed_step;    /* 0 = from the start */
     const char *config_yaml; /* text of config.effective.yaml */
+    const char *inputs;      /* JSON object of plumb_inputs_put; NULL: none */
 };
 typedef struct plumb_run plumb_run;
 

@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "train/guard.h"
+#include "train/inputs.h"
 #include "train/weights.h"
 
 /* What checkpoint.best_metric may name; a command's first one is its default. */
@@ -118,6 +119,7 @@ static plumb_status open_files(struct plumb_trainer *t)
             .start_fingerprint = t->state.start_fingerprint,
             .resumed_step = t->state.step,
             .config_yaml = plumb_buf_text(&yaml),
+            .inputs = plumb_buf_text(&t->inputs),
         };
         st = plumb_run_begin(&t->run, t->cfg->output_dir, t->comm, &info);
     }
@@ -181,6 +183,19 @@ static plumb_status check_weights(const struct plumb_trainer *t)
     return PLUMB_OK;
 }
 
+/* The files and models that the run reads are those that it began with. On rank 0. */
+static plumb_status check_inputs(struct plumb_trainer *t)
+{
+    char path[sizeof(t->resumed_from) + 16];
+    const char *name = strrchr(t->resumed_from, '/');
+    PLUMB_TRY(plumb_inputs_put(&t->inputs, t->cfg, t->command));
+    if (!t->resumed_from[0])
+        return PLUMB_OK;
+    snprintf(path, sizeof(path), "%.*srun.json", (int)(name ? name + 1 - t->resumed_from : 0),
+             t->resumed_from);
+    return plumb_inputs_check(&t->inputs, path);
+}
+
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s)
 {
     *out = NULL;
@@ -228,6 +243,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         t->state.config_hash = hash;
         t->state.start_fingerprint = t->model->fingerprint;
     }
+    if (st == PLUMB_OK && !dry && plumb_comm_rank(t->comm) == 0)
+        st = check_inputs(t);
     if (st == PLUMB_OK)
         st = plumb_config_results(&t->results, s->cfg, s->command);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
@@ -327,6 +344,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_model_destroy(&t->model);
     plumb_tokenizer_close(&t->tokenizer);
     plumb_buf_fini(&t->results);
+    plumb_buf_fini(&t->inputs);
     free(t);
     *tp = NULL;
 }

@@ -35,6 +35,7 @@ struct plumb_trainer {
     struct plumb_gradient gradient;
     struct plumb_train_state state;
     struct plumb_buf results; /* YAML of the options that decide them: state.config */
+    struct plumb_buf inputs;  /* of rank 0: hashes of what the run reads, for run.json */
     char resumed_from[4096];  /* checkpoint folder, "" for a fresh start */
     plumb_metrics *metrics;
     plumb_run *run;

@@ -242,6 +242,37 @@ def configuration(b):
         b.bench.check(r.err.count("learning_rate") == 1, "2 ranks say the same:", r)
 
 
+# ---- what changes under a run -------------------------------------------------------------------
+
+def changed_inputs(b):
+    """A run that goes on must read what it began with."""
+    run, prompts = b.folder / "changed", b.folder / "prompts.jsonl"
+    shutil.copy(b.bench.world / "prompts.jsonl", prompts)
+    words = b.write("words.txt", "bread\n")
+    reference = b.copy()
+    args = [f"data.prompts={prompts}" if a.startswith("data.prompts") else a
+            for a in b.bench.align_args(run, b.model, "checkpoint.keep_last=0",
+                                        "reward.functions=[{name: length, target: 5}, "
+                                        f"{{name: words, file: {words}}}]",
+                                        f"method.reference={reference}", method="dpo")]
+    b.bench.good(*args)
+    shutil.rmtree(run / "checkpoint-4")
+    (run / "latest").unlink()
+    weights = reference / "model.safetensors"
+    for path, key in ((prompts, "data.prompts"), (words, "reward.functions[1].file"),
+                      (weights, "method.reference")):
+        was = path.read_bytes()
+        if path == weights: # no plumb checkpoint any more, so that what counts is the file
+            (reference / "hashes.json").unlink()
+            b.expect("no hashes.json", [*args, "resume=auto", "max_time=1e-3"], code=99)
+        path.write_bytes(was[:-1] + bytes([was[-1] ^ 1]) if path == weights else was + was[-90:]
+                         if path == words else was + was.splitlines(keepends=True)[0])
+        b.expect(f"another {path.name} at resume", [*args, "resume=auto"], key, "when the run began",
+                 keep=run)
+        path.write_bytes(was)
+    b.bench.good(*args, "resume=auto")
+
+
 # ---- rewards ------------------------------------------------------------------------------------
 
 def rewards(b):
@@ -438,7 +469,8 @@ def lost_rank(b):
 
 def test(bench):
     b = Bad(bench)
-    for part in (models, records, configuration, rewards, outputs, pipe, disk_full, lost_rank):
+    for part in (models, records, configuration, changed_inputs, rewards, outputs, pipe, disk_full,
+                 lost_rank):
         part(b)
 
 

@@ -76,7 +76,7 @@ def refusals(bench, start, reward, base):
     words = bench.folder / "more"
     bench.good(*bench.sft_args(words, f"model={start}", "train.init=checkpoint", steps=2))
     cases = {
-        "start": make(bench, words / "latest", reward, "start", 9),
+        "start": make(bench, words / "latest", reward, "other", 9),
         "prompts": make(bench, start, reward, "prompts", 9, "data.shuffle=false"),
         "budget": make(bench, start, reward, "budget", 9, "max_new_tokens=8"),
         "reward": make(bench, start, reward, "reward", 9, "reward.append_eos=false"),

@@ -108,6 +108,31 @@ def again(bench, want):
     same(bench, want, left_by(out), "a stage done again")
 
 
+def other_inputs(bench, want):
+    """What a finished stage read has changed: it is not passed over."""
+    path, out = bench.folder / "one.yaml", bench.folder / "one"
+    kept = bench.folder / "judge-kept"
+    (out / "judge").rename(kept)
+    r = bench.run("run", path, "resume=auto", "judge:max_steps=2")
+    bench.check(r.code != 0 and "stage online is finished, but reward.model" in r.err,
+                "another reward model", r)
+    shutil.rmtree(out / "judge")
+    kept.rename(out / "judge")
+    pairs = bench.world / "pairs.jsonl"
+    text = pairs.read_text()
+    pairs.write_text("".join(text.splitlines(keepends=True)[::-1]))
+    r = bench.run("run", path, "resume=auto")
+    bench.check(r.code != 0 and "stage judge is finished, but data.train" in r.err, "pairs", r)
+    pairs.write_text(text)
+    r = bench.good("run", path, "resume=auto", "table:eval.samples=2")
+    bench.check(r.err.count("is finished") == 5 and "table: its options changed" in r.err,
+                "another evaluation", r)
+    table = json.loads((out / "table" / "eval.json").read_text())
+    bench.check(table["samples"] == 2, "an evaluation's new options are not used", table)
+    bench.good("run", path, "resume=auto")
+    same(bench, want, left_by(out), "an evaluation done again")
+
+
 def interrupted(bench, want):
     """By the clock, again and again on other rank counts, and once by SIGKILL."""
     path, out = write(bench, "broken")
@@ -175,6 +200,7 @@ def test(bench):
     os.chdir(bench.folder)
     want = whole(bench)
     again(bench, want)
+    other_inputs(bench, want)
     interrupted(bench, want)
     refusals(bench)
 
