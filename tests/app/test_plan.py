@@ -117,11 +117,40 @@ def test_config_alone(bench):
     bench.check(0 <= inputs - 33 * 2048 * 4096 * 4 <= 33 * GUARD, "layer inputs of 2 x 1024 tokens:", inputs)
 
 
+def plan_8b(bench, name, *more):
+    """The plan of configs/8b/NAME.yaml on eight ranks, with stand-ins for what it reads."""
+    model, reward, lines = (bench.folder / k for k in ("8b", "8b-reward", "8b.jsonl"))
+    for folder, kind in ((model, "LlamaForCausalLM"), (reward, "LlamaForSequenceClassification")):
+        folder.mkdir(exist_ok=True)
+        config = {**LLAMA_8B, "architectures": [kind], "num_labels": 1}
+        (folder / "config.json").write_text(json.dumps(config))
+    record = json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n"
+    lines.write_text(2048 * record)
+    command = "prefer" if name.startswith("prefer") else "align"
+    source = (common.ROOT / f"configs/8b/{name}.yaml").read_text()
+    args = [command, common.ROOT / f"configs/8b/{name}.yaml", f"model={model}",
+            f"tokenizer={common.ROOT}/tests/fixtures/prefer/model", f"data.eval={lines}",
+            f"data.{'train' if command == 'prefer' else 'prompts'}={lines}"]
+    args += [f"reward.model={reward}"] if "\nreward:" in source else []
+    args += [f"method.{key}={common.ROOT}/configs/principles/{file}.txt"
+             for key, file in (("principles", "kind_and_helpful"), ("contrary", "contrary"))
+             if f"  {key}: " in source]
+    return plan(bench, args, "plan.world_size=8", "plan.memory=1TB", *more)
+
+
+def test_8b(bench):
+    """Configurations for 8 B parameters can be planned where there is no GPU, too."""
+    for name in ("psle", "prefer_dpo"):
+        p = plan_8b(bench, name, "device=cpu", "dtype=float32", "plan.memory=150GB")
+        bench.check(held(p, "weights", "policy") > 4 * 8e9, name, p)
+
+
 def test(bench):
     test_runs(bench)
     test_fit(bench)
     test_refused(bench)
     test_config_alone(bench)
+    test_8b(bench)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,14 @@ def test_offload(bench, sft):
     bench.check(less["bytes"] == here["bytes"] - moments + pieces, "planned:", less, here)
 
 
+def test_8b(bench):
+    """configs/8b as they are: bfloat16 on GPUs."""
+    for name in ("psle", "dlma", "prefer_dpo"):
+        p = test_plan.plan_8b(bench, name, "plan.memory=100GB")
+        packed, weights = (test_plan.held(p, what, "policy") for what in ("packed weights", "weights"))
+        bench.check(0.9 * weights < 2 * packed < weights, name, "is not in bfloat16:", p["rows"])
+
+
 def test(bench):
     cpu, first, second = small(bench, "cpu", 1), small(bench, "cuda", 1), small(bench, "cuda", 2)
     for a, b in zip(first, second):
@@ -102,6 +110,7 @@ def test(bench):
     bench.check(gap == [0], "log-probs of sampling and training differ by", gap)
     test_offload(bench, first[0])
     test_pins(bench)
+    test_8b(bench)
     refused = bench.run("doctor", "device=cuda", env={"PLUMB_EMU_DEVICES": "0"})
     bench.check(refused.code == 9 and "finds no GPU" in refused.err, "without a GPU:", refused)
 

@@ -37,6 +37,14 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(cfg->train.global_batch_size % cfg->train.micro_batch_size == 0, "%s: batches", path);
 }
 
+/* configs/8b are for GPUs. */
+static void check_device(const struct plumb_config *cfg, const char *path)
+{
+    if (strstr(path, "configs/8b/"))
+        CHECKF(!strcmp(cfg->device, "cuda") && cfg->dtype == 1 /* bfloat16 */, "%s: device: %s",
+               path, cfg->device);
+}
+
 static void check_stages(const char *path)
 {
     struct plumb_stages *s;
@@ -48,6 +56,7 @@ static void check_stages(const char *path)
         const bool align = strcmp(s->item[i].command, "align") == 0;
         const struct plumb_align_param param = plumb_align_param_of(cfg);
         const struct plumb_method *m;
+        check_device(cfg, path);
         CHECK_OK(plumb_method_find(&m, cfg->method.name));
         CHECK_OK(plumb_method_check(m, &param, align ? cfg->generate.group_size : 2));
         CHECKF(*cfg->model && *(align ? cfg->data.prompts : cfg->data.train), "%s: stage %s", path,
@@ -77,6 +86,7 @@ static int check_folder(const char *root, const char *folder)
             const char *command = command_of(name);
             const plumb_status st = plumb_config_load(&cfg, command, path, NULL, 0);
             CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
+            check_device(cfg, path);
             if (!strcmp(command, "align"))
                 check_align(cfg, path, name);
             seen++;
