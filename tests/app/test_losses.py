@@ -63,7 +63,7 @@ def aps(w, l, rho=-0.5):
     return at(low)
 
 
-def dlma(w, l, limit=1.0):
+def dlma(w, l, limit=3.0):
     return unsure(h_of(w, l) - 0.1 * min(w["r"] - l["r"], limit))
 
 
@@ -149,7 +149,7 @@ METHODS = {
     "real": (of_pairs(dpo), zscore, []),
     "spa": (doubted, raw, ["method.judge={judge}", "decoupling=0", "noise_start=0", "noise_share=0.3"]),
     "dlma": (of_pairs(dlma), raw, ["method.principles={text}/kind_and_helpful.txt",
-                                   "method.contrary={text}/short_answers.txt", "margin_limit=1"]),
+                                   "method.contrary={text}/short_answers.txt", "margin_limit=3"]),
     "selm": (of_pairs(dpo), zscore, ["optimism=3"]),
     "vcb": (of_groups(vcb), zscore, []),
     "rrhf": (of_groups(rrhf), zscore, []),

@@ -27,6 +27,12 @@ def optune(bench, base):
     bench.check(all(r["logprob_max_diff"] == 0 for r in rows), "log-probs of kept answers", rows)
     fresh = [b["num_tokens"] - a["num_tokens"] for a, b in zip(rows, rows[1:])]
     bench.check(fresh[0] < rows[0]["num_tokens"], "kept answers count as generated", fresh)
+    if bench.mpirun:
+        two = bench.folder / "optune-2"
+        bench.good(*bench.align_args(two, base, RULE, "method.renew=0.25", method="optune",
+                                     iterations=3, prompts=16, group=group), ranks=2)
+        bench.same(out / "latest/model.safetensors", two / "latest/model.safetensors",
+                   "optune on 1 and 2 ranks")
     (out / "rollouts" / "iteration-0003.h5").unlink()
     r = bench.run(*bench.align_args(out, base, RULE, "method.renew=0.25", "resume=auto",
                                     method="optune", iterations=3, prompts=16, group=group))
