@@ -216,52 +216,106 @@ fail:
     return st;
 }
 
-/* One {"prompt","completion"} line in, one {"score"} line out; a line that is no request of
- * this world gets null, which counts as a missing score. */
-static plumb_status judge_line(const char *line, int64_t len)
+/* The score, and what a caller who asks again wants to compare it with. */
+static void put_score(const plumb_json *item, double score, double truth)
+{
+    static const char *const same[] = {"prompt_id", "sample"};
+    printf("{\"score\": %.15g, \"true\": %.15g", score, truth);
+    for (int i = 0; i < 2; i++) {
+        const int64_t id = plumb_json_int(plumb_json_get(item, same[i]), -1);
+        if (id >= 0)
+            printf(", \"%s\": %lld", same[i], (long long)id);
+    }
+    printf("}\n");
+}
+
+/* One {"prompt","completion"} line in, one {"score","true"} line out, with the line's prompt_id and
+ * sample; a line that is no request of this world gets null, which counts as a missing score. */
+static plumb_status judge_line(const struct world_annotator *a, const char *line, int64_t len)
 {
     plumb_json *item = NULL;
-    double score = 0;
+    double truth = 0;
     plumb_status st = plumb_json_parse(&item, line, len, "standard input");
     if (st == PLUMB_OK) {
         const char *prompt = plumb_json_string(plumb_json_get(item, "prompt"), "");
         const char *answer = plumb_json_string(plumb_json_get(item, "completion"), "");
-        st = world_score(&score, prompt, answer);
+        st = world_score(&truth, prompt, answer);
+        if (st == PLUMB_OK)
+            put_score(item, world_annotate(a, prompt, answer, truth), truth);
     }
     plumb_json_free(&item);
-    if (st == PLUMB_OK)
-        printf("{\"score\": %.15g}\n", score);
-    else
+    if (st != PLUMB_OK)
         printf("{\"score\": null}\n");
     fflush(stdout);
     return PLUMB_OK;
 }
 
-static plumb_status judge(void)
+static plumb_status judge(const struct world_annotator *a)
 {
     char *line = NULL;
     size_t cap = 0;
     ssize_t len;
     plumb_status st = PLUMB_OK;
     while (st == PLUMB_OK && (len = getline(&line, &cap, stdin)) > 0)
-        st = judge_line(line, len);
+        st = judge_line(a, line, len);
     free(line);
     return st;
+}
+
+/* A number in [0, most], or false. */
+static bool read_share(double *out, const char *text, double most)
+{
+    char *end;
+    *out = strtod(text, &end);
+    return end > text && !*end && *out >= 0 && *out <= most;
+}
+
+/* The options of judge, in pairs; false when one is unknown or out of its range. */
+static bool read_annotator(struct world_annotator *a, char **arg, int n)
+{
+    *a = (struct world_annotator){.seed = 1};
+    for (int i = 0; i + 1 < n; i += 2) {
+        bool good = false;
+        if (strcmp(arg[i], "--noise") == 0)
+            good = read_share(&a->noise, arg[i + 1], 1e6);
+        else if (strcmp(arg[i], "--flip") == 0)
+            good = read_share(&a->flip, arg[i + 1], 1);
+        else if (strcmp(arg[i], "--shape") == 0)
+            good = world_shape_find(&a->shape, arg[i + 1]);
+        else if (strcmp(arg[i], "--seed") == 0) {
+            char *end;
+            a->seed = strtoull(arg[i + 1], &end, 10);
+            good = end > arg[i + 1] && !*end;
+        }
+        if (!good)
+            return false;
+    }
+    return n % 2 == 0;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: plumb-world make DIR [SEED]   writes the quickstart's data\n"
+                    "       plumb-world judge [--noise SCALE] [--flip P] [--seed N] "
+                    "[--shape natural|equal|heavy]\n"
+                    "                                     scores {\"prompt\",\"completion\"} "
+                    "lines on standard input;\n"
+                    "                                     what the options do stands in world.h\n");
+    return 2;
 }
 
 int main(int argc, char **argv)
 {
     plumb_status st;
-    if (argc == 2 && strcmp(argv[1], "judge") == 0)
-        st = judge();
-    else if ((argc == 3 || argc == 4) && strcmp(argv[1], "make") == 0)
+    struct world_annotator annotator;
+    if (argc >= 2 && strcmp(argv[1], "judge") == 0) {
+        if (!read_annotator(&annotator, argv + 2, argc - 2))
+            return usage();
+        st = judge(&annotator);
+    } else if ((argc == 3 || argc == 4) && strcmp(argv[1], "make") == 0)
         st = make(argv[2], argc == 4 ? strtoull(argv[3], NULL, 10) : 1);
-    else {
-        fprintf(stderr, "usage: plumb-world make DIR [SEED]   writes the quickstart's data\n"
-                        "       plumb-world judge             scores {\"prompt\",\"completion\"} "
-                        "lines on standard input\n");
-        return 2;
-    }
+    else
+        return usage();
     if (st != PLUMB_OK)
         fprintf(stderr, "plumb-world: %s\n", plumb_trail_message());
     return plumb_status_exit_code(st);

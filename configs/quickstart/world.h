@@ -74,6 +74,29 @@ const char *world_principle_text(int i);
  * Range [-3, 2]. PLUMB_ERR_FORMAT when the prompt is no request of this world. */
 plumb_status world_score(double *out, const char *prompt, const char *answer);
 
+/* ---- annotators ---- */
+
+/* What a truth is worth: itself; 1 when the content is right and nothing is said amiss, else 0, so
+ * that every gap has the same size; or e^(2 truth), so that few gaps are most of it. */
+enum world_shape { WORLD_NATURAL, WORLD_EQUAL, WORLD_HEAVY };
+/* natural, equal or heavy; false for another name. */
+bool world_shape_find(enum world_shape *out, const char *name);
+
+struct world_annotator {
+    enum world_shape shape;
+    double noise; /* >= 0 */
+    double flip;  /* [0, 1] */
+    uint64_t seed;
+};
+/* The score that this annotator gives to an answer whose true score is `truth`: its worth plus
+ * Gumbel noise of scale `noise`, drawn from seed, prompt and answer; then, for a share `flip` of
+ * the prompts, drawn from seed and prompt, with the sign changed. So of two answers to a prompt the
+ * one that is worth more has the higher score with probability p = sigma(gap / noise) without flips
+ * Source: Bradley and Terry 1952 (1 - flip) p + flip (1 - p) with flips and the same question
+ * always has the same answer. */
+double world_annotate(const struct world_annotator *a, const char *prompt, const char *answer,
+                      double truth);
+
 /* ---- tokenizer ---- */
 
 /* Learns byte-level BPE merges from text (Sennrich 2016: the most frequent pair first, ties by

@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include <string.h>
+#include <sys/wait.h>
 
 #include "base/num.h"
 #include "data/dataset.h"
@@ -191,14 +192,80 @@ static void test_judge(const char *world, const char *dir)
              "printf '%%s\\n' "
              "'{\"prompt\":\"ask: what does the bread cost?\",\"completion\":\" three coins.\"}' "
              "'nonsense' '{\"prompt\":\"ask: what?\",\"completion\":\"x\"}' "
-             "'{\"prompt\":\"ask: who are you?\",\"completion\":\"go away.\"}' | %s judge >%s",
-             world, path);
+             "'{\"prompt_id\":7,\"sample\":0,\"prompt\":\"ask: who are you?\","
+             "\"completion\":\"go away.\"}' | tee %s.in | %s judge >%s",
+             path, world, path);
     CHECK(system(command) == 0);
     CHECK_OK(plumb_file_read(&b, path));
-    CHECKF(strcmp(b.data, "{\"score\": 1.2}\n{\"score\": null}\n{\"score\": null}\n"
-                          "{\"score\": -1.3}\n") == 0,
+    CHECKF(strcmp(b.data,
+                  "{\"score\": 1.2, \"true\": 1.2}\n{\"score\": null}\n"
+                  "{\"score\": null}\n"
+                  "{\"score\": -1.3, \"true\": -1.3, \"prompt_id\": 7, \"sample\": 0}\n") == 0,
            "%s", b.data);
+    snprintf(command, sizeof command, "%s judge --flip 1 --shape equal --noise 0 <%s.in >%s", world,
+             path, path);
+    CHECK(system(command) == 0);
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_file_read(&b, path));
+    CHECKF(strncmp(b.data, "{\"score\": -1, \"true\": 1.2}\n", 27) == 0, "%s", b.data);
     plumb_buf_fini(&b);
+    static const char *const bad[] = {"--noise",       "--noise -1", "--noise x", "--flip 1.1",
+                                      "--shape round", "--seed x",   "--what 1"};
+    for (int i = 0; i < 7; i++) {
+        snprintf(command, sizeof command, "%s judge %s <%s.in >%s 2>&1", world, bad[i], path, path);
+        const int status = system(command);
+        CHECKF(WIFEXITED(status) && WEXITSTATUS(status) == 2, "judge %s: %d", bad[i], status);
+    }
+}
+
+/* How often the better of two answers with this gap has the higher score. */
+static double share_right(const struct world_annotator *a, double gap)
+{
+    enum { N = 4000 };
+    char prompt[32];
+    int right = 0;
+    for (int i = 0; i < N; i++) {
+        snprintf(prompt, sizeof prompt, "prompt %d", i);
+        right += world_annotate(a, prompt, "better", gap) > world_annotate(a, prompt, "worse", 0);
+    }
+    return (double)right / N;
+}
+
+/* Labels are right as often as Bradley and Terry say and flips allow, and are the same whenever
+ * they are asked for. */
+static void test_annotator(void)
+{
+    const struct world_annotator truth = {.seed = 1};
+    CHECK(world_annotate(&truth, "p", "a", 1.25) == 1.25 && share_right(&truth, 1e-9) == 1);
+    for (uint64_t seed = 1; seed < 4; seed++)
+        for (double noise = 0.5; noise < 3; noise *= 2)
+            for (double gap = 0; gap < 3; gap += 0.5)
+                for (double flip = 0; flip < 0.5; flip += 0.2) {
+                    const struct world_annotator a = {.noise = noise, .flip = flip, .seed = seed};
+                    const double p = 1 / (1 + exp(-gap / noise));
+                    const double want = (1 - flip) * p + flip * (1 - p);
+                    const double got = share_right(&a, gap);
+                    CHECKF(fabs(got - want) < 0.03, "noise %g gap %g flip %g: %g, not %g", noise,
+                           gap, flip, got, want);
+                }
+    const struct world_annotator a = {.noise = 1, .seed = 1}, other = {.noise = 1, .seed = 2};
+    CHECK(world_annotate(&a, "p", "a", 0) == world_annotate(&a, "p", "a", 0));
+    CHECK(world_annotate(&a, "p", "a", 0) != world_annotate(&a, "p", "b", 0));
+    CHECK(world_annotate(&a, "p", "a", 0) != world_annotate(&a, "q", "a", 0));
+    CHECK(world_annotate(&a, "p", "a", 0) != world_annotate(&other, "p", "a", 0));
+}
+
+/* Equal: two values only. Heavy: the same order, and a gap further up is worth more. */
+static void test_shapes(void)
+{
+    struct world_annotator equal = {.seed = 1}, heavy = {.seed = 1};
+    CHECK(world_shape_find(&equal.shape, "equal") && world_shape_find(&heavy.shape, "heavy"));
+    static const double right[] = {1.0, 1.2, 1.6, 2.0}, wrong[] = {0.7, 0.6, 0.2, -0.8, -3.0};
+    for (int i = 0; i < 4; i++)
+        CHECK(world_annotate(&equal, "p", "a", right[i]) == 1);
+    for (int i = 0; i < 5; i++)
+        CHECK(world_annotate(&equal, "p", "a", wrong[i]) == 0);
+    CHECK(fabs(world_annotate(&heavy, "p", "a", 1.5) - exp(3)) < 1e-12);
 }
 
 int main(int argc, char **argv)
@@ -209,6 +276,8 @@ int main(int argc, char **argv)
     test_requests();
     test_files(argv[1], dir);
     test_judge(argv[1], dir);
+    test_annotator();
+    test_shapes();
     CHECK_OK(plumb_dir_remove(dir));
     return 0;
 }
