@@ -14,47 +14,19 @@ By default this is the quickstart's world, and needs what ./launch/quickstart.sh
 names another folder with METHOD.yaml files and an eval.yaml. Standard library only."""
 import argparse
 import json
-import pathlib
-import shutil
-import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import runs
+from runs import ROOT
+
 FILES = {"psle": "align"}  # whose file has another name than the method
 ALL = "psle,context_distillation,raft,dpo,ipo,rdo,aps,vcb,rrhf,lire,pro,psle_curriculum"
 
 
-def plumb(args, *arguments):
-    command = ["./launch/local.sh", str(args.ranks), *arguments, "log_level=warn"]
-    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr}")
-    return done.stdout
-
-
-def finished(run):
-    """Runs are functions of configuration and seed: one that ended well would come out the same."""
-    try:
-        return json.loads((ROOT / run / "run.json").read_text())["sessions"][-1]["result"] == "ok"
-    except (OSError, ValueError, LookupError):
-        return False
-
-
 def align(args, method, run, rate, seed, *more):
-    if not finished(run):
-        shutil.rmtree(ROOT / run, ignore_errors=True)
-        plumb(args, "align", f"{args.configs}/{FILES.get(method, method)}.yaml", f"model={args.start}", f"output_dir={run}",
-              f"learning_rate={rate}", f"seed={seed}", "checkpoint.every=0", "checkpoint.keep_last=1", "report.html=false", "samples=0",
-              *args.set, *more)
-
-
-def evaluate(args, out, models, *more):
-    """eval.json of several models in one call; NAME -> its figures."""
-    names = ",".join(f"{name}={path}" for name, path in models.items())
-    threads = [s for s in args.set if s.startswith("threads=")]
-    plumb(args, "eval", f"{args.configs}/eval.yaml", f"eval.models={names}", f"output_dir={out}", "report.html=false", *threads, *more)
-    return {m["name"]: m for m in json.loads((ROOT / out / "eval.json").read_text())["models"]}
+    runs.train(args, "align", f"{args.configs}/{FILES.get(method, method)}.yaml", run, f"model={args.start}",
+               f"learning_rate={rate}", f"seed={seed}", "samples=0", *args.set, *more)
 
 
 def budget(args, share=1):
@@ -66,34 +38,22 @@ def budget(args, share=1):
 
 
 def tune(args, method):
-    """The learning rate with the best reward on training prompts after half of the budget, of those whose divergence
-    from the start is within --max-kl (the lowest rate when none is)."""
+    """The learning rate that runs.choose takes after half of the budget, judged on training prompts."""
     file = ROOT / args.out / method / "tuning.json"
     if not file.exists() or set(json.loads(file.read_text())) != set(args.rates):
-        runs = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
-        for rate, run in runs.items():
+        trials = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
+        for rate, run in trials.items():
             align(args, method, run, rate, args.seeds[0], *budget(args, 0.5))
-        figures = evaluate(args, f"{args.out}/{method}/tune", {"start": args.start} | {r: f"{p}/latest" for r, p in runs.items()},
-                           f"data.eval={args.tune_on}", "data.limit=128", "eval.samples=1", "seed=1001", "eval.bootstrap=0")
+        figures = runs.evaluate(args, f"{args.out}/{method}/tune", {"start": args.start} | {r: f"{p}/latest" for r, p in trials.items()},
+                                f"data.eval={args.tune_on}", "data.limit=128", "eval.samples=1", "seed=1001", "eval.bootstrap=0")
         file.write_text(json.dumps({rate: {"reward": figures[rate]["reward"], "kl": figures[rate]["kl"]} for rate in args.rates}) + "\n")
     trials = json.loads(file.read_text())
-    within = [rate for rate in args.rates if not args.max_kl or trials[rate]["kl"] <= args.max_kl]
-    return max(within or args.rates[:1], key=lambda rate: trials[rate]["reward"]), trials
+    trials = {rate: trials[rate] for rate in args.rates}
+    return runs.choose(trials, args.max_kl), trials
 
 
-def compare(args, runs, out, evaluation):
-    return plumb(args, "compare", *[str(r) for r in runs], f"output_dir={out}", f"compare.evaluation={evaluation}")
-
-
-def same_settings(args):
-    """What decides a run besides its method, rate and seed must be what OUT was begun with."""
-    file = ROOT / args.out / "settings.json"
-    now = [args.configs, args.start, args.tune_on, sorted(args.set), args.seeds.split(",")[0]]
-    now += [args.tokens] if args.tokens else []
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists() and json.loads(file.read_text()) != now:
-        sys.exit(f"{args.out} was begun with other settings (settings.json there): name another --out")
-    file.write_text(json.dumps(now) + "\n")
+def compare(args, done, out, evaluation):
+    return runs.plumb(args, "compare", *done, f"output_dir={out}", f"compare.evaluation={evaluation}")
 
 
 def main():
@@ -113,7 +73,8 @@ def main():
     args = parser.parse_args()
     if not (ROOT / args.start).exists():
         sys.exit(f"{args.start} is not there: run ./launch/quickstart.sh first")
-    same_settings(args)
+    runs.same_settings(args.out, [args.configs, args.start, args.tune_on, sorted(args.set), args.seeds.split(",")[0],
+                                  *([args.tokens] if args.tokens else [])])
     args.seeds, args.rates, methods = args.seeds.split(","), args.rates.split(","), args.methods.split(",")
     began, rates = time.time(), {}
     for method in methods:
@@ -121,24 +82,24 @@ def main():
         rates[method], trials = tune(args, method)
         tried = ", ".join(f"{rate}: {t['reward']:.3f} at {t['kl']:.1f} nats" for rate, t in trials.items())
         print(f"{method}: tuning reward {tried}; takes {rates[method]}  ({time.time() - began:.0f} s)", flush=True)
-    runs = []
+    done = []
     for seed in args.seeds:
         mine = {m: f"{args.out}/{m}/seed-{seed}" for m in methods}
         for method, run in mine.items():
             align(args, method, run, rates[method], seed, *budget(args))
         models = {"start": args.start} | {m: f"{run}/latest" for m, run in mine.items()}
-        evaluate(args, f"{args.out}/eval-{seed}", models, f"seed={seed}")
+        runs.evaluate(args, f"{args.out}/eval-{seed}", models, f"seed={seed}")
         if args.judge:
-            evaluate(args, f"{args.out}/judge-{seed}", models, f"seed={seed}", "reward.model=", f"reward.command={args.judge}")
+            runs.evaluate(args, f"{args.out}/judge-{seed}", models, f"seed={seed}", "reward.model=", f"reward.command={args.judge}")
         for run in mine.values():
             for name in ("eval", "judge") if args.judge else ("eval",):
                 link = ROOT / run / name
                 link.unlink(missing_ok=True)
                 link.symlink_to(f"../../{name}-{seed}")
-        runs += mine.values()
-        table = compare(args, runs, f"{args.out}/compare", "eval")
+        done += mine.values()
+        table = compare(args, done, f"{args.out}/compare", "eval")
         if args.judge:
-            table += "\nby the judge:\n" + compare(args, runs, f"{args.out}/compare-judge", "judge")
+            table += "\nby the judge:\n" + compare(args, done, f"{args.out}/compare-judge", "judge")
         print(f"\nseeds up to {seed}, {time.time() - began:.0f} s\n{table}", flush=True)
 
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # local.sh RANKS COMMAND [ARGS...] - runs plumb on this machine's cores with RANKS MPI ranks.
 #     ./launch/local.sh 2 align configs/quickstart/align.yaml
+# PLUMB names another program than ./build/plumb.
 set -eu
 cd "$(dirname "$0")/.."
 if [ $# -lt 2 ]; then
@@ -9,8 +10,9 @@ if [ $# -lt 2 ]; then
 fi
 ranks=$1
 shift
-[ "$ranks" = 1 ] && exec ./build/plumb "$@"
-set -- ./build/plumb "$@"
+plumb=${PLUMB:-./build/plumb}
+[ "$ranks" = 1 ] && exec "$plumb" "$@"
+set -- "$plumb" "$@"
 # More ranks than cores is allowed: results do not depend on it, only speed does.
 options="--bind-to none --oversubscribe --mca odls_base_sigkill_timeout 30"
 [ "$(id -u)" -eq 0 ] && options="$options --allow-run-as-root"
