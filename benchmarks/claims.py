@@ -94,10 +94,11 @@ def prefer(args, run, seed, rate, epochs, *labels):
 
 
 def spa_run(args, run, seed, dpo, rate):
-    epochs, seed_rate = dpo.split("@")
+    """dpo: epochs and learning rate of the first stage, as EPOCHS@RATE; rate: of the iterations."""
+    epochs, first_rate = dpo.split("@")
     runs.plumb(args, "run", f"{args.configs}/spa.yaml", f"output_dir={run}", f"seed={seed}", f"method.judge={args.start}",
                f"data.train={args.world}/pairs.jsonl", f"data.prompts={args.world}/prompts.jsonl", f"learning_rate={rate}",
-               *[f"seed:{o}" for o in (f"model={args.start}", *spa_labels(seed), f"learning_rate={seed_rate}", f"epochs={epochs}")],
+               *[f"seed:{o}" for o in (f"model={args.start}", *spa_labels(seed), f"learning_rate={first_rate}", f"epochs={epochs}")],
                *runs.QUIET, "resume=auto", *args.set)
     return f"{run}/spa-3/latest"
 
@@ -108,11 +109,14 @@ def spa(args):
     dpo = tune(args, "dpo", {f"{e}@{r}": lambda run, e=e, r=r: prefer(args, run, at, r, e, *spa_labels(at))
                              for e in args.epochs for r in args.rates}, *rewarded)
     whole = tune(args, "dpo-all", {f"1@{r}": lambda run, r=r: prefer(args, run, at, r, 1) for r in args.rates}, *rewarded)
-    rate = tune(args, "spa", {r: lambda run, r=r: spa_run(args, run, at, dpo, r) for r in args.rates}, *rewarded)
+    firsts = dict.fromkeys((args.spa_first, dpo))  # the file's own first stage, and the tuned one
+    best = tune(args, "spa", {f"{f}+{r}": lambda run, f=f, r=r: spa_run(args, run, at, f, r) for f in firsts for r in args.spa_rates},
+                *rewarded)
     for seed in args.seeds:
         run = f"{args.out}/spa-{seed}"
-        spa_run(args, run, seed, dpo, rate)
-        models = {"start": args.start, "dpo": f"{run}/seed/latest"} | {f"spa-{i}": f"{run}/spa-{i}/latest" for i in (1, 2, 3)}
+        spa_run(args, run, seed, *best.split("+"))
+        models = {"start": args.start, "dpo": prefer(args, f"{args.out}/dpo-{seed}", seed, *dpo.split("@")[::-1], *spa_labels(seed)),
+                  "spa-0": f"{run}/seed/latest"} | {f"spa-{i}": f"{run}/spa-{i}/latest" for i in (1, 2, 3)}
         models["dpo-all"] = prefer(args, f"{args.out}/dpo-all-{seed}", seed, whole.split("@")[1], 1)
         yield seed, figures(args, f"{args.out}/eval", models, seed, {"reward": rewarded, "true": by_command(judge(args))})
 
@@ -220,7 +224,7 @@ def difference(results, key, a, b):
 
 
 def spa_pairs(_):
-    return [(f"{a} - {b}, {COLUMNS[key]}", key, a, b) for a, b in (("spa-1", "dpo"), ("spa-2", "dpo"), ("spa-3", "dpo"), ("spa-3", "dpo-all"))
+    return [(f"{a} - {b}, {COLUMNS[key]}", key, a, b) for a, b in (("spa-1", "dpo"), ("spa-2", "dpo"), ("spa-3", "dpo"), ("spa-3", "spa-0"), ("spa-3", "dpo-all"))
             for key in ("reward", "true", "win")]
 
 
@@ -265,6 +269,8 @@ def main():
     parser.add_argument("--tune-seed", default="6", help="of the tuning trials alone")
     parser.add_argument("--rates", default="1e-4,2e-4,4e-4,8e-4", help="learning rates to try")
     parser.add_argument("--epochs", default="3,10", help="spa: passes over the labels to try")
+    parser.add_argument("--spa-first", default="3@2e-4", help="spa: epochs@rate of its first stage, tried beside dpo's best")
+    parser.add_argument("--spa-rates", default="1e-5,3e-5,1e-4", help="spa: learning rates of its iterations to try")
     parser.add_argument("--noise", default="0,0.5,1,2", help="real: scales of the annotator's noise")
     parser.add_argument("--flip", default="0.2,0.4", help="real: shares of flipped labels")
     parser.add_argument("--tune-noise", default="1", help="real: scale of the noise in tuning trials")
@@ -286,7 +292,7 @@ def main():
     runs.same_settings(f"{args.out}/{args.claim}", {k: v for k, v in vars(args).items() if k not in ("seeds", "ranks")})
     args.out = f"{args.out}/{args.claim}"
     args.prompts = args.prompts or (512 if args.claim == "real" else 64)
-    for key in ("seeds", "rates", "epochs", "noise", "flip", "strengths"):
+    for key in ("seeds", "rates", "epochs", "spa_rates", "noise", "flip", "strengths"):
         setattr(args, key, getattr(args, key).split(","))
     args.data_eval = [f"data.eval={args.world}/eval.jsonl", *args.eval_set]
     args.began = time.time()

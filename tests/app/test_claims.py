@@ -61,9 +61,11 @@ def vcb(bench):
 
 def spa(bench):
     bench.good(*bench.reward_args(bench.folder / "reward", bench.base(), steps=4))
-    results, text = claims(bench, "spa", "--seeds", "2", "--rates", "1e-3", "--epochs", "1", "--reward", bench.folder / "reward/latest")
+    results, text = claims(bench, "spa", "--seeds", "2", "--rates", "1e-3", "--epochs", "1", "--spa-first", "1@1e-3",
+                           "--spa-rates", "1e-3", "--reward", bench.folder / "reward/latest")
     found = results["seeds"]["2"]
-    bench.check(list(found) == ["start", "dpo", "spa-1", "spa-2", "spa-3", "dpo-all"], "arms", list(found))
+    bench.check(list(found) == ["start", "dpo", "spa-0", "spa-1", "spa-2", "spa-3", "dpo-all"], "arms", list(found))
+    bench.check(found["dpo"] == found["spa-0"], "spa's first stage with dpo's settings is not dpo:", found)
     bench.check(found["start"]["win"] == 0.5 and len({f["kl"] for f in found.values()}) == 6, "figures", found)
     stage = bench.folder / "claims/spa/spa-2/seed/config.effective.yaml"
     bench.check("skip: 120\n" in stage.read_text() and "limit: 120\n" in stage.read_text(), "labels of seed 2")
