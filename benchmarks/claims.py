@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - a paper's claim on the quickstart's world.
 
-    spa    SPA with 3 % of the labels against DPO on those labels alone, and against DPO on all of them
+    spa    SPA with 3 % of the labels against DPO on those labels alone
     real   the easy, a random or the hard pair of four answers, labelled by an annotator who errs
     vcb    VCB against DPO where all gaps of reward are equal, as they come, and heavy-tailed
 
@@ -86,10 +86,10 @@ def spa_labels(seed):
     return [f"data.skip={(int(seed) - 1) * LABELS}", f"data.limit={LABELS}"]
 
 
-def prefer(args, run, seed, rate, epochs, *labels):
-    """DPO on given pairs, as spa.yaml's first stage does it."""
+def prefer(args, run, seed, rate, epochs):
+    """DPO on the labels, as spa.yaml's first stage does it."""
     runs.train(args, "prefer", f"{args.configs}/prefer.yaml", run, f"model={args.start}", f"data.train={args.world}/pairs.jsonl",
-               f"seed={seed}", f"learning_rate={rate}", f"epochs={epochs}", "global_batch_size=32", "warmup_ratio=0.1", *labels, *args.set)
+               f"seed={seed}", f"learning_rate={rate}", f"epochs={epochs}", "global_batch_size=32", "warmup_ratio=0.1", *spa_labels(seed), *args.set)
     return f"{run}/latest"
 
 
@@ -106,18 +106,16 @@ def spa_run(args, run, seed, dpo, rate):
 def spa(args):
     at = args.tune_seed
     rewarded = [f"reward.model={args.reward}"]
-    dpo = tune(args, "dpo", {f"{e}@{r}": lambda run, e=e, r=r: prefer(args, run, at, r, e, *spa_labels(at))
+    dpo = tune(args, "dpo", {f"{e}@{r}": lambda run, e=e, r=r: prefer(args, run, at, r, e)
                              for e in args.epochs for r in args.rates}, *rewarded)
-    whole = tune(args, "dpo-all", {f"1@{r}": lambda run, r=r: prefer(args, run, at, r, 1) for r in args.rates}, *rewarded)
     firsts = dict.fromkeys((args.spa_first, dpo))  # the file's own first stage, and the tuned one
     best = tune(args, "spa", {f"{f}+{r}": lambda run, f=f, r=r: spa_run(args, run, at, f, r) for f in firsts for r in args.spa_rates},
                 *rewarded)
     for seed in args.seeds:
         run = f"{args.out}/spa-{seed}"
         spa_run(args, run, seed, *best.split("+"))
-        models = {"start": args.start, "dpo": prefer(args, f"{args.out}/dpo-{seed}", seed, *dpo.split("@")[::-1], *spa_labels(seed)),
+        models = {"start": args.start, "dpo": prefer(args, f"{args.out}/dpo-{seed}", seed, *dpo.split("@")[::-1]),
                   "spa-0": f"{run}/seed/latest"} | {f"spa-{i}": f"{run}/spa-{i}/latest" for i in (1, 2, 3)}
-        models["dpo-all"] = prefer(args, f"{args.out}/dpo-all-{seed}", seed, whole.split("@")[1], 1)
         yield seed, figures(args, f"{args.out}/eval", models, seed, {"reward": rewarded, "true": by_command(judge(args))})
 
 
@@ -177,16 +175,13 @@ def variation(run):
 
 def vcb(args):
     shapes, methods = ("equal", "natural", "heavy"), ("dpo", "vcb")
-    chosen = {}
-    for shape, method in itertools.product(shapes, methods):
-        trials = {f"{s}@{r}": lambda run, s=s, r=r, shape=shape, method=method: online(args, run, args.tune_seed, method, shape, s, r)
-                  for s in args.strengths for r in args.rates}
-        chosen[shape, method] = tune(args, f"{shape}-{method}", trials, *by_command(judge(args, "--shape", shape)))
+    chosen = {m: tune(args, m, {f"{s}@{r}": lambda run, m=m, s=s, r=r: online(args, run, args.tune_seed, m, "natural", s, r)
+                                for s in args.strengths for r in args.rates}, *by_command(judge(args))) for m in methods}
     for seed in args.seeds:
         found = {}
         for shape in shapes:
             at = {m: f"{args.out}/{shape}/{m}-{seed}" for m in methods}
-            models = {"start": args.start} | {m: online(args, at[m], seed, m, shape, *chosen[shape, m].split("@")) for m in methods}
+            models = {"start": args.start} | {m: online(args, at[m], seed, m, shape, *chosen[m].split("@")) for m in methods}
             got = figures(args, f"{args.out}/{shape}/eval", models, seed,
                           {"worth": by_command(judge(args, "--shape", shape)), "true": by_command(judge(args))})
             for m, f in got.items():  # gains in standard deviations of the start's answers, so that shapes can be compared
@@ -224,7 +219,7 @@ def difference(results, key, a, b):
 
 
 def spa_pairs(_):
-    return [(f"{a} - {b}, {COLUMNS[key]}", key, a, b) for a, b in (("spa-1", "dpo"), ("spa-2", "dpo"), ("spa-3", "dpo"), ("spa-3", "spa-0"), ("spa-3", "dpo-all"))
+    return [(f"{a} - {b}, {COLUMNS[key]}", key, a, b) for a, b in (("spa-1", "dpo"), ("spa-2", "dpo"), ("spa-3", "dpo"), ("spa-3", "spa-0"))
             for key in ("reward", "true", "win")]
 
 

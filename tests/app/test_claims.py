@@ -64,12 +64,12 @@ def spa(bench):
     results, text = claims(bench, "spa", "--seeds", "2", "--rates", "1e-3", "--epochs", "1", "--spa-first", "1@1e-3",
                            "--spa-rates", "1e-3", "--reward", bench.folder / "reward/latest")
     found = results["seeds"]["2"]
-    bench.check(list(found) == ["start", "dpo", "spa-0", "spa-1", "spa-2", "spa-3", "dpo-all"], "arms", list(found))
+    bench.check(list(found) == ["start", "dpo", "spa-0", "spa-1", "spa-2", "spa-3"], "arms", list(found))
     bench.check(found["dpo"] == found["spa-0"], "spa's first stage with dpo's settings is not dpo:", found)
-    bench.check(found["start"]["win"] == 0.5 and len({f["kl"] for f in found.values()}) == 6, "figures", found)
+    bench.check(found["start"]["win"] == 0.5 and len({f["kl"] for f in found.values()}) == 5, "figures", found)
     stage = bench.folder / "claims/spa/spa-2/seed/config.effective.yaml"
     bench.check("skip: 120\n" in stage.read_text() and "limit: 120\n" in stage.read_text(), "labels of seed 2")
-    bench.check("spa-3 - dpo-all, true score" in text, text)
+    bench.check("spa-3 - spa-0, true score" in text, text)
 
 
 def statistics_of_seeds(bench):
