@@ -1,5 +1,6 @@
 """Writes tests/fixtures/align/{objective,decide,method,noise,pick}.json: losses and gradients by
-torch autograd, decisions by plain numpy, all in float64 and from the formulas, not from the C code.
+torch autograd (and again by objective_numpy.py, which must agree), decisions by plain numpy, all in
+float64 and from the formulas, not from the C code.
 
 Run with a Python that has torch and numpy:  python align_fixtures.py ../fixtures/align
 """
@@ -10,6 +11,8 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+import objective_numpy
 
 DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
                weight_temperature=1.0, reward_norm="zscore", threshold="decay",
@@ -162,12 +165,14 @@ def objective_case(rng, name, pairs=PAIRS, one_token=False, weighted=True, **ove
         loss = loss - scale * (torch.tensor(weight) * x).sum()
     loss.backward()
     zero = torch.zeros(n, dtype=torch.float64)
-    return dict(objective=name, param=over, n=n, logp=s.tolist(), logp_ref=ref.tolist(),
+    case = dict(objective=name, param=over, n=n, logp=s.tolist(), logp_ref=ref.tolist(),
                 score=score.tolist(), len=length.tolist(), weight=weight.tolist(),
                 reward=reward.tolist(), group=group,
                 pair=[[w, l, 0.0 if name == "aps" else e, c] for w, l, e, c in pairs], scale=scale, loss=loss.item(),
                 dlogp=(s.grad if s.grad is not None else zero).tolist(),
                 dscore=(score.grad if score.grad is not None else zero).tolist())
+    objective_numpy.check(case, p)
+    return case
 
 
 def objective_cases():

@@ -2,8 +2,8 @@
 
 TRL has DPO, with and without doubted labels, IPO, the logistic rank loss without a reference (CPO
 and, per token, SimPO), the reward model's loss and SFT. Each case is one of align_fixtures.py's
-problems; before anything is written, TRL must agree with torch's autograd there and with numpy
-here. Run with a Python that has trl, torch and numpy:  python trl_fixtures.py ../fixtures/align
+problems; before anything is written, TRL must agree with torch's autograd there and with
+objective_numpy.py. Run with a Python that has trl, torch and numpy:  python trl_fixtures.py ../fixtures/align
 """
 import json
 import pathlib
@@ -16,7 +16,8 @@ import torch
 from trl import DPOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 
-from align_fixtures import clean, objective_case
+import objective_numpy
+from align_fixtures import DEFAULT, clean, objective_case
 
 PLAIN = [(0, 1, 0.0, 1.0), (3, 2, 0.0, 1.0), (4, 8, 0.0, 1.0), (6, 7, 0.0, 1.0)]
 DOUBTED = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.3, 2.0)]
@@ -101,33 +102,6 @@ def by_sft_loss(case, kind, s, score):
     return DPOTrainer._compute_loss(own, model, inputs, False)
 
 
-def by_numpy(case):
-    """Loss and derivatives in closed form."""
-    p, s, length = case["param"], np.array(case["logp"]), np.array(case["len"], float)
-    beta, name = p.get("beta", 0.1), case["objective"]
-    loss, ds, dr = 0.0, np.zeros(case["n"]), np.zeros(case["n"])
-    if name == "sft":
-        return -case["scale"] * s.sum(), np.full(case["n"], -case["scale"]), dr
-    x = s - np.array(case["logp_ref"])
-    unit, out = np.ones(case["n"]), ds
-    if p.get("rank_loss") == "logistic":
-        unit = 1 / length if p.get("length_normalize", True) else unit
-        x = s * unit
-    if name == "reward":
-        x, beta, out = np.array(case["score"]), 1.0, dr
-    for w, l, e, c in case["pair"]:
-        h = beta * (x[w] - x[l])
-        e = e + (p.get("label_smoothing", 0.0) if name == "dpo" else 0)
-        value = (1 - e) * np.logaddexp(0, -h) + e * np.logaddexp(0, h)
-        slope = beta * (e / (1 + np.exp(-h)) - (1 - e) / (1 + np.exp(h)))
-        if name == "ipo":
-            value, slope = (h / beta - 0.5 / beta) ** 2, 2 * (h / beta - 0.5 / beta)
-        loss += case["scale"] * c * value
-        out[w] += case["scale"] * c * slope * unit[w]
-        out[l] -= case["scale"] * c * slope * unit[l]
-    return loss, ds, dr
-
-
 def agree(what, a, b):
     a, b = np.asarray(a, float), np.asarray(b, float)
     worst = np.max(np.abs(a - b) / np.maximum(1, np.abs(b)))
@@ -142,16 +116,14 @@ def trl_case(rng, source, fn, kind, name, pairs, **over):
     loss = fn(case, kind, s, score)
     loss.backward()
     grads = [np.zeros(case["n"]) if v.grad is None else v.grad.numpy() for v in (s, score)]
-    numpy = by_numpy(case)
     where = f"{name} by {source}"
     if name != "sft":
         agree(where + ", torch: loss", loss.item(), case["loss"])
         agree(where + ", torch: dlogp", grads[0], case["dlogp"])
         agree(where + ", torch: dscore", grads[1], case["dscore"])
-    agree(where + ", numpy: loss", loss.item(), numpy[0])
-    agree(where + ", numpy: dlogp", grads[0], numpy[1])
-    agree(where + ", numpy: dscore", grads[1], numpy[2])
-    return {**case, "source": source, "loss": loss.item(), "dlogp": grads[0], "dscore": grads[1]}
+    case.update(source=source, loss=loss.item(), dlogp=grads[0], dscore=grads[1])
+    objective_numpy.check(case, {**DEFAULT, **case["param"]})
+    return case
 
 
 def cases():
