@@ -85,6 +85,12 @@ static plumb_status wins(const struct plumb_eval *e, struct plumb_eval_model *m,
             all += w->won[n++];
         }
     }
+    PLUMB_REQUIRE((double)f->not_judged <= cfg->reward.max_missing * (double)(e->prompts * samples),
+                  PLUMB_ERR_NUMERIC,
+                  "%s: %lld of %lld pairs have no verdict, more than reward.max_missing (%g); "
+                  "warnings above say why",
+                  m->name, (long long)f->not_judged, (long long)(e->prompts * samples),
+                  cfg->reward.max_missing);
     if (!n)
         return PLUMB_OK;
     f->win_rate = all / (double)n;

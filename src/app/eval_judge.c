@@ -1,10 +1,11 @@
 /* eval_judge.c - which of two answers is better, by an external command.
  * Layer 6. Includes app/eval.h, base/, data/ask.h, io/.
  *
- * The command gets {"prompt": "..", "a": "..", "b": ".."} and answers {"winner": "a"}, "b" or
- * "tie", or {"score": x} with x in [0, 1], how much it prefers a: above 1/2 a wins. Judges favour a
- * place, so every pair is asked twice, with a and b exchanged; only a verdict that stays is one,
- * any other pair is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
+ * The command gets {"id": n, "prompt": "..", "a": "..", "b": ".."} and answers {"winner": "a"}, "b"
+ * or "tie", or {"score": x} with x in [0, 1], how much it prefers a: above 1/2 a wins. An id that
+ * it gives back must be the question's. Judges favour a place, so every pair is asked twice, with a
+ * and b exchanged; only a verdict that stays is one, any other pair is a tie (Zheng et al. 2023,
+ * arXiv:2306.05685, section 3.4). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,7 @@ static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
     const struct plumb_piece *prompt = &j->data->record[ours->record].prompt;
     const struct plumb_buf *a = i % 2 ? &theirs->text : &ours->text;
     const struct plumb_buf *b = i % 2 ? &ours->text : &theirs->text;
-    PLUMB_TRY(plumb_buf_add_text(out, "{\"prompt\": "));
+    PLUMB_TRY(plumb_buf_addf(out, "{\"id\": %lld, \"prompt\": ", (long long)i));
     PLUMB_TRY(plumb_json_put_string(out, prompt->text, prompt->len));
     PLUMB_TRY(plumb_buf_add_text(out, ", \"a\": "));
     PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(a), a->len));
@@ -72,12 +73,16 @@ static bool take_answer(void *arg, int64_t i, const char *line, int64_t len)
         const plumb_json *score = plumb_json_member(root, "score");
         const char *name = plumb_json_string(winner, "");
         const double x = plumb_json_real(score, NAN);
-        if (!strcmp(name, "a") || !strcmp(name, "b") || !strcmp(name, "tie"))
+        const bool ours = plumb_json_int(plumb_json_member(root, "id"), i) == i;
+        if (!ours)
+            verdict = NO_VERDICT;
+        else if (!strcmp(name, "a") || !strcmp(name, "b") || !strcmp(name, "tie"))
             verdict = *name == 'a' ? 1 : *name == 'b' ? -1 : 0;
         else if (!winner && x >= 0 && x <= 1)
             verdict = (x > 0.5) - (x < 0.5);
         const plumb_json *said = winner ? winner : score;
-        sense = verdict != NO_VERDICT || (said && plumb_json_type_of(said) == PLUMB_JSON_NULL);
+        sense =
+            verdict != NO_VERDICT || (ours && said && plumb_json_type_of(said) == PLUMB_JSON_NULL);
     }
     take_verdict(arg, i, verdict, line);
     plumb_json_free(&root);

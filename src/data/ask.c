@@ -11,6 +11,7 @@
 
 #define GRACE 1.0 /* s; for a command to end by itself once its input is closed */
 #define LOOK  0.2 /* s; longest wait before looking whether it is still there */
+#define MORE  0.1 /* s; for lines too many after the first answers of a command */
 
 struct plumb_ask {
     const char *what;
@@ -30,6 +31,7 @@ struct asking {
     int64_t sent;            /* bytes of c->lines taken by the child */
     int64_t deaths, died_at; /* the question it died on last, -1 = none */
     bool senseless;          /* an answer was none to its question */
+    bool fresh;              /* the command was started in this call */
 };
 
 plumb_status plumb_ask_create(plumb_ask **out, const char *what, const char *command,
@@ -138,19 +140,22 @@ static plumb_status compose(struct asking *a)
 }
 
 /* Lines that nobody asked for mean that answers and questions are out of step. After an answer
- * that made no sense the command is let end, to see all that it has to say. */
+ * that made no sense the command is let end, to see all that it has to say; after its first ones
+ * there is a short wait, as one that writes two lines for one does so at once. */
 static plumb_status check_extra(struct asking *a)
 {
     plumb_ask *c = a->c;
-    const double until = plumb_now() + c->timeout_s;
+    double left = a->senseless ? c->timeout_s : a->fresh ? MORE : 0;
+    const double until = plumb_now() + left;
     const char *line = NULL;
     int64_t len, written;
     if (a->senseless)
         plumb_child_finish(c->child);
     do {
-        PLUMB_TRY(plumb_child_work(c->child, NULL, 0, &written, a->senseless ? LOOK : 0));
+        PLUMB_TRY(plumb_child_work(c->child, NULL, 0, &written, left < LOOK ? left : LOOK));
         line = plumb_child_line(c->child, &len);
-    } while (a->senseless && !line && !plumb_child_gone(c->child) && plumb_now() < until);
+        left = until - plumb_now();
+    } while (!line && left > 0 && !plumb_child_gone(c->child));
     char text[512] = "";
     if (line)
         snprintf(text, sizeof text,
@@ -198,7 +203,8 @@ plumb_status plumb_ask_run(plumb_ask *c, const struct plumb_ask_job *job)
     /* one that ended between two calls, having answered everything, is simply started again */
     if (c->child && plumb_child_gone(c->child))
         plumb_child_stop(&c->child, 0);
-    if (!c->child)
+    a.fresh = !c->child;
+    if (a.fresh)
         PLUMB_TRY(plumb_child_start(&c->child, c->command));
     else
         PLUMB_TRY(check_extra(&a));

@@ -28,7 +28,7 @@ struct reader {
     struct plumb_draft draft;
     struct plumb_ids ids;
     int64_t left_out; /* records, of o->skip */
-    int64_t blank; /* first blank line, 0 = none */
+    int64_t blank;    /* first blank line, 0 = none */
 };
 
 static plumb_status keep(void **out, struct plumb_dataset *d, const void *bytes, int64_t n)
@@ -152,8 +152,19 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
         PLUMB_TRY(keep_prompt(&rec->principled, r, &d->principled));
     if (r->o->contrary && d->contrary.len)
         PLUMB_TRY(keep_prompt(&rec->contrary, r, &d->contrary));
-    for (int i = 0; i < d->completions; i++)
+    const bool trained =
+        r->o->tokenizer && (r->o->kind == PLUMB_DATA_SFT || r->o->kind == PLUMB_DATA_PAIRS);
+    for (int i = 0; i < d->completions; i++) {
         PLUMB_TRY(keep_completion(&rec->completion[i], r, &rec->prompt, &d->completion[i], where));
+        PLUMB_REQUIRE(
+            rec->completion[i].n > 0 || !trained, PLUMB_ERR_FORMAT,
+            "%s: %s is empty and gets no end token (data.append_eos); there is nothing to "
+            "train on",
+            where,
+            r->o->kind == PLUMB_DATA_SFT ? "the completion"
+            : i                          ? "\"rejected\""
+                                         : "\"chosen\"");
+    }
     return PLUMB_OK;
 }
 

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,28 @@ static const char *found(const plumb_json *v)
     return v ? plumb_json_type_name(plumb_json_type_of(v)) : "nothing";
 }
 
+static bool is_empty(const plumb_json *v)
+{
+    const enum plumb_json_type type = plumb_json_type_of(v);
+    const char *text = plumb_json_string(v, "");
+    if (!v || type == PLUMB_JSON_NULL)
+        return true;
+    return type == PLUMB_JSON_STRING ? !*text || !strcmp(text, "[]") : plumb_json_count(v) == 0;
+}
+
+/* What a chat template would write and prompt_template cannot: left out, it would be another
+ * text. key: where in the line, "" for the line itself. */
+static plumb_status check_tools(const plumb_json *v, const char *key, const char *where)
+{
+    static const char *const name[] = {"tools", "tool_calls"};
+    for (int i = 0; i < 2; i++)
+        PLUMB_REQUIRE(is_empty(plumb_json_get(v, name[i])), PLUMB_ERR_UNSUPPORTED,
+                      "%s: field \"%s%s\": tools are not supported; write them into the texts of "
+                      "the messages",
+                      where, key, name[i]);
+    return PLUMB_OK;
+}
+
 /* *out = the text of a string; a NUL inside would cut it short without a word. */
 static plumb_status take_text(const char **out, const plumb_json *v, const char *key,
                               const char *where)
@@ -53,6 +76,9 @@ static plumb_status read_message(struct plumb_message *m, const plumb_json *v, i
     PLUMB_REQUIRE(plumb_json_type_of(role) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
                   "%s: field \"%s\"[%lld].role: found %s, expected a string", where, key,
                   (long long)i, found(role));
+    char at[64];
+    snprintf(at, sizeof(at), "%.32s[%lld].", key, (long long)i);
+    PLUMB_TRY(check_tools(v, at, where));
     PLUMB_REQUIRE(plumb_json_type_of(content) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
                   "%s: field \"%s\"[%lld].content: found %s, expected a string", where, key,
                   (long long)i, found(content));
@@ -449,6 +475,7 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
     PLUMB_REQUIRE(plumb_json_type_of(line) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
                   "%s: found %s, expected an object", where, found(line));
     plumb_draft_clear(d);
+    PLUMB_TRY(check_tools(line, "", where));
     PLUMB_TRY(read_shape(d, line, o, where));
     if (o->kind == PLUMB_DATA_PAIRS)
         PLUMB_TRY(read_scores(d, line, where));

@@ -28,7 +28,7 @@ plumb_status plumb_bootstrap(double out[2], const double *value, const double *c
     double *mean = malloc((size_t)(replicates + 1) * sizeof(*mean));
     PLUMB_REQUIRE(mean, PLUMB_ERR_NOMEM, "%lld replicates", (long long)replicates);
     int64_t kept = 0;
-    for (int64_t b = 0; b < replicates; b++) {
+    for (int64_t b = 0; b < replicates && n > 1; b++) { /* one value says nothing of its spread */
         struct plumb_rng_key key = {
             .seed = seed, .purpose = PLUMB_RNG_BOOTSTRAP, .prompt = (uint64_t)b};
         double v = 0, c = 0;

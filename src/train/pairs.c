@@ -110,11 +110,33 @@ static plumb_status read_data(struct pairs *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
+/* Two answers that are one have nothing to prefer. */
+static plumb_status check_differ(const struct pairs *s)
+{
+    int64_t same = 0, first = 0;
+    for (int64_t i = 0; i < s->data->n && !s->t->backend->dry; i++) {
+        const struct plumb_piece *c = s->data->record[i].completion;
+        if (c[0].n != c[1].n || memcmp(c[0].ids, c[1].ids, (size_t)c[0].n * sizeof(*c[0].ids)) != 0)
+            continue;
+        first = same++ ? first : s->data->record[i].line;
+    }
+    PLUMB_REQUIRE(!same || same < s->data->n, PLUMB_ERR_FORMAT,
+                  "%s: in all %lld records chosen and rejected are the same", s->t->cfg->data.train,
+                  (long long)same);
+    if (same && plumb_comm_rank(s->t->comm) == 0)
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: in %lld of %lld records chosen and rejected are the same, first in line "
+                  "%lld: they teach nothing",
+                  s->t->cfg->data.train, (long long)same, (long long)s->data->n, (long long)first);
+    return PLUMB_OK;
+}
+
 static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
+    PLUMB_TRY(check_differ(s));
     const bool picks = s->method && s->method->pick;
     const int64_t share = picks ? (int64_t)llround(cfg->method.keep * (double)s->data->n) : 0;
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, picks ? plumb_max_i64(share, 1) : s->data->n));

@@ -197,6 +197,57 @@ def records(b):
                                               f"input={b.prompts}"], "classifi")
 
 
+def pairs(b):
+    """Preference records: what cannot be trained on is refused with its line."""
+    run = b.folder / "run"
+    turns = [{"role": "user", "content": "hi"}]
+    yes, no = ([{"role": "assistant", "content": text}] for text in ("yes", "no"))
+    good = {"prompt": "ask: hi.\nreply:", "chosen": " good day", "rejected": " no"}
+
+    def args(records, *more, method="dpo"):
+        path = b.write("bad.jsonl", "".join(json.dumps(r) + "\n" for r in records))
+        return [f"data.train={path}" if a.startswith("data.train") else a for a in
+                b.bench.prefer_args(run, b.model, f"method.name={method}", *more, steps=2)]
+
+    tool = [{"type": "function", "function": {"name": "look"}}]
+    for name, record, *words in (
+            ("no rejected", {"prompt": "a", "chosen": "x"}, "rejected"),
+            ("null for rejected", {**good, "rejected": None}, "rejected"),
+            ("an empty prompt", {**good, "prompt": ""}, "prompt"),
+            ("no messages", {**good, "prompt": []}, "prompt", "0 messages"),
+            ("three messages, no place for them", {"prompt": turns + yes + turns, "chosen": yes,
+                                                   "rejected": no}, "{#messages}"),
+            ("an answer of three messages", {"prompt": turns, "chosen": yes + turns + yes,
+                                             "rejected": no}, "chosen", "3 messages"),
+            ("nothing in common", {"chosen": "yes", "rejected": "no"}, "prompt"),
+            ("parts for text", {"prompt": [{"role": "user", "content": [{"text": "hi"}]}],
+                                "chosen": yes, "rejected": no}, "content", "array"),
+            ("tools", {**good, "tools": tool}, '"tools"'),
+            ("calls of tools", {"prompt": turns, "chosen": [{**yes[0], "tool_calls": tool}],
+                                "rejected": no}, "chosen[0].tool_calls"),
+            ("a NUL", {**good, "prompt": "a\0b"}, "NUL"),
+            ("half a character", {**good, "prompt": "a\ud800"}, "ud800")):
+        b.expect(name, args([good, record]), "bad.jsonl:2", *words, out=run)
+    for name, more, *words in (
+            ("nothing chosen, no end token", ["append_eos=false"], "bad.jsonl:1", '"chosen"'),
+            ("no scores", [], "bad.jsonl:1", "score_chosen")):
+        record = {**good, "chosen": ""} if more else good
+        b.expect(name, args([record], *more, method="dpo" if more else "rdo"), *words, out=run)
+    for scores, *words in (((1, 2), "not lower"), (("1", 2), "score_chosen", "string"),
+                           ((1, None), "score_rejected")):
+        record = {**good, **dict(zip(("score_chosen", "score_rejected"), scores))}
+        b.expect(f"scores {scores}", args([record], method="optune"), "bad.jsonl:1", *words,
+                 out=run)
+    same = {**good, "rejected": good["chosen"]}
+    b.expect("two answers that are one", args([same, same]), "in all 2 records", out=run)
+    for method in ("spa", "psle"):
+        b.expect(f"{method} on given pairs", args([good], method=method), "method.name", "dpo",
+                 out=run)
+    r = b.bench.good(*args([good, same, {**good, "tools": [], "extra": 1}]))
+    b.bench.check("1 of 3 records" in r.err and "line 2" in r.err, "one pair of one answer:", r)
+    shutil.rmtree(run)
+
+
 # ---- configuration ------------------------------------------------------------------------------
 
 def configuration(b):
@@ -469,8 +520,8 @@ def lost_rank(b):
 
 def test(bench):
     b = Bad(bench)
-    for part in (models, records, configuration, changed_inputs, rewards, outputs, pipe, disk_full,
-                 lost_rank):
+    for part in (models, records, pairs, configuration, changed_inputs, rewards, outputs, pipe,
+                 disk_full, lost_rank):
         part(b)
 
 

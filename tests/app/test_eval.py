@@ -15,18 +15,22 @@ import json, sys
 kind = sys.argv[1]
 for i, line in enumerate(sys.stdin):
     d = json.loads(line)
-    assert set(d) == {"prompt", "a", "b"} and d["prompt"]
+    assert set(d) == {"id", "prompt", "a", "b"} and d["prompt"]
     a, b = len(d["a"]), len(d["b"])
     out = {"winner": "a" if a > b else "b" if b > a else "tie"}
     if kind == "score":
-        out = {"score": 0.9 if a > b else 0.2 if b > a else 0.5}
+        out = {"score": 0.9 if a > b else 0.2 if b > a else 0.5, "id": d["id"]}
     elif kind == "place":
         out = {"winner": "a"}
     elif kind == "silent" and len(d["prompt"]) % 2:
         out = {"winner": None}
     elif kind == "rude":
         out = {"winner": "neither"}
+    elif kind == "others":
+        out["id"] = d["id"] + 1
     print(json.dumps(out), flush=True)
+    if kind == "twice":
+        print(json.dumps(out), flush=True)
 """
 
 
@@ -114,7 +118,7 @@ def judges(bench, models, answers):
     lengths = [(len(a), len(b)) for a, b in zip(answers[second]["text"], answers[first]["text"])]
     want = {"win": sum(a > b for a, b in lengths), "tie": sum(a == b for a, b in lengths), "lose": sum(a < b for a, b in lengths)}
     for kind in ("winner", "score", "place", "silent"):
-        found = json.loads(evaluate(bench, models, f"eval.judge={sys.executable} {judge} {kind}"))
+        found = json.loads(evaluate(bench, models, f"eval.judge={sys.executable} {judge} {kind}", "reward.max_missing=0.9"))
         m = found["models"][1]
         bench.check(found["win_by"] == "judge" and m["reward"] is None, kind, "rewards appeared")
         counts = {k: m[k] for k in want}
@@ -125,14 +129,16 @@ def judges(bench, models, answers):
             bench.check(m["not_judged"] == silent and sum(counts.values()) == LIMIT * SAMPLES - silent, "a silent judge:", m, silent)
         else:
             bench.check(counts == want and m["judge_disagreed"] == 0, kind, "of the longer answer:", counts, want)
-    for command, words in ((f"{sys.executable} {judge} rude", None), ("exit 3", "judge"), ("no-such-judge", "judge")):
+    for command, words in ((f"{sys.executable} {judge} rude", None), (f"{sys.executable} {judge} twice", "more lines than it gets"),
+                           (f"{sys.executable} {judge} others", "no verdict"), ("exit 3", "judge"), ("no-such-judge", "judge")):
         args = ("eval", f"data.eval={bench.folder}/held.jsonl", "max_new_tokens=4", f"eval.judge={command}", "data.limit=2",
                 f"eval.models=a={models[first]},b={models[second]}", "reward.restarts=0")
         result = bench.run(*args)
         if words:
             bench.check(result.code not in (0, None) and words in result.err, "a judge that fails:", result)
         else:
-            bench.check(result.code == 0 and "no verdict" in result.err, "a judge that says neither:", result)
+            bench.check(result.code == 8 and "no verdict" in result.err and "reward.max_missing" in result.err,
+                        "a judge that says neither:", result)
     alone = bench.run("eval", f"data.eval={bench.folder}/held.jsonl", f"eval.models=a={models[first]}", "eval.judge=cat")
     bench.check(alone.code == 12 and "eval.judge" in alone.err, "a judge without a second model:", alone)
 

@@ -50,6 +50,8 @@ static void test_bootstrap(void)
     CHECK(width(w, c, N, 1) == 0);
     CHECK_OK(plumb_bootstrap(out, w, c, N, 0, 1));
     CHECK(isnan(out[0]) && isnan(out[1]));
+    CHECK_OK(plumb_bootstrap(out, v, one, 1, 50, 1));
+    CHECK(isnan(out[0]) && isnan(out[1]));
     c[1] = 0;
     CHECK_OK(plumb_bootstrap(out, w, c, 2, 50, 1));
     CHECK(isnan(out[0]));
