@@ -15,6 +15,7 @@ from pathlib import Path
 
 MPI = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 300 # seconds; what takes longer hangs, even where ten others run on the same core
 
 
 # Methods that answer under principles, too.
@@ -60,13 +61,14 @@ class Bench:
         tail += ["pins=none"] if "device=cuda" in args and args[0] != "plan" and not given else []
         return [*head, self.plumb, *args, *tail]
 
-    def start(self, args, ranks=1, threads=1, env=None, stdin=subprocess.DEVNULL):
+    def start(self, args, ranks=1, threads=1, env=None, stdin=subprocess.DEVNULL, cwd=None):
         """A process in a group of its own, with standard error in a pipe."""
-        return subprocess.Popen(self.command(args, ranks, threads), cwd=self.folder, stdin=stdin,
-                                env={**os.environ, **(env or {})}, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, start_new_session=True)
+        return subprocess.Popen(self.command(args, ranks, threads), cwd=cwd or self.folder,
+                                stdin=stdin, env={**os.environ, **(env or {})},
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                start_new_session=True)
 
-    def run(self, *args, ranks=1, threads=1, stdin=None, env=None, timeout=60):
+    def run(self, *args, ranks=1, threads=1, stdin=None, env=None, timeout=LIMIT):
         """Runs to the end. A run over its time is killed with its group and has code None."""
         began = time.monotonic()
         p = self.start(args, ranks, threads, env,
@@ -88,6 +90,17 @@ class Bench:
             print(f"FAILED, cannot go on: {result}", flush=True)
             raise SystemExit(1)
         return result
+
+    def in_sessions(self, *args, first, ranks=(1,)):
+        """Runs with resume=auto again and again, cut short by train.max_time after `first` seconds,
+        then after ever more, until a session comes to its end or fails: its result, and how many
+        there were before it."""
+        for number in range(60):
+            r = self.run(*args, "resume=auto", f"train.max_time={first * 1.2**number:.4f}",
+                         ranks=ranks[number % len(ranks)])
+            if r.code != 99:
+                break
+        return r, number
 
     # ---- saying what went wrong -------------------------------------------------------------
 
@@ -140,7 +153,7 @@ class Bench:
 
     def make_world(self, sft=320, pairs=192, prompts=128):
         """The quickstart's world, cut to a few records, with a model of 0.1 M parameters."""
-        made = subprocess.run([self.world_program, "make", self.world, "1"], timeout=60,
+        made = subprocess.run([self.world_program, "make", self.world, "1"], timeout=LIMIT,
                               stdout=subprocess.DEVNULL, check=False)
         if made.returncode != 0:
             raise SystemExit("plumb-world make failed")
@@ -218,6 +231,14 @@ def kill_tree(p):
             os.kill(pid, signal.SIGKILL)
 
 
+def until(p, ready):
+    """Waits until ready() holds, or p has ended; whether it holds."""
+    end = time.monotonic() + LIMIT
+    while not ready() and p.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+    return ready()
+
+
 def digest(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
@@ -253,7 +274,7 @@ def rollout_records(master):
     """Every dataset of a rollout master as h5dump prints it; world_size and rank are attributes
     of the files and differ by design."""
     dump = subprocess.run(["h5dump", "-m", "%.17g", str(master)], capture_output=True, text=True,
-                          timeout=60, check=True).stdout
+                          timeout=LIMIT, check=True).stdout
     data = {}
     for name, body in re.findall(r'DATASET "([^"]+)" \{(.*?)\n   \}', dump, re.S):
         values = re.search(r"DATA \{(.*?)\n      \}", body, re.S)

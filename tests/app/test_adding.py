@@ -57,7 +57,7 @@ def options(build):
 
 
 def run(*command, **more):
-    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, timeout=300, check=False, **more)
+    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, timeout=900, check=False, **more)
     if done.returncode != 0:
         print(f"FAILED: {' '.join(map(str, command))}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         sys.exit(1)

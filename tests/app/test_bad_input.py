@@ -12,7 +12,7 @@ import time
 
 import common
 
-LIMIT = 20  # seconds
+LIMIT = 120  # seconds
 
 
 class Bad:
@@ -507,10 +507,10 @@ def lost_rank(b):
             continue
         took, err = time.monotonic() - began, err.decode()
         b.bench.check(p.returncode != 0, f"rank 1 {name}: exit code 0")
-        b.bench.check(took < 10, f"rank 1 {name}: the job took", took, "s to end")
+        b.bench.check(took < 30, f"rank 1 {name}: the job took", took, "s to end")
         for word in words:
             b.bench.check(word in err, f"rank 1 {name}: no '{word}' in", err[-2000:])
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while any(map(alive, ranks)) and time.monotonic() < end:
             time.sleep(0.05)
         for rank in filter(alive, ranks):

@@ -31,7 +31,7 @@ def held(p, what, owner=None):
 def same_as_run(bench, args, ranks=1, env=None):
     """Runs it, and compares what every rank took with the plan for so many."""
     planned = plan(bench, args, f"plan.world_size={ranks}", env=env)
-    ran = bench.good(*args, "log_level=debug", ranks=ranks, env=env, timeout=200)
+    ran = bench.good(*args, "log_level=debug", ranks=ranks, env=env)
     rows = TAKEN.findall(ran.err)
     bench.check(len(rows) == 2 and "warning: memory" not in ran.err, args[0], "lines about memory:", len(rows))
     most = max((int(r[1]) for r in rows), default=0)

@@ -35,10 +35,12 @@ def cosine(a, b):
 
 
 def online(bench, base, rule):
-    outs = []
+    """Seconds of a run, the last one."""
+    outs, seconds = [], 0
     for ranks in (1, 2) if bench.mpirun else (1,):
         out = bench.folder / f"online-{ranks}"
-        bench.good(*bench.align_args(out, base, rule, method="real", iterations=2), ranks=ranks)
+        args = bench.align_args(out, base, rule, method="real", iterations=2)
+        seconds = bench.good(*args, ranks=ranks).seconds
         outs.append(out)
     bench.same(outs[0] / "latest/model.safetensors", outs[-1] / "latest/model.safetensors",
                "real on 1 and 2 ranks")
@@ -52,15 +54,13 @@ def online(bench, base, rule):
         bench.check(scored == want, "prompt", first // 4, "scored", scored, "least alike", want)
     lines = common.metrics(outs[0])
     bench.check(all(r["reward_missing"] == 0 for r in lines), "missing rewards", lines)
+    return seconds
 
 
-def paused(bench, base, rule):
+def paused(bench, base, rule, seconds):
     out, other = bench.folder / "online-1", bench.folder / "paused"
-    for session in range(30):
-        r = bench.run(*bench.align_args(other, base, rule, method="real", iterations=2),
-                      "resume=auto", f"train.max_time={0.05 + 0.02 * session}")
-        if r.code != 99:
-            break
+    args = bench.align_args(other, base, rule, method="real", iterations=2)
+    r, session = bench.in_sessions(*args, first=seconds / 20)
     bench.check(r.code == 0 and session > 0, session, "sessions, then", r)
     bench.same(out / "latest/model.safetensors", other / "latest/model.safetensors",
                f"real with {session} interruptions")
@@ -139,8 +139,8 @@ def refusals(bench, base, rule):
 def test(bench):
     base = bench.base()
     rule = "reward.functions=[{name: length, target: 6}]"
-    online(bench, base, rule)
-    paused(bench, base, rule)
+    seconds = online(bench, base, rule)
+    paused(bench, base, rule, seconds)
     some = offline(bench, base)
     scores(bench, base, some)
     refusals(bench, base, rule)

@@ -118,7 +118,7 @@ def healthy(bench, base, reward):
 
 def first_logp(path):
     dump = subprocess.run(["h5dump", "-d", "/logp", "-b", "LE", "-o", str(path) + ".bin",
-                           str(path)], capture_output=True, timeout=60, check=True)
+                           str(path)], capture_output=True, timeout=common.LIMIT, check=True)
     del dump
     with open(str(path) + ".bin", "rb") as f:
         return f.read(4)
@@ -230,13 +230,13 @@ def fingerprints(bench, base, reward):
     for i, expected in enumerate(before, 1):
         dump = subprocess.run(["h5dump", "-d", "/weight_fingerprint", "-y", "-w", "30",
                                str(out / f"rollouts/iteration-{i:04}.h5")], capture_output=True,
-                              text=True, timeout=60, check=True).stdout
+                              text=True, timeout=common.LIMIT, check=True).stdout
         marks = set(re.findall(r"\d+", dump.partition("DATA {")[2]))
         bench.check(marks == {str(int(expected, 16))}, "rollouts", i, marks, expected)
     for step, name in ((2, "checkpoint-2"), (4, "checkpoint-4")):
         dump = subprocess.run(["h5dump", "-a", "/weight_fingerprint",
                                str(out / name / "trainer_state.h5")], capture_output=True,
-                              text=True, timeout=60, check=True).stdout
+                              text=True, timeout=common.LIMIT, check=True).stdout
         bench.check(str(int(saved[name], 16)) in dump, name, step, dump, saved[name])
     mixed = out / "checkpoint-4" # its files are those of hashes.json, and do not belong together
     hashes = [json.loads((out / n / "hashes.json").read_text()) for n in ("checkpoint-2", mixed)]

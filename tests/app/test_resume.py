@@ -3,16 +3,15 @@
 import shutil
 import signal
 import sys
-import time
 
 import common
 
 STEPS = (2, 4, 6)  # of the checkpoints: 3 iterations of 16 prompts, 8 to a step
 
 # Slow enough that a kill finds the run in the middle.
-REWARD = """import json, sys, time
+REWARD = """import json, os, sys, time
 for line in sys.stdin:
-    time.sleep(0.004)
+    time.sleep(float(os.environ.get("PACE", "0.004")))
     item = json.loads(line)
     print(json.dumps({"score": 0.05 * len(item["completion"])}), flush=True)
 """
@@ -24,19 +23,19 @@ def align_args(bench, out, *more):
                             *more, iterations=3)
 
 
-def killed(bench, out, ready, ranks):
-    """Starts the run and kills every process of it as soon as ready(out) holds."""
-    for _ in range(3):
+def ended(bench, out, ready, ranks, how):
+    """Starts the run, and ends it by how(p) as soon as ready(out) holds; one that is too fast for
+    that is started again with slower scores. Exit code and what it said, None: it never worked."""
+    for pace in (0.004, 0.015, 0.06, 0.25):
         shutil.rmtree(out, ignore_errors=True)
-        p = bench.start(align_args(bench, out, "resume=auto"), ranks=ranks)
-        end = time.monotonic() + 60
-        while p.poll() is None and not ready(out) and time.monotonic() < end:
-            time.sleep(0.002)
-        common.kill_tree(p)
-        _, err = p.communicate()
-        if p.returncode != 0 and ready(out):
-            return True
-    return bench.check(False, "the run could not be killed in time:", err.decode()[-500:])
+        p = bench.start(align_args(bench, out, "resume=auto"), ranks=ranks, env={"PACE": str(pace)})
+        seen = common.until(p, lambda: ready(out))
+        how(p)
+        _, err = p.communicate(timeout=common.LIMIT)
+        if seen and p.returncode != 0 and not (out / "checkpoint-6").exists():
+            return p.returncode, err.decode()
+    bench.check(False, "the run could not be ended in time:", p.returncode, err.decode()[-500:])
+    return None, ""
 
 
 def kills(bench, whole):
@@ -47,9 +46,8 @@ def kills(bench, whole):
     )
     for i, (name, ready, ranks, again) in enumerate(moments):
         out = bench.folder / f"killed-{i}"
-        if not killed(bench, out, ready, ranks):
+        if ended(bench, out, ready, ranks, common.kill_tree)[0] is None:
             continue
-        bench.check(not (out / "checkpoint-6").exists(), "killed too late")
         for world in again:
             copy = bench.folder / f"killed-{i}-{world}"
             shutil.copytree(out, copy, symlinks=True)
@@ -61,15 +59,12 @@ def asked_to_leave(bench, whole):
     """USR1 (mpirun hands it to the ranks): the run ends after its step and says how to go on."""
     for ranks in (1, 2):
         out = bench.folder / f"asked-{ranks}"
-        p = bench.start(align_args(bench, out), ranks=ranks)
-        while p.poll() is None and not (out / "checkpoint-2").exists():
-            time.sleep(0.002)
-        p.send_signal(signal.SIGUSR1)
-        _, err = p.communicate(timeout=60)
-        err = err.decode()
-        bench.check(p.returncode > 0 and "resume=auto" in err, f"USR1 on {ranks} ranks: exit code",
-                    p.returncode, err[-1000:])
-        bench.check(not (out / "checkpoint-6").exists(), "USR1 came too late or was not heard")
+        code, err = ended(bench, out, lambda o: (o / "checkpoint-2").exists(), ranks,
+                          lambda p: p.send_signal(signal.SIGUSR1))
+        if code is None:
+            continue
+        bench.check(code > 0 and "resume=auto" in err, f"USR1 on {ranks} ranks: exit code", code,
+                    err[-1000:])
         bench.good(*align_args(bench, out, "resume=auto"), ranks=3 - ranks)
         bench.same_run(whole, out, f"asked to leave on {ranks} ranks:")
 

@@ -49,16 +49,12 @@ def doubts(bench, seed, base, out):
     bench.check(len({a, b, c}) == 3, "doubts change nothing", a, b, c)
 
 
-def paused(bench, seed, base, out):
+def paused(bench, seed, base, out, seconds):
     """Interrupted again and again in the middle of its steps: the window is kept."""
     other = bench.folder / "paused"
     args = spa_args(bench, other, seed, base)
-    sessions = 0
-    for sessions in range(30):
-        r = bench.run(*args, "resume=auto", f"train.max_time={0.03 + 0.02 * sessions}",
-                      ranks=2 if bench.mpirun and sessions % 2 else 1)
-        if r.code != 99:
-            break
+    r, sessions = bench.in_sessions(*args, first=seconds / 20,
+                                    ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(r.code == 0 and sessions > 0, sessions, "sessions, then", r)
     bench.same(out / "latest/model.safetensors", other / "latest/model.safetensors",
                f"spa with {sessions} interruptions")
@@ -82,10 +78,10 @@ def test(bench):
     base, seed, out = bench.base(), bench.folder / "seed", bench.folder / "spa"
     bench.good(*bench.prefer_args(seed, base, "method.name=dpo", steps=4))
     seed = seed / "latest"
-    bench.good(*spa_args(bench, out, seed, base))
+    seconds = bench.good(*spa_args(bench, out, seed, base)).seconds
     rewards(bench, base, out)
     doubts(bench, seed, base, out)
-    paused(bench, seed, base, out)
+    paused(bench, seed, base, out, seconds)
     published(bench, base)
 
 

@@ -71,7 +71,7 @@ def same(bench, want, got, what):
 
 def whole(bench):
     path, out = write(bench, "one")
-    first = bench.good("run", path, timeout=120)
+    first = bench.good("run", path)
     want = left_by(out)
     bench.check(first.err.count("stage ") >= 6, "stages are announced", first.err[-800:])
     chained = json.loads((out / "online" / "run.json").read_text())["start_fingerprint"]
@@ -81,9 +81,9 @@ def whole(bench):
     bench.check(kl["rewards/margins"] is not None and abs(kl["kl"]) > 0, "online's last line", kl)
     if bench.mpirun:
         path, out = write(bench, "two")
-        bench.good("run", path, ranks=2, timeout=120)
+        bench.good("run", path, ranks=2)
         same(bench, want, left_by(out), "two ranks")
-    return want
+    return want, first.seconds
 
 
 def again(bench, want):
@@ -133,25 +133,23 @@ def other_inputs(bench, want):
     same(bench, want, left_by(out), "an evaluation done again")
 
 
-def interrupted(bench, want):
+def interrupted(bench, want, seconds):
     """By the clock, again and again on other rank counts, and once by SIGKILL."""
     path, out = write(bench, "broken")
-    sessions = 0
-    for sessions in range(40):
-        ranks = 2 if bench.mpirun and sessions % 2 else 1
-        limit = f"train.max_time={0.1 + 0.05 * sessions}" # a busy machine gets there, too
-        r = bench.run("run", path, "resume=auto", limit, ranks=ranks)
-        if r.code == 0:
-            break
-        bench.check(r.code == 99, "session", sessions, "ended with", r)
+    r, sessions = bench.in_sessions("run", path, first=seconds / 20,
+                                    ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(r.code == 0 and sessions > 1, "ended after", sessions, "sessions", r)
     same(bench, want, left_by(out), f"{sessions} interruptions")
     path, out = write(bench, "killed")
-    p = bench.start(["run", path, "resume=auto"])
-    while p.poll() is None and not (out / "online" / "latest").exists():
-        pass
-    common.kill_tree(p)
-    p.communicate()
+    for _ in range(10): # until one is not over before it is killed
+        shutil.rmtree(out, ignore_errors=True)
+        p = bench.start(["run", path, "resume=auto"])
+        common.until(p, (out / "online" / "latest").exists)
+        common.kill_tree(p)
+        p.communicate()
+        if p.returncode != 0:
+            break
+    bench.check(p.returncode != 0, "a run was never killed before its end")
     bench.good("run", path, "resume=auto")
     same(bench, want, left_by(out), "killed in the fourth stage")
 
@@ -198,10 +196,10 @@ def refusals(bench):
 
 def test(bench):
     os.chdir(bench.folder)
-    want = whole(bench)
+    want, seconds = whole(bench)
     again(bench, want)
     other_inputs(bench, want)
-    interrupted(bench, want)
+    interrupted(bench, want, seconds)
     refusals(bench)
 
 

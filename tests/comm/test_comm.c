@@ -1,5 +1,7 @@
 /* test_comm.c - the contract of plumb_comm, run against every carrier of it.
  *   test_comm single | thread N | mpi | mpi-late | mpi-disagree | mpi-abort | launcher */
+#define CHECK_EXIT LATE /* of the modes that tests/timed.py runs */
+
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +16,8 @@
 #include "comm/mpi_impl.h"
 #endif
 
-#define LATE_EXIT 42 /* mpi-late and mpi-disagree end with it when the right message was seen */
+#define SEEN_EXIT  42  /* mpi-late and mpi-disagree end with it when the right message was seen */
+#define MAX_WAIT_S 1.5 /* of mpi-late, at the first pace */
 
 static double value_of(int rank, int64_t i)
 {
@@ -266,7 +269,7 @@ static void check_raise(plumb_comm *c)
         plumb_comm_raise(c, before + 5);
     const double start = plumb_now();
     while (plumb_comm_raised(c) < before + 5) {
-        CHECK(plumb_now() - start < 20);
+        CHECK(plumb_now() - start < 60 * test_pace());
         usleep(1000);
     }
     CHECK(plumb_comm_raised(c) == before + 5);
@@ -274,7 +277,7 @@ static void check_raise(plumb_comm *c)
     plumb_comm_raise(c, 1); /* no more than what is there */
     plumb_comm_raise(c, before + 10 + r);
     while (plumb_comm_raised(c) < before + 10 + size - 1) {
-        CHECK(plumb_now() - start < 20);
+        CHECK(plumb_now() - start < 60 * test_pace());
         usleep(1000);
     }
     CHECK_OK(plumb_comm_barrier(c));
@@ -344,20 +347,21 @@ static void contract(plumb_comm *c)
 static void last_is_late(plumb_comm *c)
 {
     const int last = plumb_comm_size(c) - 1;
-    plumb_comm_max_wait(c, 0.4);
+    const double wait = 0.4 * test_pace();
+    plumb_comm_max_wait(c, wait);
     CHECK_OK(plumb_comm_barrier(c));
     plumb_comm_phase(c, "save");
     if (plumb_comm_rank(c) == last) {
-        usleep(1200000);
+        usleep((useconds_t)(3e6 * wait));
         CHECK(plumb_comm_barrier(c) != PLUMB_OK);
         return;
     }
     double x = 1;
     const double start = plumb_now();
     CHECK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM) == PLUMB_ERR_COMM);
-    CHECK(plumb_now() - start < 5);
+    CHECK(plumb_now() - start < 5 * test_pace());
     char who[64];
-    snprintf(who, sizeof(who), "did not come in 0.4 s: rank %d on ", last);
+    snprintf(who, sizeof(who), "did not come in %g s: rank %d on ", wait, last);
     const char *said = plumb_trail_message();
     CHECKF(strstr(said, who) && strstr(said, "\"save\"") && strstr(said, "allreduce"), "%s", said);
     CHECKF(!strstr(strstr(said, who) + strlen(who), "rank"), "names one rank only: %s", said);
@@ -391,7 +395,7 @@ static void sizes_differ(plumb_comm *c)
 {
     double x[4] = {0};
     plumb_comm_ledger(c, false); /* it would know before */
-    plumb_comm_max_wait(c, 2);
+    plumb_comm_max_wait(c, 2 * test_pace());
     CHECK(plumb_comm_allreduce_f64(c, x, 1 + (plumb_comm_rank(c) == 1), PLUMB_SUM) ==
           PLUMB_ERR_COMM);
     CHECKF(strstr(plumb_trail_message(), "disagree"), "%s", plumb_trail_message());
@@ -404,24 +408,25 @@ static void mpi_late(plumb_comm *c, bool disagree)
     CHECK_OK(plumb_comm_barrier(c));
     plumb_comm_phase(c, "save");
     if (r == last && !disagree) {
-        sleep(20);
+        sleep((unsigned)(20 * test_pace()));
         return;
     }
     double x[1000] = {0};
     const plumb_status st = r == last ? plumb_comm_broadcast(c, x, 8, 0)
                                       : plumb_comm_allreduce_f64(c, x, 1000, PLUMB_SUM);
     const char *said = plumb_trail_message();
-    char who[32];
+    char who[32], wait[48];
     snprintf(who, sizeof(who), "rank %d", last);
+    snprintf(wait, sizeof(wait), "did not come in %g s:", MAX_WAIT_S * test_pace());
     CHECK(st == PLUMB_ERR_COMM);
     if (r == 0) {
         fprintf(stderr, "%s\n", said);
         CHECK(strstr(said, who) && strstr(said, "allreduce") && strstr(said, "\"save\""));
         CHECK(!strstr(said, "rank 1"));
-        CHECK(disagree ? strstr(said, "broadcast") : strstr(said, "did not come in 1.5 s:"));
-        plumb_comm_abort(c, LATE_EXIT);
+        CHECK(disagree ? strstr(said, "broadcast") : strstr(said, wait));
+        plumb_comm_abort(c, SEEN_EXIT);
     }
-    sleep(20); /* rank 0 ends all */
+    sleep((unsigned)(20 * test_pace())); /* rank 0 ends all */
 }
 #endif
 
@@ -430,7 +435,7 @@ static int on_mpi(const char *mode)
 #ifdef PLUMB_HAVE_MPI
     plumb_comm *c = NULL;
     if (!strcmp(mode, "mpi")) {
-        CHECK_OK(plumb_comm_create(&c, 30)); /* finds out by itself that mpirun started it */
+        CHECK_OK(plumb_comm_create(&c, 120)); /* finds out by itself that mpirun started it */
         CHECK(!strcmp(plumb_comm_name(c), "mpi"));
         contract(c);
         if (plumb_comm_size(c) > 1) /* the window is there, else the next line tests nothing new */
@@ -453,12 +458,12 @@ static int on_mpi(const char *mode)
         plumb_comm_destroy(&c);
         return 0;
     }
-    CHECK_OK(plumb_comm_mpi_create(&c, 10));
+    CHECK_OK(plumb_comm_mpi_create(&c, 10 * test_pace()));
     plumb_comm_ledger(c, false);
-    plumb_comm_max_wait(c, !strcmp(mode, "mpi-late") ? 1.5 : 10);
+    plumb_comm_max_wait(c, test_pace() * (!strcmp(mode, "mpi-late") ? MAX_WAIT_S : 10));
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)
-            plumb_comm_abort(c, LATE_EXIT);
+            plumb_comm_abort(c, SEEN_EXIT);
         CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* ended from outside before that */
         return 0;
     }

@@ -156,7 +156,7 @@ static void device_fails(plumb_comm *c)
     CHECKF(strstr(plumb_trail_message(), "fell off the bus"), "%s", plumb_trail_message());
     if (last)
         plumb_comm_abort(c, 1);
-    CHECK(plumb_now() - start < 5);
+    CHECK(plumb_now() - start < 30); /* of a time-out of 60 s */
     CHECK(plumb_comm_barrier(c) != PLUMB_OK);
     plumb_comm_detach_device(c);
     fake_release(&g, x);
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
     if (argc > 1 && !strcmp(argv[1], "mpi")) {
 #ifdef PLUMB_HAVE_MPI
         plumb_comm *c = NULL;
-        CHECK_OK(plumb_comm_mpi_create(&c, 30));
+        CHECK_OK(plumb_comm_mpi_create(&c, 120));
         contract(c);
         plumb_comm_destroy(&c);
 #endif

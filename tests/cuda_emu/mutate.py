@@ -138,7 +138,7 @@ def run(build, name, path, unit, checks, edits):
         words[at + 1] = f"{tree}/mutant"
         subprocess.run([*words[:at + 2], f"{tree}/mutant.o", *words[at + 2:]], cwd=build, check=True)
         done = subprocess.run([f"{tree}/mutant", *checks], capture_output=True, text=True,
-                              timeout=300, check=False, env={**os.environ, "ASAN_OPTIONS": ""})
+                              timeout=900, check=False, env={**os.environ, "ASAN_OPTIONS": ""})
         if done.returncode == 0:
             return "NOT CAUGHT"
         said = [line for line in done.stderr.splitlines() if line.strip() and "====" not in line]

@@ -23,10 +23,10 @@ def small(bench, device, order, dtype="float32"):
     name = f"{device}-{dtype}-{order}"
     sft, reward, psle = (bench.folder / f"{name}-{k}" for k in ("sft", "reward", "psle"))
     few = [f"device={device}", f"dtype={dtype}", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
-    bench.good(*bench.sft_args(sft, *few, steps=2), env=env, timeout=200)
-    bench.good(*bench.reward_args(reward, sft / "latest", *few, steps=1), env=env, timeout=200)
+    bench.good(*bench.sft_args(sft, *few, steps=2), env=env)
+    bench.good(*bench.reward_args(reward, sft / "latest", *few, steps=1), env=env)
     args = psle_args(bench, psle, sft, reward, f"device={device}", f"dtype={dtype}")
-    bench.good(*args, env=env, timeout=200)
+    bench.good(*args, env=env)
     return sft, reward, psle
 
 
@@ -61,9 +61,9 @@ def test_pins(bench):
     pins, few = bench.folder / "pins.txt", ["device=cuda", "global_batch_size=2", "micro_batch_size=2"]
     runs = [bench.folder / f"pins-{i}" for i in range(2)]
     args = [bench.sft_args(out, *few, f"pins={pins}", steps=1) for out in runs]
-    bench.good(*args[0], timeout=250)
+    bench.good(*args[0])
     text = pins.read_text()
-    bench.good(*args[1], timeout=250)
+    bench.good(*args[1])
     bench.check(text.startswith("plumb pins 1") and text == pins.read_text(), "pins:", text)
     pins.write_text(text[:len(text) // 2])
     damaged = bench.good("doctor", "device=cuda", f"pins={pins}")
@@ -78,7 +78,7 @@ def test_offload(bench, sft):
     there, resumed = bench.folder / "offloaded", bench.folder / "offloaded-resumed"
     less = test_plan.same_as_run(bench, bench.sft_args(there, *few, *more, steps=2))
     args = bench.sft_args(resumed, *few, *more, f"resume={there}/checkpoint-1", steps=2)
-    bench.good(*args, timeout=200)
+    bench.good(*args)
     for run in (there, resumed):
         for name in ("model.safetensors", "trainer_state.h5"):
             bench.same(run / "latest" / name, sft / "latest" / name, "moments on the host:")

@@ -40,7 +40,7 @@ def name_of(program):
 def run(script, folder, *args):
     env = {**os.environ, "PLUMB_GPU_TINY": "1", "PLUMB_GPU_BIN": str(folder)}
     return subprocess.run([script, *args], env=env, capture_output=True, text=True, check=False,
-                          timeout=280)
+                          timeout=900)
 
 
 def test(script, programs, folder):

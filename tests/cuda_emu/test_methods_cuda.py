@@ -59,11 +59,11 @@ def check_method(bench, name):
     if ALL:
         test_plan.same_as_run(bench, args, env=env)
     else:
-        bench.good(*args, env=env, timeout=200)
+        bench.good(*args, env=env)
     follows(bench, name, cpu, one)
     if bench.mpirun and name in PARTED:
         env = {"PLUMB_EMU_SEED": "2", "PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI's own
-        bench.good(*args_of(bench, name, two, "cuda"), ranks=2, env=env, timeout=200)
+        bench.good(*args_of(bench, name, two, "cuda"), ranks=2, env=env)
         bench.same(one / "latest/model.safetensors", two / "latest/model.safetensors", f"{name} on 1 and 2 ranks:")
         for master in sorted(p.name for p in (one / "rollouts").glob("iteration-????.h5")):
             a, b = (common.rollout_records(out / "rollouts" / master) for out in (one, two))

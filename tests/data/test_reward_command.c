@@ -23,6 +23,11 @@ static double score[N];
     "    d = json.loads(line)\n    k = int(d[\"completion\"].split()[-1])\n"                       \
     "    out = json.dumps({\"score\": k / 2})\n" body "    print(out, flush=True)\n'"
 
+/* The same in the shell, whose start takes no time that a short time-out would notice. */
+#define SH(body)                                                                                   \
+    "while read -r line; do k=${line##*answer }; k=${k%%\\\"*}\n" body                             \
+    "\necho \"{\\\"score\\\": $((k / 2)).$((k % 2 * 5))}\"; done"
+
 static plumb_status run_on(plumb_reward_command *c, int64_t n)
 {
     memset(&missing, 0, sizeof missing);
@@ -65,7 +70,7 @@ static void check_error(plumb_status st, plumb_status want, const char *a, const
 static void test_good(void)
 {
     plumb_reward_command *c;
-    CHECK_OK(plumb_reward_command_create(&c, PY(""), 20, 0));
+    CHECK_OK(plumb_reward_command_create(&c, PY(""), 60, 0));
     for (int k = 0; k < 3; k++) { /* one process for all calls */
         CHECK_OK(run_on(c, N));
         check_scores(0, PLUMB_MISSING_FORMAT);
@@ -79,12 +84,12 @@ static void test_good(void)
     CHECK_OK(run(PY("    assert d.get(\"solution\") == (\"yes \\\"3\\\"\" if k == 3 else None)\n"
                     "    assert d[\"prompt_id\"] == 100 + k and d[\"sample\"] == k % 2\n"
                     "    assert d[\"prompt\"] == \"line\\n\\u00e9\"\n"),
-                 20, 0));
+                 60, 0));
     item[3].solution = NULL;
     check_scores(0, PLUMB_MISSING_FORMAT);
     CHECK_OK(
         run(PY("    out = json.dumps({\"score\": k / 2, \"prompt_id\": 100 + k, \"x\": [1]})\n"),
-            20, 0));
+            60, 0));
     check_scores(0, PLUMB_MISSING_FORMAT);
 }
 
@@ -92,37 +97,37 @@ static void test_missing(void)
 {
     CHECK_OK(run(PY("    if k == 3: out = \"three\"\n    if k == 7: out = \"{}\"\n"
                     "    if k == 9: out = json.dumps({\"score\": 1, \"prompt_id\": 5})\n"),
-                 20, 0));
+                 60, 0));
     check_scores(3, PLUMB_MISSING_FORMAT);
-    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": null}\"\n"), 20, 0));
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": null}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_NULL);
-    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": \\\"1\\\"}\"\n"), 20, 0));
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": \\\"1\\\"}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_NUMBER);
-    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": NaN}\"\n"), 20, 0));
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": NaN}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_FORMAT);
     /* a banner puts every answer one line late */
-    check_error(run("echo loading; " PY(""), 20, 0), PLUMB_ERR_FORMAT, "more lines", "loading; ");
+    check_error(run("echo loading; " PY(""), 60, 0), PLUMB_ERR_FORMAT, "more lines", "loading; ");
 }
 
 static void test_dies(void)
 {
     /* after every 15 answers: started again, nothing lost */
-    CHECK_OK(run(PY("    if i == 15: sys.exit(3)\n"), 20, 3));
+    CHECK_OK(run(PY("    if i == 15: sys.exit(3)\n"), 60, 3));
     check_scores(0, PLUMB_MISSING_DIED);
     check_error(
-        run(PY("    if i == 15: sys.stderr.write(\"out of \" + \"luck\"); sys.exit(3)\n"), 20, 1),
+        run(PY("    if i == 15: sys.stderr.write(\"out of \" + \"luck\"); sys.exit(3)\n"), 60, 1),
         PLUMB_ERR_IO, "exit status 3", "out of luck");
     CHECK(strstr(plumb_trail(), "python3") && strstr(plumb_trail(), "restarts"));
     /* on one item, always: that one is missing */
-    CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 20, 2));
+    CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 2));
     check_scores(1, PLUMB_MISSING_DIED);
-    check_error(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 20, 0), PLUMB_ERR_IO,
+    check_error(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 0), PLUMB_ERR_IO,
                 "signal 9", "restarts");
     /* says too little and ends well */
-    check_error(run("head -n 1 >/dev/null; echo '{\"score\": 0}'", 20, 0), PLUMB_ERR_IO,
+    check_error(run("head -n 1 >/dev/null; echo '{\"score\": 0}'", 60, 0), PLUMB_ERR_IO,
                 "exit status 0", "died");
     /* cannot be started: no restarts are tried */
-    check_error(run("/no/such/judge --fast", 20, 1000000), PLUMB_ERR_IO, "cannot be started",
+    check_error(run("/no/such/judge --fast", 60, 1000000), PLUMB_ERR_IO, "cannot be started",
                 "/no/such/judge");
     CHECK(strstr(plumb_trail(), "127"));
 }
@@ -130,22 +135,22 @@ static void test_dies(void)
 static void test_hangs(void)
 {
     double begun = plumb_now();
-    CHECK_OK(run(PY("    if k == 4: time.sleep(1000)\n"), 3, 1));
+    CHECK_OK(run(SH("[ $k = 4 ] && sleep 1000"), 3, 1));
     check_scores(1, PLUMB_MISSING_TIMEOUT);
-    CHECKF(plumb_now() - begun < 20, "%g s", plumb_now() - begun);
+    CHECKF(plumb_now() - begun < 100, "%g s", plumb_now() - begun);
     begun = plumb_now();
     /* it ignores what it can, and so does its child: the whole group goes */
-    check_error(run("trap '' TERM INT HUP; echo $$ >&2; sleep 1000; sleep 1000", 0.3, 0),
-                PLUMB_ERR_IO, "no answer within 0.3 s", "last words");
+    check_error(run("trap '' TERM INT HUP; echo $$ >&2; sleep 1000; sleep 1000", 2, 0),
+                PLUMB_ERR_IO, "no answer within 2 s", "last words");
     const char *words = strstr(plumb_trail(), "last words: ");
     const pid_t group = (pid_t)strtol(words + strlen("last words: "), NULL, 10);
     CHECK(group > 1);
-    CHECKF(plumb_now() - begun < 20, "%g s", plumb_now() - begun);
-    for (int i = 0; i < 100 && kill(-group, 0) == 0; i++)
+    CHECKF(plumb_now() - begun < 100, "%g s", plumb_now() - begun);
+    for (int i = 0; i < 1000 && kill(-group, 0) == 0; i++)
         usleep(20000);
     CHECKF(kill(-group, 0) != 0, "group %d is still there", group);
     /* slow to start, and slow in all, but not on one item */
-    CHECK_OK(run("sleep 0.5; " PY("    time.sleep(0.1)\n"), 3, 0));
+    CHECK_OK(run("sleep 0.5; " SH("sleep 0.1"), 3, 0));
     check_scores(0, PLUMB_MISSING_TIMEOUT);
 }
 
@@ -164,12 +169,12 @@ static void test_big(void)
                  "sys.stderr.write(\"x\" * 1000000)\nfor d in lines:\n"
                  "    k = int(d[\"completion\"].split()[-1])\n"
                  "    print(json.dumps({\"score\": k / 2, \"echo\": d[\"completion\"]}))\n'",
-                 30, 0));
+                 60, 0));
     check_scores(0, PLUMB_MISSING_FORMAT);
     /* a child that never reads */
     check_error(run("exec sleep 1000", 0.3, 0), PLUMB_ERR_IO, "no answer within", "sleep");
     /* one that closes its input early: no SIGPIPE */
-    check_error(run("exec 0<&-; sleep 0.2", 5, 0), PLUMB_ERR_IO, "died", "exit status 0");
+    check_error(run("exec 0<&-; sleep 0.2", 60, 0), PLUMB_ERR_IO, "died", "exit status 0");
 }
 
 int main(void)

@@ -20,7 +20,6 @@ sys.path.insert(0, str(HERE.parent / "app"))
 import common  # noqa: E402
 
 WORLDS = (1, 2, 4, 8)
-DEADLINE = 120  # seconds; a run that takes longer hangs
 
 # ---- the methods: a new one is one line ---------------------------------------------------------
 
@@ -64,6 +63,10 @@ METHODS = {
     "prefer, real": ("prefer", ["method.name=real", "method.keep=0.4"]),
     "prefer, dpo": ("prefer", ["method.name=dpo", "method.label_smoothing=0.1"]),
     "prefer, aps": ("prefer", ["method.name=aps", "lr_schedule=cosine"]),
+    "prefer, ipo": ("prefer", ["method.name=ipo", "epochs=2"]),
+    "prefer, rdo": ("prefer", ["method.name=rdo", "data.train={scored}"]),
+    "prefer, optune": ("prefer", ["method.name=optune", "data.train={scored}"]),
+    "stages": ("run", []),  # those of stages.yaml
 }
 
 
@@ -75,12 +78,22 @@ class Job:
         self.command, sets = METHODS[name]
         texts = bench.world / "principles"
         self.sets = [s.format(base=base, seed=bench.folder / "seed" / "latest",
+                              scored=bench.folder / "scored.jsonl",
                               principles=texts / "kind_and_helpful.txt",
                               contrary=texts / "contrary.txt") for s in sets]
         self.more = list(more)
 
+    def start(self, out, *more, ranks=1, threads=1):
+        """Starts it. Stages name each other by paths below the folder they are started in."""
+        if self.command == "run":
+            out.mkdir(exist_ok=True)
+        return self.bench.start([*self.args(out), *more], ranks, threads,
+                                cwd=out if self.command == "run" else None)
+
     def args(self, out):
         b = self.bench
+        if self.command == "run":
+            return ["run", b.folder / "stages.yaml", *self.more]
         if self.command == "sft":
             return b.sft_args(out, "global_batch_size=24", "log_every=1", "checkpoint.every=2",
                               *self.sets, *self.more, steps=8)
@@ -107,6 +120,12 @@ def prepare(bench):
     texts = bench.world / "principles"
     (texts / "contrary.txt").write_text("be rude. be harmful.\n")
     bench.good(*bench.prefer_args(bench.folder / "seed", base, "method.name=dpo", steps=4))
+    pairs = [json.loads(line) for line in (bench.world / "pairs.jsonl").read_text().splitlines()]
+    scored = [{**p, "score_rejected": 0.1 * i, "score_chosen": 0.1 * i + 0.02 * len(p["chosen"])}
+              for i, p in enumerate(pairs)]
+    (bench.folder / "scored.jsonl").write_text("".join(json.dumps(p) + "\n" for p in scored))
+    text = (HERE / "stages.yaml").read_text().format(world=bench.world)
+    (bench.folder / "stages.yaml").write_text(text)
     return base, reward / "latest"
 
 
@@ -120,13 +139,42 @@ def sha(text):
 def h5_values(path):
     """Every dataset and attribute of an HDF5 file as h5dump prints them, without the file name."""
     dump = subprocess.run(["h5dump", "-m", "%.17g", str(path)], capture_output=True, text=True,
-                          timeout=60, check=True).stdout
+                          timeout=common.LIMIT, check=True).stdout
     return dump.partition("\n")[2]
+
+
+def stamp(path):
+    """When a file was written; 0: it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def stages(out):
+    """The folders of the runs below a folder: those of its stages, or the folder itself."""
+    found = sorted(p.parent for p in Path(out).glob("run/*/run.json"))
+    return found or [Path(out)]
+
+
+def started(out):
+    """When a run wrote the first file of its last session; 0: there was none."""
+    return max(stamp(folder / "run.json") for folder in stages(out))
+
+
+def model(out):
+    """The weights that a run ends with."""
+    return stages(out)[-1] / "latest" / "model.safetensors"
 
 
 def left_by(out):
     """The parts of a run that must be equal however it came about: name -> sha256."""
     out = Path(out)
+    if stages(out) != [out]:
+        parts = [left_by(folder) for folder in stages(out)]
+        tables = [common.digest(p) for p in sorted(out.glob("run/*/eval.json"))]
+        return {**{k: sha(json.dumps([p[k] for p in parts])) for k in parts[0]},
+                "tables": sha(json.dumps(tables))}
     rollouts = {p.name: common.rollout_records(p)
                 for p in sorted((out / "rollouts").glob("iteration-????.h5"))}
     for name, records in rollouts.items():
@@ -217,7 +265,7 @@ def send(pid, sign):
         os.kill(pid, sign)
 
 
-def end_of(p, limit=DEADLINE):
+def end_of(p, limit=common.LIMIT):
     """Waits; (exit code, standard error), or (None, ...) for a job that had to be killed."""
     try:
         err = p.communicate(timeout=limit)[1]
@@ -227,7 +275,7 @@ def end_of(p, limit=DEADLINE):
         return None, p.communicate()[1].decode(errors="replace")
 
 
-def outlive(pids, patience=5.0):
+def outlive(pids, patience=30.0):
     """Those of pids that are still there after a while; they are ended."""
     end = time.monotonic() + patience
     while any(map(alive, pids)) and time.monotonic() < end:

@@ -17,7 +17,6 @@ from exact import common
 
 PHASES = tuple(where.PHASES)
 WAYS_OUT = ("USR1", "TERM", "stop file") # polite ones, mixed in
-TIMEOUT = 3.0 # comm.timeout of the stopped ranks
 
 REWARD = """import json, sys, time
 for line in sys.stdin:
@@ -34,20 +33,19 @@ class Story:
         self.whole, self.seconds = whole, seconds
         self.kills = [] # (phase, how, ranks, seconds to the end of the job, exit code)
         self.latest = 0.6 # share of a run's time that may pass before a kill looks for its moment
+        self.misses = 0 # since the last kill: look earlier, and more often
         self.resumes = self.orphans = self.shared = self.finished = 0
 
     def start(self, out, ranks, *more):
         """Starts or goes on; returns when the run writes its first file, its work before it."""
-        before = stamp(out / "run.json")
+        before = exact.started(out)
         p = self.bench.start([*self.args(out), "resume=auto", *more], ranks)
-        end = time.monotonic() + exact.DEADLINE
-        while p.poll() is None and stamp(out / "run.json") == before and time.monotonic() < end:
-            time.sleep(0.001)
+        common.until(p, lambda: exact.started(out) != before)
         return p
 
     def victim(self, p, phase):
         """A random rank, stopped in this phase (any, if None); None when the run has ended."""
-        end = time.monotonic() + exact.DEADLINE
+        end = time.monotonic() + common.LIMIT
         ranks = {}
         while p.poll() is None and time.monotonic() < end:
             ranks = ranks or exact.processes(p, self.bench.plumb)
@@ -60,8 +58,12 @@ class Story:
             if found is None or found == phase or phase is None:
                 return rank, ranks, found or "unknown"
             exact.send(ranks[rank], signal.SIGCONT)
-            time.sleep(self.rng.uniform(0.0002, 0.003))
+            time.sleep(self.rng.uniform(0.0002, 0.0003 + 0.0027 * 0.8**self.misses))
         return None
+
+    def wait(self, ranks):
+        """For a while after the start of a run."""
+        time.sleep(self.rng.uniform(0, self.latest * 0.8**self.misses) * self.seconds[ranks])
 
     def ended(self, p, pids, shared, what, launcher=False):
         """Waits for the job to end and looks at what it leaves in the system. Nobody is left to
@@ -73,7 +75,7 @@ class Story:
         late = exact.outlive(pids)
         self.orphans += len(late)
         self.bench.check(not late, what, "processes outlive the job:", late)
-        left = [f for f in shared if stamp(exact.Path(f))]
+        left = [f for f in shared if exact.stamp(exact.Path(f))]
         self.bench.check(not left or launcher, what, "leaves", left)
         self.shared += len(left)
         for f in left:
@@ -120,16 +122,18 @@ class Story:
         ranks, self.least = self.rng.choice(worlds), 0
         while True:
             p = self.start(out, ranks)
-            if stamp(out / "run.json"):
+            if exact.started(out):
                 self.bench.check(exact.resumed_step(out) >= self.least, "lost work: went on from",
                                  exact.resumed_step(out), "with checkpoint", self.least, "there")
             if plan:
-                time.sleep(self.rng.uniform(0, self.latest) * self.seconds[ranks])
+                self.wait(ranks)
                 if self.hit(p, out, *plan[0]):
                     plan.pop(0)
                     self.resumes += 1
+                    self.misses = 0
                     ranks = self.rng.choice([w for w in worlds if w != ranks])
                     continue
+                self.misses += 1
             code, err = exact.end_of(p)
             self.bench.check(code == 0, "the last run fails:", code, err[-2000:])
             break
@@ -139,13 +143,6 @@ class Story:
         self.bench.check(not exact.leftovers(out), "leaves", exact.leftovers(out))
         self.finished += 1
         shutil.rmtree(out)
-
-
-def stamp(path):
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def make_plan(options, rng):
@@ -160,7 +157,7 @@ def make_plan(options, rng):
 def kills(story, options, report):
     plan, began, number = make_plan(options, story.rng), time.monotonic(), 0
     wanted = len(plan)
-    while plan and number < 4 * wanted:
+    while plan and number < 10 * wanted:
         part = plan[:options.per_run]
         asked = len(part)
         story.tell(story.bench.folder / f"story-{number}", part, options.worlds)
@@ -191,17 +188,19 @@ def stops(story, options, report):
     """Ranks that stop without dying: found by the others within comm.timeout. A run may end before
     the phase that is waited for comes: then another one is started."""
     took, wrong, rows, number = [], 0, [], 0
-    while len(took) < options.stops and number < 4 + 4 * options.stops:
+    while len(took) < options.stops and number < 10 + 10 * options.stops:
         number += 1
         out = story.bench.folder / f"stop-{number}"
         ranks = story.rng.choice([w for w in options.worlds if w > 1])
-        p = story.start(out, ranks, f"comm.timeout={TIMEOUT}")
-        time.sleep(story.rng.uniform(0, story.latest) * story.seconds[ranks])
+        p = story.start(out, ranks, f"comm.timeout={options.timeout}")
+        story.wait(ranks)
         got = story.victim(p, story.rng.choice(PHASES))
         if got is None:
+            story.misses += 1
             exact.end_of(p)
             shutil.rmtree(out, ignore_errors=True)
             continue
+        story.misses = 0
         rank, pids, phase = got
         began = time.monotonic()
         code, err, _ = story.ended(p, [p.pid, *common.descendants(p.pid)],
@@ -223,7 +222,7 @@ def stops(story, options, report):
         mine = [r[1] for r in rows if r[0] == phase]
         report(f"| {phase} | {len(mine)} | {exact.median(mine):.2f} | {max(mine):.2f} |")
     report()
-    report(f"{len(took)} ranks stopped (SIGSTOP) with comm.timeout={TIMEOUT:g}: median "
+    report(f"{len(took)} ranks stopped (SIGSTOP) with comm.timeout={options.timeout:g}: median "
            f"{exact.median(took):.2f} s, worst {max(took):.2f} s to the end of the job; "
            f"{len(took) - wrong} of {len(took)} messages name the rank and the phase.")
 
@@ -245,8 +244,7 @@ def body(bench, options, report):
         out = bench.folder / f"whole-{ranks}"
         began = time.monotonic()
         p = bench.start(args(out), ranks)
-        while p.poll() is None and not (out / "run.json").exists():
-            time.sleep(0.001)
+        common.until(p, lambda o=out: exact.started(o))
         ready = time.monotonic()
         code, err = exact.end_of(p)
         if not bench.check(code == 0, "on", ranks, "ranks:", code, err[-2000:]):
@@ -278,6 +276,7 @@ def main():
     p.add_argument("--per-run", type=int, default=10, help="kills until a run may end")
     options = p.parse_args()
     options.worlds = exact.WORLDS
+    options.timeout = 8.0 if options.quick else 3.0 # comm.timeout of the stopped ranks
     if options.quick:
         options.worlds, options.kills, options.leaves, options.stops = (1, 2, 4), 5, 1, 1
     exact.run(body, options)

@@ -72,7 +72,7 @@ class Case:
         newest = max(exact.checkpoints(out), default=0)
         if not check(newest >= least, what, "checkpoint", least, "is gone, there is", newest):
             return
-        r = self.bench.run(*self.args(out), "resume=auto", ranks=self.ranks, timeout=60)
+        r = self.bench.run(*self.args(out), "resume=auto", ranks=self.ranks)
         if not check(r.code == 0, what, "cannot go on:", r):
             return
         check("passed over" not in r.err, what, "a checkpoint is not sound:", r)
@@ -94,7 +94,7 @@ def one(case, kind, at):
     out = case.folder / f"{kind}-{at}".replace(" ", "-")
     what = f"{case.name}: {kind} at call {at} ({call} {Path(path).name}):"
     check = case.bench.check
-    r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks, timeout=60,
+    r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks,
                        env=case.env(out, at=at, how=KINDS[kind]))
     came = "ignored"
     if kind == "kill":
@@ -194,7 +194,7 @@ def damage(case, options, report, rng):
             path.unlink()
         else:
             path.write_bytes(change(bytearray(path.read_bytes())))
-        r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks, timeout=60)
+        r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks)
         seen = f"checkpoint-{newest}" in r.err and "passed over" in r.err
         if case.bench.check(r.code == 0, what, "cannot go on:", r):
             # the list of hashes is JSON: blanks and the case of nothing it says may change

@@ -19,22 +19,14 @@ ANNOUNCED = "{} ranks is no power of two"
 
 def plain(bench, job, ranks, threads, out):
     """A run in one go; the seconds that it works, from its first file on."""
-    p = bench.start(job.args(out), ranks, threads)
+    p = job.start(out, ranks=ranks, threads=threads)
     began = time.monotonic()
-    while p.poll() is None and not (out / "run.json").exists():
-        time.sleep(0.001)
+    common.until(p, lambda: exact.started(out))
     ready = time.monotonic() - began
     code, err = exact.end_of(p)
     if not bench.check(code == 0, job.name, "on", ranks, "ranks: exit code", code, err[-2000:]):
         raise SystemExit(1)
     return time.monotonic() - began - ready, err
-
-
-def stamp(path):
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def killed(bench, job, worlds, seconds, kills, rng, out):
@@ -43,10 +35,9 @@ def killed(bench, job, worlds, seconds, kills, rng, out):
     while len(used) < kills and tries < 60:
         tries += 1
         ranks = rng.choice([w for w in worlds if w != (used[-1] if used else None)])
-        before = stamp(out / "run.json")
-        p = bench.start([*job.args(out), "resume=auto"], ranks)
-        while p.poll() is None and stamp(out / "run.json") == before:
-            time.sleep(0.001)
+        before = exact.started(out)
+        p = job.start(out, "resume=auto", ranks=ranks)
+        common.until(p, lambda b=before: exact.started(out) != b)
         time.sleep(rng.uniform(0, early * seconds[ranks] * (1 - len(used) / (kills + 1))))
         pids = exact.processes(p, bench.plumb)
         if pids:
@@ -61,7 +52,8 @@ def killed(bench, job, worlds, seconds, kills, rng, out):
     if not bench.check(used, job.name, "could not be killed"):
         raise SystemExit(1)
     last = rng.choice([w for w in worlds if w != used[-1]])
-    bench.good(*job.args(out), "resume=auto", ranks=last, timeout=exact.DEADLINE)
+    code, err = exact.end_of(job.start(out, "resume=auto", ranks=last))
+    bench.check(code == 0, job.name, "cannot go on to its end:", code, err[-2000:])
     bench.check(not exact.leftovers(out), job.name, "leaves", exact.leftovers(out))
     return [*used, last]
 
@@ -103,7 +95,7 @@ def method_rows(bench, options, report, name, base, reward):
         out = folder / f"rounding-{ranks}"
         _, err = plain(bench, job, ranks, 1, out)
         bench.check(ANNOUNCED.format(ranks) in err, name, ranks, "ranks are not announced:", err)
-        d = exact.difference(*(o / "latest" / "model.safetensors" for o in (first, out)))
+        d = exact.difference(exact.model(first), exact.model(out))
         bench.check(d < 1e-3, name, "on", ranks, "ranks differs by", d)
         far.append(f"{d:.1e}")
     shutil.rmtree(folder)
