@@ -114,6 +114,11 @@ plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, cons
     return head_input_back(p, m, grad);
 }
 
+plumb_status plumb_pass_hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch)
+{
+    return plumb_pass_forward(p, m, batch, PLUMB_PASS_HIDDEN);
+}
+
 plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *out)
 {
     struct plumb_backend *b = p->backend;

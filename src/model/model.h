@@ -122,8 +122,10 @@ plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct 
                               float *score);
 plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, const float *dscore,
                                        float *grad);
+/* The layers alone, without a head: enough for plumb_pass_embedding. */
+plumb_status plumb_pass_hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b);
 /* out (n_seq, c) host: mean over completion tokens of the last hidden state, after the final
- * norm; the batch of the last plumb_pass_logprob or _score. */
+ * norm; the batch of the last plumb_pass_hidden, _logprob or _score. */
 plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *out);
 /* The logits row after every token of the batch. For tests and small inputs.
  *   logits (tokens, v) host */

@@ -10,6 +10,7 @@ enum plumb_pass_state {
     PLUMB_PASS_EMPTY,
     PLUMB_PASS_LOGPROB, /* a forward with log-probs */
     PLUMB_PASS_SCORE,   /* a forward with scores */
+    PLUMB_PASS_HIDDEN,  /* a forward that ended before the head */
 };
 
 /* The batch, as kernels want it; every array twice, on the host and on the device. */

@@ -42,10 +42,10 @@ plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pac
     return plumb_pack_add(pack, &e->begin, 1, ids, read);
 }
 
-plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass, struct plumb_pack *pack)
+plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass, const struct plumb_pack *pack)
 {
     const struct plumb_batch batch = plumb_pack_batch(pack);
-    PLUMB_TRY(plumb_pass_logprob(pass, e->model, &batch, pack->logp));
+    PLUMB_TRY(plumb_pass_hidden(pass, e->model, &batch));
     return plumb_pass_embedding(pass, e->model, e->vector);
 }
 

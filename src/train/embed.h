@@ -30,8 +30,9 @@ int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *
 /* Appends one answer to the pack. */
 plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
                              const int32_t *ids, int64_t n);
-/* vector of everything that is packed. Overwrites pack->logp. */
-plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass, struct plumb_pack *pack);
+/* vector of everything that is packed. */
+plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
+                             const struct plumb_pack *pack);
 /* gram of the group that begins at the sequence `first` of what was run. */
 void plumb_embed_compare(struct plumb_embed *e, int64_t first);
 

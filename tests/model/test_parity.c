@@ -146,6 +146,13 @@ static void causal_gradient(const char *name, const struct fixture *f, const plu
     CHECK_OK(plumb_pass_embedding(p, m, mean));
     check_near(name, f, "embedding", mean, want, n, 1e-5);
     CHECK_OK(plumb_pass_logprob_backward(p, m, dlogp, grad));
+    float *alone = malloc((size_t)n * sizeof *alone);
+    CHECK(alone);
+    CHECK_OK(plumb_pass_hidden(p, m, &f->batch));
+    CHECK_OK(plumb_pass_embedding(p, m, alone));
+    CHECKF(!memcmp(alone, mean, (size_t)n * sizeof *alone), "%s: embedding without a head", name);
+    CHECK(plumb_pass_logprob_backward(p, m, dlogp, grad) == PLUMB_ERR_ARG);
+    free(alone);
     free(want);
     free(mean);
 }
