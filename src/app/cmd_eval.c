@@ -56,15 +56,14 @@ static plumb_status answer(const struct plumb_eval *e, struct plumb_eval_model *
     const struct plumb_config *cfg = e->app->cfg;
     const int64_t n = e->last - e->first;
     plumb_generator *generator = NULL;
-    int64_t *index = calloc((size_t)n + 1, sizeof(*index)), longest = 0;
+    int64_t *index = calloc((size_t)n + 1, sizeof(*index));
     plumb_status st = PLUMB_OK;
     if (!index)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld prompts", (long long)n);
-    for (int64_t i = 0; i < o->data->n; i++)
-        longest = plumb_max_i64(longest, o->data->record[i].prompt.n);
     for (int64_t i = 0; i < n; i++)
         index[i] = e->first + i;
-    longest = plumb_min_i64(longest + cfg->generate.max_new_tokens, o->model->spec.max_pos);
+    const int64_t longest = plumb_min_i64(
+        plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens, o->model->spec.max_pos);
     PLUMB_TRY_GOTO(
         st,
         plumb_generator_create(&generator, o->model, cfg->generate.slots, longest, o->tokenizer),
@@ -225,6 +224,7 @@ static plumb_status open_prompts(struct plumb_eval *e)
     e->first = e->prompts * rank / world;
     e->last = e->prompts * (rank + 1) / world;
     for (int64_t i = 0; i < data->n && st == PLUMB_OK; i++) {
+        e->longest = plumb_max_i64(e->longest, data->record[i].prompt.len);
         e->references = e->references || data->record[i].completion[0].len > 0;
         if (!data->record[i].prompt.text)
             st = plumb_fail_at(PLUMB_ERR_FORMAT, __FILE__, __LINE__,
@@ -266,8 +266,10 @@ static plumb_status open_eval(struct plumb_eval *e)
                       (long long)e->prompts);
     }
     /* a judge can do without rewards; without either, opening them says what is missing */
+    const struct plumb_rewards_need need = {.longest = e->longest + cfg->generate.max_new_tokens,
+                                            .items = (e->last - e->first) * cfg->eval.samples};
     if (plumb_rewards_configured(cfg) || !*cfg->eval.judge)
-        PLUMB_TRY(plumb_rewards_create(&e->rewards, cfg, e->app->backend));
+        PLUMB_TRY(plumb_rewards_create(&e->rewards, cfg, e->app->backend, &need));
     return PLUMB_OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "app/session.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "io/json.h"
 #include "train/rewards.h"
 
@@ -124,7 +125,12 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         .limit = cfg->data.limit,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
-    return plumb_rewards_create(&s->rewards, cfg, s->app->backend);
+    struct plumb_rewards_need need = {.items = CHUNK};
+    for (int64_t i = 0; i < s->data->n; i++) {
+        const struct plumb_record *r = &s->data->record[i];
+        need.longest = plumb_max_i64(need.longest, r->prompt.len + r->completion[0].len);
+    }
+    return plumb_rewards_create(&s->rewards, cfg, s->app->backend, &need);
 }
 
 static plumb_status score_by_sources(struct plumb_app *app)

@@ -62,6 +62,7 @@ struct plumb_eval {
     struct plumb_app *app;
     plumb_rewards *rewards; /* NULL: none is configured */
     int64_t prompts, n;
+    int64_t longest;                /* bytes of a prompt */
     int64_t first, last;            /* this rank's prompts */
     bool references;                /* some prompt has one */
     struct plumb_eval_model *model; /* (n,) */

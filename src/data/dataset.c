@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "data/record.h"
 #include "io/file.h"
 
@@ -311,6 +312,14 @@ plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t 
             d->record[i].completion[c].n = completion_tokens;
     }
     return PLUMB_OK;
+}
+
+int64_t plumb_dataset_longest(const struct plumb_dataset *d)
+{
+    int64_t longest = 0;
+    for (int64_t i = 0; i < d->n; i++)
+        longest = plumb_max_i64(longest, d->record[i].prompt.n);
+    return longest;
 }
 
 void plumb_dataset_close(struct plumb_dataset **d)

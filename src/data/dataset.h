@@ -101,6 +101,8 @@ plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, i
 /* n records of these token counts and without content, for a plan of memory. PLUMB_ERR_NOMEM. */
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
+/* Tokens of the longest prompt, principles left out. */
+int64_t plumb_dataset_longest(const struct plumb_dataset *d);
 void plumb_dataset_close(struct plumb_dataset **d); /* NULL is allowed */
 
 #endif

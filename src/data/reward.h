@@ -23,7 +23,7 @@ struct plumb_reward_item {
     X(PLUMB_MISSING_TIMEOUT, "no answer in time")                                                  \
     X(PLUMB_MISSING_DIED, "the command died on it")                                                \
     X(PLUMB_MISSING_SOLUTION, "the record has no solution")                                        \
-    X(PLUMB_MISSING_LONG, "too long for the reward model")
+    X(PLUMB_MISSING_LONG, "longer than the reward model reads (reward.context)")
 
 enum plumb_missing {
 #define X(name, text) name,

@@ -88,11 +88,11 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     struct plumb_backend *b = a->t->backend;
     const int64_t group = cfg->generate.group_size;
     const int64_t max_seq = a->cut.micro_batch * (group + a->method->optimism);
-    int64_t longest = 0, longest_any = 0;
+    const int64_t longest = plumb_dataset_longest(a->data);
+    int64_t longest_any = longest;
     for (int64_t i = 0; i < a->data->n; i++) {
         const struct plumb_record *rec = &a->data->record[i];
-        longest = plumb_max_i64(longest, rec->prompt.n);
-        longest_any = plumb_max_i64(longest_any, plumb_max_i64(rec->prompt.n, rec->principled.n));
+        longest_any = plumb_max_i64(longest_any, rec->principled.n);
         longest_any = plumb_max_i64(longest_any, rec->contrary.n);
     }
     const int64_t max_pos = a->t->model->spec.max_pos;
@@ -129,6 +129,15 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
     return plumb_generator_create(&a->generator, a->t->model, cfg->generate.slots, whole_any,
                                   a->t->tokenizer);
+}
+
+static plumb_status open_rewards(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_rewards_need need = {.longest = plumb_dataset_longest(a->data) +
+                                                       cfg->generate.max_new_tokens,
+                                            .items = a->most_local * cfg->generate.group_size};
+    return plumb_rewards_create(&a->rewards, cfg, a->t->backend, &need);
 }
 
 /* The divergence is reported where the start weights are open anyhow, too. */
@@ -211,7 +220,7 @@ static plumb_status open_parts(struct plumb_align_run *a)
         plumb_log(PLUMB_LOG_INFO, "reward: is not used, %s judges by itself", a->method->name);
     else if (!judges_itself &&
              (plumb_rewards_configured(cfg) || (a->method->reward && !a->t->backend->dry)))
-        PLUMB_TRY(plumb_rewards_create(&a->rewards, cfg, a->t->backend));
+        PLUMB_TRY(open_rewards(a));
     plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(open_references(a));
     if (a->method->pick)

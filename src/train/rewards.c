@@ -14,7 +14,8 @@
 #include "text/tokenizer.h"
 #include "train/pack.h"
 
-/* Tokens that the reward model sees at a time; a longer text has a batch of its own. */
+/* Tokens that the reward model sees at a time, if there are so many; a longer text has a batch of
+ * its own. */
 enum { BATCH_TOKENS = 4096 };
 
 struct plumb_rewards {
@@ -23,6 +24,7 @@ struct plumb_rewards {
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
+    int64_t longest; /* tokens that it reads of one text */
     struct plumb_pack pack;
     float *score;         /* (pack.max_seq,) */
     int64_t *owner;       /* (pack.max_seq,) item of each sequence */
@@ -43,7 +45,18 @@ bool plumb_rewards_configured(const struct plumb_config *cfg)
     return *cfg->reward.model || *cfg->reward.command || cfg->reward.functions.n > 0;
 }
 
-static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
+static plumb_status set_longest(plumb_rewards *r, const struct plumb_rewards_need *need)
+{
+    const int64_t context = r->cfg->reward.context, most = r->model->spec.max_pos;
+    PLUMB_REQUIRE(context <= most, PLUMB_ERR_CONFIG,
+                  "reward.context: found %lld, expected at most the %lld tokens of %s",
+                  (long long)context, (long long)most, r->cfg->reward.model);
+    r->longest = context > 0 ? context : plumb_min_i64(most, 2 * need->longest + 16);
+    return PLUMB_OK;
+}
+
+static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
+                               const struct plumb_rewards_need *need)
 {
     const char *dir = r->cfg->reward.model;
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "reward.model: there is no folder %s", dir);
@@ -53,8 +66,11 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
                   "reward.model: %s gives %lld scores; expected a sequence classifier with one",
                   dir, (long long)r->model->spec.labels);
-    const int64_t tokens = plumb_max_i64(BATCH_TOKENS, r->model->spec.max_pos);
-    PLUMB_TRY(plumb_pack_init(&r->pack, tokens, BATCH_TOKENS / 4));
+    PLUMB_TRY(set_longest(r, need));
+    const int64_t items = plumb_max_i64(need->items, 1);
+    const int64_t all = items < BATCH_TOKENS / r->longest ? items * r->longest : BATCH_TOKENS;
+    PLUMB_TRY(plumb_pack_init(&r->pack, plumb_max_i64(all, r->longest),
+                              plumb_min_i64(items, BATCH_TOKENS / 4)));
     r->score = calloc((size_t)r->pack.max_seq, sizeof(*r->score));
     r->owner = calloc((size_t)r->pack.max_seq, sizeof(*r->owner));
     PLUMB_REQUIRE(r->score && r->owner, PLUMB_ERR_NOMEM, "reward model batch");
@@ -67,7 +83,8 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend)
 }
 
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
-                                  struct plumb_backend *backend)
+                                  struct plumb_backend *backend,
+                                  const struct plumb_rewards_need *need)
 {
     *out = NULL;
     PLUMB_REQUIRE(plumb_rewards_configured(cfg), PLUMB_ERR_CONFIG,
@@ -78,7 +95,7 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
     r->cfg = cfg;
     plumb_status st = PLUMB_OK;
     if (*cfg->reward.model)
-        PLUMB_TRY_GOTO(st, open_model(r, backend), fail);
+        PLUMB_TRY_GOTO(st, open_model(r, backend, need), fail);
     if (*cfg->reward.command && !backend->dry) {
         PLUMB_TRY_GOTO(st,
                        plumb_reward_command_create(&r->command, cfg->reward.command,
@@ -149,7 +166,7 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
                                          item[i].completion_len, false));
         if (r->cfg->reward.append_eos && eos >= 0)
             PLUMB_TRY(plumb_ids_add(&r->ids, eos));
-        if (r->ids.n > r->model->spec.max_pos || prompt == 0) {
+        if (r->ids.n > r->longest || prompt == 0) {
             score[i] = NAN;
             missing->count[PLUMB_MISSING_LONG]++;
             continue;

@@ -17,9 +17,19 @@ typedef struct plumb_rewards plumb_rewards;
 
 /* Whether the configuration names any source. */
 bool plumb_rewards_configured(const struct plumb_config *cfg);
-/* Opens every configured source; PLUMB_ERR_CONFIG when there is none. *out is the caller's. */
+/* What is going to be scored: the sizes of the reward model's batch. */
+struct plumb_rewards_need {
+    int64_t longest; /* tokens of a prompt and its completion, or bytes of their text */
+    int64_t items;   /* on this rank at a time */
+};
+
+/* Opens every configured source; PLUMB_ERR_CONFIG when there is none. *out is the caller's.
+ * reward.model reads texts of up to
+ *     reward.context, or where that is 0 min(its context, 2 need->longest + 16)
+ * tokens: its tokenizer may need more of them than the policy's. */
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
-                                  struct plumb_backend *backend);
+                                  struct plumb_backend *backend,
+                                  const struct plumb_rewards_need *need);
 void plumb_rewards_destroy(plumb_rewards **r); /* NULL is allowed */
 
 /* What is missing is counted anew from here. */

@@ -180,6 +180,14 @@ def score_by_sources(bench, model, reward):
     bench.check(len({x["score"] for x in counted}) > 1, "score: words", counted)
     by_model = read_lines(both_ranks(bench, "by-model", "score", f"reward.model={reward}",
                                      f"input={path}"))
+    # the size of its batch changes no score, and what is too long for it has none
+    texts = write_lines(bench.folder / "texts.jsonl", [{"text": r["prompt"] + r["completion"]} for r in records])
+    sizes = [len(x["ids"]) for x in bench.good("tokenize", f"model={reward}", f"input={texts}").lines()]
+    for context in (max(sizes) + 4, sorted(sizes)[4]):
+        r = bench.good("score", f"reward.model={reward}", f"input={path}", f"reward.context={context}")
+        read = [x["score"] for x in r.lines()]
+        bench.check(all(a in (None, b["score"]) for a, b in zip(read, by_model)), "score: reward.context", context, read)
+        bench.check((None in read) == ("reward.context" in r.err) == (context < max(sizes)), "score: what is too long:", r)
     command = bench.folder / "judge.sh"
     command.write_text("while read line; do case $line in *bread*) echo '{\"score\": null}';; "
                        "*) echo '{\"score\": 2.5}';; esac; done\n")

@@ -98,6 +98,24 @@ def test_refused(bench):
     bench.check(bad.code == 12 and "iterations" in bad.err, "accepted:", bad)
 
 
+def test_reward_context(bench, model, align):
+    """The reward model's batch goes by what is scored, not by what the model could read."""
+    need = []
+    for context in (8192, 131072):
+        folder = bench.folder / f"reward-{context}"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(
+            {**LLAMA_8B, "architectures": ["LlamaForSequenceClassification"], "num_labels": 1,
+             "max_position_embeddings": context}))
+        need += [plan(bench, [*align, f"reward.model={folder}", *more])["rows"]
+                 for more in ([], ["reward.context=8192"])]
+    passes = [sum(r["bytes"] for r in rows if r["owner"] == "reward pass") for rows in need]
+    bench.check(passes[0] == passes[2] and passes[1] == passes[3], "depends on the model's context:", passes)
+    bench.check(1.9 < passes[1] / passes[0] < 2.1, "of 8192 and 4096 tokens:", passes)
+    r = bench.run("plan", *align, f"reward.model={folder}", "reward.context=131073")
+    bench.check(r.code == 12 and "at most the 131072 tokens" in r.err, "accepted:", r)
+
+
 def test_config_alone(bench):
     """8 B parameters, nothing but config.json: sizes by hand."""
     model = bench.folder / "8b"
@@ -114,6 +132,7 @@ def test_config_alone(bench):
     sft = plan(bench, ["sft", f"model={model}", "plan.memory=1TB", "max_tokens=1024",
                        "global_batch_size=8", "micro_batch_size=2", "recompute=true"])
     inputs = held(sft, "layer input")
+    test_reward_context(bench, model, align)
     bench.check(0 <= inputs - 33 * 2048 * 4096 * 4 <= 33 * GUARD, "layer inputs of 2 x 1024 tokens:", inputs)
 
 
