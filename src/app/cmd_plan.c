@@ -93,16 +93,19 @@ static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, in
     return PLUMB_OK;
 }
 
-/* A larger micro-batch has larger activations, but fewer of them may need fewer gradient buffers:
- * between two halvings of the batch their number stays, so each such range is searched alone. */
+/* A larger micro-batch has larger activations, but fewer of them may need fewer gradient buffers,
+ * whose number stays while no rank has more than 1, 2, 4 .. of them: each such range is searched
+ * alone. */
 static plumb_status largest_micro_batch(struct plan *p)
 {
-    int64_t high = p->cfg.train.global_batch_size;
+    const int64_t global = p->cfg.train.global_batch_size;
+    int64_t high = global;
     p->micro_batch = 0;
-    while (high >= 1 && p->micro_batch == 0) {
-        const int64_t low = high / 2 + 1;
-        PLUMB_TRY(largest_in(&p->micro_batch, p, &p->cfg.train.micro_batch_size, low, high));
-        high = low - 1;
+    for (int64_t leaves = p->world; high >= 1 && p->micro_batch == 0; leaves *= 2) {
+        const int64_t low = (global + leaves - 1) / leaves;
+        if (low <= high)
+            PLUMB_TRY(largest_in(&p->micro_batch, p, &p->cfg.train.micro_batch_size, low, high));
+        high = plumb_min_i64(high, low - 1);
     }
     return PLUMB_OK;
 }
