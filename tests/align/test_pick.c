@@ -87,6 +87,92 @@ static void check_lloyd(void)
     CHECK(fabs((double)(a - 6) * 0.01 + (a > 12 ? -0.08 : 0) - sum / 20) <= 0.0051);
 }
 
+enum { MANY = 20, D = 3 };
+
+static double apart(const double *x, const double *y)
+{
+    double sum = 0;
+    for (int k = 0; k < D; k++)
+        sum += (x[k] - y[k]) * (x[k] - y[k]);
+    return sum;
+}
+
+/* mean (2,D) of the unit vectors x by their side. */
+static void means(double mean[2][D], double x[MANY][D], const int *side)
+{
+    memset(mean, 0, 2 * sizeof(*mean));
+    for (int set = 0; set < 2; set++) {
+        double m = 0;
+        for (int i = 0; i < MANY; i++)
+            m += side[i] == set;
+        for (int i = 0; i < MANY; i++)
+            for (int k = 0; k < D && side[i] == set; k++)
+                mean[set][k] += x[i][k] / m;
+    }
+}
+
+/* Lloyd's iteration on coordinates, begun by the two that are farthest apart; returns its rounds.
+ */
+static int lloyd(int64_t near[2], double x[MANY][D])
+{
+    double mean[2][D], most = -1;
+    int side[MANY] = {0}, rounds = 0, moved = 1;
+    for (int i = 0; i < MANY; i++)
+        for (int j = i + 1; j < MANY; j++)
+            if (apart(x[i], x[j]) > most) {
+                most = apart(x[i], x[j]);
+                memcpy(mean[0], x[i], sizeof(mean[0]));
+                memcpy(mean[1], x[j], sizeof(mean[1]));
+            }
+    for (; moved; rounds++) {
+        moved = 0;
+        for (int i = 0; i < MANY; i++) {
+            const int now = apart(x[i], mean[1]) < apart(x[i], mean[0]);
+            moved += now != side[i];
+            side[i] = now;
+        }
+        means(mean, x, side);
+    }
+    for (int set = 0; set < 2; set++) {
+        near[set] = -1;
+        for (int i = 0; i < MANY; i++)
+            if (side[i] == set &&
+                (near[set] < 0 || apart(x[i], mean[set]) < apart(x[near[set]], mean[set])))
+                near[set] = i;
+    }
+    return rounds;
+}
+
+/* Points without heaps, so that the first two sets are seldom the last. */
+static void check_iteration(void)
+{
+    struct rng r = {23};
+    const struct plumb_rng_key key = {0};
+    int most = 0;
+    for (int trial = 0; trial < 200; trial++) {
+        double x[MANY][D], gram[MANY * MANY];
+        float e[MANY * D];
+        int64_t a, b, near[2];
+        for (int i = 0; i < MANY; i++) {
+            double norm = 0;
+            for (int k = 0; k < D; k++) {
+                e[i * D + k] = rng_f(&r, -1, 1);
+                norm += (double)e[i * D + k] * (double)e[i * D + k];
+            }
+            for (int k = 0; k < D; k++)
+                x[i][k] = (double)e[i * D + k] / sqrt(norm);
+        }
+        plumb_pick_gram(gram, e, MANY, D);
+        CHECK_OK(plumb_pick_pair(&a, &b, PLUMB_PICK_CENTROID, gram, MANY, &key));
+        const int rounds = lloyd(near, x);
+        most = rounds > most ? rounds : most;
+        CHECKF((a == near[0] && b == near[1]) || (a == near[1] && b == near[0]),
+               "trial %d: %lld and %lld, want %lld and %lld", trial, (long long)a, (long long)b,
+               (long long)near[0], (long long)near[1]);
+    }
+    CHECK(most > 4);
+}
+
 static void check_limits(void)
 {
     const float zero[6] = {0, 0, 3, 4, 0, 0};
@@ -111,6 +197,7 @@ int main(void)
     plumb_json_free(&doc);
     check_random();
     check_lloyd();
+    check_iteration();
     check_limits();
     return 0;
 }

@@ -3,11 +3,12 @@
 distinct-n, repetition, divergence, perplexity; judges that are fair, love a place, stay silent or die; bytes on ranks."""
 import json
 import math
+import statistics
 import sys
 
 import common
 
-LIMIT, SAMPLES = 24, 2
+LIMIT, SAMPLES, REPLICATES = 24, 2, 200
 
 # The longer answer wins; the first argument spoils it.
 JUDGE = """
@@ -73,8 +74,28 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def uniform(seed, replicate, position):
+    """The number that this key draws: Philox4x32-10, purpose 6."""
+    c, k, low = [position, 0, replicate, 6 << 24], [seed, 0], 0xffffffff
+    for _ in range(10):
+        p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [q >> 32 ^ c[1] ^ k[0], q & low, p >> 32 ^ c[3] ^ k[1], p & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return ((c[0] << 32 | c[1]) >> 11) * 2.0 ** -53
+
+
+def interval(values, seed):
+    """Bootstrap over prompts: each replicate draws as many as there are, with all their answers."""
+    means = []
+    for b in range(REPLICATES):
+        drawn = [int(uniform(seed, b, j) * LIMIT) for j in range(LIMIT)]
+        means.append(mean([mean(values[i * SAMPLES:(i + 1) * SAMPLES]) for i in drawn]))
+    return [statistics.quantiles(means, n=40, method="inclusive")[i] for i in (0, -1)]
+
+
 def figures(bench, models, reward):
-    got = {m["name"]: m for m in json.loads(evaluate(bench, models, f"reward.model={reward}"))["models"]}
+    args = [f"reward.model={reward}", f"eval.bootstrap={REPLICATES}"]
+    got = {m["name"]: m for m in json.loads(evaluate(bench, models, *args))["models"]}
     want, first = by_other_commands(bench, models, reward), next(iter(models))
     for name, w in want.items():
         g, base = got[name], want[first]
@@ -89,13 +110,28 @@ def figures(bench, models, reward):
                          "kl": mean([a - b for a, b in zip(w["own"], w["start"])])}
         for key, value in expected.items():
             bench.check(math.isclose(g[key], value, rel_tol=1e-6, abs_tol=1e-6), f"{name}: {key} is", g[key], "expected", value)
-        low, high = g["reward_interval"]
-        bench.check(low < g["reward"] < high, f"{name}: interval", low, high, "of", g["reward"])
+        wins = [.5 + .5 * ((x > 0) - (x < 0)) for x in gaps]
+        for key, values in (("reward", w["reward"]), ("win_rate", wins))[:1 if name == first else 2]:
+            pairs = zip(g[f"{key}_interval"], interval(values, 5))
+            bench.check(all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in pairs), f"{name}: {key}",
+                        g[f"{key}_interval"], "expected", interval(values, 5))
     other = got[list(models)[1]]
     bench.check(all(0 <= got[name]["bleu"] <= 100 for name in models), "BLEU", got)
     bench.check(other["kl"] > 0 and 0 < other["lc_win_rate"] < 1, "kl and lc of another model:", other["kl"], other["lc_win_rate"])
     bench.check(got[first]["kl"] is None and got[first]["win_rate"] is None, "the first model is compared with itself")
     return want
+
+
+def margins(bench, models, reward, answers):
+    """Rewards that differ by no more than eval.win_margin are a tie, on either side, and half a win."""
+    a, b = (answers[name]["reward"] for name in models)
+    gaps = sorted(y - x for x, y in zip(a, b))
+    margin = sorted(map(abs, gaps))[len(gaps) // 2] * 1.000001
+    g = json.loads(evaluate(bench, models, f"reward.model={reward}", f"eval.win_margin={margin!r}"))["models"][1]
+    want = {"win": sum(x > margin for x in gaps), "lose": sum(x < -margin for x in gaps)}
+    want["tie"] = len(gaps) - want["win"] - want["lose"]
+    bench.check(all(g[k] == n and n > 0 for k, n in want.items()), "win_margin", margin, g, "expected", want)
+    bench.check(math.isclose(g["win_rate"], (want["win"] + want["tie"] / 2) / len(gaps)), "win rate with ties", g)
 
 
 def perplexity(bench, models, reward):
@@ -181,6 +217,7 @@ def test(bench):
         (bench.folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     models = {"start": model, "more": more / "latest"}
     answers = figures(bench, models, reward / "latest")
+    margins(bench, models, reward / "latest", answers)
     perplexity(bench, models, reward / "latest")
     judges(bench, models, answers)
     missing(bench, models)

@@ -66,6 +66,31 @@ def paused(bench, base, rule, seconds):
                f"real with {session} interruptions")
 
 
+def completions(bench, model, rows, side):
+    """Ids of one side of the records, as training reads them but for the end token."""
+    path, ids = bench.folder / "whole.jsonl", []
+    for text in (lambda r: r["prompt"], lambda r: r["prompt"] + r[side]):
+        path.write_text("".join(json.dumps({"text": text(r)}) + "\n" for r in rows))
+        lines = bench.good("tokenize", f"model={model}", f"input={path}", threads=None).lines()
+        ids.append([line["ids"] for line in lines])
+    bench.check(all(b[:len(a)] == a for a, b in zip(*ids)), "a token goes over the border")
+    return [b[len(a):] for a, b in zip(*ids)]
+
+
+def picked(bench, base, lines, outs):
+    """The kept half, told from outside, as a file of its own."""
+    rows = [json.loads(line) for line in lines]
+    unit = [embeddings(bench, base, completions(bench, base, rows, k)) for k in ("chosen", "rejected")]
+    order = sorted(range(len(rows)), key=lambda i: cosine(unit[0][i], unit[1][i]))
+    for pick, kept in (("easy", order[:20]), ("hard", order[20:])):
+        path, out = bench.folder / f"{pick}.jsonl", bench.folder / f"dpo-{pick}"
+        path.write_text("".join(lines[i] for i in sorted(kept)))
+        bench.good(*bench.prefer_args(out, base, f"data.train={path}", "shuffle=false",
+                                      "method.name=dpo", steps=0))
+        bench.same(outs[pick] / "latest/model.safetensors", out / "latest/model.safetensors",
+                   f"the {pick} half and dpo on a file of it")
+
+
 def offline(bench, base):
     path = bench.world / "pairs.jsonl"
     lines = path.read_text().splitlines(keepends=True)[:40]
@@ -80,6 +105,7 @@ def offline(bench, base):
         bench.check("real: 20 of 40 pairs are kept" in r.err, pick, r.err)
     bench.check(len({common.digest(o / "latest/model.safetensors") for o in outs.values()}) == 3,
                 "the picks keep the same pairs")
+    picked(bench, base, lines, outs)
     whole, dpo = bench.folder / "whole", bench.folder / "dpo"
     bench.good(*bench.prefer_args(whole, base, f"data.train={some}", "method.name=real",
                                   "method.keep=1"))

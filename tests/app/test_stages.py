@@ -69,6 +69,18 @@ def same(bench, want, got, what):
                 [k for k in want if got[k] != want[k]])
 
 
+def by_hand(bench, out):
+    """The fifth stage as a command of its own, on the folders that stage:NAME means."""
+    alone = bench.folder / "alone"
+    bench.good(*bench.align_args(alone, out / "online" / "latest", "seed=1", "max_new_tokens=12",
+                                 f"method.reference={out}/sft/latest", "kl_to_start=false",
+                                 f"reward.model={out}/judge/latest", "data.prompts=" +
+                                 f"{bench.world}/prompts.jsonl", method="dpo", prompts=8, group=2,
+                                 iterations=1))
+    bench.same(out / "again" / "latest" / "model.safetensors",
+               alone / "latest" / "model.safetensors", "a stage and its command")
+
+
 def whole(bench):
     path, out = write(bench, "one")
     first = bench.good("run", path)
@@ -79,6 +91,7 @@ def whole(bench):
     bench.check(chained == saved["checkpoint-3"], "online starts from", chained, "not", saved)
     kl = common.metrics(out / "online")[-1]
     bench.check(kl["rewards/margins"] is not None and abs(kl["kl"]) > 0, "online's last line", kl)
+    by_hand(bench, out)
     if bench.mpirun:
         path, out = write(bench, "two")
         bench.good("run", path, ranks=2)
