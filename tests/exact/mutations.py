@@ -124,7 +124,7 @@ MUTATIONS = [
              "if (step > k->steps + 1000)", "train metrics"),
     Mutation("latest stays behind after a kill", "src/train/checkpoint.c",
              'plumb_checkpoint_link(output_dir, "latest", mine)', "PLUMB_OK",
-             "train checkpoint"),
+             "train checkpoint_dir"),
     # the losses of the newer methods
     Mutation("VCB over the sample's deviation", "src/align/group_term.c",
              "(in->reward[i] - mean) / m;\n    return sqrt(square);",

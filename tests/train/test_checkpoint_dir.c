@@ -1,0 +1,155 @@
+/* test_checkpoint_dir.c - which checkpoints stay, which is the newest, where `latest` and `best`
+ * point. Test. Includes harness.h, io/, train/. */
+#include "train/checkpoint_dir.h"
+
+#include "checkpoint_run.h"
+
+static void test_prune(void)
+{
+    char dir[4096], from[4096];
+    join(dir, top, "prune");
+    struct run run = {.options = {.output_dir = dir, .keep_last = 2, .keep_every = 4}, .until = 1};
+    for (int64_t step = 1; step <= 7; step++) {
+        run.until = step;
+        fake_world(1, run_rank, &run);
+        char name[64];
+        snprintf(name, sizeof(name), "checkpoint-%lld", (long long)step);
+        join(from, dir, name);
+        run.resume = from;
+    }
+    folders_are(dir, "4 6 7 ");
+    latest_is(dir, "checkpoint-7");
+    found(dir, "auto", "checkpoint-7");
+}
+
+/* Killed between the rename of a checkpoint and that of latest, and while an old one went. */
+static void test_tidy(void)
+{
+    char dir[4096], one[4096], two[4096], path[4096], other[4096];
+    join(dir, top, "tidy");
+    join(one, dir, "checkpoint-1");
+    join(two, dir, "checkpoint-2");
+    struct run run = {.options = {.output_dir = dir}, .until = 1};
+    fake_world(1, run_rank, &run);
+    run.until = 2;
+    run.resume = one;
+    fake_world(1, run_rank, &run);
+    join(path, dir, "latest");
+    CHECK(!unlink(path) && !symlink("checkpoint-1", path));
+    join(other, dir, "checkpoint-0.tmp");
+    CHECK_OK(plumb_dir_create(other));
+    CHECK_OK(plumb_checkpoint_tidy(dir, two));
+    latest_is(dir, "checkpoint-2");
+    folders_are(dir, "1 2 ");
+    /* a checkpoint of another run is not pointed at */
+    join(other, top, "tidy-other");
+    CHECK_OK(plumb_dir_create(other));
+    CHECK_OK(plumb_checkpoint_tidy(other, one));
+    join(path, other, "latest");
+    CHECK(access(path, F_OK) != 0);
+}
+
+/* Pauses count nowhere, the newest one goes before older checkpoints and goes when a later one is
+ * there, and a damaged one is passed over. */
+static void test_pause(void)
+{
+    static const char *const other[] = {"checkpoint-",
+                                        "checkpoint-4-pause-",
+                                        "checkpoint-4-pause-0",
+                                        "checkpoint-4-pause-1.tmp",
+                                        "checkpoint-4-pause-1x",
+                                        "checkpoint-4x",
+                                        "checkpoint-4-pause-99999999999999999999"};
+    struct plumb_checkpoint_name name;
+    for (size_t i = 0; i < sizeof(other) / sizeof(*other); i++)
+        CHECKF(!plumb_checkpoint_name_read(&name, other[i]), "%s is a checkpoint", other[i]);
+    CHECK(plumb_checkpoint_name_read(&name, "checkpoint-4-pause-12") && name.step == 4 &&
+          name.pause == 12);
+
+    char dir[4096], from[4096], path[4096];
+    struct plumb_buf own = {0};
+    join(dir, top, "pause");
+    struct run run = {.options = {.output_dir = dir, .keep_last = 1}, .until = 2};
+    fake_world(2, run_rank, &run);
+    join(from, dir, "checkpoint-2");
+    run.resume = from;
+    run.pause = true;
+    fake_world(4, run_rank, &run);
+    folders_are(dir, "2 2-pause-1 ");
+    fake_world(2, run_rank, &run); /* again at once */
+    folders_are(dir, "2 2-pause-2 ");
+    run.until = 3;
+    fake_world(2, run_rank, &run);
+    folders_are(dir, "2 3-pause-1 ");
+    latest_is(dir, "checkpoint-3-pause-1");
+    found(dir, "auto", "checkpoint-3-pause-1");
+    join(path, dir, "checkpoint-3-pause-1");
+    CHECK_OK(plumb_checkpoint_verify(path));
+    read_text(&own, path, "own.rank-1");
+    CHECK(!strcmp(own.data, "own.rank-1"));
+
+    /* Another rank's failure is everybody's and changes nothing. */
+    bad_rank = 1;
+    run.expect = PLUMB_ERR_IO;
+    run.says = "own.rank-1: gone";
+    fake_world(2, run_rank, &run);
+    bad_rank = -1;
+    run.expect = PLUMB_OK;
+    folders_are(dir, "2 3-pause-1 ");
+    latest_is(dir, "checkpoint-3-pause-1");
+
+    flip_byte(path, "own.rank-1", 0);
+    found(dir, "auto", "checkpoint-2");
+    fake_world(1, run_rank, &run); /* the damaged one keeps its number */
+    folders_are(dir, "2 3-pause-2 ");
+    join(path, dir, "checkpoint-3-pause-2");
+    run.resume = path;
+    run.pause = false;
+    fake_world(1, run_rank, &run); /* complete at the same step */
+    folders_are(dir, "3 ");
+    latest_is(dir, "checkpoint-3");
+    plumb_buf_fini(&own);
+}
+
+static void test_keep_best(void)
+{
+    static const double value[] = {3, 5, NAN, 1, 5, 2, 2.5};
+    char dir[4096], from[4096], name[64];
+    for (int least = 0; least < 2; least++) {
+        join(dir, top, least ? "least" : "best");
+        struct run run = {.options = {.output_dir = dir,
+                                      .keep_last = 1,
+                                      .keep_best = 2,
+                                      .best_value = "metric.x",
+                                      .best_is_least = least}};
+        for (int64_t step = 1; step <= 7; step++) {
+            run.until = step;
+            run.metric = value[step - 1];
+            run.pause = step == 5; /* its value does not count */
+            fake_world(1, run_rank, &run);
+            snprintf(name, sizeof(name), "checkpoint-%lld%s", (long long)step,
+                     run.pause ? "-pause-1" : "");
+            join(from, dir, name);
+            run.resume = from;
+            char best[4096], target[256] = "";
+            join(best, dir, "best");
+            CHECK(readlink(best, target, sizeof(target) - 1) > 0);
+            const char *expected = !least ? (step < 2 ? "1" : "2") : step < 4 ? "1" : "4";
+            CHECKF(!strcmp(target + 11, expected), "best is %s after %lld", target,
+                   (long long)step);
+        }
+        folders_are(dir, least ? "4 6 7 " : "1 2 7 ");
+        latest_is(dir, "checkpoint-7");
+    }
+}
+
+int main(void)
+{
+    CHECK(mkdtemp(top));
+    test_prune();
+    test_tidy();
+    test_pause();
+    test_keep_best();
+    CHECK_OK(plumb_dir_remove(top));
+    return 0;
+}
