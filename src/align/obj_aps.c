@@ -3,8 +3,7 @@
  *
  * Hong et al. 2024, arXiv:2406.02764, eq. 5, h = beta (d_w - d_l), d = s - s_ref:
  *
- *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -0.69 < rho < 0: -log 2 is
- * the end
+ *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -log 2 < rho < 0
  *
  * The derivative by t is H(sigma(h/t)) + rho with H the entropy in nats, which grows with t: so
  * t = |h| / z within its bounds, where H(sigma(z)) = -rho. By h, at that t: -sigma(-h/t). */

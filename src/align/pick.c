@@ -23,7 +23,8 @@ void plumb_pick_gram(double *gram, const float *e, int64_t n, int64_t c)
                 sum += (double)e[i * c + k] * (double)e[j * c + k];
             gram[i * n + j] = sum;
         }
-    for (int64_t i = n; i-- > 0;) /* the norms stand on the diagonal, used last by their own row */
+    for (int64_t i = 0; i < n;
+         i++) /* squared norms stay on the diagonal until all have read them */
         for (int64_t j = 0; j < i; j++) {
             const double norm = sqrt(gram[i * n + i]) * sqrt(gram[j * n + j]);
             gram[i * n + j] = norm > 0 ? gram[i * n + j] / norm : 0;
@@ -83,13 +84,14 @@ static void enumerate(uint8_t *side, const double *gram, int64_t n)
     }
 }
 
-/* A set never runs empty: the answer that began it is its own nearest, or has moved for others. */
+/* The least alike answers begin a set each, however alike all are; a round that would empty a set
+ * is the end. */
 static void iterate(uint8_t *side, const double *gram, int64_t n)
 {
     int64_t a, b;
     extreme(&a, &b, gram, n, 1);
     for (int64_t i = 0; i < n; i++)
-        side[i] = gram[i * n + b] > gram[i * n + a];
+        side[i] = i == b || (i != a && gram[i * n + b] > gram[i * n + a]);
     for (int round = 0; round < MOST_ROUNDS; round++) {
         double own[2] = {0}, m[2] = {0};
         int64_t moved = 0;

@@ -58,6 +58,11 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void plumb_sort_values(double *x, int64_t n)
+{
+    qsort(x, (size_t)n, sizeof(*x), by_value);
+}
+
 double plumb_quantile(const double *sorted, int64_t n, double q)
 {
     if (n == 0)
@@ -76,7 +81,7 @@ void plumb_stats_margin(struct plumb_align_stats *out, struct plumb_scoreboard *
             b->work[m.count] = b->choice[p].margin;
             plumb_moments_add(&m, b->choice[p].margin);
         }
-    qsort(b->work, (size_t)m.count, sizeof(double), by_value);
+    plumb_sort_values(b->work, m.count);
     out->margins = m.count;
     moments_out(&out->margin_mean, &out->margin_std, &m);
     for (int k = 0; k < PLUMB_STATS_QUANTILES; k++)

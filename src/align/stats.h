@@ -26,6 +26,7 @@ void plumb_stats_reward(struct plumb_align_stats *out, struct plumb_scoreboard *
                         const struct plumb_align_param *p);
 /* Fills the margin part from choice[].margin, and b->work with the margins, sorted. */
 void plumb_stats_margin(struct plumb_align_stats *out, struct plumb_scoreboard *b);
+void plumb_sort_values(double *x, int64_t n); /* ascending; no NaN */
 /* q-quantile of n sorted values by linear interpolation at (n-1) q; NaN when n = 0. */
 double plumb_quantile(const double *sorted, int64_t n, double q);
 

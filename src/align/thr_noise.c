@@ -3,15 +3,8 @@
  * Source: SPA, arXiv:2406.04412, eq. 12-13. Its code keeps one buffer per GPU; one for all pairs in
  * global order, so that a flag does not depend on who trained on the pair, is ours. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "align/threshold.h"
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 double plumb_threshold_noise(const double *margin, int64_t n, const struct plumb_align_param *p,
                              double *work)
@@ -20,7 +13,7 @@ double plumb_threshold_noise(const double *margin, int64_t n, const struct plumb
     for (int64_t i = n; i-- > 0 && k < p->noise_window;)
         if (!isnan(margin[i]))
             work[k++] = margin[i];
-    qsort(work, (size_t)k, sizeof(*work), by_value);
+    plumb_sort_values(work, k);
     return plumb_quantile(work, k, p->noise_share);
 }
 

@@ -43,8 +43,7 @@ plumb_threshold_rule plumb_threshold_branch;
  * Source: the code family of PSLE's authors; see plumb_choice.weight for what is divided by. */
 plumb_threshold_rule plumb_threshold_weigh;
 
-/* The pair's weight: sigma(weight_beta margin).           Source: OPTune, arXiv:2406.07657, eq. 7
- */
+/* The pair's weight: sigma(weight_beta margin).        Source: OPTune, arXiv:2406.07657, eq. 7 */
 plumb_threshold_rule plumb_threshold_sigmoid;
 double plumb_sigmoid_weight(double margin, const struct plumb_align_param *p);
 

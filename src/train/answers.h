@@ -44,7 +44,7 @@ struct plumb_answers {
     uint64_t weights; /* fingerprint of those that answered */
     struct plumb_answer *at;
     struct plumb_request *request; /* (max_prompts * group_size,) scratch of generation */
-    int64_t *owner;                /* the same; local prompt of each request */
+    int64_t *owner; /* the same; local prompt of each request, or answer of each item to score */
     struct plumb_reward_item *item;
     double *score;
     int32_t *ids;

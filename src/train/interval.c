@@ -1,26 +1,12 @@
 /* interval.c - bootstrap over prompts, Student's t over seeds.
- * Layer 5. Includes train/interval.h, base/. */
+ * Layer 5. Includes train/interval.h, align/stats.h, base/. */
 #include "train/interval.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#include "base/num.h"
+#include "align/stats.h"
 #include "base/rng.h"
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Linear between order statistics; x (n,) ascending, n > 0. */
-static double quantile(const double *x, int64_t n, double q)
-{
-    const double at = q * (double)(n - 1);
-    const int64_t i = plumb_min_i64((int64_t)at, n - 1), next = plumb_min_i64(i + 1, n - 1);
-    return x[i] + (at - (double)i) * (x[next] - x[i]);
-}
 
 plumb_status plumb_bootstrap(double out[2], const double *value, const double *count, int64_t n,
                              int64_t replicates, uint64_t seed)
@@ -41,9 +27,9 @@ plumb_status plumb_bootstrap(double out[2], const double *value, const double *c
         if (c > 0)
             mean[kept++] = v / c;
     }
-    qsort(mean, (size_t)kept, sizeof(*mean), ascending);
-    out[0] = kept ? quantile(mean, kept, 0.025) : NAN;
-    out[1] = kept ? quantile(mean, kept, 0.975) : NAN;
+    plumb_sort_values(mean, kept);
+    out[0] = plumb_quantile(mean, kept, 0.025);
+    out[1] = plumb_quantile(mean, kept, 0.975);
     free(mean);
     return PLUMB_OK;
 }

@@ -13,8 +13,11 @@
  * delta_i = the answer's length minus the other's, std over the population. won_i is 1, 1/2 or 0.
  * This is AlpacaEval 2's regression without its term for the difficulty of an instruction, which
  * needs many models; the ridge keeps theta finite when one side always wins. 1/2 for n = 0.
- *                      Source: Dubois et al. 2024, arXiv:2404.04475, eq. 2 and section 3,
- * simplified in   won, delta (n,) PLUMB_ERR_NUMERIC when the fit does not settle. */
+ *             Source: Dubois et al. 2024, arXiv:2404.04475, eq. 2 and section 3, simplified
+ *
+ *   in   won    (n,)   1, 1/2 or 0
+ *        delta  (n,)   lengths in any one unit
+ * PLUMB_ERR_NUMERIC when the fit does not settle. */
 plumb_status plumb_lc_win_rate(double *out, const double *won, const double *delta, int64_t n);
 
 #endif

@@ -186,6 +186,11 @@ static void check_limits(void)
         CHECK_OK(plumb_pick_pair(&a, &b, (enum plumb_pick)pick, equal, 3, &key));
         CHECK(a == 0 && b == 1);
     }
+    double alike[N * N]; /* cosines of equal answers, rounded: more than are enumerated */
+    for (int i = 0; i < N * N; i++)
+        alike[i] = i % (N + 1) ? 1 + 1e-15 : 1;
+    CHECK_OK(plumb_pick_pair(&a, &b, PLUMB_PICK_CENTROID, alike, N, &key));
+    CHECKF(a == 0 && b == 1, "%lld and %lld", (long long)a, (long long)b);
 }
 
 int main(void)
