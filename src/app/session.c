@@ -56,8 +56,10 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .tokenizer = s->tokenizer,
         .prompt_template = cfg->data.prompt_template,
         .no_special = !cfg->special,
-        .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos ? max_pos - 1 : 0,
-        .max_tokens = max_pos,
+        .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos
+                                 ? plumb_at_most(cfg->data.max_prompt_tokens, max_pos - 1)
+                                 : 0,
+        .max_tokens = plumb_at_most(cfg->data.max_tokens, max_pos),
         .vocab = s->model ? s->model->spec.v : 0,
         .limit = cfg->data.limit,
     };

@@ -36,6 +36,11 @@ static inline int64_t plumb_max_i64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
 }
+/* A limit of the user's within one that is given; 0: none of the user's. */
+static inline int64_t plumb_at_most(int64_t wanted, int64_t given)
+{
+    return wanted > 0 && wanted < given ? wanted : given;
+}
 static inline int64_t plumb_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;

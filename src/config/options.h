@@ -43,8 +43,8 @@
     X(TEXT, train, "", "", "file", "srf", 1, "JSON lines to train on: prompt and completion or messages; reward, prefer: chosen and rejected") \
     X(TEXT, eval, "", "", "file", "asrfe", 0, "JSON lines held out for evaluation") \
     X(TEXT, prompt_template, "{prompt}", "", "", "asrfgldcet", 1, "text around a record's prompt; {prompt} stands for it") \
-    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfgce", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
-    X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfgldce", 1, "longest sequence, prompt and completion; 0: the model's context") \
+    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfge", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
+    X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfglde", 1, "longest sequence, prompt and completion; 0: the model's context") \
     X(BOOL, shuffle, "true", "", "", "asrf", 1, "take records in an order drawn from the seed instead of file order") \
     X(BOOL, append_eos, "true", "", "", "srf", 1, "put the end token after every completion of a training record") \
     X(INT, skip, "0", "[0, 1000000000000]", "records", "asrf", 1, "leave out the first records of a file, as those that an earlier stage has seen") \
@@ -99,7 +99,7 @@
     X(REAL, optimism, "0.001", "[0, 1e6]", "", "a", 1, "selm: weight of the reference's greedy answer, which the policy is to leave") \
     X(REAL, margin_beta, "0.1", "[0, 1e6]", "", "a", 1, "dlma: of the self-rewarded margin, which a pair's log-ratios are to exceed") \
     X(REAL, margin_limit, "40", "[0, 1e6]", "", "a", 1, "dlma: self-rewarded margins are cut here") \
-    X(REAL, rho, "-0.5", "[-0.69, 0]", "", "af", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
+    X(REAL, rho, "-0.5", "(-0.69, 0)", "", "af", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
     X(TEXT, principles, "", "", "file", "a", 1, "plain text of the principles") \
     X(TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", 1, "how principles and prompt are joined")
 

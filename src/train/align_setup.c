@@ -26,10 +26,7 @@ static plumb_status check_text(const char *option, const char *path, const struc
 
 static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg, bool dry)
 {
-    PLUMB_TRY(plumb_method_find(&a->method, cfg->method.name));
-    a->param = plumb_align_param_of(cfg);
-    if (a->method->fix)
-        a->method->fix(&a->param);
+    PLUMB_TRY(plumb_method_of(&a->method, &a->param, cfg));
     a->needs_reference = plumb_method_needs_reference(a->method, &a->param);
     PLUMB_REQUIRE(!a->method->principled || cfg->generate.group_size % 2 == 0, PLUMB_ERR_CONFIG,
                   "generate.group_size: %s answers half of each group under the principles: "
@@ -72,9 +69,8 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     options.principle = guided ? plumb_buf_text(&principle) : NULL;
     options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;
     options.principle_template = cfg->method.principle_template;
-    const int64_t room = a->t->model->spec.max_pos - 1; /* at least one token of answer */
-    if (options.max_prompt_tokens == 0 || options.max_prompt_tokens > room)
-        options.max_prompt_tokens = room;
+    options.max_prompt_tokens = /* at least one token of answer */
+        plumb_at_most(options.max_prompt_tokens, a->t->model->spec.max_pos - 1);
     if (st == PLUMB_OK)
         st = plumb_dataset_open(&a->data, cfg->data.prompts, &options);
     plumb_buf_fini(&principle);

@@ -12,9 +12,6 @@ struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
                                                 const struct plumb_trainer *t,
                                                 enum plumb_data_kind kind)
 {
-    int64_t max_tokens = cfg->data.max_tokens;
-    if (max_tokens == 0 || max_tokens > t->model->spec.max_pos)
-        max_tokens = t->model->spec.max_pos;
     return (struct plumb_data_options){
         .kind = kind,
         .tokenizer = t->tokenizer,
@@ -24,7 +21,7 @@ struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
         .skip = cfg->data.skip,
         .limit = cfg->data.limit,
         .max_prompt_tokens = cfg->data.max_prompt_tokens,
-        .max_tokens = max_tokens,
+        .max_tokens = plumb_at_most(cfg->data.max_tokens, t->model->spec.max_pos),
     };
 }
 

@@ -6,7 +6,7 @@
 #ifndef PLUMB_TRAIN_LOOPS_H
 #define PLUMB_TRAIN_LOOPS_H
 
-#include "align/param.h"
+#include "align/method.h"
 #include "data/dataset.h"
 #include "train/pack.h"
 #include "train/trainer.h"
@@ -24,8 +24,10 @@ plumb_status plumb_train_reward(const struct plumb_trainer_source *s);
  * the model it started from.     L = mean over the global batch's pairs, see align/obj_*.c */
 plumb_status plumb_train_prefer(const struct plumb_trainer_source *s);
 
-/* The method's parameters in a configuration. */
-struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg);
+/* The method that a configuration names, and its parameters: the configuration's, but for those
+ * that make the method what it is. PLUMB_ERR_CONFIG for an unknown name. */
+plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_align_param *param,
+                             const struct plumb_config *cfg);
 
 /* Alignment on the model's own answers to data.prompts, by method.name. */
 plumb_status plumb_train_align(const struct plumb_trainer_source *s);

@@ -1,8 +1,8 @@
-/* method_param.c - the method's parameters out of a configuration.
+/* method_param.c - a configuration's method and its parameters.
  * Layer 5. Includes train/loops.h, align/. */
 #include "train/loops.h"
 
-struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg)
+static struct plumb_align_param param_of(const struct plumb_config *cfg)
 {
     return (struct plumb_align_param){
         .tau = cfg->method.tau,
@@ -35,4 +35,14 @@ struct plumb_align_param plumb_align_param_of(const struct plumb_config *cfg)
         .margin_limit = cfg->method.margin_limit,
         .rho = cfg->method.rho,
     };
+}
+
+plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_align_param *param,
+                             const struct plumb_config *cfg)
+{
+    PLUMB_TRY(plumb_method_find(method, cfg->method.name));
+    *param = param_of(cfg);
+    if ((*method)->fix)
+        (*method)->fix(param);
+    return PLUMB_OK;
 }

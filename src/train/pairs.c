@@ -191,8 +191,8 @@ static plumb_status open_embedder(struct pairs *s, struct plumb_references *refe
 static plumb_status prepare_prefer(struct pairs *s)
 {
     const struct plumb_config *cfg = s->t->cfg;
-    const struct plumb_align_param param = plumb_align_param_of(cfg);
-    PLUMB_TRY(plumb_method_find(&s->method, cfg->method.name));
+    struct plumb_align_param param;
+    PLUMB_TRY(plumb_method_of(&s->method, &param, cfg));
     const struct plumb_method *method = s->method;
     const unsigned needs = method->objective->needs(&param);
     PLUMB_REQUIRE(method->given_pairs, PLUMB_ERR_CONFIG,
@@ -254,10 +254,10 @@ static plumb_status pick_pairs(struct pairs *s)
     const int64_t n = s->data->n;
     const struct plumb_rng_key key = {.seed = s->t->cfg->seed, .purpose = PLUMB_RNG_SELECT};
     double *cosine = calloc((size_t)n, sizeof(*cosine));
+    plumb_comm_phase(s->t->comm, "embed");
     plumb_status st = cosine ? likeness(s, cosine)
                              : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
                                              "cosines of %lld pairs", (long long)n);
-    plumb_comm_phase(s->t->comm, "embed");
     st = plumb_comm_agree(s->t->comm, st);
     if (st == PLUMB_OK) /* one owner each */
         st = plumb_comm_allreduce_f64(s->t->comm, cosine, n, PLUMB_SUM);

@@ -21,10 +21,8 @@ static const char *command_of(const char *name)
 static void check_align(const struct plumb_config *cfg, const char *path, const char *name)
 {
     const struct plumb_method *m;
-    struct plumb_align_param param = plumb_align_param_of(cfg);
-    CHECK_OK(plumb_method_find(&m, cfg->method.name));
-    if (m->fix)
-        m->fix(&param);
+    struct plumb_align_param param;
+    CHECK_OK(plumb_method_of(&m, &param, cfg));
     const plumb_status st = plumb_method_check(m, &param, cfg->generate.group_size);
     CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
     CHECKF(!m->principled || *cfg->method.principles, "%s: no principles", path);
@@ -54,10 +52,10 @@ static void check_stages(const char *path)
     for (int64_t i = 0; i < s->n; i++) {
         const struct plumb_config *cfg = s->item[i].cfg;
         const bool align = strcmp(s->item[i].command, "align") == 0;
-        const struct plumb_align_param param = plumb_align_param_of(cfg);
         const struct plumb_method *m;
         check_device(cfg, path);
-        CHECK_OK(plumb_method_find(&m, cfg->method.name));
+        struct plumb_align_param param;
+        CHECK_OK(plumb_method_of(&m, &param, cfg));
         CHECK_OK(plumb_method_check(m, &param, align ? cfg->generate.group_size : 2));
         CHECKF(*cfg->model && *(align ? cfg->data.prompts : cfg->data.train), "%s: stage %s", path,
                s->item[i].name);
