@@ -5,12 +5,13 @@
 
 #include "app/app.h"
 #include "train/finished.h"
+#include "train/table.h"
 
 /* Runs of one method with one setting; run[0] stands for the setting. */
 struct plumb_compare_group {
     char name[200];
     const struct plumb_finished **run; /* (n,) in the order of the command line */
-    int64_t n;
+    int64_t n, first;                  /* first: number of run[0] on the command line */
 };
 
 /* A figure over seeds; NaN where there are too few of them. */
@@ -35,11 +36,15 @@ plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, in
 /* compare_groups.c: refuses runs that cannot be compared, naming both and the difference, and sorts
  * them into groups. PLUMB_ERR_CONFIG. */
 plumb_status plumb_compare_check(const struct plumb_compare *c);
-plumb_status plumb_compare_sort(struct plumb_compare *c);
+plumb_status plumb_compare_sort(struct plumb_compare *c); /* the best reward first */
+/* Whether an option is a part of a method's setting, and not of where and as what it ran. */
+bool plumb_compare_is_setting(const char *path);
 
 /* Over the group's seeds; of the model that wins are counted against when first. */
 struct plumb_compare_mean plumb_compare_figure(const struct plumb_compare_group *g,
                                                enum plumb_figure id, bool first);
+/* Mean held-out reward; without an evaluation that of the last iteration. */
+double plumb_compare_rank(const struct plumb_compare_group *g);
 /* a minus b over the seeds that both have. */
 struct plumb_compare_mean plumb_compare_paired(const struct plumb_compare_group *a,
                                                const struct plumb_compare_group *b,
@@ -48,5 +53,10 @@ struct plumb_compare_mean plumb_compare_paired(const struct plumb_compare_group 
 /* compare_write.c: tables on standard output; compare.md, compare.json and report.html in
  * output_dir when it is set; JSON to `output` when that is no "-". */
 plumb_status plumb_compare_write(const struct plumb_compare *c);
+
+/* compare_page.c: report.html of these tables, with intervals and curves. */
+#define PLUMB_COMPARE_TABLES 4
+plumb_status plumb_compare_page(const struct plumb_compare *c, const struct plumb_table *table,
+                                int64_t n_tables);
 
 #endif

@@ -148,14 +148,21 @@ struct setting {
     char text[128]; /* ", learning_rate 0.0002" of the second run */
 };
 
+bool plumb_compare_is_setting(const char *path)
+{
+    static const char *const other[] = {"seed", "model", "tokenizer", "device"};
+    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++)
+        if (strcmp(path, other[i]) == 0)
+            return false;
+    return true;
+}
+
 static plumb_status note_setting(void *arg, const char *path, const char *then, const char *now)
 {
-    static const char *const no_setting[] = {"seed", "model", "tokenizer", "device"};
     struct setting *s = arg;
     (void)then;
-    for (size_t i = 0; i < sizeof(no_setting) / sizeof(no_setting[0]); i++)
-        if (strcmp(path, no_setting[i]) == 0)
-            return PLUMB_OK;
+    if (!plumb_compare_is_setting(path))
+        return PLUMB_OK;
     const char *dot = strrchr(path, '.');
     const size_t used = strlen(s->text);
     snprintf(s->text + used, sizeof(s->text) - used, ", %s %s", dot ? dot + 1 : path, now);
@@ -193,6 +200,7 @@ static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_o
     if (!g) {
         first_of_label[c->groups] = i;
         g = &c->group[c->groups++];
+        g->first = i;
         snprintf(g->name, sizeof(g->name), "%.64s%s", c->label[i], suffix);
         g->run = calloc((size_t)c->n, sizeof(const struct plumb_finished *));
         PLUMB_REQUIRE(g->run, PLUMB_ERR_NOMEM, "%lld runs", (long long)c->n);
@@ -205,6 +213,18 @@ static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_o
     return PLUMB_OK;
 }
 
+/* Groups without a reward at the end; of equals the one that was named first. */
+static int by_rank(const void *a, const void *b)
+{
+    const struct plumb_compare_group *x = a, *y = b;
+    const double p = plumb_compare_rank(x), q = plumb_compare_rank(y);
+    if (isnan(p) != isnan(q))
+        return isnan(p) ? 1 : -1;
+    if (isnan(p) || p == q)
+        return (x->first > y->first) - (x->first < y->first);
+    return p > q ? -1 : 1;
+}
+
 plumb_status plumb_compare_sort(struct plumb_compare *c)
 {
     int64_t *first_of_label = calloc((size_t)c->n, sizeof(*first_of_label));
@@ -214,6 +234,8 @@ plumb_status plumb_compare_sort(struct plumb_compare *c)
         st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%lld runs", (long long)c->n);
     for (int64_t i = 0; i < c->n && st == PLUMB_OK; i++)
         st = add_run(c, i, first_of_label);
+    if (st == PLUMB_OK)
+        qsort(c->group, (size_t)c->groups, sizeof(*c->group), by_rank);
     free(first_of_label);
     return st;
 }
@@ -239,6 +261,13 @@ struct plumb_compare_mean plumb_compare_figure(const struct plumb_compare_group 
             plumb_moments_add(&m, x);
     }
     return mean_of(&m);
+}
+
+double plumb_compare_rank(const struct plumb_compare_group *g)
+{
+    const enum plumb_figure by =
+        g->run[0]->evaluated ? PLUMB_FIGURE_REWARD : PLUMB_FIGURE_LAST_REWARD;
+    return plumb_compare_figure(g, by, false).mean;
 }
 
 struct plumb_compare_mean plumb_compare_paired(const struct plumb_compare_group *a,

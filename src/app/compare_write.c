@@ -1,17 +1,13 @@
-/* compare_write.c - figures over seeds as tables, Markdown, JSON and a page with curves.
+/* compare_write.c - figures over seeds as tables, Markdown and JSON.
  * Layer 6. Includes app/compare.h, base/, io/, train/. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "app/compare.h"
-#include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
-#include "train/interval.h"
-#include "train/table.h"
 
 /* Widest table of differences that the console shows. */
 enum { CONSOLE_GROUPS = 6 };
@@ -20,7 +16,9 @@ static const char mean_note[] = "Mean over seeds +- half of the 95 % interval of
                                 "(Student's t); one seed has no interval.";
 static const char paired_note[] =
     "Held-out reward, row minus column: mean over the seeds that both have +- half of the 95 % "
-    "interval of that mean.";
+    "interval of that mean; *: 0 lies outside of it (each pair by itself, not corrected for their "
+    "number).";
+static const char setting_note[] = "Options that are not the same in all runs, seeds left aside.";
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -65,9 +63,7 @@ static plumb_status fill_methods(struct plumb_table *t, const struct plumb_compa
     if (has_baseline(c))
         PLUMB_TRY(add_row(t, &c->group[0], true));
     for (int64_t k = 0; k < c->groups; k++) {
-        const enum plumb_figure by =
-            c->run[0].evaluated ? PLUMB_FIGURE_REWARD : PLUMB_FIGURE_LAST_REWARD;
-        const double mean = plumb_compare_figure(&c->group[k], by, false).mean;
+        const double mean = plumb_compare_rank(&c->group[k]);
         if (mean > best) {
             best = mean;
             t->best_row = t->n / t->cols - 1;
@@ -76,6 +72,14 @@ static plumb_status fill_methods(struct plumb_table *t, const struct plumb_compa
     }
     plumb_table_prune(t);
     return PLUMB_OK;
+}
+
+static plumb_status add_gap(struct plumb_table *t, const struct plumb_compare_mean *m)
+{
+    if (!isfinite(m->half_width))
+        return plumb_table_add_real(t, m->mean, 3, "");
+    return plumb_table_add(t, "%.3f +- %.3f%s", m->mean, m->half_width,
+                           fabs(m->mean) > m->half_width ? " *" : "");
 }
 
 static plumb_status fill_paired(struct plumb_table *t, const struct plumb_compare *c)
@@ -89,9 +93,81 @@ static plumb_status fill_paired(struct plumb_table *t, const struct plumb_compar
         for (int64_t k = 0; k < c->groups; k++) {
             const struct plumb_compare_mean m =
                 plumb_compare_paired(&c->group[i], &c->group[k], PLUMB_FIGURE_REWARD);
-            PLUMB_TRY(i == k ? plumb_table_add(t, "-") : add_mean(t, &m, 1, 3));
+            PLUMB_TRY(i == k ? plumb_table_add(t, "-") : add_gap(t, &m));
         }
     }
+    plumb_table_prune(t);
+    return PLUMB_OK;
+}
+
+/* What plumb_config_changes is asked: which options differ, then what each of them is. */
+struct differing {
+    struct plumb_table *t;
+    const char *path; /* NULL: all, as heads of columns */
+    char value[120];  /* of the path here; "" when it is no other than in the first run */
+    char first[120];  /* of the path there */
+};
+
+static plumb_status note_option(void *arg, const char *path, const char *then, const char *now)
+{
+    struct differing *d = arg;
+    if (!plumb_compare_is_setting(path))
+        return PLUMB_OK;
+    if (d->path && strcmp(path, d->path) == 0) {
+        snprintf(d->value, sizeof(d->value), "%s", strcmp(now, "\"\"") ? now : "-");
+        snprintf(d->first, sizeof(d->first), "%s", strcmp(then, "\"\"") ? then : "-");
+    }
+    bool known = d->path != NULL;
+    for (int64_t i = 0; i < d->t->n && !known; i++)
+        known = strcmp(d->t->cell[i], path) == 0;
+    return known ? PLUMB_OK : plumb_table_add(d->t, "%s", path);
+}
+
+/* One row a method, one column an option that is not the same in all. */
+static plumb_status fill_settings(struct plumb_table *t, const struct plumb_compare *c)
+{
+    const struct plumb_finished *base = c->group[0].run[0];
+    struct differing d = {.t = t};
+    PLUMB_TRY(plumb_table_add(t, "method"));
+    for (int64_t k = 1; k < c->groups; k++) {
+        const struct plumb_finished *r = c->group[k].run[0];
+        PLUMB_TRY(plumb_config_changes(base->cfg, r->cfg, r->command, note_option, &d));
+    }
+    t->cols = t->n;
+    for (int64_t k = 0; k < c->groups; k++) {
+        const struct plumb_finished *r = c->group[k].run[0];
+        PLUMB_TRY(plumb_table_add(t, "%s", c->group[k].name));
+        for (int64_t col = 1; col < t->cols; col++) {
+            d = (struct differing){.t = t, .path = t->cell[col]};
+            PLUMB_TRY(plumb_config_changes(base->cfg, r->cfg, r->command, note_option, &d));
+            for (int64_t j = 1; j < c->groups && !*d.value && !*d.first; j++) {
+                const struct plumb_finished *o = c->group[j].run[0];
+                PLUMB_TRY(plumb_config_changes(base->cfg, o->cfg, o->command, note_option, &d));
+                snprintf(d.value, sizeof(d.value), "%s", d.first);
+            }
+            PLUMB_TRY(plumb_table_add(t, "%s", d.value));
+        }
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status fill_runs(struct plumb_table *t, const struct plumb_compare *c)
+{
+    static const char *const head[] = {"method",           "seed",   "held-out reward",
+                                       "generated tokens", "commit", "folder"};
+    t->cols = sizeof(head) / sizeof(head[0]);
+    for (int64_t i = 0; i < t->cols; i++)
+        PLUMB_TRY(plumb_table_add(t, "%s", head[i]));
+    for (int64_t k = 0; k < c->groups; k++)
+        for (int64_t i = 0; i < c->group[k].n; i++) {
+            const struct plumb_finished *r = c->group[k].run[i];
+            PLUMB_TRY(plumb_table_add(t, "%s", c->group[k].name));
+            PLUMB_TRY(plumb_table_add(t, "%" PRIu64, r->cfg->seed));
+            PLUMB_TRY(plumb_table_add_real(t, r->own.figure[PLUMB_FIGURE_REWARD], 3, ""));
+            PLUMB_TRY(plumb_table_add_real(t, r->own.figure[PLUMB_FIGURE_GENERATED], 0, ""));
+            PLUMB_TRY(plumb_table_add(t, "%s", r->commit));
+            PLUMB_TRY(plumb_table_add(t, "%s", r->dir));
+        }
     plumb_table_prune(t);
     return PLUMB_OK;
 }
@@ -147,123 +223,6 @@ static plumb_status put_json(struct plumb_buf *out, const struct plumb_compare *
     return plumb_buf_add_text(out, "\n]}\n");
 }
 
-/* ---- curves ------------------------------------------------------------------------------- */
-
-/* What is drawn: the first of two metrics that a run has. */
-static const struct curve {
-    enum plumb_metric id, other;
-    const char *title, *y_label;
-    bool from_zero;
-} curves[] = {
-    {PLUMB_METRIC_REWARD_PLAIN, PLUMB_METRIC_REWARD, "Reward, plain prompts", "mean reward", false},
-    {PLUMB_METRIC_EVAL_REWARD, PLUMB_METRIC_EVAL_REWARD, "Held-out reward", "mean reward", false},
-    {PLUMB_METRIC_KL, PLUMB_METRIC_KL, "KL to the start", "nats per completion", true},
-    {PLUMB_METRIC_COMPLETION_LENGTH, PLUMB_METRIC_COMPLETION_LENGTH, "Completion length", "tokens",
-     true},
-    {PLUMB_METRIC_ENTROPY, PLUMB_METRIC_ENTROPY, "Entropy", "nats per token", true},
-    {PLUMB_METRIC_REWARDS_ACCURACIES, PLUMB_METRIC_REWARDS_ACCURACIES, "Pairs ordered rightly",
-     "share of pairs", true},
-};
-enum { CURVES = sizeof(curves) / sizeof(curves[0]) };
-
-/* Iterations stand on the x axis; steps where there are none. */
-static double place_of(const struct plumb_metrics_row *r)
-{
-    return (double)(r->iteration > 0 ? r->iteration : r->step);
-}
-
-/* The curve's value in a run's last row at x; NaN when there is none. Rows ascend. */
-static double value_at(const struct plumb_finished *f, const struct curve *c, double x)
-{
-    int64_t begin = 0, end = f->n_rows;
-    double value = NAN;
-    while (begin < end) {
-        const int64_t middle = begin + (end - begin) / 2;
-        if (place_of(&f->row[middle]) < x)
-            begin = middle + 1;
-        else
-            end = middle;
-    }
-    for (; begin < f->n_rows && place_of(&f->row[begin]) == x; begin++) {
-        const struct plumb_metrics_row *r = &f->row[begin];
-        const enum plumb_metric id = r->set[c->id] ? c->id : c->other;
-        if (r->set[id])
-            value = r->value[id];
-    }
-    return value;
-}
-
-/* Fills x, y, lo, hi from the rows of the group's first run; returns the points. */
-static int64_t draw(double *x, double *y, double *lo, double *hi,
-                    const struct plumb_compare_group *g, const struct curve *c)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < g->run[0]->n_rows; i++) {
-        const double at = place_of(&g->run[0]->row[i]);
-        struct plumb_moments m = {0};
-        for (int64_t k = 0; k < g->n; k++) {
-            const double v = value_at(g->run[k], c, at);
-            if (isfinite(v))
-                plumb_moments_add(&m, v);
-        }
-        if (!m.count || (n > 0 && x[n - 1] >= at))
-            continue;
-        const double half =
-            m.count > 1 ? plumb_t_half_width(m.m2 / (double)(m.count - 1), m.count) : 0;
-        x[n] = at;
-        y[n] = m.mean;
-        lo[n] = m.mean - half;
-        hi[n++] = m.mean + half;
-    }
-    return n;
-}
-
-static plumb_status write_page(const struct plumb_compare *c, const struct plumb_table *table,
-                               int64_t n_tables)
-{
-    struct plumb_report_table shown[2];
-    struct plumb_plot plot[CURVES] = {0};
-    int64_t rows = 1, n_plots = 0;
-    for (int64_t i = 0; i < c->n; i++)
-        rows = plumb_max_i64(rows, c->run[i].n_rows);
-    const int64_t series = plumb_min_i64(c->groups, PLUMB_PLOT_SERIES);
-    double *room = malloc((size_t)(CURVES * series * 4 * rows) * sizeof(*room)), *at = room;
-    PLUMB_REQUIRE(room, PLUMB_ERR_NOMEM, "curves of %lld runs", (long long)c->n);
-    for (int i = 0; i < CURVES; i++) {
-        struct plumb_plot *p = &plot[n_plots];
-        *p = (struct plumb_plot){.title = curves[i].title,
-                                 .x_label = c->run[0].n_rows && c->run[0].row[0].iteration > 0
-                                                ? "iteration"
-                                                : "optimizer step",
-                                 .y_label = curves[i].y_label,
-                                 .from_zero = curves[i].from_zero};
-        for (int64_t k = 0; k < series; k++, at += 4 * rows) {
-            double *x = at, *y = x + rows, *lo = y + rows, *hi = lo + rows;
-            const int64_t n = draw(x, y, lo, hi, &c->group[k], &curves[i]);
-            if (n > 0)
-                p->series[p->n_series++] = (struct plumb_plot_series){
-                    .label = c->group[k].name, .n = n, .x = x, .y = y, .lo = lo, .hi = hi};
-        }
-        n_plots += p->n_series > 0;
-    }
-    for (int64_t i = 0; i < n_tables; i++)
-        shown[i] = plumb_table_report(&table[i]);
-    char path[4096], subtitle[640];
-    snprintf(subtitle, sizeof(subtitle), "%lld runs%s%s; bands are 95 %% intervals over seeds",
-             (long long)c->n, *c->run[0].evaluation ? "; evaluated on " : "", c->run[0].evaluation);
-    const struct plumb_report report = {.title = "Methods compared",
-                                        .subtitle = subtitle,
-                                        .table = shown,
-                                        .n_tables = n_tables,
-                                        .plot = plot,
-                                        .n_plots = n_plots};
-    plumb_status st = plumb_path_join(path, sizeof(path), c->app->cfg->output_dir, "report.html");
-    if (st == PLUMB_OK)
-        st = plumb_report_write(path, &report);
-    free(room);
-    return st;
-}
-
 /* ---- files -------------------------------------------------------------------------------- */
 
 static plumb_status put_markdown(struct plumb_buf *out, const struct plumb_table *table, int64_t n)
@@ -271,7 +230,8 @@ static plumb_status put_markdown(struct plumb_buf *out, const struct plumb_table
     for (int64_t i = 0; i < n; i++) {
         PLUMB_TRY(plumb_buf_addf(out, "%s## %s\n\n", i ? "\n" : "", table[i].title));
         PLUMB_TRY(plumb_table_markdown(out, &table[i]));
-        PLUMB_TRY(plumb_buf_addf(out, "\n%s\n", table[i].note));
+        if (table[i].note)
+            PLUMB_TRY(plumb_buf_addf(out, "\n%s\n", table[i].note));
     }
     return PLUMB_OK;
 }
@@ -299,7 +259,7 @@ static plumb_status write_files(const struct plumb_compare *c, const struct plum
         PLUMB_TRY_GOTO(st, write_in_dir(c, "compare.json", &json), done);
         PLUMB_TRY_GOTO(st, write_in_dir(c, "compare.md", &markdown), done);
         if (cfg->report.html)
-            st = write_page(c, table, n_tables);
+            st = plumb_compare_page(c, table, n_tables);
     }
 done:
     plumb_buf_fini(&json);
@@ -307,27 +267,51 @@ done:
     return st;
 }
 
+/* Tables (PLUMB_COMPARE_TABLES,), as many as there is something to say. */
+static plumb_status fill(struct plumb_table *table, int64_t *n, const struct plumb_compare *c)
+{
+    PLUMB_TRY(fill_methods(&table[(*n)++], c));
+    if (c->groups > 1 && c->run[0].evaluated) {
+        table[*n] = (struct plumb_table){.title = "Differences",
+                                         .note = paired_note,
+                                         .best_row = -1,
+                                         .shape = PLUMB_REPORT_MATRIX};
+        PLUMB_TRY(fill_paired(&table[(*n)++], c));
+    }
+    if (c->groups > 1) {
+        table[*n] = (struct plumb_table){.title = "Settings",
+                                         .note = setting_note,
+                                         .best_row = -1,
+                                         .shape = PLUMB_REPORT_TEXTS,
+                                         .folded = true};
+        PLUMB_TRY(fill_settings(&table[(*n)++], c));
+    }
+    table[*n] = (struct plumb_table){
+        .title = "Runs", .best_row = -1, .shape = PLUMB_REPORT_TEXTS, .folded = true};
+    return fill_runs(&table[(*n)++], c);
+}
+
 plumb_status plumb_compare_write(const struct plumb_compare *c)
 {
-    struct plumb_table table[2] = {{.title = "Methods", .note = mean_note, .best_row = -1},
-                                   {.title = "Differences", .note = paired_note, .best_row = -1}};
-    const int64_t n_tables = c->groups > 1 && c->run[0].evaluated ? 2 : 1;
+    struct plumb_table table[PLUMB_COMPARE_TABLES] = {
+        {.title = "Methods", .note = mean_note, .best_row = -1}};
+    int64_t n = 0;
     struct plumb_buf text = {0};
     plumb_status st;
-    PLUMB_TRY_GOTO(st, fill_methods(&table[0], c), done);
-    if (n_tables > 1)
-        PLUMB_TRY_GOTO(st, fill_paired(&table[1], c), done);
-    for (int64_t i = 0; i < n_tables && (!i || c->groups <= CONSOLE_GROUPS); i++) {
+    PLUMB_TRY_GOTO(st, fill(table, &n, c), done);
+    for (int64_t i = 0; i < n; i++) {
+        if (table[i].folded || (i > 0 && c->groups > CONSOLE_GROUPS))
+            continue;
         PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, i ? "\n" : ""), done);
         PLUMB_TRY_GOTO(st, plumb_table_console(&text, &table[i]), done);
         PLUMB_TRY_GOTO(st, plumb_buf_addf(&text, "%s\n", table[i].note), done);
     }
     fputs(plumb_buf_text(&text), stdout);
     fflush(stdout);
-    st = write_files(c, table, n_tables);
+    st = write_files(c, table, n);
 done:
     plumb_buf_fini(&text);
-    plumb_table_fini(&table[0]);
-    plumb_table_fini(&table[1]);
+    for (int64_t i = 0; i < PLUMB_COMPARE_TABLES; i++)
+        plumb_table_fini(&table[i]);
     return st;
 }

@@ -235,7 +235,9 @@ static void set_report_metrics(const struct plumb_align_report *r, struct plumb_
     plumb_metrics_set(row, PLUMB_METRIC_SHARE_DROPPED, r->branch_share[PLUMB_BRANCH_SKIP]);
     plumb_metrics_set(row, PLUMB_METRIC_MARGIN_MEAN, s->margin_mean);
     plumb_metrics_set(row, PLUMB_METRIC_MARGIN_STD, s->margin_std);
+    plumb_metrics_set(row, PLUMB_METRIC_MARGIN_Q05, s->margin_quantile[0]);
     plumb_metrics_set(row, PLUMB_METRIC_MARGIN_Q50, s->margin_quantile[2]);
+    plumb_metrics_set(row, PLUMB_METRIC_MARGIN_Q95, s->margin_quantile[4]);
     plumb_metrics_set(row, PLUMB_METRIC_WEIGHT_ENTROPY, r->weight_entropy);
 }
 

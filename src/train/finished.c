@@ -35,6 +35,8 @@ static plumb_status read_run(struct plumb_finished *f, const char *path)
                         "%s: a run of %s; only align and prefer are compared", f->dir, command);
     snprintf(f->command, sizeof(f->command), "%s", command);
     f->start = strtoull(start, NULL, 16);
+    snprintf(f->commit, sizeof(f->commit), "%s",
+             plumb_json_string(plumb_json_get(root, "commit"), ""));
     const plumb_json *sessions = plumb_json_get(root, "sessions");
     const plumb_json *last = plumb_json_at(sessions, plumb_json_count(sessions) - 1);
     f->ended = !strcmp(plumb_json_string(plumb_json_get(last, "result"), ""), "ok");

@@ -49,6 +49,7 @@ struct plumb_finished {
     const char *dir;  /* borrowed */
     char command[16]; /* align or prefer */
     bool ended;       /* its last session ended well */
+    char commit[64];  /* of the plumb that ran it; "" when run.json does not say */
     struct plumb_config *cfg;
     uint64_t start; /* fingerprint of the weights it began with */
     struct plumb_metrics_row *row;

@@ -10,7 +10,7 @@
 #include "base/status.h"
 
 #define PLUMB_PLOT_COLOURS 10 /* that the style sheet has */
-#define PLUMB_PLOT_SERIES  20 /* the second ten are dashed */
+#define PLUMB_PLOT_SERIES  32 /* from the eleventh on dashed */
 
 struct plumb_plot_series {
     const char *label;
@@ -26,12 +26,17 @@ struct plumb_plot {
     int n_series;
     bool percent;   /* y is a share: drawn over 0..100 % */
     bool from_zero; /* the y axis includes 0 */
-    bool log_y;     /* logarithmic when all values are positive and span more than 100 */
+    bool log_y; /* logarithmic when no value is negative and those above 0 span more than 100; a 0
+                 * is not drawn then */
+    /* Not NULL: one small panel for each series, the lines of all others grey behind it, on the
+     * same axes; the figure's own name on the page, for what the panels share. */
+    const char *panels;
 };
 
 /* out += one <figure> with title, legend, axes, ticks, lines and a tool tip on every point. More
  * than PLUMB_PLOT_POINTS points are drawn as the means of equal bins inside a band from their
- * smallest to their largest value. Colours come from the classes s1 .. s10 of the page. */
+ * smallest to their largest value. Bands are cut at the ends of the y axis, see plumb_axis_reach.
+ * Colours come from the classes s1 .. s10 of the page. */
 #define PLUMB_PLOT_POINTS 240
 plumb_status plumb_plot_svg(struct plumb_buf *out, const struct plumb_plot *plot);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/commit.h"
 #include "io/file.h"
 #include "train/metrics.h"
 #include "train/plot.h"
@@ -16,14 +17,14 @@
 
 static const char style[] =
     ":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6470;--line:#d9dee4;"
-    "--card:#f6f8fa;--mark:#e6f4ea;--c1:#0b62c4;--c2:#c2540a;--c3:#1a7f37;--c4:#8250df;"
-    "--c5:#b3261e;--c6:#00767c;--c7:#9a6700;--c8:#bf3989;--c9:#57606a;--c10:#5a8f00}\n"
+    "--card:#f6f8fa;--mark:#e8f1fa;--c1:#0067a8;--c2:#c24e00;--c3:#00875f;--c4:#a8518c;"
+    "--c5:#a87400;--c6:#3a8fc4;--c7:#6250a3;--c8:#7d5635;--c9:#57606a;--c10:#6f7d00}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#14171b;--fg:#e4e8ec;--dim:#9aa4af;"
-    "--line:#343b43;--card:#1c2127;--mark:#173a24;--c1:#6cb2ff;--c2:#ffa45c;--c3:#5fd07e;"
-    "--c4:#c6a5ff;--c5:#ff8f87;--c6:#56d4dd;--c7:#e3b341;--c8:#f778ba;--c9:#a8b1bb;"
-    "--c10:#a5d63f}}\n"
+    "--line:#343b43;--card:#1c2127;--mark:#17293a;--c1:#5cb3ee;--c2:#ff9052;--c3:#3fcf9f;"
+    "--c4:#e59acb;--c5:#f0b93a;--c6:#8fd0f5;--c7:#b3a3f0;--c8:#d0a684;--c9:#a8b1bb;"
+    "--c10:#c3d24a}}\n"
     "*{box-sizing:border-box}"
-    "body{margin:0 auto;padding:1.6rem;max-width:1280px;background:var(--bg);color:var(--fg);"
+    "body{margin:0 auto;padding:1.6rem;max-width:1360px;background:var(--bg);color:var(--fg);"
     "font:15px/1.5 system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n"
     "h1{font-size:1.7rem;line-height:1.2;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .7rem}"
     "h1+p{margin:.3rem 0 0}p.note,h1+p,.empty,footer{color:var(--dim)}p.note{font-size:.86rem;"
@@ -34,7 +35,8 @@ static const char style[] =
     "tabular-nums}.card span,dt{color:var(--dim);font-size:.82rem}.cards{margin:1.2rem 0}\n"
     "dl{margin:1.2rem 0;gap:.5rem 1.4rem;grid-template-columns:repeat(auto-fill,"
     "minmax(240px,1fr))}dl div{border-top:1px solid var(--line);padding-top:.3rem;min-width:0}"
-    "dd{margin:0;overflow-wrap:anywhere}\n"
+    "dd{margin:0;overflow-wrap:anywhere}\n";
+static const char drawing_style[] =
     ".charts{display:grid;gap:1rem;align-items:start;grid-template-columns:repeat(auto-fill,minmax("
     "min(100%,440px),"
     "1fr))}figure{margin:0;border:1px solid var(--line);border-radius:8px;padding:.7rem .8rem}"
@@ -42,22 +44,34 @@ static const char style[] =
     ".3rem}svg{width:100%;height:auto;display:block}\n"
     ".s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}"
     ".s5{--c:var(--c5)}.s6{--c:var(--c6)}.s7{--c:var(--c7)}.s8{--c:var(--c8)}"
-    ".s9{--c:var(--c9)}.s10{--c:var(--c10)}.dashed .line{stroke-dasharray:6 4}"
-    ".dashed i{opacity:.5}"
+    ".s9{--c:var(--c9)}.s10{--c:var(--c10)}.s2 .line{stroke-dasharray:7 3}"
+    ".s3 .line{stroke-dasharray:2 2.5}.s4 .line{stroke-dasharray:9 3 2 3}"
+    ".dashed .line{stroke-dasharray:5 5}"
     ".line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}"
     ".dot{fill:var(--c)}.tip{fill:transparent}.tip:hover{fill:var(--c)}"
     ".band{fill:var(--c);opacity:.18}.grid{stroke:var(--line)}.axis{stroke:var(--dim)}"
+    ".behind{fill:none;stroke:var(--dim);opacity:.3;stroke-width:1}"
+    ".ring{fill:none;stroke:var(--c);opacity:.55}.start{stroke:var(--dim);stroke-dasharray:4 3}"
     ".tick{fill:var(--dim);font-size:12px}.label{fill:var(--dim);font-size:12.5px}"
-    ".key{color:var(--dim);font-size:.84rem;white-space:nowrap}.key i{display:inline-block;"
-    "width:1.1em;height:3px;border-radius:2px;background:var(--c);vertical-align:middle;"
-    "margin-right:.4em}\n"
+    ".name{fill:var(--fg);font-size:12.5px}"
+    ".key{color:var(--dim);font-size:.84rem;white-space:nowrap}.key svg{display:inline-block;"
+    "width:26px;height:8px;vertical-align:middle;margin-right:.4em}\n"
+    ".full{grid-column:1/-1}.panels{display:grid;gap:.5rem .8rem;grid-template-columns:"
+    "repeat(auto-fill,minmax(185px,1fr))}.panels span{font-size:.84rem;font-weight:600}"
+    ".panels .dot{r:2px}\n";
+static const char table_style[] =
     ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%}"
-    "th,td{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;"
+    "th,td{border-bottom:1px solid var(--line);padding:.35rem .5rem;text-align:left;"
     "vertical-align:top}th{color:var(--dim);font-weight:600;font-size:.86rem}"
     ".figures{width:auto;min-width:50%}"
     ".figures td+td,.figures th+th{text-align:right;font-variant-numeric:tabular-nums}"
-    ".figures td+td{white-space:nowrap}"
-    ".best td{background:var(--mark);font-weight:600}"
+    ".figures td+td{white-space:nowrap}.figures td,.texts td{font-size:.8rem}"
+    ".more,.less{font-weight:600;color:var(--c1)}.less{color:var(--c2)}"
+    ".matrix td{font-size:.78rem;line-height:1.25}.matrix th,.matrix td{padding:.2rem .3rem}"
+    ".matrix th+th{vertical-align:bottom}.matrix th+th span{writing-mode:vertical-rl;"
+    "transform:rotate(180deg)}.matrix td:first-child{font-weight:600;white-space:nowrap}"
+    "summary{font-size:1.15rem;font-weight:600;margin:2.2rem 0 .7rem;cursor:pointer}"
+    ".best td{background:var(--mark)}.best td:first-child{font-weight:600}"
     ".samples{table-layout:fixed;min-width:640px}.samples th:first-child{width:26%}"
     ".samples td{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext;"
     "font-size:.92rem}.r{display:block;color:var(--dim);font-size:.82rem;font-variant-numeric:"
@@ -92,8 +106,8 @@ static const struct chart chart_table[] = {
      .n = 4,
      .line = {{ID(TAU), "tau"},
               {ID(MARGIN_Q50), "median margin"},
-              {ID(MARGIN_Q90), "margin 90 %"},
-              {ID(MARGIN_Q10), "margin 10 %"}}},
+              {ID(MARGIN_Q95), "margin 95 %"},
+              {ID(MARGIN_Q05), "margin 5 %"}}},
     {.title = "Branches",
      .y_label = "share of prompts",
      .by_iteration = true,
@@ -291,21 +305,81 @@ static plumb_status put_tagged(struct plumb_buf *out, const char *open, const ch
     return plumb_buf_add_text(out, close);
 }
 
+/* Text in which " +- " becomes `sign`. */
+static plumb_status put_signed(struct plumb_buf *out, const char *text, const char *sign)
+{
+    const char *at;
+    for (; (at = strstr(text, " +- ")); text = at + 4) {
+        struct plumb_buf before = {0};
+        plumb_status st = plumb_buf_add(&before, text, at - text);
+        if (st == PLUMB_OK)
+            st = plumb_html_text(out, plumb_buf_text(&before), INT64_MAX);
+        plumb_buf_fini(&before);
+        PLUMB_TRY(st);
+        PLUMB_TRY(plumb_buf_add_text(out, sign));
+    }
+    return plumb_html_text(out, text, INT64_MAX);
+}
+
+static plumb_status put_cell(struct plumb_buf *out, const char *text, bool matrix)
+{
+    const size_t len = strlen(text);
+    const bool stands_out = len > 2 && strcmp(text + len - 2, " *") == 0;
+    PLUMB_TRY(plumb_buf_add_text(out, !stands_out    ? "<td>"
+                                      : *text == '-' ? "<td class=\"less\">"
+                                                     : "<td class=\"more\">"));
+    PLUMB_TRY(put_signed(out, text, matrix ? "<br>\u00b1" : " \u00b1 "));
+    return plumb_buf_add_text(out, "</td>");
+}
+
+static plumb_status put_note(struct plumb_buf *out, const char *note)
+{
+    if (!note)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add_text(out, "<p class=\"note\">"));
+    PLUMB_TRY(put_signed(out, note, " \u00b1 "));
+    return plumb_buf_add_text(out, "</p>\n");
+}
+
 static plumb_status put_table(struct plumb_buf *out, const struct plumb_report_table *t)
 {
-    PLUMB_TRY(put_tagged(out, "<h2>", t->title, "</h2>\n"));
-    PLUMB_TRY(plumb_buf_add_text(out, "<div class=\"wide\"><table class=\"figures\"><tr>"));
+    static const char *const style_of[] = {"figures", "texts", "figures matrix"};
+    PLUMB_TRY(put_tagged(out, t->folded ? "<details><summary>" : "<h2>", t->title,
+                         t->folded ? "</summary>\n" : "</h2>\n"));
+    PLUMB_TRY(plumb_buf_addf(out, "<div class=\"wide\"><table class=\"%s\"><thead><tr>",
+                             style_of[t->shape]));
     for (int64_t c = 0; c < t->n_cols; c++)
-        PLUMB_TRY(put_tagged(out, "<th>", t->head[c], "</th>"));
-    PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
+        PLUMB_TRY(put_tagged(out, "<th scope=\"col\"><span>", t->head[c], "</span></th>"));
+    PLUMB_TRY(plumb_buf_add_text(out, "</tr></thead><tbody>\n"));
     for (int64_t r = 0; r < t->n_rows; r++) {
         PLUMB_TRY(plumb_buf_add_text(out, r == t->best_row ? "<tr class=\"best\">" : "<tr>"));
         for (int64_t c = 0; c < t->n_cols; c++)
-            PLUMB_TRY(put_tagged(out, "<td>", t->cell[r * t->n_cols + c], "</td>"));
+            PLUMB_TRY(put_cell(out, t->cell[r * t->n_cols + c], t->shape == PLUMB_REPORT_MATRIX));
         PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
     }
-    PLUMB_TRY(plumb_buf_add_text(out, "</table></div>\n"));
-    return t->note ? put_tagged(out, "<p class=\"note\">", t->note, "</p>\n") : PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add_text(out, "</tbody></table></div>\n"));
+    PLUMB_TRY(put_note(out, t->note));
+    return plumb_buf_add_text(out, t->folded ? "</details>\n" : "");
+}
+
+static plumb_status put_tables(struct plumb_buf *out, const struct plumb_report *report,
+                               bool folded)
+{
+    for (int64_t i = 0; i < report->n_tables; i++)
+        if (report->table[i].folded == folded)
+            PLUMB_TRY(put_table(out, &report->table[i]));
+    return PLUMB_OK;
+}
+
+static plumb_status put_forests(struct plumb_buf *out, const struct plumb_report *report)
+{
+    if (!report->n_forests)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add_text(out, "<h2>At the end</h2>\n<div class=\"charts\">\n"));
+    for (int64_t i = 0; i < report->n_forests; i++)
+        PLUMB_TRY(plumb_forest_svg(out, &report->forest[i]));
+    PLUMB_TRY(plumb_buf_add_text(out, "</div>\n"));
+    return put_note(out, report->note);
 }
 
 /* direction: 1 better, -1 worse than the other answer, 0 not compared */
@@ -363,6 +437,8 @@ static plumb_status put_head(struct plumb_buf *out, const struct plumb_report *r
              "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"));
     PLUMB_TRY(put_tagged(out, "<title>", report->title, "</title>\n<style>\n"));
     PLUMB_TRY(plumb_buf_add_text(out, style));
+    PLUMB_TRY(plumb_buf_add_text(out, drawing_style));
+    PLUMB_TRY(plumb_buf_add_text(out, table_style));
     PLUMB_TRY(put_tagged(out, "</style></head>\n<body>\n<h1>", report->title, "</h1>\n"));
     return report->subtitle ? put_tagged(out, "<p>", report->subtitle, "</p>\n") : PLUMB_OK;
 }
@@ -383,18 +459,17 @@ static plumb_status put_page(struct plumb_buf *out, const struct plumb_report *r
                              const struct plumb_metrics_row *row, int64_t n)
 {
     PLUMB_TRY(put_head(out, report));
-    PLUMB_TRY(put_cards(out, row, n));
+    PLUMB_TRY(report->metrics_path ? put_cards(out, row, n) : PLUMB_OK);
     PLUMB_TRY(put_fields(out, report));
-    for (int64_t i = 0; i < report->n_tables; i++)
-        PLUMB_TRY(put_table(out, &report->table[i]));
+    PLUMB_TRY(put_forests(out, report));
+    PLUMB_TRY(put_tables(out, report, false));
     PLUMB_TRY(put_charts(out, report, row, n));
     PLUMB_TRY(put_samples(out, report));
-    if (!report->metrics_path)
-        return plumb_buf_addf(out, "<footer>plumb %s</footer>\n</body></html>\n", PLUMB_VERSION);
-    return plumb_buf_addf(out,
-                          "<footer>plumb %s, from %lld lines of metrics.jsonl</footer>\n"
-                          "</body></html>\n",
-                          PLUMB_VERSION, (long long)n);
+    PLUMB_TRY(put_tables(out, report, true));
+    PLUMB_TRY(plumb_buf_add_text(out, "<footer>plumb " PLUMB_VERSION ", commit " PLUMB_COMMIT));
+    if (report->metrics_path)
+        PLUMB_TRY(plumb_buf_addf(out, ", from %lld lines of metrics.jsonl", (long long)n));
+    return plumb_buf_add_text(out, "</footer>\n</body></html>\n");
 }
 
 plumb_status plumb_report_write(const char *path, const struct plumb_report *report)

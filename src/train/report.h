@@ -1,5 +1,5 @@
 /* report.h - report.html: one file that shows a run, curves and samples.
- * Layer 5. Includes base/, train/plot.h. */
+ * Layer 5. Includes base/, train/forest.h, train/plot.h. */
 #ifndef PLUMB_TRAIN_REPORT_H
 #define PLUMB_TRAIN_REPORT_H
 
@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "train/forest.h"
 #include "train/plot.h"
 
 struct plumb_report_field {
@@ -21,11 +22,19 @@ struct plumb_report_sample {
     double first_reward, last_reward;
 };
 
-/* A table of text; cell is row-major (n_rows, n_cols). best_row: highlighted, -1 = none. The first
- * column is left-aligned text, the others are figures. */
+enum plumb_report_shape {
+    PLUMB_REPORT_FIGURES, /* the first column is text, the others are right-aligned figures */
+    PLUMB_REPORT_TEXTS,   /* all columns are text */
+    PLUMB_REPORT_MATRIX,  /* narrow: heads upright, "x +- y" in two lines */
+};
+
+/* A table of text; cell is row-major (n_rows, n_cols). best_row: highlighted, -1 = none. " +- "
+ * becomes a sign; a cell that ends in " *" stands out, a negative one in another colour. */
 struct plumb_report_table {
     const char *title, *note; /* note may be NULL */
     int64_t n_rows, n_cols, best_row;
+    enum plumb_report_shape shape;
+    bool folded;             /* shown when its title is clicked */
     const char *const *head; /* (n_cols,) */
     const char *const *cell; /* (n_rows * n_cols,) */
 };
@@ -41,7 +50,10 @@ struct plumb_report {
     const char *first_name, *last_name;      /* NULL: "iteration N" */
     const struct plumb_report_sample *sample;
     int64_t n_samples;
-    const struct plumb_report_table *table;
+    const struct plumb_forest *forest; /* before the tables */
+    int64_t n_forests;
+    const char *note;                       /* behind them, or NULL */
+    const struct plumb_report_table *table; /* before the curves; folded ones at the end */
     int64_t n_tables;
     const struct plumb_plot *plot; /* more curves, behind those of the metrics */
     int64_t n_plots;

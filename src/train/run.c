@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "base/commit.h"
 #include "base/log.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -45,6 +46,8 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     struct plumb_buf *b = &r->head;
     PLUMB_TRY(plumb_buf_add_text(b, "{\n  "));
     PLUMB_TRY(put_member(b, "plumb_version", PLUMB_VERSION));
+    PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));
+    PLUMB_TRY(put_member(b, "commit", PLUMB_COMMIT));
     PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));
     PLUMB_TRY(put_member(b, "compiler", __VERSION__));
     PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));

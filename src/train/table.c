@@ -104,6 +104,8 @@ struct plumb_report_table plumb_table_report(const struct plumb_table *t)
         .n_rows = t->n / t->cols - 1,
         .n_cols = t->cols,
         .best_row = t->best_row,
+        .shape = t->shape,
+        .folded = t->folded,
         .head = (const char *const *)t->cell,
         .cell = (const char *const *)t->cell + t->cols,
     };

@@ -12,7 +12,9 @@
 struct plumb_table {
     const char *title, *note; /* borrowed; note may be NULL */
     int64_t cols, best_row;   /* best_row: -1 = none */
-    char **cell;              /* (n,) owned; the first cols are the head */
+    enum plumb_report_shape shape;
+    bool folded;
+    char **cell; /* (n,) owned; the first cols are the head */
     int64_t n, cap;
 };
 

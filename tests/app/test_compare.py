@@ -61,8 +61,19 @@ def figures(bench, runs):
     row = next(line for line in markdown.split("## Differences")[1].splitlines() if line.startswith("| dpo |"))
     bench.check(cell in row, "difference of dpo and psle:", cell, "not in", row)
     for title in ("Reward, plain prompts", "KL to the start", "Completion length"):
-        figure = page[page.index(f"<b>{title}</b>"):].split("</figure>")[0]
+        curves = page.split("<h2>Curves</h2>")[1]
+        figure = curves[curves.index(f"<b>{title}</b>"):].split("</figure>")[0]
         bench.check(figure.count('class="band"') == len(runs), "bands of", title, figure.count('class="band"'))
+    ends = page.split("<h2>At the end</h2>")[1].split("<h2>")[0]
+    bench.check(ends.count('class="dot"') == 4 * len(runs) and ends.count('class="ring"') == 4 * 8, "intervals at the end",
+                ends.count('class="dot"'), ends.count('class="ring"'))
+    order = sorted(runs, key=lambda name: -statistics.mean(evaluated(r)["reward"] for r in runs[name]))
+    methods = page.split("<h2>Methods</h2>")[1]
+    bench.check(re.findall(r"<tr[^>]*><td>([^<]+)</td>", methods)[:1 + len(order)] == ["start", *order], "rows are not in order of the reward", order)
+    settings = page.split("<summary>Settings</summary>")[1].split("</table>")[0]
+    bench.check(all(f"<td>{v}</td>" in settings for v in ("psle", "0.003")), "settings", settings)
+    bench.check(all(f"<td>{r}</td>" in page for rs in runs.values() for r in rs), "a run is not named")
+    bench.check(re.search(r"commit of the runs</dt><dd>(?!unknown|several)", page) or not (common.ROOT / ".git").exists(), "no commit")
     bench.check(not re.search(r"\bnan\b|\binf\b", page), "the page shows a number that is none")
     if bench.mpirun:
         bench.good("compare", *folders, f"output_dir={out}2", threads=None, ranks=2)

@@ -52,6 +52,72 @@ static void test_band(void)
     plumb_buf_fini(&b);
 }
 
+/* Panels share axes and grey lines, which the first one holds; a band far beyond the lines is cut
+ * at half of their length from them; a 0 has no place on a logarithmic axis. */
+static void test_panels(void)
+{
+    const double x[] = {1, 2, 3}, y[] = {0, 1, 200}, lo[] = {-9, 0.5, 100}, hi[] = {9, 2, 900};
+    struct plumb_plot p = {.title = "KL",
+                           .x_label = "iteration",
+                           .y_label = "nats",
+                           .panels = "kl",
+                           .from_zero = true,
+                           .n_series = 3};
+    for (int s = 0; s < 3; s++)
+        p.series[s] =
+            (struct plumb_plot_series){.label = "<m>", .n = 3, .x = x, .y = y, .lo = lo, .hi = hi};
+    struct plumb_buf b = {0};
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    const char *svg = plumb_buf_text(&b);
+    CHECK(count(svg, "<svg") == 3 && count(svg, "<g id=\"kl\">") == 1);
+    CHECK(count(svg, "<use href=\"#kl\"/>") == 2 && count(svg, "class=\"behind\"") == 3);
+    CHECK(count(svg, "&lt;m&gt;</span>") == 3 && count(svg, "class=\"band\"") == 3);
+    CHECK(strstr(svg, ">300<") && !strstr(svg, ">400<"));
+    CHECK(strstr(svg, "220.0,8.0 131.0,117.3 42.0,114.7 \"")); /* the upper edge, cut */
+    p.log_y = true;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    svg = plumb_buf_text(&b);
+    CHECK(strstr(svg, "nats (log), by iteration") && strstr(svg, "d=\"M131.0 118.0L220.0"));
+    CHECK(count(svg, "<circle") == 6 && !strstr(svg, "42.0,"));
+    for (int s = 0; s < 3; s++)
+        p.series[s].n = 2; /* one of them shows: a bar */
+    p.log_y = true;
+    const double tiny[] = {0, 0.001, 200};
+    p.series[1].y = tiny;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    CHECKF(strstr(plumb_buf_text(&b), "points=\"218.0,"), "%s", plumb_buf_text(&b));
+    plumb_buf_fini(&b);
+}
+
+static void test_forest(void)
+{
+    const double value[] = {1, 3};
+    const struct plumb_forest_row row[] = {
+        {.label = "a&b", .mean = 2, .lo = -40, .hi = 44, .value = value, .n = 2},
+        {.label = "one seed", .mean = 1, .lo = 1, .hi = 1},
+        {.label = "none", .mean = NAN, .lo = NAN, .hi = NAN}};
+    struct plumb_forest f = {
+        .title = "Reward", .x_label = "mean", .row = row, .n_rows = 3, .start = 0, .most = 100};
+    struct plumb_buf b = {0};
+    CHECK_OK(plumb_forest_svg(&b, &f));
+    const char *svg = plumb_buf_text(&b);
+    CHECK(count(svg, "class=\"dot\"") == 2 && count(svg, "class=\"ring\"") == 2);
+    CHECK(count(svg, "class=\"line\"") == 1 && count(svg, "class=\"start\"") == 1);
+    CHECK(strstr(svg, ">a&amp;b</text>") && strstr(svg, ">none</text>") && !strstr(svg, "nan"));
+    /* 0 to 5: values 0 to 3, the interval cut at half of that beyond, nothing below 0 */
+    CHECK(strstr(svg, "M150.0 15.5H504.0") && strstr(svg, "cx=\"291.6\" cy=\"15.5\" r=\"4\""));
+    f.start = NAN;
+    f.n_rows = 1;
+    f.most = 4;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_forest_svg(&b, &f));
+    CHECK(strstr(plumb_buf_text(&b), ">4<") && !strstr(plumb_buf_text(&b), ">5<"));
+    CHECK(!strstr(plumb_buf_text(&b), "class=\"start\""));
+    plumb_buf_fini(&b);
+}
+
 static void test_escape(void)
 {
     html("a<b>&\"'", 99, "a&lt;b&gt;&amp;&quot;&#39;");
@@ -103,7 +169,7 @@ static void test_plot(void)
     p.series[0].y = none;
     plumb_buf_clear(&b);
     CHECK_OK(plumb_plot_svg(&b, &p));
-    CHECK(strstr(plumb_buf_text(&b), "no finite value") && !strstr(plumb_buf_text(&b), "<svg"));
+    CHECK(strstr(plumb_buf_text(&b), "no finite value") && !strstr(plumb_buf_text(&b), "role="));
     p.percent = true;
     p.log_y = false;
     p.series[0].y = same;
@@ -135,8 +201,8 @@ static void write_metrics(void)
             plumb_metrics_set(&row, PLUMB_METRIC_REWARD, 0.4 + 0.4 * up);
             plumb_metrics_set(&row, PLUMB_METRIC_TAU, 0.2 * pow(0.9, it - 1));
             plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q50, it == 5 ? NAN : 0.4 - 0.05 * it);
-            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q10, -0.3 - 0.02 * it);
-            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q90, 1.1 - 0.06 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q05, -0.3 - 0.02 * it);
+            plumb_metrics_set(&row, PLUMB_METRIC_MARGIN_Q95, 1.1 - 0.06 * it);
             plumb_metrics_set(&row, PLUMB_METRIC_SHARE_RANK, 0.55 - 0.04 * it);
             plumb_metrics_set(&row, PLUMB_METRIC_SHARE_WEIGHTED, 0.44 + 0.04 * it);
             plumb_metrics_set(&row, PLUMB_METRIC_SHARE_DROPPED, 0.01);
@@ -177,9 +243,23 @@ static struct plumb_report sample_report(void)
         "0.55",   "71.2 %", "0.9",    "best-of-K", "0.49",
         "66.0 %", "0.7",    "PSLE",   "0.77",      "83.5 %",
         "1.1"};
+    static const char *const gap[] = {"SFT", "-0.4 +- 0.1 *", "0.4 +- 0.1 *", "0.4 +- 0.5"};
     static const struct plumb_report_table table[] = {
-        {"Comparison on held-out prompts", "128 prompts, seed 1, equal generated tokens", 4, 4, 3,
-         head, cell}};
+        {.title = "Comparison on held-out prompts",
+         .note = "128 prompts, seed 1, equal generated tokens",
+         .n_rows = 4,
+         .n_cols = 4,
+         .best_row = 3,
+         .head = head,
+         .cell = cell},
+        {.title = "Gaps",
+         .n_rows = 1,
+         .n_cols = 4,
+         .best_row = -1,
+         .shape = PLUMB_REPORT_MATRIX,
+         .folded = true,
+         .head = head,
+         .cell = gap}};
     return (struct plumb_report){.title = "PSLE on the small world",
                                  .subtitle = "8 iterations of 64 prompts, 96 optimizer steps",
                                  .field = field,
@@ -190,7 +270,7 @@ static struct plumb_report sample_report(void)
                                  .sample = sample,
                                  .n_samples = 3,
                                  .table = table,
-                                 .n_tables = 1};
+                                 .n_tables = 2};
 }
 
 static void test_page(void)
@@ -214,7 +294,11 @@ static void test_page(void)
                                        "from 96 lines",
                                        "no finite value recorded",
                                        "KL to the start",
-                                       "tokens/s"};
+                                       "tokens/s",
+                                       "<details><summary>Gaps</summary>",
+                                       "<td class=\"less\">-0.4<br>\u00b10.1 *</td>",
+                                       "<td class=\"more\">0.4<br>\u00b10.1 *</td>",
+                                       "<td>0.4<br>\u00b10.5</td>"};
     for (size_t i = 0; i < sizeof(says) / sizeof(says[0]); i++)
         CHECKF(strstr(page, says[i]), "the page does not say '%s'", says[i]);
     CHECK(!strstr(page, "<cake>") && !strstr(page, "nan,") && !strstr(page, "\"nan"));
@@ -252,6 +336,8 @@ int main(int argc, char **argv)
         test_escape();
         test_plot();
         test_band();
+        test_panels();
+        test_forest();
         test_page();
     }
     CHECK_OK(plumb_dir_remove(dir));
