@@ -102,8 +102,8 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
         }
         if (!m.count || (n > 0 && x[n - 1] >= at))
             continue;
-        const double half =
-            m.count > 1 ? plumb_t_half_width(m.m2 / (double)(m.count - 1), m.count) : 0;
+        const double variance = m.count > 1 ? m.m2 / (double)(m.count - 1) : NAN;
+        const double half = plumb_t_half_width(variance, m.count); /* of one seed: no band */
         x[n] = at;
         y[n] = m.mean;
         lo[n] = m.mean - half;
@@ -228,7 +228,10 @@ static plumb_status write(const struct plumb_compare *c, struct plumb_report *re
              *cfg->reward.model     ? cfg->reward.model
              : *cfg->reward.command ? cfg->reward.command
                                     : "built-in functions");
-    if (align)
+    if (align && cfg->train.generated_tokens > 0)
+        snprintf(budget, sizeof(budget), "%lld generated tokens",
+                 (long long)cfg->train.generated_tokens);
+    else if (align)
         snprintf(budget, sizeof(budget),
                  "%lld iterations x %lld prompts x %lld answers of <= %lld tokens",
                  (long long)cfg->train.iterations, (long long)cfg->train.prompts_per_iteration,
@@ -247,8 +250,16 @@ static plumb_status write(const struct plumb_compare *c, struct plumb_report *re
     report->subtitle = subtitle;
     report->field = field;
     report->n_fields = sizeof(field) / sizeof(field[0]);
+    struct plumb_buf yaml = {0};
     PLUMB_TRY(plumb_path_join(path, sizeof(path), c->app->cfg->output_dir, "report.html"));
-    return plumb_report_write(path, report);
+    plumb_status st = plumb_buf_addf(&yaml, "# of %s\n", r->dir);
+    if (st == PLUMB_OK)
+        st = plumb_config_to_yaml(&yaml, cfg, r->command);
+    report->configuration = plumb_buf_text(&yaml);
+    if (st == PLUMB_OK)
+        st = plumb_report_write(path, report);
+    plumb_buf_fini(&yaml);
+    return st;
 }
 
 plumb_status plumb_compare_page(const struct plumb_compare *c, const struct plumb_table *table,

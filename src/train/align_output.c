@@ -1,5 +1,6 @@
 /* align_output.c - what an iteration leaves: rollout files, a sample table, the report.
  * Layer 5. Includes train/align_run.h, base/, data/, io/. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,35 +190,34 @@ static plumb_status write_report(struct plumb_align_run *a)
                                                  .last = text[n + i],
                                                  .first_reward = text[i] ? reward[i] : NAN,
                                                  .last_reward = reward[n + i]};
-    char metrics[4096], path[4096], ranks[32], prompts[64], title[128];
-    PLUMB_TRY_GOTO(st, plumb_path_join(metrics, sizeof(metrics), cfg->output_dir, "metrics.jsonl"),
-                   done);
-    PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), cfg->output_dir, "report.html"), done);
+    char ranks[32], prompts[64], rate[32], seed[32], title[128];
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
     snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->per_iteration,
              (long long)cfg->generate.group_size);
     snprintf(title, sizeof(title), "%s: %lld iterations", a->method->name,
              (long long)t->state.iteration);
+    snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
+    snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
     const struct plumb_report_field field[] = {
         {"method", a->method->summary},
         {"start", cfg->model},
         {"prompts", cfg->data.prompts},
         {"per iteration", prompts},
         {"principles", a->method->principled ? cfg->method.principles : "none"},
+        {"learning rate", rate},
+        {"seed", seed},
         {"ranks", ranks},
     };
-    const struct plumb_report report = {
+    struct plumb_report report = {
         .title = title,
         .field = field,
         .n_fields = sizeof(field) / sizeof(field[0]),
-        .metrics_path = metrics,
         .first_iteration = 0,
         .last_iteration = t->state.iteration,
         .sample = sample,
         .n_samples = n,
     };
-    PLUMB_TRY_GOTO(st, plumb_report_write(path, &report), done);
-    plumb_log(PLUMB_LOG_INFO, "report: %s", path);
+    st = plumb_report_run(&report, cfg, t->command);
 done:
     for (int64_t i = 0; text && i < 2 * n; i++)
         free(text[i]);

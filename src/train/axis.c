@@ -87,8 +87,13 @@ void plumb_axis_text(char *out, size_t size, double x, const struct plumb_axis *
         scale = 1e-3;
         unit = "k";
     }
-    if (a->log || (top != 0 && top < 1e-3)) {
+    if (a->log) {
         snprintf(out, size, "%.4g", x);
+        return;
+    }
+    if (top != 0 && top < 1e-3 && fabs(x) > a->step * 1e-6) {
+        const int e = (int)floor(log10(fabs(x)) + 1e-9);
+        snprintf(out, size, "%.3ge%d", x / pow(10, e), e);
         return;
     }
     step *= scale;

@@ -32,7 +32,7 @@ void plumb_axis_log(struct plumb_axis *a);
 
 /* Where x lies: 0 at lo, 1 at hi, within [0, 1] for anything beyond. */
 double plumb_axis_share(const struct plumb_axis *a, double x);
-/* "12k", "3.5M", "40%": as many decimals as the distance between ticks needs. */
+/* "12k", "3.5M", "40%", "1.5e-4": as many decimals as the distance between ticks needs. */
 void plumb_axis_text(char *out, size_t size, double x, const struct plumb_axis *a, bool percent);
 
 #endif

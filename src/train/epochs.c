@@ -1,11 +1,14 @@
-/* epochs.c - the order of fixed records, and the longest micro-batch they can form.
+/* epochs.c - training on fixed records: their order, the steps, the report.
  * Layer 5. Includes train/loops.h, base/. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/num.h"
 #include "base/rng.h"
 #include "train/loops.h"
+#include "train/report.h"
 #include "train/weights.h"
 
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
@@ -79,6 +82,31 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
     return plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0));
 }
 
+/* Curves of the metrics, what it was given, its configuration. Collective. */
+static plumb_status write_report(const struct plumb_epochs *e, const struct plumb_trainer *t)
+{
+    const struct plumb_config *cfg = t->cfg;
+    char title[64], batches[64], rate[32], seed[32], ranks[32];
+    snprintf(title, sizeof(title), "%s: %lld steps", t->command, (long long)e->steps);
+    snprintf(batches, sizeof(batches), "%lld records, %lld a step", (long long)e->cut.items,
+             (long long)e->cut.global_batch);
+    snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
+    snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
+    snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
+    const struct plumb_report_field field[] = {
+        {"start", cfg->model}, {"data", cfg->data.train},
+        {"batches", batches},  {"learning rate", rate},
+        {"seed", seed},        {"ranks", ranks},
+    };
+    struct plumb_report report = {
+        .title = title, .field = field, .n_fields = sizeof(field) / sizeof(field[0])};
+    plumb_status st = PLUMB_OK;
+    plumb_comm_phase(t->comm, "report");
+    if (cfg->report.html && plumb_comm_rank(t->comm) == 0)
+        st = plumb_report_run(&report, cfg, t->command);
+    return plumb_comm_agree(t->comm, st);
+}
+
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
                               const struct plumb_epochs_task *task)
 {
@@ -117,7 +145,7 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
             PLUMB_TRY(plumb_trainer_save(t, &row));
     }
     plumb_progress_end(&progress);
-    return PLUMB_OK;
+    return write_report(e, t);
 }
 
 static int descending(const void *a, const void *b)

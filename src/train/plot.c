@@ -114,7 +114,7 @@ static bool make_frame(struct frame *f, const struct plumb_plot *plot)
             y.lo = positive ? 0 : fmin(y.lo, 0);
         if (plot->percent)
             y.hi = 1;
-        plumb_axis_linear(&y, small ? 3 : 5, false, !small);
+        plumb_axis_linear(&y, small ? 4 : 5, false, !small);
     }
     f->x = x;
     f->y = y;

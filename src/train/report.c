@@ -70,7 +70,8 @@ static const char table_style[] =
     ".matrix td{font-size:.78rem;line-height:1.25}.matrix th,.matrix td{padding:.2rem .3rem}"
     ".matrix th+th{vertical-align:bottom}.matrix th+th span{writing-mode:vertical-rl;"
     "transform:rotate(180deg)}.matrix td:first-child{font-weight:600;white-space:nowrap}"
-    "summary{font-size:1.15rem;font-weight:600;margin:2.2rem 0 .7rem;cursor:pointer}"
+    "pre{overflow-x:auto;font-size:.84rem}summary{font-size:1.15rem;font-weight:600;margin:2.2rem "
+    "0 .7rem;cursor:pointer}"
     ".best td{background:var(--mark)}.best td:first-child{font-weight:600}"
     ".samples{table-layout:fixed;min-width:640px}.samples th:first-child{width:26%}"
     ".samples td{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext;"
@@ -466,6 +467,9 @@ static plumb_status put_page(struct plumb_buf *out, const struct plumb_report *r
     PLUMB_TRY(put_charts(out, report, row, n));
     PLUMB_TRY(put_samples(out, report));
     PLUMB_TRY(put_tables(out, report, true));
+    if (report->configuration)
+        PLUMB_TRY(put_tagged(out, "<details><summary>Configuration</summary>\n<pre>",
+                             report->configuration, "</pre></details>\n"));
     PLUMB_TRY(plumb_buf_add_text(out, "<footer>plumb " PLUMB_VERSION ", commit " PLUMB_COMMIT));
     if (report->metrics_path)
         PLUMB_TRY(plumb_buf_addf(out, ", from %lld lines of metrics.jsonl", (long long)n));

@@ -1,5 +1,5 @@
 /* report.h - report.html: one file that shows a run, curves and samples.
- * Layer 5. Includes base/, train/forest.h, train/plot.h. */
+ * Layer 5. Includes base/, config/, train/forest.h, train/plot.h. */
 #ifndef PLUMB_TRAIN_REPORT_H
 #define PLUMB_TRAIN_REPORT_H
 
@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "config/config.h"
 #include "train/forest.h"
 #include "train/plot.h"
 
@@ -57,11 +58,17 @@ struct plumb_report {
     int64_t n_tables;
     const struct plumb_plot *plot; /* more curves, behind those of the metrics */
     int64_t n_plots;
+    const char *configuration; /* YAML, folded, at the end; NULL: none */
 };
 
 /* Writes path atomically: inline CSS (light and dark), inline SVG, no script, nothing fetched.
  * Not collective; rank 0 calls it. Errors: PLUMB_ERR_IO; PLUMB_ERR_FORMAT naming metrics_path and
  * line. */
 plumb_status plumb_report_write(const char *path, const struct plumb_report *report);
+
+/* report.html of a training run: of the metrics.jsonl in its output_dir, with its configuration;
+ * the rest is the caller's. Not collective; rank 0 calls it. */
+plumb_status plumb_report_run(struct plumb_report *report, const struct plumb_config *cfg,
+                              const char *command);
 
 #endif

@@ -177,6 +177,13 @@ static void test_plot(void)
     plumb_buf_clear(&b);
     CHECK_OK(plumb_plot_svg(&b, &p));
     CHECK(strstr(plumb_buf_text(&b), ">100%<") && strstr(plumb_buf_text(&b), ">0%<"));
+    p.percent = false;
+    const double rate[] = {0, 1.5e-4, 2e-4, 5e-5};
+    p.series[0].y = rate;
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_plot_svg(&b, &p));
+    CHECK(strstr(plumb_buf_text(&b), ">1.5e-4<") && strstr(plumb_buf_text(&b), ">5e-5<") &&
+          strstr(plumb_buf_text(&b), ">0<"));
     plumb_buf_fini(&b);
 }
 
