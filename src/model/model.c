@@ -156,6 +156,27 @@ plumb_status plumb_model_refresh(plumb_model *m)
     return plumb_model_hash(m, &m->fingerprint);
 }
 
+plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
+{
+    enum { STAGE = 65536 };
+    struct plumb_backend *b = to->backend;
+    PLUMB_REQUIRE(to->count == from->count && from->backend == b, PLUMB_ERR_SHAPE,
+                  "weights of %lld floats into a model of %lld", (long long)from->count,
+                  (long long)to->count);
+    float *stage = malloc(STAGE * sizeof(*stage));
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "copy of %s", from->dir);
+    plumb_status st = PLUMB_OK;
+    for (int64_t at = 0; at < to->count && st == PLUMB_OK; at += STAGE) {
+        const int64_t bytes = plumb_min_i64(STAGE, to->count - at) * (int64_t)sizeof(*stage);
+        st = b->to_host(b, stage, from->w + at, bytes);
+        if (st == PLUMB_OK)
+            st = b->to_device(b, to->w + at, stage, bytes);
+    }
+    free(stage);
+    PLUMB_TRY(st);
+    return plumb_model_refresh(to);
+}
+
 static void fill_fresh(float *w, const struct plumb_param *p, int64_t index, double std,
                        uint64_t seed)
 {

@@ -63,6 +63,8 @@ void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
 
 /* Must follow every change of m->w: packs the linear weights again and renews fingerprint. */
 plumb_status plumb_model_refresh(plumb_model *m);
+/* to's weights = from's; both of the same sizes and backend. Takes the way through the host. */
+plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* *hash = the fingerprint of the weights as they are now, whatever m->fingerprint says; the same
  * on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);

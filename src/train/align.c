@@ -75,18 +75,17 @@ static plumb_status begin(struct plumb_align_run *a)
     PLUMB_TRY(choose_prompts(a));
     PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
     plumb_references_begin(a->references);
+    PLUMB_TRY(plumb_references_follow(a->references));
     a->noise_n = 0;
     if (a->method->renew)
         PLUMB_TRY(plumb_align_renew(a));
-    if (a->method->optimism)
-        PLUMB_TRY(begin_greedy(a));
-    if (!a->in_progress)
-        return PLUMB_OK;
-    a->in_progress = false;
-    PLUMB_TRY(plumb_align_resume(a, a->t->resumed_from));
-    a->weights = a->answers.weights;
-    a->gap = a->sums.gap;
-    return PLUMB_OK;
+    if (a->in_progress) {
+        a->in_progress = false;
+        PLUMB_TRY(plumb_align_resume(a, a->t->resumed_from));
+        a->weights = a->answers.weights;
+        a->gap = a->sums.gap;
+    }
+    return a->method->optimism ? begin_greedy(a) : PLUMB_OK;
 }
 
 static plumb_status generate(struct plumb_align_run *a)

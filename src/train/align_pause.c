@@ -8,14 +8,18 @@
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
  *   ids i32, logp f32, logp_sampled f32
  *   margins f64           of the steps taken, where labels are doubted
+ *   previous f32          weights that the iteration began with, where they are read and the policy
+ *                         has moved; in rank 0's file
  *   sums f64              of the steps taken: see struct plumb_align_sums
  * Attributes: format, version, iteration (from 1), world_size, rank, weights (that sampled). */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/num.h"
 #include "io/file.h"
 #include "io/hdf5.h"
 #include "train/align_run.h"
@@ -120,6 +124,33 @@ static plumb_status write_tokens(plumb_h5 *f, const struct plumb_answers *r,
     return PLUMB_OK;
 }
 
+/* Weights that the iteration began with and that are still to be read; NULL: the policy has them.
+ */
+static plumb_model *weights_left(const struct plumb_align_run *a)
+{
+    plumb_model *held = plumb_references_held(a->references);
+    return held && held->fingerprint != a->t->model->fingerprint ? held : NULL;
+}
+
+enum { STAGE = 65536 }; /* floats */
+
+static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
+{
+    struct plumb_backend *b = m->backend;
+    PLUMB_TRY(plumb_h5_reserve(f, "previous", PLUMB_H5_F32, m->count));
+    float *stage = malloc(STAGE * sizeof(*stage));
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "weights of the iteration's beginning");
+    plumb_status st = PLUMB_OK;
+    for (int64_t at = 0; at < m->count && st == PLUMB_OK; at += STAGE) {
+        const int64_t n = plumb_min_i64(STAGE, m->count - at);
+        st = b->to_host(b, stage, m->w + at, n * (int64_t)sizeof(*stage));
+        if (st == PLUMB_OK)
+            st = plumb_h5_write(f, "previous", PLUMB_H5_F32, at, n, stage);
+    }
+    free(stage);
+    return st;
+}
+
 static plumb_status write_answers(void *arg, const char *dir)
 {
     const struct plumb_align_run *a = arg;
@@ -141,6 +172,8 @@ static plumb_status write_answers(void *arg, const char *dir)
     PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->sums), done);
     if (a->method->doubt)
         PLUMB_TRY_GOTO(st, plumb_h5_put(f, "margins", PLUMB_H5_F64, a->noise_n, a->noise), done);
+    if (weights_left(a) && plumb_comm_rank(a->t->comm) == 0)
+        PLUMB_TRY_GOTO(st, write_weights(f, weights_left(a)), done);
     PLUMB_TRY_GOTO(st, write_columns(f, r, &c, n), done);
     PLUMB_TRY_GOTO(st, write_tokens(f, r, &c, n), done);
     st = plumb_h5_commit(&f);
@@ -158,6 +191,8 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
         pause.bytes += 56 + 12 * a->answers.at[i].n;
     pause.bytes += 8 * a->noise_n;
     pause.bytes *= plumb_comm_size(a->t->comm);
+    if (weights_left(a))
+        pause.bytes += a->t->model->count * (int64_t)sizeof(float);
     return plumb_trainer_pause(a->t, &pause, paused);
 }
 
@@ -252,6 +287,27 @@ static plumb_status read_margins(struct plumb_align_run *a, const plumb_h5 *f, c
     return plumb_h5_read(f, "margins", PLUMB_H5_F64, 0, a->noise_n, a->noise);
 }
 
+/* Into the weights that are held, which are the policy's so far. */
+static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
+{
+    plumb_model *m = plumb_references_held(a->references);
+    struct plumb_backend *b = a->t->backend;
+    if (!m || !plumb_h5_has(f, "previous"))
+        return PLUMB_OK;
+    float *stage = malloc(STAGE * sizeof(*stage));
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "weights of the iteration's beginning");
+    plumb_status st = PLUMB_OK;
+    for (int64_t at = 0; at < m->count && st == PLUMB_OK; at += STAGE) {
+        const int64_t n = plumb_min_i64(STAGE, m->count - at);
+        st = plumb_h5_read(f, "previous", PLUMB_H5_F32, at, n, stage);
+        if (st == PLUMB_OK)
+            st = b->to_device(b, m->w + at, stage, n * (int64_t)sizeof(*stage));
+    }
+    free(stage);
+    PLUMB_TRY(st);
+    return plumb_model_refresh(m);
+}
+
 static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_t rank,
                               int64_t *taken, int64_t *world)
 {
@@ -270,6 +326,7 @@ static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_
     PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->sums), done);
     if (a->method->doubt)
         PLUMB_TRY_GOTO(st, read_margins(a, f, dir), done);
+    PLUMB_TRY_GOTO(st, read_weights(a, f), done);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "slot", &n), done);
     PLUMB_TRY_GOTO(st, columns_init(&c, n), done);
     PLUMB_TRY_GOTO(st, read_columns(f, &c, n), done);
@@ -296,6 +353,10 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
     PLUMB_REQUIRE(taken == wanted, PLUMB_ERR_FORMAT,
                   "%s: answers of %lld of this rank's %lld completions", dir, (long long)taken,
                   (long long)wanted);
+    const plumb_model *held = plumb_references_held(a->references);
+    PLUMB_REQUIRE(!held || held->fingerprint == a->answers.weights, PLUMB_ERR_FORMAT,
+                  "%s: the iteration began with weights %016" PRIx64 ", the file has %016" PRIx64,
+                  dir, a->answers.weights, held ? held->fingerprint : 0);
     if (plumb_comm_rank(a->t->comm) != 0) /* sums over all ranks are in rank 0's hands alone */
         a->sums.gap = (struct plumb_gap){0};
     for (int64_t i = 0; i < wanted; i++) {

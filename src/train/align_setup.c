@@ -160,18 +160,16 @@ static plumb_status open_references(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* The reference's weights are read while the policy moves: previous has them only where it is what
- * the run started from. */
-static plumb_status keep_loss_reference(struct plumb_align_run *a, const char *why)
+/* The loss's reference is read while the policy moves. Where there is one iteration, previous is
+ * what the run starts from. */
+static plumb_status keep_loss_reference(struct plumb_align_run *a)
 {
     int *loss = &a->role[PLUMB_ROLE_LOSS];
     if (plumb_references_frozen(a->references, *loss))
         return PLUMB_OK;
-    PLUMB_REQUIRE(a->t->cfg->train.iterations == 1, PLUMB_ERR_CONFIG,
-                  "method.reference: previous of %lld iterations moves on, and %s its weights in "
-                  "each: make every iteration a stage (plumb run)",
-                  (long long)a->t->cfg->train.iterations, why);
-    return plumb_references_open(a->references, loss, "init", "method.reference");
+    if (a->t->cfg->train.iterations == 1)
+        return plumb_references_open(a->references, loss, "init", "method.reference");
+    return plumb_references_hold(a->references, *loss);
 }
 
 static plumb_status open_embedder(struct plumb_align_run *a)
@@ -199,7 +197,7 @@ static plumb_status open_doubt(struct plumb_align_run *a)
     PLUMB_TRY(plumb_memory_beside(a->t->backend, "margins", 2 * most * (int64_t)sizeof(*a->noise)));
     if (a->param.decoupling == 0)
         return PLUMB_OK;
-    PLUMB_TRY(keep_loss_reference(a, "method.decoupling above 0 needs"));
+    PLUMB_TRY(keep_loss_reference(a));
     PLUMB_TRY(plumb_mix_init(&a->mix, a->t->model, a->micro.pack.max_tokens));
     return plumb_memory_beside(a->t->backend, "hidden states to mix", plumb_mix_bytes(&a->mix));
 }
@@ -222,7 +220,7 @@ static plumb_status open_parts(struct plumb_align_run *a)
     if (a->method->pick)
         PLUMB_TRY(open_embedder(a));
     if (a->method->optimism)
-        PLUMB_TRY(keep_loss_reference(a, "its greedy answers need"));
+        PLUMB_TRY(keep_loss_reference(a));
     return a->method->doubt ? open_doubt(a) : PLUMB_OK;
 }
 

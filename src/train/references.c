@@ -27,6 +27,7 @@ struct plumb_references {
     const char *init_dir;
     struct reference ref[MOST];
     int n;
+    plumb_model *held; /* the model of previous; NULL: it is the policy itself */
     struct kept *kept; /* (slots,) */
     int64_t slots;     /* a power of two */
     int64_t used, room;
@@ -77,7 +78,8 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   r->policy->dir);
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
-        if (!r->ref[i].model || !ref->model->fingerprint || /* 0: a plan, nothing was read */
+        if (!r->ref[i].model || r->ref[i].model == r->held ||
+            !ref->model->fingerprint || /* 0: a plan, nothing was read */
             r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;
         plumb_model_destroy(&ref->model);
@@ -110,6 +112,24 @@ fail:
     plumb_model_destroy(&ref.model);
     free(ref.name);
     return st;
+}
+
+plumb_status plumb_references_hold(plumb_references *r, int which)
+{
+    struct reference *ref = &r->ref[which];
+    PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
+    ref->weights = r->held = ref->model;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_references_follow(plumb_references *r)
+{
+    return r->held ? plumb_model_copy(r->held, r->policy) : PLUMB_OK;
+}
+
+plumb_model *plumb_references_held(const plumb_references *r)
+{
+    return r->held;
 }
 
 const plumb_model *plumb_references_model(const plumb_references *r, int which)

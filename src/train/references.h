@@ -26,10 +26,17 @@ void plumb_references_destroy(plumb_references **r); /* NULL is allowed */
  * PLUMB_ERR_CONFIG names the option `field` that asked for it. */
 plumb_status plumb_references_open(plumb_references *r, int *which, const char *name,
                                    const char *field);
-/* The weights of a reference; of previous: the policy's own, which are right only before the
- * first update of an iteration. */
+/* Gives `previous` weights of its own, for a reference that is read while the policy moves:
+ *     hold: takes the memory; which is previous' number
+ *     follow: they become the policy's; once per iteration. Nothing where none is held
+ *     held: they; NULL where none is held */
+plumb_status plumb_references_hold(plumb_references *r, int which);
+plumb_status plumb_references_follow(plumb_references *r);
+plumb_model *plumb_references_held(const plumb_references *r);
+/* The weights of a reference; of previous, where it is not held: the policy's own, which are right
+ * only before the first update of an iteration. */
 const plumb_model *plumb_references_model(const plumb_references *r, int which);
-/* The frozen weights; NULL for previous. */
+/* The frozen weights; NULL for previous, where it is not held. */
 const plumb_model *plumb_references_frozen(const plumb_references *r, int which);
 int64_t plumb_references_bytes(const plumb_references *r); /* of weights and of what is kept */
 

@@ -39,6 +39,22 @@ def optune(bench, base):
     bench.check(r.code == 0, "a finished run needs no rollouts", r)
 
 
+def selm_previous(bench, base):
+    """The greedy answers of the second iteration are those of what the first has left."""
+    out = bench.folder / "selm-previous"
+    bench.good(*bench.align_args(out, base, RULE, "method.reference=previous", "checkpoint.keep_last=0",
+                                 method="selm", iterations=2))
+    rows = common.metrics(out)
+    done, models = 0, (base, out / f"checkpoint-{rows[0]['step']}")
+    for row, model in zip(rows, models):
+        answers = common.rollout_answers(out, row["iteration"])
+        asked = bench.folder / "asked.jsonl"
+        asked.write_text("".join(json.dumps({"prompt_ids": a["prompt"]}) + "\n" for a in answers[::4]))
+        greedy = bench.good("generate", f"model={model}", f"prompts={asked}", "temperature=0", "max_new_tokens=16").lines()
+        done += sum(len(a["ids"]) for a in answers) + sum(len(g["completion_ids"]) for g in greedy)
+        bench.check(row["generated_tokens"] == done, "tokens of iteration", row["iteration"], row["generated_tokens"], done)
+
+
 def selm(bench, base):
     """Without optimism dpo; with much of it, the reference's answers lose their probability."""
     outs = {}
@@ -48,6 +64,7 @@ def selm(bench, base):
                                      method=method, iterations=2))
     a, b = ([r["loss"] for r in common.metrics(outs[k])] for k in ("dpo", "none"))
     bench.check(a == b, "losses of dpo", a, "of selm without optimism", b)
+    selm_previous(bench, base)
     prompts = bench.folder / "few.jsonl"
     prompts.write_text("".join((bench.world / "prompts.jsonl").read_text()
                                .splitlines(keepends=True)[:16]))

@@ -62,6 +62,10 @@ def test_runs(bench):
                  "reference models"} <= owners, "owners:", owners)
     bench.check(abs(held(p, "weights", "policy") - held(p, "first moments")) <= GUARD,
                 "weights, moments:", p)
+    moving = bench.align_args(out / "spa", base, "method.reference=previous", method="spa",
+                              prompts=8, group=2)
+    spa = same_as_run(bench, moving) # the reference has weights of its own, beside the judge's, init
+    bench.check(held(spa, "weights", "reference models") >= 2 * held(spa, "weights", "policy"), "two:", spa)
     if bench.mpirun:
         two = same_as_run(bench, bench.sft_args(out / "two", *few, steps=2), ranks=2)
         bench.check(held(two, "first moments") < held(sft, "first moments"), "shared by two", two)

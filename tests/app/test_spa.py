@@ -2,6 +2,8 @@
 """test_spa.py: the policy as its own judge. The rewards are those that `plumb logprob` gives for the
 two policies, the doubted share is what was asked for, pauses lose nothing, and the published
 procedure (a seed stage, then iterations with growing prompt sets) runs from one file."""
+import re
+
 import common
 
 STAGES = """\
@@ -70,8 +72,23 @@ def published(bench, base):
     bench.check([rows[-1]["step"] for rows in lines] == [2, 5], "steps of the two iterations")
     for rows in lines:
         bench.check(abs(rows[0]["kl"]) < 1e-9 and rows[0]["reward"] != 0, "the first line", rows[0])
-    r = bench.run("run", path, "resume=auto", "spa-2:iterations=2", "output_dir=" + str(out) + "x")
-    bench.check(r.code != 0 and "make every iteration a stage" in r.err, "two iterations", r)
+
+
+def moving(bench, seed, base):
+    """A reference that is read while the policy moves away from it, over several iterations: it is
+    what each began with, after a pause in the middle of the steps, too."""
+    whole, init, other = (bench.folder / f"moving-{n}" for n in ("whole", "init", "paused"))
+    more = ("iterations=2", "train.epochs=4", "noise_start=0", "checkpoint.keep_last=0")
+    seconds = bench.good(*spa_args(bench, whole, seed, base, *more)).seconds
+    bench.good(*spa_args(bench, init, seed, base, *more, "method.reference=init"))
+    a, b = ([common.timeless(r) for r in common.metrics(o)] for o in (whole, init))
+    bench.check(a[0] == b[0] and a[1]["loss"] != b[1]["loss"], "previous and init:", a, b)
+    r, sessions = bench.in_sessions(*spa_args(bench, other, seed, base, *more), first=seconds / 20,
+                                    ranks=(1, 2) if bench.mpirun else (1,))
+    bench.check(r.code == 0 and sessions > 0, sessions, "sessions, then", r)
+    goes_on = re.findall(r"iteration 2 goes on: .* (\d+) steps taken", (other / "train.log").read_text())
+    bench.check(any(int(n) > 0 for n in goes_on), "no pause between steps of iteration 2:", goes_on)
+    bench.same_run(whole, other, f"a moving reference, {sessions} interruptions:")
 
 
 def test(bench):
@@ -82,6 +99,7 @@ def test(bench):
     rewards(bench, base, out)
     doubts(bench, seed, base, out)
     paused(bench, seed, base, out, seconds)
+    moving(bench, seed, base)
     published(bench, base)
 
 

@@ -56,7 +56,9 @@ int main(void)
     double logp;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
     CHECK_OK(plumb_model_create(&policy, backend, in("llama_gqa_tied"), 3));
-    CHECK_OK(plumb_references_create(&r, policy, in("llama_gqa_tied"), 4));
+    char start[700]; /* in() forgets */
+    snprintf(start, sizeof(start), "%s", in("llama_gqa_tied"));
+    CHECK_OK(plumb_references_create(&r, policy, start, 4));
     CHECK_OK(plumb_pack_init(&pack, 16, 2));
     const struct plumb_pass_limit limit = {.max_tokens = 16, .max_seq = 2};
     CHECK_OK(plumb_pass_create(&pass, policy, &limit));
@@ -78,6 +80,21 @@ int main(void)
     fill(&pack); /* the folder's weights are init's: known already */
     CHECK(plumb_references_find(r, folder, pack.ids, 3, pack.ids + 3, 5, &logp));
     check_scores(r, previous, pass, &pack);
+    /* held, it is the policy as it was, and nobody else's */
+    CHECK(!plumb_references_held(r));
+    CHECK_OK(plumb_references_hold(r, previous));
+    CHECK_OK(plumb_references_follow(r));
+    plumb_model *held = plumb_references_held(r);
+    CHECK(held && held->fingerprint == policy->fingerprint);
+    CHECK(plumb_references_frozen(r, previous) == held);
+    policy->w[policy->param[0].offset] += 1;
+    CHECK_OK(plumb_model_refresh(policy));
+    CHECK(held->fingerprint != policy->fingerprint);
+    plumb_references_begin(r);
+    check_scores(r, previous, pass, &pack);
+    CHECK_OK(plumb_references_follow(r));
+    CHECK(held->fingerprint == policy->fingerprint && held->w[1] == policy->w[1]);
+    CHECK(plumb_references_model(r, init)->fingerprint != held->fingerprint);
     plumb_references_begin(r);
     CHECK(!plumb_references_find(r, init, pack.ids, 3, pack.ids + 3, 5, &logp));
     plumb_pass_destroy(&pass);
