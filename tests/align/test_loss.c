@@ -10,7 +10,6 @@ static void check_case(const plumb_json *v, int64_t c, bool *seen)
                 plumb_json_int(plumb_json_get(v, "prompts"), 0),
                 plumb_json_int(plumb_json_get(v, "group_size"), 0));
     w.p = golden_param(plumb_json_get(v, "param"));
-    w.iterations = 3;
     const int64_t n = w.prompts * w.group, all = n + w.prompts;
     for (int64_t i = 0; i < n; i++) {
         w.reward[i] = golden_at(v, "reward", i);
@@ -69,14 +68,14 @@ static void check_thresholds(void)
     w.p.threshold = PLUMB_THRESHOLD_QUANTILE;
     w.p.quantile_start = 0, whole_loss(&w); /* tau = the smallest margin */
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 8 && w.report.branch[PLUMB_BRANCH_WEIGHTED] == 1);
-    w.p.quantile_start = 1, whole_loss(&w);
+    w.p.quantile_end = w.progress = 1, whole_loss(&w); /* the last iteration: the largest */
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 0 && w.report.branch[PLUMB_BRANCH_WEIGHTED] == 9);
     struct whole none = w;
     none.p.threshold = PLUMB_THRESHOLD_DECAY, none.p.rank_loss = PLUMB_RANK_NONE;
     expect_same(&w, &none, 0);
     none.p.rank_loss = PLUMB_RANK_HINGE, none.p.tau = 1e300; /* tau to infinity */
     expect_same(&w, &none, 0);
-    w.p.quantile_start = 0.5, whole_loss(&w); /* the middle one of nine is not above itself */
+    w.progress = 0.5, whole_loss(&w); /* the middle one of nine is not above itself */
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 4);
     none = w;
     none.p.threshold = PLUMB_THRESHOLD_MEAN_DECAY, none.p.alpha = 1, none.p.mean_k = -1e9;

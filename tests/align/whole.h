@@ -12,7 +12,8 @@ enum { ENTRIES = 128 };
 struct whole {
     const struct plumb_method *m;
     struct plumb_align_param p;
-    int64_t prompts, group, iterations;
+    int64_t prompts, group;
+    double progress; /* of the iteration, 0: the run's first */
     /* (prompts * group,), and (prompts,) of the reference's own answers behind them */
     double reward[ENTRIES], logp[ENTRIES], ref[ENTRIES], dlogp[ENTRIES];
     int32_t len[ENTRIES];
@@ -28,7 +29,7 @@ static inline void whole_begin(struct whole *w, const char *method, int64_t prom
     CHECK_OK(plumb_method_find(&w->m, method));
     CHECK(prompts * (group + 1) <= ENTRIES);
     w->p = plumb_align_param_default();
-    w->prompts = prompts, w->group = group, w->iterations = 1;
+    w->prompts = prompts, w->group = group;
     for (int64_t i = 0; i < prompts * group; i++)
         w->principled[i] = w->m->principled && i % group >= group / 2;
 }
@@ -70,7 +71,7 @@ static inline double whole_loss(struct whole *w)
     for (int64_t i = 0; i < b->n; i++)
         CHECK_OK(
             plumb_scoreboard_put(b, i / w->group, i % w->group, w->principled[i], w->reward[i]));
-    CHECK_OK(plumb_align_decide(b, &state, &w->report, w->m, &w->p, w->iterations));
+    CHECK_OK(plumb_align_decide(b, &state, &w->report, w->m, &w->p, w->progress));
     if (w->m->doubt)
         whole_doubt(w, b);
     for (int64_t q = 0; q < b->prompts; q++) {
