@@ -21,7 +21,7 @@ import runs
 from runs import ROOT
 
 LABELS = 120  # of the 4000 pairs
-COLUMNS = {"reward": "held-out reward", "true": "true score", "worth": "worth", "win": "win rate", "true_win": "win rate by the true score",
+COLUMNS = {"reward": "held-out reward", "true": "true score", "worth": "worth", "worth_win": "win rate by worth", "win": "win rate", "true_win": "win rate by the true score",
            "kl": "KL, nats", "tokens": "tokens"}
 
 
@@ -106,16 +106,13 @@ def spa_run(args, run, seed, dpo, rate):
 def spa(args):
     at = args.tune_seed
     rewarded = [f"reward.model={args.reward}"]
-    dpo = tune(args, "dpo", {f"{e}@{r}": lambda run, e=e, r=r: prefer(args, run, at, r, e)
-                             for e in args.epochs for r in args.rates}, *rewarded)
-    firsts = dict.fromkeys((args.spa_first, dpo))  # the file's own first stage, and the tuned one
-    best = tune(args, "spa", {f"{f}+{r}": lambda run, f=f, r=r: spa_run(args, run, at, f, r) for f in firsts for r in args.spa_rates},
-                *rewarded)
+    dpo = args.spa_first or tune(args, "dpo", {f"{e}@{r}": lambda run, e=e, r=r: prefer(args, run, at, r, e)
+                                               for e in args.epochs for r in args.rates}, *rewarded)
+    rate = tune(args, "spa", {r: lambda run, r=r: spa_run(args, run, at, dpo, r) for r in args.spa_rates}, *rewarded)
     for seed in args.seeds:
         run = f"{args.out}/spa-{seed}"
-        spa_run(args, run, seed, *best.split("+"))
-        models = {"start": args.start, "dpo": prefer(args, f"{args.out}/dpo-{seed}", seed, *dpo.split("@")[::-1]),
-                  "spa-0": f"{run}/seed/latest"} | {f"spa-{i}": f"{run}/spa-{i}/latest" for i in (1, 2, 3)}
+        spa_run(args, run, seed, dpo, rate)
+        models = {"start": args.start, "dpo": f"{run}/seed/latest"} | {f"spa-{i}": f"{run}/spa-{i}/latest" for i in (1, 2, 3)}
         yield seed, figures(args, f"{args.out}/eval", models, seed, {"reward": rewarded, "true": by_command(judge(args))})
 
 
@@ -167,9 +164,10 @@ def online(args, run, seed, method, shape, strength, rate):
     return f"{run}/latest"
 
 
-def variation(run):
-    """How unlike in size the gaps between a prompt's answers are: standard deviation / mean over all pairs that differ."""
-    gaps = [abs(a[0] - b[0]) for answers in labels_of(run).values() for a, b in itertools.combinations(answers, 2) if a[0] != b[0]]
+def variation(args, run):
+    """How unlike in size the gaps between the start's answers to a prompt are: standard deviation / mean over pairs that differ."""
+    groups = list(labels_of(run).values())[:args.prompts]  # of the first iteration
+    gaps = [abs(a[0] - b[0]) for answers in groups for a, b in itertools.combinations(answers, 2) if a[0] != b[0]]
     return {"variation": statistics.pstdev(gaps) / statistics.mean(gaps) if gaps else math.nan}
 
 
@@ -177,16 +175,18 @@ def vcb(args):
     shapes, methods = ("equal", "natural", "heavy"), ("dpo", "vcb")
     chosen = {m: tune(args, m, {f"{s}@{r}": lambda run, m=m, s=s, r=r: online(args, run, args.tune_seed, m, "natural", s, r)
                                 for s in args.strengths for r in args.rates}, *by_command(judge(args))) for m in methods}
+    tried, calibrated = (args.results["tuning"][m]["trials"] for m in methods)
+    chosen["dpo near"] = min(tried, key=lambda trial: abs(tried[trial]["kl"] - calibrated[chosen["vcb"]]["kl"]))  # diverges as much as vcb
     for seed in args.seeds:
         found = {}
         for shape in shapes:
-            at = {m: f"{args.out}/{shape}/{m}-{seed}" for m in methods}
-            models = {"start": args.start} | {m: online(args, at[m], seed, m, shape, *chosen[m].split("@")) for m in methods}
-            got = figures(args, f"{args.out}/{shape}/eval", models, seed,
-                          {"worth": by_command(judge(args, "--shape", shape)), "true": by_command(judge(args))})
+            at = {arm: f"{args.out}/{shape}/{arm.replace(' ', '-')}-{seed}" for arm in chosen}
+            models = {"start": args.start} | {arm: online(args, at[arm], seed, arm.split()[0], shape, *trial.split("@"))
+                                              for arm, trial in chosen.items()}
+            got = figures(args, f"{args.out}/{shape}/eval", models, seed, {"worth": by_command(judge(args, "--shape", shape))})
             for m, f in got.items():  # gains in standard deviations of the start's answers, so that shapes can be compared
                 gain = (f["worth"] - got["start"]["worth"]) / (got["start"]["worth_std"] or math.nan)
-                found[f"{shape}: {m}"] = f | {"gain": gain} | (variation(at[m]) if m != "start" else {})
+                found[f"{shape}: {m}"] = f | {"gain": gain} | (variation(args, at[m]) if m != "start" else {})
         yield seed, found
 
 
@@ -219,7 +219,7 @@ def difference(results, key, a, b):
 
 
 def spa_pairs(_):
-    return [(f"{a} - {b}, {COLUMNS[key]}", key, a, b) for a, b in (("spa-1", "dpo"), ("spa-2", "dpo"), ("spa-3", "dpo"), ("spa-3", "spa-0"))
+    return [(f"{a} - {b}, {COLUMNS[key]}", key, a, b) for a, b in (("spa-1", "dpo"), ("spa-2", "dpo"), ("spa-3", "dpo"))
             for key in ("reward", "true", "win")]
 
 
@@ -229,10 +229,10 @@ def real_pairs(results):
 
 
 def vcb_pairs(_):
-    own = [(f"{s}: vcb - dpo, {text}", key, f"{s}: vcb", f"{s}: dpo") for s in ("equal", "natural", "heavy")
-           for key, text in (("gain", "gain in worth, standard deviations"), ("true", "true score"), ("kl", "KL"))]
-    return own + [(f"(vcb - dpo) {a} minus (vcb - dpo) equal, gain", "gain", (f"{a}: vcb", f"{a}: dpo"), ("equal: vcb", "equal: dpo"))
-                  for a in ("natural", "heavy")]
+    own = [(f"{s}: vcb - {dpo}, {text}", key, f"{s}: vcb", f"{s}: {dpo}") for s in ("equal", "natural", "heavy")
+           for dpo in ("dpo", "dpo near") for key, text in (("gain", "gain in worth, standard deviations"), ("worth_win", "win rate by worth"), ("kl", "KL"))]
+    return own + [(f"(vcb - {dpo}) {a} minus (vcb - {dpo}) equal, gain", "gain", (f"{a}: vcb", f"{a}: {dpo}"), ("equal: vcb", f"equal: {dpo}"))
+                  for dpo in ("dpo", "dpo near") for a in ("natural", "heavy")]
 
 
 CLAIMS = {
@@ -240,7 +240,7 @@ CLAIMS = {
     "real": (real, {k: COLUMNS[k] for k in ("true", "true_win", "kl", "tokens")} | {
         "asked": "pairs asked", "labelled": "labelled", "no_difference": "of no true difference", "wrong": "wrong labels", "gap": "true gap"},
         real_pairs),
-    "vcb": (vcb, {k: COLUMNS[k] for k in ("worth", "true", "true_win", "kl", "tokens")} | {"gain": "gain, standard deviations",
+    "vcb": (vcb, {k: COLUMNS[k] for k in ("worth", "worth_win", "kl", "tokens")} | {"gain": "gain, standard deviations",
                                                                                          "variation": "variation of gaps"}, vcb_pairs),
 }
 
@@ -264,7 +264,7 @@ def main():
     parser.add_argument("--tune-seed", default="6", help="of the tuning trials alone")
     parser.add_argument("--rates", default="1e-4,2e-4,4e-4,8e-4", help="learning rates to try")
     parser.add_argument("--epochs", default="3,10", help="spa: passes over the labels to try")
-    parser.add_argument("--spa-first", default="3@2e-4", help="spa: epochs@rate of its first stage, tried beside dpo's best")
+    parser.add_argument("--spa-first", default="", help="spa: epochs@rate of its first stage, which is the dpo it is compared with, instead of the best")
     parser.add_argument("--spa-rates", default="1e-5,3e-5,1e-4", help="spa: learning rates of its iterations to try")
     parser.add_argument("--noise", default="0,0.5,1,2", help="real: scales of the annotator's noise")
     parser.add_argument("--flip", default="0.2,0.4", help="real: shares of flipped labels")
