@@ -27,7 +27,7 @@
     X(SHARE_DOUBTED, "spa/share_doubted", "", NULL, "share of the pairs whose label is doubted")   \
     X(MARGIN_MEAN, "psle/margin_mean", "", NULL, "mean normalised reward margin")                  \
     X(MARGIN_STD, "psle/margin_std", "", NULL, "its population std")                               \
-    X(MARGIN_Q05, "psle/margin_q05", "", NULL, "its 5 % quantile")                                \
+    X(MARGIN_Q05, "psle/margin_q05", "", NULL, "its 5 % quantile")                                 \
     X(MARGIN_Q50, "psle/margin_q50", "", NULL, "its median")                                       \
     X(MARGIN_Q95, "psle/margin_q95", "", NULL, "its 95 % quantile")                                \
     X(WEIGHT_ENTROPY, "psle/weight_entropy", "nats", NULL, "mean entropy of the weights")          \
