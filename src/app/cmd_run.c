@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "train/checkpoint.h"
 #include "train/inputs.h"
+#include "train/loops.h"
 #include "train/run.h"
 
 /* What rank 0 finds of a stage before it begins. */
@@ -145,6 +146,55 @@ static plumb_status look(enum past *out, const struct plumb_stages *s,
     return check_inputs(one);
 }
 
+/* ---- before the first stage ----------------------------------------------------------------- */
+
+/* A path of a stage that must be there from the beginning. */
+struct ahead {
+    const struct plumb_stages *s;
+    const struct plumb_stage *one;
+};
+
+static plumb_status check_path(void *arg, const char *key, const char *path)
+{
+    const struct ahead *h = arg;
+    const char *dir = h->s->top->output_dir;
+    const size_t n = strlen(dir);
+    if (strcmp(path, "init") == 0 || strcmp(path, "previous") == 0 ||
+        (strncmp(path, dir, n) == 0 && path[n] == '/')) /* what an earlier stage makes */
+        return PLUMB_OK;
+    PLUMB_REQUIRE(plumb_file_exists(path) || plumb_dir_exists(path), PLUMB_ERR_IO,
+                  "stage %s: %s: there is no file or folder %s", h->one->name, key, path);
+    return PLUMB_OK;
+}
+
+/* What can be found wrong now is not found after hours. */
+static plumb_status look_ahead(const struct plumb_stages *s)
+{
+    for (int64_t i = 0; i < s->n; i++) {
+        const struct plumb_stage *one = &s->item[i];
+        const struct plumb_config *cfg = one->cfg;
+        const bool align = strcmp(one->command, "align") == 0;
+        const bool eval = strcmp(one->command, "eval") == 0;
+        struct ahead h = {.s = s, .one = one};
+        PLUMB_TRY(plumb_config_inputs(cfg, one->command, check_path, &h));
+        PLUMB_REQUIRE(eval || *cfg->model, PLUMB_ERR_CONFIG, "stage %s: model: is not set",
+                      one->name);
+        PLUMB_REQUIRE(align || *(eval ? cfg->data.eval : cfg->data.train), PLUMB_ERR_CONFIG,
+                      "stage %s: data.%s: is not set", one->name, eval ? "eval" : "train");
+        PLUMB_REQUIRE(!eval || cfg->eval.models.n > 0, PLUMB_ERR_CONFIG,
+                      "stage %s: eval.models: is not set", one->name);
+        plumb_status st = PLUMB_OK;
+        if (align)
+            st = plumb_align_check(cfg);
+        else if (strcmp(one->command, "prefer") == 0)
+            st = plumb_prefer_check(cfg);
+        PLUMB_REQUIRE(st == PLUMB_OK, st, "stage %s: %s", one->name, plumb_trail_message());
+    }
+    return PLUMB_OK;
+}
+
+/* ---- one after the other -------------------------------------------------------------------- */
+
 /* train.max_time is of the whole run: what is left of it on rank 0 goes to the stage. Collective.
  */
 static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, double began)
@@ -189,6 +239,7 @@ plumb_status plumb_cmd_run(struct plumb_app *app)
     PLUMB_REQUIRE(strcmp(resume, "never") == 0 || strcmp(resume, "auto") == 0, PLUMB_ERR_CONFIG,
                   "resume: found '%s', expected never or auto: each stage has its own checkpoints",
                   resume);
+    PLUMB_TRY(plumb_comm_agree(app->comm, look_ahead(app->stages)));
     for (int64_t i = 0; i < app->stages->n; i++)
         PLUMB_TRY(run_stage(app, i, began));
     return PLUMB_OK;

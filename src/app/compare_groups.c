@@ -60,11 +60,43 @@ static plumb_status refuse(const struct pair *p, const char *aspect, const char 
                p->a->dir, p->b->dir, aspect, what, *what ? " is " : "", here, there, aspect);
 }
 
+static const plumb_json *inputs_of(const plumb_json *root)
+{
+    return plumb_json_get(root, "inputs");
+}
+
+/* Files and models are compared by content where it is known: 1 the same, -1 not, 0 unknown. */
+static int same_content(const plumb_json *a, const plumb_json *b, const char *key)
+{
+    const char *x = plumb_json_string(plumb_json_member(inputs_of(a), key), NULL);
+    const char *y = plumb_json_string(plumb_json_member(inputs_of(b), key), NULL);
+    return !x || !y ? 0 : strcmp(x, y) == 0 ? 1 : -1;
+}
+
+/* What both runs read under the same option, and is no setting of the method. */
+static plumb_status check_contents(const struct pair *p)
+{
+    for (int64_t i = 0; i < plumb_json_count(inputs_of(p->a->run)); i++) {
+        const char *key, *aspect;
+        const plumb_json *value;
+        PLUMB_TRY(plumb_json_member_at(inputs_of(p->a->run), i, &key, &value));
+        aspect = aspect_of(key);
+        if (aspect && same_content(p->a->run, p->b->run, key) < 0)
+            PLUMB_TRY(refuse(p, aspect, key, "of other content", "of one content"));
+    }
+    static const char *const judged[] = {"data.eval", "reward.model"};
+    for (int i = 0; i < 2; i++)
+        if (same_content(p->a->eval, p->b->eval, judged[i]) < 0)
+            PLUMB_TRY(refuse(p, "evaluation", judged[i], "of other content", "of one content"));
+    return PLUMB_OK;
+}
+
 static plumb_status check_option(void *arg, const char *path, const char *then, const char *now)
 {
     const struct pair *p = arg;
     const char *aspect = aspect_of(path);
-    if (!aspect || (p->same_tokens && !strcmp(aspect, "budget")))
+    if (!aspect || (p->same_tokens && !strcmp(aspect, "budget")) ||
+        same_content(p->a->run, p->b->run, path) > 0)
         return PLUMB_OK;
     return refuse(p, aspect, path, then, now);
 }
@@ -111,6 +143,7 @@ static plumb_status check_pair(const struct plumb_compare *c, const struct plumb
     if (a->evaluated != b->evaluated)
         PLUMB_TRY(refuse(&p, "evaluation", "", a->evaluated ? a->evaluation : "none",
                          b->evaluated ? b->evaluation : "none"));
+    PLUMB_TRY(check_contents(&p));
     if (strcmp(a->command, b->command) != 0)
         return refuse(&p, "budget", "the command", a->command, b->command);
     p.same_tokens = !strcmp(a->command, "align") && same_tokens(a->cfg, b->cfg);

@@ -84,7 +84,7 @@
     X(REAL, list_temperature, "2", "(0, 1e6]", "", "a", 1, "lire: of the policy's shares among a prompt's answers") \
     X(REAL, sft_weight, "1", "[0, 1e6]", "", "a", 1, "rrhf and pro: imitation of the best answer") \
     X(REAL, curriculum_temperature, "10", "(0, 1e6]", "", "a", 1, "psle_curriculum: of the weights of pairs that are not among the clearest") \
-    X(TEXT, judge, "init", "", "folder", "a", 1, "spa: frozen policy against which the policy judges its answers; init, previous or a checkpoint folder") \
+    X(TEXT, judge, "init", "", "folder", "a", 1, "spa: frozen policy against which the policy judges its answers, not the weights that it starts from (all would be alike): a checkpoint folder, init, or previous") \
     X(CHOICE, pick, "easy", "easy|hard|centroid|random", "", "af", 1, "real: the pair that is scored: the least alike answers, the most alike, those nearest to two centres, or any") \
     X(TEXT, embedder, "init", "", "folder", "af", 1, "real: frozen model whose hidden states say how alike answers are; init or a checkpoint folder") \
     X(REAL, keep, "0.5", "(0, 1]", "", "f", 1, "real: share of the given pairs that is trained on") \

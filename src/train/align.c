@@ -219,18 +219,23 @@ static int64_t set_rollout_metrics(struct plumb_align_run *a, struct plumb_metri
     return (int64_t)sum[ROW_FRESH];
 }
 
-static void set_report_metrics(const struct plumb_align_report *r, struct plumb_metrics_row *row)
+static void set_report_metrics(const struct plumb_align_report *r, const struct plumb_method *m,
+                               struct plumb_metrics_row *row)
 {
     const struct plumb_align_stats *s = &r->stats;
+    const bool by_threshold = m->rule == plumb_threshold_branch || m->rule == plumb_threshold_weigh;
     plumb_metrics_set(row, PLUMB_METRIC_REWARD, s->reward_mean);
     plumb_metrics_set(row, PLUMB_METRIC_REWARD_STD, s->reward_std);
     plumb_metrics_set(row, PLUMB_METRIC_REWARD_PLAIN, s->reward_plain_mean);
-    plumb_metrics_set(row, PLUMB_METRIC_REWARD_PRINCIPLED, s->reward_principled_mean);
+    if (m->principled)
+        plumb_metrics_set(row, PLUMB_METRIC_REWARD_PRINCIPLED, s->reward_principled_mean);
     plumb_metrics_set(row, PLUMB_METRIC_REWARD_MISSING, (double)s->missing);
-    plumb_metrics_set(row, PLUMB_METRIC_TAU, r->tau);
-    plumb_metrics_set(row, PLUMB_METRIC_SHARE_RANK, r->branch_share[PLUMB_BRANCH_RANK]);
-    plumb_metrics_set(row, PLUMB_METRIC_SHARE_WEIGHTED, r->branch_share[PLUMB_BRANCH_WEIGHTED]);
-    plumb_metrics_set(row, PLUMB_METRIC_SHARE_REVERSE, r->branch_share[PLUMB_BRANCH_SWAP]);
+    if (by_threshold) {
+        plumb_metrics_set(row, PLUMB_METRIC_TAU, r->tau);
+        plumb_metrics_set(row, PLUMB_METRIC_SHARE_RANK, r->branch_share[PLUMB_BRANCH_RANK]);
+        plumb_metrics_set(row, PLUMB_METRIC_SHARE_WEIGHTED, r->branch_share[PLUMB_BRANCH_WEIGHTED]);
+        plumb_metrics_set(row, PLUMB_METRIC_SHARE_REVERSE, r->branch_share[PLUMB_BRANCH_SWAP]);
+    }
     plumb_metrics_set(row, PLUMB_METRIC_SHARE_DROPPED, r->branch_share[PLUMB_BRANCH_SKIP]);
     plumb_metrics_set(row, PLUMB_METRIC_MARGIN_MEAN, s->margin_mean);
     plumb_metrics_set(row, PLUMB_METRIC_MARGIN_STD, s->margin_std);
@@ -248,7 +253,9 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
         plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, s->norm / s->taken);
         plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, s->learning_rate);
     } else {
-        plumb_log(PLUMB_LOG_INFO, "no prompt had a term in the loss: the weights stay");
+        plumb_log(PLUMB_LOG_INFO,
+                  "no prompt had a term in the loss (scores missing, or all of a prompt "
+                  "alike): the weights stay");
     }
     if (s->pairs > 0)
         plumb_metrics_set(row, PLUMB_METRIC_SHARE_DOUBTED, s->doubted / s->pairs);
@@ -379,7 +386,7 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(decide(a));
     PLUMB_TRY(share_rows(a));
     const int64_t sampled = set_rollout_metrics(a, &row);
-    set_report_metrics(&a->report, &row);
+    set_report_metrics(&a->report, a->method, &row);
     PLUMB_TRY(plumb_align_write_rollouts(a));
     time.save = lap(&since);
     PLUMB_TRY(update(a, &row));

@@ -224,6 +224,19 @@ static plumb_status open_parts(struct plumb_align_run *a)
     return a->method->doubt ? open_doubt(a) : PLUMB_OK;
 }
 
+plumb_status plumb_align_check(const struct plumb_config *cfg)
+{
+    struct plumb_align_run a = {0};
+    PLUMB_TRY(read_method(&a, cfg, false));
+    PLUMB_REQUIRE(*cfg->data.prompts, PLUMB_ERR_CONFIG,
+                  "data.prompts: is not set; name a JSONL file of prompts");
+    PLUMB_REQUIRE(!a.method->reward || a.method->source != PLUMB_SOURCE_CONFIGURED ||
+                      plumb_rewards_configured(cfg),
+                  PLUMB_ERR_CONFIG, "reward: nothing is configured, but %s needs scores",
+                  a.method->name);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s)
 {
     const struct plumb_config *cfg = s->cfg;

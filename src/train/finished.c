@@ -24,15 +24,14 @@ const struct plumb_figure_info *plumb_figure_info(enum plumb_figure id)
 
 static plumb_status read_run(struct plumb_finished *f, const char *path)
 {
-    plumb_json *root = NULL;
-    plumb_status st;
     const char *command, *start;
-    PLUMB_TRY_GOTO(st, plumb_json_read_file(&root, path), done);
-    PLUMB_TRY_GOTO(st, plumb_json_want_string(root, "command", &command, NULL, path), done);
-    PLUMB_TRY_GOTO(st, plumb_json_want_string(root, "start_fingerprint", &start, NULL, path), done);
-    if (strcmp(command, "align") != 0 && strcmp(command, "prefer") != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done,
-                        "%s: a run of %s; only align and prefer are compared", f->dir, command);
+    PLUMB_TRY(plumb_json_read_file(&f->run, path));
+    const plumb_json *root = f->run;
+    PLUMB_TRY(plumb_json_want_string(root, "command", &command, NULL, path));
+    PLUMB_TRY(plumb_json_want_string(root, "start_fingerprint", &start, NULL, path));
+    PLUMB_REQUIRE(strcmp(command, "align") == 0 || strcmp(command, "prefer") == 0,
+                  PLUMB_ERR_UNSUPPORTED, "%s: a run of %s; only align and prefer are compared",
+                  f->dir, command);
     snprintf(f->command, sizeof(f->command), "%s", command);
     f->start = strtoull(start, NULL, 16);
     snprintf(f->commit, sizeof(f->commit), "%s",
@@ -40,9 +39,7 @@ static plumb_status read_run(struct plumb_finished *f, const char *path)
     const plumb_json *sessions = plumb_json_get(root, "sessions");
     const plumb_json *last = plumb_json_at(sessions, plumb_json_count(sessions) - 1);
     f->ended = !strcmp(plumb_json_string(plumb_json_get(last, "result"), ""), "ok");
-done:
-    plumb_json_free(&root);
-    return st;
+    return PLUMB_OK;
 }
 
 /* The last plain reward and the generated tokens, which only metrics tell. */
@@ -84,8 +81,8 @@ static plumb_status read_evaluation(struct plumb_finished *f, const char *path)
 {
     if (!plumb_file_exists(path))
         return PLUMB_OK;
-    plumb_json *root = NULL;
-    PLUMB_TRY(plumb_json_read_file(&root, path));
+    PLUMB_TRY(plumb_json_read_file(&f->eval, path));
+    const plumb_json *root = f->eval;
     const plumb_json *models = plumb_json_get(root, "models");
     snprintf(f->evaluation, sizeof(f->evaluation),
              "%lld prompts of %.400s, %lld samples, wins by %s",
@@ -101,7 +98,6 @@ static plumb_status read_evaluation(struct plumb_finished *f, const char *path)
         if (f->evaluated && i > 0)
             read_model(&f->first, plumb_json_at(models, 0));
     }
-    plumb_json_free(&root);
     PLUMB_REQUIRE(f->evaluated, PLUMB_ERR_FORMAT, "%s: evaluates no model of %s", path, f->dir);
     return PLUMB_OK;
 }
@@ -132,6 +128,8 @@ plumb_status plumb_finished_open(struct plumb_finished *out, const char *dir,
 void plumb_finished_close(struct plumb_finished *f)
 {
     plumb_config_free(&f->cfg);
+    plumb_json_free(&f->run);
+    plumb_json_free(&f->eval);
     free(f->row);
     *f = (struct plumb_finished){0};
 }

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "config/config.h"
+#include "io/json.h"
 #include "train/metrics.h"
 
 /* The figures by which runs are compared.
@@ -51,7 +52,8 @@ struct plumb_finished {
     bool ended;       /* its last session ended well */
     char commit[64];  /* of the plumb that ran it; "" when run.json does not say */
     struct plumb_config *cfg;
-    uint64_t start; /* fingerprint of the weights it began with */
+    uint64_t start;         /* fingerprint of the weights it began with */
+    plumb_json *run, *eval; /* run.json, eval.json (or NULL); owned. Their "inputs" are hashes */
     struct plumb_metrics_row *row;
     int64_t n_rows;
     bool evaluated;

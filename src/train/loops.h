@@ -32,6 +32,11 @@ plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_al
 /* Alignment on the model's own answers to data.prompts, by method.name. */
 plumb_status plumb_train_align(const struct plumb_trainer_source *s);
 
+/* What of the configuration of align or prefer can be found wrong before its model is there. Not
+ * collective. */
+plumb_status plumb_align_check(const struct plumb_config *cfg);
+plumb_status plumb_prefer_check(const struct plumb_config *cfg);
+
 /* How the configuration reads a data file for a model with max_pos positions: template, end
  * token, limits. */
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,

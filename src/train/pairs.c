@@ -188,18 +188,31 @@ static plumb_status open_embedder(struct pairs *s, struct plumb_references *refe
 }
 
 /* A method that compares two answers of a prompt. */
+static plumb_status read_method(const struct plumb_method **out, struct plumb_align_param *param,
+                                const struct plumb_config *cfg)
+{
+    PLUMB_TRY(plumb_method_of(out, param, cfg));
+    PLUMB_REQUIRE((*out)->given_pairs, PLUMB_ERR_CONFIG,
+                  "method.name: %s does not train on given pairs; expected dpo, ipo, aps, real, "
+                  "rdo or optune",
+                  (*out)->name);
+    return plumb_method_check(*out, param, 2);
+}
+
+plumb_status plumb_prefer_check(const struct plumb_config *cfg)
+{
+    const struct plumb_method *method;
+    struct plumb_align_param param;
+    return read_method(&method, &param, cfg);
+}
+
 static plumb_status prepare_prefer(struct pairs *s)
 {
     const struct plumb_config *cfg = s->t->cfg;
     struct plumb_align_param param;
-    PLUMB_TRY(plumb_method_of(&s->method, &param, cfg));
+    PLUMB_TRY(read_method(&s->method, &param, cfg));
     const struct plumb_method *method = s->method;
     const unsigned needs = method->objective->needs(&param);
-    PLUMB_REQUIRE(method->given_pairs, PLUMB_ERR_CONFIG,
-                  "method.name: %s does not train on given pairs; expected dpo, ipo, aps, real, "
-                  "rdo or optune",
-                  method->name);
-    PLUMB_TRY(plumb_method_check(method, &param, 2));
     PLUMB_TRY(prepare(s, PLUMB_MICRO_LOGP));
     s->micro.objective = method->objective;
     s->micro.param = param;

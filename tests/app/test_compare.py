@@ -97,6 +97,15 @@ def refusals(bench, start, reward, base):
         bench.check(result.code == 12 and f"differ in {aspect}" in result.err and str(base) in result.err and str(run) in result.err,
                     aspect, "is not refused:", result)
         bench.check(bench.run("compare", base, run, f"compare.allow={aspect}", threads=None).code == 0, aspect, "cannot be allowed")
+    # files of one name with other contents are others; of another name with the same, the same
+    pairs = bench.folder / "copy.jsonl"
+    shutil.copy(bench.world / "prompts.jsonl", pairs)
+    moved = make(bench, start, reward, "moved", 9, f"data.prompts={pairs}")
+    bench.good("compare", base, moved, threads=None)
+    pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[::-1]))
+    changed = make(bench, start, reward, "changed", 8, f"data.prompts={pairs}")
+    result = bench.run("compare", moved, changed, threads=None)
+    bench.check(result.code == 12 and "differ in prompts: data.prompts is of other content" in result.err, "other contents:", result)
     # the same tokens in another shape are the same budget
     shape = make(bench, start, reward, "shape", 9, "iterations=1", "prompts_per_iteration=16")
     result = bench.good("compare", base, shape, threads=None)

@@ -91,6 +91,8 @@ def whole(bench):
     bench.check(chained == saved["checkpoint-3"], "online starts from", chained, "not", saved)
     kl = common.metrics(out / "online")[-1]
     bench.check(kl["rewards/margins"] is not None and abs(kl["kl"]) > 0, "online's last line", kl)
+    bench.check(not {"psle/tau", "psle/share_rank", "psle/reward_principled"} & set(kl),
+                "dpo speaks of a threshold that it has not:", kl)
     by_hand(bench, out)
     if bench.mpirun:
         path, out = write(bench, "two")
@@ -183,6 +185,21 @@ def refusals(bench):
         "unknown": (head + "stages: [{{name: a, command: sft, method: {{nam: x}}}}]\n",
                     "unknown key 'method.nam'"),
     }
+    # found before the first stage begins
+    first = (head + "data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl}}\n"
+             "stages:\n  - {{name: a, command: sft, train: {{init: random, max_steps: 1}}}}\n"
+             "  - {{name: b, model: 'stage:a', command: ")
+    for name, rest, words in (
+            ("method", "align, method: {{name: spaa}}", 'stage b: unknown method "spaa"'),
+            ("group", "align, method: {{name: dpo}}", "stage b: group_size = 1"),
+            ("reward", "align, method: {{name: dpo}}, generate: {{group_size: 2}}",
+             "stage b: reward: nothing"),
+            ("judge", "align, method: {{name: spa, judge: nowhere}}, generate: {{group_size: 2}}",
+             "stage b: method.judge: there is no file or folder nowhere"),
+            ("file", "prefer, data: {{train: no.jsonl}}", "stage b: data.train: there is no"),
+            ("given", "prefer, method: {{name: vcb}}", "stage b: method.name: vcb"),
+            ("models", "eval, data: {{eval: '{world}/eval.jsonl'}}", "stage b: eval.models")):
+        cases[f"ahead-{name}"] = (first + rest + "}}\n", words)
     for name, (text, words) in cases.items():
         path, out = write(bench, f"bad-{name}", text)
         r = bench.run("run", path)
