@@ -120,6 +120,11 @@ static bool is_stage(const char *text)
     return strncmp(text, PREFIX, strlen(PREFIX)) == 0;
 }
 
+static bool is_folder(const struct plumb_option *o)
+{
+    return o->type == PLUMB_TYPE_TEXT && strcmp(o->unit, "folder") == 0;
+}
+
 static plumb_status resolve(struct plumb_stages *s, int64_t i)
 {
     struct plumb_config *c = s->item[i].cfg;
@@ -127,7 +132,7 @@ static plumb_status resolve(struct plumb_stages *s, int64_t i)
     for (int k = 0; (o = plumb_option_at(k)); k++) {
         void *field = (char *)c + o->offset;
         const char **text = field;
-        if (o->type == PLUMB_TYPE_TEXT && strcmp(o->unit, "folder") == 0 && is_stage(*text))
+        if (is_folder(o) && is_stage(*text))
             PLUMB_TRY(point(text, s, i, 0, o->path));
     }
     for (int64_t k = 0; k < c->eval.models.n; k++) {
@@ -172,6 +177,17 @@ static bool is_own(const char *text)
     return false;
 }
 
+/* A value for every stage leaves alone what a stage takes from another one. */
+static void keep_links(struct plumb_config *c, const struct plumb_config *before)
+{
+    const struct plumb_option *o;
+    for (int k = 0; (o = plumb_option_at(k)); k++) {
+        const char *const *was = (const void *)((const char *)before + o->offset);
+        if (is_folder(o) && is_stage(*was))
+            *(const char **)(void *)((char *)c + o->offset) = *was;
+    }
+}
+
 static plumb_status set_overrides(struct plumb_stages *s, char *const *override, int n)
 {
     for (int k = 0; k < n; k++) {
@@ -184,9 +200,11 @@ static plumb_status set_overrides(struct plumb_stages *s, char *const *override,
             continue;
         }
         for (int64_t i = which < 0 ? 0 : which; i < (which < 0 ? s->n : which + 1); i++) {
+            struct plumb_config *c = s->item[i].cfg, before = *c;
             bool here = false;
-            PLUMB_TRY(
-                plumb_config_override(s->item[i].cfg, s->item[i].command, text, 3 + k, &here));
+            PLUMB_TRY(plumb_config_override(c, s->item[i].command, text, 3 + k, &here));
+            if (which < 0)
+                keep_links(c, &before);
             used = used || here;
         }
         PLUMB_REQUIRE(used, PLUMB_ERR_CONFIG,

@@ -11,9 +11,9 @@
  *         ...
  *
  * A stage's own options win over the file's, the command line's over both: key=value goes to every
- * stage whose command uses the option, NAME:key=value to one stage. A stage writes to
- * OUTPUT_DIR/NAME. In an option that is a folder, and behind the = of eval.models, stage:NAME
- * stands for OUTPUT_DIR/NAME/latest. */
+ * stage whose command uses the option and does not take it from another stage, NAME:key=value to
+ * one stage. A stage writes to OUTPUT_DIR/NAME. In an option that is a folder, and behind the = of
+ * eval.models, stage:NAME stands for OUTPUT_DIR/NAME/latest. */
 #ifndef PLUMB_CONFIG_STAGES_H
 #define PLUMB_CONFIG_STAGES_H
 

@@ -107,6 +107,9 @@ def again(bench, want):
     before = common.tree(out)
     r = bench.good("run", path, "resume=auto")
     bench.check(r.err.count("is finished") == 6, "six stages are finished:", r.err)
+    # a model for every stage that does not take it from another one
+    r = bench.good("run", path, "resume=auto", f"model={bench.world}")
+    bench.check(r.err.count("is finished") == 6, "links of stages are overwritten:", r.err)
     bench.check(common.tree(out) == before, "a finished run was written to")
     r = bench.run("run", path)
     bench.check(r.code != 0 and "resume=auto" in r.err, "a second run is refused", r)
