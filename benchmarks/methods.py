@@ -5,15 +5,20 @@ Every method runs on the same start, prompts, reward model and budget of generat
 at most, or with --tokens N, N tokens really generated (train.generated_tokens; four times the iterations are the limit,
 as optune answers half of its prompts in each). Every method gets the same tuning trials: each learning rate once with
 the first seed and half of the iterations or tokens, chosen by the reward on prompts of the training set, with --max-kl
-among those that stay so close to the start: without it, methods that overfit the reward model win. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward
-model it was trained with and, with --judge, by a second source that no method sees; after each seed `plumb compare`
-writes OUT/compare (OUT/compare-judge), so that an interrupted call leaves the table of the seeds that are whole. Called
-again with the same settings it goes on from there; other settings need another --out.
+among those that stay so close to the start: without it, methods that overfit the reward model win. Then seed by seed
+every method runs with its rate and answers the held-out prompts, scored by the reward model and, with --judge, by a
+second source that no method sees; after each seed `plumb compare` writes OUT/compare (OUT/compare-judge), so that an
+interrupted call leaves the table of the seeds that are whole. Called again with the same settings it goes on from there;
+other settings need another --out.
+
+METHOD:OPTION=VALUE is a method with another setting of its own (vcb:lambda=10). spa is a run of stages on a few labels
+instead of the reward model; its answers are shared out to its stages as 1:2:4, near the budget.
 
 By default this is the quickstart's world, and needs what ./launch/quickstart.sh leaves in runs/quickstart. --configs
 names another folder with METHOD.yaml files and an eval.yaml. Standard library only."""
 import argparse
 import json
+import os
 import sys
 import time
 
@@ -21,17 +26,40 @@ import runs
 from runs import ROOT
 
 FILES = {"psle": "align"}  # whose file has another name than the method
-ALL = "psle,context_distillation,raft,dpo,ipo,rdo,aps,vcb,rrhf,lire,pro,psle_curriculum"
+ALL = "psle,context_distillation,raft,dpo,ipo,rdo,aps,vcb,rrhf,lire,pro,psle_curriculum,optune,selm,dlma,real,spa"
+SPA_ANSWERS = 2  # to each prompt
+SPA_LENGTH = 18.5  # tokens of an answer, about
+
+
+def folder_of(method):
+    return method.replace(":", "-").replace("=", "-")
 
 
 def align(args, method, run, rate, seed, *more):
-    runs.train(args, "align", f"{args.configs}/{FILES.get(method, method)}.yaml", run, f"model={args.start}",
-               f"learning_rate={rate}", f"seed={seed}", "samples=0", *args.set, *more)
+    """A method's run, unless it is there; gives the folder of its checkpoints."""
+    name, *settings = method.split(":")
+    common = (f"model={args.start}", f"learning_rate={rate}", f"seed={seed}")
+    if name == "spa":
+        settings = [s for s in args.set if "iteration" not in s.split("=")[0]] # a stage is one iteration
+        runs.train(args, "run", f"{args.configs}/spa.yaml", run, *common, *settings, *more)
+        return f"{run}/spa-3"
+    runs.train(args, "align", f"{args.configs}/{FILES.get(name, name)}.yaml", run, *common, "samples=0", *args.set,
+               *(f"method.{s}" for s in settings), *more)
+    return run
 
 
-def budget(args, share=1):
+def budget_of_spa(args, share, iterations):
+    prompts = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("prompts_per_iteration")), 256)
+    answers = args.tokens / SPA_LENGTH if args.tokens else 4 * prompts * iterations
+    part = int(share * answers / SPA_ANSWERS / 7)
+    return [f"spa-{i}:data.{key}" for i, skip, n in ((1, 0, 1), (2, 1, 2), (3, 3, 4)) for key in (f"skip={skip * part}", f"limit={n * part}")]
+
+
+def budget(args, method, share=1):
     """The options that end a run after this share of its budget."""
     iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
+    if method == "spa":
+        return budget_of_spa(args, share, iterations)
     if args.tokens:
         return [f"train.generated_tokens={int(share * args.tokens)}", f"iterations={4 * iterations}"]
     return [] if share == 1 else [f"iterations={max(1, int(share * iterations))}"]
@@ -39,12 +67,12 @@ def budget(args, share=1):
 
 def tune(args, method):
     """The learning rate that runs.choose takes after half of the budget, judged on training prompts."""
-    file = ROOT / args.out / method / "tuning.json"
+    folder = f"{args.out}/{folder_of(method)}"
+    file = ROOT / folder / "tuning.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists() or set(json.loads(file.read_text())) != set(args.rates):
-        trials = {rate: f"{args.out}/{method}/tune-{rate}" for rate in args.rates}
-        for rate, run in trials.items():
-            align(args, method, run, rate, args.seeds[0], *budget(args, 0.5))
-        figures = runs.evaluate(args, f"{args.out}/{method}/tune", {"start": args.start} | {r: f"{p}/latest" for r, p in trials.items()},
+        trials = {r: align(args, method, f"{folder}/tune-{r}", r, args.seeds[0], *budget(args, method, 0.5)) for r in args.rates}
+        figures = runs.evaluate(args, f"{folder}/tune", {"start": args.start} | {r: f"{p}/latest" for r, p in trials.items()},
                                 f"data.eval={args.tune_on}", "data.limit=128", "eval.samples=1", "seed=1001", "eval.bootstrap=0")
         file.write_text(json.dumps({rate: {"reward": figures[rate]["reward"], "kl": figures[rate]["kl"]} for rate in args.rates}) + "\n")
     trials = json.loads(file.read_text())
@@ -53,7 +81,9 @@ def tune(args, method):
 
 
 def compare(args, done, out, evaluation):
-    return runs.plumb(args, "compare", *done, f"output_dir={out}", f"compare.evaluation={evaluation}")
+    """Everything differs where spa is among the methods: what it starts from, its prompts, labels for rewards."""
+    other = ["compare.allow=start,prompts,reward,budget"] if any("/spa/" in run for run in done) else []
+    return runs.plumb(args, "compare", *done, f"output_dir={out}", f"compare.evaluation={evaluation}", *other)
 
 
 def main():
@@ -78,15 +108,12 @@ def main():
     args.seeds, args.rates, methods = args.seeds.split(","), args.rates.split(","), args.methods.split(",")
     began, rates = time.time(), {}
     for method in methods:
-        (ROOT / args.out / method).mkdir(parents=True, exist_ok=True)
         rates[method], trials = tune(args, method)
         tried = ", ".join(f"{rate}: {t['reward']:.3f} at {t['kl']:.1f} nats" for rate, t in trials.items())
         print(f"{method}: tuning reward {tried}; takes {rates[method]}  ({time.time() - began:.0f} s)", flush=True)
     done = []
     for seed in args.seeds:
-        mine = {m: f"{args.out}/{m}/seed-{seed}" for m in methods}
-        for method, run in mine.items():
-            align(args, method, run, rates[method], seed, *budget(args))
+        mine = {folder_of(m): align(args, m, f"{args.out}/{folder_of(m)}/seed-{seed}", rates[m], seed, *budget(args, m)) for m in methods}
         models = {"start": args.start} | {m: f"{run}/latest" for m, run in mine.items()}
         runs.evaluate(args, f"{args.out}/eval-{seed}", models, f"seed={seed}")
         if args.judge:
@@ -95,7 +122,7 @@ def main():
             for name in ("eval", "judge") if args.judge else ("eval",):
                 link = ROOT / run / name
                 link.unlink(missing_ok=True)
-                link.symlink_to(f"../../{name}-{seed}")
+                link.symlink_to(os.path.relpath(ROOT / args.out / f"{name}-{seed}", ROOT / run))
         done += mine.values()
         table = compare(args, done, f"{args.out}/compare", "eval")
         if args.judge:

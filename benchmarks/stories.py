@@ -51,7 +51,7 @@ def run(*command):
 
 def write_configs(args, methods):
     """METHOD.yaml for each, and the same sections as eval.yaml, which leaves aside what it does not use."""
-    for name, method in [(m, m) for m in methods] + [("eval", "psle")]:
+    for name, method in [(m, m) for m in {m.split(":")[0] for m in methods}] + [("eval", "psle")]:
         text = CONFIG.format(model=args.model, words=", ".join(HAPPY), rate=args.rate, method=method)
         (OUT / f"{FILES.get(name, name)}.yaml").write_text(text)
 
@@ -66,8 +66,9 @@ def main():
     parser.add_argument("--rates", default="5e-5,1e-4,2e-4")
     parser.add_argument("--max-kl", default="0")
     args = parser.parse_args()
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
+    if not args.methods: # methods.py goes on from what is there
+        shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     openings = [f"Once upon a time, there was a {kind} named {name}. {name} {wish}."
                 for name, kind, wish in itertools.product(NAMES, KINDS, WISHES)]
     held_out = openings[::6]
