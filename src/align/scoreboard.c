@@ -116,8 +116,12 @@ plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b)
         }
         PLUMB_REQUIRE(any, PLUMB_ERR_ARG,
                       "prompt %lld of this iteration has no completion on any rank", (long long)p);
-        b->choice[p] = (struct plumb_choice){
-            .branch = PLUMB_BRANCH_SKIP, .win = -1, .lose = -1, .weight = 1.0, .margin = NAN};
+        b->choice[p] = (struct plumb_choice){.branch = PLUMB_BRANCH_SKIP,
+                                             .win = -1,
+                                             .lose = -1,
+                                             .weight = 1.0,
+                                             .mass = 1.0,
+                                             .margin = NAN};
     }
     return PLUMB_OK;
 }
@@ -147,7 +151,7 @@ double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *p
     const int64_t n = prompt ? count : b->prompts;
     for (int64_t k = 0; k < n; k++) {
         const struct plumb_choice *c = &b->choice[prompt ? prompt[k] : k];
-        terms += c->branch != PLUMB_BRANCH_SKIP ? c->weight : 0.0;
+        terms += c->branch != PLUMB_BRANCH_SKIP ? c->mass : 0.0;
     }
     return terms;
 }

@@ -33,7 +33,8 @@ struct plumb_choice {
     enum plumb_branch branch;
     int64_t win, lose; /* entries compared, -1 = none. win: best principled (or best of all),
                         * lose: best plain; exchanged in the swap branch */
-    double weight; /* of this prompt's term: the loss is sum weight L / sum weight; 1 normally */
+    double weight; /* of this prompt's term, and what it adds to the divisor: the loss of a batch */
+    double mass;   /* is sum weight L / sum mass; both 1 normally */
     double margin; /* norm[best principled] - norm[best plain]; NaN when one is missing */
     double smooth; /* doubt in the pair's label, on top of label_smoothing; 0 normally */
 };
@@ -69,7 +70,7 @@ plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b);
 
 /* Whether entry i has a term in the loss: a forward and backward pass is needed for it. */
 bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
-/* Weights of the prompts with a term in the loss (1 each, normally), added in order, among the
+/* Masses of the prompts with a term in the loss (1 each, normally), added in order, among the
  * `count` listed (prompt NULL = all prompts): 1/scale of a global batch's loss. */
 double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
                               int64_t count);

@@ -20,6 +20,10 @@ void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt)
     const int64_t win = plumb_best_entry(b, prompt, PLUMB_ENTRY_PRINCIPLED);
     const int64_t lose = plumb_best_entry(b, prompt, PLUMB_ENTRY_PLAIN);
     const double margin = win >= 0 && lose >= 0 ? b->norm[win] - b->norm[lose] : NAN;
-    b->choice[prompt] = (struct plumb_choice){
-        .branch = PLUMB_BRANCH_WEIGHTED, .win = win, .lose = lose, .weight = 1.0, .margin = margin};
+    b->choice[prompt] = (struct plumb_choice){.branch = PLUMB_BRANCH_WEIGHTED,
+                                              .win = win,
+                                              .lose = lose,
+                                              .weight = 1.0,
+                                              .mass = 1.0,
+                                              .margin = margin};
 }

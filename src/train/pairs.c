@@ -78,12 +78,9 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
 static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
 {
     struct pairs *s = arg;
-    double weights = 0;
     s->step = in_epoch;
-    for (int64_t i = records.begin; i < records.end; i++)
-        weights += weight_of(s, record_of(s, i));
-    s->micro.scale = 1.0 / weights;
     s->pairs = (double)(records.end - records.begin);
+    s->micro.scale = 1.0 / s->pairs;
 }
 
 static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)

@@ -102,12 +102,12 @@ def extremes(g):
     return (w, l) if w["r"] > l["r"] else None
 
 
-def of_pairs(loss, weight=lambda margin, margins: 1.0):
+def of_pairs(loss, weight=lambda margin, margins: 1.0, mass=sum):
     def total(groups):
         pairs = [p for p in map(extremes, groups) if p]
         margins = [w["r"] - l["r"] for w, l in pairs]
         weights = [weight(m, margins) for m in margins]
-        return sum(x * loss(w, l) for x, (w, l) in zip(weights, pairs)) / sum(weights)
+        return sum(x * loss(w, l) for x, (w, l) in zip(weights, pairs)) / mass(weights)
     return total
 
 
@@ -144,7 +144,7 @@ METHODS = {
     "ipo": (of_pairs(ipo), raw, ["reward_norm=none"]),
     "rdo": (of_pairs(rdo), zscore, []),
     "aps": (of_pairs(aps), zscore, []),
-    "optune": (of_pairs(dpo, lambda m, _: 1 / (1 + math.exp(-2 * m))), zscore, ["weight_beta=2"]),
+    "optune": (of_pairs(dpo, lambda m, _: 1 / (1 + math.exp(-2 * m)), len), zscore, ["weight_beta=2"]),
     "psle_curriculum": (of_pairs(dpo, curriculum), zscore, []),
     "real": (of_pairs(dpo), zscore, []),
     "spa": (doubted, raw, ["method.judge={judge}", "decoupling=0", "noise_start=0", "noise_share=0.3"]),

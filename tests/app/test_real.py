@@ -122,7 +122,7 @@ def offline(bench, base):
 
 
 def scores(bench, base, some):
-    """A weight of 1 for every pair is dpo; without scores there is no weight."""
+    """Equal weights are dpo, so much; without scores there is no weight."""
     rows = [json.loads(line) for line in some.read_text().splitlines()]
     scored = bench.folder / "scored.jsonl"
     digests = {}
@@ -135,8 +135,8 @@ def scores(bench, base, some):
                                           f"method.name={method}"))
             digests[method, name] = common.metrics(out)
     loss = {k: [r["loss"] for r in v] for k, v in digests.items()}
-    for method in ("rdo", "optune"):
-        near = max(abs(a - b) for a, b in zip(loss[method, "equal"], loss["dpo", "equal"]))
+    for method, weight in (("rdo", 1), ("optune", 1 / (1 + math.exp(-1)))): # of a gap of 1
+        near = abs(loss[method, "equal"][0] - weight * loss["dpo", "equal"][0])
         bench.check(near < 1e-6, method, "with equal gaps and dpo", near)
         bench.check(loss[method, "unlike"][-1] != loss["dpo", "unlike"][-1], method, "unlike gaps")
     bad = bench.folder / "bad.jsonl"

@@ -304,8 +304,9 @@ def decide(method, p, state, kind, reward, group, total):
                  margin_mean=mean(m), margin_std=m.std() if len(m) else np.nan,
                  margin_quantile=[np.quantile(m, x) if len(m) else np.nan
                                   for x in (.05, .25, .5, .75, .95)])
+    mass = choice_weight if method == "psle_curriculum" else [1.0] * prompts
     return dict(tau=tau, norm=z, margin=margin, branch=branch, win=win, lose=lose, weight=weight,
-                choice_weight=choice_weight,
+                choice_weight=choice_weight, choice_mass=mass,
                 weight_entropy=mean(np.array(entropy)), stats=stats)
 
 
@@ -387,7 +388,7 @@ def method_case(rng, method, group, prompts, missing=0.0, **over):
         if where != "skip":
             if method == "selm": # sequence n + q: the reference's own answer
                 term = term + p["optimism"] * p["beta"] * (s[n + q] - ref[n + q])
-            loss, terms = loss + c * term, terms + c
+            loss, terms = loss + c * term, terms + d["choice_mass"][q]
     (loss / terms).backward()
     return dict(method=method, param=over, group_size=group, prompts=prompts, kind=first["kind"],
                 reward=first["reward"], logp=s.tolist(), logp_ref=ref.tolist(), len=length,
