@@ -77,8 +77,8 @@ def compared(bench, runs, short):
     shown = bench.good("compare", *(str(r) for r in runs.values()), "compare.allow=reward", f"output_dir={bench.folder}/compare",
                        threads=None).out
     found = json.loads((bench.folder / "compare/compare.json").read_text())
-    for method, out in zip(found["methods"], runs.values()):
-        tokens = common.metrics(out)[-1]["generated_tokens"]
+    for method in found["methods"]:
+        tokens = common.metrics(runs[method["method"]])[-1]["generated_tokens"]
         bench.check(method["generated_tokens"]["values"] == [tokens] and str(tokens) in shown, "compare says", method["generated_tokens"])
     other = bench.folder / "other"
     bench.good(*args(bench, other, tokens=TOKENS - 100))
