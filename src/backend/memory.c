@@ -125,6 +125,8 @@ static plumb_status take(struct plumb_backend *b, void **out, int64_t bytes, con
     const int64_t want = plumb_max_i64(bytes, 1);
     void *data = carve(b, want);
     const bool inside = data != NULL;
+    if (inside)
+        plumb_arena_unguard(data, want, b->place);
     if (!inside && !b->dry)
         PLUMB_TRY(b->take(b, &data, bytes, what));
     if (inside || !m->base)

@@ -62,6 +62,12 @@ bool plumb_arena_guards(enum plumb_place place)
     return REDZONE > 0 && place == PLUMB_HOST;
 }
 
+void plumb_arena_unguard(void *data, int64_t bytes, enum plumb_place place)
+{
+    if (place == PLUMB_HOST)
+        ASAN_UNPOISON_MEMORY_REGION(data, (size_t)bytes);
+}
+
 static void note(struct plumb_arena *a, const char *name, int64_t bytes)
 {
     int i = 0;

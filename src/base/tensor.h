@@ -71,5 +71,7 @@ void plumb_arena_reset(struct plumb_arena *a, int64_t mark); /* mark: an earlier
 /* Whether arenas of this place close what they have not handed out to the address sanitizer: then
  * no two of them may lie on the same memory. */
 bool plumb_arena_guards(enum plumb_place place);
+/* Memory that was an arena's and goes to somebody else: what was guarded of it no longer is. */
+void plumb_arena_unguard(void *data, int64_t bytes, enum plumb_place place);
 
 #endif

@@ -115,12 +115,34 @@ static void test_rows(struct plumb_backend *b)
     CHECK(available > MB);
 }
 
+/* What was an arena's, with its guards, is somebody else's whole: the address sanitizer tells. */
+static void test_again(struct plumb_backend *b)
+{
+    struct plumb_arena a = {.place = b->place, .name = "gone"};
+    float *x;
+    CHECK_OK(plumb_memory_reserve(b, MB));
+    for (int pass = 0; pass < 2; pass++) {
+        CHECK_OK(plumb_arena_take_f32(&a, &x, 1000, "x"));
+        if (pass == 0)
+            CHECK_OK(plumb_backend_arena_alloc(b, &a));
+    }
+    const int64_t bytes = a.cap;
+    const void *was = a.base;
+    plumb_backend_arena_release(b, &a);
+    void *data = take(b, bytes, PLUMB_PHASE_ALWAYS);
+    CHECK(data == was);
+    CHECK_OK(b->zero(b, data, bytes));
+    b->release(b, data);
+    plumb_memory_unreserve(b);
+}
+
 int main(void)
 {
     struct plumb_backend *b = NULL;
     CHECK_OK(plumb_backend_cpu_create(&b, 1, 1));
     test_reserved(b);
     test_rows(b);
+    test_again(b);
     plumb_backend_destroy(&b);
     return 0;
 }
