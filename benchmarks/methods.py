@@ -41,8 +41,10 @@ def align(args, method, run, rate, seed, *more):
     common = (f"model={args.start}", f"learning_rate={rate}", f"seed={seed}")
     if name == "spa":
         settings = [s for s in args.set if "iteration" not in s.split("=")[0]] # a stage is one iteration
-        runs.train(args, "run", f"{args.configs}/spa.yaml", run, *common, *settings, *more)
-        return f"{run}/spa-3"
+        last = f"{run}/spa-3" # whose run.json tells: a run of stages has none of its own
+        if not runs.finished(last):
+            runs.train(args, "run", f"{args.configs}/spa.yaml", run, *common, *settings, *more)
+        return last
     runs.train(args, "align", f"{args.configs}/{FILES.get(name, name)}.yaml", run, *common, "samples=0", *args.set,
                *(f"method.{s}" for s in settings), *more)
     return run
