@@ -23,8 +23,8 @@ void plumb_pick_gram(double *gram, const float *e, int64_t n, int64_t c)
                 sum += (double)e[i * c + k] * (double)e[j * c + k];
             gram[i * n + j] = sum;
         }
-    for (int64_t i = 0; i < n;
-         i++) /* squared norms stay on the diagonal until all have read them */
+    /* squared norms stay on the diagonal until all have read them */
+    for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < i; j++) {
             const double norm = sqrt(gram[i * n + i]) * sqrt(gram[j * n + j]);
             gram[i * n + j] = norm > 0 ? gram[i * n + j] / norm : 0;

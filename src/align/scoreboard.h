@@ -33,10 +33,10 @@ struct plumb_choice {
     enum plumb_branch branch;
     int64_t win, lose; /* entries compared, -1 = none. win: best principled (or best of all),
                         * lose: best plain; exchanged in the swap branch */
-    double weight; /* of this prompt's term, and what it adds to the divisor: the loss of a batch */
-    double mass;   /* is sum weight L / sum mass; both 1 normally */
-    double margin; /* norm[best principled] - norm[best plain]; NaN when one is missing */
-    double smooth; /* doubt in the pair's label, on top of label_smoothing; 0 normally */
+    double weight;     /* of this prompt's term; 1 normally */
+    double mass;       /* of the divisor: a batch's loss is sum weight L / sum mass; 1 normally */
+    double margin;     /* norm[best principled] - norm[best plain]; NaN when one is missing */
+    double smooth;     /* doubt in the pair's label, on top of label_smoothing; 0 normally */
 };
 
 struct plumb_scoreboard {
