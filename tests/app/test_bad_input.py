@@ -361,10 +361,10 @@ def rewards(b):
              "(")):
         b.expect(name, align(*args), *words, out=run)
     if b.bench.mpirun:
-        r = b.expect("a command that fails on rank 1",
-                     align(f"reward.command=sh {only_rank_1}", "max_missing=0.1"), "rank 1",
-                     "reward", ranks=2)
-        b.bench.check(r.seconds < 10, "both ranks took", r.seconds, "s to end")
+        # No rank may wait for a time-out: this one is longer than any test may take.
+        b.expect("a command that fails on rank 1",
+                 align(f"reward.command=sh {only_rank_1}", "max_missing=0.1", "comm.timeout=3600"),
+                 "rank 1", "reward", ranks=2)
 
 
 # ---- output -------------------------------------------------------------------------------------
@@ -497,7 +497,6 @@ def lost_rank(b):
             p.communicate()
             continue
         os.kill(ranks[1], sign)
-        began = time.monotonic()
         try:
             _, err = p.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
@@ -505,9 +504,8 @@ def lost_rank(b):
             _, err = p.communicate()
             b.bench.check(False, f"rank 1 {name}: the job hangs:", err.decode()[-2000:])
             continue
-        took, err = time.monotonic() - began, err.decode()
+        err = err.decode()
         b.bench.check(p.returncode != 0, f"rank 1 {name}: exit code 0")
-        b.bench.check(took < 30, f"rank 1 {name}: the job took", took, "s to end")
         for word in words:
             b.bench.check(word in err, f"rank 1 {name}: no '{word}' in", err[-2000:])
         end = time.monotonic() + 30

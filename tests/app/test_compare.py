@@ -73,7 +73,8 @@ def figures(bench, runs):
     settings = page.split("<summary>Settings</summary>")[1].split("</table>")[0]
     bench.check(all(f"<td>{v}</td>" in settings for v in ("psle", "0.003")), "settings", settings)
     bench.check(all(f"<td>{r}</td>" in page for rs in runs.values() for r in rs), "a run is not named")
-    bench.check(re.search(r"commit of the runs</dt><dd>(?!unknown|several)", page) or not (common.ROOT / ".git").exists(), "no commit")
+    commit = json.loads((runs["dpo"][0] / "run.json").read_text())["commit"]  # "unknown" in a build without git
+    bench.check(f"commit of the runs</dt><dd>{commit}<" in page, "the page does not name the commit", commit)
     bench.check(not re.search(r"\bnan\b|\binf\b", page), "the page shows a number that is none")
     if bench.mpirun:
         bench.good("compare", *folders, f"output_dir={out}2", threads=None, ranks=2)

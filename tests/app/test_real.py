@@ -35,12 +35,11 @@ def cosine(a, b):
 
 
 def online(bench, base, rule):
-    """Seconds of a run, the last one."""
-    outs, seconds = [], 0
+    outs = []
     for ranks in (1, 2) if bench.mpirun else (1,):
         out = bench.folder / f"online-{ranks}"
         args = bench.align_args(out, base, rule, method="real", iterations=2)
-        seconds = bench.good(*args, ranks=ranks).seconds
+        bench.good(*args, ranks=ranks)
         outs.append(out)
     bench.same(outs[0] / "latest/model.safetensors", outs[-1] / "latest/model.safetensors",
                "real on 1 and 2 ranks")
@@ -54,13 +53,12 @@ def online(bench, base, rule):
         bench.check(scored == want, "prompt", first // 4, "scored", scored, "least alike", want)
     lines = common.metrics(outs[0])
     bench.check(all(r["reward_missing"] == 0 for r in lines), "missing rewards", lines)
-    return seconds
 
 
-def paused(bench, base, rule, seconds):
+def paused(bench, base, rule):
     out, other = bench.folder / "online-1", bench.folder / "paused"
     args = bench.align_args(other, base, rule, method="real", iterations=2)
-    r, session = bench.in_sessions(*args, first=seconds / 20)
+    r, session = bench.in_sessions(*args)
     bench.check(r.code == 0 and session > 0, session, "sessions, then", r)
     bench.same(out / "latest/model.safetensors", other / "latest/model.safetensors",
                f"real with {session} interruptions")
@@ -165,8 +163,8 @@ def refusals(bench, base, rule):
 def test(bench):
     base = bench.base()
     rule = "reward.functions=[{name: length, target: 6}]"
-    seconds = online(bench, base, rule)
-    paused(bench, base, rule, seconds)
+    online(bench, base, rule)
+    paused(bench, base, rule)
     some = offline(bench, base)
     scores(bench, base, some)
     refusals(bench, base, rule)

@@ -51,12 +51,11 @@ def doubts(bench, seed, base, out):
     bench.check(len({a, b, c}) == 3, "doubts change nothing", a, b, c)
 
 
-def paused(bench, seed, base, out, seconds):
+def paused(bench, seed, base, out):
     """Interrupted again and again in the middle of its steps: the window is kept."""
     other = bench.folder / "paused"
     args = spa_args(bench, other, seed, base)
-    r, sessions = bench.in_sessions(*args, first=seconds / 20,
-                                    ranks=(1, 2) if bench.mpirun else (1,))
+    r, sessions = bench.in_sessions(*args, ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(r.code == 0 and sessions > 0, sessions, "sessions, then", r)
     bench.same(out / "latest/model.safetensors", other / "latest/model.safetensors",
                f"spa with {sessions} interruptions")
@@ -79,11 +78,11 @@ def moving(bench, seed, base):
     what each began with, after a pause in the middle of the steps, too."""
     whole, init, other = (bench.folder / f"moving-{n}" for n in ("whole", "init", "paused"))
     more = ("iterations=2", "train.epochs=4", "noise_start=0", "checkpoint.keep_last=0")
-    seconds = bench.good(*spa_args(bench, whole, seed, base, *more)).seconds
+    bench.good(*spa_args(bench, whole, seed, base, *more))
     bench.good(*spa_args(bench, init, seed, base, *more, "method.reference=init"))
     a, b = ([common.timeless(r) for r in common.metrics(o)] for o in (whole, init))
     bench.check(a[0] == b[0] and a[1]["loss"] != b[1]["loss"], "previous and init:", a, b)
-    r, sessions = bench.in_sessions(*spa_args(bench, other, seed, base, *more), first=seconds / 20,
+    r, sessions = bench.in_sessions(*spa_args(bench, other, seed, base, *more),
                                     ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(r.code == 0 and sessions > 0, sessions, "sessions, then", r)
     goes_on = re.findall(r"iteration 2 goes on: .* (\d+) steps taken", (other / "train.log").read_text())
@@ -95,10 +94,10 @@ def test(bench):
     base, seed, out = bench.base(), bench.folder / "seed", bench.folder / "spa"
     bench.good(*bench.prefer_args(seed, base, "method.name=dpo", steps=4))
     seed = seed / "latest"
-    seconds = bench.good(*spa_args(bench, out, seed, base)).seconds
+    bench.good(*spa_args(bench, out, seed, base))
     rewards(bench, base, out)
     doubts(bench, seed, base, out)
-    paused(bench, seed, base, out, seconds)
+    paused(bench, seed, base, out)
     moving(bench, seed, base)
     published(bench, base)
 

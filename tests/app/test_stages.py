@@ -98,7 +98,7 @@ def whole(bench):
         path, out = write(bench, "two")
         bench.good("run", path, ranks=2)
         same(bench, want, left_by(out), "two ranks")
-    return want, first.seconds
+    return want
 
 
 def again(bench, want):
@@ -151,11 +151,10 @@ def other_inputs(bench, want):
     same(bench, want, left_by(out), "an evaluation done again")
 
 
-def interrupted(bench, want, seconds):
+def interrupted(bench, want):
     """By the clock, again and again on other rank counts, and once by SIGKILL."""
     path, out = write(bench, "broken")
-    r, sessions = bench.in_sessions("run", path, first=seconds / 20,
-                                    ranks=(1, 2) if bench.mpirun else (1,))
+    r, sessions = bench.in_sessions("run", path, ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(r.code == 0 and sessions > 1, "ended after", sessions, "sessions", r)
     same(bench, want, left_by(out), f"{sessions} interruptions")
     path, out = write(bench, "killed")
@@ -229,10 +228,10 @@ def refusals(bench):
 
 def test(bench):
     os.chdir(bench.folder)
-    want, seconds = whole(bench)
+    want = whole(bench)
     again(bench, want)
     other_inputs(bench, want)
-    interrupted(bench, want, seconds)
+    interrupted(bench, want)
     refusals(bench)
 
 

@@ -150,13 +150,12 @@ static void device_fails(plumb_comm *c)
     CHECK_OK(fake_alloc(&g, &x, n * 4));
     if (last)
         g.fail_at = 6;
-    const double start = plumb_now();
+    plumb_comm_timeout(c, 3600); /* longer than the test may take: nobody waits for it */
     const plumb_status st = plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE);
     CHECK(st == (last ? PLUMB_ERR_DEVICE : PLUMB_ERR_PEER));
     CHECKF(strstr(plumb_trail_message(), "fell off the bus"), "%s", plumb_trail_message());
     if (last)
         plumb_comm_abort(c, 1);
-    CHECK(plumb_now() - start < 30); /* of a time-out of 60 s */
     CHECK(plumb_comm_barrier(c) != PLUMB_OK);
     plumb_comm_detach_device(c);
     fake_release(&g, x);

@@ -299,7 +299,11 @@ def median(x):
 
 
 def commit():
-    """The commit of the source, with + where files differ from it."""
+    """The commit of the source, with + where files differ from it; "unknown" without git or outside
+    of a checkout."""
+    if not shutil.which("git"):
+        return "unknown"
+
     def git(*args):
         return subprocess.run(["git", "-C", HERE, *args], capture_output=True, text=True,
                               check=False).stdout.strip()

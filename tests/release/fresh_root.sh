@@ -1,0 +1,79 @@
+#!/bin/sh
+# fresh_root.sh FOLDER [clone|tarball|shared]... - README's two commands where nothing is installed.
+#
+# Makes a bare Debian 12 with debootstrap (minbase) in FOLDER/base once. For each way it copies that
+# root, puts the committed source into it, runs ./launch/quickstart.sh and ./launch/test.sh inside,
+# and prints their last lines. All output is in FOLDER/WAY.log. A release runs all three ways:
+#     clone    a clone made with git, without the shared data
+#     tarball  the files of the commit alone: no .git folder
+#     shared   a clone, with ../shared beside it as PLUMB_SHARED (or ../shared from here) has it
+# The root has no git in any of the three. Needs root, debootstrap, git and a network that reaches
+# Debian's packages. Exit code 1 if a command failed or a test did; the roots stay for a look.
+set -eu
+source=$(cd "$(dirname "$0")/../.." && pwd)
+folder=${1:?usage: fresh_root.sh FOLDER [clone|tarball|shared]...}
+shift
+[ $# -gt 0 ] || set -- clone tarball shared
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+shared=${PLUMB_SHARED:-$source/../shared}
+[ "$(id -u)" -eq 0 ] || { echo "fresh_root.sh: must run as root (debootstrap and chroot)" >&2; exit 2; }
+
+base=$folder/base
+if [ ! -e "$base/.complete" ]; then
+    rm -rf "$base"
+    debootstrap --variant=minbase bookworm "$base" >"$folder/base.log" 2>&1 ||
+        { tail -n 20 "$folder/base.log" >&2; exit 1; }
+    # The host's own way to the packages: mirrors, proxies, keys.
+    rm -f "$base/etc/apt/sources.list"
+    for part in sources.list sources.list.d apt.conf.d; do
+        [ ! -e "/etc/apt/$part" ] || cp -a "/etc/apt/$part" "$base/etc/apt/"
+    done
+    touch "$base/.complete"
+fi
+
+mounted=
+leave() {
+    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev" "$mounted/proc"
+    mounted=
+}
+trap leave EXIT
+
+failed=0
+for way in "$@"; do
+    root=$folder/$way
+    log=$folder/$way.log
+    rm -rf "$root" "$log"
+    cp -a "$base" "$root"
+    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    mkdir -p "$root/home/plumb"
+    case $way in
+    clone | shared) git clone -q "file://$source" "$root/home/plumb/plumb" ;;
+    tarball)
+        mkdir "$root/home/plumb/plumb"
+        git -C "$source" archive HEAD | tar -x -C "$root/home/plumb/plumb"
+        ;;
+    *) echo "fresh_root.sh: no way is called $way; expected clone, tarball or shared" >&2; exit 2 ;;
+    esac
+    [ "$way" != shared ] || cp -a "$shared/." "$root/home/plumb/shared"
+    mounted=$root
+    mount -t proc proc "$root/proc"
+    mount --bind /dev "$root/dev"
+    mount --make-private "$root/dev" # or the next mount would appear on the host, too
+    mount -t tmpfs tmpfs "$root/dev/shm"
+    echo "== $way"
+    for command in quickstart test; do
+        began=$(date +%s)
+        code=0
+        chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+            /bin/sh -c "cd /home/plumb/plumb && ./launch/$command.sh" >"$log.part" 2>&1 </dev/null || code=$?
+        echo "\$ ./launch/$command.sh" >>"$log"
+        cat "$log.part" >>"$log"
+        echo "   ./launch/$command.sh: exit code $code after $(($(date +%s) - began)) s; its last lines:"
+        tail -n 8 "$log.part" | sed 's/^/      /'
+        rm -f "$log.part"
+        [ $code -eq 0 ] || failed=1
+    done
+    leave
+done
+exit $failed
