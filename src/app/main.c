@@ -210,6 +210,13 @@ static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg
     return st;
 }
 
+static void note_values(const struct plumb_app *app)
+{
+    plumb_config_notes(app->cfg, app->planned ? app->planned : app->command);
+    for (int64_t i = 0; app->stages && i < app->stages->n; i++)
+        plumb_config_notes(app->stages->item[i].cfg, app->stages->item[i].command);
+}
+
 static plumb_status run(struct plumb_app *app, const struct command *command)
 {
     struct plumb_config *cfg = NULL;
@@ -221,6 +228,8 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));
+    if (plumb_comm_rank(app->comm) == 0)
+        note_values(app);
     PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
     PLUMB_TRY(plumb_comm_agree(app->comm, set_dtype(app)));
     PLUMB_TRY(attach_device(app));

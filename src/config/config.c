@@ -204,7 +204,7 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
         *used = plumb_option_used(o, command);
     if (!plumb_option_used(o, command))
         return used ? PLUMB_OK : not_used(o, command, where);
-    return plumb_option_set_text(c, c, o, equals + 1, where);
+    return plumb_option_set_argument(c, c, o, equals + 1, where);
 }
 
 plumb_status plumb_config_fresh(struct plumb_config **out)

@@ -81,6 +81,10 @@ plumb_status plumb_config_load(struct plumb_config **out, const char *command,
                                const char *yaml_path, char *const *override, int n);
 void plumb_config_free(struct plumb_config **config); /* NULL is allowed */
 
+/* Logs a warning for every value that is allowed and probably not meant: a backslash and an n where
+ * a newline was to be written. command: whose options are looked at. */
+void plumb_config_notes(const struct plumb_config *config, const char *command);
+
 /* out += the help text of a command, or of plumb itself (NULL). PLUMB_ERR_CONFIG with the nearest
  * name when there is no such command. */
 plumb_status plumb_config_help(struct plumb_buf *out, const char *command);

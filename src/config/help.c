@@ -96,7 +96,21 @@ static plumb_status put_overview(struct plumb_buf *out)
         out,
         "\nValues come from the defaults, then the file, then the command line. A key is a dotted\n"
         "path (train.epochs=2) or the last name alone where only one of its options has it.\n"
-        "'plumb help COMMAND' lists a command's options.\n\nexamples\n"
+        "'plumb help COMMAND' lists a command's options. A key that is given twice counts as "
+        "given\n"
+        "last.\n\nvalues\n"
+        "A value means on the command line what it means in the file, behind the shell's quotes:\n"
+        "  stop=END                text as it stands; spaces, ':' and '#' belong to it\n"
+        "  stop='\"\\n\"'             in double quotes, with YAML's escapes: a newline\n"
+        "  stop=\"'it''s'\"         in single quotes, without escapes: it's\n"
+        "  stop='[\"\\n\", END]'      a list, as in the file\n"
+        "  stop='\"\\n\",END'        the same list\n"
+        "  stop=a,b                a list of two; stop='\"a,b\"' is one text\n"
+        "  stop=null               the default, also ~; stop='\"null\"' is the text\n"
+        "  stop=                   no text, an empty list\n"
+        "A backslash outside of double quotes is a backslash: stop='\\n' is a backslash and an n.\n"
+        "Numbers are plain (5000000000 or 5e9, no 5GB, no 5_000); bools are true or false.\n"
+        "config.effective.yaml, which a run writes, holds every value as it was read.\n\nexamples\n"
         "  plumb generate model=MODEL prompts=prompts.jsonl output=answers.jsonl temperature=0\n"
         "  mpirun -n 2 plumb align align.yaml output_dir=runs/first seed=1 iterations=8\n"));
     return PLUMB_OK;

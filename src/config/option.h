@@ -72,13 +72,21 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
 plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,
                                 const char *where);
 
-/* Sets the option's field in `base` (the configuration, or a function in it) from a YAML value or
- * from plain text (a default, an override). `where` begins the message. PLUMB_ERR_CONFIG says what
- * was found and what was expected. */
+/* Sets the option's field in `base` (the configuration, or a function in it). `where` begins the
+ * message; PLUMB_ERR_CONFIG says what was found and what was expected.
+ *
+ * From a YAML value; null leaves the field as it is. */
 plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct plumb_option *o,
                               const struct plumb_yaml *v, const char *where);
+/* From the text itself, in which nothing is quoted (a default, a path). A list: "" for none. */
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where);
+/* From what stands behind key= on the command line. In quotes: what YAML makes of it. null and ~:
+ * the default. A list: a YAML list, or a,b, whose elements may be in quotes. Otherwise the text as
+ * it stands; numbers and words without the blanks around them. */
+plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
+                                       const struct plumb_option *o, const char *text,
+                                       const char *where);
 plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_functions *out,
                                  const struct plumb_yaml *v, const char *where);
 

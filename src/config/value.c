@@ -50,8 +50,9 @@ static plumb_status wrong(const struct plumb_option *o, const char *found, const
         [PLUMB_TYPE_FUNCTIONS] = "a list of maps, each with a name",
     };
     const bool number = o->type == PLUMB_TYPE_INT || o->type == PLUMB_TYPE_REAL;
-    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: %s is %s, expected %s%s%s", where, o->path, found,
-               what[o->type], *o->range ? (number ? " in " : " ") : "", o->range);
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: %s is %s, expected %s%s%s%s%s", where, o->path, found,
+               what[o->type], *o->range ? (number ? " in " : " ") : "", o->range,
+               number && *o->unit ? ", as a plain number of " : "", number ? o->unit : "");
 }
 
 static plumb_status wrong_text(const struct plumb_option *o, const char *text, const char *where)
@@ -99,6 +100,18 @@ static bool read_seed(uint64_t *out, const char *text)
     return errno == 0;
 }
 
+/* YAML 1.2's words. What 1.1 also took for a truth (yes, no, on, off) is refused. */
+static bool read_bool(bool *out, const char *text)
+{
+    static const char *const word[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
+    for (int i = 0; i < 6; i++)
+        if (!strcmp(word[i], text)) {
+            *out = i < 3;
+            return true;
+        }
+    return false;
+}
+
 static plumb_status keep_text(const char **out, struct plumb_config *c, const char *text)
 {
     const int64_t bytes = (int64_t)strlen(text) + 1;
@@ -117,9 +130,8 @@ static plumb_status set_scalar(struct plumb_config *c, void *field, const struct
     uint64_t seed;
     switch (o->type) {
     case PLUMB_TYPE_BOOL:
-        if (strcmp(text, "true") && strcmp(text, "false"))
+        if (!read_bool(field, text))
             return wrong_text(o, text, where);
-        *(bool *)field = !strcmp(text, "true");
         return PLUMB_OK;
     case PLUMB_TYPE_INT:
         if (!read_int(&i, text) || !inside((double)i, o->range))
@@ -166,10 +178,31 @@ static plumb_status set_texts(struct plumb_config *c, struct plumb_texts *out,
     const char **item = memory;
     for (const struct plumb_yaml *v = list->first; v; v = v->next) {
         if (v->type != PLUMB_YAML_SCALAR || plumb_yaml_is_null(v))
-            return wrong(o, "a list with something else in it", where);
+            return wrong(o,
+                         v->type == PLUMB_YAML_LIST  ? "a list with a list in it"
+                         : v->type == PLUMB_YAML_MAP ? "a list with a map in it"
+                                                     : "a list with null in it",
+                         where);
         PLUMB_TRY(keep_text(&item[n++], c, v->text));
     }
     *out = (struct plumb_texts){item, n};
+    return PLUMB_OK;
+}
+
+/* A scalar is a list of one. Unquoted commas may be meant as a list of more. */
+static plumb_status set_one_text(struct plumb_config *c, struct plumb_texts *out,
+                                 const struct plumb_option *o, const struct plumb_yaml *v,
+                                 const char *where)
+{
+    void *memory = NULL;
+    PLUMB_REQUIRE(v->quoted || !strchr(v->text, ','), PLUMB_ERR_CONFIG,
+                  "%s: %s is '%.200s', which may be one text or several; write \"a,b\" in quotes "
+                  "for one, [a, b] for a list",
+                  where, o->path, v->text);
+    PLUMB_TRY(plumb_config_take(&memory, c, (int64_t)sizeof(*out->item)));
+    const char **item = memory;
+    PLUMB_TRY(keep_text(&item[0], c, v->text));
+    *out = (struct plumb_texts){item, 1};
     return PLUMB_OK;
 }
 
@@ -184,6 +217,9 @@ plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct p
     void *field = (char *)base + o->offset;
     if (plumb_yaml_is_null(v))
         return PLUMB_OK; /* as if the key were not there */
+    PLUMB_REQUIRE(v->type == PLUMB_YAML_SCALAR || o->type != PLUMB_TYPE_TEXT, PLUMB_ERR_CONFIG,
+                  "%s: %s is %s, expected text; a text that begins with '[' or '{' needs quotes",
+                  where, o->path, plumb_yaml_type_name(v));
     if (v->type == PLUMB_YAML_MAP)
         return wrong(o, plumb_yaml_type_name(v), where);
     if (o->type == PLUMB_TYPE_FUNCTIONS)
@@ -191,7 +227,7 @@ plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct p
                                           : wrong(o, plumb_yaml_type_name(v), where);
     if (o->type == PLUMB_TYPE_TEXTS)
         return v->type == PLUMB_YAML_LIST ? set_texts(c, field, o, v, where)
-                                          : wrong(o, plumb_yaml_type_name(v), where);
+                                          : set_one_text(c, field, o, v, where);
     if (v->type == PLUMB_YAML_LIST)
         return wrong(o, plumb_yaml_type_name(v), where);
     if (v->quoted && !is_text(o->type))
@@ -199,48 +235,17 @@ plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct p
     return set_scalar(c, field, o, v->text, where);
 }
 
-/* a,b,c as a list; every element is as it stands between the commas. */
-static plumb_status split(struct plumb_config *c, struct plumb_texts *out, const char *text)
-{
-    int64_t n = 0;
-    void *memory = NULL;
-    for (const char *at = text; *at; at++)
-        n += *at == ',';
-    PLUMB_TRY(plumb_config_take(&memory, c, (n + 1) * (int64_t)sizeof(*out->item)));
-    const char **item = memory;
-    void *copy = NULL;
-    PLUMB_TRY(plumb_config_take(&copy, c, (int64_t)strlen(text) + 1));
-    memcpy(copy, text, strlen(text) + 1);
-    *out = (struct plumb_texts){item, *text ? n + 1 : 0};
-    char *at = copy;
-    for (int64_t i = 0; i < out->n; i++) {
-        item[i] = at;
-        at += strcspn(at, ",");
-        *at++ = '\0';
-    }
-    return PLUMB_OK;
-}
-
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where)
 {
     void *field = (char *)base + o->offset;
-    if (o->type != PLUMB_TYPE_TEXTS && o->type != PLUMB_TYPE_FUNCTIONS)
+    if (o->type == PLUMB_TYPE_TEXTS)
+        *(struct plumb_texts *)field = (struct plumb_texts){0};
+    else if (o->type == PLUMB_TYPE_FUNCTIONS)
+        *(struct plumb_reward_functions *)field = (struct plumb_reward_functions){0};
+    else
         return set_scalar(c, field, o, text, where);
-    if (o->type == PLUMB_TYPE_TEXTS && text[0] != '[') {
-        PLUMB_TRY(split(c, field, text));
-        return PLUMB_OK;
-    }
-    if (!*text)
-        return PLUMB_OK;
-    struct plumb_yaml *v = NULL;
-    plumb_status st = plumb_yaml_parse(&v, text, (int64_t)strlen(text), where);
-    if (st == PLUMB_OK)
-        st = plumb_option_set(c, base, o, v, where);
-    else if (st == PLUMB_ERR_FORMAT)
-        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__, "%s", plumb_trail_message());
-    plumb_yaml_free(&v);
-    return st;
+    return *text ? wrong_text(o, text, where) : PLUMB_OK;
 }
 
 static plumb_status put_texts(struct plumb_buf *b, const struct plumb_texts *t)

@@ -1,0 +1,173 @@
+/* argument.c - the value of one key=value of the command line.
+ * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/.
+ *
+ * A value means what it would mean behind "key: " in the YAML file, but for two liberties that a
+ * file does not have: plain text is taken as it stands (spaces, ':' and '#' included: the shell
+ * has ended it, no comment can follow), and a list may be written a,b. Where YAML would give
+ * another value than these two rules, the value is refused. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "config/option.h"
+#include "io/json.h"
+
+#define BLANKS " \t"
+
+static const char *after_blanks(const char *text)
+{
+    return text + strspn(text, BLANKS);
+}
+
+/* The character behind the quotation that begins at text; NULL when it does not end. */
+static const char *quotation_end(const char *text)
+{
+    const char quote = *text;
+    for (const char *at = text + 1; *at; at++) {
+        if (quote == '"' && *at == '\\' && at[1])
+            at++;
+        else if (quote == '\'' && *at == quote && at[1] == quote)
+            at++;
+        else if (*at == quote)
+            return at + 1;
+    }
+    return NULL;
+}
+
+static bool is_quote(char c)
+{
+    return c == '"' || c == '\'';
+}
+
+/* Sets the option from len bytes of YAML. */
+static plumb_status set_yaml(struct plumb_config *c, void *base, const struct plumb_option *o,
+                             const char *text, int64_t len, const char *where)
+{
+    struct plumb_yaml *v = NULL;
+    plumb_status st = plumb_yaml_parse(&v, text, len, where);
+    if (st == PLUMB_OK)
+        st = plumb_option_set(c, base, o, v, where);
+    else if (st == PLUMB_ERR_FORMAT)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__, "%s", plumb_trail_message());
+    plumb_yaml_free(&v);
+    return st;
+}
+
+/* One quotation, which must be the whole value. */
+static plumb_status set_quoted(struct plumb_config *c, void *base, const struct plumb_option *o,
+                               const char *text, const char *where)
+{
+    const char *end = quotation_end(text);
+    PLUMB_REQUIRE(end && !*after_blanks(end), PLUMB_ERR_CONFIG,
+                  "%s: %s begins with a quotation mark, but the quotation %s; expected the whole "
+                  "value in quotes, as \"...\" or '...' (a quotation mark inside is \\\" or '')",
+                  where, o->path, end ? "ends before the value does" : "does not end");
+    return set_yaml(c, base, o, text, end - text, where);
+}
+
+/* ---- lists ---------------------------------------------------------------------------------- */
+
+/* Appends one element of a,b to a YAML list and steps behind it. */
+static plumb_status add_element(struct plumb_buf *list, const char **at,
+                                const struct plumb_option *o, const char *where)
+{
+    const char *begin = *at, *first = after_blanks(begin);
+    if (is_quote(*first)) {
+        const char *end = quotation_end(first), *next = end ? after_blanks(end) : NULL;
+        PLUMB_REQUIRE(next && (!*next || *next == ','), PLUMB_ERR_CONFIG,
+                      "%s: %s: an element of the list begins with a quotation mark, but the "
+                      "quotation %s; expected the whole element in quotes",
+                      where, o->path, end ? "ends before the element does" : "does not end");
+        *at = next;
+        return plumb_buf_add(list, first, end - first);
+    }
+    char text[64];
+    const size_t n = strcspn(begin, ",");
+    snprintf(text, sizeof(text), "%.*s", n < sizeof(text) ? (int)n : (int)sizeof(text) - 1, begin);
+    PLUMB_REQUIRE(n > 0, PLUMB_ERR_CONFIG,
+                  "%s: %s: an element of the list is empty; write \"\" for an empty text", where,
+                  o->path);
+    PLUMB_REQUIRE(*first != '[' && *first != '{', PLUMB_ERR_CONFIG,
+                  "%s: %s: an element of the list is a %s, expected a text; a text that begins "
+                  "with '%c' needs quotes",
+                  where, o->path, *first == '[' ? "list" : "map", *first);
+    const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = text};
+    PLUMB_REQUIRE(!plumb_yaml_is_null(&plain), PLUMB_ERR_CONFIG,
+                  "%s: %s: an element of the list is null, expected a text; write \"%s\" in quotes "
+                  "for the text",
+                  where, o->path, text);
+    *at = begin + n;
+    return plumb_json_put_string(list, begin, (int64_t)n);
+}
+
+/* a,b as [a, b]. */
+static plumb_status set_list(struct plumb_config *c, void *base, const struct plumb_option *o,
+                             const char *text, const char *where)
+{
+    struct plumb_buf list = {0};
+    const char *at = text;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&list, "["), done);
+    PLUMB_TRY_GOTO(st, add_element(&list, &at, o, where), done);
+    while (*at == ',') {
+        at++;
+        PLUMB_TRY_GOTO(st, plumb_buf_add_text(&list, ", "), done);
+        PLUMB_TRY_GOTO(st, add_element(&list, &at, o, where), done);
+    }
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&list, "]"), done);
+    st = set_yaml(c, base, o, plumb_buf_text(&list), list.len, where);
+done:
+    plumb_buf_fini(&list);
+    return st;
+}
+
+/* ---- any value ------------------------------------------------------------------------------ */
+
+/* The value without blanks around it, as YAML has a scalar that is no text in quotes. */
+static plumb_status set_word(struct plumb_config *c, void *base, const struct plumb_option *o,
+                             const char *text, const char *where)
+{
+    struct plumb_buf word = {0};
+    const char *first = after_blanks(text);
+    size_t n = strlen(first);
+    while (n > 0 && strchr(BLANKS, first[n - 1]))
+        n--;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&word, first, (int64_t)n), done);
+    const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = plumb_buf_text(&word)};
+    if (n > 0 && plumb_yaml_is_null(&plain))
+        st = plumb_option_set_text(c, base, o, o->value, where);
+    else if (o->type == PLUMB_TYPE_FUNCTIONS)
+        st = set_yaml(c, base, o, text, (int64_t)strlen(text), where);
+    else if (o->type == PLUMB_TYPE_TEXTS && (*first == '[' || *first == '{'))
+        st = set_yaml(c, base, o, text, (int64_t)strlen(text), where);
+    else if (o->type == PLUMB_TYPE_TEXTS)
+        st = set_list(c, base, o, text, where);
+    else
+        st = plumb_option_set_text(c, base, o, o->type == PLUMB_TYPE_TEXT ? text : plain.text,
+                                   where);
+done:
+    plumb_buf_fini(&word);
+    return st;
+}
+
+plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
+                                       const struct plumb_option *o, const char *text,
+                                       const char *where)
+{
+    const bool list = o->type == PLUMB_TYPE_TEXTS || o->type == PLUMB_TYPE_FUNCTIONS;
+    const int64_t len = (int64_t)strlen(text);
+    PLUMB_REQUIRE(plumb_utf8_valid(text, len) == len, PLUMB_ERR_CONFIG, "%s: %s is no UTF-8 text",
+                  where, o->path);
+    if (!*text && o->type == PLUMB_TYPE_TEXT && *o->value)
+        PLUMB_FAIL(
+            PLUMB_ERR_CONFIG,
+            "%s: %s is empty; write null for the default, or \"\" (inside of the shell's own "
+            "quotes) for an empty text",
+            where, o->path);
+    if (!*text && list)
+        return plumb_option_set_text(c, base, o, "", where);
+    if (is_quote(*after_blanks(text)) && o->type != PLUMB_TYPE_TEXTS)
+        return set_quoted(c, base, o, after_blanks(text), where);
+    return set_word(c, base, o, text, where);
+}
