@@ -185,21 +185,126 @@ static plumb_status score_repetition(double *out, plumb_reward_builtin *b, const
     return PLUMB_OK;
 }
 
-/* A number in an answer: "$1,234.50" is 1234.5. */
-static bool as_number(double *out, const char *s, int64_t n)
+/* A decimal number in a text, exactly: its digits from the first to the last that is not 0, which
+ * may have commas and a point between them. No digits: the number is 0. */
+struct decimal {
+    const char *first, *end;
+    int64_t exponent; /* the first digit counts 10^exponent */
+    bool negative, percent;
+};
+
+static bool is_digit(char c)
 {
-    char digits[64];
-    int64_t k = 0;
-    if (n > 0 && *s == '$')
-        s++, n--;
-    for (int64_t i = 0; i < n && k < 63; i++)
-        if (s[i] != ',')
-            digits[k++] = s[i];
-    digits[k] = 0;
-    char *end;
-    *out = strtod(digits, &end);
-    return k > 0 && k < 63 && !*end && isfinite(*out) &&
-           strspn(digits, "+-.0123456789eE") == (size_t)k;
+    return c >= '0' && c <= '9';
+}
+
+/* Takes "+", "-" or U+2212 off the beginning. */
+static bool take_sign(const char **at, const char *end, bool *negative)
+{
+    static const char minus[] = "\xE2\x88\x92";
+    const int64_t left = end - *at;
+    const bool wide = left >= 3 && memcmp(*at, minus, 3) == 0;
+    if (!wide && (left < 1 || (**at != '-' && **at != '+')))
+        return false;
+    *negative = wide || **at == '-';
+    *at += wide ? 3 : 1;
+    return true;
+}
+
+/* Whole digits: "1234", or "1,234" with a comma before every three from the right. */
+static bool take_whole(const char **at, const char *end)
+{
+    const char *s = *at;
+    int64_t run = 0, groups = 0;
+    for (; s < end && (is_digit(*s) || *s == ','); s++) {
+        if (*s != ',') {
+            run++;
+            continue;
+        }
+        /* the first group is 1 to 3 digits and begins with none of 0, the others are 3 */
+        if (groups ? run != 3 : run < 1 || run > 3 || **at == '0')
+            return false;
+        groups++;
+        run = 0;
+    }
+    *at = s;
+    return groups == 0 || run == 3;
+}
+
+static bool take_exponent(const char **at, const char *end, int64_t *exponent)
+{
+    bool negative = false;
+    int64_t digits = 0, x = 0;
+    *exponent = 0;
+    if (*at == end || (**at != 'e' && **at != 'E'))
+        return true;
+    ++*at;
+    take_sign(at, end, &negative);
+    for (; *at < end && is_digit(**at) && digits < 10; ++*at, digits++)
+        x = 10 * x + (**at - '0');
+    *exponent = negative ? -x : x;
+    return digits > 0 && digits < 10;
+}
+
+static bool as_decimal(struct decimal *d, const char *s, int64_t n)
+{
+    const char *end = s + n, *point, *after;
+    *d = (struct decimal){0};
+    const bool sign = take_sign(&s, end, &d->negative);
+    if (s < end && *s == '$') {
+        s++;
+        if (!sign)
+            take_sign(&s, end, &d->negative);
+    }
+    const char *from = s;
+    if (!take_whole(&s, end))
+        return false;
+    point = after = s;
+    if (s < end && *s == '.')
+        for (s++, after = s; s < end && is_digit(*s);)
+            s++;
+    if (point == from && s == after)
+        return false; /* no digit before the point, none after it */
+    const char *last = s;
+    int64_t scale;
+    if (!take_exponent(&s, end, &scale))
+        return false;
+    d->percent = s < end && *s == '%';
+    s += d->percent;
+    while (from < last && !(is_digit(*from) && *from != '0'))
+        from++;
+    while (last > from && !(is_digit(last[-1]) && last[-1] != '0'))
+        last--;
+    d->first = from;
+    d->end = last;
+    d->exponent = scale;
+    for (const char *c = from; c < point; c++) /* the first digit has whole digits behind it */
+        d->exponent += is_digit(*c);
+    if (from < point)
+        d->exponent--;
+    else
+        d->exponent -= from - after + 1;
+    return s == end;
+}
+
+static bool same_decimal(const struct decimal *a, const struct decimal *b)
+{
+    const char *x = a->first, *y = b->first;
+    if (a->percent != b->percent)
+        return false;
+    if (x == a->end || y == b->end)
+        return x == a->end && y == b->end;
+    if (a->negative != b->negative || a->exponent != b->exponent)
+        return false;
+    while (x < a->end && y < b->end) {
+        if (!is_digit(*x))
+            x++;
+        else if (!is_digit(*y))
+            y++;
+        else if (*x++ != *y++)
+            return false;
+    }
+    return x == a->end && y == b->end;
 }
 
 static struct plumb_span trim(const char *s, struct plumb_span t)
@@ -230,9 +335,9 @@ static double score_exact(const struct function *f, const struct plumb_reward_it
     answer = trim(text, answer);
     const struct plumb_span w = trim(want, (struct plumb_span){0, (int64_t)strlen(want)});
     const int64_t n = answer.end - answer.begin, m = w.end - w.begin;
-    double a, b;
-    if (as_number(&a, text + answer.begin, n) && as_number(&b, want + w.begin, m))
-        return a == b;
+    struct decimal a, b;
+    if (as_decimal(&a, text + answer.begin, n) && as_decimal(&b, want + w.begin, m))
+        return same_decimal(&a, &b);
     return n == m && memcmp(text + answer.begin, want + w.begin, (size_t)n) == 0;
 }
 

@@ -129,6 +129,76 @@ static void test_exact(void)
     CHECK(missing.count[PLUMB_MISSING_SOLUTION] == 1 && missing.example[0]);
 }
 
+/* Numbers are compared as they are written, not as the doubles next to them. */
+static void test_numbers(void)
+{
+    static const struct {
+        const char *a, *b;
+        int same;
+    } pair[] = {
+        {"72", "72", 1},
+        {"1,000", "1000", 1},
+        {"12,345,678.90", "12345678.9", 1},
+        {"12345678901234567890", "12345678901234567891", 0},
+        {"9007199254740993", "9007199254740992", 0},
+        {"0.1", "0.10000000000000000000001", 0},
+        {"3.14159265358979323846264338327950288419716939937510582097494459230", "3.14159", 0},
+        {"1e400", "1e401", 0},
+        {"1e-400", "0", 0},
+        {"3,4", "34", 0},
+        {"1,5", "15", 0},
+        {"1,,0", "10", 0},
+        {"1,00", "100", 0},
+        {"1,0000", "10000", 0},
+        {"1000,000", "1000000", 0},
+        {"1,234,56", "123456", 0},
+        {"1,2345,678", "12345678", 0},
+        {",123", "123", 0},
+        {"1,234,", "1234", 0},
+        {"0,123", "123", 0},
+        {"1.234,5", "1234.5", 0},
+        {"1.5,000", "1.5", 0},
+        {"3,4", "3,4", 1}, /* the same text */
+        {"+5", "5", 1},
+        {"-5", "5", 0},
+        {"\xE2\x88\x92"
+         "5",
+         "-5", 1},
+        {"-0", "0.000", 1},
+        {"007", "7", 1},
+        {"7.", "7", 1},
+        {".5", "0.50", 1},
+        {"0.05", "5e-2", 1},
+        {"0.05", "0.5", 0},
+        {"50", "5", 0},
+        {"70e-1", "7", 1},
+        {"1.5E+3", "1,500", 1},
+        {"1e", "1", 0},
+        {"1e99999999999", "1e99999999998", 0},
+        {"-$5", "$-5.00", 1},
+        {"$1,234.50", "1234.5", 1},
+        {"$", "0", 0},
+        {".", "0", 0},
+        {"-", "0", 0},
+        {"--5", "5", 0},
+        {"50%", "50.0%", 1},
+        {"50%", "0.5", 0},
+        {"50%", "50", 0},
+        {"1/2", "0.5", 0},
+        {"1/2", "1/2", 1},
+        {"0x10", "16", 0},
+        {"inf", "1e999", 0},
+        {"1 000", "1000", 0},
+    };
+    struct plumb_reward_function f = base(PLUMB_REWARD_EXACT);
+    for (size_t i = 0; i < sizeof pair / sizeof pair[0]; i++)
+        for (int swap = 0; swap < 2; swap++) {
+            const char *a = swap ? pair[i].b : pair[i].a, *b = swap ? pair[i].a : pair[i].b;
+            const double x = score_of(&f, 1, a, 1, b);
+            CHECKF((int)x == pair[i].same, "\"%s\" and \"%s\": %g", a, b, x);
+        }
+}
+
 static void test_sum(void)
 {
     struct plumb_reward_function f[2] = {base(PLUMB_REWARD_LENGTH), base(PLUMB_REWARD_EXACT)};
@@ -191,6 +261,7 @@ int main(void)
     test_words(file);
     test_repetition();
     test_exact();
+    test_numbers();
     test_sum();
     test_bad();
     CHECK(remove(file) == 0);
