@@ -44,17 +44,11 @@ static void clear_live(void)
     state.live_line = false;
 }
 
-void plumb_log(enum plumb_log_level level, const char *fmt, ...)
+static void put_line(enum plumb_log_level level, bool name_rank, const char *text)
 {
     static const char *const mark[] = {"error: ", "warning: ", "", "debug: "};
-    if (level > state.level || (level >= PLUMB_LOG_INFO && state.rank != 0))
-        return;
-    char text[4096], who[32] = "";
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    if (state.world_size > 1 && level <= PLUMB_LOG_WARN)
+    char who[32] = "";
+    if (state.world_size > 1 && name_rank)
         snprintf(who, sizeof(who), "[rank %d] ", state.rank);
     clear_live();
     fprintf(stderr, "%s%s%s\n", who, mark[level], text);
@@ -62,6 +56,30 @@ void plumb_log(enum plumb_log_level level, const char *fmt, ...)
         fprintf(state.mirror, "%s%s%s\n", who, mark[level], text);
         fflush(state.mirror);
     }
+}
+
+void plumb_log(enum plumb_log_level level, const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+    if (level > state.level || (level >= PLUMB_LOG_INFO && state.rank != 0))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    put_line(level, level <= PLUMB_LOG_WARN, text);
+}
+
+void plumb_log_alike(const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+    if (PLUMB_LOG_WARN > state.level || state.rank != 0)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    put_line(PLUMB_LOG_WARN, false, text);
 }
 
 static bool is_live(void)

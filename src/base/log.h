@@ -16,6 +16,9 @@ void plumb_log_setup(enum plumb_log_level level, int rank, int world_size);
 void plumb_log_mirror(FILE *mirror);
 void plumb_log(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* A warning about something that every rank finds alike, a field of a file that all of them read:
+ * rank 0 gives it, the others are quiet. */
+void plumb_log_alike(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Seconds of a monotonic clock. */
 double plumb_now(void);

@@ -19,8 +19,8 @@
  *   TEXTS      {"text": TEXT} or {"messages": CHAT}: the whole of it is the prompt
  *   ANY        line by line what SFT, TEXTS or PROMPTS accept: something to score
  * Optional in PAIRS: "score_chosen" and "score_rejected", numbers, both or none.
- * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept). Other members
- * are ignored. */
+ * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept). For
+ * other members see data/fields.h. */
 enum plumb_data_kind {
     PLUMB_DATA_PROMPTS,
     PLUMB_DATA_SFT,

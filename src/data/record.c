@@ -32,28 +32,6 @@ static const char *found(const plumb_json *v)
     return v ? plumb_json_type_name(plumb_json_type_of(v)) : "nothing";
 }
 
-static bool is_empty(const plumb_json *v)
-{
-    const enum plumb_json_type type = plumb_json_type_of(v);
-    const char *text = plumb_json_string(v, "");
-    if (!v || type == PLUMB_JSON_NULL)
-        return true;
-    return type == PLUMB_JSON_STRING ? !*text || !strcmp(text, "[]") : plumb_json_count(v) == 0;
-}
-
-/* What a chat template would write and prompt_template cannot: left out, it would be another
- * text. key: where in the line, "" for the line itself. */
-static plumb_status check_tools(const plumb_json *v, const char *key, const char *where)
-{
-    static const char *const name[] = {"tools", "tool_calls"};
-    for (int i = 0; i < 2; i++)
-        PLUMB_REQUIRE(is_empty(plumb_json_get(v, name[i])), PLUMB_ERR_UNSUPPORTED,
-                      "%s: field \"%s%s\": tools are not supported; write them into the texts of "
-                      "the messages",
-                      where, key, name[i]);
-    return PLUMB_OK;
-}
-
 /* *out = the text of a string; a NUL inside would cut it short without a word. */
 static plumb_status take_text(const char **out, const plumb_json *v, const char *key,
                               const char *where)
@@ -65,8 +43,16 @@ static plumb_status take_text(const char **out, const plumb_json *v, const char 
     return PLUMB_OK;
 }
 
-static plumb_status read_message(struct plumb_message *m, const plumb_json *v, int64_t i,
-                                 const char *key, const char *where)
+/* Whether the loss covers records of this kind. */
+static bool is_trained_on(const struct plumb_data_options *o)
+{
+    return o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS;
+}
+
+/* answer: the message is the last one of an answer. */
+static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
+                                 const plumb_json *v, int64_t i, const char *key, bool answer,
+                                 const struct plumb_data_options *o, const char *where)
 {
     const plumb_json *role = plumb_json_get(v, "role"), *content = plumb_json_get(v, "content");
     PLUMB_REQUIRE(plumb_json_type_of(v) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
@@ -78,7 +64,8 @@ static plumb_status read_message(struct plumb_message *m, const plumb_json *v, i
                   (long long)i, found(role));
     char at[64];
     snprintf(at, sizeof(at), "%.32s[%lld].", key, (long long)i);
-    PLUMB_TRY(check_tools(v, at, where));
+    PLUMB_TRY(plumb_fields_check_message(v, at, answer && is_trained_on(o), is_trained_on(o),
+                                         &d->named, where));
     PLUMB_REQUIRE(plumb_json_type_of(content) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
                   "%s: field \"%s\"[%lld].content: found %s, expected a string", where, key,
                   (long long)i, found(content));
@@ -87,8 +74,9 @@ static plumb_status read_message(struct plumb_message *m, const plumb_json *v, i
 }
 
 /* role: whose message a TEXT is. NULL: a TEXT is refused. */
-static plumb_status read_talk(struct talk *t, const plumb_json *v, const char *key,
-                              const char *role, const char *where)
+static plumb_status read_talk(struct plumb_draft *d, struct talk *t, const plumb_json *v,
+                              const char *key, const char *role, const struct plumb_data_options *o,
+                              const char *where)
 {
     const enum plumb_json_type type = plumb_json_type_of(v);
     const bool chat = type == PLUMB_JSON_ARRAY;
@@ -107,7 +95,8 @@ static plumb_status read_talk(struct talk *t, const plumb_json *v, const char *k
         return take_text(&t->message[0].content, v, key, where);
     }
     for (int64_t i = 0; i < t->n; i++)
-        PLUMB_TRY(read_message(&t->message[i], plumb_json_at(v, i), i, key, where));
+        PLUMB_TRY(read_message(d, &t->message[i], plumb_json_at(v, i), i, key,
+                               i == t->n - 1 && strcmp(key, "prompt") != 0, o, where));
     return PLUMB_OK;
 }
 
@@ -231,12 +220,14 @@ static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
 {
     struct talk prompt = {0}, answer = {0};
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY_GOTO(st, read_talk(&prompt, plumb_json_get(line, "prompt"), "prompt", "user", where),
-                   fail);
+    PLUMB_TRY_GOTO(
+        st, read_talk(d, &prompt, plumb_json_get(line, "prompt"), "prompt", "user", o, where),
+        fail);
     PLUMB_TRY_GOTO(st, put_prompt(d, prompt.message, prompt.n, "prompt", o, where), fail);
     for (int i = 0; i < n; i++) {
         PLUMB_TRY_GOTO(
-            st, read_talk(&answer, plumb_json_get(line, key[i]), key[i], "assistant", where), fail);
+            st, read_talk(d, &answer, plumb_json_get(line, key[i]), key[i], "assistant", o, where),
+            fail);
         PLUMB_TRY_GOTO(st, put_answer(d, prompt.message, prompt.n, &answer, key[i], where), fail);
         talk_fini(&answer);
     }
@@ -252,7 +243,7 @@ static plumb_status read_messages(struct plumb_draft *d, const plumb_json *v,
 {
     struct talk all = {0};
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY_GOTO(st, read_talk(&all, v, "messages", NULL, where), fail);
+    PLUMB_TRY_GOTO(st, read_talk(d, &all, v, "messages", NULL, o, where), fail);
     const int64_t n = all.n - (o->kind == PLUMB_DATA_SFT);
     if (n < 1)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
@@ -323,7 +314,8 @@ static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
     const bool chats = plumb_json_type_of(plumb_json_get(line, key[0])) == PLUMB_JSON_ARRAY;
     for (int i = 0; i < 2; i++)
         PLUMB_TRY_GOTO(
-            st, read_talk(&a[i], plumb_json_get(line, key[i]), key[i], "assistant", where), fail);
+            st, read_talk(d, &a[i], plumb_json_get(line, key[i]), key[i], "assistant", o, where),
+            fail);
     if (chats != (plumb_json_type_of(plumb_json_get(line, key[1])) == PLUMB_JSON_ARRAY))
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
                         "%s: field \"rejected\": found %s, expected the type of \"chosen\"", where,
@@ -475,7 +467,7 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
     PLUMB_REQUIRE(plumb_json_type_of(line) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
                   "%s: found %s, expected an object", where, found(line));
     plumb_draft_clear(d);
-    PLUMB_TRY(check_tools(line, "", where));
+    PLUMB_TRY(plumb_fields_check_record(line, o->kind, &d->named, where));
     PLUMB_TRY(read_shape(d, line, o, where));
     if (o->kind == PLUMB_DATA_PAIRS)
         PLUMB_TRY(read_scores(d, line, where));
@@ -510,4 +502,5 @@ void plumb_draft_fini(struct plumb_draft *d)
     plumb_buf_fini(&d->id);
     plumb_buf_fini(&d->solution);
     plumb_ids_fini(&d->ids);
+    plumb_fields_fini(&d->named);
 }

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "data/dataset.h"
+#include "data/fields.h"
 #include "io/json.h"
 
 /* What a record says, rendered but not yet tokenised. Reused from line to line. */
@@ -16,7 +17,8 @@ struct plumb_draft {
     int64_t prompt_tokens;
     struct plumb_buf id, solution;
     bool has_id, has_solution;
-    double score[2]; /* NaN = not given */
+    double score[2];                 /* NaN = not given */
+    struct plumb_fields_named named; /* of the whole file: what warnings have named */
 };
 void plumb_draft_clear(struct plumb_draft *d);
 void plumb_draft_fini(struct plumb_draft *d);

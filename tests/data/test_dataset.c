@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "harness.h"
 #include "io/file.h"
 #include "world.h"
@@ -74,14 +75,20 @@ static void test_shapes(void)
     CHECK(d->record[4].prompt.n == 1 && d->record[4].completion[0].n == 2);
     plumb_dataset_close(&d);
 
-    static const char pairs[] =
-        "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":[" BOT("b") "]}\n"
-        "{\"prompt\":[" USER("p") "],\"chosen\":[" USER("p") "," BOT("a") "],"
-        "\"rejected\":[" BOT("b") "]}\n"
-        "{\"chosen\":[" USER("p") "," BOT("a") "],"
-        "\"rejected\":[" USER("p") "," BOT("b") "]}\n"
-        "{\"chosen\":\"say it: yes\",\"rejected\":\"say it: no\"}\n"
-        "{\"chosen\":\"q\xC3\xA9\",\"rejected\":\"q\xC3\xA8\"}";
+    static const char pairs[] = "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":[" BOT(
+        "b") "]}\n"
+             "{\"prompt\":[" USER("p") "],\"chosen\":[" USER("p") "," BOT(
+                 "a") "],"
+                      "\"rejected\":[" BOT(
+                          "b") "]}\n"
+                               "{\"chosen\":[" USER("p") "," BOT(
+                                   "a") "],"
+                                        "\"rejected\":[" USER("p") "," BOT(
+                                            "b") "]}\n"
+                                                 "{\"chosen\":\"say it: yes\",\"rejected\":\"say "
+                                                 "it: no\"}\n"
+                                                 "{\"chosen\":\"q\xC3\xA9\",\"rejected\":"
+                                                 "\"q\xC3\xA8\"}";
     d = open_kind(pairs, PLUMB_DATA_PAIRS);
     CHECK(d->n == 5);
     for (int i = 0; i < 3; i++) {
@@ -278,6 +285,167 @@ static void test_bad(void)
           PLUMB_ERR_CONFIG);
 }
 
+/* ---- fields that are not read --------------------------------------------------------------- */
+
+/* What reading this one line says: the error, or the warnings. "" for neither. */
+static void read_fields(char *out, size_t size, const char *line, enum plumb_data_kind kind)
+{
+    struct plumb_dataset *d;
+    const struct plumb_data_options o = {
+        .kind = kind, .tokenizer = tokenizer, .prompt_template = CHAT};
+    char *said = NULL;
+    size_t n = 0;
+    FILE *mirror = open_memstream(&said, &n);
+    CHECK(mirror);
+    CHECK_OK(plumb_file_write_atomic(path, line, (int64_t)strlen(line)));
+    plumb_log_mirror(mirror);
+    const plumb_status st = plumb_dataset_open(&d, path, &o);
+    plumb_log_mirror(NULL);
+    fclose(mirror);
+    CHECK(st == PLUMB_OK || st == PLUMB_ERR_UNSUPPORTED);
+    snprintf(out, size, "%s", st ? plumb_trail() : said);
+    CHECK((st != PLUMB_OK) == (strncmp(out, "warning", 7) != 0 && *out));
+    free(said);
+    plumb_dataset_close(&d);
+}
+
+/* One message or record with this member: NULL nothing is said; "!name" it is refused; "name" it
+ * is named in a warning. */
+static void check_said(const char *line, enum plumb_data_kind kind, const char *want)
+{
+    char said[4096];
+    read_fields(said, sizeof said, line, kind);
+    if (!want) {
+        CHECKF(!*said, "%s: %s", line, said);
+        return;
+    }
+    const bool refused = *want == '!';
+    CHECKF(strstr(said, want + refused) && strstr(said, ":1: ") &&
+               refused == (strstr(said, "warning: ") == NULL),
+           "%s: wanted %s: %s", line, want, said);
+}
+
+static void test_message_fields(void)
+{
+    static const struct {
+        const char *member, *want; /* of the answer of an SFT record */
+    } field[] = {
+        {"\"tool_calls\":[{\"name\":\"f\"}]", "!\"messages[1].tool_calls\""},
+        {"\"tool_calls\":[]", NULL},
+        {"\"tool_calls\":null", NULL},
+        {"\"tool_call_id\":\"x\"", "!tool_call_id"},
+        {"\"function_call\":{\"name\":\"f\"}", "!function_call"},
+        {"\"name\":\"bob\"", "!\"messages[1].name\""},
+        {"\"name\":\"\"", NULL},
+        {"\"reasoning_content\":\"long\"", "!\"messages[1].reasoning_content\""},
+        {"\"reasoning_content\":\"\"", NULL},
+        {"\"reasoning\":\"long\"", "!reasoning"},
+        {"\"thinking\":\"long\"", "!thinking"},
+        {"\"prefix\":true", "!prefix"},
+        {"\"prefix\":false", NULL},
+        {"\"images\":[\"a.png\"]", "!images"},
+        {"\"audio\":{\"id\":\"x\"}", "!audio"},
+        {"\"refusal\":null", NULL},
+        {"\"weight\":0", "!\"messages[1].weight\": found 0"},
+        {"\"weight\":0.5", "!found 0.5"},
+        {"\"weight\":\"1\"", "!weight"},
+        {"\"weight\":1", NULL},
+        {"\"weight\":1.0", NULL},
+        {"\"train\":false", "!\"messages[1].train\": found false"},
+        {"\"train\":true", NULL},
+        {"\"training\":false", "!training"},
+        {"\"loss_mask\":0", "!loss_mask"},
+        {"\"mask\":true", "!mask"},
+        {"\"mask\":false", NULL},
+        {"\"train_detail\":[{\"train\":false}]", "!train_detail"},
+        {"\"toxic\":true", "\"messages[1].toxic\""},
+        {"\"toxic\":{}", NULL},
+    };
+    char line[1024];
+    for (size_t i = 0; i < sizeof field / sizeof field[0]; i++) {
+        snprintf(line, sizeof line,
+                 "{\"messages\":[" USER("a") ",{\"role\":\"assistant\",\"content\":\"b\",%s}]}",
+                 field[i].member);
+        check_said(line, PLUMB_DATA_SFT, field[i].want);
+    }
+    /* a message of the prompt is not trained on: what says so has no effect */
+    static const char *const no[] = {"\"weight\":0", "\"train\":false"}, *const yes[] = {
+                                                                             "\"weight\":1",
+                                                                             "\"train\":true"};
+    for (int i = 0; i < 2; i++) {
+        static const char form[] = "{\"messages\":[" USER(
+            "a") ",{\"role\":\"assistant\",\"content\":\"b\",%s}," USER("c") "," BOT("d") "]}";
+        snprintf(line, sizeof line, form, no[i]);
+        check_said(line, PLUMB_DATA_SFT, NULL);
+        snprintf(line, sizeof line, form, yes[i]);
+        check_said(line, PLUMB_DATA_SFT, "trains on the last message only");
+        check_said(line, PLUMB_DATA_TEXTS, NULL);
+    }
+    /* pairs and prompts */
+    check_said("{\"prompt\":[" USER("a") "],\"chosen\":[" BOT(
+                   "b") "],\"rejected\":[{\"role\":\"assistant\",\"content\":\"c\",\"weight\":0}]}",
+               PLUMB_DATA_PAIRS, "!\"rejected[0].weight\"");
+    check_said("{\"prompt\":[{\"role\":\"user\",\"content\":\"a\",\"thinking\":\"t\"}]}",
+               PLUMB_DATA_PROMPTS, "!\"prompt[0].thinking\"");
+    check_said("{\"prompt\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":0}]}",
+               PLUMB_DATA_PROMPTS, NULL);
+}
+
+static void test_record_fields(void)
+{
+    static const struct {
+        const char *member, *sft, *prompts;
+    } field[] = {
+        {"\"tools\":[{\"name\":\"f\"}]", "!\"tools\"", "!\"tools\""},
+        {"\"tools\":\"[]\"", NULL, NULL},
+        {"\"functions\":[{\"name\":\"f\"}]", "!\"functions\"", "\"functions\""},
+        {"\"documents\":[{\"text\":\"d\"}]", "!\"documents\"", "\"documents\""},
+        {"\"chat_template_kwargs\":{\"enable_thinking\":false}", "!chat_template_kwargs",
+         "!chat_template_kwargs"},
+        {"\"images\":[\"a.png\"]", "!images", "!images"},
+        {"\"system\":\"be kind\"", "\"system\"", "\"system\""},
+        {"\"weight\":0.5", "!\"weight\": found 0.5", NULL},
+        {"\"weight\":1", NULL, NULL},
+        {"\"train\":false", "!\"train\"", NULL},
+        {"\"labels\":[1,2]", "\"labels\"", NULL},
+        {"\"loss_mask\":[1,0]", "\"loss_mask\"", NULL},
+        {"\"attention_mask\":[1,1]", "\"attention_mask\"", NULL},
+        {"\"mask\":[1]", "\"mask\"", NULL},
+        {"\"temperature\":0.5", NULL, "\"temperature\""},
+        {"\"category\":\"math\"", NULL, NULL},
+        {"\"prompt_ids\":[5]", NULL, "\"prompt_ids\""},
+        {"\"messages\":[" USER("a") "," BOT("b") "]", "\"completion\"", NULL},
+    };
+    char line[1024];
+    for (size_t i = 0; i < sizeof field / sizeof field[0]; i++) {
+        snprintf(line, sizeof line, "{\"prompt\":\"a\",\"completion\":\"b\",%s}", field[i].member);
+        check_said(line, PLUMB_DATA_SFT, field[i].sft);
+        snprintf(line, sizeof line, "{\"prompt\":\"a\",%s}", field[i].member);
+        check_said(line, PLUMB_DATA_PROMPTS, field[i].prompts);
+    }
+    check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":2}",
+               PLUMB_DATA_PAIRS, "\"margin\"");
+    check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", PLUMB_DATA_ANY,
+               "\"chosen\"");
+    /* named once in a file, however often it is there; many names end in one line */
+    struct plumb_buf b = {0};
+    char said[8192];
+    for (int i = 0; i < 50; i++)
+        CHECK_OK(plumb_buf_addf(&b,
+                                "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\",\"x%d\":1,"
+                                "\"same\":1}]}\n",
+                                i));
+    read_fields(said, sizeof said, plumb_buf_text(&b), PLUMB_DATA_PROMPTS);
+    int lines = 0, same = 0;
+    for (const char *c = said; *c; c++) {
+        lines += *c == '\n';
+        same += strncmp(c, ".same\"", 6) == 0;
+    }
+    CHECKF(same == 1 && lines == 25 && strstr(said, "more that are not named"), "%d lines, %d: %s",
+           lines, same, said);
+    plumb_buf_fini(&b);
+}
+
 /* Files of the public data sets, where they are. */
 static void test_public(void)
 {
@@ -330,6 +498,8 @@ int main(void)
     test_tokens();
     test_long();
     test_bad();
+    test_message_fields();
+    test_record_fields();
     test_public();
     plumb_tokenizer_close(&tokenizer);
     CHECK_OK(plumb_dir_remove(dir));

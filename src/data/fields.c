@@ -1,0 +1,331 @@
+/* fields.c - members of a record or a message that plumb does not read.
+ * Layer 4. Includes base/, io/, data/fields.h. */
+#include "data/fields.h"
+
+#include <string.h>
+
+#include "base/log.h"
+
+/* Warnings of one file that name a field; more are summed up by one last warning. */
+enum { NAMED_MOST = 24 };
+
+enum {
+    OF_PROMPTS = 1 << PLUMB_DATA_PROMPTS,
+    OF_SFT = 1 << PLUMB_DATA_SFT,
+    OF_PAIRS = 1 << PLUMB_DATA_PAIRS,
+    OF_TEXTS = 1 << PLUMB_DATA_TEXTS,
+    OF_ANY = 1 << PLUMB_DATA_ANY,
+    OF_TRAINED = OF_SFT | OF_PAIRS,
+    OF_ALL = OF_PROMPTS | OF_TRAINED | OF_TEXTS | OF_ANY,
+};
+
+/* What a field would do to the record. */
+enum effect {
+    ADDS_TEXT,  /* the model would see it; no effect: empty or false */
+    TAKES_PART, /* its share in the loss; no effect: 1 or true */
+    LEFT_OUT,   /* whether it is left out of the loss; no effect: 0 or false */
+    LOOKS_LIKE, /* may be either: a warning */
+    IS_SETTING, /* a setting of generation: a warning */
+};
+struct field {
+    const char *name;
+    enum effect effect;
+    int kinds; /* records only: the kinds of file in which it has this effect */
+};
+
+static const struct field of_message[] = {
+    {"tools", ADDS_TEXT, 0},
+    {"tool_calls", ADDS_TEXT, 0},
+    {"tool_call", ADDS_TEXT, 0},
+    {"tool_call_id", ADDS_TEXT, 0},
+    {"tool_responses", ADDS_TEXT, 0},
+    {"tool_plan", ADDS_TEXT, 0},
+    {"function_call", ADDS_TEXT, 0},
+    {"functions", ADDS_TEXT, 0},
+    {"name", ADDS_TEXT, 0},
+    {"recipient", ADDS_TEXT, 0},
+    {"channel", ADDS_TEXT, 0},
+    {"reasoning_content", ADDS_TEXT, 0},
+    {"reasoning_details", ADDS_TEXT, 0},
+    {"reasoning", ADDS_TEXT, 0},
+    {"thinking", ADDS_TEXT, 0},
+    {"thinking_blocks", ADDS_TEXT, 0},
+    {"thought", ADDS_TEXT, 0},
+    {"thoughts", ADDS_TEXT, 0},
+    {"refusal", ADDS_TEXT, 0},
+    {"prefix", ADDS_TEXT, 0},
+    {"partial", ADDS_TEXT, 0},
+    {"documents", ADDS_TEXT, 0},
+    {"citations", ADDS_TEXT, 0},
+    {"image", ADDS_TEXT, 0},
+    {"images", ADDS_TEXT, 0},
+    {"image_url", ADDS_TEXT, 0},
+    {"video", ADDS_TEXT, 0},
+    {"videos", ADDS_TEXT, 0},
+    {"audio", ADDS_TEXT, 0},
+    {"audios", ADDS_TEXT, 0},
+    {"input_audio", ADDS_TEXT, 0},
+    {"attachments", ADDS_TEXT, 0},
+    {"weight", TAKES_PART, 0},
+    {"weights", TAKES_PART, 0},
+    {"loss_weight", TAKES_PART, 0},
+    {"loss_mask", TAKES_PART, 0},
+    {"loss", TAKES_PART, 0},
+    {"train", TAKES_PART, 0},
+    {"training", TAKES_PART, 0},
+    {"trainable", TAKES_PART, 0},
+    {"train_on", TAKES_PART, 0},
+    {"train_detail", ADDS_TEXT, 0},
+    {"training_detail", ADDS_TEXT, 0},
+    {"mask", LEFT_OUT, 0},
+    {"masked", LEFT_OUT, 0},
+    {"ignore", LEFT_OUT, 0},
+    {"ignore_loss", LEFT_OUT, 0},
+};
+
+static const struct field of_record[] = {
+    {"tools", ADDS_TEXT, OF_ALL},
+    {"tool_calls", ADDS_TEXT, OF_ALL},
+    {"function_call", ADDS_TEXT, OF_ALL},
+    {"chat_template", ADDS_TEXT, OF_ALL},
+    {"chat_template_kwargs", ADDS_TEXT, OF_ALL},
+    {"image", ADDS_TEXT, OF_ALL},
+    {"images", ADDS_TEXT, OF_ALL},
+    {"video", ADDS_TEXT, OF_ALL},
+    {"videos", ADDS_TEXT, OF_ALL},
+    {"audio", ADDS_TEXT, OF_ALL},
+    {"audios", ADDS_TEXT, OF_ALL},
+    /* the prompts of align may bring documents for the reward to read */
+    {"functions", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
+    {"documents", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
+    {"functions", LOOKS_LIKE, OF_PROMPTS},
+    {"documents", LOOKS_LIKE, OF_PROMPTS},
+    {"system", LOOKS_LIKE, OF_ALL},
+    {"system_prompt", LOOKS_LIKE, OF_ALL},
+    {"history", LOOKS_LIKE, OF_ALL},
+    {"reasoning", LOOKS_LIKE, OF_ALL & ~OF_PROMPTS},
+    {"reasoning_content", LOOKS_LIKE, OF_ALL & ~OF_PROMPTS},
+    {"thinking", LOOKS_LIKE, OF_ALL & ~OF_PROMPTS},
+    {"weight", TAKES_PART, OF_TRAINED},
+    {"weights", TAKES_PART, OF_TRAINED},
+    {"sample_weight", TAKES_PART, OF_TRAINED},
+    {"loss_weight", TAKES_PART, OF_TRAINED},
+    {"train", TAKES_PART, OF_TRAINED},
+    {"training", TAKES_PART, OF_TRAINED},
+    {"trainable", TAKES_PART, OF_TRAINED},
+    {"loss_mask", LOOKS_LIKE, OF_TRAINED},
+    {"mask", LOOKS_LIKE, OF_TRAINED},
+    {"label", LOOKS_LIKE, OF_TRAINED},
+    {"labels", LOOKS_LIKE, OF_TRAINED},
+    {"attention_mask", LOOKS_LIKE, OF_TRAINED},
+    {"assistant_mask", LOOKS_LIKE, OF_TRAINED},
+    {"assistant_masks", LOOKS_LIKE, OF_TRAINED},
+    {"completion_mask", LOOKS_LIKE, OF_TRAINED},
+    {"prompt_mask", LOOKS_LIKE, OF_TRAINED},
+    {"token_type_ids", LOOKS_LIKE, OF_TRAINED},
+    {"position_ids", LOOKS_LIKE, OF_TRAINED},
+    {"input_ids", LOOKS_LIKE, OF_ALL},
+    {"prompt_input_ids", LOOKS_LIKE, OF_TRAINED},
+    {"chosen_input_ids", LOOKS_LIKE, OF_PAIRS},
+    {"rejected_input_ids", LOOKS_LIKE, OF_PAIRS},
+    {"chosen_weight", TAKES_PART, OF_PAIRS},
+    {"rejected_weight", TAKES_PART, OF_PAIRS},
+    {"margin", LOOKS_LIKE, OF_PAIRS},
+    {"ref_chosen_logps", LOOKS_LIKE, OF_PAIRS},
+    {"ref_rejected_logps", LOOKS_LIKE, OF_PAIRS},
+    {"temperature", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"top_p", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"top_k", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"min_p", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"max_tokens", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"max_new_tokens", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"max_completion_tokens", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"tool_choice", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+    {"response_format", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
+};
+
+/* Two members that both say what the text is: the first is read, the second is not. */
+static const struct {
+    const char *read, *other;
+    int kinds;
+} shadow[] = {
+    {"messages", "completion", OF_SFT},
+    {"completion", "messages", OF_ANY},
+    {"prompt", "messages", OF_ANY},
+    {"messages", "text", OF_TEXTS},
+    {"prompt", "prompt_ids", OF_PROMPTS | OF_ANY},
+    {"prompt", "chosen", OF_ANY | OF_SFT},
+    {"prompt", "rejected", OF_ANY | OF_SFT},
+};
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
+
+void plumb_fields_fini(struct plumb_fields_named *named)
+{
+    plumb_buf_fini(&named->names);
+    named->n = 0;
+}
+
+bool plumb_field_is_empty(const plumb_json *v)
+{
+    const enum plumb_json_type type = plumb_json_type_of(v);
+    const char *text = plumb_json_string(v, "");
+    switch (type) {
+    case PLUMB_JSON_NULL:
+        return true;
+    case PLUMB_JSON_STRING:
+        return !*text || !strcmp(text, "[]");
+    case PLUMB_JSON_ARRAY:
+    case PLUMB_JSON_OBJECT:
+        return plumb_json_count(v) == 0;
+    default:
+        return false;
+    }
+}
+
+/* Whether a name of this file is new; after NAMED_MOST of them none is. key: with its place, but
+ * without an index, so that "messages[0].x" and "messages[1].x" are one name. */
+static plumb_status is_new(bool *fresh, struct plumb_fields_named *named, const char *scope,
+                           const char *key, const char *where)
+{
+    struct plumb_buf name = {0};
+    plumb_status st = PLUMB_OK;
+    *fresh = named->n <= NAMED_MOST;
+    PLUMB_TRY_GOTO(st, plumb_buf_addf(&name, "%s%s", scope, key), done);
+    for (const char *at = plumb_buf_text(&named->names), *end = at + named->names.len;
+         *fresh && at < end; at += strlen(at) + 1)
+        *fresh = strcmp(at, plumb_buf_text(&name)) != 0;
+    if (!*fresh)
+        goto done;
+    PLUMB_TRY_GOTO(st, plumb_buf_add(&named->names, plumb_buf_text(&name), name.len + 1), done);
+    if (named->n++ == NAMED_MOST) {
+        *fresh = false;
+        plumb_log_alike("%s: field \"%s\" is not read, nor are more that are not named", where,
+                        plumb_buf_text(&name));
+    }
+done:
+    plumb_buf_fini(&name);
+    return st;
+}
+
+/* The share in the loss that a value asks for: true is 1, false is 0; -1 when it says none. */
+static double share_of(const plumb_json *v)
+{
+    if (plumb_json_type_of(v) == PLUMB_JSON_BOOL)
+        return plumb_json_bool(v, false) ? 1 : 0;
+    return plumb_json_real(v, -1);
+}
+
+static plumb_status refuse_text(const char *at, const char *key, const char *where)
+{
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
+               "%s: field \"%s%s\": plumb does not write it into the text, so the model would see "
+               "another text than the record means; write it into the texts of the messages, or "
+               "remove the field",
+               where, at, key);
+}
+
+static plumb_status refuse_share(const plumb_json *v, const char *at, const char *key, bool left,
+                                 const char *where)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_json_put_node(&text, v);
+    if (!st)
+        st = plumb_fail_at(PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                           "%s: field \"%s%s\": found %.60s, expected %s or nothing; plumb trains "
+                           "on every answer in full: remove the record from the file, or the field",
+                           where, at, key, plumb_buf_text(&text), left ? "false" : "1, true");
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status check_one(const struct field *f, const plumb_json *v, const char *at,
+                              const char *scope, bool trained, bool training,
+                              struct plumb_fields_named *named, const char *where)
+{
+    const bool share = f->effect == TAKES_PART || f->effect == LEFT_OUT;
+    const double part = share ? share_of(v) : 0;
+    bool fresh = false;
+    if (plumb_field_is_empty(v))
+        return PLUMB_OK;
+    if (f->effect == ADDS_TEXT) {
+        const bool off = plumb_json_type_of(v) == PLUMB_JSON_BOOL && !plumb_json_bool(v, true);
+        return off ? PLUMB_OK : refuse_text(at, f->name, where);
+    }
+    if (share && !training)
+        return PLUMB_OK; /* nothing of it is trained on */
+    if (share && trained)
+        return part == (f->effect == TAKES_PART)
+                   ? PLUMB_OK
+                   : refuse_share(v, at, f->name, f->effect == LEFT_OUT, where);
+    if (share && part == (f->effect == LEFT_OUT))
+        return PLUMB_OK; /* a message of the prompt that is not to be trained on */
+    PLUMB_TRY(is_new(&fresh, named, scope, f->name, where));
+    if (!fresh)
+        return PLUMB_OK;
+    if (share)
+        plumb_log_alike("%s: field \"%s%s\" asks for training on a message of the prompt; plumb "
+                        "trains on the last message only",
+                        where, at, f->name);
+    else if (f->effect == IS_SETTING)
+        plumb_log_alike("%s: field \"%s\" is not a setting of this line; settings are options of "
+                        "the command (plumb help)",
+                        where, f->name);
+    else
+        plumb_log_alike("%s: field \"%s\" is not read: it changes neither the text nor what is "
+                        "trained on",
+                        where, f->name);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
+                                       struct plumb_fields_named *named, const char *where)
+{
+    const int of = 1 << kind;
+    const bool training = (of & OF_TRAINED) != 0;
+    for (int i = 0; i < COUNT(of_record); i++) {
+        const plumb_json *v = plumb_json_get(line, of_record[i].name);
+        if (v && (of_record[i].kinds & of))
+            PLUMB_TRY(check_one(&of_record[i], v, "", "", training, training, named, where));
+    }
+    for (int i = 0; i < COUNT(shadow); i++) {
+        bool fresh = false;
+        if (!(shadow[i].kinds & of) || !plumb_json_get(line, shadow[i].read) ||
+            !plumb_json_get(line, shadow[i].other))
+            continue;
+        PLUMB_TRY(is_new(&fresh, named, "beside ", shadow[i].other, where));
+        if (fresh)
+            plumb_log_alike("%s: the record has \"%s\" and \"%s\": the first is read, the second "
+                            "is not",
+                            where, shadow[i].read, shadow[i].other);
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_fields_check_message(const plumb_json *message, const char *at, bool trained,
+                                        bool training, struct plumb_fields_named *named,
+                                        const char *where)
+{
+    for (int64_t i = 0; i < plumb_json_count(message); i++) {
+        const char *key = "";
+        const plumb_json *v = NULL;
+        int k = 0;
+        bool fresh = false;
+        PLUMB_TRY(plumb_json_member_at(message, i, &key, &v));
+        if (!strcmp(key, "role") || !strcmp(key, "content") || plumb_field_is_empty(v))
+            continue;
+        while (k < COUNT(of_message) && strcmp(of_message[k].name, key) != 0)
+            k++;
+        if (k < COUNT(of_message)) {
+            PLUMB_TRY(
+                check_one(&of_message[k], v, at, "message ", trained, training, named, where));
+            continue;
+        }
+        PLUMB_TRY(is_new(&fresh, named, "message ", key, where));
+        if (fresh)
+            plumb_log_alike("%s: field \"%s%.80s\" is not read: plumb takes \"role\" and "
+                            "\"content\" of a message",
+                            where, at, key);
+    }
+    return PLUMB_OK;
+}
