@@ -27,12 +27,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
                   "%s: is a %s; this command needs a %s", dir,
                   classifier ? "sequence classifier" : "causal language model",
                   classifier ? "causal language model" : "sequence classifier");
-    PLUMB_REQUIRE(
-        !s->tokenizer || plumb_tokenizer_vocab(s->tokenizer) <= s->model->spec.v, PLUMB_ERR_FORMAT,
-        "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
-        "not belong together",
-        dir, (long long)plumb_tokenizer_vocab(s->tokenizer) - 1, (long long)s->model->spec.v);
-    return PLUMB_OK;
+    return plumb_model_fit_tokenizer(s->model, s->tokenizer, words);
 }
 
 /* Without a tokenizer every record must come as ids. */

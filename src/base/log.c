@@ -2,6 +2,7 @@
  * Layer 0. Includes log.h. The level, rank and mirror are the one process-wide state. */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,15 @@ static struct {
     enum plumb_log_level level;
     int rank, world_size;
     FILE *mirror;
-    bool live_line; /* the cursor stands behind a progress line */
-} state = {.level = PLUMB_LOG_INFO, .world_size = 1};
+    bool live_line;     /* the cursor stands behind a progress line */
+    uint64_t once[256]; /* FNV-1a hashes of what plumb_log_once has logged */
+    int n_once;
+    pthread_mutex_t lock; /* of once and n_once: ranks may be threads */
+} state = {
+    .level = PLUMB_LOG_INFO,
+    .world_size = 1,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+};
 
 /* Seconds between two plain progress lines, and between two redraws of a live one. */
 static const double plain_every = 5.0, live_every = 0.1;
@@ -80,6 +88,35 @@ void plumb_log_alike(const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     put_line(PLUMB_LOG_WARN, false, text);
+}
+
+/* Whether text is new; a full table keeps what it has, so that a line is rather said twice than
+ * never. */
+static bool is_new(const char *text)
+{
+    const int most = (int)(sizeof(state.once) / sizeof(state.once[0]));
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    bool found = false;
+    pthread_mutex_lock(&state.lock);
+    for (int i = 0; i < state.n_once; i++)
+        found |= state.once[i] == hash;
+    if (!found && state.n_once < most)
+        state.once[state.n_once++] = hash;
+    pthread_mutex_unlock(&state.lock);
+    return !found;
+}
+
+void plumb_log_once(enum plumb_log_level level, const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (state.rank == 0 && level <= state.level && is_new(text))
+        put_line(level, false, text);
 }
 
 static bool is_live(void)

@@ -19,6 +19,9 @@ void plumb_log(enum plumb_log_level level, const char *fmt, ...)
 /* A warning about something that every rank finds alike, a field of a file that all of them read:
  * rank 0 gives it, the others are quiet. */
 void plumb_log_alike(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same at any level, and the same text once only, however often the file is read. */
+void plumb_log_once(enum plumb_log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Seconds of a monotonic clock. */
 double plumb_now(void);

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "base/rng.h"
 #include "io/file.h"
-#include "io/safetensors.h"
 #include "model/net.h"
 
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name)
@@ -61,9 +61,10 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     m->backend = b;
     m->arena = (struct plumb_arena){.place = b->place, .name = "param"};
     m->dir = strdup(dir);
+    m->tokenizer_dir = strdup(dir);
     m->param = calloc((size_t)n, sizeof *m->param);
     m->net = calloc(1, sizeof *m->net + (size_t)s->l * sizeof *m->net->layer);
-    if (!m->dir || !m->param || !m->net)
+    if (!m->dir || !m->tokenizer_dir || !m->param || !m->net)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "model: %lld tensors", (long long)n);
     PLUMB_TRY_GOTO(st, plumb_params_layout(m->param, m->net, &m->n_param, &m->count, &packed, s, b),
                    fail);
@@ -91,16 +92,23 @@ void plumb_model_destroy(plumb_model **m)
     free((*m)->net);
     free((*m)->param);
     free((*m)->dir);
+    free((*m)->tokenizer_dir);
     free(*m);
     *m = NULL;
 }
 
-plumb_status plumb_model_set_source(plumb_model *m, const char *dir)
+plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char *tokenizer_dir)
 {
-    char *mine = strdup(dir);
-    PLUMB_REQUIRE(mine, PLUMB_ERR_NOMEM, "name of %s", dir);
+    char *mine = strdup(dir), *words = strdup(tokenizer_dir);
+    if (!mine || !words) {
+        free(mine);
+        free(words);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "name of %s", dir);
+    }
     free(m->dir);
+    free(m->tokenizer_dir);
     m->dir = mine;
+    m->tokenizer_dir = words;
     return PLUMB_OK;
 }
 
@@ -217,8 +225,8 @@ static plumb_status check_shape(const struct plumb_st_entry *e, int rank, const 
     return PLUMB_OK;
 }
 
-/* Tensors of a file that are no parameters: buffers, a tied head saved twice, and the head of a
- * language model whose body becomes a classifier. */
+/* Tensors of a file that are no parameters: buffers, a head that is the embedding saved twice, and
+ * the head of a language model whose body becomes a classifier. */
 static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entry *e)
 {
     static const char buffer[] = "rotary_emb.inv_freq";
@@ -226,10 +234,20 @@ static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entr
     if (len >= tail && !strcmp(e->name + len - tail, buffer))
         return PLUMB_OK;
     const int64_t head[] = {m->spec.v, m->spec.c};
-    PLUMB_REQUIRE(!strcmp(e->name, "lm_head.weight"), PLUMB_ERR_FORMAT,
+    PLUMB_REQUIRE(!strcmp(e->name, PLUMB_HEAD_NAME), PLUMB_ERR_FORMAT,
                   "%s: tensor %s does not belong to a %s of this config.json", e->file, e->name,
                   plumb_spec_architecture(&m->spec));
     return check_shape(e, 2, head);
+}
+
+/* The file's tensor of a parameter, or NULL; where head and embedding are one, either name will do.
+ */
+static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_st *st,
+                                             const struct plumb_param *p)
+{
+    const struct plumb_st_entry *e = plumb_st_find(st, p->name);
+    const bool either = m->spec.tied && m->spec.labels == 0 && !strcmp(p->name, PLUMB_EMBED_NAME);
+    return e || !either ? e : plumb_st_find(st, PLUMB_HEAD_NAME);
 }
 
 /* fresh: name of a tensor that may be missing and then is drawn from seed, or NULL. */
@@ -244,8 +262,7 @@ static plumb_status load(plumb_model *m, const plumb_st *st, const char *fresh, 
             PLUMB_TRY(check_extra(m, e));
     }
     for (int64_t i = 0; i < m->n_param; i++)
-        PLUMB_REQUIRE(plumb_st_find(st, m->param[i].name) ||
-                          (fresh && !strcmp(fresh, m->param[i].name)),
+        PLUMB_REQUIRE(entry_of(m, st, &m->param[i]) || (fresh && !strcmp(fresh, m->param[i].name)),
                       PLUMB_ERR_FORMAT, "%s: tensor %s (%lld floats) is missing", m->dir,
                       m->param[i].name, (long long)m->param[i].count);
     float *w, *owned;
@@ -253,7 +270,7 @@ static plumb_status load(plumb_model *m, const plumb_st *st, const char *fresh, 
     PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
     for (int64_t i = 0; i < m->n_param && r == PLUMB_OK; i++) {
         const struct plumb_param *p = &m->param[i];
-        const struct plumb_st_entry *e = plumb_st_find(st, p->name);
+        const struct plumb_st_entry *e = entry_of(m, st, p);
         if (e)
             r = plumb_st_to_f32(w + p->offset, e);
         else
@@ -263,16 +280,32 @@ static plumb_status load(plumb_model *m, const plumb_st *st, const char *fresh, 
     return r != PLUMB_OK ? r : put;
 }
 
+static bool has_weights(const char *dir)
+{
+    static const char *const name[] = {"model.safetensors", "model.safetensors.index.json"};
+    char path[4096];
+    for (int i = 0; i < 2; i++)
+        if (plumb_path_join(path, sizeof path, dir, name[i]) == PLUMB_OK && plumb_file_exists(path))
+            return true;
+    return false;
+}
+
 static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const char *dir,
-                            const struct plumb_spec *s, const char *fresh, uint64_t seed)
+                            struct plumb_spec *s, const char *fresh, uint64_t seed)
 {
     plumb_model *m = NULL;
     plumb_st *files = NULL;
     plumb_status st = PLUMB_OK;
-    if (b->dry) /* config.json says it all */
+    if (b->dry && !has_weights(dir)) /* a plan needs no weights: config.json says the sizes */
         return build(out, b, dir, s);
     PLUMB_TRY(plumb_st_open_dir(&files, dir));
+    PLUMB_TRY_GOTO(st, plumb_tie_resolve(s, files, dir), fail);
     PLUMB_TRY_GOTO(st, build(&m, b, dir, s), fail);
+    if (b->dry) {
+        *out = m;
+        m = NULL;
+        goto fail;
+    }
     PLUMB_TRY_GOTO(st, load(m, files, fresh, seed), fail);
     PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
     *out = m;
@@ -290,6 +323,15 @@ plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const 
     return open_as(out, b, dir, &s, NULL, 0);
 }
 
+void plumb_model_drop_pad(plumb_model *m)
+{
+    plumb_log_once(PLUMB_LOG_INFO,
+                   "pad_token_id %d of %s is the end token; the classifier is saved with "
+                   "pad_token_id null, so that transformers, too, reads its score at the end token",
+                   (int)m->spec.pad, m->dir);
+    m->spec.pad = -1;
+}
+
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed)
 {
@@ -302,7 +344,11 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
                   (long long)labels);
     const char *fresh = s.labels ? NULL : "score.weight";
     s.labels = labels;
-    return open_as(out, b, dir, &s, fresh, seed);
+    PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed));
+    (*out)->fresh_score = fresh != NULL;
+    if (fresh && s.pad >= 0 && plumb_spec_stops_at(&s, s.pad))
+        plumb_model_drop_pad(*out);
+    return PLUMB_OK;
 }
 
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,

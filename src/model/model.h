@@ -1,5 +1,5 @@
 /* model.h - a model: its parameters on a device, and the passes over it.
- * Layer 4. Includes base/, io/, backend/, op/, model/spec.h. */
+ * Layer 4. Includes base/, io/, backend/, op/, text/, model/spec.h. */
 #ifndef PLUMB_MODEL_MODEL_H
 #define PLUMB_MODEL_MODEL_H
 
@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "base/status.h"
 #include "model/spec.h"
+#include "text/tokenizer.h"
 
 /* Each tensor starts at a multiple of ALIGN floats in the flat vector, whose length is a multiple
  * of BLOCK: optimizer shards end on block borders (PLUMB_SHARD_BLOCK of comm.h). */
@@ -31,7 +32,9 @@ struct plumb_param {
 struct plumb_model {
     struct plumb_spec spec;
     struct plumb_backend *backend; /* borrowed; must outlive the model */
-    char *dir;                     /* where config and tokenizer files came from */
+    char *dir;                     /* where config.json and generation_config.json came from */
+    char *tokenizer_dir;           /* where the tokenizer files that are saved with it lie */
+    bool fresh_score;              /* the score row of a classifier was drawn, not read */
     int64_t n_param, count;        /* tensors; floats in the flat vector, padding included */
     struct plumb_param *param;
     struct plumb_net *net; /* the same, by role; private to model/ */
@@ -56,9 +59,16 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
  * causal checkpoint's body with a fresh score row (seed), or a classifier's own. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
-/* Makes dir the folder whose config.json and tokenizer files plumb_model_save copies: one that
- * stays, where the model was opened from a checkpoint that later ones replace. PLUMB_ERR_NOMEM. */
-plumb_status plumb_model_set_source(plumb_model *m, const char *dir);
+/* Makes dir the folder whose config.json plumb_model_save copies, and tokenizer_dir the one whose
+ * tokenizer files: folders that stay, where the model was opened from a checkpoint that later ones
+ * replace. PLUMB_ERR_NOMEM. */
+plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char *tokenizer_dir);
+/* Compares the model with the tokenizer whose text it is to read; tokenizer_dir is its folder.
+ * Refuses a tokenizer with more ids than the model (PLUMB_ERR_FORMAT), warns where the end, begin
+ * and padding tokens of the two do not agree. A new classifier whose padding token is the
+ * tokenizer's end token loses the padding token. t NULL: nothing to compare. */
+plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
+                                       const char *tokenizer_dir);
 void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
 
 /* Must follow every change of m->w: packs the linear weights again and renews fingerprint. */
@@ -68,10 +78,11 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* *hash = the fingerprint of the weights as they are now, whatever m->fingerprint says; the same
  * on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
-/* Writes model.safetensors (float32, sharded above shard_bytes), config.json (the source's,
- * with architectures, dtype and label fields as they are now), generation_config.json and the
- * tokenizer files byte for byte, into an existing folder. Reads config.json and those files
- * from m->dir, which must still be there. */
+/* Writes model.safetensors (float32, sharded above shard_bytes), config.json (the source's, with
+ * architectures, dtype, tie_word_embeddings and, for a classifier, label fields and pad_token_id as
+ * they are now), generation_config.json and the tokenizer files byte for byte, into an existing
+ * folder. Reads config.json and generation_config.json from m->dir and the others from
+ * m->tokenizer_dir, which must still be there. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name); /* or NULL */
 
@@ -118,7 +129,8 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
  * from falls, layer by layer. */
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg); /* fn NULL: nobody */
-/* score[i,:] of a sequence classifier, read at the last token of sequence i (by length).
+/* score[i,:] of a sequence classifier, read as transformers reads it: at the last token of sequence
+ * i that is not the padding token of config.json (spec.pad; -1: at the last token).
  *   score (n_seq, labels) host */
 plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                               float *score);

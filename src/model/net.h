@@ -1,12 +1,16 @@
 /* net.h - inside of a model: its tensors resolved to pointers, and the passes over a layer.
- * Layer 4, private to model/. Includes op/, model/model.h. */
+ * Layer 4, private to model/. Includes io/, op/, model/model.h. */
 #ifndef PLUMB_MODEL_NET_H
 #define PLUMB_MODEL_NET_H
 
 #include <math.h>
 
+#include "io/safetensors.h"
 #include "model/model.h"
 #include "op/op.h"
+
+#define PLUMB_EMBED_NAME "model.embed_tokens.weight"
+#define PLUMB_HEAD_NAME  "lm_head.weight"
 
 /* A linear layer y = x w^T + bias. Offsets are into any flat vector (weights, gradients). */
 struct plumb_linear {
@@ -37,6 +41,13 @@ struct plumb_net {
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_backend *b);
+
+/* s->tied, as config.json has it, becomes what the files of the folder say: false where they hold a
+ * head whose values are not the embedding's. PLUMB_ERR_FORMAT when there is no head at all. */
+plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
+
+/* Gives a new classifier no padding token, and says so: its padding token is the end token. */
+void plumb_model_drop_pad(plumb_model *m);
 
 /* Rotation table in float32, step by step as Hugging Face computes it.
  *   table (max_pos, d): d/2 cos, then d/2 sin                                      host */

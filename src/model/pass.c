@@ -232,9 +232,19 @@ static plumb_status check_batch(const plumb_pass *p, const plumb_model *m,
     return PLUMB_OK;
 }
 
+/* Where transformers reads a classifier's score: the last token that is no padding, or the first
+ * token of a sequence that is all padding. */
+static int64_t score_at(const int32_t *ids, int64_t len, int32_t pad)
+{
+    int64_t at = len - 1;
+    while (pad >= 0 && at > 0 && ids[at] == pad)
+        at--;
+    return at;
+}
+
 /* The rows of sequence i: one per token, pages numbered on from *page. */
 static void add_sequence(struct plumb_pass_batch *t, const struct plumb_batch *b, int64_t i,
-                         int32_t *page, enum plumb_pass_state state)
+                         int32_t *page, enum plumb_pass_state state, int32_t pad)
 {
     const int64_t first = t->n, len = b->offset[i + 1] - b->offset[i];
     for (int64_t j = 0; j < len; j++) {
@@ -254,7 +264,7 @@ static void add_sequence(struct plumb_pass_batch *t, const struct plumb_batch *b
         t->n_targets++;
     }
     if (state == PLUMB_PASS_SCORE)
-        t->head[t->n_head++] = (int32_t)(first + len - 1);
+        t->head[t->n_head++] = (int32_t)(first + score_at(b->ids + b->offset[i], len, pad));
     t->segment[i + 1] = t->n_targets;
 }
 
@@ -307,7 +317,7 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
     int32_t page = 0;
     t->segment[0] = 0;
     for (int64_t i = 0; i < b->n_seq; i++)
-        add_sequence(t, b, i, &page, state);
+        add_sequence(t, b, i, &page, state, m->spec.pad);
     PLUMB_TRY(upload(p));
     if (t->n > 0) {
         const struct plumb_rows rows = plumb_pass_rows(p);

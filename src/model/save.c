@@ -9,28 +9,33 @@
 #include "model/net.h"
 
 /* Files that go with a model, byte for byte where present. */
-static const char *const side_file[] = {
-    "generation_config.json",
+static const char *const model_file[] = {"generation_config.json"};
+static const char *const tokenizer_file[] = {
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
     "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
     "chat_template.jinja",
     "chat_template.json",
 };
 
 /* Members that are written anew, whatever the source says. */
-static bool rewritten(const char *key, bool labels)
+static bool rewritten(const char *key, bool classifier, bool labels)
 {
-    static const char *const always[] = {"architectures", "torch_dtype", "dtype"};
-    static const char *const label[] = {"num_labels", "id2label", "label2id"};
-    for (size_t i = 0; i < 3; i++)
-        if (!strcmp(key, always[i]) || (labels && !strcmp(key, label[i])))
-            return true;
-    return false;
+    static const char *const always[] = {"architectures", "torch_dtype", "dtype",
+                                         "tie_word_embeddings"};
+    static const char *const label[] = {"num_labels", "id2label", "label2id", "problem_type"};
+    bool mine = classifier && !strcmp(key, "pad_token_id");
+    for (size_t i = 0; i < 4; i++)
+        mine |= !strcmp(key, always[i]) || (labels && !strcmp(key, label[i]));
+    return mine;
 }
 
 static plumb_status add_labels(struct plumb_buf *out, int64_t n)
@@ -54,17 +59,22 @@ static bool labels_kept(const plumb_model *m, const plumb_json *j)
 
 static plumb_status write_config(struct plumb_buf *out, const plumb_model *m, const plumb_json *j)
 {
-    const bool kept = labels_kept(m, j);
+    const bool kept = labels_kept(m, j), classifier = m->spec.labels > 0;
     PLUMB_TRY(plumb_buf_addf(out,
-                             "{\n  \"architectures\": [\"%s\"],\n  \"torch_dtype\": \"float32\"",
-                             plumb_spec_architecture(&m->spec)));
+                             "{\n  \"architectures\": [\"%s\"],\n  \"torch_dtype\": \"float32\""
+                             ",\n  \"tie_word_embeddings\": %s",
+                             plumb_spec_architecture(&m->spec), m->spec.tied ? "true" : "false"));
+    if (classifier && m->spec.pad >= 0)
+        PLUMB_TRY(plumb_buf_addf(out, ",\n  \"pad_token_id\": %d", (int)m->spec.pad));
+    else if (classifier)
+        PLUMB_TRY(plumb_buf_add_text(out, ",\n  \"pad_token_id\": null"));
     if (!kept)
         PLUMB_TRY(add_labels(out, m->spec.labels));
     for (int64_t i = 0; i < plumb_json_count(j); i++) {
         const char *key;
         const plumb_json *value;
         PLUMB_TRY(plumb_json_member_at(j, i, &key, &value));
-        if (rewritten(key, !kept))
+        if (rewritten(key, classifier, !kept))
             continue;
         PLUMB_TRY(plumb_buf_add_text(out, ",\n  "));
         PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
@@ -76,7 +86,7 @@ static plumb_status write_config(struct plumb_buf *out, const plumb_model *m, co
 
 static plumb_status save_config(const plumb_model *m, const char *dir)
 {
-    char from[512], to[512];
+    char from[4096], to[4096];
     struct plumb_buf text = {0};
     plumb_json *j = NULL;
     plumb_status st = PLUMB_OK;
@@ -116,16 +126,24 @@ fail:
     return st;
 }
 
-plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
+static plumb_status copy_files(const char *const *name, size_t n, const char *from_dir,
+                               const char *to_dir)
 {
-    char from[512], to[512];
-    PLUMB_TRY(save_weights(m, dir, shard_bytes));
-    PLUMB_TRY(save_config(m, dir));
-    for (size_t i = 0; i < sizeof side_file / sizeof *side_file; i++) {
-        PLUMB_TRY(plumb_path_join(from, sizeof from, m->dir, side_file[i]));
-        PLUMB_TRY(plumb_path_join(to, sizeof to, dir, side_file[i]));
+    char from[4096], to[4096];
+    for (size_t i = 0; i < n; i++) {
+        PLUMB_TRY(plumb_path_join(from, sizeof from, from_dir, name[i]));
+        PLUMB_TRY(plumb_path_join(to, sizeof to, to_dir, name[i]));
         if (plumb_file_exists(from))
             PLUMB_TRY(plumb_file_copy(from, to));
     }
     return PLUMB_OK;
+}
+
+plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
+{
+    PLUMB_TRY(save_weights(m, dir, shard_bytes));
+    PLUMB_TRY(save_config(m, dir));
+    PLUMB_TRY(copy_files(model_file, sizeof model_file / sizeof *model_file, m->dir, dir));
+    return copy_files(tokenizer_file, sizeof tokenizer_file / sizeof *tokenizer_file,
+                      m->tokenizer_dir, dir);
 }

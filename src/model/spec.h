@@ -29,6 +29,7 @@ struct plumb_spec {
     double init_range;               /* std of fresh weights */
     int32_t bos, eos[PLUMB_MAX_EOS]; /* -1 = none; from generation_config.json, else config.json */
     int n_eos;
+    int32_t pad; /* -1 = none; a classifier's score stands at the last other token */
 };
 
 /* Hugging Face class of the model, "LlamaForCausalLM". */
@@ -36,8 +37,12 @@ const char *plumb_spec_architecture(const struct plumb_spec *s);
 
 /* Reads DIR/config.json (and generation_config.json for the stop ids). PLUMB_ERR_UNSUPPORTED
  * names model_type or the field that plumb does not implement; PLUMB_ERR_FORMAT names a missing
- * or mistyped field. */
+ * or mistyped field. Fields that contradict each other, and fields that plumb does not know, are
+ * warned about. tied is what config.json says; the weights may say otherwise (plumb_model_open). */
 plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir);
+
+/* Whether a completion ends with this token. */
+bool plumb_spec_stops_at(const struct plumb_spec *s, int32_t id);
 
 /* Whether buffers made for one serve the other. */
 bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *b);

@@ -63,6 +63,7 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
     if (!backend->dry)
         PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
     PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
+    PLUMB_TRY(plumb_model_fit_tokenizer(r->model, r->tokenizer, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
                   "reward.model: %s gives %lld scores; expected a sequence classifier with one",
                   dir, (long long)r->model->spec.labels);

@@ -85,22 +85,17 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     const char *dir = t->resumed_from[0] ? t->resumed_from : cfg->model;
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
     const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
+    const char *words = cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model;
     if (!silent) /* a plan without data has nothing to read */
-        PLUMB_TRY(plumb_tokenizer_open(
-            &t->tokenizer, cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model));
+        PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, words));
     if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
     else if (fresh)
         PLUMB_TRY(plumb_model_create(&t->model, t->backend, dir, cfg->seed));
     else
         PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
-    PLUMB_TRY(plumb_model_set_source(t->model, cfg->model));
-    PLUMB_REQUIRE(
-        silent || plumb_tokenizer_vocab(t->tokenizer) <= t->model->spec.v, PLUMB_ERR_FORMAT,
-        "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld; they do "
-        "not belong together",
-        dir, (long long)plumb_tokenizer_vocab(t->tokenizer) - 1, (long long)t->model->spec.v);
-    return PLUMB_OK;
+    PLUMB_TRY(plumb_model_set_source(t->model, cfg->model, words));
+    return plumb_model_fit_tokenizer(t->model, t->tokenizer, words);
 }
 
 /* The first thing that is written: by now everything that can be wrong with the input has been

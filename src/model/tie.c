@@ -1,0 +1,84 @@
+/* tie.c - whether the head is the embedding: what config.json says beside what the files hold.
+ * Layer 4. Includes base/, io/ and model/net.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "model/net.h"
+
+static bool same_shape(const struct plumb_st_entry *a, const struct plumb_st_entry *b)
+{
+    bool same = a->rank == b->rank;
+    for (int i = 0; same && i < a->rank; i++)
+        same = a->dim[i] == b->dim[i];
+    return same;
+}
+
+/* part = floats [at, at + n) of the entry. */
+static plumb_status read_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n)
+{
+    struct plumb_st_entry one = *e;
+    const int64_t width = e->count ? e->bytes / e->count : 0;
+    one.data = (const char *)e->data + at * width;
+    one.count = n;
+    one.bytes = n * width;
+    return plumb_st_to_f32(part, &one);
+}
+
+static plumb_status same_values(bool *same, const struct plumb_st_entry *a,
+                                const struct plumb_st_entry *b)
+{
+    enum { STAGE = 65536 };
+    plumb_status st = PLUMB_OK;
+    *same = same_shape(a, b);
+    if (*same && !a->other && !b->other && a->dtype == b->dtype && a->bytes == b->bytes &&
+        memcmp(a->data, b->data, (size_t)a->bytes) == 0)
+        return PLUMB_OK;
+    float *x = malloc(2 * STAGE * sizeof *x), *y = x ? x + STAGE : NULL;
+    PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "comparison of %s with %s", a->name, b->name);
+    for (int64_t at = 0; *same && at < a->count && st == PLUMB_OK; at += STAGE) {
+        const int64_t n = plumb_min_i64(STAGE, a->count - at);
+        st = read_part(x, a, at, n);
+        if (st == PLUMB_OK)
+            st = read_part(y, b, at, n);
+        for (int64_t i = 0; st == PLUMB_OK && *same && i < n; i++)
+            *same = x[i] == y[i];
+    }
+    free(x);
+    return st;
+}
+
+/* As transformers 5 (tie_weights): a head that the files hold besides the embedding, with other
+ * values, is a head of its own. */
+plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir)
+{
+    const struct plumb_st_entry *embed = plumb_st_find(files, PLUMB_EMBED_NAME);
+    const struct plumb_st_entry *head = plumb_st_find(files, PLUMB_HEAD_NAME);
+    bool same = false;
+    if (s->labels > 0)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(s->tied || head, PLUMB_ERR_FORMAT,
+                  "%s: tensor " PLUMB_HEAD_NAME " is missing, and config.json does not say "
+                  "tie_word_embeddings: true; set it if the head is the embedding, or add the "
+                  "tensor",
+                  dir);
+    if (!s->tied || !head)
+        return PLUMB_OK;
+    if (!embed) {
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: " PLUMB_EMBED_NAME " is missing; config.json says tie_word_embeddings, "
+                       "so that " PLUMB_HEAD_NAME " is both, as in transformers",
+                       dir);
+        return PLUMB_OK;
+    }
+    PLUMB_TRY(same_values(&same, embed, head));
+    s->tied = same;
+    if (!same)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: config.json says tie_word_embeddings, but %s holds a " PLUMB_HEAD_NAME
+                       " that differs from the embedding; it is the head, as in transformers 5. A "
+                       "checkpoint of this run says tie_word_embeddings: false",
+                       dir, head->file);
+    return PLUMB_OK;
+}

@@ -1,0 +1,64 @@
+/* words.c - whether a model and a tokenizer belong together.
+ * Layer 4. Includes base/, text/ and model/net.h. */
+#include "base/log.h"
+#include "model/net.h"
+
+/* The end token that training appends and that generation waits for must be one. */
+static void compare_end(const plumb_model *m, int32_t end, const char *tokenizer_dir)
+{
+    const struct plumb_spec *s = &m->spec;
+    if (end < 0 || plumb_spec_stops_at(s, end))
+        return;
+    if (s->n_eos > 0)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "the end token is %d in the tokenizer of %s and %d%s in the config.json and "
+                       "generation_config.json of %s: training appends the first, generation stops "
+                       "at the second. Correct one of the folders",
+                       (int)end, tokenizer_dir, (int)s->eos[0], s->n_eos > 1 ? " (and others)" : "",
+                       m->dir);
+    else if (s->labels == 0)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "the end token is %d in the tokenizer of %s, but the config.json and "
+                       "generation_config.json of %s name none (eos_token_id): generation does not "
+                       "stop at it",
+                       (int)end, tokenizer_dir, m->dir);
+}
+
+/* With the padding token as end token, transformers reads the score before the end token, and so
+ * does plumb. A row that is yet to be learnt reads it at the end token instead, in both. */
+static void compare_pad(plumb_model *m, int32_t end, const char *tokenizer_dir)
+{
+    struct plumb_spec *s = &m->spec;
+    if (s->labels == 0 || s->pad < 0 || (s->pad != end && !plumb_spec_stops_at(s, s->pad)))
+        return;
+    if (m->fresh_score) {
+        plumb_model_drop_pad(m);
+        return;
+    }
+    plumb_log_once(PLUMB_LOG_WARN,
+                   "%s: pad_token_id %d is the end token%s%s: the score is read at the last token "
+                   "that is not %d, before the end token, as in transformers. Another "
+                   "pad_token_id, or null, in config.json has it read at the end token",
+                   m->dir, (int)s->pad, end == s->pad ? " of the tokenizer of " : "",
+                   end == s->pad ? tokenizer_dir : "", (int)s->pad);
+}
+
+plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
+                                       const char *tokenizer_dir)
+{
+    const struct plumb_spec *s = &m->spec;
+    const int32_t end = t ? plumb_tokenizer_eos(t) : -1, bos = t ? plumb_tokenizer_bos(t) : -1;
+    const int64_t n = t ? plumb_tokenizer_vocab(t) : 0;
+    PLUMB_REQUIRE(n <= s->v, PLUMB_ERR_FORMAT,
+                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld (%s); "
+                  "they do not belong together",
+                  tokenizer_dir, (long long)n - 1, (long long)s->v, m->dir);
+    compare_end(m, end, tokenizer_dir);
+    if (bos >= 0 && s->bos >= 0 && bos != s->bos)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "the begin token is %d in the tokenizer of %s and %d in the config.json of "
+                       "%s; the tokenizer's is used",
+                       (int)bos, tokenizer_dir, (int)s->bos, m->dir);
+    compare_pad(m, end, tokenizer_dir);
+    return PLUMB_OK;
+}
