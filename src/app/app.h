@@ -19,6 +19,7 @@ struct plumb_app {
     const char *planned; /* by the command plan; NULL otherwise */
     int argc;            /* the whole command line, for run.json */
     char **argv;
+    uint64_t input_hash; /* of what plumb_lines_read has read; 0: nothing */
 };
 
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */

@@ -1,18 +1,25 @@
 /* cmd_generate.c - completions of given prompts.
  * Layer 6. May include everything. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "app/session.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "io/json.h"
 #include "train/answers.h"
 
+/* Sequences for each slot that may wait in memory for the first one that runs. */
+enum { WINDOW = 64 };
+
 struct generate {
     struct plumb_session s;
+    struct plumb_lines lines; /* line prompt * group_size + sample */
     plumb_generator *generator;
-    struct plumb_request *request; /* (chunk,) */
-    struct plumb_buf *line;        /* (chunk * group_size,) finished completions, by place */
-    int64_t chunk, begin;
+    struct plumb_request *request; /* (n,) this rank's prompts: every world_size-th one */
+    int64_t n;
+    int64_t ready; /* of them, those that may begin */
+    struct plumb_buf line, text;
 };
 
 static plumb_status put_ids(struct plumb_buf *out, const char *key, const int32_t *ids, int64_t n)
@@ -28,80 +35,120 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     struct generate *g = arg;
     const struct plumb_request *q = &g->request[c->request];
     const int64_t group = g->s.app->cfg->generate.group_size;
-    struct plumb_buf *out = &g->line[c->request * group + c->sample], text = {0};
-    plumb_status st;
+    struct plumb_buf *out = &g->line, *text = &g->text;
+    if (c->stop == PLUMB_STOP_PAUSED)
+        return PLUMB_OK; /* it will be the same when it is made from its beginning */
+    plumb_buf_clear(out);
+    plumb_buf_clear(text);
     if (g->s.tokenizer)
-        PLUMB_TRY_GOTO(st, plumb_tokenizer_decode(g->s.tokenizer, &text, c->ids, c->n, true), done);
-    PLUMB_TRY_GOTO(st,
-                   plumb_buf_addf(out, "{\"prompt_id\":%lld,\"sample\":%d", (long long)q->prompt_id,
-                                  (int)c->sample),
-                   done);
-    PLUMB_TRY_GOTO(st, put_ids(out, "prompt_ids", q->ids, q->n), done);
-    PLUMB_TRY_GOTO(st, put_ids(out, "completion_ids", c->ids, c->n), done);
-    PLUMB_TRY_GOTO(st, plumb_buf_add_text(out, ",\"logprobs\":["), done);
+        PLUMB_TRY(plumb_tokenizer_decode(g->s.tokenizer, text, c->ids, c->n, true));
+    PLUMB_TRY(plumb_buf_addf(out, "{\"prompt_id\":%lld,\"sample\":%d", (long long)q->prompt_id,
+                             (int)c->sample));
+    PLUMB_TRY(put_ids(out, "prompt_ids", q->ids, q->n));
+    PLUMB_TRY(put_ids(out, "completion_ids", c->ids, c->n));
+    PLUMB_TRY(plumb_buf_add_text(out, ",\"logprobs\":["));
     for (int64_t i = 0; i < c->n; i++) {
         if (i)
-            PLUMB_TRY_GOTO(st, plumb_buf_add_text(out, ","), done);
-        PLUMB_TRY_GOTO(st, plumb_json_put_f32(out, c->logp[i]), done);
+            PLUMB_TRY(plumb_buf_add_text(out, ","));
+        PLUMB_TRY(plumb_json_put_f32(out, c->logp[i]));
     }
-    PLUMB_TRY_GOTO(st, plumb_buf_add_text(out, "],\"text\":"), done);
-    PLUMB_TRY_GOTO(st, plumb_json_put_string(out, plumb_buf_text(&text), text.len), done);
-    PLUMB_TRY_GOTO(st, plumb_buf_addf(out, ",\"stop_reason\":\"%s\"}\n", plumb_stop_name(c->stop)),
-                   done);
-done:
-    plumb_buf_fini(&text);
-    return st;
+    PLUMB_TRY(plumb_buf_add_text(out, "],\"text\":"));
+    PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(text), text->len));
+    PLUMB_TRY(plumb_buf_addf(out, ",\"stop_reason\":\"%s\"}\n", plumb_stop_name(c->stop)));
+    return plumb_lines_put(&g->lines, q->prompt_id * group + c->sample, plumb_buf_text(out),
+                           out->len);
 }
 
-static plumb_status generate(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
+/* Between two decode steps: meetings, progress, and how far the rank may go. */
+static bool tick(void *arg)
 {
     struct generate *g = arg;
-    const struct plumb_config *cfg = g->s.app->cfg;
-    const int64_t group = cfg->generate.group_size, n = end - begin;
-    for (int64_t i = 0; i < n; i++) {
-        const struct plumb_record *r = &g->s.data->record[begin + i];
-        g->request[i] = (struct plumb_request){.ids = r->prompt.ids,
-                                               .n = r->prompt.n,
-                                               .prompt_id = begin + i,
-                                               .n_samples = (int32_t)group};
-    }
-    const struct plumb_generate_options options = plumb_generate_options_of(cfg, 0);
-    PLUMB_TRY(plumb_generate(g->generator, g->s.model, g->request, n, &options, put_completion, g));
-    for (int64_t i = 0; i < n * group; i++) {
-        PLUMB_TRY(plumb_buf_add(out, plumb_buf_text(&g->line[i]), g->line[i].len));
-        plumb_buf_clear(&g->line[i]);
+    const int64_t group = g->s.app->cfg->generate.group_size, before = g->ready;
+    struct plumb_generator_count count;
+    plumb_generator_count(g->generator, &count);
+    g->lines.tokens = count.tokens;
+    g->lines.running = count.running;
+    if (plumb_lines_tick(&g->lines))
+        return true;
+    const int64_t limit = plumb_lines_limit(&g->lines);
+    while (g->ready < g->n && g->request[g->ready].prompt_id * group < limit)
+        g->ready++;
+    if (count.running == 0 && g->ready == before)
+        plumb_lines_idle();
+    return false;
+}
+
+/* The prompts that are not in the output yet, dealt to the ranks in turn: the ranks work side by
+ * side from the beginning of the input to its end, so that lines come out in order. */
+static plumb_status deal(struct generate *g)
+{
+    const int64_t group = g->s.app->cfg->generate.group_size, first = g->lines.first;
+    const int64_t world = plumb_comm_size(g->s.app->comm), rank = plumb_comm_rank(g->s.app->comm);
+    g->request = calloc((size_t)(g->s.data->n / world + 1), sizeof(*g->request));
+    PLUMB_REQUIRE(g->request, PLUMB_ERR_NOMEM, "%lld prompts", (long long)g->s.data->n);
+    for (int64_t p = first / group + rank; p < g->s.data->n; p += world) {
+        const struct plumb_record *r = &g->s.data->record[p];
+        const int64_t sample = plumb_max_i64(first - p * group, 0);
+        g->request[g->n++] = (struct plumb_request){.ids = r->prompt.ids,
+                                                    .n = r->prompt.n,
+                                                    .prompt_id = p,
+                                                    .first_sample = (int32_t)sample,
+                                                    .n_samples = (int32_t)(group - sample)};
     }
     return PLUMB_OK;
 }
 
-static plumb_status prepare(struct generate *g, const struct plumb_config *cfg)
+static plumb_status generate(struct generate *g)
 {
-    const int64_t max_pos = g->s.model->spec.max_pos;
-    g->chunk = plumb_max_i64(4 * cfg->generate.slots / cfg->generate.group_size, 1);
-    g->chunk = plumb_min_i64(g->chunk, g->s.data->n);
-    g->request = calloc((size_t)g->chunk, sizeof(*g->request));
-    g->line = calloc((size_t)(g->chunk * cfg->generate.group_size), sizeof(*g->line));
-    PLUMB_REQUIRE(g->request && g->line, PLUMB_ERR_NOMEM, "%lld prompts", (long long)g->chunk);
+    const struct plumb_config *cfg = g->s.app->cfg;
+    struct plumb_generate_options options = plumb_generate_options_of(cfg, 0);
+    PLUMB_TRY(deal(g));
     const int64_t slots =
-        plumb_min_i64(cfg->generate.slots, g->s.data->n * cfg->generate.group_size);
-    return plumb_generator_create(
+        plumb_min_i64(cfg->generate.slots, plumb_max_i64(g->n, 1) * cfg->generate.group_size);
+    PLUMB_TRY(plumb_generator_create(
         &g->generator, g->s.model, slots,
-        plumb_min_i64(g->s.longest + cfg->generate.max_new_tokens, max_pos), g->s.tokenizer);
+        plumb_min_i64(g->s.longest + cfg->generate.max_new_tokens, g->s.model->spec.max_pos),
+        g->s.tokenizer));
+    options.pause = tick;
+    options.pause_arg = g;
+    options.ready = &g->ready;
+    return plumb_generate(g->generator, g->s.model, g->request, g->n, &options, put_completion, g);
+}
+
+/* How well the slots were used. Collective. */
+static plumb_status say_counts(const struct generate *g)
+{
+    struct plumb_generator_count c;
+    const double spent = plumb_now() - g->lines.progress.started;
+    plumb_generator_count(g->generator, &c);
+    double sum[2] = {(double)c.tokens, (double)c.steps};
+    PLUMB_TRY(plumb_comm_allreduce_f64(g->s.app->comm, sum, 2, PLUMB_SUM));
+    plumb_log(PLUMB_LOG_INFO,
+              "generate: %lld completions, %.0f tokens in %.1f s, %.1f tokens/s; %.1f tokens in "
+              "each of %.0f decode steps, slots: %lld",
+              (long long)(g->lines.n - g->lines.first), sum[0], spent, sum[0] / fmax(spent, 1e-9),
+              sum[0] / fmax(sum[1], 1), sum[1], (long long)g->s.app->cfg->generate.slots);
+    return PLUMB_OK;
 }
 
 plumb_status plumb_cmd_generate(struct plumb_app *app)
 {
     struct generate g = {0};
+    const int64_t group = app->cfg->generate.group_size;
     plumb_status st = plumb_session_open(&g.s, app, PLUMB_SESSION_CAUSAL, PLUMB_DATA_PROMPTS,
                                          app->cfg->data.prompts);
+    if (st == PLUMB_OK) {
+        st = plumb_lines_begin(&g.lines, app, "generate", "sequences", g.s.data->n * group,
+                               WINDOW * app->cfg->generate.slots * plumb_comm_size(app->comm));
+        if (st == PLUMB_OK)
+            st = generate(&g);
+        st = plumb_lines_end(&g.lines, st);
+    }
     if (st == PLUMB_OK)
-        st = plumb_comm_agree(app->comm, prepare(&g, app->cfg));
-    if (st == PLUMB_OK)
-        st = plumb_lines_run(app, "generate", g.s.data->n, g.chunk, generate, &g);
+        st = say_counts(&g);
     plumb_generator_destroy(&g.generator);
-    for (int64_t i = 0; g.line && i < g.chunk * app->cfg->generate.group_size; i++)
-        plumb_buf_fini(&g.line[i]);
-    free(g.line);
+    plumb_buf_fini(&g.line);
+    plumb_buf_fini(&g.text);
     free(g.request);
     plumb_session_close(&g.s);
     return st;

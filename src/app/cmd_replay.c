@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/lines.h"
+#include "app/output.h"
 #include "base/log.h"
 #include "io/json.h"
 #include "train/replay.h"
@@ -286,16 +286,16 @@ static plumb_status replay(struct replay *r, struct plumb_buf *out)
 plumb_status plumb_cmd_replay(struct plumb_app *app)
 {
     struct replay r = {.app = app};
-    struct plumb_lines_out lines = {0};
+    struct plumb_output output = {0};
     struct plumb_buf out = {0};
     plumb_status st = plumb_comm_agree(app->comm, replay(&r, &out));
+    if (st == PLUMB_OK) /* on one rank: replay has refused more */
+        st = plumb_output_open(&output, app, 0);
     if (st == PLUMB_OK)
-        st = plumb_lines_open(app, &lines, app->cfg->output);
+        st = plumb_output_add(&output, plumb_buf_text(&out), out.len);
     if (st == PLUMB_OK)
-        st = plumb_lines_gather(app, &lines, &out);
-    if (st == PLUMB_OK)
-        st = plumb_lines_commit(app, &lines);
-    plumb_lines_discard(&lines);
+        st = plumb_output_commit(&output);
+    plumb_output_leave(&output);
     plumb_buf_fini(&out);
     if (r.grad)
         app->backend->release(app->backend, r.grad);

@@ -1,16 +1,22 @@
-/* lines.c - shares lines among ranks and puts the answers back in order.
+/* lines.c - ranks that work on their own and meet to hand their lines to rank 0.
  * Layer 6. Includes app/lines.h, io/, base/. */
 #include "app/lines.h"
 
-#include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <time.h>
 
-#include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+
+#define MEETING_SECONDS 2.0
+/* A rank that is done calls for a meeting itself when nobody has for so long: rank 0, whose clock
+ * calls for them, may be dead, and a collective notices that. */
+#define LONELY_SECONDS 30.0
+/* What a piece of plumb_lines_run takes about: so long a meeting may have to wait for it. */
+#define PIECE_SECONDS 0.5
+enum { GROWTH = 4, RUN_WINDOW = 64 };
 
 plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, const char *path)
 {
@@ -35,126 +41,246 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
     if (st == PLUMB_OK && rank != 0)
         st = plumb_buf_add(text, copy, len);
     free(copy);
+    app->input_hash = plumb_hash(plumb_buf_text(text), text->len, 0);
     return st;
 }
 
-/* A pipe or a device is written as results come; renaming over it would replace it. */
-static bool is_stream(const char *path)
+/* ---- a meeting ---------------------------------------------------------------------------- */
+
+static void show(struct plumb_lines *l, int64_t done, int64_t tokens, int64_t running)
 {
-    struct stat s;
-    return stat(path, &s) == 0 && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode);
+    char extra[128] = "";
+    if (!plumb_progress_due(&l->progress))
+        return;
+    const double spent = fmax(plumb_now() - l->progress.started, 1e-9);
+    if (tokens > 0)
+        snprintf(extra, sizeof(extra), "%lld running, %lld tokens, %.1f tokens/s",
+                 (long long)running, (long long)tokens, (double)tokens / spent);
+    plumb_progress_at(&l->progress, l->first + done, *extra ? extra : NULL);
 }
 
-static const char *name_of(const struct plumb_lines_out *o)
+/* Rank 0 takes the lines of the other ranks' outboxes. */
+static plumb_status take_lines(struct plumb_lines *l, const char *bytes, int64_t len)
 {
-    return o->file == stdout ? "standard output" : o->path;
-}
-
-plumb_status plumb_lines_open(struct plumb_app *app, struct plumb_lines_out *o, const char *path)
-{
-    *o = (struct plumb_lines_out){.path = path};
-    plumb_status st = PLUMB_OK;
-    if (plumb_comm_rank(app->comm) == 0) {
-        if (strcmp(path, "-") == 0) {
-            o->file = stdout;
-        } else if (plumb_dir_exists(path)) {
-            st =
-                plumb_fail_at(PLUMB_ERR_EXISTS, __FILE__, __LINE__, "output: %s is a folder", path);
-        } else if (is_stream(path)) {
-            if (!(o->file = fopen(path, "w")))
-                st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", path,
-                                   strerror(errno));
-        } else if (snprintf(o->tmp, sizeof(o->tmp), "%s.tmp", path) >= (int)sizeof(o->tmp)) {
-            st = plumb_fail_at(PLUMB_ERR_ARG, __FILE__, __LINE__, "output: path is too long");
-        } else if (!(o->file = fopen(o->tmp, "w"))) {
-            st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", o->tmp,
-                               strerror(errno));
-        }
+    for (int64_t at = 0; at < len;) {
+        int64_t head[2]; /* number, length */
+        memcpy(head, bytes + at, sizeof(head));
+        at += (int64_t)sizeof(head);
+        PLUMB_TRY(plumb_ordered_put(&l->order, head[0], bytes + at, head[1]));
+        at += head[1];
     }
-    return plumb_comm_agree(app->comm, st);
+    return PLUMB_OK;
 }
 
-plumb_status plumb_lines_gather(struct plumb_app *app, struct plumb_lines_out *o,
-                                struct plumb_buf *local)
+/* Collective. total: bytes of all outboxes. */
+static plumb_status gather(struct plumb_lines *l, int64_t total)
 {
-    const int world = plumb_comm_size(app->comm);
-    int64_t *count = calloc((size_t)world, sizeof(*count));
-    double total = (double)local->len;
-    char *all = NULL;
+    plumb_comm *comm = l->app->comm;
+    int64_t *count = calloc((size_t)plumb_comm_size(comm), sizeof(*count));
+    char *all = malloc((size_t)total + 1);
     plumb_status st = PLUMB_OK;
-    if (!count)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "output of %d ranks", world);
-    PLUMB_TRY_GOTO(st, plumb_comm_agree(app->comm, st), done);
-    PLUMB_TRY_GOTO(st, plumb_comm_allreduce_f64(app->comm, &total, 1, PLUMB_SUM), done);
-    all = malloc((size_t)total + 1);
-    if (!all)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "output of %.0f bytes", total);
-    PLUMB_TRY_GOTO(st, plumb_comm_agree(app->comm, st), done);
-    PLUMB_TRY_GOTO(st,
-                   plumb_comm_allgather(app->comm, all, (int64_t)total, count,
-                                        plumb_buf_text(local), local->len),
-                   done);
-    if (o->file && (fwrite(all, 1, (size_t)total, o->file) != (size_t)total || fflush(o->file)))
-        st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s", name_of(o),
-                           strerror(errno));
-    st = plumb_comm_agree(app->comm, st);
-    plumb_buf_clear(local);
+    if (!count || !all)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "output: %lld bytes",
+                           (long long)total);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(
+        st,
+        plumb_comm_allgather(comm, all, total, count, plumb_buf_text(&l->outbox), l->outbox.len),
+        done);
+    plumb_buf_clear(&l->outbox);
+    if (plumb_comm_rank(comm) == 0)
+        st = take_lines(l, all, total);
+    st = plumb_comm_agree(comm, st);
 done:
     free(all);
     free(count);
     return st;
 }
 
-plumb_status plumb_lines_commit(struct plumb_app *app, struct plumb_lines_out *o)
+/* Collective. */
+static plumb_status meet(struct plumb_lines *l)
 {
+    plumb_comm *comm = l->app->comm;
+    enum plumb_stop_reason reason;
+    enum { DONE, TOKENS, RUNNING, BYTES, BUSY, SUMS };
+    double sum[SUMS] = {[DONE] = (double)l->done,
+                        [TOKENS] = (double)l->tokens,
+                        [RUNNING] = (double)l->running,
+                        [BYTES] = (double)l->outbox.len,
+                        [BUSY] = !l->finished};
+    PLUMB_TRY(plumb_stop_agree(&l->watch, &reason));
+    PLUMB_TRY(plumb_comm_agree(comm, l->local));
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, sum, SUMS, PLUMB_SUM));
+    if (sum[BYTES] > 0)
+        PLUMB_TRY(gather(l, (int64_t)sum[BYTES]));
     plumb_status st = PLUMB_OK;
-    if (o->file && o->file != stdout) {
-        const bool whole = *o->tmp; /* a stream cannot be synced and is in its place */
-        const bool bad = fflush(o->file) != 0 || (whole && fsync(fileno(o->file)) != 0);
-        if ((fclose(o->file) != 0) | bad || (whole && rename(o->tmp, o->path) != 0))
-            st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s", o->path,
-                               strerror(errno));
-        if (st != PLUMB_OK && whole)
-            unlink(o->tmp);
-        o->file = NULL;
+    if (plumb_comm_rank(comm) == 0) {
+        st = plumb_output_flush(&l->out);
+        l->written = l->order.next;
     }
-    return plumb_comm_agree(app->comm, st);
+    PLUMB_TRY(plumb_comm_agree(comm, st));
+    PLUMB_TRY(plumb_comm_broadcast(comm, &l->written, sizeof(l->written), 0));
+    l->all_finished = sum[BUSY] == 0;
+    show(l, (int64_t)sum[DONE], (int64_t)sum[TOKENS], (int64_t)sum[RUNNING]);
+    plumb_stop_saved(&l->watch);
+    if (reason <= PLUMB_STOP_SAVE || l->all_finished)
+        return PLUMB_OK;
+    PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal; %lld of %lld lines are written%s",
+               (long long)l->written, (long long)l->n,
+               strcmp(l->app->cfg->output, "-") ? ", resume=auto goes on behind them" : "");
 }
 
-void plumb_lines_discard(struct plumb_lines_out *o)
+bool plumb_lines_tick(void *arg)
 {
-    if (o->file && o->file != stdout) {
-        fclose(o->file);
-        if (*o->tmp)
-            unlink(o->tmp);
-    }
-    o->file = NULL;
+    struct plumb_lines *l = arg;
+    const bool writes = plumb_comm_rank(l->app->comm) == 0;
+    if (l->st != PLUMB_OK)
+        return true;
+    if (writes && l->local == PLUMB_OK)
+        l->local = plumb_output_flush(&l->out);
+    if (l->local != PLUMB_OK)
+        plumb_stop_ask(&l->watch);
+    if (plumb_comm_size(l->app->comm) == 1)
+        show(l, l->done, l->tokens, l->running);
+    if (plumb_stop_noticed(&l->watch))
+        l->st = meet(l);
+    return l->st != PLUMB_OK;
 }
 
-plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t per_rank,
+void plumb_lines_idle(void)
+{
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
+}
+
+/* ---- one command --------------------------------------------------------------------------- */
+
+plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app, const char *what,
+                               const char *unit, int64_t n, int64_t window)
+{
+    const int64_t world = plumb_comm_size(app->comm);
+    *l = (struct plumb_lines){
+        .app = app, .what = what, .n = n, .window = plumb_max_i64(window, 2 * world)};
+    const bool writes = plumb_comm_rank(app->comm) == 0;
+    plumb_status st = writes ? plumb_output_open(&l->out, app, n) : PLUMB_OK;
+    if (st == PLUMB_OK)
+        st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS);
+    l->st = plumb_comm_agree(app->comm, st);
+    PLUMB_TRY(l->st);
+    l->first = l->out.lines;
+    l->st = plumb_comm_broadcast(app->comm, &l->first, sizeof(l->first), 0);
+    PLUMB_TRY(l->st);
+    l->written = l->first;
+    if (writes)
+        plumb_ordered_init(&l->order, l->first, plumb_output_add, &l->out);
+    plumb_comm_phase(app->comm, what);
+    plumb_progress_start(&l->progress, what, unit, n);
+    l->progress.first = l->first;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_lines_put(struct plumb_lines *l, int64_t number, const char *text, int64_t len)
+{
+    l->done++;
+    if (plumb_comm_rank(l->app->comm) == 0) {
+        PLUMB_TRY(plumb_ordered_put(&l->order, number, text, len));
+        l->written = l->order.next;
+        return PLUMB_OK;
+    }
+    const int64_t head[2] = {number, len};
+    PLUMB_TRY(plumb_buf_add(&l->outbox, head, sizeof(head)));
+    return plumb_buf_add(&l->outbox, text, len);
+}
+
+int64_t plumb_lines_limit(const struct plumb_lines *l)
+{
+    return plumb_min_i64(l->written + l->window, l->n);
+}
+
+plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st)
+{
+    const bool writes = plumb_comm_rank(l->app->comm) == 0;
+    if (l->st == PLUMB_OK) {
+        l->finished = true;
+        l->running = 0;
+        l->local = st != PLUMB_OK ? st : l->local;
+        plumb_stop_ask(&l->watch);
+    }
+    double since = plumb_now();
+    while (l->st == PLUMB_OK && !l->all_finished) {
+        if (!plumb_stop_noticed(&l->watch)) {
+            plumb_lines_idle();
+            if (plumb_now() - since > LONELY_SECONDS)
+                plumb_stop_ask(&l->watch);
+            continue;
+        }
+        l->st = meet(l);
+        since = plumb_now();
+    }
+    plumb_progress_end(&l->progress);
+    if (l->st == PLUMB_OK)
+        l->st = plumb_comm_agree(l->app->comm, writes ? plumb_output_commit(&l->out) : PLUMB_OK);
+    if (writes)
+        plumb_output_leave(&l->out);
+    plumb_ordered_fini(&l->order);
+    plumb_buf_fini(&l->outbox);
+    return l->st;
+}
+
+/* ---- lines that are independent ------------------------------------------------------------ */
+
+/* Puts the lines that out holds, from number `begin` on. */
+static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
+                            const struct plumb_buf *out)
+{
+    const char *text = plumb_buf_text(out), *stop = text + out->len;
+    for (; text < stop; begin++) {
+        const char *next = memchr(text, '\n', (size_t)(stop - text));
+        next = next ? next + 1 : stop;
+        PLUMB_TRY(plumb_lines_put(l, begin, text, next - text));
+        text = next;
+    }
+    PLUMB_REQUIRE(begin == end, PLUMB_ERR_ARG, "%s made other than one line for each", l->what);
+    return PLUMB_OK;
+}
+
+/* This rank's lines, in blocks of `most` that are dealt to the ranks in turn. */
+static plumb_status work(struct plumb_lines *l, int64_t most, plumb_lines_fn *fn, void *arg)
+{
+    const int64_t world = plumb_comm_size(l->app->comm), rank = plumb_comm_rank(l->app->comm);
+    struct plumb_buf out = {0};
+    plumb_status st = PLUMB_OK;
+    int64_t piece = 1;
+    for (int64_t block = l->first + rank * most; block < l->n; block += world * most)
+        for (int64_t i = block, end = plumb_min_i64(block + most, l->n); i < end;) {
+            if (plumb_lines_tick(l))
+                goto done;
+            const int64_t k = plumb_min_i64(piece, end - i);
+            if (i + k > plumb_lines_limit(l)) {
+                plumb_lines_idle();
+                continue;
+            }
+            const double began = plumb_now();
+            PLUMB_TRY_GOTO(st, fn(arg, i, i + k, &out), done);
+            PLUMB_TRY_GOTO(st, put_all(l, i, i + k, &out), done);
+            plumb_buf_clear(&out);
+            i += k;
+            const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
+            piece = (int64_t)fmax(fmin(fitting, (double)(GROWTH * piece)), 1);
+        }
+done:
+    plumb_buf_fini(&out);
+    return st;
+}
+
+plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
                              plumb_lines_fn *fn, void *arg)
 {
-    const int64_t world = plumb_comm_size(app->comm), rank = plumb_comm_rank(app->comm);
-    struct plumb_lines_out out;
-    struct plumb_buf local = {0};
-    struct plumb_progress progress;
-    plumb_status st = plumb_lines_open(app, &out, app->cfg->output);
-    plumb_progress_start(&progress, what, "lines", n);
-    for (int64_t begin = 0; begin < n && st == PLUMB_OK;) {
-        const int64_t chunk = plumb_min_i64(n - begin, per_rank * world);
-        const int64_t mine = begin + chunk * rank / world;
-        const int64_t next = begin + chunk * (rank + 1) / world;
-        st = mine < next ? fn(arg, mine, next, &local) : PLUMB_OK;
-        st = plumb_comm_agree(app->comm, st);
-        if (st == PLUMB_OK)
-            st = plumb_lines_gather(app, &out, &local);
-        begin += chunk;
-        plumb_progress_at(&progress, begin, NULL);
+    struct plumb_lines l;
+    const int64_t world = plumb_comm_size(app->comm);
+    plumb_status st = plumb_lines_begin(&l, app, what, "lines", n, RUN_WINDOW * most * world);
+    if (st == PLUMB_OK) { /* few lines: smaller blocks, so that every rank has some */
+        most = plumb_min_i64(most, plumb_max_i64(plumb_ceil_div(n - l.first, world), 1));
+        st = work(&l, most, fn, arg);
     }
-    plumb_progress_end(&progress);
-    if (st == PLUMB_OK)
-        st = plumb_lines_commit(app, &out);
-    plumb_lines_discard(&out);
-    plumb_buf_fini(&local);
-    return st;
+    return plumb_lines_end(&l, st);
 }

@@ -133,9 +133,9 @@ static bool is_live(void)
 static void show(struct plumb_progress *p, const char *extra)
 {
     const double now = plumb_now(), spent = now - p->started;
-    const double rate = spent > 0 ? (double)p->done / spent : 0.0;
+    const double rate = spent > 0 ? (double)(p->done - p->first) / spent : 0.0;
     char eta[48] = "";
-    if (p->total > 0 && p->done > 0 && p->done < p->total)
+    if (p->total > 0 && p->done > p->first && p->done < p->total)
         snprintf(eta, sizeof(eta), ", %.0f s left", (double)(p->total - p->done) / rate);
     char count[64];
     if (p->total > 0)
@@ -161,13 +161,21 @@ void plumb_progress_start(struct plumb_progress *p, const char *what, const char
                                  .started = now,
                                  .shown = now,
                                  .live = is_live()};
+    double seconds;
+    const bool given = want && sscanf(want, "plain:%lf", &seconds) == 1 && seconds >= 0;
+    p->every = p->live ? live_every : given ? seconds : plain_every;
     p->on = state.rank == 0 && state.level >= PLUMB_LOG_INFO && !(want && !strcmp(want, "off"));
+}
+
+bool plumb_progress_due(const struct plumb_progress *p)
+{
+    return p->on && plumb_now() - p->shown >= p->every;
 }
 
 void plumb_progress_at(struct plumb_progress *p, int64_t done, const char *extra)
 {
     p->done = done;
-    if (p->on && plumb_now() - p->shown >= (p->live ? live_every : plain_every))
+    if (plumb_progress_due(p))
         show(p, extra);
 }
 

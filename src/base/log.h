@@ -29,16 +29,20 @@ double plumb_now(void);
 /* Progress over `total` items (0 = unknown): one live line on a terminal, one plain line
  * every few seconds otherwise. Only rank 0 prints. Under a launcher the output is a pty
  * although nobody watches it live, so `live` is decided from TERM and the launcher's own
- * marks, and PLUMB_PROGRESS=live|plain|off overrides. */
+ * marks, and PLUMB_PROGRESS=live|plain|off overrides; plain:SECONDS sets the time between two
+ * plain lines, which is 5 s otherwise. */
 struct plumb_progress {
     const char *what; /* "generate", borrowed */
     const char *unit; /* "prompts", borrowed */
     int64_t total, done;
-    double started, shown;
+    int64_t first; /* so many were done before this process began; they do not count in the rate */
+    double started, shown, every;
     bool on, live;
 };
 void plumb_progress_start(struct plumb_progress *p, const char *what, const char *unit,
                           int64_t total);
+/* Whether plumb_progress_at would show something now: for a caller whose `extra` costs time. */
+bool plumb_progress_due(const struct plumb_progress *p);
 /* extra: short text behind the counts, or NULL. */
 void plumb_progress_at(struct plumb_progress *p, int64_t done, const char *extra);
 void plumb_progress_end(struct plumb_progress *p);

@@ -74,13 +74,14 @@ static void open_group(struct run *r)
 static void admit(struct run *r)
 {
     plumb_generator *g = r->g;
+    const int64_t ready = r->o->ready ? plumb_min_i64(*r->o->ready, r->n) : r->n;
     for (int64_t i = 0; i < g->slots; i++) {
         struct plumb_slot *s = &g->slot[i];
-        while (r->next_request < r->n && r->next_sample == r->request[r->next_request].n_samples) {
+        while (r->next_request < ready && r->next_sample == r->request[r->next_request].n_samples) {
             r->next_request++; /* nothing, or nothing more, is wanted of this one */
             r->next_sample = 0;
         }
-        if (s->state != SLOT_FREE || r->next_request == r->n)
+        if (s->state != SLOT_FREE || r->next_request >= ready)
             continue;
         const struct plumb_request *q = &r->request[r->next_request];
         if (r->next_sample == 0)
@@ -293,6 +294,7 @@ static plumb_status step(struct run *r)
     plumb_generator *g = r->g;
     admit(r);
     PLUMB_TRY(collect_rows(r));
+    g->steps += g->n_rows > 0;
     if (only_decodes(g)) {
         collect_draws(r);
         return plumb_step_decode(g, r->m, &r->o->sample, !r->o->eager);
@@ -390,6 +392,7 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         s->ids[s->n] = g->host.token[i];
         s->logp[s->n] = g->host.logp[i];
         s->logp_sampled[s->n++] = g->host.logp_sampled[i];
+        g->tokens++;
         PLUMB_TRY(check_stop(r, s, &done, &stop));
         if (!done)
             continue;
@@ -400,6 +403,13 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         ++*finished;
     }
     return PLUMB_OK;
+}
+
+void plumb_generator_count(const plumb_generator *g, struct plumb_generator_count *out)
+{
+    *out = (struct plumb_generator_count){.steps = g->steps, .tokens = g->tokens};
+    for (int64_t i = 0; i < g->slots; i++)
+        out->running += g->slot[i].state != SLOT_FREE;
 }
 
 /* ---- the door -------------------------------------------------------------------------------- */

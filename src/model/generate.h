@@ -34,6 +34,10 @@ struct plumb_generate_options {
                               replay a recorded step; the results are the same */
     plumb_pause_fn *pause; /* NULL: never */
     void *pause_arg;
+    /* How many of the requests may begin so far, counted from the first; read before every decode
+     * step, never falls. NULL: all of them. With fewer than all, pause must raise it in time: while
+     * nothing runs and nothing may begin, the call does nothing but ask pause again and again. */
+    const int64_t *ready;
 };
 
 /* One prompt and the completions wanted of it: samples first_sample .. first_sample+n_samples-1
@@ -71,6 +75,14 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
                                     int64_t max_tokens, const plumb_tokenizer *tokenizer);
 void plumb_generator_destroy(plumb_generator **g); /* NULL is allowed */
 int64_t plumb_generator_bytes(const plumb_generator *g);
+
+/* What the generator has done since it was created, and what it does now. */
+struct plumb_generator_count {
+    int64_t steps;   /* forward passes; each reads one token of every running sequence */
+    int64_t tokens;  /* drawn */
+    int64_t running; /* slots that hold a sequence now, also one that waits for its prompt */
+};
+void plumb_generator_count(const plumb_generator *g, struct plumb_generator_count *out);
 
 /* Runs all requests to their end; done is called once per completion, in the order in which
  * they finish. What is generated does not depend on slots, on the order of requests or on what

@@ -75,6 +75,7 @@ struct plumb_generator {
     int64_t n_prefill;
     struct plumb_buf text; /* of stop strings */
 
+    int64_t steps, tokens;       /* since the generator was created */
     int64_t n_rows, n_draw;      /* of this step */
     int64_t *drawer;             /* (slots,) the slots that draw */
     struct plumb_step host, dev; /* host: page-locked */

@@ -39,7 +39,8 @@ plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, cons
 {
     *w = (struct plumb_stop_watch){.comm = comm, .max_time = max_time, .interval = interval};
     w->began = w->saved = plumb_now();
-    PLUMB_TRY(plumb_path_join(w->file, sizeof(w->file), output_dir, "stop"));
+    if (output_dir)
+        PLUMB_TRY(plumb_path_join(w->file, sizeof(w->file), output_dir, "stop"));
     catch_signals();
     return PLUMB_OK;
 }
@@ -51,7 +52,7 @@ static enum plumb_stop_reason look(struct plumb_stop_watch *w)
     if (plumb_comm_rank(w->comm) != 0 || w->reason >= PLUMB_STOP_FILE)
         return w->reason;
     const double now = plumb_now();
-    if (now - w->looked >= LOOK) {
+    if (*w->file && now - w->looked >= LOOK) {
         w->looked = now;
         if (plumb_file_exists(w->file))
             return PLUMB_STOP_FILE;
@@ -72,6 +73,14 @@ bool plumb_stop_noticed(void *watch)
     if (before == PLUMB_STOP_NONE && w->reason != PLUMB_STOP_NONE)
         plumb_comm_raise(w->comm, w->agreed + 1);
     return w->reason != PLUMB_STOP_NONE || plumb_comm_raised(w->comm) > w->agreed;
+}
+
+void plumb_stop_ask(struct plumb_stop_watch *w)
+{
+    if (w->reason != PLUMB_STOP_NONE)
+        return;
+    w->reason = PLUMB_STOP_SAVE;
+    plumb_comm_raise(w->comm, w->agreed + 1);
 }
 
 plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason *reason)
@@ -116,6 +125,6 @@ void plumb_stop_saved(struct plumb_stop_watch *w)
 
 void plumb_stop_honoured(struct plumb_stop_watch *w)
 {
-    if (plumb_comm_rank(w->comm) == 0)
+    if (plumb_comm_rank(w->comm) == 0 && *w->file)
         unlink(w->file);
 }

@@ -18,8 +18,8 @@ enum plumb_stop_reason {
 };
 
 struct plumb_stop_watch {
-    plumb_comm *comm; /* borrowed */
-    char file[4096];
+    plumb_comm *comm;              /* borrowed */
+    char file[4096];               /* "": none is looked for */
     double max_time, interval;     /* s; 0 = none */
     double began, saved;           /* when: the watch, the last save */
     double looked;                 /* when, for the file */
@@ -27,14 +27,17 @@ struct plumb_stop_watch {
     int64_t agreed;                /* the number of the last request that all agreed on */
 };
 
-/* Catches USR1 and TERM from now on, in the whole process; a second TERM ends it at once. Not
- * collective. */
+/* Catches USR1 and TERM from now on, in the whole process; a second TERM ends it at once.
+ * output_dir: where the file `stop` is looked for, NULL = nowhere. Not collective. */
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
                               double max_time, double interval);
 /* Whether any rank wants to pause, as far as this one knows. Never waits: made for every
  * micro-batch and decode step. The first rank to notice tells the others. Not collective. The
  * argument is a struct plumb_stop_watch. */
 bool plumb_stop_noticed(void *watch);
+/* Asks all ranks to agree soon, for PLUMB_STOP_SAVE: on every rank plumb_stop_noticed says so at
+ * its next call. Not collective. */
+void plumb_stop_ask(struct plumb_stop_watch *w);
 /* *reason = the strongest that any rank has, NONE when no rank has noticed anything: the same on
  * every rank. Collective. */
 plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason *reason);

@@ -1,0 +1,343 @@
+/* output.c - streams, files that grow and files that replace another.
+ * Layer 6. Includes app/output.h, base/, io/, train/inputs.h. */
+#include "app/output.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "train/inputs.h"
+
+/* Seconds between two notes of how many lines there are. Lines behind the noted ones are checked
+ * to be JSON; those that a power failure damaged are made again. */
+#define NOTE_SECONDS 10.0
+
+static const char *name_of(const struct plumb_output *o)
+{
+    return o->file == stdout ? "standard output" : *o->tmp ? o->tmp : o->path;
+}
+
+static plumb_status write_failed(const struct plumb_output *o)
+{
+    PLUMB_FAIL(PLUMB_ERR_IO, "%s: write failed: %s", name_of(o), strerror(errno));
+}
+
+/* ---- the note ----------------------------------------------------------------------------- */
+
+/* What makes a run the same: everything that the bytes of its output depend on. */
+static plumb_status identify(struct plumb_output *o, const struct plumb_app *app, int64_t total)
+{
+    struct plumb_buf yaml = {0};
+    plumb_status st = plumb_config_to_yaml(&yaml, app->cfg, app->command);
+    PLUMB_TRY_GOTO(
+        st,
+        plumb_buf_addf(&o->identity,
+                       "{\"command\": \"%s\",\n\"plumb\": \"%s\",\n\"input_hash\": \"%016" PRIx64
+                       "\",\n\"total\": %lld,\n\"inputs\": ",
+                       app->command, PLUMB_VERSION, app->input_hash, (long long)total),
+        done);
+    PLUMB_TRY_GOTO(st, plumb_inputs_put(&o->identity, app->cfg, app->command), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&o->identity, ",\n\"config\": "), done);
+    st = plumb_json_put_string(&o->identity, plumb_buf_text(&yaml), yaml.len);
+done:
+    plumb_buf_fini(&yaml);
+    return st;
+}
+
+static void mark_flushed(struct plumb_output *o)
+{
+    o->dirty = false;
+    o->flushed_lines = o->lines;
+    o->flushed_hash = o->hash;
+}
+
+static plumb_status write_note(struct plumb_output *o)
+{
+    struct plumb_buf b = {0};
+    plumb_status st = plumb_buf_add(&b, plumb_buf_text(&o->identity), o->identity.len);
+    PLUMB_TRY_GOTO(st,
+                   plumb_buf_addf(&b, ",\n\"lines\": %lld,\n\"hash\": \"%016" PRIx64 "\"}\n",
+                                  (long long)o->flushed_lines, o->flushed_hash),
+                   done);
+    st = plumb_file_write_atomic(o->note, b.data, b.len);
+    o->noted = plumb_now();
+done:
+    plumb_buf_fini(&b);
+    return st;
+}
+
+static plumb_status compare_config(const struct plumb_output *o, const struct plumb_app *app,
+                                   const plumb_json *yaml)
+{
+    struct plumb_buf diff = {0};
+    plumb_status st = plumb_config_diff(&diff, app->cfg, plumb_json_string(yaml, ""),
+                                        plumb_json_string_len(yaml), o->note, app->command);
+    if (st == PLUMB_OK && diff.len > 0)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                           "%s was begun with another configuration; give the same values, or "
+                           "name another output:\n%s",
+                           o->path, plumb_buf_text(&diff));
+    plumb_buf_fini(&diff);
+    return st;
+}
+
+/* The note is of this very run. */
+static plumb_status compare_note(const struct plumb_output *o, const struct plumb_app *app,
+                                 const plumb_json *then)
+{
+    plumb_json *now = NULL;
+    const char *changed = NULL;
+    plumb_status st = PLUMB_OK;
+    struct plumb_buf text = {0};
+    PLUMB_TRY_GOTO(st, plumb_buf_addf(&text, "%s}", plumb_buf_text(&o->identity)), done);
+    PLUMB_TRY_GOTO(st, plumb_json_parse(&now, text.data, text.len, "this run"), done);
+    const char *command = plumb_json_string(plumb_json_get(then, "command"), "");
+    if (strcmp(command, app->command) != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_CONFIG, done,
+                        "%s was begun by plumb %s, this is plumb %s; name another output", o->path,
+                        command, app->command);
+    PLUMB_TRY_GOTO(st, compare_config(o, app, plumb_json_get(then, "config")), done);
+    plumb_inputs_changed(&changed, plumb_json_get(then, "inputs"), plumb_json_get(now, "inputs"));
+    if (!changed && strcmp(plumb_json_string(plumb_json_get(then, "input_hash"), ""),
+                           plumb_json_string(plumb_json_get(now, "input_hash"), "")) != 0)
+        changed = "the input";
+    if (changed)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_CONFIG, done,
+                        "%s: the content of %s is another than when %s was begun; put back what "
+                        "was there, or name another output",
+                        o->note, changed, o->path);
+    const char *version = plumb_json_string(plumb_json_get(then, "plumb"), "");
+    if (strcmp(version, PLUMB_VERSION) != 0)
+        plumb_log(PLUMB_LOG_WARN, "%s was begun by plumb %s, this is %s: later lines may differ",
+                  o->path, version, PLUMB_VERSION);
+done:
+    plumb_json_free(&now);
+    plumb_buf_fini(&text);
+    return st;
+}
+
+/* ---- going on ------------------------------------------------------------------------------ */
+
+static bool is_object(const char *line, int64_t len, const char *where)
+{
+    plumb_json *v = NULL;
+    const bool good = plumb_json_parse(&v, line, len, where) == PLUMB_OK &&
+                      plumb_json_type_of(v) == PLUMB_JSON_OBJECT;
+    plumb_json_free(&v);
+    return good;
+}
+
+/* Counts the whole lines of the file, and cuts off what is behind them. */
+static plumb_status count_lines(struct plumb_output *o, int64_t noted, const char *hash)
+{
+    char *line = NULL, then[20];
+    size_t cap = 0;
+    ssize_t n;
+    off_t end = 0;
+    plumb_status st = PLUMB_OK;
+    bool same = noted == 0;
+    while ((n = getline(&line, &cap, o->file)) > 0 && line[n - 1] == '\n') {
+        if (o->lines >= noted && !is_object(line, n, o->path))
+            break;
+        o->hash = plumb_hash(line, n, o->hash);
+        end += n;
+        if (++o->lines == noted) {
+            snprintf(then, sizeof(then), "%016" PRIx64, o->hash);
+            same = strcmp(then, hash) == 0;
+        }
+    }
+    free(line);
+    if (ferror(o->file))
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, done, "%s: cannot read: %s", o->path, strerror(errno));
+    if (!same)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                        "%s: its first %lld lines are not those that %s has the hash of; name "
+                        "another output, or remove both and start anew",
+                        o->path, (long long)noted, o->note);
+    if (ftruncate(fileno(o->file), end) != 0 || fseeko(o->file, end, SEEK_SET) != 0)
+        return write_failed(o);
+done:
+    return st;
+}
+
+static plumb_status go_on(struct plumb_output *o, const struct plumb_app *app, int64_t total)
+{
+    plumb_json *note = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_REQUIRE(plumb_file_exists(o->note), PLUMB_ERR_EXISTS,
+                  "output: %s is there, but %s is not, which would say what run it belongs to; "
+                  "remove it, or name another output",
+                  o->path, o->note);
+    PLUMB_TRY_GOTO(st, plumb_json_read_file(&note, o->note), done);
+    PLUMB_TRY_GOTO(st, compare_note(o, app, note), done);
+    PLUMB_TRY_GOTO(st,
+                   count_lines(o, plumb_json_int(plumb_json_get(note, "lines"), 0),
+                               plumb_json_string(plumb_json_get(note, "hash"), "")),
+                   done);
+    if (o->lines > total)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done, "%s: has %lld lines, expected at most %lld",
+                        o->path, (long long)o->lines, (long long)total);
+    if (o->lines == total)
+        plumb_log(PLUMB_LOG_INFO, "%s has all of its %lld lines", o->path, (long long)total);
+    else
+        plumb_log(PLUMB_LOG_INFO, "%s has %lld of %lld lines; going on behind them", o->path,
+                  (long long)o->lines, (long long)total);
+done:
+    plumb_json_free(&note);
+    return st;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+static plumb_status open_file(struct plumb_output *o, const char *path, const char *mode)
+{
+    o->file = fopen(path, mode);
+    PLUMB_REQUIRE(o->file, PLUMB_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    return PLUMB_OK;
+}
+
+/* A file that grows. */
+static plumb_status open_growing(struct plumb_output *o, const struct plumb_app *app, int64_t total,
+                                 bool exists, bool has_lines)
+{
+    PLUMB_REQUIRE(snprintf(o->note, sizeof(o->note), "%s.run.json", o->path) < (int)sizeof(o->note),
+                  PLUMB_ERR_ARG, "output: path is too long");
+    PLUMB_TRY(identify(o, app, total));
+    PLUMB_TRY(open_file(o, o->path, exists ? "r+e" : "wxe"));
+    /* file systems without locks say something else than EWOULDBLOCK */
+    PLUMB_REQUIRE(flock(fileno(o->file), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
+                  PLUMB_ERR_EXISTS, "output: another process is writing %s", o->path);
+    if (has_lines)
+        PLUMB_TRY(go_on(o, app, total));
+    mark_flushed(o);
+    return write_note(o);
+}
+
+static plumb_status open_replacing(struct plumb_output *o)
+{
+    PLUMB_REQUIRE(snprintf(o->tmp, sizeof(o->tmp), "%s.tmp", o->path) < (int)sizeof(o->tmp),
+                  PLUMB_ERR_ARG, "output: path is too long");
+    const plumb_status st = open_file(o, o->tmp, "we");
+    if (st != PLUMB_OK)
+        o->tmp[0] = 0;
+    return st;
+}
+
+plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app, int64_t total)
+{
+    const char *path = app->cfg->output, *resume = total > 0 ? app->cfg->resume : "never";
+    const bool go_on_there = strcmp(resume, "auto") == 0;
+    struct stat s;
+    *o = (struct plumb_output){.path = path, .keep_note = go_on_there};
+    PLUMB_REQUIRE(go_on_there || strcmp(resume, "never") == 0, PLUMB_ERR_CONFIG,
+                  "resume: expected never or auto for %s, found '%s'", app->command, resume);
+    /* a reader that goes away is an error of the write, which names it, instead of a signal */
+    signal(SIGPIPE, SIG_IGN);
+    const bool there = strcmp(path, "-") != 0 && stat(path, &s) == 0;
+    PLUMB_REQUIRE(!there || !S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "output: %s is a folder", path);
+    if (strcmp(path, "-") == 0 || (there && !S_ISREG(s.st_mode))) {
+        PLUMB_REQUIRE(!go_on_there, PLUMB_ERR_CONFIG,
+                      "resume: auto needs the finished lines in a file, but output is %s",
+                      strcmp(path, "-") == 0 ? "standard output" : path);
+        o->file = stdout;
+        return strcmp(path, "-") == 0 ? PLUMB_OK : open_file(o, path, "we");
+    }
+    const bool full = there && s.st_size > 0;
+    const plumb_status st = total == 0 || (full && !go_on_there)
+                                ? open_replacing(o)
+                                : open_growing(o, app, total, there, full);
+    if (st == PLUMB_OK || *o->tmp)
+        return st;
+    if (o->file)
+        fclose(o->file);
+    if (o->file && !there)
+        unlink(path);
+    o->file = NULL;
+    plumb_buf_fini(&o->identity);
+    return st;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+plumb_status plumb_output_add(void *arg, const char *line, int64_t len)
+{
+    struct plumb_output *o = arg;
+    o->dirty = true;
+    if (fwrite(line, 1, (size_t)len, o->file) != (size_t)len)
+        return write_failed(o);
+    o->hash = plumb_hash(line, len, o->hash);
+    o->lines++;
+    return PLUMB_OK;
+}
+
+/* The note never counts lines that a power failure could take. */
+static plumb_status note_lines(struct plumb_output *o)
+{
+    if (fsync(fileno(o->file)) != 0)
+        return write_failed(o);
+    return write_note(o);
+}
+
+plumb_status plumb_output_flush(struct plumb_output *o)
+{
+    if (!o->dirty)
+        return PLUMB_OK;
+    if (fflush(o->file) != 0)
+        return write_failed(o);
+    mark_flushed(o);
+    return *o->note && plumb_now() - o->noted > NOTE_SECONDS ? note_lines(o) : PLUMB_OK;
+}
+
+/* Closes the file; a stream cannot be synced. */
+static bool close_file(struct plumb_output *o)
+{
+    const bool file = *o->tmp || *o->note;
+    bool bad = fflush(o->file) != 0 || (file && fsync(fileno(o->file)) != 0);
+    if (o->file != stdout && fclose(o->file) != 0)
+        bad = true;
+    o->file = NULL;
+    if (!bad)
+        mark_flushed(o);
+    return !bad;
+}
+
+plumb_status plumb_output_commit(struct plumb_output *o)
+{
+    plumb_status st = PLUMB_OK;
+    if (!close_file(o) || (*o->tmp && rename(o->tmp, o->path) != 0))
+        st =
+            plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s",
+                          strcmp(o->path, "-") == 0 ? "standard output" : o->path, strerror(errno));
+    if (st != PLUMB_OK && *o->tmp)
+        unlink(o->tmp);
+    if (st == PLUMB_OK && *o->note && o->keep_note)
+        st = write_note(o);
+    else if (st == PLUMB_OK && *o->note)
+        unlink(o->note);
+    plumb_buf_fini(&o->identity);
+    return st;
+}
+
+void plumb_output_leave(struct plumb_output *o)
+{
+    if (!o->file)
+        return;
+    const bool good = close_file(o); /* else the last note stays, which is right */
+    if (*o->tmp)
+        unlink(o->tmp);
+    if (*o->note && o->flushed_lines == 0) {
+        unlink(o->path);
+        unlink(o->note);
+    } else if (*o->note && good && write_note(o) != PLUMB_OK) {
+        plumb_log(PLUMB_LOG_WARN, "%s: %s", o->note, plumb_trail_message());
+    }
+    plumb_buf_fini(&o->identity);
+}

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""test_lines.py: commands that make lines: in input order on any rank count, as they come, and with resume=auto behind those
+that a kill left."""
+import heapq
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import common
+
+# Scores of a reward command; a prompt with "wait" is answered when the file named by WAIT_FOR is there.
+SCORER = """import json, os, sys, time
+for line in sys.stdin:
+    record = json.loads(line)
+    while "wait" in record["prompt"] and not os.path.exists(os.environ["WAIT_FOR"]):
+        time.sleep(0.01)
+    print(json.dumps({"score": len(record["completion"])}), flush=True)
+"""
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+def note_of(out):
+    return out.with_name(out.name + ".run.json")
+
+
+def whole_lines(path):
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def rank_counts(bench):
+    return (1, 2, 3, 4) if bench.mpirun else (1,)
+
+
+class Generate:
+    """A model, prompts and options; its output on one rank, for comparison."""
+
+    def __init__(self, bench, n=30, group=3):
+        self.bench, self.n, self.group = bench, n, group
+        records = [json.loads(x) for x in (bench.world / "prompts.jsonl").read_text().splitlines()[:n]]
+        self.prompts = write_lines(bench.folder / "p.jsonl", [{"prompt": r["prompt"]} for r in records])
+        self.args = ["generate", f"model={bench.base()}", f"prompts={self.prompts}", f"group_size={group}", "max_new_tokens=24", "seed=3"]
+        self.whole = bench.folder / "whole.jsonl"
+        self.result = bench.good(*self.args, "slots=4", f"output={self.whole}", env={"PLUMB_PROGRESS": "plain:0"})
+        self.lines = [json.loads(x) for x in self.whole.read_text().splitlines()]
+
+
+# ---- generate: order, slots, progress -----------------------------------------------------------
+
+def fewest_steps(lengths, slots):
+    """Decode steps when a slot takes the next sequence as soon as it is free; one step for each token."""
+    free = [0] * slots
+    for n in lengths:
+        heapq.heappush(free, heapq.heappop(free) + n)
+    return max(free)
+
+
+def same_on_any_ranks(bench, g):
+    for ranks in rank_counts(bench):
+        for slots in (1, 5, 64):
+            out = bench.folder / f"g-{ranks}-{slots}.jsonl"
+            bench.good(*g.args, f"slots={slots}", f"output={out}", ranks=ranks)
+            bench.same(g.whole, out, f"generate on {ranks} ranks with {slots} slots")
+            bench.check(not note_of(out).exists(), "a finished output leaves", note_of(out))
+    bench.check([(x["prompt_id"], x["sample"]) for x in g.lines] == [(p, s) for p in range(g.n) for s in range(g.group)], "order of lines")
+
+
+def slots_are_refilled(bench, g):
+    """The slots stay full over the whole input; no block of it waits for its longest answer."""
+    lengths = [len(x["completion_ids"]) for x in g.lines]
+    bench.check(max(lengths) > 2 * min(lengths), "the answers are of about one length:", sorted(lengths))
+    said = re.search(r"generate: (\d+) completions, (\d+) tokens in .* each of (\d+) decode steps, slots: 4", g.result.err)
+    if bench.check(said, "no counts at the end of", g.result.err[-500:]):
+        n, tokens, steps = map(int, said.groups())
+        bench.check((n, tokens) == (len(lengths), sum(lengths)), "counts", n, tokens, "of", len(lengths), sum(lengths))
+        bench.check(steps <= fewest_steps(lengths, 4), "decode steps:", steps, "of at most", fewest_steps(lengths, 4))
+
+
+def progress(bench, g):
+    total = g.n * g.group
+    seen = re.findall(rf"^generate: (\d+)/{total} sequences, .* (\d+) running, (\d+) tokens, [\d.]+ tokens/s$", g.result.err, re.M)
+    bench.check(len(seen) > total // 4, "progress lines:", len(seen))
+    done, running, tokens = ([int(x[k]) for x in seen] for k in range(3))
+    bench.check(done == sorted(done) and tokens == sorted(tokens), "progress goes back")
+    bench.check(max(running) == 4, "running:", sorted(set(running)))
+    first = tokens[done.index(0)] if 0 in done else None
+    bench.check(first, "no progress before the first sequence ends:", seen[:3])
+    bench.check(re.search(r"sequences, .*\d+ s left", g.result.err), "no time left is said")
+
+
+# ---- resume ----------------------------------------------------------------------------------------
+
+def cut(g, out, size, noted=0):
+    """An output as a kill leaves it: its first `size` bytes, and a note from some time before."""
+    out.write_bytes(g.whole.read_bytes()[:size])
+    note = json.loads(note_of(out).read_text())
+    if noted == 0:
+        note.update(lines=0, hash="0" * 16)
+    note_of(out).write_text(json.dumps(note))
+
+
+def resumes(bench, g):
+    out = bench.folder / "resumed.jsonl"
+    args = [*g.args, "slots=4", f"output={out}", "resume=auto"]
+    bench.good(*args)
+    bench.same(g.whole, out, "resume=auto without an output")
+    note = note_of(out).read_text()
+    again = bench.good(*args)
+    bench.check(f"has all of its {len(g.lines)} lines" in again.err, "a complete output:", again.err)
+    bench.same(g.whole, out, "resume=auto of a complete output")
+    size = g.whole.stat().st_size
+    ends = [i + 1 for i, c in enumerate(g.whole.read_bytes()) if c == 10]
+    for k, at in enumerate((0, 1, ends[0] - 1, ends[0], ends[1], ends[4] + 7, ends[-2], size - 1)):
+        note_of(out).write_text(note)
+        cut(g, out, at)
+        bench.good(*args, ranks=rank_counts(bench)[k % len(rank_counts(bench))])
+        bench.same(g.whole, out, f"resume=auto behind byte {at}")
+    cut(g, out, ends[5])
+    with out.open("ab") as f: # what a power failure may leave
+        f.write(b"\0" * 300 + b"\n{}\n")
+    bench.good(*args)
+    bench.same(g.whole, out, "resume=auto behind damaged lines")
+    return args, out
+
+
+def refusals(bench, g, args, out):
+    def refuse(what, more, *words, path=out):
+        before = path.read_bytes() if path.exists() else None
+        r = bench.run(*[a for a in args if a.split("=")[0] not in {m.split("=")[0] for m in more}], *more)
+        bench.check(0 < (r.code or 0) < 99 and all(w in r.err for w in words), what, "expected", words, r)
+        bench.check((path.read_bytes() if path.exists() else None) == before, what, "changed", path)
+    cut(g, out, g.whole.stat().st_size // 2)
+    refuse("another seed", ["seed=4"], "seed", "3", "4", str(out))
+    refuse("other sampling", ["temperature=0.5"], "generate.temperature", str(out))
+    other = write_lines(bench.folder / "other.jsonl", [{"prompt": "ask: hi."}] * g.n)
+    refuse("other prompts", [f"prompts={other}"], "data.prompts", str(out))
+    kept = g.prompts.read_text()
+    g.prompts.write_text(kept.replace("ask", "tell", 1))
+    refuse("other content of the prompts", [], "data.prompts", str(out))
+    g.prompts.write_text(kept)
+    refuse("standard output", ["output=-"], "resume", "standard output", path=bench.folder / "-")
+    refuse("a folder to go on from", ["resume=somewhere"], "resume", "somewhere", "auto")
+    note = note_of(out).read_text()
+    note_of(out).unlink()
+    refuse("no note", [], str(out), ".run.json")
+    note_of(out).write_text(note)
+    bench.good(*args)
+    text = out.read_text()
+    out.write_text(text.replace('"sample":1', '"sample":7', 1))
+    refuse("an edited line", [], str(out), "lines")
+    out.write_text(text)
+
+
+def replaces(bench, g):
+    """Without resume a file that is there stays until the new one is whole."""
+    out = bench.folder / "replaced.jsonl"
+    out.write_text("mine\n")
+    bench.good(*g.args, f"output={out}")
+    bench.same(g.whole, out, "an output that was there")
+    bench.check([p.name for p in bench.folder.glob("replaced*")] == [out.name], "it leaves", list(bench.folder.glob("replaced*")))
+
+
+# ---- real signals ------------------------------------------------------------------------------------
+
+class Held:
+    """plumb score, held up by its reward command at the record `at`, which waits for a file."""
+
+    def __init__(self, bench, name, n=40, at=9):
+        self.bench, self.n = bench, n
+        self.script, self.go = bench.folder / "scorer.py", bench.folder / f"{name}.go"
+        self.script.write_text(SCORER)
+        records = [{"prompt": f"{'wait' if i == at else 'say'} {i}", "completion": "x" * i} for i in range(n)]
+        self.input = write_lines(bench.folder / f"{name}.jsonl", records)
+        self.args = ["score", f"input={self.input}", f"reward.command={sys.executable} {self.script}", "reward.timeout=3600"]
+        self.env = {"WAIT_FOR": str(self.go)}
+        self.want = "".join(json.dumps({"score": i}, separators=(",", ":")) + "\n" for i in range(n))
+
+    def start(self, *more, ranks=1):
+        return self.bench.start([*self.args, *more], ranks=ranks, env=self.env)
+
+    def finish(self, *more, ranks=1):
+        self.go.write_text("")
+        return self.bench.good(*self.args, *more, ranks=ranks, env=self.env)
+
+
+def killed(bench):
+    held, out = Held(bench, "killed"), bench.folder / "killed.out"
+    p = held.start(f"output={out}")
+    common.until(p, lambda: whole_lines(out) > 0)
+    common.kill_tree(p)
+    p.communicate()
+    left = out.read_text()
+    bench.check(left and left == held.want[:len(left)] and left.endswith("\n") and left != held.want, "a kill left", left)
+    r = held.finish(f"output={out}", "resume=auto")
+    bench.check(f"has {left.count(chr(10))} of {held.n} lines" in r.err, "going on:", r.err)
+    bench.check(out.read_text() == held.want, "after a kill and a resume:", out.read_text())
+
+
+def stopped(bench, number, ranks):
+    """TERM or USR1: exit code 99 with the finished lines written."""
+    name = f"stopped-{number}-{ranks}"
+    held, out = Held(bench, name, n=400), bench.folder / f"{name}.out"
+    p = held.start(f"output={out}", ranks=ranks)
+    common.until(p, lambda: whole_lines(out) > 0)
+    bench.check(common.signal_rank(p, number), "there is no rank to send a signal to")
+    held.go.write_text("")
+    err = p.communicate(timeout=common.LIMIT)[1].decode()
+    left = out.read_text()
+    bench.check(p.returncode == 99 and "stopped by a signal" in err and "resume=auto" in err, name, p.returncode, err)
+    bench.check(left == held.want[:len(left)] and left != held.want, name, "left", left)
+    held.finish(f"output={out}", "resume=auto", ranks=ranks)
+    bench.check(out.read_text() == held.want, name, "after a resume:", out.read_text())
+
+
+def one_writer(bench):
+    held, out = Held(bench, "busy"), bench.folder / "busy.out"
+    p = held.start(f"output={out}")
+    common.until(p, lambda: whole_lines(out) > 0)
+    r = bench.run(*held.args, f"output={out}", "resume=auto", env=held.env)
+    bench.check(r.code == 13 and "another process" in r.err, "two writers:", r)
+    held.go.write_text("")
+    bench.check(p.wait(common.LIMIT) == 0 and out.read_text() == held.want, "the first of two writers")
+    p.communicate()
+
+
+# ---- pipes -------------------------------------------------------------------------------------------
+
+def streams(bench):
+    """A line comes through the pipe before the next one is made."""
+    held = Held(bench, "stream", at=1)
+    p = held.start("output=-")
+    first = p.stdout.readline().decode()
+    held.go.write_text("")
+    rest = p.communicate(timeout=common.LIMIT)[0].decode()
+    bench.check(p.returncode == 0 and first + rest == held.want, "through a pipe:", first, rest)
+
+
+def reader_gone(bench):
+    """A reader that closes the pipe ends the run with an error, on every rank."""
+    texts = write_lines(bench.folder / "many.jsonl", [{"text": "what does the bread cost? " * 20}] * 3000)
+    args = ["tokenize", f"model={bench.world}", f"input={texts}"]
+    p = subprocess.Popen([bench.plumb, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=bench.folder)
+    p.stdout.readline()
+    p.stdout.close()
+    err = p.stderr.read().decode()
+    bench.check(p.wait(common.LIMIT) == 5 and "standard output" in err and "pipe" in err.lower(), "a closed pipe:", p.returncode, err)
+    p.stderr.close()
+    if not bench.mpirun:
+        return
+    fifo = bench.folder / "fifo"
+    os.mkfifo(fifo)
+    p = bench.start([*args, f"output={fifo}"], ranks=2, threads=None)
+    with fifo.open("rb") as reader:
+        reader.readline()
+    err = p.communicate(timeout=common.LIMIT)[1].decode()
+    bench.check(0 < p.returncode < 99 and str(fifo) in err and "pipe" in err.lower(), "a closed fifo:", p.returncode, err)
+
+
+def test(bench):
+    g = Generate(bench)
+    same_on_any_ranks(bench, g)
+    slots_are_refilled(bench, g)
+    progress(bench, g)
+    args, out = resumes(bench, g)
+    refusals(bench, g, args, out)
+    replaces(bench, g)
+    killed(bench)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        for ranks in (1, 2) if bench.mpirun else (1,):
+            stopped(bench, number, ranks)
+    one_writer(bench)
+    streams(bench)
+    reader_gone(bench)
+
+
+if __name__ == "__main__":
+    common.main(test)
