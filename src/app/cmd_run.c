@@ -225,6 +225,7 @@ static plumb_status run_stage(struct plumb_app *app, int64_t i, double began)
               one->name, one->command, past == FINISHED ? "is finished" : one->cfg->output_dir);
     if (past == FINISHED)
         return PLUMB_OK;
+    plumb_say_warnings(app, one->cfg);
     PLUMB_TRY(hand_time(app, one->cfg, began));
     struct plumb_app part = *app;
     part.cfg = one->cfg;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "train/choices.h"
 #include "train/exchange.h"
+#include "train/loops.h"
 #include "train/plan.h"
 
 static const struct command {
@@ -203,11 +204,26 @@ static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg
     char *const *rest = app->argv + first;
     if (strcmp(app->command, "compare") == 0)
         return plumb_compare_load(cfg, app->argv + 2, app->argc - 2);
-    if (strcmp(app->command, "run") != 0)
-        return plumb_config_load(cfg, words, yaml, rest, app->argc - first);
-    const plumb_status st = plumb_stages_load(&app->stages, yaml, rest, app->argc - first);
+    if (strcmp(app->command, "run") != 0) {
+        PLUMB_TRY(plumb_config_load(cfg, words, yaml, rest, app->argc - first));
+        return plumb_method_settle(*cfg, words);
+    }
+    plumb_status st = plumb_stages_load(&app->stages, yaml, rest, app->argc - first);
     *cfg = app->stages ? app->stages->top : NULL;
-    return st;
+    for (int64_t i = 0; app->stages && i < app->stages->n && st == PLUMB_OK; i++) {
+        const struct plumb_stage *one = &app->stages->item[i];
+        st = plumb_method_settle(one->cfg, one->command);
+        if (st != PLUMB_OK)
+            PLUMB_FAIL(st, "stage %s: %s", one->name, plumb_trail_message());
+    }
+    return st == PLUMB_OK ? plumb_stages_check(app->stages) : st;
+}
+
+void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg)
+{
+    const char *at = plumb_config_warnings(cfg);
+    for (; *at && plumb_comm_rank(app->comm) == 0; at += strcspn(at, "\n") + 1)
+        plumb_log(PLUMB_LOG_WARN, "%.*s", (int)strcspn(at, "\n"), at);
 }
 
 static void note_values(const struct plumb_app *app)
@@ -230,6 +246,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
                     plumb_comm_size(app->comm));
     if (plumb_comm_rank(app->comm) == 0)
         note_values(app);
+    plumb_say_warnings(app, cfg);
     PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
     PLUMB_TRY(plumb_comm_agree(app->comm, set_dtype(app)));
     PLUMB_TRY(attach_device(app));

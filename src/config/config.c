@@ -18,6 +18,7 @@ struct block {
 struct owner {
     struct plumb_config config; /* first: a configuration is its owner */
     struct block *blocks;
+    struct plumb_config_marks marks;
 };
 
 plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes)
@@ -44,11 +45,11 @@ void plumb_config_free(struct plumb_config **config)
     *config = NULL;
 }
 
-static plumb_status set_defaults(struct plumb_config *c)
+static plumb_status set_defaults(struct plumb_config *c, const char *command)
 {
     const struct plumb_option *o;
     for (int i = 0; (o = plumb_option_at(i)); i++)
-        PLUMB_TRY(plumb_option_set_text(c, c, o, o->value, "default"));
+        PLUMB_TRY(plumb_option_set_text(c, c, o, plumb_option_default(o, command), "default"));
     return PLUMB_OK;
 }
 
@@ -57,6 +58,8 @@ static plumb_status unknown_key(const char *section, const char *key, const char
 {
     char full[160];
     snprintf(full, sizeof(full), "%s%s%s", section, *section ? "." : "", key);
+    PLUMB_TRY(plumb_alias_refuse(full, NULL, where));
+    PLUMB_TRY(plumb_alias_refuse(key, NULL, where));
     const struct plumb_option *o = plumb_option_nearest(full);
     int least = o ? plumb_edit_distance(full, o->path) : INT_MAX;
     const int by_name = o ? plumb_edit_distance(key, o->name) : INT_MAX;
@@ -83,7 +86,8 @@ static plumb_status set_member(struct plumb_config *c, const char *section,
     if (!o)
         return unknown_key(section, v->key, where);
     snprintf(where, sizeof(where), "%s:%d:%d", path, v->line, v->column);
-    return plumb_option_set(c, c, o, v, where);
+    PLUMB_TRY(plumb_option_set(c, c, o, v, where));
+    return plumb_yaml_is_null(v) ? PLUMB_OK : plumb_config_mark(c, o, PLUMB_GIVEN_FILE, where);
 }
 
 static bool listed(const char *const *names, const char *name)
@@ -167,6 +171,7 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
     PLUMB_REQUIRE(!plumb_section_help(key), PLUMB_ERR_CONFIG,
                   "%s: '%s' is a section: name one of its options, as %s.OPTION=VALUE", where, key,
                   key);
+    PLUMB_TRY(plumb_alias_refuse(key, command, where));
     o = plumb_option_nearest(key);
     PLUMB_REQUIRE(o, PLUMB_ERR_CONFIG,
                   "%s: unknown key '%s'; 'plumb help COMMAND' lists the options", where, key);
@@ -194,6 +199,8 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
     snprintf(where, sizeof(where), "command line argument %d (%s%s)", number, shown,
              strlen(shown) < strlen(text) ? " ..." : "");
     const char *equals = strchr(text, '=');
+    PLUMB_REQUIRE(equals || text[0] != '-', PLUMB_ERR_CONFIG,
+                  "%s: expected key=value, without dashes and blanks: learning_rate=1e-5", where);
     PLUMB_REQUIRE(equals && equals > text, PLUMB_ERR_CONFIG,
                   "%s: expected key=value (a configuration file comes right after the command)",
                   where);
@@ -204,16 +211,18 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
         *used = plumb_option_used(o, command);
     if (!plumb_option_used(o, command))
         return used ? PLUMB_OK : not_used(o, command, where);
-    return plumb_option_set_argument(c, c, o, equals + 1, where);
+    PLUMB_TRY(plumb_option_set_argument(c, c, o, equals + 1, where));
+    return plumb_config_mark(c, o, PLUMB_GIVEN_COMMAND, where);
 }
 
-plumb_status plumb_config_fresh(struct plumb_config **out)
+plumb_status plumb_config_fresh(struct plumb_config **out, const char *command)
 {
     struct owner *o = calloc(1, sizeof(*o));
     *out = NULL;
     PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
     *out = &o->config;
-    const plumb_status st = set_defaults(*out);
+    o->config.marks = &o->marks;
+    const plumb_status st = set_defaults(*out, command);
     if (st != PLUMB_OK)
         plumb_config_free(out);
     return st;
@@ -225,7 +234,7 @@ plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int
     struct plumb_yaml *root = NULL;
     struct plumb_config *c;
     *out = NULL;
-    PLUMB_TRY(plumb_config_fresh(&c));
+    PLUMB_TRY(plumb_config_fresh(&c, NULL));
     plumb_status st = plumb_yaml_parse(&root, yaml, len, where);
     if (st == PLUMB_OK)
         st = plumb_config_set_yaml(c, root, where, NULL);
@@ -239,10 +248,16 @@ plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int
 static plumb_status load(struct plumb_config *c, const char *command, const char *yaml_path,
                          char *const *override, int n)
 {
+    PLUMB_REQUIRE(!yaml_path || yaml_path[0] != '-' || !yaml_path[1], PLUMB_ERR_CONFIG,
+                  "%s: expected a configuration file or key=value; options have no dashes: "
+                  "learning_rate=1e-5",
+                  yaml_path);
     if (yaml_path && plumb_command_find(command)->file)
         PLUMB_TRY(plumb_option_set_text(c, c, plumb_option_find("", "input"), yaml_path, "input"));
     else if (yaml_path)
         PLUMB_TRY(load_yaml(c, yaml_path));
+    if (yaml_path && !plumb_command_find(command)->file)
+        PLUMB_TRY(plumb_config_note_unused(c, command, yaml_path));
     const int first = (strchr(command, ' ') ? 3 : 2) + (yaml_path != NULL);
     for (int i = 0; i < n; i++)
         PLUMB_TRY(plumb_config_override(c, command, override[i], first + i, NULL));
@@ -258,7 +273,7 @@ plumb_status plumb_config_load(struct plumb_config **out, const char *command,
     PLUMB_REQUIRE(plumb_command_find(command), PLUMB_ERR_CONFIG, "there is no command '%s'",
                   command);
     struct plumb_config *c;
-    PLUMB_TRY(plumb_config_fresh(&c));
+    PLUMB_TRY(plumb_config_fresh(&c, command));
     const plumb_status st = load(c, command, yaml_path, override, n);
     if (st != PLUMB_OK)
         plumb_config_free(&c);

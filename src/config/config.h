@@ -68,6 +68,7 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 struct plumb_config {
     PLUMB_OPTIONS_TOP(PLUMB_OPTION_FIELD)
     PLUMB_OPTION_SECTIONS(PLUMB_OPTION_STRUCT)
+    struct plumb_config_marks *marks; /* config/ alone; NULL: nothing is known of what was given */
 };
 
 /* Reads everything for one command. yaml_path may be NULL, "-" is standard input. override (n):
@@ -85,11 +86,34 @@ void plumb_config_free(struct plumb_config **config); /* NULL is allowed */
  * a newline was to be written. command: whose options are looked at. */
 void plumb_config_notes(const struct plumb_config *config, const char *command);
 
+/* ---- what was given, and what is read of it --------------------------------------------------
+ *
+ * plumb_config_load warns of what its command does not use. Which parameters a method reads is
+ * known above this layer: it says so with the functions below, before the configuration is used. */
+enum plumb_given { PLUMB_GIVEN_NO, PLUMB_GIVEN_FILE, PLUMB_GIVEN_COMMAND };
+/* Whether a file or the command line has set the option; NO for a path that is no option's. */
+enum plumb_given plumb_config_given(const struct plumb_config *c, const char *path);
+/* The option is not read, because (`why`: "is not read by method dpo"). It leaves
+ * config.effective.yaml. A warning if the file or the command line has set it; of the command line
+ * PLUMB_ERR_CONFIG with `refuse`. */
+plumb_status plumb_config_unread(struct plumb_config *c, const char *path, bool refuse,
+                                 const char *why);
+/* The option has this value in this run. PLUMB_ERR_CONFIG with `why` ("method psle_curriculum
+ * decides it") if it was set to another one. */
+plumb_status plumb_config_decide(struct plumb_config *c, const char *path, const char *value,
+                                 const char *why);
+/* Warns of options that other options make needless (top_k at temperature 0). For the end, when all
+ * values are known. */
+plumb_status plumb_config_note_needless(struct plumb_config *c, const char *command);
+/* The warnings so far, a line each; "" for none. */
+const char *plumb_config_warnings(const struct plumb_config *c);
+
 /* out += the help text of a command, or of plumb itself (NULL). PLUMB_ERR_CONFIG with the nearest
  * name when there is no such command. */
 plumb_status plumb_config_help(struct plumb_buf *out, const char *command);
 
-/* out += every option that the command uses (NULL: all), as YAML that loads to the same values. */
+/* out += every option that the command uses (NULL: all) and the run reads, as YAML that loads to
+ * the same values. */
 plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
                                   const char *command);
 

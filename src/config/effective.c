@@ -10,9 +10,11 @@ static plumb_status put_all(struct plumb_buf *out, const struct plumb_config *co
                             const char *command, bool results)
 {
     const struct plumb_option *o;
+    const struct plumb_config_marks *m = config->marks;
     const char *section = "";
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        if (!plumb_option_used(o, command) || (results && !o->changes))
+        if (!plumb_option_used(o, command) || (results && !o->changes) ||
+            (!results && m && m->unread[i]))
             continue;
         if (strcmp(o->section, section)) {
             section = o->section;

@@ -30,12 +30,14 @@ static plumb_status put_wrapped(struct plumb_buf *out, const char *text)
 }
 
 /* The default as a reader may type it; lists and texts that are empty show as nothing. */
-static plumb_status put_default(struct plumb_buf *b, const struct plumb_option *o)
+static plumb_status put_default(struct plumb_buf *b, const struct plumb_option *o,
+                                const char *command)
 {
+    const char *value = plumb_option_default(o, command);
     plumb_buf_clear(b);
-    if (o->type == PLUMB_TYPE_TEXT && *o->value)
-        return plumb_yaml_put_string(b, o->value);
-    return plumb_buf_add_text(b, *o->value ? o->value : "-");
+    if (o->type == PLUMB_TYPE_TEXT && *value)
+        return plumb_yaml_put_string(b, value);
+    return plumb_buf_add_text(b, *value ? value : "-");
 }
 
 struct widths {
@@ -51,7 +53,7 @@ static plumb_status measure(struct widths *w, const char *command)
     for (int i = 0; (o = plumb_option_at(i)); i++) {
         if (!plumb_option_used(o, command))
             continue;
-        PLUMB_TRY_GOTO(st, put_default(&b, o), fail);
+        PLUMB_TRY_GOTO(st, put_default(&b, o, command), fail);
         w->name = (int)plumb_max_i64(w->name, (int64_t)strlen(o->name));
         if (b.len <= MAX_COLUMN) /* a longer cell moves the rest of its own line only */
             w->value = (int)plumb_max_i64(w->value, b.len);
@@ -64,11 +66,11 @@ fail:
 }
 
 static plumb_status put_option(struct plumb_buf *out, const struct plumb_option *o,
-                               const struct widths *w)
+                               const struct widths *w, const char *command)
 {
     struct plumb_buf value = {0};
     plumb_status st;
-    PLUMB_TRY_GOTO(st, put_default(&value, o), fail);
+    PLUMB_TRY_GOTO(st, put_default(&value, o, command), fail);
     PLUMB_TRY_GOTO(st,
                    plumb_buf_addf(out, "  %-*s  %-6s  %-*s  %-*s  %s", w->name, o->name,
                                   type_name[o->type], w->value, value.data, w->range, o->range,
@@ -142,7 +144,7 @@ static plumb_status put_command(struct plumb_buf *out, const struct plumb_comman
             else
                 PLUMB_TRY(plumb_buf_add_text(out, "\ntop level\n"));
         }
-        PLUMB_TRY(put_option(out, o, &w));
+        PLUMB_TRY(put_option(out, o, &w, c->name));
     }
     return PLUMB_OK;
 }

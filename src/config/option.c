@@ -76,6 +76,38 @@ static const struct plumb_command commands[] = {
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof(*(a))))
 
+/* A command whose default is not the table's. */
+static const struct {
+    const char *path;
+    char letter;
+    const char *value;
+} own_default[] = {
+    {"method.name", 'f', "dpo"}, /* psle does not train on given pairs */
+    {"generate.group_size", 'a', "4"},
+};
+
+const char *plumb_option_default(const struct plumb_option *o, const char *command)
+{
+    for (const char *word = command ? command : ""; *word; word += strspn(word, " ")) {
+        const struct plumb_command *c = plumb_command_find(word);
+        for (int i = 0; c && i < COUNT(own_default); i++)
+            if (own_default[i].letter == c->letter && !strcmp(own_default[i].path, o->path))
+                return own_default[i].value;
+        word += strcspn(word, " ");
+    }
+    return o->value;
+}
+
+_Static_assert(COUNT(options) <= PLUMB_OPTIONS_MOST, "more options than marks");
+
+int plumb_option_index(const char *path)
+{
+    for (int i = 0; i < COUNT(options); i++)
+        if (!strcmp(options[i].path, path))
+            return i;
+    return -1;
+}
+
 const struct plumb_option *plumb_option_at(int i)
 {
     return i >= 0 && i < COUNT(options) ? &options[i] : NULL;

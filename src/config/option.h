@@ -43,6 +43,11 @@ const struct plumb_command *plumb_command_at(int i);
 const char *plumb_section_at(int i);
 const char *plumb_section_help(const char *section);
 
+/* Its place in the table; -1: there is no option of that path. */
+int plumb_option_index(const char *path);
+/* The default as text: some commands have another one than the table. NULL: of no command. */
+const char *plumb_option_default(const struct plumb_option *o, const char *command);
+
 /* By the first word of name ("plan align"); NULL: unknown. */
 const struct plumb_command *plumb_command_find(const char *name);
 const struct plumb_option *plumb_option_find(const char *section, const char *name);
@@ -56,11 +61,35 @@ const struct plumb_option *plumb_option_nearest(const char *key);
 /* Whether distance d is close enough for a suggestion in place of a name like key. */
 bool plumb_is_near(int d, const char *key);
 
+/* The error for a name that is no option: in TRL, transformers, OpenRLHF or verl it is one, and the
+ * message says what plumb calls it for this command (NULL: any). PLUMB_OK when the name is not
+ * known there either. */
+plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where);
+
+/* How the options of a configuration were set. Indices are those of the table. */
+enum { PLUMB_OPTIONS_MOST = 256 };
+struct plumb_config_marks {
+    unsigned char given[PLUMB_OPTIONS_MOST]; /* enum plumb_given */
+    bool shared[PLUMB_OPTIONS_MOST];         /* given to several stages at once */
+    const char *where[PLUMB_OPTIONS_MOST];   /* of a given one: the file and line, the argument */
+    const char *unread[PLUMB_OPTIONS_MOST];  /* why the run does not read it; NULL: it does */
+    const char *notes;                       /* lines of warnings; NULL: none */
+};
+/* Notes that the option was set, and where. */
+plumb_status plumb_config_mark(struct plumb_config *c, const struct plumb_option *o,
+                               enum plumb_given given, const char *where);
+plumb_status plumb_config_add_note(struct plumb_config *c, const char *text);
+/* Notes the options of the file that the command does not use. */
+plumb_status plumb_config_note_unused(struct plumb_config *c, const char *command,
+                                      const char *path);
+/* Whether the command uses option i, and nothing else makes it needless. */
+bool plumb_config_reads(const struct plumb_config *c, const char *command, int i);
+
 /* Memory that lives as long as the configuration. */
 plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes);
 
-/* A configuration of defaults. *out is owned by the caller. */
-plumb_status plumb_config_fresh(struct plumb_config **out);
+/* A configuration of the command's defaults (NULL: the table's). *out is owned by the caller. */
+plumb_status plumb_config_fresh(struct plumb_config **out, const char *command);
 /* What a map of options says, but for the members named in skip (NULL at the end; NULL: none). */
 plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_yaml *root,
                                    const char *path, const char *const *skip);

@@ -7,6 +7,7 @@
  *             CHOICE int, the index in its range | WORD const char *, one of its range
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *   range     numbers: an interval, ( ) without its end; CHOICE and WORD: the values
+ *   default   of all commands but those with one of their own in option.c (own_default)
  *   commands  one letter each: a align, s sft, r reward, f prefer, g generate, l logprob,
  *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor,
  *             n run, m compare, b plan
@@ -56,7 +57,7 @@
     X(REAL, top_p, "1", "(0, 1]", "", "age", 1, "sample among the most likely tokens that hold this probability together") \
     X(REAL, min_p, "0", "[0, 1]", "", "age", 1, "drop tokens below this share of the most likely one's probability") \
     X(INT, max_new_tokens, "128", "[1, 16777216]", "tokens", "age", 1, "longest completion") \
-    X(INT, group_size, "1", "[1, 4096]", "", "ag", 1, "completions per prompt; psle takes half of them under the principles") \
+    X(INT, group_size, "1", "[1, 4096]", "", "ag", 1, "completions per prompt; psle takes half of them under the principles (align: 4 unless it is set)") \
     X(TEXTS, stop, "", "", "", "age", 1, "strings that end a completion") \
     X(INT, slots, "64", "[1, 65536]", "sequences", "age", 0, "alive at the same time on a rank; changes speed and memory, no result") \
     X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)") \
@@ -114,14 +115,14 @@
     X(INT, restarts, "3", "[0, 1000000]", "", "aec", 0, "how often a command that died is started again")
 
 #define PLUMB_OPTIONS_TRAIN(X) \
-    X(CHOICE, init, "checkpoint", "checkpoint|random", "", "sr", 1, "first weights: the model's, or random ones for its config.json") \
+    X(CHOICE, init, "checkpoint", "checkpoint|random", "", "s", 1, "first weights: the model's, or random ones for its config.json") \
     X(INT, iterations, "8", "[1, 1000000]", "", "a", 1, "rounds of answering, scoring and training") \
     X(INT, prompts_per_iteration, "0", "[0, 1000000000]", "prompts", "a", 1, "0: all prompts, spread over the iterations") \
     X(INT, generated_tokens, "0", "[0, 1000000000000]", "tokens", "a", 1, "end when the run has generated so many, over all ranks: the last iteration takes fewer prompts, iterations is an upper limit, schedules go by tokens; 0: after all iterations") \
     X(INT, epochs, "1", "[1, 1000000]", "", "asrf", 1, "passes over the records; align: over an iteration's own answers") \
     X(INT, max_steps, "0", "[0, 1000000000]", "steps", "srf", 1, "stop after so many optimizer steps; 0: when the epochs end") \
     X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asrf", 1, "prompts, records or pairs of one optimizer step, over all ranks") \
-    X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrfld", 1, "of one forward and backward pass") \
+    X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrfd", 1, "of one forward and backward pass") \
     X(REAL, learning_rate, "1e-5", "[0, 10]", "", "asrf", 1, "its peak") \
     X(CHOICE, lr_schedule, "constant", "constant|linear|cosine", "", "asrf", 1, "of the learning rate after the warm-up") \
     X(REAL, warmup_ratio, "0", "[0, 1]", "", "asrf", 1, "share of all steps that warm up") \
@@ -138,7 +139,7 @@
     X(TEXT, replay, "", "", "", "asrf", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \
     X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
     X(REAL, max_time, "0", "[0, 1e9]", "s", "asrf", 0, "save and leave with exit code 99 so long after the start; 0: never") \
-    X(INT, log_every, "10", "[1, 1000000000]", "steps", "asrf", 0, "lines of metrics.jsonl and of the console")
+    X(INT, log_every, "10", "[1, 1000000000]", "steps", "srf", 0, "lines of metrics.jsonl and of the console")
 
 #define PLUMB_OPTIONS_CHECKPOINT(X) \
     X(INT, every, "1", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward) between checkpoints; 0: only at the end") \

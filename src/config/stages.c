@@ -190,6 +190,7 @@ static void keep_links(struct plumb_config *c, const struct plumb_config *before
 
 static plumb_status set_overrides(struct plumb_stages *s, char *const *override, int n)
 {
+    const char *own[PLUMB_OPTIONS_MOST];
     for (int k = 0; k < n; k++) {
         int64_t which;
         const char *text;
@@ -202,7 +203,12 @@ static plumb_status set_overrides(struct plumb_stages *s, char *const *override,
         for (int64_t i = which < 0 ? 0 : which; i < (which < 0 ? s->n : which + 1); i++) {
             struct plumb_config *c = s->item[i].cfg, before = *c;
             bool here = false;
+            struct plumb_config_marks *m = c->marks;
+            memcpy(own, m->where, sizeof(own));
             PLUMB_TRY(plumb_config_override(c, s->item[i].command, text, 3 + k, &here));
+            for (int o = 0; o < PLUMB_OPTIONS_MOST; o++)
+                if (m->where[o] != own[o])
+                    m->shared[o] = which < 0;
             if (which < 0)
                 keep_links(c, &before);
             used = used || here;
@@ -243,13 +249,20 @@ static plumb_status hand_down(struct plumb_stages *s, struct plumb_stage *one)
     return PLUMB_OK;
 }
 
+/* NULL: the stage does not say. */
+static const char *command_of(const struct plumb_yaml *at)
+{
+    const struct plumb_yaml *v = at->type == PLUMB_YAML_MAP ? member(at, "command") : NULL;
+    return v && v->type == PLUMB_YAML_SCALAR ? v->text : NULL;
+}
+
 static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml *root,
                                 const char *path)
 {
     const struct plumb_yaml *list = root->type == PLUMB_YAML_MAP ? member(root, "stages") : NULL;
     PLUMB_REQUIRE(list && list->type == PLUMB_YAML_LIST && list->n > 0, PLUMB_ERR_CONFIG,
                   "%s: has no list `stages`; expected stages with name, command and options", path);
-    PLUMB_TRY(plumb_config_fresh(&s->top));
+    PLUMB_TRY(plumb_config_fresh(&s->top, RUN));
     PLUMB_TRY(plumb_config_set_yaml(s->top, root, path, top_keys));
     s->item = calloc((size_t)list->n, sizeof(*s->item));
     PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "%lld stages", (long long)list->n);
@@ -257,14 +270,27 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
         struct plumb_stage *one = &s->item[s->n];
         one->line = at->line;
         one->from = -1;
-        PLUMB_TRY(plumb_config_fresh(&one->cfg));
+        PLUMB_TRY(plumb_config_fresh(&one->cfg, command_of(at)));
         s->n++;
         PLUMB_TRY(take_word(&one->name, one->cfg, at, "name", path));
         PLUMB_TRY(take_word(&one->command, one->cfg, at, "command", path));
         PLUMB_TRY(check_name(s, s->n - 1, path));
         PLUMB_TRY(check_members(at, "", path));
         PLUMB_TRY(plumb_config_set_yaml(one->cfg, root, path, top_keys));
+        struct plumb_config_marks *m = one->cfg->marks;
+        for (int i = 0; i < PLUMB_OPTIONS_MOST; i++) {
+            m->shared[i] = m->given[i] != PLUMB_GIVEN_NO;
+            m->given[i] = PLUMB_GIVEN_NO; /* so that a stage's own ones show */
+        }
         PLUMB_TRY(plumb_config_set_yaml(one->cfg, at, path, own_keys));
+        char stage[256];
+        snprintf(stage, sizeof(stage), "%.60s: stage %.100s", path, one->name);
+        PLUMB_TRY(plumb_config_note_unused(one->cfg, one->command, stage));
+        for (int i = 0; i < PLUMB_OPTIONS_MOST; i++) {
+            m->shared[i] = m->shared[i] && m->given[i] == PLUMB_GIVEN_NO;
+            if (m->shared[i])
+                m->given[i] = PLUMB_GIVEN_FILE;
+        }
     }
     return PLUMB_OK;
 }
@@ -290,6 +316,33 @@ static plumb_status load(struct plumb_stages *s, const char *yaml_path, char *co
         PLUMB_TRY(resolve(s, i));
         if (!*s->item[i].cfg->tokenizer)
             s->item[i].cfg->tokenizer = s->item[i].cfg->model;
+    }
+    return PLUMB_OK;
+}
+
+/* What every stage was given and none reads. */
+plumb_status plumb_stages_check(const struct plumb_stages *s)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        const char *where = NULL;
+        bool read = plumb_option_used(o, RUN), refuse = false;
+        for (int64_t k = 0; k < s->n; k++) {
+            const struct plumb_stage *one = &s->item[k];
+            const struct plumb_config_marks *m = one->cfg->marks;
+            if (plumb_config_reads(one->cfg, one->command, i))
+                read = true;
+            if (!m->shared[i] || !m->where[i])
+                continue;
+            where = m->where[i];
+            refuse = refuse || m->given[i] == PLUMB_GIVEN_COMMAND;
+        }
+        if (!where || read)
+            continue;
+        char text[1024];
+        snprintf(text, sizeof(text), "%s: no stage uses %s", where, o->path);
+        PLUMB_REQUIRE(!refuse, PLUMB_ERR_CONFIG, "%s", text);
+        PLUMB_TRY(plumb_config_add_note(s->top, text));
     }
     return PLUMB_OK;
 }

@@ -36,6 +36,9 @@ struct plumb_stages {
  * file, line and column, or the argument; PLUMB_ERR_IO. */
 plumb_status plumb_stages_load(struct plumb_stages **out, const char *yaml_path,
                                char *const *override, int n);
+/* After the stages' methods have said what they read (plumb_config_unread): notes on `top` what all
+ * stages were given and none reads, PLUMB_ERR_CONFIG for such an argument of the command line. */
+plumb_status plumb_stages_check(const struct plumb_stages *stages);
 void plumb_stages_free(struct plumb_stages **stages); /* NULL is allowed */
 
 #endif

@@ -29,6 +29,11 @@ plumb_status plumb_train_prefer(const struct plumb_trainer_source *s);
 plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_align_param *param,
                              const struct plumb_config *cfg);
 
+/* Makes a fresh configuration say what its run does, for any command: values that the method
+ * decides are shown, options that it does not read are refused (command line) or noted as warnings
+ * (file). PLUMB_ERR_CONFIG naming the option. */
+plumb_status plumb_method_settle(struct plumb_config *cfg, const char *command);
+
 /* Alignment on the model's own answers to data.prompts, by method.name. */
 plumb_status plumb_train_align(const struct plumb_trainer_source *s);
 

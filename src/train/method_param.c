@@ -2,6 +2,9 @@
  * Layer 5. Includes train/loops.h, align/. */
 #include "train/loops.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static struct plumb_align_param param_of(const struct plumb_config *cfg)
 {
     return (struct plumb_align_param){
@@ -45,4 +48,59 @@ plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_al
     if ((*method)->fix)
         (*method)->fix(param);
     return PLUMB_OK;
+}
+
+/* What a method's fix sets, in the options that say so. */
+static plumb_status show_fixed(struct plumb_config *c, const struct plumb_method *m)
+{
+    struct plumb_align_param p = param_of(c);
+    char why[128];
+    const enum plumb_threshold_kind threshold = p.threshold;
+    const enum plumb_reward_norm norm = p.reward_norm;
+    m->fix(&p);
+    snprintf(why, sizeof(why), "method %s decides it", m->name);
+    if (p.threshold != threshold)
+        PLUMB_TRY(
+            plumb_config_decide(c, "method.threshold", plumb_threshold_names[p.threshold], why));
+    if (p.reward_norm != norm)
+        PLUMB_TRY(plumb_config_decide(c, "method.reward_norm",
+                                      plumb_reward_norm_names[p.reward_norm], why));
+    return PLUMB_OK; /* the others that a fix sets are not read by its method */
+}
+
+/* A reward that is configured and not asked. */
+static plumb_status note_reward(struct plumb_config *c, const struct plumb_method *m)
+{
+    static const char *const source[] = {"reward.model", "reward.command", "reward.functions"};
+    char why[128];
+    snprintf(why, sizeof(why), "is not used: method %s judges by itself", m->name);
+    for (int i = 0; m->source != PLUMB_SOURCE_CONFIGURED && !*c->data.eval && i < 3; i++)
+        PLUMB_TRY(plumb_config_unread(c, source[i], false, why));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_method_settle(struct plumb_config *c, const char *command)
+{
+    const struct plumb_method *m;
+    struct plumb_align_param p;
+    const char *option;
+    const bool align = strstr(command, "align") != NULL;
+    if (!align && !strstr(command, "prefer"))
+        return plumb_config_note_needless(c, command);
+    PLUMB_TRY(plumb_method_of(&m, &p, c));
+    if (m->fix)
+        PLUMB_TRY(show_fixed(c, m));
+    for (int i = 0; (option = plumb_method_option(i)); i++) {
+        char path[64], why[128];
+        snprintf(path, sizeof(path), "method.%s", option);
+        snprintf(why, sizeof(why), "is not read by method %s%s", m->name,
+                 m->rule == plumb_threshold_branch || m->rule == plumb_threshold_weigh
+                     ? " with the other options as they are"
+                     : "");
+        if (!plumb_method_reads(m, &p, option))
+            PLUMB_TRY(plumb_config_unread(c, path, true, why));
+    }
+    if (align)
+        PLUMB_TRY(note_reward(c, m));
+    return plumb_config_note_needless(c, command);
 }

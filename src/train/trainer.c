@@ -132,6 +132,8 @@ static plumb_status open_files(struct plumb_trainer *t)
         if (st == PLUMB_OK && !(t->log = fopen(path, "a")))
             st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", path,
                                strerror(errno));
+        if (st == PLUMB_OK) /* the console has them already */
+            fputs(plumb_config_warnings(t->cfg), t->log);
         plumb_log_mirror(t->log);
     }
     return plumb_comm_agree(t->comm, st);

@@ -135,6 +135,8 @@ def zscore(rewards):
     return [(r - mean(known)) / std(known) for r in rewards]
 
 
+# Methods without a reference in their loss.
+UNREFERENCED = ("rrhf", "lire", "pro")
 # Methods with work of their own on each rank; others share theirs with one of these.
 PARTED = ("optune", "spa", "dlma", "selm", "vcb")
 
@@ -198,7 +200,8 @@ def first_steps(bench, base, other):
         outs = []
         for ranks in (1, 2) if bench.mpirun and name in PARTED else (1,):
             outs.append(bench.folder / f"{name}-{ranks}")
-            row, = start(bench, outs[-1], base, name, f"method.reference={other}", ranks=ranks)
+            read = [f"method.reference={other}"] if name not in UNREFERENCED else []
+            row, = start(bench, outs[-1], base, name, *read, ranks=ranks)
         bench.same(*(outs[i] / "latest/model.safetensors" for i in (0, -1)), f"{name} on 1 and 2 ranks:")
         groups = examine(bench, common.rollout_answers(outs[-1], 1), base, other, norm)
         want = loss(groups) + (bonus(bench, groups, base, other) if name == "selm" else 0)

@@ -60,8 +60,8 @@ def selm(bench, base):
     outs = {}
     for name, method, optimism in (("dpo", "dpo", 0), ("none", "selm", 0), ("much", "selm", 5)):
         outs[name] = bench.folder / f"selm-{name}"
-        bench.good(*bench.align_args(outs[name], base, RULE, f"method.optimism={optimism}",
-                                     method=method, iterations=2))
+        own = [f"method.optimism={optimism}"] if method == "selm" else []
+        bench.good(*bench.align_args(outs[name], base, RULE, *own, method=method, iterations=2))
     a, b = ([r["loss"] for r in common.metrics(outs[k])] for k in ("dpo", "none"))
     bench.check(a == b, "losses of dpo", a, "of selm without optimism", b)
     selm_previous(bench, base)

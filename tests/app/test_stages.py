@@ -193,7 +193,7 @@ def refusals(bench):
              "  - {{name: b, model: 'stage:a', command: ")
     for name, rest, words in (
             ("method", "align, method: {{name: spaa}}", 'stage b: unknown method "spaa"'),
-            ("group", "align, method: {{name: dpo}}", "stage b: group_size = 1"),
+            ("group", "align, method: {{name: dpo}}, generate: {{group_size: 1}}", "stage b: group_size = 1"),
             ("reward", "align, method: {{name: dpo}}, generate: {{group_size: 2}}",
              "stage b: reward: nothing"),
             ("judge", "align, method: {{name: spa, judge: nowhere}}, generate: {{group_size: 2}}",

@@ -1,0 +1,158 @@
+/* alias.c - options of neighbouring programs, and what plumb calls them.
+ * Layer 3. Includes option.h, base/.
+ *
+ * Source: TRL and transformers (TrainingArguments, SFTConfig, DPOConfig, GRPOConfig), OpenRLHF's
+ * command line, verl's configuration. A dotted name counts by its last part. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config/option.h"
+
+static const struct alias {
+    const char *names;   /* separated by blanks */
+    const char *options; /* plumb's, separated by blanks; those that the command uses are named */
+    const char *remark;  /* NULL: none */
+} aliases[] = {
+    {"model_name_or_path model_name model_path model_id pretrain base_model", "model", NULL},
+    {"tokenizer_name_or_path tokenizer_name tokenizer_path", "tokenizer", NULL},
+    {"output save_path ckpt_path default_local_dir logging_dir out_dir", "output_dir", NULL},
+    {"resume_from_checkpoint load_checkpoint resume_mode", "resume", NULL},
+    {"overwrite_output_dir", "resume", "a folder that holds a run is never overwritten"},
+    {"data_seed", "seed", NULL},
+    {"bf16 fp16 tf32 torch_dtype precision mixed_precision", "dtype", "float32 or bfloat16"},
+    {"no_cuda use_cpu", "device", NULL},
+    {"ddp_timeout", "comm.timeout", NULL},
+    {"dataset_name dataset dataset_path data_path train_file train_files train_dataset prompt_data",
+     "data.train data.prompts", "a file of JSON lines"},
+    {"eval_dataset validation_file val_files eval_file val_dataset", "data.eval", NULL},
+    {"max_length max_seq_length max_seq_len max_len cutoff_len model_max_length", "data.max_tokens",
+     NULL},
+    {"max_prompt_length prompt_max_len max_query_length", "data.max_prompt_tokens", NULL},
+    {"chat_template apply_chat_template input_template", "data.prompt_template",
+     "the chat template itself is the tokenizer's"},
+    {"max_samples max_train_samples", "data.limit", NULL},
+    {"max_completion_length response_length generate_max_len max_response_length "
+     "max_completion_tokens max_generate_length",
+     "generate.max_new_tokens", NULL},
+    {"num_generations n_samples_per_prompt num_return_sequences rollout_n num_samples n best_of_n",
+     "generate.group_size eval.samples", NULL},
+    {"do_sample", "generate.temperature", "0 always takes the most likely token"},
+    {"stop_strings stop_words stop_token stop_sequences", "generate.stop", NULL},
+    {"micro_rollout_batch_size max_num_seqs", "generate.slots", NULL},
+    {"loss_type algorithm advantage_estimator adv_estimator", "method.name", NULL},
+    {"ref_model ref_pretrain ref_model_name_or_path", "method.reference", NULL},
+    {"kl_coef init_kl_coef kl_loss_coef kl_penalty kl_ctrl", "method.beta",
+     "no KL penalty is added to rewards; beta scales log-ratios to the reference"},
+    {"label_smoothing_factor", "method.label_smoothing", NULL},
+    {"reward_model_path reward_pretrain reward_model_name_or_path reward_model", "reward.model",
+     NULL},
+    {"reward_funcs reward_functions", "reward.functions reward.command", NULL},
+    {"remote_rm_url reward_fn custom_reward_function", "reward.command", NULL},
+    {"num_train_epochs num_epochs max_epochs total_epochs n_epochs", "train.epochs", NULL},
+    {"num_ppo_epochs ppo_epochs num_iterations_per_batch", "train.epochs", NULL},
+    {"num_episodes num_rollouts total_episodes num_iterations", "train.iterations", NULL},
+    {"rollout_batch_size", "train.prompts_per_iteration", NULL},
+    {"max_train_steps total_training_steps num_training_steps num_steps", "train.max_steps", NULL},
+    {"per_device_train_batch_size micro_train_batch_size per_device_eval_batch_size "
+     "ppo_micro_batch_size_per_gpu micro_batch_size_per_gpu",
+     "train.micro_batch_size", NULL},
+    {"train_batch_size batch_size total_batch_size ppo_mini_batch_size mini_batch_size",
+     "train.global_batch_size", "records of one optimizer step, over all ranks"},
+    {"gradient_accumulation_steps grad_accum accumulate_grad_batches", "train.global_batch_size",
+     "records of one optimizer step, over all ranks: steps of accumulation follow from it"},
+    {"lr actor_learning_rate critic_learning_rate", "train.learning_rate", NULL},
+    {"lr_scheduler_type lr_scheduler scheduler", "train.lr_schedule", NULL},
+    {"warmup_steps num_warmup_steps lr_warmup_ratio lr_warmup_steps_ratio lr_warmup_steps",
+     "train.warmup_ratio", "a share of all steps"},
+    {"min_lr min_lr_rate lr_end", "train.min_lr_ratio", "a share of the peak"},
+    {"adam_beta1", "train.beta1", NULL},
+    {"adam_beta2", "train.beta2", NULL},
+    {"adam_betas betas", "train.beta1 train.beta2", NULL},
+    {"adam_epsilon adam_eps eps", "train.epsilon", NULL},
+    {"l2 wd", "train.weight_decay", NULL},
+    {"clip_grad max_norm grad_clip gradient_clip_val", "train.max_grad_norm", NULL},
+    {"gradient_checkpointing activation_checkpointing enable_gradient_checkpointing",
+     "train.recompute", NULL},
+    {"adam_offload cpu_offload optimizer_offload zero_stage deepspeed fsdp",
+     "train.offload_moments", "moments are always sharded over the ranks"},
+    {"logging_steps log_steps log_freq", "train.log_every", NULL},
+    {"save_steps save_strategy save_freq save_interval checkpointing_steps", "checkpoint.every",
+     "checkpoint.interval is the same by time"},
+    {"save_total_limit max_ckpt_num", "checkpoint.keep_last", NULL},
+    {"load_best_model_at_end", "checkpoint.keep_best", "the link `best` points at the best one"},
+    {"metric_for_best_model", "checkpoint.best_metric", NULL},
+    {"max_shard_size", "checkpoint.shard_bytes", NULL},
+    {"report_to logger use_wandb use_tensorboard run_name wandb_project project_name", "",
+     "every run writes metrics.jsonl, train.log and report.html into output_dir"},
+    {"packing group_by_length use_dynamic_bsz", "",
+     "sequences are never padded: a micro-batch is packed by itself"},
+    {"completion_only_loss assistant_only_loss train_on_inputs", "",
+     "the loss is over completions alone"},
+    {"attn_implementation use_flash_attn flash_attn", "", "there is one attention per device"},
+    {"dataloader_num_workers num_proc preprocessing_num_workers", "threads",
+     "of the whole computation, per rank"},
+    {"use_peft lora_r lora_alpha lora_rank target_modules", "",
+     "adapters are not trained: all weights are"},
+    {"push_to_hub hub_model_id", "", "nothing is uploaded"},
+};
+
+static bool has_word(const char *list, const char *word)
+{
+    const size_t n = strlen(word);
+    for (const char *at = list; *at; at += strcspn(at, " "), at += strspn(at, " "))
+        if (strcspn(at, " ") == n && !strncmp(at, word, n))
+            return true;
+    return false;
+}
+
+/* "--Max-Length" -> "max_length"; of "trainer.save_freq" the last part. */
+static void plain(char out[128], const char *key)
+{
+    const char *dot = strrchr(key, '.');
+    key = dot ? dot + 1 : key;
+    snprintf(out, 128, "%s", key + strspn(key, "-+"));
+    for (char *p = out; *p; p++)
+        *p = *p == '-' ? '_' : (char)tolower((unsigned char)*p);
+}
+
+/* out = "'train.epochs'", or several with "or" between them: of the options those that the command
+ * uses, all of them if it uses none. */
+static void name_options(char *out, size_t size, const char *options, const char *command)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int pass = 0; pass < 2 && !at; pass++)
+        for (const char *p = options; *p; p += strspn(p, " ")) {
+            char path[64];
+            const size_t n = strcspn(p, " ");
+            snprintf(path, sizeof(path), "%.*s", (int)n, p);
+            p += n;
+            const int i = plumb_option_index(path);
+            if (i < 0 || (!pass && !plumb_option_used(plumb_option_at(i), command)))
+                continue;
+            if (at < size)
+                at += (size_t)snprintf(out + at, size - at, "%s'%s'", at ? " or " : "", path);
+        }
+}
+
+plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where)
+{
+    char name[128], options[256];
+    plain(name, key);
+    for (int i = 0; key[0] == '-' && plumb_option_at(i); i++)
+        PLUMB_REQUIRE(strcmp(plumb_option_at(i)->name, name) != 0, PLUMB_ERR_CONFIG,
+                      "%s: options are written without dashes: %s=VALUE", where, name);
+    for (size_t i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++) {
+        const struct alias *a = &aliases[i];
+        if (!has_word(a->names, name))
+            continue;
+        name_options(options, sizeof(options), a->options, command);
+        PLUMB_REQUIRE(!*options, PLUMB_ERR_CONFIG, "%s: unknown key '%s': plumb calls it %s%s%s%s",
+                      where, key, options, a->remark ? " (" : "", a->remark ? a->remark : "",
+                      a->remark ? ")" : "");
+        PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s': plumb has no such option: %s", where,
+                   key, a->remark);
+    }
+    return PLUMB_OK;
+}

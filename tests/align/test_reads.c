@@ -1,0 +1,227 @@
+/* test_reads.c - the table of what each method reads, against what really changes its results.
+ * Test. Includes harness.h, align/.
+ *
+ * Each field of the parameters is changed alone. If a decision, the loss or a derivative changes,
+ * the table must say that the method reads the field; if it says so, some problem must show it.
+ * What spa reads outside of align/ (noise_*, decoupling) is not seen here. */
+#include <stddef.h>
+
+#include "align/method.h"
+#include "harness.h"
+
+/* MOST: selm has a greedy answer more for each prompt. */
+enum { PROMPTS = 12, GROUP = 4, N = PROMPTS * GROUP, MOST = N + PROMPTS, FIGURES = 8 * N };
+
+static uint64_t seed;
+
+static double uniform(void)
+{
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (double)(seed >> 11) * 0x1p-53;
+}
+
+/* Everything that a run would see of two iterations and one loss. */
+struct result {
+    double figure[FIGURES];
+    int n;
+};
+
+static void put(struct result *r, double x)
+{
+    CHECK(r->n < FIGURES);
+    r->figure[r->n++] = isnan(x) ? -12345.0 : x;
+}
+
+static void run(struct result *out, const struct plumb_method *m, struct plumb_align_param p,
+                uint64_t from)
+{
+    struct plumb_scoreboard *b = NULL;
+    struct plumb_threshold_state state;
+    struct plumb_align_report report;
+    double logp[MOST], ref[MOST], reward[MOST], weight[MOST], dlogp[MOST];
+    int32_t len[MOST];
+    int64_t group[PROMPTS + 1], groups = 0, n = 0, k = 0, place[N];
+    struct plumb_pair pair[PROMPTS];
+    seed = from;
+    *out = (struct result){0};
+    if (m->fix)
+        m->fix(&p);
+    state = plumb_threshold_begin(&p);
+    CHECK_OK(plumb_scoreboard_create(&b, PROMPTS, GROUP));
+    for (int iteration = 0; iteration < 2; iteration++) {
+        CHECK_OK(plumb_scoreboard_begin(b, PROMPTS));
+        for (int i = 0; i < N; i++)
+            CHECK_OK(plumb_scoreboard_put(b, i / GROUP, i % GROUP,
+                                          m->principled && i % GROUP >= GROUP / 2,
+                                          3 * uniform() - 1));
+        CHECK_OK(plumb_align_decide(b, &state, &report, m, &p, iteration));
+        if (m->rule == plumb_threshold_branch || m->rule == plumb_threshold_weigh)
+            put(out, report.tau);
+    }
+    group[0] = 0;
+    for (int q = 0; q < PROMPTS; q++) {
+        const struct plumb_choice *c = &b->choice[q];
+        put(out, c->branch);
+        put(out, c->weight);
+        for (int i = q * GROUP; i < (q + 1) * GROUP; i++) {
+            const double s = -20 * uniform() - 1, far = 3 * uniform() - 1.5;
+            const int32_t tokens = 2 + (int32_t)(20 * uniform());
+            put(out, b->weight[i]);
+            if (!plumb_scoreboard_uses(b, i))
+                continue;
+            place[i] = n;
+            logp[n] = s;
+            ref[n] = s + far;
+            len[n] = tokens;
+            reward[n] = b->norm[i];
+            weight[n++] = b->weight[i];
+        }
+        if (m->optimism && c->branch != PLUMB_BRANCH_SKIP) {
+            logp[n] = -5;
+            ref[n] = -4.5;
+            len[n] = 7;
+            reward[n] = 0;
+            weight[n++] = 1;
+        }
+        if (c->branch == PLUMB_BRANCH_RANK || c->branch == PLUMB_BRANCH_SWAP)
+            pair[k++] = (struct plumb_pair){place[c->win], place[c->lose], 0, c->weight};
+        if (n > group[groups])
+            group[++groups] = n;
+    }
+    const bool reads_ref = plumb_method_needs_reference(m, &p);
+    const struct plumb_obj_in in = {.n = n,
+                                    .k = k,
+                                    .logp = logp,
+                                    .logp_ref = reads_ref ? ref : NULL,
+                                    .len = len,
+                                    .reward = reward,
+                                    .weight = weight,
+                                    .pair = pair,
+                                    .groups = groups,
+                                    .group = group,
+                                    .scale = 0.25};
+    struct plumb_obj_out o = {.dlogp = dlogp};
+    CHECK_OK(plumb_objective_eval(m->objective, &o, &in, &p));
+    put(out, o.loss);
+    put(out, o.chosen);
+    put(out, o.rejected);
+    for (int64_t i = 0; i < n; i++)
+        put(out, dlogp[i]);
+    plumb_scoreboard_destroy(&b);
+}
+
+static bool differ(const struct result *a, const struct result *b)
+{
+    return a->n != b->n || memcmp(a->figure, b->figure, (size_t)a->n * sizeof(a->figure[0])) != 0;
+}
+
+/* What a field is changed to. */
+static const struct field {
+    const char *name;
+    size_t offset;
+    bool choice;
+    double to;
+} fields[] = {
+#define REAL(f, to)                                                                                \
+    {                                                                                              \
+#f, offsetof(struct plumb_align_param, f), false, to                                       \
+    }
+    REAL(tau, 0.9),
+    REAL(alpha, 0.4),
+    REAL(weight_temperature, 0.3),
+    REAL(quantile_start, 0.2),
+    REAL(quantile_end, 0.9),
+    REAL(mean_k, 0.7),
+    REAL(beta, 0.35),
+    REAL(label_smoothing, 0.2),
+    REAL(lambda, 1.7),
+    REAL(reference_weight, 0.4),
+    REAL(list_temperature, 0.8),
+    REAL(sft_weight, 0.3),
+    REAL(curriculum_temperature, 2),
+    REAL(weight_beta, 0.3),
+    REAL(optimism, 0.2),
+    REAL(margin_beta, 0.3),
+    REAL(margin_limit, 0.1),
+    REAL(rho, -0.3),
+#undef REAL
+#define CHOICE(f, to)                                                                              \
+    {                                                                                              \
+#f, offsetof(struct plumb_align_param, f), true, to                                        \
+    }
+    CHOICE(rank_loss, PLUMB_RANK_LOGISTIC),
+    CHOICE(weighted_loss, PLUMB_WEIGHTED_PRINCIPLED_ONLY),
+    CHOICE(threshold, PLUMB_THRESHOLD_NONE),
+    CHOICE(reverse, PLUMB_REVERSE_SWAP),
+#undef CHOICE
+};
+enum { FIELDS = sizeof(fields) / sizeof(fields[0]) };
+
+static struct plumb_align_param changed(struct plumb_align_param p, const struct field *f)
+{
+    char *at = (char *)&p + f->offset;
+    const int choice = (int)f->to;
+    if (f->choice)
+        memcpy(at, &choice, sizeof(choice));
+    else
+        memcpy(at, &f->to, sizeof(f->to));
+    return p;
+}
+
+/* The settings of psle that decide what else it reads. */
+static struct plumb_align_param base_of(int k)
+{
+    struct plumb_align_param p = plumb_align_param_default();
+    p.rank_loss = (enum plumb_rank_loss)(k % 5);
+    p.weighted_loss = (enum plumb_weighted_loss)(k / 5 % 3);
+    p.threshold = (enum plumb_threshold_kind)(k / 15 % 4);
+    p.reverse = (enum plumb_reverse)(k / 60 % 2);
+    p.length_normalize = k / 120 % 2 == 0;
+    return p;
+}
+
+static void check(const struct plumb_method *m)
+{
+    bool seen[FIELDS + 1] = {0}, said[FIELDS + 1] = {0};
+    static struct result a, b;
+    for (int k = 0; k < 240; k++) {
+        const struct plumb_align_param p = base_of(k);
+        struct plumb_align_param fixed = p;
+        if (plumb_align_param_check(&p) != PLUMB_OK) /* nothing would be trained */
+            continue;
+        if (m->fix)
+            m->fix(&fixed);
+        run(&a, m, p, (uint64_t)k + 1);
+        for (int f = 0; f <= FIELDS; f++) {
+            const bool length = f == FIELDS;
+            struct plumb_align_param q = length ? p : changed(p, &fields[f]);
+            const char *name = length ? "length_normalize" : fields[f].name;
+            q.length_normalize = length ? !p.length_normalize : p.length_normalize;
+            if (plumb_align_param_check(&q) != PLUMB_OK ||
+                (m->objective == &plumb_obj_aps && q.label_smoothing > 0))
+                continue;
+            run(&b, m, q, (uint64_t)k + 1);
+            const bool reads = plumb_method_reads(m, &fixed, name), shows = differ(&a, &b);
+            CHECKF(reads || !shows, "%s reads %s, the table does not say so (setting %d)", m->name,
+                   name, k);
+            seen[f] = seen[f] || (reads && shows);
+            said[f] = said[f] || reads;
+        }
+    }
+    for (int f = 0; f <= FIELDS; f++) {
+        const char *name = f == FIELDS ? "length_normalize" : fields[f].name;
+        const bool decided = m->fix && !strcmp(name, "threshold"); /* a fix undoes the change */
+        CHECKF(seen[f] || !said[f] || decided, "%s does not read %s, the table says it does",
+               m->name, name);
+    }
+}
+
+int main(void)
+{
+    const struct plumb_method *m;
+    for (int i = 0; (m = plumb_method_at(i)); i++)
+        check(m);
+    CHECK(!plumb_method_option(-1) && plumb_method_option(0) && !plumb_method_option(1000));
+    CHECK(plumb_method_reads(plumb_method_at(0), &(struct plumb_align_param){0}, "name"));
+    return 0;
+}

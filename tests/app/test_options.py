@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""test_options.py: what becomes of an option: names of other programs get a hint, what a command or
+a method does not read is refused or warned of, config.effective.yaml says what was used, and every
+command runs with the options alone that it requires."""
+import json
+import re
+import shutil
+
+import common
+
+FUNCTIONS = "reward.functions=[{name: length, target: 5}]"
+HINTS = { # a name of TRL, transformers, OpenRLHF or verl: words of the answer, for the command sft
+    "lr": "train.learning_rate", "per_device_train_batch_size": "train.micro_batch_size",
+    "gradient_accumulation_steps": "train.global_batch_size", "num_train_epochs": "train.epochs",
+    "max_length": "data.max_tokens", "max_seq_length": "data.max_tokens",
+    "max_prompt_length": "data.max_prompt_tokens", "max_completion_length": "generate.max_new_tokens",
+    "num_generations": "generate.group_size", "model_name_or_path": "'model'",
+    "dataset_name": "data.train", "save_steps": "checkpoint.every",
+    "save_strategy": "checkpoint.interval",
+    "logging_steps": "train.log_every", "kl_coef": "method.beta", "warmup_steps": "train.warmup_ratio",
+    "bf16": "'dtype'", "gradient_checkpointing": "train.recompute", "report_to": "metrics.jsonl",
+    "n_samples_per_prompt": "generate.group_size", "actor_learning_rate": "train.learning_rate",
+    "lr_scheduler_type": "train.lr_schedule", "save_total_limit": "checkpoint.keep_last",
+    "resume_from_checkpoint": "'resume'",
+    "actor_rollout_ref.rollout.response_length": "generate.max_new_tokens",
+    "trainer.total_epochs": "train.epochs", "adam_epsilon": "train.epsilon",
+    "--max-length": "data.max_tokens", "--learning_rate": "without dashes: learning_rate=",
+    "learning_rat": "train.learning_rate", "epoch": "train.epochs", "traim.epochs": "train.epochs",
+}
+
+
+def hints(bench):
+    """On the command line, and in a file at the top and in a section."""
+    for name, word in HINTS.items():
+        r = bench.run("sft", f"model={bench.world}", f"{name}=1", threads=None)
+        bench.check(r.code not in (0, None) and word in r.err, name, "without", word, r)
+        if name.startswith("-") or "." in name:
+            continue
+        path = bench.folder / "hint.yaml"
+        for text in (f"{name}: 1\n", f"train:\n  {name}: 1\n"):
+            path.write_text(text)
+            r = bench.run("sft", path, threads=None)
+            bench.check(r.code not in (0, None) and word.strip("'").rsplit(".", maxsplit=1)[-1] in r.err and "hint.yaml:" in r.err,
+                        repr(text), "without", word, r)
+    for args in (["--learning_rate", "1"], ["--lr"], ["model=x", "--lr", "1"]):
+        r = bench.run("sft", *args, threads=None)
+        bench.check(r.code not in (0, None) and "dashes" in r.err, args, r)
+    r = bench.run("align", "dataset_name=x", threads=None)
+    bench.check("'data.prompts'" in r.err and "data.train" not in r.err, "align dataset_name", r)
+
+
+def effective(out):
+    """The text of config.effective.yaml, and it loads again."""
+    return (out / "config.effective.yaml").read_text()
+
+
+def of_method(bench):
+    """Parameters that the method does not read, and those that it decides."""
+    base = bench.base()
+    for method, option, more in (("dpo", "method.tau=0.3", []), ("raft", "method.beta=0.2", []),
+                                 ("ipo", "method.label_smoothing=0.1", []), ("psle", "method.beta=0.2", []),
+                                 ("psle", "method.mean_k=1", []), ("vcb", "method.principles=x", []),
+                                 ("psle_curriculum", "method.alpha=0.5", []),
+                                 ("dpo", "method.reference_weight=0.5", [])):
+        out = bench.folder / "refused"
+        r = bench.run(*bench.align_args(out, base, option, FUNCTIONS, *more, method=method))
+        name = option.split("=", maxsplit=1)[0]
+        bench.check(r.code not in (0, None) and name in r.err and f"method {method}" in r.err and not out.exists(),
+                    method, option, r)
+    r = bench.run(*bench.prefer_args(bench.folder / "refused", base, "rho=-0.4", "method.name=dpo"))
+    bench.check(r.code not in (0, None) and "method.rho" in r.err, "prefer rho", r)
+    for method, option in (("psle_curriculum", "threshold=decay"), ("spa", "reward_norm=zscore")):
+        r = bench.run(*bench.align_args(bench.folder / "refused", base, option, FUNCTIONS, method=method))
+        bench.check(r.code not in (0, None) and option.split("=", maxsplit=1)[0] in r.err and "decides" in r.err,
+                    method, option, r)
+
+    # in a file: a warning with its place; the rest runs, and what took effect is written down
+    path, out = bench.folder / "left_over.yaml", bench.folder / "left_over"
+    path.write_text("method: {name: psle_curriculum, beta: 0.2, tau: 0.7}\n"
+                    "train: {max_steps: 3}\n")
+    args = [a for a in bench.align_args(out, base, FUNCTIONS, "checkpoint.every=0", iterations=1,
+                                        method="psle_curriculum") if "method.name" not in a]
+    r = bench.good("align", path, *args[1:])
+    for words in (("left_over.yaml:1:", "method.tau", "psle_curriculum"), ("align does not use train.max_steps",)):
+        lines = [line for line in r.err.splitlines() if "warning" in line and all(w in line for w in words)]
+        bench.check(len(lines) == 1, "warning of", words, r)
+        bench.check(all(w in (out / "train.log").read_text() for w in words), "train.log lacks", words)
+    text = effective(out)
+    bench.check("threshold: quantile" in text and "tau:" not in text and "rho:" not in text, "effective:", text)
+    again = bench.folder / "again"
+    r = bench.good("align", out / "config.effective.yaml", f"output_dir={again}")
+    bench.check("warning" not in r.err, "config.effective.yaml makes warnings:", r)
+    bench.same(out / "latest" / "model.safetensors", again / "latest" / "model.safetensors", "effective again")
+
+
+def needless(bench):
+    """Options that another option makes needless; options in files of other commands."""
+    base, prompts = bench.base(), bench.folder / "two.jsonl"
+    prompts.write_text("".join((bench.world / "prompts.jsonl").read_text().splitlines(True)[:2]))
+    r = bench.good("generate", f"model={base}", f"prompts={prompts}", "temperature=0", "top_p=0.5", "max_new_tokens=2")
+    bench.check("generate.top_p is not used" in r.err, "top_p at temperature 0", r)
+    out = bench.folder / "needless"
+    r = bench.good(*bench.sft_args(out, "train.init=checkpoint", f"model={base}", "min_lr_ratio=0.1", steps=1))
+    bench.check("train.min_lr_ratio is not used" in r.err, "min_lr_ratio at a constant rate", r)
+    for args in (bench.reward_args(out, base, "train.init=random"), bench.align_args(out, base, "train.log_every=1"),
+                 ["logprob", f"model={base}", "train.micro_batch_size=2"]):
+        r = bench.run(*args)
+        bench.check(r.code not in (0, None) and "is not used by" in r.err, args, r)
+
+
+def required_only(bench):
+    """Every command with nothing but what it cannot do without."""
+    base, f = bench.base(), bench.folder / "alone"
+    shutil.rmtree(f, ignore_errors=True)
+    f.mkdir()
+    for name in ("sft", "pairs", "prompts"):
+        lines = (bench.world / f"{name}.jsonl").read_text().splitlines(True)[:4]
+        (f / f"{name}.jsonl").write_text("".join(lines))
+    principles = f"method.principles={bench.world}/principles/kind_and_helpful.txt"
+    train = {"sft": [f"train={f}/sft.jsonl"], "reward": [f"train={f}/pairs.jsonl"], "prefer": [f"train={f}/pairs.jsonl"],
+             "align": [f"prompts={f}/prompts.jsonl", principles, FUNCTIONS]}
+    for command, args in train.items():
+        r = bench.good(command, f"model={base}", f"output_dir={f}/{command}", *args, threads=None)
+        bench.check((f / command / "latest").exists() and "warning" not in r.err, command, "leaves no checkpoint, or warns", r)
+    bench.check("name: \"dpo\"" in effective(f / "prefer") or "name: dpo" in effective(f / "prefer"), "prefer is not dpo")
+    bench.check("group_size: 4" in effective(f / "align"), "align's group")
+    text = json.dumps({"prompt": "hi", "completion": " you"}) + "\n"
+    (f / "lines.jsonl").write_text(text)
+    (f / "run.yaml").write_text(f"output_dir: {f}/run\nstages:\n  - {{name: one, command: prefer, model: '{base}', "
+                                f"data: {{train: '{f}/pairs.jsonl'}}}}\n")
+    bench.good(*bench.sft_args(f / "replay", "train.init=checkpoint", f"model={base}", "train.replay=1:0", steps=1))
+    (replay,) = (f / "replay").glob("replay-*.h5")
+    for args in (["generate", f"model={base}", f"prompts={f}/prompts.jsonl"],
+                 ["logprob", f"model={base}"], ["score", f"model={f}/reward/latest"], ["score", FUNCTIONS, f"tokenizer={base}"],
+                 ["gradient", f"model={base}", f"output={f}/g.safetensors"], ["tokenize", f"model={base}"],
+                 ["eval", f"eval.models=a={base}", f"data.eval={f}/prompts.jsonl", FUNCTIONS],
+                 ["inspect", f"input={base}"], ["doctor"], ["replay", str(replay)], ["run", str(f / "run.yaml")],
+                 *(["plan", c, f"model={base}"] for c in train)):
+        r = bench.run(*args, threads=None, stdin=json.dumps({"text": "hi"}) if args[0] == "tokenize" else text)
+        bench.check(r.code == 0 and "warning" not in r.err, args[:2], "alone:", r)
+    said = bench.good("help", "prefer", threads=None).out
+    bench.check(re.search(r"\n  name +text +dpo", said), "help prefer does not say dpo:", said)
+
+
+def test(bench):
+    hints(bench)
+    of_method(bench)
+    needless(bench)
+    required_only(bench)
+
+
+if __name__ == "__main__":
+    common.main(test)
