@@ -9,6 +9,7 @@
 
 #include "base/num.h"
 #include "io/file.h"
+#include "io/kind.h"
 
 #define MEETING_SECONDS 2.0
 /* A rank that is done calls for a meeting itself when nobody has for so long: rank 0, whose clock
@@ -25,6 +26,9 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
     plumb_status st = PLUMB_OK;
     if (rank == 0)
         st = plumb_file_read(text, path);
+    if (rank == 0 && st == PLUMB_OK)
+        st = plumb_file_expect_text(strcmp(path, "-") == 0 ? "standard input" : path, "JSON lines",
+                                    plumb_buf_text(text), text->len);
     PLUMB_TRY(plumb_comm_agree(comm, st));
     int64_t len = text->len;
     PLUMB_TRY(plumb_comm_broadcast(comm, &len, sizeof(len), 0));

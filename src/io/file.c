@@ -1,5 +1,5 @@
 /* file.c - files and folders, with every failed system call reported by path and cause.
- * Layer 1. Includes file.h, base/, xxhash. */
+ * Layer 1. Includes file.h, json.h, kind.h, base/, xxhash. */
 #include "io/file.h"
 
 #include <dirent.h>
@@ -12,7 +12,12 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "io/json.h"
+#include "io/kind.h"
+
 enum { CHUNK = 1 << 20 };
+
+#define WANTED_LINES "lines of text"
 
 #define FAIL_ERRNO(path, what)                                                                     \
     PLUMB_FAIL(PLUMB_ERR_IO, "%s: cannot %s: %s", (path), (what), strerror(errno))
@@ -77,14 +82,63 @@ fail:
 plumb_status plumb_file_read(struct plumb_buf *out, const char *path)
 {
     const bool standard_input = !strcmp(path, "-");
-    const int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        FAIL_ERRNO(path, "open");
+    int fd = STDIN_FILENO;
+    if (!standard_input)
+        PLUMB_TRY(plumb_file_open(&fd, path, true));
     const plumb_status st = read_fd(out, fd, standard_input ? "standard input" : path);
     if (!standard_input)
         close(fd);
     PLUMB_TRY(st);
     return PLUMB_OK;
+}
+
+static plumb_status check_text(const struct plumb_buf *b, const char *path, const char *wanted)
+{
+    const char *text = plumb_buf_text(b);
+    const char *nul = b->len ? memchr(text, '\0', (size_t)b->len) : NULL;
+    int64_t line = 1, at = plumb_utf8_valid(text, b->len);
+    PLUMB_TRY(plumb_file_expect_text(path, wanted, text, b->len));
+    if (nul && nul - text < at)
+        at = nul - text;
+    for (int64_t i = 0; i < at; i++)
+        line += text[i] == '\n';
+    if (at == b->len)
+        return PLUMB_OK;
+    if (!text[at])
+        PLUMB_FAIL(PLUMB_ERR_FORMAT, "%s:%" PRId64 ": a NUL byte at byte %" PRId64 ", expected %s",
+                   path, line, at, wanted);
+    PLUMB_FAIL(PLUMB_ERR_FORMAT,
+               "%s:%" PRId64 ": byte %" PRId64 " (0x%02x) is no UTF-8, expected %s", path, line, at,
+               (unsigned char)text[at], wanted);
+}
+
+plumb_status plumb_file_read_text(struct plumb_buf *out, const char *path, const char *wanted)
+{
+    const bool standard_input = !strcmp(path, "-");
+    const char *name = standard_input ? "standard input" : path;
+    struct stat s;
+    int fd = STDIN_FILENO;
+    plumb_status st = PLUMB_OK;
+    if (!standard_input)
+        PLUMB_TRY(plumb_file_open(&fd, path, false));
+    if (fstat(fd, &s) != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, done, "%s: cannot read its size: %s", name,
+                        strerror(errno));
+    if (s.st_size > INT32_MAX)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done,
+                        "%s: %lld bytes are too many for %s, at most %d are read", name,
+                        (long long)s.st_size, wanted, INT32_MAX);
+    plumb_buf_clear(out);
+    PLUMB_TRY_GOTO(st, read_fd(out, fd, name), done);
+    PLUMB_TRY_GOTO(st, check_text(out, name, wanted), done);
+    if (out->len >= 3 && !memcmp(out->data, "\xEF\xBB\xBF", 3)) {
+        out->len -= 3;
+        memmove(out->data, out->data + 3, (size_t)out->len + 1);
+    }
+done:
+    if (!standard_input)
+        close(fd);
+    return st;
 }
 
 plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path)
@@ -180,9 +234,8 @@ fail:
 plumb_status plumb_file_copy(const char *from, const char *to)
 {
     struct plumb_file_out out;
-    const int in = open(from, O_RDONLY | O_CLOEXEC);
-    if (in < 0)
-        FAIL_ERRNO(from, "open");
+    int in;
+    PLUMB_TRY(plumb_file_open(&in, from, false));
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_file_out_begin(&out, to), fail);
     st = copy_fd(&out, in, from);
@@ -206,13 +259,18 @@ plumb_status plumb_file_append_line(FILE *f, const char *path, const char *line)
 plumb_status plumb_file_hash(uint64_t *out, const char *path)
 {
     plumb_status st = PLUMB_OK;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        FAIL_ERRNO(path, "open");
+    struct stat info;
+    int fd;
+    PLUMB_TRY(plumb_file_open(&fd, path, false));
     char *chunk = malloc(CHUNK);
     XXH3_state_t *state = XXH3_createState();
     if (!chunk || !state)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: a read buffer of %d bytes", path, CHUNK);
+    if (fstat(fd, &info) != 0 || S_ISFIFO(info.st_mode))
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail,
+                        "%s: is a pipe, which can be read only once, and the run reads the file "
+                        "twice; write its data to a regular file first",
+                        path);
     XXH3_64bits_reset_withSeed(state, 0);
     for (;;) {
         const ssize_t n = read(fd, chunk, CHUNK);
@@ -241,12 +299,21 @@ plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg)
 {
     const bool standard_input = !strcmp(path, "-");
     const char *name = standard_input ? "standard input" : path;
-    FILE *f = standard_input ? stdin : fopen(path, "re");
-    if (!f)
-        FAIL_ERRNO(path, "open");
+    char head[PLUMB_FILE_HEAD];
+    int fd = -1;
     plumb_status st = PLUMB_OK;
+    if (!standard_input)
+        PLUMB_TRY(plumb_file_open(&fd, path, false));
+    FILE *f = standard_input ? stdin : fdopen(fd, "r");
+    if (!f) {
+        close(fd);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot open: %s", path, strerror(errno));
+    }
     char *line = NULL;
     size_t cap = 0;
+    const ssize_t seen = pread(fileno(f), head, sizeof(head), 0); /* fails on a pipe */
+    if (seen > 0)
+        PLUMB_TRY_GOTO(st, plumb_file_expect_text(name, WANTED_LINES, head, seen), fail);
     for (int64_t no = 1;; no++) {
         errno = 0;
         ssize_t len = getline(&line, &cap, f);
@@ -256,6 +323,8 @@ plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg)
                                 "%s:%" PRId64 ": cannot read: %s", name, no, strerror(errno));
             break;
         }
+        if (no == 1 && seen < 0)
+            PLUMB_TRY_GOTO(st, plumb_file_expect_text(name, WANTED_LINES, line, len), fail);
         if (len > 0 && line[len - 1] == '\n')
             len--;
         if (len > 0 && line[len - 1] == '\r')

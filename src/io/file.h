@@ -12,8 +12,14 @@
 
 bool plumb_file_exists(const char *path);
 bool plumb_dir_exists(const char *path);
-/* out += the whole file; "-" is standard input. */
+/* out += the whole file; "-" is standard input, and a pipe is read to its end. A folder is refused
+ * by name. */
 plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
+/* out = the text of a file of UTF-8 without its byte order mark, of at most 2 GiB. wanted says in
+ * messages what the file should be ("a text file"). Errors: PLUMB_ERR_IO for what is no regular
+ * file (io/kind.h); PLUMB_ERR_FORMAT naming what the file is instead (Git LFS pointer, gzip,
+ * HTML page ...), or the line of a byte that is no UTF-8 text. */
+plumb_status plumb_file_read_text(struct plumb_buf *out, const char *path, const char *wanted);
 /* Writes path.tmp, fsyncs it, renames it over path, fsyncs the folder. A failed write (a full
  * disk) leaves path as it was and removes path.tmp. */
 plumb_status plumb_file_write_atomic(const char *path, const void *bytes, int64_t n);
@@ -48,13 +54,14 @@ void plumb_names_fini(struct plumb_names *names);
 /* out (size bytes) = "a/b", always terminated; PLUMB_ERR_ARG when it does not fit. */
 plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char *b);
 
-/* XXH3 64-bit. Hash of a whole file; hash of bytes, chained through seed. */
+/* XXH3 64-bit. Hash of a whole regular file (a pipe is refused: it can be read only once); hash of
+ * bytes, chained through seed. */
 plumb_status plumb_file_hash(uint64_t *out, const char *path);
 uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed);
 
 /* Calls fn for every line of a text file ("-" is standard input), without its line end (\n or
  * \r\n); line_no counts from 1; an empty last line does not count. fn's error stops the walk and is
- * passed on. */
+ * passed on. A file that is no text is refused by what it is (io/kind.h). */
 typedef plumb_status plumb_line_fn(void *arg, const char *line, int64_t len, int64_t line_no);
 plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg);
 /* The same over text in memory; the lines are not NUL-terminated. */

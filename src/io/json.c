@@ -216,7 +216,7 @@ plumb_status plumb_json_read_file(plumb_json **out, const char *path)
     *out = NULL;
     struct plumb_buf text = {0};
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_file_read(&text, path), fail);
+    PLUMB_TRY_GOTO(st, plumb_file_read_text(&text, path, "a JSON file"), fail);
     PLUMB_TRY_GOTO(st, parse(out, text.data, text.len, path, true), fail);
 fail:
     plumb_buf_fini(&text);

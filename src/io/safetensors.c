@@ -1,8 +1,8 @@
-/* safetensors.c - reading: map, check everything, then hand out borrowed entries.
- * Layer 1. Includes safetensors.h, json.h, file.h, base/.
+/* safetensors.c - reading: check the whole header, then hand out entries that can be read.
+ * Layer 1. Includes safetensors.h, json.h, kind.h, file.h, base/.
  *
  * The header decides where data is read, so nothing of it is trusted: after the checks here every
- * entry lies inside its mapping and no byte belongs to two tensors or to none. */
+ * entry lies inside its file and no byte belongs to two tensors or to none. */
 #include "io/safetensors.h"
 
 #include <errno.h>
@@ -12,27 +12,29 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/kind.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 }; /* the reference implementation's limit */
+enum { PIECE = 1 << 24, BLOCK = 1 << 16 };         /* bytes of one read; of one that is converted */
 
-struct shard {
+struct plumb_st_shard {
     char *path;
-    unsigned char *map;
+    int fd;           /* -1: not open */
+    struct stat info; /* when it was opened */
     int64_t size;
     plumb_json *header; /* owns the names */
 };
 
 struct plumb_st {
-    struct shard *shard;
+    struct plumb_st_shard *shard;
     int64_t shards, n, cap;
     struct plumb_st_entry *entry; /* (n) */
     int64_t *by_name;             /* (n) places in entry, sorted by name */
@@ -95,9 +97,10 @@ static plumb_status read_shape(struct plumb_st_entry *e, const plumb_json *info)
     return PLUMB_OK;
 }
 
-/* Fills *e from one member of the header; data_bytes are behind the header. */
-static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info,
-                               const unsigned char *data, int64_t data_bytes)
+/* Fills *e from one member of the header; the data begins at byte `data` of the file and has
+ * data_bytes. */
+static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info, int64_t data,
+                               int64_t data_bytes)
 {
     int64_t size = 0, bytes;
     PLUMB_REQUIRE(plumb_json_type_of(info) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
@@ -120,7 +123,7 @@ static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info,
                   "%s: tensor '%s' ends at byte %" PRId64 " of the data, the file has %" PRId64
                   " (cut short?)",
                   e->file, e->name, end, data_bytes);
-    e->data = data + begin;
+    e->at = data + begin;
     e->bytes = bytes;
     return PLUMB_OK;
 }
@@ -139,21 +142,21 @@ static plumb_status check_metadata(const plumb_json *meta, const char *path)
     return PLUMB_OK;
 }
 
-/* By place in the mapping; tensors without bytes stand before the one that begins there. */
+/* By place in the file; tensors without bytes stand before the one that begins there. */
 static int by_data(const void *a, const void *b)
 {
     const struct plumb_st_entry *x = a, *y = b;
-    if (x->data != y->data)
-        return (const char *)x->data < (const char *)y->data ? -1 : 1;
+    if (x->at != y->at)
+        return x->at < y->at ? -1 : 1;
     if (x->bytes != y->bytes)
         return x->bytes < y->bytes ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
 /* Adds the entries of a parsed header; st->entry has room for them. */
-static plumb_status read_entries(plumb_st *st, const struct shard *s, int64_t header_bytes)
+static plumb_status read_entries(plumb_st *st, const struct plumb_st_shard *s, int64_t header_bytes)
 {
-    const unsigned char *data = s->map + LENGTH_BYTES + header_bytes;
+    const int64_t data = LENGTH_BYTES + header_bytes;
     const int64_t data_bytes = s->size - LENGTH_BYTES - header_bytes;
     struct plumb_st_entry *first = st->entry + st->n;
     int64_t n = 0;
@@ -165,80 +168,139 @@ static plumb_status read_entries(plumb_st *st, const struct shard *s, int64_t he
             PLUMB_TRY(check_metadata(value, s->path));
             continue;
         }
-        first[n] = (struct plumb_st_entry){.name = key, .file = s->path};
+        first[n] = (struct plumb_st_entry){.name = key, .file = s->path, .shard = s};
         PLUMB_TRY(read_entry(&first[n], value, data, data_bytes));
         n++;
     }
     if (n > 1)
         qsort(first, (size_t)n, sizeof(*first), by_data);
-    const unsigned char *end = data;
+    int64_t end = data;
     for (int64_t i = 0; i < n; i++) {
-        PLUMB_REQUIRE(first[i].data == end, PLUMB_ERR_FORMAT,
-                      "%s: tensor '%s' begins at byte %td of the data, expected %td: %s", s->path,
-                      first[i].name, (const unsigned char *)first[i].data - data, end - data,
-                      (const unsigned char *)first[i].data < end ? "tensors overlap"
-                                                                 : "no tensor owns the gap");
+        PLUMB_REQUIRE(first[i].at == end, PLUMB_ERR_FORMAT,
+                      "%s: tensor '%s' begins at byte %" PRId64 " of the data, expected %" PRId64
+                      ": %s",
+                      s->path, first[i].name, first[i].at - data, end - data,
+                      first[i].at < end ? "tensors overlap" : "no tensor owns the gap");
         end += first[i].bytes;
     }
     PLUMB_REQUIRE(end == data + data_bytes, PLUMB_ERR_FORMAT,
-                  "%s: %td bytes after the last tensor belong to none", s->path,
+                  "%s: %" PRId64 " bytes after the last tensor belong to none", s->path,
                   data + data_bytes - end);
     st->n += n;
     return PLUMB_OK;
 }
 
-static plumb_status map_file(struct shard *s)
+/* out (bytes,) = bytes at `at` of the file, all of them. */
+static plumb_status read_at(void *out, const struct plumb_st_shard *s, int64_t at, int64_t bytes)
 {
-    struct stat info;
-    const int fd = open(s->path, O_RDONLY | O_CLOEXEC);
-    PLUMB_REQUIRE(fd >= 0, PLUMB_ERR_IO, "%s: cannot open: %s", s->path, strerror(errno));
-    plumb_status st = PLUMB_OK;
-    if (fstat(fd, &info) != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot read its size: %s", s->path,
-                        strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: is no regular file", s->path);
-    if (info.st_size < LENGTH_BYTES)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
-                        "%s: %lld bytes are too few for a safetensors file", s->path,
-                        (long long)info.st_size);
-    s->size = info.st_size;
-    s->map = mmap(NULL, (size_t)s->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (s->map == MAP_FAILED) {
-        s->map = NULL;
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: cannot map %" PRId64 " bytes: %s", s->path,
-                        s->size, strerror(errno));
+    char *to = out;
+    while (bytes > 0) {
+        const ssize_t n = pread(s->fd, to, (size_t)plumb_min_i64(bytes, PIECE), (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        PLUMB_REQUIRE(n >= 0, PLUMB_ERR_IO, "%s: cannot read byte %" PRId64 ": %s", s->path, at,
+                      strerror(errno));
+        PLUMB_REQUIRE(n > 0, PLUMB_ERR_IO,
+                      "%s: became shorter while it was read: %" PRId64
+                      " bytes when it was opened, now it ends at byte %" PRId64,
+                      s->path, s->size, at);
+        to += n;
+        at += n;
+        bytes -= n;
     }
-fail:
-    close(fd);
-    return st;
+    return PLUMB_OK;
+}
+
+/* Another program may write to a file that is open here: half of it would be old, half new. */
+static plumb_status check_same(const struct plumb_st_shard *s)
+{
+    struct stat now;
+    PLUMB_REQUIRE(fstat(s->fd, &now) == 0, PLUMB_ERR_IO, "%s: cannot read its size: %s", s->path,
+                  strerror(errno));
+    PLUMB_REQUIRE(
+        now.st_size == s->info.st_size && now.st_mtim.tv_sec == s->info.st_mtim.tv_sec &&
+            now.st_mtim.tv_nsec == s->info.st_mtim.tv_nsec,
+        PLUMB_ERR_IO,
+        "%s: was written to by another program while it was read; try again when the file "
+        "is complete",
+        s->path);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_st_read(void *out, const struct plumb_st_entry *e, int64_t first, int64_t bytes)
+{
+    PLUMB_REQUIRE(first >= 0 && bytes >= 0 && first <= e->bytes && bytes <= e->bytes - first,
+                  PLUMB_ERR_ARG, "tensor '%s' has no bytes %" PRId64 " to %" PRId64, e->name, first,
+                  first + bytes);
+    if (e->shard) {
+        PLUMB_TRY(read_at(out, e->shard, e->at + first, bytes));
+        PLUMB_TRY(check_same(e->shard));
+    } else if (bytes) {
+        memcpy(out, (const char *)e->data + first, (size_t)bytes);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status open_file(struct plumb_st_shard *s)
+{
+    PLUMB_TRY(plumb_file_open(&s->fd, s->path, false));
+    PLUMB_REQUIRE(fstat(s->fd, &s->info) == 0, PLUMB_ERR_IO, "%s: cannot read its size: %s",
+                  s->path, strerror(errno));
+    s->size = s->info.st_size;
+    return PLUMB_OK;
+}
+
+/* *header = the JSON text of `length` bytes; released by the caller, also after a failure. */
+static plumb_status read_header(char **header, int64_t *length, const struct plumb_st_shard *s)
+{
+    uint64_t claimed;
+    const char *path = s->path;
+    PLUMB_REQUIRE(s->size >= LENGTH_BYTES, PLUMB_ERR_FORMAT,
+                  "%s: %" PRId64 " bytes are too few for a safetensors file", path, s->size);
+    PLUMB_TRY(read_at(&claimed, s, 0, LENGTH_BYTES));
+    PLUMB_REQUIRE(claimed <= MAX_HEADER, PLUMB_ERR_FORMAT,
+                  "%s: a header of %" PRIu64 " bytes, at most %d are allowed", path, claimed,
+                  MAX_HEADER);
+    PLUMB_REQUIRE((int64_t)claimed <= s->size - LENGTH_BYTES, PLUMB_ERR_FORMAT,
+                  "%s: a header of %" PRIu64 " bytes in a file of %" PRId64, path, claimed,
+                  s->size);
+    *length = (int64_t)claimed;
+    *header = malloc((size_t)*length + 1);
+    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM, "%s: a header of %" PRId64 " bytes", path, *length);
+    PLUMB_TRY(read_at(*header, s, LENGTH_BYTES, *length));
+    PLUMB_REQUIRE(*length > 0 && **header == '{', PLUMB_ERR_FORMAT,
+                  "%s: the header does not begin with '{'", path);
+    return PLUMB_OK;
 }
 
 /* Adds one file to st. What it acquired before an error is released by plumb_st_close. */
 static plumb_status add_file(plumb_st *st, const char *path)
 {
-    struct shard *s = &st->shard[st->shards++];
+    struct plumb_st_shard *s = &st->shard[st->shards++];
+    char *header = NULL;
+    int64_t length = 0;
+    s->fd = -1;
     s->path = strdup(path);
     PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: its name", path);
-    PLUMB_TRY(map_file(s));
-    uint64_t length;
-    memcpy(&length, s->map, sizeof(length));
-    PLUMB_REQUIRE(length <= MAX_HEADER, PLUMB_ERR_FORMAT,
-                  "%s: a header of %" PRIu64 " bytes, at most %d are allowed", path, length,
-                  MAX_HEADER);
-    PLUMB_REQUIRE((int64_t)length <= s->size - LENGTH_BYTES, PLUMB_ERR_FORMAT,
-                  "%s: a header of %" PRIu64 " bytes in a file of %" PRId64, path, length, s->size);
-    const char *text = (const char *)s->map + LENGTH_BYTES;
-    PLUMB_REQUIRE(length > 0 && text[0] == '{', PLUMB_ERR_FORMAT,
-                  "%s: the header does not begin with '{'", path);
-    char where[PATH_MAX + 16];
-    snprintf(where, sizeof(where), "%s: header", path);
-    PLUMB_TRY(plumb_json_parse(&s->header, text, (int64_t)length, where));
+    PLUMB_TRY(open_file(s));
+    plumb_status failed = read_header(&header, &length, s);
+    if (failed == PLUMB_OK) {
+        char where[PATH_MAX + 16];
+        snprintf(where, sizeof(where), "%s: header", path);
+        failed = plumb_json_parse(&s->header, header, length, where);
+    } else if (failed == PLUMB_ERR_FORMAT) { /* what it is instead explains more */
+        enum plumb_file_kind kind;
+        if (plumb_file_kind_at(&kind, path) == PLUMB_OK && kind != PLUMB_FILE_BINARY &&
+            kind != PLUMB_FILE_SAFETENSORS)
+            failed = plumb_file_expect(path, PLUMB_FILE_SAFETENSORS);
+    }
+    free(header);
+    PLUMB_TRY(failed);
     const int64_t room = st->n + plumb_json_count(s->header);
     struct plumb_st_entry *grown = realloc(st->entry, (size_t)(room + 1) * sizeof(*grown));
     PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: %" PRId64 " tensors", path, room);
     st->entry = grown;
-    PLUMB_TRY(read_entries(st, s, (int64_t)length));
+    PLUMB_TRY(read_entries(st, s, length));
     return PLUMB_OK;
 }
 
@@ -393,9 +455,9 @@ void plumb_st_close(plumb_st **st)
     if (!st || !*st)
         return;
     for (int64_t i = 0; i < (*st)->shards; i++) {
-        struct shard *s = &(*st)->shard[i];
-        if (s->map)
-            munmap(s->map, (size_t)s->size);
+        struct plumb_st_shard *s = &(*st)->shard[i];
+        if (s->path && s->fd >= 0)
+            close(s->fd);
         plumb_json_free(&s->header);
         free(s->path);
     }
@@ -449,29 +511,37 @@ static float half_to_float(uint16_t h)
     return x;
 }
 
-plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e)
+/* out (n,) from n values as a file has them. */
+static void convert(float *out, const unsigned char *in, int64_t n, enum plumb_dtype dtype)
 {
-    const unsigned char *in = e->data;
-    PLUMB_REQUIRE(!e->other && (e->dtype == PLUMB_F32 || e->dtype == PLUMB_BF16 ||
-                                e->dtype == PLUMB_F16 || e->dtype == PLUMB_F64),
-                  PLUMB_ERR_UNSUPPORTED,
-                  "%s: tensor '%s' is %s, expected float32, bfloat16, float16 or float64", e->file,
-                  e->name, e->other ? e->other : plumb_dtype_name(e->dtype));
-    if (e->dtype == PLUMB_F32) {
-        if (e->bytes)
-            memcpy(out, in, (size_t)e->bytes);
-        return PLUMB_OK;
-    }
-    for (int64_t i = 0; i < e->count; i++) {
+    for (int64_t i = 0; i < n; i++) {
         uint16_t half;
         double wide;
-        if (e->dtype == PLUMB_F64) {
+        if (dtype == PLUMB_F64) {
             memcpy(&wide, in + 8 * i, sizeof(wide));
             out[i] = (float)wide;
             continue;
         }
         memcpy(&half, in + 2 * i, sizeof(half));
-        out[i] = e->dtype == PLUMB_BF16 ? plumb_from_bf16(half) : half_to_float(half);
+        out[i] = dtype == PLUMB_BF16 ? plumb_from_bf16(half) : half_to_float(half);
+    }
+}
+
+plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e)
+{
+    unsigned char block[BLOCK];
+    PLUMB_REQUIRE(!e->other && (e->dtype == PLUMB_F32 || e->dtype == PLUMB_BF16 ||
+                                e->dtype == PLUMB_F16 || e->dtype == PLUMB_F64),
+                  PLUMB_ERR_UNSUPPORTED,
+                  "%s: tensor '%s' is %s, expected float32, bfloat16, float16 or float64", e->file,
+                  e->name, e->other ? e->other : plumb_dtype_name(e->dtype));
+    if (e->dtype == PLUMB_F32)
+        return plumb_st_read(out, e, 0, e->bytes);
+    const int64_t size = plumb_dtype_size(e->dtype);
+    for (int64_t at = 0; at < e->bytes; at += BLOCK) {
+        const int64_t bytes = plumb_min_i64(BLOCK, e->bytes - at);
+        PLUMB_TRY(plumb_st_read(block, e, at, bytes));
+        convert(out + at / size, block, bytes / size, e->dtype);
     }
     return PLUMB_OK;
 }

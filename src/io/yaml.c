@@ -275,7 +275,7 @@ plumb_status plumb_yaml_read_file(struct plumb_yaml **out, const char *path)
     *out = NULL;
     struct plumb_buf text = {0};
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_file_read(&text, path), fail);
+    PLUMB_TRY_GOTO(st, plumb_file_read_text(&text, path, "a YAML file"), fail);
     PLUMB_TRY_GOTO(st, plumb_yaml_parse(out, plumb_buf_text(&text), text.len, path), fail);
 fail:
     plumb_buf_fini(&text);

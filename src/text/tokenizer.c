@@ -191,9 +191,9 @@ plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir)
     PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof path, dir, "tokenizer_config.json"), fail);
     const bool configured = plumb_file_exists(path);
     if (configured)
-        PLUMB_TRY_GOTO(st, plumb_file_read(&config, path), fail);
+        PLUMB_TRY_GOTO(st, plumb_file_read_text(&config, path, "a JSON file"), fail);
     PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof path, dir, "tokenizer.json"), fail);
-    PLUMB_TRY_GOTO(st, plumb_file_read(&json, path), fail);
+    PLUMB_TRY_GOTO(st, plumb_file_read_text(&json, path, "a JSON file"), fail);
     PLUMB_TRY_GOTO(st,
                    plumb_tokenizer_parse(out, plumb_buf_text(&json), json.len,
                                          configured ? plumb_buf_text(&config) : NULL, config.len,

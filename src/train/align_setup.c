@@ -62,9 +62,9 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     struct plumb_buf principle = {0}, contrary = {0};
     plumb_status st = PLUMB_OK;
     if (guided)
-        st = plumb_file_read(&principle, cfg->method.principles);
+        st = plumb_file_read_text(&principle, cfg->method.principles, "a text of principles");
     if (st == PLUMB_OK && contrast)
-        st = plumb_file_read(&contrary, cfg->method.contrary);
+        st = plumb_file_read_text(&contrary, cfg->method.contrary, "a text of principles");
     struct plumb_data_options options = plumb_data_options_of(cfg, a->t, PLUMB_DATA_PROMPTS);
     options.principle = guided ? plumb_buf_text(&principle) : NULL;
     options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;

@@ -62,7 +62,7 @@ plumb_status plumb_choices_read(plumb_comm *comm, struct plumb_backend *b,
         st = path_of(path, dir, cfg);
     PLUMB_TRY(plumb_comm_agree(comm, st));
     if (plumb_comm_rank(comm) == 0 && *path && plumb_file_exists(path))
-        if (plumb_file_read(&text, path) != PLUMB_OK ||
+        if (plumb_file_read_text(&text, path, "a text file") != PLUMB_OK ||
             b->choices_read(b, plumb_buf_text(&text)) != PLUMB_OK) {
             plumb_log(PLUMB_LOG_WARN, "%s is not used: %s", path, plumb_trail_message());
             plumb_buf_clear(&text);

@@ -16,8 +16,12 @@ static void read_all(const plumb_st *st)
         const struct plumb_st_entry *e = plumb_st_at(st, i);
         if (plumb_st_find(st, e->name) != e)
             abort();
-        for (int64_t k = 0; k < e->bytes; k++)
-            sum += ((const unsigned char *)e->data)[k];
+        unsigned char *raw = malloc((size_t)e->bytes + 1);
+        if (raw && plumb_st_read(raw, e, 0, e->bytes) != PLUMB_OK)
+            abort();
+        for (int64_t k = 0; raw && k < e->bytes; k++)
+            sum += raw[k];
+        free(raw);
         float *x = malloc((size_t)e->count * sizeof(*x) + 1);
         if (x && plumb_st_to_f32(x, e) == PLUMB_OK && e->count)
             sum += x[e->count - 1] > 0;

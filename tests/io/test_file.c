@@ -55,7 +55,7 @@ static void test_write_and_copy(void)
     says("No such file");
     struct plumb_buf b = {0};
     CHECK(plumb_file_read(&b, root) == PLUMB_ERR_IO);
-    says("directory");
+    says("is a folder");
     plumb_buf_fini(&b);
     FILE *f = fopen(in_root("log"), "w");
     CHECK(f);

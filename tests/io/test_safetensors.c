@@ -1,7 +1,9 @@
 /* test_safetensors.c - reader and writer against the reference library's bytes and refusals.
  * Test. Includes harness.h, io/. */
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -57,7 +59,7 @@ static void refused(const char *header, int64_t data, plumb_status want, const c
 static void test_refusals(void)
 {
     const plumb_status f = PLUMB_ERR_FORMAT;
-    refused("", 0, f, "'{'");
+    refused("", 0, f, "zero bytes");
     refused("[]", 0, f, "'{'");
     refused(" {}", 0, f, "'{'");
     refused("{", 0, f, "JSON");
@@ -90,7 +92,7 @@ static void test_refusals(void)
     CHECK(plumb_st_open(&st, root) == PLUMB_ERR_IO);
     CHECK_OK(plumb_file_write_atomic(in_root("short"), "1234567", 7));
     CHECK(plumb_st_open(&st, in_root("short")) == f);
-    says("too few");
+    says("is a text file, expected a safetensors file");
     CHECK_OK(plumb_file_write_atomic(in_root("huge"), "\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10));
     CHECK(plumb_st_open(&st, in_root("huge")) == f);
     says("at most");
@@ -113,8 +115,10 @@ static void test_order_and_find(void)
         CHECK(plumb_st_find(st, order[i]) == plumb_st_at(st, i));
     }
     CHECK(plumb_st_find(st, "a") == NULL && plumb_st_find(st, "zz") == NULL);
-    CHECK(!memcmp(plumb_st_find(st, "z")->data, "\1\2", 2));
     float x[1] = {7};
+    char z[2];
+    CHECK_OK(plumb_st_read(z, plumb_st_find(st, "z"), 0, 2));
+    CHECK(plumb_st_read(z, plumb_st_find(st, "z"), 1, 2) == PLUMB_ERR_ARG);
     CHECK(plumb_st_to_f32(x, plumb_st_find(st, "I")) == PLUMB_ERR_UNSUPPORTED);
     says("tensor 'I' is I8");
     CHECK(plumb_st_to_f32(x, plumb_st_find(st, "z")) == PLUMB_ERR_UNSUPPORTED);
@@ -124,6 +128,48 @@ static void test_order_and_find(void)
     plumb_st_close(&st);
     CHECK(st == NULL);
     plumb_st_close(&st);
+}
+
+/* A file that changes while it is open is an error that names it, where a mapping would end the
+ * process. */
+static void test_changed_while_open(void)
+{
+    enum { N = 100000 };
+    static float big[N];
+    const char *path = in_root("big.safetensors");
+    const struct plumb_st_entry e = {
+        .name = "w", .dtype = PLUMB_F32, .rank = 1, .dim = {N}, .data = big};
+    plumb_st *st;
+    float *out = malloc(N * sizeof(*out));
+    CHECK(out);
+    CHECK_OK(plumb_st_write(path, &e, 1, NULL));
+    CHECK_OK(plumb_st_open(&st, path));
+    CHECK_OK(plumb_st_to_f32(out, plumb_st_find(st, "w")));
+    CHECK(truncate(path, 5000) == 0);
+    CHECK(plumb_st_to_f32(out, plumb_st_find(st, "w")) == PLUMB_ERR_IO);
+    says("big.safetensors: became shorter while it was read");
+    plumb_st_close(&st);
+    CHECK(plumb_st_open(&st, path) == PLUMB_ERR_FORMAT);
+    says("cut short?");
+
+    CHECK_OK(plumb_st_write(path, &e, 1, NULL));
+    CHECK_OK(plumb_st_open(&st, path));
+    FILE *f = fopen(path, "r+");
+    const struct timespec other[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    CHECK(f && fseek(f, -4, SEEK_END) == 0 && fputs("abcd", f) >= 0 && fclose(f) == 0);
+    CHECK(utimensat(AT_FDCWD, path, other, 0) == 0);
+    CHECK(plumb_st_to_f32(out, plumb_st_find(st, "w")) == PLUMB_ERR_IO);
+    says("big.safetensors: was written to by another program");
+    plumb_st_close(&st);
+
+    /* a new file under the same name is another file: the open one stays as it was */
+    CHECK_OK(plumb_st_write(path, &e, 1, NULL));
+    CHECK_OK(plumb_st_open(&st, path));
+    CHECK_OK(plumb_st_write(path, &e, 1, NULL));
+    CHECK_OK(plumb_st_to_f32(out, plumb_st_find(st, "w")));
+    plumb_st_close(&st);
+    CHECK(unlink(path) == 0);
+    free(out);
 }
 
 /* Every 16-bit pattern of both half formats, against the definition. */
@@ -202,7 +248,10 @@ static void same_entries(const plumb_st *st)
         for (int k = 0; k < e->rank; k++)
             count *= e->dim[k];
         CHECK(e->count == count && e->bytes == count * plumb_dtype_size(e->dtype));
-        CHECK(e->bytes == 0 || !memcmp(e->data, entry[i].data, (size_t)e->bytes));
+        char data[64];
+        CHECK(e->bytes <= (int64_t)sizeof(data));
+        CHECK_OK(plumb_st_read(data, e, 0, e->bytes));
+        CHECK(e->bytes == 0 || !memcmp(data, entry[i].data, (size_t)e->bytes));
     }
 }
 
@@ -359,6 +408,7 @@ int main(void)
     CHECK(mkdtemp(root));
     test_refusals();
     test_order_and_find();
+    test_changed_while_open();
     test_conversions();
     test_reference_bytes();
     test_writer_refusals();

@@ -32,10 +32,16 @@ static void spoil(const char *name, const char *new_name, int64_t rows)
     char from[700];
     plumb_st *st;
     struct plumb_st_entry e[64];
+    const void *owned[64];
     int64_t n = 0;
     CHECK_OK(plumb_st_open_dir(&st, source));
+    CHECK(plumb_st_count(st) <= 64);
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
         e[n] = *plumb_st_at(st, i);
+        void *data = calloc(2, (size_t)e[n].bytes); /* as many rows again */
+        CHECK(data);
+        CHECK_OK(plumb_st_read(data, &e[n], 0, e[n].bytes));
+        owned[i] = e[n].data = data;
         if (!strcmp(e[n].name, name)) {
             if (!new_name)
                 continue;
@@ -49,6 +55,8 @@ static void spoil(const char *name, const char *new_name, int64_t rows)
         CHECK(++n < 64);
     }
     CHECK_OK(plumb_st_write(in("model.safetensors"), e, n, NULL));
+    for (int64_t i = 0; i < plumb_st_count(st); i++)
+        free((void *)(uintptr_t)owned[i]);
     plumb_st_close(&st);
     snprintf(from, sizeof from, "%s/config.json", source);
     CHECK_OK(plumb_file_copy(from, in("config.json")));

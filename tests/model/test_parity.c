@@ -54,7 +54,7 @@ static int64_t read_i32(const struct fixture *f, const char *name, int32_t *out,
 {
     const struct plumb_st_entry *e = plumb_st_find(f->st, name);
     CHECK(e && e->dtype == PLUMB_I32 && e->count <= cap);
-    memcpy(out, e->data, (size_t)e->bytes);
+    CHECK_OK(plumb_st_read(out, e, 0, e->bytes));
     return e->count;
 }
 

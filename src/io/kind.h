@@ -1,0 +1,88 @@
+/* kind.h - what a file really is, told from its type and its first bytes, whatever its name says.
+ * Layer 1. Includes base/ only.
+ *
+ * Every reader calls one of these functions before it parses, so that a Git LFS pointer, a
+ * compressed file or an error page is named as such and not as a syntax error. */
+#ifndef PLUMB_IO_KIND_H
+#define PLUMB_IO_KIND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* id, name with its article, what to do about it where something else was expected ("" = nothing
+ * to add) */
+#define PLUMB_FILE_KIND_LIST(X)                                                                    \
+    X(TEXT, "a text file", "")                                                                     \
+    X(JSON, "JSON text", "")                                                                       \
+    X(EMPTY, "an empty file", "")                                                                  \
+    X(SAFETENSORS, "a safetensors file", "")                                                       \
+    X(HDF5, "an HDF5 file", "")                                                                    \
+    X(FOLDER, "a folder", "name a file")                                                           \
+    X(FIFO, "a named pipe", "write its data to a regular file first")                              \
+    X(SOCKET, "a socket", "name a regular file")                                                   \
+    X(DEVICE, "a device", "name a regular file")                                                   \
+    X(LFS_POINTER, "a Git LFS pointer that stands for the file", "fetch the file: git lfs pull")   \
+    X(HTML, "an HTML page, for example the error page of a download", "download the file again")   \
+    X(XML, "an XML document, for example the error page of a download", "download the file again") \
+    X(UTF16, "UTF-16 text", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8")                       \
+    X(UTF32, "UTF-32 text", "convert it to UTF-8: iconv -f UTF-32 -t UTF-8")                       \
+    X(ZEROS, "filled with zero bytes, as after a crash or a broken copy", "copy it again")         \
+    X(GZIP, "gzip-compressed data", "decompress it: gunzip")                                       \
+    X(ZSTD, "Zstandard-compressed data", "decompress it: unzstd")                                  \
+    X(XZ, "xz-compressed data", "decompress it: unxz")                                             \
+    X(BZIP2, "bzip2-compressed data", "decompress it: bunzip2")                                    \
+    X(LZ4, "LZ4-compressed data", "decompress it: unlz4")                                          \
+    X(SEVEN_ZIP, "a 7z archive", "unpack it")                                                      \
+    X(TAR, "a tar archive", "unpack it: tar xf")                                                   \
+    X(ZIP, "a zip archive", "unpack it: unzip")                                                    \
+    X(TORCH, "a PyTorch checkpoint (pickle in a zip archive)",                                     \
+      "convert it to safetensors: model.save_pretrained of transformers")                          \
+    X(NPZ, "a NumPy archive (.npz)", "")                                                           \
+    X(NPY, "a NumPy array (.npy)", "")                                                             \
+    X(PICKLE, "a Python pickle, for example an old PyTorch checkpoint",                            \
+      "convert it to safetensors: model.save_pretrained of transformers")                          \
+    X(GGUF, "a GGUF model", "take the checkpoint in safetensors that it was made from")            \
+    X(PARQUET, "a Parquet file", "write it as JSON lines: Dataset.to_json of datasets")            \
+    X(ARROW, "an Arrow file", "write it as JSON lines: Dataset.to_json of datasets")               \
+    X(SQLITE, "an SQLite database", "")                                                            \
+    X(PDF, "a PDF document", "")                                                                   \
+    X(IMAGE, "an image", "")                                                                       \
+    X(ELF, "a program or a library", "")                                                           \
+    X(APPLE_DOUBLE, "a macOS metadata file (AppleDouble)", "take the file without ._ in its name") \
+    X(BINARY, "binary data of an unknown kind", "")
+
+enum plumb_file_kind {
+#define X(id, name, advice) PLUMB_FILE_##id,
+    PLUMB_FILE_KIND_LIST(X)
+#undef X
+        PLUMB_FILE_KINDS
+};
+
+/* Bytes that are enough for plumb_file_kind_of; fewer are fine where a file is shorter. */
+enum { PLUMB_FILE_HEAD = 512 };
+
+const char *plumb_file_kind_name(enum plumb_file_kind k);   /* "a folder" */
+const char *plumb_file_kind_advice(enum plumb_file_kind k); /* "" or "decompress it: gunzip" */
+
+/* Tells the kind from the first n bytes of a file. */
+enum plumb_file_kind plumb_file_kind_of(const void *head, int64_t n);
+/* Tells the kind of the file at path from its type and its first bytes. A pipe, socket or device
+ * is not opened. PLUMB_ERR_IO when there is none or it cannot be read. */
+plumb_status plumb_file_kind_at(enum plumb_file_kind *out, const char *path);
+
+/* Succeeds when the n bytes that a text begins with are those of a text (also an empty one).
+ * PLUMB_ERR_FORMAT otherwise: "PATH: is KIND, expected WANTED; ADVICE". */
+plumb_status plumb_file_expect_text(const char *path, const char *wanted, const void *head,
+                                    int64_t n);
+/* Succeeds when the file at path is of kind `want`. PLUMB_ERR_IO when there is none or when it is
+ * no regular file, PLUMB_ERR_FORMAT as above. */
+plumb_status plumb_file_expect(const char *path, enum plumb_file_kind want);
+
+/* Opens a regular file for reading; *fd is owned by the caller. streams: pipes and devices are
+ * fine, too. Pipes of a shell (/dev/fd/N, /dev/stdin) are always fine. PLUMB_ERR_IO naming what is
+ * there, and the target of a link that leads nowhere. */
+plumb_status plumb_file_open(int *fd, const char *path, bool streams);
+
+#endif
