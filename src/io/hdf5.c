@@ -1,5 +1,5 @@
-/* hdf5.c - HDF5 files: arrays, attributes, virtual data sets. The only user of libhdf5.
- * Layer 1. Includes base/ only. */
+/* hdf5.c - writing HDF5 files: arrays, attributes, virtual arrays.
+ * Layer 1. Includes hdf5_impl.h, hdf5_driver.h, file.h, base/. */
 #include "io/hdf5.h"
 
 #include <errno.h>
@@ -13,14 +13,7 @@
 
 #include "io/file.h"
 #include "io/hdf5_driver.h"
-
-struct plumb_h5 {
-    hid_t id;
-    hid_t driver; /* of a file being written, else -1 */
-    bool writing;
-    struct plumb_h5_fault fault;
-    char path[PATH_MAX], tmp[PATH_MAX + 8];
-};
+#include "io/hdf5_impl.h"
 
 /* What the library says at the deepest frame of its error stack: the cause. */
 static herr_t deepest(unsigned n, const H5E_error2_t *e, void *arg)
@@ -30,7 +23,7 @@ static herr_t deepest(unsigned n, const H5E_error2_t *e, void *arg)
     return 0;
 }
 
-static const char *reason(char text[256])
+const char *plumb_h5_reason(char text[256])
 {
     snprintf(text, 256, "unknown cause");
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, deepest, text);
@@ -38,29 +31,14 @@ static const char *reason(char text[256])
     return text;
 }
 
-#define H5_FAIL_GOTO(st, code, label, f, what, name)                                               \
-    do {                                                                                           \
-        char text_[256];                                                                           \
-        (st) = plumb_fail_at((code), __FILE__, __LINE__, "%s: cannot %s \"%s\": %s", (f)->path,    \
-                             (what), (name), reason(text_));                                       \
-        goto label;                                                                                \
-    } while (0)
-
-static const struct {
-    int64_t size;
-    bool real;
-} type_info[] = {
-    [PLUMB_H5_U8] = {1, false},  [PLUMB_H5_I32] = {4, false}, [PLUMB_H5_I64] = {8, false},
-    [PLUMB_H5_U64] = {8, false}, [PLUMB_H5_F32] = {4, true},  [PLUMB_H5_F64] = {8, true},
-};
-
 int64_t plumb_h5_type_size(enum plumb_h5_type t)
 {
-    return type_info[t].size;
+    static const int64_t size[] = {[PLUMB_H5_U8] = 1,  [PLUMB_H5_I32] = 4, [PLUMB_H5_I64] = 8,
+                                   [PLUMB_H5_U64] = 8, [PLUMB_H5_F32] = 4, [PLUMB_H5_F64] = 8};
+    return size[t];
 }
 
-/* The type in memory, and the type in the file: little-endian whatever the host. */
-static hid_t memory_type(enum plumb_h5_type t)
+hid_t plumb_h5_memory_type(enum plumb_h5_type t)
 {
     switch (t) {
     case PLUMB_H5_U8:
@@ -78,6 +56,8 @@ static hid_t memory_type(enum plumb_h5_type t)
     }
     return H5T_NATIVE_DOUBLE;
 }
+
+/* Little-endian whatever the host. */
 static hid_t file_type(enum plumb_h5_type t)
 {
     switch (t) {
@@ -97,7 +77,7 @@ static hid_t file_type(enum plumb_h5_type t)
     return H5T_IEEE_F64LE;
 }
 
-static plumb_status h5_new(plumb_h5 **out, const char *path, bool writing)
+plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing)
 {
     *out = NULL;
     PLUMB_REQUIRE(strlen(path) < PATH_MAX, PLUMB_ERR_ARG, "path too long: %.200s...", path);
@@ -113,22 +93,23 @@ static plumb_status h5_new(plumb_h5 **out, const char *path, bool writing)
     return PLUMB_OK;
 }
 
-static plumb_status check_fault(const plumb_h5 *f)
+plumb_status plumb_h5_check_fault(const plumb_h5 *f)
 {
-    PLUMB_REQUIRE(!f->fault.text[0], PLUMB_ERR_IO, "%s: %s", f->tmp, f->fault.text);
+    PLUMB_REQUIRE(!f->fault.text[0], PLUMB_ERR_IO, "%s: %s", f->writing ? f->tmp : f->path,
+                  f->fault.text);
     return PLUMB_OK;
 }
 
 plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
 {
-    PLUMB_TRY(h5_new(out, path, true));
+    PLUMB_TRY(plumb_h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
     hid_t create = H5Pcreate(H5P_FILE_CREATE);
-    hid_t access = plumb_h5_driver_access(&f->fault, &f->driver);
+    hid_t access = plumb_h5_driver_access(&f->fault, &f->driver, true);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||
         (f->id = H5Fcreate(f->tmp, H5F_ACC_TRUNC, create, access)) < 0) {
-        PLUMB_TRY_GOTO(st, check_fault(f), fail);
+        PLUMB_TRY_GOTO(st, plumb_h5_check_fault(f), fail);
         H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "create", "file");
     }
 fail:
@@ -136,21 +117,6 @@ fail:
         H5Pclose(create);
     if (access >= 0)
         H5Pclose(access);
-    if (st != PLUMB_OK)
-        plumb_h5_close(out);
-    return st;
-}
-
-plumb_status plumb_h5_open(plumb_h5 **out, const char *path)
-{
-    PLUMB_TRY(h5_new(out, path, false));
-    plumb_h5 *f = *out;
-    plumb_status st = PLUMB_OK;
-    if (access(path, R_OK) != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: %s", path, strerror(errno));
-    if ((f->id = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        H5_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, f, "open", "file");
-fail:
     if (st != PLUMB_OK)
         plumb_h5_close(out);
     return st;
@@ -191,7 +157,7 @@ plumb_status plumb_h5_commit(plumb_h5 **fp)
     f->id = H5I_INVALID_HID;
     if (H5Fclose(id) < 0)
         H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "close", "file");
-    PLUMB_TRY_GOTO(st, check_fault(f), fail);
+    PLUMB_TRY_GOTO(st, plumb_h5_check_fault(f), fail);
     PLUMB_TRY_GOTO(st, sync_file(f->tmp), fail);
     if (rename(f->tmp, f->path) != 0)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: rename: %s", f->path, strerror(errno));
@@ -270,27 +236,21 @@ plumb_status plumb_h5_put(plumb_h5 *f, const char *name, enum plumb_h5_type t, i
     return n ? plumb_h5_write(f, name, t, 0, n, data) : PLUMB_OK;
 }
 
-/* Reads (out) or writes (in) values first .. first+n-1. */
-static plumb_status transfer(const plumb_h5 *f, const char *name, enum plumb_h5_type t,
-                             int64_t first, int64_t n, void *out, const void *in)
+plumb_status plumb_h5_write(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t first,
+                            int64_t n, const void *data)
 {
     const hsize_t at = (hsize_t)first, count = (hsize_t)n;
     plumb_status st = PLUMB_OK;
-    hid_t set = H5I_INVALID_HID, there = H5I_INVALID_HID, here = H5I_INVALID_HID;
-    int64_t have;
-    PLUMB_TRY(plumb_h5_count(f, name, &have));
-    PLUMB_REQUIRE(first >= 0 && n >= 0 && first <= have && n <= have - first, PLUMB_ERR_FORMAT,
-                  "%s: array \"%s\" has %lld values, expected at least %lld", f->path, name,
-                  (long long)have, (long long)(first + n));
+    hid_t there = H5I_INVALID_HID, here = H5I_INVALID_HID;
     if (n == 0)
         return PLUMB_OK;
-    if ((set = H5Dopen2(f->id, name, H5P_DEFAULT)) < 0 || (there = H5Dget_space(set)) < 0 ||
+    hid_t set = H5Dopen2(f->id, name, H5P_DEFAULT);
+    if (set < 0 || (there = H5Dget_space(set)) < 0 ||
         H5Sselect_hyperslab(there, H5S_SELECT_SET, &at, NULL, &count, NULL) < 0 ||
         (here = H5Screate_simple(1, &count, NULL)) < 0 ||
-        (out ? H5Dread(set, memory_type(t), here, there, H5P_DEFAULT, out)
-             : H5Dwrite(set, memory_type(t), here, there, H5P_DEFAULT, in)) < 0)
-        H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, out ? "read array" : "write array", name);
-    PLUMB_TRY_GOTO(st, check_fault(f), fail);
+        H5Dwrite(set, plumb_h5_memory_type(t), here, there, H5P_DEFAULT, data) < 0)
+        H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "write array", name);
+    PLUMB_TRY_GOTO(st, plumb_h5_check_fault(f), fail);
 fail:
     if (here >= 0)
         H5Sclose(here);
@@ -299,65 +259,6 @@ fail:
     if (set >= 0)
         H5Dclose(set);
     return st;
-}
-
-plumb_status plumb_h5_write(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t first,
-                            int64_t n, const void *data)
-{
-    return transfer(f, name, t, first, n, NULL, data);
-}
-
-bool plumb_h5_has(const plumb_h5 *f, const char *name)
-{
-    const bool has = H5Oexists_by_name(f->id, name, H5P_DEFAULT) > 0;
-    H5Eclear2(H5E_DEFAULT);
-    return has;
-}
-
-plumb_status plumb_h5_count(const plumb_h5 *f, const char *name, int64_t *n)
-{
-    hsize_t dim[H5S_MAX_RANK];
-    hid_t set = H5Dopen2(f->id, name, H5P_DEFAULT);
-    hid_t space = set < 0 ? H5I_INVALID_HID : H5Dget_space(set);
-    const int rank = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
-    if (rank == 1)
-        H5Sget_simple_extent_dims(space, dim, NULL);
-    if (space >= 0)
-        H5Sclose(space);
-    if (set >= 0)
-        H5Dclose(set);
-    H5Eclear2(H5E_DEFAULT);
-    PLUMB_REQUIRE(rank >= 0, PLUMB_ERR_FORMAT, "%s: there is no array \"%s\"", f->path, name);
-    PLUMB_REQUIRE(rank == 1 && dim[0] <= INT64_MAX, PLUMB_ERR_FORMAT,
-                  "%s: array \"%s\" has %d dimensions, expected 1", f->path, name, rank);
-    *n = (int64_t)dim[0];
-    return PLUMB_OK;
-}
-
-static plumb_status check_class(const plumb_h5 *f, const char *name, enum plumb_h5_type t)
-{
-    hid_t set = H5Dopen2(f->id, name, H5P_DEFAULT);
-    hid_t type = set < 0 ? H5I_INVALID_HID : H5Dget_type(set);
-    const H5T_class_t found = type < 0 ? H5T_NO_CLASS : H5Tget_class(type);
-    const size_t size = type < 0 ? 0 : H5Tget_size(type);
-    if (type >= 0)
-        H5Tclose(type);
-    if (set >= 0)
-        H5Dclose(set);
-    PLUMB_REQUIRE(found == (type_info[t].real ? H5T_FLOAT : H5T_INTEGER) &&
-                      (int64_t)size == type_info[t].size,
-                  PLUMB_ERR_FORMAT, "%s: array \"%s\" is not of %lld-byte %s", f->path, name,
-                  (long long)type_info[t].size, type_info[t].real ? "reals" : "integers");
-    return PLUMB_OK;
-}
-
-plumb_status plumb_h5_read(const plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t first,
-                           int64_t n, void *out)
-{
-    int64_t have;
-    PLUMB_TRY(plumb_h5_count(f, name, &have));
-    PLUMB_TRY(check_class(f, name, t));
-    return transfer(f, name, t, first, n, out, NULL);
 }
 
 /* ---- attributes ---- */
@@ -401,47 +302,6 @@ fail:
     if (type >= 0)
         H5Tclose(type);
     return st;
-}
-
-static plumb_status get_attr(const plumb_h5 *f, const char *name, H5T_class_t want, hid_t here,
-                             void *v, int64_t size)
-{
-    plumb_status st = PLUMB_OK;
-    hid_t type = H5I_INVALID_HID;
-    hid_t attr = H5Aopen(f->id, name, H5P_DEFAULT);
-    if (attr < 0 || (type = H5Aget_type(attr)) < 0)
-        H5_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, f, "find attribute", name);
-    if (H5Tget_class(type) != want || H5Tis_variable_str(type) > 0 ||
-        (want == H5T_STRING && (int64_t)H5Tget_size(type) >= size))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: attribute \"%s\" is of another type",
-                        f->path, name);
-    if (want == H5T_STRING)
-        memset(v, 0, (size_t)size);
-    if (H5Aread(attr, want == H5T_STRING ? type : here, v) < 0)
-        H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "read attribute", name);
-fail:
-    if (type >= 0)
-        H5Tclose(type);
-    if (attr >= 0)
-        H5Aclose(attr);
-    return st;
-}
-
-plumb_status plumb_h5_get_attr_i64(const plumb_h5 *f, const char *name, int64_t *v)
-{
-    return get_attr(f, name, H5T_INTEGER, H5T_NATIVE_INT64, v, sizeof *v);
-}
-plumb_status plumb_h5_get_attr_u64(const plumb_h5 *f, const char *name, uint64_t *v)
-{
-    return get_attr(f, name, H5T_INTEGER, H5T_NATIVE_UINT64, v, sizeof *v);
-}
-plumb_status plumb_h5_get_attr_f64(const plumb_h5 *f, const char *name, double *v)
-{
-    return get_attr(f, name, H5T_FLOAT, H5T_NATIVE_DOUBLE, v, sizeof *v);
-}
-plumb_status plumb_h5_get_attr_text(const plumb_h5 *f, const char *name, char *v, int64_t size)
-{
-    return get_attr(f, name, H5T_STRING, H5I_INVALID_HID, v, size);
 }
 
 /* ---- virtual arrays ---- */

@@ -1,5 +1,5 @@
-/* hdf5_driver.c - how the HDF5 library writes its files: plain pwrite, and failures kept.
- * Layer 1. Includes base/ only. */
+/* hdf5_driver.c - how the HDF5 library reads and writes its files: plain pread and pwrite, no
+ * locks, and failures kept. Layer 1. Includes base/ only. */
 #include "io/hdf5_driver.h"
 
 #include <errno.h>
@@ -14,6 +14,7 @@
 struct file {
     H5FD_t base; /* first: the library's own part */
     int fd;
+    bool writing;
     haddr_t eoa, eof; /* allocated, written */
     struct plumb_h5_fault *fault;
 };
@@ -38,6 +39,7 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t access_list, 
                     (flags & H5F_ACC_CREAT ? O_CREAT : 0) | (flags & H5F_ACC_TRUNC ? O_TRUNC : 0) |
                     (flags & H5F_ACC_EXCL ? O_EXCL : 0);
     f->fault = a->fault;
+    f->writing = (flags & H5F_ACC_RDWR) != 0;
     f->fd = open(name, how, 0666);
     if (f->fd < 0) {
         note(f, "open", errno);
@@ -86,7 +88,7 @@ static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type)
     return ((const struct file *)base)->eof;
 }
 
-/* What lies beyond the end, or was never written, reads as zero. */
+/* Of a file being written, what lies beyond the end, or was never written, reads as zero. */
 static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *buffer)
 {
@@ -100,6 +102,13 @@ static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t
             continue;
         if (n < 0)
             note(f, "read", errno);
+        if (n == 0 && !f->writing && !f->fault->text[0])
+            snprintf(f->fault->text, sizeof f->fault->text,
+                     "the file ends at byte %llu, where more is expected: it is damaged, or "
+                     "became shorter while it was read",
+                     (unsigned long long)address);
+        if (n <= 0 && !f->writing)
+            return -1;
         if (n <= 0)
             break;
         at += n;
@@ -162,13 +171,13 @@ static const H5FD_class_t driver_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-hid_t plumb_h5_driver_access(struct plumb_h5_fault *fault, hid_t *driver)
+hid_t plumb_h5_driver_access(struct plumb_h5_fault *fault, hid_t *driver, bool writing)
 {
     const struct access a = {fault};
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
     *driver = H5FDregister(&driver_class);
     if (list < 0 || *driver < 0 || H5Pset_driver(list, *driver, &a) < 0 ||
-        H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_LATEST) < 0) {
+        (writing && H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_LATEST) < 0)) {
         if (list >= 0)
             H5Pclose(list);
         list = H5I_INVALID_HID;

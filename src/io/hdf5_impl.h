@@ -1,0 +1,40 @@
+/* hdf5_impl.h - what hdf5.c (writing) and hdf5_read.c (reading) share. Inside io/ only.
+ * Layer 1. Includes base/ only. */
+#ifndef PLUMB_IO_HDF5_IMPL_H
+#define PLUMB_IO_HDF5_IMPL_H
+
+#include <hdf5.h>
+#include <limits.h>
+#include <stdbool.h>
+
+#include "io/hdf5.h"
+#include "io/hdf5_driver.h"
+
+struct plumb_h5 {
+    hid_t id;
+    hid_t driver; /* registered for this file; -1 after the end */
+    bool writing;
+    int64_t bytes; /* size of a file that is read */
+    struct plumb_h5_fault fault;
+    char path[PATH_MAX], tmp[PATH_MAX + 8];
+};
+
+/* text = what the library says about its last failure; its list of errors is empty afterwards. */
+const char *plumb_h5_reason(char text[256]);
+
+#define H5_FAIL_GOTO(st, code, label, f, what, name)                                               \
+    do {                                                                                           \
+        char text_[256];                                                                           \
+        (st) = plumb_fail_at((code), __FILE__, __LINE__, "%s: cannot %s \"%s\": %s", (f)->path,    \
+                             (what), (name), plumb_h5_reason(text_));                              \
+        goto label;                                                                                \
+    } while (0)
+
+/* The type of values in memory. */
+hid_t plumb_h5_memory_type(enum plumb_h5_type t);
+/* PLUMB_ERR_IO with the first failed system call on the file, if there was one. */
+plumb_status plumb_h5_check_fault(const plumb_h5 *f);
+/* *out = a file that is not open yet; released by plumb_h5_close. */
+plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing);
+
+#endif
