@@ -11,12 +11,14 @@
 #include "io/safetensors.h"
 #include "io/yaml.h"
 
+static char root[64] = "/tmp/plumb_test_kind_XXXXXX";
+
 static const char *path_of(const char *name)
 {
-    static char path[8][64];
+    static char path[8][128];
     static int turn;
     turn = (turn + 1) % 8;
-    snprintf(path[turn], sizeof(path[turn]), "kind.%d.%s", (int)getpid(), name);
+    snprintf(path[turn], sizeof(path[turn]), "%s/%s", root, name);
     return path[turn];
 }
 
@@ -188,9 +190,11 @@ static void test_no_regular_file(void)
 
 int main(void)
 {
+    CHECK(mkdtemp(root));
     test_heads();
     test_readers();
     test_text();
     test_no_regular_file();
+    CHECK_OK(plumb_dir_remove(root));
     return 0;
 }
