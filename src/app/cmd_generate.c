@@ -6,6 +6,7 @@
 #include "app/session.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "data/encode.h"
 #include "io/json.h"
 #include "train/answers.h"
 
@@ -41,7 +42,7 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     plumb_buf_clear(out);
     plumb_buf_clear(text);
     if (g->s.tokenizer)
-        PLUMB_TRY(plumb_tokenizer_decode(g->s.tokenizer, text, c->ids, c->n, true));
+        PLUMB_TRY(plumb_decode_completion(g->s.tokenizer, text, q->ids, q->n, c->ids, c->n));
     PLUMB_TRY(plumb_buf_addf(out, "{\"prompt_id\":%lld,\"sample\":%d", (long long)q->prompt_id,
                              (int)c->sample));
     PLUMB_TRY(put_ids(out, "prompt_ids", q->ids, q->n));

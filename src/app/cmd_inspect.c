@@ -8,6 +8,7 @@
 #include "align/scoreboard.h"
 #include "app/app.h"
 #include "base/num.h"
+#include "data/encode.h"
 #include "data/rollout_store.h"
 #include "io/file.h"
 #include "io/safetensors.h"
@@ -70,8 +71,9 @@ static plumb_status print_texts(const struct plumb_rollouts *r, const plumb_toke
             st, plumb_tokenizer_decode(tokenizer, &prompt, r->tokens + begin, middle - begin, true),
             done);
         PLUMB_TRY_GOTO(st,
-                       plumb_tokenizer_decode(tokenizer, &answer, r->tokens + middle,
-                                              r->offsets[i + 1] - middle, true),
+                       plumb_decode_completion(tokenizer, &answer, r->tokens + begin,
+                                               middle - begin, r->tokens + middle,
+                                               r->offsets[i + 1] - middle),
                        done);
         const struct plumb_sample_row row = {.prompt = plumb_buf_text(&prompt),
                                              .completion = plumb_buf_text(&answer),

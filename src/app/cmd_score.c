@@ -92,6 +92,7 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
                                                      .prompt_len = r->prompt.len,
                                                      .completion = c->text ? c->text : "",
                                                      .completion_len = c->len,
+                                                     .alone = !c->text,
                                                      .tokens = c->n,
                                                      .solution = r->solution,
                                                      .prompt_id = i};

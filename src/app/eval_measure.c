@@ -106,7 +106,7 @@ plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval
     for (int64_t i = e->first; i < e->last; i++)
         if (data->record[i].completion[0].n > 0)
             longest =
-                plumb_max_i64(longest, data->record[i].prompt.n + data->record[i].completion[0].n);
+                plumb_max_i64(longest, data->record[i].context.n + data->record[i].completion[0].n);
     if (!longest)
         return PLUMB_OK;
     struct one x;
@@ -115,7 +115,7 @@ plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval
         const struct plumb_piece *c = &data->record[i].completion[0];
         double *v = m->reference + i * PLUMB_EVAL_REFERENCE;
         if (c->n > 0)
-            st = one_logp(&v[EVAL_REFERENCE_LOGP], &x, &data->record[i].prompt, c->ids, c->n);
+            st = one_logp(&v[EVAL_REFERENCE_LOGP], &x, &data->record[i].context, c->ids, c->n);
         v[EVAL_REFERENCE_TOKENS] = (double)c->n;
     }
     one_close(&x);

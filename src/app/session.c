@@ -51,6 +51,10 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .tokenizer = s->tokenizer,
         .prompt_template = cfg->data.prompt_template,
         .no_special = !cfg->special,
+        .append_eos =
+            s->model && s->model->spec.labels > 0
+                ? cfg->reward.append_eos && s->tokenizer && plumb_tokenizer_eos(s->tokenizer) >= 0
+                : cfg->data.append_eos && kind != PLUMB_DATA_PROMPTS,
         .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos
                                  ? plumb_at_most(cfg->data.max_prompt_tokens, max_pos - 1)
                                  : 0,

@@ -47,7 +47,7 @@
     X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfge", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
     X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfglde", 1, "longest sequence, prompt and completion; 0: the model's context") \
     X(BOOL, shuffle, "true", "", "", "asrf", 1, "take records in an order drawn from the seed instead of file order") \
-    X(BOOL, append_eos, "true", "", "", "srf", 1, "put the end token after every completion of a training record") \
+    X(BOOL, append_eos, "true", "", "", "srfld", 1, "the end token follows every completion of a record that lacks it") \
     X(INT, skip, "0", "[0, 1000000000000]", "records", "asrf", 1, "leave out the first records of a file, as those that an earlier stage has seen") \
     X(INT, limit, "0", "[0, 1000000000000]", "records", "asrfgldcet", 1, "read only the first records of a file; 0: all")
 
@@ -107,7 +107,7 @@
 #define PLUMB_OPTIONS_REWARD(X) \
     X(TEXT, model, "", "", "folder", "aec", 1, "sequence classification model that scores completions") \
     X(INT, context, "0", "[0, 16777216]", "tokens", "aec", 1, "longest prompt and completion that the model reads, in its own tokens; longer ones have no score; 0: twice the policy's longest, at most the model's context") \
-    X(BOOL, append_eos, "true", "", "", "ae", 1, "the model reads the end token after every completion, as it was trained") \
+    X(BOOL, append_eos, "true", "", "", "aec", 1, "the model reads the end token after every completion, as it was trained") \
     X(TEXT, command, "", "", "", "aec", 1, "shell command: a JSON line in, a JSON line with a score out") \
     X(FUNCTIONS, functions, "", "", "", "aec", 1, "weighted built-in functions: length, regex, words, repetition, exact") \
     X(REAL, timeout, "30", "(0, 86400]", "s", "aec", 0, "the command's time for one item") \

@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/num.h"
+#include "data/encode.h"
 #include "data/record.h"
 #include "io/file.h"
 
@@ -27,7 +29,9 @@ struct reader {
     const char *path;
     const struct plumb_data_options *o;
     struct plumb_draft draft;
-    struct plumb_ids ids;
+    struct plumb_encoder encoder;
+    struct plumb_ids ids[2]; /* of the prompt with each completion */
+    struct plumb_buf text;
     int64_t left_out; /* records, of o->skip */
     int64_t blank;    /* first blank line, 0 = none */
 };
@@ -69,104 +73,131 @@ static plumb_status keep_ids(struct plumb_piece *p, struct plumb_dataset *d, con
     return PLUMB_OK;
 }
 
+static plumb_status keep_piece_text(struct plumb_piece *p, struct reader *r,
+                                    const struct plumb_buf *text)
+{
+    PLUMB_TRY(keep_text(&p->text, r->set, text));
+    p->len = text->len;
+    return PLUMB_OK;
+}
+
+/* A prompt that a model goes on from. */
 static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
                                 const struct plumb_buf *text)
 {
-    const plumb_tokenizer *t = r->o->tokenizer;
-    PLUMB_TRY(keep_text(&p->text, r->set, text));
-    p->len = text->len;
-    if (!t)
-        return PLUMB_OK;
-    r->ids.n = 0;
-    PLUMB_TRY(plumb_tokenizer_encode(t, &r->ids, p->text, p->len, !r->o->no_special));
-    const int32_t bos = plumb_tokenizer_bos(t);
-    const bool twice =
-        !r->o->no_special && r->ids.n > 1 && r->ids.id[0] == bos && r->ids.id[1] == bos;
-    return keep_ids(p, r->set, r->ids.id + twice, r->ids.n - twice);
-}
-
-/* The completion's tokens are those that follow the prompt's in the whole text, if the prompt
- * keeps its tokens there; else those of the completion alone. r->ids = the result. */
-static plumb_status encode_after(int64_t *first, struct reader *r, const struct plumb_piece *prompt,
-                                 const struct plumb_buf *text)
-{
-    const plumb_tokenizer *t = r->o->tokenizer;
-    struct plumb_buf whole = {0};
-    plumb_status st = PLUMB_OK;
-    r->ids.n = 0;
-    *first = 0;
-    PLUMB_TRY_GOTO(st, plumb_buf_add(&whole, prompt->text, prompt->len), fail);
-    PLUMB_TRY_GOTO(st, plumb_buf_add(&whole, plumb_buf_text(text), text->len), fail);
-    PLUMB_TRY_GOTO(st, plumb_tokenizer_encode(t, &r->ids, plumb_buf_text(&whole), whole.len, false),
-                   fail);
-    /* the prompt's own tokens may begin with what the tokenizer adds */
-    for (int64_t added = 0; added <= 1 && added <= prompt->n; added++) {
-        const int64_t n = prompt->n - added;
-        if (n <= r->ids.n &&
-            memcmp(prompt->ids + added, r->ids.id, (size_t)n * sizeof *r->ids.id) == 0) {
-            *first = n;
-            goto fail;
-        }
-    }
-    r->ids.n = 0;
-    PLUMB_TRY_GOTO(st, plumb_tokenizer_encode(t, &r->ids, plumb_buf_text(text), text->len, false),
-                   fail);
-fail:
-    plumb_buf_fini(&whole);
-    return st;
-}
-
-static plumb_status keep_completion(struct plumb_piece *p, struct reader *r,
-                                    const struct plumb_piece *prompt, const struct plumb_buf *text,
-                                    const char *where)
-{
-    PLUMB_TRY(keep_text(&p->text, r->set, text));
-    p->len = text->len;
+    PLUMB_TRY(keep_piece_text(p, r, text));
     if (!r->o->tokenizer)
         return PLUMB_OK;
-    int64_t first;
-    PLUMB_TRY(encode_after(&first, r, prompt, text));
-    const int32_t eos = plumb_tokenizer_eos(r->o->tokenizer);
-    if (r->o->append_eos) {
-        PLUMB_REQUIRE(eos >= 0, PLUMB_ERR_ARG, "%s: append_eos, but the tokenizer has no end token",
-                      where);
-        if (r->ids.n == first || r->ids.id[r->ids.n - 1] != eos)
-            PLUMB_TRY(plumb_ids_add(&r->ids, eos));
+    PLUMB_TRY(plumb_encode_prompt(&r->encoder, &r->ids[0], p->text, p->len));
+    return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
+}
+
+/* A text without a completion, which a model only reads. */
+static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
+                               const struct plumb_buf *text)
+{
+    int64_t begin[2];
+    PLUMB_TRY(keep_piece_text(p, r, text));
+    if (!r->o->tokenizer)
+        return PLUMB_OK;
+    const struct plumb_part whole = {p->text, p->len};
+    PLUMB_TRY(r->o->kind == PLUMB_DATA_TEXTS
+                  ? plumb_encode_text(&r->encoder, &r->ids[0], p->text, p->len)
+                  : plumb_encode(&r->encoder, &r->ids[0], begin, NULL, &whole, 1));
+    return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
+}
+
+/* The ids of the prompt with each completion. Where the completions begin at different ids, all
+ * begin at the first of them, so that the record has one prompt (as TRL's DPOTrainer does). */
+static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
+{
+    const int n = r->draft.completions;
+    int64_t first = INT64_MAX;
+    bool any_cut = false;
+    for (int i = 0; i < n; i++) {
+        const struct plumb_part part[2] = {
+            {rec->prompt.text, rec->prompt.len},
+            {rec->completion[i].text, rec->completion[i].len},
+        };
+        int64_t begin[3];
+        bool cut;
+        PLUMB_TRY(plumb_encode(&r->encoder, &r->ids[i], begin, &cut, part, 2));
+        first = plumb_min_i64(first, begin[1]);
+        any_cut |= cut;
     }
-    return keep_ids(p, r->set, r->ids.id + first, r->ids.n - first);
+    if (any_cut && r->set->cut++ == 0)
+        r->set->cut_line = rec->line;
+    for (int i = 0; i < n; i++) {
+        struct plumb_piece whole = {0}, *c = &rec->completion[i];
+        PLUMB_TRY(keep_ids(&whole, r->set, r->ids[i].id, r->ids[i].n));
+        c->ids = whole.ids + first;
+        c->n = whole.n - first;
+        rec->context.ids = whole.ids;
+        rec->context.n = first;
+    }
+    if (r->o->kind != PLUMB_DATA_PROMPTS) {
+        rec->prompt.ids = rec->context.ids;
+        rec->prompt.n = rec->context.n;
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status keep_given_ids(struct plumb_record *rec, struct reader *r)
+{
+    const struct plumb_draft *d = &r->draft;
+    const int64_t first = d->prompt_tokens;
+    PLUMB_TRY(keep_ids(&rec->prompt, r->set, d->ids.id, first));
+    rec->context = rec->prompt;
+    if (r->o->tokenizer && r->o->kind == PLUMB_DATA_PROMPTS) {
+        plumb_buf_clear(&r->text);
+        PLUMB_TRY(plumb_decode_prompt(r->o->tokenizer, &r->text, d->ids.id, first));
+        PLUMB_TRY(keep_piece_text(&rec->prompt, r, &r->text));
+    }
+    return keep_ids(&rec->completion[0], r->set, d->ids.id + first, d->ids.n - first);
+}
+
+static plumb_status check_trained(const struct reader *r, const struct plumb_record *rec,
+                                  const char *where)
+{
+    const enum plumb_data_kind kind = r->o->kind;
+    const bool trained = r->o->tokenizer && (kind == PLUMB_DATA_SFT || kind == PLUMB_DATA_PAIRS);
+    for (int i = 0; i < r->draft.completions && trained; i++)
+        PLUMB_REQUIRE(rec->completion[i].n > 0, PLUMB_ERR_FORMAT,
+                      "%s: %s is empty and gets no end token (data.append_eos); there is nothing "
+                      "to train on",
+                      where,
+                      kind == PLUMB_DATA_SFT ? "the completion"
+                      : i                    ? "\"rejected\""
+                                             : "\"chosen\"");
+    return PLUMB_OK;
 }
 
 static plumb_status keep_record(struct plumb_record *rec, struct reader *r, const char *where)
 {
     const struct plumb_draft *d = &r->draft;
+    const enum plumb_data_kind kind = r->o->kind;
+    r->encoder.where = where;
     if (d->has_id)
         PLUMB_TRY(keep_text(&rec->id, r->set, &d->id));
     if (d->has_solution)
         PLUMB_TRY(keep_text(&rec->solution, r->set, &d->solution));
-    if (d->by_ids) {
-        PLUMB_TRY(keep_ids(&rec->prompt, r->set, d->ids.id, d->prompt_tokens));
-        return keep_ids(&rec->completion[0], r->set, d->ids.id + d->prompt_tokens,
-                        d->ids.n - d->prompt_tokens);
-    }
-    PLUMB_TRY(keep_prompt(&rec->prompt, r, &d->prompt));
+    if (d->by_ids)
+        return keep_given_ids(rec, r);
+    if (kind == PLUMB_DATA_PROMPTS)
+        PLUMB_TRY(keep_prompt(&rec->prompt, r, &d->prompt));
+    else if (d->completions == 0)
+        PLUMB_TRY(keep_whole(&rec->prompt, r, &d->prompt));
+    else
+        PLUMB_TRY(keep_piece_text(&rec->prompt, r, &d->prompt));
     if (r->o->principle && d->principled.len)
         PLUMB_TRY(keep_prompt(&rec->principled, r, &d->principled));
     if (r->o->contrary && d->contrary.len)
         PLUMB_TRY(keep_prompt(&rec->contrary, r, &d->contrary));
-    const bool trained =
-        r->o->tokenizer && (r->o->kind == PLUMB_DATA_SFT || r->o->kind == PLUMB_DATA_PAIRS);
-    for (int i = 0; i < d->completions; i++) {
-        PLUMB_TRY(keep_completion(&rec->completion[i], r, &rec->prompt, &d->completion[i], where));
-        PLUMB_REQUIRE(
-            rec->completion[i].n > 0 || !trained, PLUMB_ERR_FORMAT,
-            "%s: %s is empty and gets no end token (data.append_eos); there is nothing to "
-            "train on",
-            where,
-            r->o->kind == PLUMB_DATA_SFT ? "the completion"
-            : i                          ? "\"rejected\""
-                                         : "\"chosen\"");
-    }
-    return PLUMB_OK;
+    for (int i = 0; i < d->completions; i++)
+        PLUMB_TRY(keep_piece_text(&rec->completion[i], r, &d->completion[i]));
+    if (r->o->tokenizer && d->completions > 0)
+        PLUMB_TRY(keep_joined(rec, r));
+    return check_trained(r, rec, where);
 }
 
 /* Whether the record fits; false and a counted line, or an error, when not. */
@@ -251,11 +282,26 @@ fail:
     return st;
 }
 
+static void say_cut(const struct reader *r)
+{
+    if (r->set->cut > 0)
+        plumb_log(PLUMB_LOG_INFO,
+                  "%s: in %lld of %lld records (first in line %lld) the last tokens of the prompt "
+                  "are others where the completion follows: the completion begins where they part. "
+                  "A prompt that ends where a token ends, not with a space, avoids that",
+                  r->path, (long long)r->set->cut, (long long)(r->set->n + r->set->skipped),
+                  (long long)r->set->cut_line);
+}
+
 /* Reads the lines of a file, or of text when it is not NULL. */
 static plumb_status read_all(struct plumb_dataset **out, const char *path, const char *text,
                              int64_t len, const struct plumb_data_options *options)
 {
-    struct reader r = {.path = strcmp(path, "-") == 0 ? "standard input" : path, .o = options};
+    struct reader r = {.path = strcmp(path, "-") == 0 ? "standard input" : path,
+                       .o = options,
+                       .encoder = {.tokenizer = options->tokenizer,
+                                   .no_special = options->no_special,
+                                   .append_eos = options->append_eos}};
     plumb_status st = PLUMB_OK;
     *out = NULL;
     PLUMB_TRY(plumb_record_check(options));
@@ -273,11 +319,15 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
                         "tokens that are allowed",
                         r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
                         (long long)options->max_tokens);
+    say_cut(&r);
     *out = r.set;
     r.set = NULL;
 fail:
     plumb_draft_fini(&r.draft);
-    plumb_ids_fini(&r.ids);
+    plumb_encoder_fini(&r.encoder);
+    plumb_ids_fini(&r.ids[0]);
+    plumb_ids_fini(&r.ids[1]);
+    plumb_buf_fini(&r.text);
     plumb_dataset_close(&r.set);
     return st;
 }

@@ -29,7 +29,8 @@ enum plumb_data_kind {
     PLUMB_DATA_ANY
 };
 
-/* A text and its tokens; borrowed from the data set. text is NULL where the record gave ids. */
+/* A text and its tokens; borrowed from the data set. text is NULL where the record gave ids, but
+ * for PROMPTS that are read with a tokenizer: then it is the ids' text. */
 struct plumb_piece {
     const char *text; /* NUL-terminated; may contain NUL */
     int64_t len;
@@ -43,7 +44,10 @@ struct plumb_record {
     int64_t line;         /* in the file, from 1 */
     const char *id;       /* "id" of the record as text, or NULL */
     const char *solution; /* or NULL */
+    /* PROMPTS: all of the prompt, which a model goes on from. Otherwise the ids before the
+     * completions, or all ids where there is none; the text is always all of the prompt. */
     struct plumb_piece prompt;
+    struct plumb_piece context;       /* the ids before the completions, in every kind; no text */
     struct plumb_piece principled;    /* the prompt under the principle; empty without one */
     struct plumb_piece contrary;      /* the prompt under its contrary; empty without one */
     struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
@@ -64,7 +68,8 @@ struct plumb_data_options {
     bool references;                /* for PROMPTS: a record's "completion", where there is one, is
                                      * read as for SFT */
     bool no_special;                /* prompts without what the tokenizer adds (BOS) */
-    bool append_eos;                /* the tokenizer's end token after completions that lack it */
+    bool append_eos;                /* the end-token rule of data/encode.h; not for TEXTS, nor for
+                                     * prompts that a model goes on from */
     int64_t max_prompt_tokens;      /* 0: no limit; counts the longer of prompt and principled */
     int64_t max_tokens;             /* of a prompt with one of its completions; 0: no limit */
     int64_t skip;                   /* records that are left out first, unread */
@@ -79,15 +84,17 @@ struct plumb_dataset {
     int64_t n;
     int64_t skipped; /* too long; of them the first: */
     int64_t skipped_line;
+    int64_t cut; /* records whose prompt alone has other last tokens; of them the first: */
+    int64_t cut_line;
     struct plumb_data_block *blocks; /* owns every text and id above */
 };
 
 /* Reads a whole file ("-" is standard input); UTF-8, with or without BOM, lines ended by \n or
  * \r\n. *out is owned by the caller.
  *
- * Tokens: prompts are encoded with the tokenizer's special tokens, a BOS that the text already
- * has is not doubled; completions without, as the continuation of their prompt where its tokens
- * stay the same, else on their own (both as TRL does).
+ * Tokens: data/encode.h has the rules. PROMPTS are encoded by plumb_encode_prompt, TEXTS by
+ * plumb_encode_text, all others by plumb_encode: prompt and completion together, with the end-token
+ * rule. A record of ids is read as it is.
  *
  * Errors, all naming file, line and field: PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a line that is no
  * JSON object, a missing or mistyped field (what was found, what was expected), an empty prompt,

@@ -3,6 +3,7 @@
 #ifndef PLUMB_DATA_REWARD_H
 #define PLUMB_DATA_REWARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One completion to score. Texts are borrowed; the prompt is the plain one, whatever the
@@ -10,6 +11,7 @@
 struct plumb_reward_item {
     const char *prompt, *completion;
     int64_t prompt_len, completion_len;
+    bool alone;           /* the record is one text, the prompt's; the completion is empty */
     const char *solution; /* of the record, or NULL */
     int64_t tokens;       /* of the completion, end token included */
     int64_t prompt_id;

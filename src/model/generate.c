@@ -316,20 +316,66 @@ static bool listed(int32_t id, const int32_t *list, int64_t n)
     return false;
 }
 
-/* Whether a stop string stands in the text. Any new one ends in the newest token: tokens enough
- * for the longest string, and a few more against the edge effects of decoding a part. */
+/* g->text = the text of the last n_prompt tokens of the prompt and the last n of the completion;
+ * *known = its bytes that are the prompt's. */
+static plumb_status decode_tail(plumb_generator *g, int64_t *known, const struct plumb_request *q,
+                                int64_t n_prompt, const struct plumb_slot *s, int64_t n)
+{
+    const int32_t *prompt = q->ids + q->n - n_prompt, *ids = s->ids + s->n - n;
+    struct plumb_ids *all = &g->tail;
+    *known = all->n = 0;
+    plumb_buf_clear(&g->text);
+    if (n_prompt == 0)
+        return plumb_tokenizer_decode(g->tokenizer, &g->text, ids, n, false);
+    for (int64_t i = 0; i < n_prompt; i++)
+        PLUMB_TRY(plumb_ids_add(all, prompt[i]));
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_TRY(plumb_ids_add(all, ids[i]));
+    plumb_buf_clear(&g->before);
+    PLUMB_TRY(plumb_tokenizer_decode(g->tokenizer, &g->before, prompt, n_prompt, false));
+    PLUMB_TRY(plumb_tokenizer_decode(g->tokenizer, &g->text, all->id, all->n, false));
+    const int64_t most = plumb_min_i64(g->before.len, g->text.len);
+    while (*known < most && g->before.data[*known] == g->text.data[*known])
+        ++*known;
+    return PLUMB_OK;
+}
+
+/* Whether the text begins with U+FFFD: its first token may be the middle of a character, which
+ * makes all bytes behind it unreadable where a decoder takes them together. */
+static bool begins_broken(const struct plumb_buf *text)
+{
+    return text->len >= 3 && memcmp(text->data, "\xef\xbf\xbd", 3) == 0;
+}
+
+/* Whether the string stands in the text and ends behind its first `known` bytes. */
+static bool ends_behind(const struct plumb_buf *text, int64_t known, const char *string)
+{
+    const int64_t len = (int64_t)strlen(string);
+    const int64_t from = plumb_max_i64(known - len + 1, 0);
+    return memmem(plumb_buf_text(text) + from, (size_t)(text->len - from), string, (size_t)len) !=
+           NULL;
+}
+
+/* Whether a stop string stands in the text and ends in the completion; it may begin in the prompt,
+ * as StopStringCriteria of transformers has it. Any new one ends in the newest token: tokens enough
+ * for the longest string, and a few more against the edge effects of decoding a part. The tokens
+ * before the completion keep the space that it may begin with. */
 static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bool *out)
 {
     plumb_generator *g = r->g;
+    const struct plumb_request *q = &r->request[s->request];
+    int64_t known = 0;
     *out = false;
     if (r->o->n_stop == 0)
         return PLUMB_OK;
-    const int64_t n = plumb_min_i64(s->n, r->longest_stop + 8);
-    plumb_buf_clear(&g->text);
-    PLUMB_TRY(plumb_tokenizer_decode(g->tokenizer, &g->text, s->ids + s->n - n, n, false));
+    for (int64_t more = 0; more < 4; more++) { /* a character has four bytes at most */
+        const int64_t window = r->longest_stop + 8 + more, n = plumb_min_i64(s->n, window);
+        PLUMB_TRY(decode_tail(g, &known, q, plumb_min_i64(q->n, window - n), s, n));
+        if (!begins_broken(&g->text))
+            break;
+    }
     for (int64_t i = 0; i < r->o->n_stop && !*out; i++)
-        *out = memmem(plumb_buf_text(&g->text), (size_t)g->text.len, r->o->stop[i],
-                      strlen(r->o->stop[i])) != NULL;
+        *out = ends_behind(&g->text, known, r->o->stop[i]);
     return PLUMB_OK;
 }
 

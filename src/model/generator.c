@@ -120,6 +120,8 @@ void plumb_generator_destroy(plumb_generator **generator)
     free(g->act);
     free(g->drawer);
     plumb_buf_fini(&g->text);
+    plumb_buf_fini(&g->before);
+    plumb_ids_fini(&g->tail);
     plumb_kv_fini(&g->kv);
     free(g);
     *generator = NULL;

@@ -73,7 +73,8 @@ struct plumb_generator {
     struct plumb_group *group;
     int64_t *prefill; /* (groups,) queue of groups whose prompt is not done */
     int64_t n_prefill;
-    struct plumb_buf text; /* of stop strings */
+    struct plumb_buf text, before; /* of stop strings */
+    struct plumb_ids tail;         /* the same */
 
     int64_t steps, tokens;       /* since the generator was created */
     int64_t n_rows, n_draw;      /* of this step */

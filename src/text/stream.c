@@ -1,4 +1,4 @@
-/* stream.c - decoding while tokens arrive.
+/* stream.c - decoding what follows other tokens: a whole continuation, or tokens as they arrive.
  * Layer 3. Includes base/.
  *
  * A token's text may depend on its neighbours, so a window of ids is decoded twice, with and
@@ -49,4 +49,38 @@ plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_
                                      struct plumb_buf *out)
 {
     return s->ids.n ? advance(s, t, out, true) : PLUMB_OK;
+}
+
+/* Bytes that both begin with, cut at a character. */
+static int64_t common_prefix(const struct plumb_buf *a, const struct plumb_buf *b)
+{
+    const int64_t most = a->len < b->len ? a->len : b->len;
+    int64_t n = 0;
+    while (n < most && a->data[n] == b->data[n])
+        n++;
+    while (n > 0 && n < b->len && ((unsigned char)b->data[n] & 0xC0) == 0x80)
+        n--;
+    return n;
+}
+
+plumb_status plumb_tokenizer_decode_after(const plumb_tokenizer *t, struct plumb_buf *out,
+                                          const int32_t *before, int64_t n_before,
+                                          const int32_t *id, int64_t n, bool skip_special)
+{
+    struct plumb_buf known = {0}, both = {0};
+    struct plumb_ids ids = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_tokenizer_decode(t, &known, before, n_before, skip_special), done);
+    for (int64_t i = 0; i < n_before; i++)
+        PLUMB_TRY_GOTO(st, plumb_ids_add(&ids, before[i]), done);
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_TRY_GOTO(st, plumb_ids_add(&ids, id[i]), done);
+    PLUMB_TRY_GOTO(st, plumb_tokenizer_decode(t, &both, ids.id, ids.n, skip_special), done);
+    const int64_t cut = common_prefix(&known, &both);
+    st = plumb_buf_add(out, plumb_buf_text(&both) + cut, both.len - cut);
+done:
+    plumb_buf_fini(&known);
+    plumb_buf_fini(&both);
+    plumb_ids_fini(&ids);
+    return st;
 }

@@ -338,6 +338,16 @@ int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token)
     return a >= 0 ? t->added.token[a].id : plumb_bpe_id(t->model, token, len);
 }
 
+const struct plumb_ids *plumb_tokenizer_before(const plumb_tokenizer *t)
+{
+    return &t->post.before;
+}
+
+const struct plumb_ids *plumb_tokenizer_after(const plumb_tokenizer *t)
+{
+    return &t->post.after;
+}
+
 int32_t plumb_tokenizer_bos(const plumb_tokenizer *t)
 {
     return t->bos;

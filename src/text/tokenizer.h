@@ -41,6 +41,12 @@ plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *
  * and bytes that are no UTF-8 give U+FFFD, both as in the reference. */
 plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
                                     const int32_t *id, int64_t n, bool skip_special);
+/* out += the text that ids add behind the tokens `before`, as they continue them: the space that
+ * the decoder takes away at the beginning of a text stays. Decoded alone, `before` and then ids
+ * give the text of both together, except where clean-up or a split character joins the two. */
+plumb_status plumb_tokenizer_decode_after(const plumb_tokenizer *t, struct plumb_buf *out,
+                                          const int32_t *before, int64_t n_before,
+                                          const int32_t *id, int64_t n, bool skip_special);
 
 /* Decoding while tokens arrive, for stop strings and display. Zero-initialise, set skip_special,
  * release with plumb_decode_stream_fini.
@@ -62,6 +68,9 @@ void plumb_decode_stream_fini(struct plumb_decode_stream *s);
 int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t); /* largest id + 1 */
 /* -1 when there is none of this name or role. */
 int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token);
+/* What the post-processor puts before and behind a single text; borrowed. */
+const struct plumb_ids *plumb_tokenizer_before(const plumb_tokenizer *t);
+const struct plumb_ids *plumb_tokenizer_after(const plumb_tokenizer *t);
 int32_t plumb_tokenizer_bos(const plumb_tokenizer *t);
 int32_t plumb_tokenizer_eos(const plumb_tokenizer *t);
 

@@ -274,8 +274,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     PLUMB_TRY(plumb_h5_read(f, "logp", PLUMB_H5_F32, c->offsets[i], n, o->logp));
     PLUMB_TRY(plumb_h5_read(f, "logp_sampled", PLUMB_H5_F32, c->offsets[i], n, o->logp_sampled));
     plumb_buf_clear(&o->text);
-    return o->finished ? plumb_tokenizer_decode(a->t->tokenizer, &o->text, o->ids, n, true)
-                       : PLUMB_OK;
+    return o->finished ? plumb_answer_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
 static plumb_status read_margins(struct plumb_align_run *a, const plumb_h5 *f, const char *dir)

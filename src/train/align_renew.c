@@ -58,8 +58,7 @@ static plumb_status keep(struct plumb_align_run *a, const struct plumb_rollouts 
     o->reward = (double)r->reward[i];
     o->weights = r->weight_fingerprint[i];
     o->finished = o->scored = o->old = true;
-    plumb_buf_clear(&o->text);
-    return plumb_tokenizer_decode(a->t->tokenizer, &o->text, o->ids, n, true);
+    return plumb_answer_decode(o, a->data, a->t->tokenizer);
 }
 
 static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollouts *r,

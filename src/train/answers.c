@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "data/encode.h"
 
 plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, int64_t group_size,
                                 int64_t max_new_tokens)
@@ -77,6 +78,21 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
     };
 }
 
+const struct plumb_piece *plumb_answer_prompt(const struct plumb_answer *o,
+                                              const struct plumb_dataset *data)
+{
+    const struct plumb_record *rec = &data->record[o->record];
+    return o->principled ? &rec->principled : &rec->prompt;
+}
+
+plumb_status plumb_answer_decode(struct plumb_answer *o, const struct plumb_dataset *data,
+                                 const plumb_tokenizer *tokenizer)
+{
+    const struct plumb_piece *p = plumb_answer_prompt(o, data);
+    plumb_buf_clear(&o->text);
+    return plumb_decode_completion(tokenizer, &o->text, p->ids, p->n, o->ids, o->n);
+}
+
 struct sink {
     struct plumb_answers *r;
     const struct plumb_answer_source *src;
@@ -95,11 +111,12 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     memcpy(o->ids, c->ids, (size_t)c->n * sizeof(*o->ids));
     memcpy(o->logp, c->logp, (size_t)c->n * sizeof(*o->logp));
     memcpy(o->logp_sampled, c->logp_sampled, (size_t)c->n * sizeof(*o->logp_sampled));
-    plumb_buf_clear(&o->text);
-    if (!o->finished)
+    if (!o->finished) {
+        plumb_buf_clear(&o->text);
         return PLUMB_OK;
+    }
     plumb_progress_at(&s->progress, ++s->done, NULL);
-    return plumb_tokenizer_decode(s->src->tokenizer, &o->text, c->ids, c->n, true);
+    return plumb_answer_decode(o, s->src->data, s->src->tokenizer);
 }
 
 plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
@@ -135,8 +152,7 @@ static int64_t make_requests(struct plumb_answers *r, const struct plumb_dataset
     int64_t n = 0;
     for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
         const struct plumb_answer *o = &r->at[i];
-        const struct plumb_record *rec = &data->record[o->record];
-        const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
+        const struct plumb_piece *p = plumb_answer_prompt(o, data);
         const int64_t k = i / r->group_size;
         struct plumb_request *last = n ? &r->request[n - 1] : NULL;
         if (o->finished)

@@ -30,11 +30,18 @@ struct plumb_answer {
     float *logp;         /* raw log-probs as sampled, nats */
     float *logp_sampled; /* of the distribution drawn from */
     enum plumb_stop stop;
-    struct plumb_buf text; /* completion without special tokens */
+    struct plumb_buf text; /* without special tokens; the prompt's text and this one join */
     double reward;         /* NaN = missing */
     /* log-prob sums under each role's reference and the plain prompt; NaN = not asked */
     double under[PLUMB_ROLES];
 };
+
+/* The prompt that an answer was sampled from: the plain one, or the one under the principles. */
+const struct plumb_piece *plumb_answer_prompt(const struct plumb_answer *o,
+                                              const struct plumb_dataset *data);
+/* o->text = the text of o->ids. PLUMB_ERR_NOMEM. */
+plumb_status plumb_answer_decode(struct plumb_answer *o, const struct plumb_dataset *data,
+                                 const plumb_tokenizer *tokenizer);
 
 /* Fixed room for max_prompts groups of group_size; rollout k * group_size + sample belongs to the
  * k-th local prompt. */

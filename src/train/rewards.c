@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "data/encode.h"
 #include "data/reward_builtin.h"
 #include "data/reward_command.h"
 #include "io/file.h"
@@ -26,8 +27,9 @@ struct plumb_rewards {
     plumb_pass *pass;
     int64_t longest; /* tokens that it reads of one text */
     struct plumb_pack pack;
-    float *score;         /* (pack.max_seq,) */
-    int64_t *owner;       /* (pack.max_seq,) item of each sequence */
+    float *score;   /* (pack.max_seq,) */
+    int64_t *owner; /* (pack.max_seq,) item of each sequence */
+    struct plumb_encoder encoder;
     struct plumb_ids ids; /* of one text */
     /* (b) a program */
     plumb_reward_command *command;
@@ -62,6 +64,12 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "reward.model: there is no folder %s", dir);
     if (!backend->dry)
         PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
+    r->encoder = (struct plumb_encoder){
+        .tokenizer = r->tokenizer,
+        .append_eos =
+            r->cfg->reward.append_eos && r->tokenizer && plumb_tokenizer_eos(r->tokenizer) >= 0,
+        .where = "reward.model",
+    };
     PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
     PLUMB_TRY(plumb_model_fit_tokenizer(r->model, r->tokenizer, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
@@ -123,6 +131,7 @@ void plumb_rewards_destroy(plumb_rewards **rp)
     plumb_pack_fini(&r->pack);
     plumb_model_destroy(&r->model);
     plumb_tokenizer_close(&r->tokenizer);
+    plumb_encoder_fini(&r->encoder);
     plumb_ids_fini(&r->ids);
     free(r->score);
     free(r->owner);
@@ -151,33 +160,27 @@ static plumb_status flush_pack(plumb_rewards *r, double *score,
     return PLUMB_OK;
 }
 
-/* Prompt and completion are encoded as reward training encodes its pairs: the prompt with special
- * tokens, the completion without, the end token behind it when data.append_eos was on there. */
+/* Prompt and completion are read together, as reward training has read its pairs. */
 static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                 double *score, struct plumb_reward_missing *missing)
 {
-    const int32_t eos = plumb_tokenizer_eos(r->tokenizer);
     plumb_pack_clear(&r->pack);
     for (int64_t i = 0; i < n; i++) {
-        r->ids.n = 0;
-        PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].prompt, item[i].prompt_len,
-                                         true));
-        const int64_t prompt = r->ids.n;
-        PLUMB_TRY(plumb_tokenizer_encode(r->tokenizer, &r->ids, item[i].completion,
-                                         item[i].completion_len, false));
-        if (r->cfg->reward.append_eos && eos >= 0)
-            PLUMB_TRY(plumb_ids_add(&r->ids, eos));
-        if (r->ids.n > r->longest || prompt == 0) {
+        const struct plumb_part part[2] = {{item[i].prompt, item[i].prompt_len},
+                                           {item[i].completion, item[i].completion_len}};
+        int64_t begin[3];
+        PLUMB_TRY(plumb_encode(&r->encoder, &r->ids, begin, NULL, part, item[i].alone ? 1 : 2));
+        if (r->ids.n > r->longest || r->ids.n == 0) {
             score[i] = NAN;
-            missing->count[PLUMB_MISSING_LONG]++;
+            missing->count[r->ids.n ? PLUMB_MISSING_LONG : PLUMB_MISSING_NUMBER]++;
             continue;
         }
         if (r->pack.n_seq == r->pack.max_seq ||
             r->pack.offset[r->pack.n_seq] + r->ids.n > r->pack.max_tokens)
             PLUMB_TRY(flush_pack(r, score, missing));
         r->owner[r->pack.n_seq] = i;
-        PLUMB_TRY(
-            plumb_pack_add(&r->pack, r->ids.id, prompt, r->ids.id + prompt, r->ids.n - prompt));
+        PLUMB_TRY(plumb_pack_add(&r->pack, r->ids.id, begin[1], r->ids.id + begin[1],
+                                 r->ids.n - begin[1]));
     }
     return flush_pack(r, score, missing);
 }

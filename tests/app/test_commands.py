@@ -146,9 +146,11 @@ def logprob(bench, model, generated):
     out = both_ranks(bench, "logprob-text", "logprob", f"model={model}", f"input={records}")
     tokens = bench.good("tokenize", f"model={model}", "special=false", stdin="".join(
         json.dumps({"text": r["completion"]}) + "\n" for r in read_lines(records))).lines()
-    for x, t in zip(read_lines(out), tokens):
-        bench.check(len(x["logprobs"]) == len(t["ids"]), "logprob: tokens of a text",
-                    len(x["logprobs"]), len(t["ids"]))
+    bare = bench.good("logprob", f"model={model}", f"input={records}", "append_eos=false").lines()
+    for x, y, t in zip(read_lines(out), bare, tokens):
+        bench.check(len(x["logprobs"]) - 1 == len(y["logprobs"]) == len(t["ids"]),
+                    "logprob: tokens of a text and the end token", len(x["logprobs"]), len(t["ids"]))
+        bench.check(x["logprobs"][:-1] == y["logprobs"], "logprob: with and without the end token")
     out = both_ranks(bench, "embedding", "logprob", f"model={model}", f"input={records}",
                      "embedding=true")
     vectors = [x["embedding"] for x in read_lines(out)]
@@ -169,6 +171,29 @@ def score(bench, reward):
     bench.check(len(got) == len(records) and all(set(x) == {"score"} for x in got),
                 "score: lines", got[:2])
     bench.check(len({x["score"] for x in got}) > len(records) // 2, "score: all alike")
+
+
+def one_encoding(bench, reward):
+    """A reward model reads the same ids in training, in score model= and in score reward.model=,
+    whatever stands where prompt and completion meet."""
+    for k, (prompt, chosen, rejected) in enumerate((
+            ("ask: what does the bread cost?\nreply:", " three coins.", " go away."),
+            ("ask: what does the ", "bread cost?", "breadth"), # the last space is the next token's
+            ("<s>ask: the bread", "</s>", "ed fish</s>"), # both special tokens are in the texts
+            ("ask", "ing", ""))):
+        pair = write_lines(bench.folder / "one.jsonl", [{"prompt": prompt, "chosen": chosen, "rejected": rejected}])
+        out = bench.folder / f"one-{k}"
+        bench.good("reward", f"model={reward}", f"output_dir={out}", f"data.train={pair}", "max_steps=1",
+                   "learning_rate=1e-9", "log_every=1")
+        row = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+        trained = [row["rewards/chosen"], row["rewards/rejected"]]
+        records = write_lines(bench.folder / "one.jsonl", [{"prompt": prompt, "completion": c} for c in (chosen, rejected)] +
+                              [{"text": prompt + c} for c in (chosen, rejected)])
+        for by in ("model", "reward.model"):
+            scores = [x["score"] for x in bench.good("score", f"{by}={reward}", f"input={records}").lines()]
+            far = max(abs(a - b) for a, b in zip(trained + trained, scores))
+            bench.check(far < 1e-5, "one encoding:", prompt, chosen, by, scores, "in training", trained)
+    bench.check(abs(trained[0] - trained[1]) > 1e-3, "one encoding: the answers are alike", trained)
 
 
 def score_by_sources(bench, model, reward):
@@ -320,6 +345,7 @@ def test(bench):
     tokenize(bench)
     logprob(bench, model, generate(bench, model))
     score(bench, reward)
+    one_encoding(bench, reward)
     score_by_sources(bench, model, reward)
     gradient(bench, model)
     words(bench, model, reward)

@@ -51,7 +51,7 @@ static void test_shapes(void)
     CHECK(strcmp(d->record[0].id, "7") == 0 && strcmp(d->record[0].solution, "42") == 0);
     CHECK(!d->record[1].id && strcmp(d->record[1].solution, "x") == 0);
     CHECK(strcmp(d->record[2].id, "k") == 0 && !d->record[2].solution);
-    CHECK(!d->record[2].prompt.text && d->record[2].prompt.n == 3 &&
+    CHECK(d->record[2].prompt.text && d->record[2].prompt.n == 3 &&
           d->record[2].prompt.ids[2] == 7);
     CHECK(!d->record[0].principled.n && !d->record[0].completion[0].n);
     plumb_dataset_close(&d);
@@ -177,12 +177,41 @@ static void test_tokens(void)
     check_ids(&d->record[0].prompt, prompt + 1, 2);
     check_ids(&d->record[0].completion[0], alone, 1);
     plumb_dataset_close(&d);
-    /* "the" is one token: at the border of prompt and completion it must not be */
-    static const char *const t[] = {"<s>", "Ġ", "t"}, *const he[] = {"he"};
-    d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}",
+    /* " the" is one token at the border of prompt and completion, too: it is the completion's */
+    static const char *const t[] = {"<s>", "Ġ", "t"}, *const the[] = {"Ġthe"};
+    d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}\n"
+                  "{\"prompt\":\"ab\",\"completion\":\"c\"}",
                   (struct plumb_data_options){.kind = PLUMB_DATA_SFT});
+    check_ids(&d->record[0].prompt, t, 1);
+    check_ids(&d->record[0].completion[0], the, 1);
+    check_piece(&d->record[0].prompt, " t");
+    CHECK(d->cut == 1 && d->cut_line == 1);
+    plumb_dataset_close(&d);
+    /* of a pair, both answers begin at the first place where one of them does */
+    static const char *const tx[] = {"t", "x"}, *const the_end[] = {"Ġthe", "</s>"};
+    d = open_text("{\"prompt\":\" t\",\"chosen\":\"he\",\"rejected\":\"x\"}",
+                  (struct plumb_data_options){.kind = PLUMB_DATA_PAIRS});
+    check_ids(&d->record[0].prompt, t, 1);
+    check_ids(&d->record[0].completion[0], the, 1);
+    CHECK(d->record[0].completion[1].n == 3);
+    check_ids(&(struct plumb_piece){.ids = d->record[0].completion[1].ids + 1, .n = 2}, tx, 2);
+    plumb_dataset_close(&d);
+    /* a prompt to go on from is whole, and its reference is read with what comes before it */
+    d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}",
+                  (struct plumb_data_options){.references = true, .append_eos = true});
     check_ids(&d->record[0].prompt, t, 3);
-    check_ids(&d->record[0].completion[0], he, 1);
+    check_ids(&d->record[0].context, t, 1);
+    check_ids(&d->record[0].completion[0], the_end, 2);
+    plumb_dataset_close(&d);
+    /* a text that is scored has the same ids as the record that it is made of */
+    static const char *const all[] = {"<s>", "Ġthe", "</s>"};
+    d = open_text("{\"text\":\" the\"}\n{\"prompt\":\" the\"}",
+                  (struct plumb_data_options){.kind = PLUMB_DATA_ANY, .append_eos = true});
+    check_ids(&d->record[0].prompt, all, 3);
+    check_ids(&d->record[1].prompt, all, 3);
+    plumb_dataset_close(&d);
+    d = open_text("{\"prompt_ids\":[0]}", (struct plumb_data_options){0});
+    CHECK(d->record[0].prompt.n == 1 && d->record[0].prompt.text);
     plumb_dataset_close(&d);
 }
 

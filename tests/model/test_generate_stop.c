@@ -189,8 +189,9 @@ static void check_pauses(const plumb_model *m, const plumb_tokenizer *t)
     CHECK(!strcmp(plumb_stop_name(PLUMB_STOP_PAUSED), "paused"));
 }
 
-/* A tokenizer of 64 pairs of letters, id = 8 first + second. */
-static plumb_tokenizer *letters(void)
+/* A tokenizer of 64 pairs of letters, id = 8 first + second. Its decoder takes `strip` away at the
+ * beginning of a text, as others do with a space. */
+static plumb_tokenizer *letters(char strip)
 {
     char dir[] = "/tmp/plumb_generate_XXXXXX", path[64];
     struct plumb_buf b = {0};
@@ -198,8 +199,13 @@ static plumb_tokenizer *letters(void)
     CHECK(mkdtemp(dir));
     CHECK_OK(plumb_buf_add_text(&b, "{\"version\": \"1.0\", \"added_tokens\": [], "
                                     "\"normalizer\": null, \"pre_tokenizer\": null, "
-                                    "\"post_processor\": null, \"decoder\": {\"type\": \"Fuse\"}, "
-                                    "\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {"));
+                                    "\"post_processor\": null, "));
+    CHECK_OK(plumb_buf_addf(&b,
+                            "\"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": "
+                            "\"Fuse\"}, {\"type\": \"Strip\", \"content\": \"%c\", \"start\": 1, "
+                            "\"stop\": 0}]}, ",
+                            strip));
+    CHECK_OK(plumb_buf_add_text(&b, "\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {"));
     for (int i = 0; i < 64; i++)
         CHECK_OK(plumb_buf_addf(&b, "%s\"%c%c\": %d", i ? ", " : "", 'a' + i / 8, 'a' + i % 8, i));
     CHECK_OK(plumb_buf_add_text(&b, "}}}"));
@@ -223,7 +229,7 @@ static void write_letters(char *out, const int32_t *ids, int64_t n)
 /* Stop strings that cross token borders: other = base cut behind the token that completes one. */
 static void check_stop_strings(const plumb_model *m)
 {
-    plumb_tokenizer *t = letters();
+    plumb_tokenizer *t = letters(' ');
     plumb_generator *g;
     struct plumb_generate_options o = options();
     char text[2 * MAX_LEN + 1], cross[4] = "", longer[8] = "";
@@ -263,6 +269,41 @@ static void check_stop_strings(const plumb_model *m)
     plumb_tokenizer_close(&t);
 }
 
+/* A string at the very beginning of a completion, whose first letter the decoder takes away at the
+ * beginning of a text; and one that begins in the prompt and ends in the completion. */
+static void check_stop_at_border(const plumb_model *m)
+{
+    struct plumb_generate_options o = options();
+    char text[2 * MAX_LEN + 1], before[2 * MAX_LEN + 1], first[4] = "", across[4] = "";
+    const char *stop[] = {first};
+    o.ignore_eos = true;
+    o.stop = stop;
+    generate(&base, m, 4, MAX_LEN, request, N_REQUEST, &o);
+    for (int64_t i = 0; i < base.n; i++) {
+        const struct plumb_request *q = &request[base.c[i].request];
+        plumb_generator *g;
+        write_letters(text, base.c[i].ids, base.c[i].n);
+        write_letters(before, q->ids, q->n);
+        plumb_tokenizer *t = letters(text[0]);
+        memcpy(first, text, 3);
+        memcpy(across, before + 2 * q->n - 1, 1);
+        memcpy(across + 1, text, 2);
+        CHECK_OK(plumb_generator_create(&g, m, 3, MAX_LEN, t));
+        o.n_stop = 1;
+        for (int k = 0; k < 2; k++) {
+            stop[0] = k ? across : first;
+            other.n = 0;
+            CHECK_OK(plumb_generate(g, m, request, N_REQUEST, &o, keep, &other));
+            const int64_t j = find(&other, base.c[i].request, base.c[i].sample);
+            CHECKF(other.c[j].n == 2 - k && other.c[j].stop == PLUMB_STOP_STRING,
+                   "stop '%s', prompt '%s', completion '%s': %lld tokens", stop[0], before, text,
+                   (long long)other.c[j].n);
+        }
+        plumb_generator_destroy(&g);
+        plumb_tokenizer_close(&t);
+    }
+}
+
 int main(void)
 {
     struct plumb_backend *b;
@@ -274,6 +315,7 @@ int main(void)
     make_requests(m->spec.v);
     check_stops(m);
     check_stop_strings(m);
+    check_stop_at_border(m);
     check_pauses(m, NULL);
     plumb_model_destroy(&m);
     plumb_backend_destroy(&b);
