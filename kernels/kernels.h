@@ -7,7 +7,8 @@
  *
  * Row invariance: what a *_fwd kernel writes for a row depends on that row's inputs and the
  * row's own sizes only - never on the number of rows, the row's place among them, or the
- * number of threads. Sums of *_bwd kernels over rows run in row order. */
+ * number of threads. Where a *_bwd kernel sums over rows or over outputs, the order of the sum is
+ * fixed by the sizes alone; on the CPU it runs over blocks of PLUMB_SUM_BLOCK terms. */
 #ifndef PLUMB_KERNELS_H
 #define PLUMB_KERNELS_H
 
@@ -27,6 +28,11 @@ typedef struct plumb_stream plumb_stream; /* CPU: a plumb_pool; CUDA: a cudaStre
  *     kc[page][hk][d][PLUMB_KV_PAGE]      vc[page][hk][PLUMB_KV_PAGE][d]
  * In bfloat16 both are as the values: tensor cores read rows of keys. */
 #define PLUMB_KV_PAGE 32
+
+/* Terms of a block in the long sums of the CPU's *_bwd kernels. Each block is a chain of additions
+ * from 0; the sums of the blocks are added in ascending order. The rounding error of a sum of n
+ * terms then grows like sqrt(PLUMB_SUM_BLOCK + n / PLUMB_SUM_BLOCK) and not like sqrt(n). */
+#define PLUMB_SUM_BLOCK 256
 
 /* Where each row of a packed batch stands. Rows of one sequence are neighbours and in
  * ascending position; the keys of a row are positions 0..pos of its sequence, found through

@@ -59,13 +59,14 @@ typedef plumb_status FN(linear_pack)(plumb_stream *s, REAL *packed, const float 
  *   y (n,out)  x (n,in)  packed from linear_pack  bias (out,) or NULL; bfloat16: rounded */
 typedef plumb_status FN(linear_fwd)(plumb_stream *s, REAL *y, const REAL *x, const REAL *packed,
                                     const float *bias, int64_t n, int64_t out, int64_t in);
-/* dx (n,in) = dy (n,out) w (out,in), plus what dx held when accumulate != 0
+/* dx (n,in) = dy (n,out) w (out,in), plus what dx held when accumulate != 0. A row of dx does not
+ * depend on the other rows.
  *   w: the weights; bfloat16: from linear_pack  work: linear_work_count floats */
 typedef plumb_status FN(linear_bwd_x)(plumb_stream *s, REAL *dx, const REAL *dy, const REAL *w,
                                       float *work, int64_t n, int64_t out, int64_t in,
                                       int accumulate);
 /* dw (out,in) += dy^T x ; dbias (out,) += column sums of dy (NULL = no bias).
- * Sums over rows in row order; a second call continues the sum. */
+ * A call adds its sums over rows to what dw and dbias hold. */
 typedef plumb_status FN(linear_bwd_w)(plumb_stream *s, float *dw, float *dbias, const REAL *dy,
                                       const REAL *x, float *work, int64_t n, int64_t out,
                                       int64_t in);

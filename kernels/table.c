@@ -32,8 +32,7 @@ const char *const plumb_kernels_isa[] = {ISA_LIST(NAME) NULL};
 
 void plumb_kernels_init_ref(struct plumb_kernels *t)
 {
-    t->linear_plain = true;
-    *t = (struct plumb_kernels){.bf16 = {0}};
+    *t = (struct plumb_kernels){.linear_plain = true};
 #define X(k) t->k = plumb_ref_##k;
     PLUMB_KERNEL_LIST(X)
 #undef X

@@ -74,7 +74,7 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
     }
     if (!any)
         return;
-    mm(s, PAGE, (struct mat){t->q + p * d, d, 1}, kt, PAGE, n, PAGE, d, false);
+    mm(s, PAGE, (struct mat){t->q + p * d, d, 1}, kt, PAGE, n, PAGE, d, MM_SET);
     for (int64_t i = 0; i < n; i++) {
         if (begin[i] == end[i])
             continue;
@@ -88,7 +88,7 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
     for (int64_t i = 0; i < n; i++)
         add_values(t, p + i, v, ldv, begin[i], plumb_min_i64(from, end[i]));
     if (from < to)
-        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, to - from, true);
+        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, to - from, MM_CHAIN);
     for (int64_t i = 0; i < n; i++)
         add_values(t, p + i, v, ldv, plumb_max_i64(to, begin[i]), end[i]);
 }

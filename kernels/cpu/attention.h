@@ -12,22 +12,24 @@ enum {
 };
 _Static_assert(PAGE == 32, "score rows are two vectors");
 
-/* c[m*ldc + j] = (or += when go_on) sum_k a[m*am + k*ak] b[k*ldb + j], m in [0, rows), j over
- * `vectors` vectors: every element is one chain of fused multiply-adds over ascending k, so no
- * tile size can change a bit. */
+/* c[m*ldc + j] = or += sum_k a[m*am + k*ak] b[k*ldb + j], m in [0, rows), j over `vectors`
+ * vectors: every element is one chain of fused multiply-adds over ascending k, so no tile size can
+ * change a bit. `into` says where the chain starts and what becomes of its sum, as enum gemm_into
+ * does: SET and ADD start at 0, CHAIN at what c holds. */
+enum mm_into { MM_SET, MM_CHAIN, MM_ADD };
 struct mat {
     const float *at;
     int64_t row, k; /* strides, in floats */
 };
 VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, struct mat a,
-                    const float *b, int64_t ldb, int64_t kn, bool go_on)
+                    const float *b, int64_t ldb, int64_t kn, enum mm_into into)
 {
     v16 acc[8][4];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int w = 0; w < vectors; w++)
-            acc[i][w] = go_on ? v16_load(c + i * ldc + 16 * w) : v16_set1(0.0f);
+            acc[i][w] = into == MM_CHAIN ? v16_load(c + i * ldc + 16 * w) : v16_set1(0.0f);
     for (int64_t k = 0; k < kn; k++) {
         v16 bk[4];
 #pragma GCC unroll 4
@@ -44,17 +46,19 @@ VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, st
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < vectors; w++)
-            v16_store(c + i * ldc + 16 * w, acc[i][w]);
+        for (int w = 0; w < vectors; w++) {
+            float *to = c + i * ldc + 16 * w;
+            v16_store(to, into == MM_ADD ? v16_add(v16_load(to), acc[i][w]) : acc[i][w]);
+        }
 }
 
 /* rows x columns, columns a multiple of 16. */
 static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64_t ldb,
-                      int64_t rows, int64_t columns, int64_t kn, bool go_on)
+                      int64_t rows, int64_t columns, int64_t kn, enum mm_into into)
 {
 #define MM_COLUMNS(R, W)                                                                           \
     for (; j + 16 * W <= columns; j += 16 * W)                                                     \
-        mm_tile(R, W, c + i * ldc + j, ldc, at, b + j, ldb, kn, go_on);
+        mm_tile(R, W, c + i * ldc + j, ldc, at, b + j, ldb, kn, into);
 #define MM_ROWS(R, COLUMNS)                                                                        \
     for (; i + R <= rows; i += R) {                                                                \
         const struct mat at = {a.at + i * a.row, a.row, a.k};                                      \

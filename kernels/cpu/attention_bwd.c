@@ -2,7 +2,9 @@
  * Layer 1 (cpu). Includes attention.h.
  *
  * A unit of work is one sequence and one kv head, so every sum has one owner: dk and dv of a key
- * block add up over query heads, then rows, in ascending order; dq over key blocks. */
+ * block add up over query heads, then over tiles of TILE rows, in ascending order; dq over key
+ * blocks. A tile or block is a chain from 0 whose sum is added: one chain over all rows would lose
+ * accuracy with the length. */
 #include "cpu/attention.h"
 
 enum { TILE = 48 };
@@ -94,17 +96,17 @@ static void tile(const struct bwd *b, struct room *r, const float *kt, int64_t s
         copy_rows(r->dq, dp, dq, ld, rows, d);
         q = r->q, dout = r->dout, dq = r->dq, ld = dp;
     }
-    mm(r->p, PAGE, (struct mat){q, ld, 1}, kt, PAGE, rows, PAGE, d, false);
-    mm(r->ds, PAGE, (struct mat){dout, ld, 1}, r->vt, PAGE, rows, PAGE, d, false);
+    mm(r->p, PAGE, (struct mat){q, ld, 1}, kt, PAGE, rows, PAGE, d, MM_SET);
+    mm(r->ds, PAGE, (struct mat){dout, ld, 1}, r->vt, PAGE, rows, PAGE, d, MM_SET);
     for (int64_t m = 0; m < rows; m++) {
         int64_t begin, end;
         visible(first, i + m, b->shape->window, &begin, &end);
         row_weights(r->p + m * PAGE, r->ds + m * PAGE, b->shape->scale,
                     b->lse[(start + i + m) * h + a], b->dot[(start + i + m) * h + a], begin, end);
     }
-    mm(r->dv, dp, (struct mat){r->p, 1, PAGE}, dout, ld, PAGE, dp, rows, true);
-    mm(r->dk, dp, (struct mat){r->ds, 1, PAGE}, q, ld, PAGE, dp, rows, true);
-    mm(dq, ld, (struct mat){r->ds, PAGE, 1}, r->k, dp, rows, dp, PAGE, true);
+    mm(r->dv, dp, (struct mat){r->p, 1, PAGE}, dout, ld, PAGE, dp, rows, MM_ADD);
+    mm(r->dk, dp, (struct mat){r->ds, 1, PAGE}, q, ld, PAGE, dp, rows, MM_ADD);
+    mm(dq, ld, (struct mat){r->ds, PAGE, 1}, r->k, dp, rows, dp, PAGE, MM_ADD);
     if (d % 16)
         copy_rows(b->dq + at, h * d, dq, dp, rows, d);
 }

@@ -8,12 +8,19 @@
 /* Columns of a packed panel; steps of k in a block, so that a panel's part, 32 KB, stays in the
  * L1 cache while the rows go by; floats from row to row of a copied A: no power of two, or its
  * rows would share a few sets of the cache. */
-enum { GEMM_NR = 32, GEMM_KC = 256, GEMM_LDA = GEMM_KC + 16 };
+enum { GEMM_NR = 32, GEMM_KC = PLUMB_SUM_BLOCK, GEMM_LDA = GEMM_KC + 16 };
 
-/* C (rows,cols) = A (rows,k) B (k,cols), or C += when !from_zero: every element is one chain
- * of fused multiply-adds over k in ascending order, from 0 or from what C holds; `bias` is
- * added last. Rows and columns do not see each other, so a caller may cut C as it likes, and
- * cut k by going on with from_zero = false. */
+/* What becomes of the product of a block. Each of its elements is one chain of fused
+ * multiply-adds over k in ascending order. */
+enum gemm_into {
+    GEMM_SET,   /* the chain starts at 0 and its sum replaces C */
+    GEMM_CHAIN, /* the chain starts at what C holds: the same bits as one call with a longer k */
+    GEMM_ADD    /* the chain starts at 0 and its sum is added to C: a long k that is cut into blocks
+                   loses about sqrt(blocks) + sqrt(k of a block) roundings, not sqrt(k) */
+};
+
+/* C (rows,cols) = or += A (rows,k) B (k,cols), as `into` says; `bias` is added to the sum last.
+ * No row or column of C depends on another one, so a caller may cut C as it likes. */
 struct gemm_block {
     float *c;
     int64_t ldc;
@@ -24,7 +31,7 @@ struct gemm_block {
     int64_t b_stride;  /* floats from one panel to the next */
     const float *bias; /* (cols,) or NULL */
     int64_t rows, cols, k;
-    bool from_zero;
+    enum gemm_into into;
     const float *next; /* what the caller will read as panels after this; prefetched, or NULL */
 };
 

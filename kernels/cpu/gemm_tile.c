@@ -27,7 +27,7 @@ struct tile {
     const char *ahead;
     int places;
     const float *c_next; /* of the next tile, prefetched */
-    bool from_zero;
+    enum gemm_into into;
 };
 
 /* clang-format off */
@@ -63,7 +63,7 @@ VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, 
     const int64_t ldc = t->ldc, k_all = t->k;
     EACH(i, rows)
         EACH(j, GEMM_VECS)
-            sum[i][j] = t->from_zero ? v16_set1(0.0f) : v16_load(t->c + i * ldc + 16 * j);
+            sum[i][j] = t->into == GEMM_CHAIN ? v16_load(t->c + i * ldc + 16 * j) : v16_set1(0.0f);
     EACH(i, rows)
         EACH(j, GEMM_VECS)
             __builtin_prefetch(t->c_next + i * ldc + 16 * j, 1);
@@ -97,6 +97,10 @@ VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, 
             EACH(i, rows)
                 sum[i][j] = v16_add(sum[i][j], bias);
         }
+    if (t->into == GEMM_ADD)
+        EACH(i, rows)
+            EACH(j, GEMM_VECS)
+                sum[i][j] = v16_add(v16_load(t->c + i * ldc + 16 * j), sum[i][j]);
     EACH(i, rows)
         EACH(j, GEMM_VECS)
             v16_store(t->c + i * ldc + 16 * j, sum[i][j]);
@@ -141,7 +145,7 @@ static void tile_edge(tile_fn *run, struct tile t, int rows, int cols)
     float *to = t.c;
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < TILE_COLS; j++)
-            c[i * TILE_COLS + j] = j < cols && !t.from_zero ? to[i * t.ldc + j] : 0.0f;
+            c[i * TILE_COLS + j] = j < cols && t.into != GEMM_SET ? to[i * t.ldc + j] : 0.0f;
     if (t.bias) {
         memcpy(bias, t.bias, (size_t)cols * sizeof(*bias));
         t.bias = bias;
@@ -169,7 +173,7 @@ void gemm_block_run(const struct gemm_block *g)
                          .b = b,
                          .bias = g->bias ? g->bias + col : NULL,
                          .k = g->k,
-                         .from_zero = g->from_zero};
+                         .into = g->into};
         int64_t row = 0;
         for (int64_t i = 0; i < tiles.n; i++) {
             const int rows = tiles.each + (i < tiles.more);

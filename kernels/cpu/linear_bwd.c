@@ -1,5 +1,9 @@
 /* linear_bwd.c - gradients of a linear layer; both operands are packed block by block.
- * Layer 1. Includes cpu/gemm.h and base/. */
+ * Layer 1. Includes cpu/gemm.h and base/.
+ *
+ * Order of sums: an element adds up over fixed blocks of GEMM_KC steps of k, each block a
+ * chain from 0, the blocks' sums one after another. One chain over a vocabulary of 49,152 tokens
+ * made the gradients of a 135 M model four times less accurate than torch's float32 ones. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
@@ -75,7 +79,7 @@ struct bwd_arg {
     const float *a, *b;
     int64_t rows, cols, k, lda;
     int64_t row_tasks, col_tasks;
-    bool transposed, from_zero;
+    bool transposed, replace; /* replace: C = A B */
 };
 
 /* Rows row..row_end of C against the packed columns at col, for one block of k. */
@@ -101,7 +105,7 @@ static void bwd_rows(const struct bwd_arg *g, float *a, const float *b, int64_t 
             .rows = rows,
             .cols = cols,
             .k = kb,
-            .from_zero = g->from_zero && k == 0,
+            .into = g->replace && k == 0 ? GEMM_SET : GEMM_ADD,
         });
     }
 }
@@ -150,7 +154,7 @@ plumb_status PLUMB_CPU(linear_bwd_x)(plumb_stream *s, float *dx, const float *dy
                                  .cols = in,
                                  .k = out,
                                  .lda = out,
-                                 .from_zero = !accumulate,
+                                 .replace = !accumulate,
                              });
     return PLUMB_OK;
 }
@@ -167,12 +171,14 @@ static void bias_tasks(void *arg, int64_t begin, int64_t end, int thread)
     const struct bias_arg *g = arg;
     for (int64_t c = begin; c < end; c += BIAS_COLS) {
         const int64_t cols = plumb_min_i64(BIAS_COLS, end - c);
-        float sum[BIAS_COLS];
-        memcpy(sum, g->dbias + c, (size_t)cols * sizeof(*sum));
-        for (int64_t i = 0; i < g->n; i++)
+        for (int64_t first = 0; first < g->n; first += GEMM_KC) {
+            float sum[BIAS_COLS] = {0};
+            for (int64_t i = first; i < plumb_min_i64(first + GEMM_KC, g->n); i++)
+                for (int64_t j = 0; j < cols; j++)
+                    sum[j] += g->dy[i * g->out + c + j];
             for (int64_t j = 0; j < cols; j++)
-                sum[j] += g->dy[i * g->out + c + j];
-        memcpy(g->dbias + c, sum, (size_t)cols * sizeof(*sum));
+                g->dbias[c + j] += sum[j];
+        }
     }
 }
 

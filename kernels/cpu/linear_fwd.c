@@ -68,7 +68,7 @@ static void few_rows(const struct fwd_arg *g, int64_t col, int64_t col_end)
             .rows = g->n,
             .cols = plumb_min_i64(GEMM_NR, g->out - c),
             .k = g->in,
-            .from_zero = true,
+            .into = GEMM_SET,
         });
     }
 }
@@ -92,7 +92,7 @@ static void many_rows(const struct fwd_arg *g, int64_t row, int64_t row_end, int
             .rows = row_end - row,
             .cols = col_end - col,
             .k = kb,
-            .from_zero = k == 0,
+            .into = k == 0 ? GEMM_SET : GEMM_CHAIN,
             .next = g->packed + col * g->in + (k + kb) * GEMM_NR,
         });
     }

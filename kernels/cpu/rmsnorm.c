@@ -95,26 +95,43 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Columns [16 begin, 16 end): the sum over rows stays in row order whatever the threads. */
+/* dw += sum over rows [first, last) of columns [j, j + cols), cols <= 16 STRIP. The chain over the
+ * rows starts at 0. */
+enum { STRIP = 8, BLOCK_ROWS = PLUMB_SUM_BLOCK };
+VEC_FN void bwd_strip(const struct bwd *b, int64_t first, int64_t last, int64_t j, int64_t cols)
+{
+    v16 sum[STRIP];
+    const int64_t c = b->c, whole = cols / 16;
+    const int rest = (int)(cols % 16);
+    for (int v = 0; v < STRIP; v++)
+        sum[v] = v16_set1(0.0f);
+    for (int64_t i = first; i < last; i++) {
+        const float *x = b->x + i * c + j, *dy = b->dy + i * c + j;
+        const v16 r = v16_set1(b->rstd[i]);
+        for (int64_t v = 0; v < whole; v++)
+            sum[v] = v16_fma(v16_mul(v16_load(dy + 16 * v), r), v16_load(x + 16 * v), sum[v]);
+        if (rest)
+            sum[whole] = v16_fma(v16_mul(v16_load_n(dy + 16 * whole, rest), r),
+                                 v16_load_n(x + 16 * whole, rest), sum[whole]);
+    }
+    float *dw = b->dw + j;
+    for (int64_t v = 0; v < whole; v++)
+        v16_store(dw + 16 * v, v16_add(v16_load(dw + 16 * v), sum[v]));
+    if (rest)
+        v16_store_n(dw + 16 * whole, v16_add(v16_load_n(dw + 16 * whole, rest), sum[whole]), rest);
+}
+
+/* Columns [16 begin, 16 end). The sum over rows runs over blocks of BLOCK_ROWS rows, each a chain
+ * from 0, added one after another. It does not depend on the threads. */
 static void bwd_columns(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct bwd *b = arg;
-    const int64_t c = b->c, last = plumb_min_i64(16 * end, c);
+    const int64_t last = plumb_min_i64(16 * end, b->c);
     (void)thread;
-    for (int64_t i = 0; i < b->n; i++) {
-        const float *x = b->x + i * c, *dy = b->dy + i * c;
-        const v16 r = v16_set1(b->rstd[i]);
-        int64_t j = 16 * begin;
-        for (; j + 16 <= last; j += 16) {
-            const v16 g = v16_mul(v16_load(dy + j), r);
-            v16_store(b->dw + j, v16_fma(g, v16_load(x + j), v16_load(b->dw + j)));
-        }
-        if (j < last) {
-            const int n = (int)(last - j);
-            const v16 g = v16_mul(v16_load_n(dy + j, n), r);
-            v16_store_n(b->dw + j, v16_fma(g, v16_load_n(x + j, n), v16_load_n(b->dw + j, n)), n);
-        }
-    }
+    for (int64_t i = 0; i < b->n; i += BLOCK_ROWS)
+        for (int64_t j = 16 * begin; j < last; j += 16 * STRIP)
+            bwd_strip(b, i, plumb_min_i64(i + BLOCK_ROWS, b->n), j,
+                      plumb_min_i64(16 * STRIP, last - j));
 }
 
 plumb_status PLUMB_CPU(rmsnorm_bwd)(plumb_stream *s, float *dx, float *dw, const float *dy,

@@ -17,8 +17,12 @@ static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_c
     out[0] = dir[0] = '\0';
     if (strcmp(cfg->pins, "none") == 0)
         return PLUMB_OK;
-    if (*cfg->pins)
-        return snprintf(out, 4096, "%s", cfg->pins) < 4096 ? PLUMB_OK : PLUMB_ERR_ARG;
+    if (*cfg->pins) {
+        PLUMB_REQUIRE(strlen(cfg->pins) < 4096, PLUMB_ERR_CONFIG,
+                      "pins: the path has %zu bytes, expected at most 4095", strlen(cfg->pins));
+        strcpy(out, cfg->pins);
+        return PLUMB_OK;
+    }
     if (cache && *cache)
         PLUMB_TRY(plumb_path_join(dir, 4096, cache, "plumb"));
     else if (home && *home)

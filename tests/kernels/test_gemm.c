@@ -215,12 +215,14 @@ static void check_rows(const struct plumb_kernels *k, const struct answer *a,
     guarded_free(&packed, "packed");
 }
 
-/* dw and dbias of two calls are those of one; dx of a row is its own. */
+/* dw and dbias of two calls that meet between two blocks are those of one call; dx of a row does
+ * not depend on where the rows are cut. */
 static void check_split(const struct plumb_kernels *k, const struct answer *a,
                         const struct problem *p)
 {
     const int64_t out = p->out, in = p->in;
-    for (int64_t first = 0; first <= p->n; first += 1 + p->n / 3) {
+    const int64_t step = p->n > PLUMB_SUM_BLOCK ? PLUMB_SUM_BLOCK / 2 : 1 + p->n / 3;
+    for (int64_t first = 0; first <= p->n; first += step) {
         struct guarded dw = guarded_copy(&p->dw0), dbias = guarded_copy(&p->dbias0);
         struct guarded dx = guarded_new(p->n * in);
         struct guarded work = guarded_new(k->linear_work_count(p->n, out, in, 1));
@@ -233,8 +235,10 @@ static void check_split(const struct plumb_kernels *k, const struct answer *a,
             CHECK_OK(k->linear_bwd_x(NULL, dx.v + i * in, p->dy.v + i * out, p->w.v, work.v, n, out,
                                      in, 0));
         }
-        CHECKF(equal(&dw, &a->dw), "dw differs when cut at row %lld", (long long)first);
-        CHECKF(equal(&dbias, &a->dbias), "dbias differs when cut at row %lld", (long long)first);
+        const bool whole = first % PLUMB_SUM_BLOCK == 0;
+        CHECKF(!whole || equal(&dw, &a->dw), "dw differs when cut at row %lld", (long long)first);
+        CHECKF(!whole || equal(&dbias, &a->dbias), "dbias differs when cut at row %lld",
+               (long long)first);
         CHECKF(equal(&dx, &a->dx), "dx differs when cut at row %lld", (long long)first);
         guarded_free(&dw, "dw"), guarded_free(&dbias, "dbias"), guarded_free(&dx, "dx");
         guarded_free(&work, "work");
