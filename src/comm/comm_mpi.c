@@ -1,12 +1,15 @@
 /* comm_mpi.c - the ranks of MPI_COMM_WORLD.
  * Layer 1. Includes comm/ and base/ only; mpi.h stays in comm_mpi.c and mpi_*. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/log.h"
 #include "comm/mpi_impl.h"
+
+#define START_S 20.0 /* a rank may take at least so long from MPI_Init to the first meeting */
 
 plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
 {
@@ -41,8 +44,6 @@ static void mpi_destroy(plumb_comm *c)
     plumb_mail_destroy(m);
     plumb_window_destroy(m);
     plumb_shared_destroy(m);
-    free(m->shared.world_of);
-    free(m->shared.ring);
     if (m->comm != MPI_COMM_NULL)
         MPI_Comm_free(&m->comm);
     free(m->staging);
@@ -82,30 +83,73 @@ static plumb_status find_local(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
-static plumb_status mpi_setup(struct plumb_mpi *m, double timeout_s)
+/* What a rank needs of its own. */
+static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
 {
     int rank = 0, size = 1;
-    PLUMB_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm));
-    PLUMB_MPI(MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN));
-    PLUMB_MPI(MPI_Comm_rank(m->comm, &rank));
-    PLUMB_MPI(MPI_Comm_size(m->comm, &size));
+    PLUMB_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+    PLUMB_MPI(MPI_Comm_size(MPI_COMM_WORLD, &size));
     PLUMB_TRY(plumb_comm_base_init(&m->base, &mpi_ops, rank, size, timeout_s));
     m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
-    m->shared.world_of = calloc((size_t)size, sizeof(int));
-    m->shared.ring = calloc((size_t)size, sizeof(m->shared.ring[0]));
-    PLUMB_REQUIRE(m->staging && m->shared.world_of && m->shared.ring, PLUMB_ERR_NOMEM,
-                  "MPI communicator of %d ranks", size);
+    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "MPI communicator of %d ranks", size);
+    PLUMB_TRY(plumb_shared_prepare(m));
+    return plumb_mail_prepare(m);
+}
+
+/* The first meeting of the ranks: whether each has what it needs, and the least that MPI lets any
+ * of them do from threads. A rank that does not come is not waited for in MPI for ever. */
+static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout_s, int *level)
+{
+    int mine[2] = {local == PLUMB_OK, *level}, all[2] = {0, 0}, there = 0;
+    MPI_Request request;
+    const double began = plumb_now(), limit = timeout_s > 0 ? fmax(timeout_s, START_S) : INFINITY;
+    PLUMB_MPI(MPI_Iallreduce(mine, all, 2, MPI_INT, MPI_MIN, MPI_COMM_WORLD, &request));
+    while (!there && plumb_now() - began < limit) {
+        PLUMB_MPI(MPI_Test(&request, &there, MPI_STATUS_IGNORE));
+        if (!there)
+            nanosleep(&(struct timespec){0, 200000}, NULL);
+    }
+    m->base.broken = !there; /* MPI_Finalize would wait for that rank, too */
+    PLUMB_REQUIRE(there, PLUMB_ERR_COMM,
+                  "a rank that MPI has started does not come to the start of the run within %g s "
+                  "(is one of the processes stopped?)",
+                  limit);
+    *level = all[1];
+    PLUMB_REQUIRE(local == PLUMB_OK, local, "%s", plumb_trail_message());
+    PLUMB_REQUIRE(all[0], PLUMB_ERR_PEER, "another rank could not start");
+    return PLUMB_OK;
+}
+
+/* All ranks are here. What fails in MPI now ends all of them, with MPI's own words. */
+static plumb_status connect_ranks(struct plumb_mpi *m)
+{
+    PLUMB_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm));
+    PLUMB_MPI(MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_ARE_FATAL));
     PLUMB_TRY(find_local(m));
-    m->shared.on = true;
-    PLUMB_TRY(plumb_shared_create(m));
+    PLUMB_MPI(
+        MPI_Allgather(&m->base.rank, 1, MPI_INT, m->shared.world_of, 1, MPI_INT, m->shared.host));
     PLUMB_TRY(plumb_mail_create(m));
-    if (m->threads)
-        PLUMB_TRY(plumb_watch_start(&m->base));
-    else if (rank == 0 && size > 1)
+    PLUMB_MPI(MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN));
+    PLUMB_MPI(MPI_Comm_set_errhandler(m->mail.comm, MPI_ERRORS_RETURN));
+    PLUMB_MPI(MPI_Comm_set_errhandler(m->shared.host, MPI_ERRORS_RETURN));
+    return PLUMB_OK;
+}
+
+static plumb_status mpi_setup(struct plumb_mpi *m, int level, double timeout_s)
+{
+    PLUMB_TRY(meet(m, prepare(m, timeout_s), timeout_s, &level));
+    PLUMB_TRY(connect_ranks(m));
+    m->threads = level >= MPI_THREAD_SERIALIZED;
+    m->up = true;
+    /* From here on the ranks watch each other. */
+    PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_watch_start(&m->base) : PLUMB_OK));
+    if (!m->threads && m->base.rank == 0 && m->base.size > 1)
         plumb_log(PLUMB_LOG_WARN,
                   "this MPI gives no threads, so there is no heartbeat: a rank that "
                   "is stopped is noticed only after comm.max_wait");
-    m->up = true;
+    PLUMB_TRY(plumb_coll_enter(&m->base, "start", (struct plumb_args){-1, NULL, -1}));
+    PLUMB_TRY(plumb_coll_leave(&m->base, plumb_shared_create(m)));
+    m->shared.on = true;
     return PLUMB_OK;
 }
 
@@ -118,7 +162,6 @@ plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
     struct plumb_mpi *m = calloc(1, sizeof(*m));
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "MPI communicator");
     m->comm = m->mail.comm = m->shared.host = MPI_COMM_NULL;
-    m->shared.win = MPI_WIN_NULL;
 
     plumb_status st = PLUMB_OK;
     pthread_mutex_init(&m->lock, NULL);
@@ -128,8 +171,7 @@ plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
     m->finalize = !running;
     if (MPI_Query_thread(&level) != MPI_SUCCESS)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "MPI_Query_thread failed");
-    m->threads = level >= MPI_THREAD_SERIALIZED;
-    PLUMB_TRY_GOTO(st, mpi_setup(m, timeout_s), fail);
+    PLUMB_TRY_GOTO(st, mpi_setup(m, level, timeout_s), fail);
     *out = &m->base;
     return PLUMB_OK;
 fail:

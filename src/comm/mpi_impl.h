@@ -23,6 +23,15 @@ struct plumb_flow {
     MPI_Request request[PLUMB_MPI_DEPTH];
 };
 
+/* How the others find a rank's memory, and what each made of it. A process id alone may mean
+ * another process there. */
+struct plumb_address {
+    int64_t pid, fd, device, inode; /* fd -1: none */
+    int64_t reads;                  /* it can read all of its peers */
+    int64_t step, error;            /* what failed, enum plumb_window_step, and its errno */
+};
+enum plumb_window_step { PLUMB_WINDOW_NONE, PLUMB_WINDOW_MAKE, PLUMB_WINDOW_OPEN };
+
 /* Memory of plumb_comm_alloc: the same number on every rank that has it. */
 #define PLUMB_WINDOWS 16
 struct plumb_window {
@@ -32,14 +41,18 @@ struct plumb_window {
     char **peer; /* (size,): the same of the other ranks; NULL: not readable */
 };
 
-/* The ranks of this host. */
+/* The ranks of this host. All arrays are there before the first exchange, so that no rank can fail
+ * in it alone for want of memory. */
 struct plumb_shared {
     MPI_Comm host;
-    MPI_Win win;
-    bool on;                  /* use the window where it reaches; the same on every rank */
-    int *world_of;            /* (local_size,) world rank by local rank */
-    struct plumb_ring **ring; /* (size,) by world rank; NULL: not on this host, or no window */
-    int64_t windows;          /* alloc was called so often */
+    bool on;                       /* use the rings where they reach; the same on every rank */
+    int *world_of;                 /* (local_size,) world rank by local rank */
+    struct plumb_ring **ring;      /* (size,) by world rank; NULL: not on this host, or no ring */
+    char *own_ring, **peer_ring;   /* peer_ring (size,): as in plumb_window */
+    struct plumb_address *address; /* (size,) */
+    int64_t *count;                /* (size,) */
+    char **peer;                   /* (PLUMB_WINDOWS, size) */
+    int64_t windows;               /* alloc was called so often */
     struct plumb_window window[PLUMB_WINDOWS];
 };
 
@@ -83,7 +96,9 @@ plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
 
 plumb_status plumb_mpi_move(plumb_comm *c, const struct plumb_move *m); /* mpi_move.c */
 
-/* mpi_shared.c: the fast way between ranks of one host. Collective. */
+/* mpi_shared.c: the fast way between ranks of one host. _prepare takes memory, not collective;
+ * _create is Collective and works over MPI until it is done. */
+plumb_status plumb_shared_prepare(struct plumb_mpi *m);
 plumb_status plumb_shared_create(struct plumb_mpi *m);
 void plumb_shared_destroy(struct plumb_mpi *m);
 bool plumb_shared_reaches(const struct plumb_mpi *m, int peer);
@@ -93,6 +108,13 @@ plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *
                                   struct plumb_flow *f, bool *moved);
 
 /* mpi_window.c: memory that the ranks of a host read in place. */
+/* Makes this rank's part, *mine (bytes), and opens those of its peers: peer (size,) by world rank,
+ * for writing, too, where `writes`. *ok: every rank of this host has opened all of them; else both
+ * are for plumb_window_unmap, and m->shared.address tells which rank failed in what. want false:
+ * only takes part. Collective. */
+plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, int64_t bytes,
+                                bool want, bool writes, bool *ok);
+void plumb_window_unmap(char **mine, char **peer, int size, int64_t bytes);
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes);
 bool plumb_window_release(plumb_comm *c, void *memory);
 void plumb_window_destroy(struct plumb_mpi *m);
@@ -102,7 +124,9 @@ int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t b
 /* This rank's view of such bytes of a peer; NULL: it has none. */
 const void *plumb_window_peer(const struct plumb_mpi *m, int peer, int64_t number, int64_t offset);
 
-/* mpi_watch.c: the notes of the watch as MPI messages. */
+/* mpi_watch.c: the notes of the watch as MPI messages. _prepare takes memory, not collective;
+ * _create is Collective. */
+plumb_status plumb_mail_prepare(struct plumb_mpi *m);
 plumb_status plumb_mail_create(struct plumb_mpi *m);
 void plumb_mail_destroy(struct plumb_mpi *m); /* Collective. */
 plumb_status plumb_mail_beat(plumb_comm *c);

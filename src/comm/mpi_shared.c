@@ -1,11 +1,13 @@
-/* mpi_shared.c - messages between ranks of one host, through an MPI-3 shared window.
+/* mpi_shared.c - messages between ranks of one host, through memory that they share.
  * Layer 1. Includes comm/ and base/ only.
  *
  * Each rank owns one ring of slots that only it fills, for one receiver at a time. The slots stay
  * in the cache, so a byte crosses the memory bus only where it comes from and where it goes. */
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "comm/mpi_impl.h"
 
@@ -21,45 +23,76 @@ struct plumb_ring {
     _Alignas(64) unsigned char slot[PLUMB_RING_DEPTH][PLUMB_RING_BLOCK];
 };
 
+plumb_status plumb_shared_prepare(struct plumb_mpi *m)
+{
+    struct plumb_shared *s = &m->shared;
+    const size_t size = (size_t)m->base.size;
+    s->world_of = calloc(size, sizeof(*s->world_of));
+    s->ring = calloc(size, sizeof(s->ring[0]));
+    s->peer_ring = calloc(size, sizeof(s->peer_ring[0]));
+    s->address = calloc(size, sizeof(s->address[0]));
+    s->count = calloc(size, sizeof(s->count[0]));
+    s->peer = calloc(PLUMB_WINDOWS * size, sizeof(s->peer[0]));
+    PLUMB_REQUIRE(s->world_of && s->ring && s->peer_ring && s->address && s->count && s->peer,
+                  PLUMB_ERR_NOMEM, "memory shared with %d ranks", m->base.size);
+    for (int i = 0; i < PLUMB_WINDOWS; i++)
+        s->window[i].peer = s->peer + (size_t)i * size;
+    return PLUMB_OK;
+}
+
+/* Says why the messages of this host go through MPI: once, in the words of the first rank that
+ * failed. */
+static void tell_why(const struct plumb_mpi *m)
+{
+    static const char *const what[] = {"", "cannot make memory to share",
+                                       "cannot open the memory of the others in /proc"};
+    const struct plumb_shared *s = &m->shared;
+    for (int l = 0; l < m->base.local_size && m->base.local_rank == 0; l++) {
+        const struct plumb_address *a = &s->address[s->world_of[l]];
+        if (a->step == PLUMB_WINDOW_NONE)
+            continue;
+        plumb_log(PLUMB_LOG_WARN,
+                  "rank %d on %s %s: %s; messages between the ranks of this host go through MPI, "
+                  "which is slower and changes no result",
+                  s->world_of[l], m->base.host, what[a->step], strerror((int)a->error));
+        return;
+    }
+}
+
+/* The rings are ordinary memory, as in mpi_window.c: a window of MPI may need room in /dev/shm, and
+ * where one rank does not get it the others wait in MPI for ever. */
 plumb_status plumb_shared_create(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;
-    int ok = 1, all = 0, *world = s->world_of;
-    void *mine = NULL;
-    MPI_Comm_set_errhandler(s->host, MPI_ERRORS_RETURN);
-    PLUMB_MPI(MPI_Allgather(&m->base.rank, 1, MPI_INT, world, 1, MPI_INT, s->host));
-    for (int r = 0; r < m->base.size; r++)
-        s->ring[r] = NULL;
-    if (m->base.local_size == 1)
+    const int64_t bytes = (int64_t)sizeof(struct plumb_ring);
+    const bool want = m->base.local_size > 1;
+    bool ok = false;
+    PLUMB_TRY(plumb_window_share(m, &s->own_ring, s->peer_ring, bytes, want, true, &ok));
+    if (want && !ok)
+        tell_why(m);
+    if (!ok) {
+        plumb_window_unmap(&s->own_ring, s->peer_ring, m->base.size, bytes);
         return PLUMB_OK;
-    ok = MPI_Win_allocate_shared((MPI_Aint)sizeof(struct plumb_ring), 64, MPI_INFO_NULL, s->host,
-                                 &mine, &s->win) == MPI_SUCCESS;
-    /* Without room for the window (a small /dev/shm) messages simply go the usual way: all ranks
-     * of the host or none. */
-    PLUMB_MPI(MPI_Allreduce(&ok, &all, 1, MPI_INT, MPI_MIN, s->host));
-    if (!all)
-        return PLUMB_OK;
-    for (int l = 0; l < m->base.local_size; l++) {
-        MPI_Aint size;
-        int unit;
-        void *at = NULL;
-        PLUMB_MPI(MPI_Win_shared_query(s->win, l, &size, &unit, &at));
-        s->ring[world[l]] = at;
     }
-    struct plumb_ring *own = s->ring[m->base.rank];
-    atomic_init(&own->receiver, 0);
-    atomic_init(&own->head, 0);
-    atomic_init(&own->tail, 0);
-    PLUMB_MPI(MPI_Barrier(s->host));
+    for (int l = 0; l < m->base.local_size; l++)
+        s->ring[s->world_of[l]] = (struct plumb_ring *)(void *)s->peer_ring[s->world_of[l]];
+    s->ring[m->base.rank] = (struct plumb_ring *)(void *)s->own_ring;
     return PLUMB_OK;
 }
 
 void plumb_shared_destroy(struct plumb_mpi *m)
 {
-    if (m->shared.win != MPI_WIN_NULL)
-        MPI_Win_free(&m->shared.win);
-    if (m->shared.host != MPI_COMM_NULL)
-        MPI_Comm_free(&m->shared.host);
+    struct plumb_shared *s = &m->shared;
+    const int64_t bytes = (int64_t)sizeof(struct plumb_ring);
+    plumb_window_unmap(&s->own_ring, s->peer_ring, m->base.size, bytes);
+    free(s->world_of);
+    free(s->ring);
+    free(s->peer_ring);
+    free(s->address);
+    free(s->count);
+    free(s->peer);
+    if (s->host != MPI_COMM_NULL)
+        MPI_Comm_free(&s->host);
 }
 
 bool plumb_shared_reaches(const struct plumb_mpi *m, int peer)

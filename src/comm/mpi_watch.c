@@ -21,7 +21,7 @@
 
 #define UNANSWERED 16 /* notes: a rank that is stopped must not collect all of MPI's buffers */
 
-plumb_status plumb_mail_create(struct plumb_mpi *m)
+plumb_status plumb_mail_prepare(struct plumb_mpi *m)
 {
     struct plumb_mail *w = &m->mail;
     const size_t size = (size_t)m->base.size;
@@ -32,7 +32,12 @@ plumb_status plumb_mail_create(struct plumb_mpi *m)
                   m->base.size);
     for (size_t r = 0; r < size; r++)
         w->sent[r] = MPI_REQUEST_NULL;
-    PLUMB_MPI(MPI_Comm_dup(m->comm, &w->comm));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_mail_create(struct plumb_mpi *m)
+{
+    PLUMB_MPI(MPI_Comm_dup(m->comm, &m->mail.comm));
     return PLUMB_OK;
 }
 

@@ -15,14 +15,9 @@
 
 #include "comm/mpi_impl.h"
 
-/* How the others find a rank's memory. A process id alone may mean another process there. */
-struct address {
-    int64_t pid, fd, device, inode; /* fd -1: none */
-    int64_t reads;                  /* it can read all of its peers */
-};
-
-static char *map_file(int fd, int64_t bytes, int protection)
+static char *map_file(int fd, int64_t bytes, bool writes)
 {
+    const int protection = writes ? PROT_READ | PROT_WRITE : PROT_READ;
     void *p = mmap(NULL, (size_t)bytes, protection, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
         return NULL;
@@ -30,74 +25,90 @@ static char *map_file(int fd, int64_t bytes, int protection)
     return p;
 }
 
+static void fail(struct plumb_address *a, enum plumb_window_step step)
+{
+    a->step = step;
+    a->error = errno;
+}
+
 /* This rank's part: an open file, and it in memory. */
-static int make(struct address *a, char **mine, int64_t bytes)
+static void make(struct plumb_address *a, char **mine, int64_t bytes)
 {
     struct stat s;
     const int fd = memfd_create("plumb", MFD_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    if (ftruncate(fd, (off_t)bytes) == 0 && fstat(fd, &s) == 0)
-        *mine = map_file(fd, bytes, PROT_READ | PROT_WRITE);
+    if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0 && fstat(fd, &s) == 0)
+        *mine = map_file(fd, bytes, true);
     if (!*mine) {
-        close(fd);
-        return -1;
+        fail(a, PLUMB_WINDOW_MAKE);
+        if (fd >= 0)
+            close(fd);
+        return;
     }
     a->pid = getpid();
     a->fd = fd;
     a->device = (int64_t)s.st_dev;
     a->inode = (int64_t)s.st_ino;
-    return fd;
 }
 
-static char *open_peer(const struct address *a, int64_t bytes)
+static char *open_peer(const struct plumb_address *a, int64_t bytes, bool writes)
 {
     char path[64], *view = NULL;
     struct stat s;
+    errno = ENOENT; /* the peer has none, or it is another file */
     if (a->fd < 0)
         return NULL;
     snprintf(path, sizeof(path), "/proc/%lld/fd/%lld", (long long)a->pid, (long long)a->fd);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0)
         return NULL;
     if (fstat(fd, &s) == 0 && (int64_t)s.st_dev == a->device && (int64_t)s.st_ino == a->inode &&
         (int64_t)s.st_size == bytes)
-        view = map_file(fd, bytes, PROT_READ);
+        view = map_file(fd, bytes, writes);
     close(fd);
     return view;
 }
 
-static void unmap(struct plumb_window *w, int size)
+void plumb_window_unmap(char **mine, char **peer, int size, int64_t bytes)
 {
-    for (int r = 0; w->peer && r < size; r++)
-        if (w->peer[r])
-            munmap(w->peer[r], (size_t)w->bytes);
-    if (w->mine)
-        munmap(w->mine, (size_t)w->bytes);
-    free(w->peer);
-    *w = (struct plumb_window){0};
+    for (int r = 0; peer && r < size; r++) {
+        if (peer[r])
+            munmap(peer[r], (size_t)bytes);
+        peer[r] = NULL;
+    }
+    if (*mine)
+        munmap(*mine, (size_t)bytes);
+    *mine = NULL;
 }
 
-/* Opens the peers' memory. *ok: every rank of this host can read every other's. */
-static plumb_status share(struct plumb_mpi *m, struct plumb_window *w, const struct address *mine,
-                          struct address *all, int64_t *count, bool *ok)
+plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, int64_t bytes,
+                                bool want, bool writes, bool *ok)
 {
-    const int size = m->base.size;
-    const int64_t bytes = (int64_t)sizeof(*mine);
-    struct address answer = *mine;
-    PLUMB_TRY(plumb_coll_allgather(&m->base, all, size * bytes, count, mine, bytes));
-    answer.reads = w->mine != NULL;
-    for (int r = 0; r < size && answer.reads; r++)
-        if (r != m->base.rank && m->shared.ring[r]) {
-            w->peer[r] = open_peer(&all[r], w->bytes);
-            answer.reads = w->peer[r] != NULL;
-        }
+    const struct plumb_shared *s = &m->shared;
+    const int64_t each = (int64_t)sizeof(s->address[0]), all = m->base.size * each;
+    struct plumb_address here = {.fd = -1};
+    *ok = false;
+    if (want)
+        make(&here, mine, bytes);
+    plumb_status st = plumb_coll_allgather(&m->base, s->address, all, s->count, &here, each);
+    here.reads = *mine != NULL;
+    for (int l = 0; l < m->base.local_size && here.reads && st == PLUMB_OK; l++) {
+        const int r = s->world_of[l];
+        if (r == m->base.rank)
+            continue;
+        peer[r] = open_peer(&s->address[r], bytes, writes);
+        here.reads = peer[r] != NULL;
+        if (!here.reads && s->address[r].fd >= 0)
+            fail(&here, PLUMB_WINDOW_OPEN);
+    }
     /* Also tells that all have opened what they need. */
-    PLUMB_TRY(plumb_coll_allgather(&m->base, all, size * bytes, count, &answer, bytes));
-    *ok = answer.reads;
-    for (int r = 0; r < size; r++)
-        if (m->shared.ring[r])
-            *ok = *ok && all[r].reads;
+    if (st == PLUMB_OK)
+        st = plumb_coll_allgather(&m->base, s->address, all, s->count, &here, each);
+    if (here.fd >= 0)
+        close((int)here.fd);
+    PLUMB_TRY(st);
+    *ok = here.reads;
+    for (int l = 0; l < m->base.local_size; l++)
+        *ok = *ok && s->address[s->world_of[l]].reads;
     return PLUMB_OK;
 }
 
@@ -105,35 +116,32 @@ static plumb_status share(struct plumb_mpi *m, struct plumb_window *w, const str
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
-    struct plumb_window *place = NULL, w = {.number = ++m->shared.windows, .bytes = bytes};
+    struct plumb_window *place = NULL;
+    char *mine = NULL;
+    bool ok = false;
+    const int64_t number = ++m->shared.windows;
     for (int i = 0; i < PLUMB_WINDOWS && !place; i++)
         if (m->shared.window[i].number == 0)
             place = &m->shared.window[i];
-
-    plumb_status st = PLUMB_OK;
-    bool ok = false;
-    int fd = -1;
-    struct address mine = {.fd = -1};
-    struct address *all = calloc((size_t)c->size, sizeof(*all));
-    int64_t *count = calloc((size_t)c->size, sizeof(*count));
-    w.peer = calloc((size_t)c->size, sizeof(*w.peer));
-    if (!all || !count || !w.peer)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "window of %d ranks", c->size);
-    if (place && c->local_size > 1)
-        fd = make(&mine, &w.mine, bytes);
-    PLUMB_TRY_GOTO(st, share(m, &w, &mine, all, count, &ok), done);
-done:
-    if (fd >= 0)
-        close(fd);
-    free(all);
-    free(count);
-    if (ok) {
-        *place = w;
-        *out = w.mine;
-    } else {
-        unmap(&w, c->size);
+    /* Where there is no ring nobody could be told of a window. */
+    const bool want = place && c->local_size > 1 && m->shared.ring[c->rank];
+    char **peer = place ? place->peer : NULL;
+    const plumb_status st = plumb_window_share(m, &mine, peer, bytes, want, false, &ok);
+    if (!ok || st != PLUMB_OK) {
+        plumb_window_unmap(&mine, peer, c->size, bytes);
+        return st;
     }
-    return st;
+    place->number = number;
+    place->bytes = bytes;
+    place->mine = mine;
+    *out = mine;
+    return PLUMB_OK;
+}
+
+static void close_window(struct plumb_window *w, int size)
+{
+    plumb_window_unmap(&w->mine, w->peer, size, w->bytes);
+    w->number = w->bytes = 0;
 }
 
 bool plumb_window_release(plumb_comm *c, void *memory)
@@ -141,7 +149,7 @@ bool plumb_window_release(plumb_comm *c, void *memory)
     struct plumb_mpi *m = plumb_mpi_of(c);
     for (int i = 0; i < PLUMB_WINDOWS; i++)
         if (m->shared.window[i].number && m->shared.window[i].mine == memory) {
-            unmap(&m->shared.window[i], c->size);
+            close_window(&m->shared.window[i], c->size);
             return true;
         }
     return false;
@@ -150,7 +158,7 @@ bool plumb_window_release(plumb_comm *c, void *memory)
 void plumb_window_destroy(struct plumb_mpi *m)
 {
     for (int i = 0; i < PLUMB_WINDOWS; i++)
-        unmap(&m->shared.window[i], m->base.size);
+        close_window(&m->shared.window[i], m->base.size);
 }
 
 int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t bytes,
