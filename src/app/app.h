@@ -9,6 +9,7 @@
 #include "comm/comm.h"
 #include "config/config.h"
 #include "config/stages.h"
+#include "train/lock.h"
 
 struct plumb_app {
     const struct plumb_config *cfg;
@@ -21,6 +22,10 @@ struct plumb_app {
     char **argv;
     uint64_t input_hash; /* of what plumb_lines_read has read; 0: nothing */
 };
+
+/* Rank 0 takes the lock of output_dir where that is set; *out = NULL elsewhere. Collective: its
+ * failure is every rank's. */
+plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app);
 
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */
 typedef plumb_status plumb_command_fn(struct plumb_app *app);

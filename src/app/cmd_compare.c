@@ -76,8 +76,9 @@ static plumb_status compare(struct plumb_compare *c)
 plumb_status plumb_cmd_compare(struct plumb_app *app)
 {
     struct plumb_compare c = {.app = app};
-    plumb_status st = PLUMB_OK;
-    if (plumb_comm_rank(app->comm) == 0)
+    plumb_lock *lock = NULL;
+    plumb_status st = plumb_app_lock(&lock, app);
+    if (st == PLUMB_OK && plumb_comm_rank(app->comm) == 0)
         st = compare(&c);
     for (int64_t i = 0; i < c.n; i++) {
         plumb_finished_close(&c.run[i]);
@@ -88,5 +89,6 @@ plumb_status plumb_cmd_compare(struct plumb_app *app)
     free(c.run);
     free(c.label);
     free(c.group);
+    plumb_lock_release(&lock);
     return plumb_comm_agree(app->comm, st);
 }

@@ -291,7 +291,10 @@ static void close_eval(struct plumb_eval *e)
 plumb_status plumb_cmd_eval(struct plumb_app *app)
 {
     struct plumb_eval e = {.app = app};
-    plumb_status st = plumb_comm_agree(app->comm, open_eval(&e));
+    plumb_lock *lock = NULL;
+    plumb_status st = plumb_app_lock(&lock, app);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(app->comm, open_eval(&e));
     for (int64_t i = 0; i < e.n && st == PLUMB_OK; i++) {
         plumb_log(PLUMB_LOG_INFO, "%s: %s answers %lld prompts", e.model[i].name, e.model[i].dir,
                   (long long)e.prompts);
@@ -309,5 +312,6 @@ plumb_status plumb_cmd_eval(struct plumb_app *app)
         st = plumb_comm_agree(app->comm, st);
     }
     close_eval(&e);
+    plumb_lock_release(&lock);
     return st;
 }

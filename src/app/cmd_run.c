@@ -96,8 +96,7 @@ static plumb_status check_inputs(const struct plumb_stage *one)
 /* An evaluation is done again when its options or what it reads are others. */
 static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
 {
-    char path[4096], hash[20];
-    const char *changed = NULL;
+    char path[4096], hash[20], changed[512] = "";
     plumb_json *then = NULL, *inputs = NULL;
     struct plumb_buf now = {0};
     plumb_status st;
@@ -108,13 +107,16 @@ static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage 
     PLUMB_TRY_GOTO(st, plumb_inputs_put(&now, one->cfg, one->command), done);
     PLUMB_TRY_GOTO(st, plumb_json_parse(&inputs, plumb_buf_text(&now), now.len, "inputs"), done);
     snprintf(hash, sizeof(hash), "%016" PRIx64, plumb_config_hash(one->cfg, one->command));
-    if (strcmp(plumb_json_string(plumb_json_get(then, "config_hash"), ""), hash) != 0)
-        changed = "its options";
+    const bool same = !strcmp(plumb_json_string(plumb_json_get(then, "config_hash"), ""), hash);
+    if (!same)
+        snprintf(changed, sizeof(changed), "its options changed since it was finished");
     else
-        plumb_inputs_changed(&changed, plumb_json_get(then, "inputs"), inputs);
-    if (changed)
-        plumb_log(PLUMB_LOG_INFO, "stage %s: %s changed since it was finished", one->name, changed);
-    *out = changed ? NOTHING : FINISHED;
+        plumb_inputs_changed(changed, sizeof(changed), plumb_json_get(then, "inputs"), inputs,
+                             true);
+    if (*changed)
+        plumb_log(PLUMB_LOG_INFO, "stage %s: %s%s, so it is done again", one->name, changed,
+                  same ? " when it was finished" : "");
+    *out = *changed ? NOTHING : FINISHED;
 done:
     plumb_json_free(&then);
     plumb_json_free(&inputs);
@@ -241,7 +243,10 @@ plumb_status plumb_cmd_run(struct plumb_app *app)
                   "resume: found '%s', expected never or auto: each stage has its own checkpoints",
                   resume);
     PLUMB_TRY(plumb_comm_agree(app->comm, look_ahead(app->stages)));
-    for (int64_t i = 0; i < app->stages->n; i++)
-        PLUMB_TRY(run_stage(app, i, began));
-    return PLUMB_OK;
+    plumb_lock *lock = NULL;
+    plumb_status st = plumb_app_lock(&lock, app);
+    for (int64_t i = 0; i < app->stages->n && st == PLUMB_OK; i++)
+        st = run_stage(app, i, began);
+    plumb_lock_release(&lock);
+    return st;
 }

@@ -8,6 +8,7 @@
 
 #include "app/compare.h"
 #include "base/num.h"
+#include "train/inputs.h"
 #include "train/interval.h"
 
 static const char *const aspects[] = {"start",  "prompts",    "reward",
@@ -68,9 +69,14 @@ static const plumb_json *inputs_of(const plumb_json *root)
 /* Files and models are compared by content where it is known: 1 the same, -1 not, 0 unknown. */
 static int same_content(const plumb_json *a, const plumb_json *b, const char *key)
 {
-    const char *x = plumb_json_string(plumb_json_member(inputs_of(a), key), NULL);
-    const char *y = plumb_json_string(plumb_json_member(inputs_of(b), key), NULL);
-    return !x || !y ? 0 : strcmp(x, y) == 0 ? 1 : -1;
+    switch (plumb_inputs_compare(NULL, 0, inputs_of(a), inputs_of(b), key)) {
+    case PLUMB_INPUTS_SAME:
+        return 1;
+    case PLUMB_INPUTS_DIFFER:
+        return -1;
+    default:
+        return 0;
+    }
 }
 
 /* What both runs read under the same option, and is no setting of the method. */

@@ -94,7 +94,7 @@ static plumb_status compare_note(const struct plumb_output *o, const struct plum
                                  const plumb_json *then)
 {
     plumb_json *now = NULL;
-    const char *changed = NULL;
+    char changed[512];
     plumb_status st = PLUMB_OK;
     struct plumb_buf text = {0};
     PLUMB_TRY_GOTO(st, plumb_buf_addf(&text, "%s}", plumb_buf_text(&o->identity)), done);
@@ -105,14 +105,15 @@ static plumb_status compare_note(const struct plumb_output *o, const struct plum
                         "%s was begun by plumb %s, this is plumb %s; name another output", o->path,
                         command, app->command);
     PLUMB_TRY_GOTO(st, compare_config(o, app, plumb_json_get(then, "config")), done);
-    plumb_inputs_changed(&changed, plumb_json_get(then, "inputs"), plumb_json_get(now, "inputs"));
-    if (!changed && strcmp(plumb_json_string(plumb_json_get(then, "input_hash"), ""),
-                           plumb_json_string(plumb_json_get(now, "input_hash"), "")) != 0)
-        changed = "the input";
-    if (changed)
+    plumb_inputs_changed(changed, sizeof(changed), plumb_json_get(then, "inputs"),
+                         plumb_json_get(now, "inputs"), false);
+    if (!*changed && strcmp(plumb_json_string(plumb_json_get(then, "input_hash"), ""),
+                            plumb_json_string(plumb_json_get(now, "input_hash"), "")) != 0)
+        snprintf(changed, sizeof(changed), "the input has another content than");
+    if (*changed)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_CONFIG, done,
-                        "%s: the content of %s is another than when %s was begun; put back what "
-                        "was there, or name another output",
+                        "%s: %s when %s was begun; put back what was there, or name another "
+                        "output",
                         o->note, changed, o->path);
     const char *version = plumb_json_string(plumb_json_get(then, "plumb"), "");
     if (strcmp(version, PLUMB_VERSION) != 0)

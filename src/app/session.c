@@ -7,6 +7,16 @@
 #include "base/num.h"
 #include "io/file.h"
 
+plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
+{
+    const struct plumb_config *cfg = app->cfg;
+    plumb_status st = PLUMB_OK;
+    *out = NULL;
+    if (plumb_comm_rank(app->comm) == 0 && *cfg->output_dir)
+        st = plumb_lock_take(out, cfg->output_dir, app->command, cfg->comm.timeout);
+    return plumb_comm_agree(app->comm, st);
+}
+
 static plumb_status open_model(struct plumb_session *s, enum plumb_session_model kind)
 {
     const struct plumb_config *cfg = s->app->cfg;

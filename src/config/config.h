@@ -134,8 +134,8 @@ plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config 
                                const char *command);
 
 /* Calls fn with option and path for every file and folder that the command reads and that decides
- * its results: also each NAME=FOLDER of eval.models (as eval.models.NAME), data.eval of eval, and
- * files of reward.functions. Empty ones are left out; a path may be a word (init, previous). fn's
+ * its results: also each NAME=FOLDER of eval.models (as eval.models.NAME), data.eval, and files of
+ * reward.functions. Empty ones are left out; a path may be a word (init, previous). fn's
  * error stops the walk and is passed on. */
 typedef plumb_status plumb_config_input_fn(void *arg, const char *key, const char *path);
 plumb_status plumb_config_inputs(const struct plumb_config *config, const char *command,

@@ -112,7 +112,8 @@ plumb_status plumb_config_inputs(const struct plumb_config *config, const char *
     for (int i = 0; (o = plumb_option_at(i)); i++) {
         const char *path =
             o->type == PLUMB_TYPE_TEXT ? *(char *const *)((const char *)config + o->offset) : "";
-        const bool held_out = !strcmp(o->path, "data.eval") && !strcmp(command, "eval");
+        /* Changes no weights, but figures that stand beside each other in metrics.jsonl. */
+        const bool held_out = strcmp(o->path, "data.eval") == 0;
         if (!*path || (!o->changes && !held_out) || !plumb_option_used(o, command) ||
             (strcmp(o->unit, "file") != 0 && strcmp(o->unit, "folder") != 0))
             continue;

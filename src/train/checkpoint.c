@@ -17,6 +17,7 @@
 #include "io/file.h"
 #include "io/hdf5.h"
 #include "train/checkpoint_dir.h"
+#include "train/inputs.h"
 #include "train/manifest.h"
 
 #define STATE_NAME          "trainer_state.h5"
@@ -145,11 +146,17 @@ static plumb_status write_moments(const struct save *s, int moment, const float 
     return PLUMB_OK;
 }
 
+/* Files without which, or with another of which, a resumed run is another run. */
+static bool decides(const char *name)
+{
+    return strcmp(name, STATE_NAME) == 0 || plumb_inputs_decides(name);
+}
+
 static plumb_status publish(struct save *s)
 {
     PLUMB_TRY(plumb_h5_commit(&s->h5));
     PLUMB_TRY(plumb_manifest_write(s->work_dir));
-    PLUMB_TRY(plumb_manifest_verify(s->work_dir));
+    PLUMB_TRY(plumb_manifest_verify(s->work_dir, decides));
     /* What stands there is damaged, or begin_save had refused. */
     PLUMB_TRY(plumb_dir_remove(s->final_dir));
     PLUMB_TRY(plumb_dir_publish(s->work_dir, s->final_dir));
@@ -270,7 +277,7 @@ plumb_status plumb_checkpoint_verify(const char *dir)
 {
     char path[PLUMB_CHECKPOINT_PATH];
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: no such folder", dir);
-    PLUMB_TRY(plumb_manifest_verify(dir));
+    PLUMB_TRY(plumb_manifest_verify(dir, decides));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
     PLUMB_REQUIRE(plumb_file_exists(path), PLUMB_ERR_FORMAT,
                   "%s: missing, so nothing can be resumed from this folder", path);

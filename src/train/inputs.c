@@ -1,112 +1,250 @@
 /* inputs.c - hashes of what a run reads.
- * Layer 5. Includes train/inputs.h, base/, io/. */
+ * Layer 5. Includes train/inputs.h, base/, config/, io/. */
 #include "train/inputs.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/log.h"
 #include "io/file.h"
-#include "train/manifest.h"
 
-static bool is_of_model(const char *name)
+/* Ends the key of the files that a shell command names. */
+#define FILES_OF_COMMAND " (files)"
+
+/* What separates the words of a shell command, quotes included. */
+#define BETWEEN_WORDS " \t\r\n\"'`;|&<>()="
+
+static bool ends_with(const char *name, const char *end)
 {
-    static const char end[] = ".safetensors";
-    const size_t n = strlen(name), tail = sizeof(end) - 1;
-    return strcmp(name, "config.json") == 0 || strcmp(name, "tokenizer.json") == 0 ||
-           (n > tail && strcmp(name + n - tail, end) == 0);
+    const size_t n = strlen(name), tail = strlen(end);
+    return n > tail && strcmp(name + n - tail, end) == 0;
 }
 
-/* *hash goes on with the hash of a folder's file, as hashes.json has it or from the file. */
-static plumb_status add_file(uint64_t *hash, const char *dir, const char *name,
-                             const plumb_json *known)
+bool plumb_inputs_decides(const char *name)
 {
-    const plumb_json *entry = plumb_json_member(known, name);
-    const char *written = plumb_json_string(plumb_json_member(entry, "hash"), NULL);
-    char path[4096], text[20];
-    if (!written) {
-        uint64_t of_file = 0;
-        PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, name));
-        PLUMB_TRY(plumb_file_hash(&of_file, path));
-        snprintf(text, sizeof(text), "%016" PRIx64, of_file);
-        written = text;
-    }
-    *hash = plumb_hash(name, (int64_t)strlen(name) + 1, *hash);
-    *hash = plumb_hash(written, (int64_t)strlen(written) + 1, *hash);
-    return PLUMB_OK;
+    static const char *const whole[] = {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "tokenizer_config.json",
+        "chat_template.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.model",
+        "model.safetensors.index.json",
+        "vocab.txt",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tekken.json",
+    };
+    for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++)
+        if (strcmp(name, whole[i]) == 0)
+            return true;
+    return ends_with(name, ".safetensors") || ends_with(name, ".jinja");
 }
 
-static plumb_status hash_folder(uint64_t *out, const char *dir)
+/* out += "name": "hash of the file at path", with a comma where it is not the first member. */
+static plumb_status put_file(struct plumb_buf *out, const char *name, const char *path)
+{
+    uint64_t hash = 0;
+    PLUMB_TRY(plumb_file_hash(&hash, path));
+    PLUMB_TRY(plumb_buf_add_text(out, plumb_buf_text(out)[out->len - 1] == '{' ? "" : ", "));
+    PLUMB_TRY(plumb_json_put_string(out, name, (int64_t)strlen(name)));
+    return plumb_buf_addf(out, ": \"%016" PRIx64 "\"", hash);
+}
+
+/* out += "key": { */
+static plumb_status open_object(struct plumb_buf *out, const char *key)
+{
+    PLUMB_TRY(plumb_buf_add_text(out, plumb_buf_text(out)[out->len - 1] == '{' ? "" : ", "));
+    PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
+    return plumb_buf_add_text(out, ": {");
+}
+
+static plumb_status put_folder(struct plumb_buf *out, const char *key, const char *dir)
 {
     char path[4096];
-    plumb_json *manifest = NULL;
     struct plumb_names names = {0};
     plumb_status st = PLUMB_OK;
-    *out = 0;
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_MANIFEST_NAME));
-    if (plumb_file_exists(path))
-        PLUMB_TRY(plumb_json_read_file(&manifest, path));
-    PLUMB_TRY_GOTO(st, plumb_dir_list(&names, dir), done);
-    for (int64_t i = 0; i < names.n; i++)
-        if (is_of_model(names.name[i]))
-            PLUMB_TRY_GOTO(st, add_file(out, dir, names.name[i], plumb_json_get(manifest, "files")),
-                           done);
+    PLUMB_TRY(plumb_dir_list(&names, dir));
+    PLUMB_TRY_GOTO(st, open_object(out, key), done);
+    for (int64_t i = 0; i < names.n; i++) {
+        if (!plumb_inputs_decides(names.name[i]))
+            continue;
+        PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, names.name[i]), done);
+        if (plumb_file_exists(path)) /* a link that leads nowhere is for whoever opens it */
+            PLUMB_TRY_GOTO(st, put_file(out, names.name[i], path), done);
+    }
+    st = plumb_buf_add_text(out, "}");
 done:
     plumb_names_fini(&names);
-    plumb_json_free(&manifest);
     return st;
 }
 
 static plumb_status put_input(void *arg, const char *key, const char *path)
 {
     struct plumb_buf *out = arg;
-    const bool folder = plumb_dir_exists(path);
-    uint64_t hash = 0;
-    if (!folder && !plumb_file_exists(path))
-        return PLUMB_OK; /* a word like init, or whoever opens it says that it is not there */
-    PLUMB_TRY(folder ? hash_folder(&hash, path) : plumb_file_hash(&hash, path));
-    PLUMB_TRY(plumb_buf_add_text(out, plumb_buf_text(out)[out->len - 1] == '{' ? "" : ", "));
-    PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
-    return plumb_buf_addf(out, ": \"%016" PRIx64 "\"", hash);
+    if (plumb_dir_exists(path))
+        return put_folder(out, key, path);
+    /* Neither file nor folder: a word such as init, or the reader of the file reports it. */
+    return plumb_file_exists(path) ? put_file(out, key, path) : PLUMB_OK;
+}
+
+/* Whether the word was among the words before it: JSON keys are unique. */
+static bool is_repeated(const char *words, const char *word)
+{
+    for (const char *at = words; at < word; at += strlen(at) + 1)
+        if (strcmp(at, word) == 0)
+            return true;
+    return false;
+}
+
+/* out += the regular files that are words of a shell command. */
+static plumb_status put_command(struct plumb_buf *out, const char *option, const char *command)
+{
+    char key[64];
+    struct stat s;
+    plumb_status st = PLUMB_OK;
+    if (!*command)
+        return PLUMB_OK;
+    char *words = strdup(command);
+    PLUMB_REQUIRE(words, PLUMB_ERR_NOMEM, "%s: %zu bytes", option, strlen(command));
+    const char *end = words + strlen(words);
+    for (char *at = words; at < end; at++)
+        if (strchr(BETWEEN_WORDS, *at))
+            *at = '\0';
+    snprintf(key, sizeof(key), "%s" FILES_OF_COMMAND, option);
+    PLUMB_TRY_GOTO(st, open_object(out, key), done);
+    for (const char *word = words; word < end; word += strlen(word) + 1)
+        if (*word && stat(word, &s) == 0 && S_ISREG(s.st_mode) && !is_repeated(words, word))
+            PLUMB_TRY_GOTO(st, put_file(out, word, word), done);
+    st = plumb_buf_add_text(out, "}");
+done:
+    free(words);
+    return st;
 }
 
 plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *cfg,
                               const char *command)
 {
+    const bool eval = strcmp(command, "eval") == 0;
     PLUMB_TRY(plumb_buf_add_text(out, "{"));
     PLUMB_TRY(plumb_config_inputs(cfg, command, put_input, out));
+    if (eval || strcmp(command, "align") == 0 || strcmp(command, "score") == 0)
+        PLUMB_TRY(put_command(out, "reward.command", cfg->reward.command));
+    if (eval)
+        PLUMB_TRY(put_command(out, "eval.judge", cfg->eval.judge));
     return plumb_buf_add_text(out, "}");
 }
 
-void plumb_inputs_changed(const char **path, const plumb_json *then, const plumb_json *now)
+/* How the files of one folder (or of one command) differ; NULL: not at all. *name = the file. */
+static const char *compare_files(const char **name, const plumb_json *then, const plumb_json *now)
 {
-    *path = NULL;
-    for (int64_t i = 0; i < plumb_json_count(now) && !*path; i++) {
-        const char *key;
-        const plumb_json *value;
-        if (plumb_json_member_at(now, i, &key, &value) != PLUMB_OK)
+    const plumb_json *value;
+    for (int64_t i = 0; i < plumb_json_count(now); i++) {
+        if (plumb_json_member_at(now, i, name, &value) != PLUMB_OK)
             continue;
-        const char *before = plumb_json_string(plumb_json_member(then, key), NULL);
-        if (before && strcmp(before, plumb_json_string(value, "")) != 0)
-            *path = key;
+        const char *before = plumb_json_string(plumb_json_member(then, *name), NULL);
+        if (!before)
+            return "is new, it was not there";
+        if (strcmp(before, plumb_json_string(value, "")) != 0)
+            return "has another content than";
     }
+    for (int64_t i = 0; i < plumb_json_count(then); i++)
+        if (plumb_json_member_at(then, i, name, &value) == PLUMB_OK &&
+            !plumb_json_member(now, *name))
+            return "is gone, it was there";
+    return NULL;
+}
+
+static bool is_object(const plumb_json *v)
+{
+    return plumb_json_type_of(v) == PLUMB_JSON_OBJECT;
+}
+
+enum plumb_inputs_relation plumb_inputs_compare(char *out, int64_t size, const plumb_json *then,
+                                                const plumb_json *now, const char *key)
+{
+    const plumb_json *a = plumb_json_member(then, key), *b = plumb_json_member(now, key);
+    const char *name = "", *how = NULL;
+    if (out)
+        out[0] = '\0';
+    if (!a || !b || is_object(a) != is_object(b))
+        return PLUMB_INPUTS_UNKNOWN;
+    if (is_object(a))
+        how = compare_files(&name, a, b);
+    else if (strcmp(plumb_json_string(a, ""), plumb_json_string(b, "")) != 0)
+        how = "has another content than";
+    if (how && out)
+        snprintf(out, (size_t)size, "%s%s%s %s", key, *name ? ": " : "", name, how);
+    return how ? PLUMB_INPUTS_DIFFER : PLUMB_INPUTS_SAME;
+}
+
+void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const plumb_json *now,
+                          bool commands)
+{
+    out[0] = '\0';
+    for (int64_t i = 0; i < plumb_json_count(now) && !*out; i++) {
+        const char *key = "";
+        const plumb_json *value;
+        if (plumb_json_member_at(now, i, &key, &value) != PLUMB_OK ||
+            (!commands && ends_with(key, FILES_OF_COMMAND)))
+            continue;
+        if (plumb_inputs_compare(out, size, then, now, key) == PLUMB_INPUTS_UNKNOWN)
+            snprintf(out, (size_t)size, "%s has no hash from", key);
+    }
+}
+
+/* Warns about the files of commands, fails for everything else. */
+static plumb_status check_key(const plumb_json *then, const plumb_json *now, const char *key,
+                              const char *run_json)
+{
+    char how[512];
+    const enum plumb_inputs_relation r = plumb_inputs_compare(how, sizeof(how), then, now, key);
+    if (r == PLUMB_INPUTS_UNKNOWN)
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: %s has no hashes of it that could be compared, so a change since the run "
+                  "began would not be noticed",
+                  key, run_json);
+    if (r != PLUMB_INPUTS_DIFFER)
+        return PLUMB_OK;
+    if (ends_with(key, FILES_OF_COMMAND)) {
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s when the run began; if the command answers differently now, the result is "
+                  "that of no single run",
+                  how);
+        return PLUMB_OK;
+    }
+    PLUMB_FAIL(PLUMB_ERR_CONFIG,
+               "%s when the run began (%s has the hashes); put back what was there, or start in "
+               "a new output_dir",
+               how, run_json);
 }
 
 plumb_status plumb_inputs_check(const struct plumb_buf *now, const char *run_json)
 {
     plumb_json *root = NULL, *inputs = NULL;
-    const char *path = NULL;
     plumb_status st = PLUMB_OK;
-    if (!plumb_file_exists(run_json))
+    if (!plumb_file_exists(run_json)) {
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: there is no such file, so a change of the files that the run reads would "
+                  "not be noticed",
+                  run_json);
         return PLUMB_OK;
+    }
     PLUMB_TRY(plumb_json_read_file(&root, run_json));
     PLUMB_TRY_GOTO(st, plumb_json_parse(&inputs, plumb_buf_text(now), now->len, "inputs"), done);
-    plumb_inputs_changed(&path, plumb_json_get(root, "inputs"), inputs);
-    if (path)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_CONFIG, done,
-                        "%s: its content is another than when the run began (%s has hashes); put "
-                        "back what was there, or start in a new output_dir",
-                        path, run_json);
+    for (int64_t i = 0; i < plumb_json_count(inputs); i++) {
+        const char *key;
+        const plumb_json *value;
+        PLUMB_TRY_GOTO(st, plumb_json_member_at(inputs, i, &key, &value), done);
+        PLUMB_TRY_GOTO(st, check_key(plumb_json_get(root, "inputs"), inputs, key, run_json), done);
+    }
 done:
     plumb_json_free(&root);
     plumb_json_free(&inputs);

@@ -3,23 +3,48 @@
 #ifndef PLUMB_TRAIN_INPUTS_H
 #define PLUMB_TRAIN_INPUTS_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "base/status.h"
 #include "config/config.h"
 #include "io/json.h"
 
-/* out += a JSON object: a hash for each input of plumb_config_inputs that is there. That of a
- * model's folder is of its config.json, tokenizer.json and weights (by its hashes.json where it has
- * one, without reading them). Not collective. PLUMB_ERR_IO. */
+/* Whether a file of this name decides what a model's folder computes: weights, configuration,
+ * everything of the tokenizer and of the chat template. */
+bool plumb_inputs_decides(const char *name);
+
+/* out += a JSON object with a member for each input of plumb_config_inputs that is there:
+ *
+ *     "data.train": "HASH"                                   a file
+ *     "model": {"config.json": "HASH", ...}                  a folder: each file that decides
+ *     "reward.command (files)": {"my_reward.py": "HASH"}     each word of the shell command that
+ *                                                            names a regular file
+ *
+ * Every file is read: a hashes.json beside it says what was written once, not what is there. What a
+ * command reads besides is not known and not hashed. HASH is XXH3-64 in hexadecimal. Not
+ * collective. PLUMB_ERR_IO. */
 plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *cfg,
                               const char *command);
 
-/* *path = the first input of `now`, an object of plumb_inputs_put, that has another hash in `then`;
- * NULL: none, or `then` is NULL (written before there were hashes). Borrowed from now. */
-void plumb_inputs_changed(const char **path, const plumb_json *then, const plumb_json *now);
+enum plumb_inputs_relation { PLUMB_INPUTS_UNKNOWN, PLUMB_INPUTS_SAME, PLUMB_INPUTS_DIFFER };
 
-/* The text of `now` against the "inputs" of a run.json: PLUMB_ERR_CONFIG names what has changed
- * since. No run.json is no error. */
+/* Compares the member `key` of two objects of plumb_inputs_put. Unknown: one of them does not have
+ * it, or has it in the form of an earlier version of plumb.
+ *   out    size bytes, or NULL: "model: tokenizer.json has another content than" ("is new, it was
+ *          not there", "is gone, it was there"), for " when ..." behind it; "" unless they differ
+ */
+enum plumb_inputs_relation plumb_inputs_compare(char *out, int64_t size, const plumb_json *then,
+                                                const plumb_json *now, const char *key);
+
+/* out (size bytes) = the first input of `now`, in the words of _compare, that is not known to be
+ * the same in `then`; "" when all are. commands: files that commands name count, too. */
+void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const plumb_json *now,
+                          bool commands);
+
+/* Compares the text of `now` with the "inputs" of a run.json. PLUMB_ERR_CONFIG names what has
+ * changed since. Only warned about: the files that a command names, because it may write them; an
+ * input, or a whole run.json, that is not there to compare with. */
 plumb_status plumb_inputs_check(const struct plumb_buf *now, const char *run_json);
 
 #endif

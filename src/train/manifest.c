@@ -98,7 +98,25 @@ static plumb_status check_file(const char *dir, const char *name, const plumb_js
     return PLUMB_OK;
 }
 
-plumb_status plumb_manifest_verify(const char *dir)
+/* A file that decides, and of which nothing is known, was put there afterwards. */
+static plumb_status check_unlisted(const char *dir, const plumb_json *files,
+                                   plumb_manifest_name_fn *decides)
+{
+    struct plumb_names names = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&names, dir));
+    for (int64_t i = 0; i < names.n; i++)
+        if (decides(names.name[i]) && !plumb_json_member(files, names.name[i]))
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                            "%s/%s: " PLUMB_MANIFEST_NAME " does not list it, so it was not "
+                            "written with the others",
+                            dir, names.name[i]);
+done:
+    plumb_names_fini(&names);
+    return st;
+}
+
+plumb_status plumb_manifest_verify(const char *dir, plumb_manifest_name_fn *decides)
 {
     char path[4096];
     plumb_json *root = NULL;
@@ -121,6 +139,7 @@ plumb_status plumb_manifest_verify(const char *dir)
         PLUMB_TRY_GOTO(st, plumb_json_member_at(files, i, &name, &entry), done);
         PLUMB_TRY_GOTO(st, check_file(dir, name, entry, path), done);
     }
+    st = check_unlisted(dir, files, decides);
 done:
     plumb_json_free(&root);
     return st;

@@ -3,6 +3,8 @@
 #ifndef PLUMB_TRAIN_MANIFEST_H
 #define PLUMB_TRAIN_MANIFEST_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 #define PLUMB_MANIFEST_NAME "hashes.json"
@@ -11,8 +13,10 @@
  * system to drop its cached copies, so that a verify that follows reads the disk. */
 plumb_status plumb_manifest_write(const char *dir);
 
-/* Reads every listed file again. Errors: PLUMB_ERR_FORMAT names the first file that is missing, of
- * another length or of another content; PLUMB_ERR_IO when one cannot be read. */
-plumb_status plumb_manifest_verify(const char *dir);
+/* Reads every listed file again. `decides` says for which names the folder may not hold a file that
+ * is not listed. Errors: PLUMB_ERR_FORMAT names the first file that is missing, of another length,
+ * of another content, or not listed; PLUMB_ERR_IO when one cannot be read. */
+typedef bool plumb_manifest_name_fn(const char *name);
+plumb_status plumb_manifest_verify(const char *dir, plumb_manifest_name_fn *decides);
 
 #endif

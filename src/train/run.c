@@ -1,5 +1,5 @@
 /* run.c - run.json and config.effective.yaml.
- * Layer 5. Includes base/, io/, comm/. */
+ * Layer 5. Includes base/, io/, comm/, train/lock.h. */
 #include "train/run.h"
 
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "train/lock.h"
 
 #define HOST_BYTES 256
 
@@ -262,7 +263,7 @@ bool plumb_run_failed_start(const char *output_dir)
                   plumb_file_exists(path) && has_failed(path) &&
                   plumb_dir_list(&names, output_dir) == PLUMB_OK;
     for (int64_t i = 0; i < names.n && failed; i++) {
-        bool known = false;
+        bool known = plumb_lock_owns(names.name[i]);
         for (size_t k = 0; k < sizeof(left) / sizeof(left[0]); k++)
             known = known || !strcmp(names.name[i], left[k]);
         failed = known;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,24 +56,32 @@ static plumb_status check_best_metric(const struct plumb_config *cfg, const char
                cfg->checkpoint.best_metric, command, names);
 }
 
-static plumb_status check_output_dir(const struct plumb_config *cfg)
+/* A run that does not go on writes into an empty folder. */
+static plumb_status check_empty(const struct plumb_config *cfg)
 {
-    PLUMB_REQUIRE(cfg->output_dir && *cfg->output_dir, PLUMB_ERR_CONFIG,
-                  "output_dir: is not set; name the folder for checkpoints and metrics");
-    if (strcmp(cfg->resume, "never") != 0 || !plumb_dir_exists(cfg->output_dir)) {
-        PLUMB_REQUIRE(!plumb_file_exists(cfg->output_dir) || plumb_dir_exists(cfg->output_dir),
-                      PLUMB_ERR_EXISTS, "output_dir: %s is a file", cfg->output_dir);
-        return PLUMB_OK;
-    }
     struct plumb_names names;
+    int64_t others = 0;
     PLUMB_TRY(plumb_dir_list(&names, cfg->output_dir));
-    const bool empty = names.n == 0;
+    for (int64_t i = 0; i < names.n; i++)
+        others += !plumb_lock_owns(names.name[i]);
     plumb_names_fini(&names);
-    PLUMB_REQUIRE(empty || plumb_run_failed_start(cfg->output_dir), PLUMB_ERR_EXISTS,
+    PLUMB_REQUIRE(others == 0 || plumb_run_failed_start(cfg->output_dir), PLUMB_ERR_EXISTS,
                   "output_dir: %s exists and is not empty; choose another folder, or continue that "
                   "run with resume=auto",
                   cfg->output_dir);
     return PLUMB_OK;
+}
+
+/* From here on no other process writes into the folder. On rank 0. */
+static plumb_status take_output_dir(struct plumb_trainer *t)
+{
+    const struct plumb_config *cfg = t->cfg;
+    PLUMB_REQUIRE(cfg->output_dir && *cfg->output_dir, PLUMB_ERR_CONFIG,
+                  "output_dir: is not set; name the folder for checkpoints and metrics");
+    PLUMB_REQUIRE(!plumb_file_exists(cfg->output_dir), PLUMB_ERR_EXISTS, "output_dir: %s is a file",
+                  cfg->output_dir);
+    PLUMB_TRY(plumb_lock_take(&t->lock, cfg->output_dir, t->command, cfg->comm.timeout));
+    return strcmp(cfg->resume, "never") == 0 ? check_empty(cfg) : PLUMB_OK;
 }
 
 static plumb_status open_model(struct plumb_trainer *t, const struct plumb_trainer_source *s)
@@ -183,13 +192,15 @@ static plumb_status check_weights(const struct plumb_trainer *t)
 /* The files and models that the run reads are those that it began with. On rank 0. */
 static plumb_status check_inputs(struct plumb_trainer *t)
 {
-    char path[sizeof(t->resumed_from) + 16];
-    const char *name = strrchr(t->resumed_from, '/');
+    char dir[PATH_MAX], path[PATH_MAX];
     PLUMB_TRY(plumb_inputs_put(&t->inputs, t->cfg, t->command));
     if (!t->resumed_from[0])
         return PLUMB_OK;
-    snprintf(path, sizeof(path), "%.*srun.json", (int)(name ? name + 1 - t->resumed_from : 0),
-             t->resumed_from);
+    /* The folder may be given as a link, or with a slash at its end: its real parent counts. */
+    PLUMB_REQUIRE(realpath(t->resumed_from, dir), PLUMB_ERR_IO, "%s: %s", t->resumed_from,
+                  strerror(errno));
+    *strrchr(dir, '/') = '\0';
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), *dir ? dir : "/", "run.json"));
     return plumb_inputs_check(&t->inputs, path);
 }
 
@@ -209,8 +220,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);
     plumb_status st = check_best_metric(s->cfg, s->command);
-    if (st == PLUMB_OK && !dry)
-        st = check_output_dir(s->cfg);
+    if (st == PLUMB_OK && !dry && plumb_comm_rank(t->comm) == 0)
+        st = take_output_dir(t);
     if (st == PLUMB_OK && !dry)
         st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
                               s->cfg->checkpoint.interval);
@@ -342,6 +353,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_tokenizer_close(&t->tokenizer);
     plumb_buf_fini(&t->results);
     plumb_buf_fini(&t->inputs);
+    plumb_lock_release(&t->lock);
     free(t);
     *tp = NULL;
 }
@@ -434,6 +446,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
         .retry = cfg->checkpoint.retry,
     };
     plumb_comm_phase(t->comm, "save");
+    PLUMB_TRY(plumb_comm_agree(t->comm, plumb_lock_check(t->lock)));
     PLUMB_TRY(plumb_weights_agree(&t->state.weight_fingerprint, t->model, t->comm));
     PLUMB_TRY(plumb_checkpoint_save(t->saved_name, &options, pause, &t->state, &card, t->model,
                                     t->optim, t->comm, t->gradient.sum[0]));

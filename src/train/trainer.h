@@ -13,6 +13,7 @@
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/gradient.h"
+#include "train/lock.h"
 #include "train/metrics.h"
 #include "train/micro.h"
 #include "train/optim.h"
@@ -38,6 +39,7 @@ struct plumb_trainer {
     struct plumb_buf inputs;  /* of rank 0: hashes of what the run reads, for run.json */
     char resumed_from[4096];  /* checkpoint folder, "" for a fresh start */
     plumb_metrics *metrics;
+    plumb_lock *lock; /* of output_dir, on rank 0 */
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
     struct plumb_stop_watch stop;
@@ -57,10 +59,11 @@ struct plumb_trainer_source {
     bool classifier; /* a reward model: one score */
 };
 
-/* Opens tokenizer and weights (a fresh start, or the newest checkpoint as cfg->resume says).
- * Writes nothing; on a dry backend only config.json and, if there is data, the tokenizer are read.
- * Collective. PLUMB_ERR_EXISTS when output_dir holds something and resume is
- * "never", unless that is all of a start that failed. */
+/* Takes the lock of output_dir and opens tokenizer and weights (a fresh start, or the newest
+ * checkpoint as cfg->resume says). Writes nothing but the lock, which trainer_close gives back; on
+ * a dry backend only config.json and, if there is data, the tokenizer are read. Collective.
+ * PLUMB_ERR_EXISTS when another process works in output_dir, and when it holds something and resume
+ * is "never", unless that is all of a start that failed. */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
 /* Allocates pass, optimizer and gradients, loads moments and state when resuming, then creates
  * output_dir, run.json, metrics.jsonl and train.log; on a dry backend it only allocates.
