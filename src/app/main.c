@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "app/app.h"
 #include "app/compare.h"
@@ -62,20 +63,41 @@ static int help(const char *command)
 
 /* Seconds in which the other ranks must have come to the end, too. */
 #define MEETING_SECONDS 10.0
+/* Between two ranks that explain why the ranks cannot talk any more: the first one ends the run. */
+#define TURN_SECONDS 0.25
 
 /* How a run ends on this rank. */
 struct ending {
     int code;        /* of the process */
-    bool speaks;     /* this rank explains the failure: the lowest one with a failure of its own */
+    bool speaks;     /* this rank has a failure of its own that no lower rank explains */
+    bool last;       /* it is the lowest rank with one, whose words stand below the others' */
+    bool shared;     /* every rank has this very failure: the rank is of no interest */
     bool alone;      /* the others did not come: they are in a collective and must be ended */
     char said[2048]; /* the message, before later failures can hide it */
 };
 
+/* Which of the ranks explain: failures are told once, however many ranks have them. Collective. */
+static plumb_status share_words(struct ending *e, struct plumb_app *app, bool own, int first)
+{
+    char words[sizeof(e->said)];
+    snprintf(words, sizeof(words), "%s", e->said);
+    PLUMB_TRY(plumb_comm_broadcast(app->comm, words, sizeof(words), first));
+    const bool same = own && strcmp(words, e->said) == 0;
+    double count = same;
+    PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &count, 1, PLUMB_SUM));
+    e->last = plumb_comm_rank(app->comm) == first;
+    e->speaks = e->last || (own && !same);
+    e->shared = (int)count == plumb_comm_size(app->comm);
+    return PLUMB_OK;
+}
+
 /* A failure reaches every rank at the next agreement, so they all meet here, end with the same
- * code, and one of them explains. Collective after a failure that is not the communicator's. */
+ * code, and the lowest one with a failure of its own explains it last. Collective after a failure
+ * that is not the communicator's. */
 static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
 {
-    *e = (struct ending){.code = plumb_status_exit_code(st), .speaks = true};
+    *e = (struct ending){.code = plumb_status_exit_code(st), .last = true};
+    e->speaks = app->comm || st != PLUMB_ERR_PEER; /* a rank that could not start says why */
     snprintf(e->said, sizeof(e->said), "%s", plumb_trail_message());
     if (!app->comm || plumb_comm_size(app->comm) == 1)
         return;
@@ -83,27 +105,55 @@ static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
     if (st == PLUMB_ERR_COMM)
         return;
     const double rank = plumb_comm_rank(app->comm), none = plumb_comm_size(app->comm);
-    double first = st == PLUMB_ERR_PEER ? none : rank;
+    const bool own = st != PLUMB_ERR_PEER;
+    double first = own ? rank : none;
     plumb_comm_max_wait(app->comm, MEETING_SECONDS);
     if (plumb_comm_allreduce_f64(app->comm, &first, 1, PLUMB_MIN) != PLUMB_OK)
         return;
     double code = rank == first || first == none ? e->code : 0;
     if (plumb_comm_allreduce_f64(app->comm, &code, 1, PLUMB_MAX) != PLUMB_OK)
         return;
+    if (share_words(e, app, own, first == none ? 0 : (int)first) != PLUMB_OK)
+        return;
     e->code = (int)code;
-    e->speaks = rank == first || first == none;
     e->alone = false;
 }
 
-static void explain(const struct plumb_app *app, const struct ending *e)
+/* What Open MPI and srun write about exit codes comes after the message and is longer. */
+static bool launcher_talks(const struct plumb_app *app)
+{
+    return app->comm && plumb_comm_size(app->comm) > 1 &&
+           (getenv("OMPI_COMM_WORLD_SIZE") || getenv("SLURM_PROCID"));
+}
+
+static void put_words(const struct plumb_app *app, const struct ending *e)
 {
     char who[64] = "";
-    if (app->comm && plumb_comm_size(app->comm) > 1)
+    if (app->comm && plumb_comm_size(app->comm) > 1 && !e->shared)
         snprintf(who, sizeof(who), "rank %d of %d: ", plumb_comm_rank(app->comm),
                  plumb_comm_size(app->comm));
+    fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
+    if (e->last && launcher_talks(app))
+        fprintf(
+            stderr,
+            "plumb %s: the run ends with exit code %d for this reason; the launcher's own lines "
+            "below only report that code\n",
+            app->command, e->code);
+}
+
+/* Collective where the ranks can still talk. */
+static void explain(const struct plumb_app *app, const struct ending *e)
+{
     const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;
-    if (e->speaks || debug)
-        fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
+    const int turn = e->alone ? plumb_comm_rank(app->comm) : 0;
+    const int64_t ns = (int64_t)(TURN_SECONDS * (turn < 8 ? turn : 8) * 1e9);
+    nanosleep(&(struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)}, NULL);
+    if ((e->speaks || debug) && !e->last)
+        put_words(app, e);
+    if (app->comm && !e->alone && plumb_comm_barrier(app->comm) != PLUMB_OK)
+        plumb_log(PLUMB_LOG_DEBUG, "a rank left before the end: %s", plumb_trail_message());
+    if (e->last && e->speaks)
+        put_words(app, e);
 }
 
 /* Of comm.exchange and comm.reduce, in the schema's order. */

@@ -1,0 +1,149 @@
+/* test_start.c - one rank alone fails while the ranks of MPI come together: no other one may wait
+ * for it.
+ * Test. Run by mpirun with 3 ranks and the name of a fault; linked with --wrap, so that calls of
+ * plumb (not of MPI) come here first. */
+#include <errno.h>
+#include <fcntl.h>
+#include <mpi.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "comm/mpi_impl.h"
+#include "harness.h"
+
+#define TIMEOUT 20.0 /* s */
+
+/* The call that fails on this rank; NULL: none. */
+static const char *failing;
+
+static bool fails(const char *call)
+{
+    return failing && strcmp(failing, call) == 0;
+}
+
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg);
+int __real_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags);
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+
+void *__wrap_malloc(size_t n)
+{
+    return fails("malloc") ? NULL : __real_malloc(n);
+}
+
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg)
+{
+    return fails("pthread_create") ? EAGAIN : __real_pthread_create(t, a, fn, arg);
+}
+
+int __wrap_memfd_create(const char *name, unsigned flags)
+{
+    errno = EMFILE;
+    return fails("memfd_create") ? -1 : __real_memfd_create(name, flags);
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    const int mode = (flags & O_CREAT) != 0 ? va_arg(ap, int) : 0;
+    va_end(ap);
+    errno = EACCES;
+    return fails("open") ? -1 : __real_open64(path, flags, mode);
+}
+
+/* Sums, and what travels in place where it can: the results do not depend on the way. */
+static void use(plumb_comm *c)
+{
+    const int64_t n = 3 * PLUMB_SHARD_BLOCK;
+    void *memory = NULL;
+    double x = 1 + plumb_comm_rank(c);
+    CHECK_OK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM));
+    CHECK(x == 6);
+    CHECK_OK(plumb_comm_alloc(c, &memory, n * (int64_t)sizeof(float)));
+    float *v = memory;
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)(i % 7 + plumb_comm_rank(c));
+    CHECK_OK(plumb_comm_reduce_tree(c, v, n, PLUMB_HOST));
+    CHECK_OK(plumb_comm_allgather_shards(c, v, n, PLUMB_HOST));
+    for (int64_t i = 0; i < n; i++)
+        CHECK(v[i] == (float)(3 * (i % 7) + 3));
+    plumb_comm_free(c, memory);
+}
+
+/* Every rank fails, rank 1 with its own words, and MPI can still be used and ended. */
+static void start_fails(int rank, plumb_status own)
+{
+    plumb_comm *c = NULL;
+    const plumb_status st = plumb_comm_mpi_create(&c, TIMEOUT);
+    failing = NULL;
+    CHECK(st == (rank == 1 ? own : PLUMB_ERR_PEER) && !c);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/* No rank uses the rings: they would not know who reads what from where. */
+static void start_without_rings(void)
+{
+    plumb_comm *c = NULL;
+    CHECK_OK(plumb_comm_mpi_create(&c, TIMEOUT));
+    failing = NULL;
+    for (int r = 0; r < 3; r++)
+        CHECK(!plumb_shared_reaches(plumb_mpi_of(c), r));
+    use(c);
+    plumb_comm_destroy(&c);
+}
+
+/* Memory that one rank cannot share is ordinary memory everywhere. */
+static void window_fails(const char *call, int rank)
+{
+    plumb_comm *c = NULL;
+    void *memory = NULL;
+    int64_t at = 0;
+    CHECK_OK(plumb_comm_mpi_create(&c, TIMEOUT));
+    CHECK(plumb_shared_reaches(plumb_mpi_of(c), (rank + 1) % 3));
+    failing = rank == 1 ? call : NULL;
+    CHECK_OK(plumb_comm_alloc(c, &memory, 4096));
+    CHECK(plumb_window_find(plumb_mpi_of(c), memory, 4096, &at) == 0);
+    failing = NULL;
+    use(c);
+    plumb_comm_free(c, memory);
+    plumb_comm_destroy(&c);
+}
+
+/* Rank 1 never comes. */
+static void absent(int rank)
+{
+    plumb_comm *c = NULL;
+    if (rank == 1)
+        for (;;)
+            sleep(1);
+    CHECK(plumb_comm_mpi_create(&c, TIMEOUT) == PLUMB_ERR_COMM && !c);
+    CHECK(strstr(plumb_trail_message(), "does not come to the start"));
+    MPI_Abort(MPI_COMM_WORLD, 42);
+}
+
+int main(int argc, char **argv)
+{
+    int level, rank, size;
+    CHECK(argc == 2);
+    CHECK(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) == MPI_SUCCESS);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    CHECK(size == 3);
+    failing = rank == 1 ? argv[1] : NULL;
+    if (!strcmp(argv[1], "malloc") || !strcmp(argv[1], "pthread_create"))
+        start_fails(rank, PLUMB_ERR_NOMEM);
+    else if (!strcmp(argv[1], "absent"))
+        absent(rank);
+    else
+        start_without_rings();
+    if (!strcmp(argv[1], "memfd_create") || !strcmp(argv[1], "open"))
+        window_fails(argv[1], rank);
+    MPI_Finalize();
+    return 0;
+}
