@@ -50,66 +50,61 @@ static void close_model(struct opened *o)
     plumb_tokenizer_close(&o->tokenizer);
 }
 
-/* Lets the model answer this rank's prompts; the answers stay in m. */
-static plumb_status answer(const struct plumb_eval *e, struct plumb_eval_model *m,
-                           const struct opened *o)
+/* Room for this rank's answers, and what it takes to make them. */
+static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model *m,
+                            const struct opened *o, struct plumb_answer_source *src)
 {
     const struct plumb_config *cfg = e->app->cfg;
-    const int64_t n = e->last - e->first;
-    plumb_generator *generator = NULL;
-    int64_t *index = calloc((size_t)n + 1, sizeof(*index));
+    const int64_t rank = plumb_comm_rank(e->app->comm), world = plumb_comm_size(e->app->comm);
+    int64_t *slot = calloc((size_t)e->mine + 1, sizeof(*slot));
     plumb_status st = PLUMB_OK;
-    if (!index)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld prompts", (long long)n);
-    for (int64_t i = 0; i < n; i++)
-        index[i] = e->first + i;
+    if (!slot)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld prompts", (long long)e->mine);
+    for (int64_t k = 0; k < e->mine; k++)
+        slot[k] = rank + k * world;
     const int64_t longest = plumb_min_i64(
         plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens, o->model->spec.max_pos);
-    PLUMB_TRY_GOTO(
-        st,
-        plumb_generator_create(&generator, o->model, cfg->generate.slots, longest, o->tokenizer),
-        done);
+    *src = (struct plumb_answer_source){.data = o->data,
+                                        .tokenizer = o->tokenizer,
+                                        .model = o->model,
+                                        .options = plumb_generate_options_of(cfg, 0)};
     PLUMB_TRY_GOTO(st,
-                   plumb_answers_init(&m->answers, plumb_max_i64(n, 1), cfg->eval.samples,
+                   plumb_generator_create(&src->generator, o->model, cfg->generate.slots, longest,
+                                          o->tokenizer),
+                   done);
+    PLUMB_TRY_GOTO(st,
+                   plumb_answers_init(&m->answers, plumb_max_i64(e->mine, 1), cfg->eval.samples,
                                       cfg->generate.max_new_tokens),
                    done);
-    const struct plumb_answer_source src = {
-        .data = o->data,
-        .tokenizer = o->tokenizer,
-        .generator = generator,
-        .model = o->model,
-        .options = plumb_generate_options_of(cfg, 0),
-    };
-    PLUMB_TRY_GOTO(st, plumb_answers_begin(&m->answers, &src, index, index, n), done);
-    st = plumb_answers_generate(&m->answers, &src);
+    st = plumb_answers_begin(&m->answers, src, slot, slot, e->mine);
 done:
-    plumb_generator_destroy(&generator);
-    free(index);
+    free(slot);
     return st;
 }
 
-static plumb_status score(const struct plumb_eval *e, struct plumb_eval_model *m,
-                          const struct plumb_dataset *data)
+static plumb_status measure(const struct plumb_eval *e, struct plumb_eval_model *m,
+                            const struct opened *o)
 {
-    if (!e->rewards)
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_answers_score(&m->answers, data, e->rewards, NULL, NULL));
-    if (*plumb_rewards_fault(e->rewards))
-        plumb_log(PLUMB_LOG_WARN, "%s: no reward: %s", m->name, plumb_rewards_fault(e->rewards));
-    return PLUMB_OK;
+    PLUMB_TRY(plumb_eval_references(e, m, o->model, o->data));
+    return plumb_eval_measure(e, m, o->data);
 }
 
-/* Answers, rewards, references and texts of one model, on this rank. */
+/* Answers, rewards, references and texts of one model. Collective. */
 static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
+    plumb_comm *comm = e->app->comm;
     struct opened o = {0};
-    plumb_status st;
-    PLUMB_TRY_GOTO(st, open_model(&o, e, m->dir), done);
-    PLUMB_TRY_GOTO(st, answer(e, m, &o), done);
-    PLUMB_TRY_GOTO(st, score(e, m, o.data), done);
-    PLUMB_TRY_GOTO(st, plumb_eval_references(e, m, o.model, o.data), done);
-    st = plumb_eval_measure(e, m, o.data);
+    struct plumb_answer_source src = {0};
+    plumb_status st = open_model(&o, e, m->dir);
+    if (st == PLUMB_OK)
+        st = prepare(e, m, &o, &src);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(st, plumb_eval_answer(e, m, &src), done);
+    plumb_generator_destroy(&src.generator);
+    PLUMB_TRY_GOTO(st, plumb_eval_score(e, m, o.data), done);
+    st = plumb_comm_agree(comm, measure(e, m, &o));
 done:
+    plumb_generator_destroy(&src.generator);
     close_model(&o);
     return st;
 }
@@ -133,7 +128,7 @@ done:
     return st;
 }
 
-/* distinct-1 and -2 of all ranks' answers, which come together in the order of the prompts.
+/* distinct-1 and -2 of all ranks' answers, which come together rank by rank.
  * Collective. */
 static plumb_status count_distinct(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
@@ -148,8 +143,13 @@ static plumb_status count_distinct(const struct plumb_eval *e, struct plumb_eval
     for (int64_t i = 0; i < mine && st == PLUMB_OK; i++)
         st =
             plumb_buf_add(&local, m->answers.at[i].ids, m->answers.at[i].n * (int64_t)sizeof(*ids));
-    for (int64_t i = 0; i < all && offset; i++)
-        offset[i + 1] = offset[i] + (int64_t)m->value[i * PLUMB_EVAL_VALUES + EVAL_TOKENS];
+    const int64_t samples = e->app->cfg->eval.samples, world = plumb_comm_size(comm);
+    for (int64_t r = 0, at = 0; r < world && offset; r++)
+        for (int64_t p = r; p < e->prompts; p += world)
+            for (int64_t s = 0; s < samples; s++, at++)
+                offset[at + 1] =
+                    offset[at] +
+                    (int64_t)m->value[(p * samples + s) * PLUMB_EVAL_VALUES + EVAL_TOKENS];
     const int64_t bytes = offset ? offset[all] * (int64_t)sizeof(*ids) : 0;
     if (st == PLUMB_OK && !(ids = malloc((size_t)bytes + 1)))
         st = PLUMB_ERR_NOMEM;
@@ -169,6 +169,54 @@ done:
     return st;
 }
 
+/* Puts text number slot of another rank into m->text: slot, length, text. */
+static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, int64_t len)
+{
+    for (int64_t at = 0; at < len;) {
+        int64_t head[2];
+        memcpy(head, bytes + at, sizeof(head));
+        at += (int64_t)sizeof(head);
+        if (!m->text[head[0]])
+            m->text[head[0]] = strndup(bytes + at, (size_t)head[1]);
+        PLUMB_REQUIRE(m->text[head[0]], PLUMB_ERR_NOMEM, "sample text");
+        at += head[1];
+    }
+    return PLUMB_OK;
+}
+
+/* Every rank gets the texts that are shown. Collective. */
+static plumb_status share_texts(const struct plumb_eval *e, struct plumb_eval_model *m)
+{
+    plumb_comm *comm = e->app->comm;
+    struct plumb_buf local = {0};
+    char *all = NULL;
+    int64_t *count = calloc((size_t)plumb_comm_size(comm), sizeof(*count));
+    plumb_status st = count ? PLUMB_OK : PLUMB_ERR_NOMEM;
+    for (int64_t i = 0; i < PLUMB_EVAL_SHOWN && st == PLUMB_OK; i++) {
+        const int64_t head[2] = {i, m->text[i] ? (int64_t)strlen(m->text[i]) : 0};
+        if (m->text[i])
+            st = plumb_buf_add(&local, head, sizeof(head));
+        if (m->text[i] && st == PLUMB_OK)
+            st = plumb_buf_add(&local, m->text[i], head[1]);
+    }
+    double total = (double)local.len;
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(st, plumb_comm_allreduce_f64(comm, &total, 1, PLUMB_SUM), done);
+    if (!(all = malloc((size_t)total + 1)))
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "sample texts");
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(
+        st,
+        plumb_comm_allgather(comm, all, (int64_t)total, count, plumb_buf_text(&local), local.len),
+        done);
+    st = plumb_comm_agree(comm, take_texts(m, all, (int64_t)total));
+done:
+    plumb_buf_fini(&local);
+    free(count);
+    free(all);
+    return st;
+}
+
 /* Every rank gets every scalar. Collective. */
 static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
@@ -177,6 +225,7 @@ static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m
         plumb_comm_allreduce_f64(e->app->comm, m->value, answers * PLUMB_EVAL_VALUES, PLUMB_SUM));
     PLUMB_TRY(plumb_comm_allreduce_f64(e->app->comm, m->reference,
                                        e->prompts * PLUMB_EVAL_REFERENCE, PLUMB_SUM));
+    PLUMB_TRY(share_texts(e, m));
     return count_distinct(e, m);
 }
 
@@ -222,8 +271,7 @@ static plumb_status open_prompts(struct plumb_eval *e)
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_eval_open_prompts(e, &data, NULL, 0));
     e->prompts = data->n;
-    e->first = e->prompts * rank / world;
-    e->last = e->prompts * (rank + 1) / world;
+    e->mine = (e->prompts - rank + world - 1) / world;
     for (int64_t i = 0; i < data->n && st == PLUMB_OK; i++) {
         e->longest = plumb_max_i64(e->longest, data->record[i].prompt.len);
         e->references = e->references || data->record[i].completion[0].len > 0;
@@ -245,6 +293,8 @@ static plumb_status open_eval(struct plumb_eval *e)
                   "data.eval: is not set; name a JSONL file of held-out prompts");
     PLUMB_REQUIRE(cfg->eval.models.n > 1 || !*cfg->eval.judge, PLUMB_ERR_CONFIG,
                   "eval.judge: compares with the first model, but eval.models lists one");
+    PLUMB_REQUIRE(strcmp(cfg->resume, "never") == 0 || *cfg->output_dir, PLUMB_ERR_CONFIG,
+                  "resume: %s needs output_dir, which keeps the answers and scores", cfg->resume);
     e->n = cfg->eval.models.n;
     e->model = calloc((size_t)e->n, sizeof(*e->model));
     PLUMB_REQUIRE(e->model, PLUMB_ERR_NOMEM, "%lld models", (long long)e->n);
@@ -268,7 +318,7 @@ static plumb_status open_eval(struct plumb_eval *e)
     }
     /* a judge can do without rewards; without either, opening them says what is missing */
     const struct plumb_rewards_need need = {.longest = e->longest + cfg->generate.max_new_tokens,
-                                            .items = (e->last - e->first) * cfg->eval.samples};
+                                            .items = e->mine * cfg->eval.samples};
     if (plumb_rewards_configured(cfg) || !*cfg->eval.judge)
         PLUMB_TRY(plumb_rewards_create(&e->rewards, cfg, e->app->backend, &need));
     return PLUMB_OK;
@@ -293,12 +343,16 @@ plumb_status plumb_cmd_eval(struct plumb_app *app)
     struct plumb_eval e = {.app = app};
     plumb_lock *lock = NULL;
     plumb_status st = plumb_app_lock(&lock, app);
-    if (st == PLUMB_OK)
-        st = plumb_comm_agree(app->comm, open_eval(&e));
+    if (st == PLUMB_OK) {
+        st = open_eval(&e);
+        if (st == PLUMB_OK && *app->cfg->output_dir && plumb_comm_rank(app->comm) == 0)
+            st = plumb_dir_create(app->cfg->output_dir);
+        st = plumb_comm_agree(app->comm, st);
+    }
     for (int64_t i = 0; i < e.n && st == PLUMB_OK; i++) {
         plumb_log(PLUMB_LOG_INFO, "%s: %s answers %lld prompts", e.model[i].name, e.model[i].dir,
                   (long long)e.prompts);
-        st = plumb_comm_agree(app->comm, examine(&e, &e.model[i]));
+        st = examine(&e, &e.model[i]);
     }
     if (st == PLUMB_OK)
         st = plumb_comm_agree(app->comm, confront(&e));

@@ -3,11 +3,11 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "app/completion.h"
 #include "app/session.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "data/encode.h"
-#include "io/json.h"
 #include "train/answers.h"
 
 /* Sequences for each slot that may wait in memory for the first one that runs. */
@@ -23,14 +23,6 @@ struct generate {
     struct plumb_buf line, text;
 };
 
-static plumb_status put_ids(struct plumb_buf *out, const char *key, const int32_t *ids, int64_t n)
-{
-    PLUMB_TRY(plumb_buf_addf(out, ",\"%s\":[", key));
-    for (int64_t i = 0; i < n; i++)
-        PLUMB_TRY(plumb_buf_addf(out, i ? ",%d" : "%d", (int)ids[i]));
-    return plumb_buf_add_text(out, "]");
-}
-
 static plumb_status put_completion(void *arg, const struct plumb_completion *c)
 {
     struct generate *g = arg;
@@ -43,19 +35,7 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     plumb_buf_clear(text);
     if (g->s.tokenizer)
         PLUMB_TRY(plumb_decode_completion(g->s.tokenizer, text, q->ids, q->n, c->ids, c->n));
-    PLUMB_TRY(plumb_buf_addf(out, "{\"prompt_id\":%lld,\"sample\":%d", (long long)q->prompt_id,
-                             (int)c->sample));
-    PLUMB_TRY(put_ids(out, "prompt_ids", q->ids, q->n));
-    PLUMB_TRY(put_ids(out, "completion_ids", c->ids, c->n));
-    PLUMB_TRY(plumb_buf_add_text(out, ",\"logprobs\":["));
-    for (int64_t i = 0; i < c->n; i++) {
-        if (i)
-            PLUMB_TRY(plumb_buf_add_text(out, ","));
-        PLUMB_TRY(plumb_json_put_f32(out, c->logp[i]));
-    }
-    PLUMB_TRY(plumb_buf_add_text(out, "],\"text\":"));
-    PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(text), text->len));
-    PLUMB_TRY(plumb_buf_addf(out, ",\"stop_reason\":\"%s\"}\n", plumb_stop_name(c->stop)));
+    PLUMB_TRY(plumb_completion_put(out, q->prompt_id, q->ids, q->n, c, text));
     return plumb_lines_put(&g->lines, q->prompt_id * group + c->sample, plumb_buf_text(out),
                            out->len);
 }
@@ -139,8 +119,14 @@ plumb_status plumb_cmd_generate(struct plumb_app *app)
     plumb_status st = plumb_session_open(&g.s, app, PLUMB_SESSION_CAUSAL, PLUMB_DATA_PROMPTS,
                                          app->cfg->data.prompts);
     if (st == PLUMB_OK) {
-        st = plumb_lines_begin(&g.lines, app, "generate", "sequences", g.s.data->n * group,
-                               WINDOW * app->cfg->generate.slots * plumb_comm_size(app->comm));
+        const struct plumb_lines_want want = {.what = "generate",
+                                              .unit = "sequences",
+                                              .path = app->cfg->output,
+                                              .kind = PLUMB_OUTPUT_LINES,
+                                              .n = g.s.data->n * group,
+                                              .window = WINDOW * app->cfg->generate.slots *
+                                                        plumb_comm_size(app->comm)};
+        st = plumb_lines_begin(&g.lines, app, &want);
         if (st == PLUMB_OK)
             st = generate(&g);
         st = plumb_lines_end(&g.lines, st);

@@ -290,7 +290,7 @@ plumb_status plumb_cmd_replay(struct plumb_app *app)
     struct plumb_buf out = {0};
     plumb_status st = plumb_comm_agree(app->comm, replay(&r, &out));
     if (st == PLUMB_OK) /* on one rank: replay has refused more */
-        st = plumb_output_open(&output, app, 0);
+        st = plumb_output_open(&output, app, PLUMB_OUTPUT_TEXT, app->cfg->output, 0);
     if (st == PLUMB_OK)
         st = plumb_output_add(&output, plumb_buf_text(&out), out.len);
     if (st == PLUMB_OK)

@@ -97,7 +97,6 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
                                                      .solution = r->solution,
                                                      .prompt_id = i};
     }
-    plumb_rewards_begin(s->rewards);
     PLUMB_TRY(plumb_rewards_score(s->rewards, item, end - begin, value));
     for (int64_t i = 0; i < end - begin; i++) {
         s->missing += !isfinite(value[i]);
@@ -105,8 +104,6 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
         PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null when it is missing */
         PLUMB_TRY(plumb_buf_add_text(out, "}\n"));
     }
-    if (*plumb_rewards_fault(s->rewards))
-        plumb_log(PLUMB_LOG_WARN, "no score: %s", plumb_rewards_fault(s->rewards));
     return PLUMB_OK;
 }
 
@@ -131,7 +128,9 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         const struct plumb_record *r = &s->data->record[i];
         need.longest = plumb_max_i64(need.longest, r->prompt.len + r->completion[0].len);
     }
-    return plumb_rewards_create(&s->rewards, cfg, s->app->backend, &need);
+    PLUMB_TRY(plumb_rewards_create(&s->rewards, cfg, s->app->backend, &need));
+    plumb_rewards_begin(s->rewards);
+    return PLUMB_OK;
 }
 
 static plumb_status score_by_sources(struct plumb_app *app)
@@ -142,7 +141,9 @@ static plumb_status score_by_sources(struct plumb_app *app)
     if (st == PLUMB_OK)
         st = plumb_comm_agree(app->comm, open_sources(&s, &text));
     if (st == PLUMB_OK)
-        st = plumb_lines_run(app, "score", s.data->n, CHUNK, score_lines, &s);
+        st = plumb_lines_run_at_once(app, "score", s.data->n, CHUNK, score_lines, &s);
+    if (s.rewards && *plumb_rewards_fault(s.rewards))
+        plumb_log(PLUMB_LOG_WARN, "no score: %s", plumb_rewards_fault(s.rewards));
     if (st == PLUMB_OK)
         st = plumb_comm_allreduce_f64(app->comm, &s.missing, 1, PLUMB_SUM);
     if (st == PLUMB_OK && s.missing > 0)

@@ -54,7 +54,7 @@ struct plumb_eval_model {
     double *value;                /* (prompts * samples, PLUMB_EVAL_VALUES) */
     double *reference;            /* (prompts, PLUMB_EVAL_REFERENCE) */
     double distinct[2];
-    char *text[PLUMB_EVAL_SHOWN]; /* rank 0: its first answers */
+    char *text[PLUMB_EVAL_SHOWN]; /* rank 0: the answers to the first prompts */
     struct plumb_eval_figures figures;
 };
 
@@ -62,9 +62,9 @@ struct plumb_eval {
     struct plumb_app *app;
     plumb_rewards *rewards; /* NULL: none is configured */
     int64_t prompts, n;
-    int64_t longest;                /* bytes of a prompt */
-    int64_t first, last;            /* this rank's prompts */
-    bool references;                /* some prompt has one */
+    int64_t longest; /* bytes of a prompt */
+    int64_t mine;    /* this rank's prompts: slot rank, rank + world_size, .. of all */
+    bool references; /* some prompt has one */
     struct plumb_eval_model *model; /* (n,) */
 };
 
@@ -72,8 +72,18 @@ struct plumb_eval {
  * NULL: texts only. */
 plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_dataset **out,
                                      const plumb_tokenizer *tokenizer, int64_t max_pos);
-/* eval_measure.c: the scalars of this rank's answers in m->answers and, on rank 0, the first
- * texts. Not collective. */
+/* eval_answer.c: the model answers the prompts that m->answers was begun with. The answers are
+ * kept in output_dir as they come, and read back with resume=auto. src->options.pause and
+ * src->finished are set here. Collective. */
+plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_model *m,
+                               struct plumb_answer_source *src);
+/* eval_answer.c: the rewards of these answers, kept in the same way; nothing without rewards.
+ * Collective. */
+plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_model *m,
+                              const struct plumb_dataset *data);
+
+/* eval_measure.c: the scalars of this rank's answers in m->answers, and the texts of those that
+ * are shown. Not collective. */
 plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_model *m,
                                 const struct plumb_dataset *data);
 /* Log-probs of this rank's references under one model. Not collective. */

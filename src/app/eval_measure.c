@@ -47,7 +47,7 @@ plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_mo
         PLUMB_TRY(plumb_self_repetition(&v[EVAL_REPEATED], o->ids, o->n, PLUMB_EVAL_REPEAT));
         if (reference->len > 0)
             PLUMB_TRY(measure_bleu(v, text, reference->text));
-        if (plumb_comm_rank(e->app->comm) == 0 && o->sample == 0 && o->slot < PLUMB_EVAL_SHOWN) {
+        if (o->sample == 0 && o->slot < PLUMB_EVAL_SHOWN) {
             m->text[o->slot] = strdup(text);
             PLUMB_REQUIRE(m->text[o->slot], PLUMB_ERR_NOMEM, "sample text");
         }
@@ -102,8 +102,9 @@ static plumb_status one_logp(double *out, struct one *x, const struct plumb_piec
 plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval_model *m,
                                    const plumb_model *model, const struct plumb_dataset *data)
 {
+    const int64_t rank = plumb_comm_rank(e->app->comm), world = plumb_comm_size(e->app->comm);
     int64_t longest = 0;
-    for (int64_t i = e->first; i < e->last; i++)
+    for (int64_t i = rank; i < e->prompts; i += world)
         if (data->record[i].completion[0].n > 0)
             longest =
                 plumb_max_i64(longest, data->record[i].context.n + data->record[i].completion[0].n);
@@ -111,7 +112,7 @@ plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval
         return PLUMB_OK;
     struct one x;
     plumb_status st = one_open(&x, e, model, longest);
-    for (int64_t i = e->first; i < e->last && st == PLUMB_OK; i++) {
+    for (int64_t i = rank; i < e->prompts && st == PLUMB_OK; i += world) {
         const struct plumb_piece *c = &data->record[i].completion[0];
         double *v = m->reference + i * PLUMB_EVAL_REFERENCE;
         if (c->n > 0)
@@ -125,8 +126,9 @@ plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval
 plumb_status plumb_eval_start(struct plumb_eval *e, const plumb_model *start,
                               const struct plumb_dataset *data)
 {
+    const int64_t rank = plumb_comm_rank(e->app->comm), world = plumb_comm_size(e->app->comm);
     int64_t longest = 1;
-    for (int64_t i = e->first; i < e->last; i++)
+    for (int64_t i = rank; i < e->prompts; i += world)
         longest = plumb_max_i64(longest, data->record[i].prompt.n);
     longest += e->app->cfg->generate.max_new_tokens;
     struct one x;

@@ -19,16 +19,12 @@
 #define PIECE_SECONDS 0.5
 enum { GROWTH = 4, RUN_WINDOW = 64 };
 
-plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, const char *path)
+/* Every rank gets the text that rank 0 has; st: whether rank 0 has it. path: in messages.
+ * Collective. */
+static plumb_status share_text(plumb_comm *comm, struct plumb_buf *text, plumb_status st,
+                               const char *path)
 {
-    plumb_comm *comm = app->comm;
     const int rank = plumb_comm_rank(comm);
-    plumb_status st = PLUMB_OK;
-    if (rank == 0)
-        st = plumb_file_read(text, path);
-    if (rank == 0 && st == PLUMB_OK)
-        st = plumb_file_expect_text(strcmp(path, "-") == 0 ? "standard input" : path, "JSON lines",
-                                    plumb_buf_text(text), text->len);
     PLUMB_TRY(plumb_comm_agree(comm, st));
     int64_t len = text->len;
     PLUMB_TRY(plumb_comm_broadcast(comm, &len, sizeof(len), 0));
@@ -45,8 +41,30 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
     if (st == PLUMB_OK && rank != 0)
         st = plumb_buf_add(text, copy, len);
     free(copy);
-    app->input_hash = plumb_hash(plumb_buf_text(text), text->len, 0);
     return st;
+}
+
+plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, const char *path)
+{
+    plumb_status st = PLUMB_OK;
+    if (plumb_comm_rank(app->comm) == 0) {
+        st = plumb_file_read(text, path);
+        if (st == PLUMB_OK)
+            st = plumb_file_expect_text(strcmp(path, "-") == 0 ? "standard input" : path,
+                                        "JSON lines", plumb_buf_text(text), text->len);
+    }
+    PLUMB_TRY(share_text(app->comm, text, st, path));
+    app->input_hash = plumb_hash(plumb_buf_text(text), text->len, 0);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_lines_there(struct plumb_lines *l, struct plumb_buf *text)
+{
+    if (l->first == 0)
+        return PLUMB_OK;
+    const bool reads = plumb_comm_rank(l->app->comm) == 0;
+    return share_text(l->app->comm, text, reads ? plumb_file_read(text, l->path) : PLUMB_OK,
+                      l->path);
 }
 
 /* ---- a meeting ---------------------------------------------------------------------------- */
@@ -131,7 +149,7 @@ static plumb_status meet(struct plumb_lines *l)
         return PLUMB_OK;
     PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal; %lld of %lld lines are written%s",
                (long long)l->written, (long long)l->n,
-               strcmp(l->app->cfg->output, "-") ? ", resume=auto goes on behind them" : "");
+               *l->path && strcmp(l->path, "-") ? ", resume=auto goes on behind them" : "");
 }
 
 bool plumb_lines_tick(void *arg)
@@ -158,26 +176,33 @@ void plumb_lines_idle(void)
 
 /* ---- one command --------------------------------------------------------------------------- */
 
-plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app, const char *what,
-                               const char *unit, int64_t n, int64_t window)
+plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
+                               const struct plumb_lines_want *want)
 {
     const int64_t world = plumb_comm_size(app->comm);
-    *l = (struct plumb_lines){
-        .app = app, .what = what, .n = n, .window = plumb_max_i64(window, 2 * world)};
+    *l = (struct plumb_lines){.app = app,
+                              .what = want->what,
+                              .path = want->path,
+                              .n = want->n,
+                              .window = plumb_max_i64(want->window, 2 * world)};
     const bool writes = plumb_comm_rank(app->comm) == 0;
-    plumb_status st = writes ? plumb_output_open(&l->out, app, n) : PLUMB_OK;
+    plumb_status st =
+        writes ? plumb_output_open(&l->out, app, want->kind, want->path, want->n) : PLUMB_OK;
     if (st == PLUMB_OK)
         st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS);
     l->st = plumb_comm_agree(app->comm, st);
     PLUMB_TRY(l->st);
-    l->first = l->out.lines;
-    l->st = plumb_comm_broadcast(app->comm, &l->first, sizeof(l->first), 0);
+    /* lines are rank 0's alone; requests of an earlier watch of this comm do not count any more */
+    double found[2] = {(double)l->out.lines, (double)plumb_comm_raised(app->comm)};
+    l->st = plumb_comm_allreduce_f64(app->comm, found, 2, PLUMB_MAX);
     PLUMB_TRY(l->st);
+    l->first = (int64_t)found[0];
+    l->watch.agreed = (int64_t)found[1];
     l->written = l->first;
     if (writes)
         plumb_ordered_init(&l->order, l->first, plumb_output_add, &l->out);
-    plumb_comm_phase(app->comm, what);
-    plumb_progress_start(&l->progress, what, unit, n);
+    plumb_comm_phase(app->comm, want->what);
+    plumb_progress_start(&l->progress, want->what, want->unit, want->n);
     l->progress.first = l->first;
     return PLUMB_OK;
 }
@@ -221,6 +246,7 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st)
         since = plumb_now();
     }
     plumb_progress_end(&l->progress);
+    plumb_stop_end();
     if (l->st == PLUMB_OK)
         l->st = plumb_comm_agree(l->app->comm, writes ? plumb_output_commit(&l->out) : PLUMB_OK);
     if (writes)
@@ -248,7 +274,8 @@ static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
 }
 
 /* This rank's lines, in blocks of `most` that are dealt to the ranks in turn. */
-static plumb_status work(struct plumb_lines *l, int64_t most, plumb_lines_fn *fn, void *arg)
+static plumb_status work(struct plumb_lines *l, int64_t most, bool at_once, plumb_lines_fn *fn,
+                         void *arg)
 {
     const int64_t world = plumb_comm_size(l->app->comm), rank = plumb_comm_rank(l->app->comm);
     struct plumb_buf out = {0};
@@ -268,23 +295,44 @@ static plumb_status work(struct plumb_lines *l, int64_t most, plumb_lines_fn *fn
             PLUMB_TRY_GOTO(st, put_all(l, i, i + k, &out), done);
             plumb_buf_clear(&out);
             i += k;
-            const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
-            piece = (int64_t)fmax(fmin(fitting, (double)(GROWTH * piece)), 1);
+            piece = plumb_min_i64(GROWTH * piece, most);
+            if (!at_once) {
+                const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
+                piece = (int64_t)fmax(fmin(fitting, (double)piece), 1);
+            }
         }
 done:
     plumb_buf_fini(&out);
     return st;
 }
 
-plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
-                             plumb_lines_fn *fn, void *arg)
+static plumb_status run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
+                        bool at_once, plumb_lines_fn *fn, void *arg)
 {
     struct plumb_lines l;
     const int64_t world = plumb_comm_size(app->comm);
-    plumb_status st = plumb_lines_begin(&l, app, what, "lines", n, RUN_WINDOW * most * world);
+    const struct plumb_lines_want want = {.what = what,
+                                          .unit = "lines",
+                                          .path = app->cfg->output,
+                                          .kind = PLUMB_OUTPUT_LINES,
+                                          .n = n,
+                                          .window = RUN_WINDOW * most * world};
+    plumb_status st = plumb_lines_begin(&l, app, &want);
     if (st == PLUMB_OK) { /* few lines: smaller blocks, so that every rank has some */
         most = plumb_min_i64(most, plumb_max_i64(plumb_ceil_div(n - l.first, world), 1));
-        st = work(&l, most, fn, arg);
+        st = work(&l, most, at_once, fn, arg);
     }
     return plumb_lines_end(&l, st);
+}
+
+plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
+                             plumb_lines_fn *fn, void *arg)
+{
+    return run(app, what, n, most, false, fn, arg);
+}
+
+plumb_status plumb_lines_run_at_once(struct plumb_app *app, const char *what, int64_t n,
+                                     int64_t most, plumb_lines_fn *fn, void *arg)
+{
+    return run(app, what, n, most, true, fn, arg);
 }

@@ -30,7 +30,7 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
  * On one rank nothing waits for a meeting: a line is written as soon as it is in turn. */
 struct plumb_lines {
     struct plumb_app *app;
-    const char *what;        /* the command, in messages */
+    const char *what, *path; /* the command, in messages; its output */
     int64_t n;               /* lines in all */
     int64_t first;           /* those before it are in the output already: make the others */
     int64_t tokens, running; /* of this rank, kept up by the caller, for the progress */
@@ -48,12 +48,21 @@ struct plumb_lines {
     struct plumb_progress progress;
 };
 
-/* Opens app->cfg->output for n lines and says in l->first where to begin. what: the command;
- * unit: what the progress counts. window: lines that may wait for the first missing one; n at
- * most, at least 2 for each rank. From here on TERM and USR1 end the command at the next tick:
- * PLUMB_STOPPED, the finished lines stay. Collective. */
-plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app, const char *what,
-                               const char *unit, int64_t n, int64_t window);
+/* What a command is about to make. */
+struct plumb_lines_want {
+    const char *what, *unit; /* for the progress: "generate", "sequences"; borrowed */
+    const char *path;        /* of the output, borrowed; see plumb_output_open */
+    enum plumb_output_kind kind;
+    int64_t n;      /* lines in all */
+    int64_t window; /* lines that may wait for the first missing one, at least 2 for each rank */
+};
+/* Opens the output and says in l->first where to begin. From here to plumb_lines_end, TERM and
+ * USR1 end the command at the next tick: PLUMB_STOPPED, the finished lines stay. Collective. */
+plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
+                               const struct plumb_lines_want *want);
+/* text = the lines before l->first, on every rank. Behind begin, before any other call.
+ * Collective. */
+plumb_status plumb_lines_there(struct plumb_lines *l, struct plumb_buf *text);
 /* Line `number`, its line end included, is made; each rank makes other ones, in any order. Not
  * collective. */
 plumb_status plumb_lines_put(struct plumb_lines *l, int64_t number, const char *text, int64_t len);
@@ -76,5 +85,9 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st);
 typedef plumb_status plumb_lines_fn(void *arg, int64_t begin, int64_t end, struct plumb_buf *out);
 plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
                              plumb_lines_fn *fn, void *arg);
+/* The same for an fn that makes many lines faster at once than one by one, as a reward command
+ * that scores in batches: it gets 1, 4, 16 .. and then always `most`, however long they take. */
+plumb_status plumb_lines_run_at_once(struct plumb_app *app, const char *what, int64_t n,
+                                     int64_t most, plumb_lines_fn *fn, void *arg);
 
 #endif

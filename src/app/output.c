@@ -205,9 +205,9 @@ static plumb_status open_file(struct plumb_output *o, const char *path, const ch
     return PLUMB_OK;
 }
 
-/* A file that grows. */
+/* A file that grows; goes_on: behind the lines that it has. */
 static plumb_status open_growing(struct plumb_output *o, const struct plumb_app *app, int64_t total,
-                                 bool exists, bool has_lines)
+                                 bool exists, bool goes_on)
 {
     PLUMB_REQUIRE(snprintf(o->note, sizeof(o->note), "%s.run.json", o->path) < (int)sizeof(o->note),
                   PLUMB_ERR_ARG, "output: path is too long");
@@ -216,8 +216,10 @@ static plumb_status open_growing(struct plumb_output *o, const struct plumb_app 
     /* file systems without locks say something else than EWOULDBLOCK */
     PLUMB_REQUIRE(flock(fileno(o->file), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
                   PLUMB_ERR_EXISTS, "output: another process is writing %s", o->path);
-    if (has_lines)
+    if (goes_on)
         PLUMB_TRY(go_on(o, app, total));
+    else if (exists && ftruncate(fileno(o->file), 0) != 0)
+        return write_failed(o);
     mark_flushed(o);
     return write_note(o);
 }
@@ -232,38 +234,56 @@ static plumb_status open_replacing(struct plumb_output *o)
     return st;
 }
 
-plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app, int64_t total)
+/* A file, which is there and has bytes in it, or not. */
+static plumb_status open_regular(struct plumb_output *o, const struct plumb_app *app,
+                                 enum plumb_output_kind kind, int64_t total, bool goes_on)
 {
-    const char *path = app->cfg->output, *resume = total > 0 ? app->cfg->resume : "never";
-    const bool go_on_there = strcmp(resume, "auto") == 0;
     struct stat s;
-    *o = (struct plumb_output){.path = path, .keep_note = go_on_there};
-    PLUMB_REQUIRE(go_on_there || strcmp(resume, "never") == 0, PLUMB_ERR_CONFIG,
-                  "resume: expected never or auto for %s, found '%s'", app->command, resume);
-    /* a reader that goes away is an error of the write, which names it, instead of a signal */
-    signal(SIGPIPE, SIG_IGN);
-    const bool there = strcmp(path, "-") != 0 && stat(path, &s) == 0;
-    PLUMB_REQUIRE(!there || !S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "output: %s is a folder", path);
-    if (strcmp(path, "-") == 0 || (there && !S_ISREG(s.st_mode))) {
-        PLUMB_REQUIRE(!go_on_there, PLUMB_ERR_CONFIG,
-                      "resume: auto needs the finished lines in a file, but output is %s",
-                      strcmp(path, "-") == 0 ? "standard output" : path);
-        o->file = stdout;
-        return strcmp(path, "-") == 0 ? PLUMB_OK : open_file(o, path, "we");
-    }
-    const bool full = there && s.st_size > 0;
-    const plumb_status st = total == 0 || (full && !go_on_there)
-                                ? open_replacing(o)
-                                : open_growing(o, app, total, there, full);
-    if (st == PLUMB_OK || *o->tmp)
+    const bool there = stat(o->path, &s) == 0, full = there && s.st_size > 0;
+    o->keep_note = goes_on || kind == PLUMB_OUTPUT_KEPT;
+    if (kind == PLUMB_OUTPUT_TEXT || (kind == PLUMB_OUTPUT_LINES && full && !goes_on))
+        return open_replacing(o);
+    const plumb_status st = open_growing(o, app, total, there, full && goes_on);
+    if (st == PLUMB_OK)
         return st;
     if (o->file)
         fclose(o->file);
     if (o->file && !there)
-        unlink(path);
+        unlink(o->path);
     o->file = NULL;
     plumb_buf_fini(&o->identity);
     return st;
+}
+
+/* Names of this process's own descriptors, whatever those are: written to as they are. */
+static bool is_descriptor(const char *path)
+{
+    return strcmp(path, "/dev/stdout") == 0 || strcmp(path, "/dev/stderr") == 0 ||
+           strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/self/fd/", 14) == 0;
+}
+
+plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
+                               enum plumb_output_kind kind, const char *path, int64_t total)
+{
+    const char *resume = kind == PLUMB_OUTPUT_TEXT ? "never" : app->cfg->resume;
+    const bool goes_on = strcmp(resume, "auto") == 0, standard = strcmp(path, "-") == 0;
+    struct stat s;
+    *o = (struct plumb_output){.path = path};
+    PLUMB_REQUIRE(goes_on || strcmp(resume, "never") == 0, PLUMB_ERR_CONFIG,
+                  "resume: expected never or auto for %s, found '%s'", app->command, resume);
+    if (!*path)
+        return PLUMB_OK;
+    /* a reader that goes away is an error of the write, which names it, instead of a signal */
+    signal(SIGPIPE, SIG_IGN);
+    const bool there = !standard && stat(path, &s) == 0;
+    PLUMB_REQUIRE(!there || !S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "output: %s is a folder", path);
+    if (!standard && !is_descriptor(path) && (!there || S_ISREG(s.st_mode)))
+        return open_regular(o, app, kind, total, goes_on);
+    PLUMB_REQUIRE(!goes_on, PLUMB_ERR_CONFIG,
+                  "resume: auto needs the finished lines in a file, but output is %s",
+                  standard ? "standard output" : path);
+    o->file = stdout;
+    return standard ? PLUMB_OK : open_file(o, path, "ae");
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -272,7 +292,7 @@ plumb_status plumb_output_add(void *arg, const char *line, int64_t len)
 {
     struct plumb_output *o = arg;
     o->dirty = true;
-    if (fwrite(line, 1, (size_t)len, o->file) != (size_t)len)
+    if (o->file && fwrite(line, 1, (size_t)len, o->file) != (size_t)len)
         return write_failed(o);
     o->hash = plumb_hash(line, len, o->hash);
     o->lines++;
@@ -289,7 +309,7 @@ static plumb_status note_lines(struct plumb_output *o)
 
 plumb_status plumb_output_flush(struct plumb_output *o)
 {
-    if (!o->dirty)
+    if (!o->dirty || !o->file)
         return PLUMB_OK;
     if (fflush(o->file) != 0)
         return write_failed(o);
@@ -313,6 +333,8 @@ static bool close_file(struct plumb_output *o)
 plumb_status plumb_output_commit(struct plumb_output *o)
 {
     plumb_status st = PLUMB_OK;
+    if (!o->file)
+        return PLUMB_OK;
     if (!close_file(o) || (*o->tmp && rename(o->tmp, o->path) != 0))
         st =
             plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: write failed: %s",

@@ -21,8 +21,16 @@
  * configuration, hashes of the inputs, and number and hash of the lines written so far. It is
  * removed when the output is complete, but with resume=auto it stays, so that the same command
  * line run once more finds that nothing is left to do. */
+enum plumb_output_kind {
+    PLUMB_OUTPUT_TEXT,  /* one text: no note is written and app->cfg->resume is not looked at */
+    PLUMB_OUTPUT_LINES, /* as above */
+    PLUMB_OUTPUT_KEPT,  /* lines that a command keeps beside its output, in a file that always
+                         * grows: the note stays, without resume=auto they are begun anew. With an
+                         * empty path nothing is kept. */
+};
+
 struct plumb_output {
-    FILE *file;
+    FILE *file;       /* NULL: nothing is kept */
     const char *path; /* borrowed */
     char tmp[4096];   /* PATH.tmp when it is to replace PATH, else "" */
     char note[4096];  /* PATH.run.json when PATH grows, else "" */
@@ -35,13 +43,13 @@ struct plumb_output {
     double noted; /* when the note was last written */
 };
 
-/* Opens app->cfg->output for the output of this command, which will have `total` lines. With
- * total = 0 the output is one text: no note is written and app->cfg->resume is not looked at.
- * o->lines is then the number of lines that are there already, which the caller does not make
- * again. Errors: PLUMB_ERR_IO; PLUMB_ERR_CONFIG where resume cannot be honoured, or names what
- * differs from the run that the lines belong to; PLUMB_ERR_EXISTS; PLUMB_ERR_FORMAT when the lines
- * are not those that were written. */
-plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app, int64_t total);
+/* Opens path for the lines of this command, `total` of them, by app->cfg->resume. o->lines is then
+ * the number of lines that are there already, which the caller does not make again. Errors:
+ * PLUMB_ERR_IO; PLUMB_ERR_CONFIG where resume cannot be honoured, or names what differs from the
+ * run that the lines belong to; PLUMB_ERR_EXISTS; PLUMB_ERR_FORMAT when the lines are not those
+ * that were written. */
+plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
+                               enum plumb_output_kind kind, const char *path, int64_t total);
 /* Appends one line, its line end included. The argument is a struct plumb_output. */
 plumb_status plumb_output_add(void *o, const char *line, int64_t len);
 /* Hands all lines so far to the system, so that a kill of this process does not lose them. */

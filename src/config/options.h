@@ -26,7 +26,7 @@
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "where to compute; cuda: one GPU per rank, in builds with CUDA; ref: the slow definition of every kernel") \
     X(CHOICE, dtype, "float32", "float32|bfloat16", "", "asrfgldceopn", 1, "what activations and the weights that multiply them are; weights, their gradients and sums stay float32; bfloat16: device: cuda only") \
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "per rank; 0: this rank's share of the cores") \
-    X(TEXT, resume, "never", "", "", "asrfnglct", 0, "never, auto (the newest complete checkpoint of output_dir; for lines: behind those that output has) or a checkpoint folder") \
+    X(TEXT, resume, "never", "", "", "asrfnglcte", 0, "never, auto (the newest complete checkpoint of output_dir; for lines: behind those that output has; eval: behind the answers and scores in output_dir) or a checkpoint folder") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnm", 0, "least important log lines that are shown") \
     X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: which algorithm cuBLASLt takes for which layer; not given: pins.txt in the cache folder; none: nothing is measured, the first that is row-invariant") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the tokenizer file asks for") \

@@ -100,23 +100,34 @@ struct sink {
     int64_t done;
 };
 
-static plumb_status keep(void *arg, const struct plumb_completion *c)
+plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answer_source *src,
+                               int64_t k, const struct plumb_completion *c)
 {
-    struct sink *s = arg;
-    const int64_t k = s->r->owner[c->request];
-    struct plumb_answer *o = &s->r->at[k * s->r->group_size + c->sample];
+    struct plumb_answer *o = &r->at[k * r->group_size + c->sample];
     o->n = c->n;
     o->stop = c->stop;
     o->finished = c->stop != PLUMB_STOP_PAUSED;
-    memcpy(o->ids, c->ids, (size_t)c->n * sizeof(*o->ids));
-    memcpy(o->logp, c->logp, (size_t)c->n * sizeof(*o->logp));
-    memcpy(o->logp_sampled, c->logp_sampled, (size_t)c->n * sizeof(*o->logp_sampled));
+    memmove(o->ids, c->ids, (size_t)c->n * sizeof(*o->ids));
+    memmove(o->logp, c->logp, (size_t)c->n * sizeof(*o->logp));
+    memmove(o->logp_sampled, c->logp_sampled, (size_t)c->n * sizeof(*o->logp_sampled));
     if (!o->finished) {
         plumb_buf_clear(&o->text);
         return PLUMB_OK;
     }
+    return plumb_answer_decode(o, src->data, src->tokenizer);
+}
+
+static plumb_status keep(void *arg, const struct plumb_completion *c)
+{
+    struct sink *s = arg;
+    const int64_t k = s->r->owner[c->request];
+    PLUMB_TRY(plumb_answers_put(s->r, s->src, k, c));
+    if (c->stop == PLUMB_STOP_PAUSED)
+        return PLUMB_OK;
+    if (s->src->finished)
+        return s->src->finished(s->src->finished_arg, &s->r->at[k * s->r->group_size + c->sample]);
     plumb_progress_at(&s->progress, ++s->done, NULL);
-    return plumb_answer_decode(o, s->src->data, s->src->tokenizer);
+    return PLUMB_OK;
 }
 
 plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
@@ -189,7 +200,8 @@ plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_
                   "%lld completions are to go on that weights %016" PRIx64 " began, but these are "
                   "%016" PRIx64,
                   (long long)wanted, r->weights, src->model->fingerprint);
-    plumb_progress_start(&sink.progress, "generate", "completions", wanted);
+    if (!src->finished)
+        plumb_progress_start(&sink.progress, "generate", "completions", wanted);
     const plumb_status st =
         plumb_generate(src->generator, src->model, r->request, n, &src->options, keep, &sink);
     plumb_progress_end(&sink.progress);

@@ -71,6 +71,9 @@ struct plumb_answer_source {
     const plumb_model *model;
     struct plumb_generate_options options;
     bool principled; /* the second half of each group under the principles */
+    /* Is told each answer that is finished. NULL: nobody is, and rank 0 shows the progress. */
+    plumb_status (*finished)(void *arg, const struct plumb_answer *o);
+    void *finished_arg;
 };
 
 /* The sampling options of a configuration, for the random numbers of one iteration. */
@@ -81,6 +84,10 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
  * second principled when src->principled. Not collective. */
 plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
                                  const int64_t *slot, const int64_t *record, int64_t prompts);
+/* Local prompt k has this completion: as if plumb_answers_generate had made it, but src->finished
+ * is not told. c may point into the answer itself. Not collective. */
+plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answer_source *src,
+                               int64_t k, const struct plumb_completion *c);
 /* Samples what is not finished, from where it is. Not collective. PLUMB_STOPPED when
  * src->options.pause said so: what was sampled so far is kept.
  * PLUMB_ERR_FORMAT when the tokens so far are of other weights. */

@@ -45,6 +45,12 @@ plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, cons
     return PLUMB_OK;
 }
 
+void plumb_stop_end(void)
+{
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+}
+
 static enum plumb_stop_reason look(struct plumb_stop_watch *w)
 {
     if (asked)

@@ -31,6 +31,8 @@ struct plumb_stop_watch {
  * output_dir: where the file `stop` is looked for, NULL = nowhere. Not collective. */
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
                               double max_time, double interval);
+/* USR1 and TERM end the process at once again. Not collective. */
+void plumb_stop_end(void);
 /* Whether any rank wants to pause, as far as this one knows. Never waits: made for every
  * micro-batch and decode step. The first rank to notice tells the others. Not collective. The
  * argument is a struct plumb_stop_watch. */

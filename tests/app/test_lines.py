@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_lines.py: commands that make lines: in input order on any rank count, as they come, and with resume=auto behind those
 that a kill left."""
+import contextlib
 import heapq
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import common
 
@@ -202,13 +204,24 @@ def killed(bench):
     bench.check(out.read_text() == held.want, "after a kill and a resume:", out.read_text())
 
 
+def signal_ranks(p, number):
+    """A signal to every process of plumb, as Slurm sends it; how many there are."""
+    found = 0
+    for pid in (p.pid, *common.descendants(p.pid)):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text() == "plumb\n":
+                os.kill(pid, number)
+                found += 1
+    return found
+
+
 def stopped(bench, number, ranks):
     """TERM or USR1: exit code 99 with the finished lines written."""
     name = f"stopped-{number}-{ranks}"
     held, out = Held(bench, name, n=400), bench.folder / f"{name}.out"
     p = held.start(f"output={out}", ranks=ranks)
     common.until(p, lambda: whole_lines(out) > 0)
-    bench.check(common.signal_rank(p, number), "there is no rank to send a signal to")
+    bench.check(signal_ranks(p, number) == ranks, "there are not", ranks, "ranks to send a signal to")
     held.go.write_text("")
     err = p.communicate(timeout=common.LIMIT)[1].decode()
     left = out.read_text()
@@ -229,6 +242,46 @@ def one_writer(bench):
     p.communicate()
 
 
+# ---- eval --------------------------------------------------------------------------------------------
+
+def evals(bench):
+    """A killed eval keeps answers and scores of each model and goes on to the same figures and files."""
+    first, held = bench.base(), bench.folder / "held.jsonl"
+    other = bench.folder / "other"
+    bench.good(*bench.sft_args(other, steps=3))
+    texts = [json.loads(x)["prompt"] for x in (bench.world / "prompts.jsonl").read_text().splitlines()[:12]]
+    write_lines(held, [{"prompt": ("wait " if i == 5 else "") + t} for i, t in enumerate(texts)])
+    script, go = bench.folder / "eval_scorer.py", bench.folder / "eval.go"
+    script.write_text(SCORER)
+    args = ["eval", f"data.eval={held}", f"eval.models=a={first},b/1={other}/latest", "eval.samples=2", "max_new_tokens=12", "slots=5",
+            f"reward.command={sys.executable} {script}", "reward.timeout=3600", "eval.bootstrap=50"]
+    env = {"WAIT_FOR": str(go)}
+    cut = bench.folder / "eval-cut"
+    files = ("answers.a.jsonl", "scores.a.jsonl", "answers.b%2F1.jsonl", "scores.b%2F1.jsonl")
+    p = bench.start([*args, f"output_dir={cut}"], env=env)
+    common.until(p, lambda: whole_lines(cut / "scores.a.jsonl") > 0)
+    common.kill_tree(p)
+    p.communicate()
+    left = (cut / "scores.a.jsonl").read_text()
+    bench.check(whole_lines(cut / "answers.a.jsonl") == 24 and 0 < whole_lines(cut / "scores.a.jsonl") <= 10, "a killed eval left", left)
+    go.write_text("")
+    whole = bench.folder / "eval-whole"
+    shown = bench.good(*args, f"output_dir={whole}", env={**env, "PLUMB_PROGRESS": "plain:0"})
+    for unit in ("a: answers", "a: scores", "b/1: answers", "b/1: scores"):
+        bench.check(re.search(rf"^{unit}: \d+/24 answers", shown.err, re.M), "no progress of", unit, shown.err[-600:])
+    r = bench.good(*args, f"output_dir={cut}", "resume=auto", ranks=rank_counts(bench)[-1], env=env)
+    bench.check("answers.a.jsonl has all of its 24 lines" in r.err and f"has {left.count(chr(10))} of 24 lines" in r.err, "going on:", r.err)
+    bench.check(r.out == shown.out, "tables of a resumed eval:", r.out)
+    for name in (*files, "eval.json", "report.html"):
+        bench.same(whole / name, cut / name, "eval after a kill and a resume")
+    kept = [json.loads(x) for x in (whole / "answers.a.jsonl").read_text().splitlines()]
+    bench.check([(x["prompt_id"], x["sample"]) for x in kept] == [(i // 2, i % 2) for i in range(24)], "order of eval's answers")
+    bad = bench.run(*args, f"output_dir={cut}", "resume=auto", "temperature=0.5", env=env)
+    bench.check(bad.code == 12 and "temperature" in bad.err, "eval resumed with another temperature:", bad)
+    bad = bench.run(*args, "resume=auto", env=env)
+    bench.check(bad.code == 12 and "output_dir" in bad.err, "eval resumed without output_dir:", bad)
+
+
 # ---- pipes -------------------------------------------------------------------------------------------
 
 def streams(bench):
@@ -239,6 +292,16 @@ def streams(bench):
     held.go.write_text("")
     rest = p.communicate(timeout=common.LIMIT)[0].decode()
     bench.check(p.returncode == 0 and first + rest == held.want, "through a pipe:", first, rest)
+
+
+def descriptor(bench):
+    """/dev/stdout is where standard output goes, also when that is a file."""
+    held, out = Held(bench, "descriptor", at=-1), bench.folder / "descriptor.out"
+    with out.open("wb") as f:
+        f.write(b"before\n")
+        f.flush()
+        done = subprocess.run([bench.plumb, *held.args, "output=/dev/stdout"], stdout=f, stderr=subprocess.PIPE, timeout=common.LIMIT, check=False)
+    bench.check(done.returncode == 0 and out.read_text() == "before\n" + held.want, "/dev/stdout:", out.read_text(), done.stderr.decode())
 
 
 def reader_gone(bench):
@@ -275,7 +338,9 @@ def test(bench):
         for ranks in (1, 2) if bench.mpirun else (1,):
             stopped(bench, number, ranks)
     one_writer(bench)
+    evals(bench)
     streams(bench)
+    descriptor(bench)
     reader_gone(bench)
 
 

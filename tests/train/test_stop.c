@@ -62,6 +62,18 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_stop_agree(&w, &reason));
     CHECK(reason == PLUMB_STOP_NONE);
 
+    /* A rank that asks; no file is looked for. */
+    CHECK_OK(plumb_stop_begin(&w, comm, NULL, 0, 0));
+    w.agreed = plumb_comm_raised(comm);
+    CHECK_OK(plumb_comm_barrier(comm));
+    if (rank == 2)
+        plumb_stop_ask(&w);
+    while (!plumb_stop_noticed(&w))
+        CHECK(plumb_now() < until);
+    CHECK_OK(plumb_stop_agree(&w, &reason));
+    CHECK(reason == PLUMB_STOP_SAVE && !plumb_stop_noticed(&w));
+    plumb_stop_honoured(&w);
+
     /* A signal to the process, here of all ranks. */
     CHECK_OK(plumb_comm_barrier(comm));
     if (rank == 1)

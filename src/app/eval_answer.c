@@ -1,0 +1,200 @@
+/* eval_answer.c - one model answers and its answers are scored; both are kept line by line.
+ * Layer 6. Includes app/eval.h, app/completion.h, app/lines.h, base/, io/.
+ *
+ * OUTPUT_DIR/answers.NAME.jsonl has the lines that plumb generate writes, scores.NAME.jsonl those
+ * of plumb score. With resume=auto they are read back, and what they lack is made. */
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/completion.h"
+#include "app/eval.h"
+#include "app/lines.h"
+#include "base/num.h"
+#include "io/file.h"
+#include "io/json.h"
+
+struct answering {
+    const struct plumb_eval *e;
+    struct plumb_eval_model *m;
+    const struct plumb_answer_source *src;
+    struct plumb_lines lines; /* line prompt * samples + sample */
+    struct plumb_buf line;
+    int64_t kept; /* scores: answers whose score is in a line */
+    char path[4096], what[128];
+};
+
+/* OUTPUT_DIR/KIND.NAME.jsonl; "" without an output_dir. What no file name should have is written
+ * as %XX, so that different names stay different. */
+static plumb_status name_file(struct answering *a, const char *kind)
+{
+    const char *dir = a->e->app->cfg->output_dir;
+    char name[4 * sizeof(a->m->name)];
+    int n = snprintf(name, sizeof(name), "%s.", kind);
+    for (const char *c = a->m->name; *c && n + 8 < (int)sizeof(name); c++)
+        n += snprintf(name + n, sizeof(name) - (size_t)n,
+                      isalnum((unsigned char)*c) || strchr("._-", *c) ? "%c" : "%%%02X",
+                      (unsigned char)*c);
+    snprintf(name + n, sizeof(name) - (size_t)n, ".jsonl");
+    snprintf(a->what, sizeof(a->what), "%s: %s", a->m->name, kind);
+    a->path[0] = 0;
+    return *dir ? plumb_path_join(a->path, sizeof(a->path), dir, name) : PLUMB_OK;
+}
+
+/* The answer of a line, or NULL when another rank has it. */
+static struct plumb_answer *answer_of(const struct answering *a, int64_t line, int64_t *prompt)
+{
+    const int64_t samples = a->e->app->cfg->eval.samples, slot = line / samples;
+    const int64_t world = plumb_comm_size(a->e->app->comm);
+    if (slot % world != plumb_comm_rank(a->e->app->comm))
+        return NULL;
+    *prompt = slot / world;
+    return &a->m->answers.at[*prompt * samples + line % samples];
+}
+
+/* Collective. kind: "answers" or "scores"; fn takes each line that is there already. */
+static plumb_status begin(struct answering *a, const char *kind, plumb_line_fn *fn)
+{
+    const struct plumb_eval *e = a->e;
+    struct plumb_buf there = {0};
+    const int64_t n = e->prompts * e->app->cfg->eval.samples;
+    PLUMB_TRY(plumb_comm_agree(e->app->comm, name_file(a, kind)));
+    const struct plumb_lines_want want = {.what = a->what,
+                                          .unit = "answers",
+                                          .path = a->path,
+                                          .kind = PLUMB_OUTPUT_KEPT,
+                                          .n = n,
+                                          .window = n};
+    PLUMB_TRY(plumb_lines_begin(&a->lines, e->app, &want));
+    plumb_status st = plumb_lines_there(&a->lines, &there);
+    if (st == PLUMB_OK)
+        st = plumb_text_lines(plumb_buf_text(&there), there.len, fn, a);
+    plumb_buf_fini(&there);
+    return st;
+}
+
+/* ---- answers -------------------------------------------------------------------------------- */
+
+static plumb_status keep_answer(void *arg, const struct plumb_answer *o)
+{
+    struct answering *a = arg;
+    const struct plumb_piece *p = &a->src->data->record[o->record].prompt;
+    const struct plumb_completion c = {
+        .sample = o->sample, .ids = o->ids, .logp = o->logp, .n = o->n, .stop = o->stop};
+    plumb_buf_clear(&a->line);
+    PLUMB_TRY(plumb_completion_put(&a->line, o->record, p->ids, p->n, &c, &o->text));
+    return plumb_lines_put(&a->lines, o->slot * a->e->app->cfg->eval.samples + o->sample,
+                           plumb_buf_text(&a->line), a->line.len);
+}
+
+static plumb_status take_answer(void *arg, const char *line, int64_t len, int64_t line_no)
+{
+    struct answering *a = arg;
+    struct plumb_answers *r = &a->m->answers;
+    struct plumb_completion c;
+    char where[4200];
+    int64_t prompt;
+    struct plumb_answer *o = answer_of(a, line_no - 1, &prompt);
+    if (!o)
+        return PLUMB_OK;
+    snprintf(where, sizeof(where), "%s:%lld", a->path, (long long)line_no);
+    PLUMB_TRY(plumb_completion_read(&c, o->ids, o->logp, r->max_new_tokens, line, len, where));
+    PLUMB_REQUIRE(c.sample == o->sample, PLUMB_ERR_FORMAT, "%s: sample is %d, expected %d", where,
+                  (int)c.sample, (int)o->sample);
+    return plumb_answers_put(r, a->src, prompt, &c);
+}
+
+static bool tick(void *arg)
+{
+    struct answering *a = arg;
+    struct plumb_generator_count count;
+    plumb_generator_count(a->src->generator, &count);
+    a->lines.tokens = count.tokens;
+    a->lines.running = count.running;
+    return plumb_lines_tick(&a->lines);
+}
+
+plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_model *m,
+                               struct plumb_answer_source *src)
+{
+    struct answering a = {.e = e, .m = m, .src = src};
+    src->options.pause = tick;
+    src->options.pause_arg = &a;
+    src->finished = keep_answer;
+    src->finished_arg = &a;
+    plumb_status st = begin(&a, "answers", take_answer);
+    if (st == PLUMB_OK)
+        st = plumb_answers_generate(&m->answers, src);
+    if (a.lines.app)
+        st = plumb_lines_end(&a.lines, st);
+    plumb_buf_fini(&a.line);
+    return st;
+}
+
+/* ---- scores --------------------------------------------------------------------------------- */
+
+static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t line_no)
+{
+    struct answering *a = arg;
+    plumb_json *v = NULL;
+    char where[4200];
+    int64_t prompt;
+    struct plumb_answer *o = answer_of(a, line_no - 1, &prompt);
+    if (!o)
+        return PLUMB_OK;
+    snprintf(where, sizeof(where), "%s:%lld", a->path, (long long)line_no);
+    PLUMB_TRY(plumb_json_parse(&v, line, len, where));
+    o->reward = plumb_json_real(plumb_json_get(v, "score"), NAN);
+    o->scored = true;
+    plumb_json_free(&v);
+    return PLUMB_OK;
+}
+
+/* The scores since the last time become lines; answers are scored in their order. */
+static plumb_status keep_scores(struct answering *a)
+{
+    const struct plumb_answers *r = &a->m->answers;
+    const int64_t samples = a->e->app->cfg->eval.samples;
+    for (; a->kept < r->prompts * samples && r->at[a->kept].scored; a->kept++) {
+        const struct plumb_answer *o = &r->at[a->kept];
+        const int64_t number = o->slot * samples + o->sample;
+        if (number < a->lines.first)
+            continue;
+        plumb_buf_clear(&a->line);
+        PLUMB_TRY(plumb_buf_add_text(&a->line, "{\"score\":"));
+        PLUMB_TRY(plumb_json_put_real(&a->line, o->reward)); /* null when it is missing */
+        PLUMB_TRY(plumb_buf_add_text(&a->line, "}\n"));
+        PLUMB_TRY(plumb_lines_put(&a->lines, number, plumb_buf_text(&a->line), a->line.len));
+    }
+    return PLUMB_OK;
+}
+
+static bool score_tick(void *arg)
+{
+    struct answering *a = arg;
+    const plumb_status st = keep_scores(a);
+    if (a->lines.local == PLUMB_OK)
+        a->lines.local = st;
+    return plumb_lines_tick(&a->lines);
+}
+
+plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_model *m,
+                              const struct plumb_dataset *data)
+{
+    struct answering a = {.e = e, .m = m};
+    if (!e->rewards)
+        return PLUMB_OK;
+    plumb_status st = begin(&a, "scores", take_score);
+    if (st == PLUMB_OK)
+        st = plumb_answers_score(&m->answers, data, e->rewards, score_tick, &a);
+    if (st == PLUMB_OK)
+        st = keep_scores(&a);
+    if (a.lines.app)
+        st = plumb_lines_end(&a.lines, st);
+    plumb_buf_fini(&a.line);
+    if (st == PLUMB_OK && *plumb_rewards_fault(e->rewards))
+        plumb_log(PLUMB_LOG_WARN, "%s: no reward: %s", m->name, plumb_rewards_fault(e->rewards));
+    return st;
+}
