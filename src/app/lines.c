@@ -147,9 +147,12 @@ static plumb_status meet(struct plumb_lines *l)
     plumb_stop_saved(&l->watch);
     if (reason <= PLUMB_STOP_SAVE || l->all_finished)
         return PLUMB_OK;
-    PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal; %lld of %lld lines are written%s",
+    /* rank 0 speaks, and knows what becomes of the lines */
+    PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal after %lld of %lld lines%s",
                (long long)l->written, (long long)l->n,
-               *l->path && strcmp(l->path, "-") ? ", resume=auto goes on behind them" : "");
+               *l->out.note  ? "; resume=auto goes on behind them"
+               : *l->out.tmp ? "; the output that was there stays"
+                             : "");
 }
 
 bool plumb_lines_tick(void *arg)

@@ -205,12 +205,19 @@ static plumb_status open_file(struct plumb_output *o, const char *path, const ch
     return PLUMB_OK;
 }
 
+/* PATH.run.json */
+static plumb_status name_note(char note[4096], const char *path)
+{
+    PLUMB_REQUIRE(snprintf(note, 4096, "%s.run.json", path) < 4096, PLUMB_ERR_ARG,
+                  "output: path is too long");
+    return PLUMB_OK;
+}
+
 /* A file that grows; goes_on: behind the lines that it has. */
 static plumb_status open_growing(struct plumb_output *o, const struct plumb_app *app, int64_t total,
                                  bool exists, bool goes_on)
 {
-    PLUMB_REQUIRE(snprintf(o->note, sizeof(o->note), "%s.run.json", o->path) < (int)sizeof(o->note),
-                  PLUMB_ERR_ARG, "output: path is too long");
+    PLUMB_TRY(name_note(o->note, o->path));
     PLUMB_TRY(identify(o, app, total));
     PLUMB_TRY(open_file(o, o->path, exists ? "r+e" : "wxe"));
     /* file systems without locks say something else than EWOULDBLOCK */
@@ -224,8 +231,16 @@ static plumb_status open_growing(struct plumb_output *o, const struct plumb_app 
     return write_note(o);
 }
 
-static plumb_status open_replacing(struct plumb_output *o)
+static plumb_status open_replacing(struct plumb_output *o, enum plumb_output_kind kind)
 {
+    char note[sizeof(o->note)];
+    PLUMB_TRY(name_note(note, o->path));
+    o->stale_note = kind == PLUMB_OUTPUT_LINES && plumb_file_exists(note);
+    if (o->stale_note)
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: resume=auto would go on behind the lines that it has (see %s); without it "
+                  "all lines are made again and replace them at the end",
+                  o->path, note);
     PLUMB_REQUIRE(snprintf(o->tmp, sizeof(o->tmp), "%s.tmp", o->path) < (int)sizeof(o->tmp),
                   PLUMB_ERR_ARG, "output: path is too long");
     const plumb_status st = open_file(o, o->tmp, "we");
@@ -242,7 +257,7 @@ static plumb_status open_regular(struct plumb_output *o, const struct plumb_app 
     const bool there = stat(o->path, &s) == 0, full = there && s.st_size > 0;
     o->keep_note = goes_on || kind == PLUMB_OUTPUT_KEPT;
     if (kind == PLUMB_OUTPUT_TEXT || (kind == PLUMB_OUTPUT_LINES && full && !goes_on))
-        return open_replacing(o);
+        return open_replacing(o, kind);
     const plumb_status st = open_growing(o, app, total, there, full && goes_on);
     if (st == PLUMB_OK)
         return st;
@@ -344,6 +359,8 @@ plumb_status plumb_output_commit(struct plumb_output *o)
     if (st == PLUMB_OK && *o->note && o->keep_note)
         st = write_note(o);
     else if (st == PLUMB_OK && *o->note)
+        unlink(o->note);
+    if (st == PLUMB_OK && o->stale_note && name_note(o->note, o->path) == PLUMB_OK)
         unlink(o->note);
     plumb_buf_fini(&o->identity);
     return st;

@@ -35,6 +35,7 @@ struct plumb_output {
     char tmp[4096];   /* PATH.tmp when it is to replace PATH, else "" */
     char note[4096];  /* PATH.run.json when PATH grows, else "" */
     bool keep_note, dirty;
+    bool stale_note; /* PATH.run.json is of a run that left PATH incomplete, and that is replaced */
     struct plumb_buf identity; /* the members of the note that do not change */
     int64_t lines;             /* added to the file, and those that it had */
     uint64_t hash;             /* of all of them, chained line by line */

@@ -165,6 +165,9 @@ def replaces(bench, g):
     out.write_text("mine\n")
     bench.good(*g.args, f"output={out}")
     bench.same(g.whole, out, "an output that was there")
+    note_of(out).write_text("{}")
+    r = bench.good(*g.args, f"output={out}")
+    bench.check("resume=auto would go on" in r.err and str(note_of(out)) in r.err, "no word of an interrupted run:", r.err)
     bench.check([p.name for p in bench.folder.glob("replaced*")] == [out.name], "it leaves", list(bench.folder.glob("replaced*")))
 
 
@@ -229,6 +232,26 @@ def stopped(bench, number, ranks):
     bench.check(left == held.want[:len(left)] and left != held.want, name, "left", left)
     held.finish(f"output={out}", "resume=auto", ranks=ranks)
     bench.check(out.read_text() == held.want, name, "after a resume:", out.read_text())
+
+
+def failed(bench):
+    """A command that dies ends the run, and what was scored before stays."""
+    held, out = Held(bench, "failed", n=100, at=30), bench.folder / "failed.out"
+    held.script = bench.folder / "dying.py"
+    held.args[2] = f"reward.command={sys.executable} {held.script}"
+    held.script.write_text(SCORER.replace("    while", "    if 'wait' in record['prompt'] and not os.path.exists(os.environ['WAIT_FOR']): sys.exit(3)\n    while"))
+    for ranks in rank_counts(bench)[:2]:
+        r = bench.run(*held.args, "reward.restarts=0", f"output={out}", env=held.env, ranks=ranks)
+        left = out.read_text() if out.exists() else ""
+        bench.check(r.code == 5 and "dying.py" in r.err, "a command that dies:", r)
+        bench.check(left and left == held.want[:len(left)] and left != held.want, "after a failure on", ranks, "ranks:", left)
+        r = bench.run(*held.args, "reward.restarts=0", f"output={out}", "resume=auto", env=held.env, ranks=ranks)
+        bench.check(r.code == 5 and f"has {left.count(chr(10))} of 100 lines" in r.err, "a resume that fails again:", r)
+        bench.check(out.read_text().startswith(left), "a resume that fails lost lines")
+        held.finish("reward.restarts=0", f"output={out}", "resume=auto", ranks=ranks)
+        bench.check(out.read_text() == held.want, "after a failure and a resume:", out.read_text())
+        for path in (out, note_of(out), held.go):
+            path.unlink()
 
 
 def one_writer(bench):
@@ -334,6 +357,7 @@ def test(bench):
     refusals(bench, g, args, out)
     replaces(bench, g)
     killed(bench)
+    failed(bench)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         for ranks in (1, 2) if bench.mpirun else (1,):
             stopped(bench, number, ranks)

@@ -80,6 +80,54 @@ static void check_invariance(const char *dir, int threads)
     plumb_backend_destroy(&b);
 }
 
+/* Requests that become ready one by one, each when nothing runs any more and some time after. */
+struct gate {
+    const plumb_generator *g;
+    int64_t ready, asked;
+};
+
+static bool open_gate(void *arg)
+{
+    struct gate *x = arg;
+    struct plumb_generator_count c;
+    plumb_generator_count(x->g, &c);
+    if (c.running == 0 && x->asked++ % 3 == 2)
+        x->ready++;
+    return false;
+}
+
+static void check_ready(const plumb_model *m)
+{
+    struct gate x = {0};
+    struct plumb_generate_options o = options();
+    struct plumb_generator_count c;
+    plumb_generator *g;
+    int64_t tokens = 0, longest[N_REQUEST] = {0}, steps = 0;
+    make_requests(m->spec.v);
+    generate(&base, m, 16, MAX_LEN, request, N_REQUEST, &o);
+    for (int64_t i = 0; i < base.n; i++) {
+        int64_t *most = &longest[base.c[i].request];
+        tokens += base.c[i].n;
+        *most = base.c[i].n > *most ? base.c[i].n : *most;
+    }
+    for (int64_t i = 0; i < N_REQUEST; i++)
+        steps += longest[i];
+    CHECK_OK(plumb_generator_create(&g, m, 16, MAX_LEN, NULL));
+    x.g = g;
+    o.ready = &x.ready;
+    o.pause = open_gate;
+    o.pause_arg = &x;
+    other.n = 0;
+    CHECK_OK(plumb_generate(g, m, request, N_REQUEST, &o, keep, &other));
+    check_same(&base, &other, "one request at a time");
+    for (int64_t i = 1; i < other.n; i++)
+        CHECK(other.c[i].request >= other.c[i - 1].request);
+    plumb_generator_count(g, &c);
+    CHECKF(c.tokens == tokens && c.steps == steps && c.running == 0, "%lld tokens, %lld steps",
+           (long long)c.tokens, (long long)c.steps);
+    plumb_generator_destroy(&g);
+}
+
 /* More prompt rows than a step takes: 12 prompts of 100 tokens at once, then one by one. */
 static void check_chunks(const plumb_model *m)
 {
@@ -225,6 +273,7 @@ int main(void)
     plumb_generator *g;
     CHECK_OK(plumb_backend_cpu_create(&b, 1, 1));
     CHECK_OK(plumb_model_open(&m, b, dir));
+    check_ready(m);
     check_chunks(m);
     check_limits(m);
     check_refusals(m);
