@@ -7,6 +7,7 @@
 #include "app/session.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "data/encoding.h"
 #include "io/json.h"
 #include "train/rewards.h"
 
@@ -74,6 +75,7 @@ struct sources {
     plumb_tokenizer *tokenizer; /* NULL: nothing counts tokens */
     struct plumb_dataset *data;
     plumb_rewards *rewards;
+    char *trained_template; /* of the reward model; NULL: not known */
     double missing;
 };
 
@@ -116,14 +118,22 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
                       "tokenizer: is not set; the reward function length counts tokens");
     if (*cfg->tokenizer)
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, cfg->tokenizer));
+    const char *template = cfg->data.prompt_template;
+    if (*cfg->reward.model) {
+        PLUMB_TRY(plumb_encoding_template(&s->trained_template, cfg->reward.model));
+        template = plumb_encoding_choose(cfg->reward.model, template, s->trained_template);
+    }
     const struct plumb_data_options options = {
         .kind = PLUMB_DATA_ANY,
         .tokenizer = s->tokenizer,
-        .prompt_template = cfg->data.prompt_template,
+        .prompt_template = template,
+        .append_eos = s->tokenizer && plumb_tokenizer_eos(s->tokenizer) >= 0,
         .limit = cfg->data.limit,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
-    struct plumb_rewards_need need = {.items = CHUNK};
+    /* plumb_encoding_choose has said what there is to say */
+    struct plumb_rewards_need need = {
+        .items = CHUNK, .prompt_template = s->trained_template ? s->trained_template : template};
     for (int64_t i = 0; i < s->data->n; i++) {
         const struct plumb_record *r = &s->data->record[i];
         need.longest = plumb_max_i64(need.longest, r->prompt.len + r->completion[0].len);
@@ -153,6 +163,7 @@ static plumb_status score_by_sources(struct plumb_app *app)
     plumb_rewards_destroy(&s.rewards);
     plumb_dataset_close(&s.data);
     plumb_tokenizer_close(&s.tokenizer);
+    free(s.trained_template);
     return st;
 }
 

@@ -51,6 +51,25 @@ static plumb_status check_ids(const struct plumb_session *s, const struct plumb_
     return PLUMB_OK;
 }
 
+/* How the model reads: a reward model as it was trained, others as the options say. */
+static plumb_status open_encoding(struct plumb_session *s)
+{
+    const struct plumb_config *cfg = s->app->cfg;
+    const int64_t max_pos = s->model ? s->model->spec.max_pos : 0;
+    struct plumb_encoding *e = &s->encoding;
+    if (s->model && s->model->spec.labels > 0 && s->tokenizer) {
+        PLUMB_TRY(plumb_encoding_of(e, cfg, cfg->model, s->tokenizer));
+        e->prompt_template =
+            plumb_encoding_choose(cfg->model, cfg->data.prompt_template, e->prompt_template);
+        e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
+        return PLUMB_OK;
+    }
+    *e = (struct plumb_encoding){.append_eos = cfg->data.append_eos,
+                                 .prompt_template = cfg->data.prompt_template,
+                                 .max_tokens = max_pos};
+    return PLUMB_OK;
+}
+
 static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kind, const char *path,
                                const struct plumb_buf *text)
 {
@@ -59,16 +78,13 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
     const struct plumb_data_options options = {
         .kind = kind,
         .tokenizer = s->tokenizer,
-        .prompt_template = cfg->data.prompt_template,
+        .prompt_template = s->encoding.prompt_template,
         .no_special = !cfg->special,
-        .append_eos =
-            s->model && s->model->spec.labels > 0
-                ? cfg->reward.append_eos && s->tokenizer && plumb_tokenizer_eos(s->tokenizer) >= 0
-                : cfg->data.append_eos && kind != PLUMB_DATA_PROMPTS,
+        .append_eos = s->encoding.append_eos,
         .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos
                                  ? plumb_at_most(cfg->data.max_prompt_tokens, max_pos - 1)
                                  : 0,
-        .max_tokens = plumb_at_most(cfg->data.max_tokens, max_pos),
+        .max_tokens = plumb_at_most(cfg->data.max_tokens, s->encoding.max_tokens),
         .vocab = s->model ? s->model->spec.v : 0,
         .limit = cfg->data.limit,
     };
@@ -94,6 +110,8 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
                            kind == PLUMB_DATA_PROMPTS ? "prompts" : "input");
     if (st == PLUMB_OK)
         st = open_model(s, model);
+    if (st == PLUMB_OK)
+        st = open_encoding(s);
     st = plumb_comm_agree(app->comm, st);
     if (st == PLUMB_OK)
         st = plumb_lines_read(app, &text, path);
@@ -121,6 +139,7 @@ void plumb_session_close(struct plumb_session *s)
 {
     plumb_pass_destroy(&s->pass);
     plumb_dataset_close(&s->data);
+    plumb_encoding_fini(&s->encoding);
     plumb_model_destroy(&s->model);
     plumb_tokenizer_close(&s->tokenizer);
 }

@@ -6,6 +6,7 @@
 #include "app/app.h"
 #include "app/lines.h"
 #include "data/dataset.h"
+#include "data/encoding.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
@@ -14,6 +15,7 @@ struct plumb_session {
     plumb_tokenizer *tokenizer; /* NULL when the folder has none and the input is all ids */
     plumb_model *model;
     struct plumb_dataset *data;
+    struct plumb_encoding encoding; /* how the model reads records */
     plumb_pass *pass;
     int64_t longest; /* tokens of the longest record */
 };

@@ -46,6 +46,7 @@ struct plumb_reward_functions {
 };
 
 /* Choices whose order no other header defines. */
+enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE }; /* reward.append_eos */
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 
 #define PLUMB_OPTION_BOOL      bool

@@ -107,7 +107,7 @@
 #define PLUMB_OPTIONS_REWARD(X) \
     X(TEXT, model, "", "", "folder", "aec", 1, "sequence classification model that scores completions") \
     X(INT, context, "0", "[0, 16777216]", "tokens", "aec", 1, "longest prompt and completion that the model reads, in its own tokens; longer ones have no score; 0: twice the policy's longest, at most the model's context") \
-    X(BOOL, append_eos, "true", "", "", "aec", 1, "the model reads the end token after every completion, as it was trained") \
+    X(CHOICE, append_eos, "trained", "trained|true|false", "", "aec", 1, "the model (also model= of score) reads the end token after every completion; trained: as its folder says it was trained (plumb_encoding.json), true where it does not say") \
     X(TEXT, command, "", "", "", "aec", 1, "shell command: a JSON line in, a JSON line with a score out") \
     X(FUNCTIONS, functions, "", "", "", "aec", 1, "weighted built-in functions: length, regex, words, repetition, exact") \
     X(REAL, timeout, "30", "(0, 86400]", "s", "aec", 0, "the command's time for one item") \

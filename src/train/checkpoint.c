@@ -88,6 +88,8 @@ static plumb_status begin_save(struct save *s)
     PLUMB_TRY(plumb_dir_create(s->work_dir));
     PLUMB_TRY(plumb_model_save(s->model, s->work_dir,
                                shard_bytes > 0 ? shard_bytes : DEFAULT_SHARD_BYTES));
+    if (s->options->encoding)
+        PLUMB_TRY(plumb_encoding_write(s->work_dir, s->options->encoding, s->options->tokenizer));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, "README.md"));
     PLUMB_TRY(plumb_card_write(path, s->card, s->state->step, s->state->iteration,
                                s->model->spec.labels > 0));

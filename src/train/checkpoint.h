@@ -1,8 +1,9 @@
 /* checkpoint.h - everything that decides a run's future, in one folder that appears whole.
- * Layer 5. Includes base/, model/, comm/, train/{card,optim,state}.h.
+ * Layer 5. Includes base/, comm/, data/, model/, train/{card,optim,state}.h.
  *
  * OUTPUT_DIR/checkpoint-STEP/ holds
  *   model.safetensors, config.json, generation_config.json, tokenizer files   plumb_model_save
+ *   plumb_encoding.json  of a reward model: how it reads records, see data/encoding.h
  *   README.md          model card with Hugging Face front matter
  *   trainer_state.h5   step, cursors, threshold state, seed, config hash; the moments of every
  *                      parameter as a whole array under its name, whatever the world size was
@@ -20,6 +21,7 @@
 #include <stdint.h>
 
 #include "comm/comm.h"
+#include "data/encoding.h"
 #include "model/model.h"
 #include "train/card.h"
 #include "train/optim.h"
@@ -33,6 +35,8 @@ struct plumb_checkpoint_options {
     int64_t keep_best;   /* and so many by the state's value best_value; 0 = none */
     const char *best_value;
     bool best_is_least;
+    const struct plumb_encoding *encoding; /* of a reward model, for its folder; NULL: none */
+    const plumb_tokenizer *tokenizer;      /* of the same */
     double retry; /* s; a save that could not be written is tried again for so long */
 };
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "data/encoding.h"
 #include "io/file.h"
 
 /* Ends the key of the files that a shell command names. */
@@ -33,6 +34,7 @@ bool plumb_inputs_decides(const char *name)
         "special_tokens_map.json",
         "tokenizer_config.json",
         "chat_template.json",
+        PLUMB_ENCODING_NAME,
         "vocab.json",
         "merges.txt",
         "tokenizer.model",

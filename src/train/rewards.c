@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "data/encode.h"
+#include "data/encoding.h"
 #include "data/reward_builtin.h"
 #include "data/reward_command.h"
 #include "io/file.h"
@@ -29,6 +31,7 @@ struct plumb_rewards {
     struct plumb_pack pack;
     float *score;   /* (pack.max_seq,) */
     int64_t *owner; /* (pack.max_seq,) item of each sequence */
+    struct plumb_encoding encoding;
     struct plumb_encoder encoder;
     struct plumb_ids ids; /* of one text */
     /* (b) a program */
@@ -50,10 +53,36 @@ bool plumb_rewards_configured(const struct plumb_config *cfg)
 static plumb_status set_longest(plumb_rewards *r, const struct plumb_rewards_need *need)
 {
     const int64_t context = r->cfg->reward.context, most = r->model->spec.max_pos;
+    const int64_t trained = r->encoding.max_tokens;
     PLUMB_REQUIRE(context <= most, PLUMB_ERR_CONFIG,
                   "reward.context: found %lld, expected at most the %lld tokens of %s",
                   (long long)context, (long long)most, r->cfg->reward.model);
     r->longest = context > 0 ? context : plumb_min_i64(most, 2 * need->longest + 16);
+    if (trained > 0 && context > trained)
+        plumb_log(PLUMB_LOG_WARN,
+                  "reward.context is %lld, but %s/" PLUMB_ENCODING_NAME " says that the reward "
+                  "model was trained on texts of at most %lld tokens",
+                  (long long)context, r->cfg->reward.model, (long long)trained);
+    else if (trained > 0)
+        r->longest = plumb_min_i64(r->longest, trained);
+    return PLUMB_OK;
+}
+
+/* Texts come rendered: their template can only be compared. */
+static plumb_status open_encoding(plumb_rewards *r, const char *dir,
+                                  const struct plumb_rewards_need *need)
+{
+    const char *given =
+        need->prompt_template ? need->prompt_template : r->cfg->data.prompt_template;
+    PLUMB_TRY(plumb_encoding_of(&r->encoding, r->cfg, dir, r->tokenizer));
+    r->encoder = (struct plumb_encoder){
+        .tokenizer = r->tokenizer,
+        .append_eos = r->encoding.append_eos,
+        .where = "reward.model",
+    };
+    if (r->tokenizer && r->encoding.prompt_template &&
+        strcmp(r->encoding.prompt_template, given) != 0)
+        plumb_encoding_differs(dir, given, r->encoding.prompt_template);
     return PLUMB_OK;
 }
 
@@ -64,12 +93,7 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "reward.model: there is no folder %s", dir);
     if (!backend->dry)
         PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
-    r->encoder = (struct plumb_encoder){
-        .tokenizer = r->tokenizer,
-        .append_eos =
-            r->cfg->reward.append_eos && r->tokenizer && plumb_tokenizer_eos(r->tokenizer) >= 0,
-        .where = "reward.model",
-    };
+    PLUMB_TRY(open_encoding(r, dir, need));
     PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
     PLUMB_TRY(plumb_model_fit_tokenizer(r->model, r->tokenizer, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
@@ -132,6 +156,7 @@ void plumb_rewards_destroy(plumb_rewards **rp)
     plumb_model_destroy(&r->model);
     plumb_tokenizer_close(&r->tokenizer);
     plumb_encoder_fini(&r->encoder);
+    plumb_encoding_fini(&r->encoding);
     plumb_ids_fini(&r->ids);
     free(r->score);
     free(r->owner);

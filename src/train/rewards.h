@@ -19,13 +19,15 @@ typedef struct plumb_rewards plumb_rewards;
 bool plumb_rewards_configured(const struct plumb_config *cfg);
 /* What is going to be scored: the sizes of the reward model's batch. */
 struct plumb_rewards_need {
-    int64_t longest; /* tokens of a prompt and its completion, or bytes of their text */
-    int64_t items;   /* on this rank at a time */
+    int64_t longest;             /* tokens of a prompt and its completion, or bytes of their text */
+    int64_t items;               /* on this rank at a time */
+    const char *prompt_template; /* of the texts; NULL: data.prompt_template */
 };
 
 /* Opens every configured source; PLUMB_ERR_CONFIG when there is none. *out is the caller's.
  * reward.model reads texts of up to
- *     reward.context, or where that is 0 min(its context, 2 need->longest + 16)
+ *     reward.context, or where that is 0 min(its context, what it was trained on,
+ *                                            2 need->longest + 16)
  * tokens: its tokenizer may need more of them than the policy's. */
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
                                   struct plumb_backend *backend,

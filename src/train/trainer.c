@@ -435,8 +435,15 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     const struct best_metric *best = best_metric_of(cfg, t->command);
     char best_value[32];
     snprintf(best_value, sizeof(best_value), "metric.%s", best->name);
+    const struct plumb_encoding encoding = {
+        .append_eos = cfg->data.append_eos,
+        .max_tokens = plumb_at_most(cfg->data.max_tokens, t->model->spec.max_pos),
+        .prompt_template = cfg->data.prompt_template,
+    };
     const struct plumb_checkpoint_options options = {
         .output_dir = cfg->output_dir,
+        .encoding = t->model->spec.labels > 0 ? &encoding : NULL,
+        .tokenizer = t->tokenizer,
         .shard_bytes = cfg->checkpoint.shard_bytes,
         .keep_last = cfg->checkpoint.keep_last,
         .keep_every = cfg->checkpoint.keep_every,

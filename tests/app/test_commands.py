@@ -196,6 +196,53 @@ def one_encoding(bench, reward):
     bench.check(abs(trained[0] - trained[1]) > 1e-3, "one encoding: the answers are alike", trained)
 
 
+def reads_as_trained(bench, reward):
+    """What a reward model was trained with is in its folder and holds when it scores; an option that
+    differs is named beside it."""
+    pair = write_lines(bench.folder / "kept.jsonl", [{"prompt": "what?", "chosen": " three coins.", "rejected": " go away."}])
+    records = write_lines(bench.folder / "kept-records.jsonl", [{"prompt": "what?", "completion": c}
+                                                                for c in (" three coins.", " go away.")])
+    out = bench.folder / "kept"
+    bench.good("reward", f"model={reward}", f"output_dir={out}", f"data.train={pair}", "max_steps=1", "learning_rate=1e-9",
+               "log_every=1", "data.append_eos=false", "prompt_template=ask: {prompt}\\nreply:", "max_tokens=24")
+    model = out / "latest"
+    note = json.loads((model / "plumb_encoding.json").read_text())
+    bench.check(note["append_eos"] is False and note["max_tokens"] == 24 and note["prompt_template"].startswith("ask: {"),
+                "plumb_encoding.json", note)
+    row = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    trained = [row["rewards/chosen"], row["rewards/rejected"]]
+    scored = {}
+    for by in ("model", "reward.model"):
+        for more in ([], ["reward.append_eos=true"], ["prompt_template=Q {prompt}"]):
+            r = bench.good("score", f"{by}={model}", f"input={records}", *more)
+            scores = [x["score"] for x in r.lines()]
+            far = max(abs(a - b) for a, b in zip(trained, scores))
+            bench.check((far < 1e-5) == (not more), "as trained:", by, more, scores, "in training", trained)
+            option = "reward.append_eos" if "append" in "".join(more) else "data.prompt_template"
+            bench.check(not more or (option in r.err and "plumb_encoding.json" in r.err), "differs without a word:", r)
+            scored[by, tuple(more)] = scores
+    for (by, more), scores in scored.items():
+        far = max(abs(a - b) for a, b in zip(scores, scored["model", more]))
+        bench.check(far < 1e-6, "score model= and score reward.model= differ:", more, far)
+    long = write_lines(bench.folder / "kept-long.jsonl", [{"prompt": "what?", "completion": " coins" * 30}])
+    r = bench.good("score", f"reward.model={model}", f"input={long}")
+    bench.check(r.lines()[0]["score"] is None, "longer than in training:", r)
+    r = bench.good("score", f"reward.model={model}", f"input={long}", "reward.context=200")
+    bench.check(r.lines()[0]["score"] is not None and "at most 24" in r.err, "reward.context above training's:", r)
+    # other special tokens than in training, and a folder that does not say
+    other = bench.folder / "kept-other"
+    shutil.copytree(model, other)
+    (other / "plumb_encoding.json").write_text(json.dumps(dict(note, begin_ids=[3])))
+    r = bench.run("score", f"reward.model={other}", f"input={records}")
+    bench.check(r.code not in (0, None) and "[3]" in r.err and "plumb_encoding.json" in r.err, "begin_ids:", r)
+    (other / "plumb_encoding.json").unlink()
+    for by in ("model", "reward.model"):
+        r = bench.good("score", f"{by}={other}", f"input={records}")
+        bench.check(r.err.count("has no plumb_encoding.json") == 1, "a folder that does not say:", r)
+    # a policy has no such file, and a reward model trained on from this one has its own
+    bench.check(not (bench.base() / "plumb_encoding.json").exists(), "a policy's checkpoint has plumb_encoding.json")
+
+
 def score_by_sources(bench, model, reward):
     records = [{"prompt": r["prompt"], "completion": r["completion"]}
                for r in read_lines(bench.world / "sft.jsonl")[:9]]
@@ -346,6 +393,7 @@ def test(bench):
     logprob(bench, model, generate(bench, model))
     score(bench, reward)
     one_encoding(bench, reward)
+    reads_as_trained(bench, reward)
     score_by_sources(bench, model, reward)
     gradient(bench, model)
     words(bench, model, reward)

@@ -57,10 +57,11 @@ static void check(const struct plumb_dataset *d, const struct plumb_data_options
         const struct plumb_record *r = &d->record[i];
         require(r->line > (i ? r[-1].line : 0), "lines in order");
         check_piece(&r->prompt, vocab);
+        check_piece(&r->context, vocab);
         check_piece(&r->principled, vocab);
         check_piece(&r->completion[0], vocab);
         check_piece(&r->completion[1], vocab);
-        require(r->prompt.text ? r->prompt.len > 0 : r->prompt.n > 0, "an empty prompt");
+        require(r->prompt.len > 0 || r->prompt.n > 0, "an empty prompt");
         const int64_t longer =
             r->completion[0].n > r->completion[1].n ? r->completion[0].n : r->completion[1].n;
         require(!o->max_prompt_tokens || r->prompt.n <= o->max_prompt_tokens, "prompt's length");
