@@ -130,6 +130,15 @@ static inline int64_t plumb_coll_call(const plumb_comm *c)
     return c->watch.here.call;
 }
 
+/* In [0, PLUMB_SITES): differs for most pairs of places that collectives are called from. A carrier
+ * sends it with each message, so that a rank that failed alone and goes on elsewhere is noticed
+ * where its call has the same number and size. */
+#define PLUMB_SITES 16384
+static inline int plumb_coll_site(const plumb_comm *c)
+{
+    return c->watch.here.site;
+}
+
 /* raised = max(raised, value) */
 void plumb_coll_raise(plumb_comm *c, int64_t value);
 

@@ -22,6 +22,7 @@ struct mailbox {
     enum mail state;
     const void *data;
     int64_t bytes, call;
+    int site;
     const char *doing;
 };
 
@@ -107,14 +108,16 @@ static plumb_status receive(plumb_comm *c, const struct plumb_move *m)
     struct mailbox *box = &w->box[m->from * w->n + c->rank];
     if (await(c, box, POSTED) != PLUMB_OK)
         return w->failed;
-    if (box->bytes != m->recv_bytes || box->call != plumb_coll_call(c)) {
+    if (box->bytes != m->recv_bytes || box->call != plumb_coll_call(c) ||
+        box->site != plumb_coll_site(c)) {
         char why[sizeof(w->why)];
         snprintf(why, sizeof(why),
                  "the ranks disagree: rank %d waits in %s (call %lld) for %lld bytes, rank %d "
-                 "sent %lld bytes in %s (call %lld)",
+                 "sent %lld bytes in %s (call %lld)%s",
                  c->rank, c->watch.here.doing, (long long)plumb_coll_call(c),
                  (long long)m->recv_bytes, m->from, (long long)box->bytes, box->doing,
-                 (long long)box->call);
+                 (long long)box->call,
+                 box->site == plumb_coll_site(c) ? "" : " from another place of the program");
         fail_world(w, PLUMB_ERR_COMM, why);
         return w->failed;
     }
@@ -135,7 +138,11 @@ static plumb_status thread_move(plumb_comm *c, const struct plumb_move *m)
     pthread_mutex_lock(&w->lock);
     plumb_status st = w->failed;
     if (st == PLUMB_OK && box) {
-        *box = (struct mailbox){POSTED, m->send, m->send_bytes, plumb_coll_call(c),
+        *box = (struct mailbox){POSTED,
+                                m->send,
+                                m->send_bytes,
+                                plumb_coll_call(c),
+                                plumb_coll_site(c),
                                 c->watch.here.doing};
         pthread_cond_broadcast(&w->changed);
     }

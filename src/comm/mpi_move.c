@@ -75,7 +75,9 @@ static plumb_status poll_out(struct plumb_flow *f, bool *moved)
 static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
                          struct plumb_flow *in, bool *moved, bool *came)
 {
-    const int tag = (int)(plumb_coll_call(&m->base) % 16384); /* MPI promises tags up to 32767 */
+    /* MPI promises tags up to 32767. A message from another place of the program stays unmatched,
+     * and the watch says which rank is where. */
+    const int tag = (int)(plumb_coll_call(&m->base) % PLUMB_SITES) ^ plumb_coll_site(&m->base);
     if (in->done < in->blocks && !in->near) {
         PLUMB_TRY(post_in(m, mv, in, tag));
         PLUMB_TRY(poll_in(m, mv, in, came));

@@ -16,7 +16,7 @@
 
 struct plumb_ring {
     _Alignas(64) _Atomic int receiver; /* world rank + 1 of the message in the ring, 0 = free */
-    int64_t bytes, call;               /* of that message; written before `receiver` */
+    int64_t bytes, call, site;         /* of that message; written before `receiver` */
     int64_t window, offset;            /* the bytes are there, not in the slots; window 0: slots */
     _Alignas(64) _Atomic int64_t head; /* blocks written */
     _Alignas(64) _Atomic int64_t tail; /* blocks taken */
@@ -108,6 +108,7 @@ static bool open_out(struct plumb_mpi *m, const struct plumb_move *mv, struct pl
         return false; /* the receiver of the message before has not taken all of it */
     ring->bytes = mv->send_bytes;
     ring->call = plumb_coll_call(&m->base);
+    ring->site = plumb_coll_site(&m->base);
     ring->offset = 0;
     ring->window = plumb_window_find(m, mv->send, mv->send_bytes, &ring->offset);
     f->direct = ring->window != 0;
@@ -144,11 +145,14 @@ static plumb_status open_in(struct plumb_mpi *m, const struct plumb_move *mv, st
     if (atomic_load_explicit(&ring->receiver, memory_order_acquire) != m->base.rank + 1)
         return PLUMB_OK;
     PLUMB_REQUIRE(
-        ring->bytes == mv->recv_bytes && ring->call == plumb_coll_call(&m->base), PLUMB_ERR_COMM,
+        ring->bytes == mv->recv_bytes && ring->call == plumb_coll_call(&m->base) &&
+            ring->site == plumb_coll_site(&m->base),
+        PLUMB_ERR_COMM,
         "the ranks disagree: rank %d waits in %s (call %lld) for %lld bytes, rank %d "
-        "sent %lld bytes (call %lld)",
+        "sent %lld bytes (call %lld)%s",
         m->base.rank, m->base.watch.here.doing, (long long)plumb_coll_call(&m->base),
-        (long long)mv->recv_bytes, mv->from, (long long)ring->bytes, (long long)ring->call);
+        (long long)mv->recv_bytes, mv->from, (long long)ring->bytes, (long long)ring->call,
+        ring->site == plumb_coll_site(&m->base) ? "" : " from another place of the program");
     f->direct = ring->window != 0;
     PLUMB_REQUIRE(!f->direct || plumb_window_peer(m, mv->from, ring->window, ring->offset),
                   PLUMB_ERR_COMM, "%s: rank %d sends memory %lld, which rank %d has given back",

@@ -162,6 +162,14 @@ plumb_comm *plumb_comm_at(plumb_comm *c, const char *file, int line)
     return c;
 }
 
+static int site_of(const char *doing, int line)
+{
+    unsigned h = (unsigned)line;
+    for (; *doing; doing++)
+        h = h * 31 + (unsigned char)*doing;
+    return (int)(h % PLUMB_SITES);
+}
+
 plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_args args)
 {
     PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
@@ -173,6 +181,7 @@ plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_arg
     here->doing = doing;
     here->file = c->file;
     here->line = c->line;
+    here->site = site_of(doing, c->file ? c->line : 0);
     here->inside = true;
     here->since = plumb_now();
     pthread_mutex_unlock(&c->watch.lock);
@@ -349,9 +358,12 @@ static void log_late(const plumb_comm *c, double waited, double now)
 static plumb_status compare_calls(const plumb_comm *c, struct text *t, double now)
 {
     const struct plumb_here *here = &c->watch.here;
+    char site[PLUMB_SITE_TEXT];
+    plumb_site_text(site, here->file, here->line);
     for (int r = 0; r < c->size; r++) {
         const struct plumb_note *note = &c->watch.heard[r].note;
-        if (r == c->rank || note->call != here->call || strcmp(note->doing, here->doing) == 0)
+        if (r == c->rank || note->call != here->call ||
+            (strcmp(note->doing, here->doing) == 0 && strcmp(note->site, site) == 0))
             continue;
         put(t, "the ranks disagree: ");
         put_me(t, c);

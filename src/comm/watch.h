@@ -40,6 +40,7 @@ struct plumb_here {
     const char *doing; /* static name of the current or last one */
     const char *file;  /* of its caller; NULL = unknown */
     int line;
+    int site; /* a hash of doing and line: the same on every rank that makes the same call */
     bool inside;
     double since; /* the last change of this */
     char phase[PLUMB_COMM_TEXT];
