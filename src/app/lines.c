@@ -38,8 +38,8 @@ static plumb_status share_text(plumb_comm *comm, struct plumb_buf *text, plumb_s
     st = plumb_comm_agree(comm, st);
     if (st == PLUMB_OK && len > 0)
         st = plumb_comm_broadcast(comm, rank == 0 ? text->data : copy, len, 0);
-    if (st == PLUMB_OK && rank != 0)
-        st = plumb_buf_add(text, copy, len);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(comm, rank != 0 ? plumb_buf_add(text, copy, len) : PLUMB_OK);
     free(copy);
     return st;
 }

@@ -68,11 +68,12 @@ static int help(const char *command)
 
 /* How a run ends on this rank. */
 struct ending {
-    int code;        /* of the process */
-    bool speaks;     /* this rank has a failure of its own that no lower rank explains */
-    bool last;       /* it is the lowest rank with one, whose words stand below the others' */
-    bool shared;     /* every rank has this very failure: the rank is of no interest */
-    bool alone;      /* the others did not come: they are in a collective and must be ended */
+    int code;    /* of the process */
+    bool speaks; /* this rank has a failure of its own that no lower rank explains */
+    bool last;   /* it is the lowest rank with one, whose words stand below the others' */
+    bool shared; /* every rank has this very failure: the rank is of no interest */
+    bool alone;  /* the others did not come: they are in a collective and must be ended */
+    int turn;    /* alone: so many TURN_SECONDS it waits for others to explain and end the run */
     char said[2048]; /* the message, before later failures can hide it */
 };
 
@@ -102,8 +103,11 @@ static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
     if (!app->comm || plumb_comm_size(app->comm) == 1)
         return;
     e->alone = true;
-    if (st == PLUMB_ERR_COMM)
+    if (st == PLUMB_ERR_COMM) {
+        /* a rank that failed for another reason comes first: it is the cause */
+        e->turn = 2 + (plumb_comm_rank(app->comm) < 8 ? plumb_comm_rank(app->comm) : 8);
         return;
+    }
     const double rank = plumb_comm_rank(app->comm), none = plumb_comm_size(app->comm);
     const bool own = st != PLUMB_ERR_PEER;
     double first = own ? rank : none;
@@ -145,8 +149,7 @@ static void put_words(const struct plumb_app *app, const struct ending *e)
 static void explain(const struct plumb_app *app, const struct ending *e)
 {
     const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;
-    const int turn = e->alone ? plumb_comm_rank(app->comm) : 0;
-    const int64_t ns = (int64_t)(TURN_SECONDS * (turn < 8 ? turn : 8) * 1e9);
+    const int64_t ns = (int64_t)(TURN_SECONDS * (e->alone ? e->turn : 0) * 1e9);
     nanosleep(&(struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)}, NULL);
     if ((e->speaks || debug) && !e->last)
         put_words(app, e);

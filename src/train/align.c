@@ -153,8 +153,9 @@ static plumb_status decide(struct plumb_align_run *a)
     plumb_comm_phase(a->t->comm, "threshold");
     PLUMB_TRY(plumb_comm_agree(a->t->comm, fill_board(a)));
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->board->slot, a->board->slots, PLUMB_SUM));
-    PLUMB_TRY(plumb_align_decide(a->board, &a->threshold, &a->report, a->method, &a->param,
-                                 plumb_align_progress(a)));
+    PLUMB_TRY(plumb_comm_agree(a->t->comm,
+                               plumb_align_decide(a->board, &a->threshold, &a->report, a->method,
+                                                  &a->param, plumb_align_progress(a))));
     say_alike(a);
     const struct plumb_align_stats *s = &a->report.stats;
     if (!a->rewards || s->missing == 0)

@@ -77,7 +77,8 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
     void *first = NULL;
     const int64_t bytes = count * (int64_t)sizeof(float);
     if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST) {
-        PLUMB_TRY(plumb_memory_beside(backend, "gradient in the ranks' window", bytes));
+        PLUMB_TRY(plumb_comm_agree(
+            comm, plumb_memory_beside(backend, "gradient in the ranks' window", bytes)));
         if (backend->dry)
             first = backend; /* somewhere else: never read */
         else

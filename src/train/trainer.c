@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -15,6 +16,8 @@
 #include "train/guard.h"
 #include "train/inputs.h"
 #include "train/weights.h"
+
+#define SHARED_SECONDS 5.0 /* until a file of another rank must be there */
 
 /* What checkpoint.best_metric may name; a command's first one is its default. */
 static const struct best_metric {
@@ -107,6 +110,22 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     return plumb_model_fit_tokenizer(t->model, t->tokenizer, words);
 }
 
+/* Whether this rank sees what rank 0 does: other hosts may have another folder of that name. Caches
+ * of network file systems may need a moment. */
+static plumb_status check_shared(const struct plumb_trainer *t, const char *path)
+{
+    const double began = plumb_now();
+    while (!plumb_file_exists(path) && !plumb_dir_exists(path)) {
+        PLUMB_REQUIRE(
+            plumb_now() - began < SHARED_SECONDS, PLUMB_ERR_IO,
+            "this rank, on %s, does not see %s, which rank 0 sees: output_dir must be on a file "
+            "system that all ranks share",
+            plumb_comm_host(t->comm), path);
+        nanosleep(&(struct timespec){0, 100000000}, NULL);
+    }
+    return PLUMB_OK;
+}
+
 /* The first thing that is written: by now everything that can be wrong with the input has been
  * found, so that a run that cannot start leaves no folder behind. */
 static plumb_status open_files(struct plumb_trainer *t)
@@ -132,6 +151,12 @@ static plumb_status open_files(struct plumb_trainer *t)
     const int rank = plumb_comm_rank(t->comm);
     if (rank == 0 && t->resumed_from[0])
         st = plumb_checkpoint_tidy(t->cfg->output_dir, t->resumed_from);
+    if (rank > 0 && strcmp(t->command, "align") == 0) { /* every rank writes its rollouts there */
+        char path[4096];
+        st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "run.json");
+        if (st == PLUMB_OK)
+            st = check_shared(t, path);
+    }
     if (st == PLUMB_OK)
         st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step,
                                 t->state.iteration);
@@ -233,7 +258,10 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                        plumb_checkpoint_find(t->resumed_from, sizeof(t->resumed_from),
                                              s->cfg->output_dir, s->cfg->resume, t->comm),
                        fail);
-    st = open_model(t, s);
+    if (t->resumed_from[0])
+        st = check_shared(t, t->resumed_from);
+    if (st == PLUMB_OK)
+        st = open_model(t, s);
     const uint64_t hash = plumb_config_hash(s->cfg, s->command);
     if (st == PLUMB_OK && t->resumed_from[0]) {
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
