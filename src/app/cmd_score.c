@@ -76,7 +76,7 @@ struct sources {
     struct plumb_dataset *data;
     plumb_rewards *rewards;
     char *trained_template; /* of the reward model; NULL: not known */
-    double missing;
+    double missing[2];      /* lines without a score, and all lines; of those that this run makes */
 };
 
 static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
@@ -100,8 +100,9 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
                                                      .prompt_id = i};
     }
     PLUMB_TRY(plumb_rewards_score(s->rewards, item, end - begin, value));
+    s->missing[1] += (double)(end - begin);
     for (int64_t i = 0; i < end - begin; i++) {
-        s->missing += !isfinite(value[i]);
+        s->missing[0] += !isfinite(value[i]);
         PLUMB_TRY(plumb_buf_add_text(out, "{\"score\":"));
         PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null when it is missing */
         PLUMB_TRY(plumb_buf_add_text(out, "}\n"));
@@ -155,10 +156,10 @@ static plumb_status score_by_sources(struct plumb_app *app)
     if (s.rewards && *plumb_rewards_fault(s.rewards))
         plumb_log(PLUMB_LOG_WARN, "no score: %s", plumb_rewards_fault(s.rewards));
     if (st == PLUMB_OK)
-        st = plumb_comm_allreduce_f64(app->comm, &s.missing, 1, PLUMB_SUM);
-    if (st == PLUMB_OK && s.missing > 0)
-        plumb_log(PLUMB_LOG_WARN, "%.0f of %lld lines have no score (null)", s.missing,
-                  (long long)s.data->n);
+        st = plumb_comm_allreduce_f64(app->comm, s.missing, 2, PLUMB_SUM);
+    if (st == PLUMB_OK && s.missing[0] > 0)
+        plumb_log(PLUMB_LOG_WARN, "%.0f of %.0f lines have no score (null)", s.missing[0],
+                  s.missing[1]);
     plumb_buf_fini(&text);
     plumb_rewards_destroy(&s.rewards);
     plumb_dataset_close(&s.data);

@@ -98,6 +98,7 @@ struct sink {
     const struct plumb_answer_source *src;
     struct plumb_progress progress;
     int64_t done;
+    int64_t before; /* tokens that the generator has drawn earlier */
 };
 
 plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answer_source *src,
@@ -126,8 +127,24 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
         return PLUMB_OK;
     if (s->src->finished)
         return s->src->finished(s->src->finished_arg, &s->r->at[k * s->r->group_size + c->sample]);
-    plumb_progress_at(&s->progress, ++s->done, NULL);
+    s->done++;
     return PLUMB_OK;
+}
+
+/* Before every decode step: shows the progress, and asks whoever may want a pause. */
+static bool show_and_ask(void *arg)
+{
+    struct sink *s = arg;
+    const struct plumb_generate_options *o = &s->src->options;
+    struct plumb_generator_count c;
+    char extra[96];
+    if (plumb_progress_due(&s->progress)) {
+        plumb_generator_count(s->src->generator, &c);
+        snprintf(extra, sizeof(extra), "%lld running, %lld tokens", (long long)c.running,
+                 (long long)(c.tokens - s->before));
+        plumb_progress_at(&s->progress, s->done, extra);
+    }
+    return o->pause && o->pause(o->pause_arg);
 }
 
 plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
@@ -200,10 +217,17 @@ plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_
                   "%lld completions are to go on that weights %016" PRIx64 " began, but these are "
                   "%016" PRIx64,
                   (long long)wanted, r->weights, src->model->fingerprint);
-    if (!src->finished)
+    struct plumb_generate_options options = src->options;
+    if (!src->finished) {
+        struct plumb_generator_count c;
+        plumb_generator_count(src->generator, &c);
+        sink.before = c.tokens;
         plumb_progress_start(&sink.progress, "generate", "completions", wanted);
+        options.pause = show_and_ask;
+        options.pause_arg = &sink;
+    }
     const plumb_status st =
-        plumb_generate(src->generator, src->model, r->request, n, &src->options, keep, &sink);
+        plumb_generate(src->generator, src->model, r->request, n, &options, keep, &sink);
     plumb_progress_end(&sink.progress);
     return st;
 }

@@ -96,6 +96,13 @@ def progress(bench, g):
     bench.check(re.search(r"sequences, .*\d+ s left", g.result.err), "no time left is said")
 
 
+def progress_of_align(bench):
+    r = bench.good(*bench.align_args(bench.folder / "align", bench.base(), "reward.functions=[{name: length, target: 5}]", iterations=1),
+                   env={"PLUMB_PROGRESS": "plain:0"})
+    seen = re.findall(r"^generate: (\d+)/64 completions, .* (\d+) running, (\d+) tokens$", r.err, re.M)
+    bench.check(seen and int(seen[0][0]) == 0 and max(int(x[1]) for x in seen) == 16, "progress of align's answers:", seen[:3])
+
+
 # ---- resume ----------------------------------------------------------------------------------------
 
 def cut(g, out, size, noted=0):
@@ -353,6 +360,7 @@ def test(bench):
     same_on_any_ranks(bench, g)
     slots_are_refilled(bench, g)
     progress(bench, g)
+    progress_of_align(bench)
     args, out = resumes(bench, g)
     refusals(bench, g, args, out)
     replaces(bench, g)
