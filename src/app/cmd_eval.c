@@ -21,8 +21,11 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
         .append_eos = tokenizer && plumb_tokenizer_eos(tokenizer) >= 0,
         .tokenizer = tokenizer,
         .prompt_template = cfg->data.prompt_template,
-        .max_prompt_tokens = max_pos > 0 ? max_pos - 1 : 0,
-        .max_tokens = max_pos,
+        .max_prompt_tokens = max_pos > 0
+                                 ? plumb_at_most(cfg->data.max_prompt_tokens,
+                                                 plumb_at_most(cfg->data.max_tokens, max_pos) - 1)
+                                 : 0,
+        .max_tokens = max_pos > 0 ? plumb_at_most(cfg->data.max_tokens, max_pos) : 0,
         .limit = cfg->data.limit,
     };
     return plumb_dataset_open(out, cfg->data.eval, &options);
@@ -62,8 +65,9 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld prompts", (long long)e->mine);
     for (int64_t k = 0; k < e->mine; k++)
         slot[k] = rank + k * world;
-    const int64_t longest = plumb_min_i64(
-        plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens, o->model->spec.max_pos);
+    const int64_t longest =
+        plumb_min_i64(plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens,
+                      plumb_at_most(cfg->data.max_tokens, o->model->spec.max_pos));
     *src = (struct plumb_answer_source){.data = o->data,
                                         .tokenizer = o->tokenizer,
                                         .model = o->model,

@@ -190,7 +190,8 @@ static plumb_status write_report(const struct plumb_eval *e, const struct plumb_
     const struct plumb_eval_model *last =
         &e->model[table[0].best_row < 0 ? e->n - 1 : table[0].best_row];
     int64_t n = 0;
-    for (int64_t p = 0; p < PLUMB_EVAL_SHOWN && p < data->n && first->text[p]; p++)
+    const int64_t most = plumb_min_i64(cfg->report.samples, PLUMB_EVAL_SHOWN);
+    for (int64_t p = 0; p < most && p < data->n && first->text[p]; p++)
         sample[n++] = (struct plumb_report_sample){.prompt = data->record[p].prompt.text,
                                                    .first = first->text[p],
                                                    .last = last->text[p],
