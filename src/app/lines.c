@@ -144,7 +144,7 @@ static plumb_status meet(struct plumb_lines *l)
     PLUMB_TRY(plumb_comm_broadcast(comm, &l->written, sizeof(l->written), 0));
     l->all_finished = sum[BUSY] == 0;
     show(l, (int64_t)sum[DONE], (int64_t)sum[TOKENS], (int64_t)sum[RUNNING]);
-    plumb_stop_saved(&l->watch);
+    plumb_stop_saved(&l->watch, 0);
     if (reason <= PLUMB_STOP_SAVE || l->all_finished)
         return PLUMB_OK;
     /* rank 0 speaks, and knows what becomes of the lines */
@@ -192,7 +192,7 @@ plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
     plumb_status st =
         writes ? plumb_output_open(&l->out, app, want->kind, want->path, want->n) : PLUMB_OK;
     if (st == PLUMB_OK)
-        st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS);
+        st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS, 1);
     l->st = plumb_comm_agree(app->comm, st);
     PLUMB_TRY(l->st);
     /* lines are rank 0's alone; requests of an earlier watch of this comm do not count any more */

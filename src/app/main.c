@@ -259,13 +259,13 @@ static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg
         return plumb_compare_load(cfg, app->argv + 2, app->argc - 2);
     if (strcmp(app->command, "run") != 0) {
         PLUMB_TRY(plumb_config_load(cfg, words, yaml, rest, app->argc - first));
-        return plumb_method_settle(*cfg, words);
+        return plumb_train_settle(*cfg, words);
     }
     plumb_status st = plumb_stages_load(&app->stages, yaml, rest, app->argc - first);
     *cfg = app->stages ? app->stages->top : NULL;
     for (int64_t i = 0; app->stages && i < app->stages->n && st == PLUMB_OK; i++) {
         const struct plumb_stage *one = &app->stages->item[i];
-        st = plumb_method_settle(one->cfg, one->command);
+        st = plumb_train_settle(one->cfg, one->command);
         if (st != PLUMB_OK)
             PLUMB_FAIL(st, "stage %s: %s", one->name, plumb_trail_message());
     }

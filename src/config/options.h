@@ -42,14 +42,14 @@
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with prompts to answer; generate: - for standard input") \
     X(TEXT, train, "", "", "file", "srf", 1, "JSON lines to train on: prompt and completion or messages; reward, prefer: chosen and rejected") \
-    X(TEXT, eval, "", "", "file", "asrfe", 0, "JSON lines held out for evaluation") \
+    X(TEXT, eval, "", "", "file", "asrfe", 0, "JSON lines held out for evaluation; training commands measure it every train.eval_every: loss and accuracy, align: the reward of answers") \
     X(TEXT, prompt_template, "{prompt}", "", "", "asrfgldcet", 1, "text around a record's prompt; {prompt} stands for it") \
     X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfge", 1, "longest prompt; longer ones are an error; 0: what the model's context holds") \
     X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfglde", 1, "longest sequence, prompt and completion; 0: the model's context") \
     X(BOOL, shuffle, "true", "", "", "asrf", 1, "take records in an order drawn from the seed instead of file order") \
     X(BOOL, append_eos, "true", "", "", "srfld", 1, "the end token follows every completion of a record that lacks it") \
-    X(INT, skip, "0", "[0, 1000000000000]", "records", "asrf", 1, "leave out the first records of a file, as those that an earlier stage has seen") \
-    X(INT, limit, "0", "[0, 1000000000000]", "records", "asrfgldcet", 1, "read only the first records of a file; 0: all")
+    X(INT, skip, "0", "[0, 1000000000000]", "records", "asrf", 1, "leave out the first records of train or prompts, as those that an earlier stage has seen") \
+    X(INT, limit, "0", "[0, 1000000000000]", "records", "asrfgldcet", 1, "read only the first records of a file (training commands: of train or prompts); 0: all")
 
 #define PLUMB_OPTIONS_GENERATE(X) \
     X(REAL, temperature, "1", "[0, 100]", "", "age", 1, "of sampling; 0 always takes the most likely token") \
@@ -123,7 +123,7 @@
     X(INT, max_steps, "0", "[0, 1000000000]", "steps", "srf", 1, "stop after so many optimizer steps; 0: when the epochs end") \
     X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asrf", 1, "prompts, records or pairs of one optimizer step, over all ranks") \
     X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrfd", 1, "of one forward and backward pass") \
-    X(REAL, learning_rate, "1e-5", "[0, 10]", "", "asrf", 1, "its peak") \
+    X(REAL, learning_rate, "1e-5", "(0, 10]", "", "asrf", 1, "its peak") \
     X(CHOICE, lr_schedule, "constant", "constant|linear|cosine", "", "asrf", 1, "of the learning rate after the warm-up") \
     X(REAL, warmup_ratio, "0", "[0, 1]", "", "asrf", 1, "share of all steps that warm up") \
     X(REAL, min_lr_ratio, "0", "[0, 1]", "", "asrf", 1, "where linear and cosine end, as a share of the peak") \
@@ -139,15 +139,18 @@
     X(TEXT, replay, "", "", "", "asrf", 0, "STEP:MICRO_BATCH (from 1 and from 0) whose replay file is written, for plumb replay") \
     X(BOOL, kl_to_start, "true", "", "", "a", 0, "report the divergence from the starting model; costs its memory") \
     X(REAL, max_time, "0", "[0, 1e9]", "s", "asrf", 0, "save and leave with exit code 99 so long after the start; 0: never") \
+    X(INT, eval_every, "0", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward, prefer) between evaluations on data.eval; the end has one in any case; 0: and after each epoch (sft, reward, prefer)") \
     X(INT, log_every, "10", "[1, 1000000000]", "steps", "srf", 0, "lines of metrics.jsonl and of the console")
 
 #define PLUMB_OPTIONS_CHECKPOINT(X) \
-    X(INT, every, "1", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward) between checkpoints; 0: only at the end") \
+    X(INT, every, "0", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward, prefer) between checkpoints that stay; 0: one at the end, and with keep_best one after each evaluation") \
     X(INT, keep_last, "2", "[0, 1000000]", "", "asrf", 0, "newest checkpoints that are kept; 0: all") \
     X(INT, keep_every, "0", "[0, 1000000000]", "steps", "asrf", 0, "also keep every checkpoint whose step is a multiple; 0: none") \
     X(INT, keep_best, "0", "[0, 1000000]", "", "asrf", 0, "also keep so many checkpoints with the best best_metric; 0: none") \
-    X(TEXT, best_metric, "", "", "", "asrf", 0, "what best means; not given: align reward, else loss; it is in every checkpoint") \
-    X(REAL, interval, "0", "[0, 1e9]", "s", "asrf", 0, "save in the middle of things when the last save is so old, and go on; 0: never") \
+    X(TEXT, best_metric, "", "", "", "asrf", 0, "what best means; not given: eval_reward (align) or eval_loss with data.eval, else reward (align) or loss; it is in every checkpoint") \
+    X(REAL, interval, "600", "[0, 1e9]", "s", "asrf", 0, "save when the last save is so old, and go on: a point to resume from, which goes when a later one is there; changes no result; 0: never") \
+    X(REAL, max_share, "0.03", "(0, 1]", "", "asrf", 0, "largest share of the run's time that these saves may take, the last checkpoint included: they come less often than interval says where a save takes long; 1, no limit, where interval is set") \
+    X(CHOICE, optimizer, "all", "all|last|none", "", "asrf", 0, "which checkpoints hold the optimizer's moments, two thirds of their bytes; last: the run's last one; without them a checkpoint cannot be resumed from. Points to resume from always hold them") \
     X(REAL, retry, "0", "[0, 1e9]", "s", "asrf", 0, "a save that meets a full disk is tried again for so long, the run waits") \
     X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asrf", 0, "largest weights file")
 

@@ -322,6 +322,8 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         a->measure_gap = s->taken == 0;
         if (a->method->doubt)
             PLUMB_TRY(plumb_align_doubt(a));
+        /* the schedule ends where training does, also when steps were skipped */
+        t->optim->skipped = t->state.iteration * all + (int64_t)s->done - t->state.step;
         PLUMB_TRY(plumb_align_update(a, &r));
         if (r.paused) {
             PLUMB_TRY(pause_step(a, &gap));
@@ -347,12 +349,19 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
 static plumb_status save(struct plumb_align_run *a, const struct plumb_metrics_row *row)
 {
     struct plumb_trainer *t = a->t;
-    const struct plumb_config *cfg = t->cfg;
-    const bool last = plumb_align_ended(a);
+    const bool last = plumb_align_ended(a), evaluated = row->set[PLUMB_METRIC_EVAL_REWARD];
     PLUMB_TRY(plumb_state_set(&t->state, "threshold.tau", a->threshold.tau));
     PLUMB_TRY(plumb_state_set(&t->state, "threshold.iteration", (double)a->threshold.iteration));
-    if (last || (cfg->checkpoint.every > 0 && t->state.iteration % cfg->checkpoint.every == 0))
-        return plumb_trainer_save(t, row);
+    if (plumb_trainer_saves(t, t->state.iteration, last, evaluated))
+        return plumb_trainer_save(t, row, last);
+    return PLUMB_OK;
+}
+
+static plumb_status evaluate(struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    const int64_t every = a->t->cfg->train.eval_every;
+    if (plumb_align_ended(a) || (every > 0 && a->t->state.iteration % every == 0))
+        return plumb_align_evaluate(a, row);
     return PLUMB_OK;
 }
 
@@ -396,6 +405,7 @@ static plumb_status iterate(struct plumb_align_run *a)
     t->state.iteration++;
     t->state.prompt_cursor += a->cut.items;
     t->state.num_tokens += sampled + (int64_t)a->sums.leaf[LEAF_TOKENS];
+    PLUMB_TRY(evaluate(a, &row));
     plumb_metrics_set(&row, PLUMB_METRIC_GENERATED_TOKENS, (double)plumb_align_generated(a));
     plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,
                       (double)t->state.prompt_cursor / (double)a->data->n);

@@ -33,6 +33,15 @@ struct plumb_align_sums {
     struct plumb_gap gap;           /* of all ranks, as it was at a pause */
 };
 
+/* data.eval and this rank's share of it. */
+struct plumb_align_held {
+    struct plumb_dataset *data; /* NULL: it is not set */
+    struct plumb_answers answers;
+    int64_t *index; /* (n_local,) records of this rank: every world_size-th */
+    int64_t n_local;
+    double *value; /* (data->n, figures) of all answers */
+};
+
 struct plumb_align_run {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
@@ -75,6 +84,8 @@ struct plumb_align_run {
     double *noise_work; /* the same */
     int64_t noise_n;    /* how many there are */
     struct plumb_mix mix;
+
+    struct plumb_align_held held;
 
     /* the current optimizer step */
     int64_t step;
@@ -163,6 +174,13 @@ plumb_status plumb_align_gap_metrics(struct plumb_align_run *a, struct plumb_met
 plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused);
 bool plumb_align_paused_in(const char *dir);
 plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir);
+
+/* align_eval.c: the policy on data.eval; nothing where that is not set.
+ *     open: reads it, allocates. Not collective. PLUMB_ERR_CONFIG without a reward.
+ *     evaluate: adds eval_reward and its kin, and time/eval, to row. Collective. */
+plumb_status plumb_align_open_eval(struct plumb_align_run *a);
+void plumb_align_close_eval(struct plumb_align_run *a);
+plumb_status plumb_align_evaluate(struct plumb_align_run *a, struct plumb_metrics_row *row);
 
 /* align_output.c: what an iteration leaves besides metrics. Collective. */
 plumb_status plumb_align_write_rollouts(struct plumb_align_run *a);

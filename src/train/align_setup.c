@@ -70,7 +70,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;
     options.principle_template = cfg->method.principle_template;
     options.max_prompt_tokens = /* at least one token of answer */
-        plumb_at_most(options.max_prompt_tokens, a->t->model->spec.max_pos - 1);
+        plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
     if (st == PLUMB_OK)
         st = plumb_dataset_open(&a->data, cfg->data.prompts, &options);
     plumb_buf_fini(&principle);
@@ -86,12 +86,14 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const int64_t max_seq = a->cut.micro_batch * (group + a->method->optimism);
     const int64_t longest = plumb_dataset_longest(a->data);
     int64_t longest_any = longest;
+    if (a->held.data)
+        longest_any = plumb_max_i64(longest_any, plumb_dataset_longest(a->held.data));
     for (int64_t i = 0; i < a->data->n; i++) {
         const struct plumb_record *rec = &a->data->record[i];
         longest_any = plumb_max_i64(longest_any, rec->principled.n);
         longest_any = plumb_max_i64(longest_any, rec->contrary.n);
     }
-    const int64_t max_pos = a->t->model->spec.max_pos;
+    const int64_t max_pos = plumb_at_most(cfg->data.max_tokens, a->t->model->spec.max_pos);
     const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
     PLUMB_REQUIRE(
@@ -99,7 +101,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
             longest_any + cfg->generate.max_new_tokens <= max_pos,
         PLUMB_ERR_CONFIG,
         "generate.max_new_tokens: %lld behind a guided prompt of %lld tokens is more than "
-        "the model's %lld",
+        "%lld, what the model or data.max_tokens allows",
         (long long)cfg->generate.max_new_tokens, (long long)longest_any, (long long)max_pos);
     /* one answer under its principles must fit, too */
     PLUMB_TRY(plumb_micro_init(&a->micro, PLUMB_MICRO_LOGP,
@@ -130,9 +132,11 @@ static plumb_status create_buffers(struct plumb_align_run *a)
 static plumb_status open_rewards(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
-    const struct plumb_rewards_need need = {.longest = plumb_dataset_longest(a->data) +
-                                                       cfg->generate.max_new_tokens,
-                                            .items = a->most_local * cfg->generate.group_size};
+    const int64_t held = a->held.data ? plumb_dataset_longest(a->held.data) : 0;
+    const struct plumb_rewards_need need = {
+        .longest =
+            plumb_max_i64(plumb_dataset_longest(a->data), held) + cfg->generate.max_new_tokens,
+        .items = plumb_max_i64(a->most_local * cfg->generate.group_size, a->held.n_local)};
     return plumb_rewards_create(&a->rewards, cfg, a->t->backend, &need);
 }
 
@@ -207,13 +211,12 @@ static plumb_status open_parts(struct plumb_align_run *a)
     const struct plumb_config *cfg = a->t->cfg;
     PLUMB_TRY(open_prompts(a));
     PLUMB_TRY(plumb_align_open_deal(a));
+    PLUMB_TRY(plumb_align_open_eval(a));
     PLUMB_TRY(create_buffers(a));
     const bool judges_itself = a->method->source != PLUMB_SOURCE_CONFIGURED;
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
-    if (judges_itself && plumb_rewards_configured(cfg))
-        plumb_log(PLUMB_LOG_INFO, "reward: is not used, %s judges by itself", a->method->name);
-    else if (!judges_itself &&
-             (plumb_rewards_configured(cfg) || (a->method->reward && !a->t->backend->dry)))
+    if (a->held.data || (!judges_itself && (plumb_rewards_configured(cfg) ||
+                                            (a->method->reward && !a->t->backend->dry))))
         PLUMB_TRY(open_rewards(a));
     plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(open_references(a));
@@ -249,6 +252,7 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     PLUMB_TRY(plumb_comm_agree(s->comm, st));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&a->micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
+    plumb_say_small(a->t, a->per_iteration, "prompts in an iteration");
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->steps;
     PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->cut, 0)));
     if (s->backend->dry)
@@ -288,6 +292,7 @@ void plumb_align_release(struct plumb_align_run *a)
     free(a->row);
     free(a->noise);
     free(a->noise_work);
+    plumb_align_close_eval(a);
     plumb_mix_fini(&a->mix);
     plumb_embed_fini(&a->embed);
 }

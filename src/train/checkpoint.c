@@ -49,12 +49,14 @@ static plumb_status check_space(const struct save *s)
     const char *dir = s->options->output_dir;
     PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
     const int64_t more = s->pause ? s->pause->bytes : 0;
-    const int64_t need = s->model->count * 3 * (int64_t)sizeof(float) + (1 << 18) + more;
+    const int64_t copies = s->options->weights_only ? 1 : 3;
+    const int64_t need = s->model->count * copies * (int64_t)sizeof(float) + (1 << 18) + more;
     const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
     PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
-                  "%s: no room for %s: it needs about %.1f MB (weights and "
-                  "moments), the disk has %.1f MB free; free some, or lower keep_last",
-                  dir, strrchr(s->final_dir, '/') + 1, (double)need / 1e6, free_bytes / 1e6);
+                  "%s: no room for %s: it needs about %.1f MB (weights%s), the disk has %.1f MB "
+                  "free; free some, or lower keep_last",
+                  dir, strrchr(s->final_dir, '/') + 1, (double)need / 1e6,
+                  copies == 1 ? "" : " and moments", free_bytes / 1e6);
     return PLUMB_OK;
 }
 
@@ -68,6 +70,9 @@ static plumb_status choose_name(struct save *s)
     s->name = (struct plumb_checkpoint_name){.step = s->state->step};
     PLUMB_TRY(plumb_checkpoint_path(path, s->options->output_dir, s->name, ""));
     if (!s->pause && (!plumb_dir_exists(path) || plumb_checkpoint_verify(path)))
+        return PLUMB_OK;
+    bool light = false; /* a run that went on from before it makes it again */
+    if (!s->pause && plumb_checkpoint_weights_only(&light, path) == PLUMB_OK && light)
         return PLUMB_OK;
     PLUMB_TRY(plumb_checkpoint_list(&list, &n, s->options->output_dir));
     for (int64_t i = 0; i < n; i++)
@@ -95,7 +100,8 @@ static plumb_status begin_save(struct save *s)
                                s->model->spec.labels > 0));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, STATE_NAME));
     PLUMB_TRY(plumb_h5_create(&s->h5, path));
-    PLUMB_TRY(plumb_h5_put_attr_i64(s->h5, "n_param", s->model->n_param));
+    PLUMB_TRY(
+        plumb_h5_put_attr_i64(s->h5, "n_param", s->options->weights_only ? 0 : s->model->n_param));
     return plumb_state_write(s->h5, s->state);
 }
 
@@ -189,7 +195,7 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
         PLUMB_TRY(plumb_comm_agree(comm, st)); /* the folder is there */
         st = s->pause->write(s->pause->arg, s->work_dir);
     }
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 2 && !s->options->weights_only; k++) {
         if (!st)
             st = place_shard(s->optim, scratch, moment[k]);
         PLUMB_TRY(plumb_comm_agree(comm, st));
@@ -296,8 +302,14 @@ static plumb_status find_newest(char out[PLUMB_CHECKPOINT_PATH], const char *out
     PLUMB_TRY(plumb_checkpoint_list(&list, &n, output_dir));
     for (int64_t i = n - 1; i >= 0; i--) {
         PLUMB_TRY_GOTO(st, plumb_checkpoint_path(out, output_dir, list[i], ""), done);
-        if (!plumb_checkpoint_verify(out))
+        bool light = false;
+        if (!plumb_checkpoint_verify(out) && (plumb_checkpoint_weights_only(&light, out) || !light))
             goto done;
+        if (light) {
+            plumb_log(PLUMB_LOG_INFO, "%s: holds weights alone, looking for an earlier one", out);
+            snprintf(first, sizeof(first), "%s holds weights alone (checkpoint.optimizer)", out);
+            continue;
+        }
         if (!first[0])
             snprintf(first, sizeof(first), "%s", plumb_trail_message());
         plumb_log(PLUMB_LOG_WARN, "checkpoint passed over: %s", plumb_trail_message());
@@ -310,6 +322,30 @@ static plumb_status find_newest(char out[PLUMB_CHECKPOINT_PATH], const char *out
 done:
     free(list);
     return st;
+}
+
+plumb_status plumb_checkpoint_weights_only(bool *out, const char *dir)
+{
+    char path[PLUMB_CHECKPOINT_PATH];
+    plumb_h5 *h5 = NULL;
+    int64_t n = 0;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
+    PLUMB_TRY(plumb_h5_open(&h5, path));
+    const plumb_status st = plumb_h5_get_attr_i64(h5, "n_param", &n);
+    plumb_h5_close(&h5);
+    *out = n == 0;
+    return st;
+}
+
+static plumb_status refuse_weights_only(const char *dir)
+{
+    bool light = false;
+    PLUMB_TRY(plumb_checkpoint_weights_only(&light, dir));
+    PLUMB_REQUIRE(!light, PLUMB_ERR_FORMAT,
+                  "%s: holds weights without the optimizer's moments (checkpoint.optimizer), so "
+                  "nothing can be resumed from it; begin a new run with model=%s",
+                  dir, dir);
+    return PLUMB_OK;
 }
 
 /* Whether dir is a checkpoint of output_dir, and which. */
@@ -360,6 +396,7 @@ static plumb_status find_on_rank_0(char out[PLUMB_CHECKPOINT_PATH], const char *
         return find_newest(out, output_dir);
     PLUMB_REQUIRE(strlen(resume) < PLUMB_CHECKPOINT_PATH, PLUMB_ERR_ARG, "resume: path too long");
     PLUMB_TRY(plumb_checkpoint_verify(resume));
+    PLUMB_TRY(refuse_weights_only(resume));
     PLUMB_TRY(check_later(output_dir, resume));
     snprintf(out, PLUMB_CHECKPOINT_PATH, "%s", resume);
     return PLUMB_OK;

@@ -37,7 +37,9 @@ struct plumb_checkpoint_options {
     bool best_is_least;
     const struct plumb_encoding *encoding; /* of a reward model, for its folder; NULL: none */
     const plumb_tokenizer *tokenizer;      /* of the same */
-    double retry; /* s; a save that could not be written is tried again for so long */
+    double retry;      /* s; a save that could not be written is tried again for so long */
+    bool weights_only; /* without moments: nothing can be resumed from it */
+    bool last;         /* of the run: points to resume from are not needed any more */
 };
 
 /* A save in the middle of things. */
@@ -91,6 +93,9 @@ plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir
  * Errors: PLUMB_ERR_FORMAT names the file and the parameter that is missing or of another size. */
 plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *state,
                                    const plumb_model *m, plumb_optim *o, plumb_comm *comm);
+
+/* Whether the folder's trainer state has no moments (checkpoint.optimizer). Not collective. */
+plumb_status plumb_checkpoint_weights_only(bool *out, const char *dir);
 
 /* Reads every file of a checkpoint folder against hashes.json. Not collective.
  * Errors: PLUMB_ERR_FORMAT names the first file that is missing or differs. */

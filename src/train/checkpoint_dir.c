@@ -186,9 +186,12 @@ plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *optio
         PLUMB_TRY_GOTO(st, mark_best(keep, &best, options, name, n), done);
     if (best >= 0)
         PLUMB_TRY_GOTO(st, plumb_checkpoint_link(options->output_dir, "best", name[best]), done);
+    const bool resumable = !options->weights_only || options->last;
+    bool later = false;                    /* a pause that is newer has been seen */
     for (int64_t i = n - 1; i >= 0; i--) { /* newest first: keep_last counts */
         if (name[i].pause) {
-            keep[i] = name[i].step > newest.step;
+            keep[i] = name[i].step > newest.step || (!resumable && !later);
+            later = true;
         } else {
             keep[i] |= options->keep_last <= 0 || complete < options->keep_last;
             keep[i] |= options->keep_every > 0 && name[i].step % options->keep_every == 0;

@@ -31,7 +31,8 @@ plumb_status plumb_checkpoint_remove_stale(const char *output_dir);
 /* The symbolic link OUTPUT_DIR/link points at `name` from now on; there is always one. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
                                    struct plumb_checkpoint_name name);
-/* After `newest` is in place: removes the pauses that it makes needless, points OUTPUT_DIR/best
+/* After `newest` is in place: removes the pauses that it makes needless (the newest one stays where
+ * nothing can be resumed from `newest`), points OUTPUT_DIR/best
  * where keep_best asks for it, and removes what keep_last, keep_every and keep_best let go. */
 plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *options,
                                     struct plumb_checkpoint_name newest);

@@ -79,7 +79,18 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
     if (!t->backend->dry)
         plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
                   (long long)e->cut.items, (long long)e->steps, (long long)e->cut.global_batch);
+    plumb_say_small(t, e->cut.items, "records");
     return plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0));
+}
+
+void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *what)
+{
+    const int64_t wanted = t->cfg->train.global_batch_size;
+    if (!t->backend->dry && items < wanted && plumb_comm_rank(t->comm) == 0 &&
+        plumb_config_given(t->cfg, "train.global_batch_size") != PLUMB_GIVEN_NO)
+        plumb_log(PLUMB_LOG_WARN,
+                  "train.global_batch_size: %lld, but there are %lld %s: a step takes all of them",
+                  (long long)wanted, (long long)items, what);
 }
 
 /* Curves of the metrics, what it was given, its configuration. Collective. */
@@ -105,6 +116,13 @@ static plumb_status write_report(const struct plumb_epochs *e, const struct plum
     if (cfg->report.html && plumb_comm_rank(t->comm) == 0)
         st = plumb_report_run(&report, cfg, t->command);
     return plumb_comm_agree(t->comm, st);
+}
+
+/* Whether data.eval is measured after this step. */
+static bool is_due(const struct plumb_epochs *e, int64_t step, int64_t per_epoch)
+{
+    const int64_t every = e->cfg->train.eval_every;
+    return step == e->steps || step % (every > 0 ? every : per_epoch) == 0;
 }
 
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
@@ -136,13 +154,17 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
         plumb_metrics_set(&row, PLUMB_METRIC_LEARNING_RATE, r.optim.lr);
         plumb_metrics_set(&row, PLUMB_METRIC_EPOCH, (double)t->state.step / (double)per_epoch);
         task->report(task->arg, r.value, &row);
-        const bool last = t->state.step == e->steps, every = cfg->checkpoint.every > 0;
-        if (last || t->state.step == 1 || t->state.step % cfg->train.log_every == 0) {
+        const int64_t step = t->state.step;
+        const bool last = step == e->steps,
+                   evaluates = task->evaluate && is_due(e, step, per_epoch);
+        if (evaluates)
+            PLUMB_TRY(task->evaluate(task->arg, &row));
+        if (last || evaluates || step == 1 || step % cfg->train.log_every == 0) {
             PLUMB_TRY(plumb_weights_agree(&weights, t->model, t->comm));
             PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, 0)));
         }
-        if (last || (every && t->state.step % cfg->checkpoint.every == 0))
-            PLUMB_TRY(plumb_trainer_save(t, &row));
+        if (plumb_trainer_saves(t, step, last, evaluates))
+            PLUMB_TRY(plumb_trainer_save(t, &row, last));
     }
     plumb_progress_end(&progress);
     return write_report(e, t);

@@ -32,7 +32,7 @@ plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_al
 /* Makes a fresh configuration say what its run does, for any command: values that the method
  * decides are shown, options that it does not read are refused (command line) or noted as warnings
  * (file). PLUMB_ERR_CONFIG naming the option. */
-plumb_status plumb_method_settle(struct plumb_config *cfg, const char *command);
+plumb_status plumb_train_settle(struct plumb_config *cfg, const char *command);
 
 /* Alignment on the model's own answers to data.prompts, by method.name. */
 plumb_status plumb_train_align(const struct plumb_trainer_source *s);
@@ -70,12 +70,16 @@ struct plumb_epochs_task {
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
     /* Adds the task's own figures of the step just taken. */
     void (*report)(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row);
+    /* Adds the figures of data.eval under the weights of now; NULL: it is not set. Collective. */
+    plumb_status (*evaluate)(void *arg, struct plumb_metrics_row *row);
     void *arg;
 };
 enum { PLUMB_EPOCHS_LOSS, PLUMB_EPOCHS_TOKENS, PLUMB_EPOCHS_OWN };
 /* Allocates for batches of pack and resumes where asked. Collective. */
 plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *t,
                                   const struct plumb_pack *pack);
+/* Warns, on rank 0, when a global batch that somebody asked for is more than there is. */
+void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *what);
 /* Takes the remaining steps: log lines, checkpoints, requests to leave. Collective. */
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
                               const struct plumb_epochs_task *task);

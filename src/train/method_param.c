@@ -79,12 +79,16 @@ static plumb_status note_reward(struct plumb_config *c, const struct plumb_metho
     return PLUMB_OK;
 }
 
-plumb_status plumb_method_settle(struct plumb_config *c, const char *command)
+plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
 {
     const struct plumb_method *m;
     struct plumb_align_param p;
     const char *option;
     const bool align = strstr(command, "align") != NULL;
+    /* who asks for an interval gets it */
+    if (plumb_config_given(c, "checkpoint.interval") &&
+        !plumb_config_given(c, "checkpoint.max_share"))
+        PLUMB_TRY(plumb_config_decide(c, "checkpoint.max_share", "1", ""));
     if (!align && !strstr(command, "prefer"))
         return plumb_config_note_needless(c, command);
     PLUMB_TRY(plumb_method_of(&m, &p, c));

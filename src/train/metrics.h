@@ -46,9 +46,16 @@
     X(COMPLETION_MAX, "completions/max_length", "tokens", NULL, "longest")                         \
     X(CLIPPED_RATIO, "completions/clipped_ratio", "", NULL, "share that ran into the limit")       \
     X(REWARD_MISSING, "reward_missing", "", NULL, "completions without a reward")                  \
-    X(EVAL_REWARD, "eval_reward", "", NULL, "mean reward on held-out prompts")                     \
-    X(EVAL_LOSS, "eval_loss", "", NULL, "loss on held-out records")                                \
-    X(EVAL_ACCURACY, "eval_accuracy", "", NULL, "pairs ordered rightly, held out")                 \
+    X(EVAL_REWARD, "eval_reward", "", "eval", "mean reward of answers to held-out prompts")        \
+    X(EVAL_REWARD_STD, "eval_reward_std", "", NULL, "population std of these rewards")             \
+    X(EVAL_MISSING, "eval_reward_missing", "", NULL, "held-out answers without a reward")          \
+    X(EVAL_LENGTH, "eval_completions/mean_length", "tokens", NULL, "mean held-out completion")     \
+    X(EVAL_CLIPPED, "eval_completions/clipped_ratio", "", NULL, "share that ran into the limit")   \
+    X(EVAL_LOSS, "eval_loss", "", "eval", "loss on held-out records")                              \
+    X(EVAL_CHOSEN, "eval_rewards/chosen", "", NULL, "held out: mean reward of the chosen")         \
+    X(EVAL_REJECTED, "eval_rewards/rejected", "", NULL, "held out: mean reward of the rejected")   \
+    X(EVAL_MARGINS, "eval_rewards/margins", "", NULL, "held out: their mean difference")           \
+    X(EVAL_ACCURACIES, "eval_rewards/accuracies", "", "eval acc", "held out: chosen above")        \
     X(EPOCH, "epoch", "", NULL, "passes over the prompt set so far")                               \
     X(NUM_TOKENS, "num_tokens", "tokens", NULL, "generated and trained on so far")                 \
     X(GENERATED_TOKENS, "generated_tokens", "tokens", NULL, "generated so far, by all ranks")      \
@@ -58,7 +65,10 @@
     X(TIME_REWARD, "time/reward", "s", NULL, "scoring")                                            \
     X(TIME_REFERENCE, "time/reference", "s", NULL, "reference log-probs")                          \
     X(TIME_TRAIN, "time/train", "s", NULL, "forward, backward, update")                            \
-    X(TIME_SAVE, "time/save", "s", NULL, "checkpoint and rollout files")                           \
+    X(TIME_SAVE, "time/save", "s", NULL, "rollout files")                                          \
+    X(TIME_EVAL, "time/eval", "s", NULL, "evaluation on held-out records")                         \
+    X(TIME_CHECKPOINTS, "time/checkpoints", "s", NULL, "saving checkpoints, since the start")      \
+    X(TIME_CHECKPOINT_SHARE, "time/checkpoint_share", "s/s", NULL, "their share of the time")      \
     X(TIME_ITERATION, "time/iteration", "s", NULL, "the whole iteration")
 
 enum plumb_metric {

@@ -242,7 +242,8 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
 
     const double limit = o->options.max_grad_norm;
     const double scale = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
-    const double lr = o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step);
+    const double lr =
+        o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step + o->skipped);
     PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, m, grad, lr, scale)));
     PLUMB_TRY(plumb_comm_allgather_shards(comm, m->w, o->count, o->backend->place));
     PLUMB_TRY(plumb_comm_agree(comm, plumb_model_refresh(m)));

@@ -20,14 +20,16 @@ struct plumb_optim_options {
     struct plumb_schedule schedule;
 };
 
-/* Everything is readable; only optim.c and checkpoint.c write it. */
+/* Everything is readable; only optim.c and checkpoint.c write it, but for `skipped`. */
 struct plumb_optim {
     struct plumb_optim_options options;
     struct plumb_backend *backend; /* borrowed from the model */
-    int64_t step;                  /* optimizer steps taken; the next one uses lr_at(step) */
-    int64_t count;                 /* floats of the flat vector */
-    struct plumb_range shard;      /* floats of it whose moments live here */
-    float *m, *v;                  /* (shard,) first and second moment: device; host: offload */
+    int64_t step;                  /* optimizer steps taken */
+    int64_t skipped; /* steps of the schedule that had nothing to train on; the next step uses
+                      * lr_at(step + skipped). The caller sets it */
+    int64_t count;   /* floats of the flat vector */
+    struct plumb_range shard; /* floats of it whose moments live here */
+    float *m, *v;             /* (shard,) first and second moment: device; host: offload */
     bool offload;
     float *piece[2];      /* (part,) device: of m and v; NULL without offload */
     int64_t part;         /* floats of a moment that are on the device at a time */

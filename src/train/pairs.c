@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "train/embed.h"
+#include "train/held_out.h"
 #include "train/loops.h"
 #include "train/micro.h"
 #include "train/plan.h"
@@ -27,6 +28,7 @@ struct pairs {
     const struct plumb_method *method; /* NULL: a reward model */
     int64_t *kept;                     /* (epochs.cut.items,) the records that are trained on */
     struct plumb_embed embed;          /* of a method that picks them */
+    struct plumb_held_out held_out;
 };
 
 static int64_t record_of(const struct pairs *s, int64_t i)
@@ -35,11 +37,60 @@ static int64_t record_of(const struct pairs *s, int64_t i)
 }
 
 /* What a pair counts for, by the scores of its record. */
-static double weight_of(const struct pairs *s, int64_t record)
+static double weight_of(const struct pairs *s, const struct plumb_record *rec)
 {
-    const double *score = s->data->record[record].score;
+    const double *score = rec->score;
     return s->method && s->method->rule ? plumb_sigmoid_weight(score[0] - score[1], &s->micro.param)
                                         : 1.0;
+}
+
+/* Both answers of a record, as a pair. */
+static plumb_status add_pair(struct pairs *s, const struct plumb_record *rec, int64_t at)
+{
+    struct plumb_micro *m = &s->micro;
+    const int64_t q = m->pack.n_seq;
+    for (int32_t side = 0; side < 2; side++) {
+        PLUMB_TRY(plumb_micro_add(m, at, side, rec->prompt.ids, rec->prompt.n,
+                                  rec->completion[side].ids, rec->completion[side].n));
+        m->reward[q + side] = isnan(rec->score[side]) ? 0.0 : rec->score[side];
+    }
+    m->pair[m->pairs++] = (struct plumb_pair){.win = q, .lose = q + 1, .weight = weight_of(s, rec)};
+    return PLUMB_OK;
+}
+
+/* The loss of the pairs that were added, and what it reports. */
+static plumb_status forward(struct pairs *s)
+{
+    struct plumb_micro *m = &s->micro;
+    if (s->references)
+        PLUMB_TRY(
+            plumb_references_score(s->references, s->reference, s->t->pass, &m->pack, m->logp_ref));
+    PLUMB_TRY(plumb_micro_forward(m, s->t->pass, s->t->model));
+    PLUMB_TRY(plumb_micro_check(m));
+    return plumb_micro_loss(m);
+}
+
+static plumb_status held_out_block(void *arg, struct plumb_range records, double *value)
+{
+    struct pairs *s = arg;
+    struct plumb_micro *m = &s->micro;
+    plumb_micro_clear(m);
+    for (int64_t i = records.begin; i < records.end; i++)
+        PLUMB_TRY(add_pair(s, &s->held_out.data->record[i], i));
+    m->scale = 1;
+    PLUMB_TRY(forward(s));
+    value[PLUMB_HELD_OUT_LOSS] = m->out.loss;
+    value[PLUMB_HELD_OUT_TERMS] = (double)m->pairs;
+    value[PLUMB_HELD_OUT_CHOSEN] = m->out.chosen;
+    value[PLUMB_HELD_OUT_REJECTED] = m->out.rejected;
+    value[PLUMB_HELD_OUT_ACCURATE] = (double)m->out.accurate;
+    return PLUMB_OK;
+}
+
+static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
+{
+    struct pairs *s = arg;
+    return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
@@ -51,22 +102,10 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
     plumb_micro_clear(m);
     for (int64_t i = r.begin; i < r.end; i++) {
-        const int64_t at = record_of(s, i), q = m->pack.n_seq;
-        const struct plumb_record *rec = &s->data->record[at];
-        for (int32_t side = 0; side < 2; side++) {
-            PLUMB_TRY(plumb_micro_add(m, at, side, rec->prompt.ids, rec->prompt.n,
-                                      rec->completion[side].ids, rec->completion[side].n));
-            m->reward[q + side] = isnan(rec->score[side]) ? 0.0 : rec->score[side];
-        }
-        m->pair[m->pairs++] =
-            (struct plumb_pair){.win = q, .lose = q + 1, .weight = weight_of(s, at)};
+        const int64_t at = record_of(s, i);
+        PLUMB_TRY(add_pair(s, &s->data->record[at], at));
     }
-    if (s->references)
-        PLUMB_TRY(
-            plumb_references_score(s->references, s->reference, t->pass, &m->pack, m->logp_ref));
-    PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
-    PLUMB_TRY(plumb_micro_check(m));
-    PLUMB_TRY(plumb_micro_loss(m));
+    PLUMB_TRY(forward(s));
     value[PLUMB_EPOCHS_LOSS] = m->out.loss;
     value[PLUMB_EPOCHS_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
     value[VALUE_ACCURATE] = (double)m->out.accurate;
@@ -144,6 +183,8 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     const int64_t most = 2 * cfg->train.micro_batch_size;
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
+    PLUMB_TRY(plumb_held_out_open(&s->held_out, t, PLUMB_DATA_PAIRS));
+    PLUMB_TRY(plumb_held_out_longest(&tokens, &s->held_out, 2, cfg->train.micro_batch_size));
     t->micro = &s->micro;
     return plumb_micro_init(&s->micro, kind, tokens, most);
 }
@@ -155,15 +196,15 @@ static plumb_status prepare_reward(struct pairs *s)
     return PLUMB_OK;
 }
 
-static plumb_status check_scores(const struct pairs *s)
+static plumb_status check_scores(const struct pairs *s, const struct plumb_dataset *data,
+                                 const char *path)
 {
-    const struct plumb_config *cfg = s->t->cfg;
-    for (int64_t i = 0; i < s->data->n; i++)
-        PLUMB_REQUIRE(s->data->record[i].score[0] >= s->data->record[i].score[1], PLUMB_ERR_FORMAT,
+    for (int64_t i = 0; data && i < data->n; i++)
+        PLUMB_REQUIRE(data->record[i].score[0] >= data->record[i].score[1], PLUMB_ERR_FORMAT,
                       "%s:%lld: %s needs score_chosen and score_rejected, the first not lower; "
                       "found %g and %g",
-                      cfg->data.train, (long long)s->data->record[i].line, s->method->name,
-                      s->data->record[i].score[0], s->data->record[i].score[1]);
+                      path, (long long)data->record[i].line, s->method->name,
+                      data->record[i].score[0], data->record[i].score[1]);
     return PLUMB_OK;
 }
 
@@ -214,8 +255,10 @@ static plumb_status prepare_prefer(struct pairs *s)
     s->micro.objective = method->objective;
     s->micro.param = param;
     s->micro.reference = (needs & PLUMB_NEED_REF) != 0;
-    if (method->rule || (needs & PLUMB_NEED_REWARD))
-        PLUMB_TRY(check_scores(s));
+    if (method->rule || (needs & PLUMB_NEED_REWARD)) {
+        PLUMB_TRY(check_scores(s, s->data, cfg->data.train));
+        PLUMB_TRY(check_scores(s, s->held_out.data, cfg->data.eval));
+    }
     if (!s->micro.reference)
         return PLUMB_OK;
     /* The run is one iteration: previous is where it starts. */
@@ -223,7 +266,8 @@ static plumb_status prepare_prefer(struct pairs *s)
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     plumb_status st =
-        plumb_references_create(&s->references, s->t->model, cfg->model, 2 * s->data->n);
+        plumb_references_create(&s->references, s->t->model, cfg->model,
+                                2 * (s->data->n + (s->held_out.data ? s->held_out.data->n : 0)));
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,
                                    previous ? "init" : cfg->method.reference, "method.reference");
@@ -304,7 +348,13 @@ static plumb_status work(void *run)
     if (s->method && s->method->pick)
         PLUMB_TRY(pick_pairs(s));
     const struct plumb_epochs_task task = {
-        .what = s->t->command, .leaf = leaf_gradient, .begin = begin, .report = report, .arg = s};
+        .what = s->t->command,
+        .leaf = leaf_gradient,
+        .begin = begin,
+        .report = report,
+        .evaluate = s->held_out.data ? evaluate : NULL,
+        .arg = s,
+    };
     return plumb_epochs_run(&s->epochs, s->t, &task);
 }
 
@@ -317,6 +367,7 @@ static void release(void *run, plumb_status outcome)
     free(s->kept);
     plumb_micro_fini(&s->micro);
     plumb_epochs_fini(&s->epochs);
+    plumb_held_out_close(&s->held_out);
     plumb_dataset_close(&s->data);
 }
 

@@ -138,7 +138,7 @@ static const struct chart chart_table[] = {
      .y_label = "share of pairs",
      .percent = true,
      .n = 2,
-     .line = {{ID(REWARDS_ACCURACIES), "training"}, {ID(EVAL_ACCURACY), "held out"}}},
+     .line = {{ID(REWARDS_ACCURACIES), "training"}, {ID(EVAL_ACCURACIES), "held out"}}},
     {.title = "Implicit rewards",
      .y_label = "reward",
      .n = 3,
@@ -268,7 +268,7 @@ static plumb_status put_cards(struct plumb_buf *out, const struct plumb_metrics_
         {ID(SHARE_RANK), "ranking branch", true, false},
         {ID(KL), "KL to the start, nats", false, true},
         {ID(LOSS), "loss", false, false},
-        {ID(EVAL_ACCURACY), "held-out accuracy", true, false},
+        {ID(EVAL_ACCURACIES), "held-out accuracy", true, false},
         {ID(TOKENS_PER_SECOND), "tokens/s", false, true},
         {ID(REWARD_MISSING), "rewards missing", false, true},
     };

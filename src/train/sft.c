@@ -2,6 +2,7 @@
  * Layer 5. Includes base/, data/, train/. */
 
 #include "base/num.h"
+#include "train/held_out.h"
 #include "train/loops.h"
 #include "train/micro.h"
 #include "train/plan.h"
@@ -11,7 +12,8 @@ struct sft {
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
     struct plumb_micro micro; /* scale: 1 / completion tokens of the global batch */
-    int64_t step;             /* within the epoch */
+    struct plumb_held_out held_out;
+    int64_t step; /* within the epoch */
 };
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
@@ -52,6 +54,31 @@ static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plum
     (void)row; /* loss and tokens are all there is */
 }
 
+static plumb_status held_out_block(void *arg, struct plumb_range records, double *value)
+{
+    struct sft *s = arg;
+    struct plumb_micro *m = &s->micro;
+    plumb_micro_clear(m);
+    for (int64_t i = records.begin; i < records.end; i++) {
+        const struct plumb_record *rec = &s->held_out.data->record[i];
+        PLUMB_TRY(plumb_micro_add(m, i, 0, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
+                                  rec->completion[0].n));
+    }
+    m->scale = 1;
+    PLUMB_TRY(plumb_micro_forward(m, s->t->pass, s->t->model));
+    PLUMB_TRY(plumb_micro_check(m));
+    PLUMB_TRY(plumb_micro_loss(m));
+    value[PLUMB_HELD_OUT_LOSS] = m->out.loss;
+    value[PLUMB_HELD_OUT_TERMS] = (double)m->pack.n_targets;
+    return PLUMB_OK;
+}
+
+static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
+{
+    struct sft *s = arg;
+    return plumb_held_out_run(&s->held_out, s->t, false, held_out_block, s, row);
+}
+
 static plumb_status read_data(struct sft *s)
 {
     struct plumb_trainer *t = s->t;
@@ -74,6 +101,8 @@ static plumb_status prepare(struct sft *s)
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));
+    PLUMB_TRY(plumb_held_out_open(&s->held_out, t, PLUMB_DATA_SFT));
+    PLUMB_TRY(plumb_held_out_longest(&tokens, &s->held_out, 1, cfg->train.micro_batch_size));
     t->micro = &s->micro;
     return plumb_micro_init(&s->micro, PLUMB_MICRO_TOKENS, tokens, cfg->train.micro_batch_size);
 }
@@ -90,7 +119,13 @@ static plumb_status work(void *run)
 {
     struct sft *s = run;
     const struct plumb_epochs_task task = {
-        .what = "sft", .leaf = leaf_gradient, .begin = begin, .report = report, .arg = s};
+        .what = "sft",
+        .leaf = leaf_gradient,
+        .begin = begin,
+        .report = report,
+        .evaluate = s->held_out.data ? evaluate : NULL,
+        .arg = s,
+    };
     return plumb_epochs_run(&s->epochs, s->t, &task);
 }
 
@@ -100,6 +135,7 @@ static void release(void *run, plumb_status outcome)
     plumb_trainer_close(&s->t, outcome);
     plumb_micro_fini(&s->micro);
     plumb_epochs_fini(&s->epochs);
+    plumb_held_out_close(&s->held_out);
     plumb_dataset_close(&s->data);
 }
 

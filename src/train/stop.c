@@ -35,9 +35,10 @@ static void catch_signals(void)
 }
 
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
-                              double max_time, double interval)
+                              double max_time, double interval, double share)
 {
-    *w = (struct plumb_stop_watch){.comm = comm, .max_time = max_time, .interval = interval};
+    *w = (struct plumb_stop_watch){
+        .comm = comm, .max_time = max_time, .interval = interval, .share = share};
     w->began = w->saved = plumb_now();
     if (output_dir)
         PLUMB_TRY(plumb_path_join(w->file, sizeof(w->file), output_dir, "stop"));
@@ -49,6 +50,11 @@ void plumb_stop_end(void)
 {
     signal(SIGUSR1, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+}
+
+bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now)
+{
+    return w->share >= 1 || w->spent + 2 * w->last <= w->share * (now - w->began);
 }
 
 static enum plumb_stop_reason look(struct plumb_stop_watch *w)
@@ -65,8 +71,11 @@ static enum plumb_stop_reason look(struct plumb_stop_watch *w)
     }
     if (w->max_time > 0 && now - w->began >= w->max_time)
         return PLUMB_STOP_TIME;
-    if (w->reason == PLUMB_STOP_NONE && w->interval > 0 && now - w->saved >= w->interval)
+    if (w->reason == PLUMB_STOP_NONE && w->interval > 0 && !w->busy &&
+        now - w->saved >= w->interval && plumb_stop_affordable(w, now)) {
+        w->waited = now - w->saved;
         return PLUMB_STOP_SAVE;
+    }
     return w->reason;
 }
 
@@ -110,7 +119,7 @@ void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reaso
     switch (reason) {
     case PLUMB_STOP_NONE:
     case PLUMB_STOP_SAVE:
-        snprintf(out, n, "after %g s (checkpoint.interval)", w->interval);
+        snprintf(out, n, "after %.1f s (checkpoint.interval)", w->waited);
         break;
     case PLUMB_STOP_TIME:
         snprintf(out, n, "after %g s (train.max_time)", w->max_time);
@@ -124,9 +133,12 @@ void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reaso
     }
 }
 
-void plumb_stop_saved(struct plumb_stop_watch *w)
+void plumb_stop_saved(struct plumb_stop_watch *w, double seconds)
 {
     w->saved = plumb_now();
+    w->spent += seconds;
+    w->last = seconds > 0 ? seconds : w->last;
+    w->held = true;
 }
 
 void plumb_stop_honoured(struct plumb_stop_watch *w)

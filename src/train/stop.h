@@ -21,7 +21,12 @@ struct plumb_stop_watch {
     plumb_comm *comm;              /* borrowed */
     char file[4096];               /* "": none is looked for */
     double max_time, interval;     /* s; 0 = none */
+    double share;                  /* of the time that saves may take; 1 = no limit */
     double began, saved;           /* when: the watch, the last save */
+    double spent, last;            /* s: all saves so far, the last one */
+    double waited;                 /* s: from a save to the request for the next one */
+    bool busy;                     /* in the middle of a step: no save by time now */
+    bool held;                     /* saved, and no step since: the next one is not held up again */
     double looked;                 /* when, for the file */
     enum plumb_stop_reason reason; /* that this rank has and that is not agreed on yet */
     int64_t agreed;                /* the number of the last request that all agreed on */
@@ -30,9 +35,12 @@ struct plumb_stop_watch {
 /* Catches USR1 and TERM from now on, in the whole process; a second TERM ends it at once.
  * output_dir: where the file `stop` is looked for, NULL = nowhere. Not collective. */
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
-                              double max_time, double interval);
+                              double max_time, double interval, double share);
 /* USR1 and TERM end the process at once again. Not collective. */
 void plumb_stop_end(void);
+/* Whether a save by time may come now, as far as its share of the time goes: two more saves as long
+ * as the last one, this one and the one at the end, must fit. Not collective. */
+bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now);
 /* Whether any rank wants to pause, as far as this one knows. Never waits: made for every
  * micro-batch and decode step. The first rank to notice tells the others. Not collective. The
  * argument is a struct plumb_stop_watch. */
@@ -46,8 +54,9 @@ plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason
 /* In words: "by the file runs/x/stop". Not collective. */
 void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reason reason, char *out,
                          int64_t size);
-/* A save is done: the interval begins again. Not collective. */
-void plumb_stop_saved(struct plumb_stop_watch *w);
+/* A save that took so long (0: there was nothing to save) is done: the interval begins again. Not
+ * collective. */
+void plumb_stop_saved(struct plumb_stop_watch *w, double seconds);
 /* A request to leave is fulfilled: rank 0 removes the file. Not collective. */
 void plumb_stop_honoured(struct plumb_stop_watch *w);
 

@@ -25,6 +25,10 @@ static const struct best_metric {
     enum plumb_metric metric;
     bool least; /* a lower value is better */
 } best_table[] = {
+    {"eval_reward", "align", PLUMB_METRIC_EVAL_REWARD, false},
+    {"eval_loss", "sft reward prefer", PLUMB_METRIC_EVAL_LOSS, true},
+    {"eval_rewards/accuracies", "reward prefer", PLUMB_METRIC_EVAL_ACCURACIES, false},
+    {"eval_rewards/margins", "reward prefer", PLUMB_METRIC_EVAL_MARGINS, false},
     {"reward", "align", PLUMB_METRIC_REWARD, false},
     {"psle/reward_plain", "align", PLUMB_METRIC_REWARD_PLAIN, false},
     {"psle/reward_principled", "align", PLUMB_METRIC_REWARD_PRINCIPLED, false},
@@ -34,23 +38,50 @@ static const struct best_metric {
 };
 enum { BEST_METRICS = sizeof(best_table) / sizeof(best_table[0]) };
 
-/* NULL: there is none of that name. */
+static bool is_held_out(const struct best_metric *m)
+{
+    return strncmp(m->name, "eval_", 5) == 0;
+}
+
+/* NULL: there is none of that name. Not given: the first one that the run has. */
 static const struct best_metric *best_metric_of(const struct plumb_config *cfg, const char *command)
 {
     const char *name = cfg->checkpoint.best_metric;
     for (int i = 0; i < BEST_METRICS; i++)
         if (strstr(best_table[i].commands, command) &&
-            (!*name || !strcmp(best_table[i].name, name)))
+            (*name ? !strcmp(best_table[i].name, name)
+                   : *cfg->data.eval || !is_held_out(&best_table[i])))
             return &best_table[i];
     return NULL;
+}
+
+/* The best of the checkpoints need their figures, and those follow counts of steps alone. */
+static plumb_status check_best_steps(const struct plumb_config *cfg, const struct best_metric *best)
+{
+    const int64_t every = cfg->checkpoint.every, eval = cfg->train.eval_every;
+    PLUMB_REQUIRE(!is_held_out(best) || *cfg->data.eval, PLUMB_ERR_CONFIG,
+                  "checkpoint.best_metric: %s needs data.eval, which is not set", best->name);
+    PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every > 0 || is_held_out(best),
+                  PLUMB_ERR_CONFIG,
+                  "checkpoint.keep_best: with checkpoint.every: 0 there is one checkpoint, at the "
+                  "end; set checkpoint.every, or data.eval and train.eval_every");
+    PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every == 0 || !is_held_out(best) ||
+                      (eval > 0 && every % eval == 0),
+                  PLUMB_ERR_CONFIG,
+                  "checkpoint.keep_best: %s must be known at every checkpoint: checkpoint.every is "
+                  "%lld, train.eval_every %lld; expected a multiple of it, or checkpoint.every: 0",
+                  best->name, (long long)every, (long long)eval);
+    return PLUMB_OK;
 }
 
 static plumb_status check_best_metric(const struct plumb_config *cfg, const char *command)
 {
     char names[256] = "";
     size_t at = 0;
+    PLUMB_REQUIRE(cfg->train.eval_every == 0 || *cfg->data.eval, PLUMB_ERR_CONFIG,
+                  "train.eval_every: data.eval is not set; name the file of held-out records");
     if (best_metric_of(cfg, command))
-        return PLUMB_OK;
+        return check_best_steps(cfg, best_metric_of(cfg, command));
     for (int i = 0; i < BEST_METRICS; i++)
         if (strstr(best_table[i].commands, command))
             at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
@@ -240,6 +271,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .command = s->command,
                                 .argc = s->argc,
                                 .argv = s->argv,
+                                .began = plumb_now(),
                                 .saved_step = -1};
     const bool dry = s->backend->dry; /* a plan: reads and counts, and touches nothing */
     const struct plumb_memory_scope outer =
@@ -249,7 +281,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = take_output_dir(t);
     if (st == PLUMB_OK && !dry)
         st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
-                              s->cfg->checkpoint.interval);
+                              s->cfg->checkpoint.interval, s->cfg->checkpoint.max_share);
     if (st == PLUMB_OK)
         st = plumb_guard_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
@@ -293,6 +325,16 @@ fail:
     return st;
 }
 
+/* A save by time comes before the first micro-batch of a step, where nothing is lost; a request to
+ * leave also between two micro-batches. */
+static bool noticed_in_step(void *arg)
+{
+    struct plumb_stop_watch *w = arg;
+    const bool noticed = plumb_stop_noticed(w);
+    w->busy = true;
+    return noticed;
+}
+
 static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves)
 {
@@ -313,7 +355,7 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
     };
     plumb_memory_enter(b, "gradients", PLUMB_PHASE_TRAIN);
     PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, b, t->comm, t->model->count, most_leaves));
-    t->gradient.pause = plumb_stop_noticed;
+    t->gradient.pause = noticed_in_step;
     t->gradient.pause_arg = &t->stop;
     t->gradient.overlap = plumb_comm_overlaps(t->comm);
     plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
@@ -368,6 +410,10 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     char result[1600] = "ok";
     if (outcome != PLUMB_OK)
         snprintf(result, sizeof(result), "%s", plumb_trail_message());
+    const double seconds = plumb_now() - t->began;
+    if (t->run && outcome == PLUMB_OK)
+        plumb_log(PLUMB_LOG_INFO, "saving took %.1f s, %.1f %% of %.1f s", t->save_seconds,
+                  100 * t->save_seconds / fmax(seconds, 1e-9), seconds);
     if (plumb_run_end(&t->run, result) != PLUMB_OK)
         plumb_log(PLUMB_LOG_WARN, "run.json: %s", plumb_trail_message());
     plumb_metrics_close(&t->metrics);
@@ -391,8 +437,11 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
 {
     plumb_comm_phase(t->comm, "gradient");
     struct plumb_guard guard = {.t = t, .fn = fn, .arg = arg, .failed = -1};
+    t->stop.busy = t->stop.held;
+    t->stop.held = false;
     plumb_status st =
         plumb_gradient_run(&t->gradient, leaves, plumb_guard_leaf, &guard, out->value);
+    t->stop.busy = false;
     if (st != PLUMB_OK)
         return plumb_guard_leaf_failed(&guard, st);
     out->paused = t->gradient.paused;
@@ -418,6 +467,9 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     if (now > t->last_log)
         plumb_metrics_set(row, PLUMB_METRIC_TOKENS_PER_SECOND,
                           (double)(t->state.num_tokens - t->last_log_tokens) / (now - t->last_log));
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_CHECKPOINTS, t->save_seconds);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_CHECKPOINT_SHARE,
+                      t->save_seconds / fmax(now - t->began, 1e-9));
     t->last_log = now;
     t->last_log_tokens = t->state.num_tokens;
     PLUMB_TRY(plumb_metrics_write(t->metrics, row));
@@ -430,10 +482,15 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     return st;
 }
 
+enum { OPTIMIZER_ALL, OPTIMIZER_LAST, OPTIMIZER_NONE }; /* of checkpoint.optimizer */
+
 static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
-                         struct plumb_checkpoint_pause *pause)
+                         struct plumb_checkpoint_pause *pause, bool last)
 {
     const struct plumb_config *cfg = t->cfg;
+    const int64_t kept = cfg->checkpoint.optimizer;
+    const bool moments = pause || kept == OPTIMIZER_ALL || (kept == OPTIMIZER_LAST && last);
+    const double began = plumb_now();
     char text[PLUMB_METRIC_COUNT][32], lr[32], seed[32], batch[32];
     struct plumb_card_field metric[PLUMB_METRIC_COUNT];
     int64_t n = 0;
@@ -479,26 +536,39 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
         .best_value = best_value,
         .best_is_least = best->least,
         .retry = cfg->checkpoint.retry,
+        .weights_only = !moments,
+        .last = last,
     };
     plumb_comm_phase(t->comm, "save");
     PLUMB_TRY(plumb_comm_agree(t->comm, plumb_lock_check(t->lock)));
     PLUMB_TRY(plumb_weights_agree(&t->state.weight_fingerprint, t->model, t->comm));
     PLUMB_TRY(plumb_checkpoint_save(t->saved_name, &options, pause, &t->state, &card, t->model,
                                     t->optim, t->comm, t->gradient.sum[0]));
-    plumb_stop_saved(&t->stop);
-    t->saved_step = t->state.step;
+    const double seconds = plumb_now() - began;
+    t->save_seconds += seconds;
+    plumb_stop_saved(&t->stop, seconds);
+    if (moments) /* else a pause at this step has something to save */
+        t->saved_step = t->state.step;
     return plumb_comm_agree(t->comm,
                             plumb_run_saved(t->run, t->saved_name, t->state.weight_fingerprint));
 }
 
-plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row)
+bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, bool evaluated)
+{
+    const struct plumb_config *cfg = t->cfg;
+    const int64_t every = cfg->checkpoint.every;
+    return last || (every > 0 ? at % every == 0 : evaluated && cfg->checkpoint.keep_best > 0);
+}
+
+plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
+                                bool last)
 {
     const struct best_metric *best = best_metric_of(t->cfg, t->command);
     char name[32];
     snprintf(name, sizeof(name), "metric.%s", best->name);
     if (row->set[best->metric])
         PLUMB_TRY(plumb_state_set(&t->state, name, row->value[best->metric]));
-    return save(t, row, NULL);
+    return save(t, row, NULL, last);
 }
 
 plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
@@ -514,8 +584,9 @@ plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoin
     const double began = plumb_now();
     *paused = true;
     if (pause->write || t->saved_step != t->state.step)
-        PLUMB_TRY(save(t, &none, pause));
-    plumb_stop_saved(&t->stop);
+        PLUMB_TRY(save(t, &none, pause, false));
+    else
+        plumb_stop_saved(&t->stop, 0);
     plumb_stop_describe(&t->stop, reason, why, sizeof(why));
     if (reason == PLUMB_STOP_SAVE) {
         plumb_log(PLUMB_LOG_INFO, "saved %s %s, in %.1f s", t->saved_name, why,

@@ -43,8 +43,9 @@ struct plumb_trainer {
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
     struct plumb_stop_watch stop;
-    int64_t saved_step;  /* of the last checkpoint, also of one that was resumed from; -1 */
-    char saved_name[64]; /* its folder */
+    double began, save_seconds; /* when it was opened; in saves since then */
+    int64_t saved_step;         /* of the last checkpoint, also of one that was resumed from; -1 */
+    char saved_name[64];        /* its folder */
     double last_log;
     int64_t last_log_tokens;
 };
@@ -95,7 +96,12 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
  * was to leave; PLUMB_OK with *paused: go on where you were. */
 plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
                                  bool *paused);
-/* checkpoint-STEP with this row's figures in its model card. Collective. */
-plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row);
+/* Whether a checkpoint is due after step or iteration number `at`; last: of the run; evaluated: on
+ * data.eval. The same on every rank: it depends on counts alone. */
+bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, bool evaluated);
+/* checkpoint-STEP with this row's figures in its model card; with the optimizer's moments as
+ * checkpoint.optimizer says. Collective. */
+plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
+                                bool last);
 
 #endif

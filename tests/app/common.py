@@ -187,7 +187,7 @@ class Bench:
         return ["align", f"model={model}", f"output_dir={out}", f"method.name={method}", *named,
                 f"data.prompts={self.world}/prompts.jsonl", f"iterations={iterations}",
                 f"prompts_per_iteration={prompts}", "global_batch_size=8", "micro_batch_size=2",
-                f"group_size={group}", "max_new_tokens=16", "slots=16", "learning_rate=1e-3",
+                f"group_size={group}", "max_new_tokens=16", "slots=16", "learning_rate=1e-3", "checkpoint.every=1",
                 *more]
 
     def base(self):

@@ -50,6 +50,12 @@ def test_runs(bench):
     sft = same_as_run(bench, bench.sft_args(out / "sft", *few, steps=2))
     same_as_run(bench, bench.reward_args(out / "reward", base, *few, steps=2))
     same_as_run(bench, bench.prefer_args(out / "prefer", base, "method.name=dpo", *few, steps=2))
+    # held-out records that are longer, and prompts that are more, than those of training
+    sft_held, pairs_held = ["data.limit=8", f"data.eval={bench.world}/sft.jsonl"], [f"data.eval={bench.world}/pairs.jsonl"]
+    same_as_run(bench, bench.sft_args(out / "sft-eval", *few, *sft_held, steps=2))
+    same_as_run(bench, bench.prefer_args(out / "prefer-eval", base, "method.name=dpo", *few, "data.limit=8", *pairs_held, steps=2))
+    held_prompts = [f"reward.model={out}/reward/latest", "data.limit=8", f"data.eval={bench.world}/prompts.jsonl"]
+    same_as_run(bench, bench.align_args(out / "align-eval", base, *held_prompts, prompts=8))
     align = bench.align_args(out / "align", base, f"reward.model={out}/reward/latest", prompts=8)
     p = same_as_run(bench, align)
     phases = p["phases"]

@@ -10,7 +10,7 @@ import common
 STAGES = """\
 output_dir: {out}
 seed: 1
-data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl, eval: {world}/prompts.jsonl}}
+data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl}}
 generate: {{max_new_tokens: 12, slots: 16, group_size: 2}}
 train: {{global_batch_size: 8, micro_batch_size: 2, learning_rate: 1.0e-3, log_every: 1}}
 checkpoint: {{every: 1}}
@@ -40,7 +40,7 @@ stages:
     train: {{iterations: 1, prompts_per_iteration: 8, kl_to_start: false}}
   - name: table
     command: eval
-    data: {{limit: 8}}
+    data: {{limit: 8, eval: {world}/prompts.jsonl}}
     reward: {{model: 'stage:judge'}}
     eval: {{models: ['sft=stage:sft', 'last=stage:again']}}
 """

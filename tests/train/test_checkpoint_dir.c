@@ -143,6 +143,38 @@ static void test_keep_best(void)
     }
 }
 
+/* Checkpoints without moments: the newest point to resume from stays, is found behind them, and
+ * goes with the last checkpoint of the run. */
+static void test_weights_only(void)
+{
+    char dir[4096], from[4096];
+    join(dir, top, "light");
+    struct run run = {.options = {.output_dir = dir}, .until = 2, .pause = true};
+    fake_world(2, run_rank, &run);
+    join(from, dir, "checkpoint-2-pause-1");
+    run.resume = from;
+    run.pause = false;
+    run.options.weights_only = true;
+    for (int again = 0; again < 2; again++) { /* a run that comes by again writes it anew */
+        run.until = 3;
+        fake_world(2, run_rank, &run);
+        folders_are(dir, "2-pause-1 3 ");
+        latest_is(dir, "checkpoint-3");
+        found(dir, "auto", "checkpoint-2-pause-1");
+    }
+    run.until = 4;
+    run.options.last = true;
+    fake_world(1, run_rank, &run);
+    folders_are(dir, "3 4 ");
+    char named[4096];
+    bool light = false;
+    not_found(dir, "auto", PLUMB_ERR_FORMAT, "holds weights alone");
+    join(named, dir, "checkpoint-3");
+    not_found(dir, named, PLUMB_ERR_FORMAT, "checkpoint.optimizer");
+    CHECK_OK(plumb_checkpoint_weights_only(&light, named));
+    CHECK(light);
+}
+
 int main(void)
 {
     CHECK(mkdtemp(top));
@@ -150,6 +182,7 @@ int main(void)
     test_tidy();
     test_pause();
     test_keep_best();
+    test_weights_only();
     CHECK_OK(plumb_dir_remove(top));
     return 0;
 }

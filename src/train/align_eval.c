@@ -1,0 +1,114 @@
+/* align_eval.c - how well the policy answers data.eval, between the iterations of align.
+ * Layer 5. Includes train/align_run.h, io/file.h, base/.
+ *
+ * Every held-out prompt is answered once, with the run's sampling options and the random numbers of
+ * iteration 0: the same ones in each evaluation, so that figures differ by the weights alone. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "io/file.h"
+#include "train/align_run.h"
+
+enum { HELD_REWARD, HELD_SCORED, HELD_TOKENS, HELD_CLIPPED, HELD_VALUES };
+
+plumb_status plumb_align_open_eval(struct plumb_align_run *a)
+{
+    struct plumb_align_held *h = &a->held;
+    struct plumb_trainer *t = a->t;
+    const struct plumb_config *cfg = t->cfg;
+    const int64_t world = plumb_comm_size(t->comm);
+    if (!*cfg->data.eval ||
+        (t->backend->dry && (!t->tokenizer || !plumb_file_exists(cfg->data.eval))))
+        return PLUMB_OK; /* a plan does without data */
+    PLUMB_REQUIRE(plumb_rewards_configured(cfg), PLUMB_ERR_CONFIG,
+                  "data.eval: answers to it are rated by a reward, and none is configured");
+    struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PROMPTS);
+    options.skip = options.limit = 0;
+    options.max_prompt_tokens = plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
+    PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
+    h->n_local = h->data->n / world + (plumb_comm_rank(t->comm) < h->data->n % world);
+    h->index = calloc((size_t)h->n_local + 1, sizeof(*h->index));
+    h->value = calloc((size_t)(h->data->n * HELD_VALUES), sizeof(*h->value));
+    PLUMB_REQUIRE(h->index && h->value, PLUMB_ERR_NOMEM, "figures of %lld held-out prompts",
+                  (long long)h->data->n);
+    for (int64_t k = 0; k < h->n_local; k++)
+        h->index[k] = plumb_comm_rank(t->comm) + k * world;
+    PLUMB_TRY(plumb_answers_init(&h->answers, plumb_max_i64(h->n_local, 1), 1,
+                                 cfg->generate.max_new_tokens));
+    return plumb_memory_beside(t->backend, "answers to data.eval",
+                               plumb_answers_bytes(&h->answers) +
+                                   (h->n_local + h->data->n * HELD_VALUES) *
+                                       (int64_t)sizeof(*h->value));
+}
+
+void plumb_align_close_eval(struct plumb_align_run *a)
+{
+    struct plumb_align_held *h = &a->held;
+    plumb_answers_fini(&h->answers);
+    plumb_dataset_close(&h->data);
+    free(h->index);
+    free(h->value);
+}
+
+/* This rank's prompts. */
+static plumb_status answer(struct plumb_align_run *a)
+{
+    struct plumb_align_held *h = &a->held;
+    const struct plumb_answer_source src = {
+        .data = h->data,
+        .tokenizer = a->t->tokenizer,
+        .generator = a->generator,
+        .model = a->t->model,
+        .options = plumb_generate_options_of(a->t->cfg, 0),
+    };
+    PLUMB_TRY(plumb_answers_begin(&h->answers, &src, h->index, h->index, h->n_local));
+    PLUMB_TRY(plumb_answers_generate(&h->answers, &src));
+    PLUMB_TRY(plumb_answers_score(&h->answers, h->data, a->rewards, NULL, NULL));
+    memset(h->value, 0, (size_t)(h->data->n * HELD_VALUES) * sizeof(*h->value));
+    for (int64_t k = 0; k < h->n_local; k++) {
+        const struct plumb_answer *o = &h->answers.at[k];
+        double *value = h->value + h->index[k] * HELD_VALUES;
+        value[HELD_SCORED] = isfinite(o->reward) ? 1 : 0;
+        value[HELD_REWARD] = isfinite(o->reward) ? o->reward : 0;
+        value[HELD_TOKENS] = (double)o->n;
+        value[HELD_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_align_evaluate(struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    struct plumb_align_held *h = &a->held;
+    const int64_t n = h->data ? h->data->n : 0;
+    const double began = plumb_now();
+    double sum[HELD_VALUES] = {0}, square = 0;
+    if (n == 0)
+        return PLUMB_OK;
+    plumb_comm_phase(a->t->comm, "evaluate");
+    PLUMB_TRY(plumb_comm_agree(a->t->comm, answer(a)));
+    /* a prompt has one owner and zeros elsewhere, so the sum is exact */
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, h->value, n * HELD_VALUES, PLUMB_SUM));
+    for (int64_t i = 0; i < n * HELD_VALUES; i++)
+        sum[i % HELD_VALUES] += h->value[i];
+    const double scored = sum[HELD_SCORED], mean = sum[HELD_REWARD] / scored;
+    const double missing = (double)n - scored;
+    PLUMB_REQUIRE(missing <= a->t->cfg->reward.max_missing * (double)n, PLUMB_ERR_NUMERIC,
+                  "data.eval: %.0f of %lld answers have no finite reward (reward.max_missing is "
+                  "%.0f %%)%s%s",
+                  missing, (long long)n, 100 * a->t->cfg->reward.max_missing,
+                  *plumb_rewards_fault(a->rewards) ? ": " : "", plumb_rewards_fault(a->rewards));
+    for (int64_t i = 0; i < n; i++) {
+        const double *value = h->value + i * HELD_VALUES, off = value[HELD_REWARD] - mean;
+        square += value[HELD_SCORED] > 0 ? off * off : 0;
+    }
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_REWARD, mean);
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_REWARD_STD, sqrt(square / scored));
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_MISSING, missing);
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_LENGTH, sum[HELD_TOKENS] / (double)n);
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_CLIPPED, sum[HELD_CLIPPED] / (double)n);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_EVAL, plumb_now() - began);
+    return PLUMB_OK;
+}

@@ -1,0 +1,90 @@
+/* held_out.c - evaluation on data.eval between the steps of sft, reward and prefer.
+ * Layer 5. Includes train/held_out.h, train/loops.h, io/file.h, base/. */
+#include "train/held_out.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "io/file.h"
+#include "train/loops.h"
+
+plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
+                                 enum plumb_data_kind kind)
+{
+    const struct plumb_config *cfg = t->cfg;
+    *h = (struct plumb_held_out){0};
+    if (!*cfg->data.eval ||
+        (t->backend->dry && (!t->tokenizer || !plumb_file_exists(cfg->data.eval))))
+        return PLUMB_OK; /* a plan does without data */
+    struct plumb_data_options options = plumb_data_options_of(cfg, t, kind);
+    options.skip = options.limit = 0;
+    PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
+    h->blocks = plumb_ceil_div(h->data->n, cfg->train.micro_batch_size);
+    const int64_t bytes = h->blocks * PLUMB_HELD_OUT_VALUES * (int64_t)sizeof(*h->value);
+    h->value = malloc((size_t)bytes);
+    PLUMB_REQUIRE(h->value, PLUMB_ERR_NOMEM, "figures of %lld blocks", (long long)h->blocks);
+    return plumb_memory_beside(t->backend, "figures of data.eval", bytes);
+}
+
+void plumb_held_out_close(struct plumb_held_out *h)
+{
+    plumb_dataset_close(&h->data);
+    free(h->value);
+    *h = (struct plumb_held_out){0};
+}
+
+plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out *h,
+                                    int completions, int64_t micro_batch)
+{
+    int64_t here = 0;
+    if (!h->data)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_longest_batch(&here, h->data, completions, micro_batch));
+    *tokens = plumb_max_i64(*tokens, here);
+    return PLUMB_OK;
+}
+
+static plumb_status run_blocks(struct plumb_held_out *h, const struct plumb_trainer *t,
+                               plumb_held_out_fn *fn, void *arg)
+{
+    const int64_t size = t->cfg->train.micro_batch_size, world = plumb_comm_size(t->comm);
+    for (int64_t b = plumb_comm_rank(t->comm); b < h->blocks; b += world) {
+        const struct plumb_range r = {b * size, plumb_min_i64((b + 1) * size, h->data->n)};
+        const plumb_status st = fn(arg, r, h->value + b * PLUMB_HELD_OUT_VALUES);
+        if (st != PLUMB_OK) {
+            char said[1024];
+            snprintf(said, sizeof(said), "%.1023s", plumb_trail_message());
+            PLUMB_FAIL(st, "data.eval: %s: %s", t->cfg->data.eval, said);
+        }
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_held_out_run(struct plumb_held_out *h, struct plumb_trainer *t, bool pairs,
+                                plumb_held_out_fn *fn, void *arg, struct plumb_metrics_row *row)
+{
+    const int64_t n = h->blocks * PLUMB_HELD_OUT_VALUES;
+    const double began = plumb_now();
+    double sum[PLUMB_HELD_OUT_VALUES] = {0};
+    memset(h->value, 0, (size_t)n * sizeof(*h->value));
+    plumb_comm_phase(t->comm, "evaluate");
+    PLUMB_TRY(plumb_comm_agree(t->comm, run_blocks(h, t, fn, arg)));
+    /* a block has one owner and zeros elsewhere, so the sum is exact */
+    PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, h->value, n, PLUMB_SUM));
+    for (int64_t i = 0; i < n; i++)
+        sum[i % PLUMB_HELD_OUT_VALUES] += h->value[i];
+    const double terms = sum[PLUMB_HELD_OUT_TERMS];
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_LOSS, sum[PLUMB_HELD_OUT_LOSS] / terms);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_EVAL, plumb_now() - began);
+    if (!pairs)
+        return PLUMB_OK;
+    const double chosen = sum[PLUMB_HELD_OUT_CHOSEN] / terms;
+    const double rejected = sum[PLUMB_HELD_OUT_REJECTED] / terms;
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_CHOSEN, chosen);
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_REJECTED, rejected);
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_MARGINS, chosen - rejected);
+    plumb_metrics_set(row, PLUMB_METRIC_EVAL_ACCURACIES, sum[PLUMB_HELD_OUT_ACCURATE] / terms);
+    return PLUMB_OK;
+}
