@@ -61,14 +61,20 @@ static bool dpo_branch(const struct plumb_method *m, const struct plumb_align_pa
     return m->objective == &plumb_obj_psle && p->rank_loss == PLUMB_RANK_DPO;
 }
 
+/* Objectives whose every term has beta in it. */
+static const struct plumb_objective *const by_beta[] = {
+    &plumb_obj_dpo, &plumb_obj_ipo,  &plumb_obj_rdo,
+    &plumb_obj_aps, &plumb_obj_selm, &plumb_obj_dlma,
+};
+
 static bool beta(const struct plumb_method *m, const struct plumb_align_param *p)
 {
     const struct plumb_objective *o = m->objective;
-    return o == &plumb_obj_dpo || o == &plumb_obj_ipo || o == &plumb_obj_rdo ||
-           o == &plumb_obj_aps || o == &plumb_obj_selm || o == &plumb_obj_dlma ||
-           dpo_branch(m, p) || (o == &plumb_obj_psle && p->rank_loss == PLUMB_RANK_LOGISTIC) ||
-           (o == &plumb_obj_vcb &&
-            p->reference_weight != 0); /* of the implicit rewards it reports */
+    for (size_t i = 0; i < sizeof(by_beta) / sizeof(by_beta[0]); i++)
+        if (o == by_beta[i])
+            return true;
+    return dpo_branch(m, p) || (o == &plumb_obj_psle && p->rank_loss == PLUMB_RANK_LOGISTIC) ||
+           (o == &plumb_obj_vcb && p->reference_weight != 0); /* of implicit rewards it reports */
 }
 
 static bool smooths(const struct plumb_method *m, const struct plumb_align_param *p)

@@ -88,7 +88,8 @@ static plumb_status generate(struct generate *g)
         plumb_min_i64(cfg->generate.slots, plumb_max_i64(g->n, 1) * cfg->generate.group_size);
     PLUMB_TRY(plumb_generator_create(
         &g->generator, g->s.model, slots,
-        plumb_min_i64(g->s.longest + cfg->generate.max_new_tokens, g->s.model->spec.max_pos),
+        plumb_min_i64(g->s.longest + cfg->generate.max_new_tokens,
+                      plumb_at_most(cfg->data.max_tokens, g->s.model->spec.max_pos)),
         g->s.tokenizer));
     options.pause = tick;
     options.pause_arg = g;

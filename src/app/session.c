@@ -82,7 +82,8 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .no_special = !cfg->special,
         .append_eos = s->encoding.append_eos,
         .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos
-                                 ? plumb_at_most(cfg->data.max_prompt_tokens, max_pos - 1)
+                                 ? plumb_at_most(cfg->data.max_prompt_tokens,
+                                                 plumb_at_most(cfg->data.max_tokens, max_pos) - 1)
                                  : 0,
         .max_tokens = plumb_at_most(cfg->data.max_tokens, s->encoding.max_tokens),
         .vocab = s->model ? s->model->spec.v : 0,

@@ -95,10 +95,11 @@ enum plumb_given { PLUMB_GIVEN_NO, PLUMB_GIVEN_FILE, PLUMB_GIVEN_COMMAND };
 /* Whether a file or the command line has set the option; NO for a path that is no option's. */
 enum plumb_given plumb_config_given(const struct plumb_config *c, const char *path);
 /* The option is not read, because (`why`: "is not read by method dpo"). It leaves
- * config.effective.yaml. A warning if the file or the command line has set it; of the command line
- * PLUMB_ERR_CONFIG with `refuse`. */
-plumb_status plumb_config_unread(struct plumb_config *c, const char *path, bool refuse,
-                                 const char *why);
+ * config.effective.yaml. A warning if a file has set it, PLUMB_ERR_CONFIG if the command line
+ * has. */
+plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why);
+/* Only the warning: the option stays in config.effective.yaml, as what runs are compared by. */
+plumb_status plumb_config_warn(struct plumb_config *c, const char *path, const char *why);
 /* The option has this value in this run. PLUMB_ERR_CONFIG with `why` ("method psle_curriculum
  * decides it") if it was set to another one. */
 plumb_status plumb_config_decide(struct plumb_config *c, const char *path, const char *value,

@@ -43,8 +43,7 @@ const char *plumb_config_warnings(const struct plumb_config *c)
 
 /* A configuration that is one of several stages keeps quiet: another stage may read what all of
  * them were given. plumb_stages_check speaks for them. */
-plumb_status plumb_config_unread(struct plumb_config *c, const char *path, bool refuse,
-                                 const char *why)
+plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why)
 {
     struct plumb_config_marks *m = c->marks;
     const int i = plumb_option_index(path);
@@ -58,7 +57,18 @@ plumb_status plumb_config_unread(struct plumb_config *c, const char *path, bool 
     if (m->given[i] == PLUMB_GIVEN_NO || m->shared[i])
         return PLUMB_OK;
     snprintf(text, sizeof(text), "%s: %s %s", m->where[i], path, why);
-    PLUMB_REQUIRE(!refuse || m->given[i] != PLUMB_GIVEN_COMMAND, PLUMB_ERR_CONFIG, "%s", text);
+    PLUMB_REQUIRE(m->given[i] != PLUMB_GIVEN_COMMAND, PLUMB_ERR_CONFIG, "%s", text);
+    return plumb_config_add_note(c, text);
+}
+
+plumb_status plumb_config_warn(struct plumb_config *c, const char *path, const char *why)
+{
+    const struct plumb_config_marks *m = c->marks;
+    const int i = plumb_option_index(path);
+    char text[1024];
+    if (i < 0 || m->given[i] == PLUMB_GIVEN_NO || m->shared[i])
+        return PLUMB_OK;
+    snprintf(text, sizeof(text), "%s: %s %s", m->where[i], path, why);
     return plumb_config_add_note(c, text);
 }
 
@@ -130,6 +140,16 @@ static bool keeps_best(const struct plumb_config *c)
     return c->checkpoint.keep_best > 0;
 }
 
+static bool keeps_several(const struct plumb_config *c)
+{
+    return c->checkpoint.every > 0 || keeps_best(c);
+}
+
+static bool saves_by_time(const struct plumb_config *c)
+{
+    return c->checkpoint.interval > 0;
+}
+
 static bool wins_by_reward(const struct plumb_config *c)
 {
     return !*c->eval.judge;
@@ -155,6 +175,8 @@ static const struct {
     {"generate.min_p", samples, "is not used: generate.temperature is 0"},
     {"train.min_lr_ratio", rate_falls, "is not used: train.lr_schedule is constant"},
     {"checkpoint.best_metric", keeps_best, "is not used: checkpoint.keep_best is 0"},
+    {"checkpoint.keep_every", keeps_several, "is not used: checkpoint.every is 0"},
+    {"checkpoint.max_share", saves_by_time, "is not used: checkpoint.interval is 0"},
     {"eval.win_margin", wins_by_reward, "is not used: eval.judge says which answer wins"},
     {"pins", on_gpu, "is not used: device is not cuda"},
     {"comm.bucket", on_gpu, "is not used: device is not cuda"},

@@ -75,7 +75,7 @@ static plumb_status note_reward(struct plumb_config *c, const struct plumb_metho
     char why[128];
     snprintf(why, sizeof(why), "is not used: method %s judges by itself", m->name);
     for (int i = 0; m->source != PLUMB_SOURCE_CONFIGURED && !*c->data.eval && i < 3; i++)
-        PLUMB_TRY(plumb_config_unread(c, source[i], false, why));
+        PLUMB_TRY(plumb_config_warn(c, source[i], why));
     return PLUMB_OK;
 }
 
@@ -102,7 +102,7 @@ plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
                      ? " with the other options as they are"
                      : "");
         if (!plumb_method_reads(m, &p, option))
-            PLUMB_TRY(plumb_config_unread(c, path, true, why));
+            PLUMB_TRY(plumb_config_unread(c, path, why));
     }
     if (align)
         PLUMB_TRY(note_reward(c, m));

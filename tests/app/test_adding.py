@@ -77,7 +77,7 @@ def main(source, build, world):
         page = (source / "src/align/ADDING.md").read_text()
         blocks = BLOCK.findall(page)
         lines = sum(len(b[-1].splitlines()) for b in blocks)
-        assert len(blocks) == page.count("\n```\n") == 6 and lines < LIMIT, f"{len(blocks)} blocks, {lines} lines"
+        assert len(blocks) == page.count("\n```\n") == 7 and lines < LIMIT, f"{len(blocks)} blocks, {lines} lines"
         compilers = json.loads((build / "meson-info/intro-compilers.json").read_text()) if \
             (build / "meson-info/intro-compilers.json").exists() else {}
         env = dict(os.environ, **({"CC": " ".join(compilers["host"]["c"]["exelist"])} if compilers else {}))
@@ -86,13 +86,14 @@ def main(source, build, world):
         for block in blocks:
             apply_block(copy, *block)
         golden = copy / "tests/fixtures/align/objective.json"
-        before = run("ninja", "-C", copy / "build", "plumb", "tests/test_align_objective")
+        before = run("ninja", "-C", copy / "build", "plumb", "tests/test_align_objective", "tests/test_align_reads")
         print(f"{lines} lines added, {len(re.findall('Compiling C object', before)) or before.count('.c.o')} files compiled")
         test_env = dict(os.environ, PLUMB_SOURCE_ROOT=str(copy))
         bare = subprocess.run([copy / "build/tests/test_align_objective"], env=test_env, capture_output=True, text=True, check=False)
         assert bare.returncode != 0 and "no golden for rso" in bare.stderr, f"an objective without golden passes: {bare.stderr}"
         run(sys.executable, copy / "tests/reference/rso_fixtures.py", golden)
         run(copy / "build/tests/test_align_objective", env=test_env)
+        run(copy / "build/tests/test_align_reads", env=test_env)
         iterate(copy / "build/plumb", world)
 
 

@@ -108,6 +108,24 @@ def needless(bench):
         bench.check(r.code not in (0, None) and "is not used by" in r.err, args, r)
 
 
+def limits(bench):
+    """data.max_tokens holds for prompt and answer together, where answers are sampled, too."""
+    base, out = bench.base(), bench.folder / "limits"
+    more = ["ignore_eos=true", "data.limit=8", FUNCTIONS, "temperature=1"]
+    bench.good(*bench.align_args(out, base, *more, method="dpo", iterations=1, prompts=8))
+    most = max(len(a["prompt"]) for a in common.rollout_answers(out, 1)) + 5
+    short = bench.folder / "limits-short"
+    bench.good(*bench.align_args(short, base, *more, f"data.max_tokens={most}", method="dpo", iterations=1, prompts=8))
+    answers = common.rollout_answers(short, 1)
+    prompts = {a["record"]: len(a["prompt"]) for a in answers}
+    for a in answers:
+        bench.check(len(a["ids"]) == min(16, most - len(a["prompt"])), "align:", len(a["prompt"]), "and", len(a["ids"]), "of", most)
+    lines = bench.good("generate", f"model={base}", f"prompts={bench.world}/prompts.jsonl", "data.limit=8", "max_new_tokens=16",
+                       "ignore_eos=true", f"data.max_tokens={most}").lines()
+    bench.check([len(line["ids"]) for line in lines] == [min(16, most - prompts[i]) for i in range(8)], "generate beyond data.max_tokens:",
+                [len(line["ids"]) for line in lines])
+
+
 def required_only(bench):
     """Every command with nothing but what it cannot do without."""
     base, f = bench.base(), bench.folder / "alone"
@@ -146,6 +164,7 @@ def test(bench):
     hints(bench)
     of_method(bench)
     needless(bench)
+    limits(bench)
     required_only(bench)
 
 
