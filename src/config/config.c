@@ -211,6 +211,12 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
         *used = plumb_option_used(o, command);
     if (!plumb_option_used(o, command))
         return used ? PLUMB_OK : not_used(o, command, where);
+    const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = equals + 1};
+    if (equals[1] &&
+        plumb_yaml_is_null(&plain)) { /* the command's default, as if nothing was given */
+        c->marks->given[plumb_option_index(o->path)] = PLUMB_GIVEN_NO;
+        return plumb_option_set_text(c, c, o, plumb_option_default(o, command), where);
+    }
     PLUMB_TRY(plumb_option_set_argument(c, c, o, equals + 1, where));
     return plumb_config_mark(c, o, PLUMB_GIVEN_COMMAND, where);
 }

@@ -118,7 +118,7 @@ def align(bench):
     for step, row in rows.items():
         answers = bench.good("generate", f"model={out}/checkpoint-{step}", f"prompts={held}", "temperature=0.9",
                              "max_new_tokens=16").lines()
-        lengths = [len(line["ids"]) for line in answers]
+        lengths = [len(line["completion_ids"]) for line in answers]
         near(bench, row["eval_completions/mean_length"], sum(lengths) / len(lengths), "mean length")
         bench.check(row["eval_reward_missing"] == 0 and math.isfinite(row["eval_reward"]), "align figures", row)
     best(bench, out, "eval_reward", False)
@@ -153,7 +153,7 @@ def saving(bench):
     # a request to leave saves a point to resume from behind a checkpoint of weights
     out = bench.folder / "light"
     args = bench.sft_args(out, "checkpoint.optimizer=none", "checkpoint.every=1", "checkpoint.keep_last=2", steps=60)
-    again, n = bench.in_sessions(*args, first=0.3)
+    again, n = bench.in_sessions(*args)
     bench.check(again.code == 0, "weights alone, in", n, "sessions", again)
     one = bench.folder / "one-go"
     bench.good(*bench.sft_args(one, steps=60))
@@ -165,7 +165,7 @@ def schedule(bench):
     """A rate that falls to its end ends where training does, also when steps had nothing to train
     on: prompts whose answers are all scored alike."""
     base, out = bench.base(), bench.folder / "schedule"
-    bench.good(*bench.align_args(out, base, "reward.functions=[{name: words, words: [coins]}]", "lr_schedule=linear",
+    bench.good(*bench.align_args(out, base, "reward.functions=[{name: words, words: [you]}]", "lr_schedule=linear",
                                  "temperature=0.7", "micro_batch_size=1", "global_batch_size=1", "prompts_per_iteration=6",
                                  iterations=4, method="dpo", group=2))
     rows = [r for r in common.metrics(out) if "learning_rate" in r]

@@ -122,8 +122,8 @@ def limits(bench):
         bench.check(len(a["ids"]) == min(16, most - len(a["prompt"])), "align:", len(a["prompt"]), "and", len(a["ids"]), "of", most)
     lines = bench.good("generate", f"model={base}", f"prompts={bench.world}/prompts.jsonl", "data.limit=8", "max_new_tokens=16",
                        "ignore_eos=true", f"data.max_tokens={most}").lines()
-    bench.check([len(line["ids"]) for line in lines] == [min(16, most - prompts[i]) for i in range(8)], "generate beyond data.max_tokens:",
-                [len(line["ids"]) for line in lines])
+    bench.check([len(line["completion_ids"]) for line in lines] == [min(16, most - prompts[i]) for i in range(8)], "generate beyond data.max_tokens:",
+                [len(line["completion_ids"]) for line in lines])
 
 
 def required_only(bench):
@@ -142,6 +142,8 @@ def required_only(bench):
         bench.check((f / command / "latest").exists() and "warning" not in r.err, command, "leaves no checkpoint, or warns", r)
     bench.check("name: \"dpo\"" in effective(f / "prefer") or "name: dpo" in effective(f / "prefer"), "prefer is not dpo")
     bench.check("group_size: 4" in effective(f / "align"), "align's group")
+    r = bench.good("prefer", f"model={base}", f"output_dir={f}/null", *train["prefer"], "method.name=null", "interval=null", threads=None)
+    bench.check("dpo" in effective(f / "null") and "max_share: 0.03" in effective(f / "null"), "null is not the default", r)
     text = json.dumps({"prompt": "hi", "completion": " you"}) + "\n"
     (f / "lines.jsonl").write_text(text)
     (f / "run.yaml").write_text(f"output_dir: {f}/run\nstages:\n  - {{name: one, command: prefer, model: '{base}', "
