@@ -59,7 +59,7 @@ def best(bench, out, key, least):
 
 def sft(bench):
     held = cut(bench, "sft", 100, 21) # not a multiple of the micro-batch
-    out = same_everywhere(bench, lambda o: bench.sft_args(o, f"data.eval={held}", "data.append_eos=false", *EVERY,
+    out = same_everywhere(bench, lambda o: bench.sft_args(o, f"data.eval={held}", *EVERY,
                                                           "checkpoint.keep_best=1", steps=7), "sft")
     rows = rows_of(out)
     bench.check(sorted(rows) == [2, 4, 6, 7], "sft evaluates after steps", sorted(rows))
