@@ -148,6 +148,13 @@ static plumb_status read_switches(struct plumb_spec *s, const plumb_json *j, con
 plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir)
 {
     char path[4096];
+    PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "adapter_config.json"));
+    PLUMB_REQUIRE(
+        !plumb_file_exists(path), PLUMB_ERR_UNSUPPORTED,
+        "%s: the folder holds an adapter (PEFT), which plumb does not read; merge it into "
+        "the model's weights (merge_and_unload) and name the folder of the result, or "
+        "take the adapter's files out",
+        path);
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "config.json"));
     plumb_json *j = NULL;
     plumb_status st = PLUMB_OK;

@@ -43,16 +43,39 @@ static void compare_pad(plumb_model *m, int32_t end, const char *tokenizer_dir)
                    end == s->pad ? tokenizer_dir : "", (int)s->pad);
 }
 
+/* Every id that tokenizer.json alone gives must have a row in the model, and so must the end and
+ * begin tokens. A token that another file adds (a "[PAD]" of tokenizer_config.json, say) may lack
+ * one, as long as no text holds it; an id without a row is refused where it is met. */
+static plumb_status compare_sizes(const struct plumb_spec *s, const plumb_tokenizer *t,
+                                  const char *dir, const char *tokenizer_dir)
+{
+    const int64_t n = t ? plumb_tokenizer_vocab(t) : 0;
+    if (n <= s->v)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(plumb_tokenizer_file_vocab(t) <= s->v && plumb_tokenizer_eos(t) < s->v &&
+                      plumb_tokenizer_bos(t) < s->v,
+                  PLUMB_ERR_FORMAT,
+                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld (%s); "
+                  "they do not belong together",
+                  tokenizer_dir, (long long)n - 1, (long long)s->v, dir);
+    struct plumb_buf text = {0};
+    const int32_t last = (int32_t)n - 1;
+    const plumb_status st = plumb_tokenizer_decode(t, &text, &last, 1, false);
+    if (st == PLUMB_OK)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: the added token \"%s\" has id %d, but the vocabulary of %s ends at "
+                       "%lld; a text that holds it is refused",
+                       tokenizer_dir, plumb_buf_text(&text), (int)last, dir, (long long)s->v - 1);
+    plumb_buf_fini(&text);
+    return st;
+}
+
 plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir)
 {
     const struct plumb_spec *s = &m->spec;
     const int32_t end = t ? plumb_tokenizer_eos(t) : -1, bos = t ? plumb_tokenizer_bos(t) : -1;
-    const int64_t n = t ? plumb_tokenizer_vocab(t) : 0;
-    PLUMB_REQUIRE(n <= s->v, PLUMB_ERR_FORMAT,
-                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld (%s); "
-                  "they do not belong together",
-                  tokenizer_dir, (long long)n - 1, (long long)s->v, m->dir);
+    PLUMB_TRY(compare_sizes(s, t, m->dir, tokenizer_dir));
     compare_end(m, end, tokenizer_dir);
     if (bos >= 0 && s->bos >= 0 && bos != s->bos)
         plumb_log_once(PLUMB_LOG_WARN,

@@ -1,5 +1,5 @@
-/* added.c - the "added_tokens" of tokenizer.json: tokens found in the text before the model sees
- * it. Layer 3. Includes base/ and io/json.h.
+/* added.c - added tokens: found in the text before the model sees it.
+ * Layer 3. Includes base/, io/json.h and text/beside.h.
  *
  * The reference (huggingface/tokenizers, added_vocabulary.rs) searches leftmost, longest, without
  * overlap; a match that single_word discards still consumes its text. */
@@ -132,9 +132,25 @@ static plumb_status set_form(struct plumb_added_token *a, const struct plumb_nor
     return st;
 }
 
+static void warn_id(const struct plumb_added_token *a, int64_t says, const char *where)
+{
+    plumb_log_once(PLUMB_LOG_WARN,
+                   "%s: added token \"%s\" says id %lld but gets %d, as in the reference", where,
+                   plumb_buf_text(&a->content), (long long)says, (int)a->id);
+}
+
+/* says: the id that the file gives, or -1. */
+static void give_id(struct plumb_added_token *a, int32_t *next_id, const plumb_bpe *model,
+                    int64_t says, const char *where)
+{
+    const int32_t known = plumb_bpe_id(model, plumb_buf_text(&a->content), a->content.len);
+    a->id = known >= 0 ? known : (*next_id)++;
+    if (says >= 0 && a->id != says)
+        warn_id(a, says, where);
+}
+
 static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_t *next_id,
-                              const plumb_bpe *model, const struct plumb_normalizer *norm,
-                              const char *where)
+                              const plumb_bpe *model, const char *where)
 {
     PLUMB_TRY(plumb_grow((void **)&z->token, z->n, &z->cap, sizeof *z->token));
     struct plumb_added_token *a = &z->token[z->n++];
@@ -150,13 +166,39 @@ static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_
     for (int64_t i = 0; i < z->n - 1; i++)
         PLUMB_REQUIRE(!same(&z->token[i].content, text, a->content.len), PLUMB_ERR_FORMAT,
                       "%s: added_tokens: \"%s\" appears twice", where, text);
-    const int32_t known = plumb_bpe_id(model, text, a->content.len);
-    a->id = known >= 0 ? known : (*next_id)++;
-    if (a->id != file_id)
-        plumb_log(PLUMB_LOG_WARN,
-                  "%s: added token \"%s\" says id %lld but gets %d, as in the reference", where,
-                  text, (long long)file_id, (int)a->id);
-    return set_form(a, norm, where);
+    a->own = true;
+    give_id(a, next_id, model, file_id, where);
+    return PLUMB_OK;
+}
+
+/* A token that another file asks for. put: it stands in a list with flags, or the reference lists
+ * the tokens of tokenizer.json again (without added_tokens_decoder), so that a role makes it
+ * special. */
+static plumb_status add_wish(struct plumb_added *z, const struct plumb_beside *beside,
+                             const struct plumb_wish *w, int32_t *next_id, const plumb_bpe *model)
+{
+    const int64_t at = plumb_added_by_content(z, w->content.data, w->content.len);
+    struct plumb_added_token *a = at < 0 ? NULL : &z->token[at];
+    if (a && w->kind == PLUMB_WISH_NAMED)
+        a->special |= !a->own || a->put || !beside->listed;
+    if (a && w->kind != PLUMB_WISH_PUT)
+        return PLUMB_OK;
+    if (!a) {
+        PLUMB_TRY(plumb_grow((void **)&z->token, z->n, &z->cap, sizeof *z->token));
+        a = &z->token[z->n++];
+        *a = (struct plumb_added_token){0};
+        PLUMB_TRY(plumb_buf_add(&a->content, w->content.data, w->content.len));
+        give_id(a, next_id, model, w->says, w->source);
+    } else if (w->says >= 0 && w->says != a->id) {
+        warn_id(a, w->says, w->source);
+    }
+    a->put = w->kind == PLUMB_WISH_PUT;
+    a->special = w->special;
+    a->normalized = w->normalized;
+    a->single_word = w->single_word;
+    a->lstrip = w->lstrip;
+    a->rstrip = w->rstrip;
+    return PLUMB_OK;
 }
 
 static int by_id(const void *a, const void *b)
@@ -188,19 +230,23 @@ static plumb_status build(struct plumb_added *z, const char *where)
     return PLUMB_OK;
 }
 
-plumb_status plumb_added_init(struct plumb_added *z, const plumb_json *v, const plumb_bpe *model,
+plumb_status plumb_added_init(struct plumb_added *z, const plumb_json *v,
+                              const struct plumb_beside *beside, const plumb_bpe *model,
                               const struct plumb_normalizer *norm, const char *where)
 {
     for (int i = 0; i < 256; i++)
         z->raw.root[i] = z->normal.root[i] = -1;
-    if (plumb_json_type_of(v) == PLUMB_JSON_NULL)
-        return PLUMB_OK;
-    PLUMB_REQUIRE(plumb_json_type_of(v) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
-                  "%s: added_tokens: expected an array, found %s", where,
+    PLUMB_REQUIRE(plumb_json_type_of(v) == PLUMB_JSON_NULL ||
+                      plumb_json_type_of(v) == PLUMB_JSON_ARRAY,
+                  PLUMB_ERR_FORMAT, "%s: added_tokens: expected an array, found %s", where,
                   plumb_json_type_name(plumb_json_type_of(v)));
     int32_t next_id = (int32_t)plumb_bpe_count(model);
     for (int64_t i = 0; i < plumb_json_count(v); i++)
-        PLUMB_TRY(add_token(z, plumb_json_at(v, i), &next_id, model, norm, where));
+        PLUMB_TRY(add_token(z, plumb_json_at(v, i), &next_id, model, where));
+    for (int64_t i = 0; beside && i < beside->n; i++)
+        PLUMB_TRY(add_wish(z, beside, &beside->wish[i], &next_id, model));
+    for (int64_t i = 0; i < z->n; i++)
+        PLUMB_TRY(set_form(&z->token[i], norm, where));
     if (z->n)
         qsort(z->token, (size_t)z->n, sizeof *z->token, by_id);
     return build(z, where);

@@ -1,8 +1,9 @@
-/* added.h - the "added_tokens" of tokenizer.json: tokens found in the text before the model sees
- * it. Layer 3. Includes base/ and io/json.h. */
+/* added.h - added tokens, of tokenizer.json and of the files beside it: they are found in the text
+ * before the model sees it. Layer 3. Includes base/, io/json.h and text/beside.h. */
 #ifndef PLUMB_TEXT_ADDED_H
 #define PLUMB_TEXT_ADDED_H
 
+#include "text/beside.h"
 #include "text/bpe.h"
 #include "text/normalize.h"
 #include "text/pieces.h"
@@ -12,6 +13,8 @@ struct plumb_added_token {
     struct plumb_buf form;    /* what is looked for, and decoded: normalised where flagged so */
     int32_t id;
     bool special, normalized, single_word, lstrip, rstrip;
+    bool own;  /* stands in tokenizer.json */
+    bool put;  /* a list beside tokenizer.json has it */
     bool skip; /* left out when special tokens are left out */
 };
 
@@ -34,10 +37,12 @@ struct plumb_added {
     plumb_pattern *word;           /* one character of a word; NULL when no token asks */
 };
 
-/* v: the array, NULL for none. Ids follow the reference: a token of the model's vocabulary keeps
- * its id there, another one gets the next free id in file order; a file that says otherwise is
- * warned about. */
-plumb_status plumb_added_init(struct plumb_added *z, const plumb_json *v, const plumb_bpe *model,
+/* v: the array of tokenizer.json, NULL for none; beside: what the other files ask for, NULL for
+ * nothing. Ids follow the reference: a token of the model's vocabulary keeps its id there, another
+ * one gets the next free id, in the order of the file and of the wishes; a file that gives another
+ * id is warned about. */
+plumb_status plumb_added_init(struct plumb_added *z, const plumb_json *v,
+                              const struct plumb_beside *beside, const plumb_bpe *model,
                               const struct plumb_normalizer *norm, const char *where);
 void plumb_added_fini(struct plumb_added *z);
 

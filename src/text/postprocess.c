@@ -69,7 +69,6 @@ static plumb_status template(struct plumb_postprocessor *z, const plumb_json *v,
     const struct plumb_ids swap = z->before;
     z->before = before;
     before = swap;
-    z->is_template = true;
 fail:
     plumb_ids_fini(&before);
     return st;

@@ -9,7 +9,6 @@
 /* Zero-initialise; released with plumb_postprocessor_fini. */
 struct plumb_postprocessor {
     struct plumb_ids before, after; /* around a single text */
-    bool is_template;               /* the file says what stands there, if only nothing */
 };
 
 /* v: the node, NULL for none. where: the file's name. Pair templates are not read.

@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
 #include "text/added.h"
+#include "text/beside.h"
 #include "text/bpe.h"
 #include "text/decode.h"
 #include "text/normalize.h"
@@ -57,7 +59,8 @@ void plumb_tokenizer_close(plumb_tokenizer **t)
     *t = NULL;
 }
 
-static plumb_status read_parts(plumb_tokenizer *t, const plumb_json *root, const char *where)
+static plumb_status read_parts(plumb_tokenizer *t, const plumb_json *root,
+                               struct plumb_beside *beside, const char *where)
 {
     PLUMB_REQUIRE(plumb_json_type_of(root) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
                   "%s: expected an object, found %s", where,
@@ -66,29 +69,11 @@ static plumb_status read_parts(plumb_tokenizer *t, const plumb_json *root, const
     PLUMB_TRY(plumb_normalizer_init(&t->normalizer, plumb_json_get(root, "normalizer"), where));
     PLUMB_TRY(
         plumb_pretokenizer_init(&t->pretokenizer, plumb_json_get(root, "pre_tokenizer"), where));
-    PLUMB_TRY(plumb_added_init(&t->added, plumb_json_get(root, "added_tokens"), t->model,
+    PLUMB_TRY(plumb_beside_read(beside, root));
+    PLUMB_TRY(plumb_added_init(&t->added, plumb_json_get(root, "added_tokens"), beside, t->model,
                                &t->normalizer, where));
     PLUMB_TRY(plumb_postprocessor_init(&t->post, plumb_json_get(root, "post_processor"), where));
     PLUMB_TRY(plumb_decoder_init(&t->decoder, plumb_json_get(root, "decoder"), where));
-    return PLUMB_OK;
-}
-
-/* *id = the token that config[key] names, as a string or as {"content": ..}; unchanged when the
- * key is absent or null. */
-static plumb_status role(const plumb_tokenizer *t, const plumb_json *config, const char *key,
-                         int32_t *id, const char *where)
-{
-    const plumb_json *v = plumb_json_get(config, key);
-    if (plumb_json_type_of(v) == PLUMB_JSON_OBJECT)
-        v = plumb_json_get(v, "content");
-    if (!v)
-        return PLUMB_OK;
-    const char *text = plumb_json_string(v, NULL);
-    PLUMB_REQUIRE(text, PLUMB_ERR_FORMAT, "%s: %s: expected a string or {\"content\": string}",
-                  where, key);
-    *id = plumb_tokenizer_id(t, text);
-    PLUMB_REQUIRE(*id >= 0, PLUMB_ERR_FORMAT, "%s: %s: \"%s\" is no token of tokenizer.json", where,
-                  key, text);
     return PLUMB_OK;
 }
 
@@ -120,21 +105,71 @@ static bool is_plain_gpt2(const plumb_tokenizer *t)
            plumb_tokenizer_id(t, "\xc4\xa0the") == 262;
 }
 
-static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config, const char *where)
+/* The ids of BOS and EOS; a token with a role is among the added ones by now. */
+static void read_roles(plumb_tokenizer *t, const struct plumb_beside *beside)
+{
+    bool given;
+    const char *bos = plumb_beside_role(beside, "bos_token", &given);
+    t->bos = bos ? plumb_tokenizer_id(t, bos) : given ? -1 : usual_bos(t);
+    const char *eos = plumb_beside_role(beside, "eos_token", &given);
+    t->eos = eos ? plumb_tokenizer_id(t, eos) : given ? -1 : usual_eos(t);
+}
+
+/* What stands around a text is the post-processor's alone: where there is a tokenizer.json,
+ * transformers drops add_bos_token and add_eos_token, whatever the tokenizer's class. */
+static plumb_status compare_template(const plumb_tokenizer *t, const plumb_json *config,
+                                     const char *key, int32_t id, const struct plumb_ids *around,
+                                     const char *where)
 {
     const bool no = false;
-    bool add_bos, add_eos, clean, insist;
-    PLUMB_REQUIRE(plumb_json_type_of(config) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
-                  "%s: expected an object, found %s", where,
-                  plumb_json_type_name(plumb_json_type_of(config)));
-    if (!plumb_json_member(config, "bos_token"))
-        t->bos = usual_bos(t);
-    if (!plumb_json_member(config, "eos_token"))
-        t->eos = usual_eos(t);
-    PLUMB_TRY(role(t, config, "bos_token", &t->bos, where));
-    PLUMB_TRY(role(t, config, "eos_token", &t->eos, where));
-    PLUMB_TRY(plumb_json_want_bool(config, "add_bos_token", &add_bos, &no, where));
-    PLUMB_TRY(plumb_json_want_bool(config, "add_eos_token", &add_eos, &no, where));
+    bool asked, added = false;
+    PLUMB_TRY(plumb_json_want_bool(config, key, &asked, &no, where));
+    for (int64_t i = 0; i < around->n; i++)
+        added |= around->id[i] == id;
+    if (t && plumb_json_get(config, key) && id >= 0 && asked != added)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: %s is %s, but the post_processor of tokenizer.json %s; the "
+                       "post_processor decides, as in transformers",
+                       where, key, asked ? "true" : "false",
+                       added ? "adds that token" : "adds no such token");
+    return PLUMB_OK;
+}
+
+/* Classes that transformers 5 builds anew from the vocabulary and the merges, with a normalizer and
+ * a pre-tokenizer of their own, and what those are. */
+static void compare_class(const plumb_json *config, const plumb_json *root, const char *where)
+{
+    const char *name = plumb_json_string(plumb_json_get(config, "tokenizer_class"), "");
+    const plumb_json *pre = plumb_json_get(root, "pre_tokenizer");
+    const char *normal =
+        plumb_json_string(plumb_json_get(plumb_json_get(root, "normalizer"), "type"), "none");
+    const char *type = plumb_json_string(plumb_json_get(pre, "type"), "none");
+    struct plumb_buf text = {0};
+    const bool bytes = plumb_json_put_node(&text, pre) == PLUMB_OK && text.len > 0 &&
+                       strstr(plumb_buf_text(&text), "\"ByteLevel\"");
+    bool same = true;
+    if (!strncmp(name, "LlamaTokenizer", 14)) /* of byte-level files it keeps all */
+        same = bytes || (!strcmp(normal, "none") && !strcmp(type, "Metaspace"));
+    else if (!strncmp(name, "Qwen2Tokenizer", 14))
+        same = !strcmp(normal, "NFC") && bytes;
+    else if (!strncmp(name, "GPT2Tokenizer", 13))
+        same = !strcmp(normal, "none") && !strcmp(type, "ByteLevel");
+    plumb_buf_fini(&text);
+    if (!same)
+        plumb_log_once(
+            PLUMB_LOG_WARN,
+            "%s: tokenizer_class is %s, which transformers 5 builds with a normalizer "
+            "and a pre-tokenizer of its own; plumb uses those of tokenizer.json (%s and "
+            "%s), as transformers does with PreTrainedTokenizerFast. The two may cut the "
+            "text next to added tokens in other ways",
+            where, name, normal, type);
+}
+
+static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
+                                const plumb_json *root, const char *where)
+{
+    const bool no = false;
+    bool clean, insist;
     /* transformers 5 ignores the first key for BPE, where cleaning up loses text, unless the
      * second insists. */
     PLUMB_TRY(plumb_json_want_bool(config, "clean_up_tokenization_spaces", &clean, &no, where));
@@ -142,66 +177,86 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config, co
         config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", &insist,
         &no, where));
     t->clean_up = clean && insist;
-    if (t->post.is_template) /* it already says what is added */
-        return PLUMB_OK;
-    PLUMB_REQUIRE((!add_bos || t->bos >= 0) && (!add_eos || t->eos >= 0), PLUMB_ERR_FORMAT,
-                  "%s: add_bos_token or add_eos_token is true, but the token is not named", where);
-    if (add_bos)
-        PLUMB_TRY(plumb_ids_add(&t->post.before, t->bos));
-    if (add_eos)
-        PLUMB_TRY(plumb_ids_add(&t->post.after, t->eos));
+    PLUMB_TRY(compare_template(t, config, "add_bos_token", t->bos, &t->post.before, where));
+    PLUMB_TRY(compare_template(t, config, "add_eos_token", t->eos, &t->post.after, where));
+    compare_class(config, root, where);
     return PLUMB_OK;
+}
+
+static plumb_status parse_one(plumb_json **out, const struct plumb_tokenizer_text *text,
+                              const char *where)
+{
+    *out = NULL;
+    return text->text ? plumb_json_parse(out, text->text, text->len, where) : PLUMB_OK;
+}
+
+plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
+                                         const struct plumb_tokenizer_files *files,
+                                         const char *where)
+{
+    plumb_status st = PLUMB_OK;
+    plumb_json *root = NULL;
+    struct plumb_beside beside = {0};
+    *out = NULL;
+    plumb_tokenizer *t = calloc(1, sizeof *t);
+    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "%s: no memory for a tokenizer", where);
+    plumb_beside_name(&beside, where);
+    PLUMB_TRY_GOTO(st, parse_one(&beside.config, &files->config, beside.name[0]), fail);
+    PLUMB_TRY_GOTO(st, parse_one(&beside.map, &files->map, beside.name[1]), fail);
+    PLUMB_TRY_GOTO(st, parse_one(&beside.added, &files->added, beside.name[2]), fail);
+    PLUMB_TRY_GOTO(st, plumb_json_parse(&root, files->json.text, files->json.len, where), fail);
+    PLUMB_TRY_GOTO(st, read_parts(t, root, &beside, where), fail);
+    read_roles(t, &beside);
+    if (beside.config)
+        PLUMB_TRY_GOTO(st, read_config(t, beside.config, root, beside.name[0]), fail);
+    else
+        t->clean_up = is_plain_gpt2(t);
+    *out = t;
+    t = NULL;
+fail:
+    plumb_json_free(&root);
+    plumb_beside_fini(&beside);
+    plumb_tokenizer_close(&t);
+    return st;
 }
 
 plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int64_t json_len,
                                    const char *config, int64_t config_len, const char *where)
 {
-    plumb_status st = PLUMB_OK;
-    plumb_json *root = NULL;
-    *out = NULL;
-    plumb_tokenizer *t = calloc(1, sizeof *t);
-    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "%s: no memory for a tokenizer", where);
-    t->bos = t->eos = -1;
-    PLUMB_TRY_GOTO(st, plumb_json_parse(&root, json, json_len, where), fail);
-    PLUMB_TRY_GOTO(st, read_parts(t, root, where), fail);
-    plumb_json_free(&root);
-    if (config) {
-        PLUMB_TRY_GOTO(st, plumb_json_parse(&root, config, config_len, "tokenizer_config.json"),
-                       fail);
-        PLUMB_TRY_GOTO(st, read_config(t, root, "tokenizer_config.json"), fail);
-    } else {
-        t->bos = usual_bos(t);
-        t->eos = usual_eos(t);
-        t->clean_up = is_plain_gpt2(t);
-    }
-    *out = t;
-    t = NULL;
-fail:
-    plumb_json_free(&root);
-    plumb_tokenizer_close(&t);
-    return st;
+    const struct plumb_tokenizer_files files = {.json = {json, json_len},
+                                                .config = {config, config_len}};
+    return plumb_tokenizer_parse_files(out, &files, where);
+}
+
+/* text = DIR/name, where it is there or needed; path = its name. */
+static plumb_status read_text(struct plumb_tokenizer_text *text, struct plumb_buf *buf,
+                              char path[4096], const char *dir, const char *name, bool needed)
+{
+    PLUMB_TRY(plumb_path_join(path, 4096, dir, name));
+    if (!needed && !plumb_file_exists(path))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_file_read_text(buf, path, "a JSON file"));
+    *text = (struct plumb_tokenizer_text){plumb_buf_text(buf), buf->len};
+    return PLUMB_OK;
 }
 
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir)
 {
     char path[4096];
     plumb_status st = PLUMB_OK;
-    struct plumb_buf json = {0}, config = {0};
+    struct plumb_buf buf[4] = {{0}};
+    struct plumb_tokenizer_files f = {.json = {NULL, 0}};
     *out = NULL;
-    PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof path, dir, "tokenizer_config.json"), fail);
-    const bool configured = plumb_file_exists(path);
-    if (configured)
-        PLUMB_TRY_GOTO(st, plumb_file_read_text(&config, path, "a JSON file"), fail);
-    PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof path, dir, "tokenizer.json"), fail);
-    PLUMB_TRY_GOTO(st, plumb_file_read_text(&json, path, "a JSON file"), fail);
-    PLUMB_TRY_GOTO(st,
-                   plumb_tokenizer_parse(out, plumb_buf_text(&json), json.len,
-                                         configured ? plumb_buf_text(&config) : NULL, config.len,
-                                         path),
+    PLUMB_TRY_GOTO(st, read_text(&f.config, &buf[0], path, dir, "tokenizer_config.json", false),
                    fail);
+    PLUMB_TRY_GOTO(st, read_text(&f.map, &buf[1], path, dir, "special_tokens_map.json", false),
+                   fail);
+    PLUMB_TRY_GOTO(st, read_text(&f.added, &buf[2], path, dir, "added_tokens.json", false), fail);
+    PLUMB_TRY_GOTO(st, read_text(&f.json, &buf[3], path, dir, "tokenizer.json", true), fail);
+    PLUMB_TRY_GOTO(st, plumb_tokenizer_parse_files(out, &f, path), fail);
 fail:
-    plumb_buf_fini(&json);
-    plumb_buf_fini(&config);
+    for (int i = 0; i < 4; i++)
+        plumb_buf_fini(&buf[i]);
     return st;
 }
 
@@ -329,6 +384,15 @@ int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t)
 {
     const int64_t added = t->added.n ? t->added.token[t->added.n - 1].id + 1 : 0;
     return plumb_max_i64(added, plumb_bpe_top(t->model));
+}
+
+int64_t plumb_tokenizer_file_vocab(const plumb_tokenizer *t)
+{
+    int64_t n = plumb_bpe_top(t->model);
+    for (int64_t i = 0; i < t->added.n; i++)
+        if (t->added.token[i].own)
+            n = plumb_max_i64(n, t->added.token[i].id + 1);
+    return n;
 }
 
 int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token)

@@ -19,15 +19,27 @@ struct plumb_ids {
 plumb_status plumb_ids_add(struct plumb_ids *ids, int32_t id);
 void plumb_ids_fini(struct plumb_ids *ids);
 
-/* Reads DIR/tokenizer.json and, where present, DIR/tokenizer_config.json: of it the names of BOS
- * and EOS (null: none; absent: looked for under their usual names), and add_bos_token and
- * add_eos_token unless the post-processor has a template. "truncation" and "padding" are left to
- * the caller, as transformers does. *out is owned by the caller. PLUMB_ERR_IO when the file is
- * missing; PLUMB_ERR_UNSUPPORTED names a component that plumb does not know; PLUMB_ERR_FORMAT names
- * the field. */
+/* Reads DIR/tokenizer.json and, where present, tokenizer_config.json, special_tokens_map.json and
+ * added_tokens.json: of them the added tokens (text/beside.h has the rules) and the names of BOS
+ * and EOS (null: none; absent: looked for under their usual names). What is put around a text is
+ * the post-processor's of tokenizer.json alone, as in transformers 5: add_bos_token and
+ * add_eos_token are compared with it and warned about. "truncation" and "padding" are left to the
+ * caller, as transformers does. *out is owned by the caller. PLUMB_ERR_IO when the file is missing;
+ * PLUMB_ERR_UNSUPPORTED names a component that plumb does not know; PLUMB_ERR_FORMAT names the
+ * field. */
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
-/* The same from memory. config: the text of tokenizer_config.json, or NULL when there is none.
- * where: the file's name, for messages. */
+/* The same from memory. where: the name of tokenizer.json, for messages. */
+struct plumb_tokenizer_text {
+    const char *text; /* NULL: there is no such file */
+    int64_t len;
+};
+struct plumb_tokenizer_files {
+    struct plumb_tokenizer_text json, config, map, added;
+};
+plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
+                                         const struct plumb_tokenizer_files *files,
+                                         const char *where);
+/* The same of the first two files. config: NULL when there is none. */
 plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int64_t json_len,
                                    const char *config, int64_t config_len, const char *where);
 void plumb_tokenizer_close(plumb_tokenizer **t); /* NULL is allowed */
@@ -66,6 +78,8 @@ plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_
 void plumb_decode_stream_fini(struct plumb_decode_stream *s);
 
 int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t); /* largest id + 1 */
+/* The same without the tokens that only the files beside tokenizer.json have. */
+int64_t plumb_tokenizer_file_vocab(const plumb_tokenizer *t);
 /* -1 when there is none of this name or role. */
 int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token);
 /* What the post-processor puts before and behind a single text; borrowed. */

@@ -245,6 +245,17 @@ static void contradictions(void)
     CHECK(unlink(in("generation_config.json")) == 0);
 }
 
+static void adapters(void)
+{
+    struct plumb_spec s;
+    next_folder();
+    write_text("config.json", "{\"model_type\":\"llama\"," SIZES "}");
+    CHECK_OK(plumb_spec_read(&s, dir));
+    write_text("adapter_config.json", "{}");
+    CHECK_FAILS(plumb_spec_read(&s, dir), PLUMB_ERR_UNSUPPORTED, "adapter_config.json");
+    CHECK(unlink(in("adapter_config.json")) == 0);
+}
+
 /* ---- the weights beside config.json ------------------------------------------------------- */
 
 static char source[600];
@@ -466,6 +477,7 @@ int main(void)
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
     against_transformers();
     contradictions();
+    adapters();
     heads();
     padding();
     fresh_classifier();

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""sources_fixtures.py OUT - writes OUT/config.json: what transformers makes of config.json files in
-which two fields give one setting. Needs torch and transformers (written with 5.24).
+"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers makes of
+folders in which two fields, or two files, give one setting. Needs torch and transformers (written
+with 5.24).
 
-Each case: the fields that change in a small config.json, generation_config.json or null, and what
+Each case of config.json: the fields that change in a small config.json, generation_config.json or null, and what
 the model that transformers builds from them uses: rotary description, layers with a window and its
-size, end tokens of generate(); or the error with which it refuses."""
+size, end tokens of generate(); or the error with which it refuses.
+Each case of tokenizer.json: the files beside it, and the ids of the texts, with what the
+post-processor adds and decoded without special tokens, and the tokens with a role."""
 import json
 import pathlib
 import sys
@@ -106,7 +109,102 @@ def case(change, generation=None, family="llama"):
     return {"config": whole, "generation": generation, "transformers": out}
 
 
+def added(text, ident, **flags):
+    """One entry of "added_tokens"."""
+    return {"id": ident, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": False, "special": True, **flags}
+
+
+def entry(text, **flags):
+    one = added(text, 0, **flags)
+    del one["id"]
+    return one
+
+
+LETTERS = ["<s>", "</s>", "a", "b", "c", "<", ">", "|", "/", " ", "x", "y", "ab", "[", "]"]
+TEMPLATE = {"type": "TemplateProcessing", "pair": [],
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}}
+TOKENIZER = {"version": "1.0", "truncation": None, "padding": None,
+             "added_tokens": [added("<s>", 0), added("</s>", 1)], "normalizer": None,
+             "pre_tokenizer": None, "post_processor": TEMPLATE, "decoder": {"type": "Fuse"},
+             "model": {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False,
+                       "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                       "byte_fallback": False, "ignore_merges": False,
+                       "vocab": {t: i for i, t in enumerate(LETTERS)}, "merges": ["a b"]}}
+ROLES = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+TEXTS = ["ab", "a <|x|> b", "a<|x|><|y|>b", "a </s> b", "<s>ab</s>", "a[x] b"]
+X = "<|x|>"
+BESIDE = [ # tokenizer_config.json, special_tokens_map.json, added_tokens.json, changes of tokenizer.json
+    ({}, None, None, {}),
+    ({"add_bos_token": False, "add_eos_token": True}, None, None, {}),
+    ({"add_bos_token": True, "add_eos_token": True}, None, None, {"post_processor": None}),
+    ({"added_tokens_decoder": {"15": entry(X)}}, None, None, {}),
+    ({"added_tokens_decoder": {"20": entry(X), "3": entry("<|y|>")}}, None, None, {}),
+    ({"added_tokens_decoder": {"16": entry(X), "15": entry("<|y|>", special=False)}}, None, None, {}),
+    ({"added_tokens_decoder": {"1": entry("</s>", lstrip=True, rstrip=True)}}, None, None, {}),
+    ({"added_tokens_decoder": {"15": entry(X, rstrip=True, special=False)}}, None, None, {}),
+    ({"added_tokens_decoder": {"15": entry(X)}}, {"eos_token": "<s>"}, {"<|y|>": 16}, {}),
+    ({"additional_special_tokens": [X]}, None, None, {}),
+    ({"extra_special_tokens": [X]}, None, None, {}),
+    ({"extra_special_tokens": {"x_token": X, "y_token": "<|y|>"}}, None, None, {}),
+    ({"extra_special_tokens": [X], "additional_special_tokens": ["<|y|>"]}, None, None, {}),
+    ({"additional_special_tokens": [{"__type": "AddedToken", **entry(X, rstrip=True)}]}, None, None, {}),
+    ({}, {"additional_special_tokens": [X]}, None, {}),
+    ({}, {"extra_special_tokens": [{"content": X, "lstrip": True, "normalized": False}]}, None, {}),
+    ({"additional_special_tokens": ["<|y|>"]}, {"additional_special_tokens": [X]}, None, {}),
+    ({"additional_special_tokens": ["<|y|>"]}, {"extra_special_tokens": [X]}, None, {}),
+    ({}, None, {X: 15}, {}),
+    ({}, None, {X: 30, "<|y|>": 20}, {}),
+    ({}, {"additional_special_tokens": [X]}, {X: 15}, {}),
+    ({"additional_special_tokens": [X]}, None, {X: 15}, {}),
+    ({}, {"pad_token": X}, {X: 15}, {}),
+    ({"added_tokens_decoder": {}}, None, {X: 15}, {}),
+    ({}, {"eos_token": "<s>"}, None, {}),
+    ({}, {"eos_token": {"content": "</s>", "lstrip": True, "rstrip": True, "normalized": False,
+                        "single_word": False}}, None, {}),
+    ({"pad_token": "[x]"}, None, None, {}),
+    ({"image_token": X, "mask_token": "<|y|>", "sep_token": "[x]"}, None, None, {}),
+    ({"eos_token": "ab"}, None, None, {}),
+    ({"eos_token": "<|y|>"}, None, None, {}),
+    ({}, None, None, {"added_tokens": []}),
+    ({}, None, None, {"added_tokens": [added("<s>", 0, special=False), added("</s>", 1, special=False)]}),
+    ({"added_tokens_decoder": {"15": entry(X)}}, None, None,
+     {"added_tokens": [added("<s>", 0, special=False), added("</s>", 1, special=False)]}),
+    ({}, None, None, {"added_tokens": TOKENIZER["added_tokens"] + [added(X, 15, rstrip=True)]}),
+    ({"added_tokens_decoder": {"15": entry(X)}}, None, None,
+     {"added_tokens": TOKENIZER["added_tokens"] + [added(X, 15, rstrip=True)]}),
+]
+
+
+def words(config, special_map, added_json, change):
+    files = {"tokenizer.json": {**TOKENIZER, **change}, "tokenizer_config.json": {**ROLES, **config},
+             "special_tokens_map.json": special_map, "added_tokens.json": added_json,
+             "config.json": {**BASE, "vocab_size": 40}}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, value in files.items():
+            if value is not None:
+                pathlib.Path(folder, name).write_text(json.dumps(value))
+        t = transformers.AutoTokenizer.from_pretrained(folder)
+        ids = [t(text)["input_ids"] for text in TEXTS]
+        out = {"bos": t.bos_token_id, "eos": t.eos_token_id, "ids": ids,
+               "shown": [t.decode(i, skip_special_tokens=True) for i in ids]}
+    del files["config.json"]
+    if not change:
+        files["tokenizer.json"] = None
+    return {"files": files, "transformers": out}
+
+
+def write_tokenizers(out):
+    text = ",\n".join(json.dumps(words(*b)) for b in BESIDE)
+    pathlib.Path(out, "tokenizer.json").write_text(
+        f'{{"transformers": "{transformers.__version__}", "texts": {json.dumps(TEXTS)},\n'
+        f'"tokenizer": {json.dumps(TOKENIZER)},\n"cases": [\n{text}\n]}}\n')
+
+
 def main(out):
+    write_tokenizers(out)
     cases = [case(c) for c in ROPE]
     cases += [case(c, family=f) for f in ("llama", "mistral", "qwen2", "qwen3") for c in WINDOW]
     cases += [case(c, g) for c, g in STOPS]
