@@ -1,7 +1,6 @@
 /* tie.c - whether the head is the embedding: what config.json says beside what the files hold.
  * Layer 4. Includes base/, io/ and model/net.h. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -20,7 +19,7 @@ static plumb_status read_part(float *part, const struct plumb_st_entry *e, int64
 {
     struct plumb_st_entry one = *e;
     const int64_t width = e->count ? e->bytes / e->count : 0;
-    one.data = (const char *)e->data + at * width;
+    one.at += at * width;
     one.count = n;
     one.bytes = n * width;
     return plumb_st_to_f32(part, &one);
@@ -32,9 +31,6 @@ static plumb_status same_values(bool *same, const struct plumb_st_entry *a,
     enum { STAGE = 65536 };
     plumb_status st = PLUMB_OK;
     *same = same_shape(a, b);
-    if (*same && !a->other && !b->other && a->dtype == b->dtype && a->bytes == b->bytes &&
-        memcmp(a->data, b->data, (size_t)a->bytes) == 0)
-        return PLUMB_OK;
     float *x = malloc(2 * STAGE * sizeof *x), *y = x ? x + STAGE : NULL;
     PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "comparison of %s with %s", a->name, b->name);
     for (int64_t at = 0; *same && at < a->count && st == PLUMB_OK; at += STAGE) {

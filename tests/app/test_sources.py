@@ -27,16 +27,22 @@ def saves_the_tokenizer(bench):
     edit(words / "special_tokens_map.json", additional_special_tokens=["<|judge|>"])
     (words / "chat_template.jinja").write_text("{{ messages }}")
     out = bench.folder / "own"
-    args = [a.replace(f"model={bench.world}", f"model={bare}") for a in bench.sft_args(out, steps=2)]
-    bench.good(*args, f"tokenizer={words}")
+
+    def args(folder):
+        given = bench.sft_args(folder, steps=3)
+        given.remove("checkpoint.every=0")
+        return [*(a.replace(f"model={bench.world}", f"model={bare}") for a in given),
+                f"tokenizer={words}", "checkpoint.every=1"]
+
+    bench.good(*args(out))
     kept = [p.name for p in words.iterdir()]
     for name in kept:
         bench.same(words / name, out / "latest" / name, "tokenizer= is saved")
-    longer = [a.replace("max_steps=2", "max_steps=3") for a in args]
-    bench.good(*longer, f"tokenizer={words}", "resume=auto")
-    bench.check((out / "checkpoint-3").exists(), "no checkpoint of step 3")
+    half = common.rewind(out, bench.folder / "half", 2)
+    bench.good(*args(half), "resume=auto")
+    bench.check((half / "checkpoint-3").exists(), "no checkpoint of step 3")
     for name in kept:
-        bench.same(words / name, out / "latest" / name, "tokenizer= is saved after a resume")
+        bench.same(words / name, half / "latest" / name, "tokenizer= is saved after a resume")
     line = json.dumps({"text": "<|judge|>a"}) + "\n"
     own = bench.good("tokenize", f"model={bare}", f"tokenizer={words}", "input=-", stdin=line)
     saved = bench.good("tokenize", f"model={out / 'latest'}", "input=-", stdin=line)

@@ -272,6 +272,7 @@ static void write_weights(const char *embed, const char *head, float step)
 {
     plumb_st *st;
     struct plumb_st_entry e[64];
+    void *data[64];
     int64_t n = 0;
     CHECK_OK(plumb_st_open_dir(&st, source));
     const struct plumb_st_entry *own = plumb_st_find(st, "model.embed_tokens.weight");
@@ -281,6 +282,9 @@ static void write_weights(const char *embed, const char *head, float step)
     copy[0] += step;
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
         e[n] = *plumb_st_at(st, i);
+        CHECK((data[i] = malloc((size_t)e[n].bytes)));
+        CHECK_OK(plumb_st_read(data[i], &e[n], 0, e[n].bytes));
+        e[n].data = data[i];
         if (plumb_st_at(st, i) == own)
             e[n].name = embed;
         n += e[n].name && strcmp(e[n].name, "lm_head.weight") != 0;
@@ -292,6 +296,8 @@ static void write_weights(const char *embed, const char *head, float step)
         e[n++].data = copy;
     }
     CHECK_OK(plumb_st_write(in("model.safetensors"), e, n, NULL));
+    for (int64_t i = 0; i < plumb_st_count(st); i++)
+        free(data[i]);
     free(copy);
     plumb_st_close(&st);
 }
