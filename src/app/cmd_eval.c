@@ -27,6 +27,7 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
                                  : 0,
         .max_tokens = max_pos > 0 ? plumb_at_most(cfg->data.max_tokens, max_pos) : 0,
         .limit = cfg->data.limit,
+        .whole = true,
     };
     return plumb_dataset_open(out, cfg->data.eval, &options);
 }

@@ -11,6 +11,7 @@
 #include "data/encode.h"
 #include "data/rollout_store.h"
 #include "io/file.h"
+#include "io/json.h"
 #include "io/safetensors.h"
 #include "model/generate.h"
 #include "model/spec.h"
@@ -19,7 +20,7 @@
 #include "train/samples.h"
 
 /* Rollouts shown one by one. */
-enum { SHOWN = 8 };
+enum { SHOWN = 8, RECORD_COLUMNS = 2000 };
 
 static void print_summary(const struct plumb_rollouts *r, const char *path)
 {
@@ -57,6 +58,52 @@ static void print_summary(const struct plumb_rollouts *r, const char *path)
         printf("\n  weights     %016" PRIx64 ", tau %g\n", r->weight_fingerprint[0], r->tau[0]);
 }
 
+/* The text of the last message of rollout i's record instead of the whole prompt, for plain prompts
+ * whose record is in the file. */
+static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollouts *r, int64_t i)
+{
+    int64_t len;
+    plumb_json *record = NULL;
+    const char *text = plumb_rollouts_record(r, i, &len);
+    if (!len || r->principled[i])
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_json_parse(&record, text, len, "the record of a rollout"));
+    const plumb_json *v = plumb_json_get(record, "prompt");
+    const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
+    const char *content = plumb_json_string(plumb_json_get(last, "content"), NULL);
+    plumb_status st = PLUMB_OK;
+    if (content) {
+        plumb_buf_clear(prompt);
+        st = plumb_buf_add_text(prompt, content);
+    }
+    plumb_json_free(&record);
+    return st;
+}
+
+/* What the rewards were given with the answers, where the file has it. */
+static plumb_status print_records(const struct plumb_rollouts *r)
+{
+    struct plumb_buf line = {0};
+    plumb_status st = PLUMB_OK;
+    int64_t shown = 0, len;
+    for (int64_t i = 0; i < r->n && shown < SHOWN && st == PLUMB_OK; i++) {
+        const char *text = plumb_rollouts_record(r, i, &len);
+        if (!len || (i > 0 && r->prompt_id[i] == r->prompt_id[i - 1]))
+            continue;
+        struct plumb_buf whole = {0};
+        plumb_buf_clear(&line);
+        st = plumb_buf_add(&whole, text, len);
+        if (st == PLUMB_OK)
+            st = plumb_samples_cut(&line, plumb_buf_text(&whole), RECORD_COLUMNS, NULL);
+        if (st == PLUMB_OK)
+            printf("  record %-4lld %s\n", (long long)r->prompt_id[i], plumb_buf_text(&line));
+        plumb_buf_fini(&whole);
+        shown++;
+    }
+    plumb_buf_fini(&line);
+    return st;
+}
+
 /* Texts when a tokenizer is at hand (tokenizer=DIR or model=DIR), ids otherwise. */
 static plumb_status print_texts(const struct plumb_rollouts *r, const plumb_tokenizer *tokenizer)
 {
@@ -75,6 +122,7 @@ static plumb_status print_texts(const struct plumb_rollouts *r, const plumb_toke
                                                middle - begin, r->tokens + middle,
                                                r->offsets[i + 1] - middle),
                        done);
+        PLUMB_TRY_GOTO(st, ask_last(&prompt, r, i), done);
         const struct plumb_sample_row row = {.prompt = plumb_buf_text(&prompt),
                                              .completion = plumb_buf_text(&answer),
                                              .reward = (double)r->reward[i],
@@ -98,6 +146,7 @@ static plumb_status inspect_rollouts(const struct plumb_config *cfg)
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_rollouts_read(&r, cfg->input), done);
     print_summary(r, cfg->input);
+    PLUMB_TRY_GOTO(st, print_records(r), done);
     if (*dir) {
         PLUMB_TRY_GOTO(st, plumb_tokenizer_open(&tokenizer, dir), done);
         st = print_texts(r, tokenizer);

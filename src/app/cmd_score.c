@@ -97,6 +97,9 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
                                                      .alone = !c->text,
                                                      .tokens = c->n,
                                                      .solution = r->solution,
+                                                     .solution_len = r->solution_len,
+                                                     .record = r->json,
+                                                     .given = true,
                                                      .prompt_id = i};
     }
     PLUMB_TRY(plumb_rewards_score(s->rewards, item, end - begin, value));
@@ -130,6 +133,7 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         .prompt_template = template,
         .append_eos = s->tokenizer && plumb_tokenizer_eos(s->tokenizer) >= 0,
         .limit = cfg->data.limit,
+        .whole = true,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
     /* plumb_encoding_choose has said what there is to say */

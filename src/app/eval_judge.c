@@ -1,10 +1,11 @@
 /* eval_judge.c - which of two answers is better, by an external command.
  * Layer 6. Includes app/eval.h, base/, data/ask.h, io/.
  *
- * The command gets {"id": n, "prompt": "..", "a": "..", "b": ".."} and answers {"winner": "a"}, "b"
- * or "tie", or {"score": x} with x in [0, 1], how much it prefers a: above 1/2 a wins. An id that
- * it gives back must be the question's. Judges favour a place, so every pair is asked twice, with a
- * and b exchanged; only a verdict that stays is one, any other pair is a tie (Zheng et al. 2023,
+ * The command gets {"id": n, "prompt": "..", "a": "..", "b": "..", ..}, the rest being the record
+ * as reward commands get it (data/reward_command.h), and answers {"winner": "a"}, "b" or "tie", or
+ * {"score": x} with x in [0, 1], how much it prefers a: above 1/2 a wins. An id that it gives back
+ * must be the question's. Judges favour a place, so every pair is asked twice, with a and b
+ * exchanged; only a verdict that stays is one, any other pair is a tie (Zheng et al. 2023,
  * arXiv:2306.05685, section 3.4). */
 #include <math.h>
 #include <stdio.h>
@@ -26,6 +27,9 @@ struct judging {
 };
 enum { NO_VERDICT = 2 };
 
+/* Members that the judge gets from plumb. */
+static const char *const taken[] = {"id", "a", "b"};
+
 static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
 {
     const struct judging *j = arg;
@@ -40,6 +44,8 @@ static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
     PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(a), a->len));
     PLUMB_TRY(plumb_buf_add_text(out, ", \"b\": "));
     PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(b), b->len));
+    PLUMB_TRY(plumb_columns_put(out, j->data->record[ours->record].json, taken,
+                                sizeof taken / sizeof taken[0], NULL));
     return plumb_buf_add_text(out, "}\n");
 }
 

@@ -192,11 +192,12 @@ static plumb_status write_report(const struct plumb_eval *e, const struct plumb_
     int64_t n = 0;
     const int64_t most = plumb_min_i64(cfg->report.samples, PLUMB_EVAL_SHOWN);
     for (int64_t p = 0; p < most && p < data->n && first->text[p]; p++)
-        sample[n++] = (struct plumb_report_sample){.prompt = data->record[p].prompt.text,
-                                                   .first = first->text[p],
-                                                   .last = last->text[p],
-                                                   .first_reward = shown_reward(e, first, p),
-                                                   .last_reward = shown_reward(e, last, p)};
+        sample[n++] = (struct plumb_report_sample){
+            .prompt = data->record[p].asked ? data->record[p].asked : data->record[p].prompt.text,
+            .first = first->text[p],
+            .last = last->text[p],
+            .first_reward = shown_reward(e, first, p),
+            .last_reward = shown_reward(e, last, p)};
     char path[4096], subtitle[256];
     snprintf(subtitle, sizeof(subtitle), "%lld prompts; the sample table shows %s, then %s",
              (long long)e->prompts, first->name, last->name);

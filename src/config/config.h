@@ -38,6 +38,7 @@ struct plumb_reward_function {
     const char *pattern;      /* "": not given */
     struct plumb_texts words; /* empty: not given */
     const char *file;         /* "": not given; one word per line */
+    const char *field;        /* "": not given; a member of the record */
     double target, min, max;  /* NaN: not given */
 };
 struct plumb_reward_functions {

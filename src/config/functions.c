@@ -20,6 +20,7 @@ static const struct plumb_option fields[] = {
     FIELD(TEXT, pattern, "", ""),
     FIELD(TEXTS, words, "", ""),
     FIELD(TEXT, file, "", ""),
+    FIELD(TEXT, field, "", ""),
     FIELD(REAL, target, "", "[-1e12, 1e12]"),
     FIELD(REAL, min, "", "[-1e12, 1e12]"),
     FIELD(REAL, max, "", "[-1e12, 1e12]"),
@@ -49,7 +50,7 @@ static plumb_status unknown(const char *key, const char *where)
     const bool near = plumb_is_near(plumb_edit_distance(key, fields[best].name), key);
     PLUMB_FAIL(PLUMB_ERR_CONFIG,
                "%s: unknown key '%s' in a reward function%s%s%s, expected name, weight, pattern, "
-               "words, file, target, min or max",
+               "words, file, field, target, min or max",
                where, key, near ? ", did you mean '" : "", near ? fields[best].name : "",
                near ? "'?" : "");
 }
@@ -63,6 +64,7 @@ static plumb_status set_one(struct plumb_config *c, struct plumb_reward_function
     *f = (struct plumb_reward_function){.weight = 1,
                                         .pattern = "",
                                         .file = "",
+                                        .field = "",
                                         .target = (double)NAN,
                                         .min = (double)NAN,
                                         .max = (double)NAN};

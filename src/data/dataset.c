@@ -63,6 +63,15 @@ static plumb_status keep_text(const char **out, struct plumb_dataset *d, const s
     return PLUMB_OK;
 }
 
+static plumb_status keep_json(struct plumb_record *rec, struct plumb_dataset *set,
+                              const struct plumb_draft *d)
+{
+    void *at = NULL;
+    PLUMB_TRY(keep(&at, set, d->json.text, d->json.len));
+    rec->json = (struct plumb_columns){at, d->json.len};
+    return d->asked.len ? keep_text(&rec->asked, set, &d->asked) : PLUMB_OK;
+}
+
 static plumb_status keep_ids(struct plumb_piece *p, struct plumb_dataset *d, const int32_t *ids,
                              int64_t n)
 {
@@ -181,6 +190,9 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
         PLUMB_TRY(keep_text(&rec->id, r->set, &d->id));
     if (d->has_solution)
         PLUMB_TRY(keep_text(&rec->solution, r->set, &d->solution));
+    rec->solution_len = d->solution.len;
+    if (r->o->whole)
+        PLUMB_TRY(keep_json(rec, r->set, d));
     if (d->by_ids)
         return keep_given_ids(rec, r);
     if (kind == PLUMB_DATA_PROMPTS)
@@ -249,6 +261,17 @@ static bool blank(const char *line, int64_t len)
     return true;
 }
 
+static struct plumb_columns trim(const char *line, int64_t len)
+{
+    while (len > 0 && strchr(" \t\r", line[len - 1]))
+        len--;
+    while (len > 0 && strchr(" \t\r", *line)) {
+        line++;
+        len--;
+    }
+    return (struct plumb_columns){line, len};
+}
+
 static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t line_no)
 {
     struct reader *r = arg;
@@ -275,6 +298,7 @@ static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t 
     plumb_json *root = NULL;
     plumb_status st = PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_json_parse(&root, line, len, where), fail);
+    r->draft.json = trim(line, len);
     PLUMB_TRY_GOTO(st, plumb_record_read(&r->draft, root, r->o, where), fail);
     PLUMB_TRY_GOTO(st, add_record(r, line_no, where), fail);
 fail:

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/columns.h"
 #include "text/tokenizer.h"
 
 /* What a file is read as, and the record shapes that are accepted. TEXT is a string, CHAT a list
@@ -19,8 +20,8 @@
  *   TEXTS      {"text": TEXT} or {"messages": CHAT}: the whole of it is the prompt
  *   ANY        line by line what SFT, TEXTS or PROMPTS accept: something to score
  * Optional in PAIRS: "score_chosen" and "score_rejected", numbers, both or none.
- * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept). For
- * other members see data/fields.h. */
+ * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept where it
+ * is a text or a number). For other members see data/fields.h and data/columns.h. */
 enum plumb_data_kind {
     PLUMB_DATA_PROMPTS,
     PLUMB_DATA_SFT,
@@ -43,7 +44,11 @@ enum { PLUMB_COMPLETION = 0, PLUMB_CHOSEN = 0, PLUMB_REJECTED = 1 };
 struct plumb_record {
     int64_t line;         /* in the file, from 1 */
     const char *id;       /* "id" of the record as text, or NULL */
-    const char *solution; /* or NULL */
+    const char *solution; /* "solution", or else "answer", if it is a text or a number; or NULL */
+    int64_t solution_len;
+    struct plumb_columns json; /* the record as the file has it; with options.whole */
+    const char *asked;         /* text of the last message of its prompt; with options.whole; NULL
+                                * where the record gave ids */
     /* PROMPTS: all of the prompt, which a model goes on from. Otherwise the ids before the
      * completions, or all ids where there is none; the text is always all of the prompt. */
     struct plumb_piece prompt;
@@ -74,6 +79,7 @@ struct plumb_data_options {
     int64_t max_tokens;             /* of a prompt with one of its completions; 0: no limit */
     int64_t skip;                   /* records that are left out first, unread */
     int64_t limit;                  /* only the first records behind them; 0: all */
+    bool whole;                     /* keep the JSON text of every record */
     bool skip_long;                 /* longer records are left out and counted, not an error */
     bool blank_lines;               /* blank lines are allowed anywhere, not only at the end */
 };

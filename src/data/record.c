@@ -188,6 +188,8 @@ static plumb_status put_prompt(struct plumb_draft *d, const struct plumb_message
                   where, key);
     PLUMB_TRY(check_places(m, n, o, key, where));
     PLUMB_TRY(plumb_template_render(&d->prompt, template_of(o), m, n));
+    if (o->whole)
+        PLUMB_TRY(plumb_buf_add_text(&d->asked, m[n - 1].content));
     if (o->principle && o->kind == PLUMB_DATA_PROMPTS)
         PLUMB_TRY(put_principled(&d->principled, o->principle, m, n, o, where));
     if (o->contrary && o->kind == PLUMB_DATA_PROMPTS)
@@ -362,21 +364,29 @@ static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line, cons
     return PLUMB_OK;
 }
 
-/* A string or number, kept as text. */
-static plumb_status read_note(struct plumb_buf *out, bool *has, const plumb_json *line,
-                              const char *key, const char *where)
+static plumb_status read_id(struct plumb_draft *d, const plumb_json *line, const char *where)
 {
-    const plumb_json *v = plumb_json_get(line, key);
-    if (!v || *has)
-        return PLUMB_OK;
+    const plumb_json *v = plumb_json_get(line, "id");
     const enum plumb_json_type type = plumb_json_type_of(v);
-    *has = true;
+    if (!v)
+        return PLUMB_OK;
+    d->has_id = true;
     if (type == PLUMB_JSON_STRING)
-        return plumb_buf_add(out, plumb_json_string(v, ""), plumb_json_string_len(v));
+        return plumb_buf_add(&d->id, plumb_json_string(v, ""), plumb_json_string_len(v));
     PLUMB_REQUIRE(type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL, PLUMB_ERR_FORMAT,
-                  "%s: field \"%s\": found %s, expected a string or a number", where, key,
-                  found(v));
-    return plumb_json_put_node(out, v);
+                  "%s: field \"id\": found %s, expected a string or a number", where, found(v));
+    return plumb_json_put_node(&d->id, v);
+}
+
+/* A number keeps the digits of the file. Anything else than a text or a number is for the reward
+ * commands alone, which get the whole record. */
+static plumb_status read_solution(struct plumb_draft *d, const plumb_json *line)
+{
+    const char *key = plumb_json_get(line, "solution") ? "solution" : "answer";
+    struct plumb_columns value;
+    if (!plumb_json_get(line, key) || !plumb_columns_find(d->json, key, &value))
+        return PLUMB_OK;
+    return plumb_columns_text(&d->solution, value, &d->has_solution);
 }
 
 static plumb_status read_prompt(struct plumb_draft *d, const plumb_json *line,
@@ -471,9 +481,8 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
     PLUMB_TRY(read_shape(d, line, o, where));
     if (o->kind == PLUMB_DATA_PAIRS)
         PLUMB_TRY(read_scores(d, line, where));
-    PLUMB_TRY(read_note(&d->id, &d->has_id, line, "id", where));
-    PLUMB_TRY(read_note(&d->solution, &d->has_solution, line, "solution", where));
-    return read_note(&d->solution, &d->has_solution, line, "answer", where);
+    PLUMB_TRY(read_id(d, line, where));
+    return read_solution(d, line);
 }
 
 void plumb_draft_clear(struct plumb_draft *d)
@@ -485,6 +494,7 @@ void plumb_draft_clear(struct plumb_draft *d)
     plumb_buf_clear(&d->completion[1]);
     plumb_buf_clear(&d->id);
     plumb_buf_clear(&d->solution);
+    plumb_buf_clear(&d->asked);
     d->ids.n = 0;
     d->completions = 0;
     d->by_ids = d->has_id = d->has_solution = false;
@@ -501,6 +511,7 @@ void plumb_draft_fini(struct plumb_draft *d)
     plumb_buf_fini(&d->completion[1]);
     plumb_buf_fini(&d->id);
     plumb_buf_fini(&d->solution);
+    plumb_buf_fini(&d->asked);
     plumb_ids_fini(&d->ids);
     plumb_fields_fini(&d->named);
 }

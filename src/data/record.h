@@ -15,8 +15,9 @@ struct plumb_draft {
     bool by_ids;          /* the record gave ids; the texts are empty */
     struct plumb_ids ids; /* prompt and completion */
     int64_t prompt_tokens;
-    struct plumb_buf id, solution;
+    struct plumb_buf id, solution, asked;
     bool has_id, has_solution;
+    struct plumb_columns json;       /* the line; borrowed; set before the record is read */
     double score[2];                 /* NaN = not given */
     struct plumb_fields_named named; /* of the whole file: what warnings have named */
 };

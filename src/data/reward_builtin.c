@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "data/decimal.h"
 #include "io/file.h"
 #include "text/regex.h"
 
@@ -23,11 +24,14 @@ struct function {
     double weight, target, min, max;
     plumb_regex *regex;  /* or NULL */
     struct words listed; /* sorted */
+    char *field;         /* of the record, or NULL */
+    char *pattern;       /* of regex, where it comes from the field */
 };
 struct plumb_reward_builtin {
     struct function *f;
     int64_t n;
     struct words words;     /* of the completion at hand */
+    struct plumb_buf text;  /* of a field of the record at hand */
     struct plumb_span *run; /* sorted runs of words; scratch of repetition */
     int64_t run_cap;
 };
@@ -185,128 +189,6 @@ static plumb_status score_repetition(double *out, plumb_reward_builtin *b, const
     return PLUMB_OK;
 }
 
-/* A decimal number in a text, exactly: its digits from the first to the last that is not 0, which
- * may have commas and a point between them. No digits: the number is 0. */
-struct decimal {
-    const char *first, *end;
-    int64_t exponent; /* the first digit counts 10^exponent */
-    bool negative, percent;
-};
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-/* Takes "+", "-" or U+2212 off the beginning. */
-static bool take_sign(const char **at, const char *end, bool *negative)
-{
-    static const char minus[] = "\xE2\x88\x92";
-    const int64_t left = end - *at;
-    const bool wide = left >= 3 && memcmp(*at, minus, 3) == 0;
-    if (!wide && (left < 1 || (**at != '-' && **at != '+')))
-        return false;
-    *negative = wide || **at == '-';
-    *at += wide ? 3 : 1;
-    return true;
-}
-
-/* Whole digits: "1234", or "1,234" with a comma before every three from the right. */
-static bool take_whole(const char **at, const char *end)
-{
-    const char *s = *at;
-    int64_t run = 0, groups = 0;
-    for (; s < end && (is_digit(*s) || *s == ','); s++) {
-        if (*s != ',') {
-            run++;
-            continue;
-        }
-        /* the first group is 1 to 3 digits and begins with none of 0, the others are 3 */
-        if (groups ? run != 3 : run < 1 || run > 3 || **at == '0')
-            return false;
-        groups++;
-        run = 0;
-    }
-    *at = s;
-    return groups == 0 || run == 3;
-}
-
-static bool take_exponent(const char **at, const char *end, int64_t *exponent)
-{
-    bool negative = false;
-    int64_t digits = 0, x = 0;
-    *exponent = 0;
-    if (*at == end || (**at != 'e' && **at != 'E'))
-        return true;
-    ++*at;
-    take_sign(at, end, &negative);
-    for (; *at < end && is_digit(**at) && digits < 10; ++*at, digits++)
-        x = 10 * x + (**at - '0');
-    *exponent = negative ? -x : x;
-    return digits > 0 && digits < 10;
-}
-
-static bool as_decimal(struct decimal *d, const char *s, int64_t n)
-{
-    const char *end = s + n, *point, *after;
-    *d = (struct decimal){0};
-    const bool sign = take_sign(&s, end, &d->negative);
-    if (s < end && *s == '$') {
-        s++;
-        if (!sign)
-            take_sign(&s, end, &d->negative);
-    }
-    const char *from = s;
-    if (!take_whole(&s, end))
-        return false;
-    point = after = s;
-    if (s < end && *s == '.')
-        for (s++, after = s; s < end && is_digit(*s);)
-            s++;
-    if (point == from && s == after)
-        return false; /* no digit before the point, none after it */
-    const char *last = s;
-    int64_t scale;
-    if (!take_exponent(&s, end, &scale))
-        return false;
-    d->percent = s < end && *s == '%';
-    s += d->percent;
-    while (from < last && !(is_digit(*from) && *from != '0'))
-        from++;
-    while (last > from && !(is_digit(last[-1]) && last[-1] != '0'))
-        last--;
-    d->first = from;
-    d->end = last;
-    d->exponent = scale;
-    for (const char *c = from; c < point; c++) /* the first digit has whole digits behind it */
-        d->exponent += is_digit(*c);
-    if (from < point)
-        d->exponent--;
-    else
-        d->exponent -= from - after + 1;
-    return s == end;
-}
-
-static bool same_decimal(const struct decimal *a, const struct decimal *b)
-{
-    const char *x = a->first, *y = b->first;
-    if (a->percent != b->percent)
-        return false;
-    if (x == a->end || y == b->end)
-        return x == a->end && y == b->end;
-    if (a->negative != b->negative || a->exponent != b->exponent)
-        return false;
-    while (x < a->end && y < b->end) {
-        if (!is_digit(*x))
-            x++;
-        else if (!is_digit(*y))
-            y++;
-        else if (*x++ != *y++)
-            return false;
-    }
-    return x == a->end && y == b->end;
-}
-
 static struct plumb_span trim(const char *s, struct plumb_span t)
 {
     while (t.begin < t.end && isspace((unsigned char)s[t.begin]))
@@ -316,34 +198,168 @@ static struct plumb_span trim(const char *s, struct plumb_span t)
     return t;
 }
 
-static double score_exact(const struct function *f, const struct plumb_reward_item *item)
+/* The answer to compare; false when there is none. *given_up: the search did not end. */
+static bool find_answer(struct plumb_span *answer, bool *given_up, const struct function *f,
+                        const struct plumb_reward_item *item)
 {
-    struct plumb_span answer = {0, item->completion_len}, group;
-    const char *text = item->completion, *want = item->solution;
+    struct plumb_span group;
     bool hit = true, any = !f->regex;
+    *answer = (struct plumb_span){0, item->completion_len};
     for (int64_t from = 0; f->regex && hit;) {
-        if (plumb_regex_search(f->regex, text, item->completion_len, from, &hit, &group, &from) !=
-            PLUMB_OK)
-            return NAN;
+        *given_up = plumb_regex_search(f->regex, item->completion, item->completion_len, from, &hit,
+                                       &group, &from) != PLUMB_OK;
+        if (*given_up)
+            return false;
         if (hit) {
-            answer = group;
+            *answer = group;
             any = true;
         }
     }
-    if (!any)
-        return 0.0;
-    answer = trim(text, answer);
-    const struct plumb_span w = trim(want, (struct plumb_span){0, (int64_t)strlen(want)});
-    const int64_t n = answer.end - answer.begin, m = w.end - w.begin;
-    struct decimal a, b;
-    if (as_decimal(&a, text + answer.begin, n) && as_decimal(&b, want + w.begin, m))
-        return same_decimal(&a, &b);
-    return n == m && memcmp(text + answer.begin, want + w.begin, (size_t)n) == 0;
+    *answer = trim(item->completion, *answer);
+    return any;
 }
 
-static plumb_status score_one(double *out, plumb_reward_builtin *b, const struct function *f,
-                              const struct plumb_reward_item *item)
+static bool same_answer(const char *text, struct plumb_span t, const char *want, int64_t len)
 {
+    const struct plumb_span w = trim(want, (struct plumb_span){0, len});
+    const int64_t n = t.end - t.begin, m = w.end - w.begin;
+    bool numbers;
+    const bool same = plumb_decimal_same(text + t.begin, n, want + w.begin, m, &numbers);
+    if (numbers)
+        return same;
+    return n == m && memcmp(text + t.begin, want + w.begin, (size_t)n) == 0;
+}
+
+/* The texts of a field: its own, or those of a list one by one. *at begins at 0; false at the end
+ * and, with *usable false, when the field is neither text nor number nor a list of them. */
+static plumb_status next_text(bool *more, bool *usable, plumb_reward_builtin *b,
+                              struct plumb_columns field, int64_t *at)
+{
+    struct plumb_columns value = field;
+    struct plumb_span key, span;
+    *more = *usable = false;
+    if (field.len > 0 && field.text[0] == '[') {
+        *usable = true;
+        if (!plumb_columns_next(field, at, &key, &span))
+            return PLUMB_OK;
+        value = (struct plumb_columns){field.text + span.begin, span.end - span.begin};
+    } else {
+        if (*at > 0) {
+            *usable = true;
+            return PLUMB_OK;
+        }
+        *at = 1;
+    }
+    plumb_buf_clear(&b->text);
+    PLUMB_TRY(plumb_columns_text(&b->text, value, usable));
+    *more = *usable;
+    return PLUMB_OK;
+}
+
+/* *why: what is missing where *out is NaN. */
+static plumb_status score_exact(double *out, enum plumb_missing *why, plumb_reward_builtin *b,
+                                const struct function *f, const struct plumb_reward_item *item)
+{
+    struct plumb_columns field = {0};
+    struct plumb_span answer;
+    bool given_up = false, more, usable, same = false;
+    *why = f->field ? PLUMB_MISSING_FIELD : PLUMB_MISSING_SOLUTION;
+    *out = NAN;
+    if (f->field ? !plumb_columns_find(item->record, f->field, &field) : !item->solution)
+        return PLUMB_OK;
+    const bool any = find_answer(&answer, &given_up, f, item);
+    if (given_up) {
+        *why = PLUMB_MISSING_SEARCH;
+        return PLUMB_OK;
+    }
+    if (!f->field) {
+        *out = any && same_answer(item->completion, answer, item->solution, item->solution_len);
+        return PLUMB_OK;
+    }
+    int64_t at = 0, texts = 0;
+    do {
+        PLUMB_TRY(next_text(&more, &usable, b, field, &at));
+        if (!usable)
+            return PLUMB_OK;
+        texts += more;
+        if (more)
+            same = same ||
+                   same_answer(item->completion, answer, plumb_buf_text(&b->text), b->text.len);
+    } while (more);
+    if (texts > 0)
+        *out = any && same;
+    return PLUMB_OK;
+}
+
+static plumb_status add_listed(void *list, const char *line, int64_t len, int64_t line_no)
+{
+    (void)line_no;
+    PLUMB_TRY(words_add(list, line, len));
+    return plumb_buf_add_text(&((struct words *)list)->text, " ");
+}
+
+static void sort_listed(struct words *w)
+{
+    if (w->n)
+        qsort_r(w->at, (size_t)w->n, sizeof *w->at, compare_spans, w->text.data);
+}
+
+/* Takes what a function needs from the record at hand. *ok false: it is not there or of no use. */
+static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct function *f,
+                               const struct plumb_reward_item *item)
+{
+    struct plumb_columns field;
+    int64_t at = 0;
+    bool more = true, usable;
+    *ok = plumb_columns_find(item->record, f->field, &field);
+    if (!*ok)
+        return PLUMB_OK;
+    if (f->kind == PLUMB_REWARD_WORDS) {
+        plumb_buf_clear(&f->listed.text);
+        f->listed.n = 0;
+        while (more) {
+            PLUMB_TRY(next_text(&more, &usable, b, field, &at));
+            if (more)
+                PLUMB_TRY(add_listed(&f->listed, plumb_buf_text(&b->text), b->text.len, 0));
+        }
+        sort_listed(&f->listed);
+        *ok = usable && f->listed.n > 0;
+        return PLUMB_OK;
+    }
+    plumb_buf_clear(&b->text);
+    PLUMB_TRY(plumb_columns_text(&b->text, field, ok));
+    if (!*ok)
+        return PLUMB_OK;
+    const char *text = plumb_buf_text(&b->text);
+    if (f->kind == PLUMB_REWARD_LENGTH) {
+        char *end;
+        f->min = f->max = strtod(text, &end);
+        *ok = end != text && !*end && f->min >= 1 && f->min <= 1e9;
+        return PLUMB_OK;
+    }
+    if (f->regex && strcmp(text, f->pattern) == 0)
+        return PLUMB_OK;
+    plumb_regex_free(&f->regex);
+    free(f->pattern);
+    f->pattern = strdup(text);
+    PLUMB_REQUIRE(f->pattern, PLUMB_ERR_NOMEM, "no memory for a pattern of the record");
+    *ok = *text && plumb_regex_compile(&f->regex, text, "a pattern of the record") == PLUMB_OK;
+    return PLUMB_OK;
+}
+
+static plumb_status score_one(double *out, enum plumb_missing *why, plumb_reward_builtin *b,
+                              struct function *f, const struct plumb_reward_item *item)
+{
+    *why = PLUMB_MISSING_SEARCH;
+    if (f->field && f->kind != PLUMB_REWARD_EXACT) {
+        bool ok;
+        PLUMB_TRY(take_field(&ok, b, f, item));
+        if (!ok) {
+            *why = PLUMB_MISSING_FIELD;
+            *out = NAN;
+            return PLUMB_OK;
+        }
+    }
     switch ((enum plumb_reward_kind)f->kind) {
     case PLUMB_REWARD_LENGTH:
         *out = score_length(f, (double)item->tokens);
@@ -357,8 +373,7 @@ static plumb_status score_one(double *out, plumb_reward_builtin *b, const struct
     case PLUMB_REWARD_REPETITION:
         return score_repetition(out, b, f);
     case PLUMB_REWARD_EXACT:
-        *out = item->solution ? score_exact(f, item) : NAN;
-        break;
+        return score_exact(out, why, b, f, item);
     }
     return PLUMB_OK;
 }
@@ -372,36 +387,42 @@ plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
         b->words.n = 0;
         PLUMB_TRY(words_add(&b->words, item[i].completion, item[i].completion_len));
         score[i] = 0.0;
+        enum plumb_missing why = PLUMB_MISSING_NUMBER;
+        const struct function *by = NULL; /* the first function that gave none */
         for (int64_t k = 0; k < b->n; k++) {
             double x = NAN;
-            PLUMB_TRY(score_one(&x, b, &b->f[k], &item[i]));
+            enum plumb_missing one;
+            PLUMB_TRY(score_one(&x, &one, b, &b->f[k], &item[i]));
             score[i] += b->f[k].weight * x;
+            if (isnan(x) && !by) {
+                by = &b->f[k];
+                why = one;
+            }
         }
         if (isfinite(score[i]))
             continue;
-        const enum plumb_missing why =
-            item[i].solution ? PLUMB_MISSING_NUMBER : PLUMB_MISSING_SOLUTION;
         score[i] = NAN;
         if (missing->count[why]++ == 0 && !missing->example[0])
-            snprintf(missing->example, sizeof missing->example, "%s: %.100s",
-                     plumb_missing_text(why), item[i].completion);
+            snprintf(missing->example, sizeof missing->example, "%s%s%.40s: %.90s",
+                     plumb_missing_text(why), by && by->field ? ", " : "",
+                     by && by->field ? by->field : "", item[i].completion);
     }
     return PLUMB_OK;
 }
 
 /* ---- configuration ---- */
 
-enum { PATTERN = 1, WORDS = 2, TARGET = 4, RANGE = 8 };
+enum { PATTERN = 1, WORDS = 2, TARGET = 4, RANGE = 8, OF_RECORD = 16 };
 
 /* Which fields a function reads, and which of them it needs at least one of. */
 static const struct {
     int reads, needs;
 } rule[] = {
-    [PLUMB_REWARD_LENGTH] = {TARGET | RANGE, TARGET | RANGE},
-    [PLUMB_REWARD_REGEX] = {PATTERN | TARGET | RANGE, PATTERN},
-    [PLUMB_REWARD_WORDS] = {WORDS | TARGET, WORDS},
+    [PLUMB_REWARD_LENGTH] = {TARGET | RANGE | OF_RECORD, TARGET | RANGE | OF_RECORD},
+    [PLUMB_REWARD_REGEX] = {PATTERN | TARGET | RANGE | OF_RECORD, PATTERN | OF_RECORD},
+    [PLUMB_REWARD_WORDS] = {WORDS | TARGET | OF_RECORD, WORDS | OF_RECORD},
     [PLUMB_REWARD_REPETITION] = {TARGET, 0},
-    [PLUMB_REWARD_EXACT] = {PATTERN, 0},
+    [PLUMB_REWARD_EXACT] = {PATTERN | OF_RECORD, 0},
 };
 
 static plumb_status check_function(const struct plumb_reward_function *f, const char *name)
@@ -409,16 +430,27 @@ static plumb_status check_function(const struct plumb_reward_function *f, const 
     const bool range = !isnan(f->min) || !isnan(f->max);
     const int given = (f->pattern && f->pattern[0] ? PATTERN : 0) |
                       (f->words.n || (f->file && f->file[0]) ? WORDS : 0) |
-                      (!isnan(f->target) ? TARGET : 0) | (range ? RANGE : 0);
-    static const char *const field[] = {"pattern", "words or file", "target", "min or max"};
-    for (int k = 0; k < 4; k++)
+                      (!isnan(f->target) ? TARGET : 0) | (range ? RANGE : 0) |
+                      (f->field && f->field[0] ? OF_RECORD : 0);
+    static const char *const field[] = {"pattern", "words or file", "target", "min or max",
+                                        "field"};
+    for (int k = 0; k < 5; k++)
         PLUMB_REQUIRE(!(given & ~rule[f->name].reads & 1 << k), PLUMB_ERR_CONFIG,
                       "reward function %s: it has no use for %s", name, field[k]);
     PLUMB_REQUIRE(!rule[f->name].needs || (given & rule[f->name].needs), PLUMB_ERR_CONFIG,
                   "reward function %s: it needs %s", name,
-                  f->name == PLUMB_REWARD_LENGTH  ? "target, min or max"
+                  f->name == PLUMB_REWARD_LENGTH  ? "target, min or max, or field"
+                  : f->name == PLUMB_REWARD_REGEX ? "pattern or field"
+                                                  : "words or file, or field");
+    const int same = f->name == PLUMB_REWARD_LENGTH ? TARGET | RANGE : PATTERN | WORDS;
+    PLUMB_REQUIRE(!(given & OF_RECORD) || f->name == PLUMB_REWARD_EXACT || !(given & same),
+                  PLUMB_ERR_CONFIG,
+                  "reward function %s: field names a member of the record that takes the place of "
+                  "%s; give one of them",
+                  name,
+                  f->name == PLUMB_REWARD_LENGTH  ? "target, min and max"
                   : f->name == PLUMB_REWARD_REGEX ? "pattern"
-                                                  : "words or file");
+                                                  : "words and file");
     PLUMB_REQUIRE(!(given & TARGET && range), PLUMB_ERR_CONFIG,
                   "reward function %s: target and min or max do not go together", name);
     PLUMB_REQUIRE(isfinite(f->weight), PLUMB_ERR_CONFIG, "reward function %s: weight is not finite",
@@ -435,13 +467,6 @@ static plumb_status check_function(const struct plumb_reward_function *f, const 
                   "reward function %s: target is %g, expected a whole number from 1 to 16", name,
                   f->target);
     return PLUMB_OK;
-}
-
-static plumb_status add_listed(void *list, const char *line, int64_t len, int64_t line_no)
-{
-    (void)line_no;
-    PLUMB_TRY(words_add(list, line, len));
-    return plumb_buf_add_text(&((struct words *)list)->text, " ");
 }
 
 static plumb_status set_up(struct function *f, const struct plumb_reward_function *from)
@@ -463,6 +488,10 @@ static plumb_status set_up(struct function *f, const struct plumb_reward_functio
     if (f->kind == PLUMB_REWARD_REPETITION && isnan(f->target))
         f->target = 2;
     snprintf(where, sizeof where, "reward function %s", name);
+    if (from->field && from->field[0]) {
+        f->field = strdup(from->field);
+        PLUMB_REQUIRE(f->field, PLUMB_ERR_NOMEM, "no memory for the %s", where);
+    }
     if (from->pattern && from->pattern[0])
         PLUMB_TRY(plumb_regex_compile(&f->regex, from->pattern, where));
     for (int64_t i = 0; i < from->words.n; i++)
@@ -470,11 +499,9 @@ static plumb_status set_up(struct function *f, const struct plumb_reward_functio
             add_listed(&f->listed, from->words.item[i], (int64_t)strlen(from->words.item[i]), i));
     if (from->file && from->file[0])
         PLUMB_TRY(plumb_file_lines(from->file, add_listed, &f->listed));
-    PLUMB_REQUIRE(f->kind != PLUMB_REWARD_WORDS || f->listed.n, PLUMB_ERR_CONFIG,
+    PLUMB_REQUIRE(f->kind != PLUMB_REWARD_WORDS || f->listed.n || f->field, PLUMB_ERR_CONFIG,
                   "%s: the list has no words", where);
-    if (f->listed.n)
-        qsort_r(f->listed.at, (size_t)f->listed.n, sizeof *f->listed.at, compare_spans,
-                f->listed.text.data);
+    sort_listed(&f->listed);
     return PLUMB_OK;
 }
 
@@ -506,8 +533,11 @@ void plumb_reward_builtin_destroy(plumb_reward_builtin **b)
     for (int64_t i = 0; i < (*b)->n; i++) {
         plumb_regex_free(&(*b)->f[i].regex);
         words_fini(&(*b)->f[i].listed);
+        free((*b)->f[i].field);
+        free((*b)->f[i].pattern);
     }
     words_fini(&(*b)->words);
+    plumb_buf_fini(&(*b)->text);
     free((*b)->run);
     free((*b)->f);
     free(*b);

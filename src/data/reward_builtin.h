@@ -15,13 +15,13 @@
  *               of pattern (its first group, if it has one), or the whole completion without one;
  *               compared without white space at the ends: as decimal numbers if both are
  *               numbers, else byte by byte. Missing without a solution.                   {0, 1}
- * A number is an optional sign (+, - or U+2212), an optional $ before or behind it, whole digits,
- * and optionally a point with digits, an exponent (e or E, up to 9 digits) and a %. Commas are
- * allowed in the whole digits, all or none, before every three from the right ("1,234", "12,345.6";
- * not "3,4", "1,00", "0,123"). Numbers are compared digit by digit, without rounding, however long:
- * 007 = 7 = +7.0 = 7. = 70e-1 = $7, -0 = 0. A percentage equals percentages only. Anything else is
- * a text: fractions ("1/2"), "3,4", "inf", "0x1f", digits of other scripts. The score is sum_i
- * weight_i f_i, missing when one of them is. */
+ *               For numbers see data/decimal.h.
+ * `field` names a member of the record ("a.b" is b of a): what exact compares with instead of the
+ * solution, the pattern of regex, the words of words, the target of length. For exact a list of
+ * texts and numbers means any of them, for words all. Missing where the record has no such member,
+ * or nothing usable in it.
+ *
+ * The score is sum_i weight_i f_i, missing when one of them is. */
 #ifndef PLUMB_DATA_REWARD_BUILTIN_H
 #define PLUMB_DATA_REWARD_BUILTIN_H
 

@@ -2,12 +2,10 @@
  * Layer 4. Includes base/, io/, data/ask.h, data/reward.h. */
 #include "data/reward_command.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "data/ask.h"
 #include "io/json.h"
+#include <math.h>
+#include <stdio.h>
 
 /* One call of _score. */
 struct scoring {
@@ -27,6 +25,21 @@ void plumb_reward_command_destroy(plumb_reward_command **c)
     plumb_ask_destroy(c);
 }
 
+/* Members that the command gets from plumb. */
+static const char *const taken[] = {"prompt_id", "sample", "completion", "completion_messages"};
+
+/* A record that calls its solution "answer", and records of which only the solution is known. */
+static plumb_status put_solution(struct plumb_buf *b, const struct plumb_reward_item *item)
+{
+    struct plumb_columns value;
+    if (!item->solution || plumb_columns_find(item->record, "solution", &value))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_add_text(b, ", \"solution\": "));
+    if (plumb_columns_find(item->record, "answer", &value))
+        return plumb_buf_add(b, value.text, value.len);
+    return plumb_json_put_string(b, item->solution, item->solution_len);
+}
+
 static plumb_status put_line(void *arg, int64_t i, struct plumb_buf *b)
 {
     const struct plumb_reward_item *item = &((struct scoring *)arg)->item[i];
@@ -35,10 +48,13 @@ static plumb_status put_line(void *arg, int64_t i, struct plumb_buf *b)
     PLUMB_TRY(plumb_json_put_string(b, item->prompt, item->prompt_len));
     PLUMB_TRY(plumb_buf_add_text(b, ", \"completion\": "));
     PLUMB_TRY(plumb_json_put_string(b, item->completion, item->completion_len));
-    if (item->solution) {
-        PLUMB_TRY(plumb_buf_add_text(b, ", \"solution\": "));
-        PLUMB_TRY(plumb_json_put_string(b, item->solution, (int64_t)strlen(item->solution)));
-    }
+    PLUMB_TRY(plumb_buf_add_text(
+        b, ", \"completion_messages\": [{\"role\": \"assistant\", \"content\": "));
+    PLUMB_TRY(plumb_json_put_string(b, item->completion, item->completion_len));
+    PLUMB_TRY(plumb_buf_add_text(b, "}]"));
+    PLUMB_TRY(plumb_columns_put(b, item->record, taken, sizeof taken / sizeof taken[0],
+                                item->given ? "completion" : NULL));
+    PLUMB_TRY(put_solution(b, item));
     return plumb_buf_add_text(b, "}\n");
 }
 

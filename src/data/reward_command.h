@@ -2,11 +2,20 @@
  * Layer 4. Includes base/, io/, data/reward.h.
  *
  * The command is run by /bin/sh -c and stays alive. It gets one JSON line per completion:
- *     {"prompt_id": 3, "sample": 0, "prompt": "..", "completion": "..", "solution": ".."}
- * ("solution" only where the record has one), and answers each, in order, with one line
+ *     {"prompt_id": 3, "sample": 0, "prompt": "..", "completion": "..",
+ *      "completion_messages": [{"role": "assistant", "content": ".."}],
+ *      "prompt_messages": [{"role": "user", "content": ".."}, ..], "solution": "..", ..}
+ * "prompt" is the text that was to be answered, without a principle; "completion" the text of the
+ * answer; "prompt_messages" the record's own prompt as messages, where it has one. As TRL hands on
+ * all columns of a data set, every other member of the record follows under its own name, as the
+ * file has it. Members that are named like those above (or "record") stand in an object "record"
+ * instead; only the record's "prompt" is not repeated. A record with "answer" and without
+ * "solution" has its answer as "solution", too.
+ *
+ * The command answers each line, in order, with one line
  *     {"score": 1.5}
- * flushed at once. Other members are ignored; "prompt_id" and "sample", if given, must be those
- * asked for. null, a number that is not finite, or anything else is a missing score. */
+ * flushed at once. Other members of an answer are ignored; "prompt_id" and "sample", if given, must
+ * be those asked for. null, a number that is not finite, or anything else is a missing score. */
 #ifndef PLUMB_DATA_REWARD_COMMAND_H
 #define PLUMB_DATA_REWARD_COMMAND_H
 

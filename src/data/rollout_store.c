@@ -15,7 +15,7 @@
 #include "io/hdf5.h"
 
 /* Every array: its name, type, place in the struct, and what its length counts. */
-enum length { PER_ROLLOUT, PER_ROLLOUT_1, PER_TOKEN, PER_LOGPROB };
+enum length { PER_ROLLOUT, PER_ROLLOUT_1, PER_TOKEN, PER_LOGPROB, PER_BYTE };
 struct column {
     const char *name;
     enum plumb_h5_type type;
@@ -44,10 +44,12 @@ static const struct column column[] = {
     COLUMN(principled, U8, PER_ROLLOUT, false),
     COLUMN(stop_reason, U8, PER_ROLLOUT, false),
     COLUMN(branch, U8, PER_ROLLOUT, false),
+    COLUMN(record_offsets, I64, PER_ROLLOUT_1, true),
+    COLUMN(records, U8, PER_BYTE, false),
 };
 enum { COLUMNS = sizeof column / sizeof column[0] };
 
-static int64_t length_of(enum length l, int64_t n, int64_t tokens, int64_t logprobs)
+static int64_t length_of(enum length l, int64_t n, int64_t tokens, int64_t logprobs, int64_t bytes)
 {
     switch (l) {
     case PER_ROLLOUT:
@@ -57,9 +59,11 @@ static int64_t length_of(enum length l, int64_t n, int64_t tokens, int64_t logpr
     case PER_TOKEN:
         return tokens;
     case PER_LOGPROB:
+        return logprobs;
+    case PER_BYTE:
         break;
     }
-    return logprobs;
+    return bytes;
 }
 
 static void **slot(const struct plumb_rollouts *r, const struct column *c)
@@ -68,12 +72,13 @@ static void **slot(const struct plumb_rollouts *r, const struct column *c)
 }
 
 plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts, int64_t tokens,
-                                   int64_t completion_tokens)
+                                   int64_t completion_tokens, int64_t record_bytes)
 {
     int64_t bytes = 0, part;
     *out = NULL;
     for (int pass = 0; pass < COLUMNS; pass++) {
-        const int64_t n = length_of(column[pass].length, rollouts, tokens, completion_tokens);
+        const int64_t n =
+            length_of(column[pass].length, rollouts, tokens, completion_tokens, record_bytes);
         PLUMB_REQUIRE(rollouts >= 0 && plumb_mul(&part, n, plumb_h5_type_size(column[pass].type)) &&
                           plumb_add(&part, part, 8) && plumb_add(&bytes, bytes, part / 8 * 8),
                       PLUMB_ERR_ARG, "%lld rollouts with %lld tokens are too many",
@@ -87,12 +92,15 @@ plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts
         PLUMB_FAIL(PLUMB_ERR_NOMEM, "no memory for %lld rollouts (%lld bytes)", (long long)rollouts,
                    (long long)bytes);
     }
-    *r = (struct plumb_rollouts){
-        .cap = rollouts, .cap_tokens = tokens, .cap_logprobs = completion_tokens, .memory = memory};
+    *r = (struct plumb_rollouts){.cap = rollouts,
+                                 .cap_tokens = tokens,
+                                 .cap_logprobs = completion_tokens,
+                                 .cap_bytes = record_bytes,
+                                 .memory = memory};
     char *at = memory;
     for (int i = 0; i < COLUMNS; i++) {
         *slot(r, &column[i]) = at;
-        at += (length_of(column[i].length, rollouts, tokens, completion_tokens) *
+        at += (length_of(column[i].length, rollouts, tokens, completion_tokens, record_bytes) *
                    plumb_h5_type_size(column[i].type) +
                8) /
               8 * 8;
@@ -112,7 +120,7 @@ void plumb_rollouts_destroy(struct plumb_rollouts **r)
 
 void plumb_rollouts_clear(struct plumb_rollouts *r)
 {
-    r->n = r->n_tokens = r->n_logprobs = 0;
+    r->n = r->n_tokens = r->n_logprobs = r->n_bytes = 0;
 }
 
 plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rollout *one)
@@ -122,11 +130,13 @@ plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rol
                   "rollout of prompt %lld: %lld of its %lld tokens are prompt",
                   (long long)one->prompt_id, (long long)one->prompt_tokens, (long long)one->n);
     PLUMB_REQUIRE(
-        i < r->cap && one->n <= r->cap_tokens - r->n_tokens && c <= r->cap_logprobs - r->n_logprobs,
+        i < r->cap && one->n <= r->cap_tokens - r->n_tokens &&
+            c <= r->cap_logprobs - r->n_logprobs && one->record_len <= r->cap_bytes - r->n_bytes,
         PLUMB_ERR_SHAPE,
-        "no room for rollout %lld: at most %lld rollouts, %lld tokens, %lld of "
-        "completions",
-        (long long)i, (long long)r->cap, (long long)r->cap_tokens, (long long)r->cap_logprobs);
+        "no room for rollout %lld: at most %lld rollouts, %lld tokens, %lld of completions, %lld "
+        "bytes of records",
+        (long long)i, (long long)r->cap, (long long)r->cap_tokens, (long long)r->cap_logprobs,
+        (long long)r->cap_bytes);
     r->global_index[i] = one->global_index;
     r->prompt_id[i] = one->prompt_id;
     r->sample[i] = one->sample;
@@ -146,12 +156,26 @@ plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rol
         memcpy(r->logprob + r->n_logprobs, one->logprob, (size_t)c * sizeof(float));
         memcpy(r->logprob_sampled + r->n_logprobs, one->logprob_sampled, (size_t)c * sizeof(float));
     }
+    r->record_offsets[i] = r->n_bytes;
+    if (one->record_len > 0)
+        memcpy(r->records + r->n_bytes, one->record, (size_t)one->record_len);
     r->n++;
+    r->n_bytes += one->record_len;
     r->n_tokens += one->n;
     r->n_logprobs += c;
     r->offsets[r->n] = r->n_tokens;
     r->logprob_offsets[r->n] = r->n_logprobs;
+    r->record_offsets[r->n] = r->n_bytes;
     return PLUMB_OK;
+}
+
+const char *plumb_rollouts_record(const struct plumb_rollouts *r, int64_t i, int64_t *len)
+{
+    while (i > 0 && r->record_offsets[i + 1] == r->record_offsets[i] &&
+           r->prompt_id[i - 1] == r->prompt_id[i])
+        i--;
+    *len = r->record_offsets[i + 1] - r->record_offsets[i];
+    return *len ? (const char *)r->records + r->record_offsets[i] : "";
 }
 
 /* ---- files ---- */
@@ -187,8 +211,8 @@ static plumb_status get_meta(const plumb_h5 *f, struct plumb_rollout_meta *m, in
 {
     int64_t version;
     PLUMB_TRY(plumb_h5_get_attr_i64(f, "format_version", &version));
-    PLUMB_REQUIRE(version == PLUMB_ROLLOUT_VERSION, PLUMB_ERR_FORMAT,
-                  "%s: rollouts of format %lld, expected %d", path, (long long)version,
+    PLUMB_REQUIRE(version >= 1 && version <= PLUMB_ROLLOUT_VERSION, PLUMB_ERR_FORMAT,
+                  "%s: rollouts of format %lld, expected 1 to %d", path, (long long)version,
                   PLUMB_ROLLOUT_VERSION);
     PLUMB_TRY(plumb_h5_get_attr_u64(f, "config_hash", &m->config_hash));
     PLUMB_TRY(plumb_h5_get_attr_u64(f, "seed", &m->seed));
@@ -205,15 +229,16 @@ plumb_status plumb_rollouts_write(const struct plumb_rollouts *r, const char *di
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_rollouts_path(path, sizeof path, dir, meta->iteration, rank));
     if (r->n == 0)
-        r->offsets[0] = r->logprob_offsets[0] = 0;
+        r->offsets[0] = r->logprob_offsets[0] = r->record_offsets[0] = 0;
     PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), fail);
     PLUMB_TRY_GOTO(st, put_meta(f, meta, rank), fail);
     for (int i = 0; i < COLUMNS; i++)
-        PLUMB_TRY_GOTO(st,
-                       plumb_h5_put(f, column[i].name, column[i].type,
-                                    length_of(column[i].length, r->n, r->n_tokens, r->n_logprobs),
-                                    *slot(r, &column[i])),
-                       fail);
+        PLUMB_TRY_GOTO(
+            st,
+            plumb_h5_put(f, column[i].name, column[i].type,
+                         length_of(column[i].length, r->n, r->n_tokens, r->n_logprobs, r->n_bytes),
+                         *slot(r, &column[i])),
+            fail);
     PLUMB_TRY_GOTO(st, plumb_h5_commit(&f), fail);
 fail:
     plumb_h5_close(&f);
@@ -225,8 +250,8 @@ fail:
 /* What the master needs to know of one rank's file. */
 struct source {
     char name[64];
-    int64_t n, tokens, logprobs;
-    int64_t *global_index, *offsets, *completion_start, *logprob_offsets;
+    int64_t n, tokens, logprobs, bytes;
+    int64_t *global_index, *offsets, *completion_start, *logprob_offsets, *record_offsets;
 };
 /* Rollouts that are neighbours in a rank's file and in the global order. */
 struct run {
@@ -234,14 +259,15 @@ struct run {
     int64_t first, n, at; /* rollouts: there, how many, here */
     int64_t first_token, tokens, at_token;
     int64_t first_logprob, logprobs, at_logprob;
+    int64_t first_byte, bytes, at_byte;
 };
 struct master {
     struct source *source;
     struct run *run;
-    int64_t n, tokens, logprobs, runs;
+    int64_t n, tokens, logprobs, bytes, runs;
     const struct source **owner; /* (n,) by global index */
     int64_t *local;              /* (n,) */
-    int64_t *offsets, *completion_start, *logprob_offsets;
+    int64_t *offsets, *completion_start, *logprob_offsets, *record_offsets;
 };
 
 static plumb_status read_i64(int64_t **out, const plumb_h5 *f, const char *name, int64_t n)
@@ -282,10 +308,14 @@ static plumb_status read_source(struct source *s, const char *dir,
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "prompt_id", &s->n), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "tokens", &s->tokens), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "logprob", &s->logprobs), fail);
+    PLUMB_TRY_GOTO(st, plumb_h5_count(f, "records", &s->bytes), fail);
     PLUMB_TRY_GOTO(st, read_i64(&s->global_index, f, "global_index", s->n), fail);
     PLUMB_TRY_GOTO(st, read_i64(&s->completion_start, f, "completion_start", s->n), fail);
     PLUMB_TRY_GOTO(st, read_i64(&s->offsets, f, "offsets", s->n + 1), fail);
     PLUMB_TRY_GOTO(st, read_i64(&s->logprob_offsets, f, "logprob_offsets", s->n + 1), fail);
+    PLUMB_TRY_GOTO(st, read_i64(&s->record_offsets, f, "record_offsets", s->n + 1), fail);
+    PLUMB_TRY_GOTO(st, check_offsets(s->record_offsets, s->n, s->bytes, "record_offsets", path),
+                   fail);
     PLUMB_TRY_GOTO(st, check_offsets(s->offsets, s->n, s->tokens, "offsets", path), fail);
     PLUMB_TRY_GOTO(
         st, check_offsets(s->logprob_offsets, s->n, s->logprobs, "logprob_offsets", path), fail);
@@ -328,16 +358,21 @@ static void lay_out(struct master *m)
                                  .first_token = s->offsets[i],
                                  .at_token = m->offsets[g],
                                  .first_logprob = s->logprob_offsets[i],
-                                 .at_logprob = m->logprob_offsets[g]};
+                                 .at_logprob = m->logprob_offsets[g],
+                                 .first_byte = s->record_offsets[i],
+                                 .at_byte = m->record_offsets[g]};
         }
         const int64_t tokens = s->offsets[i + 1] - s->offsets[i];
         const int64_t logprobs = s->logprob_offsets[i + 1] - s->logprob_offsets[i];
+        const int64_t bytes = s->record_offsets[i + 1] - s->record_offsets[i];
         last->n++;
+        last->bytes += bytes;
         last->tokens += tokens;
         last->logprobs += logprobs;
         m->completion_start[g] = m->offsets[g] + s->completion_start[i] - s->offsets[i];
         m->offsets[g + 1] = m->offsets[g] + tokens;
         m->logprob_offsets[g + 1] = m->logprob_offsets[g] + logprobs;
+        m->record_offsets[g + 1] = m->record_offsets[g] + bytes;
     }
 }
 
@@ -346,10 +381,11 @@ static plumb_status put_column(plumb_h5 *f, const struct master *m, const struct
 {
     if (c->in_the_file) {
         const int64_t *data = c->length == PER_ROLLOUT ? m->completion_start
-                              : c->at == offsetof(struct plumb_rollouts, offsets)
-                                  ? m->offsets
-                                  : m->logprob_offsets;
-        return plumb_h5_put(f, c->name, c->type, length_of(c->length, m->n, 0, 0), data);
+                              : c->at == offsetof(struct plumb_rollouts, offsets) ? m->offsets
+                              : c->at == offsetof(struct plumb_rollouts, logprob_offsets)
+                                  ? m->logprob_offsets
+                                  : m->record_offsets;
+        return plumb_h5_put(f, c->name, c->type, length_of(c->length, m->n, 0, 0, 0), data);
     }
     for (int64_t k = 0; k < m->runs; k++) {
         const struct run *r = &m->run[k];
@@ -360,9 +396,13 @@ static plumb_status put_column(plumb_h5 *f, const struct master *m, const struct
         if (c->length == PER_LOGPROB)
             part[k] = (struct plumb_h5_part){r->from->name, r->from->logprobs, r->first_logprob,
                                              r->logprobs, r->at_logprob};
+        if (c->length == PER_BYTE)
+            part[k] = (struct plumb_h5_part){r->from->name, r->from->bytes, r->first_byte, r->bytes,
+                                             r->at_byte};
     }
     return plumb_h5_put_virtual(f, c->name, c->type,
-                                length_of(c->length, m->n, m->tokens, m->logprobs), part, m->runs);
+                                length_of(c->length, m->n, m->tokens, m->logprobs, m->bytes), part,
+                                m->runs);
 }
 
 static plumb_status put_master(const struct master *m, const char *dir,
@@ -416,6 +456,7 @@ static plumb_status master_alloc(struct master *m, int64_t world_size)
         m->n += m->source[r].n;
         m->tokens += m->source[r].tokens;
         m->logprobs += m->source[r].logprobs;
+        m->bytes += m->source[r].bytes;
     }
     const size_t n = (size_t)m->n + 1;
     m->run = calloc(n, sizeof *m->run);
@@ -424,8 +465,9 @@ static plumb_status master_alloc(struct master *m, int64_t world_size)
     m->offsets = calloc(n, sizeof *m->offsets);
     m->completion_start = calloc(n, sizeof *m->completion_start);
     m->logprob_offsets = calloc(n, sizeof *m->logprob_offsets);
+    m->record_offsets = calloc(n, sizeof *m->record_offsets);
     PLUMB_REQUIRE(m->run && m->owner && m->local && m->offsets && m->completion_start &&
-                      m->logprob_offsets,
+                      m->logprob_offsets && m->record_offsets,
                   PLUMB_ERR_NOMEM, "no memory for the order of %lld rollouts", (long long)m->n);
     return PLUMB_OK;
 }
@@ -437,6 +479,7 @@ static void master_free(struct master *m, int64_t world_size)
         free(m->source[r].offsets);
         free(m->source[r].completion_start);
         free(m->source[r].logprob_offsets);
+        free(m->source[r].record_offsets);
     }
     free(m->source);
     free(m->run);
@@ -445,6 +488,7 @@ static void master_free(struct master *m, int64_t world_size)
     free(m->offsets);
     free(m->completion_start);
     free(m->logprob_offsets);
+    free(m->record_offsets);
 }
 
 plumb_status plumb_rollouts_write_master(const char *dir, const struct plumb_rollout_meta *meta)
@@ -490,6 +534,7 @@ static plumb_status check_read(const struct plumb_rollouts *r, bool master, cons
 {
     PLUMB_TRY(check_offsets(r->offsets, r->n, r->n_tokens, "offsets", path));
     PLUMB_TRY(check_offsets(r->logprob_offsets, r->n, r->n_logprobs, "logprob_offsets", path));
+    PLUMB_TRY(check_offsets(r->record_offsets, r->n, r->n_bytes, "record_offsets", path));
     for (int64_t i = 0; i < r->n; i++) {
         const int64_t c = r->offsets[i + 1] - r->completion_start[i];
         PLUMB_REQUIRE(r->completion_start[i] >= r->offsets[i] &&
@@ -508,7 +553,7 @@ static plumb_status check_read(const struct plumb_rollouts *r, bool master, cons
 plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
 {
     struct plumb_rollout_meta meta;
-    int64_t rank, n, tokens, logprobs;
+    int64_t rank, n, tokens, logprobs, bytes = 0, version;
     plumb_h5 *f = NULL;
     plumb_status st = PLUMB_OK;
     *out = NULL;
@@ -519,15 +564,20 @@ plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "prompt_id", &n), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "tokens", &tokens), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "logprob", &logprobs), fail);
-    PLUMB_TRY_GOTO(st, plumb_rollouts_create(out, n, tokens, logprobs), fail);
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "format_version", &version), fail);
+    if (version > 1)
+        PLUMB_TRY_GOTO(st, plumb_h5_count(f, "records", &bytes), fail);
+    PLUMB_TRY_GOTO(st, plumb_rollouts_create(out, n, tokens, logprobs, bytes), fail);
     (*out)->meta = meta;
     (*out)->n = n;
     (*out)->n_tokens = tokens;
     (*out)->n_logprobs = logprobs;
-    for (int i = 0; i < COLUMNS; i++)
+    (*out)->n_bytes = bytes;
+    /* the records are the last two columns */
+    for (int i = 0; i < (version > 1 ? COLUMNS : COLUMNS - 2); i++)
         PLUMB_TRY_GOTO(st,
                        plumb_h5_read(f, column[i].name, column[i].type, 0,
-                                     length_of(column[i].length, n, tokens, logprobs),
+                                     length_of(column[i].length, n, tokens, logprobs, bytes),
                                      *slot(*out, &column[i])),
                        fail);
     PLUMB_TRY_GOTO(st, check_read(*out, rank < 0, path), fail);

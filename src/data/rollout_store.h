@@ -12,9 +12,13 @@
  *   tokens i32                    prompt as it was sampled from (principle included), completion
  *   logprob_offsets i64 (n+1,)    rollout i's completion tokens in the next two arrays
  *   logprob f32                   log pi at temperature 1, nats, per completion token
- *   logprob_sampled f32           of the distribution that was drawn from, renormalised after
- *                                 temperature, top-k, top-p and min-p: the behaviour log-prob
- * Attributes: format_version, config_hash, seed, iteration, world_size, rank (-1: the master). */
+ *   record_offsets i64 (n+1,)     rollout i's record is records[record_offsets[i] .. next - 1]; it
+ *                                 stands at the first rollout of a prompt and is empty at the
+ * others records u8                    the prompts' records as the data file has them, UTF-8 JSON:
+ * with the texts of the tokens all that a reward was given logprob_sampled f32           of the
+ * distribution that was drawn from, renormalised after temperature, top-k, top-p and min-p: the
+ * behaviour log-prob Files of format_version 1 have no records. Attributes: format_version,
+ * config_hash, seed, iteration, world_size, rank (-1: the master). */
 #ifndef PLUMB_DATA_ROLLOUT_STORE_H
 #define PLUMB_DATA_ROLLOUT_STORE_H
 
@@ -23,7 +27,7 @@
 
 #include "base/status.h"
 
-#define PLUMB_ROLLOUT_VERSION 1
+#define PLUMB_ROLLOUT_VERSION 2
 
 struct plumb_rollout_meta {
     uint64_t config_hash, seed;
@@ -45,30 +49,36 @@ struct plumb_rollout {
     const int32_t *ids; /* prompt and completion */
     int64_t n, prompt_tokens;
     const float *logprob, *logprob_sampled; /* (n - prompt_tokens,) */
+    const char *record;                     /* JSON of the prompt's record, at its first rollout */
+    int64_t record_len;
 };
 
 /* Readable by callers; written by the functions below. Arrays as listed above. */
 struct plumb_rollouts {
-    int64_t n, n_tokens, n_logprobs;
-    int64_t cap, cap_tokens, cap_logprobs;
+    int64_t n, n_tokens, n_logprobs, n_bytes; /* bytes: of records */
+    int64_t cap, cap_tokens, cap_logprobs, cap_bytes;
     struct plumb_rollout_meta meta; /* filled by _read */
     int64_t *global_index, *prompt_id, *offsets, *completion_start, *logprob_offsets;
+    int64_t *record_offsets;
     int32_t *sample, *tokens;
-    uint8_t *principled, *stop_reason, *branch;
+    uint8_t *principled, *stop_reason, *branch, *records;
     float *reward, *weight, *logprob, *logprob_sampled;
     double *tau;
     uint64_t *weight_fingerprint;
     void *memory;
 };
 
-/* Room for that many rollouts, tokens (prompts included) and completion tokens: all memory is
- * taken here. *out is owned by the caller. */
+/* Room for that many rollouts, tokens (prompts included), completion tokens and bytes of records:
+ * all memory is taken here. *out is owned by the caller. */
 plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts, int64_t tokens,
-                                   int64_t completion_tokens);
+                                   int64_t completion_tokens, int64_t record_bytes);
 void plumb_rollouts_destroy(struct plumb_rollouts **r); /* NULL is allowed */
 void plumb_rollouts_clear(struct plumb_rollouts *r);
 /* PLUMB_ERR_SHAPE when there is no room left. */
 plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rollout *one);
+
+/* The record of rollout i's prompt, *len bytes, borrowed; "" where the file has none. */
+const char *plumb_rollouts_record(const struct plumb_rollouts *r, int64_t i, int64_t *len);
 
 /* rank -1: the master. PLUMB_ERR_ARG when it does not fit. */
 plumb_status plumb_rollouts_path(char *out, int64_t size, const char *dir, int64_t iteration,

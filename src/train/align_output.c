@@ -41,6 +41,8 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts 
             .prompt_tokens = p->n,
             .logprob = o->logp,
             .logprob_sampled = o->logp_sampled,
+            .record = o->sample == 0 ? rec->json.text : NULL,
+            .record_len = o->sample == 0 ? rec->json.len : 0,
         };
         PLUMB_TRY(plumb_rollouts_add(store, &one));
     }
@@ -51,20 +53,21 @@ static plumb_status write_rank_file(struct plumb_align_run *a, const char *dir,
                                     const struct plumb_rollout_meta *meta)
 {
     const int64_t n = a->answers.prompts * a->answers.group_size;
-    int64_t tokens = 0, answered = 0, longest = 0;
+    int64_t tokens = 0, answered = 0, longest = 0, bytes = 0;
     for (int64_t i = 0; i < n; i++) {
         const struct plumb_answer *o = &a->answers.at[i];
         const struct plumb_record *rec = &a->data->record[o->record];
         const int64_t whole = (o->principled ? rec->principled.n : rec->prompt.n) + o->n;
         tokens += whole;
         answered += o->n;
+        bytes += o->sample == 0 ? rec->json.len : 0;
         longest = plumb_max_i64(longest, whole);
     }
     struct plumb_rollouts *store = NULL;
     int32_t *ids = calloc((size_t)longest + 1, sizeof(*ids));
     PLUMB_REQUIRE(ids, PLUMB_ERR_NOMEM, "a rollout of %lld tokens", (long long)longest);
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_rollouts_create(&store, n, tokens, answered), done);
+    PLUMB_TRY_GOTO(st, plumb_rollouts_create(&store, n, tokens, answered, bytes), done);
     PLUMB_TRY_GOTO(st, fill_store(a, store, ids), done);
     PLUMB_TRY_GOTO(st, plumb_dir_create(dir), done);
     st = plumb_rollouts_write(store, dir, plumb_comm_rank(a->t->comm), meta);
@@ -92,6 +95,13 @@ plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
     return plumb_comm_agree(t->comm, st);
 }
 
+/* The text of the last message of a prompt, which tells chats of one template apart. */
+static const char *asked(const struct plumb_align_run *a, int64_t record)
+{
+    const struct plumb_record *r = &a->data->record[record];
+    return r->asked ? r->asked : r->prompt.text;
+}
+
 /* Rank 0 always owns the first slots, so this table does not depend on the rank count. */
 static plumb_status print_samples(struct plumb_align_run *a)
 {
@@ -106,7 +116,7 @@ static plumb_status print_samples(struct plumb_align_run *a)
         for (int side = 0; side < per_prompt; side++) {
             const struct plumb_answer *o = &a->answers.at[k * group + (side ? group / 2 : 0)];
             row[n++] = (struct plumb_sample_row){
-                .prompt = a->data->record[o->record].prompt.text,
+                .prompt = asked(a, o->record),
                 .completion = plumb_buf_text(&o->text),
                 .reward = o->reward,
                 .principled = o->principled,
@@ -185,7 +195,7 @@ static plumb_status write_report(struct plumb_align_run *a)
         PLUMB_TRY_GOTO(st, answer_probes(a, start, n, text, reward), done);
     PLUMB_TRY_GOTO(st, answer_probes(a, t->model, n, text + n, reward + n), done);
     for (int64_t i = 0; i < n; i++)
-        sample[i] = (struct plumb_report_sample){.prompt = a->data->record[i].prompt.text,
+        sample[i] = (struct plumb_report_sample){.prompt = asked(a, i),
                                                  .first = text[i],
                                                  .last = text[n + i],
                                                  .first_reward = text[i] ? reward[i] : NAN,

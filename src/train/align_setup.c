@@ -66,6 +66,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     if (st == PLUMB_OK && contrast)
         st = plumb_file_read_text(&contrary, cfg->method.contrary, "a text of principles");
     struct plumb_data_options options = plumb_data_options_of(cfg, a->t, PLUMB_DATA_PROMPTS);
+    options.whole = true;
     options.principle = guided ? plumb_buf_text(&principle) : NULL;
     options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;
     options.principle_template = cfg->method.principle_template;

@@ -265,6 +265,8 @@ plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dat
                                                   .completion_len = o->text.len,
                                                   .tokens = o->n,
                                                   .solution = rec->solution,
+                                                  .solution_len = rec->solution_len,
+                                                  .record = rec->json,
                                                   .prompt_id = o->record,
                                                   .sample = o->sample};
     }

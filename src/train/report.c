@@ -404,6 +404,19 @@ static plumb_status put_answer(struct plumb_buf *out, const char *text, double r
     return plumb_buf_add_text(out, "</td>");
 }
 
+/* Of a long prompt the end, as in the table of the console. */
+static plumb_status put_prompt(struct plumb_buf *out, const char *prompt)
+{
+    const char *at = prompt ? prompt + strlen(prompt) : NULL;
+    for (int n = 0; at > prompt && n < SAMPLE_RUNES; n++)
+        do
+            at--;
+        while (at > prompt && ((unsigned char)*at & 0xC0) == 0x80);
+    if (at > prompt)
+        PLUMB_TRY(plumb_buf_add_text(out, "\u2026"));
+    return plumb_html_text(out, at, INT64_MAX);
+}
+
 static plumb_status put_samples(struct plumb_buf *out, const struct plumb_report *report)
 {
     if (!report->n_samples)
@@ -422,7 +435,7 @@ static plumb_status put_samples(struct plumb_buf *out, const struct plumb_report
                               : s->last_reward < s->first_reward ? -1
                                                                  : 0;
         PLUMB_TRY(plumb_buf_add_text(out, "<tr><td dir=\"auto\">"));
-        PLUMB_TRY(plumb_html_text(out, s->prompt, SAMPLE_RUNES));
+        PLUMB_TRY(put_prompt(out, s->prompt));
         PLUMB_TRY(plumb_buf_add_text(out, "</td>"));
         PLUMB_TRY(put_answer(out, s->first, s->first_reward, 0));
         PLUMB_TRY(put_answer(out, s->last, s->last_reward, direction));

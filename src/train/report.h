@@ -18,7 +18,8 @@ struct plumb_report_field {
 /* One prompt with what the first and the last iteration answered. A NULL text is "not recorded";
  * a NaN reward is "missing". */
 struct plumb_report_sample {
-    const char *prompt;
+    const char
+        *prompt; /* its end is shown; better the text that was asked last than a whole chat */
     const char *first, *last;
     double first_reward, last_reward;
 };

@@ -99,7 +99,46 @@ static plumb_status cut_valid(struct plumb_buf *out, const struct plumb_buf *tex
     return PLUMB_OK;
 }
 
-plumb_status plumb_samples_cut(struct plumb_buf *out, const char *text, int columns, int *used)
+/* The same for the end of the text. */
+static plumb_status tail_valid(struct plumb_buf *out, const struct plumb_buf *text, int columns,
+                               int *used)
+{
+    const char *s = plumb_buf_text(text), *end = s + text->len;
+    int64_t at = text->len;
+    int n = 0;
+    while (at > 0) {
+        const int64_t before = plumb_utf8_before(s, at);
+        const char *c = s + before;
+        n += rune_columns(next_rune(&c));
+        if (n > columns)
+            break;
+        at = before;
+    }
+    if (at == 0)
+        return cut_valid(out, text, columns, used);
+    *used = 0;
+    if (columns < 1)
+        return PLUMB_OK;
+    PLUMB_TRY(put_rune(out, 0x2026));
+    *used = 1;
+    for (n = text_columns(s + at, end, columns); at < text->len && n > columns - 1;) {
+        const char *c = s + at;
+        n -= rune_columns(next_rune(&c));
+        at = c - s;
+    }
+    bool base = false; /* a mark does not combine with U+2026 */
+    for (const char *c = s + at; c < end;) {
+        const uint32_t rune = next_rune(&c);
+        base = base || rune_columns(rune) > 0;
+        if (!base)
+            continue;
+        *used += rune_columns(rune);
+        PLUMB_TRY(put_rune(out, rune));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status cut(struct plumb_buf *out, const char *text, int columns, bool tail, int *used)
 {
     struct plumb_buf valid = {0};
     int n = 0;
@@ -107,11 +146,21 @@ plumb_status plumb_samples_cut(struct plumb_buf *out, const char *text, int colu
     if (text)
         st = plumb_utf8_lossy(&valid, text, (int64_t)strlen(text));
     if (!st)
-        st = cut_valid(out, &valid, columns, &n);
+        st = tail ? tail_valid(out, &valid, columns, &n) : cut_valid(out, &valid, columns, &n);
     plumb_buf_fini(&valid);
     if (used)
         *used = n;
     return st;
+}
+
+plumb_status plumb_samples_cut(struct plumb_buf *out, const char *text, int columns, int *used)
+{
+    return cut(out, text, columns, false, used);
+}
+
+plumb_status plumb_samples_tail(struct plumb_buf *out, const char *text, int columns, int *used)
+{
+    return cut(out, text, columns, true, used);
 }
 
 int plumb_samples_width(void)
@@ -134,7 +183,7 @@ static plumb_status put_line(struct plumb_buf *out, const char *reward, const ch
 {
     int used = 0;
     PLUMB_TRY(plumb_buf_addf(out, "%8.8s  %-5.5s ", reward, kind));
-    PLUMB_TRY(plumb_samples_cut(out, prompt, prompt_columns, &used));
+    PLUMB_TRY(plumb_samples_tail(out, prompt, prompt_columns, &used));
     PLUMB_TRY(plumb_buf_addf(out, "%*s  ", prompt_columns - used, ""));
     PLUMB_TRY(plumb_samples_cut(out, completion, completion_columns, NULL));
     return plumb_buf_add_text(out, "\n");

@@ -12,12 +12,15 @@ static struct plumb_reward_function base(int name)
                                           .weight = 1,
                                           .pattern = "",
                                           .file = "",
+                                          .field = "",
                                           .target = NAN,
                                           .min = NAN,
                                           .max = NAN};
 }
 
 static struct plumb_reward_missing missing;
+
+static const char *record; /* of the items that are scored */
 
 static double score_of(const struct plumb_reward_function *f, int64_t n, const char *completion,
                        int64_t tokens, const char *solution)
@@ -29,6 +32,8 @@ static double score_of(const struct plumb_reward_function *f, int64_t n, const c
                                            .completion = completion,
                                            .completion_len = (int64_t)strlen(completion),
                                            .solution = solution,
+                                           .solution_len = solution ? (int64_t)strlen(solution) : 0,
+                                           .record = {record, record ? (int64_t)strlen(record) : 0},
                                            .tokens = tokens};
     memset(&missing, 0, sizeof missing);
     CHECK_OK(plumb_reward_builtin_create(&b, &(struct plumb_reward_functions){f, n}));
@@ -199,6 +204,63 @@ static void test_numbers(void)
         }
 }
 
+/* What a function needs may come from a member of the record. */
+static void test_field(void)
+{
+    struct plumb_reward_function f = base(PLUMB_REWARD_EXACT);
+    f.field = "truth";
+    record = "{\"truth\":\"72\",\"solution\":\"5\"}";
+    IS(f, "72.0", 1, "5", 1);
+    IS(f, "5", 1, "5", 0);
+    record = "{\"truth\":12345678901234567890}"; /* no int64, no double */
+    IS(f, "12345678901234567890", 1, NULL, 1);
+    IS(f, "12345678901234567891", 1, NULL, 0);
+    record = "{\"truth\":[\"Paris\",\"paris\",7]}";
+    IS(f, "paris", 1, NULL, 1);
+    IS(f, "7", 1, NULL, 1);
+    IS(f, "London", 1, NULL, 0);
+    f.field = "reward_model.truth";
+    record = "{\"reward_model\":{\"truth\":\"x\"}}";
+    IS(f, "x", 1, NULL, 1);
+    static const char *const none[] = {
+        "{}", "{\"reward_model\":{\"truth\":[]}}", "{\"reward_model\":{\"truth\":{\"a\":1}}}",
+        "{\"reward_model\":{\"truth\":null}}", "{\"reward_model\":{\"truth\":[\"x\",null]}}"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        record = none[i];
+        CHECKF(isnan(score_of(&f, 1, "x", 1, "x")), "%s", record);
+        CHECK(missing.count[PLUMB_MISSING_FIELD] == 1 &&
+              missing.count[PLUMB_MISSING_SOLUTION] == 0);
+        CHECKF(strstr(missing.example, "reward_model.truth"), "%s", missing.example);
+    }
+    f = base(PLUMB_REWARD_REGEX);
+    f.field = "must";
+    record = "{\"must\":\"^a+$\"}";
+    IS(f, "aaa", 1, NULL, 1);
+    IS(f, "b", 1, NULL, 0);
+    record = "{\"must\":\"(\"}";
+    CHECK(isnan(score_of(&f, 1, "b", 1, NULL)) && missing.count[PLUMB_MISSING_FIELD] == 1);
+    f = base(PLUMB_REWARD_WORDS);
+    f.field = "keywords";
+    record = "{\"keywords\":[\"Red\",\"blue\"]}";
+    IS(f, "red, green: BLUE", 1, NULL, 2.0 / 3);
+    record = "{\"keywords\":\"red green\"}";
+    IS(f, "red, green: BLUE", 1, NULL, 2.0 / 3);
+    record = "{\"keywords\":[]}";
+    CHECK(isnan(score_of(&f, 1, "b", 1, NULL)));
+    f = base(PLUMB_REWARD_LENGTH);
+    f.field = "tokens";
+    record = "{\"tokens\":10}";
+    IS(f, "x", 8, NULL, -0.2);
+    record = "{\"tokens\":\"ten\"}";
+    CHECK(isnan(score_of(&f, 1, "b", 1, NULL)));
+    record = NULL;
+    /* a search that is given up is not a missing solution */
+    f = base(PLUMB_REWARD_REGEX);
+    f.pattern = "^(a+)+$";
+    CHECK(isnan(score_of(&f, 1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 1, NULL)));
+    CHECK(missing.count[PLUMB_MISSING_SEARCH] == 1);
+}
+
 static void test_sum(void)
 {
     struct plumb_reward_function f[2] = {base(PLUMB_REWARD_LENGTH), base(PLUMB_REWARD_EXACT)};
@@ -244,6 +306,17 @@ static void test_bad(void)
     f.pattern = "";
     f.target = 2.5;
     refuse(f, PLUMB_ERR_CONFIG, "whole number");
+    f.target = NAN;
+    f.field = "x";
+    refuse(f, PLUMB_ERR_CONFIG, "repetition: it has no use for field");
+    f = base(PLUMB_REWARD_REGEX);
+    f.pattern = "a";
+    f.field = "x";
+    refuse(f, PLUMB_ERR_CONFIG, "takes the place of pattern");
+    f = base(PLUMB_REWARD_LENGTH);
+    f.target = 4;
+    f.field = "x";
+    refuse(f, PLUMB_ERR_CONFIG, "takes the place of target");
     f = base(PLUMB_REWARD_EXACT);
     f.weight = NAN;
     refuse(f, PLUMB_ERR_CONFIG, "weight");
@@ -262,6 +335,7 @@ int main(void)
     test_repetition();
     test_exact();
     test_numbers();
+    test_field();
     test_sum();
     test_bad();
     CHECK(remove(file) == 0);

@@ -81,12 +81,34 @@ static void test_good(void)
     plumb_reward_command_destroy(&c);
     /* the solution travels along, and only where there is one */
     item[3].solution = "yes \"3\"";
+    item[3].solution_len = 7;
     CHECK_OK(run(PY("    assert d.get(\"solution\") == (\"yes \\\"3\\\"\" if k == 3 else None)\n"
                     "    assert d[\"prompt_id\"] == 100 + k and d[\"sample\"] == k % 2\n"
                     "    assert d[\"prompt\"] == \"line\\n\\u00e9\"\n"),
                  60, 0));
     item[3].solution = NULL;
     check_scores(0, PLUMB_MISSING_FORMAT);
+    /* and so does the whole record; names of the protocol's own are in "record" */
+    static const char record[] =
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"answer\":7,\"tests\":[\"a\",{\"b\":"
+        "2}],"
+        "\"big\":12345678901234567890,\"sample\":\"mine\",\"completion\":\"gold\"}";
+    item[3].record = (struct plumb_columns){record, sizeof record - 1};
+    item[3].solution = "7";
+    item[3].solution_len = 1;
+    CHECK_OK(run(
+        PY("    if k == 3:\n"
+           "        assert d[\"tests\"] == [\"a\", {\"b\": 2}] and d[\"answer\"] == 7\n"
+           "        assert d[\"solution\"] == 7 and d[\"big\"] == 12345678901234567890\n"
+           "        assert d[\"record\"] == {\"sample\": \"mine\", \"completion\": \"gold\"}\n"
+           "        assert d[\"prompt_messages\"] == [{\"role\": \"user\", \"content\": \"q\"}]\n"
+           "    assert d[\"prompt_id\"] == 100 + k and d[\"sample\"] == k % 2\n"
+           "    assert d[\"completion_messages\"] == "
+           "[{\"role\": \"assistant\", \"content\": d[\"completion\"]}]\n"),
+        60, 0));
+    check_scores(0, PLUMB_MISSING_FORMAT);
+    item[3].record = (struct plumb_columns){NULL, 0};
+    item[3].solution = NULL;
     CHECK_OK(
         run(PY("    out = json.dumps({\"score\": k / 2, \"prompt_id\": 100 + k, \"x\": [1]})\n"),
             60, 0));

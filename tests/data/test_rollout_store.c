@@ -14,11 +14,19 @@
 enum { N = 12, MAX_TOKENS = 16 };
 static const struct plumb_rollout_meta meta2 = {0xfedcba9876543210ull, 7, 3, 2};
 
+/* The record of rollout g's prompt; some prompts have none. */
+static int64_t record_of(char out[64], int64_t g)
+{
+    return g / 2 % 3 == 1 ? 0
+                          : snprintf(out, 64, "{\"prompt\":\"%lld\"}", (long long)(g / 2 * 111));
+}
+
 /* Rollout g of the iteration: everything is a function of g. */
 static void add(struct plumb_rollouts *r, int64_t g)
 {
     int32_t ids[MAX_TOKENS];
     float logp[MAX_TOKENS], sampled[MAX_TOKENS];
+    char record[64];
     const int64_t prompt = 1 + g % 4, n = prompt + g % 5; /* some completions are empty */
     for (int64_t i = 0; i < n; i++) {
         ids[i] = (int32_t)(100 * g + i);
@@ -41,6 +49,8 @@ static void add(struct plumb_rollouts *r, int64_t g)
         .prompt_tokens = prompt,
         .logprob = logp,
         .logprob_sampled = sampled,
+        .record = g % 2 ? NULL : record,
+        .record_len = g % 2 ? 0 : record_of(record, g),
     };
     CHECK_OK(plumb_rollouts_add(r, &one));
 }
@@ -51,7 +61,7 @@ static void write_all(const char *dir, const int *owner, int64_t ranks)
     struct plumb_rollout_meta meta = meta2;
     meta.world_size = ranks;
     struct plumb_rollouts *r;
-    CHECK_OK(plumb_rollouts_create(&r, N, N * MAX_TOKENS, N * MAX_TOKENS));
+    CHECK_OK(plumb_rollouts_create(&r, N, N * MAX_TOKENS, N * MAX_TOKENS, N * 64));
     for (int64_t k = 0; k < ranks; k++) {
         plumb_rollouts_clear(r);
         for (int64_t g = 0; g < N; g++)
@@ -69,7 +79,7 @@ static void check_master(const char *dir, int64_t ranks)
     struct plumb_rollouts *got, *want;
     CHECK_OK(plumb_rollouts_path(path, sizeof path, dir, 3, -1));
     CHECK_OK(plumb_rollouts_read(&got, path));
-    CHECK_OK(plumb_rollouts_create(&want, N, N * MAX_TOKENS, N * MAX_TOKENS));
+    CHECK_OK(plumb_rollouts_create(&want, N, N * MAX_TOKENS, N * MAX_TOKENS, N * 64));
     for (int64_t g = 0; g < N; g++)
         add(want, g);
     CHECK(got->n == N && got->n_tokens == want->n_tokens && got->n_logprobs == want->n_logprobs);
@@ -91,6 +101,17 @@ static void check_master(const char *dir, int64_t ranks)
     SAME(offsets, N + 1);
     SAME(completion_start, N);
     SAME(logprob_offsets, N + 1);
+    SAME(record_offsets, N + 1);
+    CHECK(got->n_bytes == want->n_bytes);
+    SAME(records, got->n_bytes);
+    for (int64_t g = 0; g < N; g++) {
+        char record[64];
+        int64_t len;
+        const int64_t n = record_of(record, g);
+        const char *text = plumb_rollouts_record(got, g, &len);
+        CHECKF(len == n && memcmp(text, record, (size_t)n) == 0, "%lld: %.*s", (long long)g,
+               (int)len, text);
+    }
     SAME(tokens, got->n_tokens);
     SAME(logprob, got->n_logprobs);
     SAME(logprob_sampled, got->n_logprobs);
@@ -121,7 +142,7 @@ static void test_faults(const char *dir)
     CHECK(plumb_rollouts_write_master(dir, &other) != PLUMB_OK);
     /* a rollout that two ranks claim */
     struct plumb_rollouts *r;
-    CHECK_OK(plumb_rollouts_create(&r, 2, 64, 64));
+    CHECK_OK(plumb_rollouts_create(&r, 2, 64, 64, 64));
     add(r, 0);
     CHECK_OK(plumb_rollouts_write(r, dir, 1, &meta2));
     CHECK(plumb_rollouts_write_master(dir, &meta2) == PLUMB_ERR_FORMAT);
@@ -151,7 +172,7 @@ static void test_full(const char *dir)
     snprintf(tmp, sizeof tmp, "%.4000s.tmp", path);
     CHECK_OK(plumb_file_hash(&before, path));
     struct plumb_rollouts *r;
-    CHECK_OK(plumb_rollouts_create(&r, 1, 100000, 1));
+    CHECK_OK(plumb_rollouts_create(&r, 1, 100000, 1, 0));
     int32_t *ids = calloc(100000, sizeof *ids);
     CHECK(ids);
     const struct plumb_rollout one = {.ids = ids, .n = 100000, .prompt_tokens = 100000};

@@ -218,7 +218,7 @@ static void drop_dataset(union made *x)
 }
 static plumb_status make_rollouts(union made *x)
 {
-    return plumb_rollouts_create(&x->rollouts, 4, 100, 50);
+    return plumb_rollouts_create(&x->rollouts, 4, 100, 50, 64);
 }
 static void drop_rollouts(union made *x)
 {

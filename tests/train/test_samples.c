@@ -40,6 +40,31 @@ static void test_cut(void)
     cut("a\u202eb\u200bc\u2028\xc2\x85", 9, "a b c  ", 7);
 }
 
+static void tail(const char *text, int columns, const char *expected, int expected_columns)
+{
+    struct plumb_buf b = {0};
+    int used = -1;
+    CHECK_OK(plumb_samples_tail(&b, text, columns, &used));
+    CHECKF(!strcmp(plumb_buf_text(&b), expected) && used == expected_columns,
+           "'%s' at %d: '%s', %d columns", text, columns, plumb_buf_text(&b), used);
+    plumb_buf_fini(&b);
+}
+
+static void test_tail(void)
+{
+    tail("hello", 5, "hello", 5);
+    tail("hello!", 5, "\u2026llo!", 5);
+    tail("", 5, "", 0);
+    tail(NULL, 5, "", 0);
+    tail("abc", 0, "", 0);
+    tail("abc", 1, "\u2026", 1);
+    tail("x\na\nb", 4, "\u2026a b", 4);
+    tail("\u65e5\u672c\u8a9e", 6, "\u65e5\u672c\u8a9e", 6);
+    tail("\u65e5\u672c\u8a9e", 5, "\u2026\u672c\u8a9e", 5);
+    tail("\u65e5\u672c\u8a9e", 4, "\u2026\u8a9e", 3); /* half a wide letter does not fit */
+    tail("xe\u0301e\u0301", 2, "\u2026e\u0301", 2);
+}
+
 static void test_table(void)
 {
     const struct plumb_sample_row row[] = {
@@ -51,7 +76,7 @@ static void test_table(void)
     CHECK_OK(plumb_samples_format(&b, row, 3, 60));
     const char *expected = "  reward  kind  prompt            completion\n"
                            "  0.5123  plain Once upon a time  there was a cat. It sat.\n"
-                           "   -12.5  princ A very long pro\u2026  x\n"
+                           "   -12.5  princ \u2026 without an end  x\n"
                            " missing  plain \u732b                \n";
     CHECKF(!strcmp(plumb_buf_text(&b), expected), "got\n%s", plumb_buf_text(&b));
     plumb_buf_clear(&b);
@@ -64,6 +89,7 @@ static void test_table(void)
 int main(void)
 {
     test_cut();
+    test_tail();
     test_table();
     return 0;
 }
