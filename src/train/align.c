@@ -397,6 +397,7 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(share_rows(a));
     const int64_t sampled = set_rollout_metrics(a, &row);
     set_report_metrics(&a->report, a->method, &row);
+    plumb_align_spread(a, &row);
     PLUMB_TRY(plumb_align_write_rollouts(a));
     time.save = lap(&since);
     PLUMB_TRY(update(a, &row));

@@ -178,6 +178,29 @@ done:
     return st;
 }
 
+/* Iterations of metrics.jsonl in which no reward told two answers of a prompt apart, and words
+ * about them; 0 and "" when there are none, or the file cannot be read. */
+static int64_t count_alike(const struct plumb_config *cfg, char *note, size_t size)
+{
+    char path[4096];
+    struct plumb_metrics_row *row = NULL;
+    int64_t n = 0, alike = 0;
+    *note = '\0';
+    if (plumb_path_join(path, sizeof(path), cfg->output_dir, "metrics.jsonl") != PLUMB_OK ||
+        plumb_metrics_read(&row, &n, path) != PLUMB_OK)
+        return 0;
+    for (int64_t i = 0; i < n; i++)
+        alike += row[i].set[PLUMB_METRIC_REWARD_ZERO_STD] &&
+                 row[i].value[PLUMB_METRIC_REWARD_ZERO_STD] == 1;
+    free(row);
+    if (alike > 0)
+        snprintf(note, size,
+                 "In %lld of %lld iterations the answers of every prompt had the same reward: they "
+                 "taught nothing about which answer is better. train.log names the likely cause.",
+                 (long long)alike, (long long)n);
+    return alike;
+}
+
 static plumb_status write_report(struct plumb_align_run *a)
 {
     struct plumb_trainer *t = a->t;
@@ -200,7 +223,7 @@ static plumb_status write_report(struct plumb_align_run *a)
                                                  .last = text[n + i],
                                                  .first_reward = text[i] ? reward[i] : NAN,
                                                  .last_reward = reward[n + i]};
-    char ranks[32], prompts[64], rate[32], seed[32], title[128];
+    char ranks[32], prompts[64], rate[32], seed[32], title[128], note[256];
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
     snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->per_iteration,
              (long long)cfg->generate.group_size);
@@ -208,6 +231,8 @@ static plumb_status write_report(struct plumb_align_run *a)
              (long long)t->state.iteration);
     snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
+    if (count_alike(t->cfg, note, sizeof(note)) > 0)
+        plumb_log_alike("%s", note);
     const struct plumb_report_field field[] = {
         {"method", a->method->summary},
         {"start", cfg->model},
@@ -226,6 +251,7 @@ static plumb_status write_report(struct plumb_align_run *a)
         .last_iteration = t->state.iteration,
         .sample = sample,
         .n_samples = n,
+        .subtitle = *note ? note : NULL,
     };
     st = plumb_report_run(&report, cfg, t->command);
 done:

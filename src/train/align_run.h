@@ -142,6 +142,12 @@ plumb_status plumb_align_renew(struct plumb_align_run *a);
 /* Place of a slot among this rank's, which ascend; -1: another rank's. */
 int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot);
 
+/* alike.c: sets frac_reward_zero_std, the share of the prompts with two finite rewards or more in
+ * which all are the same, and warns when that holds for most or for all, when all rewards of the
+ * iteration are the same, and when many prompts have fewer than two. After the rows were shared;
+ * the same on every rank. Not collective. */
+void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_row *row);
+
 /* missing.c: out (size bytes) = which completions of the scoreboard have no finite reward, by
  * prompt record and sample, and which source gave none and why; the same on every rank. Collective.
  */

@@ -17,6 +17,8 @@
     X(LEARNING_RATE, "learning_rate", "", "lr", "of this step")                                    \
     X(REWARD, "reward", "", "reward", "mean raw reward of all completions")                        \
     X(REWARD_STD, "reward_std", "", NULL, "population std of the raw rewards")                     \
+    X(REWARD_ZERO_STD, "frac_reward_zero_std", "", NULL,                                           \
+      "share of prompts whose rewards are alike")                                                  \
     X(REWARD_PLAIN, "psle/reward_plain", "", "plain", "mean reward, plain prompt")                 \
     X(REWARD_PRINCIPLED, "psle/reward_principled", "", "princ", "mean reward, principled prompt")  \
     X(TAU, "psle/tau", "", "tau", "threshold of this iteration")                                   \

@@ -1,0 +1,116 @@
+/* alike.c - says when the rewards of an iteration tell no answer from another.
+ * Layer 5. Includes train/align_run.h, base/. */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "train/align_run.h"
+
+/* What the rewards of an iteration differ in. */
+struct spread {
+    int64_t values;     /* finite rewards */
+    double low, high;   /* of them */
+    int64_t prompts;    /* with two answers or more */
+    int64_t scored;     /* of these, with two finite rewards or more */
+    int64_t flat;       /* of these, with rewards that are all the same */
+    int64_t same_texts; /* of these, with answers that are all the same */
+};
+
+/* As plumb_stats_reward: values that differ by rounding only are the same. */
+static bool is_flat(double low, double high)
+{
+    return high - low <= 1e-8 * fmax(fabs(low), fabs(high));
+}
+
+/* Whether two answers have the same number of tokens and the same log-prob. */
+static bool same_text(const struct plumb_align_run *a, int64_t i, int64_t j)
+{
+    const double *x = a->row + i * ROW_VALUES, *y = a->row + j * ROW_VALUES;
+    return x[ROW_TOKENS] == y[ROW_TOKENS] && x[ROW_LOGP] == y[ROW_LOGP];
+}
+
+static void add_prompt(struct spread *s, const struct plumb_align_run *a, int64_t first, int64_t n)
+{
+    const struct plumb_scoreboard *b = a->board;
+    int64_t there = 0, finite = 0, one = -1;
+    double low = INFINITY, high = -INFINITY;
+    bool same = true;
+    for (int64_t i = first; i < first + n; i++) {
+        if (b->kind[i] == PLUMB_ENTRY_ABSENT)
+            continue;
+        there++;
+        if (!isfinite(b->reward[i]))
+            continue;
+        finite++;
+        low = fmin(low, b->reward[i]);
+        high = fmax(high, b->reward[i]);
+        same = same && (one < 0 || same_text(a, one, i));
+        one = i;
+    }
+    s->values += finite;
+    s->low = fmin(s->low, low);
+    s->high = fmax(s->high, high);
+    s->prompts += there > 1;
+    s->scored += finite > 1;
+    if (finite > 1 && is_flat(low, high)) {
+        s->flat++;
+        s->same_texts += same;
+    }
+}
+
+/* The likely reason why rewards are the same. */
+static const char *likely(const struct plumb_align_run *a, const struct spread *s, bool all)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    if (s->flat > 0 && 2 * s->same_texts > s->flat)
+        return "the answers of a prompt are the same: look at generate.temperature, top_k, top_p "
+               "and max_new_tokens";
+    if (a->method->source != PLUMB_SOURCE_CONFIGURED)
+        return "the policy judges its answers alike: look at method.judge and method.contrary";
+    if (!all)
+        return "the reward looks at the prompt and not at its answer, or is too coarse for "
+               "answers this alike";
+    if (*cfg->reward.command)
+        return "reward.command finds nothing to check; `plumb inspect` of the rollout file shows "
+               "the record that it gets with each answer";
+    if (cfg->reward.functions.n > 0)
+        return s->high == 0 ? "a pattern that never matches, or a solution or field of another "
+                              "form than the answers"
+                            : "functions that any answer satisfies";
+    return "texts that reward.model was not trained on, or that are cut (max_new_tokens)";
+}
+
+static void say(const struct plumb_align_run *a, const struct spread *s)
+{
+    const long long it = (long long)a->t->state.iteration + 1;
+    if (s->values > 1 && is_flat(s->low, s->high))
+        plumb_log_alike("iteration %lld: all %lld rewards are %.6g: no answer is better than "
+                        "another, and what is trained on teaches nothing; likely: %s",
+                        it, (long long)s->values, s->high, likely(a, s, true));
+    else if (s->scored > 0 && s->flat == s->scored)
+        plumb_log_alike("iteration %lld: the rewards differ between prompts, but among the "
+                        "answers of no prompt (%lld prompts): no answer is better than another; "
+                        "likely: %s",
+                        it, (long long)s->scored, likely(a, s, false));
+    else if (2 * s->flat > s->scored)
+        plumb_log_alike("iteration %lld: in %lld of %lld prompts all answers have the same "
+                        "reward; likely: %s",
+                        it, (long long)s->flat, (long long)s->scored, likely(a, s, false));
+    if (4 * (s->prompts - s->scored) > s->prompts)
+        plumb_log_alike("iteration %lld: %lld of %lld prompts have fewer than two answers with a "
+                        "reward, so nothing is compared in them",
+                        it, (long long)(s->prompts - s->scored), (long long)s->prompts);
+}
+
+void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_row *row)
+{
+    const struct plumb_scoreboard *b = a->board;
+    struct spread s = {.low = INFINITY, .high = -INFINITY};
+    if (!a->rewards && a->method->source == PLUMB_SOURCE_CONFIGURED)
+        return;
+    for (int64_t q = 0; q < b->prompts; q++)
+        add_prompt(&s, a, q * b->group_size, b->group_size);
+    if (s.scored > 0)
+        plumb_metrics_set(row, PLUMB_METRIC_REWARD_ZERO_STD, (double)s.flat / (double)s.scored);
+    say(a, &s);
+}
