@@ -38,6 +38,7 @@ leave() {
     mounted=
 }
 trap leave EXIT
+trap 'exit 1' INT TERM
 
 failed=0
 for way in "$@"; do
