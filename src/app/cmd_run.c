@@ -1,9 +1,11 @@
 /* cmd_run.c - the stages of one file, one after the other: what is finished is skipped, what was
  * interrupted goes on.
  * Layer 6. May include everything. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/app.h"
 #include "base/log.h"
@@ -93,6 +95,27 @@ static plumb_status check_inputs(const struct plumb_stage *one)
     return PLUMB_OK;
 }
 
+/* Lines of an evaluation that is done again: eval would go on behind them, or refuse them. */
+static plumb_status remove_lines(const char *dir)
+{
+    struct plumb_names names = {0};
+    char path[4096];
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&names, dir));
+    for (int64_t i = 0; i < names.n; i++) {
+        const char *name = names.name[i];
+        if ((strncmp(name, "answers.", 8) != 0 && strncmp(name, "scores.", 7) != 0) ||
+            !strstr(name, ".jsonl"))
+            continue;
+        PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, name), done);
+        if (unlink(path))
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, done, "%s: %s", path, strerror(errno));
+    }
+done:
+    plumb_names_fini(&names);
+    return st;
+}
+
 /* An evaluation is done again when its options or what it reads are others. */
 static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
 {
@@ -116,6 +139,8 @@ static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage 
     if (*changed)
         plumb_log(PLUMB_LOG_INFO, "stage %s: %s%s, so it is done again", one->name, changed,
                   same ? " when it was finished" : "");
+    if (*changed)
+        PLUMB_TRY_GOTO(st, remove_lines(one->cfg->output_dir), done);
     *out = *changed ? NOTHING : FINISHED;
 done:
     plumb_json_free(&then);
