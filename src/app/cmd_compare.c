@@ -1,15 +1,29 @@
 /* cmd_compare.c - finished runs of several methods and seeds in one table and one page.
  * Layer 6. May include everything. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/arguments.h"
 #include "app/compare.h"
+#include "io/file.h"
 #include "io/json.h"
 
 static bool is_yaml(const char *path)
 {
     const char *dot = strrchr(path, '.');
     return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
+}
+
+/* NAME=FOLDER is a run unless NAME is an option's. */
+static bool is_option(const char *text)
+{
+    char key[128];
+    const char *equals = strchr(text, '=');
+    if (!plumb_argument_is_option(text))
+        return false;
+    snprintf(key, sizeof(key), "%.*s", (int)(equals - text < 127 ? equals - text : 127), text);
+    return plumb_config_is_option(key, "compare") || !plumb_dir_exists(equals + 1);
 }
 
 plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, int n)
@@ -23,7 +37,7 @@ plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, in
     if (!option)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%d arguments", n);
     for (int i = first; i < n; i++) {
-        if (strchr(argv[i], '=')) {
+        if (is_option(argv[i])) {
             option[options++] = argv[i];
             continue;
         }
@@ -47,12 +61,13 @@ static plumb_status open_runs(struct plumb_compare *c)
     const struct plumb_config *cfg = c->app->cfg;
     const int64_t n = cfg->compare.runs.n;
     PLUMB_REQUIRE(n > 0, PLUMB_ERR_CONFIG,
-                  "name the folders of finished runs: plumb compare DIR...");
+                  "name the folders of finished runs: plumb compare DIR... (or NAME=DIR...)");
     c->run = calloc((size_t)n, sizeof(*c->run));
     c->label = calloc((size_t)n, sizeof(*c->label));
     PLUMB_REQUIRE(c->run && c->label, PLUMB_ERR_NOMEM, "%lld runs", (long long)n);
     for (int64_t i = 0; i < n; i++) {
-        const char *text = cfg->compare.runs.item[i], *equals = strchr(text, '=');
+        const char *text = cfg->compare.runs.item[i];
+        const char *equals = plumb_argument_is_option(text) ? strchr(text, '=') : NULL;
         PLUMB_REQUIRE(!equals || (equals != text && equals[1]), PLUMB_ERR_CONFIG,
                       "compare.runs: expected FOLDER or NAME=FOLDER, found '%s'", text);
         c->n++;

@@ -1,217 +1,276 @@
-/* cmd_inspect.c - a rollout file or a checkpoint, in words.
+/* cmd_inspect.c - what a path is, in words: finds out its kind and calls the describer.
  * Layer 6. May include everything. */
-#include <inttypes.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "align/scoreboard.h"
 #include "app/app.h"
+#include "app/inspect.h"
 #include "base/num.h"
-#include "data/encode.h"
-#include "data/rollout_store.h"
 #include "io/file.h"
-#include "io/json.h"
-#include "io/safetensors.h"
-#include "model/generate.h"
-#include "model/spec.h"
-#include "text/tokenizer.h"
-#include "train/checkpoint.h"
-#include "train/samples.h"
+#include "io/kind.h"
 
-/* Rollouts shown one by one. */
-enum { SHOWN = 8, RECORD_COLUMNS = 2000 };
+/* ---- what the describers share -------------------------------------------------------------- */
 
-static void print_summary(const struct plumb_rollouts *r, const char *path)
+void plumb_inspect_head(const struct plumb_inspect *w, const char *fmt, ...)
 {
-    struct plumb_moments reward[2] = {{0}, {0}};
-    int64_t branch[PLUMB_BRANCH_COUNT] = {0}, stop[4] = {0}, missing = 0, answered = 0;
-    for (int64_t i = 0; i < r->n; i++) {
-        if (isfinite(r->reward[i]))
-            plumb_moments_add(&reward[r->principled[i] != 0], (double)r->reward[i]);
-        else
-            missing++;
-        if (r->branch[i] < PLUMB_BRANCH_COUNT)
-            branch[r->branch[i]]++;
-        if (r->stop_reason[i] < 4)
-            stop[r->stop_reason[i]]++;
-        answered += r->offsets[i + 1] - r->completion_start[i];
-    }
-    printf("%s: iteration %lld, %lld rollouts of seed %" PRIu64 ", written by %lld ranks\n", path,
-           (long long)r->meta.iteration, (long long)r->n, r->meta.seed,
-           (long long)r->meta.world_size);
-    printf("  tokens      %lld, of them %lld answered (%.1f per completion)\n",
-           (long long)r->n_tokens, (long long)answered,
-           r->n ? (double)answered / (double)r->n : 0.0);
-    for (int side = 0; side < 2; side++)
-        if (reward[side].count > 0)
-            printf("  reward      %-10s mean %+.4f, std %.4f, of %lld\n",
-                   side ? "principled" : "plain", reward[side].mean,
-                   sqrt(plumb_moments_var(&reward[side])), (long long)reward[side].count);
-    printf("  missing     %lld rewards\n  branch     ", (long long)missing);
-    for (int b = 0; b < PLUMB_BRANCH_COUNT; b++)
-        printf(" %s %lld", plumb_branch_names[b], (long long)branch[b]);
-    printf("\n  stopped by ");
-    for (int s = 0; s < 4; s++)
-        printf(" %s %lld", plumb_stop_name((enum plumb_stop)s), (long long)stop[s]);
-    if (r->n > 0)
-        printf("\n  weights     %016" PRIx64 ", tau %g\n", r->weight_fingerprint[0], r->tau[0]);
+    va_list args;
+    printf("%s: ", w->path);
+    va_start(args, fmt);
+    vprintf(fmt, args);
+    va_end(args);
+    putchar('\n');
 }
 
-/* The text of the last message of rollout i's record instead of the whole prompt, for plain prompts
- * whose record is in the file. */
-static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollouts *r, int64_t i)
+void plumb_inspect_row(const char *name, const char *fmt, ...)
 {
-    int64_t len;
-    plumb_json *record = NULL;
-    const char *text = plumb_rollouts_record(r, i, &len);
-    if (!len || r->principled[i])
+    va_list args;
+    printf("  %-11s ", name);
+    va_start(args, fmt);
+    vprintf(fmt, args);
+    va_end(args);
+    putchar('\n');
+}
+
+plumb_status plumb_inspect_folder_of(char out[4096], const char *path)
+{
+    PLUMB_REQUIRE(strlen(path) < 4096, PLUMB_ERR_ARG, "%.200s...: the path is too long", path);
+    snprintf(out, 4096, "%s", path);
+    if (plumb_dir_exists(path))
         return PLUMB_OK;
-    PLUMB_TRY(plumb_json_parse(&record, text, len, "the record of a rollout"));
-    const plumb_json *v = plumb_json_get(record, "prompt");
-    const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
-    const char *content = plumb_json_string(plumb_json_get(last, "content"), NULL);
-    plumb_status st = PLUMB_OK;
-    if (content) {
-        plumb_buf_clear(prompt);
-        st = plumb_buf_add_text(prompt, content);
-    }
-    plumb_json_free(&record);
-    return st;
-}
-
-/* What the rewards were given with the answers, where the file has it. */
-static plumb_status print_records(const struct plumb_rollouts *r)
-{
-    struct plumb_buf line = {0};
-    plumb_status st = PLUMB_OK;
-    int64_t shown = 0, len;
-    for (int64_t i = 0; i < r->n && shown < SHOWN && st == PLUMB_OK; i++) {
-        const char *text = plumb_rollouts_record(r, i, &len);
-        if (!len || (i > 0 && r->prompt_id[i] == r->prompt_id[i - 1]))
-            continue;
-        struct plumb_buf whole = {0};
-        plumb_buf_clear(&line);
-        st = plumb_buf_add(&whole, text, len);
-        if (st == PLUMB_OK)
-            st = plumb_samples_cut(&line, plumb_buf_text(&whole), RECORD_COLUMNS, NULL);
-        if (st == PLUMB_OK)
-            printf("  record %-4lld %s\n", (long long)r->prompt_id[i], plumb_buf_text(&line));
-        plumb_buf_fini(&whole);
-        shown++;
-    }
-    plumb_buf_fini(&line);
-    return st;
-}
-
-/* Texts when a tokenizer is at hand (tokenizer=DIR or model=DIR), ids otherwise. */
-static plumb_status print_texts(const struct plumb_rollouts *r, const plumb_tokenizer *tokenizer)
-{
-    struct plumb_buf prompt = {0}, answer = {0}, table = {0};
-    plumb_status st = PLUMB_OK;
-    for (int64_t i = 0; i < plumb_min_i64(r->n, SHOWN); i++) {
-        const int64_t begin = r->offsets[i], middle = r->completion_start[i];
-        plumb_buf_clear(&prompt);
-        plumb_buf_clear(&answer);
-        plumb_buf_clear(&table);
-        PLUMB_TRY_GOTO(
-            st, plumb_tokenizer_decode(tokenizer, &prompt, r->tokens + begin, middle - begin, true),
-            done);
-        PLUMB_TRY_GOTO(st,
-                       plumb_decode_completion(tokenizer, &answer, r->tokens + begin,
-                                               middle - begin, r->tokens + middle,
-                                               r->offsets[i + 1] - middle),
-                       done);
-        PLUMB_TRY_GOTO(st, ask_last(&prompt, r, i), done);
-        const struct plumb_sample_row row = {.prompt = plumb_buf_text(&prompt),
-                                             .completion = plumb_buf_text(&answer),
-                                             .reward = (double)r->reward[i],
-                                             .principled = r->principled[i] != 0};
-        PLUMB_TRY_GOTO(st, plumb_samples_format(&table, &row, 1, plumb_samples_width()), done);
-        const char *text = plumb_buf_text(&table), *line = strchr(text, '\n');
-        fputs(i == 0 || !line ? text : line + 1, stdout);
-    }
-done:
-    plumb_buf_fini(&prompt);
-    plumb_buf_fini(&answer);
-    plumb_buf_fini(&table);
-    return st;
-}
-
-static plumb_status inspect_rollouts(const struct plumb_config *cfg)
-{
-    struct plumb_rollouts *r = NULL;
-    plumb_tokenizer *tokenizer = NULL;
-    const char *dir = *cfg->tokenizer ? cfg->tokenizer : cfg->model;
-    plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_rollouts_read(&r, cfg->input), done);
-    print_summary(r, cfg->input);
-    PLUMB_TRY_GOTO(st, print_records(r), done);
-    if (*dir) {
-        PLUMB_TRY_GOTO(st, plumb_tokenizer_open(&tokenizer, dir), done);
-        st = print_texts(r, tokenizer);
-    }
-done:
-    plumb_tokenizer_close(&tokenizer);
-    plumb_rollouts_destroy(&r);
-    return st;
-}
-
-static plumb_status inspect_state(const char *dir)
-{
-    struct plumb_train_state state;
-    PLUMB_TRY(plumb_checkpoint_verify(dir));
-    PLUMB_TRY(plumb_checkpoint_read_state(&state, dir));
-    printf(
-        "  trained     step %lld of %lld, iteration %lld, %lld prompts, %lld tokens, seed %" PRIu64
-        "\n",
-        (long long)state.step, (long long)state.total_steps, (long long)state.iteration,
-        (long long)state.prompt_cursor, (long long)state.num_tokens, state.seed);
-    printf("  config      %016" PRIx64 "\n  weights     %016" PRIx64
-           ", the run began with %016" PRIx64 "\n",
-           state.config_hash, state.weight_fingerprint, state.start_fingerprint);
-    for (int64_t i = 0; i < state.n_values; i++)
-        printf("  state       %s = %.17g\n", state.value[i].name, state.value[i].value);
-    printf("  files       all match hashes.json\n");
+    char *slash = strrchr(out, '/');
+    if (slash)
+        slash[slash == out] = '\0';
+    else
+        snprintf(out, 4096, ".");
     return PLUMB_OK;
 }
 
-static plumb_status inspect_model(const char *dir)
+bool plumb_inspect_has(const struct plumb_inspect *w, char *out, const char *file)
 {
-    static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3"};
-    struct plumb_spec s;
-    PLUMB_TRY(plumb_spec_read(&s, dir));
-    plumb_st *st = NULL;
-    PLUMB_TRY(plumb_st_open_dir(&st, dir));
-    int64_t count = 0, bytes = 0;
-    for (int64_t i = 0; i < plumb_st_count(st); i++) {
-        count += plumb_st_at(st, i)->count;
-        bytes += plumb_st_at(st, i)->bytes;
+    return plumb_path_join(out, 4096, w->path, file) == PLUMB_OK &&
+           (plumb_file_exists(out) || plumb_dir_exists(out));
+}
+
+plumb_status plumb_inspect_names(struct plumb_buf *out, char *const *name, int64_t n)
+{
+    enum { MOST = 8 };
+    for (int64_t i = 0; i < plumb_min_i64(n, MOST); i++)
+        PLUMB_TRY(plumb_buf_addf(out, "%s%s", i ? ", " : "", name[i]));
+    return n > MOST ? plumb_buf_addf(out, " and %lld more", (long long)(n - MOST)) : PLUMB_OK;
+}
+
+void plumb_inspect_span_add(struct plumb_inspect_span *s, int64_t x)
+{
+    s->least = s->n ? plumb_min_i64(s->least, x) : x;
+    s->most = s->n ? plumb_max_i64(s->most, x) : x;
+    s->sum += x;
+    s->n++;
+}
+
+plumb_status plumb_inspect_span_put(struct plumb_buf *out, const struct plumb_inspect_span *s)
+{
+    return plumb_buf_addf(out, "%lld to %lld, mean %.1f", (long long)s->least, (long long)s->most,
+                          s->n ? (double)s->sum / (double)s->n : 0.0);
+}
+
+/* ---- folders -------------------------------------------------------------------------------- */
+
+#define KNOWN                                                                                      \
+    "a model, checkpoint, tokenizer, run or evaluation folder, a safetensors file or its index, "  \
+    "a "                                                                                           \
+    "rollout, replay, pause or trainer state file, JSON lines, metrics.jsonl or a configuration"
+
+static plumb_status refuse_folder(const struct plumb_inspect *w, const struct plumb_names *names)
+{
+    struct plumb_buf list = {0};
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_inspect_names(&list, names->name, names->n), done);
+    st = plumb_fail_at(PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                       "%s: is a folder with %s in it; expected " KNOWN, w->path,
+                       names->n ? plumb_buf_text(&list) : "nothing");
+done:
+    plumb_buf_fini(&list);
+    return st;
+}
+
+static bool holds_rollouts(const struct plumb_names *names)
+{
+    for (int64_t i = 0; i < names->n; i++)
+        if (!strncmp(names->name[i], "iteration-", 10) && strstr(names->name[i], ".h5"))
+            return true;
+    return false;
+}
+
+/* As `plumb run` leaves them: a folder for each stage. */
+static bool holds_runs(const struct plumb_inspect *w, const struct plumb_names *names)
+{
+    char path[4096], file[300];
+    for (int64_t i = 0; i < names->n; i++) {
+        snprintf(file, sizeof(file), "%.280s/run.json", names->name[i]);
+        if (plumb_inspect_has(w, path, file))
+            return true;
     }
-    printf("%s: %s%s, %.3f M parameters in %lld tensors, %.1f MB\n", dir, family[s.family],
-           s.labels > 0 ? " sequence classifier" : "", 1e-6 * (double)count,
-           (long long)plumb_st_count(st), 1e-6 * (double)bytes);
-    printf(
-        "  shape       %lld layers, hidden %lld, feed-forward %lld, %lld heads (%lld kv) of %lld, "
-        "vocabulary %lld, context %lld%s\n",
-        (long long)s.l, (long long)s.c, (long long)s.f, (long long)s.h, (long long)s.hk,
-        (long long)s.d, (long long)s.v, (long long)s.max_pos, s.tied ? ", tied head" : "");
-    plumb_st_close(&st);
+    return false;
+}
+
+static plumb_status inspect_folder(const struct plumb_inspect *w)
+{
+    static const struct {
+        const char *file;
+        plumb_inspect_fn *describe;
+    } kinds[] = {
+        {"config.json", plumb_inspect_model_folder},  {"run.json", plumb_inspect_run},
+        {"config.effective.yaml", plumb_inspect_run}, {"eval.json", plumb_inspect_eval},
+        {"tokenizer.json", plumb_inspect_tokenizer},
+    };
     char path[4096];
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, "trainer_state.h5"));
-    return plumb_file_exists(path) ? inspect_state(dir) : PLUMB_OK;
+    PLUMB_REQUIRE(
+        !plumb_inspect_has(w, path, "adapter_config.json"), PLUMB_ERR_UNSUPPORTED,
+        "%s: is a PEFT adapter (adapter_config.json), which plumb does not read; merge it "
+        "into its model: merge_and_unload of peft, then save_pretrained",
+        w->path);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (plumb_inspect_has(w, path, kinds[i].file))
+            return kinds[i].describe(w);
+    struct plumb_names names = {0};
+    PLUMB_TRY(plumb_dir_list(&names, w->path));
+    const plumb_status st = holds_rollouts(&names)  ? plumb_inspect_rollout_folder(w)
+                            : holds_runs(w, &names) ? plumb_inspect_run(w)
+                                                    : refuse_folder(w, &names);
+    plumb_names_fini(&names);
+    return st;
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+/* A JSON file of one object is told by its members; both names must be there. */
+static const struct {
+    const char *member[2];
+    plumb_inspect_fn *describe;
+} objects[] = {
+    {{"weight_map", NULL}, plumb_inspect_index},
+    {{"model_type", NULL}, plumb_inspect_config_json},
+    {{"added_tokens", "model"}, plumb_inspect_tokenizer},
+    {{"plumb_version", "command"}, plumb_inspect_run_json},
+    {{"models", "win_by"}, plumb_inspect_eval},
+    {{"algorithm", "files"}, plumb_inspect_hashes},
+    {{"tokenizer_class", NULL}, plumb_inspect_tokenizer},
+    {{"step", "iteration"}, plumb_inspect_metrics},
+    {{"eos_token_id", NULL}, plumb_inspect_generation_config},
+    {{"prompt", NULL}, plumb_inspect_lines},
+    {{"prompt_ids", NULL}, plumb_inspect_lines},
+    {{"chosen", NULL}, plumb_inspect_lines},
+    {{"messages", NULL}, plumb_inspect_lines},
+    {{"text", NULL}, plumb_inspect_lines},
+    {{"ids", NULL}, plumb_inspect_lines},
+};
+
+static plumb_inspect_fn *of_object(const plumb_json *v)
+{
+    for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+        const char *const *m = objects[i].member;
+        if (plumb_json_member(v, m[0]) && (!m[1] || plumb_json_member(v, m[1])))
+            return objects[i].describe;
+    }
+    return NULL;
+}
+
+static bool ends_in(const char *path, const char *end)
+{
+    const size_t n = strlen(path), m = strlen(end);
+    return n >= m && !strcmp(path + n - m, end);
+}
+
+/* Whether the first line is a whole JSON value, as in JSON lines. */
+static plumb_status first_line(void *arg, const char *line, int64_t len, int64_t number)
+{
+    plumb_json **out = arg;
+    if (number == 1 && plumb_json_parse(out, line, len, "line") != PLUMB_OK)
+        *out = NULL;
+    return PLUMB_OK;
+}
+
+static plumb_status refuse_json(const struct plumb_inspect *w, const plumb_json *v)
+{
+    const enum plumb_json_type type = plumb_json_type_of(v);
+    PLUMB_REQUIRE(type != PLUMB_JSON_ARRAY, PLUMB_ERR_UNSUPPORTED,
+                  "%s: is one JSON array of %lld values; expected JSON lines, a record a line: jq "
+                  "-c '.[]' FILE makes them",
+                  w->path, (long long)plumb_json_count(v));
+    const char *key[3] = {"", "", ""};
+    const plumb_json *value;
+    for (int64_t i = 0; i < plumb_min_i64(plumb_json_count(v), 3); i++)
+        PLUMB_TRY(plumb_json_member_at(v, i, &key[i], &value));
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
+               "%s: is a JSON %s with the members %s %s %s ..., which plumb does not know; "
+               "expected " KNOWN,
+               w->path, plumb_json_type_name(type), key[0], key[1], key[2]);
+}
+
+static plumb_status inspect_json(const struct plumb_inspect *w)
+{
+    struct plumb_buf text = {0};
+    plumb_json *whole = NULL, *first = NULL;
+    plumb_inspect_fn *describe = NULL;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_file_read(&text, w->path), done);
+    PLUMB_TRY_GOTO(st, plumb_text_lines(plumb_buf_text(&text), text.len, first_line, &first), done);
+    if (first && plumb_json_type_of(first) == PLUMB_JSON_OBJECT)
+        describe = of_object(first);
+    else if (!first || !ends_in(w->path, ".jsonl"))
+        PLUMB_TRY_GOTO(st, plumb_json_parse(&whole, plumb_buf_text(&text), text.len, w->path),
+                       done);
+    if (whole)
+        describe = of_object(whole);
+    if (!describe && ends_in(w->path, ".jsonl"))
+        describe = plumb_inspect_lines;
+    plumb_buf_fini(&text);
+    st = describe ? describe(w) : refuse_json(w, whole ? whole : first);
+done:
+    plumb_json_free(&first);
+    plumb_json_free(&whole);
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status inspect(const struct plumb_inspect *w)
+{
+    enum plumb_file_kind kind;
+    PLUMB_TRY(plumb_file_kind_at(&kind, w->path));
+    const char *advice = plumb_file_kind_advice(kind);
+    switch (kind) {
+    case PLUMB_FILE_FOLDER:
+        return inspect_folder(w);
+    case PLUMB_FILE_SAFETENSORS:
+        return plumb_inspect_safetensors(w);
+    case PLUMB_FILE_HDF5:
+        return plumb_inspect_hdf5(w);
+    case PLUMB_FILE_JSON:
+        return inspect_json(w);
+    case PLUMB_FILE_TEXT:
+        return ends_in(w->path, ".yaml") || ends_in(w->path, ".yml") ? plumb_inspect_config(w)
+                                                                     : plumb_inspect_text(w);
+    case PLUMB_FILE_HTML:
+        PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
+                   "%s: is an HTML page; open it in a browser if it is a report of a run", w->path);
+    default:
+        PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED, "%s: is %s%s%s; expected " KNOWN, w->path,
+                   plumb_file_kind_name(kind), *advice ? "; " : "", advice);
+    }
 }
 
 plumb_status plumb_cmd_inspect(struct plumb_app *app)
 {
     const struct plumb_config *cfg = app->cfg;
+    const struct plumb_inspect w = {.path = cfg->input, .words = cfg->tokenizer};
     plumb_status st = PLUMB_OK;
     if (plumb_comm_rank(app->comm) == 0) {
         if (strcmp(cfg->input, "-") == 0)
             st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
-                               "input: is not set; name a rollout file or a checkpoint folder");
+                               "nothing is named: plumb inspect PATH; PATH is " KNOWN);
         else
-            st = plumb_dir_exists(cfg->input) ? inspect_model(cfg->input) : inspect_rollouts(cfg);
+            st = inspect(&w);
     }
     return plumb_comm_agree(app->comm, st);
 }

@@ -16,11 +16,78 @@ struct plan {
     const struct plumb_job *job;
     struct plumb_config cfg; /* what is tried; everything it points to is the application's */
     struct plumb_dataset *data;
-    int world, rank; /* rank: of the largest plan */
+    struct plumb_buf assumed; /* a line for everything that is not there or not set */
+    int world, rank;          /* rank: of the largest plan */
     struct plumb_backend *best;
     int64_t budget;
     int64_t micro_batch, slots; /* largest that fit; 0 = none does, -1 = the command has none */
 };
+
+/* ---- what is not there yet ------------------------------------------------------------------- */
+
+/* Plans without data: as many and as long records as the options and the model allow. */
+static plumb_status leave_out_data(struct plan *p, const char *what, const char *path,
+                                   const char *why)
+{
+    p->cfg.data.prompts = p->cfg.data.train = "";
+    return plumb_buf_addf(&p->assumed, "%s: %s%s%s\n", what, path, *path ? " " : "", why);
+}
+
+/* Data, tokenizer and texts may be missing: what they decide is assumed. A folder of a model may
+ * not: its config.json decides most of the memory. */
+static plumb_status assume(struct plan *p)
+{
+    const struct plumb_config *cfg = &p->cfg;
+    const bool align = p->job == &plumb_job_align;
+    const char *data = align ? cfg->data.prompts : cfg->data.train;
+    const char *what = align ? "data.prompts" : "data.train";
+    const char *words = *cfg->tokenizer ? cfg->tokenizer : cfg->model;
+    char path[4096];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
+    if (*cfg->data.eval && !plumb_file_exists(cfg->data.eval)) {
+        PLUMB_TRY(
+            plumb_buf_addf(&p->assumed, "data.eval: %s is not there; left out\n", cfg->data.eval));
+        p->cfg.data.eval = "";
+    }
+    if (!*data)
+        return leave_out_data(p, what, "", "is not set");
+    if (!plumb_file_exists(data))
+        return leave_out_data(p, what, data, "is not there");
+    if (!plumb_file_exists(path))
+        return leave_out_data(p, "tokenizer", path, "is not there, so no record has a length");
+    const char *text[] = {cfg->method.principles, cfg->method.contrary};
+    static const char *const option[] = {"method.principles", "method.contrary"};
+    for (int i = 0; i < 2 && align; i++)
+        if (*text[i] && !plumb_file_exists(text[i]))
+            return leave_out_data(p, option[i], text[i], "is not there");
+    return PLUMB_OK;
+}
+
+/* The sizes that stand in for the data, once they have been worked out. */
+static plumb_status note_sizes(struct plan *p)
+{
+    if (*p->cfg.data.prompts || *p->cfg.data.train || !p->data || p->data->n == 0)
+        return PLUMB_OK;
+    const struct plumb_record *r = &p->data->record[0];
+    const long long prompt = r->prompt.n, answer = r->completion[0].n;
+    PLUMB_TRY(plumb_buf_addf(&p->assumed, "%lld records of %lld tokens", (long long)p->data->n,
+                             prompt + answer));
+    return plumb_buf_add_text(
+        &p->assumed, p->job == &plumb_job_align
+                         ? " each, as long as a prompt may be (data.max_prompt_tokens, "
+                           "data.max_tokens, generate.max_new_tokens, the model's context)\n"
+                         : " each, as long as a record may be (data.max_tokens, the model's "
+                           "context)\n");
+}
+
+static void print_assumed(const struct plan *p)
+{
+    const char *line = plumb_buf_text(&p->assumed);
+    for (; *line; line += strcspn(line, "\n") + 1)
+        printf("assumed: %.*s\n", (int)strcspn(line, "\n"), line);
+}
+
+/* ---- plans ---------------------------------------------------------------------------------- */
 
 static plumb_status make_rank(struct plumb_backend **out, struct plan *p, int rank)
 {
@@ -126,6 +193,7 @@ static void print(const struct plan *p, const char *table)
     const int64_t need = plumb_plan_bytes(b);
     printf("memory of rank %d of %d%s, %s on %s\n%s", p->rank, p->world,
            p->world > 1 ? ", which needs most" : "", p->job->name, b->name, table);
+    print_assumed(p);
     if (need != b->memory.most)
         printf("  %-25s %14.3f MB\n", "with the host's", 1e-6 * (double)need);
     printf("%s %.3f MB: it %s\n", *p->cfg.plan.memory ? "allowed are" : "free are",
@@ -155,7 +223,13 @@ static plumb_status put_json(struct plumb_buf *out, const struct plan *p)
         plumb_buf_addf(out, ", \"largest_micro_batch_size\": %lld", (long long)p->micro_batch));
     if (p->slots >= 0)
         PLUMB_TRY(plumb_buf_addf(out, ", \"largest_slots\": %lld", (long long)p->slots));
-    PLUMB_TRY(plumb_buf_add_text(out, ", \"phases\": {"));
+    PLUMB_TRY(plumb_buf_add_text(out, ", \"assumed\": ["));
+    const char *line = plumb_buf_text(&p->assumed);
+    for (int i = 0; *line; line += strcspn(line, "\n") + 1, i++) {
+        PLUMB_TRY(plumb_buf_add_text(out, i ? ", " : ""));
+        PLUMB_TRY(plumb_json_put_string(out, line, (int64_t)strcspn(line, "\n")));
+    }
+    PLUMB_TRY(plumb_buf_add_text(out, "], \"phases\": {"));
     for (int i = 0; i < PLUMB_PHASES; i++)
         PLUMB_TRY(plumb_buf_addf(out, "%s\"%s\": %lld", i ? ", " : "", plumb_phase_names[i],
                                  (long long)m->held[i]));
@@ -193,7 +267,9 @@ static plumb_status run(struct plan *p)
     const struct plumb_trainer_source s = {
         .comm = p->app->comm, .backend = p->app->backend, .cfg = p->app->cfg};
     PLUMB_TRY(plumb_plan_budget(&p->budget, &s));
+    PLUMB_TRY(assume(p));
     PLUMB_TRY(make(&p->best, &p->rank, p));
+    PLUMB_TRY(note_sizes(p));
     PLUMB_TRY(search(p));
     return show(p);
 }
@@ -204,6 +280,7 @@ plumb_status plumb_cmd_plan(struct plumb_app *app)
     p.world = p.cfg.plan.world_size > 0 ? (int)p.cfg.plan.world_size : plumb_comm_size(app->comm);
     const plumb_status st = plumb_comm_rank(app->comm) == 0 ? run(&p) : PLUMB_OK;
     plumb_backend_destroy(&p.best);
+    plumb_buf_fini(&p.assumed);
     plumb_dataset_close(&p.data);
     return plumb_comm_agree(app->comm, st);
 }

@@ -8,7 +8,10 @@
 
 #include "app/output.h"
 #include "base/log.h"
+#include "io/file.h"
+#include "io/hdf5.h"
 #include "io/json.h"
+#include "io/kind.h"
 #include "train/replay.h"
 
 /* How far it came, and the first place of each stage that is not finite ("" = none). */
@@ -268,13 +271,50 @@ static void summarise(const struct replay *r)
             plumb_log(PLUMB_LOG_INFO, "not finite in %s: %s", places[i].stage, places[i].at);
 }
 
+/* Names the replay files of a folder that was named in their place. */
+static plumb_status refuse_folder(const char *dir)
+{
+    struct plumb_names names = {0};
+    struct plumb_buf list = {0};
+    plumb_status st;
+    PLUMB_TRY(plumb_dir_list(&names, dir));
+    for (int64_t i = 0; i < names.n; i++)
+        if (!strncmp(names.name[i], "replay-", 7) && strstr(names.name[i], ".h5"))
+            PLUMB_TRY_GOTO(st, plumb_buf_addf(&list, " %s/%s", dir, names.name[i]), done);
+    st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                       "%s is a folder, expected a replay file%s%s", dir,
+                       list.len ? ":" : "; there is none in it", plumb_buf_text(&list));
+done:
+    plumb_buf_fini(&list);
+    plumb_names_fini(&names);
+    return st;
+}
+
+/* Tells another file of plumb's from a replay file, whose reader knows the rest. */
+static plumb_status check_input(const char *path)
+{
+    plumb_h5 *f = NULL;
+    PLUMB_REQUIRE(strcmp(path, "-") != 0, PLUMB_ERR_CONFIG,
+                  "no file is named: plumb replay OUTPUT_DIR/replay-STEP-MICRO_BATCH.h5");
+    if (plumb_dir_exists(path))
+        return refuse_folder(path);
+    PLUMB_TRY(plumb_file_expect(path, PLUMB_FILE_HDF5));
+    PLUMB_TRY(plumb_h5_open(&f, path));
+    const bool rollouts = plumb_h5_has(f, "completion_start");
+    plumb_h5_close(&f);
+    PLUMB_REQUIRE(!rollouts, PLUMB_ERR_FORMAT,
+                  "%s: holds rollouts, expected a replay file (replay-STEP-MICRO_BATCH.h5); plumb "
+                  "inspect describes rollouts",
+                  path);
+    return PLUMB_OK;
+}
+
 static plumb_status replay(struct replay *r, struct plumb_buf *out)
 {
     const char *path = r->app->cfg->input;
     PLUMB_REQUIRE(plumb_comm_size(r->app->comm) == 1, PLUMB_ERR_ARG,
                   "replay runs one micro-batch: start it without mpirun");
-    PLUMB_REQUIRE(strcmp(path, "-") != 0, PLUMB_ERR_CONFIG,
-                  "no file is named: plumb replay OUTPUT_DIR/replay-STEP-MICRO_BATCH.h5");
+    PLUMB_TRY(check_input(path));
     PLUMB_TRY(plumb_replay_read(&r->recorded, &r->micro, path));
     PLUMB_TRY(open_model(r));
     PLUMB_TRY(run_stages(r));

@@ -30,7 +30,8 @@ struct plumb_compare {
 };
 
 /* The configuration of a command line that lists folders (argv of n, the command left out): every
- * argument without '=' is one of compare.runs, but for a first one that ends in .yaml. */
+ * argument that is no option, also NAME=FOLDER, is one of compare.runs, but for a first one that
+ * ends in .yaml. */
 plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, int n);
 
 /* compare_groups.c: refuses runs that cannot be compared, naming both and the difference, and sorts

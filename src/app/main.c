@@ -8,8 +8,10 @@
 #include <time.h>
 
 #include "app/app.h"
+#include "app/arguments.h"
 #include "app/compare.h"
 #include "base/log.h"
+#include "io/file.h"
 #include "train/choices.h"
 #include "train/exchange.h"
 #include "train/loops.h"
@@ -238,30 +240,30 @@ static plumb_status set_dtype(struct plumb_app *app)
     return plumb_backend_set_dtype(app->backend, narrow ? PLUMB_BF16 : PLUMB_F32);
 }
 
-/* `plumb COMMAND [CONFIG.yaml] key=value ...`; plan is followed by the command that it plans. */
-static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg)
+/* The command that plan is to plan for. */
+static plumb_status find_planned(struct plumb_app *app)
 {
-    const char *yaml = NULL;
-    char words[64];
-    int first = 2;
-    snprintf(words, sizeof(words), "%s", app->command);
-    if (strcmp(app->command, "plan") == 0) {
-        PLUMB_REQUIRE(app->argc > first && plumb_job_find(app->argv[first]), PLUMB_ERR_CONFIG,
-                      "command line argument 2: expected the command to plan for: align, sft, "
-                      "reward or prefer");
-        app->planned = app->argv[first++];
-        snprintf(words, sizeof(words), "plan %s", app->planned);
-    }
-    if (app->argc > first && !strchr(app->argv[first], '='))
-        yaml = app->argv[first++];
-    char *const *rest = app->argv + first;
-    if (strcmp(app->command, "compare") == 0)
-        return plumb_compare_load(cfg, app->argv + 2, app->argc - 2);
+    const char *found = app->argc > 2 ? app->argv[2] : NULL;
+    PLUMB_REQUIRE(found, PLUMB_ERR_CONFIG,
+                  "which command is to be planned? plumb plan align [CONFIG.yaml] [key=value ...], "
+                  "or sft, reward, prefer");
+    PLUMB_REQUIRE(
+        plumb_job_find(found), PLUMB_ERR_CONFIG,
+        "command line argument 2: expected the command to plan for (align, sft, reward or "
+        "prefer), found '%s': plumb plan align %s",
+        found, find(found) ? "[CONFIG.yaml] [key=value ...]" : found);
+    app->planned = found;
+    return PLUMB_OK;
+}
+
+static plumb_status load_sorted(struct plumb_app *app, struct plumb_config **cfg, const char *words,
+                                const struct plumb_arguments *a)
+{
     if (strcmp(app->command, "run") != 0) {
-        PLUMB_TRY(plumb_config_load(cfg, words, yaml, rest, app->argc - first));
+        PLUMB_TRY(plumb_config_load(cfg, words, a->file, a->option, a->n));
         return plumb_train_settle(*cfg, words);
     }
-    plumb_status st = plumb_stages_load(&app->stages, yaml, rest, app->argc - first);
+    plumb_status st = plumb_stages_load(&app->stages, a->file, a->option, a->n);
     *cfg = app->stages ? app->stages->top : NULL;
     for (int64_t i = 0; app->stages && i < app->stages->n && st == PLUMB_OK; i++) {
         const struct plumb_stage *one = &app->stages->item[i];
@@ -270,6 +272,28 @@ static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg
             PLUMB_FAIL(st, "stage %s: %s", one->name, plumb_trail_message());
     }
     return st == PLUMB_OK ? plumb_stages_check(app->stages) : st;
+}
+
+/* `plumb COMMAND [CONFIG.yaml] key=value ...`; plan is followed by the command that it plans. */
+static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg)
+{
+    char words[64];
+    struct plumb_arguments a = {0};
+    int first = 2;
+    if (strcmp(app->command, "compare") == 0)
+        return plumb_compare_load(cfg, app->argv + 2, app->argc - 2);
+    snprintf(words, sizeof(words), "%s", app->command);
+    if (strcmp(app->command, "plan") == 0) {
+        PLUMB_TRY(find_planned(app));
+        first++;
+        snprintf(words, sizeof(words), "plan %s", app->planned);
+    }
+    plumb_status st = plumb_arguments_read(&a, app->planned ? app->planned : app->command,
+                                           app->argv + first, app->argc - first, first);
+    if (st == PLUMB_OK)
+        st = load_sorted(app, cfg, words, &a);
+    plumb_arguments_fini(&a);
+    return st;
 }
 
 void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg)
@@ -308,20 +332,41 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     return plumb_comm_agree(app->comm, flush_output());
 }
 
+static bool is_one_of(const char *text, const char *a, const char *b, const char *c)
+{
+    return !strcmp(text, a) || !strcmp(text, b) || !strcmp(text, c);
+}
+
+/* A word that is no command: a file is named without one, or help knows the nearest name. */
+static int refuse_word(const char *word)
+{
+    if (!plumb_file_exists(word) && !plumb_dir_exists(word))
+        return help(word);
+    fprintf(stderr,
+            "plumb: '%s' is no command; the command comes first: plumb COMMAND %s, and plumb "
+            "inspect %s says what it is\n",
+            word, word, word);
+    return plumb_status_exit_code(PLUMB_ERR_CONFIG);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-        strcmp(argv[1], "-h") == 0)
-        return help(argc > 2 ? argv[2] : NULL);
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+    if (argc < 2 || is_one_of(argv[1], "help", "--help", "-h")) {
+        int code = help(argc > 2 ? argv[2] : NULL);
+        for (int i = 3; i < argc && code == 0; i++)
+            code = help(argv[i]);
+        return code;
+    }
+    if (is_one_of(argv[1], "version", "--version", "-V")) {
         puts("plumb " PLUMB_VERSION);
         return 0;
     }
     const struct command *command = find(argv[1]);
     if (!command)
-        return help(argv[1]); /* says so, with the nearest name */
-    if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")))
-        return help(command->name);
+        return refuse_word(argv[1]);
+    for (int i = 2; i < argc; i++)
+        if (is_one_of(argv[i], "--help", "-h", "-?"))
+            return help(command->name);
 
     struct plumb_app app = {.command = command->name, .argc = argc, .argv = argv};
     const plumb_status st = run(&app, command);

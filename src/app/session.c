@@ -17,20 +17,33 @@ plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
     return plumb_comm_agree(app->comm, st);
 }
 
+/* The tokenizer alone. */
+static plumb_status open_words(struct plumb_session *s)
+{
+    const char *dir = s->app->cfg->tokenizer; /* the model's folder when none was given */
+    PLUMB_REQUIRE(*dir, PLUMB_ERR_CONFIG,
+                  "tokenizer: is not set; name the folder of a tokenizer.json: plumb %s FOLDER, or "
+                  "tokenizer=FOLDER",
+                  s->app->command);
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "tokenizer: there is no folder %s%s", dir,
+                  plumb_file_exists(dir) ? "; name the folder that this file lies in" : "");
+    return plumb_tokenizer_open(&s->tokenizer, dir);
+}
+
 static plumb_status open_model(struct plumb_session *s, enum plumb_session_model kind)
 {
     const struct plumb_config *cfg = s->app->cfg;
     const char *dir = cfg->model;
+    if (kind == PLUMB_SESSION_NO_MODEL)
+        return open_words(s);
     PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "model: there is no folder %s", dir);
     const char *words = cfg->tokenizer; /* the model's folder when none was given */
     char path[4096];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
-    if (plumb_file_exists(path) || kind == PLUMB_SESSION_NO_MODEL || strcmp(words, dir) != 0)
+    if (plumb_file_exists(path) || strcmp(words, dir) != 0)
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, words));
-    if (kind == PLUMB_SESSION_NO_MODEL)
-        return PLUMB_OK;
     PLUMB_TRY(plumb_model_open(&s->model, s->app->backend, dir));
     const bool classifier = s->model->spec.labels > 0;
     PLUMB_REQUIRE(classifier == (kind == PLUMB_SESSION_CLASSIFIER), PLUMB_ERR_UNSUPPORTED,
@@ -64,7 +77,7 @@ static plumb_status open_encoding(struct plumb_session *s)
         e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
         return PLUMB_OK;
     }
-    *e = (struct plumb_encoding){.append_eos = cfg->data.append_eos,
+    *e = (struct plumb_encoding){.append_eos = s->model && cfg->data.append_eos,
                                  .prompt_template = cfg->data.prompt_template,
                                  .max_tokens = max_pos};
     return PLUMB_OK;

@@ -22,8 +22,8 @@ struct plumb_session {
 
 enum plumb_session_model { PLUMB_SESSION_NO_MODEL, PLUMB_SESSION_CAUSAL, PLUMB_SESSION_CLASSIFIER };
 
-/* Opens app->cfg->model (the tokenizer always, the weights as asked) and reads `path` as records
- * of this kind. Collective: one rank's failure is every rank's. */
+/* Opens app->cfg->model with its tokenizer, or, for NO_MODEL, app->cfg->tokenizer alone, and reads
+ * `path` as records of this kind. Collective: one rank's failure is every rank's. */
 plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
                                 enum plumb_session_model model, enum plumb_data_kind kind,
                                 const char *path);

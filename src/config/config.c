@@ -178,6 +178,21 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key, o->path);
 }
 
+bool plumb_config_is_option(const char *key, const char *command)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++)
+        if (plumb_option_used(o, command) && (!strcmp(o->path, key) || !strcmp(o->name, key)))
+            return true;
+    return false;
+}
+
+bool plumb_config_takes_file(const char *command)
+{
+    const struct plumb_command *c = plumb_command_find(command);
+    return c && c->file;
+}
+
 static plumb_status not_used(const struct plumb_option *o, const char *command, const char *where)
 {
     char list[256] = "";

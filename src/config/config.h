@@ -88,6 +88,11 @@ void plumb_config_free(struct plumb_config **config); /* NULL is allowed */
  * a newline was to be written. command: whose options are looked at. */
 void plumb_config_notes(const struct plumb_config *config, const char *command);
 
+/* Whether key is an option's path, or its name alone, that the command uses. */
+bool plumb_config_is_option(const char *key, const char *command);
+/* Whether the command's own argument is a file to work on (inspect, replay), no configuration. */
+bool plumb_config_takes_file(const char *command);
+
 /* ---- what was given, and what is read of it --------------------------------------------------
  *
  * plumb_config_load warns of what its command does not use. Which parameters a method reads is

@@ -124,8 +124,10 @@ static plumb_status put_command(struct plumb_buf *out, const struct plumb_comman
     PLUMB_TRY(measure(&w, c->name));
     PLUMB_TRY(plumb_buf_addf(out, "plumb %s - %s\n\nusage: plumb %s %s [key=value ...]\n", c->name,
                              c->help, c->name,
-                             c->file            ? "FILE"
+                             c->letter == 'i'   ? "PATH"
+                             : c->file          ? "FILE"
                              : c->letter == 'm' ? "[CONFIG.yaml] DIR..."
+                             : c->letter == 't' ? "[CONFIG.yaml] [DIR] [FILE]"
                              : c->of            ? "COMMAND [CONFIG.yaml]"
                                                 : "[CONFIG.yaml]"));
     if (c->of)

@@ -1,0 +1,302 @@
+/* inspect_lines.c - a file of JSON lines (data or metrics) and plain text, in words.
+ * Layer 6. Includes inspect.h, data/dataset.h, io/, train/metrics.h. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/inspect.h"
+#include "base/num.h"
+#include "data/dataset.h"
+#include "io/file.h"
+#include "train/metrics.h"
+
+/* ---- the shapes of records ------------------------------------------------------------------ */
+
+/* A record has the first shape all of whose members it has; see data/dataset.h. */
+static const struct shape {
+    const char *member[3];
+    enum plumb_data_kind kind;
+    const char *name, *readers;
+} shapes[] = {
+    {{"prompt", "chosen", "rejected"},
+     PLUMB_DATA_PAIRS,
+     "prompt, chosen and rejected",
+     "reward, prefer"},
+    {{"chosen", "rejected"}, PLUMB_DATA_PAIRS, "chosen and rejected", "reward, prefer"},
+    {{"messages"}, PLUMB_DATA_SFT, "messages", "sft, logprob, score, gradient, tokenize"},
+    {{"prompt", "completion"},
+     PLUMB_DATA_SFT,
+     "prompt and completion",
+     "sft, logprob, score, gradient; align, generate and eval read the prompts"},
+    {{"prompt_ids", "completion_ids"},
+     PLUMB_DATA_PROMPTS,
+     "answers, as plumb generate writes them",
+     "generate reads the prompts"},
+    {{"ids", "prompt_tokens"}, PLUMB_DATA_SFT, "ids and prompt_tokens", "sft, logprob, gradient"},
+    {{"prompt"}, PLUMB_DATA_PROMPTS, "prompt", "align, generate, eval"},
+    {{"prompt_ids"}, PLUMB_DATA_PROMPTS, "prompt_ids", "align, generate"},
+    {{"text"}, PLUMB_DATA_TEXTS, "text", "tokenize, logprob, score"},
+};
+enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]), MOST_FIELDS = 24 };
+
+struct field {
+    char name[64];
+    int64_t n, type[PLUMB_JSON_OBJECT + 1];
+    struct plumb_inspect_span bytes; /* of strings */
+};
+
+struct records {
+    const char *path;
+    int64_t n, of[SHAPES + 1]; /* of: per shape, the last: of none */
+    struct field field[MOST_FIELDS];
+    int n_fields;
+    int64_t more; /* members that found no room in field */
+};
+
+static int shape_of(const plumb_json *v)
+{
+    for (int i = 0; i < SHAPES; i++) {
+        int k = 0;
+        while (k < 3 && shapes[i].member[k] && plumb_json_get(v, shapes[i].member[k]))
+            k++;
+        if (k == 3 || !shapes[i].member[k])
+            return i;
+    }
+    return SHAPES;
+}
+
+static void add_field(struct records *r, const char *name, const plumb_json *v)
+{
+    int i = 0;
+    while (i < r->n_fields && strcmp(r->field[i].name, name) != 0)
+        i++;
+    if (i == MOST_FIELDS) {
+        r->more++;
+        return;
+    }
+    struct field *f = &r->field[i];
+    if (i == r->n_fields) {
+        snprintf(f->name, sizeof(f->name), "%s", name);
+        r->n_fields++;
+    }
+    const enum plumb_json_type type = plumb_json_type_of(v);
+    f->n++;
+    f->type[type]++;
+    if (type == PLUMB_JSON_STRING)
+        plumb_inspect_span_add(&f->bytes, plumb_json_string_len(v));
+}
+
+static plumb_status add_record(void *arg, const char *line, int64_t len, int64_t number)
+{
+    struct records *r = arg;
+    char where[4200];
+    plumb_json *v = NULL;
+    int64_t blank = 0;
+    while (blank < len && strchr(" \t\r", line[blank]) && line[blank])
+        blank++;
+    if (blank == len)
+        return PLUMB_OK;
+    snprintf(where, sizeof(where), "%.4100s:%lld", r->path, (long long)number);
+    PLUMB_TRY(plumb_json_parse(&v, line, len, where));
+    plumb_status st = PLUMB_OK;
+    if (plumb_json_type_of(v) != PLUMB_JSON_OBJECT)
+        st = plumb_fail_at(PLUMB_ERR_FORMAT, __FILE__, __LINE__,
+                           "%s: is a JSON %s, expected an object, a record a line", where,
+                           plumb_json_type_name(plumb_json_type_of(v)));
+    for (int64_t i = 0; i < plumb_json_count(v) && st == PLUMB_OK; i++) {
+        const char *key;
+        const plumb_json *value;
+        st = plumb_json_member_at(v, i, &key, &value);
+        if (st == PLUMB_OK)
+            add_field(r, key, value);
+    }
+    r->n++;
+    r->of[shape_of(v)]++;
+    plumb_json_free(&v);
+    return st;
+}
+
+static plumb_status print_fields(const struct records *r)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = PLUMB_OK;
+    for (int i = 0; i < r->n_fields; i++) {
+        const struct field *f = &r->field[i];
+        plumb_buf_clear(&text);
+        PLUMB_TRY_GOTO(st, plumb_buf_addf(&text, "%s: ", f->name), done);
+        bool first = true;
+        for (int t = 0; t <= PLUMB_JSON_OBJECT; t++) {
+            if (!f->type[t])
+                continue;
+            PLUMB_TRY_GOTO(st,
+                           plumb_buf_addf(&text, "%s%s in %lld", first ? "" : ", ",
+                                          plumb_json_type_name((enum plumb_json_type)t),
+                                          (long long)f->type[t]),
+                           done);
+            first = false;
+        }
+        if (f->bytes.n) {
+            PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "; bytes "), done);
+            PLUMB_TRY_GOTO(st, plumb_inspect_span_put(&text, &f->bytes), done);
+        }
+        plumb_inspect_row(i ? "" : "fields", "%s", plumb_buf_text(&text));
+    }
+    if (r->more)
+        plumb_inspect_row("", "and others, %lld times", (long long)r->more);
+done:
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status print_span(const char *name, const char *what, struct plumb_inspect_span s)
+{
+    struct plumb_buf text = {0};
+    const plumb_status st = plumb_inspect_span_put(&text, &s);
+    if (st == PLUMB_OK && s.n)
+        plumb_inspect_row(name, "%s %s, together %lld", what, plumb_buf_text(&text),
+                          (long long)s.sum);
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status print_tokens(const struct plumb_dataset *d, enum plumb_data_kind kind,
+                                 const char *dir)
+{
+    struct plumb_inspect_span part[3] = {{0}, {0}, {0}};
+    for (int64_t i = 0; i < d->n; i++) {
+        const struct plumb_record *r = &d->record[i];
+        plumb_inspect_span_add(&part[0], r->prompt.n);
+        for (int k = 0; k < 2; k++)
+            if (r->completion[k].n)
+                plumb_inspect_span_add(&part[1 + k], r->completion[k].n);
+    }
+    const bool pairs = kind == PLUMB_DATA_PAIRS;
+    plumb_inspect_row("tokens", "by the tokenizer in %s", dir);
+    PLUMB_TRY(print_span("", kind == PLUMB_DATA_TEXTS ? "text" : "prompt", part[0]));
+    PLUMB_TRY(print_span("", pairs ? "chosen" : "completion", part[1]));
+    return print_span("", "rejected", part[2]);
+}
+
+/* Reads the file as the commands would, which also finds what they would refuse. */
+static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_kind kind)
+{
+    struct plumb_dataset *d = NULL;
+    plumb_tokenizer *t = NULL;
+    char dir[4096];
+    plumb_status st;
+    PLUMB_TRY(plumb_inspect_open_words(&t, dir, w));
+    const struct plumb_data_options options = {.kind = kind,
+                                               .tokenizer = t,
+                                               .append_eos = t && plumb_tokenizer_eos(t) >= 0,
+                                               .blank_lines = true};
+    PLUMB_TRY_GOTO(st, plumb_dataset_open(&d, w->path, &options), done);
+    if (t)
+        st = print_tokens(d, kind, dir);
+    else
+        plumb_inspect_row("tokens", "counted with tokenizer=DIR");
+done:
+    plumb_dataset_close(&d);
+    plumb_tokenizer_close(&t);
+    return st;
+}
+
+static plumb_status print_records(const struct plumb_inspect *w, const struct records *r)
+{
+    int used = 0, last = SHAPES;
+    plumb_inspect_head(w, "JSON lines, %lld records", (long long)r->n);
+    for (int i = 0; i < SHAPES; i++)
+        if (r->of[i]) {
+            plumb_inspect_row("records", "%lld of %s", (long long)r->of[i], shapes[i].name);
+            plumb_inspect_row("read by", "%s", shapes[i].readers);
+            used++;
+            last = i;
+        }
+    if (r->of[SHAPES])
+        plumb_inspect_row("records", "%lld of no shape that plumb reads", (long long)r->of[SHAPES]);
+    PLUMB_TRY(print_fields(r));
+    if (used == 1 && !r->of[SHAPES])
+        return read_records(w, shapes[last].kind);
+    if (used > 1)
+        plumb_inspect_row("note", "a command reads one of these shapes and refuses the others");
+    return PLUMB_OK;
+}
+
+plumb_status plumb_inspect_lines(const struct plumb_inspect *w)
+{
+    struct records *r = calloc(1, sizeof(*r));
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "the fields of %s", w->path);
+    r->path = w->path;
+    plumb_status st = plumb_file_lines(w->path, add_record, r);
+    if (st == PLUMB_OK)
+        st = print_records(w, r);
+    free(r);
+    return st;
+}
+
+/* ---- metrics and plain text ------------------------------------------------------------------ */
+
+plumb_status plumb_inspect_metrics(const struct plumb_inspect *w)
+{
+    struct plumb_metrics_row *row = NULL;
+    int64_t n = 0;
+    PLUMB_TRY(plumb_metrics_read(&row, &n, w->path));
+    if (n > 0) {
+        const struct plumb_metrics_row *a = &row[0], *b = &row[n - 1];
+        plumb_inspect_head(w, "metrics of a run, %lld lines, steps %lld to %lld", (long long)n,
+                           (long long)a->step, (long long)b->step);
+        if (b->iteration > 0)
+            plumb_inspect_row("iterations", "%lld to %lld", (long long)a->iteration,
+                              (long long)b->iteration);
+        for (int i = 0; i < PLUMB_METRIC_COUNT; i++)
+            if (a->set[i] && b->set[i])
+                plumb_inspect_row("", "%-28s %12.6g at first, %12.6g at last  %s",
+                                  plumb_metric_info(i)->name, a->value[i], b->value[i],
+                                  plumb_metric_info(i)->unit);
+        if (b->weights)
+            plumb_inspect_row("weights", "%016" PRIx64 " after the last step", b->weights);
+    } else {
+        plumb_inspect_head(w, "metrics of a run, no whole line");
+    }
+    free(row);
+    return PLUMB_OK;
+}
+
+static plumb_status count_line(void *arg, const char *line, int64_t len, int64_t number)
+{
+    (void)line;
+    (void)len;
+    *(int64_t *)arg = number;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_inspect_text(const struct plumb_inspect *w)
+{
+    struct plumb_buf text = {0};
+    struct plumb_ids ids = {0};
+    plumb_tokenizer *t = NULL;
+    char dir[4096];
+    int64_t lines = 0;
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_file_read(&text, w->path), done);
+    const int64_t valid = plumb_utf8_valid(plumb_buf_text(&text), text.len);
+    if (valid < text.len)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done,
+                        "%s: is a text that is not UTF-8 (byte %lld)", w->path, (long long)valid);
+    PLUMB_TRY_GOTO(st, plumb_text_lines(plumb_buf_text(&text), text.len, count_line, &lines), done);
+    plumb_inspect_head(w, "plain text, %lld lines, %lld bytes", (long long)lines,
+                       (long long)text.len);
+    plumb_inspect_row("read as", "method.principles, method.contrary or a file of words");
+    PLUMB_TRY_GOTO(st, plumb_inspect_open_words(&t, dir, w), done);
+    if (!t)
+        goto done;
+    PLUMB_TRY_GOTO(st, plumb_tokenizer_encode(t, &ids, plumb_buf_text(&text), text.len, false),
+                   done);
+    plumb_inspect_row("tokens", "%lld by the tokenizer in %s", (long long)ids.n, dir);
+done:
+    plumb_tokenizer_close(&t);
+    plumb_ids_fini(&ids);
+    plumb_buf_fini(&text);
+    return st;
+}
