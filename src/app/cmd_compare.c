@@ -6,6 +6,7 @@
 
 #include "app/arguments.h"
 #include "app/compare.h"
+#include "app/process.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -82,6 +83,10 @@ static plumb_status open_runs(struct plumb_compare *c)
 
 static plumb_status compare(struct plumb_compare *c)
 {
+    const struct plumb_config *cfg = c->app->cfg;
+    PLUMB_TRY(plumb_process_check_output(c->app, cfg->output));
+    if (*cfg->output_dir)
+        PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
     PLUMB_TRY(open_runs(c));
     PLUMB_TRY(plumb_compare_check(c));
     PLUMB_TRY(plumb_compare_sort(c));

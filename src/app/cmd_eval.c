@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app/eval.h"
+#include "app/process.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
@@ -300,6 +301,10 @@ static plumb_status open_eval(struct plumb_eval *e)
                   "eval.judge: compares with the first model, but eval.models lists one");
     PLUMB_REQUIRE(strcmp(cfg->resume, "never") == 0 || *cfg->output_dir, PLUMB_ERR_CONFIG,
                   "resume: %s needs output_dir, which keeps the answers and scores", cfg->resume);
+    if (plumb_comm_rank(e->app->comm) == 0 && *cfg->output_dir)
+        PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
+    if (plumb_comm_rank(e->app->comm) == 0)
+        PLUMB_TRY(plumb_process_check_output(e->app, cfg->output));
     e->n = cfg->eval.models.n;
     e->model = calloc((size_t)e->n, sizeof(*e->model));
     PLUMB_REQUIRE(e->model, PLUMB_ERR_NOMEM, "%lld models", (long long)e->n);

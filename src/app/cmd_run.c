@@ -204,6 +204,7 @@ static plumb_status look_ahead(const struct plumb_stages *s)
         const bool eval = strcmp(one->command, "eval") == 0;
         struct ahead h = {.s = s, .one = one};
         PLUMB_TRY(plumb_config_inputs(cfg, one->command, check_path, &h));
+        PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
         PLUMB_REQUIRE(eval || *cfg->model, PLUMB_ERR_CONFIG, "stage %s: model: is not set",
                       one->name);
         PLUMB_REQUIRE(align || *(eval ? cfg->data.eval : cfg->data.train), PLUMB_ERR_CONFIG,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/process.h"
 #include "base/num.h"
 #include "io/file.h"
 #include "io/kind.h"
@@ -48,7 +49,9 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
 {
     plumb_status st = PLUMB_OK;
     if (plumb_comm_rank(app->comm) == 0) {
-        st = plumb_file_read(text, path);
+        st = plumb_process_check_output(app, app->cfg->output);
+        if (st == PLUMB_OK)
+            st = plumb_file_read(text, path);
         if (st == PLUMB_OK)
             st = plumb_file_expect_text(strcmp(path, "-") == 0 ? "standard input" : path,
                                         "JSON lines", plumb_buf_text(text), text->len);

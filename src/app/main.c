@@ -1,7 +1,6 @@
 /* main.c - the command line: which sub-command, its configuration, its ranks; the one place that
  * prints a failure and the only one that chooses an exit code.
  * Layer 6. May include everything. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "app/app.h"
 #include "app/arguments.h"
 #include "app/compare.h"
+#include "app/process.h"
 #include "base/log.h"
 #include "io/file.h"
 #include "train/choices.h"
@@ -39,23 +39,13 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
-/* What a command printed and nobody could take (a full disk) is a failure like any other. */
-static plumb_status flush_output(void)
-{
-    errno = 0;
-    PLUMB_REQUIRE(fflush(stdout) == 0 && !ferror(stdout), PLUMB_ERR_IO,
-                  "standard output: write failed: %s",
-                  errno ? strerror(errno) : "an earlier line was lost");
-    return PLUMB_OK;
-}
-
 static int help(const char *command)
 {
     struct plumb_buf text = {0};
     plumb_status st = plumb_config_help(&text, command);
     if (st == PLUMB_OK) {
         fputs(plumb_buf_text(&text), stdout);
-        st = flush_output();
+        st = plumb_process_flush();
     }
     if (st != PLUMB_OK)
         fprintf(stderr, "plumb: %s\n", plumb_trail_message());
@@ -329,7 +319,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     PLUMB_TRY(attach_device(app));
     PLUMB_TRY(plumb_choices_read(app->comm, app->backend, cfg));
     PLUMB_TRY(command->run(app));
-    return plumb_comm_agree(app->comm, flush_output());
+    return plumb_comm_agree(app->comm, plumb_process_flush());
 }
 
 static bool is_one_of(const char *text, const char *a, const char *b, const char *c)
@@ -351,6 +341,7 @@ static int refuse_word(const char *word)
 
 int main(int argc, char **argv)
 {
+    plumb_process_standard_files();
     if (argc < 2 || is_one_of(argv[1], "help", "--help", "-h")) {
         int code = help(argc > 2 ? argv[2] : NULL);
         for (int i = 3; i < argc && code == 0; i++)
@@ -359,7 +350,7 @@ int main(int argc, char **argv)
     }
     if (is_one_of(argv[1], "version", "--version", "-V")) {
         puts("plumb " PLUMB_VERSION);
-        return 0;
+        return plumb_status_exit_code(plumb_process_flush());
     }
     const struct command *command = find(argv[1]);
     if (!command)
@@ -368,6 +359,7 @@ int main(int argc, char **argv)
         if (is_one_of(argv[i], "--help", "-h", "-?"))
             return help(command->name);
 
+    plumb_process_ignore_signals();
     struct plumb_app app = {.command = command->name, .argc = argc, .argv = argv};
     const plumb_status st = run(&app, command);
     struct ending end = {0};

@@ -2,6 +2,7 @@
  * Layer 0. Includes log.h. The level, rank and mirror are the one process-wide state. */
 #include "base/log.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -62,7 +63,10 @@ static void put_line(enum plumb_log_level level, bool name_rank, const char *tex
     fprintf(stderr, "%s%s%s\n", who, mark[level], text);
     if (state.mirror) {
         fprintf(state.mirror, "%s%s%s\n", who, mark[level], text);
-        fflush(state.mirror);
+        if (fflush(state.mirror) != 0) {
+            fprintf(stderr, "warning: the log file takes no more lines: %s\n", strerror(errno));
+            state.mirror = NULL;
+        }
     }
 }
 

@@ -74,6 +74,7 @@ static plumb_status spawn(struct plumb_child *c, const int theirs[3], const char
     sigemptyset(&none);
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
+    sigaddset(&pipes, SIGXFSZ);
     posix_spawn_file_actions_init(&files);
     posix_spawnattr_init(&attr);
     for (int k = 0; k < 3; k++)

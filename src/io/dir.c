@@ -141,3 +141,89 @@ fail:
     plumb_names_fini(&names);
     return st;
 }
+
+/* ---- checks before any work ---- */
+
+bool plumb_file_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Bytes of the absolute path. */
+static size_t whole_length(const char *path)
+{
+    char here[PATH_MAX];
+    const size_t own = strlen(path);
+    return *path != '/' && getcwd(here, sizeof(here)) ? strlen(here) + 1 + own : own;
+}
+
+/* Each name between slashes is one that file systems take. */
+static plumb_status check_names(const char *path, const char *key, size_t extra)
+{
+    for (const char *at = path; *at;) {
+        const size_t n = strcspn(at, "/");
+        const bool last = at[n] == '\0';
+        PLUMB_REQUIRE(n + (last ? extra : 0) <= NAME_MAX, PLUMB_ERR_ARG,
+                      "%s: the name %.60s... has %zu bytes, at most %zu are possible", key, at, n,
+                      NAME_MAX - (last ? extra : 0));
+        at += n + !last;
+    }
+    return PLUMB_OK;
+}
+
+/* The nearest folder above that exists may be written to. */
+static plumb_status check_parent(const char *path, const char *key, bool must_exist)
+{
+    char at[PATH_MAX];
+    struct stat s;
+    snprintf(at, sizeof(at), "%s", path);
+    for (bool first = true;; first = false) {
+        if (stat(*at ? at : ".", &s) == 0)
+            break;
+        const int error = errno;
+        PLUMB_REQUIRE(error == ENOENT && !(must_exist && first), PLUMB_ERR_IO, "%s: %s: %s", key,
+                      at, strerror(error));
+        PLUMB_REQUIRE(lstat(at, &s) != 0, PLUMB_ERR_IO,
+                      "%s: %s is a link to something that does not exist", key, at);
+        char *slash = strrchr(at, '/');
+        while (slash && slash > at && slash[1] == '\0') { /* "a/b/" */
+            *slash = '\0';
+            slash = strrchr(at, '/');
+        }
+        if (slash)
+            slash[slash == at] = '\0';
+        else
+            at[0] = '\0';
+    }
+    PLUMB_REQUIRE(S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "%s: %s is no folder", key, at);
+    PLUMB_REQUIRE(access(*at ? at : ".", W_OK | X_OK) == 0, PLUMB_ERR_IO,
+                  "%s: the folder %s cannot be written to: %s", key, *at ? at : ".",
+                  strerror(errno));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_dir_check_output(const char *path, const char *key)
+{
+    const size_t n = whole_length(path);
+    PLUMB_REQUIRE(n + PLUMB_DIR_ROOM < PATH_MAX, PLUMB_ERR_ARG,
+                  "%s: the path has %zu bytes, at most %d are possible: the files below it need up "
+                  "to %d more; name another folder",
+                  key, n, PATH_MAX - 1 - PLUMB_DIR_ROOM, PLUMB_DIR_ROOM);
+    PLUMB_TRY(check_names(path, key, 0));
+    return check_parent(path, key, false);
+}
+
+plumb_status plumb_file_check_output(const char *path, const char *key)
+{
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    const size_t n = whole_length(path);
+    PLUMB_REQUIRE(*path && n + PLUMB_FILE_ROOM < PATH_MAX, PLUMB_ERR_ARG,
+                  "%s: the path has %zu bytes, expected 1 to %d", key, n,
+                  PATH_MAX - 1 - PLUMB_FILE_ROOM);
+    PLUMB_REQUIRE(!plumb_dir_exists(path), PLUMB_ERR_EXISTS, "%s: %s is a folder", key, path);
+    PLUMB_TRY(check_names(path, key, PLUMB_FILE_ROOM));
+    snprintf(parent, sizeof(parent), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    return check_parent(slash == path ? "/" : parent, key, true);
+}

@@ -25,7 +25,7 @@ enum { CHUNK = 1 << 20 };
 bool plumb_file_exists(const char *path)
 {
     struct stat s;
-    return stat(path, &s) == 0 && !S_ISDIR(s.st_mode);
+    return stat(path, &s) == 0 ? !S_ISDIR(s.st_mode) : lstat(path, &s) == 0 && S_ISLNK(s.st_mode);
 }
 
 bool plumb_dir_exists(const char *path)
@@ -147,9 +147,14 @@ plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path)
     const int m = snprintf(f->part, sizeof(f->part), "%s.tmp", path);
     PLUMB_REQUIRE(n >= 0 && m >= 0 && m < (int)sizeof(f->part), PLUMB_ERR_ARG,
                   "path %s.tmp is longer than %zu bytes", path, sizeof(f->part) - 1);
-    f->fd = open(f->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    /* what a killed run left, or a link or pipe of that name, is never written into */
+    struct stat old;
+    unlink(f->part);
+    f->fd = open(f->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0)
         FAIL_ERRNO(f->part, "create");
+    if (stat(path, &old) == 0 && S_ISREG(old.st_mode))
+        (void)fchmod(f->fd, old.st_mode & 0777); /* a file that is replaced keeps who may read it */
     return PLUMB_OK;
 }
 

@@ -10,6 +10,8 @@
 #include "base/buf.h"
 #include "base/status.h"
 
+/* Whether there is something that is no folder. A link that leads nowhere counts: whoever opens it
+ * says so, where otherwise a file that is optional would be left out in silence. */
 bool plumb_file_exists(const char *path);
 bool plumb_dir_exists(const char *path);
 /* out += the whole file; "-" is standard input, and a pipe is read to its end. A folder is refused
@@ -50,6 +52,20 @@ struct plumb_names {
 };
 plumb_status plumb_dir_list(struct plumb_names *out, const char *path);
 void plumb_names_fini(struct plumb_names *names);
+
+/* ---- checks before any work, so that what is written at its end can be written ---- */
+
+/* Whether both names lead to one file or folder. False when one is not there. */
+bool plumb_file_same(const char *a, const char *b);
+/* The file can be written by plumb_file_out: its folder is there and may be written to, it is no
+ * folder itself, and the name leaves room for
+ * .run.json.tmp. key names the option in messages. PLUMB_ERR_ARG,
+ * PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
+plumb_status plumb_file_check_output(const char *path, const char *key);
+/* The folder can be made and written to, and there is room in a path for all the names that a run
+ * gives to files below it (PLUMB_DIR_ROOM bytes). */
+enum { PLUMB_DIR_ROOM = 192, PLUMB_FILE_ROOM = 13 };
+plumb_status plumb_dir_check_output(const char *path, const char *key);
 
 /* out (size bytes) = "a/b", always terminated; PLUMB_ERR_ARG when it does not fit. */
 plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char *b);

@@ -105,6 +105,7 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
     PLUMB_TRY(plumb_h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
+    unlink(f->tmp); /* what a killed run left, or a link of that name, is never written into */
     hid_t create = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = plumb_h5_driver_access(&f->fault, &f->driver, true);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||

@@ -431,6 +431,36 @@ fail:
     return st;
 }
 
+/* Says what a folder without safetensors has instead. */
+static plumb_status no_weights(const char *dir)
+{
+    static const struct {
+        const char *name, *advice;
+    } other[] = {
+        {"adapter_model.safetensors",
+         "an adapter (LoRA) without its model: merge it with merge_and_unload of peft"},
+        {"pytorch_model.bin", "a PyTorch checkpoint: save it as safetensors with save_pretrained"},
+        {"pytorch_model.bin.index.json",
+         "a PyTorch checkpoint: save it as safetensors with save_pretrained"},
+        {"consolidated.safetensors", "weights under other names than those of transformers"},
+        {"tf_model.h5", "a TensorFlow checkpoint: save it as safetensors with transformers"},
+        {"flax_model.msgpack", "a Flax checkpoint: save it as safetensors with transformers"},
+    };
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++)
+        PLUMB_REQUIRE(
+            plumb_path_join(path, sizeof(path), dir, other[i].name) != PLUMB_OK ||
+                !plumb_file_exists(path),
+            PLUMB_ERR_IO,
+            "%s: neither model.safetensors nor model.safetensors.index.json is there, but "
+            "%s: %s",
+            dir, other[i].name, other[i].advice);
+    PLUMB_FAIL(PLUMB_ERR_IO,
+               "%s: neither model.safetensors nor model.safetensors.index.json is there (other "
+               "weight formats are not read; save the model as safetensors)",
+               dir);
+}
+
 plumb_status plumb_st_open_dir(plumb_st **out, const char *dir)
 {
     *out = NULL;
@@ -442,10 +472,8 @@ plumb_status plumb_st_open_dir(plumb_st **out, const char *dir)
         return PLUMB_OK;
     }
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, "model.safetensors.index.json"));
-    PLUMB_REQUIRE(plumb_file_exists(path), PLUMB_ERR_IO,
-                  "%s: neither model.safetensors nor model.safetensors.index.json is there "
-                  "(other weight formats are not read; save the model as safetensors)",
-                  dir);
+    if (!plumb_file_exists(path))
+        return no_weights(dir);
     PLUMB_TRY(open_shards(out, dir, path));
     return PLUMB_OK;
 }

@@ -53,6 +53,13 @@ static void test_write_and_copy(void)
     holds(path, "two");
     CHECK(plumb_file_write_atomic(in_root("no/such/dir/x"), "x", 1) == PLUMB_ERR_IO);
     says("No such file");
+    /* a link in place of the temporary file leads nowhere; who may read the file stays */
+    struct stat s;
+    CHECK_OK(plumb_file_write_atomic(in_root("target"), "target", 6));
+    CHECK(symlink("target", in_root("a.txt.tmp")) == 0 && chmod(path, 0640) == 0);
+    CHECK_OK(plumb_file_write_atomic(path, "two", 3));
+    holds(in_root("target"), "target");
+    CHECK(stat(path, &s) == 0 && (s.st_mode & 0777) == 0640);
     struct plumb_buf b = {0};
     CHECK(plumb_file_read(&b, root) == PLUMB_ERR_IO);
     says("is a folder");
