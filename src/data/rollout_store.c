@@ -319,6 +319,11 @@ static plumb_status read_source(struct source *s, const char *dir,
     PLUMB_TRY_GOTO(st, check_offsets(s->offsets, s->n, s->tokens, "offsets", path), fail);
     PLUMB_TRY_GOTO(
         st, check_offsets(s->logprob_offsets, s->n, s->logprobs, "logprob_offsets", path), fail);
+    for (int64_t i = 0; i < s->n; i++)
+        if (s->completion_start[i] < s->offsets[i] || s->completion_start[i] > s->offsets[i + 1])
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
+                            "%s: rollout %lld: its completion begins at token %lld, outside of it",
+                            path, (long long)i, (long long)s->completion_start[i]);
 fail:
     plumb_h5_close(&f);
     return st;
@@ -536,9 +541,10 @@ static plumb_status check_read(const struct plumb_rollouts *r, bool master, cons
     PLUMB_TRY(check_offsets(r->logprob_offsets, r->n, r->n_logprobs, "logprob_offsets", path));
     PLUMB_TRY(check_offsets(r->record_offsets, r->n, r->n_bytes, "record_offsets", path));
     for (int64_t i = 0; i < r->n; i++) {
-        const int64_t c = r->offsets[i + 1] - r->completion_start[i];
-        PLUMB_REQUIRE(r->completion_start[i] >= r->offsets[i] &&
-                          c == r->logprob_offsets[i + 1] - r->logprob_offsets[i],
+        const bool inside =
+            r->completion_start[i] >= r->offsets[i] && r->completion_start[i] <= r->offsets[i + 1];
+        const int64_t c = inside ? r->offsets[i + 1] - r->completion_start[i] : -1;
+        PLUMB_REQUIRE(inside && c == r->logprob_offsets[i + 1] - r->logprob_offsets[i],
                       PLUMB_ERR_FORMAT,
                       "%s: rollout %lld: its completion of %lld tokens has %lld log-probs", path,
                       (long long)i, (long long)c,

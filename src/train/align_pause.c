@@ -227,7 +227,12 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     PLUMB_TRY(plumb_h5_read(f, "reward", PLUMB_H5_F64, 0, n, c->reward));
     for (int role = 0; role < PLUMB_ROLES; role++)
         PLUMB_TRY(plumb_h5_read(f, role_name[role], PLUMB_H5_F64, 0, n, c->under + role * n));
-    return plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets);
+    PLUMB_TRY(plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets));
+    for (int64_t i = 0; i < n; i++)
+        PLUMB_REQUIRE(c->offsets[0] == 0 && c->offsets[i] <= c->offsets[i + 1], PLUMB_ERR_FORMAT,
+                      "completion %lld: its tokens run from %lld to %lld", (long long)i,
+                      (long long)c->offsets[i], (long long)c->offsets[i + 1]);
+    return PLUMB_OK;
 }
 
 int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot)
@@ -271,6 +276,12 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_h5_read(f, "ids", PLUMB_H5_I32, c->offsets[i], n, o->ids));
+    for (int64_t t = 0; t < n; t++)
+        PLUMB_REQUIRE(o->ids[t] >= 0 && o->ids[t] < a->t->model->spec.v, PLUMB_ERR_FORMAT,
+                      "completion %d of prompt %lld of the iteration: token %d is not in the "
+                      "vocabulary of %lld",
+                      c->sample[i], (long long)c->slot[i], o->ids[t],
+                      (long long)a->t->model->spec.v);
     PLUMB_TRY(plumb_h5_read(f, "logp", PLUMB_H5_F32, c->offsets[i], n, o->logp));
     PLUMB_TRY(plumb_h5_read(f, "logp_sampled", PLUMB_H5_F32, c->offsets[i], n, o->logp_sampled));
     plumb_buf_clear(&o->text);
