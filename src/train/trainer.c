@@ -112,13 +112,13 @@ static plumb_status take_output_dir(struct plumb_trainer *t)
     const struct plumb_config *cfg = t->cfg;
     PLUMB_REQUIRE(cfg->output_dir && *cfg->output_dir, PLUMB_ERR_CONFIG,
                   "output_dir: is not set; name the folder for checkpoints and metrics");
-    PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
     PLUMB_REQUIRE(!plumb_file_same(cfg->output_dir, cfg->model), PLUMB_ERR_EXISTS,
                   "output_dir: %s is the model's folder, too; the run would write into it: name "
                   "another one",
                   cfg->output_dir);
     PLUMB_REQUIRE(!plumb_file_exists(cfg->output_dir), PLUMB_ERR_EXISTS, "output_dir: %s is a file",
                   cfg->output_dir);
+    PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
     PLUMB_TRY(plumb_lock_take(&t->lock, cfg->output_dir, t->command, cfg->comm.timeout));
     return strcmp(cfg->resume, "never") == 0 ? check_empty(cfg) : PLUMB_OK;
 }
