@@ -173,17 +173,13 @@ static plumb_status check_names(const char *path, const char *key, size_t extra)
 }
 
 /* The nearest folder above that exists may be written to. */
-static plumb_status check_parent(const char *path, const char *key, bool must_exist)
+static plumb_status check_parent(const char *path, const char *key)
 {
     char at[PATH_MAX];
     struct stat s;
     snprintf(at, sizeof(at), "%s", path);
-    for (bool first = true;; first = false) {
-        if (stat(*at ? at : ".", &s) == 0)
-            break;
-        const int error = errno;
-        PLUMB_REQUIRE(error == ENOENT && !(must_exist && first), PLUMB_ERR_IO, "%s: %s: %s", key,
-                      at, strerror(error));
+    while (stat(*at ? at : ".", &s) != 0) {
+        PLUMB_REQUIRE(errno == ENOENT, PLUMB_ERR_IO, "%s: %s: %s", key, at, strerror(errno));
         PLUMB_REQUIRE(lstat(at, &s) != 0, PLUMB_ERR_IO,
                       "%s: %s is a link to something that does not exist", key, at);
         char *slash = strrchr(at, '/');
@@ -211,7 +207,7 @@ plumb_status plumb_dir_check_output(const char *path, const char *key)
                   "to %d more; name another folder",
                   key, n, PATH_MAX - 1 - PLUMB_DIR_ROOM, PLUMB_DIR_ROOM);
     PLUMB_TRY(check_names(path, key, 0));
-    return check_parent(path, key, false);
+    return check_parent(path, key);
 }
 
 plumb_status plumb_file_check_output(const char *path, const char *key)
@@ -225,5 +221,8 @@ plumb_status plumb_file_check_output(const char *path, const char *key)
     PLUMB_REQUIRE(!plumb_dir_exists(path), PLUMB_ERR_EXISTS, "%s: %s is a folder", key, path);
     PLUMB_TRY(check_names(path, key, PLUMB_FILE_ROOM));
     snprintf(parent, sizeof(parent), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    return check_parent(slash == path ? "/" : parent, key, true);
+    const char *dir = slash == path ? "/" : parent;
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: cannot write %s: there is no folder %s",
+                  key, path, dir);
+    return check_parent(dir, key);
 }
