@@ -55,7 +55,7 @@ static void write_rollouts(void)
     const int32_t ids[5] = {1, 2, 3, 4, 5};
     const float logp[3] = {-1, -2, -3};
     struct plumb_rollouts *r;
-    must(plumb_rollouts_create(&r, ROLL, 5 * ROLL, 3 * ROLL));
+    must(plumb_rollouts_create(&r, ROLL, 5 * ROLL, 3 * ROLL, 2 * ROLL));
     for (int i = 0; i < ROLL; i++) {
         const struct plumb_rollout one = {.global_index = i,
                                           .prompt_id = i / 2,
@@ -64,7 +64,9 @@ static void write_rollouts(void)
                                           .n = 5 - i % 2,
                                           .prompt_tokens = 2,
                                           .logprob = logp,
-                                          .logprob_sampled = logp};
+                                          .logprob_sampled = logp,
+                                          .record = i % 2 ? NULL : "{}",
+                                          .record_len = i % 2 ? 0 : 2};
         must(plumb_rollouts_add(r, &one));
     }
     must(plumb_rollouts_write(r, folder, 0, &meta));
@@ -352,6 +354,10 @@ static void use_rollouts(const char *path)
                 sum += r->tokens[t];
             for (int64_t t = r->logprob_offsets[i]; t < r->logprob_offsets[i + 1]; t++)
                 sum += (double)r->logprob[t] + (double)r->logprob_sampled[t];
+            int64_t len = 0;
+            const char *record = plumb_rollouts_record(r, i, &len);
+            for (int64_t t = 0; t < len; t++)
+                sum += record[t];
             if (r->completion_start[i] < r->offsets[i] ||
                 r->completion_start[i] > r->offsets[i + 1])
                 abort();
