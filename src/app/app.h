@@ -27,6 +27,10 @@ struct plumb_app {
  * failure is every rank's. */
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app);
 
+/* Warns of what the model's generation_config.json asks for and generate does not follow. Not
+ * collective. PLUMB_ERR_FORMAT when the file cannot be read. */
+plumb_status plumb_note_generation(const struct plumb_config *cfg);
+
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */
 typedef plumb_status plumb_command_fn(struct plumb_app *app);
 

@@ -119,6 +119,9 @@ plumb_status plumb_cmd_generate(struct plumb_app *app)
     const int64_t group = app->cfg->generate.group_size;
     plumb_status st = plumb_session_open(&g.s, app, PLUMB_SESSION_CAUSAL, PLUMB_DATA_PROMPTS,
                                          app->cfg->data.prompts);
+    if (st == PLUMB_OK && plumb_comm_rank(app->comm) == 0)
+        st = plumb_note_generation(app->cfg);
+    st = plumb_comm_agree(app->comm, st);
     if (st == PLUMB_OK) {
         const struct plumb_lines_want want = {.what = "generate",
                                               .unit = "sequences",

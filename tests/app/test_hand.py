@@ -213,6 +213,24 @@ def values(bench, model):
         bench.check("backslash" not in r.err, stop, "is warned about", r.err)
 
 
+def generation_config(bench, model):
+    """What a model's generation_config.json asks for and generate does not do is named."""
+    asks = bench.folder / "asks"
+    shutil.copytree(model, asks, symlinks=False)
+    args = ("generate", f"model={asks}", "prompts=-", "max_new_tokens=1")
+    prompts = json.dumps({"prompt": "ask: hi."}) + "\n"
+    for config, more, named, silent in (
+            ({"do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}, [],
+             ["add temperature=0.6 top_p=0.9", "nothing like repetition_penalty=1.1"], []),
+            ({"do_sample": True, "temperature": 0.6, "top_p": 0.9}, ["temperature=1"], ["add top_p=0.9"], ["temperature"]),
+            ({"do_sample": False, "temperature": 0.6}, [], ["temperature=0 (do_sample is false)"], ["0.6"]),
+            ({"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}, [], [], ["generation_config"]),
+            ({}, [], [], ["generation_config"])):
+        (asks / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "bos_token_id": 0, **config}))
+        r = says(bench, 0, named, *args, *more, stdin=prompts)
+        bench.check(not any(w in r.err for w in silent), config, "says", silent, r.err)
+
+
 def test(bench):
     os.environ.pop("COLUMNS", None)
     model = bench.base().resolve()
@@ -226,6 +244,7 @@ def test(bench):
     plan(bench)
     misplaced(bench, model, run)
     values(bench, model)
+    generation_config(bench, model)
 
 
 common.main(test)
