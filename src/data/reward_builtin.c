@@ -12,6 +12,7 @@
 #include "data/decimal.h"
 #include "io/file.h"
 #include "text/regex.h"
+#include "text/utf8.h"
 
 /* Text cut into words: word i is text[begin[i] .. end[i]-1], lower case. */
 struct words {
@@ -38,9 +39,9 @@ struct plumb_reward_builtin {
 
 /* ---- words ---- */
 
-static bool in_word(char c)
+static bool in_word(uint32_t cp)
 {
-    return isalnum((unsigned char)c) || c == '\'' || (unsigned char)c >= 0x80;
+    return cp == '\'' || plumb_utf8_is_letter(cp);
 }
 
 static void words_fini(struct words *w)
@@ -49,32 +50,49 @@ static void words_fini(struct words *w)
     free(w->at);
 }
 
+static plumb_status add_word(struct words *w, int64_t begin)
+{
+    if (w->n == w->cap) {
+        const int64_t cap = w->cap ? 2 * w->cap : 64;
+        void *more = realloc(w->at, (size_t)cap * sizeof *w->at);
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "no memory for %lld words", (long long)cap);
+        w->at = more;
+        w->cap = cap;
+    }
+    w->at[w->n++] = (struct plumb_span){begin, w->text.len};
+    return PLUMB_OK;
+}
+
+/* w += the words of text, which is valid UTF-8. */
+static plumb_status add_valid(struct words *w, const char *text, int64_t len)
+{
+    int64_t begin = -1; /* of the word that is being read */
+    for (int64_t i = 0; i < len; i += plumb_utf8_size(text[i])) {
+        uint32_t cp = plumb_utf8_at(text + i);
+        cp = cp == 0x2019 ? '\'' : cp; /* the typographic apostrophe */
+        char bytes[4];
+        if (!in_word(cp)) {
+            if (begin >= 0)
+                PLUMB_TRY(add_word(w, begin));
+            begin = -1;
+            continue;
+        }
+        if (begin < 0)
+            begin = w->text.len;
+        PLUMB_TRY(plumb_buf_add(&w->text, bytes, plumb_utf8_put(bytes, plumb_utf8_lower(cp))));
+    }
+    return begin >= 0 ? add_word(w, begin) : PLUMB_OK;
+}
+
 /* w += the words of text. */
 static plumb_status words_add(struct words *w, const char *text, int64_t len)
 {
-    const int64_t base = w->text.len;
-    PLUMB_TRY(plumb_buf_add(&w->text, text, len));
-    char *s = w->text.data;
-    for (int64_t i = base; i < w->text.len; i++)
-        s[i] = (char)((unsigned char)s[i] < 0x80 ? tolower((unsigned char)s[i]) : s[i]);
-    for (int64_t i = base; i < w->text.len;) {
-        const int64_t begin = i;
-        while (i < w->text.len && in_word(s[i]))
-            i++;
-        if (i == begin) {
-            i++;
-            continue;
-        }
-        if (w->n == w->cap) {
-            const int64_t cap = w->cap ? 2 * w->cap : 64;
-            void *more = realloc(w->at, (size_t)cap * sizeof *w->at);
-            PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "no memory for %lld words", (long long)cap);
-            w->at = more;
-            w->cap = cap;
-        }
-        w->at[w->n++] = (struct plumb_span){begin, i};
-    }
-    return PLUMB_OK;
+    struct plumb_buf valid = {0};
+    plumb_status st = plumb_utf8_lossy(&valid, text, len);
+    if (!st)
+        st = add_valid(w, plumb_buf_text(&valid), valid.len);
+    plumb_buf_fini(&valid);
+    return st;
 }
 
 static int compare_spans(const void *a, const void *b, void *text)
@@ -294,8 +312,7 @@ static plumb_status score_exact(double *out, enum plumb_missing *why, plumb_rewa
 static plumb_status add_listed(void *list, const char *line, int64_t len, int64_t line_no)
 {
     (void)line_no;
-    PLUMB_TRY(words_add(list, line, len));
-    return plumb_buf_add_text(&((struct words *)list)->text, " ");
+    return words_add(list, line, len);
 }
 
 static void sort_listed(struct words *w)

@@ -1,8 +1,8 @@
 /* reward_builtin.h - rewards by rule: a weighted list of functions of the completion's text.
  * Layer 4. Includes base/, io/, text/, config/, data/reward.h.
  *
- * A word is a longest run of letters, digits, apostrophes and bytes >= 0x80; ASCII capitals count
- * as small letters.
+ * A word is a longest run of letters, marks and numbers of any script (Unicode categories L, M, N)
+ * and apostrophes (' and U+2019, which are the same); capitals count as small letters.
  *   length      n = tokens of the completion. 0 for min <= n <= max (target sets both), else
  *               -min(1, |n - bound| / bound) with the bound that is missed.            [-1, 0]
  *   regex       m = matches of pattern. 1 for min <= m <= max, else 0; min is 1 if neither is

@@ -1,5 +1,5 @@
 /* normalize.h - the "normalizer" of tokenizer.json.
- * Layer 3. Includes base/ and io/json.h. normalize.c is the only user of utf8proc. */
+ * Layer 3. Includes base/ and io/json.h. normalize.c and utf8.c alone use utf8proc. */
 #ifndef PLUMB_TEXT_NORMALIZE_H
 #define PLUMB_TEXT_NORMALIZE_H
 

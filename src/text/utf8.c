@@ -1,6 +1,19 @@
 /* utf8.c - characters of UTF-8 text, and what to do with bytes that are none.
- * Layer 3. Includes base/. */
+ * Layer 3. Includes base/ and utf8proc. */
 #include "text/utf8.h"
+
+#include <utf8proc.h>
+
+bool plumb_utf8_is_letter(uint32_t cp)
+{
+    const utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NO;
+}
+
+uint32_t plumb_utf8_lower(uint32_t cp)
+{
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+}
 
 int plumb_utf8_put(char out[4], uint32_t cp)
 {

@@ -51,6 +51,11 @@ int64_t plumb_utf8_prefix(const char *s, int64_t n, int *bad);
 /* out += s with each maximal invalid subpart replaced by U+FFFD (as Rust's from_utf8_lossy). */
 plumb_status plumb_utf8_lossy(struct plumb_buf *out, const char *s, int64_t n);
 
+/* A letter, a mark or a number: general categories L, M and N. */
+bool plumb_utf8_is_letter(uint32_t cp);
+/* The small letter of a capital (simple mapping); any other character as it is. */
+uint32_t plumb_utf8_lower(uint32_t cp);
+
 /* Unicode property White_Space (stable since Unicode 6.3). */
 bool plumb_utf8_is_space(uint32_t cp);
 

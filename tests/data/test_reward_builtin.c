@@ -96,6 +96,13 @@ static void test_words(const char *file)
     f.words = (struct plumb_texts){list, 2};
     IS(f, "THANK you, kind friend! Thankful.", 1, NULL, 0.4);
     IS(f, "...", 1, NULL, 0);
+    /* marks of Unicode part words, as those of ASCII do */
+    IS(f, "\xE2\x80\x9Cthank\xE2\x80\x9D\xE2\x80\x94kind\xC2\xA0you\xE2\x80\xA6", 1, NULL, 2.0 / 3);
+    IS(f, "thanks\xC3\xA9 kind\xCC\x81", 1, NULL, 0);
+    static const char *other[] = {"\xC3\x89T\xC3\x89", "don't"};
+    f.words = (struct plumb_texts){other, 2};
+    IS(f, "\xC3\xA9t\xC3\xA9 Don\xE2\x80\x99t x \xFF", 1, NULL, 2.0 / 3);
+    f.words = (struct plumb_texts){list, 2};
     f.target = 4;
     IS(f, "thank kind kin kindly", 1, NULL, 0.5);
     CHECK_OK(plumb_file_write_atomic(file, "sorry\r\ngood  day\n", 17));
