@@ -48,6 +48,7 @@ static plumb_status leaf(void *arg, int64_t i, float *grad, double value[PLUMB_L
 }
 
 struct rank {
+    bool shared;
     plumb_comm *comm;
     float sum[COUNT];
     double value[PLUMB_LEAF_VALUES];
@@ -90,9 +91,8 @@ static void *run_rank(void *arg)
     struct plumb_backend *backend;
     struct plumb_gradient g;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
-    CHECK_OK(plumb_comm_rank(r->comm) % 2
-                 ? plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES)
-                 : plumb_gradient_init_shared(&g, backend, r->comm, COUNT, LEAVES));
+    CHECK_OK(r->shared ? plumb_gradient_init_shared(&g, backend, r->comm, COUNT, LEAVES)
+                       : plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES));
     check_pause(&g, r);
     check_fewer(&g, r);
     r->status = plumb_gradient_run(&g, LEAVES, leaf, r->fail_at, r->value);
@@ -108,8 +108,9 @@ static void *run_rank(void *arg)
     return NULL;
 }
 
-/* out[0] = what every rank got; all ranks must agree. */
-static void run_world(struct rank *out, int world, int64_t *fail_at)
+/* out[0] = what every rank got; all ranks must agree. shared: the gradient lies in the ranks'
+ * window. */
+static void run_world(struct rank *out, int world, bool shared, int64_t *fail_at)
 {
     static struct rank rank[16];
     plumb_comm *comm[16];
@@ -117,6 +118,7 @@ static void run_world(struct rank *out, int world, int64_t *fail_at)
     CHECK_OK(plumb_comm_thread_create(comm, world));
     for (int r = 0; r < world; r++) {
         rank[r].comm = comm[r];
+        rank[r].shared = shared;
         rank[r].fail_at = fail_at;
         CHECK(pthread_create(&thread[r], NULL, run_rank, &rank[r]) == 0);
     }
@@ -135,16 +137,17 @@ int main(void)
 {
     static struct rank one, many;
     test_cut();
-    run_world(&one, 1, NULL);
+    run_world(&one, 1, false, NULL);
     CHECK(one.value[7] == LEAVES);
-    for (int world = 2; world <= 16; world *= 2) {
-        run_world(&many, world, NULL);
-        CHECKF(!memcmp(one.sum, many.sum, sizeof(one.sum)), "world %d", world);
-        CHECKF(!memcmp(one.value, many.value, sizeof(one.value)), "world %d", world);
-    }
-    run_world(&many, 3, NULL); /* no power of two: to rounding */
+    for (int world = 2; world <= 16; world *= 2)
+        for (int shared = 0; shared < 2; shared++) {
+            run_world(&many, world, shared, NULL);
+            CHECKF(!memcmp(one.sum, many.sum, sizeof(one.sum)), "world %d", world);
+            CHECKF(!memcmp(one.value, many.value, sizeof(one.value)), "world %d", world);
+        }
+    run_world(&many, 3, true, NULL); /* no power of two: to rounding */
     CHECK(worst(many.sum, one.sum, COUNT, 1e-5, 1e-5) <= 1);
     int64_t bad = 11; /* a leaf of the last rank: everyone must hear of it */
-    run_world(&many, 4, &bad);
+    run_world(&many, 4, true, &bad);
     return 0;
 }
