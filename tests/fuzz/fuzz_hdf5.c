@@ -237,10 +237,13 @@ static void poke_attr(hid_t f, const char *name, const unsigned char *b)
 {
     const int64_t v = number(b[2]);
     hid_t attr = H5Aopen(f, name, H5P_DEFAULT);
-    if (attr >= 0) {
+    hid_t space = attr < 0 ? -1 : H5Aget_space(attr);
+    if (space >= 0 && H5Sget_simple_extent_npoints(space) == 1)
         H5Awrite(attr, H5T_NATIVE_INT64, &v); /* fails for a text */
+    if (space >= 0)
+        H5Sclose(space);
+    if (attr >= 0)
         H5Aclose(attr);
-    }
 }
 
 static void new_set(hid_t f, const char *name, const unsigned char *b)
