@@ -268,12 +268,10 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
 {
     /* Only "was this started by a launcher" comes from the environment; ranks come from MPI.
      * PMIX_RANK and PMI_RANK are set by srun --mpi=pmix and its kin, OMPI_* by mpirun. */
-    plumb_status st = PLUMB_OK;
 #ifdef PLUMB_HAVE_MPI
     if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("PMI_RANK")) {
         PLUMB_TRY(plumb_comm_mpi_create(out, timeout_s));
-        if (plumb_comm_size(*out) == 1)
-            st = check_alone();
+        const plumb_status st = plumb_comm_size(*out) == 1 ? check_alone() : PLUMB_OK;
         if (st != PLUMB_OK)
             plumb_comm_destroy(out);
         return st;

@@ -76,7 +76,7 @@ const char *plumb_file_kind_advice(enum plumb_file_kind k)
 
 static bool holds(const char *head, int64_t n, const char *part)
 {
-    return n > 0 && memmem(head, (size_t)n, part, strlen(part)) != NULL;
+    return head && n > 0 && memmem(head, (size_t)n, part, strlen(part)) != NULL;
 }
 
 /* Begins with `word` in any case. */

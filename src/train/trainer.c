@@ -61,10 +61,11 @@ static plumb_status check_best_steps(const struct plumb_config *cfg, const struc
     const int64_t every = cfg->checkpoint.every, eval = cfg->train.eval_every;
     PLUMB_REQUIRE(!is_held_out(best) || *cfg->data.eval, PLUMB_ERR_CONFIG,
                   "checkpoint.best_metric: %s needs data.eval, which is not set", best->name);
-    PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every > 0 || is_held_out(best),
-                  PLUMB_ERR_CONFIG,
-                  "checkpoint.keep_best: with checkpoint.every: 0 there is one checkpoint, at the "
-                  "end; set checkpoint.every, or data.eval and train.eval_every");
+    if (cfg->checkpoint.keep_best > 0 && every == 0 && !is_held_out(best))
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "checkpoint.keep_best: with checkpoint.every: 0 there is one checkpoint, at "
+                       "the end, which is then the best; to choose among several set "
+                       "checkpoint.every, or data.eval and train.eval_every");
     PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every == 0 || !is_held_out(best) ||
                       (eval > 0 && every % eval == 0),
                   PLUMB_ERR_CONFIG,
@@ -250,13 +251,29 @@ static plumb_status check_weights(const struct plumb_trainer *t)
     return PLUMB_OK;
 }
 
+/* resume=auto found no checkpoint to go on from. A run that had begun in output_dir is then done
+ * again from its start, which must be the same run: its inputs are compared as well. */
+static plumb_status check_begun(const struct plumb_trainer *t)
+{
+    char path[PATH_MAX];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), t->cfg->output_dir, "run.json"));
+    if (strcmp(t->cfg->resume, "auto") != 0 || !plumb_file_exists(path) ||
+        plumb_run_failed_start(t->cfg->output_dir))
+        return PLUMB_OK;
+    plumb_log(PLUMB_LOG_WARN,
+              "%s: a run had begun here and there is no checkpoint of it: resume=auto starts it "
+              "again from its first step",
+              t->cfg->output_dir);
+    return plumb_inputs_check(&t->inputs, path);
+}
+
 /* The files and models that the run reads are those that it began with. On rank 0. */
 static plumb_status check_inputs(struct plumb_trainer *t)
 {
     char dir[PATH_MAX], path[PATH_MAX];
     PLUMB_TRY(plumb_inputs_put(&t->inputs, t->cfg, t->command));
     if (!t->resumed_from[0])
-        return PLUMB_OK;
+        return check_begun(t);
     /* The folder may be given as a link, or with a slash at its end: its real parent counts. */
     PLUMB_REQUIRE(realpath(t->resumed_from, dir), PLUMB_ERR_IO, "%s: %s", t->resumed_from,
                   strerror(errno));

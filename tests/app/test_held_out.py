@@ -75,12 +75,15 @@ def sft(bench):
     bench.good(*bench.sft_args(out, f"data.eval={held}", "data.limit=32", "train.epochs=3", steps=0))
     bench.check(sorted(rows_of(out)) == [2, 4, 6], "without eval_every: after steps", sorted(rows_of(out)))
     for more, words in ((["train.eval_every=2"], "data.eval is not set"),
-                        (["checkpoint.keep_best=1"], "checkpoint.every"),
                         (["checkpoint.keep_best=1", "checkpoint.best_metric=eval_loss", "checkpoint.every=2"], "data.eval"),
                         (["checkpoint.keep_best=1", f"data.eval={held}", "checkpoint.every=3", "train.eval_every=2"], "multiple")):
         r = bench.run(*bench.sft_args(bench.folder / "odd", *more, steps=4))
         bench.check(r.code not in (0, None) and words in r.err, more, r)
     out = bench.folder / "best-alone" # no checkpoint.every: after each evaluation
+    one = bench.folder / "one-checkpoint"
+    r = bench.good(*bench.sft_args(one, "checkpoint.keep_best=1", steps=2))
+    bench.check("checkpoint.every" in r.err and (one / "best").resolve().name == "checkpoint-2",
+                "keep_best with one checkpoint at the end:", r, sorted(one.iterdir()))
     bench.good(*bench.sft_args(out, f"data.eval={held}", "train.eval_every=3", "checkpoint.keep_best=1", "checkpoint.keep_last=1", steps=9))
     best(bench, out, "eval_loss", True)
 

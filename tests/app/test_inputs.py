@@ -66,6 +66,18 @@ def model_files(bench):
                        ("chat_template.jinja", "{{ messages }}")):
         case(name, lambda n=name, t=text: (model / n).write_text(t), f"{name} is new")
     case("merges", lambda: (model / "merges.txt").unlink(), "merges.txt is gone")
+    # without a checkpoint the run starts again, and must be the same run all the more
+    begun = bench.folder / "begun"
+    shutil.copytree(half, begun, symlinks=True)
+    for path in begun.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    kept = (model / "tokenizer_config.json").read_text()
+    change(model / "tokenizer_config.json", "{", '{"added": 1,')
+    refused(bench, sft(bench, model, begun, "resume=auto"), begun, "tokenizer_config.json",
+            "no checkpoint")
+    (model / "tokenizer_config.json").write_text(kept)
+    bench.good(*sft(bench, model, begun, "resume=auto"))
+    bench.same(whole / "latest/model.safetensors", begun / "latest/model.safetensors", "began again")
     # as it was: the run goes on to the same files
     bench.good(*sft(bench, model, half, "resume=auto"))
     bench.same(whole / "latest/model.safetensors", half / "latest/model.safetensors", "went on")
