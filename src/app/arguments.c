@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/config.h"
+#include "config/option.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/kind.h"
@@ -43,7 +44,8 @@ static bool is_there(const char *dir, const char *file)
 }
 
 /* --key=value, --key value and -k, as other programs have them. */
-static plumb_status refuse_dashes(const char *text, const char *next, const char *where)
+static plumb_status refuse_dashes(const char *text, const char *next, const char *command,
+                                  const char *where)
 {
     const char *key = text + strspn(text, "-"), *equals = strchr(key, '=');
     const char *value = equals ? equals + 1 : next && *next != '-' ? next : "VALUE";
@@ -51,8 +53,12 @@ static plumb_status refuse_dashes(const char *text, const char *next, const char
     PLUMB_REQUIRE(strncmp(key, "config", 6) != 0, PLUMB_ERR_CONFIG,
                   "%s: the configuration is named alone, right behind the command: write %s", where,
                   value);
-    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: options have no dashes here: write %.*s=%s", where,
-               n < 100 ? n : 100, key, value);
+    char name[128];
+    snprintf(name, sizeof(name), "%.*s", n, key);
+    if (!plumb_config_is_option(name, command)) /* other programs' names; typing errors */
+        PLUMB_TRY(plumb_alias_refuse(name, command, where));
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: options have no dashes here: write %s=%s", where, name,
+               value);
 }
 
 static plumb_status refuse_folder(const char *path, const char *command, const char *where)
@@ -124,7 +130,7 @@ static plumb_status check_config(const char *path, const char *next, const char 
     if (!strcmp(path, "-"))
         return PLUMB_OK;
     if (path[0] == '-')
-        return refuse_dashes(path, next, where);
+        return refuse_dashes(path, next, command, where);
     if (!plumb_file_exists(path) && !plumb_dir_exists(path))
         return refuse_missing(path, next, command, where);
     PLUMB_TRY(plumb_file_kind_at(&kind, path));
@@ -186,7 +192,7 @@ static plumb_status read_one(struct plumb_arguments *a, const char *command, cha
     }
     if (plumb_config_takes_file(command) && !a->file) {
         a->file = argv[i];
-        return argv[i][0] == '-' && argv[i][1] ? refuse_dashes(argv[i], argv[i + 1], where)
+        return argv[i][0] == '-' && argv[i][1] ? refuse_dashes(argv[i], argv[i + 1], command, where)
                                                : PLUMB_OK;
     }
     if (!strcmp(command, "tokenize"))

@@ -270,8 +270,7 @@ static plumb_status open_regular(struct plumb_output *o, const struct plumb_app 
     return st;
 }
 
-/* Names of this process's own descriptors, whatever those are: written to as they are. */
-static bool is_descriptor(const char *path)
+bool plumb_output_is_descriptor(const char *path)
 {
     return strcmp(path, "/dev/stdout") == 0 || strcmp(path, "/dev/stderr") == 0 ||
            strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/self/fd/", 14) == 0;
@@ -292,7 +291,7 @@ plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
     signal(SIGPIPE, SIG_IGN);
     const bool there = !standard && stat(path, &s) == 0;
     PLUMB_REQUIRE(!there || !S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "output: %s is a folder", path);
-    if (!standard && !is_descriptor(path) && (!there || S_ISREG(s.st_mode)))
+    if (!standard && !plumb_output_is_descriptor(path) && (!there || S_ISREG(s.st_mode)))
         return open_regular(o, app, kind, total, goes_on);
     PLUMB_REQUIRE(!goes_on, PLUMB_ERR_CONFIG,
                   "resume: auto needs the finished lines in a file, but output is %s",

@@ -55,6 +55,9 @@ plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
 plumb_status plumb_output_add(void *o, const char *line, int64_t len);
 /* Hands all lines so far to the system, so that a kill of this process does not lose them. */
 plumb_status plumb_output_flush(struct plumb_output *o);
+/* Whether the path names a descriptor of this process (/dev/stdout, /dev/fd/N): what it leads to is
+ * written as it is, whatever it is. */
+bool plumb_output_is_descriptor(const char *path);
 /* The output is complete. */
 plumb_status plumb_output_commit(struct plumb_output *o);
 /* The run ends before the output is complete. Harmless after commit or a failed open. */

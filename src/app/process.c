@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/output.h"
 #include "io/file.h"
 
 void plumb_process_standard_files(void)
@@ -62,7 +63,7 @@ plumb_status plumb_process_check_output(const struct plumb_app *app, const char 
     static const char *const beside[] = {".tmp", ".run.json", ".run.json.tmp"};
     char name[PATH_MAX + 16];
     struct stat s;
-    if (strcmp(path, "-") == 0 || is_stream(path))
+    if (strcmp(path, "-") == 0 || plumb_output_is_descriptor(path) || is_stream(path))
         return PLUMB_OK;
     PLUMB_REQUIRE(
         lstat(path, &s) != 0 || !S_ISLNK(s.st_mode), PLUMB_ERR_EXISTS,

@@ -24,7 +24,7 @@ HINTS = { # a name of TRL, transformers, OpenRLHF or verl: words of the answer, 
     "save_only_model": "checkpoint.optimizer", "resume_from_checkpoint": "'resume'",
     "actor_rollout_ref.rollout.response_length": "generate.max_new_tokens",
     "trainer.total_epochs": "train.epochs", "adam_epsilon": "train.epsilon",
-    "--max-length": "data.max_tokens", "--learning_rate": "without dashes: learning_rate=",
+    "--max-length": "data.max_tokens", "--learning_rate": "no dashes here: write learning_rate=1",
     "learning_rat": "train.learning_rate", "epoch": "train.epochs", "traim.epochs": "train.epochs",
 }
 
@@ -44,7 +44,7 @@ def hints(bench):
                         repr(text), "without", word, r)
     for args in (["--learning_rate", "1"], ["--lr"], ["model=x", "--lr", "1"]):
         r = bench.run("sft", *args, threads=None)
-        bench.check(r.code not in (0, None) and "dashes" in r.err, args, r)
+        bench.check(r.code not in (0, None) and ("dashes" in r.err or "train.learning_rate" in r.err), args, r)
     r = bench.run("align", "dataset_name=x", threads=None)
     bench.check("'data.prompts'" in r.err and "data.train" not in r.err, "align dataset_name", r)
 
@@ -139,7 +139,9 @@ def required_only(bench):
              "align": [f"prompts={f}/prompts.jsonl", principles, FUNCTIONS]}
     for command, args in train.items():
         r = bench.good(command, f"model={base}", f"output_dir={f}/{command}", *args, threads=None)
-        bench.check((f / command / "latest").exists() and "warning" not in r.err, command, "leaves no checkpoint, or warns", r)
+        # this model may well answer four prompts with equal rewards: that is said, and no option's fault
+        warned = [x for x in r.err.splitlines() if "warning" in x and not re.search(r"iteration \d|iterations the answers", x)]
+        bench.check((f / command / "latest").exists() and not warned, command, "leaves no checkpoint, or warns", warned, r)
     bench.check("name: \"dpo\"" in effective(f / "prefer") or "name: dpo" in effective(f / "prefer"), "prefer is not dpo")
     bench.check("group_size: 4" in effective(f / "align"), "align's group")
     r = bench.good("prefer", f"model={base}", f"output_dir={f}/null", *train["prefer"], "method.name=null", "interval=null", threads=None)
