@@ -137,7 +137,8 @@ static plumb_status compare_template(const plumb_tokenizer *t, const plumb_json 
 
 /* Classes that transformers 5 builds anew from the vocabulary and the merges, with a normalizer and
  * a pre-tokenizer of their own, and what those are. */
-static void compare_class(const plumb_json *config, const plumb_json *root, const char *where)
+static plumb_status compare_class(const plumb_json *config, const plumb_json *root,
+                                  const char *where)
 {
     const char *name = plumb_json_string(plumb_json_get(config, "tokenizer_class"), "");
     const plumb_json *pre = plumb_json_get(root, "pre_tokenizer");
@@ -145,8 +146,9 @@ static void compare_class(const plumb_json *config, const plumb_json *root, cons
         plumb_json_string(plumb_json_get(plumb_json_get(root, "normalizer"), "type"), "none");
     const char *type = plumb_json_string(plumb_json_get(pre, "type"), "none");
     struct plumb_buf text = {0};
-    const bool bytes = plumb_json_put_node(&text, pre) == PLUMB_OK && text.len > 0 &&
-                       strstr(plumb_buf_text(&text), "\"ByteLevel\"");
+    const plumb_status st = plumb_json_put_node(&text, pre);
+    const bool bytes =
+        st == PLUMB_OK && text.len > 0 && strstr(plumb_buf_text(&text), "\"ByteLevel\"");
     bool same = true;
     if (!strncmp(name, "LlamaTokenizer", 14)) /* of byte-level files it keeps all */
         same = bytes || (!strcmp(normal, "none") && !strcmp(type, "Metaspace"));
@@ -155,6 +157,7 @@ static void compare_class(const plumb_json *config, const plumb_json *root, cons
     else if (!strncmp(name, "GPT2Tokenizer", 13))
         same = !strcmp(normal, "none") && !strcmp(type, "ByteLevel");
     plumb_buf_fini(&text);
+    PLUMB_TRY(st);
     if (!same)
         plumb_log_once(
             PLUMB_LOG_WARN,
@@ -163,6 +166,7 @@ static void compare_class(const plumb_json *config, const plumb_json *root, cons
             "%s), as transformers does with PreTrainedTokenizerFast. The two may cut the "
             "text next to added tokens in other ways",
             where, name, normal, type);
+    return PLUMB_OK;
 }
 
 static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
@@ -179,8 +183,7 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
     t->clean_up = clean && insist;
     PLUMB_TRY(compare_template(t, config, "add_bos_token", t->bos, &t->post.before, where));
     PLUMB_TRY(compare_template(t, config, "add_eos_token", t->eos, &t->post.after, where));
-    compare_class(config, root, where);
-    return PLUMB_OK;
+    return compare_class(config, root, where);
 }
 
 static plumb_status parse_one(plumb_json **out, const struct plumb_tokenizer_text *text,
