@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/eval.h"
@@ -186,32 +187,38 @@ static plumb_status write_report(const struct plumb_eval *e, const struct plumb_
     struct plumb_dataset *data = NULL;
     PLUMB_TRY(plumb_eval_open_prompts(e, &data, NULL, 0));
     struct plumb_report_sample sample[PLUMB_EVAL_SHOWN];
-    const struct plumb_eval_model *first = &e->model[0];
-    const struct plumb_eval_model *last =
-        &e->model[table[0].best_row < 0 ? e->n - 1 : table[0].best_row];
     int64_t n = 0;
     const int64_t most = plumb_min_i64(cfg->report.samples, PLUMB_EVAL_SHOWN);
-    for (int64_t p = 0; p < most && p < data->n && first->text[p]; p++)
-        sample[n++] = (struct plumb_report_sample){
-            .prompt = data->record[p].asked ? data->record[p].asked : data->record[p].prompt.text,
-            .first = first->text[p],
-            .last = last->text[p],
-            .first_reward = shown_reward(e, first, p),
-            .last_reward = shown_reward(e, last, p)};
-    char path[4096], subtitle[256];
-    snprintf(subtitle, sizeof(subtitle), "%lld prompts; the sample table shows %s, then %s",
-             (long long)e->prompts, first->name, last->name);
+    char path[4096], subtitle[64];
+    plumb_status st = PLUMB_OK;
+    const char **who = calloc((size_t)e->n, sizeof(*who));
+    struct plumb_report_answer *answer = calloc((size_t)(e->n * (most + 1)), sizeof(*answer));
+    if (!who || !answer)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "sample table of %lld models", (long long)e->n);
+    for (int64_t k = 0; k < e->n; k++)
+        who[k] = e->model[k].name;
+    for (; n < most && n < data->n && e->model[0].text[n]; n++) {
+        struct plumb_report_answer *row = &answer[n * e->n];
+        for (int64_t k = 0; k < e->n; k++)
+            row[k] =
+                (struct plumb_report_answer){e->model[k].text[n], shown_reward(e, &e->model[k], n)};
+        const struct plumb_record *r = &data->record[n];
+        sample[n] = (struct plumb_report_sample){r->asked ? r->asked : r->prompt.text, row};
+    }
+    snprintf(subtitle, sizeof(subtitle), "%lld prompts", (long long)e->prompts);
     const struct plumb_report report = {.title = "Evaluation",
                                         .subtitle = subtitle,
-                                        .first_name = first->name,
-                                        .last_name = last->name,
+                                        .answer_name = who,
+                                        .n_answers = e->n,
                                         .sample = sample,
                                         .n_samples = n,
                                         .table = shown,
                                         .n_tables = 2};
-    plumb_status st = plumb_path_join(path, sizeof(path), cfg->output_dir, "report.html");
-    if (st == PLUMB_OK)
-        st = plumb_report_write(path, &report);
+    PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), cfg->output_dir, "report.html"), done);
+    st = plumb_report_write(path, &report);
+done:
+    free(who);
+    free(answer);
     plumb_dataset_close(&data);
     return st;
 }

@@ -209,20 +209,23 @@ static plumb_status write_report(struct plumb_align_run *a)
     char **text = calloc(2 * (size_t)n, sizeof(*text));
     double *reward = calloc(2 * (size_t)n, sizeof(*reward));
     struct plumb_report_sample *sample = calloc((size_t)n, sizeof(*sample));
+    struct plumb_report_answer *answer = calloc(2 * (size_t)n, sizeof(*answer));
     const int role = a->role[PLUMB_ROLE_START];
     const plumb_model *start = role >= 0 ? plumb_references_frozen(a->references, role) : NULL;
     plumb_status st = PLUMB_OK;
-    if (!text || !reward || !sample)
+    if (!text || !reward || !sample || !answer)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
     if (start)
         PLUMB_TRY_GOTO(st, answer_probes(a, start, n, text, reward), done);
     PLUMB_TRY_GOTO(st, answer_probes(a, t->model, n, text + n, reward + n), done);
-    for (int64_t i = 0; i < n; i++)
-        sample[i] = (struct plumb_report_sample){.prompt = asked(a, i),
-                                                 .first = text[i],
-                                                 .last = text[n + i],
-                                                 .first_reward = text[i] ? reward[i] : NAN,
-                                                 .last_reward = reward[n + i]};
+    for (int64_t i = 0; i < n; i++) {
+        answer[2 * i] = (struct plumb_report_answer){text[i], text[i] ? reward[i] : NAN};
+        answer[2 * i + 1] = (struct plumb_report_answer){text[n + i], reward[n + i]};
+        sample[i] = (struct plumb_report_sample){asked(a, i), &answer[2 * i]};
+    }
+    char last[32];
+    snprintf(last, sizeof(last), "iteration %lld", (long long)t->state.iteration);
+    const char *const who[] = {"iteration 0", last};
     char ranks[32], prompts[64], rate[32], seed[32], title[128], note[256];
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
     snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->per_iteration,
@@ -247,8 +250,8 @@ static plumb_status write_report(struct plumb_align_run *a)
         .title = title,
         .field = field,
         .n_fields = sizeof(field) / sizeof(field[0]),
-        .first_iteration = 0,
-        .last_iteration = t->state.iteration,
+        .answer_name = who,
+        .n_answers = 2,
         .sample = sample,
         .n_samples = n,
         .subtitle = *note ? note : NULL,
@@ -259,6 +262,7 @@ done:
         free(text[i]);
     free(text);
     free(reward);
+    free(answer);
     free(sample);
     return st;
 }

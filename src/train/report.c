@@ -421,24 +421,20 @@ static plumb_status put_samples(struct plumb_buf *out, const struct plumb_report
 {
     if (!report->n_samples)
         return PLUMB_OK;
-    char first[64], last[64];
-    snprintf(first, sizeof(first), "iteration %lld", (long long)report->first_iteration);
-    snprintf(last, sizeof(last), "iteration %lld", (long long)report->last_iteration);
     PLUMB_TRY(plumb_buf_add_text(out, "<h2>Samples</h2>\n<div class=\"wide\">"
                                       "<table class=\"samples\"><tr><th>prompt</th>"));
-    PLUMB_TRY(put_tagged(out, "<th>", report->first_name ? report->first_name : first, "</th>"));
-    PLUMB_TRY(
-        put_tagged(out, "<th>", report->last_name ? report->last_name : last, "</th></tr>\n"));
+    for (int64_t k = 0; k < report->n_answers; k++)
+        PLUMB_TRY(put_tagged(out, "<th>", report->answer_name[k], "</th>"));
+    PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
     for (int64_t i = 0; i < report->n_samples; i++) {
         const struct plumb_report_sample *s = &report->sample[i];
-        const int direction = s->last_reward > s->first_reward   ? 1
-                              : s->last_reward < s->first_reward ? -1
-                                                                 : 0;
         PLUMB_TRY(plumb_buf_add_text(out, "<tr><td dir=\"auto\">"));
         PLUMB_TRY(put_prompt(out, s->prompt));
         PLUMB_TRY(plumb_buf_add_text(out, "</td>"));
-        PLUMB_TRY(put_answer(out, s->first, s->first_reward, 0));
-        PLUMB_TRY(put_answer(out, s->last, s->last_reward, direction));
+        for (int64_t k = 0; k < report->n_answers; k++) {
+            const double first = s->answer[0].reward, own = s->answer[k].reward;
+            PLUMB_TRY(put_answer(out, s->answer[k].text, own, (own > first) - (own < first)));
+        }
         PLUMB_TRY(plumb_buf_add_text(out, "</tr>\n"));
     }
     return plumb_buf_add_text(out, "</table></div>\n");

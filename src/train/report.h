@@ -15,13 +15,16 @@ struct plumb_report_field {
     const char *name, *value;
 };
 
-/* One prompt with what the first and the last iteration answered. A NULL text is "not recorded";
- * a NaN reward is "missing". */
+/* One prompt and its answers: of the first and the last iteration, or of every model. */
+struct plumb_report_answer {
+    const char *text; /* NULL: not recorded */
+    double reward;    /* NaN: none */
+};
 struct plumb_report_sample {
     const char
         *prompt; /* its end is shown; better the text that was asked last than a whole chat */
-    const char *first, *last;
-    double first_reward, last_reward;
+    const struct plumb_report_answer *answer; /* (n_answers,); the later ones are compared with the
+                                               * first by their reward */
 };
 
 enum plumb_report_shape {
@@ -48,9 +51,9 @@ struct plumb_report {
     const struct plumb_report_field *field; /* summary header */
     int64_t n_fields;
     const char *metrics_path; /* metrics.jsonl, whose metrics are drawn as curves; NULL: none */
-    int64_t first_iteration, last_iteration; /* heads of the sample table, unless these are given */
-    const char *first_name, *last_name;      /* NULL: "iteration N" */
     const struct plumb_report_sample *sample;
+    const char *const *answer_name; /* (n_answers,): who gave each answer of a sample */
+    int64_t n_answers;
     int64_t n_samples;
     const struct plumb_forest *forest; /* before the tables */
     int64_t n_forests;

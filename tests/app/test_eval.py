@@ -3,6 +3,7 @@
 distinct-n, repetition, divergence, perplexity; judges that are fair, love a place, stay silent or die; bytes on ranks."""
 import json
 import math
+import re
 import statistics
 import sys
 
@@ -202,6 +203,8 @@ def ranks(bench, models, reward):
     page = (bench.folder / "eval1" / "report.html").read_text()
     for word in ("Held-out prompts", "LC win rate", "distinct-2", "perplexity", "BLEU"):
         bench.check(word in page, "report.html lacks", word)
+    heads = re.findall(r"<th>([^<]+)</th>", page.split('<table class="samples">')[1].split("</tr>")[0])
+    bench.check(heads == ["prompt", *models], "the sample table leaves models out:", heads)
 
 
 def test(bench):
@@ -221,7 +224,7 @@ def test(bench):
     perplexity(bench, models, reward / "latest")
     judges(bench, models, answers)
     missing(bench, models)
-    ranks(bench, models, reward / "latest")
+    ranks(bench, {**models, "again": model}, reward / "latest")
 
 
 common.main(test)

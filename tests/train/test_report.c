@@ -234,16 +234,20 @@ static struct plumb_report sample_report(void)
         {"Seed", "1"},
         {"Learning rate", "5e-05, cosine, warm-up 0.1"},
         {"World size", "2 (mpi)"}};
+    static const struct plumb_report_answer answer[3][2] = {
+        {{"no. no no no", -0.31}, {"Gladly! Here is the cake:\nflour, eggs.", 0.92}},
+        {{NULL, NAN}, {"It is 4.", 0.5}},
+        {{"Once upon a time there was a little girl named Lily. She loved to play outside.", 0.4},
+         {"Once upon a time there was a kind dragon who shared its lunch with everyone in the "
+          "village, and they were all happy.",
+          0.38}}};
     static const struct plumb_report_sample sample[] = {
-        {"Please bake a <cake> & \"share\" it.", "no. no no no",
-         "Gladly! Here is the cake:\nflour, eggs.", -0.31, 0.92},
-        {"\u05e9\u05dc\u05d5\u05dd, what is 2+2?", NULL, "It is 4.", NAN, 0.5},
+        {"Please bake a <cake> & \"share\" it.", answer[0]},
+        {"\u05e9\u05dc\u05d5\u05dd, what is 2+2?", answer[1]},
         {"Tell me a long story about the "
          "averyveryverylongwordthatneverendsandgoesonandonandonandon",
-         "Once upon a time there was a little girl named Lily. She loved to play outside.",
-         "Once upon a time there was a kind dragon who shared its lunch with everyone in the "
-         "village, and they were all happy.",
-         0.4, 0.38}};
+         answer[2]}};
+    static const char *const who[] = {"iteration 1", "iteration 8"};
     static const char *const head[] = {"model", "held-out reward", "win rate vs SFT", "KL"};
     static const char *const cell[] = {
         "SFT",    "0.12",   "50.0 %", "0",         "context distillation",
@@ -272,8 +276,8 @@ static struct plumb_report sample_report(void)
                                  .field = field,
                                  .n_fields = 6,
                                  .metrics_path = metrics_path,
-                                 .first_iteration = 1,
-                                 .last_iteration = 8,
+                                 .answer_name = who,
+                                 .n_answers = 2,
                                  .sample = sample,
                                  .n_samples = 3,
                                  .table = table,
