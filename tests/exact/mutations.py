@@ -82,15 +82,17 @@ MUTATIONS = [
              "app ranks"),
     Mutation("attention block order from the batch", "kernels/cpu/attention.c",
              "    if (from < to)\n"
-             "        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, "
-             "to - from, true);\n"
+             "        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, to - from, "
+             "MM_CHAIN);\n"
              "    for (int64_t i = 0; i < n; i++)\n"
              "        add_values(t, p + i, v, ldv, plumb_max_i64(to, begin[i]), end[i]);\n",
              "    for (int64_t i = 0; i < n; i++)\n"
              "        add_values(t, p + i, v, ldv, plumb_max_i64(to, begin[i]), end[i]);\n"
              "    if (from < to)\n"
-             "        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, "
-             "to - from, true);\n", "kernels all"),
+             "        mm(o, dp, (struct mat){s + from, PAGE, 1}, v + from * ldv, ldv, n, dp, to - from, "
+             "MM_CHAIN);\n", "kernels all"),
+    Mutation("a long gradient is one chain of sums", "kernels/cpu/linear_bwd.c",
+             "? GEMM_SET : GEMM_ADD,", "? GEMM_SET : GEMM_CHAIN,", "kernels accuracy"),
     Mutation("random numbers keyed by slot", "src/model/generate.c",
              ".sample = (uint32_t)s->sample,", ".sample = (uint32_t)i,", "model generate"),
     Mutation("random numbers keyed by rank", "src/train/align.c",
@@ -264,7 +266,7 @@ MUTATIONS = [
              "PLUMB_REQUIRE(state.weight_fingerprint == past->start_fingerprint,",
              "PLUMB_REQUIRE(state.weight_fingerprint || past->start_fingerprint,", "app stages"),
     Mutation("an evaluation of other models stays", "src/app/cmd_run.c",
-             "*out = changed ? NOTHING : FINISHED;", "*out = FINISHED;", "app stages"),
+             "*out = *changed ? NOTHING : FINISHED;", "*out = FINISHED;", "app stages"),
     # eval
     Mutation("every replicate the same", "src/train/interval.c",
              ".prompt = (uint64_t)b}", ".prompt = (uint64_t)b / replicates}", "train interval"),
