@@ -303,6 +303,14 @@ static plumb_status open_eval(struct plumb_eval *e)
                   "resume: %s needs output_dir, which keeps the answers and scores", cfg->resume);
     if (plumb_comm_rank(e->app->comm) == 0 && *cfg->output_dir)
         PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
+    if (plumb_comm_rank(e->app->comm) == 0 && *cfg->output_dir) {
+        char run[4096];
+        PLUMB_TRY(plumb_path_join(run, sizeof(run), cfg->output_dir, "run.json"));
+        PLUMB_REQUIRE(!plumb_file_exists(run), PLUMB_ERR_EXISTS,
+                      "output_dir: %s is the folder of a training run, whose report.html the "
+                      "evaluation would replace; name another folder, for example %s/eval",
+                      cfg->output_dir, cfg->output_dir);
+    }
     if (plumb_comm_rank(e->app->comm) == 0)
         PLUMB_TRY(plumb_process_check_output(e->app, cfg->output));
     e->n = cfg->eval.models.n;

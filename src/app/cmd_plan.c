@@ -25,7 +25,8 @@ struct plan {
 
 /* ---- what is not there yet ------------------------------------------------------------------- */
 
-/* Plans without data: as many and as long records as the options and the model allow. */
+/* Without data the plan assumes the largest number of records, and the longest ones, that the
+ * options and the model allow. */
 static plumb_status leave_out_data(struct plan *p, const char *what, const char *path,
                                    const char *why)
 {

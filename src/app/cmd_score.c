@@ -90,6 +90,13 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
         PLUMB_REQUIRE(r->prompt.text, PLUMB_ERR_FORMAT,
                       "%s:%lld: holds ids; reward sources score texts", s->app->cfg->input,
                       (long long)r->line);
+        /* A reward model reads a whole text; a function or a command scores a completion. */
+        const struct plumb_config *cfg = s->app->cfg;
+        PLUMB_REQUIRE(c->text || (!*cfg->reward.command && cfg->reward.functions.n == 0),
+                      PLUMB_ERR_FORMAT,
+                      "%s:%lld: field \"completion\": found nothing, expected the answer that "
+                      "reward.command or reward.functions is to score",
+                      cfg->input, (long long)r->line);
         item[i - begin] = (struct plumb_reward_item){.prompt = r->prompt.text,
                                                      .prompt_len = r->prompt.len,
                                                      .completion = c->text ? c->text : "",

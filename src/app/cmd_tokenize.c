@@ -18,7 +18,7 @@ static plumb_status add_ids(struct plumb_ids *all, const struct plumb_piece *p)
     return PLUMB_OK;
 }
 
-/* The whole record: a prompt with its completion, and where it begins. */
+/* Writes the ids of prompt and completion, and the index of the completion's first id. */
 static plumb_status put_record(struct plumb_buf *out, const plumb_tokenizer *t,
                                const struct plumb_record *r)
 {

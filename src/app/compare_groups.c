@@ -40,7 +40,7 @@ static const char *aspect_of(const char *path)
     for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++)
         if (strcmp(path, budget[i]) == 0)
             return "budget";
-    if (strcmp(path, "data.eval") == 0) /* of a training run: what it measured on the way */
+    if (strcmp(path, "data.eval") == 0) /* only measured in a training run: it changes nothing */
         return NULL;
     return starts_with(path, "data.") ? "prompts" : starts_with(path, "reward.") ? "reward" : NULL;
 }

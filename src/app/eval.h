@@ -28,7 +28,7 @@ enum {
 enum { EVAL_REFERENCE_LOGP, EVAL_REFERENCE_TOKENS, PLUMB_EVAL_REFERENCE };
 
 /* Answers that the table of samples shows. */
-#define PLUMB_EVAL_SHOWN 64 /* of report.samples, at most */
+#define PLUMB_EVAL_SHOWN 64 /* upper limit of report.samples */
 /* Tokens of the runs whose repetition within an answer is counted. */
 #define PLUMB_EVAL_REPEAT 4
 

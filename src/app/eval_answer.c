@@ -152,7 +152,8 @@ static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t
     return PLUMB_OK;
 }
 
-/* The scores since the last time become lines; answers are scored in their order. */
+/* Writes a line for each score that arrived since the last call, in the order of the answers. Stops
+ * at the first answer that has no score yet. */
 static plumb_status keep_scores(struct answering *a)
 {
     const struct plumb_answers *r = &a->m->answers;

@@ -159,7 +159,8 @@ done:
     return st;
 }
 
-/* The tokenizer that was named, or that of the run whose folder of rollouts this is; NULL: none. */
+/* Opens the tokenizer of the option tokenizer, otherwise that of the run that the rollout file
+ * belongs to. *out is NULL if there is none. */
 static plumb_status open_words(plumb_tokenizer **out, const struct plumb_inspect *w)
 {
     char dir[4096], latest[4096], file[4096];

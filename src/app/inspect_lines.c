@@ -49,7 +49,7 @@ struct field {
 
 struct records {
     const char *path;
-    int64_t n, of[SHAPES + 1]; /* of: per shape, the last: of none */
+    int64_t n, of[SHAPES + 1]; /* records of each shape; the last: records that fit no shape */
     struct field field[MOST_FIELDS];
     int n_fields;
     int64_t more; /* members that found no room in field */

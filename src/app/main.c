@@ -62,7 +62,7 @@ static int help(const char *command)
 struct ending {
     int code;    /* of the process */
     bool speaks; /* this rank has a failure of its own that no lower rank explains */
-    bool last;   /* it is the lowest rank with one, whose words stand below the others' */
+    bool last;   /* it is the lowest rank that speaks: its message is printed last */
     bool shared; /* every rank has this very failure: the rank is of no interest */
     bool alone;  /* the others did not come: they are in a collective and must be ended */
     int turn;    /* alone: so many TURN_SECONDS it waits for others to explain and end the run */
@@ -230,7 +230,7 @@ static plumb_status set_dtype(struct plumb_app *app)
     return plumb_backend_set_dtype(app->backend, narrow ? PLUMB_BF16 : PLUMB_F32);
 }
 
-/* The command that plan is to plan for. */
+/* Reads the name of the command that is planned from argv[2]. */
 static plumb_status find_planned(struct plumb_app *app)
 {
     const char *found = app->argc > 2 ? app->argv[2] : NULL;

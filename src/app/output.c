@@ -220,7 +220,7 @@ static plumb_status open_growing(struct plumb_output *o, const struct plumb_app 
     PLUMB_TRY(name_note(o->note, o->path));
     PLUMB_TRY(identify(o, app, total));
     PLUMB_TRY(open_file(o, o->path, exists ? "r+e" : "wxe"));
-    /* file systems without locks say something else than EWOULDBLOCK */
+    /* another error than EWOULDBLOCK: the file system has no locks, and the run goes on without */
     PLUMB_REQUIRE(flock(fileno(o->file), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
                   PLUMB_ERR_EXISTS, "output: another process is writing %s", o->path);
     if (goes_on)

@@ -52,7 +52,7 @@ struct plumb_shared {
     struct plumb_address *address; /* (size,) */
     int64_t *count;                /* (size,) */
     char **peer;                   /* (PLUMB_WINDOWS, size) */
-    int64_t windows;               /* alloc was called so often */
+    int64_t windows;               /* calls of alloc so far, the number of the newest window */
     struct plumb_window window[PLUMB_WINDOWS];
 };
 

@@ -123,7 +123,7 @@ plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes)
     for (int i = 0; i < PLUMB_WINDOWS && !place; i++)
         if (m->shared.window[i].number == 0)
             place = &m->shared.window[i];
-    /* Where there is no ring nobody could be told of a window. */
+    /* Without rings a rank cannot tell another one of its window, so none is shared. */
     const bool want = place && c->local_size > 1 && m->shared.ring[c->rank];
     char **peer = place ? place->peer : NULL;
     const plumb_status st = plumb_window_share(m, &mine, peer, bytes, want, false, &ok);

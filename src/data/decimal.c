@@ -97,7 +97,8 @@ static bool as_decimal(struct decimal *d, const char *s, int64_t n)
     d->first = from;
     d->end = last;
     d->exponent = scale;
-    for (const char *c = from; c < point; c++) /* the first digit has whole digits behind it */
+    for (const char *c = from; c < point;
+         c++) /* in 120.5 two digits follow the first one before the point */
         d->exponent += is_digit(*c);
     if (from < point)
         d->exponent--;

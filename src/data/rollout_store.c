@@ -579,7 +579,7 @@ plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
     (*out)->n_tokens = tokens;
     (*out)->n_logprobs = logprobs;
     (*out)->n_bytes = bytes;
-    /* the records are the last two columns */
+    /* files of version 1 hold no records, which are the last two columns */
     for (int i = 0; i < (version > 1 ? COLUMNS : COLUMNS - 2); i++)
         PLUMB_TRY_GOTO(st,
                        plumb_h5_read(f, column[i].name, column[i].type, 0,

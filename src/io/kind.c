@@ -260,7 +260,7 @@ plumb_status plumb_file_expect_text(const char *path, const char *wanted, const 
     case PLUMB_FILE_JSON:
     case PLUMB_FILE_EMPTY:
         return PLUMB_OK;
-    case PLUMB_FILE_BINARY: /* the parser names the byte and its line */
+    case PLUMB_FILE_BINARY: /* accepted here: the parser reports the very byte and its line */
         return PLUMB_OK;
     default:
         return refuse(PLUMB_ERR_FORMAT, path, found, wanted);

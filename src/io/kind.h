@@ -72,7 +72,7 @@ enum plumb_file_kind plumb_file_kind_of(const void *head, int64_t n);
  * is not opened. PLUMB_ERR_IO when there is none or it cannot be read. */
 plumb_status plumb_file_kind_at(enum plumb_file_kind *out, const char *path);
 
-/* Succeeds when the n bytes that a text begins with are those of a text (also an empty one).
+/* Checks that the first n bytes of a file look like text. An empty file is accepted.
  * PLUMB_ERR_FORMAT otherwise: "PATH: is KIND, expected WANTED; ADVICE". */
 plumb_status plumb_file_expect_text(const char *path, const char *wanted, const void *head,
                                     int64_t n);

@@ -33,8 +33,8 @@ struct plumb_ordered {
 void plumb_ordered_init(struct plumb_ordered *o, int64_t first, plumb_ordered_fn *write, void *arg);
 void plumb_ordered_fini(struct plumb_ordered *o); /* what waits is lost */
 
-/* Takes a copy of the text, and hands on what is in turn now. Errors: PLUMB_ERR_ARG for a number
- * that came before; PLUMB_ERR_NOMEM; what write says. */
+/* Stores a copy of the text, then writes every stored text whose number is next. Errors:
+ * PLUMB_ERR_ARG for a number that came before; PLUMB_ERR_NOMEM; what write says. */
 plumb_status plumb_ordered_put(struct plumb_ordered *o, int64_t number, const char *text,
                                int64_t len);
 

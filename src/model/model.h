@@ -59,9 +59,9 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
  * causal checkpoint's body with a fresh score row (seed), or a classifier's own. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
-/* Makes dir the folder whose config.json plumb_model_save copies, and tokenizer_dir the one whose
- * tokenizer files: folders that stay, where the model was opened from a checkpoint that later ones
- * replace. PLUMB_ERR_NOMEM. */
+/* Sets the folders that plumb_model_save copies from: config.json from dir, the tokenizer's files
+ * from tokenizer_dir. They must outlive the model: a checkpoint that it was opened from may be
+ * removed. PLUMB_ERR_NOMEM. */
 plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char *tokenizer_dir);
 /* Compares the model with the tokenizer whose text it is to read; tokenizer_dir is its folder.
  * Refuses a tokenizer with more ids than the model (PLUMB_ERR_FORMAT), warns where the end, begin

@@ -100,7 +100,7 @@ static const char *const known[] = {
 
 /* Fields by which other architectures change the arithmetic. transformers would not read most of
  * them with plumb's model types, so that a folder that has one was most likely made by, or for,
- * another program. off: the values that change nothing, besides null. */
+ * another program. off: values, other than null, that have no effect and are accepted. */
 static const struct {
     const char *key, *off; /* off: numbers or words, separated by a blank */
 } other[] = {

@@ -48,8 +48,8 @@ static const char *text_of(const plumb_json *v)
     return plumb_json_string(v, NULL);
 }
 
-/* The member that counts, and the file that it is in: special_tokens_map.json's, where that file is
- * read and has it. NULL: neither has it. */
+/* Returns the member `key` of special_tokens_map.json if that file is used and has it, otherwise
+ * that of tokenizer_config.json, or NULL. *source names the file. */
 static const plumb_json *member(const struct plumb_beside *z, const char *key, const char **source)
 {
     const plumb_json *in_map = z->listed ? NULL : plumb_json_member(z->map, key);

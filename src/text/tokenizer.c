@@ -135,8 +135,8 @@ static plumb_status compare_template(const plumb_tokenizer *t, const plumb_json 
     return PLUMB_OK;
 }
 
-/* Classes that transformers 5 builds anew from the vocabulary and the merges, with a normalizer and
- * a pre-tokenizer of their own, and what those are. */
+/* Warns for tokenizer classes for which transformers 5 ignores the normalizer and the pre-tokenizer
+ * of tokenizer.json and uses those of the class, if these are others. */
 static plumb_status compare_class(const plumb_json *config, const plumb_json *root,
                                   const char *where)
 {

@@ -53,9 +53,10 @@ plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *
  * and bytes that are no UTF-8 give U+FFFD, both as in the reference. */
 plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
                                     const int32_t *id, int64_t n, bool skip_special);
-/* out += the text that ids add behind the tokens `before`, as they continue them: the space that
- * the decoder takes away at the beginning of a text stays. Decoded alone, `before` and then ids
- * give the text of both together, except where clean-up or a split character joins the two. */
+/* out += decode(before + ids) less decode(before): the text that the ids add to the text before
+ * them. The space that the decoder removes at the beginning of a text is therefore kept. Decoded
+ * alone, `before` and then ids give the text of both together, except where clean-up or a split
+ * character joins the two. */
 plumb_status plumb_tokenizer_decode_after(const plumb_tokenizer *t, struct plumb_buf *out,
                                           const int32_t *before, int64_t n_before,
                                           const int32_t *id, int64_t n, bool skip_special);

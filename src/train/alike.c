@@ -9,11 +9,11 @@
 /* What the rewards of an iteration differ in. */
 struct spread {
     int64_t values;     /* finite rewards */
-    double low, high;   /* of them */
-    int64_t prompts;    /* with two answers or more */
-    int64_t scored;     /* of these, with two finite rewards or more */
-    int64_t flat;       /* of these, with rewards that are all the same */
-    int64_t same_texts; /* of these, with answers that are all the same */
+    double low, high;   /* the smallest and the largest finite reward */
+    int64_t prompts;    /* prompts with two answers or more */
+    int64_t scored;     /* of `prompts`: with two finite rewards or more */
+    int64_t flat;       /* of `scored`: with rewards that are all the same */
+    int64_t same_texts; /* of `flat`: with answers that are all the same text */
 };
 
 /* As plumb_stats_reward: values that differ by rounding only are the same. */
@@ -58,6 +58,14 @@ static void add_prompt(struct spread *s, const struct plumb_align_run *a, int64_
     }
 }
 
+static bool only_lengths(const struct plumb_config *cfg)
+{
+    for (int64_t i = 0; i < cfg->reward.functions.n; i++)
+        if (cfg->reward.functions.item[i].name != PLUMB_REWARD_LENGTH)
+            return false;
+    return true;
+}
+
 /* The likely reason why rewards are the same. */
 static const char *likely(const struct plumb_align_run *a, const struct spread *s, bool all)
 {
@@ -70,6 +78,10 @@ static const char *likely(const struct plumb_align_run *a, const struct spread *
     if (!all)
         return "the reward looks at the prompt and not at its answer, or is too coarse for "
                "answers this alike";
+    if (s->values > 0 && cfg->reward.functions.n > 0 && !*cfg->reward.command &&
+        !*cfg->reward.model && only_lengths(cfg))
+        return "answers that are all of one length, for example all cut at "
+               "generate.max_new_tokens (completions/clipped_ratio in the metrics)";
     if (*cfg->reward.command)
         return "reward.command finds nothing to check; `plumb inspect` of the rollout file shows "
                "the record that it gets with each answer";
@@ -85,7 +97,7 @@ static void say(const struct plumb_align_run *a, const struct spread *s)
     const long long it = (long long)a->t->state.iteration + 1;
     if (s->values > 1 && is_flat(s->low, s->high))
         plumb_log_alike("iteration %lld: all %lld rewards are %.6g: no answer is better than "
-                        "another, and what is trained on teaches nothing; likely: %s",
+                        "another by its reward; likely: %s",
                         it, (long long)s->values, s->high, likely(a, s, true));
     else if (s->scored > 0 && s->flat == s->scored)
         plumb_log_alike("iteration %lld: the rewards differ between prompts, but among the "

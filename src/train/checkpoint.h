@@ -32,14 +32,14 @@ struct plumb_checkpoint_options {
     int64_t shard_bytes; /* largest weights file; 0 = 5 GB */
     int64_t keep_last;   /* newest checkpoints kept; 0 = all */
     int64_t keep_every;  /* multiples of this many steps are kept besides; 0 = none */
-    int64_t keep_best;   /* and so many by the state's value best_value; 0 = none */
+    int64_t keep_best;   /* checkpoints kept with the best state value best_value; 0 = none */
     const char *best_value;
     bool best_is_least;
     const struct plumb_encoding *encoding; /* of a reward model, for its folder; NULL: none */
     const plumb_tokenizer *tokenizer;      /* of the same */
-    double retry;      /* s; a save that could not be written is tried again for so long */
-    bool weights_only; /* without moments: nothing can be resumed from it */
-    bool last;         /* of the run: points to resume from are not needed any more */
+    double retry;                          /* s; how long a failed save is tried again */
+    bool weights_only;                     /* without moments: nothing can be resumed from it */
+    bool last; /* of the run: points to resume from are not needed any more */
 };
 
 /* A save in the middle of things. */

@@ -80,6 +80,12 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
         plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
                   (long long)e->cut.items, (long long)e->steps, (long long)e->cut.global_batch);
     plumb_say_small(t, e->cut.items, "records");
+    if (e->steps < cfg->train.max_steps && !t->backend->dry && plumb_comm_rank(t->comm) == 0)
+        plumb_log(PLUMB_LOG_WARN,
+                  "train.max_steps: %lld, but the run ends after %lld steps with its last epoch; "
+                  "raise train.epochs (%lld) for more",
+                  (long long)cfg->train.max_steps, (long long)e->steps,
+                  (long long)cfg->train.epochs);
     return plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0));
 }
 
@@ -88,9 +94,11 @@ void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *w
     const int64_t wanted = t->cfg->train.global_batch_size;
     if (!t->backend->dry && items < wanted && plumb_comm_rank(t->comm) == 0 &&
         plumb_config_given(t->cfg, "train.global_batch_size") != PLUMB_GIVEN_NO)
-        plumb_log(PLUMB_LOG_WARN,
-                  "train.global_batch_size: %lld, but there are %lld %s: a step takes all of them",
-                  (long long)wanted, (long long)items, what);
+        plumb_log(
+            PLUMB_LOG_WARN,
+            "train.global_batch_size is %lld, but there are only %lld %s; each step uses all of "
+            "them",
+            (long long)wanted, (long long)items, what);
 }
 
 /* Curves of the metrics, what it was given, its configuration. Collective. */

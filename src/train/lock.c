@@ -24,7 +24,7 @@
 #define NAME        "run.lock"
 #define BEFORE_BEAT "{\"beat\": \"" /* a lock begins with this and the digits of its heartbeat */
 #define BEAT_DIGITS 12
-#define LOOK_S      0.2 /* between two looks at another process's lock, at most */
+#define LOOK_S      0.2 /* s; longest time between two checks of another process's lock */
 #define UNREADABLE  5.0 /* s; a lock without content was left by a process that was killed */
 #define TRIES       1000
 
@@ -288,7 +288,8 @@ static plumb_status acquire(int *fd, const plumb_lock *l)
 }
 
 /* Removes the lock of a holder that is gone. Between the judgement and the rename another process
- * may have done so and taken the lock: what was moved is then put back. */
+ * may have removed the dead lock and taken its own: then a live lock was moved, which is put back.
+ */
 static plumb_status remove_stale(const plumb_lock *l, const struct holder *h)
 {
     char moved[PATH_MAX + 8], who[512];

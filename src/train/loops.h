@@ -78,7 +78,7 @@ enum { PLUMB_EPOCHS_LOSS, PLUMB_EPOCHS_TOKENS, PLUMB_EPOCHS_OWN };
 /* Allocates for batches of pack and resumes where asked. Collective. */
 plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *t,
                                   const struct plumb_pack *pack);
-/* Warns, on rank 0, when a global batch that somebody asked for is more than there is. */
+/* Warns, on rank 0, if train.global_batch_size was given and is larger than the number of items. */
 void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *what);
 /* Takes the remaining steps: log lines, checkpoints, requests to leave. Collective. */
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,

@@ -13,9 +13,9 @@
  * system to drop its cached copies, so that a verify that follows reads the disk. */
 plumb_status plumb_manifest_write(const char *dir);
 
-/* Reads every listed file again. `decides` says for which names the folder may not hold a file that
- * is not listed. Errors: PLUMB_ERR_FORMAT names the first file that is missing, of another length,
- * of another content, or not listed; PLUMB_ERR_IO when one cannot be read. */
+/* Reads every listed file again. decides(name) is true for names that may not stand in the folder
+ * without being listed. Errors: PLUMB_ERR_FORMAT names the first file that is missing, of another
+ * length, of another content, or not listed; PLUMB_ERR_IO when one cannot be read. */
 typedef bool plumb_manifest_name_fn(const char *name);
 plumb_status plumb_manifest_verify(const char *dir, plumb_manifest_name_fn *decides);
 

@@ -50,7 +50,8 @@ plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_al
     return PLUMB_OK;
 }
 
-/* What a method's fix sets, in the options that say so. */
+/* Copies the values that the method forces (its function fix) into the configuration, which then
+ * shows them. */
 static plumb_status show_fixed(struct plumb_config *c, const struct plumb_method *m)
 {
     struct plumb_align_param p = param_of(c);

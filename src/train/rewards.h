@@ -19,9 +19,10 @@ typedef struct plumb_rewards plumb_rewards;
 bool plumb_rewards_configured(const struct plumb_config *cfg);
 /* What is going to be scored: the sizes of the reward model's batch. */
 struct plumb_rewards_need {
-    int64_t longest;             /* tokens of a prompt and its completion, or bytes of their text */
-    int64_t items;               /* on this rank at a time */
-    const char *prompt_template; /* of the texts; NULL: data.prompt_template */
+    int64_t longest; /* tokens of a prompt and its completion, or bytes of their text */
+    int64_t items;   /* on this rank at a time */
+    const char
+        *prompt_template; /* that the prompts' texts were made with; NULL: data.prompt_template */
 };
 
 /* Opens every configured source; PLUMB_ERR_CONFIG when there is none. *out is the caller's.

@@ -164,7 +164,21 @@ def required_only(bench):
     bench.check(re.search(r"\n  name +text +dpo", said), "help prefer does not say dpo:", said)
 
 
+def misunderstood(bench):
+    """What would be done in silence, and not as it was meant."""
+    r = bench.run("score", "input=-", "reward.functions=[{name: regex, pattern: dog}]", stdin='{"prompt": "x", "response": "dog"}\n')
+    bench.check(r.code not in (0, None) and 'field "completion"' in r.err, "a record without a completion is scored:", r)
+    run = bench.folder / "short"
+    r = bench.good(*bench.sft_args(run, steps=1000))
+    bench.check("train.max_steps: 1000" in r.err and "train.epochs" in r.err, "max_steps beyond the epochs:", r)
+    page = (run / "report.html").read_bytes()
+    r = bench.run("eval", f"eval.models=a={bench.base()}", f"data.eval={bench.world}/eval.jsonl", "data.limit=2", FUNCTIONS, f"output_dir={run}")
+    bench.check(r.code not in (0, None) and "training run" in r.err and (run / "report.html").read_bytes() == page,
+                "eval writes into the folder of a run:", r)
+
+
 def test(bench):
+    misunderstood(bench)
     hints(bench)
     of_method(bench)
     needless(bench)
