@@ -13,83 +13,12 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "train/best_metric.h"
 #include "train/guard.h"
 #include "train/inputs.h"
 #include "train/weights.h"
 
 #define SHARED_SECONDS 5.0 /* until a file of another rank must be there */
-
-/* What checkpoint.best_metric may name; a command's first one is its default. */
-static const struct best_metric {
-    const char *name, *commands;
-    enum plumb_metric metric;
-    bool least; /* a lower value is better */
-} best_table[] = {
-    {"eval_reward", "align", PLUMB_METRIC_EVAL_REWARD, false},
-    {"eval_loss", "sft reward prefer", PLUMB_METRIC_EVAL_LOSS, true},
-    {"eval_rewards/accuracies", "reward prefer", PLUMB_METRIC_EVAL_ACCURACIES, false},
-    {"eval_rewards/margins", "reward prefer", PLUMB_METRIC_EVAL_MARGINS, false},
-    {"reward", "align", PLUMB_METRIC_REWARD, false},
-    {"psle/reward_plain", "align", PLUMB_METRIC_REWARD_PLAIN, false},
-    {"psle/reward_principled", "align", PLUMB_METRIC_REWARD_PRINCIPLED, false},
-    {"loss", "align sft reward prefer", PLUMB_METRIC_LOSS, true},
-    {"rewards/accuracies", "reward prefer", PLUMB_METRIC_REWARDS_ACCURACIES, false},
-    {"rewards/margins", "reward prefer", PLUMB_METRIC_REWARDS_MARGINS, false},
-};
-enum { BEST_METRICS = sizeof(best_table) / sizeof(best_table[0]) };
-
-static bool is_held_out(const struct best_metric *m)
-{
-    return strncmp(m->name, "eval_", 5) == 0;
-}
-
-/* NULL: there is none of that name. Not given: the first one that the run has. */
-static const struct best_metric *best_metric_of(const struct plumb_config *cfg, const char *command)
-{
-    const char *name = cfg->checkpoint.best_metric;
-    for (int i = 0; i < BEST_METRICS; i++)
-        if (strstr(best_table[i].commands, command) &&
-            (*name ? !strcmp(best_table[i].name, name)
-                   : *cfg->data.eval || !is_held_out(&best_table[i])))
-            return &best_table[i];
-    return NULL;
-}
-
-/* The best of the checkpoints need their figures, and those follow counts of steps alone. */
-static plumb_status check_best_steps(const struct plumb_config *cfg, const struct best_metric *best)
-{
-    const int64_t every = cfg->checkpoint.every, eval = cfg->train.eval_every;
-    PLUMB_REQUIRE(!is_held_out(best) || *cfg->data.eval, PLUMB_ERR_CONFIG,
-                  "checkpoint.best_metric: %s needs data.eval, which is not set", best->name);
-    if (cfg->checkpoint.keep_best > 0 && every == 0 && !is_held_out(best))
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "checkpoint.keep_best: with checkpoint.every: 0 there is one checkpoint, at "
-                       "the end, which is then the best; to choose among several set "
-                       "checkpoint.every, or data.eval and train.eval_every");
-    PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every == 0 || !is_held_out(best) ||
-                      (eval > 0 && every % eval == 0),
-                  PLUMB_ERR_CONFIG,
-                  "checkpoint.keep_best: %s must be known at every checkpoint: checkpoint.every is "
-                  "%lld, train.eval_every %lld; expected a multiple of it, or checkpoint.every: 0",
-                  best->name, (long long)every, (long long)eval);
-    return PLUMB_OK;
-}
-
-static plumb_status check_best_metric(const struct plumb_config *cfg, const char *command)
-{
-    char names[256] = "";
-    size_t at = 0;
-    PLUMB_REQUIRE(cfg->train.eval_every == 0 || *cfg->data.eval, PLUMB_ERR_CONFIG,
-                  "train.eval_every: data.eval is not set; name the file of held-out records");
-    if (best_metric_of(cfg, command))
-        return check_best_steps(cfg, best_metric_of(cfg, command));
-    for (int i = 0; i < BEST_METRICS; i++)
-        if (strstr(best_table[i].commands, command))
-            at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
-                                   best_table[i].name);
-    PLUMB_FAIL(PLUMB_ERR_CONFIG, "checkpoint.best_metric: found '%s', expected one of %s's: %s",
-               cfg->checkpoint.best_metric, command, names);
-}
 
 /* A run that does not go on writes into an empty folder. */
 static plumb_status check_empty(const struct plumb_config *cfg)
@@ -298,7 +227,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     const bool dry = s->backend->dry; /* a plan: reads and counts, and touches nothing */
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);
-    plumb_status st = check_best_metric(s->cfg, s->command);
+    plumb_status st = plumb_best_metric_check(s->cfg, s->command);
     if (st == PLUMB_OK && !dry && plumb_comm_rank(t->comm) == 0)
         st = take_output_dir(t);
     if (st == PLUMB_OK && !dry)
@@ -539,7 +468,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
         .metric = metric,
         .n_metric = n,
     };
-    const struct best_metric *best = best_metric_of(cfg, t->command);
+    const struct plumb_best_metric *best = plumb_best_metric_of(cfg, t->command);
     char best_value[32];
     snprintf(best_value, sizeof(best_value), "metric.%s", best->name);
     const struct plumb_encoding encoding = {
@@ -585,7 +514,7 @@ bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, b
 plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
                                 bool last)
 {
-    const struct best_metric *best = best_metric_of(t->cfg, t->command);
+    const struct plumb_best_metric *best = plumb_best_metric_of(t->cfg, t->command);
     char name[32];
     snprintf(name, sizeof(name), "metric.%s", best->name);
     if (row->set[best->metric])

@@ -1,0 +1,77 @@
+/* best_metric.c - the table of metrics that a best checkpoint may be chosen by.
+ * Layer 5. Includes train/best_metric.h, base/. */
+#include "train/best_metric.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* What checkpoint.best_metric may name; a command's first one is its default. */
+static const struct plumb_best_metric best_table[] = {
+    {"eval_reward", "align", PLUMB_METRIC_EVAL_REWARD, false},
+    {"eval_loss", "sft reward prefer", PLUMB_METRIC_EVAL_LOSS, true},
+    {"eval_rewards/accuracies", "reward prefer", PLUMB_METRIC_EVAL_ACCURACIES, false},
+    {"eval_rewards/margins", "reward prefer", PLUMB_METRIC_EVAL_MARGINS, false},
+    {"reward", "align", PLUMB_METRIC_REWARD, false},
+    {"psle/reward_plain", "align", PLUMB_METRIC_REWARD_PLAIN, false},
+    {"psle/reward_principled", "align", PLUMB_METRIC_REWARD_PRINCIPLED, false},
+    {"loss", "align sft reward prefer", PLUMB_METRIC_LOSS, true},
+    {"rewards/accuracies", "reward prefer", PLUMB_METRIC_REWARDS_ACCURACIES, false},
+    {"rewards/margins", "reward prefer", PLUMB_METRIC_REWARDS_MARGINS, false},
+};
+enum { BEST_METRICS = sizeof(best_table) / sizeof(best_table[0]) };
+
+static bool is_held_out(const struct plumb_best_metric *m)
+{
+    return strncmp(m->name, "eval_", 5) == 0;
+}
+
+const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *cfg,
+                                                     const char *command)
+{
+    const char *name = cfg->checkpoint.best_metric;
+    for (int i = 0; i < BEST_METRICS; i++)
+        if (strstr(best_table[i].commands, command) &&
+            (*name ? !strcmp(best_table[i].name, name)
+                   : *cfg->data.eval || !is_held_out(&best_table[i])))
+            return &best_table[i];
+    return NULL;
+}
+
+/* A checkpoint can be compared only if the metric was measured at its step. */
+static plumb_status check_steps(const struct plumb_config *cfg,
+                                const struct plumb_best_metric *best)
+{
+    const int64_t every = cfg->checkpoint.every, eval = cfg->train.eval_every;
+    PLUMB_REQUIRE(!is_held_out(best) || *cfg->data.eval, PLUMB_ERR_CONFIG,
+                  "checkpoint.best_metric: %s needs data.eval, which is not set", best->name);
+    if (cfg->checkpoint.keep_best > 0 && every == 0 && !is_held_out(best))
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "checkpoint.keep_best: with checkpoint.every: 0 there is one checkpoint, at "
+                       "the end, which is then the best; to choose among several set "
+                       "checkpoint.every, or data.eval and train.eval_every");
+    PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every == 0 || !is_held_out(best) ||
+                      (eval > 0 && every % eval == 0),
+                  PLUMB_ERR_CONFIG,
+                  "checkpoint.keep_best: %s must be known at every checkpoint: checkpoint.every is "
+                  "%lld, train.eval_every %lld; expected a multiple of it, or checkpoint.every: 0",
+                  best->name, (long long)every, (long long)eval);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_best_metric_check(const struct plumb_config *cfg, const char *command)
+{
+    char names[256] = "";
+    size_t at = 0;
+    PLUMB_REQUIRE(cfg->train.eval_every == 0 || *cfg->data.eval, PLUMB_ERR_CONFIG,
+                  "train.eval_every: data.eval is not set; name the file of held-out records");
+    if (plumb_best_metric_of(cfg, command))
+        return check_steps(cfg, plumb_best_metric_of(cfg, command));
+    for (int i = 0; i < BEST_METRICS; i++)
+        if (strstr(best_table[i].commands, command))
+            at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
+                                   best_table[i].name);
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "checkpoint.best_metric: found '%s', expected one of %s's: %s",
+               cfg->checkpoint.best_metric, command, names);
+}
