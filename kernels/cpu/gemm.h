@@ -26,7 +26,7 @@ struct gemm_block {
     int64_t ldc;
     const float *a; /* (rows,k), rows lda apart; lda = 0: one (k, its rows) after the other ... */
     int64_t lda; /* ... for the tiles of gemm_tiles_of. GEMM_LDA: copied. Any other: A in place, and
-                    B is streamed, which wants one tile of rows and `next` NULL */
+                    B is streamed, which wants one tile of rows, `next` NULL and no GEMM_ADD */
     const float *b;    /* panels (k, GEMM_NR), the first of them */
     int64_t b_stride;  /* floats from one panel to the next */
     const float *bias; /* (cols,) or NULL */
