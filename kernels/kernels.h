@@ -1,14 +1,15 @@
-/* kernels.h - every kernel's one signature, and the table that holds them.
+/* kernels.h - the signature of every kernel, and the function table of one device.
  * Layer 1. Includes base/ only.
  *
- * Rules for every kernel: raw pointers, already checked by src/op; outputs first;
- * row-major and contiguous; pointers never alias unless the comment says so; asynchronous
- * on `s` (CPU tables: `s` carries the worker threads and the call is synchronous).
+ * Rules for every kernel: it takes raw pointers that src/op has already checked; outputs come
+ * first; arrays are row-major and contiguous; pointers never alias unless the comment of the kernel
+ * allows it. A call is asynchronous on the stream `s`; on the CPU, `s` carries the worker threads
+ * and the call is synchronous.
  *
- * Row invariance: what a *_fwd kernel writes for a row depends on that row's inputs and the
- * row's own sizes only - never on the number of rows, the row's place among them, or the
- * number of threads. Where a *_bwd kernel sums over rows or over outputs, the order of the sum is
- * fixed by the sizes alone; on the CPU it runs over blocks of PLUMB_SUM_BLOCK terms. */
+ * Row invariance: what a *_fwd kernel writes for a row depends only on that row's inputs and on the
+ * row's own sizes. It never depends on the number of rows, on the row's place among them, or on the
+ * number of threads. Where a *_bwd kernel sums over rows or over outputs, the sizes alone fix the
+ * order of the sum; on the CPU the sum runs over blocks of PLUMB_SUM_BLOCK terms. */
 #ifndef PLUMB_KERNELS_H
 #define PLUMB_KERNELS_H
 
@@ -21,56 +22,68 @@
 extern "C" {
 #endif
 
-typedef struct plumb_stream plumb_stream; /* CPU: a plumb_pool; CUDA: a cudaStream_t */
+typedef struct plumb_stream plumb_stream; /* on the CPU a plumb_pool, on CUDA a struct plumb_cuda */
 
-/* Keys in a page of the KV store, and the block that attention's online softmax advances by.
- * A page of one layer holds, for each kv head, keys transposed and values plain:
- *     kc[page][hk][d][PLUMB_KV_PAGE]      vc[page][hk][PLUMB_KV_PAGE][d]
- * In bfloat16 both are as the values: tensor cores read rows of keys. */
+/* Number of positions in one page of the KV cache. Attention's online softmax also advances by one
+ * page at a time. A page holds the keys and values of one layer. In float32 the keys of a page are
+ * transposed, so that a vector register holds one component of 16 keys:
+ *
+ *               float32                      bfloat16
+ *     keys      kc[page][hk][d][32]          kc[page][hk][32][d]
+ *     values    vc[page][hk][32][d]          vc[page][hk][32][d]
+ *
+ *     one kv head of one float32 page:
+ *       kc:  component 0:   key 0, key 1, ... key 31       vc:  key 0:   component 0 ... d-1
+ *            component 1:   key 0, key 1, ... key 31            key 1:   component 0 ... d-1
+ *            ...                                                ...
+ *            component d-1: key 0, key 1, ... key 31            key 31:  component 0 ... d-1
+ *
+ * In bfloat16 a page stores one key after the other, because tensor cores read whole keys. */
 #define PLUMB_KV_PAGE 32
 
-/* Terms of a block in the long sums of the CPU's *_bwd kernels. Each block is a chain of additions
- * from 0; the sums of the blocks are added in ascending order. The rounding error of a sum of n
- * terms then grows like sqrt(PLUMB_SUM_BLOCK + n / PLUMB_SUM_BLOCK) and not like sqrt(n). */
+/* Number of terms per block in the long sums of the CPU's *_bwd kernels. Each block is a chain of
+ * additions that starts at 0; the block sums are then added in ascending order. The rounding error
+ * of a sum of n terms grows like sqrt(PLUMB_SUM_BLOCK + n / PLUMB_SUM_BLOCK) instead of sqrt(n). */
 #define PLUMB_SUM_BLOCK 256
 
-/* Where each row of a packed batch stands. Rows of one sequence are neighbours and in
- * ascending position; the keys of a row are positions 0..pos of its sequence, found through
- * the page table. */
+/* The sequence and the position of each row of a packed batch. Rows of one sequence are adjacent
+ * and in ascending position. A row attends to positions 0..pos of its own sequence; the page table
+ * says which page of the KV cache holds them. */
 struct plumb_rows {
-    int64_t n;           /* rows */
-    int64_t n_seq;       /* sequences that rows refer to */
-    int64_t max_pages;   /* columns of `page` */
-    const int32_t *seq;  /* (n,) sequence of each row, in [0, n_seq) */
-    const int32_t *pos;  /* (n,) position in its sequence, >= 0 */
-    const int32_t *page; /* (n_seq, max_pages) page that holds positions [i*PAGE, (i+1)*PAGE) */
+    int64_t n;          /* number of rows */
+    int64_t n_seq;      /* number of sequences that the rows refer to */
+    int64_t max_pages;  /* number of columns of `page` */
+    const int32_t *seq; /* (n,) sequence of each row, in [0, n_seq) */
+    const int32_t *pos; /* (n,) position of each row in its sequence, >= 0 */
+    /* (n_seq, max_pages): [q][i] is the page with positions 32 i .. 32 i + 31 of sequence q */
+    const int32_t *page;
 };
 
 struct plumb_attn_shape {
     int64_t h, hk, d; /* query heads, kv heads (h % hk == 0), head size */
-    float scale;      /* of q.k, normally 1/sqrt(d) */
-    int64_t window;   /* a row sees its last `window` keys; 0 = all */
+    float scale;      /* multiplies the score q.k; usually 1/sqrt(d) */
+    int64_t window;   /* a row attends to its last `window` keys; 0: to all */
 };
 
 struct plumb_sample_param {
-    float temperature; /* >= 0; 0 = the largest logit, ties to the lowest id */
-    int32_t top_k;     /* 0 = off */
-    float top_p;       /* (0,1]; 1 = off */
-    float min_p;       /* [0,1]; 0 = off */
+    float temperature; /* >= 0; 0 takes the largest logit, and on a tie the lowest id */
+    int32_t top_k;     /* 0 switches the filter off */
+    float top_p;       /* in (0,1]; 1 switches the filter off */
+    float min_p;       /* in [0,1]; 0 switches the filter off */
 };
 
 struct plumb_adamw {
     float lr, beta1, beta2, eps, weight_decay;
-    float correction1, correction2; /* 1 - beta^step */
-    float grad_scale;               /* multiplies g first (clipping) */
+    float correction1, correction2; /* 1 - beta1^step, 1 - beta2^step (bias correction) */
+    float grad_scale;               /* multiplies the gradient first (gradient clipping) */
 };
 
-/* A bfloat16: the upper half of a float32's bits. */
+/* A bfloat16 number: the upper 16 bits of a float32. */
 typedef struct plumb_bf16 {
     uint16_t bits;
 } plumb_bf16;
 
-/* ---- of activations: plumb_<k>_fn in float32, plumb_bf16_<k>_fn in bfloat16 --------------- */
+/* ---- kernels with a float32 form, plumb_<k>_fn, and a bfloat16 form, plumb_bf16_<k>_fn ---- */
 
 #define REAL  float
 #define FN(k) plumb_##k##_fn
@@ -83,8 +96,9 @@ typedef struct plumb_bf16 {
 #undef REAL
 #undef FN
 
-/* Where bfloat16 meets float32. embed_* are gather_*, of float32 rows; head_fwd is linear_fwd
- * without a bias, into float32; narrow_fwd is y = x, rounded, all (n,). */
+/* Kernels that convert between float32 and bfloat16. embed_fwd and embed_bwd are gather_fwd and
+ * gather_bwd for a float32 table. head_fwd is linear_fwd without a bias and with a float32 output.
+ * narrow_fwd rounds: y = x, all (n,). */
 typedef plumb_status plumb_bf16_embed_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                              const int32_t *index, int64_t n, int64_t c);
 typedef plumb_status plumb_bf16_embed_bwd_fn(plumb_stream *s, float *dx, const plumb_bf16 *dy,
@@ -95,25 +109,28 @@ typedef plumb_status plumb_bf16_head_fwd_fn(plumb_stream *s, float *y, const plu
 typedef plumb_status plumb_bf16_narrow_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                               int64_t n);
 
-/* ---- of float32 alone ------------------------------------------------------------------ */
+/* ---- kernels with a float32 form only -------------------------------------------------- */
 
-/* Elements of the packed form of a (out,in) weight. */
+/* Returns the number of elements of the packed form of a (out,in) weight. */
 typedef int64_t plumb_linear_packed_count_fn(int64_t out, int64_t in);
-/* Floats of scratch that linear_bwd_x / linear_bwd_w need for these sizes and threads. */
+/* Returns the number of floats of scratch memory that linear_bwd_x and linear_bwd_w need for these
+ * sizes and this number of threads. */
 typedef int64_t plumb_linear_work_count_fn(int64_t n, int64_t out, int64_t in, int threads);
 
-/* logp[i] = logits[i,target[i]] - lse[i],  lse[i] = log sum_j exp(logits[i,j]), nats.
- * The order of the sum depends on v only.    logits (n,v)  target (n,) in [0,v) */
+/* logp[i] = logits[i,target[i]] - lse[i],  lse[i] = log sum_j exp(logits[i,j]), in nats.
+ * The order of the sum over j depends on v only.
+ *   logits (n,v)  target (n,) in [0,v)  logp, lse (n,) */
 typedef plumb_status plumb_logprob_fwd_fn(plumb_stream *s, float *logp, float *lse,
                                           const float *logits, const int32_t *target, int64_t n,
                                           int64_t v);
-/* Draws one token per row from the logits and u[i] in [0,1).
- *   Order: temperature, then top_k, then top_p (smallest set of largest probabilities whose
- *   sum reaches top_p), then min_p (p >= min_p * largest p); each on the renormalised rest;
- *   ties by token id. The token is the first, in ascending id, whose cumulative probability
- *   exceeds u.
- *   token (n,)  logp (n,): of the token under the raw logits, bit-equal to logprob_fwd
- *   logp_sampled (n,): under the distribution drawn from (0 when temperature = 0)
+/* Draws one token per row from the logits and from the uniform number u[i] in [0,1).
+ *   Order: temperature, then top_k, then top_p (the smallest set of largest probabilities whose
+ *   sum reaches top_p), then min_p (keeps p >= min_p * largest p). Each filter works on the
+ *   renormalised result of the one before. Ties are broken by token id. The drawn token is the
+ *   first one, in ascending id, whose cumulative probability exceeds u.
+ *   token (n,)
+ *   logp (n,): log-prob of the token under the raw logits, bit-equal to logprob_fwd
+ *   logp_sampled (n,): log-prob under the filtered distribution (0 when temperature = 0)
  *   work: plumb_sample_work_count floats */
 typedef int64_t plumb_sample_work_count_fn(int64_t n, int64_t v, int threads);
 typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float *logp,
@@ -123,31 +140,33 @@ typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float 
 
 /* ---- optimizer and reductions ------------------------------------------------------- */
 
-/* y += x */
+/* y += x, all (n,) */
 typedef plumb_status plumb_accumulate_fn(plumb_stream *s, float *y, const float *x, int64_t n);
-/* out[b] = sum of x[i]^2 over block b = [b*block, min(n,(b+1)*block)), in double, in an order
- * fixed by the block's length.   out (ceil(n/block),) */
+/* out[b] = sum of x[i]^2 over block b = [b*block, min(n,(b+1)*block)), added in double in an order
+ * that depends only on the block's length.   out (ceil(n/block),) */
 typedef plumb_status plumb_sumsq_fn(plumb_stream *s, double *out, const float *x, int64_t n,
                                     int64_t block);
-/* AdamW with decoupled decay           Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2
+/* AdamW with decoupled weight decay.    Source: Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2
  *     g' = g grad_scale;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2
- *     w -= lr ( (m/correction1) / (sqrt(v/correction2) + eps) + weight_decay w )         */
+ *     w -= lr ( (m/correction1) / (sqrt(v/correction2) + eps) + weight_decay w ) */
 typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *v, const float *g,
                                     int64_t n, const struct plumb_adamw *p);
 
-/* Those in two forms, those that only bfloat16 has, and all of float32. */
 /* out[b] = a hash of the bits of block b = x[b B .. min(n, (b+1) B) - 1], B = PLUMB_HASH_BLOCK.
- * With its l floats as rows of 16 64-bit words v[i,j] (two floats each, the first in the low half;
- * what is behind the end is 0), i = 0 .. ceil(l/32) - 1, and all sums modulo 2^64, in any order:
+ * The l floats of a block are read as rows of 16 words of 64 bits, v[i,j]. A word holds two floats,
+ * the first one in the low half; words past the end are 0. Row i runs over 0 .. ceil(l/32) - 1. All
+ * sums are modulo 2^64, so their order does not matter.
  *     k[i,j] = v[i,j] ^ (mix(j + 1) + i STEP)       p[j] = sum_i low32(k[i,j]) high32(k[i,j])
  *     s[j] = sum_i v[i,j]                           out = mix(l + sum_j mix(p[j] + s[j ^ 1] + j))
- * Ours, after XXH3's long form: one changed word always changes s. out (ceil(n/B),) */
+ * This hash is ours; it follows XXH3's long form. A change of one word always changes s.
+ *   out (ceil(n/B),) */
 #define PLUMB_HASH_BLOCK 4096
 #define PLUMB_HASH_LANES 16
 #define PLUMB_HASH_STEP  0x9E3779B97F4A7C15ull /* 2^64 / golden ratio */
 typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const float *x,
                                           int64_t n);
-/* Every bit of h in every bit of the result; one to one.  Source: Appleby 2011, MurmurHash3 */
+/* Replaces h by a one-to-one function of h in which every input bit influences every output bit.
+ * Source: Appleby 2011, finaliser of MurmurHash3. */
 #define PLUMB_HASH_MIX(h)                                                                          \
     ((h) ^= (h) >> 33, (h) *= 0xFF51AFD7ED558CCDull, (h) ^= (h) >> 33,                             \
      (h) *= 0xC4CEB9FE1A85EC53ull, (h) ^= (h) >> 33)
@@ -191,7 +210,8 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(hash_blocks)
 
 struct plumb_kernels {
-    bool linear_plain; /* float32 linear_fwd reads weights as they are: linear_pack copies */
+    /* true if float32 linear_fwd reads unpacked weights; linear_pack then copies */
+    bool linear_plain;
 #define X(k) plumb_##k##_fn *k;
     PLUMB_KERNEL_LIST(X)
 #undef X
@@ -199,21 +219,24 @@ struct plumb_kernels {
 #define X(k) plumb_bf16_##k##_fn *k;
         PLUMB_BF16_KERNEL_LIST(X)
 #undef X
-    } bf16; /* all NULL where there are none: ref and cpu */
+    } bf16; /* all NULL on devices without bfloat16 kernels (ref and cpu) */
 };
 
-/* Every kernel has a scalar reference; cpu has those that pay; cuda has all, in both forms. */
+/* Every kernel has a scalar reference implementation in ref/. The cpu table replaces those for
+ * which a faster version pays; the cuda table implements all kernels in float32 and in bfloat16. */
 #define X(k) plumb_##k##_fn plumb_ref_##k;
 PLUMB_KERNEL_LIST(X)
 #undef X
 
 void plumb_kernels_init_ref(struct plumb_kernels *t);
-/* ref, then what cpu/ has, for the best instruction set of this machine. The environment
- * variable PLUMB_ISA=baseline|avx2|avx512 asks for another one; one that is not available is
- * said in the log and not taken. Every instruction set gives the same bits. */
+/* Fills the table with the fastest CPU kernels: those of cpu/ for the best instruction set of this
+ * machine, and those of ref/ for the rest. The environment variable PLUMB_ISA=baseline|avx2|avx512
+ * selects another instruction set; if that one is not available, a warning is logged and the best
+ * one is used. Every instruction set gives the same bits. */
 void plumb_kernels_init_cpu(struct plumb_kernels *t);
-/* The table of one instruction set by name; false, and *t untouched, when it was not compiled
- * or this machine lacks it. plumb_kernels_isa lists the names, slowest first, NULL last. */
+/* Fills *t with the kernels of one instruction set, given by name. Returns false and leaves *t
+ * unchanged if that instruction set was not compiled or this machine lacks it. plumb_kernels_isa
+ * lists the names, slowest first, and ends with NULL. */
 bool plumb_kernels_init_isa(struct plumb_kernels *t, const char *isa);
 extern const char *const plumb_kernels_isa[];
 void plumb_kernels_init_cuda(struct plumb_kernels *t);

@@ -1,4 +1,4 @@
-/* table.c - the kernel tables of the CPU, and the choice of instruction set at run time.
+/* table.c - fills the kernel tables of the CPU and chooses the instruction set at run time.
  * Layer 1. Includes base/ and kernels.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "kernels.h"
 
-/* The kernels of cpu/, one line each; what it lacks is ref/'s. */
+/* The kernels that cpu/ implements, one per line. For all others the CPU table uses ref/. */
 #define CPU_LIST(X)                                                                                \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
@@ -88,7 +88,7 @@ void plumb_kernels_init_cpu(struct plumb_kernels *t)
         if (have(plumb_kernels_isa[i]))
             best = i;
     if (wanted && *wanted)
-        plumb_log(PLUMB_LOG_WARN, "PLUMB_ISA=%s is not available here, using %s", wanted,
+        plumb_log(PLUMB_LOG_WARN, "PLUMB_ISA=%s is not available on this machine; using %s", wanted,
                   plumb_kernels_isa[best]);
     (void)plumb_kernels_init_isa(t, plumb_kernels_isa[best]);
 }

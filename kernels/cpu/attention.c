@@ -1,10 +1,10 @@
-/* attention.c - causal attention over a paged KV store, online softmax by pages.
+/* attention.c - causal attention over a paged KV cache with an online softmax, page by page.
  * Layer 1 (cpu). Includes attention.h.
  *
- * A unit of work is some consecutive rows and one kv head. Inside it the (row, query head) pairs
- * of a sequence form a tile that shares each loaded page. What is computed for a pair is a chain
- * over its own visible keys, page by page, so the tile, the unit and the batch leave no trace
- * in it. */
+ * A unit of work is a range of consecutive rows and one kv head. Inside it, the (row, query head)
+ * pairs of one sequence form tiles; the pairs of a tile share each page that is loaded. The result
+ * of a pair is a chain over its own visible keys, page by page, so it does not depend on how rows
+ * are divided into tiles, units and batches. */
 #include "cpu/attention.h"
 
 enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48, GROUP = 8 };
@@ -17,20 +17,21 @@ struct fwd {
     int64_t unit_rows;
 };
 
-/* The pairs of one sequence that go through the pages together; pair p is row p / group,
- * query head p % group of the kv head. */
+/* A tile of (row, query head) pairs of one sequence that go through the pages together. Pair p is
+ * row p / group and query head p % group of the kv head. */
 struct tile {
-    float q[TILE_FLOATS]; /* (pairs,d), scaled */
-    float o[TILE_FLOATS]; /* (pairs,dp) sums so far */
+    float q[TILE_FLOATS]; /* (pairs,d) queries, multiplied by the scale */
+    float o[TILE_FLOATS]; /* (pairs,dp) running sums of the output */
     float s[TILE_PAIRS * PAGE];
-    float v[PAGE * ATTN_MAX_D]; /* a page of values with padded rows, for odd d */
-    v16 sum[TILE_PAIRS];        /* of the weights, by lane */
+    float v[PAGE * ATTN_MAX_D]; /* a page of values with rows padded to dp, used when d % 16 != 0 */
+    v16 sum[TILE_PAIRS];        /* running sum of the softmax weights, one per lane */
     float max[TILE_PAIRS];
     int32_t pos[TILE_PAIRS];
     int64_t pairs, d, dp;
 };
 
-/* Weights of one pair's block from its scores; keeps the running maximum, sum and output. */
+/* One step of the online softmax for pair p: replaces the scores of one page by their weights and
+ * updates the pair's running maximum, weight sum and output. */
 VEC_FN void soften(struct tile *t, int64_t p)
 {
     float *s = t->s + p * PAGE, *o = t->o + p * t->dp;
@@ -41,7 +42,8 @@ VEC_FN void soften(struct tile *t, int64_t p)
     const v16 p0 = v16_exp(v16_sub(s0, m)), p1 = v16_exp(v16_sub(s1, m));
     v16_store(s, p0);
     v16_store(s + 16, p1);
-    /* Without a new maximum exactly 1; to ask would cost more than to multiply. */
+    /* If the maximum did not change, shrink is exactly 1. A branch would cost more than the
+     * product. */
     const v16 shrink = v16_exp(v16_sub(v16_set1(before), m));
     for (int64_t e = 0; e < t->dp; e += 16)
         v16_store(o + e, v16_mul(v16_load(o + e), shrink));
@@ -49,7 +51,7 @@ VEC_FN void soften(struct tile *t, int64_t p)
     t->sum[p] = v16_add(v16_mul(t->sum[p], shrink), v16_add(p0, p1));
 }
 
-/* The values of keys [begin, end) for one pair. */
+/* Adds the weighted values of keys [begin, end) to the output of one pair. */
 static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, int64_t begin,
                        int64_t end)
 {
@@ -58,13 +60,14 @@ static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, i
            ldv, 1, t->dp, end - begin, true);
 }
 
-/* One page for pairs [p, p + n). */
+/* Processes one page for pairs [p, p + n). */
 static void advance_group(struct tile *t, const float *kt, const float *v, int64_t ldv, int64_t p,
                           int64_t n, int64_t first, int64_t window)
 {
     const int64_t d = t->d, dp = t->dp;
     float *s = t->s + p * PAGE, *o = t->o + p * dp;
-    int64_t begin[GROUP], end[GROUP], from = 0, to = PAGE; /* [from, to): seen by all */
+    /* [from, to): keys visible to all pairs */
+    int64_t begin[GROUP], end[GROUP], from = 0, to = PAGE;
     bool any = false;
     for (int64_t i = 0; i < n; i++) {
         visible(first, t->pos[p + i], window, &begin[i], &end[i]);
@@ -93,7 +96,7 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
         add_values(t, p + i, v, ldv, plumb_max_i64(to, begin[i]), end[i]);
 }
 
-/* One page for all pairs. */
+/* Processes one page for all pairs of the tile. */
 static void advance(struct tile *t, const float *kt, const float *v, int64_t first, int64_t window)
 {
     int64_t ldv = t->d;
@@ -109,7 +112,7 @@ static void advance(struct tile *t, const float *kt, const float *v, int64_t fir
         advance_group(t, kt, v, ldv, p, plumb_min_i64(GROUP, t->pairs - p), first, window);
 }
 
-/* Asks for a page's K and V of one head while the one before is worked on. */
+/* Prefetches the next page's keys and values of one head while the current page is processed. */
 VEC_FN void fetch(const float *kt, const float *v, int64_t d)
 {
     for (int64_t i = 0; i < d * PAGE; i += 16) {
@@ -118,7 +121,7 @@ VEC_FN void fetch(const float *kt, const float *v, int64_t d)
     }
 }
 
-/* Pairs [begin, begin + t->pairs) of the rows from `row` on. */
+/* Computes pairs [begin, begin + t->pairs), counted from the first pair of row `row`. */
 static void run_tile(const struct fwd *f, struct tile *t, int64_t row, int64_t head, int64_t begin)
 {
     const struct plumb_attn_shape *shape = f->shape;

@@ -1,4 +1,4 @@
-/* attention.h - the small matrix product that all of attention is made of.
+/* attention.h - the small matrix product that attention's forward and backward are built from.
  * Layer 1, kernels/cpu only. Includes vec.h. */
 #ifndef PLUMB_KERNELS_CPU_ATTENTION_H
 #define PLUMB_KERNELS_CPU_ATTENTION_H
@@ -8,18 +8,18 @@
 
 enum {
     PAGE = PLUMB_KV_PAGE,
-    ATTN_MAX_D = 512, /* larger heads are left to ref */
+    ATTN_MAX_D = 512, /* attention falls back to ref/ for larger head sizes */
 };
 _Static_assert(PAGE == 32, "score rows are two vectors");
 
-/* c[m*ldc + j] = or += sum_k a[m*am + k*ak] b[k*ldb + j], m in [0, rows), j over `vectors`
- * vectors: every element is one chain of fused multiply-adds over ascending k, so no tile size can
- * change a bit. `into` says where the chain starts and what becomes of its sum, as enum gemm_into
- * does: SET and ADD start at 0, CHAIN at what c holds. */
+/* Computes c[m*ldc + j] (= or +=) sum_k a[m*am + k*ak] b[k*ldb + j] for m in [0, rows) and j over
+ * `vectors` vectors of 16 columns. Every element is one chain of fused multiply-adds over ascending
+ * k, so the tile size does not change a bit. `into` works like enum gemm_into: MM_SET and MM_ADD
+ * start the chain at 0 and replace c or add to c; MM_CHAIN starts the chain at the value in c. */
 enum mm_into { MM_SET, MM_CHAIN, MM_ADD };
 struct mat {
     const float *at;
-    int64_t row, k; /* strides, in floats */
+    int64_t row, k; /* strides of a row and of k, in floats */
 };
 VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, struct mat a,
                     const float *b, int64_t ldb, int64_t kn, enum mm_into into)
@@ -52,7 +52,7 @@ VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, st
         }
 }
 
-/* rows x columns, columns a multiple of 16. */
+/* The same product for any number of rows and columns; `columns` must be a multiple of 16. */
 static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64_t ldb,
                       int64_t rows, int64_t columns, int64_t kn, enum mm_into into)
 {
@@ -80,7 +80,8 @@ static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64
 #undef MM_COLUMNS
 }
 
-/* Keys of block [first, first + PAGE) that a row at pos sees: [*begin, *end) within the block. */
+/* Computes the keys of block [first, first + PAGE) that a row at position pos attends to: [*begin,
+ * *end), counted from the start of the block. */
 static inline void visible(int64_t first, int64_t pos, int64_t window, int64_t *begin, int64_t *end)
 {
     const int64_t low = window > 0 ? plumb_max_i64(0, pos + 1 - window) : 0;
@@ -88,7 +89,8 @@ static inline void visible(int64_t first, int64_t pos, int64_t window, int64_t *
     *end = plumb_max_i64(*begin, plumb_min_i64(PAGE, pos + 1 - first));
 }
 
-/* Rows from i on that belong to one sequence in ascending position, at most up to `end`. */
+/* Returns the end of the run of rows that starts at row i: adjacent rows of one sequence in
+ * ascending position. The result is at most `end`. */
 static inline int64_t run_end(const struct plumb_rows *rows, int64_t i, int64_t end)
 {
     int64_t e = i + 1;

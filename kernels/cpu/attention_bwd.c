@@ -1,10 +1,11 @@
-/* attention_bwd.c - gradients of causal attention, weights rebuilt from the saved log-sum-exp.
+/* attention_bwd.c - gradients of causal attention; recomputes the probabilities from the saved
+ * log-sum-exp.
  * Layer 1 (cpu). Includes attention.h.
  *
- * A unit of work is one sequence and one kv head, so every sum has one owner: dk and dv of a key
- * block add up over query heads, then over tiles of TILE rows, in ascending order; dq over key
- * blocks. A tile or block is a chain from 0 whose sum is added: one chain over all rows would lose
- * accuracy with the length. */
+ * A unit of work is one sequence and one kv head, so exactly one thread adds each sum. dk and dv of
+ * a key block are summed over query heads, then over tiles of TILE rows, in ascending order; dq is
+ * summed over key blocks. The part of one tile or block is a chain that starts at 0 and is then
+ * added to the sum, because one long chain over all rows would lose accuracy. */
 #include "cpu/attention.h"
 
 enum { TILE = 48 };
@@ -13,18 +14,18 @@ struct bwd {
     float *dq, *dk, *dv;
     const float *dout, *o, *lse, *q, *kc, *vc;
     float *dot;   /* (n,h) dout.o */
-    float *room;  /* one thread's scratch after the other */
+    float *room;  /* scratch memory of all threads, one after another */
     int32_t *run; /* first row of each sequence, then n */
     int64_t room_count;
     const struct plumb_rows *rows;
     const struct plumb_attn_shape *shape;
 };
 
-/* A thread's scratch. */
+/* The scratch memory of one thread, divided into its arrays. */
 struct room {
-    float *k, *vt, *dk, *dv; /* (PAGE,dp) keys; (d,PAGE) values; (PAGE,dp) x 2 */
-    float *p, *ds;           /* (TILE,PAGE) weights, gradients of scaled scores */
-    float *q, *dout, *dq;    /* (TILE,dp) copies with padded rows, for odd d */
+    float *k, *vt, *dk, *dv; /* keys (PAGE,dp), values (d,PAGE), gradients of both (PAGE,dp) */
+    float *p, *ds;           /* (TILE,PAGE) probabilities, gradients of the scores */
+    float *q, *dout, *dq;    /* (TILE,dp) copies with padded rows, used when d % 16 != 0 */
     int64_t d, dp;
 };
 
@@ -45,7 +46,8 @@ static struct room room_at(float *at, int64_t d)
     return r;
 }
 
-/* Keys plain and values transposed, of `keys` keys; the rest of the block is zero. */
+/* Loads `keys` keys row by row and their values transposed into the scratch memory, fills the rest
+ * of the block with zeros and clears dk and dv. */
 static void load_block(struct room *r, const float *kt, const float *v, int64_t keys)
 {
     if (keys < PAGE || r->d < r->dp)
@@ -58,7 +60,8 @@ static void load_block(struct room *r, const float *kt, const float *v, int64_t 
     memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
 }
 
-/* p = exp(scale s - lse) and ds = p (dp - dot) scale of one row; zero outside [begin, end). */
+/* Computes p = exp(scale s - lse) and ds = p (dp - dot) scale for one row. On entry p holds the
+ * scores s and ds holds dp. Both become zero outside of keys [begin, end). */
 VEC_FN void row_weights(float *p, float *ds, float scale, float lse, float dot, int64_t begin,
                         int64_t end)
 {
@@ -82,7 +85,8 @@ static void copy_rows(float *to, int64_t ldt, const float *from, int64_t ldf, in
         memcpy(to + i * ldt, from + i * ldf, (size_t)d * sizeof(float));
 }
 
-/* Rows [i, i + rows) of the sequence that starts at row `start`, query head a, one key block. */
+/* Adds the gradients of one key block and rows [i, i + rows) of the sequence whose first row is
+ * `start`, for query head a. */
 static void tile(const struct bwd *b, struct room *r, const float *kt, int64_t start, int64_t i,
                  int64_t rows, int64_t a, int64_t first)
 {
@@ -90,7 +94,7 @@ static void tile(const struct bwd *b, struct room *r, const float *kt, int64_t s
     const float *q = b->q + at, *dout = b->dout + at;
     float *dq = b->dq + at;
     int64_t ld = h * d;
-    if (d % 16) { /* vectors would run into the next head */
+    if (d % 16) { /* a whole vector at the row's end would overwrite the next head */
         copy_rows(r->q, dp, q, ld, rows, d);
         copy_rows(r->dout, dp, dout, ld, rows, d);
         copy_rows(r->dq, dp, dq, ld, rows, d);

@@ -1,45 +1,51 @@
-/* gemm.h - the block product that linear_fwd, linear_bwd_x and linear_bwd_w are made of.
+/* gemm.h - the block product that linear_fwd, linear_bwd_x and linear_bwd_w are built from.
  * Layer 1, kernels/cpu only. Includes cpu/vec.h. */
 #ifndef PLUMB_KERNELS_CPU_GEMM_H
 #define PLUMB_KERNELS_CPU_GEMM_H
 
 #include "cpu/vec.h"
 
-/* Columns of a packed panel; steps of k in a block, so that a panel's part, 32 KB, stays in the
- * L1 cache while the rows go by; floats from row to row of a copied A: no power of two, or its
- * rows would share a few sets of the cache. */
+/* GEMM_NR is the number of columns of a packed panel. GEMM_KC is the number of k per block: one
+ * block of a panel has 32 KB and stays in the L1 cache while all rows pass over it. GEMM_LDA is the
+ * row stride of a copied A, in floats; a power of two would map its rows to a few sets of the
+ * cache. */
 enum { GEMM_NR = 32, GEMM_KC = PLUMB_SUM_BLOCK, GEMM_LDA = GEMM_KC + 16 };
 
-/* What becomes of the product of a block. Each of its elements is one chain of fused
+/* How gemm_block_run stores the product of a block. Each element is one chain of fused
  * multiply-adds over k in ascending order. */
 enum gemm_into {
-    GEMM_SET,   /* the chain starts at 0 and its sum replaces C */
-    GEMM_CHAIN, /* the chain starts at what C holds: the same bits as one call with a longer k */
-    GEMM_ADD    /* the chain starts at 0 and its sum is added to C: a long k that is cut into blocks
-                   loses about sqrt(blocks) + sqrt(k of a block) roundings, not sqrt(k) */
+    GEMM_SET,   /* the chain starts at 0, and its sum replaces C */
+    GEMM_CHAIN, /* the chain starts at C; gives the same bits as one call with a longer k */
+    /* the chain starts at 0, and its sum is added to C. The rounding error of a long k that is
+     * divided into blocks grows like sqrt(blocks) + sqrt(k of a block) instead of sqrt(k) */
+    GEMM_ADD
 };
 
-/* C (rows,cols) = or += A (rows,k) B (k,cols), as `into` says; `bias` is added to the sum last.
- * No row or column of C depends on another one, so a caller may cut C as it likes. */
+/* Arguments of one block product: C (rows,cols) = or += A (rows,k) B (k,cols), as `into` says;
+ * `bias` is added to the sum last. Rows and columns of C are independent, so a caller may divide C
+ * into blocks freely. */
 struct gemm_block {
     float *c;
     int64_t ldc;
-    const float *a; /* (rows,k), rows lda apart; lda = 0: one (k, its rows) after the other ... */
-    int64_t lda; /* ... for the tiles of gemm_tiles_of. GEMM_LDA: copied. Any other: A in place, and
-                    B is streamed, which wants one tile of rows, `next` NULL and no GEMM_ADD */
-    const float *b;    /* panels (k, GEMM_NR), the first of them */
+    /* A. lda = 0: packed tiles as gemm_tiles_of divides the rows, each tile (k, its rows). lda =
+     * GEMM_LDA: a copy with that row stride. Any other lda: rows in place, lda floats apart; B is
+     * then streamed from memory, and the block must be one tile of rows, `next` NULL and `into` not
+     * GEMM_ADD */
+    const float *a;
+    int64_t lda;
+    const float *b;    /* first panel of B; a panel is (k, GEMM_NR) */
     int64_t b_stride;  /* floats from one panel to the next */
     const float *bias; /* (cols,) or NULL */
     int64_t rows, cols, k;
     enum gemm_into into;
-    const float *next; /* what the caller will read as panels after this; prefetched, or NULL */
+    const float *next; /* the panels that the caller reads next, to prefetch them; or NULL */
 };
 
 #define gemm_block_run PLUMB_CPU(gemm_block_run)
 void gemm_block_run(const struct gemm_block *g);
 
-/* A tile is up to GEMM_MR rows of GEMM_VECS vectors: as many sums as the registers hold beside
- * one row of B and an element of A. */
+/* A tile of C has up to GEMM_MR rows of GEMM_VECS vectors. That is as many sums as fit into the
+ * registers beside one row of B and one element of A. */
 #if VEC_REGISTERS == 32
 enum { GEMM_MR = 12, GEMM_VECS = 2 };
 #elif VEC_REGISTERS == 8
@@ -48,8 +54,8 @@ enum { GEMM_MR = 6, GEMM_VECS = 1 };
 enum { GEMM_MR = 2, GEMM_VECS = 1 };
 #endif
 
-/* The rows of a block cut into tiles as evenly as can be: `more` tiles of each + 1 rows, then
- * tiles of `each`. */
+/* Divides the rows of a block into n tiles of nearly equal size: the first `more` tiles have each +
+ * 1 rows, the others have `each` rows. */
 struct gemm_tiles {
     int64_t n, more;
     int each;

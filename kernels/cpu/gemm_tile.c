@@ -1,12 +1,12 @@
-/* gemm_tile.c - a tile of C in registers, and the walk over the tiles of a block.
- * Layer 1. Includes cpu/gemm.h. */
+/* gemm_tile.c - computes one tile of C in registers, and loops over the tiles of a block.
+ * Layer 1 (cpu). Includes cpu/gemm.h. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
 
 enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4, PAGE = 4096, PLACES = 8 };
 
-/* for (i = 0 .. n-1) with a constant n, unrolled whole so that sums stay in registers */
+/* A loop over i = 0 .. n-1 with constant n, fully unrolled so that the sums stay in registers. */
 #if defined(__clang__)
 #define EACH(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 #else
@@ -21,17 +21,18 @@ struct tile {
     const float *b;
     const float *bias;
     int64_t k;
-    /* Prefetched into the L2 cache: what comes after this panel, cut into PLACES places that the
-     * tiles share out; a place is 16 bytes for each step of k. This tile's first one, and how many
-     * of them. Into L1 it would drive out the part of the panel that the next tile reads. */
+    /* Address that this tile prefetches into the L2 cache, and how many places it prefetches. The
+     * data that is read after this panel is divided into PLACES places, which the tiles share; a
+     * place is 16 bytes per step of k. A prefetch into L1 would evict the part of the panel that
+     * the next tile reads. */
     const char *ahead;
     int places;
-    const float *c_next; /* of the next tile, prefetched */
+    const float *c_next; /* C of the next tile, to prefetch it */
     enum gemm_into into;
 };
 
 /* clang-format off */
-/* sum += one column of A times one row of B */
+/* sum += one column of A times one row of B. */
 VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *a,
                       const int64_t a_row, const float *b)
 {
@@ -45,9 +46,9 @@ VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *
     }
 }
 
-/* Where w is only streamed: the 512 bytes that will be read WINDOW bytes after these, as 128
- * from each of its four pages. Four places at once keep more lines on their way from memory
- * than one does (benchmarks/ceiling.c). */
+/* Returns the address to prefetch when the weights are streamed: the data that will be read WINDOW
+ * bytes later. The 512 bytes are fetched as 128 bytes from each of the window's four pages. Four
+ * streams keep more cache lines in flight than one does (benchmarks/ceiling.c). */
 VEC_FN const char *stream_ahead(const float *b)
 {
     enum { WINDOW = 4 * PAGE };
@@ -55,9 +56,9 @@ VEC_FN const char *stream_ahead(const float *b)
     return (const char *)(at / WINDOW * WINDOW + WINDOW + at % WINDOW / 512 * 128);
 }
 
-/* a_row, a_k: floats from one row and one k of A to the next. adds: whether t->into may be
- * GEMM_ADD; the tiles of the forward pass are built without that end, which costs decode 3 %. All
- * arguments but t are constants. */
+/* Computes one tile. a_row and a_k are the strides of A in floats, from one row and from one k to
+ * the next. `adds` says whether t->into may be GEMM_ADD; the tiles of the forward pass are compiled
+ * without that branch, which would cost decoding 3 %. All arguments except t must be constants. */
 VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k,
                      const bool stream, const bool adds)
 {
@@ -146,7 +147,8 @@ static tile_fn *const tile_of_copied[GEMM_MR] = {TILE_LIST(COPIED_NAME)};
 static tile_fn *const tile_of_adding[GEMM_MR] = {TILE_LIST(ADDING_NAME)};
 static tile_fn *const tile_of_packed[GEMM_MR] = {TILE_LIST(PACKED_NAME)};
 
-/* The last columns of C, fewer than a tile: through a full tile beside it. */
+/* Computes the last columns of C when fewer than TILE_COLS are left: runs a full tile into a local
+ * buffer and copies the valid columns. */
 static void tile_edge(tile_fn *run, struct tile t, int rows, int cols)
 {
     float c[GEMM_MR * TILE_COLS], bias[TILE_COLS] = {0};

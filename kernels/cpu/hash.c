@@ -1,10 +1,11 @@
-/* hash.c - the hash of a vector's blocks, a row of lanes at a time.
+/* hash.c - the block hash (hash_blocks in kernels.h), vectorised over the lanes of a row.
  * Layer 1 (cpu). Includes vec.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vec.h"
 
-/* The words of one register, and the product of the two halves of each: compilers do not find the
- * one instruction for it themselves. */
+/* `words` is one vector register of 64-bit words. MUL_HALVES(k) multiplies the low 32 bits of each
+ * word by its high 32 bits. It uses the intrinsic because compilers do not find the single
+ * instruction by themselves. */
 #if defined(__AVX512F__)
 typedef uint64_t words __attribute__((vector_size(64)));
 #define MUL_HALVES(k) ((words)_mm512_mul_epu32((__m512i)(k), (__m512i)((k) >> 32)))
@@ -20,15 +21,16 @@ typedef uint64_t words __attribute__((vector_size(16)));
 typedef uint64_t words __attribute__((vector_size(16)));
 #define MUL_HALVES(k) (((k)&0xffffffffu) * ((k) >> 32))
 #endif
-enum { PER = sizeof(words) / sizeof(uint64_t) };                          /* lanes of a register */
-enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER }; /* registers at a time */
-enum { GROUP = PARTS * PER, ROW = 2 * PLUMB_HASH_LANES };                 /* lanes; floats */
+enum { PER = sizeof(words) / sizeof(uint64_t) };                          /* words per register */
+enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER }; /* registers per group */
+/* words per group, floats per row */
+enum { GROUP = PARTS * PER, ROW = 2 * PLUMB_HASH_LANES };
 
 struct hash {
     uint64_t *out;
     const float *x;
     int64_t n;
-    uint64_t key[PLUMB_HASH_LANES]; /* of row 0 */
+    uint64_t key[PLUMB_HASH_LANES]; /* keys of row 0 */
 };
 
 VEC_FN uint64_t mix(uint64_t h)
@@ -37,9 +39,9 @@ VEC_FN uint64_t mix(uint64_t h)
     return h;
 }
 
-/* p, s (GROUP,) of the lanes [lane, lane + GROUP), over the whole rows and the padded last one.
- * What changes fits into the registers; the block is read again for each group, from the first
- * cache. */
+/* Computes p and s of the lanes [lane, lane + GROUP) over all rows of a block. `last` is a last,
+ * incomplete row, padded with zeros, or NULL. All running values stay in registers; each group of
+ * lanes reads the block again, from the L1 cache. */
 VEC_FN void hash_lanes(uint64_t *p_out, uint64_t *s_out, const float *x, int64_t rows,
                        const float *last, const uint64_t *first_key, int lane)
 {

@@ -1,17 +1,18 @@
-/* linear_bwd.c - gradients of a linear layer; both operands are packed block by block.
- * Layer 1. Includes cpu/gemm.h and base/.
+/* linear_bwd.c - gradients of a linear layer; packs both operands block by block.
+ * Layer 1 (cpu). Includes cpu/gemm.h and base/.
  *
- * Order of sums: an element adds up over fixed blocks of GEMM_KC steps of k, each block a
- * chain from 0, the blocks' sums one after another. One chain over a vocabulary of 49,152 tokens
- * made the gradients of a 135 M model four times less accurate than torch's float32 ones. */
+ * Order of sums: an element is summed over fixed blocks of GEMM_KC steps of k. The sum of a block
+ * is a chain that starts at 0; the block sums are added one after another. With one chain over a
+ * vocabulary of 49,152 tokens, the gradients of a 135 M model were four times less accurate than
+ * torch's float32 gradients. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
 #include "base/pool.h"
 
-/* A task is all of C, or some of its rows and columns. It takes k in blocks of GEMM_KC, packs
- * B for up to BLOCK_COLS columns, then A for BLOCK_ROWS rows at a time; the two fit in three
- * quarters of a 2 MB L2 cache and are private to the thread. */
+/* A task computes all of C, or some of its rows and columns. It takes k in blocks of GEMM_KC, packs
+ * up to BLOCK_COLS columns of B, then packs A in blocks of BLOCK_ROWS rows. The two packed blocks
+ * fit in three quarters of a 2 MB L2 cache; each thread has its own. */
 enum {
     BLOCK_ROWS = 240,
     BLOCK_COLS = 768,
@@ -27,8 +28,9 @@ int64_t PLUMB_CPU(linear_work_count)(int64_t n, int64_t out, int64_t in, int thr
     return (int64_t)threads * (A_FLOATS + B_FLOATS);
 }
 
-/* Panels of b (k,cols), rows ldb apart; columns past the last are 0. The same rows of all panels
- * lie whole pages apart, in a few sets of the cache, hence some rows of one panel at a time. */
+/* Packs b (k,cols), whose rows are ldb floats apart, into panels; columns past the last one are 0.
+ * Equal rows of different panels lie whole pages apart and share a few cache sets, so the function
+ * fills PACK_ROWS rows of one panel before it goes to the next panel. */
 static void pack_b(float *to, const float *b, int64_t ldb, int64_t k, int64_t cols)
 {
     for (int64_t begin = 0; begin < k; begin += PACK_ROWS) {
@@ -51,7 +53,8 @@ static void pack_b(float *to, const float *b, int64_t ldb, int64_t k, int64_t co
     }
 }
 
-/* Tiles of the transpose of a (k,rows), rows lda apart: each tile (k, its rows). */
+/* Packs the transpose of a (k,rows), whose rows are lda floats apart, into tiles of shape (k, rows
+ * of the tile). */
 static void pack_a_transposed(float *to, const float *a, int64_t lda, int64_t k, int64_t rows)
 {
     const struct gemm_tiles tiles = gemm_tiles_of(rows);
@@ -73,16 +76,17 @@ static void copy_a(float *to, const float *a, int64_t lda, int64_t rows, int64_t
         memcpy(to + i * GEMM_LDA, a + i * lda, (size_t)k * sizeof(*to));
 }
 
-/* C (rows,cols) = A B or C += A B; B (k,cols); A (rows,k), or (k,rows) when transposed. */
+/* Arguments of C (rows,cols) = A B or C += A B, with B (k,cols) and A (rows,k). If `transposed`, A
+ * is stored as (k,rows). */
 struct bwd_arg {
     float *c, *work;
     const float *a, *b;
     int64_t rows, cols, k, lda;
     int64_t row_tasks, col_tasks;
-    bool transposed, replace; /* replace: C = A B */
+    bool transposed, replace; /* replace: C = A B, else C += A B */
 };
 
-/* Rows row..row_end of C against the packed columns at col, for one block of k. */
+/* Computes rows [row, row_end) of C times the packed columns from col on, for one block of k. */
 static void bwd_rows(const struct bwd_arg *g, float *a, const float *b, int64_t row,
                      int64_t row_end, int64_t col, int64_t cols, int64_t k)
 {
@@ -129,7 +133,8 @@ static void bwd_tasks(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Rows are cut only to give every thread some. */
+/* Divides C into tasks of columns and runs them. Rows are divided only if there is more than one
+ * thread. */
 static void bwd_run(plumb_pool *pool, struct bwd_arg *g)
 {
     const int threads = plumb_pool_threads(pool);

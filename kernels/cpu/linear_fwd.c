@@ -1,12 +1,12 @@
-/* linear_fwd.c - y = x w^T + bias from weights packed once, the same bits for any rows at once.
- * Layer 1. Includes cpu/gemm.h and base/. */
+/* linear_fwd.c - y = x w^T + bias with packed weights; a row's bits do not depend on other rows.
+ * Layer 1 (cpu). Includes cpu/gemm.h and base/. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
 #include "base/pool.h"
 
-/* Up to FEW rows, one tile, are read in place and w is streamed once, front to back; more are
- * taken in blocks of up to BLOCK_ROWS, copied to the stack. */
+/* Up to FEW rows (one tile) are read in place, and the weights are streamed once from front to
+ * back. More rows are processed in blocks of up to BLOCK_ROWS, copied to the stack. */
 enum { FEW = GEMM_MR, BLOCK_ROWS = 192 };
 
 int64_t PLUMB_CPU(linear_packed_count)(int64_t out, int64_t in)
@@ -20,7 +20,15 @@ struct pack_arg {
     int64_t out, in;
 };
 
-/* Panel p holds w[32 p + j, k] at [k][j]; columns past `out` are 0. */
+/* Packs the weights w (out,in) into panels of 32 outputs. Panel p holds w[32 p + j, k] at [k][j]:
+ *
+ *     packed:   | panel 0               | panel 1                | ... | last panel        |
+ *     panel p:  k = 0:     w[32p, 0]    w[32p+1, 0]    ...  w[32p+31, 0]
+ *               k = 1:     w[32p, 1]    w[32p+1, 1]    ...  w[32p+31, 1]
+ *               ...
+ *               k = in-1:  w[32p, in-1] w[32p+1, in-1] ...  w[32p+31, in-1]
+ *
+ * The columns of the last panel that lie past `out` are 0. */
 static void pack_panels(void *arg, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
@@ -52,7 +60,8 @@ struct fwd_arg {
     float *y;
     const float *x, *packed, *bias;
     int64_t n, out, in;
-    int64_t row_blocks, col_blocks, col_panels; /* a task is a block of rows and of panels */
+    /* a task is one block of rows times one block of panels */
+    int64_t row_blocks, col_blocks, col_panels;
 };
 
 static void few_rows(const struct fwd_arg *g, int64_t col, int64_t col_end)

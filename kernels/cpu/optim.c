@@ -1,4 +1,4 @@
-/* optim.c - AdamW and the sum of squares.
+/* optim.c - AdamW and the sum of squares, vectorised.
  * Layer 1 (cpu). Includes vec.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vec.h"
@@ -9,7 +9,8 @@ struct squares {
     int64_t n, block;
 };
 
-/* A square of a float is exact in double; sixteen chains, then their balanced tree. */
+/* Sums the squares of each block in double, where the square of a float is exact: sixteen chains,
+ * then a balanced tree over the sixteen. */
 static void squares_of(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct squares *q = arg;

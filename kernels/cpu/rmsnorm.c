@@ -1,10 +1,10 @@
-/* rmsnorm.c - root-mean-square normalisation.
+/* rmsnorm.c - root-mean-square normalisation, vectorised.
  * Layer 1 (cpu). Includes vec.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vec.h"
 
-/* sum_j (a_j b_j) x_j with b = NULL meaning ones: four chains of lanes over blocks of 64, the
- * rest on the first chain. The order depends on c only. */
+/* Returns sum_j (a_j b_j) x_j; b = NULL stands for all ones. Four accumulators of 16 lanes run over
+ * blocks of 64 elements; the first accumulator also takes the rest. The order depends on c only. */
 VEC_FN float sum3(const float *a, const float *b, const float *x, int64_t c)
 {
     v16 acc[4];
@@ -95,8 +95,8 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* dw += sum over rows [first, last) of columns [j, j + cols), cols <= 16 STRIP. The chain over the
- * rows starts at 0. */
+/* bwd_strip: dw += sum over rows [first, last) for columns [j, j + cols), cols <= 16 STRIP. The
+ * chain over the rows starts at 0. */
 enum { STRIP = 8, BLOCK_ROWS = PLUMB_SUM_BLOCK };
 VEC_FN void bwd_strip(const struct bwd *b, int64_t first, int64_t last, int64_t j, int64_t cols)
 {
@@ -121,8 +121,9 @@ VEC_FN void bwd_strip(const struct bwd *b, int64_t first, int64_t last, int64_t 
         v16_store_n(dw + 16 * whole, v16_add(v16_load_n(dw + 16 * whole, rest), sum[whole]), rest);
 }
 
-/* Columns [16 begin, 16 end). The sum over rows runs over blocks of BLOCK_ROWS rows, each a chain
- * from 0, added one after another. It does not depend on the threads. */
+/* Computes columns [16 begin, 16 end) of dw. The sum over rows runs over blocks of BLOCK_ROWS rows;
+ * the sum of a block is a chain that starts at 0, and the block sums are added in order. The result
+ * does not depend on the number of threads. */
 static void bwd_columns(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct bwd *b = arg;

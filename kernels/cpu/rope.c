@@ -1,4 +1,4 @@
-/* rope.c - rotary position embedding.
+/* rope.c - rotary position embedding, vectorised.
  * Layer 1 (cpu). Includes vec.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vec.h"

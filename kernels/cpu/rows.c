@@ -1,4 +1,4 @@
-/* rows.c - whole rows moved and added.
+/* rows.c - the kernels that gather, scatter and add rows, vectorised.
  * Layer 1 (cpu). Includes vec.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vec.h"
@@ -27,7 +27,8 @@ static void sum(float *y, const float *a, const float *b, int64_t n)
         y[i] = a[i] + b[i];
 }
 
-/* Columns [begin, end): rows in ascending order whatever the threads. */
+/* Computes columns [begin, end) of the scatter-add. A thread owns columns and adds the rows in
+ * ascending order, so the number of threads does not change the result. */
 static void scatter(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct job *b = arg;

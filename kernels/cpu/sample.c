@@ -1,11 +1,13 @@
-/* sample.c - draws a token per row.
+/* sample.c - draws one token per row of logits, vectorised.
  * Layer 1 (cpu). Includes vocab.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vocab.h"
 
-/* Unfiltered rows add up blocks of this many probabilities, then look inside one of them. */
+/* Without a filter, sampling first adds blocks of BLOCK probabilities to find the block of the
+ * drawn token, then searches that block. */
 enum { BLOCK = 512 };
-/* Filtered rows are first told apart by their distance from the largest, in steps of 1/64 nat. */
+/* top_k and top_p first sort the tokens into BINS bins by their distance from the largest logit, in
+ * steps of 1/64 nat. */
 enum { BINS = 2048, BINS_PER_NAT = 64 };
 
 struct job {
@@ -15,7 +17,7 @@ struct job {
     const double *u;
     const struct plumb_sample_param *p;
     float *work;
-    int64_t v, work_count; /* work_count floats for each thread */
+    int64_t v, work_count; /* work_count: floats of scratch memory per thread */
 };
 
 static void heap_sort(uint64_t *x, int64_t n)
@@ -41,10 +43,11 @@ static void heap_sort(uint64_t *x, int64_t n)
     }
 }
 
-/* Ascending keys are descending logits, ties in ascending id. */
+/* Returns a sort key: ascending keys mean descending logits, and equal logits are in ascending
+ * id. */
 static uint64_t key_of(float z, int64_t id)
 {
-    const float positive = z + 0.0f; /* -0 ties with 0 */
+    const float positive = z + 0.0f; /* makes -0 equal to +0 */
     uint32_t bits;
     memcpy(&bits, &positive, sizeof(bits));
     bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
@@ -57,7 +60,8 @@ static int bin_of(float z, float max, float inverse)
     return at < BINS - 1 ? (int)at : BINS - 1;
 }
 
-/* Lanes first, whatever lies behind: e is 0 up to the next multiple of 16. */
+/* Returns the sum of n weights: each lane adds its own weights, then the lanes are added. The
+ * weights must be 0 from n up to the next multiple of 16. */
 static double block_sum(const float *e, int64_t n)
 {
     v16 sum = v16_set1(0.0f);
@@ -74,7 +78,7 @@ static double sum_blocks(const float *e, int64_t v)
     return total;
 }
 
-/* e[j] = exp((z[j] - max)/T); returns their sum by blocks. */
+/* Computes e[j] = exp((z[j] - max)/T) and returns the sum over all blocks. inverse is 1/T. */
 static double weigh(float *e, const float *z, int64_t v, float max, float inverse)
 {
     const v16 m = v16_set1(max), it = v16_set1(inverse);
@@ -83,9 +87,10 @@ static double weigh(float *e, const float *z, int64_t v, float max, float invers
     return sum_blocks(e, v);
 }
 
-/* The first id whose cumulative weight exceeds u times the total. Inside its block the search
- * goes by the block's own sum one by one, which rounds differently from the lanes': otherwise
- * the difference would fall to the last id, however unlikely that one is. */
+/* Returns the first id whose cumulative weight exceeds u times the total. Inside the selected block
+ * the search uses the sequential sum of that block, which is rounded differently from the sum by
+ * lanes. With the lane sum, the difference would fall to the last id of the block even if that id
+ * is very unlikely. */
 static int32_t find(const float *e, int64_t v, double u, double total)
 {
     double before = 0.0, lanes = 0.0;
@@ -110,10 +115,11 @@ static int32_t find(const float *e, int64_t v, double u, double total)
     return (int32_t)last;
 }
 
-/* A weight that the border of a filter cannot lie below, so that the long tail is passed over.
- *   by number: `count` groups of neighbours each have a largest weight, and so at least `count`
- *              weights reach the least of those;
- *   by mass:   all weights below (total - mass)/v together miss less than total - mass. */
+/* Returns a lower bound of the weight at which a filter can cut off, so that the long tail of
+ * smaller weights is skipped.
+ *   count > 0 (top_k): the vocabulary is divided into `count` groups of adjacent ids. Each group
+ *              has a largest weight, so at least `count` weights reach the least of these maxima.
+ *   count = 0 (top_p): the weights below (total - mass)/v sum up to less than total - mass. */
 static float tail_below(const float *e, int64_t v, int64_t count, double mass, double total)
 {
     if (count == 0)
@@ -126,7 +132,7 @@ static float tail_below(const float *e, int64_t v, int64_t count, double mass, d
             most = v16_max(most, v16_load(e + g * width + j));
         least = fminf(least, v16_hmax(most));
     }
-    return width > 0 ? 0.999999f * least : 0.0f; /* exp is monotonic but for its last bit */
+    return width > 0 ? 0.999999f * least : 0.0f; /* exp may be non-monotonic in its last bit */
 }
 
 static float weight_of(const float *e, uint64_t key)
@@ -134,8 +140,8 @@ static float weight_of(const float *e, uint64_t key)
     return e[key & 0xffffffffu];
 }
 
-/* Keeps the largest logits up to a number of them (count > 0) or until their weights reach
- * `mass`; the weights of all others become 0. Only the bin in which the border lies is sorted. */
+/* Keeps the largest logits: `count` of them if count > 0, else as many as needed for their weights
+ * to reach `mass`. The weights of all others become 0. Only the bin with the cut-off is sorted. */
 static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, float max,
                          float inverse, int64_t count, double mass, double total)
 {
@@ -167,7 +173,8 @@ static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, flo
     else
         for (double sum = 0.0; m < n && sum < mass; m++)
             sum += (double)weight_of(e, key[m]);
-    /* m = 0, when rounding leaves no mass to ask for: what lies before the border stays */
+    /* If rounding leaves no mass to take from the border bin, m is 0 and only the bins before it
+     * are kept. */
     const uint64_t last = m > 0 ? key[m - 1] : 0;
     for (int64_t j = 0; j < v; j++) {
         if (e[j] >= tail && e[j] > 0.0f) {
@@ -179,8 +186,8 @@ static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, flo
     }
 }
 
-/* Applies top_k, top_p and min_p to the weights e, whose sum is `total`; returns the sum of what
- * is left. */
+/* Applies top_k, top_p and min_p to the weights e, whose sum is `total`. Returns the sum of the
+ * remaining weights. */
 static double filter(uint64_t *key, float *e, const float *z, int64_t v, float max, float inverse,
                      double total, const struct plumb_sample_param *p)
 {
@@ -231,7 +238,8 @@ static void rows(void *arg, int64_t begin, int64_t end, int thread)
 
 static int64_t work_of_thread(int64_t v)
 {
-    return plumb_ceil_div(3 * v + 16, 64) * 64; /* keys, weights and the last one's overhang */
+    /* 2 v for the keys, v for the weights, 16 for the weights' last vector */
+    return plumb_ceil_div(3 * v + 16, 64) * 64;
 }
 
 int64_t PLUMB_CPU(sample_work_count)(int64_t n, int64_t v, int threads)

@@ -1,4 +1,4 @@
-/* split.h - work of a kernel dealt to the threads of its stream.
+/* split.h - divides the work of a kernel among the threads of its stream.
  * Layer 1, kernels/cpu only. Includes kernels.h, base/. */
 #ifndef PLUMB_KERNELS_CPU_SPLIT_H
 #define PLUMB_KERNELS_CPU_SPLIT_H
@@ -7,10 +7,10 @@
 #include "base/pool.h"
 #include "kernels.h"
 
-/* Floats that one thread should touch before a second one is worth waking. */
+/* Work smaller than this number of floats is not divided among threads. */
 enum { SPLIT_FLOATS = 1 << 15 };
 
-/* fn over [0, n) items of `width` floats each. */
+/* Runs fn over items [0, n) on the threads of the stream; an item touches `width` floats. */
 static inline void split(plumb_stream *s, int64_t n, int64_t width, plumb_pool_fn *fn, void *arg)
 {
     const int64_t grain = plumb_max_i64(1, SPLIT_FLOATS / plumb_max_i64(1, width));

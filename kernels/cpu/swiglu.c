@@ -1,4 +1,4 @@
-/* swiglu.c - the gated activation.
+/* swiglu.c - SwiGLU, the gated activation of the MLP, vectorised.
  * Layer 1 (cpu). Includes vec.h, split.h. */
 #include "cpu/split.h"
 #include "cpu/vec.h"

@@ -1,11 +1,11 @@
-/* vec.h - sixteen floats at a time, with the same bits on every instruction set.
+/* vec.h - vectors of sixteen floats that give the same bits on every instruction set.
  * Layer 1, kernels/cpu only. Includes kernels.h.
  *
- * The files of kernels/cpu are compiled once for each instruction set, with PLUMB_ISA naming it
- * (kernels/meson.build); PLUMB_CPU(k) is the name of kernel k in the current one. Every
- * operation here is either exact (select, permute), correctly rounded by IEEE 754
- * (+ - * / sqrt fma), or a fixed sequence of those, so the instruction set changes speed only.
- * v16 is one 512-bit register, two of 256 bits, or four of 128 bits (any architecture). */
+ * The files of kernels/cpu are compiled once for each instruction set, with PLUMB_ISA set to its
+ * name (kernels/meson.build). PLUMB_CPU(k) is the name of kernel k for the current one. Every
+ * operation here is exact (select, permute), correctly rounded by IEEE 754 (+ - * / sqrt fma), or a
+ * fixed sequence of such operations. The instruction set therefore changes the speed only. v16 is
+ * one 512-bit register, two 256-bit registers, or four 128-bit registers (any architecture). */
 #ifndef PLUMB_KERNELS_CPU_VEC_H
 #define PLUMB_KERNELS_CPU_VEC_H
 
@@ -32,9 +32,9 @@ typedef float vec_f4 __attribute__((vector_size(16)));
 typedef int32_t vec_i4 __attribute__((vector_size(16)));
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-/* ---- one register of 512 bits ---- */
+/* ---- AVX-512: v16 is one register of 512 bits ---- */
 #include <immintrin.h>
-#define VEC_REGISTERS 32 /* that a tile of accumulators may count on, in v16 */
+#define VEC_REGISTERS 32 /* number of v16 that a tile of sums may use */
 typedef float vec_f8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t v16i __attribute__((vector_size(64)));
@@ -55,17 +55,17 @@ VEC_FN __mmask16 vec_mask(int n)
 {
     return (__mmask16)((1u << n) - 1u);
 }
-/* Lanes n..15 are 0, and their memory is not touched; n in [0, 16]. */
+/* Loads lanes 0..n-1; lanes n..15 become 0 and their memory is not read. n is in [0, 16]. */
 VEC_FN v16 v16_load_n(const float *p, int n)
 {
     return (v16)_mm512_maskz_loadu_ps(vec_mask(n), p);
 }
-/* The same with `fill` in lanes n..15. */
+/* Loads lanes 0..n-1; lanes n..15 become `fill` and their memory is not read. */
 VEC_FN v16 v16_load_fill(const float *p, int n, float fill)
 {
     return (v16)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), vec_mask(n), p);
 }
-/* Writes lanes 0..n-1 only. */
+/* Stores lanes 0..n-1; the memory of the other lanes is not written. */
 VEC_FN void v16_store_n(float *p, v16 a, int n)
 {
     _mm512_mask_storeu_ps(p, vec_mask(n), (__m512)a);
@@ -90,29 +90,31 @@ VEC_FN v16 v16_sqrt(v16 a)
 {
     return (v16)_mm512_sqrt_ps((__m512)a);
 }
-/* a * b + c, rounded once. */
+/* Returns a * b + c, rounded once. */
 VEC_FN v16 v16_fma(v16 a, v16 b, v16 c)
 {
     return (v16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
-/* a > b ? a : b, lane by lane: b where either is NaN. */
+/* Returns a > b ? a : b in each lane; if either is NaN, b. */
 VEC_FN v16 v16_max(v16 a, v16 b)
 {
     return (v16)_mm512_max_ps((__m512)a, (__m512)b);
 }
-/* a < b ? a : b: b where either is NaN. */
+/* Returns a < b ? a : b in each lane; if either is NaN, b. */
 VEC_FN v16 v16_min(v16 a, v16 b)
 {
     return (v16)_mm512_min_ps((__m512)a, (__m512)b);
 }
-/* x * 2^n of the integer that round = 1.5 * 2^23 + n holds, n in [-252, 254]; in two steps,
- * so that a subnormal result is rounded once and a large one becomes infinite. */
+/* Returns x * 2^n. `round` holds the integer n as 1.5 * 2^23 + n, with n in [-252, 254]. The
+ * multiplication takes two steps, so that a subnormal result is rounded once and a result that is
+ * too large becomes infinite. */
 VEC_FN v16 vec_scale(v16 x, v16 round)
 {
     const v16i n = (v16i)round - 0x4B400000, low = n >> 1;
     return x * (v16)((low + 127) << 23) * (v16)((n - low + 127) << 23);
 }
-/* The first step of the two horizontal trees: lane i with lane i + 8, then with i + 4. */
+/* The first steps of v16_sum and v16_hmax: combines lane i with lane i + 8, then with lane i +
+ * 4. */
 #define VEC_FOLD(op8, op4)                                                                         \
     const vec_f8 lo8 = __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7);                      \
     const vec_f8 hi8 = __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);                \
@@ -129,7 +131,7 @@ VEC_FN vec_f8 vec_max8(vec_f8 a, vec_f8 b)
 }
 
 #elif defined(__AVX2__) && defined(__FMA__)
-/* ---- two registers of 256 bits ---- */
+/* ---- AVX2: v16 is two registers of 256 bits ---- */
 #include <immintrin.h>
 #define VEC_REGISTERS 8
 typedef float vec_f8 __attribute__((vector_size(32)));
@@ -231,7 +233,7 @@ VEC_FN vec_f8 vec_add8(vec_f8 a, vec_f8 b)
                           __builtin_shufflevector(h8, h8, 4, 5, 6, 7));
 
 #else
-/* ---- four registers of 128 bits, any architecture ---- */
+/* ---- any architecture: v16 is four registers of 128 bits ---- */
 #define VEC_REGISTERS      4
 typedef struct {
     vec_f4 a, b, c, d;
@@ -359,7 +361,7 @@ VEC_FN vec_f4 vec_add4(vec_f4 x, vec_f4 y)
     return x + y;
 }
 
-/* to[e*ldt + j] = from[j*ldf + e], e and j in [0, 4) */
+/* Transposes a block of 4 x 4: to[e*ldt + j] = from[j*ldf + e] for e and j in [0, 4). */
 VEC_FN void vec_transpose4(float *to, int64_t ldt, const float *from, int64_t ldf)
 {
     vec_f4 r[4];
@@ -376,7 +378,8 @@ VEC_FN void vec_transpose4(float *to, int64_t ldt, const float *from, int64_t ld
     for (int i = 0; i < 4; i++)
         memcpy(to + i * ldt, &r[i], sizeof(r[i]));
 }
-/* to (columns,rows) = the transpose of from (rows,columns); ldt and ldf from row to row. */
+/* Writes the transpose of from (rows,columns) to `to` (columns,rows). ldt and ldf are the row
+ * strides in floats. */
 VEC_FN void vec_transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t rows,
                           int64_t columns)
 {
@@ -394,13 +397,14 @@ VEC_FN void vec_transpose(float *to, int64_t ldt, const float *from, int64_t ldf
             to[e * ldt + j] = from[j * ldf + e];
 }
 
-/* Sum of the lanes as a balanced tree: i with i+8, then i+4, i+2, i+1. */
+/* Returns the sum of the lanes as a balanced tree: lane i with i+8, then i+4, i+2, i+1. */
 VEC_FN float v16_sum(v16 a)
 {
     VEC_FOLD(vec_add8, vec_add4)
     return (h4[0] + h4[2]) + (h4[1] + h4[3]);
 }
-/* Largest lane by the same tree of `x > y ? x : y`; with a NaN among the lanes, any lane. */
+/* Returns the largest lane, by a balanced tree of `x > y ? x : y`. If a lane is NaN, the result may
+ * be any lane. */
 VEC_FN float v16_hmax(v16 a)
 {
     VEC_FOLD(vec_max8, vec_max4)
@@ -408,11 +412,11 @@ VEC_FN float v16_hmax(v16 a)
     return even > odd ? even : odd;
 }
 
-/* e^x within 1 ulp (tests/kernels/test_vec.c measures it): 2^n e^r with
- * n = x / ln 2 to nearest, r = x - n ln 2 in two parts (Cody & Waite 1980), and e^r a
- * polynomial of degree 6, |r| <= ln 2 / 2 (coefficients ours: least maximum relative error,
- * 2^-28, each rounded to float before the next was fitted). Subnormal results are right, below them
- * 0, above FLT_MAX infinite, NaN for NaN. */
+/* Returns e^x within 1 ulp (measured by tests/kernels/test_vec.c) as 2^n e^r. n is x / ln 2 rounded
+ * to the nearest integer; r = x - n ln 2 is computed in two parts (Cody & Waite 1980); e^r is a
+ * polynomial of degree 6 for |r| <= ln 2 / 2. We fitted the coefficients for the least maximum
+ * relative error (2^-28) and rounded each one to float before fitting the next. Subnormal results
+ * are correct; smaller results are 0, results above FLT_MAX are infinite, and NaN gives NaN. */
 VEC_FN v16 v16_exp(v16 x)
 {
     x = v16_max(v16_set1(-105.0f), x);

@@ -1,4 +1,4 @@
-/* vocab.c - log-probabilities over the vocabulary.
+/* vocab.c - token log-probabilities over the vocabulary, vectorised.
  * Layer 1 (cpu). Includes vocab.h, split.h. */
 #include "cpu/vocab.h"
 
@@ -32,7 +32,7 @@ static void bwd(void *arg, int64_t begin, int64_t end, int thread)
         const float *z = b->z + i * v;
         float *dz = b->dz + i * v;
         const v16 lse = v16_set1(b->lse_in[i]), minus = v16_set1(-b->dlogp[i]);
-        /* 1 - p of a target that is nearly certain loses nothing this way */
+        /* expm1 keeps 1 - p accurate when the target's probability p is close to 1 */
         const double rest = -expm1((double)z[b->target[i]] - (double)b->lse_in[i]);
         int64_t j = 0;
         for (; j + 16 <= v; j += 16)

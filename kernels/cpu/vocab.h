@@ -1,4 +1,4 @@
-/* vocab.h - the log-sum-exp of a row of logits, one definition for all that report a log-prob.
+/* vocab.h - the log-sum-exp of a row of logits, shared by all kernels that report a log-prob.
  * Layer 1, kernels/cpu only. Includes vec.h. */
 #ifndef PLUMB_KERNELS_CPU_VOCAB_H
 #define PLUMB_KERNELS_CPU_VOCAB_H
@@ -10,7 +10,7 @@ VEC_FN v16 vocab_load(const float *z, int64_t left)
     return left >= 16 ? v16_load(z) : v16_load_fill(z, (int)left, -INFINITY);
 }
 
-/* Largest of z (v,). */
+/* Returns the largest element of z (v,). */
 VEC_FN float vocab_max(const float *z, int64_t v)
 {
     v16 m[4];
@@ -25,8 +25,9 @@ VEC_FN float vocab_max(const float *z, int64_t v)
     return v16_hmax(v16_max(v16_max(m[0], m[1]), v16_max(m[2], m[3])));
 }
 
-/* log sum_j exp z_j, nats: blocks of 4096 in four chains of lanes, the blocks' sums in double,
- * so that large vocabularies lose nothing. The order depends on v only. */
+/* Returns log sum_j exp z_j in nats; max must be the largest z_j. Blocks of 4096 logits are summed
+ * in four accumulators of 16 lanes; the block sums are added in double, so that large vocabularies
+ * lose no accuracy. The order depends on v only. */
 VEC_FN double vocab_lse(const float *z, int64_t v, float max)
 {
     const v16 m = v16_set1(max);

@@ -1,16 +1,17 @@
-/* attention.cu - causal attention over the paged store: the writing of pages and the forward.
+/* attention.cu - float32 causal attention over a paged KV cache: the page writes and the forward.
  * Layer 1 (cuda). Includes attention.cuh.
  *
- * The forward is one function of a row whatever the tile: blocks of a page in ascending order from
- * the first that the row sees; in a block a lane owns a key, its score is one chain of fused
- * multiply-adds over d; maximum and sum over the lanes are butterflies; each output element is one
- * chain over the keys in ascending order, and what the row does not see takes no part. */
+ * The result of a row does not depend on the tile. A warp processes the pages in ascending order,
+ * beginning with the first page that has a key visible to the row. Within a page, each lane owns
+ * one key, and the key's score is one chain of fused multiply-adds over d. Maximum and sum over the
+ * lanes are butterfly reductions. Each output element is one chain over the keys in ascending
+ * order; invisible keys are skipped. */
 #include "cuda/attention.cuh"
 
-/* ---- pages ---------------------------------------------------------------------------- */
+/* ---- writing pages -------------------------------------------------------------------- */
 
-/* A block takes 32 rows of one kv head through shared memory: read along d, keys written along
- * positions, which are neighbours in a page. */
+/* Writes 32 rows of one kv head per block, through shared memory: reads along d and writes the keys
+ * along positions, which are contiguous in a page. */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     kv_write_kernel(float *kc, float *vc, const float *k, const float *v, plumb_rows rows,
                     int64_t hk, int d)
@@ -46,7 +47,7 @@ static plumb_status kv_write_fwd(plumb_stream *s, float *kc, float *vc, const fl
     if (rows->n == 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(d <= MOST_D, PLUMB_ERR_UNSUPPORTED,
-                  "kv_write_fwd: head size %lld, the CUDA kernels have up to %d", (long long)d,
+                  "kv_write_fwd: head size %lld; the CUDA kernels support up to %d", (long long)d,
                   MOST_D);
     PLUMB_TRY(check_grid("kv_write_fwd", tiles, hk));
     PLUMB_LAUNCH(kv_write_kernel, dim3(unsigned(tiles), unsigned(hk)), ATTENTION_THREADS, bytes,
@@ -56,26 +57,28 @@ static plumb_status kv_write_fwd(plumb_stream *s, float *kc, float *vc, const fl
 
 /* ---- forward -------------------------------------------------------------------------- */
 
-/* Shared memory: keys (d,PAGE) and values (PAGE,d) of a page, the tile's q (WARPS*R,d), the
- * warps' probabilities (WARPS,R,PAGE). */
+/* Returns the bytes of shared memory: keys (d,PAGE) and values (PAGE,d) of one page, the tile's q
+ * (WARPS*R,d) and the warps' probabilities (WARPS,R,PAGE). */
 static size_t fwd_shared(int64_t d, int r)
 {
     return size_t(2 * PAGE * d + WARPS * r * d + WARPS * r * PAGE) * sizeof(float);
 }
 
-/* The online softmax of one pair after a block, as Dao's algorithm 1 has it. Returns p of this
- * lane's key; scale_by: what the sums before this block are worth now. */
+/* One step of the online softmax of a pair (Dao et al. 2022, algorithm 1). Returns the unnormalised
+ * probability of this lane's key. *scale_by receives the factor by which the sums of the earlier
+ * blocks must be multiplied. */
 DEVICE float advance(float score, bool sees, float *max, float *sum, float *scale_by)
 {
     const float top = fmaxf(*max, warp_max(sees ? score : -INFINITY));
     const float p = sees ? expf(score - top) : 0.0f;
-    *scale_by = expf(*max - top); /* 0 in the first block: exp(-inf) */
+    *scale_by = expf(*max - top); /* exp(-inf) = 0 in the first block */
     *sum = fmaf(*sum, *scale_by, warp_sum(p));
     *max = top;
     return p;
 }
 
-/* NT: columns of a row that a lane holds, d <= 32 NT. pairs <= WARPS * R of the tile. */
+/* NT is the number of columns per lane, so d <= 32 NT. R is the number of (row, head) pairs per
+ * warp; `pairs` is the number of pairs per tile, at most WARPS * R. */
 template <int NT, int R>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     fwd_kernel(float *o, float *lse, const float *q, const float *kc, const float *vc,
@@ -94,7 +97,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         qs[at] = q[(pair / group * shape.h + kv * group + pair % group) * d + at % d];
     }
     const int64_t first_row = first / group, last_row = (first + here - 1) / group;
-    int row[R], pos[R]; /* of the warp's pairs; row from first_row on, -1: no pair */
+    /* per pair: its row, counted from first_row, or -1 if there is no pair; its position */
+    int row[R], pos[R];
     float max[R], sum[R], acc[R][NT];
     for (int r = 0; r < R; r++) {
         const int64_t of = (first + warp * R + r) / group;
@@ -111,7 +115,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         const int64_t low = first_visible(rows.pos[begin], shape.window);
         for (int64_t block = low / PAGE; block * PAGE <= rows.pos[end - 1]; block++) {
             const int64_t page = (page_of(rows, rows.seq[begin], block) * shape.hk + kv) * PAGE * d;
-            __syncthreads(); /* everyone has read the page before */
+            __syncthreads(); /* all threads have finished reading the previous page */
             copy_tile(keys, kc + page, PAGE * d);
             copy_tile(values, vc + page, PAGE * d);
             __syncthreads();
@@ -125,7 +129,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                     if (row[r] >= 0)
                         score[r] = fmaf(mine[r * d + e], key, score[r]);
             }
-            int from[R], to[R]; /* the keys of this block that the pair sees */
+            int from[R], to[R]; /* per pair: the visible keys of this page, [from, to) */
 #pragma unroll
             for (int r = 0; r < R; r++) {
                 from[r] = to[r] = 0;
@@ -178,7 +182,8 @@ static plumb_status run_fwd(plumb_stream *s, float *o, float *lse, const float *
 {
     const auto kernel = fwd_kernel<NT, R>;
     const int64_t group = shape->h / shape->hk;
-    /* Decoding: the heads of one row are a tile, since other rows have other keys. */
+    /* When decoding (R == 2), a tile holds the heads of one row only, because another row has other
+     * keys. */
     const int64_t pairs = R == 2 && group < WARPS * R ? group : WARPS * R;
     const int64_t tiles = ceil_div(rows->n * group, pairs);
     const size_t bytes = fwd_shared(shape->d, R);

@@ -1,18 +1,18 @@
-/* attention.cuh - what attention's forward and backward share.
+/* attention.cuh - functions shared by attention's forward and backward kernels.
  * Layer 1, kernels/cuda only. Includes device.cuh.
  *
- * Warps own (row, head) pairs, R each; the pairs of a kv head stand in the order of their rows,
- * the heads of its group beside each other, so that all of a tile's pairs read the same keys. */
+ * Each warp processes R (row, head) pairs. The pairs of one kv head are ordered by row, and within
+ * a row by query head of the group. All pairs of a tile therefore read the same keys. */
 #ifndef PLUMB_KERNELS_CUDA_ATTENTION_CUH
 #define PLUMB_KERNELS_CUDA_ATTENTION_CUH
 
 #include "cuda/device.cuh"
 
 static constexpr int PAGE = PLUMB_KV_PAGE, WARPS = 4, ATTENTION_THREADS = WARPS * WARP;
-static constexpr int MOST_D = 256; /* largest head */
+static constexpr int MOST_D = 256; /* largest supported head size */
 static_assert(PAGE == WARP, "a lane owns a key of the page");
 
-/* Of plumb_attn_shape, without the padding. */
+/* The sizes of plumb_attn_shape in a struct without padding, passed to kernels by value. */
 struct heads {
     int64_t h, hk, d, window;
 };
@@ -31,7 +31,8 @@ DEVICE int64_t page_of(const plumb_rows &rows, int64_t seq, int64_t block)
     return rows.page[seq * rows.max_pages + block];
 }
 
-/* One past the last row of begin's sequence, at most `last` + 1. */
+/* Returns the end of the run of rows of one sequence that starts at row `begin`; at most `last` +
+ * 1. */
 DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
 {
     int64_t end = begin + 1;
@@ -40,21 +41,23 @@ DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
     return end;
 }
 
-/* x (n,) from device to shared memory by all threads; both 16-byte aligned, n % 4 == 0. */
+/* Copies x (n,) from device to shared memory with all threads of the block. Both addresses must be
+ * 16-byte aligned, and n % 4 == 0. */
 DEVICE void copy_tile(float *to, const float *from, int n)
 {
     for (int j = 4 * int(threadIdx.x); j < n; j += 4 * ATTENTION_THREADS)
         *reinterpret_cast<float4 *>(to + j) = *reinterpret_cast<const float4 *>(from + j);
 }
 
-/* Rows x columns from device to shared memory, each row `stride` apart there. */
+/* Copies rows x columns from device to shared memory, where rows are `stride` floats apart. */
 DEVICE void copy_padded(float *to, const float *from, int rows, int columns, int stride)
 {
     for (int at = int(threadIdx.x); at < rows * columns; at += ATTENTION_THREADS)
         to[at / columns * stride + at % columns] = from[at];
 }
 
-/* delta[i] = dout[i,:].o[i,:] of each of n pairs: the rows' part of the softmax's backward. */
+/* Computes delta[i] = dout[i,:].o[i,:] for each of n (row, head) pairs, the term that the backward
+ * of the softmax subtracts from each dp. */
 template <class T>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     delta_kernel(float *delta, const T *dout, const T *o, int64_t n, int d)
@@ -82,12 +85,12 @@ static plumb_status run_delta(plumb_stream *s, float *delta, const T *dout, cons
 static inline plumb_status check_head(const char *kernel, const struct plumb_attn_shape *s)
 {
     PLUMB_REQUIRE(s->d <= MOST_D, PLUMB_ERR_UNSUPPORTED,
-                  "%s: head size %lld, the CUDA kernels have up to %d", kernel, (long long)s->d,
+                  "%s: head size %lld; the CUDA kernels support up to %d", kernel, (long long)s->d,
                   MOST_D);
     return PLUMB_OK;
 }
 
-/* Lets a kernel have `bytes` of dynamic shared memory. */
+/* Raises the limit of a kernel's dynamic shared memory to `bytes`. */
 template <class K> static plumb_status allow_shared(K *kernel, size_t bytes)
 {
     if (bytes > 48 * 1024)

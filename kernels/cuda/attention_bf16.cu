@@ -1,23 +1,27 @@
-/* attention_bf16.cu - causal attention on tensor cores over the paged store: the writing of pages
- * and the forward.
+/* attention_bf16.cu - bfloat16 causal attention on tensor cores over a paged KV cache: the page
+ * writes and the forward.
  * Layer 1 (cuda). Includes attention_bf16.cuh.
  *
- * The forward is one function of a row whatever the tile: pages in ascending order from the first
- * that the row sees; scores are products over ascending 16 columns; a lane adds the probabilities
- * of its eight keys in order, the row's four lanes meet at the end; outputs are products over
- * ascending 16 keys, with probabilities rounded to bfloat16. In a page that a row does not see its
- * probabilities are zero and its sums are worth 1: nothing changes (mma.cuh). Sums begin anew at
- * every position that CHUNK divides and are joined to those before, so that blocks may share out a
- * long row by its chunks. Two kernels take these steps: tiles of pairs for training and prefill,
- * and one row for decoding, where the warps share out a page's keys, then the columns of v. Dao
- * 2023, arXiv:2307.08691, algorithm 1. */
+ * The result of a row does not depend on the tile. Pages are processed in ascending order,
+ * beginning with the first page that has a key visible to the row. Scores are tensor-core products
+ * over 16 columns at a time, in ascending order. Each lane adds the probabilities of its eight keys
+ * in order; the sums of the row's four lanes are added at the end. Outputs are products over 16
+ * keys at a time, in ascending order, with probabilities rounded to bfloat16. A page without
+ * visible keys has probabilities of zero and a rescaling factor of 1, so it leaves the row
+ * unchanged (mma.cuh).
+ *
+ * Sums restart at every multiple of CHUNK positions, and the sums of the chunks are combined in
+ * order. Thread blocks can therefore share a long row by its chunks. Two kernels perform these
+ * steps: fwd_kernel processes tiles of pairs, for training and prefill; decode_kernel processes one
+ * row, and its warps divide the keys of a page and then the columns of v. Source: Dao 2023,
+ * arXiv:2307.08691, algorithm 1. */
 #include "cuda/attention_bf16.cuh"
 
-/* ---- pages ---------------------------------------------------------------------------- */
+/* ---- writing pages -------------------------------------------------------------------- */
 
 static constexpr int WRITE_THREADS = 256;
 
-/* A thread per piece of a row's keys, and of its values. */
+/* Each thread copies 16 bytes of a row's keys and 16 bytes of its values. */
 static __global__ void __launch_bounds__(WRITE_THREADS)
     kv_write_kernel(plumb_bf16 *kc, plumb_bf16 *vc, const plumb_bf16 *k, const plumb_bf16 *v,
                     plumb_rows rows, int64_t hk, int64_t d)
@@ -46,19 +50,22 @@ static plumb_status kv_write_fwd(plumb_stream *s, plumb_bf16 *kc, plumb_bf16 *vc
     return launched("kv_write_fwd");
 }
 
-/* ---- the steps of a row ------------------------------------------------------------------ */
+/* ---- steps of the online softmax ---------------------------------------------------------- */
 
-static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE; /* positions; part of the result */
+/* positions per chunk; changes the bits of the result */
+static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE;
 
-/* Of a lane's two rows, g and g+8: the largest score so far (base 2), the lane's own part of the
- * sum of probabilities, the positions that the row sees, [from, to). */
+/* State of the online softmax in one lane, for its two rows g and g+8: the largest score so far (in
+ * base 2), the lane's own part of the sum of probabilities, and the visible positions [from,
+ * to). */
 struct online {
     float max[2], sum[2];
     int from[2], to[2];
 };
 
-/* s (16,PAGE): scores become probabilities, the row's largest ever being 1; worth: what the sums
- * before this page are worth now. first: position of the page's first key. */
+/* Turns the scores s (16,PAGE) into probabilities relative to the row's largest score so far, and
+ * updates row. worth[i] receives the factor by which the sums of the earlier pages must be
+ * multiplied. first is the position of the page's first key. */
 DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int first)
 {
     const bool all = row->from[0] <= first && row->from[1] <= first && row->to[0] >= first + PAGE &&
@@ -80,7 +87,7 @@ DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int f
             }
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
-        const float base = top == -INFINITY ? 0.0f : top; /* a row that has seen nothing yet */
+        const float base = top == -INFINITY ? 0.0f : top; /* the row has no visible key so far */
         float sum = 0.0f;
 #pragma unroll
         for (int n = 0; n < NT; n++)
@@ -95,7 +102,8 @@ DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int f
     }
 }
 
-/* acc (16,W) = worth acc. Where it is 1 for all rows of the warp there is nothing to do. */
+/* Multiplies acc (16,W) by worth, row by row. Returns at once if the factor is 1 for all rows of
+ * the warp. */
 template <int W> DEVICE void reduce(float (*acc)[4], const float *worth)
 {
     if (__ballot_sync(ALL_LANES, worth[0] != 1.0f || worth[1] != 1.0f) == 0)
@@ -107,14 +115,15 @@ template <int W> DEVICE void reduce(float (*acc)[4], const float *worth)
             acc[n][j] *= worth[j / 2];
 }
 
-/* The row's sum over its four lanes; every one gets it. */
+/* Adds a row's sum over its four lanes; each of the four receives the result. */
 DEVICE float whole_sum(float sum)
 {
     sum += __shfl_xor_sync(ALL_LANES, sum, 1);
     return sum + __shfl_xor_sync(ALL_LANES, sum, 2);
 }
 
-/* Columns [c, c+W) of the row that a lane has as its i-th. -0 from sums of nothing becomes 0. */
+/* Stores columns [c, c+W) of the lane's i-th row, divided by the row's sum. Adding 0 turns the -0
+ * of an empty sum into 0. */
 template <int W>
 DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, int c, int d)
 {
@@ -125,7 +134,8 @@ DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, in
                    fmaf(acc[n][2 * i + 1], by, 0.0f));
 }
 
-/* Sums with the largest scores a and b, joined: what they are worth; returns the larger. */
+/* Combines two partial sums whose largest scores are a and b: writes the factor for each sum and
+ * returns the larger score. */
 DEVICE float join(float a, float b, float *worth_a, float *worth_b)
 {
     const float top = fmaxf(a, b), base = top == -INFINITY ? 0.0f : top;
@@ -134,8 +144,9 @@ DEVICE float join(float a, float b, float *worth_a, float *worth_b)
     return top;
 }
 
-/* total: max[2], sum[2], acc (16,W) of the chunks before; if begins, there are none. The chunk's
- * own row and acc go to it and are as at the beginning. */
+/* Adds the sums of the current chunk to total, which holds max[2], sum[2] and acc (16,W) of the
+ * earlier chunks; if `begins`, there are none yet. Then resets row and acc to their initial
+ * values. */
 template <int W> DEVICE void fold(float *total, online *row, float (*acc)[4], bool begins)
 {
     float before[2], now[2];
@@ -171,7 +182,7 @@ template <int W> DEVICE void unfold(const float *total, online *row, float (*acc
 
 template <int W> constexpr int TOTAL = 4 + W / 2;
 
-/* The walk comes to a chunk that is not its run's first. */
+/* True if w has reached the first page of a chunk that is not the first chunk of the run. */
 DEVICE bool at_chunk(const walk &w)
 {
     return w.block % CHUNK_PAGES == 0 && w.block > w.first;
@@ -182,7 +193,7 @@ DEVICE float lse_of(float max, float sum)
     return (max + log2f(sum)) * LN2;
 }
 
-/* ---- tiles of pairs --------------------------------------------------------------------- */
+/* ---- fwd_kernel: tiles of pairs ---------------------------------------------------------- */
 
 static constexpr int STAGES = 2;
 
@@ -191,7 +202,8 @@ template <int D, int MT> static constexpr size_t fwd_shared()
     return size_t(WARPS * MMA * MT * STRIDE<D> + STAGES * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
 }
 
-/* A warp has MT tiles of 16 pairs, one under the other. scale: of scores in base 2. */
+/* Each warp computes MT tiles of 16 pairs, one below the other. `scale` is the score's scale times
+ * log2(e), because scores are in base 2. */
 template <int D, int MT>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     fwd_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
@@ -209,7 +221,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     copy_rows<D, TILE>(qs, d, q,
                        [&](int p) { return p < here ? q + head_of(tile, p) * d : nullptr; });
     online row[MT];
-    int of[MT][2]; /* the pair's row, from the tile's first on; -1: no pair */
+    int of[MT][2]; /* row of the pair, counted from the tile's first row; -1: no pair */
     float acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int i = 0; i < 2; i++) {
@@ -223,7 +235,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             for (int n = 0; n < D / 8; n++)
                 acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
         }
-    float room[MT * TOTAL<D>], *total = in_memory(room); /* of earlier chunks: seldom needed */
+    /* sums of the earlier chunks; they are kept in memory because they are rarely needed */
+    float room[MT * TOTAL<D>], *total = in_memory(room);
     bool folded = false;
     const int last = row_of(tile, here - 1) + 1;
     walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
@@ -232,7 +245,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     advance(ahead, rows);
     for (int at = 0; more(now); advance(now, rows), at ^= 1) {
         copy_async_wait(0);
-        __syncthreads(); /* the page is here, and everyone has read the one before */
+        __syncthreads(); /* this page has arrived, and all threads have read the previous page */
         if (more(ahead)) {
             copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape, kv);
             copy_async_commit();
@@ -246,7 +259,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 fold<D>(total + m * TOTAL<D>, &row[m], acc[m], !folded);
             folded = true;
         }
-        online seen[MT]; /* as far as the run goes */
+        online seen[MT]; /* state with the visible keys limited to the current run */
         bool any = false;
 #pragma unroll
         for (int m = 0; m < MT; m++) {
@@ -291,10 +304,11 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
 }
 
-/* ---- one row ----------------------------------------------------------------------------- */
+/* ---- decode_kernel: one row -------------------------------------------------------------- */
 
-static constexpr int64_t ENOUGH_BLOCKS = 512; /* about four for each SM of an H100 */
-static constexpr int SCORE_STRIDE = PAGE + 8; /* floats; so that rows fall into different banks */
+static constexpr int64_t ENOUGH_BLOCKS = 512; /* about four blocks per SM of an H100 */
+/* floats; padded so that rows fall into different banks */
+static constexpr int SCORE_STRIDE = PAGE + 8;
 template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
 
 template <int D> static constexpr size_t decode_shared()
@@ -303,7 +317,7 @@ template <int D> static constexpr size_t decode_shared()
            MMA * SCORE_STRIDE * sizeof(float);
 }
 
-/* s[w] of scores() in the warp w. */
+/* Computes the scores of the 8 keys that belong to this warp; the bits equal those of scores(). */
 template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const plumb_bf16 *keys)
 {
     const int lane = int(threadIdx.x) % WARP, warp = int(threadIdx.x) / WARP;
@@ -319,9 +333,9 @@ template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const
     }
 }
 
-/* What a block of decode_kernel has: up to 16 query heads of one row and kv head. */
+/* The work of one block of decode_kernel: up to 16 query heads of one row and one kv head. */
 struct share {
-    int64_t row, head, pos; /* head: the first one's index among (n,h) */
+    int64_t row, head, pos; /* head: index of the share's first head in (n,h) */
     int here;
 };
 DEVICE share share_of(const plumb_rows &rows, const heads &shape)
@@ -333,8 +347,8 @@ DEVICE share share_of(const plumb_rows &rows, const heads &shape)
                  group - part < MMA ? group - part : MMA};
 }
 
-/* Of a share's chunk: acc (R,d), max (R,), each lane's sum (R,4), with R the most heads of a share.
- * `chunks` of them for each share. */
+/* A record holds the partial result of one chunk of a share: acc (R,d), max (R,) and the sum of
+ * each lane (R,4), where R is heads_of_share(). Each share has `chunks` records. */
 static __host__ __device__ inline int heads_of_share(int64_t h, int64_t hk)
 {
     return int(h / hk < MMA ? h / hk : MMA);
@@ -349,8 +363,9 @@ DEVICE float *record_of(float *record, const heads &shape, int chunk, int chunks
     return record + (share * chunks + chunk) * record_floats(shape.h, shape.hk, shape.d);
 }
 
-/* A block has one share, and of that all chunks, or one: the blockIdx.z-th that the row sees, which
- * it leaves to combine_kernel in `record`. */
+/* Each block processes one share. If `record` is NULL it processes all chunks of the row; otherwise
+ * it processes the blockIdx.z-th visible chunk and writes its partial result to `record`, for
+ * combine_kernel. */
 template <int D>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
@@ -397,7 +412,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
     for (int at = 0; more(now); advance(now, rows), at = (at + 1) % ST) {
         copy_async_wait(ST - 2);
-        __syncthreads(); /* the page is here, and everyone has read the one before */
+        __syncthreads(); /* this page has arrived, and all threads have read the previous page */
         if (more(ahead)) {
             copy_page<D>(stage + (at + ST - 1) % ST * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape,
                          kv);
@@ -467,7 +482,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
 }
 
-/* Joins the chunks of a share in their order, as fold() does. */
+/* Combines the chunks of a share in ascending order, with the same operations as fold(). */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     combine_kernel(plumb_bf16 *o, float *lse, float *record, plumb_rows rows, heads shape,
                    int chunks)
@@ -486,15 +501,16 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 sum[lane] = fmaf(sum[lane], before, in[most * (d + 1) + r * 4 + lane] * now);
             acc = fmaf(acc, before, in[at] * now);
         }
-        const float all = (sum[0] + sum[1]) + (sum[2] + sum[3]); /* as whole_sum() */
+        const float all = (sum[0] + sum[1]) + (sum[2] + sum[3]); /* the same order as whole_sum() */
         narrow(&o[my.head * d + at], fmaf(acc, 1.0f / all, 0.0f));
         if (at % d == 0)
             lse[my.head + r] = lse_of(max, all);
     }
 }
 
-/* Chunks that blocks of their own take, 1 or all that a row may have: few rows leave most of a GPU
- * idle, many need no help. The bits are the same. */
+/* Returns into how many chunks a row is divided among thread blocks: 1, or as many as a row can
+ * have. With few rows, the division keeps the GPU busy; with many rows it is not needed. The bits
+ * are the same in both cases. */
 static int64_t chunks_apart(const struct plumb_cuda *c, const struct plumb_rows *rows,
                             const struct plumb_attn_shape *shape, int64_t shares)
 {
@@ -535,7 +551,7 @@ static plumb_status run_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const pl
     const auto kernel = fwd_kernel<D, MT>;
     const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MT);
     const size_t bytes = fwd_shared<D, MT>();
-    if (rows->n <= 2 * rows->n_seq) /* a tile's rows would have keys of their own */
+    if (rows->n <= 2 * rows->n_seq) /* decoding: the rows of a tile would share no keys */
         return run_decode<D>(s, o, lse, q, kc, vc, rows, shape);
     PLUMB_TRY(check_grid("attention_fwd", tiles, shape->hk));
     PLUMB_TRY(allow_shared(kernel, bytes));

@@ -1,8 +1,12 @@
-/* attention_bf16.cuh - what attention's forward and backward on tensor cores share.
+/* attention_bf16.cuh - functions shared by attention's forward and backward on tensor cores.
  * Layer 1, kernels/cuda only. Includes attention.cuh, mma.cuh.
  *
- * Tiles lie in shared memory as rows of D + 8 elements: 16 more bytes than a multiple of 32, so
- * that the eight rows of a matrix fall into different banks. Columns from d on are zeros. */
+ * A tile in shared memory has rows of D + 8 elements:
+ *
+ *     row 0:  d elements | zeros up to D | 16 bytes of padding
+ *     row 1:  ...
+ *
+ * The padding puts the eight rows that one ldmatrix reads into different memory banks. */
 #ifndef PLUMB_KERNELS_CUDA_ATTENTION_BF16_CUH
 #define PLUMB_KERNELS_CUDA_ATTENTION_BF16_CUH
 
@@ -10,11 +14,12 @@
 #include "cuda/mma.cuh"
 
 static constexpr int MMA = 16;      /* rows of a warp's tile, and the depth of one product */
-static constexpr int PIECE = 8;     /* elements of a 16-byte access */
-static constexpr int NT = PAGE / 8; /* C tiles beside each other: a page of keys */
+static constexpr int PIECE = 8;     /* elements per 16-byte access */
+static constexpr int NT = PAGE / 8; /* number of C tiles of 8 keys that cover a page */
 static constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 template <int D> constexpr int STRIDE = D + PIECE;
-template <int D> constexpr int PAGE_TILE = PAGE *STRIDE<D>; /* elements */
+/* elements of a page in shared memory */
+template <int D> constexpr int PAGE_TILE = PAGE *STRIDE<D>;
 
 DEVICE int quad_lane()
 {
@@ -25,9 +30,9 @@ DEVICE int lane_row()
     return int(threadIdx.x) % WARP / 4;
 }
 
-/* ---- tiles to shared memory -------------------------------------------------------------- */
+/* ---- copies to shared memory -------------------------------------------------------------- */
 
-/* ROWS x D: row r from `from(r)`, zeros where that is NULL. */
+/* Copies ROWS rows of D columns: row r from from(r), or zeros if from(r) is NULL. */
 template <int D, int ROWS, class F>
 DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
 {
@@ -39,12 +44,13 @@ DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
     }
 }
 
-/* (row, head) pairs of a kv head in their order, from the `rest`-th of row `row` on. */
+/* An ordered list of the (row, head) pairs of one kv head: starts with head number `rest` of row
+ * `row`. */
 struct pairs {
-    int64_t row, first_head, h; /* first_head: of the kv head's group */
+    int64_t row, first_head, h; /* first_head: first query head of the kv head */
     int rest, group;
 };
-DEVICE int row_of(const pairs &t, int p) /* from t.row on */
+DEVICE int row_of(const pairs &t, int p) /* counted from t.row */
 {
     return (t.rest + p) / t.group;
 }
@@ -58,17 +64,18 @@ DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
     return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
 }
 
-/* The first of the block's `pairs` pairs; the last tiles come first, since their rows see most. */
+/* Returns the block's first pair. Blocks are numbered from the end, so that the rows with the most
+ * keys start first. */
 DEVICE int64_t last_first(int pairs)
 {
     return int64_t(gridDim.x - 1 - blockIdx.x) * pairs;
 }
 
-/* The blocks of keys that rows [0, rows) of a tile see, run after run: a run is the tile's rows of
- * one sequence, [begin, end) from the tile's first row on. */
+/* Iterates over the pages that rows [0, rows) of a tile attend to, one run after another. A run is
+ * the tile's rows of one sequence: rows [begin, end), counted from the tile's first row. */
 struct walk {
-    int64_t row, window;                      /* the tile's first row */
-    int rows, begin, end, first, block, last; /* blocks of the run: first..last */
+    int64_t row, window;                      /* row: the tile's first row */
+    int rows, begin, end, first, block, last; /* pages of the run: first..last */
 };
 DEVICE void begin_run(walk &w, const plumb_rows &rows)
 {
@@ -96,8 +103,8 @@ DEVICE void advance(walk &w, const plumb_rows &rows)
     begin_run(w, rows);
 }
 
-/* The page that w is at: keys, then values. What lies behind the run's last row is zeros: another
- * row's future, or nothing at all. */
+/* Copies the current page of w to shared memory: keys, then values. Positions after the run's last
+ * row are replaced by zeros, because they belong to later rows or were never written. */
 template <int D>
 DEVICE void copy_page(plumb_bf16 *to, const plumb_bf16 *kc, const plumb_bf16 *vc, const walk &w,
                       const plumb_rows &rows, const heads &shape, int64_t kv)
@@ -112,27 +119,29 @@ DEVICE void copy_page(plumb_bf16 *to, const plumb_bf16 *kc, const plumb_bf16 *vc
 
 /* ---- products ---------------------------------------------------------------------------- */
 
-/* a = rows 0..15, columns 16k..16k+15 of a tile. */
+/* Loads a = rows 0..15, columns 16k..16k+15 of a tile, as operand A of a product. */
 template <int D> DEVICE void load_a(unsigned *a, const plumb_bf16 *tile, int k)
 {
     const int lane = int(threadIdx.x) % WARP;
     load_matrix(a, tile + lane % 16 * STRIDE<D> + k * MMA + lane / 16 * 8);
 }
-/* B of a product with the tile's rows as columns: b[0], b[1] of rows 0..7, b[2], b[3] of 8..15. */
+/* Loads operand B of a product whose columns are the tile's rows: b[0], b[1] from rows 0..7, and
+ * b[2], b[3] from rows 8..15. */
 template <int D> DEVICE void load_b(unsigned *b, const plumb_bf16 *tile, int k)
 {
     const int lane = int(threadIdx.x) % WARP;
     load_matrix(b, tile + (lane / 16 * 8 + lane % 8) * STRIDE<D> + k * MMA + lane / 8 % 2 * 8);
 }
-/* B of a product with the tile itself: rows 0..15 are the depth; b[0], b[1] of columns c..c+7,
- * b[2], b[3] of c+8..c+15. */
+/* Loads operand B of a product whose depth is the tile's rows 0..15: b[0], b[1] for columns c..c+7,
+ * and b[2], b[3] for columns c+8..c+15. */
 template <int D> DEVICE void load_b_trans(unsigned *b, const plumb_bf16 *tile, int c)
 {
     const int lane = int(threadIdx.x) % WARP;
     load_matrix_trans(b, tile + lane % 16 * STRIDE<D> + c + lane / 16 * 8);
 }
 
-/* s[m] (16,PAGE) = rows 16m.. of a times the PAGE rows of b, over D in ascending order. */
+/* Computes s[m] (16,PAGE) = rows 16m..16m+15 of a times the transpose of the PAGE rows of b, summed
+ * over D in ascending order. */
 template <int D, int MT>
 DEVICE void scores(float (*s)[NT][4], const plumb_bf16 *a, const plumb_bf16 *b)
 {
@@ -159,7 +168,7 @@ DEVICE void scores(float (*s)[NT][4], const plumb_bf16 *a, const plumb_bf16 *b)
     }
 }
 
-/* The A of (16,PAGE) values held as C: two products deep. */
+/* Converts (16,PAGE) values from the layout of C to operand A of two products of depth 16. */
 DEVICE void as_a(unsigned (*a)[4], const float (*s)[4])
 {
 #pragma unroll
@@ -171,8 +180,8 @@ DEVICE void as_a(unsigned (*a)[4], const float (*s)[4])
         }
 }
 
-/* acc[m] (16,W) += s[m] (16,PAGE), rounded, times columns [c, c+W) of the tile (PAGE,D), over its
- * rows in ascending order. */
+/* Computes acc[m] (16,W) += s[m] (16,PAGE), rounded to bfloat16, times columns [c, c+W) of the tile
+ * (PAGE,D), summed over the tile's rows in ascending order. */
 template <int D, int W, int MT>
 DEVICE void add_product(float (*acc)[W / 8][4], const float (*s)[NT][4], const plumb_bf16 *tile,
                         int c)
@@ -195,7 +204,7 @@ DEVICE void add_product(float (*acc)[W / 8][4], const float (*s)[NT][4], const p
         }
 }
 
-/* Columns c, c+1 of a row, rounded; those from d on are no one's. */
+/* Stores columns c and c+1 of a row, rounded; columns from d on are not stored. */
 DEVICE void store_pair(plumb_bf16 *row, int c, int d, float low, float high)
 {
     if (c < d)
@@ -204,13 +213,13 @@ DEVICE void store_pair(plumb_bf16 *row, int c, int d, float low, float high)
 
 /* ---- host -------------------------------------------------------------------------------- */
 
-/* aligned: what the kernel reads and writes 16 bytes at a time. */
+/* `aligned`: whether all arrays that the kernel accesses 16 bytes at a time are 16-byte aligned. */
 static inline plumb_status check_bf16(const char *kernel, int64_t d, bool aligned)
 {
     PLUMB_REQUIRE(d % PIECE == 0 && d <= MOST_D, PLUMB_ERR_UNSUPPORTED,
-                  "%s: head size %lld, the bfloat16 kernels have multiples of %d up to %d", kernel,
-                  (long long)d, PIECE, MOST_D);
-    PLUMB_REQUIRE(aligned, PLUMB_ERR_SHAPE, "%s: an array that does not begin at 16 bytes", kernel);
+                  "%s: head size %lld; the bfloat16 kernels support multiples of %d up to %d",
+                  kernel, (long long)d, PIECE, MOST_D);
+    PLUMB_REQUIRE(aligned, PLUMB_ERR_SHAPE, "%s: an array is not aligned to 16 bytes", kernel);
     return PLUMB_OK;
 }
 

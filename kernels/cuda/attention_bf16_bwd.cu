@@ -1,14 +1,16 @@
-/* attention_bf16_bwd.cu - the gradients of attention on tensor cores, without atomics: one kernel
- * per output.
+/* attention_bf16_bwd.cu - gradients of bfloat16 attention on tensor cores, one kernel per output,
+ * without atomics.
  * Layer 1 (cuda). Includes attention_bf16.cuh.
  *
- * delta = dout.o of every pair; dq by tiles of pairs over the pages they see, as the forward; dk
- * and dv by tiles of keys over the pairs that see them, in ascending rows and within a row the
- * heads of the group. Sums are float32 products, 16 deep, one after another; p and ds are rounded
- * to bfloat16 before they are multiplied. Dao 2023, arXiv:2307.08691, algorithm 2. */
+ * First, delta = dout.o is computed for every (row, head) pair. dq_kernel computes dq in tiles of
+ * pairs and loops over the visible pages, like the forward. dkv_kernel computes dk and dv in tiles
+ * of keys and loops over the pairs that attend to them, by ascending row and within a row by query
+ * head. Sums are float32 tensor-core products of depth 16, added one after another; p and ds are
+ * rounded to bfloat16 before they are multiplied. Source: Dao 2023, arXiv:2307.08691, algorithm
+ * 2. */
 #include "cuda/attention_bf16.cuh"
 
-/* What the kernels below read. */
+/* Input arrays of the kernels below. */
 struct saved {
     const plumb_bf16 *dout, *q, *kc, *vc;
     const float *lse, *delta;
@@ -16,7 +18,8 @@ struct saved {
 
 /* ---- dq ------------------------------------------------------------------------------- */
 
-/* Tiles of 256 columns leave room for one page at a time in 99 KiB, which sm_86 and sm_89 have. */
+/* Number of page buffers in shared memory. With D = 256 only one page fits into the 99 KiB that
+ * sm_86 and sm_89 have. */
 template <int D> constexpr int STAGES = D <= 128 ? 2 : 1;
 
 template <int D, int MT> static constexpr size_t bwd_shared()
@@ -25,7 +28,7 @@ template <int D, int MT> static constexpr size_t bwd_shared()
            sizeof(plumb_bf16);
 }
 
-/* A warp has MT tiles of 16 pairs, one under the other. */
+/* Each warp computes MT tiles of 16 pairs, one below the other. */
 template <int D, int MT>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
@@ -43,7 +46,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                        [&](int p) { return p < here ? in.q + head_of(tile, p) * d : nullptr; });
     copy_rows<D, TILE>(dos, d, in.q,
                        [&](int p) { return p < here ? in.dout + head_of(tile, p) * d : nullptr; });
-    int of[MT][2], from[MT][2], to[MT][2]; /* the pair's row, -1: no pair; positions that it sees */
+    /* row of the pair, -1: no pair; visible positions [from, to) */
+    int of[MT][2], from[MT][2], to[MT][2];
     float lse[MT][2], delta[MT][2], acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int i = 0; i < 2; i++) {
@@ -67,12 +71,12 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
     for (int at = 0; more(now); advance(now, rows), at = (at + 1) % ST) {
         if (ST == 1) {
-            __syncthreads(); /* everyone has read the page before */
+            __syncthreads(); /* all threads have finished reading the previous page */
             copy_page<D>(stage, in.kc, in.vc, now, rows, shape, kv);
             copy_async_commit();
         }
         copy_async_wait(0);
-        __syncthreads(); /* the page is here; everyone has read the one before */
+        __syncthreads(); /* this page has arrived, and all threads have read the previous page */
         if (ST > 1 && more(ahead)) {
             copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in.kc, in.vc, ahead, rows, shape, kv);
             copy_async_commit();
@@ -121,8 +125,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- dk, dv --------------------------------------------------------------------------- */
 
-/* Per pair of a block: lse in base 2, delta, position (-1: no pair of the run). It lies behind the
- * columns of the pair's q, in the bytes that only keep rows apart. */
+/* Data of one pair: lse in base 2, delta, and position (-1: the pair does not belong to the run).
+ * It is stored in the padding bytes behind the pair's row of q. */
 struct of_pair {
     float lse, delta;
     int pos;
@@ -132,12 +136,14 @@ template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
 {
     return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
 }
-static constexpr int BLOCK = PAGE; /* pairs at a time */
+static constexpr int BLOCK = PAGE; /* pairs per step */
 
-/* The blocks of pairs that see the tile's keys [begin, end) of one sequence; then the next run. A
- * tile is neighbouring rows, each the one whose key it is. */
+/* Iterates over the blocks of pairs that attend to a tile of keys, one run after another. A tile
+ * consists of adjacent rows, each standing for its own key; a run is rows [begin, end) of the tile,
+ * of one sequence. */
 struct turn {
-    int64_t first, beyond; /* the tile's first row; the position whose rows see none of the keys */
+    /* first: the tile's first row; beyond: from this position on, no row attends to the run */
+    int64_t first, beyond;
     int here, begin, end, pair;
 };
 DEVICE pairs pairs_of(const turn &t, const heads &shape, int64_t kv)
@@ -168,7 +174,7 @@ DEVICE void advance(turn &t, const plumb_rows &rows, const heads &shape)
     begin_run(t, rows, shape.window);
 }
 
-/* q and dout of the block that t is at, and what belongs to its pairs. */
+/* Copies q and dout of the current block of pairs to shared memory, and the data of each pair. */
 template <int D>
 DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plumb_rows &rows,
                        const heads &shape, int64_t kv)
@@ -190,7 +196,8 @@ DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plu
     *beside<D>(to, p) = f;
 }
 
-/* A warp has MT tiles of 16 keys, and W of the columns of dk and dv: from blockIdx.z * W on. */
+/* Each warp computes MT tiles of 16 keys and W columns of dk and dv, from column blockIdx.z * W
+ * on. */
 template <int D, int W, int MT>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dkv_kernel(plumb_bf16 *dk, plumb_bf16 *dv, saved in, plumb_rows rows, heads shape, float scale)
@@ -232,19 +239,20 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
     for (int at = 0; now.begin < here; advance(now, rows, shape), at = (at + 1) % ST) {
         if (ST == 1) {
-            __syncthreads(); /* everyone has read the pairs before */
+            __syncthreads(); /* all threads have finished reading the previous pairs */
             copy_pairs<D>(stage, in, now, rows, shape, kv);
             copy_async_commit();
         }
         copy_async_wait(0);
-        __syncthreads(); /* the pairs are here; everyone has read the ones before */
+        __syncthreads(); /* these pairs have arrived, and all threads have read the previous ones */
         if (ST > 1 && ahead.begin < here) {
             copy_pairs<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in, ahead, rows, shape, kv);
             copy_async_commit();
             advance(ahead, rows, shape);
         }
         plumb_bf16 *qs = stage + at * 2 * PAGE_TILE<D>, *dos = qs + PAGE_TILE<D>;
-        const int last = beside<D>(qs, BLOCK - 1)->pos; /* the largest, or -1 */
+        /* the largest position of the block, or -1 if unknown */
+        const int last = beside<D>(qs, BLOCK - 1)->pos;
         bool run[MT][2], any = false;
         for (int m = 0; m < MT; m++)
             for (int i = 0; i < 2; i++) {
@@ -293,8 +301,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- launches ------------------------------------------------------------------------- */
 
-/* Two tiles of a warp share what they multiply with, which halves the reads of shared memory, where
- * registers, and 99 KiB of shared memory, are enough for them. */
+/* MQ and MK are the tiles per warp. Two tiles share one operand, which halves the reads of shared
+ * memory; they are used where the registers and 99 KiB of shared memory suffice. */
 template <int D>
 static plumb_status run_bwd(plumb_stream *s, plumb_bf16 *dq, plumb_bf16 *dk, plumb_bf16 *dv,
                             const saved &in, const struct plumb_rows *rows,

@@ -1,20 +1,22 @@
-/* attention_bwd.cu - the gradients of attention, without atomics: one kernel per output.
+/* attention_bwd.cu - gradients of float32 attention, one kernel per output, without atomics.
  * Layer 1 (cuda). Includes attention.cuh.
  *
- * delta = dout.o of every pair; dq by tiles of pairs over the pages they see, as the forward; dk
- * and dv by tiles of keys over the pairs that see them. Each output element is one chain, over
- * ascending keys, or over ascending rows and within a row the heads of the group. Dao 2023,
- * arXiv:2307.08691, algorithm 2. */
+ * First, delta = dout.o is computed for every (row, head) pair. dq_kernel computes dq in tiles of
+ * pairs and loops over the visible pages, like the forward. dkv_kernel computes dk and dv in tiles
+ * of keys and loops over the pairs that attend to them. Each output element is one chain: dq over
+ * ascending keys; dk and dv over ascending rows and within a row over query heads. Source: Dao
+ * 2023, arXiv:2307.08691, algorithm 2. */
 #include "cuda/attention.cuh"
 
 /* ---- dq ------------------------------------------------------------------------------- */
 
-/* What the kernels below read. */
+/* Input arrays of the kernels below. */
 struct saved {
     const float *dout, *lse, *q, *kc, *vc, *delta;
 };
 
-/* Keys (d,PAGE+1), values (PAGE,d+1): padded, since lanes read them along both sides. */
+/* Returns the bytes of shared memory. Keys (d,PAGE+1) and values (PAGE,d+1) are padded, because
+ * lanes read them along rows and along columns. */
 static size_t dq_shared(int64_t d, int r)
 {
     return size_t(d * (PAGE + 1) + PAGE * (d + 1) + 2 * WARPS * r * d + WARPS * r * PAGE) *
@@ -116,14 +118,16 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- dk, dv --------------------------------------------------------------------------- */
 
-/* The tile's keys and values (WARPS*R,d), q and dout of 32 pairs (d,33), the warps' p and ds. */
+/* Returns the bytes of shared memory: the tile's keys and values (WARPS*R,d), q and dout of 32
+ * pairs (d,33), and the warps' p and ds (R,32). */
 static size_t dkv_shared(int64_t d, int r)
 {
     return size_t(2 * WARPS * r * d + 2 * d * (WARP + 1) + 2 * WARPS * r * WARP) * sizeof(float);
 }
 
-/* A warp owns R keys, the lanes 32 pairs at a time. A tile is 4 R neighbouring rows, each the one
- * whose key it is; its parts of different sequences come one after another. */
+/* Each warp computes R keys; its lanes process 32 pairs at a time. A tile consists of WARPS * R
+ * adjacent rows, each standing for its own key. The runs of different sequences within a tile are
+ * processed one after another. */
 template <int NT, int R>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dkv_kernel(float *dk, float *dv, saved in, plumb_rows rows, heads shape, float scale)
@@ -154,13 +158,13 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     for (int64_t begin = first, end; begin < first + here; begin = end) {
         end = run_end(rows, begin, first + here - 1);
         const int32_t seq = rows.seq[begin];
-        /* no row from here on sees a key of this run */
+        /* from this position on, no row attends to a key of this run */
         const int64_t beyond = shape.window > 0 ? rows.pos[end - 1] + shape.window : INT64_MAX;
         for (int64_t pair = begin * group;; pair += WARP) {
             const int64_t row = pair / group;
             if (row >= rows.n || rows.seq[row] != seq || rows.pos[row] >= beyond)
                 break;
-            __syncthreads(); /* everyone has read the pairs before */
+            __syncthreads(); /* all threads have finished reading the previous pairs */
             for (int at = int(threadIdx.x); at < WARP * d; at += ATTENTION_THREADS) {
                 const int64_t p = pair + at / d, i = p / group;
                 const bool is = i < rows.n && rows.seq[i] == seq;
@@ -250,7 +254,7 @@ static plumb_status run_bwd(plumb_stream *s, float *dq, float *dk, float *dv, co
 static int64_t attention_work_count(int64_t n, const struct plumb_attn_shape *shape, int threads)
 {
     (void)threads;
-    return n * shape->h; /* delta */
+    return n * shape->h; /* floats for delta */
 }
 
 static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,

@@ -1,4 +1,4 @@
-/* context.cu - the table of the CUDA kernels, and CUDA's errors in our words.
+/* context.cu - fills the table of the CUDA kernels and translates CUDA's errors.
  * Layer 1 (cuda). Includes cuda.h. */
 #include "cuda/cuda.h"
 
@@ -10,7 +10,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
                what, cudaGetErrorString(e), cudaGetErrorName(e));
 }
 
-/* Each file's kernels, in both forms. */
+/* The files whose kernels are added to the table, in float32 and in bfloat16. */
 #define CUDA_FILES(X)                                                                              \
     X(attention)                                                                                   \
     X(attention_bf16)                                                                              \

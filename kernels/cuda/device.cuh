@@ -1,4 +1,4 @@
-/* device.cuh - what the kernels are made of: launches, 16-byte accesses, sums in a fixed order.
+/* device.cuh - helpers of all CUDA kernels: launches, 16-byte accesses, sums in a fixed order.
  * Layer 1, kernels/cuda only. Includes cuda.h. */
 #ifndef PLUMB_KERNELS_CUDA_DEVICE_CUH
 #define PLUMB_KERNELS_CUDA_DEVICE_CUH
@@ -10,7 +10,8 @@
 
 #include "cuda/cuda.h"
 
-/* kernel<<<...>>>(...), and the block's dynamic shared memory under a name of its own. */
+/* PLUMB_LAUNCH launches a kernel; PLUMB_SHARED declares the block's dynamic shared memory under a
+ * name. The CUDA emulator of the tests defines its own versions of both. */
 #ifndef PLUMB_LAUNCH
 #define PLUMB_LAUNCH(kernel, grid, block, smem, stream, ...)                                       \
     kernel<<<grid, block, smem, stream>>>(__VA_ARGS__)
@@ -30,7 +31,7 @@ static inline struct plumb_cuda *context_of(plumb_stream *s)
     return reinterpret_cast<struct plumb_cuda *>(s);
 }
 
-/* The status of the launch just made. */
+/* Returns the error status of the kernel launch just made. */
 static inline plumb_status launched(const char *kernel)
 {
     return plumb_cuda_check(cudaGetLastError(), kernel);
@@ -41,16 +42,16 @@ static inline int64_t ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* Both grid dimensions hold what a launch may ask for. */
+/* Fails if a grid of x by y blocks exceeds CUDA's limits. */
 static inline plumb_status check_grid(const char *kernel, int64_t x, int64_t y)
 {
     PLUMB_REQUIRE(x <= 0x7fffffff && y <= 65535, PLUMB_ERR_SHAPE,
-                  "%s: %lld x %lld blocks, a grid has at most 2147483647 x 65535", kernel,
-                  (long long)x, (long long)y);
+                  "%s: needs a grid of %lld x %lld blocks, more than CUDA's 2147483647 x 65535",
+                  kernel, (long long)x, (long long)y);
     return PLUMB_OK;
 }
 
-/* Sets both forms of a kernel in table t from one template. */
+/* Sets the float32 and the bfloat16 entry of a kernel in table t from one template. */
 #define BOTH(t, kernel) ((void)((t)->kernel = (kernel)), (void)((t)->bf16.kernel = (kernel)))
 
 static inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr,
@@ -72,7 +73,7 @@ DEVICE float widen(plumb_bf16 x)
 {
     return __uint_as_float(uint32_t(x.bits) << 16);
 }
-/* To nearest even. */
+/* Stores x in *to; in bfloat16, rounds it to nearest even. */
 DEVICE void narrow(float *to, float x)
 {
     *to = x;
@@ -82,16 +83,16 @@ DEVICE void narrow(plumb_bf16 *to, float x)
     to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
 }
 
-/* Neighbouring elements, as the arithmetic sees them. */
+/* N adjacent elements, converted to float for the arithmetic. */
 template <int N> struct vec {
     float v[N];
 };
 
-/* How many of the smaller of two types are in a 16-byte access. */
+/* The number of elements of the smaller type that a 16-byte access holds. */
 template <class A, class B = A>
 static constexpr int PER = 16 / int(sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B));
 
-/* The same from 16 bytes, and back to them. */
+/* Unpacks 16 bytes into floats; pack() does the reverse. */
 DEVICE vec<4> unpack(float4 q, float)
 {
     return vec<4>{{q.x, q.y, q.z, q.w}};
@@ -123,8 +124,9 @@ DEVICE float4 pack(const float *v, plumb_bf16)
     return make_float4(pack2(v[0], v[1]), pack2(v[2], v[3]), pack2(v[4], v[5]), pack2(v[6], v[7]));
 }
 
-/* Elements j..j+N-1 of x (n,), j < n; 0 from n on. `wide`: x + j is 16-byte aligned, j + N <= n.
- * A caller does the same arithmetic in both cases. */
+/* Loads elements j..j+N-1 of x (n,) for j < n; elements from n on become 0. `wide` requires that x
+ * + j is 16-byte aligned and j + N <= n. The arithmetic of the caller is the same with and without
+ * it. */
 template <int N, class T> DEVICE vec<N> load(const T *x, int64_t j, int64_t n, bool wide)
 {
     vec<N> r;
@@ -157,7 +159,7 @@ template <int N, class T> DEVICE void store(T *x, vec<N> v, int64_t j, int64_t n
 
 /* ---- sums ------------------------------------------------------------------------------ */
 
-/* Over the lanes of a whole warp, as a butterfly: every lane ends with the same bits. */
+/* Sums v over the lanes of a whole warp by a butterfly; every lane ends with the same bits. */
 template <class T> DEVICE T warp_sum(T v)
 {
     for (int with = WARP / 2; with > 0; with >>= 1)
@@ -171,8 +173,8 @@ DEVICE float warp_max(float v)
     return v;
 }
 
-/* Over a block of WARPS warps: within each warp, then over the warps in order. part (WARPS,) is
- * shared; it may be used again at once. */
+/* Sums v over a block of WARPS warps: first within each warp, then over the warps in order. part
+ * (WARPS,) is shared memory; the caller may reuse it immediately. */
 template <int WARPS, class T> DEVICE T block_sum(T v, T *part)
 {
     v = warp_sum(v);

@@ -1,10 +1,11 @@
-/* elementwise.cu - rotary embedding, SwiGLU and AdamW: every element by itself.
+/* elementwise.cu - kernels that process elements independently: rotary embedding, SwiGLU, AdamW,
+ * and the sum of squares by blocks.
  * Layer 1 (cuda). Includes device.cuh. */
 #include "cuda/device.cuh"
 
 static constexpr int THREADS = 256;
 
-/* One thread per 16 bytes of each half of a head. */
+/* Each thread rotates 16 bytes of the first half of a head with 16 bytes of the second half. */
 template <class T>
 static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *pos, int64_t heads,
                                    int64_t h, int64_t half, float sign, bool wide)
@@ -152,8 +153,9 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
     return launched("adamw");
 }
 
-/* A team of one thread, a warp or THREADS per block of x, in double: every thread its own chain,
- * then the tree. Which, and so the order, depends on the block's size alone. */
+/* Sums the squares of each block of x in double, with SIZE threads per block of x. Each thread has
+ * its own chain; the chains are then added by a tree. SIZE (1, WARP or THREADS), and with it the
+ * order of the sum, depends only on the block's length. */
 template <int SIZE>
 static __global__ void __launch_bounds__(THREADS)
     sumsq_kernel(double *out, const float *x, int64_t n, int64_t block)

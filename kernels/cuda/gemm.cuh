@@ -1,14 +1,15 @@
-/* gemm.cuh - a linear layer's products as cuBLASLt wants to hear them, and the one algorithm of
- * each. Layer 1 (cuda). Includes device.cuh. */
+/* gemm.cuh - describes a linear layer's products to cuBLASLt, and looks up their algorithms.
+ * Layer 1 (cuda). Includes device.cuh. */
 #ifndef PLUMB_KERNELS_CUDA_GEMM_CUH
 #define PLUMB_KERNELS_CUDA_GEMM_CUH
 
 #include "cuda/device.cuh"
 
-/* y = x w^T; the same and the bias; dx = dy w; dw += dy^T x */
+/* FORWARD: y = x w^T; FORWARD_BIAS: y = x w^T + bias; BACKWARD_X: dx = dy w; BACKWARD_W: dw += dy^T
+ * x. */
 enum form { FORWARD, FORWARD_BIAS, BACKWARD_X, BACKWARD_W };
 
-/* A product, and the types of what it reads and writes. */
+/* A kind of product, and the element types of its inputs and of its output. */
 struct product {
     form is;
     cudaDataType_t read, written;
@@ -31,7 +32,7 @@ static inline plumb_status check_blas(cublasStatus_t e, const char *what)
 }
 #define BLAS_TRY(st, call, label) PLUMB_TRY_GOTO(st, check_blas((call), #call), label)
 
-/* The operands' shapes of one product with n rows: D (m x columns) = op(A) op(B). */
+/* cuBLASLt's description of one product with n rows: D (m x columns) = op(A) op(B). */
 struct gemm {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, d;
@@ -59,7 +60,8 @@ static inline plumb_status gemm_init(gemm *g, product p, int64_t n, int64_t out,
     const int32_t trans_b = back_w ? CUBLAS_OP_T : CUBLAS_OP_N;
     const int32_t epilogue =
         p.is == FORWARD_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    /* memory as columns x rows: w is in x out, x and dx in x n, y and dy out x n */
+    /* cuBLASLt is column-major. Row-major memory is described as its transpose: w as in x out, x
+     * and dx as in x n, y and dy as out x n. */
     const int64_t a[2] = {in, back_w ? n : out};
     const int64_t b[2] = {forward ? in : out, n};
     const int64_t d[2] = {forward ? out : in, back_w ? out : n};
@@ -91,16 +93,18 @@ fail:
     return st;
 }
 
-/* What every operand's address is a multiple of, whichever row it begins at. */
+/* Returns an alignment, in bytes, that the address of every row of every operand has. */
 static inline uint32_t alignment(product p, int64_t out, int64_t in)
 {
     const uint32_t size = p.read == CUDA_R_16BF ? 2 : 4;
     return out * size % 16 == 0 && in * size % 16 == 0 ? 16 : size;
 }
 
-/* pins.cu: *algo = the algorithm of this product, chosen when it is asked for the first time; valid
- * until the next call. bias: as for gemm_init. PLUMB_ERR_UNSUPPORTED when there is none. */
-plumb_status plumb_cuda_pinned(struct plumb_cuda *c, product p, int64_t out, int64_t in,
-                               const float *bias, const cublasLtMatmulAlgo_t **algo);
+/* Sets *algo to the algorithm of this product, from the GEMM algorithm cache (gemm_cache.cu). If
+ * the cache has no entry, the heuristic's first row-invariant algorithm is added.
+ *   algo: valid until the next call    bias: as for gemm_init
+ * Errors: PLUMB_ERR_UNSUPPORTED if no algorithm is row-invariant. */
+plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t out, int64_t in,
+                                  const float *bias, const cublasLtMatmulAlgo_t **algo);
 
 #endif

@@ -1,4 +1,4 @@
-/* hash.cu - the hash of a vector's blocks: a thread block each.
+/* hash.cu - the block hash (hash_blocks in kernels.h); one thread block per hash block.
  * Layer 1 (cuda). Includes device.cuh. */
 #include "cuda/device.cuh"
 
@@ -17,7 +17,8 @@ DEVICE uint64_t word_at(const float *x, int64_t i, int64_t n)
     return low | high << 32;
 }
 
-/* Thread t has lane t % LANES of every ROWS-th row; sums modulo 2^64 are the same in any order. */
+/* Thread t processes lane t % LANES of every ROWS-th row. The order does not matter, because the
+ * sums are modulo 2^64. */
 static __global__ void __launch_bounds__(THREADS)
     hash_kernel(uint64_t *out, const float *x, int64_t n)
 {

@@ -1,10 +1,11 @@
-/* linear.cu - linear layers through cuBLASLt.
+/* linear.cu - linear layers, computed by cuBLASLt.
  * Layer 1 (cuda). Includes gemm.cuh.
  *
- * cuBLASLt counts in columns: row-major (n,c) is its c x n. Sums are float32. */
+ * cuBLASLt is column-major, so it sees a row-major (n,c) array as a c x n matrix. Sums are
+ * float32. */
 #include "cuda/gemm.cuh"
 
-/* d = op(a) op(b) + beta d */
+/* Computes d = op(a) op(b) + beta d with the cached algorithm of the product. */
 static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a, const void *b,
                              const float *bias, float beta, int64_t n, int64_t out, int64_t in)
 {
@@ -18,7 +19,7 @@ static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a,
     PLUMB_REQUIRE(alignment(p, out, in) < 16 || aligned16(a, b, d), PLUMB_ERR_ARG,
                   "linear layer %lld x %lld: an operand is not aligned to 16 bytes", (long long)out,
                   (long long)in);
-    PLUMB_TRY(plumb_cuda_pinned(c, p, out, in, bias, &algo));
+    PLUMB_TRY(plumb_cuda_gemm_algo(c, p, out, in, bias, &algo));
     PLUMB_TRY(gemm_init(&g, p, n, out, in, bias));
     BLAS_TRY(st,
              cublasLtMatmul(c->blas, g.desc, &one, a, g.a, b, g.b, &beta, d, g.d, d, g.d, algo,
@@ -36,7 +37,7 @@ static int64_t linear_packed_count(int64_t out, int64_t in)
     return out * in;
 }
 
-/* cuBLASLt reads float32 weights as they are. */
+/* Copies w, because cuBLASLt reads row-major float32 weights. */
 static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, int64_t out,
                                 int64_t in)
 {
@@ -47,7 +48,8 @@ static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, 
 
 static constexpr int THREADS = 256;
 
-/* y[i,:] = x, rounded    y (n,c)  x (c,)    One thread per 16 bytes of y; slices along x. */
+/* Rounds x to bfloat16 and copies it to every row: y[i,:] = x.     y (n,c)  x (c,)
+ * Each thread writes 16 bytes of each row of y. */
 static __global__ void narrow_kernel(plumb_bf16 *y, const float *x, int64_t n, int64_t c, bool wide)
 {
     constexpr int N = PER<plumb_bf16>;
@@ -89,8 +91,8 @@ static plumb_status linear_fwd(plumb_stream *s, float *y, const float *x, const 
     return multiply(s, p, y, packed, x, bias, 0.0f, n, out, in);
 }
 
-/* The bias epilogue of a bfloat16 product wants a bfloat16 bias: it comes in as what is added to
- * instead, and the sum is rounded once all the same. */
+/* In a bfloat16 product, cuBLASLt's bias epilogue requires a bfloat16 bias. Instead, the bias is
+ * first written to y, rounded to bfloat16, and the product is added to y (beta = 1). */
 static plumb_status linear_fwd(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
                                const plumb_bf16 *packed, const float *bias, int64_t n, int64_t out,
                                int64_t in)
@@ -123,8 +125,8 @@ static plumb_status linear_bwd_x(plumb_stream *s, T *dx, const T *dy, const T *w
                     accumulate ? 1.0f : 0.0f, n, out, in);
 }
 
-/* dbias: a block owns 32 columns; each of its warps takes every WARPS-th row, and the warps' sums
- * add up in order: fixed by n. */
+/* Computes dbias: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
+ * sums of the warps are then added in order. The order depends on n only. */
 static constexpr int COLUMN_WARPS = 32;
 template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)

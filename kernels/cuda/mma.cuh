@@ -1,15 +1,16 @@
-/* mma.cuh - tensor cores, and the instructions that feed them: one line of PTX each, of sm_80 on.
+/* mma.cuh - tensor-core products and their data movement, one PTX instruction each, for sm_80 on.
  * Layer 1, kernels/cuda only. Includes device.cuh.
  *
- * With g = lane / 4 and t = lane % 4, the lanes hold of
+ * With g = lane / 4 and t = lane % 4, each lane holds these elements of the operands:
  *     A (16,16)  a[0]: row g, columns 2t, 2t+1; a[1]: row g+8; a[2], a[3]: the same, columns +8
  *     B (16,8)   b0: column g, rows 2t, 2t+1; b1: rows +8
  *     C (16,8)   c[0], c[1]: row g, columns 2t, 2t+1; c[2], c[3]: row g+8
- * so that two neighbouring C, rounded, are an A. Elements of a pair: the lower one in the low half.
+ * Two adjacent C tiles, rounded, therefore have the layout of an A. A pair of elements has the
+ * lower one in the low 16 bits.
  *
- * Row invariance rests on two properties of mma, which test_mma checks wherever it runs: an element
- * of D is a function of its row of A, its column of B and its C, whatever the rest of the tile
- * holds; and a product with a zero takes no part, whatever the finite factor beside it. */
+ * Row invariance relies on two properties of mma, which test_mma checks on the device. First, an
+ * element of D depends only on its row of A, its column of B and its element of C. Second, a
+ * product with a zero adds nothing, for any finite other factor. */
 #ifndef PLUMB_KERNELS_CUDA_MMA_CUH
 #define PLUMB_KERNELS_CUDA_MMA_CUH
 
@@ -19,7 +20,7 @@
 #include <emu_mma.h>
 #else
 
-/* c += A B, float32 sums of bfloat16 products. */
+/* c += A B: products of bfloat16, sums in float32. */
 DEVICE void mma_bf16(float *c, const unsigned *a, unsigned b0, unsigned b1)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
@@ -33,8 +34,9 @@ DEVICE unsigned shared_address(const void *at)
     return unsigned(__cvta_generic_to_shared(at));
 }
 
-/* Four matrices of (8,8): lanes 8i..8i+7 point to the rows of matrix i in shared memory, 16 bytes
- * each and so aligned; r[i] = elements 2t, 2t+1 of its row g. _trans: of its column g. */
+/* Loads four matrices of (8,8) from shared memory. Lanes 8i..8i+7 pass the addresses of the rows of
+ * matrix i; a row is 16 bytes, 16-byte aligned. r[i] receives elements 2t and 2t+1 of row g of
+ * matrix i; load_matrix_trans loads elements 2t and 2t+1 of column g. */
 DEVICE void load_matrix(unsigned *r, const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -50,8 +52,9 @@ DEVICE void load_matrix_trans(unsigned *r, const void *row)
                  : "memory");
 }
 
-/* 16 aligned bytes from device to shared memory behind the thread's back; zeros, and nothing is
- * read, where !there. A thread sees its copies after a wait, others after a barrier, too. */
+/* Starts an asynchronous copy of 16 aligned bytes from device to shared memory. If `there` is
+ * false, nothing is read and zeros are written. The copying thread sees the data after
+ * copy_async_wait; other threads see it after a barrier that follows the wait. */
 DEVICE void copy16_async(void *to, const void *from, bool there)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -59,15 +62,17 @@ DEVICE void copy16_async(void *to, const void *from, bool there)
                  : "r"(shared_address(to)), "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
                  : "memory");
 }
-/* The copies since the commit before are a group. */
+/* Closes a group of copies: all copies of this thread since the previous commit. */
 DEVICE void copy_async_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
-/* Until no more than `left` groups are under way: the newest ones. A literal. */
+/* Waits until at most `left` groups, the newest ones, are still in flight. `left` must be a
+ * literal. */
 #define copy_async_wait(left) asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory")
 
-/* 2^x within 2^-22 of it; 1 at 0, 0 at -infinity and where it is below 2^-126. */
+/* Returns 2^x with a relative error below 2^-22; exactly 1 at x = 0, and 0 if x is -infinity or the
+ * result is below 2^-126. */
 DEVICE float exp2_fast(float x)
 {
     float y;
@@ -77,7 +82,8 @@ DEVICE float exp2_fast(float x)
 
 #endif
 
-/* x, an array of the thread, in memory: not in registers that a loop has better use for. */
+/* Returns x, an array of the thread, and makes the compiler keep it in memory, so that the loop can
+ * use the registers. */
 DEVICE float *in_memory(float *x)
 {
 #ifdef __CUDA_ARCH__
@@ -86,7 +92,7 @@ DEVICE float *in_memory(float *x)
     return x;
 }
 
-/* Two elements, each to nearest even. */
+/* Packs two floats into one word of two bfloat16, each rounded to nearest even. */
 DEVICE unsigned pack_bf16(float low, float high)
 {
     return __float_as_uint(pack2(low, high));

@@ -1,13 +1,14 @@
 /* rmsnorm.cu - root-mean-square normalisation.
  * Layer 1 (cuda). Includes device.cuh.
  *
- * A row belongs to a team: one warp when it is short (heads, small models), a block of 8 warps
- * when it is long. Which, and so the order of its sum, depends on c alone. */
+ * A team of threads computes one row: one warp if the row is short (heads, small models), a block
+ * of 8 warps if it is long. The team's size, and with it the order of the sum, depends on c
+ * only. */
 #include "cuda/device.cuh"
 
 static constexpr int SHORT = 512, TEAM_WARPS = 8, THREADS = TEAM_WARPS * WARP;
 
-/* The row of this thread's team, its thread in the team, the team's threads. */
+/* The row of this thread's team, the thread's index in the team, and the team's size. */
 struct team {
     int64_t row;
     int at, size;
@@ -51,7 +52,8 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-/* The launch of one kernel of T for both sizes of team. */
+/* Launches a kernel of T with one warp per row if c <= SHORT, else with TEAM_WARPS warps per
+ * row. */
 #define TEAM_LAUNCH(kernel, n, c, s, ...)                                                          \
     do {                                                                                           \
         if ((c) <= SHORT)                                                                          \
@@ -87,7 +89,7 @@ static __global__ void __launch_bounds__(THREADS)
     x += t.row * c;
     dy += t.row * c;
     dx += t.row * c;
-    float dot = 0.0f; /* sum_j dy w x */
+    float dot = 0.0f; /* sum over j of dy w x */
     for (int64_t j = N * t.at; j < c; j += N * t.size) {
         const vec<N> v = load<N>(x, j, c, wide), d = load<N>(dy, j, c, wide);
         const vec<N> g = load<N>(w, j, c, wide);
@@ -106,8 +108,8 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-/* dw: a block owns 32 columns; its warps take every WARPS-th row each, and their sums add up in
- * the order of the warps. The order depends on n alone. */
+/* Computes dw: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
+ * sums of the warps are then added in order. The order depends on n only. */
 static constexpr int COLUMN_WARPS = 32;
 template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)

@@ -1,10 +1,10 @@
-/* rows.cu - whole rows moved, averaged and added.
+/* rows.cu - kernels that gather, scatter, average and add rows.
  * Layer 1 (cuda). Includes device.cuh. */
 #include "cuda/device.cuh"
 
 static constexpr int THREADS = 256;
 
-/* One thread per 16 bytes of a row. */
+/* Each thread copies 16 bytes of a row. */
 template <class Y, class X>
 static __global__ void gather_kernel(Y *y, const X *x, const int32_t *index, int64_t c, bool wide)
 {
@@ -28,9 +28,9 @@ static plumb_status gather_fwd(plumb_stream *s, Y *y, const X *x, const int32_t 
     return launched("gather_fwd");
 }
 
-/* A warp owns 32 accesses of the row that index[i] names, if i is the first to name it, and adds
- * to it in ascending i': no atomics, and the order of the definition. The warp looks at 32
- * indices at a time. */
+/* Adds all rows i' with index[i'] = index[i] to row index[i] of dx. Only the first such i does
+ * this; the other blocks return. Each warp owns 32 accesses of the row, searches 32 indices at a
+ * time and adds in ascending i': no atomics, and the same order as the reference. */
 template <class X, class Y>
 static __global__ void scatter_kernel(X *dx, const Y *dy, const int32_t *index, int64_t n,
                                       int64_t c, bool wide)
@@ -80,7 +80,7 @@ static plumb_status gather_bwd(plumb_stream *s, X *dx, const Y *dy, const int32_
     return launched("gather_bwd");
 }
 
-/* One thread per column: the rows of the segment in order, in double. */
+/* Each thread averages one column of a segment: it adds the rows in order, in double. */
 template <class T>
 static __global__ void segment_mean_kernel(float *y, const T *x, const int64_t *offset, int64_t c)
 {

@@ -1,17 +1,19 @@
-/* sample.cu - draws a token per row, on the device.
+/* sample.cu - draws one token per row of logits, on the device.
  * Layer 1 (cuda). Includes vocab.cuh.
  *
- * A block per row, without sorting. Probabilities are whole numbers of 2^-40 of the largest, so
- * that their sums are exact in any order: the histograms below may use atomics and the draw still
- * is a function of the row. Top-k and top-p are the same question, the smallest set of the largest
- * logits (ties by id) of a given mass, answered by radix selection over the logits' bits. */
+ * One block processes one row, without sorting. Probabilities are integer multiples of 2^-40 of the
+ * largest one, so their sums are exact in any order. The histograms below can therefore use
+ * atomics, and the draw is still a function of the row. Top-k and top-p are solved by the same
+ * radix selection over the bits of the logits: it finds the smallest set of the largest logits
+ * (ties by id) that has a given mass. */
 #include "cuda/vocab.cuh"
 
 typedef unsigned long long count_t;
 
 static constexpr int BINS = 256, DIGIT = 8;
 
-/* What is kept: logits above the key, those equal to it up to an id, of at least min_p. */
+/* A row of logits and its filters. An id is kept if its logit is above `key`, or equal to it and
+ * the id is at most `last`, and its probability is at least min_p times the largest. */
 struct row {
     const float *z;
     int64_t v;
@@ -19,7 +21,9 @@ struct row {
     uint32_t key;
     int64_t last;
 };
-enum weigh { COUNT, WEIGHT, TIES }; /* an id's mass: 1, its probability, 1 where it has the key */
+/* How mass_of weighs an id that is kept. COUNT: 1. WEIGHT: its probability. TIES: 1 if its logit
+ * has the key `tie`, else 0. */
+enum weigh { COUNT, WEIGHT, TIES };
 
 struct scratch {
     count_t bin[BINS], part[MOST_WARPS], need;
@@ -29,7 +33,7 @@ struct scratch {
     uint32_t digit;
 };
 
-/* Ascending with the float; both zeros are one. */
+/* Maps a float to an integer with the same order; -0 and +0 have the same key. */
 DEVICE uint32_t key_of(float z)
 {
     const uint32_t bits = __float_as_uint(z + 0.0f);
@@ -52,8 +56,8 @@ DEVICE count_t mass_of(const row &x, weigh how, uint32_t tie, int64_t j)
     return how == WEIGHT ? count_t(p * 0x1p40f) : 1;
 }
 
-/* The lowest id whose mass with that of all lower ids reaches `need`, 1 <= need <= all mass. A
- * warp owns a range of ids; the one that reaches it walks. */
+/* Returns the lowest id at which the cumulative mass reaches `need`; need must be between 1 and the
+ * total mass. Each warp owns a range of ids; the warp whose range reaches `need` searches it. */
 template <int W>
 DEVICE int64_t find(const row &x, weigh how, uint32_t tie, count_t need, scratch *s)
 {
@@ -91,8 +95,9 @@ DEVICE int64_t find(const row &x, weigh how, uint32_t tie, count_t need, scratch
     return s->found;
 }
 
-/* The digit, from the largest down, at which the bins' mass reaches need; need becomes what is
- * left of it there. Warp 0, eight bins a lane. */
+/* Finds the largest digit at which the mass of the bins, summed from the largest digit down,
+ * reaches need. Sets s->digit to it and s->need to the mass still needed within that bin. Runs in
+ * warp 0, with eight bins per lane. */
 DEVICE void pick_digit(count_t need, scratch *s)
 {
     const int lane = int(threadIdx.x), per = BINS / WARP, top = BINS - 1 - lane * per;
@@ -114,7 +119,7 @@ DEVICE void pick_digit(count_t need, scratch *s)
     s->need = need;
 }
 
-/* Keeps of x the smallest set of the largest logits with at least this mass. */
+/* Limits x to the smallest set of the largest logits whose mass is at least `need`. */
 template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
 {
     uint32_t prefix = 0, known = 0;
@@ -139,7 +144,7 @@ template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
         prefix |= s->digit << shift;
         known |= uint32_t(BINS - 1) << shift;
     }
-    /* so many of those that share the last key */
+    /* Of the ids whose logit has the last key, keep as many as needed, in ascending id. */
     const uint32_t sign = prefix & 0x80000000u;
     const float z = __uint_as_float(sign ? prefix & 0x7fffffffu : ~prefix);
     count_t each = 1;
@@ -182,7 +187,7 @@ static __global__ void __launch_bounds__(W *WARP)
     const int64_t i = blockIdx.x;
     row x = {logits + i * v, v, 0.0f, temperature, 0.0f, 0, v};
     if (threadIdx.x == 0)
-        s.found = 0; /* what a row of NaN draws */
+        s.found = 0; /* token that is drawn if all logits are NaN */
     x.best = block_best<W>(x.z, v, s.max);
     double drawn = 0.0;
     int64_t id;
@@ -197,7 +202,7 @@ static __global__ void __launch_bounds__(W *WARP)
         }
         x.min_p = min_p;
         const count_t all = total_mass<W>(x, &s);
-        const count_t need = count_t(u[i] * double(all)) + 1; /* the first sum above u */
+        const count_t need = count_t(u[i] * double(all)) + 1; /* the first cumulative sum above u */
         id = find<W>(x, WEIGHT, 0, need < all ? need : all, &s);
         drawn = (double(x.z[id]) - double(x.best)) / double(temperature) -
                 (log(double(all)) - 40.0 * 0.69314718055994530942);

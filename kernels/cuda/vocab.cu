@@ -1,4 +1,4 @@
-/* vocab.cu - log-probabilities over the vocabulary.
+/* vocab.cu - token log-probabilities over the vocabulary.
  * Layer 1 (cuda). Includes vocab.cuh. */
 #include "cuda/vocab.cuh"
 
@@ -25,7 +25,8 @@ static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const 
     return launched("logprob_fwd");
 }
 
-/* 1 - p of a target that is nearly certain loses nothing as -expm1. */
+/* Returns dlogits of one element. expm1 keeps 1 - p accurate when the target's probability p is
+ * close to 1. */
 DEVICE float slope(float z, float lse, float dlogp, bool target)
 {
     const float a = z - lse;

@@ -1,12 +1,12 @@
-/* vocab.cuh - the log-sum-exp of a row of logits, one definition for all that report a log-prob.
+/* vocab.cuh - the log-sum-exp of a row of logits, shared by all kernels that report a log-prob.
  * Layer 1, kernels/cuda only. Includes device.cuh. */
 #ifndef PLUMB_KERNELS_CUDA_VOCAB_CUH
 #define PLUMB_KERNELS_CUDA_VOCAB_CUH
 
 #include "cuda/device.cuh"
 
-/* A row of logits belongs to a block of this many warps. Which, and so the order of its sum,
- * depends on v alone. */
+/* The number of warps per block, which processes one row of logits. It depends only on v, and so
+ * does the order of the row's sum. */
 static constexpr int MOST_WARPS = 16, FEW_WARPS = 4, SHORT_ROW = 2048;
 #define VOCAB_LAUNCH(kernel, n, v, s, ...)                                                         \
     do {                                                                                           \
@@ -18,11 +18,11 @@ static constexpr int MOST_WARPS = 16, FEW_WARPS = 4, SHORT_ROW = 2048;
                          context_of(s)->stream, __VA_ARGS__);                                      \
     } while (0)
 
-/* A maximum and the sum of exp(z - it). */
+/* The maximum of some logits z, and the sum of exp(z - max). */
 struct mass {
     float max, sum;
 };
-/* The order of the arguments changes no bit: max and + are symmetric. */
+/* Combines two partial sums. Swapping the arguments does not change a bit. */
 DEVICE mass join(mass a, mass b)
 {
     const float max = fmaxf(a.max, b.max);
@@ -31,9 +31,9 @@ DEVICE mass join(mass a, mass b)
     return mass{max, a.sum * expf(a.max - max) + b.sum * expf(b.max - max)};
 }
 
-/* log sum_j exp z_j of z (v,), nats, by a block of W warps; the same in every thread. One reading:
- * a thread keeps the maximum of its elements and rescales its sum when it grows. part (W,) is
- * shared. */
+/* Returns log sum_j exp z_j of z (v,), in nats, in every thread of a block of W warps. The logits
+ * are read once: each thread keeps the maximum of its elements and rescales its sum when the
+ * maximum grows. part (W,) is shared memory. */
 template <int W> DEVICE double block_lse(const float *z, int64_t v, mass *part)
 {
     mass own = {-INFINITY, 0.0f};
@@ -41,7 +41,7 @@ template <int W> DEVICE double block_lse(const float *z, int64_t v, mass *part)
         if (z[j] > own.max) {
             own.sum = own.sum * expf(own.max - z[j]) + 1.0f;
             own.max = z[j];
-        } else if (z[j] != -INFINITY) { /* NaN comes here, and stays */
+        } else if (z[j] != -INFINITY) { /* a NaN takes this branch and makes the sum NaN */
             own.sum += expf(z[j] - own.max);
         }
     }

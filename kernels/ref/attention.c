@@ -1,10 +1,11 @@
-/* attention.c - causal attention over a paged KV store: the definition.
+/* attention.c - reference implementation of causal attention over a paged KV cache.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 
 #include <math.h>
 
-/* CHUNK: columns that are summed at a time; the scores are computed again for each chunk. */
+/* CHUNK is the number of output columns that are summed in one pass over the keys. Each pass
+ * computes the scores again. */
 enum { PAGE = PLUMB_KV_PAGE, CHUNK = 64 };
 
 struct store {
@@ -16,7 +17,8 @@ struct store {
 static const float *key(const struct store *t, int64_t seq, int64_t j, int64_t head)
 {
     const int64_t page = t->rows->page[seq * t->rows->max_pages + j / PAGE];
-    return t->kc + (page * t->hk + head) * t->d * PAGE + j % PAGE; /* stride PAGE */
+    /* consecutive components of a key are PAGE floats apart */
+    return t->kc + (page * t->hk + head) * t->d * PAGE + j % PAGE;
 }
 
 static const float *value(const struct store *t, int64_t seq, int64_t j, int64_t head)
@@ -41,7 +43,7 @@ static double dot(const float *a, const float *b, int64_t d)
     return sum;
 }
 
-/* sum += f x, over the columns of a chunk. */
+/* sum[e] += f x[e], for the (at most CHUNK) columns of one chunk. */
 static void add(double sum[CHUNK], double f, const float *x, int64_t stride, int64_t left)
 {
     for (int64_t e = 0; e < CHUNK && e < left; e++)
@@ -116,7 +118,8 @@ int64_t plumb_ref_attention_work_count(int64_t n, const struct plumb_attn_shape 
     return 0;
 }
 
-/* p and dL/ds (before the scale) of query row i, head a, and key position j. */
+/* The attention probability p of query row i, head a and key position j, and the gradient ds of the
+ * loss with respect to the scaled score. */
 struct pair {
     double p, ds;
 };
@@ -150,7 +153,8 @@ plumb_status plumb_ref_attention_bwd(plumb_stream *s, float *dq, float *dk, floa
                         key(&t, rows->seq[i], j, a / group) + e * PAGE, PAGE, d - e);
                 store(dq + (i * h + a) * d + e, sum, d - e);
             }
-    for (int64_t r = 0; r < rows->n; r++) /* the row whose key and value these are */
+    /* row r holds the key and value whose gradients are computed */
+    for (int64_t r = 0; r < rows->n; r++)
         for (int64_t a = 0; a < hk; a++)
             for (int64_t e = 0; e < d; e += CHUNK) {
                 const int64_t j = rows->pos[r];

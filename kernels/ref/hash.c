@@ -1,4 +1,4 @@
-/* hash.c - the hash of a vector's blocks: the definition.
+/* hash.c - reference implementation of the block hash (hash_blocks in kernels.h).
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 

@@ -1,8 +1,8 @@
-/* linear.c - linear layers, the definition: scalar, sums in double.
- * Layer 1. Includes kernels.h and base/. */
+/* linear.c - reference implementation of the linear layer; sums are in double.
+ * Layer 1 (ref). Includes kernels.h and base/. */
 #include "kernels.h"
 
-/* The reference needs no layout of its own: packed is w. */
+/* The reference needs no special layout: linear_pack copies w, row-major. */
 int64_t plumb_ref_linear_packed_count(int64_t out, int64_t in)
 {
     return out * in;

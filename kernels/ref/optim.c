@@ -1,4 +1,4 @@
-/* optim.c - AdamW and the sum of squares: the definition.
+/* optim.c - reference implementation of AdamW and of the sum of squares.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 

@@ -1,4 +1,4 @@
-/* rope.c - rotary position embedding: the definition.
+/* rope.c - reference implementation of rotary position embedding.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 

@@ -1,4 +1,4 @@
-/* rows.c - whole rows moved, averaged and added: the definition.
+/* rows.c - reference implementation of the kernels that gather, scatter, average and add rows.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 

@@ -1,10 +1,10 @@
-/* sample.c - draws a token per row: the definition.
+/* sample.c - reference implementation of sampling: draws one token per row of logits.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 
 #include <math.h>
 
-/* a before b: larger logit first, then the lower id. */
+/* Sort order of token ids: larger logit first; equal logits by ascending id. */
 static int before_by_logit(const float *z, int32_t a, int32_t b)
 {
     return z[a] > z[b] || (z[a] == z[b] && a < b);
@@ -39,7 +39,7 @@ static void sort(int32_t *id, int64_t n, const float *z,
     }
 }
 
-/* How many of the sorted ids survive top_k, top_p and min_p. */
+/* Returns how many of the ids, sorted by descending logit, pass top_k, top_p and min_p. */
 static int64_t keep_count(const float *z, const int32_t *id, int64_t v,
                           const struct plumb_sample_param *p)
 {
@@ -61,7 +61,7 @@ static int64_t keep_count(const float *z, const int32_t *id, int64_t v,
 int64_t plumb_ref_sample_work_count(int64_t n, int64_t v, int threads)
 {
     (void)n, (void)threads;
-    return v; /* ids of one row, int32 */
+    return v; /* the sorted ids of one row, as int32 */
 }
 
 plumb_status plumb_ref_sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,

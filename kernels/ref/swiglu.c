@@ -1,4 +1,4 @@
-/* swiglu.c - the gated activation: the definition.
+/* swiglu.c - reference implementation of SwiGLU, the gated activation of the MLP.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 

@@ -1,4 +1,4 @@
-/* vocab.c - log-probabilities over the vocabulary: the definition.
+/* vocab.c - reference implementation of token log-probabilities over the vocabulary.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 

@@ -155,17 +155,17 @@ static void cuda_graph_destroy(struct plumb_backend *b, plumb_graph *g)
 
 static plumb_status cuda_choices_tune(struct plumb_backend *b, int64_t out, int64_t in)
 {
-    return plumb_cuda_pins_tune(context_of(b), b->dtype == PLUMB_BF16, out, in);
+    return plumb_cuda_gemm_cache_tune(context_of(b), b->dtype == PLUMB_BF16, out, in);
 }
 
 static plumb_status cuda_choices_write(struct plumb_backend *b, struct plumb_buf *text)
 {
-    return plumb_cuda_pins_write(text, context_of(b));
+    return plumb_cuda_gemm_cache_write(text, context_of(b));
 }
 
 static plumb_status cuda_choices_read(struct plumb_backend *b, const char *text)
 {
-    return plumb_cuda_pins_read(context_of(b), text);
+    return plumb_cuda_gemm_cache_read(context_of(b), text);
 }
 
 static void cuda_destroy(struct plumb_backend *b)
@@ -179,7 +179,7 @@ static void cuda_destroy(struct plumb_backend *b)
     if (side_of(b) && side_of(b)->stream)
         (void)cudaStreamDestroy(side_of(b)->stream);
     free(side_of(b));
-    free(c->pin);
+    free(c->cached);
     free(c);
     free(b);
 }

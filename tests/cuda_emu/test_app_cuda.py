@@ -57,7 +57,7 @@ def test_bfloat16(bench, cpu):
 
 
 def test_pins(bench):
-    """What is measured is written down, and read again: the same bytes; a damaged file is not."""
+    """The GEMM algorithm cache is written and read again with the same bytes; a damaged file is not used."""
     pins, few = bench.folder / "pins.txt", ["device=cuda", "global_batch_size=2", "micro_batch_size=2"]
     runs = [bench.folder / f"pins-{i}" for i in range(2)]
     args = [bench.sft_args(out, *few, f"pins={pins}", steps=1) for out in runs]
@@ -67,7 +67,7 @@ def test_pins(bench):
     bench.check(text.startswith("plumb pins 1") and text == pins.read_text(), "pins:", text)
     pins.write_text(text[:len(text) // 2])
     damaged = bench.good("doctor", "device=cuda", f"pins={pins}")
-    bench.check("is not used: it is damaged" in damaged.err, "no warning:", damaged)
+    bench.check("is not used: the file is damaged" in damaged.err, "no warning:", damaged)
     bench.same(runs[0] / "latest/model.safetensors", runs[1] / "latest/model.safetensors", "pins:")
 
 

@@ -1,8 +1,8 @@
-/* pins.cu - the one algorithm of each product: found, measured, written down.
+/* gemm_cache.cu - the GEMM algorithm cache: finds, times, writes and reads cuBLASLt algorithms.
  * Layer 1 (cuda). Includes gemm.cuh, base/.
  *
- * Row invariance: the algorithm is chosen once for each (product, elements, out, in), without
- * split-K, among those that can do every number of rows, and used for every number of rows. */
+ * Row invariance: the cache holds one algorithm for each (product, element types, out, in), and
+ * every number of rows uses it. The algorithm has no split-K and supports every number of rows. */
 #include "cuda/gemm.cuh"
 
 #include <inttypes.h>
@@ -10,18 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern "C" { /* theirs are C's alone */
+extern "C" { /* base/ headers have no C++ guards */
 #include "base/buf.h"
 #include "base/log.h"
 }
 
 static constexpr int CANDIDATES = 32;
-/* What a choice may cost over the best of the heuristic's own, and the rows that are timed. */
+/* DEAR is the accepted ratio of an algorithm's time to that of the fastest unrestricted one; TIMED
+ * are the numbers of rows that are timed. */
 static constexpr double DEAR = 1.10;
 static constexpr int64_t TIMED[] = {16, 128, 1024};
 static constexpr int TIMES = sizeof(TIMED) / sizeof(TIMED[0]);
 
-/* Whether the algorithm, without split-K, does this product with n rows and no work space. */
+/* Returns whether the algorithm supports this product with n rows and without a workspace. */
 static bool can_do(const struct plumb_cuda *c, product p, int64_t n, int64_t out, int64_t in,
                    const cublasLtMatmulAlgo_t *algo, const float *bias)
 {
@@ -52,7 +53,8 @@ static bool can_do_all(const struct plumb_cuda *c, product p, int64_t out, int64
     return true;
 }
 
-/* The heuristic's candidates for n rows, best first, those with split-K among them or not. */
+/* Asks cuBLASLt's heuristic for its candidates for n rows, best first. `split` also allows
+ * algorithms with split-K. */
 static plumb_status candidates(const struct plumb_cuda *c, product p, int64_t n, int64_t out,
                                int64_t in, const float *bias, bool split,
                                cublasLtMatmulHeuristicResult_t *result, int *found)
@@ -89,25 +91,26 @@ done:
     return st;
 }
 
-static plumb_status grow_pins(struct plumb_cuda *c)
+static plumb_status grow_cache(struct plumb_cuda *c)
 {
-    const int most = c->most_pins ? 2 * c->most_pins : 32;
-    if (c->n_pin < c->most_pins)
+    const int most = c->cap_cached ? 2 * c->cap_cached : 32;
+    if (c->n_cached < c->cap_cached)
         return PLUMB_OK;
-    void *pin = realloc(c->pin, size_t(most) * sizeof(*c->pin));
-    PLUMB_REQUIRE(pin, PLUMB_ERR_NOMEM, "%d pinned algorithms", most);
-    c->pin = static_cast<struct plumb_cuda_pin *>(pin);
-    c->most_pins = most;
+    void *entry = realloc(c->cached, size_t(most) * sizeof(*c->cached));
+    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "GEMM algorithm cache: %d entries", most);
+    c->cached = static_cast<struct plumb_cuda_gemm_entry *>(entry);
+    c->cap_cached = most;
     return PLUMB_OK;
 }
 
-static struct plumb_cuda_pin *find(const struct plumb_cuda *c, product p, int64_t out, int64_t in)
+static struct plumb_cuda_gemm_entry *find(const struct plumb_cuda *c, product p, int64_t out,
+                                          int64_t in)
 {
-    for (int i = 0; i < c->n_pin; i++) {
-        struct plumb_cuda_pin *pin = &c->pin[i];
-        if (pin->product == p.is && pin->read == p.read && pin->written == p.written &&
-            pin->out == out && pin->in == in)
-            return pin;
+    for (int i = 0; i < c->n_cached; i++) {
+        struct plumb_cuda_gemm_entry *entry = &c->cached[i];
+        if (entry->product == p.is && entry->read == p.read && entry->written == p.written &&
+            entry->out == out && entry->in == in)
+            return entry;
     }
     return nullptr;
 }
@@ -115,12 +118,13 @@ static struct plumb_cuda_pin *find(const struct plumb_cuda *c, product p, int64_
 static plumb_status add(struct plumb_cuda *c, product p, int64_t out, int64_t in,
                         const cublasLtMatmulAlgo_t *algo)
 {
-    PLUMB_TRY(grow_pins(c));
-    c->pin[c->n_pin++] = plumb_cuda_pin{p.is, p.read, p.written, out, in, *algo};
+    PLUMB_TRY(grow_cache(c));
+    c->cached[c->n_cached++] = plumb_cuda_gemm_entry{p.is, p.read, p.written, out, in, *algo};
     return PLUMB_OK;
 }
 
-/* Those of the candidates for a middling number of rows that keep a row's result; best first. */
+/* Returns the heuristic's candidates for 256 rows that support every number of rows without
+ * split-K, best first. */
 static plumb_status invariant(const struct plumb_cuda *c, product p, int64_t out, int64_t in,
                               const float *bias, cublasLtMatmulHeuristicResult_t *result, int *n)
 {
@@ -130,37 +134,39 @@ static plumb_status invariant(const struct plumb_cuda *c, product p, int64_t out
     for (int i = 0; i < found; i++)
         if (can_do_all(c, p, out, in, &result[i].algo, bias))
             result[(*n)++] = result[i];
-    PLUMB_REQUIRE(*n > 0, PLUMB_ERR_UNSUPPORTED,
-                  "linear layer %lld x %lld: none of cuBLASLt's %d algorithms does every number of "
-                  "rows without split-K",
-                  (long long)out, (long long)in, found);
+    PLUMB_REQUIRE(
+        *n > 0, PLUMB_ERR_UNSUPPORTED,
+        "linear layer %lld x %lld: cuBLASLt offers %d algorithms, but none supports every "
+        "number of rows without split-K",
+        (long long)out, (long long)in, found);
     return PLUMB_OK;
 }
 
-plumb_status plumb_cuda_pinned(struct plumb_cuda *c, product p, int64_t out, int64_t in,
-                               const float *bias, const cublasLtMatmulAlgo_t **algo)
+plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t out, int64_t in,
+                                  const float *bias, const cublasLtMatmulAlgo_t **algo)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
     int n = 0;
-    const struct plumb_cuda_pin *pin = find(c, p, out, in);
-    if (!pin) {
+    const struct plumb_cuda_gemm_entry *entry = find(c, p, out, in);
+    if (!entry) {
         PLUMB_TRY(invariant(c, p, out, in, bias, result, &n));
         PLUMB_TRY(add(c, p, out, in, &result[0].algo));
-        pin = &c->pin[c->n_pin - 1];
+        entry = &c->cached[c->n_cached - 1];
     }
-    *algo = &pin->algo;
+    *algo = &entry->algo;
     return PLUMB_OK;
 }
 
-/* ---- measured ---------------------------------------------------------------------------- */
+/* ---- timing ---------------------------------------------------------------------------- */
 
 struct timer {
     struct plumb_cuda *c;
-    float *memory; /* three operands of zeros, one behind the other; a bias, too */
+    /* the operands w, x and y, one after another, all zeros; also used as the bias */
+    float *memory;
     cudaEvent_t begin, end;
 };
 
-/* Milliseconds of the product with n rows: the best of three, after one that warms up. */
+/* Times the product with n rows: the best of three runs, in milliseconds, after one warm-up run. */
 static plumb_status time_of(float *best, const timer *t, product p, int64_t n, int64_t out,
                             int64_t in, const cublasLtMatmulAlgo_t *algo)
 {
@@ -194,7 +200,8 @@ done:
     return st;
 }
 
-/* For each number of rows the best time among the heuristic's first choices, whatever they do. */
+/* Computes floor[k], the best time for TIMED[k] rows among the heuristic's first three candidates,
+ * row-invariant or not. */
 static plumb_status floors(float *floor, const timer *t, product p, int64_t out, int64_t in)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
@@ -213,7 +220,8 @@ static plumb_status floors(float *floor, const timer *t, product p, int64_t out,
     return PLUMB_OK;
 }
 
-/* The first choice that costs little more than the floor, else the cheapest. */
+/* Adds to the cache the first row-invariant candidate whose mean time over TIMED is at most DEAR
+ * times the floor; if there is none, the fastest one. */
 static plumb_status tune(const timer *t, product p, int64_t out, int64_t in)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
@@ -236,15 +244,16 @@ static plumb_status tune(const timer *t, product p, int64_t out, int64_t in)
             best = i;
         }
     }
-    plumb_log(least > DEAR ? PLUMB_LOG_WARN : PLUMB_LOG_DEBUG,
-              "linear layer %lld x %lld, product %d: algorithm %d of %d, %.2f of the time of the "
-              "best that is free to choose",
-              (long long)out, (long long)in, int(p.is), best + 1, n, least);
+    plumb_log(
+        least > DEAR ? PLUMB_LOG_WARN : PLUMB_LOG_DEBUG,
+        "linear layer %lld x %lld, product %d: row-invariant algorithm %d of %d takes %.2f times "
+        "as long as the fastest algorithm without that restriction",
+        (long long)out, (long long)in, int(p.is), best + 1, n, least);
     return add(t->c, p, out, in, &result[best].algo);
 }
 
-extern "C" plumb_status plumb_cuda_pins_tune(struct plumb_cuda *c, bool bf16, int64_t out,
-                                             int64_t in)
+extern "C" plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t out,
+                                                   int64_t in)
 {
     const cudaDataType_t type = bf16 ? CUDA_R_16BF : CUDA_R_32F;
     const product all[] = {{FORWARD, type, type},
@@ -277,9 +286,10 @@ done:
     return st;
 }
 
-/* ---- written down -------------------------------------------------------------------------- */
+/* ---- text form ------------------------------------------------------------------------- */
 
-/* What the choices are good for: this kind of device, and this library alone. */
+/* Appends the header of the text form, which names the kind of device and the version of cuBLASLt
+ * for which the entries are valid. */
 static plumb_status put_header(struct plumb_buf *out)
 {
     struct cudaDeviceProp d;
@@ -290,7 +300,7 @@ static plumb_status put_header(struct plumb_buf *out)
                           d.minor, cublasLtGetVersion());
 }
 
-/* Fowler, Noll and Vo's 64-bit hash, 1a. */
+/* Returns the 64-bit FNV-1a hash (Fowler, Noll and Vo) of the text. */
 static uint64_t checksum(const char *text, int64_t n)
 {
     uint64_t h = 0xCBF29CE484222325ull;
@@ -299,16 +309,17 @@ static uint64_t checksum(const char *text, int64_t n)
     return h;
 }
 
-extern "C" plumb_status plumb_cuda_pins_write(struct plumb_buf *out, const struct plumb_cuda *c)
+extern "C" plumb_status plumb_cuda_gemm_cache_write(struct plumb_buf *out,
+                                                    const struct plumb_cuda *c)
 {
     uint64_t word[sizeof(cublasLtMatmulAlgo_t) / 8];
     const int64_t begin = out->len;
     PLUMB_TRY(put_header(out));
-    for (int i = 0; i < c->n_pin; i++) {
-        const struct plumb_cuda_pin *pin = &c->pin[i];
-        memcpy(word, &pin->algo, sizeof(word));
-        PLUMB_TRY(plumb_buf_addf(out, "%d %d %d %lld %lld", pin->product, int(pin->read),
-                                 int(pin->written), (long long)pin->out, (long long)pin->in));
+    for (int i = 0; i < c->n_cached; i++) {
+        const struct plumb_cuda_gemm_entry *entry = &c->cached[i];
+        memcpy(word, &entry->algo, sizeof(word));
+        PLUMB_TRY(plumb_buf_addf(out, "%d %d %d %lld %lld", entry->product, int(entry->read),
+                                 int(entry->written), (long long)entry->out, (long long)entry->in));
         for (uint64_t w : word)
             PLUMB_TRY(plumb_buf_addf(out, " %016" PRIx64, w));
         PLUMB_TRY(plumb_buf_add_text(out, "\n"));
@@ -317,7 +328,8 @@ extern "C" plumb_status plumb_cuda_pins_write(struct plumb_buf *out, const struc
                           checksum(out->data + begin, out->len - begin));
 }
 
-/* One line; a choice that this library does not take any more is left out. */
+/* Reads one line of the text form and adds its entry. An entry that this cuBLASLt does not support
+ * is skipped. */
 static plumb_status read_line(struct plumb_cuda *c, const char *line)
 {
     alignas(16) static const float bias[4] = {};
@@ -332,7 +344,7 @@ static plumb_status read_line(struct plumb_cuda *c, const char *line)
         used += more;
     }
     PLUMB_REQUIRE(good && is >= FORWARD && is <= BACKWARD_W && out > 0 && in > 0, PLUMB_ERR_FORMAT,
-                  "no choice: '%.60s'", line);
+                  "not an entry of a GEMM algorithm cache: '%.60s'", line);
     memcpy(&algo, word, sizeof(algo));
     const product p = {static_cast<form>(is), cudaDataType_t(read), cudaDataType_t(written)};
     if (find(c, p, out, in) || !can_do_all(c, p, out, in, &algo, bias))
@@ -340,7 +352,7 @@ static plumb_status read_line(struct plumb_cuda *c, const char *line)
     return add(c, p, out, in, &algo);
 }
 
-extern "C" plumb_status plumb_cuda_pins_read(struct plumb_cuda *c, const char *text)
+extern "C" plumb_status plumb_cuda_gemm_cache_read(struct plumb_cuda *c, const char *text)
 {
     struct plumb_buf header = {};
     plumb_status st = put_header(&header);
@@ -348,10 +360,11 @@ extern "C" plumb_status plumb_cuda_pins_read(struct plumb_cuda *c, const char *t
     uint64_t sum = 0;
     if (st == PLUMB_OK &&
         (!end || sscanf(end + 5, "%" SCNx64, &sum) != 1 || sum != checksum(text, end + 1 - text)))
-        st = plumb_fail_at(PLUMB_ERR_FORMAT, __FILE__, __LINE__, "it is damaged");
+        st = plumb_fail_at(PLUMB_ERR_FORMAT, __FILE__, __LINE__, "the file is damaged");
     if (st == PLUMB_OK && strncmp(text, plumb_buf_text(&header), size_t(header.len)) != 0)
-        st = plumb_fail_at(PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                           "it is of another device or another cuBLASLt");
+        st = plumb_fail_at(
+            PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
+            "the file was measured on another device or with another version of cuBLASLt");
     while (st == PLUMB_OK && line < end) {
         st = read_line(c, line);
         line = strchr(line, '\n') + 1;

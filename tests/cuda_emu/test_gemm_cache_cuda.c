@@ -1,4 +1,4 @@
-/* test_pins_cuda.c - the one algorithm of each product: measured, written down, read again.
+/* test_gemm_cache_cuda.c - the GEMM algorithm cache is measured, written and read again.
  * Test of layer 1. */
 #include <inttypes.h>
 
@@ -23,20 +23,21 @@ static uint64_t checksum(const char *text, int64_t n)
     return h;
 }
 
-/* The emulator's words of an algorithm: which, and into how many parts it splits the sum. */
+/* Returns how many entries hold the emulator's slow algorithm (word 0 is 2); checks that none uses
+ * split-K (word 1 is the number of parts). */
 static int64_t slow_ones(const struct plumb_cuda *c)
 {
     int64_t slow = 0;
-    for (int i = 0; i < c->n_pin; i++) {
+    for (int i = 0; i < c->n_cached; i++) {
         uint64_t word[2];
-        memcpy(word, &c->pin[i].algo, sizeof(word));
+        memcpy(word, &c->cached[i].algo, sizeof(word));
         CHECK(word[1] == 1);
         slow += word[0] == 2;
     }
     return slow;
 }
 
-/* Without measuring: the first choice that keeps a row's result. */
+/* Returns how many slow algorithms the heuristic's first choice takes when nothing is timed. */
 static int64_t slow_untuned(void)
 {
     struct plumb_backend *b = NULL;
@@ -57,8 +58,8 @@ static int64_t slow_untuned(void)
 static void refused(struct plumb_backend *b, const char *text, plumb_status with)
 {
     struct plumb_cuda *c = context_of(b);
-    const int before = c->n_pin;
-    CHECK(plumb_cuda_pins_read(c, text) == with && c->n_pin == before);
+    const int before = c->n_cached;
+    CHECK(plumb_cuda_gemm_cache_read(c, text) == with && c->n_cached == before);
 }
 
 int main(void)
@@ -70,26 +71,26 @@ int main(void)
     CHECK_OK(plumb_backend_cuda_create(&other, 0, 1));
     struct plumb_cuda *c = context_of(b), *o = context_of(other);
     for (int i = 0; i < SHAPES; i++)
-        CHECK_OK(plumb_cuda_pins_tune(c, false, shape[i][0], shape[i][1]));
-    CHECK_OK(plumb_cuda_pins_tune(c, true, 64, 32));
-    CHECK(c->n_pin == 4 * SHAPES + 4);
+        CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, shape[i][0], shape[i][1]));
+    CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 64, 32));
+    CHECK(c->n_cached == 4 * SHAPES + 4);
 #ifdef PLUMB_CUDA_EMU
     CHECK(slow_untuned() > 0 && slow_ones(c) == 0);
 #endif
-    CHECK_OK(plumb_cuda_pins_tune(c, false, 64, 32)); /* it is known */
-    CHECK(c->n_pin == 4 * SHAPES + 4);
+    CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, 64, 32)); /* already cached */
+    CHECK(c->n_cached == 4 * SHAPES + 4);
 
-    CHECK_OK(plumb_cuda_pins_write(&text, c));
-    CHECK_OK(plumb_cuda_pins_read(o, plumb_buf_text(&text)));
-    CHECK(o->n_pin == c->n_pin);
-    CHECK_OK(plumb_cuda_pins_read(o, plumb_buf_text(&text))); /* twice is no more */
-    CHECK_OK(plumb_cuda_pins_write(&again, o));
+    CHECK_OK(plumb_cuda_gemm_cache_write(&text, c));
+    CHECK_OK(plumb_cuda_gemm_cache_read(o, plumb_buf_text(&text)));
+    CHECK(o->n_cached == c->n_cached);
+    CHECK_OK(plumb_cuda_gemm_cache_read(o, plumb_buf_text(&text))); /* existing entries stay */
+    CHECK_OK(plumb_cuda_gemm_cache_write(&again, o));
     CHECK(again.len == text.len && !memcmp(again.data, text.data, (size_t)text.len));
 
-    o->n_pin = 0;
+    o->n_cached = 0;
     for (int64_t at = 0; at < text.len - 2; at += 37) {
         text.data[at] ^= 1;
-        CHECK(plumb_cuda_pins_read(o, plumb_buf_text(&text)) != PLUMB_OK && o->n_pin == 0);
+        CHECK(plumb_cuda_gemm_cache_read(o, plumb_buf_text(&text)) != PLUMB_OK && o->n_cached == 0);
         text.data[at] ^= 1;
     }
     refused(other, "", PLUMB_ERR_FORMAT);
