@@ -1,25 +1,14 @@
 /* bench.h - what the benchmarks of the model share: options, the device with its ceilings, models
  * with random weights, results that a script reads.
- * Benchmarks only. Includes model/, ceiling.h. */
+ * Benchmarks only. Includes bench_device.h, ceiling.h, model/. */
 #ifndef PLUMB_BENCHMARKS_BENCH_H
 #define PLUMB_BENCHMARKS_BENCH_H
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "bench_device.h"
 #include "ceiling.h"
 #include "model/model.h"
-
-/* Ends the program with the trail: a benchmark has nothing to clean up. */
-#define BENCH_OK(e)                                                                                \
-    do {                                                                                           \
-        if ((e) != PLUMB_OK) {                                                                     \
-            fputs(plumb_trail(), stderr);                                                          \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* NAME=VALUE of the command line. Every program first says which names it knows, separated by
  * spaces; another one ends it. */
@@ -35,21 +24,6 @@ int64_t bench_number(const struct bench_args *a, const char *name, int64_t least
 int bench_numbers(const struct bench_args *a, const char *name, int64_t least, const char *fallback,
                   int64_t *out, int most);
 
-/* What a model is computed on, and what that could do at most. */
-struct bench_device {
-    struct plumb_backend *b;
-    bool emulated;          /* figures mean nothing */
-    enum plumb_dtype dtype; /* of weights and activations */
-    int64_t copy_bytes;     /* read or copied to measure the bandwidth */
-    int64_t matrix;         /* rows and columns of the product that measures a GPU's rate */
-    void *memory;           /* host memory to read */
-    /* One measurement each, GB/s and GFLOP/s: a core's streaming read and FMA peak; a GPU's copy,
-     * bytes read and written, and its fastest matrix product of this dtype. */
-    double (*bandwidth)(const struct bench_device *d);
-    double (*rate)(const struct bench_device *d);
-    /* Bytes of a GPU's memory that are in use by anyone; 0 on the CPU. */
-    int64_t (*memory_used)(const struct bench_device *d);
-};
 /* Reads device=cpu|cuda (one thread, one GPU), dtype=float32|bfloat16, and, for the ceilings of a
  * GPU, copy=BYTES, matrix=N. */
 #define BENCH_DEVICE_NAMES "device dtype copy matrix "

@@ -2,7 +2,10 @@
  * Benchmarks only. Includes bench_cuda.h, kernels/cuda/cuda.h. */
 #include "bench_cuda.h"
 
+#include <string.h>
+
 #include "base/num.h"
+#include "ceiling.h"
 #include "cuda/cuda.h"
 
 enum { COPIES = 9, TIMES = 5, CANDIDATES = 16, WORK = 32 << 20 };

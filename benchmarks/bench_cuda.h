@@ -1,9 +1,9 @@
 /* bench_cuda.h - what a GPU can do at most, measured through CUDA itself.
- * Benchmarks only, in builds with CUDA. Includes bench.h. */
+ * Benchmarks only, in builds with CUDA. Includes bench_device.h. */
 #ifndef PLUMB_BENCHMARKS_BENCH_CUDA_H
 #define PLUMB_BENCHMARKS_BENCH_CUDA_H
 
-#include "bench.h"
+#include "bench_device.h"
 
 /* Fills in backend and ceilings of the first GPU; copy_bytes and matrix are set. */
 void bench_cuda_init(struct bench_device *d);

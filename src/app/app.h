@@ -39,7 +39,4 @@ plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_pre
     plumb_cmd_compare, plumb_cmd_tokenize, plumb_cmd_inspect, plumb_cmd_replay, plumb_cmd_plan,
     plumb_cmd_doctor;
 
-/* Logs the warnings of a configuration, on rank 0. Not collective. */
-void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg);
-
 #endif

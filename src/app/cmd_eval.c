@@ -12,27 +12,6 @@
 #include "train/loops.h"
 #include "train/ngram.h"
 
-plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_dataset **out,
-                                     const plumb_tokenizer *tokenizer, int64_t max_pos)
-{
-    const struct plumb_config *cfg = e->app->cfg;
-    const struct plumb_data_options options = {
-        .kind = PLUMB_DATA_PROMPTS,
-        .references = true,
-        .append_eos = tokenizer && plumb_tokenizer_eos(tokenizer) >= 0,
-        .tokenizer = tokenizer,
-        .prompt_template = cfg->data.prompt_template,
-        .max_prompt_tokens = max_pos > 0
-                                 ? plumb_at_most(cfg->data.max_prompt_tokens,
-                                                 plumb_at_most(cfg->data.max_tokens, max_pos) - 1)
-                                 : 0,
-        .max_tokens = max_pos > 0 ? plumb_at_most(cfg->data.max_tokens, max_pos) : 0,
-        .limit = cfg->data.limit,
-        .whole = true,
-    };
-    return plumb_dataset_open(out, cfg->data.eval, &options);
-}
-
 /* What one model needs to answer or to be asked about tokens. */
 struct opened {
     plumb_tokenizer *tokenizer;

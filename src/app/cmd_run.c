@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "app/app.h"
+#include "app/process.h"
 #include "base/log.h"
 #include "io/file.h"
 #include "train/checkpoint.h"

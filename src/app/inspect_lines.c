@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "data/dataset.h"
 #include "io/file.h"
+#include "io/utf8.h"
 #include "train/metrics.h"
 
 /* ---- the shapes of records ------------------------------------------------------------------ */

@@ -286,13 +286,6 @@ static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg
     return st;
 }
 
-void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg)
-{
-    const char *at = plumb_config_warnings(cfg);
-    for (; *at && plumb_comm_rank(app->comm) == 0; at += strcspn(at, "\n") + 1)
-        plumb_log(PLUMB_LOG_WARN, "%.*s", (int)strcspn(at, "\n"), at);
-}
-
 static void note_values(const struct plumb_app *app)
 {
     plumb_config_notes(app->cfg, app->planned ? app->planned : app->command);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "app/output.h"
+#include "base/log.h"
 #include "io/file.h"
 
 void plumb_process_standard_files(void)
@@ -77,4 +78,11 @@ plumb_status plumb_process_check_output(const struct plumb_app *app, const char 
         PLUMB_TRY(check_apart(app, name, path));
     }
     return PLUMB_OK;
+}
+
+void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg)
+{
+    const char *at = plumb_config_warnings(cfg);
+    for (; *at && plumb_comm_rank(app->comm) == 0; at += strcspn(at, "\n") + 1)
+        plumb_log(PLUMB_LOG_WARN, "%.*s", (int)strcspn(at, "\n"), at);
 }

@@ -20,5 +20,7 @@ plumb_status plumb_process_flush(void);
  * file that the command reads. "-", pipes
  * and devices are fine. Not collective. */
 plumb_status plumb_process_check_output(const struct plumb_app *app, const char *path);
+/* Logs the warnings of a configuration, on rank 0. Not collective. */
+void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg);
 
 #endif

@@ -11,15 +11,6 @@
 
 #define START_S 20.0 /* a rank may take at least so long from MPI_Init to the first meeting */
 
-plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
-{
-    char text[MPI_MAX_ERROR_STRING];
-    int len = 0;
-    if (MPI_Error_string(e, text, &len) != MPI_SUCCESS)
-        len = 0;
-    return plumb_fail_at(PLUMB_ERR_COMM, file, line, "%s: %.*s", call, len, text);
-}
-
 static void mpi_abort(plumb_comm *c, int exit_code)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);

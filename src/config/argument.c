@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "config/option.h"
 #include "io/json.h"
+#include "io/utf8.h"
 
 #define BLANKS " \t"
 

@@ -9,49 +9,7 @@
 
 #include "config/option.h"
 #include "io/json.h"
-
-struct block {
-    struct block *next;
-    _Alignas(16) unsigned char bytes[];
-};
-
-struct owner {
-    struct plumb_config config; /* first: a configuration is its owner */
-    struct block *blocks;
-    struct plumb_config_marks marks;
-};
-
-plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes)
-{
-    struct owner *o = (struct owner *)c;
-    struct block *b = calloc(1, sizeof(*b) + (size_t)bytes);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "configuration value of %lld bytes", (long long)bytes);
-    b->next = o->blocks;
-    o->blocks = b;
-    *out = b->bytes;
-    return PLUMB_OK;
-}
-
-void plumb_config_free(struct plumb_config **config)
-{
-    if (!config || !*config)
-        return;
-    struct owner *o = (struct owner *)*config;
-    for (struct block *b = o->blocks, *next; b; b = next) {
-        next = b->next;
-        free(b);
-    }
-    free(o);
-    *config = NULL;
-}
-
-static plumb_status set_defaults(struct plumb_config *c, const char *command)
-{
-    const struct plumb_option *o;
-    for (int i = 0; (o = plumb_option_at(i)); i++)
-        PLUMB_TRY(plumb_option_set_text(c, c, o, plumb_option_default(o, command), "default"));
-    return PLUMB_OK;
-}
+#include "io/utf8.h"
 
 /* An unknown key of a file; section "" is the top of the file. */
 static plumb_status unknown_key(const char *section, const char *key, const char *where)
@@ -234,19 +192,6 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
     }
     PLUMB_TRY(plumb_option_set_argument(c, c, o, equals + 1, where));
     return plumb_config_mark(c, o, PLUMB_GIVEN_COMMAND, where);
-}
-
-plumb_status plumb_config_fresh(struct plumb_config **out, const char *command)
-{
-    struct owner *o = calloc(1, sizeof(*o));
-    *out = NULL;
-    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
-    *out = &o->config;
-    o->config.marks = &o->marks;
-    const plumb_status st = set_defaults(*out, command);
-    if (st != PLUMB_OK)
-        plumb_config_free(out);
-    return st;
 }
 
 plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,

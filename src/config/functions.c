@@ -80,7 +80,7 @@ static plumb_status set_one(struct plumb_config *c, struct plumb_reward_function
         if (i == FIELDS)
             return unknown(v->key, at);
         part_of(at, sizeof(at), where, list, v->line, v->column);
-        PLUMB_TRY(plumb_option_set(c, f, &fields[i], v, at));
+        PLUMB_TRY(plumb_value_set(c, f, &fields[i], v, at));
         named = named || (i == 0 && !plumb_yaml_is_null(v));
     }
     part_of(at, sizeof(at), where, list, map->line, map->column);
@@ -121,7 +121,7 @@ plumb_status plumb_functions_put(struct plumb_buf *b, const struct plumb_reward_
             if (!is_set(&f->item[k], &fields[i]))
                 continue;
             PLUMB_TRY(plumb_buf_addf(b, "%s%s: ", i ? ", " : "", fields[i].name));
-            PLUMB_TRY(plumb_option_put(b, &f->item[k], &fields[i]));
+            PLUMB_TRY(plumb_value_put(b, &f->item[k], &fields[i]));
         }
         PLUMB_TRY(plumb_buf_add_text(b, "}"));
     }

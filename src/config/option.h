@@ -85,6 +85,8 @@ plumb_status plumb_config_note_unused(struct plumb_config *c, const char *comman
 /* Whether the command uses option i, and nothing else makes it needless. */
 bool plumb_config_reads(const struct plumb_config *c, const char *command, int i);
 
+/* A configuration with every byte zero and no marks. *out is owned by the caller. */
+plumb_status plumb_config_blank(struct plumb_config **out);
 /* Memory that lives as long as the configuration. */
 plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes);
 
@@ -107,6 +109,9 @@ plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int
  * From a YAML value; null leaves the field as it is. */
 plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct plumb_option *o,
                               const struct plumb_yaml *v, const char *where);
+/* The same for every type but PLUMB_TYPE_FUNCTIONS, of which it refuses any value but null. */
+plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct plumb_option *o,
+                             const struct plumb_yaml *v, const char *where);
 /* From the text itself, in which nothing is quoted (a default, a path). A list: "" for none. */
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where);
@@ -121,6 +126,8 @@ plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_fun
 
 /* Appends the field's value as YAML on one line. */
 plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struct plumb_option *o);
+/* The same for every type but PLUMB_TYPE_FUNCTIONS, of which it appends nothing. */
+plumb_status plumb_value_put(struct plumb_buf *b, const void *base, const struct plumb_option *o);
 plumb_status plumb_functions_put(struct plumb_buf *b, const struct plumb_reward_functions *f);
 
 #endif

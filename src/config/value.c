@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "config/option.h"
 #include "io/json.h"
+#include "io/utf8.h"
 
 /* "[0, 1)" as bounds; an empty range has none. */
 static bool inside(double x, const char *range)
@@ -211,8 +212,8 @@ static bool is_text(enum plumb_option_type t)
     return t == PLUMB_TYPE_TEXT || t == PLUMB_TYPE_WORD || t == PLUMB_TYPE_CHOICE;
 }
 
-plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct plumb_option *o,
-                              const struct plumb_yaml *v, const char *where)
+plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct plumb_option *o,
+                             const struct plumb_yaml *v, const char *where)
 {
     void *field = (char *)base + o->offset;
     if (plumb_yaml_is_null(v))
@@ -220,11 +221,8 @@ plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct p
     PLUMB_REQUIRE(v->type == PLUMB_YAML_SCALAR || o->type != PLUMB_TYPE_TEXT, PLUMB_ERR_CONFIG,
                   "%s: %s is %s, expected text; a text that begins with '[' or '{' needs quotes",
                   where, o->path, plumb_yaml_type_name(v));
-    if (v->type == PLUMB_YAML_MAP)
+    if (v->type == PLUMB_YAML_MAP || o->type == PLUMB_TYPE_FUNCTIONS)
         return wrong(o, plumb_yaml_type_name(v), where);
-    if (o->type == PLUMB_TYPE_FUNCTIONS)
-        return v->type == PLUMB_YAML_LIST ? plumb_functions_set(c, field, v, where)
-                                          : wrong(o, plumb_yaml_type_name(v), where);
     if (o->type == PLUMB_TYPE_TEXTS)
         return v->type == PLUMB_YAML_LIST ? set_texts(c, field, o, v, where)
                                           : set_one_text(c, field, o, v, where);
@@ -259,7 +257,7 @@ static plumb_status put_texts(struct plumb_buf *b, const struct plumb_texts *t)
     return PLUMB_OK;
 }
 
-plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struct plumb_option *o)
+plumb_status plumb_value_put(struct plumb_buf *b, const void *base, const struct plumb_option *o)
 {
     const void *field = (const char *)base + o->offset;
     const char *word = o->range;
@@ -282,7 +280,7 @@ plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struc
     case PLUMB_TYPE_TEXTS:
         return put_texts(b, field);
     case PLUMB_TYPE_FUNCTIONS:
-        return plumb_functions_put(b, field);
+        return PLUMB_OK;
     }
     return PLUMB_OK;
 }

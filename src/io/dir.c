@@ -33,19 +33,6 @@ plumb_status plumb_dir_create(const char *path)
     return PLUMB_OK;
 }
 
-plumb_status plumb_dir_fsync(const char *path)
-{
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        FAIL_ERRNO(path, "open this folder");
-    /* EINVAL: a file system without folder fsync has nothing to flush */
-    const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
-    close(fd);
-    PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush this folder to disk: %s", path,
-                  strerror(failed));
-    return PLUMB_OK;
-}
-
 plumb_status plumb_dir_publish(const char *from, const char *to)
 {
     PLUMB_TRY(plumb_dir_fsync(from));

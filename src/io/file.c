@@ -1,5 +1,5 @@
 /* file.c - files and folders, with every failed system call reported by path and cause.
- * Layer 1. Includes file.h, json.h, kind.h, base/, xxhash. */
+ * Layer 1. Includes file.h, kind.h, utf8.h, base/, xxhash. */
 #include "io/file.h"
 
 #include <dirent.h>
@@ -12,8 +12,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "io/json.h"
 #include "io/kind.h"
+#include "io/utf8.h"
 
 enum { CHUNK = 1 << 20 };
 
@@ -32,6 +32,19 @@ bool plumb_dir_exists(const char *path)
 {
     struct stat s;
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+plumb_status plumb_dir_fsync(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        FAIL_ERRNO(path, "open this folder");
+    /* EINVAL: a file system without folder fsync has nothing to flush */
+    const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
+    close(fd);
+    PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush this folder to disk: %s", path,
+                  strerror(failed));
+    return PLUMB_OK;
 }
 
 plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char *b)

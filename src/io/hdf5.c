@@ -173,6 +173,34 @@ fail:
     return st;
 }
 
+/* ---- names ---- */
+
+enum plumb_h5_link plumb_h5_look_up(const plumb_h5 *f, const char *name)
+{
+    char prefix[1024];
+    if (strlen(name) >= sizeof prefix)
+        return PLUMB_H5_NONE;
+    for (const char *at = name; at;) {
+        const char *end = strchr(at, '/');
+        const int n = end ? (int)(end - name) : (int)strlen(name);
+        H5L_info_t info;
+        snprintf(prefix, sizeof prefix, "%.*s", n, name);
+        const herr_t found = H5Lget_info(f->id, prefix, &info, H5P_DEFAULT);
+        H5Eclear2(H5E_DEFAULT);
+        if (found < 0)
+            return PLUMB_H5_NONE;
+        if (info.type != H5L_TYPE_HARD)
+            return PLUMB_H5_OTHER;
+        at = end ? end + 1 : NULL;
+    }
+    return PLUMB_H5_HARD;
+}
+
+bool plumb_h5_has(const plumb_h5 *f, const char *name)
+{
+    return plumb_h5_look_up(f, name) != PLUMB_H5_NONE;
+}
+
 /* ---- arrays ---- */
 
 /* The groups of a name, one by one: those that the library makes by itself would carry times. */

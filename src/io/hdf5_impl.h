@@ -34,6 +34,10 @@ const char *plumb_h5_reason(char text[256]);
 hid_t plumb_h5_memory_type(enum plumb_h5_type t);
 /* PLUMB_ERR_IO with the first failed system call on the file, if there was one. */
 plumb_status plumb_h5_check_fault(const plumb_h5 *f);
+/* The kind of link at a name: NONE if a part of the name is missing, OTHER if a part is a link to
+ * another place or file, else HARD. The library by itself follows links into any file. */
+enum plumb_h5_link { PLUMB_H5_NONE, PLUMB_H5_HARD, PLUMB_H5_OTHER };
+enum plumb_h5_link plumb_h5_look_up(const plumb_h5 *f, const char *name);
 /* *out = a file that is not open yet; released by plumb_h5_close. */
 plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing);
 

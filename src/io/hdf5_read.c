@@ -41,38 +41,6 @@ fail:
     return st;
 }
 
-/* ---- names ---- */
-
-enum link { LINK_NONE, LINK_HARD, LINK_OTHER };
-
-/* Whether each part of a name is there, and is no link to another place or file. The library would
- * follow such links by itself, into any file. */
-static enum link look_up(const plumb_h5 *f, const char *name)
-{
-    char prefix[1024];
-    if (strlen(name) >= sizeof prefix)
-        return LINK_NONE;
-    for (const char *at = name; at;) {
-        const char *end = strchr(at, '/');
-        const int n = end ? (int)(end - name) : (int)strlen(name);
-        H5L_info_t info;
-        snprintf(prefix, sizeof prefix, "%.*s", n, name);
-        const herr_t found = H5Lget_info(f->id, prefix, &info, H5P_DEFAULT);
-        H5Eclear2(H5E_DEFAULT);
-        if (found < 0)
-            return LINK_NONE;
-        if (info.type != H5L_TYPE_HARD)
-            return LINK_OTHER;
-        at = end ? end + 1 : NULL;
-    }
-    return LINK_HARD;
-}
-
-bool plumb_h5_has(const plumb_h5 *f, const char *name)
-{
-    return look_up(f, name) != LINK_NONE;
-}
-
 /* ---- types in words ---- */
 
 static void describe_type(char out[96], hid_t type)
@@ -181,12 +149,12 @@ static plumb_status check_layout(struct set *s, const plumb_h5 *f, const char *n
 /* Opens an array and checks where and what its values are. *s is closed again on failure. */
 static plumb_status set_open(struct set *s, const plumb_h5 *f, const char *name)
 {
-    const enum link link = look_up(f, name);
+    const enum plumb_h5_link link = plumb_h5_look_up(f, name);
     plumb_status st = PLUMB_OK;
     *s = (struct set){H5I_INVALID_HID, H5I_INVALID_HID, H5I_INVALID_HID, 0, false};
-    PLUMB_REQUIRE(link != LINK_NONE, PLUMB_ERR_FORMAT, "%s: there is no array \"%s\"", f->path,
+    PLUMB_REQUIRE(link != PLUMB_H5_NONE, PLUMB_ERR_FORMAT, "%s: there is no array \"%s\"", f->path,
                   name);
-    PLUMB_REQUIRE(link == LINK_HARD, PLUMB_ERR_UNSUPPORTED,
+    PLUMB_REQUIRE(link == PLUMB_H5_HARD, PLUMB_ERR_UNSUPPORTED,
                   "%s: \"%s\" is a link to another place or file, which plumb does not follow",
                   f->path, name);
     s->id = H5Dopen2(f->id, name, H5P_DEFAULT);

@@ -62,9 +62,6 @@ plumb_status plumb_json_want_bool(const plumb_json *v, const char *key, bool *ou
 plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const char **out,
                                     const char *const *fallback, const char *where);
 
-/* Bytes of text before the first one that is no UTF-8; len when there is none. */
-int64_t plumb_utf8_valid(const char *text, int64_t len);
-
 /* Writing: appends to a buffer. The caller writes the commas and braces. Bytes of a string that
  * are no UTF-8 become U+FFFD, so that the output is always JSON. */
 plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len);

@@ -7,47 +7,7 @@
 #include <string.h>
 
 #include "io/json.h"
-
-/* Bytes of the UTF-8 sequence at s (n > 0 bytes left); 0 when it is not one (Unicode 15,
- * table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF). */
-static int utf8_length(const unsigned char *s, int64_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    const int len = s[0] >= 0xc2 && s[0] < 0xe0   ? 2
-                    : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
-                    : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                                  : 0;
-    if (!len || n < len)
-        return 0;
-    unsigned char lo = 0x80, hi = 0xbf;
-    if (s[0] == 0xe0)
-        lo = 0xa0;
-    else if (s[0] == 0xed)
-        hi = 0x9f;
-    else if (s[0] == 0xf0)
-        lo = 0x90;
-    else if (s[0] == 0xf4)
-        hi = 0x8f;
-    if (s[1] < lo || s[1] > hi)
-        return 0;
-    for (int i = 2; i < len; i++)
-        if (s[i] < 0x80 || s[i] > 0xbf)
-            return 0;
-    return len;
-}
-
-int64_t plumb_utf8_valid(const char *text, int64_t len)
-{
-    int64_t i = 0;
-    while (i < len) {
-        const int n = utf8_length((const unsigned char *)text + i, len - i);
-        if (n == 0)
-            break;
-        i += n;
-    }
-    return i;
-}
+#include "io/utf8.h"
 
 static plumb_status put_escape(struct plumb_buf *b, unsigned char c)
 {
@@ -66,7 +26,7 @@ plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_
     const unsigned char *s = (const unsigned char *)text;
     int64_t from = 0; /* text[from, i) is copied as it is */
     for (int64_t i = 0; i < len;) {
-        const int n = utf8_length(s + i, len - i);
+        const int n = plumb_utf8_length(s + i, len - i);
         if (n > 0 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
             i += n;
             continue;

@@ -13,6 +13,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "io/utf8.h"
 
 enum { MAX_DEPTH = 64 };
 

@@ -27,16 +27,6 @@ const char *plumb_spec_architecture(const struct plumb_spec *s)
     return s->labels > 0 ? family[s->family].classifier : family[s->family].causal;
 }
 
-plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t *out,
-                                  const int64_t *fallback, int64_t limit, const char *path)
-{
-    PLUMB_TRY(plumb_json_want_int(j, key, out, fallback, path));
-    PLUMB_REQUIRE(*out >= 1 && *out <= limit, PLUMB_ERR_FORMAT,
-                  "%s: %s is %lld, expected 1 to %lld", path, key, (long long)*out,
-                  (long long)limit);
-    return PLUMB_OK;
-}
-
 /* model_type, and by the architecture's name whether a classifier or a language model. */
 static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const char *path)
 {

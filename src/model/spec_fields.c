@@ -252,3 +252,13 @@ plumb_status plumb_spec_check_fields(const plumb_json *j, const char *path)
     check_biases(j, plumb_json_string(plumb_json_get(j, "model_type"), ""), path);
     return PLUMB_OK;
 }
+
+plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t *out,
+                                  const int64_t *fallback, int64_t limit, const char *path)
+{
+    PLUMB_TRY(plumb_json_want_int(j, key, out, fallback, path));
+    PLUMB_REQUIRE(*out >= 1 && *out <= limit, PLUMB_ERR_FORMAT,
+                  "%s: %s is %lld, expected 1 to %lld", path, key, (long long)*out,
+                  (long long)limit);
+    return PLUMB_OK;
+}

@@ -1,5 +1,5 @@
 /* bpe.c - the tokens of a word by byte pair encoding.
- * Layer 3. Includes base/.
+ * Layer 3. Includes base/, io/file.h.
  *
  * Merges in order of rank, leftmost first (Sennrich 2016, arXiv:1508.07909, as in
  * huggingface/tokenizers, models/bpe). Short words: a scan for the smallest rank; long ones: a
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "io/file.h"
 #include "text/bpe_table.h"
 #include "text/utf8.h"
 
@@ -26,6 +27,21 @@ struct candidate {
     uint64_t key; /* rank << 32 | position: smallest first */
     int32_t id;
 };
+
+struct plumb_bpe_slot *plumb_bpe_find(const plumb_bpe *b, const char *s, int64_t n, uint32_t *tag)
+{
+    const uint64_t h = plumb_hash(s, n, 0);
+    *tag = (uint32_t)(h >> 32);
+    int64_t i = (int64_t)h & (b->slots - 1);
+    for (;; i = (i + 1) & (b->slots - 1)) {
+        struct plumb_bpe_slot *at = &b->slot[i];
+        if (at->id < 0)
+            return at;
+        const struct plumb_bpe_text *t = &b->text[at->id];
+        if (at->tag == *tag && t->len == n && memcmp(b->chars.data + t->at, s, (size_t)n) == 0)
+            return at;
+    }
+}
 
 int64_t plumb_bpe_count(const plumb_bpe *b)
 {

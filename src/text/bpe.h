@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "io/json.h"
-#include "text/tokenizer.h"
+#include "text/ids.h"
 
 typedef struct plumb_bpe plumb_bpe; /* shared by threads */
 

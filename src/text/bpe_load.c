@@ -26,21 +26,6 @@ void plumb_bpe_destroy(plumb_bpe **out)
     *out = NULL;
 }
 
-struct plumb_bpe_slot *plumb_bpe_find(const plumb_bpe *b, const char *s, int64_t n, uint32_t *tag)
-{
-    const uint64_t h = plumb_hash(s, n, 0);
-    *tag = (uint32_t)(h >> 32);
-    int64_t i = (int64_t)h & (b->slots - 1);
-    for (;; i = (i + 1) & (b->slots - 1)) {
-        struct plumb_bpe_slot *at = &b->slot[i];
-        if (at->id < 0)
-            return at;
-        const struct plumb_bpe_text *t = &b->text[at->id];
-        if (at->tag == *tag && t->len == n && memcmp(b->chars.data + t->at, s, (size_t)n) == 0)
-            return at;
-    }
-}
-
 static plumb_status check_ids(plumb_bpe *b, const plumb_json *vocab, const char *where)
 {
     for (int64_t i = 0; i < b->count; i++) {

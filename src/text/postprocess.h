@@ -4,7 +4,7 @@
 #define PLUMB_TEXT_POSTPROCESS_H
 
 #include "io/json.h"
-#include "text/tokenizer.h"
+#include "text/ids.h"
 
 /* Zero-initialise; released with plumb_postprocessor_fini. */
 struct plumb_postprocessor {

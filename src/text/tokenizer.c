@@ -31,20 +31,6 @@ struct plumb_tokenizer {
     bool clean_up; /* spaces before punctuation, after decoding */
 };
 
-plumb_status plumb_ids_add(struct plumb_ids *ids, int32_t id)
-{
-    if (ids->n == ids->cap)
-        PLUMB_TRY(plumb_grow((void **)&ids->id, ids->n, &ids->cap, sizeof *ids->id));
-    ids->id[ids->n++] = id;
-    return PLUMB_OK;
-}
-
-void plumb_ids_fini(struct plumb_ids *ids)
-{
-    free(ids->id);
-    *ids = (struct plumb_ids){0};
-}
-
 void plumb_tokenizer_close(plumb_tokenizer **t)
 {
     if (!*t)

@@ -8,16 +8,9 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "text/ids.h"
 
 typedef struct plumb_tokenizer plumb_tokenizer; /* immutable after open; shared by threads */
-
-/* A growing list of ids; zero-initialise, release with plumb_ids_fini. */
-struct plumb_ids {
-    int32_t *id;
-    int64_t n, cap;
-};
-plumb_status plumb_ids_add(struct plumb_ids *ids, int32_t id);
-void plumb_ids_fini(struct plumb_ids *ids);
 
 /* Reads DIR/tokenizer.json and, where present, tokenizer_config.json, special_tokens_map.json and
  * added_tokens.json: of them the added tokens (text/beside.h has the rules) and the names of BOS

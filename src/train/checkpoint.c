@@ -20,7 +20,6 @@
 #include "train/inputs.h"
 #include "train/manifest.h"
 
-#define STATE_NAME          "trainer_state.h5"
 #define DEFAULT_SHARD_BYTES 5000000000ll
 #define RETRY_SECONDS       5.0 /* between two tries to save, at most */
 
@@ -98,7 +97,7 @@ static plumb_status begin_save(struct save *s)
     PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, "README.md"));
     PLUMB_TRY(plumb_card_write(path, s->card, s->state->step, s->state->iteration,
                                s->model->spec.labels > 0));
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, STATE_NAME));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, PLUMB_CHECKPOINT_STATE));
     PLUMB_TRY(plumb_h5_create(&s->h5, path));
     PLUMB_TRY(
         plumb_h5_put_attr_i64(s->h5, "n_param", s->options->weights_only ? 0 : s->model->n_param));
@@ -157,7 +156,7 @@ static plumb_status write_moments(const struct save *s, int moment, const float 
 /* Files without which, or with another of which, a resumed run is another run. */
 static bool decides(const char *name)
 {
-    return strcmp(name, STATE_NAME) == 0 || plumb_inputs_decides(name);
+    return strcmp(name, PLUMB_CHECKPOINT_STATE) == 0 || plumb_inputs_decides(name);
 }
 
 static plumb_status publish(struct save *s)
@@ -286,7 +285,7 @@ plumb_status plumb_checkpoint_verify(const char *dir)
     char path[PLUMB_CHECKPOINT_PATH];
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: no such folder", dir);
     PLUMB_TRY(plumb_manifest_verify(dir, decides));
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHECKPOINT_STATE));
     PLUMB_REQUIRE(plumb_file_exists(path), PLUMB_ERR_FORMAT,
                   "%s: missing, so nothing can be resumed from this folder", path);
     return PLUMB_OK;
@@ -330,7 +329,7 @@ plumb_status plumb_checkpoint_weights_only(bool *out, const char *dir)
     char path[PLUMB_CHECKPOINT_PATH];
     plumb_h5 *h5 = NULL;
     int64_t n = 0;
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHECKPOINT_STATE));
     PLUMB_TRY(plumb_h5_open(&h5, path));
     const plumb_status st = plumb_h5_get_attr_i64(h5, "n_param", &n);
     plumb_h5_close(&h5);
@@ -417,37 +416,6 @@ plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *outp
     return PLUMB_OK;
 }
 
-static plumb_status open_state(plumb_h5 **out, struct plumb_train_state *state, const char *dir)
-{
-    char path[PLUMB_CHECKPOINT_PATH], message[1024];
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, STATE_NAME));
-    PLUMB_TRY(plumb_h5_open(out, path));
-    const plumb_status st = plumb_state_read(state, *out);
-    if (!st)
-        return PLUMB_OK;
-    snprintf(message, sizeof(message), "%s", plumb_trail_message());
-    plumb_h5_close(out);
-    PLUMB_FAIL(st, "%s: %s", path, message);
-}
-
-plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const char *dir)
-{
-    plumb_h5 *h5 = NULL;
-    PLUMB_TRY(open_state(&h5, state, dir));
-    plumb_h5_close(&h5);
-    return PLUMB_OK;
-}
-
-plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir)
-{
-    plumb_h5 *h5 = NULL;
-    struct plumb_train_state state;
-    PLUMB_TRY(open_state(&h5, &state, dir));
-    const plumb_status st = plumb_state_read_config(out, h5);
-    plumb_h5_close(&h5);
-    return st;
-}
-
 /* The part of parameter p's moments that lives on this rank. */
 static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_optim *o, int moment,
                               const struct plumb_param *p, float *shard)
@@ -458,8 +426,9 @@ static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_o
     array_name(name, moment, p);
     PLUMB_TRY(plumb_h5_count(h5, name, &n));
     PLUMB_REQUIRE(n == p->count, PLUMB_ERR_FORMAT,
-                  "%s/" STATE_NAME ": %s has %lld values, but the model's tensor has %lld", dir,
-                  name, (long long)n, (long long)p->count);
+                  "%s/" PLUMB_CHECKPOINT_STATE
+                  ": %s has %lld values, but the model's tensor has %lld",
+                  dir, name, (long long)n, (long long)p->count);
     const int64_t begin = plumb_max_i64(p->offset, o->shard.begin);
     const int64_t end = plumb_min_i64(p->offset + p->count, o->shard.end);
     float *stage = o->offload ? NULL : o->stage;
@@ -480,12 +449,13 @@ static plumb_status load_here(const char *dir, struct plumb_train_state *state,
     plumb_h5 *h5 = NULL;
     int64_t n_param = 0;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(open_state(&h5, state, dir));
+    PLUMB_TRY(plumb_checkpoint_open_state(&h5, state, dir));
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(h5, "n_param", &n_param), done);
     if (n_param != m->n_param)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s/" STATE_NAME ": moments of %lld tensors, but the model has %lld", dir,
-                        (long long)n_param, (long long)m->n_param);
+                        "%s/" PLUMB_CHECKPOINT_STATE
+                        ": moments of %lld tensors, but the model has %lld",
+                        dir, (long long)n_param, (long long)m->n_param);
     for (int64_t i = 0; i < m->n_param; i++) {
         PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 0, &m->param[i], o->m), done);
         PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 1, &m->param[i], o->v), done);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "train/state.h"
 
 #define PREFIX "checkpoint-"
 #define PAUSE  "-pause-"
@@ -132,6 +133,38 @@ static plumb_status remove_checkpoint(const char *output_dir, struct plumb_check
     PLUMB_TRY(plumb_checkpoint_path(to, output_dir, name, ".tmp"));
     PLUMB_REQUIRE(!rename(from, to), PLUMB_ERR_IO, "%s: %s", from, strerror(errno));
     return plumb_dir_remove(to);
+}
+
+plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_state *state,
+                                         const char *dir)
+{
+    char path[PLUMB_CHECKPOINT_PATH], message[1024];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHECKPOINT_STATE));
+    PLUMB_TRY(plumb_h5_open(out, path));
+    const plumb_status st = plumb_state_read(state, *out);
+    if (!st)
+        return PLUMB_OK;
+    snprintf(message, sizeof(message), "%s", plumb_trail_message());
+    plumb_h5_close(out);
+    PLUMB_FAIL(st, "%s: %s", path, message);
+}
+
+plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const char *dir)
+{
+    plumb_h5 *h5 = NULL;
+    PLUMB_TRY(plumb_checkpoint_open_state(&h5, state, dir));
+    plumb_h5_close(&h5);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir)
+{
+    plumb_h5 *h5 = NULL;
+    struct plumb_train_state state;
+    PLUMB_TRY(plumb_checkpoint_open_state(&h5, &state, dir));
+    const plumb_status st = plumb_state_read_config(out, h5);
+    plumb_h5_close(&h5);
+    return st;
 }
 
 /* keep[i] = true for the keep_best best of the complete checkpoints; *best = the first of them, -1

@@ -9,6 +9,7 @@
 #include "train/checkpoint.h"
 
 enum { PLUMB_CHECKPOINT_PATH = 4096 };
+#define PLUMB_CHECKPOINT_STATE "trainer_state.h5" /* the file of a checkpoint's state */
 
 struct plumb_checkpoint_name {
     int64_t step;
@@ -31,6 +32,10 @@ plumb_status plumb_checkpoint_remove_stale(const char *output_dir);
 /* The symbolic link OUTPUT_DIR/link points at `name` from now on; there is always one. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
                                    struct plumb_checkpoint_name name);
+/* Opens the state file of the checkpoint folder dir and reads *state from it. *out is owned by the
+ * caller. Errors name the file. */
+plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_state *state,
+                                         const char *dir);
 /* After `newest` is in place: removes the pauses that it makes needless (the newest one stays where
  * nothing can be resumed from `newest`), points OUTPUT_DIR/best
  * where keep_best asks for it, and removes what keep_last, keep_every and keep_best let go. */

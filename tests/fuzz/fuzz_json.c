@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/json.h"
+#include "io/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,6 +6,7 @@
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/utf8.h"
 
 static plumb_json *good(const char *text)
 {

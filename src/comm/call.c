@@ -1,0 +1,51 @@
+/* call.c - the begin and the end of each collective call: where this rank is, and what the ranks
+ * compare before they communicate.
+ * Layer 1. Includes comm/ and base/ only. */
+#include "base/log.h"
+#include "comm/comm_impl.h"
+
+plumb_comm *plumb_comm_at(plumb_comm *c, const char *file, int line)
+{
+    c->file = file;
+    c->line = line;
+    return c;
+}
+
+static int site_of(const char *doing, int line)
+{
+    unsigned h = (unsigned)line;
+    for (; *doing; doing++)
+        h = h * 31 + (unsigned char)*doing;
+    return (int)(h % PLUMB_SITES);
+}
+
+plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_args args)
+{
+    PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
+                  "%s: an earlier communication of rank %d failed, none is possible any more",
+                  doing, c->rank);
+    struct plumb_here *here = &c->watch.here;
+    pthread_mutex_lock(&c->watch.lock);
+    here->call++;
+    here->doing = doing;
+    here->file = c->file;
+    here->line = c->line;
+    /* The ledger compares the calls itself, and names those of all ranks where they differ. */
+    here->site = c->ledger ? 0 : site_of(doing, c->file ? c->line : 0);
+    here->inside = true;
+    here->since = plumb_now();
+    pthread_mutex_unlock(&c->watch.lock);
+    c->file = NULL;
+    if (c->ledger && c->size > 1)
+        PLUMB_TRY(plumb_ledger_compare(c, &args));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st)
+{
+    pthread_mutex_lock(&c->watch.lock);
+    c->watch.here.inside = false;
+    c->watch.here.since = plumb_now();
+    pthread_mutex_unlock(&c->watch.lock);
+    return st;
+}

@@ -1,0 +1,80 @@
+/* create.c - creates the communicator that fits how this process was started.
+ * Layer 1. Includes comm/ and base/ only. */
+#include <stdlib.h>
+
+#include "comm/comm_impl.h"
+
+static long env_number(const char *name, long otherwise)
+{
+    const char *v = getenv(name);
+    return v && v[0] ? strtol(v, NULL, 10) : otherwise;
+}
+
+/* How many processes a launcher says that it started together with this one. *name = the variable
+ * that says so; NULL and 1 where none does. */
+static long started_together(const char **name)
+{
+    /* Open MPI's own launcher is right wherever it was used, under Slurm, too. The others: srun,
+     * Hydra and its kin, Flux, jsrun, MVAPICH. A Slurm batch script has SLURM_NTASKS as well, but
+     * it is process 0. */
+    static const char *const other[] = {"SLURM_STEP_NUM_TASKS", "PMI_SIZE",
+                                        "MPI_LOCALNRANKS",      "FLUX_JOB_SIZE",
+                                        "JSM_NAMESPACE_SIZE",   "MV2_COMM_WORLD_SIZE"};
+    *name = "OMPI_COMM_WORLD_SIZE";
+    if (getenv(*name))
+        return env_number(*name, 1);
+    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+        *name = other[i];
+        if (env_number(*name, 1) > 1)
+            return env_number(*name, 1);
+    }
+    *name = "SLURM_NTASKS";
+    return env_number("SLURM_PROCID", 0) > 0 ? env_number(*name, 1) : 1;
+}
+
+/* Processes that a launcher starts without telling MPI would each do the whole run, in one
+ * folder. */
+static plumb_status check_alone(void)
+{
+    const char *name;
+    const long tasks = started_together(&name);
+    PLUMB_REQUIRE(
+        tasks <= 1, PLUMB_ERR_CONFIG,
+        "%s says that %ld processes were started together, but each is alone for MPI "
+        "(%s) and would do the whole run; start them with that library's mpirun, or under "
+        "Slurm with srun --mpi=pmix; if a single process is what you want: env -u %s plumb "
+        "...",
+        name, tasks, plumb_comm_library(), name);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
+{
+    /* Only "was this started by a launcher" comes from the environment; ranks come from MPI.
+     * PMIX_RANK and PMI_RANK are set by srun --mpi=pmix and its kin, OMPI_* by mpirun. */
+#ifdef PLUMB_HAVE_MPI
+    if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("PMI_RANK")) {
+        PLUMB_TRY(plumb_comm_mpi_create(out, timeout_s));
+        const plumb_status st = plumb_comm_size(*out) == 1 ? check_alone() : PLUMB_OK;
+        if (st != PLUMB_OK)
+            plumb_comm_destroy(out);
+        return st;
+    }
+#else
+    const char *name;
+    PLUMB_REQUIRE(started_together(&name) <= 1, PLUMB_ERR_UNSUPPORTED,
+                  "started as one of %ld ranks (%s), but this plumb was built without MPI; rebuild "
+                  "with -Dmpi=enabled or start it once, without mpirun",
+                  env_number(name, 1), name);
+    (void)timeout_s;
+#endif
+    PLUMB_TRY(check_alone());
+    return plumb_comm_single_create(out);
+}
+
+#ifndef PLUMB_HAVE_MPI
+const char *plumb_comm_library(void)
+{
+    return "none";
+}
+#endif
