@@ -53,10 +53,10 @@ plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb
 bool plumb_method_needs_reference(const struct plumb_method *m, const struct plumb_align_param *p);
 
 /* Whether the method reads the option of that name (without "method."), when the others are as in p
- * (after fix). True for a name that plumb_method_option does not list. */
+ * (after fix). True for a name that is not in align/param_list.h. */
 bool plumb_method_reads(const struct plumb_method *m, const struct plumb_align_param *p,
                         const char *option);
-const char *plumb_method_option(int i); /* NULL past the end */
+const char *plumb_method_option(int i); /* in the order of the list; NULL past the end */
 
 /* What every iteration reports. */
 struct plumb_align_report {

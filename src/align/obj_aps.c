@@ -16,7 +16,7 @@ static const double least_scale = 0.1, most_scale = 5.0;
 static unsigned aps_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_REF;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA;
 }
 
 /* Entropy of a coin with log-odds z >= 0. */

@@ -11,7 +11,7 @@
 static unsigned dpo_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_REF;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA | PLUMB_READ_SMOOTHING;
 }
 
 static plumb_status dpo_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,

@@ -7,7 +7,7 @@
 static unsigned ipo_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_REF;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA;
 }
 
 static plumb_status ipo_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,

@@ -13,7 +13,7 @@
 static unsigned pro_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH;
 }
 
 /* Whether i stands behind k: a lower reward, or the same and a higher index. */

@@ -15,8 +15,10 @@
 
 static unsigned psle_needs(const struct plumb_align_param *p)
 {
-    return PLUMB_NEED_LOGP | PLUMB_NEED_LEN |
-           (p->rank_loss == PLUMB_RANK_DPO ? PLUMB_NEED_REF : 0u);
+    const bool dpo = p->rank_loss == PLUMB_RANK_DPO, logistic = p->rank_loss == PLUMB_RANK_LOGISTIC;
+    const bool divides = !dpo || p->weighted_loss != PLUMB_WEIGHTED_NONE;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_LEN | (dpo ? PLUMB_NEED_REF | PLUMB_READ_SMOOTHING : 0u) |
+           (dpo || logistic ? PLUMB_READ_BETA : 0u) | (divides ? PLUMB_READ_LENGTH : 0u);
 }
 
 static struct plumb_pair_term rank_term(double win, double lose, const struct plumb_align_param *p,

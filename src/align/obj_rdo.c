@@ -9,7 +9,8 @@
 static unsigned rdo_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_NEED_REWARD;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_NEED_REWARD | PLUMB_READ_BETA |
+           PLUMB_READ_SMOOTHING;
 }
 
 static plumb_status rdo_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,

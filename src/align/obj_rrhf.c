@@ -9,7 +9,7 @@
 static unsigned rrhf_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH;
 }
 
 static plumb_status rrhf_group(struct plumb_obj_out *out, const struct plumb_obj_in *in,

@@ -10,7 +10,7 @@
 static unsigned selm_needs(const struct plumb_align_param *p)
 {
     (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_REF;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA | PLUMB_READ_SMOOTHING;
 }
 
 static plumb_status selm_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,

@@ -8,7 +8,7 @@
 
 static unsigned sft_needs(const struct plumb_align_param *p)
 {
-    return PLUMB_NEED_LOGP | (p->length_normalize ? PLUMB_NEED_LEN : 0u);
+    return PLUMB_NEED_LOGP | PLUMB_READ_LENGTH | (p->length_normalize ? PLUMB_NEED_LEN : 0u);
 }
 
 plumb_status plumb_weighted_add(struct plumb_obj_out *out, const struct plumb_obj_in *in,

@@ -13,7 +13,9 @@
 
 static unsigned vcb_needs(const struct plumb_align_param *p)
 {
-    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | (p->reference_weight != 0 ? PLUMB_NEED_REF : 0u);
+    /* beta scales the implicit rewards that it reports */
+    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP |
+           (p->reference_weight != 0 ? PLUMB_NEED_REF | PLUMB_READ_BETA : 0u);
 }
 
 /* u_i before the mean is taken off. */

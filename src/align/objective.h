@@ -48,12 +48,16 @@ enum {
     PLUMB_NEED_LEN = 1u << 3,
     PLUMB_NEED_REWARD = 1u << 4,
     PLUMB_NEED_GROUP = 1u << 5, /* and reward: the loss is one of whole groups */
+    /* Shared parameters that the objective reads; its own ones are in align/param_list.h. */
+    PLUMB_READ_BETA = 1u << 8,
+    PLUMB_READ_SMOOTHING = 1u << 9, /* label_smoothing */
+    PLUMB_READ_LENGTH = 1u << 10,   /* length_normalize */
 };
 
 struct plumb_objective {
     const char *name;
     const char *paper;
-    /* PLUMB_NEED_* of this objective with these parameters. */
+    /* PLUMB_NEED_* and PLUMB_READ_* of this objective with these parameters. */
     unsigned (*needs)(const struct plumb_align_param *p);
     /* Checked by plumb_objective_eval, which callers use instead. */
     plumb_status (*eval)(struct plumb_obj_out *out, const struct plumb_obj_in *in,

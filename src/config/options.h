@@ -1,6 +1,6 @@
 /* options.h - every option of every command, once: this list makes the struct, the reader, the
  * help text and config.effective.yaml.
- * Layer 3. Includes nothing.
+ * Layer 3. Includes align/param_list.h, which has the lines of the section method.
  *
  * X(type, name, default, range, unit, commands, changes results, help)
  *   type      BOOL bool | INT int64_t | SEED uint64_t | REAL double | TEXT const char *, not NULL
@@ -14,6 +14,8 @@
  *   changes   0 when two runs that differ in it alone write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
+
+#include "align/param_list.h"
 
 // clang-format off
 #define PLUMB_OPTIONS_TOP(X) \
@@ -63,46 +65,12 @@
     X(BOOL, ignore_eos, "false", "", "", "age", 1, "go on after an end token (for benchmarks)") \
     X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU: launch a step of generation as one recorded graph instead of kernel by kernel; changes speed, no result")
 
-#define PLUMB_OPTIONS_METHOD(X) \
-    X(TEXT, name, "psle", "", "", "af", 1, "psle, psle_curriculum, vcb, spa, real, optune, selm, dlma, context_distillation, raft, dpo, ipo, rdo, aps, rrhf, lire or pro") \
-    X(REAL, tau, "0.2", "[0, 1e6]", "", "a", 1, "first threshold of the reward margin, in units of the normalised reward") \
-    X(REAL, alpha, "0.9", "(0, 1]", "", "a", 1, "factor on the threshold after every iteration") \
-    X(CHOICE, rank_loss, "hinge", "hinge|logistic|hinge_prob|dpo|none", "", "a", 1, "loss of a prompt whose margin is above the threshold") \
-    X(CHOICE, weighted_loss, "softmax", "softmax|principled_only|none", "", "a", 1, "how the completions of the other prompts are weighted") \
-    X(REAL, weight_temperature, "1", "(0, 1e6]", "", "a", 1, "of the softmax over normalised rewards") \
-    X(CHOICE, reward_norm, "zscore", "zscore|sigmoid|none", "", "a", 1, "how rewards are normalised, over all ranks of an iteration") \
-    X(CHOICE, threshold, "decay", "decay|quantile|mean_decay|none", "", "a", 1, "how the threshold moves from iteration to iteration") \
-    X(REAL, quantile_start, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; of the margins in the first iteration") \
-    X(REAL, quantile_end, "0.5", "[0, 1]", "", "a", 1, "threshold: quantile; in the last, linear in between") \
-    X(REAL, mean_k, "0", "[-100, 100]", "", "a", 1, "threshold: mean_decay; standard deviations above the mean margin") \
-    X(CHOICE, reverse, "weighted", "weighted|swap", "", "a", 1, "when the plain answer is better by more than the threshold") \
-    X(TEXT, reference, "init", "", "folder", "af", 1, "frozen policy that the loss compares with: init (where the run starts), previous (the policy as the iteration began) or a checkpoint folder") \
-    X(REAL, beta, "0.1", "(0, 1e6]", "", "af", 1, "scale of the log-ratio in logistic and dpo losses") \
-    X(REAL, label_smoothing, "0", "[0, 0.5)", "", "af", 1, "doubt in the label of every pair (dpo)") \
-    X(BOOL, length_normalize, "true", "", "", "a", 1, "use log-probabilities per token instead of their sum") \
-    X(REAL, lambda, "1", "(0, 1e6]", "", "a", 1, "vcb: log-ratio that one standard deviation of reward is worth") \
-    X(REAL, reference_weight, "1", "[0, 1]", "", "a", 1, "vcb: of the reference's log-probability; 0: none is needed") \
-    X(REAL, list_temperature, "2", "(0, 1e6]", "", "a", 1, "lire: of the policy's shares among a prompt's answers") \
-    X(REAL, sft_weight, "1", "[0, 1e6]", "", "a", 1, "rrhf and pro: imitation of the best answer") \
-    X(REAL, curriculum_temperature, "10", "(0, 1e6]", "", "a", 1, "psle_curriculum: of the weights of pairs that are not among the clearest") \
-    X(TEXT, judge, "init", "", "folder", "a", 1, "spa: frozen policy against which the policy judges its answers, not the weights that it starts from (all would be alike): a checkpoint folder, init, or previous") \
-    X(CHOICE, pick, "easy", "easy|hard|centroid|random", "", "af", 1, "real: the pair that is scored: the least alike answers, the most alike, those nearest to two centres, or any") \
-    X(TEXT, embedder, "init", "", "folder", "af", 1, "real: frozen model whose hidden states say how alike answers are; init or a checkpoint folder") \
-    X(REAL, keep, "0.5", "(0, 1]", "", "f", 1, "real: share of the given pairs that is trained on") \
-    X(REAL, noise_share, "0.1", "[0, 1]", "", "a", 1, "spa: share of the pairs, those with the smallest margins, whose labels are doubted") \
-    X(INT, noise_window, "200", "[1, 1000000000]", "pairs", "a", 1, "spa: the last so many pairs of all ranks decide what a small margin is") \
-    X(REAL, noise_start, "0.2", "[0, 1]", "", "a", 1, "spa: no label is doubted in this share of an iteration's steps") \
-    X(REAL, noise_smoothing, "0.1", "[0, 0.5]", "", "a", 1, "spa: the doubt in such a label") \
-    X(REAL, decoupling, "0.5", "[0, 100]", "", "a", 1, "spa: margins are of logits so far beyond the policy's, away from the reference's; 0: of the policy's") \
-    X(REAL, renew, "0.5", "[0, 1]", "", "a", 1, "optune: share of the prompts, those with the lowest rewards, that are answered again") \
-    X(TEXT, contrary, "", "", "file", "a", 1, "dlma: plain text of the contrary of the principles") \
-    X(REAL, weight_beta, "1", "(0, 1e6]", "", "af", 1, "optune: a pair counts sigma(weight_beta x reward difference)") \
-    X(REAL, optimism, "0.001", "[0, 1e6]", "", "a", 1, "selm: weight of the reference's greedy answer, which the policy is to leave") \
-    X(REAL, margin_beta, "0.1", "[0, 1e6]", "", "a", 1, "dlma: of the self-rewarded margin, which a pair's log-ratios are to exceed") \
-    X(REAL, margin_limit, "40", "[0, 1e6]", "", "a", 1, "dlma: self-rewarded margins are cut here") \
-    X(REAL, rho, "-0.5", "(-0.69, 0)", "", "af", 1, "aps: price of a pair's own temperature, above -log 2 and below 0") \
-    X(TEXT, principles, "", "", "file", "a", 1, "plain text of the principles") \
-    X(TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", 1, "how principles and prompt are joined")
+/* The section method: align/param_list.h has the lines. */
+#define PLUMB_METHOD_PARAM(X, type, c_type, name, value, range, unit, commands, help, read_by) \
+    X(type, name, value, range, unit, commands, 1, help)
+#define PLUMB_METHOD_OPTION(X, type, name, value, range, unit, commands, help, read_by) \
+    X(type, name, value, range, unit, commands, 1, help)
+#define PLUMB_OPTIONS_METHOD(X) PLUMB_METHOD_LIST(PLUMB_METHOD_PARAM, PLUMB_METHOD_OPTION, X)
 
 #define PLUMB_OPTIONS_REWARD(X) \
     X(TEXT, model, "", "", "folder", "aec", 1, "sequence classification model that scores completions") \

@@ -8,34 +8,10 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/range.h"
 #include "config/option.h"
 #include "io/json.h"
 #include "io/utf8.h"
-
-/* "[0, 1)" as bounds; an empty range has none. */
-static bool inside(double x, const char *range)
-{
-    if (!*range)
-        return true;
-    char *at;
-    const double lo = strtod(range + 1, &at);
-    const double hi = strtod(at + 1, &at);
-    return (range[0] == '[' ? x >= lo : x > lo) && (*at == ']' ? x <= hi : x < hi);
-}
-
-/* Index of text among "a|b|c", or -1; *word_len = its length. */
-static int choice_of(const char *range, const char *text)
-{
-    const size_t len = strlen(text);
-    int i = 0;
-    for (const char *c = range; *c; i++) {
-        const size_t n = strcspn(c, "|");
-        if (n == len && !memcmp(c, text, n))
-            return i;
-        c += n + (c[n] == '|');
-    }
-    return -1;
-}
 
 static plumb_status wrong(const struct plumb_option *o, const char *found, const char *where)
 {
@@ -135,7 +111,7 @@ static plumb_status set_scalar(struct plumb_config *c, void *field, const struct
             return wrong_text(o, text, where);
         return PLUMB_OK;
     case PLUMB_TYPE_INT:
-        if (!read_int(&i, text) || !inside((double)i, o->range))
+        if (!read_int(&i, text) || !plumb_range_holds(o->range, (double)i))
             return wrong_text(o, text, where);
         *(int64_t *)field = i;
         return PLUMB_OK;
@@ -145,19 +121,19 @@ static plumb_status set_scalar(struct plumb_config *c, void *field, const struct
         *(uint64_t *)field = seed;
         return PLUMB_OK;
     case PLUMB_TYPE_REAL:
-        if (!read_real(&x, text) || !inside(x, o->range))
+        if (!read_real(&x, text) || !plumb_range_holds(o->range, x))
             return wrong_text(o, text, where);
         *(double *)field = x;
         return PLUMB_OK;
     case PLUMB_TYPE_WORD:
-        if (choice_of(o->range, text) < 0)
+        if (plumb_range_word(o->range, text) < 0)
             return wrong_text(o, text, where);
         PLUMB_TRY(keep_text(field, c, text));
         return PLUMB_OK;
     case PLUMB_TYPE_CHOICE:
-        if (choice_of(o->range, text) < 0)
+        if (plumb_range_word(o->range, text) < 0)
             return wrong_text(o, text, where);
-        *(int *)field = choice_of(o->range, text);
+        *(int *)field = plumb_range_word(o->range, text);
         return PLUMB_OK;
     case PLUMB_TYPE_TEXT:
         PLUMB_REQUIRE(plumb_utf8_valid(text, (int64_t)strlen(text)) == (int64_t)strlen(text),

@@ -27,9 +27,8 @@ struct field {
     {                                                                                              \
 #x, type, offsetof(struct where, x), sizeof(((struct where *)0)->x)                        \
     }
-#define HEAD(type, x)  FIELD(plumb_replay, type, x)
-#define PARAM(type, x) FIELD(plumb_align_param, type, x)
-#define COUNT(a)       (int)(sizeof(a) / sizeof((a)[0]))
+#define HEAD(type, x) FIELD(plumb_replay, type, x)
+#define COUNT(a)      (int)(sizeof(a) / sizeof((a)[0]))
 
 static const struct field head_table[] = {
     HEAD(TEXT, command),    HEAD(TEXT, method),       HEAD(TEXT, device),     HEAD(TEXT, weights),
@@ -37,42 +36,12 @@ static const struct field head_table[] = {
     HEAD(U64, fingerprint), HEAD(U64, gradient_hash), HEAD(I64, step),        HEAD(I64, iteration),
     HEAD(I64, leaf),        HEAD(I64, head_rows),     HEAD(F64, loss),
 };
-static const struct field param_table[] = {
-    PARAM(F64, tau),
-    PARAM(F64, alpha),
-    PARAM(ENUM, rank_loss),
-    PARAM(ENUM, weighted_loss),
-    PARAM(F64, weight_temperature),
-    PARAM(ENUM, reward_norm),
-    PARAM(ENUM, threshold),
-    PARAM(F64, quantile_start),
-    PARAM(F64, quantile_end),
-    PARAM(F64, mean_k),
-    PARAM(ENUM, reverse),
-    PARAM(F64, beta),
-    PARAM(F64, label_smoothing),
-    PARAM(FLAG, length_normalize),
-    PARAM(F64, lambda),
-    PARAM(F64, reference_weight),
-    PARAM(F64, list_temperature),
-    PARAM(F64, sft_weight),
-    PARAM(F64, curriculum_temperature),
-    PARAM(F64, noise_share),
-    PARAM(I64, noise_window),
-    PARAM(F64, noise_start),
-    PARAM(F64, noise_smoothing),
-    PARAM(F64, decoupling),
-    PARAM(F64, weight_beta),
-    PARAM(F64, optimism),
-    PARAM(F64, margin_beta),
-    PARAM(F64, margin_limit),
-    PARAM(F64, rho),
-};
-
-/* A new parameter needs its line in param_table: without it no replay is exact. */
-#ifdef __LP64__
-_Static_assert(sizeof(struct plumb_align_param) == 216, "param_table is not complete");
-#endif
+#define TYPE_REAL                         F64
+#define TYPE_INT                          I64
+#define TYPE_CHOICE                       ENUM
+#define TYPE_BOOL                         FLAG
+#define PARAM(X, type, c_type, name, ...) FIELD(plumb_align_param, TYPE_##type, name),
+static const struct field param_table[] = {PLUMB_METHOD_LIST(PARAM, PLUMB_PARAM_NONE, )};
 
 plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step, int64_t leaf)
 {

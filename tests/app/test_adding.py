@@ -77,7 +77,7 @@ def main(source, build, world):
         page = (source / "src/align/ADDING.md").read_text()
         blocks = BLOCK.findall(page)
         lines = sum(len(b[-1].splitlines()) for b in blocks)
-        assert len(blocks) == page.count("\n```\n") == 7 and lines < LIMIT, f"{len(blocks)} blocks, {lines} lines"
+        assert len(blocks) == page.count("\n```\n") == 6 and lines < LIMIT, f"{len(blocks)} blocks, {lines} lines"
         compilers = json.loads((build / "meson-info/intro-compilers.json").read_text()) if \
             (build / "meson-info/intro-compilers.json").exists() else {}
         env = dict(os.environ, **({"CC": " ".join(compilers["host"]["c"]["exelist"])} if compilers else {}))

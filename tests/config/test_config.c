@@ -112,21 +112,18 @@ static void test_table(void)
     plumb_config_free(&c);
 }
 
-/* The table's defaults of the method's fields are those of align/. */
+/* Options and parameters of a method get their defaults from the same line of
+ * align/param_list.h, read by two functions: both read the same value. */
 static void check_align_defaults(void)
 {
     const struct plumb_align_param p = plumb_align_param_default();
     struct plumb_config *c = load("align", NULL, NULL, 0);
-    CHECK(c->method.tau == p.tau && c->method.alpha == p.alpha && c->method.beta == p.beta);
-    CHECK(c->method.rank_loss == (int)p.rank_loss && c->method.reverse == (int)p.reverse);
-    CHECK(c->method.weighted_loss == (int)p.weighted_loss);
-    CHECK(c->method.reward_norm == (int)p.reward_norm);
-    CHECK(c->method.threshold == (int)p.threshold);
-    CHECK(c->method.weight_temperature == p.weight_temperature && c->method.mean_k == p.mean_k);
-    CHECK(c->method.quantile_start == p.quantile_start);
-    CHECK(c->method.quantile_end == p.quantile_end);
-    CHECK(c->method.label_smoothing == p.label_smoothing);
-    CHECK(c->method.length_normalize == p.length_normalize);
+#define CHECK_DEFAULT(X, type, c_type, name, ...)                                                  \
+    CHECKF((c_type)c->method.name == p.name, "method.%s", #name);
+    PLUMB_METHOD_LIST(CHECK_DEFAULT, PLUMB_PARAM_NONE, )
+#undef CHECK_DEFAULT
+    CHECK(p.tau == 0.2 && p.noise_window == 200 && p.length_normalize && p.rho == -0.5);
+    CHECK(p.rank_loss == PLUMB_RANK_HINGE && p.threshold == PLUMB_THRESHOLD_DECAY);
     plumb_config_free(&c);
 }
 
