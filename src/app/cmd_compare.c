@@ -72,8 +72,8 @@ static plumb_status open_runs(struct plumb_compare *c)
         PLUMB_REQUIRE(!equals || (equals != text && equals[1]), PLUMB_ERR_CONFIG,
                       "compare.runs: expected FOLDER or NAME=FOLDER, found '%s'", text);
         c->n++;
-        PLUMB_TRY(
-            plumb_finished_open(&c->run[i], equals ? equals + 1 : text, cfg->compare.evaluation));
+        PLUMB_TRY(plumb_run_results_open(&c->run[i], equals ? equals + 1 : text,
+                                         cfg->compare.evaluation));
         c->label[i] =
             equals ? strndup(text, (size_t)(equals - text)) : strdup(c->run[i].cfg->method.name);
         PLUMB_REQUIRE(c->label[i], PLUMB_ERR_NOMEM, "the name of a run");
@@ -101,7 +101,7 @@ plumb_status plumb_cmd_compare(struct plumb_app *app)
     if (st == PLUMB_OK && plumb_comm_rank(app->comm) == 0)
         st = compare(&c);
     for (int64_t i = 0; i < c.n; i++) {
-        plumb_finished_close(&c.run[i]);
+        plumb_run_results_close(&c.run[i]);
         free((char *)c.label[i]);
     }
     for (int64_t i = 0; i < c.groups; i++)

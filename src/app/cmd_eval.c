@@ -8,9 +8,9 @@
 #include "app/process.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "eval/ngram.h"
 #include "io/file.h"
 #include "train/loops.h"
-#include "train/ngram.h"
 
 /* What one model needs to answer or to be asked about tokens. */
 struct opened {

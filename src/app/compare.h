@@ -1,16 +1,16 @@
 /* compare.h - plumb compare: finished runs, those that differ in nothing but the seed together.
- * Layer 6. Includes app.h, train/. */
+ * Layer 6. Includes app.h, eval/, report/. */
 #ifndef PLUMB_APP_COMPARE_H
 #define PLUMB_APP_COMPARE_H
 
 #include "app/app.h"
-#include "train/finished.h"
-#include "train/table.h"
+#include "eval/run_results.h"
+#include "report/table.h"
 
 /* Runs of one method with one setting; run[0] stands for the setting. */
 struct plumb_compare_group {
     char name[200];
-    const struct plumb_finished **run; /* (n,) in the order of the command line */
+    const struct plumb_run_results **run; /* (n,) in the order of the command line */
     int64_t n, first;                  /* first: number of run[0] on the command line */
 };
 
@@ -22,7 +22,7 @@ struct plumb_compare_mean {
 
 struct plumb_compare {
     struct plumb_app *app;
-    struct plumb_finished *run; /* (n,) */
+    struct plumb_run_results *run; /* (n,) */
     const char **label;         /* (n,) NAME of NAME=FOLDER, or the method's; owned */
     int64_t n;
     struct plumb_compare_group *group; /* (groups,) */

@@ -8,8 +8,8 @@
 
 #include "app/compare.h"
 #include "base/num.h"
+#include "eval/interval.h"
 #include "train/inputs.h"
-#include "train/interval.h"
 
 static const char *const aspects[] = {"start",  "prompts",    "reward",
                                       "budget", "evaluation", "unfinished"};
@@ -48,7 +48,7 @@ static const char *aspect_of(const char *path)
 /* Two runs that are being compared. */
 struct pair {
     const struct plumb_compare *c;
-    const struct plumb_finished *a, *b;
+    const struct plumb_run_results *a, *b;
     bool same_tokens; /* their budgets are equal whatever they are made of */
 };
 
@@ -125,7 +125,7 @@ static bool same_tokens(const struct plumb_config *a, const struct plumb_config 
 }
 
 /* A run may end by train.iterations before its tokens are generated. */
-static plumb_status check_used(const struct plumb_compare *c, const struct plumb_finished *r)
+static plumb_status check_used(const struct plumb_compare *c, const struct plumb_run_results *r)
 {
     const double budget = (double)r->cfg->train.generated_tokens;
     const double used = r->own.figure[PLUMB_FIGURE_GENERATED];
@@ -137,8 +137,8 @@ static plumb_status check_used(const struct plumb_compare *c, const struct plumb
     return PLUMB_OK;
 }
 
-static plumb_status check_pair(const struct plumb_compare *c, const struct plumb_finished *a,
-                               const struct plumb_finished *b)
+static plumb_status check_pair(const struct plumb_compare *c, const struct plumb_run_results *a,
+                               const struct plumb_run_results *b)
 {
     struct pair p = {.c = c, .a = a, .b = b};
     char here[32], there[32];
@@ -211,8 +211,8 @@ static plumb_status note_setting(void *arg, const char *path, const char *then, 
     return PLUMB_OK;
 }
 
-static plumb_status compare_settings(struct setting *s, const struct plumb_finished *a,
-                                     const struct plumb_finished *b)
+static plumb_status compare_settings(struct setting *s, const struct plumb_run_results *a,
+                                     const struct plumb_run_results *b)
 {
     *s = (struct setting){0};
     if (strcmp(a->command, b->command) == 0)
@@ -224,7 +224,7 @@ static plumb_status compare_settings(struct setting *s, const struct plumb_finis
 
 static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_of_label)
 {
-    const struct plumb_finished *r = &c->run[i];
+    const struct plumb_run_results *r = &c->run[i];
     struct setting s = {0};
     char suffix[128] = "";
     struct plumb_compare_group *g = NULL;
@@ -243,7 +243,7 @@ static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_o
         g = &c->group[c->groups++];
         g->first = i;
         snprintf(g->name, sizeof(g->name), "%.64s%s", c->label[i], suffix);
-        g->run = calloc((size_t)c->n, sizeof(const struct plumb_finished *));
+        g->run = calloc((size_t)c->n, sizeof(const struct plumb_run_results *));
         PLUMB_REQUIRE(g->run, PLUMB_ERR_NOMEM, "%lld runs", (long long)c->n);
     }
     for (int64_t k = 0; k < g->n; k++)

@@ -8,8 +8,8 @@
 
 #include "app/compare.h"
 #include "base/num.h"
+#include "eval/interval.h"
 #include "io/file.h"
-#include "train/interval.h"
 
 /* More methods than these are drawn in a panel each. */
 enum { TOGETHER = 4 };
@@ -67,7 +67,7 @@ static double place_of(const struct plumb_metrics_row *r)
 }
 
 /* The curve's value in a run's last row at x; NaN when there is none. Rows ascend. */
-static double value_at(const struct plumb_finished *f, const struct curve *c, double x)
+static double value_at(const struct plumb_run_results *f, const struct curve *c, double x)
 {
     int64_t begin = 0, end = f->n_rows;
     double value = NAN;
@@ -217,7 +217,7 @@ static const char *commit_of(const struct plumb_compare *c)
 
 static plumb_status write(const struct plumb_compare *c, struct plumb_report *report)
 {
-    const struct plumb_finished *r = &c->run[0];
+    const struct plumb_run_results *r = &c->run[0];
     const struct plumb_config *cfg = r->cfg;
     char path[4096], subtitle[96], budget[128], start[4200], reward[4200];
     const bool align = strcmp(r->command, "align") == 0;

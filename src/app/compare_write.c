@@ -126,22 +126,22 @@ static plumb_status note_option(void *arg, const char *path, const char *then, c
 /* One row a method, one column an option that is not the same in all. */
 static plumb_status fill_settings(struct plumb_table *t, const struct plumb_compare *c)
 {
-    const struct plumb_finished *base = c->group[0].run[0];
+    const struct plumb_run_results *base = c->group[0].run[0];
     struct differing d = {.t = t};
     PLUMB_TRY(plumb_table_add(t, "method"));
     for (int64_t k = 1; k < c->groups; k++) {
-        const struct plumb_finished *r = c->group[k].run[0];
+        const struct plumb_run_results *r = c->group[k].run[0];
         PLUMB_TRY(plumb_config_changes(base->cfg, r->cfg, r->command, note_option, &d));
     }
     t->cols = t->n;
     for (int64_t k = 0; k < c->groups; k++) {
-        const struct plumb_finished *r = c->group[k].run[0];
+        const struct plumb_run_results *r = c->group[k].run[0];
         PLUMB_TRY(plumb_table_add(t, "%s", c->group[k].name));
         for (int64_t col = 1; col < t->cols; col++) {
             d = (struct differing){.t = t, .path = t->cell[col]};
             PLUMB_TRY(plumb_config_changes(base->cfg, r->cfg, r->command, note_option, &d));
             for (int64_t j = 1; j < c->groups && !*d.value && !*d.first; j++) {
-                const struct plumb_finished *o = c->group[j].run[0];
+                const struct plumb_run_results *o = c->group[j].run[0];
                 PLUMB_TRY(plumb_config_changes(base->cfg, o->cfg, o->command, note_option, &d));
                 snprintf(d.value, sizeof(d.value), "%s", d.first);
             }
@@ -160,7 +160,7 @@ static plumb_status fill_runs(struct plumb_table *t, const struct plumb_compare 
         PLUMB_TRY(plumb_table_add(t, "%s", head[i]));
     for (int64_t k = 0; k < c->groups; k++)
         for (int64_t i = 0; i < c->group[k].n; i++) {
-            const struct plumb_finished *r = c->group[k].run[i];
+            const struct plumb_run_results *r = c->group[k].run[i];
             PLUMB_TRY(plumb_table_add(t, "%s", c->group[k].name));
             PLUMB_TRY(plumb_table_add(t, "%" PRIu64, r->cfg->seed));
             PLUMB_TRY(plumb_table_add_real(t, r->own.figure[PLUMB_FIGURE_REWARD], 3, ""));

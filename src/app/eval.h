@@ -4,8 +4,8 @@
 #define PLUMB_APP_EVAL_H
 
 #include "app/app.h"
+#include "eval/bleu.h"
 #include "train/answers.h"
-#include "train/bleu.h"
 #include "train/rewards.h"
 
 /* Scalars of one answer, shared among ranks (one owner, zeros elsewhere: sums are exact). */

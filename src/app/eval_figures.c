@@ -6,8 +6,8 @@
 
 #include "app/eval.h"
 #include "base/num.h"
-#include "train/interval.h"
-#include "train/win_rate.h"
+#include "eval/interval.h"
+#include "eval/win_rate.h"
 
 /* What the intervals are drawn from, and the regression's input. */
 struct work {

@@ -6,7 +6,7 @@
 
 #include "app/eval.h"
 #include "base/num.h"
-#include "train/ngram.h"
+#include "eval/ngram.h"
 
 static double *value_of(const struct plumb_eval *e, const struct plumb_eval_model *m,
                         const struct plumb_answer *o)

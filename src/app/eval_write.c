@@ -10,9 +10,9 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "report/report.h"
+#include "report/table.h"
 #include "train/inputs.h"
-#include "train/report.h"
-#include "train/table.h"
 
 static plumb_status put_key(struct plumb_buf *out, const char *key)
 {

@@ -16,8 +16,8 @@
 #include "io/hdf5.h"
 #include "io/json.h"
 #include "model/generate.h"
+#include "report/samples.h"
 #include "train/replay.h"
-#include "train/samples.h"
 #include "train/state.h"
 
 /* Rollouts shown one by one. */

@@ -1,5 +1,5 @@
 /* inspect_lines.c - a file of JSON lines (data or metrics) and plain text, in words.
- * Layer 6. Includes inspect.h, data/dataset.h, io/, train/metrics.h. */
+ * Layer 6. Includes inspect.h, data/dataset.h, io/, report/metrics.h. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "data/dataset.h"
 #include "io/file.h"
 #include "io/utf8.h"
-#include "train/metrics.h"
+#include "report/metrics.h"
 
 /* ---- the shapes of records ------------------------------------------------------------------ */
 

@@ -1,5 +1,5 @@
 /* inspect_run.c - a run folder and what lies in it, a configuration, an evaluation, in words.
- * Layer 6. Includes inspect.h, config/, io/, train/metrics.h. */
+ * Layer 6. Includes inspect.h, config/, io/, report/metrics.h. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "config/stages.h"
 #include "io/file.h"
 #include "io/yaml.h"
-#include "train/metrics.h"
+#include "report/metrics.h"
 
 /* ---- run.json and the run's folder ---------------------------------------------------------- */
 

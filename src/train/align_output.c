@@ -10,9 +10,9 @@
 #include "base/num.h"
 #include "data/rollout_store.h"
 #include "io/file.h"
+#include "report/report.h"
+#include "report/samples.h"
 #include "train/align_run.h"
-#include "train/report.h"
-#include "train/samples.h"
 
 static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts *store,
                                int32_t *ids)

@@ -1,5 +1,5 @@
 /* best_metric.h - which figure decides what the best checkpoint is (checkpoint.best_metric).
- * Layer 5. Includes base/, config/, train/metrics.h. */
+ * Layer 5. Includes base/, config/, report/metrics.h. */
 #ifndef PLUMB_TRAIN_BEST_METRIC_H
 #define PLUMB_TRAIN_BEST_METRIC_H
 
@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 #include "config/config.h"
-#include "train/metrics.h"
+#include "report/metrics.h"
 
 struct plumb_best_metric {
     const char *name;     /* as in metrics.jsonl */

@@ -23,7 +23,7 @@
 #include "comm/comm.h"
 #include "data/encoding.h"
 #include "model/model.h"
-#include "train/card.h"
+#include "report/card.h"
 #include "train/optim.h"
 #include "train/state.h"
 

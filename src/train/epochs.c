@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/rng.h"
+#include "report/report.h"
 #include "train/loops.h"
-#include "train/report.h"
 #include "train/weights.h"
 
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,

@@ -19,8 +19,10 @@ ALLOW = {  # folder: folders it may include from, besides itself
     "config": {"base", "io"},
     "model": {"base", "kernels", "io", "backend", "op", "text"},
     "data": {"base", "io", "text", "config"},
-    "train": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data"},
-    "app": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "train"},
+    "report": {"base", "io", "text", "config"},
+    "eval": {"base", "io", "align", "text", "config", "report"},
+    "train": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report"},
+    "app": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "eval", "train"},
 }
 ONLY_IN = {  # foreign header: folders that may include it
     "mpi.h": {"comm"},

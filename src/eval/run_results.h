@@ -1,0 +1,73 @@
+/* run_results.h - a run folder read back: what ran, its metrics, its evaluation.
+ * Layer 5. Includes base/, config/, report/metrics.h. */
+#ifndef PLUMB_EVAL_RUN_RESULTS_H
+#define PLUMB_EVAL_RUN_RESULTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "config/config.h"
+#include "io/json.h"
+#include "report/metrics.h"
+
+/* The figures by which runs are compared.
+ * enum, key (in eval.json, but for the last two), column head, factor, decimals */
+#define PLUMB_FIGURE_LIST(X)                                                                       \
+    X(REWARD, "reward", "held-out reward", 1, 3)                                                   \
+    X(WIN_RATE, "win_rate", "win rate, %", 100, 1)                                                 \
+    X(LC_WIN_RATE, "lc_win_rate", "LC win rate, %", 100, 1)                                        \
+    X(KL, "kl", "KL, nats", 1, 2)                                                                  \
+    X(LENGTH, "mean_length", "tokens", 1, 1)                                                       \
+    X(DISTINCT_1, "distinct_1", "distinct-1", 1, 4)                                                \
+    X(DISTINCT_2, "distinct_2", "distinct-2", 1, 4)                                                \
+    X(REPETITION, "self_repetition", "repeated, %", 100, 2)                                        \
+    X(PERPLEXITY, "perplexity", "perplexity", 1, 3)                                                \
+    X(BLEU, "bleu", "BLEU", 1, 2)                                                                  \
+    X(LAST_REWARD, "last_reward", "reward in training", 1, 3)                                      \
+    X(GENERATED, "generated_tokens", "generated tokens", 1, 0)
+
+enum plumb_figure {
+#define X(id, key, head, factor, decimals) PLUMB_FIGURE_##id,
+    PLUMB_FIGURE_LIST(X)
+#undef X
+        PLUMB_FIGURE_COUNT
+};
+struct plumb_figure_info {
+    const char *key, *head;
+    double factor;
+    int decimals;
+};
+const struct plumb_figure_info *plumb_figure_info(enum plumb_figure id);
+
+/* The model of one line of an eval.json. */
+struct plumb_model_results {
+    char name[64];
+    double figure[PLUMB_FIGURE_COUNT]; /* NaN: not said */
+};
+
+struct plumb_run_results {
+    const char *dir;  /* borrowed */
+    char command[16]; /* align or prefer */
+    bool ended;       /* its last session ended well */
+    char commit[64];  /* of the plumb that ran it; "" when run.json does not say */
+    struct plumb_config *cfg;
+    uint64_t start;         /* fingerprint of the weights it began with */
+    plumb_json *run, *eval; /* run.json, eval.json (or NULL); owned. Their "inputs" are hashes */
+    struct plumb_metrics_row *row;
+    int64_t n_rows;
+    bool evaluated;
+    char evaluation[512]; /* data, prompts, samples and judge of its evaluation, in words */
+    struct plumb_model_results own;   /* last_reward and generated_tokens also without evaluation */
+    struct plumb_model_results first; /* the model that wins are counted against, if another */
+};
+
+/* Reads DIR/run.json, config.effective.yaml and metrics.jsonl, and DIR/EVALUATION/eval.json where
+ * it is there; of it the model whose folder lies in DIR. *out is released by the caller in any
+ * case. Errors: PLUMB_ERR_IO for a folder that is no run; PLUMB_ERR_UNSUPPORTED for a run of a
+ * command that aligns nothing; PLUMB_ERR_FORMAT naming the file. */
+plumb_status plumb_run_results_open(struct plumb_run_results *out, const char *dir,
+                                    const char *evaluation);
+void plumb_run_results_close(struct plumb_run_results *f);
+
+#endif

@@ -1,0 +1,126 @@
+/* metrics.h - the numbers of a run: metrics.jsonl and the console line.
+ * Layer 4. Includes base/, io/. */
+#ifndef PLUMB_REPORT_METRICS_H
+#define PLUMB_REPORT_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+/* Names, in the order of the console line. TRL's names where TRL has the quantity.
+ * enum, name in metrics.jsonl, unit, console name (NULL = not on the line), meaning */
+#define PLUMB_METRIC_LIST(X)                                                                       \
+    X(LOSS, "loss", "", "loss", "mean over the global batch of the method's loss")                 \
+    X(GRAD_NORM, "grad_norm", "", "|g|", "global L2 norm before clipping")                         \
+    X(LEARNING_RATE, "learning_rate", "", "lr", "of this step")                                    \
+    X(REWARD, "reward", "", "reward", "mean raw reward of all completions")                        \
+    X(REWARD_STD, "reward_std", "", NULL, "population std of the raw rewards")                     \
+    X(REWARD_ZERO_STD, "frac_reward_zero_std", "", NULL,                                           \
+      "share of prompts whose rewards are alike")                                                  \
+    X(REWARD_PLAIN, "psle/reward_plain", "", "plain", "mean reward, plain prompt")                 \
+    X(REWARD_PRINCIPLED, "psle/reward_principled", "", "princ", "mean reward, principled prompt")  \
+    X(TAU, "psle/tau", "", "tau", "threshold of this iteration")                                   \
+    X(SHARE_RANK, "psle/share_rank", "", "rank%", "share of prompts in the ranking branch")        \
+    X(SHARE_WEIGHTED, "psle/share_weighted", "", NULL, "share in the weighted branch")             \
+    X(SHARE_REVERSE, "psle/share_reverse", "", NULL, "share ranked the other way round")           \
+    X(SHARE_DROPPED, "psle/share_dropped", "", NULL, "share without a usable reward")              \
+    X(SHARE_DOUBTED, "spa/share_doubted", "", NULL, "share of the pairs whose label is doubted")   \
+    X(MARGIN_MEAN, "psle/margin_mean", "", NULL, "mean normalised reward margin")                  \
+    X(MARGIN_STD, "psle/margin_std", "", NULL, "its population std")                               \
+    X(MARGIN_Q05, "psle/margin_q05", "", NULL, "its 5 % quantile")                                 \
+    X(MARGIN_Q50, "psle/margin_q50", "", NULL, "its median")                                       \
+    X(MARGIN_Q95, "psle/margin_q95", "", NULL, "its 95 % quantile")                                \
+    X(WEIGHT_ENTROPY, "psle/weight_entropy", "nats", NULL, "mean entropy of the weights")          \
+    X(REWARDS_CHOSEN, "rewards/chosen", "", NULL, "mean implicit reward of the chosen")            \
+    X(REWARDS_REJECTED, "rewards/rejected", "", NULL, "mean implicit reward of the rejected")      \
+    X(REWARDS_MARGINS, "rewards/margins", "", NULL, "their mean difference")                       \
+    X(REWARDS_ACCURACIES, "rewards/accuracies", "", "acc", "share with chosen above rejected")     \
+    X(KL, "kl", "nats", "kl", "mean log-ratio to the start, per completion")                       \
+    X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "the same, as TRL's PPO trainer names it")       \
+    X(ENTROPY, "entropy", "nats", NULL, "mean -log p of the sampled tokens")                       \
+    X(LOGPROB_MAX_DIFF, "logprob_max_diff", "nats", NULL, "sampling against training, largest")    \
+    X(MISMATCH_KL, "mismatch_kl", "nats", NULL, "sampling against training, mean per token")       \
+    X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy", "", NULL, "share of targets ranked first")       \
+    X(COMPLETION_LENGTH, "completions/mean_length", "tokens", "len", "mean completion length")     \
+    X(COMPLETION_MIN, "completions/min_length", "tokens", NULL, "shortest")                        \
+    X(COMPLETION_MAX, "completions/max_length", "tokens", NULL, "longest")                         \
+    X(CLIPPED_RATIO, "completions/clipped_ratio", "", NULL, "share that ran into the limit")       \
+    X(REWARD_MISSING, "reward_missing", "", NULL, "completions without a reward")                  \
+    X(EVAL_REWARD, "eval_reward", "", "eval", "mean reward of answers to held-out prompts")        \
+    X(EVAL_REWARD_STD, "eval_reward_std", "", NULL, "population std of these rewards")             \
+    X(EVAL_MISSING, "eval_reward_missing", "", NULL, "held-out answers without a reward")          \
+    X(EVAL_LENGTH, "eval_completions/mean_length", "tokens", NULL, "mean held-out completion")     \
+    X(EVAL_CLIPPED, "eval_completions/clipped_ratio", "", NULL, "share that ran into the limit")   \
+    X(EVAL_LOSS, "eval_loss", "", "eval", "loss on held-out records")                              \
+    X(EVAL_CHOSEN, "eval_rewards/chosen", "", NULL, "held out: mean reward of the chosen")         \
+    X(EVAL_REJECTED, "eval_rewards/rejected", "", NULL, "held out: mean reward of the rejected")   \
+    X(EVAL_MARGINS, "eval_rewards/margins", "", NULL, "held out: their mean difference")           \
+    X(EVAL_ACCURACIES, "eval_rewards/accuracies", "", "eval acc", "held out: chosen above")        \
+    X(EPOCH, "epoch", "", NULL, "passes over the prompt set so far")                               \
+    X(NUM_TOKENS, "num_tokens", "tokens", NULL, "generated and trained on so far")                 \
+    X(GENERATED_TOKENS, "generated_tokens", "tokens", NULL, "generated so far, by all ranks")      \
+    X(TOKENS_PER_SECOND, "tokens_per_second", "tokens/s", "tok/s", "all ranks, since last line")   \
+    X(ROLLOUT_TOKENS_PER_SECOND, "rollout/tokens_per_second", "tokens/s", NULL, "generation only") \
+    X(TIME_ROLLOUT, "time/rollout", "s", NULL, "generation")                                       \
+    X(TIME_REWARD, "time/reward", "s", NULL, "scoring")                                            \
+    X(TIME_REFERENCE, "time/reference", "s", NULL, "reference log-probs")                          \
+    X(TIME_TRAIN, "time/train", "s", NULL, "forward, backward, update")                            \
+    X(TIME_SAVE, "time/save", "s", NULL, "rollout files")                                          \
+    X(TIME_EVAL, "time/eval", "s", NULL, "evaluation on held-out records")                         \
+    X(TIME_CHECKPOINTS, "time/checkpoints", "s", NULL, "saving checkpoints, since the start")      \
+    X(TIME_CHECKPOINT_SHARE, "time/checkpoint_share", "s/s", NULL, "their share of the time")      \
+    X(TIME_ITERATION, "time/iteration", "s", NULL, "the whole iteration")
+
+enum plumb_metric {
+#define X(id, name, unit, console, meaning) PLUMB_METRIC_##id,
+    PLUMB_METRIC_LIST(X)
+#undef X
+        PLUMB_METRIC_COUNT
+};
+struct plumb_metric_info {
+    const char *name, *unit, *console, *meaning;
+};
+const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
+/* Its unit has seconds in it: the only metrics that depend on the machine. */
+bool plumb_metric_is_timing(enum plumb_metric id);
+
+/* One line of metrics: what is set, and when. Non-finite values are written as null. */
+struct plumb_metrics_row {
+    int64_t step, iteration;
+    uint64_t weights; /* fingerprint of the weights after this step; 0 = not said */
+    bool set[PLUMB_METRIC_COUNT];
+    double value[PLUMB_METRIC_COUNT];
+};
+static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_metric id, double x)
+{
+    row->set[id] = true;
+    row->value[id] = x;
+}
+
+typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl, or nothing on ranks > 0 */
+
+/* Opens DIR/metrics.jsonl on rank 0 (elsewhere *out is a sink that writes nothing). Lines of
+ * steps or iterations beyond those done are cut off, a half line at the end too; none done, on a
+ * fresh run, starts an empty file. Not collective. PLUMB_ERR_FORMAT names a broken line in the
+ * middle. */
+plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
+                                int64_t iterations_done);
+void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
+/* Appends {"step":..,"iteration":..,"weights":"<16 hex digits>",<set metrics in list order>} and
+ * flushes. Not collective. */
+plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_row *row);
+
+/* All lines of a metrics.jsonl. *out (*n,) is owned by the caller and released with free. A null
+ * is set with NaN, an unknown name is passed over, a half line at the end is dropped.
+ * PLUMB_ERR_FORMAT names a broken line in the middle. Not collective. */
+plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, const char *path);
+
+/* out += the console line, no line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20 ...  weights
+ * 01234567" (the first digits of the fingerprint). Columns keep their width from line to line.
+ * total <= 0: unknown. */
+plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,
+                                   int64_t total_steps, int64_t total_iterations);
+
+#endif
