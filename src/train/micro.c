@@ -2,6 +2,7 @@
  * Layer 5. Includes train/micro.h, base/. */
 #include "train/micro.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,4 +220,24 @@ void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m)
         }
         at += snprintf(out + at, (size_t)(size - at), "%s", item);
     }
+}
+
+plumb_status plumb_micro_parse(int64_t *step, int64_t *leaf, const char *text)
+{
+    char *end = NULL;
+    *step = *leaf = -1;
+    if (!*text)
+        return PLUMB_OK;
+    errno = 0;
+    const long long s = strtoll(text, &end, 10);
+    const bool colon = end > text && *end == ':';
+    const char *rest = colon ? end + 1 : "";
+    const long long l = strtoll(rest, &end, 10);
+    PLUMB_REQUIRE(colon && end > rest && !*end && !errno && s >= 1 && l >= 0, PLUMB_ERR_CONFIG,
+                  "train.replay: '%s', expected STEP:MICRO_BATCH as in 12:0, steps counted from 1, "
+                  "micro-batches from 0",
+                  text);
+    *step = s;
+    *leaf = l;
+    return PLUMB_OK;
 }

@@ -70,6 +70,9 @@ plumb_status plumb_micro_loss(struct plumb_micro *m);
 plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,
                                   float *grad);
 
+/* Reads "STEP:MICRO_BATCH", the value of train.replay; *step and *leaf are -1 for "".
+ * PLUMB_ERR_CONFIG. */
+plumb_status plumb_micro_parse(int64_t *step, int64_t *leaf, const char *text);
 /* "record 4 samples 0 1, record 9 sample 2", cut with dots where it does not fit. */
 void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m);
 

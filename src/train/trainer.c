@@ -14,7 +14,6 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "train/best_metric.h"
-#include "train/guard.h"
 #include "train/inputs.h"
 #include "train/weights.h"
 
@@ -234,7 +233,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
                               s->cfg->checkpoint.interval, s->cfg->checkpoint.max_share);
     if (st == PLUMB_OK)
-        st = plumb_guard_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
+        st = plumb_micro_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
     if (!dry)
         PLUMB_TRY_GOTO(st,
@@ -381,30 +380,6 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_lock_release(&t->lock);
     free(t);
     *tp = NULL;
-}
-
-plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
-                                void *arg, struct plumb_step_result *out)
-{
-    plumb_comm_phase(t->comm, "gradient");
-    struct plumb_guard guard = {.t = t, .fn = fn, .arg = arg, .failed = -1};
-    t->stop.busy = t->stop.held;
-    t->stop.held = false;
-    plumb_status st =
-        plumb_gradient_run(&t->gradient, leaves, plumb_guard_leaf, &guard, out->value);
-    t->stop.busy = false;
-    if (st != PLUMB_OK)
-        return plumb_guard_leaf_failed(&guard, st);
-    out->paused = t->gradient.paused;
-    if (out->paused)
-        return PLUMB_OK;
-    plumb_comm_phase(t->comm, "update");
-    st = plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim);
-    if (st == PLUMB_ERR_NUMERIC) /* on every rank */
-        return plumb_guard_gradient_failed(&guard, leaves);
-    PLUMB_TRY(st);
-    t->state.step++;
-    return PLUMB_OK;
 }
 
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,

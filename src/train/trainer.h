@@ -83,7 +83,7 @@ struct plumb_step_result {
 
 /* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective.
  * PLUMB_ERR_NUMERIC with weights and moments untouched when a loss or gradient is not finite: the
- * message names the micro-batch and its replay file (train/guard.h). */
+ * message names the micro-batch and its replay file (train/non_finite.h). */
 plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
                                 void *arg, struct plumb_step_result *out);
 

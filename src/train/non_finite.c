@@ -1,8 +1,8 @@
-/* guard.c - finds the micro-batch that is not finite and writes it down.
- * Layer 5. Includes train/guard.h, train/replay.h, base/, comm/, io/. */
-#include "train/guard.h"
+/* non_finite.c - finds the micro-batch whose loss or gradient is not finite and writes a replay
+ * file of it.
+ * Layer 5. Includes train/non_finite.h, train/replay.h, base/, comm/, io/. */
+#include "train/non_finite.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -15,29 +15,10 @@
 
 enum { TEXT_BYTES = 1024, PATH_BYTES = 4096 };
 
-plumb_status plumb_guard_parse(int64_t *step, int64_t *leaf, const char *text)
-{
-    char *end = NULL;
-    *step = *leaf = -1;
-    if (!*text)
-        return PLUMB_OK;
-    errno = 0;
-    const long long s = strtoll(text, &end, 10);
-    const bool colon = end > text && *end == ':';
-    const char *rest = colon ? end + 1 : "";
-    const long long l = strtoll(rest, &end, 10);
-    PLUMB_REQUIRE(colon && end > rest && !*end && !errno && s >= 1 && l >= 0, PLUMB_ERR_CONFIG,
-                  "train.replay: '%s', expected STEP:MICRO_BATCH as in 12:0, steps counted from 1, "
-                  "micro-batches from 0",
-                  text);
-    *step = s;
-    *leaf = l;
-    return PLUMB_OK;
-}
-
 /* ---- the folder that has the weights ----------------------------------------------------- */
 
-/* A checkpoint of the run with these weights: its name, or "". */
+/* out = the name of a checkpoint of this run that has the current weights, or "" if there is none.
+ */
 static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_trainer *t)
 {
     struct plumb_names names = {0};
@@ -61,7 +42,7 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Whether cfg->model, read as it stands, gives the weights of now. */
+/* Whether reading the folder cfg->model gives the current weights. */
 static bool is_start(const struct plumb_trainer *t)
 {
     return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&
@@ -83,7 +64,8 @@ static plumb_status save_weights(char *out, int64_t size, const struct plumb_tra
     return plumb_dir_publish(work, dir);
 }
 
-/* lasting: the run goes on and may remove its checkpoints. */
+/* out = a folder that has the current weights; it is written if there is none. With lasting, the
+ * run continues and may remove its checkpoints, so one is used only if the run keeps them all. */
 static plumb_status place_weights(char *out, int64_t size, const struct plumb_trainer *t,
                                   int64_t step, bool lasting)
 {
@@ -103,9 +85,9 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
 
 /* ---- the file ----------------------------------------------------------------------------- */
 
-/* grad: of this leaf alone, NULL when the backward pass was not run. path (PATH_BYTES) = the file
- */
-static plumb_status write_replay(char *path, const struct plumb_guard *g, int64_t leaf,
+/* path (PATH_BYTES) = the file. grad is the gradient of this micro-batch alone, or NULL if the
+ * backward pass did not run. */
+static plumb_status write_replay(char *path, const struct plumb_non_finite *g, int64_t leaf,
                                  enum plumb_replay_outcome outcome, const float *grad,
                                  const char *reason)
 {
@@ -135,9 +117,10 @@ static plumb_status write_replay(char *path, const struct plumb_guard *g, int64_
     return plumb_replay_write(&r, t->micro, path);
 }
 
-plumb_status plumb_guard_leaf(void *arg, int64_t leaf, float *grad, double value[PLUMB_LEAF_VALUES])
+plumb_status plumb_non_finite_micro(void *arg, int64_t leaf, float *grad,
+                                    double value[PLUMB_LEAF_VALUES])
 {
-    struct plumb_guard *g = arg;
+    struct plumb_non_finite *g = arg;
     const struct plumb_trainer *t = g->t;
     char path[PATH_BYTES];
     const plumb_status st = g->fn(g->arg, leaf, grad, value);
@@ -156,8 +139,9 @@ plumb_status plumb_guard_leaf(void *arg, int64_t leaf, float *grad, double value
     return PLUMB_OK;
 }
 
-/* What stood in the way of a replay file is no reason to hide what was found. */
-static void write_and_say(char said[TEXT_BYTES], const struct plumb_guard *g, int64_t leaf,
+/* Writes the replay file and appends to `said` where it is. If the file cannot be written, `said`
+ * keeps its text and names the reason. */
+static void write_and_say(char said[TEXT_BYTES], const struct plumb_non_finite *g, int64_t leaf,
                           enum plumb_replay_outcome outcome, const float *grad)
 {
     char path[PATH_BYTES], reason[TEXT_BYTES];
@@ -169,7 +153,7 @@ static void write_and_say(char said[TEXT_BYTES], const struct plumb_guard *g, in
         snprintf(said + len, TEXT_BYTES - len, "; no replay file: %.300s", plumb_trail_message());
 }
 
-plumb_status plumb_guard_leaf_failed(struct plumb_guard *g, plumb_status st)
+plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_status st)
 {
     struct plumb_trainer *t = g->t;
     char said[TEXT_BYTES], words[500];
@@ -186,13 +170,14 @@ plumb_status plumb_guard_leaf_failed(struct plumb_guard *g, plumb_status st)
         write_and_say(said, g, g->failed, PLUMB_REPLAY_FORWARD, NULL);
     }
     (void)plumb_fail_at(st, __FILE__, __LINE__, "%s", said);
-    /* the others wait here until the file is written, however large the weights are */
+    /* the other ranks wait here until the file is written, so they do not end the run before */
     const plumb_status met = plumb_comm_agree(t->comm, PLUMB_OK);
     return met == PLUMB_ERR_COMM ? met : plumb_fail_at(st, __FILE__, __LINE__, "%s", said);
 }
 
-/* Runs this rank's leaves again until one gradient is not finite: g->failed, said. */
-static plumb_status find_leaf(struct plumb_guard *g, int64_t leaves, char said[TEXT_BYTES])
+/* Computes this rank's micro-batches again until the gradient of one is not finite. Sets g->failed
+ * to its number and `said` to the message. */
+static plumb_status find_leaf(struct plumb_non_finite *g, int64_t leaves, char said[TEXT_BYTES])
 {
     struct plumb_trainer *t = g->t;
     float *grad = t->gradient.sum[0];
@@ -219,7 +204,7 @@ static plumb_status find_leaf(struct plumb_guard *g, int64_t leaves, char said[T
     return PLUMB_OK;
 }
 
-plumb_status plumb_guard_gradient_failed(struct plumb_guard *g, int64_t leaves)
+plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t leaves)
 {
     struct plumb_trainer *t = g->t;
     char said[TEXT_BYTES] = "", refused[400];

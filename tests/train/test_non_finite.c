@@ -1,7 +1,7 @@
-/* test_guard.c - a step whose loss or gradient is not finite: which micro-batch is named on 1, 2
- * and 4 ranks, that the weights stay, and what the replay file holds.
- * Test. Includes harness.h, train/, io/. */
-#include "train/guard.h"
+/* test_non_finite.c - a step whose loss or gradient is not finite: which micro-batch is named on 1,
+ * 2 and 4 ranks, that the weights stay, and what the replay file holds. Test. Includes harness.h,
+ * train/, io/. */
+#include "train/non_finite.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -34,7 +34,7 @@ struct worker {
     const struct rank *r;
 };
 
-static char out[] = "/tmp/plumb_guard_XXXXXX";
+static char out[] = "/tmp/plumb_non_finite_XXXXXX";
 
 static plumb_status fill(struct worker *w, int64_t leaf)
 {
@@ -92,7 +92,7 @@ static void *rank_main(void *arg)
                                                 .schedule = {PLUMB_LR_CONSTANT, 9, 0, 0}};
     *t = (struct plumb_trainer){
         .cfg = &r->cfg, .comm = r->comm, .command = "align", .micro = &w.micro};
-    CHECK_OK(plumb_guard_parse(&t->replay_step, &t->replay_leaf, r->cfg.train.replay));
+    CHECK_OK(plumb_micro_parse(&t->replay_step, &t->replay_leaf, r->cfg.train.replay));
     CHECK_OK(plumb_backend_cpu_create(&t->backend, 1, 1));
     CHECK_OK(plumb_model_open(&t->model, t->backend, r->dir));
     t->state.step = 3;
@@ -248,12 +248,12 @@ static void test_parse(void)
 {
     static const char *const bad[] = {"3", "3:", ":3", "0:1", "-1:0", "1:-1", "1:2x", "1:2:3", "x"};
     int64_t step = 0, leaf = 0;
-    CHECK_OK(plumb_guard_parse(&step, &leaf, "12:34"));
+    CHECK_OK(plumb_micro_parse(&step, &leaf, "12:34"));
     CHECK(step == 12 && leaf == 34);
-    CHECK_OK(plumb_guard_parse(&step, &leaf, ""));
+    CHECK_OK(plumb_micro_parse(&step, &leaf, ""));
     CHECK(step == -1 && leaf == -1);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        CHECK_FAILS(plumb_guard_parse(&step, &leaf, bad[i]), PLUMB_ERR_CONFIG, bad[i]);
+        CHECK_FAILS(plumb_micro_parse(&step, &leaf, bad[i]), PLUMB_ERR_CONFIG, bad[i]);
 }
 
 int main(void)

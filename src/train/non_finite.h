@@ -1,0 +1,32 @@
+/* non_finite.h - the non-finite check of an optimizer step: it names the micro-batch whose loss or
+ * gradient is not finite, and writes a replay file of it. The weights do not change.
+ * Layer 5. Includes train/trainer.h. */
+#ifndef PLUMB_TRAIN_NON_FINITE_H
+#define PLUMB_TRAIN_NON_FINITE_H
+
+#include "train/trainer.h"
+
+/* Wraps the micro-batch function of one step. */
+struct plumb_non_finite {
+    struct plumb_trainer *t; /* t->micro holds the micro-batch that fn computed last */
+    plumb_leaf_fn *fn;
+    void *arg;
+    int64_t failed; /* the micro-batch of this rank whose loss is not finite; -1: none */
+};
+
+/* The micro-batch function of the step; arg is a struct plumb_non_finite. It calls fn, and writes
+ * the replay file of the micro-batch that train.replay names. */
+plumb_status plumb_non_finite_micro(void *arg, int64_t leaf, float *grad,
+                                    double value[PLUMB_LEAF_VALUES]);
+
+/* Reports that plumb_gradient_run failed with st. The rank that computed the lowest micro-batch
+ * with a non-finite loss writes its replay file and logs where it is. Returns st in every case.
+ * Collective, unless st is PLUMB_ERR_COMM or PLUMB_STOPPED. */
+plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_status st);
+/* Reports that plumb_optim_step refused the gradient. Every rank computes its micro-batches again,
+ * one by one. The message names the lowest micro-batch whose own gradient is not finite, with its
+ * records and the first such tensor; the message is the same on every rank. A replay file of that
+ * micro-batch is written. Never returns PLUMB_OK. Collective. */
+plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t leaves);
+
+#endif
