@@ -126,7 +126,7 @@ done:
 static plumb_status meet(struct plumb_lines *l)
 {
     plumb_comm *comm = l->app->comm;
-    enum plumb_stop_reason reason;
+    enum plumb_stop_request reason;
     enum { DONE, TOKENS, RUNNING, BYTES, BUSY, SUMS };
     double sum[SUMS] = {[DONE] = (double)l->done,
                         [TOKENS] = (double)l->tokens,
@@ -148,7 +148,7 @@ static plumb_status meet(struct plumb_lines *l)
     l->all_finished = sum[BUSY] == 0;
     show(l, (int64_t)sum[DONE], (int64_t)sum[TOKENS], (int64_t)sum[RUNNING]);
     plumb_stop_saved(&l->watch, 0);
-    if (reason <= PLUMB_STOP_SAVE || l->all_finished)
+    if (reason <= PLUMB_REQUEST_SAVE || l->all_finished)
         return PLUMB_OK;
     /* rank 0 speaks, and knows what becomes of the lines */
     PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal after %lld of %lld lines%s",

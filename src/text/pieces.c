@@ -21,7 +21,7 @@ plumb_status plumb_grow(void **array, int64_t n, int64_t *cap, int64_t size)
     return PLUMB_OK;
 }
 
-static plumb_status add(struct plumb_pieces *p, const struct plumb_piece *one)
+static plumb_status add(struct plumb_pieces *p, const struct plumb_text_piece *one)
 {
     PLUMB_TRY(plumb_grow((void **)&p->piece, p->n, &p->cap, sizeof *p->piece));
     p->piece[p->n++] = *one;
@@ -32,7 +32,7 @@ plumb_status plumb_pieces_close(struct plumb_pieces *p, int64_t at, bool start)
 {
     if (p->text.len == at)
         return PLUMB_OK;
-    const struct plumb_piece one = {at, p->text.len - at, -1, start};
+    const struct plumb_text_piece one = {at, p->text.len - at, -1, start};
     return add(p, &one);
 }
 
@@ -45,7 +45,7 @@ plumb_status plumb_pieces_add_text(struct plumb_pieces *p, const char *s, int64_
 
 plumb_status plumb_pieces_add_token(struct plumb_pieces *p, int32_t id)
 {
-    const struct plumb_piece one = {p->text.len, 0, id, false};
+    const struct plumb_text_piece one = {p->text.len, 0, id, false};
     return add(p, &one);
 }
 

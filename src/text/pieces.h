@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-struct plumb_piece {
+struct plumb_text_piece {
     int64_t at, len; /* bytes of text.data; never empty unless it is a token */
     int32_t id;      /* an added token, or -1: still text */
     bool start;      /* begins where the original text begins */
@@ -18,7 +18,7 @@ struct plumb_piece {
 /* Zero-initialise; released with plumb_pieces_fini. */
 struct plumb_pieces {
     struct plumb_buf text;
-    struct plumb_piece *piece;
+    struct plumb_text_piece *piece;
     int64_t n, cap;
 };
 

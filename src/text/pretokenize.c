@@ -308,7 +308,7 @@ static plumb_status run_step(const struct plumb_split_step *s, const struct plum
                              struct plumb_matches *m)
 {
     for (int64_t i = 0; i < in->n; i++) {
-        const struct plumb_piece *p = &in->piece[i];
+        const struct plumb_text_piece *p = &in->piece[i];
         if (p->id >= 0) {
             PLUMB_TRY(plumb_pieces_add_token(out, p->id));
             continue;

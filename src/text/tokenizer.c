@@ -280,7 +280,7 @@ static plumb_status words(const plumb_tokenizer *t, struct work *w, const char *
     }
     PLUMB_TRY(plumb_added_split(&t->added, &t->added.raw, &w->raw, &w->m, text, len, true));
     for (int64_t i = 0; i < w->raw.n; i++) {
-        const struct plumb_piece *p = &w->raw.piece[i];
+        const struct plumb_text_piece *p = &w->raw.piece[i];
         if (p->id >= 0) {
             PLUMB_TRY(plumb_pieces_add_token(&w->pieces, p->id));
             continue;
@@ -309,7 +309,7 @@ static plumb_status encode(const plumb_tokenizer *t, struct work *w, struct plum
     if (special)
         PLUMB_TRY(add_ids(ids, &t->post.before));
     for (int64_t i = 0; i < w->pieces.n; i++) {
-        const struct plumb_piece *p = &w->pieces.piece[i];
+        const struct plumb_text_piece *p = &w->pieces.piece[i];
         if (p->id >= 0)
             PLUMB_TRY(plumb_ids_add(ids, p->id));
         else

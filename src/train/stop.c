@@ -57,24 +57,24 @@ bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now)
     return w->share >= 1 || w->spent + 2 * w->last <= w->share * (now - w->began);
 }
 
-static enum plumb_stop_reason look(struct plumb_stop_watch *w)
+static enum plumb_stop_request look(struct plumb_stop_watch *w)
 {
     if (asked)
-        return PLUMB_STOP_SIGNAL;
-    if (plumb_comm_rank(w->comm) != 0 || w->reason >= PLUMB_STOP_FILE)
+        return PLUMB_REQUEST_SIGNAL;
+    if (plumb_comm_rank(w->comm) != 0 || w->reason >= PLUMB_REQUEST_FILE)
         return w->reason;
     const double now = plumb_now();
     if (*w->file && now - w->looked >= LOOK) {
         w->looked = now;
         if (plumb_file_exists(w->file))
-            return PLUMB_STOP_FILE;
+            return PLUMB_REQUEST_FILE;
     }
     if (w->max_time > 0 && now - w->began >= w->max_time)
-        return PLUMB_STOP_TIME;
-    if (w->reason == PLUMB_STOP_NONE && w->interval > 0 && !w->busy &&
+        return PLUMB_REQUEST_TIME;
+    if (w->reason == PLUMB_REQUEST_NONE && w->interval > 0 && !w->busy &&
         now - w->saved >= w->interval && plumb_stop_affordable(w, now)) {
         w->waited = now - w->saved;
-        return PLUMB_STOP_SAVE;
+        return PLUMB_REQUEST_SAVE;
     }
     return w->reason;
 }
@@ -83,51 +83,51 @@ static enum plumb_stop_reason look(struct plumb_stop_watch *w)
 bool plumb_stop_noticed(void *watch)
 {
     struct plumb_stop_watch *w = watch;
-    const enum plumb_stop_reason before = w->reason;
+    const enum plumb_stop_request before = w->reason;
     w->reason = look(w);
-    if (before == PLUMB_STOP_NONE && w->reason != PLUMB_STOP_NONE)
+    if (before == PLUMB_REQUEST_NONE && w->reason != PLUMB_REQUEST_NONE)
         plumb_comm_raise(w->comm, w->agreed + 1);
-    return w->reason != PLUMB_STOP_NONE || plumb_comm_raised(w->comm) > w->agreed;
+    return w->reason != PLUMB_REQUEST_NONE || plumb_comm_raised(w->comm) > w->agreed;
 }
 
 void plumb_stop_ask(struct plumb_stop_watch *w)
 {
-    if (w->reason != PLUMB_STOP_NONE)
+    if (w->reason != PLUMB_REQUEST_NONE)
         return;
-    w->reason = PLUMB_STOP_SAVE;
+    w->reason = PLUMB_REQUEST_SAVE;
     plumb_comm_raise(w->comm, w->agreed + 1);
 }
 
-plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason *reason)
+plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_request *reason)
 {
     double vote[2] = {plumb_stop_noticed(w), 0};
     vote[1] = w->reason;
-    *reason = PLUMB_STOP_NONE;
+    *reason = PLUMB_REQUEST_NONE;
     PLUMB_TRY(plumb_comm_allreduce_f64(w->comm, vote, 2, PLUMB_MAX));
     if (vote[0] == 0)
         return PLUMB_OK;
     w->agreed++;
-    w->reason = PLUMB_STOP_NONE;
-    *reason = (enum plumb_stop_reason)vote[1];
+    w->reason = PLUMB_REQUEST_NONE;
+    *reason = (enum plumb_stop_request)vote[1];
     return PLUMB_OK;
 }
 
-void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reason reason, char *out,
-                         int64_t size)
+void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_request reason,
+                         char *out, int64_t size)
 {
     const size_t n = (size_t)size;
     switch (reason) {
-    case PLUMB_STOP_NONE:
-    case PLUMB_STOP_SAVE:
+    case PLUMB_REQUEST_NONE:
+    case PLUMB_REQUEST_SAVE:
         snprintf(out, n, "after %.1f s (checkpoint.interval)", w->waited);
         break;
-    case PLUMB_STOP_TIME:
+    case PLUMB_REQUEST_TIME:
         snprintf(out, n, "after %g s (train.max_time)", w->max_time);
         break;
-    case PLUMB_STOP_FILE:
+    case PLUMB_REQUEST_FILE:
         snprintf(out, n, "by the file %s", w->file);
         break;
-    case PLUMB_STOP_SIGNAL:
+    case PLUMB_REQUEST_SIGNAL:
         snprintf(out, n, "by a signal");
         break;
     }

@@ -9,12 +9,12 @@
 #include "comm/comm.h"
 
 /* Later ones win over earlier ones; all but SAVE ask to leave after the save. */
-enum plumb_stop_reason {
-    PLUMB_STOP_NONE,
-    PLUMB_STOP_SAVE,   /* checkpoint.interval: save, and go on */
-    PLUMB_STOP_TIME,   /* train.max_time */
-    PLUMB_STOP_FILE,   /* OUTPUT_DIR/stop is there */
-    PLUMB_STOP_SIGNAL, /* USR1 (Slurm, before the time limit) or TERM */
+enum plumb_stop_request {
+    PLUMB_REQUEST_NONE,
+    PLUMB_REQUEST_SAVE,   /* checkpoint.interval: save, and go on */
+    PLUMB_REQUEST_TIME,   /* train.max_time */
+    PLUMB_REQUEST_FILE,   /* OUTPUT_DIR/stop is there */
+    PLUMB_REQUEST_SIGNAL, /* USR1 (Slurm, before the time limit) or TERM */
 };
 
 struct plumb_stop_watch {
@@ -28,7 +28,7 @@ struct plumb_stop_watch {
     bool busy;                     /* in the middle of a step: no save by time now */
     bool held;                     /* saved, and no step since: the next one is not held up again */
     double looked;                 /* when, for the file */
-    enum plumb_stop_reason reason; /* that this rank has and that is not agreed on yet */
+    enum plumb_stop_request reason; /* that this rank has and that is not agreed on yet */
     int64_t agreed;                /* the number of the last request that all agreed on */
 };
 
@@ -45,15 +45,15 @@ bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now);
  * micro-batch and decode step. The first rank to notice tells the others. Not collective. The
  * argument is a struct plumb_stop_watch. */
 bool plumb_stop_noticed(void *watch);
-/* Asks all ranks to agree soon, for PLUMB_STOP_SAVE: on every rank plumb_stop_noticed says so at
+/* Asks all ranks to agree soon, for PLUMB_REQUEST_SAVE: on every rank plumb_stop_noticed says so at
  * its next call. Not collective. */
 void plumb_stop_ask(struct plumb_stop_watch *w);
 /* *reason = the strongest that any rank has, NONE when no rank has noticed anything: the same on
  * every rank. Collective. */
-plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_reason *reason);
+plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_request *reason);
 /* In words: "by the file runs/x/stop". Not collective. */
-void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reason reason, char *out,
-                         int64_t size);
+void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_request reason,
+                         char *out, int64_t size);
 /* A save that took so long (0: there was nothing to save) is done: the interval begins again. Not
  * collective. */
 void plumb_stop_saved(struct plumb_stop_watch *w, double seconds);

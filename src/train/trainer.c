@@ -501,11 +501,11 @@ plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoin
                                  bool *paused)
 {
     const struct plumb_metrics_row none = {0};
-    enum plumb_stop_reason reason;
+    enum plumb_stop_request reason;
     char why[4200];
     *paused = false;
     PLUMB_TRY(plumb_stop_agree(&t->stop, &reason));
-    if (reason == PLUMB_STOP_NONE)
+    if (reason == PLUMB_REQUEST_NONE)
         return PLUMB_OK;
     const double began = plumb_now();
     *paused = true;
@@ -514,7 +514,7 @@ plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoin
     else
         plumb_stop_saved(&t->stop, 0);
     plumb_stop_describe(&t->stop, reason, why, sizeof(why));
-    if (reason == PLUMB_STOP_SAVE) {
+    if (reason == PLUMB_REQUEST_SAVE) {
         plumb_log(PLUMB_LOG_INFO, "saved %s %s, in %.1f s", t->saved_name, why,
                   plumb_now() - began);
         return PLUMB_OK;

@@ -21,12 +21,12 @@ static void *rank_main(void *arg)
     plumb_comm *comm = arg;
     const int rank = plumb_comm_rank(comm);
     struct plumb_stop_watch w;
-    enum plumb_stop_reason reason;
+    enum plumb_stop_request reason;
     char text[200];
     CHECK_OK(plumb_stop_begin(&w, comm, dir, 0, 0, 1));
     CHECK(!plumb_stop_noticed(&w));
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_NONE);
+    CHECK(reason == PLUMB_REQUEST_NONE);
 
     /* A file, which rank 0 sees; rank 1 hears of it, rank 2 does not ask before they meet. */
     CHECK_OK(plumb_comm_barrier(comm));
@@ -36,7 +36,7 @@ static void *rank_main(void *arg)
     while (rank < 2 && !plumb_stop_noticed(&w))
         CHECK(plumb_now() < until);
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_FILE);
+    CHECK(reason == PLUMB_REQUEST_FILE);
     plumb_stop_describe(&w, reason, text, sizeof(text));
     CHECKF(strstr(text, file), "%s", text);
     plumb_stop_honoured(&w);
@@ -51,16 +51,16 @@ static void *rank_main(void *arg)
     while (!plumb_stop_noticed(&w))
         CHECK(plumb_now() < until);
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_SAVE);
+    CHECK(reason == PLUMB_REQUEST_SAVE);
     plumb_stop_saved(&w, 0);
     while (!plumb_stop_noticed(&w))
         CHECK(plumb_now() < until);
     w.max_time = 1e-3;
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_TIME);
+    CHECK(reason == PLUMB_REQUEST_TIME);
     w.interval = w.max_time = 0;
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_NONE);
+    CHECK(reason == PLUMB_REQUEST_NONE);
 
     /* A rank that asks; no file is looked for. */
     CHECK_OK(plumb_stop_begin(&w, comm, NULL, 0, 0, 1));
@@ -71,7 +71,7 @@ static void *rank_main(void *arg)
     while (!plumb_stop_noticed(&w))
         CHECK(plumb_now() < until);
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_SAVE && !plumb_stop_noticed(&w));
+    CHECK(reason == PLUMB_REQUEST_SAVE && !plumb_stop_noticed(&w));
     plumb_stop_honoured(&w);
 
     /* A signal to the process, here of all ranks. */
@@ -81,7 +81,7 @@ static void *rank_main(void *arg)
     while (!plumb_stop_noticed(&w))
         CHECK(plumb_now() < until);
     CHECK_OK(plumb_stop_agree(&w, &reason));
-    CHECK(reason == PLUMB_STOP_SIGNAL);
+    CHECK(reason == PLUMB_REQUEST_SIGNAL);
     plumb_comm_destroy(&comm);
     return NULL;
 }
