@@ -24,28 +24,28 @@ plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_arg
     PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
                   "%s: an earlier communication of rank %d failed, none is possible any more",
                   doing, c->rank);
-    struct plumb_here *here = &c->watch.here;
-    pthread_mutex_lock(&c->watch.lock);
+    struct plumb_here *here = &c->heartbeat.here;
+    pthread_mutex_lock(&c->heartbeat.lock);
     here->call++;
     here->doing = doing;
     here->file = c->file;
     here->line = c->line;
     /* The ledger compares the calls itself, and names those of all ranks where they differ. */
-    here->site = c->ledger ? 0 : site_of(doing, c->file ? c->line : 0);
+    here->site = c->check_calls ? 0 : site_of(doing, c->file ? c->line : 0);
     here->inside = true;
     here->since = plumb_now();
-    pthread_mutex_unlock(&c->watch.lock);
+    pthread_mutex_unlock(&c->heartbeat.lock);
     c->file = NULL;
-    if (c->ledger && c->size > 1)
-        PLUMB_TRY(plumb_ledger_compare(c, &args));
+    if (c->check_calls && c->size > 1)
+        PLUMB_TRY(plumb_collective_check(c, &args));
     return PLUMB_OK;
 }
 
 plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st)
 {
-    pthread_mutex_lock(&c->watch.lock);
-    c->watch.here.inside = false;
-    c->watch.here.since = plumb_now();
-    pthread_mutex_unlock(&c->watch.lock);
+    pthread_mutex_lock(&c->heartbeat.lock);
+    c->heartbeat.here.inside = false;
+    c->heartbeat.here.since = plumb_now();
+    pthread_mutex_unlock(&c->heartbeat.lock);
     return st;
 }

@@ -47,8 +47,8 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
     c->rank = rank, c->size = size;
     c->local_rank = 0, c->local_size = 1;
     atomic_init(&c->raised, 0);
-#ifdef PLUMB_COMM_LEDGER
-    c->ledger = true;
+#ifdef PLUMB_COMM_CHECK_CALLS
+    c->check_calls = true;
 #endif
     if (gethostname(c->host, sizeof(c->host) - 1) != 0)
         snprintf(c->host, sizeof(c->host), "unknown");
@@ -57,7 +57,7 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
     plumb_status st = PLUMB_OK;
     if (!c->scratch || !c->slots)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "communicator of %d ranks", size);
-    PLUMB_TRY_GOTO(st, plumb_watch_init(c, timeout_s), fail);
+    PLUMB_TRY_GOTO(st, plumb_heartbeat_init(c, timeout_s), fail);
     return PLUMB_OK;
 fail:
     plumb_comm_base_fini(c);
@@ -66,7 +66,7 @@ fail:
 
 void plumb_comm_base_fini(plumb_comm *c)
 {
-    plumb_watch_fini(c);
+    plumb_heartbeat_fini(c);
     free(c->scratch);
     free(c->slots);
     c->scratch = c->slots = NULL;

@@ -50,8 +50,9 @@ void plumb_comm_max_wait(plumb_comm *c, double seconds);
 /* Before each collective, compares what the ranks are about to do: the collective, its number,
  * its size, operation or root, and its caller. Where they differ every rank fails at once with
  * PLUMB_ERR_COMM and a message that lists them all. Costs one small allreduce each; on at the start
- * in debug builds (meson option `ledger`). Not collective, but give every rank the same. */
-void plumb_comm_ledger(plumb_comm *c, bool on);
+ * in debug builds (meson option `collective_check`). Not collective, but give every rank the same.
+ */
+void plumb_comm_check_calls(plumb_comm *c, bool on);
 
 plumb_status plumb_comm_barrier(plumb_comm *c);
 

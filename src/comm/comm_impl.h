@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 #include "base/num.h"
-#include "comm/watch.h"
+#include "comm/heartbeat.h"
 
 /* Receives `bytes` bytes of a message, which start at byte `at` of it: a multiple of 64, as all
  * pieces but the last have a multiple of 64 bytes. The piece is borrowed for the call. */
@@ -30,14 +30,14 @@ struct plumb_move {
 struct plumb_comm_ops {
     const char *name;
     /* Returns when the message in was taken and `send` may be changed. The two ranks name the same
-     * size. Errors: PLUMB_ERR_COMM when plumb_watch_judge says so, or when the carrier fails;
+     * size. Errors: PLUMB_ERR_COMM when plumb_heartbeat_judge says so, or when the carrier fails;
      * PLUMB_ERR_PEER after an abort. */
     plumb_status (*move)(plumb_comm *c, const struct plumb_move *m);
     /* Brings c->raised and what the other ranks raised together. Never waits. */
     void (*share_raised)(plumb_comm *c);
     /* Sends this rank's note to the others and takes in theirs. Never waits for another rank.
      * Called by the heartbeat, at the same time as any other. */
-    plumb_status (*beat)(plumb_comm *c);
+    plumb_status (*send_heartbeat)(plumb_comm *c);
     /* One step of waiting for something else than a message: as a move waits. NULL: not there. */
     plumb_status (*idle)(plumb_comm *c, struct plumb_wait *wait);
     /* Memory that this rank's peers can read in place; *out stays NULL where there is none. release
@@ -90,11 +90,11 @@ struct plumb_comm {
     const char *file; /* who calls the next collective; NULL = unknown */
     int line;
     bool broken;            /* a move failed: nothing can be sent any more */
-    bool ledger;            /* compares the ranks' calls before each collective */
+    bool check_calls;       /* compares the ranks' calls before each collective */
     _Atomic int64_t raised; /* the largest value heard of */
     double *scratch;        /* (PLUMB_COMM_SCRATCH,) */
     double *slots;          /* (2 size,) */
-    struct plumb_watch watch;
+    struct plumb_heartbeat heartbeat;
     const struct plumb_link *link; /* NULL: no device attached */
     char link_name[PLUMB_COMM_TEXT];
     struct plumb_comm_device device;
@@ -127,7 +127,7 @@ plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st);
 
 static inline int64_t plumb_coll_call(const plumb_comm *c)
 {
-    return c->watch.here.call;
+    return c->heartbeat.here.call;
 }
 
 /* In [0, PLUMB_SITES): differs for most pairs of places that collectives are called from. A carrier
@@ -136,14 +136,15 @@ static inline int64_t plumb_coll_call(const plumb_comm *c)
 #define PLUMB_SITES 16384
 static inline int plumb_coll_site(const plumb_comm *c)
 {
-    return c->watch.here.site;
+    return c->heartbeat.here.site;
 }
 
 /* raised = max(raised, value) */
 void plumb_coll_raise(plumb_comm *c, int64_t value);
 
-/* ledger.c: compares this call of all ranks. PLUMB_ERR_COMM on every rank when they differ. */
-plumb_status plumb_ledger_compare(plumb_comm *c, const struct plumb_args *args);
+/* collective_check.c: compares this call of all ranks. PLUMB_ERR_COMM on every rank when they
+ * differ. */
+plumb_status plumb_collective_check(plumb_comm *c, const struct plumb_args *args);
 
 /* collective.c: the collectives below their argument checks. */
 plumb_status plumb_coll_barrier(plumb_comm *c);

@@ -26,7 +26,7 @@ static void mpi_destroy(plumb_comm *c)
     const struct plumb_args args = {-1, NULL, -1};
     if (m->up && !c->broken && plumb_coll_enter(c, "end", args) == PLUMB_OK)
         (void)plumb_coll_leave(c, plumb_coll_barrier(c)); /* a failure leaves c broken */
-    plumb_watch_stop(c);
+    plumb_heartbeat_stop(c);
     /* After a failure messages may still be on their way into the buffers, and MPI_Finalize could
      * wait for a rank that never comes: leave both, the launcher ends the others. */
     if (c->broken)
@@ -54,7 +54,7 @@ static const struct plumb_comm_ops mpi_ops = {
     .name = "mpi",
     .move = plumb_mpi_move,
     .share_raised = plumb_mail_share_raised,
-    .beat = plumb_mail_beat,
+    .send_heartbeat = plumb_mail_heartbeat,
     .idle = mpi_idle,
     .alloc = plumb_window_alloc,
     .release = plumb_window_release,
@@ -133,7 +133,7 @@ static plumb_status mpi_setup(struct plumb_mpi *m, int level, double timeout_s)
     m->threads = level >= MPI_THREAD_SERIALIZED;
     m->up = true;
     /* From here on the ranks watch each other. */
-    PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_watch_start(&m->base) : PLUMB_OK));
+    PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_heartbeat_start(&m->base) : PLUMB_OK));
     if (!m->threads && m->base.rank == 0 && m->base.size > 1)
         plumb_log(PLUMB_LOG_WARN,
                   "this MPI gives no threads, so there is no heartbeat: a rank that "

@@ -13,7 +13,7 @@
 plumb_status plumb_nccl_fail(const plumb_comm *c, const char *file, int line, const char *call,
                              ncclResult_t e)
 {
-    const struct plumb_here *here = &c->watch.here;
+    const struct plumb_here *here = &c->heartbeat.here;
     const char *more = c->nccl && c->nccl->comm ? ncclGetLastError(c->nccl->comm) : NULL;
     return plumb_fail_at(PLUMB_ERR_COMM, file, line,
                          "rank %d in %s (call %lld), phase \"%s\": NCCL, %s: %s%s%s", c->rank,
@@ -49,7 +49,7 @@ static plumb_status look(plumb_comm *c, bool *busy)
 /* Stuck is for when nobody is to blame: a rank that fell silent has been named long before. */
 static struct plumb_wait wait_from_now(const plumb_comm *c)
 {
-    const double limit = c->nccl->queuing ? 0 : 2 * c->watch.timeout_s;
+    const double limit = c->nccl->queuing ? 0 : 2 * c->heartbeat.timeout_s;
     return (struct plumb_wait){.since = plumb_now(), .stuck_s = limit};
 }
 

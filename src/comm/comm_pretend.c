@@ -18,7 +18,7 @@ static void pretend_share_raised(plumb_comm *c)
     (void)c;
 }
 
-static plumb_status pretend_beat(plumb_comm *c)
+static plumb_status pretend_send_heartbeat(plumb_comm *c)
 {
     (void)c;
     return PLUMB_OK;
@@ -40,7 +40,7 @@ static const struct plumb_comm_ops pretend_ops = {
     .name = "pretend",
     .move = pretend_move,
     .share_raised = pretend_share_raised,
-    .beat = pretend_beat,
+    .send_heartbeat = pretend_send_heartbeat,
     .abort = pretend_abort,
     .destroy = pretend_destroy,
 };
@@ -56,7 +56,7 @@ plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size)
         free(c);
         return plumb_pass_at(st, __FILE__, __LINE__, "plumb_comm_pretend_create");
     }
-    c->ledger = false; /* the others call whatever this one calls */
+    c->check_calls = false; /* the others call whatever this one calls */
     *out = c;
     return PLUMB_OK;
 }

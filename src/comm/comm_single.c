@@ -18,7 +18,7 @@ static void single_share_raised(plumb_comm *c)
     (void)c;
 }
 
-static plumb_status single_beat(plumb_comm *c)
+static plumb_status single_send_heartbeat(plumb_comm *c)
 {
     (void)c;
     return PLUMB_OK;
@@ -40,7 +40,7 @@ static const struct plumb_comm_ops single_ops = {
     .name = "single",
     .move = single_move,
     .share_raised = single_share_raised,
-    .beat = single_beat,
+    .send_heartbeat = single_send_heartbeat,
     .abort = single_abort,
     .destroy = single_destroy,
 };

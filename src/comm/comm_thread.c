@@ -62,19 +62,19 @@ static void tell_all(plumb_comm *c, double now)
 {
     const struct world *w = world_of(c);
     struct plumb_note note;
-    plumb_watch_note(c, &note);
+    plumb_heartbeat_note(c, &note);
     for (int r = 0; r < w->n; r++)
         if (w->member[r] && r != c->rank)
-            w->member[r]->watch.heard[c->rank] = (struct plumb_heard){note, now};
+            w->member[r]->heartbeat.heard[c->rank] = (struct plumb_heard){note, now};
 }
 
-static plumb_status thread_beat(plumb_comm *c)
+static plumb_status thread_send_heartbeat(plumb_comm *c)
 {
     struct world *w = world_of(c);
     pthread_mutex_lock(&w->lock);
     const double now = plumb_now();
     tell_all(c, now);
-    plumb_watch_listened(c, now);
+    plumb_heartbeat_listened(c, now);
     pthread_mutex_unlock(&w->lock);
     return PLUMB_OK;
 }
@@ -91,8 +91,8 @@ static plumb_status await(plumb_comm *c, const struct mailbox *box, enum mail wa
         char why[sizeof(w->why)];
         const double now = plumb_now();
         tell_all(c, now);
-        plumb_watch_listened(c, now);
-        const plumb_status st = plumb_watch_judge(c, &wait, now, why, sizeof(why));
+        plumb_heartbeat_listened(c, now);
+        const plumb_status st = plumb_heartbeat_judge(c, &wait, now, why, sizeof(why));
         if (st != PLUMB_OK && box->state != want && w->failed == PLUMB_OK)
             fail_world(w, st, why);
     }
@@ -114,7 +114,7 @@ static plumb_status receive(plumb_comm *c, const struct plumb_move *m)
         snprintf(why, sizeof(why),
                  "the ranks disagree: rank %d waits in %s (call %lld) for %lld bytes, rank %d "
                  "sent %lld bytes in %s (call %lld)%s",
-                 c->rank, c->watch.here.doing, (long long)plumb_coll_call(c),
+                 c->rank, c->heartbeat.here.doing, (long long)plumb_coll_call(c),
                  (long long)m->recv_bytes, m->from, (long long)box->bytes, box->doing,
                  (long long)box->call,
                  box->site == plumb_coll_site(c) ? "" : " from another place of the program");
@@ -143,7 +143,7 @@ static plumb_status thread_move(plumb_comm *c, const struct plumb_move *m)
                                 m->send_bytes,
                                 plumb_coll_call(c),
                                 plumb_coll_site(c),
-                                c->watch.here.doing};
+                                c->heartbeat.here.doing};
         pthread_cond_broadcast(&w->changed);
     }
     if (st == PLUMB_OK && m->from >= 0)
@@ -176,7 +176,7 @@ static void thread_abort(plumb_comm *c, int exit_code)
     struct world *w = world_of(c);
     char why[sizeof(w->why)];
     snprintf(why, sizeof(why), "rank %d ended the run in phase \"%s\" (exit code %d): %.300s",
-             c->rank, c->watch.here.phase, exit_code, plumb_trail_message());
+             c->rank, c->heartbeat.here.phase, exit_code, plumb_trail_message());
     pthread_mutex_lock(&w->lock);
     fail_world(w, PLUMB_ERR_PEER, why);
     pthread_mutex_unlock(&w->lock);
@@ -195,14 +195,14 @@ static void thread_destroy(plumb_comm *c)
 {
     struct world *w = world_of(c);
     struct plumb_note last;
-    plumb_watch_stop(c);
-    plumb_watch_note(c, &last);
+    plumb_heartbeat_stop(c);
+    plumb_heartbeat_note(c, &last);
     last.gone = 1;
     pthread_mutex_lock(&w->lock);
     w->member[c->rank] = NULL;
     for (int r = 0; r < w->n; r++)
         if (w->member[r])
-            w->member[r]->watch.heard[c->rank] = (struct plumb_heard){last, plumb_now()};
+            w->member[r]->heartbeat.heard[c->rank] = (struct plumb_heard){last, plumb_now()};
     const int left = --w->alive;
     pthread_mutex_unlock(&w->lock);
     if (left == 0)
@@ -215,7 +215,7 @@ static const struct plumb_comm_ops thread_ops = {
     .name = "thread",
     .move = thread_move,
     .share_raised = thread_share_raised,
-    .beat = thread_beat,
+    .send_heartbeat = thread_send_heartbeat,
     .abort = thread_abort,
     .destroy = thread_destroy,
 };
@@ -263,11 +263,11 @@ plumb_status plumb_comm_thread_create(plumb_comm **out, int n)
         w->member[r] = out[r];
     }
     for (int r = 0; r < n; r++)
-        PLUMB_TRY_GOTO(st, plumb_watch_start(out[r]), fail);
+        PLUMB_TRY_GOTO(st, plumb_heartbeat_start(out[r]), fail);
     return PLUMB_OK;
 fail:
     for (int r = 0; r < n && out[r]; r++)
-        plumb_watch_stop(out[r]);
+        plumb_heartbeat_stop(out[r]);
     for (int r = 0; r < n; r++) {
         if (out[r])
             plumb_comm_base_fini(out[r]);

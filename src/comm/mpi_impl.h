@@ -124,12 +124,12 @@ int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t b
 /* This rank's view of such bytes of a peer; NULL: it has none. */
 const void *plumb_window_peer(const struct plumb_mpi *m, int peer, int64_t number, int64_t offset);
 
-/* mpi_watch.c: the notes of the watch as MPI messages. _prepare takes memory, not collective;
+/* mpi_heartbeat.c: the notes of the watch as MPI messages. _prepare takes memory, not collective;
  * _create is Collective. */
 plumb_status plumb_mail_prepare(struct plumb_mpi *m);
 plumb_status plumb_mail_create(struct plumb_mpi *m);
 void plumb_mail_destroy(struct plumb_mpi *m); /* Collective. */
-plumb_status plumb_mail_beat(plumb_comm *c);
+plumb_status plumb_mail_heartbeat(plumb_comm *c);
 void plumb_mail_share_raised(plumb_comm *c);
 /* One step of waiting: talks, listens, judges, and gives the processor away. */
 plumb_status plumb_mail_wait(struct plumb_mpi *m, struct plumb_wait *wait);

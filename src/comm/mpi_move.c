@@ -57,7 +57,7 @@ static plumb_status poll_in(struct plumb_mpi *m, const struct plumb_move *mv, st
     PLUMB_REQUIRE(got == want, PLUMB_ERR_COMM,
                   "%s (call %lld): rank %d sent %d bytes where rank %d expects %d: the ranks are "
                   "not in the same place of the program",
-                  m->base.watch.here.doing, (long long)plumb_coll_call(&m->base), mv->from, got,
+                  m->base.heartbeat.here.doing, (long long)plumb_coll_call(&m->base), mv->from, got,
                   m->base.rank, want);
     return PLUMB_OK;
 }

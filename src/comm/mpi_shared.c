@@ -150,13 +150,13 @@ static plumb_status open_in(struct plumb_mpi *m, const struct plumb_move *mv, st
         PLUMB_ERR_COMM,
         "the ranks disagree: rank %d waits in %s (call %lld) for %lld bytes, rank %d "
         "sent %lld bytes (call %lld)%s",
-        m->base.rank, m->base.watch.here.doing, (long long)plumb_coll_call(&m->base),
+        m->base.rank, m->base.heartbeat.here.doing, (long long)plumb_coll_call(&m->base),
         (long long)mv->recv_bytes, mv->from, (long long)ring->bytes, (long long)ring->call,
         ring->site == plumb_coll_site(&m->base) ? "" : " from another place of the program");
     f->direct = ring->window != 0;
     PLUMB_REQUIRE(!f->direct || plumb_window_peer(m, mv->from, ring->window, ring->offset),
                   PLUMB_ERR_COMM, "%s: rank %d sends memory %lld, which rank %d has given back",
-                  m->base.watch.here.doing, mv->from, (long long)ring->window, m->base.rank);
+                  m->base.heartbeat.here.doing, mv->from, (long long)ring->window, m->base.rank);
     f->open = true;
     return PLUMB_OK;
 }

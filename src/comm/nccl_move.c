@@ -19,7 +19,7 @@ static plumb_status exchange(plumb_comm *c, int peer, const float *out, int64_t 
                              int64_t taken)
 {
     struct plumb_nccl *n = c->nccl;
-    PLUMB_REQUIRE(n->comm, PLUMB_ERR_COMM, "%s: NCCL was given up", c->watch.here.doing);
+    PLUMB_REQUIRE(n->comm, PLUMB_ERR_COMM, "%s: NCCL was given up", c->heartbeat.here.doing);
     PLUMB_NCCL(c, ncclGroupStart());
     if (given)
         PLUMB_NCCL(c, ncclSend(out, (size_t)given, ncclFloat32, peer, n->comm, n->stream));

@@ -19,7 +19,7 @@ static void places_differ(plumb_comm *c)
 {
     double x = 1;
     plumb_status st;
-    plumb_comm_ledger(c, false);
+    plumb_comm_check_calls(c, false);
     plumb_comm_max_wait(c, 2 * test_pace());
     if (plumb_comm_rank(c) == 1)
         st = plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM);
@@ -388,7 +388,7 @@ static void last_is_late(plumb_comm *c)
 /* Rank 0 ends the run while the others wait for it. */
 static void first_aborts(plumb_comm *c)
 {
-    plumb_comm_ledger(c, false); /* the barriers of the ranks are not the same */
+    plumb_comm_check_calls(c, false); /* the barriers of the ranks are not the same */
     plumb_comm_phase(c, "rollout");
     if (plumb_comm_rank(c) == 0) {
         CHECK_OK((plumb_comm_barrier)(c)); /* the macro would say that the ranks are elsewhere */
@@ -411,7 +411,7 @@ static void first_aborts(plumb_comm *c)
 static void sizes_differ(plumb_comm *c)
 {
     double x[4] = {0};
-    plumb_comm_ledger(c, false); /* it would know before */
+    plumb_comm_check_calls(c, false); /* it would know before */
     plumb_comm_max_wait(c, 2 * test_pace());
     CHECK(plumb_comm_allreduce_f64(c, x, 1 + (plumb_comm_rank(c) == 1), PLUMB_SUM) ==
           PLUMB_ERR_COMM);
@@ -490,7 +490,7 @@ static int on_mpi(const char *mode)
         return 0;
     }
     CHECK_OK(plumb_comm_mpi_create(&c, 10 * test_pace()));
-    plumb_comm_ledger(c, false);
+    plumb_comm_check_calls(c, false);
     plumb_comm_max_wait(c, test_pace() * (!strcmp(mode, "mpi-late") ? MAX_WAIT_S : 10));
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)

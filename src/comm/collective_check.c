@@ -1,4 +1,4 @@
-/* ledger.c - before each collective the ranks compare what they are about to do.
+/* collective_check.c - before each collective the ranks compare what they are about to do.
  * Layer 1. Includes comm/ and base/ only.
  *
  * On by default in debug builds. One small allreduce carries a hash of the call, kept below 2^53
@@ -69,9 +69,9 @@ fail:
     return st;
 }
 
-plumb_status plumb_ledger_compare(plumb_comm *c, const struct plumb_args *args)
+plumb_status plumb_collective_check(plumb_comm *c, const struct plumb_args *args)
 {
-    const struct plumb_here *here = &c->watch.here;
+    const struct plumb_here *here = &c->heartbeat.here;
     struct entry mine;
     memset(&mine, 0, sizeof(mine)); /* all of it is hashed */
     mine.call = here->call;
@@ -90,10 +90,10 @@ plumb_status plumb_ledger_compare(plumb_comm *c, const struct plumb_args *args)
         return PLUMB_OK;
     const plumb_status st = list_calls(c, &mine);
     c->broken = true; /* on every rank */
-    return plumb_pass_at(st, __FILE__, __LINE__, "plumb_ledger_compare");
+    return plumb_pass_at(st, __FILE__, __LINE__, "plumb_collective_check");
 }
 
-void plumb_comm_ledger(plumb_comm *c, bool on)
+void plumb_comm_check_calls(plumb_comm *c, bool on)
 {
-    c->ledger = on;
+    c->check_calls = on;
 }

@@ -1,6 +1,6 @@
-/* watch.c - the heartbeat, and the judgement over ranks that do not come.
+/* heartbeat.c - the heartbeat, and the judgement over ranks that do not come.
  * Layer 1. Includes comm/ and base/ only. */
-#include "comm/watch.h"
+#include "comm/heartbeat.h"
 
 #include <math.h>
 #include <signal.h>
@@ -24,9 +24,9 @@ static double period_of(double timeout_s, int size)
     return fmax(fmin(fmax(wanted, 0.1), 1), 1e-3 * size);
 }
 
-plumb_status plumb_watch_init(plumb_comm *c, double timeout_s)
+plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s)
 {
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     w->heard = calloc((size_t)c->size, sizeof(*w->heard));
     PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "watch of %d ranks", c->size);
     pthread_condattr_t attr;
@@ -48,11 +48,11 @@ plumb_status plumb_watch_init(plumb_comm *c, double timeout_s)
     return PLUMB_OK;
 }
 
-void plumb_watch_fini(plumb_comm *c)
+void plumb_heartbeat_fini(plumb_comm *c)
 {
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     if (w->ready) {
-        plumb_watch_stop(c);
+        plumb_heartbeat_stop(c);
         pthread_cond_destroy(&w->wake);
         pthread_mutex_destroy(&w->lock);
     }
@@ -75,16 +75,16 @@ struct timespec plumb_clock_in(double seconds)
 static void *heartbeat(void *arg)
 {
     plumb_comm *c = arg;
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     plumb_status st = PLUMB_OK;
     pthread_mutex_lock(&w->lock);
     while (!w->stop && st == PLUMB_OK) {
         const bool frozen = w->frozen;
         pthread_mutex_unlock(&w->lock);
         if (!frozen)
-            st = c->ops->beat(c);
+            st = c->ops->send_heartbeat(c);
         pthread_mutex_lock(&w->lock);
-        const double share = fmin(1, (double)PLUMB_BEAT_RANKS / c->size);
+        const double share = fmin(1, (double)PLUMB_HEARTBEAT_RANKS / c->size);
         const struct timespec until = plumb_clock_in(w->period_s * share);
         if (!w->stop)
             pthread_cond_timedwait(&w->wake, &w->lock, &until);
@@ -93,9 +93,9 @@ static void *heartbeat(void *arg)
     return NULL;
 }
 
-plumb_status plumb_watch_start(plumb_comm *c)
+plumb_status plumb_heartbeat_start(plumb_comm *c)
 {
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     if (c->size == 1)
         return PLUMB_OK;
     /* Signals are for the thread that computes. */
@@ -105,33 +105,33 @@ plumb_status plumb_watch_start(plumb_comm *c)
     const int e = pthread_create(&w->thread, NULL, heartbeat, c);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     PLUMB_REQUIRE(e == 0, PLUMB_ERR_NOMEM, "heartbeat thread of rank %d: %s", c->rank, strerror(e));
-    w->beats = true;
+    w->running = true;
     return PLUMB_OK;
 }
 
-void plumb_watch_stop(plumb_comm *c)
+void plumb_heartbeat_stop(plumb_comm *c)
 {
-    struct plumb_watch *w = &c->watch;
-    if (!w->beats)
+    struct plumb_heartbeat *w = &c->heartbeat;
+    if (!w->running)
         return;
     pthread_mutex_lock(&w->lock);
     w->stop = true;
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->thread, NULL);
-    w->beats = false;
+    w->running = false;
 }
 
-void plumb_watch_freeze(plumb_comm *c, bool frozen)
+void plumb_heartbeat_freeze(plumb_comm *c, bool frozen)
 {
-    pthread_mutex_lock(&c->watch.lock);
-    c->watch.frozen = frozen;
-    pthread_mutex_unlock(&c->watch.lock);
+    pthread_mutex_lock(&c->heartbeat.lock);
+    c->heartbeat.frozen = frozen;
+    pthread_mutex_unlock(&c->heartbeat.lock);
 }
 
 void plumb_comm_timeout(plumb_comm *c, double seconds)
 {
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     pthread_mutex_lock(&w->lock);
     w->timeout_s = seconds > 0 ? seconds : 0;
     w->period_s = period_of(w->timeout_s, c->size);
@@ -141,18 +141,18 @@ void plumb_comm_timeout(plumb_comm *c, double seconds)
 
 void plumb_comm_max_wait(plumb_comm *c, double seconds)
 {
-    pthread_mutex_lock(&c->watch.lock);
-    c->watch.max_wait_s = seconds > 0 ? seconds : 0;
-    pthread_mutex_unlock(&c->watch.lock);
+    pthread_mutex_lock(&c->heartbeat.lock);
+    c->heartbeat.max_wait_s = seconds > 0 ? seconds : 0;
+    pthread_mutex_unlock(&c->heartbeat.lock);
 }
 
 void plumb_comm_phase(plumb_comm *c, const char *phase)
 {
-    struct plumb_here *here = &c->watch.here;
-    pthread_mutex_lock(&c->watch.lock);
+    struct plumb_here *here = &c->heartbeat.here;
+    pthread_mutex_lock(&c->heartbeat.lock);
     snprintf(here->phase, sizeof(here->phase), "%s", phase);
     here->since = plumb_now();
-    pthread_mutex_unlock(&c->watch.lock);
+    pthread_mutex_unlock(&c->heartbeat.lock);
 }
 
 void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line)
@@ -169,9 +169,9 @@ void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line)
     snprintf(text, PLUMB_SITE_TEXT, "%s:%d", name, line);
 }
 
-void plumb_watch_note(plumb_comm *c, struct plumb_note *note)
+void plumb_heartbeat_note(plumb_comm *c, struct plumb_note *note)
 {
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     memset(note, 0, sizeof(*note));
     pthread_mutex_lock(&w->lock);
     note->call = w->here.call;
@@ -185,9 +185,9 @@ void plumb_watch_note(plumb_comm *c, struct plumb_note *note)
     memcpy(note->host, c->host, sizeof(note->host));
 }
 
-void plumb_watch_listened(plumb_comm *c, double now)
+void plumb_heartbeat_listened(plumb_comm *c, double now)
 {
-    struct plumb_watch *w = &c->watch;
+    struct plumb_heartbeat *w = &c->heartbeat;
     const double gap = now - w->listened;
     pthread_mutex_lock(&w->lock);
     const double period = w->period_s;
@@ -225,7 +225,7 @@ static void put_call(struct text *t, const char *doing, int64_t call, const char
 
 static void put_me(struct text *t, const plumb_comm *c)
 {
-    const struct plumb_here *here = &c->watch.here;
+    const struct plumb_here *here = &c->heartbeat.here;
     char site[PLUMB_SITE_TEXT];
     plumb_site_text(site, here->file, here->line);
     put(t, "rank %d waits in ", c->rank);
@@ -236,7 +236,7 @@ static void put_me(struct text *t, const plumb_comm *c)
 /* rank 1 on HOST, for 3 s in phase "rollout" after agree (call 7, train/align.c:42) */
 static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
 {
-    const struct plumb_heard *h = &c->watch.heard[r];
+    const struct plumb_heard *h = &c->heartbeat.heard[r];
     put(t, "rank %d on %s", r, h->note.host);
     if (h->note.doing[0] == '\0')
         return;
@@ -246,9 +246,9 @@ static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
 }
 
 /* The limits, read by the only thread that sets them. */
-static double silence_limit(const struct plumb_watch *w)
+static double silence_limit(const struct plumb_heartbeat *w)
 {
-    if (!w->beats) /* a rank that is busy does not speak, so this is all there is */
+    if (!w->running) /* a rank that is busy does not speak, so this is all there is */
         return w->max_wait_s;
     return w->timeout_s > 0 ? fmax(w->timeout_s, 4 * w->period_s) : 0;
 }
@@ -258,25 +258,25 @@ typedef bool pick_fn(const plumb_comm *c, const struct plumb_heard *h, double no
 static bool is_gone(const plumb_comm *c, const struct plumb_heard *h, double now)
 {
     (void)now;
-    return h->note.gone && h->note.call < c->watch.here.call;
+    return h->note.gone && h->note.call < c->heartbeat.here.call;
 }
 
 static bool is_silent(const plumb_comm *c, const struct plumb_heard *h, double now)
 {
-    const double limit = silence_limit(&c->watch);
+    const double limit = silence_limit(&c->heartbeat);
     return limit > 0 && !h->note.gone && now - h->at > limit;
 }
 
 static bool is_late(const plumb_comm *c, const struct plumb_heard *h, double now)
 {
     (void)now;
-    return h->note.call < c->watch.here.call;
+    return h->note.call < c->heartbeat.here.call;
 }
 
 /* Late, and lives: one that has been silent for a while is for the next heartbeats to decide. */
 static bool is_busy(const plumb_comm *c, const struct plumb_heard *h, double now)
 {
-    return is_late(c, h, now) && (!c->watch.beats || now - h->at < 3 * c->watch.period_s);
+    return is_late(c, h, now) && (!c->heartbeat.running || now - h->at < 3 * c->heartbeat.period_s);
 }
 
 /* Appends the ranks that are picked; the number of them. */
@@ -284,7 +284,7 @@ static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double 
 {
     int n = 0;
     for (int r = 0; r < c->size; r++)
-        if (r != c->rank && pick(c, &c->watch.heard[r], now)) {
+        if (r != c->rank && pick(c, &c->heartbeat.heard[r], now)) {
             put(t, n++ ? "; " : "");
             put_rank(t, c, r, now);
         }
@@ -295,7 +295,7 @@ static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double 
 static bool speaks(const plumb_comm *c)
 {
     for (int r = 0; r < c->rank; r++)
-        if (c->watch.heard[r].note.call >= c->watch.here.call)
+        if (c->heartbeat.heard[r].note.call >= c->heartbeat.here.call)
             return false;
     return true;
 }
@@ -312,11 +312,11 @@ static void log_late(const plumb_comm *c, double waited, double now)
 
 static plumb_status compare_calls(const plumb_comm *c, struct text *t, double now)
 {
-    const struct plumb_here *here = &c->watch.here;
+    const struct plumb_here *here = &c->heartbeat.here;
     char site[PLUMB_SITE_TEXT];
     plumb_site_text(site, here->file, here->line);
     for (int r = 0; r < c->size; r++) {
-        const struct plumb_note *note = &c->watch.heard[r].note;
+        const struct plumb_note *note = &c->heartbeat.heard[r].note;
         if (r == c->rank || note->call != here->call ||
             (strcmp(note->doing, here->doing) == 0 && strcmp(note->site, site) == 0))
             continue;
@@ -333,16 +333,16 @@ static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
 {
     bool late = false;
     for (int r = 0; r < c->size; r++)
-        late = late || (r != c->rank && is_late(c, &c->watch.heard[r], now));
+        late = late || (r != c->rank && is_late(c, &c->heartbeat.heard[r], now));
     if (late || wait->together == 0)
         wait->together = late ? 0 : now;
-    return !late && now - fmax(wait->together, c->watch.lost_until) > wait->stuck_s;
+    return !late && now - fmax(wait->together, c->heartbeat.lost_until) > wait->stuck_s;
 }
 
-plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
-                               size_t cap)
+plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
+                                   size_t cap)
 {
-    const struct plumb_watch *w = &c->watch;
+    const struct plumb_heartbeat *w = &c->heartbeat;
     struct text t = {why, cap};
     if (!wait->counted) { /* the first of its judgements comes early in a wait */
         wait->since = fmax(wait->since, w->lost_until);
@@ -351,7 +351,7 @@ plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double no
     wait->counted = true;
     const double waited = now - wait->since - (w->lost_s - wait->lost_s);
 
-    if (!c->ledger && compare_calls(c, &t, now) != PLUMB_OK) /* the ledger knows it from all */
+    if (!c->check_calls && compare_calls(c, &t, now) != PLUMB_OK) /* the ledger knows it from all */
         return PLUMB_ERR_COMM;
     put_me(&t, c);
     struct text after = t;

@@ -1,11 +1,11 @@
-/* watch.h - who is where: what ranks tell each other, and what a waiting rank makes of it.
+/* heartbeat.h - who is where: what ranks tell each other, and what a waiting rank makes of it.
  * Layer 1. Includes comm.h and base/. For src/comm only.
  *
  * A thread of each rank, the heartbeat, tells all others once per period that the process lives
  * and where it is. So a rank that waits can tell one that is late (logged, up to max_wait) from
  * one that is dead or stopped (silent for timeout: an error), and name it. */
-#ifndef PLUMB_COMM_WATCH_H
-#define PLUMB_COMM_WATCH_H
+#ifndef PLUMB_COMM_HEARTBEAT_H
+#define PLUMB_COMM_HEARTBEAT_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -16,8 +16,8 @@
 #define PLUMB_COMM_TEXT 64
 #define PLUMB_SITE_TEXT 48
 
-/* Ranks that one ops->beat tells at most, in turn: short enough to do with MPI locked. */
-#define PLUMB_BEAT_RANKS 64
+/* Ranks that one ops->send_heartbeat tells at most, in turn: short enough to do with MPI locked. */
+#define PLUMB_HEARTBEAT_RANKS 64
 
 /* What a rank tells the others. */
 struct plumb_note {
@@ -46,12 +46,12 @@ struct plumb_here {
     char phase[PLUMB_COMM_TEXT];
 };
 
-struct plumb_watch {
+struct plumb_heartbeat {
     pthread_mutex_t lock; /* of here, the limits and the thread's state */
     pthread_cond_t wake;
     pthread_t thread;
     bool ready;  /* lock and wake exist */
-    bool beats;  /* the heartbeat runs */
+    bool running; /* the heartbeat runs */
     bool stop;   /* it shall end */
     bool frozen; /* it keeps silent */
     struct plumb_here here;
@@ -73,15 +73,15 @@ struct plumb_wait {
     double together; /* when they were first seen there; 0 = not yet */
 };
 
-plumb_status plumb_watch_init(plumb_comm *c, double timeout_s);
-void plumb_watch_fini(plumb_comm *c);
-plumb_status plumb_watch_start(plumb_comm *c); /* the heartbeat; calls ops->beat */
-void plumb_watch_stop(plumb_comm *c);          /* returns when it has ended; may be called again */
+plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s);
+void plumb_heartbeat_fini(plumb_comm *c);
+plumb_status plumb_heartbeat_start(plumb_comm *c); /* the heartbeat; calls ops->send_heartbeat */
+void plumb_heartbeat_stop(plumb_comm *c); /* returns when it has ended; may be called again */
 /* Silences the heartbeat as SIGSTOP does: for thread ranks, which cannot be stopped one by one. */
-void plumb_watch_freeze(plumb_comm *c, bool frozen);
+void plumb_heartbeat_freeze(plumb_comm *c, bool frozen);
 
 /* This rank's note, as of now. */
-void plumb_watch_note(plumb_comm *c, struct plumb_note *note);
+void plumb_heartbeat_note(plumb_comm *c, struct plumb_note *note);
 /* CLOCK_MONOTONIC so many seconds from now: for pthread_cond_timedwait. */
 struct timespec plumb_clock_in(double seconds);
 /* "train/optim.c:210" */
@@ -89,10 +89,10 @@ void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line);
 
 /* To be called with the carrier's lock whenever all notes there are were taken in. Time in which
  * this process did not run itself (a suspended job) does not count as the others' silence. */
-void plumb_watch_listened(plumb_comm *c, double now);
+void plumb_heartbeat_listened(plumb_comm *c, double now);
 /* To be called with the carrier's lock by a rank that waits. Not PLUMB_OK, with the reason in
  * why: a rank is silent, gone, in another collective, or late for more than max_wait. */
-plumb_status plumb_watch_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
-                               size_t cap);
+plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
+                                   size_t cap);
 
 #endif

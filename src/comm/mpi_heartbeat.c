@@ -1,4 +1,4 @@
-/* mpi_watch.c - the notes of the watch as MPI messages.
+/* mpi_heartbeat.c - the heartbeat notes as MPI messages.
  * Layer 1. Includes comm/ and base/ only.
  *
  * Notes travel on a communicator of their own, from the heartbeat or from a rank that waits;
@@ -62,7 +62,7 @@ static plumb_status tell(struct plumb_mpi *m, int r)
     PLUMB_MPI(MPI_Test(&w->sent[r], &left, MPI_STATUS_IGNORE));
     if (!left || w->unanswered[r] >= UNANSWERED)
         return PLUMB_OK;
-    plumb_watch_note(&m->base, &w->mine[r]);
+    plumb_heartbeat_note(&m->base, &w->mine[r]);
     w->unanswered[r]++;
     PLUMB_MPI(MPI_Isend(&w->mine[r], (int)sizeof(w->mine[r]), MPI_BYTE, r, NOTE_TAG, w->comm,
                         &w->sent[r]));
@@ -88,11 +88,11 @@ static plumb_status listen(struct plumb_mpi *m)
         PLUMB_MPI(MPI_Iprobe(MPI_ANY_SOURCE, NOTE_TAG, w->comm, &there, &status));
         const double now = plumb_now();
         if (!there) {
-            plumb_watch_listened(&m->base, now);
+            plumb_heartbeat_listened(&m->base, now);
             return PLUMB_OK;
         }
         const int r = status.MPI_SOURCE;
-        struct plumb_heard *h = &m->base.watch.heard[r];
+        struct plumb_heard *h = &m->base.heartbeat.heard[r];
         PLUMB_MPI(MPI_Recv(&h->note, (int)sizeof(h->note), MPI_BYTE, r, NOTE_TAG, w->comm,
                            MPI_STATUS_IGNORE));
         h->at = now;
@@ -101,12 +101,12 @@ static plumb_status listen(struct plumb_mpi *m)
     }
 }
 
-plumb_status plumb_mail_beat(plumb_comm *c)
+plumb_status plumb_mail_heartbeat(plumb_comm *c)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
     pthread_mutex_lock(&m->lock);
     plumb_status st = listen(m);
-    for (int i = plumb_min_i64(c->size, PLUMB_BEAT_RANKS); i > 0 && st == PLUMB_OK; i--) {
+    for (int i = plumb_min_i64(c->size, PLUMB_HEARTBEAT_RANKS); i > 0 && st == PLUMB_OK; i--) {
         const int r = m->mail.next;
         m->mail.next = (r + 1) % c->size;
         if (r != c->rank)
@@ -139,7 +139,7 @@ static plumb_status talk(struct plumb_mpi *m, struct plumb_wait *wait)
     char why[768];
     PLUMB_TRY(listen(m));
     PLUMB_TRY(tell_news(m, plumb_coll_call(&m->base)));
-    const plumb_status st = plumb_watch_judge(&m->base, wait, plumb_now(), why, sizeof(why));
+    const plumb_status st = plumb_heartbeat_judge(&m->base, wait, plumb_now(), why, sizeof(why));
     PLUMB_REQUIRE(st == PLUMB_OK, st, "%s", why);
     return PLUMB_OK;
 }

@@ -1,6 +1,6 @@
-/* test_watch.c - who is silent, who is late, who has left: on thread ranks, and on processes that
- * are really stopped.
- *   test_watch thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled */
+/* test_heartbeat.c - who is silent, who is late, who has left: on thread ranks, and on processes
+ * that are really stopped. test_heartbeat thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled
+ */
 #define CHECK_EXIT LATE
 
 #include <signal.h>
@@ -31,7 +31,7 @@ static void check_said(const plumb_comm *c, const char *why)
     char text[160];
     /* Thread ranks all say what the first of them found. */
     CHECKF(!strncmp(said, "rank ", 5) && strstr(said, " waits in allreduce (call "), "%s", said);
-    CHECKF(strstr(said, "comm/test_watch.c:"), "the caller: %s", said);
+    CHECKF(strstr(said, "comm/test_heartbeat.c:"), "the caller: %s", said);
     CHECKF(strstr(said, "phase \"save\""), "%s", said);
     snprintf(text, sizeof(text), "%srank %d on %s, for ", why, plumb_comm_size(c) - 1, c->host);
     const char *at = strstr(said, text);
@@ -52,7 +52,7 @@ static void last_stops(plumb_comm *c)
     usleep((useconds_t)(0.5e6 * timeout)); /* the others know that it is through */
     const double stopped = plumb_now();
     if (is_last(c)) {
-        plumb_watch_freeze(c, true);
+        plumb_heartbeat_freeze(c, true);
         usleep((useconds_t)(3e6 * timeout));
         CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
         return;
@@ -90,34 +90,34 @@ static void judged_late(void)
     char why[256];
     CHECK_OK(plumb_comm_thread_create(c, 2));
     for (int r = 0; r < 2; r++)
-        plumb_watch_stop(c[r]);
+        plumb_heartbeat_stop(c[r]);
     plumb_comm_timeout(c[0], 10);
     plumb_comm_max_wait(c[0], 30);
-    c[0]->watch.beats = true;       /* as if: the clock of this test is not the real one */
-    plumb_comm_ledger(c[0], false); /* it would talk */
+    c[0]->heartbeat.running = true;      /* as if: the clock of this test is not the real one */
+    plumb_comm_check_calls(c[0], false); /* it would talk */
     CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
-    const double t0 = c[0]->watch.listened = c[0]->watch.heard[1].at = 1000;
+    const double t0 = c[0]->heartbeat.listened = c[0]->heartbeat.heard[1].at = 1000;
     struct plumb_wait wait = {.since = t0};
     for (double now = t0 + 1; now <= t0 + 9; now++) {
-        plumb_watch_listened(c[0], now);
-        CHECK_OK(plumb_watch_judge(c[0], &wait, now, why, sizeof(why)));
+        plumb_heartbeat_listened(c[0], now);
+        CHECK_OK(plumb_heartbeat_judge(c[0], &wait, now, why, sizeof(why)));
     }
-    plumb_watch_listened(c[0], t0 + 10009); /* suspended for 10000 s */
-    CHECK_OK(plumb_watch_judge(c[0], &wait, t0 + 10009, why, sizeof(why)));
-    plumb_watch_listened(c[0], t0 + 10009.9);
-    CHECK_OK(plumb_watch_judge(c[0], &wait, t0 + 10009.9, why, sizeof(why)));
-    plumb_watch_listened(c[0], t0 + 10010.5);
-    CHECK(plumb_watch_judge(c[0], &wait, t0 + 10010.5, why, sizeof(why)) == PLUMB_ERR_COMM);
+    plumb_heartbeat_listened(c[0], t0 + 10009); /* suspended for 10000 s */
+    CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10009, why, sizeof(why)));
+    plumb_heartbeat_listened(c[0], t0 + 10009.9);
+    CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10009.9, why, sizeof(why)));
+    plumb_heartbeat_listened(c[0], t0 + 10010.5);
+    CHECK(plumb_heartbeat_judge(c[0], &wait, t0 + 10010.5, why, sizeof(why)) == PLUMB_ERR_COMM);
     CHECKF(strstr(why, "nothing heard for 10 s of rank 1"), "%s", why);
 
     /* It speaks again, and comes too late all the same: 30 s of waiting, not of the clock. */
-    c[0]->watch.heard[1].at = t0 + 10029;
-    c[0]->watch.listened = t0 + 10029;
-    CHECK_OK(plumb_watch_judge(c[0], &wait, t0 + 10029, why, sizeof(why)));
-    c[0]->watch.heard[1].at = t0 + 10030.5;
-    CHECK(plumb_watch_judge(c[0], &wait, t0 + 10030.5, why, sizeof(why)) == PLUMB_ERR_COMM);
+    c[0]->heartbeat.heard[1].at = t0 + 10029;
+    c[0]->heartbeat.listened = t0 + 10029;
+    CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10029, why, sizeof(why)));
+    c[0]->heartbeat.heard[1].at = t0 + 10030.5;
+    CHECK(plumb_heartbeat_judge(c[0], &wait, t0 + 10030.5, why, sizeof(why)) == PLUMB_ERR_COMM);
     CHECKF(strstr(why, "did not come in 30 s: rank 1"), "%s", why);
-    c[0]->watch.beats = false;
+    c[0]->heartbeat.running = false;
     plumb_comm_destroy(&c[0]);
     plumb_comm_destroy(&c[1]);
 }
@@ -200,7 +200,7 @@ static void mpi_busy(plumb_comm *c, double timeout)
 /* Raised while nobody calls a collective, heard while nobody raises. */
 static void mpi_funneled(plumb_comm *c)
 {
-    CHECK(!c->watch.beats);
+    CHECK(!c->heartbeat.running);
     mpi_busy(c, test_pace());
     if (plumb_comm_rank(c) == 0)
         plumb_comm_raise(c, 3);
@@ -220,7 +220,7 @@ static int on_mpi(const char *mode)
     if (funneled)
         CHECK(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) == MPI_SUCCESS);
     CHECK_OK(plumb_comm_mpi_create(&c, timeout));
-    CHECK(plumb_comm_size(c) > 1 && c->watch.beats != funneled);
+    CHECK(plumb_comm_size(c) > 1 && c->heartbeat.running != funneled);
     if (!strcmp(mode, "mpi-stop"))
         mpi_stop(c, timeout);
     if (!strcmp(mode, "mpi-busy"))

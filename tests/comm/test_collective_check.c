@@ -1,5 +1,5 @@
-/* test_ledger.c - ranks that make different calls all hear of it, with the list of who is where.
- *   test_ledger thread | mpi */
+/* test_collective_check.c - ranks that make different calls all hear of it, with the list of who is
+ * where. test_collective_check thread | mpi */
 #include <pthread.h>
 #include <string.h>
 
@@ -48,7 +48,7 @@ static void differ(plumb_comm *c, int kind)
 {
     const int last = plumb_comm_size(c) - 1;
     int64_t count[8];
-    plumb_comm_ledger(c, true);
+    plumb_comm_check_calls(c, true);
     CHECK_OK(make_call(c, SAME));
     /* What may differ does not matter. */
     CHECK_OK(plumb_comm_allgather(c, (char[8]){0}, 8, count, "x", plumb_comm_rank(c) == last));
@@ -64,7 +64,7 @@ static void differ(plumb_comm *c, int kind)
     CHECKF(strstr(said, head) && strstr(said, tail), "%s", said);
     CHECKF(strstr(said, words[kind][0]) && strstr(strstr(said, tail), words[kind][1]), "%d: %s",
            kind, said);
-    CHECKF(strstr(strstr(said, "rank 0"), "comm/test_ledger.c:"), "%s", said);
+    CHECKF(strstr(strstr(said, "rank 0"), "comm/test_collective_check.c:"), "%s", said);
     CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
 }
 
