@@ -12,6 +12,7 @@
 
 #include "base/num.h"
 #include "io/file.h"
+#include "io/format.h"
 #include "io/hdf5.h"
 
 /* Every array: its name, type, place in the struct, and what its length counts. */
@@ -198,7 +199,7 @@ plumb_status plumb_rollouts_path(char *out, int64_t size, const char *dir, int64
 
 static plumb_status put_meta(plumb_h5 *f, const struct plumb_rollout_meta *m, int64_t rank)
 {
-    PLUMB_TRY(plumb_h5_put_attr_i64(f, "format_version", PLUMB_ROLLOUT_VERSION));
+    PLUMB_TRY(plumb_format_put(f, PLUMB_FORMAT_ROLLOUTS));
     PLUMB_TRY(plumb_h5_put_attr_u64(f, "config_hash", m->config_hash));
     PLUMB_TRY(plumb_h5_put_attr_u64(f, "seed", m->seed));
     PLUMB_TRY(plumb_h5_put_attr_i64(f, "iteration", m->iteration));
@@ -207,13 +208,9 @@ static plumb_status put_meta(plumb_h5 *f, const struct plumb_rollout_meta *m, in
 }
 
 static plumb_status get_meta(const plumb_h5 *f, struct plumb_rollout_meta *m, int64_t *rank,
-                             const char *path)
+                             int64_t *version)
 {
-    int64_t version;
-    PLUMB_TRY(plumb_h5_get_attr_i64(f, "format_version", &version));
-    PLUMB_REQUIRE(version >= 1 && version <= PLUMB_ROLLOUT_VERSION, PLUMB_ERR_FORMAT,
-                  "%s: rollouts of format %lld, expected 1 to %d", path, (long long)version,
-                  PLUMB_ROLLOUT_VERSION);
+    PLUMB_TRY(plumb_format_get(version, f, PLUMB_FORMAT_ROLLOUTS));
     PLUMB_TRY(plumb_h5_get_attr_u64(f, "config_hash", &m->config_hash));
     PLUMB_TRY(plumb_h5_get_attr_u64(f, "seed", &m->seed));
     PLUMB_TRY(plumb_h5_get_attr_i64(f, "iteration", &m->iteration));
@@ -301,7 +298,7 @@ static plumb_status read_source(struct source *s, const char *dir,
     file_name(s->name, want->iteration, rank);
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, s->name));
     PLUMB_TRY(plumb_h5_open(&f, path));
-    PLUMB_TRY_GOTO(st, get_meta(f, &m, &found_rank, path), fail);
+    PLUMB_TRY_GOTO(st, get_meta(f, &m, &found_rank, NULL), fail);
     if (m.config_hash != want->config_hash || m.seed != want->seed ||
         m.iteration != want->iteration || m.world_size != want->world_size || found_rank != rank)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file is of another run or rank", path);
@@ -564,13 +561,12 @@ plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
     plumb_status st = PLUMB_OK;
     *out = NULL;
     PLUMB_TRY(plumb_h5_open(&f, path));
-    PLUMB_TRY_GOTO(st, get_meta(f, &meta, &rank, path), fail);
+    PLUMB_TRY_GOTO(st, get_meta(f, &meta, &rank, &version), fail);
     if (rank < 0)
         PLUMB_TRY_GOTO(st, check_sources(path, &meta), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "prompt_id", &n), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "tokens", &tokens), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "logprob", &logprobs), fail);
-    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "format_version", &version), fail);
     if (version > 1)
         PLUMB_TRY_GOTO(st, plumb_h5_count(f, "records", &bytes), fail);
     PLUMB_TRY_GOTO(st, plumb_rollouts_create(out, n, tokens, logprobs, bytes), fail);

@@ -27,8 +27,6 @@
 
 #include "base/status.h"
 
-#define PLUMB_ROLLOUT_VERSION 2
-
 struct plumb_rollout_meta {
     uint64_t config_hash, seed;
     int64_t iteration; /* from 1 */

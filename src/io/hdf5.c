@@ -123,6 +123,11 @@ fail:
     return st;
 }
 
+const char *plumb_h5_path(const plumb_h5 *f)
+{
+    return f->path;
+}
+
 void plumb_h5_close(plumb_h5 **f)
 {
     if (!*f)

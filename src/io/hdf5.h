@@ -32,6 +32,9 @@ plumb_status plumb_h5_open(plumb_h5 **out, const char *path);
 /* Closes a file that was opened, or gives up one that was created. NULL is allowed. */
 void plumb_h5_close(plumb_h5 **f);
 
+/* The path that the file was created or opened with, for messages; valid while it is open. */
+const char *plumb_h5_path(const plumb_h5 *f);
+
 /* ---- one-dimensional arrays; names may hold '/' for groups, which are made as needed ---- */
 
 /* A new array of n >= 0 values, all at once. */

@@ -21,11 +21,9 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "io/format.h"
 #include "io/hdf5.h"
 #include "train/align_run.h"
-
-#define FORMAT  "plumb answers"
-#define VERSION 2
 
 static const char *const role_name[PLUMB_ROLES] = {"logp_ref", "logp_start", "logp_judge"};
 
@@ -163,8 +161,7 @@ static plumb_status write_answers(void *arg, const char *dir)
     PLUMB_TRY(file_name(path, dir, plumb_comm_rank(a->t->comm)));
     PLUMB_TRY(columns_init(&c, n));
     PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), done);
-    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_text(f, "format", FORMAT), done);
-    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "version", VERSION), done);
+    PLUMB_TRY_GOTO(st, plumb_format_put(f, PLUMB_FORMAT_PAUSE), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "iteration", a->t->state.iteration + 1), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "world_size", plumb_comm_size(a->t->comm)), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "rank", plumb_comm_rank(a->t->comm)), done);
@@ -200,17 +197,11 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
 
 static plumb_status open_answers(plumb_h5 **out, const char *dir, int64_t rank)
 {
-    char path[4096], format[64];
-    int64_t version = 0;
+    char path[4096];
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(file_name(path, dir, rank));
     PLUMB_TRY(plumb_h5_open(out, path));
-    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_text(*out, "format", format, sizeof(format)), fail);
-    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(*out, "version", &version), fail);
-    if (strcmp(format, FORMAT) != 0 || version != VERSION)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, fail,
-                        "%s: '%s' of version %lld, this plumb reads '%s' of version %d", path,
-                        format, (long long)version, FORMAT, VERSION);
+    PLUMB_TRY_GOTO(st, plumb_format_get(NULL, *out, PLUMB_FORMAT_PAUSE), fail);
     return PLUMB_OK;
 fail:
     plumb_h5_close(out);

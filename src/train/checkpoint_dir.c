@@ -138,15 +138,13 @@ static plumb_status remove_checkpoint(const char *output_dir, struct plumb_check
 plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_state *state,
                                          const char *dir)
 {
-    char path[PLUMB_CHECKPOINT_PATH], message[1024];
+    char path[PLUMB_CHECKPOINT_PATH];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHECKPOINT_STATE));
     PLUMB_TRY(plumb_h5_open(out, path));
     const plumb_status st = plumb_state_read(state, *out);
-    if (!st)
-        return PLUMB_OK;
-    snprintf(message, sizeof(message), "%s", plumb_trail_message());
-    plumb_h5_close(out);
-    PLUMB_FAIL(st, "%s: %s", path, message);
+    if (st != PLUMB_OK)
+        plumb_h5_close(out);
+    return st;
 }
 
 plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const char *dir)

@@ -10,10 +10,8 @@
 
 #include "base/num.h"
 #include "io/file.h"
+#include "io/format.h"
 #include "io/hdf5.h"
-
-#define FORMAT  "plumb replay"
-#define VERSION 1
 
 const char *const plumb_replay_outcomes[] = {"healthy", "forward", "gradient", NULL};
 
@@ -135,8 +133,7 @@ plumb_status plumb_replay_write(const struct plumb_replay *r, const struct plumb
     plumb_h5 *f = NULL;
     plumb_status st;
     PLUMB_TRY(plumb_h5_create(&f, path));
-    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_text(f, "format", FORMAT), fail);
-    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "version", VERSION), fail);
+    PLUMB_TRY_GOTO(st, plumb_format_put(f, PLUMB_FORMAT_REPLAY), fail);
     PLUMB_TRY_GOTO(st, put_fields(f, head_table, COUNT(head_table), r), fail);
     PLUMB_TRY_GOTO(st, put_micro(f, m), fail);
     return plumb_h5_commit(&f);
@@ -297,15 +294,6 @@ done:
 
 static plumb_status get_head(const plumb_h5 *f, struct plumb_replay *r)
 {
-    char format[64];
-    int64_t version = 0;
-    PLUMB_TRY(plumb_h5_get_attr_text(f, "format", format, sizeof(format)));
-    PLUMB_REQUIRE(!strcmp(format, FORMAT), PLUMB_ERR_FORMAT, "format is '%s', expected '%s'",
-                  format, FORMAT);
-    PLUMB_TRY(plumb_h5_get_attr_i64(f, "version", &version));
-    PLUMB_REQUIRE(version == VERSION, PLUMB_ERR_UNSUPPORTED,
-                  "replay of version %lld, this plumb reads version %d", (long long)version,
-                  VERSION);
     PLUMB_TRY(get_fields(f, head_table, COUNT(head_table), r));
     PLUMB_REQUIRE(r->outcome < PLUMB_REPLAY_OUTCOMES, PLUMB_ERR_FORMAT, "outcome is %d",
                   (int)r->outcome);
@@ -332,7 +320,12 @@ plumb_status plumb_replay_read(struct plumb_replay *r, struct plumb_micro *m, co
     *r = (struct plumb_replay){0};
     *m = (struct plumb_micro){0};
     PLUMB_TRY(plumb_h5_open(&f, path));
-    plumb_status st = get_head(f, r);
+    plumb_status st = plumb_format_get(NULL, f, PLUMB_FORMAT_REPLAY);
+    if (st != PLUMB_OK) {
+        plumb_h5_close(&f);
+        return st;
+    }
+    st = get_head(f, r);
     if (st == PLUMB_OK)
         st = locate_weights(r, path);
     if (st == PLUMB_OK)

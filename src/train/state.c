@@ -1,5 +1,5 @@
 /* state.c - the numbers of a run in trainer_state.h5.
- * Layer 5. Includes base/, io/hdf5.h. */
+ * Layer 5. Includes base/, io/format.h, io/hdf5.h. */
 #include "train/state.h"
 
 #include <stddef.h>
@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT  "plumb trainer state"
-#define VERSION 2
+#include "io/format.h"
 
 /* Attribute names are the fields' names. */
 static const struct {
@@ -59,8 +58,7 @@ plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s)
     char names[PLUMB_STATE_VALUES * sizeof(s->value[0].name)] = "";
     double value[PLUMB_STATE_VALUES];
     size_t at = 0;
-    PLUMB_TRY(plumb_h5_put_attr_text(f, "format", FORMAT));
-    PLUMB_TRY(plumb_h5_put_attr_i64(f, "version", VERSION));
+    PLUMB_TRY(plumb_format_put(f, PLUMB_FORMAT_STATE));
     for (size_t i = 0; i < N_FIELDS; i++) {
         const void *p = (const char *)s + field_table[i].offset;
         PLUMB_TRY(field_table[i].is_unsigned
@@ -79,16 +77,9 @@ plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s)
 
 plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f)
 {
-    char format[64], names[PLUMB_STATE_VALUES * sizeof(s->value[0].name) + 1];
+    char names[PLUMB_STATE_VALUES * sizeof(s->value[0].name) + 1];
     double value[PLUMB_STATE_VALUES];
-    int64_t version = 0;
-    PLUMB_TRY(plumb_h5_get_attr_text(f, "format", format, sizeof(format)));
-    PLUMB_REQUIRE(!strcmp(format, FORMAT), PLUMB_ERR_FORMAT, "format is '%s', expected '%s'",
-                  format, FORMAT);
-    PLUMB_TRY(plumb_h5_get_attr_i64(f, "version", &version));
-    PLUMB_REQUIRE(version == VERSION, PLUMB_ERR_UNSUPPORTED,
-                  "trainer state of version %lld, this plumb reads version %d", (long long)version,
-                  VERSION);
+    PLUMB_TRY(plumb_format_get(NULL, f, PLUMB_FORMAT_STATE));
     *s = (struct plumb_train_state){0};
     for (size_t i = 0; i < N_FIELDS; i++) {
         void *p = (char *)s + field_table[i].offset;
@@ -99,19 +90,21 @@ plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f)
     const int64_t n = s->n_values;
     s->n_values = 0;
     PLUMB_REQUIRE(n >= 0 && n <= PLUMB_STATE_VALUES, PLUMB_ERR_FORMAT,
-                  "n_values is %lld, expected 0 to %d", (long long)n, PLUMB_STATE_VALUES);
+                  "%s: n_values is %lld, expected 0 to %d", plumb_h5_path(f), (long long)n,
+                  PLUMB_STATE_VALUES);
     PLUMB_TRY(plumb_h5_get_attr_text(f, "value_names", names, sizeof(names)));
     PLUMB_TRY(plumb_h5_read(f, "values", PLUMB_H5_F64, 0, n, value));
     char *at = names;
     for (int64_t i = 0; i < n; i++) {
         char *end = strchr(at, '\n');
-        PLUMB_REQUIRE(end, PLUMB_ERR_FORMAT, "value_names has %lld lines, expected %lld",
-                      (long long)i, (long long)n);
+        PLUMB_REQUIRE(end, PLUMB_ERR_FORMAT, "%s: value_names has %lld lines, expected %lld",
+                      plumb_h5_path(f), (long long)i, (long long)n);
         *end = '\0';
         PLUMB_TRY(plumb_state_set(s, at, value[i]));
         at = end + 1;
     }
-    PLUMB_REQUIRE(s->n_values == n, PLUMB_ERR_FORMAT, "value_names has a name twice");
+    PLUMB_REQUIRE(s->n_values == n, PLUMB_ERR_FORMAT, "%s: value_names has a name twice",
+                  plumb_h5_path(f));
     return PLUMB_OK;
 }
 
