@@ -1,4 +1,4 @@
-/* check.c - the checks, and the words for what they find.
+/* check.c - argument checks of the operations, and their error messages.
  * Layer 3. Includes check.h, base/. */
 #include "op/check.h"
 
@@ -30,7 +30,7 @@ static const char *name_of(const struct plumb_tensor *t)
 
 static plumb_status check_one(const struct plumb_backend *b, const char *op, const struct want *w)
 {
-    PLUMB_REQUIRE(w->t, PLUMB_ERR_SHAPE, "%s: no tensor for %s", op, w->arg);
+    PLUMB_REQUIRE(w->t, PLUMB_ERR_SHAPE, "%s: argument %s is NULL, expected a tensor", op, w->arg);
     bool same = w->t->dtype == w->dtype && w->t->place == b->place && w->t->rank == w->rank;
     for (int i = 0; same && i < w->rank; i++)
         same = w->t->dim[i] == w->dim[i];
@@ -83,7 +83,7 @@ plumb_status plumb_op_check_work(const struct plumb_backend *b, const char *op,
 plumb_status plumb_op_check_rank(const char *op, const char *arg, const struct plumb_tensor *t,
                                  int lowest, int highest)
 {
-    PLUMB_REQUIRE(t, PLUMB_ERR_SHAPE, "%s: no tensor for %s", op, arg);
+    PLUMB_REQUIRE(t, PLUMB_ERR_SHAPE, "%s: argument %s is NULL, expected a tensor", op, arg);
     PLUMB_REQUIRE(t->rank >= lowest && t->rank <= highest, PLUMB_ERR_SHAPE,
                   "%s: %s '%s' has %d dimensions, expected %d to %d", op, arg, name_of(t), t->rank,
                   lowest, highest);
@@ -101,8 +101,8 @@ plumb_status plumb_op_check_index(const char *op, const char *arg, const struct 
     for (int64_t i = 0; i < n; i++) {
         const int32_t at = plumb_i32(t)[i];
         PLUMB_REQUIRE(at >= 0 && at < end, PLUMB_ERR_SHAPE,
-                      "%s: %s '%s' holds %d at %lld, expected 0 to %lld", op, arg, name_of(t), at,
-                      (long long)i, (long long)end - 1);
+                      "%s: %s '%s' holds %d at index %lld, expected 0 to %lld", op, arg, name_of(t),
+                      at, (long long)i, (long long)end - 1);
     }
     return PLUMB_OK;
 }

@@ -1,37 +1,42 @@
-/* check.h - the checks that stand before every kernel call.
+/* check.h - argument checks that every operation runs before it calls its kernel.
  * Layer 3, private to op/. Includes op.h. */
 #ifndef PLUMB_OP_CHECK_H
 #define PLUMB_OP_CHECK_H
 
 #include "op/op.h"
 
-/* One argument of an operation and what it must be. */
+/* One argument of an operation, and the dtype and dimensions that it must have. */
 struct want {
-    const char *arg;              /* its name in op.h */
-    const struct plumb_tensor *t; /* NULL is refused */
+    const char *arg;              /* name of the argument in op.h */
+    const struct plumb_tensor *t; /* the tensor; NULL is an error */
     enum plumb_dtype dtype;
     int rank;
     int64_t dim[PLUMB_MAX_RANK];
 };
 
-/* PLUMB_ERR_SHAPE for the first of n arguments that is not as wanted, or not in b's memory. */
+/* Checks n arguments. Fails with PLUMB_ERR_SHAPE for the first one whose dtype or dimensions differ
+ * from `want`, or that is not in b's memory. */
 plumb_status plumb_op_check(const struct plumb_backend *b, const char *op, const struct want *want,
                             int n);
-/* As wanted, but any rank >= 1: only dtype, place and the number of elements count. */
+/* Checks dtype, place and number of elements of one argument; its rank may be anything from 1
+ * on. */
 plumb_status plumb_op_check_count(const struct plumb_backend *b, const char *op, const char *arg,
                                   const struct plumb_tensor *t, enum plumb_dtype dtype,
                                   int64_t count);
-/* At least `count` float32 elements. */
+/* Checks that the scratch memory t holds at least `count` float32 elements. */
 plumb_status plumb_op_check_work(const struct plumb_backend *b, const char *op,
                                  const struct plumb_tensor *t, int64_t count);
-/* The rank of t, before its dimensions are used to say what the others must be. */
+/* Checks that t has between `lowest` and `highest` dimensions. Operations call this before they use
+ * t's dimensions to check other arguments. */
 plumb_status plumb_op_check_rank(const char *op, const char *arg, const struct plumb_tensor *t,
                                  int lowest, int highest);
-/* With host memory: every value in [0, end). Device memory is not read. */
+/* Checks that every value of t lies in [0, end) if t is in host memory. Device memory is not
+ * checked. */
 plumb_status plumb_op_check_index(const char *op, const char *arg, const struct plumb_tensor *t,
                                   int64_t end);
 
-/* The kernel in the form that the backend b computes in. What is REAL in it comes as void *. */
+/* Calls the float32 or the bfloat16 form of a kernel, as b->dtype says. Arguments of type REAL are
+ * passed as void *. */
 #define RUN_REAL(kernel, ...)                                                                      \
     (b->dtype == PLUMB_BF16 ? b->k.bf16.kernel(b->stream, __VA_ARGS__)                             \
                             : b->k.kernel(b->stream, __VA_ARGS__))

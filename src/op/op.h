@@ -1,15 +1,16 @@
-/* op.h - one checked function per kernel: shapes, dtypes and places first, then the table.
+/* op.h - one function per kernel that checks shapes, dtypes and places, then calls the kernel.
  * Layer 3. Includes base/, backend/, kernels.h.
  *
- * Every function takes the backend, then outputs, then inputs. Sizes come from the tensors.
- * "(..., c)": any rank, the last dimension is c. "(n, *)": any rank, rows are the first
- * dimension and the rest counts as one. What each one computes, and whether it is = or +=, is
- * said at its kernel in kernels.h; what is REAL there is of b->dtype. All are asynchronous on
- * b->stream.
+ * Every function takes the backend, then outputs, then inputs. Sizes come from the tensors. "(...,
+ * c)" means any rank with last dimension c. "(n, *)" means any rank with first dimension n; the
+ * other dimensions count as one. kernels.h documents what each kernel computes, and whether it
+ * assigns (=) or adds (+=). Arguments of type REAL there must have the dtype b->dtype. All
+ * functions are asynchronous on b->stream.
  *
- * Errors of all: PLUMB_ERR_SHAPE naming operation, argument and tensor, what it is and what was
- * expected (rank, dimensions, dtype, place; with host memory also an index out of range); then
- * whatever the kernel returns. Nothing is written when a check fails. */
+ * Errors: PLUMB_ERR_SHAPE if an argument has the wrong rank, dimensions, dtype or place, or if an
+ * index in host memory is out of range. The message names the operation, the argument and the
+ * tensor, and says what was found and what was expected. Otherwise the status of the kernel is
+ * returned. When a check fails, nothing is written. */
 #ifndef PLUMB_OP_OP_H
 #define PLUMB_OP_OP_H
 
@@ -21,11 +22,12 @@
 #include "base/tensor.h"
 #include "kernels.h"
 
-/* A tensor over memory that somebody else owns. dim: `rank` sizes, rank <= PLUMB_MAX_RANK. */
+/* Returns a tensor over memory that it does not own. dim holds `rank` sizes; rank <=
+ * PLUMB_MAX_RANK. */
 struct plumb_tensor plumb_view(const char *name, enum plumb_dtype dtype, const void *data,
                                enum plumb_place place, int rank, const int64_t *dim);
-/* In one line, with one to four sizes of any integer type:
- *     struct plumb_tensor q = plumb_view_f32("q", act->q, b->place, n, h, d);  */
+/* plumb_view with one to four sizes of any integer type as arguments, for example
+ *     struct plumb_tensor q = plumb_view_f32("q", act->q, b->place, n, h, d); */
 #define PLUMB_VIEW_(name, dtype, data, place, ...)                                                 \
     plumb_view((name), (dtype), (data), (place),                                                   \
                (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                          \
@@ -39,94 +41,105 @@ struct plumb_tensor plumb_view(const char *name, enum plumb_dtype dtype, const v
 #define plumb_view_i64(name, data, place, ...)                                                     \
     PLUMB_VIEW_(name, PLUMB_I64, data, place, __VA_ARGS__)
 
-/* The same memory seen as one row: rank 1, all its elements. */
+/* Returns a view of t's memory with rank 1. */
 struct plumb_tensor plumb_view_flat(const struct plumb_tensor *t);
-/* Rows [begin, begin + rows) of t, along its first dimension. */
+/* Returns a view of rows [begin, begin + rows) of t, along its first dimension. */
 struct plumb_tensor plumb_view_rows(const struct plumb_tensor *t, int64_t begin, int64_t rows);
 
-/* ---- rows ------------------------------------------------------------------------------- */
+/* ---- rows and elements ----------------------------------------------------------------- */
 
-/* y (n,c)  x (m,c), of y's type or float32  index (n,) i32 in [0,m) */
+/* Copies rows: y[i] = x[index[i]].
+ *   y (n,c)  x (m,c), of y's type or float32  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x, const struct plumb_tensor *index);
-/* dx (m,c) +=, of dy's type or float32   dy (n,c)  index (n,) i32 in [0,m) */
+/* Adds rows: dx[index[i]] += dy[i].
+ *   dx (m,c), of dy's type or float32  dy (n,c)  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                  const struct plumb_tensor *dy, const struct plumb_tensor *index);
-/* y (g,c)  x (m,c)  offset (g+1,) i64, ascending, in [0,m] */
+/* Averages segments of rows.    y (g,c)  x (m,c)  offset (g+1,) i64, ascending, in [0,m] */
 plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                        const struct plumb_tensor *x,
                                        const struct plumb_tensor *offset);
-/* y, x1, x2 of one shape; y may be x1 or x2 */
+/* y = x1 + x2, all of one shape; y may be x1 or x2. */
 plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                               const struct plumb_tensor *x1, const struct plumb_tensor *x2);
-/* y, of b->dtype, = x, float32, of one shape; b->dtype is bfloat16 */
+/* Rounds the float32 tensor x to y, of the same shape; b->dtype must be bfloat16. */
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
-/* y += x, of one shape */
+/* y += x, float32, of one shape. */
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
 
-/* y (..., c)  rstd (rows,)  x as y  w (c,);  rows = elements of x / c */
+/* y = x * rstd * w, row by row.    y, x (..., c)  rstd (rows,)  w (c,);  rows = elements of x / c
+ */
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
                                   const struct plumb_tensor *w, float eps);
-/* dx += (..., c)  dw += (c,)  dy, x as dx  w (c,)  rstd (rows,) */
+/* Gradients of rmsnorm_fwd: dx += and dw +=.
+ *   dx, dy, x (..., c)  dw, w (c,)  rstd (rows,) */
 plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                   const struct plumb_tensor *dw, const struct plumb_tensor *dy,
                                   const struct plumb_tensor *x, const struct plumb_tensor *w,
                                   const struct plumb_tensor *rstd);
-/* x (n,h,d) in place  cos_sin (max_pos,d)  pos (n,) i32 in [0,max_pos); d even */
+/* Rotates x in place.    x (n,h,d), d even  cos_sin (max_pos,d)  pos (n,) i32 in [0,max_pos) */
 plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tensor *x,
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos);
 plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos);
-/* y, gate, up of one shape */
+/* y = silu(gate) * up, all of one shape. */
 plumb_status plumb_op_swiglu_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *gate, const struct plumb_tensor *up);
-/* all of one shape; dgate may be gate, dup may be up */
+/* Gradients of swiglu_fwd: dgate = and dup =. All have one shape; dgate may be gate, dup may be
+ * up. */
 plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
                                  const struct plumb_tensor *dup, const struct plumb_tensor *dy,
                                  const struct plumb_tensor *gate, const struct plumb_tensor *up);
 
 /* ---- linear layers ---------------------------------------------------------------------- */
 
-/* packed (b->k.linear_packed_count(out,in),)  w (out,in) */
+/* Packs the weights w for linear_fwd.    packed (b->k.linear_packed_count(out,in),)  w (out,in) */
 plumb_status plumb_op_linear_pack(struct plumb_backend *b, const struct plumb_tensor *packed,
                                   const struct plumb_tensor *w);
-/* y (n,*) of out columns; float32 too, without a bias  x (n,*) of in columns  packed as above
- * bias (out,) or NULL */
+/* y = x w^T + bias.
+ *   y (n,*) with `out` columns  x (n,*) with `in` columns  packed: from linear_pack
+ *   bias (out,) or NULL. If b->dtype is bfloat16, y may also be float32; bias must then be NULL. */
 plumb_status plumb_op_linear_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x, const struct plumb_tensor *packed,
                                  const struct plumb_tensor *bias);
-/* dx (n,*) = or += (accumulate)   dy (n,*)  w (out,in)  work (>= linear_work_count,) */
+/* dx = dy w, or dx += dy w if `accumulate`.
+ *   dx, dy (n,*)  w (out,in)  work (>= linear_work_count,) */
 plumb_status plumb_op_linear_bwd_x(struct plumb_backend *b, const struct plumb_tensor *dx,
                                    const struct plumb_tensor *dy, const struct plumb_tensor *w,
                                    const struct plumb_tensor *work, bool accumulate);
-/* dw (out,in) +=  dbias (out,) += or NULL   dy (n,*)  x (n,*)  work as above */
+/* dw += dy^T x and dbias += column sums of dy.
+ *   dw (out,in)  dbias (out,) or NULL  dy, x (n,*)  work (>= linear_work_count,) */
 plumb_status plumb_op_linear_bwd_w(struct plumb_backend *b, const struct plumb_tensor *dw,
                                    const struct plumb_tensor *dbias, const struct plumb_tensor *dy,
                                    const struct plumb_tensor *x, const struct plumb_tensor *work);
 
 /* ---- attention -------------------------------------------------------------------------- */
 
-/* kc (pages,hk,d,PLUMB_KV_PAGE)  vc (pages,hk,PLUMB_KV_PAGE,d) of one layer  k, v (n,hk,d)
- * In bfloat16 a page of kc is laid out as one of vc; its dimensions here are the same.
- * rows: n rows, its arrays in the backend's memory. With host memory every row's own page is
- * checked to lie in [0,pages). */
+/* Writes keys and values into the KV cache of one layer.
+ *   kc (pages,hk,d,PLUMB_KV_PAGE)  vc (pages,hk,PLUMB_KV_PAGE,d)  k, v (n,hk,d)
+ *   rows: n rows; its arrays are in the backend's memory
+ * In bfloat16 the pages of kc have the layout of vc; kc's dimensions stay as given above.
+ * In host memory, the page of every row is checked to lie in [0,pages). */
 plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *kc,
                                    const struct plumb_tensor *vc, const struct plumb_tensor *k,
                                    const struct plumb_tensor *v, const struct plumb_rows *rows);
-/* o (n,h,d)  lse (n,h)  q (n,h,d)  kc, vc as above; h, hk, d must be shape's */
+/* Attention of each row over its visible keys.
+ *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk, d must equal shape's */
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
                                     const struct plumb_tensor *lse, const struct plumb_tensor *q,
                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,
                                     const struct plumb_rows *rows,
                                     const struct plumb_attn_shape *shape);
-/* Floats of `work` for the function below, with n rows. */
+/* Returns the number of floats of `work` that plumb_op_attention_bwd needs for n rows. */
 int64_t plumb_op_attention_work_count(const struct plumb_backend *b, int64_t n,
                                       const struct plumb_attn_shape *shape);
-/* dq (n,h,d) =  dk, dv (n,hk,d) =   dout, o, q (n,h,d)  lse (n,h)
- * work (>= plumb_op_attention_work_count(b, n, shape),) */
+/* Gradients of attention_fwd: dq =, dk = and dv =.
+ *   dq, dout, o, q (n,h,d)  dk, dv (n,hk,d)  lse (n,h)
+ *   work (>= plumb_op_attention_work_count(b, n, shape),) */
 plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_tensor *dq,
                                     const struct plumb_tensor *dk, const struct plumb_tensor *dv,
                                     const struct plumb_tensor *dout, const struct plumb_tensor *o,
@@ -137,17 +150,19 @@ plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_
 
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
-/* logp, lse (n,)  logits (n,v)  target (n,) i32 in [0,v) */
+/* Log-probabilities of given tokens.    logp, lse (n,)  logits (n,v)  target (n,) i32 in [0,v) */
 plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
                                   const struct plumb_tensor *lse, const struct plumb_tensor *logits,
                                   const struct plumb_tensor *target);
-/* dlogits, logits (n,v)   lse, dlogp (n,)  target (n,) i32 */
+/* Gradient of logprob_fwd: dlogits =.
+ *   dlogits, logits (n,v)  lse, dlogp (n,)  target (n,) i32 in [0,v) */
 plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dlogits,
                                   const struct plumb_tensor *logits, const struct plumb_tensor *lse,
                                   const struct plumb_tensor *target,
                                   const struct plumb_tensor *dlogp);
-/* token (n,) i32  logp, logp_sampled (n,)   logits (n,v)  u (n,) f64
- * work (>= b->k.sample_work_count(n, v, b->threads),) */
+/* Draws one token per row.
+ *   token (n,) i32  logp, logp_sampled (n,)  logits (n,v)  u (n,) f64
+ *   work (>= b->k.sample_work_count(n, v, b->threads),) */
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
                                  const struct plumb_tensor *logp,
                                  const struct plumb_tensor *logp_sampled,
@@ -155,12 +170,13 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_sample_param *p,
                                  const struct plumb_tensor *work);
 
-/* Floats of `work` for the two functions below: head_rows rows of logits, and in training what
- * the two gradients of the head need. */
+/* Returns the number of floats of `work` that the two head functions need: head_rows rows of
+ * logits, and with `train` also the scratch memory of the gradients. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train);
-/* The LM head and the log-probabilities of given tokens in one: logits exist for head_rows rows
- * at a time. Bit-equal to linear_fwd + logprob_fwd on the whole, for every head_rows.
+/* Computes the LM head and the log-probabilities of given tokens. Only head_rows rows of logits
+ * exist at a time. The result is bit-equal to linear_fwd + logprob_fwd on all rows, for every
+ * head_rows.
  *
  *     logp[i] = (x w^T)[i,target[i]] - lse[i],   lse[i] = log sum_j exp (x w^T)[i,j],  nats
  *
@@ -172,16 +188,16 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
                                        const struct plumb_tensor *packed,
                                        const struct plumb_tensor *target, int64_t v,
                                        const struct plumb_tensor *work, int64_t head_rows);
-/* Its gradient, rebuilding the logits block by block (ours; the softmax-minus-onehot form):
+/* Gradients of plumb_op_head_logprob_fwd; computes the logits again, block by block.
  *
  *     dlogits[i,j] = dlogp[i] ([j == target[i]] - exp(logits[i,j] - lse[i]))
  *     dx += dlogits w ;  dw += dlogits^T x, blocks in row order
  *
  *   out  dx (n,c) +=  dw (v,c) +=
- *   in   dlogp, lse (n,)  x (n,c)  w (v,c)  packed, target, head_rows as above
+ *   in   dlogp, lse (n,)  x (n,c)  w (v,c)  packed, target, head_rows: as in the forward
  *        work (>= plumb_op_head_work_count(b, head_rows, v, c, true),)
- *        logits_kept: work still holds, untouched, what head_logprob_fwd left there: the first
- *        head_rows rows' logits, which are then not computed again */
+ *        logits_kept: true if work still holds what head_logprob_fwd left there, unchanged; the
+ *        logits of the first head_rows rows are then not computed again */
 plumb_status
 plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                           const struct plumb_tensor *dw, const struct plumb_tensor *dlogp,
@@ -192,14 +208,15 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
 
 /* ---- optimizer and reductions ----------------------------------------------------------- */
 
-/* out (ceil(n/block),) f64   x of n elements, block >= 1 */
+/* Sums of squares by blocks.    out (ceil(n/block),) f64  x: n elements  block >= 1 */
 plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *out,
                             const struct plumb_tensor *x, int64_t block);
-/* w, m, v of g's shape; PLUMB_ERR_ARG when a correction is not positive */
+/* One AdamW step. w, m and v have g's shape. Fails with PLUMB_ERR_ARG if a bias correction is not
+ * positive. */
 plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *w,
                             const struct plumb_tensor *m, const struct plumb_tensor *v,
                             const struct plumb_tensor *g, const struct plumb_adamw *p);
-/* out (ceil(n/PLUMB_HASH_BLOCK),) i64   x of n elements */
+/* Hashes of the blocks of x.    out (ceil(n/PLUMB_HASH_BLOCK),) i64  x: n elements */
 plumb_status plumb_op_hash_blocks(struct plumb_backend *b, const struct plumb_tensor *out,
                                   const struct plumb_tensor *x);
 

@@ -1,8 +1,8 @@
-/* op_attention.c - checked attention over the paged KV store.
+/* op_attention.c - checked attention over a paged KV cache.
  * Layer 3. Includes check.h. */
 #include "op/check.h"
 
-/* kc and vc belong together, and every row has a page in them. */
+/* Checks the shapes of kc and vc, and that the page of every row lies in them. */
 static plumb_status check_store(const struct plumb_backend *b, const char *op,
                                 const struct plumb_tensor *kc, const struct plumb_tensor *vc,
                                 const struct plumb_rows *rows, int64_t hk, int64_t d)
@@ -17,8 +17,8 @@ static plumb_status check_store(const struct plumb_backend *b, const char *op,
         const int64_t seq = rows->seq[i], pos = rows->pos[i], column = pos / PLUMB_KV_PAGE;
         PLUMB_REQUIRE(seq >= 0 && seq < rows->n_seq && pos >= 0 && column < rows->max_pages,
                       PLUMB_ERR_SHAPE,
-                      "%s: row %lld is position %lld of sequence %lld, expected fewer than %lld "
-                      "positions and %lld sequences",
+                      "%s: row %lld is position %lld of sequence %lld, expected a position below "
+                      "%lld and a sequence below %lld",
                       op, (long long)i, (long long)pos, (long long)seq,
                       (long long)(rows->max_pages * PLUMB_KV_PAGE), (long long)rows->n_seq);
         const int64_t page = rows->page[seq * rows->max_pages + column];

@@ -2,7 +2,8 @@
  * Layer 3. Includes check.h. */
 #include "op/check.h"
 
-/* Rows and columns of t seen as a matrix: the first dimension, and the product of the rest. */
+/* Views t as a matrix: returns its first dimension as n and the product of the others as
+ * columns. */
 static plumb_status matrix(const char *op, const char *arg, const struct plumb_tensor *t,
                            int64_t *n, int64_t *columns)
 {
@@ -14,7 +15,7 @@ static plumb_status matrix(const char *op, const char *arg, const struct plumb_t
     return PLUMB_OK;
 }
 
-/* t must be of this type, in b's memory, of `columns` columns and n rows. */
+/* Checks that t has n rows, `columns` columns, this dtype, and is in b's memory. */
 static plumb_status check_matrix(const struct plumb_backend *b, const char *op, const char *arg,
                                  const struct plumb_tensor *t, enum plumb_dtype dtype, int64_t n,
                                  int64_t columns)

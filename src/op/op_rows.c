@@ -41,10 +41,11 @@ static plumb_status check_offsets(const struct plumb_tensor *offset, int64_t m)
     const int64_t *at = (const int64_t *)offset->data;
     int64_t before = 0;
     for (int64_t i = 0; i < offset->dim[0]; before = at[i++])
-        PLUMB_REQUIRE(at[i] >= before && at[i] <= m, PLUMB_ERR_SHAPE,
-                      "segment_mean_fwd: offset '%s' holds %lld at %lld, expected %lld to %lld",
-                      offset->name ? offset->name : "(unnamed)", (long long)at[i], (long long)i,
-                      (long long)before, (long long)m);
+        PLUMB_REQUIRE(
+            at[i] >= before && at[i] <= m, PLUMB_ERR_SHAPE,
+            "segment_mean_fwd: offset '%s' holds %lld at index %lld, expected %lld to %lld",
+            offset->name ? offset->name : "(unnamed)", (long long)at[i], (long long)i,
+            (long long)before, (long long)m);
     return PLUMB_OK;
 }
 
@@ -61,7 +62,7 @@ plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plu
     return RUN_REAL(segment_mean_fwd, plumb_f32(y), x->data, (const int64_t *)offset->data, g, c);
 }
 
-/* All n tensors are of this type, in b's memory and of the first one's shape. */
+/* Checks that n tensors have this dtype and the first one's shape, and are in b's memory. */
 static plumb_status same_shape(const struct plumb_backend *b, const char *op,
                                enum plumb_dtype dtype, const struct plumb_tensor *const *t,
                                const char *const *arg, int n, int64_t *count)
@@ -92,8 +93,9 @@ plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x)
 {
-    PLUMB_REQUIRE(b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED, "narrow_fwd: %s computes in %s",
-                  b->name, plumb_dtype_name(b->dtype));
+    PLUMB_REQUIRE(b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED,
+                  "narrow_fwd needs a bfloat16 backend; %s computes in %s", b->name,
+                  plumb_dtype_name(b->dtype));
     PLUMB_TRY(plumb_op_check_rank("narrow_fwd", "y", y, 1, PLUMB_MAX_RANK));
     const int64_t n = plumb_tensor_count(y);
     PLUMB_TRY(plumb_op_check_count(b, "narrow_fwd", "y", y, PLUMB_BF16, n));

@@ -1,4 +1,4 @@
-/* op_vocab.c - checked log-probabilities and sampling, and the LM head fused with them.
+/* op_vocab.c - checked log-probabilities and sampling, and the fused LM head.
  * Layer 3. Includes check.h, base/. */
 #include "base/num.h"
 #include "op/check.h"
@@ -57,8 +57,12 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                            work ? plumb_f32(work) : NULL, n, v);
 }
 
-/* The logits lie first in work, so that the forward's are found again by the backward; behind them,
- * in bfloat16, their gradient. In float32 it takes their place. */
+/* Layout of `work` in the head functions:
+ *
+ *     float32:   | logits (head_rows,v), overwritten by their gradient | scratch of linear_bwd |
+ *     bfloat16:  | logits (head_rows,v) | their gradient, in bfloat16   | scratch of linear_bwd |
+ *
+ * The logits come first, so that the backward finds those that the forward left there. */
 static int64_t logits_count(int64_t head_rows, int64_t v)
 {
     return plumb_ceil_div(head_rows * v, 64) * 64;
@@ -93,7 +97,8 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
         WANT_REAL(packed, 1, b->k.linear_packed_count(v, c)), WANT(target, PLUMB_I32, 1, n)));
     PLUMB_TRY(plumb_op_check_work(b, "head_logprob_fwd", work,
                                   plumb_op_head_work_count(b, head_rows, v, c, false)));
-    /* Backwards: the backward, which goes forwards, finds its first block's logits in work. */
+    /* The blocks are processed from last to first. The backward goes from first to last and so
+     * finds the logits of its first block in work. */
     for (int64_t i = (n - 1) / head_rows * head_rows; i >= 0 && n > 0; i -= head_rows) {
         const int64_t rows = plumb_min_i64(head_rows, n - i);
         const struct plumb_tensor xi = plumb_view_rows(x, i, rows);

@@ -58,14 +58,14 @@ static void test_rows(struct plumb_backend *b, float *store)
     REFUSED(plumb_op_gather_fwd(b, &narrow, &x, &index), "gather_fwd", "(3,8)");
     REFUSED(plumb_op_gather_fwd(b, &flat, &x, &index), "'flat'", "(24)");
     REFUSED(plumb_op_gather_fwd(b, &far, &x, &index), "'far'", "device");
-    REFUSED_ON_HOST(plumb_op_gather_fwd(b, &y, &x, &past), "'ids'", "holds 4 at 1");
+    REFUSED_ON_HOST(plumb_op_gather_fwd(b, &y, &x, &past), "'ids'", "holds 4 at index 1");
     REFUSED(plumb_op_gather_fwd(b, &y, &x, &y), "'picked'", "dimensions");
     REFUSED(
         plumb_op_gather_fwd(
             b, &y, &x,
             &(struct plumb_tensor){.dtype = PLUMB_F32, .rank = 1, .dim = {3}, .name = "float ids"}),
         "'float ids'", "int32");
-    REFUSED(plumb_op_gather_fwd(b, NULL, &x, &index), "no tensor for y", "gather_fwd");
+    REFUSED(plumb_op_gather_fwd(b, NULL, &x, &index), "argument y is NULL", "gather_fwd");
     REFUSED(plumb_op_gather_bwd(b, &x, &narrow, &index), "'narrow'", "(3,8)");
     int64_t cut[3] = {0, 5, 4};
     const struct plumb_tensor offset = plumb_view_i64("cuts", cut, b->place, 3);
@@ -88,7 +88,7 @@ static void test_norm_and_rope(struct plumb_backend *b, float *store)
     REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rstd, &x, &wide, 1e-5f), "'gain'", "(4)");
     REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rows, &x, &w, 1e-5f), "'rstd'", "6 elements");
     REFUSED(plumb_op_rmsnorm_bwd(b, &x, &wide, &x, &x, &w, &rstd), "'gain'", "dw");
-    REFUSED_ON_HOST(plumb_op_rope_fwd(b, &x, &table, &pos), "'pos'", "holds 9 at 2");
+    REFUSED_ON_HOST(plumb_op_rope_fwd(b, &x, &table, &pos), "'pos'", "holds 9 at index 2");
     REFUSED(plumb_op_rope_bwd(b, &odd, &table, &pos), "'odd'", "even");
     REFUSED(plumb_op_rope_fwd(b, &x, &w, &pos), "'gain'", "dimensions");
 }
@@ -148,7 +148,8 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
     const struct plumb_tensor work = F32("work", b->k.sample_work_count(2, 9, b->threads));
     const struct plumb_sample_param p = {1.0f, 0, 1.0f, 0.0f}, bad = {1.0f, 0, 0.0f, 0.0f};
     const struct plumb_adamw step = {.correction1 = 0.0f, .correction2 = 1.0f};
-    REFUSED_ON_HOST(plumb_op_logprob_fwd(b, &row, &row, &z, &target), "'target'", "holds 9 at 1");
+    REFUSED_ON_HOST(plumb_op_logprob_fwd(b, &row, &row, &z, &target), "'target'",
+                    "holds 9 at index 1");
     REFUSED(plumb_op_logprob_bwd(b, &z, &z, &w, &target, &row), "'w'", "lse");
     if (b->k.sample_work_count(2, 9, b->threads) > 2)
         REFUSED(plumb_op_sample_fwd(b, &target, &row, &row, &z, &draw, &p, &row), "'row'",
