@@ -1,4 +1,4 @@
-/* backend.c - what all backends share.
+/* backend.c - functions that are the same for all backends.
  * Layer 2. Includes backend.h. */
 #include "backend/backend.h"
 
@@ -14,7 +14,7 @@ void plumb_backend_destroy(struct plumb_backend **b)
 plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype dtype)
 {
     PLUMB_REQUIRE(dtype == PLUMB_F32 || (dtype == PLUMB_BF16 && b->k.bf16.linear_fwd),
-                  PLUMB_ERR_UNSUPPORTED, "dtype: %s, which device: %s does not compute in%s",
+                  PLUMB_ERR_UNSUPPORTED, "dtype: %s is not supported on device: %s%s",
                   plumb_dtype_name(dtype), b->name,
                   dtype == PLUMB_BF16 ? "; use device: cuda" : "");
     b->dtype = dtype;
@@ -34,7 +34,7 @@ plumb_status plumb_backend_take(const struct plumb_backend *b, struct plumb_aren
 
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a)
 {
-    PLUMB_REQUIRE(!a->base, PLUMB_ERR_ARG, "arena %s has its memory already",
+    PLUMB_REQUIRE(!a->base, PLUMB_ERR_ARG, "arena %s already has its memory",
                   a->name ? a->name : "?");
     PLUMB_TRY(plumb_memory_alloc_arena(b, a));
     a->cap = a->used;

@@ -1,4 +1,4 @@
-/* backend.h - a device: its memory, its stream, its kernel table.
+/* backend.h - a device: its memory, its streams and its kernel table.
  * Layer 2. Includes base/ and kernels.h. */
 #ifndef PLUMB_BACKEND_BACKEND_H
 #define PLUMB_BACKEND_BACKEND_H
@@ -11,29 +11,34 @@
 #include "base/tensor.h"
 #include "kernels.h"
 
-/* An element of a backend's dtype: pointers to it are never read here. */
+/* An element of a backend's dtype, float32 or bfloat16. The type is incomplete, so that only
+ * kernels can read it. */
 typedef struct plumb_real plumb_real;
-typedef struct plumb_graph plumb_graph; /* recorded work of a backend */
+typedef struct plumb_graph plumb_graph; /* a recorded sequence of kernels (a CUDA graph) */
 
 struct plumb_backend {
     const char *name;       /* "cpu", "ref", "cuda", "cuda bfloat16" */
-    char device[192];       /* which GPU, in words; "" for the CPU's backends */
-    enum plumb_place place; /* of the memory that its kernels read */
+    char device[192];       /* description of the GPU; "" for CPU backends */
+    enum plumb_place place; /* of the memory that the kernels access */
     int threads;
-    enum plumb_dtype dtype; /* of activations, KV pages and packed weights: float32 or bfloat16 */
+    /* dtype of activations, KV pages and packed weights: float32 or bfloat16 */
+    enum plumb_dtype dtype;
     struct plumb_kernels k;
     plumb_stream *stream;
-    void *native;       /* the cudaStream_t of it; NULL where there is none */
-    plumb_stream *side; /* a second stream, beside the first; NULL where there is none */
+    void *native; /* the stream's cudaStream_t; NULL on the CPU */
+    /* a second stream, for gradient exchange during the backward; NULL on the CPU */
+    plumb_stream *side;
     void *native_side;
-    struct plumb_memory memory; /* who has what of the device's */
-    int64_t page;               /* pieces of at least so many bytes begin at multiples of it */
-    bool dry; /* counts memory and has none: alloc gives NULL, nothing can be computed */
-    /* Memory of the device, 256-byte aligned, in the books. The copies are synchronous; zero is
-     * done when a kernel after it, or sync, looks. */
+    struct plumb_memory memory; /* account of the device memory by owner and phase */
+    int64_t page;               /* allocations of at least this size start at a multiple of it */
+    bool dry; /* true: memory is only counted; alloc returns NULL and kernels cannot run */
+    /* alloc returns device memory that is 256-byte aligned and recorded in `memory`. to_device and
+     * to_host are synchronous. zero is asynchronous: it is ordered before later kernels on the
+     * stream and before sync. */
     plumb_status (*alloc)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*release)(struct plumb_backend *b, void *data);
-    /* Host memory that the copies below are fastest with: page-locked where there is a GPU. */
+    /* Allocates host memory for fast copies to and from the device: page-locked memory on CUDA,
+     * ordinary memory on the CPU. */
     plumb_status (*alloc_host)(struct plumb_backend *b, void **out, int64_t bytes,
                                const char *what);
     void (*release_host)(struct plumb_backend *b, void *data);
@@ -42,53 +47,62 @@ struct plumb_backend {
                               int64_t bytes);
     plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     plumb_status (*sync)(struct plumb_backend *b);
-    /* The device's own memory, below the books. available: bytes that can be taken now. */
+    /* take and give allocate and free device memory without recording it. available returns the
+     * bytes that can be allocated now. */
     plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*give)(struct plumb_backend *b, void *data);
     plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
-    /* The copies again, in the stream's order: the host memory, from alloc_host, is the stream's
-     * until sync. */
+    /* Asynchronous copies, in the order of the stream. The host memory must come from alloc_host,
+     * and the caller must not touch it until sync. */
     plumb_status (*send)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*receive)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
-    /* Work that is launched again and again as one; all NULL where that gains nothing. From
-     * record_begin to record_end kernels are noted and do not run; nothing else may be called, and
-     * record_end follows whatever became of them. replay runs them in the stream's order, on the
-     * same addresses and sizes. *out is owned by the caller. */
+    /* Records a sequence of kernels, to launch it many times as one. The functions are NULL on
+     * backends where this saves nothing. Between record_begin and record_end kernels are recorded
+     * and do not run, and no other function may be called; the caller must call record_end even if
+     * a kernel failed. replay runs the kernels in the order of the stream, with the same addresses
+     * and sizes. The caller owns *out. */
     plumb_status (*record_begin)(struct plumb_backend *b);
     plumb_status (*record_end)(struct plumb_backend *b, plumb_graph **out);
     plumb_status (*replay)(struct plumb_backend *b, plumb_graph *g);
-    void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g); /* NULL is allowed */
-    /* What the device's library may do in several ways, chosen once and for every number of rows;
-     * all NULL where there is nothing to choose. tune measures for a linear layer what has not been
-     * chosen; write appends all choices to text, read takes those over that are missing.
-     * PLUMB_ERR_FORMAT: damaged; PLUMB_ERR_UNSUPPORTED: of another device or library. */
-    plumb_status (*choices_tune)(struct plumb_backend *b, int64_t out, int64_t in);
-    plumb_status (*choices_write)(struct plumb_backend *b, struct plumb_buf *text);
-    plumb_status (*choices_read)(struct plumb_backend *b, const char *text);
+    void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g); /* g may be NULL */
+    /* The cache of the algorithms that the GEMM library uses: one per layer size, for every number
+     * of rows. The functions are NULL on backends without such a choice. tune measures the
+     * algorithms of a (out,in) layer that are not in the cache; write appends the cache to text;
+     * read adds the missing entries of a text. Errors of read: PLUMB_ERR_FORMAT if the text is
+     * damaged; PLUMB_ERR_UNSUPPORTED if it was measured on another device or with another version
+     * of the library. */
+    plumb_status (*gemm_cache_tune)(struct plumb_backend *b, int64_t out, int64_t in);
+    plumb_status (*gemm_cache_write)(struct plumb_backend *b, struct plumb_buf *text);
+    plumb_status (*gemm_cache_read)(struct plumb_backend *b, const char *text);
     void (*destroy)(struct plumb_backend *b);
 };
 
-/* *out is owned by the caller. threads >= 1; 0 = all cores this process may use, shared with
- * ranks_here processes of the same run on this host. */
+/* Creates the backend of the CPU kernels. threads >= 1 is the number of worker threads; 0 takes all
+ * cores that this process may use, divided by the ranks_here processes of the run on this host. The
+ * caller owns *out. */
 plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
-plumb_status plumb_backend_ref_create(struct plumb_backend **out); /* scalar C; for tests */
-/* The GPU of index local_rank, for one of ranks_here ranks of this host; ranks_here 0: the ranks
- * may share GPUs, which are dealt out in turn. In builds with CUDA only: PLUMB_HAVE_CUDA is 1
- * there. PLUMB_ERR_DEVICE when there is no GPU, or fewer than ranks. */
+/* scalar kernels of ref/, for tests */
+plumb_status plumb_backend_ref_create(struct plumb_backend **out);
+/* Creates the backend of GPU number local_rank, for one of ranks_here ranks on this host. With
+ * ranks_here = 0 the ranks may share GPUs, which are then assigned round-robin. Exists only if
+ * PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no GPU or there are fewer GPUs than
+ * ranks. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here);
-/* The same for a plan: its sizes, and no memory, no stream; a GPU is needed for `available` only.
- * *out is dry. */
+/* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs no GPU, except for
+ * `available`. */
 plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out);
-void plumb_backend_destroy(struct plumb_backend **b); /* NULL is allowed */
+void plumb_backend_destroy(struct plumb_backend **b); /* *b may be NULL */
 
-/* Before anything is made on b. PLUMB_ERR_UNSUPPORTED when b has no kernels for it. */
+/* Sets the dtype in which b computes. Must be called before anything is allocated on b. Fails with
+ * PLUMB_ERR_UNSUPPORTED if b has no kernels for it. */
 plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype dtype);
 
-/* A backend that counts what `like` would be asked for: its name, kernels, place and threads, no
- * memory, no stream. *out is owned by the caller. */
+/* Creates a backend that only counts the memory that `like` would allocate. It has the name,
+ * kernels, place and thread count of `like`, but no memory and no stream. The caller owns *out. */
 plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct plumb_backend *like);
 
-/* Element i of x, and n of them in bytes. */
+/* plumb_real_at returns the address of element i of x; plumb_real_bytes returns the size of n
+ * elements. */
 static inline plumb_real *plumb_real_at(const struct plumb_backend *b, const plumb_real *x,
                                         int64_t i)
 {
@@ -98,11 +112,12 @@ static inline int64_t plumb_real_bytes(const struct plumb_backend *b, int64_t n)
 {
     return n * plumb_dtype_size(b->dtype);
 }
-/* plumb_arena_take for n elements of b's dtype. */
+/* Takes n elements of b's dtype from an arena, like plumb_arena_take. */
 plumb_status plumb_backend_take(const struct plumb_backend *b, struct plumb_arena *a,
                                 plumb_real **out, int64_t n, const char *name);
 
-/* Gives an arena that was counted in a dry run its memory: cap = used so far, used = 0. */
+/* Allocates the memory of an arena whose size was counted in a dry run: cap becomes the counted
+ * size, and used becomes 0. */
 plumb_status plumb_backend_arena_alloc(struct plumb_backend *b, struct plumb_arena *a);
 void plumb_backend_arena_release(struct plumb_backend *b, struct plumb_arena *a);
 

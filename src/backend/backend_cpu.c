@@ -1,4 +1,4 @@
-/* backend_cpu.c - the fast CPU kernels on host memory and a pool of threads.
+/* backend_cpu.c - the backend of the fast CPU kernels: host memory and a pool of threads.
  * Layer 2. Includes host.h, base/. */
 #include "backend/host.h"
 
@@ -6,8 +6,9 @@
 
 #include "base/num.h"
 
-/* The cores this process may use, shared out among the ranks of this host: launchers that do not
- * bind leave all cores to every rank. Whoever binds ranks sets `threads`. */
+/* Returns the number of cores that this process may use, divided by the ranks of this host. The
+ * division is needed because launchers that do not bind processes to cores offer all cores to every
+ * rank. If the launcher binds ranks, the user sets `threads`. */
 static int cores_for(int ranks_here)
 {
     cpu_set_t set;

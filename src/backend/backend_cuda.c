@@ -1,4 +1,4 @@
-/* backend_cuda.c - the CUDA kernels on one GPU: its memory, one stream, cuBLASLt.
+/* backend_cuda.c - the backend of one GPU: memory, two streams, cuBLASLt and the CUDA kernels.
  * Layer 2. Includes backend.h, kernels/cuda/cuda.h. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,15 +6,16 @@
 #include "backend/backend.h"
 #include "cuda/cuda.h"
 
-enum { PAGE = 256 };             /* any larger border has no use */
-enum { CHUNK_FLOATS = 2 << 20 }; /* 32 heads of 128 with 16k keys have 0.14 million */
+enum { PAGE = 256 }; /* a larger alignment would not be faster */
+/* enough for 32 heads of size 128 with 16k keys, which need 0.14 million */
+enum { CHUNK_FLOATS = 2 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)
 {
     return (struct plumb_cuda *)(void *)b->stream;
 }
 
-/* Of the second stream: for kernels without GEMM. */
+/* Returns the context of the second stream, which has no cuBLASLt handle and so runs no GEMM. */
 static struct plumb_cuda *side_of(struct plumb_backend *b)
 {
     return (struct plumb_cuda *)(void *)b->side;
@@ -30,15 +31,17 @@ static plumb_status cuda_take(struct plumb_backend *b, void **out, int64_t bytes
     PLUMB_CUDA_TRY(cudaMemGetInfo(&available, &total));
     if ((uint64_t)bytes <= available && cudaMalloc(out, bytes ? (size_t)bytes : 1) == cudaSuccess)
         return PLUMB_OK;
-    (void)cudaGetLastError(); /* said here: not the next kernel's failure */
-    PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: the GPU has no room for %lld bytes, %zu of %zu are free",
+    /* clears the error, so that the next kernel launch does not report it */
+    (void)cudaGetLastError();
+    PLUMB_FAIL(PLUMB_ERR_NOMEM,
+               "%s: the GPU cannot provide %lld bytes; %zu of its %zu bytes are free",
                what ? what : "?", (long long)bytes, available, total);
 }
 
 static void cuda_give(struct plumb_backend *b, void *data)
 {
     (void)b;
-    (void)cudaFree(data); /* waits for the kernels that use it */
+    (void)cudaFree(data); /* cudaFree waits for the kernels that use the memory */
 }
 
 static plumb_status cuda_alloc_host(struct plumb_backend *b, void **out, int64_t bytes,
@@ -50,8 +53,9 @@ static plumb_status cuda_alloc_host(struct plumb_backend *b, void **out, int64_t
                   (long long)bytes);
     if (cudaMallocHost(out, bytes ? (size_t)bytes : 1) == cudaSuccess)
         return PLUMB_OK;
-    (void)cudaGetLastError(); /* as above */
-    PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: the host has no room for %lld page-locked bytes",
+    /* clears the error, so that the next kernel launch does not report it */
+    (void)cudaGetLastError();
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: the host cannot provide %lld page-locked bytes",
                what ? what : "?", (long long)bytes);
 }
 
@@ -70,7 +74,7 @@ static plumb_status cuda_available(struct plumb_backend *b, int64_t *bytes)
     return PLUMB_OK;
 }
 
-/* In the stream's order: what the kernels after it read is zero. */
+/* Fills memory with zero bytes, in the order of the stream. */
 static plumb_status cuda_zero(struct plumb_backend *b, void *data, int64_t bytes)
 {
     if (bytes > 0)
@@ -120,7 +124,8 @@ static plumb_status cuda_to_host(struct plumb_backend *b, void *host, const void
     return cuda_sync(b);
 }
 
-/* Other threads' calls (the communicator's) are none of this recording's business. */
+/* The thread-local mode allows other threads (the communicator's) to call CUDA during the
+ * recording. */
 static plumb_status cuda_record_begin(struct plumb_backend *b)
 {
     PLUMB_CUDA_TRY(cudaStreamBeginCapture(context_of(b)->stream, cudaStreamCaptureModeThreadLocal));
@@ -153,17 +158,17 @@ static void cuda_graph_destroy(struct plumb_backend *b, plumb_graph *g)
         (void)cudaGraphExecDestroy((cudaGraphExec_t)(void *)g);
 }
 
-static plumb_status cuda_choices_tune(struct plumb_backend *b, int64_t out, int64_t in)
+static plumb_status cuda_gemm_cache_tune(struct plumb_backend *b, int64_t out, int64_t in)
 {
     return plumb_cuda_gemm_cache_tune(context_of(b), b->dtype == PLUMB_BF16, out, in);
 }
 
-static plumb_status cuda_choices_write(struct plumb_backend *b, struct plumb_buf *text)
+static plumb_status cuda_gemm_cache_write(struct plumb_backend *b, struct plumb_buf *text)
 {
     return plumb_cuda_gemm_cache_write(text, context_of(b));
 }
 
-static plumb_status cuda_choices_read(struct plumb_backend *b, const char *text)
+static plumb_status cuda_gemm_cache_read(struct plumb_backend *b, const char *text)
 {
     return plumb_cuda_gemm_cache_read(context_of(b), text);
 }
@@ -184,13 +189,14 @@ static void cuda_destroy(struct plumb_backend *b)
     free(b);
 }
 
-/* One GPU per rank of a host, unless they may share: then its memory is shared unplanned. */
+/* Selects one GPU per rank of the host. With ranks_here = 0 ranks may share a GPU; the plan then
+ * does not divide its memory among them. */
 static plumb_status choose_device(int *device, int local_rank, int ranks_here)
 {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     PLUMB_REQUIRE(e == cudaSuccess && n > 0, PLUMB_ERR_DEVICE,
-                  "device: cuda, but CUDA finds no GPU here: %s; use device: cpu",
+                  "device: cuda, but CUDA finds no GPU: %s; use device: cpu",
                   cudaGetErrorString(e));
     PLUMB_REQUIRE(ranks_here <= n, PLUMB_ERR_DEVICE,
                   "%d ranks on this host, which has %d GPU%s: start at most one rank per GPU, or "
@@ -259,9 +265,9 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .take = cuda_take,
                                 .give = cuda_give,
                                 .available = cuda_available,
-                                .choices_tune = cuda_choices_tune,
-                                .choices_write = cuda_choices_write,
-                                .choices_read = cuda_choices_read,
+                                .gemm_cache_tune = cuda_gemm_cache_tune,
+                                .gemm_cache_write = cuda_gemm_cache_write,
+                                .gemm_cache_read = cuda_gemm_cache_read,
                                 .send = cuda_send,
                                 .receive = cuda_receive,
                                 .record_begin = cuda_record_begin,

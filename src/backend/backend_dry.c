@@ -1,4 +1,4 @@
-/* backend_dry.c - counts the memory that another backend would be asked for, and has none.
+/* backend_dry.c - a backend that counts the memory another backend would allocate, and has none.
  * Layer 2. Includes backend.h, base/. */
 #include <stdlib.h>
 
@@ -18,7 +18,7 @@ static void nothing_to_give(struct plumb_backend *b, void *data)
     (void)b, (void)data;
 }
 
-/* Host memory is there: what a set-up writes into it has its place. */
+/* Allocates real host memory, because the set-up code writes to it. */
 static plumb_status take_host(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     *out = NULL;
@@ -77,7 +77,7 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     struct plumb_backend *b = malloc(sizeof(*b));
     *out = NULL;
     PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "backend %s", like->name);
-    *b = *like; /* name, device, place, threads, kernels, page */
+    *b = *like; /* keeps name, device, place, threads, kernels and page */
     b->memory = (struct plumb_memory){0};
     b->stream = NULL;
     b->native = NULL;
@@ -98,9 +98,9 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->replay = NULL;
     b->graph_destroy = NULL;
     b->sync = no_wait;
-    b->choices_tune = NULL;
-    b->choices_write = NULL;
-    b->choices_read = NULL;
+    b->gemm_cache_tune = NULL;
+    b->gemm_cache_write = NULL;
+    b->gemm_cache_read = NULL;
     b->take = nothing_to_take;
     b->give = nothing_to_give;
     b->available = no_end;

@@ -1,4 +1,4 @@
-/* backend_ref.c - the scalar reference kernels on host memory, one thread.
+/* backend_ref.c - the backend of the scalar reference kernels: host memory, one thread.
  * Layer 2. Includes host.h. */
 #include "backend/host.h"
 

@@ -1,4 +1,4 @@
-/* host.c - host memory: aligned, in huge pages where that pays.
+/* host.c - the host memory of the CPU backends: aligned, with huge pages for large allocations.
  * Layer 2. Includes host.h, base/. */
 #include "backend/host.h"
 
@@ -11,7 +11,8 @@
 
 enum { ALIGN = 256, HUGE_PAGE = 2 << 20 };
 
-/* Aligning to 2 MB and asking for huge pages spares the GEMM most of its TLB misses. */
+/* Allocates host memory. Allocations of 2 MB and more are aligned to 2 MB and request huge pages,
+ * which avoids most TLB misses in the GEMM. */
 static plumb_status host_take(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     (void)b;
@@ -21,11 +22,12 @@ static plumb_status host_take(struct plumb_backend *b, void **out, int64_t bytes
     const int64_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
     const int64_t size = plumb_ceil_div(plumb_max_i64(bytes, 1), align) * align;
     void *data = aligned_alloc((size_t)align, (size_t)size);
-    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "%s: the host has no room for %lld bytes",
+    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "%s: the host cannot provide %lld bytes",
                   what ? what : "?", (long long)bytes);
 #ifdef MADV_HUGEPAGE
     if (align == HUGE_PAGE)
-        (void)madvise(data, (size_t)size, MADV_HUGEPAGE); /* a wish: refusal costs speed only */
+        /* a hint: without huge pages only speed is lost */
+        (void)madvise(data, (size_t)size, MADV_HUGEPAGE);
 #endif
     *out = data;
     return PLUMB_OK;
@@ -66,7 +68,8 @@ static plumb_status host_sync(struct plumb_backend *b)
     return PLUMB_OK;
 }
 
-/* The first number of a file; false when there is none. */
+/* Reads the first number that follows the text `before` at the start of a line. Returns false if
+ * the file has no such line. */
 static bool read_number(const char *path, const char *before, int64_t *out)
 {
     char line[128];
@@ -83,13 +86,14 @@ static bool read_number(const char *path, const char *before, int64_t *out)
     return found;
 }
 
-/* What the kernel would give without swapping, and no more than the control group's limit. */
+/* Returns the memory that the kernel offers without swapping, but at most the limit of the control
+ * group. */
 static plumb_status host_available(struct plumb_backend *b, int64_t *bytes)
 {
     int64_t free_kib, limit;
     (void)b;
     PLUMB_REQUIRE(read_number("/proc/meminfo", "MemAvailable:", &free_kib), PLUMB_ERR_DEVICE,
-                  "/proc/meminfo does not say how much memory is free");
+                  "/proc/meminfo has no line MemAvailable");
     *bytes = free_kib * 1024;
     if (read_number("/sys/fs/cgroup/memory.max", "", &limit))
         *bytes = plumb_min_i64(*bytes, limit);

@@ -6,8 +6,8 @@
 #include "backend/backend.h"
 #include "base/pool.h"
 
-/* Fills in everything of *out except the kernel table, with `threads` >= 1 workers (none when
- * it is 1). *out is owned by the caller. */
+/* Creates a backend with everything except the kernel table. threads >= 1; with 1 there is no pool
+ * of worker threads. The caller owns *out. */
 plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *name, int threads);
 
 #endif

@@ -1,6 +1,16 @@
-/* memory.c - books of what is taken, and the reserved block: from its beginning what is always
- * there, from its end what the phases have on top of each other.
- * Layer 2. Includes backend.h, base/. */
+/* memory.c - accounts for device memory by owner and phase, and places allocations in the reserved
+ * block.
+ * Layer 2. Includes backend.h, base/.
+ *
+ * The reserved block. Phases overlap, because only one of them is active at a time:
+ *
+ *     base                                                                  base + size
+ *     | ALWAYS: weights, optimizer, ... -->        free      <-- ROLLOUT: KV pages, ... |
+ *     |                                           free    <-- REWARD: reward model, ... |
+ *     |                                                free    <-- TRAIN: activations ... |
+ *
+ * ALWAYS grows from the start of the block. Every other phase grows from the end of the block down.
+ * plumb_memory_bytes is the size at which ALWAYS and the largest phase just fit. */
 #include "backend/memory.h"
 
 #include <assert.h>
@@ -14,10 +24,10 @@ const char *const plumb_phase_names[] = {"always", "rollout", "reward", "train"}
 
 struct plumb_memory_block {
     void *data;
-    int64_t end; /* its phase's held, when it was taken */
+    int64_t end; /* held[phase] right after this allocation */
     enum plumb_phase phase;
-    bool inside;  /* the reserved block */
-    bool counted; /* in held: not when it had to be taken beside the reserved block */
+    bool inside;  /* lies inside the reserved block */
+    bool counted; /* counts in held; false if it was allocated outside of the reserved block */
 };
 
 enum { ALIGN = 256 };
@@ -27,7 +37,7 @@ static int64_t round_up(int64_t n, int64_t to)
     return plumb_ceil_div(n, to) * to;
 }
 
-/* Where a piece of this size may begin: at multiples of this. */
+/* Returns the alignment of an allocation of this size. */
 static int64_t alignment(const struct plumb_backend *b, int64_t bytes)
 {
     return bytes >= b->page ? b->page : ALIGN;
@@ -47,7 +57,8 @@ struct plumb_memory_scope plumb_memory_enter(struct plumb_backend *b, const char
 {
     const struct plumb_memory_scope before = {b->memory.owner, b->memory.phase};
     b->memory.owner = owner;
-    /* What one arena guards cannot be another's. */
+    /* When arenas have guard zones for the address sanitizer, phases cannot overlap: the guards of
+     * one arena would poison the memory of another. All memory then counts as ALWAYS. */
     b->memory.phase = plumb_arena_guards(b->place) ? PLUMB_PHASE_ALWAYS : phase;
     return before;
 }
@@ -64,7 +75,7 @@ static plumb_status grow(void **array, int64_t *most, int64_t n, size_t item)
         return PLUMB_OK;
     const int64_t more = plumb_max_i64(64, 2 * *most);
     void *bigger = realloc(*array, (size_t)more * item);
-    PLUMB_REQUIRE(bigger, PLUMB_ERR_NOMEM, "the table of memory: %lld rows", (long long)more);
+    PLUMB_REQUIRE(bigger, PLUMB_ERR_NOMEM, "memory table of %lld rows", (long long)more);
     *array = bigger;
     *most = more;
     return PLUMB_OK;
@@ -86,8 +97,9 @@ plumb_status plumb_memory_beside(struct plumb_backend *b, const char *what, int6
     return add_row(&b->memory, what, bytes, true);
 }
 
-/* The end of held[phase] after `bytes` more: pieces from the beginning start aligned, those from
- * the end end where their own start is. */
+/* Returns what held[phase] becomes after `bytes` more. In ALWAYS an allocation starts at an aligned
+ * offset from the start of the block; in other phases its start is at an aligned offset from the
+ * end. */
 static int64_t held_with(const struct plumb_backend *b, int64_t bytes)
 {
     const struct plumb_memory *m = &b->memory;
@@ -97,7 +109,8 @@ static int64_t held_with(const struct plumb_backend *b, int64_t bytes)
     return round_up(held + bytes, align);
 }
 
-/* A piece of the block, or NULL where it does not fit. */
+/* Returns the place of an allocation in the reserved block, or NULL if it does not fit or there is
+ * no block. */
 static void *carve(const struct plumb_backend *b, int64_t bytes)
 {
     const struct plumb_memory *m = &b->memory;
@@ -174,7 +187,8 @@ void plumb_memory_release(struct plumb_backend *b, void *data)
         b->give(b, data);
     if (!gone.counted)
         return;
-    int64_t end = 0; /* of what the phase still holds: holes before it stay */
+    /* end of the phase's last remaining allocation; gaps below it are not reused */
+    int64_t end = 0;
     for (int64_t j = 0; j < m->blocks; j++)
         if (m->block[j].counted && m->block[j].phase == gone.phase)
             end = plumb_max_i64(end, m->block[j].end);
@@ -185,7 +199,7 @@ plumb_status plumb_memory_reserve(struct plumb_backend *b, int64_t bytes)
 {
     struct plumb_memory *m = &b->memory;
     void *base = NULL;
-    PLUMB_REQUIRE(!m->base, PLUMB_ERR_ARG, "memory is reserved already");
+    PLUMB_REQUIRE(!m->base, PLUMB_ERR_ARG, "device memory is already reserved");
     const int64_t size = round_up(plumb_max_i64(bytes, 1), b->page);
     PLUMB_TRY(b->take(b, &base, size, "planned memory"));
     m->base = (unsigned char *)base;

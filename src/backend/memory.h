@@ -1,5 +1,4 @@
-/* memory.h - who has which part of a device's memory, and when: the books, and the one block that a
- * plan reserves.
+/* memory.h - accounts for device memory by owner and phase, and the block that a plan reserves.
  * Layer 2. Includes base/. */
 #ifndef PLUMB_BACKEND_MEMORY_H
 #define PLUMB_BACKEND_MEMORY_H
@@ -12,9 +11,9 @@
 
 struct plumb_backend;
 
-/* When memory is needed. What two phases other than ALWAYS hold is never needed at the same time:
- * in a reserved block they lie on top of each other, and what a phase finds there when it begins
- * is undefined. */
+/* The phase in which memory is needed. Memory of different phases, other than ALWAYS, is never
+ * needed at the same time and overlaps in the reserved block. The contents of a phase's memory are
+ * undefined when the phase begins. */
 enum plumb_phase {
     PLUMB_PHASE_ALWAYS,
     PLUMB_PHASE_ROLLOUT,
@@ -24,35 +23,41 @@ enum plumb_phase {
 };
 extern const char *const plumb_phase_names[]; /* "always", "rollout", "reward", "train" */
 
-/* One line of the table of memory. */
+/* One row of the memory table that `plumb plan` prints. */
 struct plumb_memory_row {
-    const char *owner, *what; /* "policy", "packed weights"; static text */
+    const char *owner, *what; /* for example "policy" and "packed weights"; static text */
     enum plumb_phase phase;
-    bool beside; /* memory of the host that is none of the backend's: not in the sums */
+    bool beside; /* host memory that the backend did not allocate; not part of the sums */
     int64_t bytes;
 };
 
-struct plumb_memory_block; /* one allocation; private to memory.c */
+struct plumb_memory_block; /* one allocation; defined in memory.c */
 
-/* The books of one backend. Zero-initialise; plumb_memory_fini. Everything is readable. */
+/* The memory account of one backend. Initialise it with zeros and release it with
+ * plumb_memory_fini. All fields may be read. */
 struct plumb_memory {
-    struct plumb_memory_row *row; /* of everything taken since the beginning, in that order */
+    /* all allocations since the account began, in order; including released ones */
+    struct plumb_memory_row *row;
     int64_t rows, most_rows;
-    const char *owner; /* of what is taken next, and its phase */
+    const char *owner; /* owner and phase of the next allocations */
     enum plumb_phase phase;
-    int64_t held[PLUMB_PHASES]; /* bytes now, each rounded to where the next one may begin */
-    int64_t most, calls;        /* the largest plumb_memory_bytes so far; allocations so far */
-    int64_t outside;            /* bytes taken beside the reserved block */
-    unsigned char *base;        /* the reserved block; NULL: none */
+    /* bytes allocated now per phase, rounded up to the alignment of the next allocation */
+    int64_t held[PLUMB_PHASES];
+    /* largest plumb_memory_bytes so far; number of allocations so far */
+    int64_t most, calls;
+    int64_t outside;     /* bytes that were allocated outside of the reserved block */
+    unsigned char *base; /* the reserved block; NULL if there is none */
     int64_t size;
     struct plumb_memory_block *block;
     int64_t blocks, most_blocks;
 };
 
-/* What all that is held needs as one block: ALWAYS and the largest of the other phases. */
+/* Returns the size of a block that holds all current allocations: ALWAYS plus the largest other
+ * phase. */
 int64_t plumb_memory_bytes(const struct plumb_backend *b);
 
-/* Whose and when everything is that b gives out from here on; returns what was said before. */
+/* plumb_memory_enter sets the owner and the phase of b's next allocations and returns the previous
+ * ones; plumb_memory_leave restores them. */
 struct plumb_memory_scope {
     const char *owner; /* static text */
     enum plumb_phase phase;
@@ -60,19 +65,22 @@ struct plumb_memory_scope {
 struct plumb_memory_scope plumb_memory_enter(struct plumb_backend *b, const char *owner,
                                              enum plumb_phase phase);
 void plumb_memory_leave(struct plumb_backend *b, struct plumb_memory_scope before);
-/* A row for host memory that does not come from b. PLUMB_ERR_NOMEM. */
+/* Adds a row for host memory that b did not allocate. Fails with PLUMB_ERR_NOMEM if the table
+ * cannot grow. */
 plumb_status plumb_memory_beside(struct plumb_backend *b, const char *what, int64_t bytes);
 
-/* Takes one block of the device, which all later allocations are parts of; the books begin anew.
- * What does not fit is taken from the device on its own and counted in `outside`. Released when
- * everything has been, by plumb_memory_unreserve. Errors: those of the device. */
+/* Allocates one block of device memory, in which all later allocations are placed, and restarts the
+ * account. An allocation that does not fit is made separately and counted in `outside`. The caller
+ * must release all allocations before plumb_memory_unreserve frees the block. Errors: those of the
+ * device's allocator. */
 plumb_status plumb_memory_reserve(struct plumb_backend *b, int64_t bytes);
 void plumb_memory_unreserve(struct plumb_backend *b);
 
-/* The alloc and release of every backend. */
+/* Allocates memory and records it; all backends use this as `alloc` (and _release as `release`). */
 plumb_status plumb_memory_alloc(struct plumb_backend *b, void **out, int64_t bytes,
                                 const char *what);
-/* a->base = memory for all that was counted in a, with a row for each of its names. */
+/* Allocates the memory that was counted in arena a, sets a->base, and adds a row for each name in
+ * a. */
 plumb_status plumb_memory_alloc_arena(struct plumb_backend *b, struct plumb_arena *a);
 void plumb_memory_release(struct plumb_backend *b, void *data);
 void plumb_memory_fini(struct plumb_memory *m);

@@ -47,7 +47,7 @@ static plumb_status share(plumb_comm *comm, struct plumb_backend *b, struct plum
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
     PLUMB_TRY_GOTO(st, plumb_comm_broadcast(comm, all, len, 0), done);
     if (plumb_comm_rank(comm) > 0) /* another kind of GPU must not compute with others' choices */
-        st = b->choices_read(b, all);
+        st = b->gemm_cache_read(b, all);
     st = plumb_comm_agree(comm, st);
 done:
     free(all);
@@ -60,14 +60,14 @@ plumb_status plumb_choices_read(plumb_comm *comm, struct plumb_backend *b,
     struct plumb_buf text = {0};
     char path[4096], dir[4096];
     plumb_status st = PLUMB_OK;
-    if (!b->choices_read)
+    if (!b->gemm_cache_read)
         return PLUMB_OK;
     if (plumb_comm_rank(comm) == 0)
         st = path_of(path, dir, cfg);
     PLUMB_TRY(plumb_comm_agree(comm, st));
     if (plumb_comm_rank(comm) == 0 && *path && plumb_file_exists(path))
         if (plumb_file_read_text(&text, path, "a text file") != PLUMB_OK ||
-            b->choices_read(b, plumb_buf_text(&text)) != PLUMB_OK) {
+            b->gemm_cache_read(b, plumb_buf_text(&text)) != PLUMB_OK) {
             plumb_log(PLUMB_LOG_WARN, "%s is not used: %s", path, plumb_trail_message());
             plumb_buf_clear(&text);
         }
@@ -85,7 +85,7 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
     const int64_t head = s.labels > 0 ? s.labels : classifier ? 1 : s.v;
     const int64_t size[][2] = {{q, s.c}, {kv, s.c}, {s.c, q}, {s.f, s.c}, {s.c, s.f}, {head, s.c}};
     for (size_t i = 0; i < sizeof(size) / sizeof(size[0]); i++)
-        PLUMB_TRY(b->choices_tune(b, size[i][0], size[i][1]));
+        PLUMB_TRY(b->gemm_cache_tune(b, size[i][0], size[i][1]));
     return PLUMB_OK;
 }
 
@@ -97,11 +97,11 @@ static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_sour
     char path[4096], dir[4096];
     plumb_status st = PLUMB_OK;
     PLUMB_TRY_GOTO(st, path_of(path, dir, s->cfg), done);
-    PLUMB_TRY_GOTO(st, b->choices_write(b, &before), done);
+    PLUMB_TRY_GOTO(st, b->gemm_cache_write(b, &before), done);
     PLUMB_TRY_GOTO(st, tune_model(b, s->cfg->model, s->classifier), done);
     if (*s->cfg->reward.model)
         PLUMB_TRY_GOTO(st, tune_model(b, s->cfg->reward.model, true), done);
-    PLUMB_TRY_GOTO(st, b->choices_write(b, text), done);
+    PLUMB_TRY_GOTO(st, b->gemm_cache_write(b, text), done);
     if (!*path || (before.len == text->len && !memcmp(before.data, text->data, (size_t)text->len)))
         goto done;
     if ((*dir && plumb_dir_create(dir) != PLUMB_OK) ||
@@ -116,7 +116,7 @@ plumb_status plumb_choices_tune(const struct plumb_trainer_source *s)
 {
     struct plumb_buf text = {0};
     plumb_status st = PLUMB_OK;
-    if (!s->backend->choices_tune || strcmp(s->cfg->pins, "none") == 0)
+    if (!s->backend->gemm_cache_tune || strcmp(s->cfg->pins, "none") == 0)
         return PLUMB_OK;
     if (plumb_comm_rank(s->comm) == 0)
         st = tune(&text, s);

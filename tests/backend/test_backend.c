@@ -83,7 +83,8 @@ int main(void)
         test_arena(b);
         CHECK_OK(plumb_backend_set_dtype(b, PLUMB_F32));
         CHECK_FAILS(plumb_backend_set_dtype(b, PLUMB_BF16), PLUMB_ERR_UNSUPPORTED,
-                    i == 0 ? "dtype: bfloat16, which device: ref" : "use device: cuda");
+                    i == 0 ? "dtype: bfloat16 is not supported on device: ref"
+                           : "use device: cuda");
         CHECK(b->dtype == PLUMB_F32);
         plumb_backend_destroy(&b);
         CHECK(!b);

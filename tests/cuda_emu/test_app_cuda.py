@@ -52,7 +52,7 @@ def test_bfloat16(bench, cpu):
     bench.same(runs[2] / "latest/model.safetensors", again / "latest/model.safetensors",
                "bfloat16, two orders:")
     refused = bench.run("doctor", "device=cpu", "dtype=bfloat16")
-    bench.check(refused.code != 0 and "device: cpu does not compute in; use device: cuda" in
+    bench.check(refused.code != 0 and "is not supported on device: cpu; use device: cuda" in
                 refused.err, "bfloat16 on the CPU:", refused)
 
 
