@@ -1,4 +1,4 @@
-/* backward.c - the layers' gradients, each the pair of a function in forward.c.
+/* backward.c - gradients of the decoder layers; each function mirrors one in forward.c.
  * Layer 4. Includes op/, model/net.h. */
 #include "base/num.h"
 #include "model/net.h"
@@ -63,7 +63,7 @@ plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_line
     return PLUMB_OK;
 }
 
-/* dx += */
+/* Gradients of a norm with weights w, an offset into the flat vector: dx += and grad +=. */
 static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const plumb_real *dy, const plumb_real *x, int64_t w,
                               const float *rstd, int64_t n, int64_t c)

@@ -1,12 +1,12 @@
-/* decode.c - one step of the generator on the device: its memory, its kernels, and the whole of it
- * recorded, so that a decode step is one launch.
+/* decode.c - one step of the generator on the device: its memory and its kernels, and recorded
+ * decode steps that run with one launch.
  * Layer 4. Includes base/, op/, model/generator.h.
  *
- * A recorded step has a fixed number of rows, so a step's own number is rounded up to one of a few
- * and the rows beyond are token 0 of a sequence of their own, whose page nobody reads. That changes
- * no bit: a row does not depend on its neighbours. Exact numbers would waste no row, but every
- * completion that ends would make a new one to record, and a GPU's matrix products take their rows
- * by the tile anyway. */
+ * A recorded step has a fixed number of rows. The number of rows of a step is therefore rounded up
+ * to one of a few sizes, and the extra rows are token 0 of an extra sequence, whose page nobody
+ * reads. The extra rows do not change a bit, because rows are independent. With exact numbers of
+ * rows, every completion that ends would need a new recording; besides, the GPU's matrix products
+ * process rows in tiles anyway. */
 #include <string.h>
 
 #include "base/num.h"
@@ -88,10 +88,10 @@ static plumb_status kernels(plumb_generator *g, const plumb_model *m,
     return plumb_step_draw(g, m, sample, n);
 }
 
-/* ---- recorded steps ---------------------------------------------------------------------------
- */
+/* ---- recorded steps ------------------------------------------------------------------- */
 
-/* 1, 2, 3, 4, 6, 8, 12 ...: the least that holds n rows, at most all slots. */
+/* Returns the smallest of 1, 2, 3, 4, 6, 8, 12, 16 ... that is at least n, but not more than
+ * `slots`. */
 static int64_t round_up(int64_t n, int64_t slots)
 {
     int64_t rows = 1;
@@ -122,8 +122,8 @@ void plumb_decode_forget(plumb_generator *g)
     }
 }
 
-/* The place of steps of so many rows; those of another model or sampling are forgotten. NULL when
- * there is none left. */
+/* Returns the entry for recorded steps of `rows` rows, or a free entry, or NULL if the table is
+ * full. If the model or the sampling parameters have changed, all recordings are deleted first. */
 static struct plumb_decode_graph *find(plumb_generator *g, const plumb_model *m,
                                        const struct plumb_sample_param *sample, int64_t rows)
 {
@@ -154,8 +154,9 @@ static plumb_status record(plumb_generator *g, const plumb_model *m,
     return st ? st : end;
 }
 
-/* A number of rows is launched kernel by kernel when it comes first: that chooses the algorithms
- * of its products and loads its kernels, neither of which can be recorded. */
+/* Runs the kernels of a decode step with `rows` rows from a recording. The first step of a size
+ * runs without recording, because it selects GEMM algorithms and loads kernels, which cannot be
+ * recorded. The second step makes the recording. */
 static plumb_status recorded(plumb_generator *g, const plumb_model *m,
                              const struct plumb_sample_param *sample, int64_t rows)
 {

@@ -1,4 +1,4 @@
-/* forward.c - the layers' forward on packed rows.
+/* forward.c - the forward of the decoder layers on packed rows.
  * Layer 4. Includes op/, model/net.h. */
 #include "model/net.h"
 
@@ -56,7 +56,7 @@ struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb
     return *V(plumb_real_at(b, m->packed, p->packed), count);
 }
 
-/* y (n,out), float32 or of b's dtype, = x w^T + bias */
+/* y (n,out) = x w^T + bias; y is float32 or of b's dtype. */
 static plumb_status linear(const plumb_model *m, const struct plumb_linear *p,
                            const struct plumb_tensor *y, const plumb_real *x, int64_t n)
 {
@@ -94,7 +94,8 @@ plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd
     return norm(m, y, rstd, x, m->net->norm, n, m->spec.c);
 }
 
-/* a->o = attention over the pages, a->xm = x + its projection */
+/* The attention part of a layer: a->o = attention over the KV pages, a->xm = x + projection of
+ * a->o. */
 static plumb_status attention(const plumb_model *m, const struct plumb_layer *p,
                               const struct plumb_act *a, const struct plumb_rows *rows)
 {

@@ -1,8 +1,9 @@
-/* generate.c - continuous batching: admit, one forward, draw, finish.
+/* generate.c - generation with continuous batching: each step admits samples to free slots, runs
+ * one forward, draws one token per sample and frees the slots of finished completions.
  * Layer 4. Includes base/, op/, model/generator.h.
  *
- * Nothing here decides what is generated: rows are independent of their neighbours and every
- * random number belongs to (prompt, sample, position), so slots and order only decide when. */
+ * Slots and order decide only when a token is computed, never which token: rows are independent of
+ * each other, and every random number is a function of (prompt, sample, position). */
 #include "model/generate.h"
 
 #include <math.h>
@@ -26,12 +27,13 @@ struct run {
     const struct plumb_generate_options *o;
     plumb_completion_fn *done;
     void *arg;
-    int64_t next_request, open_group; /* -1 = none */
+    /* open_group: the group that still has samples in the queue, -1 = none */
+    int64_t next_request, open_group;
     int32_t next_sample;
-    int64_t longest_stop; /* bytes of the longest stop string */
+    int64_t longest_stop; /* length of the longest stop string, in bytes */
 };
 
-/* Tokens that are read before the first one is drawn. */
+/* Returns the number of tokens that are read before the first token is drawn. */
 static int64_t prefix(const struct plumb_request *q)
 {
     return q->n + q->n_given;
@@ -57,7 +59,7 @@ static plumb_status cover(plumb_generator *g, int32_t *table, int64_t *pages, in
     return PLUMB_OK;
 }
 
-/* ---- admission --------------------------------------------------------------------------- */
+/* ---- admitting samples ------------------------------------------------------------------- */
 
 static void open_group(struct run *r)
 {
@@ -70,7 +72,7 @@ static void open_group(struct run *r)
     r->open_group = i;
 }
 
-/* Gives the free slots to the next samples of the queue. */
+/* Assigns the next samples of the queue to the free slots. */
 static void admit(struct run *r)
 {
     plumb_generator *g = r->g;
@@ -78,7 +80,7 @@ static void admit(struct run *r)
     for (int64_t i = 0; i < g->slots; i++) {
         struct plumb_slot *s = &g->slot[i];
         while (r->next_request < ready && r->next_sample == r->request[r->next_request].n_samples) {
-            r->next_request++; /* nothing, or nothing more, is wanted of this one */
+            r->next_request++; /* all samples of this request have been admitted */
             r->next_sample = 0;
         }
         if (s->state != SLOT_FREE || r->next_request >= ready)
@@ -104,7 +106,7 @@ static void admit(struct run *r)
     }
 }
 
-/* ---- one forward -------------------------------------------------------------------------- */
+/* ---- the forward of one step -------------------------------------------------------------- */
 
 static void add_row(plumb_generator *g, int32_t id, int64_t seq, int64_t pos)
 {
@@ -140,7 +142,8 @@ static plumb_status collect_rows(struct run *r)
     return PLUMB_OK;
 }
 
-/* Nothing but one row of every living slot: no prompt in the rows, no slot about to begin. */
+/* Returns true if the step consists of one row per live slot: no prompt is being read, and no slot
+ * waits for its prompt. */
 static bool only_decodes(const plumb_generator *g)
 {
     for (int64_t i = 0; i < g->slots; i++)
@@ -157,12 +160,12 @@ static plumb_status forward(struct run *r)
         return PLUMB_OK;
     PLUMB_TRY(b->send(b, g->dev.ids, g->host.ids, g->dev.in_bytes - g->dev.draw_bytes));
     PLUMB_TRY(plumb_step_forward(g, r->m, g->n_rows));
-    return b->sync(b); /* the rows may be written again */
+    return b->sync(b); /* after this, the host may overwrite the rows */
 }
 
 /* ---- from a prompt to its samples ------------------------------------------------------------ */
 
-/* y (n,c) = row `index` of x (m,c), on the device. */
+/* Copies row `index` of x (m,c) to y (1,c), on the device. */
 static plumb_status copy_row(plumb_generator *g, plumb_real *y, const plumb_real *x, int64_t m,
                              int64_t c, int64_t index)
 {
@@ -172,7 +175,8 @@ static plumb_status copy_row(plumb_generator *g, plumb_real *y, const plumb_real
     return plumb_op_gather_fwd(b, V(y, 1, c), V(x, m, c), VI(g->dev.source, 1));
 }
 
-/* Groups whose prompt ended in this step: keep the last hidden state, leave the queue. */
+/* Handles the groups whose prompt was completed in this step: saves the last hidden state and
+ * removes the group from the prefill queue. */
 static plumb_status end_prefills(struct run *r)
 {
     plumb_generator *g = r->g;
@@ -184,7 +188,7 @@ static plumb_status end_prefills(struct run *r)
             g->prefill[left++] = i;
             continue;
         }
-        int64_t row = g->n_rows - 1; /* its last one of this step */
+        int64_t row = g->n_rows - 1; /* the group's last row of this step */
         while (g->host.seq[row] != g->slots + i)
             row--;
         PLUMB_TRY(
@@ -194,8 +198,9 @@ static plumb_status end_prefills(struct run *r)
     return PLUMB_OK;
 }
 
-/* The slot's pages: the prompt's full ones shared, the last one copied if more goes into it.
- * The last sample of a group takes everything over instead. */
+/* Gives a slot the KV pages of its group's prompt. Full pages are shared. The last page is copied
+ * if it is not full, because the slot writes to it. The last sample of a group takes over all pages
+ * without a copy. */
 static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
 {
     plumb_generator *g = r->g;
@@ -228,7 +233,8 @@ static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
     return PLUMB_OK;
 }
 
-/* Slots whose prompt is ready come alive; groups that nobody needs any more are freed. */
+/* Starts the slots whose prompt is complete, and frees the groups for which no slot waits and no
+ * sample is in the queue. */
 static plumb_status start_samples(struct run *r)
 {
     plumb_generator *g = r->g;
@@ -253,7 +259,7 @@ static plumb_status start_samples(struct run *r)
     return PLUMB_OK;
 }
 
-/* ---- drawing ------------------------------------------------------------------------------ */
+/* ---- drawing tokens -------------------------------------------------------------------- */
 
 static void collect_draws(struct run *r)
 {
@@ -286,8 +292,7 @@ static plumb_status draw(struct run *r)
     return plumb_step_receive(g);
 }
 
-/* ---- one step ---------------------------------------------------------------------------------
- */
+/* ---- one step ------------------------------------------------------------------------- */
 
 static plumb_status step(struct run *r)
 {
@@ -316,8 +321,8 @@ static bool listed(int32_t id, const int32_t *list, int64_t n)
     return false;
 }
 
-/* g->text = the text of the last n_prompt tokens of the prompt and the last n of the completion;
- * *known = its bytes that are the prompt's. */
+/* Decodes the last n_prompt tokens of the prompt and the last n tokens of the completion to
+ * g->text. *known receives the number of bytes that belong to the prompt. */
 static plumb_status decode_tail(plumb_generator *g, int64_t *known, const struct plumb_request *q,
                                 int64_t n_prompt, const struct plumb_slot *s, int64_t n)
 {
@@ -340,14 +345,15 @@ static plumb_status decode_tail(plumb_generator *g, int64_t *known, const struct
     return PLUMB_OK;
 }
 
-/* Whether the text begins with U+FFFD: its first token may be the middle of a character, which
- * makes all bytes behind it unreadable where a decoder takes them together. */
+/* Returns true if the text begins with U+FFFD. Its first token may then be the middle of a
+ * character, and a decoder that joins bytes cannot read the bytes that follow. */
 static bool begins_broken(const struct plumb_buf *text)
 {
     return text->len >= 3 && memcmp(text->data, "\xef\xbf\xbd", 3) == 0;
 }
 
-/* Whether the string stands in the text and ends behind its first `known` bytes. */
+/* Returns true if the text contains the string, and the string ends after the first `known`
+ * bytes. */
 static bool ends_behind(const struct plumb_buf *text, int64_t known, const char *string)
 {
     const int64_t len = (int64_t)strlen(string);
@@ -356,10 +362,11 @@ static bool ends_behind(const struct plumb_buf *text, int64_t known, const char 
            NULL;
 }
 
-/* Whether a stop string stands in the text and ends in the completion; it may begin in the prompt,
- * as StopStringCriteria of transformers has it. Any new one ends in the newest token: tokens enough
- * for the longest string, and a few more against the edge effects of decoding a part. The tokens
- * before the completion keep the space that it may begin with. */
+/* Returns in *out whether a stop string ends within the completion; it may begin in the prompt, as
+ * in transformers' StopStringCriteria. A new occurrence must end in the newest token. It is
+ * therefore enough to decode as many of the last tokens as the longest stop string has bytes, plus
+ * 8 against edge effects of decoding a part of a text. The window includes prompt tokens, so that a
+ * space at the start of the completion is kept. */
 static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bool *out)
 {
     plumb_generator *g = r->g;
@@ -368,7 +375,7 @@ static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bo
     *out = false;
     if (r->o->n_stop == 0)
         return PLUMB_OK;
-    for (int64_t more = 0; more < 4; more++) { /* a character has four bytes at most */
+    for (int64_t more = 0; more < 4; more++) { /* a character has at most four bytes */
         const int64_t window = r->longest_stop + 8 + more, n = plumb_min_i64(s->n, window);
         PLUMB_TRY(decode_tail(g, &known, q, plumb_min_i64(q->n, window - n), s, n));
         if (!begins_broken(&g->text))
@@ -379,7 +386,7 @@ static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bo
     return PLUMB_OK;
 }
 
-/* *done: whether the slot's last token ends it, and *stop why. */
+/* Returns in *done whether the slot's last token ends its completion, and in *stop the reason. */
 static plumb_status check_stop(struct run *r, const struct plumb_slot *s, bool *done,
                                enum plumb_stop *stop)
 {
@@ -414,7 +421,8 @@ static plumb_status hand_out(struct run *r, const struct plumb_slot *s, enum plu
     return r->done(r->arg, &c);
 }
 
-/* A slot that waits for its prompt has no token that its request did not have. */
+/* Hands out the unfinished completions, and returns PLUMB_STOPPED. Slots that wait for their prompt
+ * are not handed out, because they have no tokens beyond those that their request gave. */
 static plumb_status pause_here(struct run *r)
 {
     const plumb_generator *g = r->g;
@@ -431,10 +439,11 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         struct plumb_slot *s = &g->slot[g->drawer[i]];
         bool done;
         enum plumb_stop stop;
-        PLUMB_REQUIRE(isfinite(g->host.logp[i]), PLUMB_ERR_NUMERIC,
-                      "prompt %lld, sample %d, token %lld: the log-prob is %g",
-                      (long long)r->request[s->request].prompt_id, s->sample, (long long)s->n,
-                      (double)g->host.logp[i]);
+        PLUMB_REQUIRE(
+            isfinite(g->host.logp[i]), PLUMB_ERR_NUMERIC,
+            "prompt %lld, sample %d, token %lld: the log-prob is %g, expected a finite number",
+            (long long)r->request[s->request].prompt_id, s->sample, (long long)s->n,
+            (double)g->host.logp[i]);
         s->ids[s->n] = g->host.token[i];
         s->logp[s->n] = g->host.logp[i];
         s->logp_sampled[s->n++] = g->host.logp_sampled[i];
@@ -458,7 +467,7 @@ void plumb_generator_count(const plumb_generator *g, struct plumb_generator_coun
         out->running += g->slot[i].state != SLOT_FREE;
 }
 
-/* ---- the door -------------------------------------------------------------------------------- */
+/* ---- checks and entry point -------------------------------------------------------------- */
 
 static plumb_status check_ids(const plumb_generator *g, const struct plumb_request *q,
                               const int32_t *ids, int64_t n)
@@ -487,15 +496,17 @@ static plumb_status check(struct run *r, int64_t *wanted)
         PLUMB_REQUIRE(q->n >= 1 && q->n + 1 <= g->limit, PLUMB_ERR_ARG,
                       "prompt %lld has %lld tokens, expected 1 to %lld", (long long)q->prompt_id,
                       (long long)q->n, (long long)(g->limit - 1));
-        PLUMB_REQUIRE(q->n_samples >= 0, PLUMB_ERR_ARG, "prompt %lld: %d samples are wanted",
-                      (long long)q->prompt_id, q->n_samples);
-        PLUMB_REQUIRE(q->n_given >= 0 && (q->n_given == 0 || q->n_samples == 1) &&
-                          q->n_given < o->max_new_tokens && prefix(q) + 1 <= g->limit,
-                      PLUMB_ERR_ARG,
-                      "prompt %lld: %lld tokens are given of %d completions, expected fewer than "
-                      "%lld of one, and room for one more",
-                      (long long)q->prompt_id, (long long)q->n_given, q->n_samples,
-                      (long long)o->max_new_tokens);
+        PLUMB_REQUIRE(q->n_samples >= 0, PLUMB_ERR_ARG,
+                      "prompt %lld: n_samples is %d, expected >= 0", (long long)q->prompt_id,
+                      q->n_samples);
+        PLUMB_REQUIRE(
+            q->n_given >= 0 && (q->n_given == 0 || q->n_samples == 1) &&
+                q->n_given < o->max_new_tokens && prefix(q) + 1 <= g->limit,
+            PLUMB_ERR_ARG,
+            "prompt %lld: %lld given tokens with %d samples; given tokens need exactly 1 sample, "
+            "must be fewer than max_new_tokens %lld, and must leave room for one more token",
+            (long long)q->prompt_id, (long long)q->n_given, q->n_samples,
+            (long long)o->max_new_tokens);
         PLUMB_TRY(check_ids(g, q, q->ids, q->n));
         PLUMB_TRY(check_ids(g, q, q->given, q->n_given));
         *wanted += q->n_samples;
@@ -512,12 +523,13 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     int64_t wanted = 0, finished = 0;
     PLUMB_REQUIRE(
         m->backend == g->backend && plumb_spec_same_sizes(&m->spec, &g->spec), PLUMB_ERR_SHAPE,
-        "this generator was made for another architecture or backend than that of %s", m->dir);
+        "the generator was created for another architecture or backend than model %s", m->dir);
     PLUMB_TRY(check(&r, &wanted));
     plumb_kv_reset(&g->kv);
     g->n_prefill = 0;
     memset(g->host.page, 0, (size_t)(g->sequences * g->max_pages) * sizeof *g->host.page);
-    g->host.page[(g->sequences - 1) * g->max_pages] = (int32_t)g->kv.n; /* behind the store's */
+    /* the one page behind the KV cache */
+    g->host.page[(g->sequences - 1) * g->max_pages] = (int32_t)g->kv.n;
     for (int64_t i = 0; i < g->slots; i++)
         g->slot[i].state = SLOT_FREE;
     for (int64_t i = 0; i < g->groups; i++)

@@ -1,4 +1,4 @@
-/* generate.h - batched sampling with a paged KV store and continuous batching.
+/* generate.h - batched sampling with a paged KV cache and continuous batching.
  * Layer 4. Includes model/model.h, text/tokenizer.h, kernels.h. */
 #ifndef PLUMB_MODEL_GENERATE_H
 #define PLUMB_MODEL_GENERATE_H
@@ -11,57 +11,63 @@ enum plumb_stop {
     PLUMB_STOP_ID,
     PLUMB_STOP_STRING,
     PLUMB_STOP_LENGTH,
-    PLUMB_STOP_PAUSED, /* it has not stopped: generation was paused before its next token */
+    PLUMB_STOP_PAUSED, /* unfinished: generation was paused before its next token */
 };
-/* "eos", "stop_id", "stop_string", "length", "paused" */
+/* Returns the name of a stop reason: "eos", "stop_id", "stop_string", "length" or "paused". */
 const char *plumb_stop_name(enum plumb_stop s);
 
-/* Asked before every decode step; true: generation shall pause there. */
+/* Called before every decode step; generation pauses there if it returns true. */
 typedef bool plumb_pause_fn(void *arg);
 
 struct plumb_generate_options {
     struct plumb_sample_param sample;
     int64_t max_new_tokens;
     uint64_t seed;
-    uint32_t iteration;     /* of the random number key */
-    const int32_t *stop_id; /* besides the model's eos ids; the stop token stays in the output */
+    uint32_t iteration; /* part of the random number key */
+    /* extra end tokens, besides the model's eos ids; the end token stays in the output */
+    const int32_t *stop_id;
     int64_t n_stop_id;
-    const char *const *stop; /* strings that end a completion; the tokens up to and with the one
-                                that completes the string stay in the output */
+    /* strings that end a completion; the output keeps all tokens up to and including the token that
+     * completes the string */
+    const char *const *stop;
     int64_t n_stop;
-    bool ignore_eos;       /* for benchmarks */
-    bool eager;            /* launch the kernels of every step one by one, where the backend could
-                              replay a recorded step; the results are the same */
-    plumb_pause_fn *pause; /* NULL: never */
+    bool ignore_eos; /* do not stop at the model's eos ids; for benchmarks */
+    /* launch the kernels of every step one by one, even if the backend could replay a recorded
+     * step; the results are the same */
+    bool eager;
+    plumb_pause_fn *pause; /* NULL: generation never pauses */
     void *pause_arg;
-    /* How many of the requests may begin so far, counted from the first; read before every decode
-     * step, never falls. NULL: all of them. With fewer than all, pause must raise it in time: while
-     * nothing runs and nothing may begin, the call does nothing but ask pause again and again. */
+    /* Number of requests, counted from the first, that may begin. It is read before every decode
+     * step and must never decrease. NULL allows all requests. If it is smaller than the number of
+     * requests, the pause function must raise it; while no request runs and none may begin,
+     * plumb_generate only calls pause again and again. */
     const int64_t *ready;
 };
 
-/* One prompt and the completions wanted of it: samples first_sample .. first_sample+n_samples-1
- * share the prompt's KV pages. */
+/* One prompt and the completions to generate for it: samples first_sample ..
+ * first_sample+n_samples-1, which share the prompt's KV pages. */
 struct plumb_request {
-    const int32_t *ids; /* borrowed */
+    const int32_t *ids; /* owned by the caller */
     int64_t n;          /* >= 1 */
-    int64_t prompt_id;  /* of the random number key */
+    int64_t prompt_id;  /* part of the random number key */
     int32_t first_sample, n_samples;
-    /* The first n_given tokens of the completion and their log-probs, when it was paused before:
-     * they are read like a prompt, and sampling goes on behind them to the very completion that
-     * it would have been. n_samples is 1 then. Borrowed. */
+    /* The first n_given tokens of a completion that was paused earlier, and their log-probs. They
+     * are read like a prompt; the rest of the completion is then the same as without the pause. If
+     * n_given > 0, n_samples must be 1. Owned by the caller. */
     const int32_t *given;
     const float *given_logp, *given_logp_sampled;
     int64_t n_given;
 };
 
-/* One completion, finished or paused, given tokens included; valid during the call only. */
+/* One completion, finished or paused, including its given tokens. Valid only during the
+ * callback. */
 struct plumb_completion {
-    int64_t request; /* index */
+    int64_t request; /* index of its request */
     int32_t sample;
     const int32_t *ids;
-    const float *logp;         /* raw log-probs, temperature 1, nats */
-    const float *logp_sampled; /* of the distribution that was drawn from */
+    const float *logp; /* log-probs under the raw logits (temperature 1), in nats */
+    /* log-probs under the distribution from which the tokens were drawn */
+    const float *logp_sampled;
     int64_t n;
     enum plumb_stop stop;
 };
@@ -69,29 +75,31 @@ typedef plumb_status plumb_completion_fn(void *arg, const struct plumb_completio
 
 typedef struct plumb_generator plumb_generator;
 
-/* slots: sequences alive at a time. max_tokens: longest prompt + completion. All memory is
- * allocated here. tokenizer is borrowed and may be NULL when no stop strings are used. */
+/* Creates a generator with `slots` sequences at a time, each with at most max_tokens tokens of
+ * prompt and completion. All memory is allocated here. The caller keeps owning the tokenizer; it
+ * may be NULL if no stop strings are used. */
 plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m, int64_t slots,
                                     int64_t max_tokens, const plumb_tokenizer *tokenizer);
-void plumb_generator_destroy(plumb_generator **g); /* NULL is allowed */
+void plumb_generator_destroy(plumb_generator **g); /* *g may be NULL */
 int64_t plumb_generator_bytes(const plumb_generator *g);
 
-/* What the generator has done since it was created, and what it does now. */
+/* Counters of a generator: steps and tokens since its creation, and the sequences that run now. */
 struct plumb_generator_count {
-    int64_t steps;   /* forward passes; each reads one token of every running sequence */
-    int64_t tokens;  /* drawn */
-    int64_t running; /* slots that hold a sequence now, also one that waits for its prompt */
+    int64_t steps;   /* forward passes; each advances every live sequence by one token */
+    int64_t tokens;  /* tokens drawn */
+    int64_t running; /* slots in use, including those that wait for their prompt */
 };
 void plumb_generator_count(const plumb_generator *g, struct plumb_generator_count *out);
 
-/* Runs all requests to their end; done is called once per completion, in the order in which
- * they finish. What is generated does not depend on slots, on the order of requests or on what
- * else runs. A prompt that does not fit (n + 1 > max_tokens or the model's max_pos) is
- * PLUMB_ERR_ARG naming its prompt_id, before anything runs; a completion that reaches
- * max_tokens or max_pos stops with PLUMB_STOP_LENGTH.
- * When o->pause says so, the completions that have gained tokens are handed out too, with
- * PLUMB_STOP_PAUSED, and the call returns PLUMB_STOPPED; the others stay as their request has
- * them. */
+/* Runs all requests and calls done once per completion, in the order in which they finish. The
+ * tokens do not depend on the number of slots, on the order of the requests or on the other
+ * requests. A prompt that does not fit (n + 1 > max_tokens or the model's max_pos) fails with
+ * PLUMB_ERR_ARG and its prompt_id before anything runs. A completion that reaches max_tokens or
+ * max_pos stops with PLUMB_STOP_LENGTH.
+ *
+ * If o->pause returns true, done is also called for the unfinished completions that have new
+ * tokens, with PLUMB_STOP_PAUSED, and plumb_generate returns PLUMB_STOPPED. The completions without
+ * new tokens are not reported; their requests are still valid as they are. */
 plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
                             const struct plumb_request *request, int64_t n,
                             const struct plumb_generate_options *o, plumb_completion_fn *done,

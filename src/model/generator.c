@@ -1,4 +1,4 @@
-/* generator.c - the memory of a generator.
+/* generator.c - allocates and frees the memory of a generator.
  * Layer 4. Includes base/, model/generator.h. */
 #include "model/generator.h"
 
@@ -6,7 +6,7 @@
 
 #include "base/num.h"
 
-#define MAX_BLOCK 128 /* rows of logits at a time */
+#define MAX_BLOCK 128 /* most rows of logits at a time */
 
 static plumb_status take_step(struct plumb_generator *g)
 {
@@ -18,7 +18,7 @@ static plumb_status take_step(struct plumb_generator *g)
     return PLUMB_OK;
 }
 
-/* Runs twice: without memory it counts, with memory it places. */
+/* Places the generator's device memory in its arena. Runs twice: first it only counts the size. */
 static plumb_status place(plumb_generator *g)
 {
     const struct plumb_spec *s = &g->spec;
@@ -69,7 +69,7 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
 {
     plumb_status st = PLUMB_OK;
     struct plumb_backend *b = m->backend;
-    PLUMB_REQUIRE(m->spec.labels == 0, PLUMB_ERR_ARG, "a %s cannot generate",
+    PLUMB_REQUIRE(m->spec.labels == 0, PLUMB_ERR_ARG, "a %s cannot generate text",
                   plumb_spec_architecture(&m->spec));
     PLUMB_REQUIRE(slots >= 1 && slots <= 1 << 20 && max_tokens >= 2, PLUMB_ERR_ARG,
                   "generator of %lld slots of %lld tokens: expected at least 1 slot, 2 tokens",
@@ -80,7 +80,7 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->spec = m->spec;
     g->tokenizer = tokenizer;
     g->slots = slots;
-    g->groups = slots + 1; /* one more may wait for slots */
+    g->groups = slots + 1; /* one more group than slots: it may wait for a free slot */
     g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);
     g->max_pages = plumb_ceil_div(g->limit, PLUMB_KV_PAGE);
@@ -88,7 +88,7 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->block = plumb_min_i64(slots, MAX_BLOCK);
     g->work_count = b->k.sample_work_count(g->block, m->spec.v, b->threads);
     g->arena = (struct plumb_arena){.place = b->place, .name = "kv"};
-    /* Each slot's own pages, and those of a group that has no slot. */
+    /* Every slot may need its own pages, and one group without a slot may need as many. */
     PLUMB_TRY_GOTO(st, plumb_kv_init(&g->kv, (slots + 1) * g->max_pages), fail);
     PLUMB_TRY_GOTO(st, place_host(g), fail);
     PLUMB_TRY_GOTO(st, place(g), fail);

@@ -1,10 +1,14 @@
-/* generator.h - inside of the generator: slots, groups, one step's rows.
+/* generator.h - the data structures of the generator: slots, groups and the rows of one step.
  * Layer 4, private to model/. Includes model/generate.h, model/kv.h, model/net.h.
  *
- * A group is a request whose prompt has pages: it is prefilled once, its samples start from
- * those pages. A slot is one living completion. Sequences of a step's rows are numbered
- * 0..slots-1 for slots, then the groups, then one whose only page nobody reads: rows that fill a
- * step up are its token 0. */
+ * A group is a request whose prompt is in the KV cache. The prompt is read once (prefill), and all
+ * samples of the request start from its pages. A slot holds one unfinished completion. The page
+ * table has one row per sequence:
+ *
+ *     0 .. slots-1                  slots
+ *     slots .. slots+groups-1       groups
+ *     sequences-1                   an extra sequence with one page that nobody reads; the rows
+ *                                   that pad a recorded step belong to it */
 #ifndef PLUMB_MODEL_GENERATOR_H
 #define PLUMB_MODEL_GENERATOR_H
 
@@ -13,49 +17,58 @@
 #include "model/kv.h"
 #include "model/net.h"
 
-/* Prompt rows that a step takes besides one row per living slot. */
+/* A step has up to slots + PLUMB_PREFILL_ROWS rows. Live slots take one row each; the other rows
+ * read prompts. */
 #define PLUMB_PREFILL_ROWS 256
 
 struct plumb_slot {
-    enum { SLOT_FREE, SLOT_WAIT, SLOT_LIVE } state; /* WAIT: its group's prompt is not ready */
+    /* SLOT_WAIT: the prompt of the slot's group is not complete */
+    enum { SLOT_FREE, SLOT_WAIT, SLOT_LIVE } state;
     int64_t request;
     int32_t sample;
-    int64_t group;              /* while WAIT */
-    int64_t n;                  /* tokens generated */
-    int64_t pages;              /* columns of its page table in use */
-    int64_t source;             /* row of x that its next token is drawn from */
-    int32_t *ids;               /* (limit,) */
-    float *logp, *logp_sampled; /* (limit,) */
+    int64_t group;              /* group of a waiting slot */
+    int64_t n;                  /* tokens of the completion so far */
+    int64_t pages;              /* pages in the slot's page table */
+    int64_t source;             /* row of x from which the next token is drawn */
+    int32_t *ids;               /* (limit,) tokens of the completion */
+    float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
 };
 
 struct plumb_group {
-    int64_t request; /* -1 = free */
-    int64_t rows;    /* of the prompt, done so far */
-    int64_t waiting; /* slots that wait for it */
+    int64_t request; /* -1: the group is free */
+    int64_t rows;    /* tokens of the prompt that have been read */
+    int64_t waiting; /* slots that wait for the prompt */
     int64_t pages;
-    bool open; /* samples of it are still in the queue */
+    bool open; /* samples of the request are still in the queue */
 };
 
-/* What a step reads and draws: one block of memory on the host, the same on the device, so that
- * one copy takes a step's rows there, one its draws, one both, and one brings the tokens back. */
+/* The inputs and outputs of a step, in one block on the host and an equal one on the device:
+ *
+ *     | u | source | ids | seq | pos | page | token | logp | logp_sampled |
+ *     |<-- draw -->|                        |                             |
+ *     |<-------------- in ----------------->|<---------- out ------------>|
+ *
+ * The inputs of the draw, the inputs of the forward, all inputs, and all outputs are each
+ * contiguous, so that one copy moves them. */
 struct plumb_step {
-    double *u;                /* (slots,) in, draws: random numbers */
-    int32_t *source;          /* (slots,) rows of x to draw from */
-    int32_t *ids, *seq, *pos; /* (max_rows,) in, rows */
-    int32_t *page;            /* (sequences, max_pages) */
-    int32_t *token;           /* (slots,) out */
+    double *u;                /* (slots,) input of the draw: uniform random numbers */
+    int32_t *source;          /* (slots,) input of the draw: the rows of x to draw from */
+    int32_t *ids, *seq, *pos; /* (max_rows,) input of the forward: the rows */
+    int32_t *page;            /* (sequences, max_pages) input of the forward: the page table */
+    int32_t *token;           /* (slots,) output: the tokens drawn */
     float *logp, *logp_sampled;
-    int64_t draw_bytes, in_bytes, out_bytes, bytes; /* u, source; all in; out; the block */
+    /* sizes of u and source, of all inputs, of all outputs, of the block */
+    int64_t draw_bytes, in_bytes, out_bytes, bytes;
 };
 
-/* A decode step of `rows` rows; recorded when it comes again. */
+/* A decode step with `rows` rows, which is recorded when it runs for the second time. */
 struct plumb_decode_graph {
-    int64_t rows; /* 0: none */
+    int64_t rows; /* 0: the entry is free */
     plumb_graph *graph;
 };
-enum { PLUMB_DECODE_GRAPHS = 40 }; /* numbers of rows: powers of two, 3/4 of them, slots */
+enum { PLUMB_DECODE_GRAPHS = 40 }; /* enough for all powers of two, 3/4 of each, and `slots` */
 
-/* What a recorded step has in it besides its rows. */
+/* What a recorded step depends on, besides its number of rows. */
 struct plumb_decode_key {
     const plumb_model *m;
     const void *w, *packed, *rope;
@@ -71,41 +84,45 @@ struct plumb_generator {
     struct plumb_kv kv;
     struct plumb_slot *slot;
     struct plumb_group *group;
-    int64_t *prefill; /* (groups,) queue of groups whose prompt is not done */
+    int64_t *prefill; /* (groups,) queue of the groups whose prompt is not complete */
     int64_t n_prefill;
-    struct plumb_buf text, before; /* of stop strings */
-    struct plumb_ids tail;         /* the same */
+    struct plumb_buf text, before; /* scratch for the search of stop strings */
+    struct plumb_ids tail;         /* scratch for the search of stop strings */
 
     int64_t steps, tokens;       /* since the generator was created */
-    int64_t n_rows, n_draw;      /* of this step */
-    int64_t *drawer;             /* (slots,) the slots that draw */
-    struct plumb_step host, dev; /* host: page-locked */
-    struct plumb_decode_key key; /* of the graphs */
+    int64_t n_rows, n_draw;      /* rows and draws of the current step */
+    int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
+    struct plumb_step host, dev; /* the step's block on the host (page-locked) and on the device */
+    struct plumb_decode_key key; /* what the recorded steps were made for */
     struct plumb_decode_graph decode[PLUMB_DECODE_GRAPHS];
-    plumb_real *x;         /* (max_rows + groups, c): the rows, then each group's last row */
-    struct plumb_act *act; /* (l): one set of buffers, its own pages each */
-    plumb_real *hx, *hn;   /* (block,c) twice */
-    float *hrstd;          /* (block,) */
-    float *logits, *work;  /* (block,v), (work_count,) */
+    /* (max_rows + groups, c): hidden states of the rows, then the last one of each group's
+     * prompt */
+    plumb_real *x;
+    /* (l) activations: all layers share the buffers, but each has its own pages */
+    struct plumb_act *act;
+    plumb_real *hx, *hn;  /* (block,c) each: input of the head before and after the norm */
+    float *hrstd;         /* (block,) */
+    float *logits, *work; /* (block,v), (work_count,) */
     int64_t work_count;
 };
 
-/* Lays a step out from `block` on, which may be NULL: then it only counts. */
+/* Sets the pointers of a step to its parts of `block`. If block is NULL, only the sizes are set. */
 void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, void *block);
 
-/* Kernels alone, in the stream's order, on what dev holds. x = the layers' output for the first
- * n rows; dev.token ... = n draws. */
+/* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes x
+ * for the first n rows; plumb_step_draw draws n tokens. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
                              const struct plumb_sample_param *sample, int64_t n);
-/* dev.token ... of n_draw draws to the host. Synchronous. */
+/* Copies the tokens and log-probs of the draws to the host. Synchronous. */
 plumb_status plumb_step_receive(plumb_generator *g);
 
-/* A step that has nothing but one row for each of n_draw living slots, row k for draw k, all on the
- * host: to the device, forward, draw, back. With `graphs` the backend's recorded step is launched
- * where it has one, on a number of rows that is rounded up: rows do not depend on each other. */
+/* Runs a step in which each live slot has exactly one row and row k belongs to draw k. Copies the
+ * inputs from the host, runs forward and draw, and copies the outputs back. If `graphs` is set and
+ * the backend can record, the step runs as a recorded step; its number of rows is rounded up, which
+ * does not change the results. */
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_sample_param *sample, bool graphs);
-void plumb_decode_forget(plumb_generator *g); /* destroys the recorded steps */
+void plumb_decode_forget(plumb_generator *g); /* deletes the recorded steps */
 
 #endif

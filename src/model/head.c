@@ -1,4 +1,4 @@
-/* head.c - what a pass gives out: log-probs, scores, embeddings, logits, and their gradients.
+/* head.c - the outputs of a pass and their gradients: log-probs, scores, embeddings, logits.
  * Layer 4. Includes base/, op/, model/pass.h. */
 #include "base/num.h"
 #include "model/pass.h"
@@ -12,7 +12,8 @@ plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m)
     return plumb_norm_forward(m, p->hn, p->hrstd, p->hx, k);
 }
 
-/* From back.dn (n_head,c), d/d hn, down to the parameters. */
+/* Backpropagates p->back.dn (n_head,c), the gradient of hn, through the final norm and the
+ * layers. */
 static plumb_status head_input_back(plumb_pass *p, const plumb_model *m, float *grad)
 {
     struct plumb_backend *b = p->backend;
@@ -35,9 +36,10 @@ static plumb_status check_head(const plumb_pass *p, bool classifier)
 
 static plumb_status check_backward(plumb_pass *p, enum plumb_pass_state state)
 {
-    PLUMB_REQUIRE(p->limit.train, PLUMB_ERR_ARG, "backward on a pass made without train");
+    PLUMB_REQUIRE(p->limit.train, PLUMB_ERR_ARG,
+                  "this pass was created without limit.train, so it has no backward");
     PLUMB_REQUIRE(p->state == state && !p->backward_done, PLUMB_ERR_ARG,
-                  "backward needs its own forward right before it");
+                  "the backward must directly follow the forward of its kind");
     p->backward_done = true;
     return PLUMB_OK;
 }
@@ -123,7 +125,7 @@ plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *ou
 {
     struct plumb_backend *b = p->backend;
     PLUMB_REQUIRE(p->state != PLUMB_PASS_EMPTY, PLUMB_ERR_ARG,
-                  "embeddings need a forward pass before them");
+                  "plumb_pass_embedding must follow a forward pass");
     const int64_t n = p->batch.n, k = p->batch.n_targets, g = p->batch.n_seq, c = p->spec.c;
     if (g == 0)
         return PLUMB_OK;

@@ -1,4 +1,4 @@
-/* kv.c - reference counts of pages and the stack of free ones.
+/* kv.c - reference counts of KV pages and the stack of free pages.
  * Layer 4. Includes model/kv.h. */
 #include "model/kv.h"
 
@@ -8,7 +8,7 @@
 plumb_status plumb_kv_init(struct plumb_kv *kv, int64_t pages)
 {
     PLUMB_REQUIRE(pages >= 1 && pages <= INT32_MAX, PLUMB_ERR_ARG,
-                  "a KV store of %lld pages, expected 1 to %d", (long long)pages, INT32_MAX);
+                  "a KV cache of %lld pages, expected 1 to %d", (long long)pages, INT32_MAX);
     kv->n = pages;
     kv->free = calloc((size_t)pages, sizeof *kv->free);
     kv->refs = calloc((size_t)pages, sizeof *kv->refs);

@@ -1,4 +1,4 @@
-/* kv.h - which pages of a KV store are in use, and by how many sequences.
+/* kv.h - keeps track of the pages of a KV cache: free, or used by one or more sequences.
  * Layer 4, private to model/. Includes base/. */
 #ifndef PLUMB_MODEL_KV_H
 #define PLUMB_MODEL_KV_H
@@ -7,19 +7,21 @@
 
 #include "base/status.h"
 
-/* Zero-initialise; released with plumb_kv_fini. */
+/* Initialise with zeros and plumb_kv_init; release with plumb_kv_fini. */
 struct plumb_kv {
     int64_t n, n_free;
-    int32_t *free; /* (n,) the first n_free are free; the next to take is the last of them */
-    int32_t *refs; /* (n,) sequences that hold a page; 0 = free */
+    int32_t *free; /* (n,) a stack: free[0 .. n_free-1] are the free pages */
+    int32_t *refs; /* (n,) number of sequences that use each page; 0 = free */
 };
 
 plumb_status plumb_kv_init(struct plumb_kv *kv, int64_t pages);
 void plumb_kv_fini(struct plumb_kv *kv);
-void plumb_kv_reset(struct plumb_kv *kv); /* everything free, lowest pages first */
-/* *page = a free page, held once. PLUMB_ERR_NOMEM when none is left. */
+void plumb_kv_reset(struct plumb_kv *kv); /* frees all pages; the lowest ones are taken first */
+/* Takes a free page and sets its reference count to 1. Fails with PLUMB_ERR_NOMEM if no page is
+ * free. */
 plumb_status plumb_kv_take(struct plumb_kv *kv, int32_t *page);
-void plumb_kv_share(struct plumb_kv *kv, int32_t page); /* held once more */
-void plumb_kv_drop(struct plumb_kv *kv, int32_t page);  /* held once less; free at 0 */
+void plumb_kv_share(struct plumb_kv *kv, int32_t page); /* adds a reference */
+/* removes a reference; at 0 the page is free */
+void plumb_kv_drop(struct plumb_kv *kv, int32_t page);
 
 #endif

@@ -1,4 +1,4 @@
-/* mix.c - two forwards, and their heads row block by row block.
+/* mix.c - log-probs under the mixed logits of two models: two forwards, then both heads by blocks.
  * Layer 4. Includes base/, op/, model/pass.h. */
 #include "model/mix.h"
 
@@ -31,7 +31,7 @@ int64_t plumb_mix_bytes(const struct plumb_mix *x)
     return 2 * x->rows * x->c * (int64_t)sizeof(*x->first);
 }
 
-/* x (n,) of the backend's dtype, on the host, times factor. */
+/* Multiplies x (n,) by factor; x is on the host and has the backend's dtype. */
 static void scale(const struct plumb_backend *b, void *x, int64_t n, float factor)
 {
     float *wide = x;
@@ -44,7 +44,7 @@ static void scale(const struct plumb_backend *b, void *x, int64_t n, float facto
             wide[i] *= factor;
 }
 
-/* out (n_targets,c) host = factor times what the model's head reads. */
+/* out (n_targets,c), on the host, = factor times the hidden states that the model's head reads. */
 static plumb_status hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,
                            float factor, void *out)
 {
@@ -65,14 +65,15 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
 {
     struct plumb_backend *b = p->backend;
     const int64_t c = p->spec.c, v = p->spec.v, most = p->limit.head_rows / 2;
-    PLUMB_REQUIRE(p->spec.labels == 0, PLUMB_ERR_ARG, "a log-prob needs a language model");
+    PLUMB_REQUIRE(p->spec.labels == 0, PLUMB_ERR_ARG,
+                  "mixed log-probs need a language model, not a classifier");
     PLUMB_REQUIRE(most >= 1, PLUMB_ERR_ARG, "train.head_rows is 1; mixed logits need 2 or more");
     PLUMB_REQUIRE(plumb_batch_targets(batch) <= x->rows && c == x->c, PLUMB_ERR_SHAPE,
-                  "%lld completion tokens, room for %lld", (long long)plumb_batch_targets(batch),
-                  (long long)x->rows);
+                  "the batch has %lld completion tokens, the buffers hold %lld",
+                  (long long)plumb_batch_targets(batch), (long long)x->rows);
     PLUMB_TRY(hidden(p, m, batch, (float)(1.0 + far), x->first));
     PLUMB_TRY(hidden(p, other, batch, (float)-far, x->second));
-    p->state = PLUMB_PASS_EMPTY; /* no backward of this */
+    p->state = PLUMB_PASS_EMPTY; /* a backward is not possible after this */
     const int64_t k = p->batch.n_targets, bytes = plumb_real_bytes(b, k * c);
     if (k == 0)
         return PLUMB_OK;

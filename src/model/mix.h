@@ -5,26 +5,29 @@
 
 #include "model/model.h"
 
-/* Hidden states of one batch under both models, on the host: taken once. */
+/* Host memory for the hidden states of one batch under both models. */
 struct plumb_mix {
     int64_t rows, c;
-    float *first, *second; /* (rows,c), or as many of the backend's shorter dtype */
+    float *first, *second; /* (rows,c) elements of the backend's dtype */
 };
-/* For passes of that many completion tokens. PLUMB_ERR_NOMEM. */
+/* Allocates memory for batches of up to max_targets completion tokens. Fails with
+ * PLUMB_ERR_NOMEM. */
 plumb_status plumb_mix_init(struct plumb_mix *x, const plumb_model *m, int64_t max_targets);
 void plumb_mix_fini(struct plumb_mix *x);
 int64_t plumb_mix_bytes(const struct plumb_mix *x);
 
-/* logp[j] = log softmax((1+far) z - far z')[token j], nats: z the logits of m, z' those of other.
- *                                          Source: Kim et al. 2024, arXiv:2406.04412, eq. 14
+/* Computes log-probs under the mixed logits of two models:
  *
- * A logit is linear in the hidden state, so the factors go to the hidden states; both models' rows
- * of logits exist for half of head_rows rows at a time (at least 2 head_rows). One pass over the
- * vocabulary of each model; in bfloat16 the factors round what they multiply. far = 0 is bit-equal
- * to plumb_pass_logprob of m. Row-invariant.
+ *     logp[j] = log softmax((1+far) z - far z')[token j], nats; z: logits of m, z': logits of other
+ *                                           Source: Kim et al. 2024, arXiv:2406.04412, eq. 14
+ *
+ * A logit is linear in the hidden state, so the factors (1+far) and -far multiply the hidden
+ * states. In bfloat16 the products are rounded. Logits exist for head_rows / 2 rows of each model
+ * at a time; head_rows must be at least 2. far = 0 is bit-equal to plumb_pass_logprob of m.
+ * Row-invariant.
  *
  *   out  logp  (n_targets,) host
- *   in   p     any pass of this architecture; no backward follows */
+ *   in   p     a pass of this architecture; its backward is not possible afterwards */
 plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
                                       const plumb_model *other, double far,
                                       const struct plumb_batch *batch, float *logp);

@@ -1,4 +1,4 @@
-/* model.c - a model's parameters: where they live, how they get there.
+/* model.c - creates a model, and loads, copies and hashes its parameters.
  * Layer 4. Includes base/, io/, backend/, op/, model/net.h. */
 #include "model/model.h"
 
@@ -48,7 +48,7 @@ static plumb_status upload_rope(plumb_model *m)
     return st;
 }
 
-/* A model with zero weights. */
+/* Creates a model with zero weights. */
 static plumb_status build(plumb_model **out, struct plumb_backend *b, const char *dir,
                           const struct plumb_spec *s)
 {
@@ -129,7 +129,8 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
     return st;
 }
 
-/* Ends a change of the host weights: to the device where they are a copy. */
+/* Finishes a change of the weights from plumb_model_host_weights: copies them to the device if they
+ * were a host copy. */
 static plumb_status put_host_weights(plumb_model *m, float *owned)
 {
     plumb_status st = PLUMB_OK;
@@ -168,9 +169,10 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
 {
     enum { STAGE = 65536 };
     struct plumb_backend *b = to->backend;
-    PLUMB_REQUIRE(to->count == from->count && from->backend == b, PLUMB_ERR_SHAPE,
-                  "weights of %lld floats into a model of %lld", (long long)from->count,
-                  (long long)to->count);
+    PLUMB_REQUIRE(
+        to->count == from->count && from->backend == b, PLUMB_ERR_SHAPE,
+        "cannot copy weights of %lld floats to a model of %lld floats, or to another backend",
+        (long long)from->count, (long long)to->count);
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "copy of %s", from->dir);
     plumb_status st = PLUMB_OK;
@@ -225,8 +227,9 @@ static plumb_status check_shape(const struct plumb_st_entry *e, int rank, const 
     return PLUMB_OK;
 }
 
-/* Tensors of a file that are no parameters: buffers, a head that is the embedding saved twice, and
- * the head of a language model whose body becomes a classifier. */
+/* Accepts the tensors of a checkpoint that are not parameters of the model: the rotary buffer, and
+ * a language-model head that the model does not have (the embedding saved a second time, or the
+ * head of a checkpoint that is opened as a classifier). Refuses all others. */
 static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entry *e)
 {
     static const char buffer[] = "rotary_emb.inv_freq";
@@ -235,13 +238,13 @@ static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entr
         return PLUMB_OK;
     const int64_t head[] = {m->spec.v, m->spec.c};
     PLUMB_REQUIRE(!strcmp(e->name, PLUMB_HEAD_NAME), PLUMB_ERR_FORMAT,
-                  "%s: tensor %s does not belong to a %s of this config.json", e->file, e->name,
-                  plumb_spec_architecture(&m->spec));
+                  "%s: tensor %s does not belong to the %s that config.json describes", e->file,
+                  e->name, plumb_spec_architecture(&m->spec));
     return check_shape(e, 2, head);
 }
 
-/* The file's tensor of a parameter, or NULL; where head and embedding are one, either name will do.
- */
+/* Returns the checkpoint's tensor of parameter p, or NULL. If head and embedding are tied, the
+ * tensor may have either name. */
 static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_st *st,
                                              const struct plumb_param *p)
 {
@@ -250,7 +253,8 @@ static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_s
     return e || !either ? e : plumb_st_find(st, PLUMB_HEAD_NAME);
 }
 
-/* fresh: name of a tensor that may be missing and then is drawn from seed, or NULL. */
+/* Loads all parameters. `fresh` names a tensor that may be missing and is then drawn from seed;
+ * NULL if none may be missing. */
 static plumb_status load(plumb_model *m, const plumb_st *st, const char *fresh, uint64_t seed)
 {
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
@@ -296,7 +300,7 @@ static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const ch
     plumb_model *m = NULL;
     plumb_st *files = NULL;
     plumb_status st = PLUMB_OK;
-    if (b->dry && !has_weights(dir)) /* a plan needs no weights: config.json says the sizes */
+    if (b->dry && !has_weights(dir)) /* a plan needs only the sizes in config.json */
         return build(out, b, dir, s);
     PLUMB_TRY(plumb_st_open_dir(&files, dir));
     PLUMB_TRY_GOTO(st, plumb_tie_resolve(s, files, dir), fail);
@@ -327,7 +331,7 @@ void plumb_model_drop_pad(plumb_model *m)
 {
     plumb_log_once(PLUMB_LOG_INFO,
                    "pad_token_id %d of %s is the end token; the classifier is saved with "
-                   "pad_token_id null, so that transformers, too, reads its score at the end token",
+                   "pad_token_id null, so that transformers also reads its score at the end token",
                    (int)m->spec.pad, m->dir);
     m->spec.pad = -1;
 }
@@ -337,10 +341,10 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
 {
     struct plumb_spec s;
     PLUMB_REQUIRE(labels >= 1 && labels <= 1 << 16, PLUMB_ERR_ARG,
-                  "a classifier of %lld labels, expected 1 to 65536", (long long)labels);
+                  "a classifier with %lld labels, expected 1 to 65536", (long long)labels);
     PLUMB_TRY(plumb_spec_read(&s, dir));
     PLUMB_REQUIRE(s.labels == 0 || s.labels == labels, PLUMB_ERR_SHAPE,
-                  "%s: the classifier has %lld labels, %lld are wanted", dir, (long long)s.labels,
+                  "%s: the classifier has %lld labels, expected %lld", dir, (long long)s.labels,
                   (long long)labels);
     const char *fresh = s.labels ? NULL : "score.weight";
     s.labels = labels;

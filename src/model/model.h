@@ -1,4 +1,4 @@
-/* model.h - a model: its parameters on a device, and the passes over it.
+/* model.h - a model: its parameters on a device, and forward and backward passes.
  * Layer 4. Includes base/, io/, backend/, op/, text/, model/spec.h. */
 #ifndef PLUMB_MODEL_MODEL_H
 #define PLUMB_MODEL_MODEL_H
@@ -11,86 +11,101 @@
 #include "model/spec.h"
 #include "text/tokenizer.h"
 
-/* Each tensor starts at a multiple of ALIGN floats in the flat vector, whose length is a multiple
- * of BLOCK: optimizer shards end on block borders (PLUMB_SHARD_BLOCK of comm.h). */
+/* All parameters of a model are in one flat vector of floats; gradients and moments have the same
+ * layout:
+ *
+ *     | embedding | layer 0 | layer 1 | ... | final norm | head |
+ *     layer:  norm1, q, k, v, [q_norm, k_norm], o, norm2, gate, up, down (each with its bias)
+ *
+ * Each tensor starts at a multiple of PLUMB_PARAM_ALIGN floats. The length is a multiple of
+ * PLUMB_PARAM_BLOCK, because optimizer shards end at block borders (PLUMB_SHARD_BLOCK of
+ * comm.h). */
 #define PLUMB_PARAM_ALIGN 64
 #define PLUMB_PARAM_BLOCK 4096
 
-/* One parameter tensor inside the flat parameter vector. */
+/* One parameter tensor of the flat vector. */
 struct plumb_param {
-    char name[96];  /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
-    int rank;       /* 1 or 2 */
-    int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) else */
-    int64_t offset; /* floats into the flat vector */
-    int64_t count;  /* floats */
-    bool decay;     /* weight decay applies: matrices, not norms or biases */
-    int64_t packed; /* elements into the packed weights; -1 = used as it is */
+    char name[96];  /* name in Hugging Face, e.g. "model.layers.0.self_attn.q_proj.weight" */
+    int rank;       /* number of dimensions: 1 or 2 */
+    int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) for others */
+    int64_t offset; /* first float in the flat vector */
+    int64_t count;  /* number of floats */
+    bool decay;     /* true for matrices, which get weight decay; false for norms and biases */
+    int64_t packed; /* first element in the packed weights; -1 = not packed */
 };
 
-/* Everything is readable by callers; only model/ writes it. Gradients, moments and any other
- * per-parameter state are vectors of `count` floats with the same offsets. */
+/* A model. Callers may read all fields, but only model/ writes them. Gradients, moments and other
+ * state per parameter are vectors of `count` floats with the same offsets. */
 struct plumb_model {
     struct plumb_spec spec;
-    struct plumb_backend *backend; /* borrowed; must outlive the model */
-    char *dir;                     /* where config.json and generation_config.json came from */
-    char *tokenizer_dir;           /* where the tokenizer files that are saved with it lie */
-    bool fresh_score;              /* the score row of a classifier was drawn, not read */
-    int64_t n_param, count;        /* tensors; floats in the flat vector, padding included */
+    struct plumb_backend *backend; /* owned by the caller; must outlive the model */
+    char *dir;                     /* folder of config.json and generation_config.json */
+    char *tokenizer_dir;           /* folder of the tokenizer files that are saved with the model */
+    /* the score row of a classifier was initialised randomly, not read */
+    bool fresh_score;
+    /* number of tensors; floats in the flat vector, including padding */
+    int64_t n_param, count;
     struct plumb_param *param;
-    struct plumb_net *net; /* the same, by role; private to model/ */
-    float *w;              /* (count,) device, master weights; padding is zero */
-    plumb_real *packed;    /* packed linear weights, device */
-    float *rope;           /* (max_pos, d) cos, sin */
+    struct plumb_net *net; /* offsets of the tensors by role; private to model/ */
+    float *w;              /* (count,) float32 master weights on the device; padding is zero */
+    plumb_real *packed;    /* packed linear weights on the device */
+    float *rope;           /* (max_pos, d) cos and sin of the rotary embedding */
     struct plumb_arena arena;
-    struct plumb_tensor hash; /* (count / PLUMB_HASH_BLOCK,) i64 device: of the blocks of w */
-    uint64_t *hash_host;      /* the same */
-    uint64_t fingerprint;     /* XXH3 of the hashes of w since the last refresh; 0 = unknown */
+    /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w */
+    struct plumb_tensor hash;
+    uint64_t *hash_host;  /* the same hashes on the host */
+    uint64_t fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 = unknown */
 };
 typedef struct plumb_model plumb_model;
 
-/* Reads a Hugging Face checkpoint folder. The reader maps the files and converts to float32.
- * Errors name the tensor: missing, extra, or of another shape than config.json says. A model
- * whose vocabulary differs from the tokenizer's is refused by the caller, not here. */
+/* Opens a Hugging Face checkpoint folder. Maps the files and converts the weights to float32.
+ * Errors name the tensor that is missing, unexpected or of another shape than config.json says. The
+ * vocabulary is not compared with the tokenizer here; see plumb_model_fit_tokenizer. */
 plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir);
-/* Fresh weights, normal(0, init_range), norms 1, biases 0; a function of (config.json, seed). */
+/* Creates a model with random weights: normal(0, init_range), norms 1, biases 0. The weights are a
+ * function of (config.json, seed). */
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
                                 uint64_t seed);
-/* As plumb_model_open, but a sequence classifier of `labels` scores over that base model: a
- * causal checkpoint's body with a fresh score row (seed), or a classifier's own. */
+/* Opens a checkpoint as a sequence classifier with `labels` scores. A causal checkpoint gets a new
+ * score row, drawn from seed; a classifier checkpoint keeps its own. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
-/* Sets the folders that plumb_model_save copies from: config.json from dir, the tokenizer's files
- * from tokenizer_dir. They must outlive the model: a checkpoint that it was opened from may be
- * removed. PLUMB_ERR_NOMEM. */
+/* Sets the folders from which plumb_model_save copies: config.json and generation_config.json from
+ * dir, the tokenizer files from tokenizer_dir. The folders must outlive the model. Use this if the
+ * checkpoint from which the model was opened may be deleted. Fails with PLUMB_ERR_NOMEM. */
 plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char *tokenizer_dir);
-/* Compares the model with the tokenizer whose text it is to read; tokenizer_dir is its folder.
- * Refuses a tokenizer with more ids than the model (PLUMB_ERR_FORMAT), warns where the end, begin
- * and padding tokens of the two do not agree. A new classifier whose padding token is the
- * tokenizer's end token loses the padding token. t NULL: nothing to compare. */
+/* Compares the model with its tokenizer t, read from tokenizer_dir. Fails with PLUMB_ERR_FORMAT if
+ * the tokenizer has ids that the model lacks, and warns if the end, begin or padding tokens
+ * disagree. If the score row is new and the padding token is the end token, the model loses its
+ * padding token. With t NULL, the tokenizer's part is skipped. */
 plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
-void plumb_model_destroy(plumb_model **m); /* NULL is allowed */
+void plumb_model_destroy(plumb_model **m); /* *m may be NULL */
 
-/* Must follow every change of m->w: packs the linear weights again and renews fingerprint. */
+/* Packs the linear weights again and computes the fingerprint. Must be called after every change of
+ * m->w. */
 plumb_status plumb_model_refresh(plumb_model *m);
-/* to's weights = from's; both of the same sizes and backend. Takes the way through the host. */
+/* Copies all weights of `from` to `to`, through host memory. Both must have the same sizes and the
+ * same backend. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
-/* *hash = the fingerprint of the weights as they are now, whatever m->fingerprint says; the same
- * on every device. */
+/* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The
+ * fingerprint is the same on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
-/* Writes model.safetensors (float32, sharded above shard_bytes), config.json (the source's, with
- * architectures, dtype, tie_word_embeddings and, for a classifier, label fields and pad_token_id as
- * they are now), generation_config.json and the tokenizer files byte for byte, into an existing
- * folder. Reads config.json and generation_config.json from m->dir and the others from
- * m->tokenizer_dir, which must still be there. */
+/* Writes the model to an existing folder: model.safetensors (float32, split into shards above
+ * shard_bytes), config.json, and byte-for-byte copies of generation_config.json and the tokenizer
+ * files. config.json is that of m->dir with updated architectures, dtype and tie_word_embeddings,
+ * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still
+ * exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
-const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name); /* or NULL */
+/* returns NULL if there is none */
+const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name);
 
 /* ---- packed batches --------------------------------------------------------------------- */
 
-/* Sequences end to end, no padding tokens. Host memory, borrowed. Sequence i is
- * ids[offset[i] .. offset[i+1]-1]; its first prompt_tokens[i] >= 1 ids are prompt, the rest
- * (possibly none) completion. Completion tokens are the n_targets outputs, in order. */
+/* A batch of sequences, one after another without padding tokens, in host memory owned by the
+ * caller. Sequence i is ids[offset[i] .. offset[i+1]-1]. Its first prompt_tokens[i] >= 1 ids are
+ * the prompt; the rest, which may be empty, is the completion. The completion tokens of all
+ * sequences, in order, are the n_targets targets. */
 struct plumb_batch {
     int64_t n_seq;
     const int32_t *ids;
@@ -98,50 +113,54 @@ struct plumb_batch {
     const int64_t *prompt_tokens; /* (n_seq,) */
 };
 int64_t plumb_batch_tokens(const struct plumb_batch *b);
-int64_t plumb_batch_targets(const struct plumb_batch *b); /* completion tokens of all sequences */
+/* number of completion tokens of all sequences */
+int64_t plumb_batch_targets(const struct plumb_batch *b);
 
 /* ---- forward and backward over whole sequences -------------------------------------------- */
 
-/* Working memory of a pass: all of it is allocated in create, nothing later. */
+/* Limits of a pass. plumb_pass_create allocates all working memory for them. */
 struct plumb_pass_limit {
     int64_t max_tokens, max_seq;
-    int64_t max_targets; /* completion tokens; 0 = max_tokens */
-    bool train;          /* keep what backward needs */
-    bool recompute;      /* keep layer inputs only, run each layer's forward again in backward */
-    int64_t head_rows;   /* rows of logits that exist at a time; 0 = default (512) */
+    int64_t max_targets; /* most completion tokens per batch; 0 = max_tokens */
+    bool train;          /* keep the activations that the backward needs */
+    /* keep only the layer inputs; the backward runs each layer's forward again */
+    bool recompute;
+    int64_t head_rows; /* rows of logits that exist at a time; 0 = default (512) */
 };
-typedef struct plumb_pass plumb_pass; /* bound to one architecture, not to one set of weights */
+typedef struct plumb_pass plumb_pass; /* belongs to an architecture, not to a set of weights */
 
 plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
                                const struct plumb_pass_limit *limit);
-void plumb_pass_destroy(plumb_pass **p); /* NULL is allowed */
+void plumb_pass_destroy(plumb_pass **p); /* *p may be NULL */
 int64_t plumb_pass_bytes(const plumb_pass *p);
 
-/* logp[j] = log p(completion token j | everything before it), nats, raw (temperature 1).
- *   logp (n_targets,) host        Row-invariant: bit-equal to what generation stored. */
+/* logp[j] = log p(completion token j | all tokens before it), in nats, at temperature 1.
+ *   logp (n_targets,) host        Row-invariant: bit-equal to the log-probs stored by generation.
+ */
 plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 float *logp);
-/* grad += d(sum_j dlogp[j] logp[j])/dw for the batch of the last plumb_pass_logprob on this
- * pass (limit.train).   dlogp (n_targets,) host   grad (count,) device */
+/* grad += d(sum_j dlogp[j] logp[j])/dw, for the batch of the last plumb_pass_logprob of this pass,
+ * which must have been created with limit.train.   dlogp (n_targets,) host   grad (count,) device
+ */
 plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,
                                          float *grad);
-/* Told by a backward: grad[from, count) is final once the device has done what it was told so far.
- * from falls, layer by layer. */
+/* Callback of the backward: all kernels that write grad[from, count) have been launched, so these
+ * gradients are final once the stream has run them. `from` decreases layer by layer. */
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
-void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg); /* fn NULL: nobody */
-/* score[i,:] of a sequence classifier, read as transformers reads it: at the last token of sequence
- * i that is not the padding token of config.json (spec.pad; -1: at the last token).
+void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg); /* fn NULL: no callback */
+/* score[i,:] of a sequence classifier. As in transformers, the score is read at the last token of
+ * sequence i that is not the padding token (spec.pad; if it is -1, at the last token).
  *   score (n_seq, labels) host */
 plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                               float *score);
 plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, const float *dscore,
                                        float *grad);
-/* The layers alone, without a head: enough for plumb_pass_embedding. */
+/* Runs the layers without a head; plumb_pass_embedding can follow. */
 plumb_status plumb_pass_hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b);
-/* out (n_seq, c) host: mean over completion tokens of the last hidden state, after the final
- * norm; the batch of the last plumb_pass_hidden, _logprob or _score. */
+/* The mean over the completion tokens of the last hidden state, after the final norm, for the batch
+ * of the last plumb_pass_hidden, plumb_pass_logprob or plumb_pass_score.    out (n_seq, c) host */
 plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *out);
-/* The logits row after every token of the batch. For tests and small inputs.
+/* The logits after every token of the batch. For tests and small inputs.
  *   logits (tokens, v) host */
 plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                float *logits);

@@ -1,4 +1,5 @@
-/* net.h - inside of a model: its tensors resolved to pointers, and the passes over a layer.
+/* net.h - internals of a model: the offsets of its tensors by role, and forward and backward of a
+ * layer.
  * Layer 4, private to model/. Includes io/, op/, model/model.h. */
 #ifndef PLUMB_MODEL_NET_H
 #define PLUMB_MODEL_NET_H
@@ -12,49 +13,57 @@
 #define PLUMB_EMBED_NAME "model.embed_tokens.weight"
 #define PLUMB_HEAD_NAME  "lm_head.weight"
 
-/* A linear layer y = x w^T + bias. Offsets are into any flat vector (weights, gradients). */
+/* A linear layer y = x w^T + bias. The offsets w and bias are valid in any flat vector (weights,
+ * gradients, moments). */
 struct plumb_linear {
     int64_t out, in;
-    int64_t w, bias; /* floats into the flat vector; bias -1 = none */
-    int64_t packed;  /* elements into the packed weights; -1 = w is read as it is */
+    int64_t w, bias; /* offsets in the flat vector, in floats; bias -1 = none */
+    /* offset in the packed weights, in elements; -1 = the layer reads w unpacked */
+    int64_t packed;
 };
 
-/* One decoder layer. Norm weights are offsets into the flat vector; -1 = none. */
+/* One decoder layer. Norm weights are given by their offsets in the flat vector; -1 = none. */
 struct plumb_layer {
     struct plumb_linear q, k, v, o, gate, up, down;
-    int64_t norm1, norm2; /* before attention, before the feed-forward */
+    int64_t norm1, norm2; /* norms before attention and before the MLP */
     int64_t q_norm, k_norm;
 };
 
-/* The weights on the host: m->w itself, or a copy in *owned (the caller frees it; else NULL). */
+/* Returns the weights in host memory: m->w itself, or a copy that the caller must free. *owned is
+ * the copy, or NULL. */
 plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **owned);
 
 struct plumb_net {
-    int64_t embed, norm;      /* offsets */
-    struct plumb_linear head; /* vocabulary head (tied: the embedding), or the score rows */
+    int64_t embed, norm; /* offsets of the embedding and of the final norm */
+    /* the LM head (if tied: the embedding), or the score rows of a classifier */
+    struct plumb_linear head;
     struct plumb_layer layer[];
 };
 
-/* Lays the parameters of an architecture out in their one order (embedding, layers, norm,
- * head). Call with param == NULL to count: *n tensors, *count floats, *packed elements. Each
- * tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to PLUMB_PARAM_BLOCK. */
+/* Assigns an offset to each parameter of an architecture, in the order of the flat vector
+ * (embedding, layers, norm, head). With param == NULL it only counts: *n tensors, *count floats,
+ * *packed elements. Each tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to
+ * PLUMB_PARAM_BLOCK. */
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_backend *b);
 
-/* s->tied, as config.json has it, becomes what the files of the folder say: false where they hold a
- * head whose values are not the embedding's. PLUMB_ERR_FORMAT when there is no head at all. */
+/* Corrects s->tied, which comes from config.json, by the checkpoint files: it becomes false if they
+ * hold a head whose values differ from the embedding. Fails with PLUMB_ERR_FORMAT if there is no
+ * head at all. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
 
-/* Gives a new classifier no padding token, and says so: its padding token is the end token. */
+/* Removes the padding token of a new classifier and logs it. Called if its padding token is the end
+ * token. */
 void plumb_model_drop_pad(plumb_model *m);
 
-/* Rotation table in float32, step by step as Hugging Face computes it.
- *   table (max_pos, d): d/2 cos, then d/2 sin                                      host */
+/* Computes the table of the rotary embedding in float32, with the same operations as Hugging Face.
+ *   table (max_pos, d) host: d/2 columns cos, then d/2 columns sin */
 void plumb_rope_table(float *table, const struct plumb_spec *s);
 
-/* A tensor over memory of the backend b, as an argument of plumb_op_*; named as written. float *
- * is float32, plumb_real * of b's dtype. */
+/* V(data, sizes...) makes a tensor argument for plumb_op_*, over memory of the backend b; its name
+ * is the expression `data`. float * becomes float32, plumb_real * b's dtype. VI does the same for
+ * int32. */
 #define TYPE_OF(data)                                                                              \
     _Generic((data),                                                                               \
         float *: PLUMB_F32,                                                                        \
@@ -67,21 +76,21 @@ void plumb_rope_table(float *table, const struct plumb_spec *s);
 #define VI(data, ...)                                                                              \
     ((const struct plumb_tensor[1]){plumb_view_i32(#data, (data), b->place, __VA_ARGS__)})
 
-/* What one layer leaves behind for n rows; all device, row-major. */
+/* The activations of one layer for n rows, on the device, row-major. */
 struct plumb_act {
     plumb_real *x;             /* (n,c) input of the layer */
-    plumb_real *n1;            /* (n,c) after the first norm */
-    plumb_real *q, *k, *v;     /* (n,h,d), (n,hk,d) twice; q, k rotated */
-    plumb_real *q0, *k0;       /* q, k before their norm; NULL without qk norm */
-    plumb_real *o;             /* (n,h,d) attention */
-    plumb_real *xm;            /* (n,c) after the attention residual */
-    plumb_real *n2;            /* (n,c) after the second norm */
-    plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) up */
-    plumb_real *kc, *vc;       /* this layer's pages */
+    plumb_real *n1;            /* (n,c) output of the first norm */
+    plumb_real *q, *k, *v;     /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated */
+    plumb_real *q0, *k0;       /* q and k before their norm; NULL if the model has no qk norm */
+    plumb_real *o;             /* (n,h,d) output of attention */
+    plumb_real *xm;            /* (n,c) sum after the attention residual */
+    plumb_real *n2;            /* (n,c) output of the second norm */
+    plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) * up */
+    plumb_real *kc, *vc;       /* KV pages of this layer */
     int64_t pages;
-    float *rstd1, *rstd2; /* (n,) of the norms */
-    float *rstdq, *rstdk; /* (n,h), (n,hk) */
-    float *lse;           /* (n,h) of attention */
+    float *rstd1, *rstd2; /* (n,) saved by the two norms */
+    float *rstdq, *rstdk; /* (n,h), (n,hk) saved by the qk norms */
+    float *lse;           /* (n,h) log-sum-exp saved by attention */
 };
 
 static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s)
@@ -89,66 +98,71 @@ static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_s
     return (struct plumb_attn_shape){s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), s->window};
 }
 
-/* Takes the buffers of one layer for n rows, x and the pages excepted. */
+/* Takes the buffers of one layer for n rows from the arena, without x and the KV pages. */
 plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
                             const struct plumb_backend *b, const struct plumb_spec *s, int64_t n);
-/* Takes `pages` pages of one layer. */
+/* Takes `pages` KV pages of one layer from the arena. */
 plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena,
                                   const struct plumb_backend *b, const struct plumb_spec *s,
                                   int64_t pages);
 
-/* x[i,:] = embedding of ids[i]                                       x (n,c)  ids (n,) */
+/* x[i,:] = embedding of ids[i].     x (n,c)  ids (n,) */
 plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int32_t *ids,
                                  int64_t n);
-/* grad of the embedding += dx, row by row */
+/* Adds dx to the gradient of the embedding, row by row. */
 plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb_real *dx,
                                   const int32_t *ids, int64_t n);
 
-/* out (n,c) = layer l of a->x: the only forward there is, for training, prefill and decode.
- * Row-invariant. Writes the rows' keys and values to a->kc, a->vc and all else in *a. out may
- * be a->x; NULL leaves the last projection out (what backward needs is in *a by then). */
+/* Computes layer l for the rows in a->x: out (n,c). Training, prefill and decode all use this
+ * function. Row-invariant. Writes the keys and values to a->kc and a->vc, and the activations to
+ * *a. out may be a->x. If out is NULL, the last projection is skipped; *a then holds all that the
+ * backward needs. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
-/* The weights as the forward reads them: packed, or w itself. */
+/* Returns the weights that the forward reads: packed, or w itself. */
 struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p);
-/* y (n,out) = x w^T + bias with the packed weights */
+/* y (n,out) = x w^T + bias, with the packed weights. */
 plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, plumb_real *y,
                                   const plumb_real *x, int64_t n);
-/* y (n,c) = the final norm of x (n,c)   rstd (n,) */
+/* y (n,c) = the final norm of x (n,c); rstd (n,) is saved for the backward. */
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
                                 const plumb_real *x, int64_t n);
-/* y (n,out) = the head of x (n,c): logits or scores, always float32 */
+/* y (n,out) = the head applied to x (n,c): logits or scores, always float32. */
 plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);
 
-/* Scratch of the backward pass. */
+/* Scratch buffers of the backward. */
 struct plumb_back {
-    plumb_real *dn;           /* (n,c) */
+    plumb_real *dn;           /* (n,c) gradient of a norm's output */
     plumb_real *dq, *dk, *dv; /* (n,h,d), (n,hk,d) twice */
-    plumb_real *dq0, *dk0;    /* the same before the qk norm; NULL without */
-    plumb_real *dout;         /* (n,h,d) */
-    plumb_real *dy;           /* (n,f) */
-    float *work;              /* (work_count,) of linear_bwd_* and attention_bwd */
+    /* gradients of q and k before their norm; NULL if the model has no qk norm */
+    plumb_real *dq0, *dk0;
+    plumb_real *dout; /* (n,h,d) gradient of attention's output */
+    plumb_real *dy;   /* (n,f) gradient of the MLP's gated activation */
+    float *work;      /* (work_count,) scratch of linear_bwd_* and attention_bwd */
     int64_t work_count;
 };
-/* For up to n rows. */
+/* Takes the scratch buffers for up to n rows from the arena. */
 plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, const plumb_model *m,
                              int64_t n);
 
-/* dx (n,c): in, d/d out of layer l; out, d/d a->x. grad += the layer's. Overwrites a->gate and
- * a->up. The rows are whole sequences. */
+/* Backpropagates through layer l. dx (n,c) is the gradient of the layer's output on entry, and of
+ * a->x on return. Adds the layer's gradients to grad. Overwrites a->gate and a->up. All sequences
+ * must be complete. */
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows);
-/* dx = (accumulate: +=) dy w ; grad += dy^T x and the bias's */
+/* Backpropagates through a linear layer: dx = dy w (or += if accumulate), and grad += dy^T x and
+ * the gradient of the bias. */
 plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p,
                                    plumb_real *dx, bool accumulate, float *grad,
                                    const plumb_real *dy, const plumb_real *x,
                                    const struct plumb_back *w, int64_t n);
-/* dx += ; grad += the final norm's */
+/* Backpropagates through the final norm: dx +=, grad +=. */
 plumb_status plumb_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                  const plumb_real *dy, const plumb_real *x, const float *rstd,
                                  int64_t n);
-/* A head's weights as its gradients read them: (out,in), the master's or the packed ones */
+/* Returns the weights of a linear layer as the backward reads them: (out,in), from the master
+ * weights in float32, from the packed ones in bfloat16. */
 struct plumb_tensor plumb_linear_weight(const plumb_model *m, const struct plumb_linear *p);
 
 #endif

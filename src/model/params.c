@@ -1,4 +1,4 @@
-/* params.c - the one order of the parameters in the flat vector.
+/* params.c - assigns the parameters their places in the flat vector.
  * Layer 4. Includes base/ and model/net.h. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,11 +10,12 @@ struct layout {
     struct plumb_param *param; /* NULL: count only */
     int64_t n, count, packed;
     const struct plumb_kernels *k;
-    bool packs; /* linear weights are read from a packed form, not as they are */
+    bool packs; /* true if kernels read linear weights in a packed form */
     char prefix[48];
 };
 
-/* Next tensor; returns its offset. cols 0 = a vector. */
+/* Places the next tensor and returns its offset. cols = 0 stands for a vector of `rows`
+ * elements. */
 static int64_t place(struct layout *y, const char *name, int64_t rows, int64_t cols, bool pack)
 {
     const int64_t at = y->count, count = cols ? rows * cols : rows;
@@ -67,14 +68,14 @@ static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
     return p;
 }
 
-/* Sizes are bounded by spec.c (2^24 each, heads x head size 2^26), so one tensor has at most 2^50
- * floats and one layer less than 2^53: what is counted stays in int64 when it is looked at after
- * every layer. */
+/* Checks after every layer that the counts are below 2^56. spec.c limits each size to 2^24 and
+ * heads x head size to 2^26, so a tensor has at most 2^50 floats and a layer less than 2^53. The
+ * counts therefore cannot overflow between two checks. */
 static plumb_status check_count(const struct layout *y)
 {
     const int64_t most = (int64_t)1 << 56;
     PLUMB_REQUIRE(y->count < most && y->packed < most, PLUMB_ERR_UNSUPPORTED,
-                  "config.json describes %lld parameters or more, too many to address",
+                  "config.json describes at least %lld parameters, too many to address",
                   (long long)(y->count < y->packed ? y->packed : y->count));
     return PLUMB_OK;
 }

@@ -1,4 +1,4 @@
-/* pass.c - the memory of a pass, its batch, and the walk over the layers.
+/* pass.c - allocates a pass, uploads its batch, and runs the layers forward and backward.
  * Layer 4. Includes base/, op/, model/pass.h. */
 #include "model/pass.h"
 
@@ -80,7 +80,7 @@ static plumb_status place_head(plumb_pass *p)
     return PLUMB_OK;
 }
 
-/* Runs twice: without memory it counts, with memory it places. */
+/* Places the device memory of a pass in its arena. Runs twice: first it only counts the size. */
 static plumb_status place(plumb_pass *p, const plumb_model *m)
 {
     const struct plumb_pass_limit *o = &p->limit;
@@ -130,7 +130,9 @@ plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
     const int64_t big = (int64_t)1 << 31;
     PLUMB_REQUIRE(limit->max_tokens >= 1 && limit->max_seq >= 1 && limit->max_targets >= 0 &&
                       limit->head_rows >= 0 && limit->max_tokens < big && limit->max_seq < big,
-                  PLUMB_ERR_ARG, "pass for %lld tokens, %lld sequences, %lld targets: out of range",
+                  PLUMB_ERR_ARG,
+                  "a pass for %lld tokens, %lld sequences, %lld targets: expected 1 to 2147483647 "
+                  "tokens and sequences, and no negative number",
                   (long long)limit->max_tokens, (long long)limit->max_seq,
                   (long long)limit->max_targets);
     plumb_pass *p = calloc(1, sizeof *p);
@@ -207,9 +209,9 @@ static plumb_status check_batch(const plumb_pass *p, const plumb_model *m,
     const struct plumb_pass_limit *o = &p->limit;
     const struct plumb_spec *s = &p->spec;
     PLUMB_REQUIRE(m->backend == p->backend && plumb_spec_same_sizes(s, &m->spec), PLUMB_ERR_SHAPE,
-                  "this pass was made for another architecture or backend than that of %s", m->dir);
+                  "the pass was created for another architecture or backend than model %s", m->dir);
     PLUMB_REQUIRE(b->n_seq >= 0 && b->n_seq <= o->max_seq, PLUMB_ERR_SHAPE,
-                  "batch of %lld sequences, this pass holds %lld", (long long)b->n_seq,
+                  "the batch has %lld sequences, the pass holds at most %lld", (long long)b->n_seq,
                   (long long)o->max_seq);
     for (int64_t i = 0; i < b->n_seq; i++) {
         const int64_t len = b->offset[i + 1] - b->offset[i];
@@ -226,14 +228,15 @@ static plumb_status check_batch(const plumb_pass *p, const plumb_model *m,
                           (long long)i, (long long)(j - b->offset[i]), b->ids[j], (long long)s->v);
     }
     const int64_t n = plumb_batch_tokens(b), k = plumb_batch_targets(b);
-    PLUMB_REQUIRE(n <= o->max_tokens && k <= o->max_targets, PLUMB_ERR_SHAPE,
-                  "batch of %lld tokens and %lld targets, this pass holds %lld and %lld",
-                  (long long)n, (long long)k, (long long)o->max_tokens, (long long)o->max_targets);
+    PLUMB_REQUIRE(
+        n <= o->max_tokens && k <= o->max_targets, PLUMB_ERR_SHAPE,
+        "the batch has %lld tokens and %lld targets, the pass holds at most %lld and %lld",
+        (long long)n, (long long)k, (long long)o->max_tokens, (long long)o->max_targets);
     return PLUMB_OK;
 }
 
-/* Where transformers reads a classifier's score: the last token that is no padding, or the first
- * token of a sequence that is all padding. */
+/* Returns the position at which transformers reads a classifier's score: the last token that is not
+ * the padding token, or position 0 if all tokens are padding. */
 static int64_t score_at(const int32_t *ids, int64_t len, int32_t pad)
 {
     int64_t at = len - 1;
@@ -242,7 +245,7 @@ static int64_t score_at(const int32_t *ids, int64_t len, int32_t pad)
     return at;
 }
 
-/* The rows of sequence i: one per token, pages numbered on from *page. */
+/* Adds the rows of sequence i to t: one row per token. Its KV pages are numbered from *page on. */
 static void add_sequence(struct plumb_pass_batch *t, const struct plumb_batch *b, int64_t i,
                          int32_t *page, enum plumb_pass_state state, int32_t pad)
 {
@@ -342,7 +345,7 @@ plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *gra
         if (p->limit.recompute)
             PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], NULL, &rows));
         PLUMB_TRY(plumb_layer_backward(m, l, &p->act[l], p->dx, grad, &p->back, &rows));
-        if (p->on_final) /* below the layer's own lie those that are still to come */
+        if (p->on_final) /* gradients below this offset are still incomplete */
             PLUMB_TRY(p->on_final(p->on_final_arg, m->net->layer[l].norm1));
     }
     return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.n);

@@ -1,14 +1,16 @@
-/* rope.c - the rotation table of the position embedding.
+/* rope.c - computes the table of the rotary position embedding.
  * Layer 4. Includes model/net.h.
  *
- * Everything is float32 in the order of transformers' modeling_rope_utils: positions below
- * 2^24 are exact, so the table equals theirs up to the last bit of powf, cosf and sinf. */
+ * All operations are float32, in the order of transformers' modeling_rope_utils. Positions below
+ * 2^24 are exact in float32. The table therefore equals that of transformers up to the last bit of
+ * powf, cosf and sinf. */
 #include <math.h>
 
 #include "model/net.h"
 
-/* Frequencies above one wavelength are divided, below another kept, between them blended.
- * Source: Llama 3.1, transformers _compute_llama3_parameters. */
+/* Scales a frequency as Llama 3.1 does: wavelengths above one bound are divided by the factor,
+ * those below another bound are kept, and those in between are interpolated. Source: transformers,
+ * _compute_llama3_parameters. */
 static float llama3(float inv_freq, const struct plumb_spec *s)
 {
     const float factor = (float)s->rope.factor;

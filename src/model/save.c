@@ -1,4 +1,4 @@
-/* save.c - a model as a Hugging Face checkpoint folder.
+/* save.c - writes a model as a Hugging Face checkpoint folder.
  * Layer 4. Includes base/, io/, model/net.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "io/safetensors.h"
 #include "model/net.h"
 
-/* Files that go with a model, byte for byte where present. */
+/* Files that are copied byte for byte if they exist. */
 static const char *const model_file[] = {"generation_config.json"};
 static const char *const tokenizer_file[] = {
     "tokenizer.json",
@@ -26,7 +26,7 @@ static const char *const tokenizer_file[] = {
     "chat_template.json",
 };
 
-/* Members that are written anew, whatever the source says. */
+/* Returns true for the members of config.json that plumb writes itself instead of copying them. */
 static bool rewritten(const char *key, bool classifier, bool labels)
 {
     static const char *const always[] = {"architectures", "torch_dtype", "dtype",
@@ -51,7 +51,7 @@ static plumb_status add_labels(struct plumb_buf *out, int64_t n)
     return plumb_buf_add_text(out, "}");
 }
 
-/* Names of labels that the source gave are kept while their number is. */
+/* Returns true if the source's label names can be kept: their number equals the model's labels. */
 static bool labels_kept(const plumb_model *m, const plumb_json *j)
 {
     return m->spec.labels == 0 || plumb_json_count(plumb_json_get(j, "id2label")) == m->spec.labels;

@@ -1,8 +1,8 @@
-/* spec.c - config.json of the Llama family into one struct: family, sizes and switches.
+/* spec.c - reads a config.json of the Llama family into struct plumb_spec: sizes and switches.
  * Layer 4. Includes base/, io/ and model/spec_parts.h.
  *
- * A field that is absent takes the default of the Hugging Face configuration class of that
- * model type; a field that changes the arithmetic and that plumb lacks is refused. */
+ * A missing field gets the default of the Hugging Face configuration class of that model type. A
+ * field that changes the arithmetic in a way that plumb does not implement is an error. */
 #include "model/spec.h"
 
 #include <stdio.h>
@@ -27,7 +27,7 @@ const char *plumb_spec_architecture(const struct plumb_spec *s)
     return s->labels > 0 ? family[s->family].classifier : family[s->family].causal;
 }
 
-/* model_type, and by the architecture's name whether a classifier or a language model. */
+/* Reads model_type; the name of the architecture tells a classifier from a language model. */
 static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const char *type;
@@ -59,13 +59,14 @@ static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const
     const char *problem = plumb_json_string(plumb_json_get(j, "problem_type"), "");
     PLUMB_REQUIRE(s->labels > 1 || strcmp(problem, "single_label_classification") != 0,
                   PLUMB_ERR_FORMAT,
-                  "%s: problem_type is single_label_classification, but there is one label "
-                  "(num_labels, id2label); transformers refuses this, too. Expected \"regression\"",
+                  "%s: problem_type is single_label_classification, but there is only one label "
+                  "(num_labels, id2label); transformers refuses this too. Expected \"regression\"",
                   path);
     return PLUMB_OK;
 }
 
-/* Absent and null differ in Hugging Face: an absent field takes the class's default. */
+/* Returns the value for a field that is absent or null. Hugging Face treats the two differently: an
+ * absent field gets the default of the configuration class. */
 static const int64_t *absent(const plumb_json *j, const char *key, const int64_t *if_absent,
                              const int64_t *if_null)
 {
@@ -87,19 +88,18 @@ static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const 
                                    absent(j, "num_key_value_heads", hk_absent, &s->h), 65536,
                                    path));
     PLUMB_REQUIRE(s->h % s->hk == 0, PLUMB_ERR_FORMAT,
-                  "%s: num_attention_heads %lld is no multiple of num_key_value_heads %lld", path,
-                  (long long)s->h, (long long)s->hk);
+                  "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld",
+                  path, (long long)s->h, (long long)s->hk);
     static const int64_t d_qwen3 = 128;
     const int64_t quotient = s->c / s->h;
     const int64_t *d_absent = s->family == PLUMB_QWEN3 ? &d_qwen3 : &quotient;
     PLUMB_TRY(plumb_json_want_int(j, "head_dim", &s->d, absent(j, "head_dim", d_absent, &quotient),
                                   path));
-    PLUMB_REQUIRE(
-        plumb_json_get(j, "head_dim") || d_absent != &quotient || s->c % s->h == 0,
-        PLUMB_ERR_FORMAT,
-        "%s: hidden_size %lld is no multiple of num_attention_heads %lld, and there is no "
-        "head_dim",
-        path, (long long)s->c, (long long)s->h);
+    PLUMB_REQUIRE(plumb_json_get(j, "head_dim") || d_absent != &quotient || s->c % s->h == 0,
+                  PLUMB_ERR_FORMAT,
+                  "%s: hidden_size %lld is not a multiple of num_attention_heads %lld, and there "
+                  "is no head_dim",
+                  path, (long long)s->c, (long long)s->h);
     PLUMB_REQUIRE(s->d >= 2 && s->d % 2 == 0 && s->d <= 1024, PLUMB_ERR_FORMAT,
                   "%s: head_dim is %lld, expected an even number from 2 to 1024", path,
                   (long long)s->d);
@@ -142,8 +142,8 @@ plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir)
     PLUMB_REQUIRE(
         !plumb_file_exists(path), PLUMB_ERR_UNSUPPORTED,
         "%s: the folder holds an adapter (PEFT), which plumb does not read; merge it into "
-        "the model's weights (merge_and_unload) and name the folder of the result, or "
-        "take the adapter's files out",
+        "the model's weights (merge_and_unload) and name the folder of the result, or remove the "
+        "adapter files",
         path);
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "config.json"));
     plumb_json *j = NULL;

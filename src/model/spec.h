@@ -1,4 +1,4 @@
-/* spec.h - the architecture that a config.json describes.
+/* spec.h - the model architecture described by a config.json.
  * Layer 4. Includes base/ and io/. */
 #ifndef PLUMB_MODEL_SPEC_H
 #define PLUMB_MODEL_SPEC_H
@@ -14,37 +14,40 @@ enum plumb_family { PLUMB_LLAMA, PLUMB_MISTRAL, PLUMB_QWEN2, PLUMB_QWEN3 };
 struct plumb_spec {
     enum plumb_family family;
     int64_t v, c, f;  /* vocabulary, hidden size, feed-forward size */
-    int64_t l;        /* layers */
+    int64_t l;        /* number of layers */
     int64_t h, hk, d; /* query heads, kv heads, head size */
-    int64_t max_pos;  /* longest sequence, prompt and completion together */
-    int64_t window;   /* attention window; 0 = all */
+    int64_t max_pos;  /* longest sequence: prompt plus completion */
+    int64_t window;   /* attention window in tokens; 0 = no limit */
     double eps, rope_theta;
     struct {
         enum { PLUMB_ROPE_PLAIN, PLUMB_ROPE_LINEAR, PLUMB_ROPE_LLAMA3 } type;
         double factor, low_freq_factor, high_freq_factor, original_max_pos;
     } rope;
-    bool tied; /* head = embedding */
+    bool tied; /* the LM head is the embedding */
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
-    int64_t labels;                  /* > 0: sequence classification with that many scores */
-    double init_range;               /* std of fresh weights */
-    int32_t bos, eos[PLUMB_MAX_EOS]; /* -1 = none; from generation_config.json, else config.json */
+    int64_t labels;    /* > 0: a sequence classifier with this many scores */
+    double init_range; /* standard deviation of randomly initialised weights */
+    /* -1 = none; from generation_config.json, or else from config.json */
+    int32_t bos, eos[PLUMB_MAX_EOS];
     int n_eos;
-    int32_t pad; /* -1 = none; a classifier's score stands at the last other token */
+    /* -1 = none; a classifier's score is read at the last token that differs from it */
+    int32_t pad;
 };
 
-/* Hugging Face class of the model, "LlamaForCausalLM". */
+/* Returns the Hugging Face class name of the model, e.g. "LlamaForCausalLM". */
 const char *plumb_spec_architecture(const struct plumb_spec *s);
 
-/* Reads DIR/config.json (and generation_config.json for the stop ids). PLUMB_ERR_UNSUPPORTED
- * names model_type or the field that plumb does not implement; PLUMB_ERR_FORMAT names a missing
- * or mistyped field. Fields that contradict each other, and fields that plumb does not know, are
- * warned about. tied is what config.json says; the weights may say otherwise (plumb_model_open). */
+/* Reads DIR/config.json, and the stop ids from DIR/generation_config.json. Fails with
+ * PLUMB_ERR_UNSUPPORTED if model_type or a field is not supported, and with PLUMB_ERR_FORMAT if a
+ * field is missing or has the wrong type; the message names the field. Warns about contradictory
+ * and unknown fields. `tied` is the value in config.json; plumb_model_open corrects it by the
+ * weights. */
 plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir);
 
-/* Whether a completion ends with this token. */
+/* Returns true if this token ends a completion. */
 bool plumb_spec_stops_at(const struct plumb_spec *s, int32_t id);
 
-/* Whether buffers made for one serve the other. */
+/* Returns true if buffers that were made for one architecture fit the other. */
 bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *b);
 
 #endif

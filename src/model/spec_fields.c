@@ -1,11 +1,11 @@
-/* spec_fields.c - the fields of a config.json that no other part reads.
+/* spec_fields.c - checks the fields of a config.json that no other file reads.
  * Layer 4. Includes base/, io/ and model/spec_parts.h. */
 #include <string.h>
 
 #include "base/log.h"
 #include "model/spec_parts.h"
 
-/* Read by the other parts, or without influence on what plumb computes. */
+/* Fields that other files read, or that do not influence what plumb computes. */
 static const char *const known[] = {
     "_commit_hash",
     "_name_or_path",
@@ -66,7 +66,8 @@ static const char *const known[] = {
     "use_cache",
     "use_sliding_window",
     "vocab_size",
-    /* of generation, which old versions kept here and transformers 5 drops */
+    /* generation fields: old versions stored them in config.json, transformers 5 ignores them
+     * there */
     "bad_words_ids",
     "begin_suppress_tokens",
     "diversity_penalty",
@@ -98,11 +99,11 @@ static const char *const known[] = {
     "typical_p",
 };
 
-/* Fields by which other architectures change the arithmetic. transformers would not read most of
- * them with plumb's model types, so that a folder that has one was most likely made by, or for,
- * another program. off: values, other than null, that have no effect and are accepted. */
+/* Fields with which other architectures change the arithmetic. transformers ignores most of them
+ * for the model types that plumb supports, so a folder that has one was probably made by another
+ * program. `off` lists the values, besides null, that have no effect and are accepted. */
 static const struct {
-    const char *key, *off; /* off: numbers or words, separated by a blank */
+    const char *key, *off; /* off: numbers or words, separated by blanks */
 } other[] = {
     {"add_cross_attention", "false"},
     {"alibi", "false"},
@@ -179,7 +180,7 @@ static plumb_status refuse(const char *key, const plumb_json *value, const char 
     if (st == PLUMB_OK)
         (void)plumb_fail_at(PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
                             "%s: \"%s\": %.80s is not supported: it changes what a model computes, "
-                            "and plumb lacks it",
+                            "and plumb does not implement it",
                             path, key, plumb_buf_text(&text));
     plumb_buf_fini(&text);
     return st ? st : PLUMB_ERR_UNSUPPORTED;
@@ -194,15 +195,15 @@ static plumb_status check_field(const char *key, const plumb_json *value, const 
         if (!strcmp(key, known[i]))
             return PLUMB_OK;
     const bool quiet = plumb_json_type_of(value) == PLUMB_JSON_NULL ||
-                       !strcmp(key, "quantization_config"); /* refused by spec.c */
+                       !strcmp(key, "quantization_config"); /* spec.c refuses quantization_config */
     if (!quiet)
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: plumb does not know the field \"%s\" and does not use it", path, key);
+        plumb_log_once(PLUMB_LOG_WARN, "%s: plumb does not know the field \"%s\" and ignores it",
+                       path, key);
     return PLUMB_OK;
 }
 
-/* Qwen2 has biases at q, k and v and nowhere else, Mistral and Qwen3 have none in their
- * feed-forward layers, whatever these fields say. */
+/* Warns about bias fields that have no effect: Qwen2 has biases at q, k and v only; Mistral and
+ * Qwen3 have none in the MLP. */
 static void check_biases(const plumb_json *j, const char *type, const char *path)
 {
     const bool qwen2 = !strcmp(type, "qwen2"), mistral = !strcmp(type, "mistral");
@@ -218,25 +219,24 @@ static void check_biases(const plumb_json *j, const char *type, const char *path
                        path, type);
 }
 
-/* Fields that ask for what plumb does not do. */
+/* Warns about fields that request something plumb does not do. */
 static void warn_unhonoured(const plumb_json *j, const char *path)
 {
     const double dropout = plumb_json_real(plumb_json_get(j, "attention_dropout"), 0.0);
     const char *dtype = plumb_json_string(plumb_json_get(j, "dtype"), NULL);
     if (dropout != 0.0)
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: attention_dropout is %g and is not used: plumb trains without dropout",
+                       "%s: attention_dropout is %g but is ignored: plumb trains without dropout",
                        path, dropout);
     if (dtype && strcmp(plumb_json_string(plumb_json_get(j, "torch_dtype"), dtype), dtype) != 0)
-        plumb_log_once(
-            PLUMB_LOG_WARN,
-            "%s: dtype and torch_dtype differ; plumb uses neither, it reads every tensor "
-            "as the files hold it",
-            path);
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: dtype and torch_dtype differ; plumb ignores both and reads each tensor "
+                       "in the dtype that its file has",
+                       path);
     if (plumb_json_get(j, "auto_map"))
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: auto_map names program code of the folder's own, which plumb does not "
-                       "run; the model is read as its model_type says",
+                       "%s: auto_map names Python code in the folder, which plumb does not run; "
+                       "the model is computed as its model_type says",
                        path);
 }
 

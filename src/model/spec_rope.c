@@ -1,4 +1,4 @@
-/* spec_rope.c - rotary positions and attention windows from config.json.
+/* spec_rope.c - reads the rotary embedding and the attention windows from config.json.
  * Layer 4. Includes base/, io/ and model/spec_parts.h. */
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "base/num.h"
 #include "model/spec_parts.h"
 
-/* The keys that a description of this type uses; every other key is warned about. */
+/* Returns true if the rope type of s uses this key. All other keys cause a warning. */
 static bool is_used(const char *key, const struct plumb_spec *s)
 {
     static const char *const any[] = {"rope_theta", "rope_type", "type", "partial_rotary_factor"};
@@ -56,7 +56,8 @@ static plumb_status read_type(const char **type, const plumb_json *r, const char
     return PLUMB_OK;
 }
 
-/* transformers prefers original_max_position_embeddings beside the description to the one in it. */
+/* Reads original_max_position_embeddings. As in transformers, the top-level field takes precedence
+ * over the one in the rope object. */
 static plumb_status read_original(struct plumb_spec *s, const plumb_json *j, const plumb_json *r,
                                   const char *where, const char *path)
 {
@@ -66,9 +67,10 @@ static plumb_status read_original(struct plumb_spec *s, const plumb_json *j, con
     PLUMB_TRY(plumb_json_want_real(r, key, &inside, &max_pos, where));
     PLUMB_TRY(plumb_json_want_real(j, key, &s->rope.original_max_pos, &inside, path));
     if (plumb_json_get(r, key) && s->rope.original_max_pos != inside)
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: %s is %g there and %g beside it; %g is used, as in transformers", where,
-                       key, inside, s->rope.original_max_pos, s->rope.original_max_pos);
+        plumb_log_once(
+            PLUMB_LOG_WARN,
+            "%s: %s is %g, but the top level of config.json has %g; %g is used, as in transformers",
+            where, key, inside, s->rope.original_max_pos, s->rope.original_max_pos);
     return PLUMB_OK;
 }
 
@@ -107,7 +109,9 @@ static plumb_status want_object(const plumb_json *r, const char *where)
                   "%s: expected an object, found %s", where,
                   plumb_json_type_name(plumb_json_type_of(r)));
     PLUMB_REQUIRE(!plumb_json_get(r, "full_attention") && !plumb_json_get(r, "sliding_attention"),
-                  PLUMB_ERR_UNSUPPORTED, "%s: one entry per kind of layer is not supported", where);
+                  PLUMB_ERR_UNSUPPORTED,
+                  "%s: separate entries for full_attention and sliding_attention are not supported",
+                  where);
     return PLUMB_OK;
 }
 
@@ -121,9 +125,9 @@ static bool differs(const plumb_json *a, const plumb_json *b)
     return differ;
 }
 
-/* transformers (convert_rope_params_to_dict): a rope_scaling that is not empty replaces
- * rope_parameters as a whole, rope_theta included. What the chosen description leaves out comes
- * from the fields beside it. */
+/* As in transformers (convert_rope_params_to_dict), a non-empty rope_scaling replaces
+ * rope_parameters completely, including rope_theta. Values that the chosen object lacks come from
+ * the top-level fields. */
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     char where[2][600];
@@ -137,8 +141,8 @@ plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, con
     const int k = r[0] && plumb_json_count(r[0]) > 0 ? 0 : 1;
     if (k == 0 && r[1] && differs(r[0], r[1]))
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: rope_scaling and rope_parameters are both there and differ; "
-                       "rope_scaling is used alone, as in transformers 5. Remove one of them",
+                       "%s: rope_scaling and rope_parameters differ; only rope_scaling is used, as "
+                       "in transformers 5. Remove one of them",
                        path);
     const double base = 10000.0, whole = 1.0;
     double theta, partial, outside;
@@ -152,10 +156,10 @@ plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, con
         PLUMB_TRY(read_scaling(s, j, r[k], where[k], path));
     }
     if (plumb_json_get(j, "rope_theta") && theta != outside)
-        plumb_log_once(
-            PLUMB_LOG_WARN,
-            "%s: rope_theta is %g there and %g beside it; %g is used, as in transformers", where[k],
-            theta, outside, theta);
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: rope_theta is %g, but the top level of config.json has %g; %g is used, "
+                       "as in transformers",
+                       where[k], theta, outside, theta);
     PLUMB_REQUIRE(partial == 1.0, PLUMB_ERR_UNSUPPORTED,
                   "%s: partial_rotary_factor %g is not supported (expected 1)", path, partial);
     PLUMB_REQUIRE(theta > 1, PLUMB_ERR_FORMAT, "%s: rope_theta is %g, expected > 1", path, theta);
@@ -163,9 +167,9 @@ plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, con
     return PLUMB_OK;
 }
 
-/* ---- windows ----------------------------------------------------------------------------- */
+/* ---- attention windows ------------------------------------------------------------------ */
 
-/* *out = how many layers the list gives a window; all of them must be of the known kinds. */
+/* Sets *out to the number of layers with a window in layer_types. Fails on an unknown kind. */
 static plumb_status count_types(int64_t *out, const plumb_json *types, const struct plumb_spec *s,
                                 const char *path)
 {
@@ -176,7 +180,7 @@ static plumb_status count_types(int64_t *out, const plumb_json *types, const str
     for (int64_t i = 0; i < s->l; i++) {
         const char *t = plumb_json_string(plumb_json_at(types, i), "");
         const bool windowed = !strcmp(t, "sliding_attention");
-        /* "attention" is an older name */
+        /* "attention" is an older name of "full_attention" */
         PLUMB_REQUIRE(windowed || !strcmp(t, "full_attention") || !strcmp(t, "attention"),
                       PLUMB_ERR_UNSUPPORTED, "%s: layer_types[%lld] \"%s\" is not supported", path,
                       (long long)i, t);
@@ -185,7 +189,7 @@ static plumb_status count_types(int64_t *out, const plumb_json *types, const str
     return PLUMB_OK;
 }
 
-/* The window of the layers that have one; 0 = none. */
+/* Sets *window to the size of the attention window; 0 if `use` is false or the field is null. */
 static plumb_status read_size(int64_t *window, bool use, const plumb_json *j, const char *path)
 {
     const int64_t window_class = 4096;
@@ -195,8 +199,8 @@ static plumb_status read_size(int64_t *window, bool use, const plumb_json *j, co
     return plumb_spec_want_size(j, "sliding_window", window, &window_class, 1 << 24, path);
 }
 
-/* transformers' Llama has no windows in its masks, but takes the window from these fields for its
- * cache: what it computes depends on how it is called. */
+/* Checks that a llama config has no attention window. transformers' Llama ignores windows in its
+ * masks, but applies these fields to its cache; its results would depend on how it is called. */
 static plumb_status without_windows(const struct plumb_spec *s, const plumb_json *j,
                                     const char *path)
 {
@@ -206,15 +210,15 @@ static plumb_status without_windows(const struct plumb_spec *s, const plumb_json
     if (types)
         PLUMB_TRY(count_types(&windowed, types, s, path));
     PLUMB_REQUIRE(windowed == 0 && window >= s->max_pos, PLUMB_ERR_UNSUPPORTED,
-                  "%s: %s asks for an attention window, but model_type llama has none; take the "
-                  "field out if every layer attends to all positions, or use model_type mistral",
+                  "%s: %s asks for an attention window, but model_type llama has none; remove the "
+                  "field if every layer attends to all positions, or use model_type mistral",
                   path, windowed > 0 ? "layer_types" : "sliding_window");
     return PLUMB_OK;
 }
 
-/* Layers of s->l that have the window s->window: all or none are supported. Where layer_types is
- * given, it decides which (transformers treats a mistral with layer_types as a ministral, whose
- * arithmetic is the same); max_window_layers and use_sliding_window make the list otherwise. */
+/* Reads the attention window. Only all layers or none may have one. layer_types decides if it
+ * exists (transformers treats a mistral with layer_types as a ministral, whose arithmetic is the
+ * same). Otherwise, use_sliding_window and max_window_layers decide. */
 plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     if (s->family == PLUMB_LLAMA)
@@ -235,20 +239,22 @@ plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, c
     else
         windowed = made;
     PLUMB_REQUIRE(windowed == 0 || window > 0, PLUMB_ERR_FORMAT,
-                  "%s: layer_types gives %lld layers a window, but %s; transformers refuses this, "
-                  "too. Correct one of them",
+                  "%s: layer_types gives %lld layers a window, but %s; transformers refuses this "
+                  "too. Correct one of the fields",
                   path, (long long)windowed,
                   use ? "sliding_window is null" : "use_sliding_window is not true");
     if (types && windowed != made && (mistral || plumb_json_get(j, "max_window_layers")))
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: layer_types gives %lld of %lld layers a window, %s would give it to "
-                       "%lld; layer_types is used, as in transformers",
+                       "%s: layer_types gives %lld of %lld layers a window, but %s would give it "
+                       "to %lld; layer_types is used, as in transformers",
                        path, (long long)windowed, (long long)s->l,
                        mistral ? "sliding_window" : "max_window_layers with use_sliding_window",
                        (long long)made);
-    PLUMB_REQUIRE(windowed == 0 || windowed == s->l, PLUMB_ERR_UNSUPPORTED,
-                  "%s: use_sliding_window on %lld of %lld layers is not supported (all or none)",
-                  path, (long long)windowed, (long long)s->l);
+    PLUMB_REQUIRE(
+        windowed == 0 || windowed == s->l, PLUMB_ERR_UNSUPPORTED,
+        "%s: an attention window on %lld of %lld layers is not supported, only on all or none "
+        "(use_sliding_window, max_window_layers, layer_types)",
+        path, (long long)windowed, (long long)s->l);
     s->window = windowed ? window : 0;
     return PLUMB_OK;
 }

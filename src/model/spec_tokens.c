@@ -1,4 +1,4 @@
-/* spec_tokens.c - token ids with a role, from config.json and generation_config.json.
+/* spec_tokens.c - reads special token ids from config.json and generation_config.json.
  * Layer 4. Includes base/, io/ and model/spec_parts.h. */
 #include <stdio.h>
 #include <string.h>
@@ -18,18 +18,19 @@ static plumb_status read_token(int32_t *out, const plumb_json *v, int64_t vocab,
     return PLUMB_OK;
 }
 
-/* Files on the hub have pad_token_id -1 or the like; transformers warns and compares with it. */
+/* Reads pad_token_id. Some files on the hub have -1 or another invalid id; plumb warns and treats
+ * it as no padding token. */
 static void read_pad(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const int64_t pad = plumb_json_int(plumb_json_get(j, "pad_token_id"), -1);
     s->pad = pad >= 0 && pad < s->v ? (int32_t)pad : -1;
     if (s->pad < 0 && plumb_json_get(j, "pad_token_id"))
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: pad_token_id is no id in [0, vocab_size %lld) and is not used", path,
+                       "%s: pad_token_id is not an id in [0, vocab_size %lld) and is ignored", path,
                        (long long)s->v);
 }
 
-/* The ids that file j gives; what it leaves out stays as it was. */
+/* Reads the begin and end tokens of file j. A missing field leaves the old value. */
 static plumb_status read_stops(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *bos = plumb_json_get(j, "bos_token_id");
@@ -58,24 +59,26 @@ bool plumb_spec_stops_at(const struct plumb_spec *s, int32_t id)
     return false;
 }
 
-/* transformers' generate() reads generation_config.json alone where there is one. A file without
- * end tokens would let it run on, which nobody wants: those of config.json stay. */
+/* Warns where generation_config.json and config.json disagree. If generation_config.json exists,
+ * transformers' generate() uses it alone. If it has no end token, generate() would not stop, so
+ * plumb keeps the end tokens of config.json. */
 static void compare_stops(const struct plumb_spec *before, const struct plumb_spec *s,
                           const plumb_json *j, const char *path)
 {
     if (before->n_eos > 0 && !plumb_json_get(j, "eos_token_id"))
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: has no eos_token_id; %d ends a completion, as config.json says "
-                       "(transformers' generate() would not stop there)",
+                       "%s: the file has no eos_token_id; completions end at token %d, as "
+                       "config.json says (transformers' generate() would not stop there)",
                        path, (int)before->eos[0]);
     for (int i = 0; i < before->n_eos; i++)
         if (!plumb_spec_stops_at(s, before->eos[i]))
             plumb_log_once(PLUMB_LOG_WARN,
-                           "%s: eos_token_id does not hold %d, which config.json gives as an end "
-                           "token; generation_config.json is used, as in transformers",
+                           "%s: eos_token_id does not contain %d, which is an end token in "
+                           "config.json; generation_config.json is used, as in transformers",
                            path, (int)before->eos[i]);
     if (before->bos >= 0 && s->bos != before->bos)
-        plumb_log_once(PLUMB_LOG_WARN, "%s: bos_token_id is %d, config.json says %d", path,
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: bos_token_id is %d, which is used, but config.json says %d", path,
                        (int)s->bos, (int)before->bos);
 }
 

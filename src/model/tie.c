@@ -1,4 +1,4 @@
-/* tie.c - whether the head is the embedding: what config.json says beside what the files hold.
+/* tie.c - decides whether the LM head is the embedding, from config.json and the checkpoint files.
  * Layer 4. Includes base/, io/ and model/net.h. */
 #include <stdlib.h>
 
@@ -14,7 +14,7 @@ static bool same_shape(const struct plumb_st_entry *a, const struct plumb_st_ent
     return same;
 }
 
-/* part = floats [at, at + n) of the entry. */
+/* Converts elements [at, at + n) of a tensor to floats in `part`. */
 static plumb_status read_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n)
 {
     struct plumb_st_entry one = *e;
@@ -45,8 +45,8 @@ static plumb_status same_values(bool *same, const struct plumb_st_entry *a,
     return st;
 }
 
-/* As transformers 5 (tie_weights): a head that the files hold besides the embedding, with other
- * values, is a head of its own. */
+/* Follows transformers 5 (tie_weights): if the checkpoint holds a head whose values differ from the
+ * embedding, the head is not tied. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir)
 {
     const struct plumb_st_entry *embed = plumb_st_find(files, PLUMB_EMBED_NAME);
@@ -64,17 +64,18 @@ plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, cons
     if (!embed) {
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: " PLUMB_EMBED_NAME " is missing; config.json says tie_word_embeddings, "
-                       "so that " PLUMB_HEAD_NAME " is both, as in transformers",
+                       "so " PLUMB_HEAD_NAME " is used for both, as in transformers",
                        dir);
         return PLUMB_OK;
     }
     PLUMB_TRY(same_values(&same, embed, head));
     s->tied = same;
     if (!same)
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: config.json says tie_word_embeddings, but %s holds a " PLUMB_HEAD_NAME
-                       " that differs from the embedding; it is the head, as in transformers 5. A "
-                       "checkpoint of this run says tie_word_embeddings: false",
-                       dir, head->file);
+        plumb_log_once(
+            PLUMB_LOG_WARN,
+            "%s: config.json says tie_word_embeddings, but %s holds a " PLUMB_HEAD_NAME
+            " that differs from the embedding; it is used as a separate head, as in transformers "
+            "5. Checkpoints of this run will say tie_word_embeddings: false",
+            dir, head->file);
     return PLUMB_OK;
 }

@@ -1,9 +1,10 @@
-/* words.c - whether a model and a tokenizer belong together.
+/* words.c - checks that a model and a tokenizer fit together.
  * Layer 4. Includes base/, text/ and model/net.h. */
 #include "base/log.h"
 #include "model/net.h"
 
-/* The end token that training appends and that generation waits for must be one. */
+/* Warns if the tokenizer's end token, which training appends, is not one at which generation
+ * stops. */
 static void compare_end(const plumb_model *m, int32_t end, const char *tokenizer_dir)
 {
     const struct plumb_spec *s = &m->spec;
@@ -11,21 +12,22 @@ static void compare_end(const plumb_model *m, int32_t end, const char *tokenizer
         return;
     if (s->n_eos > 0)
         plumb_log_once(PLUMB_LOG_WARN,
-                       "the end token is %d in the tokenizer of %s and %d%s in the config.json and "
+                       "the end token is %d in the tokenizer of %s, but %d%s in config.json and "
                        "generation_config.json of %s: training appends the first, generation stops "
                        "at the second. Correct one of the folders",
                        (int)end, tokenizer_dir, (int)s->eos[0], s->n_eos > 1 ? " (and others)" : "",
                        m->dir);
     else if (s->labels == 0)
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "the end token is %d in the tokenizer of %s, but the config.json and "
-                       "generation_config.json of %s name none (eos_token_id): generation does not "
-                       "stop at it",
-                       (int)end, tokenizer_dir, m->dir);
+        plumb_log_once(
+            PLUMB_LOG_WARN,
+            "the end token is %d in the tokenizer of %s, but config.json and "
+            "generation_config.json of %s name none (eos_token_id): generation will not stop at it",
+            (int)end, tokenizer_dir, m->dir);
 }
 
-/* With the padding token as end token, transformers reads the score before the end token, and so
- * does plumb. A row that is yet to be learnt reads it at the end token instead, in both. */
+/* Handles a classifier whose padding token is the end token. transformers reads the score before
+ * the end token in this case, and so does plumb. If the score row is new, the padding token is
+ * removed, so that both read the score at the end token. */
 static void compare_pad(plumb_model *m, int32_t end, const char *tokenizer_dir)
 {
     struct plumb_spec *s = &m->spec;
@@ -37,15 +39,15 @@ static void compare_pad(plumb_model *m, int32_t end, const char *tokenizer_dir)
     }
     plumb_log_once(PLUMB_LOG_WARN,
                    "%s: pad_token_id %d is the end token%s%s: the score is read at the last token "
-                   "that is not %d, before the end token, as in transformers. Another "
-                   "pad_token_id, or null, in config.json has it read at the end token",
+                   "that is not %d, before the end token, as in transformers. To read it at the "
+                   "end token, set another pad_token_id, or null, in config.json",
                    m->dir, (int)s->pad, end == s->pad ? " of the tokenizer of " : "",
                    end == s->pad ? tokenizer_dir : "", (int)s->pad);
 }
 
-/* Every id that tokenizer.json alone gives must have a row in the model, and so must the end and
- * begin tokens. A token that another file adds (a "[PAD]" of tokenizer_config.json, say) may lack
- * one, as long as no text holds it; an id without a row is refused where it is met. */
+/* Checks that every id of tokenizer.json, the end token and the begin token have a row in the
+ * model. A token that another file adds (such as "[PAD]" of tokenizer_config.json) may lack a row;
+ * an input that contains it is refused. */
 static plumb_status compare_sizes(const struct plumb_spec *s, const plumb_tokenizer *t,
                                   const char *dir, const char *tokenizer_dir)
 {
@@ -55,8 +57,8 @@ static plumb_status compare_sizes(const struct plumb_spec *s, const plumb_tokeni
     PLUMB_REQUIRE(plumb_tokenizer_file_vocab(t) <= s->v && plumb_tokenizer_eos(t) < s->v &&
                       plumb_tokenizer_bos(t) < s->v,
                   PLUMB_ERR_FORMAT,
-                  "%s: the tokenizer has ids up to %lld, the model's vocabulary only %lld (%s); "
-                  "they do not belong together",
+                  "%s: the tokenizer has ids up to %lld, but the model's vocabulary has only %lld "
+                  "tokens (%s); they do not belong together",
                   tokenizer_dir, (long long)n - 1, (long long)s->v, dir);
     struct plumb_buf text = {0};
     const int32_t last = (int32_t)n - 1;
@@ -64,7 +66,7 @@ static plumb_status compare_sizes(const struct plumb_spec *s, const plumb_tokeni
     if (st == PLUMB_OK)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: the added token \"%s\" has id %d, but the vocabulary of %s ends at "
-                       "%lld; a text that holds it is refused",
+                       "%lld; a text that contains it is refused",
                        tokenizer_dir, plumb_buf_text(&text), (int)last, dir, (long long)s->v - 1);
     plumb_buf_fini(&text);
     return st;
@@ -79,8 +81,8 @@ plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
     compare_end(m, end, tokenizer_dir);
     if (bos >= 0 && s->bos >= 0 && bos != s->bos)
         plumb_log_once(PLUMB_LOG_WARN,
-                       "the begin token is %d in the tokenizer of %s and %d in the config.json of "
-                       "%s; the tokenizer's is used",
+                       "the begin token is %d in the tokenizer of %s and %d in config.json of %s; "
+                       "the tokenizer's token is used",
                        (int)bos, tokenizer_dir, (int)s->bos, m->dir);
     compare_pad(m, end, tokenizer_dir);
     return PLUMB_OK;

@@ -66,7 +66,7 @@ def names_both_sources(bench):
                        stdin=prompt)
         bench.check(r.err.count("rope_scaling and rope_parameters") == 1, "rope:", r)
         bench.check(r.err.count(f"the end token is {stop} in the tokenizer") == 1 and
-                    f"{other} in the config.json" in r.err, "end token:", r)
+                    f"{other} in config.json" in r.err, "end token:", r)
     edit(odd / "config.json", final_logit_softcapping=30.0)
     r = bench.run("generate", f"model={odd}", "prompts=-", "max_new_tokens=2", stdin=prompt)
     bench.check(r.code == 7 and "final_logit_softcapping" in r.err and "config.json" in r.err,

@@ -184,7 +184,7 @@ static void check_pauses(const plumb_model *m, const plumb_tokenizer *t)
     CHECK_OK(plumb_generator_create(&g, m, 3, 100, t));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK_FAILS(plumb_generate(g, m, &bad[i], 1, &o, keep, &other), PLUMB_ERR_ARG,
-                    "tokens are given");
+                    "given tokens need exactly 1 sample");
     plumb_generator_destroy(&g);
     CHECK(!strcmp(plumb_stop_name(PLUMB_STOP_PAUSED), "paused"));
 }

@@ -163,7 +163,7 @@ static const struct {
     {"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2},\"rope_parameters\":{}",
      "rope_scaling and rope_parameters", false},
     {"llama", "\"rope_theta\":700,\"rope_parameters\":{\"rope_theta\":500}",
-     "rope_theta is 500 there and 700", false},
+     "rope_theta is 500, but the top level of config.json has 700", false},
     {"llama", "\"rope_parameters\":{\"type\":\"linear\",\"rope_type\":\"default\"}",
      "type is \"linear\" and rope_type is \"default\"", false},
     {"llama", "\"rope_parameters\":{\"rope_type\":\"default\",\"factor\":4}", "\"factor\"", false},
@@ -172,7 +172,7 @@ static const struct {
      "\"original_max_position_embeddings\":32,\"rope_parameters\":{\"rope_type\":\"llama3\","
      "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
      "\"original_max_position_embeddings\":64}",
-     "original_max_position_embeddings is 64 there and 32", false},
+     "original_max_position_embeddings is 64, but the top level of config.json has 32", false},
     {"llama", "\"sliding_window\":7", "sliding_window asks for an attention window", true},
     {"llama", "\"layer_types\":[\"sliding_attention\",\"full_attention\"]", "layer_types asks",
      true},
@@ -205,7 +205,7 @@ static const struct {
     {"llama", "\"per_layer_config\":{\"1\":{}}", "\"per_layer_config\"", true},
     {"llama", "\"a_field_of_tomorrow\":3", "\"a_field_of_tomorrow\"", false},
     {"llama", "\"auto_map\":{\"AutoModel\":\"x.Y\"}", "auto_map", false},
-    {"llama", "\"pad_token_id\":-1", "pad_token_id is no id", false},
+    {"llama", "\"pad_token_id\":-1", "pad_token_id is not an id", false},
     {"llama", "\"dtype\":\"float16\",\"torch_dtype\":\"bfloat16\"", "torch_dtype", false},
 };
 
@@ -241,7 +241,8 @@ static void contradictions(void)
                "{\"model_type\":\"llama\"," SIZES ",\"eos_token_id\":2,\"bos_token_id\":1}");
     hear();
     CHECK_OK(plumb_spec_read(&s, dir));
-    CHECK(heard("does not hold 2, which config.json gives") && heard("bos_token_id is 3"));
+    CHECK(heard("does not contain 2, which is an end token in config.json") &&
+          heard("bos_token_id is 3"));
     CHECK(unlink(in("generation_config.json")) == 0);
 }
 
@@ -341,7 +342,8 @@ static void heads(void)
     write_weights(NULL, head, 0); /* under the head's name alone */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
-    CHECK(m->spec.tied && m->fingerprint == plain->fingerprint && heard("lm_head.weight is both"));
+    CHECK(m->spec.tied && m->fingerprint == plain->fingerprint &&
+          heard("lm_head.weight is used for both"));
     plumb_model_destroy(&m);
     write_weights(embed, head, 0.25f); /* a head of its own */
     hear();
