@@ -1,6 +1,6 @@
 #!/bin/sh
-# build.sh [BUILD_DIR] [-MESON_OPTION...] [TARGET...] - configures BUILD_DIR (build) once and builds
-# the targets (all).
+# build.sh [BUILD_DIR] [-MESON_OPTION...] [TARGET...] - configures BUILD_DIR (default: build) if it
+# is not configured yet, and builds the targets (default: all).
 set -eu
 cd "$(dirname "$0")/.."
 dir=${1:-build}

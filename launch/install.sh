@@ -1,6 +1,7 @@
 #!/bin/sh
-# install.sh - installs the Debian packages that plumb builds and tests with; says which.
-# As root it installs what is missing; otherwise it prints the command to run and fails.
+# install.sh - installs the Debian packages that plumb needs to build and to run its tests.
+# Lists the missing packages. As root it installs them; otherwise it prints the command to run and
+# fails.
 set -eu
 
 packages="gcc g++ pkg-config meson ninja-build python3
@@ -15,7 +16,7 @@ for p in $packages; do
     esac
 done
 if [ -z "$missing" ]; then
-    echo "install: every package is there already"
+    echo "install: all packages are already installed"
     exit 0
 fi
 echo "install: missing packages:$missing"
@@ -23,7 +24,7 @@ if [ "$(id -u)" -ne 0 ]; then
     if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
         exec sudo -n "$0"
     fi
-    echo "install: not root; please run:" >&2
+    echo "install: you are not root; please run:" >&2
     echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
     exit 1
 fi
@@ -31,7 +32,7 @@ apt-get update -qq
 # shellcheck disable=SC2086
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/tmp/plumb-install.log 2>&1 || {
     tail -n 20 /tmp/plumb-install.log >&2
-    echo "install: apt-get failed; its whole output is in /tmp/plumb-install.log" >&2
+    echo "install: apt-get failed; the complete output is in /tmp/plumb-install.log" >&2
     exit 1
 }
 echo "install: done"

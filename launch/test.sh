@@ -1,6 +1,6 @@
 #!/bin/sh
-# test.sh - installs what is missing, builds with warnings as errors, runs every test.
-# Ends with one line: N passed, N failed, N skipped.
+# test.sh - installs missing packages, builds with warnings as errors, and runs every test.
+# The last line of the output is: N passed, N failed, N skipped.
 set -eu
 cd "$(dirname "$0")/.."
 ./launch/install.sh

@@ -1,4 +1,4 @@
-/* annotator.c - someone who judges answers by the truth, imperfectly, or in another unit.
+/* annotator.c - a simulated annotator, who scores answers with noise, label flips or another scale.
  * Tool; includes base/ and io/. */
 #include <math.h>
 #include <string.h>
@@ -6,12 +6,13 @@
 #include "io/file.h"
 #include "world.h"
 
-/* Streams of the keyed generator, apart from those of the data sets. */
+/* Random number streams, different from those of the data sets. */
 enum { STREAM_NOISE = 101, STREAM_FLIP };
-#define RECORDS 0xffffffffffull /* a key's record has 40 bits */
-/* Truths of wrong answers are below, of right ones, with manners or without, above. */
+#define RECORDS 0xffffffffffull /* a record number in a random number key has 40 bits */
+/* A true score above RIGHT means that the content is right, with or without polite words; wrong
+ * answers score below it. */
 #define RIGHT 0.9
-/* What is added to a truth multiplies its worth by e^STEEP. */
+/* In shape heavy, the worth of an answer is e^(STEEP * true score). */
 #define STEEP 2.0
 
 bool world_shape_find(enum world_shape *out, const char *name)
@@ -26,7 +27,7 @@ bool world_shape_find(enum world_shape *out, const char *name)
     return false;
 }
 
-/* In (0, 1), of a text's hash. */
+/* Returns a random number in (0, 1) for the hash of a text. */
 static double drawn(const struct world_annotator *a, uint32_t stream, uint64_t hash)
 {
     struct world_draw d = world_draw_at(a->seed, stream, hash & RECORDS);

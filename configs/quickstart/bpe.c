@@ -1,4 +1,4 @@
-/* bpe.c - learns a small byte-level BPE tokenizer and writes it as tokenizer.json.
+/* bpe.c - trains a small byte-level BPE tokenizer and writes it as tokenizer.json.
  * Tool; includes base/. */
 #include <ctype.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #define MAX_VOCAB  4096
 #define SPECIALS   3
 
-/* A piece is what the pre-tokenizer cuts: its tokens so far and how often it occurs. */
+/* A piece of the pre-tokenizer: its text, its tokens so far, and how often it occurs. */
 struct piece {
     char text[MAX_PIECE];
     int16_t token[MAX_PIECE];
@@ -21,13 +21,14 @@ struct piece {
 struct trainer {
     struct piece piece[MAX_PIECES];
     int n_pieces, n_tokens;
-    char token[MAX_VOCAB][MAX_PIECE]; /* raw bytes, NUL-terminated */
+    char token[MAX_VOCAB][MAX_PIECE]; /* bytes of each token, NUL-terminated */
     int left[MAX_VOCAB], right[MAX_VOCAB];
     int64_t pair[MAX_VOCAB][MAX_VOCAB];
 };
 
-/* Length of the next piece, as GPT-2's expression cuts text of letters, punctuation and single
- * spaces: an optional space with letters or with punctuation, or white space alone. */
+/* Returns the length of the next piece. Gives the same pieces as GPT-2's expression for texts of
+ * letters, punctuation and single spaces: an optional space followed by letters or by punctuation,
+ * or white space alone. */
 static int cut(const char *s)
 {
     const int lead = s[0] == ' ' && s[1] && !isspace((unsigned char)s[1]);
@@ -40,7 +41,8 @@ static int cut(const char *s)
     return n;
 }
 
-/* Id of a byte in GPT-2's order: printable Latin-1 first, then the rest. */
+/* Returns the place of a byte in GPT-2's order: printable Latin-1 characters first, then the
+ * rest. */
 static int printable(int b)
 {
     return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
@@ -55,7 +57,7 @@ static int byte_rank(int byte)
             rank += printable(b);
     return rank;
 }
-/* The character that stands for a byte in the file: itself, or one above U+0100. */
+/* Writes the character that stands for a byte in tokenizer.json: itself, or one from U+0100 on. */
 static plumb_status put_byte(struct plumb_buf *out, unsigned char byte)
 {
     int shifted = 0x100;
@@ -81,13 +83,15 @@ static plumb_status count_pieces(struct trainer *t, const char *text)
 {
     for (const char *s = text; *s;) {
         const int n = cut(s);
-        PLUMB_REQUIRE(n < MAX_PIECE, PLUMB_ERR_ARG, "word longer than %d letters", MAX_PIECE - 1);
+        PLUMB_REQUIRE(n < MAX_PIECE, PLUMB_ERR_ARG,
+                      "tokenizer training text: a word is longer than %d letters", MAX_PIECE - 1);
         int i = 0;
         while (i < t->n_pieces &&
                (strncmp(t->piece[i].text, s, (size_t)n) != 0 || t->piece[i].text[n]))
             i++;
         if (i == t->n_pieces) {
-            PLUMB_REQUIRE(i < MAX_PIECES, PLUMB_ERR_ARG, "more than %d words", MAX_PIECES);
+            PLUMB_REQUIRE(i < MAX_PIECES, PLUMB_ERR_ARG,
+                          "tokenizer training text: more than %d different words", MAX_PIECES);
             t->n_pieces++;
             memcpy(t->piece[i].text, s, (size_t)n);
             t->piece[i].n = n;
@@ -100,7 +104,7 @@ static plumb_status count_pieces(struct trainer *t, const char *text)
     return PLUMB_OK;
 }
 
-/* Joins the most frequent neighbouring pair; 0 when no pair is left. */
+/* Merges the most frequent pair of adjacent tokens. Returns 0 if there is no pair left. */
 static int merge_best(struct trainer *t)
 {
     const int v = t->n_tokens;

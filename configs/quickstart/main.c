@@ -1,4 +1,4 @@
-/* main.c - plumb-world: writes the quickstart's data, and judges answers.
+/* main.c - plumb-world: writes the quickstart's data and scores answers to its prompts.
  * Tool; includes base/ and io/. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,17 +8,17 @@
 #include "io/json.h"
 #include "world.h"
 
-/* Streams of the keyed generator: one per data set. */
+/* Random number streams, one per data set. */
 enum { STREAM_SPLIT = 1, STREAM_SFT, STREAM_PAIRS };
 enum { N_EVAL = 256, N_PROMPTS = 2048, N_SFT = 16000, N_PAIRS = 4000, VOCABULARY = 1024 };
-#define PRINCIPLED_SHARE 0.5  /* of the SFT records */
-#define LABEL_NOISE      0.05 /* of the pairs */
+#define PRINCIPLED_SHARE 0.5  /* share of SFT records with a principle */
+#define LABEL_NOISE      0.05 /* share of pairs with the wrong label */
 
-/* One data set being written; text collects what the tokenizer learns from. */
+/* The data set that is being written; `text` collects the training text of the tokenizer. */
 struct sink {
     struct plumb_buf line, text;
     double sum[2];
-    int64_t count[2]; /* plain, principled */
+    int64_t count[2]; /* SFT records: plain, with a principle */
 };
 
 static plumb_status put_member(struct plumb_buf *out, const char *key, const struct plumb_buf *v)
@@ -53,8 +53,8 @@ fail:
     return st;
 }
 
-/* One SFT record: half of them with a principle in front and mostly good answers, half without
- * and mostly poor ones. */
+/* Writes one SFT record. Half of the records have a principle before the prompt and mostly good
+ * answers; the other half has no principle and mostly poor answers. */
 static plumb_status put_sft(struct sink *s, struct plumb_buf *out, const struct world_request *q,
                             struct world_draw *d, struct plumb_buf *prompt,
                             struct plumb_buf *answer)
@@ -95,7 +95,8 @@ fail:
     return st;
 }
 
-/* One pair of answers whose true scores differ; the better one is chosen, except for noise. */
+/* Writes one pair of answers with different true scores. The better one is `chosen`, except in the
+ * share LABEL_NOISE of the pairs. */
 static plumb_status put_pair(struct plumb_buf *out, const struct world_request *q,
                              struct world_draw *d, struct plumb_buf *prompt,
                              struct plumb_buf answer[2])
@@ -135,7 +136,8 @@ fail:
     return st;
 }
 
-/* Tokenizer and architecture: a Llama of about a million parameters, without weights. */
+/* Writes the tokenizer and the config.json of a Llama with about a million parameters; no
+ * weights. */
 static plumb_status write_model(const char *dir, const char *text, struct plumb_buf *b)
 {
     int vocab;
@@ -182,7 +184,8 @@ static plumb_status write_principles(const char *dir, struct plumb_buf *b)
     return PLUMB_OK;
 }
 
-/* Splits the requests once: held-out ones, prompts to align on, and the rest to learn from. */
+/* Divides the requests into held-out ones, prompts for alignment, and the rest for SFT and
+ * pairs. */
 static plumb_status make(const char *dir, uint64_t seed)
 {
     const int all = world_requests(), rest = N_EVAL + N_PROMPTS;
@@ -216,7 +219,7 @@ fail:
     return st;
 }
 
-/* The score, and what a caller who asks again wants to compare it with. */
+/* Prints the score, the true score, and the fields that let a caller match question and answer. */
 static void put_score(const plumb_json *item, double score, double truth)
 {
     static const char *const same[] = {"prompt_id", "sample"};
@@ -229,8 +232,9 @@ static void put_score(const plumb_json *item, double score, double truth)
     printf("}\n");
 }
 
-/* One {"prompt","completion"} line in, one {"score","true"} line out, with the line's prompt_id and
- * sample; a line that is no request of this world gets null, which counts as a missing score. */
+/* Reads one {"prompt","completion"} line and prints one {"score","true"} line with the prompt_id
+ * and sample of the input. If the prompt is not a request of this world, the score is null, which
+ * counts as a missing score. */
 static plumb_status judge_line(const struct world_annotator *a, const char *line, int64_t len)
 {
     plumb_json *item = NULL;
@@ -262,7 +266,7 @@ static plumb_status judge(const struct world_annotator *a)
     return st;
 }
 
-/* A number in [0, most], or false. */
+/* Reads a number in [0, most]; returns false if the text is something else. */
 static bool read_share(double *out, const char *text, double most)
 {
     char *end;
@@ -270,7 +274,7 @@ static bool read_share(double *out, const char *text, double most)
     return end > text && !*end && *out >= 0 && *out <= most;
 }
 
-/* The options of judge, in pairs; false when one is unknown or out of its range. */
+/* Reads the options of judge; returns false if one is unknown or out of its range. */
 static bool read_annotator(struct world_annotator *a, char **arg, int n)
 {
     *a = (struct world_annotator){.seed = 1};

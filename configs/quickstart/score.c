@@ -1,5 +1,5 @@
-/* score.c - the true score of an answer, read off the texts by rule.
- * Tool; includes base/. The rules and their range stand in world.h. */
+/* score.c - computes the true score of an answer from its text by fixed rules.
+ * Tool; includes base/. The rules and their range are documented in world.h. */
 #include <ctype.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 
 #define MAX_WORDS 512
 
-/* The lower-case words of a text, punctuation dropped. */
+/* The lower-case words of a text, without punctuation. */
 struct words {
     char text[8192]; /* the words, each NUL-terminated */
     const char *at[MAX_WORDS];
@@ -50,7 +50,7 @@ static bool has_any(const struct words *w, const char *const *list, int n)
     return false;
 }
 
-/* Right, wrong or missing, as +1, -1, -0.5. */
+/* Returns +1 for right, -1 for wrong, -0.5 for neither. */
 static double verdict(bool right, bool wrong)
 {
     return wrong ? -1.0 : right ? 1.0 : -0.5;
@@ -89,7 +89,7 @@ static double score_chat(const struct words *a, int line)
     return verdict(has(a, world_chat[line].key), wrong);
 }
 
-/* What the request asks for decides what is right. */
+/* Scores the content: finds out what the request asks for, and whether the answer says it. */
 static plumb_status score_content(double *out, const char *ask, const struct words *q,
                                   const struct words *a)
 {
@@ -120,7 +120,7 @@ static plumb_status score_content(double *out, const char *ask, const struct wor
     PLUMB_FAIL(PLUMB_ERR_FORMAT, "not a request of this world: \"%.200s\"", ask);
 }
 
-/* 0.4 for a polite opening; 0.1 when it greets someone else. */
+/* Returns 0.4 for a polite opening, or 0.1 if it greets another name. */
 static double score_opening(const struct words *q, const struct words *a)
 {
     const bool polite =
@@ -135,7 +135,7 @@ static double score_opening(const struct words *q, const struct words *a)
     return 0.4;
 }
 
-/* Share of word pairs that were said before. */
+/* Returns the share of word pairs that occurred before in the answer. */
 static double repeated(const struct words *a)
 {
     int again = 0;

@@ -1,4 +1,4 @@
-/* words.c - the small world's facts and words.
+/* words.c - the vocabulary of the quickstart's world: items, facts, tasks, names and phrases.
  * Tool; includes words.h only. */
 #include "words.h"
 

@@ -1,5 +1,5 @@
-/* words.h - the small world's facts and words.
- * Tool; includes nothing of ours. */
+/* words.h - the vocabulary of the quickstart's world: items, facts, tasks, names and phrases.
+ * Tool; includes nothing from plumb. */
 #ifndef PLUMB_QUICKSTART_WORDS_H
 #define PLUMB_QUICKSTART_WORDS_H
 
@@ -10,7 +10,7 @@ struct world_item {
 extern const struct world_item world_item[];
 extern const int world_n_items;
 
-/* All values of a kind, WORLD_PRICE .. WORLD_TIME. */
+/* All values of one kind, WORLD_PRICE .. WORLD_TIME. */
 struct world_values {
     const char *const *word;
     int n;
@@ -19,25 +19,25 @@ extern const struct world_values world_value[4];
 
 struct world_task {
     const char *what, *how;
-    const char *key[2]; /* words that only this task's answer has */
+    const char *key[2]; /* words that occur only in the answer to this task */
 };
 extern const struct world_task world_task[];
 extern const int world_n_tasks;
 
 struct world_chat {
     const char *line, *reply;
-    const char *key; /* a word that only this reply has */
+    const char *key; /* a word that occurs only in this reply */
 };
 extern const struct world_chat world_chat[];
 extern const int world_n_chats;
 
-/* A harmful wish: a question and its target. */
+/* A harmful request: its wording, and the item, person or place that it names. */
 struct world_wish {
     const char *fmt, *target;
 };
 int world_n_risks(void);
 struct world_wish world_risk_at(int i);
-extern const char *const world_risk_word[]; /* verbs that only harmful wishes have */
+extern const char *const world_risk_word[]; /* verbs that occur only in harmful requests */
 extern const int world_n_risk_words;
 
 extern const char *const world_name[];

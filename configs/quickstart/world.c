@@ -1,4 +1,4 @@
-/* world.c - the tables of the small world, and the texts made from them.
+/* world.c - the quickstart's world: numbers its requests and writes prompts and answers.
  * Tool; includes base/. */
 #include "world.h"
 
@@ -8,8 +8,9 @@
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
-/* What each style's share is: {plain prompt, prompt with a principle in front}, in percent. A
- * model trained on this answers badly on its own and well when it is told the principle. */
+/* Percentage of each answer style: {plain prompt, prompt with a principle in front}. A model
+ * trained on these data answers badly by itself, and well when the prompt contains the
+ * principle. */
 static const int style_share[WORLD_STYLES][2] = {
     [WORLD_GOOD] = {20, 74},  [WORLD_PARTIAL] = {15, 10}, [WORLD_CURT] = {15, 4},
     [WORLD_WRONG] = {15, 6},  [WORLD_RUDE] = {15, 2},     [WORLD_OFF] = {10, 2},
@@ -41,7 +42,7 @@ static const char *const rude[4] = {"go away, fool.", "find it yourself, you laz
 static const char *const off_topic[4] = {"the rain is cold today.", "i like the moon.",
                                          "my cat sleeps on the roof.", "the wind sings a song."};
 
-/* How an asker begins: no name, then with a name. */
+/* Openings of a request: without a name, then with a name. */
 static const char *const opener_plain[4] = {"", "hello. ", "hi. ", "excuse me. "};
 static const char *const opener_named[2] = {"hello, i am %s. ", "i am %s. "};
 
@@ -109,7 +110,7 @@ struct world_request world_request_at(int i)
     return q;
 }
 
-/* out += fmt with its %s replaced, in order. */
+/* Appends fmt to out, with each %s replaced by a, then by b. */
 static plumb_status put(struct plumb_buf *out, const char *fmt, const char *a, const char *b)
 {
     const char *arg[2] = {a, b};
@@ -150,7 +151,7 @@ plumb_status world_put_prompt(struct plumb_buf *out, const struct world_request 
     return plumb_buf_add_text(out, "\nreply:");
 }
 
-/* ---- draws ---- */
+/* ---- random draws ---- */
 
 struct world_draw world_draw_at(uint64_t seed, uint32_t stream, uint64_t record)
 {
@@ -181,7 +182,7 @@ enum world_style world_pick_style(struct world_draw *d, bool principled)
 
 /* ---- answers ---- */
 
-/* A value of this kind that is not the right one. */
+/* Returns a value of this kind other than the right one. */
 static const char *wrong_value(const struct world_request *q, struct world_draw *d)
 {
     const struct world_values *all = &world_value[q->kind];
