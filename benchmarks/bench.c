@@ -1,4 +1,4 @@
-/* bench.c - options, devices, models and results of the benchmarks.
+/* bench.c - options, devices, random models and result lines of the benchmarks.
  * Benchmarks only. Includes bench.h, bench_cuda.h, io/. */
 #include "bench.h"
 
@@ -11,7 +11,7 @@
 
 /* ---- options -------------------------------------------------------------------------------- */
 
-/* The value when word is NAME=VALUE; NULL otherwise. */
+/* Returns the value if word is NAME=VALUE, else NULL. */
 static const char *value_of(const char *word, const char *name, size_t n)
 {
     return strncmp(word, name, n) == 0 && word[n] == '=' ? word + n + 1 : NULL;
@@ -44,7 +44,7 @@ const char *bench_text(const struct bench_args *a, const char *name, const char 
     return fallback;
 }
 
-/* Reads one number and moves on. */
+/* Reads one number of a comma-separated list and advances *text to the next one. */
 static int64_t number(const char **text, const char *name, int64_t least, int64_t most)
 {
     char *end;
@@ -153,7 +153,7 @@ double bench_now(const struct bench_device *d)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
-/* 1.1b is TinyLlama's. */
+/* Shape 1.1b has the sizes of TinyLlama. */
 static const struct bench_shape shapes[] = {
     {"tiny", 64, 2, 4, 2, 128, 256, true},
     {"0.1b", 768, 12, 12, 12, 2048, 32000, true},

@@ -1,5 +1,5 @@
-/* bench_comm.c - the gradient tree against a plain copy and MPI_Allreduce, one after the other in
- * each round, so that what else the machine does meets all of them.
+/* bench_comm.c - speed of the gradient tree, compared with memcpy and MPI_Allreduce.
+ * Every round measures all variants one after another, so that other load affects all of them.
  *   mpirun -n 2 build/benchmarks/bench_comm [megabytes] [rounds]
  * GB/s = bytes of the vector / seconds of the slowest rank. */
 #include <mpi.h>
@@ -14,7 +14,8 @@
 
 struct bench {
     plumb_comm *c;
-    float *near, *far, *other; /* (n,): memory of plumb_comm_alloc, and two of malloc */
+    /* (n,) each: near from plumb_comm_alloc, far and other from calloc */
+    float *near, *far, *other;
     int64_t n;
 };
 
@@ -50,7 +51,7 @@ static plumb_status reduce_in_place(struct bench *b)
     return plumb_comm_reduce_tree(b->c, b->near, b->n, PLUMB_HOST);
 }
 
-static plumb_status mixed(struct bench *b) /* the gradient in place, the weights not */
+static plumb_status mixed(struct bench *b) /* gradient in plumb_comm_alloc memory, weights not */
 {
     PLUMB_TRY(plumb_comm_reduce_tree(b->c, b->near, b->n, PLUMB_HOST));
     return plumb_comm_allgather_shards(b->c, b->far, b->n, PLUMB_HOST);
@@ -98,7 +99,7 @@ static double median(double *v, int n)
 
 static plumb_status measure(struct bench *b, double (*seconds)[MOST_ROUNDS], int rounds)
 {
-    for (int t = -1; t < rounds; t++) /* the first round only touches the memory */
+    for (int t = -1; t < rounds; t++) /* round -1 touches the memory and is not counted */
         for (int k = 0; k < CONTESTS; k++) {
             PLUMB_TRY(plumb_comm_barrier(b->c));
             const double start = plumb_now();
@@ -111,7 +112,8 @@ static plumb_status measure(struct bench *b, double (*seconds)[MOST_ROUNDS], int
     return PLUMB_OK;
 }
 
-/* Ratios are of the same round: they hold where the machine is not alone. */
+/* Prints medians. Ratios are computed within each round, so that they are valid on a shared
+ * machine. */
 static void report(const struct bench *b, double (*seconds)[MOST_ROUNDS], int rounds)
 {
     const double bytes = (double)b->n * sizeof(float);
@@ -142,7 +144,7 @@ int main(int argc, char **argv)
     const size_t bytes = (size_t)b.n * sizeof(float);
     plumb_status st = PLUMB_OK;
     if (b.n < 1 || rounds < 1 || rounds > MOST_ROUNDS) {
-        fputs("bench_comm [megabytes] [rounds]\n", stderr);
+        fputs("usage: bench_comm [megabytes] [rounds]\n", stderr);
         return 2;
     }
     PLUMB_TRY_GOTO(st, plumb_comm_mpi_create(&b.c, 60), fail);

@@ -1,4 +1,4 @@
-/* bench_cuda.c - copies and matrix products, timed on the GPU's own stream.
+/* bench_cuda.c - measures device-to-device copies and matrix products on the GPU.
  * Benchmarks only. Includes bench_cuda.h, kernels/cuda/cuda.h. */
 #include "bench_cuda.h"
 
@@ -9,7 +9,7 @@
 #include "cuda/cuda.h"
 
 enum { COPIES = 9, TIMES = 5, CANDIDATES = 16, WORK = 32 << 20 };
-#define RUN_SECONDS 3e-3 /* of one measurement, at least: far above what a launch takes */
+#define RUN_SECONDS 3e-3 /* least time of a measurement: much longer than a launch takes */
 
 static struct plumb_cuda *context(struct plumb_backend *b)
 {
@@ -26,7 +26,7 @@ static plumb_status check_blas(cublasStatus_t e, const char *what)
 
 /* ---- timing ---------------------------------------------------------------------------------- */
 
-/* Something that the device can be given many times. */
+/* A piece of work that can be launched repeatedly. */
 typedef plumb_status work_fn(struct plumb_backend *b, const void *arg);
 
 static plumb_status time_once(struct plumb_backend *b, work_fn *work, const void *arg, int64_t runs,
@@ -40,7 +40,8 @@ static plumb_status time_once(struct plumb_backend *b, work_fn *work, const void
     return PLUMB_OK;
 }
 
-/* The median of `times` measurements, after one that warms up and says how many runs each takes. */
+/* Returns the median of `times` measurements. Two runs come first: a warm-up, and one that sets how
+ * often a measurement repeats the work. */
 static plumb_status time_work(struct plumb_backend *b, work_fn *work, const void *arg, int times,
                               double *seconds)
 {
@@ -73,7 +74,8 @@ plumb_status bench_cuda_fill(struct plumb_backend *b, void *data, enum plumb_dty
     PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "random data");
     for (int64_t i = 0; i < part; i++) {
         const float v = (float)(int32_t)((uint32_t)(i + 1) * 2654435761u) / 2147483648.0f;
-        memcpy(x + i * item, (const char *)&v + 4 - item, (size_t)item); /* the upper half */
+        /* the upper `item` bytes of the float: bfloat16 takes two of them */
+        memcpy(x + i * item, (const char *)&v + 4 - item, (size_t)item);
     }
     for (int64_t at = 0; at < n && st == PLUMB_OK; at += part)
         st = b->to_device(b, (char *)data + at * item, x, plumb_min_i64(part, n - at) * item);
@@ -94,7 +96,7 @@ static plumb_status copy(struct plumb_backend *b, const void *arg)
                             "cudaMemcpyAsync");
 }
 
-/* Seconds of a copy of `bytes` bytes: the median, each measurement a run of copies. */
+/* Times a copy of `bytes` bytes: the median over measurements of several copies each. */
 static plumb_status time_copy(struct plumb_backend *b, int64_t bytes, double *seconds)
 {
     struct copy c = {.bytes = bytes};
@@ -115,7 +117,7 @@ struct gemm {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t w, x, y;
     cublasLtMatmulPreference_t wish;
-    void *data[3], *work; /* w, x, y */
+    void *data[3], *work; /* data: w, x, y */
     int64_t work_bytes;
     const cublasLtMatmulAlgo_t *algo;
 };
@@ -142,7 +144,7 @@ static cudaDataType_t data_type(enum plumb_dtype dtype)
     return dtype == PLUMB_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/* cuBLASLt counts in columns: row-major (n,c) is its c x n. */
+/* cuBLASLt is column-major: it sees a row-major (n,c) array as a c x n matrix. */
 static plumb_status gemm_init(struct plumb_backend *b, struct gemm *g, enum plumb_dtype dtype,
                               enum plumb_dtype y, int64_t n, int64_t out, int64_t in)
 {
@@ -215,8 +217,9 @@ plumb_status bench_cuda_best_gemm(struct plumb_backend *b, enum plumb_dtype dtyp
             best->seconds = seconds;
     }
     if (best->candidates == 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done, "cuBLASLt knows no %lld x %lld x %lld",
-                        (long long)n, (long long)out, (long long)in);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done,
+                        "cuBLASLt has no algorithm for %lld x %lld x %lld", (long long)n,
+                        (long long)out, (long long)in);
 done:
     gemm_fini(b, &g);
     return st;

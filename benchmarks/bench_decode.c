@@ -1,12 +1,12 @@
-/* bench_decode.c - decoding of a model with random weights against its floor, on one core or GPU.
+/* bench_decode.c - decode speed of a model with random weights, compared with its lower bound.
  * Benchmark of layer 4. Includes bench.h, model/.
  *
  *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
  *                  [long=72] [graphs=1,0] [dtype=float32]
  *
- * The floor of a step is the larger of: weights and keys and values over the bandwidth; 2 N
- * operations per sequence over the rate. Steps are timed as the difference of a long and a short
- * generation, so prefill does not count. */
+ * The lower bound of a step's time is the larger of two: bytes of weights, keys and values divided
+ * by the bandwidth, and 2 N operations per sequence divided by the rate. The time of a step is the
+ * difference between a long and a short generation, so that prefill does not count. */
 #include "bench.h"
 #include "model/generate.h"
 
@@ -17,7 +17,7 @@ struct bench {
     plumb_model *m;
     const char *shape;
     int64_t prompt, shorter, longer;
-    bool eager, later; /* no graphs; the second time for this model */
+    bool eager, later; /* eager: without graphs; later: not the first run with this model */
     int repeat;
 };
 

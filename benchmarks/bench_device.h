@@ -9,7 +9,7 @@
 
 #include "backend/backend.h"
 
-/* Prints the trail and ends the program if e failed: a benchmark has nothing to clean up. */
+/* Prints the error trail and exits if e failed; benchmarks do not clean up after errors. */
 #define BENCH_OK(e)                                                                                \
     do {                                                                                           \
         if ((e) != PLUMB_OK) {                                                                     \
@@ -18,19 +18,20 @@
         }                                                                                          \
     } while (0)
 
-/* The device that computes the model, and its ceilings. */
+/* The device on which a model is computed, and functions that measure its ceilings. */
 struct bench_device {
     struct plumb_backend *b;
-    bool emulated;          /* figures mean nothing */
-    enum plumb_dtype dtype; /* of weights and activations */
-    int64_t copy_bytes;     /* read or copied to measure the bandwidth */
-    int64_t matrix;         /* rows and columns of the product that measures a GPU's rate */
-    void *memory;           /* host memory to read */
-    /* One measurement each, GB/s and GFLOP/s: a core's streaming read and FMA peak; a GPU's copy,
-     * bytes read and written, and its fastest matrix product of this dtype. */
+    bool emulated;          /* the device is emulated; its speed says nothing about a GPU */
+    enum plumb_dtype dtype; /* dtype of weights and activations */
+    int64_t copy_bytes;     /* number of bytes that are read or copied to measure the bandwidth */
+    int64_t matrix;         /* rows and columns of the matrix product that measures a GPU's rate */
+    void *memory;           /* host memory that is read to measure the bandwidth */
+    /* Each call makes one measurement. bandwidth, in GB/s: streaming reads of one core, or a
+     * device-to- device copy of a GPU (bytes read plus bytes written). rate, in GFLOP/s: the FMA
+     * peak of one core, or a GPU's fastest matrix product in this dtype. */
     double (*bandwidth)(const struct bench_device *d);
     double (*rate)(const struct bench_device *d);
-    /* Bytes of a GPU's memory that are in use by anyone; 0 on the CPU. */
+    /* Returns the bytes of GPU memory in use by all processes; 0 on the CPU. */
     int64_t (*memory_used)(const struct bench_device *d);
 };
 

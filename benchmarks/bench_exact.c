@@ -1,12 +1,12 @@
-/* bench_exact.c - what row invariance costs: the same model with our matrix products and with a
- * library's, which may round a row differently in another batch.
+/* bench_exact.c - the cost of row invariance: the same model with plumb's matrix products and with
+ * those of a library, in which a row's rounding may depend on the batch.
  * Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
  *
  *     bench_exact [pairs, default 5] [openblas|onednn|all] [train|decode|all]
  *
- * Each pair runs ours and the library's right after each other, in alternating order, on models
- * with the same weights; the cost is the median over pairs of ours / library - 1. Everything but
- * the linear layers is the same code. Run it with OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1. */
+ * Each pair times plumb and the library directly after each other, in alternating order, on models
+ * with the same weights. The cost is the median over pairs of plumb / library - 1. All code except
+ * the linear layers is the same. Run it with OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1. */
 #include "bench.h"
 #include "bench_linear.h"
 #include "model/generate.h"
@@ -14,7 +14,7 @@
 enum { SEQUENCES = 8, LENGTH = 256, TOKENS = SEQUENCES * LENGTH, MAX_PAIRS = 100 };
 enum { PROMPT = 16, SHORT = 4, LONG = 36, MAX_BATCH = 256 };
 
-/* A model on its own backend, so that each has the table and the packed weights it wants. */
+/* A model with its own backend, because the two sides use different kernels and packed weights. */
 struct side {
     struct plumb_backend *b;
     plumb_model *m;
@@ -49,8 +49,8 @@ static void side_destroy(struct side *s)
     plumb_backend_destroy(&s->b);
 }
 
-/* Seconds of forward and backward of 8 x 256 tokens, and packing of the weights: all of a training
- * step that has matrix products in it. */
+/* Times forward and backward of 8 x 256 tokens and the packing of the weights: the parts of a
+ * training step that contain matrix products. */
 static double train(struct side *s, int64_t unused)
 {
     (void)unused;
@@ -87,7 +87,7 @@ static double generate(struct side *s, int64_t batch, int64_t tokens)
     return ceiling_now() - start;
 }
 
-/* Seconds of LONG - SHORT decode steps of `batch` sequences. */
+/* Times LONG - SHORT decode steps of `batch` sequences. */
 static double decode(struct side *s, int64_t batch)
 {
     return generate(s, batch, LONG) - generate(s, batch, SHORT);

@@ -1,13 +1,13 @@
-/* bench_gemm.c - the linear kernels against the two ceilings of one core.
+/* bench_gemm.c - speed of the linear kernels, as a share of the two ceilings of one core.
  * Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
  *
  *     bench_gemm [seconds per row, default 1] [fwd|bwd_x|bwd_w n out in cache|memory]
  *
- * Each row: (ceiling, kernel) in turn, nine times or more; with `memory` the weights are
- * somewhere else in 1 GB every time. A share is the median of the samples, each against the
- * ceiling measured beside it, then the best sample against the best ceiling: on a machine with
- * neighbours the second is what the kernel can do. GFLOP/s, GB/s and times are the median
- * (least..most). */
+ * For each row of the table, ceiling and kernel are measured alternately, at least nine times. With
+ * `memory`, every call uses other weights out of 1 GB. The first share is the median of the
+ * samples, each divided by the ceiling measured next to it. The second share divides the best
+ * sample by the best ceiling; on a shared machine it shows what the kernel can do. GFLOP/s, GB/s
+ * and times are medians (least..most). */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static const char *const what_name[] = {"fwd", "bwd_x", "bwd_w"};
 static const struct size {
     enum what what;
     int64_t n, out, in;
-    bool memory; /* weights from memory, not from a cache */
+    bool memory; /* read the weights from memory, not from a cache */
 } sizes[] = {
     {FWD, 2048, 3072, 768, false},   {FWD, 256, 3072, 768, false},
     {FWD, 2048, 768, 3072, false},   {FWD, 2048, 768, 768, false},
@@ -46,10 +46,10 @@ static const struct size {
 
 struct data {
     struct plumb_kernels k;
-    float *weights; /* large, what memory is read from */
+    float *weights; /* 1 GB of weights */
     int64_t weight_count;
     float *x, *y, *work, *alone;
-    int64_t at; /* next place in weights */
+    int64_t at; /* offset of the next call's weights */
 };
 
 static plumb_status run(struct data *d, const struct size *z)
@@ -70,7 +70,7 @@ static plumb_status run(struct data *d, const struct size *z)
     return PLUMB_ERR_ARG;
 }
 
-/* Rows of the last forward pass that are other bits when computed alone. */
+/* Returns how many rows (of a sample) get other bits when they are computed alone. */
 static int rows_that_differ(struct data *d, const struct size *z)
 {
     int differ = 0;
@@ -85,16 +85,17 @@ static int rows_that_differ(struct data *d, const struct size *z)
     return differ;
 }
 
-/* One row of the table: what was measured in turn. */
+/* The samples of one row of the table. */
 enum { MOST = 1000 };
 struct samples {
     int n;
-    double seconds[MOST];                  /* of one call */
-    double peak[MOST + 1], read[MOST + 1]; /* the ceilings before each, and after the last */
+    double seconds[MOST]; /* seconds per call */
+    /* ceilings measured before each sample and after the last one */
+    double peak[MOST + 1], read[MOST + 1];
 };
 
-/* Share of a ceiling in percent: best of all against best of all, and the median of each
- * against the mean of the ceiling before and after it. */
+/* Shares of a ceiling, in percent. best: best sample over best ceiling. median: median over the
+ * samples, each divided by the mean of the ceilings before and after it. */
 struct share {
     double best, median;
 };
@@ -167,7 +168,7 @@ static bool bench(struct data *d, const struct size *z, double seconds)
     return true;
 }
 
-/* A size from the command line, for the arrays that main makes. */
+/* Checks that a size from the command line fits into the arrays that main allocates. */
 enum { ROWS = 2048 * 4096, OUTPUTS = 32000 * 2048 };
 static bool fits(const struct size *z)
 {
@@ -186,7 +187,7 @@ int main(int argc, char **argv)
     d.alone = ceiling_alloc((int64_t)ROWS * 4);
     d.work = ceiling_alloc((int64_t)64 << 20);
     if (!d.weights || !d.x || !d.y || !d.alone || !d.work) {
-        fprintf(stderr, "bench_gemm: not enough memory, 2.5 GB needed\n");
+        fprintf(stderr, "bench_gemm: not enough memory; 2.5 GB are needed\n");
         return 1;
     }
     for (int64_t i = 0; i < d.weight_count; i++)

@@ -1,5 +1,5 @@
-/* bench_gpu.c - what only a GPU is asked: which it is, its ceilings, whether a row's product
- * depends on its batch, and what the answer costs.
+/* bench_gpu.c - measurements that need a GPU: its name, its ceilings, whether a row of a product
+ * depends on its batch, and the cost of row-invariant products.
  * Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
  *
  *     bench_gpu part=device|ceilings|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ... */
@@ -19,7 +19,7 @@ struct pair {
 };
 enum { LAYERS = 6 };
 
-/* The linear layers of the shape, each size once. Returns how many. */
+/* Lists the linear layers of the shape, each size once, and returns how many there are. */
 static int linear_layers(const struct bench_shape *s, struct pair pair[LAYERS])
 {
     const int64_t q = s->c, kv = (int64_t)s->c / s->h * s->hk;
@@ -46,9 +46,9 @@ static void *device_data(const struct bench *t, enum plumb_dtype dtype, int64_t 
 
 struct layer {
     struct pair size;
-    int64_t packed; /* elements */
+    int64_t packed; /* number of elements */
     void *w, *x, *y;
-    enum plumb_dtype dtype; /* of y: the vocabulary's is float32 */
+    enum plumb_dtype dtype; /* dtype of y: float32 for the vocabulary head */
 };
 
 static struct layer layer_create(const struct bench *t, struct pair size)
@@ -83,14 +83,14 @@ static void forward(const struct bench *t, const struct layer *l, int64_t n)
     BENCH_OK(plumb_op_linear_fwd(t->d.b, &y, &x, &w, NULL));
 }
 
-/* ---- rows: y of n rows is the first n rows of y of all, for every n -----------------------------
- */
+/* ---- part rows: for every n, a product of n rows must equal the first n rows of the whole one
+ * ---- */
 
-/* As much of a result as is compared from each of its ends, in elements: all of the largest would
- * take minutes. */
+/* Number of elements that are compared at each end of a result. Comparing the largest results
+ * completely would take minutes. */
 #define END (INT64_C(2) << 20)
 
-/* Elements among [at, at + count) of y that are not those of `all`. */
+/* Returns how many elements among [at, at + count) of y differ from `all`. */
 static int64_t differences(const struct bench *t, const struct layer *l, const char *all,
                            char *host, int64_t at, int64_t count)
 {
@@ -139,7 +139,7 @@ static int part_rows(const struct bench *t)
         int64_t compared = 0;
         const int64_t bad = rows_of_layer(t, pair[i], &compared);
         char what[96];
-        snprintf(what, sizeof what, "%s, other bits, %lld x %lld, 1 to %lld rows",
+        snprintf(what, sizeof what, "%s, elements with other bits, %lld x %lld, 1 to %lld rows",
                  plumb_dtype_name(t->d.dtype), (long long)pair[i].out, (long long)pair[i].in,
                  (long long)t->rows);
         bench_result("invariance", what, (double)bad, "elements", "of %lld compared",
@@ -149,14 +149,13 @@ static int part_rows(const struct bench *t)
     return wrong > 0;
 }
 
-/* ---- gemm: the pinned algorithm against the fastest one -----------------------------------------
- */
+/* ---- part gemm: the row-invariant algorithm against the fastest one ---------------------- */
 
-static double pinned_seconds(const struct bench *t, const struct layer *l, int64_t n)
+static double our_seconds(const struct bench *t, const struct layer *l, int64_t n)
 {
     enum { TIMES = 5 };
     double s[TIMES];
-    forward(t, l, n); /* chooses */
+    forward(t, l, n); /* selects the algorithm */
     const double first = bench_now(&t->d);
     forward(t, l, n);
     const int64_t runs = 1 + plumb_min_i64(1000, (int64_t)(3e-3 / (bench_now(&t->d) - first)));
@@ -169,7 +168,8 @@ static double pinned_seconds(const struct bench *t, const struct layer *l, int64
     return ceiling_spread(s, TIMES).median;
 }
 
-/* The cost of a step's products together, by the number of rows: what a model pays. */
+/* Compares the time of all products of a step, for several numbers of rows: what a whole model pays
+ * for row invariance. */
 static int part_gemm(const struct bench *t)
 {
     static const int64_t rows[] = {1, 32, 256, 2048, 8192};
@@ -183,27 +183,26 @@ static int part_gemm(const struct bench *t)
             now.rows = rows[k];
             struct layer l = layer_create(&now, pair[i]);
             struct bench_gemm g;
-            const double seconds = pinned_seconds(&now, &l, rows[k]);
+            const double seconds = our_seconds(&now, &l, rows[k]);
             BENCH_OK(bench_cuda_best_gemm(t->d.b, t->d.dtype, l.dtype, rows[k], pair[i].out,
                                           pair[i].in, &g));
-            printf("%lld rows, %lld x %lld: pinned %.1f us, best of %d %.1f us\n",
+            printf("%lld rows, %lld x %lld: row-invariant %.1f us, fastest of %d %.1f us\n",
                    (long long)rows[k], (long long)pair[i].out, (long long)pair[i].in, 1e6 * seconds,
                    g.candidates, 1e6 * g.seconds);
             ours += seconds;
             best += g.seconds;
             layer_destroy(&now, &l);
         }
-        snprintf(what, sizeof what, "%s, pinned over best, %s, %lld rows",
+        snprintf(what, sizeof what, "%s, row-invariant over fastest, %s, %lld rows",
                  plumb_dtype_name(t->d.dtype), t->shape->name, (long long)rows[k]);
-        bench_result("pinned gemm", what, 100 * (ours / best - 1), "%",
+        bench_result("row-invariant gemm", what, 100 * (ours / best - 1), "%",
                      "%d layers once each, %.1f us against %.1f us", layers, 1e6 * ours,
                      1e6 * best);
     }
     return 0;
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------------------------ */
+/* ---- parts device and ceilings, main ------------------------------------------------------- */
 
 static int part_device(const struct bench *t)
 {

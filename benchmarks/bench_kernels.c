@@ -1,4 +1,4 @@
-/* bench_kernels.c - every kernel besides GEMM as a share of what the machine can do, one thread.
+/* bench_kernels.c - speed of the kernels other than GEMM, as shares of the ceilings of one core.
  * Benchmarks. Includes ceiling.h, backend/, kernels.h. Usage: bench_kernels [isa] */
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "backend/backend.h"
 #include "ceiling.h"
 
-/* A step of a 110M-parameter model: 8 sequences of 256 rows. */
+/* Sizes of one step of a 110M-parameter model: 8 sequences of 256 rows. */
 enum {
     C = 768,
     F = 2048,
@@ -25,8 +25,8 @@ enum { PAGE = PLUMB_KV_PAGE, REPEAT = 7 };
 struct bench {
     struct plumb_backend *b;
     struct plumb_kernels *k;
-    double read, fma; /* GB/s, GFLOP/s */
-    float *x[6];      /* each (N,F) floats */
+    double read, fma; /* ceilings: GB/s, GFLOP/s */
+    float *x[6];      /* (N,F) floats each */
     float *kc, *vc, *logits, *work;
     int32_t *seq, *pos, *page, *target;
     struct plumb_rows rows;
@@ -55,7 +55,7 @@ static void *memory(struct bench *m, int64_t floats)
     return p;
 }
 
-/* Median seconds of the call, printed with its bytes and operations as shares of the ceilings. */
+/* Prints the median time of a call, and its bytes and operations as shares of the ceilings. */
 #define TIME(name, bytes, flops, call)                                                             \
     do {                                                                                           \
         double t[REPEAT];                                                                          \
@@ -133,9 +133,10 @@ static void attention(struct bench *m)
     struct plumb_kernels *k = m->k;
     plumb_stream *s = m->b->stream;
     float **x = m->x;
-    const double pairs = (double)SEQ * H * LEN * (LEN + 1) / 2; /* (row, key) that are seen */
+    /* number of visible (row, key) pairs */
+    const double pairs = (double)SEQ * H * LEN * (LEN + 1) / 2;
     const double row = 4.0 * N * C;
-    for (int i = 0; i < 6; i++) /* what elementwise left may be subnormal, and slow */
+    for (int i = 0; i < 6; i++) /* elementwise() may leave subnormal numbers, which are slow */
         fill(x[i], (int64_t)N * F);
     TIME("kv_write_fwd", 4 * row, 0, k->kv_write_fwd(s, m->kc, m->vc, x[0], x[1], &m->rows, H, D));
     TIME("attention_fwd train", 4 * row, pairs * 4 * D,
@@ -145,7 +146,8 @@ static void attention(struct bench *m)
                           &m->rows, &m->shape));
 }
 
-/* Decode over a store larger than the caches: `many` sequences of `len` positions. */
+/* Measures decoding with a KV cache larger than the CPU caches: `many` sequences of `len`
+ * positions. */
 static void decode(struct bench *m, int64_t many, int64_t len)
 {
     const int64_t pages = len / PAGE, step = (int64_t)H * D * PAGE;
@@ -156,7 +158,8 @@ static void decode(struct bench *m, int64_t many, int64_t len)
         seq[i] = (int32_t)i;
         pos[i] = (int32_t)(len - 1);
         for (int64_t p = 0; p < pages; p++)
-            page[i * pages + p] = (int32_t)(p * many + i); /* as continuous batching deals them */
+            /* interleaved, as continuous batching assigns pages */
+            page[i * pages + p] = (int32_t)(p * many + i);
     }
     const struct plumb_rows rows = {many, many, pages, seq, pos, page};
     snprintf(name, sizeof(name), "decode %lld x %lld", (long long)many, (long long)len);
@@ -196,7 +199,7 @@ int main(int argc, char **argv)
     const int64_t large = 512 << 20;
     must(plumb_backend_cpu_create(&m->b, 1, 1));
     if (argc > 1 && !plumb_kernels_init_isa(&m->b->k, argv[1])) {
-        fprintf(stderr, "no instruction set '%s' here\n", argv[1]);
+        fprintf(stderr, "instruction set '%s' is not available on this machine\n", argv[1]);
         return 1;
     }
     m->k = &m->b->k;

@@ -1,4 +1,4 @@
-/* bench_linear.c - OpenBLAS and oneDNN behind the signatures of the linear kernels.
+/* bench_linear.c - OpenBLAS and oneDNN with the signatures of plumb's linear kernels.
  * Benchmarks only. Includes bench_linear.h; the only user of cblas.h and dnnl.h. */
 #include "bench_linear.h"
 
@@ -6,7 +6,8 @@
 #include <dnnl.h>
 #include <string.h>
 
-/* Row-major C (m,n) = A (m,k) B (k,n) + beta C; _t: stored transposed, with row length ld. */
+/* Computes row-major C (m,n) = A (m,k) B (k,n) + beta C. a_t and b_t: the matrix is stored
+ * transposed. lda and ldb are the stored row lengths. */
 typedef void gemm_fn(int a_t, int b_t, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                      const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
@@ -45,7 +46,7 @@ static plumb_status backward_w(gemm_fn *gemm, float *dw, float *dbias, const flo
     return PLUMB_OK;
 }
 
-/* The three kernels over gemm_LIBRARY. */
+/* Defines the three linear kernels on top of gemm_LIBRARY. */
 #define LINEAR(library)                                                                            \
     static plumb_status fwd_##library(plumb_stream *s, float *y, const float *x, const float *w,   \
                                       const float *bias, int64_t n, int64_t out, int64_t in)       \
@@ -76,7 +77,7 @@ const struct bench_linear bench_library[BENCH_LIBRARIES] = {
     {"onednn", fwd_onednn, bwd_x_onednn, bwd_w_onednn},
 };
 
-/* Libraries read the weights as they are: the "packed" form is a copy. */
+/* The libraries read unpacked weights, so the "packed" form is a copy. */
 static int64_t plain_count(int64_t out, int64_t in)
 {
     return out * in;

@@ -1,4 +1,4 @@
-/* bench_linear.h - linear layers on a library's matrix product, which is not row-invariant.
+/* bench_linear.h - linear layers on the matrix product of a library, which is not row-invariant.
  * Benchmarks only. Includes backend/. */
 #ifndef PLUMB_BENCHMARKS_BENCH_LINEAR_H
 #define PLUMB_BENCHMARKS_BENCH_LINEAR_H
@@ -15,7 +15,8 @@ struct bench_linear {
 enum { BENCH_LIBRARIES = 2 };
 extern const struct bench_linear bench_library[BENCH_LIBRARIES]; /* OpenBLAS, oneDNN */
 
-/* Replaces the backend's linear layers. Before any model is made on it. */
+/* Replaces the linear kernels of a backend. Must be called before a model is created on the
+ * backend. */
 void bench_linear_use(struct plumb_backend *b, const struct bench_linear *library);
 
 #endif

@@ -1,6 +1,6 @@
-/* bench_tokenizer.c - MB/s of encoding and decoding a text, one thread.
+/* bench_tokenizer.c - speed of encoding and decoding a text in MB/s, one thread.
  *     build/benchmarks/bench_tokenizer TOKENIZER_FOLDER TEXT_FILE
- * The same with huggingface/tokenizers, to be run beside it:
+ * To measure huggingface/tokenizers in the same way:
  *     python3 -c 'import sys, time; from tokenizers import Tokenizer
  *     t = Tokenizer.from_file(sys.argv[1] + "/tokenizer.json"); s = open(sys.argv[2]).read()
  *     b = time.process_time(); n = len(t.encode(s).ids); d = time.process_time() - b

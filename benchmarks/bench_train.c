@@ -1,13 +1,13 @@
-/* bench_train.c - one training step of a model with random weights against the peak of one core or
- * GPU.
+/* bench_train.c - speed of a training step of a model with random weights, as a share of the
+ * peak of one core or GPU.
  * Benchmark of layer 4. Includes bench.h, op/, model/.
  *
  *     bench_train [device=cpu] [shape=0.1b] [steps=3] [sequences=8] [length=256] [recompute=0]
  *                 [dtype=float32]
  *
- * A step is forward, backward, AdamW and packing of `sequences` sequences of `length` tokens,
- * counted as 6 N operations per token: attention, recomputation and the logits' second pass are
- * not counted. */
+ * A step consists of forward, backward, AdamW and the packing of the weights, for `sequences`
+ * sequences of `length` tokens. It is counted as 6 N operations per token: attention, recomputation
+ * and the second computation of the logits are not counted. */
 #include "bench.h"
 #include "op/op.h"
 
@@ -21,8 +21,8 @@ struct bench {
     plumb_model *m;
     plumb_pass *pass;
     int64_t sequences, length, tokens;
-    float *grad, *m1, *m2; /* device */
-    float *logp, *dlogp;   /* host */
+    float *grad, *m1, *m2; /* (count,) each, on the device */
+    float *logp, *dlogp;   /* on the host */
     int32_t *ids;
     int64_t *offset, *prompt;
     struct plumb_batch batch;
@@ -46,8 +46,9 @@ static void update(struct bench *t)
     BENCH_OK(plumb_op_adamw(b, &w, &m1, &m2, &g, &p));
 }
 
-/* Seconds of each phase; returns the peak, the mean of before, in the middle and after: a step on a
- * core takes so long that its neighbours come and go. */
+/* Runs one step and returns the seconds of each phase. The function's value is the peak, the mean
+ * of measurements before, during and after the step: a step on one core is so long that other load
+ * on the machine changes meanwhile. */
 static double step(struct bench *t, double seconds[N_PHASE])
 {
     double before, after, peak = t->d.rate(&t->d);
@@ -105,12 +106,13 @@ static void make_batch(struct bench *t)
 struct times {
     int steps;
     double seconds[N_PHASE][MAX_STEPS], peak[MAX_STEPS], share[MAX_STEPS];
-    int64_t planned, used[3]; /* bytes: before, with everything, after the steps */
+    /* used, in bytes: before, with all memory allocated, after the steps */
+    int64_t planned, used[3];
 };
 
 static void create(struct bench *t, const char *shape, bool recompute, struct times *x)
 {
-    (void)t->d.rate(&t->d); /* what measuring needs is there before anything is counted */
+    (void)t->d.rate(&t->d); /* a first measurement allocates what the measurement itself needs */
     x->used[0] = t->d.memory_used(&t->d);
     t->m = bench_model(t->d.b, shape);
     make_batch(t);
@@ -141,7 +143,7 @@ static void destroy(struct bench *t)
     free(t->prompt);
 }
 
-/* On a GPU: the figures that a script collects. */
+/* Writes the result lines of a GPU for benchmarks/gpu.sh. */
 static void results(const struct bench *t, const char *shape, struct ceiling_spread at[N_PHASE],
                     struct ceiling_spread share, const struct times *x)
 {
@@ -199,7 +201,7 @@ int main(int argc, char **argv)
     bench_device_init(&t.d, &a);
     create(&t, shape, bench_number(&a, "recompute", 0, 1, 0) == 1, &x);
     const double work = 6e-9 * (double)bench_parameters(t.m) * (double)t.tokens;
-    step(&t, once); /* touches all memory */
+    step(&t, once); /* warm-up that touches all memory */
     for (int i = 0; i < x.steps; i++) {
         x.peak[i] = step(&t, once);
         x.share[i] = 100 * work / once[WHOLE] / x.peak[i];

@@ -1,4 +1,4 @@
-/* ceiling.c - FMA peak, streaming read bandwidth, and the small tools of a benchmark.
+/* ceiling.c - measures the FMA peak and the read bandwidth of one core; clock, statistics.
  * Benchmarks only. Includes ceiling.h. */
 #include "ceiling.h"
 
@@ -14,7 +14,7 @@ double ceiling_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Enough independent sums to hide the latency of the unit, few enough to stay in registers. */
+/* CHAINS independent sums hide the latency of the FMA unit and still fit into the registers. */
 enum { CHAINS = 12, ROUNDS = 1000 };
 
 #if defined(__x86_64__)
@@ -52,7 +52,7 @@ __attribute__((target("avx2,fma"))) static double fma_256(float a)
 }
 #endif
 
-/* Without vectors of its own: four chains of four lanes, multiply and add apart. */
+/* For machines without AVX2: four chains of four lanes, with separate multiply and add. */
 static double fma_any(float a)
 {
     typedef float f4 __attribute__((vector_size(16)));
@@ -92,8 +92,9 @@ double ceiling_fma(double seconds)
     return 2e-9 * (double)calls * CHAINS * ROUNDS * lanes / t;
 }
 
-/* Four places at once: the hardware's own prefetchers, which stop at the end of a page, then
- * reach about a fifth more than from one, with or without prefetch instructions. */
+/* The memory is read at four places at once. The hardware prefetchers stop at the end of a page;
+ * with four streams they reach about a fifth more than with one, with or without prefetch
+ * instructions. */
 enum { PLACES = 4 };
 typedef int64_t line __attribute__((vector_size(64)));
 

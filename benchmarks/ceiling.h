@@ -1,26 +1,26 @@
-/* ceiling.h - what one core of this machine can do at most, measured where it is compared with.
- * Benchmarks only. Includes nothing of ours. */
+/* ceiling.h - the ceilings of one core, measured in the process that is compared with them.
+ * Benchmarks only. Includes nothing from plumb. */
 #ifndef PLUMB_BENCHMARKS_CEILING_H
 #define PLUMB_BENCHMARKS_CEILING_H
 
 #include <stdint.h>
 
-/* GFLOP/s of float32 fused multiply-adds on registers, one thread, one measurement of about
- * `seconds`; a fused multiply-add counts as 2. */
+/* Returns the GFLOP/s of float32 fused multiply-adds on registers, one thread, measured for about
+ * `seconds`. A fused multiply-add counts as 2 operations. */
 double ceiling_fma(double seconds);
 
-/* GB/s of reading `bytes` bytes once, one thread. `data` must be larger than
- * the last-level cache for the figure to be the memory's, and aligned to 64 bytes. */
+/* Returns the GB/s of reading `bytes` bytes once, one thread. To measure memory, `data` must be
+ * larger than the last-level cache; it must be aligned to 64 bytes. */
 double ceiling_read(const void *data, int64_t bytes);
 
-/* `bytes` rounded up to whole huge pages, which the system is asked for; NULL when there is no
- * memory. Free with free(). */
+/* Allocates `bytes`, rounded up to whole huge pages, and requests huge pages. Returns NULL if there
+ * is not enough memory. Release with free(). */
 void *ceiling_alloc(int64_t bytes);
 
-/* Seconds of a monotonic clock. */
+/* Returns the seconds of a monotonic clock. */
 double ceiling_now(void);
 
-/* Median, least and most of n measurements; sorts them in place. */
+/* Returns median, least and most of n measurements; sorts them in place. */
 struct ceiling_spread {
     double median, least, most;
 };

@@ -1,21 +1,22 @@
 #!/bin/sh
-# gpu.sh - what plumb has to show on a machine with an NVIDIA GPU: one command, no network.
+# gpu.sh - runs plumb's tests and benchmarks on a machine with an NVIDIA GPU, without a network.
 #
-#   benchmarks/gpu.sh pack DIR        where nvcc and plumb's libraries are: into DIR go this
-#                                     script, the programs for sm_80, sm_90 and sm_100 and every
-#                                     library that they need besides glibc, cuBLASLt and the
-#                                     driver; DIR.tar.xz is the same, far smaller
-#   gpu.sh [checks|bench|all] [OUT]   where the GPU is; from DIR, or from a checkout where nvcc,
-#                                     meson and the libraries are: then it builds for that GPU.
-#                                     OUT (results) gets log.txt, results.json and results.md.
+#   benchmarks/gpu.sh pack DIR        on a machine with nvcc and plumb's libraries: copies into DIR
+#                                     this script, the programs for sm_80, sm_90 and sm_100, and
+#                                     every library that they need except glibc, cuBLASLt and the
+#                                     driver; also writes DIR.tar.xz, the same but much smaller
+#   gpu.sh [checks|bench|all] [OUT]   on the machine with the GPU: runs from DIR, or from a checkout
+#                                     if nvcc, meson and the libraries are there (then it builds
+#                                     for that GPU). Writes log.txt, results.json and results.md
+#                                     to OUT (default: results).
 #
-# The exit code is 0 when every part passed or was skipped for a reason that the table gives.
+# The exit code is 0 if every part passed, or was skipped for a reason that the table gives.
 # Variables:
-#   PLUMB_GPU_SECONDS  570          for the checks, and again for the benchmarks
+#   PLUMB_GPU_SECONDS  570          time limit of the checks, and the same for the benchmarks
 #   PLUMB_GPU_SHAPES   0.1b 0.5b 1.1b
 #   PLUMB_GPU_DTYPES   bfloat16 float32
-#   PLUMB_GPU_TINY     empty        1: sizes for the emulated GPU of tests/cuda_emu
-#   PLUMB_GPU_BIN      empty        a folder that holds the programs
+#   PLUMB_GPU_TINY     empty        1 selects small sizes for the emulated GPU of tests/cuda_emu
+#   PLUMB_GPU_BIN      empty        folder of the programs
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -32,7 +33,7 @@ die() {
 
 # ---- building and packing ----------------------------------------------------------------------
 
-# build ROOT FOLDER CAPABILITIES: every program. One rank: MPI and NCCL are left out.
+# build ROOT FOLDER CAPABILITIES: builds every program, without MPI and NCCL (one rank).
 build() {
     options="-Dcuda=enabled -Dgpu=$3 -Dmpi=disabled -Dnccl=disabled -Demulator=disabled"
     if [ -f "$2/build.ninja" ]; then
@@ -46,7 +47,7 @@ build() {
     ninja -C "$2" $programs
 }
 
-# The libraries of a program that any machine with a driver lacks.
+# Lists the libraries of a program that a machine with a driver does not have.
 libraries() {
     given='libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcublas.*'
     LD_LIBRARY_PATH=${CUDA_HOME:-/usr/local/cuda}/lib64 ldd "$1" | awk '/=> \//{print $3}' |
@@ -83,9 +84,9 @@ pack() {
     du -sh "$dir" "$dir.tar.xz"
 }
 
-# ---- what the machine has ------------------------------------------------------------------------
+# ---- programs and libraries on this machine --------------------------------------------------------
 
-# The folder of a library of this name, anywhere that CUDA or Python packages are put.
+# Prints the folder of a library of this name; searches the folders of CUDA and of Python packages.
 find_library() {
     at=$(ldconfig -p 2>/dev/null | sed -n "s|.* => \(/.*/\)$1\$|\1|p" | head -n 1)
     if [ -z "$at" ]; then
@@ -102,7 +103,7 @@ find_sanitizer() {
         -name compute-sanitizer -type f 2>/dev/null | head -n 1
 }
 
-# Sets bin, commit and PLUMB_SOURCE_ROOT; libs for what a pack brings along.
+# Sets bin, commit and PLUMB_SOURCE_ROOT, and libs if the script runs from a pack.
 find_programs() {
     libs=
     PLUMB_SOURCE_ROOT=$(cd "$here/.." && pwd)
@@ -140,7 +141,7 @@ find_programs() {
 
 # ---- parts ---------------------------------------------------------------------------------------
 
-# part check|bench SECONDS NAME COMMAND...: runs it within the time that is left, and notes
+# part check|bench SECONDS NAME COMMAND...: runs the command within the remaining time, and records
 # "name, kind, status, seconds" and the result lines of its output.
 part() {
     kind=$1 limit=$2 name=$3
@@ -173,7 +174,7 @@ note() {
     printf '%-44s %s (%s s)\n' "$1" "$3" "$4"
 }
 
-# gpu.sh part PART...: what a part runs that is more than one program.
+# gpu.sh part PART...: runs a part that consists of several programs.
 sanitize() {
     tool=$(find_sanitizer)
     if [ -z "$tool" ]; then
@@ -184,11 +185,11 @@ sanitize() {
     exec "$tool" --tool "$1" --error-exitcode 86 "$bin/test_gpu_kernels" $kernels
 }
 
-value_of() { # FILE KEY: of the last line that has it
+value_of() { # FILE KEY: prints the value of KEY in the last line that has it
     sed -n "s|.*\"$2\": *\([-+.0-9eE]*\).*|\1|p" "$1" | tail -n 1
 }
 
-# PSLE through the program: SFT and a reward model of a few steps, one iteration.
+# Runs PSLE with the plumb program: a few steps of SFT and of a reward model, then one iteration.
 psle() {
     world=$work/world run=$work/psle
     rm -rf "$world" "$run"
@@ -250,7 +251,7 @@ checks() {
     part check 240 'compute-sanitizer racecheck' "$0" part sanitize racecheck
 }
 
-# The figures that have targets come first.
+# The measurements that have targets come first.
 benches() {
     deadline=$(($(date +%s) + seconds))
     for t in $dtypes; do
@@ -264,7 +265,7 @@ benches() {
             part bench 120 "training, $t, $s" "$bin/bench_train" $on $train shape="$s"
         done
         # shellcheck disable=SC2086
-        part bench 120 "cost of pinned products, $t" "$bin/bench_gpu" part=gemm $on \
+        part bench 120 "cost of row-invariant products, $t" "$bin/bench_gpu" part=gemm $on \
             shape="$largest" rows="$gemm_rows"
         # shellcheck disable=SC2086
         part bench 120 "one iteration of psle, $t" "$0" part psle $psle_large "$t"
@@ -294,7 +295,7 @@ write_json() {
 write_table() {
     {
         printf '# %s\n\n' "$device"
-        [ "$emulated" = false ] || printf 'EMULATED: no figure here is one of a GPU.\n\n'
+        [ "$emulated" = false ] || printf 'EMULATED: these are not results of a GPU.\n\n'
         printf 'Commit %s, %s. Raw log: log.txt.\n\n' "$commit" "$(date -u +%Y-%m-%d)"
         printf '| part | kind | result | seconds |\n|---|---|---|---|\n'
         awk -F '\t' '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }' "$work/parts"
@@ -303,7 +304,7 @@ write_table() {
     } >"$out/results.md"
 }
 
-# ---- the door ------------------------------------------------------------------------------------
+# ---- main ------------------------------------------------------------------------------------
 
 sizes() {
     seconds=${PLUMB_GPU_SECONDS:-570} dtypes=${PLUMB_GPU_DTYPES:-bfloat16 float32}
@@ -320,7 +321,7 @@ sizes() {
     largest=${shapes##* }
 }
 
-# Sets device and emulated, or ends.
+# Sets device and emulated, or exits if there is no GPU.
 look_at_device() {
     said=$(LD_LIBRARY_PATH=$libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$bin/bench_gpu" part=device \
         device=cuda 2>&1) || die "the GPU does not answer: $said"

@@ -15,9 +15,9 @@ PARTS = ["device", "kernels", "tensor core instructions", "attention in bfloat16
          "checked operations", "fused head", "models against transformers", "recorded decode steps",
          *(f"{part}, {t}" for t in DTYPES for part in (
              "row invariance", "psle, sampling against training", "ceilings", "decode",
-             "training", "cost of pinned products", "one iteration of psle"))]
+             "training", "cost of row-invariant products", "one iteration of psle"))]
 RESULTS = {"device": 1, "invariance": 14, "ceilings": 4, "decode": 8, "training": 2,
-           "training time": 10, "memory": 8, "pinned gemm": 4, "psle time": 28}
+           "training time": 10, "memory": 8, "row-invariant gemm": 4, "psle time": 28}
 # the emulator's programs under the names that the script knows
 NAMES = {"plumb_emu": "plumb", "test_cuda_": "test_gpu_", "_emu": ""}
 failures = 0
