@@ -14,6 +14,7 @@ struct whole {
     struct plumb_align_param p;
     int64_t prompts, group;
     double progress; /* of the iteration, 0: the run's first */
+    bool limit;      /* a parameter is beyond its option's range, to reach the limit of a formula */
     /* (prompts * group,), and (prompts,) of the reference's own answers behind them */
     double reward[ENTRIES], logp[ENTRIES], ref[ENTRIES], dlogp[ENTRIES];
     int32_t len[ENTRIES];
@@ -64,7 +65,7 @@ static inline double whole_loss(struct whole *w)
     struct plumb_pair pair[ENTRIES];
     if (w->m->fix)
         w->m->fix(&w->p);
-    CHECK_OK(plumb_method_check(w->m, &w->p, w->group));
+    CHECK(w->limit || plumb_method_check(w->m, &w->p, w->group) == PLUMB_OK);
     state = plumb_threshold_begin(&w->p);
     CHECK_OK(plumb_scoreboard_create(&b, w->prompts, w->group));
     CHECK_OK(plumb_scoreboard_begin(b, w->prompts));
