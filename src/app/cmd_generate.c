@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "data/encode.h"
-#include "train/answers.h"
+#include "stage/rollouts.h"
 
 /* Sequences for each slot that may wait in memory for the first one that runs. */
 enum { WINDOW = 64 };

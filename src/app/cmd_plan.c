@@ -9,6 +9,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "stage/commands.h"
 #include "train/plan.h"
 
 struct plan {

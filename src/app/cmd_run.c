@@ -11,6 +11,7 @@
 #include "app/process.h"
 #include "base/log.h"
 #include "io/file.h"
+#include "stage/commands.h"
 #include "train/checkpoint.h"
 #include "train/inputs.h"
 #include "train/loops.h"

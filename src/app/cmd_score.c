@@ -9,7 +9,7 @@
 #include "base/num.h"
 #include "data/encoding.h"
 #include "io/json.h"
-#include "train/rewards.h"
+#include "stage/rewards.h"
 
 struct score {
     struct plumb_session s;

@@ -1,6 +1,7 @@
 /* cmd_train.c - the training commands.
  * Layer 6. May include everything. */
 #include "app/app.h"
+#include "stage/commands.h"
 #include "train/loops.h"
 
 static struct plumb_trainer_source source_of(struct plumb_app *app)

@@ -5,8 +5,8 @@
 
 #include "app/app.h"
 #include "eval/bleu.h"
-#include "train/answers.h"
-#include "train/rewards.h"
+#include "stage/rewards.h"
+#include "stage/rollouts.h"
 
 /* Scalars of one answer, shared among ranks (one owner, zeros elsewhere: sums are exact). */
 enum {

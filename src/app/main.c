@@ -12,6 +12,7 @@
 #include "app/process.h"
 #include "base/log.h"
 #include "io/file.h"
+#include "stage/commands.h"
 #include "train/choices.h"
 #include "train/exchange.h"
 #include "train/loops.h"

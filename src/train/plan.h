@@ -19,10 +19,7 @@ struct plumb_job {
     void (*release)(void *run, plumb_status outcome);
     struct plumb_dataset **(*data)(void *run);
 };
-extern const struct plumb_job plumb_job_align, plumb_job_sft, plumb_job_reward, plumb_job_prefer;
-
-/* By the command's name; NULL when it does not train. */
-const struct plumb_job *plumb_job_find(const char *command);
+extern const struct plumb_job plumb_job_sft;
 
 /* Plans, refuses what does not fit (PLUMB_ERR_NOMEM, with the table in the log), takes the memory,
  * sets up and works. Collective. */

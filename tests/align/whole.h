@@ -1,5 +1,5 @@
 /* whole.h - one iteration of a method on one batch: from rewards to the loss and its derivatives,
- * put together as src/train/align_update.c does.
+ * put together as src/stage/update.c does.
  * Test. Includes align/, golden.h. */
 #ifndef PLUMB_TESTS_ALIGN_WHOLE_H
 #define PLUMB_TESTS_ALIGN_WHOLE_H

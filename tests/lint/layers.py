@@ -22,7 +22,8 @@ ALLOW = {  # folder: folders it may include from, besides itself
     "report": {"base", "io", "text", "config"},
     "eval": {"base", "io", "align", "text", "config", "report"},
     "train": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report"},
-    "app": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "eval", "train"},
+    "stage": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "train"},
+    "app": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "eval", "train", "stage"},
 }
 ONLY_IN = {  # foreign header: folders that may include it
     "mpi.h": {"comm"},

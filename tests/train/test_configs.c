@@ -6,6 +6,7 @@
 #include "config/stages.h"
 #include "harness.h"
 #include "io/file.h"
+#include "stage/commands.h"
 #include "train/loops.h"
 
 static const char *command_of(const char *name)

@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #include "harness.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 #include "train/weights.h"
 
 enum { RANKS = 3, PROMPTS = 3, GROUP = 4, NEW = 12, LONGEST = 24, MICRO = 4 };

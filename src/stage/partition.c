@@ -1,12 +1,12 @@
-/* align_deal.c - how many prompts an iteration takes, which ranks have them, and when a run ends.
- * Layer 5. Includes train/align_run.h, train/budget.h, base/, comm/. */
+/* partition.c - how many prompts an iteration takes, which ranks have them, and when a run ends.
+ * Layer 5. Includes stage/align.h, train/budget.h, base/, comm/. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/num.h"
 #include "comm/tree.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 #include "train/budget.h"
 
 /* Where the checkpoint keeps them. */

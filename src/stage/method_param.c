@@ -1,6 +1,6 @@
 /* method_param.c - a configuration's method and its parameters.
- * Layer 5. Includes train/loops.h, align/. */
-#include "train/loops.h"
+ * Layer 5. Includes stage/commands.h, align/. */
+#include "stage/commands.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* align_renew.c - answers that are kept from the iteration before, where the prompts stay the same.
- * Layer 5. Includes train/align_run.h, data/, base/.
+/* optune.c - answers that are kept from the iteration before, where the prompts stay the same.
+ * Layer 5. Includes stage/align.h, data/, base/.
  * Source: OPTune, arXiv:2406.07657, section 3.1: only the answers to the prompts with the lowest
  * rewards are sampled again. What "lowest" means where a prompt has several is ours: by the mean of
  * its rewards, one without a reward before all others. */
@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "data/rollout_store.h"
 #include "io/file.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 struct standing {
     double reward;

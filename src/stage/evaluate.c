@@ -1,5 +1,5 @@
-/* align_eval.c - how well the policy answers data.eval, between the iterations of align.
- * Layer 5. Includes train/align_run.h, io/file.h, base/.
+/* evaluate.c - how well the policy answers data.eval, between the iterations of align.
+ * Layer 5. Includes stage/align.h, io/file.h, base/.
  *
  * Every held-out prompt is answered once, with the run's sampling options and the random numbers of
  * iteration 0: the same ones in each evaluation, so that figures differ by the weights alone. */
@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 enum { HELD_REWARD, HELD_SCORED, HELD_TOKENS, HELD_CLIPPED, HELD_VALUES };
 

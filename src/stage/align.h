@@ -1,16 +1,17 @@
-/* align_run.h - the parts of an alignment run, shared by the files that implement its stages.
- * Layer 5, private to train/align*.c. Includes align/, data/, model/, train/. */
-#ifndef PLUMB_TRAIN_ALIGN_RUN_H
-#define PLUMB_TRAIN_ALIGN_RUN_H
+/* align.h - the parts of an alignment run, shared by the files that implement its stages.
+ * Layer 5, private to stage/. Includes align/, data/, model/, train/. */
+#ifndef PLUMB_STAGE_ALIGN_H
+#define PLUMB_STAGE_ALIGN_H
 
 #include "align/method.h"
 #include "model/mix.h"
-#include "train/answers.h"
+#include "stage/commands.h"
+#include "stage/rewards.h"
+#include "stage/rollouts.h"
 #include "train/embed.h"
 #include "train/loops.h"
 #include "train/micro.h"
 #include "train/references.h"
-#include "train/rewards.h"
 
 /* Scalars of a completion that every rank needs for the report of the iteration. */
 enum { ROW_TOKENS, ROW_FRESH, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
@@ -96,11 +97,11 @@ struct plumb_align_run {
     struct plumb_align_sums sums;
 };
 
-/* align_setup.c */
+/* setup.c */
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s);
 void plumb_align_release(struct plumb_align_run *a);
 
-/* align_deal.c: the prompts of an iteration, and whose they are. None is collective.
+/* partition.c: the prompts of an iteration, and whose they are. None is collective.
  *     open: per_iteration, and room for the slots of any iteration.
  *     begin: how many prompts the iteration that comes takes, and this rank's share of them.
  *     end: counts the tokens that it generated on all ranks; before state.iteration is raised.
@@ -115,7 +116,7 @@ bool plumb_align_ended(const struct plumb_align_run *a);
 void plumb_align_say_spent(const struct plumb_align_run *a);
 double plumb_align_progress(const struct plumb_align_run *a);
 
-/* align_update.c: one optimizer step on the slots of step a->step. Collective. */
+/* update.c: one optimizer step on the slots of step a->step. Collective. */
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out);
 /* Packs the completions of [slots), this rank's, that have a term in the loss, each under its plain
  * prompt, with all that the objective reads. Not collective. */
@@ -129,23 +130,23 @@ plumb_status plumb_align_reference(struct plumb_align_run *a);
  * are all the same, all but the first. The same again when it is asked again. Not collective. */
 plumb_status plumb_align_embed(struct plumb_align_run *a);
 
-/* align_judge.c: the policy as its own judge.
+/* judge.c: the policy as its own judge.
  *     judge: rewards of a method whose source is not the configuration. Not collective.
  *     doubt: margins of the pairs of step a->step under the weights of now, and which of their
  *            labels are doubted. Collective. */
 plumb_status plumb_align_judge(struct plumb_align_run *a);
 plumb_status plumb_align_doubt(struct plumb_align_run *a);
 
-/* align_renew.c: takes over answers of the iteration before, but for the worst prompts'. Not
+/* optune.c: takes over answers of the iteration before, but for the worst prompts'. Not
  * collective. */
 plumb_status plumb_align_renew(struct plumb_align_run *a);
 /* Place of a slot among this rank's, which ascend; -1: another rank's. */
 int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot);
 
-/* alike.c: sets frac_reward_zero_std, the share of the prompts with two finite rewards or more in
- * which all are the same, and warns when that holds for most or for all, when all rewards of the
- * iteration are the same, and when many prompts have fewer than two. After the rows were shared;
- * the same on every rank. Not collective. */
+/* reward_spread.c: sets frac_reward_zero_std, the share of the prompts with two finite rewards or
+ * more in which all are the same, and warns when that holds for most or for all, when all rewards
+ * of the iteration are the same, and when many prompts have fewer than two. After the rows were
+ * shared; the same on every rank. Not collective. */
 void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_row *row);
 
 /* missing.c: out (size bytes) = which completions of the scoreboard have no finite reward, by
@@ -153,7 +154,7 @@ void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_ro
  */
 plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t size);
 
-/* gap.c: the difference between the log-probs of sampling and of the training forward. Above
+/* mismatch.c: the difference between the log-probs of sampling and of the training forward. Above
  * train.max_logprob_gap it is PLUMB_ERR_NUMERIC naming iteration, rank, prompt, sample, token and
  * both values. None is collective but the last.
  *     compare: logp (o->n,) are an answer's log-probs in training, under the prompt it answered
@@ -171,7 +172,7 @@ plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_a
 plumb_status plumb_align_rescore(struct plumb_align_run *a);
 plumb_status plumb_align_gap_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row);
 
-/* align_pause.c: the iteration in progress, in a checkpoint folder.
+/* pause.c: the iteration in progress, in a checkpoint folder.
  *     pause: plumb_trainer_pause with the completions and the sums so far. Collective.
  *     paused_in: whether a checkpoint folder holds such an iteration. Not collective.
  *     resume: takes them over into a->answers (which plumb_answers_begin has emptied) and a->sums,
@@ -181,14 +182,14 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused);
 bool plumb_align_paused_in(const char *dir);
 plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir);
 
-/* align_eval.c: the policy on data.eval; nothing where that is not set.
+/* evaluate.c: the policy on data.eval; nothing where that is not set.
  *     open: reads it, allocates. Not collective. PLUMB_ERR_CONFIG without a reward.
  *     evaluate: adds eval_reward and its kin, and time/eval, to row. Collective. */
 plumb_status plumb_align_open_eval(struct plumb_align_run *a);
 void plumb_align_close_eval(struct plumb_align_run *a);
 plumb_status plumb_align_evaluate(struct plumb_align_run *a, struct plumb_metrics_row *row);
 
-/* align_output.c: what an iteration leaves besides metrics. Collective. */
+/* output.c: what an iteration leaves besides metrics. Collective. */
 plumb_status plumb_align_write_rollouts(struct plumb_align_run *a);
 plumb_status plumb_align_show_samples(struct plumb_align_run *a);
 plumb_status plumb_align_write_report(struct plumb_align_run *a);

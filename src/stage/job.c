@@ -1,8 +1,8 @@
 /* job.c - the training commands by name.
- * Layer 5. Includes train/plan.h. */
+ * Layer 5. Includes stage/commands.h. */
 #include <string.h>
 
-#include "train/plan.h"
+#include "stage/commands.h"
 
 const struct plumb_job *plumb_job_find(const char *command)
 {

@@ -1,6 +1,6 @@
 /* rewards.c - adds up the configured reward sources.
- * Layer 5. Includes train/rewards.h, train/pack.h, data/, io/, model/, text/. */
-#include "train/rewards.h"
+ * Layer 5. Includes stage/rewards.h, train/pack.h, data/, io/, model/, text/. */
+#include "stage/rewards.h"
 
 #include <math.h>
 #include <stdio.h>

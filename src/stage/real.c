@@ -1,8 +1,8 @@
-/* align_embed.c - of each prompt's answers the pair that is worth a label.
- * Layer 5. Includes train/align_run.h. */
+/* real.c - of each prompt's answers the pair that is worth a label.
+ * Layer 5. Includes stage/align.h. */
 #include <string.h>
 
-#include "train/align_run.h"
+#include "stage/align.h"
 
 static bool same(const struct plumb_answer *a, const struct plumb_answer *b)
 {

@@ -1,8 +1,8 @@
-/* align_update.c - gradients of the method's objective on one optimizer step's rollouts.
- * Layer 5. Includes train/align_run.h, base/. */
+/* update.c - gradients of the method's objective on one optimizer step's rollouts.
+ * Layer 5. Includes stage/align.h, base/. */
 #include <math.h>
 
-#include "train/align_run.h"
+#include "stage/align.h"
 
 /* Rollout of completion `sample` of a slot that this rank owns in the current step. */
 static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t slot, int64_t sample)

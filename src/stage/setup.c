@@ -1,12 +1,12 @@
-/* align_setup.c - opens everything an alignment run needs, and counts its memory.
- * Layer 5. Includes train/align_run.h, base/, io/. */
+/* setup.c - opens everything an alignment run needs, and counts its memory.
+ * Layer 5. Includes stage/align.h, base/, io/. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 #include "train/plan.h"
 #include "train/schedule.h"
 

@@ -1,10 +1,10 @@
-/* gap.c - log-probs of sampling against those of the training forward, in every iteration.
- * Layer 5. Includes train/align_run.h, base/. */
+/* mismatch.c - log-probs of sampling against those of the training forward, in every iteration.
+ * Layer 5. Includes stage/align.h, base/. */
 #include <inttypes.h>
 #include <math.h>
 
 #include "base/num.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 plumb_status plumb_align_own_answers(const struct plumb_align_run *a, bool moved)
 {

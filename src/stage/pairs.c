@@ -7,6 +7,7 @@
 #include "align/method.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "stage/commands.h"
 #include "train/embed.h"
 #include "train/held_out.h"
 #include "train/loops.h"

@@ -1,10 +1,10 @@
-/* alike.c - says when the rewards of an iteration tell no answer from another.
- * Layer 5. Includes train/align_run.h, base/. */
+/* reward_spread.c - says when the rewards of an iteration tell no answer from another.
+ * Layer 5. Includes stage/align.h, base/. */
 #include <math.h>
 #include <stdio.h>
 
 #include "base/log.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 /* What the rewards of an iteration differ in. */
 struct spread {

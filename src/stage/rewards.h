@@ -3,8 +3,8 @@
  *
  * score = model score + command score + weighted sum of built-in functions, of those that are
  * configured. A source that gives nothing makes the whole score missing (NaN), never 0. */
-#ifndef PLUMB_TRAIN_REWARDS_H
-#define PLUMB_TRAIN_REWARDS_H
+#ifndef PLUMB_STAGE_REWARDS_H
+#define PLUMB_STAGE_REWARDS_H
 
 #include <stdbool.h>
 

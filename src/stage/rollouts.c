@@ -1,6 +1,6 @@
-/* answers.c - lets the policy answer, plainly and under the principles, and scores the answers.
- * Layer 5. Includes train/answers.h, base/. */
-#include "train/answers.h"
+/* rollouts.c - lets the policy answer, plainly and under the principles, and scores the answers.
+ * Layer 5. Includes stage/rollouts.h, base/. */
+#include "stage/rollouts.h"
 
 #include <inttypes.h>
 #include <math.h>

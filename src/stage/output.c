@@ -1,5 +1,5 @@
-/* align_output.c - what an iteration leaves: rollout files, a sample table, the report.
- * Layer 5. Includes train/align_run.h, base/, data/, io/. */
+/* output.c - what an iteration leaves: rollout files, a sample table, the report.
+ * Layer 5. Includes stage/align.h, base/, data/, io/. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "io/file.h"
 #include "report/report.h"
 #include "report/samples.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts *store,
                                int32_t *ids)

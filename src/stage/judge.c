@@ -1,10 +1,10 @@
-/* align_judge.c - the policy as its own judge, and its doubts about its own labels.
- * Layer 5. Includes train/align_run.h, comm/tree.h. */
+/* judge.c - the policy as its own judge, and its doubts about its own labels.
+ * Layer 5. Includes stage/align.h, comm/tree.h. */
 #include <math.h>
 #include <string.h>
 
 #include "comm/tree.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 /* beta (log pi(y|x) - log pi_judge(y|x)), pi as it sampled the answer.
  *                                          Source: SPA, arXiv:2406.04412, eq. 7-8 */

@@ -1,11 +1,11 @@
-/* answers.h - the completions of one iteration on this rank.
- * Layer 5. Includes base/, data/, model/, train/rewards.h. */
-#ifndef PLUMB_TRAIN_ANSWERS_H
-#define PLUMB_TRAIN_ANSWERS_H
+/* rollouts.h - the completions of one iteration on this rank.
+ * Layer 5. Includes base/, data/, model/, stage/rewards.h. */
+#ifndef PLUMB_STAGE_ROLLOUTS_H
+#define PLUMB_STAGE_ROLLOUTS_H
 
 #include "data/dataset.h"
 #include "model/generate.h"
-#include "train/rewards.h"
+#include "stage/rewards.h"
 
 /* What asks for log-probs under frozen weights, see train/references.h. */
 enum plumb_role {

@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "data/prompts.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 #include "train/plan.h"
 #include "train/weights.h"
 

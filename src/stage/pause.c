@@ -1,5 +1,5 @@
-/* align_pause.c - an iteration in progress, into a checkpoint and out of it.
- * Layer 5. Includes train/align_run.h, base/, io/.
+/* pause.c - an iteration in progress, into a checkpoint and out of it.
+ * Layer 5. Includes stage/align.h, base/, io/.
  *
  * Every rank writes answers.rank-R.h5: its completions, finished or not, and what is known of them.
  * Any number of ranks reads them all and takes the completions of its own prompts.
@@ -23,7 +23,7 @@
 #include "io/file.h"
 #include "io/format.h"
 #include "io/hdf5.h"
-#include "train/align_run.h"
+#include "stage/align.h"
 
 static const char *const role_name[PLUMB_ROLES] = {"logp_ref", "logp_start", "logp_judge"};
 

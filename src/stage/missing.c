@@ -1,10 +1,10 @@
 /* missing.c - says which completions have no finite reward, and which source gave none.
- * Layer 5. Includes train/align_run.h. */
+ * Layer 5. Includes stage/align.h. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "train/align_run.h"
+#include "stage/align.h"
 
 enum { SHOWN = 8, FAULT_BYTES = 600 };
 
