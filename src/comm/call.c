@@ -1,5 +1,5 @@
-/* call.c - the begin and the end of each collective call: where this rank is, and what the ranks
- * compare before they communicate.
+/* call.c - the begin and the end of each collective call: they record where this rank is, and call
+ * the collective check.
  * Layer 1. Includes comm/ and base/ only. */
 #include "base/log.h"
 #include "comm/comm_impl.h"
@@ -30,7 +30,8 @@ plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_arg
     here->doing = doing;
     here->file = c->file;
     here->line = c->line;
-    /* The ledger compares the calls itself, and names those of all ranks where they differ. */
+    /* The collective check compares the calls itself, and its message lists the call of every rank.
+     */
     here->site = c->check_calls ? 0 : site_of(doing, c->file ? c->line : 0);
     here->inside = true;
     here->since = plumb_now();

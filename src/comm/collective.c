@@ -1,9 +1,9 @@
-/* collective.c - barrier, allreduce, broadcast and allgather over any carrier.
+/* collective.c - barrier, allreduce, broadcast and allgather over any transport.
  * Layer 1. Includes comm/ and base/ only.
  *
- * The order of additions is fixed here, never by a library: recursive doubling at distance
- * 1, 2, 4 ..., each result (lower rank) op (higher rank) on both sides, so all ranks hold the
- * same bits. The ranks above the largest power of two fold into the first ones before. */
+ * The order of additions is fixed here and never left to a library: recursive doubling at distance
+ * 1, 2, 4 ... Both ranks of a pair compute (lower rank) op (higher rank), so all ranks get the same
+ * bits. Before that, the ranks above the largest power of two add their part to the first ranks. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "comm/comm_impl.h"
 #include "comm/stream.h"
 
-/* A broadcast travels down the tree in pieces, so that the levels work at the same time. */
+/* A broadcast is sent down the tree in pieces, so that the levels of the tree work concurrently. */
 #define BROADCAST_PIECE (1 << 20)
 
 plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m)
@@ -30,7 +30,8 @@ void plumb_take_copy(void *arg, const void *piece, int64_t at, int64_t bytes)
 
 plumb_status plumb_coll_barrier(plumb_comm *c)
 {
-    /* Dissemination: after the round at distance d, everyone has heard from the 2d ranks below. */
+    /* Dissemination barrier: after the round at distance d, each rank has (indirectly) received a
+     * message from the 2d - 1 ranks below it. */
     const double token = 0;
     double heard;
     for (int64_t d = 1; d < c->size; d *= 2) {
@@ -49,7 +50,7 @@ plumb_status plumb_coll_barrier(plumb_comm *c)
 struct combine {
     double *into;
     enum plumb_redop op;
-    bool mine_first; /* this rank is the lower one: decides between +0 and -0 in min and max */
+    bool mine_first; /* this rank is the lower one; matters for the sign of zero in min and max */
 };
 
 static double combine_one(double lower, double higher, enum plumb_redop op)
@@ -71,7 +72,8 @@ static void take_combine(void *arg, const void *piece, int64_t at, int64_t bytes
                                 : combine_one(theirs[i], mine[i], a->op);
 }
 
-/* n <= PLUMB_COMM_SCRATCH: what is sent must not change while the other side's part comes in. */
+/* n <= PLUMB_COMM_SCRATCH: buf is copied to scratch first, because the values being sent must not
+ * change while the peer's values arrive. */
 static plumb_status allreduce_block(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
 {
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
@@ -109,8 +111,8 @@ plumb_status plumb_coll_allreduce(plumb_comm *c, double *buf, int64_t n, enum pl
 
 static plumb_status broadcast_piece(plumb_comm *c, char *buf, int64_t bytes, int root)
 {
-    /* Binomial tree over the ranks counted from the root: the parent of a rank is the rank with
-     * its lowest set bit cleared, the children have one bit set below that. */
+    /* Binomial tree over the ranks, numbered from the root. The parent of a rank has the rank's
+     * lowest set bit cleared; each child has one bit set below that bit. */
     const int me = (c->rank - root + c->size) % c->size;
     int low = 1;
     while (low < c->size && !(me & low))
@@ -148,8 +150,8 @@ static int64_t offset_of(const int64_t *count, int rank)
 plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
                                   const void *send, int64_t bytes)
 {
-    /* Everyone learns all sizes and all capacities first, so that a rank without room fails
-     * together with the others. Doubles hold these whole numbers exactly. */
+    /* First, all ranks exchange their sizes and capacities, so that all fail if one has too little
+     * room. Doubles hold these whole numbers exactly. */
     const int size = c->size;
     memset(c->slots, 0, 2 * (size_t)size * sizeof(double));
     c->slots[2 * c->rank] = (double)bytes;
@@ -167,7 +169,7 @@ plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
                   "allgather of %lld bytes: rank %d has room for %.0f", (long long)total, tightest,
                   c->slots[2 * tightest + 1]);
 
-    /* Ring: in step s every rank passes on the part it received in step s - 1. */
+    /* Ring: in step s every rank sends on the part that it received in step s - 1. */
     char *out = recv;
     if (bytes > 0)
         memmove(out + offset_of(count, c->rank), send, (size_t)bytes);

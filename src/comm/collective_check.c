@@ -1,16 +1,17 @@
-/* collective_check.c - before each collective the ranks compare what they are about to do.
+/* collective_check.c - the collective check: before each collective, the ranks compare their calls.
  * Layer 1. Includes comm/ and base/ only.
  *
- * On by default in debug builds. One small allreduce carries a hash of the call, kept below 2^53
- * so that a double holds it exactly; only when the hashes differ do the calls themselves travel.
- * A rank that left one out shows as being in the next one, with the number of this. */
+ * It is on by default in debug builds. One small allreduce compares a hash of the call. The hash is
+ * below 2^53, so a double holds it exactly. The calls themselves are sent only if the hashes
+ * differ. A rank that left out a collective is listed with its next one, under the number of this
+ * one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "comm/comm_impl.h"
 
-/* What is compared. */
+/* The values that must be equal on all ranks. */
 struct entry {
     int64_t call, n;
     char doing[24], detail[24], site[PLUMB_SITE_TEXT];
@@ -47,7 +48,7 @@ static size_t put_group(char *text, size_t cap, const struct entry *all, int64_t
     return len < 0 ? 0 : (size_t)len;
 }
 
-/* Fails with the calls of all ranks, as far as the message has room. */
+/* Fails with a message that lists the calls of all ranks, as many as fit. */
 static plumb_status list_calls(plumb_comm *c, const struct entry *mine)
 {
     const int64_t bytes = (int64_t)sizeof(*mine);
@@ -57,7 +58,7 @@ static plumb_status list_calls(plumb_comm *c, const struct entry *mine)
     struct entry *all = calloc((size_t)c->size, sizeof(*all));
     int64_t *count = calloc((size_t)c->size, sizeof(*count));
     if (!all || !count)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "ledger of %d ranks", c->size);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "collective check of %d ranks", c->size);
     PLUMB_TRY_GOTO(st, plumb_coll_allgather(c, all, c->size * bytes, count, mine, bytes), fail);
     for (int r = 0; r < c->size && len < sizeof(text); r++)
         if (count[r] >= 0)
@@ -73,7 +74,7 @@ plumb_status plumb_collective_check(plumb_comm *c, const struct plumb_args *args
 {
     const struct plumb_here *here = &c->heartbeat.here;
     struct entry mine;
-    memset(&mine, 0, sizeof(mine)); /* all of it is hashed */
+    memset(&mine, 0, sizeof(mine)); /* the padding is hashed, too */
     mine.call = here->call;
     mine.n = args->n;
     snprintf(mine.doing, sizeof(mine.doing), "%s", here->doing);
@@ -84,12 +85,13 @@ plumb_status plumb_collective_check(plumb_comm *c, const struct plumb_args *args
     plumb_site_text(mine.site, here->file, here->line);
 
     const double hash = (double)hash_of(&mine, sizeof(mine));
-    double ends[2] = {hash, -hash}; /* the smallest, and minus the largest */
+    double ends[2] = {hash,
+                      -hash}; /* after the allreduce: the smallest hash, and minus the largest */
     PLUMB_TRY(plumb_coll_allreduce(c, ends, 2, PLUMB_MIN));
     if (ends[0] == -ends[1])
         return PLUMB_OK;
     const plumb_status st = list_calls(c, &mine);
-    c->broken = true; /* on every rank */
+    c->broken = true; /* the same on every rank */
     return plumb_pass_at(st, __FILE__, __LINE__, "plumb_collective_check");
 }
 

@@ -138,7 +138,7 @@ struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
     return plumb_comm_shard_of(n, rank, c->size);
 }
 
-/* What the lowest failing rank tells the others. */
+/* The failure of the lowest failing rank, as it is sent to the others. */
 struct failure {
     int32_t status;
     char host[PLUMB_COMM_TEXT];
@@ -177,8 +177,8 @@ plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *
     if (st == PLUMB_OK)
         st = plumb_coll_leave(c, exchange_notes(c, local, words, &first, &note));
     if (local != PLUMB_OK) {
-        PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (the other ranks could not be told: %s)", words,
-                      plumb_trail_message());
+        PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (this could not be sent to the other ranks: %s)",
+                      words, plumb_trail_message());
         return local;
     }
     PLUMB_TRY(st);

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "comm/mpi_impl.h"
 
-#define START_S 20.0 /* a rank may take at least so long from MPI_Init to the first meeting */
+#define START_S 20.0 /* least seconds that a rank may take from MPI_Init to meet() */
 
 static void mpi_abort(plumb_comm *c, int exit_code)
 {
@@ -22,13 +22,14 @@ static void mpi_abort(plumb_comm *c, int exit_code)
 static void mpi_destroy(plumb_comm *c)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
-    /* Nobody's heartbeat ends before all have come here. */
+    /* No rank stops its heartbeat before all ranks have arrived here. */
     const struct plumb_args args = {-1, NULL, -1};
     if (m->up && !c->broken && plumb_coll_enter(c, "end", args) == PLUMB_OK)
-        (void)plumb_coll_leave(c, plumb_coll_barrier(c)); /* a failure leaves c broken */
+        (void)plumb_coll_leave(c, plumb_coll_barrier(c)); /* a failure sets c->broken */
     plumb_heartbeat_stop(c);
-    /* After a failure messages may still be on their way into the buffers, and MPI_Finalize could
-     * wait for a rank that never comes: leave both, the launcher ends the others. */
+    /* After a failure, messages may still arrive in the buffers, and MPI_Finalize could wait
+     * forever for a rank. So free nothing and do not finalize; the launcher ends the other ranks.
+     */
     if (c->broken)
         return;
     const bool finalize = m->finalize;
@@ -62,8 +63,8 @@ static const struct plumb_comm_ops mpi_ops = {
     .destroy = mpi_destroy,
 };
 
-/* Rank and size among the ranks of this host, from MPI: launchers disagree about their
- * environment variables. */
+/* Rank and size among the ranks of this host. They come from MPI, because launchers set different
+ * environment variables for them. */
 static plumb_status find_local(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;
@@ -74,7 +75,7 @@ static plumb_status find_local(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
-/* What a rank needs of its own. */
+/* Allocates everything that this rank needs. Not collective. */
 static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
 {
     int rank = 0, size = 1;
@@ -87,8 +88,9 @@ static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
     return plumb_mail_prepare(m);
 }
 
-/* The first meeting of the ranks: whether each has what it needs, and the least that MPI lets any
- * of them do from threads. A rank that does not come is not waited for in MPI for ever. */
+/* The first exchange of the ranks. It fails if any rank could not prepare; *level becomes the
+ * lowest thread level of all ranks. If a rank does not arrive in time, the others fail instead of
+ * waiting forever inside of MPI. */
 static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout_s, int *level)
 {
     int mine[2] = {local == PLUMB_OK, *level}, all[2] = {0, 0}, there = 0;
@@ -100,9 +102,9 @@ static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout
         if (!there)
             nanosleep(&(struct timespec){0, 200000}, NULL);
     }
-    m->base.broken = !there; /* MPI_Finalize would wait for that rank, too */
+    m->base.broken = !there; /* else mpi_destroy would wait for that rank in MPI_Finalize */
     PLUMB_REQUIRE(there, PLUMB_ERR_COMM,
-                  "a rank that MPI has started does not come to the start of the run within %g s "
+                  "a rank that MPI has started did not arrive at the start of the run within %g s "
                   "(is one of the processes stopped?)",
                   limit);
     *level = all[1];
@@ -111,7 +113,7 @@ static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout
     return PLUMB_OK;
 }
 
-/* All ranks are here. What fails in MPI now ends all of them, with MPI's own words. */
+/* All ranks have arrived. If an MPI call fails here, MPI ends all ranks with its own message. */
 static plumb_status connect_ranks(struct plumb_mpi *m)
 {
     PLUMB_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm));
@@ -132,12 +134,12 @@ static plumb_status mpi_setup(struct plumb_mpi *m, int level, double timeout_s)
     PLUMB_TRY(connect_ranks(m));
     m->threads = level >= MPI_THREAD_SERIALIZED;
     m->up = true;
-    /* From here on the ranks watch each other. */
+    /* From here on the heartbeats run. */
     PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_heartbeat_start(&m->base) : PLUMB_OK));
     if (!m->threads && m->base.rank == 0 && m->base.size > 1)
         plumb_log(PLUMB_LOG_WARN,
-                  "this MPI gives no threads, so there is no heartbeat: a rank that "
-                  "is stopped is noticed only after comm.max_wait");
+                  "this MPI does not support threads, so there is no heartbeat: a stopped "
+                  "rank is detected only after comm.max_wait");
     PLUMB_TRY(plumb_coll_enter(&m->base, "start", (struct plumb_args){-1, NULL, -1}));
     PLUMB_TRY(plumb_coll_leave(&m->base, plumb_shared_create(m)));
     m->shared.on = true;
@@ -156,7 +158,7 @@ plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
 
     plumb_status st = PLUMB_OK;
     pthread_mutex_init(&m->lock, NULL);
-    /* Only two threads call MPI, one at a time: the one that made this and the heartbeat. */
+    /* Two threads call MPI, one at a time: the creating thread and the heartbeat. */
     if (!running && MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "MPI_Init_thread failed");
     m->finalize = !running;
@@ -176,6 +178,6 @@ const char *plumb_comm_library(void)
     int len = 0;
     if (MPI_Get_library_version(text, &len) != MPI_SUCCESS)
         return "unknown";
-    text[strcspn(text, ",\n")] = '\0'; /* the rest is build hosts and dates */
+    text[strcspn(text, ",\n")] = '\0'; /* cut off build hosts and dates */
     return text;
 }

@@ -1,8 +1,8 @@
-/* comm_nccl.c - the NCCL communicator of a run: its beginning, its end, and waiting for it.
+/* comm_nccl.c - creates, waits for and destroys the NCCL communicator of a run.
  * Layer 1. Includes comm/ and base/ only; nccl.h stays in comm_nccl.c and nccl_*.
  *
- * No call of NCCL is waited for inside NCCL: the communicator does not block, and each wait here
- * looks for its errors and, as every wait for a message does, for the heartbeats of the others. */
+ * The NCCL communicator is non-blocking, so no call waits inside of NCCL. Each wait here checks for
+ * NCCL's errors and, like every wait for a message, for the heartbeats of the other ranks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,13 +30,13 @@ plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, 
 plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st)
 {
     if (c->nccl->comm)
-        (void)ncclCommAbort(c->nccl->comm); /* nothing is left to be told */
+        (void)ncclCommAbort(c->nccl->comm); /* its result does not matter any more */
     c->nccl->comm = NULL;
     c->broken = true;
     return st;
 }
 
-/* *busy: the last call is still on its way. */
+/* *busy = whether the last call is still in progress. */
 static plumb_status look(plumb_comm *c, bool *busy)
 {
     ncclResult_t state = ncclSuccess;
@@ -46,7 +46,7 @@ static plumb_status look(plumb_comm *c, bool *busy)
     return PLUMB_OK;
 }
 
-/* Stuck is for when nobody is to blame: a rank that fell silent has been named long before. */
+/* stuck_s applies only when all ranks send heartbeats: a silent rank is reported long before. */
 static struct plumb_wait wait_from_now(const plumb_comm *c)
 {
     const double limit = c->nccl->queuing ? 0 : 2 * c->heartbeat.timeout_s;
@@ -80,7 +80,7 @@ plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event)
     }
 }
 
-/* This rank's events and memory. */
+/* Creates the events and allocates the memory of this rank. */
 static plumb_status prepare(plumb_comm *c)
 {
     struct plumb_nccl *n = c->nccl;
@@ -130,7 +130,7 @@ static plumb_status share_id(plumb_comm *c, ncclUniqueId *id)
     return plumb_comm_broadcast(c, id, (int64_t)sizeof(*id), 0);
 }
 
-/* Inside of a collective: every rank comes. */
+/* Called inside of a collective, so on every rank. */
 static plumb_status init(plumb_comm *c, ncclUniqueId id)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -146,7 +146,7 @@ static plumb_status connect_ranks(plumb_comm *c)
     PLUMB_TRY(plumb_coll_enter(c, "nccl init", (struct plumb_args){-1, NULL, -1}));
     plumb_status st = init(c, id);
     if (st != PLUMB_OK && c->nccl->comm) {
-        (void)ncclCommAbort(c->nccl->comm); /* the ranks can still talk without it */
+        (void)ncclCommAbort(c->nccl->comm); /* the ranks can still communicate without it */
         c->nccl->comm = NULL;
     }
     return plumb_comm_agree(c, plumb_coll_leave(c, st));
@@ -172,7 +172,7 @@ plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_devic
         st = prepare(c);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(c, st), fail);
     PLUMB_TRY_GOTO(st, connect_ranks(c), fail);
-    (void)ncclGetVersion(&version); /* for show */
+    (void)ncclGetVersion(&version); /* only for the name */
     snprintf(c->link_name, sizeof(c->link_name), "nccl %d.%d.%d%s", version / 10000,
              version / 100 % 100, version % 100, own_order ? ", in its own order" : "");
     c->link = own_order ? &plumb_nccl_own_order : &plumb_nccl_tree;
@@ -183,7 +183,7 @@ fail:
     return st;
 }
 
-/* All ranks have nothing on its way any more. */
+/* No rank has an operation in flight. */
 static plumb_status finish(plumb_comm *c)
 {
     PLUMB_NCCL(c, ncclCommFinalize(c->nccl->comm));
@@ -197,6 +197,6 @@ void plumb_nccl_detach(plumb_comm *c)
 {
     const struct plumb_args args = {-1, NULL, -1};
     if (!c->broken && c->nccl->comm && plumb_coll_enter(c, "nccl end", args) == PLUMB_OK)
-        (void)plumb_coll_leave(c, finish(c)); /* what is left is aborted below */
+        (void)plumb_coll_leave(c, finish(c)); /* on failure release() aborts it */
     release(c);
 }

@@ -1,6 +1,5 @@
-/* comm_pretend.c - one rank of a world that is not there: nothing is sent, and what comes back from
- * any rank is what this one sent it.
- * Layer 1. Includes comm/ and base/ only. */
+/* comm_pretend.c - one rank without the others: it sends nothing, and what it receives from any
+ * rank is what it would have sent to that rank. Layer 1. Includes comm/ and base/ only. */
 #include <stdlib.h>
 
 #include "comm/comm_impl.h"
@@ -56,7 +55,7 @@ plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size)
         free(c);
         return plumb_pass_at(st, __FILE__, __LINE__, "plumb_comm_pretend_create");
     }
-    c->check_calls = false; /* the others call whatever this one calls */
+    c->check_calls = false; /* there are no other calls to compare */
     *out = c;
     return PLUMB_OK;
 }

@@ -1,4 +1,4 @@
-/* comm_single.c - one rank: the collectives find nobody to talk to.
+/* comm_single.c - a communicator of one rank, in which no message is ever sent.
  * Layer 1. Includes comm/ and base/ only. */
 #include <assert.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-/* comm_thread.c - n ranks as n threads of one process: the sanitizers see all of them.
+/* comm_thread.c - n ranks as n threads of one process, so that sanitizers can check all of them.
  * Layer 1. Includes comm/ and base/ only.
  *
- * One mailbox per ordered pair of ranks. The sender posts a pointer, the receiver reads the
- * sender's memory itself, the sender waits until that is done. */
+ * There is one mailbox for each ordered pair of ranks. The sender posts a pointer, the receiver
+ * reads the sender's memory directly, and the sender waits until the receiver is done. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "comm/comm_impl.h"
 
-#define LOOK_S 0.05 /* how often a rank that waits looks for the others */
+#define LOOK_S 0.05 /* seconds between two checks of a waiting rank */
 
 enum mail { EMPTY, POSTED, TAKING, TAKEN };
 
@@ -47,7 +47,7 @@ static struct world *world_of(plumb_comm *c)
     return ((struct thread_comm *)c)->world;
 }
 
-/* Under the lock: the first failure stays. */
+/* Call with the lock held. The first failure is kept. */
 static void fail_world(struct world *w, plumb_status st, const char *why)
 {
     if (w->failed == PLUMB_OK) {
@@ -57,7 +57,7 @@ static void fail_world(struct world *w, plumb_status st, const char *why)
     pthread_cond_broadcast(&w->changed);
 }
 
-/* Under the lock: gives every rank this one's note. */
+/* Call with the lock held. Gives this rank's note to every other rank. */
 static void tell_all(plumb_comm *c, double now)
 {
     const struct world *w = world_of(c);
@@ -79,7 +79,7 @@ static plumb_status thread_send_heartbeat(plumb_comm *c)
     return PLUMB_OK;
 }
 
-/* Under the lock: waits for box->state == want. */
+/* Call with the lock held. Waits until box->state == want. */
 static plumb_status await(plumb_comm *c, const struct mailbox *box, enum mail want)
 {
     struct world *w = world_of(c);
@@ -96,7 +96,7 @@ static plumb_status await(plumb_comm *c, const struct mailbox *box, enum mail wa
         if (st != PLUMB_OK && box->state != want && w->failed == PLUMB_OK)
             fail_world(w, st, why);
     }
-    /* A receiver that is reading must finish before the sender gives up its memory. */
+    /* The receiver may still be reading; the sender must keep its memory until that is done. */
     while (want == TAKEN && box->state == TAKING)
         pthread_cond_wait(&w->changed, &w->lock);
     return w->failed;

@@ -10,13 +10,13 @@ static long env_number(const char *name, long otherwise)
     return v && v[0] ? strtol(v, NULL, 10) : otherwise;
 }
 
-/* How many processes a launcher says that it started together with this one. *name = the variable
- * that says so; NULL and 1 where none does. */
+/* Returns the number of processes that a launcher started together with this one, and 1 if no
+ * environment variable says so. *name = the variable that was read. */
 static long started_together(const char **name)
 {
-    /* Open MPI's own launcher is right wherever it was used, under Slurm, too. The others: srun,
-     * Hydra and its kin, Flux, jsrun, MVAPICH. A Slurm batch script has SLURM_NTASKS as well, but
-     * it is process 0. */
+    /* The variable of Open MPI's own launcher is right wherever it is set, also under Slurm. The
+     * other variables are those of srun, Hydra and launchers like it, Flux, jsrun and MVAPICH. A
+     * Slurm batch script has SLURM_NTASKS as well, but it is process 0. */
     static const char *const other[] = {"SLURM_STEP_NUM_TASKS", "PMI_SIZE",
                                         "MPI_LOCALNRANKS",      "FLUX_JOB_SIZE",
                                         "JSM_NAMESPACE_SIZE",   "MV2_COMM_WORLD_SIZE"};
@@ -32,26 +32,25 @@ static long started_together(const char **name)
     return env_number("SLURM_PROCID", 0) > 0 ? env_number(*name, 1) : 1;
 }
 
-/* Processes that a launcher starts without telling MPI would each do the whole run, in one
- * folder. */
+/* Fails if a launcher started several processes but MPI knows of only one. Each process would
+ * otherwise do the whole run, all of them in one folder. */
 static plumb_status check_alone(void)
 {
     const char *name;
     const long tasks = started_together(&name);
     PLUMB_REQUIRE(
         tasks <= 1, PLUMB_ERR_CONFIG,
-        "%s says that %ld processes were started together, but each is alone for MPI "
-        "(%s) and would do the whole run; start them with that library's mpirun, or under "
-        "Slurm with srun --mpi=pmix; if a single process is what you want: env -u %s plumb "
-        "...",
+        "%s says that %ld processes were started together, but MPI (%s) sees each as a single "
+        "process, so each would do the whole run; start them with that library's mpirun, or under "
+        "Slurm with srun --mpi=pmix; to start a single process, run env -u %s plumb ...",
         name, tasks, plumb_comm_library(), name);
     return PLUMB_OK;
 }
 
 plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
 {
-    /* Only "was this started by a launcher" comes from the environment; ranks come from MPI.
-     * PMIX_RANK and PMI_RANK are set by srun --mpi=pmix and its kin, OMPI_* by mpirun. */
+    /* The environment only tells whether a launcher started this process; MPI gives the rank. srun
+     * --mpi=pmix and similar launchers set PMIX_RANK or PMI_RANK, mpirun sets OMPI_*. */
 #ifdef PLUMB_HAVE_MPI
     if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("PMI_RANK")) {
         PLUMB_TRY(plumb_comm_mpi_create(out, timeout_s));

@@ -1,4 +1,4 @@
-/* device.c - a vector in device memory travels through host memory, piece by piece.
+/* device.c - exchanges vectors in device memory through host memory, piece by piece.
  * Layer 1. Includes comm/ and base/ only. */
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/num.h"
 #include "comm/comm_impl.h"
 
-#define PIECE ((int64_t)2 << 20) /* floats, unless the device says otherwise */
+#define PIECE ((int64_t)2 << 20) /* floats; used if the device sets no size */
 
 static plumb_status swap_piece(plumb_comm *c, const struct plumb_swap *s, struct plumb_range give,
                                struct plumb_range take)
@@ -40,7 +40,7 @@ static plumb_status swap_staged(plumb_comm *c, const struct plumb_swap *s)
     for (int64_t i = 0; i * piece < most; i++) {
         const plumb_status st =
             swap_piece(c, s, plumb_piece_of(s->give, i, piece), plumb_piece_of(s->take, i, piece));
-        c->broken = c->broken || st != PLUMB_OK; /* the peer waits for what does not come */
+        c->broken = c->broken || st != PLUMB_OK; /* the peer waits for a piece that is never sent */
         PLUMB_TRY(st);
     }
     return PLUMB_OK;

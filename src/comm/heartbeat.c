@@ -1,4 +1,4 @@
-/* heartbeat.c - the heartbeat, and the judgement over ranks that do not come.
+/* heartbeat.c - the heartbeat thread, and the decision when a waiting rank gives up.
  * Layer 1. Includes comm/ and base/ only. */
 #include "comm/heartbeat.h"
 
@@ -14,10 +14,10 @@
 #include "base/num.h"
 #include "comm/comm_impl.h"
 
-#define MAX_WAIT_S 1800.0 /* until plumb_comm_max_wait says otherwise */
+#define MAX_WAIT_S 1800.0 /* the default of plumb_comm_max_wait */
 
-/* Between two heartbeats: short against the time-out, and never so short that the notes to all
- * the other ranks, about 1 us each, cost more than a thousandth of a core. */
+/* Seconds between two heartbeats: a tenth of the timeout, within [0.1 s, 1 s]. A note costs about
+ * 1 us, so with many ranks the period grows until all notes together take 0.1 % of a core. */
 static double period_of(double timeout_s, int size)
 {
     const double wanted = timeout_s > 0 ? timeout_s / 10 : 1;
@@ -28,7 +28,7 @@ plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s)
 {
     struct plumb_heartbeat *w = &c->heartbeat;
     w->heard = calloc((size_t)c->size, sizeof(*w->heard));
-    PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "watch of %d ranks", c->size);
+    PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "heartbeat of %d ranks", c->size);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -71,7 +71,8 @@ struct timespec plumb_clock_in(double seconds)
     return t;
 }
 
-/* The thread ends when it cannot reach the others: their watch will say so. */
+/* If sending fails, the thread ends. The other ranks then get no more notes and report this rank.
+ */
 static void *heartbeat(void *arg)
 {
     plumb_comm *c = arg;
@@ -98,7 +99,7 @@ plumb_status plumb_heartbeat_start(plumb_comm *c)
     struct plumb_heartbeat *w = &c->heartbeat;
     if (c->size == 1)
         return PLUMB_OK;
-    /* Signals are for the thread that computes. */
+    /* Block signals in the new thread, so that the main thread handles them. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -201,7 +202,7 @@ void plumb_heartbeat_listened(plumb_comm *c, double now)
     w->lost_until = now;
 }
 
-/* Text that grows in a buffer and stops at its end. */
+/* Text that is appended to a buffer and cut off at its end. */
 struct text {
     char *at;
     size_t left;
@@ -245,10 +246,10 @@ static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
     put_call(t, h->note.doing, h->note.call, h->note.site);
 }
 
-/* The limits, read by the only thread that sets them. */
+/* The limits are read without the lock: only this thread sets them. */
 static double silence_limit(const struct plumb_heartbeat *w)
 {
-    if (!w->running) /* a rank that is busy does not speak, so this is all there is */
+    if (!w->running) /* a busy rank sends no notes then, so only max_wait applies */
         return w->max_wait_s;
     return w->timeout_s > 0 ? fmax(w->timeout_s, 4 * w->period_s) : 0;
 }
@@ -273,13 +274,14 @@ static bool is_late(const plumb_comm *c, const struct plumb_heard *h, double now
     return h->note.call < c->heartbeat.here.call;
 }
 
-/* Late, and lives: one that has been silent for a while is for the next heartbeats to decide. */
+/* The rank is late but alive. If its notes have stopped, wait for more heartbeats before deciding.
+ */
 static bool is_busy(const plumb_comm *c, const struct plumb_heard *h, double now)
 {
     return is_late(c, h, now) && (!c->heartbeat.running || now - h->at < 3 * c->heartbeat.period_s);
 }
 
-/* Appends the ranks that are picked; the number of them. */
+/* Appends the ranks for which pick is true and returns their number. */
 static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double now)
 {
     int n = 0;
@@ -291,7 +293,7 @@ static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double 
     return n;
 }
 
-/* The lowest of the ranks that wait speaks for all. */
+/* Only the lowest of the waiting ranks writes the log line. */
 static bool speaks(const plumb_comm *c)
 {
     for (int r = 0; r < c->rank; r++)
@@ -328,7 +330,7 @@ static plumb_status compare_calls(const plumb_comm *c, struct text *t, double no
     return PLUMB_OK;
 }
 
-/* All ranks are there, and still it does not end. */
+/* All ranks have entered the collective, but nothing moved for stuck_s seconds. */
 static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
 {
     bool late = false;
@@ -344,14 +346,15 @@ plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, doubl
 {
     const struct plumb_heartbeat *w = &c->heartbeat;
     struct text t = {why, cap};
-    if (!wait->counted) { /* the first of its judgements comes early in a wait */
+    if (!wait->counted) { /* the first check of a wait comes early in it */
         wait->since = fmax(wait->since, w->lost_until);
         wait->lost_s = w->lost_s;
     }
     wait->counted = true;
     const double waited = now - wait->since - (w->lost_s - wait->lost_s);
 
-    if (!c->check_calls && compare_calls(c, &t, now) != PLUMB_OK) /* the ledger knows it from all */
+    if (!c->check_calls &&
+        compare_calls(c, &t, now) != PLUMB_OK) /* else the collective check compares all calls */
         return PLUMB_ERR_COMM;
     put_me(&t, c);
     struct text after = t;
@@ -360,17 +363,17 @@ plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, doubl
         return PLUMB_ERR_COMM;
     }
     after = t;
-    put(&after, "nothing heard for %g s of ", silence_limit(w));
+    put(&after, "no heartbeat for %g s from ", silence_limit(w));
     if (put_ranks(&after, c, is_silent, now) > 0)
         return PLUMB_ERR_COMM;
     if (w->max_wait_s > 0 && waited > w->max_wait_s) {
-        put(&t, "did not come in %g s: ", w->max_wait_s);
+        put(&t, "did not arrive within %g s: ", w->max_wait_s);
         if (put_ranks(&t, c, is_late, now) == 0)
-            put(&t, "bytes; all ranks came, the connection between them is stuck");
+            put(&t, "bytes; all ranks have arrived, so the connection between them is stuck");
         return PLUMB_ERR_COMM;
     }
     if (wait->stuck_s > 0 && is_stuck(c, wait, now)) {
-        put(&t, "nothing moved for %g s, although every rank is in it", wait->stuck_s);
+        put(&t, "no bytes moved for %g s although every rank has entered it", wait->stuck_s);
         return PLUMB_ERR_COMM;
     }
     const double every = w->timeout_s > 0 ? w->timeout_s : 60;

@@ -1,9 +1,10 @@
-/* heartbeat.h - who is where: what ranks tell each other, and what a waiting rank makes of it.
+/* heartbeat.h - the heartbeat: which rank is where, and when a waiting rank gives up.
  * Layer 1. Includes comm.h and base/. For src/comm only.
  *
- * A thread of each rank, the heartbeat, tells all others once per period that the process lives
- * and where it is. So a rank that waits can tell one that is late (logged, up to max_wait) from
- * one that is dead or stopped (silent for timeout: an error), and name it. */
+ * Each rank runs a heartbeat thread. Once per period it sends every other rank a note: the process
+ * is alive, and where it is. A waiting rank therefore knows whether another rank is late (it is
+ * logged, and allowed up to max_wait) or dead or stopped (no note for timeout seconds: an error).
+ * The message names that rank. */
 #ifndef PLUMB_COMM_HEARTBEAT_H
 #define PLUMB_COMM_HEARTBEAT_H
 
@@ -16,82 +17,86 @@
 #define PLUMB_COMM_TEXT 64
 #define PLUMB_SITE_TEXT 48
 
-/* Ranks that one ops->send_heartbeat tells at most, in turn: short enough to do with MPI locked. */
+/* The most ranks that one call of ops->send_heartbeat sends a note to. MPI is locked during the
+ * call, so it must be short; the next call continues with the next ranks. */
 #define PLUMB_HEARTBEAT_RANKS 64
 
-/* What a rank tells the others. */
+/* The note that a rank sends the others. */
 struct plumb_note {
     int64_t call;   /* collectives entered */
-    int64_t raised; /* the largest value it heard of */
-    double busy_s;  /* since it came to where it is */
-    int32_t inside; /* of the collective; else it has left it */
-    int32_t gone;   /* it has no communicator any more */
+    int64_t raised; /* the largest value raised by any rank that it knows of */
+    double busy_s;  /* seconds since it entered or left that call, or changed its phase */
+    int32_t inside; /* 1: it is inside of the call; 0: it has left it */
+    int32_t gone;   /* 1: it has destroyed its communicator */
     char doing[24], site[PLUMB_SITE_TEXT], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
 };
 
 struct plumb_heard {
-    struct plumb_note note; /* the newest */
-    double at;              /* when it came; before any: when the watch began */
+    struct plumb_note note; /* the newest note of this rank */
+    double at;              /* when it arrived; before the first note, when the heartbeat began */
 };
 
-/* Where this rank is. Only its own thread writes, under the watch's lock. */
+/* Where this rank is. Only its own thread writes this, and it holds the heartbeat's lock. */
 struct plumb_here {
     int64_t call;      /* collectives entered so far: the same number on every rank */
-    const char *doing; /* static name of the current or last one */
-    const char *file;  /* of its caller; NULL = unknown */
+    const char *doing; /* static name of the current or last collective */
+    const char *file;  /* source file of its caller; NULL = unknown */
     int line;
     int site; /* a hash of doing and line: the same on every rank that makes the same call */
     bool inside;
-    double since; /* the last change of this */
+    double since; /* when this struct last changed */
     char phase[PLUMB_COMM_TEXT];
 };
 
 struct plumb_heartbeat {
-    pthread_mutex_t lock; /* of here, the limits and the thread's state */
+    pthread_mutex_t lock; /* protects here, the limits and the thread's state */
     pthread_cond_t wake;
     pthread_t thread;
-    bool ready;  /* lock and wake exist */
-    bool running; /* the heartbeat runs */
-    bool stop;   /* it shall end */
-    bool frozen; /* it keeps silent */
+    bool ready;   /* lock and wake are initialised */
+    bool running; /* the heartbeat thread runs */
+    bool stop;    /* the thread must end */
+    bool frozen;  /* the thread sends no notes */
     struct plumb_here here;
-    double timeout_s, max_wait_s; /* 0 = for ever */
-    double period_s;              /* in which each of the others is told once */
+    double timeout_s, max_wait_s; /* 0 = no limit */
+    double period_s;              /* each of the other ranks gets one note per period */
 
-    /* Under the carrier's lock. */
-    struct plumb_heard *heard; /* (size,); the own entry is not used */
-    double listened;           /* when notes were last taken in */
-    double lost_s, lost_until; /* so long this process did not run although it should have */
+    /* The transport's lock protects these. */
+    struct plumb_heard *heard; /* (size,); the entry of this rank is not used */
+    double listened;           /* when the arrived notes were last read */
+    double lost_s, lost_until; /* seconds that this process was suspended, and when that ended */
 };
 
-/* A wait for bytes; begin it anew whenever some moved. */
+/* One wait for bytes. Start a new one whenever some bytes moved. */
 struct plumb_wait {
     double since, lost_s;
-    int lines;       /* log lines written */
+    int lines;       /* log lines written during this wait */
     bool counted;    /* lost_s is set */
-    double stuck_s;  /* > 0: so long it may last once all ranks are in the same collective */
-    double together; /* when they were first seen there; 0 = not yet */
+    double stuck_s;  /* > 0: the limit in seconds once all ranks are in the same collective */
+    double together; /* when all ranks were first seen in it; 0 = not yet */
 };
 
 plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s);
 void plumb_heartbeat_fini(plumb_comm *c);
-plumb_status plumb_heartbeat_start(plumb_comm *c); /* the heartbeat; calls ops->send_heartbeat */
-void plumb_heartbeat_stop(plumb_comm *c); /* returns when it has ended; may be called again */
-/* Silences the heartbeat as SIGSTOP does: for thread ranks, which cannot be stopped one by one. */
+plumb_status
+plumb_heartbeat_start(plumb_comm *c); /* starts the thread, which calls ops->send_heartbeat */
+void plumb_heartbeat_stop(
+    plumb_comm *c); /* returns once the thread has ended; may be called again */
+/* Makes the heartbeat send nothing, as SIGSTOP would. For tests with thread ranks, which cannot be
+ * stopped one by one. */
 void plumb_heartbeat_freeze(plumb_comm *c, bool frozen);
 
-/* This rank's note, as of now. */
+/* Fills *note with the current state of this rank. */
 void plumb_heartbeat_note(plumb_comm *c, struct plumb_note *note);
-/* CLOCK_MONOTONIC so many seconds from now: for pthread_cond_timedwait. */
+/* The time of CLOCK_MONOTONIC in `seconds` seconds, for pthread_cond_timedwait. */
 struct timespec plumb_clock_in(double seconds);
-/* "train/optim.c:210" */
+/* text = the last folder, the file and the line, as in "train/optim.c:210"; "" if file is NULL. */
 void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line);
 
-/* To be called with the carrier's lock whenever all notes there are were taken in. Time in which
- * this process did not run itself (a suspended job) does not count as the others' silence. */
+/* Call this after all arrived notes were read, with the transport's lock held. If this process was
+ * suspended (a stopped job), the time of the suspension does not count as silence of the others. */
 void plumb_heartbeat_listened(plumb_comm *c, double now);
-/* To be called with the carrier's lock by a rank that waits. Not PLUMB_OK, with the reason in
- * why: a rank is silent, gone, in another collective, or late for more than max_wait. */
+/* A waiting rank calls this with the transport's lock held. It fails, with the reason in `why`, if
+ * another rank sends no notes, has left, is in another collective, or is later than max_wait. */
 plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
                                    size_t cap);
 

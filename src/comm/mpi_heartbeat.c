@@ -1,9 +1,9 @@
 /* mpi_heartbeat.c - the heartbeat notes as MPI messages.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Notes travel on a communicator of their own, from the heartbeat or from a rank that waits;
- * no call here waits for another rank. Without a heartbeat (MPI gives no threads) a rank speaks
- * and listens only while it waits. */
+ * Notes are sent on a communicator of their own, by the heartbeat thread or by a waiting rank. No
+ * call here waits for another rank. If MPI does not support threads there is no heartbeat thread,
+ * and a rank sends and reads notes only while it waits. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +16,11 @@
 #define NOTE_TAG 1
 #define SPIN_S   20e-6
 #define YIELD_S  2e-3
-#define TALK_S   0.05 /* before that a wait is nothing to talk about */
-#define SHARE_S  2e-3 /* how often raised values are looked for */
+#define TALK_S   0.05 /* shorter waits send no notes */
+#define SHARE_S  2e-3 /* seconds between two checks for raised values */
 
-#define UNANSWERED 16 /* notes: a rank that is stopped must not collect all of MPI's buffers */
+#define UNANSWERED                                                                                 \
+    16 /* most unread notes to one rank: a stopped rank must not use up MPI's buffers */
 
 plumb_status plumb_mail_prepare(struct plumb_mpi *m)
 {
@@ -45,7 +46,7 @@ void plumb_mail_destroy(struct plumb_mpi *m)
 {
     struct plumb_mail *w = &m->mail;
     if (w->comm != MPI_COMM_NULL) {
-        /* The ranks end together, so the last notes leave, too. */
+        /* All ranks destroy this together, so the last notes can be delivered. */
         MPI_Waitall(m->base.size, w->sent, MPI_STATUSES_IGNORE);
         MPI_Comm_free(&w->comm);
     }
@@ -54,7 +55,8 @@ void plumb_mail_destroy(struct plumb_mpi *m)
     free(w->sent);
 }
 
-/* Notes are small enough to leave at once; while one has not left, that rank is told nothing. */
+/* Sends this rank's note to rank r. Sends nothing if the previous note is still in flight or if r
+ * has not answered for a while. */
 static plumb_status tell(struct plumb_mpi *m, int r)
 {
     struct plumb_mail *w = &m->mail;
@@ -69,7 +71,7 @@ static plumb_status tell(struct plumb_mpi *m, int r)
     return PLUMB_OK;
 }
 
-/* Tells those that do not know yet of this call, and of what was raised. */
+/* Sends a note to each rank that does not know yet of this call or of the raised value. */
 static plumb_status tell_news(struct plumb_mpi *m, int64_t call)
 {
     const int64_t raised = atomic_load(&m->base.raised);
@@ -123,7 +125,7 @@ void plumb_mail_share_raised(plumb_comm *c)
     const double now = plumb_now();
     if (c->broken || (raised == m->mail.spread && now - m->mail.shared < SHARE_S) ||
         pthread_mutex_trylock(&m->lock) != 0)
-        return; /* at the next call, or by the heartbeat */
+        return; /* the next call or the heartbeat does it */
     m->mail.shared = now;
     m->mail.spread = raised;
     plumb_status st = listen(m);
@@ -133,7 +135,7 @@ void plumb_mail_share_raised(plumb_comm *c)
     c->broken = st != PLUMB_OK;
 }
 
-/* Under the lock. */
+/* Call with the lock held. */
 static plumb_status talk(struct plumb_mpi *m, struct plumb_wait *wait)
 {
     char why[768];

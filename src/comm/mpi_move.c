@@ -1,5 +1,5 @@
-/* mpi_move.c - a message as MPI blocks, polled so that a missing rank cannot hang this one.
- * Layer 1. Includes comm/ and base/ only. */
+/* mpi_move.c - sends a message as MPI blocks and polls them, so that a missing rank cannot hang
+ * this one. Layer 1. Includes comm/ and base/ only. */
 #include <string.h>
 
 #include "base/log.h"
@@ -42,7 +42,7 @@ static plumb_status post_in(struct plumb_mpi *m, const struct plumb_move *mv, st
     return PLUMB_OK;
 }
 
-/* Is the oldest incoming block there? */
+/* *came = whether the oldest incoming block has arrived. */
 static plumb_status poll_in(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *in,
                             bool *came)
 {
@@ -71,12 +71,12 @@ static plumb_status poll_out(struct plumb_flow *f, bool *moved)
     return PLUMB_OK;
 }
 
-/* Under the lock: all that MPI has to do with the flows that go through it. */
+/* Call with the lock held. Posts and polls the blocks of the flows that use MPI. */
 static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
                          struct plumb_flow *in, bool *moved, bool *came)
 {
-    /* MPI promises tags up to 32767. A message from another place of the program stays unmatched,
-     * and the watch says which rank is where. */
+    /* MPI guarantees tags up to 32767. A message from another place of the program has another tag
+     * and is not received; the heartbeat then reports which rank is where. */
     const int tag = (int)(plumb_coll_call(&m->base) % PLUMB_SITES) ^ plumb_coll_site(&m->base);
     if (in->done < in->blocks && !in->near) {
         PLUMB_TRY(post_in(m, mv, in, tag));
@@ -89,7 +89,7 @@ static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struc
     return PLUMB_OK;
 }
 
-/* One step of a move: what can be done now. */
+/* One step of a move: does everything that is possible without waiting. */
 static plumb_status step(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
                          struct plumb_flow *in, bool *moved)
 {

@@ -1,8 +1,12 @@
-/* mpi_shared.c - messages between ranks of one host, through memory that they share.
+/* mpi_shared.c - messages between ranks of one host through shared memory.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Each rank owns one ring of slots that only it fills, for one receiver at a time. The slots stay
- * in the cache, so a byte crosses the memory bus only where it comes from and where it goes. */
+ * Each rank owns one ring of slots. Only the owner writes it, for one receiver at a time. The slots
+ * stay in the cache, so main memory is accessed only at the source and at the destination.
+ *
+ *     owner:     head ->  counts the blocks written          slot[head % DEPTH] is filled next
+ *     receiver:  tail ->  counts the blocks read             0 <= head - tail <= DEPTH
+ */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,15 +15,16 @@
 #include "base/num.h"
 #include "comm/mpi_impl.h"
 
-/* Blocks that are taken at once where the sender's memory is read in place. */
+/* Blocks that are received at once if the sender's memory is read directly. */
 #define DIRECT_BLOCKS 64
 
 struct plumb_ring {
-    _Alignas(64) _Atomic int receiver; /* world rank + 1 of the message in the ring, 0 = free */
+    _Alignas(64) _Atomic int receiver; /* world rank + 1 of the receiver of the current message; 0:
+                                          none */
     int64_t bytes, call, site;         /* of that message; written before `receiver` */
-    int64_t window, offset;            /* the bytes are there, not in the slots; window 0: slots */
+    int64_t window, offset;            /* where the bytes are; window 0: in the slots */
     _Alignas(64) _Atomic int64_t head; /* blocks written */
-    _Alignas(64) _Atomic int64_t tail; /* blocks taken */
+    _Alignas(64) _Atomic int64_t tail; /* blocks read */
     _Alignas(64) unsigned char slot[PLUMB_RING_DEPTH][PLUMB_RING_BLOCK];
 };
 
@@ -40,8 +45,8 @@ plumb_status plumb_shared_prepare(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
-/* Says why the messages of this host go through MPI: once, in the words of the first rank that
- * failed. */
+/* Logs why the messages of this host go through MPI. Only one rank of the host logs; it names the
+ * first rank that failed and its error. */
 static void tell_why(const struct plumb_mpi *m)
 {
     static const char *const what[] = {"", "cannot make memory to share",
@@ -59,8 +64,8 @@ static void tell_why(const struct plumb_mpi *m)
     }
 }
 
-/* The rings are ordinary memory, as in mpi_window.c: a window of MPI may need room in /dev/shm, and
- * where one rank does not get it the others wait in MPI for ever. */
+/* The rings are memory files as in mpi_window.c. An MPI window may need room in /dev/shm, and if
+ * one rank does not get it, the other ranks wait inside of MPI forever. */
 plumb_status plumb_shared_create(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;
@@ -100,12 +105,12 @@ bool plumb_shared_reaches(const struct plumb_mpi *m, int peer)
     return peer >= 0 && m->shared.on && m->shared.ring[peer];
 }
 
-/* Announces the message in the ring, unless the one before is still there. */
+/* Announces the message in the ring; returns false if the previous message is still in it. */
 static bool open_out(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *f)
 {
     struct plumb_ring *ring = m->shared.ring[m->base.rank];
     if (atomic_load_explicit(&ring->receiver, memory_order_acquire) != 0)
-        return false; /* the receiver of the message before has not taken all of it */
+        return false; /* the receiver has not read all of the previous message */
     ring->bytes = mv->send_bytes;
     ring->call = plumb_coll_call(&m->base);
     ring->site = plumb_coll_site(&m->base);
@@ -155,7 +160,7 @@ static plumb_status open_in(struct plumb_mpi *m, const struct plumb_move *mv, st
         ring->site == plumb_coll_site(&m->base) ? "" : " from another place of the program");
     f->direct = ring->window != 0;
     PLUMB_REQUIRE(!f->direct || plumb_window_peer(m, mv->from, ring->window, ring->offset),
-                  PLUMB_ERR_COMM, "%s: rank %d sends memory %lld, which rank %d has given back",
+                  PLUMB_ERR_COMM, "%s: rank %d sends memory %lld, which rank %d has freed",
                   m->base.heartbeat.here.doing, mv->from, (long long)ring->window, m->base.rank);
     f->open = true;
     return PLUMB_OK;

@@ -1,10 +1,10 @@
-/* mpi_window.c - memory that the ranks of a host read in place.
+/* mpi_window.c - memory that the ranks of a host can read directly.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Each rank makes an anonymous file in memory; its peers open it through /proc. Unlike an MPI
- * window that needs no room in /dev/shm, leaves nothing behind when a rank is killed, gets huge
- * pages, and is given back without a collective. Where a peer cannot open it (other containers on
- * one host, no /proc) the bytes simply go through the ring. */
+ * Each rank makes an anonymous memory file, and its peers open it through /proc. Unlike an MPI
+ * window this needs no room in /dev/shm, leaves nothing behind when a rank is killed, can use huge
+ * pages, and is freed without a collective. If a peer cannot open the file (another container on
+ * the same host, no /proc), the bytes go through the ring instead. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ static char *map_file(int fd, int64_t bytes, bool writes)
     void *p = mmap(NULL, (size_t)bytes, protection, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
         return NULL;
-    (void)madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* a kernel without them is no failure */
+    (void)madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* ignore a kernel without huge pages */
     return p;
 }
 
@@ -31,7 +31,7 @@ static void fail(struct plumb_address *a, enum plumb_window_step step)
     a->error = errno;
 }
 
-/* This rank's part: an open file, and it in memory. */
+/* Makes this rank's memory file and maps it. */
 static void make(struct plumb_address *a, char **mine, int64_t bytes)
 {
     struct stat s;
@@ -54,7 +54,7 @@ static char *open_peer(const struct plumb_address *a, int64_t bytes, bool writes
 {
     char path[64], *view = NULL;
     struct stat s;
-    errno = ENOENT; /* the peer has none, or it is another file */
+    errno = ENOENT; /* used if the peer has no file or it is another file */
     if (a->fd < 0)
         return NULL;
     snprintf(path, sizeof(path), "/proc/%lld/fd/%lld", (long long)a->pid, (long long)a->fd);
@@ -100,7 +100,7 @@ plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, i
         if (!here.reads && s->address[r].fd >= 0)
             fail(&here, PLUMB_WINDOW_OPEN);
     }
-    /* Also tells that all have opened what they need. */
+    /* This also makes sure that all ranks have opened the files before they are closed. */
     if (st == PLUMB_OK)
         st = plumb_coll_allgather(&m->base, s->address, all, s->count, &here, each);
     if (here.fd >= 0)
@@ -112,7 +112,7 @@ plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, i
     return PLUMB_OK;
 }
 
-/* All ranks take part, also one that is alone on its host or has no place for a window. */
+/* Every rank must call this, even if it is alone on its host or has no free window. */
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
@@ -123,7 +123,7 @@ plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes)
     for (int i = 0; i < PLUMB_WINDOWS && !place; i++)
         if (m->shared.window[i].number == 0)
             place = &m->shared.window[i];
-    /* Without rings a rank cannot tell another one of its window, so none is shared. */
+    /* The window number is sent through the ring, so without rings no window is shared. */
     const bool want = place && c->local_size > 1 && m->shared.ring[c->rank];
     char **peer = place ? place->peer : NULL;
     const plumb_status st = plumb_window_share(m, &mine, peer, bytes, want, false, &ok);

@@ -1,4 +1,4 @@
-/* nccl_impl.h - what the files of the NCCL link share.
+/* nccl_impl.h - declarations shared by the files of the NCCL link.
  * Layer 1. Includes nccl.h, comm/ and base/. For src/comm/comm_nccl.c and nccl_*.c only. */
 #ifndef PLUMB_COMM_NCCL_IMPL_H
 #define PLUMB_COMM_NCCL_IMPL_H
@@ -9,23 +9,23 @@
 #include "comm/comm_impl.h"
 
 #define PLUMB_NCCL_DEPTH 2                  /* pieces in flight */
-#define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats, unless the device says otherwise */
+#define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats; used if the device sets no size */
 
 struct plumb_nccl {
-    ncclComm_t comm;                     /* NULL: not yet, or aborted */
-    cudaStream_t stream, compute;        /* NCCL's; where x is made and used */
-    bool queuing;                        /* other ranks may come to it later: that is not stuck */
-    cudaEvent_t ready;                   /* x is as it shall be sent */
-    cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* a piece */
-    cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* what came: its place in sum is free again */
-    float *sum[PLUMB_NCCL_DEPTH];        /* (device.piece,) device: what is to be added */
+    ncclComm_t comm;              /* NULL: not created yet, or aborted */
+    cudaStream_t stream, compute; /* of NCCL; of the kernels that write and read x */
+    bool queuing;                 /* enqueueing: other ranks may arrive later, so no stuck limit */
+    cudaEvent_t ready;            /* x is final and may be sent */
+    cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* a piece has arrived */
+    cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* the piece was added, so its buffer in sum is free */
+    float *sum[PLUMB_NCCL_DEPTH];        /* (device.piece,) device: the values to add */
 };
 
-/* PLUMB_ERR_COMM with NCCL's own words for `call`; PLUMB_ERR_DEVICE with CUDA's. */
+/* PLUMB_ERR_COMM with NCCL's own text for `call`; PLUMB_ERR_DEVICE with CUDA's. */
 plumb_status plumb_nccl_fail(const plumb_comm *c, const char *file, int line, const char *call,
                              ncclResult_t e);
 plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, cudaError_t e);
-/* A call may go on in the background; plumb_nccl_settle comes before the next one. */
+/* A call may continue in the background: call plumb_nccl_settle before the next one. */
 #define PLUMB_NCCL(c, call)                                                                        \
     do {                                                                                           \
         const ncclResult_t e_ = (call);                                                            \
@@ -39,11 +39,11 @@ plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, 
             return plumb_nccl_cuda_fail(__FILE__, __LINE__, #call, e_);                            \
     } while (0)
 
-/* Waits until what was called is on its way: its operations stand in their stream. */
+/* Waits until the last call has enqueued its operations on its stream. */
 plumb_status plumb_nccl_settle(plumb_comm *c);
-/* Waits until the device has come to the event. */
+/* Waits until the device has reached the event. */
 plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event);
-/* Ends all that is on its way, so that the device does not wait for ever; st. */
+/* Aborts all operations in flight, so that the device does not wait forever. Returns st. */
 plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st);
 
 /* nccl_move.c: the links. */

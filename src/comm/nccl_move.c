@@ -1,12 +1,12 @@
-/* nccl_move.c - vectors between GPUs: the trees of reduce.c, or NCCL's own sums.
+/* nccl_move.c - exchanges vectors between GPUs, in the trees of reduce.c or by NCCL's own sums.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Pieces keep the memory small that a sum needs, let one piece be added while the next is on its
- * way, and show that something moves. */
+ * Vectors are sent in pieces: a sum then needs little memory, one piece is added while the next one
+ * arrives, and a wait can see that bytes move. */
 #include "base/num.h"
 #include "comm/nccl_impl.h"
 
-/* What was told to `before` so far is done before what `after` is told from now on. */
+/* Work enqueued on `before` so far completes before work enqueued on `after` from now on. */
 static plumb_status order(cudaEvent_t event, cudaStream_t before, cudaStream_t after)
 {
     PLUMB_NCCL_CUDA(cudaEventRecord(event, before));
@@ -14,12 +14,13 @@ static plumb_status order(cudaEvent_t event, cudaStream_t before, cudaStream_t a
     return PLUMB_OK;
 }
 
-/* Sends and receives of two ranks must go on together, so they are one group. */
+/* The send and the receive of a rank must run concurrently, so they form one group. */
 static plumb_status exchange(plumb_comm *c, int peer, const float *out, int64_t given, float *in,
                              int64_t taken)
 {
     struct plumb_nccl *n = c->nccl;
-    PLUMB_REQUIRE(n->comm, PLUMB_ERR_COMM, "%s: NCCL was given up", c->heartbeat.here.doing);
+    PLUMB_REQUIRE(n->comm, PLUMB_ERR_COMM, "%s: NCCL was aborted after an earlier failure",
+                  c->heartbeat.here.doing);
     PLUMB_NCCL(c, ncclGroupStart());
     if (given)
         PLUMB_NCCL(c, ncclSend(out, (size_t)given, ncclFloat32, peer, n->comm, n->stream));
@@ -55,7 +56,7 @@ static plumb_status swap_piece(plumb_comm *c, const struct plumb_swap *s, int64_
     return PLUMB_OK;
 }
 
-/* The last of `count` pieces, and so all before them. */
+/* Waits for the last of `count` pieces, and so for all of them. */
 static plumb_status await_last(plumb_comm *c, int64_t count)
 {
     return count ? plumb_nccl_await(c, c->nccl->came[(count - 1) % PLUMB_NCCL_DEPTH]) : PLUMB_OK;
@@ -77,7 +78,7 @@ static plumb_status swap_nccl(plumb_comm *c, const struct plumb_swap *s)
     return st == PLUMB_OK ? st : plumb_nccl_break(c, st);
 }
 
-/* In the order of NCCL's stream alone; what is added goes on there, too. */
+/* Enqueues everything on NCCL's stream, the additions, too, so that the stream keeps the order. */
 static plumb_status queue_pieces(plumb_comm *c, const struct plumb_swap *s)
 {
     struct plumb_nccl *n = c->nccl;
@@ -123,8 +124,9 @@ static void drop_nccl(plumb_comm *c)
     c->nccl->comm = NULL;
 }
 
-/* One piece of every rank's shard: summed there, or sent from there. Shards differ in length, so
- * this is a group of ncclReduce or ncclBroadcast and not one ncclReduceScatter or ncclAllGather. */
+/* One piece of every rank's shard: its owner receives the sum, or sends it. Shards differ in
+ * length, so this is a group of ncclReduce or ncclBroadcast and not one ncclReduceScatter or
+ * ncclAllGather. */
 static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
@@ -146,7 +148,7 @@ static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, 
 static plumb_status shards_pieces(plumb_comm *c, float *x, int64_t n, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
-    const struct plumb_range first = plumb_comm_shard(c, n, 0); /* no other is longer */
+    const struct plumb_range first = plumb_comm_shard(c, n, 0); /* the longest shard */
     const int64_t count = plumb_ceil_div(first.end - first.begin, c->device.piece);
     PLUMB_TRY(order(nccl->ready, nccl->compute, nccl->stream));
     for (int64_t i = 0; i < count; i++) {

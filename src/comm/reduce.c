@@ -1,10 +1,11 @@
 /* reduce.c - the gradient tree across ranks: reduce by halving, gather by doubling.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Step d = 1, 2, 4 ...: ranks r and r ^ d hold the same piece of the vector; the lower keeps its
- * lower half, the higher its upper half, each adds the other's part. After the last step a rank
- * holds 1/W of the vector, summed along the balanced tree over ranks, and (W-1)/W of the vector
- * has left it - as in a ring. a + b and b + a have the same bits, so who adds does not matter. */
+ * In step d = 1, 2, 4 ... ranks r and r ^ d hold the same piece of the vector. The lower rank keeps
+ * the lower half, the higher rank the upper half; each receives the other's values of its half and
+ * adds them. After the last step a rank holds 1/W of the vector, summed along the balanced tree
+ * over the ranks. It has sent (W-1)/W of the vector, as in a ring. a + b and b + a have the same
+ * bits, so it does not matter which rank adds. */
 #include <stddef.h>
 
 #include "base/num.h"
@@ -38,7 +39,7 @@ static void take_add(void *arg, const void *piece, int64_t at, int64_t bytes)
                      bytes / (int64_t)sizeof(float));
 }
 
-/* In host memory. */
+/* The exchange of vectors in host memory. */
 static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
 {
     const int64_t size = (int64_t)sizeof(float);
@@ -54,14 +55,14 @@ static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
     return plumb_coll_move(c, &m);
 }
 
-/* What two ranges share; empty: {begin, begin}. */
+/* The intersection of two ranges; {begin, begin} if it is empty. */
 static struct plumb_range shared(struct plumb_range a, struct plumb_range b)
 {
     const int64_t begin = plumb_max_i64(a.begin, b.begin);
     return (struct plumb_range){begin, plumb_max_i64(begin, plumb_min_i64(a.end, b.end))};
 }
 
-/* Only what lies in part travels. */
+/* Only the elements in part are exchanged. */
 static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n,
                                 struct plumb_range part)
 {
@@ -89,7 +90,7 @@ static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *
     if (c->rank >= half)
         return swap(c, &(struct plumb_swap){c->rank - half, x, none, all, false});
     for (int d = half / 2; d > 0; d /= 2) {
-        /* The piece both ranks had before the halving at distance d. */
+        /* The piece that both ranks had before the halving at distance d. */
         struct plumb_range piece = all;
         for (int e = 1; e < d; e *= 2)
             piece = half_of(piece, (c->rank & e) != 0);
@@ -115,7 +116,8 @@ void plumb_comm_reduce_begin(plumb_comm *c, float *grad, int64_t n)
     c->parts.n = c->parts.from = n;
 }
 
-/* Buckets are the same on every rank, whoever has how much of grad when. */
+/* Bucket borders depend only on n, so they are the same on every rank, however much of grad each
+ * rank has finished. */
 plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from)
 {
     const int64_t most = PLUMB_PARTS * PLUMB_SHARD_BLOCK;
@@ -144,7 +146,8 @@ static plumb_status reduce_rest(plumb_comm *c, float *grad, int64_t n)
     const struct plumb_range rest = {0, c->parts.from};
     const bool same = c->parts.grad == grad && c->parts.n == n;
     c->parts.grad = NULL;
-    PLUMB_REQUIRE(same, PLUMB_ERR_ARG, "reduce_tree: another vector than the one begun");
+    PLUMB_REQUIRE(same, PLUMB_ERR_ARG,
+                  "reduce_tree: grad or n differs from plumb_comm_reduce_begin");
     PLUMB_TRY(reduce_tree(c, c->link->queue, grad, n, rest));
     return c->link->drain(c);
 }
@@ -154,7 +157,7 @@ static plumb_status check_args(const plumb_comm *c, const char *call, const floa
 {
     PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "%s: n=%lld", call, (long long)n);
     PLUMB_REQUIRE(place == PLUMB_HOST || c->link || c->size == 1, PLUMB_ERR_ARG,
-                  "%s: device memory, but the communicator has no device", call);
+                  "%s: grad is in device memory, but no device is attached", call);
     return PLUMB_OK;
 }
 

@@ -1,9 +1,9 @@
 /* stream.c - adding and copying vectors that are larger than the caches.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Prefetchers follow a stream to the end of its page. Four neighbouring pages in step keep four
- * times as many lines on their way; that, and wide loads, is what these loops gain over plain ones.
- * The sums are the same: one addition for each element. */
+ * A hardware prefetcher follows a stream up to the end of its page. These loops work on four
+ * neighbouring pages in lockstep, which keeps four times as many cache lines in flight, and use
+ * wide loads. The sums are those of a plain loop: one addition per element. */
 #include "comm/stream.h"
 
 #include <string.h>
@@ -13,7 +13,9 @@
 
 #define PAGE  4096
 #define STEPS (4 * PAGE)
-#define LARGE (64 << 10) /* bytes; a smaller copy may be read again soon */
+#define LARGE                                                                                      \
+    (64 << 10) /* bytes; smaller copies use the caches, as they may be read again soon             \
+                */
 
 static void add_plain(float *dst, const float *src, int64_t n)
 {
@@ -93,7 +95,7 @@ void plumb_stream_copy(void *dst, const void *src, int64_t bytes)
             copy_512(to, from, body);
         else
             copy_256(to, from, body);
-        _mm_sfence(); /* before anybody is told */
+        _mm_sfence(); /* makes the stores visible before the receiver is notified */
         to += body, from += body, bytes -= body;
     }
 #endif

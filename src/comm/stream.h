@@ -5,9 +5,9 @@
 
 #include <stdint.h>
 
-/* dst (n,) += src (n,), element by element. They do not overlap. */
+/* dst (n,) += src (n,), element by element. dst and src must not overlap. */
 void plumb_stream_add(float *dst, const float *src, int64_t n);
-/* dst = src, past the caches from 64 KB on. They do not overlap. */
+/* dst = src; from 64 KB on the stores bypass the caches. dst and src must not overlap. */
 void plumb_stream_copy(void *dst, const void *src, int64_t bytes);
 
 #endif

@@ -34,8 +34,8 @@ int64_t plumb_tree_most(int64_t leaves, int rank, int world_size)
 struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t)
 {
     assert(t >= 0 && t < count);
-    /* Before leaf t the stack holds one subtree per set bit of t. The last leaf closes the tree:
-     * subtrees whose right side is padding pass upwards as they are. */
+    /* Before leaf t the stack holds one subtree per set bit of t. After the last leaf all subtrees
+     * are merged: a subtree whose right sibling is padding moves up unchanged. */
     const int height = __builtin_popcountll((unsigned long long)t);
     const int full = __builtin_ctzll((unsigned long long)t + 1);
     return (struct plumb_tree_step){height, t == count - 1 ? height : full};
@@ -43,8 +43,8 @@ struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t)
 
 int plumb_tree_buffers(int64_t count)
 {
-    /* The most set bits of any t < count: of count - 1, or of what comes from clearing one of
-     * its set bits and setting all below it. */
+    /* The largest number of set bits of any t < count. It is that of count - 1, or of a number that
+     * results from clearing one set bit of count - 1 and setting all bits below it. */
     int most = 0;
     for (int64_t t = count - 1; t > 0; t &= t - 1) {
         const int here = __builtin_popcountll((unsigned long long)t);

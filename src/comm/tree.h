@@ -1,19 +1,28 @@
 /* tree.h - the fixed binary tree along which micro-batch gradients add up.
  * Layer 1. Includes comm.h and base/. Pure functions; not collective.
  *
- * The M leaves are padded to P = 2^ceil(log2 max(M, W)); padding is skipped, not added. Each
- * inner node is (left subtree) + (right subtree). Rank r of W (a power of two) owns the P/W
- * leaves from r P/W; what remains above is plumb_comm_reduce_tree. So the sum has the same bits
- * for every power-of-two W. Other W split the leaves evenly: correct to rounding. */
+ * A leaf is the gradient of one micro-batch. The M leaves of a step are padded to
+ * P = 2^ceil(log2 max(M, W)); padding is skipped, not added. Each inner node is
+ * (left subtree) + (right subtree). If W is a power of two, rank r owns the P/W leaves from r P/W,
+ * and plumb_comm_reduce_tree adds the levels above. Here M = 6, W = 2, P = 8:
+ *
+ *                     +                      reduce_tree, between the ranks
+ *             +               +              plumb_tree_at, on each rank
+ *         +       +       +      pad
+ *       0   1   2   3   4   5  pad pad
+ *      [   rank 0    ] [    rank 1    ]
+ *
+ * So the sum has the same bits for every power of two W. Any other W splits the leaves evenly, and
+ * the sum agrees to rounding. */
 #ifndef PLUMB_COMM_TREE_H
 #define PLUMB_COMM_TREE_H
 
 #include "comm/comm.h"
 
-/* The leaves of this rank: [begin, end), possibly empty. leaves >= 0. */
+/* The leaves [begin, end) of this rank; may be empty. leaves >= 0. */
 struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size);
-/* The most leaves that this rank has of any number up to `leaves`. Of fewer it may have more: with
- * 5 leaves the second of two ranks has 1, with 4 it has 2. */
+/* The largest number of leaves that this rank gets for any step of at most `leaves` leaves. A step
+ * with fewer leaves may give it more: the second of two ranks gets 1 of 5 leaves, but 2 of 4. */
 int64_t plumb_tree_most(int64_t leaves, int rank, int world_size);
 
 /* Local accumulation: a stack of gradient buffers, like the digits of a binary counter. For the
@@ -29,8 +38,8 @@ int plumb_tree_buffers(int64_t count); /* gradient buffers needed; at least 1 */
 
 /* dst (n,) += src (n,): left subtree += right subtree. */
 void plumb_tree_merge(float *dst, const float *src, int64_t n);
-/* What a rank without leaves brings to the tree: -0.0, the one value that x + it leaves
- * unchanged for every x. */
+/* Fills dst with the sum of a rank that has no leaves: -0.0, the only value y for which x + y has
+ * the bits of x for every x. */
 void plumb_tree_empty(float *dst, int64_t n);
 
 #endif

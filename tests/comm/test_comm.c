@@ -378,7 +378,7 @@ static void last_is_late(plumb_comm *c)
     CHECK(plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM) == PLUMB_ERR_COMM);
     CHECK(plumb_now() - start < 5 * test_pace());
     char who[64];
-    snprintf(who, sizeof(who), "did not come in %g s: rank %d on ", wait, last);
+    snprintf(who, sizeof(who), "did not arrive within %g s: rank %d on ", wait, last);
     const char *said = plumb_trail_message();
     CHECKF(strstr(said, who) && strstr(said, "\"save\"") && strstr(said, "allreduce"), "%s", said);
     CHECKF(!strstr(strstr(said, who) + strlen(who), "rank"), "names one rank only: %s", said);
@@ -445,7 +445,7 @@ static void mpi_late(plumb_comm *c, const char *mode)
     const char *said = plumb_trail_message();
     char who[32], wait[48];
     snprintf(who, sizeof(who), "rank %d", last);
-    snprintf(wait, sizeof(wait), "did not come in %g s:", MAX_WAIT_S * test_pace());
+    snprintf(wait, sizeof(wait), "did not arrive within %g s:", MAX_WAIT_S * test_pace());
     CHECK(st == PLUMB_ERR_COMM);
     if (r == 0) {
         fprintf(stderr, "%s\n", said);

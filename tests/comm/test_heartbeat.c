@@ -63,7 +63,7 @@ static void last_stops(plumb_comm *c)
     const double took = plumb_now() - stopped;
     CHECKF(took > 0.75 * timeout && took < 2 * timeout, "detected after %.2f s", took);
     char why[64];
-    snprintf(why, sizeof(why), "nothing heard for %g s of ", timeout);
+    snprintf(why, sizeof(why), "no heartbeat for %g s from ", timeout);
     check_said(c, why);
     CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* broken for good, and at once */
 }
@@ -108,7 +108,7 @@ static void judged_late(void)
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10009.9, why, sizeof(why)));
     plumb_heartbeat_listened(c[0], t0 + 10010.5);
     CHECK(plumb_heartbeat_judge(c[0], &wait, t0 + 10010.5, why, sizeof(why)) == PLUMB_ERR_COMM);
-    CHECKF(strstr(why, "nothing heard for 10 s of rank 1"), "%s", why);
+    CHECKF(strstr(why, "no heartbeat for 10 s from rank 1"), "%s", why);
 
     /* It speaks again, and comes too late all the same: 30 s of waiting, not of the clock. */
     c[0]->heartbeat.heard[1].at = t0 + 10029;
@@ -116,7 +116,7 @@ static void judged_late(void)
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10029, why, sizeof(why)));
     c[0]->heartbeat.heard[1].at = t0 + 10030.5;
     CHECK(plumb_heartbeat_judge(c[0], &wait, t0 + 10030.5, why, sizeof(why)) == PLUMB_ERR_COMM);
-    CHECKF(strstr(why, "did not come in 30 s: rank 1"), "%s", why);
+    CHECKF(strstr(why, "did not arrive within 30 s: rank 1"), "%s", why);
     c[0]->heartbeat.running = false;
     plumb_comm_destroy(&c[0]);
     plumb_comm_destroy(&c[1]);
@@ -155,7 +155,7 @@ static void mpi_stop(plumb_comm *c, double timeout)
                 plumb_trail_message());
         CHECK(took > 0.7 * timeout && took < 2 * timeout);
         char why[64];
-        snprintf(why, sizeof(why), "nothing heard for %g s of ", timeout);
+        snprintf(why, sizeof(why), "no heartbeat for %g s from ", timeout);
         check_said(c, why);
         plumb_comm_abort(c, STOP_EXIT);
     }

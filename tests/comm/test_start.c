@@ -123,7 +123,7 @@ static void absent(int rank)
         for (;;)
             sleep(1);
     CHECK(plumb_comm_mpi_create(&c, TIMEOUT) == PLUMB_ERR_COMM && !c);
-    CHECK(strstr(plumb_trail_message(), "does not come to the start"));
+    CHECK(strstr(plumb_trail_message(), "did not arrive at the start"));
     MPI_Abort(MPI_COMM_WORLD, 42);
 }
 

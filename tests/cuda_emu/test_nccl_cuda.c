@@ -21,7 +21,7 @@
 static bool says_stuck(const char *said)
 {
     char text[64];
-    snprintf(text, sizeof(text), "nothing moved for %g s", 2 * TIMEOUT_S * test_pace());
+    snprintf(text, sizeof(text), "no bytes moved for %g s", 2 * TIMEOUT_S * test_pace());
     return strstr(said, text) != NULL;
 }
 
