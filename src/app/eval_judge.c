@@ -1,5 +1,5 @@
 /* eval_judge.c - which of two answers is better, by an external command.
- * Layer 6. Includes app/eval.h, base/, data/ask.h, io/.
+ * Layer 6. Includes app/eval.h, base/, data/line_client.h, io/.
  *
  * The command gets {"id": n, "prompt": "..", "a": "..", "b": "..", ..}, the rest being the record
  * as reward commands get it (data/reward_command.h), and answers {"winner": "a"}, "b" or "tie", or
@@ -13,7 +13,7 @@
 
 #include "app/eval.h"
 #include "base/log.h"
-#include "data/ask.h"
+#include "data/line_client.h"
 #include "io/json.h"
 
 /* Question 2 j is about pair j with the model's answer as a, 2 j + 1 as b. */
@@ -95,34 +95,34 @@ static bool take_answer(void *arg, int64_t i, const char *line, int64_t len)
     return sense;
 }
 
-static void no_answer(void *arg, int64_t i, enum plumb_ask_end why)
+static void no_answer(void *arg, int64_t i, enum plumb_line_end why)
 {
     take_verdict(arg, i, NO_VERDICT,
-                 why == PLUMB_ASK_TIMEOUT ? "no answer in time" : "the command died");
+                 why == PLUMB_LINE_TIMEOUT ? "no answer in time" : "the command died");
 }
 
 plumb_status plumb_eval_judge(struct plumb_eval *e, const struct plumb_dataset *data)
 {
     const struct plumb_config *cfg = e->app->cfg;
-    plumb_ask *ask = NULL;
-    PLUMB_TRY(plumb_ask_create(&ask, "judge", cfg->eval.judge, cfg->reward.timeout,
-                               cfg->reward.restarts));
+    plumb_line_client *ask = NULL;
+    PLUMB_TRY(plumb_line_client_create(&ask, "judge", cfg->eval.judge, cfg->reward.timeout,
+                                       cfg->reward.restarts));
     plumb_status st = PLUMB_OK;
     for (int64_t k = 1; k < e->n && st == PLUMB_OK; k++) {
         struct judging j = {.e = e, .data = data, .m = &e->model[k]};
-        const struct plumb_ask_job job = {
+        const struct plumb_line_job job = {
             .n = 2 * j.m->answers.prompts * j.m->answers.group_size,
             .put = put_question,
             .take = take_answer,
             .miss = no_answer,
             .arg = &j,
         };
-        st = plumb_ask_run(ask, &job);
+        st = plumb_line_client_run(ask, &job);
         if (j.missing)
             plumb_log(PLUMB_LOG_WARN,
                       "%s: no verdict to %lld questions of the judge; the first: %s", j.m->name,
                       (long long)j.missing, j.example);
     }
-    plumb_ask_destroy(&ask);
+    plumb_line_client_destroy(&ask);
     return st;
 }

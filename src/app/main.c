@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "io/file.h"
 #include "stage/commands.h"
-#include "train/choices.h"
 #include "train/exchange.h"
+#include "train/gemm_cache.h"
 #include "train/loops.h"
 #include "train/plan.h"
 
@@ -311,7 +311,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
     PLUMB_TRY(plumb_comm_agree(app->comm, set_dtype(app)));
     PLUMB_TRY(attach_device(app));
-    PLUMB_TRY(plumb_choices_read(app->comm, app->backend, cfg));
+    PLUMB_TRY(plumb_gemm_cache_read(app->comm, app->backend, cfg));
     PLUMB_TRY(command->run(app));
     return plumb_comm_agree(app->comm, plumb_process_flush());
 }

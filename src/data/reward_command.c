@@ -1,8 +1,8 @@
 /* reward_command.c - scores from an external command.
- * Layer 4. Includes base/, io/, data/ask.h, data/reward.h. */
+ * Layer 4. Includes base/, io/, data/line_client.h, data/reward.h. */
 #include "data/reward_command.h"
 
-#include "data/ask.h"
+#include "data/line_client.h"
 #include "io/json.h"
 #include <math.h>
 #include <stdio.h>
@@ -17,12 +17,12 @@ struct scoring {
 plumb_status plumb_reward_command_create(plumb_reward_command **out, const char *command,
                                          double timeout_s, int64_t restarts)
 {
-    return plumb_ask_create(out, "reward command", command, timeout_s, restarts);
+    return plumb_line_client_create(out, "reward command", command, timeout_s, restarts);
 }
 
 void plumb_reward_command_destroy(plumb_reward_command **c)
 {
-    plumb_ask_destroy(c);
+    plumb_line_client_destroy(c);
 }
 
 /* Members that the command gets from plumb. */
@@ -93,10 +93,10 @@ static bool take_answer(void *arg, int64_t i, const char *line, int64_t len)
     return sense;
 }
 
-static void no_answer(void *arg, int64_t i, enum plumb_ask_end why)
+static void no_answer(void *arg, int64_t i, enum plumb_line_end why)
 {
     struct scoring *s = arg;
-    (void)miss(s, i, why == PLUMB_ASK_TIMEOUT ? PLUMB_MISSING_TIMEOUT : PLUMB_MISSING_DIED,
+    (void)miss(s, i, why == PLUMB_LINE_TIMEOUT ? PLUMB_MISSING_TIMEOUT : PLUMB_MISSING_DIED,
                s->item[i].completion);
 }
 
@@ -105,7 +105,7 @@ plumb_status plumb_reward_command_score(plumb_reward_command *c, double *score,
                                         struct plumb_reward_missing *missing)
 {
     struct scoring s = {.score = score, .item = item, .missing = missing};
-    const struct plumb_ask_job job = {
+    const struct plumb_line_job job = {
         .n = n, .put = put_line, .take = take_answer, .miss = no_answer, .arg = &s};
-    return plumb_ask_run(c, &job);
+    return plumb_line_client_run(c, &job);
 }

@@ -22,7 +22,7 @@
 #include "base/status.h"
 #include "data/reward.h"
 
-typedef struct plumb_ask plumb_reward_command;
+typedef struct plumb_line_client plumb_reward_command;
 
 /* timeout_s: for one answer, the start of the command included in the first. restarts: how often
  * per call of _score a command that died, or was killed because it hung, is started again; the

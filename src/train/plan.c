@@ -1,4 +1,4 @@
-/* plan.c - counts a command's memory, and runs the command in it.
+/* plan.c - counts the memory that a command needs, reserves it, and runs the command.
  * Layer 5. Includes train/plan.h, base/. */
 #include "train/plan.h"
 
@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
-#include "train/choices.h"
+#include "train/gemm_cache.h"
 
 static void swap(struct plumb_dataset **a, struct plumb_dataset **b)
 {
@@ -78,12 +78,12 @@ plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source
     if (*s->cfg->plan.memory)
         return plumb_plan_parse(bytes, s->cfg->plan.memory);
     PLUMB_TRY(s->backend->available(s->backend, bytes));
-    if (s->backend->place == PLUMB_HOST) /* the ranks of a host share what it has */
+    if (s->backend->place == PLUMB_HOST) /* the ranks of a host share its memory */
         *bytes /= plumb_comm_local_size(s->comm);
     return PLUMB_OK;
 }
 
-/* What to change when a plan does not fit: whatever its largest phase is made of. */
+/* Advice for a plan that does not fit: which options make its largest phase smaller. */
 static const char *advice(const struct plumb_backend *plan)
 {
     const int64_t *held = plan->memory.held;
@@ -122,7 +122,8 @@ static plumb_status check_budget(const struct plumb_backend *plan,
                1e-9 * (double)have, advice(plan), s->command);
 }
 
-/* A plan that was not kept is our own bug: it is told, and the run goes on. */
+/* Logs if the run has allocated another amount than planned. That is a bug of plumb; the run
+ * continues. */
 static void compare(const struct plumb_backend *b, int64_t planned, int64_t calls, const char *when)
 {
     const struct plumb_memory *m = &b->memory;
@@ -150,7 +151,7 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
 {
     struct plumb_dataset *data = NULL;
     int64_t planned = 0;
-    plumb_status st = plumb_choices_tune(s);
+    plumb_status st = plumb_gemm_cache_tune(s);
     if (st == PLUMB_OK)
         st = reserve(&planned, &data, j, s);
     void *run = st == PLUMB_OK ? calloc(1, (size_t)j->size) : NULL;
@@ -173,7 +174,7 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
     return st;
 }
 
-/* ---- data that is not there yet ------------------------------------------------------------ */
+/* ---- stand-ins for data files --------------------------------------------------------------- */
 
 static int64_t or_most(int64_t option, int64_t most)
 {

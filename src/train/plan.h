@@ -1,8 +1,9 @@
-/* plan.h - a training command in parts, and its memory counted before any of it is taken.
+/* plan.h - a training command in parts, and its memory plan, made before anything is allocated.
  * Layer 5. Includes base/, config/, data/, train/trainer.h.
  *
- * The plan is the command's own setup, run on a backend that counts (plumb_backend_dry_create): it
- * cannot differ from what the run takes. A run then takes all of it as one block. */
+ * The plan is made by the command's own setup function, run on a backend that only counts
+ * (plumb_backend_dry_create). So it cannot differ from what the run allocates. A run reserves all
+ * of its memory as one block. */
 #ifndef PLUMB_TRAIN_PLAN_H
 #define PLUMB_TRAIN_PLAN_H
 
@@ -11,9 +12,9 @@
 
 struct plumb_job {
     const char *name; /* of the command */
-    int64_t size;     /* of its run: zeroed memory */
-    /* Opens and allocates everything; *data(run), when it is there, has been read already.
-     * On a dry backend nothing is written and no program started. Collective. */
+    int64_t size;     /* bytes of its run struct, which starts zeroed */
+    /* Opens and allocates everything. If *data(run) is not NULL, the data were read already. On a
+     * dry backend it writes nothing and starts no program. Collective. */
     plumb_status (*setup)(void *run, const struct plumb_trainer_source *s);
     plumb_status (*work)(void *run); /* Collective. */
     void (*release)(void *run, plumb_status outcome);
@@ -21,30 +22,32 @@ struct plumb_job {
 };
 extern const struct plumb_job plumb_job_sft;
 
-/* Plans, refuses what does not fit (PLUMB_ERR_NOMEM, with the table in the log), takes the memory,
- * sets up and works. Collective. */
+/* Makes the plan, reserves the memory, and runs setup and work. If the plan does not fit, it logs
+ * the table and fails with PLUMB_ERR_NOMEM. Collective. */
 plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *s);
 
-/* The setup of s on a dry backend like s->backend, left as it is in *out for its books: the caller
- * destroys it. data: NULL, or read once and used again; *data is the caller's. */
+/* Runs the setup of j on a dry copy of s->backend and returns that backend in *out, with its
+ * counts; the caller destroys it. data may be NULL; else a run may use *data again, so that the
+ * data are read once. The caller owns *data. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
                              const struct plumb_job *j, const struct plumb_trainer_source *s);
-/* Bytes of a plan that come out of the backend's memory: all of it, and on a host what lies
- * beside it. */
+/* The bytes that a plan needs of the device's memory. On a host this includes the allocations
+ * outside of the backend's block. */
 int64_t plumb_plan_bytes(const struct plumb_backend *plan);
-/* *bytes of memory that this rank may take: plan.memory, or its share of what is free. */
+/* *bytes = the memory that this rank may use: plan.memory, or its share of the free memory. */
 plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source *s);
-/* out += the table: a line for each owner and phase with its largest parts, then the sums. */
+/* Appends the memory table: one line per owner and phase with its largest parts, then the sums. */
 plumb_status plumb_plan_table(struct plumb_buf *out, const struct plumb_backend *plan);
 
-/* Stand-ins for data that is not given: records as long as the options allow. */
+/* Data sets that stand in for files that are not given; their records are as long as the options
+ * allow. */
 plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
                                 const struct plumb_spec *spec);
 plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,
                                 const struct plumb_spec *spec);
 
-/* *bytes of "80GB", "1.5 GiB", "4096": decimal units are powers of 1000, binary ones of 1024.
- * PLUMB_ERR_CONFIG. */
+/* Reads a size such as "80GB", "1.5 GiB" or "4096". Decimal units are powers of 1000, binary ones
+ * of 1024. PLUMB_ERR_CONFIG. */
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text);
 
 #endif

@@ -1,6 +1,6 @@
-/* choices.c - reads, measures, writes and shares a device's choices.
- * Layer 5. Includes train/choices.h, base/, io/. */
-#include "train/choices.h"
+/* gemm_cache.c - reads, measures, writes and shares the GEMM algorithm cache.
+ * Layer 5. Includes train/gemm_cache.h, base/, io/. */
+#include "train/gemm_cache.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 #include "base/num.h"
 #include "io/file.h"
 
-/* out = the file; "" when none is wanted or there is no place for one. */
+/* out = the path of the cache file; "" if pins=none or if neither XDG_CACHE_HOME nor HOME is set.
+ * dir = the folder to create for it; "" if the user named the file. */
 static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_config *cfg)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -30,7 +31,7 @@ static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_c
     return *dir ? plumb_path_join(out, 4096, dir, "pins.txt") : PLUMB_OK;
 }
 
-/* Rank 0's text to every rank, which takes it over. Collective. */
+/* Sends rank 0's cache text to every rank, which reads it into its backend. Collective. */
 static plumb_status share(plumb_comm *comm, struct plumb_backend *b, struct plumb_buf *text)
 {
     int64_t len = text->len;
@@ -40,13 +41,13 @@ static plumb_status share(plumb_comm *comm, struct plumb_backend *b, struct plum
         return PLUMB_OK;
     char *all = calloc(1, (size_t)len + 1);
     if (!all)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "choices: %lld bytes",
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "GEMM algorithm cache: %lld bytes",
                            (long long)len);
     if (all && plumb_comm_rank(comm) == 0)
         memcpy(all, text->data, (size_t)len);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
     PLUMB_TRY_GOTO(st, plumb_comm_broadcast(comm, all, len, 0), done);
-    if (plumb_comm_rank(comm) > 0) /* another kind of GPU must not compute with others' choices */
+    if (plumb_comm_rank(comm) > 0) /* fails on a rank with another kind of GPU */
         st = b->gemm_cache_read(b, all);
     st = plumb_comm_agree(comm, st);
 done:
@@ -54,8 +55,8 @@ done:
     return st;
 }
 
-plumb_status plumb_choices_read(plumb_comm *comm, struct plumb_backend *b,
-                                const struct plumb_config *cfg)
+plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
+                                   const struct plumb_config *cfg)
 {
     struct plumb_buf text = {0};
     char path[4096], dir[4096];
@@ -76,7 +77,7 @@ plumb_status plumb_choices_read(plumb_comm *comm, struct plumb_backend *b,
     return st;
 }
 
-/* The linear layers of the model in dir. */
+/* Measures the linear layers of the model in dir. */
 static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier)
 {
     struct plumb_spec s;
@@ -89,7 +90,7 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
     return PLUMB_OK;
 }
 
-/* What rank 0 ends with, in text and in the file. */
+/* On rank 0: measures what is missing, puts the whole cache into text, and writes the file. */
 static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_source *s)
 {
     struct plumb_buf before = {0};
@@ -106,13 +107,14 @@ static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_sour
         goto done;
     if ((*dir && plumb_dir_create(dir) != PLUMB_OK) ||
         plumb_file_write_atomic(path, text->data, text->len) != PLUMB_OK)
-        plumb_log(PLUMB_LOG_WARN, "choices are not kept: %s", plumb_trail_message());
+        plumb_log(PLUMB_LOG_WARN, "the GEMM algorithm cache is not written: %s",
+                  plumb_trail_message());
 done:
     plumb_buf_fini(&before);
     return st;
 }
 
-plumb_status plumb_choices_tune(const struct plumb_trainer_source *s)
+plumb_status plumb_gemm_cache_tune(const struct plumb_trainer_source *s)
 {
     struct plumb_buf text = {0};
     plumb_status st = PLUMB_OK;

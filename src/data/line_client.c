@@ -1,64 +1,64 @@
-/* ask.c - questions to a shell command, one line each, and its answers.
- * Layer 4. Includes base/, io/, data/ask.h. */
-#include "data/ask.h"
+/* line_client.c - sends requests to a line-oriented subprocess, one line each, and reads its
+ * answers. Layer 4. Includes base/, io/, data/line_client.h. */
+#include "data/line_client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "io/child.h"
+#include "io/subprocess.h"
 
-#define GRACE 1.0 /* s; for a command to end by itself once its input is closed */
-#define LOOK  0.2 /* s; longest wait before looking whether it is still there */
-#define MORE  0.1 /* s; for lines too many after the first answers of a command */
+#define GRACE 1.0 /* s; how long the command may run after its input was closed */
+#define LOOK  0.2 /* s; longest wait before checking that it still runs */
+#define MORE  0.1 /* s; how long to wait for extra lines after the first answers of a command */
 
-struct plumb_ask {
+struct plumb_line_client {
     const char *what;
     char *command;
     double timeout_s;
     int64_t restarts;
-    plumb_child *child;
-    struct plumb_buf lines; /* what is being asked */
+    plumb_subprocess *child;
+    struct plumb_buf lines; /* the requests that are being sent */
 };
 
-/* One call of _run. Questions [0, answered) are done with; lines of [answered, n) are to be sent.
- */
+/* One call of _run. Requests [0, answered) are finished, [answered, n) are not. */
 struct asking {
-    plumb_ask *c;
-    const struct plumb_ask_job *job;
-    int64_t answered, lines; /* lines: into c->lines so far composed */
-    int64_t sent;            /* bytes of c->lines taken by the child */
-    int64_t deaths, died_at; /* the question it died on last, -1 = none */
-    bool senseless;          /* an answer was none to its question */
+    plumb_line_client *c;
+    const struct plumb_line_job *job;
+    int64_t answered, lines; /* lines: requests that were put into c->lines so far */
+    int64_t sent;            /* bytes of c->lines that were written */
+    int64_t deaths, died_at; /* the request during which it exited last; -1 = none */
+    bool senseless;          /* take has refused an answer */
     bool fresh;              /* the command was started in this call */
 };
 
-plumb_status plumb_ask_create(plumb_ask **out, const char *what, const char *command,
-                              double timeout_s, int64_t restarts)
+plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
+                                      const char *command, double timeout_s, int64_t restarts)
 {
     *out = NULL;
     PLUMB_REQUIRE(command[0] && timeout_s > 0 && restarts >= 0, PLUMB_ERR_ARG,
                   "%s \"%s\", timeout %g s, %lld restarts: expected a command, more than 0 s, at "
                   "least 0",
                   what, command, timeout_s, (long long)restarts);
-    plumb_ask *c = calloc(1, sizeof *c);
+    plumb_line_client *c = calloc(1, sizeof *c);
     char *copy = strdup(command);
     if (!c || !copy) {
         free(c);
         free(copy);
         PLUMB_FAIL(PLUMB_ERR_NOMEM, "no memory for the %s", what);
     }
-    *c = (plumb_ask){.what = what, .command = copy, .timeout_s = timeout_s, .restarts = restarts};
+    *c = (plumb_line_client){
+        .what = what, .command = copy, .timeout_s = timeout_s, .restarts = restarts};
     *out = c;
     return PLUMB_OK;
 }
 
-void plumb_ask_destroy(plumb_ask **c)
+void plumb_line_client_destroy(plumb_line_client **c)
 {
     if (!*c)
         return;
-    plumb_child_stop(&(*c)->child, GRACE);
+    plumb_subprocess_stop(&(*c)->child, GRACE);
     plumb_buf_fini(&(*c)->lines);
     free((*c)->command);
     free(*c);
@@ -71,33 +71,33 @@ static void take_answer(struct asking *a, const char *line, int64_t len)
         a->senseless = true;
 }
 
-static void miss(struct asking *a, enum plumb_ask_end why)
+static void miss(struct asking *a, enum plumb_line_end why)
 {
     a->job->miss(a->job->arg, a->answered++, why);
 }
 
-/* Ends the child and raises the error. */
+/* Ends the subprocess and fails. */
 static plumb_status give_up(struct asking *a, const char *what)
 {
-    plumb_ask *c = a->c;
-    const char *words = plumb_child_stderr(c->child);
+    plumb_line_client *c = a->c;
+    const char *words = plumb_subprocess_stderr(c->child);
     char text[1200];
-    plumb_child_end(c->child, GRACE);
+    plumb_subprocess_end(c->child, GRACE);
     snprintf(text, sizeof text, "%s \"%.200s\" %s (%s)%s%.700s", c->what, c->command, what,
-             plumb_child_reason(c->child), words[0] ? "; its last words: " : "", words);
-    plumb_child_stop(&c->child, 0);
+             plumb_subprocess_reason(c->child), words[0] ? "; its last words: " : "", words);
+    plumb_subprocess_stop(&c->child, 0);
     PLUMB_FAIL(PLUMB_ERR_IO, "%s", text);
 }
 
-/* After a death or a kill: the question it happened on may stay without answer, the rest is asked
- * again. */
+/* Restarts the command after it exited or timed out. The unanswered requests are sent again, except
+ * the current one if it timed out or if the command exited on it twice. */
 static plumb_status again(struct asking *a, bool hung)
 {
-    plumb_ask *c = a->c;
+    plumb_line_client *c = a->c;
     char what[160];
     if (!hung) {
-        plumb_child_end(c->child, GRACE);
-        const int status = plumb_child_exit_status(c->child);
+        plumb_subprocess_end(c->child, GRACE);
+        const int status = plumb_subprocess_exit_status(c->child);
         if ((status == 126 || status == 127) && a->answered == 0)
             return give_up(a, "cannot be started");
     }
@@ -113,20 +113,20 @@ static plumb_status again(struct asking *a, bool hung)
         return give_up(a, what);
     }
     plumb_log(PLUMB_LOG_WARN, "%s %s; it is started again", c->what,
-              hung ? "hangs" : plumb_child_reason(c->child));
+              hung ? "hangs" : plumb_subprocess_reason(c->child));
     if (hung)
-        miss(a, PLUMB_ASK_TIMEOUT);
+        miss(a, PLUMB_LINE_TIMEOUT);
     else if (a->died_at == a->answered)
-        miss(a, PLUMB_ASK_DIED);
+        miss(a, PLUMB_LINE_DIED);
     a->died_at = a->answered;
-    plumb_child_stop(&c->child, 0);
+    plumb_subprocess_stop(&c->child, 0);
     plumb_buf_clear(&c->lines);
     a->lines = a->answered;
     a->sent = 0;
-    return plumb_child_start(&c->child, c->command);
+    return plumb_subprocess_start(&c->child, c->command);
 }
 
-/* Composes a few lines ahead, so that memory does not grow with n. */
+/* Puts only some of the requests into the buffer, so that memory does not grow with n. */
 static plumb_status compose(struct asking *a)
 {
     struct plumb_buf *b = &a->c->lines;
@@ -139,54 +139,55 @@ static plumb_status compose(struct asking *a)
     return PLUMB_OK;
 }
 
-/* Lines that nobody asked for mean that answers and questions are out of step. After an answer
- * that made no sense the command is let end, to see all that it has to say; after its first ones
- * there is a short wait, as one that writes two lines for one does so at once. */
+/* Fails if the command has written a line without a request: requests and answers may then be out
+ * of step. After an invalid answer this stops the command, to read everything that it has written.
+ * After the first answers of a command it waits a moment: a command that writes two lines per
+ * request shows this at once. */
 static plumb_status check_extra(struct asking *a)
 {
-    plumb_ask *c = a->c;
+    plumb_line_client *c = a->c;
     double left = a->senseless ? c->timeout_s : a->fresh ? MORE : 0;
     const double until = plumb_now() + left;
     const char *line = NULL;
     int64_t len, written;
     if (a->senseless)
-        plumb_child_finish(c->child);
+        plumb_subprocess_finish(c->child);
     do {
-        PLUMB_TRY(plumb_child_work(c->child, NULL, 0, &written, left < LOOK ? left : LOOK));
-        line = plumb_child_line(c->child, &len);
+        PLUMB_TRY(plumb_subprocess_work(c->child, NULL, 0, &written, left < LOOK ? left : LOOK));
+        line = plumb_subprocess_line(c->child, &len);
         left = until - plumb_now();
-    } while (!line && left > 0 && !plumb_child_gone(c->child));
+    } while (!line && left > 0 && !plumb_subprocess_gone(c->child));
     char text[512] = "";
     if (line)
         snprintf(text, sizeof text,
                  "%s \"%.200s\" writes more lines than it gets; one of them: %.200s", c->what,
                  c->command, line);
     if (line || a->senseless)
-        plumb_child_stop(&c->child, GRACE);
+        plumb_subprocess_stop(&c->child, GRACE);
     PLUMB_REQUIRE(!line, PLUMB_ERR_FORMAT, "%s", text);
     return PLUMB_OK;
 }
 
 static plumb_status ask(struct asking *a)
 {
-    plumb_ask *c = a->c;
+    plumb_line_client *c = a->c;
     double since = plumb_now();
     while (a->answered < a->job->n) {
         int64_t len, written;
         const char *line;
         PLUMB_TRY(compose(a));
         const double left = c->timeout_s - (plumb_now() - since);
-        PLUMB_TRY(plumb_child_work(c->child, c->lines.data + a->sent, c->lines.len - a->sent,
-                                   &written, left < LOOK ? left : LOOK));
+        PLUMB_TRY(plumb_subprocess_work(c->child, c->lines.data + a->sent, c->lines.len - a->sent,
+                                        &written, left < LOOK ? left : LOOK));
         a->sent += written;
-        while (a->answered < a->job->n && (line = plumb_child_line(c->child, &len))) {
+        while (a->answered < a->job->n && (line = plumb_subprocess_line(c->child, &len))) {
             take_answer(a, line, len);
             since = plumb_now();
         }
         if (a->answered == a->job->n)
             break;
         const bool hung = plumb_now() - since >= c->timeout_s;
-        if (hung || plumb_child_gone(c->child)) {
+        if (hung || plumb_subprocess_gone(c->child)) {
             PLUMB_TRY(again(a, hung));
             since = plumb_now();
         }
@@ -194,18 +195,18 @@ static plumb_status ask(struct asking *a)
     return check_extra(a);
 }
 
-plumb_status plumb_ask_run(plumb_ask *c, const struct plumb_ask_job *job)
+plumb_status plumb_line_client_run(plumb_line_client *c, const struct plumb_line_job *job)
 {
     struct asking a = {.c = c, .job = job, .died_at = -1};
     if (job->n == 0)
         return PLUMB_OK;
     plumb_buf_clear(&c->lines);
-    /* one that ended between two calls, having answered everything, is simply started again */
-    if (c->child && plumb_child_gone(c->child))
-        plumb_child_stop(&c->child, 0);
+    /* if the command has exited between two calls, after all answers, start it again */
+    if (c->child && plumb_subprocess_gone(c->child))
+        plumb_subprocess_stop(&c->child, 0);
     a.fresh = !c->child;
     if (a.fresh)
-        PLUMB_TRY(plumb_child_start(&c->child, c->command));
+        PLUMB_TRY(plumb_subprocess_start(&c->child, c->command));
     else
         PLUMB_TRY(check_extra(&a));
     return ask(&a);

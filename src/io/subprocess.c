@@ -1,6 +1,6 @@
-/* child.c - a shell command that works for us: lines to its input, lines from its output.
+/* subprocess.c - starts a shell command, writes lines to it, reads lines from it, and ends it.
  * Layer 1. Includes base/ only. */
-#include "io/child.h"
+#include "io/subprocess.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,13 +22,13 @@
 
 extern char **environ;
 
-struct plumb_child {
+struct plumb_subprocess {
     pid_t pid; /* 0: reaped */
-    int fd[3]; /* our ends; -1: closed */
-    int how;   /* of waitpid, once reaped */
+    int fd[3]; /* our ends of the pipes to its descriptors; -1: closed */
+    int how;   /* the status of waitpid, once reaped */
     bool reaped;
     struct plumb_buf out;
-    int64_t taken; /* of out */
+    int64_t taken; /* bytes of out that plumb_subprocess_line has returned */
     char tail[2 * TAIL + 1];
     int64_t tail_len;
     char reason[96];
@@ -41,7 +41,7 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* ours[k] is our end of the pipe to its descriptor k, theirs[k] its own. */
+/* ours[k] = our end of the pipe to descriptor k of the subprocess, theirs[k] = the other end. */
 static plumb_status open_pipes(int ours[3], int theirs[3])
 {
     for (int k = 0; k < 3; k++) {
@@ -50,7 +50,7 @@ static plumb_status open_pipes(int ours[3], int theirs[3])
                       strerror(errno));
         ours[k] = ends[k == 0];
         theirs[k] = ends[k != 0];
-        /* 0, 1 and 2 of our own may be closed: their numbers must not be handed to the child */
+        /* If our descriptors 0, 1 or 2 are closed, a pipe may get such a number: move it up. */
         if (theirs[k] <= STDERR_FILENO) {
             const int higher = fcntl(theirs[k], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
             close(theirs[k]);
@@ -62,7 +62,7 @@ static plumb_status open_pipes(int ours[3], int theirs[3])
     return PLUMB_OK;
 }
 
-static plumb_status spawn(struct plumb_child *c, const int theirs[3], const char *command)
+static plumb_status spawn(struct plumb_subprocess *c, const int theirs[3], const char *command)
 {
     char sh[] = "sh", flag[] = "-c";
     char *text = strdup(command);
@@ -94,12 +94,12 @@ static plumb_status spawn(struct plumb_child *c, const int theirs[3], const char
     return PLUMB_OK;
 }
 
-plumb_status plumb_child_start(plumb_child **out, const char *command)
+plumb_status plumb_subprocess_start(plumb_subprocess **out, const char *command)
 {
     int theirs[3] = {-1, -1, -1};
     plumb_status st = PLUMB_OK;
     *out = NULL;
-    plumb_child *c = calloc(1, sizeof *c);
+    plumb_subprocess *c = calloc(1, sizeof *c);
     PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "no memory to start a command");
     c->fd[0] = c->fd[1] = c->fd[2] = -1;
     PLUMB_TRY_GOTO(st, open_pipes(c->fd, theirs), fail);
@@ -109,12 +109,12 @@ plumb_status plumb_child_start(plumb_child **out, const char *command)
 fail:
     for (int k = 0; k < 3; k++)
         close_fd(&theirs[k]);
-    plumb_child_stop(&c, 0);
+    plumb_subprocess_stop(&c, 0);
     return st;
 }
 
-/* true once the head of the group has ended. */
-static bool reap(plumb_child *c)
+/* Returns true once the process that leads the group has exited. */
+static bool reap(plumb_subprocess *c)
 {
     if (!c->reaped && c->pid > 0 && waitpid(c->pid, &c->how, WNOHANG) == c->pid)
         c->reaped = true;
@@ -126,19 +126,20 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
-void plumb_child_finish(plumb_child *c)
+void plumb_subprocess_finish(plumb_subprocess *c)
 {
     close_fd(&c->fd[0]);
 }
 
-void plumb_child_end(plumb_child *c, double grace_s)
+void plumb_subprocess_end(plumb_subprocess *c, double grace_s)
 {
-    plumb_child_finish(c);
+    plumb_subprocess_finish(c);
     const double until = plumb_now() + grace_s;
     while (!reap(c) && plumb_now() < until)
         nap();
     if (c->pid > 0) {
-        /* the group may outlive its head, and its number is ours until the head is reaped */
+        /* Kill the group before reaping its leader: until then no other group can get its number.
+         */
         kill(-c->pid, SIGKILL);
         while (!reap(c))
             nap();
@@ -147,18 +148,18 @@ void plumb_child_end(plumb_child *c, double grace_s)
     close_fd(&c->fd[2]);
 }
 
-void plumb_child_stop(plumb_child **c, double grace_s)
+void plumb_subprocess_stop(plumb_subprocess **c, double grace_s)
 {
     if (!*c)
         return;
-    plumb_child_end(*c, grace_s);
+    plumb_subprocess_end(*c, grace_s);
     plumb_buf_fini(&(*c)->out);
     free(*c);
     *c = NULL;
 }
 
-/* write() that reports a closed pipe by errno only: a SIGPIPE that it raises in this thread is
- * taken back before anyone sees it. */
+/* write() that reports a closed pipe by errno only: a SIGPIPE that it raises is blocked in this
+ * thread and discarded. */
 static ssize_t quiet_write(int fd, const char *bytes, size_t n)
 {
     sigset_t pipes, before, pending;
@@ -176,7 +177,7 @@ static ssize_t quiet_write(int fd, const char *bytes, size_t n)
     return done;
 }
 
-static void keep_tail(plumb_child *c, const char *bytes, int64_t n)
+static void keep_tail(plumb_subprocess *c, const char *bytes, int64_t n)
 {
     if (n > TAIL) {
         bytes += n - TAIL;
@@ -191,8 +192,8 @@ static void keep_tail(plumb_child *c, const char *bytes, int64_t n)
     c->tail[c->tail_len] = 0;
 }
 
-/* Reads all that is there from its output (1) or error (2). */
-static plumb_status drain(plumb_child *c, int k)
+/* Reads everything that is available from its standard output (1) or error (2). */
+static plumb_status drain(plumb_subprocess *c, int k)
 {
     char bytes[16384];
     while (c->fd[k] >= 0) {
@@ -215,8 +216,8 @@ static plumb_status drain(plumb_child *c, int k)
     return PLUMB_OK;
 }
 
-plumb_status plumb_child_work(plumb_child *c, const char *in, int64_t n, int64_t *written,
-                              double wait_s)
+plumb_status plumb_subprocess_work(plumb_subprocess *c, const char *in, int64_t n, int64_t *written,
+                                   double wait_s)
 {
     struct pollfd p[3] = {{.fd = n > 0 ? c->fd[0] : -1, .events = POLLOUT},
                           {.fd = c->fd[1], .events = POLLIN},
@@ -237,7 +238,7 @@ plumb_status plumb_child_work(plumb_child *c, const char *in, int64_t n, int64_t
     return PLUMB_OK;
 }
 
-const char *plumb_child_line(plumb_child *c, int64_t *len)
+const char *plumb_subprocess_line(plumb_subprocess *c, int64_t *len)
 {
     if (c->taken > 0 && c->taken == c->out.len) {
         plumb_buf_clear(&c->out);
@@ -249,7 +250,8 @@ const char *plumb_child_line(plumb_child *c, int64_t *len)
     const int64_t left = c->out.len - c->taken;
     char *end = memchr(line, '\n', (size_t)left);
     if (!end && c->fd[1] >= 0) {
-        /* not whole yet: move it to the front, so that the buffer grows with one line only */
+        /* The line is incomplete: move it to the front, so that the buffer holds one line at most.
+         */
         memmove(c->out.data, line, (size_t)left + 1);
         c->out.len = left;
         c->taken = 0;
@@ -261,10 +263,11 @@ const char *plumb_child_line(plumb_child *c, int64_t *len)
     return line;
 }
 
-bool plumb_child_gone(plumb_child *c)
+bool plumb_subprocess_gone(plumb_subprocess *c)
 {
     if (c->fd[1] >= 0 && reap(c)) {
-        /* a process it left behind may hold the pipe open: what is there now is all */
+        /* A process that it started may still hold the pipe open, so read only what is available
+         * now. */
         if (drain(c, 1) != PLUMB_OK || drain(c, 2) != PLUMB_OK)
             plumb_buf_clear(&c->out);
         close_fd(&c->fd[1]);
@@ -272,7 +275,7 @@ bool plumb_child_gone(plumb_child *c)
     return c->fd[1] < 0 && c->taken == c->out.len;
 }
 
-const char *plumb_child_reason(plumb_child *c)
+const char *plumb_subprocess_reason(plumb_subprocess *c)
 {
     reap(c);
     if (!c->reaped)
@@ -285,12 +288,12 @@ const char *plumb_child_reason(plumb_child *c)
     return c->reason;
 }
 
-int plumb_child_exit_status(const plumb_child *c)
+int plumb_subprocess_exit_status(const plumb_subprocess *c)
 {
     return c->reaped && WIFEXITED(c->how) ? WEXITSTATUS(c->how) : -1;
 }
 
-const char *plumb_child_stderr(const plumb_child *c)
+const char *plumb_subprocess_stderr(const plumb_subprocess *c)
 {
     return c->tail + (c->tail_len > TAIL ? c->tail_len - TAIL : 0);
 }

@@ -1,0 +1,22 @@
+/* gemm_cache.h - the GEMM algorithm cache: the cuBLASLt algorithms that were the fastest in a
+ * measurement, the same on every rank and kept in a file.
+ * Layer 5. Includes base/, backend/, comm/, config/, train/trainer.h.
+ *
+ * The algorithm decides the rounding of a product, so it must be the same on every rank. Rank 0
+ * reads the file, measures the products that are missing, writes the file, and sends its choices to
+ * all ranks. Without the file, another run may choose other algorithms and differ in rounding. */
+#ifndef PLUMB_TRAIN_GEMM_CACHE_H
+#define PLUMB_TRAIN_GEMM_CACHE_H
+
+#include "train/trainer.h"
+
+/* Reads the cache file on rank 0 and gives every rank its choices. If the file is missing, damaged
+ * or of another device, the cache is empty; the last two cases log a warning. Does nothing on a
+ * CPU. Collective. */
+plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
+                                   const struct plumb_config *cfg);
+/* Measures, on rank 0, the products of s's models that are not in the cache, writes the file, and
+ * gives every rank the choices. If the file cannot be written, it logs a warning. Collective. */
+plumb_status plumb_gemm_cache_tune(const struct plumb_trainer_source *s);
+
+#endif
