@@ -16,7 +16,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* ASCII punctuation but for ' , - . */
+/* ASCII punctuation except ' , - . */
 static bool stands_alone(char c)
 {
     return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
@@ -28,14 +28,14 @@ static bool is_stop(char c)
     return c == '.' || c == ',';
 }
 
-/* White space as Python's str.split sees it. */
+/* White space as defined by Python's str.split. */
 static bool is_space(const char *s)
 {
     const uint32_t c = plumb_utf8_at(s);
     return plumb_utf8_is_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
-/* b = a with every `from` replaced. */
+/* b = a with every `from` replaced by `to`. */
 static plumb_status replace(struct plumb_buf *b, const struct plumb_buf *a, const char *from,
                             const char *to)
 {
@@ -48,9 +48,8 @@ static plumb_status replace(struct plumb_buf *b, const struct plumb_buf *a, cons
     return plumb_buf_add_text(b, at);
 }
 
-/* b = a with one of mteval-v13a's four substitutions, which scan from left to right and take up to
- * two characters at a time. A character of several bytes is none of those looked for, so bytes
- * will do. */
+/* b = a after one of the four substitutions of mteval-v13a. They scan from left to right and match
+ * one or two ASCII characters, so the text can be processed byte by byte. */
 static plumb_status separate(struct plumb_buf *b, const struct plumb_buf *a, int rule)
 {
     const char *s = plumb_buf_text(a), *end = s + a->len;
@@ -74,7 +73,7 @@ static plumb_status separate(struct plumb_buf *b, const struct plumb_buf *a, int
     return PLUMB_OK;
 }
 
-/* *a = the text with mteval-v13a's blanks in it; *b is scratch. */
+/* *a = the text with the blanks that mteval-v13a inserts between tokens; *b is scratch. */
 static plumb_status put_blanks(struct plumb_buf *a, struct plumb_buf *b, const char *text)
 {
     static const char *const pair[][2] = {{"<skipped>", ""}, {"-\n", ""},    {"\n", " "},
@@ -82,7 +81,7 @@ static plumb_status put_blanks(struct plumb_buf *a, struct plumb_buf *b, const c
                                           {"&gt;", ">"}};
     const int replacements = sizeof(pair) / sizeof(pair[0]), rules = 4;
     int64_t n = (int64_t)strlen(text);
-    while (n > 0) { /* white space at the end goes first, as sacrebleu does */
+    while (n > 0) { /* remove white space at the end first, as sacrebleu does */
         const int64_t last = plumb_utf8_before(text, n);
         if (!is_space(text + last))
             break;
@@ -119,7 +118,7 @@ done:
     return st;
 }
 
-/* *id (*n,) = a number of each token, the hash of its bytes; the caller's to free. */
+/* *id (*n,) = the hash of each token's bytes. The caller frees *id. */
 static plumb_status number_tokens(uint64_t **id, int64_t *n, const char *text)
 {
     struct plumb_buf b = {0};
@@ -137,7 +136,7 @@ static plumb_status number_tokens(uint64_t **id, int64_t *n, const char *text)
     return st;
 }
 
-/* Elements that two ascending lists share, each as often as both hold it. */
+/* The size of the multiset intersection of two ascending lists. */
 static int64_t common(const uint64_t *a, int64_t n, const uint64_t *b, int64_t m)
 {
     int64_t shared = 0;

@@ -1,12 +1,11 @@
-/* bleu.h - corpus BLEU of answers against one reference each.
+/* bleu.h - corpus BLEU of answers, with one reference per answer.
  * Layer 5. Includes base/.
  *
  *     BLEU = 100 BP exp( 1/4 sum_n log p_n ),   p_n = clipped n-gram matches / n-grams,  n = 1..4
  *     BP   = min(1, exp(1 - reference tokens / answer tokens))
  *                                    Source: Papineni et al. 2002, P02-1040, section 2.3
- * Tokens are mteval-v13a's, and an order without any match counts 1 / (2^k n-grams), k the number
- * of such orders so far: both as sacrebleu does by default, whose figures these are
- * (Post 2018, arXiv:1804.08771). */
+ * Text is tokenized as by mteval-v13a. The k-th order without a match gets p_n = 1 / (2^k n-grams).
+ * Both are the defaults of sacrebleu (Post 2018, arXiv:1804.08771), and the scores are equal. */
 #ifndef PLUMB_EVAL_BLEU_H
 #define PLUMB_EVAL_BLEU_H
 
@@ -17,17 +16,17 @@
 
 #define PLUMB_BLEU_ORDER 4
 
-/* Whole numbers that add up over answers, in any order. */
+/* Counts over answers. They are integers, so the order of the answers does not matter. */
 struct plumb_bleu {
     int64_t match[PLUMB_BLEU_ORDER], total[PLUMB_BLEU_ORDER];
     int64_t length, reference_length; /* tokens */
 };
 
-/* b += one answer. Texts are UTF-8. PLUMB_ERR_NOMEM. */
+/* Adds the counts of one answer to b. Texts are UTF-8. PLUMB_ERR_NOMEM. */
 plumb_status plumb_bleu_add(struct plumb_bleu *b, const char *answer, const char *reference);
-/* 0 .. 100; 0 without answers. */
+/* The score, 0 .. 100; 0 without answers. */
 double plumb_bleu_score(const struct plumb_bleu *b);
-/* out += the tokens of a text, each followed by a line end. */
+/* Appends the tokens of a text to out, each followed by a line end. */
 plumb_status plumb_bleu_tokens(struct plumb_buf *out, const char *text);
 
 #endif

@@ -14,7 +14,7 @@ plumb_status plumb_bootstrap(double out[2], const double *value, const double *c
     double *mean = malloc((size_t)(replicates + 1) * sizeof(*mean));
     PLUMB_REQUIRE(mean, PLUMB_ERR_NOMEM, "%lld replicates", (long long)replicates);
     int64_t kept = 0;
-    for (int64_t b = 0; b < replicates && n > 1; b++) { /* one value says nothing of its spread */
+    for (int64_t b = 0; b < replicates && n > 1; b++) { /* the interval of one value is undefined */
         struct plumb_rng_key key = {
             .seed = seed, .purpose = PLUMB_RNG_BOOTSTRAP, .prompt = (uint64_t)b};
         double v = 0, c = 0;
@@ -44,8 +44,8 @@ double plumb_t_half_width(double variance, int64_t n)
     const int64_t degrees = n - 1, table = sizeof(t) / sizeof(t[0]);
     if (degrees < 1)
         return NAN;
-    /* beyond the table the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5): right to 1e-4
-     */
+    /* Beyond the table: the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5), with an error
+     * below 1e-4. */
     const double z = 1.959964, z2 = z * z, d = (double)degrees;
     const double more = z * ((z2 + 1) / (4 * d) + (5 * z2 * z2 + 16 * z2 + 3) / (96 * d * d));
     return (degrees <= table ? t[degrees - 1] : z + more) * sqrt(variance / (double)n);

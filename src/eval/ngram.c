@@ -1,4 +1,4 @@
-/* ngram.c - counts of n-grams by sorting their hashes.
+/* ngram.c - counts n-grams by sorting their hashes.
  * Layer 5. Includes eval/ngram.h, io/. */
 #include "eval/ngram.h"
 

@@ -1,4 +1,4 @@
-/* ngram.h - sequences of n tokens: how many there are, how many differ.
+/* ngram.h - counts of n-grams and of different n-grams.
  * Layer 5. Includes base/. */
 #ifndef PLUMB_EVAL_NGRAM_H
 #define PLUMB_EVAL_NGRAM_H
@@ -7,20 +7,20 @@
 
 #include "base/status.h"
 
-/* gram (room for n) = one number per run of `order` ids, ascending; returns how many. Equal runs
- * have equal numbers, different ones different numbers but for collisions of a 64-bit hash. */
+/* gram (room for n) = the 64-bit hash of every n-gram of `order` ids, ascending; returns their
+ * number. Equal n-grams have equal hashes; collisions of different n-grams are neglected. */
 int64_t plumb_ngrams(uint64_t *gram, const uint64_t *id, int64_t n, int order);
-/* Different numbers in an ascending list. */
+/* The number of different values in an ascending list. */
 int64_t plumb_ngrams_different(const uint64_t *gram, int64_t n);
 
-/* distinct-n: different n-grams over all n-grams of all answers together; NaN when there are none.
- * No n-gram crosses from one answer into the next. offset (answers+1,)
- *                                               Source: Li et al. 2016, arXiv:1510.03055 */
+/* distinct-n: the number of different n-grams of all answers, divided by the number of their
+ * n-grams; NaN if there are none. An n-gram never spans two answers. offset (answers+1,) Source: Li
+ * et al. 2016, arXiv:1510.03055 */
 plumb_status plumb_distinct(double *out, const int32_t *ids, const int64_t *offset, int64_t answers,
                             int order);
 
-/* Share of an answer's n-grams that were there before in it, 1 - different / all; 0 when it has
- * none.    Source: seq-rep-n of Welleck et al. 2020, arXiv:1908.04319, section 6.1 */
+/* The share of an answer's n-grams that repeat an earlier one, 1 - different / all; 0 if it has
+ * no n-gram.    Source: seq-rep-n of Welleck et al. 2020, arXiv:1908.04319, section 6.1 */
 plumb_status plumb_self_repetition(double *out, const int32_t *ids, int64_t n, int order);
 
 #endif

@@ -1,4 +1,4 @@
-/* run_results.c - reads a run folder back.
+/* run_results.c - reads the results of a run from its folder.
  * Layer 5. Includes eval/run_results.h, io/. */
 #include "eval/run_results.h"
 
@@ -30,8 +30,8 @@ static plumb_status read_run(struct plumb_run_results *f, const char *path)
     PLUMB_TRY(plumb_json_want_string(root, "command", &command, NULL, path));
     PLUMB_TRY(plumb_json_want_string(root, "start_fingerprint", &start, NULL, path));
     PLUMB_REQUIRE(strcmp(command, "align") == 0 || strcmp(command, "prefer") == 0,
-                  PLUMB_ERR_UNSUPPORTED, "%s: a run of %s; only align and prefer are compared",
-                  f->dir, command);
+                  PLUMB_ERR_UNSUPPORTED, "%s: a run of %s, expected one of align or prefer", f->dir,
+                  command);
     snprintf(f->command, sizeof(f->command), "%s", command);
     f->start = strtoull(start, NULL, 16);
     snprintf(f->commit, sizeof(f->commit), "%s",
@@ -42,7 +42,7 @@ static plumb_status read_run(struct plumb_run_results *f, const char *path)
     return PLUMB_OK;
 }
 
-/* The last plain reward and the generated tokens, which only metrics tell. */
+/* Reads the last plain reward and the number of generated tokens, which only the metrics have. */
 static void read_training(struct plumb_run_results *f)
 {
     double tokens = NAN, reward = NAN;
@@ -66,7 +66,7 @@ static void read_model(struct plumb_model_results *m, const plumb_json *v)
             m->figure[i] = plumb_json_real(plumb_json_get(v, info_table[i].key), NAN);
 }
 
-/* Whether a path lies in a folder, links followed. */
+/* Whether path is inside of dir, after links are resolved. */
 static bool is_inside(const char *path, const char *dir)
 {
     char *a = realpath(path, NULL), *b = realpath(dir, NULL);

@@ -1,4 +1,4 @@
-/* run_results.h - a run folder read back: what ran, its metrics, its evaluation.
+/* run_results.h - reads the results of a run from its folder: command, metrics and evaluation.
  * Layer 5. Includes base/, config/, report/metrics.h. */
 #ifndef PLUMB_EVAL_RUN_RESULTS_H
 #define PLUMB_EVAL_RUN_RESULTS_H
@@ -11,8 +11,8 @@
 #include "io/json.h"
 #include "report/metrics.h"
 
-/* The figures by which runs are compared.
- * enum, key (in eval.json, but for the last two), column head, factor, decimals */
+/* The figures by which runs are compared: enum, key, column head, factor, decimals. The keys are
+ * those of eval.json, except for the last two figures. */
 #define PLUMB_FIGURE_LIST(X)                                                                       \
     X(REWARD, "reward", "held-out reward", 1, 3)                                                   \
     X(WIN_RATE, "win_rate", "win rate, %", 100, 1)                                                 \
@@ -40,32 +40,34 @@ struct plumb_figure_info {
 };
 const struct plumb_figure_info *plumb_figure_info(enum plumb_figure id);
 
-/* The model of one line of an eval.json. */
+/* One model of an eval.json. */
 struct plumb_model_results {
     char name[64];
-    double figure[PLUMB_FIGURE_COUNT]; /* NaN: not said */
+    double figure[PLUMB_FIGURE_COUNT]; /* NaN: not in the file */
 };
 
 struct plumb_run_results {
     const char *dir;  /* borrowed */
     char command[16]; /* align or prefer */
-    bool ended;       /* its last session ended well */
-    char commit[64];  /* of the plumb that ran it; "" when run.json does not say */
+    bool ended;       /* its last session ended with "ok" */
+    char commit[64];  /* of the plumb that ran it; "" if run.json has none */
     struct plumb_config *cfg;
-    uint64_t start;         /* fingerprint of the weights it began with */
-    plumb_json *run, *eval; /* run.json, eval.json (or NULL); owned. Their "inputs" are hashes */
+    uint64_t start;         /* fingerprint of the first weights */
+    plumb_json *run, *eval; /* run.json, and eval.json or NULL; owned. "inputs" has hashes */
     struct plumb_metrics_row *row;
     int64_t n_rows;
     bool evaluated;
-    char evaluation[512]; /* data, prompts, samples and judge of its evaluation, in words */
-    struct plumb_model_results own;   /* last_reward and generated_tokens also without evaluation */
-    struct plumb_model_results first; /* the model that wins are counted against, if another */
+    char evaluation[512]; /* the data, prompts, samples and judge of the evaluation, as text */
+    struct plumb_model_results
+        own; /* last_reward and generated_tokens are set without an evaluation, too */
+    struct plumb_model_results
+        first; /* the model against which wins are counted, if it is another */
 };
 
-/* Reads DIR/run.json, config.effective.yaml and metrics.jsonl, and DIR/EVALUATION/eval.json where
- * it is there; of it the model whose folder lies in DIR. *out is released by the caller in any
- * case. Errors: PLUMB_ERR_IO for a folder that is no run; PLUMB_ERR_UNSUPPORTED for a run of a
- * command that aligns nothing; PLUMB_ERR_FORMAT naming the file. */
+/* Reads DIR/run.json, config.effective.yaml and metrics.jsonl. If DIR/EVALUATION/eval.json exists,
+ * it also reads the figures of the model whose folder is inside of DIR. The caller must close *out,
+ * also after a failure. Errors: PLUMB_ERR_IO if DIR is no run folder; PLUMB_ERR_UNSUPPORTED if the
+ * run's command is neither align nor prefer; PLUMB_ERR_FORMAT naming the file. */
 plumb_status plumb_run_results_open(struct plumb_run_results *out, const char *dir,
                                     const char *evaluation);
 void plumb_run_results_close(struct plumb_run_results *f);

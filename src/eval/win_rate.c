@@ -19,7 +19,7 @@ static double length_term(const double *delta, int64_t i, double scale)
     return scale > 0 ? tanh(delta[i] / scale) : 0;
 }
 
-/* The penalised cross-entropy; log(1 + e^z) - won z, without overflow. */
+/* The penalised cross-entropy: sum of log(1 + e^z) - won z, computed without overflow. */
 static double objective(const double w[2], const double *won, const double *delta, int64_t n,
                         double scale)
 {
@@ -64,7 +64,7 @@ plumb_status plumb_lc_win_rate(double *out, const double *won, const double *del
             *out = logistic(w[0]);
             return PLUMB_OK;
         }
-        /* half the step until it goes down, but for rounding: the problem is convex */
+        /* Halve the step until the objective decreases, up to rounding; the problem is convex. */
         const double here = objective(w, won, delta, n, scale) * (1 + 1e-12) + 1e-12;
         double next[2], share = 1;
         do {
@@ -75,6 +75,6 @@ plumb_status plumb_lc_win_rate(double *out, const double *won, const double *del
         w[0] = next[0];
         w[1] = next[1];
     }
-    PLUMB_FAIL(PLUMB_ERR_NUMERIC, "the length-controlled win rate of %lld pairs does not settle",
+    PLUMB_FAIL(PLUMB_ERR_NUMERIC, "the length-controlled win rate of %lld pairs does not converge",
                (long long)n);
 }

@@ -1,4 +1,4 @@
-/* axis.c - ranges, ticks and their text.
+/* axis.c - ranges of axes, ticks and their labels.
  * Layer 4. Includes report/axis.h. */
 #include "report/axis.h"
 

@@ -9,7 +9,7 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* "org/name" of letters, digits, '-', '_' and '.', as the hub accepts them; no file. */
+/* Whether s is "org/name" of letters, digits, '-', '_' and '.', as the hub accepts, and no file. */
 static bool is_hub_name(const char *s)
 {
     int slashes = 0;
@@ -24,7 +24,7 @@ static bool is_hub_name(const char *s)
     return slashes == 1;
 }
 
-/* A quoted JSON string is a YAML string. */
+/* Writes value as a quoted JSON string, which is valid YAML, too. */
 static plumb_status put_yaml(struct plumb_buf *b, const char *key, const char *value)
 {
     PLUMB_TRY(plumb_buf_addf(b, "%s: ", key));
@@ -32,7 +32,7 @@ static plumb_status put_yaml(struct plumb_buf *b, const char *key, const char *v
     return plumb_buf_add_text(b, "\n");
 }
 
-/* Text inside a Markdown table cell. */
+/* Appends text as the content of a Markdown table cell. */
 static plumb_status put_cell(struct plumb_buf *b, const char *text)
 {
     for (const char *c = text ? text : ""; *c; c++) {

@@ -13,9 +13,9 @@ struct plumb_card_field {
     const char *value;
 };
 
-/* What README.md says. All text is borrowed and UTF-8. */
+/* The contents of the card. All text is borrowed and UTF-8. */
 struct plumb_card {
-    const char *base_model;                   /* folder or name that the run started from */
+    const char *base_model; /* folder or name of the model that the run started from */
     const char *method;                       /* "psle" */
     const char *dataset;                      /* prompt file or name; NULL = none named */
     const char *license;                      /* of the weights; NULL = "other" */
@@ -25,8 +25,8 @@ struct plumb_card {
     int64_t n_metric;
 };
 
-/* Writes a Markdown card with Hugging Face front matter. base_model and dataset stand in the front
- * matter only where they look like names of the hub ("org/name"). Nothing in it depends on time,
+/* Writes the card as Markdown with Hugging Face front matter. The front matter has base_model and
+ * dataset only if they look like names of the hub ("org/name"). The text does not depend on time,
  * machine or world size. */
 plumb_status plumb_card_write(const char *path, const struct plumb_card *card, int64_t step,
                               int64_t iteration, bool classifier);

@@ -1,4 +1,4 @@
-/* forest.c - means and intervals, line by line.
+/* forest.c - draws means and their intervals, row by row.
  * Layer 4. Includes report/forest.h, report/axis.h, report/plot.h. */
 #include "report/forest.h"
 
@@ -7,7 +7,7 @@
 #include "report/axis.h"
 #include "report/plot.h"
 
-/* The drawing's own units; the page scales it. */
+/* Units of the SVG's view box; the page scales it. */
 enum { WIDTH = 520, LEFT = 150, RIGHT = 16, TOP = 6, BOTTOM = 42, ROW = 19, LABEL_RUNES = 21 };
 
 static double px(const struct plumb_axis *a, double x)
@@ -15,7 +15,7 @@ static double px(const struct plumb_axis *a, double x)
     return LEFT + plumb_axis_share(a, x) * (WIDTH - LEFT - RIGHT);
 }
 
-/* false: there is nothing to draw. */
+/* Returns false if there is no finite value. */
 static bool make_axis(struct plumb_axis *out, const struct plumb_forest *f)
 {
     struct plumb_axis a = plumb_axis_empty(), ends = a;

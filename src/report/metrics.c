@@ -14,7 +14,7 @@
 #include "io/json.h"
 
 struct plumb_metrics {
-    FILE *file; /* NULL on ranks that write nothing */
+    FILE *file; /* NULL on ranks > 0 */
     char path[4096];
     struct plumb_buf line;
 };
@@ -36,8 +36,8 @@ bool plumb_metric_is_timing(enum plumb_metric id)
     return strcmp(unit, "s") == 0 || strstr(unit, "/s") != NULL;
 }
 
-/* Calls fn for every line of a metrics file, parsed. A run that was killed while writing leaves
- * half a line at the end and nowhere else: only there it is passed over. */
+/* Called for every parsed line of a metrics file. If a run is killed while it writes, the last line
+ * may be incomplete: such a line is ignored, but any other broken line is an error. */
 typedef plumb_status line_fn(void *arg, const plumb_json *v, const char *line, int64_t len,
                              const char *where);
 
@@ -76,7 +76,7 @@ done:
     return st;
 }
 
-/* What stays of an existing file: lines of steps and iterations that are done. */
+/* The lines of an existing file that are kept: those of steps and iterations that are done. */
 struct kept {
     int64_t steps, iterations;
     struct plumb_buf text;
@@ -207,7 +207,7 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
     return plumb_file_append_line(m->file, m->path, plumb_buf_text(b));
 }
 
-/* Eight columns at most: enough for a sign, four digits and an exponent. */
+/* Writes x in at most eight columns: a sign, four digits and an exponent. */
 static void short_number(char *out, size_t size, enum plumb_metric id, double x)
 {
     if (!isfinite(x))

@@ -1,4 +1,4 @@
-/* metrics.h - the numbers of a run: metrics.jsonl and the console line.
+/* metrics.h - the metrics of a run: metrics.jsonl and the console line.
  * Layer 4. Includes base/, io/. */
 #ifndef PLUMB_REPORT_METRICS_H
 #define PLUMB_REPORT_METRICS_H
@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Names, in the order of the console line. TRL's names where TRL has the quantity.
+/* All metrics, in the order of the console line. If TRL has the quantity, the name is TRL's.
  * enum, name in metrics.jsonl, unit, console name (NULL = not on the line), meaning */
 #define PLUMB_METRIC_LIST(X)                                                                       \
     X(LOSS, "loss", "", "loss", "mean over the global batch of the method's loss")                 \
@@ -83,13 +83,13 @@ struct plumb_metric_info {
     const char *name, *unit, *console, *meaning;
 };
 const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
-/* Its unit has seconds in it: the only metrics that depend on the machine. */
+/* Whether the unit contains seconds. Only such metrics depend on the machine. */
 bool plumb_metric_is_timing(enum plumb_metric id);
 
-/* One line of metrics: what is set, and when. Non-finite values are written as null. */
+/* One line of metrics. Non-finite values are written as null. */
 struct plumb_metrics_row {
     int64_t step, iteration;
-    uint64_t weights; /* fingerprint of the weights after this step; 0 = not said */
+    uint64_t weights; /* fingerprint of the weights after this step; 0 = unknown */
     bool set[PLUMB_METRIC_COUNT];
     double value[PLUMB_METRIC_COUNT];
 };
@@ -99,12 +99,12 @@ static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_m
     row->value[id] = x;
 }
 
-typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl, or nothing on ranks > 0 */
+typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl; ranks > 0 write nothing */
 
-/* Opens DIR/metrics.jsonl on rank 0 (elsewhere *out is a sink that writes nothing). Lines of
- * steps or iterations beyond those done are cut off, a half line at the end too; none done, on a
- * fresh run, starts an empty file. Not collective. PLUMB_ERR_FORMAT names a broken line in the
- * middle. */
+/* Opens DIR/metrics.jsonl on rank 0; on other ranks *out writes nothing. A resumed run removes
+ * lines of steps or iterations after those done, and an incomplete last line. If no step is done,
+ * the file starts empty. Not collective. PLUMB_ERR_FORMAT names a broken line before the last one.
+ */
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
                                 int64_t iterations_done);
 void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
@@ -112,14 +112,14 @@ void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
  * flushes. Not collective. */
 plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_row *row);
 
-/* All lines of a metrics.jsonl. *out (*n,) is owned by the caller and released with free. A null
- * is set with NaN, an unknown name is passed over, a half line at the end is dropped.
- * PLUMB_ERR_FORMAT names a broken line in the middle. Not collective. */
+/* Reads all lines of a metrics.jsonl. The caller owns *out (*n,) and releases it with free. A null
+ * value becomes NaN; an unknown name and an incomplete last line are ignored. PLUMB_ERR_FORMAT
+ * names a broken line before the last one. Not collective. */
 plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, const char *path);
 
-/* out += the console line, no line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20 ...  weights
- * 01234567" (the first digits of the fingerprint). Columns keep their width from line to line.
- * total <= 0: unknown. */
+/* Appends the console line to out, without a line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20
+ * ... weights 01234567", where the last are the first digits of the fingerprint. Columns have the
+ * same width on every line. A total <= 0 is unknown. */
 plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,
                                    int64_t total_steps, int64_t total_iterations);
 

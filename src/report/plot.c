@@ -1,4 +1,4 @@
-/* plot.c - line charts as SVG.
+/* plot.c - draws line charts as SVG.
  * Layer 4. Includes base/, text/utf8.h, report/axis.h. */
 #include "report/plot.h"
 
@@ -8,7 +8,7 @@
 #include "report/axis.h"
 #include "text/utf8.h"
 
-/* The drawing's own units; the page scales it. */
+/* Units of the SVG's view box; the page scales it. */
 struct box {
     int width, height, left, right, top, bottom;
 };
@@ -71,7 +71,7 @@ static double py(const struct frame *f, double y)
     return b->height - b->bottom - plumb_axis_share(&f->y, y) * (b->height - b->top - b->bottom);
 }
 
-/* What is not finite, or has no logarithm, is not drawn. */
+/* Whether y can be drawn: it is finite, and positive on a logarithmic axis. */
 static bool shows(const struct frame *f, double y)
 {
     return isfinite(y) && (!f->y.log || y > 0);
@@ -82,11 +82,11 @@ static bool has_band(const struct plumb_plot_series *s, int64_t i)
     return s->lo && isfinite(s->y[i]) && isfinite(s->lo[i]) && isfinite(s->hi[i]);
 }
 
-/* false: there is nothing to draw. */
+/* Returns false if there is no finite value. */
 static bool make_frame(struct frame *f, const struct plumb_plot *plot)
 {
     struct plumb_axis x = plumb_axis_empty(), y = x, band = x;
-    double least = INFINITY; /* above 0 */
+    double least = INFINITY; /* the smallest positive value */
     for (int s = 0; s < plot->n_series; s++) {
         const struct plumb_plot_series *p = &plot->series[s];
         for (int64_t i = 0; i < p->n; i++) {
@@ -149,7 +149,7 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
         plumb_buf_addf(out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n",
                        b->left, b->width - b->right, b->height - b->bottom, b->height - b->bottom));
     if (plot->panels)
-        return PLUMB_OK; /* the caption says what they are */
+        return PLUMB_OK; /* the caption has the labels */
     PLUMB_TRY(plumb_buf_addf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
                              (b->left + b->width - b->right) / 2, b->height - 8));
     PLUMB_TRY(plumb_html_text(out, plot->x_label, INT64_MAX));
@@ -162,7 +162,8 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
     return plumb_buf_addf(out, "%s</text>\n", f->y.log ? " (log)" : "");
 }
 
-/* Bin b of a series: mean place, mean, smallest and largest finite value; false = none. */
+/* out = mean x, mean y, smallest and largest y of the finite values in bin b; false if it has none.
+ */
 static bool bin_of(const struct frame *f, const struct plumb_plot_series *s, int64_t bins,
                    int64_t b, double out[4])
 {
@@ -187,7 +188,7 @@ static bool bin_of(const struct frame *f, const struct plumb_plot_series *s, int
     return true;
 }
 
-/* The lower edge from left to right, the upper one back. */
+/* Writes the lower edge from left to right, then the upper edge from right to left. */
 static plumb_status put_band(struct plumb_buf *out, const struct plumb_plot_series *s,
                              const struct frame *f, int64_t bins)
 {
@@ -219,8 +220,8 @@ static plumb_status put_points(struct plumb_buf *out, const struct plumb_plot_se
     return PLUMB_OK;
 }
 
-/* The series' own band, there and back, in one piece per unbroken run of points; a bar where such a
- * run is one point. */
+/* Draws the band given by lo and hi: one polygon for each run of points without a gap. A run of one
+ * point becomes a narrow bar. */
 static plumb_status put_own_band(struct plumb_buf *out, const struct plumb_plot_series *s,
                                  const struct frame *f)
 {
@@ -229,7 +230,7 @@ static plumb_status put_own_band(struct plumb_buf *out, const struct plumb_plot_
             ;
         if (end == begin)
             continue;
-        const double half = end - begin == 1 ? 2 : 0; /* of the bar's width */
+        const double half = end - begin == 1 ? 2 : 0; /* half of the bar's width */
         PLUMB_TRY(plumb_buf_add_text(out, "<polygon class=\"band\" points=\""));
         for (int64_t i = begin; i < end; i++)
             PLUMB_TRY(plumb_buf_addf(out, "%.1f,%.1f ", px(f, s->x[i]) - half, py(f, s->lo[i])));
@@ -246,7 +247,7 @@ static plumb_status put_own_band(struct plumb_buf *out, const struct plumb_plot_
     return PLUMB_OK;
 }
 
-/* Classes of series number 0 .. PLUMB_PLOT_SERIES - 1. */
+/* Writes the CSS classes of series `number`, 0 .. PLUMB_PLOT_SERIES - 1. */
 static plumb_status put_class(struct plumb_buf *out, int number)
 {
     return plumb_buf_addf(out, "s%d%s", number % PLUMB_PLOT_COLOURS + 1,
@@ -315,7 +316,8 @@ static plumb_status put_legend(struct plumb_buf *out, const struct plumb_plot *p
     return PLUMB_OK;
 }
 
-/* Every panel stands on the same axes and the same lines, which the first one holds. */
+/* All panels share the axes and the grey lines. The first panel defines them, the others refer to
+ * it. */
 static plumb_status put_panels(struct plumb_buf *out, const struct plumb_plot *plot,
                                const struct frame *f)
 {

@@ -1,4 +1,4 @@
-/* report.c - the page: summary, tables, curves, samples.
+/* report.c - writes the page: summary, tables, curves, samples.
  * Layer 4. Includes base/, io/, report/metrics.h, report/plot.h. */
 #include "report/report.h"
 
@@ -80,7 +80,7 @@ static const char table_style[] =
     "footer{margin-top:2.5rem;font-size:.84rem}\n"
     "@media print{figure,tr{break-inside:avoid}}\n";
 
-/* One chart: its metrics in drawing order, with their legends. */
+/* One chart: its metrics in drawing order, with their labels in the legend. */
 struct chart {
     const char *title, *y_label, *note;
     bool by_iteration, percent, from_zero, log_y;
@@ -134,7 +134,7 @@ static const struct chart chart_table[] = {
      .from_zero = true,
      .n = 1,
      .line = {{ID(KL), "mean log-ratio"}}},
-    {.title = "Pairs ordered rightly",
+    {.title = "Pairwise accuracy",
      .y_label = "share of pairs",
      .percent = true,
      .n = 2,
@@ -182,8 +182,8 @@ static const struct chart chart_table[] = {
 };
 #define N_CHARTS (sizeof(chart_table) / sizeof(chart_table[0]))
 
-/* The rows that hold metric `id`, as points. Iterations stand on the x axis where the run has
- * more than one. x, y: room for n values. */
+/* Fills x and y (room for n values each) with the rows in which metric `id` is set, and returns
+ * their number. x is the iteration or the optimizer step. */
 static int64_t points_of(double *x, double *y, const struct plumb_metrics_row *row, int64_t n,
                          int id, bool by_iteration)
 {
@@ -213,7 +213,7 @@ static plumb_status put_chart(struct plumb_buf *out, const struct chart *c,
     for (int i = 0; i < c->n; i++) {
         double *x = work + 2 * n * i, *y = x + n;
         const int64_t points = points_of(x, y, row, n, c->line[i].id, by_iteration);
-        /* The mean of both prompts says nothing beside its parts. */
+        /* If the plain and the principled rewards are drawn, their mean is left out. */
         if (points == 0 || (c->line[i].id == PLUMB_METRIC_REWARD && plot.n_series >= 2))
             continue;
         plot.series[plot.n_series++] =
@@ -254,7 +254,7 @@ static void figure_text(char *out, size_t size, double x, bool percent)
         snprintf(out, size, "%.3g", x);
 }
 
-/* First and last finite value of the figures that say how the run went. */
+/* Writes a card per summary metric: the last finite value, and the first one unless last_only. */
 static plumb_status put_cards(struct plumb_buf *out, const struct plumb_metrics_row *row, int64_t n)
 {
     static const struct {
@@ -306,7 +306,7 @@ static plumb_status put_tagged(struct plumb_buf *out, const char *open, const ch
     return plumb_buf_add_text(out, close);
 }
 
-/* Text in which " +- " becomes `sign`. */
+/* Appends text in which each " +- " is replaced by `sign`. */
 static plumb_status put_signed(struct plumb_buf *out, const char *text, const char *sign)
 {
     const char *at;
@@ -383,7 +383,7 @@ static plumb_status put_forests(struct plumb_buf *out, const struct plumb_report
     return put_note(out, report->note);
 }
 
-/* direction: 1 better, -1 worse than the other answer, 0 not compared */
+/* direction: 1 = better than the first answer, -1 = worse, 0 = equal or not compared */
 static plumb_status put_answer(struct plumb_buf *out, const char *text, double reward,
                                int direction)
 {
@@ -404,7 +404,7 @@ static plumb_status put_answer(struct plumb_buf *out, const char *text, double r
     return plumb_buf_add_text(out, "</td>");
 }
 
-/* Of a long prompt the end, as in the table of the console. */
+/* Writes the end of a long prompt, as the table on the console does. */
 static plumb_status put_prompt(struct plumb_buf *out, const char *prompt)
 {
     const char *at = prompt ? prompt + strlen(prompt) : NULL;

@@ -1,4 +1,4 @@
-/* run_report.c - the page of a training run.
+/* run_report.c - writes report.html of a training run.
  * Layer 4. Includes report/report.h, base/, io/. */
 #include "base/buf.h"
 #include "base/log.h"

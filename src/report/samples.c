@@ -1,4 +1,4 @@
-/* samples.c - the sample table: one clean line per completion.
+/* samples.c - the sample table: one line per completion, without control characters.
  * Layer 4. Includes base/, text/utf8.h. */
 #include "report/samples.h"
 
@@ -21,8 +21,9 @@ static bool in_ranges(uint32_t rune, const uint32_t (*range)[2], size_t n)
     return false;
 }
 
-/* Columns on a terminal. The tables are the blocks that matter for text (Unicode EastAsianWidth
- * W and F; marks that combine); a rare letter outside them counts as one column. */
+/* Terminal columns of a code point. The tables have the Unicode blocks that are common in text:
+ * wide characters (EastAsianWidth W and F) and combining marks. Every other code point counts as
+ * one column. */
 static int rune_columns(uint32_t rune)
 {
     static const uint32_t zero[][2] = {
@@ -44,8 +45,8 @@ static int rune_columns(uint32_t rune)
     return in_ranges(rune, wide, sizeof(wide) / sizeof(wide[0])) ? 2 : 1;
 }
 
-/* Anything that moves the cursor or hides text: C0, C1, line and paragraph separators, zero-width
- * and direction marks. */
+/* Whether a code point moves the cursor or hides text: C0, C1, line and paragraph separators,
+ * zero-width and direction marks. */
 static bool is_control(uint32_t rune)
 {
     return rune < 0x20 || (rune >= 0x7F && rune < 0xA0) || (rune >= 0x200B && rune <= 0x200F) ||
@@ -53,7 +54,7 @@ static bool is_control(uint32_t rune)
            rune == 0xFEFF;
 }
 
-/* The code point at *s, which moves behind it. */
+/* Returns the code point at *s and moves *s past it. */
 static uint32_t next_rune(const char **s)
 {
     const uint32_t rune = plumb_utf8_at(*s);
@@ -61,7 +62,7 @@ static uint32_t next_rune(const char **s)
     return is_control(rune) ? ' ' : rune;
 }
 
-/* Columns of valid text, counted up to a little over the limit. */
+/* The columns of valid text; counting stops once they exceed the limit. */
 static int text_columns(const char *s, const char *end, int limit)
 {
     int n = 0;
@@ -99,7 +100,7 @@ static plumb_status cut_valid(struct plumb_buf *out, const struct plumb_buf *tex
     return PLUMB_OK;
 }
 
-/* The same for the end of the text. */
+/* As cut_valid, but keeps the end of the text. */
 static plumb_status tail_valid(struct plumb_buf *out, const struct plumb_buf *text, int columns,
                                int *used)
 {
@@ -126,7 +127,7 @@ static plumb_status tail_valid(struct plumb_buf *out, const struct plumb_buf *te
         n -= rune_columns(next_rune(&c));
         at = c - s;
     }
-    bool base = false; /* a mark does not combine with U+2026 */
+    bool base = false; /* a combining mark must not follow U+2026 */
     for (const char *c = s + at; c < end;) {
         const uint32_t rune = next_rune(&c);
         base = base || rune_columns(rune) > 0;

@@ -56,7 +56,7 @@ void plumb_table_prune(struct plumb_table *t)
     }
 }
 
-/* Columns of a terminal that UTF-8 text takes, if every character takes one. */
+/* The number of characters of UTF-8 text. A character is taken as one terminal column. */
 static int columns_of(const char *s)
 {
     int n = 0;

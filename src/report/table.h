@@ -1,4 +1,4 @@
-/* table.h - a table of text: for the console, for Markdown, for report.html.
+/* table.h - a table of text that can be written to the console, as Markdown, and to report.html.
  * Layer 4. Includes base/, report/report.h. */
 #ifndef PLUMB_REPORT_TABLE_H
 #define PLUMB_REPORT_TABLE_H
@@ -8,7 +8,8 @@
 #include "base/buf.h"
 #include "report/report.h"
 
-/* Zero-initialise with title and best_row; cells come in row by row, head first. */
+/* The caller sets title, cols and best_row and zeroes the rest. Add the cells row by row, the head
+ * first. */
 struct plumb_table {
     const char *title, *note; /* borrowed; note may be NULL */
     int64_t cols, best_row;   /* best_row: -1 = none */
@@ -18,18 +19,18 @@ struct plumb_table {
     int64_t n, cap;
 };
 
-/* The next cell; "" and "-" stand for nothing there. The first column is text, the others are
- * figures. */
+/* Adds the next cell. "" and "-" mean that the cell is empty. The first column is text, the others
+ * are figures. */
 plumb_status plumb_table_add(struct plumb_table *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* The same of a number; "-" when it is not finite. */
+/* Adds a number, or "-" if it is not finite. */
 plumb_status plumb_table_add_real(struct plumb_table *t, double x, int decimals, const char *unit);
-/* Drops the columns, but for the first, in which no row has anything. */
+/* Removes the columns in which every row is empty. The first column always stays. */
 void plumb_table_prune(struct plumb_table *t);
-/* out += lines with aligned columns; out += a Markdown table, '|' escaped. */
+/* Appends the table to out as lines with aligned columns, or as Markdown with '|' escaped. */
 plumb_status plumb_table_console(struct plumb_buf *out, const struct plumb_table *t);
 plumb_status plumb_table_markdown(struct plumb_buf *out, const struct plumb_table *t);
-/* The same table for the page; borrows from t. */
+/* The same table for report.html; it borrows from t. */
 struct plumb_report_table plumb_table_report(const struct plumb_table *t);
 void plumb_table_fini(struct plumb_table *t);
 
