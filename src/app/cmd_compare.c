@@ -1,4 +1,4 @@
-/* cmd_compare.c - finished runs of several methods and seeds in one table and one page.
+/* cmd_compare.c - compares finished runs of several methods and seeds in tables and on one page.
  * Layer 6. May include everything. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,10 +56,10 @@ done:
     return st;
 }
 
-/* Reads every run; a label is what stands before '=', or the method's name. */
+/* Reads every run. Its label is the text before '=', or else the name of its method. */
 static plumb_status open_runs(struct plumb_compare *c)
 {
-    const struct plumb_config *cfg = c->app->cfg;
+    const struct plumb_config *cfg = c->cfg;
     const int64_t n = cfg->compare.runs.n;
     PLUMB_REQUIRE(n > 0, PLUMB_ERR_CONFIG,
                   "name the folders of finished runs: plumb compare DIR... (or NAME=DIR...)");
@@ -81,10 +81,10 @@ static plumb_status open_runs(struct plumb_compare *c)
     return PLUMB_OK;
 }
 
-static plumb_status compare(struct plumb_compare *c)
+static plumb_status compare(struct plumb_app *app, struct plumb_compare *c)
 {
-    const struct plumb_config *cfg = c->app->cfg;
-    PLUMB_TRY(plumb_process_check_output(c->app, cfg->output));
+    const struct plumb_config *cfg = c->cfg;
+    PLUMB_TRY(plumb_process_check_output(app, cfg->output));
     if (*cfg->output_dir)
         PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));
     PLUMB_TRY(open_runs(c));
@@ -95,11 +95,11 @@ static plumb_status compare(struct plumb_compare *c)
 
 plumb_status plumb_cmd_compare(struct plumb_app *app)
 {
-    struct plumb_compare c = {.app = app};
+    struct plumb_compare c = {.cfg = app->cfg};
     plumb_lock *lock = NULL;
     plumb_status st = plumb_app_lock(&lock, app);
     if (st == PLUMB_OK && plumb_comm_rank(app->comm) == 0)
-        st = compare(&c);
+        st = compare(app, &c);
     for (int64_t i = 0; i < c.n; i++) {
         plumb_run_results_close(&c.run[i]);
         free((char *)c.label[i]);

@@ -1,5 +1,5 @@
-/* compare_page.c - the page of a comparison: what was run, intervals, tables, curves over seeds.
- * Layer 6. Includes app/compare.h, base/, io/, train/. */
+/* compare_page.c - writes the page of a comparison: runs, intervals, tables, curves over seeds.
+ * Layer 6. Includes app/compare.h, base/, io/, report/. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,12 +11,12 @@
 #include "eval/interval.h"
 #include "io/file.h"
 
-/* More methods than these are drawn in a panel each. */
+/* If there are more methods than this, each is drawn in a panel of its own. */
 enum { TOGETHER = 4 };
 
 /* ---- curves ------------------------------------------------------------------------------- */
 
-/* What is drawn: the first of two metrics that a run has. */
+/* One curve: the first of its two metrics that a run has. */
 static const struct curve {
     enum plumb_metric id, other;
     const char *name, *title, *y_label;
@@ -60,13 +60,13 @@ static const struct curve {
 };
 enum { CURVES = sizeof(curves) / sizeof(curves[0]) };
 
-/* Iterations stand on the x axis; steps where there are none. */
+/* The x coordinate of a row: its iteration, or its step if the run has no iterations. */
 static double place_of(const struct plumb_metrics_row *r)
 {
     return (double)(r->iteration > 0 ? r->iteration : r->step);
 }
 
-/* The curve's value in a run's last row at x; NaN when there is none. Rows ascend. */
+/* The curve's value in the run's last row at x; NaN if there is no such row. Rows are ascending. */
 static double value_at(const struct plumb_run_results *f, const struct curve *c, double x)
 {
     int64_t begin = 0, end = f->n_rows;
@@ -87,7 +87,7 @@ static double value_at(const struct plumb_run_results *f, const struct curve *c,
     return value;
 }
 
-/* Fills x, y, lo, hi from the rows of the group's first run; returns the points. */
+/* Fills x, y, lo and hi at the rows of the group's first run, and returns the number of points. */
 static int64_t draw(double *x, double *y, double *lo, double *hi,
                     const struct plumb_compare_group *g, const struct curve *c)
 {
@@ -103,7 +103,7 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
         if (!m.count || (n > 0 && x[n - 1] >= at))
             continue;
         const double variance = m.count > 1 ? m.m2 / (double)(m.count - 1) : NAN;
-        const double half = plumb_t_half_width(variance, m.count); /* of one seed: no band */
+        const double half = plumb_t_half_width(variance, m.count); /* one seed has no band */
         x[n] = at;
         y[n] = m.mean;
         lo[n] = m.mean - half;
@@ -112,7 +112,7 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
     return n;
 }
 
-/* Fills plot (CURVES,) with what some run has; room is the caller's to free. */
+/* Fills plot (CURVES,) with the curves that any run has. The caller frees room. */
 static plumb_status draw_all(const struct plumb_compare *c, struct plumb_plot *plot,
                              int64_t *n_plots, double **room)
 {
@@ -160,7 +160,8 @@ static const struct end {
 };
 enum { AT_END = sizeof(at_end) / sizeof(at_end[0]) };
 
-/* One figure of all methods; value (runs,) is room for the seeds'. Returns whether any has it. */
+/* Fills *f with one figure of all methods; value (runs,) is room for the values of the seeds.
+ * Returns whether any method has the figure. */
 static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double *value,
                     const struct plumb_compare *c, const struct end *end)
 {
@@ -192,7 +193,7 @@ static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double
     return any;
 }
 
-/* Fills forest (AT_END,); rows and values are the caller's to free. */
+/* Fills forest (AT_END,). The caller frees rows and values. */
 static plumb_status line_up_all(const struct plumb_compare *c, struct plumb_forest *forest,
                                 int64_t *n, struct plumb_forest_row **rows, double **values)
 {
@@ -206,7 +207,7 @@ static plumb_status line_up_all(const struct plumb_compare *c, struct plumb_fore
 
 /* ---- the page ----------------------------------------------------------------------------- */
 
-/* The commit that all runs are of, or that they are of several. */
+/* The commit of plumb that made all runs, or "several" if they differ. */
 static const char *commit_of(const struct plumb_compare *c)
 {
     for (int64_t i = 1; i < c->n; i++)
@@ -251,7 +252,7 @@ static plumb_status write(const struct plumb_compare *c, struct plumb_report *re
     report->field = field;
     report->n_fields = sizeof(field) / sizeof(field[0]);
     struct plumb_buf yaml = {0};
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), c->app->cfg->output_dir, "report.html"));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), c->cfg->output_dir, "report.html"));
     plumb_status st = plumb_buf_addf(&yaml, "# of %s\n", r->dir);
     if (st == PLUMB_OK)
         st = plumb_config_to_yaml(&yaml, cfg, r->command);

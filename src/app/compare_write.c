@@ -1,5 +1,5 @@
 /* compare_write.c - figures over seeds as tables, Markdown and JSON.
- * Layer 6. Includes app/compare.h, base/, io/, train/. */
+ * Layer 6. Includes app/compare.h, base/, io/. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* Widest table of differences that the console shows. */
+/* The console shows a table of differences only up to this width. */
 enum { CONSOLE_GROUPS = 6 };
 
 static const char mean_note[] = "Mean over seeds +- half of the 95 % interval of that mean "
@@ -43,7 +43,7 @@ static plumb_status add_row(struct plumb_table *t, const struct plumb_compare_gr
     return PLUMB_OK;
 }
 
-/* The model that wins were counted against, if all evaluations name the same. */
+/* Whether all evaluations count wins against the same model. */
 static bool has_baseline(const struct plumb_compare *c)
 {
     for (int64_t i = 0; i < c->n; i++)
@@ -100,12 +100,12 @@ static plumb_status fill_paired(struct plumb_table *t, const struct plumb_compar
     return PLUMB_OK;
 }
 
-/* What plumb_config_changes is asked: which options differ, then what each of them is. */
+/* The argument of note_option: the options that differ, or the values of one option. */
 struct differing {
     struct plumb_table *t;
-    const char *path; /* NULL: all, as heads of columns */
-    char value[120];  /* of the path here; "" when it is no other than in the first run */
-    char first[120];  /* of the path there */
+    const char *path; /* the option to look for; NULL: add all as column heads */
+    char value[120];  /* the value in this run; "" if it is that of the first run */
+    char first[120];  /* the value in the first run */
 };
 
 static plumb_status note_option(void *arg, const char *path, const char *then, const char *now)
@@ -123,7 +123,7 @@ static plumb_status note_option(void *arg, const char *path, const char *then, c
     return known ? PLUMB_OK : plumb_table_add(d->t, "%s", path);
 }
 
-/* One row a method, one column an option that is not the same in all. */
+/* One row per method, one column per option that differs between runs. */
 static plumb_status fill_settings(struct plumb_table *t, const struct plumb_compare *c)
 {
     const struct plumb_run_results *base = c->group[0].run[0];
@@ -240,14 +240,14 @@ static plumb_status write_in_dir(const struct plumb_compare *c, const char *name
                                  const struct plumb_buf *text)
 {
     char path[4096];
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), c->app->cfg->output_dir, name));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), c->cfg->output_dir, name));
     return plumb_file_write_atomic(path, plumb_buf_text(text), text->len);
 }
 
 static plumb_status write_files(const struct plumb_compare *c, const struct plumb_table *table,
                                 int64_t n_tables)
 {
-    const struct plumb_config *cfg = c->app->cfg;
+    const struct plumb_config *cfg = c->cfg;
     struct plumb_buf json = {0}, markdown = {0};
     plumb_status st;
     PLUMB_TRY_GOTO(st, put_json(&json, c), done);
@@ -267,7 +267,7 @@ done:
     return st;
 }
 
-/* Tables (PLUMB_COMPARE_TABLES,), as many as there is something to say. */
+/* Fills table (PLUMB_COMPARE_TABLES,) with the tables that are not empty; *n = their number. */
 static plumb_status fill(struct plumb_table *table, int64_t *n, const struct plumb_compare *c)
 {
     PLUMB_TRY(fill_methods(&table[(*n)++], c));

@@ -308,10 +308,10 @@ MUTATIONS = [
     # compare
     Mutation("Student's t of a degree too many", "src/eval/interval.c",
              "degrees = n - 1,", "degrees = n,", "eval interval", "app compare"),
-    Mutation("compare: the deviation of these seeds alone", "src/app/compare_groups.c",
+    Mutation("compare: the deviation of these seeds alone", "src/eval/compare.c",
              "m->m2 / (double)(m->count - 1) : NAN;", "m->m2 / (double)m->count : NAN;",
              "app compare"),
-    Mutation("compare: differences across seeds", "src/app/compare_groups.c",
+    Mutation("compare: differences across seeds", "src/eval/compare.c",
              "a->run[i]->cfg->seed == b->run[k]->cfg->seed && isfinite(gap)", "isfinite(gap)",
              "app compare"),
 ]

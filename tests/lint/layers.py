@@ -20,7 +20,7 @@ ALLOW = {  # folder: folders it may include from, besides itself
     "model": {"base", "kernels", "io", "backend", "op", "text"},
     "data": {"base", "io", "text", "config"},
     "report": {"base", "io", "text", "config"},
-    "eval": {"base", "io", "align", "text", "config", "report"},
+    "eval": {"base", "io", "align", "text", "config", "report", "train"},
     "train": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report"},
     "stage": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "train"},
     "app": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "eval", "train", "stage"},

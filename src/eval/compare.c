@@ -1,12 +1,13 @@
-/* compare_groups.c - which runs may stand beside each other, and which belong together.
- * Layer 6. Includes app/compare.h, base/, train/. */
+/* compare.c - decides which runs are comparable, and forms groups of them.
+ * Layer 5. Includes eval/compare.h, eval/interval.h, base/, train/inputs.h. */
+#include "eval/compare.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/compare.h"
 #include "base/num.h"
 #include "eval/interval.h"
 #include "train/inputs.h"
@@ -14,12 +15,12 @@
 static const char *const aspects[] = {"start",  "prompts",    "reward",
                                       "budget", "evaluation", "unfinished"};
 enum { ASPECTS = sizeof(aspects) / sizeof(aspects[0]) };
-/* How far the tokens that a run generated may be from its budget, as a share. */
+/* The largest relative difference between the tokens that a run generated and its budget. */
 #define USED_WITHIN 0.05
 
 static bool allowed(const struct plumb_compare *c, const char *aspect)
 {
-    const struct plumb_texts *t = &c->app->cfg->compare.allow;
+    const struct plumb_texts *t = &c->cfg->compare.allow;
     for (int64_t i = 0; i < t->n; i++)
         if (strcmp(t->item[i], aspect) == 0)
             return true;
@@ -31,7 +32,7 @@ static bool starts_with(const char *text, const char *head)
     return strncmp(text, head, strlen(head)) == 0;
 }
 
-/* What an option is a part of; NULL: the method's setting. */
+/* The aspect that an option belongs to; NULL: it is one of the method's settings. */
 static const char *aspect_of(const char *path)
 {
     static const char *const budget[] = {"train.iterations",    "train.prompts_per_iteration",
@@ -40,7 +41,8 @@ static const char *aspect_of(const char *path)
     for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++)
         if (strcmp(path, budget[i]) == 0)
             return "budget";
-    if (strcmp(path, "data.eval") == 0) /* only measured in a training run: it changes nothing */
+    if (strcmp(path, "data.eval") ==
+        0) /* a training run only measures on it, so it does not change the run */
         return NULL;
     return starts_with(path, "data.") ? "prompts" : starts_with(path, "reward.") ? "reward" : NULL;
 }
@@ -49,7 +51,7 @@ static const char *aspect_of(const char *path)
 struct pair {
     const struct plumb_compare *c;
     const struct plumb_run_results *a, *b;
-    bool same_tokens; /* their budgets are equal whatever they are made of */
+    bool same_tokens; /* equal budgets of tokens; the options of the budget may differ */
 };
 
 static plumb_status refuse(const struct pair *p, const char *aspect, const char *what,
@@ -68,7 +70,7 @@ static const plumb_json *inputs_of(const plumb_json *root)
     return plumb_json_get(root, "inputs");
 }
 
-/* Files and models are compared by content where it is known: 1 the same, -1 not, 0 unknown. */
+/* Compares the content of files or models by their hashes: 1 equal, -1 different, 0 unknown. */
 static int same_content(const plumb_json *a, const plumb_json *b, const char *key)
 {
     switch (plumb_inputs_compare(NULL, 0, inputs_of(a), inputs_of(b), key)) {
@@ -81,7 +83,7 @@ static int same_content(const plumb_json *a, const plumb_json *b, const char *ke
     }
 }
 
-/* What both runs read under the same option, and is no setting of the method. */
+/* Fails if the runs read different contents under an option that is no setting of the method. */
 static plumb_status check_contents(const struct pair *p)
 {
     for (int64_t i = 0; i < plumb_json_count(inputs_of(p->a->run)); i++) {
@@ -109,8 +111,8 @@ static plumb_status check_option(void *arg, const char *path, const char *then, 
     return refuse(p, aspect, path, then, now);
 }
 
-/* Most tokens that a run without train.generated_tokens may generate; 0: all prompts of its file,
- * however many. */
+/* The most tokens that a run without train.generated_tokens may generate; 0 if it uses all prompts
+ * of its file, so the number is unknown. */
 static int64_t most_of(const struct plumb_config *cfg)
 {
     return cfg->train.iterations * cfg->train.prompts_per_iteration * cfg->generate.group_size *
@@ -124,7 +126,8 @@ static bool same_tokens(const struct plumb_config *a, const struct plumb_config 
     return most_of(a) > 0 && most_of(a) == most_of(b);
 }
 
-/* A run may end by train.iterations before its tokens are generated. */
+/* Fails if a run generated another number of tokens than its budget, for example because
+ * train.iterations ended it earlier. */
 static plumb_status check_used(const struct plumb_compare *c, const struct plumb_run_results *r)
 {
     const double budget = (double)r->cfg->train.generated_tokens;
@@ -160,7 +163,7 @@ static plumb_status check_pair(const struct plumb_compare *c, const struct plumb
 
 plumb_status plumb_compare_check(const struct plumb_compare *c)
 {
-    const struct plumb_texts *allow = &c->app->cfg->compare.allow;
+    const struct plumb_texts *allow = &c->cfg->compare.allow;
     for (int64_t i = 0; i < allow->n; i++) {
         bool known = false;
         for (int k = 0; k < ASPECTS; k++)
@@ -186,7 +189,7 @@ plumb_status plumb_compare_check(const struct plumb_compare *c)
 
 struct setting {
     int64_t different;
-    char text[128]; /* ", learning_rate 0.0002" of the second run */
+    char text[128]; /* out: ", learning_rate 0.0002", the value in the second run */
 };
 
 bool plumb_compare_is_setting(const char *path)
@@ -254,7 +257,7 @@ static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_o
     return PLUMB_OK;
 }
 
-/* Groups without a reward at the end; of equals the one that was named first. */
+/* Groups without a reward come last. Of equal groups, the one that was named first comes first. */
 static int by_rank(const void *a, const void *b)
 {
     const struct plumb_compare_group *x = a, *y = b;

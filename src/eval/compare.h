@@ -1,0 +1,51 @@
+/* compare.h - compares finished runs: whether they are comparable, groups of runs that differ only
+ * in the seed, and figures over the seeds of a group.
+ * Layer 5. Includes base/, config/, eval/run_results.h. */
+#ifndef PLUMB_EVAL_COMPARE_H
+#define PLUMB_EVAL_COMPARE_H
+
+#include "eval/run_results.h"
+
+/* Runs of one method with equal settings. run[0] represents the settings. */
+struct plumb_compare_group {
+    char name[200];
+    const struct plumb_run_results **run; /* (n,) in the order of the command line */
+    int64_t n, first;                  /* first: the position of run[0] on the command line */
+};
+
+/* A figure over the seeds of a group; NaN if there are too few seeds. */
+struct plumb_compare_mean {
+    int64_t n;
+    double mean, std, half_width; /* std: divisor n - 1; half_width: of the 95 % interval of mean */
+};
+
+struct plumb_compare {
+    const struct plumb_config *cfg;
+    struct plumb_run_results *run; /* (n,) */
+    const char **label;         /* (n,) NAME of NAME=FOLDER, or the name of the method; owned */
+    int64_t n;
+    struct plumb_compare_group *group; /* (groups,) */
+    int64_t groups;
+};
+
+/* Fails with PLUMB_ERR_CONFIG if two runs are not comparable. The message names both and the
+ * difference. */
+plumb_status plumb_compare_check(const struct plumb_compare *c);
+/* Sorts the runs into groups, the group with the best reward first. */
+plumb_status plumb_compare_sort(struct plumb_compare *c);
+/* Whether an option is one of a method's settings. Options that say where and under which name a
+ * run was made are not. */
+bool plumb_compare_is_setting(const char *path);
+
+/* The figure over the group's seeds. With `first`, it is that of the model against which wins are
+ * counted. */
+struct plumb_compare_mean plumb_compare_figure(const struct plumb_compare_group *g,
+                                               enum plumb_figure id, bool first);
+/* The mean held-out reward, or without an evaluation the mean reward of the last iteration. */
+double plumb_compare_rank(const struct plumb_compare_group *g);
+/* The difference a - b over the seeds that both groups have. */
+struct plumb_compare_mean plumb_compare_paired(const struct plumb_compare_group *a,
+                                               const struct plumb_compare_group *b,
+                                               enum plumb_figure id);
+
+#endif
