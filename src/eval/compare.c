@@ -41,8 +41,8 @@ static const char *aspect_of(const char *path)
     for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++)
         if (strcmp(path, budget[i]) == 0)
             return "budget";
-    if (strcmp(path, "data.eval") ==
-        0) /* a training run only measures on it, so it does not change the run */
+    /* a training run only measures on it, so it does not change the run */
+    if (strcmp(path, "data.eval") == 0)
         return NULL;
     return starts_with(path, "data.") ? "prompts" : starts_with(path, "reward.") ? "reward" : NULL;
 }

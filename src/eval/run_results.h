@@ -58,10 +58,10 @@ struct plumb_run_results {
     int64_t n_rows;
     bool evaluated;
     char evaluation[512]; /* the data, prompts, samples and judge of the evaluation, as text */
-    struct plumb_model_results
-        own; /* last_reward and generated_tokens are set without an evaluation, too */
-    struct plumb_model_results
-        first; /* the model against which wins are counted, if it is another */
+    /* last_reward and generated_tokens are set without an evaluation, too */
+    struct plumb_model_results own;
+    /* the model against which wins are counted, if it is another */
+    struct plumb_model_results first;
 };
 
 /* Reads DIR/run.json, config.effective.yaml and metrics.jsonl. If DIR/EVALUATION/eval.json exists,

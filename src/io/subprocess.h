@@ -37,8 +37,8 @@ bool plumb_subprocess_gone(plumb_subprocess *c);
 /* "exit status 3", "signal 9 (Killed)" or "closed its output". Call it only if
  * plumb_subprocess_gone. */
 const char *plumb_subprocess_reason(plumb_subprocess *c);
-int plumb_subprocess_exit_status(
-    const plumb_subprocess *c); /* -1: still running, or ended by a signal */
+/* -1: still running, or ended by a signal */
+int plumb_subprocess_exit_status(const plumb_subprocess *c);
 /* The last lines that it wrote to standard error, or "". */
 const char *plumb_subprocess_stderr(const plumb_subprocess *c);
 

@@ -148,8 +148,9 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
     PLUMB_TRY(
         plumb_buf_addf(out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n",
                        b->left, b->width - b->right, b->height - b->bottom, b->height - b->bottom));
+    /* the caption has the labels */
     if (plot->panels)
-        return PLUMB_OK; /* the caption has the labels */
+        return PLUMB_OK;
     PLUMB_TRY(plumb_buf_addf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
                              (b->left + b->width - b->right) / 2, b->height - 8));
     PLUMB_TRY(plumb_html_text(out, plot->x_label, INT64_MAX));

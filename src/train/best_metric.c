@@ -1,4 +1,4 @@
-/* best_metric.c - the table of metrics that a best checkpoint may be chosen by.
+/* best_metric.c - the metrics by which the best checkpoint may be selected.
  * Layer 5. Includes train/best_metric.h, base/. */
 #include "train/best_metric.h"
 
@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 
-/* What checkpoint.best_metric may name; a command's first one is its default. */
+/* The values of checkpoint.best_metric. The first one of a command is its default. */
 static const struct plumb_best_metric best_table[] = {
     {"eval_reward", "align", PLUMB_METRIC_EVAL_REWARD, false},
     {"eval_loss", "sft reward prefer", PLUMB_METRIC_EVAL_LOSS, true},
@@ -39,7 +39,7 @@ const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *
     return NULL;
 }
 
-/* A checkpoint can be compared only if the metric was measured at its step. */
+/* Checkpoints are compared by the metric at their step, so it must have been measured there. */
 static plumb_status check_steps(const struct plumb_config *cfg,
                                 const struct plumb_best_metric *best)
 {

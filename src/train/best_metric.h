@@ -1,4 +1,4 @@
-/* best_metric.h - which figure decides what the best checkpoint is (checkpoint.best_metric).
+/* best_metric.h - the metric that selects the best checkpoint (checkpoint.best_metric).
  * Layer 5. Includes base/, config/, report/metrics.h. */
 #ifndef PLUMB_TRAIN_BEST_METRIC_H
 #define PLUMB_TRAIN_BEST_METRIC_H
@@ -11,7 +11,7 @@
 
 struct plumb_best_metric {
     const char *name;     /* as in metrics.jsonl */
-    const char *commands; /* that have it, separated by blanks */
+    const char *commands; /* the commands that have it, separated by blanks */
     enum plumb_metric metric;
     bool least; /* a lower value is better */
 };

@@ -1,4 +1,4 @@
-/* budget.c - how many prompts an iteration answers where generated tokens are counted.
+/* budget.c - how many prompts an iteration answers if the run has a budget of generated tokens.
  * Layer 5. Includes train/budget.h, base/. */
 #include "train/budget.h"
 

@@ -1,13 +1,14 @@
-/* budget.h - how many prompts an iteration answers where generated tokens are counted.
+/* budget.h - how many prompts an iteration answers if the run has a budget of generated tokens.
  * Layer 5. Includes base/.
  *
- * Everything follows from counts over all ranks: the same on every rank, and again on resume. */
+ * All functions depend only on counts over all ranks, so the results are the same on every rank and
+ * after a resume. */
 #ifndef PLUMB_TRAIN_BUDGET_H
 #define PLUMB_TRAIN_BUDGET_H
 
 #include <stdint.h>
 
-/* How a run stands after some iteration. */
+/* The state of a run after an iteration. */
 struct plumb_budget {
     int64_t tokens;       /* that the run may generate */
     int64_t generated;    /* so far */
@@ -17,20 +18,20 @@ struct plumb_budget {
     int64_t batch;        /* prompts of an optimizer step */
 };
 
-/* Prompts of the first iteration, of at most `whole` with at most so many tokens of answers each:
- * as many as the budget holds even if all their answers are as long as they can be; at least 1. */
+/* The number of prompts of the first iteration: at most `whole`, at least 1, and so few that the
+ * budget suffices even if all answers have the maximal length. */
 int64_t plumb_budget_first(int64_t tokens, int64_t whole, int64_t tokens_per_prompt);
 
-/* Prompts of the next iteration: whole, or what the rest of the budget holds if answers stay as
- * long as in the last one, round((tokens - generated) last_prompts / last_tokens), and 0, the run
- * ends, where that is less than half of min(batch, whole): a step on a few prompts would cost more
- * in noise than their tokens are worth. So a run ends up to half a batch short. */
+/* The number of prompts of the next iteration: `whole`, or fewer if the rest of the budget is
+ * smaller. If answers stay as long as in the last iteration, the rest suffices for round((tokens -
+ * generated) last_prompts / last_tokens) prompts. If that is less than half of min(batch, whole),
+ * the result is 0 and the run ends, because a step on so few prompts is too noisy. A run may
+ * therefore end up to half a batch below its budget. */
 int64_t plumb_budget_next(const struct plumb_budget *b);
 
-/* How far an iteration is between the first (0) and the last (1) of the run, for schedules, when
- * `iteration` of them are done that generated so many tokens; g = generated:
- *     g / (tokens - g / iteration)
- * which is i / (n - 1) where n iterations cost the same. */
+/* The progress of a run for schedules: 0 in the first iteration, 1 in the last one. After
+ * `iteration` iterations that generated g tokens together it is g / (tokens - g / iteration) which
+ * equals i / (n - 1) if all n iterations generate equally many tokens. */
 double plumb_budget_progress(int64_t tokens, int64_t generated, int64_t iteration);
 
 #endif

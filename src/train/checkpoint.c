@@ -21,9 +21,9 @@
 #include "train/manifest.h"
 
 #define DEFAULT_SHARD_BYTES 5000000000ll
-#define RETRY_SECONDS       5.0 /* between two tries to save, at most */
+#define RETRY_SECONDS       5.0 /* longest wait between two attempts to save */
 
-/* Names of the moments in the file are torch's. */
+/* The moments have the names that torch gives them. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
 
 /* ---- saving ------------------------------------------------------------------------------ */
@@ -41,7 +41,7 @@ struct save {
     plumb_h5 *h5;
 };
 
-/* Asked before the first byte, because a disk that fills up later costs minutes. */
+/* Checks the free space before anything is written: finding out later would cost minutes. */
 static plumb_status check_space(const struct save *s)
 {
     struct statvfs fs;
@@ -59,8 +59,9 @@ static plumb_status check_space(const struct save *s)
     return PLUMB_OK;
 }
 
-/* A complete checkpoint of this step is not written over: what comes after it at the same step is
- * a pause. Numbers of pauses grow, whatever state their folders are in. */
+/* A complete checkpoint with moments is never overwritten: a later save at the same step is a
+ * pause. The number of a pause is larger than that of any existing pause folder, even a damaged
+ * one. */
 static plumb_status choose_name(struct save *s)
 {
     struct plumb_checkpoint_name *list = NULL;
@@ -70,7 +71,7 @@ static plumb_status choose_name(struct save *s)
     PLUMB_TRY(plumb_checkpoint_path(path, s->options->output_dir, s->name, ""));
     if (!s->pause && (!plumb_dir_exists(path) || plumb_checkpoint_verify(path)))
         return PLUMB_OK;
-    bool light = false; /* a run that went on from before it makes it again */
+    bool light = false; /* no moments: a run from an earlier step writes it again */
     if (!s->pause && plumb_checkpoint_weights_only(&light, path) == PLUMB_OK && light)
         return PLUMB_OK;
     PLUMB_TRY(plumb_checkpoint_list(&list, &n, s->options->output_dir));
@@ -104,7 +105,7 @@ static plumb_status begin_save(struct save *s)
     return plumb_state_write(s->h5, s->state);
 }
 
-/* out[shard] = the moments that live here, both on the device. */
+/* out[shard] = the moments of this rank; both are in device memory. */
 static plumb_status place_shard(const plumb_optim *o, float *out, const float *moment)
 {
     struct plumb_backend *b = o->backend;
@@ -130,7 +131,7 @@ static void array_name(char out[160], int moment, const struct plumb_param *p)
     snprintf(out, 160, "%s/%s", moment_name[moment], p->name);
 }
 
-/* Every parameter's moments as one array, from the whole vector on the device. */
+/* Writes the moments of each parameter as one array; vector holds all of them on the device. */
 static plumb_status write_moments(const struct save *s, int moment, const float *whole)
 {
     struct plumb_backend *b = s->optim->backend;
@@ -153,7 +154,7 @@ static plumb_status write_moments(const struct save *s, int moment, const float 
     return PLUMB_OK;
 }
 
-/* Files without which, or with another of which, a resumed run is another run. */
+/* Whether a resumed run depends on the file of this name. */
 static bool decides(const char *name)
 {
     return strcmp(name, PLUMB_CHECKPOINT_STATE) == 0 || plumb_inputs_decides(name);
@@ -164,7 +165,8 @@ static plumb_status publish(struct save *s)
     PLUMB_TRY(plumb_h5_commit(&s->h5));
     PLUMB_TRY(plumb_manifest_write(s->work_dir));
     PLUMB_TRY(plumb_manifest_verify(s->work_dir, decides));
-    /* What stands there is damaged, or begin_save had refused. */
+    /* An existing folder of this name is damaged or has no moments; else choose_name would have
+     * chosen a pause. */
     PLUMB_TRY(plumb_dir_remove(s->final_dir));
     PLUMB_TRY(plumb_dir_publish(s->work_dir, s->final_dir));
     return plumb_checkpoint_link(s->options->output_dir, "latest", s->name);
@@ -191,7 +193,7 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
     PLUMB_TRY(set_paths(s));
     plumb_status st = s->writes ? begin_save(s) : PLUMB_OK;
     if (s->pause && s->pause->write) {
-        PLUMB_TRY(plumb_comm_agree(comm, st)); /* the folder is there */
+        PLUMB_TRY(plumb_comm_agree(comm, st)); /* the folder exists */
         st = s->pause->write(s->pause->arg, s->work_dir);
     }
     for (int k = 0; k < 2 && !s->options->weights_only; k++) {
@@ -228,11 +230,11 @@ static void sleep_for(double seconds)
 {
     const struct timespec t = {.tv_sec = (time_t)seconds,
                                .tv_nsec = (long)(1e9 * (seconds - floor(seconds)))};
-    nanosleep(&t, NULL); /* a signal ends it early, which does no harm */
+    nanosleep(&t, NULL); /* a signal may end the sleep early, which is fine */
 }
 
-/* Whether every failure was one of writing, and rank 0 has time left. The same on every rank.
- * Collective. */
+/* Whether to retry: every failure was a write error, and rank 0 has time left. The result is the
+ * same on every rank. Collective. */
 static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_comm *comm)
 {
     double vote[] = {st == PLUMB_ERR_IO, st != PLUMB_ERR_IO && st != PLUMB_ERR_PEER,
@@ -348,7 +350,7 @@ static plumb_status refuse_weights_only(const char *dir)
     return PLUMB_OK;
 }
 
-/* Whether dir is a checkpoint of output_dir, and which. */
+/* Whether dir is a checkpoint of output_dir; *name = its name. */
 static bool is_of(const char *output_dir, const char *dir, struct plumb_checkpoint_name *mine)
 {
     char here[PATH_MAX], there[PATH_MAX];
@@ -359,7 +361,7 @@ static bool is_of(const char *output_dir, const char *dir, struct plumb_checkpoi
     return strcmp(here, there) == 0 && plumb_checkpoint_name_read(mine, name);
 }
 
-/* A run from an earlier checkpoint would come to the later ones again and must not find them. */
+/* Fails if output_dir has later checkpoints: a run from this one would have to overwrite them. */
 static plumb_status check_later(const char *output_dir, const char *dir)
 {
     struct plumb_checkpoint_name mine, last, *list = NULL;
@@ -416,7 +418,7 @@ plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *outp
     return PLUMB_OK;
 }
 
-/* The part of parameter p's moments that lives on this rank. */
+/* Reads the part of parameter p's moments that belongs to this rank. */
 static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_optim *o, int moment,
                               const struct plumb_param *p, float *shard)
 {

@@ -16,7 +16,7 @@
 #define PREFIX "checkpoint-"
 #define PAUSE  "-pause-"
 
-/* Reads digits; NULL when there are none or they are no int64. */
+/* Reads a number; returns the text after it, or NULL if there is no number that fits int64_t. */
 static const char *read_count(int64_t *out, const char *text)
 {
     char *end;
@@ -109,7 +109,7 @@ done:
     return st;
 }
 
-/* The link is made beside its place and renamed over it. */
+/* The link is created under another name and renamed, so that it always exists. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
                                    struct plumb_checkpoint_name name)
 {
@@ -125,7 +125,8 @@ plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
     return plumb_dir_fsync(output_dir);
 }
 
-/* A folder that goes is renamed first, so that a kill leaves no half checkpoint under its name. */
+/* The folder is renamed before it is removed, so that a kill leaves no incomplete checkpoint under
+ * its name. */
 static plumb_status remove_checkpoint(const char *output_dir, struct plumb_checkpoint_name name)
 {
     char from[PLUMB_CHECKPOINT_PATH], to[PLUMB_CHECKPOINT_PATH];
@@ -165,8 +166,8 @@ plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir
     return st;
 }
 
-/* keep[i] = true for the keep_best best of the complete checkpoints; *best = the first of them, -1
- * when none has a figure. Of equals the earlier one is better. */
+/* Sets keep[i] for the keep_best best complete checkpoints. *best = the best one, or -1 if none has
+ * the metric. Of equal ones, the earlier is better. */
 static plumb_status mark_best(bool *keep, int64_t *best,
                               const struct plumb_checkpoint_options *options,
                               const struct plumb_checkpoint_name *name, int64_t n)
@@ -218,8 +219,9 @@ plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *optio
     if (best >= 0)
         PLUMB_TRY_GOTO(st, plumb_checkpoint_link(options->output_dir, "best", name[best]), done);
     const bool resumable = !options->weights_only || options->last;
-    bool later = false;                    /* a pause that is newer has been seen */
-    for (int64_t i = n - 1; i >= 0; i--) { /* newest first: keep_last counts */
+    bool later = false; /* a newer pause was found */
+    /* From the newest to the oldest, because keep_last counts from the newest. */
+    for (int64_t i = n - 1; i >= 0; i--) {
         if (name[i].pause) {
             keep[i] = name[i].step > newest.step || (!resumable && !later);
             later = true;

@@ -1,4 +1,4 @@
-/* epochs.c - training on fixed records: their order, the steps, the report.
+/* epochs.c - training on fixed records: their order, the steps and the report.
  * Layer 5. Includes train/loops.h, base/. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -101,7 +101,7 @@ void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *w
             (long long)wanted, (long long)items, what);
 }
 
-/* Curves of the metrics, what it was given, its configuration. Collective. */
+/* Writes report.html: curves of the metrics, data files and configuration. Collective. */
 static plumb_status write_report(const struct plumb_epochs *e, const struct plumb_trainer *t)
 {
     const struct plumb_config *cfg = t->cfg;
@@ -126,7 +126,7 @@ static plumb_status write_report(const struct plumb_epochs *e, const struct plum
     return plumb_comm_agree(t->comm, st);
 }
 
-/* Whether data.eval is measured after this step. */
+/* Whether data.eval is evaluated after this step. */
 static bool is_due(const struct plumb_epochs *e, int64_t step, int64_t per_epoch)
 {
     const int64_t every = e->cfg->train.eval_every;

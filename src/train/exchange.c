@@ -1,4 +1,4 @@
-/* exchange.c - a backend's memory, as the communicator wants to see it.
+/* exchange.c - the device functions of a communicator, implemented by a backend.
  * Layer 5. Includes train/exchange.h. */
 #include "train/exchange.h"
 

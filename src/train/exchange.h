@@ -1,4 +1,4 @@
-/* exchange.h - lets the ranks of a communicator exchange what is in their backends' memory.
+/* exchange.h - lets the ranks of a communicator exchange the memory of their backends.
  * Layer 5. Includes backend/, comm/. */
 #ifndef PLUMB_TRAIN_EXCHANGE_H
 #define PLUMB_TRAIN_EXCHANGE_H
@@ -6,7 +6,8 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* For plumb_comm_attach_device and its kin. backend is borrowed until plumb_comm_detach_device. */
+/* The argument of plumb_comm_attach_device and plumb_comm_attach_nccl. backend is borrowed until
+ * plumb_comm_detach_device. */
 struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend);
 
 #endif

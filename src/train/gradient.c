@@ -1,4 +1,4 @@
-/* gradient.c - cuts batches into leaves and runs this rank's part of the gradient tree.
+/* gradient.c - splits batches into micro-batches and runs this rank's part of the gradient tree.
  * Layer 5. Includes train/gradient.h, base/, comm/tree.h. */
 #include "train/gradient.h"
 
@@ -32,7 +32,7 @@ struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step,
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
-/* first (count,) or NULL: sum[0], owned by g from here on. */
+/* first: sum[0] (count,), which g then owns, or NULL. */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
                          int64_t count, int64_t most_leaves, float *first)
 {
@@ -53,7 +53,8 @@ static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld leaves",
                         (long long)most_leaves);
     g->sum[0] = first;
-    for (int pass = 0; pass < 2 && g->n_sum > (first ? 1 : 0); pass++) { /* count, then place */
+    /* The first pass counts the bytes, the second places the arrays. */
+    for (int pass = 0; pass < 2 && g->n_sum > (first ? 1 : 0); pass++) {
         for (int i = first ? 1 : 0; i < g->n_sum; i++)
             PLUMB_TRY_GOTO(st, plumb_arena_take_f32(&g->arena, &g->sum[i], count, "grad"), fail);
         if (pass == 0)
@@ -79,8 +80,9 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
     if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST) {
         PLUMB_TRY(plumb_comm_agree(
             comm, plumb_memory_beside(backend, "gradient in the ranks' window", bytes)));
+        /* a dummy; never read */
         if (backend->dry)
-            first = backend; /* somewhere else: never read */
+            first = backend;
         else
             PLUMB_TRY(plumb_comm_alloc(comm, &first, bytes));
     }
@@ -98,7 +100,7 @@ void plumb_gradient_fini(struct plumb_gradient *g)
     *g = (struct plumb_gradient){0};
 }
 
-/* This rank's part of the sum when it has no leaf. */
+/* Sets this rank's sum if it has no leaf. */
 static plumb_status bring_nothing(struct plumb_gradient *g)
 {
     enum { STAGE = 65536 };
@@ -126,7 +128,8 @@ static plumb_status run_leaf(struct plumb_gradient *g, float *grad, int64_t leaf
     return fn(arg, leaf, grad, g->slot + leaf * PLUMB_LEAF_VALUES);
 }
 
-/* merges times the buffer below += the one on top, from the element `begin` up to end. */
+/* Merges the top buffers of the stack: `merges` times the second from the top += the top. Only
+ * elements [begin, end) are merged. */
 static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t begin, int64_t end)
 {
     struct plumb_backend *b = g->backend;
@@ -136,7 +139,7 @@ static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t
     return PLUMB_OK;
 }
 
-/* The first n of this rank's `count` leaves. */
+/* Runs the first n of this rank's `count` leaves. */
 static plumb_status run_leaves(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
                                plumb_leaf_fn *fn, void *arg)
 {
@@ -170,7 +173,7 @@ plumb_status plumb_gradient_final(void *gradient, int64_t from)
     return plumb_comm_reduce_part(g->comm, from);
 }
 
-/* The last leaf, its exchange on its way meanwhile. */
+/* Runs the last leaf and exchanges its finished parts meanwhile. */
 static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
                              void *arg)
 {
@@ -190,8 +193,8 @@ static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine, 
     return st;
 }
 
-/* Collective. Nobody begins to exchange before all ranks have come to their last leaf: a failure or
- * a pause before that concerns only the ranks themselves. */
+/* Collective. No rank starts to exchange before all ranks have arrived at their last leaf. So a
+ * failure or a pause before that needs no exchange to be abandoned. */
 static plumb_status run_overlapped(struct plumb_gradient *g, struct plumb_range mine,
                                    plumb_leaf_fn *fn, void *arg)
 {
@@ -225,12 +228,14 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
         PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));
-    g->slot[slots] = g->paused; /* behind the leaves' scalars: ranks that left early */
+    /* after the scalars of the leaves: the number of ranks that skipped leaves */
+    g->slot[slots] = g->paused;
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));
     g->paused = g->slot[slots] > 0;
     if (g->paused)
         return PLUMB_OK;
-    for (int64_t i = 0; i < slots; i++) /* leaf order: the same sum on every rank */
+    /* In leaf order, so that the sum is the same on every rank. */
+    for (int64_t i = 0; i < slots; i++)
         value[i % PLUMB_LEAF_VALUES] += g->slot[i];
     return PLUMB_OK;
 }

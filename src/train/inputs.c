@@ -1,4 +1,4 @@
-/* inputs.c - hashes of what a run reads.
+/* inputs.c - hashes of the files that a run reads.
  * Layer 5. Includes train/inputs.h, base/, config/, io/. */
 #include "train/inputs.h"
 
@@ -12,10 +12,10 @@
 #include "data/encoding.h"
 #include "io/file.h"
 
-/* Ends the key of the files that a shell command names. */
+/* The suffix of the key of files that a shell command names. */
 #define FILES_OF_COMMAND " (files)"
 
-/* What separates the words of a shell command, quotes included. */
+/* The characters that separate the words of a shell command, including quotes. */
 #define BETWEEN_WORDS " \t\r\n\"'`;|&<>()="
 
 static bool ends_with(const char *name, const char *end)
@@ -50,7 +50,8 @@ bool plumb_inputs_decides(const char *name)
     return ends_with(name, ".safetensors") || ends_with(name, ".jinja");
 }
 
-/* out += "name": "hash of the file at path", with a comma where it is not the first member. */
+/* Appends "name": "HASH" of the file at path to out, after a comma unless it is the first member.
+ */
 static plumb_status put_file(struct plumb_buf *out, const char *name, const char *path)
 {
     uint64_t hash = 0;
@@ -60,7 +61,7 @@ static plumb_status put_file(struct plumb_buf *out, const char *name, const char
     return plumb_buf_addf(out, ": \"%016" PRIx64 "\"", hash);
 }
 
-/* out += "key": { */
+/* Appends "key": { to out. */
 static plumb_status open_object(struct plumb_buf *out, const char *key)
 {
     PLUMB_TRY(plumb_buf_add_text(out, plumb_buf_text(out)[out->len - 1] == '{' ? "" : ", "));
@@ -79,7 +80,7 @@ static plumb_status put_folder(struct plumb_buf *out, const char *key, const cha
         if (!plumb_inputs_decides(names.name[i]))
             continue;
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, names.name[i]), done);
-        if (plumb_file_exists(path)) /* a link that leads nowhere is for whoever opens it */
+        if (plumb_file_exists(path)) /* skip a dangling link; whoever opens it reports it */
             PLUMB_TRY_GOTO(st, put_file(out, names.name[i], path), done);
     }
     st = plumb_buf_add_text(out, "}");
@@ -93,11 +94,12 @@ static plumb_status put_input(void *arg, const char *key, const char *path)
     struct plumb_buf *out = arg;
     if (plumb_dir_exists(path))
         return put_folder(out, key, path);
-    /* Neither file nor folder: a word such as init, or the reader of the file reports it. */
+    /* It is neither a file nor a folder: a word such as init, or a missing file that its reader
+     * reports. */
     return plumb_file_exists(path) ? put_file(out, key, path) : PLUMB_OK;
 }
 
-/* Whether the word was among the words before it: JSON keys are unique. */
+/* Whether the word occurs earlier in the command: JSON keys must be unique. */
 static bool is_repeated(const char *words, const char *word)
 {
     for (const char *at = words; at < word; at += strlen(at) + 1)
@@ -106,7 +108,7 @@ static bool is_repeated(const char *words, const char *word)
     return false;
 }
 
-/* out += the regular files that are words of a shell command. */
+/* Appends the regular files among the words of a shell command to out. */
 static plumb_status put_command(struct plumb_buf *out, const char *option, const char *command)
 {
     char key[64];
@@ -144,7 +146,8 @@ plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *
     return plumb_buf_add_text(out, "}");
 }
 
-/* How the files of one folder (or of one command) differ; NULL: not at all. *name = the file. */
+/* How the files of one folder (or of one command) differ, and *name = the first that does; NULL if
+ * they are equal. */
 static const char *compare_files(const char **name, const plumb_json *then, const plumb_json *now)
 {
     const plumb_json *value;
@@ -202,7 +205,7 @@ void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const
     }
 }
 
-/* Warns about the files of commands, fails for everything else. */
+/* Warns if a file named by a command has changed; fails for every other input. */
 static plumb_status check_key(const plumb_json *then, const plumb_json *now, const char *key,
                               const char *run_json)
 {

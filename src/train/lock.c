@@ -22,33 +22,35 @@
 #include "io/json.h"
 
 #define NAME        "run.lock"
-#define BEFORE_BEAT "{\"beat\": \"" /* a lock begins with this and the digits of its heartbeat */
+/* the lock file begins with this, followed by the digits of the heartbeat */
+#define BEFORE_BEAT "{\"beat\": \""
 #define BEAT_DIGITS 12
 #define LOOK_S      0.2 /* s; longest time between two checks of another process's lock */
-#define UNREADABLE  5.0 /* s; a lock without content was left by a process that was killed */
+#define UNREADABLE  5.0 /* s; an empty lock file older than this was left by a killed process */
 #define TRIES       1000
 
-/* Who holds a lock. Texts are "" where they are not known. */
+/* The holder of a lock. A text is "" if it is unknown. */
 struct holder {
     char host[256], boot[64], pids[64]; /* pids: the namespace of process ids */
     char job[64], command[32], since[32];
-    char nonce[24]; /* of this lock alone; "": the file is not readable */
+    char nonce[24]; /* unique to this lock; "": the file is not readable */
     char beat[24];
-    int64_t pid, start; /* start: of the process, in clock ticks since the system's start */
+    int64_t pid, start; /* start: when the process began, in clock ticks since boot */
     int64_t restart;    /* of the job */
     double silent_s;
 };
 
 struct plumb_lock {
-    char dir[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX]; /* fresh: a lock before it has its name */
-    char made[PATH_MAX]; /* the topmost folder that was not there before; "": all were */
+    /* fresh: the path of a new lock before it gets its name */
+    char dir[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX];
+    char made[PATH_MAX]; /* the topmost folder that was created; "": none */
     struct holder me;
-    int fd; /* of the lock file; used by the thread while it runs, under the mutex */
+    int fd; /* of the lock file; while the thread runs, the mutex protects it */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool beats, stop;
-    atomic_int failed; /* errno of a heartbeat that could not be written; 0: none */
+    atomic_int failed; /* errno of a failed heartbeat; 0: none */
     bool warned;
 };
 
@@ -60,7 +62,7 @@ bool plumb_lock_owns(const char *name)
     return strncmp(name, NAME, n) == 0 && (name[n] == '\0' || name[n] == '.');
 }
 
-/* ---- who ------------------------------------------------------------------------------------ */
+/* ---- the holder ------------------------------------------------------------------------------ */
 
 static void first_line(char *out, size_t size, const char *path)
 {
@@ -73,15 +75,16 @@ static void first_line(char *out, size_t size, const char *path)
     out[strcspn(out, "\n")] = '\0';
 }
 
-/* When a process started; -1: there is none, or a dead one whose parent has not noticed; 0: there
- * may be one, but the system does not say more. */
+/* The start time of a process; -1: it does not exist or is a zombie; 0: it may exist, but its start
+ * time is unknown. */
 static int64_t start_of(int64_t pid)
 {
     char path[64], line[1024], state = 'Z';
     long long start = 0;
     snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
     first_line(line, sizeof(line), path);
-    const char *after = strrchr(line, ')'); /* the name before it may hold anything */
+    /* the process name before it may contain any character */
+    const char *after = strrchr(line, ')');
     if (!after)
         return kill((pid_t)pid, 0) != 0 && errno == ESRCH ? -1 : 0;
     /* state is field 3, the start is field 22 */
@@ -153,7 +156,7 @@ static void take_text(char *out, size_t size, const plumb_json *v, const char *k
     snprintf(out, size, "%s", plumb_json_string(plumb_json_get(v, key), ""));
 }
 
-/* False: there is no such file. A file that is no lock gives an empty nonce. */
+/* Returns false if there is no such file. If the file is no lock, the nonce is empty. */
 static bool read_holder(struct holder *h, const char *path)
 {
     plumb_json *v = NULL;
@@ -178,7 +181,7 @@ static bool read_holder(struct holder *h, const char *path)
     return true;
 }
 
-/* process 42 on HOST (plumb sft, job 7, since 2026-01-31T10:00:00Z) */
+/* Writes "process 42 on HOST (plumb sft, job 7, since 2026-01-31T10:00:00Z)". */
 static void describe(char *out, size_t size, const struct holder *h)
 {
     if (!h->nonce[0])
@@ -188,7 +191,7 @@ static void describe(char *out, size_t size, const struct holder *h)
                  h->command, h->job[0] ? ", job " : "", h->job, h->since);
 }
 
-/* ---- the life of another holder ------------------------------------------------------------- */
+/* ---- whether another holder is alive --------------------------------------------------------- */
 
 static void sleep_for(double seconds)
 {
@@ -207,7 +210,7 @@ static enum life judge(const struct holder *h, const struct holder *me)
     return UNKNOWN;
 }
 
-/* Looks at the heartbeat until it changes or has been silent for long enough. */
+/* Watches the heartbeat until it changes, or until silent_s have passed without a change. */
 static enum life watch(const plumb_lock *l, const struct holder *h)
 {
     char who[512];
@@ -221,8 +224,9 @@ static enum life watch(const plumb_lock *l, const struct holder *h)
                   l->dir, who, h->silent_s);
     while (plumb_now() - began < h->silent_s) {
         sleep_for(look);
+        /* the lock is gone or another one: the caller starts again */
         if (!read_holder(&now, l->path) || strcmp(now.nonce, h->nonce) != 0)
-            return UNKNOWN; /* another lock, or none: to be looked at anew */
+            return UNKNOWN;
         if (strcmp(now.beat, h->beat) != 0)
             return LIVES;
     }
@@ -244,8 +248,8 @@ static plumb_status write_all(int fd, const struct plumb_buf *b, const char *pat
     return PLUMB_OK;
 }
 
-/* Creates the file with the lock's content. *fd = -1 where it is there already, or where the
- * process that gave the lock back has just removed the empty folder. */
+/* Creates the file with the lock's content. *fd = -1 if the file exists already, or if a process
+ * that released the lock has just removed the empty folder. */
 static plumb_status write_file(int *fd, const plumb_lock *l, const char *path)
 {
     struct plumb_buf b = {0};
@@ -265,19 +269,19 @@ static plumb_status write_file(int *fd, const plumb_lock *l, const char *path)
     return st;
 }
 
-/* *fd stays -1 where another process holds the lock, or removed a file of this one's. */
+/* *fd stays -1 if another process holds the lock, or has removed a file of this one. */
 static plumb_status acquire(int *fd, const plumb_lock *l)
 {
     struct stat s;
     int file = -1;
     *fd = -1;
-    unlink(l->fresh); /* of a process with this id that was killed */
+    unlink(l->fresh); /* left by a killed process with this id */
     PLUMB_TRY(plumb_dir_create(l->dir));
     PLUMB_TRY(write_file(&file, l, l->fresh));
     if (file < 0)
         return PLUMB_OK;
     const int e = link(l->fresh, l->path) ? errno : 0;
-    /* Over NFS the answer to a link that was made may be lost. */
+    /* Over NFS the reply to a successful link may be lost, so check the link count. */
     if (e == 0 || (fstat(file, &s) == 0 && s.st_nlink == 2))
         *fd = file;
     unlink(l->fresh);
@@ -287,9 +291,8 @@ static plumb_status acquire(int *fd, const plumb_lock *l)
     return e == EEXIST || e == ENOENT ? PLUMB_OK : write_file(fd, l, l->path);
 }
 
-/* Removes the lock of a holder that is gone. Between the judgement and the rename another process
- * may have removed the dead lock and taken its own: then a live lock was moved, which is put back.
- */
+/* Removes the lock of a dead holder. Before the rename, another process may have removed that lock
+ * and taken its own. In that case the rename has moved a live lock, and it is put back. */
 static plumb_status remove_stale(const plumb_lock *l, const struct holder *h)
 {
     char moved[PATH_MAX + 8], who[512];
@@ -314,7 +317,7 @@ static plumb_status remove_stale(const plumb_lock *l, const struct holder *h)
     return PLUMB_OK;
 }
 
-/* Looks at the lock of another process: removes it, or fails. */
+/* Checks the lock of another process: removes it if the holder is dead, else fails. */
 static plumb_status look(const plumb_lock *l)
 {
     char who[512];
@@ -343,7 +346,7 @@ static plumb_status take(plumb_lock *l)
     return PLUMB_OK;
 }
 
-/* Files of processes that were killed while they took this lock. */
+/* Removes files of processes that were killed while they took this lock. */
 static plumb_status remove_leftovers(const plumb_lock *l)
 {
     char path[PATH_MAX];
@@ -393,7 +396,7 @@ static void *keep_beating(void *arg)
 static plumb_status start_beating(plumb_lock *l)
 {
     sigset_t all, before;
-    sigfillset(&all); /* signals are for the thread that computes */
+    sigfillset(&all); /* block signals, so that the main thread handles them */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int e = pthread_create(&l->thread, NULL, keep_beating, l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -437,7 +440,7 @@ plumb_status plumb_lock_check(plumb_lock *l)
 
 /* ---- the folder ----------------------------------------------------------------------------- */
 
-/* made = the first part of the path that is no folder yet. */
+/* made = the topmost folder of the path that does not exist yet. */
 static void find_missing(plumb_lock *l)
 {
     for (const char *at = l->dir; *at; at++) {
@@ -450,7 +453,7 @@ static void find_missing(plumb_lock *l)
     l->made[0] = '\0';
 }
 
-/* Removes dir and its parents up to `made`, while they are empty. */
+/* Removes dir and its parents up to `made`, as long as they are empty. */
 static void remove_made(plumb_lock *l)
 {
     size_t n = strlen(l->dir);

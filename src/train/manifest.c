@@ -23,7 +23,7 @@ static plumb_status size_of(int64_t *bytes, const char *path)
     return PLUMB_OK;
 }
 
-/* Only advice: where the system keeps the pages, the verify reads those. */
+/* This is advice only: if the system keeps the pages, verify reads them from memory. */
 static plumb_status sync_and_drop(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -98,7 +98,7 @@ static plumb_status check_file(const char *dir, const char *name, const plumb_js
     return PLUMB_OK;
 }
 
-/* A file that decides, and of which nothing is known, was put there afterwards. */
+/* Fails if a file that affects results is not listed: it was added afterwards. */
 static plumb_status check_unlisted(const char *dir, const plumb_json *files,
                                    plumb_manifest_name_fn *decides)
 {

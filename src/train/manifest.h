@@ -1,4 +1,4 @@
-/* manifest.h - hashes.json: what a folder's files were when they were written.
+/* manifest.h - hashes.json: sizes and hashes of a folder's files at the time of writing.
  * Layer 5. Includes base/, io/. */
 #ifndef PLUMB_TRAIN_MANIFEST_H
 #define PLUMB_TRAIN_MANIFEST_H
@@ -9,13 +9,14 @@
 
 #define PLUMB_MANIFEST_NAME "hashes.json"
 
-/* Hashes every file of dir (no sub-folders) into dir/hashes.json, syncs the folder, and asks the
- * system to drop its cached copies, so that a verify that follows reads the disk. */
+/* Writes the hash of every file of dir (no sub-folders) to dir/hashes.json and syncs the folder. It
+ * asks the system to drop cached pages, so that a following verify reads from the disk. */
 plumb_status plumb_manifest_write(const char *dir);
 
-/* Reads every listed file again. decides(name) is true for names that may not stand in the folder
- * without being listed. Errors: PLUMB_ERR_FORMAT names the first file that is missing, of another
- * length, of another content, or not listed; PLUMB_ERR_IO when one cannot be read. */
+/* Reads every listed file and compares it with its hash. decides(name) returns true for files that
+ * must be listed if they exist. Errors: PLUMB_ERR_FORMAT names the first file that is missing, has
+ * another length or content, or must be listed but is not; PLUMB_ERR_IO if a file cannot be read.
+ */
 typedef bool plumb_manifest_name_fn(const char *name);
 plumb_status plumb_manifest_verify(const char *dir, plumb_manifest_name_fn *decides);
 

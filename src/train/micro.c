@@ -112,7 +112,7 @@ void plumb_micro_sum(struct plumb_micro *m)
     }
 }
 
-/* For messages: the sign of a NaN says nothing. */
+/* Text of a value in messages, without the meaningless sign of a NaN. */
 static double plain_nan(double x)
 {
     return isnan(x) ? (double)NAN : x;
@@ -136,7 +136,7 @@ plumb_status plumb_micro_check(const struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* Every token of a global batch counts alike: the sum runs over all tokens in one chain. */
+/* All tokens of a global batch have equal weight, so the sum runs over all tokens in one chain. */
 static plumb_status token_loss(struct plumb_micro *m)
 {
     double sum = 0;
@@ -149,7 +149,7 @@ static plumb_status token_loss(struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* An objective knows its sequences by number only. */
+/* Adds record and sample to a message, as an objective knows sequences by number only. */
 static plumb_status name_records(const struct plumb_micro *m, plumb_status st)
 {
     char said[300], records[400];
@@ -186,7 +186,7 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
             m->score_f32[q] = (float)m->dscore[q];
         return PLUMB_OK;
     }
-    float *d = m->pack.dlogp; /* every token of a sequence has its sequence's derivative */
+    float *d = m->pack.dlogp; /* the derivative of each token is that of its sequence */
     for (int64_t q = 0; q < m->pack.n_seq; q++)
         for (int32_t j = 0; j < m->len[q]; j++)
             *d++ = (float)m->dlogp[q];

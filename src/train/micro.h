@@ -1,8 +1,8 @@
 /* micro.h - one micro-batch: its sequences, what its loss is computed from, and the computation.
  * Layer 5. Includes align/, model/, train/pack.h.
  *
- * Training and `plumb replay` run this code and no other, so that a micro-batch that was written
- * down gives the same bits again. The order is: clear, add, forward, loss, backward. */
+ * Training and `plumb replay` both use this code, so a replayed micro-batch gives the same bits.
+ * The order of calls is clear, add, forward, loss, backward. */
 #ifndef PLUMB_TRAIN_MICRO_H
 #define PLUMB_TRAIN_MICRO_H
 
@@ -23,7 +23,7 @@ struct plumb_micro {
     struct plumb_align_param param;
     bool reference; /* the objective reads logp_ref */
 
-    /* what is computed from */
+    /* inputs */
     double scale; /* 1 / terms (TOKENS: completion tokens) of the global batch */
     struct plumb_pack pack;
     int64_t *record; /* (max_seq,) data record of each sequence, from 0 */
@@ -35,14 +35,15 @@ struct plumb_micro {
     struct plumb_pair *pair; /* (max_seq,) */
     int64_t pairs;
 
-    /* what came out */
+    /* results */
     double *logp, *dlogp;   /* (max_seq,) sums over completion tokens, and d loss / d logp */
     double *score, *dscore; /* (max_seq,) */
     float *score_f32;       /* (max_seq,) */
     struct plumb_obj_out out;
 };
 
-/* kind and sizes; the caller sets objective, param, reference and scale. PLUMB_ERR_NOMEM. */
+/* Sets kind and allocates; the caller sets objective, param, reference and scale. PLUMB_ERR_NOMEM.
+ */
 plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind, int64_t max_tokens,
                               int64_t max_seq);
 void plumb_micro_fini(struct plumb_micro *m);
@@ -53,18 +54,20 @@ plumb_status plumb_micro_add(struct plumb_micro *m, int64_t record, int32_t samp
                              const int32_t *prompt, int64_t n_prompt, const int32_t *completion,
                              int64_t n_completion);
 
-/* What was added since the last call belongs to one prompt; nothing added, no group. */
+/* Ends a group: the sequences added since the last call belong to one prompt. Without sequences
+ * there is no group. */
 void plumb_micro_end_group(struct plumb_micro *m);
 
-/* pack.logp and logp, or score. A sequence's log-probs are added in token order, in double.
- * Values that are not finite are no error here. */
+/* Computes pack.logp and logp, or score. The log-probs of a sequence are added in token order, in
+ * double. Non-finite values are no error here. */
 plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model);
-/* logp from pack.logp. */
+/* Computes logp from pack.logp. */
 void plumb_micro_sum(struct plumb_micro *m);
-/* PLUMB_ERR_NUMERIC naming record, sample and token of the first value of the forward that is not
- * finite. */
+/* Fails with PLUMB_ERR_NUMERIC if a result of the forward pass is not finite, and names record,
+ * sample and token of the first one. */
 plumb_status plumb_micro_check(const struct plumb_micro *m);
-/* out, dlogp and dscore from the forward's results. Errors: those of plumb_objective_eval. */
+/* Computes out, dlogp and dscore from the results of forward. Errors: those of
+ * plumb_objective_eval. */
 plumb_status plumb_micro_loss(struct plumb_micro *m);
 /* grad (count,) device += the gradient of out.loss. */
 plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,
@@ -73,7 +76,7 @@ plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const
 /* Reads "STEP:MICRO_BATCH", the value of train.replay; *step and *leaf are -1 for "".
  * PLUMB_ERR_CONFIG. */
 plumb_status plumb_micro_parse(int64_t *step, int64_t *leaf, const char *text);
-/* "record 4 samples 0 1, record 9 sample 2", cut with dots where it does not fit. */
+/* Writes "record 4 samples 0 1, record 9 sample 2"; a text that does not fit ends in dots. */
 void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m);
 
 #endif

@@ -110,8 +110,8 @@ void plumb_optim_destroy(plumb_optim **o)
     *o = NULL;
 }
 
-/* Each block's sum stands in the slot of its global index; the slots of other ranks stay zero,
- * so that the allreduce adds exact zeros to every one. */
+/* The sum of each block is stored at the block's global index. The entries of other ranks stay
+ * zero, so the allreduce only adds zeros to each sum and is exact. */
 static plumb_status shard_norms(plumb_optim *o, const float *grad)
 {
     struct plumb_backend *b = o->backend;
@@ -127,7 +127,7 @@ static plumb_status shard_norms(plumb_optim *o, const float *grad)
                       blocks_of(n) * (int64_t)sizeof(double));
 }
 
-/* Index of the first parameter with a non-finite gradient in this rank's shard; n_param = none. */
+/* The first parameter with a non-finite gradient in this rank's shard; n_param if there is none. */
 static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_model *m,
                                      const float *grad)
 {
@@ -154,7 +154,7 @@ static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_m
     return PLUMB_OK;
 }
 
-/* Collective. Every rank ends with the same message. */
+/* Fails on every rank with the same message. Collective. */
 static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plumb_comm *comm,
                                       const float *grad)
 {
@@ -173,8 +173,8 @@ static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plum
                (long long)o->step + 1, m->param[p].name);
 }
 
-/* AdamW over w[0..n), whose moments begin at `at` of the shard; offloaded ones come and go piece by
- * piece, in the stream's order. */
+/* AdamW over w[0..n), whose moments begin at `at` in the shard. Offloaded moments are copied to the
+ * device and back piece by piece, in stream order. */
 static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const float *grad, int64_t n,
                                 const struct plumb_adamw *a)
 {
@@ -193,15 +193,15 @@ static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const floa
     return PLUMB_OK;
 }
 
-/* AdamW over the parts of tensors that this rank owns: decay is a tensor's property. */
+/* AdamW over the parts of tensors in this rank's shard; weight decay depends on the tensor. */
 static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *grad, double lr,
                                  double grad_scale)
 {
     struct plumb_backend *b = o->backend;
     const struct plumb_optim_options *p = &o->options;
     const double t = (double)(o->step + 1);
-    /* The corrections undo what the kernel accumulates with float32 betas: 1 - 0.999f differs from
-     * 0.001 by 1.3e-5 of it. */
+    /* The bias corrections use the float32 betas of the kernel, because 1 - 0.999f differs from
+     * 0.001 by a relative 1.3e-5. */
     const double beta1 = (double)(float)p->beta1, beta2 = (double)(float)p->beta2;
     struct plumb_adamw a = {
         .lr = (float)lr,

@@ -16,22 +16,22 @@ struct plumb_optim_options {
     double eps;           /* > 0 */
     double weight_decay;  /* >= 0; matrices and embeddings only (plumb_param.decay) */
     double max_grad_norm; /* global L2 norm that the gradient is clipped to; 0 = off */
-    bool offload;         /* moments in host memory, where that is not the device's; same bits */
+    bool offload;         /* keep the moments in host memory; same bits. No effect on a CPU */
     struct plumb_schedule schedule;
 };
 
-/* Everything is readable; only optim.c and checkpoint.c write it, but for `skipped`. */
+/* Any code may read the fields. Only optim.c and checkpoint.c write them, except for `skipped`. */
 struct plumb_optim {
     struct plumb_optim_options options;
     struct plumb_backend *backend; /* borrowed from the model */
     int64_t step;                  /* optimizer steps taken */
-    int64_t skipped; /* steps of the schedule that had nothing to train on; the next step uses
+    int64_t skipped; /* steps of the schedule without training data; the next step uses
                       * lr_at(step + skipped). The caller sets it */
     int64_t count;   /* floats of the flat vector */
-    struct plumb_range shard; /* floats of it whose moments live here */
-    float *m, *v;             /* (shard,) first and second moment: device; host: offload */
+    struct plumb_range shard; /* the part of it whose moments this rank has */
+    float *m, *v; /* (shard,) first and second moment, on the device or (offload) the host */
     bool offload;
-    float *piece[2];      /* (part,) device: of m and v; NULL without offload */
+    float *piece[2];      /* (part,) device: parts of m and v; NULL without offload */
     int64_t part;         /* floats of a moment that are on the device at a time */
     double *block;        /* (ceil(count / PLUMB_SHARD_BLOCK),) host: partial norms */
     double *block_device; /* (blocks of the shard,) device */
@@ -43,12 +43,12 @@ typedef struct plumb_optim plumb_optim;
 #define PLUMB_OPTIM_PIECE (1 << 22) /* floats of a moment that are on the device at a time */
 
 struct plumb_optim_result {
-    double grad_norm; /* L2 over all parameters, before clipping */
-    double lr;        /* that this step used */
+    double grad_norm; /* L2 norm over all parameters, before clipping */
+    double lr;        /* learning rate of this step */
     bool clipped;
 };
 
-/* Zero moments, step 0. Not collective. All memory of the optimizer is allocated here.
+/* Allocates all memory of the optimizer. The moments are zero and step is 0. Not collective.
  * PLUMB_ERR_ARG names an option out of range. */
 plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const plumb_comm *comm,
                                 const struct plumb_optim_options *options);

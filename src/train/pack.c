@@ -1,4 +1,4 @@
-/* pack.c - appends sequences end to end.
+/* pack.c - appends sequences to a packed batch.
  * Layer 5. Includes train/pack.h. */
 #include "train/pack.h"
 

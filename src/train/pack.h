@@ -1,4 +1,4 @@
-/* pack.h - a packed batch that sequences are appended to, in memory taken once.
+/* pack.h - a packed batch to which sequences are appended; its memory is allocated once.
  * Layer 5. Includes base/, model/. */
 #ifndef PLUMB_TRAIN_PACK_H
 #define PLUMB_TRAIN_PACK_H
@@ -17,13 +17,13 @@ struct plumb_pack {
 plumb_status plumb_pack_init(struct plumb_pack *p, int64_t max_tokens, int64_t max_seq);
 void plumb_pack_fini(struct plumb_pack *p);
 void plumb_pack_clear(struct plumb_pack *p);
-/* Appends prompt (n_prompt >= 1 ids) and completion (n_completion >= 0). PLUMB_ERR_NOMEM when it
- * does not fit: the caller's bound was wrong. */
+/* Appends prompt (n_prompt >= 1 ids) and completion (n_completion >= 0 ids). PLUMB_ERR_NOMEM if
+ * they do not fit: the caller gave a wrong max_tokens or max_seq. */
 plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t n_prompt,
                             const int32_t *completion, int64_t n_completion);
-/* Borrowed until the next add or clear. */
+/* The batch, borrowed until the next add or clear. */
 struct plumb_batch plumb_pack_batch(const struct plumb_pack *p);
-/* What a pass needs to run any batch of this pack. */
+/* The limits of a pass that can run any batch of this pack. */
 struct plumb_pass_limit plumb_pack_limit(const struct plumb_pack *p, bool train, bool recompute,
                                          int64_t head_rows);
 

@@ -1,11 +1,11 @@
-/* plan_table.c - the table of a plan, for people.
+/* plan_table.c - writes the table of a memory plan.
  * Layer 5. Includes train/plan.h, base/. */
 #include <string.h>
 
 #include "base/num.h"
 #include "train/plan.h"
 
-/* Parts of a line that are named; the rest are "other". */
+/* The number of named parts of a line; the remaining parts are "other". */
 enum { PARTS = 4 };
 
 struct part {
@@ -26,7 +26,7 @@ static bool is_first(const struct plumb_memory *m, int64_t i)
     return true;
 }
 
-/* The largest parts of row i's line, descending; returns the line's sum. */
+/* Finds the largest parts of the line of row i, in descending order, and returns the line's sum. */
 static int64_t largest(struct part part[PARTS], const struct plumb_memory *m, int64_t i)
 {
     int64_t sum = 0;

@@ -19,7 +19,7 @@
 struct plumb_run {
     int rank;
     char path[4096];
-    struct plumb_buf head;    /* up to the session of this process */
+    struct plumb_buf head;    /* run.json up to the session of this process */
     struct plumb_buf session; /* this session's members up to "start" */
     struct plumb_buf saved;   /* members of its "weights" */
     double started;
@@ -41,7 +41,7 @@ static plumb_status put_member(struct plumb_buf *b, const char *key, const char 
     return plumb_json_put_string(b, text, (int64_t)strlen(text));
 }
 
-/* What holds for the whole run, and the sessions of an earlier run.json. */
+/* Writes the members of the whole run, and copies the sessions of an earlier run.json. */
 static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *info)
 {
     struct plumb_buf *b = &r->head;
@@ -53,7 +53,7 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     PLUMB_TRY(put_member(b, "compiler", __VERSION__));
     PLUMB_TRY(plumb_buf_add_text(b, ",\n  "));
     PLUMB_TRY(put_member(b, "command", info->command));
-    /* A seed beyond int64 is no number that every JSON reader takes. */
+    /* Some JSON readers accept no number above int64, so such a seed is written as text. */
     const char *quote = info->seed > INT64_MAX ? "\"" : "";
     PLUMB_TRY(plumb_buf_addf(
         b,
@@ -101,7 +101,7 @@ static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info
     return put_time(b);
 }
 
-/* result == NULL: the run is on its way. */
+/* result == NULL: the run has not ended. */
 static plumb_status write_file(struct plumb_run *r, const char *result)
 {
     struct plumb_buf b = {0};
@@ -201,7 +201,7 @@ plumb_status plumb_run_end(plumb_run **run, const char *result)
     return st;
 }
 
-/* The result of the last session says how it ended; NULL: it was killed, or still goes on. */
+/* The result of the last session; NULL if the run was killed or still runs. */
 static const char *last_result(const plumb_json *root)
 {
     const plumb_json *sessions = plumb_json_get(root, "sessions");

@@ -1,4 +1,4 @@
-/* run.h - who ran what, where and with which result: run.json and config.effective.yaml.
+/* run.h - the record of a run: run.json and config.effective.yaml.
  * Layer 5. Includes base/, io/, comm/. */
 #ifndef PLUMB_TRAIN_RUN_H
 #define PLUMB_TRAIN_RUN_H
@@ -25,26 +25,26 @@ typedef struct plumb_run plumb_run;
  * end time (UTC), result. Collective: rank 0 writes, its failure is every rank's. */
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
-/* Notes in this session's "weights" that the checkpoint folder `name` holds weights of this
- * fingerprint. Not collective; rank 0 writes. */
+/* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this
+ * session. Not collective; rank 0 writes. */
 plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerprint);
-/* Notes end time and result ("ok", or the message of the failure). Not collective; rank 0 writes.
- * Frees. NULL is allowed. */
+/* Records end time and result ("ok", or the message of the failure), and frees *r. Not collective;
+ * rank 0 writes. NULL is allowed. */
 plumb_status plumb_run_end(plumb_run **run, const char *result);
 
-/* How the last session of a run ended, and what it began with. */
+/* The result of the last session of a run, and the first weights of the run. */
 struct plumb_run_past {
     bool there;    /* the folder has a run.json */
-    bool finished; /* its last session ended well */
+    bool finished; /* its last session ended with "ok" */
     uint64_t config_hash, start_fingerprint;
 };
-/* Not collective. PLUMB_ERR_FORMAT for a run.json that none of ours wrote. */
+/* Reads *out from run.json. Not collective. PLUMB_ERR_FORMAT if plumb did not write that file. */
 plumb_status plumb_run_past(struct plumb_run_past *out, const char *output_dir);
 
-/* Whether the folder holds nothing but what a start leaves that failed before its first line of
- * metrics: run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl,
- * perhaps the rollouts of its first iteration. A run that was killed, or that still goes on, has no
- * result there. Not collective. */
+/* Whether the folder only has the files of a run that failed before its first line of metrics:
+ * run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl, and possibly
+ * rollouts of the first iteration. A run that was killed or still runs has no result in run.json,
+ * so this is false for it. Not collective. */
 bool plumb_run_failed_start(const char *output_dir);
 
 #endif

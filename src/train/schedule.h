@@ -14,11 +14,11 @@ plumb_status plumb_schedule_parse(enum plumb_schedule_kind *out, const char *nam
 struct plumb_schedule {
     enum plumb_schedule_kind kind;
     int64_t total;       /* optimizer steps of the whole run */
-    double warmup_ratio; /* share of total that warms up, in [0,1] */
-    double min_lr_ratio; /* where linear and cosine end, as a share of the peak, in [0,1] */
+    double warmup_ratio; /* share of total that is warm-up, in [0,1] */
+    double min_lr_ratio; /* final value of linear and cosine, as a share of the peak, in [0,1] */
 };
 
-/* Steps of linear warm-up: ceil(total * warmup_ratio). */
+/* The number of linear warm-up steps, ceil(total * warmup_ratio). */
 int64_t plumb_schedule_warmup(const struct plumb_schedule *s);
 
 /* Learning rate of optimizer step `step` (0 = the first), as a share of the peak:

@@ -51,7 +51,7 @@ static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plum
 {
     (void)arg;
     (void)value;
-    (void)row; /* loss and tokens are all there is */
+    (void)row; /* SFT has no other metrics than loss and tokens */
 }
 
 static plumb_status held_out_block(void *arg, struct plumb_range records, double *value)
@@ -83,8 +83,9 @@ static plumb_status read_data(struct sft *s)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
+    /* the data were read for the memory plan */
     if (s->data)
-        return PLUMB_OK; /* read when the memory was planned */
+        return PLUMB_OK;
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec);
     PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,

@@ -1,4 +1,4 @@
-/* state.c - the numbers of a run in trainer_state.h5.
+/* state.c - writes and reads the state of a run in trainer_state.h5.
  * Layer 5. Includes base/, io/format.h, io/hdf5.h. */
 #include "train/state.h"
 
@@ -9,7 +9,7 @@
 
 #include "io/format.h"
 
-/* Attribute names are the fields' names. */
+/* The attributes have the names of the fields. */
 static const struct {
     const char *name;
     size_t offset;

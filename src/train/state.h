@@ -1,4 +1,4 @@
-/* state.h - the numbers of a run that a checkpoint keeps beside weights and moments.
+/* state.h - the state of a run that a checkpoint has besides weights and moments.
  * Layer 5. Includes base/, io/hdf5.h. */
 #ifndef PLUMB_TRAIN_STATE_H
 #define PLUMB_TRAIN_STATE_H
@@ -11,14 +11,14 @@
 
 #define PLUMB_STATE_VALUES 64
 
-/* One named number of a stage with memory ("tau", "decay_power"). */
+/* One named number of a stage that has state ("tau", "decay_power"). */
 struct plumb_state_value {
     char name[32];
     double value;
 };
 
-/* The generator needs no state: random numbers are a function of (seed, purpose, iteration,
- * prompt, sample, position). */
+/* There is no state of a random number generator: random numbers are a function of (seed, purpose,
+ * iteration, prompt, sample, position). */
 struct plumb_train_state {
     int64_t step;          /* optimizer steps done; names the folder */
     int64_t iteration;     /* iterations done */
@@ -27,10 +27,10 @@ struct plumb_train_state {
     int64_t num_tokens;    /* tokens generated and trained on so far */
     uint64_t seed;
     uint64_t config_hash;        /* of the effective configuration */
-    uint64_t start_fingerprint;  /* weights that the run began with */
+    uint64_t start_fingerprint;  /* first weights of the run */
     uint64_t weight_fingerprint; /* weights of this step */
-    const char *config; /* borrowed: YAML of what decides the results; NULL = not kept. Never
-                         * filled by reading: see plumb_state_read_config */
+    const char *config; /* borrowed: YAML of the options that decide the results; NULL = none.
+                         * Reading a state does not set it: see plumb_state_read_config */
     int64_t n_values;   /* of the threshold and other stages */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
@@ -38,14 +38,15 @@ struct plumb_train_state {
 /* Sets or replaces a named value. PLUMB_ERR_ARG: name empty, too long or with a line end, or no
  * room. */
 plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value);
-/* Value of that name, or fallback. */
+/* The value of that name, or fallback if there is none. */
 double plumb_state_get(const struct plumb_train_state *s, const char *name, double fallback);
 
-/* To and from the attributes and the array "values" of an open file. Errors of reading:
- * PLUMB_ERR_FORMAT names what is missing; PLUMB_ERR_UNSUPPORTED: a later version's file. */
+/* Write and read the attributes and the array "values" of an open file. Errors of reading:
+ * PLUMB_ERR_FORMAT names the missing item; PLUMB_ERR_UNSUPPORTED if a later version of plumb wrote
+ * the file. */
 plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s);
 plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f);
-/* out += the array "config"; nothing when the file has none. */
+/* Appends the array "config" to out; nothing if the file has none. */
 plumb_status plumb_state_read_config(struct plumb_buf *out, const plumb_h5 *f);
 
 #endif

@@ -1,6 +1,5 @@
-/* stop.c - a signal handler can reach nothing but a variable of the process; files and clocks are
- * rank 0's.
- * Layer 5. Includes train/stop.h, base/, io/. */
+/* stop.c - notices requests: any rank gets signals, through a variable of the process; rank 0 alone
+ * checks the file and the time limits. Layer 5. Includes train/stop.h, base/, io/. */
 #include "train/stop.h"
 
 #include <signal.h>
@@ -12,9 +11,9 @@
 #include "base/log.h"
 #include "io/file.h"
 
-#define LOOK 0.25 /* s; between two looks for the file */
+#define LOOK 0.25 /* s; time between two checks for the file */
 
-static atomic_int asked; /* without a lock, so a handler may; thread ranks read it */
+static atomic_int asked; /* lock-free, so a signal handler may set it; thread ranks read it */
 
 static void note(int signal)
 {
@@ -79,7 +78,8 @@ static enum plumb_stop_request look(struct plumb_stop_watch *w)
     return w->reason;
 }
 
-/* Requests are numbered alike on all ranks: the next one is agreed + 1, whoever raises it. */
+/* Requests have the same numbers on all ranks: the next one is agreed + 1, whichever rank raises
+ * it. */
 bool plumb_stop_noticed(void *watch)
 {
     struct plumb_stop_watch *w = watch;

@@ -1,4 +1,4 @@
-/* trainer.c - opens a training run, takes its optimizer steps, closes it.
+/* trainer.c - opens, saves, pauses and closes a training run.
  * Layer 5. Includes base/, io/, comm/, config/, model/, train/. */
 #include "train/trainer.h"
 
@@ -17,9 +17,9 @@
 #include "train/inputs.h"
 #include "train/weights.h"
 
-#define SHARED_SECONDS 5.0 /* until a file of another rank must be there */
+#define SHARED_SECONDS 5.0 /* s; how long to wait until a file of another rank is visible */
 
-/* A run that does not go on writes into an empty folder. */
+/* A run that does not resume needs an empty folder. */
 static plumb_status check_empty(const struct plumb_config *cfg)
 {
     struct plumb_names names;
@@ -35,7 +35,7 @@ static plumb_status check_empty(const struct plumb_config *cfg)
     return PLUMB_OK;
 }
 
-/* From here on no other process writes into the folder. On rank 0. */
+/* Takes the lock of output_dir: no other process writes to it from here on. Called on rank 0. */
 static plumb_status take_output_dir(struct plumb_trainer *t)
 {
     const struct plumb_config *cfg = t->cfg;
@@ -63,7 +63,7 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
     const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
     const char *words = cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model;
-    if (!silent) /* a plan without data has nothing to read */
+    if (!silent) /* a plan without data needs no tokenizer */
         PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, words));
     if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
@@ -75,8 +75,8 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     return plumb_model_fit_tokenizer(t->model, t->tokenizer, words);
 }
 
-/* Whether this rank sees what rank 0 does: other hosts may have another folder of that name. Caches
- * of network file systems may need a moment. */
+/* Fails if this rank does not see the file that rank 0 wrote: on another host the folder may be
+ * another one. It waits a moment, because network file systems cache. */
 static plumb_status check_shared(const struct plumb_trainer *t, const char *path)
 {
     const double began = plumb_now();
@@ -91,8 +91,8 @@ static plumb_status check_shared(const struct plumb_trainer *t, const char *path
     return PLUMB_OK;
 }
 
-/* The first thing that is written: by now everything that can be wrong with the input has been
- * found, so that a run that cannot start leaves no folder behind. */
+/* Writes the first files of the run. All input was checked before, so a run that cannot start
+ * leaves no folder behind. */
 static plumb_status open_files(struct plumb_trainer *t)
 {
     struct plumb_buf yaml = {0};
@@ -131,14 +131,14 @@ static plumb_status open_files(struct plumb_trainer *t)
         if (st == PLUMB_OK && !(t->log = fopen(path, "a")))
             st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", path,
                                strerror(errno));
-        if (st == PLUMB_OK) /* the console has them already */
+        if (st == PLUMB_OK) /* the console has these lines already */
             fputs(plumb_config_warnings(t->cfg), t->log);
         plumb_log_mirror(t->log);
     }
     return plumb_comm_agree(t->comm, st);
 }
 
-/* A resumed run must be the run that was started. */
+/* Fails if the configuration differs from that of the resumed run. */
 static plumb_status check_resumed(const struct plumb_trainer *t, uint64_t config_hash)
 {
     struct plumb_buf then = {0}, diff = {0};
@@ -168,8 +168,8 @@ done:
     return st;
 }
 
-/* hashes.json says that the files are those that were written; this says that they were read as
- * the weights that were trained. */
+/* Fails if the weights in memory differ from those that were trained. (hashes.json only proves that
+ * the files are unchanged.) */
 static plumb_status check_weights(const struct plumb_trainer *t)
 {
     PLUMB_REQUIRE(t->state.weight_fingerprint == t->model->fingerprint, PLUMB_ERR_FORMAT,
@@ -179,8 +179,8 @@ static plumb_status check_weights(const struct plumb_trainer *t)
     return PLUMB_OK;
 }
 
-/* resume=auto found no checkpoint to go on from. A run that had begun in output_dir is then done
- * again from its start, which must be the same run: its inputs are compared as well. */
+/* Called if resume=auto finds no checkpoint. A run that was begun in output_dir is then repeated
+ * from its start. It must be the same run, so its inputs are compared, too. */
 static plumb_status check_begun(const struct plumb_trainer *t)
 {
     char path[PATH_MAX];
@@ -195,14 +195,15 @@ static plumb_status check_begun(const struct plumb_trainer *t)
     return plumb_inputs_check(&t->inputs, path);
 }
 
-/* The files and models that the run reads are those that it began with. On rank 0. */
+/* Fails if the files and models that the run reads have changed since its start. Called on rank 0.
+ */
 static plumb_status check_inputs(struct plumb_trainer *t)
 {
     char dir[PATH_MAX], path[PATH_MAX];
     PLUMB_TRY(plumb_inputs_put(&t->inputs, t->cfg, t->command));
     if (!t->resumed_from[0])
         return check_begun(t);
-    /* The folder may be given as a link, or with a slash at its end: its real parent counts. */
+    /* dir may be a link or end in a slash, so resolve it before taking its parent. */
     PLUMB_REQUIRE(realpath(t->resumed_from, dir), PLUMB_ERR_IO, "%s: %s", t->resumed_from,
                   strerror(errno));
     *strrchr(dir, '/') = '\0';
@@ -223,7 +224,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .argv = s->argv,
                                 .began = plumb_now(),
                                 .saved_step = -1};
-    const bool dry = s->backend->dry; /* a plan: reads and counts, and touches nothing */
+    const bool dry = s->backend->dry; /* a plan only reads and counts */
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);
     plumb_status st = plumb_best_metric_check(s->cfg, s->command);
@@ -247,7 +248,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     const uint64_t hash = plumb_config_hash(s->cfg, s->command);
     if (st == PLUMB_OK && t->resumed_from[0]) {
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
-        if (!strcmp(s->cfg->resume, "auto")) { /* what is in output_dir need not be saved again */
+        if (!strcmp(s->cfg->resume, "auto")) { /* the resumed checkpoint need not be saved again */
             const char *name = strrchr(t->resumed_from, '/');
             t->saved_step = t->state.step;
             snprintf(t->saved_name, sizeof(t->saved_name), "%.63s", name ? name + 1 : "");
@@ -275,8 +276,8 @@ fail:
     return st;
 }
 
-/* A save by time comes before the first micro-batch of a step, where nothing is lost; a request to
- * leave also between two micro-batches. */
+/* A save by time happens only before the first micro-batch of a step, so that no work is lost. A
+ * request to end is also honoured between two micro-batches. */
 static bool noticed_in_step(void *arg)
 {
     struct plumb_stop_watch *w = arg;
@@ -473,7 +474,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     const double seconds = plumb_now() - began;
     t->save_seconds += seconds;
     plumb_stop_saved(&t->stop, seconds);
-    if (moments) /* else a pause at this step has something to save */
+    if (moments) /* else a pause at this step must save again */
         t->saved_step = t->state.step;
     return plumb_comm_agree(t->comm,
                             plumb_run_saved(t->run, t->saved_name, t->state.weight_fingerprint));

@@ -1,5 +1,5 @@
-/* trainer.h - what every training command shares: the model, its optimizer step over logical
- * micro-batches, checkpoints, metrics.
+/* trainer.h - the parts common to all training commands: model, optimizer step over micro-batches,
+ * checkpoints, metrics.
  * Layer 5. Includes base/, comm/, config/, backend/, model/, text/, train/. */
 #ifndef PLUMB_TRAIN_TRAINER_H
 #define PLUMB_TRAIN_TRAINER_H
@@ -30,21 +30,21 @@ struct plumb_trainer {
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
-    struct plumb_micro *micro;        /* borrowed: the micro-batch that the leaf function fills */
+    struct plumb_micro *micro;        /* borrowed: the micro-batch that plumb_leaf_fn fills */
     int64_t replay_step, replay_leaf; /* train.replay; -1 = none */
     plumb_optim *optim;
     struct plumb_gradient gradient;
     struct plumb_train_state state;
-    struct plumb_buf results; /* YAML of the options that decide them: state.config */
-    struct plumb_buf inputs;  /* of rank 0: hashes of what the run reads, for run.json */
+    struct plumb_buf results; /* YAML of the options that decide the results; state.config */
+    struct plumb_buf inputs;  /* on rank 0: hashes of the input files, for run.json */
     char resumed_from[4096];  /* checkpoint folder, "" for a fresh start */
     plumb_metrics *metrics;
     plumb_lock *lock; /* of output_dir, on rank 0 */
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
     struct plumb_stop_watch stop;
-    double began, save_seconds; /* when it was opened; in saves since then */
-    int64_t saved_step;         /* of the last checkpoint, also of one that was resumed from; -1 */
+    double began, save_seconds; /* time of open; seconds in saves since then */
+    int64_t saved_step;         /* of the last checkpoint, saved or resumed from; -1 */
     char saved_name[64];        /* its folder */
     double last_log;
     int64_t last_log_tokens;
@@ -60,25 +60,25 @@ struct plumb_trainer_source {
     bool classifier; /* a reward model: one score */
 };
 
-/* Takes the lock of output_dir and opens tokenizer and weights (a fresh start, or the newest
- * checkpoint as cfg->resume says). Writes nothing but the lock, which trainer_close gives back; on
- * a dry backend only config.json and, if there is data, the tokenizer are read. Collective.
- * PLUMB_ERR_EXISTS when another process works in output_dir, and when it holds something and resume
- * is "never", unless that is all of a start that failed. */
+/* Takes the lock of output_dir and opens tokenizer and weights, of a fresh start or of the
+ * checkpoint that cfg->resume selects. It writes only the lock, which plumb_trainer_close releases.
+ * On a dry backend it only reads config.json and, if there is data, the tokenizer. Collective.
+ * PLUMB_ERR_EXISTS if another process uses output_dir, or if resume is "never" and output_dir is
+ * not empty; files of a failed start do not count. */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
-/* Allocates pass, optimizer and gradients, loads moments and state when resuming, then creates
- * output_dir, run.json, metrics.jsonl and train.log; on a dry backend it only allocates.
- * Collective.
- *   total_steps: of the whole schedule; most_leaves: of any step. */
+/* Allocates pass, optimizer and gradients. Loads moments and state if the run is resumed. Then
+ * creates output_dir, run.json, metrics.jsonl and train.log. On a dry backend it only allocates.
+ * Collective. total_steps: steps of the whole schedule; most_leaves: the most micro-batches of any
+ * step. */
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_leaves);
 /* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
 void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 
 struct plumb_step_result {
-    double value[PLUMB_LEAF_VALUES]; /* sums over all leaves, in leaf order */
+    double value[PLUMB_LEAF_VALUES]; /* sums over all micro-batches, in their order */
     struct plumb_optim_result optim;
-    bool paused; /* a rank left before its last leaf: nothing was done, the step is still to do */
+    bool paused; /* some rank skipped micro-batches for a stop request: the step was not done */
 };
 
 /* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective.
@@ -87,20 +87,22 @@ struct plumb_step_result {
 plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
                                 void *arg, struct plumb_step_result *out);
 
-/* Fills step, iteration, rate and token counts in, writes metrics.jsonl, prints the line. */
+/* Sets step, iteration, speed and token counts in row, writes metrics.jsonl, and prints the line.
+ */
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
                                int64_t total_iterations);
-/* Where all ranks can pause: whether any has been asked to (*paused), and if so saves
- * checkpoint-STEP-pause-N with pause's files. Without files of its own, what a checkpoint of this
- * step holds already is not saved again. Collective. PLUMB_STOPPED on every rank when the request
- * was to leave; PLUMB_OK with *paused: go on where you were. */
+/* Call this where all ranks can pause. *paused = whether any rank has a request; if so, this saves
+ * checkpoint-STEP-pause-N with the files of `pause`. If there are no such files and this step is
+ * already saved, nothing is saved. Returns PLUMB_STOPPED on every rank if the run must end;
+ * PLUMB_OK with *paused if it continues. Collective. */
 plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
                                  bool *paused);
-/* Whether a checkpoint is due after step or iteration number `at`; last: of the run; evaluated: on
- * data.eval. The same on every rank: it depends on counts alone. */
+/* Whether a checkpoint is due after step or iteration number `at`. last: it is the last one of the
+ * run; evaluated: it was evaluated on data.eval. The result depends only on counts, so it is the
+ * same on every rank. */
 bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, bool evaluated);
-/* checkpoint-STEP with this row's figures in its model card; with the optimizer's moments as
- * checkpoint.optimizer says. Collective. */
+/* Saves checkpoint-STEP, with the metrics of row in its model card. checkpoint.optimizer says
+ * whether it has the optimizer's moments. Collective. */
 plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
                                 bool last);
 

@@ -1,4 +1,4 @@
-/* weights.h - whether every rank holds the same weights.
+/* weights.h - checks that every rank has the same weights.
  * Layer 5. Includes comm/, model/. */
 #ifndef PLUMB_TRAIN_WEIGHTS_H
 #define PLUMB_TRAIN_WEIGHTS_H
@@ -6,10 +6,10 @@
 #include "comm/comm.h"
 #include "model/model.h"
 
-/* Hashes this rank's weights as they are in memory now and compares them with those that the last
- * update left (m->fingerprint) and with every other rank's. *out = the fingerprint of all.
- * Collective. PLUMB_ERR_NUMERIC on every rank, naming the ranks whose weights are not those of the
- * most ranks (of rank 0 where no side has more), with both fingerprints. */
+/* Hashes this rank's weights in memory. Compares the hash with that after the last update
+ * (m->fingerprint) and with those of the other ranks. *out = the common fingerprint. Collective.
+ * PLUMB_ERR_NUMERIC on every rank if they differ: the message names the ranks that differ from the
+ * majority (from rank 0 if there is none), with both fingerprints. */
 plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm *comm);
 
 #endif
