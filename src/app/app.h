@@ -1,4 +1,4 @@
-/* app.h - what every sub-command gets, and the table of them.
+/* app.h - the argument of every sub-command, and their list.
  * Layer 6. May include everything. */
 #ifndef PLUMB_APP_APP_H
 #define PLUMB_APP_APP_H
@@ -13,22 +13,22 @@
 
 struct plumb_app {
     const struct plumb_config *cfg;
-    struct plumb_stages *stages; /* of `plumb run`; else NULL */
+    struct plumb_stages *stages; /* the stages of `plumb run`; else NULL */
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
-    const char *planned; /* by the command plan; NULL otherwise */
+    const char *planned; /* the command whose memory `plumb plan` plans; else NULL */
     int argc;            /* the whole command line, for run.json */
     char **argv;
-    uint64_t input_hash; /* of what plumb_lines_read has read; 0: nothing */
+    uint64_t input_hash; /* hash of the input that plumb_lines_read has read; 0: none */
 };
 
-/* Rank 0 takes the lock of output_dir where that is set; *out = NULL elsewhere. Collective: its
- * failure is every rank's. */
+/* Takes the lock of output_dir on rank 0, if output_dir is set; else *out = NULL. Collective: a
+ * failure of rank 0 is every rank's. */
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app);
 
-/* Warns of what the model's generation_config.json asks for and generate does not follow. Not
- * collective. PLUMB_ERR_FORMAT when the file cannot be read. */
+/* Logs a warning for the settings of the model's generation_config.json that generate ignores. Not
+ * collective. PLUMB_ERR_FORMAT if the file cannot be read. */
 plumb_status plumb_note_generation(const struct plumb_config *cfg);
 
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */

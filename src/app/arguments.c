@@ -1,4 +1,4 @@
-/* arguments.c - which of the command line's arguments are options and which name something.
+/* arguments.c - sorts the arguments of the command line into options and file names.
  * Layer 6. Includes arguments.h, config/, io/. */
 #include "app/arguments.h"
 
@@ -18,7 +18,7 @@ bool plumb_argument_is_option(const char *text)
     return equals && !memchr(text, '/', (size_t)(equals - text));
 }
 
-/* The option of a command that takes JSON lines. */
+/* The option by which a command reads JSON lines. */
 static const char *lines_option(const char *command)
 {
     static const struct {
@@ -43,7 +43,7 @@ static bool is_there(const char *dir, const char *file)
     return plumb_path_join(path, sizeof(path), dir, file) == PLUMB_OK && plumb_file_exists(path);
 }
 
-/* --key=value, --key value and -k, as other programs have them. */
+/* Fails for --key=value, --key value and -k, which are the forms of other programs. */
 static plumb_status refuse_dashes(const char *text, const char *next, const char *command,
                                   const char *where)
 {
@@ -55,7 +55,8 @@ static plumb_status refuse_dashes(const char *text, const char *next, const char
                   value);
     char name[128];
     snprintf(name, sizeof(name), "%.*s", n, key);
-    if (!plumb_config_is_option(name, command)) /* other programs' names; typing errors */
+    /* Reports names of other programs and typing errors. */
+    if (!plumb_config_is_option(name, command))
         PLUMB_TRY(plumb_alias_refuse(name, command, where));
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: options have no dashes here: write %s=%s", where, name,
                value);
@@ -93,7 +94,7 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
                where, path);
 }
 
-/* Whether the file's first two lines are JSON objects, or the only one of a .jsonl. */
+/* Whether the first two lines of the file are JSON objects, or the only line of a .jsonl file. */
 struct first_lines {
     int objects, lines;
 };
@@ -122,7 +123,7 @@ static bool is_lines(const char *path)
     return found;
 }
 
-/* Succeeds for what may be a YAML file; the reader of YAML says more about the rest. */
+/* Succeeds if the file may be YAML. The YAML reader reports any other fault. */
 static plumb_status check_config(const char *path, const char *next, const char *command,
                                  const char *where)
 {
@@ -151,7 +152,7 @@ static plumb_status check_config(const char *path, const char *next, const char 
     return PLUMB_OK;
 }
 
-/* "key=" and the first n bytes of the path in quotes, so that it is taken as it stands. */
+/* Makes "key=" and the first n bytes of the path in quotes, so that it is not parsed. */
 static plumb_status add_option(struct plumb_arguments *a, int which, const char *key,
                                const char *path, size_t n)
 {
@@ -161,7 +162,8 @@ static plumb_status add_option(struct plumb_arguments *a, int which, const char 
     return PLUMB_OK;
 }
 
-/* What tokenize needs can be told apart: a tokenizer and lines. *taken: whether it was one. */
+/* For tokenize, a path alone is either a tokenizer or a file of lines. *taken = whether it was one.
+ */
 static plumb_status take_for_tokenize(bool *taken, struct plumb_arguments *a, const char *path)
 {
     static const char file[] = "/tokenizer.json";

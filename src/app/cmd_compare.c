@@ -16,7 +16,7 @@ static bool is_yaml(const char *path)
     return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
 }
 
-/* NAME=FOLDER is a run unless NAME is an option's. */
+/* NAME=FOLDER names a run, unless NAME is an option. */
 static bool is_option(const char *text)
 {
     char key[128];

@@ -1,5 +1,4 @@
-/* cmd_doctor.c - what plumb runs on: versions, ranks, cores, limits, and whether the parts work
- * together.
+/* cmd_doctor.c - prints versions, ranks, cores and limits, and checks that the parts work together.
  * Layer 6. May include everything. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,7 +47,7 @@ static void print_limits(void)
             (double)fs.f_bavail * (double)fs.f_frsize / 0x1p30);
 }
 
-/* The instruction sets of this machine that plumb has kernels for; the last one is used. */
+/* The instruction sets of this machine for which plumb has kernels; plumb uses the last one. */
 static const char *instruction_sets(void)
 {
     static _Thread_local char text[64];
@@ -62,7 +61,7 @@ static const char *instruction_sets(void)
     return text;
 }
 
-/* Time of one linear layer on this rank, as a sign of life and of a wrong core binding. */
+/* Measures one linear layer on this rank. An unusually long time shows a wrong core binding. */
 static plumb_status measure(struct plumb_backend *b, double *gflops)
 {
     enum { N = 256, OUT = 1024, IN = 1024 };

@@ -1,4 +1,4 @@
-/* cmd_eval.c - several models answer the same held-out prompts; tables compare them.
+/* cmd_eval.c - lets several models answer the same held-out prompts and compares them.
  * Layer 6. May include everything. */
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "io/file.h"
 #include "train/loops.h"
 
-/* What one model needs to answer or to be asked about tokens. */
+/* An open model with its tokenizer and prompts. */
 struct opened {
     plumb_tokenizer *tokenizer;
     plumb_model *model;
@@ -34,7 +34,7 @@ static void close_model(struct opened *o)
     plumb_tokenizer_close(&o->tokenizer);
 }
 
-/* Room for this rank's answers, and what it takes to make them. */
+/* Allocates this rank's answers, and fills *src for their generation. */
 static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model *m,
                             const struct opened *o, struct plumb_answer_source *src)
 {
@@ -74,7 +74,7 @@ static plumb_status measure(const struct plumb_eval *e, struct plumb_eval_model 
     return plumb_eval_measure(e, m, o->data);
 }
 
-/* Answers, rewards, references and texts of one model. Collective. */
+/* Makes the answers of one model and measures them. Collective. */
 static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -94,7 +94,8 @@ done:
     return st;
 }
 
-/* What needs several models' answers: the first model's view of them, the judge's verdicts. */
+/* Measures that need the answers of several models: log-probs under the first model, and verdicts
+ * of the judge. */
 static plumb_status confront(struct plumb_eval *e)
 {
     const struct plumb_config *cfg = e->app->cfg;
@@ -113,8 +114,8 @@ done:
     return st;
 }
 
-/* distinct-1 and -2 of all ranks' answers, which come together rank by rank.
- * Collective. */
+/* Computes distinct-1 and -2 of all ranks' answers, which are gathered in rank order. Collective.
+ */
 static plumb_status count_distinct(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -154,7 +155,7 @@ done:
     return st;
 }
 
-/* Puts text number slot of another rank into m->text: slot, length, text. */
+/* Stores a text of another rank in m->text. The message has slot, length and text. */
 static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -169,7 +170,7 @@ static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, in
     return PLUMB_OK;
 }
 
-/* Every rank gets the texts that are shown. Collective. */
+/* Gives every rank the texts of the sample table. Collective. */
 static plumb_status share_texts(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -202,7 +203,7 @@ done:
     return st;
 }
 
-/* Every rank gets every scalar. Collective. */
+/* Gives every rank all scalars. Collective. */
 static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     const int64_t answers = e->prompts * e->app->cfg->eval.samples;
@@ -230,7 +231,8 @@ static plumb_status name_model(struct plumb_eval_model *m, const char *text)
     return PLUMB_OK;
 }
 
-/* Log-probs of one model's tokens under another mean something when both read text alike. */
+/* Log-probs of one model's tokens under another are meaningful only if both have the same
+ * tokenizer. */
 static plumb_status compare_tokenizers(struct plumb_eval *e)
 {
     char path[4096];
@@ -247,7 +249,7 @@ static plumb_status compare_tokenizers(struct plumb_eval *e)
     return PLUMB_OK;
 }
 
-/* Counts the prompts and deals them to the ranks. */
+/* Counts the prompts and assigns them to the ranks. */
 static plumb_status open_prompts(struct plumb_eval *e)
 {
     const struct plumb_config *cfg = e->app->cfg;
@@ -313,7 +315,7 @@ static plumb_status open_eval(struct plumb_eval *e)
         PLUMB_REQUIRE(m->value && m->reference, PLUMB_ERR_NOMEM, "%lld prompts",
                       (long long)e->prompts);
     }
-    /* a judge can do without rewards; without either, opening them says what is missing */
+    /* A judge needs no rewards. Without both, plumb_rewards_open reports the missing option. */
     const struct plumb_rewards_need need = {.longest = e->longest + cfg->generate.max_new_tokens,
                                             .items = e->mine * cfg->eval.samples};
     if (plumb_rewards_configured(cfg) || !*cfg->eval.judge)

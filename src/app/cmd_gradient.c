@@ -1,6 +1,6 @@
-/* cmd_gradient.c - the gradient of the mean negative log-likelihood of given completions, with
- * Hugging Face parameter names: for comparisons with other programs.
- * Layer 6. May include everything. */
+/* cmd_gradient.c - writes the gradient of the mean negative log-likelihood of given completions,
+ * with Hugging Face parameter names, for comparisons with other programs. Layer 6. May include
+ * everything. */
 #include <stdlib.h>
 #include <string.h>
 

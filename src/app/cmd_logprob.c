@@ -1,4 +1,4 @@
-/* cmd_logprob.c - log-probabilities of given completions, and their embeddings.
+/* cmd_logprob.c - writes the log-probabilities of given completions, and their embeddings.
  * Layer 6. May include everything. */
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* cmd_replay.c - runs one recorded micro-batch again and compares what comes out, bit for bit.
+/* cmd_replay.c - runs one recorded micro-batch again and compares the results bit by bit.
  * Layer 6. May include everything. */
 #include <inttypes.h>
 #include <math.h>
@@ -14,7 +14,7 @@
 #include "io/kind.h"
 #include "train/replay.h"
 
-/* How far it came, and the first place of each stage that is not finite ("" = none). */
+/* How far the computation came, and the first non-finite value of each stage ("" = none). */
 struct replay {
     struct plumb_app *app;
     struct plumb_replay recorded;
@@ -23,13 +23,13 @@ struct replay {
     plumb_pass *pass;
     float *grad; /* (count,) device */
     bool has_loss, has_gradient;
-    int64_t unequal; /* sequences whose log-probs or score have other bits */
+    int64_t unequal; /* sequences whose log-probs or score differ in any bit */
     uint64_t gradient_hash;
     double norm;
     char weights_at[256], forward_at[256], loss_at[256], gradient_at[256];
 };
 
-/* The same bits; NaN equals itself here. */
+/* Whether a and b have the same bits; so NaN equals itself. */
 static bool same_f32(float a, float b)
 {
     return memcmp(&a, &b, sizeof(a)) == 0;
@@ -68,7 +68,8 @@ static plumb_status note_place(char out[256], const plumb_model *m, const float 
     return PLUMB_OK;
 }
 
-/* The stages as training runs them; one that is not finite ends the rest, as it does there. */
+/* Runs the stages as training does. A stage with a non-finite result ends the computation, as
+ * there. */
 static plumb_status run_stages(struct replay *r)
 {
     struct plumb_micro *m = &r->micro;
@@ -87,7 +88,7 @@ static plumb_status run_stages(struct replay *r)
     return plumb_replay_hash(&r->gradient_hash, r->model, r->grad);
 }
 
-/* ---- what comes out ----------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------ */
 
 static plumb_status put_text(struct plumb_buf *b, const char *key, const char *text)
 {
@@ -135,7 +136,7 @@ static plumb_status put_head(struct plumb_buf *b, const struct replay *r)
     return plumb_buf_add_text(b, "}\n");
 }
 
-/* Sequence q, whose log-probs begin at token `first` of the recorded ones. */
+/* Compares sequence q, whose log-probs begin at token `first` of the recorded ones. */
 static plumb_status put_sequence(struct plumb_buf *b, struct replay *r, int64_t q, int64_t first)
 {
     const struct plumb_micro *m = &r->micro;
@@ -168,7 +169,7 @@ static plumb_status put_sequence(struct plumb_buf *b, struct replay *r, int64_t 
     return plumb_buf_add_text(b, "}\n");
 }
 
-/* Norms of the tensors; the whole one from the same sums. */
+/* Writes the norms of the tensors, and the total norm from the same sums. */
 static plumb_status put_tensors(struct plumb_buf *b, struct replay *r)
 {
     const plumb_model *m = r->model;
@@ -238,7 +239,7 @@ static plumb_status put_all(struct plumb_buf *b, struct replay *r)
     return put_result(b, r);
 }
 
-/* The same for a reader, on standard error. */
+/* Prints the same results as text to standard error. */
 static void summarise(const struct replay *r)
 {
     const struct plumb_replay *c = &r->recorded;
@@ -271,7 +272,7 @@ static void summarise(const struct replay *r)
             plumb_log(PLUMB_LOG_INFO, "not finite in %s: %s", places[i].stage, places[i].at);
 }
 
-/* Names the replay files of a folder that was named in their place. */
+/* Fails for a folder, and lists the replay files in it. */
 static plumb_status refuse_folder(const char *dir)
 {
     struct plumb_names names = {0};
@@ -290,7 +291,7 @@ done:
     return st;
 }
 
-/* Tells another file of plumb's from a replay file, whose reader knows the rest. */
+/* Fails if the path is another kind of file of plumb. The replay reader reports any other fault. */
 static plumb_status check_input(const char *path)
 {
     plumb_h5 *f = NULL;
@@ -329,7 +330,7 @@ plumb_status plumb_cmd_replay(struct plumb_app *app)
     struct plumb_output output = {0};
     struct plumb_buf out = {0};
     plumb_status st = plumb_comm_agree(app->comm, replay(&r, &out));
-    if (st == PLUMB_OK) /* on one rank: replay has refused more */
+    if (st == PLUMB_OK) /* there is only one rank: replay refuses more */
         st = plumb_output_open(&output, app, PLUMB_OUTPUT_TEXT, app->cfg->output, 0);
     if (st == PLUMB_OK)
         st = plumb_output_add(&output, plumb_buf_text(&out), out.len);

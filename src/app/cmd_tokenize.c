@@ -1,4 +1,4 @@
-/* cmd_tokenize.c - texts, messages or prompts to token ids, and ids to text.
+/* cmd_tokenize.c - converts texts, messages or prompts to token ids, and ids to text.
  * Layer 6. May include everything. */
 #include "app/session.h"
 #include "io/json.h"

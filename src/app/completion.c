@@ -1,4 +1,4 @@
-/* completion.c - one completion to a JSON line and back.
+/* completion.c - converts one completion to a JSON line and back.
  * Layer 6. Includes app/completion.h, io/json.h. */
 #include "app/completion.h"
 

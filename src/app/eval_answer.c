@@ -1,8 +1,8 @@
-/* eval_answer.c - one model answers and its answers are scored; both are kept line by line.
+/* eval_answer.c - generates and scores the answers of one model, and keeps both line by line.
  * Layer 6. Includes app/eval.h, app/completion.h, app/lines.h, base/, io/.
  *
- * OUTPUT_DIR/answers.NAME.jsonl has the lines that plumb generate writes, scores.NAME.jsonl those
- * of plumb score. With resume=auto they are read back, and what they lack is made. */
+ * OUTPUT_DIR/answers.NAME.jsonl has lines as plumb generate writes them, scores.NAME.jsonl lines as
+ * plumb score does. With resume=auto existing lines are read, and only missing ones are made. */
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -26,8 +26,8 @@ struct answering {
     char path[4096], what[128];
 };
 
-/* OUTPUT_DIR/KIND.NAME.jsonl; "" without an output_dir. What no file name should have is written
- * as %XX, so that different names stay different. */
+/* Makes the path OUTPUT_DIR/KIND.NAME.jsonl; "" without an output_dir. Characters that are unusual
+ * in a file name are written as %XX, so that different names give different files. */
 static plumb_status name_file(struct answering *a, const char *kind)
 {
     const char *dir = a->e->app->cfg->output_dir;
@@ -43,7 +43,7 @@ static plumb_status name_file(struct answering *a, const char *kind)
     return *dir ? plumb_path_join(a->path, sizeof(a->path), dir, name) : PLUMB_OK;
 }
 
-/* The answer of a line, or NULL when another rank has it. */
+/* The answer of a line, or NULL if it belongs to another rank. */
 static struct plumb_answer *answer_of(const struct answering *a, int64_t line, int64_t *prompt)
 {
     const int64_t samples = a->e->app->cfg->eval.samples, slot = line / samples;
@@ -54,7 +54,7 @@ static struct plumb_answer *answer_of(const struct answering *a, int64_t line, i
     return &a->m->answers.at[*prompt * samples + line % samples];
 }
 
-/* Collective. kind: "answers" or "scores"; fn takes each line that is there already. */
+/* Opens the file and calls fn for each existing line. kind: "answers" or "scores". Collective. */
 static plumb_status begin(struct answering *a, const char *kind, plumb_line_fn *fn)
 {
     const struct plumb_eval *e = a->e;
@@ -165,7 +165,7 @@ static plumb_status keep_scores(struct answering *a)
             continue;
         plumb_buf_clear(&a->line);
         PLUMB_TRY(plumb_buf_add_text(&a->line, "{\"score\":"));
-        PLUMB_TRY(plumb_json_put_real(&a->line, o->reward)); /* null when it is missing */
+        PLUMB_TRY(plumb_json_put_real(&a->line, o->reward)); /* null if it is missing */
         PLUMB_TRY(plumb_buf_add_text(&a->line, "}\n"));
         PLUMB_TRY(plumb_lines_put(&a->lines, number, plumb_buf_text(&a->line), a->line.len));
     }

@@ -1,6 +1,6 @@
-/* eval_figures.c - the scalars of all answers become the figures of each model.
- * Layer 6. Includes app/eval.h, base/, train/. Sums run over prompts and samples in their order, so
- * they are the same on any rank count. */
+/* eval_figures.c - computes the figures of each model from the scalars of all answers.
+ * Layer 6. Includes app/eval.h, base/, eval/. Sums run over prompts and samples in their order, so
+ * they do not depend on the number of ranks. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -9,7 +9,7 @@
 #include "eval/interval.h"
 #include "eval/win_rate.h"
 
-/* What the intervals are drawn from, and the regression's input. */
+/* The inputs of the bootstrap and of the regression. */
 struct work {
     double *sum, *count; /* (prompts,) */
     double *won, *delta; /* (prompts * samples,) */
@@ -44,8 +44,8 @@ static plumb_status rewards(const struct plumb_eval *e, struct plumb_eval_model 
                            cfg->seed);
 }
 
-/* Whether answer v can be compared with base, the first model's of the same prompt and sample, and
- * which is better. */
+/* Compares answer v with base, the first model's answer to the same prompt and sample. Returns
+ * false if that is impossible; else *out = which is better. */
 static bool verdict(const struct plumb_config *cfg, const double *v, const double *base, int *out)
 {
     if (*cfg->eval.judge) {

@@ -1,12 +1,12 @@
-/* eval_judge.c - which of two answers is better, by an external command.
+/* eval_judge.c - asks an external command which of two answers is better.
  * Layer 6. Includes app/eval.h, base/, data/line_client.h, io/.
  *
- * The command gets {"id": n, "prompt": "..", "a": "..", "b": "..", ..}, the rest being the record
- * as reward commands get it (data/reward_command.h), and answers {"winner": "a"}, "b" or "tie", or
- * {"score": x} with x in [0, 1], how much it prefers a: above 1/2 a wins. An id that it gives back
- * must be the question's. Judges favour a place, so every pair is asked twice, with a and b
- * exchanged; only a verdict that stays is one, any other pair is a tie (Zheng et al. 2023,
- * arXiv:2306.05685, section 3.4). */
+ * The command gets {"id": n, "prompt": "..", "a": "..", "b": "..", ..}; the other members are those
+ * of the record, as for reward commands (data/reward_command.h). It answers {"winner": "a"}, "b" or
+ * "tie", or {"score": x}, where x in [0, 1] is the preference for a; a wins if x > 1/2. If the
+ * answer has an id, it must be that of the request. Judges are biased by position, so each pair is
+ * sent twice, the second time with a and b exchanged. If the two verdicts disagree, the pair is a
+ * tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,18 +16,18 @@
 #include "data/line_client.h"
 #include "io/json.h"
 
-/* Question 2 j is about pair j with the model's answer as a, 2 j + 1 as b. */
+/* Request 2 j sends pair j with the model's answer as a, request 2 j + 1 with it as b. */
 struct judging {
     const struct plumb_eval *e;
     const struct plumb_dataset *data;
     struct plumb_eval_model *m;
-    int first_verdict; /* of the pair's first question; NO_VERDICT without one */
+    int first_verdict; /* verdict of the pair's first request; NO_VERDICT if there is none */
     int64_t missing;
     char example[200];
 };
 enum { NO_VERDICT = 2 };
 
-/* Members that the judge gets from plumb. */
+/* The members of a request that plumb sets itself. */
 static const char *const taken[] = {"id", "a", "b"};
 
 static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
@@ -49,7 +49,7 @@ static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
     return plumb_buf_add_text(out, "}\n");
 }
 
-/* verdict: 1 a wins, -1 b wins, 0 tie, NO_VERDICT. */
+/* Stores a verdict: 1 = a wins, -1 = b wins, 0 = tie, or NO_VERDICT. */
 static void take_verdict(struct judging *j, int64_t i, int verdict, const char *why)
 {
     if (verdict == NO_VERDICT && !j->missing++)

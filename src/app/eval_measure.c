@@ -1,4 +1,4 @@
-/* eval_measure.c - what is measured on one answer or reference.
+/* eval_measure.c - computes the scalars of each answer and reference.
  * Layer 6. Includes app/eval.h, base/, model/, train/. */
 #include <math.h>
 #include <stdlib.h>
@@ -83,7 +83,7 @@ static void one_close(struct one *x)
     free(x->logp);
 }
 
-/* *out = sum of log p over the completion's tokens, in their order. */
+/* *out = the sum of log p over the completion's tokens, in their order. */
 static plumb_status one_logp(double *out, struct one *x, const struct plumb_piece *prompt,
                              const int32_t *completion, int64_t n)
 {

@@ -1,4 +1,4 @@
-/* eval_write.c - the figures as tables, JSON and a page.
+/* eval_write.c - writes the figures as tables, JSON and a page.
  * Layer 6. Includes app/eval.h, base/, io/, train/. */
 #include <inttypes.h>
 #include <math.h>
@@ -97,7 +97,7 @@ static plumb_status put_json(const struct plumb_eval *e, struct plumb_buf *out)
     return plumb_buf_add_text(out, "\n]}\n");
 }
 
-/* "0.71 [0.66, 0.75]", the interval where there is one. */
+/* Adds "0.71 [0.66, 0.75]"; without an interval only the figure. */
 static plumb_status add_interval(struct plumb_table *t, double x, const double range[2],
                                  double scale, int decimals)
 {
@@ -107,7 +107,7 @@ static plumb_status add_interval(struct plumb_table *t, double x, const double r
                            decimals, scale * range[1]);
 }
 
-/* How good the answers are, by whoever says so. */
+/* Fills the table of quality: rewards, wins and comparisons with references. */
 static plumb_status fill_scores(const struct plumb_eval *e, struct plumb_table *t)
 {
     static const char *const head[] = {"model",
@@ -140,7 +140,7 @@ static plumb_status fill_scores(const struct plumb_eval *e, struct plumb_table *
     return PLUMB_OK;
 }
 
-/* What the answers are like. */
+/* Fills the table of the answers' properties, such as length and repetition. */
 static plumb_status fill_texts(const struct plumb_eval *e, struct plumb_table *t)
 {
     static const char *const head[] = {"model",       "tokens",     "std",        "longest",

@@ -1,8 +1,8 @@
-/* inspect.h - plumb inspect: what a path is, in words. One describer for each kind of thing.
+/* inspect.h - plumb inspect: describes a path as text. There is one describer per kind of file.
  * Layer 6. Includes base/, config/, io/, text/.
  *
- * A describer prints a line "PATH: what it is" and rows below it on standard output. Rank 0 alone
- * calls them. Errors are those of the readers: a thing that plumb cannot read is not described. */
+ * A describer prints a line "PATH: kind" and rows below it to standard output. Only rank 0 calls
+ * them. Errors are those of the readers: a file that plumb cannot read is not described. */
 #ifndef PLUMB_APP_INSPECT_H
 #define PLUMB_APP_INSPECT_H
 
@@ -15,7 +15,7 @@
 
 struct plumb_inspect {
     const char *path;
-    const char *words; /* folder of the tokenizer for texts and token counts, as given; or "" */
+    const char *words; /* the given folder of a tokenizer for texts and token counts; or "" */
 };
 
 typedef plumb_status plumb_inspect_fn(const struct plumb_inspect *w);
@@ -24,33 +24,33 @@ void plumb_inspect_head(const struct plumb_inspect *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void plumb_inspect_row(const char *name, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* out (4096) = a file in the folder w->path; whether it is there. */
+/* out (4096) = the path of a file in the folder w->path. Returns whether it exists. */
 bool plumb_inspect_has(const struct plumb_inspect *w, char *out, const char *file);
-/* out = path when it is a folder, or else the folder that the file lies in. PLUMB_ERR_ARG: too
- * long. */
+/* out = path if it is a folder, else the folder of the file. PLUMB_ERR_ARG if the path is too long.
+ */
 plumb_status plumb_inspect_folder_of(char out[4096], const char *path);
-/* out += a list of names, at most 8 of them: "a, b, c and 12 more". */
+/* Appends at most 8 names to out: "a, b, c and 12 more". */
 plumb_status plumb_inspect_names(struct plumb_buf *out, char *const *name, int64_t n);
 
-/* Least, largest and mean of counts. */
+/* Smallest, largest and mean of counts. */
 struct plumb_inspect_span {
     int64_t n, least, most, sum;
 };
 void plumb_inspect_span_add(struct plumb_inspect_span *s, int64_t x);
-/* "3 to 91, mean 40.2" */
+/* Appends "3 to 91, mean 40.2" to out. */
 plumb_status plumb_inspect_span_put(struct plumb_buf *out, const struct plumb_inspect_span *s);
 
 /* inspect_model.c */
-plumb_inspect_fn plumb_inspect_model_folder; /* config.json and what lies beside it */
+plumb_inspect_fn plumb_inspect_model_folder; /* a folder with config.json */
 plumb_inspect_fn plumb_inspect_config_json, plumb_inspect_safetensors, plumb_inspect_index;
 plumb_inspect_fn plumb_inspect_generation_config;
 
 /* inspect_tokenizer.c: of a folder, or of its tokenizer.json or tokenizer_config.json. */
 plumb_inspect_fn plumb_inspect_tokenizer;
-/* The rows of a tokenizer that a folder holds; none where it holds none. */
+/* Prints the rows of the tokenizer in a folder; nothing if there is none. */
 plumb_status plumb_inspect_tokenizer_rows(const char *dir);
-/* *out = the tokenizer of w->words, or else of the folder that holds w->path; NULL: there is none.
- * *dir (4096) = its folder. */
+/* *out = the tokenizer of w->words, or else of the folder of w->path; NULL if there is none. *dir
+ * (4096) = its folder. */
 plumb_status plumb_inspect_open_words(plumb_tokenizer **out, char *dir,
                                       const struct plumb_inspect *w);
 

@@ -1,5 +1,5 @@
-/* inspect_hdf5.c - the HDF5 files that plumb writes, in words: rollouts, trainer state, replay,
- * paused answers.
+/* inspect_hdf5.c - describes the HDF5 files of plumb: rollouts, trainer state, replay, paused
+ * rollouts.
  * Layer 6. Includes inspect.h, align/, data/, io/, model/, text/, train/. */
 #include <inttypes.h>
 #include <math.h>
@@ -20,7 +20,7 @@
 #include "train/replay.h"
 #include "train/state.h"
 
-/* Rollouts shown one by one. */
+/* The number of rollouts that are shown one by one. */
 enum { SHOWN = 8, RECORD_COLUMNS = 2000 };
 
 /* ---- rollouts ------------------------------------------------------------------------------- */
@@ -102,7 +102,7 @@ static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollou
     return st;
 }
 
-/* What the rewards were given with the answers, where the file has it. */
+/* Prints the source of the rewards, if the file has it. */
 static plumb_status print_records(const struct plumb_rollouts *r)
 {
     struct plumb_buf line = {0};
@@ -195,7 +195,7 @@ done:
     return st;
 }
 
-/* One line for each iteration. */
+/* Prints one line per iteration. */
 plumb_status plumb_inspect_rollout_folder(const struct plumb_inspect *w)
 {
     struct plumb_names names = {0};

@@ -1,4 +1,4 @@
-/* inspect_lines.c - a file of JSON lines (data or metrics) and plain text, in words.
+/* inspect_lines.c - describes files of JSON lines (data or metrics) and of plain text.
  * Layer 6. Includes inspect.h, data/dataset.h, io/, report/metrics.h. */
 #include <inttypes.h>
 #include <math.h>
@@ -15,7 +15,7 @@
 
 /* ---- the shapes of records ------------------------------------------------------------------ */
 
-/* A record has the first shape all of whose members it has; see data/dataset.h. */
+/* The shape of a record is the first one of which it has all members; see data/dataset.h. */
 static const struct shape {
     const char *member[3];
     enum plumb_data_kind kind;
@@ -50,10 +50,10 @@ struct field {
 
 struct records {
     const char *path;
-    int64_t n, of[SHAPES + 1]; /* records of each shape; the last: records that fit no shape */
+    int64_t n, of[SHAPES + 1]; /* records of each shape; the last entry: records of no shape */
     struct field field[MOST_FIELDS];
     int n_fields;
-    int64_t more; /* members that found no room in field */
+    int64_t more; /* members for which field has no room */
 };
 
 static int shape_of(const plumb_json *v)
@@ -180,7 +180,7 @@ static plumb_status print_tokens(const struct plumb_dataset *d, enum plumb_data_
     return print_span("", "rejected", part[2]);
 }
 
-/* Reads the file as the commands would, which also finds what they would refuse. */
+/* Reads the file as the commands do, so that it finds the same errors. */
 static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_kind kind)
 {
     struct plumb_dataset *d = NULL;

@@ -1,4 +1,4 @@
-/* inspect_model.c - a model folder, its weights and its configuration, in words.
+/* inspect_model.c - describes a model folder, its weights and its configuration.
  * Layer 6. Includes inspect.h, io/, model/, text/, train/checkpoint.h. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,7 +21,8 @@ static const char *dtype_of(const struct plumb_st_entry *e)
     return e->other ? e->other : plumb_dtype_name(e->dtype);
 }
 
-/* out += "float32", or each dtype with its share of the parameters. *count, *bytes = of all. */
+/* Appends "float32" to out, or each dtype with its share of the parameters. *count and *bytes =
+ * totals. */
 static plumb_status put_dtypes(struct plumb_buf *out, const plumb_st *st, int64_t *count,
                                int64_t *bytes)
 {
@@ -82,7 +83,7 @@ plumb_status plumb_inspect_safetensors(const struct plumb_inspect *w)
     return result;
 }
 
-/* The files that the index names, each once and in its order; and whether they are there. */
+/* Lists the files that the index names, each once and in order, and whether they exist. */
 static plumb_status print_shards(const struct plumb_inspect *w, const plumb_json *map)
 {
     int64_t shards = 0, missing = 0;
@@ -146,7 +147,7 @@ static void print_shape(const struct plumb_spec *s)
                       s->rope_theta, rope[s->rope.type]);
 }
 
-/* "2 </s>", the text where there is a tokenizer. */
+/* Appends "2 </s>"; the text only if there is a tokenizer. */
 static plumb_status put_token(struct plumb_buf *out, const plumb_tokenizer *t, int32_t id)
 {
     PLUMB_TRY(plumb_buf_addf(out, "%s%d", out->len ? ", " : "", (int)id));
@@ -156,7 +157,7 @@ static plumb_status put_token(struct plumb_buf *out, const plumb_tokenizer *t, i
     return plumb_tokenizer_decode(t, out, &id, 1, false);
 }
 
-/* What begins and ends a text, for this model. */
+/* Prints the tokens that begin and end a text. */
 static plumb_status print_ends(const struct plumb_spec *s, const plumb_tokenizer *t)
 {
     struct plumb_buf ends = {0}, begin = {0};
@@ -192,7 +193,7 @@ plumb_status plumb_inspect_config_json(const struct plumb_inspect *w)
     return print_ends(&s, NULL);
 }
 
-/* What it asks generation for. plumb takes the end tokens of it and nothing else. */
+/* Prints the settings for generation. plumb only uses the end tokens. */
 static plumb_status print_generation(const char *path)
 {
     plumb_json *root = NULL;

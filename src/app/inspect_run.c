@@ -1,4 +1,4 @@
-/* inspect_run.c - a run folder and what lies in it, a configuration, an evaluation, in words.
+/* inspect_run.c - describes run folders, configurations, evaluations and hashes.json.
  * Layer 6. Includes inspect.h, config/, io/, report/metrics.h. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ plumb_status plumb_inspect_run_json(const struct plumb_inspect *w)
     return print_run(w, w->path);
 }
 
-/* The entries whose names begin with `head`; "" for any folder with a run.json in it. */
+/* Lists the entries whose names begin with `head`; if that is "", the folders with a run.json. */
 static plumb_status print_entries(const struct plumb_inspect *w, const char *row, const char *head,
                                   const struct plumb_names *names)
 {
@@ -175,7 +175,7 @@ plumb_status plumb_inspect_hashes(const struct plumb_inspect *w)
 
 /* ---- configurations ------------------------------------------------------------------------- */
 
-/* Prints the lines of b that a has not, each below its section. */
+/* Prints the lines of b that are not in a, each below its section. */
 static void print_changed(const char *a, const char *b)
 {
     const char *section = "";
@@ -207,7 +207,8 @@ static plumb_status print_input(void *arg, const char *key, const char *path)
     return PLUMB_OK;
 }
 
-/* "align" and "plan align" take every option, so that any configuration can be read as theirs. */
+/* Any configuration can be read as one of "align" or "plan align", because these take every option.
+ */
 static plumb_status print_config(const char *path)
 {
     struct plumb_config *now = NULL, *plain = NULL;
@@ -252,7 +253,7 @@ plumb_status plumb_inspect_config(const struct plumb_inspect *w)
     plumb_yaml_free(&root);
     if (stages)
         return print_stages(w);
-    struct plumb_config *checked = NULL; /* so that a wrong file is not announced as right */
+    struct plumb_config *checked = NULL; /* check the file before printing anything */
     PLUMB_TRY(plumb_config_load(&checked, "align", w->path, NULL, 0));
     plumb_config_free(&checked);
     plumb_inspect_head(w, "a configuration");

@@ -1,4 +1,4 @@
-/* inspect_tokenizer.c - a tokenizer in words.
+/* inspect_tokenizer.c - describes a tokenizer.
  * Layer 6. Includes inspect.h, io/, text/. */
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +42,7 @@ done:
     return st;
 }
 
-/* What the tokenizer puts around a text by itself. */
+/* Prints the tokens that the tokenizer adds around a text. */
 static plumb_status print_added(const plumb_tokenizer *t)
 {
     struct plumb_ids ids = {0};

@@ -1,4 +1,4 @@
-/* lines.c - ranks that work on their own and meet to hand their lines to rank 0.
+/* lines.c - ranks make lines independently and send them to rank 0 in meetings.
  * Layer 6. Includes app/lines.h, io/, base/. */
 #include "app/lines.h"
 
@@ -13,15 +13,15 @@
 #include "io/kind.h"
 
 #define MEETING_SECONDS 2.0
-/* A rank that is done calls for a meeting itself when nobody has for so long: rank 0, whose clock
- * calls for them, may be dead, and a collective notices that. */
+/* Seconds after which a finished rank requests a meeting itself. Rank 0 normally requests them by
+ * its clock; if it is dead, the collective of the meeting detects that. */
 #define LONELY_SECONDS 30.0
-/* What a piece of plumb_lines_run takes about: so long a meeting may have to wait for it. */
+/* The approximate duration of a block in plumb_lines_run. A meeting may have to wait for it. */
 #define PIECE_SECONDS 0.5
 enum { GROWTH = 4, RUN_WINDOW = 64 };
 
-/* Every rank gets the text that rank 0 has; st: whether rank 0 has it. path: in messages.
- * Collective. */
+/* Sends the text of rank 0 to every rank. st: the status of reading it on rank 0. path is for
+ * messages. Collective. */
 static plumb_status share_text(plumb_comm *comm, struct plumb_buf *text, plumb_status st,
                                const char *path)
 {
@@ -84,7 +84,7 @@ static void show(struct plumb_lines *l, int64_t done, int64_t tokens, int64_t ru
     plumb_progress_at(&l->progress, l->first + done, *extra ? extra : NULL);
 }
 
-/* Rank 0 takes the lines of the other ranks' outboxes. */
+/* Rank 0 stores the lines of the other ranks' outboxes. */
 static plumb_status take_lines(struct plumb_lines *l, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -150,7 +150,7 @@ static plumb_status meet(struct plumb_lines *l)
     plumb_stop_saved(&l->watch, 0);
     if (reason <= PLUMB_REQUEST_SAVE || l->all_finished)
         return PLUMB_OK;
-    /* rank 0 speaks, and knows what becomes of the lines */
+    /* rank 0 logs it, because it knows what happens to the lines */
     PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal after %lld of %lld lines%s",
                (long long)l->written, (long long)l->n,
                *l->out.note  ? "; resume=auto goes on behind them"
@@ -264,7 +264,7 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st)
 
 /* ---- lines that are independent ------------------------------------------------------------ */
 
-/* Puts the lines that out holds, from number `begin` on. */
+/* Stores the lines in out, whose numbers start at `begin`. */
 static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
                             const struct plumb_buf *out)
 {
@@ -279,7 +279,7 @@ static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
     return PLUMB_OK;
 }
 
-/* This rank's lines, in blocks of `most` that are dealt to the ranks in turn. */
+/* Makes this rank's lines. Blocks of `most` lines are assigned to the ranks in turn. */
 static plumb_status work(struct plumb_lines *l, int64_t most, bool at_once, plumb_lines_fn *fn,
                          void *arg)
 {
@@ -324,7 +324,7 @@ static plumb_status run(struct plumb_app *app, const char *what, int64_t n, int6
                                           .n = n,
                                           .window = RUN_WINDOW * most * world};
     plumb_status st = plumb_lines_begin(&l, app, &want);
-    if (st == PLUMB_OK) { /* few lines: smaller blocks, so that every rank has some */
+    if (st == PLUMB_OK) { /* few lines: use smaller blocks, so that every rank gets some */
         most = plumb_min_i64(most, plumb_max_i64(plumb_ceil_div(n - l.first, world), 1));
         st = work(&l, most, at_once, fn, arg);
     }

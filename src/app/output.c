@@ -1,4 +1,4 @@
-/* output.c - streams, files that grow and files that replace another.
+/* output.c - writes outputs to streams, to growing files, and to files that replace another.
  * Layer 6. Includes app/output.h, base/, io/, train/inputs.h. */
 #include "app/output.h"
 
@@ -16,8 +16,8 @@
 #include "io/json.h"
 #include "train/inputs.h"
 
-/* Seconds between two notes of how many lines there are. Lines behind the noted ones are checked
- * to be JSON; those that a power failure damaged are made again. */
+/* Seconds between two updates of PATH.run.json. On resume, later lines are checked to be JSON;
+ * lines that a power failure has damaged are made again. */
 #define NOTE_SECONDS 10.0
 
 static const char *name_of(const struct plumb_output *o)
@@ -32,7 +32,7 @@ static plumb_status write_failed(const struct plumb_output *o)
 
 /* ---- the note ----------------------------------------------------------------------------- */
 
-/* What makes a run the same: everything that the bytes of its output depend on. */
+/* Everything on which the bytes of the output depend; it must be equal for a resume. */
 static plumb_status identify(struct plumb_output *o, const struct plumb_app *app, int64_t total)
 {
     struct plumb_buf yaml = {0};
@@ -89,7 +89,7 @@ static plumb_status compare_config(const struct plumb_output *o, const struct pl
     return st;
 }
 
-/* The note is of this very run. */
+/* Fails unless PATH.run.json belongs to this run. */
 static plumb_status compare_note(const struct plumb_output *o, const struct plumb_app *app,
                                  const plumb_json *then)
 {
@@ -136,7 +136,7 @@ static bool is_object(const char *line, int64_t len, const char *where)
     return good;
 }
 
-/* Counts the whole lines of the file, and cuts off what is behind them. */
+/* Counts the complete lines of the file and cuts off an incomplete last one. */
 static plumb_status count_lines(struct plumb_output *o, int64_t noted, const char *hash)
 {
     char *line = NULL, then[20];
@@ -213,14 +213,14 @@ static plumb_status name_note(char note[4096], const char *path)
     return PLUMB_OK;
 }
 
-/* A file that grows; goes_on: behind the lines that it has. */
+/* Opens a file to which lines are written at once; goes_on: after its existing lines. */
 static plumb_status open_growing(struct plumb_output *o, const struct plumb_app *app, int64_t total,
                                  bool exists, bool goes_on)
 {
     PLUMB_TRY(name_note(o->note, o->path));
     PLUMB_TRY(identify(o, app, total));
     PLUMB_TRY(open_file(o, o->path, exists ? "r+e" : "wxe"));
-    /* another error than EWOULDBLOCK: the file system has no locks, and the run goes on without */
+    /* any error other than EWOULDBLOCK: the file system has no locks, so continue without */
     PLUMB_REQUIRE(flock(fileno(o->file), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
                   PLUMB_ERR_EXISTS, "output: another process is writing %s", o->path);
     if (goes_on)
@@ -249,7 +249,7 @@ static plumb_status open_replacing(struct plumb_output *o, enum plumb_output_kin
     return st;
 }
 
-/* A file, which is there and has bytes in it, or not. */
+/* Opens a file; it may be missing, empty or existing. */
 static plumb_status open_regular(struct plumb_output *o, const struct plumb_app *app,
                                  enum plumb_output_kind kind, int64_t total, bool goes_on)
 {
@@ -287,7 +287,7 @@ plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
                   "resume: expected never or auto for %s, found '%s'", app->command, resume);
     if (!*path)
         return PLUMB_OK;
-    /* a reader that goes away is an error of the write, which names it, instead of a signal */
+    /* if the reader closes the pipe, the write fails with a message instead of a signal */
     signal(SIGPIPE, SIG_IGN);
     const bool there = !standard && stat(path, &s) == 0;
     PLUMB_REQUIRE(!there || !S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "output: %s is a folder", path);
@@ -313,7 +313,7 @@ plumb_status plumb_output_add(void *arg, const char *line, int64_t len)
     return PLUMB_OK;
 }
 
-/* The note never counts lines that a power failure could take. */
+/* PATH.run.json counts only lines that are on the disk. */
 static plumb_status note_lines(struct plumb_output *o)
 {
     if (fsync(fileno(o->file)) != 0)
@@ -331,7 +331,7 @@ plumb_status plumb_output_flush(struct plumb_output *o)
     return *o->note && plumb_now() - o->noted > NOTE_SECONDS ? note_lines(o) : PLUMB_OK;
 }
 
-/* Closes the file; a stream cannot be synced. */
+/* Syncs and closes the file; a stream is only closed. */
 static bool close_file(struct plumb_output *o)
 {
     const bool file = *o->tmp || *o->note;
@@ -369,7 +369,7 @@ void plumb_output_leave(struct plumb_output *o)
 {
     if (!o->file)
         return;
-    const bool good = close_file(o); /* else the last note stays, which is right */
+    const bool good = close_file(o); /* else the last PATH.run.json stays, which is correct */
     if (*o->tmp)
         unlink(o->tmp);
     if (*o->note && o->flushed_lines == 0) {

@@ -1,4 +1,4 @@
-/* output.h - where the lines of a command go, and how an interrupted output is continued.
+/* output.h - the output file of a command, and how an interrupted output is continued.
  * Layer 6. Includes app.h. */
 #ifndef PLUMB_APP_OUTPUT_H
 #define PLUMB_APP_OUTPUT_H
@@ -7,60 +7,59 @@
 
 #include "app/app.h"
 
-/* All functions are called on rank 0 alone and are not collective.
+/* Only rank 0 calls these functions; they are not collective.
  *
- *     output=PATH is              resume=  the lines go              after an error or a kill
- *     -, a pipe or a device       never    there, as they come       the reader has the first lines
- *     not there, or empty         any      to PATH, as they come     PATH has the first lines
- *     there                       never    to PATH.tmp, which        PATH is what it was; a kill
+ *     output=PATH is              resume=  lines are written to      after an error or a kill
+ *     -, a pipe or a device       never    PATH, at once             the reader has the first lines
+ *     missing or empty            any      PATH, at once             PATH has the first lines
+ *     existing                    never    PATH.tmp, which           PATH is unchanged; a kill
  *                                          replaces PATH at the end  leaves PATH.tmp
- *     there, of this same run     auto     to PATH, behind those     PATH has more lines
- *                                          that it has
+ *     existing, of this same run  auto     the end of PATH           PATH has more lines
  *
- * PATH.run.json stands beside a PATH that grows. It says which run the lines belong to: command,
+ * If lines are written to PATH at once, PATH.run.json beside it has the run of the lines: command,
  * configuration, hashes of the inputs, and number and hash of the lines written so far. It is
- * removed when the output is complete, but with resume=auto it stays, so that the same command
- * line run once more finds that nothing is left to do. */
+ * removed when the output is complete. With resume=auto it stays, so that the same command line,
+ * run again, finds nothing left to do. */
 enum plumb_output_kind {
-    PLUMB_OUTPUT_TEXT,  /* one text: no note is written and app->cfg->resume is not looked at */
+    PLUMB_OUTPUT_TEXT,  /* one text: no PATH.run.json is written and app->cfg->resume is ignored */
     PLUMB_OUTPUT_LINES, /* as above */
-    PLUMB_OUTPUT_KEPT,  /* lines that a command keeps beside its output, in a file that always
-                         * grows: the note stays, without resume=auto they are begun anew. With an
+    PLUMB_OUTPUT_KEPT,  /* lines that a command keeps beside its output, always written at once;
+                         * PATH.run.json stays. Without resume=auto the file starts empty. With an
                          * empty path nothing is kept. */
 };
 
 struct plumb_output {
     FILE *file;       /* NULL: nothing is kept */
     const char *path; /* borrowed */
-    char tmp[4096];   /* PATH.tmp when it is to replace PATH, else "" */
-    char note[4096];  /* PATH.run.json when PATH grows, else "" */
+    char tmp[4096];   /* PATH.tmp if it replaces PATH at the end, else "" */
+    char note[4096];  /* PATH.run.json if lines are written to PATH at once, else "" */
     bool keep_note, dirty;
-    bool stale_note; /* PATH.run.json is of a run that left PATH incomplete, and that is replaced */
-    struct plumb_buf identity; /* the members of the note that do not change */
-    int64_t lines;             /* added to the file, and those that it had */
-    uint64_t hash;             /* of all of them, chained line by line */
-    int64_t flushed_lines;     /* of those, the ones that the system has, and their hash */
+    bool stale_note; /* PATH.run.json belongs to an incomplete earlier output, which is replaced */
+    struct plumb_buf identity; /* the members of PATH.run.json that do not change */
+    int64_t lines;             /* lines in the file: added ones and existing ones */
+    uint64_t hash;             /* hash of all lines, chained line by line */
+    int64_t flushed_lines;     /* the number of lines handed to the system, and their hash */
     uint64_t flushed_hash;
-    double noted; /* when the note was last written */
+    double noted; /* when PATH.run.json was last written */
 };
 
-/* Opens path for the lines of this command, `total` of them, by app->cfg->resume. o->lines is then
- * the number of lines that are there already, which the caller does not make again. Errors:
- * PLUMB_ERR_IO; PLUMB_ERR_CONFIG where resume cannot be honoured, or names what differs from the
- * run that the lines belong to; PLUMB_ERR_EXISTS; PLUMB_ERR_FORMAT when the lines are not those
- * that were written. */
+/* Opens path for `total` lines of this command, according to app->cfg->resume. o->lines = the
+ * number of existing lines, which the caller does not make again. Errors: PLUMB_ERR_IO;
+ * PLUMB_ERR_CONFIG if resuming is impossible, or if this run differs from that of the existing
+ * lines (the message names the difference); PLUMB_ERR_EXISTS; PLUMB_ERR_FORMAT if the lines were
+ * changed after they were written. */
 plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
                                enum plumb_output_kind kind, const char *path, int64_t total);
-/* Appends one line, its line end included. The argument is a struct plumb_output. */
+/* Appends one line with its line end. The argument is a struct plumb_output. */
 plumb_status plumb_output_add(void *o, const char *line, int64_t len);
 /* Hands all lines so far to the system, so that a kill of this process does not lose them. */
 plumb_status plumb_output_flush(struct plumb_output *o);
-/* Whether the path names a descriptor of this process (/dev/stdout, /dev/fd/N): what it leads to is
- * written as it is, whatever it is. */
+/* Whether the path names a descriptor of this process (/dev/stdout, /dev/fd/N). Such a path is
+ * written to directly. */
 bool plumb_output_is_descriptor(const char *path);
-/* The output is complete. */
+/* Completes the output. */
 plumb_status plumb_output_commit(struct plumb_output *o);
-/* The run ends before the output is complete. Harmless after commit or a failed open. */
+/* Closes an incomplete output. It has no effect after commit or a failed open. */
 void plumb_output_leave(struct plumb_output *o);
 
 #endif

@@ -1,4 +1,4 @@
-/* process.c - descriptors, signals, and checks of outputs.
+/* process.c - sets up descriptors and signals, and checks outputs.
  * Layer 6. Includes app/process.h, io/, base/. */
 #include "app/process.h"
 
@@ -17,7 +17,7 @@
 
 void plumb_process_standard_files(void)
 {
-    /* the wrong way round for 0 and 1, so that using them fails and is not silent */
+    /* the wrong direction for 0 and 1, so that using them fails */
     static const int how[] = {O_WRONLY, O_RDONLY, O_RDWR};
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)

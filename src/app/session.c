@@ -17,10 +17,10 @@ plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
     return plumb_comm_agree(app->comm, st);
 }
 
-/* The tokenizer alone. */
+/* Opens only the tokenizer. */
 static plumb_status open_words(struct plumb_session *s)
 {
-    const char *dir = s->app->cfg->tokenizer; /* the model's folder when none was given */
+    const char *dir = s->app->cfg->tokenizer; /* the model's folder if none was given */
     PLUMB_REQUIRE(*dir, PLUMB_ERR_CONFIG,
                   "tokenizer: is not set; name the folder of a tokenizer.json: plumb %s FOLDER, or "
                   "tokenizer=FOLDER",
@@ -39,7 +39,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "model: there is no folder %s", dir);
-    const char *words = cfg->tokenizer; /* the model's folder when none was given */
+    const char *words = cfg->tokenizer; /* the model's folder if none was given */
     char path[4096];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
     if (plumb_file_exists(path) || strcmp(words, dir) != 0)
@@ -53,7 +53,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     return plumb_model_fit_tokenizer(s->model, s->tokenizer, words);
 }
 
-/* Without a tokenizer every record must come as ids. */
+/* Without a tokenizer, all records must be given as ids. */
 static plumb_status check_ids(const struct plumb_session *s, const struct plumb_record *r,
                               const char *path)
 {
@@ -64,7 +64,7 @@ static plumb_status check_ids(const struct plumb_session *s, const struct plumb_
     return PLUMB_OK;
 }
 
-/* How the model reads: a reward model as it was trained, others as the options say. */
+/* How the model reads records: a reward model as in its training, any other as the options say. */
 static plumb_status open_encoding(struct plumb_session *s)
 {
     const struct plumb_config *cfg = s->app->cfg;

@@ -1,4 +1,4 @@
-/* session.h - what the commands that read lines share: a model, its tokenizer, its input.
+/* session.h - a model, its tokenizer and the input, for commands that read lines.
  * Layer 6. Includes app.h, data/, model/, text/. */
 #ifndef PLUMB_APP_SESSION_H
 #define PLUMB_APP_SESSION_H
@@ -12,7 +12,7 @@
 
 struct plumb_session {
     struct plumb_app *app;
-    plumb_tokenizer *tokenizer; /* NULL when the folder has none and the input is all ids */
+    plumb_tokenizer *tokenizer; /* NULL if the folder has none and all input is ids */
     plumb_model *model;
     struct plumb_dataset *data;
     struct plumb_encoding encoding; /* how the model reads records */
@@ -22,13 +22,13 @@ struct plumb_session {
 
 enum plumb_session_model { PLUMB_SESSION_NO_MODEL, PLUMB_SESSION_CAUSAL, PLUMB_SESSION_CLASSIFIER };
 
-/* Opens app->cfg->model with its tokenizer, or, for NO_MODEL, app->cfg->tokenizer alone, and reads
+/* Opens app->cfg->model with its tokenizer (with NO_MODEL only app->cfg->tokenizer), and reads
  * `path` as records of this kind. Collective: one rank's failure is every rank's. */
 plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
                                 enum plumb_session_model model, enum plumb_data_kind kind,
                                 const char *path);
-/* Working memory for the longest record, or for batches of up to `tokens` tokens if that is more.
- * Not collective. */
+/* Allocates working memory for the longest record, or for batches of `tokens` tokens if that is
+ * more. Not collective. */
 plumb_status plumb_session_pass(struct plumb_session *s, int64_t tokens, bool train);
 void plumb_session_close(struct plumb_session *s);
 
