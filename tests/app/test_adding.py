@@ -48,7 +48,7 @@ def adopt(build, fresh):
 
 def options(build):
     """-D of everything that this build was configured with, but what builds no plumb."""
-    wanted = ("buildtype", "debug", "optimization", "b_sanitize", "b_lundef", "b_ndebug", "mpi", "ledger", "fuzz")
+    wanted = ("buildtype", "debug", "optimization", "b_sanitize", "b_lundef", "b_ndebug", "mpi", "collective_check", "fuzz")
     values = {o["name"]: o["value"] for o in json.loads((build / "meson-info/intro-buildoptions.json").read_text())}
     if values.get("cuda") != "disabled" and (build / "plumb_cuda").exists():
         skip("a build with CUDA")
