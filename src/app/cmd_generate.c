@@ -1,4 +1,4 @@
-/* cmd_generate.c - completions of given prompts.
+/* cmd_generate.c - generates completions of given prompts.
  * Layer 6. May include everything. */
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "data/encode.h"
 #include "stage/rollouts.h"
 
-/* Sequences for each slot that may wait in memory for the first one that runs. */
+/* Finished sequences per slot that may wait in memory for an earlier one that still runs. */
 enum { WINDOW = 64 };
 
 struct generate {
@@ -19,7 +19,7 @@ struct generate {
     plumb_generator *generator;
     struct plumb_request *request; /* (n,) this rank's prompts: every world_size-th one */
     int64_t n;
-    int64_t ready; /* of them, those that may begin */
+    int64_t ready; /* the number of them that may begin */
     struct plumb_buf line, text;
 };
 
@@ -30,7 +30,7 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     const int64_t group = g->s.app->cfg->generate.group_size;
     struct plumb_buf *out = &g->line, *text = &g->text;
     if (c->stop == PLUMB_STOP_PAUSED)
-        return PLUMB_OK; /* it will be the same when it is made from its beginning */
+        return PLUMB_OK; /* discard it: generated again, it is the same */
     plumb_buf_clear(out);
     plumb_buf_clear(text);
     if (g->s.tokenizer)
@@ -40,7 +40,8 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
                            out->len);
 }
 
-/* Between two decode steps: meetings, progress, and how far the rank may go. */
+/* Called between two decode steps: takes part in meetings, shows progress, and updates how many
+ * prompts may begin. */
 static bool tick(void *arg)
 {
     struct generate *g = arg;
@@ -59,8 +60,8 @@ static bool tick(void *arg)
     return false;
 }
 
-/* The prompts that are not in the output yet, dealt to the ranks in turn: the ranks work side by
- * side from the beginning of the input to its end, so that lines come out in order. */
+/* Assigns the prompts that are not in the output yet to the ranks in turn. So all ranks work at the
+ * same part of the input, and few finished lines have to wait. */
 static plumb_status deal(struct generate *g)
 {
     const int64_t group = g->s.app->cfg->generate.group_size, first = g->lines.first;
@@ -97,7 +98,7 @@ static plumb_status generate(struct generate *g)
     return plumb_generate(g->generator, g->s.model, g->request, g->n, &options, put_completion, g);
 }
 
-/* How well the slots were used. Collective. */
+/* Logs how well the slots were used. Collective. */
 static plumb_status say_counts(const struct generate *g)
 {
     struct plumb_generator_count c;

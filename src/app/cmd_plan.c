@@ -1,6 +1,5 @@
-/* cmd_plan.c - the memory that a training command would take, and the largest micro-batch and
- * number of slots that fit.
- * Layer 6. May include everything. */
+/* cmd_plan.c - prints the memory that a training command needs, and the largest micro-batch and
+ * number of slots that fit. Layer 6. May include everything. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,19 +14,19 @@
 struct plan {
     struct plumb_app *app;
     const struct plumb_job *job;
-    struct plumb_config cfg; /* what is tried; everything it points to is the application's */
+    struct plumb_config cfg; /* the configuration being tried; it borrows all that it points to */
     struct plumb_dataset *data;
-    struct plumb_buf assumed; /* a line for everything that is not there or not set */
-    int world, rank;          /* rank: of the largest plan */
+    struct plumb_buf assumed; /* a line for each missing file or unset option */
+    int world, rank;          /* rank: the rank with the largest plan */
     struct plumb_backend *best;
     int64_t budget;
-    int64_t micro_batch, slots; /* largest that fit; 0 = none does, -1 = the command has none */
+    int64_t micro_batch, slots; /* the largest that fit; 0: none fits, -1: no such option */
 };
 
-/* ---- what is not there yet ------------------------------------------------------------------- */
+/* ---- assumptions for missing files ----------------------------------------------------------- */
 
-/* Without data the plan assumes the largest number of records, and the longest ones, that the
- * options and the model allow. */
+/* If the data are missing, the plan assumes as many records of such length as the options and the
+ * model allow. */
 static plumb_status leave_out_data(struct plan *p, const char *what, const char *path,
                                    const char *why)
 {
@@ -35,8 +34,8 @@ static plumb_status leave_out_data(struct plan *p, const char *what, const char 
     return plumb_buf_addf(&p->assumed, "%s: %s%s%s\n", what, path, *path ? " " : "", why);
 }
 
-/* Data, tokenizer and texts may be missing: what they decide is assumed. A folder of a model may
- * not: its config.json decides most of the memory. */
+/* Data, tokenizer and texts may be missing; the plan then makes assumptions. A model folder must
+ * exist, because its config.json decides most of the memory. */
 static plumb_status assume(struct plan *p)
 {
     const struct plumb_config *cfg = &p->cfg;
@@ -65,7 +64,7 @@ static plumb_status assume(struct plan *p)
     return PLUMB_OK;
 }
 
-/* The sizes that stand in for the data, once they have been worked out. */
+/* Notes the sizes that were assumed for missing data. */
 static plumb_status note_sizes(struct plan *p)
 {
     if (*p->cfg.data.prompts || *p->cfg.data.train || !p->data || p->data->n == 0)
@@ -105,7 +104,7 @@ static plumb_status make_rank(struct plumb_backend **out, struct plan *p, int ra
     return st;
 }
 
-/* *out = the plan of the rank that needs most. */
+/* *out = the plan of the rank that needs the most memory. */
 static plumb_status make(struct plumb_backend **out, int *which, struct plan *p)
 {
     *out = NULL;
@@ -141,8 +140,8 @@ static plumb_status fits(bool *out, struct plan *p, int64_t *option, int64_t val
     return PLUMB_OK;
 }
 
-/* The largest value in [low, high] that fits, by halving: what fits must go on fitting below.
- * Untouched when low does not fit. */
+/* Finds the largest value in [low, high] that fits, by bisection: if a value fits, all smaller ones
+ * must. *best is unchanged if low does not fit. */
 static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, int64_t low,
                                int64_t high)
 {
@@ -162,9 +161,9 @@ static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, in
     return PLUMB_OK;
 }
 
-/* A larger micro-batch has larger activations, but fewer of them may need fewer gradient buffers,
- * whose number stays while no rank has more than 1, 2, 4 .. of them: each such range is searched
- * alone. */
+/* A larger micro-batch needs larger activations, but there are fewer of them, which may need fewer
+ * gradient buffers. The number of buffers is constant while no rank has more than 1, 2, 4 ..
+ * micro-batches, so each such range is searched separately. */
 static plumb_status largest_micro_batch(struct plan *p)
 {
     const int64_t global = p->cfg.train.global_batch_size;

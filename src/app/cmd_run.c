@@ -1,6 +1,5 @@
-/* cmd_run.c - the stages of one file, one after the other: what is finished is skipped, what was
- * interrupted goes on.
- * Layer 6. May include everything. */
+/* cmd_run.c - runs the stages of one file in order. Finished stages are skipped, and an interrupted
+ * one is resumed. Layer 6. May include everything. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@
 #include "train/loops.h"
 #include "train/run.h"
 
-/* What rank 0 finds of a stage before it begins. */
+/* The state in which rank 0 finds a stage before it begins. */
 enum past { NOTHING, BEGUN, FINISHED };
 
 static plumb_command_fn *command_of(const char *name)
@@ -36,7 +35,7 @@ static plumb_command_fn *command_of(const char *name)
     return NULL;
 }
 
-/* A finished stage stands for the configuration of now, or it must not be skipped. */
+/* Fails if a finished stage was made with another configuration: it must not be skipped. */
 static plumb_status check_config(const struct plumb_stage *one, const struct plumb_run_past *past)
 {
     char latest[4096];
@@ -61,8 +60,8 @@ done:
     return st;
 }
 
-/* What a stage began with must be what the stage before it ended with. A reward model begins with
- * a fresh score row, so its first weights say nothing. */
+/* Fails unless the first weights of a stage are the last ones of the stage before it. A reward
+ * model begins with a random score row, so its first weights cannot be compared. */
 static plumb_status check_start(const struct plumb_stages *s, const struct plumb_stage *one,
                                 const struct plumb_run_past *past)
 {
@@ -81,7 +80,7 @@ static plumb_status check_start(const struct plumb_stages *s, const struct plumb
     return PLUMB_OK;
 }
 
-/* What a finished stage read is what it would read now: models of earlier stages, files. */
+/* Fails if the inputs of a finished stage (models of earlier stages, files) have changed since. */
 static plumb_status check_inputs(const struct plumb_stage *one)
 {
     char path[4096];
@@ -97,7 +96,8 @@ static plumb_status check_inputs(const struct plumb_stage *one)
     return PLUMB_OK;
 }
 
-/* Lines of an evaluation that is done again: eval would go on behind them, or refuse them. */
+/* Removes the kept lines of an evaluation that is repeated; eval would continue them or refuse
+ * them. */
 static plumb_status remove_lines(const char *dir)
 {
     struct plumb_names names = {0};
@@ -118,7 +118,7 @@ done:
     return st;
 }
 
-/* An evaluation is done again when its options or what it reads are others. */
+/* Whether an evaluation must be repeated because its options or inputs have changed. */
 static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
 {
     char path[4096], hash[20], changed[512] = "";
@@ -177,7 +177,7 @@ static plumb_status look(enum past *out, const struct plumb_stages *s,
 
 /* ---- before the first stage ----------------------------------------------------------------- */
 
-/* A path of a stage that must be there from the beginning. */
+/* Fails if an input path of a stage does not exist at the start of the run. */
 struct ahead {
     const struct plumb_stages *s;
     const struct plumb_stage *one;
@@ -189,14 +189,14 @@ static plumb_status check_path(void *arg, const char *key, const char *path)
     const char *dir = h->s->top->output_dir;
     const size_t n = strlen(dir);
     if (strcmp(path, "init") == 0 || strcmp(path, "previous") == 0 ||
-        (strncmp(path, dir, n) == 0 && path[n] == '/')) /* what an earlier stage makes */
+        (strncmp(path, dir, n) == 0 && path[n] == '/')) /* an earlier stage creates it */
         return PLUMB_OK;
     PLUMB_REQUIRE(plumb_file_exists(path) || plumb_dir_exists(path), PLUMB_ERR_IO,
                   "stage %s: %s: there is no file or folder %s", h->one->name, key, path);
     return PLUMB_OK;
 }
 
-/* What can be found wrong now is not found after hours. */
+/* Checks all stages before the first one starts, so that an error is not found after hours. */
 static plumb_status look_ahead(const struct plumb_stages *s)
 {
     for (int64_t i = 0; i < s->n; i++) {
@@ -223,10 +223,10 @@ static plumb_status look_ahead(const struct plumb_stages *s)
     return PLUMB_OK;
 }
 
-/* ---- one after the other -------------------------------------------------------------------- */
+/* ---- running the stages --------------------------------------------------------------------- */
 
-/* train.max_time is of the whole run: what is left of it on rank 0 goes to the stage. Collective.
- */
+/* Gives the stage the rest of train.max_time, which is the limit of the whole run; rank 0's clock
+ * decides. Collective. */
 static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, double began)
 {
     double left = cfg->train.max_time - (plumb_now() - began);

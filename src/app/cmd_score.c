@@ -1,6 +1,5 @@
-/* cmd_score.c - scores of texts: by a reward model (model=), or by the sources of an alignment run
- * (reward.*), exactly as that run would score them.
- * Layer 6. May include everything. */
+/* cmd_score.c - scores texts by a reward model (model=), or by the reward sources of an alignment
+ * run (reward.*) exactly as that run would. Layer 6. May include everything. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -67,16 +66,16 @@ static plumb_status score_by_model(struct plumb_app *app)
 
 /* ---- reward.model, reward.command, reward.functions --------------------------------------- */
 
-/* Lines of one rank between two agreements. */
+/* The number of lines of one rank between two agreements. */
 enum { CHUNK = 64 };
 
 struct sources {
     struct plumb_app *app;
-    plumb_tokenizer *tokenizer; /* NULL: nothing counts tokens */
+    plumb_tokenizer *tokenizer; /* NULL: no source counts tokens */
     struct plumb_dataset *data;
     plumb_rewards *rewards;
-    char *trained_template; /* of the reward model; NULL: not known */
-    double missing[2];      /* lines without a score, and all lines; of those that this run makes */
+    char *trained_template; /* encoding of the reward model; NULL: unknown */
+    double missing[2];      /* lines without a score, and all lines, of those that this run makes */
 };
 
 static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
@@ -114,7 +113,7 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
     for (int64_t i = 0; i < end - begin; i++) {
         s->missing[0] += !isfinite(value[i]);
         PLUMB_TRY(plumb_buf_add_text(out, "{\"score\":"));
-        PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null when it is missing */
+        PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null if it is missing */
         PLUMB_TRY(plumb_buf_add_text(out, "}\n"));
     }
     return PLUMB_OK;
@@ -143,7 +142,7 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         .whole = true,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
-    /* plumb_encoding_choose has said what there is to say */
+    /* plumb_encoding_choose has logged its warnings */
     struct plumb_rewards_need need = {
         .items = CHUNK, .prompt_template = s->trained_template ? s->trained_template : template};
     for (int64_t i = 0; i < s->data->n; i++) {

@@ -1,6 +1,5 @@
-/* main.c - the command line: which sub-command, its configuration, its ranks; the one place that
- * prints a failure and the only one that chooses an exit code.
- * Layer 6. May include everything. */
+/* main.c - reads the command line, creates the ranks and runs the sub-command. No other file prints
+ * a failure or chooses an exit code. Layer 6. May include everything. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,23 +53,23 @@ static int help(const char *command)
     return plumb_status_exit_code(st);
 }
 
-/* Seconds in which the other ranks must have come to the end, too. */
+/* Seconds within which the other ranks must arrive at the end, too. */
 #define MEETING_SECONDS 10.0
-/* Between two ranks that explain why the ranks cannot talk any more: the first one ends the run. */
+/* Seconds between two ranks that print why communication failed; the first of them ends the run. */
 #define TURN_SECONDS 0.25
 
 /* How a run ends on this rank. */
 struct ending {
-    int code;    /* of the process */
-    bool speaks; /* this rank has a failure of its own that no lower rank explains */
-    bool last;   /* it is the lowest rank that speaks: its message is printed last */
-    bool shared; /* every rank has this very failure: the rank is of no interest */
-    bool alone;  /* the others did not come: they are in a collective and must be ended */
-    int turn;    /* alone: so many TURN_SECONDS it waits for others to explain and end the run */
-    char said[2048]; /* the message, before later failures can hide it */
+    int code;        /* exit code of the process */
+    bool speaks;     /* this rank prints its failure; no lower rank has the same */
+    bool last;       /* it is the lowest rank that prints: its message comes last */
+    bool shared;     /* every rank has the same failure: the message names no rank */
+    bool alone;      /* the others did not arrive: they are in a collective and must be ended */
+    int turn;        /* alone: the number of TURN_SECONDS to wait for another rank to end the run */
+    char said[2048]; /* the message, saved before later failures can overwrite it */
 };
 
-/* Which of the ranks explain: failures are told once, however many ranks have them. Collective. */
+/* Decides which ranks print their failure, so that the same failure is printed once. Collective. */
 static plumb_status share_words(struct ending *e, struct plumb_app *app, bool own, int first)
 {
     char words[sizeof(e->said)];
@@ -85,19 +84,20 @@ static plumb_status share_words(struct ending *e, struct plumb_app *app, bool ow
     return PLUMB_OK;
 }
 
-/* A failure reaches every rank at the next agreement, so they all meet here, end with the same
- * code, and the lowest one with a failure of its own explains it last. Collective after a failure
- * that is not the communicator's. */
+/* Decides how this rank ends. A failure reaches every rank at the next agreement, so all ranks
+ * arrive here and end with the same code. The lowest rank with a failure of its own prints it last.
+ * Collective, unless the failure is PLUMB_ERR_COMM. */
 static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
 {
     *e = (struct ending){.code = plumb_status_exit_code(st), .last = true};
-    e->speaks = app->comm || st != PLUMB_ERR_PEER; /* a rank that could not start says why */
+    /* a rank that could not start prints the reason */
+    e->speaks = app->comm || st != PLUMB_ERR_PEER;
     snprintf(e->said, sizeof(e->said), "%s", plumb_trail_message());
     if (!app->comm || plumb_comm_size(app->comm) == 1)
         return;
     e->alone = true;
     if (st == PLUMB_ERR_COMM) {
-        /* a rank that failed for another reason comes first: it is the cause */
+        /* a rank that failed for another reason comes first, because it is the cause */
         e->turn = 2 + (plumb_comm_rank(app->comm) < 8 ? plumb_comm_rank(app->comm) : 8);
         return;
     }
@@ -116,7 +116,7 @@ static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
     e->alone = false;
 }
 
-/* What Open MPI and srun write about exit codes comes after the message and is longer. */
+/* Open MPI and srun print long texts about exit codes after the message. */
 static bool launcher_talks(const struct plumb_app *app)
 {
     return app->comm && plumb_comm_size(app->comm) > 1 &&
@@ -138,7 +138,7 @@ static void put_words(const struct plumb_app *app, const struct ending *e)
             app->command, e->code);
 }
 
-/* Collective where the ranks can still talk. */
+/* Collective if the ranks can still communicate. */
 static void explain(const struct plumb_app *app, const struct ending *e)
 {
     const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;
@@ -152,7 +152,7 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         put_words(app, e);
 }
 
-/* Of comm.exchange and comm.reduce, in the schema's order. */
+/* The values of comm.exchange and comm.reduce, in the order of the option table. */
 enum { EXCHANGE_AUTO, EXCHANGE_NCCL, EXCHANGE_MPI };
 enum { REDUCE_TREE, REDUCE_NCCL };
 
@@ -196,7 +196,7 @@ static plumb_status check_exchange(const struct plumb_config *cfg)
     return PLUMB_OK;
 }
 
-/* Collective: how the ranks exchange device memory. */
+/* Sets up how the ranks exchange device memory. Collective. */
 static plumb_status attach_device(struct plumb_app *app)
 {
     const struct plumb_config *cfg = app->cfg;
@@ -223,7 +223,7 @@ static plumb_status create_backend(struct plumb_app *app)
                                     plumb_comm_local_size(app->comm));
 }
 
-enum { DTYPE_FLOAT32, DTYPE_BFLOAT16 }; /* of dtype, in the schema's order */
+enum { DTYPE_FLOAT32, DTYPE_BFLOAT16 }; /* the values of dtype, in the order of the option table */
 
 static plumb_status set_dtype(struct plumb_app *app)
 {
@@ -231,7 +231,7 @@ static plumb_status set_dtype(struct plumb_app *app)
     return plumb_backend_set_dtype(app->backend, narrow ? PLUMB_BF16 : PLUMB_F32);
 }
 
-/* Reads the name of the command that is planned from argv[2]. */
+/* Reads the name of the planned command from argv[2]. */
 static plumb_status find_planned(struct plumb_app *app)
 {
     const char *found = app->argc > 2 ? app->argv[2] : NULL;
@@ -265,7 +265,7 @@ static plumb_status load_sorted(struct plumb_app *app, struct plumb_config **cfg
     return st == PLUMB_OK ? plumb_stages_check(app->stages) : st;
 }
 
-/* `plumb COMMAND [CONFIG.yaml] key=value ...`; plan is followed by the command that it plans. */
+/* Reads `plumb COMMAND [CONFIG.yaml] key=value ...`; `plan` is followed by the planned command. */
 static plumb_status load_config(struct plumb_app *app, struct plumb_config **cfg)
 {
     char words[64];
@@ -321,7 +321,8 @@ static bool is_one_of(const char *text, const char *a, const char *b, const char
     return !strcmp(text, a) || !strcmp(text, b) || !strcmp(text, c);
 }
 
-/* A word that is no command: a file is named without one, or help knows the nearest name. */
+/* Fails for a word that is no command: a file without a command, or a name for which help suggests
+ * the nearest one. */
 static int refuse_word(const char *word)
 {
     if (!plumb_file_exists(word) && !plumb_dir_exists(word))

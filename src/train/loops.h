@@ -1,4 +1,4 @@
-/* loops.h - the training commands: what each does from its configuration to its last checkpoint.
+/* loops.h - the training commands on fixed records, and the loop that they share.
  * Layer 5. Includes train/trainer.h.
  *
  * All are Collective; every rank calls with the same source. Each leaves in output_dir what
@@ -15,13 +15,13 @@
  *     L = - (1/T) sum over the global batch's completion tokens of log p     T = their number */
 plumb_status plumb_train_sft(const struct plumb_trainer_source *s);
 
-/* How the configuration reads a data file for a model with max_pos positions: template, end
- * token, limits. */
+/* The options for reading a data file for a model with max_pos positions: template, end token,
+ * limits. */
 struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
                                                 const struct plumb_trainer *t,
                                                 enum plumb_data_kind kind);
 
-/* One pass over fixed records in a shuffled order per epoch: what SFT and reward training share. */
+/* Passes over fixed records, each epoch in a shuffled order. SFT and reward training share this. */
 struct plumb_epochs {
     const struct plumb_config *cfg;
     struct plumb_batch_cut cut;
@@ -35,7 +35,7 @@ void plumb_epochs_fini(struct plumb_epochs *e);
 /* Makes order the one of optimizer step `step` (of the run); *in_epoch = its step there. */
 void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch);
 
-/* What a run over epochs calls; arg is handed to each. */
+/* The functions that a run over epochs calls, each with arg. */
 struct plumb_epochs_task {
     const char *what;    /* for the progress line */
     plumb_leaf_fn *leaf; /* value[0] = share of the loss, value[1] = tokens seen */
