@@ -1,0 +1,123 @@
+/* checked.c - the public collectives: argument checks, then the collective itself, and agreement.
+ * Layer 1. Includes comm/ and base/ only. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "comm/comm_impl.h"
+
+plumb_status(plumb_comm_barrier)(plumb_comm *c)
+{
+    PLUMB_TRY(plumb_coll_enter(c, "barrier", (struct plumb_args){-1, NULL, -1}));
+    return plumb_coll_leave(c, plumb_coll_barrier(c));
+}
+
+static const char *const op_names[] = {"sum", "min", "max"};
+
+plumb_status(plumb_comm_allreduce_f64)(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
+{
+    PLUMB_REQUIRE(n >= 0 && (buf || n == 0), PLUMB_ERR_ARG, "allreduce: n=%lld", (long long)n);
+    PLUMB_REQUIRE(op == PLUMB_SUM || op == PLUMB_MIN || op == PLUMB_MAX, PLUMB_ERR_ARG,
+                  "allreduce: op=%d", (int)op);
+    PLUMB_TRY(plumb_coll_enter(c, "allreduce", (struct plumb_args){n, op_names[op], -1}));
+    return plumb_coll_leave(c, plumb_coll_allreduce(c, buf, n, op));
+}
+
+plumb_status(plumb_comm_broadcast)(plumb_comm *c, void *buf, int64_t bytes, int root)
+{
+    PLUMB_REQUIRE(root >= 0 && root < c->size, PLUMB_ERR_ARG, "broadcast: root %d, expected 0..%d",
+                  root, c->size - 1);
+    PLUMB_REQUIRE(bytes >= 0 && (buf || bytes == 0), PLUMB_ERR_ARG, "broadcast: bytes=%lld",
+                  (long long)bytes);
+    PLUMB_TRY(plumb_coll_enter(c, "broadcast", (struct plumb_args){bytes, NULL, root}));
+    return plumb_coll_leave(c, plumb_coll_broadcast(c, buf, bytes, root));
+}
+
+plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
+                                   const void *send, int64_t bytes)
+{
+    PLUMB_REQUIRE(count && bytes >= 0 && (send || bytes == 0), PLUMB_ERR_ARG,
+                  "allgather: bytes=%lld", (long long)bytes);
+    PLUMB_REQUIRE(recv_cap >= 0 && (recv || recv_cap == 0), PLUMB_ERR_ARG,
+                  "allgather: recv_cap=%lld", (long long)recv_cap);
+    PLUMB_TRY(plumb_coll_enter(c, "allgather", (struct plumb_args){-1, NULL, -1}));
+    return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
+}
+
+plumb_status(plumb_comm_alloc)(plumb_comm *c, void **out, int64_t bytes)
+{
+    PLUMB_REQUIRE(bytes > 0, PLUMB_ERR_ARG, "alloc: bytes=%lld", (long long)bytes);
+    *out = NULL;
+    if (c->ops->alloc) {
+        PLUMB_TRY(plumb_coll_enter(c, "alloc", (struct plumb_args){bytes, NULL, -1}));
+        PLUMB_TRY(plumb_coll_leave(c, c->ops->alloc(c, out, bytes)));
+    }
+    if (*out)
+        return PLUMB_OK;
+    const size_t size = (size_t)(plumb_ceil_div(bytes, 256) * 256);
+    *out = aligned_alloc(256, size);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%lld bytes", (long long)bytes);
+    memset(*out, 0, size);
+    return PLUMB_OK;
+}
+
+void plumb_comm_free(plumb_comm *c, void *memory)
+{
+    if (memory && !(c->ops->release && c->ops->release(c, memory)))
+        free(memory);
+}
+
+struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
+{
+    return plumb_comm_shard_of(n, rank, c->size);
+}
+
+/* The failure of the lowest failing rank, as it is sent to the others. */
+struct failure {
+    int32_t status;
+    char host[PLUMB_COMM_TEXT];
+    char text[512];
+};
+
+static plumb_status exchange_notes(plumb_comm *c, plumb_status local, const char *words, int *first,
+                                   struct failure *note)
+{
+    double who = local == PLUMB_OK ? c->size : c->rank;
+    PLUMB_TRY(plumb_coll_allreduce(c, &who, 1, PLUMB_MIN));
+    *first = (int)who;
+    if (*first == c->size)
+        return PLUMB_OK;
+    memset(note, 0, sizeof(*note));
+    if (*first == c->rank) {
+        note->status = (int32_t)local;
+        snprintf(note->host, sizeof(note->host), "%s", c->host);
+        snprintf(note->text, sizeof(note->text), "%s", words);
+    }
+    PLUMB_TRY(plumb_coll_broadcast(c, note, sizeof(*note), *first));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *file, int line)
+{
+    plumb_comm_at(c, file, line);
+    struct failure note;
+    int first = c->size;
+    char words[sizeof(note.text)] = "";
+    if (local != PLUMB_OK) {
+        const char *said = plumb_trail_message();
+        snprintf(words, sizeof(words), "%s", said[0] ? said : plumb_status_text(local));
+    }
+    plumb_status st = plumb_coll_enter(c, "agree", (struct plumb_args){-1, NULL, -1});
+    if (st == PLUMB_OK)
+        st = plumb_coll_leave(c, exchange_notes(c, local, words, &first, &note));
+    if (local != PLUMB_OK) {
+        PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (this could not be sent to the other ranks: %s)",
+                      words, plumb_trail_message());
+        return local;
+    }
+    PLUMB_TRY(st);
+    PLUMB_REQUIRE(first == c->size, PLUMB_ERR_PEER, "rank %d on %s failed: %s: %s", first,
+                  note.host, plumb_status_text((plumb_status)note.status), note.text);
+    return PLUMB_OK;
+}
