@@ -1,4 +1,4 @@
-/* buf.c - growing strings.
+/* buf.c - appends bytes and formatted text to a growing string.
  * Layer 0. Includes buf.h, num.h. */
 #include "base/buf.h"
 
@@ -13,12 +13,14 @@ static plumb_status reserve(struct plumb_buf *b, int64_t more)
 {
     int64_t need;
     PLUMB_REQUIRE(plumb_add(&need, b->len, more) && plumb_add(&need, need, 1), PLUMB_ERR_NOMEM,
-                  "string of %lld + %lld bytes", (long long)b->len, (long long)more);
+                  "cannot grow a string of %lld bytes by %lld bytes: too large", (long long)b->len,
+                  (long long)more);
     if (need <= b->cap)
         return PLUMB_OK;
     const int64_t cap = plumb_max_i64(need, b->cap < INT64_MAX / 2 ? b->cap * 2 : need);
     char *data = realloc(b->data, (size_t)plumb_max_i64(cap, 64));
-    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "string of %lld bytes", (long long)cap);
+    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "out of memory: cannot allocate a string of %lld bytes",
+                  (long long)cap);
     b->data = data;
     b->cap = plumb_max_i64(cap, 64);
     return PLUMB_OK;
@@ -45,7 +47,7 @@ plumb_status plumb_buf_addf(struct plumb_buf *b, const char *fmt, ...)
     va_start(ap, fmt);
     const int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "format '%s'", fmt);
+    PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "cannot format text with the format '%s'", fmt);
     PLUMB_TRY(reserve(b, n));
     va_start(ap, fmt);
     vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);

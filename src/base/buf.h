@@ -1,4 +1,4 @@
-/* buf.h - a growing string of bytes, always NUL-terminated.
+/* buf.h - a growing string of bytes that always ends with a NUL byte.
  * Layer 0. Includes status.h. */
 #ifndef PLUMB_BASE_BUF_H
 #define PLUMB_BASE_BUF_H
@@ -7,19 +7,22 @@
 
 #include "base/status.h"
 
-/* Zero-initialise; owned by whoever declared it, released with plumb_buf_fini. */
+/* Initialise this struct with zeros. Whoever declares it owns it and releases it with
+ * plumb_buf_fini. */
 struct plumb_buf {
-    char *data; /* NULL while empty */
+    char *data; /* NULL until the first byte is added */
     int64_t len, cap;
 };
 
-/* All: PLUMB_ERR_NOMEM when it cannot grow; the content so far stays. */
+/* These append functions return PLUMB_ERR_NOMEM if the string cannot grow. The string then keeps
+ * its old content. */
 plumb_status plumb_buf_add(struct plumb_buf *b, const void *bytes, int64_t n);
 plumb_status plumb_buf_add_text(struct plumb_buf *b, const char *text);
 plumb_status plumb_buf_addf(struct plumb_buf *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-const char *plumb_buf_text(const struct plumb_buf *b); /* "" while empty; never NULL */
-void plumb_buf_clear(struct plumb_buf *b);             /* keeps the memory */
+/* Returns "" for an empty buffer, never NULL. */
+const char *plumb_buf_text(const struct plumb_buf *b);
+void plumb_buf_clear(struct plumb_buf *b); /* sets the length to 0, keeps the allocation */
 void plumb_buf_fini(struct plumb_buf *b);
 
 #endif

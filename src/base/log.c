@@ -1,5 +1,5 @@
-/* log.c - log lines on standard error, and the progress line.
- * Layer 0. Includes log.h. The level, rank and mirror are the one process-wide state. */
+/* log.c - prints log lines and the progress line to standard error.
+ * Layer 0. Includes log.h. The log state below is the only process-wide state of base/. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -14,17 +14,19 @@ static struct {
     enum plumb_log_level level;
     int rank, world_size;
     FILE *mirror;
-    bool live_line;     /* the cursor stands behind a progress line */
-    uint64_t once[256]; /* FNV-1a hashes of what plumb_log_once has logged */
+    bool live_line;     /* a progress line without a line end is on the terminal */
+    uint64_t once[256]; /* FNV-1a hashes of the texts that plumb_log_once has printed */
     int n_once;
-    pthread_mutex_t lock; /* of once and n_once: ranks may be threads */
+    /* Protects once and n_once, because ranks may be threads of one process. */
+    pthread_mutex_t lock;
 } state = {
     .level = PLUMB_LOG_INFO,
     .world_size = 1,
     .lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
-/* Seconds between two plain progress lines, and between two redraws of a live one. */
+/* Seconds between two plain progress lines, and between two updates of a progress line on a
+ * terminal. */
 static const double plain_every = 5.0, live_every = 0.1;
 
 void plumb_log_setup(enum plumb_log_level level, int rank, int world_size)
@@ -64,7 +66,8 @@ static void put_line(enum plumb_log_level level, bool name_rank, const char *tex
     if (state.mirror) {
         fprintf(state.mirror, "%s%s%s\n", who, mark[level], text);
         if (fflush(state.mirror) != 0) {
-            fprintf(stderr, "warning: the log file takes no more lines: %s\n", strerror(errno));
+            fprintf(stderr, "warning: cannot write to the log file any more: %s\n",
+                    strerror(errno));
             state.mirror = NULL;
         }
     }
@@ -94,8 +97,8 @@ void plumb_log_alike(const char *fmt, ...)
     put_line(PLUMB_LOG_WARN, false, text);
 }
 
-/* Whether text is new; a full table keeps what it has, so that a line is rather said twice than
- * never. */
+/* Returns true if text has not been logged before, and stores its hash. When the table is full, new
+ * hashes are not stored: a text may then be printed twice, but it is never lost. */
 static bool is_new(const char *text)
 {
     const int most = (int)(sizeof(state.once) / sizeof(state.once[0]));
@@ -128,7 +131,7 @@ static bool is_live(void)
     const char *want = getenv("PLUMB_PROGRESS"), *term = getenv("TERM");
     if (want)
         return strcmp(want, "live") == 0;
-    /* mpirun gives every rank a pty, also when its own output goes to a file */
+    /* mpirun gives every rank a pseudo-terminal, even when mpirun's own output goes to a file. */
     if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("SLURM_PROCID"))
         return false;
     return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;

@@ -1,5 +1,5 @@
-/* log.h - what a run says while it works: log lines and progress.
- * Layer 0. Includes nothing of ours. */
+/* log.h - log lines and progress lines of a run.
+ * Layer 0. Includes no other file of the project. */
 #ifndef PLUMB_BASE_LOG_H
 #define PLUMB_BASE_LOG_H
 
@@ -9,41 +9,45 @@
 
 enum plumb_log_level { PLUMB_LOG_ERROR, PLUMB_LOG_WARN, PLUMB_LOG_INFO, PLUMB_LOG_DEBUG };
 
-/* The process-wide level and identity; set once at start-up. With quiet ranks, INFO lines
- * come from rank 0 only; WARN and ERROR name their rank. mirror, if not NULL, receives a
- * copy of every line (the run's log file); it is borrowed. */
+/* plumb_log_setup sets the log level and the rank of this process; call it once at start-up. Rank 0
+ * alone prints INFO and DEBUG lines. Every rank prints its WARN and ERROR lines, marked with its
+ * rank. plumb_log_mirror copies every line to a second file, the run's log file; NULL stops the
+ * copy. The caller keeps ownership of that file. */
 void plumb_log_setup(enum plumb_log_level level, int rank, int world_size);
 void plumb_log_mirror(FILE *mirror);
 void plumb_log(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* A warning about something that every rank finds alike, a field of a file that all of them read:
- * rank 0 gives it, the others are quiet. */
+/* Prints a warning on rank 0 only. Use it for a problem that every rank finds in the same way, for
+ * example an unknown field in a file that all ranks read. */
 void plumb_log_alike(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* The same at any level, and the same text once only, however often the file is read. */
+/* Prints a line of any level on rank 0 only, and prints the same text only once per process. */
 void plumb_log_once(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Seconds of a monotonic clock. */
+/* Returns the seconds of a monotonic clock; only differences between two calls have a meaning. */
 double plumb_now(void);
 
-/* Progress over `total` items (0 = unknown): one live line on a terminal, one plain line
- * every few seconds otherwise. Only rank 0 prints. Under a launcher the output is a pty
- * although nobody watches it live, so `live` is decided from TERM and the launcher's own
- * marks, and PLUMB_PROGRESS=live|plain|off overrides; plain:SECONDS sets the time between two
- * plain lines, which is 5 s otherwise. */
+/* Shows progress over `total` items (0 if the total is unknown). Only rank 0 prints. On a terminal,
+ * one line is updated in place; elsewhere, a plain line is printed every 5 seconds. Launchers such
+ * as mpirun give each rank a pseudo-terminal that no user sees, so isatty is not enough: `live` is
+ * decided from TERM and from the launcher's environment variables. The environment variable
+ * PLUMB_PROGRESS=live|plain|off overrides the decision; plain:SECONDS also sets the time between
+ * two plain lines. */
 struct plumb_progress {
-    const char *what; /* "generate", borrowed */
-    const char *unit; /* "prompts", borrowed */
+    const char *what; /* name of the work, such as "generate"; the caller keeps ownership */
+    const char *unit; /* unit of the items, such as "prompts"; the caller keeps ownership */
     int64_t total, done;
-    int64_t first; /* so many were done before this process began; they do not count in the rate */
+    int64_t first; /* items that an earlier process had finished; the rate does not count them */
     double started, shown, every;
     bool on, live;
 };
 void plumb_progress_start(struct plumb_progress *p, const char *what, const char *unit,
                           int64_t total);
-/* Whether plumb_progress_at would show something now: for a caller whose `extra` costs time. */
+/* Returns true if plumb_progress_at would print now. A caller can test this first when its `extra`
+ * text is expensive to compute. */
 bool plumb_progress_due(const struct plumb_progress *p);
-/* extra: short text behind the counts, or NULL. */
+/* Sets the number of finished items, and prints the progress if it is due. extra is a short text
+ * that is printed after the counts, or NULL. */
 void plumb_progress_at(struct plumb_progress *p, int64_t done, const char *extra);
 void plumb_progress_end(struct plumb_progress *p);
 

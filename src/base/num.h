@@ -1,4 +1,4 @@
-/* num.h - checked sizes, and sums whose order is fixed.
+/* num.h - overflow-checked sizes, bfloat16 conversion, and mean and variance in a fixed order.
  * Layer 0. Includes status.h. */
 #ifndef PLUMB_BASE_NUM_H
 #define PLUMB_BASE_NUM_H
@@ -9,8 +9,8 @@
 
 #include "base/status.h"
 
-/* *out = a * b (or a + b); false, and *out untouched, when the result leaves int64 or is
- * negative. */
+/* plumb_mul sets *out = a * b; plumb_add sets *out = a + b. Both return false and leave *out
+ * unchanged if a or b is negative or if the result overflows int64. */
 static inline bool plumb_mul(int64_t *out, int64_t a, int64_t b)
 {
     int64_t r;
@@ -36,7 +36,8 @@ static inline int64_t plumb_max_i64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
 }
-/* A limit of the user's within one that is given; 0: none of the user's. */
+/* Returns the smaller of the user's limit and the given limit. wanted = 0 means that the user has
+ * set no limit. */
 static inline int64_t plumb_at_most(int64_t wanted, int64_t given)
 {
     return wanted > 0 && wanted < given ? wanted : given;
@@ -49,7 +50,7 @@ static inline bool plumb_is_pow2(int64_t n)
 {
     return n > 0 && (n & (n - 1)) == 0;
 }
-/* Smallest power of two >= n; n in [1, 2^62]. */
+/* Returns the smallest power of two >= n, for n in [1, 2^62]. */
 static inline int64_t plumb_pow2_ceil(int64_t n)
 {
     int64_t p = 1;
@@ -58,7 +59,8 @@ static inline int64_t plumb_pow2_ceil(int64_t n)
     return p;
 }
 
-/* The bits of a bfloat16: the upper half of a float32's, rounded to nearest even; NaN stays one. */
+/* Rounds a float32 to bfloat16 (to nearest, ties to even) and returns its 16 bits, which are laid
+ * out like the upper half of a float32. A NaN stays a NaN. */
 static inline uint16_t plumb_to_bf16(float x)
 {
     uint32_t bits;
@@ -75,8 +77,9 @@ static inline float plumb_from_bf16(uint16_t half)
     return x;
 }
 
-/* Count, mean and sum of squared deviations of a fixed sequence of doubles, taken in index
- * order (Welford 1962). The same numbers give the same bits on every rank. */
+/* Count, mean and sum of squared deviations of a sequence of doubles (Welford 1962). The result
+ * depends on the order in which the values are added; the same order gives the same bits on every
+ * rank. */
 struct plumb_moments {
     int64_t count;
     double mean, m2;
@@ -88,7 +91,7 @@ static inline void plumb_moments_add(struct plumb_moments *m, double x)
     m->mean += d / (double)m->count;
     m->m2 += d * (x - m->mean);
 }
-/* Population variance; 0 for fewer than two values. */
+/* Returns the population variance (divided by the count), or 0 for fewer than two values. */
 static inline double plumb_moments_var(const struct plumb_moments *m)
 {
     return m->count > 1 ? m->m2 / (double)m->count : 0.0;

@@ -1,4 +1,4 @@
-/* pool.c - persistent workers; chunks are taken from one atomic counter.
+/* pool.c - worker threads that wait for jobs; they take chunks of a job from one atomic counter.
  * Layer 0. Includes pool.h, num.h. */
 #include "base/pool.h"
 
@@ -11,13 +11,13 @@
 
 struct plumb_pool {
     int threads;
-    pthread_t *worker; /* (threads-1,) */
+    pthread_t *worker; /* (threads - 1,) because the caller's thread works too */
     pthread_mutex_t lock;
     pthread_cond_t wake, idle;
-    _Atomic uint64_t generation; /* a new value is a new job */
-    _Atomic int busy;            /* workers that have not finished the job */
+    _Atomic uint64_t generation; /* incremented for every new job, so that workers notice it */
+    _Atomic int busy;            /* number of workers that have not finished the current job */
     bool stop;
-    /* the job */
+    /* The fields below describe the current job. */
     plumb_pool_fn *fn;
     void *arg;
     int64_t n, grain;
@@ -29,8 +29,9 @@ struct worker_arg {
     int thread;
 };
 
-/* Spins before it sleeps: decode steps are tens of microseconds apart. Yielding keeps more
- * ranks than cores usable. */
+/* A thread spins this many times before it sleeps, because the jobs of decode steps are only tens
+ * of microseconds apart. It yields in each spin, so that the cores can be shared by more ranks than
+ * there are cores. */
 enum { SPINS = 200 };
 
 static void work(plumb_pool *p, int thread)
@@ -74,11 +75,11 @@ plumb_status plumb_pool_create(plumb_pool **out, int threads)
     PLUMB_REQUIRE(threads >= 1 && threads <= 1024, PLUMB_ERR_ARG, "threads=%d, expected 1..1024",
                   threads);
     plumb_pool *p = calloc(1, sizeof(*p));
-    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "thread pool");
+    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "out of memory: cannot create the thread pool");
     p->worker = calloc((size_t)threads, sizeof(*p->worker));
     if (!p->worker) {
         free(p);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "thread pool");
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot create the thread pool");
     }
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
@@ -90,7 +91,7 @@ plumb_status plumb_pool_create(plumb_pool **out, int threads)
         if (!a || pthread_create(&p->worker[p->threads - 1], NULL, worker_main, a) != 0) {
             free(a);
             plumb_pool_destroy(&p);
-            PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot start worker thread of %d", threads);
+            PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot start all of the %d worker threads", threads);
         }
     }
     *out = p;

@@ -1,4 +1,5 @@
-/* pool.h - worker threads that split outputs, never sums.
+/* pool.h - a thread pool. Threads split the outputs of a loop; no sum is split between threads, so
+ * that results do not depend on the number of threads.
  * Layer 0. Includes status.h. */
 #ifndef PLUMB_BASE_POOL_H
 #define PLUMB_BASE_POOL_H
@@ -9,18 +10,21 @@
 
 typedef struct plumb_pool plumb_pool;
 
-/* Work on items [begin, end); `thread` in [0, threads) names the caller's scratch. */
+/* A job function. It works on the items [begin, end). `thread`, in [0, threads), is the index of
+ * the calling thread; the function uses it to select its scratch memory. */
 typedef void plumb_pool_fn(void *arg, int64_t begin, int64_t end, int thread);
 
-/* threads >= 1, the caller counted as one. *out is owned by the caller. */
+/* Creates a pool of threads >= 1 threads; the thread that calls plumb_pool_run is one of them. The
+ * caller owns *out. */
 plumb_status plumb_pool_create(plumb_pool **out, int threads);
-void plumb_pool_destroy(plumb_pool **p);     /* NULL is allowed */
-int plumb_pool_threads(const plumb_pool *p); /* 1 for NULL */
+void plumb_pool_destroy(plumb_pool **p);     /* does nothing if *p is NULL */
+int plumb_pool_threads(const plumb_pool *p); /* returns 1 if p is NULL */
 
-/* Cuts [0, n) into chunks of `grain` items (the last may be shorter) and deals them to the
- * threads; returns when all are done. fn must give the same result for every cut.
- * With one thread, a NULL pool or n <= grain, fn runs once in the caller, on all of [0, n).
- * Not re-entrant: fn must not call it, and one thread at a time may use a pool. */
+/* Calls fn for all items [0, n), in chunks of `grain` items (the last chunk may be shorter) that
+ * the threads share; returns when all chunks are done. The result of fn must not depend on the
+ * chunk boundaries. With one thread, a NULL pool or n <= grain, fn is called once for all items in
+ * the caller's thread. Not re-entrant: fn must not call plumb_pool_run, and only one thread at a
+ * time may use a pool. */
 void plumb_pool_run(plumb_pool *p, int64_t n, int64_t grain, plumb_pool_fn *fn, void *arg);
 
 #endif

@@ -1,4 +1,4 @@
-/* rng.c - distributions on top of the keyed numbers.
+/* rng.c - normal numbers and random permutations from the keyed generator.
  * Layer 0. Includes rng.h only. */
 #include "base/rng.h"
 
@@ -8,7 +8,7 @@ double plumb_rng_normal(const struct plumb_rng_key *k)
 {
     uint32_t b[4];
     plumb_rng_bits(b, k);
-    /* u1 in (0,1]: the logarithm must be finite */
+    /* u1 is in (0, 1], so that its logarithm is finite. */
     const double u1 = ((double)(((uint64_t)b[0] << 32 | b[1]) >> 11) + 1.0) * 0x1p-53;
     const double u2 = (double)(((uint64_t)b[2] << 32 | b[3]) >> 11) * 0x1p-53;
     return sqrt(-2.0 * log(u1)) * cos(6.283185307179586476925286766559 * u2);

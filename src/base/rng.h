@@ -1,34 +1,36 @@
-/* rng.h - random numbers as a function of their key: no state, no per-rank streams.
- * Layer 0. Includes nothing of ours.
+/* rng.h - a random number generator that is a pure function of its key. It has no state, and the
+ * numbers do not depend on the rank that draws them.
+ * Layer 0. Includes no other file of the project.
  *
- * Philox4x32-10                  Source: Salmon et al. 2011, "Parallel random numbers: as easy
- *                                as 1, 2, 3", section 3.3 and its known-answer vectors. */
+ *   Philox4x32-10                  Source: Salmon et al. 2011, "Parallel random numbers: as easy
+ *                                  as 1, 2, 3", section 3.3 and its known-answer vectors. */
 #ifndef PLUMB_BASE_RNG_H
 #define PLUMB_BASE_RNG_H
 
 #include <stdint.h>
 
-/* What a number is for. Values are part of the result of a run: append, never renumber. */
+/* The purpose of a random number. The values enter the key and so the results of a run: append new
+ * values, never change old ones. */
 enum plumb_rng_purpose {
-    PLUMB_RNG_SAMPLE = 1,    /* choice of a token */
-    PLUMB_RNG_SHUFFLE = 2,   /* order of prompts or records */
-    PLUMB_RNG_INIT = 3,      /* fresh weights */
-    PLUMB_RNG_SELECT = 4,    /* selectors that draw */
+    PLUMB_RNG_SAMPLE = 1,    /* sampling of a token */
+    PLUMB_RNG_SHUFFLE = 2,   /* shuffling of prompts or records */
+    PLUMB_RNG_INIT = 3,      /* initialisation of new weights */
+    PLUMB_RNG_SELECT = 4,    /* pair selection rules that draw at random */
     PLUMB_RNG_DATA = 5,      /* generated data sets */
-    PLUMB_RNG_BOOTSTRAP = 6, /* prompts drawn with replacement */
+    PLUMB_RNG_BOOTSTRAP = 6, /* prompts drawn with replacement for a bootstrap */
 };
 
-/* What identifies one number within a run. */
+/* The key of one random number within a run. Two different keys give independent numbers. */
 struct plumb_rng_key {
     uint64_t seed;
     uint32_t purpose;   /* enum plumb_rng_purpose, < 2^8 */
-    uint32_t iteration; /* < 2^24 */
-    uint64_t prompt;    /* prompt id (or tensor, or record), < 2^40 */
-    uint32_t sample;    /* completion within the group, < 2^24 */
-    uint32_t position;  /* token position, or index */
+    uint32_t iteration; /* iteration of the run, < 2^24 */
+    uint64_t prompt;    /* prompt id (or tensor or record number), < 2^40 */
+    uint32_t sample;    /* completion within the prompt's group, < 2^24 */
+    uint32_t position;  /* token position, or any other index */
 };
 
-/* out[4] = Philox4x32-10(counter, key). */
+/* Computes out[4] = Philox4x32-10(counter, key). */
 static inline void plumb_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
@@ -42,7 +44,7 @@ static inline void plumb_philox(uint32_t out[4], const uint32_t counter[4], cons
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* Four independent 32-bit numbers for one key. */
+/* Computes four independent 32-bit random numbers from one key. */
 static inline void plumb_rng_bits(uint32_t out[4], const struct plumb_rng_key *k)
 {
     const uint32_t key[2] = {(uint32_t)k->seed, (uint32_t)(k->seed >> 32)};
@@ -55,7 +57,7 @@ static inline void plumb_rng_bits(uint32_t out[4], const struct plumb_rng_key *k
     plumb_philox(out, counter, key);
 }
 
-/* Uniform in [0, 1), a multiple of 2^-53. */
+/* Returns a number that is uniform in [0, 1) and a multiple of 2^-53. */
 static inline double plumb_rng_uniform(const struct plumb_rng_key *k)
 {
     uint32_t b[4];
@@ -64,10 +66,11 @@ static inline double plumb_rng_uniform(const struct plumb_rng_key *k)
     return (double)u * 0x1p-53;
 }
 
-/* Standard normal by Box-Muller on the same key's four words. */
+/* Returns a standard normal number, computed by Box-Muller from the key's four 32-bit numbers. */
 double plumb_rng_normal(const struct plumb_rng_key *k);
 
-/* Permutation of 0..n-1 by Fisher-Yates; key->position is overwritten. */
+/* Fills order with a permutation of 0..n-1 (Fisher-Yates). key.position is ignored: each swap draws
+ * with its own index as the position. */
 void plumb_rng_shuffle(int64_t *order, int64_t n, struct plumb_rng_key key);
 
 #endif

@@ -1,4 +1,4 @@
-/* status.c - the per-thread error trail.
+/* status.c - keeps the last error of each thread: its message and the calls that passed it on.
  * Layer 0. Includes status.h only. */
 #include "base/status.h"
 
@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The message has its own room, so that a deep PLUMB_TRY chain can never push it out. */
+/* The message has a buffer of its own, so that a long chain of PLUMB_TRY lines in the trail cannot
+ * overwrite it. */
 static _Thread_local char trail[4096];
 static _Thread_local size_t trail_len;
 static _Thread_local char message[1536];
@@ -65,7 +66,8 @@ __attribute__((format(printf, 1, 2))) static void add(const char *fmt, ...)
 
 plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const char *fmt, ...)
 {
-    /* A message may quote the previous one, so it is built aside first. */
+    /* The arguments may point into the previous message, so the new message is built in a second
+     * buffer. */
     char fresh[sizeof(message)];
     va_list ap;
     va_start(ap, fmt);

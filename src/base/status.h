@@ -1,5 +1,5 @@
-/* status.h - error codes, and the macros that raise and pass them on.
- * Layer 0. Includes nothing of ours. */
+/* status.h - error codes, and the macros that raise an error or pass it to the caller.
+ * Layer 0. Includes no other file of the project. */
 #ifndef PLUMB_BASE_STATUS_H
 #define PLUMB_BASE_STATUS_H
 
@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* name, value, text, process exit code */
+/* columns: name, value, text for the user, exit code of the process */
 #define PLUMB_STATUS_LIST(X)                                                                       \
     X(PLUMB_ERR_ARG, -1, "invalid argument", 2)                                                    \
     X(PLUMB_ERR_SHAPE, -2, "shape, dtype or placement mismatch", 3)                                \
@@ -38,20 +38,22 @@ typedef enum PLUMB_MUST_CHECK plumb_status {
 
 const char *plumb_status_text(plumb_status s);
 
-/* Exit code of a process that ends with s: 0 for PLUMB_OK, 2..13 for
- * errors, 99 for PLUMB_STOPPED: put the job back into the queue. */
+/* Returns the exit code of a process that ends with status s: 0 for PLUMB_OK, 2..13 for errors, and
+ * 99 for PLUMB_STOPPED, which tells a job scheduler to put the job back into the queue. */
 int plumb_status_exit_code(plumb_status s);
 
-/* The trail of the last failure in this thread: the message of the PLUMB_FAIL that raised
- * it, then one line per PLUMB_TRY that passed it on. Empty before the first failure. */
+/* Returns the trail of this thread's last failure: the message of the PLUMB_FAIL that raised it,
+ * then one line for each PLUMB_TRY that passed it on. Returns "" before the first failure. */
 const char *plumb_trail(void);
-/* The first line of the trail without its file:line, for messages to users. */
+/* Returns only the message of this thread's last failure, without file:line, to show it to a
+ * user. */
 const char *plumb_trail_message(void);
 plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const char *expr);
 
-/* The code is returned as it stands, so that compilers see that a failure is never PLUMB_OK. */
+/* The macro returns the code itself rather than the result of plumb_fail_at, so that a compiler
+ * sees that a failure never returns PLUMB_OK. */
 #define PLUMB_FAIL(code, ...)                                                                      \
     return (void)plumb_fail_at((code), __FILE__, __LINE__, __VA_ARGS__), (code)
 #define PLUMB_REQUIRE(cond, code, ...)                                                             \
@@ -67,7 +69,8 @@ plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const cha
             return st_;                                                                            \
         }                                                                                          \
     } while (0)
-/* For functions that have acquired something: sets st and jumps to the release label. */
+/* Use this in a function that has acquired resources: it sets st and jumps to the label that
+ * releases them. */
 #define PLUMB_TRY_GOTO(st, expr, label)                                                            \
     do {                                                                                           \
         if (((st) = (expr)) != PLUMB_OK) {                                                         \

@@ -1,5 +1,5 @@
-/* tensor.c - sizes of tensors, and the bump allocator behind them.
- * Layer 0. Includes tensor.h only. */
+/* tensor.c - sizes of tensors, and the arena that places tensors in one block of memory.
+ * Layer 0. Includes tensor.h and num.h. */
 #include "base/tensor.h"
 
 #include <string.h>
@@ -86,12 +86,12 @@ plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t)
     int64_t end;
     const int64_t at = plumb_ceil_div(a->used, PLUMB_ARENA_ALIGN) * PLUMB_ARENA_ALIGN;
     PLUMB_REQUIRE(bytes >= 0 && plumb_add(&end, at, bytes) && plumb_add(&end, end, REDZONE),
-                  PLUMB_ERR_SHAPE, "%s: its size overflows", t->name);
+                  PLUMB_ERR_SHAPE, "tensor %s: its size is negative or overflows 64 bits", t->name);
     if (a->base) {
         PLUMB_REQUIRE(end <= a->cap, PLUMB_ERR_NOMEM,
-                      "%s: needs %lld bytes, arena %s has %lld of %lld left", t->name,
-                      (long long)bytes, a->name ? a->name : "?", (long long)(a->cap - a->used),
-                      (long long)a->cap);
+                      "tensor %s needs %lld bytes, but arena %s has only %lld of %lld bytes left",
+                      t->name, (long long)bytes, a->name ? a->name : "?",
+                      (long long)(a->cap - a->used), (long long)a->cap);
         if (a->place == PLUMB_HOST) {
             ASAN_POISON_MEMORY_REGION(a->base + a->used, (size_t)(end - a->used));
             ASAN_UNPOISON_MEMORY_REGION(a->base + at, (size_t)bytes);

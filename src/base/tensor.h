@@ -1,8 +1,8 @@
-/* tensor.h - a shape with a pointer, and the arena the pointer comes from.
+/* tensor.h - tensors (a pointer with a shape and a dtype), and the arenas that hold their data.
  * Layer 0. Includes status.h.
  *
- * A tensor never owns memory. An arena owns every byte it hands out, until
- * plumb_arena_reset or the end of its memory. Nothing else frees tensor memory. */
+ * A tensor never owns memory: its data belongs to an arena, and stays valid until plumb_arena_reset
+ * or until the arena's memory is freed. */
 #ifndef PLUMB_BASE_TENSOR_H
 #define PLUMB_BASE_TENSOR_H
 
@@ -22,13 +22,14 @@ struct plumb_tensor {
     enum plumb_place place;
     int rank;
     int64_t dim[PLUMB_MAX_RANK];
-    const char *name; /* static text, for messages */
+    const char *name; /* static text, used in messages */
 };
 
 int64_t plumb_dtype_size(enum plumb_dtype t); /* bytes of one element */
 const char *plumb_dtype_name(enum plumb_dtype t);
 
-/* Elements, or bytes, of t; -1 when a dimension is negative or the product leaves int64. */
+/* Return the number of elements, or the number of bytes, of t. Both return -1 if a dimension is
+ * negative or the product overflows int64. */
 int64_t plumb_tensor_count(const struct plumb_tensor *t);
 int64_t plumb_tensor_bytes(const struct plumb_tensor *t);
 
@@ -41,17 +42,27 @@ static inline int32_t *plumb_i32(const struct plumb_tensor *t)
     return (int32_t *)t->data;
 }
 
-/* Alignment of everything an arena hands out, in bytes. */
+/* Every tensor of an arena starts at a multiple of this many bytes. */
 #define PLUMB_ARENA_ALIGN 256
 #define PLUMB_ARENA_NOTES 64
 
+/* An arena hands out tensors in order from one block of memory. It frees nothing alone: a reset to
+ * a mark frees everything after that mark.
+ *
+ *   base                                     mark                      used             cap
+ *    | tensor 0 | gap | tensor 1 | gap | ... | tensors freed by reset  | free           |
+ *
+ * Each tensor begins at a multiple of PLUMB_ARENA_ALIGN, so a gap may precede it. Builds with the
+ * address sanitizer also leave 256 poisoned bytes after each tensor. The same code runs twice: a
+ * dry run without memory (base NULL) computes `used`, `peak` and the notes, then the block is
+ * allocated and the second run places the tensors. */
 struct plumb_arena {
-    unsigned char *base; /* NULL: dry run, only `used`, `peak` and the notes move */
+    unsigned char *base; /* NULL in a dry run, which counts bytes without placing tensors */
     int64_t cap, used, peak;
     enum plumb_place place;
-    const char *name; /* its lifetime: param, grad, optim, act, kv, step, work */
-    /* A dry run's bytes by tensor name, in order of first appearance; names beyond the room are
-     * counted under the last one. */
+    const char *name; /* name of the lifetime: param, grad, optim, act, kv, step, work */
+    /* A dry run counts here the bytes of each tensor name, in the order of first appearance. When
+     * the table is full, further names are counted under the last entry. */
     struct plumb_arena_note {
         const char *name;
         int64_t bytes;
@@ -59,19 +70,22 @@ struct plumb_arena {
     int notes;
 };
 
-/* Points t->data at fresh, 256-byte aligned, uninitialised memory for the
- * dtype, rank and dim already in *t. PLUMB_ERR_NOMEM when it does not fit,
- * PLUMB_ERR_SHAPE when the size overflows. */
+/* Points t->data at the next free bytes of the arena, enough for the dtype, rank and dim that are
+ * already set in *t. The memory is aligned to 256 bytes and not initialised. In a dry run t->data
+ * becomes NULL. Returns PLUMB_ERR_NOMEM if the tensor does not fit, PLUMB_ERR_SHAPE if its size
+ * overflows. */
 plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t);
-/* The same for n floats: *out = NULL in a dry run. */
+/* Take n floats (or n int32) and set *out to them; *out is NULL in a dry run. */
 plumb_status plumb_arena_take_f32(struct plumb_arena *a, float **out, int64_t n, const char *name);
 plumb_status plumb_arena_take_i32(struct plumb_arena *a, int32_t **out, int64_t n,
                                   const char *name);
-void plumb_arena_reset(struct plumb_arena *a, int64_t mark); /* mark: an earlier a->used */
-/* Whether arenas of this place close what they have not handed out to the address sanitizer: then
- * no two of them may lie on the same memory. */
+/* Frees all tensors that were taken since a->used was equal to mark. */
+void plumb_arena_reset(struct plumb_arena *a, int64_t mark);
+/* Returns true if arenas in this place poison their unused bytes for the address sanitizer. Then
+ * two arenas must not share memory. */
 bool plumb_arena_guards(enum plumb_place place);
-/* Memory that was an arena's and goes to somebody else: what was guarded of it no longer is. */
+/* Removes the address sanitizer's poison from memory that an arena no longer uses, so that other
+ * code may use it. */
 void plumb_arena_unguard(void *data, int64_t bytes, enum plumb_place place);
 
 #endif
