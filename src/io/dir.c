@@ -1,4 +1,4 @@
-/* dir.c - folders: create, list, remove, publish.
+/* dir.c - creates, lists, removes and publishes folders, and checks output paths.
  * Layer 1. Includes file.h, base/. */
 #include <dirent.h>
 #include <errno.h>
@@ -38,7 +38,7 @@ plumb_status plumb_dir_publish(const char *from, const char *to)
     PLUMB_TRY(plumb_dir_fsync(from));
     if (rename(from, to) != 0) {
         PLUMB_REQUIRE(errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR, PLUMB_ERR_EXISTS,
-                      "%s: exists already; %s stays unpublished beside it", to, from);
+                      "%s: this folder exists already; the new data stay in %s", to, from);
         PLUMB_FAIL(PLUMB_ERR_IO, "%s: cannot rename from %s: %s", to, from, strerror(errno));
     }
     char parent[PATH_MAX];
@@ -107,16 +107,16 @@ plumb_status plumb_dir_remove(const char *path)
     if (lstat(path, &s) != 0) {
         if (errno == ENOENT)
             return PLUMB_OK;
-        FAIL_ERRNO(path, "look at it");
+        FAIL_ERRNO(path, "read its file type");
     }
-    PLUMB_REQUIRE(S_ISDIR(s.st_mode), PLUMB_ERR_ARG, "%s: is not a folder", path);
+    PLUMB_REQUIRE(S_ISDIR(s.st_mode), PLUMB_ERR_ARG, "%s: this is not a folder", path);
     struct plumb_names names;
     PLUMB_TRY(plumb_dir_list(&names, path));
     plumb_status st = PLUMB_OK;
     for (int64_t i = 0; i < names.n; i++) {
         char at[PATH_MAX];
         PLUMB_TRY_GOTO(st, plumb_path_join(at, sizeof(at), path, names.name[i]), fail);
-        /* a link is removed, never followed */
+        /* A symbolic link is removed itself; its target is left alone. */
         if (lstat(at, &s) == 0 && S_ISDIR(s.st_mode))
             PLUMB_TRY_GOTO(st, plumb_dir_remove(at), fail);
         else if (unlink(at) != 0 && errno != ENOENT)
@@ -129,7 +129,7 @@ fail:
     return st;
 }
 
-/* ---- checks before any work ---- */
+/* ---- checks of output paths, made before a long computation ---- */
 
 bool plumb_file_same(const char *a, const char *b)
 {
@@ -137,29 +137,30 @@ bool plumb_file_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Bytes of the absolute path. */
-static size_t whole_length(const char *path)
+/* Returns the number of bytes of the absolute path. */
+static size_t absolute_length(const char *path)
 {
     char here[PATH_MAX];
     const size_t own = strlen(path);
     return *path != '/' && getcwd(here, sizeof(here)) ? strlen(here) + 1 + own : own;
 }
 
-/* Each name between slashes is one that file systems take. */
+/* Checks that no name between two slashes is longer than file systems allow. `extra` bytes are
+ * reserved for the suffix of the last name. */
 static plumb_status check_names(const char *path, const char *key, size_t extra)
 {
     for (const char *at = path; *at;) {
         const size_t n = strcspn(at, "/");
         const bool last = at[n] == '\0';
         PLUMB_REQUIRE(n + (last ? extra : 0) <= NAME_MAX, PLUMB_ERR_ARG,
-                      "%s: the name %.60s... has %zu bytes, at most %zu are possible", key, at, n,
-                      NAME_MAX - (last ? extra : 0));
+                      "%s: the name %.60s... has %zu bytes, but at most %zu are allowed", key, at,
+                      n, NAME_MAX - (last ? extra : 0));
         at += n + !last;
     }
     return PLUMB_OK;
 }
 
-/* The nearest folder above that exists may be written to. */
+/* Checks that the nearest existing folder above path can be written to. */
 static plumb_status check_parent(const char *path, const char *key)
 {
     char at[PATH_MAX];
@@ -170,7 +171,8 @@ static plumb_status check_parent(const char *path, const char *key)
         PLUMB_REQUIRE(lstat(at, &s) != 0, PLUMB_ERR_IO,
                       "%s: %s is a link to something that does not exist", key, at);
         char *slash = strrchr(at, '/');
-        while (slash && slash > at && slash[1] == '\0') { /* "a/b/" */
+        /* Removes the slashes at the end of "a/b/". */
+        while (slash && slash > at && slash[1] == '\0') {
             *slash = '\0';
             slash = strrchr(at, '/');
         }
@@ -179,7 +181,7 @@ static plumb_status check_parent(const char *path, const char *key)
         else
             at[0] = '\0';
     }
-    PLUMB_REQUIRE(S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "%s: %s is no folder", key, at);
+    PLUMB_REQUIRE(S_ISDIR(s.st_mode), PLUMB_ERR_EXISTS, "%s: %s is not a folder", key, at);
     PLUMB_REQUIRE(access(*at ? at : ".", W_OK | X_OK) == 0, PLUMB_ERR_IO,
                   "%s: the folder %s cannot be written to: %s", key, *at ? at : ".",
                   strerror(errno));
@@ -188,11 +190,12 @@ static plumb_status check_parent(const char *path, const char *key)
 
 plumb_status plumb_dir_check_output(const char *path, const char *key)
 {
-    const size_t n = whole_length(path);
-    PLUMB_REQUIRE(n + PLUMB_DIR_ROOM < PATH_MAX, PLUMB_ERR_ARG,
-                  "%s: the path has %zu bytes, at most %d are possible: the files below it need up "
-                  "to %d more; name another folder",
-                  key, n, PATH_MAX - 1 - PLUMB_DIR_ROOM, PLUMB_DIR_ROOM);
+    const size_t n = absolute_length(path);
+    PLUMB_REQUIRE(
+        n + PLUMB_DIR_ROOM < PATH_MAX, PLUMB_ERR_ARG,
+        "%s: the path has %zu bytes, but at most %d are allowed, because the files below it "
+        "need up to %d more; choose a folder with a shorter path",
+        key, n, PATH_MAX - 1 - PLUMB_DIR_ROOM, PLUMB_DIR_ROOM);
     PLUMB_TRY(check_names(path, key, 0));
     return check_parent(path, key);
 }
@@ -201,7 +204,7 @@ plumb_status plumb_file_check_output(const char *path, const char *key)
 {
     char parent[PATH_MAX];
     const char *slash = strrchr(path, '/');
-    const size_t n = whole_length(path);
+    const size_t n = absolute_length(path);
     PLUMB_REQUIRE(*path && n + PLUMB_FILE_ROOM < PATH_MAX, PLUMB_ERR_ARG,
                   "%s: the path has %zu bytes, expected 1 to %d", key, n,
                   PATH_MAX - 1 - PLUMB_FILE_ROOM);

@@ -57,7 +57,7 @@ plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char 
     return PLUMB_OK;
 }
 
-/* out = the folder that holds path: "." for a bare name. */
+/* Sets out to the folder that contains path, or to "." if path is a name without a slash. */
 static plumb_status parent_of(char *out, int64_t size, const char *path)
 {
     size_t len = strlen(path);
@@ -76,7 +76,8 @@ static plumb_status read_fd(struct plumb_buf *out, int fd, const char *path)
 {
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
-    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM, "%s: a read buffer of %d bytes", path, CHUNK);
+    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM,
+                  "%s: out of memory: cannot allocate a read buffer of %d bytes", path, CHUNK);
     for (;;) {
         const ssize_t n = read(fd, chunk, CHUNK);
         if (n == 0)
@@ -121,8 +122,8 @@ static plumb_status check_text(const struct plumb_buf *b, const char *path, cons
         PLUMB_FAIL(PLUMB_ERR_FORMAT, "%s:%" PRId64 ": a NUL byte at byte %" PRId64 ", expected %s",
                    path, line, at, wanted);
     PLUMB_FAIL(PLUMB_ERR_FORMAT,
-               "%s:%" PRId64 ": byte %" PRId64 " (0x%02x) is no UTF-8, expected %s", path, line, at,
-               (unsigned char)text[at], wanted);
+               "%s:%" PRId64 ": byte %" PRId64 " (0x%02x) is not valid UTF-8, expected %s", path,
+               line, at, (unsigned char)text[at], wanted);
 }
 
 plumb_status plumb_file_read_text(struct plumb_buf *out, const char *path, const char *wanted)
@@ -138,9 +139,10 @@ plumb_status plumb_file_read_text(struct plumb_buf *out, const char *path, const
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, done, "%s: cannot read its size: %s", name,
                         strerror(errno));
     if (s.st_size > INT32_MAX)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done,
-                        "%s: %lld bytes are too many for %s, at most %d are read", name,
-                        (long long)s.st_size, wanted, INT32_MAX);
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_UNSUPPORTED, done,
+            "%s: the file has %lld bytes, which is too large for %s; the limit is %d bytes", name,
+            (long long)s.st_size, wanted, INT32_MAX);
     plumb_buf_clear(out);
     PLUMB_TRY_GOTO(st, read_fd(out, fd, name), done);
     PLUMB_TRY_GOTO(st, check_text(out, name, wanted), done);
@@ -160,14 +162,15 @@ plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path)
     const int m = snprintf(f->part, sizeof(f->part), "%s.tmp", path);
     PLUMB_REQUIRE(n >= 0 && m >= 0 && m < (int)sizeof(f->part), PLUMB_ERR_ARG,
                   "path %s.tmp is longer than %zu bytes", path, sizeof(f->part) - 1);
-    /* what a killed run left, or a link or pipe of that name, is never written into */
+    /* A killed run may have left a file of this name, or a link or pipe may have it. Remove it and
+     * create a new file, so that none of them is ever written to. */
     struct stat old;
     unlink(f->part);
     f->fd = open(f->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0)
         FAIL_ERRNO(f->part, "create");
     if (stat(path, &old) == 0 && S_ISREG(old.st_mode))
-        (void)fchmod(f->fd, old.st_mode & 0777); /* a file that is replaced keeps who may read it */
+        (void)fchmod(f->fd, old.st_mode & 0777); /* a replaced file keeps its permissions */
     return PLUMB_OK;
 }
 
@@ -232,7 +235,8 @@ static plumb_status copy_fd(struct plumb_file_out *to, int from, const char *fro
 {
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
-    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM, "%s: a copy buffer of %d bytes", from_path, CHUNK);
+    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM,
+                  "%s: out of memory: cannot allocate a copy buffer of %d bytes", from_path, CHUNK);
     for (;;) {
         const ssize_t n = read(from, chunk, CHUNK);
         if (n == 0)
@@ -283,12 +287,15 @@ plumb_status plumb_file_hash(uint64_t *out, const char *path)
     char *chunk = malloc(CHUNK);
     XXH3_state_t *state = XXH3_createState();
     if (!chunk || !state)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: a read buffer of %d bytes", path, CHUNK);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
+                        "%s: out of memory: cannot allocate a read buffer of %d bytes", path,
+                        CHUNK);
     if (fstat(fd, &info) != 0 || S_ISFIFO(info.st_mode))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail,
-                        "%s: is a pipe, which can be read only once, and the run reads the file "
-                        "twice; write its data to a regular file first",
-                        path);
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_IO, fail,
+            "%s: this is a pipe, which can be read only once, but the run reads the file "
+            "twice; write its data to a regular file first",
+            path);
     XXH3_64bits_reset_withSeed(state, 0);
     for (;;) {
         const ssize_t n = read(fd, chunk, CHUNK);
@@ -329,7 +336,8 @@ plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg)
     }
     char *line = NULL;
     size_t cap = 0;
-    const ssize_t seen = pread(fileno(f), head, sizeof(head), 0); /* fails on a pipe */
+    /* Returns -1 on a pipe, whose kind is then not checked. */
+    const ssize_t seen = pread(fileno(f), head, sizeof(head), 0);
     if (seen > 0)
         PLUMB_TRY_GOTO(st, plumb_file_expect_text(name, WANTED_LINES, head, seen), fail);
     for (int64_t no = 1;; no++) {

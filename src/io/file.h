@@ -1,5 +1,5 @@
-/* file.h - files and folders: whole reads, lines, atomic writes, hashes.
- * Layer 1. Includes base/ only. Every error names the path and the system's own words. */
+/* file.h - files and folders: reading whole files and lines, atomic writing, hashes, path checks.
+ * Layer 1. Includes base/ only. Each error message names the path and the system's error text. */
 #ifndef PLUMB_IO_FILE_H
 #define PLUMB_IO_FILE_H
 
@@ -10,42 +10,50 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Whether there is something that is no folder. A link that leads nowhere counts: whoever opens it
- * says so, where otherwise a file that is optional would be left out in silence. */
+/* plumb_file_exists returns true if path names anything but a folder; plumb_dir_exists returns true
+ * if it names a folder. A broken symbolic link counts as a file, so that an optional file with a
+ * broken link is reported when it is opened, instead of being skipped silently. */
 bool plumb_file_exists(const char *path);
 bool plumb_dir_exists(const char *path);
-/* out += the whole file; "-" is standard input, and a pipe is read to its end. A folder is refused
- * by name. */
+/* Appends the content of a file to out. "-" stands for standard input. A pipe is read to its end. A
+ * folder is an error that names it. */
 plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
-/* out = the text of a file of UTF-8 without its byte order mark, of at most 2 GiB. wanted says in
- * messages what the file should be ("a text file"). Errors: PLUMB_ERR_IO for what is no regular
- * file (io/kind.h); PLUMB_ERR_FORMAT naming what the file is instead (Git LFS pointer, gzip,
- * HTML page ...), or the line of a byte that is no UTF-8 text. */
+/* Reads a UTF-8 text file of at most 2 GiB into out, without its byte order mark. `wanted`
+ * describes the expected file in messages, for example "a text file". Returns PLUMB_ERR_IO if path
+ * is not a regular file (io/kind.h). Returns PLUMB_ERR_FORMAT if the content is not text: the
+ * message names the kind of file that was found (Git LFS pointer, gzip, HTML page ...) or the line
+ * of the first invalid byte. */
 plumb_status plumb_file_read_text(struct plumb_buf *out, const char *path, const char *wanted);
-/* Writes path.tmp, fsyncs it, renames it over path, fsyncs the folder. A failed write (a full
- * disk) leaves path as it was and removes path.tmp. */
+/* Writes a file atomically: writes path.tmp, calls fsync, renames path.tmp to path, and calls fsync
+ * on the folder. If a write fails, for example on a full disk, path is unchanged and path.tmp is
+ * removed. */
 plumb_status plumb_file_write_atomic(const char *path, const void *bytes, int64_t n);
-/* The same in pieces. After a successful begin: any number of adds, then exactly one of commit
- * and abort. A failed add leaves abort to do; commit cleans up after itself. */
+/* Writes a file atomically in several pieces. After a successful begin, call add any number of
+ * times, then either commit or abort, once. If add fails, call abort. commit cleans up after its
+ * own failures. */
 struct plumb_file_out {
     int fd;
-    char part[4096]; /* path.tmp */
+    char part[4096]; /* path of the temporary file: path + ".tmp" */
     char path[4096];
 };
 plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path);
 plumb_status plumb_file_out_add(struct plumb_file_out *f, const void *bytes, int64_t n);
 plumb_status plumb_file_out_commit(struct plumb_file_out *f);
 void plumb_file_out_abort(struct plumb_file_out *f);
-plumb_status plumb_file_copy(const char *from, const char *to); /* byte for byte, atomic */
-plumb_status plumb_file_append_line(FILE *f, const char *path,
-                                    const char *line); /* + '\n', flush */
-plumb_status plumb_dir_create(const char *path); /* with parents; an existing folder is fine */
-plumb_status plumb_dir_remove(const char *path); /* with everything in it; absent is fine */
+plumb_status plumb_file_copy(const char *from, const char *to); /* copies all bytes, atomically */
+/* Writes line and a line end to f and flushes f; path is used in messages. */
+plumb_status plumb_file_append_line(FILE *f, const char *path, const char *line);
+/* Creates a folder and its missing parents; an existing folder is no error. */
+plumb_status plumb_dir_create(const char *path);
+/* Removes a folder and its content; a missing folder is no error. */
+plumb_status plumb_dir_remove(const char *path);
 plumb_status plumb_dir_fsync(const char *path);
-/* Renames a finished temporary folder (its files already fsynced) to its name; fsyncs it and
- * its parent. PLUMB_ERR_EXISTS when `to` is there already and not an empty folder. */
+/* Gives a finished temporary folder its final name `to`, and calls fsync on the folder and its
+ * parent. The files inside must already be on disk (fsync). Returns PLUMB_ERR_EXISTS if `to` exists
+ * and is not an empty folder. */
 plumb_status plumb_dir_publish(const char *from, const char *to);
-/* Names in a folder, sorted bytewise, without . and .. ; released by plumb_names_fini. */
+/* Names of the files of a folder without "." and "..", sorted by their bytes. Release the list with
+ * plumb_names_fini. */
 struct plumb_names {
     char **name;
     int64_t n;
@@ -53,34 +61,37 @@ struct plumb_names {
 plumb_status plumb_dir_list(struct plumb_names *out, const char *path);
 void plumb_names_fini(struct plumb_names *names);
 
-/* ---- checks before any work, so that what is written at its end can be written ---- */
+/* ---- checks of output paths, called before a long run so that its output cannot fail ---- */
 
-/* Whether both names lead to one file or folder. False when one is not there. */
+/* Returns true if both paths lead to the same file or folder. Returns false if one does not
+ * exist. */
 bool plumb_file_same(const char *a, const char *b);
-/* The file can be written by plumb_file_out: its folder is there and may be written to, it is no
- * folder itself, and the name leaves room for
- * .run.json.tmp. key names the option in messages. PLUMB_ERR_ARG,
- * PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
+/* Checks that plumb_file_out can write the file: its folder exists and is writable, path is not a
+ * folder, and the name leaves PLUMB_FILE_ROOM bytes for the suffix ".run.json.tmp". `key` is the
+ * option that messages name. Returns PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
 plumb_status plumb_file_check_output(const char *path, const char *key);
-/* The folder can be made and written to, and there is room in a path for all the names that a run
- * gives to files below it (PLUMB_DIR_ROOM bytes). */
+/* Checks that the folder exists or can be created, that it is writable, and that its path is short
+ * enough for the files that a run writes below it (PLUMB_DIR_ROOM bytes). */
 enum { PLUMB_DIR_ROOM = 192, PLUMB_FILE_ROOM = 13 };
 plumb_status plumb_dir_check_output(const char *path, const char *key);
 
-/* out (size bytes) = "a/b", always terminated; PLUMB_ERR_ARG when it does not fit. */
+/* Writes "a/b" to out, which has `size` bytes, with a terminating NUL. Returns PLUMB_ERR_ARG if it
+ * does not fit. */
 plumb_status plumb_path_join(char *out, int64_t size, const char *a, const char *b);
 
-/* XXH3 64-bit. Hash of a whole regular file (a pipe is refused: it can be read only once); hash of
- * bytes, chained through seed. */
+/* Compute XXH3 64-bit hashes: of a regular file (a pipe is refused, because it can be read only
+ * once), or of n bytes in memory, where `seed` can be the hash of the bytes before them. */
 plumb_status plumb_file_hash(uint64_t *out, const char *path);
 uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed);
 
-/* Calls fn for every line of a text file ("-" is standard input), without its line end (\n or
- * \r\n); line_no counts from 1; an empty last line does not count. fn's error stops the walk and is
- * passed on. A file that is no text is refused by what it is (io/kind.h). */
+/* Calls fn for each line of a text file, without the line end (\n or \r\n). "-" stands for standard
+ * input. line_no starts at 1. An empty last line is not passed to fn. If fn fails, reading stops
+ * and its error is returned. A file that is not text is refused, and the message names its kind
+ * (io/kind.h). */
 typedef plumb_status plumb_line_fn(void *arg, const char *line, int64_t len, int64_t line_no);
 plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg);
-/* The same over text in memory; the lines are not NUL-terminated. */
+/* Calls fn for each line of a text in memory, like plumb_file_lines. The lines passed to fn are not
+ * NUL-terminated. */
 plumb_status plumb_text_lines(const char *text, int64_t len, plumb_line_fn *fn, void *arg);
 
 #endif

@@ -1,4 +1,4 @@
-/* hdf5.c - writing HDF5 files: arrays, attributes, virtual arrays.
+/* hdf5.c - writes HDF5 files: arrays, attributes and virtual arrays.
  * Layer 1. Includes hdf5_impl.h, hdf5_driver.h, file.h, base/. */
 #include "io/hdf5.h"
 
@@ -15,8 +15,9 @@
 #include "io/hdf5_driver.h"
 #include "io/hdf5_impl.h"
 
-/* What the library says at the deepest frame of its error stack: the cause. */
-static herr_t deepest(unsigned n, const H5E_error2_t *e, void *arg)
+/* A callback for H5Ewalk2. It is called for each frame of the library's error stack, the deepest
+ * frame last, so that `arg` ends up with the text of the deepest frame: the cause. */
+static herr_t copy_deepest_error(unsigned n, const H5E_error2_t *e, void *arg)
 {
     (void)n;
     snprintf(arg, 256, "%s: %s", e->func_name ? e->func_name : "?", e->desc ? e->desc : "?");
@@ -26,7 +27,7 @@ static herr_t deepest(unsigned n, const H5E_error2_t *e, void *arg)
 const char *plumb_h5_reason(char text[256])
 {
     snprintf(text, 256, "unknown cause");
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, deepest, text);
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, copy_deepest_error, text);
     H5Eclear2(H5E_DEFAULT);
     return text;
 }
@@ -57,7 +58,7 @@ hid_t plumb_h5_memory_type(enum plumb_h5_type t)
     return H5T_NATIVE_DOUBLE;
 }
 
-/* Little-endian whatever the host. */
+/* Returns the type of values in the file, which is little-endian on every host. */
 static hid_t file_type(enum plumb_h5_type t)
 {
     switch (t) {
@@ -80,11 +81,11 @@ static hid_t file_type(enum plumb_h5_type t)
 plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing)
 {
     *out = NULL;
-    PLUMB_REQUIRE(strlen(path) < PATH_MAX, PLUMB_ERR_ARG, "path too long: %.200s...", path);
+    PLUMB_REQUIRE(strlen(path) < PATH_MAX, PLUMB_ERR_ARG, "the path is too long: %.200s...", path);
     PLUMB_REQUIRE(H5open() >= 0 && H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, PLUMB_ERR_IO,
-                  "the HDF5 library does not start");
+                  "the HDF5 library cannot be initialised");
     plumb_h5 *f = calloc(1, sizeof *f);
-    PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "no memory to open %s", path);
+    PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "out of memory: cannot open %s", path);
     f->id = f->driver = H5I_INVALID_HID;
     f->writing = writing;
     snprintf(f->path, sizeof f->path, "%s", path);
@@ -105,7 +106,7 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
     PLUMB_TRY(plumb_h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
-    unlink(f->tmp); /* what a killed run left, or a link of that name, is never written into */
+    unlink(f->tmp); /* a file or link of this name, left by a killed run, must not be written to */
     hid_t create = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = plumb_h5_driver_access(&f->fault, &f->driver, true);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||
@@ -148,7 +149,8 @@ static plumb_status sync_file(const char *path)
     PLUMB_REQUIRE(fd >= 0, PLUMB_ERR_IO, "%s: %s", path, strerror(errno));
     const int failed = fsync(fd) != 0 ? errno : 0;
     close(fd);
-    PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: fsync: %s", path, strerror(failed));
+    PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush to disk (fsync): %s", path,
+                  strerror(failed));
     return PLUMB_OK;
 }
 
@@ -166,7 +168,9 @@ plumb_status plumb_h5_commit(plumb_h5 **fp)
     PLUMB_TRY_GOTO(st, plumb_h5_check_fault(f), fail);
     PLUMB_TRY_GOTO(st, sync_file(f->tmp), fail);
     if (rename(f->tmp, f->path) != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: rename: %s", f->path, strerror(errno));
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail,
+                        "%s: cannot rename the temporary file to this name: %s", f->path,
+                        strerror(errno));
     f->writing = false;
     snprintf(parent, sizeof parent, "%s", f->path);
     char *slash = strrchr(parent, '/');
@@ -208,13 +212,14 @@ bool plumb_h5_has(const plumb_h5 *f, const char *name)
 
 /* ---- arrays ---- */
 
-/* The groups of a name, one by one: those that the library makes by itself would carry times. */
+/* Creates the groups in a name such as "a/b/c" one by one. The library could create them by itself,
+ * but would store times in them, and the bytes of the file would differ from run to run. */
 static plumb_status make_groups(plumb_h5 *f, const char *name)
 {
     char prefix[1024];
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(strlen(name) < sizeof prefix, PLUMB_ERR_ARG, "%s: array name of %zu bytes",
-                  f->path, strlen(name));
+    PLUMB_REQUIRE(strlen(name) < sizeof prefix, PLUMB_ERR_ARG,
+                  "%s: an array's name has %zu bytes, which is too long", f->path, strlen(name));
     hid_t create = H5Pcreate(H5P_GROUP_CREATE);
     if (create < 0 || H5Pset_obj_track_times(create, false) < 0)
         H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "create group of", name);
@@ -233,14 +238,15 @@ fail:
     return st;
 }
 
-/* Creates the data set; *out is -1 on failure. virt: a creation list with virtual parts, or 0. */
+/* Creates a data set; *out is -1 on failure. virt is a creation list with virtual parts, or 0. */
 static plumb_status make_set(hid_t *out, plumb_h5 *f, const char *name, enum plumb_h5_type t,
                              int64_t n, hid_t virt)
 {
     const hsize_t dim = (hsize_t)n;
     plumb_status st = PLUMB_OK;
     *out = H5I_INVALID_HID;
-    PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "%s: \"%s\" has %lld values", f->path, name, (long long)n);
+    PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "%s: array \"%s\" has %lld values, expected 0 or more",
+                  f->path, name, (long long)n);
     PLUMB_TRY(make_groups(f, name));
     hid_t space = H5Screate_simple(1, &dim, NULL);
     hid_t create = virt ? virt : H5Pcreate(H5P_DATASET_CREATE);

@@ -1,5 +1,6 @@
-/* hdf5.h - HDF5 files: arrays, attributes, virtual data sets. The only user of libhdf5.
- * Layer 1. Includes base/ only. The library's own printing is off: its text comes in our errors. */
+/* hdf5.h - HDF5 files: arrays, attributes and virtual arrays. Only these hdf5*.c files use libhdf5.
+ * Layer 1. Includes base/ only. The library's own error output is switched off; its error text
+ * becomes part of our messages. */
 #ifndef PLUMB_IO_HDF5_H
 #define PLUMB_IO_HDF5_H
 
@@ -18,41 +19,48 @@ enum plumb_h5_type {
 };
 int64_t plumb_h5_type_size(enum plumb_h5_type t);
 
-typedef struct plumb_h5 plumb_h5; /* one open file; used by one thread at a time */
+typedef struct plumb_h5 plumb_h5; /* one open file; only one thread at a time may use it */
 
-/* Begins a new file as PATH.tmp; plumb_h5_commit makes it PATH. The same content gives the same
- * bytes (no times are stored). *out is owned by the caller. PLUMB_ERR_IO. */
+/* Creates a new file under the temporary name PATH.tmp; plumb_h5_commit renames it to PATH. The
+ * file contains no times, so that the same content always gives the same bytes. The caller owns
+ * *out. Returns PLUMB_ERR_IO on failure. */
 plumb_status plumb_h5_create(plumb_h5 **out, const char *path);
-/* Closes the file, fsyncs it and renames it over PATH. *f becomes NULL in any case; on failure
- * PATH is as it was and the temporary file is gone. */
+/* Closes the file, calls fsync and renames it to PATH. *f becomes NULL, also on failure. After a
+ * failure PATH is unchanged and the temporary file is removed. */
 plumb_status plumb_h5_commit(plumb_h5 **f);
-/* Opens for reading, without a lock: file systems that have none are fine. PLUMB_ERR_IO when it
- * cannot be read; PLUMB_ERR_FORMAT when it is no HDF5 file, naming what it is instead. */
+/* Opens a file for reading, without a file lock, because some file systems have none. Returns
+ * PLUMB_ERR_IO if the file cannot be read, and PLUMB_ERR_FORMAT, naming the kind of file that was
+ * found, if it is not an HDF5 file. */
 plumb_status plumb_h5_open(plumb_h5 **out, const char *path);
-/* Closes a file that was opened, or gives up one that was created. NULL is allowed. */
+/* Closes a file that was opened for reading, or discards a file that was created and not committed.
+ * Does nothing if *f is NULL. */
 void plumb_h5_close(plumb_h5 **f);
 
-/* The path that the file was created or opened with, for messages; valid while it is open. */
+/* Returns the path of the file for messages; valid while the file is open. */
 const char *plumb_h5_path(const plumb_h5 *f);
 
-/* ---- one-dimensional arrays; names may hold '/' for groups, which are made as needed ---- */
+/* ---- one-dimensional arrays; a '/' in a name separates groups, created as needed ---- */
 
-/* A new array of n >= 0 values, all at once. */
+/* Creates an array and writes its n >= 0 values. */
 plumb_status plumb_h5_put(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t n,
                           const void *data);
-/* A new array of n values, unwritten (zero) so far; then parts of it in any order. */
+/* plumb_h5_reserve creates an array of n values that are all 0; plumb_h5_write then writes parts of
+ * it, in any order. */
 plumb_status plumb_h5_reserve(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t n);
 plumb_status plumb_h5_write(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t first,
                             int64_t n, const void *data);
 
 bool plumb_h5_has(const plumb_h5 *f, const char *name);
-/* Length, of no more values than the file has bytes for (a virtual array: not checked before it is
- * read). PLUMB_ERR_FORMAT when there is no such array, it is not one-dimensional, or no values were
- * written; PLUMB_ERR_UNSUPPORTED when it is in chunks, compressed, in another file, or a link. */
+/* Sets *n to the length of the array. Checks that a non-virtual array does not claim more values
+ * than the file has bytes for; virtual arrays are checked when they are read. Returns
+ * PLUMB_ERR_FORMAT if there is no such array, if it does not have exactly one dimension, or if no
+ * values were written. Returns PLUMB_ERR_UNSUPPORTED if its values are stored in chunks, compressed
+ * or in another file, or if the name is a link. */
 plumb_status plumb_h5_count(const plumb_h5 *f, const char *name, int64_t *n);
-/* out (n,) = values first .. first+n-1. As plumb_h5_count, and PLUMB_ERR_FORMAT naming file and
- * array when it is too short or of another type (integer or real, size, sign) than t, or when a
- * file behind a virtual array does not have the values; PLUMB_ERR_IO when one is missing. */
+/* Reads values first .. first+n-1 into out (n,). Fails like plumb_h5_count. Also returns
+ * PLUMB_ERR_FORMAT if the array is too short, if its type differs from t (integer or real, size,
+ * sign), or if a file behind a virtual array does not hold the values; PLUMB_ERR_IO if such a file
+ * is missing. */
 plumb_status plumb_h5_read(const plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t first,
                            int64_t n, void *out);
 
@@ -62,24 +70,26 @@ plumb_status plumb_h5_put_attr_i64(plumb_h5 *f, const char *name, int64_t v);
 plumb_status plumb_h5_put_attr_u64(plumb_h5 *f, const char *name, uint64_t v);
 plumb_status plumb_h5_put_attr_f64(plumb_h5 *f, const char *name, double v);
 plumb_status plumb_h5_put_attr_text(plumb_h5 *f, const char *name, const char *v);
-/* PLUMB_ERR_FORMAT when there is none, when it has not exactly one value, or of another type:
- * 8-byte signed and unsigned integers, 8-byte reals, strings of fixed length. */
+/* Read an attribute. They return PLUMB_ERR_FORMAT if it is missing, if it does not have exactly one
+ * value, or if it has another type than an 8-byte signed integer, 8-byte unsigned integer, 8-byte
+ * real or string of fixed length, respectively. */
 plumb_status plumb_h5_get_attr_i64(const plumb_h5 *f, const char *name, int64_t *v);
 plumb_status plumb_h5_get_attr_u64(const plumb_h5 *f, const char *name, uint64_t *v);
 plumb_status plumb_h5_get_attr_f64(const plumb_h5 *f, const char *name, double *v);
-/* v (size bytes), always terminated. A string that does not fit is PLUMB_ERR_FORMAT. */
+/* Copies a string attribute to v, which has `size` bytes, with a terminating NUL. Returns
+ * PLUMB_ERR_FORMAT if the string does not fit. */
 plumb_status plumb_h5_get_attr_text(const plumb_h5 *f, const char *name, char *v, int64_t size);
 
-/* ---- virtual arrays: parts of arrays of the same name in other files ---- */
+/* ---- virtual arrays: arrays whose values lie in arrays of the same name in other files ---- */
 
-/* Values first .. first+n-1 of the array in `file` (a name relative to the folder of the file
- * that holds the virtual array) appear at `at`. */
+/* One part of a virtual array: its values at .. at+n-1 are the values first .. first+n-1 of the
+ * array in `file`. `file` is relative to the folder of the file that holds the virtual array. */
 struct plumb_h5_part {
     const char *file;
-    int64_t source_n; /* length of the array there */
+    int64_t source_n; /* length of the array in that file */
     int64_t first, n, at;
 };
-/* A virtual array of n values from `parts`. Reading values that no part covers fails. */
+/* Creates a virtual array of n values from `parts`. Reading a value that no part covers fails. */
 plumb_status plumb_h5_put_virtual(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t n,
                                   const struct plumb_h5_part *part, int64_t parts);
 

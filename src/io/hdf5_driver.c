@@ -1,5 +1,5 @@
-/* hdf5_driver.c - how the HDF5 library reads and writes its files: plain pread and pwrite, no
- * locks, and failures kept. Layer 1. Includes base/ only. */
+/* hdf5_driver.c - HDF5 file driver that uses pread and pwrite, takes no locks and keeps the first
+ * error. Layer 1. Includes base/ only. */
 #include "io/hdf5_driver.h"
 
 #include <errno.h>
@@ -12,10 +12,10 @@
 #define MAX_ADDRESS (((haddr_t)1 << 62) - 1)
 
 struct file {
-    H5FD_t base; /* first: the library's own part */
+    H5FD_t base; /* must be the first member, because the library sees only this part */
     int fd;
     bool writing;
-    haddr_t eoa, eof; /* allocated, written */
+    haddr_t eoa, eof; /* end of the allocated bytes; end of the written bytes */
     struct plumb_h5_fault *fault;
 };
 struct access {
@@ -88,7 +88,7 @@ static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type)
     return ((const struct file *)base)->eof;
 }
 
-/* Of a file being written, what lies beyond the end, or was never written, reads as zero. */
+/* While a file is being written, bytes beyond its end, or never written, are read as zero. */
 static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *buffer)
 {
@@ -104,7 +104,7 @@ static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t
             note(f, "read", errno);
         if (n == 0 && !f->writing && !f->fault->text[0])
             snprintf(f->fault->text, sizeof f->fault->text,
-                     "the file ends at byte %llu, where more is expected: it is damaged, or "
+                     "the file ends at byte %llu, but its header expects more: it is damaged, or "
                      "became shorter while it was read",
                      (unsigned long long)address);
         if (n <= 0 && !f->writing)

@@ -1,4 +1,5 @@
-/* hdf5_driver.h - how the HDF5 library reads and writes its files. Inside io/ only.
+/* hdf5_driver.h - the file driver through which the HDF5 library reads and writes. Used only inside
+ * io/.
  * Layer 1. Includes base/ only. */
 #ifndef PLUMB_IO_HDF5_DRIVER_H
 #define PLUMB_IO_HDF5_DRIVER_H
@@ -6,23 +7,26 @@
 #include <hdf5.h>
 #include <stdbool.h>
 
-/* The first failed system call on a file; text is empty while there was none. */
+/* The text of the first failed system call on a file; "" if none has failed. */
 struct plumb_h5_fault {
     char text[128];
 };
 
-/* A file access list for new files (writing) or for files that are read, -1 on failure. The driver
- * takes no locks: on file systems without them the library's own driver would refuse to open any
- * file, and plumb writes under a temporary name and renames.
+/* Returns an HDF5 file access list that uses our driver, for a new file (writing) or a file to
+ * read; -1 on failure. The driver takes no file locks: the library's own driver refuses to open a
+ * file on a file system without locks, and plumb needs none, because it writes to a temporary name
+ * and renames.
  *
- * While writing, once a write fails (a full disk) the driver
- * notes it in *fault and from then on takes everything without writing it: the library cannot
- * give up a file whose last flush fails, and crashes at exit. *fault must outlive the file, and
- * so must *driver, which H5FDunregister releases: the library's own reference goes before the last
- * call into the driver. -1 in *driver on failure.
+ * Writing: after the first failed write (for example on a full disk) the driver stores the error in
+ * *fault and then reports success for all further writes without doing them. This is needed because
+ * the library cannot discard a file whose last flush fails; it would crash at exit.
  *
- * While reading, a read behind the end of the file fails: it was cut short, or its own figures of
- * where data lies are wrong. */
+ * Reading: a read beyond the end of the file fails, because the file was cut short or its addresses
+ * are wrong.
+ *
+ * *driver is the id of the registered driver (-1 on failure); the caller releases it with
+ * H5FDunregister. *fault and *driver must outlive the file, because the library calls the driver
+ * after it has dropped its own reference. */
 hid_t plumb_h5_driver_access(struct plumb_h5_fault *fault, hid_t *driver, bool writing);
 
 #endif

@@ -1,4 +1,5 @@
-/* hdf5_impl.h - what hdf5.c (writing) and hdf5_read.c (reading) share. Inside io/ only.
+/* hdf5_impl.h - declarations that hdf5.c (writing) and hdf5_read.c (reading) share. Used only
+ * inside io/.
  * Layer 1. Includes base/ only. */
 #ifndef PLUMB_IO_HDF5_IMPL_H
 #define PLUMB_IO_HDF5_IMPL_H
@@ -12,14 +13,15 @@
 
 struct plumb_h5 {
     hid_t id;
-    hid_t driver; /* registered for this file; -1 after the end */
+    hid_t driver; /* driver registered for this file; -1 after it was released */
     bool writing;
-    int64_t bytes; /* size of a file that is read */
+    int64_t bytes; /* size of the file, if it was opened for reading */
     struct plumb_h5_fault fault;
     char path[PATH_MAX], tmp[PATH_MAX + 8];
 };
 
-/* text = what the library says about its last failure; its list of errors is empty afterwards. */
+/* Copies the library's text of its last failure to `text`, clears the library's error list and
+ * returns `text`. */
 const char *plumb_h5_reason(char text[256]);
 
 #define H5_FAIL_GOTO(st, code, label, f, what, name)                                               \
@@ -30,9 +32,10 @@ const char *plumb_h5_reason(char text[256]);
         goto label;                                                                                \
     } while (0)
 
-/* The type of values in memory. */
+/* Returns the HDF5 type of values of type t in memory. */
 hid_t plumb_h5_memory_type(enum plumb_h5_type t);
-/* PLUMB_ERR_IO with the first failed system call on the file, if there was one. */
+/* Returns PLUMB_ERR_IO with the text of the first failed system call on the file, or PLUMB_OK if
+ * none failed. */
 plumb_status plumb_h5_check_fault(const plumb_h5 *f);
 /* The kind of link at a name: NONE if a part of the name is missing, OTHER if a part is a link to
  * another place or file, else HARD. The library by itself follows links into any file. */

@@ -1,10 +1,11 @@
-/* hdf5_read.c - reading HDF5 files, none of whose own figures are trusted.
+/* hdf5_read.c - reads HDF5 files and checks every number in them before using it.
  * Layer 1. Includes hdf5_impl.h, hdf5_driver.h, kind.h, base/.
  *
- * An HDF5 file may say that its values lie in other files, behind links, compressed, or nowhere;
- * that an attribute has a thousand values; that an array has more values than the file has bytes.
- * plumb writes one form of each, and everything else is refused by name. Virtual arrays are put
- * together here, part by part: the library reads zeros where a file behind one is missing. */
+ * An HDF5 file may claim that its values lie in other files, behind links, compressed, or nowhere;
+ * that an attribute has a thousand values; or that an array has more values than the file has
+ * bytes. plumb writes one form of each object and refuses every other form with a message. Virtual
+ * arrays are assembled here part by part, because the library itself silently reads zeros if a file
+ * behind a virtual array is missing. */
 #include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
@@ -67,7 +68,7 @@ static void describe_type(char out[96], hid_t type)
     H5Eclear2(H5E_DEFAULT);
 }
 
-/* Whether values of `type` are those of t: class, size and sign. */
+/* Returns true if an HDF5 type has the class (integer or real), size and sign of t. */
 static bool is_of_type(hid_t type, enum plumb_h5_type t)
 {
     const bool real = t == PLUMB_H5_F32 || t == PLUMB_H5_F64;
@@ -79,7 +80,7 @@ static bool is_of_type(hid_t type, enum plumb_h5_type t)
 
 /* ---- arrays ---- */
 
-/* An open array and what its description says. */
+/* An open array and its properties. */
 struct set {
     hid_t id, type, create;
     int64_t n;
@@ -109,44 +110,50 @@ static plumb_status read_extent(struct set *s, const plumb_h5 *f, const char *na
     PLUMB_REQUIRE(simple, PLUMB_ERR_FORMAT, "%s: array \"%s\" has %d dimensions, expected 1",
                   f->path, name, rank < 0 ? 0 : rank);
     PLUMB_REQUIRE(dim[0] <= INT64_MAX / 8, PLUMB_ERR_FORMAT,
-                  "%s: array \"%s\" claims %llu values, more than any file has", f->path, name,
-                  (unsigned long long)dim[0]);
+                  "%s: array \"%s\" claims to have %llu values, more than any file can hold",
+                  f->path, name, (unsigned long long)dim[0]);
     s->n = (int64_t)dim[0];
     return PLUMB_OK;
 }
 
-/* The values lie in the file itself, one after the other, or are virtual. */
+/* Checks that the values of the array are virtual, or lie in this file in one piece and
+ * uncompressed. */
 static plumb_status check_layout(struct set *s, const plumb_h5 *f, const char *name)
 {
     int64_t bytes;
     const H5D_layout_t layout = H5Pget_layout(s->create);
     const int filters = H5Pget_nfilters(s->create);
-    PLUMB_REQUIRE(H5Pget_external_count(s->create) == 0, PLUMB_ERR_UNSUPPORTED,
-                  "%s: array \"%s\" has its values in another file (external storage); plumb reads "
-                  "arrays that lie in the file itself",
-                  f->path, name);
-    PLUMB_REQUIRE(layout == H5D_CONTIGUOUS || layout == H5D_COMPACT || layout == H5D_VIRTUAL,
-                  PLUMB_ERR_UNSUPPORTED,
-                  "%s: array \"%s\" is stored in chunks%s; plumb reads contiguous arrays: h5repack "
-                  "-l CONTI -f NONE writes them",
-                  f->path, name, filters > 0 ? " and filtered (compressed)" : "");
-    PLUMB_REQUIRE(filters == 0, PLUMB_ERR_UNSUPPORTED,
-                  "%s: array \"%s\" is filtered (compressed); h5repack -f NONE writes it plain",
-                  f->path, name);
+    PLUMB_REQUIRE(
+        H5Pget_external_count(s->create) == 0, PLUMB_ERR_UNSUPPORTED,
+        "%s: the values of array \"%s\" are in another file (external storage); plumb reads "
+        "only arrays whose values are in the same file",
+        f->path, name);
+    PLUMB_REQUIRE(
+        layout == H5D_CONTIGUOUS || layout == H5D_COMPACT || layout == H5D_VIRTUAL,
+        PLUMB_ERR_UNSUPPORTED,
+        "%s: array \"%s\" is stored in chunks%s; plumb reads only contiguous arrays: convert "
+        "the file with h5repack -l CONTI -f NONE",
+        f->path, name, filters > 0 ? " and filtered (compressed)" : "");
+    PLUMB_REQUIRE(
+        filters == 0, PLUMB_ERR_UNSUPPORTED,
+        "%s: array \"%s\" is filtered (compressed); convert the file with h5repack -f NONE",
+        f->path, name);
     s->is_virtual = layout == H5D_VIRTUAL;
     if (layout != H5D_CONTIGUOUS || s->n == 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(plumb_mul(&bytes, s->n, (int64_t)H5Tget_size(s->type)) && bytes <= f->bytes,
                   PLUMB_ERR_FORMAT,
-                  "%s: array \"%s\" claims %lld values of %lld bytes, the file has %lld bytes",
+                  "%s: array \"%s\" claims to have %lld values of %lld bytes, but the file has "
+                  "only %lld bytes",
                   f->path, name, (long long)s->n, (long long)H5Tget_size(s->type),
                   (long long)f->bytes);
     PLUMB_REQUIRE(H5Dget_offset(s->id) != HADDR_UNDEF, PLUMB_ERR_FORMAT,
-                  "%s: array \"%s\" has no values: none were written", f->path, name);
+                  "%s: array \"%s\" has no values: the program that made the file wrote none",
+                  f->path, name);
     return PLUMB_OK;
 }
 
-/* Opens an array and checks where and what its values are. *s is closed again on failure. */
+/* Opens an array and checks the location and type of its values. On failure *s is closed again. */
 static plumb_status set_open(struct set *s, const plumb_h5 *f, const char *name)
 {
     const enum plumb_h5_link link = plumb_h5_look_up(f, name);
@@ -160,7 +167,7 @@ static plumb_status set_open(struct set *s, const plumb_h5 *f, const char *name)
     s->id = H5Dopen2(f->id, name, H5P_DEFAULT);
     if (s->id < 0 || (s->type = H5Dget_type(s->id)) < 0 ||
         (s->create = H5Dget_create_plist(s->id)) < 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: \"%s\" is no array, or a damaged one",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: \"%s\" is not an array, or is damaged",
                         f->path, name);
     PLUMB_TRY_GOTO(st, read_extent(s, f, name), fail);
     PLUMB_TRY_GOTO(st, check_layout(s, f, name), fail);
@@ -200,12 +207,12 @@ static plumb_status check_range(const struct set *s, const plumb_h5 *f, const ch
                                 int64_t first, int64_t n)
 {
     PLUMB_REQUIRE(first >= 0 && n >= 0 && first <= s->n && n <= s->n - first, PLUMB_ERR_FORMAT,
-                  "%s: array \"%s\" has %lld values, expected %lld from number %lld on", f->path,
-                  name, (long long)s->n, (long long)n, (long long)first);
+                  "%s: array \"%s\" has %lld values, expected %lld values from index %lld on",
+                  f->path, name, (long long)s->n, (long long)n, (long long)first);
     return PLUMB_OK;
 }
 
-/* out (n,) from the file itself. */
+/* Reads values first .. first+n-1 of a non-virtual array into out (n,). */
 static plumb_status read_values(const struct set *s, const plumb_h5 *f, const char *name,
                                 enum plumb_h5_type t, int64_t first, int64_t n, void *out)
 {
@@ -230,7 +237,7 @@ fail:
 
 /* ---- virtual arrays ---- */
 
-/* The files behind one virtual array; each is opened once. */
+/* The files behind one virtual array. Each file is opened only once. */
 struct sources {
     char **name;
     plumb_h5 **file;
@@ -247,7 +254,7 @@ static void sources_fini(struct sources *s)
     free(s->file);
 }
 
-/* The file `name` beside f, opened on its first use. */
+/* Sets *out to the file `name` in the folder of f; opens it if it was not used before. */
 static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h5 *f,
                                 const char *name)
 {
@@ -261,7 +268,7 @@ static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h
     const int length = snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash + 1 - f->path) : 0,
                                 f->path, name);
     PLUMB_REQUIRE(length > 0 && length < (int)sizeof path, PLUMB_ERR_ARG,
-                  "%s: it refers to %s, and the path to that is too long", f->path, name);
+                  "%s: the file refers to the file %s, whose path is too long", f->path, name);
     char **names = realloc(s->name, (size_t)(s->n + 1) * sizeof *names);
     s->name = names ? names : s->name;
     plumb_h5 **files = realloc(s->file, (size_t)(s->n + 1) * sizeof(plumb_h5 *));
@@ -269,7 +276,8 @@ static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h
     char *copy = strdup(name);
     if (!names || !files || !copy) {
         free(copy);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: list of %lld files", f->path, (long long)s->n + 1);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: out of memory: cannot store the names of %lld files",
+                   f->path, (long long)s->n + 1);
     }
     s->name[s->n] = copy;
     s->file[s->n] = NULL;
@@ -282,11 +290,13 @@ static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h
 /* One part of a virtual array. */
 struct part {
     char file[256], name[256];
-    int64_t at, first, n; /* values [first, first + n) of the source are [at, at + n) here */
+    /* Values [first, first + n) of the source are values [at, at + n) of the virtual array. */
+    int64_t at, first, n;
 };
 
-/* A selection that is one stretch of a one-dimensional array of *whole values. */
-static bool read_stretch(int64_t *first, int64_t *n, int64_t *whole, hid_t space)
+/* Reads a selection that must be one contiguous range [*first, *first + *n) of a one-dimensional
+ * array of *whole values. Returns false if it is not. Closes `space`. */
+static bool read_range(int64_t *first, int64_t *n, int64_t *whole, hid_t space)
 {
     hsize_t from = 0, to = 0, dim = 0;
     const hssize_t points = space < 0 ? -1 : H5Sget_select_npoints(space);
@@ -311,23 +321,25 @@ static plumb_status read_part(struct part *p, const struct set *s, size_t i, con
     const bool named = file_n > 0 && file_n < (ssize_t)sizeof p->file && name_n > 0 &&
                        name_n < (ssize_t)sizeof p->name;
     const bool there =
-        read_stretch(&p->first, &chosen, &at_least, H5Pget_virtual_srcspace(s->create, i));
-    const bool here = read_stretch(&p->at, &p->n, &whole, H5Pget_virtual_vspace(s->create, i));
+        read_range(&p->first, &chosen, &at_least, H5Pget_virtual_srcspace(s->create, i));
+    const bool here = read_range(&p->at, &p->n, &whole, H5Pget_virtual_vspace(s->create, i));
     H5Eclear2(H5E_DEFAULT);
-    PLUMB_REQUIRE(named && here && there && chosen == p->n && whole == s->n, PLUMB_ERR_FORMAT,
-                  "%s: part %zu of the virtual array \"%s\" is no stretch of an array of another "
-                  "file",
-                  f->path, i, name);
+    PLUMB_REQUIRE(
+        named && here && there && chosen == p->n && whole == s->n, PLUMB_ERR_FORMAT,
+        "%s: part %zu of the virtual array \"%s\" is not a contiguous range of an array in "
+        "another file",
+        f->path, i, name);
     PLUMB_REQUIRE(
         !strchr(p->file, '/') && strcmp(p->file, ".") != 0 && strcmp(p->file, "..") != 0,
         PLUMB_ERR_UNSUPPORTED,
-        "%s: the virtual array \"%s\" refers to the file \"%s\", expected one in the same "
+        "%s: the virtual array \"%s\" refers to the file \"%s\", expected a file in the same "
         "folder",
         f->path, name, p->file);
     return PLUMB_OK;
 }
 
-/* Values [first, first + n) of part p into out, which begins with value `first` of the array. */
+/* Copies the values of part p that lie in [first, first + n) to out, whose element 0 is value
+ * `first` of the virtual array. Adds the number of copied values to *covered. */
 static plumb_status copy_part(const struct part *p, struct sources *sources, const plumb_h5 *f,
                               enum plumb_h5_type t, int64_t first, int64_t n, char *out,
                               int64_t *covered)
@@ -342,11 +354,12 @@ static plumb_status copy_part(const struct part *p, struct sources *sources, con
     PLUMB_TRY(set_open(&s, file, p->name));
     plumb_status st = PLUMB_OK;
     if (s.is_virtual || s.n < p->first + p->n)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s: array \"%s\" has %lld values%s, but %s refers to %lld in it: the file "
-                        "was replaced",
-                        file->path, p->name, (long long)s.n, s.is_virtual ? " and is virtual" : "",
-                        f->path, (long long)(p->first + p->n));
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_FORMAT, done,
+            "%s: array \"%s\" has %lld values%s, but %s refers to %lld values of it: the file "
+            "was replaced after that",
+            file->path, p->name, (long long)s.n, s.is_virtual ? " and is virtual" : "", f->path,
+            (long long)(p->first + p->n));
     PLUMB_TRY_GOTO(st, check_type(&s, file, p->name, t), done);
     PLUMB_TRY_GOTO(st,
                    read_values(&s, file, p->name, t, p->first + from - p->at, end - from,
@@ -374,9 +387,10 @@ static plumb_status read_virtual(const struct set *s, const plumb_h5 *f, const c
         PLUMB_TRY_GOTO(st, copy_part(&p, &sources, f, t, first, n, out, &covered), done);
     }
     if (covered != n)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s: the parts of the virtual array \"%s\" have %lld values, expected %lld",
-                        f->path, name, (long long)covered, (long long)n);
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_FORMAT, done,
+            "%s: the parts of the virtual array \"%s\" hold %lld of %lld requested values", f->path,
+            name, (long long)covered, (long long)n);
 done:
     sources_fini(&sources);
     return st;
@@ -399,7 +413,7 @@ done:
 
 /* ---- attributes ---- */
 
-/* Opens the attribute, which must have exactly one value; *type is its type. */
+/* Opens an attribute, which must have exactly one value, and its type. */
 static plumb_status attr_open(hid_t *attr, hid_t *type, const plumb_h5 *f, const char *name)
 {
     hid_t space = H5I_INVALID_HID;
@@ -422,7 +436,7 @@ fail:
     return st;
 }
 
-/* v = the only value. wanted says in words what it has to be. */
+/* Reads the only value of an attribute into v. `wanted` describes the expected type in messages. */
 static plumb_status get_attr(const plumb_h5 *f, const char *name, bool (*fits)(hid_t, int64_t),
                              const char *wanted, hid_t here, void *v, int64_t size)
 {
@@ -432,8 +446,9 @@ static plumb_status get_attr(const plumb_h5 *f, const char *name, bool (*fits)(h
     PLUMB_TRY_GOTO(st, attr_open(&attr, &type, f, name), fail);
     describe_type(found, type);
     if (!fits(type, size))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: attribute \"%s\" is of %s, expected %s",
-                        f->path, name, found, wanted);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
+                        "%s: attribute \"%s\" has the type: %s; expected: %s", f->path, name, found,
+                        wanted);
     if (H5Aread(attr, here < 0 ? type : here, v) < 0)
         H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "read attribute", name);
 fail:

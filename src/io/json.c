@@ -1,10 +1,10 @@
-/* json.c - JSON through jansson, copied into a tree with indexed members.
+/* json.c - parses JSON with jansson and copies the result into a tree with fast access to members.
  * Layer 1. Includes json.h, file.h, base/, jansson, xxhash.
  *
- * jansson checks the text and keeps the member order, but can reach the i-th member only by
- * walking there; a vocabulary is one object of 150,000 members. So its tree is copied once
- * into blocks that the root owns: members and elements lie in arrays, and an object of more
- * than SMALL members carries a hash table of their places. */
+ * jansson checks the text and keeps the order of members, but reaches the i-th member only by
+ * walking over all members before it, and a vocabulary is one object of 150,000 members. Therefore
+ * the tree is copied once into memory blocks that the root owns. There, members and elements are
+ * arrays, and an object of more than SMALL members also has a hash table from key to index. */
 #include "io/json.h"
 
 #include <inttypes.h>
@@ -22,16 +22,17 @@ enum { SMALL = 8, BLOCK = 16 * 1024 };
 
 struct plumb_json {
     enum plumb_json_type type;
-    int64_t count; /* elements, members, or bytes of a string */
+    int64_t count; /* number of elements or members, or bytes of a string */
     union {
         bool yes;
         int64_t integer;
         double real;
         const char *text;
-        struct plumb_json *item; /* (count) */
+        struct plumb_json *item; /* (count,) elements of an array, or values of an object */
     };
-    const char **key; /* (count), objects only */
-    /* hash table of 1 + member index, 0 = free; NULL for a small object */
+    const char **key; /* (count,) keys of an object */
+    /* Open-addressing hash table of an object: each slot holds 1 + index of a member, or 0 if the
+     * slot is free. NULL for an object of at most SMALL members. */
     const uint32_t *slot;
     uint32_t slot_mask;
 };
@@ -43,15 +44,17 @@ struct block {
 };
 
 struct root {
-    struct plumb_json node; /* first: a root is its node */
+    struct plumb_json node; /* must be first: a pointer to the root node is cast to struct root */
     struct block *blocks;
-    bool wide; /* read with every number as a double, see load() */
+    /* True if the text was read with every number as a double, see load(). */
+    bool wide;
 };
 
-/* Doubles hold every whole number up to here. */
+/* Every whole number up to this one, 2^53, has an exact double. */
 #define EXACT_WHOLE 9007199254740992.0
 
-/* 16-byte aligned memory that lives as long as the root; NULL when there is none left. */
+/* Returns 16-byte aligned memory that is freed together with the root, or NULL if no memory is
+ * left. */
 static void *take(struct root *root, int64_t bytes)
 {
     int64_t need;
@@ -100,7 +103,8 @@ static bool index_members(struct root *root, struct plumb_json *v)
     return true;
 }
 
-/* Depth is bounded by jansson's own parser (2048 levels). False: no memory. */
+/* Copies a jansson tree into *v. Returns false if no memory is left. The recursion is limited by
+ * jansson's own limit of 2048 levels. */
 static bool copy(struct root *root, struct plumb_json *v, json_t *from)
 {
     *v = (struct plumb_json){.type = PLUMB_JSON_NULL};
@@ -149,7 +153,8 @@ static bool copy(struct root *root, struct plumb_json *v, json_t *from)
     return true;
 }
 
-/* jansson quotes the text around an error: control bytes must not reach a terminal. */
+/* Replaces control bytes by spaces. jansson's message quotes the text around an error, and control
+ * bytes of a file must not be sent to a terminal. */
 static const char *printable(char *text)
 {
     for (char *c = text; *c; c++)
@@ -158,8 +163,9 @@ static const char *printable(char *text)
     return text;
 }
 
-/* transformers writes 1000000000000000019884624838656 for "no limit" (model_max_length). A text
- * with a whole number that no int64 holds is read again with all numbers as doubles. */
+/* Parses with jansson. If a whole number does not fit int64, the text is parsed again with every
+ * number as a double, and *wide becomes true. transformers writes such a number,
+ * 1000000000000000019884624838656, for "no limit" in model_max_length. */
 static json_t *load(const char *text, int64_t len, bool *wide, json_error_t *e)
 {
     const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
@@ -173,8 +179,10 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
 {
     *out = NULL;
     PLUMB_REQUIRE(len >= 0 && len <= INT32_MAX, PLUMB_ERR_UNSUPPORTED,
-                  "%s: JSON of %" PRId64 " bytes, at most %d are read", where, len, INT32_MAX);
-    /* jansson takes a NUL at the end of a number for the end of the text */
+                  "%s: the JSON text has %" PRId64 " bytes, but at most %d are allowed", where, len,
+                  INT32_MAX);
+    /* jansson takes a NUL byte after a number for the end of the text, so NUL bytes are refused
+     * here. */
     const char *nul = len ? memchr(text, '\0', (size_t)len) : NULL;
     PLUMB_REQUIRE(!nul, PLUMB_ERR_FORMAT, "%s: JSON: a NUL byte at byte %" PRId64, where,
                   (int64_t)(nul - text));
@@ -199,7 +207,8 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
     plumb_json *result = root ? &root->node : NULL;
     if (!ok) {
         plumb_json_free(&result);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: JSON of %" PRId64 " bytes", where, len);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: out of memory: cannot store JSON of %" PRId64 " bytes",
+                   where, len);
     }
     *out = result;
     return PLUMB_OK;
@@ -287,7 +296,8 @@ plumb_status plumb_json_member_at(const plumb_json *v, int64_t i, const char **k
                                   const plumb_json **value)
 {
     PLUMB_REQUIRE(plumb_json_type_of(v) == PLUMB_JSON_OBJECT && i >= 0 && i < v->count,
-                  PLUMB_ERR_ARG, "member %" PRId64 " of a JSON %s with %" PRId64, i,
+                  PLUMB_ERR_ARG,
+                  "cannot read member %" PRId64 " of a JSON %s with %" PRId64 " members", i,
                   plumb_json_type_name(plumb_json_type_of(v)), plumb_json_count(v));
     *key = v->key[i];
     *value = &v->item[i];
@@ -326,7 +336,8 @@ bool plumb_json_bool(const plumb_json *v, bool fallback)
     return plumb_json_type_of(v) == PLUMB_JSON_BOOL ? v->yes : fallback;
 }
 
-/* The member to convert, or NULL with st = OK when the fallback applies. */
+/* Sets *m to member `key`, or to NULL if the member is missing and there is a fallback. Returns an
+ * error if v is not an object, or if the member is missing and there is no fallback. */
 static plumb_status want(const plumb_json **m, const plumb_json *v, const char *key,
                          bool has_fallback, const char *expected, const char *where)
 {
@@ -356,7 +367,7 @@ plumb_status plumb_json_want_int(const plumb_json *v, const char *key, int64_t *
     else if (m->type == PLUMB_JSON_INT)
         *out = m->integer;
     else if (m->type == PLUMB_JSON_REAL && fabs(m->real) <= 0x1p53 && m->real == trunc(m->real))
-        *out = (int64_t)m->real; /* 4096.0: the same JSON number */
+        *out = (int64_t)m->real; /* a real without a fraction such as 4096.0 counts as an int */
     else
         PLUMB_TRY(wrong_type(m, key, "int", where));
     return PLUMB_OK;

@@ -1,10 +1,11 @@
-/* json.h - reading and writing JSON (RFC 8259): the only user of jansson is json.c.
+/* json.h - reads and writes JSON (RFC 8259). Only json.c uses the library jansson.
  * Layer 1. Includes base/ only.
  *
- * Reading: a tree of borrowed nodes under one owned root. `where` names the file and line in
- * messages ("prompts.jsonl:12"). Duplicate keys and trailing text are errors, as are integers
- * outside int64, reals outside double, NUL inside a key and more than 2048 levels; strings may
- * hold NUL and are UTF-8. Members keep the order of the file. */
+ * A parsed text is a tree; the caller owns its root, and all other nodes and texts are borrowed
+ * from it. `where` names the source in messages, for example "prompts.jsonl:12". Errors: duplicate
+ * keys, text after the value, reals outside the range of double, a NUL byte inside a key, more than
+ * 2048 levels. An integer that does not fit int64 becomes a real. Strings are UTF-8 and may contain
+ * NUL bytes. Members keep the order of the text. */
 #ifndef PLUMB_IO_JSON_H
 #define PLUMB_IO_JSON_H
 
@@ -26,32 +27,38 @@ enum plumb_json_type {
     PLUMB_JSON_OBJECT,
 };
 
-/* *out is owned by the caller. Errors: PLUMB_ERR_IO, PLUMB_ERR_FORMAT with line and column. */
+/* Parse a file or a text. The caller owns *out. They return PLUMB_ERR_IO, or PLUMB_ERR_FORMAT with
+ * the line and column of the error. */
 plumb_status plumb_json_read_file(plumb_json **out, const char *path);
 plumb_status plumb_json_parse(plumb_json **out, const char *text, int64_t len, const char *where);
-void plumb_json_free(plumb_json **root); /* NULL is allowed */
+void plumb_json_free(plumb_json **root); /* does nothing if *root is NULL */
 
-enum plumb_json_type plumb_json_type_of(const plumb_json *v); /* NULL counts as null */
+/* Returns PLUMB_JSON_NULL if v is NULL. */
+enum plumb_json_type plumb_json_type_of(const plumb_json *v);
 const char *plumb_json_type_name(enum plumb_json_type t);
-/* Member of an object; NULL when v is no object, has no such key, or holds null there. */
+/* Returns a member of an object. Returns NULL if v is not an object, if it has no such key, or if
+ * the value is null. */
 const plumb_json *plumb_json_get(const plumb_json *v, const char *key);
-/* Like get, but a member that holds null is returned (as a node of type null). */
+/* Like plumb_json_get, but a member whose value is null is returned as a node of type null. */
 const plumb_json *plumb_json_member(const plumb_json *v, const char *key);
-int64_t plumb_json_count(const plumb_json *v);                   /* of an array or object; else 0 */
-const plumb_json *plumb_json_at(const plumb_json *v, int64_t i); /* array element, or NULL */
-/* Object members in file order. i in [0, count). */
+/* Returns the number of elements of an array or members of an object; 0 for any other node. */
+int64_t plumb_json_count(const plumb_json *v);
+/* Returns element i of an array, or NULL if there is none. */
+const plumb_json *plumb_json_at(const plumb_json *v, int64_t i);
+/* Sets *key and *value to member i of an object, in the order of the text; i is in [0, count). */
 plumb_status plumb_json_member_at(const plumb_json *v, int64_t i, const char **key,
                                   const plumb_json **value);
-/* Values of a node; the fallback when v is NULL or of another type. */
+/* Return the value of a node, or `fallback` if v is NULL or has another type. */
 const char *plumb_json_string(const plumb_json *v, const char *fallback);
 int64_t plumb_json_string_len(const plumb_json *v);
 int64_t plumb_json_int(const plumb_json *v, int64_t fallback);
-double plumb_json_real(const plumb_json *v, double fallback); /* an int counts as a real */
+/* An integer is converted to a real. */
+double plumb_json_real(const plumb_json *v, double fallback);
 bool plumb_json_bool(const plumb_json *v, bool fallback);
 
-/* Required or defaulted typed members of an object; PLUMB_ERR_FORMAT names where, key and the
- * type that was found. fallback == NULL: the member is required. A member that is null counts
- * as absent; a real without a fraction counts as an int. */
+/* Read a member of an object with a required type. If fallback is NULL, the member is required;
+ * otherwise *fallback is used if the member is missing or null. They return PLUMB_ERR_FORMAT with
+ * `where`, the key and the type that was found. A real without a fraction is accepted as an int. */
 plumb_status plumb_json_want_int(const plumb_json *v, const char *key, int64_t *out,
                                  const int64_t *fallback, const char *where);
 plumb_status plumb_json_want_real(const plumb_json *v, const char *key, double *out,
@@ -65,10 +72,11 @@ plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const 
 /* Writing: appends to a buffer. The caller writes the commas and braces. Bytes of a string that
  * are no UTF-8 become U+FFFD, so that the output is always JSON. */
 plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len);
-/* Shortest text that reads back to the same value; non-finite becomes null. */
+/* Append the shortest text that reads back to the same value. A value that is not finite is written
+ * as null. */
 plumb_status plumb_json_put_real(struct plumb_buf *b, double x);
 plumb_status plumb_json_put_f32(struct plumb_buf *b, float x);
-/* A node of a parsed tree, compact. */
+/* Appends a node of a parsed tree with all nodes below it, without spaces. */
 plumb_status plumb_json_put_node(struct plumb_buf *b, const plumb_json *v);
 
 #endif

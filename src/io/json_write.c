@@ -1,4 +1,4 @@
-/* json_write.c - JSON text: strings, numbers and parsed nodes appended to a buffer.
+/* json_write.c - appends JSON text to a buffer: strings, numbers and parsed nodes.
  * Layer 1. Includes json.h, base/. */
 #include <inttypes.h>
 #include <math.h>
@@ -24,7 +24,7 @@ plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_
 {
     PLUMB_TRY(plumb_buf_add(b, "\"", 1));
     const unsigned char *s = (const unsigned char *)text;
-    int64_t from = 0; /* text[from, i) is copied as it is */
+    int64_t from = 0; /* text[from, i) needs no escape and has not been copied yet */
     for (int64_t i = 0; i < len;) {
         const int n = plumb_utf8_length(s + i, len - i);
         if (n > 0 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
@@ -33,7 +33,8 @@ plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_
         }
         PLUMB_TRY(plumb_buf_add(b, text + from, i - from));
         if (n == 0)
-            PLUMB_TRY(plumb_buf_add_text(b, "\xef\xbf\xbd")); /* U+FFFD */
+            /* U+FFFD, the replacement character. */
+            PLUMB_TRY(plumb_buf_add_text(b, "\xef\xbf\xbd"));
         else
             PLUMB_TRY(put_escape(b, s[i]));
         from = ++i;
@@ -44,15 +45,17 @@ plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_
     return PLUMB_OK;
 }
 
-/* %.<p>g drops trailing zeros, so the first precision that reads back is the shortest; normal
- * numbers with up to `sure` digits come out of the first try. Subnormals have fewer digits. */
+/* Appends the shortest text that reads back to x. It tries increasing precisions of %.<p>g, which
+ * drops trailing zeros, and takes the first that reads back to the same value. For a normal number
+ * it starts at 6 digits (float) or 15 digits (double), because numbers with at most that many
+ * digits read back at the first try. A subnormal number has fewer digits and starts at 1. */
 static plumb_status put_number(struct plumb_buf *b, double x, bool single)
 {
     if (!isfinite(x)) {
         PLUMB_TRY(plumb_buf_add_text(b, "null"));
         return PLUMB_OK;
     }
-    if (x == 0 && signbit(x)) { /* "-0" would read back as the integer 0 */
+    if (x == 0 && signbit(x)) { /* "-0" would be read back as the integer 0 */
         PLUMB_TRY(plumb_buf_add_text(b, "-0.0"));
         return PLUMB_OK;
     }
@@ -95,7 +98,7 @@ plumb_status plumb_json_put_node(struct plumb_buf *b, const plumb_json *v)
         PLUMB_TRY(plumb_buf_addf(b, "%" PRId64, plumb_json_int(v, 0)));
         break;
     case PLUMB_JSON_REAL: {
-        /* stays a real when it is read again */
+        /* A real without '.' or exponent gets ".0", so that it is read back as a real. */
         const int64_t from = b->len;
         PLUMB_TRY(plumb_json_put_real(b, plumb_json_real(v, 0)));
         if (!strpbrk(b->data + from, ".en"))

@@ -1,4 +1,4 @@
-/* kind.c - what a file really is.
+/* kind.c - tells the kind of a file from its first bytes.
  * Layer 1. Includes kind.h, base/. */
 #include "io/kind.h"
 
@@ -18,7 +18,7 @@ static const struct {
 #undef X
 };
 
-/* Bytes that a kind has at a fixed place. */
+/* A byte sequence that files of this kind have at offset `at`. */
 struct magic {
     enum plumb_file_kind kind;
     int at, n;
@@ -79,14 +79,15 @@ static bool holds(const char *head, int64_t n, const char *part)
     return head && n > 0 && memmem(head, (size_t)n, part, strlen(part)) != NULL;
 }
 
-/* Begins with `word` in any case. */
+/* Returns true if text begins with `word`, in upper or lower case. */
 static bool begins(const char *text, int64_t n, const char *word)
 {
     const size_t len = strlen(word);
     return n >= (int64_t)len && strncasecmp(text, word, len) == 0;
 }
 
-/* The format's length of the header, then the header, a JSON object. */
+/* A safetensors file begins with the header's length (8 bytes), followed by the header, a JSON
+ * object. */
 static bool is_safetensors(const unsigned char *b, int64_t n)
 {
     uint64_t length = 0;
@@ -97,13 +98,14 @@ static bool is_safetensors(const unsigned char *b, int64_t n)
     return length >= 2 && length <= 100000000;
 }
 
-/* A stream of Arrow messages: a mark, then the size of the first message's description. */
+/* An Arrow stream begins with the bytes ff ff ff ff, followed by the size of the first message's
+ * metadata, a multiple of 8. */
 static bool is_arrow_stream(const unsigned char *b, int64_t n)
 {
     return n >= 8 && memcmp(b, "\xff\xff\xff\xff", 4) == 0 && b[4] % 8 == 0 && b[7] == 0;
 }
 
-/* Latin letters in UTF-16 without a byte order mark: every other byte is zero. */
+/* Returns true for UTF-16 without a byte order mark: in Latin text every second byte is 0. */
 static bool is_wide_text(const unsigned char *b, int64_t n)
 {
     int64_t zero[2] = {0, 0};
@@ -114,8 +116,8 @@ static bool is_wide_text(const unsigned char *b, int64_t n)
            ((zero[0] == 0 && zero[1] > seen * 3 / 4) || (zero[1] == 0 && zero[0] > seen * 3 / 4));
 }
 
-/* Text has no control bytes but those of lines, tabs and terminals, and few of the bytes that UTF-8
- * never has. */
+/* Returns true if the bytes are not text. Text has no NUL bytes, few control bytes other than white
+ * space, backspace and escape, and few bytes >= 0xf8, which never occur in UTF-8. */
 static bool is_binary(const unsigned char *b, int64_t n)
 {
     int64_t odd = 0, high = 0;
@@ -190,9 +192,9 @@ static enum plumb_file_kind kind_of_mode(mode_t mode)
                             : PLUMB_FILE_DEVICE;
 }
 
-/* A link that leads nowhere is named with its target: the system only says that no file is there.
- */
-static plumb_status look(struct stat *s, const char *path)
+/* Calls stat. For a broken symbolic link the message names the target, because the system's own
+ * text says only that the file does not exist. */
+static plumb_status stat_or_explain(struct stat *s, const char *path)
 {
     char target[PATH_MAX];
     if (stat(path, s) == 0)
@@ -213,8 +215,9 @@ static plumb_status refuse(plumb_status code, const char *path, enum plumb_file_
                          kinds[found].name, wanted, *advice ? "; " : "", advice);
 }
 
-/* A pipe that a shell made for this process has a writer, whatever its name in the file system. */
-static bool is_of_shell(const char *path)
+/* Returns true for a pipe that a shell created for this process, as in <(command). It is always
+ * safe to open, because a writer exists. */
+static bool is_shell_pipe(const char *path)
 {
     return strncmp(path, "/dev/fd/", 8) == 0 || strcmp(path, "/dev/stdin") == 0 ||
            strncmp(path, "/proc/self/fd/", 14) == 0;
@@ -224,9 +227,9 @@ plumb_status plumb_file_open(int *fd, const char *path, bool streams)
 {
     struct stat s;
     *fd = -1;
-    PLUMB_TRY(look(&s, path));
+    PLUMB_TRY(stat_or_explain(&s, path));
     const bool stream = !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode);
-    if (!S_ISREG(s.st_mode) && !(stream && (streams || is_of_shell(path))))
+    if (!S_ISREG(s.st_mode) && !(stream && (streams || is_shell_pipe(path))))
         return refuse(PLUMB_ERR_IO, path, kind_of_mode(s.st_mode), "a regular file");
     *fd = open(path, O_RDONLY | O_CLOEXEC);
     PLUMB_REQUIRE(*fd >= 0, PLUMB_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
@@ -237,7 +240,7 @@ plumb_status plumb_file_kind_at(enum plumb_file_kind *out, const char *path)
 {
     struct stat s;
     char head[PLUMB_FILE_HEAD];
-    PLUMB_TRY(look(&s, path));
+    PLUMB_TRY(stat_or_explain(&s, path));
     *out = kind_of_mode(s.st_mode);
     if (!S_ISREG(s.st_mode))
         return PLUMB_OK;
@@ -260,7 +263,8 @@ plumb_status plumb_file_expect_text(const char *path, const char *wanted, const 
     case PLUMB_FILE_JSON:
     case PLUMB_FILE_EMPTY:
         return PLUMB_OK;
-    case PLUMB_FILE_BINARY: /* accepted here: the parser reports the very byte and its line */
+    /* Accepted here, because the parser's message names the byte and its line. */
+    case PLUMB_FILE_BINARY:
         return PLUMB_OK;
     default:
         return refuse(PLUMB_ERR_FORMAT, path, found, wanted);

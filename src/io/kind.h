@@ -1,8 +1,9 @@
-/* kind.h - what a file really is, told from its type and its first bytes, whatever its name says.
+/* kind.h - determines what kind of file a path names, from its file type and its first bytes. The
+ * name of the file plays no role.
  * Layer 1. Includes base/ only.
  *
- * Every reader calls one of these functions before it parses, so that a Git LFS pointer, a
- * compressed file or an error page is named as such and not as a syntax error. */
+ * Each reader calls one of these functions before it parses, so that a message says "a Git LFS
+ * pointer", "gzip-compressed data" or "an HTML page" instead of reporting a syntax error. */
 #ifndef PLUMB_IO_KIND_H
 #define PLUMB_IO_KIND_H
 
@@ -11,8 +12,8 @@
 
 #include "base/status.h"
 
-/* id, name with its article, what to do about it where something else was expected ("" = nothing
- * to add) */
+/* columns: id, name with its article, advice for the user if another kind was expected ("" if there
+ * is no advice) */
 #define PLUMB_FILE_KIND_LIST(X)                                                                    \
     X(TEXT, "a text file", "")                                                                     \
     X(JSON, "JSON text", "")                                                                       \
@@ -23,7 +24,7 @@
     X(FIFO, "a named pipe", "write its data to a regular file first")                              \
     X(SOCKET, "a socket", "name a regular file")                                                   \
     X(DEVICE, "a device", "name a regular file")                                                   \
-    X(LFS_POINTER, "a Git LFS pointer that stands for the file", "fetch the file: git lfs pull")   \
+    X(LFS_POINTER, "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull")       \
     X(HTML, "an HTML page, for example the error page of a download", "download the file again")   \
     X(XML, "an XML document, for example the error page of a download", "download the file again") \
     X(UTF16, "UTF-16 text", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8")                       \
@@ -60,29 +61,31 @@ enum plumb_file_kind {
         PLUMB_FILE_KINDS
 };
 
-/* Bytes that are enough for plumb_file_kind_of; fewer are fine where a file is shorter. */
+/* number of bytes that plumb_file_kind_of needs; fewer are enough if the file is shorter */
 enum { PLUMB_FILE_HEAD = 512 };
 
-const char *plumb_file_kind_name(enum plumb_file_kind k);   /* "a folder" */
-const char *plumb_file_kind_advice(enum plumb_file_kind k); /* "" or "decompress it: gunzip" */
+const char *plumb_file_kind_name(enum plumb_file_kind k); /* for example "a folder" */
+/* "" or, for example, "decompress it: gunzip". */
+const char *plumb_file_kind_advice(enum plumb_file_kind k);
 
-/* Tells the kind from the first n bytes of a file. */
+/* Returns the kind of a file from its first n bytes. */
 enum plumb_file_kind plumb_file_kind_of(const void *head, int64_t n);
-/* Tells the kind of the file at path from its type and its first bytes. A pipe, socket or device
- * is not opened. PLUMB_ERR_IO when there is none or it cannot be read. */
+/* Determines the kind of the file at path from its file type and its first bytes. A pipe, socket or
+ * device is not opened. Returns PLUMB_ERR_IO if there is no file or it cannot be read. */
 plumb_status plumb_file_kind_at(enum plumb_file_kind *out, const char *path);
 
-/* Checks that the first n bytes of a file look like text. An empty file is accepted.
- * PLUMB_ERR_FORMAT otherwise: "PATH: is KIND, expected WANTED; ADVICE". */
+/* Checks that the first n bytes of a file look like text. An empty file is accepted. Otherwise
+ * returns PLUMB_ERR_FORMAT with the message "PATH: is KIND, expected WANTED; ADVICE". */
 plumb_status plumb_file_expect_text(const char *path, const char *wanted, const void *head,
                                     int64_t n);
-/* Succeeds when the file at path is of kind `want`. PLUMB_ERR_IO when there is none or when it is
- * no regular file, PLUMB_ERR_FORMAT as above. */
+/* Checks that the file at path is of kind `want`. Returns PLUMB_ERR_IO if there is no file or it is
+ * not a regular file, and PLUMB_ERR_FORMAT if it is of another kind. */
 plumb_status plumb_file_expect(const char *path, enum plumb_file_kind want);
 
-/* Opens a regular file for reading; *fd is owned by the caller. streams: pipes and devices are
- * fine, too. Pipes of a shell (/dev/fd/N, /dev/stdin) are always fine. PLUMB_ERR_IO naming what is
- * there, and the target of a link that leads nowhere. */
+/* Opens a file for reading; the caller closes *fd. Only regular files are accepted, unless
+ * `streams` is true: then pipes and devices are accepted too. Pipes made by a shell (/dev/fd/N,
+ * /dev/stdin) are always accepted. Returns PLUMB_ERR_IO with the kind of file that was found, or
+ * with the target of a broken link. */
 plumb_status plumb_file_open(int *fd, const char *path, bool streams);
 
 #endif

@@ -1,4 +1,4 @@
-/* ordered.c - a ring of texts that wait for their turn.
+/* ordered.c - keeps numbered texts in a ring until all texts before them have been written.
  * Layer 1. Includes io/ordered.h, base/. */
 #include "io/ordered.h"
 
@@ -9,7 +9,7 @@
 #include "base/num.h"
 
 struct plumb_ordered_text {
-    char *text; /* NULL: not there */
+    char *text; /* NULL if the text of this number has not been put */
     int64_t len;
 };
 
@@ -28,14 +28,15 @@ void plumb_ordered_fini(struct plumb_ordered *o)
     *o = (struct plumb_ordered){0};
 }
 
-/* A ring with room for `number`. */
+/* Enlarges the ring, if needed, so that it has a slot for `number`. */
 static plumb_status grow(struct plumb_ordered *o, int64_t number)
 {
     if (number - o->next < o->cap)
         return PLUMB_OK;
     const int64_t cap = plumb_pow2_ceil(plumb_max_i64(number - o->next + 1, FIRST_CAP));
     struct plumb_ordered_text *ring = calloc((size_t)cap, sizeof(*ring));
-    PLUMB_REQUIRE(ring, PLUMB_ERR_NOMEM, "%lld lines that wait for line %lld", (long long)cap,
+    PLUMB_REQUIRE(ring, PLUMB_ERR_NOMEM,
+                  "out of memory: cannot keep %lld lines that wait for line %lld", (long long)cap,
                   (long long)o->next);
     for (int64_t i = o->next; i < o->next + o->cap; i++)
         ring[i % cap] = o->ring[i % o->cap];
@@ -45,14 +46,14 @@ static plumb_status grow(struct plumb_ordered *o, int64_t number)
     return PLUMB_OK;
 }
 
-static plumb_status keep(struct plumb_ordered *o, int64_t number, const char *text, int64_t len)
+static plumb_status store(struct plumb_ordered *o, int64_t number, const char *text, int64_t len)
 {
     PLUMB_TRY(grow(o, number));
     struct plumb_ordered_text *t = &o->ring[number % o->cap];
-    PLUMB_REQUIRE(!t->text, PLUMB_ERR_ARG, "line %lld came twice", (long long)number);
+    PLUMB_REQUIRE(!t->text, PLUMB_ERR_ARG, "line %lld was given twice", (long long)number);
     t->text = malloc((size_t)len + 1);
-    PLUMB_REQUIRE(t->text, PLUMB_ERR_NOMEM, "line %lld: %lld bytes", (long long)number,
-                  (long long)len);
+    PLUMB_REQUIRE(t->text, PLUMB_ERR_NOMEM, "out of memory: cannot keep line %lld of %lld bytes",
+                  (long long)number, (long long)len);
     memcpy(t->text, text, (size_t)len);
     t->len = len;
     o->waiting++;
@@ -60,7 +61,7 @@ static plumb_status keep(struct plumb_ordered *o, int64_t number, const char *te
     return PLUMB_OK;
 }
 
-static plumb_status hand_on(struct plumb_ordered *o)
+static plumb_status write_waiting(struct plumb_ordered *o)
 {
     while (o->waiting > 0 && o->ring[o->next % o->cap].text) {
         struct plumb_ordered_text *t = &o->ring[o->next % o->cap];
@@ -77,10 +78,11 @@ static plumb_status hand_on(struct plumb_ordered *o)
 plumb_status plumb_ordered_put(struct plumb_ordered *o, int64_t number, const char *text,
                                int64_t len)
 {
-    PLUMB_REQUIRE(number >= o->next, PLUMB_ERR_ARG, "line %lld came twice", (long long)number);
-    if (number != o->next) /* never with a text at `next`: it would have been handed on */
-        return keep(o, number, text, len);
+    PLUMB_REQUIRE(number >= o->next, PLUMB_ERR_ARG, "line %lld was given twice", (long long)number);
+    /* The slot of `next` is always empty here, because its text would have been written. */
+    if (number != o->next)
+        return store(o, number, text, len);
     PLUMB_TRY(o->write(o->arg, text, len));
     o->next++;
-    return hand_on(o);
+    return write_waiting(o);
 }

@@ -1,8 +1,9 @@
-/* safetensors.c - reading: check the whole header, then hand out entries that can be read.
+/* safetensors.c - opens safetensors files, checks their headers and reads their tensors.
  * Layer 1. Includes safetensors.h, json.h, kind.h, file.h, base/.
  *
- * The header decides where data is read, so nothing of it is trusted: after the checks here every
- * entry lies inside its file and no byte belongs to two tensors or to none. */
+ * The header decides which bytes are read, so nothing in it is trusted. After the checks in this
+ * file, each tensor lies inside its file, and each byte of the data belongs to exactly one
+ * tensor. */
 #include "io/safetensors.h"
 
 #include <errno.h>
@@ -22,26 +23,28 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
-enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 }; /* the reference implementation's limit */
-enum { PIECE = 1 << 24, BLOCK = 1 << 16 };         /* bytes of one read; of one that is converted */
+/* Limit of the reference implementation, in bytes. */
+enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
+/* Bytes of one pread; bytes that are converted at once. */
+enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {
     char *path;
-    int fd;           /* -1: not open */
-    struct stat info; /* when it was opened */
+    int fd;           /* -1 if the file is not open */
+    struct stat info; /* size and modification time when the file was opened */
     int64_t size;
-    plumb_json *header; /* owns the names */
+    plumb_json *header; /* parsed header; it owns the names of the tensors */
 };
 
 struct plumb_st {
     struct plumb_st_shard *shard;
     int64_t shards, n, cap;
-    struct plumb_st_entry *entry; /* (n) */
-    int64_t *by_name;             /* (n) places in entry, sorted by name */
+    struct plumb_st_entry *entry; /* (n,) */
+    int64_t *by_name;             /* (n,) indices of entry, sorted by name */
 };
 
-/* Every dtype of the format that fills whole bytes; those plumb computes with have a plumb_dtype.
- */
+/* All dtypes of the format whose values fill whole bytes. `known` is true for those that have a
+ * plumb_dtype. */
 static const struct {
     const char *name;
     int bytes;
@@ -62,8 +65,8 @@ static const struct {
 static plumb_status read_dtype(struct plumb_st_entry *e, int64_t *size, const plumb_json *info)
 {
     const char *name = plumb_json_string(plumb_json_get(info, "dtype"), NULL);
-    PLUMB_REQUIRE(name, PLUMB_ERR_FORMAT, "%s: tensor '%s' has no string 'dtype'", e->file,
-                  e->name);
+    PLUMB_REQUIRE(name, PLUMB_ERR_FORMAT, "%s: tensor '%s' has no field 'dtype' with a string",
+                  e->file, e->name);
     for (size_t i = 0; i < sizeof(dtypes) / sizeof(*dtypes); i++) {
         if (!strcmp(name, dtypes[i].name)) {
             e->dtype = dtypes[i].dtype;
@@ -80,7 +83,7 @@ static plumb_status read_shape(struct plumb_st_entry *e, const plumb_json *info)
 {
     const plumb_json *shape = plumb_json_get(info, "shape");
     PLUMB_REQUIRE(plumb_json_type_of(shape) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
-                  "%s: tensor '%s' has no array 'shape'", e->file, e->name);
+                  "%s: tensor '%s' has no field 'shape' with an array", e->file, e->name);
     const int64_t rank = plumb_json_count(shape);
     PLUMB_REQUIRE(rank <= PLUMB_ST_MAX_RANK, PLUMB_ERR_UNSUPPORTED,
                   "%s: tensor '%s' has %" PRId64 " dimensions, at most %d are read", e->file,
@@ -90,25 +93,26 @@ static plumb_status read_shape(struct plumb_st_entry *e, const plumb_json *info)
     for (int64_t i = 0; i < rank; i++) {
         e->dim[i] = plumb_json_int(plumb_json_at(shape, i), -1);
         PLUMB_REQUIRE(e->dim[i] >= 0, PLUMB_ERR_FORMAT,
-                      "%s: dimension %" PRId64 " of tensor '%s' is no count", e->file, i, e->name);
+                      "%s: dimension %" PRId64 " of tensor '%s' is not a whole number >= 0",
+                      e->file, i, e->name);
         PLUMB_REQUIRE(plumb_mul(&e->count, e->count, e->dim[i]), PLUMB_ERR_FORMAT,
-                      "%s: the size of tensor '%s' overflows", e->file, e->name);
+                      "%s: the size of tensor '%s' overflows 64 bits", e->file, e->name);
     }
     return PLUMB_OK;
 }
 
-/* Fills *e from one member of the header; the data begins at byte `data` of the file and has
- * data_bytes. */
+/* Fills *e from one member of the header. The data section begins at byte `data` of the file and
+ * has data_bytes bytes. */
 static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info, int64_t data,
                                int64_t data_bytes)
 {
     int64_t size = 0, bytes;
     PLUMB_REQUIRE(plumb_json_type_of(info) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
-                  "%s: header entry '%s' is no object", e->file, e->name);
+                  "%s: header entry '%s' is not a JSON object", e->file, e->name);
     PLUMB_TRY(read_dtype(e, &size, info));
     PLUMB_TRY(read_shape(e, info));
     PLUMB_REQUIRE(plumb_mul(&bytes, e->count, size), PLUMB_ERR_FORMAT,
-                  "%s: the size of tensor '%s' overflows", e->file, e->name);
+                  "%s: the size of tensor '%s' overflows 64 bits", e->file, e->name);
     const plumb_json *offsets = plumb_json_get(info, "data_offsets");
     const int64_t begin = plumb_json_int(plumb_json_at(offsets, 0), -1);
     const int64_t end = plumb_json_int(plumb_json_at(offsets, 1), -1);
@@ -131,18 +135,19 @@ static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info,
 static plumb_status check_metadata(const plumb_json *meta, const char *path)
 {
     PLUMB_REQUIRE(plumb_json_type_of(meta) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
-                  "%s: __metadata__ is no object", path);
+                  "%s: __metadata__ is not a JSON object", path);
     for (int64_t i = 0; i < plumb_json_count(meta); i++) {
         const char *key;
         const plumb_json *value;
         PLUMB_TRY(plumb_json_member_at(meta, i, &key, &value));
         PLUMB_REQUIRE(plumb_json_type_of(value) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
-                      "%s: __metadata__ '%s' is no string", path, key);
+                      "%s: the __metadata__ value '%s' is not a string", path, key);
     }
     return PLUMB_OK;
 }
 
-/* By place in the file; tensors without bytes stand before the one that begins there. */
+/* Compares two entries by their position in the file. An empty tensor sorts before the tensor that
+ * begins at the same byte. */
 static int by_data(const void *a, const void *b)
 {
     const struct plumb_st_entry *x = a, *y = b;
@@ -153,7 +158,8 @@ static int by_data(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Adds the entries of a parsed header; st->entry has room for them. */
+/* Appends the entries of a parsed header to st->entry, which has room for them, and checks that
+ * they cover the data section without gaps or overlaps. */
 static plumb_status read_entries(plumb_st *st, const struct plumb_st_shard *s, int64_t header_bytes)
 {
     const int64_t data = LENGTH_BYTES + header_bytes;
@@ -176,21 +182,21 @@ static plumb_status read_entries(plumb_st *st, const struct plumb_st_shard *s, i
         qsort(first, (size_t)n, sizeof(*first), by_data);
     int64_t end = data;
     for (int64_t i = 0; i < n; i++) {
-        PLUMB_REQUIRE(first[i].at == end, PLUMB_ERR_FORMAT,
-                      "%s: tensor '%s' begins at byte %" PRId64 " of the data, expected %" PRId64
-                      ": %s",
-                      s->path, first[i].name, first[i].at - data, end - data,
-                      first[i].at < end ? "tensors overlap" : "no tensor owns the gap");
+        PLUMB_REQUIRE(
+            first[i].at == end, PLUMB_ERR_FORMAT,
+            "%s: tensor '%s' begins at byte %" PRId64 " of the data, expected %" PRId64 ": %s",
+            s->path, first[i].name, first[i].at - data, end - data,
+            first[i].at < end ? "tensors overlap" : "the bytes between belong to no tensor");
         end += first[i].bytes;
     }
     PLUMB_REQUIRE(end == data + data_bytes, PLUMB_ERR_FORMAT,
-                  "%s: %" PRId64 " bytes after the last tensor belong to none", s->path,
+                  "%s: %" PRId64 " bytes after the last tensor belong to no tensor", s->path,
                   data + data_bytes - end);
     st->n += n;
     return PLUMB_OK;
 }
 
-/* out (bytes,) = bytes at `at` of the file, all of them. */
+/* Reads exactly `bytes` bytes at offset `at` of the file into out. */
 static plumb_status read_at(void *out, const struct plumb_st_shard *s, int64_t at, int64_t bytes)
 {
     char *to = out;
@@ -201,8 +207,8 @@ static plumb_status read_at(void *out, const struct plumb_st_shard *s, int64_t a
         PLUMB_REQUIRE(n >= 0, PLUMB_ERR_IO, "%s: cannot read byte %" PRId64 ": %s", s->path, at,
                       strerror(errno));
         PLUMB_REQUIRE(n > 0, PLUMB_ERR_IO,
-                      "%s: became shorter while it was read: %" PRId64
-                      " bytes when it was opened, now it ends at byte %" PRId64,
+                      "%s: became shorter while it was read: it had %" PRId64
+                      " bytes when it was opened and now ends at byte %" PRId64,
                       s->path, s->size, at);
         to += n;
         at += n;
@@ -211,7 +217,8 @@ static plumb_status read_at(void *out, const struct plumb_st_shard *s, int64_t a
     return PLUMB_OK;
 }
 
-/* Another program may write to a file that is open here: half of it would be old, half new. */
+/* Checks that no other program has written to the open file: the data would be partly old and
+ * partly new. */
 static plumb_status check_same(const struct plumb_st_shard *s)
 {
     struct stat now;
@@ -221,7 +228,7 @@ static plumb_status check_same(const struct plumb_st_shard *s)
         now.st_size == s->info.st_size && now.st_mtim.tv_sec == s->info.st_mtim.tv_sec &&
             now.st_mtim.tv_nsec == s->info.st_mtim.tv_nsec,
         PLUMB_ERR_IO,
-        "%s: was written to by another program while it was read; try again when the file "
+        "%s: another program wrote to the file while it was read; try again when the file "
         "is complete",
         s->path);
     return PLUMB_OK;
@@ -250,7 +257,8 @@ static plumb_status open_file(struct plumb_st_shard *s)
     return PLUMB_OK;
 }
 
-/* *header = the JSON text of `length` bytes; released by the caller, also after a failure. */
+/* Reads the JSON text of the header, of *length bytes, into *header. The caller frees *header, also
+ * after a failure. */
 static plumb_status read_header(char **header, int64_t *length, const struct plumb_st_shard *s)
 {
     uint64_t claimed;
@@ -266,14 +274,15 @@ static plumb_status read_header(char **header, int64_t *length, const struct plu
                   s->size);
     *length = (int64_t)claimed;
     *header = malloc((size_t)*length + 1);
-    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM, "%s: a header of %" PRId64 " bytes", path, *length);
+    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM,
+                  "%s: out of memory: cannot read a header of %" PRId64 " bytes", path, *length);
     PLUMB_TRY(read_at(*header, s, LENGTH_BYTES, *length));
     PLUMB_REQUIRE(*length > 0 && **header == '{', PLUMB_ERR_FORMAT,
                   "%s: the header does not begin with '{'", path);
     return PLUMB_OK;
 }
 
-/* Adds one file to st. What it acquired before an error is released by plumb_st_close. */
+/* Adds one file to st. After an error, plumb_st_close releases what was acquired. */
 static plumb_status add_file(plumb_st *st, const char *path)
 {
     struct plumb_st_shard *s = &st->shard[st->shards++];
@@ -281,14 +290,16 @@ static plumb_status add_file(plumb_st *st, const char *path)
     int64_t length = 0;
     s->fd = -1;
     s->path = strdup(path);
-    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: its name", path);
+    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store the file's name",
+                  path);
     PLUMB_TRY(open_file(s));
     plumb_status failed = read_header(&header, &length, s);
     if (failed == PLUMB_OK) {
         char where[PATH_MAX + 16];
         snprintf(where, sizeof(where), "%s: header", path);
         failed = plumb_json_parse(&s->header, header, length, where);
-    } else if (failed == PLUMB_ERR_FORMAT) { /* what it is instead explains more */
+        /* The kind of the file that was found tells the user more. */
+    } else if (failed == PLUMB_ERR_FORMAT) {
         enum plumb_file_kind kind;
         if (plumb_file_kind_at(&kind, path) == PLUMB_OK && kind != PLUMB_FILE_BINARY &&
             kind != PLUMB_FILE_SAFETENSORS)
@@ -310,11 +321,12 @@ static int by_name(const void *a, const void *b, void *entries)
     return strcmp(e[*(const int64_t *)a].name, e[*(const int64_t *)b].name);
 }
 
-/* Sorts the names; the same one in two shards is an error. */
+/* Sorts the entries by name. Returns an error if two shards have a tensor of the same name. */
 static plumb_status index_names(plumb_st *st)
 {
     st->by_name = malloc((size_t)(st->n + 1) * sizeof(*st->by_name));
-    PLUMB_REQUIRE(st->by_name, PLUMB_ERR_NOMEM, "index of %" PRId64 " tensors", st->n);
+    PLUMB_REQUIRE(st->by_name, PLUMB_ERR_NOMEM,
+                  "out of memory: cannot sort %" PRId64 " tensor names", st->n);
     for (int64_t i = 0; i < st->n; i++)
         st->by_name[i] = i;
     if (st->n > 1)
@@ -323,7 +335,7 @@ static plumb_status index_names(plumb_st *st)
         const struct plumb_st_entry *a = &st->entry[st->by_name[i - 1]];
         const struct plumb_st_entry *b = &st->entry[st->by_name[i]];
         PLUMB_REQUIRE(strcmp(a->name, b->name) != 0, PLUMB_ERR_FORMAT,
-                      "tensor '%s' is in %s and in %s", a->name, a->file, b->file);
+                      "tensor '%s' is in two files: %s and %s", a->name, a->file, b->file);
     }
     return PLUMB_OK;
 }
@@ -331,11 +343,12 @@ static plumb_status index_names(plumb_st *st)
 static plumb_status create(plumb_st **out, int64_t files)
 {
     *out = calloc(1, sizeof(**out));
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "a safetensors reader");
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "out of memory: cannot create a safetensors reader");
     (*out)->shard = calloc((size_t)files, sizeof(*(*out)->shard));
     if (!(*out)->shard) {
         plumb_st_close(out);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "a safetensors reader of %" PRId64 " files", files);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM,
+                   "out of memory: cannot create a safetensors reader of %" PRId64 " files", files);
     }
     return PLUMB_OK;
 }
@@ -360,7 +373,8 @@ static int text_order(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* name (count of map) = the shard names of the index, sorted, each once; *n = how many. */
+/* Sets name to the sorted shard file names of the index, each once, and *n to their number. `name`
+ * has room for all members of `map`. */
 static plumb_status shard_names(const char **name, int64_t *n, const plumb_json *map,
                                 const char *path)
 {
@@ -371,7 +385,7 @@ static plumb_status shard_names(const char **name, int64_t *n, const plumb_json 
         PLUMB_TRY(plumb_json_member_at(map, i, &key, &value));
         name[i] = plumb_json_string(value, NULL);
         PLUMB_REQUIRE(name[i] && *name[i] && !strchr(name[i], '/'), PLUMB_ERR_FORMAT,
-                      "%s: weight_map '%s' is no file name in this folder", path, key);
+                      "%s: weight_map '%s': expected the name of a file in this folder", path, key);
     }
     qsort(name, (size_t)count, sizeof(*name), text_order);
     *n = 0;
@@ -391,8 +405,8 @@ static plumb_status check_map(const plumb_st *st, const plumb_json *map, const c
         const struct plumb_st_entry *e = plumb_st_find(st, key);
         const char *slash = e ? strrchr(e->file, '/') : NULL;
         PLUMB_REQUIRE(e && slash && !strcmp(slash + 1, file), PLUMB_ERR_FORMAT,
-                      "%s/%s: tensor '%s' is not in it, although the index says so", dir, file,
-                      key);
+                      "%s/%s: tensor '%s' is missing, but the index says that it is in this file",
+                      dir, file, key);
     }
     return PLUMB_OK;
 }
@@ -408,11 +422,12 @@ static plumb_status open_shards(plumb_st **out, const char *dir, const char *ind
     PLUMB_TRY_GOTO(st, plumb_json_read_file(&index, index_path), fail);
     const plumb_json *map = plumb_json_get(index, "weight_map");
     if (plumb_json_type_of(map) != PLUMB_JSON_OBJECT || plumb_json_count(map) == 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: no object 'weight_map' with tensors",
-                        index_path);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
+                        "%s: expected a field 'weight_map' with at least one tensor", index_path);
     name = malloc((size_t)plumb_json_count(map) * sizeof(*name));
     if (!name)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: %" PRId64 " names", index_path,
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
+                        "%s: out of memory: cannot store %" PRId64 " file names", index_path,
                         plumb_json_count(map));
     PLUMB_TRY_GOTO(st, shard_names(name, &files, map, index_path), fail);
     PLUMB_TRY_GOTO(st, create(&r, files), fail);
@@ -431,7 +446,8 @@ fail:
     return st;
 }
 
-/* Says what a folder without safetensors has instead. */
+/* Raises the error for a folder without safetensors files. The message names a file of another
+ * format, if there is one, and how to convert it. */
 static plumb_status no_weights(const char *dir)
 {
     static const struct {
@@ -465,7 +481,7 @@ plumb_status plumb_st_open_dir(plumb_st **out, const char *dir)
 {
     *out = NULL;
     char path[PATH_MAX];
-    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: no such model folder", dir);
+    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "%s: this model folder does not exist", dir);
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, "model.safetensors"));
     if (plumb_file_exists(path)) {
         PLUMB_TRY(plumb_st_open(out, path));
@@ -523,7 +539,8 @@ const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name)
     return NULL;
 }
 
-/* IEEE 754 binary16 to binary32, exact; a subnormal f is f.mantissa * 2^-24. */
+/* Converts IEEE 754 binary16 to binary32, exactly. The value of a subnormal number is mantissa *
+ * 2^-24. */
 static float half_to_float(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16;
@@ -539,7 +556,7 @@ static float half_to_float(uint16_t h)
     return x;
 }
 
-/* out (n,) from n values as a file has them. */
+/* Converts n values, as stored in a file, to float32. */
 static void convert(float *out, const unsigned char *in, int64_t n, enum plumb_dtype dtype)
 {
     for (int64_t i = 0; i < n; i++) {

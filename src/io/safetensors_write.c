@@ -1,4 +1,4 @@
-/* safetensors_write.c - writing safetensors files, byte for byte as the reference library does.
+/* safetensors_write.c - writes safetensors files that equal the reference library's byte for byte.
  * Layer 1. Includes safetensors.h, json.h, file.h, base/. */
 #include <inttypes.h>
 #include <limits.h>
@@ -11,7 +11,8 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 
-/* order: the reference library's order of dtypes; the file has the highest first. */
+/* `order` is the reference library's order of dtypes; a file has the tensors of the highest order
+ * first. */
 static const struct {
     const char *name;
     int order;
@@ -38,18 +39,19 @@ static int name_order(const void *a, const void *b)
 
 static plumb_status bytes_of(int64_t *bytes, const struct plumb_st_entry *e)
 {
-    PLUMB_REQUIRE(!e->other, PLUMB_ERR_UNSUPPORTED, "tensor '%s': dtype %s is not written", e->name,
-                  e->other);
+    PLUMB_REQUIRE(!e->other, PLUMB_ERR_UNSUPPORTED,
+                  "tensor '%s': the writer does not support the dtype %s", e->name, e->other);
     PLUMB_REQUIRE(e->rank >= 0 && e->rank <= PLUMB_ST_MAX_RANK, PLUMB_ERR_SHAPE,
                   "tensor '%s': rank %d, expected 0 to %d", e->name, e->rank, PLUMB_ST_MAX_RANK);
     *bytes = plumb_dtype_size(e->dtype);
     for (int i = 0; i < e->rank; i++)
         PLUMB_REQUIRE(plumb_mul(bytes, *bytes, e->dim[i]), PLUMB_ERR_SHAPE,
-                      "tensor '%s': its size overflows", e->name);
+                      "tensor '%s': the size is negative or overflows 64 bits", e->name);
     return PLUMB_OK;
 }
 
-/* order (n) = the entries by name; names must be unique and none the header's own. */
+/* Sets order (n,) to the entries sorted by name. Returns an error if two names are equal or if a
+ * tensor has the reserved name __metadata__. */
 static plumb_status sort_names(const struct plumb_st_entry **order,
                                const struct plumb_st_entry *entry, int64_t n)
 {
@@ -93,7 +95,8 @@ static plumb_status put_header(struct plumb_buf *b, const struct plumb_st_entry 
         const struct plumb_st_entry *e = order[i];
         int64_t bytes = 0, end;
         PLUMB_TRY(bytes_of(&bytes, e));
-        PLUMB_REQUIRE(plumb_add(&end, at, bytes), PLUMB_ERR_SHAPE, "the file's size overflows");
+        PLUMB_REQUIRE(plumb_add(&end, at, bytes), PLUMB_ERR_SHAPE,
+                      "the size of the file overflows 64 bits");
         PLUMB_TRY(plumb_buf_add_text(b, first ? "" : ","));
         PLUMB_TRY(put_text(b, e->name));
         PLUMB_TRY(plumb_buf_addf(b, ":{\"dtype\":\"%s\",\"shape\":[", dtypes[e->dtype].name));
@@ -132,11 +135,12 @@ fail:
 plumb_status plumb_st_write(const char *path, const struct plumb_st_entry *entry, int64_t n,
                             const char *const *metadata)
 {
-    PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "%s: %" PRId64 " tensors", path, n);
+    PLUMB_REQUIRE(n >= 0, PLUMB_ERR_ARG, "%s: cannot write %" PRId64 " tensors", path, n);
     struct plumb_buf header = {0};
     plumb_status st;
     const struct plumb_st_entry **order = malloc((size_t)(n + 1) * sizeof(*order));
-    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: order of %" PRId64 " tensors", path, n);
+    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: out of memory: cannot sort %" PRId64 " tensors",
+                  path, n);
     PLUMB_TRY_GOTO(st, sort_names(order, entry, n), fail);
     if (n > 1)
         qsort(order, (size_t)n, sizeof(*order), file_order);
@@ -148,10 +152,10 @@ fail:
     return st;
 }
 
-/* last[i] = index of the first entry behind shard i, for entries dealt in order: an entry that
- * would take a shard past shard_bytes begins the next one. */
-static plumb_status cut(int64_t *last, int64_t *shards, int64_t *total,
-                        const struct plumb_st_entry *entry, int64_t n, int64_t shard_bytes)
+/* Splits the entries, in the given order, into shards of at most shard_bytes. last[i] is the index
+ * one past the last entry of shard i. A tensor larger than shard_bytes gets a shard of its own. */
+static plumb_status split_shards(int64_t *last, int64_t *shards, int64_t *total,
+                                 const struct plumb_st_entry *entry, int64_t n, int64_t shard_bytes)
 {
     int64_t in_shard = 0;
     *total = 0;
@@ -160,7 +164,7 @@ static plumb_status cut(int64_t *last, int64_t *shards, int64_t *total,
         int64_t bytes = 0, sum;
         PLUMB_TRY(bytes_of(&bytes, &entry[i]));
         PLUMB_REQUIRE(plumb_add(total, *total, bytes) && plumb_add(&sum, in_shard, bytes),
-                      PLUMB_ERR_SHAPE, "the size of the model overflows");
+                      PLUMB_ERR_SHAPE, "the size of the model overflows 64 bits");
         if (in_shard > 0 && sum > shard_bytes) {
             last[(*shards)++] = i;
             sum = bytes;
@@ -183,7 +187,8 @@ static plumb_status write_index(const char *dir, const struct plumb_st_entry *en
     struct plumb_buf b = {0};
     plumb_status st;
     const struct plumb_st_entry **order = malloc((size_t)(n + 1) * sizeof(*order));
-    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: order of %" PRId64 " tensors", dir, n);
+    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: out of memory: cannot sort %" PRId64 " tensors", dir,
+                  n);
     PLUMB_TRY_GOTO(st, sort_names(order, entry, n), fail);
     PLUMB_TRY_GOTO(st,
                    plumb_buf_addf(&b,
@@ -215,22 +220,27 @@ plumb_status plumb_st_write_dir(const char *dir, const struct plumb_st_entry *en
 {
     static const char *const metadata[] = {"format", "pt", NULL};
     PLUMB_REQUIRE(n >= 0 && shard_bytes > 0, PLUMB_ERR_ARG,
-                  "%s: %" PRId64 " tensors in shards of %" PRId64 " bytes", dir, n, shard_bytes);
+                  "%s: cannot write %" PRId64 " tensors in shards of %" PRId64 " bytes", dir, n,
+                  shard_bytes);
     char path[PATH_MAX], name[64];
     int64_t shards, total, from = 0;
     plumb_status st;
     int64_t *last = malloc((size_t)(n + 1) * sizeof(*last));
-    PLUMB_REQUIRE(last, PLUMB_ERR_NOMEM, "%s: shards of %" PRId64 " tensors", dir, n);
-    PLUMB_TRY_GOTO(st, cut(last, &shards, &total, entry, n, shard_bytes), fail);
+    PLUMB_REQUIRE(last, PLUMB_ERR_NOMEM,
+                  "%s: out of memory: cannot split %" PRId64 " tensors into shards", dir, n);
+    PLUMB_TRY_GOTO(st, split_shards(last, &shards, &total, entry, n, shard_bytes), fail);
     if (shards == 1) {
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, "model.safetensors"), fail);
         PLUMB_TRY_GOTO(st, plumb_st_write(path, entry, n, metadata), fail);
         goto fail;
     }
-    /* readers prefer one file: shards beside it would never be seen */
+    /* Readers use model.safetensors if it exists and would ignore the shards beside it. */
     PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, "model.safetensors"), fail);
     if (plumb_file_exists(path))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_EXISTS, fail, "%s: is in the way of shards", path);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_EXISTS, fail,
+                        "%s: exists already, and readers would prefer it to the shards to be "
+                        "written; remove it",
+                        path);
     for (int64_t i = 0; i < shards; from = last[i++]) {
         shard_name(name, sizeof(name), i, shards);
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, name), fail);

@@ -1,4 +1,4 @@
-/* versions.c - asks the file format libraries who they are.
+/* versions.c - reads the version numbers of the file format libraries.
  * Layer 1. Includes io/versions.h. */
 #include "io/versions.h"
 

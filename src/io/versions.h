@@ -1,4 +1,4 @@
-/* versions.h - which libraries read and write the files, for plumb doctor.
+/* versions.h - versions of the file format libraries, for the command plumb doctor.
  * Layer 1. Includes base/ only. */
 #ifndef PLUMB_IO_VERSIONS_H
 #define PLUMB_IO_VERSIONS_H
@@ -6,7 +6,8 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* out += "HDF5 1.10.8, jansson 2.14, ..." as linked at run time where the library tells. */
+/* Appends "HDF5 1.10.8, jansson 2.14, ..." to out. The versions are those of the libraries linked
+ * at run time. */
 plumb_status plumb_io_versions(struct plumb_buf *out);
 
 #endif

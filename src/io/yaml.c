@@ -1,8 +1,8 @@
-/* yaml.c - libfyaml's events, made into a tree.
+/* yaml.c - builds a tree from the events of libfyaml's parser.
  * Layer 1. Includes yaml.h, json.h, file.h, base/, libfyaml.
  *
- * Events and not libfyaml's own documents: they carry the place of every token, and what a
- * configuration has no use for is refused where it appears. */
+ * It uses the parser's events and not libfyaml's documents, because each event has the line and
+ * column of its token, and because unsupported YAML features can be refused where they appear. */
 #include "io/yaml.h"
 
 #include <ctype.h>
@@ -27,7 +27,7 @@ static void free_tree(struct plumb_yaml *v)
 {
     while (v) {
         struct plumb_yaml *next = v->next;
-        free_tree(v->first); /* at most MAX_DEPTH levels */
+        free_tree(v->first); /* recursion of at most MAX_DEPTH levels */
         free((char *)v->text);
         free((char *)v->key);
         free(v);
@@ -43,7 +43,8 @@ void plumb_yaml_free(struct plumb_yaml **root)
     *root = NULL;
 }
 
-/* Raises what libfyaml collected, or st with `text` when it collected nothing. */
+/* Raises the error that libfyaml has collected, or an error with `text` if it has collected
+ * none. */
 static plumb_status parser_error(const struct reader *r, const char *text)
 {
     void *at = NULL;
@@ -74,15 +75,17 @@ static plumb_status copy_text(const char **out, struct fy_token *token, const st
     const char *text = token ? fy_token_get_text(token, &len) : "";
     int line, column;
     place(&line, &column, token);
-    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s:%d:%d: YAML scalar", r->where, line, column);
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s:%d:%d: out of memory: cannot read a YAML scalar",
+                  r->where, line, column);
     PLUMB_REQUIRE(!memchr(text, '\0', len), PLUMB_ERR_FORMAT,
                   "%s:%d:%d: YAML: a NUL byte inside a scalar", r->where, line, column);
     *out = strndup(text, len);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: a scalar of %zu bytes", r->where, len);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM,
+                  "%s: out of memory: cannot store a YAML scalar of %zu bytes", r->where, len);
     return PLUMB_OK;
 }
 
-/* Checks for anchor and tag, then fills type and place of v. */
+/* Refuses an anchor or a tag, then sets the type, line and column of v. */
 static plumb_status begin(struct plumb_yaml *v, const struct reader *r, struct fy_event *e)
 {
     struct fy_token *anchor = NULL, *tag = NULL, *token = NULL;
@@ -113,11 +116,12 @@ static plumb_status begin(struct plumb_yaml *v, const struct reader *r, struct f
     const enum fy_scalar_style style =
         v->type == PLUMB_YAML_SCALAR && token ? fy_token_scalar_style(token) : FYSS_PLAIN;
     v->quoted = style != FYSS_PLAIN;
-    /* a null without text and a block scalar stay at the place of their key */
+    /* A null without text and a block scalar keep the line and column of their key, which the
+     * caller has set. */
     if (!v->line || (token && style != FYSS_LITERAL && style != FYSS_FOLDED))
         place(&v->line, &v->column, token);
     if (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED)
-        v->column--; /* the token begins behind its quote */
+        v->column--; /* libfyaml reports the column after the opening quote */
     if (v->type == PLUMB_YAML_SCALAR)
         PLUMB_TRY(copy_text(&v->text, token, r));
     return PLUMB_OK;
@@ -125,21 +129,22 @@ static plumb_status begin(struct plumb_yaml *v, const struct reader *r, struct f
 
 static plumb_status read_children(struct plumb_yaml *v, const struct reader *r, int depth);
 
-/* Reads the value that begins with *e into *v; *e is released. */
+/* Reads the value that begins with the event *e into *v. Releases *e. */
 static plumb_status read_value(struct plumb_yaml *v, const struct reader *r, struct fy_event *e,
                                int depth)
 {
     const plumb_status st = begin(v, r, e);
     fy_parser_event_free(r->parser, e);
     PLUMB_TRY(st);
-    PLUMB_REQUIRE(depth <= MAX_DEPTH, PLUMB_ERR_FORMAT, "%s:%d:%d: YAML: more than %d levels",
-                  r->where, v->line, v->column, MAX_DEPTH);
+    PLUMB_REQUIRE(depth <= MAX_DEPTH, PLUMB_ERR_FORMAT,
+                  "%s:%d:%d: YAML: more than %d nested levels", r->where, v->line, v->column,
+                  MAX_DEPTH);
     if (v->type != PLUMB_YAML_SCALAR)
         PLUMB_TRY(read_children(v, r, depth));
     return PLUMB_OK;
 }
 
-/* Takes the key event of a member; *e is released. */
+/* Reads the key of a map member from the event *e. Releases *e. */
 static plumb_status read_key(struct plumb_yaml *member, const struct plumb_yaml *map,
                              const struct reader *r, struct fy_event *e)
 {
@@ -173,7 +178,7 @@ static plumb_status read_children(struct plumb_yaml *v, const struct reader *r, 
     for (;;) {
         struct fy_event *e = fy_parser_parse(r->parser);
         if (!e)
-            return parser_error(r, "it ends inside a map or list");
+            return parser_error(r, "the text ends inside a map or list");
         if (e->type == (map ? FYET_MAPPING_END : FYET_SEQUENCE_END)) {
             fy_parser_event_free(r->parser, e);
             return PLUMB_OK;
@@ -181,7 +186,7 @@ static plumb_status read_children(struct plumb_yaml *v, const struct reader *r, 
         struct plumb_yaml *child = calloc(1, sizeof(*child));
         if (!child) {
             fy_parser_event_free(r->parser, e);
-            PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: a YAML value", r->where);
+            PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: out of memory: cannot store a YAML value", r->where);
         }
         if (map) {
             const plumb_status st = read_key(child, v, r, e);
@@ -191,18 +196,19 @@ static plumb_status read_children(struct plumb_yaml *v, const struct reader *r, 
             }
             e = fy_parser_parse(r->parser);
         }
-        *end = child; /* from here the tree owns it */
+        *end = child; /* from here on the tree owns the child */
         end = &child->next;
         v->n++;
         if (!e)
             return parser_error(r, "a value is missing");
-        child->line = map ? child->key_line : v->line; /* of a null without any text */
+        child->line = map ? child->key_line : v->line; /* position of a null without text */
         child->column = map ? child->key_column : v->column;
         PLUMB_TRY(read_value(child, r, e, depth + 1));
     }
 }
 
-/* The one document of the stream, or an empty map. */
+/* Reads the only document of the stream into root; a stream without a document gives an empty
+ * map. */
 static plumb_status read_stream(struct plumb_yaml *root, const struct reader *r)
 {
     bool seen = false;
@@ -211,7 +217,7 @@ static plumb_status read_stream(struct plumb_yaml *root, const struct reader *r)
     for (;;) {
         struct fy_event *e = fy_parser_parse(r->parser);
         if (!e)
-            return parser_error(r, "it cannot be read");
+            return parser_error(r, "the text cannot be parsed");
         const enum fy_event_type type = e->type;
         if (type == FYET_SCALAR || type == FYET_SEQUENCE_START || type == FYET_MAPPING_START ||
             type == FYET_ALIAS) {
@@ -236,12 +242,14 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
 {
     *out = NULL;
     PLUMB_REQUIRE(len >= 0 && len <= 1 << 24, PLUMB_ERR_UNSUPPORTED,
-                  "%s: YAML of %" PRId64 " bytes, at most %d are read", where, len, 1 << 24);
+                  "%s: the YAML text has %" PRId64 " bytes, but at most %d are allowed", where, len,
+                  1 << 24);
     PLUMB_REQUIRE(!len || !memchr(text, '\0', (size_t)len), PLUMB_ERR_FORMAT,
-                  "%s: YAML: a NUL byte", where);
-    const int64_t valid = len ? plumb_utf8_valid(text, len) : 0; /* libfyaml drops the rest */
-    PLUMB_REQUIRE(valid == len, PLUMB_ERR_FORMAT, "%s: YAML: byte %" PRId64 " is no UTF-8", where,
-                  valid);
+                  "%s: YAML: the text contains a NUL byte", where);
+    /* Libfyaml would silently drop all bytes after an invalid one. */
+    const int64_t valid = len ? plumb_utf8_valid(text, len) : 0;
+    PLUMB_REQUIRE(valid == len, PLUMB_ERR_FORMAT, "%s: YAML: byte %" PRId64 " is not valid UTF-8",
+                  where, valid);
     struct reader r = {.where = where};
     plumb_status st = PLUMB_OK;
     struct fy_diag_cfg quiet;
@@ -250,7 +258,8 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
     struct plumb_yaml *root = calloc(1, sizeof(*root));
     r.diag = fy_diag_create(&quiet);
     if (!root || !r.diag)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: a YAML reader", where);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: out of memory: cannot create a YAML reader",
+                        where);
     fy_diag_set_collect_errors(r.diag, true);
     const struct fy_parse_cfg cfg = {.search_path = "",
                                      .flags =
@@ -258,7 +267,8 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
                                      .diag = r.diag};
     r.parser = fy_parser_create(&cfg);
     if (!r.parser || fy_parser_set_string(r.parser, len ? text : "", (size_t)len) != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: a YAML parser", where);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: out of memory: cannot create a YAML parser",
+                        where);
     PLUMB_TRY_GOTO(st, read_stream(root, &r), fail);
     *out = root;
     root = NULL;
@@ -302,8 +312,9 @@ const char *plumb_yaml_type_name(const struct plumb_yaml *v)
     return name[v->type];
 }
 
-/* Plain needs: a first character that begins neither a number nor an indicator, then only
- * characters without meaning in any context; and no word that YAML 1.1 or 1.2 reads as more. */
+/* Returns true if text can be written without quotes: its first character is a letter, '/' or '_',
+ * all characters are without a meaning in YAML, and it is no word that YAML 1.1 or 1.2 reads as a
+ * boolean or null. */
 static bool plain_is_safe(const char *text)
 {
     static const char *const word[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"};
@@ -320,7 +331,7 @@ static bool plain_is_safe(const char *text)
 
 plumb_status plumb_yaml_put_string(struct plumb_buf *b, const char *text)
 {
-    /* a JSON string is a double-quoted YAML scalar */
+    /* Every JSON string is also a double-quoted YAML scalar. */
     if (plain_is_safe(text))
         PLUMB_TRY(plumb_buf_add_text(b, text));
     else

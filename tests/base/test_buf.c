@@ -1,4 +1,4 @@
-/* test_buf.c - growing strings.
+/* test_buf.c - bytes and formatted text are appended to growing strings.
  * Test of layer 0. */
 #include "base/buf.h"
 

@@ -1,4 +1,4 @@
-/* test_num.c - checked sizes, and float32 to bfloat16 and back.
+/* test_num.c - overflow-checked arithmetic, and the conversion between float32 and bfloat16.
  * Test of layer 0. */
 #include "base/num.h"
 

@@ -1,4 +1,4 @@
-/* test_pool.c - every item once, on any number of threads.
+/* test_pool.c - the thread pool processes every item exactly once, with any number of threads.
  * Test of layer 0. */
 #include "base/pool.h"
 

@@ -1,4 +1,4 @@
-/* test_rng.c - Philox against its published vectors; numbers as functions of their key.
+/* test_rng.c - Philox against its published vectors; the same key always gives the same number.
  * Test of layer 0. */
 #include "base/rng.h"
 

@@ -1,4 +1,4 @@
-/* test_status.c - codes, exit codes, and the trail of a failure.
+/* test_status.c - error texts, exit codes, and the trail of an error through its callers.
  * Test of layer 0. */
 #include "base/status.h"
 

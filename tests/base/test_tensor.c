@@ -1,5 +1,5 @@
-/* test_tensor.c - sizes, and the arena: a dry run counts what a real one places.
- * Test of layer 0. With an argument it misuses an arena, and must not survive that under ASan. */
+/* test_tensor.c - sizes of tensors; a dry run of an arena counts the bytes that a real run uses.
+ * Test of layer 0. With an argument, it misuses an arena, and the address sanitizer must end it. */
 #include "base/tensor.h"
 
 #include <string.h>

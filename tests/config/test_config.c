@@ -328,7 +328,7 @@ static void test_bad_yaml(void)
     struct plumb_config *c;
     write_yaml("model: \"a\xff\"\n");
     CHECK(plumb_config_load(&c, "align", yaml_path, NULL, 0) == PLUMB_ERR_CONFIG);
-    says(":1: byte 9 (0xff) is no UTF-8");
+    says(":1: byte 9 (0xff) is not valid UTF-8");
     CHECK(plumb_config_load(&c, "align", "/no/such.yaml", NULL, 0) == PLUMB_ERR_IO);
     says("/no/such.yaml");
     CHECK(plumb_config_load(&c, "alien", NULL, NULL, 0) == PLUMB_ERR_CONFIG);

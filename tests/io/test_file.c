@@ -1,4 +1,4 @@
-/* test_file.c - files, folders, atomic writes, and what a full disk does to them.
+/* test_file.c - files and folders are read and written atomically, also on a full disk.
  * Test. Includes harness.h, io/. */
 #include <stdbool.h>
 #include <string.h>

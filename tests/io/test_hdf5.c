@@ -1,4 +1,4 @@
-/* test_hdf5.c - HDF5 files as plumb writes them, and everything else that such a file can claim.
+/* test_hdf5.c - HDF5 files written by plumb are read back, and damaged or foreign ones are refused.
  * Test. Includes harness.h, io/, hdf5. */
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +72,8 @@ static void test_round_trip(void)
     CHECK_FAILS(plumb_h5_read(f, "ids", PLUMB_H5_U64, 0, 4, got), PLUMB_ERR_FORMAT,
                 "8-byte signed integers, expected 8-byte unsigned");
     CHECK_FAILS(plumb_h5_read(f, "ids", PLUMB_H5_F64, 0, 4, got), PLUMB_ERR_FORMAT, "8-byte reals");
-    CHECK_FAILS(plumb_h5_read(f, "group", PLUMB_H5_F64, 0, 1, got), PLUMB_ERR_FORMAT, "no array");
+    CHECK_FAILS(plumb_h5_read(f, "group", PLUMB_H5_F64, 0, 1, got), PLUMB_ERR_FORMAT,
+                "not an array");
     CHECK_FAILS(plumb_h5_read(f, "x", PLUMB_H5_F64, 0, 1, got), PLUMB_ERR_FORMAT, "no array \"x\"");
     plumb_h5_close(&f);
 }
@@ -232,15 +233,15 @@ static void test_arrays(void)
     CHECK(memcmp(got, values, sizeof(got)) == 0);
     refused(f, "square", format, "has 2 dimensions");
     refused(f, "scalar", format, "has 0 dimensions");
-    refused(f, "unwritten", format, "none were written");
+    refused(f, "unwritten", format, "wrote none");
     refused(f, "huge", other, "stored in chunks");
-    refused(f, "wraps", format, "more than any file has");
+    refused(f, "wraps", format, "more than any file can hold");
     refused(f, "chunked", other, "stored in chunks");
     refused(f, "packed", other, "compressed");
     refused(f, "outside", other, "another file (external storage)");
     refused(f, "reals", format, "8-byte reals, expected 8-byte signed");
-    refused(f, "group", format, "no array");
-    refused(f, "group/x", format, "no array");
+    refused(f, "group", format, "not an array");
+    refused(f, "group/x", format, "not an array");
     refused(f, "soft", other, "is a link");
     refused(f, "soft2", other, "is a link");
     refused(f, "elsewhere", other, "is a link");
@@ -296,9 +297,9 @@ static void test_virtual(void)
     refused(f, "renamed", format, "no array \"nothing\"");
     refused(f, "short", format, "refers to 9 in it");
     CHECK_FAILS(plumb_h5_read(f, "hole", PLUMB_H5_I64, 2, 4, got), format, "have 2 values");
-    refused(f, "upwards", other, "expected one in the same folder");
-    refused(f, "absolute", other, "expected one in the same folder");
-    refused(f, "own", other, "expected one in the same folder");
+    refused(f, "upwards", other, "expected a file in the same folder");
+    refused(f, "absolute", other, "expected a file in the same folder");
+    refused(f, "own", other, "expected a file in the same folder");
     refused(f, "circle", format, "is virtual");
     refused(f, "nested", format, "is virtual");
     refused(f, "text", format, "raw: is");

@@ -1,4 +1,4 @@
-/* test_json.c - the JSON reader and writer, against JSONTestSuite and by hand.
+/* test_json.c - the JSON reader and writer against JSONTestSuite and hand-made cases.
  * Test. Includes harness.h, io/. */
 #include <stdbool.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* test_kind.c - files are named for what they are, and every reader says so.
+/* test_kind.c - every reader names the kind of a file that it refuses.
  * Test. Includes harness.h, io/. */
 #include <string.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-/* test_ordered.c - texts come in any order and leave in theirs.
+/* test_ordered.c - texts that are put in any order are written in the order of their numbers.
  * Test. Includes harness.h, io/. */
 #include "io/ordered.h"
 
@@ -85,9 +85,9 @@ static void faults(void)
     struct sink sink = {.fails_at = 1};
     struct plumb_ordered o;
     plumb_ordered_init(&o, 5, take, &sink);
-    CHECK_FAILS(put(&o, 4), PLUMB_ERR_ARG, "line 4 came twice");
+    CHECK_FAILS(put(&o, 4), PLUMB_ERR_ARG, "line 4 was given twice");
     CHECK_OK(put(&o, 7));
-    CHECK_FAILS(put(&o, 7), PLUMB_ERR_ARG, "line 7 came twice");
+    CHECK_FAILS(put(&o, 7), PLUMB_ERR_ARG, "line 7 was given twice");
     CHECK_OK(put(&o, 6));
     CHECK(sink.calls == 0);
     CHECK_FAILS(put(&o, 5), PLUMB_ERR_IO, "the sink is full");

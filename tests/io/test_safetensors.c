@@ -1,4 +1,5 @@
-/* test_safetensors.c - reader and writer against the reference library's bytes and refusals.
+/* test_safetensors.c - the reader and writer against the reference library: equal bytes when
+ * writing, equal refusals when reading.
  * Test. Includes harness.h, io/. */
 #include <fcntl.h>
 #include <stdbool.h>
@@ -63,10 +64,10 @@ static void test_refusals(void)
     refused("[]", 0, f, "'{'");
     refused(" {}", 0, f, "'{'");
     refused("{", 0, f, "JSON");
-    refused("{\"a\":1}", 0, f, "'a' is no object");
+    refused("{\"a\":1}", 0, f, "'a' is not a JSON object");
     refused("{\"a\":" T("F32", "1", "0", "4") "}", 3, f, "cut short");
     refused("{\"a\":" T("F32", "1", "0", "4") "}", 5, f, "1 bytes after the last tensor");
-    refused("{\"a\":" T("F32", "1", "1", "5") "}", 5, f, "no tensor owns the gap");
+    refused("{\"a\":" T("F32", "1", "1", "5") "}", 5, f, "belong to no tensor");
     refused("{\"a\":" T("F32", "1", "0", "4") ",\"b\":" T("F32", "1", "2", "6") "}", 6, f,
             "overlap");
     refused("{\"a\":" T("F32", "1", "4", "0") "}", 4, f, "ascending");
@@ -79,11 +80,13 @@ static void test_refusals(void)
     refused("{\"a\":" T("F32", "-1", "0", "4") "}", 4, f, "dimension 0");
     refused("{\"a\":" T("F32", "4611686018427387904,4", "0", "4") "}", 4, f, "overflows");
     refused("{\"a\":" T("F32", "4611686018427387904", "0", "4") "}", 4, f, "overflows");
-    refused("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, f, "no array 'shape'");
-    refused("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, f, "no string 'dtype'");
+    refused("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, f,
+            "no field 'shape' with an array");
+    refused("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, f,
+            "no field 'dtype' with a string");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, f, "data_offsets");
-    refused("{\"__metadata__\":{\"a\":1}}", 0, f, "__metadata__ 'a' is no string");
-    refused("{\"__metadata__\":[]}", 0, f, "__metadata__ is no object");
+    refused("{\"__metadata__\":{\"a\":1}}", 0, f, "__metadata__ value 'a' is not a string");
+    refused("{\"__metadata__\":[]}", 0, f, "__metadata__ is not a JSON object");
     refused("{\"a\":" T("F32", "1,1,1,1,1,1,1,1,1", "0", "4") "}", 4, PLUMB_ERR_UNSUPPORTED,
             "9 dimensions");
     plumb_st *st = NULL;
@@ -159,7 +162,7 @@ static void test_changed_while_open(void)
     CHECK(f && fseek(f, -4, SEEK_END) == 0 && fputs("abcd", f) >= 0 && fclose(f) == 0);
     CHECK(utimensat(AT_FDCWD, path, other, 0) == 0);
     CHECK(plumb_st_to_f32(out, plumb_st_find(st, "w")) == PLUMB_ERR_IO);
-    says("big.safetensors: was written to by another program");
+    says("big.safetensors: another program wrote to the file");
     plumb_st_close(&st);
 
     /* a new file under the same name is another file: the open one stays as it was */
@@ -333,7 +336,7 @@ static void test_shards(void)
 
     overwrite(index_path, "{\"weight_map\":{\"ids\":\"model-00001-of-00004.safetensors\"}}");
     CHECK(plumb_st_open_dir(&st, dir) == PLUMB_ERR_FORMAT);
-    says("tensor 'ids' is not in it");
+    says("tensor 'ids' is missing");
     overwrite(index_path, "{\"weight_map\":{\"ids\":\"../ours.safetensors\"}}");
     CHECK(plumb_st_open_dir(&st, dir) == PLUMB_ERR_FORMAT);
     says("weight_map 'ids'");

@@ -1,4 +1,4 @@
-/* test_yaml.c - the YAML tree, its places, and what is refused.
+/* test_yaml.c - the YAML tree, the lines and columns of its values, and the texts that are refused.
  * Test. Includes harness.h, io/. */
 #include <string.h>
 
@@ -85,7 +85,7 @@ static void test_refusals(void)
     bad("a: b: c\n", "f.yaml:1:5: YAML: ");
     bad("a: 'x\n", "YAML: ");
     bad("a: \"x\\0\"\n", "f.yaml:1:5: YAML: a NUL byte inside a scalar");
-    bad("a: \xc3\x28\n", "f.yaml: YAML: byte 3 is no UTF-8");
+    bad("a: \xc3\x28\n", "f.yaml: YAML: byte 3 is not valid UTF-8");
     struct plumb_yaml *v;
     CHECK(plumb_yaml_parse(&v, "a: \0", 4, "f.yaml") == PLUMB_ERR_FORMAT);
     CHECK(plumb_yaml_read_file(&v, "/no/such.yaml") == PLUMB_ERR_IO);
@@ -96,7 +96,7 @@ static void test_refusals(void)
     plumb_buf_clear(&deep);
     for (int i = 0; i < 100; i++)
         CHECK_OK(plumb_buf_addf(&deep, "%*sa:\n", i, ""));
-    bad(deep.data, "more than 64 levels");
+    bad(deep.data, "more than 64 nested levels");
     plumb_buf_fini(&deep);
 }
 
