@@ -1,4 +1,5 @@
-/* file.c - files and folders, with every failed system call reported by path and cause.
+/* file.c - reads and writes files. Each failed system call is reported with the path and the
+ * system's error text.
  * Layer 1. Includes file.h, kind.h, utf8.h, base/, xxhash. */
 #include "io/file.h"
 
@@ -39,7 +40,7 @@ plumb_status plumb_dir_fsync(const char *path)
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         FAIL_ERRNO(path, "open this folder");
-    /* EINVAL: a file system without folder fsync has nothing to flush */
+    /* fsync on a folder gives EINVAL on file systems that do not support it. */
     const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
     close(fd);
     PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush this folder to disk: %s", path,

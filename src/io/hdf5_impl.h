@@ -37,11 +37,12 @@ hid_t plumb_h5_memory_type(enum plumb_h5_type t);
 /* Returns PLUMB_ERR_IO with the text of the first failed system call on the file, or PLUMB_OK if
  * none failed. */
 plumb_status plumb_h5_check_fault(const plumb_h5 *f);
-/* The kind of link at a name: NONE if a part of the name is missing, OTHER if a part is a link to
- * another place or file, else HARD. The library by itself follows links into any file. */
+/* Looks up each part of a name such as "a/b/c". Returns NONE if a part is missing, OTHER if a part
+ * is a soft or external link, else HARD. The library would follow such links even into another
+ * file, so plumb checks them first. */
 enum plumb_h5_link { PLUMB_H5_NONE, PLUMB_H5_HARD, PLUMB_H5_OTHER };
 enum plumb_h5_link plumb_h5_look_up(const plumb_h5 *f, const char *name);
-/* *out = a file that is not open yet; released by plumb_h5_close. */
+/* Allocates *out for a file that is not open yet. Release it with plumb_h5_close. */
 plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing);
 
 #endif

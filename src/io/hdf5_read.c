@@ -42,7 +42,7 @@ fail:
     return st;
 }
 
-/* ---- types in words ---- */
+/* ---- descriptions of types for messages ---- */
 
 static void describe_type(char out[96], hid_t type)
 {

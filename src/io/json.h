@@ -69,8 +69,9 @@ plumb_status plumb_json_want_bool(const plumb_json *v, const char *key, bool *ou
 plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const char **out,
                                     const char *const *fallback, const char *where);
 
-/* Writing: appends to a buffer. The caller writes the commas and braces. Bytes of a string that
- * are no UTF-8 become U+FFFD, so that the output is always JSON. */
+/* Writing functions append to a buffer; the caller writes commas, colons and braces.
+ * plumb_json_put_string replaces bytes that are not valid UTF-8 by U+FFFD, so that the output is
+ * always valid JSON. */
 plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len);
 /* Append the shortest text that reads back to the same value. A value that is not finite is written
  * as null. */

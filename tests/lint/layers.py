@@ -33,7 +33,7 @@ ONLY_IN = {  # foreign header: folders that may include it
     "libfyaml.h": {"io"},
     "xxhash.h": {"io"},
     "pcre2.h": {"text"},
-    "utf8proc.h": {"text"},
+    "utf8proc.h": {"io", "text"},
     "cuda_runtime.h": {"kernels", "backend", "comm"},
     "cuda_runtime_api.h": {"kernels", "backend", "comm"},
     "cublasLt.h": {"kernels"},
