@@ -1,8 +1,9 @@
-/* added.c - added tokens: found in the text before the model sees it.
+/* added.c - finds added tokens in a text before the text is split into words.
  * Layer 3. Includes base/, io/json.h and text/beside.h.
  *
- * The reference (huggingface/tokenizers, added_vocabulary.rs) searches leftmost, longest, without
- * overlap; a match that single_word discards still consumes its text. */
+ * Like the reference (huggingface/tokenizers, added_vocabulary.rs), the search takes the leftmost
+ * match, of these the longest, and matches do not overlap. A match that single_word rejects is not
+ * searched again for shorter tokens. */
 #include "text/added.h"
 
 #include <stdlib.h>
@@ -39,7 +40,7 @@ int64_t plumb_added_by_content(const struct plumb_added *z, const char *s, int64
 
 int64_t plumb_added_by_id(const struct plumb_added *z, int32_t id)
 {
-    int64_t low = 0, high = z->n; /* tokens are sorted by id */
+    int64_t low = 0, high = z->n; /* the tokens are sorted by id */
     while (low < high) {
         const int64_t mid = (low + high) / 2;
         if (z->token[mid].id < id)
@@ -62,7 +63,7 @@ static plumb_status trie_add(struct plumb_trie *t, const struct plumb_buf *text,
     int32_t at = -1;
     for (int64_t i = 0; i < text->len; i++) {
         const unsigned char byte = (unsigned char)text->data[i];
-        /* room first: growing moves the nodes that links point into */
+        /* Enlarge the array first, because links point into it and realloc may move it. */
         PLUMB_TRY(plumb_grow((void **)&t->node, t->n, &t->cap, sizeof *t->node));
         int32_t *link = i == 0 ? &t->root[byte] : find_child(t, &t->node[at].child, byte);
         if (*link < 0) {
@@ -75,7 +76,8 @@ static plumb_status trie_add(struct plumb_trie *t, const struct plumb_buf *text,
     return PLUMB_OK;
 }
 
-/* Longest token at s[from..n): its index and *end, or -1. */
+/* Returns the index of the longest token that begins at s[from], and its end in *end; -1 if there
+ * is none. */
 static int32_t trie_longest(const struct plumb_trie *t, const char *s, int64_t n, int64_t from,
                             int64_t *end)
 {
@@ -125,7 +127,7 @@ static plumb_status set_form(struct plumb_added_token *a, const struct plumb_nor
         st = plumb_normalizer_apply(norm, &a->form, &other, &m, &start);
     if (!st && a->form.len == 0)
         st = plumb_fail_at(PLUMB_ERR_FORMAT, __FILE__, __LINE__,
-                           "%s: added_tokens: \"%s\" is empty once normalised", where,
+                           "%s: added_tokens: \"%s\" is empty after normalisation", where,
                            plumb_buf_text(&a->content));
     plumb_buf_fini(&other);
     plumb_matches_fini(&m);
@@ -135,11 +137,12 @@ static plumb_status set_form(struct plumb_added_token *a, const struct plumb_nor
 static void warn_id(const struct plumb_added_token *a, int64_t says, const char *where)
 {
     plumb_log_once(PLUMB_LOG_WARN,
-                   "%s: added token \"%s\" says id %lld but gets %d, as in the reference", where,
-                   plumb_buf_text(&a->content), (long long)says, (int)a->id);
+                   "%s: the file states id %lld for the added token \"%s\", but the token gets id "
+                   "%d, as in transformers",
+                   where, (long long)says, plumb_buf_text(&a->content), (int)a->id);
 }
 
-/* says: the id that the file gives, or -1. */
+/* Assigns the id of a token. says is the id stated in the file, or -1. */
 static void give_id(struct plumb_added_token *a, int32_t *next_id, const plumb_bpe *model,
                     int64_t says, const char *where)
 {
@@ -157,7 +160,7 @@ static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_
     int64_t file_id = 0;
     *a = (struct plumb_added_token){0};
     PLUMB_TRY(read_token(a, v, &file_id, where));
-    if (a->content.len == 0) { /* the reference ignores it */
+    if (a->content.len == 0) { /* the reference ignores a token without text */
         plumb_buf_fini(&a->content);
         z->n--;
         return PLUMB_OK;
@@ -171,17 +174,18 @@ static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_
     return PLUMB_OK;
 }
 
-/* A token that another file asks for. put: it stands in a list with flags, or the reference lists
- * the tokens of tokenizer.json again (without added_tokens_decoder), so that a role makes it
- * special. */
-static plumb_status add_wish(struct plumb_added *z, const struct plumb_beside *beside,
-                             const struct plumb_wish *w, int32_t *next_id, const plumb_bpe *model)
+/* Adds or changes a token that a file beside tokenizer.json asks for. A role makes an existing
+ * token special, unless tokenizer.json alone defines the token and tokenizer_config.json has
+ * added_tokens_decoder: this is how the reference behaves. */
+static plumb_status apply_request(struct plumb_added *z, const struct plumb_beside *beside,
+                                  const struct plumb_token_request *w, int32_t *next_id,
+                                  const plumb_bpe *model)
 {
     const int64_t at = plumb_added_by_content(z, w->content.data, w->content.len);
     struct plumb_added_token *a = at < 0 ? NULL : &z->token[at];
-    if (a && w->kind == PLUMB_WISH_NAMED)
+    if (a && w->kind == PLUMB_REQUEST_NAMED)
         a->special |= !a->own || a->put || !beside->listed;
-    if (a && w->kind != PLUMB_WISH_PUT)
+    if (a && w->kind != PLUMB_REQUEST_PUT)
         return PLUMB_OK;
     if (!a) {
         PLUMB_TRY(plumb_grow((void **)&z->token, z->n, &z->cap, sizeof *z->token));
@@ -192,7 +196,7 @@ static plumb_status add_wish(struct plumb_added *z, const struct plumb_beside *b
     } else if (w->says >= 0 && w->says != a->id) {
         warn_id(a, w->says, w->source);
     }
-    a->put = w->kind == PLUMB_WISH_PUT;
+    a->put = w->kind == PLUMB_REQUEST_PUT;
     a->special = w->special;
     a->normalized = w->normalized;
     a->single_word = w->single_word;
@@ -216,7 +220,7 @@ static plumb_status build(struct plumb_added *z, const char *where)
         int64_t end = 0;
         const int32_t other = trie_longest(t, a->form.data, a->form.len, 0, &end);
         PLUMB_REQUIRE(other < 0 || end < a->form.len, PLUMB_ERR_FORMAT,
-                      "%s: added_tokens: \"%s\" and \"%s\" are the same once normalised", where,
+                      "%s: added_tokens: \"%s\" and \"%s\" are equal after normalisation", where,
                       plumb_buf_text(&z->token[other < 0 ? 0 : other].content),
                       plumb_buf_text(&a->content));
         PLUMB_TRY(trie_add(t, &a->form, (int32_t)i));
@@ -244,7 +248,7 @@ plumb_status plumb_added_init(struct plumb_added *z, const plumb_json *v,
     for (int64_t i = 0; i < plumb_json_count(v); i++)
         PLUMB_TRY(add_token(z, plumb_json_at(v, i), &next_id, model, where));
     for (int64_t i = 0; beside && i < beside->n; i++)
-        PLUMB_TRY(add_wish(z, beside, &beside->wish[i], &next_id, model));
+        PLUMB_TRY(apply_request(z, beside, &beside->request[i], &next_id, model));
     for (int64_t i = 0; i < z->n; i++)
         PLUMB_TRY(set_form(&z->token[i], norm, where));
     if (z->n)
@@ -260,7 +264,7 @@ static plumb_status is_word(const struct plumb_added *z, struct plumb_matches *m
     return PLUMB_OK;
 }
 
-/* Whether s[begin..end) stands between no word characters. */
+/* Sets *out to true if there is no word character directly before or after s[begin..end). */
 static plumb_status stands_alone(const struct plumb_added *z, struct plumb_matches *m,
                                  const char *s, int64_t n, int64_t begin, int64_t end, bool *out)
 {

@@ -1,4 +1,4 @@
-/* beside.c - the files beside tokenizer.json that say something about tokens.
+/* beside.c - reads token definitions from the files beside tokenizer.json.
  * Layer 3. Includes base/, io/json.h and text/beside.h. */
 #include "text/beside.h"
 
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "text/pieces.h"
 
-/* Names of the three files; z is the struct plumb_beside at hand. */
+/* The paths of the three files; z is the struct plumb_beside of the function. */
 #define CONFIG z->name[0]
 #define MAP    z->name[1]
 #define ADDED  z->name[2]
@@ -21,8 +21,8 @@ static const char *const role_name[] = {"bos_token", "eos_token", "unk_token", "
 void plumb_beside_fini(struct plumb_beside *z)
 {
     for (int64_t i = 0; i < z->n; i++)
-        plumb_buf_fini(&z->wish[i].content);
-    free(z->wish);
+        plumb_buf_fini(&z->request[i].content);
+    free(z->request);
     plumb_json_free(&z->config);
     plumb_json_free(&z->map);
     plumb_json_free(&z->added);
@@ -40,7 +40,8 @@ void plumb_beside_name(struct plumb_beside *z, const char *where)
                  name[i]);
 }
 
-/* A token is a string, or an object with its text as "content". */
+/* Returns the text of a token, which is a string or an object with the member "content"; NULL if v
+ * is neither. */
 static const char *text_of(const plumb_json *v)
 {
     if (plumb_json_type_of(v) == PLUMB_JSON_OBJECT)
@@ -49,7 +50,7 @@ static const char *text_of(const plumb_json *v)
 }
 
 /* Returns the member `key` of special_tokens_map.json if that file is used and has it, otherwise
- * that of tokenizer_config.json, or NULL. *source names the file. */
+ * that of tokenizer_config.json, or NULL. *source becomes the name of the file. */
 static const plumb_json *member(const struct plumb_beside *z, const char *key, const char **source)
 {
     const plumb_json *in_map = z->listed ? NULL : plumb_json_member(z->map, key);
@@ -73,10 +74,10 @@ static bool is_role(const char *key)
     return false;
 }
 
-/* v: a string, or an object with "content" and flags. An empty text is not added by the reference.
- */
-static plumb_status wish(struct plumb_beside *z, int kind, const plumb_json *v, bool special,
-                         int64_t says, const char *key, const char *source)
+/* Appends a request to add a token. v is a string, or an object with "content" and flags. An empty
+ * text is skipped, as in the reference. */
+static plumb_status request(struct plumb_beside *z, int kind, const plumb_json *v, bool special,
+                            int64_t says, const char *key, const char *source)
 {
     const bool no = false, object = plumb_json_type_of(v) == PLUMB_JSON_OBJECT;
     const plumb_json *text = object ? plumb_json_get(v, "content") : v;
@@ -84,15 +85,15 @@ static plumb_status wish(struct plumb_beside *z, int kind, const plumb_json *v, 
                   "%s: %s: expected a string or {\"content\": string}", source, key);
     if (plumb_json_string_len(text) == 0)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_grow((void **)&z->wish, z->n, &z->cap, sizeof *z->wish));
-    struct plumb_wish *w = &z->wish[z->n++];
-    *w = (struct plumb_wish){.says = says, .source = source};
+    PLUMB_TRY(plumb_grow((void **)&z->request, z->n, &z->cap, sizeof *z->request));
+    struct plumb_token_request *w = &z->request[z->n++];
+    *w = (struct plumb_token_request){.says = says, .source = source};
     w->kind = kind;
     PLUMB_TRY(plumb_buf_add(&w->content, plumb_json_string(text, ""), plumb_json_string_len(text)));
     w->special = special;
     if (object)
         PLUMB_TRY(plumb_json_want_bool(v, "special", &w->special, &special, source));
-    w->special |= kind != PLUMB_WISH_PUT;
+    w->special |= kind != PLUMB_REQUEST_PUT;
     const bool unless_special = !w->special;
     if (!object) {
         w->normalized = unless_special;
@@ -104,10 +105,10 @@ static plumb_status wish(struct plumb_beside *z, int kind, const plumb_json *v, 
     return plumb_json_want_bool(v, "rstrip", &w->rstrip, &no, source);
 }
 
-/* ---- the lists ---------------------------------------------------------------------------- */
+/* ---- lists of tokens with ids --------------------------------------------------------------- */
 
-/* One entry of a list: the id is the key in added_tokens_decoder, the value in added_tokens.json.
- */
+/* One entry of a list. The id is the key in added_tokens_decoder and the value in
+ * added_tokens.json. */
 struct entry {
     int64_t id;
     const char *key;
@@ -141,7 +142,7 @@ static plumb_status sorted(struct entry **out, const plumb_json *list, bool list
                   listed ? "added_tokens_decoder: " : "",
                   plumb_json_type_name(plumb_json_type_of(list)));
     struct entry *e = calloc((size_t)n + 1, sizeof *e);
-    PLUMB_REQUIRE(e, PLUMB_ERR_NOMEM, "%lld added tokens", (long long)n);
+    PLUMB_REQUIRE(e, PLUMB_ERR_NOMEM, "out of memory: cannot read %lld added tokens", (long long)n);
     for (int64_t i = 0; i < n && st == PLUMB_OK; i++) {
         st = plumb_json_member_at(list, i, &e[i].key, &e[i].value);
         if (st == PLUMB_OK)
@@ -156,13 +157,14 @@ static plumb_status sorted(struct entry **out, const plumb_json *list, bool list
     return PLUMB_OK;
 }
 
-static plumb_status wish_decoder(struct plumb_beside *z, const plumb_json *list)
+static plumb_status request_decoder(struct plumb_beside *z, const plumb_json *list)
 {
     struct entry *e = NULL;
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(sorted(&e, list, true, CONFIG));
     for (int64_t i = 0; i < plumb_json_count(list) && st == PLUMB_OK; i++)
-        st = wish(z, PLUMB_WISH_PUT, e[i].value, false, e[i].id, "added_tokens_decoder", CONFIG);
+        st = request(z, PLUMB_REQUEST_PUT, e[i].value, false, e[i].id, "added_tokens_decoder",
+                     CONFIG);
     free(e);
     return st;
 }
@@ -176,8 +178,9 @@ static bool in_tokenizer_json(const plumb_json *root, int64_t id)
     return false;
 }
 
-/* The lists of further special tokens, in the order in which transformers has them: the config's,
- * the map's; the map's under the older name only where there is no other. */
+/* Collects the lists of further special tokens, in the order of transformers: first the list of
+ * tokenizer_config.json, then that of special_tokens_map.json. The older name in
+ * special_tokens_map.json is used only if there is no other list. Returns the number of lists. */
 static int extras(const struct plumb_beside *z, const plumb_json *list[2], const char *source[2])
 {
     static const char now[] = "extra_special_tokens", then[] = "additional_special_tokens";
@@ -208,8 +211,9 @@ static bool holds(const plumb_json *list, const char *text)
     return false;
 }
 
-/* Whether a text of added_tokens.json is special: it has a role or stands in a list. (transformers
- * does not look into additional_special_tokens of the map here.) */
+/* Returns true if a token of added_tokens.json is special: it has a role or is in a list of special
+ * tokens. As in transformers, additional_special_tokens of special_tokens_map.json is not
+ * searched. */
 static bool is_special(const struct plumb_beside *z, const char *text)
 {
     const plumb_json *list[2];
@@ -229,18 +233,19 @@ static bool is_special(const struct plumb_beside *z, const char *text)
 static plumb_status put_added(struct plumb_beside *z, const char *text, int64_t id)
 {
     const bool special = is_special(z, text);
-    PLUMB_TRY(plumb_grow((void **)&z->wish, z->n, &z->cap, sizeof *z->wish));
-    struct plumb_wish *w = &z->wish[z->n++];
-    *w = (struct plumb_wish){.kind = PLUMB_WISH_PUT,
-                             .special = special,
-                             .normalized = !special,
-                             .says = id,
-                             .source = ADDED};
+    PLUMB_TRY(plumb_grow((void **)&z->request, z->n, &z->cap, sizeof *z->request));
+    struct plumb_token_request *w = &z->request[z->n++];
+    *w = (struct plumb_token_request){.kind = PLUMB_REQUEST_PUT,
+                                      .special = special,
+                                      .normalized = !special,
+                                      .says = id,
+                                      .source = ADDED};
     return plumb_buf_add_text(&w->content, text);
 }
 
-/* An id that tokenizer.json gives to an added token is that token's. */
-static plumb_status wish_added(struct plumb_beside *z, const plumb_json *root)
+/* Appends the tokens of added_tokens.json. An entry is skipped if tokenizer.json gives its id to an
+ * added token. */
+static plumb_status request_added(struct plumb_beside *z, const plumb_json *root)
 {
     struct entry *e = NULL;
     plumb_status st = PLUMB_OK;
@@ -254,18 +259,19 @@ static plumb_status wish_added(struct plumb_beside *z, const plumb_json *root)
     return st;
 }
 
-/* ---- roles and lists without ids ---------------------------------------------------------- */
+/* ---- roles, and lists of tokens without ids -------------------------------------------------- */
 
-static plumb_status wish_role(struct plumb_beside *z, const char *key, const plumb_json *v,
-                              const char *source)
+static plumb_status request_role(struct plumb_beside *z, const char *key, const plumb_json *v,
+                                 const char *source)
 {
     if (plumb_json_type_of(v) == PLUMB_JSON_NULL)
         return PLUMB_OK;
-    return wish(z, PLUMB_WISH_NAMED, v, true, -1, key, source);
+    return request(z, PLUMB_REQUEST_NAMED, v, true, -1, key, source);
 }
 
-/* "image_token" and the like, of one file. */
-static plumb_status wish_others(struct plumb_beside *z, const plumb_json *file, const char *source)
+/* Appends the tokens of one file whose role is not a standard one, such as "image_token". */
+static plumb_status request_others(struct plumb_beside *z, const plumb_json *file,
+                                   const char *source)
 {
     static const char tail[] = "_token";
     for (int64_t i = 0; i < plumb_json_count(file); i++) {
@@ -275,12 +281,12 @@ static plumb_status wish_others(struct plumb_beside *z, const plumb_json *file, 
         const size_t n = strlen(key);
         if (n >= sizeof tail && !strcmp(key + n - (sizeof tail - 1), tail) && !is_role(key) &&
             text_of(v))
-            PLUMB_TRY(wish_role(z, key, v, source));
+            PLUMB_TRY(request_role(z, key, v, source));
     }
     return PLUMB_OK;
 }
 
-static plumb_status wish_list(struct plumb_beside *z, const plumb_json *list, const char *source)
+static plumb_status request_list(struct plumb_beside *z, const plumb_json *list, const char *source)
 {
     static const char name[] = "extra_special_tokens";
     const bool named = plumb_json_type_of(list) == PLUMB_JSON_OBJECT;
@@ -289,24 +295,26 @@ static plumb_status wish_list(struct plumb_beside *z, const plumb_json *list, co
         const plumb_json *v = plumb_json_at(list, i);
         if (named)
             PLUMB_TRY(plumb_json_member_at(list, i, &key, &v));
-        PLUMB_TRY(wish(z, named ? PLUMB_WISH_NAMED : PLUMB_WISH_EXTRA, v, true, -1, key, source));
+        PLUMB_TRY(request(z, named ? PLUMB_REQUEST_NAMED : PLUMB_REQUEST_EXTRA, v, true, -1, key,
+                          source));
     }
     return PLUMB_OK;
 }
 
-static plumb_status wish_extras(struct plumb_beside *z)
+static plumb_status request_extras(struct plumb_beside *z)
 {
     const plumb_json *list[2];
     const char *source[2];
     const int n = extras(z, list, source);
     if (plumb_json_count(plumb_json_get(z->config, "extra_special_tokens")) &&
         plumb_json_count(plumb_json_get(z->config, "additional_special_tokens")))
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: has extra_special_tokens and additional_special_tokens; the first is "
-                       "used alone, as in transformers 5",
-                       CONFIG);
+        plumb_log_once(
+            PLUMB_LOG_WARN,
+            "%s: the file has extra_special_tokens and additional_special_tokens; only the "
+            "first is used, as in transformers 5",
+            CONFIG);
     for (int i = 0; i < n; i++)
-        PLUMB_TRY(wish_list(z, list[i], source[i]));
+        PLUMB_TRY(request_list(z, list[i], source[i]));
     return PLUMB_OK;
 }
 
@@ -317,8 +325,8 @@ static void compare_roles(const struct plumb_beside *z)
         const char *b = text_of(plumb_json_get(z->map, role_name[i]));
         if (a && b && strcmp(a, b) != 0)
             plumb_log_once(PLUMB_LOG_WARN,
-                           "%s: %s is \"%s\", but \"%s\" in special_tokens_map.json; the second is "
-                           "used, as in transformers where the first file has no "
+                           "%s: %s is \"%s\", but \"%s\" in special_tokens_map.json; the latter is "
+                           "used, as in transformers if the former file has no "
                            "added_tokens_decoder",
                            CONFIG, role_name[i], a, b);
     }
@@ -358,23 +366,23 @@ plumb_status plumb_beside_read(struct plumb_beside *z, const plumb_json *root)
     if (z->config)
         PLUMB_TRY(plumb_json_want_bool(z->config, "split_special_tokens", &split, &no, CONFIG));
     PLUMB_REQUIRE(!split, PLUMB_ERR_UNSUPPORTED,
-                  "%s: split_special_tokens true is not supported: special tokens in a text are "
-                  "always recognised",
+                  "%s: split_special_tokens = true is not supported: plumb always recognises "
+                  "special tokens in a text",
                   CONFIG);
     const plumb_json *list = plumb_json_member(z->config, "added_tokens_decoder");
     z->listed = list != NULL;
     if (list)
-        PLUMB_TRY(wish_decoder(z, list));
+        PLUMB_TRY(request_decoder(z, list));
     else
-        PLUMB_TRY(wish_added(z, root));
+        PLUMB_TRY(request_added(z, root));
     if (!z->listed)
         compare_roles(z);
     for (int i = 0; i < N_ROLE; i++) {
         const plumb_json *v = member(z, role_name[i], &source);
-        PLUMB_TRY(wish_role(z, role_name[i], v, source));
+        PLUMB_TRY(request_role(z, role_name[i], v, source));
     }
-    PLUMB_TRY(wish_others(z, z->config, CONFIG));
+    PLUMB_TRY(request_others(z, z->config, CONFIG));
     if (!z->listed)
-        PLUMB_TRY(wish_others(z, z->map, MAP));
-    return wish_extras(z);
+        PLUMB_TRY(request_others(z, z->map, MAP));
+    return request_extras(z);
 }

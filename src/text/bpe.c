@@ -1,10 +1,11 @@
-/* bpe.c - the tokens of a word by byte pair encoding.
- * Layer 3. Includes base/, io/file.h.
+/* bpe.c - encodes a word by byte pair encoding.
+ * Layer 3. Includes base/.
  *
- * Merges in order of rank, leftmost first (Sennrich 2016, arXiv:1508.07909, as in
- * huggingface/tokenizers, models/bpe). Short words: a scan for the smallest rank; long ones: a
- * heap of candidates over a linked list. A candidate is stale when its pair no longer makes the
- * same token: symbols only grow, so an equal result means an equal pair. */
+ * Merges are applied in the order of their rank, and equal ranks from left to right (Sennrich 2016,
+ * arXiv:1508.07909, as in huggingface/tokenizers, models/bpe). Short words are scanned for the
+ * smallest rank; long words use a heap of candidate pairs over a linked list. A candidate is
+ * outdated if its pair no longer merges to the same token. Comparing the result is enough, because
+ * symbols only grow: an equal result means an equal pair. */
 #include "text/bpe.h"
 
 #include <stdlib.h>
@@ -15,16 +16,16 @@
 #include "text/bpe_table.h"
 #include "text/utf8.h"
 
-/* Up to this many symbols the scan is the faster way. */
+/* Up to this many symbols the scan is faster than the heap. */
 #define SCAN_MAX 48
 #define NO_RANK  INT32_MAX
 
 struct symbol {
-    int32_t id; /* -1: merged into the one before */
+    int32_t id; /* -1 after it was merged into the symbol before it */
     int32_t prev, next;
 };
 struct candidate {
-    uint64_t key; /* rank << 32 | position: smallest first */
+    uint64_t key; /* rank << 32 | position; the smallest key is merged first */
     int32_t id;
 };
 
@@ -80,7 +81,8 @@ static plumb_status reserve(struct plumb_bpe_work *w, int64_t bytes)
         return PLUMB_OK;
     const int64_t cap = plumb_max_i64(bytes, 2 * w->cap);
     void *grown = realloc(w->bytes, (size_t)cap);
-    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "no memory for a word of %lld bytes", (long long)bytes);
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "out of memory: cannot encode a word of %lld bytes",
+                  (long long)bytes);
     w->bytes = grown;
     w->cap = cap;
     return PLUMB_OK;
@@ -89,7 +91,7 @@ static plumb_status reserve(struct plumb_bpe_work *w, int64_t bytes)
 static plumb_status unknown(const plumb_bpe *b, int32_t *pending, int32_t *out, int64_t *n)
 {
     PLUMB_REQUIRE(b->unk_id >= 0, PLUMB_ERR_FORMAT,
-                  "model.unk_token \"%s\" is needed for a text but is not in the vocabulary",
+                  "a text needs model.unk_token \"%s\", but this token is not in the vocabulary",
                   plumb_buf_text(&b->unk));
     if (*pending >= 0 && !b->fuse_unk)
         out[(*n)++] = *pending;
@@ -97,9 +99,10 @@ static plumb_status unknown(const plumb_bpe *b, int32_t *pending, int32_t *out, 
     return PLUMB_OK;
 }
 
-/* The word's characters as ids: out has room for len of them. Characters without a token become
- * their bytes' tokens, the unknown token, or nothing. As in the reference, an unknown token waits
- * for the next known character, so bytes may overtake it. */
+/* Writes the ids of the word's characters to out, which has room for len ids. A character without a
+ * token becomes the tokens of its bytes, the unknown token, or nothing. As in the reference, an
+ * unknown token is output only before the next known character, so that byte tokens may precede
+ * it. */
 static plumb_status characters(const plumb_bpe *b, const char *s, int64_t len, int32_t *out,
                                int64_t *n)
 {
@@ -139,7 +142,7 @@ static int32_t rank_of(const plumb_bpe *b, int32_t left, int32_t right, int32_t 
 
 static int64_t merge_by_scan(const plumb_bpe *b, int32_t *id, int64_t n)
 {
-    int32_t rank[SCAN_MAX], made[SCAN_MAX]; /* of the pair (i, i + 1) */
+    int32_t rank[SCAN_MAX], made[SCAN_MAX]; /* rank and result of merging the pair (i, i + 1) */
     for (int64_t i = 0; i + 1 < n; i++)
         rank[i] = rank_of(b, id[i], id[i + 1], &made[i]);
     while (n > 1) {
@@ -197,8 +200,8 @@ static void offer(const plumb_bpe *b, const struct symbol *sym, int32_t left, in
                   (struct candidate){(uint64_t)(uint32_t)rank << 32 | (uint32_t)left, made});
 }
 
-/* Room for n symbols and for their candidates: n - 1 at first, and at most one more than it
- * takes away with each of at most n - 1 merges. */
+/* Returns the bytes for n symbols and their candidates: there are n - 1 candidates at first, and
+ * each of the at most n - 1 merges removes one and adds at most two. */
 static int64_t heap_bytes(int64_t n)
 {
     return n * (int64_t)(sizeof(struct symbol) + 2 * sizeof(struct candidate));
@@ -244,8 +247,8 @@ static plumb_status merge(const plumb_bpe *b, struct plumb_ids *ids, struct plum
     int32_t *id = small;
     int64_t n;
     if (len > SCAN_MAX) {
-        PLUMB_REQUIRE(len < INT32_MAX / 4, PLUMB_ERR_UNSUPPORTED, "a word of %lld bytes",
-                      (long long)len);
+        PLUMB_REQUIRE(len < INT32_MAX / 4, PLUMB_ERR_UNSUPPORTED,
+                      "a word of %lld bytes is too long to encode", (long long)len);
         const int64_t head = (len * (int64_t)sizeof *id + 15) & ~(int64_t)15;
         PLUMB_TRY(reserve(w, head + heap_bytes(len)));
         id = w->bytes;

@@ -1,4 +1,4 @@
-/* bpe_load.c - reads the vocabulary and the merges of a BPE model.
+/* bpe_load.c - reads the vocabulary and the merges of a BPE model into its tables.
  * Layer 3. Includes base/, io/json.h and io/file.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "text/bpe_table.h"
 #include "text/utf8.h"
 
-/* Ids above this are refused: the tables are indexed by id. */
+/* Larger ids are refused, because the tables are indexed by id. */
 #define MAX_ID (4 * 1024 * 1024)
 
 void plumb_bpe_destroy(plumb_bpe **out)
@@ -53,8 +53,8 @@ static plumb_status allocate(plumb_bpe *b, int64_t merges, const char *where)
     b->slot = malloc((size_t)b->slots * sizeof *b->slot);
     b->merge = malloc((size_t)b->merges * sizeof *b->merge);
     PLUMB_REQUIRE(b->text && b->known && b->slot && b->merge, PLUMB_ERR_NOMEM,
-                  "%s: no memory for %lld tokens and %lld merges", where, (long long)b->count,
-                  (long long)merges);
+                  "%s: out of memory: cannot store %lld tokens and %lld merges", where,
+                  (long long)b->count, (long long)merges);
     for (int64_t i = 0; i < top; i++)
         b->text[i] = (struct plumb_bpe_text){UINT32_MAX, 0};
     for (int64_t i = 0; i < b->slots; i++)
@@ -78,7 +78,7 @@ static plumb_status read_vocab(plumb_bpe *b, const plumb_json *vocab, const char
                       "%s: model.vocab: \"%.*s\" and \"%.100s\" have the same id %d", where,
                       (int)plumb_min_i64(other_len, 100), other, token, (int)id);
         PLUMB_REQUIRE(b->chars.len + len < UINT32_MAX, PLUMB_ERR_UNSUPPORTED,
-                      "%s: model.vocab: more than 4 GB of text", where);
+                      "%s: model.vocab: the texts of the tokens exceed 4 GB", where);
         uint32_t tag;
         struct plumb_bpe_slot *at = plumb_bpe_find(b, token, len, &tag);
         *at = (struct plumb_bpe_slot){tag, id};
@@ -88,7 +88,7 @@ static plumb_status read_vocab(plumb_bpe *b, const plumb_json *vocab, const char
     return PLUMB_OK;
 }
 
-/* The two halves of one merge: ["a", "b"], or "a b". */
+/* Reads the two tokens of one merge: ["a", "b"], or "a b". */
 static plumb_status halves(const plumb_json *v, int64_t line, const char **a, int64_t *na,
                            const char **b, int64_t *nb, const char *where)
 {
@@ -139,7 +139,7 @@ static plumb_status read_merge(plumb_bpe *b, const plumb_json *v, int64_t line, 
     PLUMB_TRY(plumb_buf_add(joined, left, nl));
     PLUMB_TRY(plumb_buf_add(joined, right, nr));
     PLUMB_TRY(known_token(b, joined->data, joined->len, line, &id, where));
-    /* A pair that comes twice keeps its last rank, as in the reference. */
+    /* If a pair occurs twice, its last rank is used, as in the reference. */
     *plumb_bpe_find_merge(b, plumb_bpe_pair(l, r)) =
         (struct plumb_bpe_merge){plumb_bpe_pair(l, r), rank, id};
     return PLUMB_OK;
@@ -193,7 +193,7 @@ static plumb_status read_options(plumb_bpe *b, const plumb_json *v, const char *
     const char *type = "BPE";
     PLUMB_TRY(plumb_json_want_string(v, "type", &type, (const char *const[]){"BPE"}, where));
     PLUMB_REQUIRE(strcmp(type, "BPE") == 0, PLUMB_ERR_UNSUPPORTED,
-                  "%s: model: type \"%s\" is not supported; plumb knows BPE", where, type);
+                  "%s: model: type \"%s\" is not supported; plumb supports BPE", where, type);
     if (plumb_json_get(v, "dropout"))
         PLUMB_TRY(plumb_json_want_real(v, "dropout", &dropout, &none, where));
     else
@@ -238,7 +238,7 @@ static plumb_status load(plumb_bpe *b, const plumb_json *v, const char *where)
 plumb_status plumb_bpe_create(plumb_bpe **out, const plumb_json *v, const char *where)
 {
     plumb_bpe *b = calloc(1, sizeof *b);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "%s: no memory for the model", where);
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "%s: out of memory: cannot create the model", where);
     const plumb_status st = load(b, v, where);
     if (st)
         plumb_bpe_destroy(&b);

@@ -1,4 +1,4 @@
-/* decode.c - the "decoder" of tokenizer.json: token texts become text.
+/* decode.c - the "decoder" of tokenizer.json: turns the texts of tokens into one text.
  * Layer 3. Includes base/ and io/json.h. */
 #include "text/decode.h"
 
@@ -17,12 +17,12 @@ enum kind { BYTE_LEVEL, REPLACE, BYTE_FALLBACK, FUSE, STRIP, METASPACE };
 
 struct plumb_decode_step {
     enum kind kind;
-    plumb_pattern *pattern;   /* REPLACE */
-    struct plumb_buf content; /* REPLACE */
-    char mark[4];             /* STRIP, METASPACE */
+    plumb_pattern *pattern;   /* used by REPLACE */
+    struct plumb_buf content; /* used by REPLACE */
+    char mark[4];             /* used by STRIP and METASPACE */
     int mark_len;
-    int64_t start, stop; /* STRIP: at most so many at either end */
-    bool drop_first;     /* METASPACE: the first token loses its marks */
+    int64_t start, stop; /* STRIP: at most this many marks are removed at each end */
+    bool drop_first;     /* METASPACE: marks in the first token are removed */
 };
 
 plumb_status plumb_token_texts_close(struct plumb_token_texts *t)
@@ -58,7 +58,7 @@ static plumb_status fill(struct plumb_decode_step *s, const char *type, const pl
     while (k < 6 && strcmp(type, name[k]) != 0)
         k++;
     PLUMB_REQUIRE(k < 6, PLUMB_ERR_UNSUPPORTED,
-                  "%s: decoder: type \"%s\" is not supported; plumb knows " KNOWN, where, type);
+                  "%s: decoder: type \"%s\" is not supported; plumb supports " KNOWN, where, type);
     s->kind = (enum kind)k;
     if (s->kind == REPLACE) {
         const char *content;
@@ -89,8 +89,8 @@ static plumb_status add_steps(struct plumb_decoder *z, const plumb_json *v, cons
                               int depth)
 {
     const char *type;
-    PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED, "%s: decoder: sequences too deep",
-                  where);
+    PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED,
+                  "%s: decoder: sequences are nested too deeply", where);
     PLUMB_TRY(plumb_json_want_string(v, "type", &type, NULL, where));
     if (strcmp(type, "Sequence") == 0) {
         const plumb_json *list = plumb_json_get(v, "decoders");
@@ -123,7 +123,8 @@ static const char *token(const struct plumb_token_texts *t, int64_t i, int64_t *
     return plumb_buf_text(&t->text) + begin;
 }
 
-/* out += the bytes that s spells; a text with a foreign character stands for itself. */
+/* Appends the bytes that the characters of s stand for. If one character is not in the byte
+ * alphabet, s itself is appended. */
 static plumb_status unspell(struct plumb_buf *out, const char *s, int64_t n)
 {
     char part[256];
@@ -144,7 +145,7 @@ static plumb_status unspell(struct plumb_buf *out, const char *s, int64_t n)
     return plumb_buf_add(out, part, len);
 }
 
-/* All tokens become one, with U+FFFD for what is no UTF-8. */
+/* Joins all tokens to one. Bytes that are not valid UTF-8 become U+FFFD. */
 static plumb_status byte_level(struct plumb_token_texts *in, struct plumb_token_texts *out)
 {
     plumb_status st = PLUMB_OK;
@@ -169,7 +170,8 @@ static int hex(char c)
                                   : -1;
 }
 
-/* The byte that "<0x..>" names, or -1. Rust's parser takes a plus sign for the first digit. */
+/* Returns the byte that a token "<0x..>" names, or -1. The first digit may be a plus sign, because
+ * Rust's number parser accepts it. */
 static int named_byte(const char *s, int64_t n)
 {
     if (n != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>' || hex(s[4]) < 0)
@@ -179,7 +181,8 @@ static int named_byte(const char *s, int64_t n)
     return hex(s[3]) < 0 ? -1 : hex(s[3]) * 16 + hex(s[4]);
 }
 
-/* A run of bytes becomes one token when it is UTF-8, else one U+FFFD per byte. */
+/* Ends a run of bytes: they become one token if they are valid UTF-8, otherwise one U+FFFD for each
+ * byte. */
 static plumb_status flush_bytes(struct plumb_buf *bytes, struct plumb_token_texts *out)
 {
     int bad;
@@ -263,7 +266,7 @@ static plumb_status metaspace(const struct plumb_decode_step *s, const char *tex
     return PLUMB_OK;
 }
 
-/* The steps that map each token to one token. */
+/* Applies a step that maps each token to one token. */
 static plumb_status each(const struct plumb_decode_step *s, struct plumb_token_texts *in,
                          struct plumb_token_texts *out, struct plumb_matches *m)
 {

@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 
-/* A growing list of ids; zero-initialise, release with plumb_ids_fini. */
+/* A growing list of token ids. Initialise with zeros, release with plumb_ids_fini. */
 struct plumb_ids {
     int32_t *id;
     int64_t n, cap;

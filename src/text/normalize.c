@@ -1,4 +1,4 @@
-/* normalize.c - the "normalizer" of tokenizer.json.
+/* normalize.c - the "normalizer" of tokenizer.json: changes a text before it is split into words.
  * Layer 3. Includes base/, io/json.h and utf8proc. */
 #include "text/normalize.h"
 
@@ -16,9 +16,9 @@ enum kind { NFC, NFD, NFKC, NFKD, PREPEND, REPLACE, LOWERCASE, STRIP };
 
 struct plumb_normalize_step {
     enum kind kind;
-    plumb_pattern *pattern;   /* REPLACE */
-    struct plumb_buf content; /* PREPEND, REPLACE */
-    bool left, right;         /* STRIP */
+    plumb_pattern *pattern;   /* used by REPLACE */
+    struct plumb_buf content; /* used by PREPEND and REPLACE */
+    bool left, right;         /* used by STRIP */
 };
 
 plumb_status plumb_pattern_from_json(plumb_pattern **out, const plumb_json *v, const char *where)
@@ -62,7 +62,8 @@ static plumb_status fill(struct plumb_normalize_step *s, const char *type, const
     while (i < sizeof table / sizeof *table && strcmp(type, table[i].name) != 0)
         i++;
     PLUMB_REQUIRE(i < sizeof table / sizeof *table, PLUMB_ERR_UNSUPPORTED,
-                  "%s: normalizer: type \"%s\" is not supported; plumb knows " KNOWN, where, type);
+                  "%s: normalizer: type \"%s\" is not supported; plumb supports " KNOWN, where,
+                  type);
     s->kind = table[i].kind;
     if (s->kind == PREPEND)
         PLUMB_TRY(content(s, v, "prepend", where));
@@ -81,8 +82,8 @@ static plumb_status add_steps(struct plumb_normalizer *z, const plumb_json *v, c
                               int depth)
 {
     const char *type;
-    PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED, "%s: normalizer: sequences too deep",
-                  where);
+    PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED,
+                  "%s: normalizer: sequences are nested too deeply", where);
     PLUMB_TRY(plumb_json_want_string(v, "type", &type, NULL, where));
     if (strcmp(type, "Sequence") == 0) {
         const plumb_json *list = plumb_json_get(v, "normalizers");
@@ -108,7 +109,8 @@ plumb_status plumb_normalizer_init(struct plumb_normalizer *z, const plumb_json 
     return add_steps(z, v, where, 0);
 }
 
-/* Below these lead bytes no character changes: ASCII for all forms, U+0300 for NFC. */
+/* Returns true if no normalisation is needed, judged by the lead bytes: ASCII never changes, and
+ * NFC changes nothing below U+0300. */
 static bool is_normal(enum kind kind, const struct plumb_buf *text)
 {
     const unsigned char limit = kind == NFC ? 0xcc : 0x80;
@@ -118,9 +120,9 @@ static bool is_normal(enum kind kind, const struct plumb_buf *text)
     return true;
 }
 
-/* Characters that the reference leaves alone in every form: it normalises by the tables of Unicode
- * 9, where they had no decomposition and no combining class yet. Found by comparing every code
- * point with huggingface/tokenizers 0.23. In order. */
+/* Characters that the reference does not change in any form. It normalises with the tables of
+ * Unicode 9, in which these characters had no decomposition and no combining class. Found by
+ * comparing every code point with huggingface/tokenizers 0.23. Sorted by code point. */
 static const uint32_t untouched[][2] = {
     {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
     {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},
@@ -160,7 +162,8 @@ static plumb_status map(enum kind kind, const char *s, int64_t len, struct plumb
     return st;
 }
 
-/* An untouched character is a wall: nothing moves or composes across it. */
+/* Normalises the text between untouched characters. These stay in place, and nothing is reordered
+ * or composed across them. */
 static plumb_status unicode(enum kind kind, const struct plumb_buf *text, struct plumb_buf *out)
 {
     int64_t done = 0;
@@ -180,7 +183,7 @@ static plumb_status lowercase(const struct plumb_buf *text, struct plumb_buf *ou
     for (int64_t i = 0; i < text->len; i += plumb_utf8_size(text->data[i])) {
         const uint32_t cp = plumb_utf8_at(text->data + i);
         char bytes[4];
-        if (cp == 0x130) /* the one capital whose small form is two characters */
+        if (cp == 0x130) /* U+0130 is the only capital letter whose small form has two characters */
             PLUMB_TRY(plumb_buf_add(out, "i\xcc\x87", 3));
         else
             PLUMB_TRY(plumb_buf_add(
@@ -216,7 +219,8 @@ static plumb_status replace(const struct plumb_normalize_step *s, const struct p
         else
             PLUMB_TRY(plumb_buf_add(out, text->data + a->begin, a->end - a->begin));
     }
-    /* The reference places what replaces several characters at the last of them. */
+    /* The reference assigns a replacement for several characters to the last of them, so that it
+     * does not begin where the text began. */
     if (m->n && m->m[0].hit && m->m[0].end > 0 &&
         (s->content.len == 0 || m->m[0].end > plumb_utf8_size(text->data[0])))
         *start = false;

@@ -1,4 +1,4 @@
-/* pattern.c - regular expressions and literal patterns over UTF-8 text.
+/* pattern.c - searches UTF-8 text for regular expressions and literal texts.
  * Layer 3. Includes base/ and PCRE2. */
 #include "text/pattern.h"
 
@@ -10,11 +10,11 @@
 #include "text/pieces.h"
 #include "text/utf8.h"
 
-/* Backtracking steps before a match is given up as hopeless. */
+/* A match that needs more backtracking steps than this is given up with an error. */
 #define MATCH_LIMIT 200000000u
 
 struct plumb_pattern {
-    char *literal; /* NULL for an expression */
+    char *literal; /* NULL if the pattern is a regular expression */
     int64_t len;
     pcre2_code *code;
     pcre2_match_context *context;
@@ -44,8 +44,9 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
     int error = 0;
     PCRE2_SIZE at = 0;
     pcre2_compile_context *how = pcre2_compile_context_create(NULL);
-    PLUMB_REQUIRE(how, PLUMB_ERR_NOMEM, "%s: no memory for a regular expression", where);
-    pcre2_set_newline(how, PCRE2_NEWLINE_LF); /* Ruby's . and ^ and $ know no other */
+    PLUMB_REQUIRE(how, PLUMB_ERR_NOMEM, "%s: out of memory: cannot compile a regular expression",
+                  where);
+    pcre2_set_newline(how, PCRE2_NEWLINE_LF); /* in Ruby, only LF ends a line */
     pcre2_set_parens_nest_limit(how, 100);
     p->code = pcre2_compile((PCRE2_SPTR)text, (size_t)len,
                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
@@ -59,7 +60,8 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
     }
     p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
     p->context = pcre2_match_context_create(NULL);
-    PLUMB_REQUIRE(p->context, PLUMB_ERR_NOMEM, "%s: no memory for a regular expression", where);
+    PLUMB_REQUIRE(p->context, PLUMB_ERR_NOMEM,
+                  "%s: out of memory: cannot compile a regular expression", where);
     pcre2_set_match_limit(p->context, MATCH_LIMIT);
     return PLUMB_OK;
 }
@@ -67,16 +69,17 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
 plumb_status plumb_pattern_compile(plumb_pattern **out, enum plumb_pattern_kind kind,
                                    const char *text, int64_t len, const char *where)
 {
-    PLUMB_REQUIRE(len > 0, PLUMB_ERR_UNSUPPORTED, "%s: an empty pattern", where);
+    PLUMB_REQUIRE(len > 0, PLUMB_ERR_UNSUPPORTED, "%s: an empty pattern is not supported", where);
     plumb_status st = PLUMB_OK;
     struct plumb_buf own = {0};
     plumb_pattern *p = calloc(1, sizeof *p);
-    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "%s: no memory for a pattern", where);
+    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "%s: out of memory: cannot compile a pattern", where);
     switch (kind) {
     case PLUMB_PATTERN_LITERAL:
         p->literal = malloc((size_t)len);
         if (!p->literal)
-            PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: no memory for a pattern", where);
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
+                            "%s: out of memory: cannot compile a pattern", where);
         memcpy(p->literal, text, (size_t)len);
         p->len = len;
         break;
@@ -96,7 +99,7 @@ fail:
     return st;
 }
 
-/* The next match at or after `from`; *found says whether there is one. */
+/* Finds the next match at or after `from`; *found tells whether there is one. */
 static plumb_status next_match(const plumb_pattern *p, pcre2_match_data *work, const char *s,
                                int64_t n, int64_t from, bool *found, int64_t *begin, int64_t *end)
 {
@@ -112,21 +115,22 @@ static plumb_status next_match(const plumb_pattern *p, pcre2_match_data *work, c
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (p->jit)
         rc = pcre2_jit_match(p->code, (PCRE2_SPTR)s, (size_t)n, (size_t)from, 0, work, p->context);
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
+    /* The JIT's stack was too small; the interpreter keeps its stack on the heap. */
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
         rc = pcre2_match(p->code, (PCRE2_SPTR)s, (size_t)n, (size_t)from,
                          PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, work, p->context);
     *found = rc >= 0;
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
         PCRE2_UCHAR why[128] = "unknown error";
         pcre2_get_error_message(rc, why, sizeof why);
-        PLUMB_FAIL(PLUMB_ERR_FORMAT, "regular expression on a text of %lld bytes: %s", (long long)n,
-                   (const char *)why);
+        PLUMB_FAIL(PLUMB_ERR_FORMAT, "a regular expression failed on a text of %lld bytes: %s",
+                   (long long)n, (const char *)why);
     }
     if (*found) {
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(work);
         *begin = (int64_t)v[0];
         *end = (int64_t)v[1];
-        if (*end < *begin) /* \K in a lookahead */
+        if (*end < *begin) /* \K in a lookahead can set the begin after the end */
             *end = *begin;
     }
     return PLUMB_OK;
@@ -145,9 +149,10 @@ plumb_status plumb_pattern_find(const plumb_pattern *p, struct plumb_matches *m,
     m->n = 0;
     if (!p->literal && !m->work) {
         m->work = pcre2_match_data_create(1, NULL);
-        PLUMB_REQUIRE(m->work, PLUMB_ERR_NOMEM, "no memory for a regular expression's match");
+        PLUMB_REQUIRE(m->work, PLUMB_ERR_NOMEM, "out of memory: cannot match a regular expression");
     }
-    int64_t from = 0, done = 0, last = -1; /* last: end of the latest match, -1 for none */
+    /* last: end of the previous match, or -1 before the first. */
+    int64_t from = 0, done = 0, last = -1;
     while (from <= n) {
         bool found;
         int64_t begin = 0, end = 0;

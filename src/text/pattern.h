@@ -1,8 +1,9 @@
-/* pattern.h - regular expressions and literal patterns over UTF-8 text.
- * Layer 3. Includes base/. pattern.c is the only user of PCRE2.
+/* pattern.h - searches UTF-8 text for regular expressions and literal texts.
+ * Layer 3. Includes base/. Only pattern.c and regex.c use PCRE2.
  *
- * tokenizer.json holds expressions of Oniguruma in its Ruby syntax. pattern_onig.c rewrites
- * what PCRE2 understands differently and refuses, by name, what it cannot express. */
+ * The expressions of tokenizer.json are written for Oniguruma with its Ruby syntax. pattern_onig.c
+ * rewrites what PCRE2 treats differently, and refuses what PCRE2 cannot express; the message names
+ * it. */
 #ifndef PLUMB_TEXT_PATTERN_H
 #define PLUMB_TEXT_PATTERN_H
 
@@ -12,47 +13,50 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-typedef struct plumb_pattern plumb_pattern; /* immutable; shared by threads */
+/* Does not change after compilation; threads may share it. */
+typedef struct plumb_pattern plumb_pattern;
 
 enum plumb_pattern_kind {
-    PLUMB_PATTERN_LITERAL, /* the text itself, not empty */
-    PLUMB_PATTERN_ONIG,    /* an Oniguruma expression */
-    PLUMB_PATTERN_PCRE2,   /* one of our own */
+    PLUMB_PATTERN_LITERAL, /* searches for the text itself, which must not be empty */
+    PLUMB_PATTERN_ONIG,    /* an Oniguruma expression from a file */
+    PLUMB_PATTERN_PCRE2,   /* a PCRE2 expression in our source code */
 };
 
-/* \w of Rust's regex crate, as the inside of a PCRE2 class. */
+/* The characters of \w in Rust's regex crate, to be put inside a PCRE2 character class. */
 #define PLUMB_PATTERN_RUST_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}"
 
 struct plumb_match {
     int64_t begin, end;
-    bool hit; /* false: text between two matches */
+    bool hit; /* true for a match, false for the text between two matches */
 };
-/* Zero-initialise; released with plumb_matches_fini; one thread at a time. */
+/* Results of a search. Initialise with zeros, release with plumb_matches_fini. Only one thread at a
+ * time may use it. */
 struct plumb_matches {
     struct plumb_match *m;
     int64_t n, cap;
-    void *work; /* PCRE2's match data, kept from call to call */
+    /* PCRE2's match data, reused by later calls. */
+    void *work;
 };
 void plumb_matches_fini(struct plumb_matches *m);
 
-/* where: file and field, for messages. *out is owned by the caller.
- * Errors: PLUMB_ERR_FORMAT for a malformed expression, PLUMB_ERR_UNSUPPORTED for one that
- * cannot be expressed. */
+/* Compiles a pattern. `where` names the file and the field in messages. The caller owns *out.
+ * Returns PLUMB_ERR_FORMAT for a malformed expression, PLUMB_ERR_UNSUPPORTED for one that PCRE2
+ * cannot express. */
 plumb_status plumb_pattern_compile(plumb_pattern **out, enum plumb_pattern_kind kind,
                                    const char *text, int64_t len, const char *where);
-void plumb_pattern_free(plumb_pattern **p); /* NULL is allowed */
+void plumb_pattern_free(plumb_pattern **p); /* does nothing if *p is NULL */
 
-/* m = the slices of s (valid UTF-8), matches and what lies between, in order and without gaps.
- * An empty match right after a match does not count. */
+/* Splits s (valid UTF-8) into the matches and the texts between them, in order and without gaps,
+ * and stores these slices in m. An empty match directly after another match is ignored. */
 plumb_status plumb_pattern_find(const plumb_pattern *p, struct plumb_matches *m, const char *s,
                                 int64_t n);
 
-/* out += the PCRE2 form of an Oniguruma expression. */
+/* Appends the PCRE2 form of an Oniguruma expression to out. */
 plumb_status plumb_pattern_from_onig(struct plumb_buf *out, const char *text, int64_t len,
                                      const char *where);
 
-/* The characters of a general category that PCRE2's Unicode tables are too old for, as the inside
- * of a class; NULL when there are none. */
+/* Returns the characters of a Unicode general category that Oniguruma knows and PCRE2's older
+ * Unicode tables do not, to be put inside a character class; NULL if there are none. */
 const char *plumb_pattern_newer(const char *category, int64_t len);
 
 #endif

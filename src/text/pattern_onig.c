@@ -1,27 +1,29 @@
-/* pattern_onig.c - an Oniguruma (Ruby syntax) expression in PCRE2's words.
+/* pattern_onig.c - rewrites an Oniguruma expression (Ruby syntax) for PCRE2.
  * Layer 3. Includes base/.
  *
- * What differs, and what becomes of it:
- *   \s \w \b   PCRE2 10.42 counts U+180E as space and knows a smaller \w: written as properties
- *   \h \v      hex digit and vertical tab in Ruby
- *   {,n}       {0,n}
- *   x{n,m}+    not possessive in Ruby but a repeat of the repeat: (?:x{n,m})+ ; so with x{n}?
- *   (?m:       is PCRE2's (?s: ; Ruby's ^ and $ are always those of a line (PCRE2_MULTILINE)
- *   nested classes, &&, absent operators, options in mid-expression: refused by name */
+ * The two differ as follows:
+ *   \s \w \b   PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties
+ *   \h \v      a hex digit and the vertical tab in Ruby: written as classes
+ *   {,n}       written as {0,n}
+ *   x{n,m}+    in Ruby not possessive, but a repeat of the repeat: written as (?:x{n,m})+ ; the
+ * same holds for x{n}?
+ *   (?m:       written as (?s: ; in Ruby ^ and $ always match at line ends (PCRE2_MULTILINE)
+ *   Nested classes, &&, absent operators and options inside an expression are refused with a
+ * message. */
 #include <string.h>
 
 #include "text/pattern.h"
 #include "text/utf8.h"
 
-/* Oniguruma counts the superscripts and fractions of Latin-1 too. */
+/* The characters of \w. Oniguruma includes the superscripts and fractions of Latin-1. */
 #define WORD      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe"
 #define MAX_DEPTH 100
 
 struct onig {
     const char *s;
-    int64_t n, i; /* next byte */
+    int64_t n, i; /* offset of the next byte */
     struct plumb_buf *out;
-    int64_t atom; /* where in out the latest atom begins; -1 when there is none */
+    int64_t atom; /* offset in `out` of the last atom; -1 if there is none */
     int64_t group[MAX_DEPTH];
     int depth;
     const char *where;
@@ -48,18 +50,19 @@ static plumb_status put(struct onig *o, int64_t skip, const char *text)
     return plumb_buf_add_text(o->out, text);
 }
 
-/* \p{..}, \P{..}, \x{..}, \k<..>: the letter and what its bracket holds. */
+/* Copies an escape with brackets, \p{..}, \P{..}, \x{..} or \k<..>, up to the closing bracket. */
 static plumb_status copy_bracketed(struct onig *o, char open, char close)
 {
     PLUMB_TRY(copy(o, 2));
     if (o->i >= o->n || o->s[o->i] != open)
         return PLUMB_OK;
     const char *end = memchr(o->s + o->i, close, (size_t)(o->n - o->i));
-    return end ? copy(o, end - (o->s + o->i) + 1) : refuse(o, "an escape without its end");
+    return end ? copy(o, end - (o->s + o->i) + 1)
+               : refuse(o, "an escape without its closing bracket");
 }
 
-/* \p{..} and \P{..}, with the characters PCRE2 does not know yet. Inside a class \P stays as it
- * is: there is no way to take characters out. */
+/* Writes \p{..} or \P{..} with the characters that PCRE2 does not know yet. \P inside a class is
+ * copied unchanged, because a class cannot exclude characters. */
 static plumb_status property(struct onig *o, bool in_class)
 {
     const bool negated = o->s[o->i + 1] == 'P';
@@ -76,7 +79,7 @@ static plumb_status property(struct onig *o, bool in_class)
                           (int)(end - name), name, newer);
 }
 
-/* \uHHHH */
+/* Rewrites \uHHHH as \x{HHHH}. */
 static plumb_status copy_unicode(struct onig *o)
 {
     if (o->n - o->i < 6)
@@ -87,7 +90,7 @@ static plumb_status copy_unicode(struct onig *o)
     return PLUMB_OK;
 }
 
-/* o->i stands on a backslash. */
+/* Rewrites the escape that begins with the backslash at o->i. */
 static plumb_status escape(struct onig *o, bool in_class)
 {
     if (o->i + 1 >= o->n)
@@ -134,7 +137,7 @@ static plumb_status escape(struct onig *o, bool in_class)
     }
 }
 
-/* [:name:] inside a class. */
+/* Rewrites [:name:] inside a class. */
 static plumb_status posix_class(struct onig *o)
 {
     const char *end = memmem(o->s + o->i, (size_t)(o->n - o->i), ":]", 2);
@@ -148,7 +151,7 @@ static plumb_status posix_class(struct onig *o)
     return copy(o, len);
 }
 
-/* o->i stands on '['. */
+/* Rewrites the class that begins with the '[' at o->i. */
 static plumb_status class(struct onig *o)
 {
     PLUMB_TRY(copy(o, 1));
@@ -174,7 +177,7 @@ static plumb_status class(struct onig *o)
     return copy(o, 1);
 }
 
-/* The option letters of (?imx-imx: ; o->i stands behind the question mark. */
+/* Rewrites the option letters of (?imx-imx: ; o->i is after the question mark. */
 static plumb_status options(struct onig *o, bool at_start)
 {
     while (o->i < o->n && o->s[o->i] != ':' && o->s[o->i] != ')') {
@@ -195,11 +198,11 @@ static plumb_status options(struct onig *o, bool at_start)
     return copy(o, 1);
 }
 
-/* o->i stands on '('. */
+/* Rewrites the beginning of the group whose '(' is at o->i. */
 static plumb_status group(struct onig *o)
 {
     if (o->depth == MAX_DEPTH)
-        return refuse(o, "groups nested too deep");
+        return refuse(o, "groups are nested too deeply");
     const bool at_start = o->i == 0;
     o->group[o->depth++] = o->out->len;
     o->atom = -1;
@@ -221,7 +224,8 @@ static plumb_status group(struct onig *o)
     return options(o, at_start);
 }
 
-/* Length of {n}, {n,}, {,m} or {n,m} at o->i, or 0: then the brace is itself. */
+/* Returns the length of the repeat {n}, {n,}, {,m} or {n,m} at o->i. Returns 0 if the text is not a
+ * repeat; then the brace is an ordinary character. */
 static int64_t interval(const struct onig *o, bool *fixed, bool *open)
 {
     int64_t i = o->i + 1, digits = 0;
@@ -238,7 +242,7 @@ static int64_t interval(const struct onig *o, bool *fixed, bool *open)
     return i < o->n && digits > 0 ? i + 1 - o->i : 0;
 }
 
-/* o->i stands on '{' behind an atom. */
+/* Rewrites the repeat after an atom that begins with the '{' at o->i. */
 static plumb_status brace(struct onig *o)
 {
     bool fixed, open;

@@ -1,4 +1,4 @@
-/* pieces.c - a text cut into pieces, some of them already tokens.
+/* pieces.c - a text that is split into pieces; a piece is either text or a token that was found.
  * Layer 3. Includes base/. */
 #include "text/pieces.h"
 
@@ -13,9 +13,10 @@ plumb_status plumb_grow(void **array, int64_t n, int64_t *cap, int64_t size)
     const int64_t want = *cap ? 2 * *cap : 64;
     int64_t bytes;
     PLUMB_REQUIRE(plumb_mul(&bytes, want, size), PLUMB_ERR_NOMEM,
-                  "list of %lld elements is too long", (long long)want);
+                  "a list of %lld elements is too long", (long long)want);
     void *grown = realloc(*array, (size_t)bytes);
-    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "no memory for a list of %lld bytes", (long long)bytes);
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "out of memory: cannot enlarge a list to %lld bytes",
+                  (long long)bytes);
     *array = grown;
     *cap = want;
     return PLUMB_OK;

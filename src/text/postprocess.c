@@ -1,4 +1,4 @@
-/* postprocess.c - the "post_processor" of tokenizer.json: what stands around a text's tokens.
+/* postprocess.c - the "post_processor" of tokenizer.json: the tokens added before and after a text.
  * Layer 3. Includes base/ and io/json.h. */
 #include "text/postprocess.h"
 
@@ -38,7 +38,8 @@ static plumb_status move(struct plumb_ids *to, const struct plumb_ids *from)
     return PLUMB_OK;
 }
 
-/* before = template's beginning + before; after = after + template's end. */
+/* Puts the template's tokens before the text in front of z->before, and its tokens after the text
+ * behind z->after. */
 static plumb_status template(struct plumb_postprocessor *z, const plumb_json *v, const char *where)
 {
     plumb_status st = PLUMB_OK;
@@ -63,8 +64,8 @@ static plumb_status template(struct plumb_postprocessor *z, const plumb_json *v,
             text = true;
     }
     if (!text)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: post_processor.single: no Sequence",
-                        where);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
+                        "%s: post_processor.single: expected one Sequence, found none", where);
     PLUMB_TRY_GOTO(st, move(&before, &z->before), fail);
     const struct plumb_ids swap = z->before;
     z->before = before;
@@ -79,14 +80,14 @@ static plumb_status add(struct plumb_postprocessor *z, const plumb_json *v, cons
 {
     const char *type;
     PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED,
-                  "%s: post_processor: sequences too deep", where);
+                  "%s: post_processor: sequences are nested too deeply", where);
     PLUMB_TRY(plumb_json_want_string(v, "type", &type, NULL, where));
     if (strcmp(type, "TemplateProcessing") == 0)
         return template(z, v, where);
-    if (strcmp(type, "ByteLevel") == 0) /* moves offsets only */
+    if (strcmp(type, "ByteLevel") == 0) /* it changes only offsets, which plumb does not compute */
         return PLUMB_OK;
     PLUMB_REQUIRE(strcmp(type, "Sequence") == 0, PLUMB_ERR_UNSUPPORTED,
-                  "%s: post_processor: type \"%s\" is not supported; plumb knows " KNOWN, where,
+                  "%s: post_processor: type \"%s\" is not supported; plumb supports " KNOWN, where,
                   type);
     const plumb_json *list = plumb_json_get(v, "processors");
     PLUMB_REQUIRE(plumb_json_type_of(list) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,

@@ -1,4 +1,4 @@
-/* pretokenize.c - the "pre_tokenizer" of tokenizer.json: a text becomes words.
+/* pretokenize.c - the "pre_tokenizer" of tokenizer.json: splits a text into words.
  * Layer 3. Includes base/ and io/json.h. */
 #include "text/pretokenize.h"
 
@@ -18,13 +18,14 @@
 enum behavior { ISOLATED, REMOVED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
 enum prepend { NEVER, FIRST, ALWAYS };
 
-/* One step: put a prefix before the text, cut it, spell its bytes. */
+/* One step: it can put a prefix before the text, split it, and replace its bytes by characters. */
 struct plumb_split_step {
     enum prepend when;
     char prefix[4];
     int prefix_len;
-    bool spaces_become_prefix; /* Metaspace: ' ' -> prefix, before anything else */
-    plumb_pattern *cut;        /* NULL: do not cut */
+    /* Metaspace: each ' ' becomes the prefix, before the other parts of the step. */
+    bool spaces_become_prefix;
+    plumb_pattern *cut; /* pattern at which the text is split; NULL if it is not split */
     enum behavior behavior;
     bool invert;
     bool spell_bytes; /* ByteLevel: each byte becomes its printable character */
@@ -34,7 +35,8 @@ uint32_t plumb_byte_char(unsigned char b)
 {
     if ((b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae)
         return b;
-    /* The 68 others follow from U+0100 in byte order: 0..32, 127..160, 173. */
+    /* The other 68 bytes (0..32, 127..160 and 173) get the characters from U+0100 on, in byte
+     * order. */
     return b <= 32 ? 0x100u + b : b < 0xa1 ? 0x100u + 33 + (b - 127u) : 0x100u + 67;
 }
 
@@ -170,15 +172,16 @@ static plumb_status fill(struct plumb_split_step *s, const char *type, const plu
     if (strcmp(type, "WhitespaceSplit") == 0)
         return built_in(s, PLUMB_PATTERN_PCRE2, "\\p{White_Space}", REMOVED, false, where);
     PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
-               "%s: pre_tokenizer: type \"%s\" is not supported; plumb knows " KNOWN, where, type);
+               "%s: pre_tokenizer: type \"%s\" is not supported; plumb supports " KNOWN, where,
+               type);
 }
 
 static plumb_status add_steps(struct plumb_pretokenizer *z, const plumb_json *v, const char *where,
                               int depth)
 {
     const char *type;
-    PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED, "%s: pre_tokenizer: sequences too deep",
-                  where);
+    PLUMB_REQUIRE(depth < MAX_DEPTH, PLUMB_ERR_UNSUPPORTED,
+                  "%s: pre_tokenizer: sequences are nested too deeply", where);
     PLUMB_TRY(plumb_json_want_string(v, "type", &type, NULL, where));
     if (strcmp(type, "Sequence") == 0) {
         const plumb_json *list = plumb_json_get(v, "pretokenizers");
@@ -204,12 +207,13 @@ plumb_status plumb_pretokenizer_init(struct plumb_pretokenizer *z, const plumb_j
     return add_steps(z, v, where, 0);
 }
 
-/* Merges neighbouring slices as the behavior says; afterwards hit means "remove". The two merged
- * forms attach a match to its neighbour unless that neighbour's next slice is a match too. */
+/* Merges neighbouring slices as `how` demands. Afterwards, hit marks the slices to remove.
+ * MERGED_WITH_PREVIOUS and MERGED_WITH_NEXT append a match to its neighbour, but not if the slice
+ * there is a match too. */
 static void merge_slices(struct plumb_matches *m, enum behavior how)
 {
     int64_t n = 0;
-    bool before = false; /* whether the slice handled before this one was a match */
+    bool before = false; /* true if the previous slice was a match */
     switch (how) {
     case REMOVED:
         return;
@@ -230,7 +234,8 @@ static void merge_slices(struct plumb_matches *m, enum behavior how)
         }
         m->n = n;
         return;
-    case MERGED_WITH_NEXT: /* the same from the right; the result grows down from the end */
+    /* Works from right to left; the result is built downwards from the end of the array. */
+    case MERGED_WITH_NEXT:
         n = m->n;
         for (int64_t i = m->n - 1; i >= 0; i--) {
             const struct plumb_match a = m->m[i];
@@ -275,8 +280,8 @@ static plumb_status emit(const struct plumb_split_step *s, struct plumb_pieces *
     return plumb_pieces_close(out, at, start);
 }
 
-/* The text the step works on: the piece with spaces replaced and the prefix put before it.
- * It is the piece itself when nothing changes, else a copy in *own. */
+/* Prepares the text for a step: replaces its spaces and puts the prefix before it. If that changes
+ * nothing, *text stays as it is; otherwise it becomes a copy in *own. */
 static plumb_status prepare(const struct plumb_split_step *s, struct plumb_buf *own,
                             const char **text, int64_t *n, bool start)
 {
@@ -295,7 +300,8 @@ static plumb_status prepare(const struct plumb_split_step *s, struct plumb_buf *
         return PLUMB_OK;
     if (own->len == 0)
         PLUMB_TRY(plumb_buf_add(own, *text, *n));
-    PLUMB_TRY(plumb_buf_add(own, s->prefix, s->prefix_len)); /* makes room */
+    /* Makes room for the prefix; the bytes are moved below. */
+    PLUMB_TRY(plumb_buf_add(own, s->prefix, s->prefix_len));
     memmove(own->data + s->prefix_len, own->data, (size_t)*n);
     memcpy(own->data, s->prefix, (size_t)s->prefix_len);
     *text = own->data;

@@ -1,4 +1,4 @@
-/* pretokenize.h - the "pre_tokenizer" of tokenizer.json: a text becomes words.
+/* pretokenize.h - the "pre_tokenizer" of tokenizer.json: splits a text into words.
  * Layer 3. Includes base/ and io/json.h. */
 #ifndef PLUMB_TEXT_PRETOKENIZE_H
 #define PLUMB_TEXT_PRETOKENIZE_H
@@ -9,27 +9,32 @@
 
 struct plumb_split_step;
 
-/* Zero-initialise; released with plumb_pretokenizer_fini. Immutable after init. */
+/* Initialise with zeros, fill with plumb_pretokenizer_init, release with plumb_pretokenizer_fini.
+ * It does not change after plumb_pretokenizer_init. */
 struct plumb_pretokenizer {
     struct plumb_split_step *step;
     int64_t n, cap;
 };
 
-/* v: the node, NULL for none. where: the file's name.
- * PLUMB_ERR_UNSUPPORTED names a type that plumb does not know. */
+/* Reads the node "pre_tokenizer" (v, or NULL) of the file `where`. Returns PLUMB_ERR_UNSUPPORTED
+ * with the name of a type that plumb does not support. */
 plumb_status plumb_pretokenizer_init(struct plumb_pretokenizer *z, const plumb_json *v,
                                      const char *where);
 void plumb_pretokenizer_fini(struct plumb_pretokenizer *z);
 
-/* p = p with its texts cut into words. other, m: scratch, contents lost. */
+/* Splits the texts among the pieces p into words. `other` and m are scratch memory and are
+ * overwritten. */
 plumb_status plumb_pretokenizer_apply(const struct plumb_pretokenizer *z, struct plumb_pieces *p,
                                       struct plumb_pieces *other, struct plumb_matches *m);
 
-/* ByteLevel's alphabet: every byte has a printable character (GPT-2's bytes_to_unicode). */
+/* Returns the printable character that stands for a byte in ByteLevel's alphabet (GPT-2's
+ * bytes_to_unicode). */
 uint32_t plumb_byte_char(unsigned char byte);
-int plumb_char_byte(uint32_t cp); /* the byte, or -1 */
+/* Returns the byte that a character of ByteLevel's alphabet stands for, or -1. */
+int plumb_char_byte(uint32_t cp);
 
-/* The one character of a JSON string, as UTF-8: out has 4 bytes, *len says how many. */
+/* Reads a JSON string of exactly one character. Copies its UTF-8 bytes to out and their number to
+ * *len. */
 plumb_status plumb_char_from_json(char out[4], int *len, const plumb_json *v, const char *key,
                                   const char *where);
 

@@ -1,4 +1,4 @@
-/* regex.c - one regular expression, searched for with its first group.
+/* regex.c - searches for one regular expression and returns its first capture group.
  * Layer 3. Includes base/. */
 #include "text/regex.h"
 
@@ -22,20 +22,22 @@ plumb_status plumb_regex_compile(plumb_regex **out, const char *pattern, const c
     plumb_status st = PLUMB_OK;
     *out = NULL;
     plumb_regex *r = calloc(1, sizeof *r);
-    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "no memory for an expression");
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "out of memory: cannot compile a regular expression");
     r->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C, &error,
                             &at, NULL);
     if (!r->code) {
         PCRE2_UCHAR why[128] = "unknown error";
         pcre2_get_error_message(error, why, sizeof why);
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_CONFIG, fail, "%s: expression \"%.200s\", byte %lld: %s",
-                        where, pattern, (long long)at, (const char *)why);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_CONFIG, fail,
+                        "%s: regular expression \"%.200s\", byte %lld: %s", where, pattern,
+                        (long long)at, (const char *)why);
     }
     r->context = pcre2_match_context_create(NULL);
     r->data = pcre2_match_data_create_from_pattern(r->code, NULL);
     if (!r->context || !r->data)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "no memory for an expression");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
+                        "out of memory: cannot compile a regular expression");
     pcre2_set_match_limit(r->context, MATCH_LIMIT);
     *out = r;
     r = NULL;
@@ -69,13 +71,15 @@ plumb_status plumb_regex_search(plumb_regex *r, const char *text, int64_t len, i
     if (rc < 0) {
         PCRE2_UCHAR why[128] = "unknown error";
         pcre2_get_error_message(rc, why, sizeof why);
-        PLUMB_FAIL(PLUMB_ERR_NUMERIC, "search given up: %s", (const char *)why);
+        PLUMB_FAIL(PLUMB_ERR_NUMERIC, "the search for a regular expression was given up: %s",
+                   (const char *)why);
     }
     const PCRE2_SIZE *v = pcre2_get_ovector_pointer(r->data);
     const int k = rc > 1 && v[2] != PCRE2_UNSET ? 2 : 0;
     *hit = true;
     *group = (struct plumb_span){(int64_t)v[k], (int64_t)v[k + 1]};
-    /* an empty match must not be found again: go on behind the next character */
+    /* After an empty match, the next search begins one character later, so that it does not find
+     * the same match again. */
     *next = (int64_t)v[1];
     if (v[1] == v[0]) {
         (*next)++;

@@ -1,5 +1,6 @@
-/* regex.h - one regular expression, searched for with its first group.
- * Layer 3. Includes base/. Syntax: PCRE2, over UTF-8 text; text that is no UTF-8 does not match. */
+/* regex.h - searches for one regular expression and returns its first capture group.
+ * Layer 3. Includes base/. The syntax is that of PCRE2, over UTF-8 text. Invalid UTF-8 never
+ * matches. */
 #ifndef PLUMB_TEXT_REGEX_H
 #define PLUMB_TEXT_REGEX_H
 
@@ -8,21 +9,22 @@
 
 #include "base/status.h"
 
-typedef struct plumb_regex plumb_regex; /* one thread at a time */
+typedef struct plumb_regex plumb_regex; /* only one thread at a time may use it */
 
-/* Bytes [begin, end) of a text. */
+/* The bytes [begin, end) of a text. */
 struct plumb_span {
     int64_t begin, end;
 };
 
-/* where: what the pattern belongs to, for messages. *out is owned by the caller.
- * PLUMB_ERR_CONFIG with the place and kind of the fault in the pattern. */
+/* Compiles a pattern. `where` names the source of the pattern in messages. The caller owns *out.
+ * Returns PLUMB_ERR_CONFIG with the position and kind of the error in the pattern. */
 plumb_status plumb_regex_compile(plumb_regex **out, const char *pattern, const char *where);
-void plumb_regex_free(plumb_regex **r); /* NULL is allowed */
+void plumb_regex_free(plumb_regex **r); /* does nothing if *r is NULL */
 
-/* The first match that begins at or after byte `from` of text: *hit, and *group = its first
- * group, or the whole match when the pattern has none or it took no part. `from` of the next
- * search is *next. PLUMB_ERR_NUMERIC when the search is given up after 10 million steps. */
+/* Searches for the first match that begins at or after byte `from`. *hit tells whether there is
+ * one. *group is its first capture group, or the whole match if the pattern has no group or the
+ * group took no part in the match. *next is the position from which to search for the next match.
+ * Returns PLUMB_ERR_NUMERIC if the search exceeds 10 million steps. */
 plumb_status plumb_regex_search(plumb_regex *r, const char *text, int64_t len, int64_t from,
                                 bool *hit, struct plumb_span *group, int64_t *next);
 

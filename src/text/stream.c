@@ -1,9 +1,10 @@
-/* stream.c - decoding what follows other tokens: a whole continuation, or tokens as they arrive.
+/* stream.c - decodes tokens that follow other tokens: all at once, or one by one as they arrive.
  * Layer 3. Includes base/.
  *
- * A token's text may depend on its neighbours, so a window of ids is decoded twice, with and
- * without the new ones, and the difference is the new text (as in DecodeStream of
- * huggingface/tokenizers). Text that ends in U+FFFD waits: the character may be incomplete. */
+ * The text of a token may depend on its neighbours. Therefore a window of ids is decoded twice,
+ * with and without the new ids, and the difference is the new text (as in DecodeStream of
+ * huggingface/tokenizers). Text that ends in U+FFFD is held back, because its last character may be
+ * incomplete. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +52,8 @@ plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_
     return s->ids.n ? advance(s, t, out, true) : PLUMB_OK;
 }
 
-/* Bytes that both begin with, cut at a character. */
+/* Returns the number of bytes at the beginning that a and b share, ending at a character
+ * boundary. */
 static int64_t common_prefix(const struct plumb_buf *a, const struct plumb_buf *b)
 {
     const int64_t most = a->len < b->len ? a->len : b->len;

@@ -1,4 +1,4 @@
-/* template.c - the prompt_template field: messages become the text of a prompt.
+/* template.c - renders the prompt template: inserts messages into a text to form a prompt.
  * Layer 3. Includes base/. */
 #include "text/template.h"
 
@@ -9,7 +9,7 @@
     "{prompt}, {system}, {#system}..{/system}, {#messages}..{/messages} with {role} and {content}"
 
 struct state {
-    struct plumb_buf *out; /* NULL: only check */
+    struct plumb_buf *out; /* NULL if the template is only checked */
     const char *text;
     const struct plumb_message *message;
     int64_t n;
@@ -40,7 +40,8 @@ static plumb_status malformed(const struct state *s, const char *at, const char 
                (long long)(at - s->text), at);
 }
 
-/* One {placeholder} at `at`; one: the message of the {#messages} section we are in, or NULL. */
+/* Writes the text for the {placeholder} at `at`. `one` is the message of the surrounding
+ * {#messages} section, or NULL. */
 static plumb_status placeholder(const struct state *s, const char *at, bool in_messages,
                                 const struct plumb_message *one)
 {
@@ -57,14 +58,15 @@ static plumb_status placeholder(const struct state *s, const char *at, bool in_m
     if (!s->out)
         return PLUMB_OK;
     const struct plumb_message *m = find(s, system ? "system" : "user", !system);
-    PLUMB_REQUIRE(m || system, PLUMB_ERR_FORMAT,
-                  "prompt_template: {prompt} needs a message with role \"user\", and none of the "
-                  "%lld messages has it",
-                  (long long)s->n);
+    PLUMB_REQUIRE(
+        m || system, PLUMB_ERR_FORMAT,
+        "prompt_template: {prompt} needs a message with the role \"user\", but none of the "
+        "%lld messages has it",
+        (long long)s->n);
     return m ? put(s, m->content, (int64_t)strlen(m->content)) : PLUMB_OK;
 }
 
-/* Text and placeholders of [at, end), which holds no section. */
+/* Writes the text and the placeholders of [at, end), which contains no section. */
 static plumb_status plain(const struct state *s, const char *at, const char *end, bool in_messages,
                           const struct plumb_message *one)
 {
@@ -91,7 +93,7 @@ static plumb_status plain(const struct state *s, const char *at, const char *end
     return PLUMB_OK;
 }
 
-/* First section mark {#.. or {/.. at or after `at`, or the end of the text. */
+/* Returns the first section mark {#.. or {/.. at or after `at`, or the end of the text. */
 static const char *next_mark(const char *at)
 {
     for (; *at; at++) {
@@ -147,7 +149,7 @@ plumb_status plumb_template_check(const char *text)
 plumb_status plumb_template_render(struct plumb_buf *out, const char *text,
                                    const struct plumb_message *messages, int64_t n)
 {
-    PLUMB_TRY(plumb_template_check(text)); /* so that a section never entered is checked too */
+    PLUMB_TRY(plumb_template_check(text)); /* also checks sections that these messages do not use */
     const struct state s = {out, text, messages, n};
     return walk(&s);
 }

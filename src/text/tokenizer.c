@@ -1,8 +1,9 @@
-/* tokenizer.c - text to token ids and back: the parts of tokenizer.json, one after another.
+/* tokenizer.c - converts text to token ids and back with the components of tokenizer.json.
  * Layer 3. Includes base/ and io/.
  *
- * text -> added tokens found as written -> normalizer -> added tokens found normalised ->
- * pre-tokenizer -> model -> post-processor, as huggingface/tokenizers does it. */
+ * A text passes through: added tokens that match the original text -> normalizer -> added tokens
+ * that match the normalised text -> pre-tokenizer -> model -> post-processor, as in
+ * huggingface/tokenizers. */
 #include "text/tokenizer.h"
 
 #include <stdlib.h>
@@ -28,7 +29,7 @@ struct plumb_tokenizer {
     struct plumb_postprocessor post;
     struct plumb_decoder decoder;
     int32_t bos, eos;
-    bool clean_up; /* spaces before punctuation, after decoding */
+    bool clean_up; /* after decoding, remove spaces before punctuation */
 };
 
 void plumb_tokenizer_close(plumb_tokenizer **t)
@@ -63,7 +64,7 @@ static plumb_status read_parts(plumb_tokenizer *t, const plumb_json *root,
     return PLUMB_OK;
 }
 
-/* What the token is usually called, for folders that do not say. */
+/* Returns the id of a token with a usual name of BOS, or -1, for folders whose files name none. */
 static int32_t usual_bos(const plumb_tokenizer *t)
 {
     static const char *const name[] = {"<|begin_of_text|>", "<s>", "<|startoftext|>", "<bos>"};
@@ -83,15 +84,17 @@ static int32_t usual_eos(const plumb_tokenizer *t)
     return id;
 }
 
-/* GPT-2's published files come without a tokenizer_config.json, from a time when absence meant
- * cleaning up; the outputs published with them show it. */
+/* Returns true for the published files of GPT-2. They have no tokenizer_config.json, because they
+ * are older than it; at that time clean-up was the default, as the outputs published with them
+ * show. */
 static bool is_plain_gpt2(const plumb_tokenizer *t)
 {
     return plumb_bpe_count(t->model) == 50257 && plumb_tokenizer_id(t, "<|endoftext|>") == 50256 &&
            plumb_tokenizer_id(t, "\xc4\xa0the") == 262;
 }
 
-/* The ids of BOS and EOS; a token with a role is among the added ones by now. */
+/* Sets the ids of BOS and EOS. It runs after the added tokens are known, because they include all
+ * tokens with a role. */
 static void read_roles(plumb_tokenizer *t, const struct plumb_beside *beside)
 {
     bool given;
@@ -101,8 +104,9 @@ static void read_roles(plumb_tokenizer *t, const struct plumb_beside *beside)
     t->eos = eos ? plumb_tokenizer_id(t, eos) : given ? -1 : usual_eos(t);
 }
 
-/* What stands around a text is the post-processor's alone: where there is a tokenizer.json,
- * transformers drops add_bos_token and add_eos_token, whatever the tokenizer's class. */
+/* Warns if add_bos_token or add_eos_token contradicts the post-processor. Only the post-processor
+ * decides: if there is a tokenizer.json, transformers ignores these two fields for every tokenizer
+ * class. */
 static plumb_status compare_template(const plumb_tokenizer *t, const plumb_json *config,
                                      const char *key, int32_t id, const struct plumb_ids *around,
                                      const char *where)
@@ -121,8 +125,8 @@ static plumb_status compare_template(const plumb_tokenizer *t, const plumb_json 
     return PLUMB_OK;
 }
 
-/* Warns for tokenizer classes for which transformers 5 ignores the normalizer and the pre-tokenizer
- * of tokenizer.json and uses those of the class, if these are others. */
+/* For some tokenizer classes, transformers 5 ignores the normalizer and the pre-tokenizer of
+ * tokenizer.json and uses those of the class. This function warns if they differ. */
 static plumb_status compare_class(const plumb_json *config, const plumb_json *root,
                                   const char *where)
 {
@@ -136,7 +140,8 @@ static plumb_status compare_class(const plumb_json *config, const plumb_json *ro
     const bool bytes =
         st == PLUMB_OK && text.len > 0 && strstr(plumb_buf_text(&text), "\"ByteLevel\"");
     bool same = true;
-    if (!strncmp(name, "LlamaTokenizer", 14)) /* of byte-level files it keeps all */
+    /* For a byte-level file, transformers keeps all parts of the file. */
+    if (!strncmp(name, "LlamaTokenizer", 14))
         same = bytes || (!strcmp(normal, "none") && !strcmp(type, "Metaspace"));
     else if (!strncmp(name, "Qwen2Tokenizer", 14))
         same = !strcmp(normal, "NFC") && bytes;
@@ -149,8 +154,8 @@ static plumb_status compare_class(const plumb_json *config, const plumb_json *ro
             PLUMB_LOG_WARN,
             "%s: tokenizer_class is %s, which transformers 5 builds with a normalizer "
             "and a pre-tokenizer of its own; plumb uses those of tokenizer.json (%s and "
-            "%s), as transformers does with PreTrainedTokenizerFast. The two may cut the "
-            "text next to added tokens in other ways",
+            "%s), as transformers does with PreTrainedTokenizerFast. The two may split the "
+            "text next to added tokens differently",
             where, name, normal, type);
     return PLUMB_OK;
 }
@@ -160,8 +165,8 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
 {
     const bool no = false;
     bool clean, insist;
-    /* transformers 5 ignores the first key for BPE, where cleaning up loses text, unless the
-     * second insists. */
+    /* transformers 5 ignores the first key for BPE, because clean-up loses text there, unless the
+     * second key is true. */
     PLUMB_TRY(plumb_json_want_bool(config, "clean_up_tokenization_spaces", &clean, &no, where));
     PLUMB_TRY(plumb_json_want_bool(
         config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", &insist,
@@ -188,7 +193,7 @@ plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
     struct plumb_beside beside = {0};
     *out = NULL;
     plumb_tokenizer *t = calloc(1, sizeof *t);
-    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "%s: no memory for a tokenizer", where);
+    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "%s: out of memory: cannot create a tokenizer", where);
     plumb_beside_name(&beside, where);
     PLUMB_TRY_GOTO(st, parse_one(&beside.config, &files->config, beside.name[0]), fail);
     PLUMB_TRY_GOTO(st, parse_one(&beside.map, &files->map, beside.name[1]), fail);
@@ -217,7 +222,7 @@ plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int6
     return plumb_tokenizer_parse_files(out, &files, where);
 }
 
-/* text = DIR/name, where it is there or needed; path = its name. */
+/* Reads DIR/name into *text, if the file exists or is needed. path becomes its path. */
 static plumb_status read_text(struct plumb_tokenizer_text *text, struct plumb_buf *buf,
                               char path[4096], const char *dir, const char *name, bool needed)
 {
@@ -249,7 +254,7 @@ fail:
     return st;
 }
 
-/* What one encoding needs besides its result. */
+/* The scratch memory of one encoding. */
 struct work {
     struct plumb_buf clean, text, other;
     struct plumb_pieces raw, pieces, cut;
@@ -269,7 +274,7 @@ static void work_fini(struct work *w)
     plumb_bpe_work_fini(&w->bpe);
 }
 
-/* w->pieces = words and added tokens of the text. */
+/* Splits the text into words and added tokens, in w->pieces. */
 static plumb_status words(const plumb_tokenizer *t, struct work *w, const char *text, int64_t len)
 {
     int bad;
@@ -325,8 +330,8 @@ plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *
     struct work w = {0};
     const int64_t before = ids->n;
     PLUMB_REQUIRE(len >= 0 && len < INT32_MAX / 8, PLUMB_ERR_UNSUPPORTED,
-                  "text of %lld bytes: at most %d are encoded at once", (long long)len,
-                  INT32_MAX / 8);
+                  "a text of %lld bytes is too long to encode; the limit is %d bytes",
+                  (long long)len, INT32_MAX / 8);
     const plumb_status st = encode(t, &w, ids, text, len, special);
     if (st)
         ids->n = before;

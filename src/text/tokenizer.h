@@ -1,4 +1,4 @@
-/* tokenizer.h - text to token ids and back, as tokenizer.json says.
+/* tokenizer.h - converts text to token ids and back, as defined by tokenizer.json.
  * Layer 3. Includes base/ and io/. Unicode through PCRE2 and utf8proc. */
 #ifndef PLUMB_TEXT_TOKENIZER_H
 #define PLUMB_TEXT_TOKENIZER_H
@@ -10,20 +10,23 @@
 #include "base/status.h"
 #include "text/ids.h"
 
-typedef struct plumb_tokenizer plumb_tokenizer; /* immutable after open; shared by threads */
+/* Does not change after it is opened; threads may share it. */
+typedef struct plumb_tokenizer plumb_tokenizer;
 
-/* Reads DIR/tokenizer.json and, where present, tokenizer_config.json, special_tokens_map.json and
- * added_tokens.json: of them the added tokens (text/beside.h has the rules) and the names of BOS
- * and EOS (null: none; absent: looked for under their usual names). What is put around a text is
- * the post-processor's of tokenizer.json alone, as in transformers 5: add_bos_token and
- * add_eos_token are compared with it and warned about. "truncation" and "padding" are left to the
- * caller, as transformers does. *out is owned by the caller. PLUMB_ERR_IO when the file is missing;
- * PLUMB_ERR_UNSUPPORTED names a component that plumb does not know; PLUMB_ERR_FORMAT names the
- * field. */
+/* Opens the tokenizer of a folder. It reads DIR/tokenizer.json and, if they exist,
+ * tokenizer_config.json, special_tokens_map.json and added_tokens.json. From these three it takes
+ * the added tokens (rules in text/beside.h) and the names of the BOS and EOS tokens: null means
+ * that there is none; if no file names them, their usual names are tried. Only the post-processor
+ * of tokenizer.json decides which tokens are added around a text, as in transformers 5;
+ * add_bos_token and add_eos_token are only compared with it, and a difference gives a warning.
+ * "truncation" and "padding" are ignored, as in transformers. The caller owns *out. Returns
+ * PLUMB_ERR_IO if tokenizer.json is missing, PLUMB_ERR_UNSUPPORTED with the name of a component
+ * that plumb does not support, or PLUMB_ERR_FORMAT with the name of the field. */
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
-/* The same from memory. where: the name of tokenizer.json, for messages. */
+/* The text of one file in memory. plumb_tokenizer_parse_files opens a tokenizer from such texts;
+ * `where` is the path of tokenizer.json in messages. */
 struct plumb_tokenizer_text {
-    const char *text; /* NULL: there is no such file */
+    const char *text; /* NULL if the file does not exist */
     int64_t len;
 };
 struct plumb_tokenizer_files {
@@ -32,37 +35,43 @@ struct plumb_tokenizer_files {
 plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
                                          const struct plumb_tokenizer_files *files,
                                          const char *where);
-/* The same of the first two files. config: NULL when there is none. */
+/* Opens a tokenizer from the texts of tokenizer.json and tokenizer_config.json alone. config is
+ * NULL if the second file does not exist. */
 plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int64_t json_len,
                                    const char *config, int64_t config_len, const char *where);
-void plumb_tokenizer_close(plumb_tokenizer **t); /* NULL is allowed */
+/* Does nothing if *t is NULL. */
+void plumb_tokenizer_close(plumb_tokenizer **t);
 
-/* ids += tokens of text (len bytes of UTF-8; invalid bytes become U+FFFD as the reference does).
- * special: also what the post-processor adds (BOS, EOS). Special tokens inside the text are
- * recognised as Hugging Face does. */
+/* Appends the tokens of text (len bytes of UTF-8) to ids. Invalid bytes become U+FFFD, as in the
+ * reference. If `special` is true, the tokens of the post-processor (such as BOS and EOS) are added
+ * too. The text of a special token inside `text` becomes that token, as in Hugging Face's
+ * tokenizers. */
 plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *ids,
                                     const char *text, int64_t len, bool special);
-/* out += text of ids; skip_special leaves special tokens out. Ids without a token give no text,
- * and bytes that are no UTF-8 give U+FFFD, both as in the reference. */
+/* Appends the text of the ids to out; skip_special omits special tokens. As in the reference, ids
+ * without a token give no text, and bytes that are not valid UTF-8 give U+FFFD. */
 plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
                                     const int32_t *id, int64_t n, bool skip_special);
-/* out += decode(before + ids) less decode(before): the text that the ids add to the text before
- * them. The space that the decoder removes at the beginning of a text is therefore kept. Decoded
- * alone, `before` and then ids give the text of both together, except where clean-up or a split
- * character joins the two. */
+/* Appends the text that `id` adds after `before`: decode(before + id) without the beginning that it
+ * shares with decode(before). This keeps a space that the decoder would remove at the beginning of
+ * a text. The decoded text of `before` followed by the appended text equals the decoded text of
+ * both together, except where clean-up changes a space between them or a character's bytes are
+ * split between them. */
 plumb_status plumb_tokenizer_decode_after(const plumb_tokenizer *t, struct plumb_buf *out,
                                           const int32_t *before, int64_t n_before,
                                           const int32_t *id, int64_t n, bool skip_special);
 
-/* Decoding while tokens arrive, for stop strings and display. Zero-initialise, set skip_special,
- * release with plumb_decode_stream_fini.
- *     out += the text that is now certain; a character whose bytes are not all there waits.
- * Put together, the outputs of all add calls and of end are plumb_tokenizer_decode's text, except
- * that bytes of no character may show as another number of U+FFFD. */
+/* Decodes tokens that arrive one by one, for stop strings and for display. Initialise with zeros,
+ * set skip_special, release with plumb_decode_stream_fini. add and end append to out the text that
+ * later tokens cannot change; an incomplete character is held back until its last byte arrives. The
+ * outputs of all add calls and of end, joined, equal the text of plumb_tokenizer_decode, except
+ * that invalid bytes may give another number of U+FFFD. */
 struct plumb_decode_stream {
     bool skip_special;
     struct plumb_ids ids;
-    int64_t begin, done; /* ids [begin, done) are context, [done, n) not yet shown */
+    /* ids[begin, done) are decoded again as context; the text of ids[done, n) was not output
+     * yet. */
+    int64_t begin, done;
     struct plumb_buf shown, text;
 };
 plumb_status plumb_decode_stream_add(struct plumb_decode_stream *s, const plumb_tokenizer *t,
@@ -71,12 +80,15 @@ plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_
                                      struct plumb_buf *out);
 void plumb_decode_stream_fini(struct plumb_decode_stream *s);
 
-int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t); /* largest id + 1 */
-/* The same without the tokens that only the files beside tokenizer.json have. */
+/* Returns the largest id + 1. */
+int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t);
+/* Returns the largest id + 1 of tokenizer.json alone, without the tokens that only the files beside
+ * it define. */
 int64_t plumb_tokenizer_file_vocab(const plumb_tokenizer *t);
-/* -1 when there is none of this name or role. */
+/* Return the id of a token by its text or by its role; -1 if there is none. */
 int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token);
-/* What the post-processor puts before and behind a single text; borrowed. */
+/* Return the tokens that the post-processor adds before and after a single text. The caller does
+ * not own them. */
 const struct plumb_ids *plumb_tokenizer_before(const plumb_tokenizer *t);
 const struct plumb_ids *plumb_tokenizer_after(const plumb_tokenizer *t);
 int32_t plumb_tokenizer_bos(const plumb_tokenizer *t);

@@ -1,4 +1,4 @@
-/* utf8.c - characters of UTF-8 text, and what to do with bytes that are none.
+/* utf8.c - reads and writes the characters of UTF-8 text, and replaces invalid bytes.
  * Layer 3. Includes base/ and utf8proc. */
 #include "text/utf8.h"
 
@@ -39,8 +39,8 @@ int plumb_utf8_put(char out[4], uint32_t cp)
     return 4;
 }
 
-/* Size of the character at u, or minus the length of the invalid subpart (Unicode table 3-7:
- * the second byte's range depends on the first). */
+/* Returns the number of bytes of the character at u, or minus the length of the invalid subpart
+ * there. The valid range of the second byte depends on the first byte (Unicode, table 3-7). */
 static int char_at(const unsigned char *u, int64_t n)
 {
     const unsigned char c = u[0];

@@ -1,4 +1,4 @@
-/* utf8.h - characters of UTF-8 text, and what to do with bytes that are none.
+/* utf8.h - reads and writes the characters of UTF-8 text, and replaces invalid bytes.
  * Layer 3. Includes base/. */
 #ifndef PLUMB_TEXT_UTF8_H
 #define PLUMB_TEXT_UTF8_H
@@ -9,14 +9,14 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Bytes of the character that starts with byte c of valid UTF-8. */
+/* Returns the number of bytes of the character that starts with byte c of valid UTF-8. */
 static inline int plumb_utf8_size(char c)
 {
     const unsigned char u = (unsigned char)c;
     return u < 0x80 ? 1 : u < 0xe0 ? 2 : u < 0xf0 ? 3 : 4;
 }
 
-/* Code point at s, which must be the start of a character of valid UTF-8. */
+/* Returns the code point at s, which must be the start of a character of valid UTF-8. */
 static inline uint32_t plumb_utf8_at(const char *s)
 {
     const unsigned char *u = (const unsigned char *)s;
@@ -32,7 +32,7 @@ static inline uint32_t plumb_utf8_at(const char *s)
     }
 }
 
-/* Start of the character that ends right before s + at; at > 0. */
+/* Returns the offset of the character that ends just before s + at; at > 0. */
 static inline int64_t plumb_utf8_before(const char *s, int64_t at)
 {
     do
@@ -41,22 +41,24 @@ static inline int64_t plumb_utf8_before(const char *s, int64_t at)
     return at;
 }
 
-/* Writes cp (a Unicode scalar value) and returns its 1..4 bytes. */
+/* Writes the UTF-8 bytes of the Unicode scalar value cp and returns their number, 1..4. */
 int plumb_utf8_put(char out[4], uint32_t cp);
 
-/* Bytes of the valid beginning of s. When that is less than n, *bad is the length (1..3) of
- * what follows and is no character: a maximal subpart in the words of Unicode, chapter 3.9. */
+/* Returns the number of bytes of s before the first invalid sequence, or n if there is none. In the
+ * first case *bad is the length (1..3) of the invalid sequence, a maximal subpart as defined in the
+ * Unicode standard, chapter 3.9. */
 int64_t plumb_utf8_prefix(const char *s, int64_t n, int *bad);
 
-/* out += s with each maximal invalid subpart replaced by U+FFFD (as Rust's from_utf8_lossy). */
+/* Appends s to out and replaces each maximal invalid subpart by U+FFFD, like Rust's
+ * from_utf8_lossy. */
 plumb_status plumb_utf8_lossy(struct plumb_buf *out, const char *s, int64_t n);
 
-/* A letter, a mark or a number: general categories L, M and N. */
+/* Returns true for a letter, a mark or a number (general categories L, M and N). */
 bool plumb_utf8_is_letter(uint32_t cp);
-/* The small letter of a capital (simple mapping); any other character as it is. */
+/* Returns the lower-case letter of an upper-case letter (simple mapping), or cp itself. */
 uint32_t plumb_utf8_lower(uint32_t cp);
 
-/* Unicode property White_Space (stable since Unicode 6.3). */
+/* Returns true for characters with the Unicode property White_Space (stable since Unicode 6.3). */
 bool plumb_utf8_is_space(uint32_t cp);
 
 #endif

@@ -1,4 +1,4 @@
-/* test_beside.c - files beside tokenizer.json against transformers, and what is said about them.
+/* test_beside.c - the files beside tokenizer.json: tokens compared with transformers, and warnings.
  * Layer: test. Fixture: tests/reference/sources_fixtures.py. */
 #include <string.h>
 
@@ -127,9 +127,11 @@ static const struct {
     {JSON(""), "{" ROLES "}", "{\"eos_token\":\"<s>\"}", NULL, PLUMB_OK,
      "eos_token is \"</s>\", but \"<s>\" in special_tokens_map.json"},
     {JSON(""), "{" ROLES ",\"added_tokens_decoder\":{\"9\":{\"content\":\"x\"}}}", NULL, NULL,
-     PLUMB_OK, "tokenizer_config.json: added token \"x\" says id 9 but gets 5"},
+     PLUMB_OK,
+     "tokenizer_config.json: the file states id 9 for the added token \"x\", but the token gets id "
+     "5"},
     {JSON(""), "{" ROLES "}", NULL, "{\"y\":9}", PLUMB_OK,
-     "added_tokens.json: added token \"y\" says id 9 but gets 5"},
+     "added_tokens.json: the file states id 9 for the added token \"y\", but the token gets id 5"},
     {JSON(""), "{" ROLES ",\"extra_special_tokens\":[\"x\"],\"additional_special_tokens\":[\"y\"]}",
      NULL, NULL, PLUMB_OK, "has extra_special_tokens and additional_special_tokens"},
     {JSON(""), "{" ROLES ",\"tokenizer_class\":\"LlamaTokenizerFast\"}", NULL, NULL, PLUMB_OK,

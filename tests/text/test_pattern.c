@@ -1,5 +1,5 @@
-/* test_pattern.c - Oniguruma expressions in PCRE2's words, and the slices they cut.
- * Layer: test. The expected slices are what Oniguruma gives (tokenizers' Split, by hand). */
+/* test_pattern.c - Oniguruma expressions rewritten for PCRE2, and the slices that they produce.
+ * Layer: test. The expected slices are those of Oniguruma (tokenizers' Split, entered by hand). */
 #include "harness.h"
 #include "text/pattern.h"
 

@@ -1,4 +1,4 @@
-/* test_template.c - prompt templates: what they render and how they complain.
+/* test_template.c - prompt templates: their output, and the messages for malformed ones.
  * Layer: test. */
 #include "harness.h"
 #include "text/template.h"
@@ -50,6 +50,6 @@ int main(void)
     refused("{#messages}{#system}{/system}{/messages}", PLUMB_ERR_CONFIG, "needs its {/messages}");
     refused("{/messages}", PLUMB_ERR_CONFIG, "expected {#messages} or {#system}");
     refused("{#user}{/user}", PLUMB_ERR_CONFIG, "{#user}");
-    refused("{prompt}", PLUMB_ERR_FORMAT, "needs a message with role \"user\"");
+    refused("{prompt}", PLUMB_ERR_FORMAT, "needs a message with the role \"user\"");
     return 0;
 }

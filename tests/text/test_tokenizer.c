@@ -1,5 +1,6 @@
-/* test_tokenizer.c - small tokenizers of every style against huggingface/tokenizers, and files
- * that must be refused. Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
+/* test_tokenizer.c - small tokenizers of every kind compared with huggingface/tokenizers, and files
+ * that must be refused.
+ * Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"

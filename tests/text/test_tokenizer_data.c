@@ -1,5 +1,5 @@
-/* test_tokenizer_data.c - real tokenizers against the outputs that others published.
- * Layer: test. Needs the shared data; exits 77 without it. */
+/* test_tokenizer_data.c - real tokenizers compared with published outputs.
+ * Layer: test. Needs the shared data; exits with 77 (skipped) without them. */
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"
