@@ -1,8 +1,8 @@
-/* alias.c - options of neighbouring programs, and what plumb calls them.
+/* alias.c - recognises option names of other training programs and names plumb's option for them.
  * Layer 3. Includes option.h, base/.
  *
  * Source: TRL and transformers (TrainingArguments, SFTConfig, DPOConfig, GRPOConfig), OpenRLHF's
- * command line, verl's configuration. A dotted name counts by its last part. */
+ * command line, verl's configuration. Of a dotted name only the last part is compared. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,9 +10,11 @@
 #include "config/option.h"
 
 static const struct alias {
-    const char *names;   /* separated by blanks */
-    const char *options; /* plumb's, separated by blanks; those that the command uses are named */
-    const char *remark;  /* NULL: none */
+    const char *names; /* names in other programs, separated by blanks */
+    /* Names of plumb's options, separated by blanks. The message names those that the command
+     * uses. */
+    const char *options;
+    const char *remark; /* note for the message, or NULL */
 } aliases[] = {
     {"model_name_or_path model_name model_path model_id pretrain base_model", "model", NULL},
     {"tokenizer_name_or_path tokenizer_name tokenizer_path", "tokenizer", NULL},
@@ -109,7 +111,8 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
-/* "--Max-Length" -> "max_length"; of "trainer.save_freq" the last part. */
+/* Normalises a name: "--Max-Length" becomes "max_length"; of "trainer.save_freq" only the last part
+ * is kept. */
 static void plain(char out[128], const char *key)
 {
     const char *dot = strrchr(key, '.');
@@ -119,8 +122,8 @@ static void plain(char out[128], const char *key)
         *p = *p == '-' ? '_' : (char)tolower((unsigned char)*p);
 }
 
-/* out = "'train.epochs'", or several with "or" between them: of the options those that the command
- * uses, all of them if it uses none. */
+/* Writes the options for the message to out: "'train.epochs'", or several joined with "or". Options
+ * that the command does not use are left out, unless it uses none of them. */
 static void name_options(char *out, size_t size, const char *options, const char *command)
 {
     size_t at = 0;

@@ -1,10 +1,10 @@
-/* argument.c - the value of one key=value of the command line.
+/* argument.c - parses the value of a key=value argument of the command line.
  * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/.
  *
- * A value means what it would mean behind "key: " in the YAML file, but for two liberties that a
- * file does not have: plain text is taken as it stands (spaces, ':' and '#' included: the shell
- * has ended it, no comment can follow), and a list may be written a,b. Where YAML would give
- * another value than these two rules, the value is refused. */
+ * A value means the same as after "key: " in the YAML file, with two exceptions. First, unquoted
+ * text is taken as it is, including blanks, ':' and '#', because the shell has already found its
+ * end and no comment can follow. Second, a list may be written a,b. A value for which YAML and
+ * these two rules disagree is refused. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +20,8 @@ static const char *after_blanks(const char *text)
     return text + strspn(text, BLANKS);
 }
 
-/* The character behind the quotation that begins at text; NULL when it does not end. */
+/* Returns a pointer to the character after the quoted text that begins at `text`, or NULL if the
+ * closing quotation mark is missing. */
 static const char *quotation_end(const char *text)
 {
     const char quote = *text;
@@ -54,7 +55,7 @@ static plumb_status set_yaml(struct plumb_config *c, void *base, const struct pl
     return st;
 }
 
-/* One quotation, which must be the whole value. */
+/* Sets the option from quoted text, which must be the whole value. */
 static plumb_status set_quoted(struct plumb_config *c, void *base, const struct plumb_option *o,
                                const char *text, const char *where)
 {
@@ -68,7 +69,7 @@ static plumb_status set_quoted(struct plumb_config *c, void *base, const struct 
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
-/* Appends one element of a,b to a YAML list and steps behind it. */
+/* Appends one element of a list written a,b to a YAML list, and moves *at behind the element. */
 static plumb_status add_element(struct plumb_buf *list, const char **at,
                                 const struct plumb_option *o, const char *where)
 {
@@ -101,7 +102,7 @@ static plumb_status add_element(struct plumb_buf *list, const char **at,
     return plumb_json_put_string(list, begin, (int64_t)n);
 }
 
-/* a,b as [a, b]. */
+/* Sets the option from a list written a,b, which is converted to [a, b]. */
 static plumb_status set_list(struct plumb_config *c, void *base, const struct plumb_option *o,
                              const char *text, const char *where)
 {
@@ -122,9 +123,10 @@ done:
     return st;
 }
 
-/* ---- any value ------------------------------------------------------------------------------ */
+/* ---- values of all types --------------------------------------------------------------------- */
 
-/* The value without blanks around it, as YAML has a scalar that is no text in quotes. */
+/* Sets the option from an unquoted value. The blanks around it are removed, as YAML does for
+ * unquoted scalars, unless the option is a text. */
 static plumb_status set_word(struct plumb_config *c, void *base, const struct plumb_option *o,
                              const char *text, const char *where)
 {
@@ -158,7 +160,7 @@ plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
 {
     const bool list = o->type == PLUMB_TYPE_TEXTS || o->type == PLUMB_TYPE_FUNCTIONS;
     const int64_t len = (int64_t)strlen(text);
-    PLUMB_REQUIRE(plumb_utf8_valid(text, len) == len, PLUMB_ERR_CONFIG, "%s: %s is no UTF-8 text",
+    PLUMB_REQUIRE(plumb_utf8_valid(text, len) == len, PLUMB_ERR_CONFIG, "%s: %s is not valid UTF-8",
                   where, o->path);
     if (!*text && o->type == PLUMB_TYPE_TEXT && *o->value)
         PLUMB_FAIL(

@@ -1,4 +1,4 @@
-/* config.c - defaults, then the YAML file, then the command line, into one checked struct.
+/* config.c - builds a checked configuration from the defaults, the YAML file and the command line.
  * Layer 3. Includes config.h, option.h, io/yaml.h, base/. */
 #include "config/config.h"
 
@@ -11,7 +11,7 @@
 #include "io/json.h"
 #include "io/utf8.h"
 
-/* An unknown key of a file; section "" is the top of the file. */
+/* Raises the error for an unknown key of a file; section "" is the top level. */
 static plumb_status unknown_key(const char *section, const char *key, const char *where)
 {
     char full[160];
@@ -91,7 +91,8 @@ static plumb_status load_yaml(struct plumb_config *c, const char *path)
     return st;
 }
 
-/* The options that a name alone may mean: *found = the first, *second = another or NULL. */
+/* Finds the options that a name without a section may mean: *found is the first, *second another
+ * one or NULL. */
 static void find_name(const struct plumb_option **found, const struct plumb_option **second,
                       const char *name, const char *command)
 {
@@ -107,14 +108,15 @@ static void find_name(const struct plumb_option **found, const struct plumb_opti
     }
 }
 
-/* The option that a command-line key means: a whole path, or a name among the command's own
- * options, or (to say that it belongs elsewhere) among all. */
+/* Finds the option of a command-line key: a whole path, or a name that only one option of the
+ * command has. If the command has none, the options of all commands are searched, so that a later
+ * message can say to which command the option belongs. */
 static plumb_status resolve(const struct plumb_option **out, const char *key, const char *command,
                             const char *where)
 {
     const struct plumb_option *o, *second;
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        if (!strcmp(o->path, key)) { /* also every top-level name */
+        if (!strcmp(o->path, key)) { /* a top-level option's path equals its name */
             *out = o;
             return PLUMB_OK;
         }
@@ -122,8 +124,9 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
     find_name(out, &second, key, command);
     if (!*out)
         find_name(out, &second, key, NULL);
-    PLUMB_REQUIRE(!second, PLUMB_ERR_CONFIG, "%s: '%s' may mean '%s' or '%s': write one of them",
-                  where, key, (*out)->path, second->path);
+    PLUMB_REQUIRE(!second, PLUMB_ERR_CONFIG,
+                  "%s: '%s' may mean '%s' or '%s': write one of these names", where, key,
+                  (*out)->path, second->path);
     if (*out)
         return PLUMB_OK;
     PLUMB_REQUIRE(!plumb_section_help(key), PLUMB_ERR_CONFIG,
@@ -174,9 +177,9 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
     const char *equals = strchr(text, '=');
     PLUMB_REQUIRE(equals || text[0] != '-', PLUMB_ERR_CONFIG,
                   "%s: expected key=value, without dashes and blanks: learning_rate=1e-5", where);
-    PLUMB_REQUIRE(equals && equals > text, PLUMB_ERR_CONFIG,
-                  "%s: expected key=value (a configuration file comes right after the command)",
-                  where);
+    PLUMB_REQUIRE(
+        equals && equals > text, PLUMB_ERR_CONFIG,
+        "%s: expected key=value (the configuration file must directly follow the command)", where);
     snprintf(key, sizeof(key), "%.*s", (int)(equals - text < 127 ? equals - text : 127), text);
     const struct plumb_option *o = NULL;
     PLUMB_TRY(resolve(&o, key, command, where));
@@ -186,7 +189,8 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
         return used ? PLUMB_OK : not_used(o, command, where);
     const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = equals + 1};
     if (equals[1] &&
-        plumb_yaml_is_null(&plain)) { /* the command's default, as if nothing was given */
+        /* Restores the command's default, as if the option had not been given. */
+        plumb_yaml_is_null(&plain)) {
         c->marks->given[plumb_option_index(o->path)] = PLUMB_GIVEN_NO;
         return plumb_option_set_text(c, c, o, plumb_option_default(o, command), where);
     }

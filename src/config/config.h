@@ -1,12 +1,14 @@
-/* config.h - the configuration of a command: read once, checked completely, immutable.
+/* config.h - the configuration of a command. It is read once, checked completely and not changed
+ * afterwards.
  * Layer 3. Includes base/, options.h.
  *
- * Values come from, later ones winning: the table's defaults, the YAML file, the command line's
- * key=value arguments. A YAML file nests options in their sections (train: {epochs: 2}) and may
- * hold sections for other commands too, so that one file serves several. On the command line a
- * key is the dotted path (train.epochs=2) or the last name alone where only one option of the
- * command has it; top-level options win (model= is the model, reward.model= needs its path). Lists
- * are comma-separated, or YAML ([a, "b, c"]). Relative paths are relative to the current folder. */
+ * A value comes from the option table's default, the YAML file, or a key=value argument of the
+ * command line; the last of these wins. A YAML file groups the options in sections (train: {epochs:
+ * 2}). It may contain options of other commands, so that one file can serve several commands. On
+ * the command line a key is the dotted path (train.epochs=2), or the last name alone if only one
+ * option of the command has it. A top-level option takes precedence: model= is the model, the
+ * reward model needs reward.model=. Lists are separated by commas or written as YAML ([a, "b, c"]).
+ * Relative paths are relative to the current folder. */
 #ifndef PLUMB_CONFIG_CONFIG_H
 #define PLUMB_CONFIG_CONFIG_H
 
@@ -23,31 +25,32 @@ struct plumb_texts {
 };
 
 enum plumb_reward_kind {
-    PLUMB_REWARD_LENGTH,     /* of the completion, as its distance from target */
-    PLUMB_REWARD_REGEX,      /* matches of pattern */
-    PLUMB_REWARD_WORDS,      /* occurrences of words */
+    PLUMB_REWARD_LENGTH,     /* distance of the completion's length from target */
+    PLUMB_REWARD_REGEX,      /* number of matches of pattern */
+    PLUMB_REWARD_WORDS,      /* number of occurrences of words */
     PLUMB_REWARD_REPETITION, /* share of repeated text */
-    PLUMB_REWARD_EXACT,      /* the record's own answer */
+    PLUMB_REWARD_EXACT,      /* equality with the record's answer */
 };
-extern const char *const plumb_reward_kind_names[]; /* NULL at the end */
+extern const char *const plumb_reward_kind_names[]; /* the last element is NULL */
 
-/* One entry of reward.functions. What a field means to a function is said where it is computed. */
+/* One entry of reward.functions. data/reward_builtin.h describes how a function uses the fields. */
 struct plumb_reward_function {
-    int name;                 /* enum plumb_reward_kind; required */
-    double weight;            /* 1 */
-    const char *pattern;      /* "": not given */
-    struct plumb_texts words; /* empty: not given */
-    const char *file;         /* "": not given; one word per line */
-    const char *field;        /* "": not given; a member of the record */
-    double target, min, max;  /* NaN: not given */
+    int name;                 /* an enum plumb_reward_kind; required */
+    double weight;            /* default 1 */
+    const char *pattern;      /* "" if not given */
+    struct plumb_texts words; /* empty if not given */
+    const char *file;         /* file with one word per line; "" if not given */
+    const char *field;        /* name of a field of the record; "" if not given */
+    double target, min, max;  /* NaN if not given */
 };
 struct plumb_reward_functions {
     const struct plumb_reward_function *item;
     int64_t n;
 };
 
-/* Choices whose order no other header defines. */
-enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE }; /* reward.append_eos */
+/* Values of options whose order no other header defines. */
+/* Values of reward.append_eos. */
+enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 
 #define PLUMB_OPTION_BOOL      bool
@@ -70,86 +73,94 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 struct plumb_config {
     PLUMB_OPTIONS_TOP(PLUMB_OPTION_FIELD)
     PLUMB_OPTION_SECTIONS(PLUMB_OPTION_STRUCT)
-    struct plumb_config_marks *marks; /* config/ alone; NULL: nothing is known of what was given */
+    /* Used only inside config/. NULL if it is not known which options were given. */
+    struct plumb_config_marks *marks;
 };
 
-/* Reads everything for one command. yaml_path may be NULL, "-" is standard input. override (n):
- * key=value texts. An error names the file, line and column, or the number of the command line's
- * argument (counted as in `plumb COMMAND [CONFIG.yaml] key=value ...`, COMMAND being 1), what was
- * expected, and for an unknown key the nearest one. An override of an option that the command
- * does not use is an error that names the commands that do. A command that works on one file
- * (replay) takes yaml_path as its input. *out is owned by the caller. Errors: PLUMB_ERR_CONFIG;
- * PLUMB_ERR_IO for a file that cannot be read. */
+/* Builds the configuration of one command. yaml_path is a YAML file, "-" for standard input, or
+ * NULL. override has n texts key=value. A message names the file, line and column, or the number of
+ * the command-line argument (as in `plumb COMMAND [CONFIG.yaml] key=value ...`, where COMMAND is
+ * number 1), and says what was expected; for an unknown key it suggests the most similar one. An
+ * override of an option that the command does not use is an error that names the commands that use
+ * it. For a command that works on one file (replay), yaml_path is that file. The caller owns *out.
+ * Returns PLUMB_ERR_CONFIG, or PLUMB_ERR_IO if the file cannot be read. */
 plumb_status plumb_config_load(struct plumb_config **out, const char *command,
                                const char *yaml_path, char *const *override, int n);
-void plumb_config_free(struct plumb_config **config); /* NULL is allowed */
+void plumb_config_free(struct plumb_config **config); /* does nothing if *config is NULL */
 
-/* Logs a warning for every value that is allowed and probably not meant: a backslash and an n where
- * a newline was to be written. command: whose options are looked at. */
+/* Warns about values of this command's options that are allowed but probably a mistake: a backslash
+ * followed by n where a newline was meant. */
 void plumb_config_notes(const struct plumb_config *config, const char *command);
 
-/* Whether key is an option's path, or its name alone, that the command uses. */
+/* Returns true if key is the path or the name of an option that the command uses. */
 bool plumb_config_is_option(const char *key, const char *command);
-/* Whether the command's own argument is a file to work on (inspect, replay), no configuration. */
+/* Returns true if the command's first argument is a file to work on (inspect, replay) instead of a
+ * configuration. */
 bool plumb_config_takes_file(const char *command);
 
-/* ---- what was given, and what is read of it --------------------------------------------------
+/* ---- options that were given but are not read --------------------------------------------------
  *
- * plumb_config_load warns of what its command does not use. Which parameters a method reads is
- * known above this layer: it says so with the functions below, before the configuration is used. */
+ * plumb_config_load warns about options that its command does not use. Only higher layers know
+ * which parameters a method reads; they report the unread ones with the functions below before they
+ * use the configuration. */
 enum plumb_given { PLUMB_GIVEN_NO, PLUMB_GIVEN_FILE, PLUMB_GIVEN_COMMAND };
-/* Whether a file or the command line has set the option; NO for a path that is no option's. */
+/* Returns whether the file or the command line has set the option; PLUMB_GIVEN_NO if there is no
+ * option with this path. */
 enum plumb_given plumb_config_given(const struct plumb_config *c, const char *path);
-/* The option is not read, because (`why`: "is not read by method dpo"). It leaves
- * config.effective.yaml. A warning if a file has set it, PLUMB_ERR_CONFIG if the command line
- * has. */
+/* Records that the option is not read; `why` is the reason for the message, such as "is not read by
+ * method dpo". The option is then left out of config.effective.yaml. If the file has set it, a
+ * warning is recorded; if the command line has set it, PLUMB_ERR_CONFIG is returned. */
 plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why);
-/* Only the warning: the option stays in config.effective.yaml, as what runs are compared by. */
+/* Records only the warning of plumb_config_unread. The option stays in config.effective.yaml,
+ * because runs are compared by it. */
 plumb_status plumb_config_warn(struct plumb_config *c, const char *path, const char *why);
-/* The option has this value in this run. PLUMB_ERR_CONFIG with `why` ("method psle_curriculum
- * decides it") if it was set to another one. */
+/* Sets the option to the value that the run requires. Returns PLUMB_ERR_CONFIG with the reason
+ * `why` ("method psle_curriculum decides it") if the user has set another value. */
 plumb_status plumb_config_decide(struct plumb_config *c, const char *path, const char *value,
                                  const char *why);
-/* Warns of options that other options make needless (top_k at temperature 0). For the end, when all
- * values are known. */
+/* Warns about options that have no effect because of another option, such as top_k at temperature
+ * 0. Call it when all values are final. */
 plumb_status plumb_config_note_needless(struct plumb_config *c, const char *command);
-/* The warnings so far, a line each; "" for none. */
+/* Returns the recorded warnings, one per line; "" if there are none. */
 const char *plumb_config_warnings(const struct plumb_config *c);
 
-/* out += the help text of a command, or of plumb itself (NULL). PLUMB_ERR_CONFIG with the nearest
- * name when there is no such command. */
+/* Appends the help text of a command, or of plumb itself if command is NULL. Returns
+ * PLUMB_ERR_CONFIG with the most similar name if there is no such command. */
 plumb_status plumb_config_help(struct plumb_buf *out, const char *command);
 
-/* out += every option that the command uses (NULL: all) and the run reads, as YAML that loads to
- * the same values. */
+/* Appends, as YAML, each option that the command uses (all commands if NULL) and the run reads.
+ * Loading this text gives the same values. */
 plumb_status plumb_config_to_yaml(struct plumb_buf *out, const struct plumb_config *config,
                                   const char *command);
 
-/* The same of the options that change the command's results. */
+/* Appends, as YAML, each option that changes the command's results. */
 plumb_status plumb_config_results(struct plumb_buf *out, const struct plumb_config *config,
                                   const char *command);
-/* Calls fn for every option that changes the command's results and whose values differ; both as
- * YAML. fn's error stops the walk and is passed on. */
+/* Calls fn for each option that changes the command's results and differs between the two
+ * configurations; `then` and `now` are the values as YAML. If fn fails, the calls stop and its
+ * error is returned. */
 typedef plumb_status plumb_config_change_fn(void *arg, const char *path, const char *then,
                                             const char *now);
 plumb_status plumb_config_changes(const struct plumb_config *then, const struct plumb_config *now,
                                   const char *command, plumb_config_change_fn *fn, void *arg);
-/* out += a line "train.beta1: 0.9 in THERE, 0.8 now" for every option that changes the command's
- * results and has another value in yaml (len bytes, a whole configuration, named by `there`).
- * PLUMB_ERR_CONFIG when yaml is no configuration of this plumb. */
+/* Appends a line "train.beta1: 0.9 in THERE, 0.8 now" for each option that changes the command's
+ * results and has another value in yaml. yaml (len bytes) is a whole configuration; `there` is its
+ * name in the lines. Returns PLUMB_ERR_CONFIG if yaml is not a valid configuration of this version
+ * of plumb. */
 plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config *now,
                                const char *yaml, int64_t len, const char *there,
                                const char *command);
 
-/* Calls fn with option and path for every file and folder that the command reads and that decides
- * its results: also each NAME=FOLDER of eval.models (as eval.models.NAME), data.eval, and files of
- * reward.functions. Empty ones are left out; a path may be a word (init, previous). fn's
- * error stops the walk and is passed on. */
+/* Calls fn with the option and the path of each file and folder that the command reads and that
+ * decides its results. This includes each NAME=FOLDER of eval.models (as eval.models.NAME),
+ * data.eval, and the files of reward.functions. Empty paths are left out. A path may be a keyword
+ * (init, previous). If fn fails, the calls stop and its error is returned. */
 typedef plumb_status plumb_config_input_fn(void *arg, const char *key, const char *path);
 plumb_status plumb_config_inputs(const struct plumb_config *config, const char *command,
                                  plumb_config_input_fn *fn, void *arg);
 
-/* Hash of the options that the command uses (NULL: all) and that change its results. */
+/* Returns a hash of the options that the command uses (all commands if NULL) and that change its
+ * results. */
 uint64_t plumb_config_hash(const struct plumb_config *config, const char *command);
 
 #endif

@@ -1,4 +1,4 @@
-/* defaults.c - a configuration with the default values of a command.
+/* defaults.c - creates a configuration with the default values of a command.
  * Layer 3. Includes option.h, base/. */
 #include "config/option.h"
 

@@ -1,4 +1,4 @@
-/* effective.c - the configuration as it took effect: as YAML, and as a hash.
+/* effective.c - writes the final configuration as YAML, compares configurations and hashes them.
  * Layer 3. Includes config.h, option.h, io/file.h, base/. */
 #include <stdio.h>
 #include <string.h>
@@ -112,7 +112,8 @@ plumb_status plumb_config_inputs(const struct plumb_config *config, const char *
     for (int i = 0; (o = plumb_option_at(i)); i++) {
         const char *path =
             o->type == PLUMB_TYPE_TEXT ? *(char *const *)((const char *)config + o->offset) : "";
-        /* Changes no weights, but figures that stand beside each other in metrics.jsonl. */
+        /* data.eval does not change the weights, but it changes the evaluation results in
+         * metrics.jsonl, which must stay comparable when a run is resumed. */
         const bool held_out = strcmp(o->path, "data.eval") == 0;
         if (!*path || (!o->changes && !held_out) || !plumb_option_used(o, command) ||
             (strcmp(o->unit, "file") != 0 && strcmp(o->unit, "folder") != 0))
@@ -132,7 +133,7 @@ uint64_t plumb_config_hash(const struct plumb_config *config, const char *comman
         if (!o->changes || !plumb_option_used(o, command))
             continue;
         plumb_buf_clear(&b);
-        /* out of memory for one line of text: the hash of what is there still differs per path */
+        /* if no memory is left, only the path of the option enters the hash */
         if (plumb_option_put(&b, config, o) != PLUMB_OK)
             plumb_buf_clear(&b);
         hash = plumb_hash(o->path, (int64_t)strlen(o->path) + 1, hash);

@@ -1,7 +1,7 @@
 /* field.c - sets and writes the field of an option of any type.
  * Layer 3. Includes option.h, base/.
  *
- * functions.c handles reward.functions, whose elements are options themselves. value.c handles
+ * functions.c handles reward.functions, whose elements have options of their own. value.c handles
  * every other type. */
 #include "config/option.h"
 

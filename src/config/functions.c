@@ -1,4 +1,4 @@
-/* functions.c - reward.functions: a list of maps, each one built-in reward.
+/* functions.c - reads and writes reward.functions, a list of maps; each map is one built-in reward.
  * Layer 3. Includes option.h, io/yaml.h, base/. */
 #include <math.h>
 #include <stdio.h>
@@ -27,8 +27,8 @@ static const struct plumb_option fields[] = {
 };
 enum { FIELDS = sizeof(fields) / sizeof(*fields) };
 
-/* "file:line" of where, with the line and column of one of its parts; where of an override has
- * none and stays as it is. */
+/* Replaces the line and column at the end of `where` by those of a part of the value. For a
+ * command-line argument, `where` has no line and column and is copied unchanged. */
 static void part_of(char *out, size_t size, const char *where, const struct plumb_yaml *whole,
                     int line, int column)
 {

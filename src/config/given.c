@@ -1,4 +1,4 @@
-/* given.c - which options somebody has set, and which of them a run does not read.
+/* given.c - records which options the user has set and which of them the run does not read.
  * Layer 3. Includes config.h, option.h, base/. */
 #include <stdio.h>
 #include <string.h>
@@ -41,8 +41,8 @@ const char *plumb_config_warnings(const struct plumb_config *c)
     return m && m->notes ? m->notes : "";
 }
 
-/* A configuration that is one of several stages keeps quiet: another stage may read what all of
- * them were given. plumb_stages_check speaks for them. */
+/* For an option that was set for all stages at once, no message is given here, because another
+ * stage may read it; plumb_stages_check reports it if none does. */
 plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why)
 {
     struct plumb_config_marks *m = c->marks;
@@ -95,7 +95,8 @@ done:
     return st;
 }
 
-/* One line for all of them: a file may serve several commands. */
+/* Lists all unused options of the file in one warning, because a file may serve several
+ * commands. */
 plumb_status plumb_config_note_unused(struct plumb_config *c, const char *command, const char *path)
 {
     const struct plumb_config_marks *m = c->marks;
@@ -113,7 +114,8 @@ plumb_status plumb_config_note_unused(struct plumb_config *c, const char *comman
     return plumb_config_add_note(c, text);
 }
 
-/* ---- what the configuration alone can tell -------------------------------------------------- */
+/* ---- options that have no effect because of another option
+ * ------------------------------------ */
 
 static bool has_reward_model(const struct plumb_config *c)
 {
@@ -160,7 +162,8 @@ static bool on_gpu(const struct plumb_config *c)
     return strcmp(c->device, "cuda") == 0;
 }
 
-/* Options that another option makes needless. */
+/* Options that are read only under a condition on another option; `why` is the reason for the
+ * warning. */
 static const struct {
     const char *path;
     bool (*read)(const struct plumb_config *c);
@@ -177,14 +180,14 @@ static const struct {
     {"checkpoint.best_metric", keeps_best, "is not used: checkpoint.keep_best is 0"},
     {"checkpoint.keep_every", keeps_several, "is not used: checkpoint.every is 0"},
     {"checkpoint.max_share", saves_by_time, "is not used: checkpoint.interval is 0"},
-    {"eval.win_margin", wins_by_reward, "is not used: eval.judge says which answer wins"},
+    {"eval.win_margin", wins_by_reward, "is not used: eval.judge decides which answer wins"},
     {"pins", on_gpu, "is not used: device is not cuda"},
     {"comm.bucket", on_gpu, "is not used: device is not cuda"},
     {"generate.graphs", on_gpu, "is not used: device is not cuda"},
     {"comm.exchange", on_gpu, "is not used: device is not cuda"},
 };
 
-/* Why the option is not read although its command uses it; NULL: it is read. */
+/* Returns why the option has no effect although the command uses it, or NULL if it has one. */
 static const char *needless(const struct plumb_config *c, int i)
 {
     const struct plumb_config_marks *m = c->marks;
@@ -201,7 +204,7 @@ bool plumb_config_reads(const struct plumb_config *c, const char *command, int i
     return plumb_option_used(plumb_option_at(i), command) && !needless(c, i);
 }
 
-/* Whether the option has another value than the command's default. */
+/* Sets *out to true if the option's value differs from the command's default. */
 static plumb_status differs(bool *out, const struct plumb_config *c, const struct plumb_option *o,
                             const char *command)
 {
@@ -225,7 +228,8 @@ plumb_status plumb_config_note_needless(struct plumb_config *c, const char *comm
     const struct plumb_option *o;
     char text[1024];
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        const char *why = m->unread[i] ? NULL : needless(c, i); /* unread ones are noted already */
+        /* Unread options have been reported already. */
+        const char *why = m->unread[i] ? NULL : needless(c, i);
         bool set = false;
         if (m->given[i] == PLUMB_GIVEN_NO || m->shared[i] || !why || !plumb_option_used(o, command))
             continue;

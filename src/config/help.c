@@ -1,4 +1,4 @@
-/* help.c - the text of `plumb help`, made from the tables.
+/* help.c - builds the text of `plumb help` from the tables of options and commands.
  * Layer 3. Includes config.h, option.h, io/yaml.h, base/. */
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +14,7 @@ static const char *const type_name[] = {
     [PLUMB_TYPE_CHOICE] = "choice", [PLUMB_TYPE_TEXTS] = "list", [PLUMB_TYPE_FUNCTIONS] = "maps",
 };
 
-/* Appends text broken at blanks, every line behind INDENT spaces. */
+/* Appends text, wrapped at blanks and indented by INDENT spaces. */
 static plumb_status put_wrapped(struct plumb_buf *out, const char *text)
 {
     while (*text) {
@@ -29,7 +29,7 @@ static plumb_status put_wrapped(struct plumb_buf *out, const char *text)
     return PLUMB_OK;
 }
 
-/* The default as a reader may type it; lists and texts that are empty show as nothing. */
+/* Sets b to the default as the user would write it, or to "-" if it is empty. */
 static plumb_status put_default(struct plumb_buf *b, const struct plumb_option *o,
                                 const char *command)
 {
@@ -55,7 +55,8 @@ static plumb_status measure(struct widths *w, const char *command)
             continue;
         PLUMB_TRY_GOTO(st, put_default(&b, o, command), fail);
         w->name = (int)plumb_max_i64(w->name, (int64_t)strlen(o->name));
-        if (b.len <= MAX_COLUMN) /* a longer cell moves the rest of its own line only */
+        /* A cell longer than MAX_COLUMN does not widen its column; only its own line is shifted. */
+        if (b.len <= MAX_COLUMN)
             w->value = (int)plumb_max_i64(w->value, b.len);
         if (strlen(o->range) <= MAX_COLUMN)
             w->range = (int)plumb_max_i64(w->range, (int64_t)strlen(o->range));

@@ -1,4 +1,4 @@
-/* memory.c - the memory of a configuration: its struct, and the texts and lists it points to.
+/* memory.c - allocates a configuration and the texts and lists that it points to.
  * Layer 3. Includes option.h, base/. */
 #include <stdlib.h>
 
@@ -10,7 +10,8 @@ struct block {
 };
 
 struct owner {
-    struct plumb_config config; /* first: a configuration is its owner */
+    /* Must be first: a pointer to the configuration is cast to struct owner. */
+    struct plumb_config config;
     struct block *blocks;
     struct plumb_config_marks marks;
 };
@@ -19,7 +20,9 @@ plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes
 {
     struct owner *o = (struct owner *)c;
     struct block *b = calloc(1, sizeof(*b) + (size_t)bytes);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "configuration value of %lld bytes", (long long)bytes);
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM,
+                  "out of memory: cannot store a configuration value of %lld bytes",
+                  (long long)bytes);
     b->next = o->blocks;
     o->blocks = b;
     *out = b->bytes;
@@ -43,7 +46,7 @@ plumb_status plumb_config_blank(struct plumb_config **out)
 {
     struct owner *o = calloc(1, sizeof(*o));
     *out = NULL;
-    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "a configuration");
+    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "out of memory: cannot create a configuration");
     *out = &o->config;
     o->config.marks = &o->marks;
     return PLUMB_OK;

@@ -1,4 +1,4 @@
-/* notes.c - what is allowed in a configuration and probably not meant.
+/* notes.c - warns about values that are allowed but probably a mistake.
  * Layer 3. Includes config.h, option.h, io/yaml.h, base/. */
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "config/option.h"
 
-/* Texts that the model reads or writes: a backslash in them is rarely meant. */
+/* Options whose text the model reads or writes. A backslash in such a text is rarely intended. */
 static const char *const texts[] = {"generate.stop", "data.prompt_template",
                                     "method.principle_template", NULL};
 
@@ -19,8 +19,8 @@ static void note_escape(const struct plumb_option *o, const char *text)
         at = strchr(at + 1, '\\');
     if (at && at[1])
         plumb_log(PLUMB_LOG_WARN,
-                  "%s: '%.200s' holds a backslash and the letter %c; for a %s put the value in "
-                  "double quotes, inside of the shell's own: '\"...\\%c...\"'",
+                  "%s: '%.200s' contains a backslash and the letter %c; for a %s put the value in "
+                  "double quotes, inside the shell's own quotes: '\"...\\%c...\"'",
                   o->path, text, at[1], name[strchr(letters, at[1]) - letters], at[1]);
 }
 

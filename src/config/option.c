@@ -1,4 +1,4 @@
-/* option.c - the tables of options and commands, and looking things up in them.
+/* option.c - the tables of options and commands, and functions that search them.
  * Layer 3. Includes option.h, options.h, base/. */
 #include "config/option.h"
 
@@ -53,38 +53,47 @@ static const struct {
 } sections[] = {PLUMB_OPTION_SECTIONS(NAME)};
 
 static const struct plumb_command commands[] = {
-    {"align", 'a', false, false, "train a model on its own answers: sample, score, select, update"},
+    {"align", 'a', false, false,
+     "train a model on its own completions: sample, score, select pairs, update"},
     {"sft", 's', false, false, "supervised fine-tuning on completions or dialogues"},
-    {"reward", 'r', false, false, "train a reward model on pairs of chosen and rejected answers"},
-    {"prefer", 'f', false, false, "train on pairs of chosen and rejected answers"},
+    {"reward", 'r', false, false,
+     "train a reward model on pairs of a chosen and a rejected completion"},
+    {"prefer", 'f', false, false,
+     "train a model on given pairs of a chosen and a rejected completion"},
     {"run", 'n', false, false,
-     "a file of stages, one command after the other: plumb run STAGES.yaml"},
-    {"generate", 'g', false, false, "answer prompts; one JSON line per completion"},
-    {"logprob", 'l', false, false, "log-probabilities of given completions"},
-    {"gradient", 'd', false, false, "gradient of the mean negative log-likelihood of a file"},
-    {"score", 'c', false, false, "scores of a reward model, command or functions"},
+     "run the commands of a file of stages, one after the other: plumb run STAGES.yaml"},
+    {"generate", 'g', false, false,
+     "sample completions of prompts; write one JSON line per completion"},
+    {"logprob", 'l', false, false, "compute the log-probabilities of given completions"},
+    {"gradient", 'd', false, false,
+     "compute the gradient of the mean negative log-likelihood of a file"},
+    {"score", 'c', false, false, "score completions with a reward model, a command or functions"},
     {"eval", 'e', false, false,
-     "compare models on held-out prompts: reward, wins, divergence, texts"},
-    {"compare", 'm', false, false, "finished runs by method, over seeds: plumb compare DIR..."},
+     "compare models on held-out prompts: reward, win rate, divergence, texts"},
+    {"compare", 'm', false, false,
+     "compare finished runs by method, averaged over seeds: plumb compare DIR..."},
     {"tokenize", 't', false, false,
-     "text, messages or prompts to ids, ids to text: plumb tokenize DIR FILE"},
+     "convert text, messages or prompts to token ids, or ids to text: plumb tokenize DIR FILE"},
     {"inspect", 'i', true, false,
-     "what a path is, in words: a model, checkpoint, run, rollouts, data, ..."},
-    {"replay", 'p', true, false, "run the micro-batch of a replay file again, bit for bit"},
-    {"plan", 'b', false, true, "the memory of a training command, before it runs"},
-    {"doctor", 'o', false, false, "versions, ranks, devices and limits of this machine"},
-    {"help", 'h', false, false, "this text, or the options of a command: plumb help align"},
+     "describe what a path contains: a model, checkpoint, run, rollouts, data, ..."},
+    {"replay", 'p', true, false,
+     "compute the micro-batch of a replay file again and compare it bit for bit"},
+    {"plan", 'b', false, true,
+     "compute the memory that a training command needs, without running it"},
+    {"doctor", 'o', false, false, "show the versions, ranks, devices and limits of this machine"},
+    {"help", 'h', false, false, "show this text, or the options of a command: plumb help align"},
 };
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof(*(a))))
 
-/* A command whose default is not the table's. */
+/* Commands with a default of their own for an option, instead of the default in the option
+ * table. */
 static const struct {
     const char *path;
     char letter;
     const char *value;
 } own_default[] = {
-    {"method.name", 'f', "dpo"}, /* psle does not train on given pairs */
+    {"method.name", 'f', "dpo"}, /* psle, the table's default, cannot train on given pairs */
     {"generate.group_size", 'a', "4"},
 };
 
@@ -100,7 +109,8 @@ const char *plumb_option_default(const struct plumb_option *o, const char *comma
     return o->value;
 }
 
-_Static_assert(COUNT(options) <= PLUMB_OPTIONS_MOST, "more options than marks");
+_Static_assert(COUNT(options) <= PLUMB_OPTIONS_MOST,
+               "PLUMB_OPTIONS_MOST is smaller than the number of options");
 
 int plumb_option_index(const char *path)
 {
@@ -163,7 +173,7 @@ bool plumb_option_used(const struct plumb_option *o, const char *command)
     return false;
 }
 
-/* Optimal string alignment, three rows of the table at a time. */
+/* Computes the optimal string alignment distance; only three rows of the table are kept. */
 int plumb_edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 63 };
@@ -207,7 +217,7 @@ const struct plumb_option *plumb_option_nearest(const char *key)
     for (int i = 0; i < COUNT(options); i++) {
         const int d[3] = {plumb_edit_distance(key, options[i].path),
                           plumb_edit_distance(key, options[i].name),
-                          /* the right name in the wrong section is one step away */
+                          /* the right name in the wrong section has distance 1 */
                           dot ? plumb_edit_distance(dot + 1, options[i].name) : INT_MAX};
         for (int k = 0; k < 3; k++) {
             const int steps = k == 2 && d[k] < INT_MAX ? d[k] + 1 : d[k];

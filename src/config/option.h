@@ -1,4 +1,5 @@
-/* option.h - one option of the table: how to find it, read it and write it. Inside config/ only.
+/* option.h - an entry of the option table: finding, reading and writing it. Used only inside
+ * config/.
  * Layer 3. Includes base/, io/yaml.h, config.h. */
 #ifndef PLUMB_CONFIG_OPTION_H
 #define PLUMB_CONFIG_OPTION_H
@@ -21,103 +22,119 @@ enum plumb_option_type {
 };
 
 struct plumb_option {
-    const char *path, *name, *section; /* "train.epochs", "epochs", "train" ("" at the top) */
+    /* "train.epochs", "epochs", "train"; section is "" at the top level. */
+    const char *path, *name, *section;
     enum plumb_option_type type;
-    const char *value, *range, *unit, *commands; /* value: the default as text; see options.h */
+    /* Value is the default as text; options.h describes the columns. */
+    const char *value, *range, *unit, *commands;
     bool changes;
     const char *help;
-    size_t offset; /* in struct plumb_config (or struct plumb_reward_function) */
+    size_t offset; /* offset of the field in struct plumb_config or struct plumb_reward_function */
 };
 
 struct plumb_command {
     const char *name;
-    char letter; /* in plumb_option.commands */
-    bool file;   /* its first argument is its input, not a configuration */
-    bool of;     /* its first argument is another command, whose options it takes, too */
+    char letter; /* the command's letter in plumb_option.commands */
+    bool file;   /* the first argument is an input file, not a configuration */
+    bool of;     /* the first argument is another command, whose options it also takes */
     const char *help;
 };
 
-/* NULL past the end. */
+/* These four return NULL if i is out of range or the name is unknown. */
 const struct plumb_option *plumb_option_at(int i);
 const struct plumb_command *plumb_command_at(int i);
 const char *plumb_section_at(int i);
 const char *plumb_section_help(const char *section);
 
-/* Its place in the table; -1: there is no option of that path. */
+/* Returns the index of an option in the table; -1 if there is no option with this path. */
 int plumb_option_index(const char *path);
-/* The default as text: some commands have another one than the table. NULL: of no command. */
+/* Returns the option's default for a command as text; if command is NULL, the default in the
+ * table. */
 const char *plumb_option_default(const struct plumb_option *o, const char *command);
 
-/* By the first word of name ("plan align"); NULL: unknown. */
+/* Return the command that the first word of name ("plan align") names, or an option by its section
+ * and name; NULL if unknown. */
 const struct plumb_command *plumb_command_find(const char *name);
 const struct plumb_option *plumb_option_find(const char *section, const char *name);
-/* command: NULL = any; of several words ("plan align"), one of them. */
+/* Returns true if the command uses the option. command may have several words ("plan align"); one
+ * of them must use the option. NULL stands for any command. */
 bool plumb_option_used(const struct plumb_option *o, const char *command);
 
-/* Insertions, deletions, changes and swaps of neighbours between two names. */
+/* Returns the edit distance of two names, counting insertions, deletions, replacements and swaps of
+ * neighbouring characters. */
 int plumb_edit_distance(const char *a, const char *b);
-/* The option whose path or name is closest to key; NULL when none is close. */
+/* Returns the option whose path or name is most similar to key, or NULL if none is similar. */
 const struct plumb_option *plumb_option_nearest(const char *key);
-/* Whether distance d is close enough for a suggestion in place of a name like key. */
+/* Returns true if the edit distance d is small enough to suggest a name instead of key. */
 bool plumb_is_near(int d, const char *key);
 
-/* The error for a name that is no option: in TRL, transformers, OpenRLHF or verl it is one, and the
- * message says what plumb calls it for this command (NULL: any). PLUMB_OK when the name is not
- * known there either. */
+/* Raises an error if key is an option of TRL, transformers, OpenRLHF or verl. The message names the
+ * option of plumb that this command (NULL: any command) uses instead. Returns PLUMB_OK if the key
+ * is unknown there too. */
 plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where);
 
-/* How the options of a configuration were set. Indices are those of the table. */
+/* Records how the options of a configuration were set. The arrays are indexed like the option
+ * table. */
 enum { PLUMB_OPTIONS_MOST = 256 };
 struct plumb_config_marks {
-    unsigned char given[PLUMB_OPTIONS_MOST]; /* enum plumb_given */
-    bool shared[PLUMB_OPTIONS_MOST];         /* given to several stages at once */
-    const char *where[PLUMB_OPTIONS_MOST];   /* of a given one: the file and line, the argument */
-    const char *unread[PLUMB_OPTIONS_MOST];  /* why the run does not read it; NULL: it does */
-    const char *notes;                       /* lines of warnings; NULL: none */
+    unsigned char given[PLUMB_OPTIONS_MOST]; /* values of enum plumb_given */
+    bool shared[PLUMB_OPTIONS_MOST];         /* the option was given for several stages at once */
+    /* File and line, or argument, that has set the option. */
+    const char *where[PLUMB_OPTIONS_MOST];
+    /* Reason why the run does not read the option; NULL if it does. */
+    const char *unread[PLUMB_OPTIONS_MOST];
+    const char *notes; /* recorded warnings, one per line; NULL if there are none */
 };
-/* Notes that the option was set, and where. */
+/* plumb_config_mark records that the option was set, and where; plumb_config_add_note records a
+ * warning. */
 plumb_status plumb_config_mark(struct plumb_config *c, const struct plumb_option *o,
                                enum plumb_given given, const char *where);
 plumb_status plumb_config_add_note(struct plumb_config *c, const char *text);
-/* Notes the options of the file that the command does not use. */
+/* Records a warning that lists the options of the file that the command does not use. */
 plumb_status plumb_config_note_unused(struct plumb_config *c, const char *command,
                                       const char *path);
-/* Whether the command uses option i, and nothing else makes it needless. */
+/* Returns true if the command uses option i and no other option makes it ineffective. */
 bool plumb_config_reads(const struct plumb_config *c, const char *command, int i);
 
-/* A configuration with every byte zero and no marks. *out is owned by the caller. */
+/* Allocates a configuration in which all bytes are zero and no option is marked. The caller owns
+ * *out. */
 plumb_status plumb_config_blank(struct plumb_config **out);
-/* Memory that lives as long as the configuration. */
+/* Allocates memory that is freed together with the configuration. */
 plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes);
 
-/* A configuration of the command's defaults (NULL: the table's). *out is owned by the caller. */
+/* Creates a configuration with the defaults of a command (NULL: those in the table). The caller
+ * owns *out. */
 plumb_status plumb_config_fresh(struct plumb_config **out, const char *command);
-/* What a map of options says, but for the members named in skip (NULL at the end; NULL: none). */
+/* Sets the options of a YAML map. Members named in skip, a NULL-terminated list or NULL, are
+ * ignored. */
 plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_yaml *root,
                                    const char *path, const char *const *skip);
-/* One key=value, the command line's argument of that number. An option that the command does not
- * use is an error, or makes *used false where used is not NULL. */
+/* Sets the option of one key=value argument of the command line; number is its position. If the
+ * command does not use the option, *used becomes false; if used is NULL, this is an error. */
 plumb_status plumb_config_override(struct plumb_config *c, const char *command, const char *text,
                                    int number, bool *used);
-/* Defaults, then len bytes of YAML; `where` names them in messages. *out is owned by the caller. */
+/* Creates a configuration from the defaults and len bytes of YAML; `where` names the YAML in
+ * messages. The caller owns *out. */
 plumb_status plumb_config_parse(struct plumb_config **out, const char *yaml, int64_t len,
                                 const char *where);
 
-/* Sets the option's field in `base` (the configuration, or a function in it). `where` begins the
- * message; PLUMB_ERR_CONFIG says what was found and what was expected.
+/* The functions below set the option's field in `base`, which is the configuration or one of its
+ * reward functions. A message begins with `where`; PLUMB_ERR_CONFIG says what was found and what
+ * was expected.
  *
- * From a YAML value; null leaves the field as it is. */
+ * plumb_option_set takes a YAML value; null leaves the field unchanged. */
 plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct plumb_option *o,
                               const struct plumb_yaml *v, const char *where);
-/* The same for every type but PLUMB_TYPE_FUNCTIONS, of which it refuses any value but null. */
+/* Like plumb_option_set, but refuses any value except null for PLUMB_TYPE_FUNCTIONS. */
 plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct plumb_option *o,
                              const struct plumb_yaml *v, const char *where);
-/* From the text itself, in which nothing is quoted (a default, a path). A list: "" for none. */
+/* Sets the field from plain text in which nothing is quoted, such as a default or a path. For a
+ * list only "" (the empty list) is allowed. */
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where);
-/* From what stands behind key= on the command line. In quotes: what YAML makes of it. null and ~:
- * the default. A list: a YAML list, or a,b, whose elements may be in quotes. Otherwise the text as
- * it stands; numbers and words without the blanks around them. */
+/* Sets the field from the text after key= on the command line. Quoted text is parsed as YAML. null
+ * and ~ give the default. A list is a YAML list, or a,b, whose elements may be quoted. Any other
+ * text is taken as it is; numbers and choices without the blanks around them. */
 plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
                                        const struct plumb_option *o, const char *text,
                                        const char *where);
@@ -126,7 +143,7 @@ plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_fun
 
 /* Appends the field's value as YAML on one line. */
 plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struct plumb_option *o);
-/* The same for every type but PLUMB_TYPE_FUNCTIONS, of which it appends nothing. */
+/* Like plumb_option_put, but appends nothing for PLUMB_TYPE_FUNCTIONS. */
 plumb_status plumb_value_put(struct plumb_buf *b, const void *base, const struct plumb_option *o);
 plumb_status plumb_functions_put(struct plumb_buf *b, const struct plumb_reward_functions *f);
 

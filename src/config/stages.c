@@ -1,4 +1,4 @@
-/* stages.c - the list of stages of a YAML file, each as a configuration of its own.
+/* stages.c - reads the list of stages of a YAML file into one configuration per stage.
  * Layer 3. Includes stages.h, option.h, io/, base/. */
 #include "config/stages.h"
 
@@ -37,7 +37,7 @@ static const struct plumb_yaml *member(const struct plumb_yaml *map, const char 
     return NULL;
 }
 
-/* A text of the stage's map, kept as long as its configuration. */
+/* Copies a text of the stage's map into memory that lives as long as the stage's configuration. */
 static plumb_status take_word(const char **out, struct plumb_config *c, const struct plumb_yaml *at,
                               const char *key, const char *path)
 {
@@ -55,7 +55,8 @@ static plumb_status take_word(const char **out, struct plumb_config *c, const st
     return PLUMB_OK;
 }
 
-/* The name becomes a folder, and a word in front of a colon. */
+/* Checks the name and the command of a stage. The name becomes a folder name, and stands before the
+ * colon in NAME:key=value. */
 static plumb_status check_name(const struct plumb_stages *s, int64_t i, const char *path)
 {
     const struct plumb_stage *one = &s->item[i];
@@ -75,14 +76,14 @@ static plumb_status check_name(const struct plumb_stages *s, int64_t i, const ch
                path, one->line, one->name, one->command);
 }
 
-/* What is of the whole run is no stage's: ranks, devices, where things go. */
+/* Refuses options of the whole run inside a stage, such as ranks, devices and output_dir. */
 static plumb_status check_members(const struct plumb_yaml *at, const char *section,
                                   const char *path)
 {
     for (const struct plumb_yaml *v = at->first; v; v = v->next) {
         const struct plumb_option *o = plumb_option_find(section, v->key);
         PLUMB_REQUIRE(!o || !plumb_option_used(o, RUN), PLUMB_ERR_CONFIG,
-                      "%s:%d:%d: %s is of the whole run: set it outside of stages", path,
+                      "%s:%d:%d: %s applies to the whole run: set it outside of stages", path,
                       v->key_line, v->key_column, o->path);
         if (!*section && v->type == PLUMB_YAML_MAP && plumb_section_help(v->key))
             PLUMB_TRY(check_members(v, v->key, path));
@@ -92,9 +93,9 @@ static plumb_status check_members(const struct plumb_yaml *at, const char *secti
 
 /* ---- stage:NAME ----------------------------------------------------------------------------- */
 
-/* *text = head and OUTPUT_DIR/NAME/latest for "stage:NAME" behind the first head bytes. */
-static plumb_status point(const char **text, const struct plumb_stages *s, int64_t i, size_t head,
-                          const char *option)
+/* Replaces "stage:NAME" after the first `head` bytes of *text by OUTPUT_DIR/NAME/latest. */
+static plumb_status resolve_link(const char **text, const struct plumb_stages *s, int64_t i,
+                                 size_t head, const char *option)
 {
     const char *name = *text + head + strlen(PREFIX), *dir = s->top->output_dir;
     int64_t k = 0;
@@ -133,22 +134,23 @@ static plumb_status resolve(struct plumb_stages *s, int64_t i)
         void *field = (char *)c + o->offset;
         const char **text = field;
         if (is_folder(o) && is_stage(*text))
-            PLUMB_TRY(point(text, s, i, 0, o->path));
+            PLUMB_TRY(resolve_link(text, s, i, 0, o->path));
     }
     for (int64_t k = 0; k < c->eval.models.n; k++) {
         const char *at = c->eval.models.item[k], *equals = strchr(at, '=');
         if (equals && is_stage(equals + 1))
-            PLUMB_TRY(
-                point(&c->eval.models.item[k], s, i, (size_t)(equals + 1 - at), "eval.models"));
+            PLUMB_TRY(resolve_link(&c->eval.models.item[k], s, i, (size_t)(equals + 1 - at),
+                                   "eval.models"));
     }
     return PLUMB_OK;
 }
 
 /* ---- the command line ----------------------------------------------------------------------- */
 
-/* "NAME:key=value": the stage's number, and *rest = key=value; -1: for every stage. */
-static plumb_status addressee(int64_t *which, const char **rest, const struct plumb_stages *s,
-                              const char *text)
+/* Splits "NAME:key=value": *which is the index of the stage and *rest is key=value. Without NAME,
+ * *which is -1: the argument is for all stages. */
+static plumb_status split_stage_name(int64_t *which, const char **rest,
+                                     const struct plumb_stages *s, const char *text)
 {
     const size_t name = strcspn(text, ":=");
     *which = -1;
@@ -164,7 +166,7 @@ static plumb_status addressee(int64_t *which, const char **rest, const struct pl
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "'%s': there is no stage '%.*s'", text, (int)name, text);
 }
 
-/* Whether key=value is an option of the run itself. */
+/* Returns true if key=value is an option of `plumb run` itself. */
 static bool is_own(const char *text)
 {
     const size_t n = strcspn(text, "=");
@@ -177,7 +179,8 @@ static bool is_own(const char *text)
     return false;
 }
 
-/* A value for every stage leaves alone what a stage takes from another one. */
+/* Restores the links to other stages: a value that is given for all stages does not replace
+ * stage:NAME of one stage. */
 static void keep_links(struct plumb_config *c, const struct plumb_config *before)
 {
     const struct plumb_option *o;
@@ -195,7 +198,7 @@ static plumb_status set_overrides(struct plumb_stages *s, char *const *override,
         int64_t which;
         const char *text;
         bool used = false;
-        PLUMB_TRY(addressee(&which, &text, s, override[k]));
+        PLUMB_TRY(split_stage_name(&which, &text, s, override[k]));
         if (which < 0 && is_own(text)) {
             PLUMB_TRY(plumb_config_override(s->top, RUN, text, 3 + k, NULL));
             continue;
@@ -222,8 +225,8 @@ static plumb_status set_overrides(struct plumb_stages *s, char *const *override,
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-/* What the run was told and every stage has to know. */
-static plumb_status hand_down(struct plumb_stages *s, struct plumb_stage *one)
+/* Copies the options of the whole run to a stage, and sets the stage's output_dir. */
+static plumb_status copy_run_options(struct plumb_stages *s, struct plumb_stage *one)
 {
     struct plumb_config *c = one->cfg;
     const struct plumb_option *o;
@@ -249,7 +252,7 @@ static plumb_status hand_down(struct plumb_stages *s, struct plumb_stage *one)
     return PLUMB_OK;
 }
 
-/* NULL: the stage does not say. */
+/* Returns the stage's command, or NULL if the map has none. */
 static const char *command_of(const struct plumb_yaml *at)
 {
     const struct plumb_yaml *v = at->type == PLUMB_YAML_MAP ? member(at, "command") : NULL;
@@ -261,11 +264,12 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
 {
     const struct plumb_yaml *list = root->type == PLUMB_YAML_MAP ? member(root, "stages") : NULL;
     PLUMB_REQUIRE(list && list->type == PLUMB_YAML_LIST && list->n > 0, PLUMB_ERR_CONFIG,
-                  "%s: has no list `stages`; expected stages with name, command and options", path);
+                  "%s: expected a list `stages` of maps with name, command and options", path);
     PLUMB_TRY(plumb_config_fresh(&s->top, RUN));
     PLUMB_TRY(plumb_config_set_yaml(s->top, root, path, top_keys));
     s->item = calloc((size_t)list->n, sizeof(*s->item));
-    PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "%lld stages", (long long)list->n);
+    PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld stages",
+                  (long long)list->n);
     for (const struct plumb_yaml *at = list->first; at; at = at->next) {
         struct plumb_stage *one = &s->item[s->n];
         one->line = at->line;
@@ -280,7 +284,8 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
         struct plumb_config_marks *m = one->cfg->marks;
         for (int i = 0; i < PLUMB_OPTIONS_MOST; i++) {
             m->shared[i] = m->given[i] != PLUMB_GIVEN_NO;
-            m->given[i] = PLUMB_GIVEN_NO; /* so that a stage's own ones show */
+            /* Cleared, so that the options given in the stage itself can be told apart. */
+            m->given[i] = PLUMB_GIVEN_NO;
         }
         PLUMB_TRY(plumb_config_set_yaml(one->cfg, at, path, own_keys));
         char stage[256];
@@ -310,9 +315,9 @@ static plumb_status load(struct plumb_stages *s, const char *yaml_path, char *co
     PLUMB_TRY(st);
     PLUMB_TRY(set_overrides(s, override, n));
     PLUMB_REQUIRE(*s->top->output_dir, PLUMB_ERR_CONFIG,
-                  "output_dir: is not set; name the folder that has a folder for each stage");
+                  "output_dir: is not set; name the folder in which each stage gets a folder");
     for (int64_t i = 0; i < s->n; i++) {
-        PLUMB_TRY(hand_down(s, &s->item[i]));
+        PLUMB_TRY(copy_run_options(s, &s->item[i]));
         PLUMB_TRY(resolve(s, i));
         if (!*s->item[i].cfg->tokenizer)
             s->item[i].cfg->tokenizer = s->item[i].cfg->model;
@@ -320,7 +325,7 @@ static plumb_status load(struct plumb_stages *s, const char *yaml_path, char *co
     return PLUMB_OK;
 }
 
-/* What every stage was given and none reads. */
+/* Reports options that were given for all stages and that no stage reads. */
 plumb_status plumb_stages_check(const struct plumb_stages *s)
 {
     const struct plumb_option *o;
@@ -352,7 +357,7 @@ plumb_status plumb_stages_load(struct plumb_stages **out, const char *yaml_path,
 {
     struct plumb_stages *s = calloc(1, sizeof(*s));
     *out = NULL;
-    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "stages");
+    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "out of memory: cannot store the stages");
     const plumb_status st = load(s, yaml_path, override, n);
     if (st != PLUMB_OK)
         plumb_stages_free(&s);

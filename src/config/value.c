@@ -1,4 +1,4 @@
-/* value.c - one option's value: from text or YAML into its field, and back.
+/* value.c - converts the value of an option from text or YAML to its field, and back.
  * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/. */
 #include <errno.h>
 #include <inttypes.h>
@@ -40,7 +40,7 @@ static plumb_status wrong_text(const struct plumb_option *o, const char *text, c
     return wrong(o, found, where);
 }
 
-/* Decimal notation only: no hexadecimal, nan or inf; an overflow is no number. */
+/* Reads a decimal number. Hexadecimal numbers, nan, inf and numbers that overflow are refused. */
 static bool read_real(double *out, const char *text)
 {
     char *end;
@@ -50,7 +50,7 @@ static bool read_real(double *out, const char *text)
     return !*end && isfinite(*out);
 }
 
-/* An integer, also written like 5e9. */
+/* Reads an integer, which may also be written like 5e9. */
 static bool read_int(int64_t *out, const char *text)
 {
     char *end;
@@ -77,7 +77,8 @@ static bool read_seed(uint64_t *out, const char *text)
     return errno == 0;
 }
 
-/* YAML 1.2's words. What 1.1 also took for a truth (yes, no, on, off) is refused. */
+/* Accepts the words of YAML 1.2. The words that only YAML 1.1 accepts (yes, no, on, off) are
+ * refused. */
 static bool read_bool(bool *out, const char *text)
 {
     static const char *const word[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
@@ -137,7 +138,7 @@ static plumb_status set_scalar(struct plumb_config *c, void *field, const struct
         return PLUMB_OK;
     case PLUMB_TYPE_TEXT:
         PLUMB_REQUIRE(plumb_utf8_valid(text, (int64_t)strlen(text)) == (int64_t)strlen(text),
-                      PLUMB_ERR_CONFIG, "%s: %s is no UTF-8 text", where, o->path);
+                      PLUMB_ERR_CONFIG, "%s: %s is not valid UTF-8", where, o->path);
         PLUMB_TRY(keep_text(field, c, text));
         return PLUMB_OK;
     default:
@@ -166,7 +167,8 @@ static plumb_status set_texts(struct plumb_config *c, struct plumb_texts *out,
     return PLUMB_OK;
 }
 
-/* A scalar is a list of one. Unquoted commas may be meant as a list of more. */
+/* Sets a list from a scalar, which becomes its only element. A scalar with an unquoted comma is
+ * refused, because it may be meant as a list. */
 static plumb_status set_one_text(struct plumb_config *c, struct plumb_texts *out,
                                  const struct plumb_option *o, const struct plumb_yaml *v,
                                  const char *where)
@@ -193,7 +195,7 @@ plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct pl
 {
     void *field = (char *)base + o->offset;
     if (plumb_yaml_is_null(v))
-        return PLUMB_OK; /* as if the key were not there */
+        return PLUMB_OK; /* null means that the option is not given */
     PLUMB_REQUIRE(v->type == PLUMB_YAML_SCALAR || o->type != PLUMB_TYPE_TEXT, PLUMB_ERR_CONFIG,
                   "%s: %s is %s, expected text; a text that begins with '[' or '{' needs quotes",
                   where, o->path, plumb_yaml_type_name(v));

@@ -174,7 +174,7 @@ def interrupted(bench, want):
 def refusals(bench):
     head = "output_dir: {out}\nmodel: {world}\n"
     cases = {
-        "no-list": (head, "has no list `stages`"),
+        "no-list": (head, "expected a list `stages`"),
         "twice": (head + "stages:\n  - {{name: a, command: sft}}\n  - {{name: a, command: sft}}\n",
                   "a second stage 'a'"),
         "command": (head + "stages: [{{name: a, command: generate}}]\n", "expected sft, reward"),
@@ -183,7 +183,7 @@ def refusals(bench):
         "later": (head + "stages: [{{name: a, command: sft, model: 'stage:b'}}, "
                   "{{name: b, command: sft}}]\n", "there is no earlier stage 'b'"),
         "device": (head + "stages: [{{name: a, command: sft, device: ref}}]\n",
-                   "device is of the whole run"),
+                   "device applies to the whole run"),
         "unknown": (head + "stages: [{{name: a, command: sft, method: {{nam: x}}}}]\n",
                     "unknown key 'method.nam'"),
     }

@@ -1,4 +1,5 @@
-/* test_config.c - the option table, loading, every kind of refusal with its place, round trips.
+/* test_config.c - the option table, loading, error messages with their place, and writing YAML that
+ * loads again.
  * Test. Includes harness.h, config/, io/, train/schedule.h. */
 #include <stdbool.h>
 #include <string.h>
@@ -349,7 +350,7 @@ static void test_bad_overrides(void)
     bad_override("eval", "learning_rate=1", "it belongs to: align, sft, reward, prefer");
     bad_override("align", "stop=[a", "YAML");
     bad_override("align", "functions=[{name: nothing}]", "one of length|regex");
-    bad_override("align", "model=\xff", "model is no UTF-8 text");
+    bad_override("align", "model=\xff", "model is not valid UTF-8");
 }
 
 /* Behind key= and behind "key: " the same text means the same, and config.effective.yaml says what
@@ -483,7 +484,7 @@ static void test_bad_values(void)
     bad_override("align", "shard_bytes=80GB", "as a plain number of bytes");
     bad_override("align", "functions={name: length}", "is a map, expected a list");
     bad_override("align", "functions=length", "reward.functions is a scalar");
-    bad_override("align", "stop=a\xff,b", "generate.stop is no UTF-8 text");
+    bad_override("align", "stop=a\xff,b", "generate.stop is not valid UTF-8");
 }
 
 static uint64_t hash_with(const char *text)
