@@ -1,16 +1,16 @@
-/* range.h - the values that an option may have, as text: an interval or a list of words.
- * Layer 0. Includes nothing of plumb. */
+/* range.h - tests a value against the range of an option: an interval or a list of words.
+ * Layer 0. Includes no other file of the project. */
 #ifndef PLUMB_BASE_RANGE_H
 #define PLUMB_BASE_RANGE_H
 
 #include <stdbool.h>
 
-/* Whether x is in an interval such as "[0, 1)"; a round bracket excludes its end. Every number is
- * in the empty text. NaN is in no interval. */
+/* Returns true if x is in an interval such as "[0, 1)", where a round bracket excludes the end. An
+ * empty text contains every number. NaN is in no interval. */
 bool plumb_range_holds(const char *interval, double x);
-/* Index of the word in a list such as "a|b|c"; -1 if the list does not have it. */
+/* Returns the index of the word in a list such as "a|b|c"; -1 if the list does not have it. */
 int plumb_range_word(const char *words, const char *word);
-/* Number of words in the list. */
+/* Returns the number of words in the list. */
 int plumb_range_words(const char *words);
 
 #endif

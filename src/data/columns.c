@@ -1,4 +1,4 @@
-/* columns.c - members of a record's JSON text.
+/* columns.c - reads members of a record from its JSON text.
  * Layer 4. Includes base/, io/json.h, data/columns.h. */
 #include "data/columns.h"
 
@@ -14,7 +14,7 @@ static int64_t skip_space(struct plumb_columns c, int64_t i)
     return i;
 }
 
-/* Behind the string whose opening quote is at i. */
+/* Returns the index after the string whose opening quote is at i. */
 static int64_t skip_string(struct plumb_columns c, int64_t i)
 {
     for (i++; i < c.len && c.text[i] != '"'; i++)
@@ -22,7 +22,7 @@ static int64_t skip_string(struct plumb_columns c, int64_t i)
     return i < c.len ? i + 1 : c.len;
 }
 
-/* Behind the value that begins at i. */
+/* Returns the index after the value that begins at i. */
 static int64_t skip_value(struct plumb_columns c, int64_t i)
 {
     int64_t depth = 0;
@@ -35,7 +35,7 @@ static int64_t skip_value(struct plumb_columns c, int64_t i)
             i++;
         } else if (ch == '}' || ch == ']') {
             if (depth == 0)
-                return i; /* of what the value is in */
+                return i; /* this bracket ends the object or array around the value */
             depth--;
             i++;
         } else if (depth == 0 && strchr(", \t\r\n", ch)) {
@@ -75,7 +75,7 @@ static struct plumb_columns part_of(struct plumb_columns c, struct plumb_span s)
     return (struct plumb_columns){c.text + s.begin, s.end - s.begin};
 }
 
-/* Whether a name that may be written with escapes is this one of n bytes. */
+/* Returns true if a key, which may contain escapes, equals the name of n bytes. */
 static bool is_named(struct plumb_columns c, struct plumb_span key, const char *name, int64_t n)
 {
     const int64_t len = key.end - key.begin;
@@ -144,7 +144,7 @@ static plumb_status put_member(struct plumb_buf *out, struct plumb_columns c, st
     return plumb_buf_add(out, c.text + value.begin, value.end - value.begin);
 }
 
-/* The prompt as messages. */
+/* Appends the record's prompt as the member "prompt_messages". */
 static plumb_status put_messages(struct plumb_buf *out, struct plumb_columns record)
 {
     struct plumb_columns prompt;

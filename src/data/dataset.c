@@ -1,4 +1,4 @@
-/* dataset.c - JSONL data sets in TRL's record shapes, rendered and tokenised.
+/* dataset.c - reads JSONL data sets with the record shapes of TRL, renders and tokenises them.
  * Layer 4. Includes base/, io/, text/. */
 #include "data/dataset.h"
 
@@ -16,7 +16,7 @@
 
 #define BLOCK_BYTES (1 << 20)
 
-/* Texts and ids live in blocks that never move. */
+/* Memory block for texts and token ids. It never moves, so records can point into it. */
 struct plumb_data_block {
     struct plumb_data_block *next;
     int64_t used, cap;
@@ -30,10 +30,10 @@ struct reader {
     const struct plumb_data_options *o;
     struct plumb_draft draft;
     struct plumb_encoder encoder;
-    struct plumb_ids ids[2]; /* of the prompt with each completion */
+    struct plumb_ids ids[2]; /* token ids of the prompt with each completion */
     struct plumb_buf text;
-    int64_t left_out; /* records, of o->skip */
-    int64_t blank;    /* first blank line, 0 = none */
+    int64_t left_out; /* number of records left out because of o->skip */
+    int64_t blank;    /* line number of the first blank line, or 0 */
 };
 
 static plumb_status keep(void **out, struct plumb_dataset *d, const void *bytes, int64_t n)
@@ -43,7 +43,7 @@ static plumb_status keep(void **out, struct plumb_dataset *d, const void *bytes,
     if (!b || b->cap - b->used < need) {
         const int64_t cap = need > BLOCK_BYTES ? need : BLOCK_BYTES;
         b = malloc(sizeof *b + (size_t)cap);
-        PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "no memory for %lld bytes of the data set",
+        PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld bytes of the data set",
                       (long long)cap);
         *b = (struct plumb_data_block){.next = d->blocks, .cap = cap};
         d->blocks = b;
@@ -90,7 +90,7 @@ static plumb_status keep_piece_text(struct plumb_piece *p, struct reader *r,
     return PLUMB_OK;
 }
 
-/* A prompt that a model goes on from. */
+/* Stores a prompt that a model continues, and its tokens. */
 static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
                                 const struct plumb_buf *text)
 {
@@ -101,7 +101,7 @@ static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
     return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
 }
 
-/* A text without a completion, which a model only reads. */
+/* Stores a text without a completion, which a model only reads, and its tokens. */
 static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
                                const struct plumb_buf *text)
 {
@@ -116,8 +116,9 @@ static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
     return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
 }
 
-/* The ids of the prompt with each completion. Where the completions begin at different ids, all
- * begin at the first of them, so that the record has one prompt (as TRL's DPOTrainer does). */
+/* Encodes the prompt together with each completion. If the completions begin at different token
+ * indices, all of them begin at the smallest one, so that the record has one prompt (like TRL's
+ * DPOTrainer). */
 static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
 {
     const int n = r->draft.completions;
@@ -172,7 +173,7 @@ static plumb_status check_trained(const struct reader *r, const struct plumb_rec
     const bool trained = r->o->tokenizer && (kind == PLUMB_DATA_SFT || kind == PLUMB_DATA_PAIRS);
     for (int i = 0; i < r->draft.completions && trained; i++)
         PLUMB_REQUIRE(rec->completion[i].n > 0, PLUMB_ERR_FORMAT,
-                      "%s: %s is empty and gets no end token (data.append_eos); there is nothing "
+                      "%s: %s is empty and data.append_eos is false; there is nothing "
                       "to train on",
                       where,
                       kind == PLUMB_DATA_SFT ? "the completion"
@@ -212,7 +213,8 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
     return check_trained(r, rec, where);
 }
 
-/* Whether the record fits; false and a counted line, or an error, when not. */
+/* Sets *ok to true if the record is within the length limits. Otherwise the record is counted as
+ * skipped, or an error is returned. */
 static plumb_status fits(bool *ok, struct reader *r, const struct plumb_record *rec,
                          const char *where)
 {
@@ -239,7 +241,7 @@ static plumb_status add_record(struct reader *r, int64_t line_no, const char *wh
     if (d->n == r->cap) {
         const int64_t cap = r->cap ? r->cap * 2 : 256;
         void *more = realloc(d->record, (size_t)cap * sizeof *d->record);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "%s: no memory for %lld records", where,
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store %lld records", where,
                       (long long)cap);
         d->record = more;
         r->cap = cap;
@@ -306,18 +308,19 @@ fail:
     return st;
 }
 
-static void say_cut(const struct reader *r)
+static void report_merged_prompts(const struct reader *r)
 {
     if (r->set->cut > 0)
-        plumb_log(PLUMB_LOG_INFO,
-                  "%s: in %lld of %lld records (first in line %lld) the last tokens of the prompt "
-                  "are others where the completion follows: the completion begins where they part. "
-                  "A prompt that ends where a token ends, not with a space, avoids that",
-                  r->path, (long long)r->set->cut, (long long)(r->set->n + r->set->skipped),
-                  (long long)r->set->cut_line);
+        plumb_log(
+            PLUMB_LOG_INFO,
+            "%s: in %lld of %lld records (first in line %lld) the tokenizer merges the end of the "
+            "prompt with the beginning of the completion: these tokens count as completion. "
+            "To avoid this, end the prompt at a token boundary, not with a space",
+            r->path, (long long)r->set->cut, (long long)(r->set->n + r->set->skipped),
+            (long long)r->set->cut_line);
 }
 
-/* Reads the lines of a file, or of text when it is not NULL. */
+/* Reads the lines of a file, or of `text` if it is not NULL. */
 static plumb_status read_all(struct plumb_dataset **out, const char *path, const char *text,
                              int64_t len, const struct plumb_data_options *options)
 {
@@ -330,7 +333,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
     *out = NULL;
     PLUMB_TRY(plumb_record_check(options));
     r.set = calloc(1, sizeof *r.set);
-    PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "no memory for the data set %s", path);
+    PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "out of memory: cannot read the data set %s", path);
     if (text)
         PLUMB_TRY_GOTO(st, plumb_text_lines(text, len, read_line, &r), fail);
     else
@@ -339,11 +342,11 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file has no records", r.path);
     if (r.set->n == 0)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_ARG, fail,
-                        "%s: all %lld records are longer than the %lld prompt tokens or %lld "
-                        "tokens that are allowed",
+                        "%s: all %lld records are too long: at most %lld prompt tokens and %lld "
+                        "tokens in total are allowed",
                         r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
                         (long long)options->max_tokens);
-    say_cut(&r);
+    report_merged_prompts(&r);
     *out = r.set;
     r.set = NULL;
 fail:
@@ -377,7 +380,8 @@ plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t 
         d->record = calloc((size_t)n, sizeof(*d->record));
     if (!d || !d->record) {
         plumb_dataset_close(out);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%lld blank records", (long long)n);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot create %lld blank records",
+                   (long long)n);
     }
     d->n = n;
     for (int64_t i = 0; i < n; i++) {

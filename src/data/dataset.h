@@ -1,4 +1,4 @@
-/* dataset.h - JSONL data sets in TRL's record shapes, rendered and tokenised.
+/* dataset.h - reads JSONL data sets with the record shapes of TRL, renders and tokenises them.
  * Layer 4. Includes base/, io/, text/. */
 #ifndef PLUMB_DATA_DATASET_H
 #define PLUMB_DATA_DATASET_H
@@ -10,18 +10,18 @@
 #include "data/columns.h"
 #include "text/tokenizer.h"
 
-/* What a file is read as, and the record shapes that are accepted. TEXT is a string, CHAT a list
- * of {"role","content"} messages; a TEXT counts as a chat of one message, of the user in a prompt
- * and of the assistant in an answer. An answer is one message.
+/* Kind of records in a file, and the record shapes that each kind accepts. TEXT is a string, CHAT a
+ * list of {"role","content"} messages. A TEXT stands for a chat of one message: the user's in a
+ * prompt, the assistant's in an answer. An answer is one message.
  *   PROMPTS    {"prompt": TEXT|CHAT} or {"prompt_ids": [..]}
- *   SFT        {"messages": CHAT} (trained on the last message, which is the assistant's),
+ *   SFT        {"messages": CHAT} (the last message is the assistant's and is trained on),
  *              {"prompt","completion"}, or {"ids": [..], "prompt_tokens": n}
  *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
- *   TEXTS      {"text": TEXT} or {"messages": CHAT}: the whole of it is the prompt
- *   ANY        line by line what SFT, TEXTS or PROMPTS accept: something to score
- * Optional in PAIRS: "score_chosen" and "score_rejected", numbers, both or none.
- * Optional in each: "id" (text or integer, kept), "solution" or "answer" (kept where it
- * is a text or a number). For other members see data/fields.h and data/columns.h. */
+ *   TEXTS      {"text": TEXT} or {"messages": CHAT}; all of it is the prompt
+ *   ANY        each line as SFT, TEXTS or PROMPTS accept it: something to score
+ * PAIRS may have "score_chosen" and "score_rejected", two numbers, both or none. Every kind may
+ * have "id" (text or number, stored as text) and "solution" or "answer" (stored if it is a text or
+ * a number). For other members see data/fields.h and data/columns.h. */
 enum plumb_data_kind {
     PLUMB_DATA_PROMPTS,
     PLUMB_DATA_SFT,
@@ -30,10 +30,10 @@ enum plumb_data_kind {
     PLUMB_DATA_ANY
 };
 
-/* A text and its tokens; borrowed from the data set. text is NULL where the record gave ids, but
- * for PROMPTS that are read with a tokenizer: then it is the ids' text. */
+/* A text and its tokens; borrowed from the data set. If the record gave token ids, text is NULL,
+ * except for PROMPTS that are read with a tokenizer: then text is the decoded text of the ids. */
 struct plumb_piece {
-    const char *text; /* NUL-terminated; may contain NUL */
+    const char *text; /* NUL-terminated, but it may also contain NUL bytes */
     int64_t len;
     const int32_t *ids; /* NULL without a tokenizer */
     int64_t n;
@@ -42,80 +42,101 @@ struct plumb_piece {
 enum { PLUMB_COMPLETION = 0, PLUMB_CHOSEN = 0, PLUMB_REJECTED = 1 };
 
 struct plumb_record {
-    int64_t line;         /* in the file, from 1 */
-    const char *id;       /* "id" of the record as text, or NULL */
-    const char *solution; /* "solution", or else "answer", if it is a text or a number; or NULL */
+    int64_t line;   /* line number in the file, from 1 */
+    const char *id; /* "id" of the record as text, or NULL */
+    /* "solution" of the record, or else its "answer", if that is a text or a number; otherwise
+     * NULL. */
+    const char *solution;
     int64_t solution_len;
-    struct plumb_columns json; /* the record as the file has it; with options.whole */
-    const char *asked;         /* text of the last message of its prompt; with options.whole; NULL
-                                * where the record gave ids */
-    /* PROMPTS: all of the prompt, which a model goes on from. Otherwise the ids before the
-     * completions, or all ids where there is none; the text is always all of the prompt. */
+    /* The record as written in the file; set only with options.whole. */
+    struct plumb_columns json;
+    /* Text of the last message of the prompt; set only with options.whole. NULL if the record gave
+     * token ids. */
+    const char *asked;
+    /* For PROMPTS, the tokens of the whole prompt, which a model continues. Otherwise the tokens
+     * before the completions, or all tokens if there is no completion. The text is always that of
+     * the whole prompt. */
     struct plumb_piece prompt;
-    struct plumb_piece context;       /* the ids before the completions, in every kind; no text */
-    struct plumb_piece principled;    /* the prompt under the principle; empty without one */
-    struct plumb_piece contrary;      /* the prompt under its contrary; empty without one */
+    /* The tokens before the completions, for every kind; without a text. */
+    struct plumb_piece context;
+    struct plumb_piece principled; /* prompt with the principle; empty if there is none */
+    struct plumb_piece contrary;   /* prompt with the contrary principle; empty if there is none */
     struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
-    double score[2];                  /* PAIRS: of chosen and rejected; NaN = not given */
+    double score[2];                  /* PAIRS: scores of chosen and rejected; NaN if not given */
 };
 
-/* Zero is a valid value of every field. */
+/* Options for reading a data set. Zero is a valid value of every field. */
 struct plumb_data_options {
     enum plumb_data_kind kind;
-    const plumb_tokenizer *tokenizer; /* borrowed during open; NULL: texts only */
-    int64_t vocab; /* ids given in a record are below it; 0: the tokenizer's vocabulary */
-    const char *prompt_template;    /* prompt to text, see text/template.h; NULL: its default */
-    const char *principle;          /* NULL: none; for PROMPTS. White space at its end is cut */
-    const char *contrary;           /* NULL: none; joined as the principle is */
-    const char *principle_template; /* {principle} and {prompt}, which stands for the last message
-                                     * of the prompt and is replaced by the whole; NULL: with a
-                                     * line break between them */
-    bool references;                /* for PROMPTS: a record's "completion", where there is one, is
-                                     * read as for SFT */
-    bool no_special;                /* prompts without what the tokenizer adds (BOS) */
-    bool append_eos;                /* the end-token rule of data/encode.h; not for TEXTS, nor for
-                                     * prompts that a model goes on from */
-    int64_t max_prompt_tokens;      /* 0: no limit; counts the longer of prompt and principled */
-    int64_t max_tokens;             /* of a prompt with one of its completions; 0: no limit */
-    int64_t skip;                   /* records that are left out first, unread */
-    int64_t limit;                  /* only the first records behind them; 0: all */
-    bool whole;                     /* keep the JSON text of every record */
-    bool skip_long;                 /* longer records are left out and counted, not an error */
-    bool blank_lines;               /* blank lines are allowed anywhere, not only at the end */
+    const plumb_tokenizer *tokenizer; /* used only during open; NULL: read the texts only */
+    /* Upper limit of ids given in a record; 0: the tokenizer's vocabulary. */
+    int64_t vocab;
+    /* Template for prompts, see text/template.h; NULL: its default. */
+    const char *prompt_template;
+    /* PROMPTS only; NULL: no principle. White space at its end is removed. */
+    const char *principle;
+    /* Contrary principle; NULL: none. It is inserted like the principle. */
+    const char *contrary;
+    /* Template with {principle} and {prompt}. Its text replaces the last message of the prompt, for
+     * which {prompt} stands. NULL: the two with a line break between them. */
+    const char *principle_template;
+    /* PROMPTS only: if a record has a "completion", it is read as for SFT. */
+    bool references;
+    /* Encode prompts without the tokens that the tokenizer adds before a text (BOS). */
+    bool no_special;
+    /* The end-token rule of data/encode.h. It does not apply to TEXTS, nor to prompts that a model
+     * continues. */
+    bool append_eos;
+    /* Limit for the longer of prompt and principled; 0: no limit. */
+    int64_t max_prompt_tokens;
+    /* Limit for a prompt with one of its completions; 0: no limit. */
+    int64_t max_tokens;
+    int64_t skip;  /* number of records to leave out at the beginning, unread */
+    int64_t limit; /* number of records to read after those; 0: all */
+    bool whole;    /* store the JSON text of each record */
+    /* Records that are too long are left out and counted, instead of being an error. */
+    bool skip_long;
+    /* Blank lines are allowed anywhere, not only at the end. */
+    bool blank_lines;
 };
 
-/* Immutable after open. */
+/* An opened data set. It does not change after it is opened. */
 struct plumb_dataset {
     struct plumb_record *record;
     int64_t n;
-    int64_t skipped; /* too long; of them the first: */
+    /* Number of records that were too long; skipped_line is the line of the first. */
+    int64_t skipped;
     int64_t skipped_line;
-    int64_t cut; /* records whose prompt alone has other last tokens; of them the first: */
+    /* Number of records whose last prompt tokens merge with the completion; cut_line is the line of
+     * the first. */
+    int64_t cut;
     int64_t cut_line;
-    struct plumb_data_block *blocks; /* owns every text and id above */
+    struct plumb_data_block *blocks; /* memory of all texts and token ids */
 };
 
-/* Reads a whole file ("-" is standard input); UTF-8, with or without BOM, lines ended by \n or
- * \r\n. *out is owned by the caller.
+/* Reads a whole file, or standard input for "-": UTF-8 with or without a byte order mark, lines
+ * ended by \n or \r\n. The caller owns *out.
  *
- * Tokens: data/encode.h has the rules. PROMPTS are encoded by plumb_encode_prompt, TEXTS by
- * plumb_encode_text, all others by plumb_encode: prompt and completion together, with the end-token
- * rule. A record of ids is read as it is.
+ * Tokens: PROMPTS are encoded by plumb_encode_prompt, TEXTS by plumb_encode_text, and all others by
+ * plumb_encode: prompt and completion together, with the end-token rule (data/encode.h). A record
+ * of token ids is used unchanged.
  *
- * Errors, all naming file, line and field: PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a line that is no
- * JSON object, a missing or mistyped field (what was found, what was expected), an empty prompt,
- * a file without records; PLUMB_ERR_ARG for a record that is too long;
+ * Errors name the file, line and field: PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a line that is not a
+ * JSON object, a missing field, a field of another type (with the found and the expected type), an
+ * empty prompt, or a file without records; PLUMB_ERR_ARG for a record that is too long;
  * PLUMB_ERR_CONFIG for a malformed template. */
 plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
                                 const struct plumb_data_options *options);
-/* The same from len bytes in memory; name stands for the file in messages. */
+/* Reads a data set from len bytes in memory, like plumb_dataset_open. `name` stands for the file in
+ * messages. */
 plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, int64_t len,
                                  const char *name, const struct plumb_data_options *options);
-/* n records of these token counts and without content, for a plan of memory. PLUMB_ERR_NOMEM. */
+/* Creates n records with these token counts and no content, to plan the memory of a run. Returns
+ * PLUMB_ERR_NOMEM. */
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
-/* Tokens of the longest prompt, principles left out. */
+/* Returns the number of tokens of the longest prompt, without principles. */
 int64_t plumb_dataset_longest(const struct plumb_dataset *d);
-void plumb_dataset_close(struct plumb_dataset **d); /* NULL is allowed */
+void plumb_dataset_close(struct plumb_dataset **d); /* does nothing if *d is NULL */
 
 #endif

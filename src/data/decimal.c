@@ -1,11 +1,11 @@
-/* decimal.c - decimal numbers in texts, compared digit by digit.
+/* decimal.c - compares decimal numbers in texts digit by digit.
  * Layer 4. Includes data/decimal.h. */
 #include "data/decimal.h"
 
 #include <string.h>
 
-/* A decimal number in a text, exactly: its digits from the first to the last that is not 0, which
- * may have commas and a point between them. No digits: the number is 0. */
+/* A decimal number in a text: the range from its first to its last digit that is not 0. The range
+ * may contain commas and a point. An empty range is the number 0. */
 struct decimal {
     const char *first, *end;
     int64_t exponent; /* the first digit counts 10^exponent */
@@ -17,7 +17,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Takes "+", "-" or U+2212 off the beginning. */
+/* Removes "+", "-" or U+2212 from the beginning. Returns true if there was a sign. */
 static bool take_sign(const char **at, const char *end, bool *negative)
 {
     static const char minus[] = "\xE2\x88\x92";
@@ -30,7 +30,8 @@ static bool take_sign(const char **at, const char *end, bool *negative)
     return true;
 }
 
-/* Whole digits: "1234", or "1,234" with a comma before every three from the right. */
+/* Reads the digits before the point: "1234", or "1,234" with a comma before each three digits,
+ * counted from the right. */
 static bool take_whole(const char **at, const char *end)
 {
     const char *s = *at;
@@ -40,7 +41,8 @@ static bool take_whole(const char **at, const char *end)
             run++;
             continue;
         }
-        /* the first group is 1 to 3 digits and begins with none of 0, the others are 3 */
+        /* The first group has 1 to 3 digits and does not begin with 0; the other groups have 3
+         * digits. */
         if (groups ? run != 3 : run < 1 || run > 3 || **at == '0')
             return false;
         groups++;
@@ -83,7 +85,7 @@ static bool as_decimal(struct decimal *d, const char *s, int64_t n)
         for (s++, after = s; s < end && is_digit(*s);)
             s++;
     if (point == from && s == after)
-        return false; /* no digit before the point, none after it */
+        return false; /* there is no digit before or after the point */
     const char *last = s;
     int64_t scale;
     if (!take_exponent(&s, end, &scale))
@@ -98,7 +100,8 @@ static bool as_decimal(struct decimal *d, const char *s, int64_t n)
     d->end = last;
     d->exponent = scale;
     for (const char *c = from; c < point;
-         c++) /* in 120.5 two digits follow the first one before the point */
+         /* Example: in 120.5 the first digit is followed by two digits before the point. */
+         c++)
         d->exponent += is_digit(*c);
     if (from < point)
         d->exponent--;

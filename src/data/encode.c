@@ -1,4 +1,4 @@
-/* encode.c - one record to token ids, and ids back to the texts of a record.
+/* encode.c - encodes a record to token ids, and decodes ids to the texts of a record.
  * Layer 4. Includes data/encode.h, base/, text/. */
 #include "data/encode.h"
 
@@ -28,7 +28,8 @@ static bool holds(const struct plumb_ids *ids, int32_t id)
     return false;
 }
 
-/* The BOS rule. A template may write BOS into the text itself: then the text's own BOS goes. */
+/* Encodes a text with the BOS rule. A prompt template may write BOS into the text itself; then the
+ * second BOS is removed. */
 static plumb_status encode_once(const struct plumb_encoder *e, struct plumb_ids *ids,
                                 const char *text, int64_t len)
 {
@@ -59,7 +60,8 @@ static plumb_status copy_ids(struct plumb_ids *to, const struct plumb_ids *from)
     return PLUMB_OK;
 }
 
-/* e->head = the ids of the text. Completions of one prompt often come one after another. */
+/* Sets e->head to the token ids of the text. The last result is reused, because the completions of
+ * one prompt often follow each other. */
 static plumb_status encode_head(struct plumb_encoder *e, const char *text, int64_t len)
 {
     if (e->head.n > 0 && e->head_text.len == len &&
@@ -97,7 +99,7 @@ static int64_t common_prefix(const struct plumb_ids *a, const struct plumb_ids *
     return n;
 }
 
-/* The end-token rule, for a last part that begins at `begin`. */
+/* Applies the end-token rule to the last part, which begins at token index `begin`. */
 static plumb_status put_end(const struct plumb_encoder *e, struct plumb_ids *ids, int64_t begin)
 {
     const int32_t eos = plumb_tokenizer_eos(e->tokenizer);

@@ -1,23 +1,23 @@
-/* encode.h - one record to token ids, and ids back to the texts of a record. Every command, method,
- * reward model, judge and reference encodes here and nowhere else.
+/* encode.h - encodes a record to token ids, and decodes ids to the texts of a record. Every
+ * command, method, reward model, judge and reference encodes with these functions only.
  * Layer 4. Includes base/, text/.
  *
- * Prompt and completion are encoded as one text wherever a model reads them together, as TRL 1.x
- * and transformers do. Tokens may join the end of the prompt and the beginning of the completion:
+ * If a model reads prompt and completion together, they are encoded as one text, as in TRL 1.x and
+ * transformers. A token may then cover the end of the prompt and the beginning of the completion:
  *
- *     prompt      "ask the"        ids  <s> ask _the
- *     completion  "m: why?"        ids  <s> ask _them : _why ?  </s>
- *                                               |__ the completion begins here
+ *       prompt      "ask the"        ids  <s> ask _the
+ *       completion  "m: why?"        ids  <s> ask _them : _why ?  </s>
+ *                                                 |__ the completion begins here
  *
- * The completion begins where the ids of the whole text and the ids of the prompt alone part
- * (common_prefix_length of TRL's data_utils), at the second id at the earliest, because nothing
+ * The completion begins at the first id in which the whole text and the prompt alone differ
+ * (common_prefix_length of TRL's data_utils), but not before the second id, because no token
  * predicts the first one.
  *
- * BOS rule: what the tokenizer's post-processor puts before a text stands at the beginning once,
- * whether or not the text begins with it. End-token rule: append_eos puts the end token behind the
- * last part unless that part ends with it; what the post-processor puts behind a text does not
- * count, so that a prompt that a model goes on from never ends with it and an end is never doubled.
- */
+ * BOS rule: the tokens that the tokenizer's post-processor adds before a text are at the beginning
+ * exactly once, even if the text begins with them itself. End-token rule: with append_eos, the end
+ * token follows the last part unless that part ends with it. The tokens that the post-processor
+ * adds after a text are not used, so that a prompt which a model continues never ends with an end
+ * token, and an end token is never doubled. */
 #ifndef PLUMB_DATA_ENCODE_H
 #define PLUMB_DATA_ENCODE_H
 
@@ -28,49 +28,50 @@
 #include "base/status.h"
 #include "text/tokenizer.h"
 
-/* One of the texts that a record consists of, in reading order: a prompt, then a completion; or the
- * turns of a chat. Borrowed. */
+/* One of the texts of a record in reading order: a prompt and then a completion, or the turns of a
+ * chat. Borrowed. */
 struct plumb_part {
     const char *text;
     int64_t len;
 };
 
-/* How texts are encoded, and scratch memory. Zero-initialise, set the first four members, release
- * with plumb_encoder_fini. Not shared by threads. */
+/* Options of the encoding, and scratch memory. Initialise with zeros, set the first four members,
+ * release with plumb_encoder_fini. Threads must not share it. */
 struct plumb_encoder {
     const plumb_tokenizer *tokenizer; /* borrowed */
-    bool no_special;                  /* without what the tokenizer puts before a text (BOS) */
-    bool append_eos;                  /* the end-token rule above */
-    const char *where;                /* for messages: "FILE:LINE" or an option; borrowed */
-    /* private */
-    struct plumb_buf text, head_text; /* all parts; the first part of the last call, */
-    struct plumb_ids head, other;     /* and its ids */
+    bool no_special;   /* omit the tokens that the tokenizer adds before a text (BOS) */
+    bool append_eos;   /* apply the end-token rule above */
+    const char *where; /* "FILE:LINE" or an option, for messages; borrowed */
+    /* private members */
+    struct plumb_buf text, head_text; /* all parts joined; the first part of the last call */
+    struct plumb_ids head, other;     /* token ids of head_text; token ids of other parts */
 };
 void plumb_encoder_fini(struct plumb_encoder *e);
 
-/* ids = what a model reads that goes on from this text: nothing stands behind it. */
+/* Sets ids to the tokens of a prompt that a model continues: nothing follows the text. */
 plumb_status plumb_encode_prompt(struct plumb_encoder *e, struct plumb_ids *ids, const char *text,
                                  int64_t len);
 
-/* ids = what a model reads when it reads n >= 1 parts as one text, the end token included.
+/* Sets ids to the tokens of n >= 1 parts that a model reads as one text, including the end token.
  *   out  begin  (n+1,)   part k is ids[begin[k], begin[k+1]); begin[n] = ids->n
- *        cut             *cut: whether part 0 alone has tokens that the whole does not begin with;
- *                        NULL is allowed
- * Errors: PLUMB_ERR_ARG when append_eos is set and the tokenizer has no end token. */
+ *        cut             true if part 0 alone has tokens with which the whole does not begin;
+ *                        may be NULL
+ * Returns PLUMB_ERR_ARG if append_eos is true and the tokenizer has no end token. */
 plumb_status plumb_encode(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin, bool *cut,
                           const struct plumb_part *part, int64_t n);
 
-/* ids = the text with all that the tokenizer file puts around it, as the tokenizer of transformers
- * encodes it; BOS is not doubled here either. */
+/* Sets ids to the tokens of a text with all tokens that the post-processor adds before and after
+ * it, like the tokenizer of transformers; a BOS in the text itself is not doubled. */
 plumb_status plumb_encode_text(struct plumb_encoder *e, struct plumb_ids *ids, const char *text,
                                int64_t len);
 
-/* out += the text of a completion that was sampled behind `prompt`, without special tokens. The
+/* Appends the text of a completion that was sampled after `prompt`, without special tokens. The
  * prompt's text followed by this text is the text that the model saw. */
 plumb_status plumb_decode_completion(const plumb_tokenizer *t, struct plumb_buf *out,
                                      const int32_t *prompt, int64_t n_prompt, const int32_t *ids,
                                      int64_t n);
-/* out += the text of a prompt that was given as ids: plumb_encode_prompt puts BOS back. */
+/* Appends the text of a prompt that was given as token ids, without BOS; plumb_encode_prompt adds
+ * BOS again. */
 plumb_status plumb_decode_prompt(const plumb_tokenizer *t, struct plumb_buf *out,
                                  const int32_t *ids, int64_t n);
 

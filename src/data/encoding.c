@@ -1,4 +1,4 @@
-/* encoding.c - how a reward model reads records: writes, reads and settles the file in its folder.
+/* encoding.c - writes and reads the file that describes how a reward model reads records.
  * Layer 4. Includes data/encoding.h, base/, io/. */
 #include "data/encoding.h"
 
@@ -50,7 +50,7 @@ plumb_status plumb_encoding_write(const char *dir, const struct plumb_encoding *
     return st;
 }
 
-/* The tokenizer of today must put the same special tokens as that of training. */
+/* Checks that the tokenizer adds the same special tokens as in training. */
 static plumb_status check_special(const plumb_json *root, const plumb_tokenizer *t, bool append_eos,
                                   const char *path)
 {
@@ -68,15 +68,17 @@ static plumb_status check_special(const plumb_json *root, const plumb_tokenizer 
     PLUMB_TRY_GOTO(st, put_ids(&found, before), done);
     PLUMB_TRY_GOTO(st, plumb_json_put_node(&wanted, list), done);
     if (!same)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s: the reward model was trained with the ids %s before every text, its "
-                        "tokenizer puts %s there now; put back the tokenizer files of training",
-                        path, plumb_buf_text(&wanted), plumb_buf_text(&found));
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_FORMAT, done,
+            "%s: the reward model was trained with the ids %s before each text, but its "
+            "tokenizer now adds %s; restore the tokenizer files of the training",
+            path, plumb_buf_text(&wanted), plumb_buf_text(&found));
     if (append_eos && end != plumb_tokenizer_eos(t))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s: the reward model was trained with the end token %lld, its tokenizer "
-                        "has %d now; put back the tokenizer files of training",
-                        path, (long long)end, (int)plumb_tokenizer_eos(t));
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_FORMAT, done,
+            "%s: the reward model was trained with the end token %lld, but its tokenizer "
+            "now has %d; restore the tokenizer files of the training",
+            path, (long long)end, (int)plumb_tokenizer_eos(t));
 done:
     plumb_buf_fini(&found);
     plumb_buf_fini(&wanted);
@@ -88,7 +90,8 @@ static plumb_status read_template(char **out, const plumb_json *root, const char
     const char *text;
     PLUMB_TRY(plumb_json_want_string(root, "prompt_template", &text, NULL, path));
     *out = strdup(text);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: the prompt template", path);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store the prompt template",
+                  path);
     return PLUMB_OK;
 }
 
@@ -104,7 +107,7 @@ static plumb_status read_encoding(struct plumb_encoding *e, const plumb_json *ro
     return t ? check_special(root, t, e->append_eos, path) : PLUMB_OK;
 }
 
-/* reward.append_eos beside what the folder says. */
+/* Decides e->append_eos from reward.append_eos and from what the folder's file states. */
 static void settle_end(struct plumb_encoding *e, const struct plumb_config *cfg, const char *dir,
                        const plumb_tokenizer *t)
 {
@@ -113,19 +116,20 @@ static void settle_end(struct plumb_encoding *e, const struct plumb_config *cfg,
     if (!known) {
         e->append_eos = given == PLUMB_END_TRAINED ? plumb_tokenizer_eos(t) >= 0 : wanted;
         if (given == PLUMB_END_TRAINED)
-            plumb_log(PLUMB_LOG_INFO,
-                      "%s has no %s, which would say how the reward model was trained to read: %s",
-                      dir, PLUMB_ENCODING_NAME,
-                      e->append_eos
-                          ? "it reads the end token after every text; reward.append_eos=false: not"
-                          : "its tokenizer has no end token, so it reads none after a text");
+            plumb_log(
+                PLUMB_LOG_INFO,
+                "%s has no %s, which would tell how the reward model was trained: %s", dir,
+                PLUMB_ENCODING_NAME,
+                e->append_eos
+                    ? "the end token is added after each text; reward.append_eos=false omits it"
+                    : "its tokenizer has no end token, so none is added after a text");
         return;
     }
     if (given == PLUMB_END_TRAINED || wanted == e->append_eos)
         return;
     plumb_log(PLUMB_LOG_WARN,
               "reward.append_eos is %s, but %s/%s says that the reward model was trained with "
-              "append_eos %s: it reads other texts than in training",
+              "append_eos %s: the model now reads other texts than in training",
               wanted ? "true" : "false", dir, PLUMB_ENCODING_NAME, wanted ? "false" : "true");
     e->append_eos = wanted;
 }
@@ -167,11 +171,12 @@ plumb_status plumb_encoding_template(char **out, const char *dir)
 
 void plumb_encoding_differs(const char *dir, const char *given, const char *trained)
 {
-    plumb_log(PLUMB_LOG_WARN,
-              "data.prompt_template is \"%s\", but %s/" PLUMB_ENCODING_NAME " says that the reward "
-              "model was trained with prompt_template \"%s\": it reads other texts than in "
-              "training",
-              given, dir, trained);
+    plumb_log(
+        PLUMB_LOG_WARN,
+        "data.prompt_template is \"%s\", but %s/" PLUMB_ENCODING_NAME " says that the reward "
+        "model was trained with prompt_template \"%s\": the model now reads other texts than in "
+        "training",
+        given, dir, trained);
 }
 
 const char *plumb_encoding_choose(const char *dir, const char *given, const char *trained)

@@ -1,4 +1,4 @@
-/* fields.c - members of a record or a message that plumb does not read.
+/* fields.c - checks the members of a record or message that plumb does not read.
  * Layer 4. Includes base/, io/, data/fields.h. */
 #include "data/fields.h"
 
@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-/* Warnings of one file that name a field; more are summed up by one last warning. */
+/* Number of fields that warnings name for one file; one last warning covers all further fields. */
 enum { NAMED_MOST = 24 };
 
 enum {
@@ -19,18 +19,18 @@ enum {
     OF_ALL = OF_PROMPTS | OF_TRAINED | OF_TEXTS | OF_ANY,
 };
 
-/* What a field would do to the record. */
+/* What other programs do with a field, and so how plumb reacts to its value. */
 enum effect {
-    ADDS_TEXT,  /* the model would see it; no effect: empty or false */
-    TAKES_PART, /* its share in the loss; no effect: 1 or true */
-    LEFT_OUT,   /* whether it is left out of the loss; no effect: 0 or false */
-    LOOKS_LIKE, /* may be either: a warning */
-    IS_SETTING, /* a setting of generation: a warning */
+    ADDS_TEXT,  /* the model would see its text; accepted if empty or false */
+    TAKES_PART, /* weight in the loss; accepted if 1 or true */
+    LEFT_OUT,   /* whether it is excluded from the loss; accepted if 0 or false */
+    LOOKS_LIKE, /* may be one of the above: gives a warning */
+    IS_SETTING, /* a setting of generation: gives a warning */
 };
 struct field {
     const char *name;
     enum effect effect;
-    int kinds; /* records only: the kinds of file in which it has this effect */
+    int kinds; /* only for records: the data kinds for which the effect applies */
 };
 
 static const struct field of_message[] = {
@@ -95,7 +95,7 @@ static const struct field of_record[] = {
     {"videos", ADDS_TEXT, OF_ALL},
     {"audio", ADDS_TEXT, OF_ALL},
     {"audios", ADDS_TEXT, OF_ALL},
-    /* the prompts of align may bring documents for the reward to read */
+    /* Prompts of align may have documents or functions that only the reward reads. */
     {"functions", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
     {"documents", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
     {"functions", LOOKS_LIKE, OF_PROMPTS},
@@ -144,7 +144,7 @@ static const struct field of_record[] = {
     {"response_format", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
 };
 
-/* Two members that both say what the text is: the first is read, the second is not. */
+/* Pairs of members that both define the text: `read` is used and `other` is ignored. */
 static const struct {
     const char *read, *other;
     int kinds;
@@ -183,8 +183,9 @@ bool plumb_field_is_empty(const plumb_json *v)
     }
 }
 
-/* Whether a name of this file is new; after NAMED_MOST of them none is. key: with its place, but
- * without an index, so that "messages[0].x" and "messages[1].x" are one name. */
+/* Sets *fresh to true if no warning has named this field of the file yet. After NAMED_MOST fields
+ * it is always false. scope is the place without an index, so that "messages[0].x" and
+ * "messages[1].x" are the same field. */
 static plumb_status is_new(bool *fresh, struct plumb_fields_named *named, const char *scope,
                            const char *key, const char *where)
 {
@@ -200,15 +201,16 @@ static plumb_status is_new(bool *fresh, struct plumb_fields_named *named, const 
     PLUMB_TRY_GOTO(st, plumb_buf_add(&named->names, plumb_buf_text(&name), name.len + 1), done);
     if (named->n++ == NAMED_MOST) {
         *fresh = false;
-        plumb_log_alike("%s: field \"%s\" is not read, nor are more that are not named", where,
-                        plumb_buf_text(&name));
+        plumb_log_alike("%s: field \"%s\" is ignored; further ignored fields are not reported",
+                        where, plumb_buf_text(&name));
     }
 done:
     plumb_buf_fini(&name);
     return st;
 }
 
-/* The share in the loss that a value asks for: true is 1, false is 0; -1 when it says none. */
+/* Returns the weight in the loss that a value asks for: 1 for true, 0 for false, -1 if it is
+ * neither a boolean nor a number. */
 static double share_of(const plumb_json *v)
 {
     if (plumb_json_type_of(v) == PLUMB_JSON_BOOL)
@@ -218,11 +220,12 @@ static double share_of(const plumb_json *v)
 
 static plumb_status refuse_text(const char *at, const char *key, const char *where)
 {
-    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
-               "%s: field \"%s%s\": plumb does not write it into the text, so the model would see "
-               "another text than the record means; write it into the texts of the messages, or "
-               "remove the field",
-               where, at, key);
+    PLUMB_FAIL(
+        PLUMB_ERR_UNSUPPORTED,
+        "%s: field \"%s%s\": plumb does not add this field to the text, so the model would see "
+        "another text than the record intends; write it into the texts of the messages, or "
+        "remove the field",
+        where, at, key);
 }
 
 static plumb_status refuse_share(const plumb_json *v, const char *at, const char *key, bool left,
@@ -253,13 +256,13 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
         return off ? PLUMB_OK : refuse_text(at, f->name, where);
     }
     if (share && !training)
-        return PLUMB_OK; /* nothing of it is trained on */
+        return PLUMB_OK; /* the record is not trained on */
     if (share && trained)
         return part == (f->effect == TAKES_PART)
                    ? PLUMB_OK
                    : refuse_share(v, at, f->name, f->effect == LEFT_OUT, where);
     if (share && part == (f->effect == LEFT_OUT))
-        return PLUMB_OK; /* a message of the prompt that is not to be trained on */
+        return PLUMB_OK; /* a message of the prompt that is not to be trained on, as plumb does */
     PLUMB_TRY(is_new(&fresh, named, scope, f->name, where));
     if (!fresh)
         return PLUMB_OK;

@@ -84,7 +84,8 @@ static plumb_status give_up(struct asking *a, const char *what)
     char text[1200];
     plumb_subprocess_end(c->child, GRACE);
     snprintf(text, sizeof text, "%s \"%.200s\" %s (%s)%s%.700s", c->what, c->command, what,
-             plumb_subprocess_reason(c->child), words[0] ? "; its last words: " : "", words);
+             plumb_subprocess_reason(c->child),
+             words[0] ? "; its last lines of standard error: " : "", words);
     plumb_subprocess_stop(&c->child, 0);
     PLUMB_FAIL(PLUMB_ERR_IO, "%s", text);
 }
@@ -108,7 +109,7 @@ static plumb_status again(struct asking *a, bool hung)
                      "restarts are used up",
                      c->timeout_s, (long long)c->restarts);
         else
-            snprintf(what, sizeof what, "died, and its %lld restarts are used up",
+            snprintf(what, sizeof what, "ended unexpectedly and has used up its %lld restarts",
                      (long long)c->restarts);
         return give_up(a, what);
     }
@@ -160,7 +161,7 @@ static plumb_status check_extra(struct asking *a)
     char text[512] = "";
     if (line)
         snprintf(text, sizeof text,
-                 "%s \"%.200s\" writes more lines than it gets; one of them: %.200s", c->what,
+                 "%s \"%.200s\" writes more lines than it was sent; one of them: %.200s", c->what,
                  c->command, line);
     if (line || a->senseless)
         plumb_subprocess_stop(&c->child, GRACE);

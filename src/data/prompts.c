@@ -1,4 +1,4 @@
-/* prompts.c - which prompts an iteration uses, as a pure function.
+/* prompts.c - computes which prompts an iteration uses, as a pure function.
  * Layer 4. Includes base/. */
 #include "data/prompts.h"
 
@@ -8,9 +8,10 @@
 #include "base/num.h"
 #include "base/rng.h"
 
-/* Puts into `order` the entries of `fresh` with those marked in `taken` behind the first `need`
- * others; both keep their order. taken is cleared. */
-static void defer(int64_t *order, const int64_t *fresh, int64_t n, int64_t need, bool *taken)
+/* Copies `fresh` to `order`, but moves the entries marked in `taken` behind the first `need`
+ * unmarked ones. Both groups keep their order. Clears taken. */
+static void move_back_taken(int64_t *order, const int64_t *fresh, int64_t n, int64_t need,
+                            bool *taken)
 {
     int64_t k = 0, at = 0;
     for (; k < need; at++)
@@ -23,8 +24,9 @@ static void defer(int64_t *order, const int64_t *fresh, int64_t n, int64_t need,
     memset(taken, 0, (size_t)n * sizeof *taken);
 }
 
-/* Which prompts an epoch defers depends on the end of the epoch before: walk them from the
- * first. An epoch costs O(count). */
+/* Computes the prompts from position `first` on. Which prompts an epoch moves back depends on the
+ * end of the epoch before, so the epochs are computed from the first one on. An epoch costs
+ * O(count). */
 static void walk(int64_t *out, int64_t *order, int64_t *fresh, bool *taken, int64_t first,
                  const struct plumb_prompt_order *o)
 {
@@ -32,7 +34,7 @@ static void walk(int64_t *out, int64_t *order, int64_t *fresh, bool *taken, int6
     const struct plumb_rng_key key = {.seed = o->seed, .purpose = PLUMB_RNG_SHUFFLE};
     for (int64_t epoch = 0; epoch <= last / o->count; epoch++) {
         const int64_t begin = epoch * o->count;
-        /* entries of this epoch that belong to an iteration begun in the one before */
+        /* number of prompts that the iteration at the epoch boundary took from the epoch before */
         const int64_t late = begin % o->per_iteration;
         const int64_t need = late ? o->per_iteration - late : 0;
         if (late)
@@ -41,7 +43,7 @@ static void walk(int64_t *out, int64_t *order, int64_t *fresh, bool *taken, int6
         struct plumb_rng_key epoch_key = key;
         epoch_key.iteration = (uint32_t)epoch;
         plumb_rng_shuffle(fresh, o->count, epoch_key);
-        defer(order, fresh, o->count, need, taken);
+        move_back_taken(order, fresh, o->count, need, taken);
         for (int64_t i = plumb_max_i64(first, begin); i <= last && i < begin + o->count; i++)
             out[i - first] = order[i - begin];
     }
@@ -65,7 +67,7 @@ plumb_status plumb_prompts_at(int64_t *out, int64_t iteration, const struct plum
     bool *taken = calloc((size_t)o->count, sizeof *taken);
     plumb_status st = PLUMB_OK;
     if (!order || !taken)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "no memory to order %lld prompts",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "out of memory: cannot order %lld prompts",
                         (long long)o->count);
     walk(out, order, order + o->count, taken, first, o);
 fail:

@@ -1,4 +1,4 @@
-/* record.c - one JSON line to texts: the record shapes.
+/* record.c - reads the texts of one JSON record according to its shape.
  * Layer 4. Includes base/, io/, text/. */
 #include "data/record.h"
 
@@ -15,7 +15,8 @@
 #define PROMPT    "{prompt}"
 #define CONTENT   "{content}"
 
-/* A field that is TEXT or CHAT; a TEXT is a chat of one message. Borrowed from the JSON tree. */
+/* A field that is a TEXT or a CHAT; a TEXT becomes a chat of one message. Borrowed from the JSON
+ * tree. */
 struct talk {
     struct plumb_message *message;
     int64_t n;
@@ -32,24 +33,25 @@ static const char *found(const plumb_json *v)
     return v ? plumb_json_type_name(plumb_json_type_of(v)) : "nothing";
 }
 
-/* *out = the text of a string; a NUL inside would cut it short without a word. */
+/* Sets *out to the text of a string. A NUL inside is refused, because it would silently cut the
+ * text. */
 static plumb_status take_text(const char **out, const plumb_json *v, const char *key,
                               const char *where)
 {
     *out = plumb_json_string(v, "");
     PLUMB_REQUIRE((int64_t)strlen(*out) == plumb_json_string_len(v), PLUMB_ERR_FORMAT,
-                  "%s: field \"%s\": the text holds a NUL character at byte %lld", where, key,
+                  "%s: field \"%s\": the text contains a NUL character at byte %lld", where, key,
                   (long long)strlen(*out));
     return PLUMB_OK;
 }
 
-/* Whether the loss covers records of this kind. */
+/* Returns true if the loss covers records of this kind. */
 static bool is_trained_on(const struct plumb_data_options *o)
 {
     return o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS;
 }
 
-/* answer: the message is the last one of an answer. */
+/* Reads one message. `answer` tells whether it is the last message of an answer. */
 static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
                                  const plumb_json *v, int64_t i, const char *key, bool answer,
                                  const struct plumb_data_options *o, const char *where)
@@ -73,7 +75,7 @@ static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
     return take_text(&m->content, content, key, where);
 }
 
-/* role: whose message a TEXT is. NULL: a TEXT is refused. */
+/* Reads a TEXT or a CHAT. role is the role of a TEXT; if it is NULL, a TEXT is refused. */
 static plumb_status read_talk(struct plumb_draft *d, struct talk *t, const plumb_json *v,
                               const char *key, const char *role, const struct plumb_data_options *o,
                               const char *where)
@@ -88,8 +90,8 @@ static plumb_status read_talk(struct plumb_draft *d, struct talk *t, const plumb
                   "%s: field \"%s\": %lld messages, expected 1 to %d", where, key, (long long)t->n,
                   CHAT_MAX);
     t->message = calloc((size_t)t->n, sizeof *t->message);
-    PLUMB_REQUIRE(t->message, PLUMB_ERR_NOMEM, "%s: no memory for %lld messages", where,
-                  (long long)t->n);
+    PLUMB_REQUIRE(t->message, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store %lld messages",
+                  where, (long long)t->n);
     if (!chat) {
         t->message[0].role = role;
         return take_text(&t->message[0].content, v, key, where);
@@ -120,7 +122,8 @@ static bool is_system(const struct plumb_message *m)
     return strcmp(m->role, "system") == 0;
 }
 
-/* A template without a place for a message would drop it without a word. */
+/* Refuses messages that the prompt template has no place for, because they would be dropped
+ * silently. */
 static plumb_status check_places(const struct plumb_message *m, int64_t n,
                                  const struct plumb_data_options *o, const char *key,
                                  const char *where)
@@ -129,7 +132,7 @@ static plumb_status check_places(const struct plumb_message *m, int64_t n,
     if (strstr(text, "{#messages}"))
         return PLUMB_OK;
     PLUMB_REQUIRE(!is_system(m) || strstr(text, "{system}"), PLUMB_ERR_FORMAT,
-                  "%s: field \"%s\": it has a system message, and prompt_template has neither "
+                  "%s: field \"%s\": it has a system message, but prompt_template has neither "
                   "{system} nor {#messages}",
                   where, key);
     PLUMB_REQUIRE(n - is_system(m) <= 1, PLUMB_ERR_FORMAT,
@@ -139,7 +142,7 @@ static plumb_status check_places(const struct plumb_message *m, int64_t n,
     return PLUMB_OK;
 }
 
-/* out += principle_template with its two places filled. */
+/* Appends principle_template with {principle} and {prompt} replaced. */
 static plumb_status put_principle(struct plumb_buf *out, const char *prompt, const char *principle,
                                   const struct plumb_data_options *o)
 {
@@ -159,7 +162,7 @@ static plumb_status put_principle(struct plumb_buf *out, const char *prompt, con
     return PLUMB_OK;
 }
 
-/* The principle goes into the last message of the prompt. */
+/* Renders the prompt with the principle inserted into its last message. */
 static plumb_status put_principled(struct plumb_buf *out, const char *principle,
                                    const struct plumb_message *m, int64_t n,
                                    const struct plumb_data_options *o, const char *where)
@@ -168,8 +171,8 @@ static plumb_status put_principled(struct plumb_buf *out, const char *principle,
     struct plumb_message *all = calloc((size_t)n, sizeof *all);
     plumb_status st = PLUMB_OK;
     if (!all)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: no memory for %lld messages", where,
-                        (long long)n);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: out of memory: cannot store %lld messages",
+                        where, (long long)n);
     memcpy(all, m, (size_t)n * sizeof *m);
     PLUMB_TRY_GOTO(st, put_principle(&joined, m[n - 1].content, principle, o), fail);
     all[n - 1].content = plumb_buf_text(&joined);
@@ -197,7 +200,8 @@ static plumb_status put_prompt(struct plumb_draft *d, const struct plumb_message
     return PLUMB_OK;
 }
 
-/* The answer is one message; messages of the prompt that it repeats do not count. */
+/* Appends an answer, which must be one message of the assistant. It may repeat the prompt's
+ * messages; these are not counted. */
 static plumb_status put_answer(struct plumb_draft *d, const struct plumb_message *prompt,
                                int64_t prompt_n, const struct talk *answer, const char *key,
                                const char *where)
@@ -215,7 +219,7 @@ static plumb_status put_answer(struct plumb_draft *d, const struct plumb_message
     return plumb_buf_add_text(&d->completion[d->completions++], answer->message[first].content);
 }
 
-/* {"prompt", key[0], key[1]...} */
+/* Reads {"prompt", key[0], key[1]...}. */
 static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
                                  const char *const *key, int n, const struct plumb_data_options *o,
                                  const char *where)
@@ -239,7 +243,7 @@ fail:
     return st;
 }
 
-/* {"messages"}: the last message is the answer. */
+/* Reads {"messages"}; for SFT the last message is the answer. */
 static plumb_status read_messages(struct plumb_draft *d, const plumb_json *v,
                                   const struct plumb_data_options *o, const char *where)
 {
@@ -260,7 +264,8 @@ fail:
     return st;
 }
 
-/* Bytes that two texts have in common, cut as TRL does: at a character, before a last space. */
+/* Returns the number of bytes that two texts have in common, cut like TRL does: at a character
+ * boundary and before a final space. */
 static int64_t common(const char *a, const char *b)
 {
     int64_t n = 0;
@@ -271,7 +276,7 @@ static int64_t common(const char *a, const char *b)
     return n > 0 && a[n - 1] == ' ' ? n - 1 : n;
 }
 
-/* Two TEXTs: the prompt is their common beginning. */
+/* Splits two TEXTs: the prompt is their common beginning. */
 static plumb_status split_texts(struct plumb_draft *d, const struct talk *a,
                                 const struct plumb_data_options *o, const char *where)
 {
@@ -290,7 +295,7 @@ fail:
     return st;
 }
 
-/* Two CHATs: the prompt is the messages they begin with. */
+/* Splits two CHATs: the prompt is the messages with which both begin. */
 static plumb_status split_chats(struct plumb_draft *d, const struct talk *a,
                                 const struct plumb_data_options *o, const char *where)
 {
@@ -306,7 +311,7 @@ static plumb_status split_chats(struct plumb_draft *d, const struct talk *a,
     return put_answer(d, a[0].message, n, &a[1], "rejected", where);
 }
 
-/* {"chosen","rejected"} */
+/* Reads {"chosen","rejected"} without a prompt. */
 static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
                                   const struct plumb_data_options *o, const char *where)
 {
@@ -329,7 +334,7 @@ fail:
     return st;
 }
 
-/* ids and how many of them are the prompt; key is "ids" or "prompt_ids". */
+/* Reads token ids and how many of them are the prompt; key is "ids" or "prompt_ids". */
 static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line, const char *key,
                              const struct plumb_data_options *o, const char *where)
 {
@@ -345,17 +350,18 @@ static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line, cons
     for (int64_t i = 0; i < n; i++) {
         const plumb_json *e = plumb_json_at(v, i);
         const int64_t id = plumb_json_int(e, -1);
-        PLUMB_REQUIRE(plumb_json_type_of(e) == PLUMB_JSON_INT && id >= 0 && id < vocab,
-                      PLUMB_ERR_FORMAT,
-                      "%s: field \"%s\"[%lld]: %s %lld is no token id, expected an integer from 0 "
-                      "to %lld",
-                      where, key, (long long)i, found(e), (long long)id, (long long)vocab - 1);
+        PLUMB_REQUIRE(
+            plumb_json_type_of(e) == PLUMB_JSON_INT && id >= 0 && id < vocab, PLUMB_ERR_FORMAT,
+            "%s: field \"%s\"[%lld]: %s %lld is not a token id, expected an integer from 0 "
+            "to %lld",
+            where, key, (long long)i, found(e), (long long)id, (long long)vocab - 1);
         PLUMB_TRY(plumb_ids_add(&d->ids, (int32_t)id));
     }
     d->prompt_tokens = n;
     if (strcmp(key, "ids") != 0)
         return PLUMB_OK;
-    const int64_t whole = 1; /* without prompt_tokens, all that has something before it */
+    /* Without prompt_tokens, the first id is the prompt and all others are scored. */
+    const int64_t whole = 1;
     PLUMB_TRY(plumb_json_want_int(line, "prompt_tokens", &d->prompt_tokens, &whole, where));
     PLUMB_REQUIRE(d->prompt_tokens >= 1 && d->prompt_tokens <= n, PLUMB_ERR_FORMAT,
                   "%s: field \"prompt_tokens\": %lld, expected 1 to %lld, the number of ids", where,
@@ -378,8 +384,8 @@ static plumb_status read_id(struct plumb_draft *d, const plumb_json *line, const
     return plumb_json_put_node(&d->id, v);
 }
 
-/* A number keeps the digits of the file. Anything else than a text or a number is for the reward
- * commands alone, which get the whole record. */
+/* Reads the solution. A number keeps the digits of the file. A value that is neither a text nor a
+ * number is only passed on to reward commands, which get the whole record. */
 static plumb_status read_solution(struct plumb_draft *d, const plumb_json *line)
 {
     const char *key = plumb_json_get(line, "solution") ? "solution" : "answer";
@@ -451,9 +457,10 @@ static plumb_status read_scores(struct plumb_draft *d, const plumb_json *line, c
                       "%s: field \"%s\": found %s, expected a number", where, key[i], found(v));
         d->score[i] = plumb_json_real(v, NAN);
     }
-    PLUMB_REQUIRE(isnan(d->score[0]) == isnan(d->score[1]), PLUMB_ERR_FORMAT,
-                  "%s: field \"%s\": found nothing, expected a number as in the other", where,
-                  key[isnan(d->score[0]) ? 0 : 1]);
+    PLUMB_REQUIRE(
+        isnan(d->score[0]) == isnan(d->score[1]), PLUMB_ERR_FORMAT,
+        "%s: field \"%s\": found nothing, but the other score is given; expected a number", where,
+        key[isnan(d->score[0]) ? 0 : 1]);
     return PLUMB_OK;
 }
 
@@ -465,7 +472,7 @@ plumb_status plumb_record_check(const struct plumb_data_options *o)
         "principle_template is \"%.200s\"; expected " PRINCIPLE " and " PROMPT " in it", join);
     const char *template = template_of(o);
     PLUMB_REQUIRE(strstr(template, PROMPT) || strstr(template, CONTENT), PLUMB_ERR_CONFIG,
-                  "prompt_template is \"%.200s\": no record would be in it; expected " PROMPT
+                  "prompt_template is \"%.200s\": it would not contain the record; expected " PROMPT
                   " or {#messages} with " CONTENT,
                   template);
     return plumb_template_check(template);

@@ -1,4 +1,4 @@
-/* reward.c - the words for missing scores.
+/* reward.c - the texts for the reasons of missing scores.
  * Layer 4. Includes data/reward.h. */
 #include "data/reward.h"
 

@@ -1,4 +1,4 @@
-/* reward.h - what a reward source is asked, and how missing scores are counted.
+/* reward.h - the input of a reward source, and the counts of missing scores.
  * Layer 4. Includes data/columns.h. A missing score is NaN, never 0. */
 #ifndef PLUMB_DATA_REWARD_H
 #define PLUMB_DATA_REWARD_H
@@ -8,17 +8,21 @@
 
 #include "data/columns.h"
 
-/* One completion to score. Texts are borrowed; the prompt is the plain one, whatever the
- * completion was sampled from. */
+/* One completion to score. Texts are borrowed. prompt is the plain prompt, even if the completion
+ * was sampled with a principle in the prompt. */
 struct plumb_reward_item {
     const char *prompt, *completion;
     int64_t prompt_len, completion_len;
-    bool alone;           /* the record is one text, the prompt's; the completion is empty */
-    const char *solution; /* of the record, a text or a number as text; or NULL */
+    /* The record is one text: it is in prompt, and completion is empty. */
+    bool alone;
+    /* Solution of the record, a text or a number as text; NULL if there is none. */
+    const char *solution;
     int64_t solution_len;
-    struct plumb_columns record; /* all of it; text NULL: there is none */
-    bool given;                  /* the completion is the record's own member of that name */
-    int64_t tokens;              /* of the completion, end token included */
+    /* The whole record; its text is NULL if there is none. */
+    struct plumb_columns record;
+    /* The completion is the record's own member "completion". */
+    bool given;
+    int64_t tokens; /* tokens of the completion, including the end token */
     int64_t prompt_id;
     int32_t sample;
 };
@@ -28,7 +32,7 @@ struct plumb_reward_item {
     X(PLUMB_MISSING_NULL, "the score is null")                                                     \
     X(PLUMB_MISSING_NUMBER, "the score is not a finite number")                                    \
     X(PLUMB_MISSING_TIMEOUT, "no answer in time")                                                  \
-    X(PLUMB_MISSING_DIED, "the command died on it")                                                \
+    X(PLUMB_MISSING_DIED, "the command ended unexpectedly on it")                                  \
     X(PLUMB_MISSING_SOLUTION, "the record has no solution that is a text or a number")             \
     X(PLUMB_MISSING_FIELD, "the record has no such field, or nothing usable in it")                \
     X(PLUMB_MISSING_SEARCH, "the search for the pattern was given up")                             \
@@ -41,10 +45,10 @@ enum plumb_missing {
         PLUMB_MISSING_COUNT
 };
 
-/* Scores that are missing, by reason. Zero-initialise; callers add up over calls. */
+/* Counts of missing scores for each reason. Initialise with zeros; the calls add to it. */
 struct plumb_reward_missing {
     int64_t count[PLUMB_MISSING_COUNT];
-    char example[160]; /* what was found the first time, "" when none */
+    char example[160]; /* example of the first missing score; "" if there is none */
 };
 const char *plumb_missing_text(enum plumb_missing m);
 

@@ -1,4 +1,4 @@
-/* reward_builtin.c - rewards by rule: a weighted list of functions of the completion's text.
+/* reward_builtin.c - built-in rewards: a weighted sum of functions of the completion's text.
  * Layer 4. Includes base/, io/, text/, config/, data/reward.h. */
 #include "data/reward_builtin.h"
 
@@ -14,26 +14,26 @@
 #include "text/regex.h"
 #include "text/utf8.h"
 
-/* Text cut into words: word i is text[begin[i] .. end[i]-1], lower case. */
+/* A text split into lower-case words: word i is text[begin .. end-1] of at[i]. */
 struct words {
     struct plumb_buf text;
     struct plumb_span *at;
     int64_t n, cap;
 };
 struct function {
-    int kind; /* enum plumb_reward_kind */
+    int kind; /* an enum plumb_reward_kind */
     double weight, target, min, max;
-    plumb_regex *regex;  /* or NULL */
-    struct words listed; /* sorted */
-    char *field;         /* of the record, or NULL */
-    char *pattern;       /* of regex, where it comes from the field */
+    plumb_regex *regex;  /* NULL if the function has no pattern */
+    struct words listed; /* words of the list, sorted */
+    char *field;         /* name of a field of the record, or NULL */
+    char *pattern;       /* source of regex, if it comes from the record's field */
 };
 struct plumb_reward_builtin {
     struct function *f;
     int64_t n;
-    struct words words;     /* of the completion at hand */
-    struct plumb_buf text;  /* of a field of the record at hand */
-    struct plumb_span *run; /* sorted runs of words; scratch of repetition */
+    struct words words;     /* words of the current completion */
+    struct plumb_buf text;  /* text of a field of the current record */
+    struct plumb_span *run; /* sorted sequences of k words; scratch memory of repetition */
     int64_t run_cap;
 };
 
@@ -55,7 +55,8 @@ static plumb_status add_word(struct words *w, int64_t begin)
     if (w->n == w->cap) {
         const int64_t cap = w->cap ? 2 * w->cap : 64;
         void *more = realloc(w->at, (size_t)cap * sizeof *w->at);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "no memory for %lld words", (long long)cap);
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld words",
+                      (long long)cap);
         w->at = more;
         w->cap = cap;
     }
@@ -63,13 +64,13 @@ static plumb_status add_word(struct words *w, int64_t begin)
     return PLUMB_OK;
 }
 
-/* w += the words of text, which is valid UTF-8. */
+/* Appends the words of text, which must be valid UTF-8, to w. */
 static plumb_status add_valid(struct words *w, const char *text, int64_t len)
 {
-    int64_t begin = -1; /* of the word that is being read */
+    int64_t begin = -1; /* begin of the current word, or -1 between words */
     for (int64_t i = 0; i < len; i += plumb_utf8_size(text[i])) {
         uint32_t cp = plumb_utf8_at(text + i);
-        cp = cp == 0x2019 ? '\'' : cp; /* the typographic apostrophe */
+        cp = cp == 0x2019 ? '\'' : cp; /* the typographic apostrophe counts as ' */
         char bytes[4];
         if (!in_word(cp)) {
             if (begin >= 0)
@@ -84,7 +85,7 @@ static plumb_status add_valid(struct words *w, const char *text, int64_t len)
     return begin >= 0 ? add_word(w, begin) : PLUMB_OK;
 }
 
-/* w += the words of text. */
+/* Appends the words of text to w; invalid UTF-8 is replaced first. */
 static plumb_status words_add(struct words *w, const char *text, int64_t len)
 {
     struct plumb_buf valid = {0};
@@ -135,7 +136,7 @@ static double score_length(const struct function *f, double n)
     return n < f->min ? miss_by(n, f->min) : n > f->max ? miss_by(n, f->max) : 0.0;
 }
 
-/* NaN when the search is given up. */
+/* Returns NaN if the search is given up. */
 static double score_regex(const struct function *f, const struct plumb_reward_item *item)
 {
     int64_t from = 0;
@@ -166,7 +167,8 @@ static double score_words(const struct function *f, const struct words *words)
     return words->n ? hits / (double)words->n : 0.0;
 }
 
-/* Runs of k words are compared word by word: what stands between words does not count. */
+/* Sequences of k words are compared word by word, so that punctuation between words has no
+ * influence. */
 struct run_order {
     const struct words *words;
     int64_t k;
@@ -193,7 +195,8 @@ static plumb_status score_repetition(double *out, plumb_reward_builtin *b, const
         return PLUMB_OK;
     if (n > b->run_cap) {
         void *more = realloc(b->run, (size_t)n * sizeof *b->run);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "no memory for %lld runs of words", (long long)n);
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM,
+                      "out of memory: cannot compare %lld sequences of words", (long long)n);
         b->run = more;
         b->run_cap = n;
     }
@@ -216,7 +219,8 @@ static struct plumb_span trim(const char *s, struct plumb_span t)
     return t;
 }
 
-/* The answer to compare; false when there is none. *given_up: the search did not end. */
+/* Finds the answer in the completion: the last match of the pattern, or the whole completion.
+ * Returns false if there is none. *given_up becomes true if the search exceeds its limit. */
 static bool find_answer(struct plumb_span *answer, bool *given_up, const struct function *f,
                         const struct plumb_reward_item *item)
 {
@@ -248,8 +252,9 @@ static bool same_answer(const char *text, struct plumb_span t, const char *want,
     return n == m && memcmp(text + t.begin, want + w.begin, (size_t)n) == 0;
 }
 
-/* The texts of a field: its own, or those of a list one by one. *at begins at 0; false at the end
- * and, with *usable false, when the field is neither text nor number nor a list of them. */
+/* Reads the next text of a field, which is a text, a number or a list of them. *at is 0 for the
+ * first call. *more becomes false at the end. *usable becomes false if the field has another
+ * type. */
 static plumb_status next_text(bool *more, bool *usable, plumb_reward_builtin *b,
                               struct plumb_columns field, int64_t *at)
 {
@@ -274,7 +279,7 @@ static plumb_status next_text(bool *more, bool *usable, plumb_reward_builtin *b,
     return PLUMB_OK;
 }
 
-/* *why: what is missing where *out is NaN. */
+/* *why becomes the reason if *out is NaN (missing). */
 static plumb_status score_exact(double *out, enum plumb_missing *why, plumb_reward_builtin *b,
                                 const struct function *f, const struct plumb_reward_item *item)
 {
@@ -321,7 +326,8 @@ static void sort_listed(struct words *w)
         qsort_r(w->at, (size_t)w->n, sizeof *w->at, compare_spans, w->text.data);
 }
 
-/* Takes what a function needs from the record at hand. *ok false: it is not there or of no use. */
+/* Reads the setting of a function from the field of the current record. *ok becomes false if the
+ * field is missing or unusable. */
 static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct function *f,
                                const struct plumb_reward_item *item)
 {
@@ -359,7 +365,8 @@ static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct functio
     plumb_regex_free(&f->regex);
     free(f->pattern);
     f->pattern = strdup(text);
-    PLUMB_REQUIRE(f->pattern, PLUMB_ERR_NOMEM, "no memory for a pattern of the record");
+    PLUMB_REQUIRE(f->pattern, PLUMB_ERR_NOMEM,
+                  "out of memory: cannot store a pattern of the record");
     *ok = *text && plumb_regex_compile(&f->regex, text, "a pattern of the record") == PLUMB_OK;
     return PLUMB_OK;
 }
@@ -405,7 +412,7 @@ plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
         PLUMB_TRY(words_add(&b->words, item[i].completion, item[i].completion_len));
         score[i] = 0.0;
         enum plumb_missing why = PLUMB_MISSING_NUMBER;
-        const struct function *by = NULL; /* the first function that gave none */
+        const struct function *by = NULL; /* first function without a score */
         for (int64_t k = 0; k < b->n; k++) {
             double x = NAN;
             enum plumb_missing one;
@@ -431,7 +438,7 @@ plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
 
 enum { PATTERN = 1, WORDS = 2, TARGET = 4, RANGE = 8, OF_RECORD = 16 };
 
-/* Which fields a function reads, and which of them it needs at least one of. */
+/* `reads`: the fields that a function uses. `needs`: it needs at least one of these. */
 static const struct {
     int reads, needs;
 } rule[] = {
@@ -453,31 +460,36 @@ static plumb_status check_function(const struct plumb_reward_function *f, const 
                                         "field"};
     for (int k = 0; k < 5; k++)
         PLUMB_REQUIRE(!(given & ~rule[f->name].reads & 1 << k), PLUMB_ERR_CONFIG,
-                      "reward function %s: it has no use for %s", name, field[k]);
+                      "reward function %s: this function does not use %s", name, field[k]);
     PLUMB_REQUIRE(!rule[f->name].needs || (given & rule[f->name].needs), PLUMB_ERR_CONFIG,
-                  "reward function %s: it needs %s", name,
+                  "reward function %s: this function needs %s", name,
                   f->name == PLUMB_REWARD_LENGTH  ? "target, min or max, or field"
                   : f->name == PLUMB_REWARD_REGEX ? "pattern or field"
                                                   : "words or file, or field");
     const int same = f->name == PLUMB_REWARD_LENGTH ? TARGET | RANGE : PATTERN | WORDS;
     PLUMB_REQUIRE(!(given & OF_RECORD) || f->name == PLUMB_REWARD_EXACT || !(given & same),
                   PLUMB_ERR_CONFIG,
-                  "reward function %s: field names a member of the record that takes the place of "
-                  "%s; give one of them",
+                  "reward function %s: field names a member of the record that replaces "
+                  "%s; give only one of them",
                   name,
                   f->name == PLUMB_REWARD_LENGTH  ? "target, min and max"
                   : f->name == PLUMB_REWARD_REGEX ? "pattern"
                                                   : "words and file");
     PLUMB_REQUIRE(!(given & TARGET && range), PLUMB_ERR_CONFIG,
-                  "reward function %s: target and min or max do not go together", name);
+                  "reward function %s: target cannot be combined with min or max", name);
     PLUMB_REQUIRE(isfinite(f->weight), PLUMB_ERR_CONFIG, "reward function %s: weight is not finite",
                   name);
     PLUMB_REQUIRE(!(given & TARGET) || (f->target >= 1 && f->target <= 1e9), PLUMB_ERR_CONFIG,
                   "reward function %s: target is %g, expected 1 to 1e9", name, f->target);
-    PLUMB_REQUIRE((isnan(f->min) || f->min >= 0) && (isnan(f->max) || f->max >= 0) &&
-                      !(f->min > f->max),
-                  PLUMB_ERR_CONFIG, "reward function %s: min %g, max %g, expected 0 <= min <= max",
-                  name, f->min, f->max);
+    char min[32] = "not set", max[32] = "not set";
+    if (!isnan(f->min))
+        snprintf(min, sizeof min, "%g", f->min);
+    if (!isnan(f->max))
+        snprintf(max, sizeof max, "%g", f->max);
+    PLUMB_REQUIRE(
+        (isnan(f->min) || f->min >= 0) && (isnan(f->max) || f->max >= 0) && !(f->min > f->max),
+        PLUMB_ERR_CONFIG, "reward function %s: min is %s, max is %s, expected 0 <= min <= max",
+        name, min, max);
     PLUMB_REQUIRE(f->name != PLUMB_REWARD_REPETITION || isnan(f->target) ||
                       (f->target <= 16 && f->target == floor(f->target)),
                   PLUMB_ERR_CONFIG,
@@ -507,7 +519,7 @@ static plumb_status set_up(struct function *f, const struct plumb_reward_functio
     snprintf(where, sizeof where, "reward function %s", name);
     if (from->field && from->field[0]) {
         f->field = strdup(from->field);
-        PLUMB_REQUIRE(f->field, PLUMB_ERR_NOMEM, "no memory for the %s", where);
+        PLUMB_REQUIRE(f->field, PLUMB_ERR_NOMEM, "out of memory: cannot create the %s", where);
     }
     if (from->pattern && from->pattern[0])
         PLUMB_TRY(plumb_regex_compile(&f->regex, from->pattern, where));
@@ -529,10 +541,11 @@ plumb_status plumb_reward_builtin_create(plumb_reward_builtin **out,
     *out = NULL;
     PLUMB_REQUIRE(functions->n > 0, PLUMB_ERR_CONFIG, "the list of reward functions is empty");
     plumb_reward_builtin *b = calloc(1, sizeof *b);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "no memory for the reward functions");
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "out of memory: cannot create the reward functions");
     b->f = calloc((size_t)functions->n, sizeof *b->f);
     if (!b->f)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "no memory for the reward functions");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
+                        "out of memory: cannot create the reward functions");
     b->n = functions->n;
     for (int64_t i = 0; i < b->n; i++)
         PLUMB_TRY_GOTO(st, set_up(&b->f[i], &functions->item[i]), fail);

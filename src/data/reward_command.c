@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* One call of _score. */
+/* Arguments of one call of plumb_reward_command_score. */
 struct scoring {
     double *score;
     const struct plumb_reward_item *item;
@@ -25,10 +25,11 @@ void plumb_reward_command_destroy(plumb_reward_command **c)
     plumb_line_client_destroy(c);
 }
 
-/* Members that the command gets from plumb. */
+/* Members that plumb itself writes into each line. */
 static const char *const taken[] = {"prompt_id", "sample", "completion", "completion_messages"};
 
-/* A record that calls its solution "answer", and records of which only the solution is known. */
+/* Writes "solution" for a record that has "answer" instead, and for a record of which only the
+ * solution is known. */
 static plumb_status put_solution(struct plumb_buf *b, const struct plumb_reward_item *item)
 {
     struct plumb_columns value;

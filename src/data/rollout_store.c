@@ -1,4 +1,4 @@
-/* rollout_store.c - what was sampled in an iteration, on disk.
+/* rollout_store.c - writes and reads the rollouts of an iteration as HDF5 files.
  * Layer 4. Includes base/, io/. */
 #include "data/rollout_store.h"
 
@@ -15,14 +15,15 @@
 #include "io/format.h"
 #include "io/hdf5.h"
 
-/* Every array: its name, type, place in the struct, and what its length counts. */
+/* All arrays of a file: their name, type, position in the struct, and the unit of their length. */
 enum length { PER_ROLLOUT, PER_ROLLOUT_1, PER_TOKEN, PER_LOGPROB, PER_BYTE };
 struct column {
     const char *name;
     enum plumb_h5_type type;
     enum length length;
-    size_t at;        /* of the pointer in struct plumb_rollouts */
-    bool in_the_file; /* the master holds it itself: its values depend on the order */
+    size_t at; /* offset of the pointer in struct plumb_rollouts */
+    /* The master file stores this array itself, because its values depend on the global order. */
+    bool in_the_file;
 };
 #define COLUMN(name, type, length, own)                                                            \
     {                                                                                              \
@@ -90,8 +91,8 @@ plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts
     if (!r || !memory) {
         free(r);
         free(memory);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "no memory for %lld rollouts (%lld bytes)", (long long)rollouts,
-                   (long long)bytes);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot store %lld rollouts (%lld bytes)",
+                   (long long)rollouts, (long long)bytes);
     }
     *r = (struct plumb_rollouts){.cap = rollouts,
                                  .cap_tokens = tokens,
@@ -242,18 +243,19 @@ fail:
     return st;
 }
 
-/* ---- master ---- */
+/* ---- master file ---- */
 
-/* What the master needs to know of one rank's file. */
+/* The arrays of one rank's file that are needed to build the master file. */
 struct source {
     char name[64];
     int64_t n, tokens, logprobs, bytes;
     int64_t *global_index, *offsets, *completion_start, *logprob_offsets, *record_offsets;
 };
-/* Rollouts that are neighbours in a rank's file and in the global order. */
+/* Rollouts that are consecutive both in one rank's file and in the global order. */
 struct run {
     const struct source *from;
-    int64_t first, n, at; /* rollouts: there, how many, here */
+    /* First rollout in the rank's file, number, first rollout in the master. */
+    int64_t first, n, at;
     int64_t first_token, tokens, at_token;
     int64_t first_logprob, logprobs, at_logprob;
     int64_t first_byte, bytes, at_byte;
@@ -262,15 +264,16 @@ struct master {
     struct source *source;
     struct run *run;
     int64_t n, tokens, logprobs, bytes, runs;
-    const struct source **owner; /* (n,) by global index */
-    int64_t *local;              /* (n,) */
+    const struct source **owner; /* (n,) rank's file of each global index */
+    int64_t *local;              /* (n,) index of the rollout in that file */
     int64_t *offsets, *completion_start, *logprob_offsets, *record_offsets;
 };
 
 static plumb_status read_i64(int64_t **out, const plumb_h5 *f, const char *name, int64_t n)
 {
     *out = malloc((size_t)(n + 1) * sizeof **out);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "no memory for %lld values of \"%s\"", (long long)n, name);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld values of \"%s\"",
+                  (long long)n, name);
     return plumb_h5_read(f, name, PLUMB_H5_I64, 0, n, *out);
 }
 
@@ -301,7 +304,8 @@ static plumb_status read_source(struct source *s, const char *dir,
     PLUMB_TRY_GOTO(st, get_meta(f, &m, &found_rank, NULL), fail);
     if (m.config_hash != want->config_hash || m.seed != want->seed ||
         m.iteration != want->iteration || m.world_size != want->world_size || found_rank != rank)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file is of another run or rank", path);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file belongs to another run or rank",
+                        path);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "prompt_id", &s->n), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "tokens", &s->tokens), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "logprob", &s->logprobs), fail);
@@ -319,14 +323,15 @@ static plumb_status read_source(struct source *s, const char *dir,
     for (int64_t i = 0; i < s->n; i++)
         if (s->completion_start[i] < s->offsets[i] || s->completion_start[i] > s->offsets[i + 1])
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
-                            "%s: rollout %lld: its completion begins at token %lld, outside of it",
+                            "%s: rollout %lld: its completion begins at token %lld, which is "
+                            "outside of the rollout",
                             path, (long long)i, (long long)s->completion_start[i]);
 fail:
     plumb_h5_close(&f);
     return st;
 }
 
-/* Who holds which place of the global order. */
+/* Sets m->owner and m->local for each global index. Each index must occur exactly once. */
 static plumb_status find_owners(struct master *m, int64_t world_size)
 {
     for (int64_t r = 0; r < world_size; r++) {
@@ -344,9 +349,9 @@ static plumb_status find_owners(struct master *m, int64_t world_size)
     return PLUMB_OK;
 }
 
-/* Lays the rollouts out in global order; neighbours that are neighbours in their file share a
- * run. */
-static void lay_out(struct master *m)
+/* Computes the offsets of all rollouts in global order. Rollouts that are also consecutive in their
+ * rank's file share a run. */
+static void place_rollouts(struct master *m)
 {
     for (int64_t g = 0; g < m->n; g++) {
         const struct source *s = m->owner[g];
@@ -415,7 +420,8 @@ static plumb_status put_master(const struct master *m, const char *dir,
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_rollouts_path(path, sizeof path, dir, meta->iteration, -1));
     struct plumb_h5_part *part = calloc((size_t)m->runs + 1, sizeof *part);
-    PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM, "no memory for %lld runs", (long long)m->runs);
+    PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM,
+                  "out of memory: cannot store %lld parts of the master file", (long long)m->runs);
     PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), fail);
     PLUMB_TRY_GOTO(st, put_meta(f, meta, -1), fail);
     for (int i = 0; i < COLUMNS; i++)
@@ -427,7 +433,8 @@ fail:
     return st;
 }
 
-/* Files of this iteration that no master names: of a run that was killed on more ranks. */
+/* Removes rank files of this iteration that the master does not use; a killed run with more ranks
+ * may have left them. */
 static plumb_status remove_stale(const char *dir, const struct plumb_rollout_meta *meta)
 {
     struct plumb_names names = {0};
@@ -470,7 +477,7 @@ static plumb_status master_alloc(struct master *m, int64_t world_size)
     m->record_offsets = calloc(n, sizeof *m->record_offsets);
     PLUMB_REQUIRE(m->run && m->owner && m->local && m->offsets && m->completion_start &&
                       m->logprob_offsets && m->record_offsets,
-                  PLUMB_ERR_NOMEM, "no memory for the order of %lld rollouts", (long long)m->n);
+                  PLUMB_ERR_NOMEM, "out of memory: cannot order %lld rollouts", (long long)m->n);
     return PLUMB_OK;
 }
 
@@ -497,16 +504,16 @@ plumb_status plumb_rollouts_write_master(const char *dir, const struct plumb_rol
 {
     struct master m = {0};
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(meta->world_size >= 1, PLUMB_ERR_ARG, "rollouts of %lld ranks",
+    PLUMB_REQUIRE(meta->world_size >= 1, PLUMB_ERR_ARG, "cannot write the rollouts of %lld ranks",
                   (long long)meta->world_size);
     m.source = calloc((size_t)meta->world_size, sizeof *m.source);
-    PLUMB_REQUIRE(m.source, PLUMB_ERR_NOMEM, "no memory for %lld ranks",
+    PLUMB_REQUIRE(m.source, PLUMB_ERR_NOMEM, "out of memory: cannot read the files of %lld ranks",
                   (long long)meta->world_size);
     for (int64_t r = 0; r < meta->world_size; r++)
         PLUMB_TRY_GOTO(st, read_source(&m.source[r], dir, meta, r), fail);
     PLUMB_TRY_GOTO(st, master_alloc(&m, meta->world_size), fail);
     PLUMB_TRY_GOTO(st, find_owners(&m, meta->world_size), fail);
-    lay_out(&m);
+    place_rollouts(&m);
     PLUMB_TRY_GOTO(st, put_master(&m, dir, meta), fail);
     PLUMB_TRY_GOTO(st, remove_stale(dir, meta), fail);
 fail:
@@ -516,7 +523,7 @@ fail:
 
 /* ---- reading ---- */
 
-/* HDF5 reads zeros where a file behind a virtual array is missing: look for the files first. */
+/* Checks that all files behind the master exist, so that the message names a missing one. */
 static plumb_status check_sources(const char *path, const struct plumb_rollout_meta *m)
 {
     char dir[PATH_MAX], source[PATH_MAX];
@@ -527,7 +534,7 @@ static plumb_status check_sources(const char *path, const struct plumb_rollout_m
     for (int64_t r = 0; r < m->world_size; r++) {
         PLUMB_TRY(plumb_rollouts_path(source, sizeof source, slash ? dir : ".", m->iteration, r));
         PLUMB_REQUIRE(plumb_file_exists(source), PLUMB_ERR_IO,
-                      "%s: it refers to %s, which is missing", path, source);
+                      "%s: the file refers to %s, which is missing", path, source);
     }
     return PLUMB_OK;
 }
@@ -575,7 +582,7 @@ plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
     (*out)->n_tokens = tokens;
     (*out)->n_logprobs = logprobs;
     (*out)->n_bytes = bytes;
-    /* files of version 1 hold no records, which are the last two columns */
+    /* Files of version 1 have no records, which are the last two columns. */
     for (int i = 0; i < (version > 1 ? COLUMNS : COLUMNS - 2); i++)
         PLUMB_TRY_GOTO(st,
                        plumb_h5_read(f, column[i].name, column[i].type, 0,

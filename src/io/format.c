@@ -25,7 +25,7 @@ plumb_status plumb_format_put(plumb_h5 *f, enum plumb_format format)
     return plumb_h5_put_attr_text(f, "plumb_version", PLUMB_VERSION);
 }
 
-/* Whether the file has an attribute of this name. */
+/* Returns true if the file has an attribute of this name. */
 static bool has_attr(const plumb_h5 *f, const char *name)
 {
     return H5Aexists(f->id, name) > 0;

@@ -166,7 +166,7 @@ def judges(bench, models, answers):
             bench.check(m["not_judged"] == silent and sum(counts.values()) == LIMIT * SAMPLES - silent, "a silent judge:", m, silent)
         else:
             bench.check(counts == want and m["judge_disagreed"] == 0, kind, "of the longer answer:", counts, want)
-    for command, words in ((f"{sys.executable} {judge} rude", None), (f"{sys.executable} {judge} twice", "more lines than it gets"),
+    for command, words in ((f"{sys.executable} {judge} rude", None), (f"{sys.executable} {judge} twice", "more lines than it was sent"),
                            (f"{sys.executable} {judge} others", "no verdict"), ("exit 3", "judge"), ("no-such-judge", "judge")):
         args = ("eval", f"data.eval={bench.folder}/held.jsonl", "max_new_tokens=4", f"eval.judge={command}", "data.limit=2",
                 f"eval.models=a={models[first]},b={models[second]}", "reward.restarts=0")

@@ -1,4 +1,4 @@
-/* test_columns.c - members of a record's JSON text, and what is handed over of them. */
+/* test_columns.c - members are read from a record's JSON text and passed on to rewards. */
 #include "data/columns.h"
 
 #include <string.h>

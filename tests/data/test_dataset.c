@@ -1,4 +1,4 @@
-/* test_dataset.c - record shapes, tokens, and bad lines named by number and field. */
+/* test_dataset.c - record shapes and their tokens; errors name the line and the field. */
 #include "data/dataset.h"
 
 #include <string.h>
@@ -256,8 +256,8 @@ static void test_bad(void)
          "\"prompt\"[0].content: found array, expected a string"},
         {PLUMB_DATA_PROMPTS, "{\"prompt\":\"a\\u0000b\"}", "NUL character at byte 1"},
         {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[]}", "\"prompt_ids\": found an empty list"},
-        {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,-2]}", "\"prompt_ids\"[1]: int -2 is no token"},
-        {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,99999]}", "99999 is no token id"},
+        {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,-2]}", "\"prompt_ids\"[1]: int -2 is not a token"},
+        {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,99999]}", "99999 is not a token id"},
         {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,1.5]}", "\"prompt_ids\"[1]: real"},
         {PLUMB_DATA_PROMPTS, "{\"prompt\":\"a\",\"id\":[1]}", "field \"id\": found array"},
         {PLUMB_DATA_SFT, "{\"prompt\":\"a\"}", "field \"completion\": found nothing"},
@@ -470,7 +470,7 @@ static void test_record_fields(void)
         lines += *c == '\n';
         same += strncmp(c, ".same\"", 6) == 0;
     }
-    CHECKF(same == 1 && lines == 25 && strstr(said, "more that are not named"), "%d lines, %d: %s",
+    CHECKF(same == 1 && lines == 25 && strstr(said, "further ignored fields"), "%d lines, %d: %s",
            lines, same, said);
     plumb_buf_fini(&b);
 }

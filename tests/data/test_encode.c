@@ -1,5 +1,5 @@
-/* test_encode.c - one record, one encoding: the rules on small tokenizers of every style, and texts
- * that join again. Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
+/* test_encode.c - token ids of records on small tokenizers of every kind, and decoding them again.
+ * Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
 #include "data/encode.h"
 
 #include <string.h>

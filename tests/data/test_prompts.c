@@ -1,4 +1,5 @@
-/* test_prompts.c - the order of prompts: a pure function, fair per epoch and per iteration. */
+/* test_prompts.c - the order of prompts: each occurs once per epoch and at most once per
+ * iteration. */
 #include "data/prompts.h"
 
 #include <string.h>

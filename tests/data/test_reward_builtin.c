@@ -1,4 +1,5 @@
-/* test_reward_builtin.c - each function against values worked out by hand, and bad settings. */
+/* test_reward_builtin.c - each built-in reward against values computed by hand, and invalid
+ * settings. */
 #include "data/reward_builtin.h"
 
 #include <string.h>
@@ -289,41 +290,45 @@ static void refuse(struct plumb_reward_function f, plumb_status want, const char
 static void test_bad(void)
 {
     struct plumb_reward_function f = base(PLUMB_REWARD_LENGTH);
-    refuse(f, PLUMB_ERR_CONFIG, "length: it needs target, min or max");
+    refuse(f, PLUMB_ERR_CONFIG, "length: this function needs target, min or max");
     f.min = 5;
     f.max = 4;
-    refuse(f, PLUMB_ERR_CONFIG, "min 5, max 4");
+    refuse(f, PLUMB_ERR_CONFIG, "min is 5, max is 4");
+    f.min = -1;
+    f.max = (double)NAN;
+    refuse(f, PLUMB_ERR_CONFIG, "min is -1, max is not set");
+    f.min = 5;
     f.max = 6;
     f.target = 3;
-    refuse(f, PLUMB_ERR_CONFIG, "do not go together");
+    refuse(f, PLUMB_ERR_CONFIG, "cannot be combined");
     f = base(PLUMB_REWARD_LENGTH);
     f.target = 0;
     refuse(f, PLUMB_ERR_CONFIG, "target is 0");
     f = base(PLUMB_REWARD_REGEX);
-    refuse(f, PLUMB_ERR_CONFIG, "regex: it needs pattern");
+    refuse(f, PLUMB_ERR_CONFIG, "regex: this function needs pattern");
     f.pattern = "a(b";
     refuse(f, PLUMB_ERR_CONFIG, "byte 3: missing closing parenthesis");
     f = base(PLUMB_REWARD_WORDS);
-    refuse(f, PLUMB_ERR_CONFIG, "words: it needs words or file");
+    refuse(f, PLUMB_ERR_CONFIG, "words: this function needs words or file");
     f.file = "/no/such/list";
     refuse(f, PLUMB_ERR_IO, "/no/such/list");
     f = base(PLUMB_REWARD_REPETITION);
     f.pattern = "a";
-    refuse(f, PLUMB_ERR_CONFIG, "repetition: it has no use for pattern");
+    refuse(f, PLUMB_ERR_CONFIG, "repetition: this function does not use pattern");
     f.pattern = "";
     f.target = 2.5;
     refuse(f, PLUMB_ERR_CONFIG, "whole number");
     f.target = NAN;
     f.field = "x";
-    refuse(f, PLUMB_ERR_CONFIG, "repetition: it has no use for field");
+    refuse(f, PLUMB_ERR_CONFIG, "repetition: this function does not use field");
     f = base(PLUMB_REWARD_REGEX);
     f.pattern = "a";
     f.field = "x";
-    refuse(f, PLUMB_ERR_CONFIG, "takes the place of pattern");
+    refuse(f, PLUMB_ERR_CONFIG, "replaces pattern");
     f = base(PLUMB_REWARD_LENGTH);
     f.target = 4;
     f.field = "x";
-    refuse(f, PLUMB_ERR_CONFIG, "takes the place of target");
+    refuse(f, PLUMB_ERR_CONFIG, "replaces target");
     f = base(PLUMB_REWARD_EXACT);
     f.weight = NAN;
     refuse(f, PLUMB_ERR_CONFIG, "weight");

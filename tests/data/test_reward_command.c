@@ -1,5 +1,5 @@
-/* test_reward_command.c - commands that are good, die, hang, print garbage, too little, too much.
- */
+/* test_reward_command.c - reward commands that work, end early, hang, or write malformed, too few
+ * or too many lines. */
 #include "data/reward_command.h"
 
 #include <signal.h>
@@ -147,7 +147,7 @@ static void test_dies(void)
                 "signal 9", "restarts");
     /* says too little and ends well */
     check_error(run("head -n 1 >/dev/null; echo '{\"score\": 0}'", 60, 0), PLUMB_ERR_IO,
-                "exit status 0", "died");
+                "exit status 0", "ended unexpectedly");
     /* cannot be started: no restarts are tried */
     check_error(run("/no/such/judge --fast", 60, 1000000), PLUMB_ERR_IO, "cannot be started",
                 "/no/such/judge");
@@ -163,9 +163,9 @@ static void test_hangs(void)
     begun = plumb_now();
     /* it ignores what it can, and so does its child: the whole group goes */
     check_error(run("trap '' TERM INT HUP; echo $$ >&2; sleep 1000; sleep 1000", 2, 0),
-                PLUMB_ERR_IO, "no answer within 2 s", "last words");
-    const char *words = strstr(plumb_trail(), "last words: ");
-    const pid_t group = (pid_t)strtol(words + strlen("last words: "), NULL, 10);
+                PLUMB_ERR_IO, "no answer within 2 s", "last lines");
+    const char *words = strstr(plumb_trail(), "last lines of standard error: ");
+    const pid_t group = (pid_t)strtol(words + strlen("last lines of standard error: "), NULL, 10);
     CHECK(group > 1);
     CHECKF(plumb_now() - begun < 100, "%g s", plumb_now() - begun);
     for (int i = 0; i < 1000 && kill(-group, 0) == 0; i++)
@@ -196,7 +196,8 @@ static void test_big(void)
     /* a child that never reads */
     check_error(run("exec sleep 1000", 0.3, 0), PLUMB_ERR_IO, "no answer within", "sleep");
     /* one that closes its input early: no SIGPIPE */
-    check_error(run("exec 0<&-; sleep 0.2", 60, 0), PLUMB_ERR_IO, "died", "exit status 0");
+    check_error(run("exec 0<&-; sleep 0.2", 60, 0), PLUMB_ERR_IO, "ended unexpectedly",
+                "exit status 0");
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* test_rollout_store.c - rank files, their master in global order, and what can be wrong. */
+/* test_rollout_store.c - rank files, the master file in global order, and damaged files. */
 #include "data/rollout_store.h"
 
 #include <limits.h>

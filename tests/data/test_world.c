@@ -1,5 +1,6 @@
-/* test_world.c PLUMB_WORLD - the quickstart's data: the rules of its truth, fixed bytes for a seed,
- * held-out requests held out, principles worth following, a tokenizer that reads back. */
+/* test_world.c PLUMB_WORLD - the quickstart's data generator: correct labels, the same bytes for a
+ * seed, disjoint held-out requests, principles that raise the score, a tokenizer that
+ * round-trips. */
 #include "world.h"
 
 #include <string.h>

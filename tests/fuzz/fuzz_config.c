@@ -1,5 +1,5 @@
-/* fuzz_config.c - any bytes as YAML file or command line argument: refused with a configuration
- * error, or a configuration whose effective YAML loads to the same one.
+/* fuzz_config.c - any bytes as a YAML file or as a command line argument. They must be refused with
+ * a configuration error, or give a configuration whose effective YAML loads to the same values.
  * Test. Includes config/, io/, base/. */
 #include <stdio.h>
 #include <stdlib.h>

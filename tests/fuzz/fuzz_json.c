@@ -1,4 +1,5 @@
-/* fuzz_json.c - any bytes: refused, or a tree that can be walked, written and read again.
+/* fuzz_json.c - any bytes as JSON. They must be refused, or give a tree that can be read
+ * completely, written and parsed again.
  * Test. Includes io/, base/. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* fuzz_jsonl.c - any bytes as a data set of any kind, under any options: refused with the line
- * named, or records that keep what dataset.h promises.
+/* fuzz_jsonl.c - any bytes as a data set of any kind with any options. They must be refused with
+ * the line named, or give records that fulfil what dataset.h promises.
  * Test. Includes data/, text/, base/.
  *
- * The first byte gives the kind, the second the switches; the file is what follows. */
+ * The first byte selects the kind, the second the options; the file follows. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

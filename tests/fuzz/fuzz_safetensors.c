@@ -1,4 +1,5 @@
-/* fuzz_safetensors.c - any bytes as a file: refused, or every tensor's data can be read.
+/* fuzz_safetensors.c - any bytes as a safetensors file. They must be refused, or all data of every
+ * tensor must be readable.
  * Test. Includes io/, base/. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
-/* fuzz_spec.c - any bytes as config.json: refused, or sizes whose layout can be counted.
+/* fuzz_spec.c - any bytes as config.json. They must be refused, or give sizes whose memory layout
+ * can be computed.
  * Test. Includes model/, base/.
  *
- * What follows the last NUL byte of the input is generation_config.json. */
+ * The bytes after the last NUL byte of the input are generation_config.json. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* fuzz_template.c - any text as a prompt template, then as the messages put into one.
+/* fuzz_template.c - any text as a prompt template, and then as the messages inserted into one.
  * Layer: test. */
 #include "text/template.h"
 

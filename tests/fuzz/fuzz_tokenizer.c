@@ -1,8 +1,8 @@
-/* fuzz_tokenizer.c - any bytes as a tokenizer.json, as a regular expression in one, and as a text.
+/* fuzz_tokenizer.c - any bytes as a tokenizer.json, as a regular expression in one, or as a text.
  * Layer: test.
  *
- * The first byte says which; the input is then split at its last NUL byte: the file (or the
- * expression) before it, the text behind it. */
+ * The first byte selects which. The input is split at its last NUL byte: the file or the expression
+ * is before it, the text after it. */
 #include "io/json.h"
 #include "spm.h"
 #include "text/tokenizer.h"

@@ -1,5 +1,5 @@
-/* replay.c - runs one fuzz target over a folder of inputs, without a fuzzer: each file, pieces of
- * it from its beginning, and copies with one byte changed.
+/* replay.c - runs one fuzz target on a folder of inputs, without a fuzzer: each file, beginnings of
+ * the file, and copies with one byte changed.
  * Test. Includes io/, base/. */
 #include <stdio.h>
 

@@ -1,9 +1,10 @@
-/* test_oom.c - every constructor with its k-th allocation failing, for every k: out of memory is
- * said, nothing is handed out, nothing leaks (the address sanitizer looks).
+/* test_oom.c - runs each constructor with its k-th allocation failing, for every k. The constructor
+ * must report that memory is exhausted, return nothing and leak nothing (checked by the address
+ * sanitizer).
  * Test. Includes harness.h and every layer below train/.
  *
- * Linked with --wrap, so only allocations of our own code fail, not those of the shared libraries
- * below it. */
+ * The test is linked with --wrap, so that only allocations of our own code fail, not those of the
+ * shared libraries. */
 #include <stdatomic.h>
 
 #include "base/pool.h"
