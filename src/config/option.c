@@ -73,7 +73,7 @@ static const struct plumb_command commands[] = {
     {"compare", 'm', false, false,
      "compare finished runs by method, averaged over seeds: plumb compare DIR..."},
     {"tokenize", 't', false, false,
-     "convert text, messages or prompts to token ids, or ids to text: plumb tokenize DIR FILE"},
+     "convert text, messages or prompts to ids, or ids to text: plumb tokenize DIR FILE"},
     {"inspect", 'i', true, false,
      "describe what a path contains: a model, checkpoint, run, rollouts, data, ..."},
     {"replay", 'p', true, false,

@@ -446,9 +446,8 @@ static plumb_status get_attr(const plumb_h5 *f, const char *name, bool (*fits)(h
     PLUMB_TRY_GOTO(st, attr_open(&attr, &type, f, name), fail);
     describe_type(found, type);
     if (!fits(type, size))
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
-                        "%s: attribute \"%s\" has the type: %s; expected: %s", f->path, name, found,
-                        wanted);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: attribute \"%s\" holds %s, expected %s",
+                        f->path, name, found, wanted);
     if (H5Aread(attr, here < 0 ? type : here, v) < 0)
         H5_FAIL_GOTO(st, PLUMB_ERR_IO, fail, f, "read attribute", name);
 fail:

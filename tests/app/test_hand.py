@@ -131,7 +131,7 @@ def tokenize(bench, model):
     ids = "".join(json.dumps({"ids": x["ids"]}) + "\n" for x in lines)
     back = [json.loads(x)["decoded"] for x in says(bench, 0, [], "tokenize", world, stdin=ids).out.splitlines()]
     bench.check(back == [x["decoded"] for x in lines], "tokenize: ids to text", back)
-    says(bench, 6, ["no token id"], "tokenize", world, stdin='{"ids": [734]}\n')
+    says(bench, 6, ["not a token id"], "tokenize", world, stdin='{"ids": [734]}\n')
     says(bench, NOTHING, ["tokenizer: is not set", "plumb tokenize FOLDER"], "tokenize", texts)
     says(bench, NOTHING, ["tokenizer: is not set"], "tokenize")
     says(bench, 5, ["name the folder"], "tokenize", f"tokenizer={world}/tokenizer.json", texts)
