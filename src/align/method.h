@@ -1,5 +1,5 @@
-/* method.h - a method is a row: one selector, one objective, what it needs.
- * Layer 1. Includes base/ only.
+/* method.h - a method is a row: one selector, one objective, what it needs, what it adds to a run.
+ * Layer 1. Includes base/ only. The rows are in src/stage/methods.c.
  *
  * One iteration, on every rank:
  *   plumb_scoreboard_begin, plumb_scoreboard_put for the rank's own completions,
@@ -15,12 +15,13 @@
 #include "align/stats.h"
 #include "align/threshold.h"
 
-/* Where rewards come from. */
-enum plumb_reward_source {
-    PLUMB_SOURCE_CONFIGURED, /* the configuration's reward section */
-    PLUMB_SOURCE_IMPLICIT,   /* beta (log pi - log pi_judge), the policy's own opinion */
-    PLUMB_SOURCE_CONTRAST,   /* log pi(y | principles, x) - log pi(y | their contrary, x) */
+/* Texts that the configuration names and with which prompts are encoded, besides the plain ones. */
+enum plumb_guide {
+    PLUMB_GUIDE_PRINCIPLES = 1u << 0, /* method.principles */
+    PLUMB_GUIDE_CONTRARY = 1u << 1,   /* method.contrary */
 };
+
+struct plumb_method_stages;
 
 struct plumb_method {
     const char *name;
@@ -29,22 +30,20 @@ struct plumb_method {
     const struct plumb_selector *selector;
     const struct plumb_objective *objective;
     bool principled;  /* half of each group (the second half) is sampled under the principles */
+    unsigned guides;  /* PLUMB_GUIDE_* of the prompts that it reads, sampled under them or not */
     bool reward;      /* needs rewards: a missing one drops its completion */
-    bool pick;        /* only a pair picked by its embeddings is scored, see pick.h */
     bool given_pairs; /* plumb prefer can train it on pairs that somebody else has made */
-    bool renew;       /* the same prompts in every iteration, only the worst answered again */
-    bool optimism;    /* the reference's greedy answer is a sequence of its own, of weight 1 */
-    bool doubt; /* labels of pairs with small margins are doubted, see plumb_threshold_noise */
-    enum plumb_reward_source source;
+    bool some_pairs;  /* plumb prefer trains it on the share `keep` of them, chosen by `pick` */
     /* What the threshold does to a prompt that the selector did not skip; NULL: nothing. */
     plumb_threshold_rule *rule;
     /* Sets the fields that make this method what it is; NULL: none. */
     void (*fix)(struct plumb_align_param *p);
+    /* Parameters that do not go together for this method: PLUMB_ERR_CONFIG; NULL: none. */
+    plumb_status (*check)(const struct plumb_align_param *p);
+    /* What it adds to the stages of a run. Only src/stage looks inside; NULL: nothing. */
+    const struct plumb_method_stages *add;
 };
 
-/* PLUMB_ERR_CONFIG listing the known names when there is no such method. */
-plumb_status plumb_method_find(const struct plumb_method **out, const char *name);
-const struct plumb_method *plumb_method_at(int i); /* NULL past the end */
 /* Whether the method can run with these parameters (after fix) and group size. PLUMB_ERR_CONFIG
  * naming the field. */
 plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb_align_param *p,

@@ -60,14 +60,14 @@
     PARAM(X, REAL, double, noise_smoothing, "0.1", "[0, 0.5]", "", "a", "spa: the doubt in such a label", BY_METHOD(spa)) \
     PARAM(X, REAL, double, decoupling, "0.5", "[0, 100]", "", "a", "spa: margins are of logits so far beyond the policy's, away from the reference's; 0: of the policy's", BY_METHOD(spa)) \
     OPTION(X, REAL, renew, "0.5", "[0, 1]", "", "a", "optune: share of the prompts, those with the lowest rewards, that are answered again", BY_METHOD(optune)) \
-    OPTION(X, TEXT, contrary, "", "", "file", "a", "dlma: plain text of the contrary of the principles", BY_METHOD(dlma)) \
+    OPTION(X, TEXT, contrary, "", "", "file", "a", "dlma: plain text of the contrary of the principles", (m->guides & PLUMB_GUIDE_CONTRARY) != 0) \
     PARAM(X, REAL, double, weight_beta, "1", "(0, 1e6]", "", "af", "optune: a pair counts sigma(weight_beta x reward difference)", BY_RULE(sigmoid)) \
     PARAM(X, REAL, double, optimism, "0.001", "[0, 1e6]", "", "a", "selm: weight of the reference's greedy answer, which the policy is to leave", BY_OBJECTIVE(selm)) \
     PARAM(X, REAL, double, margin_beta, "0.1", "[0, 1e6]", "", "a", "dlma: of the self-rewarded margin, which a pair's log-ratios are to exceed", BY_OBJECTIVE(dlma)) \
     PARAM(X, REAL, double, margin_limit, "40", "[0, 1e6]", "", "a", "dlma: self-rewarded margins are cut here", BY_OBJECTIVE(dlma)) \
     PARAM(X, REAL, double, rho, "-0.5", "(-0.69, 0)", "", "af", "aps: price of a pair's own temperature, above -log 2 and below 0", BY_OBJECTIVE(aps)) \
-    OPTION(X, TEXT, principles, "", "", "file", "a", "plain text of the principles", m->principled || BY_METHOD(dlma)) \
-    OPTION(X, TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", "how principles and prompt are joined", m->principled || BY_METHOD(dlma))
+    OPTION(X, TEXT, principles, "", "", "file", "a", "plain text of the principles", (m->guides & PLUMB_GUIDE_PRINCIPLES) != 0) \
+    OPTION(X, TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", "how principles and prompt are joined", (m->guides & PLUMB_GUIDE_PRINCIPLES) != 0)
 // clang-format on
 
 #endif

@@ -279,7 +279,7 @@ static plumb_status count_ones(int64_t *out, const plumb_h5 *f, const char *name
     return st;
 }
 
-/* train/align_pause.c writes it. */
+/* stage/pause.c writes it. */
 static plumb_status inspect_answers(const struct plumb_inspect *w, const plumb_h5 *f)
 {
     int64_t n, tokens, finished, scored;

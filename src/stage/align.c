@@ -21,14 +21,14 @@ static plumb_status choose_prompts(struct plumb_align_run *a)
                                              .count = a->data->n,
                                              .per_iteration = a->per_iteration,
                                              .shuffle = cfg->data.shuffle};
-    const int64_t iteration = a->method->renew ? 1 : a->t->state.iteration + 1;
+    const int64_t iteration = a->add->fresh_prompts ? 1 : a->t->state.iteration + 1;
     PLUMB_TRY(plumb_prompts_at(a->order, iteration, &order));
     for (int64_t k = 0; k < a->n_local; k++)
         a->local_record[k] = a->order[a->local_slot[k]];
     return PLUMB_OK;
 }
 
-static struct plumb_answer_source source_of(struct plumb_align_run *a)
+struct plumb_answer_source plumb_align_source(struct plumb_align_run *a)
 {
     struct plumb_answer_source src = {
         .data = a->data,
@@ -43,32 +43,10 @@ static struct plumb_answer_source source_of(struct plumb_align_run *a)
     return src;
 }
 
-/* Greedy answers depend on weights that do not move: they are not kept over a pause. */
-static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
-{
-    struct plumb_answer_source src = source_of(a);
-    src.model = plumb_references_model(a->references, a->role[PLUMB_ROLE_LOSS]);
-    src.options.sample = (struct plumb_sample_param){.top_p = 1};
-    src.principled = false;
-    return src;
-}
-
-static plumb_status begin_greedy(struct plumb_align_run *a)
-{
-    const struct plumb_answer_source src = greedy_of(a);
-    return plumb_answers_begin(&a->greedy, &src, a->local_slot, a->local_record, a->n_local);
-}
-
-static plumb_status answer_greedily(struct plumb_align_run *a)
-{
-    const struct plumb_answer_source src = greedy_of(a);
-    return plumb_answers_generate(&a->greedy, &src);
-}
-
 /* Empty answers of this iteration's prompts, or those that a pause has kept. */
 static plumb_status begin(struct plumb_align_run *a)
 {
-    const struct plumb_answer_source src = source_of(a);
+    const struct plumb_answer_source src = plumb_align_source(a);
     a->sums = (struct plumb_align_sums){0};
     a->gap = (struct plumb_gap){0};
     plumb_align_begin_deal(a);
@@ -76,27 +54,26 @@ static plumb_status begin(struct plumb_align_run *a)
     PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
     plumb_references_begin(a->references);
     PLUMB_TRY(plumb_references_follow(a->references));
-    a->noise_n = 0;
-    if (a->method->renew)
-        PLUMB_TRY(plumb_align_renew(a));
+    if (a->add->begin)
+        PLUMB_TRY(a->add->begin(a));
     if (a->in_progress) {
         a->in_progress = false;
         PLUMB_TRY(plumb_align_resume(a, a->t->resumed_from));
         a->weights = a->answers.weights;
         a->gap = a->sums.gap;
     }
-    return a->method->optimism ? begin_greedy(a) : PLUMB_OK;
+    return PLUMB_OK;
 }
 
 static plumb_status generate(struct plumb_align_run *a)
 {
-    const struct plumb_answer_source src = source_of(a);
+    const struct plumb_answer_source src = plumb_align_source(a);
     return plumb_answers_generate(&a->answers, &src);
 }
 
 static plumb_status score(struct plumb_align_run *a)
 {
-    if (!a->rewards || a->method->source != PLUMB_SOURCE_CONFIGURED)
+    if (!a->rewards || a->add->score)
         return PLUMB_OK;
     return plumb_answers_score(&a->answers, a->data, a->rewards, plumb_stop_noticed, &a->t->stop);
 }
@@ -133,7 +110,7 @@ static void say_alike(const struct plumb_align_run *a)
 {
     const struct plumb_scoreboard *b = a->board;
     int64_t alike = 0;
-    for (int64_t q = 0; a->method->pick && q < b->prompts; q++) {
+    for (int64_t q = 0; b->group_size > 1 && q < b->prompts; q++) {
         int64_t there = 0;
         for (int64_t i = q * b->group_size; i < (q + 1) * b->group_size; i++)
             there += b->kind[i] != PLUMB_ENTRY_ABSENT;
@@ -183,8 +160,8 @@ static plumb_status share_rows(struct plumb_align_run *a)
         double *row = a->row + (o->slot * g + o->sample) * ROW_VALUES;
         row[ROW_TOKENS] = (double)o->n;
         row[ROW_FRESH] = o->old ? 0 : (double)o->n;
-        if (a->method->optimism && i % g == 0)
-            row[ROW_FRESH] += (double)a->greedy.at[i / g].n;
+        if (a->add->rollout_tokens && i % g == 0)
+            row[ROW_FRESH] += (double)a->add->rollout_tokens(a, i / g);
         row[ROW_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
         for (int64_t j = 0; j < o->n; j++)
             row[ROW_LOGP] += (double)o->logp[j];
@@ -286,8 +263,8 @@ static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_gap
 {
     const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
     bool paused;
-    if (a->method->doubt)
-        a->noise_n -= slots.end - slots.begin;
+    if (a->add->end_step)
+        a->add->end_step(a, slots, true);
     double sum[2] = {before->sum, before->tokens};
     a->gap = a->sums.gap = *before;
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->sums.gap.max, 1, PLUMB_MAX));
@@ -295,15 +272,6 @@ static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_gap
     a->sums.gap.sum = sum[0];
     a->sums.gap.tokens = sum[1];
     return plumb_align_pause(a, &paused);
-}
-
-static void count_doubts(struct plumb_align_run *a)
-{
-    const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
-    for (int64_t k = slots.begin; a->method->doubt && k < slots.end; k++) {
-        a->sums.pairs += a->board->choice[k].branch == PLUMB_BRANCH_RANK;
-        a->sums.doubted += a->board->choice[k].smooth > 0;
-    }
 }
 
 static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *row)
@@ -320,8 +288,9 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         const int64_t before = t->state.step;
         a->step = (int64_t)s->done % a->steps;
         a->measure_gap = s->taken == 0;
-        if (a->method->doubt)
-            PLUMB_TRY(plumb_align_doubt(a));
+        const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
+        if (a->add->decide_step)
+            PLUMB_TRY(a->add->decide_step(a, slots));
         /* the schedule ends where training does, also when steps were skipped */
         t->optim->skipped = t->state.iteration * all + (int64_t)s->done - t->state.step;
         PLUMB_TRY(plumb_align_update(a, &r));
@@ -330,7 +299,8 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
             continue;
         }
         s->done++;
-        count_doubts(a);
+        if (a->add->end_step)
+            a->add->end_step(a, slots, false);
         plumb_progress_at(&progress, (int64_t)s->done, NULL);
         if (t->state.step == before)
             continue; /* no prompt of this step had a term in the loss */
@@ -382,16 +352,16 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(plumb_weights_agree(&a->weights, t->model, t->comm));
     PLUMB_TRY(plumb_comm_agree(t->comm, begin(a)));
     PLUMB_TRY(run_stage(a, "rollout", generate));
-    if (a->method->optimism)
-        PLUMB_TRY(run_stage(a, "greedy", answer_greedily));
+    if (a->add->rollout)
+        PLUMB_TRY(run_stage(a, a->add->rollout_phase, a->add->rollout));
     time.rollout = lap(&since);
-    if (a->method->pick)
-        PLUMB_TRY(run_stage(a, "embed", plumb_align_embed));
+    if (a->add->preselect)
+        PLUMB_TRY(run_stage(a, a->add->preselect_phase, a->add->preselect));
     PLUMB_TRY(run_stage(a, "reward", score));
     time.reward = lap(&since);
     PLUMB_TRY(run_stage(a, "reference", plumb_align_reference));
-    if (a->method->source != PLUMB_SOURCE_CONFIGURED)
-        PLUMB_TRY(run_stage(a, "judge", plumb_align_judge));
+    if (a->add->score)
+        PLUMB_TRY(run_stage(a, "judge", a->add->score));
     time.reference = lap(&since);
     PLUMB_TRY(decide(a));
     PLUMB_TRY(share_rows(a));

@@ -3,12 +3,10 @@
 #ifndef PLUMB_STAGE_ALIGN_H
 #define PLUMB_STAGE_ALIGN_H
 
-#include "align/method.h"
-#include "model/mix.h"
 #include "stage/commands.h"
+#include "stage/method.h"
 #include "stage/rewards.h"
 #include "stage/rollouts.h"
-#include "train/embed.h"
 #include "train/loops.h"
 #include "train/micro.h"
 #include "train/references.h"
@@ -47,6 +45,8 @@ struct plumb_align_run {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     const struct plumb_method *method;
+    const struct plumb_method_stages *add; /* what the method adds to the stages */
+    void *own;                             /* state of `add`; NULL: none */
     struct plumb_align_param param;
     bool needs_reference;
     plumb_references *references;
@@ -54,8 +54,6 @@ struct plumb_align_run {
     plumb_rewards *rewards;
     plumb_generator *generator;
     struct plumb_answers answers;
-    struct plumb_answers greedy; /* of the reference, one per prompt, where a method reads them */
-    int contrast;                /* the policy as a reference, where it judges by contrast */
     struct plumb_scoreboard *board;
     struct plumb_threshold_state threshold;
     struct plumb_align_report report;
@@ -77,14 +75,6 @@ struct plumb_align_run {
     int64_t *slot_list;       /* (global_batch,) */
 
     double *row; /* (items * group_size * ROW_VALUES,) */
-
-    struct plumb_embed embed; /* of methods that pick a pair by embeddings */
-
-    /* of methods that doubt labels */
-    double *noise;      /* (epochs * items,) margins of this iteration so far, in global order */
-    double *noise_work; /* the same */
-    int64_t noise_n;    /* how many there are */
-    struct plumb_mix mix;
 
     struct plumb_align_held held;
 
@@ -126,20 +116,11 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range s
  * PLUMB_STOPPED when a pause was asked for: what is known so far is kept. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
 
-/* Drops all but one pair of each of this rank's prompts, by method.pick; of a prompt whose answers
- * are all the same, all but the first. The same again when it is asked again. Not collective. */
-plumb_status plumb_align_embed(struct plumb_align_run *a);
-
-/* judge.c: the policy as its own judge.
- *     judge: rewards of a method whose source is not the configuration. Not collective.
- *     doubt: margins of the pairs of step a->step under the weights of now, and which of their
- *            labels are doubted. Collective. */
-plumb_status plumb_align_judge(struct plumb_align_run *a);
-plumb_status plumb_align_doubt(struct plumb_align_run *a);
-
-/* optune.c: takes over answers of the iteration before, but for the worst prompts'. Not
- * collective. */
-plumb_status plumb_align_renew(struct plumb_align_run *a);
+/* What generation of the iteration's rollouts needs. */
+struct plumb_answer_source plumb_align_source(struct plumb_align_run *a);
+/* Makes the objective's reference one that can be read while the policy moves: `previous` gets
+ * weights of its own; of a single iteration, previous is what the run starts from. */
+plumb_status plumb_align_keep_reference(struct plumb_align_run *a);
 /* Place of a slot among this rank's, which ascend; -1: another rank's. */
 int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot);
 

@@ -1,6 +1,7 @@
 /* method_param.c - a configuration's method and its parameters.
  * Layer 5. Includes stage/commands.h, align/. */
 #include "stage/commands.h"
+#include "stage/method.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,7 +48,7 @@ static plumb_status note_reward(struct plumb_config *c, const struct plumb_metho
     static const char *const source[] = {"reward.model", "reward.command", "reward.functions"};
     char why[128];
     snprintf(why, sizeof(why), "is not used: method %s judges by itself", m->name);
-    for (int i = 0; m->source != PLUMB_SOURCE_CONFIGURED && !*c->data.eval && i < 3; i++)
+    for (int i = 0; plumb_method_scores(m) && !*c->data.eval && i < 3; i++)
         PLUMB_TRY(plumb_config_warn(c, source[i], why));
     return PLUMB_OK;
 }

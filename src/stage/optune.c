@@ -1,4 +1,5 @@
-/* optune.c - answers that are kept from the iteration before, where the prompts stay the same.
+/* optune.c - OPTune: only the prompts with the lowest rewards are answered again, the others keep
+ * their answers of the iteration before.
  * Layer 5. Includes stage/align.h, data/, base/.
  * Source: OPTune, arXiv:2406.07657, section 3.1: only the answers to the prompts with the lowest
  * rewards are sampled again. What "lowest" means where a prompt has several is ours: by the mean of
@@ -69,24 +70,24 @@ static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollo
                   "the rollouts of iteration %lld are %lld, expected %lld",
                   (long long)a->t->state.iteration, (long long)r->n, (long long)(items * group));
     rank_slots(list, r, items, group);
-    bool *renewed = calloc((size_t)items + 1, sizeof(*renewed));
-    PLUMB_REQUIRE(renewed, PLUMB_ERR_NOMEM, "%lld prompts", (long long)items);
+    bool *fresh = calloc((size_t)items + 1, sizeof(*fresh));
+    PLUMB_REQUIRE(fresh, PLUMB_ERR_NOMEM, "%lld prompts", (long long)items);
     for (int64_t k = 0; k < a->answered; k++)
-        renewed[list[k].slot] = true;
+        fresh[list[k].slot] = true;
     plumb_status st = PLUMB_OK;
     for (int64_t i = 0; i < r->n && st == PLUMB_OK; i++) {
         const int64_t slot = r->global_index[i] / group, local = plumb_align_local(a, slot);
-        if (local >= 0 && !renewed[slot])
+        if (local >= 0 && !fresh[slot])
             st = keep(a, r, i, &a->answers.at[local * group + r->global_index[i] % group]);
     }
-    free(renewed);
+    free(fresh);
     if (st == PLUMB_OK)
         plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again", (long long)a->answered,
                   (long long)items);
     return st;
 }
 
-plumb_status plumb_align_renew(struct plumb_align_run *a)
+static plumb_status begin(struct plumb_align_run *a)
 {
     char dir[4096], path[4096];
     struct plumb_rollouts *r = NULL;
@@ -103,3 +104,11 @@ plumb_status plumb_align_renew(struct plumb_align_run *a)
     plumb_rollouts_destroy(&r);
     return st;
 }
+
+static int64_t fresh_prompts(const struct plumb_align_run *a)
+{
+    return (int64_t)llround(a->t->cfg->method.renew * (double)a->per_iteration);
+}
+
+const struct plumb_method_stages plumb_add_optune = {.fresh_prompts = fresh_prompts,
+                                                     .begin = begin};

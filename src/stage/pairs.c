@@ -174,7 +174,7 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
     PLUMB_TRY(check_differ(s));
-    const bool picks = s->method && s->method->pick;
+    const bool picks = s->method && s->method->some_pairs;
     const int64_t share = picks ? (int64_t)llround(cfg->method.keep * (double)s->data->n) : 0;
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, picks ? plumb_max_i64(share, 1) : s->data->n));
     s->kept = calloc((size_t)s->data->n, sizeof(*s->kept));
@@ -272,7 +272,7 @@ static plumb_status prepare_prefer(struct pairs *s)
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,
                                    previous ? "init" : cfg->method.reference, "method.reference");
-    if (st == PLUMB_OK && method->pick)
+    if (st == PLUMB_OK && method->some_pairs)
         st = open_embedder(s, s->references);
     plumb_memory_leave(s->t->backend, outer);
     return st;
@@ -346,7 +346,7 @@ static plumb_status setup_prefer(void *run, const struct plumb_trainer_source *s
 static plumb_status work(void *run)
 {
     struct pairs *s = run;
-    if (s->method && s->method->pick)
+    if (s->method && s->method->some_pairs)
         PLUMB_TRY(pick_pairs(s));
     const struct plumb_epochs_task task = {
         .what = s->t->command,

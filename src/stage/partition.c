@@ -1,6 +1,5 @@
 /* partition.c - how many prompts an iteration takes, which ranks have them, and when a run ends.
  * Layer 5. Includes stage/align.h, train/budget.h, base/, comm/. */
-#include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -54,18 +53,24 @@ static void deal(struct plumb_align_run *a, int64_t items)
     }
 }
 
+/* Whether every iteration is on the same prompts, of which the method says how many are answered
+ * anew. */
+static bool same_prompts(const struct plumb_align_run *a)
+{
+    return a->add->fresh_prompts != NULL;
+}
+
 /* Prompts that iteration number `iteration` (from 0) answers anew, without a budget. */
 static int64_t whole_of(const struct plumb_align_run *a, int64_t iteration)
 {
-    const bool all = !a->method->renew || iteration == 0;
-    return all ? a->per_iteration
-               : (int64_t)llround(a->t->cfg->method.renew * (double)a->per_iteration);
+    const bool all = !same_prompts(a) || iteration == 0;
+    return all ? a->per_iteration : a->add->fresh_prompts(a);
 }
 
 static int64_t first_of(const struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
-    const int64_t answers = cfg->generate.group_size + a->method->optimism;
+    const int64_t answers = cfg->generate.group_size + a->add->extra_sequences;
     return plumb_budget_first(cfg->train.generated_tokens, a->per_iteration,
                               answers * cfg->generate.max_new_tokens);
 }
@@ -81,14 +86,14 @@ plumb_status plumb_align_open_deal(struct plumb_align_run *a)
                   "train.prompts_per_iteration: %lld, but %s holds only %lld prompts", (long long)n,
                   cfg->data.prompts, (long long)a->data->n);
     a->per_iteration = n;
-    if (budget > 0 && a->method->renew) { /* its iterations are all on the same prompts */
+    if (budget > 0 && same_prompts(a)) { /* its iterations are all on the same prompts */
         a->per_iteration = n = first_of(a);
         PLUMB_REQUIRE(whole_of(a, 1) > 0, PLUMB_ERR_CONFIG,
                       "method.renew: %g of %lld prompts is none, and train.generated_tokens is "
                       "never used up",
                       cfg->method.renew, (long long)n);
     }
-    for (int64_t items = budget > 0 && !a->method->renew ? 1 : n; items <= n; items++)
+    for (int64_t items = budget > 0 && !same_prompts(a) ? 1 : n; items <= n; items++)
         a->most_local = plumb_max_i64(a->most_local, count_local(a, items));
     a->cut = cut_of(cfg, n);
     a->order = calloc((size_t)n, sizeof(*a->order));
@@ -108,7 +113,7 @@ void plumb_align_begin_deal(struct plumb_align_run *a)
     a->answered = whole_of(a, s->iteration);
     if (a->t->cfg->train.generated_tokens > 0)
         a->answered = (int64_t)plumb_state_get(s, NEXT, (double)first_of(a));
-    deal(a, a->method->renew ? a->per_iteration : a->answered);
+    deal(a, same_prompts(a) ? a->per_iteration : a->answered);
 }
 
 plumb_status plumb_align_end_deal(struct plumb_align_run *a, int64_t generated)

@@ -167,8 +167,8 @@ static plumb_status write_answers(void *arg, const char *dir)
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "rank", plumb_comm_rank(a->t->comm)), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_u64(f, "weights", a->weights), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->sums), done);
-    if (a->method->doubt)
-        PLUMB_TRY_GOTO(st, plumb_h5_put(f, "margins", PLUMB_H5_F64, a->noise_n, a->noise), done);
+    if (a->add->pause)
+        PLUMB_TRY_GOTO(st, a->add->pause(a, f), done);
     if (weights_left(a) && plumb_comm_rank(a->t->comm) == 0)
         PLUMB_TRY_GOTO(st, write_weights(f, weights_left(a)), done);
     PLUMB_TRY_GOTO(st, write_columns(f, r, &c, n), done);
@@ -186,7 +186,8 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
     struct plumb_checkpoint_pause pause = {.write = write_answers, .arg = a, .bytes = 4096};
     for (int64_t i = 0; i < n; i++)
         pause.bytes += 56 + 12 * a->answers.at[i].n;
-    pause.bytes += 8 * a->noise_n;
+    if (a->add->pause_bytes)
+        pause.bytes += a->add->pause_bytes(a);
     pause.bytes *= plumb_comm_size(a->t->comm);
     if (weights_left(a))
         pause.bytes += a->t->model->count * (int64_t)sizeof(float);
@@ -279,15 +280,6 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     return o->finished ? plumb_answer_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
-static plumb_status read_margins(struct plumb_align_run *a, const plumb_h5 *f, const char *dir)
-{
-    const int64_t room = a->t->cfg->train.epochs * a->cut.items;
-    PLUMB_TRY(plumb_h5_count(f, "margins", &a->noise_n));
-    PLUMB_REQUIRE(a->noise_n <= room, PLUMB_ERR_FORMAT, "%s: %lld margins, expected at most %lld",
-                  dir, (long long)a->noise_n, (long long)room);
-    return plumb_h5_read(f, "margins", PLUMB_H5_F64, 0, a->noise_n, a->noise);
-}
-
 /* Into the weights that are held, which are the policy's so far. */
 static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 {
@@ -325,8 +317,8 @@ static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_
                         "%s: answers of iteration %lld beside the state of iteration %lld", dir,
                         (long long)iteration, (long long)a->t->state.iteration);
     PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->sums), done);
-    if (a->method->doubt)
-        PLUMB_TRY_GOTO(st, read_margins(a, f, dir), done);
+    if (a->add->resume)
+        PLUMB_TRY_GOTO(st, a->add->resume(a, f, dir), done);
     PLUMB_TRY_GOTO(st, read_weights(a, f), done);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "slot", &n), done);
     PLUMB_TRY_GOTO(st, columns_init(&c, n), done);

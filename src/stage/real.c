@@ -1,17 +1,49 @@
-/* real.c - of each prompt's answers the pair that is worth a label.
- * Layer 5. Includes stage/align.h. */
+/* real.c - REAL: of each prompt's answers, only the pair chosen by embeddings is scored.
+ * Layer 5. Includes stage/align.h, train/embed.h.
+ * Source: arXiv:2409.17169. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "stage/align.h"
+#include "train/embed.h"
+
+struct real {
+    struct plumb_embed embed;
+};
+
+static plumb_status open(struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    struct real *r = a->own = calloc(1, sizeof(*r));
+    int which;
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "state of real");
+    PLUMB_TRY(
+        plumb_references_open(a->references, &which, cfg->method.embedder, "method.embedder"));
+    const plumb_model *model = plumb_references_frozen(a->references, which);
+    PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
+                  "method.embedder: found previous, expected init or a checkpoint folder");
+    PLUMB_TRY(plumb_embed_init(&r->embed, model, a->t->tokenizer, (enum plumb_pick)cfg->method.pick,
+                               cfg->generate.group_size, &a->micro.pack));
+    return plumb_memory_beside(a->t->backend, "embeddings",
+                               plumb_embed_bytes(&r->embed, &a->micro.pack));
+}
+
+static void close(struct plumb_align_run *a)
+{
+    plumb_embed_fini(&((struct real *)a->own)->embed);
+    free(a->own);
+}
 
 static bool same(const struct plumb_answer *a, const struct plumb_answer *b)
 {
     return a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof(*a->ids)) == 0;
 }
 
-/* Leaves two of the prompt's answers in the running. */
-static plumb_status pick(struct plumb_align_run *a, int64_t prompt, int64_t at)
+/* Drops all but two answers of a local prompt, whose embeddings begin at sequence `at`; all but the
+ * first if all are the same. */
+static plumb_status select_pair(struct plumb_align_run *a, int64_t prompt, int64_t at)
 {
+    struct real *r = a->own;
     const int64_t group = a->answers.group_size;
     struct plumb_answer *o = &a->answers.at[prompt * group];
     const struct plumb_rng_key key = {.seed = a->t->cfg->seed,
@@ -22,16 +54,17 @@ static plumb_status pick(struct plumb_align_run *a, int64_t prompt, int64_t at)
     for (int64_t i = 1; i < group; i++)
         unlike += !same(o, o + i);
     if (unlike > 0) {
-        plumb_embed_compare(&a->embed, at);
-        PLUMB_TRY(plumb_pick_pair(&first, &second, a->embed.pick, a->embed.gram, group, &key));
+        plumb_embed_compare(&r->embed, at);
+        PLUMB_TRY(plumb_pick_pair(&first, &second, r->embed.pick, r->embed.gram, group, &key));
     }
     for (int64_t i = 0; i < group; i++)
         o[i].dropped = i != first && i != second;
     return PLUMB_OK;
 }
 
-plumb_status plumb_align_embed(struct plumb_align_run *a)
+static plumb_status preselect(struct plumb_align_run *a)
 {
+    struct real *r = a->own;
     struct plumb_pack *p = &a->micro.pack;
     const int64_t group = a->answers.group_size, most = p->max_seq / group;
     for (int64_t k = 0; k < a->answers.prompts; k += most) {
@@ -39,10 +72,13 @@ plumb_status plumb_align_embed(struct plumb_align_run *a)
         PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "embedding was paused");
         plumb_pack_clear(p);
         for (int64_t i = k * group; i < end * group; i++)
-            PLUMB_TRY(plumb_embed_add(&a->embed, p, a->answers.at[i].ids, a->answers.at[i].n));
-        PLUMB_TRY(plumb_embed_run(&a->embed, a->t->pass, p));
+            PLUMB_TRY(plumb_embed_add(&r->embed, p, a->answers.at[i].ids, a->answers.at[i].n));
+        PLUMB_TRY(plumb_embed_run(&r->embed, a->t->pass, p));
         for (int64_t q = k; q < end; q++)
-            PLUMB_TRY(pick(a, q, (q - k) * group));
+            PLUMB_TRY(select_pair(a, q, (q - k) * group));
     }
     return PLUMB_OK;
 }
+
+const struct plumb_method_stages plumb_add_real = {
+    .open = open, .close = close, .preselect_phase = "embed", .preselect = preselect};

@@ -73,7 +73,7 @@ static const char *likely(const struct plumb_align_run *a, const struct spread *
     if (s->flat > 0 && 2 * s->same_texts > s->flat)
         return "the answers of a prompt are the same: look at generate.temperature, top_k, top_p "
                "and max_new_tokens";
-    if (a->method->source != PLUMB_SOURCE_CONFIGURED)
+    if (a->add->score)
         return "the policy judges its answers alike: look at method.judge and method.contrary";
     if (!all)
         return "the reward looks at the prompt and not at its answer, or is too coarse for "
@@ -118,7 +118,7 @@ void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_ro
 {
     const struct plumb_scoreboard *b = a->board;
     struct spread s = {.low = INFINITY, .high = -INFINITY};
-    if (!a->rewards && a->method->source == PLUMB_SOURCE_CONFIGURED)
+    if (!a->rewards && !a->add->score)
         return;
     for (int64_t q = 0; q < b->prompts; q++)
         add_prompt(&s, a, q * b->group_size, b->group_size);

@@ -10,11 +10,6 @@
 #include "train/plan.h"
 #include "train/schedule.h"
 
-static bool needs_principles(const struct plumb_method *m)
-{
-    return m->principled || m->source == PLUMB_SOURCE_CONTRAST;
-}
-
 static plumb_status check_text(const char *option, const char *path, const struct plumb_method *m)
 {
     PLUMB_REQUIRE(path && *path, PLUMB_ERR_CONFIG,
@@ -27,6 +22,7 @@ static plumb_status check_text(const char *option, const char *path, const struc
 static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg, bool dry)
 {
     PLUMB_TRY(plumb_method_of(&a->method, &a->param, cfg));
+    a->add = plumb_method_adds(a->method);
     a->needs_reference = plumb_method_needs_reference(a->method, &a->param);
     PLUMB_REQUIRE(!a->method->principled || cfg->generate.group_size % 2 == 0, PLUMB_ERR_CONFIG,
                   "generate.group_size: %s answers half of each group under the principles: "
@@ -41,9 +37,9 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
         "train.lr_schedule and train.warmup_ratio need that: expected constant and 0");
     if (dry && !*cfg->data.prompts)
         return PLUMB_OK; /* no prompts, no principles: sizes alone */
-    if (needs_principles(a->method))
+    if (a->method->guides & PLUMB_GUIDE_PRINCIPLES)
         PLUMB_TRY(check_text("method.principles", cfg->method.principles, a->method));
-    if (a->method->source == PLUMB_SOURCE_CONTRAST)
+    if (a->method->guides & PLUMB_GUIDE_CONTRARY)
         PLUMB_TRY(check_text("method.contrary", cfg->method.contrary, a->method));
     return PLUMB_OK;
 }
@@ -57,8 +53,8 @@ static plumb_status open_prompts(struct plumb_align_run *a)
         return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
     PLUMB_REQUIRE(cfg->data.prompts && *cfg->data.prompts, PLUMB_ERR_CONFIG,
                   "data.prompts: is not set; name a JSONL file of prompts");
-    const bool guided = needs_principles(a->method);
-    const bool contrast = a->method->source == PLUMB_SOURCE_CONTRAST;
+    const bool guided = a->method->guides & PLUMB_GUIDE_PRINCIPLES;
+    const bool contrast = a->method->guides & PLUMB_GUIDE_CONTRARY;
     struct plumb_buf principle = {0}, contrary = {0};
     plumb_status st = PLUMB_OK;
     if (guided)
@@ -84,7 +80,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const struct plumb_config *cfg = a->t->cfg;
     struct plumb_backend *b = a->t->backend;
     const int64_t group = cfg->generate.group_size;
-    const int64_t max_seq = a->cut.micro_batch * (group + a->method->optimism);
+    const int64_t max_seq = a->cut.micro_batch * (group + a->add->extra_sequences);
     const int64_t longest = plumb_dataset_longest(a->data);
     int64_t longest_any = longest;
     if (a->held.data)
@@ -97,13 +93,6 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const int64_t max_pos = plumb_at_most(cfg->data.max_tokens, a->t->model->spec.max_pos);
     const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
-    PLUMB_REQUIRE(
-        a->method->source != PLUMB_SOURCE_CONTRAST ||
-            longest_any + cfg->generate.max_new_tokens <= max_pos,
-        PLUMB_ERR_CONFIG,
-        "generate.max_new_tokens: %lld behind a guided prompt of %lld tokens is more than "
-        "%lld, what the model or data.max_tokens allows",
-        (long long)cfg->generate.max_new_tokens, (long long)longest_any, (long long)max_pos);
     /* one answer under its principles must fit, too */
     PLUMB_TRY(plumb_micro_init(&a->micro, PLUMB_MICRO_LOGP,
                                plumb_max_i64(max_seq * whole, whole_any), max_seq));
@@ -117,14 +106,12 @@ static plumb_status create_buffers(struct plumb_align_run *a)
                   (long long)max_seq);
     PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->most_local, 1), group,
                                  cfg->generate.max_new_tokens));
-    if (a->method->optimism)
-        PLUMB_TRY(plumb_answers_init(&a->greedy, plumb_max_i64(a->most_local, 1), 1,
-                                     cfg->generate.max_new_tokens));
+    int64_t bytes = plumb_answers_bytes(&a->answers);
+    if (a->add->open_rollouts)
+        PLUMB_TRY(a->add->open_rollouts(a, &bytes));
     PLUMB_TRY(plumb_scoreboard_create(&a->board, a->per_iteration, group));
     plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
-    PLUMB_TRY(plumb_memory_beside(b, "answers",
-                                  plumb_answers_bytes(&a->answers) +
-                                      (a->method->optimism ? plumb_answers_bytes(&a->greedy) : 0)));
+    PLUMB_TRY(plumb_memory_beside(b, "answers", bytes));
     plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
     return plumb_generator_create(&a->generator, a->t->model, cfg->generate.slots, whole_any,
                                   a->t->tokenizer);
@@ -154,20 +141,15 @@ static plumb_status open_references(struct plumb_align_run *a)
     if (a->needs_reference)
         PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_LOSS],
                                         cfg->method.reference, "method.reference"));
-    if (a->method->source == PLUMB_SOURCE_CONTRAST)
-        PLUMB_TRY(plumb_references_open(a->references, &a->contrast, "previous", "method.name"));
-    if (a->method->source == PLUMB_SOURCE_IMPLICIT)
-        PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_JUDGE],
-                                        cfg->method.judge, "method.judge"));
+    if (a->add->open_references)
+        PLUMB_TRY(a->add->open_references(a));
     if (cfg->train.kl_to_start || (a->needs_reference && init))
         PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_START], "init",
                                         "train.kl_to_start"));
     return PLUMB_OK;
 }
 
-/* The loss's reference is read while the policy moves. Where there is one iteration, previous is
- * what the run starts from. */
-static plumb_status keep_loss_reference(struct plumb_align_run *a)
+plumb_status plumb_align_keep_reference(struct plumb_align_run *a)
 {
     int *loss = &a->role[PLUMB_ROLE_LOSS];
     if (plumb_references_frozen(a->references, *loss))
@@ -177,36 +159,6 @@ static plumb_status keep_loss_reference(struct plumb_align_run *a)
     return plumb_references_hold(a->references, *loss);
 }
 
-static plumb_status open_embedder(struct plumb_align_run *a)
-{
-    const struct plumb_config *cfg = a->t->cfg;
-    int which;
-    PLUMB_TRY(
-        plumb_references_open(a->references, &which, cfg->method.embedder, "method.embedder"));
-    const plumb_model *model = plumb_references_frozen(a->references, which);
-    PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
-                  "method.embedder: found previous, expected init or a checkpoint folder");
-    PLUMB_TRY(plumb_embed_init(&a->embed, model, a->t->tokenizer, (enum plumb_pick)cfg->method.pick,
-                               cfg->generate.group_size, &a->micro.pack));
-    return plumb_memory_beside(a->t->backend, "embeddings",
-                               plumb_embed_bytes(&a->embed, &a->micro.pack));
-}
-
-static plumb_status open_doubt(struct plumb_align_run *a)
-{
-    const int64_t most = a->t->cfg->train.epochs * a->per_iteration;
-    a->noise = calloc((size_t)most, sizeof(*a->noise));
-    a->noise_work = calloc((size_t)most, sizeof(*a->noise_work));
-    PLUMB_REQUIRE(a->noise && a->noise_work, PLUMB_ERR_NOMEM, "margins of %lld pairs",
-                  (long long)most);
-    PLUMB_TRY(plumb_memory_beside(a->t->backend, "margins", 2 * most * (int64_t)sizeof(*a->noise)));
-    if (a->param.decoupling == 0)
-        return PLUMB_OK;
-    PLUMB_TRY(keep_loss_reference(a));
-    PLUMB_TRY(plumb_mix_init(&a->mix, a->t->model, a->micro.pack.max_tokens));
-    return plumb_memory_beside(a->t->backend, "hidden states to mix", plumb_mix_bytes(&a->mix));
-}
-
 static plumb_status open_parts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
@@ -214,18 +166,13 @@ static plumb_status open_parts(struct plumb_align_run *a)
     PLUMB_TRY(plumb_align_open_deal(a));
     PLUMB_TRY(plumb_align_open_eval(a));
     PLUMB_TRY(create_buffers(a));
-    const bool judges_itself = a->method->source != PLUMB_SOURCE_CONFIGURED;
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
-    if (a->held.data || (!judges_itself && (plumb_rewards_configured(cfg) ||
+    if (a->held.data || (!a->add->score && (plumb_rewards_configured(cfg) ||
                                             (a->method->reward && !a->t->backend->dry))))
         PLUMB_TRY(open_rewards(a));
     plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(open_references(a));
-    if (a->method->pick)
-        PLUMB_TRY(open_embedder(a));
-    if (a->method->optimism)
-        PLUMB_TRY(keep_loss_reference(a));
-    return a->method->doubt ? open_doubt(a) : PLUMB_OK;
+    return a->add->open ? a->add->open(a) : PLUMB_OK;
 }
 
 plumb_status plumb_align_check(const struct plumb_config *cfg)
@@ -234,8 +181,7 @@ plumb_status plumb_align_check(const struct plumb_config *cfg)
     PLUMB_TRY(read_method(&a, cfg, false));
     PLUMB_REQUIRE(*cfg->data.prompts, PLUMB_ERR_CONFIG,
                   "data.prompts: is not set; name a JSONL file of prompts");
-    PLUMB_REQUIRE(!a.method->reward || a.method->source != PLUMB_SOURCE_CONFIGURED ||
-                      plumb_rewards_configured(cfg),
+    PLUMB_REQUIRE(!a.method->reward || a.add->score || plumb_rewards_configured(cfg),
                   PLUMB_ERR_CONFIG, "reward: nothing is configured, but %s needs scores",
                   a.method->name);
     return PLUMB_OK;
@@ -276,10 +222,11 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
 
 void plumb_align_release(struct plumb_align_run *a)
 {
+    if (a->own)
+        a->add->close(a);
     plumb_generator_destroy(&a->generator);
     plumb_scoreboard_destroy(&a->board);
     plumb_answers_fini(&a->answers);
-    plumb_answers_fini(&a->greedy);
     plumb_micro_fini(&a->micro);
     plumb_rewards_destroy(&a->rewards);
     plumb_references_destroy(&a->references);
@@ -291,9 +238,5 @@ void plumb_align_release(struct plumb_align_run *a)
     free(a->slot_list);
     free(a->sequence);
     free(a->row);
-    free(a->noise);
-    free(a->noise_work);
     plumb_align_close_eval(a);
-    plumb_mix_fini(&a->mix);
-    plumb_embed_fini(&a->embed);
 }

@@ -4,30 +4,17 @@
 
 #include "stage/align.h"
 
-/* Rollout of completion `sample` of a slot that this rank owns in the current step. */
-static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t slot, int64_t sample)
+/* Local index of a prompt that this rank owns in the current step. */
+static int64_t local_prompt(const struct plumb_align_run *a, int64_t slot)
 {
     const int64_t first = a->local_slot[a->step_base[a->step]];
-    const int64_t k = a->step_base[a->step] + (slot - first);
-    return &a->answers.at[k * a->answers.group_size + sample];
+    return a->step_base[a->step] + (slot - first);
 }
 
-/* The reference's own answer; its log-prob there is the one that it was sampled with. */
-static plumb_status add_greedy(struct plumb_align_run *a, int64_t slot)
+/* Completion `sample` of that prompt. */
+static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t slot, int64_t sample)
 {
-    struct plumb_micro *m = &a->micro;
-    const int64_t q = m->pack.n_seq;
-    const struct plumb_answer *first = answer_of(a, slot, 0);
-    const struct plumb_answer *o = &a->greedy.at[(first - a->answers.at) / a->answers.group_size];
-    const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
-    PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)a->answers.group_size, prompt->ids, prompt->n,
-                              o->ids, o->n));
-    a->sequence[q] = -1;
-    m->weight[q] = 1;
-    m->logp_ref[q] = 0;
-    for (int64_t j = 0; j < o->n; j++)
-        m->logp_ref[q] += (double)o->logp[j];
-    return PLUMB_OK;
+    return &a->answers.at[local_prompt(a, slot) * a->answers.group_size + sample];
 }
 
 plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range slots)
@@ -56,8 +43,8 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range s
             if (entry == choice->lose)
                 pair.lose = q;
         }
-        if (a->method->optimism && choice->branch != PLUMB_BRANCH_SKIP)
-            PLUMB_TRY(add_greedy(a, slot));
+        if (a->add->add_sequences && choice->branch != PLUMB_BRANCH_SKIP)
+            PLUMB_TRY(a->add->add_sequences(a, local_prompt(a, slot)));
         plumb_micro_end_group(m);
         if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
             m->pair[m->pairs++] = pair;

@@ -1,8 +1,8 @@
 /* test_method.c - an iteration's decisions: golden, by hand, and for any split into ranks. */
 #include <stdbool.h>
 
-#include "align/method.h"
 #include "golden.h"
+#include "stage/method.h"
 
 static void put_all(struct plumb_scoreboard *b, const plumb_json *it, int rank, int world)
 {

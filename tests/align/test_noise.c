@@ -1,7 +1,7 @@
 /* test_noise.c - which labels SPA doubts: golden, and what a doubt does to the loss.
  * Test. Includes align/, golden.h. */
-#include "align/method.h"
 #include "golden.h"
+#include "stage/method.h"
 
 static void check_case(const plumb_json *v, int64_t c)
 {

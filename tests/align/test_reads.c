@@ -6,9 +6,9 @@
  * The fields are those of param_list.h. */
 #include <stddef.h>
 
-#include "align/method.h"
 #include "base/range.h"
 #include "harness.h"
+#include "stage/method.h"
 
 /* MOST: selm has a greedy answer more for each prompt. */
 enum { PROMPTS = 12, GROUP = 4, N = PROMPTS * GROUP, MOST = N + PROMPTS, FIGURES = 8 * N };
@@ -77,7 +77,7 @@ static void run(struct result *out, const struct plumb_method *m, struct plumb_a
             reward[n] = b->norm[i];
             weight[n++] = b->weight[i];
         }
-        if (m->optimism && c->branch != PLUMB_BRANCH_SKIP) {
+        if (plumb_method_adds(m)->extra_sequences > 0 && c->branch != PLUMB_BRANCH_SKIP) {
             logp[n] = -5;
             ref[n] = -4.5;
             len[n] = 7;

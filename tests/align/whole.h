@@ -4,8 +4,8 @@
 #ifndef PLUMB_TESTS_ALIGN_WHOLE_H
 #define PLUMB_TESTS_ALIGN_WHOLE_H
 
-#include "align/method.h"
 #include "golden.h"
+#include "stage/method.h"
 
 enum { ENTRIES = 128 };
 
@@ -73,7 +73,7 @@ static inline double whole_loss(struct whole *w)
         CHECK_OK(
             plumb_scoreboard_put(b, i / w->group, i % w->group, w->principled[i], w->reward[i]));
     CHECK_OK(plumb_align_decide(b, &state, &w->report, w->m, &w->p, w->progress));
-    if (w->m->doubt)
+    if (!strcmp(w->m->name, "spa"))
         whole_doubt(w, b);
     for (int64_t q = 0; q < b->prompts; q++) {
         const struct plumb_choice *c = &b->choice[q];
@@ -86,7 +86,7 @@ static inline double whole_loss(struct whole *w)
             one.lose = i == c->lose ? n : one.lose;
             whole_sequence(w, i, b->weight[i], to, len, source, n++);
         }
-        if (w->m->optimism && c->branch != PLUMB_BRANCH_SKIP)
+        if (plumb_method_adds(w->m)->extra_sequences > 0 && c->branch != PLUMB_BRANCH_SKIP)
             whole_sequence(w, b->n + q, 1, to, len, source, n++);
         if (n > group[groups])
             group[++groups] = n;

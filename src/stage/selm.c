@@ -1,0 +1,85 @@
+/* selm.c - SELM: each prompt with a pair also gets the reference's own greedy answer.
+ * Layer 5. Includes stage/align.h.
+ * Source: arXiv:2405.19332. The objective (align/obj_selm.c) lowers the log-prob of that answer. */
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "stage/align.h"
+
+struct selm {
+    struct plumb_answers greedy; /* one of each local prompt, sampled from the reference */
+};
+
+static plumb_status open_rollouts(struct plumb_align_run *a, int64_t *bytes)
+{
+    struct selm *s = a->own = calloc(1, sizeof(*s));
+    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "state of selm");
+    PLUMB_TRY(plumb_answers_init(&s->greedy, plumb_max_i64(a->most_local, 1), 1,
+                                 a->t->cfg->generate.max_new_tokens));
+    *bytes += plumb_answers_bytes(&s->greedy);
+    return PLUMB_OK;
+}
+
+static void close(struct plumb_align_run *a)
+{
+    plumb_answers_fini(&((struct selm *)a->own)->greedy);
+    free(a->own);
+}
+
+/* The reference does not move within an iteration: a pause does not keep its answers, they are
+ * generated again. */
+static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
+{
+    struct plumb_answer_source src = plumb_align_source(a);
+    src.model = plumb_references_model(a->references, a->role[PLUMB_ROLE_LOSS]);
+    src.options.sample = (struct plumb_sample_param){.top_p = 1};
+    src.principled = false;
+    return src;
+}
+
+static plumb_status begin(struct plumb_align_run *a)
+{
+    struct selm *s = a->own;
+    const struct plumb_answer_source src = greedy_of(a);
+    return plumb_answers_begin(&s->greedy, &src, a->local_slot, a->local_record, a->n_local);
+}
+
+static plumb_status rollout(struct plumb_align_run *a)
+{
+    struct selm *s = a->own;
+    const struct plumb_answer_source src = greedy_of(a);
+    return plumb_answers_generate(&s->greedy, &src);
+}
+
+static int64_t rollout_tokens(const struct plumb_align_run *a, int64_t local_prompt)
+{
+    return ((const struct selm *)a->own)->greedy.at[local_prompt].n;
+}
+
+/* The greedy answer has the log-prob under the reference that it was generated with. */
+static plumb_status add_sequences(struct plumb_align_run *a, int64_t local_prompt)
+{
+    const struct selm *s = a->own;
+    struct plumb_micro *m = &a->micro;
+    const int64_t q = m->pack.n_seq;
+    const struct plumb_answer *o = &s->greedy.at[local_prompt];
+    const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
+    PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)a->answers.group_size, prompt->ids, prompt->n,
+                              o->ids, o->n));
+    a->sequence[q] = -1;
+    m->weight[q] = 1;
+    m->logp_ref[q] = 0;
+    for (int64_t j = 0; j < o->n; j++)
+        m->logp_ref[q] += (double)o->logp[j];
+    return PLUMB_OK;
+}
+
+const struct plumb_method_stages plumb_add_selm = {.open_rollouts = open_rollouts,
+                                                   .open = plumb_align_keep_reference,
+                                                   .close = close,
+                                                   .begin = begin,
+                                                   .rollout_phase = "greedy",
+                                                   .rollout = rollout,
+                                                   .rollout_tokens = rollout_tokens,
+                                                   .extra_sequences = 1,
+                                                   .add_sequences = add_sequences};
