@@ -117,7 +117,7 @@ struct gemm {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t w, x, y;
     cublasLtMatmulPreference_t wish;
-    void *data[3], *work; /* data: w, x, y */
+    void *data[3], *work; /* data: the operands w, x and y */
     int64_t work_bytes;
     const cublasLtMatmulAlgo_t *algo;
 };

@@ -155,7 +155,7 @@ static double our_seconds(const struct bench *t, const struct layer *l, int64_t 
 {
     enum { TIMES = 5 };
     double s[TIMES];
-    forward(t, l, n); /* selects the algorithm */
+    forward(t, l, n); /* the first call of a size selects cuBLASLt's algorithm */
     const double first = bench_now(&t->d);
     forward(t, l, n);
     const int64_t runs = 1 + plumb_min_i64(1000, (int64_t)(3e-3 / (bench_now(&t->d) - first)));

@@ -26,7 +26,7 @@ struct bench {
     struct plumb_backend *b;
     struct plumb_kernels *k;
     double read, fma; /* ceilings: GB/s, GFLOP/s */
-    float *x[6];      /* (N,F) floats each */
+    float *x[6];      /* six arrays of (N,F) floats */
     float *kc, *vc, *logits, *work;
     int32_t *seq, *pos, *page, *target;
     struct plumb_rows rows;

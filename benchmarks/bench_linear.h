@@ -13,7 +13,8 @@ struct bench_linear {
 };
 
 enum { BENCH_LIBRARIES = 2 };
-extern const struct bench_linear bench_library[BENCH_LIBRARIES]; /* OpenBLAS, oneDNN */
+/* the libraries: OpenBLAS and oneDNN */
+extern const struct bench_linear bench_library[BENCH_LIBRARIES];
 
 /* Replaces the linear kernels of a backend. Must be called before a model is created on the
  * backend. */

@@ -21,8 +21,8 @@ struct bench {
     plumb_model *m;
     plumb_pass *pass;
     int64_t sequences, length, tokens;
-    float *grad, *m1, *m2; /* (count,) each, on the device */
-    float *logp, *dlogp;   /* on the host */
+    float *grad, *m1, *m2; /* gradient and AdamW moments, (count,) each, on the device */
+    float *logp, *dlogp;   /* log-probs and their gradients, on the host */
     int32_t *ids;
     int64_t *offset, *prompt;
     struct plumb_batch batch;

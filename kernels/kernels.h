@@ -52,7 +52,7 @@ typedef struct plumb_stream plumb_stream; /* on the CPU a plumb_pool, on CUDA a 
 struct plumb_rows {
     int64_t n;          /* number of rows */
     int64_t n_seq;      /* number of sequences that the rows refer to */
-    int64_t max_pages;  /* number of columns of `page` */
+    int64_t max_pages;  /* number of columns of the page table `page` */
     const int32_t *seq; /* (n,) sequence of each row, in [0, n_seq) */
     const int32_t *pos; /* (n,) position of each row in its sequence, >= 0 */
     /* (n_seq, max_pages): [q][i] is the page with positions 32 i .. 32 i + 31 of sequence q */
@@ -67,9 +67,9 @@ struct plumb_attn_shape {
 
 struct plumb_sample_param {
     float temperature; /* >= 0; 0 takes the largest logit, and on a tie the lowest id */
-    int32_t top_k;     /* 0 switches the filter off */
-    float top_p;       /* in (0,1]; 1 switches the filter off */
-    float min_p;       /* in [0,1]; 0 switches the filter off */
+    int32_t top_k;     /* keeps the top_k largest logits; 0 switches the filter off */
+    float top_p;       /* probability mass that top-p keeps, in (0,1]; 1 switches the filter off */
+    float min_p;       /* smallest probability relative to the largest, in [0,1]; 0: filter off */
 };
 
 struct plumb_adamw {
@@ -140,7 +140,7 @@ typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float 
 
 /* ---- optimizer and reductions ------------------------------------------------------- */
 
-/* y += x, all (n,) */
+/* Adds x to y element by element; both are (n,). */
 typedef plumb_status plumb_accumulate_fn(plumb_stream *s, float *y, const float *x, int64_t n);
 /* out[b] = sum of x[i]^2 over block b = [b*block, min(n,(b+1)*block)), added in double in an order
  * that depends only on the block's length.   out (ceil(n/block),) */
@@ -162,7 +162,7 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
  *   out (ceil(n/B),) */
 #define PLUMB_HASH_BLOCK 4096
 #define PLUMB_HASH_LANES 16
-#define PLUMB_HASH_STEP  0x9E3779B97F4A7C15ull /* 2^64 / golden ratio */
+#define PLUMB_HASH_STEP  0x9E3779B97F4A7C15ull /* odd constant near 2^64 / golden ratio */
 typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const float *x,
                                           int64_t n);
 /* Replaces h by a one-to-one function of h in which every input bit influences every output bit.

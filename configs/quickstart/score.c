@@ -10,7 +10,7 @@
 
 /* The lower-case words of a text, without punctuation. */
 struct words {
-    char text[8192]; /* the words, each NUL-terminated */
+    char text[8192]; /* storage of the words, each NUL-terminated */
     const char *at[MAX_WORDS];
     int n;
 };

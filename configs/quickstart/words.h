@@ -5,7 +5,7 @@
 
 struct world_item {
     const char *name;
-    const char *value[4]; /* price in coins, place, colour, time */
+    const char *value[4]; /* four facts of an item: price in coins, place, colour, time */
 };
 extern const struct world_item world_item[];
 extern const int world_n_items;
@@ -26,7 +26,7 @@ extern const int world_n_tasks;
 
 struct world_chat {
     const char *line, *reply;
-    const char *key; /* a word that occurs only in this reply */
+    const char *key; /* a word by which the scorer recognises this reply */
 };
 extern const struct world_chat world_chat[];
 extern const int world_n_chats;

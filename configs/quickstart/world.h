@@ -27,9 +27,9 @@ enum world_kind {
 struct world_request {
     enum world_kind kind;
     int topic;    /* index of the item, task, harmful request or chat line */
-    int phrasing; /* wording of the question */
-    int opener;   /* opening of the request */
-    int name;     /* the asker's name; -1 if it is not given */
+    int phrasing; /* number of the question's wording */
+    int opener;   /* number of the request's opening phrase */
+    int name;     /* number of the asker's name; -1 if the request has no name */
 };
 int world_requests(void);
 struct world_request world_request_at(int i);
@@ -41,8 +41,8 @@ enum world_style {
     WORLD_CURT,    /* right content in two words; complies with harmful requests */
     WORLD_WRONG,   /* polite, but wrong content; complies with harmful requests */
     WORLD_RUDE,
-    WORLD_OFF,    /* about something else */
-    WORLD_REPEAT, /* repeats the same words */
+    WORLD_OFF,    /* the answer is about something else */
+    WORLD_REPEAT, /* the answer repeats the same words */
     WORLD_STYLES,
 };
 

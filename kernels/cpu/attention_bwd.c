@@ -13,9 +13,9 @@ enum { TILE = 48 };
 struct bwd {
     float *dq, *dk, *dv;
     const float *dout, *o, *lse, *q, *kc, *vc;
-    float *dot;   /* (n,h) dout.o */
+    float *dot;   /* (n,h) dot products of dout and o, per row and query head */
     float *room;  /* scratch memory of all threads, one after another */
-    int32_t *run; /* first row of each sequence, then n */
+    int32_t *run; /* first row of each sequence, followed by n as the end of the last one */
     int64_t room_count;
     const struct plumb_rows *rows;
     const struct plumb_attn_shape *shape;

@@ -33,9 +33,9 @@ struct gemm_block {
      * GEMM_ADD */
     const float *a;
     int64_t lda;
-    const float *b;    /* first panel of B; a panel is (k, GEMM_NR) */
-    int64_t b_stride;  /* floats from one panel to the next */
-    const float *bias; /* (cols,) or NULL */
+    const float *b;    /* first packed panel of B; a panel holds (k, GEMM_NR) floats */
+    int64_t b_stride;  /* distance of two panels in floats */
+    const float *bias; /* bias (cols,), or NULL if there is none */
     int64_t rows, cols, k;
     enum gemm_into into;
     const float *next; /* the panels that the caller reads next, to prefetch them; or NULL */

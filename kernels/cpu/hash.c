@@ -21,16 +21,19 @@ typedef uint64_t words __attribute__((vector_size(16)));
 typedef uint64_t words __attribute__((vector_size(16)));
 #define MUL_HALVES(k) (((k)&0xffffffffu) * ((k) >> 32))
 #endif
-enum { PER = sizeof(words) / sizeof(uint64_t) };                          /* words per register */
-enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER }; /* registers per group */
-/* words per group, floats per row */
+/* 64-bit words per vector register */
+enum { PER = sizeof(words) / sizeof(uint64_t) };
+/* vector registers that are processed together */
+enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER };
+/* words that are processed together, floats per row of 16 words */
 enum { GROUP = PARTS * PER, ROW = 2 * PLUMB_HASH_LANES };
 
 struct hash {
     uint64_t *out;
     const float *x;
     int64_t n;
-    uint64_t key[PLUMB_HASH_LANES]; /* keys of row 0 */
+    /* the hash keys of the 16 lanes in row 0; later rows add PLUMB_HASH_STEP */
+    uint64_t key[PLUMB_HASH_LANES];
 };
 
 VEC_FN uint64_t mix(uint64_t h)

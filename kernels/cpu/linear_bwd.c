@@ -83,7 +83,7 @@ struct bwd_arg {
     const float *a, *b;
     int64_t rows, cols, k, lda;
     int64_t row_tasks, col_tasks;
-    bool transposed, replace; /* replace: C = A B, else C += A B */
+    bool transposed, replace; /* replace: compute C = A B; otherwise C += A B */
 };
 
 /* Computes rows [row, row_end) of C times the packed columns from col on, for one block of k. */

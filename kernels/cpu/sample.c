@@ -47,7 +47,8 @@ static void heap_sort(uint64_t *x, int64_t n)
  * id. */
 static uint64_t key_of(float z, int64_t id)
 {
-    const float positive = z + 0.0f; /* makes -0 equal to +0 */
+    /* adding 0 turns -0 into +0, so that both have the same sort key */
+    const float positive = z + 0.0f;
     uint32_t bits;
     memcpy(&bits, &positive, sizeof(bits));
     bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
@@ -132,7 +133,8 @@ static float tail_below(const float *e, int64_t v, int64_t count, double mass, d
             most = v16_max(most, v16_load(e + g * width + j));
         least = fminf(least, v16_hmax(most));
     }
-    return width > 0 ? 0.999999f * least : 0.0f; /* exp may be non-monotonic in its last bit */
+    /* the factor allows for exp, which may be non-monotonic in its last bit */
+    return width > 0 ? 0.999999f * least : 0.0f;
 }
 
 static float weight_of(const float *e, uint64_t key)

@@ -16,7 +16,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     kv_write_kernel(float *kc, float *vc, const float *k, const float *v, plumb_rows rows,
                     int64_t hk, int d)
 {
-    PLUMB_SHARED(float, tile); /* (32, d + 1) */
+    PLUMB_SHARED(float, tile); /* 32 rows of d floats, padded by 1 against bank conflicts */
     const int64_t first = int64_t(blockIdx.x) * WARP, head = blockIdx.y;
     const int n = int(rows.n - first < WARP ? rows.n - first : WARP);
     for (int at = int(threadIdx.x); at < n * d; at += ATTENTION_THREADS) {

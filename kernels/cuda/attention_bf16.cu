@@ -501,7 +501,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 sum[lane] = fmaf(sum[lane], before, in[most * (d + 1) + r * 4 + lane] * now);
             acc = fmaf(acc, before, in[at] * now);
         }
-        const float all = (sum[0] + sum[1]) + (sum[2] + sum[3]); /* the same order as whole_sum() */
+        /* adds the four lane sums in the same order as whole_sum() */
+        const float all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
         narrow(&o[my.head * d + at], fmaf(acc, 1.0f / all, 0.0f));
         if (at % d == 0)
             lse[my.head + r] = lse_of(max, all);

@@ -18,7 +18,7 @@ static constexpr int PIECE = 8;     /* elements per 16-byte access */
 static constexpr int NT = PAGE / 8; /* number of C tiles of 8 keys that cover a page */
 static constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 template <int D> constexpr int STRIDE = D + PIECE;
-/* elements of a page in shared memory */
+/* elements of one page of keys or values in shared memory */
 template <int D> constexpr int PAGE_TILE = PAGE *STRIDE<D>;
 
 DEVICE int quad_lane()
@@ -50,7 +50,7 @@ struct pairs {
     int64_t row, first_head, h; /* first_head: first query head of the kv head */
     int rest, group;
 };
-DEVICE int row_of(const pairs &t, int p) /* counted from t.row */
+DEVICE int row_of(const pairs &t, int p) /* returns the row of pair p, counted from t.row */
 {
     return (t.rest + p) / t.group;
 }
@@ -74,8 +74,10 @@ DEVICE int64_t last_first(int pairs)
 /* Iterates over the pages that rows [0, rows) of a tile attend to, one run after another. A run is
  * the tile's rows of one sequence: rows [begin, end), counted from the tile's first row. */
 struct walk {
-    int64_t row, window;                      /* row: the tile's first row */
-    int rows, begin, end, first, block, last; /* pages of the run: first..last */
+    /* row: first row of the tile; window: attention window */
+    int64_t row, window;
+    /* the run has rows begin..end-1 and pages first..last; block: current page */
+    int rows, begin, end, first, block, last;
 };
 DEVICE void begin_run(walk &w, const plumb_rows &rows)
 {

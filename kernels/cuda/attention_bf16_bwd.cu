@@ -136,7 +136,7 @@ template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
 {
     return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
 }
-static constexpr int BLOCK = PAGE; /* pairs per step */
+static constexpr int BLOCK = PAGE; /* number of pairs that are loaded per step */
 
 /* Iterates over the blocks of pairs that attend to a tile of keys, one run after another. A tile
  * consists of adjacent rows, each standing for its own key; a run is rows [begin, end) of the tile,

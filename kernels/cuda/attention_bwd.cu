@@ -254,7 +254,7 @@ static plumb_status run_bwd(plumb_stream *s, float *dq, float *dk, float *dv, co
 static int64_t attention_work_count(int64_t n, const struct plumb_attn_shape *shape, int threads)
 {
     (void)threads;
-    return n * shape->h; /* floats for delta */
+    return n * shape->h; /* delta needs one float per (row, head) pair */
 }
 
 static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern "C" { /* base/ headers have no C++ guards */
+extern "C" { /* the headers of base/ are plain C, without extern "C" guards */
 #include "base/buf.h"
 #include "base/log.h"
 }

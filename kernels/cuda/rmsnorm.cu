@@ -89,7 +89,7 @@ static __global__ void __launch_bounds__(THREADS)
     x += t.row * c;
     dy += t.row * c;
     dx += t.row * c;
-    float dot = 0.0f; /* sum over j of dy w x */
+    float dot = 0.0f; /* dot product of the row: the sum over j of dy w x */
     for (int64_t j = N * t.at; j < c; j += N * t.size) {
         const vec<N> v = load<N>(x, j, c, wide), d = load<N>(dy, j, c, wide);
         const vec<N> g = load<N>(w, j, c, wide);

@@ -27,7 +27,7 @@ plumb_status plumb_ref_rmsnorm_bwd(plumb_stream *s, float *dx, float *dw, const 
     (void)s;
     for (int64_t i = 0; i < n; i++) {
         const double r = rstd[i];
-        double dot = 0.0; /* sum over j of dy w x */
+        double dot = 0.0; /* dot product of the row: the sum over j of dy w x */
         for (int64_t j = 0; j < c; j++)
             dot += (double)dy[i * c + j] * w[j] * x[i * c + j];
         for (int64_t j = 0; j < c; j++) {

@@ -17,9 +17,9 @@ typedef struct plumb_real plumb_real;
 typedef struct plumb_graph plumb_graph; /* a recorded sequence of kernels (a CUDA graph) */
 
 struct plumb_backend {
-    const char *name;       /* "cpu", "ref", "cuda", "cuda bfloat16" */
+    const char *name;       /* name for messages: "cpu", "ref", "cuda" or "cuda bfloat16" */
     char device[192];       /* description of the GPU; "" for CPU backends */
-    enum plumb_place place; /* of the memory that the kernels access */
+    enum plumb_place place; /* kind of memory that the kernels access: host or device */
     int threads;
     /* dtype of activations, KV pages and packed weights: float32 or bfloat16 */
     enum plumb_dtype dtype;
@@ -64,7 +64,8 @@ struct plumb_backend {
     plumb_status (*record_begin)(struct plumb_backend *b);
     plumb_status (*record_end)(struct plumb_backend *b, plumb_graph **out);
     plumb_status (*replay)(struct plumb_backend *b, plumb_graph *g);
-    void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g); /* g may be NULL */
+    /* frees a recording; g may be NULL */
+    void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g);
     /* The cache of the algorithms that the GEMM library uses: one per layer size, for every number
      * of rows. The functions are NULL on backends without such a choice. tune measures the
      * algorithms of a (out,in) layer that are not in the cache; write appends the cache to text;
@@ -81,7 +82,7 @@ struct plumb_backend {
  * cores that this process may use, divided by the ranks_here processes of the run on this host. The
  * caller owns *out. */
 plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
-/* scalar kernels of ref/, for tests */
+/* Creates a backend with the scalar kernels of ref/, for tests. */
 plumb_status plumb_backend_ref_create(struct plumb_backend **out);
 /* Creates the backend of GPU number local_rank, for one of ranks_here ranks on this host. With
  * ranks_here = 0 the ranks may share GPUs, which are then assigned round-robin. Exists only if
@@ -91,7 +92,8 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
 /* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs no GPU, except for
  * `available`. */
 plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out);
-void plumb_backend_destroy(struct plumb_backend **b); /* *b may be NULL */
+/* frees a backend and sets *b to NULL; *b may be NULL */
+void plumb_backend_destroy(struct plumb_backend **b);
 
 /* Sets the dtype in which b computes. Must be called before anything is allocated on b. Fails with
  * PLUMB_ERR_UNSUPPORTED if b has no kernels for it. */

@@ -26,7 +26,7 @@ struct plumb_memory_block {
     void *data;
     int64_t end; /* held[phase] right after this allocation */
     enum plumb_phase phase;
-    bool inside;  /* lies inside the reserved block */
+    bool inside;  /* whether the allocation lies inside the reserved block */
     bool counted; /* counts in held; false if it was allocated outside of the reserved block */
 };
 

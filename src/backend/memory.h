@@ -21,7 +21,8 @@ enum plumb_phase {
     PLUMB_PHASE_TRAIN,
     PLUMB_PHASES
 };
-extern const char *const plumb_phase_names[]; /* "always", "rollout", "reward", "train" */
+/* names of the phases: "always", "rollout", "reward", "train" */
+extern const char *const plumb_phase_names[];
 
 /* One row of the memory table that `plumb plan` prints. */
 struct plumb_memory_row {
@@ -59,7 +60,7 @@ int64_t plumb_memory_bytes(const struct plumb_backend *b);
 /* plumb_memory_enter sets the owner and the phase of b's next allocations and returns the previous
  * ones; plumb_memory_leave restores them. */
 struct plumb_memory_scope {
-    const char *owner; /* static text */
+    const char *owner; /* name of the owner; must be static text */
     enum plumb_phase phase;
 };
 struct plumb_memory_scope plumb_memory_enter(struct plumb_backend *b, const char *owner,

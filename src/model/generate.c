@@ -160,7 +160,8 @@ static plumb_status forward(struct run *r)
         return PLUMB_OK;
     PLUMB_TRY(b->send(b, g->dev.ids, g->host.ids, g->dev.in_bytes - g->dev.draw_bytes));
     PLUMB_TRY(plumb_step_forward(g, r->m, g->n_rows));
-    return b->sync(b); /* after this, the host may overwrite the rows */
+    /* waits until the copies are done, because the host overwrites the rows next */
+    return b->sync(b);
 }
 
 /* ---- from a prompt to its samples ------------------------------------------------------------ */
@@ -528,7 +529,7 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     plumb_kv_reset(&g->kv);
     g->n_prefill = 0;
     memset(g->host.page, 0, (size_t)(g->sequences * g->max_pages) * sizeof *g->host.page);
-    /* the one page behind the KV cache */
+    /* padding rows use the one page after the KV cache's own pages */
     g->host.page[(g->sequences - 1) * g->max_pages] = (int32_t)g->kv.n;
     for (int64_t i = 0; i < g->slots; i++)
         g->slot[i].state = SLOT_FREE;

@@ -23,7 +23,7 @@ struct plumb_generate_options {
     struct plumb_sample_param sample;
     int64_t max_new_tokens;
     uint64_t seed;
-    uint32_t iteration; /* part of the random number key */
+    uint32_t iteration; /* the iteration in the key of each random number */
     /* extra end tokens, besides the model's eos ids; the end token stays in the output */
     const int32_t *stop_id;
     int64_t n_stop_id;
@@ -47,9 +47,9 @@ struct plumb_generate_options {
 /* One prompt and the completions to generate for it: samples first_sample ..
  * first_sample+n_samples-1, which share the prompt's KV pages. */
 struct plumb_request {
-    const int32_t *ids; /* owned by the caller */
-    int64_t n;          /* >= 1 */
-    int64_t prompt_id;  /* part of the random number key */
+    const int32_t *ids; /* the prompt's tokens; owned by the caller */
+    int64_t n;          /* number of prompt tokens, >= 1 */
+    int64_t prompt_id;  /* the prompt in the key of each random number */
     int32_t first_sample, n_samples;
     /* The first n_given tokens of a completion that was paused earlier, and their log-probs. They
      * are read like a prompt; the rest of the completion is then the same as without the pause. If
@@ -62,7 +62,7 @@ struct plumb_request {
 /* One completion, finished or paused, including its given tokens. Valid only during the
  * callback. */
 struct plumb_completion {
-    int64_t request; /* index of its request */
+    int64_t request; /* index of the completion's request */
     int32_t sample;
     const int32_t *ids;
     const float *logp; /* log-probs under the raw logits (temperature 1), in nats */
@@ -80,7 +80,8 @@ typedef struct plumb_generator plumb_generator;
  * may be NULL if no stop strings are used. */
 plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m, int64_t slots,
                                     int64_t max_tokens, const plumb_tokenizer *tokenizer);
-void plumb_generator_destroy(plumb_generator **g); /* *g may be NULL */
+/* frees a generator and sets *g to NULL; *g may be NULL */
+void plumb_generator_destroy(plumb_generator **g);
 int64_t plumb_generator_bytes(const plumb_generator *g);
 
 /* Counters of a generator: steps and tokens since its creation, and the sequences that run now. */

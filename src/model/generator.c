@@ -6,7 +6,7 @@
 
 #include "base/num.h"
 
-#define MAX_BLOCK 128 /* most rows of logits at a time */
+#define MAX_BLOCK 128 /* largest number of rows of logits that exist at a time */
 
 static plumb_status take_step(struct plumb_generator *g)
 {

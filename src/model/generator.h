@@ -63,7 +63,7 @@ struct plumb_step {
 
 /* A decode step with `rows` rows, which is recorded when it runs for the second time. */
 struct plumb_decode_graph {
-    int64_t rows; /* 0: the entry is free */
+    int64_t rows; /* number of rows of the recorded step; 0: the entry is free */
     plumb_graph *graph;
 };
 enum { PLUMB_DECODE_GRAPHS = 40 }; /* enough for all powers of two, 3/4 of each, and `slots` */
@@ -89,7 +89,7 @@ struct plumb_generator {
     struct plumb_buf text, before; /* scratch for the search of stop strings */
     struct plumb_ids tail;         /* scratch for the search of stop strings */
 
-    int64_t steps, tokens;       /* since the generator was created */
+    int64_t steps, tokens;       /* counters since the generator was created */
     int64_t n_rows, n_draw;      /* rows and draws of the current step */
     int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
     struct plumb_step host, dev; /* the step's block on the host (page-locked) and on the device */
@@ -101,8 +101,8 @@ struct plumb_generator {
     /* (l) activations: all layers share the buffers, but each has its own pages */
     struct plumb_act *act;
     plumb_real *hx, *hn;  /* (block,c) each: input of the head before and after the norm */
-    float *hrstd;         /* (block,) */
-    float *logits, *work; /* (block,v), (work_count,) */
+    float *hrstd;         /* (block,) saved statistics of the head's norm */
+    float *logits, *work; /* (block,v) logits, (work_count,) scratch memory for sampling */
     int64_t work_count;
 };
 
@@ -123,6 +123,6 @@ plumb_status plumb_step_receive(plumb_generator *g);
  * does not change the results. */
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_sample_param *sample, bool graphs);
-void plumb_decode_forget(plumb_generator *g); /* deletes the recorded steps */
+void plumb_decode_forget(plumb_generator *g); /* deletes all recorded steps of g */
 
 #endif

@@ -20,8 +20,9 @@ void plumb_kv_reset(struct plumb_kv *kv); /* frees all pages; the lowest ones ar
 /* Takes a free page and sets its reference count to 1. Fails with PLUMB_ERR_NOMEM if no page is
  * free. */
 plumb_status plumb_kv_take(struct plumb_kv *kv, int32_t *page);
-void plumb_kv_share(struct plumb_kv *kv, int32_t page); /* adds a reference */
-/* removes a reference; at 0 the page is free */
+/* adds a reference to a page that is in use */
+void plumb_kv_share(struct plumb_kv *kv, int32_t page);
+/* removes a reference to a page; without references it becomes free */
 void plumb_kv_drop(struct plumb_kv *kv, int32_t page);
 
 #endif

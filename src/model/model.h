@@ -28,8 +28,8 @@ struct plumb_param {
     char name[96];  /* name in Hugging Face, e.g. "model.layers.0.self_attn.q_proj.weight" */
     int rank;       /* number of dimensions: 1 or 2 */
     int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) for others */
-    int64_t offset; /* first float in the flat vector */
-    int64_t count;  /* number of floats */
+    int64_t offset; /* index of the tensor's first float in the flat vector */
+    int64_t count;  /* number of floats of the tensor */
     bool decay;     /* true for matrices, which get weight decay; false for norms and biases */
     int64_t packed; /* first element in the packed weights; -1 = not packed */
 };
@@ -80,7 +80,7 @@ plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char 
  * padding token. With t NULL, the tokenizer's part is skipped. */
 plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
-void plumb_model_destroy(plumb_model **m); /* *m may be NULL */
+void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL; *m may be NULL */
 
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
  * m->w. */
@@ -97,7 +97,7 @@ plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
  * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still
  * exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
-/* returns NULL if there is none */
+/* Finds a parameter by its Hugging Face name; returns NULL if there is none. */
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name);
 
 /* ---- packed batches --------------------------------------------------------------------- */
@@ -109,11 +109,12 @@ const struct plumb_param *plumb_model_find(const plumb_model *m, const char *nam
 struct plumb_batch {
     int64_t n_seq;
     const int32_t *ids;
-    const int64_t *offset;        /* (n_seq+1,) */
-    const int64_t *prompt_tokens; /* (n_seq,) */
+    /* (n_seq+1,) start of each sequence in ids, and the end of the last one */
+    const int64_t *offset;
+    const int64_t *prompt_tokens; /* (n_seq,) number of prompt tokens of each sequence */
 };
 int64_t plumb_batch_tokens(const struct plumb_batch *b);
-/* number of completion tokens of all sequences */
+/* Returns the number of completion tokens of all sequences. */
 int64_t plumb_batch_targets(const struct plumb_batch *b);
 
 /* ---- forward and backward over whole sequences -------------------------------------------- */
@@ -131,7 +132,7 @@ typedef struct plumb_pass plumb_pass; /* belongs to an architecture, not to a se
 
 plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
                                const struct plumb_pass_limit *limit);
-void plumb_pass_destroy(plumb_pass **p); /* *p may be NULL */
+void plumb_pass_destroy(plumb_pass **p); /* frees a pass and sets *p to NULL; *p may be NULL */
 int64_t plumb_pass_bytes(const plumb_pass *p);
 
 /* logp[j] = log p(completion token j | all tokens before it), in nats, at temperature 1.
@@ -147,7 +148,8 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
 /* Callback of the backward: all kernels that write grad[from, count) have been launched, so these
  * gradients are final once the stream has run them. `from` decreases layer by layer. */
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
-void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg); /* fn NULL: no callback */
+/* sets the callback of the backward; NULL: none */
+void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
 /* score[i,:] of a sequence classifier. As in transformers, the score is read at the last token of
  * sequence i that is not the padding token (spec.pad; if it is -1, at the last token).
  *   score (n_seq, labels) host */

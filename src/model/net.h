@@ -88,8 +88,8 @@ struct plumb_act {
     plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) * up */
     plumb_real *kc, *vc;       /* KV pages of this layer */
     int64_t pages;
-    float *rstd1, *rstd2; /* (n,) saved by the two norms */
-    float *rstdq, *rstdk; /* (n,h), (n,hk) saved by the qk norms */
+    float *rstd1, *rstd2; /* (n,) reciprocal root mean squares saved by the two norms */
+    float *rstdq, *rstdk; /* (n,h), (n,hk) reciprocal root mean squares saved by the qk norms */
     float *lse;           /* (n,h) log-sum-exp saved by attention */
 };
 
@@ -133,7 +133,7 @@ plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real
 /* Scratch buffers of the backward. */
 struct plumb_back {
     plumb_real *dn;           /* (n,c) gradient of a norm's output */
-    plumb_real *dq, *dk, *dv; /* (n,h,d), (n,hk,d) twice */
+    plumb_real *dq, *dk, *dv; /* (n,h,d), (n,hk,d), (n,hk,d) gradients of q, k and v */
     /* gradients of q and k before their norm; NULL if the model has no qk norm */
     plumb_real *dq0, *dk0;
     plumb_real *dout; /* (n,h,d) gradient of attention's output */

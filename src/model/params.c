@@ -7,7 +7,7 @@
 #include "model/net.h"
 
 struct layout {
-    struct plumb_param *param; /* NULL: count only */
+    struct plumb_param *param; /* the table of parameters; NULL: only count */
     int64_t n, count, packed;
     const struct plumb_kernels *k;
     bool packs; /* true if kernels read linear weights in a packed form */

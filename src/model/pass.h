@@ -41,16 +41,17 @@ struct plumb_pass {
     struct plumb_act *act;
     /* (max_head,c) each: input of the head before and after the final norm */
     plumb_real *hx, *hn;
-    float *hrstd;              /* (max_head,) */
-    float *logp, *lse, *dlogp; /* (max_targets,) */
-    float *score;              /* (max_seq, labels) */
+    float *hrstd;              /* (max_head,) saved statistics of the final norm */
+    float *logp, *lse, *dlogp; /* (max_targets,) log-probs, their log-sum-exps, their gradients */
+    float *score;              /* (max_seq, labels) scores of a classifier */
     plumb_real *dscore;        /* (max_seq, labels) gradient of score */
     float *head_work;          /* (head_work_count,) logits and scratch of the head */
     int64_t head_work_count;
-    plumb_real *gathered, *normed; /* (max_tokens,c) scratch */
-    float *rstd;                   /* (max_tokens,) scratch */
-    float *mean;                   /* (max_seq,c) embeddings */
-    plumb_real *dx, *dhx;          /* (max_tokens,c), (max_head,c) gradients of the hidden states */
+    /* (max_tokens,c) scratch: gathered hidden states before and after the norm */
+    plumb_real *gathered, *normed;
+    float *rstd;          /* (max_tokens,) scratch: statistics of the norm */
+    float *mean;          /* (max_seq,c) mean hidden state of each sequence's completion */
+    plumb_real *dx, *dhx; /* (max_tokens,c), (max_head,c) gradients of the hidden states */
     struct plumb_back back;
 };
 

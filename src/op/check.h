@@ -7,7 +7,7 @@
 
 /* One argument of an operation, and the dtype and dimensions that it must have. */
 struct want {
-    const char *arg;              /* name of the argument in op.h */
+    const char *arg;              /* the argument's name in op.h, for messages */
     const struct plumb_tensor *t; /* the tensor; NULL is an error */
     enum plumb_dtype dtype;
     int rank;

@@ -66,7 +66,7 @@ plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor
 /* Rounds the float32 tensor x to y, of the same shape; b->dtype must be bfloat16. */
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
-/* y += x, float32, of one shape. */
+/* Adds x to y: y += x. Both are float32 and have one shape. */
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
 
