@@ -32,7 +32,7 @@ struct tile {
 
 /* One step of the online softmax for pair p: replaces the scores of one page by their weights and
  * updates the pair's running maximum, weight sum and output. */
-VEC_FN void soften(struct tile *t, int64_t p)
+VEC_FN void softmax_step(struct tile *t, int64_t p)
 {
     float *s = t->s + p * PAGE, *o = t->o + p * t->dp;
     const v16 s0 = v16_load(s), s1 = v16_load(s + 16);
@@ -85,7 +85,7 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
             s[i * PAGE + j] = -INFINITY;
         for (int64_t j = end[i]; j < PAGE; j++)
             s[i * PAGE + j] = -INFINITY;
-        soften(t, p + i);
+        softmax_step(t, p + i);
     }
     to = plumb_max_i64(from, to);
     for (int64_t i = 0; i < n; i++)

@@ -13,31 +13,31 @@ enum { TILE = 48 };
 struct bwd {
     float *dq, *dk, *dv;
     const float *dout, *o, *lse, *q, *kc, *vc;
-    float *dot;   /* (n,h) dot products of dout and o, per row and query head */
-    float *room;  /* scratch memory of all threads, one after another */
-    int32_t *run; /* first row of each sequence, followed by n as the end of the last one */
-    int64_t room_count;
+    float *dot;     /* (n,h) dot products of dout and o, per row and query head */
+    float *scratch; /* scratch memory of all threads, one after another */
+    int32_t *run;   /* first row of each sequence, followed by n as the end of the last one */
+    int64_t scratch_count;
     const struct plumb_rows *rows;
     const struct plumb_attn_shape *shape;
 };
 
 /* The scratch memory of one thread, divided into its arrays. */
-struct room {
+struct scratch {
     float *k, *vt, *dk, *dv; /* keys (PAGE,dp), values (d,PAGE), gradients of both (PAGE,dp) */
     float *p, *ds;           /* (TILE,PAGE) probabilities, gradients of the scores */
     float *q, *dout, *dq;    /* (TILE,dp) copies with padded rows, used when d % 16 != 0 */
     int64_t d, dp;
 };
 
-static int64_t room_count(int64_t d)
+static int64_t scratch_count(int64_t d)
 {
     const int64_t dp = plumb_ceil_div(d, 16) * 16;
     return 4 * PAGE * dp + 2 * TILE * PAGE + 3 * TILE * dp;
 }
 
-static struct room room_at(float *at, int64_t d)
+static struct scratch scratch_at(float *at, int64_t d)
 {
-    struct room r = {.d = d, .dp = plumb_ceil_div(d, 16) * 16};
+    struct scratch r = {.d = d, .dp = plumb_ceil_div(d, 16) * 16};
     float **part[] = {&r.k, &r.vt, &r.dk, &r.dv, &r.p, &r.ds, &r.q, &r.dout, &r.dq};
     for (int i = 0; i < 9; i++) {
         *part[i] = at;
@@ -48,7 +48,7 @@ static struct room room_at(float *at, int64_t d)
 
 /* Loads `keys` keys row by row and their values transposed into the scratch memory, fills the rest
  * of the block with zeros and clears dk and dv. */
-static void load_block(struct room *r, const float *kt, const float *v, int64_t keys)
+static void load_block(struct scratch *r, const float *kt, const float *v, int64_t keys)
 {
     if (keys < PAGE || r->d < r->dp)
         memset(r->k, 0, (size_t)(PAGE * r->dp) * sizeof(float));
@@ -87,7 +87,7 @@ static void copy_rows(float *to, int64_t ldt, const float *from, int64_t ldf, in
 
 /* Adds the gradients of one key block and rows [i, i + rows) of the sequence whose first row is
  * `start`, for query head a. */
-static void tile(const struct bwd *b, struct room *r, const float *kt, int64_t start, int64_t i,
+static void tile(const struct bwd *b, struct scratch *r, const float *kt, int64_t start, int64_t i,
                  int64_t rows, int64_t a, int64_t first)
 {
     const int64_t h = b->shape->h, d = r->d, dp = r->dp, at = ((start + i) * h + a) * d;
@@ -137,7 +137,7 @@ static void units(void *arg, int64_t begin, int64_t end, int thread)
     const struct bwd *b = arg;
     const int64_t hk = b->shape->hk, group = b->shape->h / hk, d = b->shape->d;
     const int64_t window = b->shape->window;
-    struct room r = room_at(b->room + thread * b->room_count, d);
+    struct scratch r = scratch_at(b->scratch + thread * b->scratch_count, d);
     for (int64_t u = begin; u < end; u++) {
         const int64_t g = u % hk, start = b->run[u / hk], len = b->run[u / hk + 1] - start;
         const int32_t *page = b->rows->page + b->rows->seq[start] * b->rows->max_pages;
@@ -164,7 +164,7 @@ static int64_t aligned(int64_t count)
 int64_t PLUMB_CPU(attention_work_count)(int64_t n, const struct plumb_attn_shape *shape,
                                         int threads)
 {
-    return aligned(n + 1) + aligned(n * shape->h) + threads * aligned(room_count(shape->d));
+    return aligned(n + 1) + aligned(n * shape->h) + threads * aligned(scratch_count(shape->d));
 }
 
 plumb_status PLUMB_CPU(attention_bwd)(plumb_stream *s, float *dq, float *dk, float *dv,
@@ -177,8 +177,8 @@ plumb_status PLUMB_CPU(attention_bwd)(plumb_stream *s, float *dq, float *dk, flo
     struct bwd b = {dq, dk, dv, dout, o, lse, q, kc, vc, NULL, NULL, NULL, 0, rows, shape};
     b.run = (int32_t *)(void *)work;
     b.dot = work + aligned(n + 1);
-    b.room = b.dot + aligned(n * shape->h);
-    b.room_count = aligned(room_count(shape->d));
+    b.scratch = b.dot + aligned(n * shape->h);
+    b.scratch_count = aligned(scratch_count(shape->d));
     int64_t runs = 0;
     for (int64_t i = 0; i < n; i = run_end(rows, i, n))
         b.run[runs++] = (int32_t)i;

@@ -64,9 +64,9 @@ struct online {
 };
 
 /* Turns the scores s (16,PAGE) into probabilities relative to the row's largest score so far, and
- * updates row. worth[i] receives the factor by which the sums of the earlier pages must be
+ * updates row. factor[i] receives the factor by which the sums of the earlier pages must be
  * multiplied. first is the position of the page's first key. */
-DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int first)
+DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, int first)
 {
     const bool all = row->from[0] <= first && row->from[1] <= first && row->to[0] >= first + PAGE &&
                      row->to[1] >= first + PAGE;
@@ -96,23 +96,23 @@ DEVICE void softmax(float (*s)[4], online *row, float *worth, float scale, int f
                 s[n][2 * i + e] = exp2_fast(s[n][2 * i + e] - base);
                 sum += s[n][2 * i + e];
             }
-        worth[i] = exp2_fast(row->max[i] - base);
-        row->sum[i] = fmaf(row->sum[i], worth[i], sum);
+        factor[i] = exp2_fast(row->max[i] - base);
+        row->sum[i] = fmaf(row->sum[i], factor[i], sum);
         row->max[i] = top;
     }
 }
 
-/* Multiplies acc (16,W) by worth, row by row. Returns at once if the factor is 1 for all rows of
+/* Multiplies acc (16,W) by factor, row by row. Returns at once if the factor is 1 for all rows of
  * the warp. */
-template <int W> DEVICE void reduce(float (*acc)[4], const float *worth)
+template <int W> DEVICE void rescale(float (*acc)[4], const float *factor)
 {
-    if (__ballot_sync(ALL_LANES, worth[0] != 1.0f || worth[1] != 1.0f) == 0)
+    if (__ballot_sync(ALL_LANES, factor[0] != 1.0f || factor[1] != 1.0f) == 0)
         return;
 #pragma unroll
     for (int n = 0; n < W / 8; n++)
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            acc[n][j] *= worth[j / 2];
+            acc[n][j] *= factor[j / 2];
 }
 
 /* Adds a row's sum over its four lanes; each of the four receives the result. */
@@ -136,11 +136,11 @@ DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, in
 
 /* Combines two partial sums whose largest scores are a and b: writes the factor for each sum and
  * returns the larger score. */
-DEVICE float join(float a, float b, float *worth_a, float *worth_b)
+DEVICE float join(float a, float b, float *factor_a, float *factor_b)
 {
     const float top = fmaxf(a, b), base = top == -INFINITY ? 0.0f : top;
-    *worth_a = exp2_fast(a - base);
-    *worth_b = exp2_fast(b - base);
+    *factor_a = exp2_fast(a - base);
+    *factor_b = exp2_fast(b - base);
     return top;
 }
 
@@ -236,7 +236,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
         }
     /* sums of the earlier chunks; they are kept in memory because they are rarely needed */
-    float room[MT * TOTAL<D>], *total = in_memory(room);
+    float totals[MT * TOTAL<D>], *total = in_memory(totals);
     bool folded = false;
     const int last = row_of(tile, here - 1) + 1;
     walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
@@ -272,16 +272,16 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
         if (__ballot_sync(ALL_LANES, any) == 0)
             continue;
-        float s[MT][NT][4], worth[2];
+        float s[MT][NT][4], factor[2];
         scores<D, MT>(s, qs + warp * MT * MMA * STRIDE<D>, keys);
 #pragma unroll
         for (int m = 0; m < MT; m++) {
-            softmax(s[m], &seen[m], worth, scale, page);
+            softmax(s[m], &seen[m], factor, scale, page);
             for (int i = 0; i < 2; i++) {
                 row[m].max[i] = seen[m].max[i];
                 row[m].sum[i] = seen[m].sum[i];
             }
-            reduce<D>(acc[m], worth);
+            rescale<D>(acc[m], factor);
         }
         add_product<D, D, MT>(acc, s, keys + PAGE_TILE<D>, 0);
     }
@@ -424,7 +424,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             fold<SLICES * MMA>(total, &row, acc, !folded);
             folded = true;
         }
-        float s[1][NT][4], worth[2];
+        float s[1][NT][4], factor[2];
         scores_of_warp<D>(s[0][0], qs, keys);
         for (int e = 0; e < 4; e++)
             exchange[(lane_row() + e / 2 * 8) * SCORE_STRIDE + warp * 8 + 2 * quad_lane() + e % 2] =
@@ -435,13 +435,13 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             for (int e = 0; e < 4; e++)
                 s[0][n][e] = exchange[(lane_row() + e / 2 * 8) * SCORE_STRIDE + n * 8 +
                                       2 * quad_lane() + e % 2];
-        softmax(s[0], &row, worth, scale, now.block * PAGE);
+        softmax(s[0], &row, factor, scale, now.block * PAGE);
 #pragma unroll
         for (int n = 0; n < SLICES; n++) {
             const int c = (n * WARPS + warp) * MMA;
             if (c >= D)
                 continue;
-            reduce<MMA>(acc + 2 * n, worth);
+            rescale<MMA>(acc + 2 * n, factor);
             add_product<D, MMA, 1>(reinterpret_cast<float(*)[2][4]>(acc + 2 * n), s,
                                    keys + PAGE_TILE<D>, c);
         }

@@ -14,8 +14,8 @@
 /* All parameters of a model are in one flat vector of floats; gradients and moments have the same
  * layout:
  *
- *     | embedding | layer 0 | layer 1 | ... | final norm | head |
- *     layer:  norm1, q, k, v, [q_norm, k_norm], o, norm2, gate, up, down (each with its bias)
+ *     | embedding | layer 0 | layer 1 | ... | final norm | head (absent if tied) |
+ *     layer:  norm1, q, k, v, [q_norm, k_norm], o, norm2, gate, up, down; a bias follows its matrix
  *
  * Each tensor starts at a multiple of PLUMB_PARAM_ALIGN floats. The length is a multiple of
  * PLUMB_PARAM_BLOCK, because optimizer shards end at block borders (PLUMB_SHARD_BLOCK of

@@ -1,4 +1,4 @@
-/* words.c - checks that a model and a tokenizer fit together.
+/* tokenizer_fit.c - checks that a model and a tokenizer fit together.
  * Layer 4. Includes base/, text/ and model/net.h. */
 #include "base/log.h"
 #include "model/net.h"
