@@ -94,7 +94,7 @@ plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_tensor *x)
 {
     PLUMB_REQUIRE(b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED,
-                  "narrow_fwd needs a bfloat16 backend; %s computes in %s", b->name,
+                  "narrow_fwd: %s computes in %s, expected bfloat16", b->name,
                   plumb_dtype_name(b->dtype));
     PLUMB_TRY(plumb_op_check_rank("narrow_fwd", "y", y, 1, PLUMB_MAX_RANK));
     const int64_t n = plumb_tensor_count(y);

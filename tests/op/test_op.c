@@ -132,9 +132,10 @@ static void test_attention(struct plumb_backend *b, float *store)
             "dv 'q'", "(2,2,8)");
     pos[1] = 64;
     REFUSED_ON_HOST(plumb_op_kv_write_fwd(b, &kc, &vc, &k, &k, &rows), "position 64",
-                    "64 positions");
+                    "a position below 64");
     pos[1] = 32, seq[1] = 1;
-    REFUSED_ON_HOST(plumb_op_kv_write_fwd(b, &kc, &vc, &k, &k, &rows), "sequence 1", "1 sequences");
+    REFUSED_ON_HOST(plumb_op_kv_write_fwd(b, &kc, &vc, &k, &k, &rows), "sequence 1",
+                    "a sequence below 1");
 }
 
 static void test_vocab_and_optim(struct plumb_backend *b, float *store)
