@@ -1,0 +1,307 @@
+/* chat.c - messages become text by a chat template, as transformers' apply_chat_template does.
+ * Layer 3. Includes text/chat.h, base/, io/. */
+#include "text/chat.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io/file.h"
+
+/* transformers appends this to an open message, renders, and cuts the text there. */
+#define TAG "CONTINUE_FINAL_MESSAGE_TAG"
+
+/* ---- messages as a template sees them ------------------------------------------------------- */
+
+static const char *const reasoning[] = {"reasoning_content", "thinking", "reasoning"};
+
+static const plumb_json *reasoning_of(const plumb_json *message)
+{
+    for (int i = 0; i < 3; i++)
+        if (plumb_json_get(message, reasoning[i]))
+            return plumb_json_get(message, reasoning[i]);
+    return NULL;
+}
+
+static plumb_status put_member(struct plumb_buf *out, const char *key, const plumb_json *value)
+{
+    if (plumb_buf_text(out)[out->len - 1] != '{')
+        PLUMB_TRY(plumb_buf_add_text(out, ","));
+    PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
+    PLUMB_TRY(plumb_buf_add_text(out, ":"));
+    return plumb_json_put_node(out, value);
+}
+
+static plumb_status put_open_text(struct plumb_buf *out, const plumb_json *text)
+{
+    struct plumb_buf open = {0};
+    plumb_status st =
+        plumb_buf_add(&open, plumb_json_string(text, ""), plumb_json_string_len(text));
+    if (st == PLUMB_OK)
+        st = plumb_buf_add_text(&open, TAG " ");
+    if (st == PLUMB_OK)
+        st = plumb_json_put_string(out, plumb_buf_text(&open), open.len);
+    plumb_buf_fini(&open);
+    return st;
+}
+
+/* The content of the message that stays open: TAG behind it, or behind its last text part. */
+static plumb_status put_open(struct plumb_buf *out, const plumb_json *content)
+{
+    int64_t last = plumb_json_count(content) - 1;
+    if (plumb_json_type_of(content) != PLUMB_JSON_ARRAY)
+        return put_open_text(out, content);
+    while (last >= 0 && !plumb_json_get(plumb_json_at(content, last), "text"))
+        last--;
+    PLUMB_TRY(plumb_buf_add_text(out, "["));
+    for (int64_t i = 0; i < plumb_json_count(content); i++) {
+        const plumb_json *part = plumb_json_at(content, i);
+        PLUMB_TRY(plumb_buf_add_text(out, i ? "," : ""));
+        if (i != last) {
+            PLUMB_TRY(plumb_json_put_node(out, part));
+            continue;
+        }
+        PLUMB_TRY(plumb_buf_add_text(out, "{\"type\":\"text\",\"text\":"));
+        PLUMB_TRY(put_open_text(out, plumb_json_get(part, "text")));
+        PLUMB_TRY(plumb_buf_add_text(out, "}"));
+    }
+    return plumb_buf_add_text(out, "]");
+}
+
+/* Members that are null go; reasoning is found under the names that templates read. */
+static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool open)
+{
+    const plumb_json *thought = reasoning_of(m);
+    PLUMB_TRY(plumb_buf_add_text(out, "{"));
+    if (thought && !plumb_json_get(m, "thinking"))
+        PLUMB_TRY(put_member(out, "thinking", thought));
+    for (int64_t i = 0; i < plumb_json_count(m); i++) {
+        const char *key = "";
+        const plumb_json *v = NULL;
+        PLUMB_TRY(plumb_json_member_at(m, i, &key, &v));
+        if (plumb_json_type_of(v) == PLUMB_JSON_NULL || strcmp(key, reasoning[0]) == 0)
+            continue;
+        if (!open || strcmp(key, "content") != 0) {
+            PLUMB_TRY(put_member(out, key, v));
+            continue;
+        }
+        if (plumb_buf_text(out)[out->len - 1] != '{')
+            PLUMB_TRY(plumb_buf_add_text(out, ","));
+        PLUMB_TRY(plumb_buf_add_text(out, "\"content\":"));
+        PLUMB_TRY(put_open(out, v));
+    }
+    if (thought)
+        PLUMB_TRY(put_member(out, reasoning[0], thought));
+    return plumb_buf_add_text(out, "}");
+}
+
+static plumb_status read_messages(plumb_json **out, const struct plumb_chat *chat,
+                                  const char *where)
+{
+    const int64_t n = plumb_json_count(chat->messages);
+    struct plumb_buf text = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_REQUIRE(plumb_json_type_of(chat->messages) == PLUMB_JSON_ARRAY && n > 0, PLUMB_ERR_FORMAT,
+                  "%s: expected a list of messages", where);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "["), done);
+    for (int64_t i = 0; i < n; i++) {
+        const plumb_json *m = plumb_json_at(chat->messages, i);
+        if (plumb_json_type_of(m) != PLUMB_JSON_OBJECT)
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                            "%s: message %lld is %s, expected an object with role and content",
+                            where, (long long)i, plumb_json_type_name(plumb_json_type_of(m)));
+        PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, i ? "," : ""), done);
+        PLUMB_TRY_GOTO(st, put_message(&text, m, chat->continue_final_message && i == n - 1), done);
+    }
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "]"), done);
+    st = plumb_json_parse(out, text.data, text.len, where);
+done:
+    plumb_buf_fini(&text);
+    return st;
+}
+
+/* ---- rendering ------------------------------------------------------------------------------ */
+
+static plumb_status set_list(plumb_jinja_vars *v, const char *name, const plumb_json *list)
+{
+    return list ? plumb_jinja_set_json(v, name, list) : plumb_jinja_set_none(v, name);
+}
+
+static plumb_status set_all(plumb_jinja_vars *v, const struct plumb_chat *chat,
+                            const plumb_json *messages, const struct plumb_chat_token *tokens,
+                            int64_t n_tokens)
+{
+    for (int64_t i = 0; i < n_tokens; i++)
+        PLUMB_TRY(plumb_jinja_set_string(v, tokens[i].name, tokens[i].text,
+                                         (int64_t)strlen(tokens[i].text)));
+    for (int64_t i = 0; i < plumb_json_count(chat->arguments); i++) {
+        const char *key = "";
+        const plumb_json *value = NULL;
+        PLUMB_TRY(plumb_json_member_at(chat->arguments, i, &key, &value));
+        PLUMB_TRY(plumb_jinja_set_json(v, key, value));
+    }
+    PLUMB_TRY(plumb_jinja_set_json(v, "messages", messages));
+    PLUMB_TRY(set_list(v, "tools", chat->tools));
+    PLUMB_TRY(set_list(v, "documents", chat->documents));
+    return plumb_jinja_set_bool(v, "add_generation_prompt", chat->add_generation_prompt);
+}
+
+/* Cuts the text where the open message ends; begin: where the conversation's text begins. */
+static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *where)
+{
+    const char *text = plumb_buf_text(out), *at = NULL;
+    for (const char *next = strstr(text + begin, TAG); next; next = strstr(next + 1, TAG))
+        at = next;
+    PLUMB_REQUIRE(at, PLUMB_ERR_FORMAT,
+                  "%s: the last message is to be continued, but the chat template does not write "
+                  "its content",
+                  where);
+    int64_t end = at - text;
+    if (at[strlen(TAG)] != ' ') /* the template trims contents */
+        while (end > begin && isspace((unsigned char)text[end - 1]))
+            end--;
+    out->len = end;
+    out->data[end] = '\0';
+    return PLUMB_OK;
+}
+
+plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
+                               struct plumb_jinja_spans *spans, const struct plumb_chat *chat,
+                               const struct plumb_chat_token *tokens, int64_t n_tokens,
+                               const struct plumb_jinja_limits *limits, const char *where)
+{
+    const int64_t begin = out->len;
+    plumb_jinja_vars *v = NULL;
+    plumb_json *messages = NULL;
+    plumb_status st;
+    PLUMB_REQUIRE(!chat->continue_final_message || (!spans && !chat->add_generation_prompt),
+                  PLUMB_ERR_ARG, "%s: a message that is continued has no generation prompt", where);
+    PLUMB_TRY(read_messages(&messages, chat, where));
+    PLUMB_TRY_GOTO(st, plumb_jinja_vars_create(&v), done);
+    PLUMB_TRY_GOTO(st, set_all(v, chat, messages, tokens, n_tokens), done);
+    st = plumb_jinja_render(t, out, spans, v, limits);
+    if (st == PLUMB_ERR_FORMAT || st == PLUMB_ERR_UNSUPPORTED)
+        st = plumb_fail_at(st, __FILE__, __LINE__, "%s: %s", where, plumb_trail_message());
+    if (st == PLUMB_OK && chat->continue_final_message)
+        st = cut_open(out, begin, where);
+done:
+    plumb_json_free(&messages);
+    plumb_jinja_vars_free(&v);
+    return st;
+}
+
+/* ---- where templates are -------------------------------------------------------------------- */
+
+static plumb_status compile_file(plumb_jinja **out, const char *path)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_file_read_text(&text, path, "a chat template");
+    if (st == PLUMB_OK)
+        st = plumb_jinja_compile(out, plumb_buf_text(&text), text.len, path);
+    plumb_buf_fini(&text);
+    return st;
+}
+
+/* The template of that name in a list of {"name", "template"}, or NULL. */
+static const plumb_json *listed(const plumb_json *list, const char *name)
+{
+    for (int64_t i = 0; i < plumb_json_count(list); i++) {
+        const plumb_json *e = plumb_json_at(list, i);
+        if (strcmp(plumb_json_string(plumb_json_get(e, "name"), ""), name) == 0)
+            return plumb_json_get(e, "template");
+    }
+    return NULL;
+}
+
+/* names += the names of a folder's templates, for a message. */
+static plumb_status put_names(struct plumb_buf *names, const plumb_json *list, const char *folder)
+{
+    char path[4096];
+    struct plumb_names files = {0};
+    for (int64_t i = 0; i < plumb_json_count(list); i++)
+        PLUMB_TRY(
+            plumb_buf_addf(names, "%s%s", names->len ? ", " : "",
+                           plumb_json_string(plumb_json_get(plumb_json_at(list, i), "name"), "")));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "additional_chat_templates"));
+    if (!plumb_dir_exists(path))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&files, path));
+    plumb_status st = PLUMB_OK;
+    for (int64_t i = 0; i < files.n && st == PLUMB_OK; i++)
+        st = plumb_buf_addf(names, "%s%.*s", names->len ? ", " : "",
+                            (int)strcspn(files.name[i], "."), files.name[i]);
+    plumb_names_fini(&files);
+    return st;
+}
+
+static plumb_status not_there(const char *want, const plumb_json *list, const char *folder)
+{
+    struct plumb_buf names = {0};
+    plumb_status st = put_names(&names, list, folder);
+    if (st == PLUMB_OK)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                           "chat_template is %s: there is no such file, and %s %s%s", want, folder,
+                           names.len ? "has the templates " : "has no templates with names",
+                           plumb_buf_text(&names));
+    plumb_buf_fini(&names);
+    return st;
+}
+
+/* A named template of the folder; *out stays NULL if there is none. */
+static plumb_status find_named(plumb_jinja **out, const char *want, const plumb_json *list,
+                               const char *folder)
+{
+    char path[4096], file[512];
+    const plumb_json *text = listed(list, want);
+    snprintf(file, sizeof(file), "additional_chat_templates/%.400s.jinja", want);
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, file));
+    if (!strchr(want, '/') && plumb_file_exists(path))
+        return compile_file(out, path);
+    return text ? plumb_jinja_compile(out, plumb_json_string(text, ""), plumb_json_string_len(text),
+                                      want)
+                : PLUMB_OK;
+}
+
+/* The folder's own template. */
+static plumb_status find_own(plumb_jinja **out, const plumb_json *own, const char *folder,
+                             bool tools)
+{
+    char path[4096];
+    if (tools)
+        PLUMB_TRY(find_named(out, "tool_use", own, folder));
+    if (*out)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "chat_template.jinja"));
+    if (plumb_file_exists(path))
+        return compile_file(out, path);
+    if (plumb_json_type_of(own) == PLUMB_JSON_STRING)
+        return plumb_jinja_compile(out, plumb_json_string(own, ""), plumb_json_string_len(own),
+                                   "chat_template of tokenizer_config.json");
+    PLUMB_TRY(find_named(out, "default", own, folder));
+    return *out || !own ? PLUMB_OK : not_there("auto", own, folder);
+}
+
+plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const char *folder,
+                                      bool tools)
+{
+    const bool own = strcmp(want, "auto") == 0;
+    char path[4096];
+    plumb_json *config = NULL;
+    *out = NULL;
+    if (!own && plumb_file_exists(want))
+        return compile_file(out, want);
+    PLUMB_REQUIRE(folder || own, PLUMB_ERR_CONFIG,
+                  "chat_template is %s: there is no such file, and no folder with templates", want);
+    if (!folder)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "tokenizer_config.json"));
+    if (plumb_file_exists(path))
+        PLUMB_TRY(plumb_json_read_file(&config, path));
+    const plumb_json *list = plumb_json_get(config, "chat_template");
+    plumb_status st =
+        own ? find_own(out, list, folder, tools) : find_named(out, want, list, folder);
+    if (st == PLUMB_OK && !own && !*out)
+        st = not_there(want, list, folder);
+    plumb_json_free(&config);
+    return st;
+}
