@@ -67,7 +67,8 @@
     PARAM(X, REAL, double, margin_limit, "40", "[0, 1e6]", "", "a", "dlma: self-rewarded margins are cut here", BY_OBJECTIVE(dlma)) \
     PARAM(X, REAL, double, rho, "-0.5", "(-0.69, 0)", "", "af", "aps: price of a pair's own temperature, above -log 2 and below 0", BY_OBJECTIVE(aps)) \
     OPTION(X, TEXT, principles, "", "", "file", "a", "plain text of the principles", (m->guides & PLUMB_GUIDE_PRINCIPLES) != 0) \
-    OPTION(X, TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", "how principles and prompt are joined", (m->guides & PLUMB_GUIDE_PRINCIPLES) != 0)
+    OPTION(X, TEXT, principle_template, "{principle}\n{prompt}", "", "", "a", "how principles and prompt are joined", (m->guides & PLUMB_GUIDE_PRINCIPLES) != 0) \
+    OPTION(X, CHOICE, principle_role, "user", "user|system", "", "a", "with a chat template: whose message the principles go into; user: the last one, by principle_template; system: the system message, before its text", (m->guides & PLUMB_GUIDE_PRINCIPLES) != 0)
 // clang-format on
 
 #endif

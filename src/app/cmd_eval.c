@@ -24,7 +24,7 @@ static plumb_status open_model(struct opened *o, const struct plumb_eval *e, con
     PLUMB_TRY(plumb_tokenizer_open(&o->tokenizer, dir));
     PLUMB_TRY(plumb_model_open(&o->model, e->app->backend, dir));
     PLUMB_TRY(plumb_model_fit_tokenizer(o->model, o->tokenizer, dir));
-    return plumb_eval_open_prompts(e, &o->data, o->tokenizer, o->model->spec.max_pos);
+    return plumb_eval_open_prompts(e, &o->data, dir, o->tokenizer, o->model->spec.max_pos);
 }
 
 static void close_model(struct opened *o)
@@ -105,7 +105,7 @@ static plumb_status confront(struct plumb_eval *e)
         PLUMB_TRY_GOTO(st, open_model(&o, e, e->model[0].dir), done);
         PLUMB_TRY_GOTO(st, plumb_eval_start(e, o.model, o.data), done);
     } else if (*cfg->eval.judge) {
-        PLUMB_TRY_GOTO(st, plumb_eval_open_prompts(e, &o.data, NULL, 0), done);
+        PLUMB_TRY_GOTO(st, plumb_eval_open_prompts(e, &o.data, e->model[0].dir, NULL, 0), done);
     }
     if (*cfg->eval.judge)
         st = plumb_eval_judge(e, o.data);
@@ -256,7 +256,7 @@ static plumb_status open_prompts(struct plumb_eval *e)
     const int64_t rank = plumb_comm_rank(e->app->comm), world = plumb_comm_size(e->app->comm);
     struct plumb_dataset *data = NULL;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_eval_open_prompts(e, &data, NULL, 0));
+    PLUMB_TRY(plumb_eval_open_prompts(e, &data, e->model[0].dir, NULL, 0));
     e->prompts = data->n;
     e->mine = (e->prompts - rank + world - 1) / world;
     for (int64_t i = 0; i < data->n && st == PLUMB_OK; i++) {

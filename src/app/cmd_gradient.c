@@ -15,7 +15,7 @@ struct gradient {
     struct plumb_pack pack;
     struct plumb_gradient gradient;
     struct plumb_batch_cut cut;
-    double scale; /* 1 / completion tokens of the file */
+    double scale; /* 1 / trained tokens of the file */
 };
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
@@ -29,12 +29,14 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
         const struct plumb_record *rec = &g->s.data->record[i];
         PLUMB_TRY(plumb_pack_add(p, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
                                  rec->completion[0].n));
+        plumb_pack_mask(p, rec->trained);
     }
     const struct plumb_batch batch = plumb_pack_batch(p);
     PLUMB_TRY(plumb_pass_logprob(g->s.pass, g->s.model, &batch, p->logp));
     for (int64_t j = 0; j < p->n_targets; j++) {
-        value[0] -= g->scale * (double)p->logp[j];
-        p->dlogp[j] = (float)-g->scale;
+        p->dlogp[j] = p->trained[j] ? (float)-g->scale : 0.0F;
+        if (p->trained[j])
+            value[0] -= g->scale * (double)p->logp[j];
     }
     return plumb_pass_logprob_backward(g->s.pass, g->s.model, p->dlogp, grad);
 }
@@ -86,7 +88,7 @@ static plumb_status prepare(struct gradient *g)
     const int64_t micro = cfg->train.micro_batch_size;
     int64_t tokens = 0, targets = 0;
     for (int64_t i = 0; i < data->n; i++)
-        targets += data->record[i].completion[0].n;
+        targets += plumb_record_trained(&data->record[i]);
     PLUMB_TRY(plumb_longest_batch(&tokens, data, 1, micro));
     PLUMB_REQUIRE(targets > 0, PLUMB_ERR_FORMAT, "input: no record has a completion token");
     g->scale = 1.0 / (double)targets;

@@ -12,14 +12,20 @@ struct logprob {
     float *embedding; /* (c,) or NULL */
 };
 
-static plumb_status put_line(struct plumb_buf *out, const struct logprob *l, int64_t n)
+/* The log-probs of the tokens that training would cover. */
+static plumb_status put_line(struct plumb_buf *out, const struct logprob *l,
+                             const struct plumb_record *r)
 {
     double sum = 0;
+    bool first = true;
     PLUMB_TRY(plumb_buf_add_text(out, "{\"logprobs\":["));
-    for (int64_t j = 0; j < n; j++) {
+    for (int64_t j = 0; j < r->completion[0].n; j++) {
+        if (r->trained && !r->trained[j])
+            continue;
         sum += (double)l->logp[j];
-        if (j)
+        if (!first)
             PLUMB_TRY(plumb_buf_add_text(out, ","));
+        first = false;
         PLUMB_TRY(plumb_json_put_f32(out, l->logp[j]));
     }
     PLUMB_TRY(plumb_buf_add_text(out, "],\"sum\":"));
@@ -50,7 +56,7 @@ static plumb_status logprob(void *arg, int64_t begin, int64_t end, struct plumb_
         PLUMB_TRY(plumb_pass_logprob(l->s.pass, l->s.model, &batch, l->logp));
         if (l->embedding)
             PLUMB_TRY(plumb_pass_embedding(l->s.pass, l->s.model, l->embedding));
-        PLUMB_TRY(put_line(out, l, r->completion[0].n));
+        PLUMB_TRY(put_line(out, l, r));
     }
     return PLUMB_OK;
 }

@@ -75,6 +75,7 @@ struct sources {
     struct plumb_dataset *data;
     plumb_rewards *rewards;
     char *trained_template; /* encoding of the reward model; NULL: unknown */
+    struct plumb_chat_setting chat; /* of the reward model, or of the tokenizer's folder */
     double missing[2];      /* lines without a score, and all lines, of those that this run makes */
 };
 
@@ -133,9 +134,13 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         PLUMB_TRY(plumb_encoding_template(&s->trained_template, cfg->reward.model));
         template = plumb_encoding_choose(cfg->reward.model, template, s->trained_template);
     }
+    const char *dir = *cfg->reward.model ? cfg->reward.model : cfg->tokenizer;
+    if (*dir)
+        PLUMB_TRY(plumb_chat_open(&s->chat, cfg, dir, dir));
     const struct plumb_data_options options = {
         .kind = PLUMB_DATA_ANY,
         .tokenizer = s->tokenizer,
+        .chat = &s->chat,
         .prompt_template = template,
         .append_eos = s->tokenizer && plumb_tokenizer_eos(s->tokenizer) >= 0,
         .limit = cfg->data.limit,
@@ -174,6 +179,7 @@ static plumb_status score_by_sources(struct plumb_app *app)
     plumb_rewards_destroy(&s.rewards);
     plumb_dataset_close(&s.data);
     plumb_tokenizer_close(&s.tokenizer);
+    plumb_chat_close(&s.chat);
     free(s.trained_template);
     return st;
 }

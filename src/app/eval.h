@@ -69,10 +69,11 @@ struct plumb_eval {
     struct plumb_eval_model *model; /* (n,) */
 };
 
-/* Opens the prompts of data.eval for one model. The completion of a record is its reference. If
- * tokenizer is NULL, only the texts are read. */
+/* Opens the prompts of data.eval for one model. The completion of a record is its reference. dir is
+ * the model's folder, for its chat template. If tokenizer is NULL, only the texts are read. */
 plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_dataset **out,
-                                     const plumb_tokenizer *tokenizer, int64_t max_pos);
+                                     const char *dir, const plumb_tokenizer *tokenizer,
+                                     int64_t max_pos);
 /* eval_answer.c: generates the answers to the prompts in m->answers. Answers are written to
  * output_dir as soon as they are finished, and read back with resume=auto. Sets src->options.pause
  * and src->finished. Collective. */

@@ -13,6 +13,7 @@
 #include "app/eval.h"
 #include "app/lines.h"
 #include "base/num.h"
+#include "data/chat.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -201,15 +202,20 @@ plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_mode
 }
 
 plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_dataset **out,
-                                     const plumb_tokenizer *tokenizer, int64_t max_pos)
+                                     const char *dir, const plumb_tokenizer *tokenizer,
+                                     int64_t max_pos)
 {
     const struct plumb_config *cfg = e->app->cfg;
+    struct plumb_chat_setting chat;
+    PLUMB_TRY(plumb_chat_open(&chat, cfg, dir, dir));
     const struct plumb_data_options options = {
         .kind = PLUMB_DATA_PROMPTS,
         .references = true,
         .append_eos = tokenizer && plumb_tokenizer_eos(tokenizer) >= 0,
         .tokenizer = tokenizer,
         .prompt_template = cfg->data.prompt_template,
+        .chat = &chat,
+        .overlong = (enum plumb_overlong)cfg->data.overlong,
         .max_prompt_tokens = max_pos > 0
                                  ? plumb_at_most(cfg->data.max_prompt_tokens,
                                                  plumb_at_most(cfg->data.max_tokens, max_pos) - 1)
@@ -218,5 +224,7 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
         .limit = cfg->data.limit,
         .whole = true,
     };
-    return plumb_dataset_open(out, cfg->data.eval, &options);
+    const plumb_status st = plumb_dataset_open(out, cfg->data.eval, &options);
+    plumb_chat_close(&chat);
+    return st;
 }

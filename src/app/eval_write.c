@@ -185,7 +185,7 @@ static plumb_status write_report(const struct plumb_eval *e, const struct plumb_
     const struct plumb_report_table shown[2] = {plumb_table_report(&table[0]),
                                                 plumb_table_report(&table[1])};
     struct plumb_dataset *data = NULL;
-    PLUMB_TRY(plumb_eval_open_prompts(e, &data, NULL, 0));
+    PLUMB_TRY(plumb_eval_open_prompts(e, &data, e->model[0].dir, NULL, 0));
     struct plumb_report_sample sample[PLUMB_EVAL_SHOWN];
     int64_t n = 0;
     const int64_t most = plumb_min_i64(cfg->report.samples, PLUMB_EVAL_SHOWN);

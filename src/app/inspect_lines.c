@@ -8,6 +8,7 @@
 
 #include "app/inspect.h"
 #include "base/num.h"
+#include "data/chat.h"
 #include "data/dataset.h"
 #include "io/file.h"
 #include "io/utf8.h"
@@ -27,6 +28,10 @@ static const struct shape {
      "reward, prefer"},
     {{"chosen", "rejected"}, PLUMB_DATA_PAIRS, "chosen and rejected", "reward, prefer"},
     {{"messages"}, PLUMB_DATA_SFT, "messages", "sft, logprob, score, gradient, tokenize"},
+    {{"conversations"},
+     PLUMB_DATA_SFT,
+     "conversations (sharegpt), read as messages",
+     "sft, logprob, gradient"},
     {{"prompt", "completion"},
      PLUMB_DATA_SFT,
      "prompt and completion",
@@ -35,10 +40,14 @@ static const struct shape {
      PLUMB_DATA_PROMPTS,
      "answers, as plumb generate writes them",
      "generate reads the prompts"},
+    {{"instruction", "output"},
+     PLUMB_DATA_SFT,
+     "instruction, input and output (alpaca), read as prompt and completion",
+     "sft, logprob, gradient"},
     {{"ids", "prompt_tokens"}, PLUMB_DATA_SFT, "ids and prompt_tokens", "sft, logprob, gradient"},
     {{"prompt"}, PLUMB_DATA_PROMPTS, "prompt", "align, generate, eval"},
     {{"prompt_ids"}, PLUMB_DATA_PROMPTS, "prompt_ids", "align, generate"},
-    {{"text"}, PLUMB_DATA_TEXTS, "text", "tokenize, logprob, score"},
+    {{"text"}, PLUMB_DATA_TEXTS, "text", "sft, tokenize, logprob, score"},
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]), MOST_FIELDS = 24 };
 
@@ -180,6 +189,64 @@ static plumb_status print_tokens(const struct plumb_dataset *d, enum plumb_data_
     return print_span("", "rejected", part[2]);
 }
 
+/* ---- the first records, as a model sees them ------------------------------------------------- */
+
+enum { FIRST_RECORDS = 3, SHOWN_BYTES = 600 };
+
+/* One row: the text of n ids as a JSON string, cut where it is long. */
+static plumb_status print_part(const char *name, const plumb_tokenizer *t, const int32_t *ids,
+                               int64_t n, struct plumb_buf *text, struct plumb_buf *row)
+{
+    plumb_buf_clear(text);
+    plumb_buf_clear(row);
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_tokenizer_decode(t, text, ids, n, false));
+    const int64_t most = plumb_min_i64(text->len, SHOWN_BYTES);
+    PLUMB_TRY(plumb_json_put_string(row, plumb_buf_text(text),
+                                    plumb_utf8_valid(plumb_buf_text(text), most)));
+    plumb_inspect_row(name, "%s%s", plumb_buf_text(row), most < text->len ? " ..." : "");
+    return PLUMB_OK;
+}
+
+/* The tokens of an answer, those that the loss of sft covers apart from the others. */
+static plumb_status print_answer(const char *name, const plumb_tokenizer *t,
+                                 const struct plumb_record *r, int side, struct plumb_buf *text,
+                                 struct plumb_buf *row)
+{
+    const struct plumb_piece *c = &r->completion[side];
+    for (int64_t i = 0, end; i < c->n; i = end) {
+        const bool trained = !r->trained || r->trained[i];
+        for (end = i + 1; end < c->n && r->trained && (r->trained[end] != 0) == trained;)
+            end++;
+        if (!r->trained)
+            end = c->n;
+        PLUMB_TRY(print_part(trained ? name : "  context", t, c->ids + i, end - i, text, row));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status print_first(const struct plumb_dataset *d, enum plumb_data_kind kind,
+                                const plumb_tokenizer *t)
+{
+    struct plumb_buf text = {0}, row = {0};
+    const bool pairs = kind == PLUMB_DATA_PAIRS;
+    plumb_status st = PLUMB_OK;
+    for (int64_t i = 0; i < plumb_min_i64(d->n, FIRST_RECORDS) && st == PLUMB_OK; i++) {
+        const struct plumb_record *r = &d->record[i];
+        char name[32];
+        snprintf(name, sizeof(name), "line %lld", (long long)r->line);
+        st = print_part(name, t, r->prompt.ids, r->prompt.n, &text, &row);
+        if (st == PLUMB_OK)
+            st = print_answer(pairs ? "  chosen" : "  trained", t, r, 0, &text, &row);
+        if (st == PLUMB_OK)
+            st = print_answer("  rejected", t, r, 1, &text, &row);
+    }
+    plumb_buf_fini(&text);
+    plumb_buf_fini(&row);
+    return st;
+}
+
 /* Reads the file as the commands do, so that it finds the same errors. */
 static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_kind kind)
 {
@@ -187,17 +254,25 @@ static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_
     plumb_tokenizer *t = NULL;
     char dir[4096];
     plumb_status st;
+    struct plumb_chat_setting chat = {0};
     PLUMB_TRY(plumb_inspect_open_words(&t, dir, w));
+    if (t)
+        PLUMB_TRY_GOTO(st, plumb_chat_open_folder(&chat, dir), done);
     const struct plumb_data_options options = {.kind = kind,
                                                .tokenizer = t,
+                                               .chat = &chat,
                                                .append_eos = t && plumb_tokenizer_eos(t) >= 0,
                                                .blank_lines = true};
     PLUMB_TRY_GOTO(st, plumb_dataset_open(&d, w->path, &options), done);
-    if (t)
-        st = print_tokens(d, kind, dir);
-    else
+    if (t) {
+        PLUMB_TRY_GOTO(st, print_tokens(d, kind, dir), done);
+        if (chat.template)
+            plumb_inspect_row("messages", "go through the chat template in %s", dir);
+        st = print_first(d, kind, t);
+    } else
         plumb_inspect_row("tokens", "counted with tokenizer=DIR");
 done:
+    plumb_chat_close(&chat);
     plumb_dataset_close(&d);
     plumb_tokenizer_close(&t);
     return st;

@@ -68,10 +68,8 @@ static plumb_status print_template(const char *dir, const plumb_json *config)
             found = file[i];
     }
     if (found)
-        plumb_inspect_row("template",
-                          "chat template in %s; plumb keeps it and does not run it: "
-                          "write the same as data.prompt_template",
-                          found);
+        plumb_inspect_row(
+            "template", "chat template in %s; messages go through it (data.chat_template)", found);
     else
         plumb_inspect_row("template", "no chat template");
     return PLUMB_OK;

@@ -70,6 +70,9 @@ static plumb_status open_encoding(struct plumb_session *s)
     const struct plumb_config *cfg = s->app->cfg;
     const int64_t max_pos = s->model ? s->model->spec.max_pos : 0;
     struct plumb_encoding *e = &s->encoding;
+    const char *dir = *cfg->model ? cfg->model : cfg->tokenizer;
+    if (s->tokenizer)
+        PLUMB_TRY(plumb_chat_open(&s->chat, cfg, dir, *cfg->tokenizer ? cfg->tokenizer : dir));
     if (s->model && s->model->spec.labels > 0 && s->tokenizer) {
         PLUMB_TRY(plumb_encoding_of(e, cfg, cfg->model, s->tokenizer));
         e->prompt_template =
@@ -92,6 +95,9 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .kind = kind,
         .tokenizer = s->tokenizer,
         .prompt_template = s->encoding.prompt_template,
+        .chat = &s->chat,
+        .all_tokens = !cfg->data.assistant_only,
+        .overlong = (enum plumb_overlong)cfg->data.overlong,
         .no_special = !cfg->special,
         .append_eos = s->encoding.append_eos,
         .max_prompt_tokens = kind == PLUMB_DATA_PROMPTS && max_pos
@@ -154,6 +160,7 @@ void plumb_session_close(struct plumb_session *s)
     plumb_pass_destroy(&s->pass);
     plumb_dataset_close(&s->data);
     plumb_encoding_fini(&s->encoding);
+    plumb_chat_close(&s->chat);
     plumb_model_destroy(&s->model);
     plumb_tokenizer_close(&s->tokenizer);
 }

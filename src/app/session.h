@@ -5,6 +5,7 @@
 
 #include "app/app.h"
 #include "app/lines.h"
+#include "data/chat.h"
 #include "data/dataset.h"
 #include "data/encoding.h"
 #include "model/model.h"
@@ -16,6 +17,7 @@ struct plumb_session {
     plumb_model *model;
     struct plumb_dataset *data;
     struct plumb_encoding encoding; /* how the model reads records */
+    struct plumb_chat_setting chat; /* how messages become text for it */
     plumb_pass *pass;
     int64_t longest; /* tokens of the longest record */
 };

@@ -140,7 +140,7 @@ static plumb_status set_word(struct plumb_config *c, void *base, const struct pl
     const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = plumb_buf_text(&word)};
     if (n > 0 && plumb_yaml_is_null(&plain))
         st = plumb_option_set_text(c, base, o, o->value, where);
-    else if (o->type == PLUMB_TYPE_FUNCTIONS)
+    else if (o->type == PLUMB_TYPE_FUNCTIONS || o->type == PLUMB_TYPE_MAP)
         st = set_yaml(c, base, o, text, (int64_t)strlen(text), where);
     else if (o->type == PLUMB_TYPE_TEXTS && (*first == '[' || *first == '{'))
         st = set_yaml(c, base, o, text, (int64_t)strlen(text), where);
@@ -158,7 +158,8 @@ plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
                                        const struct plumb_option *o, const char *text,
                                        const char *where)
 {
-    const bool list = o->type == PLUMB_TYPE_TEXTS || o->type == PLUMB_TYPE_FUNCTIONS;
+    const bool list =
+        o->type == PLUMB_TYPE_TEXTS || o->type == PLUMB_TYPE_FUNCTIONS || o->type == PLUMB_TYPE_MAP;
     const int64_t len = (int64_t)strlen(text);
     PLUMB_REQUIRE(plumb_utf8_valid(text, len) == len, PLUMB_ERR_CONFIG, "%s: %s is not valid UTF-8",
                   where, o->path);

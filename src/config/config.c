@@ -139,13 +139,33 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key, o->path);
 }
 
+/* Whether key is NAME.MEMBER of a map: *found = the map, *member = what stands behind its name. */
+static void find_map(const struct plumb_option **found, const char **member, const char *key,
+                     const char *command)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        const char *const name[] = {o->path, o->name};
+        for (int k = 0; k < 2 && o->type == PLUMB_TYPE_MAP && plumb_option_used(o, command); k++) {
+            const size_t n = strlen(name[k]);
+            if (strncmp(key, name[k], n) != 0 || key[n] != '.' || !key[n + 1])
+                continue;
+            *found = o;
+            *member = key + n + 1;
+        }
+    }
+}
+
 bool plumb_config_is_option(const char *key, const char *command)
 {
     const struct plumb_option *o;
     for (int i = 0; (o = plumb_option_at(i)); i++)
         if (plumb_option_used(o, command) && (!strcmp(o->path, key) || !strcmp(o->name, key)))
             return true;
-    return false;
+    const char *member = NULL;
+    o = NULL;
+    find_map(&o, &member, key, command);
+    return o != NULL;
 }
 
 bool plumb_config_takes_file(const char *command)
@@ -182,11 +202,19 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
         "%s: expected key=value (the configuration file must directly follow the command)", where);
     snprintf(key, sizeof(key), "%.*s", (int)(equals - text < 127 ? equals - text : 127), text);
     const struct plumb_option *o = NULL;
-    PLUMB_TRY(resolve(&o, key, command, where));
+    const char *member = NULL;
+    find_map(&o, &member, key, command);
+    if (!o)
+        PLUMB_TRY(resolve(&o, key, command, where));
     if (used)
         *used = plumb_option_used(o, command);
     if (!plumb_option_used(o, command))
         return used ? PLUMB_OK : not_used(o, command, where);
+    if (member) {
+        PLUMB_TRY(plumb_map_set_member(c, (const char **)((char *)c + o->offset), member,
+                                       equals + 1, where));
+        return plumb_config_mark(c, o, PLUMB_GIVEN_COMMAND, where);
+    }
     const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = equals + 1};
     if (equals[1] &&
         /* Restores the command's default, as if the option had not been given. */

@@ -3,12 +3,13 @@
  * Layer 3. Includes base/, options.h.
  *
  * A value comes from the option table's default, the YAML file, or a key=value argument of the
- * command line; the last of these wins. A YAML file groups the options in sections (train: {epochs:
- * 2}). It may contain options of other commands, so that one file can serve several commands. On
- * the command line a key is the dotted path (train.epochs=2), or the last name alone if only one
- * option of the command has it. A top-level option takes precedence: model= is the model, the
- * reward model needs reward.model=. Lists are separated by commas or written as YAML ([a, "b, c"]).
- * Relative paths are relative to the current folder. */
+ * command line; the last of these wins. A YAML file groups the options in sections (train:
+ * {epochs: 2}). It may contain options of other commands, so that one file can serve several
+ * commands. On the command line a key is the dotted path (train.epochs=2), or the last name alone
+ * if only one option of the command has it. A top-level option takes precedence: model= is the
+ * model, the reward model needs reward.model=. Lists are separated by commas or written as YAML
+ * ([a, "b, c"]). A map is written as YAML ({a: 1}); a key with the name of a member sets that
+ * member (template_arguments.a=1). Relative paths are relative to the current folder. */
 #ifndef PLUMB_CONFIG_CONFIG_H
 #define PLUMB_CONFIG_CONFIG_H
 
@@ -51,6 +52,8 @@ struct plumb_reward_functions {
 /* Values of options whose order no other header defines. */
 /* Values of reward.append_eos. */
 enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
+/* Values of method.principle_role. */
+enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 
 #define PLUMB_OPTION_BOOL      bool
@@ -61,6 +64,7 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 #define PLUMB_OPTION_WORD      const char *
 #define PLUMB_OPTION_CHOICE    int
 #define PLUMB_OPTION_TEXTS     struct plumb_texts
+#define PLUMB_OPTION_MAP       const char * /* text of a JSON object; "{}" is empty */
 #define PLUMB_OPTION_FUNCTIONS struct plumb_reward_functions
 
 #define PLUMB_OPTION_FIELD(type, name, value, range, unit, commands, changes, help)                \

@@ -12,6 +12,7 @@ static const char *const type_name[] = {
     [PLUMB_TYPE_BOOL] = "bool",     [PLUMB_TYPE_INT] = "int",    [PLUMB_TYPE_SEED] = "int",
     [PLUMB_TYPE_REAL] = "real",     [PLUMB_TYPE_TEXT] = "text",  [PLUMB_TYPE_WORD] = "choice",
     [PLUMB_TYPE_CHOICE] = "choice", [PLUMB_TYPE_TEXTS] = "list", [PLUMB_TYPE_FUNCTIONS] = "maps",
+    [PLUMB_TYPE_MAP] = "map",
 };
 
 /* Appends text, wrapped at blanks and indented by INDENT spaces. */

@@ -7,7 +7,7 @@
 #include "config/option.h"
 
 /* Options whose text the model reads or writes. A backslash in such a text is rarely intended. */
-static const char *const texts[] = {"generate.stop", "data.prompt_template",
+static const char *const texts[] = {"generate.stop", "data.prompt_template", "data.system",
                                     "method.principle_template", NULL};
 
 static void note_escape(const struct plumb_option *o, const char *text)

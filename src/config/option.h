@@ -18,6 +18,7 @@ enum plumb_option_type {
     PLUMB_TYPE_WORD,
     PLUMB_TYPE_CHOICE,
     PLUMB_TYPE_TEXTS,
+    PLUMB_TYPE_MAP,
     PLUMB_TYPE_FUNCTIONS,
 };
 
@@ -140,6 +141,12 @@ plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
                                        const char *where);
 plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_functions *out,
                                  const struct plumb_yaml *v, const char *where);
+
+/* *out = a map as the text of a JSON object, in memory of c. */
+plumb_status plumb_map_set(struct plumb_config *c, const char **out, const struct plumb_yaml *v);
+/* Sets one member of *map to what YAML makes of value. PLUMB_ERR_CONFIG for malformed YAML. */
+plumb_status plumb_map_set_member(struct plumb_config *c, const char **map, const char *key,
+                                  const char *value, const char *where);
 
 /* Appends the field's value as YAML on one line. */
 plumb_status plumb_option_put(struct plumb_buf *b, const void *base, const struct plumb_option *o);

@@ -6,6 +6,7 @@
  *   type      BOOL bool | INT int64_t | SEED uint64_t | REAL double | TEXT const char *, never NULL
  *             CHOICE int, the index in its range | WORD const char *, one of its range
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
+ *             MAP const char *, the text of a JSON object
  *   default   for all commands, except those in the table own_default of option.c
  *   range     numbers: an interval, where ( and ) exclude the end; CHOICE and WORD: the values
  *   commands  one letter for each: a align, s sft, r reward, f prefer, g generate, l logprob,
@@ -46,7 +47,12 @@
     X(TEXT, train, "", "", "file", "srf", 1, "JSON lines to train on: prompt and completion or messages; reward, prefer: chosen and rejected") \
     X(TEXT, eval, "", "", "file", "asrfe", 0, "held-out JSON lines for evaluation; training commands evaluate on it every train.eval_every: loss and accuracy, align: the reward of completions") \
     X(TEXT, prompt_template, "{prompt}", "", "", "asrfgldcet", 1, "template that is put around a record's prompt; {prompt} stands for the prompt") \
-    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfge", 1, "longest prompt; a longer prompt is an error; 0: the model's context length") \
+    X(TEXT, chat_template, "auto", "", "", "asrfgldcet", 1, "chat template that turns messages into text: auto (the template in the tokenizer's folder; prompt_template if there is none), none (prompt_template), a Jinja file, or the name of one of the folder's templates; prompts that are plain text are not changed") \
+    X(TEXT, system, "", "", "", "asrfgldcet", 1, "with a chat template: system message for conversations that have none; not given: that of the run that wrote the model folder") \
+    X(MAP, template_arguments, "{}", "", "", "asrfgldcet", 1, "with a chat template: variables for it, such as {enable_thinking: false}; not given: those of the run that wrote the model folder") \
+    X(BOOL, assistant_only, "true", "", "", "sld", 1, "for records of messages: the loss covers only messages of the assistant, all of them with a chat template, otherwise the last one; false: the loss covers all tokens") \
+    X(CHOICE, overlong, "error", "error|truncate_left|truncate_right|drop", "", "asrfglde", 1, "what happens to records that are longer than max_prompt_tokens or max_tokens: error, remove their first or last tokens, or leave them out; the number of such records is logged") \
+    X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfge", 1, "longest prompt; 0: the model's context length") \
     X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfglde", 1, "longest sequence of prompt and completion; 0: the model's context length") \
     X(BOOL, shuffle, "true", "", "", "asrf", 1, "shuffle the records with the seed instead of using the order of the file") \
     X(BOOL, append_eos, "true", "", "", "srfld", 1, "append the end token to each completion of a record that does not end with it") \

@@ -24,6 +24,7 @@ static plumb_status wrong(const struct plumb_option *o, const char *found, const
         [PLUMB_TYPE_WORD] = "one of",
         [PLUMB_TYPE_CHOICE] = "one of",
         [PLUMB_TYPE_TEXTS] = "a list of texts",
+        [PLUMB_TYPE_MAP] = "a map, as {name: value}",
         [PLUMB_TYPE_FUNCTIONS] = "a list of maps, each with a name",
     };
     const bool number = o->type == PLUMB_TYPE_INT || o->type == PLUMB_TYPE_REAL;
@@ -199,6 +200,10 @@ plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct pl
     PLUMB_REQUIRE(v->type == PLUMB_YAML_SCALAR || o->type != PLUMB_TYPE_TEXT, PLUMB_ERR_CONFIG,
                   "%s: %s is %s, expected text; a text that begins with '[' or '{' needs quotes",
                   where, o->path, plumb_yaml_type_name(v));
+    if (o->type == PLUMB_TYPE_MAP)
+        return v->type == PLUMB_YAML_MAP    ? plumb_map_set(c, field, v)
+               : v->type == PLUMB_YAML_LIST ? wrong(o, plumb_yaml_type_name(v), where)
+                                            : wrong_text(o, v->text, where);
     if (v->type == PLUMB_YAML_MAP || o->type == PLUMB_TYPE_FUNCTIONS)
         return wrong(o, plumb_yaml_type_name(v), where);
     if (o->type == PLUMB_TYPE_TEXTS)
@@ -217,7 +222,10 @@ plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const str
     void *field = (char *)base + o->offset;
     if (o->type == PLUMB_TYPE_TEXTS)
         *(struct plumb_texts *)field = (struct plumb_texts){0};
-    else if (o->type == PLUMB_TYPE_FUNCTIONS)
+    else if (o->type == PLUMB_TYPE_MAP) {
+        *(const char **)field = "{}";
+        return !*text || !strcmp(text, "{}") ? PLUMB_OK : wrong_text(o, text, where);
+    } else if (o->type == PLUMB_TYPE_FUNCTIONS)
         *(struct plumb_reward_functions *)field = (struct plumb_reward_functions){0};
     else
         return set_scalar(c, field, o, text, where);
@@ -255,6 +263,8 @@ plumb_status plumb_value_put(struct plumb_buf *b, const void *base, const struct
         for (int i = 0; i < *(const int *)field; i++)
             word += strcspn(word, "|") + 1;
         return plumb_buf_add(b, word, (int64_t)strcspn(word, "|"));
+    case PLUMB_TYPE_MAP:
+        return plumb_buf_add_text(b, *(const char *const *)field);
     case PLUMB_TYPE_TEXTS:
         return put_texts(b, field);
     case PLUMB_TYPE_FUNCTIONS:

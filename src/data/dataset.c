@@ -30,7 +30,8 @@ struct reader {
     const struct plumb_data_options *o;
     struct plumb_draft draft;
     struct plumb_encoder encoder;
-    struct plumb_ids ids[2]; /* token ids of the prompt with each completion */
+    struct plumb_encoder plain; /* for text of a chat template: adds no special tokens */
+    struct plumb_ids ids[2];    /* token ids of the prompt with each completion */
     struct plumb_buf text;
     int64_t left_out; /* number of records left out because of o->skip */
     int64_t blank;    /* line number of the first blank line, or 0 */
@@ -97,7 +98,8 @@ static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
     PLUMB_TRY(keep_piece_text(p, r, text));
     if (!r->o->tokenizer)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_encode_prompt(&r->encoder, &r->ids[0], p->text, p->len));
+    PLUMB_TRY(plumb_encode_prompt(r->draft.by_template ? &r->plain : &r->encoder, &r->ids[0],
+                                  p->text, p->len));
     return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
 }
 
@@ -110,7 +112,8 @@ static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
     if (!r->o->tokenizer)
         return PLUMB_OK;
     const struct plumb_part whole = {p->text, p->len};
-    PLUMB_TRY(r->o->kind == PLUMB_DATA_TEXTS
+    PLUMB_TRY(r->draft.by_template ? plumb_encode_prompt(&r->plain, &r->ids[0], p->text, p->len)
+              : r->o->kind == PLUMB_DATA_TEXTS
                   ? plumb_encode_text(&r->encoder, &r->ids[0], p->text, p->len)
                   : plumb_encode(&r->encoder, &r->ids[0], begin, NULL, &whole, 1));
     return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
@@ -131,7 +134,11 @@ static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
         };
         int64_t begin[3];
         bool cut;
-        PLUMB_TRY(plumb_encode(&r->encoder, &r->ids[i], begin, &cut, part, 2));
+        const struct plumb_part whole = {plumb_buf_text(&r->draft.whole[i]), r->draft.whole[i].len};
+        PLUMB_TRY(
+            r->draft.by_template
+                ? plumb_encode_rendered(&r->plain, &r->ids[i], &begin[1], &cut, part[0], whole)
+                : plumb_encode(&r->encoder, &r->ids[i], begin, &cut, part, 2));
         first = plumb_min_i64(first, begin[1]);
         any_cut |= cut;
     }
@@ -150,6 +157,62 @@ static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
         rec->prompt.n = rec->context.n;
     }
     return PLUMB_OK;
+}
+
+/* One text whose loss covers some of its tokens: the completion begins at the first of them. mask:
+ * of r->ids[0], NULL: all but the first token, which nothing predicts. */
+static plumb_status keep_trained(struct plumb_record *rec, struct reader *r, unsigned char *mask)
+{
+    const int64_t n = r->ids[0].n;
+    int64_t first = plumb_min_i64(n, 1), trained = 0;
+    void *at = NULL;
+    struct plumb_piece whole = {0};
+    while (mask && first < n && !mask[first])
+        first++;
+    for (int64_t i = first; mask && i < n; i++)
+        trained += mask[i];
+    PLUMB_TRY(keep_ids(&whole, r->set, r->ids[0].id, n));
+    rec->context = (struct plumb_piece){.ids = whole.ids, .n = first};
+    rec->prompt.ids = whole.ids;
+    rec->prompt.n = first;
+    rec->completion[0].ids = whole.ids + first;
+    rec->completion[0].n = n - first;
+    if (!mask || trained == n - first)
+        return PLUMB_OK;
+    PLUMB_TRY(keep(&at, r->set, mask + first, n - first));
+    rec->trained = at;
+    rec->n_trained = trained;
+    return PLUMB_OK;
+}
+
+/* The turns of a conversation that the loss covers. */
+static plumb_status keep_spans(struct plumb_record *rec, struct reader *r)
+{
+    const struct plumb_draft *d = &r->draft;
+    const struct plumb_part whole = {plumb_buf_text(&d->whole[0]), d->whole[0].len};
+    PLUMB_TRY(keep_piece_text(&rec->prompt, r, &d->whole[0]));
+    if (!r->o->tokenizer)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_encode_prompt(&r->plain, &r->ids[0], whole.text, whole.len));
+    unsigned char *mask = malloc((size_t)r->ids[0].n + 1);
+    PLUMB_REQUIRE(mask, PLUMB_ERR_NOMEM, "mask of %lld tokens", (long long)r->ids[0].n);
+    plumb_status st =
+        plumb_encode_mask(&r->plain, mask, &r->ids[0], whole, d->spans.span, d->spans.n);
+    if (st == PLUMB_OK)
+        st = keep_trained(rec, r, mask);
+    free(mask);
+    return st;
+}
+
+/* A text that the loss covers as a whole: the prompt, and a completion that belongs to it. */
+static plumb_status keep_all(struct plumb_record *rec, struct reader *r)
+{
+    const struct plumb_draft *d = &r->draft;
+    PLUMB_TRY(
+        plumb_buf_add(&r->draft.prompt, plumb_buf_text(&d->completion[0]), d->completion[0].len));
+    r->draft.completions = 0;
+    PLUMB_TRY(keep_whole(&rec->prompt, r, &d->prompt));
+    return r->o->tokenizer ? keep_trained(rec, r, NULL) : PLUMB_OK;
 }
 
 static plumb_status keep_given_ids(struct plumb_record *rec, struct reader *r)
@@ -171,7 +234,10 @@ static plumb_status check_trained(const struct reader *r, const struct plumb_rec
 {
     const enum plumb_data_kind kind = r->o->kind;
     const bool trained = r->o->tokenizer && (kind == PLUMB_DATA_SFT || kind == PLUMB_DATA_PAIRS);
-    for (int i = 0; i < r->draft.completions && trained; i++)
+    const int n = r->draft.all ? 1 : r->draft.completions;
+    PLUMB_REQUIRE(!trained || !rec->trained || rec->n_trained > 0, PLUMB_ERR_FORMAT,
+                  "%s: the assistant's turns have no tokens; there is nothing to train on", where);
+    for (int i = 0; i < n && trained; i++)
         PLUMB_REQUIRE(rec->completion[i].n > 0, PLUMB_ERR_FORMAT,
                       "%s: %s is empty and data.append_eos is false; there is nothing "
                       "to train on",
@@ -186,7 +252,7 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
 {
     const struct plumb_draft *d = &r->draft;
     const enum plumb_data_kind kind = r->o->kind;
-    r->encoder.where = where;
+    r->encoder.where = r->plain.where = where;
     if (d->has_id)
         PLUMB_TRY(keep_text(&rec->id, r->set, &d->id));
     if (d->has_solution)
@@ -196,7 +262,11 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
         PLUMB_TRY(keep_json(rec, r->set, d));
     if (d->by_ids)
         return keep_given_ids(rec, r);
-    if (kind == PLUMB_DATA_PROMPTS)
+    if (d->spans.n > 0)
+        PLUMB_TRY(keep_spans(rec, r));
+    else if (d->all)
+        PLUMB_TRY(keep_all(rec, r));
+    else if (kind == PLUMB_DATA_PROMPTS)
         PLUMB_TRY(keep_prompt(&rec->prompt, r, &d->prompt));
     else if (d->completions == 0)
         PLUMB_TRY(keep_whole(&rec->prompt, r, &d->prompt));
@@ -208,30 +278,94 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
         PLUMB_TRY(keep_prompt(&rec->contrary, r, &d->contrary));
     for (int i = 0; i < d->completions; i++)
         PLUMB_TRY(keep_piece_text(&rec->completion[i], r, &d->completion[i]));
-    if (r->o->tokenizer && d->completions > 0)
+    if (r->o->tokenizer && d->completions > 0 && d->spans.n == 0)
         PLUMB_TRY(keep_joined(rec, r));
     return check_trained(r, rec, where);
 }
 
-/* Sets *ok to true if the record is within the length limits. Otherwise the record is counted as
- * skipped, or an error is returned. */
-static plumb_status fits(bool *ok, struct reader *r, const struct plumb_record *rec,
-                         const char *where)
+static void count(int64_t *n, int64_t *first_line, const struct plumb_record *rec)
+{
+    if ((*n)++ == 0)
+        *first_line = rec->line;
+}
+
+static int64_t longer(const struct plumb_record *rec)
+{
+    return plumb_max_i64(rec->completion[0].n, rec->completion[1].n);
+}
+
+/* Takes n tokens from the beginning or the end of a piece. */
+static void shorten(struct plumb_piece *p, int64_t n, bool left)
+{
+    if (n <= 0 || !p->ids)
+        return;
+    p->ids += left ? n : 0;
+    p->n -= n;
+}
+
+/* A prompt of at most `most` tokens. */
+static void shorten_prompt(struct plumb_piece *p, int64_t most, bool left)
+{
+    if (p->n > most)
+        shorten(p, p->n - most, left);
+}
+
+/* Takes tokens from the end of the completions so that each fits behind the prompt. */
+static void shorten_right(struct plumb_record *rec, int64_t most)
+{
+    const int64_t room = plumb_max_i64(most - rec->prompt.n, 0);
+    for (int i = 0; i < 2; i++)
+        shorten_prompt(&rec->completion[i], room, false);
+    if (!rec->trained)
+        return;
+    rec->n_trained = 0;
+    for (int64_t j = 0; j < rec->completion[0].n; j++)
+        rec->n_trained += rec->trained[j];
+}
+
+/* Whether the record is of use with its last or first tokens gone. Where the completion alone is
+ * too long, one token of the prompt stays before it, because nothing predicts a first token. */
+static bool truncate(struct plumb_record *rec, const struct plumb_data_options *o, int64_t most)
+{
+    const bool left = o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT;
+    const bool answered = rec->completion[0].n > 0 || rec->completion[1].n > 0;
+    struct plumb_piece *const prompt[] = {&rec->prompt, &rec->principled, &rec->contrary};
+    for (int i = 0; i < 3 && o->max_prompt_tokens; i++)
+        shorten_prompt(prompt[i], o->max_prompt_tokens, left);
+    if (o->kind == PLUMB_DATA_PROMPTS && answered) /* a reference stays whole or the record goes */
+        return !most || (rec->context.n + longer(rec) <= most && rec->prompt.n <= most);
+    if (most && left)
+        shorten_prompt(&rec->prompt, plumb_max_i64(most - longer(rec), 1), true);
+    else if (most && !answered)
+        shorten_prompt(&rec->prompt, most, false);
+    if (most)
+        shorten_right(rec, most);
+    if (o->kind != PLUMB_DATA_PROMPTS)
+        rec->context = (struct plumb_piece){.ids = rec->prompt.ids, .n = rec->prompt.n};
+    return !answered || (plumb_record_trained(rec) > 0 &&
+                         (o->kind != PLUMB_DATA_PAIRS || rec->completion[1].n > 0));
+}
+
+/* Whether the record stays; a line that does not, or not whole, is counted, or an error. */
+static plumb_status fits(bool *ok, struct reader *r, struct plumb_record *rec, const char *where)
 {
     const struct plumb_data_options *o = r->o;
-    const int64_t p = rec->prompt.n > rec->principled.n ? rec->prompt.n : rec->principled.n;
-    const int64_t c =
-        rec->completion[0].n > rec->completion[1].n ? rec->completion[0].n : rec->completion[1].n;
+    const int64_t p = plumb_max_i64(rec->prompt.n, rec->principled.n), c = longer(rec);
     const bool long_prompt = o->max_prompt_tokens && p > o->max_prompt_tokens;
     *ok = !long_prompt && !(o->max_tokens && p + c > o->max_tokens);
     if (*ok)
         return PLUMB_OK;
-    PLUMB_REQUIRE(o->skip_long, PLUMB_ERR_ARG, "%s: %s has %lld tokens, at most %lld are allowed",
+    PLUMB_REQUIRE(o->overlong != PLUMB_OVERLONG_ERROR, PLUMB_ERR_ARG,
+                  "%s: %s has %lld tokens, at most %lld are allowed (data.overlong says what else "
+                  "may become of such a record)",
                   where, long_prompt ? "the prompt" : "the prompt with its completion",
                   (long long)(long_prompt ? p : p + c),
                   (long long)(long_prompt ? o->max_prompt_tokens : o->max_tokens));
-    if (r->set->skipped++ == 0)
-        r->set->skipped_line = rec->line;
+    *ok = o->overlong != PLUMB_OVERLONG_DROP && truncate(rec, o, o->max_tokens);
+    if (*ok)
+        count(&r->set->truncated, &r->set->truncated_line, rec);
+    else
+        count(&r->set->skipped, &r->set->skipped_line, rec);
     return PLUMB_OK;
 }
 
@@ -252,6 +386,7 @@ static plumb_status add_record(struct reader *r, int64_t line_no, const char *wh
     PLUMB_TRY(keep_record(rec, r, where));
     PLUMB_TRY(fits(&ok, r, rec, where));
     d->n += ok;
+    d->last_turns += ok && r->draft.earlier;
     return PLUMB_OK;
 }
 
@@ -320,6 +455,34 @@ static void report_merged_prompts(const struct reader *r)
             (long long)r->set->cut_line);
 }
 
+static void say_turns(const struct reader *r)
+{
+    if (r->set->last_turns > 0)
+        plumb_log(
+            PLUMB_LOG_INFO,
+            "%s: %lld records have several turns of the assistant's: the loss covers the last "
+            "one, because there is no chat template",
+            r->path, (long long)r->set->last_turns);
+}
+
+static void say_long(const struct reader *r)
+{
+    const struct plumb_dataset *d = r->set;
+    const long long all = (long long)(d->n + d->skipped);
+    if (d->truncated > 0)
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: %lld of %lld records are too long and lost their %s tokens, first in line "
+                  "%lld (data.overlong)",
+                  r->path, (long long)d->truncated, all,
+                  r->o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT ? "first" : "last",
+                  (long long)d->truncated_line);
+    if (d->skipped > 0)
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: %lld of %lld records are too long and are left out, first in line %lld "
+                  "(data.overlong)",
+                  r->path, (long long)d->skipped, all, (long long)d->skipped_line);
+}
+
 /* Reads the lines of a file, or of `text` if it is not NULL. */
 static plumb_status read_all(struct plumb_dataset **out, const char *path, const char *text,
                              int64_t len, const struct plumb_data_options *options)
@@ -328,7 +491,8 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
                        .o = options,
                        .encoder = {.tokenizer = options->tokenizer,
                                    .no_special = options->no_special,
-                                   .append_eos = options->append_eos}};
+                                   .append_eos = options->append_eos},
+                       .plain = {.tokenizer = options->tokenizer, .no_special = true}};
     plumb_status st = PLUMB_OK;
     *out = NULL;
     PLUMB_TRY(plumb_record_check(options));
@@ -347,11 +511,14 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
                         r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
                         (long long)options->max_tokens);
     report_merged_prompts(&r);
+    say_long(&r);
+    say_turns(&r);
     *out = r.set;
     r.set = NULL;
 fail:
     plumb_draft_fini(&r.draft);
     plumb_encoder_fini(&r.encoder);
+    plumb_encoder_fini(&r.plain);
     plumb_ids_fini(&r.ids[0]);
     plumb_ids_fini(&r.ids[1]);
     plumb_buf_fini(&r.text);
@@ -390,6 +557,11 @@ plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t 
             d->record[i].completion[c].n = completion_tokens;
     }
     return PLUMB_OK;
+}
+
+int64_t plumb_record_trained(const struct plumb_record *r)
+{
+    return r->trained ? r->n_trained : r->completion[0].n;
 }
 
 int64_t plumb_dataset_longest(const struct plumb_dataset *d)

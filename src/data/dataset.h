@@ -14,8 +14,9 @@
  * list of {"role","content"} messages. A TEXT stands for a chat of one message: the user's in a
  * prompt, the assistant's in an answer. An answer is one message.
  *   PROMPTS    {"prompt": TEXT|CHAT} or {"prompt_ids": [..]}
- *   SFT        {"messages": CHAT} (the last message is the assistant's and is trained on),
- *              {"prompt","completion"}, or {"ids": [..], "prompt_tokens": n}
+ *   SFT        {"messages": CHAT} (with a chat template, all messages of the assistant are trained
+ *              on; otherwise the last message, which is the assistant's), {"prompt","completion"},
+ *              {"text": TEXT} (all tokens are trained on), or {"ids": [..], "prompt_tokens": n}
  *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
  *   TEXTS      {"text": TEXT} or {"messages": CHAT}; all of it is the prompt
  *   ANY        each line as SFT, TEXTS or PROMPTS accept it: something to score
@@ -41,6 +42,17 @@ struct plumb_piece {
 
 enum { PLUMB_COMPLETION = 0, PLUMB_CHOSEN = 0, PLUMB_REJECTED = 1 };
 
+struct plumb_chat_setting; /* data/chat.h */
+
+/* What becomes of a record that is longer than the limits allow. */
+enum plumb_overlong {
+    PLUMB_OVERLONG_ERROR,
+    PLUMB_OVERLONG_TRUNCATE_LEFT,  /* its first tokens go: of a prompt with a completion, the
+                                    * prompt's  but for one, and then the record */
+    PLUMB_OVERLONG_TRUNCATE_RIGHT, /* its last tokens go */
+    PLUMB_OVERLONG_DROP            /* it is left out and counted */
+};
+
 struct plumb_record {
     int64_t line;   /* line number in the file, from 1 */
     const char *id; /* "id" of the record as text, or NULL */
@@ -63,6 +75,10 @@ struct plumb_record {
     struct plumb_piece contrary;   /* prompt with the contrary principle; empty if there is none */
     struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
     double score[2];                  /* PAIRS: scores of chosen and rejected; NaN if not given */
+    /* SFT: (completion[0].n,) 0 for each token that the loss leaves out; NULL if it covers all. If
+     * the loss covers several messages, the completion begins at the first token of the first. */
+    const unsigned char *trained;
+    int64_t n_trained; /* number of ones in trained */
 };
 
 /* Options for reading a data set. Zero is a valid value of every field. */
@@ -80,6 +96,12 @@ struct plumb_data_options {
     /* Template with {principle} and {prompt}. Its text replaces the last message of the prompt, for
      * which {prompt} stands. NULL: the two with a line break between them. */
     const char *principle_template;
+    /* How messages become text. NULL, or without a template: prompt_template. Used only during
+     * open. */
+    const struct plumb_chat_setting *chat;
+    bool principle_in_system; /* with chat: put the principle into the system message */
+    /* SFT of messages: the loss covers all tokens, not only those of the assistant. */
+    bool all_tokens;
     /* PROMPTS only: if a record has a "completion", it is read as for SFT. */
     bool references;
     /* Encode prompts without the tokens that the tokenizer adds before a text (BOS). */
@@ -91,11 +113,10 @@ struct plumb_data_options {
     int64_t max_prompt_tokens;
     /* Limit for a prompt with one of its completions; 0: no limit. */
     int64_t max_tokens;
-    int64_t skip;  /* number of records to leave out at the beginning, unread */
-    int64_t limit; /* number of records to read after those; 0: all */
-    bool whole;    /* store the JSON text of each record */
-    /* Records that are too long are left out and counted, instead of being an error. */
-    bool skip_long;
+    int64_t skip;                 /* number of records to leave out at the beginning, unread */
+    int64_t limit;                /* number of records to read after those; 0: all */
+    bool whole;                   /* store the JSON text of each record */
+    enum plumb_overlong overlong; /* for records longer than these limits */
     /* Blank lines are allowed anywhere, not only at the end. */
     bool blank_lines;
 };
@@ -104,9 +125,16 @@ struct plumb_data_options {
 struct plumb_dataset {
     struct plumb_record *record;
     int64_t n;
-    /* Number of records that were too long; skipped_line is the line of the first. */
+    /* Number of records that were left out because they were too long or had no trained token left;
+     * skipped_line is the line of the first. */
     int64_t skipped;
     int64_t skipped_line;
+    /* Number of records that lost tokens; truncated_line is the line of the first. */
+    int64_t truncated;
+    int64_t truncated_line;
+    /* Number of records with several messages of the assistant of which the loss covers the last.
+     */
+    int64_t last_turns;
     /* Number of records whose last prompt tokens merge with the completion; cut_line is the line of
      * the first. */
     int64_t cut;
@@ -135,6 +163,8 @@ plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, i
  * PLUMB_ERR_NOMEM. */
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
+/* Returns the number of completion tokens of an SFT record that the loss covers. */
+int64_t plumb_record_trained(const struct plumb_record *r);
 /* Returns the number of tokens of the longest prompt, without principles. */
 int64_t plumb_dataset_longest(const struct plumb_dataset *d);
 void plumb_dataset_close(struct plumb_dataset **d); /* does nothing if *d is NULL */

@@ -2,9 +2,11 @@
  * Layer 4. Includes data/encode.h, base/, text/. */
 #include "data/encode.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
+#include "text/jinja/jinja.h"
 
 void plumb_encoder_fini(struct plumb_encoder *e)
 {
@@ -135,6 +137,89 @@ plumb_status plumb_encode(struct plumb_encoder *e, struct plumb_ids *ids, int64_
     PLUMB_TRY(put_end(e, ids, begin[n - 1]));
     begin[n] = ids->n;
     return PLUMB_OK;
+}
+
+plumb_status plumb_encode_rendered(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin,
+                                   bool *cut, struct plumb_part prompt, struct plumb_part whole)
+{
+    PLUMB_TRY(encode_head(e, prompt.text, prompt.len));
+    PLUMB_TRY(encode_once(e, ids, whole.text, whole.len));
+    *begin = plumb_max_i64(common_prefix(&e->head, ids), plumb_min_i64(ids->n, 1));
+    *cut = *begin < e->head.n;
+    return PLUMB_OK;
+}
+
+/* Bytes of the character that begins here. */
+static int64_t char_bytes(struct plumb_part text, int64_t at)
+{
+    int64_t end = at + 1;
+    while (end < text.len && ((unsigned char)text.text[end] & 0xC0) == 0x80)
+        end++;
+    return end - at;
+}
+
+/* Token i overlaps bytes [begin[i], end[i]) of the text; a token with a part of a character
+ * overlaps all of it. *spelled is false if the tokens do not spell the text. */
+static plumb_status token_bytes(bool *spelled, int64_t *begin, int64_t *end,
+                                const plumb_tokenizer *t, const struct plumb_ids *ids,
+                                struct plumb_part text)
+{
+    struct plumb_decode_stream s = {0};
+    struct plumb_buf out = {0};
+    plumb_status st = PLUMB_OK;
+    for (int64_t i = 0; i < ids->n && st == PLUMB_OK; i++) {
+        begin[i] = out.len;
+        st = plumb_decode_stream_add(&s, t, &out, ids->id[i]);
+        end[i] = out.len + (s.done < s.ids.n && out.len < text.len ? char_bytes(text, out.len) : 0);
+    }
+    if (st == PLUMB_OK)
+        st = plumb_decode_stream_end(&s, t, &out);
+    *spelled = st == PLUMB_OK && out.len == text.len &&
+               memcmp(plumb_buf_text(&out), text.text, (size_t)text.len) == 0;
+    plumb_decode_stream_fini(&s);
+    plumb_buf_fini(&out);
+    return st;
+}
+
+/* Which tokens overlap bytes [begin, end) of a text whose beginnings are encoded again: those
+ * behind what the ids of the first `begin` bytes and the whole have in common. */
+static plumb_status mask_again(struct plumb_encoder *e, unsigned char *mask,
+                               const struct plumb_ids *ids, struct plumb_part text, int64_t begin,
+                               int64_t end)
+{
+    PLUMB_TRY(encode_once(e, &e->other, text.text, begin));
+    const int64_t first = common_prefix(&e->other, ids);
+    PLUMB_TRY(encode_once(e, &e->other, text.text, end));
+    const int64_t last = common_prefix(&e->other, ids);
+    const bool shared = last < e->other.n; /* a token that goes on behind the range */
+    for (int64_t i = first; i < plumb_min_i64(ids->n, last + shared); i++)
+        mask[i] = 1;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_encode_mask(struct plumb_encoder *e, unsigned char *mask,
+                               const struct plumb_ids *ids, struct plumb_part text,
+                               const struct plumb_jinja_span *span, int64_t n)
+{
+    int64_t *begin = calloc(2 * (size_t)ids->n + 1, sizeof(*begin)), *end = begin + ids->n;
+    bool spelled = false;
+    PLUMB_REQUIRE(begin, PLUMB_ERR_NOMEM, "places of %lld tokens", (long long)ids->n);
+    plumb_status st = token_bytes(&spelled, begin, end, e->tokenizer, ids, text);
+    memset(mask, 0, (size_t)ids->n);
+    for (int64_t k = 0, i = 0; k < n && st == PLUMB_OK; k++) {
+        if (span[k].end <= span[k].begin)
+            continue;
+        if (!spelled) {
+            st = mask_again(e, mask, ids, text, span[k].begin, span[k].end);
+            continue;
+        }
+        while (i < ids->n && end[i] <= span[k].begin)
+            i++;
+        for (int64_t j = i; j < ids->n && begin[j] < span[k].end; j++)
+            mask[j] = 1;
+    }
+    free(begin);
+    return st;
 }
 
 plumb_status plumb_decode_completion(const plumb_tokenizer *t, struct plumb_buf *out,

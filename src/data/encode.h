@@ -60,6 +60,20 @@ plumb_status plumb_encode_prompt(struct plumb_encoder *e, struct plumb_ids *ids,
 plumb_status plumb_encode(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin, bool *cut,
                           const struct plumb_part *part, int64_t n);
 
+/* ids = what a model reads of a whole text that a chat template wrote, as this encoder does without
+ * an end token: e has no_special, because the template writes special tokens itself. *begin = where
+ * the ids of prompt, another such text, and those of the whole part, at the second id at the
+ * earliest. cut as above. */
+plumb_status plumb_encode_rendered(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin,
+                                   bool *cut, struct plumb_part prompt, struct plumb_part whole);
+
+/* mask (ids->n,) = 1 for every token that overlaps one of the n byte ranges of the text, else 0.
+ * The ranges are in order. ids: plain tokens of the text. */
+struct plumb_jinja_span;
+plumb_status plumb_encode_mask(struct plumb_encoder *e, unsigned char *mask,
+                               const struct plumb_ids *ids, struct plumb_part text,
+                               const struct plumb_jinja_span *span, int64_t n);
+
 /* Sets ids to the tokens of a text with all tokens that the post-processor adds before and after
  * it, like the tokenizer of transformers; a BOS in the text itself is not doubled. */
 plumb_status plumb_encode_text(struct plumb_encoder *e, struct plumb_ids *ids, const char *text,

@@ -160,6 +160,26 @@ static const struct {
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
+/* What plumb has no eyes and ears for, whatever a template writes. */
+static const char *const media[] = {"image", "images", "image_url",   "video",      "videos",
+                                    "audio", "audios", "input_audio", "attachments"};
+
+/* Whether the chat template reads the field. */
+static bool reads(const plumb_jinja *t, const char *name)
+{
+    if (!t)
+        return false;
+    for (int i = 0; i < COUNT(media); i++)
+        if (!strcmp(media[i], name))
+            return false;
+    if (!strcmp(name, "chat_template_kwargs"))
+        return true; /* variables: a template may well do without one */
+    if (!strcmp(name, "reasoning") || !strcmp(name, "reasoning_content") ||
+        !strcmp(name, "thinking"))
+        return plumb_jinja_mentions(t, "reasoning") || plumb_jinja_mentions(t, "thinking");
+    return plumb_jinja_mentions(t, name);
+}
+
 void plumb_fields_fini(struct plumb_fields_named *named)
 {
     plumb_buf_fini(&named->names);
@@ -181,6 +201,13 @@ bool plumb_field_is_empty(const plumb_json *v)
     default:
         return false;
     }
+}
+
+/* Members of a record that go to the template. */
+static bool is_handed_on(const char *name)
+{
+    return !strcmp(name, "tools") || !strcmp(name, "documents") ||
+           !strcmp(name, "chat_template_kwargs");
 }
 
 /* Sets *fresh to true if no warning has named this field of the file yet. After NAMED_MOST fields
@@ -218,8 +245,14 @@ static double share_of(const plumb_json *v)
     return plumb_json_real(v, -1);
 }
 
-static plumb_status refuse_text(const char *at, const char *key, const char *where)
+static plumb_status refuse_text(const char *at, const char *key, bool template, const char *where)
 {
+    PLUMB_REQUIRE(
+        !template, PLUMB_ERR_UNSUPPORTED,
+        "%s: field \"%s%s\": the chat template does not read it, so the model would see "
+        "another text than the record intends; remove the field, or name another template "
+        "in data.chat_template",
+        where, at, key);
     PLUMB_FAIL(
         PLUMB_ERR_UNSUPPORTED,
         "%s: field \"%s%s\": plumb does not add this field to the text, so the model would see "
@@ -243,7 +276,7 @@ static plumb_status refuse_share(const plumb_json *v, const char *at, const char
 }
 
 static plumb_status check_one(const struct field *f, const plumb_json *v, const char *at,
-                              const char *scope, bool trained, bool training,
+                              const char *scope, bool trained, bool training, const plumb_jinja *t,
                               struct plumb_fields_named *named, const char *where)
 {
     const bool share = f->effect == TAKES_PART || f->effect == LEFT_OUT;
@@ -251,9 +284,13 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
     bool fresh = false;
     if (plumb_field_is_empty(v))
         return PLUMB_OK;
+    if ((f->effect == ADDS_TEXT || f->effect == LOOKS_LIKE) && reads(t, f->name) &&
+        (*at || is_handed_on(f->name)))
+        return PLUMB_OK;
     if (f->effect == ADDS_TEXT) {
         const bool off = plumb_json_type_of(v) == PLUMB_JSON_BOOL && !plumb_json_bool(v, true);
-        return off ? PLUMB_OK : refuse_text(at, f->name, where);
+        return off ? PLUMB_OK
+                   : refuse_text(at, f->name, t && (*at || is_handed_on(f->name)), where);
     }
     if (share && !training)
         return PLUMB_OK; /* the record is not trained on */
@@ -282,14 +319,15 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
 }
 
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
-                                       struct plumb_fields_named *named, const char *where)
+                                       const plumb_jinja *t, struct plumb_fields_named *named,
+                                       const char *where)
 {
     const int of = 1 << kind;
     const bool training = (of & OF_TRAINED) != 0;
     for (int i = 0; i < COUNT(of_record); i++) {
         const plumb_json *v = plumb_json_get(line, of_record[i].name);
         if (v && (of_record[i].kinds & of))
-            PLUMB_TRY(check_one(&of_record[i], v, "", "", training, training, named, where));
+            PLUMB_TRY(check_one(&of_record[i], v, "", "", training, training, t, named, where));
     }
     for (int i = 0; i < COUNT(shadow); i++) {
         bool fresh = false;
@@ -306,8 +344,8 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
 }
 
 plumb_status plumb_fields_check_message(const plumb_json *message, const char *at, bool trained,
-                                        bool training, struct plumb_fields_named *named,
-                                        const char *where)
+                                        bool training, const plumb_jinja *t,
+                                        struct plumb_fields_named *named, const char *where)
 {
     for (int64_t i = 0; i < plumb_json_count(message); i++) {
         const char *key = "";
@@ -321,11 +359,16 @@ plumb_status plumb_fields_check_message(const plumb_json *message, const char *a
             k++;
         if (k < COUNT(of_message)) {
             PLUMB_TRY(
-                check_one(&of_message[k], v, at, "message ", trained, training, named, where));
+                check_one(&of_message[k], v, at, "message ", trained, training, t, named, where));
             continue;
         }
+        if (reads(t, key))
+            continue;
         PLUMB_TRY(is_new(&fresh, named, "message ", key, where));
-        if (fresh)
+        if (fresh && t)
+            plumb_log_alike("%s: field \"%s%.80s\" is not read: the chat template does not name it",
+                            where, at, key);
+        else if (fresh)
             plumb_log_alike("%s: field \"%s%.80s\" is not read: plumb takes \"role\" and "
                             "\"content\" of a message",
                             where, at, key);

@@ -5,8 +5,11 @@
  * Other training programs and chat templates read more members than plumb does. The value decides
  * what happens:
  *   - It asks for what plumb does anyway (weight 1, train true, an empty list): accepted silently.
- *   - It would change the text that the model sees (tools, reasoning_content, images, ...) or what
- *     is trained on (weight 0, train false): PLUMB_ERR_UNSUPPORTED with the name of the member.
+ *   - The chat template of the record reads it (tools, tool_calls, reasoning_content, ...):
+ *     accepted silently.
+ *   - It would change the text that the model sees (tools without such a
+ *     template, images, ...) or what is trained on (weight 0, train false): PLUMB_ERR_UNSUPPORTED
+ * with the name of the member.
  *   - It looks like one of these, or it is an unknown member of a message: one warning per file.
  * Any other member of a record is data of the user and is accepted silently. Source of the names:
  * the data formats of OpenAI's fine-tuning, TRL 0.2x, axolotl, NeMo Automodel, LLaMA-Factory and
@@ -17,6 +20,7 @@
 #include "base/buf.h"
 #include "data/dataset.h"
 #include "io/json.h"
+#include "text/jinja/jinja.h"
 
 /* The fields that the warnings of one file have named. Initialise with zeros. */
 struct plumb_fields_named {
@@ -28,15 +32,16 @@ void plumb_fields_fini(struct plumb_fields_named *named);
 /* Returns true for null, "", "[]", an empty list or an empty object. */
 bool plumb_field_is_empty(const plumb_json *v);
 
-/* Checks the members of a record that its shape does not read. `where` is "file:line". Returns
- * PLUMB_ERR_UNSUPPORTED, see above. */
+/* Checks the members of a record that its shape does not read. `where` is "file:line". t is
+ * the chat template of the record, or NULL. Returns PLUMB_ERR_UNSUPPORTED, see above. */
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
-                                       struct plumb_fields_named *named, const char *where);
+                                       const plumb_jinja *t, struct plumb_fields_named *named,
+                                       const char *where);
 /* Checks the members of one message except role and content. `at` is its place, such as
  * "messages[2].". trained tells whether the loss covers this message; otherwise it is part of a
  * prompt. training tells whether the record is trained on at all. */
 plumb_status plumb_fields_check_message(const plumb_json *message, const char *at, bool trained,
-                                        bool training, struct plumb_fields_named *named,
-                                        const char *where);
+                                        bool training, const plumb_jinja *t,
+                                        struct plumb_fields_named *named, const char *where);
 
 #endif

@@ -66,7 +66,7 @@ static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
                   (long long)i, found(role));
     char at[64];
     snprintf(at, sizeof(at), "%.32s[%lld].", key, (long long)i);
-    PLUMB_TRY(plumb_fields_check_message(v, at, answer && is_trained_on(o), is_trained_on(o),
+    PLUMB_TRY(plumb_fields_check_message(v, at, answer && is_trained_on(o), is_trained_on(o), NULL,
                                          &d->named, where));
     PLUMB_REQUIRE(plumb_json_type_of(content) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
                   "%s: field \"%s\"[%lld].content: found %s, expected a string", where, key,
@@ -259,6 +259,10 @@ static plumb_status read_messages(struct plumb_draft *d, const plumb_json *v,
     PLUMB_TRY_GOTO(st, put_prompt(d, all.message, n, "messages", o, where), fail);
     if (o->kind == PLUMB_DATA_SFT)
         PLUMB_TRY_GOTO(st, put_answer(d, all.message, n, &all, "messages", where), fail);
+    d->all = o->kind == PLUMB_DATA_SFT && o->all_tokens;
+    for (int64_t i = 0; i < n; i++)
+        d->earlier |=
+            o->kind == PLUMB_DATA_SFT && !d->all && strcmp(all.message[i].role, "assistant") == 0;
 fail:
     talk_fini(&all);
     return st;
@@ -422,7 +426,10 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
             return read_messages(d, messages, o, where);
         if (plumb_json_get(line, "ids"))
             return read_ids(d, line, "ids", o, where);
-        return read_answers(d, line, sft, 1, o, where);
+        if (plumb_json_get(line, "prompt") || !plumb_json_get(line, "text"))
+            return read_answers(d, line, sft, 1, o, where);
+        d->all = true;
+        break;
     case PLUMB_DATA_PAIRS:
         if (!plumb_json_get(line, "prompt"))
             return read_implicit(d, line, o, where);
@@ -438,7 +445,7 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
     case PLUMB_DATA_TEXTS:
         break;
     }
-    if (messages)
+    if (messages && !d->all)
         return read_messages(d, messages, o, where);
     const char *text;
     PLUMB_TRY(plumb_json_want_string(line, "text", &text, NULL, where));
@@ -478,18 +485,30 @@ plumb_status plumb_record_check(const struct plumb_data_options *o)
     return plumb_template_check(template);
 }
 
-plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
-                               const struct plumb_data_options *o, const char *where)
+static plumb_status read_line(struct plumb_draft *d, const plumb_json *line,
+                              const struct plumb_data_options *o, const char *where)
 {
-    PLUMB_REQUIRE(plumb_json_type_of(line) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
-                  "%s: found %s, expected an object", where, found(line));
-    plumb_draft_clear(d);
-    PLUMB_TRY(plumb_fields_check_record(line, o->kind, &d->named, where));
-    PLUMB_TRY(read_shape(d, line, o, where));
+    const bool chat = plumb_record_is_chat(line, o);
+    PLUMB_TRY(plumb_fields_check_record(line, o->kind, chat ? o->chat->template : NULL, &d->named,
+                                        where));
+    PLUMB_TRY(chat ? plumb_record_read_chat(d, line, o, where) : read_shape(d, line, o, where));
     if (o->kind == PLUMB_DATA_PAIRS)
         PLUMB_TRY(read_scores(d, line, where));
     PLUMB_TRY(read_id(d, line, where));
     return read_solution(d, line);
+}
+
+plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
+                               const struct plumb_data_options *o, const char *where)
+{
+    plumb_json *shaped = NULL;
+    PLUMB_REQUIRE(plumb_json_type_of(line) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
+                  "%s: found %s, expected an object", where, found(line));
+    plumb_draft_clear(d);
+    PLUMB_TRY(plumb_shape_read(&shaped, line, o->chat && o->chat->template, where));
+    const plumb_status st = read_line(d, shaped ? shaped : line, o, where);
+    plumb_json_free(&shaped);
+    return st;
 }
 
 void plumb_draft_clear(struct plumb_draft *d)
@@ -504,6 +523,11 @@ void plumb_draft_clear(struct plumb_draft *d)
     plumb_buf_clear(&d->asked);
     d->ids.n = 0;
     d->completions = 0;
+    plumb_buf_clear(&d->whole[0]);
+    plumb_buf_clear(&d->whole[1]);
+    plumb_turns_clear(&d->turns);
+    d->spans.n = 0;
+    d->all = d->earlier = d->by_template = false;
     d->by_ids = d->has_id = d->has_solution = false;
     d->prompt_tokens = 0;
     d->score[0] = d->score[1] = NAN;
@@ -519,6 +543,10 @@ void plumb_draft_fini(struct plumb_draft *d)
     plumb_buf_fini(&d->id);
     plumb_buf_fini(&d->solution);
     plumb_buf_fini(&d->asked);
+    plumb_buf_fini(&d->whole[0]);
+    plumb_buf_fini(&d->whole[1]);
+    plumb_turns_fini(&d->turns);
+    plumb_jinja_spans_fini(&d->spans);
     plumb_ids_fini(&d->ids);
     plumb_fields_fini(&d->named);
 }

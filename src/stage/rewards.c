@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "data/chat.h"
 #include "data/encode.h"
 #include "data/encoding.h"
 #include "data/reward_builtin.h"
@@ -33,6 +34,10 @@ struct plumb_rewards {
     int64_t *owner; /* (pack.max_seq,) item of each sequence */
     struct plumb_encoding encoding;
     struct plumb_encoder encoder;
+    struct plumb_chat_setting chat; /* the reward model's own; for prompts that are messages */
+    struct plumb_encoder plain;     /* of what its template wrote */
+    struct plumb_turns turns;
+    struct plumb_buf text;
     struct plumb_ids ids; /* of one text */
     /* (b) a program */
     plumb_reward_command *command;
@@ -80,6 +85,9 @@ static plumb_status open_encoding(plumb_rewards *r, const char *dir,
         .append_eos = r->encoding.append_eos,
         .where = "reward.model",
     };
+    r->plain = (struct plumb_encoder){.tokenizer = r->tokenizer, .no_special = true};
+    if (r->tokenizer)
+        PLUMB_TRY(plumb_chat_open_folder(&r->chat, dir));
     if (r->tokenizer && r->encoding.prompt_template &&
         strcmp(r->encoding.prompt_template, given) != 0)
         plumb_encoding_differs(dir, given, r->encoding.prompt_template);
@@ -156,6 +164,10 @@ void plumb_rewards_destroy(plumb_rewards **rp)
     plumb_model_destroy(&r->model);
     plumb_tokenizer_close(&r->tokenizer);
     plumb_encoder_fini(&r->encoder);
+    plumb_encoder_fini(&r->plain);
+    plumb_chat_close(&r->chat);
+    plumb_turns_fini(&r->turns);
+    plumb_buf_fini(&r->text);
     plumb_encoding_fini(&r->encoding);
     plumb_ids_fini(&r->ids);
     free(r->score);
@@ -185,16 +197,62 @@ static plumb_status flush_pack(plumb_rewards *r, double *score,
     return PLUMB_OK;
 }
 
+/* The messages of the record and the completion, in the reward model's own chat template. The
+ * completion is the record's own where it is a list of messages. */
+static plumb_status put_turns(plumb_rewards *r, const struct plumb_reward_item *item,
+                              const plumb_json *record)
+{
+    const plumb_json *given = plumb_json_get(record, "completion");
+    const char *where = "reward.model";
+    plumb_turns_clear(&r->turns);
+    plumb_buf_clear(&r->text);
+    PLUMB_TRY(plumb_turns_add(&r->turns, &r->chat,
+                              plumb_json_get(record, item->alone ? "messages" : "prompt"), NULL,
+                              item->alone ? "messages" : "prompt", 0, -1, where));
+    if (!item->alone && item->given && plumb_json_type_of(given) == PLUMB_JSON_ARRAY)
+        PLUMB_TRY(plumb_turns_add(&r->turns, &r->chat, given, NULL, "completion", 0, -1, where));
+    else if (!item->alone)
+        PLUMB_TRY(plumb_turns_add_text(&r->turns, "assistant", item->completion,
+                                       item->completion_len, where));
+    PLUMB_TRY(plumb_turns_complete(&r->turns, &r->chat, NULL, where));
+    return plumb_turns_render(&r->turns, r->turns.n, &r->chat, record, PLUMB_TAIL_NONE, &r->text,
+                              NULL, where);
+}
+
+/* r->ids of one item, and where its completion begins. Messages go through the reward model's chat
+ * template, if it has one; all else is read as the texts are. */
+static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item *item,
+                                int64_t *begin)
+{
+    const struct plumb_part part[2] = {{item->prompt, item->prompt_len},
+                                       {item->completion, item->completion_len}};
+    const char *key = item->alone ? "messages" : "prompt";
+    struct plumb_columns list = {0};
+    int64_t at[3];
+    if (r->chat.template && item->record.text && plumb_columns_find(item->record, key, &list) &&
+        *list.text == '[') {
+        plumb_json *record = NULL;
+        PLUMB_TRY(plumb_json_parse(&record, item->record.text, item->record.len, "reward.model"));
+        plumb_status st = put_turns(r, item, record);
+        plumb_json_free(&record);
+        if (st == PLUMB_OK)
+            st = plumb_encode_prompt(&r->plain, &r->ids, plumb_buf_text(&r->text), r->text.len);
+        *begin = plumb_min_i64(r->ids.n, 1); /* nothing of a score depends on it */
+        return st;
+    }
+    PLUMB_TRY(plumb_encode(&r->encoder, &r->ids, at, NULL, part, item->alone ? 1 : 2));
+    *begin = at[1];
+    return PLUMB_OK;
+}
+
 /* Prompt and completion are read together, as reward training has read its pairs. */
 static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                 double *score, struct plumb_reward_missing *missing)
 {
     plumb_pack_clear(&r->pack);
     for (int64_t i = 0; i < n; i++) {
-        const struct plumb_part part[2] = {{item[i].prompt, item[i].prompt_len},
-                                           {item[i].completion, item[i].completion_len}};
-        int64_t begin[3];
-        PLUMB_TRY(plumb_encode(&r->encoder, &r->ids, begin, NULL, part, item[i].alone ? 1 : 2));
+        int64_t begin;
+        PLUMB_TRY(encode_item(r, &item[i], &begin));
         if (r->ids.n > r->longest || r->ids.n == 0) {
             score[i] = NAN;
             missing->count[r->ids.n ? PLUMB_MISSING_LONG : PLUMB_MISSING_NUMBER]++;
@@ -204,8 +262,7 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
             r->pack.offset[r->pack.n_seq] + r->ids.n > r->pack.max_tokens)
             PLUMB_TRY(flush_pack(r, score, missing));
         r->owner[r->pack.n_seq] = i;
-        PLUMB_TRY(plumb_pack_add(&r->pack, r->ids.id, begin[1], r->ids.id + begin[1],
-                                 r->ids.n - begin[1]));
+        PLUMB_TRY(plumb_pack_add(&r->pack, r->ids.id, begin, r->ids.id + begin, r->ids.n - begin));
     }
     return flush_pack(r, score, missing);
 }

@@ -66,6 +66,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     options.principle = guided ? plumb_buf_text(&principle) : NULL;
     options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;
     options.principle_template = cfg->method.principle_template;
+    options.principle_in_system = cfg->method.principle_role == PLUMB_PRINCIPLE_SYSTEM;
     options.max_prompt_tokens = /* at least one token of answer */
         plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
     if (st == PLUMB_OK)

@@ -95,6 +95,8 @@ static plumb_status begin_save(struct save *s)
                                shard_bytes > 0 ? shard_bytes : DEFAULT_SHARD_BYTES));
     if (s->options->encoding)
         PLUMB_TRY(plumb_encoding_write(s->work_dir, s->options->encoding, s->options->tokenizer));
+    if (s->options->chat)
+        PLUMB_TRY(plumb_chat_write(s->work_dir, s->options->chat));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, "README.md"));
     PLUMB_TRY(plumb_card_write(path, s->card, s->state->step, s->state->iteration,
                                s->model->spec.labels > 0));

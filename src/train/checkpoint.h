@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "comm/comm.h"
+#include "data/chat.h"
 #include "data/encoding.h"
 #include "model/model.h"
 #include "report/card.h"
@@ -39,6 +40,7 @@ struct plumb_checkpoint_options {
     bool best_is_least;
     const struct plumb_encoding *encoding; /* of a reward model, for its folder; NULL: none */
     const plumb_tokenizer *tokenizer;      /* of the same */
+    const struct plumb_chat_setting *chat; /* what the run prompts with; NULL: nothing is written */
     double retry;                          /* s; how long a failed save is retried */
     bool weights_only;                     /* without moments: nothing can be resumed from it */
     bool last; /* the last save of the run: earlier pauses are not needed any more */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "data/chat.h"
 #include "data/encoding.h"
 #include "io/file.h"
 
@@ -35,6 +36,7 @@ bool plumb_inputs_decides(const char *name)
         "tokenizer_config.json",
         "chat_template.json",
         PLUMB_ENCODING_NAME,
+        PLUMB_CHAT_NAME,
         "vocab.json",
         "merges.txt",
         "tokenizer.model",

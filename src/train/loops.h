@@ -12,7 +12,7 @@
 #include "train/trainer.h"
 
 /* Supervised fine-tuning on data.train.
- *     L = - (1/T) sum over the global batch's completion tokens of log p     T = their number */
+ *     L = - (1/T) sum over the global batch's trained tokens of log p     T = their number */
 plumb_status plumb_train_sft(const struct plumb_trainer_source *s);
 
 /* The options for reading a data file for a model with max_pos positions: template, end token,

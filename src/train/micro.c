@@ -136,13 +136,15 @@ plumb_status plumb_micro_check(const struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* All tokens of a global batch have equal weight, so the sum runs over all tokens in one chain. */
+/* All trained tokens of a global batch have equal weight, so the sum runs over all of them in one
+ * chain. */
 static plumb_status token_loss(struct plumb_micro *m)
 {
     double sum = 0;
     for (int64_t j = 0; j < m->pack.n_targets; j++) {
-        sum += (double)m->pack.logp[j];
-        m->pack.dlogp[j] = (float)-m->scale;
+        m->pack.dlogp[j] = m->pack.trained[j] ? (float)-m->scale : 0.0F;
+        if (m->pack.trained[j])
+            sum += (double)m->pack.logp[j];
     }
     m->out.loss = -m->scale * sum;
     PLUMB_REQUIRE(isfinite(m->out.loss), PLUMB_ERR_NUMERIC, "the loss is %g", m->out.loss);

@@ -10,7 +10,7 @@
 #include "train/pack.h"
 
 enum plumb_micro_kind {
-    PLUMB_MICRO_TOKENS, /* SFT: loss = -scale * sum of all completion tokens' log-probs */
+    PLUMB_MICRO_TOKENS, /* SFT: loss = -scale * sum of all trained tokens' log-probs */
     PLUMB_MICRO_LOGP,   /* an objective of every sequence's summed log-prob */
     PLUMB_MICRO_SCORE,  /* an objective of every sequence's score */
     PLUMB_MICRO_KINDS
@@ -24,7 +24,7 @@ struct plumb_micro {
     bool reference; /* the objective reads logp_ref */
 
     /* inputs */
-    double scale; /* 1 / terms (TOKENS: completion tokens) of the global batch */
+    double scale; /* 1 / terms (TOKENS: trained tokens) of the global batch */
     struct plumb_pack pack;
     int64_t *record; /* (max_seq,) data record of each sequence, from 0 */
     int32_t *sample; /* (max_seq,) completion of its group; chosen 0, rejected 1 */

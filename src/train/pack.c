@@ -11,9 +11,10 @@ plumb_status plumb_pack_init(struct plumb_pack *p, int64_t max_tokens, int64_t m
     p->ids = calloc((size_t)max_tokens, sizeof(*p->ids));
     p->logp = calloc((size_t)max_tokens, sizeof(*p->logp));
     p->dlogp = calloc((size_t)max_tokens, sizeof(*p->dlogp));
+    p->trained = calloc((size_t)max_tokens, sizeof(*p->trained));
     p->offset = calloc((size_t)max_seq + 1, sizeof(*p->offset));
     p->prompt_tokens = calloc((size_t)max_seq, sizeof(*p->prompt_tokens));
-    if (!p->ids || !p->logp || !p->dlogp || !p->offset || !p->prompt_tokens) {
+    if (!p->ids || !p->logp || !p->dlogp || !p->trained || !p->offset || !p->prompt_tokens) {
         plumb_pack_fini(p);
         PLUMB_FAIL(PLUMB_ERR_NOMEM, "batch of %lld tokens, %lld sequences", (long long)max_tokens,
                    (long long)max_seq);
@@ -26,6 +27,7 @@ void plumb_pack_fini(struct plumb_pack *p)
     free(p->ids);
     free(p->logp);
     free(p->dlogp);
+    free(p->trained);
     free(p->offset);
     free(p->prompt_tokens);
     *p = (struct plumb_pack){0};
@@ -33,7 +35,7 @@ void plumb_pack_fini(struct plumb_pack *p)
 
 void plumb_pack_clear(struct plumb_pack *p)
 {
-    p->n_seq = p->n_targets = 0;
+    p->n_seq = p->n_targets = p->n_trained = 0;
     p->offset[0] = 0;
 }
 
@@ -52,8 +54,21 @@ plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t
         memcpy(p->ids + at + n_prompt, completion, (size_t)n_completion * sizeof(*completion));
     p->prompt_tokens[p->n_seq++] = n_prompt;
     p->offset[p->n_seq] = at + n_prompt + n_completion;
+    memset(p->trained + p->n_targets, 1, (size_t)n_completion);
     p->n_targets += n_completion;
+    p->n_trained += n_completion;
     return PLUMB_OK;
+}
+
+void plumb_pack_mask(struct plumb_pack *p, const unsigned char *trained)
+{
+    const int64_t q = p->n_seq - 1;
+    const int64_t n = p->offset[q + 1] - p->offset[q] - p->prompt_tokens[q];
+    unsigned char *mask = p->trained + p->n_targets - n;
+    for (int64_t j = 0; trained && j < n; j++) {
+        p->n_trained -= !trained[j];
+        mask[j] = trained[j] != 0;
+    }
 }
 
 struct plumb_batch plumb_pack_batch(const struct plumb_pack *p)

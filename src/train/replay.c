@@ -122,6 +122,8 @@ static plumb_status put_micro(plumb_h5 *f, const struct plumb_micro *m)
     PLUMB_TRY(plumb_h5_put(f, "reward", PLUMB_H5_F64, n, m->reward));
     PLUMB_TRY(plumb_h5_put(f, "groups", PLUMB_H5_I64, m->groups + 1, m->group));
     PLUMB_TRY(put_pairs(f, m));
+    if (p->n_trained < p->n_targets)
+        PLUMB_TRY(plumb_h5_put(f, "trained", PLUMB_H5_U8, p->n_targets, p->trained));
     if (m->kind == PLUMB_MICRO_SCORE)
         return plumb_h5_put(f, "score", PLUMB_H5_F64, n, m->score);
     return plumb_h5_put(f, "logp", PLUMB_H5_F32, p->n_targets, p->logp);
@@ -221,6 +223,23 @@ static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
     return PLUMB_OK;
 }
 
+/* Which tokens the loss covers; the file says so if it does not cover all. */
+static plumb_status get_trained(const plumb_h5 *f, struct plumb_pack *p)
+{
+    int64_t n = 0;
+    if (!plumb_h5_has(f, "trained"))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_h5_count(f, "trained", &n));
+    PLUMB_REQUIRE(n == p->n_targets, PLUMB_ERR_FORMAT,
+                  "trained: found %lld values, expected one for each of %lld completion tokens",
+                  (long long)n, (long long)p->n_targets);
+    PLUMB_TRY(plumb_h5_read(f, "trained", PLUMB_H5_U8, 0, n, p->trained));
+    p->n_trained = 0;
+    for (int64_t j = 0; j < n; j++)
+        p->n_trained += p->trained[j] != 0;
+    return PLUMB_OK;
+}
+
 /* offsets and prompt_tokens of the file, checked, and its sequences into m. */
 static plumb_status get_sequences(const plumb_h5 *f, struct plumb_micro *m, int64_t n,
                                   const int64_t *offset, const int32_t *ids)
@@ -278,6 +297,7 @@ static plumb_status get_micro(const plumb_h5 *f, struct plumb_replay *r, struct 
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done, "offsets do not ascend from 0 to %lld",
                             (long long)tokens);
     PLUMB_TRY_GOTO(st, get_sequences(f, m, n, offset, ids), done);
+    PLUMB_TRY_GOTO(st, get_trained(f, &m->pack), done);
     PLUMB_TRY_GOTO(st, get_pairs(f, m, k), done);
     PLUMB_TRY_GOTO(st, get_groups(f, m), done);
     if (kind == PLUMB_MICRO_SCORE)

@@ -58,10 +58,11 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     PLUMB_TRY(plumb_buf_addf(
         b,
         ",\n  \"seed\": %s%llu%s,\n  \"config_hash\": \"%016llx\",\n"
-        "  \"start_fingerprint\": \"%016llx\",\n  \"inputs\": %s,\n"
+        "  \"start_fingerprint\": \"%016llx\",\n  \"inputs\": %s,%s%s%s\n"
         "  \"sessions\": [",
         quote, (unsigned long long)info->seed, quote, (unsigned long long)info->config_hash,
-        (unsigned long long)info->start_fingerprint, info->inputs ? info->inputs : "{}"));
+        (unsigned long long)info->start_fingerprint, info->inputs ? info->inputs : "{}",
+        info->chat ? "\n  \"chat\": " : "", info->chat ? info->chat : "", info->chat ? "," : ""));
     if (!plumb_file_exists(r->path))
         return PLUMB_OK;
     plumb_json *old = NULL;

@@ -17,6 +17,7 @@ struct plumb_run_info {
     int64_t resumed_step;    /* 0 = from the start */
     const char *config_yaml; /* text of config.effective.yaml */
     const char *inputs;      /* JSON object of plumb_inputs_put; NULL: none */
+    const char *chat;        /* JSON object of plumb_chat_put; NULL: no chat template */
 };
 typedef struct plumb_run plumb_run;
 

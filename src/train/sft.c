@@ -11,10 +11,18 @@ struct sft {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_micro micro; /* scale: 1 / completion tokens of the global batch */
+    struct plumb_micro micro; /* scale: 1 / trained tokens of the global batch */
     struct plumb_held_out held_out;
     int64_t step; /* within the epoch */
 };
+
+static plumb_status add_record(struct plumb_micro *m, const struct plumb_record *rec, int64_t at)
+{
+    PLUMB_TRY(plumb_micro_add(m, at, 0, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
+                              rec->completion[0].n));
+    plumb_pack_mask(&m->pack, rec->trained);
+    return PLUMB_OK;
+}
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
                                   double value[PLUMB_LEAF_VALUES])
@@ -25,9 +33,8 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
     plumb_micro_clear(m);
     for (int64_t i = r.begin; i < r.end; i++) {
-        const struct plumb_record *rec = &s->data->record[s->epochs.order[i]];
-        PLUMB_TRY(plumb_micro_add(m, s->epochs.order[i], 0, rec->prompt.ids, rec->prompt.n,
-                                  rec->completion[0].ids, rec->completion[0].n));
+        const int64_t at = s->epochs.order[i];
+        PLUMB_TRY(add_record(m, &s->data->record[at], at));
     }
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
     PLUMB_TRY(plumb_micro_check(m));
@@ -42,7 +49,7 @@ static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
     struct sft *s = arg;
     int64_t targets = 0;
     for (int64_t i = records.begin; i < records.end; i++)
-        targets += s->data->record[s->epochs.order[i]].completion[0].n;
+        targets += plumb_record_trained(&s->data->record[s->epochs.order[i]]);
     s->step = in_epoch;
     s->micro.scale = 1.0 / (double)plumb_max_i64(targets, 1);
 }
@@ -59,17 +66,14 @@ static plumb_status held_out_block(void *arg, struct plumb_range records, double
     struct sft *s = arg;
     struct plumb_micro *m = &s->micro;
     plumb_micro_clear(m);
-    for (int64_t i = records.begin; i < records.end; i++) {
-        const struct plumb_record *rec = &s->held_out.data->record[i];
-        PLUMB_TRY(plumb_micro_add(m, i, 0, rec->prompt.ids, rec->prompt.n, rec->completion[0].ids,
-                                  rec->completion[0].n));
-    }
+    for (int64_t i = records.begin; i < records.end; i++)
+        PLUMB_TRY(add_record(m, &s->held_out.data->record[i], i));
     m->scale = 1;
     PLUMB_TRY(plumb_micro_forward(m, s->t->pass, s->t->model));
     PLUMB_TRY(plumb_micro_check(m));
     PLUMB_TRY(plumb_micro_loss(m));
     value[PLUMB_HELD_OUT_LOSS] = m->out.loss;
-    value[PLUMB_HELD_OUT_TERMS] = (double)m->pack.n_targets;
+    value[PLUMB_HELD_OUT_TERMS] = (double)m->pack.n_trained;
     return PLUMB_OK;
 }
 

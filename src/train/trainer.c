@@ -65,6 +65,8 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     const char *words = cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model;
     if (!silent) /* a plan without data needs no tokenizer */
         PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, words));
+    if (!silent)
+        PLUMB_TRY(plumb_chat_open(&t->chat, cfg, cfg->model, words));
     if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
     else if (fresh)
@@ -97,6 +99,9 @@ static plumb_status open_files(struct plumb_trainer *t)
 {
     struct plumb_buf yaml = {0};
     plumb_status st = plumb_config_to_yaml(&yaml, t->cfg, t->command);
+    struct plumb_buf chat = {0};
+    if (st == PLUMB_OK && t->chat.template)
+        st = plumb_chat_put(&chat, &t->chat);
     if (st == PLUMB_OK) {
         const struct plumb_run_info info = {
             .command = t->command,
@@ -108,10 +113,12 @@ static plumb_status open_files(struct plumb_trainer *t)
             .resumed_step = t->state.step,
             .config_yaml = plumb_buf_text(&yaml),
             .inputs = plumb_buf_text(&t->inputs),
+            .chat = chat.len ? plumb_buf_text(&chat) : NULL,
         };
         st = plumb_run_begin(&t->run, t->cfg->output_dir, t->comm, &info);
     }
     plumb_buf_fini(&yaml);
+    plumb_buf_fini(&chat);
     PLUMB_TRY(st);
     const int rank = plumb_comm_rank(t->comm);
     if (rank == 0 && t->resumed_from[0])
@@ -375,6 +382,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_pass_destroy(&t->pass);
     plumb_gradient_fini(&t->gradient);
     plumb_model_destroy(&t->model);
+    plumb_chat_close(&t->chat);
     plumb_tokenizer_close(&t->tokenizer);
     plumb_buf_fini(&t->results);
     plumb_buf_fini(&t->inputs);
@@ -411,6 +419,22 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
 
 enum { OPTIMIZER_ALL, OPTIMIZER_LAST, OPTIMIZER_NONE }; /* of checkpoint.optimizer */
 
+/* What messages were put into, for the model card: field[n ..] and on. */
+static int64_t add_chat_fields(struct plumb_card_field *field, int64_t n,
+                               const struct plumb_trainer *t)
+{
+    const struct plumb_chat_setting *c = &t->chat;
+    if (!c->template)
+        return n;
+    field[n++] = (struct plumb_card_field){"chat_template", c->given ? t->cfg->data.chat_template
+                                                                     : "the base model's"};
+    if (c->system)
+        field[n++] = (struct plumb_card_field){"system", c->system};
+    if (c->arguments_text)
+        field[n++] = (struct plumb_card_field){"template_arguments", c->arguments_text};
+    return n;
+}
+
 static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
                          struct plumb_checkpoint_pause *pause, bool last)
 {
@@ -433,14 +457,15 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
     snprintf(batch, sizeof(batch), "%lld", (long long)cfg->train.global_batch_size);
     const bool align = strcmp(t->command, "align") == 0;
-    const struct plumb_card_field parameter[] = {
+    struct plumb_card_field parameter[6] = {
         {"learning_rate", lr}, {"global_batch_size", batch}, {"seed", seed}};
+    const int64_t n_parameter = add_chat_fields(parameter, 3, t);
     const struct plumb_card card = {
         .base_model = cfg->model,
         .method = align ? cfg->method.name : t->command,
         .dataset = align ? cfg->data.prompts : cfg->data.train,
         .parameter = parameter,
-        .n_parameter = sizeof(parameter) / sizeof(parameter[0]),
+        .n_parameter = n_parameter,
         .metric = metric,
         .n_metric = n,
     };
@@ -456,6 +481,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
         .output_dir = cfg->output_dir,
         .encoding = t->model->spec.labels > 0 ? &encoding : NULL,
         .tokenizer = t->tokenizer,
+        .chat = &t->chat,
         .shard_bytes = cfg->checkpoint.shard_bytes,
         .keep_last = cfg->checkpoint.keep_last,
         .keep_every = cfg->checkpoint.keep_every,

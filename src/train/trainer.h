@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 #include "config/config.h"
+#include "data/chat.h"
 #include "model/model.h"
 #include "report/metrics.h"
 #include "text/tokenizer.h"
@@ -28,6 +29,7 @@ struct plumb_trainer {
     int argc; /* borrowed, for run.json */
     char **argv;
     plumb_tokenizer *tokenizer;
+    struct plumb_chat_setting chat; /* how messages become prompts; empty on a plan without data */
     plumb_model *model;
     plumb_pass *pass;
     struct plumb_micro *micro;        /* borrowed: the micro-batch that plumb_leaf_fn fills */

@@ -51,7 +51,7 @@ static void check_piece(const struct plumb_piece *p, int64_t vocab)
 
 static void check(const struct plumb_dataset *d, const struct plumb_data_options *o, int64_t vocab)
 {
-    require(d->n >= 1 && d->skipped >= 0 && (o->skip_long || !d->skipped), "counts");
+    require(d->n >= 1 && d->skipped >= 0 && (o->overlong || !d->skipped), "counts");
     require(!o->limit || d->n <= o->limit, "limit");
     for (int64_t i = 0; i < d->n; i++) {
         const struct plumb_record *r = &d->record[i];
@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
         .vocab = on & IDS ? 0 : 12,
         .append_eos = (on & EOS) != 0,
         .no_special = (on & BARE) != 0,
-        .skip_long = (on & SKIP_LONG) != 0,
+        .overlong = on & SKIP_LONG ? PLUMB_OVERLONG_DROP : PLUMB_OVERLONG_ERROR,
         .max_prompt_tokens = on & SKIP_LONG ? 40 : 0,
         .max_tokens = on & SKIP_LONG ? 60 : 0,
         .blank_lines = (on & BLANK) != 0,

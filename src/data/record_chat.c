@@ -1,0 +1,226 @@
+/* record_chat.c - one JSON line of messages to texts, by a chat template.
+ * Layer 4. Includes data/record.h, base/, io/, text/. */
+#include <stdio.h>
+#include <string.h>
+
+#include "data/chat.h"
+#include "data/record.h"
+
+static bool is_list(const plumb_json *line, const char *key)
+{
+    return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_ARRAY;
+}
+
+bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_options *o)
+{
+    if (!o->chat || !o->chat->template)
+        return false;
+    switch (o->kind) {
+    case PLUMB_DATA_PROMPTS:
+        return is_list(line, "prompt");
+    case PLUMB_DATA_PAIRS:
+        return is_list(line, "prompt") || is_list(line, "chosen");
+    case PLUMB_DATA_TEXTS:
+        return is_list(line, "messages");
+    default:
+        return is_list(line, "messages") || is_list(line, "prompt") || is_list(line, "completion");
+    }
+}
+
+/* The messages' other members. trained: the loss covers the assistant's messages of this field. */
+static plumb_status check_members(struct plumb_draft *d, const plumb_json *v, const char *key,
+                                  bool trained, const struct plumb_data_options *o,
+                                  const char *where)
+{
+    const bool training = o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS;
+    for (int64_t i = 0; i < plumb_json_count(v); i++) {
+        const plumb_json *m = plumb_json_at(v, i);
+        const char *role = plumb_json_string(plumb_json_get(m, "role"), "");
+        char at[64];
+        snprintf(at, sizeof(at), "%.32s[%lld].", key, (long long)i);
+        PLUMB_TRY(plumb_fields_check_message(m, at,
+                                             training && trained && !strcmp(role, "assistant"),
+                                             training, o->chat->template, &d->named, where));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status same_content(bool *same, const plumb_json *a, const plumb_json *b)
+{
+    struct plumb_buf x = {0}, y = {0};
+    plumb_status st = plumb_json_put_node(&x, a);
+    if (st == PLUMB_OK)
+        st = plumb_json_put_node(&y, b);
+    *same = st == PLUMB_OK && strcmp(plumb_buf_text(&x), plumb_buf_text(&y)) == 0;
+    plumb_buf_fini(&x);
+    plumb_buf_fini(&y);
+    return st;
+}
+
+/* *n = how many of the prompt's messages the answer begins with, if it has all of them; else 0. */
+static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_json *answer)
+{
+    const bool list = plumb_json_type_of(prompt) == PLUMB_JSON_ARRAY;
+    const int64_t count = list ? plumb_json_count(prompt) : 1;
+    bool same = plumb_json_type_of(answer) == PLUMB_JSON_ARRAY && plumb_json_count(answer) > count;
+    for (int64_t i = 0; i < count && same; i++) {
+        const plumb_json *m = plumb_json_at(answer, i);
+        const plumb_json *text = plumb_json_get(m, "content");
+        const char *role = plumb_json_string(plumb_json_get(m, "role"), "");
+        if (list)
+            PLUMB_TRY(same_content(&same, plumb_json_at(prompt, i), m));
+        else
+            PLUMB_TRY(same_content(&same, prompt, text));
+        same = same && (list || strcmp(role, "user") == 0);
+    }
+    *n = same ? count : 0;
+    return PLUMB_OK;
+}
+
+/* A prompt: messages [0, n) of v, or a string. */
+struct asked {
+    const plumb_json *v;
+    const char *key;
+    int64_t n; /* -1: all */
+};
+
+static plumb_status render_prompt(struct plumb_draft *d, struct plumb_buf *out, struct asked p,
+                                  const char *principle, const plumb_json *line,
+                                  const struct plumb_data_options *o, const char *where)
+{
+    const struct plumb_turns_extra extra = {.principle = principle,
+                                            .principle_template = o->principle_template
+                                                                      ? o->principle_template
+                                                                      : "{principle}\n{prompt}",
+                                            .in_system = o->principle_in_system};
+    plumb_turns_clear(&d->turns);
+    PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, p.v, "user", p.key, 0, p.n, where));
+    PLUMB_TRY(plumb_turns_complete(&d->turns, o->chat, principle ? &extra : NULL, where));
+    return plumb_turns_render(&d->turns, d->turns.n, o->chat, line,
+                              o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS
+                                  ? PLUMB_TAIL_GENERATE
+                                  : PLUMB_TAIL_ROLE,
+                              out, NULL, where);
+}
+
+static plumb_status put_prompt(struct plumb_draft *d, struct asked p, const plumb_json *line,
+                               const struct plumb_data_options *o, const char *where)
+{
+    const bool prompts = o->kind == PLUMB_DATA_PROMPTS;
+    const int64_t n = p.n < 0 ? plumb_json_count(p.v) : p.n;
+    const plumb_json *last = plumb_json_type_of(p.v) == PLUMB_JSON_ARRAY
+                                 ? plumb_json_get(plumb_json_at(p.v, n - 1), "content")
+                                 : p.v;
+    PLUMB_TRY(render_prompt(d, &d->prompt, p, NULL, line, o, where));
+    if (o->whole)
+        PLUMB_TRY(plumb_content_text(&d->asked, last, p.key, where));
+    if (o->principle && prompts)
+        PLUMB_TRY(render_prompt(d, &d->principled, p, o->principle, line, o, where));
+    if (o->contrary && prompts)
+        PLUMB_TRY(render_prompt(d, &d->contrary, p, o->contrary, line, o, where));
+    return PLUMB_OK;
+}
+
+/* The prompt with messages [first, end) of an answer, or with a string. */
+static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plumb_json *v,
+                               const char *key, int64_t first, const plumb_json *line,
+                               const struct plumb_data_options *o, const char *where)
+{
+    const int k = d->completions++;
+    const bool list = plumb_json_type_of(v) == PLUMB_JSON_ARRAY;
+    const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
+    PLUMB_TRY(check_members(d, list ? v : NULL, key, true, o, where));
+    plumb_turns_clear(&d->turns);
+    PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, p.v, "user", p.key, 0, p.n, where));
+    PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, v, "assistant", key, first, -1, where));
+    PLUMB_REQUIRE(strcmp(plumb_buf_text(&d->turns.role), "assistant") == 0, PLUMB_ERR_FORMAT,
+                  "%s: field \"%s\": the last message is from \"%.60s\", expected \"assistant\"",
+                  where, key, plumb_buf_text(&d->turns.role));
+    PLUMB_TRY(plumb_turns_complete(&d->turns, o->chat, NULL, where));
+    PLUMB_TRY(plumb_turns_render(&d->turns, d->turns.n, o->chat, line, PLUMB_TAIL_NONE,
+                                 &d->whole[k], NULL, where));
+    return plumb_content_text(&d->completion[k], list ? plumb_json_get(last, "content") : v, key,
+                              where);
+}
+
+/* {"prompt", key[0], key[1] ..} */
+static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
+                                 const char *const *key, int n, const struct plumb_data_options *o,
+                                 const char *where)
+{
+    const struct asked p = {plumb_json_get(line, "prompt"), "prompt", -1};
+    PLUMB_TRY(check_members(d, plumb_json_type_of(p.v) == PLUMB_JSON_ARRAY ? p.v : NULL, "prompt",
+                            false, o, where));
+    PLUMB_TRY(put_prompt(d, p, line, o, where));
+    for (int i = 0; i < n; i++) {
+        const plumb_json *v = plumb_json_get(line, key[i]);
+        int64_t first;
+        PLUMB_TRY(repeated(&first, p.v, v));
+        PLUMB_TRY(put_answer(d, p, v, key[i], first, line, o, where));
+    }
+    return PLUMB_OK;
+}
+
+/* {"chosen", "rejected"}: the prompt is the messages that both begin with. */
+static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
+                                  const struct plumb_data_options *o, const char *where)
+{
+    const plumb_json *a = plumb_json_get(line, "chosen"), *b = plumb_json_get(line, "rejected");
+    int64_t n = 0;
+    PLUMB_REQUIRE(plumb_json_type_of(b) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
+                  "%s: field \"rejected\": found %s, expected a list of messages as in \"chosen\"",
+                  where, b ? plumb_json_type_name(plumb_json_type_of(b)) : "nothing");
+    for (bool same = true; same && n + 1 < plumb_json_count(a) && n + 1 < plumb_json_count(b);
+         n += same)
+        PLUMB_TRY(same_content(&same, plumb_json_at(a, n), plumb_json_at(b, n)));
+    PLUMB_REQUIRE(n > 0, PLUMB_ERR_FORMAT,
+                  "%s: field \"prompt\": found nothing, and \"chosen\" and \"rejected\" do not "
+                  "begin with the same message; expected a string or a list of messages",
+                  where);
+    const struct asked p = {a, "chosen", n};
+    PLUMB_TRY(put_prompt(d, p, line, o, where));
+    PLUMB_TRY(put_answer(d, p, a, "chosen", n, line, o, where));
+    return put_answer(d, p, b, "rejected", n, line, o, where);
+}
+
+/* {"messages"} */
+static plumb_status read_messages(struct plumb_draft *d, const plumb_json *line,
+                                  const struct plumb_data_options *o, const char *where)
+{
+    const plumb_json *v = plumb_json_get(line, "messages");
+    const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
+    const bool trains = o->kind == PLUMB_DATA_SFT;
+    PLUMB_TRY(check_members(d, v, "messages", trains, o, where));
+    PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, v, NULL, "messages", 0, -1, where));
+    PLUMB_TRY(plumb_turns_complete(&d->turns, o->chat, NULL, where));
+    if (o->whole)
+        PLUMB_TRY(
+            plumb_content_text(&d->asked, plumb_json_get(last, "content"), "messages", where));
+    if (!trains || o->all_tokens) {
+        d->all = trains;
+        return plumb_turns_render(&d->turns, d->turns.n, o->chat, line, PLUMB_TAIL_NONE, &d->prompt,
+                                  NULL, where);
+    }
+    PLUMB_TRY(plumb_turns_spans(&d->turns, o->chat, line, &d->whole[0], &d->spans, where));
+    PLUMB_TRY(
+        plumb_content_text(&d->completion[0], plumb_json_get(last, "content"), "messages", where));
+    d->completions = 1;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_record_read_chat(struct plumb_draft *d, const plumb_json *line,
+                                    const struct plumb_data_options *o, const char *where)
+{
+    static const char *const sft[1] = {"completion"}, *const pair[2] = {"chosen", "rejected"};
+    const bool answered = plumb_json_get(line, "completion") != NULL;
+    d->by_template = true;
+    if (o->kind == PLUMB_DATA_PAIRS)
+        return plumb_json_get(line, "prompt") ? read_answers(d, line, pair, 2, o, where)
+                                              : read_implicit(d, line, o, where);
+    if (o->kind == PLUMB_DATA_PROMPTS)
+        return read_answers(d, line, sft, o->references && answered, o, where);
+    const bool first = o->kind != PLUMB_DATA_ANY || !plumb_json_get(line, "prompt");
+    if (is_list(line, "messages") && first)
+        return read_messages(d, line, o, where);
+    return read_answers(d, line, sft, o->kind == PLUMB_DATA_SFT || answered, o, where);
+}

@@ -1,0 +1,176 @@
+/* shapes.c - record shapes of other programs, as the shapes that plumb reads.
+ * Layer 4. Includes data/record.h, base/, io/. */
+#include <string.h>
+
+#include "data/chat.h"
+#include "data/record.h"
+
+static const char *const chats[] = {"prompt", "completion", "messages", "chosen", "rejected"};
+enum { CHATS = sizeof(chats) / sizeof(chats[0]) };
+
+static bool is_string(const plumb_json *line, const char *key)
+{
+    return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_STRING;
+}
+
+/* {"instruction", "input", "output"}, and none of the members that plumb's shapes have. */
+static bool is_alpaca(const plumb_json *line)
+{
+    for (int i = 0; i < CHATS; i++)
+        if (plumb_json_get(line, chats[i]))
+            return false;
+    return is_string(line, "instruction") && is_string(line, "output");
+}
+
+static bool is_shared(const plumb_json *line)
+{
+    return plumb_json_type_of(plumb_json_get(line, "conversations")) == PLUMB_JSON_ARRAY &&
+           !plumb_json_get(line, "messages");
+}
+
+static bool has_from(const plumb_json *list)
+{
+    return plumb_json_get(plumb_json_at(list, 0), "from") != NULL;
+}
+
+static bool has_parts(const plumb_json *list)
+{
+    for (int64_t i = 0; i < plumb_json_count(list); i++) {
+        const plumb_json *content = plumb_json_get(plumb_json_at(list, i), "content");
+        if (plumb_json_type_of(content) == PLUMB_JSON_ARRAY && plumb_json_count(content) > 0)
+            return true;
+    }
+    return false;
+}
+
+static plumb_status put_key(struct plumb_buf *out, const char *key)
+{
+    if (plumb_buf_text(out)[out->len - 1] != '{')
+        PLUMB_TRY(plumb_buf_add_text(out, ","));
+    PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
+    return plumb_buf_add_text(out, ":");
+}
+
+/* The roles of sharegpt by their names in chat templates. */
+static const char *role_of(const char *from)
+{
+    static const char *const role[][2] = {{"human", "user"}, {"gpt", "assistant"}};
+    for (int i = 0; i < 2; i++)
+        if (strcmp(from, role[i][0]) == 0)
+            return role[i][1];
+    return from;
+}
+
+/* One message with "from" and "value" as "role" and "content", and with its parts joined. */
+static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool join,
+                                const char *where)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_buf_add_text(out, "{");
+    for (int64_t i = 0; i < plumb_json_count(m) && st == PLUMB_OK; i++) {
+        const char *key = "";
+        const plumb_json *v = NULL;
+        PLUMB_TRY_GOTO(st, plumb_json_member_at(m, i, &key, &v), done);
+        const bool from = strcmp(key, "from") == 0 && !plumb_json_get(m, "role");
+        const bool value = strcmp(key, "value") == 0 && !plumb_json_get(m, "content");
+        PLUMB_TRY_GOTO(st, put_key(out, from ? "role" : value ? "content" : key), done);
+        if (from && plumb_json_type_of(v) == PLUMB_JSON_STRING) {
+            const char *role = role_of(plumb_json_string(v, ""));
+            st = plumb_json_put_string(out, role, (int64_t)strlen(role));
+        } else if (join && strcmp(key, "content") == 0 &&
+                   plumb_json_type_of(v) == PLUMB_JSON_ARRAY) {
+            plumb_buf_clear(&text);
+            PLUMB_TRY_GOTO(st, plumb_content_text(&text, v, "content", where), done);
+            st = plumb_json_put_string(out, plumb_buf_text(&text), text.len);
+        } else
+            st = plumb_json_put_node(out, v);
+    }
+    if (st == PLUMB_OK)
+        st = plumb_buf_add_text(out, "}");
+done:
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status put_messages(struct plumb_buf *out, const plumb_json *list, bool join,
+                                 const char *where)
+{
+    PLUMB_TRY(plumb_buf_add_text(out, "["));
+    for (int64_t i = 0; i < plumb_json_count(list); i++) {
+        const plumb_json *m = plumb_json_at(list, i);
+        PLUMB_TRY(plumb_buf_add_text(out, i ? "," : ""));
+        PLUMB_TRY(plumb_json_type_of(m) == PLUMB_JSON_OBJECT ? put_message(out, m, join, where)
+                                                             : plumb_json_put_node(out, m));
+    }
+    return plumb_buf_add_text(out, "]");
+}
+
+/* The instruction, a blank line and the input, where there is one, as one text. */
+static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *line, bool chat)
+{
+    const plumb_json *text = plumb_json_get(line, "instruction");
+    const char *input = plumb_json_string(plumb_json_get(line, "input"), "");
+    struct plumb_buf whole = {0};
+    plumb_status st =
+        plumb_buf_add(&whole, plumb_json_string(text, ""), plumb_json_string_len(text));
+    if (st == PLUMB_OK && *input)
+        st = plumb_buf_addf(&whole, "\n\n%s", input);
+    if (st == PLUMB_OK)
+        st = put_key(out, "prompt");
+    if (st == PLUMB_OK && chat)
+        st = plumb_buf_add_text(out, "[{\"role\":\"user\",\"content\":");
+    if (st == PLUMB_OK)
+        st = plumb_json_put_string(out, plumb_buf_text(&whole), whole.len);
+    if (st == PLUMB_OK && chat)
+        st = plumb_buf_add_text(out, "}]");
+    plumb_buf_fini(&whole);
+    return st;
+}
+
+static plumb_status put_member(struct plumb_buf *out, const char *key, const plumb_json *v,
+                               bool chat, const char *where)
+{
+    const bool list = plumb_json_type_of(v) == PLUMB_JSON_ARRAY;
+    PLUMB_TRY(put_key(out, strcmp(key, "conversations") == 0 ? "messages" : key));
+    for (int i = 0; i < CHATS && list; i++)
+        if (strcmp(key, chats[i]) == 0 || strcmp(key, "conversations") == 0)
+            return put_messages(out, v, !chat, where);
+    return plumb_json_put_node(out, v);
+}
+
+plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool chat,
+                              const char *where)
+{
+    const bool alpaca = is_alpaca(line), shared = is_shared(line);
+    struct plumb_buf text = {0};
+    bool change = alpaca || shared;
+    plumb_status st;
+    *out = NULL;
+    for (int i = 0; i < CHATS; i++) {
+        const plumb_json *v = plumb_json_get(line, chats[i]);
+        change |= has_from(v) || (!chat && has_parts(v));
+    }
+    if (!change)
+        return PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "{"), done);
+    for (int64_t i = 0; i < plumb_json_count(line); i++) {
+        const char *key = "";
+        const plumb_json *v = NULL;
+        PLUMB_TRY_GOTO(st, plumb_json_member_at(line, i, &key, &v), done);
+        if (alpaca && strcmp(key, "instruction") == 0)
+            st = put_instruction(&text, line, chat);
+        else if (alpaca && strcmp(key, "output") == 0) {
+            st = put_key(&text, "completion");
+            if (st == PLUMB_OK)
+                st = plumb_json_put_node(&text, v);
+        } else if (!alpaca || strcmp(key, "input") != 0)
+            st = put_member(&text, key, v, chat, where);
+        if (st != PLUMB_OK)
+            goto done;
+    }
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "}"), done);
+    st = plumb_json_parse(out, text.data, text.len, where);
+done:
+    plumb_buf_fini(&text);
+    return st;
+}

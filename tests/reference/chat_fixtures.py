@@ -1,0 +1,129 @@
+"""Writes tests/fixtures/chat/cases.json: records of messages as TRL's trainers tokenise them.
+
+Every case has a chat template, a record and the ids that transformers' apply_chat_template and
+TRL's common_prefix_length make of it: of prompts as maybe_apply_chat_template renders them, of SFT
+and preference records as SFTTrainer and DPOTrainer do, and the mask of assistant_only_loss. A
+template without {% generation %} has a twin with it, whose mask is the expected one. Run with a
+Python that has trl and transformers:  python chat_fixtures.py ../fixtures
+"""
+import json
+import pathlib
+import sys
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+from trl.data_utils import _tokenize, common_prefix_length
+
+CHATML = ("{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+          "<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
+          "{% if message['role'] == 'assistant' %}<|im_start|>assistant\n"
+          "GEN{{ message['content'] + '<|im_end|>' + '\n' }}END{% else %}"
+          "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+          "{% endif %}{% endfor %}"
+          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+TURNS = ("{{ bos_token }}{% for m in messages %}{{ '[' + m.role + '] ' }}"
+         "{% if m.role == 'assistant' %}GEN{{ m.content | trim }}{{ eos_token }}{{ '\n' }}END"
+         "{% else %}{{ m.content | trim }}{{ '\n' }}{% endif %}{% endfor %}"
+         "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}")
+SHORT = TURNS.replace("{{ '\n' }}END", "END{{ '\n' }}") # its marks leave the line break out
+THINK = ("{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+         "{% if m.role == 'assistant' and loop.last and m.reasoning_content %}"
+         "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}"
+         "{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+         "{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}"
+         "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}")
+
+
+def variants(text):
+    plain = text.replace("GEN", "").replace("END", "")
+    marked = text.replace("GEN", "{% generation %}").replace("END", "{% endgeneration %}")
+    return plain, marked
+
+
+def say(role, content, **more):
+    return dict(role=role, content=content, **more)
+
+
+TALK = [say("user", "the dog and the cat"), say("assistant", "they sat on the mat."),
+        say("user", "\n why?  "), say("assistant", "\n\nbecause the sun was warm\n"),
+        say("user", "caf\u00e9 \U0001f642?"), say("assistant", "\U0001f642\U0001f642 oui, caf\u00e9")]
+SYSTEM = [say("system", "speak like the sea")] + TALK[:2]
+TOOLS = [dict(type="function", function=dict(name="add", parameters=dict(type="object")))]
+
+
+def conversations():
+    return [TALK[:2], TALK, SYSTEM, TALK + [say("user", "and then?")],
+            TALK[:3] + [say("assistant", "")] + TALK[4:]]
+
+
+def cases_of(tok, template, twin, **kwargs):
+    out = []
+
+    def ids(messages, **more):
+        return _tokenize(tok, messages, chat_template=template, **kwargs, **more)["input_ids"]
+
+    for prompt in (TALK[:1], TALK[:3], SYSTEM[:2], TALK[:2], TALK[:1] + [say("assistant", "they")]):
+        last = prompt[-1]["role"] == "assistant"
+        out.append(dict(kind="prompts", record=dict(prompt=prompt),
+                        ids=ids(prompt, add_generation_prompt=not last,
+                                continue_final_message=last)))
+    for talk in conversations():
+        if twin is None and sum(m["role"] == "assistant" for m in talk) > 1:
+            continue
+        whole = _tokenize(tok, talk, chat_template=twin or template, return_assistant_tokens_mask=True,
+                          **kwargs)
+        if twin is not None:
+            out.append(dict(kind="sft", record=dict(messages=talk), ids=whole["input_ids"],
+                            mask=whole["assistant_masks"]))
+        out.append(dict(kind="all", record=dict(messages=talk), ids=ids(talk)))
+    for prompt, answer in ((TALK[:1], TALK[1:2]), (TALK[:3], [say("assistant", "  so it is")])):
+        head, both = ids(prompt, add_generation_prompt=True), ids(prompt + answer)
+        begin = common_prefix_length(head, both)
+        out.append(dict(kind="sft", record=dict(prompt=prompt, completion=answer), ids=both,
+                        begin=begin))
+        other = [say("assistant", "no")]
+        third = ids(prompt + other)
+        begin = min(begin, common_prefix_length(head, third))
+        pair = dict(kind="pairs", ids=both, other=third, begin=begin)
+        out.append(dict(pair, record=dict(prompt=prompt, chosen=answer, rejected=other)))
+        out.append(dict(pair, record=dict(chosen=prompt + answer, rejected=prompt + other)))
+    return out
+
+
+def thinking(tok):
+    out = []
+    answer = [say("assistant", "yes", reasoning_content="hm")]
+    for more in (dict(), dict(tools=TOOLS), dict(enable_thinking=False)):
+        head = _tokenize(tok, TALK[:1], chat_template=THINK, add_generation_prompt=True, **more)
+        both = _tokenize(tok, TALK[:1] + answer, chat_template=THINK, **more)
+        record = dict(prompt=TALK[:1], completion=answer)
+        if "tools" in more:
+            record["tools"] = TOOLS
+        elif more:
+            record["chat_template_kwargs"] = more
+        out.append(dict(kind="sft", record=record, ids=both["input_ids"],
+                        begin=common_prefix_length(head["input_ids"], both["input_ids"])))
+    return out
+
+
+def main(root):
+    sets = []
+    for name in ("smollm", "llama2"):
+        text = json.loads((root / "tokenizer" / f"{name}.json").read_text())["tokenizer"]
+        special = (dict(bos_token="<|im_start|>", eos_token="<|im_end|>") if name == "smollm" else
+                   dict(bos_token="<s>", eos_token="</s>"))
+        tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(text)), **special)
+        for template in (CHATML, TURNS, SHORT):
+            plain, marked = variants(template)
+            for one in (plain, marked)[template is SHORT:]:
+                sets.append(dict(tokenizer=name, special=special, template=one,
+                                 cases=cases_of(tok, one, marked)))
+        sets.append(dict(tokenizer=name, special=special, template=THINK, cases=thinking(tok)))
+    lines = ",\n".join(json.dumps(s, separators=(",", ":")) for s in sets)
+    (root / "chat" / "cases.json").write_text(
+        '{"made_by":"tests/reference/chat_fixtures.py",\n"sets":[\n' + lines + "\n]}\n")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
