@@ -304,6 +304,10 @@ def cases():
         "{{ {'a' 1} }}", "{{ [1 2] }}", "{{ n | }}", "{{ n is }}", "{% for x l %}{% endfor %}", "{% macro (a) %}{% endmacro %}",
         "{% macro m(a=1, b) %}{% endmacro %}", "{{ m(a=1, 2) }}", "{% call n %}{% endcall %}", "{% filter nope %}{% endfilter %}",
         "{{ 1__0 }}", "{{ 012 }}", "{{ '' if }}", "{%", "{{", "{% raw %}", "a{#", "{{ not }}", "{{ n if }}", "{{ ** }}",
+        "{% if no %}{{ s | from_json }}{% endif %}a", "{% if t %}{{ s | from_json }}{% endif %}", "{{ s if t else s | from_json }}",
+        "{{ s | from_json if no else 1 }}", "{% if no %}{% for x in l %}{{ x | from_json }}{% endfor %}{% endif %}", "{% if s is nosuch %}{% endif %}",
+        "{% if no %}{% elif n is nosuch %}{% endif %}", "{% if t %}{% elif n is nosuch %}{% endif %}b", "{% if no %}{% set x = s | from_json %}{% endif %}c",
+        "{% if no %}{% set x %}{{ s | from_json }}{% endset %}{% endif %}d", "{% if no %}{% macro m() %}{{ s | from_json }}{% endmacro %}{% endif %}e",
         "{{ loop }}", "{% for x in l %}{{ loop.nope is defined }}{% endfor %}", "{% for x in l %}{{ loop }}{% endfor %}",
     )]
     return out

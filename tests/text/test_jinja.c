@@ -134,8 +134,10 @@ static void test_messages(void)
           "t.jinja line 2, call of raise_exception: Roles must alternate");
     fails("\n\n{% include 'x' %}", NULL, PLUMB_ERR_UNSUPPORTED,
           "t.jinja line 3: the tag include is not supported");
-    fails("\n{% if false %}{{ 1 | pprint }}{% endif %}", NULL, PLUMB_ERR_UNSUPPORTED,
+    fails("\n{% for x in [] %}{{ 1 | pprint }}{% endfor %}", NULL, PLUMB_ERR_UNSUPPORTED,
           "t.jinja line 2: the filter pprint is not supported");
+    fails("\n{% if true %}{{ 1 | pprint }}{% endif %}", NULL, PLUMB_ERR_UNSUPPORTED,
+          "t.jinja line 2, filter pprint: this filter is not supported");
     fails("\xff", NULL, PLUMB_ERR_FORMAT, "not UTF-8 at byte 0");
 }
 

@@ -124,6 +124,10 @@ plumb_status plumb_jinja_apply_filter(struct plumb_jrun *r, jv *out, const struc
     }
     PLUMB_TRY(plumb_jinja_args(r, &args, n));
     r->at = n;
+    if (n->index < 0)
+        JFAIL(r, "there is no filter of this name");
+    if (!plumb_jinja_filter_known(n->index))
+        JREFUSE(r, "this filter is not supported");
     return plumb_jinja_filter(r, out, n->index, input, &args);
 }
 
@@ -135,6 +139,8 @@ static plumb_status test(struct plumb_jrun *r, jv *out, const struct plumb_jnode
     PLUMB_TRY(plumb_jinja_eval(r, &v, n->a));
     PLUMB_TRY(plumb_jinja_args(r, &args, n));
     r->at = n;
+    if (n->index < 0)
+        JFAIL(r, "there is no test of this name");
     PLUMB_TRY(plumb_jinja_test(r, &yes, n->index, v, &args));
     *out = plumb_jv_bool(yes);
     return PLUMB_OK;

@@ -407,6 +407,56 @@ static plumb_status parse_body(struct plumb_jparser *p, struct plumb_jnodes *out
     return st;
 }
 
+static plumb_status check_names(const struct plumb_jinja *t, const struct plumb_jnode *n,
+                                bool soft);
+
+static plumb_status check_list(const struct plumb_jinja *t, const struct plumb_jnodes *list,
+                               bool soft)
+{
+    for (int64_t i = 0; i < list->n; i++)
+        PLUMB_TRY(check_names(t, list->at[i], soft));
+    return PLUMB_OK;
+}
+
+static plumb_status check_name(const struct plumb_jinja *t, const struct plumb_jnode *n)
+{
+    const bool filter = n->kind == JN_FILTER;
+    const int len = (int)(n->name->n < 40 ? n->name->n : 40);
+    if (n->index < 0)
+        return plumb_jinja_bad(t, PLUMB_ERR_FORMAT, n->line, "there is no %s named %.*s",
+                               filter ? "filter" : "test", len, n->name->at);
+    if (filter && !plumb_jinja_filter_known(n->index))
+        return plumb_jinja_bad(t, PLUMB_ERR_UNSUPPORTED, n->line,
+                               "the filter %.*s is not supported", len, n->name->at);
+    return PLUMB_OK;
+}
+
+/* Refuses filters and tests that are not there. As in jinja2, one in a branch of an if (soft) is an
+ * error only when it is used; a block of another kind inside the branch is not soft. Chains of
+ * operators and of elif are as long as the source, so they are walked without recursion. */
+static plumb_status check_names(const struct plumb_jinja *t, const struct plumb_jnode *n, bool soft)
+{
+    while (n) {
+        const bool block = n->kind >= JN_FOR && n->kind != JN_SET;
+        if ((n->kind == JN_FILTER || n->kind == JN_TEST) && !soft)
+            PLUMB_TRY(check_name(t, n));
+        soft |= n->kind == JN_IF || n->kind == JN_IF_EXPR;
+        PLUMB_TRY(check_list(t, &n->item, soft && !block));
+        PLUMB_TRY(check_list(t, &n->arg, soft && !block));
+        PLUMB_TRY(check_names(t, n->b, soft && n->kind != JN_SET_BLOCK));
+        PLUMB_TRY(check_names(t, n->c, soft));
+        PLUMB_TRY(check_names(t, n->d, soft));
+        if (n->kind == JN_IF && n->more.n == 1 && n->more.at[0]->kind == JN_IF) {
+            PLUMB_TRY(check_names(t, n->a, soft));
+            n = n->more.at[0];
+            continue;
+        }
+        PLUMB_TRY(check_list(t, &n->more, soft && !block));
+        n = n->a;
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_jinja_parse(struct plumb_jinja *t, const struct plumb_jtoken *token)
 {
     struct plumb_jparser p = {.t = t, .at = token};
@@ -414,5 +464,6 @@ plumb_status plumb_jinja_parse(struct plumb_jinja *t, const struct plumb_jtoken 
     PLUMB_TRY(plumb_jparse_intern(t, &t->caller, "caller", 6));
     PLUMB_TRY(plumb_jparse_intern(t, &t->kwargs, "kwargs", 6));
     PLUMB_TRY(plumb_jparse_intern(t, &t->varargs, "varargs", 7));
-    return parse_body(&p, &t->body, NULL);
+    PLUMB_TRY(parse_body(&p, &t->body, NULL));
+    return check_list(t, &t->body, false);
 }

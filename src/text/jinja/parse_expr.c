@@ -84,12 +84,6 @@ plumb_status plumb_jparse_filters(struct plumb_jparser *p, struct plumb_jnode **
         PLUMB_TRY(plumb_jparse_node(p, &n, JN_FILTER, name->line));
         PLUMB_TRY(plumb_jparse_intern(p->t, &n->name, name->text, name->n));
         n->index = plumb_jinja_find_filter(name->text, name->n);
-        if (n->index < 0)
-            return plumb_jinja_bad(p->t, PLUMB_ERR_FORMAT, name->line,
-                                   "there is no filter named %.*s", (int)name->n, name->text);
-        if (!plumb_jinja_filter_known(n->index))
-            return plumb_jinja_bad(p->t, PLUMB_ERR_UNSUPPORTED, name->line,
-                                   "the filter %.*s is not supported", (int)name->n, name->text);
         if (plumb_jparse_is(p->at, "("))
             PLUMB_TRY(parse_call_args(p, n));
         n->a = input;
@@ -111,9 +105,6 @@ static plumb_status parse_test(struct plumb_jparser *p, struct plumb_jnode **nod
     PLUMB_TRY(plumb_jparse_intern(p->t, &n->name, name->text, name->n));
     n->a = *node;
     n->index = plumb_jinja_find_test(name->text, name->n);
-    if (n->index < 0)
-        return plumb_jinja_bad(p->t, PLUMB_ERR_FORMAT, line, "there is no test named %.*s",
-                               (int)name->n, name->text);
     const struct plumb_jtoken *t = p->at;
     const bool starts = t->kind == JT_NAME || t->kind == JT_STRING || t->kind == JT_INT ||
                         t->kind == JT_FLOAT || plumb_jparse_is(t, "[") || plumb_jparse_is(t, "{");
