@@ -308,6 +308,8 @@ def cases():
         "{{ s | from_json if no else 1 }}", "{% if no %}{% for x in l %}{{ x | from_json }}{% endfor %}{% endif %}", "{% if s is nosuch %}{% endif %}",
         "{% if no %}{% elif n is nosuch %}{% endif %}", "{% if t %}{% elif n is nosuch %}{% endif %}b", "{% if no %}{% set x = s | from_json %}{% endif %}c",
         "{% if no %}{% set x %}{{ s | from_json }}{% endset %}{% endif %}d", "{% if no %}{% macro m() %}{{ s | from_json }}{% endmacro %}{% endif %}e",
+        "{{ x9 | last }}{{ (x9 | last) is defined }}{{ x9 | reverse | list }}", "{{ l | slice(-1) | list }}", "{{ l | sort(reverse='x') }}",
+        "{{ rows | join('-', attribute=x9) }}", "{{ 'a' % range(2) }}{{ 'b' % l }}", "{{ d | dictsort(reverse=none) }}",
         "{{ loop }}", "{% for x in l %}{{ loop.nope is defined }}{% endfor %}", "{% for x in l %}{{ loop }}{% endfor %}",
     )]
     return out

@@ -25,7 +25,7 @@ static plumb_status path_part(run *r, jv *item, const char *at, int64_t n)
 static plumb_status follow(run *r, jv *out, jv item, jv path, const jv *otherwise)
 {
     *out = item;
-    if (path.kind == JK_NONE || path.kind == JK_UNDEFINED)
+    if (path.kind == JK_NONE)
         return PLUMB_OK;
     if (path.kind != JK_STR) {
         PLUMB_TRY(plumb_jinja_item(r, out, item, path));
@@ -131,6 +131,13 @@ static plumb_status from_pairs(run *r, jv *out, const struct pair *p, int64_t n)
     return PLUMB_OK;
 }
 
+static plumb_status want_order(run *r, jv reverse, bool got)
+{
+    if (got && !plumb_jv_is_int(reverse))
+        JFAIL(r, "reverse must be true or false, not a %s", plumb_jv_type(reverse));
+    return PLUMB_OK;
+}
+
 static plumb_status f_sort(run *r, jv *out, jv in, args_t *args)
 {
     jv v[3];
@@ -138,6 +145,7 @@ static plumb_status f_sort(run *r, jv *out, jv in, args_t *args)
     struct plumb_jseq *s;
     struct pair *p;
     PLUMB_TRY(plumb_jinja_spread(r, args, "reverse=,case_sensitive=,attribute=", v, got));
+    PLUMB_TRY(want_order(r, v[0], got[0]));
     PLUMB_TRY(plumb_jinja_elements(r, &s, in));
     PLUMB_TRY(sorted(r, &p, s, got[2] ? v[2] : plumb_jv_none(), !plumb_jv_true(v[1]), true,
                      plumb_jv_true(v[0])));
@@ -150,6 +158,7 @@ static plumb_status f_dictsort(run *r, jv *out, jv in, args_t *args)
     bool got[3];
     struct pair *p;
     PLUMB_TRY(plumb_jinja_spread(r, args, "case_sensitive=,by=,reverse=", v, got));
+    PLUMB_TRY(want_order(r, v[2], got[2]));
     if (in.kind != JK_DICT)
         JFAIL(r, "a %s is no mapping", plumb_jv_type(in));
     const bool value = got[1] && v[1].kind == JK_STR && plumb_jstr_is(v[1].u.str, "value");
@@ -306,8 +315,6 @@ static plumb_status f_last(run *r, jv *out, jv in, args_t *args)
         JFAIL(r, "the filter takes no argument");
     if (in.kind == JK_ITER)
         JFAIL(r, "a %s has no last element; make it a list first", plumb_jv_type(in));
-    if (in.kind == JK_UNDEFINED && in.u.str)
-        return plumb_jinja_raise_undefined(r, in);
     PLUMB_TRY(plumb_jinja_elements(r, &s, in));
     if (!s->n)
         return plumb_jinja_undefined(r, out, "the sequence is empty");
@@ -430,9 +437,10 @@ static plumb_status f_slice(run *r, jv *out, jv in, args_t *args)
     struct plumb_jseq *s, *all, *one;
     PLUMB_TRY(plumb_jinja_spread(r, args, "slices,fill_with=", v, got));
     PLUMB_TRY(plumb_jinja_elements(r, &s, in));
-    if (!plumb_jv_is_int(v[0]) || plumb_jv_as_int(v[0]) < 1)
-        JFAIL(r, "slice needs a positive integer");
-    const int64_t n = plumb_jv_as_int(v[0]), each = s->n / n, extra = s->n % n;
+    if (!plumb_jv_is_int(v[0]) || plumb_jv_as_int(v[0]) == 0)
+        JFAIL(r, "slice needs an integer other than 0");
+    const int64_t n = plumb_jv_as_int(v[0]);
+    const int64_t each = n > 0 ? s->n / n : 0, extra = n > 0 ? s->n % n : 0;
     int64_t at = 0;
     PLUMB_TRY(plumb_jseq_new(&r->arena, &all, 0));
     for (int64_t k = 0; k < n; k++) {

@@ -285,7 +285,8 @@ plumb_status plumb_jinja_percent(struct plumb_jrun *r, jv *out, const struct plu
         if (st == PLUMB_OK)
             st = plumb_jinja_work(r, 16);
     }
-    const bool mapping = v.kind == JK_DICT || v.kind == JK_LIST || v.kind == JK_UNDEFINED;
+    const bool mapping =
+        v.kind == JK_DICT || v.kind == JK_LIST || v.kind == JK_RANGE || v.kind == JK_UNDEFINED;
     const int64_t given = v.kind == JK_TUPLE ? v.u.seq->n : !mapping;
     if (st == PLUMB_OK && p.used < given)
         st = plumb_jinja_fail(r, PLUMB_ERR_FORMAT, "the format does not use all its arguments");
