@@ -17,8 +17,8 @@ double plumb_threshold_noise(const double *margin, int64_t n, const struct plumb
     return plumb_quantile(work, k, p->noise_share);
 }
 
-void plumb_threshold_doubt(struct plumb_choice *c, double margin, double tau, double done,
-                           const struct plumb_align_param *p)
+void plumb_threshold_smooth(struct plumb_choice *c, double margin, double tau, double done,
+                            const struct plumb_align_param *p)
 {
     c->smooth = done >= p->noise_start && margin < tau ? p->noise_smoothing : 0.0;
 }

@@ -53,7 +53,7 @@ double plumb_sigmoid_weight(double margin, const struct plumb_align_param *p);
 double plumb_threshold_noise(const double *margin, int64_t n, const struct plumb_align_param *p,
                              double *work);
 /* The doubt of a pair with this margin; done: the share of the steps that lie behind. */
-void plumb_threshold_doubt(struct plumb_choice *c, double margin, double tau, double done,
-                           const struct plumb_align_param *p);
+void plumb_threshold_smooth(struct plumb_choice *c, double margin, double tau, double done,
+                            const struct plumb_align_param *p);
 
 #endif

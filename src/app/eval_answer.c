@@ -86,7 +86,7 @@ static plumb_status keep_answer(void *arg, const struct plumb_answer *o)
         .sample = o->sample, .ids = o->ids, .logp = o->logp, .n = o->n, .stop = o->stop};
     plumb_buf_clear(&a->line);
     PLUMB_TRY(plumb_completion_put(&a->line, o->record, p->ids, p->n, &c, &o->text));
-    return plumb_lines_put(&a->lines, o->slot * a->e->app->cfg->eval.samples + o->sample,
+    return plumb_lines_put(&a->lines, o->prompt * a->e->app->cfg->eval.samples + o->sample,
                            plumb_buf_text(&a->line), a->line.len);
 }
 
@@ -161,7 +161,7 @@ static plumb_status keep_scores(struct answering *a)
     const int64_t samples = a->e->app->cfg->eval.samples;
     for (; a->kept < r->prompts * samples && r->at[a->kept].scored; a->kept++) {
         const struct plumb_answer *o = &r->at[a->kept];
-        const int64_t number = o->slot * samples + o->sample;
+        const int64_t number = o->prompt * samples + o->sample;
         if (number < a->lines.first)
             continue;
         plumb_buf_clear(&a->line);

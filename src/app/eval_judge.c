@@ -62,7 +62,7 @@ static void take_verdict(struct judging *j, int64_t i, int verdict, const char *
         return;
     const struct plumb_answer *o = &j->m->answers.at[i / 2];
     double *v =
-        j->m->value + (o->slot * j->e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
+        j->m->value + (o->prompt * j->e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
     const int swapped = -verdict; /* the model's answer was b */
     v[EVAL_JUDGED] = 1;
     v[EVAL_VERDICT] = j->first_verdict == swapped ? swapped : 0;

@@ -11,7 +11,7 @@
 static double *value_of(const struct plumb_eval *e, const struct plumb_eval_model *m,
                         const struct plumb_answer *o)
 {
-    return m->value + (o->slot * e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
+    return m->value + (o->prompt * e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
 }
 
 static plumb_status measure_bleu(double *v, const char *answer, const char *reference)
@@ -47,9 +47,9 @@ plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_mo
         PLUMB_TRY(plumb_self_repetition(&v[EVAL_REPEATED], o->ids, o->n, PLUMB_EVAL_REPEAT));
         if (reference->len > 0)
             PLUMB_TRY(measure_bleu(v, text, reference->text));
-        if (o->sample == 0 && o->slot < PLUMB_EVAL_SHOWN) {
-            m->text[o->slot] = strdup(text);
-            PLUMB_REQUIRE(m->text[o->slot], PLUMB_ERR_NOMEM, "sample text");
+        if (o->sample == 0 && o->prompt < PLUMB_EVAL_SHOWN) {
+            m->text[o->prompt] = strdup(text);
+            PLUMB_REQUIRE(m->text[o->prompt], PLUMB_ERR_NOMEM, "sample text");
         }
     }
     return PLUMB_OK;

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "data/prompts.h"
 #include "stage/align.h"
 #include "train/plan.h"
 #include "train/weights.h"
@@ -13,20 +12,6 @@
 struct stage_times {
     double rollout, reward, reference, train, save;
 };
-
-static plumb_status choose_prompts(struct plumb_align_run *a)
-{
-    const struct plumb_config *cfg = a->t->cfg;
-    const struct plumb_prompt_order order = {.seed = cfg->seed,
-                                             .count = a->data->n,
-                                             .per_iteration = a->per_iteration,
-                                             .shuffle = cfg->data.shuffle};
-    const int64_t iteration = a->add->fresh_prompts ? 1 : a->t->state.iteration + 1;
-    PLUMB_TRY(plumb_prompts_at(a->order, iteration, &order));
-    for (int64_t k = 0; k < a->n_local; k++)
-        a->local_record[k] = a->order[a->local_slot[k]];
-    return PLUMB_OK;
-}
 
 struct plumb_answer_source plumb_align_source(struct plumb_align_run *a)
 {
@@ -47,20 +32,20 @@ struct plumb_answer_source plumb_align_source(struct plumb_align_run *a)
 static plumb_status begin(struct plumb_align_run *a)
 {
     const struct plumb_answer_source src = plumb_align_source(a);
-    a->sums = (struct plumb_align_sums){0};
-    a->gap = (struct plumb_gap){0};
-    plumb_align_begin_deal(a);
-    PLUMB_TRY(choose_prompts(a));
-    PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->local_slot, a->local_record, a->n_local));
-    plumb_references_begin(a->references);
-    PLUMB_TRY(plumb_references_follow(a->references));
+    a->update.sums = (struct plumb_align_sums){0};
+    a->update.mismatch = (struct plumb_mismatch){0};
+    PLUMB_TRY(plumb_align_begin_partition(a));
+    PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->part.local_prompt, a->part.local_record,
+                                  a->part.n_local));
+    plumb_references_begin(a->reference.set);
+    PLUMB_TRY(plumb_references_follow(a->reference.set));
     if (a->add->begin)
         PLUMB_TRY(a->add->begin(a));
     if (a->in_progress) {
         a->in_progress = false;
         PLUMB_TRY(plumb_align_resume(a, a->t->resumed_from));
         a->weights = a->answers.weights;
-        a->gap = a->sums.gap;
+        a->update.mismatch = a->update.sums.mismatch;
     }
     return PLUMB_OK;
 }
@@ -95,12 +80,13 @@ static plumb_status run_stage(struct plumb_align_run *a, const char *phase,
 
 static plumb_status fill_board(struct plumb_align_run *a)
 {
-    PLUMB_TRY(plumb_scoreboard_begin(a->board, a->cut.items));
+    PLUMB_TRY(plumb_scoreboard_begin(a->decision.board, a->part.split.items));
     for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
         const struct plumb_answer *o = &a->answers.at[i];
         if (o->dropped)
             continue;
-        PLUMB_TRY(plumb_scoreboard_put(a->board, o->slot, o->sample, o->principled, o->reward));
+        PLUMB_TRY(plumb_scoreboard_put(a->decision.board, o->prompt, o->sample, o->principled,
+                                       o->reward));
     }
     return PLUMB_OK;
 }
@@ -108,7 +94,7 @@ static plumb_status fill_board(struct plumb_align_run *a)
 /* Prompts of which one answer is left: the others are the same. */
 static void say_alike(const struct plumb_align_run *a)
 {
-    const struct plumb_scoreboard *b = a->board;
+    const struct plumb_scoreboard *b = a->decision.board;
     int64_t alike = 0;
     for (int64_t q = 0; b->group_size > 1 && q < b->prompts; q++) {
         int64_t there = 0;
@@ -129,12 +115,14 @@ static plumb_status decide(struct plumb_align_run *a)
     const struct plumb_config *cfg = a->t->cfg;
     plumb_comm_phase(a->t->comm, "threshold");
     PLUMB_TRY(plumb_comm_agree(a->t->comm, fill_board(a)));
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->board->slot, a->board->slots, PLUMB_SUM));
-    PLUMB_TRY(plumb_comm_agree(a->t->comm,
-                               plumb_align_decide(a->board, &a->threshold, &a->report, a->method,
-                                                  &a->param, plumb_align_progress(a))));
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, a->decision.board->slot,
+                                       a->decision.board->slots, PLUMB_SUM));
+    PLUMB_TRY(
+        plumb_comm_agree(a->t->comm, plumb_align_decide(a->decision.board, &a->decision.threshold,
+                                                        &a->decision.report, a->method, &a->param,
+                                                        plumb_align_progress(a))));
     say_alike(a);
-    const struct plumb_align_stats *s = &a->report.stats;
+    const struct plumb_align_stats *s = &a->decision.report.stats;
     if (!a->rewards || s->missing == 0)
         return PLUMB_OK;
     char which[900];
@@ -153,11 +141,11 @@ static plumb_status decide(struct plumb_align_run *a)
 /* Scalars of all completions, from their owners to every rank. */
 static plumb_status share_rows(struct plumb_align_run *a)
 {
-    const int64_t g = a->answers.group_size, n = a->cut.items * g * ROW_VALUES;
-    memset(a->row, 0, (size_t)n * sizeof(*a->row));
+    const int64_t g = a->answers.group_size, n = a->part.split.items * g * ROW_VALUES;
+    memset(a->decision.row, 0, (size_t)n * sizeof(*a->decision.row));
     for (int64_t i = 0; i < a->answers.prompts * g; i++) {
         const struct plumb_answer *o = &a->answers.at[i];
-        double *row = a->row + (o->slot * g + o->sample) * ROW_VALUES;
+        double *row = a->decision.row + (o->prompt * g + o->sample) * ROW_VALUES;
         row[ROW_TOKENS] = (double)o->n;
         row[ROW_FRESH] = o->old ? 0 : (double)o->n;
         if (a->add->rollout_tokens && i % g == 0)
@@ -170,16 +158,16 @@ static plumb_status share_rows(struct plumb_align_run *a)
             row[ROW_KL_COUNT] = 1;
         }
     }
-    return plumb_comm_allreduce_f64(a->t->comm, a->row, n, PLUMB_SUM);
+    return plumb_comm_allreduce_f64(a->t->comm, a->decision.row, n, PLUMB_SUM);
 }
 
 /* Returns the tokens that all ranks generated. */
 static int64_t set_rollout_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
 {
-    const int64_t n = a->cut.items * a->answers.group_size;
+    const int64_t n = a->part.split.items * a->answers.group_size;
     double sum[ROW_VALUES] = {0}, least = INFINITY, most = 0;
     for (int64_t i = 0; i < n; i++) {
-        const double *x = a->row + i * ROW_VALUES;
+        const double *x = a->decision.row + i * ROW_VALUES;
         for (int v = 0; v < ROW_VALUES; v++)
             sum[v] += x[v];
         least = fmin(least, x[ROW_TOKENS]);
@@ -225,9 +213,9 @@ static void set_report_metrics(const struct plumb_align_report *r, const struct 
 
 static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_metrics_row *row)
 {
-    const double *leaf = s->leaf, pairs = s->leaf[LEAF_PAIRS];
+    const double *value = s->value, pairs = s->value[SUM_PAIRS];
     if (s->taken > 0) {
-        plumb_metrics_set(row, PLUMB_METRIC_LOSS, leaf[LEAF_LOSS] / s->taken);
+        plumb_metrics_set(row, PLUMB_METRIC_LOSS, value[SUM_LOSS] / s->taken);
         plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, s->norm / s->taken);
         plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, s->learning_rate);
     } else {
@@ -238,80 +226,81 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
     if (s->pairs > 0)
         plumb_metrics_set(row, PLUMB_METRIC_SHARE_DOUBTED, s->doubted / s->pairs);
     if (pairs > 0) {
-        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, leaf[LEAF_CHOSEN] / pairs);
-        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, leaf[LEAF_REJECTED] / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, value[SUM_CHOSEN] / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[SUM_REJECTED] / pairs);
         plumb_metrics_set(row, PLUMB_METRIC_REWARDS_MARGINS,
-                          (leaf[LEAF_CHOSEN] - leaf[LEAF_REJECTED]) / pairs);
-        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, leaf[LEAF_ACCURATE] / pairs);
+                          (value[SUM_CHOSEN] - value[SUM_REJECTED]) / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, value[SUM_ACCURATE] / pairs);
     }
 }
 
 /* What was sampled is what is trained on, by the weights that sampled it. Collective. */
 static plumb_status check_weights(struct plumb_align_run *a)
 {
-    const bool moved = a->sums.taken > 0; /* before a pause: the first step has checked them */
+    const bool moved =
+        a->update.sums.taken > 0; /* before a pause: the first step has checked them */
     plumb_status st = plumb_align_own_answers(a, moved);
     if (st == PLUMB_OK && !moved) {
-        a->gap = (struct plumb_gap){0};
+        a->update.mismatch = (struct plumb_mismatch){0};
         st = plumb_align_rescore(a);
     }
     return plumb_comm_agree(a->t->comm, st);
 }
 
 /* The step in progress is dropped, and with it what it had compared. Collective. */
-static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_gap *before)
+static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_mismatch *before)
 {
-    const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
+    const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
     bool paused;
     if (a->add->end_step)
-        a->add->end_step(a, slots, true);
+        a->add->end_step(a, prompts, true);
     double sum[2] = {before->sum, before->tokens};
-    a->gap = a->sums.gap = *before;
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->sums.gap.max, 1, PLUMB_MAX));
+    a->update.mismatch = a->update.sums.mismatch = *before;
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->update.sums.mismatch.max, 1, PLUMB_MAX));
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, sum, 2, PLUMB_SUM));
-    a->sums.gap.sum = sum[0];
-    a->sums.gap.tokens = sum[1];
+    a->update.sums.mismatch.sum = sum[0];
+    a->update.sums.mismatch.tokens = sum[1];
     return plumb_align_pause(a, &paused);
 }
 
 static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *row)
 {
     struct plumb_trainer *t = a->t;
-    struct plumb_align_sums *s = &a->sums;
-    const int64_t all = t->cfg->train.epochs * a->steps;
+    struct plumb_align_sums *s = &a->update.sums;
+    const int64_t all = t->cfg->train.epochs * a->part.steps;
     struct plumb_progress progress;
     PLUMB_TRY(check_weights(a));
     plumb_progress_start(&progress, "train", "steps", all);
     while ((int64_t)s->done < all) {
         struct plumb_step_result r;
-        const struct plumb_gap gap = a->gap;
+        const struct plumb_mismatch before_step = a->update.mismatch;
         const int64_t before = t->state.step;
-        a->step = (int64_t)s->done % a->steps;
-        a->measure_gap = s->taken == 0;
-        const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
+        a->update.step = (int64_t)s->done % a->part.steps;
+        a->update.measure_mismatch = s->taken == 0;
+        const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
         if (a->add->decide_step)
-            PLUMB_TRY(a->add->decide_step(a, slots));
+            PLUMB_TRY(a->add->decide_step(a, prompts));
         /* the schedule ends where training does, also when steps were skipped */
         t->optim->skipped = t->state.iteration * all + (int64_t)s->done - t->state.step;
         PLUMB_TRY(plumb_align_update(a, &r));
         if (r.paused) {
-            PLUMB_TRY(pause_step(a, &gap));
+            PLUMB_TRY(pause_step(a, &before_step));
             continue;
         }
         s->done++;
         if (a->add->end_step)
-            a->add->end_step(a, slots, false);
+            a->add->end_step(a, prompts, false);
         plumb_progress_at(&progress, (int64_t)s->done, NULL);
         if (t->state.step == before)
             continue; /* no prompt of this step had a term in the loss */
         for (int v = 0; v < PLUMB_LEAF_VALUES; v++)
-            s->leaf[v] += r.value[v];
+            s->value[v] += r.value[v];
         s->norm += r.optim.grad_norm;
         s->learning_rate = r.optim.lr;
         s->taken++;
     }
     plumb_progress_end(&progress);
-    PLUMB_TRY(plumb_align_gap_metrics(a, row));
+    PLUMB_TRY(plumb_align_mismatch_metrics(a, row));
     set_update_metrics(s, row);
     return PLUMB_OK;
 }
@@ -320,8 +309,9 @@ static plumb_status save(struct plumb_align_run *a, const struct plumb_metrics_r
 {
     struct plumb_trainer *t = a->t;
     const bool last = plumb_align_ended(a), evaluated = row->set[PLUMB_METRIC_EVAL_REWARD];
-    PLUMB_TRY(plumb_state_set(&t->state, "threshold.tau", a->threshold.tau));
-    PLUMB_TRY(plumb_state_set(&t->state, "threshold.iteration", (double)a->threshold.iteration));
+    PLUMB_TRY(plumb_state_set(&t->state, "threshold.tau", a->decision.threshold.tau));
+    PLUMB_TRY(
+        plumb_state_set(&t->state, "threshold.iteration", (double)a->decision.threshold.iteration));
     if (plumb_trainer_saves(t, t->state.iteration, last, evaluated))
         return plumb_trainer_save(t, row, last);
     return PLUMB_OK;
@@ -366,16 +356,16 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(decide(a));
     PLUMB_TRY(share_rows(a));
     const int64_t sampled = set_rollout_metrics(a, &row);
-    set_report_metrics(&a->report, a->method, &row);
+    set_report_metrics(&a->decision.report, a->method, &row);
     plumb_align_spread(a, &row);
     PLUMB_TRY(plumb_align_write_rollouts(a));
     time.save = lap(&since);
     PLUMB_TRY(update(a, &row));
     time.train = lap(&since);
-    PLUMB_TRY(plumb_align_end_deal(a, sampled));
+    PLUMB_TRY(plumb_align_end_partition(a, sampled));
     t->state.iteration++;
-    t->state.prompt_cursor += a->cut.items;
-    t->state.num_tokens += sampled + (int64_t)a->sums.leaf[LEAF_TOKENS];
+    t->state.prompt_cursor += a->part.split.items;
+    t->state.num_tokens += sampled + (int64_t)a->update.sums.value[SUM_TOKENS];
     PLUMB_TRY(evaluate(a, &row));
     plumb_metrics_set(&row, PLUMB_METRIC_GENERATED_TOKENS, (double)plumb_align_generated(a));
     plumb_metrics_set(&row, PLUMB_METRIC_EPOCH,

@@ -39,7 +39,7 @@ static plumb_status open_rollouts(struct plumb_align_run *a, int64_t *bytes)
 static plumb_status open_references(struct plumb_align_run *a)
 {
     struct dlma *d = a->own;
-    return plumb_references_open(a->references, &d->policy, "previous", "method.name");
+    return plumb_references_open(a->reference.set, &d->policy, "previous", "method.name");
 }
 
 static void close(struct plumb_align_run *a)
@@ -59,7 +59,7 @@ static bool is_known(const struct plumb_align_run *a, int64_t i, int side, doubl
     const struct dlma *d = a->own;
     const struct plumb_answer *o = &a->answers.at[i];
     const struct plumb_piece *prompt = side_of(a, i, side);
-    return plumb_references_find(a->references, d->policy, prompt->ids, prompt->n, o->ids, o->n,
+    return plumb_references_find(a->reference.set, d->policy, prompt->ids, prompt->n, o->ids, o->n,
                                  logp);
 }
 
@@ -67,10 +67,10 @@ static bool is_known(const struct plumb_align_run *a, int64_t i, int side, doubl
 static plumb_status run_packed(struct plumb_align_run *a)
 {
     const struct dlma *d = a->own;
-    struct plumb_micro *m = &a->micro;
+    struct plumb_micro *m = &a->update.micro;
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_references_score(a->references, d->policy, a->t->pass, &m->pack, m->logp));
+    PLUMB_TRY(plumb_references_score(a->reference.set, d->policy, a->t->pass, &m->pack, m->logp));
     plumb_pack_clear(&m->pack);
     return PLUMB_OK;
 }
@@ -78,7 +78,7 @@ static plumb_status run_packed(struct plumb_align_run *a)
 /* log pi(y|p+,x) - log pi(y|p-,x)                         Source: DLMA, arXiv:2402.11907, eq. 5 */
 static plumb_status score(struct plumb_align_run *a)
 {
-    struct plumb_pack *p = &a->micro.pack;
+    struct plumb_pack *p = &a->update.micro.pack;
     const int64_t n = a->answers.prompts * a->answers.group_size;
     double logp[2];
     plumb_pack_clear(p);

@@ -26,8 +26,8 @@ plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_a
     for (int64_t j = 0; j < o->n; j++) {
         const double sampled = (double)o->logp[j], trained = (double)logp[j];
         const double gap = fabs(sampled - trained);
-        a->gap.max = fmax(a->gap.max, gap);
-        a->gap.sum += sampled - trained;
+        a->update.mismatch.max = fmax(a->update.mismatch.max, gap);
+        a->update.mismatch.sum += sampled - trained;
         PLUMB_REQUIRE(
             gap <= limit, PLUMB_ERR_NUMERIC,
             "iteration %lld, rank %d: token %lld of sample %d of prompt record %lld (%s:%lld) had "
@@ -37,21 +37,22 @@ plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_a
             (long long)o->record, t->cfg->data.prompts, (long long)a->data->record[o->record].line,
             sampled, trained, gap, limit);
     }
-    a->gap.tokens += (double)o->n;
+    a->update.mismatch.tokens += (double)o->n;
     return PLUMB_OK;
 }
 
-/* Compares what is packed: micro.pack holds the answers a->sequence under their own prompts. */
+/* Compares what is packed: micro.pack holds the answers a->update.completion under their own
+ * prompts. */
 static plumb_status compare_packed(struct plumb_align_run *a)
 {
-    struct plumb_micro *m = &a->micro;
+    struct plumb_micro *m = &a->update.micro;
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_micro_forward(m, a->t->pass, a->t->model));
     PLUMB_TRY(plumb_micro_check(m));
     const float *logp = m->pack.logp;
     for (int64_t q = 0; q < m->pack.n_seq; q++) {
-        PLUMB_TRY(plumb_align_compare(a, &a->answers.at[a->sequence[q]], logp));
+        PLUMB_TRY(plumb_align_compare(a, &a->answers.at[a->update.completion[q]], logp));
         logp += m->len[q];
     }
     plumb_micro_clear(m);
@@ -73,9 +74,9 @@ static int64_t common_divisor(int64_t a, int64_t b)
  * is: those are the ones that no later forward of this iteration sees under their own prompt. */
 plumb_status plumb_align_rescore(struct plumb_align_run *a)
 {
-    struct plumb_micro *m = &a->micro;
+    struct plumb_micro *m = &a->update.micro;
     const int64_t group = a->answers.group_size, n = a->answers.prompts * group;
-    const int64_t wanted = plumb_min_i64(n, a->cut.micro_batch);
+    const int64_t wanted = plumb_min_i64(n, a->part.split.micro_batch);
     plumb_micro_clear(m);
     if (n == 0)
         return PLUMB_OK;
@@ -92,18 +93,18 @@ plumb_status plumb_align_rescore(struct plumb_align_run *a)
         if (m->pack.n_seq == m->pack.max_seq ||
             m->pack.offset[m->pack.n_seq] + p->n + o->n > m->pack.max_tokens)
             PLUMB_TRY(compare_packed(a));
-        a->sequence[m->pack.n_seq] = at;
+        a->update.completion[m->pack.n_seq] = at;
         PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, p->ids, p->n, o->ids, o->n));
     }
     return compare_packed(a);
 }
 
-plumb_status plumb_align_gap_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
+plumb_status plumb_align_mismatch_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
 {
-    double sum[2] = {a->gap.sum, a->gap.tokens};
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->gap.max, 1, PLUMB_MAX));
+    double sum[2] = {a->update.mismatch.sum, a->update.mismatch.tokens};
+    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->update.mismatch.max, 1, PLUMB_MAX));
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, sum, 2, PLUMB_SUM));
-    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, a->gap.max);
+    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, a->update.mismatch.max);
     plumb_metrics_set(row, PLUMB_METRIC_MISMATCH_KL, sum[1] > 0 ? sum[0] / sum[1] : 0.0);
     return PLUMB_OK;
 }

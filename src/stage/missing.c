@@ -13,7 +13,7 @@ plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t s
 {
     plumb_comm *comm = a->t->comm;
     const int ranks = plumb_comm_size(comm);
-    const struct plumb_scoreboard *b = a->board;
+    const struct plumb_scoreboard *b = a->decision.board;
     plumb_status st = PLUMB_OK;
     char mine[FAULT_BYTES], *all = calloc((size_t)ranks, FAULT_BYTES);
     int64_t *count = calloc((size_t)ranks, sizeof(*count)), at = 0, found = 0;
@@ -31,7 +31,7 @@ plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t s
             continue;
         if (found++ < SHOWN)
             at += snprintf(out + at, (size_t)(size - at), "%sprompt record %lld sample %lld",
-                           at ? ", " : "", (long long)a->order[i / b->group_size],
+                           at ? ", " : "", (long long)a->part.record[i / b->group_size],
                            (long long)(i % b->group_size));
     }
     if (found > SHOWN && at < size)

@@ -15,7 +15,7 @@
 
 struct standing {
     double reward;
-    int64_t slot;
+    int64_t prompt;
 };
 
 static int by_reward(const void *a, const void *b)
@@ -23,15 +23,15 @@ static int by_reward(const void *a, const void *b)
     const struct standing *x = a, *y = b;
     if (x->reward != y->reward)
         return x->reward > y->reward ? 1 : -1;
-    return (x->slot > y->slot) - (x->slot < y->slot);
+    return (x->prompt > y->prompt) - (x->prompt < y->prompt);
 }
 
-/* list (items,) = the slots from the lowest mean reward to the highest */
+/* list (items,) = the prompts from the lowest mean reward to the highest */
 static void rank_slots(struct standing *list, const struct plumb_rollouts *r, int64_t items,
                        int64_t group)
 {
     for (int64_t q = 0; q < items; q++)
-        list[q] = (struct standing){.slot = q};
+        list[q] = (struct standing){.prompt = q};
     for (int64_t i = 0; i < r->n; i++) {
         struct standing *s = &list[r->global_index[i] / group];
         s->reward += isnan(r->reward[i]) ? -INFINITY : (double)r->reward[i] / (double)group;
@@ -65,25 +65,25 @@ static plumb_status keep(struct plumb_align_run *a, const struct plumb_rollouts 
 static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollouts *r,
                              struct standing *list)
 {
-    const int64_t group = a->answers.group_size, items = a->cut.items;
+    const int64_t group = a->answers.group_size, items = a->part.split.items;
     PLUMB_REQUIRE(r->n == items * group, PLUMB_ERR_FORMAT,
                   "the rollouts of iteration %lld are %lld, expected %lld",
                   (long long)a->t->state.iteration, (long long)r->n, (long long)(items * group));
     rank_slots(list, r, items, group);
     bool *fresh = calloc((size_t)items + 1, sizeof(*fresh));
     PLUMB_REQUIRE(fresh, PLUMB_ERR_NOMEM, "%lld prompts", (long long)items);
-    for (int64_t k = 0; k < a->answered; k++)
-        fresh[list[k].slot] = true;
+    for (int64_t k = 0; k < a->part.fresh; k++)
+        fresh[list[k].prompt] = true;
     plumb_status st = PLUMB_OK;
     for (int64_t i = 0; i < r->n && st == PLUMB_OK; i++) {
-        const int64_t slot = r->global_index[i] / group, local = plumb_align_local(a, slot);
-        if (local >= 0 && !fresh[slot])
+        const int64_t prompt = r->global_index[i] / group, local = plumb_align_local(a, prompt);
+        if (local >= 0 && !fresh[prompt])
             st = keep(a, r, i, &a->answers.at[local * group + r->global_index[i] % group]);
     }
     free(fresh);
     if (st == PLUMB_OK)
-        plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again", (long long)a->answered,
-                  (long long)items);
+        plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again",
+                  (long long)a->part.fresh, (long long)items);
     return st;
 }
 
@@ -96,10 +96,10 @@ static plumb_status begin(struct plumb_align_run *a)
     PLUMB_TRY(plumb_path_join(dir, sizeof(dir), a->t->cfg->output_dir, "rollouts"));
     PLUMB_TRY(plumb_rollouts_path(path, sizeof(path), dir, a->t->state.iteration, -1));
     PLUMB_TRY(plumb_rollouts_read(&r, path));
-    struct standing *list = calloc((size_t)a->cut.items, sizeof(*list));
+    struct standing *list = calloc((size_t)a->part.split.items, sizeof(*list));
     const plumb_status st = list ? keep_all(a, r, list)
                                  : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
-                                                 "%lld prompts", (long long)a->cut.items);
+                                                 "%lld prompts", (long long)a->part.split.items);
     free(list);
     plumb_rollouts_destroy(&r);
     return st;
@@ -107,7 +107,7 @@ static plumb_status begin(struct plumb_align_run *a)
 
 static int64_t fresh_prompts(const struct plumb_align_run *a)
 {
-    return (int64_t)llround(a->t->cfg->method.renew * (double)a->per_iteration);
+    return (int64_t)llround(a->t->cfg->method.renew * (double)a->part.per_iteration);
 }
 
 const struct plumb_method_stages plumb_add_optune = {.fresh_prompts = fresh_prompts,

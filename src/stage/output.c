@@ -22,7 +22,7 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts 
         const struct plumb_answer *o = &a->answers.at[i];
         const struct plumb_record *rec = &a->data->record[o->record];
         const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
-        const int64_t entry = o->slot * group + o->sample;
+        const int64_t entry = o->prompt * group + o->sample;
         memcpy(ids, p->ids, (size_t)p->n * sizeof(*ids));
         memcpy(ids + p->n, o->ids, (size_t)o->n * sizeof(*ids));
         const struct plumb_rollout one = {
@@ -31,10 +31,10 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts 
             .sample = o->sample,
             .principled = o->principled,
             .stop_reason = (uint8_t)o->stop,
-            .branch = (uint8_t)a->board->choice[o->slot].branch,
+            .branch = (uint8_t)a->decision.board->choice[o->prompt].branch,
             .reward = (float)o->reward,
-            .weight = (float)a->board->weight[entry],
-            .tau = a->report.tau,
+            .weight = (float)a->decision.board->weight[entry],
+            .tau = a->decision.report.tau,
             .weight_fingerprint = o->weights,
             .ids = ids,
             .n = p->n + o->n,
@@ -102,7 +102,7 @@ static const char *asked(const struct plumb_align_run *a, int64_t record)
     return r->asked ? r->asked : r->prompt.text;
 }
 
-/* Rank 0 always owns the first slots, so this table does not depend on the rank count. */
+/* Rank 0 always owns the first prompts, so this table does not depend on the rank count. */
 static plumb_status print_samples(struct plumb_align_run *a)
 {
     const int64_t group = a->answers.group_size;
@@ -210,8 +210,8 @@ static plumb_status write_report(struct plumb_align_run *a)
     double *reward = calloc(2 * (size_t)n, sizeof(*reward));
     struct plumb_report_sample *sample = calloc((size_t)n, sizeof(*sample));
     struct plumb_report_answer *answer = calloc(2 * (size_t)n, sizeof(*answer));
-    const int role = a->role[PLUMB_ROLE_START];
-    const plumb_model *start = role >= 0 ? plumb_references_frozen(a->references, role) : NULL;
+    const int role = a->reference.role[PLUMB_ROLE_START];
+    const plumb_model *start = role >= 0 ? plumb_references_frozen(a->reference.set, role) : NULL;
     plumb_status st = PLUMB_OK;
     if (!text || !reward || !sample || !answer)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
@@ -228,7 +228,7 @@ static plumb_status write_report(struct plumb_align_run *a)
     const char *const who[] = {"iteration 0", last};
     char ranks[32], prompts[64], rate[32], seed[32], title[128], note[256];
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
-    snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->per_iteration,
+    snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->part.per_iteration,
              (long long)cfg->generate.group_size);
     snprintf(title, sizeof(title), "%s: %lld iterations", a->method->name,
              (long long)t->state.iteration);

@@ -94,8 +94,8 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
-static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
-                                  double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t leaf, float *grad,
+                                         double value[PLUMB_LEAF_VALUES])
 {
     struct pairs *s = arg;
     struct plumb_trainer *t = s->t;
@@ -350,7 +350,7 @@ static plumb_status work(void *run)
         PLUMB_TRY(pick_pairs(s));
     const struct plumb_epochs_task task = {
         .what = s->t->command,
-        .leaf = leaf_gradient,
+        .leaf = micro_batch_gradient,
         .begin = begin,
         .report = report,
         .evaluate = s->held_out.data ? evaluate : NULL,

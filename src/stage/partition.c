@@ -1,10 +1,11 @@
 /* partition.c - how many prompts an iteration takes, which ranks have them, and when a run ends.
- * Layer 5. Includes stage/align.h, train/budget.h, base/, comm/. */
+ * Layer 5. Includes stage/align.h, train/budget.h, base/, comm/, data/. */
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/num.h"
 #include "comm/tree.h"
+#include "data/prompts.h"
 #include "stage/align.h"
 #include "train/budget.h"
 
@@ -12,7 +13,7 @@
 #define GENERATED "generated.tokens"  /* on all ranks, all iterations so far */
 #define NEXT      "generated.prompts" /* that the next iteration answers; with a budget */
 
-/* Prompts of one step that are this rank's. */
+/* Prompts of one step that are this rank's: those of its micro-batches, which are neighbours. */
 static struct plumb_range share_of(const struct plumb_align_run *a,
                                    const struct plumb_batch_cut *cut, int64_t step)
 {
@@ -24,7 +25,7 @@ static struct plumb_range share_of(const struct plumb_align_run *a,
                                 plumb_cut_leaf(cut, step, leaves.end - 1).end};
 }
 
-static struct plumb_batch_cut cut_of(const struct plumb_config *cfg, int64_t items)
+static struct plumb_batch_cut split_of(const struct plumb_config *cfg, int64_t items)
 {
     return (struct plumb_batch_cut){.items = items,
                                     .global_batch =
@@ -34,22 +35,22 @@ static struct plumb_batch_cut cut_of(const struct plumb_config *cfg, int64_t ite
 
 static int64_t count_local(const struct plumb_align_run *a, int64_t items)
 {
-    const struct plumb_batch_cut cut = cut_of(a->t->cfg, items);
+    const struct plumb_batch_cut cut = split_of(a->t->cfg, items);
     const int64_t last = plumb_cut_steps(&cut) - 1; /* the others are all alike */
     const struct plumb_range first = share_of(a, &cut, 0), rest = share_of(a, &cut, last);
     return last * (first.end - first.begin) + rest.end - rest.begin;
 }
 
-static void deal(struct plumb_align_run *a, int64_t items)
+static void split(struct plumb_align_run *a, int64_t items)
 {
-    a->cut = cut_of(a->t->cfg, items);
-    a->steps = plumb_cut_steps(&a->cut);
-    a->n_local = 0;
-    for (int64_t step = 0; step < a->steps; step++) {
-        const struct plumb_range mine = share_of(a, &a->cut, step);
-        a->step_base[step] = a->n_local;
+    a->part.split = split_of(a->t->cfg, items);
+    a->part.steps = plumb_cut_steps(&a->part.split);
+    a->part.n_local = 0;
+    for (int64_t step = 0; step < a->part.steps; step++) {
+        const struct plumb_range mine = share_of(a, &a->part.split, step);
+        a->part.step_first[step] = a->part.n_local;
         for (int64_t s = mine.begin; s < mine.end; s++)
-            a->local_slot[a->n_local++] = s;
+            a->part.local_prompt[a->part.n_local++] = s;
     }
 }
 
@@ -64,18 +65,18 @@ static bool same_prompts(const struct plumb_align_run *a)
 static int64_t whole_of(const struct plumb_align_run *a, int64_t iteration)
 {
     const bool all = !same_prompts(a) || iteration == 0;
-    return all ? a->per_iteration : a->add->fresh_prompts(a);
+    return all ? a->part.per_iteration : a->add->fresh_prompts(a);
 }
 
 static int64_t first_of(const struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     const int64_t answers = cfg->generate.group_size + a->add->extra_sequences;
-    return plumb_budget_first(cfg->train.generated_tokens, a->per_iteration,
+    return plumb_budget_first(cfg->train.generated_tokens, a->part.per_iteration,
                               answers * cfg->generate.max_new_tokens);
 }
 
-plumb_status plumb_align_open_deal(struct plumb_align_run *a)
+plumb_status plumb_align_open_partition(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     const int64_t budget = cfg->train.generated_tokens;
@@ -85,44 +86,63 @@ plumb_status plumb_align_open_deal(struct plumb_align_run *a)
     PLUMB_REQUIRE(n <= a->data->n, PLUMB_ERR_CONFIG,
                   "train.prompts_per_iteration: %lld, but %s holds only %lld prompts", (long long)n,
                   cfg->data.prompts, (long long)a->data->n);
-    a->per_iteration = n;
+    a->part.per_iteration = n;
     if (budget > 0 && same_prompts(a)) { /* its iterations are all on the same prompts */
-        a->per_iteration = n = first_of(a);
+        a->part.per_iteration = n = first_of(a);
         PLUMB_REQUIRE(whole_of(a, 1) > 0, PLUMB_ERR_CONFIG,
                       "method.renew: %g of %lld prompts is none, and train.generated_tokens is "
                       "never used up",
                       cfg->method.renew, (long long)n);
     }
     for (int64_t items = budget > 0 && !same_prompts(a) ? 1 : n; items <= n; items++)
-        a->most_local = plumb_max_i64(a->most_local, count_local(a, items));
-    a->cut = cut_of(cfg, n);
-    a->order = calloc((size_t)n, sizeof(*a->order));
-    a->local_slot = calloc((size_t)a->most_local + 1, sizeof(*a->local_slot));
-    a->local_record = calloc((size_t)a->most_local + 1, sizeof(*a->local_record));
-    a->step_base = calloc((size_t)plumb_cut_steps(&a->cut), sizeof(*a->step_base));
-    a->slot_list = calloc((size_t)a->cut.global_batch, sizeof(*a->slot_list));
-    PLUMB_REQUIRE(a->order && a->local_slot && a->local_record && a->step_base && a->slot_list,
+        a->part.most_local = plumb_max_i64(a->part.most_local, count_local(a, items));
+    a->part.split = split_of(cfg, n);
+    a->part.record = calloc((size_t)n, sizeof(*a->part.record));
+    a->part.local_prompt = calloc((size_t)a->part.most_local + 1, sizeof(*a->part.local_prompt));
+    a->part.local_record = calloc((size_t)a->part.most_local + 1, sizeof(*a->part.local_record));
+    a->part.step_first =
+        calloc((size_t)plumb_cut_steps(&a->part.split), sizeof(*a->part.step_first));
+    a->update.prompt_list =
+        calloc((size_t)a->part.split.global_batch, sizeof(*a->update.prompt_list));
+    PLUMB_REQUIRE(a->part.record && a->part.local_prompt && a->part.local_record &&
+                      a->part.step_first && a->update.prompt_list,
                   PLUMB_ERR_NOMEM, "order of %lld prompts", (long long)n);
-    deal(a, n);
+    split(a, n);
     return PLUMB_OK;
 }
 
-void plumb_align_begin_deal(struct plumb_align_run *a)
+/* The records of the prompts, in their global order, and of the local prompts. */
+static plumb_status choose_records(struct plumb_align_run *a)
 {
-    const struct plumb_train_state *s = &a->t->state;
-    a->answered = whole_of(a, s->iteration);
-    if (a->t->cfg->train.generated_tokens > 0)
-        a->answered = (int64_t)plumb_state_get(s, NEXT, (double)first_of(a));
-    deal(a, same_prompts(a) ? a->per_iteration : a->answered);
+    const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_prompt_order order = {.seed = cfg->seed,
+                                             .count = a->data->n,
+                                             .per_iteration = a->part.per_iteration,
+                                             .shuffle = cfg->data.shuffle};
+    const int64_t iteration = same_prompts(a) ? 1 : a->t->state.iteration + 1;
+    PLUMB_TRY(plumb_prompts_at(a->part.record, iteration, &order));
+    for (int64_t k = 0; k < a->part.n_local; k++)
+        a->part.local_record[k] = a->part.record[a->part.local_prompt[k]];
+    return PLUMB_OK;
 }
 
-plumb_status plumb_align_end_deal(struct plumb_align_run *a, int64_t generated)
+plumb_status plumb_align_begin_partition(struct plumb_align_run *a)
+{
+    const struct plumb_train_state *s = &a->t->state;
+    a->part.fresh = whole_of(a, s->iteration);
+    if (a->t->cfg->train.generated_tokens > 0)
+        a->part.fresh = (int64_t)plumb_state_get(s, NEXT, (double)first_of(a));
+    split(a, same_prompts(a) ? a->part.per_iteration : a->part.fresh);
+    return choose_records(a);
+}
+
+plumb_status plumb_align_end_partition(struct plumb_align_run *a, int64_t generated)
 {
     struct plumb_train_state *s = &a->t->state;
     const struct plumb_budget b = {.tokens = a->t->cfg->train.generated_tokens,
                                    .generated = plumb_align_generated(a) + generated,
                                    .last_tokens = generated,
-                                   .last_prompts = a->answered,
+                                   .last_prompts = a->part.fresh,
                                    .whole = whole_of(a, s->iteration + 1),
                                    .batch = a->t->cfg->train.global_batch_size};
     PLUMB_TRY(plumb_state_set(s, GENERATED, (double)b.generated));

@@ -83,7 +83,7 @@ static plumb_status write_columns(plumb_h5 *f, const struct plumb_answers *r, st
 {
     for (int64_t i = 0; i < n; i++) {
         const struct plumb_answer *o = &r->at[i];
-        c->slot[i] = o->slot;
+        c->slot[i] = o->prompt;
         c->sample[i] = o->sample;
         c->finished[i] = o->finished;
         c->scored[i] = o->scored;
@@ -126,7 +126,7 @@ static plumb_status write_tokens(plumb_h5 *f, const struct plumb_answers *r,
  */
 static plumb_model *weights_left(const struct plumb_align_run *a)
 {
-    plumb_model *held = plumb_references_held(a->references);
+    plumb_model *held = plumb_references_held(a->reference.set);
     return held && held->fingerprint != a->t->model->fingerprint ? held : NULL;
 }
 
@@ -166,7 +166,7 @@ static plumb_status write_answers(void *arg, const char *dir)
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "world_size", plumb_comm_size(a->t->comm)), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "rank", plumb_comm_rank(a->t->comm)), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_u64(f, "weights", a->weights), done);
-    PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->sums), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->update.sums), done);
     if (a->add->pause)
         PLUMB_TRY_GOTO(st, a->add->pause(a, f), done);
     if (weights_left(a) && plumb_comm_rank(a->t->comm) == 0)
@@ -227,17 +227,17 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     return PLUMB_OK;
 }
 
-int64_t plumb_align_local(const struct plumb_align_run *a, int64_t slot)
+int64_t plumb_align_local(const struct plumb_align_run *a, int64_t prompt)
 {
-    int64_t low = 0, high = a->n_local;
+    int64_t low = 0, high = a->part.n_local;
     while (low < high) {
         const int64_t middle = (low + high) / 2;
-        if (a->local_slot[middle] < slot)
+        if (a->part.local_prompt[middle] < prompt)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < a->n_local && a->local_slot[low] == slot ? low : -1;
+    return low < a->part.n_local && a->part.local_prompt[low] == prompt ? low : -1;
 }
 
 static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const struct columns *c,
@@ -283,7 +283,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
 /* Into the weights that are held, which are the policy's so far. */
 static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 {
-    plumb_model *m = plumb_references_held(a->references);
+    plumb_model *m = plumb_references_held(a->reference.set);
     struct plumb_backend *b = a->t->backend;
     if (!m || !plumb_h5_has(f, "previous"))
         return PLUMB_OK;
@@ -316,7 +316,7 @@ static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
                         "%s: answers of iteration %lld beside the state of iteration %lld", dir,
                         (long long)iteration, (long long)a->t->state.iteration);
-    PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->sums), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->update.sums), done);
     if (a->add->resume)
         PLUMB_TRY_GOTO(st, a->add->resume(a, f, dir), done);
     PLUMB_TRY_GOTO(st, read_weights(a, f), done);
@@ -346,12 +346,12 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
     PLUMB_REQUIRE(taken == wanted, PLUMB_ERR_FORMAT,
                   "%s: answers of %lld of this rank's %lld completions", dir, (long long)taken,
                   (long long)wanted);
-    const plumb_model *held = plumb_references_held(a->references);
+    const plumb_model *held = plumb_references_held(a->reference.set);
     PLUMB_REQUIRE(!held || held->fingerprint == a->answers.weights, PLUMB_ERR_FORMAT,
                   "%s: the iteration began with weights %016" PRIx64 ", the file has %016" PRIx64,
                   dir, a->answers.weights, held ? held->fingerprint : 0);
     if (plumb_comm_rank(a->t->comm) != 0) /* sums over all ranks are in rank 0's hands alone */
-        a->sums.gap = (struct plumb_gap){0};
+        a->update.sums.mismatch = (struct plumb_mismatch){0};
     for (int64_t i = 0; i < wanted; i++) {
         finished += a->answers.at[i].finished;
         tokens += a->answers.at[i].n;
@@ -360,7 +360,7 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
               "iteration %lld goes on: %lld of %lld completions finished, %lld tokens kept, %lld "
               "steps taken%s",
               (long long)a->t->state.iteration + 1, (long long)finished, (long long)wanted,
-              (long long)tokens, (long long)a->sums.taken,
+              (long long)tokens, (long long)a->update.sums.taken,
               plumb_comm_size(a->t->comm) > 1 ? " (this rank's share)" : "");
     return PLUMB_OK;
 }

@@ -18,14 +18,14 @@ static plumb_status open(struct plumb_align_run *a)
     int which;
     PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "state of real");
     PLUMB_TRY(
-        plumb_references_open(a->references, &which, cfg->method.embedder, "method.embedder"));
-    const plumb_model *model = plumb_references_frozen(a->references, which);
+        plumb_references_open(a->reference.set, &which, cfg->method.embedder, "method.embedder"));
+    const plumb_model *model = plumb_references_frozen(a->reference.set, which);
     PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
                   "method.embedder: found previous, expected init or a checkpoint folder");
     PLUMB_TRY(plumb_embed_init(&r->embed, model, a->t->tokenizer, (enum plumb_pick)cfg->method.pick,
-                               cfg->generate.group_size, &a->micro.pack));
+                               cfg->generate.group_size, &a->update.micro.pack));
     return plumb_memory_beside(a->t->backend, "embeddings",
-                               plumb_embed_bytes(&r->embed, &a->micro.pack));
+                               plumb_embed_bytes(&r->embed, &a->update.micro.pack));
 }
 
 static void close(struct plumb_align_run *a)
@@ -65,7 +65,7 @@ static plumb_status select_pair(struct plumb_align_run *a, int64_t prompt, int64
 static plumb_status preselect(struct plumb_align_run *a)
 {
     struct real *r = a->own;
-    struct plumb_pack *p = &a->micro.pack;
+    struct plumb_pack *p = &a->update.micro.pack;
     const int64_t group = a->answers.group_size, most = p->max_seq / group;
     for (int64_t k = 0; k < a->answers.prompts; k += most) {
         const int64_t end = k + most < a->answers.prompts ? k + most : a->answers.prompts;

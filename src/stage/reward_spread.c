@@ -25,13 +25,13 @@ static bool is_flat(double low, double high)
 /* Whether two answers have the same number of tokens and the same log-prob. */
 static bool same_text(const struct plumb_align_run *a, int64_t i, int64_t j)
 {
-    const double *x = a->row + i * ROW_VALUES, *y = a->row + j * ROW_VALUES;
+    const double *x = a->decision.row + i * ROW_VALUES, *y = a->decision.row + j * ROW_VALUES;
     return x[ROW_TOKENS] == y[ROW_TOKENS] && x[ROW_LOGP] == y[ROW_LOGP];
 }
 
 static void add_prompt(struct spread *s, const struct plumb_align_run *a, int64_t first, int64_t n)
 {
-    const struct plumb_scoreboard *b = a->board;
+    const struct plumb_scoreboard *b = a->decision.board;
     int64_t there = 0, finite = 0, one = -1;
     double low = INFINITY, high = -INFINITY;
     bool same = true;
@@ -116,7 +116,7 @@ static void say(const struct plumb_align_run *a, const struct spread *s)
 
 void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_row *row)
 {
-    const struct plumb_scoreboard *b = a->board;
+    const struct plumb_scoreboard *b = a->decision.board;
     struct spread s = {.low = INFINITY, .high = -INFINITY};
     if (!a->rewards && !a->add->score)
         return;

@@ -148,15 +148,15 @@ static bool show_and_ask(void *arg)
 }
 
 plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
-                                 const int64_t *slot, const int64_t *record, int64_t prompts)
+                                 const int64_t *prompt, const int64_t *record, int64_t n)
 {
-    PLUMB_REQUIRE(prompts <= r->max_prompts, PLUMB_ERR_NOMEM, "%lld prompts, room for %lld",
-                  (long long)prompts, (long long)r->max_prompts);
+    PLUMB_REQUIRE(n <= r->max_prompts, PLUMB_ERR_NOMEM, "%lld prompts, room for %lld", (long long)n,
+                  (long long)r->max_prompts);
     const int32_t group = (int32_t)r->group_size, plain = src->principled ? group / 2 : group;
-    for (int64_t k = 0; k < prompts; k++)
+    for (int64_t k = 0; k < n; k++)
         for (int32_t i = 0; i < group; i++) {
             struct plumb_answer *o = &r->at[k * group + i];
-            o->slot = slot[k];
+            o->prompt = prompt[k];
             o->record = record[k];
             o->sample = i;
             o->principled = i >= plain;
@@ -168,7 +168,7 @@ plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_ans
                 o->under[role] = NAN;
             plumb_buf_clear(&o->text);
         }
-    r->prompts = prompts;
+    r->prompts = n;
     r->weights = src->model->fingerprint;
     return PLUMB_OK;
 }

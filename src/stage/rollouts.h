@@ -16,7 +16,7 @@ enum plumb_role {
 };
 
 struct plumb_answer {
-    int64_t slot;   /* its prompt's place in the iteration's global order */
+    int64_t prompt; /* its prompt's place in the iteration's global order */
     int64_t record; /* its prompt's place in the data set; the prompt id of random numbers */
     int32_t sample; /* within the group */
     bool principled;
@@ -80,10 +80,11 @@ struct plumb_answer_source {
 struct plumb_generate_options plumb_generate_options_of(const struct plumb_config *cfg,
                                                         int64_t iteration);
 
-/* Empties r for the local prompts slot[k] (record[k]): the first half of each group is plain, the
- * second principled when src->principled. Not collective. */
+/* Empties r for n local prompts: local prompt k is the prompt prompt[k], of the record record[k];
+ * the first half of each group is plain, the second principled if src->principled. Not collective.
+ */
 plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
-                                 const int64_t *slot, const int64_t *record, int64_t prompts);
+                                 const int64_t *prompt, const int64_t *record, int64_t n);
 /* Local prompt k has this completion: as if plumb_answers_generate had made it, but src->finished
  * is not told. c may point into the answer itself. Not collective. */
 plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answer_source *src,

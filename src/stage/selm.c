@@ -14,7 +14,7 @@ static plumb_status open_rollouts(struct plumb_align_run *a, int64_t *bytes)
 {
     struct selm *s = a->own = calloc(1, sizeof(*s));
     PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "state of selm");
-    PLUMB_TRY(plumb_answers_init(&s->greedy, plumb_max_i64(a->most_local, 1), 1,
+    PLUMB_TRY(plumb_answers_init(&s->greedy, plumb_max_i64(a->part.most_local, 1), 1,
                                  a->t->cfg->generate.max_new_tokens));
     *bytes += plumb_answers_bytes(&s->greedy);
     return PLUMB_OK;
@@ -31,7 +31,7 @@ static void close(struct plumb_align_run *a)
 static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
 {
     struct plumb_answer_source src = plumb_align_source(a);
-    src.model = plumb_references_model(a->references, a->role[PLUMB_ROLE_LOSS]);
+    src.model = plumb_references_model(a->reference.set, a->reference.role[PLUMB_ROLE_LOSS]);
     src.options.sample = (struct plumb_sample_param){.top_p = 1};
     src.principled = false;
     return src;
@@ -41,7 +41,8 @@ static plumb_status begin(struct plumb_align_run *a)
 {
     struct selm *s = a->own;
     const struct plumb_answer_source src = greedy_of(a);
-    return plumb_answers_begin(&s->greedy, &src, a->local_slot, a->local_record, a->n_local);
+    return plumb_answers_begin(&s->greedy, &src, a->part.local_prompt, a->part.local_record,
+                               a->part.n_local);
 }
 
 static plumb_status rollout(struct plumb_align_run *a)
@@ -60,13 +61,13 @@ static int64_t rollout_tokens(const struct plumb_align_run *a, int64_t local_pro
 static plumb_status add_sequences(struct plumb_align_run *a, int64_t local_prompt)
 {
     const struct selm *s = a->own;
-    struct plumb_micro *m = &a->micro;
+    struct plumb_micro *m = &a->update.micro;
     const int64_t q = m->pack.n_seq;
     const struct plumb_answer *o = &s->greedy.at[local_prompt];
     const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
     PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)a->answers.group_size, prompt->ids, prompt->n,
                               o->ids, o->n));
-    a->sequence[q] = -1;
+    a->update.completion[q] = -1;
     m->weight[q] = 1;
     m->logp_ref[q] = 0;
     for (int64_t j = 0; j < o->n; j++)

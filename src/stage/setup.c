@@ -23,7 +23,7 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
 {
     PLUMB_TRY(plumb_method_of(&a->method, &a->param, cfg));
     a->add = plumb_method_adds(a->method);
-    a->needs_reference = plumb_method_needs_reference(a->method, &a->param);
+    a->reference.needed = plumb_method_needs_reference(a->method, &a->param);
     PLUMB_REQUIRE(!a->method->principled || cfg->generate.group_size % 2 == 0, PLUMB_ERR_CONFIG,
                   "generate.group_size: %s answers half of each group under the principles: "
                   "expected an even number, found %lld",
@@ -81,7 +81,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const struct plumb_config *cfg = a->t->cfg;
     struct plumb_backend *b = a->t->backend;
     const int64_t group = cfg->generate.group_size;
-    const int64_t max_seq = a->cut.micro_batch * (group + a->add->extra_sequences);
+    const int64_t max_seq = a->part.split.micro_batch * (group + a->add->extra_sequences);
     const int64_t longest = plumb_dataset_longest(a->data);
     int64_t longest_any = longest;
     if (a->held.data)
@@ -95,22 +95,23 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
     /* one answer under its principles must fit, too */
-    PLUMB_TRY(plumb_micro_init(&a->micro, PLUMB_MICRO_LOGP,
+    PLUMB_TRY(plumb_micro_init(&a->update.micro, PLUMB_MICRO_LOGP,
                                plumb_max_i64(max_seq * whole, whole_any), max_seq));
-    a->t->micro = &a->micro;
-    a->micro.objective = a->method->objective;
-    a->micro.param = a->param;
-    a->micro.reference = a->needs_reference;
-    a->sequence = calloc((size_t)max_seq, sizeof(*a->sequence));
-    a->row = calloc((size_t)(a->per_iteration * group) * ROW_VALUES, sizeof(*a->row));
-    PLUMB_REQUIRE(a->sequence && a->row, PLUMB_ERR_NOMEM, "micro-batch of %lld sequences",
-                  (long long)max_seq);
-    PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->most_local, 1), group,
+    a->t->micro = &a->update.micro;
+    a->update.micro.objective = a->method->objective;
+    a->update.micro.param = a->param;
+    a->update.micro.reference = a->reference.needed;
+    a->update.completion = calloc((size_t)max_seq, sizeof(*a->update.completion));
+    a->decision.row =
+        calloc((size_t)(a->part.per_iteration * group) * ROW_VALUES, sizeof(*a->decision.row));
+    PLUMB_REQUIRE(a->update.completion && a->decision.row, PLUMB_ERR_NOMEM,
+                  "micro-batch of %lld sequences", (long long)max_seq);
+    PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->part.most_local, 1), group,
                                  cfg->generate.max_new_tokens));
     int64_t bytes = plumb_answers_bytes(&a->answers);
     if (a->add->open_rollouts)
         PLUMB_TRY(a->add->open_rollouts(a, &bytes));
-    PLUMB_TRY(plumb_scoreboard_create(&a->board, a->per_iteration, group));
+    PLUMB_TRY(plumb_scoreboard_create(&a->decision.board, a->part.per_iteration, group));
     plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(plumb_memory_beside(b, "answers", bytes));
     plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
@@ -125,7 +126,7 @@ static plumb_status open_rewards(struct plumb_align_run *a)
     const struct plumb_rewards_need need = {
         .longest =
             plumb_max_i64(plumb_dataset_longest(a->data), held) + cfg->generate.max_new_tokens,
-        .items = plumb_max_i64(a->most_local * cfg->generate.group_size, a->held.n_local)};
+        .items = plumb_max_i64(a->part.most_local * cfg->generate.group_size, a->held.n_local)};
     return plumb_rewards_create(&a->rewards, cfg, a->t->backend, &need);
 }
 
@@ -134,37 +135,37 @@ static plumb_status open_references(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     const bool init = strcmp(cfg->method.reference, "init") == 0;
-    const int64_t answers = plumb_max_i64(a->most_local, 1) * cfg->generate.group_size;
+    const int64_t answers = plumb_max_i64(a->part.most_local, 1) * cfg->generate.group_size;
     for (int role = 0; role < PLUMB_ROLES; role++)
-        a->role[role] = -1;
-    PLUMB_TRY(plumb_references_create(&a->references, a->t->model, cfg->model,
+        a->reference.role[role] = -1;
+    PLUMB_TRY(plumb_references_create(&a->reference.set, a->t->model, cfg->model,
                                       (PLUMB_ROLES + 2) * answers)); /* dlma: two prompts */
-    if (a->needs_reference)
-        PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_LOSS],
+    if (a->reference.needed)
+        PLUMB_TRY(plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_LOSS],
                                         cfg->method.reference, "method.reference"));
     if (a->add->open_references)
         PLUMB_TRY(a->add->open_references(a));
-    if (cfg->train.kl_to_start || (a->needs_reference && init))
-        PLUMB_TRY(plumb_references_open(a->references, &a->role[PLUMB_ROLE_START], "init",
-                                        "train.kl_to_start"));
+    if (cfg->train.kl_to_start || (a->reference.needed && init))
+        PLUMB_TRY(plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_START],
+                                        "init", "train.kl_to_start"));
     return PLUMB_OK;
 }
 
 plumb_status plumb_align_keep_reference(struct plumb_align_run *a)
 {
-    int *loss = &a->role[PLUMB_ROLE_LOSS];
-    if (plumb_references_frozen(a->references, *loss))
+    int *loss = &a->reference.role[PLUMB_ROLE_LOSS];
+    if (plumb_references_frozen(a->reference.set, *loss))
         return PLUMB_OK;
     if (a->t->cfg->train.iterations == 1)
-        return plumb_references_open(a->references, loss, "init", "method.reference");
-    return plumb_references_hold(a->references, *loss);
+        return plumb_references_open(a->reference.set, loss, "init", "method.reference");
+    return plumb_references_hold(a->reference.set, *loss);
 }
 
 static plumb_status open_parts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     PLUMB_TRY(open_prompts(a));
-    PLUMB_TRY(plumb_align_open_deal(a));
+    PLUMB_TRY(plumb_align_open_partition(a));
     PLUMB_TRY(plumb_align_open_eval(a));
     PLUMB_TRY(create_buffers(a));
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
@@ -199,22 +200,23 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     plumb_memory_leave(s->backend, outer);
     PLUMB_TRY(plumb_comm_agree(s->comm, st));
     const struct plumb_pass_limit limit =
-        plumb_pack_limit(&a->micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
-    plumb_say_small(a->t, a->per_iteration, "prompts in an iteration");
-    const int64_t total = cfg->train.iterations * cfg->train.epochs * a->steps;
-    PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->cut, 0)));
+        plumb_pack_limit(&a->update.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
+    plumb_say_small(a->t, a->part.per_iteration, "prompts in an iteration");
+    const int64_t total = cfg->train.iterations * cfg->train.epochs * a->part.steps;
+    PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->part.split, 0)));
     if (s->backend->dry)
         return PLUMB_OK;
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);
-    a->threshold = plumb_threshold_begin(&a->param);
-    a->threshold.tau = plumb_state_get(&a->t->state, "threshold.tau", a->threshold.tau);
-    a->threshold.iteration = (int64_t)plumb_state_get(&a->t->state, "threshold.iteration",
-                                                      (double)a->threshold.iteration);
+    a->decision.threshold = plumb_threshold_begin(&a->param);
+    a->decision.threshold.tau =
+        plumb_state_get(&a->t->state, "threshold.tau", a->decision.threshold.tau);
+    a->decision.threshold.iteration = (int64_t)plumb_state_get(
+        &a->t->state, "threshold.iteration", (double)a->decision.threshold.iteration);
     plumb_log(PLUMB_LOG_INFO,
               "%s: %s; %lld iterations of %lld prompts x %lld completions, %lld steps each",
               a->method->name, a->method->summary, (long long)cfg->train.iterations,
-              (long long)a->per_iteration, (long long)cfg->generate.group_size,
-              (long long)(cfg->train.epochs * a->steps));
+              (long long)a->part.per_iteration, (long long)cfg->generate.group_size,
+              (long long)(cfg->train.epochs * a->part.steps));
     if (cfg->train.generated_tokens > 0)
         plumb_log(PLUMB_LOG_INFO, "or until %lld tokens are generated, whichever comes first",
                   (long long)cfg->train.generated_tokens);
@@ -226,18 +228,18 @@ void plumb_align_release(struct plumb_align_run *a)
     if (a->own)
         a->add->close(a);
     plumb_generator_destroy(&a->generator);
-    plumb_scoreboard_destroy(&a->board);
+    plumb_scoreboard_destroy(&a->decision.board);
     plumb_answers_fini(&a->answers);
-    plumb_micro_fini(&a->micro);
+    plumb_micro_fini(&a->update.micro);
     plumb_rewards_destroy(&a->rewards);
-    plumb_references_destroy(&a->references);
+    plumb_references_destroy(&a->reference.set);
     plumb_dataset_close(&a->data);
-    free(a->order);
-    free(a->local_slot);
-    free(a->local_record);
-    free(a->step_base);
-    free(a->slot_list);
-    free(a->sequence);
-    free(a->row);
+    free(a->part.record);
+    free(a->part.local_prompt);
+    free(a->part.local_record);
+    free(a->part.step_first);
+    free(a->update.prompt_list);
+    free(a->update.completion);
+    free(a->decision.row);
     plumb_align_close_eval(a);
 }

@@ -19,13 +19,13 @@ struct spa {
 
 static plumb_status open_references(struct plumb_align_run *a)
 {
-    return plumb_references_open(a->references, &a->role[PLUMB_ROLE_JUDGE], a->t->cfg->method.judge,
-                                 "method.judge");
+    return plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_JUDGE],
+                                 a->t->cfg->method.judge, "method.judge");
 }
 
 static plumb_status open(struct plumb_align_run *a)
 {
-    const int64_t most = a->t->cfg->train.epochs * a->per_iteration;
+    const int64_t most = a->t->cfg->train.epochs * a->part.per_iteration;
     struct spa *s = a->own = calloc(1, sizeof(*s));
     PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "state of spa");
     s->margin = calloc((size_t)most, sizeof(*s->margin));
@@ -36,7 +36,7 @@ static plumb_status open(struct plumb_align_run *a)
     if (a->param.decoupling == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_align_keep_reference(a));
-    PLUMB_TRY(plumb_mix_init(&s->mix, a->t->model, a->micro.pack.max_tokens));
+    PLUMB_TRY(plumb_mix_init(&s->mix, a->t->model, a->update.micro.pack.max_tokens));
     return plumb_memory_beside(a->t->backend, "hidden states to mix", plumb_mix_bytes(&s->mix));
 }
 
@@ -83,8 +83,9 @@ static plumb_status score(struct plumb_align_run *a)
 static plumb_status score_packed(struct plumb_align_run *a)
 {
     struct spa *s = a->own;
-    struct plumb_micro *m = &a->micro;
-    const plumb_model *reference = plumb_references_model(a->references, a->role[PLUMB_ROLE_LOSS]);
+    struct plumb_micro *m = &a->update.micro;
+    const plumb_model *reference =
+        plumb_references_model(a->reference.set, a->reference.role[PLUMB_ROLE_LOSS]);
     const struct plumb_batch batch = plumb_pack_batch(&m->pack);
     if (a->param.decoupling == 0)
         return plumb_micro_forward(m, a->t->pass, a->t->model);
@@ -98,7 +99,7 @@ static plumb_status score_packed(struct plumb_align_run *a)
 static plumb_status micro_margins(struct plumb_align_run *a, struct plumb_range prompts,
                                   int64_t first, double *margin)
 {
-    struct plumb_micro *m = &a->micro;
+    struct plumb_micro *m = &a->update.micro;
     PLUMB_TRY(plumb_align_collect(a, prompts));
     if (m->pairs == 0)
         return PLUMB_OK;
@@ -106,7 +107,7 @@ static plumb_status micro_margins(struct plumb_align_run *a, struct plumb_range 
     PLUMB_TRY(plumb_micro_check(m));
     int64_t k = 0;
     for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++) {
-        if (a->board->choice[prompt].branch != PLUMB_BRANCH_RANK)
+        if (a->decision.board->choice[prompt].branch != PLUMB_BRANCH_RANK)
             continue;
         const struct plumb_pair *pair = &m->pair[k++];
         margin[prompt - first] = a->param.beta * ((m->logp[pair->win] - m->logp_ref[pair->win]) -
@@ -119,10 +120,11 @@ static plumb_status local_margins(struct plumb_align_run *a, struct plumb_range 
                                   double *margin)
 {
     const struct plumb_range mine =
-        plumb_tree_leaves(plumb_cut_leaves(&a->cut, a->step), plumb_comm_rank(a->t->comm),
-                          plumb_comm_size(a->t->comm));
+        plumb_tree_leaves(plumb_cut_leaves(&a->part.split, a->update.step),
+                          plumb_comm_rank(a->t->comm), plumb_comm_size(a->t->comm));
     for (int64_t micro = mine.begin; micro < mine.end; micro++)
-        PLUMB_TRY(micro_margins(a, plumb_cut_leaf(&a->cut, a->step, micro), prompts.begin, margin));
+        PLUMB_TRY(micro_margins(a, plumb_cut_leaf(&a->part.split, a->update.step, micro),
+                                prompts.begin, margin));
     return PLUMB_OK;
 }
 
@@ -131,20 +133,20 @@ static plumb_status decide_step(struct plumb_align_run *a, struct plumb_range pr
 {
     struct spa *s = a->own;
     const int64_t n = prompts.end - prompts.begin;
-    const double steps = (double)(a->t->cfg->train.epochs * a->steps);
+    const double steps = (double)(a->t->cfg->train.epochs * a->part.steps);
     double *margin = s->margin + s->n;
     plumb_comm_phase(a->t->comm, "doubt");
     memset(margin, 0, (size_t)n * sizeof(*margin));
     PLUMB_TRY(plumb_comm_agree(a->t->comm, local_margins(a, prompts, margin)));
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, margin, n, PLUMB_SUM)); /* one owner each */
     for (int64_t k = 0; k < n; k++)
-        if (a->board->choice[prompts.begin + k].branch != PLUMB_BRANCH_RANK)
+        if (a->decision.board->choice[prompts.begin + k].branch != PLUMB_BRANCH_RANK)
             margin[k] = NAN;
     s->n += n;
     const double tau = plumb_threshold_noise(s->margin, s->n, &a->param, s->work);
     for (int64_t k = 0; k < n; k++)
-        plumb_threshold_doubt(&a->board->choice[prompts.begin + k], margin[k], tau,
-                              a->sums.done / steps, &a->param);
+        plumb_threshold_smooth(&a->decision.board->choice[prompts.begin + k], margin[k], tau,
+                               a->update.sums.done / steps, &a->param);
     return PLUMB_OK;
 }
 
@@ -154,8 +156,8 @@ static void end_step(struct plumb_align_run *a, struct plumb_range prompts, bool
     if (undo)
         s->n -= prompts.end - prompts.begin;
     for (int64_t k = prompts.begin; !undo && k < prompts.end; k++) {
-        a->sums.pairs += a->board->choice[k].branch == PLUMB_BRANCH_RANK;
-        a->sums.doubted += a->board->choice[k].smooth > 0;
+        a->update.sums.pairs += a->decision.board->choice[k].branch == PLUMB_BRANCH_RANK;
+        a->update.sums.doubted += a->decision.board->choice[k].smooth > 0;
     }
 }
 
@@ -175,7 +177,7 @@ static plumb_status pause(const struct plumb_align_run *a, plumb_h5 *f)
 static plumb_status resume(struct plumb_align_run *a, const plumb_h5 *f, const char *dir)
 {
     struct spa *s = a->own;
-    const int64_t room = a->t->cfg->train.epochs * a->cut.items;
+    const int64_t room = a->t->cfg->train.epochs * a->part.split.items;
     PLUMB_TRY(plumb_h5_count(f, "margins", &s->n));
     PLUMB_REQUIRE(s->n <= room, PLUMB_ERR_FORMAT, "%s: %lld margins, expected at most %lld", dir,
                   (long long)s->n, (long long)room);

@@ -5,38 +5,38 @@
 #include "stage/align.h"
 
 /* Local index of a prompt that this rank owns in the current step. */
-static int64_t local_prompt(const struct plumb_align_run *a, int64_t slot)
+static int64_t local_prompt(const struct plumb_align_run *a, int64_t prompt)
 {
-    const int64_t first = a->local_slot[a->step_base[a->step]];
-    return a->step_base[a->step] + (slot - first);
+    const int64_t first = a->part.local_prompt[a->part.step_first[a->update.step]];
+    return a->part.step_first[a->update.step] + (prompt - first);
 }
 
 /* Completion `sample` of that prompt. */
-static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t slot, int64_t sample)
+static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t prompt, int64_t sample)
 {
-    return &a->answers.at[local_prompt(a, slot) * a->answers.group_size + sample];
+    return &a->answers.at[local_prompt(a, prompt) * a->answers.group_size + sample];
 }
 
-plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range slots)
+plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range prompts)
 {
     const int64_t group = a->answers.group_size;
-    struct plumb_micro *m = &a->micro;
+    struct plumb_micro *m = &a->update.micro;
     plumb_micro_clear(m);
-    for (int64_t slot = slots.begin; slot < slots.end; slot++) {
-        const struct plumb_choice *choice = &a->board->choice[slot];
+    for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++) {
+        const struct plumb_choice *choice = &a->decision.board->choice[prompt];
         struct plumb_pair pair = {
             .win = -1, .lose = -1, .smooth = choice->smooth, .weight = choice->weight};
         for (int64_t i = 0; i < group; i++) {
-            const int64_t entry = slot * group + i, q = m->pack.n_seq;
-            if (!plumb_scoreboard_uses(a->board, entry))
+            const int64_t entry = prompt * group + i, q = m->pack.n_seq;
+            if (!plumb_scoreboard_uses(a->decision.board, entry))
                 continue;
-            const struct plumb_answer *o = answer_of(a, slot, i);
+            const struct plumb_answer *o = answer_of(a, prompt, i);
             const struct plumb_record *rec = &a->data->record[o->record];
             PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, rec->prompt.ids, rec->prompt.n,
                                       o->ids, o->n));
-            a->sequence[q] = o - a->answers.at;
-            m->weight[q] = a->board->weight[entry];
-            m->reward[q] = a->board->norm[entry];
+            a->update.completion[q] = o - a->answers.at;
+            m->weight[q] = a->decision.board->weight[entry];
+            m->reward[q] = a->decision.board->norm[entry];
             m->logp_ref[q] = o->under[PLUMB_ROLE_LOSS];
             if (entry == choice->win)
                 pair.win = q;
@@ -44,24 +44,25 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range s
                 pair.lose = q;
         }
         if (a->add->add_sequences && choice->branch != PLUMB_BRANCH_SKIP)
-            PLUMB_TRY(a->add->add_sequences(a, local_prompt(a, slot)));
+            PLUMB_TRY(a->add->add_sequences(a, local_prompt(a, prompt)));
         plumb_micro_end_group(m);
         if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
             m->pair[m->pairs++] = pair;
     }
-    m->scale = 1.0 / a->terms;
+    m->scale = 1.0 / a->update.denominator;
     return PLUMB_OK;
 }
 
 /* What was sampled from the plain prompt is in the batch under that very prompt. */
 static plumb_status compare_plain(struct plumb_align_run *a)
 {
-    const float *logp = a->micro.pack.logp;
-    for (int64_t q = 0; q < a->micro.pack.n_seq; q++) {
-        const struct plumb_answer *o = a->sequence[q] >= 0 ? &a->answers.at[a->sequence[q]] : NULL;
+    const float *logp = a->update.micro.pack.logp;
+    for (int64_t q = 0; q < a->update.micro.pack.n_seq; q++) {
+        const struct plumb_answer *o =
+            a->update.completion[q] >= 0 ? &a->answers.at[a->update.completion[q]] : NULL;
         if (o && !o->principled && !o->old)
             PLUMB_TRY(plumb_align_compare(a, o, logp));
-        logp += a->micro.len[q];
+        logp += a->update.micro.len[q];
     }
     return PLUMB_OK;
 }
@@ -72,54 +73,57 @@ static int64_t grouped(const struct plumb_micro *m)
     return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;
 }
 
-static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
-                                  double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t leaf, float *grad,
+                                         double value[PLUMB_LEAF_VALUES])
 {
     struct plumb_align_run *a = arg;
     struct plumb_trainer *t = a->t;
-    struct plumb_micro *m = &a->micro;
-    PLUMB_TRY(plumb_align_collect(a, plumb_cut_leaf(&a->cut, a->step, leaf)));
+    struct plumb_micro *m = &a->update.micro;
+    PLUMB_TRY(plumb_align_collect(a, plumb_cut_leaf(&a->part.split, a->update.step, leaf)));
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
     PLUMB_TRY(plumb_micro_check(m));
-    if (a->measure_gap)
+    if (a->update.measure_mismatch)
         PLUMB_TRY(compare_plain(a));
     PLUMB_TRY(plumb_micro_loss(m));
-    value[LEAF_LOSS] = m->out.loss;
-    value[LEAF_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
-    value[LEAF_PAIRS] = (double)(m->pairs + grouped(m));
-    value[LEAF_CHOSEN] = m->out.chosen;
-    value[LEAF_REJECTED] = m->out.rejected;
-    value[LEAF_ACCURATE] = (double)m->out.accurate;
+    value[SUM_LOSS] = m->out.loss;
+    value[SUM_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
+    value[SUM_PAIRS] = (double)(m->pairs + grouped(m));
+    value[SUM_CHOSEN] = m->out.chosen;
+    value[SUM_REJECTED] = m->out.rejected;
+    value[SUM_ACCURATE] = (double)m->out.accurate;
     return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out)
 {
-    const struct plumb_range slots = plumb_cut_step(&a->cut, a->step);
-    for (int64_t s = slots.begin; s < slots.end; s++)
-        a->slot_list[s - slots.begin] = s;
-    a->terms = plumb_scoreboard_terms(a->board, a->slot_list, slots.end - slots.begin);
+    const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
+    for (int64_t s = prompts.begin; s < prompts.end; s++)
+        a->update.prompt_list[s - prompts.begin] = s;
+    a->update.denominator = plumb_scoreboard_terms(a->decision.board, a->update.prompt_list,
+                                                   prompts.end - prompts.begin);
     *out = (struct plumb_step_result){0};
-    if (a->terms == 0) /* the board is the same everywhere: every rank skips */
+    if (a->update.denominator == 0) /* the board is the same everywhere: every rank skips */
         return PLUMB_OK;
-    return plumb_trainer_step(a->t, plumb_cut_leaves(&a->cut, a->step), leaf_gradient, a, out);
+    return plumb_trainer_step(a->t, plumb_cut_leaves(&a->part.split, a->update.step),
+                              micro_batch_gradient, a, out);
 }
 
 /* The batch that is packed, all of one role. */
 static plumb_status score_packed(struct plumb_align_run *a, enum plumb_role role)
 {
-    struct plumb_micro *m = &a->micro;
-    PLUMB_TRY(plumb_references_score(a->references, a->role[role], a->t->pass, &m->pack, m->logp));
+    struct plumb_micro *m = &a->update.micro;
+    PLUMB_TRY(plumb_references_score(a->reference.set, a->reference.role[role], a->t->pass,
+                                     &m->pack, m->logp));
     for (int64_t q = 0; q < m->pack.n_seq; q++)
-        a->answers.at[a->sequence[q]].under[role] = m->logp[q];
+        a->answers.at[a->update.completion[q]].under[role] = m->logp[q];
     return PLUMB_OK;
 }
 
 static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
 {
-    struct plumb_pack *p = &a->micro.pack;
+    struct plumb_pack *p = &a->update.micro.pack;
     const int64_t n = a->answers.prompts * a->answers.group_size;
     for (int64_t i = 0; i < n;) {
         PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "the reference was paused");
@@ -129,10 +133,10 @@ static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
             const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
             if (!isnan(o->under[role]) || (o->principled && role == PLUMB_ROLE_START) ||
                 (o->dropped && role == PLUMB_ROLE_LOSS) ||
-                plumb_references_find(a->references, a->role[role], prompt->ids, prompt->n, o->ids,
-                                      o->n, &o->under[role]))
+                plumb_references_find(a->reference.set, a->reference.role[role], prompt->ids,
+                                      prompt->n, o->ids, o->n, &o->under[role]))
                 continue;
-            a->sequence[p->n_seq] = i;
+            a->update.completion[p->n_seq] = i;
             PLUMB_TRY(plumb_pack_add(p, prompt->ids, prompt->n, o->ids, o->n));
         }
         PLUMB_TRY(score_packed(a, role));
@@ -143,7 +147,7 @@ static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
 plumb_status plumb_align_reference(struct plumb_align_run *a)
 {
     for (int role = 0; role < PLUMB_ROLES; role++)
-        if (a->role[role] >= 0)
+        if (a->reference.role[role] >= 0)
             PLUMB_TRY(score_role(a, (enum plumb_role)role));
     return PLUMB_OK;
 }

@@ -214,9 +214,9 @@ static void check_spa(void)
         doubted += a.choice[q].smooth == 0.1;
     CHECK(doubted == 8);
     struct plumb_choice c = {.smooth = 9};
-    plumb_threshold_doubt(&c, -5, 0, 0.1999, &a.p);
+    plumb_threshold_smooth(&c, -5, 0, 0.1999, &a.p);
     CHECK(c.smooth == 0);
-    plumb_threshold_doubt(&c, -5, 0, 0.2, &a.p);
+    plumb_threshold_smooth(&c, -5, 0, 0.2, &a.p);
     CHECK(c.smooth == 0.1);
 }
 

@@ -18,7 +18,7 @@ static void check_case(const plumb_json *v, int64_t c)
                (long long)s, tau);
         for (int64_t i = s * batch; i < (s + 1) * batch; i++) {
             struct plumb_choice one = {.smooth = 9};
-            plumb_threshold_doubt(&one, margin[i], tau, (double)s / (double)steps, &p);
+            plumb_threshold_smooth(&one, margin[i], tau, (double)s / (double)steps, &p);
             CHECKF(one.smooth == golden_at(v, "smooth", i), "case %lld pair %lld: %g", (long long)c,
                    (long long)i, one.smooth);
         }
@@ -54,7 +54,7 @@ static void check_limits(void)
     CHECK(isnan(plumb_threshold_noise(none, 2, &p, work)));
     CHECK(isnan(plumb_threshold_noise(none, 0, &p, work)));
     struct plumb_choice c = {.smooth = 1};
-    plumb_threshold_doubt(&c, 1.0, NAN, 1.0, &p);
+    plumb_threshold_smooth(&c, 1.0, NAN, 1.0, &p);
     CHECK(c.smooth == 0);
     const struct plumb_method *m;
     CHECK_OK(plumb_method_find(&m, "spa"));

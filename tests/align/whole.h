@@ -43,7 +43,7 @@ static inline void whole_doubt(struct whole *w, struct plumb_scoreboard *b)
         margin[q] = b->choice[q].branch == PLUMB_BRANCH_RANK ? b->choice[q].margin : NAN;
     const double tau = plumb_threshold_noise(margin, b->prompts, &w->p, work);
     for (int64_t q = 0; q < b->prompts; q++)
-        plumb_threshold_doubt(&b->choice[q], margin[q], tau, 1.0, &w->p);
+        plumb_threshold_smooth(&b->choice[q], margin[q], tau, 1.0, &w->p);
 }
 
 static inline void whole_sequence(struct whole *w, int64_t from, double weight, double *const to[3],

@@ -88,21 +88,21 @@ static void open_bench(struct bench *b, const struct rank *r)
     b->data = (struct plumb_dataset){.record = b->record, .n = PROMPTS};
     b->a.t = &b->t;
     b->a.data = &b->data;
-    b->a.cut = (struct plumb_batch_cut){PROMPTS, PROMPTS, MICRO};
+    b->a.part.split = (struct plumb_batch_cut){PROMPTS, PROMPTS, MICRO};
     sample(b, rank);
     /* room for one long sequence and a short one: the batch fills up before it is complete */
-    CHECK_OK(plumb_micro_init(&b->a.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
-    const struct plumb_pass_limit limit = plumb_pack_limit(&b->a.micro.pack, true, false, 5);
+    CHECK_OK(plumb_micro_init(&b->a.update.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
+    const struct plumb_pass_limit limit = plumb_pack_limit(&b->a.update.micro.pack, true, false, 5);
     CHECK_OK(plumb_pass_create(&b->t.pass, b->t.model, &limit));
-    b->a.sequence = calloc(8, sizeof(*b->a.sequence));
-    CHECK(b->a.sequence);
+    b->a.update.completion = calloc(8, sizeof(*b->a.update.completion));
+    CHECK(b->a.update.completion);
 }
 
 static void close_bench(struct bench *b)
 {
-    free(b->a.sequence);
+    free(b->a.update.completion);
     plumb_answers_fini(&b->a.answers);
-    plumb_micro_fini(&b->a.micro);
+    plumb_micro_fini(&b->a.update.micro);
     plumb_pass_destroy(&b->t.pass);
     plumb_model_destroy(&b->t.model);
     plumb_backend_destroy(&b->t.backend);
@@ -110,14 +110,14 @@ static void close_bench(struct bench *b)
 
 static plumb_status rescore(struct bench *b)
 {
-    b->a.gap = (struct plumb_gap){0};
+    b->a.update.mismatch = (struct plumb_mismatch){0};
     return plumb_comm_agree(b->t.comm, plumb_align_rescore(&b->a));
 }
 
 static struct plumb_metrics_row metrics(struct bench *b)
 {
     struct plumb_metrics_row row = {0};
-    CHECK_OK(plumb_align_gap_metrics(&b->a, &row));
+    CHECK_OK(plumb_align_mismatch_metrics(&b->a, &row));
     CHECK(row.set[PLUMB_METRIC_LOGPROB_MAX_DIFF] && row.set[PLUMB_METRIC_MISMATCH_KL]);
     return row;
 }
@@ -129,7 +129,8 @@ static void test_exact(struct bench *b)
     bool seen[PROMPTS * GROUP] = {0};
     for (b->t.state.iteration = 0; b->t.state.iteration < 9; b->t.state.iteration++) {
         CHECK_OK(rescore(b));
-        CHECK(b->a.gap.tokens >= MICRO && b->a.gap.max == 0 && b->a.gap.sum == 0);
+        CHECK(b->a.update.mismatch.tokens >= MICRO && b->a.update.mismatch.max == 0 &&
+              b->a.update.mismatch.sum == 0);
         const struct plumb_metrics_row row = metrics(b);
         CHECK(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] == 0 &&
               row.value[PLUMB_METRIC_MISMATCH_KL] == 0);
@@ -150,7 +151,7 @@ static void test_exact(struct bench *b)
 static void test_logprob(struct bench *b, struct plumb_config *loose)
 {
     const int rank = plumb_comm_rank(b->t.comm);
-    b->a.cut.micro_batch = PROMPTS * GROUP; /* all of them */
+    b->a.part.split.micro_batch = PROMPTS * GROUP; /* all of them */
     struct plumb_answer *o = &b->a.answers.at[2 * GROUP + 3];
     const float was = o->logp[2];
     if (rank == 1)
@@ -168,7 +169,7 @@ static void test_logprob(struct bench *b, struct plumb_config *loose)
     const struct plumb_config *strict = b->t.cfg;
     b->t.cfg = loose;
     CHECK_OK(rescore(b));
-    double tokens = b->a.gap.tokens;
+    double tokens = b->a.update.mismatch.tokens;
     CHECK_OK(plumb_comm_allreduce_f64(b->t.comm, &tokens, 1, PLUMB_SUM));
     const struct plumb_metrics_row row = metrics(b);
     CHECK(fabs(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] - 0.25) < 1e-6);
