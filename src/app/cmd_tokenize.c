@@ -1,6 +1,7 @@
 /* cmd_tokenize.c - converts texts, messages or prompts to token ids, and ids to text.
  * Layer 6. May include everything. */
 #include "app/session.h"
+#include "app/tokenize_chat.h"
 #include "io/json.h"
 
 static plumb_status put_ids(struct plumb_buf *out, const struct plumb_ids *ids)
@@ -53,6 +54,8 @@ static plumb_status tokenize(void *arg, int64_t begin, int64_t end, struct plumb
 plumb_status plumb_cmd_tokenize(struct plumb_app *app)
 {
     struct plumb_session s;
+    if (plumb_tokenize_is_chat(app->cfg))
+        return plumb_tokenize_chat(app);
     plumb_status st =
         plumb_session_open(&s, app, PLUMB_SESSION_NO_MODEL, PLUMB_DATA_ANY, app->cfg->input);
     if (st == PLUMB_OK)

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""test_tokenize_chat.py: conversations through `plumb tokenize chat_template=..`: the text, its ids,
+the mask of generation blocks, what a line may override, and how mistakes are refused."""
+import json
+import shutil
+
+import common
+
+TEMPLATE = ("{{ bos_token }}{% if tools %}{{ tools | tojson }}{% endif %}{{ who | default('') }}"
+            "{% for m in messages %}[{{ m.role }}] {% if m.role == 'assistant' %}{% generation %}"
+            "{{ m.content }}.{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '\\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}[assistant] {% endif %}")
+TALK = [{"role": "user", "content": "hi there"}, {"role": "assistant", "content": "yes please"}]
+
+
+def ask(bench, words, line, *more):
+    return bench.good("tokenize", *words, "input=-", *more, stdin=json.dumps(line) + "\n").lines()[0]
+
+
+def texts(bench, path, folder):
+    """Without a tokenizer only the text; a line overrides what the options say."""
+    words = [f"chat_template={path}"]
+    r = ask(bench, words, {"messages": TALK})
+    bench.check(r == {"text": "[user] hi there\n[assistant] yes please.\n"}, "text", r)
+    r = ask(bench, words, {"messages": TALK[:1], "add_generation_prompt": True, "tools": [{"a": 1.0}],
+                           "template_arguments": {"who": "Z"}}, "template_arguments.who=Y")
+    bench.check(r["text"] == '[{"a": 1.0}]Z[user] hi there\n[assistant] ', "overridden", r)
+    r = ask(bench, words, {"messages": TALK[:1]}, "template_arguments.who=Y", "system=be kind")
+    bench.check(r["text"] == "Y[system] be kind\n[user] hi there\n", "options", r)
+    r = ask(bench, words, {"messages": TALK, "continue_final_message": True})
+    bench.check(r["text"] == "[user] hi there\n[assistant] yes please", "continued", r)
+    r = ask(bench, [f"tokenizer={folder}", "chat_template=auto"], {"messages": TALK})
+    bench.check(r["text"] == "own:hi there|yes please|", "the folder's", r)
+    r = ask(bench, [f"tokenizer={folder}", "chat_template=named"], {"messages": TALK})
+    bench.check(r["text"] == "2", "by name", r)
+
+
+def masks(bench, path, folder):
+    """The ones of the mask are the tokens of the assistant's text."""
+    words = [f"tokenizer={folder}", f"chat_template={path}"]
+    r = ask(bench, words, {"messages": TALK + TALK})
+    bench.check(r["decoded"] == r["text"], "decoded", r)
+    bench.check(len(r["mask"]) == len(r["ids"]) and set(r["mask"]) == {0, 1}, "mask", r)
+    kept = [i for i, one in zip(r["ids"], r["mask"]) if one]
+    plain = bench.good("tokenize", f"tokenizer={folder}", "input=-", "special=false",
+                       stdin=json.dumps({"text": "yes please."}) + "\n").lines()[0]
+    runs = sum(b > a for a, b in zip([0] + r["mask"], r["mask"]))
+    bench.check(runs == 2 and len(kept) <= 2 * (len(plain["ids"]) + 1), "runs", runs, kept)
+    without = ask(bench, words, {"messages": TALK, "continue_final_message": True})
+    bench.check("mask" not in without and "ids" in without, "mask of a continued message", without)
+
+
+def refusals(bench, path, folder):
+    bad = bench.folder / "bad.jinja"
+    bad.write_text("a\n{{ x | pprint }}")
+    for what, words, line, *wanted in (
+            ("no messages", [f"chat_template={path}"], {"tools": []}, "-:1", "messages"),
+            ("an unknown field", [f"chat_template={path}"], {"messages": TALK, "mesages": 1}, "mesages"),
+            ("a wrong type", [f"chat_template={path}"], {"messages": "hi"}, "messages", "array"),
+            ("two ends", [f"chat_template={path}"], {"messages": TALK, "add_generation_prompt": True,
+                                                     "continue_final_message": True}, "exclude"),
+            ("a template that fails", [f"chat_template={bad}"], {"messages": TALK}, "bad.jinja line 2",
+             "pprint"),
+            ("a name that is not there", [f"tokenizer={folder}", "chat_template=nope"],
+             {"messages": TALK}, "nope", "named")):
+        r = bench.run("tokenize", *words, "input=-", stdin=json.dumps(line) + "\n")
+        bench.check(r.code not in (0, None) and r.out == "", what, "is accepted", r)
+        for w in wanted:
+            bench.check(w in r.err, what, "message lacks", w, r)
+
+
+def test(bench):
+    path, folder = bench.folder / "t.jinja", bench.folder / "words"
+    path.write_text(TEMPLATE)
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(bench.world / name, folder)
+    (folder / "chat_template.jinja").write_text("own:{% for m in messages %}{{ m.content }}|{% endfor %}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "named.jinja").write_text("{{ messages | length }}")
+    texts(bench, path, folder)
+    masks(bench, path, folder)
+    refusals(bench, path, folder)
+
+
+if __name__ == "__main__":
+    common.main(test)
