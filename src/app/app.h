@@ -27,9 +27,9 @@ struct plumb_app {
  * failure of rank 0 is every rank's. */
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app);
 
-/* Logs a warning for the settings of the model's generation_config.json that generate ignores. Not
- * collective. PLUMB_ERR_FORMAT if the file cannot be read. */
-plumb_status plumb_note_generation(const struct plumb_config *cfg);
+/* Warns, on rank 0, of what DIR/generation_config.json asks for and the command does not follow,
+ * and of a file that cannot be read. Not collective. */
+void plumb_note_generation(const struct plumb_app *app, const char *dir);
 
 /* A sub-command: Collective. Every rank runs the same one with the same configuration. */
 typedef plumb_status plumb_command_fn(struct plumb_app *app);

@@ -37,8 +37,13 @@ static void print_limits(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         row("open files", "%llu", (unsigned long long)limit.rlim_cur);
     const double page = (double)sysconf(_SC_PAGESIZE);
-    row("memory", "%.1f GiB, %.1f GiB free", (double)sysconf(_SC_PHYS_PAGES) * page / 0x1p30,
-        (double)sysconf(_SC_AVPHYS_PAGES) * page / 0x1p30);
+    const double memory = (double)sysconf(_SC_PHYS_PAGES) * page;
+    int64_t available;
+    if (plumb_host_available(&available) == PLUMB_OK)
+        row("memory", "%.1f MB, %.1f MB free (what `plumb plan` counts as free on a host)",
+            1e-6 * memory, 1e-6 * (double)available);
+    else
+        row("memory", "%.1f MB, free: %s", 1e-6 * memory, plumb_trail_message());
     struct statvfs fs;
     if (statvfs(".", &fs) == 0)
         row("disk here", "%.1f GiB free", (double)fs.f_bavail * (double)fs.f_frsize / 0x1p30);

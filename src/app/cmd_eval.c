@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/alike.h"
 #include "app/eval.h"
 #include "app/process.h"
 #include "base/log.h"
@@ -226,9 +227,7 @@ static plumb_status name_model(struct plumb_eval_model *m, const char *text)
                   sizeof(m->name) - 1);
     memcpy(m->name, text, (size_t)(equals - text));
     m->dir = equals + 1;
-    PLUMB_REQUIRE(plumb_dir_exists(m->dir), PLUMB_ERR_IO, "eval.models: there is no folder %s",
-                  m->dir);
-    return PLUMB_OK;
+    return plumb_dir_check_input(m->dir, "eval.models");
 }
 
 /* Log-probs of one model's tokens under another are meaningful only if both have the same
@@ -351,6 +350,7 @@ plumb_status plumb_cmd_eval(struct plumb_app *app)
     for (int64_t i = 0; i < e.n && st == PLUMB_OK; i++) {
         plumb_log(PLUMB_LOG_INFO, "%s: %s answers %lld prompts", e.model[i].name, e.model[i].dir,
                   (long long)e.prompts);
+        plumb_note_generation(app, e.model[i].dir);
         st = examine(&e, &e.model[i]);
     }
     if (st == PLUMB_OK)
@@ -360,6 +360,10 @@ plumb_status plumb_cmd_eval(struct plumb_app *app)
     if (st == PLUMB_OK) {
         if (plumb_comm_rank(app->comm) == 0)
             st = plumb_eval_figure(&e);
+        for (int64_t i = 0; i < e.n && st == PLUMB_OK && plumb_comm_rank(app->comm) == 0; i++)
+            plumb_alike_say(e.model[i].name,
+                            e.model[i].figures.answers - e.model[i].figures.missing,
+                            e.model[i].figures.reward, e.model[i].figures.reward_std);
         if (plumb_comm_rank(app->comm) == 0 && st == PLUMB_OK)
             st = plumb_eval_write(&e);
         st = plumb_comm_agree(app->comm, st);

@@ -35,7 +35,8 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     plumb_buf_clear(text);
     if (g->s.tokenizer)
         PLUMB_TRY(plumb_decode_completion(g->s.tokenizer, text, q->ids, q->n, c->ids, c->n));
-    PLUMB_TRY(plumb_completion_put(out, q->prompt_id, q->ids, q->n, c, text));
+    PLUMB_TRY(plumb_completion_put(out, q->prompt_id, g->s.data->record[q->prompt_id].id, q->ids,
+                                   q->n, c, text));
     return plumb_lines_put(&g->lines, q->prompt_id * group + c->sample, plumb_buf_text(out),
                            out->len);
 }
@@ -120,10 +121,8 @@ plumb_status plumb_cmd_generate(struct plumb_app *app)
     const int64_t group = app->cfg->generate.group_size;
     plumb_status st = plumb_session_open(&g.s, app, PLUMB_SESSION_CAUSAL, PLUMB_DATA_PROMPTS,
                                          app->cfg->data.prompts);
-    if (st == PLUMB_OK && plumb_comm_rank(app->comm) == 0)
-        st = plumb_note_generation(app->cfg);
-    st = plumb_comm_agree(app->comm, st);
     if (st == PLUMB_OK) {
+        plumb_note_generation(app, app->cfg->model);
         const struct plumb_lines_want want = {.what = "generate",
                                               .unit = "sequences",
                                               .path = app->cfg->output,

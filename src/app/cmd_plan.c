@@ -248,6 +248,17 @@ static plumb_status put_json(struct plumb_buf *out, const struct plan *p)
     return plumb_buf_add_text(out, "]}\n");
 }
 
+/* After the table, so that a script notices without reading it. */
+static plumb_status check_fit(const struct plan *p)
+{
+    const int64_t need = plumb_plan_bytes(p->best);
+    PLUMB_REQUIRE(need <= p->budget, PLUMB_ERR_NOMEM,
+                  "%s does not fit: rank %d needs %.3f MB, and %s %.3f MB", p->job->name, p->rank,
+                  1e-6 * (double)need, *p->cfg.plan.memory ? "plan.memory allows" : "free are",
+                  1e-6 * (double)p->budget);
+    return PLUMB_OK;
+}
+
 static plumb_status show(const struct plan *p)
 {
     struct plumb_buf table = {0}, json = {0};
@@ -268,11 +279,17 @@ static plumb_status run(struct plan *p)
     const struct plumb_trainer_source s = {
         .comm = p->app->comm, .backend = p->app->backend, .cfg = p->app->cfg};
     PLUMB_TRY(plumb_plan_budget(&p->budget, &s));
+    if (!*p->cfg.plan.memory && p->world > plumb_comm_size(p->app->comm))
+        PLUMB_TRY(plumb_buf_add_text(
+            &p->assumed, "plan.memory: is not set; a rank may take what is free on this machine, "
+                         "as if it were alone there\n"));
     PLUMB_TRY(assume(p));
     PLUMB_TRY(make(&p->best, &p->rank, p));
     PLUMB_TRY(note_sizes(p));
+    plumb_plan_note_length(p->data, p->job, &p->cfg);
     PLUMB_TRY(search(p));
-    return show(p);
+    PLUMB_TRY(show(p));
+    return check_fit(p);
 }
 
 plumb_status plumb_cmd_plan(struct plumb_app *app)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "app/alike.h"
 #include "app/session.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -14,6 +15,7 @@ struct score {
     struct plumb_session s;
     int32_t *ids; /* (longest,) */
     float *value; /* (labels,) */
+    struct plumb_alike alike;
 };
 
 static plumb_status score(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
@@ -29,6 +31,8 @@ static plumb_status score(void *arg, int64_t begin, int64_t end, struct plumb_bu
         const struct plumb_batch batch = {
             .n_seq = 1, .ids = c->ids, .offset = offset, .prompt_tokens = &r->prompt.n};
         PLUMB_TRY(plumb_pass_score(c->s.pass, c->s.model, &batch, c->value));
+        if (labels == 1)
+            plumb_alike_add(&c->alike, (double)c->value[0]);
         PLUMB_TRY(plumb_buf_add_text(out, labels > 1 ? "{\"score\":[" : "{\"score\":"));
         for (int64_t j = 0; j < labels; j++) {
             if (j)
@@ -58,6 +62,8 @@ static plumb_status score_by_model(struct plumb_app *app)
         st = plumb_comm_agree(app->comm, prepare(&c));
     if (st == PLUMB_OK)
         st = plumb_lines_run(app, "score", c.s.data->n, 64, score, &c);
+    if (st == PLUMB_OK)
+        st = plumb_alike_end(&c.alike, app);
     plumb_session_close(&c.s);
     free(c.ids);
     free(c.value);
@@ -74,9 +80,10 @@ struct sources {
     plumb_tokenizer *tokenizer; /* NULL: no source counts tokens */
     struct plumb_dataset *data;
     plumb_rewards *rewards;
-    char *trained_template; /* encoding of the reward model; NULL: unknown */
+    char *trained_template;         /* encoding of the reward model; NULL: unknown */
     struct plumb_chat_setting chat; /* of the reward model, or of the tokenizer's folder */
-    double missing[2];      /* lines without a score, and all lines, of those that this run makes */
+    struct plumb_alike alike;
+    double missing[2]; /* lines without a score, and all lines, of those that this run makes */
 };
 
 static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
@@ -113,6 +120,7 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
     s->missing[1] += (double)(end - begin);
     for (int64_t i = 0; i < end - begin; i++) {
         s->missing[0] += !isfinite(value[i]);
+        plumb_alike_add(&s->alike, value[i]);
         PLUMB_TRY(plumb_buf_add_text(out, "{\"score\":"));
         PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null if it is missing */
         PLUMB_TRY(plumb_buf_add_text(out, "}\n"));
@@ -172,6 +180,8 @@ static plumb_status score_by_sources(struct plumb_app *app)
         plumb_log(PLUMB_LOG_WARN, "no score: %s", plumb_rewards_fault(s.rewards));
     if (st == PLUMB_OK)
         st = plumb_comm_allreduce_f64(app->comm, s.missing, 2, PLUMB_SUM);
+    if (st == PLUMB_OK)
+        st = plumb_alike_end(&s.alike, app);
     if (st == PLUMB_OK && s.missing[0] > 0)
         plumb_log(PLUMB_LOG_WARN, "%.0f of %.0f lines have no score (null)", s.missing[0],
                   s.missing[1]);

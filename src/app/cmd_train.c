@@ -17,6 +17,7 @@ static struct plumb_trainer_source source_of(struct plumb_app *app)
 plumb_status plumb_cmd_align(struct plumb_app *app)
 {
     const struct plumb_trainer_source s = source_of(app);
+    plumb_note_generation(app, app->cfg->model);
     return plumb_train_align(&s);
 }
 

@@ -14,12 +14,14 @@ static plumb_status put_ids(struct plumb_buf *out, const char *key, const int32_
     return plumb_buf_add_text(out, "]");
 }
 
-plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const int32_t *prompt,
-                                  int64_t n_prompt, const struct plumb_completion *c,
-                                  const struct plumb_buf *text)
+plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const char *id,
+                                  const int32_t *prompt, int64_t n_prompt,
+                                  const struct plumb_completion *c, const struct plumb_buf *text)
 {
-    PLUMB_TRY(plumb_buf_addf(out, "{\"prompt_id\":%lld,\"sample\":%d", (long long)prompt_id,
-                             (int)c->sample));
+    PLUMB_TRY(plumb_buf_addf(out, "{\"prompt_id\":%lld", (long long)prompt_id));
+    if (id)
+        PLUMB_TRY(plumb_buf_addf(out, ",\"id\":%s", id));
+    PLUMB_TRY(plumb_buf_addf(out, ",\"sample\":%d", (int)c->sample));
     PLUMB_TRY(put_ids(out, "prompt_ids", prompt, n_prompt));
     PLUMB_TRY(put_ids(out, "completion_ids", c->ids, c->n));
     PLUMB_TRY(plumb_buf_add_text(out, ",\"logprobs\":["));

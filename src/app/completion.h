@@ -6,11 +6,12 @@
 #include "base/buf.h"
 #include "model/generate.h"
 
-/* Appends one line to out: prompt_id, sample, prompt_ids, completion_ids, logprobs (raw, in nats;
- * reading them gives the same bits), text, stop_reason. prompt: ids of the prompt, (n_prompt,). */
-plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const int32_t *prompt,
-                                  int64_t n_prompt, const struct plumb_completion *c,
-                                  const struct plumb_buf *text);
+/* out += one line: prompt_id, id (JSON text, if not NULL), sample, prompt_ids, completion_ids,
+ * logprobs (raw, nats; they read back to the same bits), text, stop_reason. prompt: ids of the
+ * prompt, (n_prompt,). */
+plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const char *id,
+                                  const int32_t *prompt, int64_t n_prompt,
+                                  const struct plumb_completion *c, const struct plumb_buf *text);
 
 /* Reads such a line, without prompt and text. ids and logp have room for max tokens and are filled;
  * c->ids, c->logp and c->logp_sampled point to them. logp_sampled is not in the line, so its values

@@ -81,11 +81,12 @@ static plumb_status begin(struct answering *a, const char *kind, plumb_line_fn *
 static plumb_status keep_answer(void *arg, const struct plumb_answer *o)
 {
     struct answering *a = arg;
-    const struct plumb_piece *p = &a->src->data->record[o->record].prompt;
+    const struct plumb_record *r = &a->src->data->record[o->record];
     const struct plumb_completion c = {
         .sample = o->sample, .ids = o->ids, .logp = o->logp, .n = o->n, .stop = o->stop};
     plumb_buf_clear(&a->line);
-    PLUMB_TRY(plumb_completion_put(&a->line, o->record, p->ids, p->n, &c, &o->text));
+    PLUMB_TRY(
+        plumb_completion_put(&a->line, o->record, r->id, r->prompt.ids, r->prompt.n, &c, &o->text));
     return plumb_lines_put(&a->lines, o->prompt * a->e->app->cfg->eval.samples + o->sample,
                            plumb_buf_text(&a->line), a->line.len);
 }

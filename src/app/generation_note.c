@@ -1,4 +1,4 @@
-/* generation_note.c - warns of settings in generation_config.json that generate ignores.
+/* generation_note.c - what a model's generation_config.json asks for and a command does not do.
  * Layer 6. Includes app.h, base/, config/, io/. */
 #include <math.h>
 #include <stdio.h>
@@ -59,27 +59,32 @@ static plumb_status sort(struct plumb_buf list[2], const plumb_json *root,
     return PLUMB_OK;
 }
 
-plumb_status plumb_note_generation(const struct plumb_config *cfg)
+static plumb_status note(const struct plumb_config *cfg, const char *command, const char *dir)
 {
     char path[4096];
     plumb_json *root = NULL;
     struct plumb_buf list[2] = {{0}, {0}};
     plumb_status st;
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), cfg->model, "generation_config.json"));
-    if (!*cfg->model || !plumb_file_exists(path))
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, "generation_config.json"));
+    if (!plumb_file_exists(path))
         return PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_json_read_file(&root, path), done);
     PLUMB_TRY_GOTO(st, sort(list, root, cfg), done);
     if (list[0].len)
-        plumb_log(PLUMB_LOG_WARN,
-                  "%s: only its end tokens are followed; to sample as it says, add%s", path,
-                  plumb_buf_text(&list[0]));
+        plumb_log(PLUMB_LOG_WARN, "%s: %s follows only its end tokens; to sample as it says, add%s",
+                  path, command, plumb_buf_text(&list[0]));
     if (list[1].len)
-        plumb_log(PLUMB_LOG_WARN, "%s: generate has nothing like%s, which is not followed", path,
+        plumb_log(PLUMB_LOG_WARN, "%s: %s has nothing like%s, which is not followed", path, command,
                   plumb_buf_text(&list[1]));
 done:
     plumb_json_free(&root);
     plumb_buf_fini(&list[0]);
     plumb_buf_fini(&list[1]);
     return st;
+}
+
+void plumb_note_generation(const struct plumb_app *app, const char *dir)
+{
+    if (plumb_comm_rank(app->comm) == 0 && *dir && note(app->cfg, app->command, dir) != PLUMB_OK)
+        plumb_log(PLUMB_LOG_WARN, "%s", plumb_trail_message());
 }

@@ -1,5 +1,5 @@
-/* inspect_run.c - describes run folders, configurations, evaluations and hashes.json.
- * Layer 6. Includes inspect.h, config/, io/, report/metrics.h. */
+/* inspect_run.c - a run folder and what lies in it, a configuration, an evaluation, in words.
+ * Layer 6. Includes inspect.h, config/, io/, report/metrics.h, train/lock.h. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 #include "io/file.h"
 #include "io/yaml.h"
 #include "report/metrics.h"
+#include "train/lock.h"
 
 /* ---- run.json and the run's folder ---------------------------------------------------------- */
 
@@ -26,6 +27,37 @@ static void print_session(const plumb_json *s, int64_t number)
     if (plumb_json_get(s, "seconds"))
         printf(" after %.1f s", seconds);
     putchar('\n');
+}
+
+/* The result of the last session; NULL: none is noted. */
+static const char *last_result(const plumb_json *root)
+{
+    const plumb_json *sessions = plumb_json_get(root, "sessions");
+    const plumb_json *last = plumb_json_at(sessions, plumb_json_count(sessions) - 1);
+    return plumb_json_string(plumb_json_get(last, "result"), NULL);
+}
+
+/* Prints whether the run is running, has ended or was killed. The lock file says it; if there is no
+ * lock, run.json does (root; NULL: there is no run.json). */
+static void print_state(const char *dir, const plumb_json *root)
+{
+    char who[512];
+    double beat_s;
+    const enum plumb_lock_state state = plumb_lock_look(who, sizeof(who), &beat_s, dir);
+    const char *result = root ? last_result(root) : NULL;
+    if (state == PLUMB_LOCK_RUNS)
+        plumb_inspect_row("state", "running: %s, last heartbeat %.0f s ago", who, beat_s);
+    else if (state == PLUMB_LOCK_GONE)
+        plumb_inspect_row("state", "killed: %s is gone", who);
+    else if (state == PLUMB_LOCK_SILENT)
+        plumb_inspect_row("state",
+                          "killed, or on a host that cannot write here any more: no heartbeat for "
+                          "%.0f s from %s",
+                          beat_s, who);
+    else if (root && !result)
+        plumb_inspect_row("state", "killed: no end is noted, and no process holds the folder");
+    else if (root)
+        plumb_inspect_row("state", "%s", strcmp(result, "ok") == 0 ? "finished" : "ended early");
 }
 
 static plumb_status print_run(const struct plumb_inspect *w, const char *path)
@@ -44,6 +76,8 @@ static plumb_status print_run(const struct plumb_inspect *w, const char *path)
     const plumb_json *sessions = plumb_json_get(root, "sessions");
     for (int64_t i = 0; i < plumb_json_count(sessions); i++)
         print_session(plumb_json_at(sessions, i), i + 1);
+    if (plumb_dir_exists(w->path))
+        print_state(w->path, root);
     plumb_json_free(&root);
     return PLUMB_OK;
 }
@@ -105,8 +139,10 @@ plumb_status plumb_inspect_run(const struct plumb_inspect *w)
     plumb_status st = PLUMB_OK;
     if (plumb_inspect_has(w, path, "run.json"))
         PLUMB_TRY(print_run(w, path));
-    else
+    else {
         plumb_inspect_head(w, "a folder of runs");
+        print_state(w->path, NULL);
+    }
     PLUMB_TRY(plumb_dir_list(&names, w->path));
     PLUMB_TRY_GOTO(st, print_entries(w, "runs", "", &names), done);
     PLUMB_TRY_GOTO(st, print_entries(w, "checkpoints", "checkpoint-", &names), done);
@@ -175,26 +211,20 @@ plumb_status plumb_inspect_hashes(const struct plumb_inspect *w)
 
 /* ---- configurations ------------------------------------------------------------------------- */
 
-/* Prints the lines of b that are not in a, each below its section. */
-static void print_changed(const char *a, const char *b)
+/* A line for each option that the file sets. */
+static plumb_status print_given(const struct plumb_config *cfg)
 {
-    const char *section = "";
-    int shown = 0, section_len = 0;
-    while (*b) {
-        const int n = (int)strcspn(b, "\n"), m = (int)strcspn(a, "\n");
-        const bool top = b[0] != ' ';
-        if (top && b[n - 1] == ':') {
-            section = b;
-            section_len = n - 1;
-        } else if (n != m || memcmp(a, b, (size_t)n) != 0) {
-            plumb_inspect_row(shown++ ? "" : "sets", "%.*s%s%.*s", top ? 0 : section_len, section,
-                              top ? "" : ".", top ? n : n - 2, top ? b : b + 2);
-        }
-        a += m + (a[m] == '\n');
-        b += n + (b[n] == '\n');
-    }
-    if (!shown)
-        plumb_inspect_row("sets", "nothing that is not the default");
+    struct plumb_buf text = {0};
+    plumb_status st;
+    PLUMB_TRY_GOTO(st, plumb_config_put_given(&text, cfg), done);
+    const char *line = plumb_buf_text(&text);
+    if (!*line)
+        plumb_inspect_row("sets", "nothing: every option has its default");
+    for (int i = 0; *line; line += strcspn(line, "\n") + 1, i++)
+        plumb_inspect_row(i ? "" : "sets", "%.*s", (int)strcspn(line, "\n"), line);
+done:
+    plumb_buf_fini(&text);
+    return st;
 }
 
 static plumb_status print_input(void *arg, const char *key, const char *path)
@@ -207,27 +237,12 @@ static plumb_status print_input(void *arg, const char *key, const char *path)
     return PLUMB_OK;
 }
 
-/* Any configuration can be read as one of "align" or "plan align", because these take every option.
- */
-static plumb_status print_config(const char *path)
+static plumb_status print_config(const struct plumb_config *cfg)
 {
-    struct plumb_config *now = NULL, *plain = NULL;
-    struct plumb_buf yaml[2] = {{0}, {0}};
-    plumb_status st;
     int shown = 0;
-    PLUMB_TRY_GOTO(st, plumb_config_load(&now, "align", path, NULL, 0), done);
-    PLUMB_TRY_GOTO(st, plumb_config_load(&plain, "align", NULL, NULL, 0), done);
-    PLUMB_TRY_GOTO(st, plumb_config_to_yaml(&yaml[0], plain, NULL), done);
-    PLUMB_TRY_GOTO(st, plumb_config_to_yaml(&yaml[1], now, NULL), done);
-    print_changed(plumb_buf_text(&yaml[0]), plumb_buf_text(&yaml[1]));
-    const char *command = now->eval.models.n ? "eval" : *now->data.train ? "sft" : "align";
-    st = plumb_config_inputs(now, command, print_input, &shown);
-done:
-    plumb_config_free(&now);
-    plumb_config_free(&plain);
-    plumb_buf_fini(&yaml[0]);
-    plumb_buf_fini(&yaml[1]);
-    return st;
+    PLUMB_TRY(print_given(cfg));
+    const char *command = cfg->eval.models.n ? "eval" : *cfg->data.train ? "sft" : "align";
+    return plumb_config_inputs(cfg, command, print_input, &shown);
 }
 
 static plumb_status print_stages(const struct plumb_inspect *w)
@@ -253,9 +268,10 @@ plumb_status plumb_inspect_config(const struct plumb_inspect *w)
     plumb_yaml_free(&root);
     if (stages)
         return print_stages(w);
-    struct plumb_config *checked = NULL; /* check the file before printing anything */
-    PLUMB_TRY(plumb_config_load(&checked, "align", w->path, NULL, 0));
-    plumb_config_free(&checked);
+    struct plumb_config *cfg = NULL; /* read first: a wrong file is not announced as right */
+    PLUMB_TRY(plumb_config_load(&cfg, "align", w->path, NULL, 0));
     plumb_inspect_head(w, "a configuration");
-    return print_config(w->path);
+    const plumb_status st = print_config(cfg);
+    plumb_config_free(&cfg);
+    return st;
 }

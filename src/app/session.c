@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "data/length.h"
 #include "io/file.h"
 
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
@@ -25,8 +26,7 @@ static plumb_status open_words(struct plumb_session *s)
                   "tokenizer: is not set; name the folder of a tokenizer.json: plumb %s FOLDER, or "
                   "tokenizer=FOLDER",
                   s->app->command);
-    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "tokenizer: there is no folder %s%s", dir,
-                  plumb_file_exists(dir) ? "; name the folder that this file lies in" : "");
+    PLUMB_TRY(plumb_dir_check_input(dir, "tokenizer"));
     return plumb_tokenizer_open(&s->tokenizer, dir);
 }
 
@@ -38,8 +38,8 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
         return open_words(s);
     PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
-    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "model: there is no folder %s", dir);
-    const char *words = cfg->tokenizer; /* the model's folder if none was given */
+    PLUMB_TRY(plumb_dir_check_input(dir, "model"));
+    const char *words = cfg->tokenizer; /* the model's folder when none was given */
     char path[4096];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
     if (plumb_file_exists(path) || strcmp(words, dir) != 0)
@@ -117,6 +117,12 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
     return PLUMB_OK;
 }
 
+/* Tokens that generate adds to a prompt. */
+static int64_t answer_tokens(const struct plumb_app *app)
+{
+    return strcmp(app->command, "generate") == 0 ? app->cfg->generate.max_new_tokens : 0;
+}
+
 plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
                                 enum plumb_session_model model, enum plumb_data_kind kind,
                                 const char *path)
@@ -137,6 +143,9 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
         st = plumb_lines_read(app, &text, path);
     if (st == PLUMB_OK)
         st = plumb_comm_agree(app->comm, read_input(s, kind, path, &text));
+    if (st == PLUMB_OK && s->model)
+        plumb_length_note(app->cfg,
+                          s->longest + (kind == PLUMB_DATA_PROMPTS ? answer_tokens(app) : 0));
     plumb_buf_fini(&text);
     return st;
 }

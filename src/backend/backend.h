@@ -84,6 +84,10 @@ struct plumb_backend {
 plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
 /* Creates a backend with the scalar kernels of ref/, for tests. */
 plumb_status plumb_backend_ref_create(struct plumb_backend **out);
+/* Sets *bytes to the host memory that a process can take now: MemAvailable of /proc/meminfo, which
+ * includes the file cache that the kernel would give up, but at most the limit of the control
+ * group. Fails with PLUMB_ERR_DEVICE if /proc/meminfo has no such line. */
+plumb_status plumb_host_available(int64_t *bytes);
 /* Creates the backend of GPU number local_rank, for one of ranks_here ranks on this host. With
  * ranks_here = 0 the ranks may share GPUs, which are then assigned round-robin. Exists only if
  * PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no GPU or there are fewer GPUs than

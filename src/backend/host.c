@@ -86,18 +86,21 @@ static bool read_number(const char *path, const char *before, int64_t *out)
     return found;
 }
 
-/* Returns the memory that the kernel offers without swapping, but at most the limit of the control
- * group. */
-static plumb_status host_available(struct plumb_backend *b, int64_t *bytes)
+plumb_status plumb_host_available(int64_t *bytes)
 {
     int64_t free_kib, limit;
-    (void)b;
     PLUMB_REQUIRE(read_number("/proc/meminfo", "MemAvailable:", &free_kib), PLUMB_ERR_DEVICE,
                   "/proc/meminfo has no line MemAvailable");
     *bytes = free_kib * 1024;
     if (read_number("/sys/fs/cgroup/memory.max", "", &limit))
         *bytes = plumb_min_i64(*bytes, limit);
     return PLUMB_OK;
+}
+
+static plumb_status host_available(struct plumb_backend *b, int64_t *bytes)
+{
+    (void)b;
+    return plumb_host_available(bytes);
 }
 
 static void host_destroy(struct plumb_backend *b)

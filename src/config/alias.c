@@ -86,8 +86,9 @@ static const struct alias {
     {"logging_steps log_steps log_freq", "train.log_every", NULL},
     {"eval_steps eval_strategy evaluation_strategy test_freq eval_freq eval_interval",
      "train.eval_every", NULL},
-    {"save_steps save_strategy save_freq save_interval checkpointing_steps", "checkpoint.every",
-     "checkpoint.interval is the same by time"},
+    {"save_steps save_every save_strategy save_freq save_interval checkpointing_steps "
+     "checkpoint_every checkpoint_interval",
+     "checkpoint.every checkpoint.interval", "every so many steps or iterations, or seconds"},
     {"save_total_limit max_ckpt_num", "checkpoint.keep_last", NULL},
     {"load_best_model_at_end", "checkpoint.keep_best", "the link `best` points at the best one"},
     {"metric_for_best_model", "checkpoint.best_metric", NULL},

@@ -70,8 +70,9 @@ plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_ya
             continue;
         }
         PLUMB_REQUIRE(v->type == PLUMB_YAML_MAP || plumb_yaml_is_null(v), PLUMB_ERR_CONFIG,
-                      "%s:%d:%d: section '%s' is %s, expected a map of its options", path, v->line,
-                      v->column, v->key, plumb_yaml_type_name(v));
+                      "%s:%d:%d: section '%s' is %s, expected a map of its options%s", path,
+                      v->line, v->column, v->key, plumb_yaml_type_name(v),
+                      strcmp(v->key, "method") ? "" : ", as method: {name: dpo}");
         for (const struct plumb_yaml *m = v->first; m; m = m->next)
             PLUMB_TRY(set_member(c, v->key, m, path));
     }
@@ -89,6 +90,20 @@ static plumb_status load_yaml(struct plumb_config *c, const char *path)
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__, "%s", plumb_trail_message());
     plumb_yaml_free(&root);
     return st;
+}
+
+/* Returns the option that was probably meant when the name of a section alone got a value, or NULL
+ * if the command has no such option. */
+static const char *main_option(const char *section, const char *command)
+{
+    static const char *const path[] = {"method.name", "data.train",       "data.prompts",
+                                       "data.eval",   "checkpoint.every", "plan.memory"};
+    const size_t n = strlen(section);
+    for (size_t i = 0; i < sizeof(path) / sizeof(path[0]); i++)
+        if (!strncmp(path[i], section, n) && path[i][n] == '.' &&
+            plumb_option_used(plumb_option_at(plumb_option_index(path[i])), command))
+            return path[i];
+    return NULL;
 }
 
 /* Finds the options that a name without a section may mean: *found is the first, *second another
@@ -111,8 +126,8 @@ static void find_name(const struct plumb_option **found, const struct plumb_opti
 /* Finds the option of a command-line key: a whole path, or a name that only one option of the
  * command has. If the command has none, the options of all commands are searched, so that a later
  * message can say to which command the option belongs. */
-static plumb_status resolve(const struct plumb_option **out, const char *key, const char *command,
-                            const char *where)
+static plumb_status resolve(const struct plumb_option **out, const char *key, const char *value,
+                            const char *command, const char *where)
 {
     const struct plumb_option *o, *second;
     for (int i = 0; (o = plumb_option_at(i)); i++) {
@@ -129,6 +144,9 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
                   (*out)->path, second->path);
     if (*out)
         return PLUMB_OK;
+    PLUMB_REQUIRE(!main_option(key, command), PLUMB_ERR_CONFIG,
+                  "%s: '%s' is a section: name one of its options, as %s=%.80s", where, key,
+                  main_option(key, command), value);
     PLUMB_REQUIRE(!plumb_section_help(key), PLUMB_ERR_CONFIG,
                   "%s: '%s' is a section: name one of its options, as %s.OPTION=VALUE", where, key,
                   key);
@@ -205,7 +223,7 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
     const char *member = NULL;
     find_map(&o, &member, key, command);
     if (!o)
-        PLUMB_TRY(resolve(&o, key, command, where));
+        PLUMB_TRY(resolve(&o, key, equals + 1, command, where));
     if (used)
         *used = plumb_option_used(o, command);
     if (!plumb_option_used(o, command))

@@ -111,6 +111,8 @@ enum plumb_given { PLUMB_GIVEN_NO, PLUMB_GIVEN_FILE, PLUMB_GIVEN_COMMAND };
 /* Returns whether the file or the command line has set the option; PLUMB_GIVEN_NO if there is no
  * option with this path. */
 enum plumb_given plumb_config_given(const struct plumb_config *c, const char *path);
+/* Appends a line "train.epochs: 2" for each option that the file or the command line has set. */
+plumb_status plumb_config_put_given(struct plumb_buf *out, const struct plumb_config *c);
 /* Records that the option is not read; `why` is the reason for the message, such as "is not read by
  * method dpo". The option is then left out of config.effective.yaml. If the file has set it, a
  * warning is recorded; if the command line has set it, PLUMB_ERR_CONFIG is returned. */

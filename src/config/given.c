@@ -11,6 +11,19 @@ enum plumb_given plumb_config_given(const struct plumb_config *c, const char *pa
     return i < 0 || !c->marks ? PLUMB_GIVEN_NO : (enum plumb_given)c->marks->given[i];
 }
 
+plumb_status plumb_config_put_given(struct plumb_buf *out, const struct plumb_config *c)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++) {
+        if (!c->marks || c->marks->given[i] == PLUMB_GIVEN_NO)
+            continue;
+        PLUMB_TRY(plumb_buf_addf(out, "%s: ", o->path));
+        PLUMB_TRY(plumb_option_put(out, c, o));
+        PLUMB_TRY(plumb_buf_add_text(out, "\n"));
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_config_mark(struct plumb_config *c, const struct plumb_option *o,
                                enum plumb_given given, const char *where)
 {

@@ -79,7 +79,7 @@ static const struct plumb_command commands[] = {
     {"replay", 'p', true, false,
      "compute the micro-batch of a replay file again and compare it bit for bit"},
     {"plan", 'b', false, true,
-     "compute the memory that a training command needs, without running it"},
+     "compute the memory that a training command needs; exit code 4 if it does not fit"},
     {"doctor", 'o', false, false, "show the versions, ranks, devices and limits of this machine"},
     {"help", 'h', false, false, "show this text, or the options of a command: plumb help align"},
 };
@@ -171,42 +171,6 @@ bool plumb_option_used(const struct plumb_option *o, const char *command)
         word += strcspn(word, " ");
     }
     return false;
-}
-
-/* Computes the optimal string alignment distance; only three rows of the table are kept. */
-int plumb_edit_distance(const char *a, const char *b)
-{
-    enum { LONGEST = 63 };
-    const int n = (int)strnlen(a, LONGEST + 1), m = (int)strnlen(b, LONGEST + 1);
-    if (n > LONGEST || m > LONGEST)
-        return INT_MAX;
-    int row[3][LONGEST + 1];
-    int *before = row[0], *last = row[1], *now = row[2];
-    for (int j = 0; j <= m; j++)
-        last[j] = j;
-    for (int i = 1; i <= n; i++) {
-        now[0] = i;
-        for (int j = 1; j <= m; j++) {
-            int d = last[j - 1] + (a[i - 1] != b[j - 1]);
-            d = last[j] + 1 < d ? last[j] + 1 : d;
-            d = now[j - 1] + 1 < d ? now[j - 1] + 1 : d;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < d)
-                d = before[j - 2] + 1;
-            now[j] = d;
-        }
-        int *const free_row = before;
-        before = last;
-        last = now;
-        now = free_row;
-    }
-    return last[m];
-}
-
-bool plumb_is_near(int d, const char *key)
-{
-    const int len = (int)strnlen(key, 64);
-    return d <= (len < 6 ? 1 : len / 3);
 }
 
 const struct plumb_option *plumb_option_nearest(const char *key)

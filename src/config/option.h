@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "config/config.h"
+#include "config/near.h"
 #include "io/yaml.h"
 
 enum plumb_option_type {
@@ -61,13 +62,8 @@ const struct plumb_option *plumb_option_find(const char *section, const char *na
  * of them must use the option. NULL stands for any command. */
 bool plumb_option_used(const struct plumb_option *o, const char *command);
 
-/* Returns the edit distance of two names, counting insertions, deletions, replacements and swaps of
- * neighbouring characters. */
-int plumb_edit_distance(const char *a, const char *b);
 /* Returns the option whose path or name is most similar to key, or NULL if none is similar. */
 const struct plumb_option *plumb_option_nearest(const char *key);
-/* Returns true if the edit distance d is small enough to suggest a name instead of key. */
-bool plumb_is_near(int d, const char *key);
 
 /* Raises an error if key is an option of TRL, transformers, OpenRLHF or verl. The message names the
  * option of plumb that this command (NULL: any command) uses instead. Returns PLUMB_OK if the key

@@ -146,7 +146,7 @@
     X(BOOL, html, "true", "", "", "asrfem", 0, "write report.html")
 
 #define PLUMB_OPTIONS_PLAN(X) \
-    X(TEXT, memory, "", "", "", "asrfb", 0, "memory that a rank may use of its GPU, or of the host on the CPU, such as 80GB; not given: the free memory") \
+    X(TEXT, memory, "", "", "", "asrfb", 0, "memory that a rank may use of its GPU, or of the host on the CPU, with a unit: 80GB or 4096MiB; not given: the free memory. plan and training end with exit code 4 if the run needs more") \
     X(INT, world_size, "0", "[0, 65536]", "ranks", "b", 0, "number of ranks to plan for; 0: the number of running ranks")
 
 /* columns: X(LIST, section, text of the section in help) */

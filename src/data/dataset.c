@@ -510,6 +510,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
                         "tokens in total are allowed",
                         r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
                         (long long)options->max_tokens);
+    plumb_misspelt_say(&r.draft.misspelt);
     report_merged_prompts(&r);
     say_long(&r);
     say_turns(&r);

@@ -55,7 +55,7 @@ enum plumb_overlong {
 
 struct plumb_record {
     int64_t line;   /* line number in the file, from 1 */
-    const char *id; /* "id" of the record as text, or NULL */
+    const char *id; /* "id" of the record as JSON, as the file has it; or NULL */
     /* "solution" of the record, or else its "answer", if that is a text or a number; otherwise
      * NULL. */
     const char *solution;

@@ -21,11 +21,12 @@ enum {
 
 /* What other programs do with a field, and so how plumb reacts to its value. */
 enum effect {
-    ADDS_TEXT,  /* the model would see its text; accepted if empty or false */
-    TAKES_PART, /* weight in the loss; accepted if 1 or true */
-    LEFT_OUT,   /* whether it is excluded from the loss; accepted if 0 or false */
-    LOOKS_LIKE, /* may be one of the above: gives a warning */
-    IS_SETTING, /* a setting of generation: gives a warning */
+    ADDS_TEXT,    /* the model would see its text; accepted if empty or false */
+    ADDS_MESSAGE, /* as ADDS_TEXT, for a text that belongs into the list of messages */
+    TAKES_PART,   /* weight in the loss; accepted if 1 or true */
+    LEFT_OUT,     /* whether it is excluded from the loss; accepted if 0 or false */
+    LOOKS_LIKE,   /* may be one of the above: gives a warning */
+    IS_SETTING,   /* a setting of generation: gives a warning */
 };
 struct field {
     const char *name;
@@ -100,9 +101,9 @@ static const struct field of_record[] = {
     {"documents", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
     {"functions", LOOKS_LIKE, OF_PROMPTS},
     {"documents", LOOKS_LIKE, OF_PROMPTS},
-    {"system", LOOKS_LIKE, OF_ALL},
-    {"system_prompt", LOOKS_LIKE, OF_ALL},
-    {"history", LOOKS_LIKE, OF_ALL},
+    {"system", ADDS_MESSAGE, OF_ALL},
+    {"system_prompt", ADDS_MESSAGE, OF_ALL},
+    {"history", ADDS_MESSAGE, OF_ALL},
     {"reasoning", LOOKS_LIKE, OF_ALL & ~OF_PROMPTS},
     {"reasoning_content", LOOKS_LIKE, OF_ALL & ~OF_PROMPTS},
     {"thinking", LOOKS_LIKE, OF_ALL & ~OF_PROMPTS},
@@ -261,6 +262,17 @@ static plumb_status refuse_text(const char *at, const char *key, bool template, 
         where, at, key);
 }
 
+static plumb_status refuse_message(const char *key, const char *where)
+{
+    const bool history = strcmp(key, "history") == 0;
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
+               "%s: field \"%s\": plumb does not write it into the text, so the model would see "
+               "another text than the record means; make the prompt a list of messages that begins "
+               "with %s, or remove the field",
+               where, key,
+               history ? "the earlier ones" : "{\"role\": \"system\", \"content\": ...}");
+}
+
 static plumb_status refuse_share(const plumb_json *v, const char *at, const char *key, bool left,
                                  const char *where)
 {
@@ -284,6 +296,8 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
     bool fresh = false;
     if (plumb_field_is_empty(v))
         return PLUMB_OK;
+    if (f->effect == ADDS_MESSAGE)
+        return refuse_message(f->name, where);
     if ((f->effect == ADDS_TEXT || f->effect == LOOKS_LIKE) && reads(t, f->name) &&
         (*at || is_handed_on(f->name)))
         return PLUMB_OK;

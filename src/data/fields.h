@@ -7,11 +7,12 @@
  *   - It asks for what plumb does anyway (weight 1, train true, an empty list): accepted silently.
  *   - The chat template of the record reads it (tools, tool_calls, reasoning_content, ...):
  *     accepted silently.
- *   - It would change the text that the model sees (tools without such a
- *     template, images, ...) or what is trained on (weight 0, train false): PLUMB_ERR_UNSUPPORTED
- * with the name of the member.
+ *   - It would change the text that the model sees (tools without such a template, system, images,
+ *     ...) or what is trained on (weight 0, train false): PLUMB_ERR_UNSUPPORTED with the name of
+ * the member.
  *   - It looks like one of these, or it is an unknown member of a message: one warning per file.
- * Any other member of a record is data of the user and is accepted silently. Source of the names:
+ * Any other member of a record is data of the user and is accepted silently, unless its name is
+ * almost that of a member that is read (data/misspelt.h). Source of the names:
  * the data formats of OpenAI's fine-tuning, TRL 0.2x, axolotl, NeMo Automodel, LLaMA-Factory and
  * vLLM's chat endpoint. */
 #ifndef PLUMB_DATA_FIELDS_H

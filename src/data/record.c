@@ -380,12 +380,12 @@ static plumb_status read_id(struct plumb_draft *d, const plumb_json *line, const
     const enum plumb_json_type type = plumb_json_type_of(v);
     if (!v)
         return PLUMB_OK;
-    d->has_id = true;
-    if (type == PLUMB_JSON_STRING)
-        return plumb_buf_add(&d->id, plumb_json_string(v, ""), plumb_json_string_len(v));
-    PLUMB_REQUIRE(type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL, PLUMB_ERR_FORMAT,
-                  "%s: field \"id\": found %s, expected a string or a number", where, found(v));
-    return plumb_json_put_node(&d->id, v);
+    PLUMB_REQUIRE(type == PLUMB_JSON_STRING || type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL,
+                  PLUMB_ERR_FORMAT, "%s: field \"id\": found %s, expected a string or a number",
+                  where, found(v));
+    struct plumb_columns text; /* a number keeps the digits of the file */
+    d->has_id = plumb_columns_find(d->json, "id", &text);
+    return d->has_id ? plumb_buf_add(&d->id, text.text, text.len) : PLUMB_OK;
 }
 
 /* Reads the solution. A number keeps the digits of the file. A value that is neither a text nor a
@@ -488,10 +488,20 @@ plumb_status plumb_record_check(const struct plumb_data_options *o)
 static plumb_status read_line(struct plumb_draft *d, const plumb_json *line,
                               const struct plumb_data_options *o, const char *where)
 {
+    PLUMB_REQUIRE(plumb_json_type_of(line) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
+                  "%s: found %s, expected an object", where, found(line));
     const bool chat = plumb_record_is_chat(line, o);
     PLUMB_TRY(plumb_fields_check_record(line, o->kind, chat ? o->chat->template : NULL, &d->named,
                                         where));
-    PLUMB_TRY(chat ? plumb_record_read_chat(d, line, o, where) : read_shape(d, line, o, where));
+    PLUMB_TRY(plumb_misspelt_look(&d->misspelt, line, o, where));
+    const plumb_status st =
+        chat ? plumb_record_read_chat(d, line, o, where) : read_shape(d, line, o, where);
+    if (st == PLUMB_ERR_FORMAT && d->misspelt.last >= 0) {
+        const struct plumb_misspelt_name *name = &d->misspelt.item[d->misspelt.last];
+        PLUMB_FAIL(st, "%s; the record has a field \"%s\": did you mean \"%s\"?",
+                   plumb_trail_message(), name->name, name->meant);
+    }
+    PLUMB_TRY(st);
     if (o->kind == PLUMB_DATA_PAIRS)
         PLUMB_TRY(read_scores(d, line, where));
     PLUMB_TRY(read_id(d, line, where));

@@ -7,6 +7,7 @@
 #include "data/chat.h"
 #include "data/dataset.h"
 #include "data/fields.h"
+#include "data/misspelt.h"
 #include "io/json.h"
 
 /* The contents of one record, rendered but not yet tokenised. It is reused for each line.
@@ -34,6 +35,8 @@ struct plumb_draft {
     double score[2]; /* NaN if not given */
     /* Fields that warnings have named, for the whole file. */
     struct plumb_fields_named named;
+    /* Members whose names are almost those of members that are read, for the whole file. */
+    struct plumb_misspelt misspelt;
 };
 void plumb_draft_clear(struct plumb_draft *d);
 void plumb_draft_fini(struct plumb_draft *d);

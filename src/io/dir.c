@@ -139,6 +139,15 @@ bool plumb_file_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+plumb_status plumb_dir_check_input(const char *path, const char *key)
+{
+    PLUMB_REQUIRE(!plumb_file_exists(path), PLUMB_ERR_IO,
+                  "%s: %s is a file, expected a folder: name the folder that this file lies in",
+                  key, path);
+    PLUMB_REQUIRE(plumb_dir_exists(path), PLUMB_ERR_IO, "%s: there is no folder %s", key, path);
+    return PLUMB_OK;
+}
+
 /* Returns the number of bytes of the absolute path. */
 static size_t absolute_length(const char *path)
 {

@@ -70,6 +70,9 @@ bool plumb_file_same(const char *a, const char *b);
  * folder, and the name leaves PLUMB_FILE_ROOM bytes for the suffix ".run.json.tmp". `key` is the
  * option that messages name. Returns PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
 plumb_status plumb_file_check_output(const char *path, const char *key);
+/* Checks that the folder exists. key names the option in messages. Returns PLUMB_ERR_IO; if the
+ * path is a file, the message says that a folder is expected. */
+plumb_status plumb_dir_check_input(const char *path, const char *key);
 /* Checks that the folder exists or can be created, that it is writable, and that its path is short
  * enough for the files that a run writes below it (PLUMB_DIR_ROOM bytes). */
 enum { PLUMB_DIR_ROOM = 192, PLUMB_FILE_ROOM = 13 };

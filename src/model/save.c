@@ -26,6 +26,8 @@ static const char *const tokenizer_file[] = {
     "chat_template.json",
 };
 
+#define TEMPLATES "additional_chat_templates"
+
 /* Returns true for the members of config.json that plumb writes itself instead of copying them. */
 static bool rewritten(const char *key, bool classifier, bool labels)
 {
@@ -139,11 +141,31 @@ static plumb_status copy_files(const char *const *name, size_t n, const char *fr
     return PLUMB_OK;
 }
 
+/* Templates beside the main one, such as tool_use.jinja, which transformers finds by their names.
+ */
+static plumb_status copy_templates(const char *from_dir, const char *to_dir)
+{
+    char from[4096], to[4096];
+    struct plumb_names names = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(from, sizeof from, from_dir, TEMPLATES));
+    PLUMB_TRY(plumb_path_join(to, sizeof to, to_dir, TEMPLATES));
+    if (!plumb_dir_exists(from))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&names, from));
+    PLUMB_TRY_GOTO(st, plumb_dir_create(to), done);
+    st = copy_files((const char *const *)names.name, (size_t)names.n, from, to);
+done:
+    plumb_names_fini(&names);
+    return st;
+}
+
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
 {
     PLUMB_TRY(save_weights(m, dir, shard_bytes));
     PLUMB_TRY(save_config(m, dir));
     PLUMB_TRY(copy_files(model_file, sizeof model_file / sizeof *model_file, m->dir, dir));
-    return copy_files(tokenizer_file, sizeof tokenizer_file / sizeof *tokenizer_file,
-                      m->tokenizer_dir, dir);
+    PLUMB_TRY(copy_files(tokenizer_file, sizeof tokenizer_file / sizeof *tokenizer_file,
+                         m->tokenizer_dir, dir));
+    return copy_templates(m->tokenizer_dir, dir);
 }

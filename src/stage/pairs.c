@@ -200,12 +200,17 @@ static plumb_status prepare_reward(struct pairs *s)
 static plumb_status check_scores(const struct pairs *s, const struct plumb_dataset *data,
                                  const char *path)
 {
-    for (int64_t i = 0; data && i < data->n; i++)
-        PLUMB_REQUIRE(data->record[i].score[0] >= data->record[i].score[1], PLUMB_ERR_FORMAT,
-                      "%s:%lld: %s needs score_chosen and score_rejected, the first not lower; "
+    for (int64_t i = 0; data && i < data->n; i++) {
+        const struct plumb_record *r = &data->record[i];
+        PLUMB_REQUIRE(!isnan(r->score[0]), PLUMB_ERR_FORMAT,
+                      "%s:%lld: %s needs the numbers score_chosen and score_rejected in every "
+                      "record; this one has neither",
+                      path, (long long)r->line, s->method->name);
+        PLUMB_REQUIRE(r->score[0] >= r->score[1], PLUMB_ERR_FORMAT,
+                      "%s:%lld: %s needs a score_chosen that is not lower than score_rejected; "
                       "found %g and %g",
-                      path, (long long)data->record[i].line, s->method->name,
-                      data->record[i].score[0], data->record[i].score[1]);
+                      path, (long long)r->line, s->method->name, r->score[0], r->score[1]);
+    }
     return PLUMB_OK;
 }
 

@@ -98,7 +98,7 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
                                const struct plumb_rewards_need *need)
 {
     const char *dir = r->cfg->reward.model;
-    PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO, "reward.model: there is no folder %s", dir);
+    PLUMB_TRY(plumb_dir_check_input(dir, "reward.model"));
     if (!backend->dry)
         PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
     PLUMB_TRY(open_encoding(r, dir, need));

@@ -399,6 +399,10 @@ static plumb_status find_on_rank_0(char out[PLUMB_CHECKPOINT_PATH], const char *
     if (!strcmp(resume, "auto"))
         return find_newest(out, output_dir);
     PLUMB_REQUIRE(strlen(resume) < PLUMB_CHECKPOINT_PATH, PLUMB_ERR_ARG, "resume: path too long");
+    PLUMB_REQUIRE(plumb_dir_exists(resume), PLUMB_ERR_CONFIG,
+                  "resume: found '%s', expected never, auto (the newest checkpoint of output_dir) "
+                  "or the folder of a checkpoint; there is no folder of that name",
+                  resume);
     PLUMB_TRY(plumb_checkpoint_verify(resume));
     PLUMB_TRY(refuse_weights_only(resume));
     PLUMB_TRY(check_later(output_dir, resume));

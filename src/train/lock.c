@@ -21,7 +21,7 @@
 #include "io/file.h"
 #include "io/json.h"
 
-#define NAME        "run.lock"
+#define NAME "run.lock"
 /* the lock file begins with this, followed by the digits of the heartbeat */
 #define BEFORE_BEAT "{\"beat\": \""
 #define BEAT_DIGITS 12
@@ -333,6 +333,28 @@ static plumb_status look(const plumb_lock *l)
                   "(if that process is certain not to run any more, remove %s)",
                   l->dir, who, l->path);
     return life == GONE ? remove_stale(l, &h) : PLUMB_OK;
+}
+
+enum plumb_lock_state plumb_lock_look(char *who, size_t size, double *beat_s, const char *dir)
+{
+    char path[PATH_MAX];
+    struct holder h, me;
+    struct stat s;
+    struct timespec now;
+    *beat_s = 0;
+    who[0] = '\0';
+    if (plumb_path_join(path, sizeof(path), dir, NAME) != PLUMB_OK || !read_holder(&h, path) ||
+        stat(path, &s) != 0)
+        return PLUMB_LOCK_FREE;
+    find_me(&me, "", 0);
+    describe(who, size, &h);
+    clock_gettime(CLOCK_REALTIME, &now);
+    *beat_s = fmax(0, difftime(now.tv_sec, s.st_mtim.tv_sec) +
+                          1e-9 * (double)(now.tv_nsec - s.st_mtim.tv_nsec));
+    const enum life life = judge(&h, &me);
+    if (life != UNKNOWN)
+        return life == LIVES ? PLUMB_LOCK_RUNS : PLUMB_LOCK_GONE;
+    return *beat_s <= h.silent_s ? PLUMB_LOCK_RUNS : PLUMB_LOCK_SILENT;
 }
 
 static plumb_status take(plumb_lock *l)

@@ -15,6 +15,7 @@
 #define PLUMB_TRAIN_LOCK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/status.h"
 
@@ -36,6 +37,19 @@ plumb_status plumb_lock_check(plumb_lock *lock);
 /* Releases the lock. Folders that _take created are removed if they are empty. NULL is allowed. Not
  * collective. */
 void plumb_lock_release(plumb_lock **lock);
+
+enum plumb_lock_state {
+    PLUMB_LOCK_FREE,   /* there is no lock */
+    PLUMB_LOCK_RUNS,   /* its holder runs: a process of this system, or a fresh heartbeat */
+    PLUMB_LOCK_GONE,   /* its holder was a process of this system that is no more */
+    PLUMB_LOCK_SILENT, /* of another system, and without a heartbeat for longer than silent_s */
+};
+
+/* Looks at the lock of dir without taking it or waiting.
+ *   who      size bytes: "process 42 on HOST (plumb sft, since TIME)"; "" without a lock
+ *   beat_s   seconds since the heartbeat was written last, by the file's time
+ * Not collective. */
+enum plumb_lock_state plumb_lock_look(char *who, size_t size, double *beat_s, const char *dir);
 
 /* Whether a file of this name is the lock, or a leftover of a process that was killed while taking
  * it. */

@@ -50,27 +50,58 @@ static plumb_status put_file(struct plumb_buf *b, const char *dir, const char *n
                           hash);
 }
 
+/* The files of a folder inside of the checkpoint, as "folder/file". */
+static plumb_status put_folder(struct plumb_buf *b, const char *dir, const char *folder, bool first)
+{
+    char path[4096], name[4096];
+    struct plumb_names names = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, folder));
+    PLUMB_TRY(plumb_dir_list(&names, path));
+    for (int64_t i = 0; i < names.n; i++) {
+        PLUMB_TRY_GOTO(st, plumb_path_join(name, sizeof(name), folder, names.name[i]), done);
+        PLUMB_TRY_GOTO(st, put_file(b, dir, name, first && i == 0), done);
+    }
+    st = plumb_dir_fsync(path);
+done:
+    plumb_names_fini(&names);
+    return st;
+}
+
 plumb_status plumb_manifest_write(const char *dir)
 {
     char path[4096];
     struct plumb_names names = {0};
     struct plumb_buf b = {0};
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_MANIFEST_NAME));
     PLUMB_TRY(plumb_dir_list(&names, dir));
     plumb_status st = plumb_buf_add_text(&b, "{\n  \"algorithm\": \"" ALGORITHM "\",\n"
                                              "  \"files\": {");
     for (int64_t i = 0; i < names.n && !st; i++) {
-        if (strcmp(names.name[i], PLUMB_MANIFEST_NAME) != 0)
-            st = put_file(&b, dir, names.name[i], i == 0);
+        const bool first = plumb_buf_text(&b)[b.len - 1] == '{';
+        if (strcmp(names.name[i], PLUMB_MANIFEST_NAME) == 0)
+            continue;
+        st = plumb_path_join(path, sizeof(path), dir, names.name[i]);
+        if (!st)
+            st = plumb_dir_exists(path) ? put_folder(&b, dir, names.name[i], first)
+                                        : put_file(&b, dir, names.name[i], first);
     }
     PLUMB_TRY_GOTO(st, st, done);
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "\n  }\n}\n"), done);
+    PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, PLUMB_MANIFEST_NAME), done);
     PLUMB_TRY_GOTO(st, plumb_file_write_atomic(path, plumb_buf_text(&b), b.len), done);
     PLUMB_TRY_GOTO(st, plumb_dir_fsync(dir), done);
 done:
     plumb_names_fini(&names);
     plumb_buf_fini(&b);
     return st;
+}
+
+/* "file" or "folder/file" below the checkpoint. */
+static bool is_inside(const char *name)
+{
+    const char *slash = strchr(name, '/'), *file = slash ? slash + 1 : name;
+    return *file && slash != name && !strchr(file, '/') && strncmp(name, "../", 3) != 0 &&
+           strcmp(file, "..") != 0;
 }
 
 static plumb_status check_file(const char *dir, const char *name, const plumb_json *entry,
@@ -81,7 +112,7 @@ static plumb_status check_file(const char *dir, const char *name, const plumb_js
     const char *want_hash = NULL;
     uint64_t hash = 0;
     char text[20];
-    PLUMB_REQUIRE(!strchr(name, '/'), PLUMB_ERR_FORMAT, "%s: '%s' is no file name", where, name);
+    PLUMB_REQUIRE(is_inside(name), PLUMB_ERR_FORMAT, "%s: '%s' is no file name", where, name);
     PLUMB_TRY(plumb_json_want_int(entry, "bytes", &want_bytes, NULL, where));
     PLUMB_TRY(plumb_json_want_string(entry, "hash", &want_hash, NULL, where));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, name));

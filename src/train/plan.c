@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "data/length.h"
 #include "train/gemm_cache.h"
 
 static void swap(struct plumb_dataset **a, struct plumb_dataset **b)
@@ -52,6 +53,9 @@ int64_t plumb_plan_bytes(const struct plumb_backend *plan)
     return plan->memory.most + beside;
 }
 
+/* A plan.memory of fewer bytes than this, without a unit, was meant in another unit. */
+#define LEAST_BARE 1e7
+
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text)
 {
     static const struct {
@@ -64,6 +68,10 @@ plumb_status plumb_plan_parse(int64_t *bytes, const char *text)
     const double number = strtod(text, &end);
     const bool good = end > text && isfinite(number) && number > 0;
     end += strspn(end, " ");
+    PLUMB_REQUIRE(!good || *end || number >= LEAST_BARE, PLUMB_ERR_CONFIG,
+                  "plan.memory: found '%s', which is %.0f bytes: a number without a unit counts "
+                  "bytes; write %.15gGB or %.15gMB",
+                  text, number, number, number);
     for (size_t i = 0; good && i < sizeof(unit) / sizeof(unit[0]); i++)
         if (strcmp(end, unit[i].name) == 0 && number * unit[i].size < 0x1p62) {
             *bytes = (int64_t)(number * unit[i].size);
@@ -122,6 +130,14 @@ static plumb_status check_budget(const struct plumb_backend *plan,
                1e-9 * (double)have, advice(plan), s->command);
 }
 
+void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb_job *j,
+                            const struct plumb_config *cfg)
+{
+    const int64_t answer = strcmp(j->name, "align") == 0 ? cfg->generate.max_new_tokens : 0;
+    if (data)
+        plumb_length_note(cfg, plumb_length_longest(data) + answer);
+}
+
 /* Logs if the run has allocated another amount than planned. That is a bug of plumb; the run
  * continues. */
 static void compare(const struct plumb_backend *b, int64_t planned, int64_t calls, const char *when)
@@ -140,6 +156,7 @@ static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
     struct plumb_backend *plan = NULL;
     PLUMB_TRY(plumb_plan_make(&plan, data, j, s));
     *planned = plan->memory.most;
+    plumb_plan_note_length(*data, j, s->cfg);
     plumb_status st = check_budget(plan, s);
     if (st == PLUMB_OK)
         st = plumb_memory_reserve(s->backend, *planned);

@@ -31,6 +31,10 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
  * data are read once. The caller owns *data. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
                              const struct plumb_job *j, const struct plumb_trainer_source *s);
+/* Warns when the sequences that a command will make are longer than the tokenizer's folder says
+ * (data/length.h). data: of plumb_plan_make; NULL is allowed. */
+void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb_job *j,
+                            const struct plumb_config *cfg);
 /* The bytes that a plan needs of the device's memory. On a host this includes the allocations
  * outside of the backend's block. */
 int64_t plumb_plan_bytes(const struct plumb_backend *plan);
@@ -46,8 +50,9 @@ plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_c
 plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,
                                 const struct plumb_spec *spec);
 
-/* Reads a size such as "80GB", "1.5 GiB" or "4096". Decimal units are powers of 1000, binary ones
- * of 1024. PLUMB_ERR_CONFIG. */
+/* Reads a size such as "80GB", "1.5 GiB" or "80000000000". Decimal units are powers of 1000, binary
+ * ones of 1024. Fails with PLUMB_ERR_CONFIG, also for a number without a unit that is less than
+ * 10 MB: its unit was probably forgotten. */
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text);
 
 #endif

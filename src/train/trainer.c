@@ -23,11 +23,18 @@
 static plumb_status check_empty(const struct plumb_config *cfg)
 {
     struct plumb_names names;
+    struct plumb_run_past past;
     int64_t others = 0;
     PLUMB_TRY(plumb_dir_list(&names, cfg->output_dir));
     for (int64_t i = 0; i < names.n; i++)
         others += !plumb_lock_owns(names.name[i]);
     plumb_names_fini(&names);
+    PLUMB_TRY(plumb_run_past(&past, cfg->output_dir));
+    PLUMB_REQUIRE(!past.finished, PLUMB_ERR_EXISTS,
+                  "output_dir: %s holds a run that is finished, so nothing is left to do there; "
+                  "choose another folder for a new run, or go on with resume=auto where its last "
+                  "checkpoints were removed",
+                  cfg->output_dir);
     PLUMB_REQUIRE(others == 0 || plumb_run_failed_start(cfg->output_dir), PLUMB_ERR_EXISTS,
                   "output_dir: %s exists and is not empty; choose another folder, or continue that "
                   "run with resume=auto",
@@ -57,8 +64,7 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     const struct plumb_config *cfg = t->cfg;
     PLUMB_REQUIRE(cfg->model && *cfg->model, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder");
-    PLUMB_REQUIRE(plumb_dir_exists(cfg->model), PLUMB_ERR_IO, "model: there is no folder %s",
-                  cfg->model);
+    PLUMB_TRY(plumb_dir_check_input(cfg->model, "model"));
     const char *dir = t->resumed_from[0] ? t->resumed_from : cfg->model;
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
     const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
@@ -255,6 +261,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     const uint64_t hash = plumb_config_hash(s->cfg, s->command);
     if (st == PLUMB_OK && t->resumed_from[0]) {
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
+        t->resumed_step = t->state.step;
+        t->resumed_iteration = t->state.iteration;
         if (!strcmp(s->cfg->resume, "auto")) { /* the resumed checkpoint need not be saved again */
             const char *name = strrchr(t->resumed_from, '/');
             t->saved_step = t->state.step;
@@ -360,6 +368,17 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     return PLUMB_OK;
 }
 
+/* A run that was finished before it was started again has done nothing. */
+static void say_nothing_left(const struct plumb_trainer *t)
+{
+    if (t->resumed_from[0] && t->state.step == t->resumed_step &&
+        t->state.iteration == t->resumed_iteration)
+        plumb_log(PLUMB_LOG_INFO,
+                  "nothing was left to do: the run in %s is finished, and %s is its end "
+                  "(step %lld); for another run name another output_dir",
+                  t->cfg->output_dir, t->resumed_from, (long long)t->state.step);
+}
+
 void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
 {
     struct plumb_trainer *t = *tp;
@@ -369,6 +388,8 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     if (outcome != PLUMB_OK)
         snprintf(result, sizeof(result), "%s", plumb_trail_message());
     const double seconds = plumb_now() - t->began;
+    if (t->run && outcome == PLUMB_OK)
+        say_nothing_left(t);
     if (t->run && outcome == PLUMB_OK)
         plumb_log(PLUMB_LOG_INFO, "saving took %.1f s, %.1f %% of %.1f s", t->save_seconds,
                   100 * t->save_seconds / fmax(seconds, 1e-9), seconds);

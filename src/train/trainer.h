@@ -40,6 +40,7 @@ struct plumb_trainer {
     struct plumb_buf results; /* YAML of the options that decide the results; state.config */
     struct plumb_buf inputs;  /* on rank 0: hashes of the input files, for run.json */
     char resumed_from[4096];  /* checkpoint folder, "" for a fresh start */
+    int64_t resumed_step, resumed_iteration; /* of that checkpoint */
     plumb_metrics *metrics;
     plumb_lock *lock; /* of output_dir, on rank 0 */
     plumb_run *run;

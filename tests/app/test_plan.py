@@ -4,6 +4,7 @@ rank and on two, and nothing is allocated after the set-up; config.json alone is
 fit is refused before anything is written."""
 import json
 import re
+from pathlib import Path
 
 import common
 
@@ -18,10 +19,16 @@ TAKEN = re.compile(r"memory (at the start|at the end): (\d+) bytes planned, (\d+
 
 
 def plan(bench, args, *more, **kw):
-    """The object that plan writes for the command line of a run."""
+    """The object that plan writes for the command line of a run. The exit code says whether it fits."""
     out = bench.folder / "plan.json"
-    bench.good("plan", *args, f"output={out}", *more, **kw)
-    return json.loads(out.read_text())
+    out.unlink(missing_ok=True)
+    r = bench.run("plan", *args, f"output={out}", *more, **kw)
+    if not out.exists():
+        raise SystemExit(f"FAILED, cannot go on: {r}")
+    p = json.loads(out.read_text())
+    bench.check(r.code == (0 if p["fits"] else 4) and ("does not fit: rank" in r.err) != p["fits"],
+                "fits:", p["fits"], "but", r)
+    return p
 
 
 def held(p, what, owner=None):
@@ -77,6 +84,33 @@ def test_runs(bench):
         bench.check(held(two, "first moments") < held(sft, "first moments"), "shared by two", two)
 
 
+def available():
+    """Bytes that this host can give now, as src/backend/host.c counts them."""
+    text = Path("/proc/meminfo").read_text()
+    size = 1024 * int(re.search(r"MemAvailable: *(\d+) kB", text).group(1))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    limited = limit.read_text().strip() if limit.exists() else "max"
+    return min(size, int(limited)) if limited.isdigit() else size
+
+
+def test_free(bench):
+    """plan and doctor count the same memory as free: MemAvailable. Other programs of the machine
+    take memory at the same time, so one of many looks has to agree to 32 MB."""
+    sft = bench.sft_args(bench.folder / "free")
+    for args, said in ((["doctor"], r" ([\d.]+) MB free"), (["plan", *sft], r"free are ([\d.]+) MB")):
+        seen = []
+        for _ in range(40):
+            before, r, after = available(), bench.good(*args), available()
+            found = float(re.search(said, r.out).group(1))
+            seen.append((before, found, after))
+            if min(before, after) / 1e6 - 32 < found < max(before, after) / 1e6 + 32:
+                break
+        else:
+            bench.check(False, args[0], "counts other memory as free:", seen)
+    r = bench.run("plan", *sft, "plan.world_size=4")
+    bench.check("assumed: plan.memory: is not set" in r.out, "free memory of four ranks:", r.out, r)
+
+
 def test_fit(bench):
     """The largest values fit, the next ones do not."""
     base = bench.base()
@@ -99,7 +133,9 @@ def test_refused(bench):
     bench.check(refused.code == 4 and "would need" in refused.err and "lower" in refused.err and
                 "packed weights" in refused.err, "no refusal:", refused)
     bench.check(not out.exists(), "a refused run left its folder")
-    for more, text in ((["plan.memory=many"], "such as 80GB"), (["plan.memory=-1GB"], "found '-1GB'")):
+    for more, text in ((["plan.memory=many"], "such as 80GB"), (["plan.memory=-1GB"], "found '-1GB'"),
+                       (["plan.memory=80"], "80 bytes"), (["plan.memory=80"], "80GB"),
+                       (["plan.memory=9999999"], "without a unit")):
         bad = bench.run("plan", *args[:-1], *more)
         bench.check(bad.code == 12 and text in bad.err, "accepted:", bad)
     bad = bench.run("plan", "generate", f"model={base}")
@@ -176,6 +212,7 @@ def test_8b(bench):
 
 def test(bench):
     test_runs(bench)
+    test_free(bench)
     test_fit(bench)
     test_refused(bench)
     test_config_alone(bench)

@@ -128,8 +128,11 @@ def other_commands(bench):
         bench.good(*args(whole, *keep))
         for ranks, step in ((1, 6), (2, 3)):
             out = common.rewind(whole, bench.folder / f"{name}-{ranks}", step)
-            bench.good(*args(out, *keep, "resume=auto"), ranks=ranks)
+            r = bench.good(*args(out, *keep, "resume=auto"), ranks=ranks)
             bench.same_run(whole, out, f"{name} resumed from step {step} on {ranks} ranks:")
+            bench.check("nothing was left" not in r.err, name, "said that it had nothing to do:", r)
+        r = bench.good(*args(whole, *keep, "resume=auto"))
+        bench.check("nothing was left to do" in r.err, name, "is finished and does not say so:", r)
 
 
 def test(bench):
@@ -148,9 +151,12 @@ def test(bench):
     # a finished run has nothing left to do
     weights = common.digest(whole / "latest" / "model.safetensors")
     rows = common.metrics(whole)
-    bench.good(*align_args(bench, whole, "resume=auto"))
+    again = bench.good(*align_args(bench, whole, "resume=auto"))
     bench.check(common.digest(whole / "latest" / "model.safetensors") == weights and
                 common.metrics(whole) == rows, "resuming a finished run changed it")
+    bench.check(again.err.count("nothing was left to do") == 1 and "checkpoint-6 is its end" in again.err,
+                "a finished run does not say that it is finished:", again)
+    refused(bench, align_args(bench, whole), whole, "nothing is left to do")
 
 
 common.main(test, needs_mpi=True)

@@ -50,7 +50,7 @@ static void test_shapes(void)
     check_piece(&d->record[1].prompt, "[user]a\n[assistant]b\n[user]c\n[assistant]");
     CHECK(strcmp(d->record[0].id, "7") == 0 && strcmp(d->record[0].solution, "42") == 0);
     CHECK(!d->record[1].id && strcmp(d->record[1].solution, "x") == 0);
-    CHECK(strcmp(d->record[2].id, "k") == 0 && !d->record[2].solution);
+    CHECK(strcmp(d->record[2].id, "\"k\"") == 0 && !d->record[2].solution);
     CHECK(d->record[2].prompt.text && d->record[2].prompt.n == 3 &&
           d->record[2].prompt.ids[2] == 7);
     CHECK(!d->record[0].principled.n && !d->record[0].completion[0].n);
@@ -333,7 +333,7 @@ static void read_fields(char *out, size_t size, const char *line, enum plumb_dat
     plumb_log_mirror(NULL);
     plumb_log_setup(PLUMB_LOG_INFO, 0, 1);
     fclose(mirror);
-    CHECK(st == PLUMB_OK || st == PLUMB_ERR_UNSUPPORTED);
+    CHECK(st == PLUMB_OK || st == PLUMB_ERR_UNSUPPORTED || st == PLUMB_ERR_FORMAT);
     snprintf(out, size, "%s", st ? plumb_trail() : said);
     CHECK((st != PLUMB_OK) == (strncmp(out, "warning", 7) != 0 && *out));
     free(said);
@@ -434,7 +434,10 @@ static void test_record_fields(void)
         {"\"chat_template_kwargs\":{\"enable_thinking\":false}", "!chat_template_kwargs",
          "!chat_template_kwargs"},
         {"\"images\":[\"a.png\"]", "!images", "!images"},
-        {"\"system\":\"be kind\"", "\"system\"", "\"system\""},
+        {"\"system\":\"be kind\"", "!\"system\"", "!\"system\": plumb does not write it"},
+        {"\"system\":\"\"", NULL, NULL},
+        {"\"history\":[[\"a\",\"b\"]]", "!the earlier ones", "!\"history\""},
+        {"\"history\":[]", NULL, NULL},
         {"\"weight\":0.5", "!\"weight\": found 0.5", NULL},
         {"\"weight\":1", NULL, NULL},
         {"\"train\":false", "!\"train\"", NULL},
@@ -475,6 +478,48 @@ static void test_record_fields(void)
     CHECKF(same == 1 && lines == 25 && strstr(said, "further ignored fields"), "%d lines, %d: %s",
            lines, same, said);
     plumb_buf_fini(&b);
+}
+
+/* Names that are almost those that are read, beside them and in their place. */
+static void test_misspelt(void)
+{
+    static const struct {
+        enum plumb_data_kind kind;
+        const char *line, *want; /* as in check_said */
+    } one[] = {
+        {PLUMB_DATA_SFT, "{\"prmopt\":\"a\",\"completion\":\"b\"}", "!did you mean \"prompt\"?"},
+        {PLUMB_DATA_SFT, "{\"prompt\":\"a\",\"compeltion\":\"b\"}", "!field \"compeltion\": did"},
+        {PLUMB_DATA_SFT, "{\"message\":[" USER("a") "," BOT("b") "]}", "!mean \"messages\"?"},
+        {PLUMB_DATA_PAIRS, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejcted\":\"c\"}",
+         "!did you mean \"rejected\"?"},
+        {PLUMB_DATA_PAIRS,
+         "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"score_choosen\":1}",
+         "\"score_choosen\" is not read: did you mean \"score_chosen\"? 1 record"},
+        {PLUMB_DATA_PROMPTS, "{\"prompt\":\"a\",\"soluton\":\"b\"}", "did you mean \"solution\"?"},
+        {PLUMB_DATA_PROMPTS, "{\"Prompt\":\"a\",\"prompt\":\"b\"}", "\"Prompt\" is not read"},
+        {PLUMB_DATA_ANY, "{\"prompt\":\"a\",\"compeltion\":\"b\"}", "\"compeltion\" is not read"},
+        /* columns of the user's: another name, another kind of value, of no use to this command */
+        {PLUMB_DATA_PROMPTS,
+         "{\"prompt\":\"a\",\"prompts\":\"b\",\"prompt_id\":\"7\",\"answer\":\"5\",\"answers\":[1],"
+         "\"completions\":[\"c\"],\"ide\":1,\"test\":\"t\",\"passages\":[\"p\"],\"compeltion\":"
+         "\"d\"}",
+         NULL},
+        {PLUMB_DATA_PAIRS,
+         "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"selected\":true,\"answers\":"
+         "\"x\"}",
+         NULL},
+    };
+    for (size_t i = 0; i < sizeof one / sizeof one[0]; i++)
+        check_said(one[i].line, one[i].kind, one[i].want);
+    /* once for each file, with the number of records and the first of them */
+    char said[8192];
+    read_fields(said, sizeof said,
+                "{\"prompt\":\"a\"}\n{\"prompt\":\"a\",\"anwser\":\"1\"}\n{\"prompt\":\"a\"}\n"
+                "{\"prompt\":\"a\",\"anwser\":\"2\"}\n{\"prompt\":\"a\",\"anwser\":\"3\"}\n",
+                PLUMB_DATA_PROMPTS);
+    const char *first = strstr(said, ":2: field \"anwser\" is not read: did you mean \"answer\"? 3 "
+                                     "records of the file have it");
+    CHECKF(first && !strchr(first, '\n')[1], "%s", said);
 }
 
 /* Files of the public data sets, where they are. */
@@ -531,6 +576,7 @@ int main(void)
     test_bad();
     test_message_fields();
     test_record_fields();
+    test_misspelt();
     test_public();
     plumb_tokenizer_close(&tokenizer);
     CHECK_OK(plumb_dir_remove(dir));
