@@ -82,10 +82,14 @@ static plumb_status check_inputs(const struct plumb_objective *o, const struct p
                                  const struct plumb_obj_in *in, const struct plumb_align_param *p)
 {
     const unsigned needs = o->needs(p);
-    PLUMB_REQUIRE(in->n >= 0 && in->k >= 0 && (in->pair || in->k == 0), PLUMB_ERR_ARG,
-                  "objective %s: n=%lld, k=%lld", o->name, (long long)in->n, (long long)in->k);
-    PLUMB_REQUIRE(isfinite(in->scale) && in->scale > 0, PLUMB_ERR_ARG, "objective %s: scale %g",
-                  o->name, in->scale);
+    PLUMB_REQUIRE(
+        in->n >= 0 && in->k >= 0 && (in->pair || in->k == 0), PLUMB_ERR_ARG,
+        "objective %s: %lld sequences and %lld pairs, expected no negative count and pairs "
+        "where k is above 0",
+        o->name, (long long)in->n, (long long)in->k);
+    PLUMB_REQUIRE(isfinite(in->scale) && in->scale > 0, PLUMB_ERR_ARG,
+                  "objective %s: the scale is %g, expected a finite number above 0", o->name,
+                  in->scale);
     if (needs & PLUMB_NEED_LOGP)
         PLUMB_TRY(check_values(o->name, "logp", in->logp, in->n));
     if (needs & PLUMB_NEED_REF)

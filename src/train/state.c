@@ -31,8 +31,9 @@ plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, doub
 {
     int64_t i = 0;
     PLUMB_REQUIRE(name[0] && strlen(name) < sizeof(s->value[0].name) && !strchr(name, '\n'),
-                  PLUMB_ERR_ARG, "state value '%s': expected 1 to %d characters on one line", name,
-                  (int)sizeof(s->value[0].name) - 1);
+                  PLUMB_ERR_ARG,
+                  "the name of a state value is '%s', expected 1 to %d characters on one line",
+                  name, (int)sizeof(s->value[0].name) - 1);
     while (i < s->n_values && strcmp(s->value[i].name, name) != 0)
         i++;
     PLUMB_REQUIRE(i < PLUMB_STATE_VALUES, PLUMB_ERR_ARG,
