@@ -1,4 +1,4 @@
-/* chat.c - how a run prompts one model: finds, settles and writes down its chat template.
+/* chat.c - determines, compares and writes the chat settings of a model.
  * Layer 4. Includes data/chat.h, base/, config/, io/, text/. */
 #include "data/chat.h"
 
@@ -20,7 +20,8 @@ static plumb_status read_optional(plumb_json **out, const char *dir, const char 
     return plumb_file_exists(path) ? plumb_json_read_file(out, path) : PLUMB_OK;
 }
 
-/* A token is a string, or an object that says more about it. */
+/* Returns the text of a special token. The file has a string, or an object with the string in
+ * "content". Returns NULL if the file has no such token. */
 static const char *token_text(const plumb_json *file, const char *role)
 {
     const plumb_json *v = plumb_json_get(file, role);
@@ -29,8 +30,8 @@ static const char *token_text(const plumb_json *file, const char *role)
     return plumb_json_string(v, NULL);
 }
 
-/* The special tokens that transformers hands to a template. special_tokens_map.json is read only
- * beside a tokenizer_config.json without added_tokens_decoder, see text/beside.h. */
+/* Reads the special tokens that transformers passes to a template. special_tokens_map.json is read
+ * only if tokenizer_config.json has no added_tokens_decoder, see text/beside.h. */
 static plumb_status read_tokens(struct plumb_chat_setting *c, const char *words)
 {
     PLUMB_TRY(read_optional(&c->files[0], words, "tokenizer_config.json"));
@@ -53,7 +54,7 @@ static bool same_source(const plumb_jinja *a, const plumb_jinja *b)
     return na == nb && memcmp(sa, sb, (size_t)na) == 0;
 }
 
-/* The template, and the one for records with tools where that is another. */
+/* Finds the template, and the template for records with tools if its source is different. */
 static plumb_status find(struct plumb_chat_setting *c, const char *want, const char *words)
 {
     PLUMB_TRY(plumb_chat_template_find(&c->template, want, words, false));
@@ -65,7 +66,7 @@ static plumb_status find(struct plumb_chat_setting *c, const char *want, const c
     return PLUMB_OK;
 }
 
-/* Renders one message of the user's with this content. */
+/* Renders a conversation that consists of one user message with this content (JSON text). */
 static plumb_status probe(const struct plumb_chat_setting *c, struct plumb_buf *out,
                           const char *content)
 {
@@ -83,8 +84,9 @@ done:
     return st;
 }
 
-/* Whether a list of text parts gives the text that a string does. A template that fails at the list
- * does not read lists: its error is no error of the run. */
+/* Sets c->parts to true if a content given as a list of text parts renders to the same text as a
+ * string. A template that fails on the list does not accept lists; this is not an error of the
+ * run. */
 static plumb_status find_parts(struct plumb_chat_setting *c)
 {
     struct plumb_buf plain = {0}, parts = {0};
@@ -100,7 +102,7 @@ static plumb_status find_parts(struct plumb_chat_setting *c)
     return PLUMB_OK;
 }
 
-/* ---- what the folder says, and what the options say ----------------------------------------- */
+/* ---- the folder's settings and the options --------------------------------------------------- */
 
 static plumb_status keep_system(struct plumb_chat_setting *c, const char *text)
 {
@@ -124,10 +126,10 @@ static plumb_status keep_arguments(struct plumb_chat_setting *c, const char *jso
     return PLUMB_OK;
 }
 
-/* What PLUMB_CHAT_NAME in a folder holds. */
+/* The contents of PLUMB_CHAT_NAME in a folder. */
 struct stored {
     plumb_json *root;
-    const char *system; /* "" for none */
+    const char *system; /* system text; "" if the file has none */
     struct plumb_buf arguments;
 };
 
@@ -154,7 +156,8 @@ static void stored_fini(struct stored *s)
     plumb_buf_fini(&s->arguments);
 }
 
-/* The option's value where it is set, otherwise the folder's; a difference is said. */
+/* Returns the value of the option if it is set, otherwise the value from the folder (trained). If
+ * both are set and differ, a warning shows both. */
 static const char *choose(const struct plumb_config *cfg, const char *option, const char *given,
                           const char *trained, const char *dir)
 {
@@ -169,7 +172,7 @@ static const char *choose(const struct plumb_config *cfg, const char *option, co
     return given;
 }
 
-/* A template that is named, beside the one that the folder has. */
+/* Warns if data.chat_template names a template and the tokenizer's folder has a different one. */
 static plumb_status compare_template(const struct plumb_chat_setting *c, const char *want,
                                      const char *words)
 {
@@ -187,7 +190,8 @@ static plumb_status compare_template(const struct plumb_chat_setting *c, const c
     return PLUMB_OK;
 }
 
-/* out = the same JSON as it is written in a folder. */
+/* Appends the JSON text in the layout in which PLUMB_CHAT_NAME contains it, so that both texts can
+ * be compared. */
 static plumb_status compact(struct plumb_buf *out, const char *json)
 {
     plumb_json *v = NULL;
@@ -287,9 +291,10 @@ void plumb_chat_close(struct plumb_chat_setting *c)
     *c = (struct plumb_chat_setting){0};
 }
 
-/* ---- what a run leaves ---------------------------------------------------------------------- */
+/* ---- files that a run writes ----------------------------------------------------------------- */
 
-/* The members of PLUMB_CHAT_NAME behind an open brace; more: after another member. */
+/* Appends the members of PLUMB_CHAT_NAME and the closing brace. `more` is true if out already has a
+ * member of the same object, so that a comma is needed. */
 static plumb_status put_stored(struct plumb_buf *out, const struct plumb_chat_setting *c, bool more)
 {
     if (c->system) {

@@ -1,9 +1,10 @@
-/* chat.h - how a run prompts one model: its chat template, the system text and the arguments; and
- * what a record's messages become by it.
+/* chat.h - describes how a run prompts one model (chat template, system text, template arguments),
+ * and renders the messages of a record for this model.
  * Layer 4. Includes base/, config/, io/, text/.
  *
- * A folder that a run has written says what the run was prompted with: chat_template.jinja is the
- * template, PLUMB_CHAT_NAME holds the rest, one JSON object:
+ * A run writes these settings into the folder of its model, so that a later command prompts the
+ * model in the same way. chat_template.jinja contains the template. PLUMB_CHAT_NAME contains the
+ * system text and the arguments as one JSON object:
  *     {"system": "Answer briefly.", "template_arguments": {"enable_thinking": false}} */
 #ifndef PLUMB_DATA_CHAT_H
 #define PLUMB_DATA_CHAT_H
@@ -22,104 +23,125 @@
 
 enum { PLUMB_CHAT_TOKENS = 8 };
 
-/* Immutable after open. */
+/* The chat settings of one model. They do not change after plumb_chat_open. */
 struct plumb_chat_setting {
-    plumb_jinja *template; /* NULL: there is none, and messages go through prompt_template */
-    plumb_jinja *tool_use; /* for records with tools; NULL: the same template */
-    bool given;            /* data.chat_template names it; false: it is the folder's */
-    bool parts;            /* the template reads a content that is a list of parts */
-    char *system;          /* before conversations without a system message; NULL: none */
-    plumb_json *arguments; /* object; NULL: none */
-    char *arguments_text;  /* the same as JSON */
-    struct plumb_chat_token token[PLUMB_CHAT_TOKENS]; /* special tokens; owned by files */
+    /* The chat template. NULL if there is none; then data.prompt_template renders the messages. */
+    plumb_jinja *template;
+    /* The template for records with tools. NULL if `template` is used for them, too. */
+    plumb_jinja *tool_use;
+    /* True if data.chat_template names the template; false if it was found in the folder. */
+    bool given;
+    /* True if the template accepts a message whose content is a list of parts. */
+    bool parts;
+    /* The system text. It is added to conversations without a system message. NULL if there is
+     * none. */
+    char *system;
+    /* Template arguments, a JSON object; NULL if there are none. */
+    plumb_json *arguments;
+    /* JSON text of `arguments`; NULL if there are none. */
+    char *arguments_text;
+    /* Special tokens such as bos_token. Their strings belong to `files`. */
+    struct plumb_chat_token token[PLUMB_CHAT_TOKENS];
     int64_t tokens;
-    plumb_json *files[2]; /* tokenizer_config.json, special_tokens_map.json; or NULL */
+    /* Parsed tokenizer_config.json and special_tokens_map.json; NULL for a file that was not
+     * read. */
+    plumb_json *files[2];
 };
 
-/* Finds what data.chat_template, data.system and data.template_arguments ask for.
+/* Determines the chat settings from data.chat_template, data.system and data.template_arguments.
  *
- *   in  dir    the folder of the model or checkpoint: what its run was prompted with
- *       words  the folder of the tokenizer: template and special tokens
+ *   in  dir    folder of the model or checkpoint; its PLUMB_CHAT_NAME has the settings of its run
+ *       words  folder of the tokenizer, with the template and the special tokens
  *
- * data.chat_template=auto takes the folder's template, or none if data.prompt_template is set.
- * What the folder says holds where the option is not set; a difference is a warning that names
- * both.
- * Errors: PLUMB_ERR_CONFIG when prompt_template and a chat template are both named, when
- * data.system or data.template_arguments is set without a template, and those of
+ * data.chat_template=auto takes the template of the tokenizer's folder, or none if
+ * data.prompt_template is set. An option that is not set takes the folder's value. If an option is
+ * set and differs from the folder's value, a warning shows both values.
+ * Errors: PLUMB_ERR_CONFIG if a chat template is named although prompt_template is set, or if
+ * data.system or data.template_arguments is set without a template; and the errors of
  * plumb_chat_template_find. */
 plumb_status plumb_chat_open(struct plumb_chat_setting *out, const struct plumb_config *cfg,
                              const char *dir, const char *words);
-/* The same of a folder alone, without options: a reward model's own. */
+/* Reads the chat settings from a folder without looking at the options. It is used for a reward
+ * model, which has its own folder. */
 plumb_status plumb_chat_open_folder(struct plumb_chat_setting *out, const char *dir);
 void plumb_chat_close(struct plumb_chat_setting *c);
 
-/* out += what messages are put into, as one JSON object: the template's source, the system text and
- * the arguments, each where there is one. */
+/* Appends the settings to out as one JSON object: the source of the template, and the system text
+ * and the arguments if they are set. */
 plumb_status plumb_chat_put(struct plumb_buf *out, const struct plumb_chat_setting *c);
-/* Writes chat_template.jinja and PLUMB_CHAT_NAME into a folder that is there: the first if
- * data.chat_template names a template, the second if there is a system text or an argument.
- * PLUMB_ERR_IO. */
+/* Writes chat_template.jinja and PLUMB_CHAT_NAME into an existing folder. The first file is written
+ * only if data.chat_template names a template, the second only if there is a system text or an
+ * argument. Returns PLUMB_ERR_IO. */
 plumb_status plumb_chat_write(const char *dir, const struct plumb_chat_setting *c);
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-/* The messages of one conversation as JSON text, in order. Zero-initialise; released with
+/* The messages of one conversation as JSON text, in order. Initialise with zeros; release with
  * plumb_turns_fini. */
 struct plumb_turns {
-    struct plumb_buf json; /* the messages, with commas between them */
-    int64_t *end;          /* (n,) where message i ends in json */
-    bool *assistant;       /* (n,) whether message i is the assistant's */
+    struct plumb_buf json; /* the messages as JSON objects, separated by commas */
+    int64_t *end;          /* (n,) byte offset in json at which message i ends */
+    bool *assistant;       /* (n,) true if message i has the role "assistant" */
     int64_t n, cap;
-    struct plumb_buf role; /* of the last message */
+    struct plumb_buf role; /* role of the last message */
 };
 void plumb_turns_clear(struct plumb_turns *t);
 void plumb_turns_fini(struct plumb_turns *t);
 
-/* What a conversation gets besides its own messages. */
+/* The principle that is added to a conversation. */
 struct plumb_turns_extra {
-    const char *principle;          /* NULL: none */
-    const char *principle_template; /* with {principle} and {prompt} */
-    bool in_system;                 /* the principle goes into the system message */
+    const char *principle;          /* text of the principle; NULL if there is none */
+    const char *principle_template; /* text with the placeholders {principle} and {prompt} */
+    /* True: the principle is put into the system message. False: into the last message of the
+     * user. */
+    bool in_system;
 };
 
-/* Appends a string, as one message of this role, or messages [begin, end) of a list (end -1: to its
- * end; begin may be the number of messages). key: the field's name. A content that is a list of
- * text parts becomes one text, joined by spaces, if the template does not read lists. Errors:
- * PLUMB_ERR_FORMAT naming the field; PLUMB_ERR_UNSUPPORTED for parts that are no text. */
+/* Appends messages [begin, end) of a list; end = -1 stands for the number of messages. If v is a
+ * string instead of a list, appends it as one message of `role`. key is the name of the field. If
+ * the template does not accept a list of parts, a content that is a list of text parts is joined to
+ * one text with spaces between the parts. Returns PLUMB_ERR_FORMAT with the field's name, or
+ * PLUMB_ERR_UNSUPPORTED for a part that is not text. */
 plumb_status plumb_turns_add(struct plumb_turns *t, const struct plumb_chat_setting *c,
                              const plumb_json *v, const char *role, const char *key, int64_t begin,
                              int64_t end, const char *where);
-/* Appends one message of this role and text. */
+/* Appends one message with this role and this text. */
 plumb_status plumb_turns_add_text(struct plumb_turns *t, const char *role, const char *text,
                                   int64_t len, const char *where);
-/* out += the text of a content: of a list, its text parts joined by spaces. at: the field. Errors:
- * PLUMB_ERR_FORMAT, and PLUMB_ERR_UNSUPPORTED for a part that is no text. */
+/* Appends the text of a message's content to out. If the content is a list of text parts, they are
+ * joined with spaces. `at` is the name of the field. Returns PLUMB_ERR_FORMAT, or
+ * PLUMB_ERR_UNSUPPORTED for a part that is not text. */
 plumb_status plumb_content_text(struct plumb_buf *out, const plumb_json *v, const char *at,
                                 const char *where);
-/* Puts the system text of c before messages without one, and the principle where extra says.
- * extra NULL: no principle. */
+/* Adds the system text of c if the conversation has no system message, and then adds the principle
+ * in `extra`. If extra is NULL, no principle is added. */
 plumb_status plumb_turns_complete(struct plumb_turns *t, const struct plumb_chat_setting *c,
                                   const struct plumb_turns_extra *extra, const char *where);
 
 enum plumb_turns_tail {
-    PLUMB_TAIL_NONE,     /* a whole conversation */
-    PLUMB_TAIL_GENERATE, /* the assistant's turn begins behind it */
-    PLUMB_TAIL_ROLE      /* after user and tool likewise; the assistant's message stays open */
+    PLUMB_TAIL_NONE,     /* the conversation is complete; nothing follows the last message */
+    PLUMB_TAIL_GENERATE, /* a generation prompt follows: it begins the assistant's turn */
+    /* It depends on the role of the last message. After user or tool, a generation prompt follows.
+     * A message of the assistant is left open, so that the model continues it. */
+    PLUMB_TAIL_ROLE
 };
 
-/* out += the text of the first n messages. record: the record they are from, for its tools,
- * documents and chat_template_kwargs. spans: what {% generation %} blocks wrote, or NULL.
- * Errors: PLUMB_ERR_FORMAT for TAIL_ROLE behind another role; those of plumb_chat_render. */
+/* Appends the rendered text of the first n messages to out. `record` is the JSON record of the
+ * conversation; its tools, documents and chat_template_kwargs are passed to the template. spans is
+ * set to the byte ranges that {% generation %} blocks wrote; it may be NULL. Returns
+ * PLUMB_ERR_FORMAT if tail is PLUMB_TAIL_ROLE and the last message has another role than user, tool
+ * or assistant; otherwise the errors of plumb_chat_render. */
 plumb_status plumb_turns_render(const struct plumb_turns *t, int64_t n,
                                 const struct plumb_chat_setting *c, const plumb_json *record,
                                 enum plumb_turns_tail tail, struct plumb_buf *out,
                                 struct plumb_jinja_spans *spans, const char *where);
 
-/* spans = the bytes of `whole`, the text of all messages, that the assistant's turns wrote: by
- * {% generation %} if the template has it; otherwise turn i is what messages 0..i have more than
- * messages 0..i-1 with the generation prompt.
- * Errors: PLUMB_ERR_UNSUPPORTED when the text of messages 0..i is no beginning of the whole;
- * PLUMB_ERR_FORMAT when there is no turn of the assistant's. */
+/* Renders all messages into `whole` and sets spans to the byte ranges of `whole` that are turns of
+ * the assistant. If the template has {% generation %} blocks, these are the ranges. Otherwise the
+ * range of message i is found by rendering twice: it begins where the text of messages 0..i-1 with
+ * a generation prompt ends, and ends where the text of messages 0..i ends. Returns
+ * PLUMB_ERR_UNSUPPORTED if `whole` does not begin with the text of messages 0..i; PLUMB_ERR_FORMAT
+ * if the assistant has no message or no {% generation %} block wrote text. */
 plumb_status plumb_turns_spans(const struct plumb_turns *t, const struct plumb_chat_setting *c,
                                const plumb_json *record, struct plumb_buf *whole,
                                struct plumb_jinja_spans *spans, const char *where);

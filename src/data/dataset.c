@@ -16,7 +16,7 @@
 
 #define BLOCK_BYTES (1 << 20)
 
-/* Memory block for texts and token ids. It never moves, so records can point into it. */
+/* A memory block for texts and token ids. It never moves, so records can point into it. */
 struct plumb_data_block {
     struct plumb_data_block *next;
     int64_t used, cap;
@@ -30,8 +30,9 @@ struct reader {
     const struct plumb_data_options *o;
     struct plumb_draft draft;
     struct plumb_encoder encoder;
-    struct plumb_encoder plain; /* for text of a chat template: adds no special tokens */
-    struct plumb_ids ids[2];    /* token ids of the prompt with each completion */
+    struct plumb_encoder
+        plain;               /* encodes text that a chat template wrote; adds no special tokens */
+    struct plumb_ids ids[2]; /* token ids of the prompt with each completion */
     struct plumb_buf text;
     int64_t left_out; /* number of records left out because of o->skip */
     int64_t blank;    /* line number of the first blank line, or 0 */
@@ -159,8 +160,9 @@ static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
     return PLUMB_OK;
 }
 
-/* One text whose loss covers some of its tokens: the completion begins at the first of them. mask:
- * of r->ids[0], NULL: all but the first token, which nothing predicts. */
+/* Stores a record whose loss covers some of its tokens. The completion begins at the first of these
+ * tokens. mask (r->ids[0].n,) marks them. If mask is NULL, the loss covers all tokens but the
+ * first, because no token predicts the first one. */
 static plumb_status keep_trained(struct plumb_record *rec, struct reader *r, unsigned char *mask)
 {
     const int64_t n = r->ids[0].n;
@@ -185,7 +187,7 @@ static plumb_status keep_trained(struct plumb_record *rec, struct reader *r, uns
     return PLUMB_OK;
 }
 
-/* The turns of a conversation that the loss covers. */
+/* Stores a conversation and marks the tokens of the turns that the loss covers. */
 static plumb_status keep_spans(struct plumb_record *rec, struct reader *r)
 {
     const struct plumb_draft *d = &r->draft;
@@ -204,7 +206,8 @@ static plumb_status keep_spans(struct plumb_record *rec, struct reader *r)
     return st;
 }
 
-/* A text that the loss covers as a whole: the prompt, and a completion that belongs to it. */
+/* Stores a text of which the loss covers all tokens: the prompt followed by the completion, if
+ * there is one. */
 static plumb_status keep_all(struct plumb_record *rec, struct reader *r)
 {
     const struct plumb_draft *d = &r->draft;
@@ -294,7 +297,7 @@ static int64_t longer(const struct plumb_record *rec)
     return plumb_max_i64(rec->completion[0].n, rec->completion[1].n);
 }
 
-/* Takes n tokens from the beginning or the end of a piece. */
+/* Removes n tokens from the beginning (left) or the end of a piece. */
 static void shorten(struct plumb_piece *p, int64_t n, bool left)
 {
     if (n <= 0 || !p->ids)
@@ -303,14 +306,15 @@ static void shorten(struct plumb_piece *p, int64_t n, bool left)
     p->n -= n;
 }
 
-/* A prompt of at most `most` tokens. */
+/* Shortens a piece to at most `most` tokens. */
 static void shorten_prompt(struct plumb_piece *p, int64_t most, bool left)
 {
     if (p->n > most)
         shorten(p, p->n - most, left);
 }
 
-/* Takes tokens from the end of the completions so that each fits behind the prompt. */
+/* Removes tokens from the end of each completion until prompt and completion have at most `most`
+ * tokens. Counts the trained tokens again. */
 static void shorten_right(struct plumb_record *rec, int64_t most)
 {
     const int64_t room = plumb_max_i64(most - rec->prompt.n, 0);
@@ -323,8 +327,9 @@ static void shorten_right(struct plumb_record *rec, int64_t most)
         rec->n_trained += rec->trained[j];
 }
 
-/* Whether the record is of use with its last or first tokens gone. Where the completion alone is
- * too long, one token of the prompt stays before it, because nothing predicts a first token. */
+/* Shortens a record to the limits. Returns false if the record must be dropped: no trained token is
+ * left, or it still exceeds the limits. If the completion alone is too long, one token of the
+ * prompt stays before it, because no token predicts the first one. */
 static bool truncate(struct plumb_record *rec, const struct plumb_data_options *o, int64_t most)
 {
     const bool left = o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT;
@@ -332,7 +337,8 @@ static bool truncate(struct plumb_record *rec, const struct plumb_data_options *
     struct plumb_piece *const prompt[] = {&rec->prompt, &rec->principled, &rec->contrary};
     for (int i = 0; i < 3 && o->max_prompt_tokens; i++)
         shorten_prompt(prompt[i], o->max_prompt_tokens, left);
-    if (o->kind == PLUMB_DATA_PROMPTS && answered) /* a reference stays whole or the record goes */
+    if (o->kind == PLUMB_DATA_PROMPTS &&
+        answered) /* a reference completion is never cut; the record is dropped instead */
         return !most || (rec->context.n + longer(rec) <= most && rec->prompt.n <= most);
     if (most && left)
         shorten_prompt(&rec->prompt, plumb_max_i64(most - longer(rec), 1), true);
@@ -346,7 +352,8 @@ static bool truncate(struct plumb_record *rec, const struct plumb_data_options *
                          (o->kind != PLUMB_DATA_PAIRS || rec->completion[1].n > 0));
 }
 
-/* Whether the record stays; a line that does not, or not whole, is counted, or an error. */
+/* Sets *ok to true if the record is kept, in full or shortened. A record that is dropped or
+ * shortened is counted. With PLUMB_OVERLONG_ERROR, a record that is too long is an error. */
 static plumb_status fits(bool *ok, struct reader *r, struct plumb_record *rec, const char *where)
 {
     const struct plumb_data_options *o = r->o;

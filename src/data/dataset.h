@@ -42,20 +42,21 @@ struct plumb_piece {
 
 enum { PLUMB_COMPLETION = 0, PLUMB_CHOSEN = 0, PLUMB_REJECTED = 1 };
 
-struct plumb_chat_setting; /* data/chat.h */
+struct plumb_chat_setting; /* defined in data/chat.h */
 
-/* What becomes of a record that is longer than the limits allow. */
+/* What happens to a record that exceeds max_prompt_tokens or max_tokens. */
 enum plumb_overlong {
     PLUMB_OVERLONG_ERROR,
-    PLUMB_OVERLONG_TRUNCATE_LEFT,  /* its first tokens go: of a prompt with a completion, the
-                                    * prompt's  but for one, and then the record */
-    PLUMB_OVERLONG_TRUNCATE_RIGHT, /* its last tokens go */
-    PLUMB_OVERLONG_DROP            /* it is left out and counted */
+    /* The first tokens of the prompt are removed until prompt and completion fit. At least one
+     * prompt token stays; if the completion is still too long, its last tokens are removed. */
+    PLUMB_OVERLONG_TRUNCATE_LEFT,
+    PLUMB_OVERLONG_TRUNCATE_RIGHT, /* the last tokens are removed */
+    PLUMB_OVERLONG_DROP            /* the record is left out and counted in `skipped` */
 };
 
 struct plumb_record {
-    int64_t line;   /* line number in the file, from 1 */
-    const char *id; /* "id" of the record as JSON, as the file has it; or NULL */
+    int64_t line;   /* line number in the data file, from 1 */
+    const char *id; /* the record's "id" as JSON text; NULL if it has none */
     /* "solution" of the record, or else its "answer", if that is a text or a number; otherwise
      * NULL. */
     const char *solution;
@@ -73,7 +74,8 @@ struct plumb_record {
     struct plumb_piece context;
     struct plumb_piece principled; /* prompt with the principle; empty if there is none */
     struct plumb_piece contrary;   /* prompt with the contrary principle; empty if there is none */
-    struct plumb_piece completion[2]; /* SFT: [0]; PAIRS: chosen, rejected */
+    struct plumb_piece completion[2]; /* SFT uses [0]; PAIRS has the chosen one in [0] and the
+                                         rejected one in [1] */
     double score[2];                  /* PAIRS: scores of chosen and rejected; NaN if not given */
     /* SFT: (completion[0].n,) 0 for each token that the loss leaves out; NULL if it covers all. If
      * the loss covers several messages, the completion begins at the first token of the first. */
@@ -96,8 +98,8 @@ struct plumb_data_options {
     /* Template with {principle} and {prompt}. Its text replaces the last message of the prompt, for
      * which {prompt} stands. NULL: the two with a line break between them. */
     const char *principle_template;
-    /* How messages become text. NULL, or without a template: prompt_template. Used only during
-     * open. */
+    /* Chat settings that turn messages into text. If NULL, or if it has no template,
+     * prompt_template is used. Needed only during open. */
     const struct plumb_chat_setting *chat;
     bool principle_in_system; /* with chat: put the principle into the system message */
     /* SFT of messages: the loss covers all tokens, not only those of the assistant. */
@@ -106,17 +108,17 @@ struct plumb_data_options {
     bool references;
     /* Encode prompts without the tokens that the tokenizer adds before a text (BOS). */
     bool no_special;
-    /* The end-token rule of data/encode.h. It does not apply to TEXTS, nor to prompts that a model
-     * continues. */
+    /* If true, the end-token rule of data/encode.h applies. It does not apply to TEXTS, nor to
+     * prompts that a model continues. */
     bool append_eos;
-    /* Limit for the longer of prompt and principled; 0: no limit. */
+    /* Largest number of tokens of `prompt` and of `principled`; 0: no limit. */
     int64_t max_prompt_tokens;
-    /* Limit for a prompt with one of its completions; 0: no limit. */
+    /* Largest number of tokens of a prompt together with one of its completions; 0: no limit. */
     int64_t max_tokens;
     int64_t skip;                 /* number of records to leave out at the beginning, unread */
     int64_t limit;                /* number of records to read after those; 0: all */
     bool whole;                   /* store the JSON text of each record */
-    enum plumb_overlong overlong; /* for records longer than these limits */
+    enum plumb_overlong overlong; /* what happens to records that exceed the two limits above */
     /* Blank lines are allowed anywhere, not only at the end. */
     bool blank_lines;
 };

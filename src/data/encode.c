@@ -149,7 +149,7 @@ plumb_status plumb_encode_rendered(struct plumb_encoder *e, struct plumb_ids *id
     return PLUMB_OK;
 }
 
-/* Bytes of the character that begins here. */
+/* Returns the number of bytes of the UTF-8 character at byte offset `at`. */
 static int64_t char_bytes(struct plumb_part text, int64_t at)
 {
     int64_t end = at + 1;
@@ -158,8 +158,9 @@ static int64_t char_bytes(struct plumb_part text, int64_t at)
     return end - at;
 }
 
-/* Token i overlaps bytes [begin[i], end[i]) of the text; a token with a part of a character
- * overlaps all of it. *spelled is false if the tokens do not spell the text. */
+/* Sets begin and end (ids->n,): token i overlaps bytes [begin[i], end[i]) of the text. A token that
+ * contains a part of a character overlaps the whole character. *spelled is false if the decoded
+ * tokens do not give the text. */
 static plumb_status token_bytes(bool *spelled, int64_t *begin, int64_t *end,
                                 const plumb_tokenizer *t, const struct plumb_ids *ids,
                                 struct plumb_part text)
@@ -181,8 +182,9 @@ static plumb_status token_bytes(bool *spelled, int64_t *begin, int64_t *end,
     return st;
 }
 
-/* Which tokens overlap bytes [begin, end) of a text whose beginnings are encoded again: those
- * behind what the ids of the first `begin` bytes and the whole have in common. */
+/* Marks the tokens that overlap bytes [begin, end) of the text, for a tokenizer whose tokens do not
+ * decode to the text. It encodes text[0, begin) and text[0, end) again. The ids that each has in
+ * common with the ids of the whole text tell the first and the last token. */
 static plumb_status mask_again(struct plumb_encoder *e, unsigned char *mask,
                                const struct plumb_ids *ids, struct plumb_part text, int64_t begin,
                                int64_t end)
@@ -191,7 +193,7 @@ static plumb_status mask_again(struct plumb_encoder *e, unsigned char *mask,
     const int64_t first = common_prefix(&e->other, ids);
     PLUMB_TRY(encode_once(e, &e->other, text.text, end));
     const int64_t last = common_prefix(&e->other, ids);
-    const bool shared = last < e->other.n; /* a token that goes on behind the range */
+    const bool shared = last < e->other.n; /* token `last` extends beyond `end` */
     for (int64_t i = first; i < plumb_min_i64(ids->n, last + shared); i++)
         mask[i] = 1;
     return PLUMB_OK;

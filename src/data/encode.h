@@ -60,15 +60,17 @@ plumb_status plumb_encode_prompt(struct plumb_encoder *e, struct plumb_ids *ids,
 plumb_status plumb_encode(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin, bool *cut,
                           const struct plumb_part *part, int64_t n);
 
-/* ids = what a model reads of a whole text that a chat template wrote, as this encoder does without
- * an end token: e has no_special, because the template writes special tokens itself. *begin = where
- * the ids of prompt, another such text, and those of the whole part, at the second id at the
- * earliest. cut as above. */
+/* Sets ids to the tokens of `whole`, a text that a chat template wrote (prompt and completion).
+ * e->no_special must be true, because the template writes BOS and end token itself; no end token is
+ * added. `prompt` is the rendered prompt alone. *begin becomes the index at which the completion
+ * begins: the first id in which `whole` and `prompt` differ, but at least 1. *cut becomes true if
+ * `prompt` has tokens with which `whole` does not begin. */
 plumb_status plumb_encode_rendered(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin,
                                    bool *cut, struct plumb_part prompt, struct plumb_part whole);
 
-/* mask (ids->n,) = 1 for every token that overlaps one of the n byte ranges of the text, else 0.
- * The ranges are in order. ids: plain tokens of the text. */
+/* Sets mask (ids->n,) to 1 for every token that overlaps one of the n byte ranges of the text, else
+ * to 0. The ranges are in increasing order. ids are the tokens of the text without special
+ * tokens. */
 struct plumb_jinja_span;
 plumb_status plumb_encode_mask(struct plumb_encoder *e, unsigned char *mask,
                                const struct plumb_ids *ids, struct plumb_part text,

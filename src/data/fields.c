@@ -19,19 +19,30 @@ enum {
     OF_ALL = OF_PROMPTS | OF_TRAINED | OF_TEXTS | OF_ANY,
 };
 
-/* What other programs do with a field, and so how plumb reacts to its value. */
+/* The effect that a field has in other programs. It decides how plumb reacts to the field's
+ * value. */
 enum effect {
-    ADDS_TEXT,    /* the model would see its text; accepted if empty or false */
-    ADDS_MESSAGE, /* as ADDS_TEXT, for a text that belongs into the list of messages */
-    TAKES_PART,   /* weight in the loss; accepted if 1 or true */
-    LEFT_OUT,     /* whether it is excluded from the loss; accepted if 0 or false */
-    LOOKS_LIKE,   /* may be one of the above: gives a warning */
-    IS_SETTING,   /* a setting of generation: gives a warning */
+    /* Adds text that the model sees. Accepted if the chat template reads the field, or if the value
+     * is empty or false; otherwise refused. */
+    ADDS_TEXT,
+    /* Adds a message. Refused if the value is not empty: the user must write it into the
+     * messages. */
+    ADDS_MESSAGE,
+    /* The value is a weight in the loss. Accepted if 1 or true. */
+    TAKES_PART,
+    /* The value excludes the message or record from the loss. Accepted if 0 or false. */
+    LEFT_OUT,
+    /* The name suggests one of the effects above. This gives a warning. */
+    LOOKS_LIKE,
+    /* The value is a setting of generation, which plumb does not read from a record. Gives a
+     * warning. */
+    IS_SETTING,
 };
 struct field {
     const char *name;
     enum effect effect;
-    int kinds; /* only for records: the data kinds for which the effect applies */
+    /* In of_record only: a bit mask of the data kinds for which the effect applies. */
+    int kinds;
 };
 
 static const struct field of_message[] = {
@@ -96,7 +107,8 @@ static const struct field of_record[] = {
     {"videos", ADDS_TEXT, OF_ALL},
     {"audio", ADDS_TEXT, OF_ALL},
     {"audios", ADDS_TEXT, OF_ALL},
-    /* Prompts of align may have documents or functions that only the reward reads. */
+    /* For PROMPTS these two members may be data that only the reward reads, so they only give a
+     * warning. */
     {"functions", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
     {"documents", ADDS_TEXT, OF_ALL & ~OF_PROMPTS},
     {"functions", LOOKS_LIKE, OF_PROMPTS},
@@ -161,11 +173,12 @@ static const struct {
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
-/* What plumb has no eyes and ears for, whatever a template writes. */
+/* Fields with images, videos or sounds. plumb cannot pass them to a model, even if the template
+ * reads them. */
 static const char *const media[] = {"image", "images", "image_url",   "video",      "videos",
                                     "audio", "audios", "input_audio", "attachments"};
 
-/* Whether the chat template reads the field. */
+/* Returns true if the chat template reads the field, and plumb can pass its value. */
 static bool reads(const plumb_jinja *t, const char *name)
 {
     if (!t)
@@ -174,7 +187,7 @@ static bool reads(const plumb_jinja *t, const char *name)
         if (!strcmp(media[i], name))
             return false;
     if (!strcmp(name, "chat_template_kwargs"))
-        return true; /* variables: a template may well do without one */
+        return true; /* these are variables; a template need not mention the name */
     if (!strcmp(name, "reasoning") || !strcmp(name, "reasoning_content") ||
         !strcmp(name, "thinking"))
         return plumb_jinja_mentions(t, "reasoning") || plumb_jinja_mentions(t, "thinking");
@@ -204,7 +217,7 @@ bool plumb_field_is_empty(const plumb_json *v)
     }
 }
 
-/* Members of a record that go to the template. */
+/* Returns true for the members of a record that plumb passes to the chat template. */
 static bool is_handed_on(const char *name)
 {
     return !strcmp(name, "tools") || !strcmp(name, "documents") ||
@@ -307,13 +320,13 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
                    : refuse_text(at, f->name, t && (*at || is_handed_on(f->name)), where);
     }
     if (share && !training)
-        return PLUMB_OK; /* the record is not trained on */
+        return PLUMB_OK; /* the loss does not cover this record */
     if (share && trained)
         return part == (f->effect == TAKES_PART)
                    ? PLUMB_OK
                    : refuse_share(v, at, f->name, f->effect == LEFT_OUT, where);
     if (share && part == (f->effect == LEFT_OUT))
-        return PLUMB_OK; /* a message of the prompt that is not to be trained on, as plumb does */
+        return PLUMB_OK; /* a prompt message is excluded from the loss, as plumb does anyway */
     PLUMB_TRY(is_new(&fresh, named, scope, f->name, where));
     if (!fresh)
         return PLUMB_OK;

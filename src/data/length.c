@@ -1,4 +1,4 @@
-/* length.c - whether sequences are longer than a tokenizer's folder says they may be.
+/* length.c - warns if sequences are longer than the model_max_length of the tokenizer.
  * Layer 4. Includes base/, config/, io/, data/length.h. */
 #include "data/length.h"
 
@@ -21,7 +21,7 @@ int64_t plumb_length_longest(const struct plumb_dataset *d)
     return longest;
 }
 
-/* A number of DIR/FILE; NaN where it is not there. */
+/* Returns a number from the JSON file DIR/FILE, or NaN if the file or the number is missing. */
 static double number_of(const char *dir, const char *file, const char *key)
 {
     char path[4096];
@@ -41,7 +41,7 @@ void plumb_length_note(const struct plumb_config *cfg, int64_t longest)
     double planned = (double)longest;
     if (cfg->data.max_tokens > 0)
         planned = fmin(planned, (double)cfg->data.max_tokens);
-    planned = fmin(planned, context); /* fmin leaves a NaN out */
+    planned = fmin(planned, context); /* if context is NaN, fmin returns planned */
     if (!(most >= 1 && planned > most))
         return;
     plumb_log_alike("%s/tokenizer_config.json: model_max_length is %.0f, but sequences of up to "

@@ -9,9 +9,9 @@
 #include "base/log.h"
 #include "io/subprocess.h"
 
-#define GRACE 1.0 /* s; how long the command may run after its input was closed */
-#define LOOK  0.2 /* s; longest wait before checking that it still runs */
-#define MORE  0.1 /* s; how long to wait for extra lines after the first answers of a command */
+#define GRACE 1.0 /* in seconds: how long the command may run after its input was closed */
+#define LOOK  0.2 /* in seconds: the longest wait before checking that the command still runs */
+#define MORE  0.1 /* in seconds: the wait for extra lines after the first answers of a command */
 
 struct plumb_line_client {
     const char *what;
@@ -28,7 +28,7 @@ struct asking {
     const struct plumb_line_job *job;
     int64_t answered, lines; /* lines: requests that were put into c->lines so far */
     int64_t sent;            /* bytes of c->lines that were written */
-    int64_t deaths, died_at; /* the request during which it exited last; -1 = none */
+    int64_t deaths, died_at; /* the request during which the command exited last; -1: none */
     bool senseless;          /* take has refused an answer */
     bool fresh;              /* the command was started in this call */
 };

@@ -13,11 +13,11 @@
 
 typedef struct plumb_line_client plumb_line_client;
 
-/* Why a request got no answer. */
+/* The reason why a request got no answer. */
 enum plumb_line_end { PLUMB_LINE_TIMEOUT, PLUMB_LINE_DIED };
 
 struct plumb_line_job {
-    int64_t n; /* requests */
+    int64_t n; /* number of requests */
     /* Appends request i and its line end. */
     plumb_status (*put)(void *arg, int64_t i, struct plumb_buf *out);
     /* Gets the answer to request i, without line end. It returns false if the answer is invalid.

@@ -1,4 +1,4 @@
-/* misspelt.c - members of records whose names are almost those that plumb reads.
+/* misspelt.c - finds members of records whose names are almost a name that plumb reads.
  * Layer 4. Includes base/, io/, config/near.h, data/misspelt.h. */
 #include "data/misspelt.h"
 
@@ -17,18 +17,18 @@ enum {
     IN_ANY = 1 << PLUMB_DATA_ANY,
 };
 
-/* What a member must be to be read under the name. */
+/* The type of value that a member of this name must have. */
 enum value { TALK, CHAT, IDS, TEXT_OR_NUMBER, NUMBER };
 
-/* What record.c reads. Names of fewer than six characters are left out: many words are near them.
- */
+/* The names that record.c reads. Names with fewer than six characters are left out, because many
+ * other words differ from them by one edit. */
 static const struct known {
     const char *name;
     enum value value;
     int kinds;
 } known[] = {
     {"prompt", TALK, IN_PROMPTS | IN_SFT | IN_PAIRS | IN_ANY},
-    {"completion", TALK, IN_PROMPTS | IN_SFT | IN_ANY}, /* of prompts: see is_read */
+    {"completion", TALK, IN_PROMPTS | IN_SFT | IN_ANY}, /* PROMPTS: only with o->references */
     {"chosen", TALK, IN_PAIRS},
     {"rejected", TALK, IN_PAIRS},
     {"messages", CHAT, IN_PROMPTS | IN_SFT | IN_TEXTS | IN_ANY},
@@ -75,7 +75,8 @@ static bool fits(const plumb_json *v, enum value value)
     return false;
 }
 
-/* Whether key is almost name. The plural beside the name itself is a column of its own. */
+/* Returns true if key is almost name. If the record also has the member `name` itself (there), its
+ * plural is not a mistake but another column. */
 static bool is_near(const char *key, const char *name, bool there)
 {
     char lower[32];

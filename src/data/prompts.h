@@ -11,7 +11,7 @@
 struct plumb_prompt_order {
     uint64_t seed;
     int64_t count;         /* number of prompts in the set */
-    int64_t per_iteration; /* in [1, count] */
+    int64_t per_iteration; /* number of prompts of one iteration, in [1, count] */
     /* If true, each epoch has a new order; otherwise the order of the file is repeated. */
     bool shuffle;
 };

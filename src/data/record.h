@@ -17,16 +17,17 @@
  * Otherwise the whole is the prompt followed by a completion. */
 struct plumb_draft {
     struct plumb_buf prompt, principled, contrary, completion[2];
-    int completions; /* 0, 1 or 2 */
+    int completions; /* number of used elements of completion and whole: 0, 1 or 2 */
     bool by_ids;     /* the record gave token ids; the texts are empty */
     bool by_template;
     struct plumb_buf whole[2];
     bool earlier; /* without a template: the prompt has messages of the assistant */
-    bool all;     /* the loss covers the whole text */
+    bool all;     /* the loss covers all tokens of the record, including the prompt */
     /* Byte ranges of whole[0] that the loss covers; if there are none, it covers the completion. */
     struct plumb_jinja_spans spans;
     struct plumb_turns turns;
-    struct plumb_ids ids; /* ids of prompt and completion */
+    /* Token ids of the prompt followed by the completion; filled only if by_ids is true. */
+    struct plumb_ids ids;
     int64_t prompt_tokens;
     struct plumb_buf id, solution, asked;
     bool has_id, has_solution;
@@ -48,18 +49,22 @@ plumb_status plumb_record_check(const struct plumb_data_options *o);
 plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
                                const struct plumb_data_options *o, const char *where);
 
-/* *out = the record in a shape of plumb's, or NULL where it has one:
- *   {"conversations"}, and messages of "from" and "value" (sharegpt), as "messages" of "role" and
- *   "content", human and gpt as user and assistant; {"instruction", "input", "output"} (alpaca) as
- *   prompt (a user's message with chat) and completion; without chat, contents that are lists of
- *   text parts as one text. *out is owned by the caller.
- * Errors: PLUMB_ERR_UNSUPPORTED for parts that are no text; PLUMB_ERR_FORMAT. */
+/* Converts a record in the shape of another program. Sets *out to the record in one of plumb's
+ * shapes, or to NULL if it already has one. The caller owns *out. It converts:
+ *   - sharegpt: "conversations" becomes "messages"; in messages, "from" and "value" become "role"
+ *     and "content", human becomes user and gpt becomes assistant.
+ *   - alpaca: {"instruction", "input", "output"} becomes prompt and completion. If chat is true,
+ *     the prompt is a list with one user message.
+ *   - If chat is false, a content that is a list of text parts becomes one text.
+ * Returns PLUMB_ERR_UNSUPPORTED for a part that is not text; PLUMB_ERR_FORMAT. */
 plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool chat,
                               const char *where);
 
-/* Whether a chat template reads this record: o has one, and a field is a list of messages. */
+/* Returns true if a chat template renders this record: the options have a template, and a text
+ * field of the record is a list of messages. */
 bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_options *o);
-/* Fills the texts of *d by the chat template. Errors: those of data/chat.h. */
+/* Fills the texts of *d by rendering the record with the chat template. Returns the errors of the
+ * functions in data/chat.h. */
 plumb_status plumb_record_read_chat(struct plumb_draft *d, const plumb_json *line,
                                     const struct plumb_data_options *o, const char *where);
 

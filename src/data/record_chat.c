@@ -1,4 +1,4 @@
-/* record_chat.c - one JSON line of messages to texts, by a chat template.
+/* record_chat.c - renders one JSON record that contains messages with a chat template.
  * Layer 4. Includes data/record.h, base/, io/, text/. */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +27,8 @@ bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_option
     }
 }
 
-/* The messages' other members. trained: the loss covers the assistant's messages of this field. */
+/* Checks the members of each message other than role and content (data/fields.h). trained tells
+ * whether the loss covers the assistant's messages in this field. */
 static plumb_status check_members(struct plumb_draft *d, const plumb_json *v, const char *key,
                                   bool trained, const struct plumb_data_options *o,
                                   const char *where)
@@ -57,7 +58,8 @@ static plumb_status same_content(bool *same, const plumb_json *a, const plumb_js
     return st;
 }
 
-/* *n = how many of the prompt's messages the answer begins with, if it has all of them; else 0. */
+/* Sets *n to the number of prompt messages if the answer repeats all of them at its beginning, else
+ * to 0. */
 static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_json *answer)
 {
     const bool list = plumb_json_type_of(prompt) == PLUMB_JSON_ARRAY;
@@ -77,11 +79,11 @@ static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_j
     return PLUMB_OK;
 }
 
-/* A prompt: messages [0, n) of v, or a string. */
+/* A prompt: the first n messages of the list v, or the string v. */
 struct asked {
     const plumb_json *v;
     const char *key;
-    int64_t n; /* -1: all */
+    int64_t n; /* number of messages; -1 means all */
 };
 
 static plumb_status render_prompt(struct plumb_draft *d, struct plumb_buf *out, struct asked p,
@@ -121,7 +123,8 @@ static plumb_status put_prompt(struct plumb_draft *d, struct asked p, const plum
     return PLUMB_OK;
 }
 
-/* The prompt with messages [first, end) of an answer, or with a string. */
+/* Renders the prompt followed by messages [first, end) of an answer; v may also be a string, which
+ * is one message of the assistant. */
 static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plumb_json *v,
                                const char *key, int64_t first, const plumb_json *line,
                                const struct plumb_data_options *o, const char *where)
@@ -143,7 +146,7 @@ static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plum
                               where);
 }
 
-/* {"prompt", key[0], key[1] ..} */
+/* Reads a record {"prompt", key[0], key[1], ...}. Each key names an answer. */
 static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
                                  const char *const *key, int n, const struct plumb_data_options *o,
                                  const char *where)
@@ -161,7 +164,7 @@ static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
     return PLUMB_OK;
 }
 
-/* {"chosen", "rejected"}: the prompt is the messages that both begin with. */
+/* Reads {"chosen", "rejected"}. The messages with which both begin are the prompt. */
 static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
                                   const struct plumb_data_options *o, const char *where)
 {
@@ -183,7 +186,7 @@ static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
     return put_answer(d, p, b, "rejected", n, line, o, where);
 }
 
-/* {"messages"} */
+/* Reads {"messages"}. */
 static plumb_status read_messages(struct plumb_draft *d, const plumb_json *line,
                                   const struct plumb_data_options *o, const char *where)
 {

@@ -13,14 +13,15 @@
 struct plumb_reward_item {
     const char *prompt, *completion;
     int64_t prompt_len, completion_len;
-    /* The record is one text: it is in prompt, and completion is empty. */
+    /* True for a record that is one text without a completion: prompt has the text, and completion
+     * is empty. */
     bool alone;
     /* Solution of the record, a text or a number as text; NULL if there is none. */
     const char *solution;
     int64_t solution_len;
     /* The whole record; its text is NULL if there is none. */
     struct plumb_columns record;
-    /* The completion is the record's own member "completion". */
+    /* True if the completion is the record's own member "completion", i.e. no model sampled it. */
     bool given;
     int64_t tokens; /* tokens of the completion, including the end token */
     int64_t prompt_id;

@@ -14,7 +14,7 @@
 #include "text/regex.h"
 #include "text/utf8.h"
 
-/* A text split into lower-case words: word i is text[begin .. end-1] of at[i]. */
+/* A text split into lower-case words: word i is bytes [begin, end) of text, given by at[i]. */
 struct words {
     struct plumb_buf text;
     struct plumb_span *at;
@@ -136,7 +136,7 @@ static double score_length(const struct function *f, double n)
     return n < f->min ? miss_by(n, f->min) : n > f->max ? miss_by(n, f->max) : 0.0;
 }
 
-/* Returns NaN if the search is given up. */
+/* Returns NaN if the search for the pattern exceeds its limit. */
 static double score_regex(const struct function *f, const struct plumb_reward_item *item)
 {
     int64_t from = 0;

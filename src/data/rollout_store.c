@@ -15,7 +15,8 @@
 #include "io/format.h"
 #include "io/hdf5.h"
 
-/* All arrays of a file: their name, type, position in the struct, and the unit of their length. */
+/* Describes each array of a file: its name, its type, its position in struct plumb_rollouts, and
+ * what its length counts (rollouts, tokens, completion tokens or bytes of records). */
 enum length { PER_ROLLOUT, PER_ROLLOUT_1, PER_TOKEN, PER_LOGPROB, PER_BYTE };
 struct column {
     const char *name;
@@ -254,7 +255,8 @@ struct source {
 /* Rollouts that are consecutive both in one rank's file and in the global order. */
 struct run {
     const struct source *from;
-    /* First rollout in the rank's file, number, first rollout in the master. */
+    /* index of the first rollout in the rank's file, number of rollouts, and index of the first one
+     * in the master file */
     int64_t first, n, at;
     int64_t first_token, tokens, at_token;
     int64_t first_logprob, logprobs, at_logprob;

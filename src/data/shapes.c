@@ -1,4 +1,4 @@
-/* shapes.c - record shapes of other programs, as the shapes that plumb reads.
+/* shapes.c - converts records in the shapes of other programs (alpaca, sharegpt) to plumb's shapes.
  * Layer 4. Includes data/record.h, base/, io/. */
 #include <string.h>
 
@@ -13,7 +13,8 @@ static bool is_string(const plumb_json *line, const char *key)
     return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_STRING;
 }
 
-/* {"instruction", "input", "output"}, and none of the members that plumb's shapes have. */
+/* Returns true if the record has the shape {"instruction", "input", "output"} and none of the
+ * members of plumb's own shapes. */
 static bool is_alpaca(const plumb_json *line)
 {
     for (int i = 0; i < CHATS; i++)
@@ -51,7 +52,8 @@ static plumb_status put_key(struct plumb_buf *out, const char *key)
     return plumb_buf_add_text(out, ":");
 }
 
-/* The roles of sharegpt by their names in chat templates. */
+/* Returns the role in chat templates for a role name of sharegpt: human -> user, gpt -> assistant.
+ * Any other name is returned unchanged. */
 static const char *role_of(const char *from)
 {
     static const char *const role[][2] = {{"human", "user"}, {"gpt", "assistant"}};
@@ -61,7 +63,8 @@ static const char *role_of(const char *from)
     return from;
 }
 
-/* One message with "from" and "value" as "role" and "content", and with its parts joined. */
+/* Appends one message. "from" and "value" are renamed to "role" and "content". If join is true, a
+ * content that is a list of text parts is joined to one text. */
 static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool join,
                                 const char *where)
 {
@@ -105,7 +108,8 @@ static plumb_status put_messages(struct plumb_buf *out, const plumb_json *list, 
     return plumb_buf_add_text(out, "]");
 }
 
-/* The instruction, a blank line and the input, where there is one, as one text. */
+/* Appends the member "prompt": the instruction and, if there is an input, a blank line and the
+ * input. If chat is true, the prompt is a list with one user message. */
 static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *line, bool chat)
 {
     const plumb_json *text = plumb_json_get(line, "instruction");

@@ -1,4 +1,5 @@
-/* turns.c - the messages of one conversation: collected from a record, rendered, and told apart.
+/* turns.c - collects the messages of one conversation from a record, renders them, and finds the
+ * text of each assistant turn.
  * Layer 4. Includes data/chat.h, base/, io/, text/. */
 #include <ctype.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static const char *found(const plumb_json *v)
     return v ? plumb_json_type_name(plumb_json_type_of(v)) : "nothing";
 }
 
-/* Begins message n; its JSON text follows. */
+/* Prepares the arrays for one more message. The caller then appends its JSON text to t->json. */
 static plumb_status begin_turn(struct plumb_turns *t, const char *where)
 {
     PLUMB_REQUIRE(t->n < TURNS_MOST, PLUMB_ERR_FORMAT, "%s: more than %d messages", where,
@@ -99,7 +100,8 @@ plumb_status plumb_content_text(struct plumb_buf *out, const plumb_json *v, cons
     return plumb_buf_add(out, plumb_json_string(v, ""), plumb_json_string_len(v));
 }
 
-/* The content as the template reads it. */
+/* Appends a message's content in the form that the template accepts: a string, or a list of
+ * parts. */
 static plumb_status put_content(struct plumb_buf *out, const struct plumb_chat_setting *c,
                                 const plumb_json *v, const char *at, const char *where)
 {
@@ -111,7 +113,7 @@ static plumb_status put_content(struct plumb_buf *out, const struct plumb_chat_s
                   found(v));
     if (type != PLUMB_JSON_ARRAY)
         return plumb_json_put_node(out, v);
-    plumb_status st = join_parts(&text, v, at, where); /* checks them, too */
+    plumb_status st = join_parts(&text, v, at, where); /* also checks each part */
     if (st == PLUMB_OK)
         st = c->parts ? plumb_json_put_node(out, v)
                       : plumb_json_put_string(out, plumb_buf_text(&text), text.len);
@@ -119,7 +121,7 @@ static plumb_status put_content(struct plumb_buf *out, const struct plumb_chat_s
     return st;
 }
 
-/* One message: all its members, the content as the template reads it. */
+/* Appends one message with all its members. The content gets the form that the template accepts. */
 static plumb_status add_message(struct plumb_turns *t, const struct plumb_chat_setting *c,
                                 const plumb_json *v, const char *at, const char *where)
 {
@@ -182,7 +184,7 @@ static int64_t trimmed(const char *text)
     return n;
 }
 
-/* out += the template with both texts in their places. */
+/* Appends the template with {principle} and {prompt} replaced by the two texts. */
 static plumb_status fill(struct plumb_buf *out, const char *template, const char *principle,
                          const char *prompt, int64_t prompt_len)
 {
@@ -200,7 +202,7 @@ static plumb_status fill(struct plumb_buf *out, const char *template, const char
     return PLUMB_OK;
 }
 
-/* Appends message v of another conversation with a new text as its content. */
+/* Appends the message v, but with a new text as its content. */
 static plumb_status add_changed(struct plumb_turns *t, const plumb_json *v, const char *text,
                                 int64_t len, const char *where)
 {
@@ -226,7 +228,8 @@ static bool has_role(const plumb_json *message, const char *role)
     return strcmp(plumb_json_string(plumb_json_get(message, "role"), ""), role) == 0;
 }
 
-/* to = the messages of `all`, with the principle in the system message or in message `last`. */
+/* Copies the messages of `all` to `to`, and inserts the principle into the system message or into
+ * message `last`. */
 static plumb_status put_principle(struct plumb_turns *to, const plumb_json *all, int64_t last,
                                   const struct plumb_turns_extra *x, struct plumb_buf *text,
                                   struct plumb_buf *joined, const char *where)
@@ -316,7 +319,9 @@ done:
 
 /* ---- rendering ------------------------------------------------------------------------------ */
 
-/* A list of a record, which may be written as JSON in a string. *owned: to be freed. */
+/* Gets a list from a field of the record. The field may also be a string that contains the list as
+ * JSON; then *owned is the parsed list, which the caller frees. *out is NULL if the field is absent
+ * or empty. */
 static plumb_status list_of(const plumb_json **out, plumb_json **owned, const plumb_json *record,
                             const char *key, const char *where)
 {
@@ -333,7 +338,8 @@ static plumb_status list_of(const plumb_json **out, plumb_json **owned, const pl
     return PLUMB_OK;
 }
 
-/* The run's arguments and the record's chat_template_kwargs, which win. */
+/* Merges the run's template arguments with the record's chat_template_kwargs. If both have the same
+ * name, the record's value is used. */
 static plumb_status merge_arguments(plumb_json **out, const struct plumb_chat_setting *c,
                                     const plumb_json *more, const char *where)
 {
@@ -416,7 +422,7 @@ static plumb_status add_span(struct plumb_jinja_spans *s, int64_t begin, int64_t
     return PLUMB_OK;
 }
 
-/* Bytes that both texts begin with. */
+/* Returns the number of bytes at the beginning that are equal in both texts. */
 static int64_t common(const struct plumb_buf *a, const struct plumb_buf *b)
 {
     const int64_t most = plumb_min_i64(a->len, b->len);
@@ -427,7 +433,9 @@ static int64_t common(const struct plumb_buf *a, const struct plumb_buf *b)
     return n;
 }
 
-/* Turn i by prefixes. before, with: scratch memory. */
+/* Adds the byte range of message i. It renders messages 0..i-1 with a generation prompt into
+ * `before`, and messages 0..i into `with`; the range is the part of `with` after their common
+ * beginning. before and with are scratch memory. */
 static plumb_status span_of(const struct plumb_turns *t, int64_t i,
                             const struct plumb_chat_setting *c, const plumb_json *record,
                             const struct plumb_buf *whole, struct plumb_buf *before,
