@@ -1,4 +1,4 @@
-/* align.c - the order of the stages of an iteration; it alone knows it.
+/* align.c - runs the stages of each alignment iteration in their order.
  * Layer 5. Includes base/, align/, comm/, data/, train/. */
 #include <math.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "train/plan.h"
 #include "train/weights.h"
 
-/* Seconds of the stages of one iteration. */
+/* Wall time of each stage of one iteration on this rank, in seconds. */
 struct stage_times {
     double rollout, reward, reference, train, save;
 };
@@ -28,7 +28,8 @@ struct plumb_answer_source plumb_align_source(struct plumb_align_run *a)
     return src;
 }
 
-/* Empty answers of this iteration's prompts, or those that a pause has kept. */
+/* Starts an iteration: chooses its prompts and clears its completions. If the checkpoint holds an
+ * unfinished iteration, reads the completions that it saved. */
 static plumb_status begin(struct plumb_align_run *a)
 {
     const struct plumb_answer_source src = plumb_align_source(a);
@@ -63,8 +64,9 @@ static plumb_status score(struct plumb_align_run *a)
     return plumb_answers_score(&a->answers, a->data, a->rewards, plumb_stop_noticed, &a->t->stop);
 }
 
-/* A stage of which every rank has its own part. A rank that is asked to pause leaves its part
- * early; the ranks meet behind it, save, and leave or do the rest. Collective. */
+/* Runs one stage on this rank's part of the data. If a pause is requested, `work` returns early.
+ * Then all ranks meet and save a checkpoint, and if the run goes on, `work` does the rest.
+ * Collective. */
 static plumb_status run_stage(struct plumb_align_run *a, const char *phase,
                               plumb_status (*work)(struct plumb_align_run *a))
 {
@@ -91,7 +93,8 @@ static plumb_status fill_board(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* Prompts of which one answer is left: the others are the same. */
+/* Logs the number of prompts with one completion on the scoreboard: REAL dropped the others,
+ * because all completions of the prompt are equal. */
 static void say_alike(const struct plumb_align_run *a)
 {
     const struct plumb_scoreboard *b = a->decision.board;
@@ -109,7 +112,8 @@ static void say_alike(const struct plumb_align_run *a)
                   (long long)alike, (long long)b->prompts);
 }
 
-/* The allreduce of the method: every rank gets every reward and decides alike. */
+/* Sums the rewards of all ranks into every rank's scoreboard. Then each rank computes the choices
+ * of all prompts and gets the same result. Collective. */
 static plumb_status decide(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
@@ -138,7 +142,8 @@ static plumb_status decide(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* Scalars of all completions, from their owners to every rank. */
+/* Fills decision.row on every rank: each rank writes the rows of its completions, and an allreduce
+ * adds the rows of all ranks. Collective. */
 static plumb_status share_rows(struct plumb_align_run *a)
 {
     const int64_t g = a->answers.group_size, n = a->part.split.items * g * ROW_VALUES;
@@ -161,7 +166,8 @@ static plumb_status share_rows(struct plumb_align_run *a)
     return plumb_comm_allreduce_f64(a->t->comm, a->decision.row, n, PLUMB_SUM);
 }
 
-/* Returns the tokens that all ranks generated. */
+/* Sets the rollout metrics. Returns the number of tokens that all ranks generated in this
+ * iteration. */
 static int64_t set_rollout_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
 {
     const int64_t n = a->part.split.items * a->answers.group_size;
@@ -234,11 +240,12 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
     }
 }
 
-/* What was sampled is what is trained on, by the weights that sampled it. Collective. */
+/* Checks that the rollouts come from the weights of this iteration, and compares a sample of their
+ * log-probs with the training forward pass. Collective. */
 static plumb_status check_weights(struct plumb_align_run *a)
 {
     const bool moved =
-        a->update.sums.taken > 0; /* before a pause: the first step has checked them */
+        a->update.sums.taken > 0; /* steps taken before a pause; log-probs were compared then */
     plumb_status st = plumb_align_own_answers(a, moved);
     if (st == PLUMB_OK && !moved) {
         a->update.mismatch = (struct plumb_mismatch){0};
@@ -247,7 +254,8 @@ static plumb_status check_weights(struct plumb_align_run *a)
     return plumb_comm_agree(a->t->comm, st);
 }
 
-/* The step in progress is dropped, and with it what it had compared. Collective. */
+/* Discards the interrupted step and its log-prob comparisons, then saves the pause. `before` is the
+ * comparison result at the start of the step. Collective. */
 static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_mismatch *before)
 {
     const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
@@ -280,7 +288,7 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
         if (a->add->decide_step)
             PLUMB_TRY(a->add->decide_step(a, prompts));
-        /* the schedule ends where training does, also when steps were skipped */
+        /* count skipped steps in the schedule, so that it ends with the last step */
         t->optim->skipped = t->state.iteration * all + (int64_t)s->done - t->state.step;
         PLUMB_TRY(plumb_align_update(a, &r));
         if (r.paused) {

@@ -7,10 +7,11 @@
 #include "stage/align.h"
 
 struct dlma {
-    int policy; /* the reference `previous`: the policy as the iteration began */
+    int policy; /* number of the reference `previous`: the policy at the iteration's start */
 };
 
-/* Every answer is scored under both guided prompts, so it must fit behind the longest of them. */
+/* Checks that the longest prompt with principles or contrary principles plus max_new_tokens fits
+ * the context: every answer is scored after both of these prompts. */
 static plumb_status check_lengths(const struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
@@ -47,7 +48,8 @@ static void close(struct plumb_align_run *a)
     free(a->own);
 }
 
-/* The prompt of completion i: 0, under the principles; 1, under their contrary. */
+/* Returns the prompt of completion i with the principles (side 0) or with their contrary (side 1).
+ */
 static const struct plumb_piece *side_of(const struct plumb_align_run *a, int64_t i, int side)
 {
     const struct plumb_record *rec = &a->data->record[a->answers.at[i].record];
@@ -63,7 +65,8 @@ static bool is_known(const struct plumb_align_run *a, int64_t i, int side, doubl
                                  logp);
 }
 
-/* Computes the log-probs of the packed sequences; is_known finds them again by their tokens. */
+/* Computes the reference log-probs of the packed sequences and stores them in reference.set.
+ * is_known finds them there by their tokens. */
 static plumb_status run_packed(struct plumb_align_run *a)
 {
     const struct dlma *d = a->own;
@@ -75,7 +78,8 @@ static plumb_status run_packed(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* log pi(y|p+,x) - log pi(y|p-,x)                         Source: DLMA, arXiv:2402.11907, eq. 5 */
+/* Sets the reward of each completion y of prompt x, with principles p+ and their contrary p-:
+ *     log pi(y|p+,x) - log pi(y|p-,x)                     Source: DLMA, arXiv:2402.11907, eq. 5 */
 static plumb_status score(struct plumb_align_run *a)
 {
     struct plumb_pack *p = &a->update.micro.pack;

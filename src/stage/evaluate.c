@@ -1,8 +1,8 @@
-/* evaluate.c - how well the policy answers data.eval, between the iterations of align.
+/* evaluate.c - scores the policy's answers to data.eval, between the iterations of align.
  * Layer 5. Includes stage/align.h, io/file.h, base/.
  *
- * Every held-out prompt is answered once, with the run's sampling options and the random numbers of
- * iteration 0: the same ones in each evaluation, so that figures differ by the weights alone. */
+ * The policy answers every held-out prompt once, with the run's sampling options. Each evaluation
+ * uses the random numbers of iteration 0, so that only the weights change the result. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ plumb_status plumb_align_open_eval(struct plumb_align_run *a)
     const int64_t world = plumb_comm_size(t->comm);
     if (!*cfg->data.eval ||
         (t->backend->dry && (!t->tokenizer || !plumb_file_exists(cfg->data.eval))))
-        return PLUMB_OK; /* a plan does without data */
+        return PLUMB_OK; /* `plumb plan` works without the data */
     PLUMB_REQUIRE(plumb_rewards_configured(cfg), PLUMB_ERR_CONFIG,
                   "data.eval: answers to it are rated by a reward, and none is configured");
     struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PROMPTS);
@@ -53,7 +53,8 @@ void plumb_align_close_eval(struct plumb_align_run *a)
     free(h->value);
 }
 
-/* This rank's prompts. */
+/* Generates and scores the answers to this rank's held-out prompts, and writes their results to
+ * held.value. */
 static plumb_status answer(struct plumb_align_run *a)
 {
     struct plumb_align_held *h = &a->held;
@@ -89,7 +90,7 @@ plumb_status plumb_align_evaluate(struct plumb_align_run *a, struct plumb_metric
         return PLUMB_OK;
     plumb_comm_phase(a->t->comm, "evaluate");
     PLUMB_TRY(plumb_comm_agree(a->t->comm, answer(a)));
-    /* a prompt has one owner and zeros elsewhere, so the sum is exact */
+    /* one rank owns each prompt and the other ranks add 0, so the sum is exact */
     PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, h->value, n * HELD_VALUES, PLUMB_SUM));
     for (int64_t i = 0; i < n * HELD_VALUES; i++)
         sum[i % HELD_VALUES] += h->value[i];

@@ -1,4 +1,4 @@
-/* job.c - the training commands by name.
+/* job.c - finds a training command by its name.
  * Layer 5. Includes stage/commands.h. */
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* method_param.c - a configuration's method and its parameters.
+/* method_param.c - reads the method and its parameters from the configuration.
  * Layer 5. Includes stage/commands.h, align/. */
 #include "stage/commands.h"
 #include "stage/method.h"
@@ -39,10 +39,10 @@ static plumb_status show_fixed(struct plumb_config *c, const struct plumb_method
     if (p.reward_norm != norm)
         PLUMB_TRY(plumb_config_decide(c, "method.reward_norm",
                                       plumb_reward_norm_names[p.reward_norm], why));
-    return PLUMB_OK; /* the others that a fix sets are not read by its method */
+    return PLUMB_OK; /* the method reads none of the other values that its fix sets */
 }
 
-/* A reward that is configured and not asked. */
+/* Notes that the configured reward is not used, because the method computes its own rewards. */
 static plumb_status note_reward(struct plumb_config *c, const struct plumb_method *m)
 {
     static const char *const source[] = {"reward.model", "reward.command", "reward.functions"};
@@ -59,7 +59,7 @@ plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
     struct plumb_align_param p;
     const char *option;
     const bool align = strstr(command, "align") != NULL;
-    /* who asks for an interval gets it */
+    /* a given checkpoint.interval is kept, however long the saves take */
     if (plumb_config_given(c, "checkpoint.interval") &&
         !plumb_config_given(c, "checkpoint.max_share"))
         PLUMB_TRY(plumb_config_decide(c, "checkpoint.max_share", "1", ""));

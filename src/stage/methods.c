@@ -1,4 +1,4 @@
-/* methods.c - the rows: every method of `method.name`.
+/* methods.c - the table of all methods that `method.name` can select.
  * Layer 5. Includes stage/method.h, align/. */
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +16,8 @@ static void fix_curriculum(struct plumb_align_param *p)
     p->threshold = PLUMB_THRESHOLD_QUANTILE;
 }
 
-/* Scores of the policy itself keep their unit, nats. */
+/* Turns reward normalization off: a method that computes rewards from the policy's log-probs keeps
+ * them in nats. */
 static void fix_own_scores(struct plumb_align_param *p)
 {
     p->reward_norm = PLUMB_NORM_NONE;

@@ -1,4 +1,4 @@
-/* mismatch.c - log-probs of sampling against those of the training forward, in every iteration.
+/* mismatch.c - compares log-probs at sampling with those of the training forward pass.
  * Layer 5. Includes stage/align.h, base/. */
 #include <inttypes.h>
 #include <math.h>
@@ -41,8 +41,8 @@ plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_a
     return PLUMB_OK;
 }
 
-/* Compares what is packed: micro.pack holds the answers a->update.completion under their own
- * prompts. */
+/* Compares the packed micro-batch and clears it. Sequence q is the answer a->update.completion[q]
+ * after the prompt that it was sampled from. */
 static plumb_status compare_packed(struct plumb_align_run *a)
 {
     struct plumb_micro *m = &a->update.micro;
@@ -69,9 +69,11 @@ static int64_t common_divisor(int64_t a, int64_t b)
     return a;
 }
 
-/* A stride without a common divisor visits different prompts and every place of a group, and none
- * twice; the start moves on by a group each iteration. The first one taken is principled where any
- * is: those are the ones that no later forward of this iteration sees under their own prompt. */
+/* Visits the n answers with a stride that has no common divisor with n, so no answer comes twice
+ * and the answers come from different prompts and places in the group. The start moves by one group
+ * per iteration. It is the last answer of a group, which is principled if the method has principled
+ * answers: only this function compares those, because training packs them after the plain prompt.
+ */
 plumb_status plumb_align_rescore(struct plumb_align_run *a)
 {
     struct plumb_micro *m = &a->update.micro;
@@ -87,7 +89,7 @@ plumb_status plumb_align_rescore(struct plumb_align_run *a)
     for (int64_t i = 0; i < wanted; i++, at = (at + stride) % n) {
         const struct plumb_answer *o = &a->answers.at[at];
         if (o->old)
-            continue; /* those weights are gone */
+            continue; /* the weights that sampled it no longer exist */
         const struct plumb_record *rec = &a->data->record[o->record];
         const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
         if (m->pack.n_seq == m->pack.max_seq ||

@@ -8,7 +8,8 @@
 
 enum { SHOWN = 8, FAULT_BYTES = 600 };
 
-/* Every rank knows every reward; which source failed and how, only the rank that asked it. */
+/* Every rank knows every reward. Only the rank that scored a completion knows which reward source
+ * failed and why. */
 plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t size)
 {
     plumb_comm *comm = a->t->comm;

@@ -1,9 +1,9 @@
-/* optune.c - OPTune: only the prompts with the lowest rewards are answered again, the others keep
- * their answers of the iteration before.
+/* optune.c - OPTune: only the prompts with the lowest rewards get new answers; the others keep
+ * their answers of the previous iteration.
  * Layer 5. Includes stage/align.h, data/, base/.
  * Source: OPTune, arXiv:2406.07657, section 3.1: only the answers to the prompts with the lowest
- * rewards are sampled again. What "lowest" means where a prompt has several is ours: by the mean of
- * its rewards, one without a reward before all others. */
+ * rewards are sampled again. The paper does not say how to order prompts with several answers. We
+ * order them by the mean reward; a prompt without a finite reward comes first. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static int by_reward(const void *a, const void *b)
     return (x->prompt > y->prompt) - (x->prompt < y->prompt);
 }
 
-/* list (items,) = the prompts from the lowest mean reward to the highest */
+/* Fills list (items,) with the prompts, from the lowest mean reward to the highest. */
 static void rank_slots(struct standing *list, const struct plumb_rollouts *r, int64_t items,
                        int64_t group)
 {

@@ -1,4 +1,4 @@
-/* output.c - what an iteration leaves: rollout files, a sample table, the report.
+/* output.c - writes the rollout files of an iteration, the sample table and report.html.
  * Layer 5. Includes stage/align.h, base/, data/, io/. */
 #include <inttypes.h>
 #include <math.h>
@@ -95,14 +95,16 @@ plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
     return plumb_comm_agree(t->comm, st);
 }
 
-/* The text of the last message of a prompt, which tells chats of one template apart. */
+/* Returns the text of the prompt's last message, or the whole prompt text if it is no chat. With a
+ * chat template, all prompts can begin with the same text. */
 static const char *asked(const struct plumb_align_run *a, int64_t record)
 {
     const struct plumb_record *r = &a->data->record[record];
     return r->asked ? r->asked : r->prompt.text;
 }
 
-/* Rank 0 always owns the first prompts, so this table does not depend on the rank count. */
+/* Prints samples of the first prompts. Rank 0 always owns these, so the table does not depend on
+ * the number of ranks. */
 static plumb_status print_samples(struct plumb_align_run *a)
 {
     const int64_t group = a->answers.group_size;
@@ -144,8 +146,8 @@ plumb_status plumb_align_show_samples(struct plumb_align_run *a)
 
 /* ---- report.html -------------------------------------------------------------------------- */
 
-/* Greedy or sampled answers of some weights to the first n prompts of the set; with the same random
- * numbers for every set of weights. text[i] is the caller's to free. */
+/* Generates and scores the answers of `model` to the first n prompts of the data set. The random
+ * numbers are the same for every model. The caller frees text[i]. */
 static plumb_status answer_probes(struct plumb_align_run *a, const plumb_model *model, int64_t n,
                                   char **text, double *reward)
 {
@@ -178,8 +180,8 @@ done:
     return st;
 }
 
-/* Iterations of metrics.jsonl in which no reward told two answers of a prompt apart, and words
- * about them; 0 and "" when there are none, or the file cannot be read. */
+/* Counts the iterations in metrics.jsonl in which every prompt's answers had equal rewards, and
+ * writes a note about them. Returns 0 and "" if there are none or the file cannot be read. */
 static int64_t count_alike(const struct plumb_config *cfg, char *note, size_t size)
 {
     char path[4096];

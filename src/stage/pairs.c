@@ -1,4 +1,4 @@
-/* pairs.c - training on given preference pairs: a reward model, or the policy itself.
+/* pairs.c - trains a reward model or the policy on given preference pairs.
  * Layer 5. Includes base/, align/, data/, train/. */
 #include <math.h>
 #include <stdlib.h>
@@ -21,14 +21,14 @@ struct pairs {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_micro micro;     /* scale: 1 / pairs of the global batch */
-    int64_t step;                 /* within the epoch */
-    double pairs;                 /* of the step */
-    plumb_references *references; /* NULL when the objective reads none */
-    int reference;                /* of the objective; its log-probs are computed once per record */
-    const struct plumb_method *method; /* NULL: a reward model */
+    struct plumb_micro micro;          /* its scale is 1 / pairs of the global batch */
+    int64_t step;                      /* index of the step in the epoch, from 0 */
+    double pairs;                      /* loss denominator of the step, over all ranks */
+    plumb_references *references;      /* NULL if the objective reads no reference */
+    int reference;                     /* number of the objective's reference in `references` */
+    const struct plumb_method *method; /* NULL if a reward model is trained */
     int64_t *kept;                     /* (epochs.cut.items,) the records that are trained on */
-    struct plumb_embed embed;          /* of a method that picks them */
+    struct plumb_embed embed;          /* used if the method trains on a share of the pairs */
     struct plumb_held_out held_out;
 };
 
@@ -37,7 +37,8 @@ static int64_t record_of(const struct pairs *s, int64_t i)
     return s->kept[s->epochs.order[i]];
 }
 
-/* What a pair counts for, by the scores of its record. */
+/* Returns the weight of a pair in the loss: a function of its record's scores for a method with a
+ * threshold rule (OPTune), 1 otherwise. */
 static double weight_of(const struct pairs *s, const struct plumb_record *rec)
 {
     const double *score = rec->score;
@@ -45,7 +46,7 @@ static double weight_of(const struct pairs *s, const struct plumb_record *rec)
                                         : 1.0;
 }
 
-/* Both answers of a record, as a pair. */
+/* Packs both answers of a record as one pair. */
 static plumb_status add_pair(struct pairs *s, const struct plumb_record *rec, int64_t at)
 {
     struct plumb_micro *m = &s->micro;
@@ -59,7 +60,7 @@ static plumb_status add_pair(struct pairs *s, const struct plumb_record *rec, in
     return PLUMB_OK;
 }
 
-/* The loss of the pairs that were added, and what it reports. */
+/* Computes the loss and metrics of the packed pairs. */
 static plumb_status forward(struct pairs *s)
 {
     struct plumb_micro *m = &s->micro;
@@ -138,7 +139,7 @@ static plumb_status read_data(struct pairs *s)
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
     if (s->data)
-        return PLUMB_OK; /* read when the memory was planned */
+        return PLUMB_OK; /* the memory plan has already read it */
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec);
     PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
@@ -147,7 +148,8 @@ static plumb_status read_data(struct pairs *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
-/* Two answers that are one have nothing to prefer. */
+/* Warns about records whose two answers are equal, because such a pair has no preference. All
+ * records equal: PLUMB_ERR_FORMAT. */
 static plumb_status check_differ(const struct pairs *s)
 {
     int64_t same = 0, first = 0;
@@ -231,7 +233,7 @@ static plumb_status open_embedder(struct pairs *s, struct plumb_references *refe
                                plumb_embed_bytes(&s->embed, &s->micro.pack));
 }
 
-/* A method that compares two answers of a prompt. */
+/* Reads the method and its parameters. PLUMB_ERR_CONFIG if it cannot train on given pairs. */
 static plumb_status read_method(const struct plumb_method **out, struct plumb_align_param *param,
                                 const struct plumb_config *cfg)
 {
@@ -267,7 +269,7 @@ static plumb_status prepare_prefer(struct pairs *s)
     }
     if (!s->micro.reference)
         return PLUMB_OK;
-    /* The run is one iteration: previous is where it starts. */
+    /* prefer runs one iteration, so `previous` is the model that the run starts from */
     const bool previous = strcmp(cfg->method.reference, "previous") == 0;
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
@@ -283,9 +285,10 @@ static plumb_status prepare_prefer(struct pairs *s)
     return st;
 }
 
-/* ---- which pairs ---------------------------------------------------------------------------- */
+/* ---- choice of the pairs -------------------------------------------------------------------- */
 
-/* cosine[i] of this rank's records, by blocks of a micro-batch dealt out in turn. */
+/* Sets cosine[i] of this rank's records: the similarity of the two answers of record i. Rank r
+ * takes every world_size-th block of micro_batch_size records, from block r on. */
 static plumb_status likeness(struct pairs *s, double *cosine)
 {
     const int64_t block = s->t->cfg->train.micro_batch_size, n = s->data->n;
@@ -308,7 +311,7 @@ static plumb_status likeness(struct pairs *s, double *cosine)
     return PLUMB_OK;
 }
 
-/* Keeps a share of the pairs, the same on every rank. Collective. */
+/* REAL: chooses the pairs that are trained on. The result is the same on every rank. Collective. */
 static plumb_status pick_pairs(struct pairs *s)
 {
     const int64_t n = s->data->n;
@@ -319,7 +322,7 @@ static plumb_status pick_pairs(struct pairs *s)
                              : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
                                              "cosines of %lld pairs", (long long)n);
     st = plumb_comm_agree(s->t->comm, st);
-    if (st == PLUMB_OK) /* one owner each */
+    if (st == PLUMB_OK) /* one owner per record; the other ranks add 0 */
         st = plumb_comm_allreduce_f64(s->t->comm, cosine, n, PLUMB_SUM);
     if (st == PLUMB_OK)
         st = plumb_pick_share(s->kept, s->epochs.cut.items, s->embed.pick, cosine, n, &key);

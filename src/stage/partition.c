@@ -1,4 +1,4 @@
-/* partition.c - how many prompts an iteration takes, which ranks have them, and when a run ends.
+/* partition.c - chooses each iteration's prompts, their owner ranks, and the end of the run.
  * Layer 5. Includes stage/align.h, train/budget.h, base/, comm/, data/. */
 #include <stdlib.h>
 
@@ -9,11 +9,12 @@
 #include "stage/align.h"
 #include "train/budget.h"
 
-/* Where the checkpoint keeps them. */
-#define GENERATED "generated.tokens"  /* on all ranks, all iterations so far */
-#define NEXT      "generated.prompts" /* that the next iteration answers; with a budget */
+/* Names of values in the checkpoint. */
+#define GENERATED "generated.tokens"  /* tokens generated so far, by all ranks */
+#define NEXT      "generated.prompts" /* prompts of the next iteration; only with a token budget */
 
-/* Prompts of one step that are this rank's: those of its micro-batches, which are neighbours. */
+/* Returns the range of prompts that this rank owns in one step: the prompts of its micro-batches,
+ * which are contiguous. */
 static struct plumb_range share_of(const struct plumb_align_run *a,
                                    const struct plumb_batch_cut *cut, int64_t step)
 {
@@ -36,7 +37,7 @@ static struct plumb_batch_cut split_of(const struct plumb_config *cfg, int64_t i
 static int64_t count_local(const struct plumb_align_run *a, int64_t items)
 {
     const struct plumb_batch_cut cut = split_of(a->t->cfg, items);
-    const int64_t last = plumb_cut_steps(&cut) - 1; /* the others are all alike */
+    const int64_t last = plumb_cut_steps(&cut) - 1; /* all earlier steps have equal shares */
     const struct plumb_range first = share_of(a, &cut, 0), rest = share_of(a, &cut, last);
     return last * (first.end - first.begin) + rest.end - rest.begin;
 }
@@ -54,14 +55,15 @@ static void split(struct plumb_align_run *a, int64_t items)
     }
 }
 
-/* Whether every iteration is on the same prompts, of which the method says how many are answered
- * anew. */
+/* Returns true if every iteration has the same prompts and the method decides how many of them get
+ * new answers. */
 static bool same_prompts(const struct plumb_align_run *a)
 {
     return a->add->fresh_prompts != NULL;
 }
 
-/* Prompts that iteration number `iteration` (from 0) answers anew, without a budget. */
+/* Returns how many prompts get new answers in iteration `iteration` (from 0), if no token budget
+ * limits it. */
 static int64_t whole_of(const struct plumb_align_run *a, int64_t iteration)
 {
     const bool all = !same_prompts(a) || iteration == 0;
@@ -87,7 +89,7 @@ plumb_status plumb_align_open_partition(struct plumb_align_run *a)
                   "train.prompts_per_iteration: %lld, but %s holds only %lld prompts", (long long)n,
                   cfg->data.prompts, (long long)a->data->n);
     a->part.per_iteration = n;
-    if (budget > 0 && same_prompts(a)) { /* its iterations are all on the same prompts */
+    if (budget > 0 && same_prompts(a)) { /* the first iteration's number holds for all */
         a->part.per_iteration = n = first_of(a);
         PLUMB_REQUIRE(whole_of(a, 1) > 0, PLUMB_ERR_CONFIG,
                       "method.renew: %g of %lld prompts is none, and train.generated_tokens is "
@@ -111,7 +113,8 @@ plumb_status plumb_align_open_partition(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* The records of the prompts, in their global order, and of the local prompts. */
+/* Sets the record of each prompt of the iteration, in the global order, and of each local prompt.
+ */
 static plumb_status choose_records(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;

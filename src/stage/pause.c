@@ -1,17 +1,19 @@
-/* pause.c - an iteration in progress, into a checkpoint and out of it.
+/* pause.c - saves an unfinished iteration to a checkpoint and restores it.
  * Layer 5. Includes stage/align.h, base/, io/.
  *
- * Every rank writes answers.rank-R.h5: its completions, finished or not, and what is known of them.
- * Any number of ranks reads them all and takes the completions of its own prompts.
+ * Every rank writes answers.rank-R.h5 with its n completions, finished or not. On resume, every
+ * rank reads all files and takes the completions of its own prompts, so the number of ranks may
+ * change. slot is the prompt's index in the iteration; logp_* are sums in nats.
  *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64                  (n,)
  *   logp_ref, logp_start, logp_judge f64                                               (n,)
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
  *   ids i32, logp f32, logp_sampled f32
- *   margins f64           of the steps taken, where labels are doubted
- *   previous f32          weights that the iteration began with, where they are read and the policy
- *                         has moved; in rank 0's file
- *   sums f64              of the steps taken: see struct plumb_align_sums
- * Attributes: format, version, iteration (from 1), world_size, rank, weights (that sampled). */
+ *   margins f64           SPA only: margins of the steps taken
+ *   previous f32          weights at the iteration's start; only in rank 0's file, and only if a
+ *                         reference needs them and the policy has changed since
+ *   sums f64              struct plumb_align_sums of the steps taken
+ * Attributes: format, version, iteration (from 1), world_size, rank, and weights (fingerprint of
+ * the weights that sampled). */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +38,7 @@ static plumb_status file_name(char out[4096], const char *dir, int64_t rank)
     return plumb_path_join(out, 4096, dir, name);
 }
 
-/* The scalars of completions, as the file has them. */
+/* The scalars of n completions, as columns of the file. */
 struct columns {
     int64_t n;
     int64_t *slot, *offsets;
@@ -122,8 +124,8 @@ static plumb_status write_tokens(plumb_h5 *f, const struct plumb_answers *r,
     return PLUMB_OK;
 }
 
-/* Weights that the iteration began with and that are still to be read; NULL: the policy has them.
- */
+/* Returns the copy of the weights from the iteration's start, or NULL if there is no copy or the
+ * policy still has these weights. */
 static plumb_model *weights_left(const struct plumb_align_run *a)
 {
     plumb_model *held = plumb_references_held(a->reference.set);
@@ -260,7 +262,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     o->scored = c->scored[i];
     o->stop = (enum plumb_stop)c->stop[i];
     o->reward = c->reward[i];
-    if (!o->old) /* kept from the iteration before: begin has said whose it is */
+    if (!o->old) /* OPTune's begin has set the weights of an old answer */
         o->weights = r->weights;
     for (int role = 0; role < PLUMB_ROLES; role++)
         o->under[role] = c->under[role * c->n + i];
@@ -280,7 +282,8 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     return o->finished ? plumb_answer_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
-/* Into the weights that are held, which are the policy's so far. */
+/* Reads `previous` into the copy of the weights from the iteration's start. If the file has no
+ * `previous`, the copy keeps the policy's weights. */
 static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 {
     plumb_model *m = plumb_references_held(a->reference.set);
@@ -350,7 +353,7 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
     PLUMB_REQUIRE(!held || held->fingerprint == a->answers.weights, PLUMB_ERR_FORMAT,
                   "%s: the iteration began with weights %016" PRIx64 ", the file has %016" PRIx64,
                   dir, a->answers.weights, held ? held->fingerprint : 0);
-    if (plumb_comm_rank(a->t->comm) != 0) /* sums over all ranks are in rank 0's hands alone */
+    if (plumb_comm_rank(a->t->comm) != 0) /* saved sums cover all ranks: keep them on rank 0 only */
         a->update.sums.mismatch = (struct plumb_mismatch){0};
     for (int64_t i = 0; i < wanted; i++) {
         finished += a->answers.at[i].finished;

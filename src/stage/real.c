@@ -39,8 +39,8 @@ static bool same(const struct plumb_answer *a, const struct plumb_answer *b)
     return a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof(*a->ids)) == 0;
 }
 
-/* Drops all but two answers of a local prompt, whose embeddings begin at sequence `at`; all but the
- * first if all are the same. */
+/* Drops all but two answers of a local prompt, or all but the first if all answers are equal. The
+ * embeddings of its answers begin at sequence `at` of the packed micro-batch. */
 static plumb_status select_pair(struct plumb_align_run *a, int64_t prompt, int64_t at)
 {
     struct real *r = a->own;

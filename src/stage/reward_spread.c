@@ -1,4 +1,4 @@
-/* reward_spread.c - says when the rewards of an iteration tell no answer from another.
+/* reward_spread.c - warns if equal rewards in an iteration give the method no preference.
  * Layer 5. Includes stage/align.h, base/. */
 #include <math.h>
 #include <stdio.h>
@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "stage/align.h"
 
-/* What the rewards of an iteration differ in. */
+/* Counts that show how far the rewards of an iteration differ, over all ranks. */
 struct spread {
     int64_t values;     /* finite rewards */
     double low, high;   /* the smallest and the largest finite reward */
@@ -16,13 +16,14 @@ struct spread {
     int64_t same_texts; /* of `flat`: with answers that are all the same text */
 };
 
-/* As plumb_stats_reward: values that differ by rounding only are the same. */
+/* Returns true if low and high differ by rounding only; the same limit as in plumb_stats_reward. */
 static bool is_flat(double low, double high)
 {
     return high - low <= 1e-8 * fmax(fabs(low), fabs(high));
 }
 
-/* Whether two answers have the same number of tokens and the same log-prob. */
+/* Returns true if answers i and j have the same number of tokens and the same log-prob sum. This is
+ * taken as equal texts. */
 static bool same_text(const struct plumb_align_run *a, int64_t i, int64_t j)
 {
     const double *x = a->decision.row + i * ROW_VALUES, *y = a->decision.row + j * ROW_VALUES;
@@ -66,7 +67,8 @@ static bool only_lengths(const struct plumb_config *cfg)
     return true;
 }
 
-/* The likely reason why rewards are the same. */
+/* Returns the likely reason why rewards are equal. `all`: all rewards of the iteration are equal,
+ * not only those of each prompt. */
 static const char *likely(const struct plumb_align_run *a, const struct spread *s, bool all)
 {
     const struct plumb_config *cfg = a->t->cfg;

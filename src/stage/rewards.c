@@ -18,36 +18,35 @@
 #include "text/tokenizer.h"
 #include "train/pack.h"
 
-/* Tokens that the reward model sees at a time, if there are so many; a longer text has a batch of
- * its own. */
+/* Largest number of tokens in a batch of the reward model. A longer text is a batch of its own. */
 enum { BATCH_TOKENS = 4096 };
 
 struct plumb_rewards {
     const struct plumb_config *cfg;
-    /* (a) a sequence classifier */
+    /* (a) reward.model: a sequence classifier */
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
-    int64_t longest; /* tokens that it reads of one text */
+    int64_t longest; /* most tokens of one text; the score of a longer one is missing */
     struct plumb_pack pack;
     float *score;   /* (pack.max_seq,) */
     int64_t *owner; /* (pack.max_seq,) item of each sequence */
     struct plumb_encoding encoding;
     struct plumb_encoder encoder;
-    struct plumb_chat_setting chat; /* the reward model's own; for prompts that are messages */
-    struct plumb_encoder plain;     /* of what its template wrote */
+    struct plumb_chat_setting chat; /* the reward model's chat template, for lists of messages */
+    struct plumb_encoder plain;     /* encodes the text that the chat template wrote */
     struct plumb_turns turns;
     struct plumb_buf text;
-    struct plumb_ids ids; /* of one text */
-    /* (b) a program */
+    struct plumb_ids ids; /* tokens of one text */
+    /* (b) reward.command: a program */
     plumb_reward_command *command;
-    /* (c) functions */
+    /* (c) reward.functions */
     plumb_reward_builtin *builtin;
     double *part; /* (part_cap,) scores of one source */
     int64_t part_cap;
-    struct plumb_reward_missing missing; /* since the beginning */
-    char first[120];                     /* of them: whose, and by which source */
-    char fault[512];
+    struct plumb_reward_missing missing; /* scores missing since plumb_rewards_begin */
+    char first[120]; /* names the first completion with a missing score, and its source */
+    char fault[512]; /* text of plumb_rewards_fault */
 };
 
 bool plumb_rewards_configured(const struct plumb_config *cfg)
@@ -73,7 +72,8 @@ static plumb_status set_longest(plumb_rewards *r, const struct plumb_rewards_nee
     return PLUMB_OK;
 }
 
-/* Texts come rendered: their template can only be compared. */
+/* Sets how texts are encoded for the reward model. The prompts' texts already contain the prompt
+ * template; if the reward model was trained with another one, this only warns. */
 static plumb_status open_encoding(plumb_rewards *r, const char *dir,
                                   const struct plumb_rewards_need *need)
 {
@@ -197,8 +197,8 @@ static plumb_status flush_pack(plumb_rewards *r, double *score,
     return PLUMB_OK;
 }
 
-/* The messages of the record and the completion, in the reward model's own chat template. The
- * completion is the record's own where it is a list of messages. */
+/* Writes the record's messages and the completion to r->text with the reward model's chat template.
+ * If the completion is the record's own list of messages, writes those messages. */
 static plumb_status put_turns(plumb_rewards *r, const struct plumb_reward_item *item,
                               const plumb_json *record)
 {
@@ -219,8 +219,9 @@ static plumb_status put_turns(plumb_rewards *r, const struct plumb_reward_item *
                               NULL, where);
 }
 
-/* r->ids of one item, and where its completion begins. Messages go through the reward model's chat
- * template, if it has one; all else is read as the texts are. */
+/* Sets r->ids to the tokens of one item, and *begin to the index of its first completion token. A
+ * list of messages goes through the reward model's chat template, if it has one. Other items are
+ * encoded as prompt text + completion text. */
 static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item *item,
                                 int64_t *begin)
 {
@@ -237,7 +238,7 @@ static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item
         plumb_json_free(&record);
         if (st == PLUMB_OK)
             st = plumb_encode_prompt(&r->plain, &r->ids, plumb_buf_text(&r->text), r->text.len);
-        *begin = plumb_min_i64(r->ids.n, 1); /* nothing of a score depends on it */
+        *begin = plumb_min_i64(r->ids.n, 1); /* the score does not depend on it */
         return st;
     }
     PLUMB_TRY(plumb_encode(&r->encoder, &r->ids, at, NULL, part, item->alone ? 1 : 2));
@@ -245,7 +246,8 @@ static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item
     return PLUMB_OK;
 }
 
-/* Prompt and completion are read together, as reward training has read its pairs. */
+/* Scores n items with the reward model. It reads prompt and completion as one text, as in reward
+ * training. */
 static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                 double *score, struct plumb_reward_missing *missing)
 {
@@ -267,7 +269,8 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
     return flush_pack(r, score, missing);
 }
 
-/* score += part; a missing part makes the sum missing. The first one and its source are noted. */
+/* Adds r->part to score. If a part is missing, the sum is missing (NaN). Notes the first item with
+ * a missing part, and its source, in r->first. */
 static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_item *item,
                      int64_t n, const char *source)
 {
@@ -279,7 +282,8 @@ static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_
     }
 }
 
-/* "3 no answer in time, 1 the score is null (found: ...)" */
+/* Writes the reasons for missing scores, for example "3 x no answer in time, 1 x the score is null
+ * (found: ...)". */
 static void describe(char *out, size_t size, const struct plumb_reward_missing *missing)
 {
     size_t at = 0;

@@ -1,8 +1,9 @@
-/* rewards.h - the score of a completion, from whatever sources the configuration names.
+/* rewards.h - computes the score of a completion from the configured reward sources.
  * Layer 5. Includes config/, data/, model/, comm/.
  *
- * score = model score + command score + weighted sum of built-in functions, of those that are
- * configured. A source that gives nothing makes the whole score missing (NaN), never 0. */
+ * score = reward.model's score + reward.command's score + weighted sum of reward.functions, as far
+ * as they are configured. If a source gives no finite score, the whole score is missing (NaN), not
+ * 0. */
 #ifndef PLUMB_STAGE_REWARDS_H
 #define PLUMB_STAGE_REWARDS_H
 
@@ -15,33 +16,34 @@
 
 typedef struct plumb_rewards plumb_rewards;
 
-/* Whether the configuration names any source. */
+/* Returns true if reward.model, reward.command or reward.functions is configured. */
 bool plumb_rewards_configured(const struct plumb_config *cfg);
-/* What is going to be scored: the sizes of the reward model's batch. */
+/* Sizes of the items that will be scored. They set the size of the reward model's batch. */
 struct plumb_rewards_need {
-    int64_t longest; /* tokens of a prompt and its completion, or bytes of their text */
-    int64_t items;   /* on this rank at a time */
-    const char
-        *prompt_template; /* that the prompts' texts were made with; NULL: data.prompt_template */
+    int64_t longest; /* largest length of prompt + completion, in tokens or in bytes of text */
+    int64_t items;   /* largest number of items per call, on this rank */
+    /* template that made the prompts' texts; NULL stands for data.prompt_template */
+    const char *prompt_template;
 };
 
-/* Opens every configured source; PLUMB_ERR_CONFIG when there is none. *out is the caller's.
- * reward.model reads texts of up to
- *     reward.context, or where that is 0 min(its context, what it was trained on,
- *                                            2 need->longest + 16)
- * tokens: its tokenizer may need more of them than the policy's. */
+/* Opens every configured reward source. PLUMB_ERR_CONFIG if none is configured. The caller must
+ * destroy *out. reward.model reads at most this number of tokens of a text:
+ *     reward.context, or if that is 0:
+ *     min(the model's maximum context, the length it was trained on, 2 need->longest + 16)
+ * The factor 2 is there because its tokenizer may need more tokens than the policy's. */
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
                                   struct plumb_backend *backend,
                                   const struct plumb_rewards_need *need);
-void plumb_rewards_destroy(plumb_rewards **r); /* NULL is allowed */
+void plumb_rewards_destroy(plumb_rewards **r); /* does nothing if *r is NULL */
 
-/* What is missing is counted anew from here. */
+/* Resets the count of missing scores and the text of plumb_rewards_fault. */
 void plumb_rewards_begin(plumb_rewards *r);
-/* score[i] (n,) of this rank's items; NaN = missing. Not collective. */
+/* Sets score[i] (n,) for each of this rank's n items; NaN if the score is missing. Not collective.
+ */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
-/* The first completion whose score is missing since the beginning, which source gave none, and why
- * scores are missing, in words; "" when none are. */
+/* Returns a text about the scores missing since plumb_rewards_begin: the first such completion, the
+ * source that gave no score, and the reasons with their counts. "" if no score is missing. */
 const char *plumb_rewards_fault(const plumb_rewards *r);
 
 #endif

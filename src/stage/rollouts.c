@@ -1,4 +1,4 @@
-/* rollouts.c - lets the policy answer, plainly and under the principles, and scores the answers.
+/* rollouts.c - samples completions of plain and principled prompts, and scores them.
  * Layer 5. Includes stage/rollouts.h, base/. */
 #include "stage/rollouts.h"
 
@@ -98,7 +98,7 @@ struct sink {
     const struct plumb_answer_source *src;
     struct plumb_progress progress;
     int64_t done;
-    int64_t before; /* tokens that the generator has drawn earlier */
+    int64_t before; /* tokens that the generator had sampled before this call */
 };
 
 plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answer_source *src,
@@ -131,7 +131,7 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Before every decode step: shows the progress, and asks whoever may want a pause. */
+/* Called before every decode step: shows the progress and returns true if a pause is requested. */
 static bool show_and_ask(void *arg)
 {
     struct sink *s = arg;
@@ -173,8 +173,9 @@ plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_ans
     return PLUMB_OK;
 }
 
-/* Neighbours that have no token yet and the same prompt are one request, so that they share it;
- * what was paused is a request of its own. */
+/* Makes the generation requests of all unfinished completions. Adjacent completions with the same
+ * prompt and no tokens yet share one request, so the prompt is computed once. A partial completion
+ * is a request of its own. Returns the number of requests. */
 static int64_t make_requests(struct plumb_answers *r, const struct plumb_dataset *data)
 {
     int64_t n = 0;
@@ -232,7 +233,7 @@ plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_
     return st;
 }
 
-/* Completions first .. first+n-1 of the list r->item. */
+/* Scores the items first .. first+n-1 of r->item and stores the rewards. */
 static plumb_status score_some(struct plumb_answers *r, plumb_rewards *rewards, int64_t first,
                                int64_t n)
 {
@@ -244,8 +245,8 @@ static plumb_status score_some(struct plumb_answers *r, plumb_rewards *rewards, 
     return PLUMB_OK;
 }
 
-/* A piece takes about PIECE_SECONDS: whoever asks for a pause waits no longer, and a command that
- * scores many at once gets many. */
+/* Items are scored in batches that take about PIECE_SECONDS: short enough for a quick pause, large
+ * enough for a reward command that scores many items at once. */
 #define PIECE_SECONDS 0.5
 enum { FIRST_PIECE = 4, GROWTH = 4 };
 

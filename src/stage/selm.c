@@ -7,7 +7,7 @@
 #include "stage/align.h"
 
 struct selm {
-    struct plumb_answers greedy; /* one of each local prompt, sampled from the reference */
+    struct plumb_answers greedy; /* the reference's greedy answer to each local prompt */
 };
 
 static plumb_status open_rollouts(struct plumb_align_run *a, int64_t *bytes)
@@ -26,8 +26,8 @@ static void close(struct plumb_align_run *a)
     free(a->own);
 }
 
-/* The reference does not move within an iteration: a pause does not keep its answers, they are
- * generated again. */
+/* Returns the settings for the reference's greedy answers. The reference does not change within an
+ * iteration, so a pause does not save these answers: a resumed run generates them again. */
 static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
 {
     struct plumb_answer_source src = plumb_align_source(a);
@@ -57,7 +57,8 @@ static int64_t rollout_tokens(const struct plumb_align_run *a, int64_t local_pro
     return ((const struct selm *)a->own)->greedy.at[local_prompt].n;
 }
 
-/* The greedy answer has the log-prob under the reference that it was generated with. */
+/* Packs the greedy answer of a local prompt. The log-probs from its generation are its reference
+ * log-probs. */
 static plumb_status add_sequences(struct plumb_align_run *a, int64_t local_prompt)
 {
     const struct selm *s = a->own;

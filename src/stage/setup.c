@@ -36,7 +36,7 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
         "train.generated_tokens: how many steps it takes is not known before, and "
         "train.lr_schedule and train.warmup_ratio need that: expected constant and 0");
     if (dry && !*cfg->data.prompts)
-        return PLUMB_OK; /* no prompts, no principles: sizes alone */
+        return PLUMB_OK; /* `plumb plan` without prompts needs no principles */
     if (a->method->guides & PLUMB_GUIDE_PRINCIPLES)
         PLUMB_TRY(check_text("method.principles", cfg->method.principles, a->method));
     if (a->method->guides & PLUMB_GUIDE_CONTRARY)
@@ -48,7 +48,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     if (a->data)
-        return PLUMB_OK; /* read when the memory was planned */
+        return PLUMB_OK; /* the memory plan has already read it */
     if (a->t->backend->dry && !*cfg->data.prompts)
         return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
     PLUMB_REQUIRE(cfg->data.prompts && *cfg->data.prompts, PLUMB_ERR_CONFIG,
@@ -67,7 +67,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     options.contrary = contrast ? plumb_buf_text(&contrary) : NULL;
     options.principle_template = cfg->method.principle_template;
     options.principle_in_system = cfg->method.principle_role == PLUMB_PRINCIPLE_SYSTEM;
-    options.max_prompt_tokens = /* at least one token of answer */
+    options.max_prompt_tokens = /* leave space for at least one completion token */
         plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
     if (st == PLUMB_OK)
         st = plumb_dataset_open(&a->data, cfg->data.prompts, &options);
@@ -94,7 +94,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const int64_t max_pos = plumb_at_most(cfg->data.max_tokens, a->t->model->spec.max_pos);
     const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
-    /* one answer under its principles must fit, too */
+    /* the longest answer after its principled prompt must also fit into the micro-batch */
     PLUMB_TRY(plumb_micro_init(&a->update.micro, PLUMB_MICRO_LOGP,
                                plumb_max_i64(max_seq * whole, whole_any), max_seq));
     a->t->micro = &a->update.micro;
@@ -130,7 +130,8 @@ static plumb_status open_rewards(struct plumb_align_run *a)
     return plumb_rewards_create(&a->rewards, cfg, a->t->backend, &need);
 }
 
-/* The divergence is reported where the start weights are open anyhow, too. */
+/* Opens the reference models. The KL to the start is also computed if another role already needs
+ * the start weights. */
 static plumb_status open_references(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;

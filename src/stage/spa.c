@@ -11,9 +11,9 @@
 #include "stage/align.h"
 
 struct spa {
-    double *margin; /* (epochs * items,) of this iteration so far, in global order; NaN: no pair */
-    double *work;   /* the same room, scratch */
-    int64_t n;      /* margins so far */
+    double *margin; /* (n,) margins of the iteration's steps, in global order; NaN if no pair */
+    double *work;   /* scratch of the same size */
+    int64_t n;      /* number of margins so far; at most epochs * prompts */
     struct plumb_mix mix;
 };
 
@@ -57,8 +57,8 @@ static plumb_status begin(struct plumb_align_run *a)
 
 /* ---- reward --------------------------------------------------------------------------------- */
 
-/* beta (log pi(y|x) - log pi_judge(y|x)), with pi as it sampled the answer.
- *                                          Source: SPA, arXiv:2406.04412, eq. 7-8 */
+/* Returns the implicit reward of answer y to prompt x. pi is the policy that sampled the answer:
+ *     beta (log pi(y|x) - log pi_judge(y|x))          Source: SPA, arXiv:2406.04412, eq. 7-8 */
 static double implicit_reward(const struct plumb_align_run *a, const struct plumb_answer *o)
 {
     double logp = 0;
@@ -79,7 +79,8 @@ static plumb_status score(struct plumb_align_run *a)
 
 /* ---- label noise ---------------------------------------------------------------------------- */
 
-/* Log-prob sums of the packed sequences, under the current policy moved away from the reference. */
+/* Sets m->logp: the log-prob sums of the packed sequences. With decoupling > 0, the logits are the
+ * policy's, extrapolated away from the reference's. */
 static plumb_status score_packed(struct plumb_align_run *a)
 {
     struct spa *s = a->own;
@@ -95,7 +96,7 @@ static plumb_status score_packed(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* Margins of the pairs of one micro-batch of this rank: margin[prompt - first]. */
+/* Sets margin[prompt - first] for each pair of one micro-batch of this rank. */
 static plumb_status micro_margins(struct plumb_align_run *a, struct plumb_range prompts,
                                   int64_t first, double *margin)
 {
@@ -128,7 +129,8 @@ static plumb_status local_margins(struct plumb_align_run *a, struct plumb_range 
     return PLUMB_OK;
 }
 
-/* Margins of the step's pairs under the current weights, and which labels are smoothed. */
+/* Computes the margins of the step's pairs under the current weights, and smooths the labels of
+ * pairs with a small margin. Collective. */
 static plumb_status decide_step(struct plumb_align_run *a, struct plumb_range prompts)
 {
     struct spa *s = a->own;

@@ -1,17 +1,17 @@
-/* update.c - gradients of the method's objective on one optimizer step's rollouts.
+/* update.c - computes the gradient of the method's objective on one optimizer step's rollouts.
  * Layer 5. Includes stage/align.h, base/. */
 #include <math.h>
 
 #include "stage/align.h"
 
-/* Local index of a prompt that this rank owns in the current step. */
+/* Returns the local prompt of a prompt that this rank owns in the current step. */
 static int64_t local_prompt(const struct plumb_align_run *a, int64_t prompt)
 {
     const int64_t first = a->part.local_prompt[a->part.step_first[a->update.step]];
     return a->part.step_first[a->update.step] + (prompt - first);
 }
 
-/* Completion `sample` of that prompt. */
+/* Returns completion `sample` of a prompt that this rank owns in the current step. */
 static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t prompt, int64_t sample)
 {
     return &a->answers.at[local_prompt(a, prompt) * a->answers.group_size + sample];
@@ -53,7 +53,9 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range p
     return PLUMB_OK;
 }
 
-/* What was sampled from the plain prompt is in the batch under that very prompt. */
+/* Compares the log-probs of the packed completions that were sampled from the plain prompt. The
+ * micro-batch holds these after the same prompt; principled ones are packed after another prompt.
+ */
 static plumb_status compare_plain(struct plumb_align_run *a)
 {
     const float *logp = a->update.micro.pack.logp;
@@ -67,7 +69,8 @@ static plumb_status compare_plain(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* Comparisons of best and worst that an objective of whole groups reports. */
+/* Returns the number of groups in the micro-batch, or 0 for an objective of pairs. A group
+ * objective reports one comparison (best, worst) per group. */
 static int64_t grouped(const struct plumb_micro *m)
 {
     return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;
@@ -104,13 +107,13 @@ plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_res
     a->update.denominator = plumb_scoreboard_terms(a->decision.board, a->update.prompt_list,
                                                    prompts.end - prompts.begin);
     *out = (struct plumb_step_result){0};
-    if (a->update.denominator == 0) /* the board is the same everywhere: every rank skips */
+    if (a->update.denominator == 0) /* the scoreboard is equal on all ranks: every rank skips */
         return PLUMB_OK;
     return plumb_trainer_step(a->t, plumb_cut_leaves(&a->part.split, a->update.step),
                               micro_batch_gradient, a, out);
 }
 
-/* The batch that is packed, all of one role. */
+/* Computes the reference log-probs of the packed completions for one role. */
 static plumb_status score_packed(struct plumb_align_run *a, enum plumb_role role)
 {
     struct plumb_micro *m = &a->update.micro;
