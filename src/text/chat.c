@@ -1,4 +1,5 @@
-/* chat.c - messages become text by a chat template, as transformers' apply_chat_template does.
+/* chat.c - renders the messages of a conversation to text with a chat template, like
+ * apply_chat_template of transformers.
  * Layer 3. Includes text/chat.h, base/, io/. */
 #include "text/chat.h"
 
@@ -8,7 +9,8 @@
 
 #include "io/file.h"
 
-/* transformers appends this to an open message, renders, and cuts the text there. */
+/* A mark after the content of the open message. The rendered text is cut at the mark. transformers
+ * uses the same text. */
 #define TAG "CONTINUE_FINAL_MESSAGE_TAG"
 
 /* ---- messages as a template sees them ------------------------------------------------------- */
@@ -45,7 +47,8 @@ static plumb_status put_open_text(struct plumb_buf *out, const plumb_json *text)
     return st;
 }
 
-/* The content of the message that stays open: TAG behind it, or behind its last text part. */
+/* Writes the content of the message that is left open. The mark TAG follows the content, or its
+ * last text part. */
 static plumb_status put_open(struct plumb_buf *out, const plumb_json *content)
 {
     int64_t last = plumb_json_count(content) - 1;
@@ -68,7 +71,8 @@ static plumb_status put_open(struct plumb_buf *out, const plumb_json *content)
     return plumb_buf_add_text(out, "]");
 }
 
-/* Members that are null go; reasoning is found under the names that templates read. */
+/* Writes one message. Members that are null are dropped. The reasoning is written under each name
+ * under which templates read it. */
 static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool open)
 {
     const plumb_json *thought = reasoning_of(m);
@@ -146,7 +150,8 @@ static plumb_status set_all(plumb_jinja_vars *v, const struct plumb_chat *chat,
     return plumb_jinja_set_bool(v, "add_generation_prompt", chat->add_generation_prompt);
 }
 
-/* Cuts the text where the open message ends; begin: where the conversation's text begins. */
+/* Cuts the text at the mark TAG. The text of the conversation begins at byte offset `begin` of
+ * out. */
 static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *where)
 {
     const char *text = plumb_buf_text(out), *at = NULL;
@@ -157,7 +162,8 @@ static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *w
                   "its content",
                   where);
     int64_t end = at - text;
-    if (at[strlen(TAG)] != ' ') /* the template trims contents */
+    /* the template has removed the space after TAG, so it trims contents */
+    if (at[strlen(TAG)] != ' ')
         while (end > begin && isspace((unsigned char)text[end - 1]))
             end--;
     out->len = end;
@@ -190,7 +196,7 @@ done:
     return st;
 }
 
-/* ---- where templates are -------------------------------------------------------------------- */
+/* ---- finding a template ---------------------------------------------------------------------- */
 
 static plumb_status compile_file(plumb_jinja **out, const char *path)
 {
@@ -202,7 +208,8 @@ static plumb_status compile_file(plumb_jinja **out, const char *path)
     return st;
 }
 
-/* The template of that name in a list of {"name", "template"}, or NULL. */
+/* Returns the template with this name in a list of {"name", "template"} objects; NULL if there is
+ * none. */
 static const plumb_json *listed(const plumb_json *list, const char *name)
 {
     for (int64_t i = 0; i < plumb_json_count(list); i++) {
@@ -213,7 +220,7 @@ static const plumb_json *listed(const plumb_json *list, const char *name)
     return NULL;
 }
 
-/* names += the names of a folder's templates, for a message. */
+/* Appends the names of the folder's templates to `names`, for an error message. */
 static plumb_status put_names(struct plumb_buf *names, const plumb_json *list, const char *folder)
 {
     char path[4096];
@@ -247,7 +254,7 @@ static plumb_status not_there(const char *want, const plumb_json *list, const ch
     return st;
 }
 
-/* A named template of the folder; *out stays NULL if there is none. */
+/* Finds and compiles a named template of the folder. *out stays NULL if there is none. */
 static plumb_status find_named(plumb_jinja **out, const char *want, const plumb_json *list,
                                const char *folder)
 {
@@ -262,7 +269,8 @@ static plumb_status find_named(plumb_jinja **out, const char *want, const plumb_
                 : PLUMB_OK;
 }
 
-/* The folder's own template. */
+/* Finds and compiles the folder's template for want = "auto". `own` is "chat_template" of
+ * tokenizer_config.json. */
 static plumb_status find_own(plumb_jinja **out, const plumb_json *own, const char *folder,
                              bool tools)
 {

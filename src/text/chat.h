@@ -1,43 +1,53 @@
-/* chat.h - messages become text by a chat template, as transformers' apply_chat_template does.
+/* chat.h - renders the messages of a conversation to text with a chat template, like
+ * apply_chat_template of transformers.
  * Layer 3. Includes base/, io/json.h and text/jinja/jinja.h. */
 #ifndef PLUMB_TEXT_CHAT_H
 #define PLUMB_TEXT_CHAT_H
 
 #include "text/jinja/jinja.h"
 
-/* What one conversation is rendered with. All nodes are borrowed. */
+/* The input of one rendering. All JSON nodes are borrowed. */
 struct plumb_chat {
-    const plumb_json *messages;  /* array of objects, at least one */
-    const plumb_json *tools;     /* array, or NULL for none */
-    const plumb_json *documents; /* array, or NULL for none */
-    const plumb_json *arguments; /* object: variables by name, or NULL for none */
+    const plumb_json *messages;  /* array of one or more message objects */
+    const plumb_json *tools;     /* array of tool descriptions; NULL if there are none */
+    const plumb_json *documents; /* array of documents; NULL if there are none */
+    /* object with further template variables; NULL if there are none */
+    const plumb_json *arguments;
     bool add_generation_prompt;
-    bool continue_final_message; /* leave the last message open; not with the one above */
+    /* The last message is left open, so that a model continues it. Not allowed together with
+     * add_generation_prompt. */
+    bool continue_final_message;
 };
 
-/* Special tokens by their variable ("bos_token"). Strings are borrowed. */
+/* A special token and the template variable that contains it, such as "bos_token". The strings are
+ * borrowed. */
 struct plumb_chat_token {
     const char *name, *text;
 };
 
-/* out += the text of one conversation. Members of a message that are null are dropped; a message's
- * reasoning is found under "reasoning_content", "thinking" and "reasoning", and given as the first
- * two. Arguments win over special tokens. spans: as in plumb_jinja_render, NULL when not wanted;
- * refused together with continue_final_message. where: file and line, for messages.
- * Errors: PLUMB_ERR_FORMAT for messages of another shape, and those of plumb_jinja_render. */
+/* Appends the text of one conversation to out. Members of a message that are null are dropped. The
+ * reasoning of a message may be named "reasoning_content", "thinking" or "reasoning"; the template
+ * finds it under the first two names. If an argument and a special token have the same name, the
+ * argument is used. spans is as in plumb_jinja_render and may be NULL; it must be NULL with
+ * continue_final_message. where is "file:line", for messages. Returns PLUMB_ERR_FORMAT if a message
+ * is not an object; otherwise the errors of plumb_jinja_render. */
 plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
                                struct plumb_jinja_spans *spans, const struct plumb_chat *chat,
                                const struct plumb_chat_token *tokens, int64_t n_tokens,
                                const struct plumb_jinja_limits *limits, const char *where);
 
-/* Finds a chat template and compiles it. want: a file; a name of one of the folder's templates; or
- * "auto", the folder's own: chat_template.jinja, otherwise chat_template of tokenizer_config.json,
- * where "tool_use" is taken if there are tools and a template of that name, otherwise "default".
- * Names come from additional_chat_templates/NAME.jinja, or from the list in tokenizer_config.json.
- * folder: the folder of the tokenizer, or NULL. *out is owned by the caller; it is NULL when want
- * is "auto" and the folder has no template.
- * Errors: PLUMB_ERR_IO, PLUMB_ERR_CONFIG when there is no such template (the message lists those
- * that there are), and those of plumb_jinja_compile. */
+/* Finds a chat template and compiles it.
+ *
+ *   in   want    a file, the name of a template in the folder, or "auto"
+ *        folder  folder of the tokenizer; NULL if there is none
+ *        tools   with "auto": take the template named "tool_use" if there is one
+ *   out  *out    the template, owned by the caller; NULL if want is "auto" and the folder has none
+ *
+ * A named template is additional_chat_templates/NAME.jinja, or an element of the list
+ * "chat_template" in tokenizer_config.json. "auto" takes chat_template.jinja, or else the string
+ * "chat_template" in tokenizer_config.json, or else the template named "default".
+ * Errors: PLUMB_ERR_IO; PLUMB_ERR_CONFIG if there is no such template (the message lists the
+ * existing ones); and the errors of plumb_jinja_compile. */
 plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const char *folder,
                                       bool tools);
 

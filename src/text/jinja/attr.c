@@ -1,8 +1,8 @@
-/* attr.c - attributes, subscripts and slices.
+/* attr.c - attributes, subscripts and slices of values.
  * Layer 3. Private to text/jinja.
  *
- * a.name looks for an attribute of the Python type first, then for a key; a[key] the other way
- * round. What is not there is undefined, which is no error before it is used. */
+ * a.name first looks for an attribute of the Python type, then for a key; a[key] looks in the other
+ * order. If nothing is found, the result is undefined, which is an error only when it is used. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -22,7 +22,8 @@ plumb_status plumb_jinja_undefined(struct plumb_jrun *r, jv *out, const char *fm
     return PLUMB_OK;
 }
 
-/* An attribute that Python's type has. *found false: it has none of this name. */
+/* Gets an attribute that the Python type has. *found is false if the type has no attribute with
+ * this name. */
 static plumb_status python_attr(struct plumb_jrun *r, jv *out, bool *found, jv a,
                                 const struct plumb_jstr *name)
 {
@@ -134,7 +135,7 @@ static plumb_status bound(struct plumb_jrun *r, int64_t *out, jv v, int64_t othe
     return PLUMB_OK;
 }
 
-/* Python's slice.indices. */
+/* Limits a slice index to the range that Python's slice.indices gives. */
 static int64_t clamp(int64_t i, int64_t n, bool backwards)
 {
     if (i < 0) {

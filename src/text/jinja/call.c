@@ -109,7 +109,7 @@ plumb_status plumb_jinja_spread(struct plumb_jrun *r, const struct plumb_jargs *
     return PLUMB_OK;
 }
 
-/* Takes a keyword argument out of the list; NULL when it is not there. */
+/* Finds the keyword argument with this name and marks it as used. Returns NULL if there is none. */
 static jv *take_keyword(struct plumb_jargs *args, bool *used, const struct plumb_jstr *name)
 {
     for (int64_t i = 0; i < args->n_kw; i++)
@@ -150,7 +150,8 @@ static plumb_status bind_extra(struct plumb_jrun *r, const struct plumb_jnode *d
                : PLUMB_OK;
 }
 
-/* Binds the arguments in the scope of the macro's body, which is the current one. */
+/* Assigns the arguments to the parameters in the current scope, which is the scope of the macro's
+ * body. */
 static plumb_status bind(struct plumb_jrun *r, const struct plumb_jnode *def,
                          struct plumb_jargs *args)
 {
@@ -241,7 +242,7 @@ static plumb_status call_range(struct plumb_jrun *r, jv *out, const struct plumb
     return PLUMB_OK;
 }
 
-/* dict(..) and namespace(..): a mapping or pairs, then keywords. */
+/* Calls dict(..) or namespace(..). The arguments are a mapping or pairs, followed by keywords. */
 static plumb_status call_dict(struct plumb_jrun *r, jv *out, const struct plumb_jargs *args,
                               bool space)
 {
@@ -285,7 +286,7 @@ static plumb_status call_raise(struct plumb_jrun *r, const struct plumb_jargs *a
     JFAIL(r, "%.*s", (int)(message.u.str->n < 900 ? message.u.str->n : 900), message.u.str->at);
 }
 
-/* The local time, as Python's datetime.now().strftime(format) gives it. */
+/* Calls strftime_now: formats the local time like Python's datetime.now().strftime(format). */
 static plumb_status call_strftime(struct plumb_jrun *r, jv *out, const struct plumb_jargs *args)
 {
     struct plumb_buf format = {0};
@@ -300,7 +301,7 @@ static plumb_status call_strftime(struct plumb_jrun *r, jv *out, const struct pl
     gettimeofday(&now, NULL);
     if (!localtime_r(&now.tv_sec, &tm))
         JFAIL(r, "the local time is not known");
-    /* A time without a zone: %f are microseconds, %z and %Z are empty. */
+    /* Python's now() has no time zone: %f gives microseconds, %z and %Z give an empty text. */
     plumb_status st = PLUMB_OK;
     const char *s = v.u.str->at;
     for (int64_t i = 0; i < v.u.str->n && st == PLUMB_OK; i++) {

@@ -1,6 +1,6 @@
-/* case_table.h - characters whose capital form is more than one character: the unconditional
- * mappings of Unicode 14's SpecialCasing.txt, as Python's str.upper and str.title give them.
- * tests/reference/jinja_fixtures.py --case prints the rows.
+/* case_table.h - lists the characters whose capital form has more than one character: the
+ * unconditional mappings of SpecialCasing.txt in Unicode 14. Python's str.upper and str.title use
+ * the same ones. tests/reference/jinja_fixtures.py --case prints the rows.
  * Layer 3. Private to text/jinja/text.c. */
 #ifndef PLUMB_TEXT_JINJA_CASE_TABLE_H
 #define PLUMB_TEXT_JINJA_CASE_TABLE_H
@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct plumb_jcase_row {
-    uint32_t from, to[3]; /* to: ends with 0 */
+    uint32_t from, to[3]; /* up to 3 code points; unused ones are 0 */
 };
 
 /* clang-format off */

@@ -1,4 +1,4 @@
-/* eval.c - expressions.
+/* eval.c - evaluates expressions.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/run.h"
 

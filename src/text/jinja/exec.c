@@ -1,8 +1,8 @@
-/* exec.c - statements: output, conditions, assignments, blocks.
+/* exec.c - runs statements: output, conditions, assignments, blocks.
  * Layer 3. Private to text/jinja.
  *
- * Scopes are those of jinja2: for, macro, call, with, filter, block and set blocks have a scope of
- * their own, into which assignments go; if has none. */
+ * Scopes are as in jinja2: the bodies of for, macro, call, with, filter, block and block set each
+ * have a scope of their own, which takes their assignments. The body of if has none. */
 #include "text/jinja/run.h"
 #include "text/pieces.h"
 
@@ -88,7 +88,7 @@ plumb_status plumb_jinja_capture(struct plumb_jrun *r, jv *out, const struct plu
     return plumb_jinja_take(r, out, &b, st);
 }
 
-/* Captures a body in a scope of its own; assignments in it are lost. */
+/* Runs a body in a new scope and captures its output. Assignments in the body are lost. */
 static plumb_status capture_inner(struct plumb_jrun *r, jv *out, const struct plumb_jnodes *body)
 {
     struct plumb_jscope *outer = r->scope, *inner;
@@ -117,7 +117,7 @@ static plumb_status branch(struct plumb_jrun *r, const struct plumb_jnode *n)
         PLUMB_TRY(plumb_jinja_eval(r, &v, n->a));
         if (plumb_jv_true(v))
             return plumb_jinja_exec(r, &n->item);
-        /* elif is an if of the same line of tags, alone in the else part */
+        /* an elif is a JN_IF that is the only node of the else body */
         if (n->more.n != 1 || n->more.at[0]->kind != JN_IF)
             return plumb_jinja_exec(r, &n->more);
         n = n->more.at[0];
@@ -208,7 +208,7 @@ static plumb_status statement(struct plumb_jrun *r, const struct plumb_jnode *n)
     case JN_SET_BLOCK:
     case JN_FILTER_BLOCK:
         PLUMB_TRY(capture_inner(r, &v, &n->item));
-        if (r->flow != JF_NORMAL) /* a break or continue inside: nothing is assigned */
+        if (r->flow != JF_NORMAL) /* the body ended with break or continue: assign nothing */
             return PLUMB_OK;
         if (n->b)
             PLUMB_TRY(plumb_jinja_apply_filter(r, &v, n->b, v));

@@ -1,4 +1,4 @@
-/* filter.c - the filters that take one value; the table of all filters.
+/* filter.c - the filters that take one value, and the table of all filters.
  * Layer 3. Private to text/jinja. */
 #include <math.h>
 
@@ -8,7 +8,7 @@
 typedef struct plumb_jrun run;
 typedef const struct plumb_jargs args_t;
 
-/* soft_str: a string as it is, anything else as its text. */
+/* Converts a value to a string like Jinja's soft_str: a string stays unchanged. */
 static plumb_status soft(run *r, jv *v)
 {
     return plumb_jinja_str(r, v, *v);
@@ -229,7 +229,8 @@ static plumb_status f_indent(run *r, jv *out, jv in, args_t *args)
     const bool first = got[1] && plumb_jv_true(v[1]), blank = got[2] && plumb_jv_true(v[2]);
     PLUMB_TRY(plumb_jseq_new(&r->arena, &lines, 0));
     PLUMB_TRY(plumb_jstr_lines(r, lines, in.u.str, false));
-    /* Jinja adds a line break before it splits, so that a last one counts as an empty line. */
+    /* Jinja appends a line break before it splits the text, so a line break at the end gives an
+     * empty last line. */
     const char *end = in.u.str->at + in.u.str->n;
     jv empty;
     PLUMB_TRY(plumb_jv_text(&r->arena, &empty, ""));
@@ -409,7 +410,8 @@ static const struct plumb_jfilter filters[] = {
 };
 #define N_FILTERS ((int)(sizeof(filters) / sizeof(*filters)))
 
-/* An index below N_FILTERS is one of this file, the others are those of filter_seq.c. */
+/* Returns the filter with this index. An index below N_FILTERS belongs to this file, a larger one
+ * to filter_seq.c. */
 static const struct plumb_jfilter *filter_at(int index)
 {
     return index < N_FILTERS ? &filters[index] : &plumb_jinja_seq_filters[index - N_FILTERS];

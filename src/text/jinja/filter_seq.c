@@ -1,11 +1,12 @@
-/* filter_seq.c - the filters that go over sequences and mappings.
+/* filter_seq.c - the filters for sequences and mappings.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/run.h"
 
 typedef struct plumb_jrun run;
 typedef const struct plumb_jargs args_t;
 
-/* One part of a path: digits are an index. */
+/* Replaces *item by the element or attribute that one part of a path names. A part that consists of
+ * digits is an index. */
 static plumb_status path_part(run *r, jv *item, const char *at, int64_t n)
 {
     jv key;
@@ -21,7 +22,8 @@ static plumb_status path_part(run *r, jv *item, const char *at, int64_t n)
     return plumb_jinja_item(r, item, *item, key);
 }
 
-/* otherwise: what replaces an undefined part, or NULL. */
+/* Follows a path from item. `otherwise` replaces an undefined result; NULL means that it stays
+ * undefined. */
 static plumb_status follow(run *r, jv *out, jv item, jv path, const jv *otherwise)
 {
     *out = item;
@@ -55,7 +57,8 @@ static plumb_status fold(run *r, jv *v)
     return v->kind == JK_STR ? plumb_jstr_case(r, v, v->u.str, JC_LOWER) : PLUMB_OK;
 }
 
-/* What an element is sorted by: its path, folded unless case counts. A path "a,b" is a list. */
+/* Gets the sort key of an element: the value at its path, in lower case if fold_case is true. If
+ * several is true, a path "a,b" gives a list of two keys. */
 static plumb_status key_of(run *r, jv *out, jv item, jv path, bool fold_case, bool several)
 {
     if (!several || path.kind != JK_STR || !memchr(path.u.str->at, ',', (size_t)path.u.str->n)) {
@@ -81,7 +84,8 @@ static plumb_status key_of(run *r, jv *out, jv item, jv path, bool fold_case, bo
     return PLUMB_OK;
 }
 
-/* Stable merge sort of values by their keys; work has room for n of each. */
+/* A value and its key. plumb sorts pairs with a stable merge sort, which needs memory for n more
+ * pairs. */
 struct pair {
     jv key, value;
 };
@@ -201,7 +205,7 @@ static plumb_status f_groupby(run *r, jv *out, jv in, args_t *args)
             PLUMB_TRY(follow(r, &name, p[i].value, v[0], otherwise));
             PLUMB_TRY(plumb_jseq_add(&r->arena, tuple, name));
             PLUMB_TRY(plumb_jseq_add(&r->arena, tuple, plumb_jv_of(JK_LIST, group)));
-            tuple->what = "group"; /* has the attributes grouper and list */
+            tuple->what = "group"; /* makes the attributes grouper and list available */
             tuple->depth = 2;
             PLUMB_TRY(plumb_jseq_add(&r->arena, groups, plumb_jv_of(JK_TUPLE, tuple)));
         }
@@ -502,7 +506,7 @@ static plumb_status f_map(run *r, jv *out, jv in, args_t *args)
     return plumb_jinja_new_iter(r, out, mapped, "generator");
 }
 
-/* select, reject, selectattr, rejectattr */
+/* Calls the filters select, reject, selectattr and rejectattr. */
 static plumb_status choose(run *r, jv *out, jv in, args_t *args, bool want, bool attr)
 {
     struct plumb_jseq *s, *kept;

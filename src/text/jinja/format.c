@@ -1,4 +1,4 @@
-/* format.c - formatted text: "%s" % value and "{}".format(value).
+/* format.c - formats text: "%s" % value and "{}".format(value).
  * Layer 3. Private to text/jinja. */
 #include <ctype.h>
 #include <math.h>
@@ -7,18 +7,18 @@
 #include "text/jinja/run.h"
 #include "text/utf8.h"
 
-/* [[fill]align][sign][#][0][width][,][.precision][type] */
+/* A parsed format specification: [[fill]align][sign][#][0][width][,][.precision][type]. */
 struct spec {
     const char *fill;
     int fill_n;
     char align, sign, type;
     bool alternate, zero;
     char group;
-    int64_t width, precision; /* precision -1: none */
+    int64_t width, precision; /* precision is -1 if not given */
 };
 #define MAX_WIDTH 100000
 
-/* Digits with their group separators. */
+/* Appends digits with a separator between groups of three. */
 static plumb_status put_grouped(struct plumb_buf *b, const char *digits, int64_t n, char group)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -29,7 +29,7 @@ static plumb_status put_grouped(struct plumb_buf *b, const char *digits, int64_t
     return PLUMB_OK;
 }
 
-/* The digits of a number without its sign. */
+/* Appends the digits of a number without its sign. */
 static plumb_status put_digits(struct plumb_jrun *r, struct plumb_buf *b, const struct spec *f,
                                jv v)
 {
@@ -101,7 +101,7 @@ static plumb_status put_fill(struct plumb_buf *b, const struct spec *f, int64_t 
     return PLUMB_OK;
 }
 
-/* sign, then body, padded as the spec says. */
+/* Appends sign and body, padded to the width of the format specification. */
 static plumb_status put_padded(struct plumb_buf *b, const struct spec *f, const char *sign,
                                const char *body, int64_t n, char align)
 {
@@ -154,7 +154,8 @@ static plumb_status parse_number(struct plumb_jrun *r, const char **at, const ch
     return PLUMB_OK;
 }
 
-/* The conversions of "%": one argument each. */
+/* The state of one "%" formatting: the value on the right, and how many of its elements are
+ * used. */
 struct percent {
     struct plumb_jrun *r;
     struct plumb_buf *b;
@@ -224,7 +225,7 @@ static plumb_status convert(struct percent *p, struct spec *f, char type, jv v)
     return put_number(p->r, p->b, f, v);
 }
 
-/* One conversion; *at stands after the percent sign. */
+/* Formats one conversion of "%"; *at is the position after the percent sign. */
 static plumb_status conversion(struct percent *p, const char **at, const char *end)
 {
     struct spec f = {.fill = " ", .fill_n = 1, .precision = -1};
@@ -355,7 +356,8 @@ static plumb_status put_formatted(struct plumb_jrun *r, struct plumb_buf *b, jv 
     return put_number(r, b, &f, v);
 }
 
-/* The value of a field: name or index, then .attribute and [key]. */
+/* Gets the value of a replacement field: an argument by name or index, then its .attribute and
+ * [key] parts. */
 static plumb_status field_value(struct plumb_jrun *r, jv *out, const char *at, const char *end,
                                 const struct plumb_jargs *args, int64_t *automatic)
 {

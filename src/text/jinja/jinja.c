@@ -1,4 +1,4 @@
-/* jinja.c - compiling and rendering: the functions of jinja.h, and error messages.
+/* jinja.c - the functions of jinja.h for compiling and rendering, and error messages.
  * Layer 3. Includes base/ and io/json.h. */
 #include "text/jinja/jinja.h"
 
@@ -27,7 +27,7 @@ plumb_status plumb_jinja_bad(const struct plumb_jinja *t, plumb_status code, int
     PLUMB_FAIL(code, "%s line %lld: %s", t->name, (long long)line, text);
 }
 
-/* What a node is called in messages. */
+/* Writes a short name of the node for error messages. */
 static void describe(char *out, size_t size, const struct plumb_jnode *n)
 {
     static const char *const op[] = {
@@ -106,7 +106,7 @@ plumb_status plumb_jinja_work(struct plumb_jrun *r, int64_t n)
     return PLUMB_OK;
 }
 
-/* Copies the source with every line break as \n and without the last one. */
+/* Copies the source. Each line break becomes \n, and a line break at the end is removed. */
 static plumb_status copy_source(struct plumb_jinja *t, const char *source, int64_t len)
 {
     char *s;

@@ -1,4 +1,4 @@
-/* lex.c - the source of a template becomes tokens.
+/* lex.c - splits the source of a template into tokens.
  * Layer 3. Private to text/jinja.
  *
  * White space follows trim_blocks and lstrip_blocks: the line break after a block or a comment is
@@ -16,10 +16,10 @@ struct lexer {
     struct plumb_jinja *t;
     const char *s;
     int64_t at, n, line;
-    bool line_start; /* the last match ended with a line break */
+    bool line_start; /* the text before position `at` ended with a line break */
     struct plumb_jtoken *token;
     int64_t count, cap;
-    char open[256]; /* brackets that wait for their end */
+    char open[256]; /* brackets that are not closed yet */
     int opened;
 };
 
@@ -40,7 +40,7 @@ static bool starts(const struct lexer *x, int64_t at, const char *what)
     return at + n <= x->n && memcmp(x->s + at, what, (size_t)n) == 0;
 }
 
-/* End of the white space that begins at `at`. */
+/* Returns the end of the white space that begins at `at`. */
 static int64_t skip_space(const struct lexer *x, int64_t at)
 {
     while (at < x->n && plumb_jchar_space(plumb_utf8_at(x->s + at)))
@@ -57,7 +57,8 @@ static void advance(struct lexer *x, int64_t to)
     x->at = to;
 }
 
-/* Where data [from, to) ends when a tag with this sign follows it. */
+/* Returns the end of the text [from, to) after white space is removed as the following tag demands.
+ * sign is the sign of this tag ('-', '+' or 0); variable is true for {{. */
 static int64_t data_end(const struct lexer *x, int64_t from, int64_t to, char sign, bool variable)
 {
     if (sign == '-') {
@@ -87,7 +88,8 @@ static char sign_at(const struct lexer *x, int64_t at)
     return at < x->n && (x->s[at] == '-' || x->s[at] == '+') ? x->s[at] : 0;
 }
 
-/* Position after a tag's end that begins at `at` ("%}" with a sign before it), or -1. */
+/* Returns the position after the end of a tag ("%}" or "}}", perhaps with a sign before it) at
+ * `at`; -1 if the tag does not end there. */
 static int64_t tag_end(const struct lexer *x, int64_t at, const char *end, bool trim)
 {
     const char sign = sign_at(x, at);
@@ -100,7 +102,7 @@ static int64_t tag_end(const struct lexer *x, int64_t at, const char *end, bool 
     return at + 2 + (trim && at + 2 < x->n && x->s[at + 2] == '\n');
 }
 
-/* {% raw %} at `at`: the position after it, or -1. */
+/* Returns the position after {% raw %} (or {% endraw %}) if it begins at `at`, else -1. */
 static int64_t raw_begin(const struct lexer *x, int64_t at, const char *word, bool end)
 {
     if (!starts(x, at, "{%"))
@@ -148,7 +150,7 @@ static plumb_status comment(struct lexer *x)
     return plumb_jinja_bad(x->t, PLUMB_ERR_FORMAT, line, "{# has no end #}");
 }
 
-/* One escape of a string literal; *i stands after the backslash. */
+/* Reads one escape sequence of a string literal; *i is the index after the backslash. */
 static plumb_status escape(struct lexer *x, struct plumb_buf *b, const char *s, int64_t n,
                            int64_t *i)
 {
@@ -223,7 +225,7 @@ static plumb_status string(struct lexer *x)
     return PLUMB_OK;
 }
 
-/* Digits with single underscores between them. */
+/* Reads digits with single underscores between them. */
 static int64_t digits(const struct lexer *x, int64_t at)
 {
     const int64_t begin = at;
@@ -271,7 +273,7 @@ static plumb_status number(struct lexer *x)
     const bool zeros = !real && base == 10 && x->s[begin] == '0';
     bool ok = real ? plumb_jinja_parse_float(t->text, t->n, &d)
                    : plumb_jinja_parse_int(t->text, t->n, base == 10 ? 10 : 0, &i, &big);
-    if (ok && zeros && i != 0) /* 012 is no number */
+    if (ok && zeros && i != 0) /* a number such as 012 is malformed */
         ok = false;
     if (!ok)
         return plumb_jinja_bad(x->t, big ? PLUMB_ERR_UNSUPPORTED : PLUMB_ERR_FORMAT, x->line,
@@ -320,7 +322,7 @@ static bool name_char(char c)
     return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
 
-/* The inside of {{ }} or {% %}, up to and with its end. */
+/* Reads the tokens inside {{ }} or {% %}, including its end. */
 static plumb_status code(struct lexer *x, bool block)
 {
     const int64_t line = x->line;

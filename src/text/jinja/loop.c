@@ -1,20 +1,22 @@
-/* loop.c - for loops and their loop variable.
+/* loop.c - for loops and the loop variable.
  * Layer 3. Private to text/jinja.
  *
- * The filter of a loop is evaluated when its next element is asked for, as jinja2's generator does:
- * a namespace that the body changes is seen by it, and loop.last looks one element ahead. */
+ * The filter condition of a loop is evaluated only when the next element is needed, like in the
+ * generator of jinja2. So the condition sees changes that the body makes to a namespace, and
+ * loop.last reads one element ahead. */
 #include "text/jinja/run.h"
 
 struct plumb_jloop {
     const struct plumb_jnode *def;
     struct plumb_jseq *src;
-    int64_t next; /* of src */
+    int64_t next; /* index of the next element of src */
     struct plumb_jscope *outer, *test;
-    struct plumb_jseq *rest; /* what loop.length has read ahead, or NULL */
+    /* elements that loop.length has read in advance; NULL if it was not used */
+    struct plumb_jseq *rest;
     int64_t rest_next;
     jv current, before, after;
     bool has_after, ended;
-    int64_t index0, length; /* length -1: not known yet */
+    int64_t index0, length; /* length is -1 as long as it is unknown */
     struct plumb_jseq *changed;
 };
 
@@ -34,7 +36,7 @@ static plumb_status passes(struct plumb_jrun *r, struct plumb_jloop *l, jv v, bo
     return PLUMB_OK;
 }
 
-/* The next element of the source that passes the filter; *have false at the end. */
+/* Gets the next element that passes the filter condition; *have is false at the end. */
 static plumb_status pull(struct plumb_jrun *r, struct plumb_jloop *l, jv *v, bool *have)
 {
     if (l->rest) {
@@ -111,7 +113,8 @@ static plumb_status iterate(struct plumb_jrun *r, struct plumb_jloop *l, bool *c
         PLUMB_TRY(st);
         const enum plumb_jflow flow = r->flow;
         r->flow = JF_NORMAL;
-        /* jinja2 notes that the loop ran at the end of its body, which continue does not reach. */
+        /* As in jinja2, the loop counts as run if one iteration reaches the end of the body; an
+         * iteration that ends with continue does not. */
         *completed |= flow == JF_NORMAL;
         if (flow == JF_BREAK)
             return PLUMB_OK;

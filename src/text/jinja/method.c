@@ -1,8 +1,9 @@
-/* method.c - which methods the types have, and those of lists, tuples and dicts.
+/* method.c - lists the methods of each type, and implements those of lists, tuples and dicts.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/run.h"
 
-/* Every public attribute of Python 3.11's types. plumb refuses those that it does not have. */
+/* All public attributes of the types in Python 3.11. A use of one that plumb does not implement is
+ * refused. */
 static const char *const of_str[] = {
     "capitalize",   "casefold",    "center",    "count",      "encode",       "endswith",
     "expandtabs",   "find",        "format",    "format_map", "index",        "isalnum",

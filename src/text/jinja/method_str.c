@@ -1,4 +1,4 @@
-/* method_str.c - the methods of strings.
+/* method_str.c - implements the methods of strings.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/run.h"
 #include "text/utf8.h"
@@ -69,7 +69,8 @@ static plumb_status add_part(struct plumb_jrun *r, struct plumb_jseq *out, const
     return plumb_jseq_add(&r->arena, out, v);
 }
 
-/* Split at white space: runs of it count once, and none is left at the ends. */
+/* Splits at white space like Python's split() without a separator: a run of white space counts as
+ * one separator, and white space at the ends is ignored. */
 static plumb_status split_space(struct plumb_jrun *r, struct plumb_jseq *out,
                                 const struct plumb_jstr *s, int64_t max, bool right)
 {
@@ -79,7 +80,7 @@ static plumb_status split_space(struct plumb_jrun *r, struct plumb_jseq *out,
         const char *at = rest.u.str->at;
         const int64_t n = rest.u.str->n;
         int64_t cut = right ? n : 0;
-        if (max >= 0 && out->n == max) /* the other side keeps its white space */
+        if (max >= 0 && out->n == max) /* the rest keeps the white space at its other end */
             return add_part(r, out, at, n);
         while (right ? cut > 0 : cut < n) {
             const int64_t next = right ? plumb_utf8_before(at, cut) : cut;
@@ -198,7 +199,8 @@ static plumb_status m_partition(struct plumb_jrun *r, jv *out, const struct plum
     return PLUMB_OK;
 }
 
-/* The slice [start, end) of the two last arguments, in bytes; false when it lies outside. */
+/* Computes the byte range [begin, end) for the optional arguments start and end of a method.
+ * *inside is false if start is after end. */
 static plumb_status window(struct plumb_jrun *r, const struct plumb_jstr *s, const jv *v,
                            const bool *got, int64_t *begin, int64_t *end, bool *inside)
 {

@@ -1,4 +1,4 @@
-/* node.h - the tree of a compiled template, and its tokens.
+/* node.h - the tokens and the syntax tree of a template.
  * Layer 3. Private to text/jinja. */
 #ifndef PLUMB_TEXT_JINJA_NODE_H
 #define PLUMB_TEXT_JINJA_NODE_H
@@ -21,49 +21,56 @@ enum plumb_jtoken_kind {
 struct plumb_jtoken {
     enum plumb_jtoken_kind kind;
     int64_t line;
-    char op[3];       /* JT_OPERATOR: its text */
-    const char *text; /* the source: name, data, operator */
+    char op[3];       /* JT_OPERATOR: the operator, NUL-terminated */
+    const char *text; /* the token's text in the source, n bytes */
     int64_t n;
-    jv value; /* JT_STRING, JT_INT, JT_FLOAT; JT_DATA: a string */
+    /* JT_STRING, JT_INT, JT_FLOAT: the value of the literal. JT_DATA: the text as a string. */
+    jv value;
 };
 
 enum plumb_jnode_kind {
-    /* expressions */
-    JN_CONST, /* value */
-    JN_NAME,  /* name */
-    JN_NSREF, /* name.value(str): a target only */
-    JN_LIST,  /* item */
+    /* Expressions. The comments show in which fields of plumb_jnode the parts are stored. */
+    JN_CONST, /* a literal in value */
+    JN_NAME,  /* a variable in name */
+    JN_NSREF, /* the assignment target name.attribute; value has the attribute */
+    JN_LIST,  /* elements in item */
     JN_TUPLE,
-    JN_DICT,    /* item: keys, more: values */
-    JN_ATTR,    /* a.name */
-    JN_ITEM,    /* a[b] */
-    JN_SLICE,   /* a[b:c:d], any of b c d may be NULL */
-    JN_CALL,    /* a(item, more: keywords, *c, **d) */
-    JN_FILTER,  /* a | name(..), a NULL in filter blocks; index: which */
-    JN_TEST,    /* a is name(..) */
-    JN_KEYWORD, /* name = a */
+    JN_DICT,  /* keys in item, their values in more */
+    JN_ATTR,  /* attribute `name` of a */
+    JN_ITEM,  /* a[b] */
+    JN_SLICE, /* a[b:c:d]; b, c and d may each be NULL */
+    JN_CALL,  /* a(item, more, *c, **d); more has the keyword arguments */
+    /* a | name(arguments). a is NULL in a filter block. index is the filter's index in the
+     * table. */
+    JN_FILTER,
+    JN_TEST,    /* a is name(arguments) */
+    JN_KEYWORD, /* the keyword argument name = a */
     JN_NEG,
     JN_POS,
     JN_NOT,
     JN_AND,
     JN_OR,
     JN_BINARY,  /* a op b */
-    JN_CONCAT,  /* item ~ item */
-    JN_COMPARE, /* a, item: operands, JN_OPERAND each */
-    JN_OPERAND, /* op a */
-    JN_IF_EXPR, /* b if a else c, c may be NULL */
-    /* statements */
-    JN_DATA,       /* value */
-    JN_PRINT,      /* item */
-    JN_IF,         /* a: test, item: body, more: else body (elif: one JN_IF) */
-    JN_FOR,        /* a: target, b: iterable, c: filter or NULL, item, more: else body */
+    JN_CONCAT,  /* the elements of item, joined by ~ */
+    JN_COMPARE, /* a, followed by comparisons; item has one JN_OPERAND each */
+    JN_OPERAND, /* one operator of a comparison and its right operand a */
+    JN_IF_EXPR, /* b if a else c; c may be NULL */
+    /* Statements. */
+    JN_DATA,  /* literal text in value */
+    JN_PRINT, /* prints each element of item */
+    /* Condition in a, body in item, else body in more. An elif is a JN_IF that is the only node in
+     * more. */
+    JN_IF,
+    /* Target in a, iterable in b, filter condition in c or NULL, body in item, else body in
+     * more. */
+    JN_FOR,
     JN_SET,        /* a = b */
-    JN_SET_BLOCK,  /* a, b: filters or NULL, item */
-    JN_MACRO,      /* name, arg, item */
-    JN_CALL_BLOCK, /* a: the call, b: JN_MACRO of the caller */
+    JN_SET_BLOCK,  /* target in a, filters in b or NULL, body in item */
+    JN_MACRO,      /* name, parameters in arg, body in item */
+    JN_CALL_BLOCK, /* the called macro in a; b is a JN_MACRO for the body */
     JN_FILTER_BLOCK,
-    JN_WITH,  /* more: targets, arg: values, item */
-    JN_BLOCK, /* name, op 1: scoped, item */
+    JN_WITH,  /* targets in more, values in arg, body in item */
+    JN_BLOCK, /* name, body in item; op is 1 if the block is scoped */
     JN_GENERATION,
     JN_BREAK,
     JN_CONTINUE,
@@ -95,33 +102,36 @@ struct plumb_jnodes {
 };
 struct plumb_jnode {
     enum plumb_jnode_kind kind;
-    int op;    /* enum plumb_jop */
-    int index; /* JN_FILTER, JN_TEST: place in the table */
+    int op;    /* an enum plumb_jop */
+    int index; /* JN_FILTER, JN_TEST: index in the table of filters or tests */
     int64_t line;
-    const struct plumb_jstr *name; /* interned: equal names are equal pointers */
+    const struct plumb_jstr *name; /* interned: two equal names have the same pointer */
     jv value;
     struct plumb_jnode *a, *b, *c, *d;
     struct plumb_jnodes item, more;
-    struct plumb_jnodes arg; /* JN_MACRO: JN_KEYWORD each, a: default or NULL */
-    bool catch_kwargs, catch_varargs, uses_caller; /* JN_MACRO */
+    /* JN_MACRO: one JN_KEYWORD per parameter, whose a is the default value or NULL */
+    struct plumb_jnodes arg;
+    /* JN_MACRO: true if the body uses the variable kwargs, varargs or caller. */
+    bool catch_kwargs, catch_varargs, uses_caller;
 };
 
-/* A compiled template. Immutable after compile. */
+/* A compiled template. It does not change after it is compiled. */
 struct plumb_jinja {
     struct plumb_jarena arena;
-    const char *name;   /* for messages */
-    const char *source; /* with \n as its only line break */
+    const char *name;   /* name of the template for error messages */
+    const char *source; /* source text; all line breaks are \n */
     int64_t len;
     struct plumb_jnodes body;
-    struct plumb_jmap names; /* interned names */
+    struct plumb_jmap names; /* all interned names */
     const struct plumb_jstr *loop, *caller, *kwargs, *varargs;
     bool generation;
 };
 
-/* All tokens of a source, the last one JT_EOF. Error messages name template and line. */
+/* Splits the source into tokens; the last one is JT_EOF. Error messages have the template's name
+ * and the line. */
 plumb_status plumb_jinja_lex(struct plumb_jinja *t, struct plumb_jtoken **out, int64_t *n);
 plumb_status plumb_jinja_parse(struct plumb_jinja *t, const struct plumb_jtoken *token);
-/* Raises an error of the source. */
+/* Fails with a message that has the template's name and the line of the source. */
 plumb_status plumb_jinja_bad(const struct plumb_jinja *t, plumb_status code, int64_t line,
                              const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 

@@ -1,4 +1,4 @@
-/* number.c - numbers from text, and rounding, as Python's int(), float() and round() do.
+/* number.c - converts text to numbers and rounds them like Python's int(), float() and round().
  * Layer 3. Private to text/jinja. */
 #include <ctype.h>
 #include <errno.h>
@@ -19,7 +19,8 @@ static void strip(const char **s, int64_t *n)
         --*n;
 }
 
-/* base 0: the prefix says which. Underscores may stand between digits. */
+/* Parses an integer. With base 0 its prefix (such as 0x) determines the base. Underscores may stand
+ * between digits. */
 bool plumb_jinja_parse_int(const char *s, int64_t n, int base, int64_t *out, bool *big)
 {
     bool negative = false, digit_before = false, some = false;
@@ -107,7 +108,7 @@ plumb_status plumb_jinja_round(struct plumb_jrun *r, jv *out, jv v, int64_t digi
         for (int64_t k = digits; k < 0; k++)
             unit *= 10;
         const int64_t rest = ((i % unit) + unit) % unit;
-        /* whether the multiple of unit below i is even */
+        /* true if the multiple of unit below i is even */
         const bool even = ((i / unit) - (i % unit < 0)) % 2 == 0;
         const bool up = rest > unit - rest || (rest == unit - rest && !even);
         if (__builtin_sub_overflow(i, rest, &z) || (up && __builtin_add_overflow(z, unit, &z)))

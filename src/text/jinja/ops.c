@@ -1,4 +1,4 @@
-/* ops.c - operators, comparison, membership, iteration, by Python's rules.
+/* ops.c - operators, comparison, membership and iteration with Python's rules.
  * Layer 3. Private to text/jinja. */
 #include <math.h>
 
@@ -30,7 +30,8 @@ static plumb_status join(struct plumb_jrun *r, jv *out, jv a, jv b)
 {
     char *p;
     const bool markup = a.u.str->markup || b.u.str->markup;
-    if (a.u.str->markup != b.u.str->markup) /* Markup escapes what is added to it */
+    /* a Markup string escapes the string that is added to it */
+    if (a.u.str->markup != b.u.str->markup)
         PLUMB_TRY(plumb_jinja_escape(r, a.u.str->markup ? &b : &a, a.u.str->markup ? b : a));
     const int64_t n = a.u.str->n + b.u.str->n;
     PLUMB_TRY(plumb_jinja_work(r, n));
@@ -205,7 +206,8 @@ plumb_status plumb_jinja_less(struct plumb_jrun *r, bool *out, jv a, jv b)
         *out = plumb_jv_as_float(a) < plumb_jv_as_float(b);
         return PLUMB_OK;
     }
-    if (a.kind == JK_STR && b.kind == JK_STR) { /* UTF-8 sorts as its code points */
+    /* UTF-8 bytes sort in the same order as code points */
+    if (a.kind == JK_STR && b.kind == JK_STR) {
         const int64_t n = a.u.str->n < b.u.str->n ? a.u.str->n : b.u.str->n;
         const int c = memcmp(a.u.str->at, b.u.str->at, (size_t)n);
         *out = c < 0 || (c == 0 && a.u.str->n < b.u.str->n);

@@ -1,4 +1,4 @@
-/* parse.c - tokens become statements.
+/* parse.c - parses tokens to statements.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/parse.h"
 
@@ -110,8 +110,8 @@ static plumb_status target_name(struct plumb_jparser *p, const struct plumb_jstr
     return PLUMB_OK;
 }
 
-/* The body of a statement and its end tag: {% NAME .. %} body {% end %}. *which: index of the end
- * that was found; the token after its name is the current one. */
+/* Parses the rest of a start tag, the body, and the name of the end tag. *which is the index in
+ * ends of the name that was found. The current token is then the one after this name. */
 static plumb_status statements(struct plumb_jparser *p, struct plumb_jnodes *out,
                                const char *const *ends, int *which)
 {
@@ -204,7 +204,8 @@ static plumb_status parse_signature(struct plumb_jparser *p, struct plumb_jnode 
     return plumb_jparse_expect(p, ")");
 }
 
-/* The body of a macro or a call block, where break and continue find no loop around. */
+/* Parses the body of a macro or a call block. In it, break and continue may not refer to a loop
+ * outside. */
 static plumb_status macro_body(struct plumb_jparser *p, struct plumb_jnode *n, const char *end)
 {
     const int loops = p->loops;
@@ -316,7 +317,7 @@ typedef plumb_status parse_fn(struct plumb_jparser *p, struct plumb_jnode *n);
 static const struct {
     const char *tag;
     enum plumb_jnode_kind kind;
-    parse_fn *fn; /* NULL: known to Jinja, and refused */
+    parse_fn *fn; /* NULL if Jinja has this tag but plumb does not support it */
 } statement[] = {
     {"if", JN_IF, parse_if},
     {"for", JN_FOR, parse_for},
@@ -356,8 +357,8 @@ static plumb_status parse_statement(struct plumb_jparser *p, struct plumb_jnode 
                            (int)(t->n < 40 ? t->n : 40), t->text);
 }
 
-/* Statements, text and outputs up to one of the end tags (NULL: the end of the template), whose
- * name is then the current token. */
+/* Parses statements, text and outputs up to one of the end tags, or up to the end of the template
+ * if ends is NULL. The current token is then the name of the end tag. */
 static plumb_status parse_body(struct plumb_jparser *p, struct plumb_jnodes *out,
                                const char *const *ends)
 {
@@ -431,7 +432,7 @@ static plumb_status check_name(const struct plumb_jinja *t, const struct plumb_j
     return PLUMB_OK;
 }
 
-/* Refuses filters and tests that are not there. As in jinja2, one in a branch of an if (soft) is an
+/* Refuses filters and tests that do not exist. As in jinja2, one in a branch of an if (soft) is an
  * error only when it is used; a block of another kind inside the branch is not soft. Chains of
  * operators and of elif are as long as the source, so they are walked without recursion. */
 static plumb_status check_names(const struct plumb_jinja *t, const struct plumb_jnode *n, bool soft)

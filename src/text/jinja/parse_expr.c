@@ -1,4 +1,4 @@
-/* parse_expr.c - tokens become expressions; one function for each level of precedence.
+/* parse_expr.c - parses tokens to expressions. One function handles each level of precedence.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/parse.h"
 
@@ -15,7 +15,8 @@ static plumb_status enter(struct plumb_jparser *p)
     return PLUMB_OK;
 }
 
-/* A reference to caller, kwargs or varargs inside a macro makes it accept them. */
+/* Notes that the body of the macro uses caller, kwargs or varargs. The macro then accepts such
+ * arguments. */
 static void note_name(struct plumb_jparser *p, const struct plumb_jstr *name)
 {
     for (struct plumb_jnode *m = p->macro; m; m = m->d) {
@@ -127,7 +128,7 @@ static plumb_status parse_test(struct plumb_jparser *p, struct plumb_jnode **nod
     return PLUMB_OK;
 }
 
-/* What stands between [ and ] or a comma: an index or a slice. */
+/* Parses one subscript, up to ] or a comma: an index or a slice. */
 static plumb_status parse_subscript(struct plumb_jparser *p, struct plumb_jnode **out,
                                     struct plumb_jnode *of)
 {
@@ -285,7 +286,7 @@ static plumb_status parse_unary(struct plumb_jparser *p, struct plumb_jnode **ou
     if (plumb_jparse_is(t, "-") || plumb_jparse_is(t, "+")) {
         p->at++;
         PLUMB_TRY(plumb_jparse_node(p, out, t->op[0] == '-' ? JN_NEG : JN_POS, t->line));
-        struct plumb_jnode *inner; /* *out may move on below */
+        struct plumb_jnode *inner; /* a pointer of its own, because *out is replaced below */
         PLUMB_TRY(parse_unary(p, &inner, false));
         (*out)->a = inner;
     } else {
@@ -321,7 +322,7 @@ static int operator_of(const struct plumb_jtoken *t, const char *const *names, i
 
 typedef plumb_status level_fn(struct plumb_jparser *p, struct plumb_jnode **out);
 
-/* a op b op c, from the left. */
+/* Parses left-associative binary operators: a op b op c. */
 static plumb_status parse_left(struct plumb_jparser *p, struct plumb_jnode **out, level_fn *next,
                                const char *const *names, const enum plumb_jop *ops, int n)
 {

@@ -1,4 +1,5 @@
-/* repr.c - the text of values: Python's str and repr, and JSON as transformers' tojson writes it.
+/* repr.c - converts values to text like Python's str and repr, and to JSON like the filter tojson
+ * of transformers.
  * Layer 3. Private to text/jinja. */
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@ plumb_status plumb_jinja_take(struct plumb_jrun *r, jv *out, struct plumb_buf *b
     return st;
 }
 
-/* The shortest digits that read back as d, as Python's repr places them. */
+/* Appends the shortest decimal text that reads back as d, in the layout of Python's repr. */
 plumb_status plumb_jinja_put_float(struct plumb_buf *b, double d)
 {
     char text[40], digits[24];
@@ -125,7 +126,7 @@ static plumb_status put_map(struct plumb_jrun *r, struct plumb_buf *b, const str
 static plumb_status repr(struct plumb_jrun *r, struct plumb_buf *b, jv v, int depth)
 {
     PLUMB_TRY(plumb_jinja_work(r, 0));
-    if (depth > PLUMB_JV_DEPTH) /* a namespace that holds itself */
+    if (depth > PLUMB_JV_DEPTH) /* a namespace may contain itself */
         return plumb_jinja_fail(r, PLUMB_ERR_ARG,
                                 "a value passed the bound of %d levels of nesting", PLUMB_JV_DEPTH);
     if (b->len > r->limit.output)
@@ -204,14 +205,14 @@ plumb_status plumb_jinja_str(struct plumb_jrun *r, jv *out, jv v)
     return plumb_jinja_take(r, out, &b, st);
 }
 
-/* tojson: Python's json.dumps. */
+/* The settings of one call of tojson, which are those of Python's json.dumps. */
 struct dump {
     struct plumb_jrun *r;
     struct plumb_buf *b;
     bool ascii, sort;
-    const char *item, *key; /* separators */
+    const char *item, *key; /* separators between members, and between key and value */
     int64_t item_n, key_n;
-    const char *indent; /* of one level, or NULL */
+    const char *indent; /* indentation of one level; NULL to write a single line */
     int64_t indent_n;
 };
 
@@ -269,7 +270,7 @@ static plumb_status dump_key(const struct dump *d, jv key)
     return put_text(d->b, "\"");
 }
 
-/* The order in which members are written. */
+/* Sets order to the indices of the entries in the order in which they are written. */
 static plumb_status key_order(const struct dump *d, const struct plumb_jmap *m, int64_t **order)
 {
     PLUMB_TRY(plumb_jarena_get(&d->r->arena, order, (m->n + 1) * (int64_t)sizeof(**order)));

@@ -1,5 +1,5 @@
-/* text.c - strings by code points: case, white space, padding, lines, predicates.
- * Layer 3. Private to text/jinja. Unicode through utf8proc. */
+/* text.c - functions on the code points of strings: case, white space, padding, lines, predicates.
+ * Layer 3. Private to text/jinja. Uses utf8proc for Unicode. */
 #include <utf8proc.h>
 
 #include "text/jinja/case_table.h"
@@ -21,7 +21,8 @@ static bool in_ranges(uint32_t c, const uint32_t (*range)[2], size_t n)
     return false;
 }
 
-/* str.isspace of Python: White_Space and the four separators of ASCII. */
+/* Returns the result of Python's str.isspace: White_Space of Unicode and the four ASCII
+ * separators. */
 bool plumb_jchar_space(uint32_t c)
 {
     return plumb_utf8_is_space(c) || (c >= 0x1c && c <= 0x1f);
@@ -46,7 +47,7 @@ bool plumb_jchar_printable(uint32_t c)
     }
 }
 
-/* Small or capital although the category is another one (Other_Lowercase, Other_Uppercase). */
+/* Includes characters of other categories that count as lower case (Unicode's Other_Lowercase). */
 static bool is_lower(uint32_t c)
 {
     static const uint32_t other[][2] = {
@@ -117,7 +118,7 @@ static plumb_status put_title(struct plumb_buf *b, uint32_t c)
                    (uint32_t)utf8proc_totitle((utf8proc_int32_t)c));
 }
 
-/* Case_Ignorable, as far as Final_Sigma needs it. */
+/* Returns true for the characters with the property Case_Ignorable that matter for Final_Sigma. */
 static bool is_ignorable(uint32_t c)
 {
     switch (category(c)) {
@@ -133,8 +134,8 @@ static bool is_ignorable(uint32_t c)
     }
 }
 
-/* A capital sigma at `at` becomes the final form after a letter and before none. Text before
- * `begin` does not count. */
+/* Returns true if the capital sigma at byte `at` becomes a final sigma: a letter comes before it
+ * and none after it. Text before byte `begin` is ignored. */
 static bool final_sigma(const struct plumb_jstr *s, int64_t at, int64_t begin)
 {
     int64_t i = at;
@@ -170,7 +171,8 @@ static plumb_status put_lower(struct plumb_buf *b, const struct plumb_jstr *s, i
     return put_char(b, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
 }
 
-/* Where a word begins for the filter title: after -, white space, (, {, [ or <. */
+/* Returns true if a new word begins after c for the filter title: after -, white space, (, {, [ or
+ * <. */
 static bool breaks_word(uint32_t c)
 {
     return plumb_jchar_space(c) || (c && c < 0x80 && strchr("-({[<", (int)c));
@@ -182,7 +184,9 @@ plumb_status plumb_jstr_case(struct plumb_jrun *r, jv *out, const struct plumb_j
     struct plumb_buf b = {0};
     plumb_status st = PLUMB_OK;
     bool start = true, inside = false;
-    int64_t begin = 0; /* Jinja's title changes the rest of each word by itself */
+    /* JC_JINJA_TITLE: first byte after the first letter of the word, because Jinja converts the
+     * rest alone */
+    int64_t begin = 0;
     for (int64_t i = 0; i < s->n && st == PLUMB_OK; i += plumb_utf8_size(s->at[i])) {
         const uint32_t c = plumb_utf8_at(s->at + i);
         if (how == JC_JINJA_TITLE && start)
@@ -256,7 +260,7 @@ plumb_status plumb_jstr_replace(struct plumb_jrun *r, jv *out, const struct plum
             st = plumb_buf_add(&b, new->at, new->n);
         at += found + old->n;
         if (!old->n &&
-            at < s->n) { /* an empty text stands before every character, and at the end */
+            at < s->n) { /* an empty pattern matches before every character and at the end */
             const int size = plumb_utf8_size(s->at[at]);
             if (st == PLUMB_OK)
                 st = plumb_buf_add(&b, s->at + at, size);
@@ -276,7 +280,7 @@ plumb_status plumb_jstr_replace(struct plumb_jrun *r, jv *out, const struct plum
     return plumb_jinja_take(r, out, &b, st);
 }
 
-/* Bytes of the line break at s[i], 0 for none. */
+/* Returns the length in bytes of the line break at s[i]; 0 if there is none. */
 static int line_break(const struct plumb_jstr *s, int64_t i)
 {
     const uint32_t c = plumb_utf8_at(s->at + i);
@@ -333,7 +337,7 @@ bool plumb_jstr_is_case(const struct plumb_jstr *s, enum plumb_jcase how)
 
 enum { P_ALPHA, P_ALNUM, P_DIGIT, P_DECIMAL, P_NUMERIC, P_SPACE, P_ASCII, P_PRINTABLE, N_P };
 
-/* 1, 0, or -2 where plumb does not know. */
+/* Returns 1 if c has the property, 0 if not, and -2 if plumb cannot decide it. */
 static int has(uint32_t c, int what)
 {
     static const uint32_t digit[][2] = {
@@ -360,7 +364,7 @@ static int has(uint32_t c, int what)
         return plumb_jchar_printable(c);
     case P_ALNUM:
         return alpha || decimal || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
-    default: /* Some ideographs are numbers, and utf8proc does not say which. */
+    default: /* some ideographs are numeric, but utf8proc does not tell which */
         if (k == UTF8PROC_CATEGORY_LO)
             return -2;
         return decimal || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
@@ -399,7 +403,8 @@ plumb_status plumb_jstr_pad(struct plumb_jrun *r, jv *out, const struct plumb_js
         return plumb_jinja_fail(r, PLUMB_ERR_ARG,
                                 "a string passed the bound of %lld bytes of memory",
                                 (long long)r->limit.memory);
-    /* str.center puts the odd one left when both room and width are odd; format puts it right. */
+    /* If one fill character is left over, str.center puts it on the left if room and width are both
+     * odd; format always puts it on the right. */
     const int64_t left = align == '>'   ? room
                          : align == '^' ? room / 2
                          : align == 'c' ? room / 2 + (room & width & 1)

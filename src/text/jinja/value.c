@@ -1,4 +1,4 @@
-/* value.c - the values of a template: memory, construction, equality, truth.
+/* value.c - memory, construction, equality and truth of a template's values.
  * Layer 3. Private to text/jinja. */
 #include "text/jinja/value.h"
 
@@ -26,7 +26,7 @@ plumb_status plumb_jarena_get(struct plumb_jarena *a, void *out, int64_t n)
                                 "memory",
                                 (long long)a->limit);
     if (!a->chunk || a->chunk->size - a->chunk->used < size) {
-        /* A large value gets a chunk of its own behind the current one. */
+        /* a large value gets its own chunk, so the current chunk stays in use */
         const bool large = size > CHUNK / 4;
         const int64_t room = large ? size : CHUNK;
         struct plumb_jchunk *c = calloc(1, sizeof(*c) + (size_t)room);
@@ -140,7 +140,7 @@ plumb_status plumb_jmap_new(struct plumb_jarena *a, struct plumb_jmap **out, int
     return PLUMB_OK;
 }
 
-/* FNV-1a. Equal values have equal hashes: 1, 1.0 and True among them. */
+/* Computes the FNV-1a hash. Equal values, such as 1, 1.0 and True, have equal hashes. */
 static uint64_t hash_bytes(const void *bytes, int64_t n, uint64_t h)
 {
     const unsigned char *p = bytes;
@@ -159,7 +159,7 @@ static uint64_t hash(jv v)
     case JK_BOOL:
     case JK_INT:
     case JK_FLOAT: {
-        const double d = plumb_jv_as_float(v) + 0.0; /* -0.0 is 0.0 */
+        const double d = plumb_jv_as_float(v) + 0.0; /* adding 0.0 turns -0.0 into 0.0 */
         return hash_bytes(&d, sizeof(d), seed + 1);
     }
     case JK_TUPLE:
@@ -171,7 +171,7 @@ static uint64_t hash(jv v)
     }
 }
 
-#define SMALL 8 /* maps up to this many entries are searched one by one */
+#define SMALL 8 /* larger maps have a hash table; up to this size the search is linear */
 
 static jv *find(const struct plumb_jmap *m, jv key, uint64_t h)
 {
@@ -198,7 +198,7 @@ static void put_slot(struct plumb_jmap *m, int64_t entry)
     m->slot[i] = (int32_t)(entry + 1);
 }
 
-/* Brings the slots up to date after the entries from `from` on were added. */
+/* Adds the entries with index `from` and above to the hash table, which grows if necessary. */
 static plumb_status index_from(struct plumb_jarena *a, struct plumb_jmap *m, int64_t from)
 {
     if (m->n <= SMALL)
@@ -250,7 +250,7 @@ jv *plumb_jmap_get_text(const struct plumb_jmap *m, const char *text, int64_t n)
     return plumb_jmap_get(m, (jv){.kind = JK_STR, .u.str = &s});
 }
 
-/* The reader of JSON bounds the depth. */
+/* the JSON reader limits the nesting depth */
 plumb_status plumb_jv_from_json(struct plumb_jarena *a, jv *out, const plumb_json *v)
 {
     const int64_t n = plumb_json_count(v);
@@ -285,7 +285,7 @@ plumb_status plumb_jv_from_json(struct plumb_jarena *a, jv *out, const plumb_jso
     }
     struct plumb_jmap *m;
     PLUMB_TRY(plumb_jmap_new(a, &m, n));
-    for (; m->n < n; m->n++) { /* the reader refuses duplicate keys */
+    for (; m->n < n; m->n++) { /* no key occurs twice, because the JSON reader refuses that */
         const char *key;
         const plumb_json *value;
         struct plumb_jentry *e = &m->at[m->n];
@@ -354,7 +354,7 @@ bool plumb_jv_equal(jv a, jv b)
     case JK_FUNC:
         return a.u.i == b.u.i;
     default:
-        return a.u.seq == b.u.seq; /* the same object */
+        return a.u.seq == b.u.seq; /* identity: a view or iterator equals only itself */
     }
 }
 

@@ -1,7 +1,7 @@
-/* value.h - the values of a template: Python's, as far as chat templates see them.
+/* value.h - the values of a template: Python's types, as far as chat templates use them.
  * Layer 3. Private to text/jinja. Includes base/ and io/json.h.
  *
- * Values live in an arena and are never freed one by one. Everything is immutable except
+ * Values live in an arena and are never freed one by one. All values are immutable except
  * namespaces, iterators and loops. */
 #ifndef PLUMB_TEXT_JINJA_VALUE_H
 #define PLUMB_TEXT_JINJA_VALUE_H
@@ -14,15 +14,19 @@
 #include "base/status.h"
 #include "io/json.h"
 
-struct plumb_jrun; /* one render */
+struct plumb_jrun; /* the state of one rendering */
 
-/* Memory of one lifetime: a compiled template, a set of variables, one render. */
+/* Memory that is freed together: that of a compiled template, a set of variables, or a
+ * rendering. */
 struct plumb_jarena {
     struct plumb_jchunk *chunk;
-    int64_t used, limit;    /* bytes handed out; limit 0: none */
-    struct plumb_jrun *run; /* names the place in the message of a full arena; NULL outside runs */
+    /* in bytes; used: allocated so far, limit: largest allowed value, 0 if there is none */
+    int64_t used, limit;
+    /* The rendering whose current line is shown if the arena is full; NULL if there is none. */
+    struct plumb_jrun *run;
 };
-plumb_status plumb_jarena_get(struct plumb_jarena *a, void *out, int64_t n); /* zeroed */
+/* the memory is zeroed */
+plumb_status plumb_jarena_get(struct plumb_jarena *a, void *out, int64_t n);
 void plumb_jarena_fini(struct plumb_jarena *a);
 
 enum plumb_jkind {
@@ -35,14 +39,14 @@ enum plumb_jkind {
     JK_LIST,
     JK_TUPLE,
     JK_DICT,
-    JK_VIEW,  /* dict.keys(), .values(), .items() */
-    JK_RANGE, /* range(..) */
-    JK_ITER,  /* a generator or another iterator: can be read once, has no length */
-    JK_SPACE, /* namespace(..) */
+    JK_VIEW,  /* the result of dict.keys(), .values() or .items() */
+    JK_RANGE, /* the result of range(..) */
+    JK_ITER,  /* a generator or other iterator: it can be read only once and has no length */
+    JK_SPACE, /* the result of namespace(..) */
     JK_LOOP,
     JK_MACRO,
     JK_FUNC,   /* a global function */
-    JK_METHOD, /* a method with its object */
+    JK_METHOD, /* a method together with its object */
 };
 
 typedef struct plumb_jv jv;
@@ -50,11 +54,12 @@ struct plumb_jv {
     enum plumb_jkind kind;
     union {
         bool b;
-        int64_t i; /* JK_INT; JK_FUNC: which */
+        int64_t i; /* JK_INT: the value; JK_FUNC: index of the function */
         double d;
-        const struct plumb_jstr *str; /* JK_STR; JK_UNDEFINED: what the error says, or NULL */
-        struct plumb_jseq *seq;       /* JK_LIST .. JK_ITER */
-        struct plumb_jmap *map;       /* JK_DICT, JK_SPACE */
+        /* JK_STR: the text; JK_UNDEFINED: error message for its use, or NULL */
+        const struct plumb_jstr *str;
+        struct plumb_jseq *seq; /* for all kinds from JK_LIST to JK_ITER except JK_DICT */
+        struct plumb_jmap *map; /* for JK_DICT and JK_SPACE */
         struct plumb_jloop *loop;
         struct plumb_jmacro *macro;
         struct plumb_jmethod *method;
@@ -63,28 +68,31 @@ struct plumb_jv {
 
 struct plumb_jstr {
     const char *at;   /* valid UTF-8 */
-    int64_t n, chars; /* bytes and code points */
-    bool markup;      /* came through escape or safe */
+    int64_t n, chars; /* number of bytes and of code points */
+    bool markup;      /* the string is Markup: the filter escape or safe made it */
 };
-/* Levels of values inside values; more is an error. JSON text has at most 2048. */
+/* Largest nesting depth of values; a deeper value is an error. JSON text has at most 2048
+ * levels. */
 #define PLUMB_JV_DEPTH 3000
 struct plumb_jseq {
     jv *at;
     int64_t n, cap;
-    int64_t depth;             /* levels, this one included */
-    int64_t next;              /* JK_ITER: elements read so far */
-    int64_t start, stop, step; /* JK_RANGE */
-    const char *what;          /* JK_VIEW: "dict_keys" ..; JK_ITER: Python's type name */
+    int64_t depth;             /* nesting depth, including this sequence */
+    int64_t next;              /* JK_ITER: number of elements read so far */
+    int64_t start, stop, step; /* JK_RANGE: the arguments of range() */
+    const char *what; /* JK_VIEW: a name such as "dict_keys"; JK_ITER: name of the Python type */
 };
 struct plumb_jentry {
     jv key, value;
     uint64_t hash;
 };
-struct plumb_jmap { /* in the order of insertion */
+struct plumb_jmap { /* entries are in insertion order */
     struct plumb_jentry *at;
     int64_t n, cap, depth;
-    int32_t *slot; /* (slots) by hash: an index into at, plus 1; 0: free. NULL in small maps */
-    int64_t slots; /* a power of two */
+    /* (slots,) Hash table: the index of an entry in at, plus 1; 0 means free. NULL if the map is
+     * small. */
+    int32_t *slot;
+    int64_t slots; /* size of the hash table, a power of two */
 };
 struct plumb_jmethod {
     jv self;
@@ -115,7 +123,7 @@ static inline bool plumb_jstr_is(const struct plumb_jstr *s, const char *text)
 {
     return (size_t)s->n == strlen(text) && memcmp(s->at, text, (size_t)s->n) == 0;
 }
-/* bool and int count as integers, as in Python. */
+/* Returns true for a bool, too: like in Python, it counts as an integer. */
 static inline bool plumb_jv_is_int(jv v)
 {
     return v.kind == JK_INT || v.kind == JK_BOOL;
@@ -133,8 +141,9 @@ static inline double plumb_jv_as_float(jv v)
     return v.kind == JK_FLOAT ? v.u.d : (double)plumb_jv_as_int(v);
 }
 
-/* Strings: *out gets a copy of the text, or (part) a value that shares it. */
-int64_t plumb_jstr_count(const char *text, int64_t n); /* code points */
+/* These functions set *out to a string. plumb_jv_str and plumb_jv_text copy the text;
+ * plumb_jv_part refers to it. */
+int64_t plumb_jstr_count(const char *text, int64_t n); /* number of code points in n bytes */
 plumb_status plumb_jv_str(struct plumb_jarena *a, jv *out, const char *text, int64_t n);
 plumb_status plumb_jv_text(struct plumb_jarena *a, jv *out, const char *text);
 plumb_status plumb_jv_part(struct plumb_jarena *a, jv *out, const char *text, int64_t n);
@@ -142,9 +151,9 @@ plumb_status plumb_jv_part(struct plumb_jarena *a, jv *out, const char *text, in
 plumb_status plumb_jseq_new(struct plumb_jarena *a, struct plumb_jseq **out, int64_t cap);
 plumb_status plumb_jseq_add(struct plumb_jarena *a, struct plumb_jseq *s, jv v);
 plumb_status plumb_jmap_new(struct plumb_jarena *a, struct plumb_jmap **out, int64_t cap);
-/* Sets a key, at its old place if it is there already. The key must be hashable. */
+/* Sets the value of a key. An existing key keeps its position. The key must be hashable. */
 plumb_status plumb_jmap_set(struct plumb_jarena *a, struct plumb_jmap *m, jv key, jv value);
-/* The value of a key, or NULL. */
+/* Returns the value of a key; NULL if the map does not have it. */
 jv *plumb_jmap_get(const struct plumb_jmap *m, jv key);
 jv *plumb_jmap_get_text(const struct plumb_jmap *m, const char *text, int64_t n);
 
@@ -153,7 +162,7 @@ plumb_status plumb_jv_from_json(struct plumb_jarena *a, jv *out, const plumb_jso
 bool plumb_jv_hashable(jv v);
 bool plumb_jv_equal(jv a, jv b);
 bool plumb_jv_true(jv v);
-/* Python's name of the type. */
+/* Returns Python's name of the value's type. */
 const char *plumb_jv_type(jv v);
 
 #endif
