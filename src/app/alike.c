@@ -1,4 +1,4 @@
-/* alike.c - says when the scores of a command tell no answer from another.
+/* alike.c - warns if all scores of a command are equal.
  * Layer 6. Includes app/alike.h, base/. */
 #include "app/alike.h"
 
@@ -6,7 +6,8 @@
 
 #include "base/log.h"
 
-/* Values that differ by rounding only are the same, as in align. */
+/* Scores whose relative difference is at most this count as equal, because rounding can cause it.
+ * The alignment stage uses the same limit. */
 #define SAME 1e-8
 
 void plumb_alike_add(struct plumb_alike *a, double score)

@@ -1,4 +1,4 @@
-/* app.h - the argument of every sub-command, and their list.
+/* app.h - the argument of every sub-command, and the list of sub-commands.
  * Layer 6. May include everything. */
 #ifndef PLUMB_APP_APP_H
 #define PLUMB_APP_APP_H
@@ -13,25 +13,27 @@
 
 struct plumb_app {
     const struct plumb_config *cfg;
-    struct plumb_stages *stages; /* the stages of `plumb run`; else NULL */
+    struct plumb_stages *stages; /* the stages of `plumb run`; NULL for any other command */
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
-    const char *planned; /* the command whose memory `plumb plan` plans; else NULL */
-    int argc;            /* the whole command line, for run.json */
+    /* for `plumb plan`: the command whose memory is planned; NULL for any other command */
+    const char *planned;
+    int argc; /* the whole command line, for run.json */
     char **argv;
-    uint64_t input_hash; /* hash of the input that plumb_lines_read has read; 0: none */
+    /* hash of the input that plumb_lines_read has read; 0 if it has read none */
+    uint64_t input_hash;
 };
 
-/* Takes the lock of output_dir on rank 0, if output_dir is set; else *out = NULL. Collective: a
- * failure of rank 0 is every rank's. */
+/* Rank 0 takes the lock of output_dir. *out is NULL on the other ranks, and on all ranks if
+ * output_dir is not set. Collective: if rank 0 fails, all ranks fail. */
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app);
 
-/* Warns, on rank 0, of what DIR/generation_config.json asks for and the command does not follow,
- * and of a file that cannot be read. Not collective. */
+/* Logs a warning on rank 0 if DIR/generation_config.json asks for settings that the command does
+ * not use, or if the file cannot be read. Not collective. */
 void plumb_note_generation(const struct plumb_app *app, const char *dir);
 
-/* A sub-command: Collective. Every rank runs the same one with the same configuration. */
+/* A sub-command. Collective: every rank runs the same sub-command with the same configuration. */
 typedef plumb_status plumb_command_fn(struct plumb_app *app);
 
 plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_prefer, plumb_cmd_run,

@@ -18,7 +18,7 @@ bool plumb_argument_is_option(const char *text)
     return equals && !memchr(text, '/', (size_t)(equals - text));
 }
 
-/* The option by which a command reads JSON lines. */
+/* Returns the option that gives a command its input of JSON lines. */
 static const char *lines_option(const char *command)
 {
     static const struct {
@@ -94,7 +94,8 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
                where, path);
 }
 
-/* Whether the first two lines of the file are JSON objects, or the only line of a .jsonl file. */
+/* Counts the lines and the JSON objects at the beginning of a file. A file counts as JSON lines if
+ * its first two lines are objects, or if its name ends in .jsonl and its only line is one. */
 struct first_lines {
     int objects, lines;
 };
@@ -152,7 +153,8 @@ static plumb_status check_config(const char *path, const char *next, const char 
     return PLUMB_OK;
 }
 
-/* Makes "key=" and the first n bytes of the path in quotes, so that it is not parsed. */
+/* Adds the option key="PATH" with the first n bytes of path. The quotes prevent that the path is
+ * parsed as YAML. */
 static plumb_status add_option(struct plumb_arguments *a, int which, const char *key,
                                const char *path, size_t n)
 {
@@ -162,8 +164,8 @@ static plumb_status add_option(struct plumb_arguments *a, int which, const char 
     return PLUMB_OK;
 }
 
-/* For tokenize, a path alone is either a tokenizer or a file of lines. *taken = whether it was one.
- */
+/* Handles a path without a key for the command tokenize: it is a tokenizer or a file of lines.
+ * *taken becomes true if it was one of the two. */
 static plumb_status take_for_tokenize(bool *taken, struct plumb_arguments *a, const char *path)
 {
     static const char file[] = "/tokenizer.json";

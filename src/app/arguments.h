@@ -8,15 +8,17 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Whether text is key=value. A path with a '=' after a '/' is not (runs/lr=1e-5). */
+/* Returns true if text has the form key=value. A path with a '=' after a '/' is not an option
+ * (runs/lr=1e-5). */
 bool plumb_argument_is_option(const char *text);
 
-/* The arguments of a command, after its name. */
+/* The sorted arguments of a command, without its name. */
 struct plumb_arguments {
-    const char *file; /* CONFIG.yaml, or the input of a command that takes one; NULL: none */
-    char **option;    /* (n,) key=value */
+    /* CONFIG.yaml, or the input file of a command that takes one; NULL if not given */
+    const char *file;
+    char **option; /* (n,) key=value */
     int n;
-    struct plumb_buf own[2]; /* owned: options that were made from a path alone */
+    struct plumb_buf own[2]; /* memory of the options that were made from a path without a key */
 };
 
 /* Sorts argv (n). If the command reads a configuration, its file goes to out->file. A folder, data

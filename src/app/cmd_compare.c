@@ -16,7 +16,8 @@ static bool is_yaml(const char *path)
     return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
 }
 
-/* NAME=FOLDER names a run, unless NAME is an option. */
+/* Returns true if text sets an option. NAME=FOLDER names a run instead, unless NAME is an
+ * option. */
 static bool is_option(const char *text)
 {
     char key[128];
@@ -56,7 +57,7 @@ done:
     return st;
 }
 
-/* Reads every run. Its label is the text before '=', or else the name of its method. */
+/* Reads every run. The label of a run is the text before '=', or else the name of its method. */
 static plumb_status open_runs(struct plumb_compare *c)
 {
     const struct plumb_config *cfg = c->cfg;

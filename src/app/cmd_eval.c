@@ -35,7 +35,7 @@ static void close_model(struct opened *o)
     plumb_tokenizer_close(&o->tokenizer);
 }
 
-/* Allocates this rank's answers, and fills *src for their generation. */
+/* Allocates the answers of this rank, and fills *src, which describes how to generate them. */
 static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model *m,
                             const struct opened *o, struct plumb_answer_source *src)
 {
@@ -75,7 +75,7 @@ static plumb_status measure(const struct plumb_eval *e, struct plumb_eval_model 
     return plumb_eval_measure(e, m, o->data);
 }
 
-/* Makes the answers of one model and measures them. Collective. */
+/* Generates the answers of one model and computes their scalars. Collective. */
 static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -95,8 +95,8 @@ done:
     return st;
 }
 
-/* Measures that need the answers of several models: log-probs under the first model, and verdicts
- * of the judge. */
+/* Computes the scalars that need the answers of several models: log-probs under the first model,
+ * and verdicts of the judge. */
 static plumb_status confront(struct plumb_eval *e)
 {
     const struct plumb_config *cfg = e->app->cfg;
@@ -115,8 +115,8 @@ done:
     return st;
 }
 
-/* Computes distinct-1 and -2 of all ranks' answers, which are gathered in rank order. Collective.
- */
+/* Computes distinct-1 and distinct-2 over the answers of all ranks, gathered in rank order.
+ * Collective. */
 static plumb_status count_distinct(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -204,7 +204,7 @@ done:
     return st;
 }
 
-/* Gives every rank all scalars. Collective. */
+/* Sums the scalars over all ranks, so that every rank has all of them. Collective. */
 static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     const int64_t answers = e->prompts * e->app->cfg->eval.samples;
@@ -314,7 +314,7 @@ static plumb_status open_eval(struct plumb_eval *e)
         PLUMB_REQUIRE(m->value && m->reference, PLUMB_ERR_NOMEM, "%lld prompts",
                       (long long)e->prompts);
     }
-    /* A judge needs no rewards. Without both, plumb_rewards_open reports the missing option. */
+    /* a judge needs no rewards; if neither is set, plumb_rewards_open reports the missing option */
     const struct plumb_rewards_need need = {.longest = e->longest + cfg->generate.max_new_tokens,
                                             .items = e->mine * cfg->eval.samples};
     if (plumb_rewards_configured(cfg) || !*cfg->eval.judge)

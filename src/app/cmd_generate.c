@@ -10,16 +10,17 @@
 #include "data/encode.h"
 #include "stage/rollouts.h"
 
-/* Finished sequences per slot that may wait in memory for an earlier one that still runs. */
+/* Largest number of finished sequences per slot that wait in memory until an earlier sequence is
+ * finished, too. */
 enum { WINDOW = 64 };
 
 struct generate {
     struct plumb_session s;
     struct plumb_lines lines; /* line prompt * group_size + sample */
     plumb_generator *generator;
-    struct plumb_request *request; /* (n,) this rank's prompts: every world_size-th one */
+    struct plumb_request *request; /* (n,) the prompts of this rank: each world_size-th prompt */
     int64_t n;
-    int64_t ready; /* the number of them that may begin */
+    int64_t ready; /* number of this rank's prompts that may begin now */
     struct plumb_buf line, text;
 };
 
@@ -30,7 +31,8 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     const int64_t group = g->s.app->cfg->generate.group_size;
     struct plumb_buf *out = &g->line, *text = &g->text;
     if (c->stop == PLUMB_STOP_PAUSED)
-        return PLUMB_OK; /* discard it: generated again, it is the same */
+        /* discard the paused completion; generating it again gives the same tokens */
+        return PLUMB_OK;
     plumb_buf_clear(out);
     plumb_buf_clear(text);
     if (g->s.tokenizer)
@@ -61,8 +63,8 @@ static bool tick(void *arg)
     return false;
 }
 
-/* Assigns the prompts that are not in the output yet to the ranks in turn. So all ranks work at the
- * same part of the input, and few finished lines have to wait. */
+/* Assigns the prompts whose completions are not in the output yet to the ranks in turn. So all
+ * ranks work at the same part of the input, and few finished lines must wait. */
 static plumb_status deal(struct generate *g)
 {
     const int64_t group = g->s.app->cfg->generate.group_size, first = g->lines.first;
@@ -99,7 +101,8 @@ static plumb_status generate(struct generate *g)
     return plumb_generate(g->generator, g->s.model, g->request, g->n, &options, put_completion, g);
 }
 
-/* Logs how well the slots were used. Collective. */
+/* Logs the numbers of completions, tokens and decode steps of all ranks, and the speed.
+ * Collective. */
 static plumb_status say_counts(const struct generate *g)
 {
     struct plumb_generator_count c;

@@ -15,7 +15,7 @@ struct gradient {
     struct plumb_pack pack;
     struct plumb_gradient gradient;
     struct plumb_batch_cut cut;
-    double scale; /* 1 / trained tokens of the file */
+    double scale; /* 1 / number of trained tokens in the file */
 };
 
 static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,

@@ -1,4 +1,4 @@
-/* cmd_inspect.c - finds out the kind of a path and calls the function that describes it.
+/* cmd_inspect.c - determines the kind of a path and calls the function that describes it.
  * Layer 6. May include everything. */
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static bool holds_rollouts(const struct plumb_names *names)
     return false;
 }
 
-/* Whether the folder was written by `plumb run`: it has a run folder for each stage. */
+/* Returns true if `plumb run` wrote the folder: it then has a run folder for each stage. */
 static bool holds_runs(const struct plumb_inspect *w, const struct plumb_names *names)
 {
     char path[4096], file[300];
@@ -79,8 +79,8 @@ static plumb_status inspect_folder(const struct plumb_inspect *w)
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
-/* The kind of a JSON file of one object. A kind is recognised by two members that must both exist.
- */
+/* Tells the kind of a JSON file with one object. A file is of a kind if it has both members of that
+ * kind. */
 static const struct {
     const char *member[2];
     plumb_inspect_fn *describe;
@@ -118,7 +118,7 @@ static bool ends_in(const char *path, const char *end)
     return n >= m && !strcmp(path + n - m, end);
 }
 
-/* Whether the first line is a complete JSON value, as in JSON lines. */
+/* A callback for the first line: notes whether it is a complete JSON value, as in JSON lines. */
 static plumb_status first_line(void *arg, const char *line, int64_t len, int64_t number)
 {
     plumb_json **out = arg;

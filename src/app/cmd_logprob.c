@@ -7,12 +7,12 @@
 
 struct logprob {
     struct plumb_session s;
-    int32_t *ids;     /* (longest,) */
-    float *logp;      /* (longest,) */
-    float *embedding; /* (c,) or NULL */
+    int32_t *ids;     /* (longest,) token ids of one record */
+    float *logp;      /* (longest,) log-probs, in nats */
+    float *embedding; /* (c,) embedding of one record; NULL if embeddings are not asked for */
 };
 
-/* The log-probs of the tokens that training would cover. */
+/* Writes the log-probs of the tokens that the loss would cover in training. */
 static plumb_status put_line(struct plumb_buf *out, const struct logprob *l,
                              const struct plumb_record *r)
 {

@@ -14,13 +14,16 @@
 struct plan {
     struct plumb_app *app;
     const struct plumb_job *job;
-    struct plumb_config cfg; /* the configuration being tried; it borrows all that it points to */
+    /* the configuration that is tried now; it borrows the texts and lists that it points to */
+    struct plumb_config cfg;
     struct plumb_dataset *data;
-    struct plumb_buf assumed; /* a line for each missing file or unset option */
-    int world, rank;          /* rank: the rank with the largest plan */
+    /* one line for each assumption about a missing file or an unset option */
+    struct plumb_buf assumed;
+    int world, rank; /* rank: the rank that needs the most memory */
     struct plumb_backend *best;
     int64_t budget;
-    int64_t micro_batch, slots; /* the largest that fit; 0: none fits, -1: no such option */
+    /* the largest values that fit; 0: none fits, -1: the command has no such option */
+    int64_t micro_batch, slots;
 };
 
 /* ---- assumptions for missing files ----------------------------------------------------------- */
@@ -64,7 +67,7 @@ static plumb_status assume(struct plan *p)
     return PLUMB_OK;
 }
 
-/* Notes the sizes that were assumed for missing data. */
+/* Adds a line with the record sizes that were assumed for missing data. */
 static plumb_status note_sizes(struct plan *p)
 {
     if (*p->cfg.data.prompts || *p->cfg.data.train || !p->data || p->data->n == 0)
@@ -104,7 +107,8 @@ static plumb_status make_rank(struct plumb_backend **out, struct plan *p, int ra
     return st;
 }
 
-/* *out = the plan of the rank that needs the most memory. */
+/* Makes the plan of every rank. Sets *out to the one that needs the most memory, and *which to its
+ * rank. */
 static plumb_status make(struct plumb_backend **out, int *which, struct plan *p)
 {
     *out = NULL;
@@ -161,9 +165,10 @@ static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, in
     return PLUMB_OK;
 }
 
-/* A larger micro-batch needs larger activations, but there are fewer of them, which may need fewer
- * gradient buffers. The number of buffers is constant while no rank has more than 1, 2, 4 ..
- * micro-batches, so each such range is searched separately. */
+/* Finds the largest micro-batch that fits. A larger one needs larger activations, but there are
+ * fewer micro-batches, which may need fewer gradient buffers. So memory need not grow with the
+ * size. The number of buffers is constant while no rank has more than 1, 2, 4 .. micro-batches, so
+ * each such range is searched separately. */
 static plumb_status largest_micro_batch(struct plan *p)
 {
     const int64_t global = p->cfg.train.global_batch_size;
@@ -248,7 +253,8 @@ static plumb_status put_json(struct plumb_buf *out, const struct plan *p)
     return plumb_buf_add_text(out, "]}\n");
 }
 
-/* After the table, so that a script notices without reading it. */
+/* Fails if the plan does not fit. Called after the table is printed, so that a script sees the exit
+ * code. */
 static plumb_status check_fit(const struct plan *p)
 {
     const int64_t need = plumb_plan_bytes(p->best);

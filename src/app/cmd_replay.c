@@ -14,22 +14,24 @@
 #include "io/kind.h"
 #include "train/replay.h"
 
-/* How far the computation came, and the first non-finite value of each stage ("" = none). */
+/* The results of the repeated computation, and the first non-finite value of each stage ("" if
+ * there is none). */
 struct replay {
     struct plumb_app *app;
     struct plumb_replay recorded;
     struct plumb_micro micro;
     plumb_model *model;
     plumb_pass *pass;
-    float *grad; /* (count,) device */
+    float *grad; /* (count,) gradient, on the device */
     bool has_loss, has_gradient;
-    int64_t unequal; /* sequences whose log-probs or score differ in any bit */
+    /* number of sequences whose log-probs or score differ from the recorded ones in any bit */
+    int64_t unequal;
     uint64_t gradient_hash;
     double norm;
     char weights_at[256], forward_at[256], loss_at[256], gradient_at[256];
 };
 
-/* Whether a and b have the same bits; so NaN equals itself. */
+/* Returns true if a and b have the same bits. A NaN equals a NaN with the same bits. */
 static bool same_f32(float a, float b)
 {
     return memcmp(&a, &b, sizeof(a)) == 0;
@@ -68,8 +70,8 @@ static plumb_status note_place(char out[256], const plumb_model *m, const float 
     return PLUMB_OK;
 }
 
-/* Runs the stages as training does. A stage with a non-finite result ends the computation, as
- * there. */
+/* Runs the stages in the order of training. As in training, a stage with a non-finite result ends
+ * the computation. */
 static plumb_status run_stages(struct replay *r)
 {
     struct plumb_micro *m = &r->micro;
@@ -169,7 +171,8 @@ static plumb_status put_sequence(struct plumb_buf *b, struct replay *r, int64_t 
     return plumb_buf_add_text(b, "}\n");
 }
 
-/* Writes the norms of the tensors, and the total norm from the same sums. */
+/* Writes the norm of the gradient for each tensor, and the total norm computed from the same
+ * sums. */
 static plumb_status put_tensors(struct plumb_buf *b, struct replay *r)
 {
     const plumb_model *m = r->model;
@@ -239,7 +242,7 @@ static plumb_status put_all(struct plumb_buf *b, struct replay *r)
     return put_result(b, r);
 }
 
-/* Prints the same results as text to standard error. */
+/* Prints the results that the JSON has as text to standard error. */
 static void summarise(const struct replay *r)
 {
     const struct plumb_replay *c = &r->recorded;
@@ -291,7 +294,8 @@ done:
     return st;
 }
 
-/* Fails if the path is another kind of file of plumb. The replay reader reports any other fault. */
+/* Fails if plumb wrote the file, but not as a replay file. The replay reader reports any other
+ * fault. */
 static plumb_status check_input(const char *path)
 {
     plumb_h5 *f = NULL;
@@ -330,7 +334,7 @@ plumb_status plumb_cmd_replay(struct plumb_app *app)
     struct plumb_output output = {0};
     struct plumb_buf out = {0};
     plumb_status st = plumb_comm_agree(app->comm, replay(&r, &out));
-    if (st == PLUMB_OK) /* there is only one rank: replay refuses more */
+    if (st == PLUMB_OK) /* replay refuses to run on more than one rank */
         st = plumb_output_open(&output, app, PLUMB_OUTPUT_TEXT, app->cfg->output, 0);
     if (st == PLUMB_OK)
         st = plumb_output_add(&output, plumb_buf_text(&out), out.len);

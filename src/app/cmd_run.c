@@ -16,7 +16,8 @@
 #include "train/loops.h"
 #include "train/run.h"
 
-/* The state in which rank 0 finds a stage before it begins. */
+/* What rank 0 finds of a stage before the stage runs: nothing, an unfinished run, or a finished
+ * run. */
 enum past { NOTHING, BEGUN, FINISHED };
 
 static plumb_command_fn *command_of(const char *name)
@@ -35,7 +36,8 @@ static plumb_command_fn *command_of(const char *name)
     return NULL;
 }
 
-/* Fails if a finished stage was made with another configuration: it must not be skipped. */
+/* Fails if the configuration of a finished stage has changed since, because the stage must then not
+ * be skipped. */
 static plumb_status check_config(const struct plumb_stage *one, const struct plumb_run_past *past)
 {
     char latest[4096];
@@ -80,7 +82,8 @@ static plumb_status check_start(const struct plumb_stages *s, const struct plumb
     return PLUMB_OK;
 }
 
-/* Fails if the inputs of a finished stage (models of earlier stages, files) have changed since. */
+/* Fails if the inputs of a finished stage (models of earlier stages, files) have changed since it
+ * ran. */
 static plumb_status check_inputs(const struct plumb_stage *one)
 {
     char path[4096];
@@ -96,8 +99,8 @@ static plumb_status check_inputs(const struct plumb_stage *one)
     return PLUMB_OK;
 }
 
-/* Removes the kept lines of an evaluation that is repeated; eval would continue them or refuse
- * them. */
+/* Removes the answers and scores that an earlier evaluation has kept, because the evaluation is
+ * repeated. Otherwise eval would continue these files or refuse them. */
 static plumb_status remove_lines(const char *dir)
 {
     struct plumb_names names = {0};
@@ -118,7 +121,8 @@ done:
     return st;
 }
 
-/* Whether an evaluation must be repeated because its options or inputs have changed. */
+/* Sets *out to FINISHED if the evaluation has a result, or to NOTHING if it must be repeated
+ * because its options or inputs have changed. *out is unchanged if there is no result. */
 static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
 {
     char path[4096], hash[20], changed[512] = "";
@@ -177,7 +181,7 @@ static plumb_status look(enum past *out, const struct plumb_stages *s,
 
 /* ---- before the first stage ----------------------------------------------------------------- */
 
-/* Fails if an input path of a stage does not exist at the start of the run. */
+/* The argument of a callback that fails if an input path does not exist at the start of the run. */
 struct ahead {
     const struct plumb_stages *s;
     const struct plumb_stage *one;
@@ -189,7 +193,8 @@ static plumb_status check_path(void *arg, const char *key, const char *path)
     const char *dir = h->s->top->output_dir;
     const size_t n = strlen(dir);
     if (strcmp(path, "init") == 0 || strcmp(path, "previous") == 0 ||
-        (strncmp(path, dir, n) == 0 && path[n] == '/')) /* an earlier stage creates it */
+        /* the path is in the folder of an earlier stage, which creates it */
+        (strncmp(path, dir, n) == 0 && path[n] == '/'))
         return PLUMB_OK;
     PLUMB_REQUIRE(plumb_file_exists(path) || plumb_dir_exists(path), PLUMB_ERR_IO,
                   "stage %s: %s: there is no file or folder %s", h->one->name, key, path);
@@ -225,8 +230,8 @@ static plumb_status look_ahead(const struct plumb_stages *s)
 
 /* ---- running the stages --------------------------------------------------------------------- */
 
-/* Gives the stage the rest of train.max_time, which is the limit of the whole run; rank 0's clock
- * decides. Collective. */
+/* Sets train.max_time of the stage to the rest of the time of the whole run, measured by the clock
+ * of rank 0. Collective. */
 static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, double began)
 {
     double left = cfg->train.max_time - (plumb_now() - began);
@@ -240,7 +245,7 @@ static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, d
     return PLUMB_OK;
 }
 
-/* Collective. */
+/* Runs stage i. Collective. */
 static plumb_status run_stage(struct plumb_app *app, int64_t i, double began)
 {
     const struct plumb_stages *s = app->stages;

@@ -13,8 +13,8 @@
 
 struct score {
     struct plumb_session s;
-    int32_t *ids; /* (longest,) */
-    float *value; /* (labels,) */
+    int32_t *ids; /* (longest,) token ids of one record */
+    float *value; /* (labels,) scores of one record */
     struct plumb_alike alike;
 };
 
@@ -72,18 +72,21 @@ static plumb_status score_by_model(struct plumb_app *app)
 
 /* ---- reward.model, reward.command, reward.functions --------------------------------------- */
 
-/* The number of lines of one rank between two agreements. */
+/* Number of lines that one rank scores between two agreements of the ranks. */
 enum { CHUNK = 64 };
 
 struct sources {
     struct plumb_app *app;
-    plumb_tokenizer *tokenizer; /* NULL: no source counts tokens */
+    plumb_tokenizer *tokenizer; /* NULL if no reward source counts tokens */
     struct plumb_dataset *data;
     plumb_rewards *rewards;
-    char *trained_template;         /* encoding of the reward model; NULL: unknown */
-    struct plumb_chat_setting chat; /* of the reward model, or of the tokenizer's folder */
+    /* prompt template with which the reward model was trained; NULL if unknown */
+    char *trained_template;
+    /* chat settings of the reward model, or else of the tokenizer's folder */
+    struct plumb_chat_setting chat;
     struct plumb_alike alike;
-    double missing[2]; /* lines without a score, and all lines, of those that this run makes */
+    /* number of lines without a score, and number of lines, among those that this run has made */
+    double missing[2];
 };
 
 static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct plumb_buf *out)
@@ -97,7 +100,8 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
         PLUMB_REQUIRE(r->prompt.text, PLUMB_ERR_FORMAT,
                       "%s:%lld: holds ids; reward sources score texts", s->app->cfg->input,
                       (long long)r->line);
-        /* A reward model reads a whole text; a function or a command scores a completion. */
+        /* A reward model reads prompt and completion as one text; a function or a command scores a
+         * completion. */
         const struct plumb_config *cfg = s->app->cfg;
         PLUMB_REQUIRE(c->text || (!*cfg->reward.command && cfg->reward.functions.n == 0),
                       PLUMB_ERR_FORMAT,
@@ -122,7 +126,7 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
         s->missing[0] += !isfinite(value[i]);
         plumb_alike_add(&s->alike, value[i]);
         PLUMB_TRY(plumb_buf_add_text(out, "{\"score\":"));
-        PLUMB_TRY(plumb_json_put_real(out, value[i])); /* null if it is missing */
+        PLUMB_TRY(plumb_json_put_real(out, value[i])); /* writes null if the score is missing */
         PLUMB_TRY(plumb_buf_add_text(out, "}\n"));
     }
     return PLUMB_OK;
@@ -155,7 +159,7 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         .whole = true,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
-    /* plumb_encoding_choose has logged its warnings */
+    /* no warning here, because plumb_encoding_choose has logged it */
     struct plumb_rewards_need need = {
         .items = CHUNK, .prompt_template = s->trained_template ? s->trained_template : template};
     for (int64_t i = 0; i < s->data->n; i++) {

@@ -1,4 +1,4 @@
-/* cmd_train.c - the training commands.
+/* cmd_train.c - the training commands: align, sft, reward and prefer.
  * Layer 6. May include everything. */
 #include "app/app.h"
 #include "stage/commands.h"

@@ -16,7 +16,8 @@ plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, in
  * compare.json and report.html there. If `output` is not "-", writes the JSON to that file. */
 plumb_status plumb_compare_write(const struct plumb_compare *c);
 
-/* compare_page.c: writes report.html with these tables, intervals and curves. */
+/* Largest number of tables of one comparison. plumb_compare_page (compare_page.c) writes
+ * report.html with these tables, and with intervals and curves. */
 #define PLUMB_COMPARE_TABLES 4
 plumb_status plumb_compare_page(const struct plumb_compare *c, const struct plumb_table *table,
                                 int64_t n_tables);

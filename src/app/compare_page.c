@@ -11,12 +11,13 @@
 #include "eval/interval.h"
 #include "io/file.h"
 
-/* If there are more methods than this, each is drawn in a panel of its own. */
+/* Largest number of methods whose curves are drawn in one panel. If there are more, each method has
+ * its own panel. */
 enum { TOGETHER = 4 };
 
 /* ---- curves ------------------------------------------------------------------------------- */
 
-/* One curve: the first of its two metrics that a run has. */
+/* Describes one curve by two metrics; the first one that a run has is drawn. */
 static const struct curve {
     enum plumb_metric id, other;
     const char *name, *title, *y_label;
@@ -66,7 +67,8 @@ static double place_of(const struct plumb_metrics_row *r)
     return (double)(r->iteration > 0 ? r->iteration : r->step);
 }
 
-/* The curve's value in the run's last row at x; NaN if there is no such row. Rows are ascending. */
+/* Returns the curve's value in the run's last row at x; NaN if no row has this x. x increases from
+ * row to row. */
 static double value_at(const struct plumb_run_results *f, const struct curve *c, double x)
 {
     int64_t begin = 0, end = f->n_rows;
@@ -160,8 +162,8 @@ static const struct end {
 };
 enum { AT_END = sizeof(at_end) / sizeof(at_end[0]) };
 
-/* Fills *f with one figure of all methods; value (runs,) is room for the values of the seeds.
- * Returns whether any method has the figure. */
+/* Fills *f with one figure for all methods. value (runs,) receives the values of the seeds. Returns
+ * true if a method has the figure. */
 static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double *value,
                     const struct plumb_compare *c, const struct end *end)
 {
@@ -207,7 +209,7 @@ static plumb_status line_up_all(const struct plumb_compare *c, struct plumb_fore
 
 /* ---- the page ----------------------------------------------------------------------------- */
 
-/* The commit of plumb that made all runs, or "several" if they differ. */
+/* Returns the commit of plumb with which all runs were made, or "several" if they differ. */
 static const char *commit_of(const struct plumb_compare *c)
 {
     for (int64_t i = 1; i < c->n; i++)

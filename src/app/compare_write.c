@@ -1,4 +1,4 @@
-/* compare_write.c - figures over seeds as tables, Markdown and JSON.
+/* compare_write.c - writes the results over seeds as tables, Markdown and JSON.
  * Layer 6. Includes app/compare.h, base/, io/. */
 #include <inttypes.h>
 #include <math.h>
@@ -9,7 +9,7 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* The console shows a table of differences only up to this width. */
+/* Largest number of methods for which standard output shows the table of differences. */
 enum { CONSOLE_GROUPS = 6 };
 
 static const char mean_note[] = "Mean over seeds +- half of the 95 % interval of that mean "
@@ -43,7 +43,7 @@ static plumb_status add_row(struct plumb_table *t, const struct plumb_compare_gr
     return PLUMB_OK;
 }
 
-/* Whether all evaluations count wins against the same model. */
+/* Returns true if all evaluations count wins against the same model. */
 static bool has_baseline(const struct plumb_compare *c)
 {
     for (int64_t i = 0; i < c->n; i++)
@@ -100,12 +100,13 @@ static plumb_status fill_paired(struct plumb_table *t, const struct plumb_compar
     return PLUMB_OK;
 }
 
-/* The argument of note_option: the options that differ, or the values of one option. */
+/* The argument of note_option. It collects the options that differ, or the values of one option. */
 struct differing {
     struct plumb_table *t;
-    const char *path; /* the option to look for; NULL: add all as column heads */
-    char value[120];  /* the value in this run; "" if it is that of the first run */
-    char first[120];  /* the value in the first run */
+    /* the option whose value is wanted; NULL: add each differing option as a column head */
+    const char *path;
+    char value[120]; /* value in this run; "" if it equals that of the first run */
+    char first[120]; /* the value in the first run */
 };
 
 static plumb_status note_option(void *arg, const char *path, const char *then, const char *now)
@@ -123,7 +124,8 @@ static plumb_status note_option(void *arg, const char *path, const char *then, c
     return known ? PLUMB_OK : plumb_table_add(d->t, "%s", path);
 }
 
-/* One row per method, one column per option that differs between runs. */
+/* Fills the table of settings: one row per method, one column per option that differs between
+ * runs. */
 static plumb_status fill_settings(struct plumb_table *t, const struct plumb_compare *c)
 {
     const struct plumb_run_results *base = c->group[0].run[0];

@@ -6,16 +6,16 @@
 #include "base/buf.h"
 #include "model/generate.h"
 
-/* out += one line: prompt_id, id (JSON text, if not NULL), sample, prompt_ids, completion_ids,
- * logprobs (raw, nats; they read back to the same bits), text, stop_reason. prompt: ids of the
- * prompt, (n_prompt,). */
+/* Appends the JSON line of one completion to out: prompt_id, id (if not NULL, a JSON text), sample,
+ * prompt_ids, completion_ids, logprobs (raw, in nats; reading them gives the same bits), text,
+ * stop_reason. prompt (n_prompt,) are the prompt's token ids. */
 plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const char *id,
                                   const int32_t *prompt, int64_t n_prompt,
                                   const struct plumb_completion *c, const struct plumb_buf *text);
 
-/* Reads such a line, without prompt and text. ids and logp have room for max tokens and are filled;
- * c->ids, c->logp and c->logp_sampled point to them. logp_sampled is not in the line, so its values
- * are meaningless. Errors: PLUMB_ERR_FORMAT naming `where`. */
+/* Reads such a line, except for the prompt and the text. ids and logp have room for `max` tokens;
+ * c->ids, c->logp and c->logp_sampled point to them. The line has no logp_sampled, so the values of
+ * c->logp_sampled are meaningless. Returns PLUMB_ERR_FORMAT, with `where` in the message. */
 plumb_status plumb_completion_read(struct plumb_completion *c, int32_t *ids, float *logp,
                                    int64_t max, const char *line, int64_t len, const char *where);
 

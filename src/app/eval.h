@@ -1,4 +1,4 @@
-/* eval.h - plumb eval: the scalars of every answer, the figures of each model, and their output.
+/* eval.h - plumb eval: computes scalars of every answer and figures of each model, and writes them.
  * Layer 6. Includes app.h, data/, model/, train/. */
 #ifndef PLUMB_APP_EVAL_H
 #define PLUMB_APP_EVAL_H
@@ -8,65 +8,68 @@
 #include "stage/rewards.h"
 #include "stage/rollouts.h"
 
-/* The scalars of one answer. One rank computes them, the others have zeros, so that the sum over
- * ranks is exact. */
+/* The scalars of one answer. The rank that owns the answer computes them, the other ranks have
+ * zeros, so that the sum over ranks is exact. */
 enum {
     EVAL_REWARD,
-    EVAL_SCORED, /* 1: there is a reward */
+    EVAL_SCORED, /* 1 if the answer has a reward, else 0 */
     EVAL_TOKENS,
-    EVAL_CHARACTERS, /* code points of the text */
-    EVAL_REPEATED,   /* self-repetition of 4-grams */
+    EVAL_CHARACTERS, /* number of code points of the text */
+    EVAL_REPEATED,   /* share of 4-grams that repeat an earlier one of the answer */
     EVAL_CLIPPED,
-    EVAL_LOGP, /* nats, under the model itself, and below under the first model */
+    EVAL_LOGP, /* log-prob in nats under the model itself; EVAL_LOGP_START: under the first model */
     EVAL_LOGP_START,
-    EVAL_JUDGED,    /* 1: the judge answered for both orders */
-    EVAL_VERDICT,   /* 1 better, -1 worse than the first model's answer, 0 tie */
-    EVAL_DISAGREED, /* 1: the two verdicts of the judge disagree, which counts as a tie */
-    EVAL_BLEU,      /* matches and totals of each order, two lengths */
+    EVAL_JUDGED,    /* 1 if the judge answered for both orders, else 0 */
+    EVAL_VERDICT,   /* compared with the first model's answer: 1 better, -1 worse, 0 tie */
+    EVAL_DISAGREED, /* 1 if the two verdicts of the judge disagree, which counts as a tie */
+    EVAL_BLEU,      /* matches and totals for each n-gram order, then two lengths */
     PLUMB_EVAL_VALUES = EVAL_BLEU + 2 * PLUMB_BLEU_ORDER + 2
 };
-/* The scalars of one prompt's reference. */
+/* The scalars of one prompt's reference: its log-prob in nats and its number of tokens. */
 enum { EVAL_REFERENCE_LOGP, EVAL_REFERENCE_TOKENS, PLUMB_EVAL_REFERENCE };
 
-/* The most answers in the table of samples. */
+/* Largest number of answers in the table of samples. */
 #define PLUMB_EVAL_SHOWN 64 /* upper limit of report.samples */
-/* The n of the n-grams whose repetition within an answer is counted. */
+/* The length n of the n-grams that are counted for EVAL_REPEATED. */
 #define PLUMB_EVAL_REPEAT 4
 
-/* The figures of one model; NaN if a figure does not exist. */
+/* The figures of one model over all ranks. A figure that does not exist is NaN. */
 struct plumb_eval_figures {
-    int64_t answers, missing; /* missing: answers without a reward */
+    int64_t answers, missing; /* missing: number of answers without a reward */
     double reward, reward_std, reward_interval[2];
-    /* against the first model, answer by answer */
+    /* number of answers that are better than, equal to or worse than the first model's answer */
     int64_t win, tie, lose;
-    int64_t disagreed, not_judged; /* pairs of the judge */
+    /* number of pairs with two different verdicts, and without a verdict of the judge */
+    int64_t disagreed, not_judged;
     double win_rate, win_rate_interval[2], lc_win_rate;
     double tokens, tokens_std, tokens_max, characters, clipped;
-    double distinct[2], repetition; /* distinct-1 and -2 over all answers */
-    double kl;                      /* to the first model, nats per answer */
-    double perplexity, bleu;        /* perplexity of references, BLEU against them */
+    /* distinct-1 and distinct-2 over all answers; mean of EVAL_REPEATED */
+    double distinct[2], repetition;
+    double kl;               /* estimated KL divergence from the first model, in nats per answer */
+    double perplexity, bleu; /* perplexity of the references; BLEU of the answers against them */
 };
 
 struct plumb_eval_model {
     char name[64];
     const char *dir;
-    bool same_tokens; /* it has the tokenizer of the first model, so log-probs are comparable */
-    struct plumb_answers answers; /* answers to this rank's prompts */
+    /* the model has the tokenizer of the first model, so log-probs can be compared */
+    bool same_tokens;
+    struct plumb_answers answers; /* answers to the prompts of this rank */
     double *value;                /* (prompts * samples, PLUMB_EVAL_VALUES) */
     double *reference;            /* (prompts, PLUMB_EVAL_REFERENCE) */
     double distinct[2];
-    char *text[PLUMB_EVAL_SHOWN]; /* on rank 0: the answers to the first prompts */
+    char *text[PLUMB_EVAL_SHOWN]; /* on rank 0: the first answers, for the table of samples */
     struct plumb_eval_figures figures;
 };
 
 struct plumb_eval {
     struct plumb_app *app;
-    plumb_rewards *rewards; /* NULL: no reward is configured */
+    plumb_rewards *rewards; /* NULL if no reward is configured */
     int64_t prompts, n;
-    int64_t longest; /* bytes of the longest prompt */
-    int64_t mine;    /* number of this rank's prompts: rank, rank + world_size, .. of all */
-    bool references; /* some prompt has a reference */
-    struct plumb_eval_model *model; /* (n,) */
+    int64_t longest; /* number of bytes of the longest prompt */
+    int64_t mine;    /* number of prompts of this rank, which are rank, rank + world_size, .. */
+    bool references; /* true if a prompt has a reference */
+    struct plumb_eval_model *model; /* (n,) the models to evaluate */
 };
 
 /* Opens the prompts of data.eval for one model. The completion of a record is its reference. dir is

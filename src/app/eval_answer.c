@@ -23,12 +23,12 @@ struct answering {
     const struct plumb_answer_source *src;
     struct plumb_lines lines; /* line prompt * samples + sample */
     struct plumb_buf line;
-    int64_t kept; /* scores: answers whose score is in a line */
+    int64_t kept; /* number of leading answers whose score has been written */
     char path[4096], what[128];
 };
 
-/* Makes the path OUTPUT_DIR/KIND.NAME.jsonl; "" without an output_dir. Characters that are unusual
- * in a file name are written as %XX, so that different names give different files. */
+/* Makes the path OUTPUT_DIR/KIND.NAME.jsonl, or "" without an output_dir. Characters that are
+ * unusual in a file name are written as %XX, so that different model names give different files. */
 static plumb_status name_file(struct answering *a, const char *kind)
 {
     const char *dir = a->e->app->cfg->output_dir;
@@ -44,7 +44,7 @@ static plumb_status name_file(struct answering *a, const char *kind)
     return *dir ? plumb_path_join(a->path, sizeof(a->path), dir, name) : PLUMB_OK;
 }
 
-/* The answer of a line, or NULL if it belongs to another rank. */
+/* Returns the answer that a line number stands for; NULL if the answer belongs to another rank. */
 static struct plumb_answer *answer_of(const struct answering *a, int64_t line, int64_t *prompt)
 {
     const int64_t samples = a->e->app->cfg->eval.samples, slot = line / samples;
@@ -55,7 +55,7 @@ static struct plumb_answer *answer_of(const struct answering *a, int64_t line, i
     return &a->m->answers.at[*prompt * samples + line % samples];
 }
 
-/* Opens the file and calls fn for each existing line. kind: "answers" or "scores". Collective. */
+/* Opens the file and calls fn for each existing line. kind is "answers" or "scores". Collective. */
 static plumb_status begin(struct answering *a, const char *kind, plumb_line_fn *fn)
 {
     const struct plumb_eval *e = a->e;
@@ -154,8 +154,8 @@ static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t
     return PLUMB_OK;
 }
 
-/* Writes a line for each score that arrived since the last call, in the order of the answers. Stops
- * at the first answer that has no score yet. */
+/* Writes a line for each new score, in the order of the answers. Stops at the first answer without
+ * a score. */
 static plumb_status keep_scores(struct answering *a)
 {
     const struct plumb_answers *r = &a->m->answers;
@@ -167,7 +167,8 @@ static plumb_status keep_scores(struct answering *a)
             continue;
         plumb_buf_clear(&a->line);
         PLUMB_TRY(plumb_buf_add_text(&a->line, "{\"score\":"));
-        PLUMB_TRY(plumb_json_put_real(&a->line, o->reward)); /* null if it is missing */
+        /* writes null if the reward is missing */
+        PLUMB_TRY(plumb_json_put_real(&a->line, o->reward));
         PLUMB_TRY(plumb_buf_add_text(&a->line, "}\n"));
         PLUMB_TRY(plumb_lines_put(&a->lines, number, plumb_buf_text(&a->line), a->line.len));
     }

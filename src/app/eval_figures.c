@@ -9,7 +9,7 @@
 #include "eval/interval.h"
 #include "eval/win_rate.h"
 
-/* The inputs of the bootstrap and of the regression. */
+/* The inputs of the bootstrap and of the length regression. */
 struct work {
     double *sum, *count; /* (prompts,) */
     double *won, *delta; /* (prompts * samples,) */
@@ -44,8 +44,8 @@ static plumb_status rewards(const struct plumb_eval *e, struct plumb_eval_model 
                            cfg->seed);
 }
 
-/* Compares answer v with base, the first model's answer to the same prompt and sample. Returns
- * false if that is impossible; else *out = which is better. */
+/* Compares the scalars v of an answer with `base`, those of the first model's answer to the same
+ * prompt and sample. Sets *out to 1, -1 or 0 (tie). Returns false if the two cannot be compared. */
 static bool verdict(const struct plumb_config *cfg, const double *v, const double *base, int *out)
 {
     if (*cfg->eval.judge) {

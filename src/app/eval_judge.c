@@ -16,12 +16,13 @@
 #include "data/line_client.h"
 #include "io/json.h"
 
-/* Request 2 j sends pair j with the model's answer as a, request 2 j + 1 with it as b. */
+/* State of one comparison. Request 2 j sends pair j with the model's answer as a, request 2 j + 1
+ * sends it as b. */
 struct judging {
     const struct plumb_eval *e;
     const struct plumb_dataset *data;
     struct plumb_eval_model *m;
-    int first_verdict; /* verdict of the pair's first request; NO_VERDICT if there is none */
+    int first_verdict; /* verdict of the pair's first request; NO_VERDICT if the judge gave none */
     int64_t missing;
     char example[200];
 };
@@ -63,7 +64,7 @@ static void take_verdict(struct judging *j, int64_t i, int verdict, const char *
     const struct plumb_answer *o = &j->m->answers.at[i / 2];
     double *v =
         j->m->value + (o->prompt * j->e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
-    const int swapped = -verdict; /* the model's answer was b */
+    const int swapped = -verdict; /* in this request the model's answer was b */
     v[EVAL_JUDGED] = 1;
     v[EVAL_VERDICT] = j->first_verdict == swapped ? swapped : 0;
     v[EVAL_DISAGREED] = j->first_verdict != swapped;

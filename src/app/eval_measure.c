@@ -55,11 +55,11 @@ plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_mo
     return PLUMB_OK;
 }
 
-/* A pass over one sequence at a time. */
+/* The memory of forward passes over one sequence at a time. */
 struct one {
     const plumb_model *model;
     plumb_pass *pass;
-    int32_t *ids; /* (longest,) */
+    int32_t *ids; /* (longest,) token ids of one sequence */
     float *logp;
 };
 
@@ -83,7 +83,7 @@ static void one_close(struct one *x)
     free(x->logp);
 }
 
-/* *out = the sum of log p over the completion's tokens, in their order. */
+/* Sets *out to the sum of log p over the completion's tokens, in nats, added in their order. */
 static plumb_status one_logp(double *out, struct one *x, const struct plumb_piece *prompt,
                              const int32_t *completion, int64_t n)
 {

@@ -97,7 +97,7 @@ static plumb_status put_json(const struct plumb_eval *e, struct plumb_buf *out)
     return plumb_buf_add_text(out, "\n]}\n");
 }
 
-/* Adds "0.71 [0.66, 0.75]"; without an interval only the figure. */
+/* Adds a cell such as "0.71 [0.66, 0.75]"; only the figure if there is no interval. */
 static plumb_status add_interval(struct plumb_table *t, double x, const double range[2],
                                  double scale, int decimals)
 {

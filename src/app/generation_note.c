@@ -1,4 +1,4 @@
-/* generation_note.c - what a model's generation_config.json asks for and a command does not do.
+/* generation_note.c - warns about settings of generation_config.json that a command does not use.
  * Layer 6. Includes app.h, base/, config/, io/. */
 #include <math.h>
 #include <stdio.h>
@@ -9,8 +9,8 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* Settings that change the generated text. option: the option of plumb for it, or NULL; neutral:
- * the value that has no effect. */
+/* Settings of generation_config.json that change the generated text. option is plumb's option for
+ * the same setting, or NULL; neutral is the value that has no effect. */
 static const struct {
     const char *key, *option;
     double neutral;
@@ -38,7 +38,7 @@ static bool is_given(const struct plumb_config *cfg, const char *option)
     return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
 }
 
-/* The settings for which plumb has an option, and those for which it has none. */
+/* Appends the settings for which plumb has an option to list[0], and all others to list[1]. */
 static plumb_status sort(struct plumb_buf list[2], const plumb_json *root,
                          const struct plumb_config *cfg)
 {
@@ -47,7 +47,7 @@ static plumb_status sort(struct plumb_buf list[2], const plumb_json *root,
         const plumb_json *v = plumb_json_get(root, settings[i].key);
         const double x = plumb_json_real(v, NAN);
         const char *option = settings[i].option;
-        const bool sampling = i < 4; /* no effect on greedy decoding */
+        const bool sampling = i < 4; /* the first four have no effect on greedy decoding */
         if (isnan(x) || (greedy && sampling) || x == settings[i].neutral ||
             (option && is_given(cfg, option)))
             continue;

@@ -15,7 +15,8 @@
 
 struct plumb_inspect {
     const char *path;
-    const char *words; /* the given folder of a tokenizer for texts and token counts; or "" */
+    /* folder of the tokenizer that the user gave, for texts and token counts; "" if none */
+    const char *words;
 };
 
 typedef plumb_status plumb_inspect_fn(const struct plumb_inspect *w);
@@ -24,15 +25,16 @@ void plumb_inspect_head(const struct plumb_inspect *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void plumb_inspect_row(const char *name, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* out (4096) = the path of a file in the folder w->path. Returns whether it exists. */
+/* Sets out (4096 bytes) to the path of a file in the folder w->path. Returns true if the file
+ * exists. */
 bool plumb_inspect_has(const struct plumb_inspect *w, char *out, const char *file);
-/* out = path if it is a folder, else the folder of the file. PLUMB_ERR_ARG if the path is too long.
- */
+/* Sets out to path if it is a folder, else to the folder of the file. Returns PLUMB_ERR_ARG if the
+ * path is too long. */
 plumb_status plumb_inspect_folder_of(char out[4096], const char *path);
 /* Appends at most 8 names to out: "a, b, c and 12 more". */
 plumb_status plumb_inspect_names(struct plumb_buf *out, char *const *name, int64_t n);
 
-/* Smallest, largest and mean of counts. */
+/* Number, minimum, maximum and sum of several counts. */
 struct plumb_inspect_span {
     int64_t n, least, most, sum;
 };
@@ -45,22 +47,23 @@ plumb_inspect_fn plumb_inspect_model_folder; /* a folder with config.json */
 plumb_inspect_fn plumb_inspect_config_json, plumb_inspect_safetensors, plumb_inspect_index;
 plumb_inspect_fn plumb_inspect_generation_config;
 
-/* inspect_tokenizer.c: of a folder, or of its tokenizer.json or tokenizer_config.json. */
+/* Defined in inspect_tokenizer.c: describes a folder, or its tokenizer.json or
+ * tokenizer_config.json. */
 plumb_inspect_fn plumb_inspect_tokenizer;
-/* Prints the rows of the tokenizer in a folder; nothing if there is none. */
+/* Prints the rows that describe the tokenizer in a folder; prints nothing if it has none. */
 plumb_status plumb_inspect_tokenizer_rows(const char *dir);
-/* *out = the tokenizer of w->words, or else of the folder of w->path; NULL if there is none. *dir
- * (4096) = its folder. */
+/* Opens the tokenizer of w->words, or else of the folder of w->path. *out is NULL if there is none.
+ * dir (4096 bytes) becomes its folder. */
 plumb_status plumb_inspect_open_words(plumb_tokenizer **out, char *dir,
                                       const struct plumb_inspect *w);
 
-/* inspect_hdf5.c: rollouts, trainer state, replay, paused answers. */
+/* Defined in inspect_hdf5.c: rollouts, trainer state, replay files, paused answers. */
 plumb_inspect_fn plumb_inspect_hdf5, plumb_inspect_state, plumb_inspect_rollout_folder;
 
-/* inspect_lines.c */
+/* Defined in inspect_lines.c. */
 plumb_inspect_fn plumb_inspect_lines, plumb_inspect_metrics, plumb_inspect_text;
 
-/* inspect_run.c */
+/* Defined in inspect_run.c. */
 plumb_inspect_fn plumb_inspect_run, plumb_inspect_run_json, plumb_inspect_eval;
 plumb_inspect_fn plumb_inspect_config, plumb_inspect_hashes;
 

@@ -20,7 +20,7 @@
 #include "train/replay.h"
 #include "train/state.h"
 
-/* The number of rollouts that are shown one by one. */
+/* Number of rollouts that are printed one by one, and number of columns of a printed record. */
 enum { SHOWN = 8, RECORD_COLUMNS = 2000 };
 
 /* ---- rollouts ------------------------------------------------------------------------------- */
@@ -80,8 +80,8 @@ done:
     return st;
 }
 
-/* The text of the last message of rollout i's record instead of the whole prompt, for plain prompts
- * whose record is in the file. */
+/* Replaces the prompt by the text of its last message, if the file has the record of rollout i, the
+ * record's prompt is a list of messages, and the rollout has no principle. */
 static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollouts *r, int64_t i)
 {
     int64_t len;
@@ -102,7 +102,7 @@ static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollou
     return st;
 }
 
-/* Prints the source of the rewards, if the file has it. */
+/* Prints the records from which the rewards were computed, if the file has them. */
 static plumb_status print_records(const struct plumb_rollouts *r)
 {
     struct plumb_buf line = {0};
@@ -159,8 +159,8 @@ done:
     return st;
 }
 
-/* Opens the tokenizer of the option tokenizer, otherwise that of the run that the rollout file
- * belongs to. *out is NULL if there is none. */
+/* Opens the tokenizer that the option tokenizer names, or else the tokenizer of the run that wrote
+ * the rollout file. *out is NULL if there is none. */
 static plumb_status open_words(plumb_tokenizer **out, const struct plumb_inspect *w)
 {
     char dir[4096], latest[4096], file[4096];
@@ -279,7 +279,7 @@ static plumb_status count_ones(int64_t *out, const plumb_h5 *f, const char *name
     return st;
 }
 
-/* stage/pause.c writes it. */
+/* Describes a file that stage/pause.c wrote. */
 static plumb_status inspect_answers(const struct plumb_inspect *w, const plumb_h5 *f)
 {
     int64_t n, tokens, finished, scored;

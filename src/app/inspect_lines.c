@@ -54,7 +54,7 @@ enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]), MOST_FIELDS = 24 };
 struct field {
     char name[64];
     int64_t n, type[PLUMB_JSON_OBJECT + 1];
-    struct plumb_inspect_span bytes; /* of strings */
+    struct plumb_inspect_span bytes; /* sizes in bytes of the values that are strings */
 };
 
 struct records {
@@ -62,7 +62,7 @@ struct records {
     int64_t n, of[SHAPES + 1]; /* records of each shape; the last entry: records of no shape */
     struct field field[MOST_FIELDS];
     int n_fields;
-    int64_t more; /* members for which field has no room */
+    int64_t more; /* number of members for which `field` has no room */
 };
 
 static int shape_of(const plumb_json *v)
@@ -189,11 +189,11 @@ static plumb_status print_tokens(const struct plumb_dataset *d, enum plumb_data_
     return print_span("", "rejected", part[2]);
 }
 
-/* ---- the first records, as a model sees them ------------------------------------------------- */
+/* ---- the first records, in the form that a model reads --------------------------------------- */
 
 enum { FIRST_RECORDS = 3, SHOWN_BYTES = 600 };
 
-/* One row: the text of n ids as a JSON string, cut where it is long. */
+/* Prints one row: the text of n token ids as a JSON string. A text above SHOWN_BYTES is cut. */
 static plumb_status print_part(const char *name, const plumb_tokenizer *t, const int32_t *ids,
                                int64_t n, struct plumb_buf *text, struct plumb_buf *row)
 {
@@ -209,7 +209,8 @@ static plumb_status print_part(const char *name, const plumb_tokenizer *t, const
     return PLUMB_OK;
 }
 
-/* The tokens of an answer, those that the loss of sft covers apart from the others. */
+/* Prints the tokens of an answer. Tokens that the loss covers and other tokens are in separate
+ * rows. */
 static plumb_status print_answer(const char *name, const plumb_tokenizer *t,
                                  const struct plumb_record *r, int side, struct plumb_buf *text,
                                  struct plumb_buf *row)
@@ -247,7 +248,7 @@ static plumb_status print_first(const struct plumb_dataset *d, enum plumb_data_k
     return st;
 }
 
-/* Reads the file as the commands do, so that it finds the same errors. */
+/* Reads the file in the same way as the training commands, so that it finds the same errors. */
 static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_kind kind)
 {
     struct plumb_dataset *d = NULL;

@@ -21,8 +21,8 @@ static const char *dtype_of(const struct plumb_st_entry *e)
     return e->other ? e->other : plumb_dtype_name(e->dtype);
 }
 
-/* Appends "float32" to out, or each dtype with its share of the parameters. *count and *bytes =
- * totals. */
+/* Appends "float32" to out, or each dtype with its share of the parameters. *count and *bytes
+ * become the total numbers of parameters and bytes. */
 static plumb_status put_dtypes(struct plumb_buf *out, const plumb_st *st, int64_t *count,
                                int64_t *bytes)
 {
@@ -83,7 +83,7 @@ plumb_status plumb_inspect_safetensors(const struct plumb_inspect *w)
     return result;
 }
 
-/* Lists the files that the index names, each once and in order, and whether they exist. */
+/* Lists the files that the index names, each once and in order, and whether each exists. */
 static plumb_status print_shards(const struct plumb_inspect *w, const plumb_json *map)
 {
     int64_t shards = 0, missing = 0;
@@ -147,7 +147,7 @@ static void print_shape(const struct plumb_spec *s)
                       s->rope_theta, rope[s->rope.type]);
 }
 
-/* Appends "2 </s>"; the text only if there is a tokenizer. */
+/* Appends a token such as "2 </s>". Without a tokenizer, only the id is appended. */
 static plumb_status put_token(struct plumb_buf *out, const plumb_tokenizer *t, int32_t id)
 {
     PLUMB_TRY(plumb_buf_addf(out, "%s%d", out->len ? ", " : "", (int)id));
@@ -157,7 +157,7 @@ static plumb_status put_token(struct plumb_buf *out, const plumb_tokenizer *t, i
     return plumb_tokenizer_decode(t, out, &id, 1, false);
 }
 
-/* Prints the tokens that begin and end a text. */
+/* Prints the BOS and EOS tokens. */
 static plumb_status print_ends(const struct plumb_spec *s, const plumb_tokenizer *t)
 {
     struct plumb_buf ends = {0}, begin = {0};

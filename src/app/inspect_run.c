@@ -1,4 +1,4 @@
-/* inspect_run.c - a run folder and what lies in it, a configuration, an evaluation, in words.
+/* inspect_run.c - describes a run folder and its contents, a configuration, and an evaluation.
  * Layer 6. Includes inspect.h, config/, io/, report/metrics.h, train/lock.h. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@ static void print_session(const plumb_json *s, int64_t number)
     putchar('\n');
 }
 
-/* The result of the last session; NULL: none is noted. */
+/* Returns the result of the last session; NULL if run.json has none. */
 static const char *last_result(const plumb_json *root)
 {
     const plumb_json *sessions = plumb_json_get(root, "sessions");
@@ -37,8 +37,8 @@ static const char *last_result(const plumb_json *root)
     return plumb_json_string(plumb_json_get(last, "result"), NULL);
 }
 
-/* Prints whether the run is running, has ended or was killed. The lock file says it; if there is no
- * lock, run.json does (root; NULL: there is no run.json). */
+/* Prints whether the run is running, has ended or was killed. The lock file tells this; without a
+ * lock file, run.json does. root is the parsed run.json, or NULL if there is none. */
 static void print_state(const char *dir, const plumb_json *root)
 {
     char who[512];
@@ -87,7 +87,8 @@ plumb_status plumb_inspect_run_json(const struct plumb_inspect *w)
     return print_run(w, w->path);
 }
 
-/* Lists the entries whose names begin with `head`; if that is "", the folders with a run.json. */
+/* Lists the entries whose names begin with `head`. If head is "", lists the folders with a
+ * run.json. */
 static plumb_status print_entries(const struct plumb_inspect *w, const char *row, const char *head,
                                   const struct plumb_names *names)
 {
@@ -211,7 +212,7 @@ plumb_status plumb_inspect_hashes(const struct plumb_inspect *w)
 
 /* ---- configurations ------------------------------------------------------------------------- */
 
-/* A line for each option that the file sets. */
+/* Prints one line for each option that the file sets. */
 static plumb_status print_given(const struct plumb_config *cfg)
 {
     struct plumb_buf text = {0};
@@ -268,7 +269,9 @@ plumb_status plumb_inspect_config(const struct plumb_inspect *w)
     plumb_yaml_free(&root);
     if (stages)
         return print_stages(w);
-    struct plumb_config *cfg = NULL; /* read first: a wrong file is not announced as right */
+    /* loaded before the first line is printed, so that an invalid file is not called a
+     * configuration */
+    struct plumb_config *cfg = NULL;
     PLUMB_TRY(plumb_config_load(&cfg, "align", w->path, NULL, 0));
     plumb_inspect_head(w, "a configuration");
     const plumb_status st = print_config(cfg);

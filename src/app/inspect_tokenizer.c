@@ -6,7 +6,8 @@
 #include "app/inspect.h"
 #include "io/file.h"
 
-/* A token of tokenizer_config.json: a text, or an object with "content". */
+/* Returns the text of a token in tokenizer_config.json, which has a string or an object with
+ * "content". */
 static const char *token_text(const plumb_json *config, const char *key)
 {
     const plumb_json *v = plumb_json_get(config, key);

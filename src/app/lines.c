@@ -13,8 +13,8 @@
 #include "io/kind.h"
 
 #define MEETING_SECONDS 2.0
-/* Seconds after which a finished rank requests a meeting itself. Rank 0 normally requests them by
- * its clock; if it is dead, the collective of the meeting detects that. */
+/* Number of seconds after which a finished rank requests a meeting itself. Normally rank 0 requests
+ * meetings by its clock; if rank 0 has died, the collective of the meeting detects this. */
 #define LONELY_SECONDS 30.0
 /* The approximate duration of a block in plumb_lines_run. A meeting may have to wait for it. */
 #define PIECE_SECONDS 0.5
@@ -97,7 +97,7 @@ static plumb_status take_lines(struct plumb_lines *l, const char *bytes, int64_t
     return PLUMB_OK;
 }
 
-/* Collective. total: bytes of all outboxes. */
+/* Sends all outboxes (`total` bytes together) to rank 0. Collective. */
 static plumb_status gather(struct plumb_lines *l, int64_t total)
 {
     plumb_comm *comm = l->app->comm;
@@ -122,7 +122,7 @@ done:
     return st;
 }
 
-/* Collective. */
+/* Holds one meeting, see lines.h. Collective. */
 static plumb_status meet(struct plumb_lines *l)
 {
     plumb_comm *comm = l->app->comm;
@@ -150,7 +150,7 @@ static plumb_status meet(struct plumb_lines *l)
     plumb_stop_saved(&l->watch, 0);
     if (reason <= PLUMB_REQUEST_SAVE || l->all_finished)
         return PLUMB_OK;
-    /* rank 0 logs it, because it knows what happens to the lines */
+    /* rank 0 logs the failure, because it knows whether the lines are kept */
     PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal after %lld of %lld lines%s",
                (long long)l->written, (long long)l->n,
                *l->out.note  ? "; resume=auto goes on behind them"
@@ -198,7 +198,7 @@ plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
         st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS, 1);
     l->st = plumb_comm_agree(app->comm, st);
     PLUMB_TRY(l->st);
-    /* lines are rank 0's alone; requests of an earlier watch of this comm do not count any more */
+    /* only rank 0 has lines; requests of an earlier command on this comm no longer count */
     double found[2] = {(double)l->out.lines, (double)plumb_comm_raised(app->comm)};
     l->st = plumb_comm_allreduce_f64(app->comm, found, 2, PLUMB_MAX);
     PLUMB_TRY(l->st);
@@ -324,7 +324,8 @@ static plumb_status run(struct plumb_app *app, const char *what, int64_t n, int6
                                           .n = n,
                                           .window = RUN_WINDOW * most * world};
     plumb_status st = plumb_lines_begin(&l, app, &want);
-    if (st == PLUMB_OK) { /* few lines: use smaller blocks, so that every rank gets some */
+    /* if there are few lines, use smaller blocks, so that every rank gets some */
+    if (st == PLUMB_OK) {
         most = plumb_min_i64(most, plumb_max_i64(plumb_ceil_div(n - l.first, world), 1));
         st = work(&l, most, at_once, fn, arg);
     }

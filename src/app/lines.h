@@ -31,63 +31,73 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
  * With one rank there are no meetings: a line is written as soon as all lines before it are. */
 struct plumb_lines {
     struct plumb_app *app;
-    const char *what, *path; /* the command, in messages; its output */
-    int64_t n;               /* lines in all */
-    int64_t first;           /* those before it are in the output already: make the others */
-    int64_t tokens, running; /* of this rank, kept up by the caller, for the progress */
-    /* inside of lines.c */
+    const char *what, *path; /* what: name of the command for messages; path: path of the output */
+    int64_t n;               /* total number of lines */
+    /* number of the first line to make; the lines before it are in the output already */
+    int64_t first;
+    /* Tokens made by this rank and sequences running on it. The caller updates them; they are shown
+     * in the progress. */
+    int64_t tokens, running;
+    /* The members below are used only inside lines.c. */
     int64_t window;
-    int64_t written; /* all lines before it are in the output, as far as this rank knows */
-    int64_t done;    /* lines that this rank has made */
+    int64_t written; /* all lines before this one are in the output, as far as this rank knows */
+    int64_t done;    /* number of lines that this rank has made */
     bool finished, all_finished;
-    plumb_status local; /* failure of this rank, not agreed on yet */
-    plumb_status st;    /* the agreed failure; there are no meetings after it */
+    plumb_status local; /* the failure of this rank, before the ranks have agreed on it */
+    /* the failure on which the ranks have agreed; after it there are no meetings */
+    plumb_status st;
     struct plumb_output out;
-    struct plumb_ordered order; /* rank 0 */
-    struct plumb_buf outbox;    /* other ranks: number, length, text of each line */
+    struct plumb_ordered order; /* used on rank 0: lines that wait for their turn */
+    /* used on other ranks: number, length and text of each line for rank 0 */
+    struct plumb_buf outbox;
     struct plumb_stop_watch watch;
     struct plumb_progress progress;
 };
 
 /* The output of a command. */
 struct plumb_lines_want {
-    const char *what, *unit; /* for the progress: "generate", "sequences"; borrowed */
-    const char *path;        /* of the output, borrowed; see plumb_output_open */
+    /* for the progress display, e.g. "generate" and "sequences"; borrowed */
+    const char *what, *unit;
+    const char *path; /* path of the output, borrowed; see plumb_output_open */
     enum plumb_output_kind kind;
-    int64_t n;      /* lines in all */
-    int64_t window; /* most lines that may wait for the first missing one; at least 2 per rank */
+    int64_t n; /* total number of lines */
+    /* largest number of lines that may wait for the first missing one; at least 2 per rank */
+    int64_t window;
 };
 /* Opens the output and sets l->first, the first line to make. Until plumb_lines_end, TERM and USR1
  * end the command at the next tick with PLUMB_STOPPED; finished lines stay in the output.
  * Collective. */
 plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
                                const struct plumb_lines_want *want);
-/* text = the lines before l->first, on every rank. Call it directly after begin. Collective. */
+/* Sets text to the lines before l->first, on every rank. Call it directly after begin.
+ * Collective. */
 plumb_status plumb_lines_there(struct plumb_lines *l, struct plumb_buf *text);
 /* Stores line `number` with its line end. Each rank makes different lines, in any order. Not
  * collective. */
 plumb_status plumb_lines_put(struct plumb_lines *l, int64_t number, const char *text, int64_t len);
-/* The first line that must not be begun yet. plumb_lines_tick increases it. Not collective. */
+/* Returns the number of the first line that must not begin yet. plumb_lines_tick increases it. Not
+ * collective. */
 int64_t plumb_lines_limit(const struct plumb_lines *l);
 /* Call this between two lines or decode steps; it takes part in a meeting if one is due. If it
  * returns true, the rank must stop working and call plumb_lines_end; l->st has the reason. Every
  * rank must call it until it calls plumb_lines_end. It is a plumb_pause_fn. */
 bool plumb_lines_tick(void *l);
-/* Waits for a moment; for a rank that may not begin any line yet. */
+/* Waits for a short time. For a rank that may not begin any line yet. */
 void plumb_lines_idle(void);
 /* Call this once after begin, also if begin has failed. st is the failure of this rank, or PLUMB_OK
  * if it has made all of its lines. Waits for all ranks, then completes the output. After a failure
  * of any rank, all ranks fail, and the output keeps the lines written so far. Collective. */
 plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st);
 
-/* Does all of the above for commands with independent lines. fn makes the lines [begin, end) in
- * order and appends them to out, each with its line end. A call gets at most `most` lines, and
- * fewer if lines take long. Collective. */
+/* Runs begin, tick, put and end for a command whose lines are independent. fn makes the lines
+ * [begin, end) in order and appends them to out, each with its line end. One call of fn gets at
+ * most `most` lines, and fewer if lines take long. Collective. */
 typedef plumb_status plumb_lines_fn(void *arg, int64_t begin, int64_t end, struct plumb_buf *out);
 plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
                              plumb_lines_fn *fn, void *arg);
-/* The same for an fn that is faster on many lines at once, such as a reward command that scores in
- * batches. It gets 1, 4, 16 .. lines and then always `most`, however long they take. */
+/* Like plumb_lines_run, for an fn that is faster on many lines at once, such as a reward command
+ * that scores in batches. It gets 1, 4, 16 .. lines and then always `most`, however long they
+ * take. */
 plumb_status plumb_lines_run_at_once(struct plumb_app *app, const char *what, int64_t n,
                                      int64_t most, plumb_lines_fn *fn, void *arg);
 

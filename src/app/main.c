@@ -53,19 +53,20 @@ static int help(const char *command)
     return plumb_status_exit_code(st);
 }
 
-/* Seconds within which the other ranks must arrive at the end, too. */
+/* Number of seconds within which the other ranks must reach the end, too. */
 #define MEETING_SECONDS 10.0
-/* Seconds between two ranks that print why communication failed; the first of them ends the run. */
+/* Number of seconds between two ranks that print why communication failed. The first of them ends
+ * the run. */
 #define TURN_SECONDS 0.25
 
-/* How a run ends on this rank. */
+/* Describes how a run ends on this rank. */
 struct ending {
-    int code;        /* exit code of the process */
-    bool speaks;     /* this rank prints its failure; no lower rank has the same */
-    bool last;       /* it is the lowest rank that prints: its message comes last */
-    bool shared;     /* every rank has the same failure: the message names no rank */
-    bool alone;      /* the others did not arrive: they are in a collective and must be ended */
-    int turn;        /* alone: the number of TURN_SECONDS to wait for another rank to end the run */
+    int code;    /* exit code of the process */
+    bool speaks; /* this rank prints its failure, because no lower rank has the same failure */
+    bool last;   /* this is the lowest rank that prints; its message comes last */
+    bool shared; /* every rank has the same failure: the message names no rank */
+    bool alone;  /* the other ranks did not arrive: they wait in a collective and must be ended */
+    int turn;    /* if `alone`: number of TURN_SECONDS to wait for another rank to end the run */
     char said[2048]; /* the message, saved before later failures can overwrite it */
 };
 
@@ -90,7 +91,7 @@ static plumb_status share_words(struct ending *e, struct plumb_app *app, bool ow
 static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
 {
     *e = (struct ending){.code = plumb_status_exit_code(st), .last = true};
-    /* a rank that could not start prints the reason */
+    /* a rank that could not start prints the reason itself */
     e->speaks = app->comm || st != PLUMB_ERR_PEER;
     snprintf(e->said, sizeof(e->said), "%s", plumb_trail_message());
     if (!app->comm || plumb_comm_size(app->comm) == 1)
@@ -138,7 +139,8 @@ static void put_words(const struct plumb_app *app, const struct ending *e)
             app->command, e->code);
 }
 
-/* Collective if the ranks can still communicate. */
+/* Prints the failure of this rank, if it is one of the ranks that must print. Collective if the
+ * ranks can still communicate. */
 static void explain(const struct plumb_app *app, const struct ending *e)
 {
     const bool debug = app->cfg && app->cfg->log_level >= PLUMB_LOG_DEBUG;

@@ -16,8 +16,8 @@
 #include "io/json.h"
 #include "train/inputs.h"
 
-/* Seconds between two updates of PATH.run.json. On resume, later lines are checked to be JSON;
- * lines that a power failure has damaged are made again. */
+/* Number of seconds between two updates of PATH.run.json. When a command resumes, lines after the
+ * last update are checked to be valid JSON; lines damaged by a power failure are made again. */
 #define NOTE_SECONDS 10.0
 
 static const char *name_of(const struct plumb_output *o)
@@ -30,7 +30,7 @@ static plumb_status write_failed(const struct plumb_output *o)
     PLUMB_FAIL(PLUMB_ERR_IO, "%s: write failed: %s", name_of(o), strerror(errno));
 }
 
-/* ---- the note ----------------------------------------------------------------------------- */
+/* ---- PATH.run.json -------------------------------------------------------------------------- */
 
 /* Everything on which the bytes of the output depend; it must be equal for a resume. */
 static plumb_status identify(struct plumb_output *o, const struct plumb_app *app, int64_t total)
@@ -89,7 +89,7 @@ static plumb_status compare_config(const struct plumb_output *o, const struct pl
     return st;
 }
 
-/* Fails unless PATH.run.json belongs to this run. */
+/* Fails unless PATH.run.json was written by a command with the same identity. */
 static plumb_status compare_note(const struct plumb_output *o, const struct plumb_app *app,
                                  const plumb_json *then)
 {
@@ -125,7 +125,7 @@ done:
     return st;
 }
 
-/* ---- going on ------------------------------------------------------------------------------ */
+/* ---- continuing an output ------------------------------------------------------------------- */
 
 static bool is_object(const char *line, int64_t len, const char *where)
 {
@@ -205,7 +205,7 @@ static plumb_status open_file(struct plumb_output *o, const char *path, const ch
     return PLUMB_OK;
 }
 
-/* PATH.run.json */
+/* Sets note to the path PATH.run.json. */
 static plumb_status name_note(char note[4096], const char *path)
 {
     PLUMB_REQUIRE(snprintf(note, 4096, "%s.run.json", path) < 4096, PLUMB_ERR_ARG,
@@ -213,7 +213,8 @@ static plumb_status name_note(char note[4096], const char *path)
     return PLUMB_OK;
 }
 
-/* Opens a file to which lines are written at once; goes_on: after its existing lines. */
+/* Opens a file to which lines are written at once. If goes_on is true, new lines follow the
+ * existing ones. */
 static plumb_status open_growing(struct plumb_output *o, const struct plumb_app *app, int64_t total,
                                  bool exists, bool goes_on)
 {
@@ -249,7 +250,7 @@ static plumb_status open_replacing(struct plumb_output *o, enum plumb_output_kin
     return st;
 }
 
-/* Opens a file; it may be missing, empty or existing. */
+/* Opens a regular file, which may be missing, empty or non-empty. */
 static plumb_status open_regular(struct plumb_output *o, const struct plumb_app *app,
                                  enum plumb_output_kind kind, int64_t total, bool goes_on)
 {
@@ -313,7 +314,7 @@ plumb_status plumb_output_add(void *arg, const char *line, int64_t len)
     return PLUMB_OK;
 }
 
-/* PATH.run.json counts only lines that are on the disk. */
+/* Writes PATH.run.json, which counts only lines that are on the disk. */
 static plumb_status note_lines(struct plumb_output *o)
 {
     if (fsync(fileno(o->file)) != 0)
@@ -369,7 +370,8 @@ void plumb_output_leave(struct plumb_output *o)
 {
     if (!o->file)
         return;
-    const bool good = close_file(o); /* else the last PATH.run.json stays, which is correct */
+    /* after a failure the last PATH.run.json stays, which is still correct */
+    const bool good = close_file(o);
     if (*o->tmp)
         unlink(o->tmp);
     if (*o->note && o->flushed_lines == 0) {

@@ -1,4 +1,4 @@
-/* output.h - the output file of a command, and how an interrupted output is continued.
+/* output.h - writes the output file of a command, and continues an interrupted output.
  * Layer 6. Includes app.h. */
 #ifndef PLUMB_APP_OUTPUT_H
 #define PLUMB_APP_OUTPUT_H
@@ -22,29 +22,29 @@
  * run again, finds nothing left to do. */
 enum plumb_output_kind {
     PLUMB_OUTPUT_TEXT,  /* one text: no PATH.run.json is written and app->cfg->resume is ignored */
-    PLUMB_OUTPUT_LINES, /* as above */
+    PLUMB_OUTPUT_LINES, /* one JSON line per record, with PATH.run.json as described above */
     PLUMB_OUTPUT_KEPT,  /* lines that a command keeps beside its output, always written at once;
                          * PATH.run.json stays. Without resume=auto the file starts empty. With an
                          * empty path nothing is kept. */
 };
 
 struct plumb_output {
-    FILE *file;       /* NULL: nothing is kept */
-    const char *path; /* borrowed */
+    FILE *file;       /* NULL if nothing is written, because the path is empty */
+    const char *path; /* path of the output; borrowed */
     char tmp[4096];   /* PATH.tmp if it replaces PATH at the end, else "" */
     char note[4096];  /* PATH.run.json if lines are written to PATH at once, else "" */
     bool keep_note, dirty;
     bool stale_note; /* PATH.run.json belongs to an incomplete earlier output, which is replaced */
     struct plumb_buf identity; /* the members of PATH.run.json that do not change */
-    int64_t lines;             /* lines in the file: added ones and existing ones */
+    int64_t lines;             /* number of lines in the file: those added and those that existed */
     uint64_t hash;             /* hash of all lines, chained line by line */
-    int64_t flushed_lines;     /* the number of lines handed to the system, and their hash */
+    int64_t flushed_lines;     /* number of lines handed to the operating system, and their hash */
     uint64_t flushed_hash;
-    double noted; /* when PATH.run.json was last written */
+    double noted; /* time at which PATH.run.json was last written, in seconds */
 };
 
-/* Opens path for `total` lines of this command, according to app->cfg->resume. o->lines = the
- * number of existing lines, which the caller does not make again. Errors: PLUMB_ERR_IO;
+/* Opens path for `total` lines of this command, according to app->cfg->resume. o->lines becomes
+ * the number of existing lines, which the caller must not make again. Errors: PLUMB_ERR_IO;
  * PLUMB_ERR_CONFIG if resuming is impossible, or if this run differs from that of the existing
  * lines (the message names the difference); PLUMB_ERR_EXISTS; PLUMB_ERR_FORMAT if the lines were
  * changed after they were written. */
@@ -52,14 +52,15 @@ plumb_status plumb_output_open(struct plumb_output *o, struct plumb_app *app,
                                enum plumb_output_kind kind, const char *path, int64_t total);
 /* Appends one line with its line end. The argument is a struct plumb_output. */
 plumb_status plumb_output_add(void *o, const char *line, int64_t len);
-/* Hands all lines so far to the system, so that a kill of this process does not lose them. */
+/* Hands all lines so far to the operating system, so that a kill of this process does not lose
+ * them. */
 plumb_status plumb_output_flush(struct plumb_output *o);
-/* Whether the path names a descriptor of this process (/dev/stdout, /dev/fd/N). Such a path is
- * written to directly. */
+/* Returns true if the path names a descriptor of this process (/dev/stdout, /dev/fd/N). plumb
+ * writes directly to such a path. */
 bool plumb_output_is_descriptor(const char *path);
-/* Completes the output. */
+/* Completes the output: syncs and closes the file, and renames PATH.tmp to PATH if it is used. */
 plumb_status plumb_output_commit(struct plumb_output *o);
-/* Closes an incomplete output. It has no effect after commit or a failed open. */
+/* Closes an output that is incomplete. It has no effect after commit or a failed open. */
 void plumb_output_leave(struct plumb_output *o);
 
 #endif

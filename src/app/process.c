@@ -17,11 +17,11 @@
 
 void plumb_process_standard_files(void)
 {
-    /* the wrong direction for 0 and 1, so that using them fails */
+    /* descriptors 0 and 1 get the wrong direction, so that using them fails */
     static const int how[] = {O_WRONLY, O_RDONLY, O_RDWR};
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-            (void)open("/dev/null", how[fd]); /* the lowest number that is free: fd */
+            (void)open("/dev/null", how[fd]); /* open returns the lowest free number, which is fd */
 }
 
 void plumb_process_ignore_signals(void)

@@ -1,5 +1,5 @@
-/* process.h - the setup of the process before a command starts: descriptors, signals, and checks of
- * the output. Layer 6. Includes app.h. */
+/* process.h - sets up the process before a command starts: descriptors, signals, and checks of the
+ * output. Layer 6. Includes app.h. */
 #ifndef PLUMB_APP_PROCESS_H
 #define PLUMB_APP_PROCESS_H
 
@@ -12,7 +12,7 @@ void plumb_process_standard_files(void);
 /* Ignores SIGXFSZ and SIGPIPE: a write beyond the file size limit then fails with EFBIG, a write to
  * a closed pipe with EPIPE. So the process can report the failure and save its work. */
 void plumb_process_ignore_signals(void);
-/* Flushes standard output. PLUMB_ERR_IO if the printed text could not be written. */
+/* Flushes standard output. Returns PLUMB_ERR_IO if the printed text could not be written. */
 plumb_status plumb_process_flush(void);
 /* Checks before any work that the file of `output` can be written later: its folder is writable
  * (plumb_file_check_output), it is no link, and the command does not read PATH, PATH.tmp or

@@ -18,10 +18,10 @@ plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
     return plumb_comm_agree(app->comm, st);
 }
 
-/* Opens only the tokenizer. */
+/* Opens only the tokenizer, for a command without a model. */
 static plumb_status open_words(struct plumb_session *s)
 {
-    const char *dir = s->app->cfg->tokenizer; /* the model's folder if none was given */
+    const char *dir = s->app->cfg->tokenizer; /* the option's default is the model's folder */
     PLUMB_REQUIRE(*dir, PLUMB_ERR_CONFIG,
                   "tokenizer: is not set; name the folder of a tokenizer.json: plumb %s FOLDER, or "
                   "tokenizer=FOLDER",
@@ -39,7 +39,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
     PLUMB_TRY(plumb_dir_check_input(dir, "model"));
-    const char *words = cfg->tokenizer; /* the model's folder when none was given */
+    const char *words = cfg->tokenizer; /* if the option is not set, this is the model's folder */
     char path[4096];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
     if (plumb_file_exists(path) || strcmp(words, dir) != 0)
@@ -53,7 +53,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     return plumb_model_fit_tokenizer(s->model, s->tokenizer, words);
 }
 
-/* Without a tokenizer, all records must be given as ids. */
+/* Fails for a record with text if there is no tokenizer. All records must then have token ids. */
 static plumb_status check_ids(const struct plumb_session *s, const struct plumb_record *r,
                               const char *path)
 {
@@ -64,7 +64,8 @@ static plumb_status check_ids(const struct plumb_session *s, const struct plumb_
     return PLUMB_OK;
 }
 
-/* How the model reads records: a reward model as in its training, any other as the options say. */
+/* Determines how the model reads records: a reward model as in its training, any other model as the
+ * options say. */
 static plumb_status open_encoding(struct plumb_session *s)
 {
     const struct plumb_config *cfg = s->app->cfg;
@@ -117,7 +118,7 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
     return PLUMB_OK;
 }
 
-/* Tokens that generate adds to a prompt. */
+/* Returns the largest number of tokens that generate adds to a prompt; 0 for other commands. */
 static int64_t answer_tokens(const struct plumb_app *app)
 {
     return strcmp(app->command, "generate") == 0 ? app->cfg->generate.max_new_tokens : 0;

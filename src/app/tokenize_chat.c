@@ -1,4 +1,4 @@
-/* tokenize_chat.c - tokenize with a chat template: conversations to text, ids and a mask.
+/* tokenize_chat.c - tokenize with a chat template: converts conversations to text, ids and a mask.
  * Layer 6. May include everything. */
 #include "app/tokenize_chat.h"
 
@@ -12,15 +12,15 @@
 #include "text/pieces.h"
 
 struct chat_line {
-    const char *at; /* of the input; not NUL-terminated */
+    const char *at; /* start of the line in chat_lines.text; not NUL-terminated */
     int64_t len, number;
 };
 
 struct chat_lines {
     struct plumb_app *app;
-    plumb_tokenizer *tokenizer; /* NULL: only texts are written */
+    plumb_tokenizer *tokenizer; /* NULL if only texts are written */
     struct plumb_chat_setting chat;
-    struct plumb_buf text; /* the input */
+    struct plumb_buf text; /* the whole input */
     struct chat_line *line;
     int64_t n, cap;
 };
@@ -31,7 +31,7 @@ bool plumb_tokenize_is_chat(const struct plumb_config *cfg)
            strcmp(cfg->data.chat_template, "none") != 0;
 }
 
-/* The template of a file, without a folder beside it. */
+/* Opens a template file named by data.chat_template, if no tokenizer folder is given. */
 static plumb_status open_file(struct plumb_chat_setting *c, const struct plumb_config *cfg)
 {
     const char *json = cfg->data.template_arguments;
@@ -48,7 +48,7 @@ static plumb_status open_file(struct plumb_chat_setting *c, const struct plumb_c
 static plumb_status open_chat(struct chat_lines *z)
 {
     const struct plumb_config *cfg = z->app->cfg;
-    const char *words = cfg->tokenizer; /* the model's folder when none was given */
+    const char *words = cfg->tokenizer; /* if the option is not set, this is the model's folder */
     if (*words) {
         PLUMB_REQUIRE(plumb_dir_exists(words), PLUMB_ERR_IO, "tokenizer: there is no folder %s%s",
                       words,
@@ -115,7 +115,8 @@ static plumb_status put_member(struct plumb_buf *b, const char *key, const plumb
     return plumb_json_put_node(b, value);
 }
 
-/* *out = the option's arguments, replaced and completed by those of the line. */
+/* Merges the arguments of the option and of the line into *out. If both have a name, the line's
+ * value is used. */
 static plumb_status merge_arguments(plumb_json **out, const plumb_json *option,
                                     const plumb_json *line, const char *where)
 {
@@ -141,7 +142,7 @@ static plumb_status merge_arguments(plumb_json **out, const plumb_json *option,
     return st;
 }
 
-/* *out = the messages behind a system message with this text. */
+/* Sets *out to a copy of the messages with a system message with this text before them. */
 static plumb_status put_system(plumb_json **out, const char *system, const plumb_json *messages,
                                const char *where)
 {

@@ -1,21 +1,22 @@
-/* tokenize_chat.h - tokenize with a chat template: conversations to text, ids and a mask.
+/* tokenize_chat.h - tokenize with a chat template: converts conversations to text, ids and a mask.
  * Layer 6. Includes app.h. */
 #ifndef PLUMB_APP_TOKENIZE_CHAT_H
 #define PLUMB_APP_TOKENIZE_CHAT_H
 
 #include "app/app.h"
 
-/* Whether the user named a chat template. Each line is then a conversation:
+/* Returns true if the user has named a chat template. Each input line is then a conversation:
  *     {"messages": [..], "tools": [..], "documents": [..], "add_generation_prompt": false,
  *      "continue_final_message": false, "template_arguments": {..}}
- * of which only messages must be there; template_arguments of a line win over the option's. */
+ * Only messages is required. If an argument is in template_arguments of the line and of the
+ * option, the line's value is used. */
 bool plumb_tokenize_is_chat(const struct plumb_config *cfg);
 
-/* Writes {"text", "ids", "mask", "decoded"} for each line: what transformers' apply_chat_template
- * gives, encoded without further special tokens. mask has a 1 for every token of a {% generation %}
- * block; it is absent if the template has none, and for continue_final_message. Without a
- * tokenizer only the text is written. Collective.
- * Errors: PLUMB_ERR_FORMAT with file and line, and those of plumb_chat_render. */
+/* Writes {"text", "ids", "mask", "decoded"} for each line. text is the result of transformers'
+ * apply_chat_template; ids are its tokens without further special tokens. mask is 1 for every token
+ * of a {% generation %} block and 0 for others; it is absent if the template has no such block, and
+ * for continue_final_message. Without a tokenizer only the text is written. Collective. Returns
+ * PLUMB_ERR_FORMAT with file and line; otherwise the errors of plumb_chat_render. */
 plumb_status plumb_tokenize_chat(struct plumb_app *app);
 
 #endif
