@@ -49,7 +49,7 @@ struct plumb_reward_functions {
     int64_t n;
 };
 
-/* Values of options whose order no other header defines. */
+/* The enums below have the values of options whose order no other header defines. */
 /* Values of reward.append_eos. */
 enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 /* Values of method.principle_role. */
@@ -77,7 +77,7 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 struct plumb_config {
     PLUMB_OPTIONS_TOP(PLUMB_OPTION_FIELD)
     PLUMB_OPTION_SECTIONS(PLUMB_OPTION_STRUCT)
-    /* Used only inside config/. NULL if it is not known which options were given. */
+    /* Used only inside config/. NULL if it is unknown which options were given. */
     struct plumb_config_marks *marks;
 };
 

@@ -1,11 +1,11 @@
-/* map.c - options whose value is a map: kept as the text of a JSON object.
+/* map.c - reads options whose value is a map. The value is stored as the text of a JSON object.
  * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/. */
 #include <string.h>
 
 #include "config/option.h"
 #include "io/json.h"
 
-/* Whether a plain scalar is a number of JSON. */
+/* Returns true if an unquoted scalar is a number in JSON's syntax. */
 static bool is_number(const char *text)
 {
     plumb_json *v = NULL;
@@ -17,7 +17,8 @@ static bool is_number(const char *text)
     return type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL;
 }
 
-/* YAML 1.2: what is neither null nor a truth nor a number is a text. */
+/* Appends a scalar as JSON with the rules of YAML 1.2: an unquoted scalar may be null, a boolean or
+ * a number; any other scalar is a text. */
 static plumb_status put_scalar(struct plumb_buf *out, const struct plumb_yaml *v)
 {
     static const char *const truth[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
@@ -67,7 +68,8 @@ plumb_status plumb_map_set(struct plumb_config *c, const char **out, const struc
     return st;
 }
 
-/* text += the members of the JSON object `map` but for `key`, and a comma where there are any. */
+/* Appends the members of the JSON object `map` except `key`, followed by a comma if there are
+ * any. */
 static plumb_status put_others(struct plumb_buf *text, const char *map, const char *key)
 {
     plumb_json *all = NULL;

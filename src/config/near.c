@@ -1,11 +1,11 @@
-/* near.c - how far apart two names are.
+/* near.c - computes the edit distance of two names.
  * Layer 3. Includes config/near.h. */
 #include "config/near.h"
 
 #include <limits.h>
 #include <string.h>
 
-/* Optimal string alignment, three rows of the table at a time. */
+/* Computes the optimal string alignment distance; only three rows of its table are kept. */
 int plumb_edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 63 };

@@ -74,8 +74,9 @@ plumb_status plumb_alias_refuse(const char *key, const char *command, const char
  * table. */
 enum { PLUMB_OPTIONS_MOST = 256 };
 struct plumb_config_marks {
-    unsigned char given[PLUMB_OPTIONS_MOST]; /* values of enum plumb_given */
-    bool shared[PLUMB_OPTIONS_MOST];         /* the option was given for several stages at once */
+    /* how each option was set: values of enum plumb_given */
+    unsigned char given[PLUMB_OPTIONS_MOST];
+    bool shared[PLUMB_OPTIONS_MOST]; /* the option was given for several stages at once */
     /* File and line, or argument, that has set the option. */
     const char *where[PLUMB_OPTIONS_MOST];
     /* Reason why the run does not read the option; NULL if it does. */
@@ -138,9 +139,10 @@ plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
 plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_functions *out,
                                  const struct plumb_yaml *v, const char *where);
 
-/* *out = a map as the text of a JSON object, in memory of c. */
+/* Sets *out to a map as the text of a JSON object, in memory that belongs to c. */
 plumb_status plumb_map_set(struct plumb_config *c, const char **out, const struct plumb_yaml *v);
-/* Sets one member of *map to what YAML makes of value. PLUMB_ERR_CONFIG for malformed YAML. */
+/* Sets one member of *map to a value that is parsed as YAML. Returns PLUMB_ERR_CONFIG if the YAML
+ * is malformed. */
 plumb_status plumb_map_set_member(struct plumb_config *c, const char **map, const char *key,
                                   const char *value, const char *where);
 

@@ -71,7 +71,7 @@
     X(BOOL, ignore_eos, "false", "", "", "age", 1, "do not stop at an end token (for benchmarks)") \
     X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU, launch a decode step as one CUDA graph instead of kernel by kernel; changes speed, not the results")
 
-/* The section method: align/param_list.h has the lines. */
+/* The section `method` of the table is generated from the lines in align/param_list.h. */
 #define PLUMB_METHOD_PARAM(X, type, c_type, name, value, range, unit, commands, help, read_by) \
     X(type, name, value, range, unit, commands, 1, help)
 #define PLUMB_METHOD_OPTION(X, type, name, value, range, unit, commands, help, read_by) \
