@@ -27,11 +27,12 @@ enum plumb_format {
         PLUMB_FORMATS_COUNT
 };
 
-/* Adds the attributes "format", the version, and "plumb_version", which names this plumb.
- * PLUMB_ERR_IO. */
+/* Adds the attributes "format", the version, and "plumb_version", which is the version of this
+ * program. Returns PLUMB_ERR_IO. */
 plumb_status plumb_format_put(plumb_h5 *f, enum plumb_format format);
 
-/* *version = the version of the file, one that this plumb reads. version may be NULL.
+/* Sets *version to the version of the file, which is one that this plumb reads. version may be
+ * NULL.
  * Rollouts of versions 1 and 2 that were written before plumb 0.2 have no attribute "format".
  * Errors: PLUMB_ERR_FORMAT for a file of another format; PLUMB_ERR_UNSUPPORTED for a version that
  * this plumb does not read. Both messages name the file. */

@@ -23,9 +23,9 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
-/* Limit of the reference implementation, in bytes. */
+/* The reference implementation accepts a header of at most MAX_HEADER bytes. */
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
-/* Bytes of one pread; bytes that are converted at once. */
+/* Number of bytes of one pread, and number of bytes that are converted at once. */
 enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {

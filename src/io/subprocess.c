@@ -23,12 +23,12 @@
 extern char **environ;
 
 struct plumb_subprocess {
-    pid_t pid; /* 0: reaped */
-    int fd[3]; /* our ends of the pipes to its descriptors; -1: closed */
-    int how;   /* the status of waitpid, once reaped */
+    pid_t pid; /* process id; 0 after the process was reaped */
+    int fd[3]; /* our ends of the pipes to descriptors 0, 1 and 2 of the subprocess; -1 if closed */
+    int how;   /* exit status from waitpid, valid once the process was reaped */
     bool reaped;
     struct plumb_buf out;
-    int64_t taken; /* bytes of out that plumb_subprocess_line has returned */
+    int64_t taken; /* number of bytes of `out` that plumb_subprocess_line has returned */
     char tail[2 * TAIL + 1];
     int64_t tail_len;
     char reason[96];
@@ -41,7 +41,8 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* ours[k] = our end of the pipe to descriptor k of the subprocess, theirs[k] = the other end. */
+/* Opens three pipes. ours[k] is our end of the pipe to descriptor k of the subprocess, theirs[k]
+ * the other end. */
 static plumb_status open_pipes(int ours[3], int theirs[3])
 {
     for (int k = 0; k < 3; k++) {
@@ -158,8 +159,8 @@ void plumb_subprocess_stop(plumb_subprocess **c, double grace_s)
     *c = NULL;
 }
 
-/* write() that reports a closed pipe by errno only: a SIGPIPE that it raises is blocked in this
- * thread and discarded. */
+/* Calls write() without raising SIGPIPE: the signal is blocked in this thread and discarded, so
+ * that a closed pipe is reported only by errno. */
 static ssize_t quiet_write(int fd, const char *bytes, size_t n)
 {
     sigset_t pipes, before, pending;
@@ -192,7 +193,8 @@ static void keep_tail(plumb_subprocess *c, const char *bytes, int64_t n)
     c->tail[c->tail_len] = 0;
 }
 
-/* Reads everything that is available from its standard output (1) or error (2). */
+/* Reads all available output of the subprocess from its standard output (k = 1) or error (k =
+ * 2). */
 static plumb_status drain(plumb_subprocess *c, int k)
 {
     char bytes[16384];
@@ -250,8 +252,8 @@ const char *plumb_subprocess_line(plumb_subprocess *c, int64_t *len)
     const int64_t left = c->out.len - c->taken;
     char *end = memchr(line, '\n', (size_t)left);
     if (!end && c->fd[1] >= 0) {
-        /* The line is incomplete: move it to the front, so that the buffer holds one line at most.
-         */
+        /* the line is incomplete: move it to the front, so that the buffer holds at most one
+         * line */
         memmove(c->out.data, line, (size_t)left + 1);
         c->out.len = left;
         c->taken = 0;
@@ -266,8 +268,8 @@ const char *plumb_subprocess_line(plumb_subprocess *c, int64_t *len)
 bool plumb_subprocess_gone(plumb_subprocess *c)
 {
     if (c->fd[1] >= 0 && reap(c)) {
-        /* A process that it started may still hold the pipe open, so read only what is available
-         * now. */
+        /* a process that the subprocess started may still hold the pipe open, so read only what is
+         * available */
         if (drain(c, 1) != PLUMB_OK || drain(c, 2) != PLUMB_OK)
             plumb_buf_clear(&c->out);
         close_fd(&c->fd[1]);
