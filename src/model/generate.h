@@ -24,7 +24,7 @@ struct plumb_generate_options {
     int64_t max_new_tokens;
     uint64_t seed;
     uint32_t iteration; /* the iteration in the key of each random number */
-    /* extra end tokens, besides the model's eos ids; the end token stays in the output */
+    /* more end tokens in addition to the model's eos ids; the end token stays in the output */
     const int32_t *stop_id;
     int64_t n_stop_id;
     /* strings that end a completion; the output keeps all tokens up to and including the token that
@@ -35,7 +35,7 @@ struct plumb_generate_options {
     /* launch the kernels of every step one by one, even if the backend could replay a recorded
      * step; the results are the same */
     bool eager;
-    plumb_pause_fn *pause; /* NULL: generation never pauses */
+    plumb_pause_fn *pause; /* NULL if generation never pauses */
     void *pause_arg;
     /* Number of requests, counted from the first, that may begin. It is read before every decode
      * step and must never decrease. NULL allows all requests. If it is smaller than the number of

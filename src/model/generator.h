@@ -26,18 +26,18 @@ struct plumb_slot {
     enum { SLOT_FREE, SLOT_WAIT, SLOT_LIVE } state;
     int64_t request;
     int32_t sample;
-    int64_t group;              /* group of a waiting slot */
-    int64_t n;                  /* tokens of the completion so far */
-    int64_t pages;              /* pages in the slot's page table */
+    int64_t group;              /* group whose prompt the slot waits for, if state is SLOT_WAIT */
+    int64_t n;                  /* number of tokens of the completion so far */
+    int64_t pages;              /* number of pages in the slot's page table */
     int64_t source;             /* row of x from which the next token is drawn */
     int32_t *ids;               /* (limit,) tokens of the completion */
     float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
 };
 
 struct plumb_group {
-    int64_t request; /* -1: the group is free */
-    int64_t rows;    /* tokens of the prompt that have been read */
-    int64_t waiting; /* slots that wait for the prompt */
+    int64_t request; /* index of the request; -1 if the group is free */
+    int64_t rows;    /* number of the prompt's tokens that have been read */
+    int64_t waiting; /* number of slots that wait for the prompt */
     int64_t pages;
     bool open; /* samples of the request are still in the queue */
 };
@@ -57,7 +57,7 @@ struct plumb_step {
     int32_t *page;            /* (sequences, max_pages) input of the forward: the page table */
     int32_t *token;           /* (slots,) output: the tokens drawn */
     float *logp, *logp_sampled;
-    /* sizes of u and source, of all inputs, of all outputs, of the block */
+    /* sizes in bytes of u and source, of all inputs, of all outputs, and of the whole block */
     int64_t draw_bytes, in_bytes, out_bytes, bytes;
 };
 
@@ -89,11 +89,13 @@ struct plumb_generator {
     struct plumb_buf text, before; /* scratch for the search of stop strings */
     struct plumb_ids tail;         /* scratch for the search of stop strings */
 
-    int64_t steps, tokens;       /* counters since the generator was created */
-    int64_t n_rows, n_draw;      /* rows and draws of the current step */
+    /* numbers of steps and of drawn tokens since the generator was created */
+    int64_t steps, tokens;
+    int64_t n_rows, n_draw;      /* numbers of rows and of draws in the current step */
     int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
     struct plumb_step host, dev; /* the step's block on the host (page-locked) and on the device */
-    struct plumb_decode_key key; /* what the recorded steps were made for */
+    /* the model and sampling parameters for which the steps were recorded */
+    struct plumb_decode_key key;
     struct plumb_decode_graph decode[PLUMB_DECODE_GRAPHS];
     /* (max_rows + groups, c): hidden states of the rows, then the last one of each group's
      * prompt */

@@ -31,7 +31,8 @@ struct plumb_param {
     int64_t offset; /* index of the tensor's first float in the flat vector */
     int64_t count;  /* number of floats of the tensor */
     bool decay;     /* true for matrices, which get weight decay; false for norms and biases */
-    int64_t packed; /* first element in the packed weights; -1 = not packed */
+    /* index of the first element in the packed weights; -1 if the tensor is not packed */
+    int64_t packed;
 };
 
 /* A model. Callers may read all fields, but only model/ writes them. Gradients, moments and other
@@ -43,7 +44,7 @@ struct plumb_model {
     char *tokenizer_dir;           /* folder of the tokenizer files that are saved with the model */
     /* the score row of a classifier was initialised randomly, not read */
     bool fresh_score;
-    /* number of tensors; floats in the flat vector, including padding */
+    /* number of tensors; number of floats in the flat vector, including padding */
     int64_t n_param, count;
     struct plumb_param *param;
     struct plumb_net *net; /* offsets of the tensors by role; private to model/ */
@@ -54,7 +55,7 @@ struct plumb_model {
     /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w */
     struct plumb_tensor hash;
     uint64_t *hash_host;  /* the same hashes on the host */
-    uint64_t fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 = unknown */
+    uint64_t fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
 };
 typedef struct plumb_model plumb_model;
 
@@ -122,13 +123,16 @@ int64_t plumb_batch_targets(const struct plumb_batch *b);
 /* Limits of a pass. plumb_pass_create allocates all working memory for them. */
 struct plumb_pass_limit {
     int64_t max_tokens, max_seq;
-    int64_t max_targets; /* most completion tokens per batch; 0 = max_tokens */
-    bool train;          /* keep the activations that the backward needs */
+    /* largest number of completion tokens per batch; 0 stands for max_tokens */
+    int64_t max_targets;
+    bool train; /* keep the activations that the backward needs */
     /* keep only the layer inputs; the backward runs each layer's forward again */
     bool recompute;
-    int64_t head_rows; /* rows of logits that exist at a time; 0 = default (512) */
+    /* number of rows of logits that exist at a time; 0 stands for the default (512) */
+    int64_t head_rows;
 };
-typedef struct plumb_pass plumb_pass; /* belongs to an architecture, not to a set of weights */
+/* working memory for one architecture; works with any weights of it */
+typedef struct plumb_pass plumb_pass;
 
 plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
                                const struct plumb_pass_limit *limit);
@@ -148,7 +152,7 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
 /* Callback of the backward: all kernels that write grad[from, count) have been launched, so these
  * gradients are final once the stream has run them. `from` decreases layer by layer. */
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
-/* sets the callback of the backward; NULL: none */
+/* Sets the callback of the backward; fn may be NULL to have none. */
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
 /* score[i,:] of a sequence classifier. As in transformers, the score is read at the last token of
  * sequence i that is not the padding token (spec.pad; if it is -1, at the last token).

@@ -17,12 +17,14 @@
  * gradients, moments). */
 struct plumb_linear {
     int64_t out, in;
-    int64_t w, bias; /* offsets in the flat vector, in floats; bias -1 = none */
-    /* offset in the packed weights, in elements; -1 = the layer reads w unpacked */
+    /* offsets in the flat vector, in floats; bias is -1 if the layer has no bias */
+    int64_t w, bias;
+    /* offset in the packed weights, in elements; -1 if the layer reads w unpacked */
     int64_t packed;
 };
 
-/* One decoder layer. Norm weights are given by their offsets in the flat vector; -1 = none. */
+/* One decoder layer. A norm weight is given by its offset in the flat vector; -1 if there is no
+ * such norm. */
 struct plumb_layer {
     struct plumb_linear q, k, v, o, gate, up, down;
     int64_t norm1, norm2; /* norms before attention and before the MLP */

@@ -7,7 +7,8 @@
 #include "model/net.h"
 
 struct layout {
-    struct plumb_param *param; /* the table of parameters; NULL: only count */
+    /* the table of parameters; NULL if the parameters are only counted */
+    struct plumb_param *param;
     int64_t n, count, packed;
     const struct plumb_kernels *k;
     bool packs; /* true if kernels read linear weights in a packed form */

@@ -5,12 +5,12 @@
 
 #include "model/net.h"
 
-/* What the buffers hold; it decides which backward is allowed. */
+/* Tells what the buffers hold. This decides which backward function may be called. */
 enum plumb_pass_state {
     PLUMB_PASS_EMPTY,
-    PLUMB_PASS_LOGPROB, /* result of plumb_pass_logprob */
-    PLUMB_PASS_SCORE,   /* result of plumb_pass_score */
-    PLUMB_PASS_HIDDEN,  /* result of plumb_pass_hidden, without a head */
+    PLUMB_PASS_LOGPROB, /* the activations of plumb_pass_logprob */
+    PLUMB_PASS_SCORE,   /* the activations of plumb_pass_score */
+    PLUMB_PASS_HIDDEN,  /* the activations of plumb_pass_hidden, which does not run a head */
 };
 
 /* A batch in the form that kernels read. A pass has one on the host and one on the device. */
@@ -29,15 +29,16 @@ struct plumb_pass {
     struct plumb_spec spec;
     struct plumb_pass_limit limit;
     struct plumb_arena arena;
-    int64_t max_pages, max_head; /* most pages per sequence; most rows that the head reads */
+    /* largest number of pages per sequence; largest number of rows that the head reads */
+    int64_t max_pages, max_head;
     enum plumb_pass_state state;
     bool backward_done; /* the backward has run and overwritten the activations */
     plumb_final_fn *on_final;
     void *on_final_arg;
     struct plumb_pass_batch host, batch;
-    /* (l+1) inputs of the layers, then the output; without train all are one buffer */
+    /* (l+1) buffers: the input of each layer, then the output; without train they are one buffer */
     plumb_real **x;
-    /* (l) activations; layers share the buffers unless they are kept for the backward */
+    /* (l) activations of each layer; the layers share buffers unless the backward needs them */
     struct plumb_act *act;
     /* (max_head,c) each: input of the head before and after the final norm */
     plumb_real *hx, *hn;

@@ -141,8 +141,8 @@ static plumb_status copy_files(const char *const *name, size_t n, const char *fr
     return PLUMB_OK;
 }
 
-/* Templates beside the main one, such as tool_use.jinja, which transformers finds by their names.
- */
+/* Copies further templates beside the main one, such as tool_use.jinja. transformers finds them by
+ * their names. */
 static plumb_status copy_templates(const char *from_dir, const char *to_dir)
 {
     char from[4096], to[4096];

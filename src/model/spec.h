@@ -17,20 +17,20 @@ struct plumb_spec {
     int64_t l;        /* number of layers */
     int64_t h, hk, d; /* query heads, kv heads, head size */
     int64_t max_pos;  /* longest sequence: prompt plus completion */
-    int64_t window;   /* attention window in tokens; 0 = no limit */
+    int64_t window;   /* attention window in tokens; 0 if there is no limit */
     double eps, rope_theta;
     struct {
         enum { PLUMB_ROPE_PLAIN, PLUMB_ROPE_LINEAR, PLUMB_ROPE_LLAMA3 } type;
         double factor, low_freq_factor, high_freq_factor, original_max_pos;
     } rope;
-    bool tied; /* the LM head is the embedding */
+    bool tied; /* true if the LM head is the embedding */
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
-    int64_t labels;    /* > 0: a sequence classifier with this many scores */
+    int64_t labels;    /* number of scores of a sequence classifier; 0 for a language model */
     double init_range; /* standard deviation of randomly initialised weights */
-    /* -1 = none; from generation_config.json, or else from config.json */
+    /* token ids from generation_config.json, or else from config.json; -1 if there is none */
     int32_t bos, eos[PLUMB_MAX_EOS];
     int n_eos;
-    /* -1 = none; a classifier's score is read at the last token that differs from it */
+    /* padding token; -1 if there is none. A classifier's score is read at the last other token. */
     int32_t pad;
 };
 
