@@ -1,4 +1,4 @@
-/* group_term.c - the walk over prompts, their metrics, and imitation of the best.
+/* group_term.c - evaluates the groups of a call, their metrics and the SFT term of the best one.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/group_term.h"
 

@@ -1,4 +1,4 @@
-/* method.c - the checks of a method, and the order in which an iteration's decisions are made.
+/* method.c - checks a method's parameters, and makes the choices of an iteration in their order.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/method.h"
 

@@ -1,4 +1,4 @@
-/* method.h - a method is a row: one selector, one objective, what it needs, what it adds to a run.
+/* method.h - a method: one selector, one threshold rule, one objective, and the stages it adds.
  * Layer 1. Includes base/ only. The rows are in src/stage/methods.c.
  *
  * One iteration, on every rank:
@@ -15,7 +15,7 @@
 #include "align/stats.h"
 #include "align/threshold.h"
 
-/* Texts that the configuration names and with which prompts are encoded, besides the plain ones. */
+/* Texts that are joined with the prompts to make guided prompts, besides the plain prompts. */
 enum plumb_guide {
     PLUMB_GUIDE_PRINCIPLES = 1u << 0, /* method.principles */
     PLUMB_GUIDE_CONTRARY = 1u << 1,   /* method.contrary */
@@ -25,52 +25,56 @@ struct plumb_method_stages;
 
 struct plumb_method {
     const char *name;
-    const char *summary; /* one line for help */
+    const char *summary; /* one line for the help text */
     const char *paper;
     const struct plumb_selector *selector;
     const struct plumb_objective *objective;
-    bool principled;  /* half of each group (the second half) is sampled under the principles */
-    unsigned guides;  /* PLUMB_GUIDE_* of the prompts that it reads, sampled under them or not */
-    bool reward;      /* needs rewards: a missing one drops its completion */
-    bool given_pairs; /* plumb prefer can train it on pairs that somebody else has made */
-    bool some_pairs;  /* plumb prefer trains it on the share `keep` of them, chosen by `pick` */
-    /* What the threshold does to a prompt that the selector did not skip; NULL: nothing. */
+    bool principled;  /* the second half of each group is sampled with the principles */
+    unsigned guides;  /* PLUMB_GUIDE_* of the guided prompts that the method reads */
+    bool reward;      /* needs rewards: a completion with a missing reward is dropped */
+    bool given_pairs; /* `plumb prefer` can train it on preference pairs from a file */
+    bool some_pairs;  /* `plumb prefer` trains it on the share `keep` of them, chosen by `pick` */
+    /* Sets branch and weights of a prompt by the threshold, unless the selector skipped the prompt.
+     * NULL if the method has no threshold rule. */
     plumb_threshold_rule *rule;
-    /* Sets the fields that make this method what it is; NULL: none. */
+    /* Sets the parameters that this method fixes; NULL if it fixes none. */
     void (*fix)(struct plumb_align_param *p);
-    /* Parameters that do not go together for this method: PLUMB_ERR_CONFIG; NULL: none. */
+    /* Returns PLUMB_ERR_CONFIG if parameters do not fit this method; NULL if all of them fit. */
     plumb_status (*check)(const struct plumb_align_param *p);
-    /* What it adds to the stages of a run. Only src/stage looks inside; NULL: nothing. */
+    /* Functions that the method adds to the stages of a run; only src/stage reads them. NULL if the
+     * method adds none. */
     const struct plumb_method_stages *add;
 };
 
-/* Whether the method can run with these parameters (after fix) and group size. PLUMB_ERR_CONFIG
- * naming the field. */
+/* Checks that the method can run with these parameters (after fix) and group size.
+ * PLUMB_ERR_CONFIG with the field's name. */
 plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb_align_param *p,
                                 int64_t group_size);
-/* Whether log-probs of the frozen reference are needed. */
+/* Returns true if the method's objective reads log-probs of the frozen reference. */
 bool plumb_method_needs_reference(const struct plumb_method *m, const struct plumb_align_param *p);
 
-/* Whether the method reads the option of that name (without "method."), when the others are as in p
- * (after fix). True for a name that is not in align/param_list.h. */
+/* Returns true if the method reads the option of that name (without "method.") when the other
+ * parameters are *p (after fix). Also true for a name that is not in align/param_list.h. */
 bool plumb_method_reads(const struct plumb_method *m, const struct plumb_align_param *p,
                         const char *option);
-const char *plumb_method_option(int i); /* in the order of the list; NULL past the end */
+/* Returns the name of option i in align/param_list.h, or NULL if i is not below their number. */
+const char *plumb_method_option(int i);
 
-/* What every iteration reports. */
+/* Results of plumb_align_decide for the metrics of an iteration, over all ranks. */
 struct plumb_align_report {
     struct plumb_align_stats stats;
-    double tau;                              /* used in this iteration */
-    int64_t prompts;                         /* over all ranks */
-    int64_t branch[PLUMB_BRANCH_COUNT];      /* prompts in each */
-    double branch_share[PLUMB_BRANCH_COUNT]; /* of all prompts */
-    double weight_entropy;                   /* nats, mean over weighted prompts; NaN if none */
+    double tau;                              /* threshold of this iteration */
+    int64_t prompts;                         /* prompts of the iteration */
+    int64_t branch[PLUMB_BRANCH_COUNT];      /* number of prompts in each branch */
+    double branch_share[PLUMB_BRANCH_COUNT]; /* branch[] divided by prompts */
+    double weight_entropy;                   /* nats; mean over the prompts of the weighted */
+                                             /* branch, NaN if there are none */
     int64_t terms;                           /* prompts with a term in the loss */
 };
 
-/* Closes the scoreboard, normalises, selects, updates the threshold (once per call: call once
- * per iteration), decides every prompt's branch and weights. progress: in [0, 1], see threshold.h.
- * Not collective; the same result on every rank.
+/* Closes the scoreboard, normalizes the rewards, selects, computes tau, and sets the branch and
+ * weights of every prompt. Updates *state, so call it once per iteration. progress: position of the
+ * iteration in the run, 0 (first) to 1 (last). Not collective; the same result on every rank.
  * Errors: those of plumb_scoreboard_close. */
 plumb_status plumb_align_decide(struct plumb_scoreboard *b, struct plumb_threshold_state *state,
                                 struct plumb_align_report *report, const struct plumb_method *m,

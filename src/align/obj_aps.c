@@ -5,8 +5,9 @@
  *
  *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -log 2 < rho < 0
  *
- * The derivative by t is H(sigma(h/t)) + rho with H the entropy in nats, which grows with t: so
- * t = |h| / z within its bounds, where H(sigma(z)) = -rho. By h, at that t: -sigma(-h/t). */
+ * The derivative by t is H(sigma(h/t)) + rho, where H is the entropy in nats. It grows with t, so
+ * the minimum is at t = |h| / z, clipped to [0.1, 5], where z solves H(sigma(z)) = -rho. At this t
+ * the derivative of L by h is -sigma(-h/t). */
 #include <math.h>
 
 #include "align/pair_term.h"
@@ -19,15 +20,15 @@ static unsigned aps_needs(const struct plumb_align_param *p)
     return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA;
 }
 
-/* Entropy of a coin with log-odds z >= 0. */
+/* Returns the entropy, in nats, of a binary choice with log-odds z >= 0. */
 static double coin_entropy(double z)
 {
     const double miss = exp(-z) / (1.0 + exp(-z));
     return log1p(exp(-z)) + z * miss;
 }
 
-/* z >= 0 with coin_entropy(z) = h in (0, log 2): the entropy falls with z, Newton inside a
- * bracket; d entropy / dz = -z sigma(z) sigma(-z). */
+/* Returns the z >= 0 with coin_entropy(z) = h, for h in (0, log 2). The entropy falls with z. The
+ * search is Newton's method inside a bracket; d entropy / dz = -z sigma(z) sigma(-z). */
 static double log_odds_of(double h)
 {
     double low = 0.0, high = 1.0;

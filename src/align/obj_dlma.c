@@ -1,8 +1,8 @@
-/* obj_dlma.c - DPO towards the margin that the policy gives itself.
+/* obj_dlma.c - DPO with the policy's self-rewarded margin subtracted from the log-ratios.
  * Layer 1. Includes align/ and base/ only.
  *
- * Liu et al. 2024, arXiv:2402.11907, eq. 8, for each pair (w,l), d = s - s_ref, and r the
- * self-rewarding score log pi(y|p+,x) - log pi(y|p-,x):
+ * Liu et al. 2024, arXiv:2402.11907, eq. 8, for each pair (w,l). s: log-prob sum of a completion y,
+ * d = s - s_ref, and r = log pi(y|p+,x) - log pi(y|p-,x), the self-rewarding score:
  *
  *     h = beta (d_w - d_l) - margin_beta clip(r_w - r_l, -margin_limit, margin_limit)
  *     L = -log sigma(h) */

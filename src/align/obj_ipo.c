@@ -1,7 +1,10 @@
-/* obj_ipo.c - Identity Preference Optimisation: a margin to reach, not to exceed.
+/* obj_ipo.c - Identity Preference Optimization: a squared loss with a target margin.
  * Layer 1. Includes align/ and base/ only.
  *
- * Azar et al. 2023, arXiv:2310.12036, eq. 17, d = s - s_ref:   L = (d_w - d_l - 1/(2 beta))^2 */
+ * Azar et al. 2023, arXiv:2310.12036, eq. 17, for each pair (w,l). s: log-prob sum of a completion,
+ * d = s - s_ref:
+ *
+ *     L = (d_w - d_l - 1/(2 beta))^2 */
 #include "align/pair_term.h"
 
 static unsigned ipo_needs(const struct plumb_align_param *p)

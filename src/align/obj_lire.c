@@ -1,7 +1,8 @@
-/* obj_lire.c - Listwise Reward Enhancement: expected reward under the policy's own shares.
+/* obj_lire.c - Listwise Reward Enhancement: the expected reward under a softmax of the log-probs.
  * Layer 1. Includes align/ and base/ only.
  *
- * Zhu et al. 2024, arXiv:2405.13516, eq. 5, over the completions of a prompt:
+ * Zhu et al. 2024, arXiv:2405.13516, eq. 5, over the completions of a prompt. s: log-prob sum of a
+ * completion, r: its normalized reward:
  *
  *     Q = softmax(s / list_temperature)   rho = softmax(r)   L = - sum_i Q_i rho_i
  *     dL/ds_i = - Q_i (rho_i - sum_j Q_j rho_j) / list_temperature */
@@ -15,7 +16,7 @@ static unsigned lire_needs(const struct plumb_align_param *p)
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP;
 }
 
-/* Largest of x over the group, and sum of exp((x - largest) / t). */
+/* most: the largest x of the group; sum: the sum of exp((x - most) / t) over the group. */
 struct soft {
     double most, sum;
 };

@@ -1,10 +1,11 @@
-/* obj_pro.c - Preference Ranking Optimisation: each completion against all that are worse.
+/* obj_pro.c - Preference Ranking Optimization: each completion against all worse completions.
  * Layer 1. Includes align/ and base/ only.
  *
- * Song et al. 2023, arXiv:2306.17492, eqs. 7 and 9, y_1 .. y_m by falling reward, f = s/n (or s):
+ * Song et al. 2023, arXiv:2306.17492, eqs. 7 and 9. y_1 .. y_m: the completions of a prompt by
+ * falling reward r; f = log-prob sum / tokens (not divided without length_normalize):
  *
  *     L = - sum_{k<m} log( e^{a_kk} / (e^{a_kk} + sum_{i>k} e^{a_ki}) )  -  sft_weight f_1
- *     a_ki = f_i (r_k - r_i)      a_kk = f_k (r_k - r_m): the largest of its temperatures' inverses
+ *     a_ki = f_i (r_k - r_i)      a_kk = f_k (r_k - r_m), with the largest of the factors of row k
  */
 #include <math.h>
 
@@ -16,13 +17,15 @@ static unsigned pro_needs(const struct plumb_align_param *p)
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH;
 }
 
-/* Whether i stands behind k: a lower reward, or the same and a higher index. */
+/* Returns true if completion i ranks below k: its reward is lower, or equal and its index higher.
+ */
 static bool behind(const struct plumb_obj_in *in, int64_t i, int64_t k)
 {
     return in->reward[i] < in->reward[k] || (in->reward[i] == in->reward[k] && i > k);
 }
 
-/* The term of completion k; `worst`: the lowest reward of the prompt. */
+/* Returns the loss term of completion k and adds its gradient. worst: lowest reward of the prompt.
+ */
 static double pro_term(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                        struct plumb_group g, int64_t k, double worst,
                        const struct plumb_align_param *p)
@@ -36,7 +39,7 @@ static double pro_term(struct plumb_obj_out *out, const struct plumb_obj_in *in,
         if (behind(in, i, k))
             sum += exp(plumb_group_x(in, i, p) * (in->reward[k] - in->reward[i]) - most);
     if (sum == 0.0)
-        return 0.0; /* the last one, or all others vanish beside it */
+        return 0.0; /* k ranks last, or exp of all other terms underflows */
     const double all = exp(own - most) + sum;
     for (int64_t i = g.begin; i < g.end; i++) {
         if (!behind(in, i, k))

@@ -1,8 +1,9 @@
-/* obj_psle.c - Progressively Selective Label Enhancement: rank the clear, weigh the rest.
+/* obj_psle.c - Progressively Selective Label Enhancement: a pair loss plus a weighted loss.
  * Layer 1. Includes align/ and base/ only.
  *
- * Source: PSLE, arXiv:2408.02599, for the two kinds of term; their exact form is a choice (the
- * paper is silent), with x_i = s_i / n_i, or s_i without length_normalize:
+ * Source: PSLE, arXiv:2408.02599, has these two kinds of terms. The paper does not give their exact
+ * form; these forms are ours. s: log-prob sum of a completion, n: its tokens, x_i = s_i / n_i, or
+ * s_i without length_normalize:
  *
  *     pair (w,l)   hinge       max(0, x_l - x_w)
  *                  logistic    -log sigma(beta (x_w - x_l))

@@ -1,7 +1,8 @@
-/* obj_rdo.c - Reward Difference Optimisation: clear pairs count for more.
+/* obj_rdo.c - Reward Difference Optimization: DPO weighted by the reward difference.
  * Layer 1. Includes align/ and base/ only.
  *
- * Wang et al. 2024, arXiv:2408.09385, eq. 7, d = s - s_ref:
+ * Wang et al. 2024, arXiv:2408.09385, eq. 7, for each pair (w,l). s: log-prob sum of a completion,
+ * d = s - s_ref, r: normalized reward:
  *
  *     L = -(r_w - r_l) log sigma(beta (d_w - d_l)) */
 #include "align/pair_term.h"

@@ -1,7 +1,8 @@
-/* obj_reward.c - the reward model's own loss on preference pairs.
+/* obj_reward.c - the loss for training a reward model on preference pairs.
  * Layer 1. Includes align/ and base/ only.
  *
- * Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (Bradley-Terry), r = score:
+ * Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (Bradley-Terry), for each pair (w,l). r: the reward
+ * model's score:
  *
  *     L = -log sigma(r_w - r_l) */
 #include "align/pair_term.h"

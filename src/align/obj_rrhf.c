@@ -1,7 +1,8 @@
-/* obj_rrhf.c - Rank Responses to align with Human Feedback: all pairs in order, the best imitated.
+/* obj_rrhf.c - Rank Responses to align with Human Feedback: a hinge loss on all pairs, plus SFT.
  * Layer 1. Includes align/ and base/ only.
  *
- * Yuan et al. 2023, arXiv:2304.05302, eqs. 2 to 4, with x = s/n, or s without length_normalize:
+ * Yuan et al. 2023, arXiv:2304.05302, eqs. 2 to 4, over the completions of a prompt. r: reward, s:
+ * log-prob sum, n: tokens, x = s/n, or s without length_normalize:
  *
  *     L = sum over r_i < r_j of max(0, x_i - x_j)  -  sft_weight x_best */
 #include "align/group_term.h"

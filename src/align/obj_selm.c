@@ -1,10 +1,10 @@
-/* obj_selm.c - DPO that is curious: what the reference would say at once is worth less.
+/* obj_selm.c - SELM: DPO plus a term that lowers the log-prob of the reference's greedy answers.
  * Layer 1. Includes align/ and base/ only.
  *
- * Zhang et al. 2024, arXiv:2405.19332, algorithm 1 and its code, d = s - s_ref:
+ * Zhang et al. 2024, arXiv:2405.19332, algorithm 1 and its code. s: log-prob sum of a completion,
+ * d = s - s_ref; weight_i is not 0 only for the reference's greedy answers:
  *
- *     L = DPO of the pairs + optimism beta sum_i weight_i d_i      weight_i: of reference answers
- */
+ *     L = DPO loss of the pairs + optimism beta sum_i weight_i d_i */
 #include "align/pair_term.h"
 
 static unsigned selm_needs(const struct plumb_align_param *p)

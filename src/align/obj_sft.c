@@ -3,7 +3,8 @@
  *
  *     L = scale sum_i weight_i (-x_i),   x_i = s_i / n_i, or s_i without length_normalize
  *
- * The token mean of plain SFT is weight 1, no length_normalize, scale = 1 / tokens of all ranks. */
+ * s_i: log-prob sum of completion i, n_i: its tokens. The token mean of plain SFT is the case
+ * weight 1, no length_normalize, scale = 1 / tokens of the global batch on all ranks. */
 #include "align/pair_term.h"
 
 static unsigned sft_needs(const struct plumb_align_param *p)

@@ -1,24 +1,25 @@
-/* obj_vcb.c - Value-based Calibration: gaps of log-ratio shall equal gaps of normalised reward.
+/* obj_vcb.c - Value-based Calibration: fits differences of log-ratios to differences of rewards.
  * Layer 1. Includes align/ and base/ only.
  *
- * Source: VCB, arXiv:2402.16030, for each prompt with m scored completions, mean over its pairs:
+ * Source: VCB, arXiv:2402.16030, for each prompt with m scored completions; the loss is a mean over
+ * all its pairs. s: log-prob sum, s^ref: the same under the reference, r: reward:
  *
- *     u_i = s_i - reference_weight s_i^ref - lambda r_i / std      std: of its rewards + 1e-6
+ *     u_i = s_i - reference_weight s_i^ref - lambda r_i / std      std: of the prompt's r, + 1e-6
  *     L   = 2/(m-1) sum_i (u_i - mean u)^2        dL/ds_i = 4/(m-1) (u_i - mean u)
  *
- * reference_weight = beta/gamma and lambda = 1/gamma of the two-parameter form. */
+ * The paper's parameters beta and gamma give reference_weight = beta/gamma and lambda = 1/gamma. */
 #include <math.h>
 
 #include "align/group_term.h"
 
 static unsigned vcb_needs(const struct plumb_align_param *p)
 {
-    /* beta scales the implicit rewards that it reports */
+    /* beta scales the implicit rewards in the metrics */
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP |
            (p->reference_weight != 0 ? PLUMB_NEED_REF | PLUMB_READ_BETA : 0u);
 }
 
-/* u_i before the mean is taken off. */
+/* Returns u_i, with unit = lambda / std. */
 static double value_of(const struct plumb_obj_in *in, int64_t i, double unit,
                        const struct plumb_align_param *p)
 {

@@ -1,4 +1,4 @@
-/* objective.c - the table of objectives, and the checks before any of them runs.
+/* objective.c - the table of objectives, and the checks of their inputs.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/objective.h"
 
@@ -136,7 +136,7 @@ plumb_status plumb_objective_eval(const struct plumb_objective *o, struct plumb_
     return PLUMB_OK;
 }
 
-/* log(1 + exp(-z)) without overflow for any finite z. */
+/* Returns -log sigma(z) = log(1 + exp(-z)), without overflow for any finite z. */
 static double neg_log_sigmoid(double z)
 {
     return z > 0.0 ? log1p(exp(-z)) : log1p(exp(z)) - z;
@@ -146,7 +146,8 @@ struct plumb_pair_term plumb_pair_logistic(double win, double lose, double beta,
 {
     const double h = beta * (win - lose);
     const double sigma = h >= 0 ? 1.0 / (1.0 + exp(-h)) : exp(h) / (1.0 + exp(h));
-    /* sigma - (1 - e), written so that a confident pair keeps its small gradient. */
+    /* d loss / d h = sigma - (1 - smooth). Without smoothing it is computed as -(1 - sigma), so
+     * that it does not round to 0 for large h. */
     const double miss = h >= 0 ? exp(-h) / (1.0 + exp(-h)) : 1.0 / (1.0 + exp(h));
     const double dh = smooth > 0 ? sigma - (1.0 - smooth) : -miss;
     return (struct plumb_pair_term){

@@ -1,4 +1,4 @@
-/* objective.h - the one interface of every alignment loss.
+/* objective.h - the interface of the alignment losses.
  * Layer 1. Includes base/ only: an objective is a pure function of a few scalars per sequence. It
  * touches no tensor, device, file or rank and keeps nothing between calls. */
 #ifndef PLUMB_ALIGN_OBJECTIVE_H
@@ -6,49 +6,52 @@
 
 #include "align/param.h"
 
-/* One comparison; both sequences are in the same call. */
+/* One preference pair. Both sequences are in the same plumb_obj_in. */
 struct plumb_pair {
-    int64_t win, lose; /* sequence indices */
-    double smooth;     /* in [0, 0.5]: how far this label is doubted, on top of label_smoothing */
-    double weight;     /* factor of this pair's term; 1 normally */
+    int64_t win, lose; /* indices of the preferred and of the other sequence */
+    double smooth;     /* label smoothing of this pair, in [0, 0.5]; added to label_smoothing */
+    double weight;     /* factor of this pair's loss term; 1 by default */
 };
 
-/* What an objective may read. Borrowed for the call. n sequences with k pairs among them. */
+/* Inputs of an objective: n sequences and k pairs of them. The arrays are borrowed for the call. */
 struct plumb_obj_in {
     int64_t n, k;
     const double *logp; /* (n,) sum over completion tokens of log pi, nats; if PLUMB_NEED_LOGP */
-    const double *logp_ref;        /* (n,) same, frozen reference; if PLUMB_NEED_REF */
+    const double *logp_ref;        /* (n,) the same sum under the reference; if PLUMB_NEED_REF */
     const double *score;           /* (n,) reward-model output; if PLUMB_NEED_SCORE */
     const int32_t *len;            /* (n,) completion tokens, > 0; if PLUMB_NEED_LEN */
-    const double *reward;          /* (n,) normalised; if PLUMB_NEED_REWARD or _GROUP */
-    const double *weight;          /* (n,) share of a weighted term, >= 0; NULL = all 0 */
+    const double *reward;          /* (n,) after reward_norm; if PLUMB_NEED_REWARD or _GROUP */
+    const double *weight;          /* (n,) weight of its weighted term, >= 0; NULL: all are 0 */
     const struct plumb_pair *pair; /* (k,) */
-    int64_t groups;                /* prompts whose completions are here together; */
+    int64_t groups;                /* number of prompts */
     const int64_t *group;          /* (groups + 1,) first sequence of each; if PLUMB_NEED_GROUP */
-    double scale;                  /* 1 / (terms over ALL ranks): makes the loss a mean */
+    double scale;                  /* 1 / loss denominator of the global batch, on ALL ranks */
 };
 
-/* What it writes. Metrics are plain sums over the pairs of this call; the caller divides by the
- * global number of pairs. */
+/* Outputs of an objective. The metrics are sums over the pairs (or groups) of this call; the caller
+ * divides by their number over all ranks. */
 struct plumb_obj_out {
-    double loss; /* = share of the mean loss; the sum over micro-batches is the loss */
-    double
-        *dlogp; /* (n,) = d loss / d logp; every element is written; NULL without PLUMB_NEED_LOGP */
-    double *dscore;                  /* (n,) = d loss / d score; NULL without PLUMB_NEED_SCORE */
-    double rank_loss, weighted_loss; /* unscaled sums of the terms by kind */
-    double chosen, rejected;         /* sums of (implicit) reward of win and lose */
-    double margin;                   /* sum of their difference */
-    int64_t accurate;                /* pairs with a positive one */
+    double loss; /* part of the mean loss; adding it over all micro-batches gives the mean */
+    /* (n,) = d loss / d logp, every element is written; NULL if not PLUMB_NEED_LOGP */
+    double *dlogp;
+    double *dscore;                  /* (n,) = d loss / d score; NULL if not PLUMB_NEED_SCORE */
+    double rank_loss, weighted_loss; /* sums of pair or group terms and of weighted terms, */
+                                     /* not multiplied by scale */
+    double chosen, rejected;         /* sums of the (implicit) rewards of win and of lose */
+    double margin;                   /* sum of chosen - rejected */
+    int64_t accurate;                /* number of pairs with chosen > rejected */
 };
 
+/* Flags of plumb_objective.needs: the arrays of plumb_obj_in and the parameters that it reads. */
 enum {
     PLUMB_NEED_LOGP = 1u << 0,
     PLUMB_NEED_REF = 1u << 1,
     PLUMB_NEED_SCORE = 1u << 2,
     PLUMB_NEED_LEN = 1u << 3,
     PLUMB_NEED_REWARD = 1u << 4,
-    PLUMB_NEED_GROUP = 1u << 5, /* and reward: the loss is one of whole groups */
-    /* Shared parameters that the objective reads; its own ones are in align/param_list.h. */
+    PLUMB_NEED_GROUP =
+        1u << 5, /* groups and reward: the loss is over all completions of a prompt */
+    /* Parameters that several objectives share; param_list.h names the reader of the others. */
     PLUMB_READ_BETA = 1u << 8,
     PLUMB_READ_SMOOTHING = 1u << 9, /* label_smoothing */
     PLUMB_READ_LENGTH = 1u << 10,   /* length_normalize */
@@ -57,14 +60,14 @@ enum {
 struct plumb_objective {
     const char *name;
     const char *paper;
-    /* PLUMB_NEED_* and PLUMB_READ_* of this objective with these parameters. */
+    /* Returns the PLUMB_NEED_* and PLUMB_READ_* flags of the objective with these parameters. */
     unsigned (*needs)(const struct plumb_align_param *p);
-    /* Checked by plumb_objective_eval, which callers use instead. */
+    /* Evaluates the objective. Call plumb_objective_eval instead, which checks the inputs first. */
     plumb_status (*eval)(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                          const struct plumb_align_param *p);
 };
 
-extern const struct plumb_objective plumb_obj_psle;   /* rank_loss on pairs, weights on the rest */
+extern const struct plumb_objective plumb_obj_psle;   /* pairs by rank_loss + weighted -logp */
 extern const struct plumb_objective plumb_obj_sft;    /* sum of weight_i * -(s_i or s_i/n_i) */
 extern const struct plumb_objective plumb_obj_dpo;    /* arXiv:2305.18290 */
 extern const struct plumb_objective plumb_obj_ipo;    /* arXiv:2310.12036 */
@@ -78,12 +81,15 @@ extern const struct plumb_objective plumb_obj_selm;   /* arXiv:2405.19332 */
 extern const struct plumb_objective plumb_obj_dlma;   /* arXiv:2402.11907 */
 extern const struct plumb_objective plumb_obj_pro;    /* arXiv:2306.17492 */
 
-/* Checks the inputs (non-finite value: PLUMB_ERR_NUMERIC with the sequence index; missing array,
- * bad index or length: PLUMB_ERR_ARG), clears the outputs, evaluates. */
+/* Checks the inputs, clears the outputs and evaluates the objective. Errors: PLUMB_ERR_NUMERIC,
+ * with the sequence index, if a value is not finite; PLUMB_ERR_ARG if an array is missing, or an
+ * index or length is out of range. */
 plumb_status plumb_objective_eval(const struct plumb_objective *o, struct plumb_obj_out *out,
                                   const struct plumb_obj_in *in, const struct plumb_align_param *p);
 
-const struct plumb_objective *plumb_objective_find(const char *name); /* NULL: unknown */
-const struct plumb_objective *plumb_objective_at(int i);              /* NULL past the end */
+/* Returns the objective of that name, or NULL if there is none. */
+const struct plumb_objective *plumb_objective_find(const char *name);
+/* Returns objective i of the table, or NULL if i is not below their number. */
+const struct plumb_objective *plumb_objective_at(int i);
 
 #endif

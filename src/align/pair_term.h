@@ -1,26 +1,29 @@
-/* pair_term.h - one term's loss and its derivatives: what the objectives share.
+/* pair_term.h - loss terms of pairs and weighted sequences, shared by the objectives.
  * Layer 1. Includes align/ and base/. For src/align/obj_*.c only. */
 #ifndef PLUMB_ALIGN_PAIR_TERM_H
 #define PLUMB_ALIGN_PAIR_TERM_H
 
 #include "align/objective.h"
 
-/* d(loss)/d(win) and d(loss)/d(lose) with respect to the two values compared. */
+/* The loss of one pair and its derivatives d loss / d win and d loss / d lose, by the two compared
+ * values (log-probs, log-ratios or scores). */
 struct plumb_pair_term {
     double loss, dwin, dlose;
 };
 
-/* -(1-e) log sigma(h) - e log sigma(-h),  h = beta (win - lose)
- * Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 7; e: label smoothing, cDPO. */
+/* Returns the logistic loss of a pair, with e = smooth (label smoothing, cDPO):
+ *     -(1-e) log sigma(h) - e log sigma(-h),  h = beta (win - lose)
+ * Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 7. */
 struct plumb_pair_term plumb_pair_logistic(double win, double lose, double beta, double smooth);
 
-/* Adds a term with d = its derivative by logp of both sides, and the metrics of the pair:
- * implicit rewards `chosen` and `rejected`. PLUMB_ERR_NUMERIC when the term is not finite. */
+/* Adds the term of pair k, times its weight and in->scale, to out->loss and its derivatives to grad
+ * (n,): out->dlogp or out->dscore. Adds the (implicit) rewards `chosen` and `rejected` to the
+ * metrics. PLUMB_ERR_NUMERIC if the term is not finite. */
 plumb_status plumb_pair_add(struct plumb_obj_out *out, double *grad, const struct plumb_obj_in *in,
                             int64_t k, const struct plumb_pair_term *term, double chosen,
                             double rejected);
 
-/* The weighted terms of all sequences: loss += scale sum_i weight_i (-x_i), see obj_sft.c. */
+/* Adds the weighted terms of all sequences: loss += scale sum_i weight_i (-x_i), see obj_sft.c. */
 plumb_status plumb_weighted_add(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                                 const struct plumb_align_param *p);
 

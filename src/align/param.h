@@ -9,45 +9,51 @@
 #include "align/param_list.h"
 #include "base/status.h"
 
+/* Loss of a pair (w, l). s: log-prob sum of a completion, n: its tokens, d: s minus the reference's
+ * log-prob sum. s/n is s without length_normalize. */
 enum plumb_rank_loss {
     PLUMB_RANK_HINGE,      /* max(0, s_l/n_l - s_w/n_w) */
     PLUMB_RANK_LOGISTIC,   /* -log sigma(beta (s_w/n_w - s_l/n_l)) */
     PLUMB_RANK_HINGE_PROB, /* max(0, exp(s_l/n_l) - exp(s_w/n_w)) */
     PLUMB_RANK_DPO,        /* -log sigma(beta (d_w - d_l)); needs the reference */
-    PLUMB_RANK_NONE,       /* no prompt takes the ranking branch */
+    PLUMB_RANK_NONE,       /* no pairs: every prompt takes the weighted branch */
 };
+/* Weights of the completions of a prompt in the weighted branch. */
 enum plumb_weighted_loss {
-    PLUMB_WEIGHTED_SOFTMAX,         /* over the scored completions of the prompt, by reward */
-    PLUMB_WEIGHTED_PRINCIPLED_ONLY, /* the principled completions, equally */
-    PLUMB_WEIGHTED_NONE,            /* prompts outside the ranking branch are skipped */
+    PLUMB_WEIGHTED_SOFTMAX,         /* softmax of the rewards of its scored completions */
+    PLUMB_WEIGHTED_PRINCIPLED_ONLY, /* equal weights for its principled completions, 0 for others */
+    PLUMB_WEIGHTED_NONE,            /* no weighted branch: such a prompt is skipped */
 };
 enum plumb_reward_norm { PLUMB_NORM_ZSCORE, PLUMB_NORM_SIGMOID, PLUMB_NORM_NONE };
+/* How tau, the threshold of reward margins, changes over the iterations. */
 enum plumb_threshold_kind {
     PLUMB_THRESHOLD_DECAY,      /* tau, then alpha tau, alpha^2 tau ... once per iteration */
     PLUMB_THRESHOLD_QUANTILE,   /* the q-quantile of this iteration's margins */
-    PLUMB_THRESHOLD_MEAN_DECAY, /* alpha^i (mean + mean_k std of the margins), i = 0, 1 ... */
-    PLUMB_THRESHOLD_NONE,       /* 0, always */
+    PLUMB_THRESHOLD_MEAN_DECAY, /* alpha^i (mean + mean_k std of the margins) in iteration i >= 0 */
+    PLUMB_THRESHOLD_NONE,       /* tau is always 0 */
 };
+/* Treatment of a prompt whose best plain completion beats its best principled one by more than tau.
+ */
 enum plumb_reverse {
-    PLUMB_REVERSE_WEIGHTED, /* plain better than principled by more than tau: as a near tie */
-    PLUMB_REVERSE_SWAP,     /* rank the plain one over the principled one */
+    PLUMB_REVERSE_WEIGHTED, /* it takes the weighted branch */
+    PLUMB_REVERSE_SWAP,     /* it becomes a pair: the plain completion wins */
 };
 
-/* The YAML values, indexed by the enums above, NULL at the end. */
+/* The YAML names of each enum's values, in their order; the last element is NULL. */
 extern const char *const plumb_rank_loss_names[];
 extern const char *const plumb_weighted_loss_names[];
 extern const char *const plumb_reward_norm_names[];
 extern const char *const plumb_threshold_names[];
 extern const char *const plumb_reverse_names[];
 
-/* One field for each PARAM line of param_list.h, which says what it means. */
+/* Has one field for each PARAM line of param_list.h. The help text in that line explains it. */
 #define PLUMB_PARAM_FIELD(X, type, c_type, name, ...) c_type name;
 #define PLUMB_PARAM_NONE(...)
 struct plumb_align_param {
     PLUMB_METHOD_LIST(PLUMB_PARAM_FIELD, PLUMB_PARAM_NONE, )
 };
 
-/* The defaults of param_list.h. */
+/* Returns the parameters with the defaults of param_list.h. */
 struct plumb_align_param plumb_align_param_default(void);
 
 /* Fails with PLUMB_ERR_CONFIG, naming the field and its allowed range, if a field is out of its

@@ -7,7 +7,7 @@
  *   in align/param.h        the field NAME of struct plumb_align_param      (PARAM lines only)
  *   in align/param.c        the field's default and the check of its range  (PARAM lines only)
  *   in align/reads.c        the answer to which methods read the option
- *   in train/method_param.c the copy from the configuration                 (PARAM lines only)
+ *   in stage/method_param.c the copy from the configuration                 (PARAM lines only)
  *   in train/replay.c       the attribute NAME of a replay file             (PARAM lines only)
  *
  * PLUMB_METHOD_LIST(PARAM, OPTION, X) expands PARAM or OPTION for each line, with X handed on:

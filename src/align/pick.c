@@ -1,4 +1,4 @@
-/* pick.c - pairs by likeness, on the matrix of cosines alone.
+/* pick.c - chooses pairs of answers from the matrix of their cosines.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/pick.h"
 
@@ -23,7 +23,7 @@ void plumb_pick_gram(double *gram, const float *e, int64_t n, int64_t c)
                 sum += (double)e[i * c + k] * (double)e[j * c + k];
             gram[i * n + j] = sum;
         }
-    /* squared norms stay on the diagonal until all have read them */
+    /* the diagonal holds the squared norms until all other elements are divided */
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < i; j++) {
             const double norm = sqrt(gram[i * n + i]) * sqrt(gram[j * n + j]);
@@ -45,7 +45,8 @@ static void extreme(int64_t *first, int64_t *second, const double *gram, int64_t
 
 /* ---- two sets ------------------------------------------------------------------------------- */
 
-/* side (n,) 0 or 1. What their mean's distance to answer i is, but for a term of the set alone. */
+/* Returns the squared distance of answer i to the mean of a set, without the squared norm of that
+ * mean. side (n,) holds the set of each answer, 0 or 1. */
 static double distance(const double *gram, int64_t n, const uint8_t *side, uint8_t set, int64_t i)
 {
     double sum = 0, m = 0;
@@ -55,7 +56,8 @@ static double distance(const double *gram, int64_t n, const uint8_t *side, uint8
     return gram[i * n + i] - 2 * sum / m;
 }
 
-/* |sum of a set|^2 / its size: the larger over both sets, the smaller the squared distances. */
+/* Returns |sum of a set's vectors|^2 / its size. The split with the largest sum of this over both
+ * sets has the smallest sum of squared distances to the means. */
 static double gathered(const double *gram, int64_t n, const uint8_t *side, uint8_t set)
 {
     double sum = 0, m = 0;
@@ -67,7 +69,8 @@ static double gathered(const double *gram, int64_t n, const uint8_t *side, uint8
     return sum / m;
 }
 
-/* Answer 0 is always in set 0: each partition once. */
+/* Sets side (n,) to the best split, by trying all of them. Answer 0 is always in set 0, so each
+ * split is tried once. */
 static void enumerate(uint8_t *side, const double *gram, int64_t n)
 {
     uint8_t now[MOST_ENUMERATED] = {0};
@@ -84,8 +87,9 @@ static void enumerate(uint8_t *side, const double *gram, int64_t n)
     }
 }
 
-/* The least alike answers begin a set each, however alike all are; a round that would empty a set
- * is the end. */
+/* Sets side (n,) to a good split by Lloyd's iteration. The two answers with the lowest cosine start
+ * the two sets. It stops when no answer moves, when a set would become empty, or after MOST_ROUNDS.
+ */
 static void iterate(uint8_t *side, const double *gram, int64_t n)
 {
     int64_t a, b;

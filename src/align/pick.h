@@ -1,4 +1,4 @@
-/* pick.h - which pair of a prompt's answers is worth a label, by how alike the answers are.
+/* pick.h - chooses the pair of a prompt's answers to score, by the cosine of their embeddings.
  * Layer 1. Includes base/ only.
  * Source: REAL, arXiv:2409.17169, and its code. */
 #ifndef PLUMB_ALIGN_PICK_H
@@ -10,30 +10,33 @@
 #include "base/status.h"
 
 enum plumb_pick {
-    PLUMB_PICK_EASY,     /* the least alike; REAL */
-    PLUMB_PICK_HARD,     /* the most alike */
-    PLUMB_PICK_CENTROID, /* the ones nearest to the two centres of their best 2-partition */
-    PLUMB_PICK_RANDOM,
+    PLUMB_PICK_EASY,     /* the two answers with the lowest cosine; the choice of REAL */
+    PLUMB_PICK_HARD,     /* the two answers with the highest cosine */
+    PLUMB_PICK_CENTROID, /* the answers nearest to the means of the best split into two sets */
+    PLUMB_PICK_RANDOM,   /* a random pair */
 };
-extern const char *const plumb_pick_names[]; /* NULL at the end */
+/* The YAML names of the values of enum plumb_pick, in their order; the last element is NULL. */
+extern const char *const plumb_pick_names[];
 
-/* gram (n,n) = cosines of the embeddings e (n,c), in double: rows are divided by their L2 norm,
- * sums run in order. A row of zeros stays one. */
+/* Sets gram (n,n) to the cosines of the embeddings e (n,c), one row each. Sums run in double and in
+ * element order. The cosine with a row of zeros is 0. */
 void plumb_pick_gram(double *gram, const float *e, int64_t n, int64_t c);
 
-/* The pair first < second of n >= 2 answers; of equals the lowest indices.
- *   centroid  partition into two non-empty sets with the least sum of squared distances to their
- *             means: by enumeration up to 12 answers, by Lloyd's iteration from the least alike
- *             pair beyond; of each set the answer nearest to its mean
- *   random    every pair alike, a function of *key
- * PLUMB_ERR_NOMEM. */
+/* Chooses a pair first < second of n >= 2 answers from their cosines gram (n,n). Of equally good
+ * pairs it takes the lowest indices.
+ *   centroid  splits the answers into two non-empty sets with the smallest sum of squared distances
+ *             to their set's mean, and takes the answer nearest to the mean of each set. It tries
+ *             all splits up to 12 answers; for more it uses Lloyd's iteration, which starts from
+ *             the pair with the lowest cosine.
+ *   random    takes every pair with equal probability, as a function of *key
+ * PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_pick_pair(int64_t *first, int64_t *second, enum plumb_pick pick,
                              const double *gram, int64_t n, const struct plumb_rng_key *key);
 
-/* Of n given pairs with these cosines, the `keep` least alike (easy), most alike (hard) or any
- * (random; a function of *key); centroid has no meaning here. Of equals the lowest indices.
- *   kept (n,): the first `keep` are the result, ascending; the rest is overwritten.
- * PLUMB_ERR_NOMEM. */
+/* Chooses `keep` of n given pairs; cosine (n,) compares the two answers of each pair. easy keeps
+ * the lowest cosines, hard the highest, random any (a function of *key); centroid is not allowed.
+ * Of equal cosines it keeps the lowest indices. kept (n,): the first `keep` elements are the chosen
+ * indices, ascending; the rest is scratch PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_pick_share(int64_t *kept, int64_t keep, enum plumb_pick pick,
                               const double *cosine, int64_t n, const struct plumb_rng_key *key);
 

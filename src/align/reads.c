@@ -1,4 +1,4 @@
-/* reads.c - which options a method reads, from the last column of param_list.h.
+/* reads.c - tells which options a method reads, from the last column of param_list.h.
  * Layer 1. Includes align/ and base/ only.
  *
  * tests/align/test_reads.c changes every field of struct plumb_align_param for every method and
@@ -7,14 +7,14 @@
 
 #include "align/method.h"
 
-/* What the expressions of the column are made of. m: the method; p: its parameters. */
+/* Macros for the "read by" expressions of param_list.h. m: the method; p: its parameters. */
 #define BY_ALL          true
 #define BY_METHOD(who)  (strcmp(m->name, #who) == 0)
 #define BY_RULE(what)   (m->rule == plumb_threshold_##what)
 #define BY_OBJECTIVE(o) (m->objective == &plumb_obj_##o)
-/* The objective says so itself: PLUMB_NEED_* and PLUMB_READ_* of objective.h. */
+/* True if the objective's `needs` has the flag PLUMB_what (NEED_* or READ_* of objective.h). */
 #define BY_LOSS(what) ((m->objective->needs(p) & PLUMB_##what) != 0)
-/* The method compares margins with a threshold, which moves in this way. */
+/* True if the method compares margins with a threshold of this kind (enum plumb_threshold_kind). */
 #define BY_THRESHOLD(kind)                                                                         \
     ((BY_RULE(branch) || BY_RULE(weigh)) && p->threshold == PLUMB_THRESHOLD_##kind)
 

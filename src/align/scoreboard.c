@@ -1,4 +1,4 @@
-/* scoreboard.c - one owner per slot, zeros elsewhere, so that adding the ranks' slots is exact.
+/* scoreboard.c - encodes the rewards of a rank so that a sum over all ranks is exact.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/scoreboard.h"
 
@@ -8,7 +8,8 @@
 
 #include "base/num.h"
 
-/* slot[2 i]: 0, or CODE + bits; the sum of two codes is no code. slot[2 i + 1]: the reward. */
+/* slot[2 i] of entry i is 0 if it is absent, else CODE + bits. If two ranks put the same entry, the
+ * sum of their codes is no valid code. slot[2 i + 1] is the reward, 0 if missing. */
 enum { CODE = 8, CODE_PRINCIPLED = 1, CODE_MISSING = 2 };
 
 const char *const plumb_branch_names[PLUMB_BRANCH_COUNT] = {"skip", "rank", "swap", "weighted",

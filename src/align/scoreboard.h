@@ -1,10 +1,10 @@
-/* scoreboard.h - one iteration's rewards of all ranks, and what was decided about them.
+/* scoreboard.h - one iteration's rewards of all ranks, and the choices made from them.
  * Layer 1. Includes base/ only.
  *
- * Every rank puts its own completions into `slot`, the caller adds the slots of all ranks
- * (every slot has one owner and zeros elsewhere: the sum is exact), and from there each rank
- * computes all decisions for all prompts, in the same order, from the same numbers. So the
- * decisions are a function of the rewards, not of who made them. */
+ * Every rank writes the rewards of its own completions into `slot`, and an allreduce sums `slot`
+ * over the ranks. Only one rank writes a slot and the others hold 0, so the sum is exact. Then each
+ * rank computes the choices of all prompts, in the same order, from the same numbers. So the
+ * choices depend on the rewards only, not on the rank that computed them. */
 #ifndef PLUMB_ALIGN_SCOREBOARD_H
 #define PLUMB_ALIGN_SCOREBOARD_H
 
@@ -13,65 +13,71 @@
 
 #include "base/status.h"
 
+/* State of an entry, the place of one completion on the scoreboard. */
 enum plumb_entry {
-    PLUMB_ENTRY_ABSENT = 0, /* the prompt has fewer completions */
+    PLUMB_ENTRY_ABSENT = 0, /* no rank put a completion here, for example because it is dropped */
     PLUMB_ENTRY_PLAIN = 1,
     PLUMB_ENTRY_PRINCIPLED = 2,
 };
+/* The kind of loss term that a prompt gets. */
 enum plumb_branch {
     PLUMB_BRANCH_SKIP,     /* no term in the loss */
-    PLUMB_BRANCH_RANK,     /* principled over plain */
-    PLUMB_BRANCH_SWAP,     /* plain over principled */
-    PLUMB_BRANCH_WEIGHTED, /* by weight[] */
-    PLUMB_BRANCH_GROUP,    /* all scored completions together */
+    PLUMB_BRANCH_RANK,     /* pair: principled over plain, or best over worst */
+    PLUMB_BRANCH_SWAP,     /* pair: plain over principled */
+    PLUMB_BRANCH_WEIGHTED, /* sum of -logp of its completions, weighted by weight[] */
+    PLUMB_BRANCH_GROUP,    /* one term over all its scored completions */
     PLUMB_BRANCH_COUNT
 };
 extern const char *const plumb_branch_names[PLUMB_BRANCH_COUNT];
 
-/* What became of one prompt. */
+/* The choices for one prompt. */
 struct plumb_choice {
     enum plumb_branch branch;
-    int64_t win, lose; /* entries compared, -1 = none. win: best principled (or best of all),
-                        * lose: best plain; exchanged in the swap branch */
-    double weight;     /* of this prompt's term; 1 normally */
-    double mass;       /* of the divisor: a batch's loss is sum weight L / sum mass; 1 normally */
-    double margin;     /* norm[best principled] - norm[best plain]; NaN when one is missing */
-    double smooth;     /* doubt in the pair's label, on top of label_smoothing; 0 normally */
+    int64_t win, lose; /* entries of the compared completions, -1 if there is none: best
+                        * principled and best plain, or best and worst. SWAP exchanges them */
+    double weight;     /* factor of the prompt's loss term L; 1 by default */
+    double mass;       /* the prompt's part of the loss denominator; 1 by default. The loss of a
+                        * batch is sum(weight L) / sum(mass) */
+    double margin;     /* norm[win] - norm[lose] before SWAP; NaN if one is missing */
+    double smooth;     /* label smoothing of the pair, added to label_smoothing; 0 by default */
 };
 
 struct plumb_scoreboard {
     int64_t prompts, group_size; /* of this iteration, over all ranks */
     int64_t n; /* = prompts * group_size; entry i = prompt * group_size + sample */
     int64_t max_prompts;
-    double *slot;   /* (slots,) what the ranks add up */
+    double *slot;   /* (slots,) state and reward of each entry; summed over the ranks */
     int64_t slots;  /* = 2 n */
     uint8_t *kind;  /* (n,) enum plumb_entry */
-    double *reward; /* (n,) as scored, NaN = missing */
-    double *norm;   /* (n,) after reward_norm, NaN = missing */
-    double *weight; /* (n,) share of the prompt's weighted term; 0 outside that branch */
-    double *work;   /* (n,) scratch of the stages */
+    double *reward; /* (n,) reward as scored, NaN if missing */
+    double *norm;   /* (n,) reward after reward_norm, NaN if missing */
+    double *weight; /* (n,) weight in the prompt's weighted term; 0 in the other branches */
+    double *work;   /* (n,) scratch; holds the sorted margins after plumb_stats_margin */
     struct plumb_choice *choice; /* (prompts,) */
 };
 
-/* Room for max_prompts prompts of group_size completions. *out is owned by the caller. */
+/* Allocates a scoreboard for up to max_prompts prompts of group_size completions. The caller must
+ * destroy *out. */
 plumb_status plumb_scoreboard_create(struct plumb_scoreboard **out, int64_t max_prompts,
                                      int64_t group_size);
-void plumb_scoreboard_destroy(struct plumb_scoreboard **b); /* NULL is allowed */
+void plumb_scoreboard_destroy(struct plumb_scoreboard **b); /* does nothing if *b is NULL */
 
-/* Starts an iteration of `prompts` prompts: all slots zero. */
+/* Starts an iteration of `prompts` prompts and sets all slots to 0. */
 plumb_status plumb_scoreboard_begin(struct plumb_scoreboard *b, int64_t prompts);
-/* Completion `sample` of prompt `prompt` (index in the iteration's global order). A reward that
- * is not finite is missing. PLUMB_ERR_ARG when out of range or put twice. */
+/* Enters the reward of completion `sample` of prompt `prompt`, an index in the iteration's global
+ * order. A reward that is not finite counts as missing. PLUMB_ERR_ARG if an index is out of range
+ * or the completion was already put. */
 plumb_status plumb_scoreboard_put(struct plumb_scoreboard *b, int64_t prompt, int64_t sample,
                                   bool principled, double reward);
-/* After the slots were added over the ranks: fills kind and reward. PLUMB_ERR_ARG naming the
- * prompt when one has no completion, or two ranks put the same one. */
+/* Sets kind and reward from the slots, and clears the choices. Call it after the slots were summed
+ * over all ranks. PLUMB_ERR_ARG, with the prompt, if a prompt has no completion or two ranks put
+ * the same completion. */
 plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b);
 
-/* Whether entry i has a term in the loss: a forward and backward pass is needed for it. */
+/* Returns true if entry i has a term in the loss and so needs a forward and a backward pass. */
 bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
-/* Masses of the prompts with a term in the loss (1 each, normally), added in order, among the
- * `count` listed (prompt NULL = all prompts): 1/scale of a global batch's loss. */
+/* Returns the loss denominator of the `count` listed prompts: the sum of `mass` of those that are
+ * not skipped, in the order of the list. If prompt is NULL, it takes all prompts. */
 double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
                               int64_t count);
 

@@ -1,4 +1,4 @@
-/* sel_best_of.c - the best of a prompt's completions.
+/* sel_best_of.c - selects the completion of a prompt with the highest reward.
  * Layer 1. Includes align/ and base/ only.
  * Source: RAFT, arXiv:2304.06767, algorithm 1. */
 #include <math.h>

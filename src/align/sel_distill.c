@@ -1,6 +1,6 @@
-/* sel_distill.c - every principle-guided completion, whatever its reward.
+/* sel_distill.c - selects every principled completion of a prompt, whatever its reward.
  * Layer 1. Includes align/ and base/ only.
- * Source: context distillation, arXiv:2112.00861, section 2.2: the loss knows no reward. */
+ * Source: context distillation, arXiv:2112.00861, section 2.2: the loss has no reward in it. */
 #include "align/selector.h"
 
 static void select_distill(struct plumb_scoreboard *b, int64_t prompt,
@@ -9,7 +9,7 @@ static void select_distill(struct plumb_scoreboard *b, int64_t prompt,
     (void)p;
     const int64_t first = prompt * b->group_size, end = first + b->group_size;
     int64_t count = 0;
-    plumb_choice_compare(b, prompt); /* for the report, where there are rewards */
+    plumb_choice_compare(b, prompt); /* sets the margin for the metrics, if there are rewards */
     for (int64_t i = first; i < end; i++)
         count += b->kind[i] == PLUMB_ENTRY_PRINCIPLED;
     for (int64_t i = first; i < end; i++)

@@ -1,4 +1,4 @@
-/* sel_extremes.c - the best completion of a prompt over its worst.
+/* sel_extremes.c - selects the completions of a prompt with the highest and the lowest reward.
  * Layer 1. Includes align/ and base/ only.
  * Source: the usual way to make preference pairs from scored samples (ours). */
 #include <math.h>

@@ -1,15 +1,16 @@
-/* sel_group.c - all scored completions of a prompt together.
+/* sel_group.c - selects all scored completions of a prompt as one group.
  * Layer 1. Includes align/ and base/ only.
- * Source: VCB, arXiv:2402.16030, skips a prompt whose rewards do not differ; so do we everywhere.
- */
+ * Source: VCB, arXiv:2402.16030, skips a prompt whose rewards are all equal. We do this for every
+ * method with this selector. */
 #include <math.h>
 
 #include "align/selector.h"
 
-/* Rewards whose standard deviation is smaller, in units of the normalised reward, teach nothing. */
+/* A prompt is skipped if the standard deviation of its normalized rewards is smaller than this. */
 static const double least_std = 1e-6;
 
-/* Population standard deviation of the prompt's scored completions; at least one is scored. */
+/* Returns the population standard deviation of the normalized rewards of the prompt's scored
+ * completions. At least one must be scored. */
 static double spread(const struct plumb_scoreboard *b, int64_t prompt)
 {
     const int64_t first = prompt * b->group_size;

@@ -1,6 +1,7 @@
-/* sel_principled.c - best principle-guided completion against best plain one.
+/* sel_principled.c - compares the best principled completion of a prompt with its best plain one.
  * Layer 1. Includes align/ and base/ only.
- * Source: PSLE, arXiv:2408.02599, for one of each; the group form is ours. */
+ * Source: PSLE, arXiv:2408.02599, has one completion of each kind; taking the best of several is
+ * ours. */
 #include <math.h>
 
 #include "align/selector.h"

@@ -1,4 +1,4 @@
-/* selector.c - what several selectors share.
+/* selector.c - functions that several selectors share.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/selector.h"
 

@@ -1,4 +1,4 @@
-/* selector.h - which completions of a prompt are compared or kept.
+/* selector.h - selects the completions of a prompt that are compared or trained on.
  * Layer 1. Includes base/ only. A selector is a pure function of one prompt's entries. */
 #ifndef PLUMB_ALIGN_SELECTOR_H
 #define PLUMB_ALIGN_SELECTOR_H
@@ -6,33 +6,38 @@
 #include "align/param.h"
 #include "align/scoreboard.h"
 
-/* Writes b->choice[prompt] and b->weight of its entries, all zero on entry. Branch SKIP: the
- * prompt has not what the method needs; WEIGHTED otherwise, which the threshold may change. */
+/* Writes b->choice[prompt] and b->weight of the prompt's entries; these weights are 0 on entry.
+ * Sets the branch to SKIP if the prompt lacks the completions or rewards that the method needs,
+ * else to the branch of the selector. A threshold rule may then change a branch that is not SKIP.
+ */
 typedef void plumb_select_fn(struct plumb_scoreboard *b, int64_t prompt,
                              const struct plumb_align_param *p);
 
 struct plumb_selector {
     const char *name;
     plumb_select_fn *select;
-    int64_t least_group; /* completions that a prompt must have */
+    int64_t least_group; /* smallest group_size that the selector can work with */
 };
 
-/* The entry of this prompt and kind with the highest normalised reward (ties: the lowest
- * entry), PLUMB_ENTRY_ABSENT = of any kind; -1 when none is scored. */
+/* Returns the entry of this prompt and kind with the highest normalized reward; of equal rewards
+ * the lowest entry. PLUMB_ENTRY_ABSENT stands for any kind. Returns -1 if no such entry is scored.
+ */
 int64_t plumb_best_entry(const struct plumb_scoreboard *b, int64_t prompt, enum plumb_entry kind);
-/* win = best principled, lose = best plain, margin = their difference, branch WEIGHTED. */
+/* Sets the prompt's choice: win = best principled entry, lose = best plain entry, margin =
+ * norm[win] - norm[lose] (NaN if one is missing), branch WEIGHTED. */
 void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt);
 
-/* win = best principled, lose = best plain by normalised reward (ties: lowest entry);
- * margin = norm[win] - norm[lose]. */
+/* Selects as plumb_choice_compare. The branch is SKIP if the margin is NaN. */
 extern const struct plumb_selector plumb_sel_principled;
-/* win = best scored entry, weight 1; the rest 0.        Source: RAFT, arXiv:2304.06767 */
+/* Selects the best scored entry with weight 1; branch WEIGHTED.   Source: RAFT, arXiv:2304.06767 */
 extern const struct plumb_selector plumb_sel_best_of;
-/* win = highest normalised reward, lose = lowest; SKIP when they do not differ. */
+/* Selects win = entry with the highest normalized reward and lose = entry with the lowest; branch
+ * RANK, or SKIP if these rewards are equal. */
 extern const struct plumb_selector plumb_sel_extremes;
-/* The same for the report, and every scored entry takes part (branch GROUP). */
+/* Selects all scored entries; branch GROUP, or SKIP if their rewards are equal. win and lose are
+ * set as by plumb_sel_extremes, for the metrics. */
 extern const struct plumb_selector plumb_sel_group;
-/* All principled entries, equal weights, scored or not. */
+/* Selects all principled entries with equal weights, with or without a reward; branch WEIGHTED. */
 extern const struct plumb_selector plumb_sel_distill;
 
 #endif

@@ -1,4 +1,4 @@
-/* stats.c - moments in entry order, quantiles of sorted margins.
+/* stats.c - computes mean and std of rewards in entry order, and quantiles of sorted margins.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/stats.h"
 
@@ -17,7 +17,7 @@ static double normalise(double r, const struct plumb_align_stats *s, enum plumb_
 {
     switch (norm) {
     case PLUMB_NORM_ZSCORE:
-        /* Rewards that differ by rounding only have no scale: all count as average. */
+        /* If rewards differ by rounding only, all of them become 0. */
         return s->reward_std > 1e-8 * fabs(s->reward_mean) ? (r - s->reward_mean) / s->reward_std
                                                            : 0.0;
     case PLUMB_NORM_SIGMOID:

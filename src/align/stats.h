@@ -1,4 +1,4 @@
-/* stats.h - the numbers of one iteration over all ranks; the dynamic threshold reads them.
+/* stats.h - statistics of one iteration's rewards and margins; the threshold is computed from them.
  * Layer 1. Includes base/ only. All sums run in entry order: the same bits on every rank. */
 #ifndef PLUMB_ALIGN_STATS_H
 #define PLUMB_ALIGN_STATS_H
@@ -9,25 +9,29 @@
 #define PLUMB_STATS_QUANTILES 5 /* 0.05, 0.25, 0.5, 0.75, 0.95 */
 
 struct plumb_align_stats {
-    int64_t completions, missing;               /* of those, without a finite reward */
-    double reward_mean, reward_std;             /* all scored; population std */
-    double reward_plain_mean, reward_plain_std; /* NaN when there are none */
-    double reward_principled_mean, reward_principled_std;
-    int64_t margins; /* prompts with a margin */
-    double margin_mean, margin_std;
+    int64_t completions, missing;               /* all completions; those without finite reward */
+    double reward_mean, reward_std;             /* over all finite rewards; NaN if there are none */
+    double reward_plain_mean, reward_plain_std; /* over plain completions; NaN if none is scored */
+    double reward_principled_mean, reward_principled_std; /* the same, principled completions */
+    int64_t margins;                                      /* number of prompts with a margin */
+    double margin_mean, margin_std;                       /* NaN if no prompt has a margin */
     double margin_quantile[PLUMB_STATS_QUANTILES];
 };
 
-/* Fills the reward part, and board->norm by p->reward_norm:
+/* Sets the reward statistics in *out (all std are population std). Sets b->norm from the rewards r
+ * by p->reward_norm:
  *   zscore   (r - mean) / std over all scored entries (0 when std is below 1e-8 of |mean| or 0)
  *   sigmoid  1 / (1 + exp(-r))
  *   none     r                                       Source: ours (the paper is silent) */
 void plumb_stats_reward(struct plumb_align_stats *out, struct plumb_scoreboard *b,
                         const struct plumb_align_param *p);
-/* Fills the margin part from choice[].margin, and b->work with the margins, sorted. */
+/* Sets the margin statistics in *out from choice[].margin, and writes the sorted margins to
+ * b->work.
+ */
 void plumb_stats_margin(struct plumb_align_stats *out, struct plumb_scoreboard *b);
-void plumb_sort_values(double *x, int64_t n); /* ascending; no NaN */
-/* q-quantile of n sorted values by linear interpolation at (n-1) q; NaN when n = 0. */
+void plumb_sort_values(double *x, int64_t n); /* sorts in ascending order; x must not have NaN */
+/* Returns the q-quantile of n sorted values: linear interpolation at position (n-1) q. NaN if n is
+ * 0. */
 double plumb_quantile(const double *sorted, int64_t n, double q);
 
 #endif

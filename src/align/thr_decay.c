@@ -1,4 +1,4 @@
-/* thr_decay.c - tau, alpha tau, alpha^2 tau: the paper's schedule, once per iteration.
+/* thr_decay.c - threshold that is multiplied by alpha after each iteration, as in the paper.
  * Layer 1. Includes align/ and base/ only. Source: PSLE, arXiv:2408.02599. */
 #include "align/threshold.h"
 

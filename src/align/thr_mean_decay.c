@@ -1,4 +1,4 @@
-/* thr_mean_decay.c - tau = alpha^i (mean + k std) of this iteration's margins, i = 0, 1 ...
+/* thr_mean_decay.c - threshold alpha^i (mean + mean_k std) of the margins of iteration i >= 0.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include <math.h>
 

@@ -1,7 +1,8 @@
-/* thr_noise.c - which labels to doubt: those with the smallest margins of late.
+/* thr_noise.c - smooths the labels of pairs whose margin is small among the last margins.
  * Layer 1. Includes align/ and base/ only.
- * Source: SPA, arXiv:2406.04412, eq. 12-13. Its code keeps one buffer per GPU; one for all pairs in
- * global order, so that a flag does not depend on who trained on the pair, is ours. */
+ * Source: SPA, arXiv:2406.04412, eq. 12-13. Its code keeps one buffer of margins per GPU. Ours is
+ * one buffer for all pairs in global order, so the result does not depend on the number of ranks.
+ */
 #include <math.h>
 
 #include "align/threshold.h"

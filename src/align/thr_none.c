@@ -1,4 +1,4 @@
-/* thr_none.c - no threshold: any difference in reward ranks.
+/* thr_none.c - threshold 0: any positive margin takes the rank branch.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include "align/threshold.h"
 

@@ -1,4 +1,4 @@
-/* thr_quantile.c - the share of prompts to rank is given, tau follows from the margins.
+/* thr_quantile.c - threshold that is a quantile of the margins, so it fixes the share of pairs.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include "align/threshold.h"
 

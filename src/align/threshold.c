@@ -1,4 +1,4 @@
-/* threshold.c - the table of thresholds, and what a threshold does to a prompt.
+/* threshold.c - the table of thresholds, and the rules that apply a threshold to a prompt.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/threshold.h"
 
