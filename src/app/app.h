@@ -19,7 +19,7 @@ struct plumb_app {
     const char *command;
     /* for `plumb plan`: the command whose memory is planned; NULL for any other command */
     const char *planned;
-    int argc; /* the whole command line, for run.json */
+    int argc; /* argc and argv of the whole command line, for run.json */
     char **argv;
     /* hash of the input that plumb_lines_read has read; 0 if it has read none */
     uint64_t input_hash;

@@ -52,7 +52,8 @@ static void print_limits(void)
             (double)fs.f_bavail * (double)fs.f_frsize / 0x1p30);
 }
 
-/* The instruction sets of this machine for which plumb has kernels; plumb uses the last one. */
+/* Returns the names of the instruction sets of this machine for which plumb has kernels. plumb uses
+ * the last one. */
 static const char *instruction_sets(void)
 {
     static _Thread_local char text[64];

@@ -156,7 +156,8 @@ done:
     return st;
 }
 
-/* Stores a text of another rank in m->text. The message has slot, length and text. */
+/* Stores a text of another rank in m->text. The message has the index in m->text, the length and
+ * the text. */
 static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -230,8 +231,8 @@ static plumb_status name_model(struct plumb_eval_model *m, const char *text)
     return plumb_dir_check_input(m->dir, "eval.models");
 }
 
-/* Log-probs of one model's tokens under another are meaningful only if both have the same
- * tokenizer. */
+/* Sets same_tokens of each model. Log-probs of one model's tokens under another are meaningful only
+ * if both models have the same tokenizer. */
 static plumb_status compare_tokenizers(struct plumb_eval *e)
 {
     char path[4096];

@@ -16,7 +16,7 @@ enum { WINDOW = 64 };
 
 struct generate {
     struct plumb_session s;
-    struct plumb_lines lines; /* line prompt * group_size + sample */
+    struct plumb_lines lines; /* the line number is prompt * group_size + sample */
     plumb_generator *generator;
     struct plumb_request *request; /* (n,) the prompts of this rank: each world_size-th prompt */
     int64_t n;

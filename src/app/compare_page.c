@@ -61,7 +61,7 @@ static const struct curve {
 };
 enum { CURVES = sizeof(curves) / sizeof(curves[0]) };
 
-/* The x coordinate of a row: its iteration, or its step if the run has no iterations. */
+/* Returns the x coordinate of a row: its iteration, or its step if the run has no iterations. */
 static double place_of(const struct plumb_metrics_row *r)
 {
     return (double)(r->iteration > 0 ? r->iteration : r->step);
@@ -105,7 +105,8 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
         if (!m.count || (n > 0 && x[n - 1] >= at))
             continue;
         const double variance = m.count > 1 ? m.m2 / (double)(m.count - 1) : NAN;
-        const double half = plumb_t_half_width(variance, m.count); /* one seed has no band */
+        /* with one seed there is no band */
+        const double half = plumb_t_half_width(variance, m.count);
         x[n] = at;
         y[n] = m.mean;
         lo[n] = m.mean - half;

@@ -106,7 +106,7 @@ struct differing {
     /* the option whose value is wanted; NULL: add each differing option as a column head */
     const char *path;
     char value[120]; /* value in this run; "" if it equals that of the first run */
-    char first[120]; /* the value in the first run */
+    char first[120]; /* the option's value in the first run */
 };
 
 static plumb_status note_option(void *arg, const char *path, const char *then, const char *now)

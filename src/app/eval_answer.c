@@ -21,7 +21,7 @@ struct answering {
     const struct plumb_eval *e;
     struct plumb_eval_model *m;
     const struct plumb_answer_source *src;
-    struct plumb_lines lines; /* line prompt * samples + sample */
+    struct plumb_lines lines; /* the line number is prompt * samples + sample */
     struct plumb_buf line;
     int64_t kept; /* number of leading answers whose score has been written */
     char path[4096], what[128];

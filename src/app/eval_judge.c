@@ -28,7 +28,7 @@ struct judging {
 };
 enum { NO_VERDICT = 2 };
 
-/* The members of a request that plumb sets itself. */
+/* The members of a request that plumb sets itself; the record must not replace them. */
 static const char *const taken[] = {"id", "a", "b"};
 
 static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)

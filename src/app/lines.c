@@ -88,7 +88,7 @@ static void show(struct plumb_lines *l, int64_t done, int64_t tokens, int64_t ru
 static plumb_status take_lines(struct plumb_lines *l, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
-        int64_t head[2]; /* number, length */
+        int64_t head[2]; /* number and length of the line that follows */
         memcpy(head, bytes + at, sizeof(head));
         at += (int64_t)sizeof(head);
         PLUMB_TRY(plumb_ordered_put(&l->order, head[0], bytes + at, head[1]));

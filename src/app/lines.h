@@ -54,7 +54,7 @@ struct plumb_lines {
     struct plumb_progress progress;
 };
 
-/* The output of a command. */
+/* Describes the output that a command wants to write. */
 struct plumb_lines_want {
     /* for the progress display, e.g. "generate" and "sequences"; borrowed */
     const char *what, *unit;

@@ -154,7 +154,8 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         put_words(app, e);
 }
 
-/* The values of comm.exchange and comm.reduce, in the order of the option table. */
+/* The values of comm.exchange and of comm.reduce, in the order in which the option table lists
+ * them. */
 enum { EXCHANGE_AUTO, EXCHANGE_NCCL, EXCHANGE_MPI };
 enum { REDUCE_TREE, REDUCE_NCCL };
 

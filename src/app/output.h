@@ -43,8 +43,8 @@ struct plumb_output {
     double noted; /* time at which PATH.run.json was last written, in seconds */
 };
 
-/* Opens path for `total` lines of this command, according to app->cfg->resume. o->lines becomes
- * the number of existing lines, which the caller must not make again. Errors: PLUMB_ERR_IO;
+/* Opens path for `total` lines of this command, according to app->cfg->resume. o->lines becomes the
+ * number of existing lines, which the caller must not make again. Errors: PLUMB_ERR_IO;
  * PLUMB_ERR_CONFIG if resuming is impossible, or if this run differs from that of the existing
  * lines (the message names the difference); PLUMB_ERR_EXISTS; PLUMB_ERR_FORMAT if the lines were
  * changed after they were written. */
