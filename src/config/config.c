@@ -157,7 +157,8 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key, o->path);
 }
 
-/* Whether key is NAME.MEMBER of a map: *found = the map, *member = what stands behind its name. */
+/* Returns true if key is NAME.MEMBER, where NAME is an option whose value is a map. *found becomes
+ * this option, and *member the text after "NAME.". */
 static void find_map(const struct plumb_option **found, const char **member, const char *key,
                      const char *command)
 {

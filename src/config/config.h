@@ -27,17 +27,17 @@ struct plumb_texts {
 
 enum plumb_reward_kind {
     PLUMB_REWARD_LENGTH,     /* distance of the completion's length from target */
-    PLUMB_REWARD_REGEX,      /* number of matches of pattern */
-    PLUMB_REWARD_WORDS,      /* number of occurrences of words */
-    PLUMB_REWARD_REPETITION, /* share of repeated text */
+    PLUMB_REWARD_REGEX,      /* the number of matches of `pattern` */
+    PLUMB_REWARD_WORDS,      /* the share of words that are in `words` or `file` */
+    PLUMB_REWARD_REPETITION, /* the share of repeated text, negative */
     PLUMB_REWARD_EXACT,      /* equality with the record's answer */
 };
 extern const char *const plumb_reward_kind_names[]; /* the last element is NULL */
 
 /* One entry of reward.functions. data/reward_builtin.h describes how a function uses the fields. */
 struct plumb_reward_function {
-    int name;                 /* an enum plumb_reward_kind; required */
-    double weight;            /* default 1 */
+    int name;                 /* an enum plumb_reward_kind; a required field */
+    double weight;            /* weight of the function in the sum; default 1 */
     const char *pattern;      /* "" if not given */
     struct plumb_texts words; /* empty if not given */
     const char *file;         /* file with one word per line; "" if not given */

@@ -42,7 +42,7 @@ struct plumb_command {
     const char *help;
 };
 
-/* These four return NULL if i is out of range or the name is unknown. */
+/* The next four functions return NULL if i is out of range or the name is unknown. */
 const struct plumb_option *plumb_option_at(int i);
 const struct plumb_command *plumb_command_at(int i);
 const char *plumb_section_at(int i);
