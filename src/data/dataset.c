@@ -34,7 +34,7 @@ struct reader {
         plain;               /* encodes text that a chat template wrote; adds no special tokens */
     struct plumb_ids ids[2]; /* token ids of the prompt with each completion */
     struct plumb_buf text;
-    int64_t left_out; /* number of records left out because of o->skip */
+    int64_t left_out; /* line number of the first blank line; 0 if there is none */
     int64_t blank;    /* line number of the first blank line, or 0 */
 };
 

@@ -36,7 +36,7 @@ enum plumb_data_kind {
 struct plumb_piece {
     const char *text; /* NUL-terminated, but it may also contain NUL bytes */
     int64_t len;
-    const int32_t *ids; /* NULL without a tokenizer */
+    const int32_t *ids; /* token ids (n,); NULL if the data set was read without a tokenizer */
     int64_t n;
 };
 
@@ -80,20 +80,24 @@ struct plumb_record {
     /* SFT: (completion[0].n,) 0 for each token that the loss leaves out; NULL if it covers all. If
      * the loss covers several messages, the completion begins at the first token of the first. */
     const unsigned char *trained;
-    int64_t n_trained; /* number of ones in trained */
+    int64_t n_trained; /* number of ones in `trained` */
 };
 
 /* Options for reading a data set. Zero is a valid value of every field. */
 struct plumb_data_options {
     enum plumb_data_kind kind;
-    const plumb_tokenizer *tokenizer; /* used only during open; NULL: read the texts only */
-    /* Upper limit of ids given in a record; 0: the tokenizer's vocabulary. */
+    /* Tokenizes the texts; used only during open. NULL if only the texts are read. */
+    const plumb_tokenizer *tokenizer;
+    /* Token ids in a record must be smaller than this; 0 stands for the size of the tokenizer's
+     * vocabulary. */
     int64_t vocab;
-    /* Template for prompts, see text/template.h; NULL: its default. */
+    /* Template for prompts, see text/template.h; NULL stands for the default template. */
     const char *prompt_template;
-    /* PROMPTS only; NULL: no principle. White space at its end is removed. */
+    /* PROMPTS only: text of the principle, without white space at its end. NULL if there is
+     * none. */
     const char *principle;
-    /* Contrary principle; NULL: none. It is inserted like the principle. */
+    /* PROMPTS only: text of the contrary principle, inserted like the principle. NULL if there is
+     * none. */
     const char *contrary;
     /* Template with {principle} and {prompt}. Its text replaces the last message of the prompt, for
      * which {prompt} stands. NULL: the two with a line break between them. */
@@ -115,9 +119,9 @@ struct plumb_data_options {
     int64_t max_prompt_tokens;
     /* Largest number of tokens of a prompt together with one of its completions; 0: no limit. */
     int64_t max_tokens;
-    int64_t skip;                 /* number of records to leave out at the beginning, unread */
-    int64_t limit;                /* number of records to read after those; 0: all */
-    bool whole;                   /* store the JSON text of each record */
+    int64_t skip;  /* number of records to leave out at the beginning, unread */
+    int64_t limit; /* largest number of records to read after the skipped ones; 0 means all */
+    bool whole;    /* keep the JSON text of each record in `json` */
     enum plumb_overlong overlong; /* what happens to records that exceed the two limits above */
     /* Blank lines are allowed anywhere, not only at the end. */
     bool blank_lines;

@@ -8,7 +8,7 @@
  * may contain commas and a point. An empty range is the number 0. */
 struct decimal {
     const char *first, *end;
-    int64_t exponent; /* the first digit counts 10^exponent */
+    int64_t exponent; /* the first digit has the value of 10^exponent */
     bool negative, percent;
 };
 

@@ -22,8 +22,8 @@
 /* Initialise with zeros; release with plumb_encoding_fini. */
 struct plumb_encoding {
     bool append_eos;
-    int64_t max_tokens;          /* 0 if unknown */
-    const char *prompt_template; /* borrowed; NULL if unknown */
+    int64_t max_tokens;          /* limit for prompt plus completion, in tokens; 0 if unknown */
+    const char *prompt_template; /* template for prompts; borrowed; NULL if unknown */
     char *owned;                 /* memory of prompt_template if it was read from the file */
 };
 void plumb_encoding_fini(struct plumb_encoding *e);

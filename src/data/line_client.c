@@ -28,8 +28,8 @@ struct asking {
     const struct plumb_line_job *job;
     int64_t answered, lines; /* lines: requests that were put into c->lines so far */
     int64_t sent;            /* bytes of c->lines that were written */
-    int64_t deaths, died_at; /* the request during which the command exited last; -1: none */
-    bool senseless;          /* take has refused an answer */
+    int64_t deaths, died_at; /* died_at: the request at which it exited last, or -1 */
+    bool senseless;          /* `take` has refused an answer as invalid */
     bool fresh;              /* the command was started in this call */
 };
 

@@ -33,7 +33,7 @@ struct plumb_draft {
     bool has_id, has_solution;
     /* The line; borrowed. The caller sets it before plumb_record_read. */
     struct plumb_columns json;
-    double score[2]; /* NaN if not given */
+    double score[2]; /* score_chosen and score_rejected of the record; NaN if not given */
     /* Fields that warnings have named, for the whole file. */
     struct plumb_fields_named named;
     /* Members whose names are almost those of members that are read, for the whole file. */

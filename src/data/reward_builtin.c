@@ -25,7 +25,7 @@ struct function {
     double weight, target, min, max;
     plumb_regex *regex;  /* NULL if the function has no pattern */
     struct words listed; /* words of the list, sorted */
-    char *field;         /* name of a field of the record, or NULL */
+    char *field;         /* name of a field of the record; NULL if the function uses none */
     char *pattern;       /* source of regex, if it comes from the record's field */
 };
 struct plumb_reward_builtin {

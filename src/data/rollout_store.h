@@ -34,7 +34,7 @@
 
 struct plumb_rollout_meta {
     uint64_t config_hash, seed;
-    int64_t iteration; /* iteration number, from 1 */
+    int64_t iteration; /* number of the iteration, from 1 */
     int64_t world_size;
 };
 
@@ -53,7 +53,7 @@ struct plumb_rollout {
     uint64_t weight_fingerprint;
     const int32_t *ids; /* token ids of prompt and completion */
     int64_t n, prompt_tokens;
-    const float *logprob, *logprob_sampled; /* (n - prompt_tokens,) */
+    const float *logprob, *logprob_sampled; /* (n - prompt_tokens,) nats per completion token */
     /* JSON text of the prompt's record; only for the first rollout of a prompt. */
     const char *record;
     int64_t record_len;
@@ -62,7 +62,7 @@ struct plumb_rollout {
 /* The rollouts of one iteration. Callers may read the fields; only the functions below change them.
  * The file head describes the arrays. */
 struct plumb_rollouts {
-    int64_t n, n_tokens, n_logprobs, n_bytes; /* n_bytes: bytes of records */
+    int64_t n, n_tokens, n_logprobs, n_bytes; /* n_bytes: number of bytes of all records */
     int64_t cap, cap_tokens, cap_logprobs, cap_bytes;
     struct plumb_rollout_meta meta; /* filled by plumb_rollouts_read */
     int64_t *global_index, *prompt_id, *offsets, *completion_start, *logprob_offsets;
