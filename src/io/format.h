@@ -32,8 +32,7 @@ enum plumb_format {
 plumb_status plumb_format_put(plumb_h5 *f, enum plumb_format format);
 
 /* Sets *version to the version of the file, which is one that this plumb reads. version may be
- * NULL.
- * Rollouts of versions 1 and 2 that were written before plumb 0.2 have no attribute "format".
+ * NULL. Rollouts of versions 1 and 2 that were written before plumb 0.2 have no attribute "format".
  * Errors: PLUMB_ERR_FORMAT for a file of another format; PLUMB_ERR_UNSUPPORTED for a version that
  * this plumb does not read. Both messages name the file. */
 plumb_status plumb_format_get(int64_t *version, const plumb_h5 *f, enum plumb_format format);

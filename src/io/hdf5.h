@@ -86,7 +86,7 @@ plumb_status plumb_h5_get_attr_text(const plumb_h5 *f, const char *name, char *v
  * array in `file`. `file` is relative to the folder of the file that holds the virtual array. */
 struct plumb_h5_part {
     const char *file;
-    int64_t source_n; /* length of the array in that file */
+    int64_t source_n; /* length of the array in `file` */
     int64_t first, n, at;
 };
 /* Creates a virtual array of n values from `parts`. Reading a value that no part covers fails. */

@@ -64,7 +64,7 @@ enum plumb_file_kind {
 /* number of bytes that plumb_file_kind_of needs; fewer are enough if the file is shorter */
 enum { PLUMB_FILE_HEAD = 512 };
 
-const char *plumb_file_kind_name(enum plumb_file_kind k); /* for example "a folder" */
+const char *plumb_file_kind_name(enum plumb_file_kind k); /* returns a name such as "a folder" */
 /* "" or, for example, "decompress it: gunzip". */
 const char *plumb_file_kind_advice(enum plumb_file_kind k);
 

@@ -39,7 +39,7 @@ struct plumb_st_shard {
 struct plumb_st {
     struct plumb_st_shard *shard;
     int64_t shards, n, cap;
-    struct plumb_st_entry *entry; /* (n,) */
+    struct plumb_st_entry *entry; /* (n,) tensors of all shards */
     int64_t *by_name;             /* (n,) indices of entry, sorted by name */
 };
 

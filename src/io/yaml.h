@@ -19,7 +19,7 @@ enum plumb_yaml_type { PLUMB_YAML_SCALAR, PLUMB_YAML_LIST, PLUMB_YAML_MAP };
 
 struct plumb_yaml {
     enum plumb_yaml_type type;
-    int line, column; /* of the value; both start at 1 */
+    int line, column; /* position of the value in the file; both numbers start at 1 */
     const char *text; /* text of a scalar */
     /* True for a quoted scalar or a block scalar, which is text and never a number or null. */
     bool quoted;
