@@ -27,7 +27,7 @@ struct run {
     const struct plumb_generate_options *o;
     plumb_completion_fn *done;
     void *arg;
-    /* open_group: the group that still has samples in the queue, -1 = none */
+    /* open_group: index of the group that still has samples in the queue; -1 if there is none */
     int64_t next_request, open_group;
     int32_t next_sample;
     int64_t longest_stop; /* length of the longest stop string, in bytes */

@@ -49,7 +49,7 @@ struct plumb_generate_options {
 struct plumb_request {
     const int32_t *ids; /* the prompt's tokens; owned by the caller */
     int64_t n;          /* number of prompt tokens, >= 1 */
-    int64_t prompt_id;  /* the prompt in the key of each random number */
+    int64_t prompt_id;  /* number of the prompt; part of the key of each random number */
     int32_t first_sample, n_samples;
     /* The first n_given tokens of a completion that was paused earlier, and their log-probs. They
      * are read like a prompt; the rest of the completion is then the same as without the pause. If
@@ -87,7 +87,7 @@ int64_t plumb_generator_bytes(const plumb_generator *g);
 /* Counters of a generator: steps and tokens since its creation, and the sequences that run now. */
 struct plumb_generator_count {
     int64_t steps;   /* forward passes; each advances every live sequence by one token */
-    int64_t tokens;  /* tokens drawn */
+    int64_t tokens;  /* number of tokens drawn */
     int64_t running; /* slots in use, including those that wait for their prompt */
 };
 void plumb_generator_count(const plumb_generator *g, struct plumb_generator_count *out);

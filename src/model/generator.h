@@ -39,7 +39,7 @@ struct plumb_group {
     int64_t rows;    /* number of the prompt's tokens that have been read */
     int64_t waiting; /* number of slots that wait for the prompt */
     int64_t pages;
-    bool open; /* samples of the request are still in the queue */
+    bool open; /* true if samples of the request are still in the queue */
 };
 
 /* The inputs and outputs of a step, in one block on the host and an equal one on the device:
@@ -63,7 +63,7 @@ struct plumb_step {
 
 /* A decode step with `rows` rows, which is recorded when it runs for the second time. */
 struct plumb_decode_graph {
-    int64_t rows; /* number of rows of the recorded step; 0: the entry is free */
+    int64_t rows; /* number of rows of the recorded step; 0 if the entry is free */
     plumb_graph *graph;
 };
 enum { PLUMB_DECODE_GRAPHS = 40 }; /* enough for all powers of two, 3/4 of each, and `slots` */
@@ -86,8 +86,8 @@ struct plumb_generator {
     struct plumb_group *group;
     int64_t *prefill; /* (groups,) queue of the groups whose prompt is not complete */
     int64_t n_prefill;
-    struct plumb_buf text, before; /* scratch for the search of stop strings */
-    struct plumb_ids tail;         /* scratch for the search of stop strings */
+    struct plumb_buf text, before; /* scratch memory for the search of stop strings */
+    struct plumb_ids tail;         /* scratch memory for the search of stop strings */
 
     /* numbers of steps and of drawn tokens since the generator was created */
     int64_t steps, tokens;

@@ -11,7 +11,7 @@
 struct plumb_kv {
     int64_t n, n_free;
     int32_t *free; /* (n,) a stack: free[0 .. n_free-1] are the free pages */
-    int32_t *refs; /* (n,) number of sequences that use each page; 0 = free */
+    int32_t *refs; /* (n,) number of sequences that use each page; 0 if the page is free */
 };
 
 plumb_status plumb_kv_init(struct plumb_kv *kv, int64_t pages);

@@ -88,7 +88,7 @@ struct plumb_act {
     plumb_real *xm;            /* (n,c) sum after the attention residual */
     plumb_real *n2;            /* (n,c) output of the second norm */
     plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) * up */
-    plumb_real *kc, *vc;       /* KV pages of this layer */
+    plumb_real *kc, *vc;       /* keys and values of this layer, in KV pages */
     int64_t pages;
     float *rstd1, *rstd2; /* (n,) reciprocal root mean squares saved by the two norms */
     float *rstdq, *rstdk; /* (n,h), (n,hk) reciprocal root mean squares saved by the qk norms */

@@ -21,7 +21,7 @@ struct plumb_pass_batch {
     int32_t *head;            /* (n_head,) rows whose hidden state the head reads */
     int32_t *target;          /* (n_targets,) the token that follows each of these rows */
     int32_t *completion;      /* (n_targets,) rows of the completion tokens */
-    int64_t *segment;         /* (n_seq+1,) first target of each sequence */
+    int64_t *segment; /* (n_seq+1,) index of the first target of each sequence, and n_targets */
 };
 
 struct plumb_pass {

@@ -103,7 +103,7 @@ static const char *const known[] = {
  * for the model types that plumb supports, so a folder that has one was probably made by another
  * program. `off` lists the values, besides null, that have no effect and are accepted. */
 static const struct {
-    const char *key, *off; /* off: numbers or words, separated by blanks */
+    const char *key, *off; /* off: numbers or words that have no effect, separated by blanks */
 } other[] = {
     {"add_cross_attention", "false"},
     {"alibi", "false"},
