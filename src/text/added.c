@@ -160,7 +160,7 @@ static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_
     int64_t file_id = 0;
     *a = (struct plumb_added_token){0};
     PLUMB_TRY(read_token(a, v, &file_id, where));
-    if (a->content.len == 0) { /* the reference ignores a token without text */
+    if (a->content.len == 0) { /* huggingface/tokenizers ignores a token without text, too */
         plumb_buf_fini(&a->content);
         z->n--;
         return PLUMB_OK;
@@ -176,7 +176,7 @@ static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_
 
 /* Adds or changes a token that a file beside tokenizer.json asks for. A role makes an existing
  * token special, unless tokenizer.json alone defines the token and tokenizer_config.json has
- * added_tokens_decoder: this is how the reference behaves. */
+ * added_tokens_decoder: this is how huggingface/tokenizers behaves. */
 static plumb_status apply_request(struct plumb_added *z, const struct plumb_beside *beside,
                                   const struct plumb_token_request *w, int32_t *next_id,
                                   const plumb_bpe *model)

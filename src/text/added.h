@@ -29,7 +29,7 @@ struct plumb_trie_node {
 struct plumb_trie {
     struct plumb_trie_node *node;
     int64_t n, cap;
-    int32_t root[256]; /* index of the node for a first byte, or -1 */
+    int32_t root[256]; /* index of the node for each first byte; -1 if there is none */
 };
 
 /* Initialise with zeros, fill with plumb_added_init, release with plumb_added_fini. It does not
@@ -44,8 +44,8 @@ struct plumb_added {
 };
 
 /* Collects the added tokens. v is the array added_tokens of tokenizer.json, or NULL. beside has the
- * tokens of the other files, or is NULL. Ids are assigned as in the reference: a token of the
- * model's vocabulary keeps its id; any other token gets the next free id, first those of
+ * tokens of the other files, or is NULL. Ids are assigned as in huggingface/tokenizers: a token of
+ * the model's vocabulary keeps its id; any other token gets the next free id, first those of
  * tokenizer.json and then those of the other files. If a file states another id, a warning is
  * printed. */
 plumb_status plumb_added_init(struct plumb_added *z, const plumb_json *v,

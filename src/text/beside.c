@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "text/pieces.h"
 
-/* The paths of the three files; z is the struct plumb_beside of the function. */
+/* The paths of the three files. The macros use z, the struct plumb_beside of the function. */
 #define CONFIG z->name[0]
 #define MAP    z->name[1]
 #define ADDED  z->name[2]
@@ -75,7 +75,7 @@ static bool is_role(const char *key)
 }
 
 /* Appends a request to add a token. v is a string, or an object with "content" and flags. An empty
- * text is skipped, as in the reference. */
+ * text is skipped, as in huggingface/tokenizers. */
 static plumb_status request(struct plumb_beside *z, int kind, const plumb_json *v, bool special,
                             int64_t says, const char *key, const char *source)
 {

@@ -100,9 +100,9 @@ static plumb_status unknown(const plumb_bpe *b, int32_t *pending, int32_t *out, 
 }
 
 /* Writes the ids of the word's characters to out, which has room for len ids. A character without a
- * token becomes the tokens of its bytes, the unknown token, or nothing. As in the reference, an
- * unknown token is output only before the next known character, so that byte tokens may precede
- * it. */
+ * token becomes the tokens of its bytes, the unknown token, or nothing. As in
+ * huggingface/tokenizers, an unknown token is output only before the next known character, so that
+ * byte tokens may precede it. */
 static plumb_status characters(const plumb_bpe *b, const char *s, int64_t len, int32_t *out,
                                int64_t *n)
 {

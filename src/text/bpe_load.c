@@ -139,7 +139,7 @@ static plumb_status read_merge(plumb_bpe *b, const plumb_json *v, int64_t line, 
     PLUMB_TRY(plumb_buf_add(joined, left, nl));
     PLUMB_TRY(plumb_buf_add(joined, right, nr));
     PLUMB_TRY(known_token(b, joined->data, joined->len, line, &id, where));
-    /* If a pair occurs twice, its last rank is used, as in the reference. */
+    /* if a pair occurs twice, its last rank is used, as in huggingface/tokenizers */
     *plumb_bpe_find_merge(b, plumb_bpe_pair(l, r)) =
         (struct plumb_bpe_merge){plumb_bpe_pair(l, r), rank, id};
     return PLUMB_OK;

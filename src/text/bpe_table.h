@@ -16,7 +16,7 @@ struct plumb_bpe_text {
 };
 struct plumb_bpe_slot {
     uint32_t tag; /* upper half of the hash of the token's text */
-    int32_t id;   /* id of the token, or -1 if the slot is free */
+    int32_t id;   /* id of the token; -1 if the slot is free */
 };
 struct plumb_bpe_merge {
     uint64_t pair; /* left id << 32 | right id; UINT64_MAX if the entry is free */
@@ -41,7 +41,7 @@ struct plumb_bpe {
     int64_t merges;
     /* Id of the token of each one-character text, or -1. */
     int32_t direct[PLUMB_BPE_DIRECT];
-    int32_t byte_id[256]; /* ids of the tokens <0x00> .. <0xFF>, or -1 */
+    int32_t byte_id[256]; /* ids of the tokens <0x00> .. <0xFF>; -1 if there is no such token */
     bool byte_fallback, ignore_merges, fuse_unk;
     struct plumb_buf unk; /* text of the unknown token; empty if there is none */
     int32_t unk_id;       /* id of the unknown token; -1 if it is not in the vocabulary */

@@ -120,8 +120,8 @@ static bool is_normal(enum kind kind, const struct plumb_buf *text)
     return true;
 }
 
-/* Characters that the reference does not change in any form. It normalises with the tables of
- * Unicode 9, in which these characters had no decomposition and no combining class. Found by
+/* Characters that huggingface/tokenizers does not change in any form. It normalises with the tables
+ * of Unicode 9, in which these characters had no decomposition and no combining class. Found by
  * comparing every code point with huggingface/tokenizers 0.23. Sorted by code point. */
 static const uint32_t untouched[][2] = {
     {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},

@@ -15,7 +15,7 @@
 #include "text/pattern.h"
 #include "text/utf8.h"
 
-/* The characters of \w. Oniguruma includes the superscripts and fractions of Latin-1. */
+/* The characters of \w in Oniguruma, which include the superscripts and fractions of Latin-1. */
 #define WORD      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe"
 #define MAX_DEPTH 100
 

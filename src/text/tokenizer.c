@@ -140,7 +140,7 @@ static plumb_status compare_class(const plumb_json *config, const plumb_json *ro
     const bool bytes =
         st == PLUMB_OK && text.len > 0 && strstr(plumb_buf_text(&text), "\"ByteLevel\"");
     bool same = true;
-    /* For a byte-level file, transformers keeps all parts of the file. */
+    /* for a file with byte-level BPE, transformers uses all parts of the file */
     if (!strncmp(name, "LlamaTokenizer", 14))
         same = bytes || (!strcmp(normal, "none") && !strcmp(type, "Metaspace"));
     else if (!strncmp(name, "Qwen2Tokenizer", 14))
@@ -254,7 +254,7 @@ fail:
     return st;
 }
 
-/* The scratch memory of one encoding. */
+/* Scratch memory for encoding one text. */
 struct work {
     struct plumb_buf clean, text, other;
     struct plumb_pieces raw, pieces, cut;

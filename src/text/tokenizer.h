@@ -42,14 +42,15 @@ plumb_status plumb_tokenizer_parse(plumb_tokenizer **out, const char *json, int6
 /* Does nothing if *t is NULL. */
 void plumb_tokenizer_close(plumb_tokenizer **t);
 
-/* Appends the tokens of text (len bytes of UTF-8) to ids. Invalid bytes become U+FFFD, as in the
- * reference. If `special` is true, the tokens of the post-processor (such as BOS and EOS) are added
- * too. The text of a special token inside `text` becomes that token, as in Hugging Face's
- * tokenizers. */
+/* Appends the tokens of text (len bytes of UTF-8) to ids. Invalid bytes become U+FFFD, as in
+ * huggingface/tokenizers. If `special` is true, the tokens of the post-processor (such as BOS and
+ * EOS) are added too. The text of a special token inside `text` becomes that token, as in Hugging
+ * Face's tokenizers. */
 plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *ids,
                                     const char *text, int64_t len, bool special);
-/* Appends the text of the ids to out; skip_special omits special tokens. As in the reference, ids
- * without a token give no text, and bytes that are not valid UTF-8 give U+FFFD. */
+/* Appends the text of the ids to out; skip_special omits special tokens. As in
+ * huggingface/tokenizers, ids without a token give no text, and bytes that are not valid UTF-8 give
+ * U+FFFD. */
 plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
                                     const int32_t *id, int64_t n, bool skip_special);
 /* Appends the text that `id` adds after `before`: decode(before + id) without the beginning that it

@@ -14,7 +14,7 @@ struct spec {
     char align, sign, type;
     bool alternate, zero;
     char group;
-    int64_t width, precision; /* precision is -1 if not given */
+    int64_t width, precision; /* precision is -1 if the specification has none */
 };
 #define MAX_WIDTH 100000
 

@@ -10,7 +10,7 @@
 
 struct plumb_jparser {
     struct plumb_jinja *t;
-    const struct plumb_jtoken *at; /* the current token */
+    const struct plumb_jtoken *at; /* the token to read next */
     int depth;
     /* number of for loops around the current token, inside the innermost macro or call block */
     int loops;

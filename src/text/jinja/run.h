@@ -15,7 +15,7 @@ struct plumb_jinja_vars {
 struct plumb_jscope {
     struct plumb_jscope *up;
     struct plumb_jslot {
-        const struct plumb_jstr *name; /* interned */
+        const struct plumb_jstr *name; /* name of the variable, interned */
         jv value;
     } * at;
     int64_t n, cap;
