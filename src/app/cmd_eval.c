@@ -217,7 +217,7 @@ static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m
     return count_distinct(e, m);
 }
 
-/* Splits NAME=FOLDER. */
+/* Splits NAME=FOLDER into the name and the folder of a model. */
 static plumb_status name_model(struct plumb_eval_model *m, const char *text)
 {
     const char *equals = strchr(text, '=');

@@ -85,7 +85,7 @@ struct sources {
     /* chat settings of the reward model, or else of the tokenizer's folder */
     struct plumb_chat_setting chat;
     struct plumb_alike alike;
-    /* number of lines without a score, and number of lines, among those that this run has made */
+    /* Counts for the lines that this run has made: lines without a score, and all lines. */
     double missing[2];
 };
 

@@ -39,11 +39,11 @@ struct plumb_inspect_span {
     int64_t n, least, most, sum;
 };
 void plumb_inspect_span_add(struct plumb_inspect_span *s, int64_t x);
-/* Appends "3 to 91, mean 40.2" to out. */
+/* Appends minimum, maximum and mean to out, such as "3 to 91, mean 40.2". */
 plumb_status plumb_inspect_span_put(struct plumb_buf *out, const struct plumb_inspect_span *s);
 
-/* inspect_model.c */
-plumb_inspect_fn plumb_inspect_model_folder; /* a folder with config.json */
+/* Defined in inspect_model.c. */
+plumb_inspect_fn plumb_inspect_model_folder; /* describes a folder with config.json */
 plumb_inspect_fn plumb_inspect_config_json, plumb_inspect_safetensors, plumb_inspect_index;
 plumb_inspect_fn plumb_inspect_generation_config;
 
@@ -60,10 +60,10 @@ plumb_status plumb_inspect_open_words(plumb_tokenizer **out, char *dir,
 /* Defined in inspect_hdf5.c: rollouts, trainer state, replay files, paused answers. */
 plumb_inspect_fn plumb_inspect_hdf5, plumb_inspect_state, plumb_inspect_rollout_folder;
 
-/* Defined in inspect_lines.c. */
+/* Defined in inspect_lines.c: files of JSON lines, metrics, plain text. */
 plumb_inspect_fn plumb_inspect_lines, plumb_inspect_metrics, plumb_inspect_text;
 
-/* Defined in inspect_run.c. */
+/* Defined in inspect_run.c: run folders, run.json, evaluations, configurations. */
 plumb_inspect_fn plumb_inspect_run, plumb_inspect_run_json, plumb_inspect_eval;
 plumb_inspect_fn plumb_inspect_config, plumb_inspect_hashes;
 

@@ -195,7 +195,7 @@ done:
     return st;
 }
 
-/* Prints one line per iteration. */
+/* Prints one line for each iteration whose rollouts are in the folder. */
 plumb_status plumb_inspect_rollout_folder(const struct plumb_inspect *w)
 {
     struct plumb_names names = {0};

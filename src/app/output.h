@@ -35,10 +35,11 @@ struct plumb_output {
     char note[4096];  /* PATH.run.json if lines are written to PATH at once, else "" */
     bool keep_note, dirty;
     bool stale_note; /* PATH.run.json belongs to an incomplete earlier output, which is replaced */
-    struct plumb_buf identity; /* the members of PATH.run.json that do not change */
-    int64_t lines;             /* number of lines in the file: those added and those that existed */
-    uint64_t hash;             /* hash of all lines, chained line by line */
-    int64_t flushed_lines;     /* number of lines handed to the operating system, and their hash */
+    /* JSON members of PATH.run.json that stay the same while lines are added */
+    struct plumb_buf identity;
+    int64_t lines;         /* number of lines in the file: those added and those that existed */
+    uint64_t hash;         /* hash of all lines, chained line by line */
+    int64_t flushed_lines; /* number of lines handed to the operating system, and their hash */
     uint64_t flushed_hash;
     double noted; /* time at which PATH.run.json was last written, in seconds */
 };
