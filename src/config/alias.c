@@ -14,7 +14,7 @@ static const struct alias {
     /* Names of plumb's options, separated by blanks. The message names those that the command
      * uses. */
     const char *options;
-    const char *remark; /* note for the message, or NULL */
+    const char *remark; /* note for the message; NULL if there is none */
 } aliases[] = {
     {"model_name_or_path model_name model_path model_id pretrain base_model", "model", NULL},
     {"tokenizer_name_or_path tokenizer_name tokenizer_path", "tokenizer", NULL},

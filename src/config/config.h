@@ -32,7 +32,8 @@ enum plumb_reward_kind {
     PLUMB_REWARD_REPETITION, /* the share of repeated text, negative */
     PLUMB_REWARD_EXACT,      /* equality with the record's answer */
 };
-extern const char *const plumb_reward_kind_names[]; /* the last element is NULL */
+/* in the order of the enum; the last element is NULL */
+extern const char *const plumb_reward_kind_names[];
 
 /* One entry of reward.functions. data/reward_builtin.h describes how a function uses the fields. */
 struct plumb_reward_function {

@@ -284,7 +284,8 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
         struct plumb_config_marks *m = one->cfg->marks;
         for (int i = 0; i < PLUMB_OPTIONS_MOST; i++) {
             m->shared[i] = m->given[i] != PLUMB_GIVEN_NO;
-            /* Cleared, so that the options given in the stage itself can be told apart. */
+            /* Clears the mark, so that options given in the stage itself can be told from common
+             * ones. */
             m->given[i] = PLUMB_GIVEN_NO;
         }
         PLUMB_TRY(plumb_config_set_yaml(one->cfg, at, path, own_keys));
