@@ -34,7 +34,7 @@ enum plumb_data_kind {
 /* A text and its tokens; borrowed from the data set. If the record gave token ids, text is NULL,
  * except for PROMPTS that are read with a tokenizer: then text is the decoded text of the ids. */
 struct plumb_piece {
-    const char *text; /* NUL-terminated, but it may also contain NUL bytes */
+    const char *text; /* ends with a NUL, but may contain other NUL bytes */
     int64_t len;
     const int32_t *ids; /* token ids (n,); NULL if the data set was read without a tokenizer */
     int64_t n;
@@ -50,8 +50,10 @@ enum plumb_overlong {
     /* The first tokens of the prompt are removed until prompt and completion fit. At least one
      * prompt token stays; if the completion is still too long, its last tokens are removed. */
     PLUMB_OVERLONG_TRUNCATE_LEFT,
-    PLUMB_OVERLONG_TRUNCATE_RIGHT, /* the last tokens are removed */
-    PLUMB_OVERLONG_DROP            /* the record is left out and counted in `skipped` */
+    /* The last tokens are removed: of the prompt (max_prompt_tokens), then of the completions, or
+     * of a prompt without completions (max_tokens). */
+    PLUMB_OVERLONG_TRUNCATE_RIGHT,
+    PLUMB_OVERLONG_DROP /* the record is left out and counted in `skipped` */
 };
 
 struct plumb_record {
@@ -105,7 +107,8 @@ struct plumb_data_options {
     /* Chat settings that turn messages into text. If NULL, or if it has no template,
      * prompt_template is used. Needed only during open. */
     const struct plumb_chat_setting *chat;
-    bool principle_in_system; /* with chat: put the principle into the system message */
+    /* with `chat`: put the principle into the system message instead of the user's message */
+    bool principle_in_system;
     /* SFT of messages: the loss covers all tokens, not only those of the assistant. */
     bool all_tokens;
     /* PROMPTS only: if a record has a "completion", it is read as for SFT. */

@@ -383,7 +383,8 @@ static plumb_status read_id(struct plumb_draft *d, const plumb_json *line, const
     PLUMB_REQUIRE(type == PLUMB_JSON_STRING || type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL,
                   PLUMB_ERR_FORMAT, "%s: field \"id\": found %s, expected a string or a number",
                   where, found(v));
-    struct plumb_columns text; /* a number keeps the digits of the file */
+    /* JSON text of the value, so that a number keeps the digits of the file */
+    struct plumb_columns text;
     d->has_id = plumb_columns_find(d->json, "id", &text);
     return d->has_id ? plumb_buf_add(&d->id, text.text, text.len) : PLUMB_OK;
 }

@@ -26,7 +26,7 @@ struct function {
     plumb_regex *regex;  /* NULL if the function has no pattern */
     struct words listed; /* words of the list, sorted */
     char *field;         /* name of a field of the record; NULL if the function uses none */
-    char *pattern;       /* source of regex, if it comes from the record's field */
+    char *pattern;       /* source text of `regex`, if the pattern comes from the record */
 };
 struct plumb_reward_builtin {
     struct function *f;

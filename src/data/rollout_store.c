@@ -267,7 +267,7 @@ struct master {
     struct run *run;
     int64_t n, tokens, logprobs, bytes, runs;
     const struct source **owner; /* (n,) rank's file of each global index */
-    int64_t *local;              /* (n,) index of the rollout in that file */
+    int64_t *local;              /* (n,) index of the rollout in the rank's file */
     int64_t *offsets, *completion_start, *logprob_offsets, *record_offsets;
 };
 
