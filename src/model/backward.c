@@ -63,7 +63,8 @@ plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_line
     return PLUMB_OK;
 }
 
-/* Gradients of a norm with weights w, an offset into the flat vector: dx += and grad +=. */
+/* Adds the gradients of a norm to dx and grad. w is the offset of the norm's weights in the flat
+ * vector. */
 static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const plumb_real *dy, const plumb_real *x, int64_t w,
                               const float *rstd, int64_t n, int64_t c)

@@ -80,7 +80,8 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->spec = m->spec;
     g->tokenizer = tokenizer;
     g->slots = slots;
-    g->groups = slots + 1; /* one more group than slots: it may wait for a free slot */
+    /* one group more than slots, because a prompt may be read while all slots are in use */
+    g->groups = slots + 1;
     g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);
     g->max_pages = plumb_ceil_div(g->limit, PLUMB_KV_PAGE);

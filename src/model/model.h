@@ -54,7 +54,7 @@ struct plumb_model {
     struct plumb_arena arena;
     /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w */
     struct plumb_tensor hash;
-    uint64_t *hash_host;  /* the same hashes on the host */
+    uint64_t *hash_host;  /* copy of `hash` on the host */
     uint64_t fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
 };
 typedef struct plumb_model plumb_model;
@@ -140,8 +140,9 @@ void plumb_pass_destroy(plumb_pass **p); /* frees a pass and sets *p to NULL; *p
 int64_t plumb_pass_bytes(const plumb_pass *p);
 
 /* logp[j] = log p(completion token j | all tokens before it), in nats, at temperature 1.
- *   logp (n_targets,) host        Row-invariant: bit-equal to the log-probs stored by generation.
- */
+ *   logp (n_targets,) host
+ * Row-invariant: the result of a row does not depend on the other rows of the batch. So logp is
+ * bit-equal to the log-probs stored by generation. */
 plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 float *logp);
 /* grad += d(sum_j dlogp[j] logp[j])/dw, for the batch of the last plumb_pass_logprob of this pass,

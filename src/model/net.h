@@ -116,9 +116,9 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb
                                   const int32_t *ids, int64_t n);
 
 /* Computes layer l for the rows in a->x: out (n,c). Training, prefill and decode all use this
- * function. Row-invariant. Writes the keys and values to a->kc and a->vc, and the activations to
- * *a. out may be a->x. If out is NULL, the last projection is skipped; *a then holds all that the
- * backward needs. */
+ * function. Row-invariant: the result of a row does not depend on the other rows. Writes the keys
+ * and values to a->kc and a->vc, and the activations to *a. out may be a->x. If out is NULL, the
+ * last projection is skipped; *a then holds all that the backward needs. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
 /* Returns the weights that the forward reads: packed, or w itself. */

@@ -219,7 +219,7 @@ static void check_biases(const plumb_json *j, const char *type, const char *path
                        path, type);
 }
 
-/* Warns about fields that request something plumb does not do. */
+/* Warns about fields that ask for dropout, a dtype or Python code, which plumb does not use. */
 static void warn_unhonoured(const plumb_json *j, const char *path)
 {
     const double dropout = plumb_json_real(plumb_json_get(j, "attention_dropout"), 0.0);
