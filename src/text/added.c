@@ -142,7 +142,7 @@ static void warn_id(const struct plumb_added_token *a, int64_t says, const char 
                    where, (long long)says, plumb_buf_text(&a->content), (int)a->id);
 }
 
-/* Assigns the id of a token. says is the id stated in the file, or -1. */
+/* Assigns the id of a token. says is the id stated in the file; -1 if it states none. */
 static void give_id(struct plumb_added_token *a, int32_t *next_id, const plumb_bpe *model,
                     int64_t says, const char *where)
 {

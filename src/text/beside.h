@@ -21,8 +21,8 @@
 /* A token that a file beside tokenizer.json asks to add. */
 struct plumb_token_request {
     enum {
-        PLUMB_REQUEST_PUT, /* from a list: the token gets the flags of this entry, even if it exists
-                            */
+        PLUMB_REQUEST_PUT,   /* from a list: this entry sets the flags of the token, even of an
+                                existing one */
         PLUMB_REQUEST_NAMED, /* the token has a role such as eos_token, which makes it special */
         PLUMB_REQUEST_EXTRA  /* the token is added only if it does not exist yet */
     } kind;

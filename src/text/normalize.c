@@ -219,8 +219,8 @@ static plumb_status replace(const struct plumb_normalize_step *s, const struct p
         else
             PLUMB_TRY(plumb_buf_add(out, text->data + a->begin, a->end - a->begin));
     }
-    /* The reference assigns a replacement for several characters to the last of them, so that it
-     * does not begin where the text began. */
+    /* huggingface/tokenizers assigns a replacement for several characters to the last of them. So
+     * the replacement does not count as the beginning of the text. */
     if (m->n && m->m[0].hit && m->m[0].end > 0 &&
         (s->content.len == 0 || m->m[0].end > plumb_utf8_size(text->data[0])))
         *start = false;

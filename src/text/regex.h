@@ -11,7 +11,7 @@
 
 typedef struct plumb_regex plumb_regex; /* only one thread at a time may use it */
 
-/* The bytes [begin, end) of a text. */
+/* The byte range [begin, end) of a text. */
 struct plumb_span {
     int64_t begin, end;
 };

@@ -64,7 +64,8 @@ static plumb_status read_parts(plumb_tokenizer *t, const plumb_json *root,
     return PLUMB_OK;
 }
 
-/* Returns the id of a token with a usual name of BOS, or -1, for folders whose files name none. */
+/* Returns the id of a token that usually is BOS, for folders whose files name no BOS token; -1 if
+ * there is none. */
 static int32_t usual_bos(const plumb_tokenizer *t)
 {
     static const char *const name[] = {"<|begin_of_text|>", "<s>", "<|startoftext|>", "<bos>"};

@@ -175,7 +175,7 @@ plumb_status plumb_jstr_strip(struct plumb_jrun *r, jv *out, const struct plumb_
 plumb_status plumb_jstr_replace(struct plumb_jrun *r, jv *out, const struct plumb_jstr *s,
                                 const struct plumb_jstr *old, const struct plumb_jstr *new,
                                 int64_t count);
-/* -1 if not found */
+/* returns the byte offset; -1 if not found */
 int64_t plumb_jstr_find(const char *s, int64_t n, const char *what, int64_t m);
 plumb_status plumb_jstr_lines(struct plumb_jrun *r, struct plumb_jseq *out,
                               const struct plumb_jstr *s, bool keep);
