@@ -10,15 +10,15 @@
 #include "report/metrics.h"
 
 struct plumb_best_metric {
-    const char *name;     /* as in metrics.jsonl */
-    const char *commands; /* the commands that have it, separated by blanks */
+    const char *name;     /* name of the metric in metrics.jsonl */
+    const char *commands; /* names of the commands with this metric, separated by blanks */
     enum plumb_metric metric;
-    bool least; /* a lower value is better */
+    bool least; /* true if a lower value is better */
 };
 
-/* Returns the metric that checkpoint.best_metric names. If the option is not set, returns the first
- * one that the command has: a figure of data.eval if that is set. NULL: the command has no metric
- * of that name. */
+/* Returns the metric that checkpoint.best_metric names, or NULL if the command has no metric of
+ * that name. If the option is not set, returns the command's first metric, which is one of
+ * data.eval if data.eval is set. */
 const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *cfg,
                                                      const char *command);
 

@@ -34,9 +34,9 @@ struct save {
     const struct plumb_card *card;
     const plumb_model *model;
     const plumb_optim *optim;
-    struct plumb_checkpoint_pause *pause; /* NULL: a complete checkpoint */
+    struct plumb_checkpoint_pause *pause; /* NULL for a complete checkpoint */
     struct plumb_checkpoint_name name;
-    bool writes; /* rank 0 */
+    bool writes; /* true on rank 0, which writes the files */
     char final_dir[PLUMB_CHECKPOINT_PATH], work_dir[PLUMB_CHECKPOINT_PATH];
     plumb_h5 *h5;
 };
@@ -71,7 +71,7 @@ static plumb_status choose_name(struct save *s)
     PLUMB_TRY(plumb_checkpoint_path(path, s->options->output_dir, s->name, ""));
     if (!s->pause && (!plumb_dir_exists(path) || plumb_checkpoint_verify(path)))
         return PLUMB_OK;
-    bool light = false; /* no moments: a run from an earlier step writes it again */
+    bool light = false; /* the folder has no moments, so it may be overwritten */
     if (!s->pause && plumb_checkpoint_weights_only(&light, path) == PLUMB_OK && light)
         return PLUMB_OK;
     PLUMB_TRY(plumb_checkpoint_list(&list, &n, s->options->output_dir));
@@ -107,7 +107,7 @@ static plumb_status begin_save(struct save *s)
     return plumb_state_write(s->h5, s->state);
 }
 
-/* out[shard] = the moments of this rank; both are in device memory. */
+/* Copies this rank's moments to out[shard]. Both arrays are in device memory. */
 static plumb_status place_shard(const plumb_optim *o, float *out, const float *moment)
 {
     struct plumb_backend *b = o->backend;
@@ -133,7 +133,8 @@ static void array_name(char out[160], int moment, const struct plumb_param *p)
     snprintf(out, 160, "%s/%s", moment_name[moment], p->name);
 }
 
-/* Writes the moments of each parameter as one array; vector holds all of them on the device. */
+/* Writes one moment (0: first, 1: second) of each parameter as an array. whole (count,) device
+ * holds the moments of all ranks. */
 static plumb_status write_moments(const struct save *s, int moment, const float *whole)
 {
     struct plumb_backend *b = s->optim->backend;
@@ -156,7 +157,7 @@ static plumb_status write_moments(const struct save *s, int moment, const float 
     return PLUMB_OK;
 }
 
-/* Whether a resumed run depends on the file of this name. */
+/* Returns true if a resumed run depends on the checkpoint's file of this name. */
 static bool decides(const char *name)
 {
     return strcmp(name, PLUMB_CHECKPOINT_STATE) == 0 || plumb_inputs_decides(name);
@@ -186,7 +187,8 @@ static plumb_status set_paths(struct save *s)
     return plumb_checkpoint_path(s->work_dir, s->options->output_dir, s->name, ".tmp");
 }
 
-/* Collective, with an agreement before each collective and at the end. */
+/* Writes the whole checkpoint. Collective: the ranks agree before each collective and at the end.
+ */
 static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
 {
     const float *moment[] = {s->optim->m, s->optim->v};
@@ -235,8 +237,8 @@ static void sleep_for(double seconds)
     nanosleep(&t, NULL); /* a signal may end the sleep early, which is fine */
 }
 
-/* Whether to retry: every failure was a write error, and rank 0 has time left. The result is the
- * same on every rank. Collective. */
+/* Sets *again to true if a failed save shall be retried: every failure was a write error, and rank
+ * 0 has time left. The result is the same on every rank. Collective. */
 static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_comm *comm)
 {
     double vote[] = {st == PLUMB_ERR_IO, st != PLUMB_ERR_IO && st != PLUMB_ERR_PEER,
@@ -352,7 +354,7 @@ static plumb_status refuse_weights_only(const char *dir)
     return PLUMB_OK;
 }
 
-/* Whether dir is a checkpoint of output_dir; *name = its name. */
+/* Returns true if dir is a checkpoint folder in output_dir, and sets *mine to its name. */
 static bool is_of(const char *output_dir, const char *dir, struct plumb_checkpoint_name *mine)
 {
     char here[PATH_MAX], there[PATH_MAX];

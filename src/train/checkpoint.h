@@ -38,20 +38,20 @@ struct plumb_checkpoint_options {
     int64_t keep_best;   /* checkpoints kept with the best state value best_value; 0 = none */
     const char *best_value;
     bool best_is_least;
-    const struct plumb_encoding *encoding; /* of a reward model, for its folder; NULL: none */
-    const plumb_tokenizer *tokenizer;      /* of the same */
-    const struct plumb_chat_setting *chat; /* what the run prompts with; NULL: nothing is written */
-    double retry;                          /* s; how long a failed save is retried */
-    bool weights_only;                     /* without moments: nothing can be resumed from it */
-    bool last; /* the last save of the run: earlier pauses are not needed any more */
+    const struct plumb_encoding *encoding; /* written for a reward model; NULL for a policy */
+    const plumb_tokenizer *tokenizer;      /* the reward model's tokenizer */
+    const struct plumb_chat_setting *chat; /* chat template to write; NULL if there is none */
+    double retry;                          /* seconds for which a failed save is retried */
+    bool weights_only;                     /* save no moments: a run cannot resume from it */
+    bool last; /* this is the last save of the run, so earlier pauses are removed */
 };
 
 /* A save between two complete checkpoints. */
 struct plumb_checkpoint_pause {
-    /* Writes this rank's own files into the folder; NULL: there are none. */
+    /* Writes this rank's own files into the folder dir; NULL if there are no such files. */
     plumb_status (*write)(void *arg, const char *dir);
     void *arg;
-    int64_t bytes; /* the approximate size of those files on all ranks */
+    int64_t bytes; /* approximate size of the files that `write` makes on all ranks together */
 };
 
 /* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N. After success it removes
@@ -101,7 +101,8 @@ plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir
 plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *state,
                                    const plumb_model *m, plumb_optim *o, plumb_comm *comm);
 
-/* Whether the folder's trainer state has no moments (checkpoint.optimizer). Not collective. */
+/* Sets *out to true if the checkpoint folder has no optimizer moments (checkpoint.optimizer). Not
+ * collective. */
 plumb_status plumb_checkpoint_weights_only(bool *out, const char *dir);
 
 /* Reads every file of a checkpoint folder against hashes.json. Not collective.

@@ -13,18 +13,18 @@ enum { PLUMB_CHECKPOINT_PATH = 4096 };
 
 struct plumb_checkpoint_name {
     int64_t step;
-    int64_t pause; /* 0: checkpoint-STEP */
+    int64_t pause; /* number N of checkpoint-STEP-pause-N; 0 for checkpoint-STEP */
 };
 
-/* Returns false if text is no such name ("checkpoint-12.tmp"). */
+/* Reads a folder name. Returns false if text is no name of a checkpoint ("checkpoint-12.tmp"). */
 bool plumb_checkpoint_name_read(struct plumb_checkpoint_name *out, const char *text);
-/* < 0, 0, > 0: a is older than b, the same, newer. */
+/* Returns < 0 if a is older than b, 0 if they are the same, > 0 if a is newer. */
 int plumb_checkpoint_name_compare(struct plumb_checkpoint_name a, struct plumb_checkpoint_name b);
 void plumb_checkpoint_name_write(char out[64], struct plumb_checkpoint_name name);
 /* out = OUTPUT_DIR/name with the suffix. PLUMB_ERR_ARG if it does not fit. */
 plumb_status plumb_checkpoint_path(char out[PLUMB_CHECKPOINT_PATH], const char *output_dir,
                                    struct plumb_checkpoint_name name, const char *suffix);
-/* The folders of output_dir, oldest first. *out is owned by the caller. */
+/* Lists the checkpoint folders of output_dir, oldest first: *out (*n,). The caller frees *out. */
 plumb_status plumb_checkpoint_list(struct plumb_checkpoint_name **out, int64_t *n,
                                    const char *output_dir);
 /* Removes the .tmp folders of killed saves. A checkpoint only exists after its rename, so a .tmp

@@ -1,4 +1,4 @@
-/* epochs.c - training on fixed records: their order, the steps and the report.
+/* epochs.c - trains on fixed records for several epochs, and writes the report.
  * Layer 5. Includes train/loops.h, base/. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -129,7 +129,7 @@ static plumb_status write_report(const struct plumb_epochs *e, const struct plum
     return plumb_comm_agree(t->comm, st);
 }
 
-/* Whether data.eval is evaluated after this step. */
+/* Returns true if data.eval is evaluated after this step. */
 static bool is_due(const struct plumb_epochs *e, int64_t step, int64_t per_epoch)
 {
     const int64_t every = e->cfg->train.eval_every;

@@ -10,8 +10,8 @@
 #include "base/num.h"
 #include "io/file.h"
 
-/* out = the path of the cache file; "" if pins=none or if neither XDG_CACHE_HOME nor HOME is set.
- * dir = the folder to create for it; "" if the user named the file. */
+/* Sets out to the path of the cache file; "" if pins=none or if neither XDG_CACHE_HOME nor HOME is
+ * set. Sets dir to the folder to create for the file; "" if the user named the file. */
 static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_config *cfg)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

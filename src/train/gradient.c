@@ -32,7 +32,8 @@ struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step,
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
-/* first: sum[0] (count,), which g then owns, or NULL. */
+/* Allocates the buffers. first: memory (count,) for sum[0], which *g then owns; if it is NULL,
+ * sum[0] is allocated like the others. */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
                          int64_t count, int64_t most_leaves, float *first)
 {
@@ -80,7 +81,7 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
     if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST) {
         PLUMB_TRY(plumb_comm_agree(
             comm, plumb_memory_beside(backend, "gradient in the ranks' window", bytes)));
-        /* a dummy; never read */
+        /* a memory plan never reads this pointer; it only must not be NULL */
         if (backend->dry)
             first = backend;
         else
@@ -100,7 +101,7 @@ void plumb_gradient_fini(struct plumb_gradient *g)
     *g = (struct plumb_gradient){0};
 }
 
-/* Sets this rank's sum if it has no leaf. */
+/* Sets sum[0] to the sum of no leaves, for a rank that has no leaf in this step. */
 static plumb_status bring_nothing(struct plumb_gradient *g)
 {
     enum { STAGE = 65536 };
@@ -139,7 +140,7 @@ static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t
     return PLUMB_OK;
 }
 
-/* Runs the first n of this rank's `count` leaves. */
+/* Runs the first n of this rank's leaves `mine`. */
 static plumb_status run_leaves(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
                                plumb_leaf_fn *fn, void *arg)
 {
@@ -193,8 +194,9 @@ static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine, 
     return st;
 }
 
-/* Collective. No rank starts to exchange before all ranks have arrived at their last leaf. So a
- * failure or a pause before that needs no exchange to be abandoned. */
+/* Runs this rank's leaves; the last leaf runs while the ranks exchange. No rank starts to exchange
+ * before all ranks have arrived at their last leaf. So a failure or a pause before that leaves no
+ * exchange unfinished. Collective. */
 static plumb_status run_overlapped(struct plumb_gradient *g, struct plumb_range mine,
                                    plumb_leaf_fn *fn, void *arg)
 {
@@ -228,13 +230,13 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
         PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));
-    /* after the scalars of the leaves: the number of ranks that skipped leaves */
+    /* the element after the scalars of the leaves counts the ranks that skipped leaves */
     g->slot[slots] = g->paused;
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));
     g->paused = g->slot[slots] > 0;
     if (g->paused)
         return PLUMB_OK;
-    /* In leaf order, so that the sum is the same on every rank. */
+    /* add the leaves in their order, so that the sum is the same for any number of ranks */
     for (int64_t i = 0; i < slots; i++)
         value[i % PLUMB_LEAF_VALUES] += g->slot[i];
     return PLUMB_OK;

@@ -15,7 +15,8 @@ struct plumb_batch_cut {
     int64_t items, global_batch, micro_batch; /* all > 0 */
 };
 int64_t plumb_cut_steps(const struct plumb_batch_cut *c);
-/* The items of optimizer step `step`, its number of leaves, and the items of one of them. */
+/* Return the range of items of optimizer step `step`, its number of leaves, and the range of items
+ * of one leaf. */
 struct plumb_range plumb_cut_step(const struct plumb_batch_cut *c, int64_t step);
 int64_t plumb_cut_leaves(const struct plumb_batch_cut *c, int64_t step);
 struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step, int64_t leaf);
@@ -24,24 +25,25 @@ struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step,
 struct plumb_gradient {
     struct plumb_backend *backend; /* borrowed, as is comm */
     plumb_comm *comm;
-    int64_t count; /* floats of one gradient */
-    int64_t most_leaves;
-    int n_sum;
-    float **sum;  /* (n_sum,) each (count,) device */
-    double *slot; /* (most_leaves * PLUMB_LEAF_VALUES,) */
-    float *first; /* sum[0] if the communicator owns it; NULL if the arena does */
+    int64_t count;       /* number of floats of one gradient */
+    int64_t most_leaves; /* largest number of leaves of a step, over all ranks */
+    int n_sum;           /* number of buffers */
+    float **sum;         /* (n_sum,) buffers, each (count,) on the device */
+    double *slot;        /* (most_leaves, PLUMB_LEAF_VALUES) scalars of all leaves */
+    float *first;        /* sum[0] if the communicator owns it; NULL if the arena owns it */
     struct plumb_arena arena;
-    /* called before every leaf; true skips the remaining leaves. May be NULL */
+    /* Called before every leaf. If it returns true, the remaining leaves are skipped. May be NULL.
+     */
     bool (*pause)(void *arg);
     void *pause_arg;
-    bool paused; /* in the last run, some rank skipped leaves */
+    bool paused; /* true if any rank skipped leaves in the last run */
     /* Starts the exchange with other ranks while the backward pass of the last leaf still runs;
      * that pass calls plumb_gradient_final. reduce_tree must follow. Costs one more agreement. */
     bool overlap;
     struct {
-        bool on;
-        int top, merges; /* the last leaf is running */
-        int64_t from;    /* the elements from here on are merged */
+        bool on;         /* the last leaf of this rank is running, with overlap */
+        int top, merges; /* its buffer, and the number of merges after it */
+        int64_t from;    /* elements [from, count) are already merged */
     } last;
 };
 
@@ -55,8 +57,8 @@ typedef plumb_status plumb_leaf_fn(void *arg, int64_t leaf, float *grad,
 /* Allocates all memory. most_leaves: the largest number of leaves of any step. Not collective. */
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
                                  plumb_comm *comm, int64_t count, int64_t most_leaves);
-/* The same, but sum[0] is memory that the other ranks of the host can read directly. Collective,
- * but a rank may fail alone: call plumb_comm_agree afterwards. */
+/* Does the same as plumb_gradient_init, but sum[0] is memory that the other ranks of the host can
+ * read directly. Collective, but a rank may fail alone: call plumb_comm_agree afterwards. */
 plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
                                         plumb_comm *comm, int64_t count, int64_t most_leaves);
 /* A plumb_final_fn: states that grad[from, count) of the running leaf is final. Does nothing unless

@@ -16,7 +16,7 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
     const struct plumb_config *cfg = t->cfg;
     *h = (struct plumb_held_out){0};
     if (!*cfg->data.eval ||
-        /* a plan may have no data */
+        /* `plumb plan` works without the data */
         (t->backend->dry && (!t->tokenizer || !plumb_file_exists(cfg->data.eval))))
         return PLUMB_OK;
     struct plumb_data_options options = plumb_data_options_of(cfg, t, kind);
@@ -72,7 +72,7 @@ plumb_status plumb_held_out_run(struct plumb_held_out *h, struct plumb_trainer *
     memset(h->value, 0, (size_t)n * sizeof(*h->value));
     plumb_comm_phase(t->comm, "evaluate");
     PLUMB_TRY(plumb_comm_agree(t->comm, run_blocks(h, t, fn, arg)));
-    /* one rank has the values of a block, the others zeros, so the sum is exact */
+    /* one rank computes each block and the other ranks add 0, so the sum is exact */
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, h->value, n, PLUMB_SUM));
     for (int64_t i = 0; i < n; i++)
         sum[i % PLUMB_HELD_OUT_VALUES] += h->value[i];

@@ -11,19 +11,20 @@
 #include "data/dataset.h"
 #include "train/trainer.h"
 
+/* The sums that are computed for each block of held-out records. */
 enum {
-    PLUMB_HELD_OUT_LOSS,  /* sum of the losses of tokens (sft) or pairs */
-    PLUMB_HELD_OUT_TERMS, /* number of tokens or pairs */
-    PLUMB_HELD_OUT_CHOSEN,
-    PLUMB_HELD_OUT_REJECTED,
-    PLUMB_HELD_OUT_ACCURATE,
+    PLUMB_HELD_OUT_LOSS,     /* sum of the losses of tokens (sft) or pairs */
+    PLUMB_HELD_OUT_TERMS,    /* number of tokens (sft) or pairs */
+    PLUMB_HELD_OUT_CHOSEN,   /* pairs: sum of the rewards of the chosen answers */
+    PLUMB_HELD_OUT_REJECTED, /* pairs: sum of the rewards of the rejected answers */
+    PLUMB_HELD_OUT_ACCURATE, /* pairs: number with the chosen reward above the rejected */
     PLUMB_HELD_OUT_VALUES
 };
 
 struct plumb_held_out {
-    struct plumb_dataset *data; /* NULL: data.eval is not set */
-    int64_t blocks;
-    double *value; /* (blocks, PLUMB_HELD_OUT_VALUES) */
+    struct plumb_dataset *data; /* NULL if data.eval is not set */
+    int64_t blocks;             /* number of blocks of micro_batch_size records */
+    double *value;              /* (blocks, PLUMB_HELD_OUT_VALUES) */
 };
 
 /* Reads data.eval, if it is set, as records of this kind. data.skip and data.limit do not apply to
@@ -33,7 +34,8 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
                                  enum plumb_data_kind kind);
 void plumb_held_out_close(struct plumb_held_out *h);
 
-/* *tokens = the larger of *tokens and the tokens of the longest block (see plumb_longest_batch). */
+/* Increases *tokens to the tokens of the longest block, if that is larger (see
+ * plumb_longest_batch). */
 plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out *h,
                                     int completions, int64_t micro_batch);
 

@@ -1,4 +1,4 @@
-/* inputs.c - hashes of the files that a run reads.
+/* inputs.c - hashes the files that a run reads, and compares the hashes of two runs.
  * Layer 5. Includes train/inputs.h, base/, config/, io/. */
 #include "train/inputs.h"
 
@@ -82,7 +82,7 @@ static plumb_status put_folder(struct plumb_buf *out, const char *key, const cha
         if (!plumb_inputs_decides(names.name[i]))
             continue;
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, names.name[i]), done);
-        if (plumb_file_exists(path)) /* skip a dangling link; whoever opens it reports it */
+        if (plumb_file_exists(path)) /* skip a dangling link; opening it later reports it */
             PLUMB_TRY_GOTO(st, put_file(out, names.name[i], path), done);
     }
     st = plumb_buf_add_text(out, "}");
@@ -96,12 +96,13 @@ static plumb_status put_input(void *arg, const char *key, const char *path)
     struct plumb_buf *out = arg;
     if (plumb_dir_exists(path))
         return put_folder(out, key, path);
-    /* It is neither a file nor a folder: a word such as init, or a missing file that its reader
-     * reports. */
+    /* If path is neither a file nor a folder, it is a word such as init, or a missing file that is
+     * reported when it is opened. */
     return plumb_file_exists(path) ? put_file(out, key, path) : PLUMB_OK;
 }
 
-/* Whether the word occurs earlier in the command: JSON keys must be unique. */
+/* Returns true if `word` also occurs earlier in the command `words` (texts separated by 0 bytes).
+ * It is then left out, because JSON keys must be unique. */
 static bool is_repeated(const char *words, const char *word)
 {
     for (const char *at = words; at < word; at += strlen(at) + 1)
@@ -148,8 +149,8 @@ plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *
     return plumb_buf_add_text(out, "}");
 }
 
-/* How the files of one folder (or of one command) differ, and *name = the first that does; NULL if
- * they are equal. */
+/* Returns a text that says how the files of one folder (or one command) differ, and sets *name to
+ * the first such file. Returns NULL if all are equal. */
 static const char *compare_files(const char **name, const plumb_json *then, const plumb_json *now)
 {
     const plumb_json *value;

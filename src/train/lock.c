@@ -1,4 +1,4 @@
-/* lock.c - DIR/run.lock.
+/* lock.c - takes, holds, checks and releases the lock file DIR/run.lock.
  * Layer 5. Includes train/lock.h, base/, io/. */
 #include "train/lock.h"
 
@@ -22,7 +22,7 @@
 #include "io/json.h"
 
 #define NAME "run.lock"
-/* the lock file begins with this, followed by the digits of the heartbeat */
+/* The lock file begins with this text; the digits of the heartbeat counter follow. */
 #define BEFORE_BEAT "{\"beat\": \""
 #define BEAT_DIGITS 12
 #define LOOK_S      0.2 /* s; longest time between two checks of another process's lock */
@@ -33,24 +33,24 @@
 struct holder {
     char host[256], boot[64], pids[64]; /* pids: the namespace of process ids */
     char job[64], command[32], since[32];
-    char nonce[24]; /* unique to this lock; "": the file is not readable */
+    char nonce[24]; /* random text, unique to this lock; "" if the file is not readable */
     char beat[24];
     int64_t pid, start; /* start: when the process began, in clock ticks since boot */
-    int64_t restart;    /* of the job */
+    int64_t restart;    /* how often the batch system has restarted the job */
     double silent_s;
 };
 
 struct plumb_lock {
     /* fresh: the path of a new lock before it gets its name */
     char dir[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX];
-    char made[PATH_MAX]; /* the topmost folder that was created; "": none */
+    char made[PATH_MAX]; /* the topmost folder that was created; "" if none was created */
     struct holder me;
-    int fd; /* of the lock file; while the thread runs, the mutex protects it */
+    int fd; /* descriptor of the lock file; the mutex protects it while the thread runs */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool beats, stop;
-    atomic_int failed; /* errno of a failed heartbeat; 0: none */
+    atomic_int failed; /* errno of a failed heartbeat; 0 if none failed */
     bool warned;
 };
 
@@ -75,15 +75,15 @@ static void first_line(char *out, size_t size, const char *path)
     out[strcspn(out, "\n")] = '\0';
 }
 
-/* The start time of a process; -1: it does not exist or is a zombie; 0: it may exist, but its start
- * time is unknown. */
+/* Returns the start time of a process in clock ticks since boot. Returns -1 if the process does not
+ * exist or is a zombie, 0 if it may exist but its start time is unknown. */
 static int64_t start_of(int64_t pid)
 {
     char path[64], line[1024], state = 'Z';
     long long start = 0;
     snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
     first_line(line, sizeof(line), path);
-    /* the process name before it may contain any character */
+    /* the fields follow the last ')', because the process name may contain any character */
     const char *after = strrchr(line, ')');
     if (!after)
         return kill((pid_t)pid, 0) != 0 && errno == ESRCH ? -1 : 0;
@@ -156,7 +156,8 @@ static void take_text(char *out, size_t size, const plumb_json *v, const char *k
     snprintf(out, size, "%s", plumb_json_string(plumb_json_get(v, key), ""));
 }
 
-/* Returns false if there is no such file. If the file is no lock, the nonce is empty. */
+/* Reads the holder from a lock file. Returns false if there is no such file. If the file is no
+ * valid lock, h->nonce is "". */
 static bool read_holder(struct holder *h, const char *path)
 {
     plumb_json *v = NULL;
@@ -269,7 +270,8 @@ static plumb_status write_file(int *fd, const plumb_lock *l, const char *path)
     return st;
 }
 
-/* *fd stays -1 if another process holds the lock, or has removed a file of this one. */
+/* Tries once to create the lock file. *fd is -1 afterwards if another process holds the lock, or
+ * has removed a file of this process. */
 static plumb_status acquire(int *fd, const plumb_lock *l)
 {
     struct stat s;
@@ -462,7 +464,7 @@ plumb_status plumb_lock_check(plumb_lock *l)
 
 /* ---- the folder ----------------------------------------------------------------------------- */
 
-/* made = the topmost folder of the path that does not exist yet. */
+/* Sets l->made to the topmost folder of the path l->dir that does not exist yet. */
 static void find_missing(plumb_lock *l)
 {
     for (const char *at = l->dir; *at; at++) {

@@ -22,8 +22,9 @@
 typedef struct plumb_lock plumb_lock;
 
 /* Creates dir and its parents if needed, and takes the lock. If another process holds it and only
- * its heartbeat can tell whether it is alive, this waits up to silent_s seconds. command    "sft",
- * for messages silent_s   > 0 s; another process takes the lock after that long without a heartbeat
+ * its heartbeat can tell whether it is alive, this waits up to silent_s seconds.
+ *   command    name of the command, for messages ("sft")
+ *   silent_s   seconds, > 0; after that long without a heartbeat another process takes the lock
  * Not collective; rank 0 calls it. Errors: PLUMB_ERR_EXISTS names the live holder; PLUMB_ERR_IO.
  */
 plumb_status plumb_lock_take(plumb_lock **out, const char *dir, const char *command,
@@ -39,10 +40,10 @@ plumb_status plumb_lock_check(plumb_lock *lock);
 void plumb_lock_release(plumb_lock **lock);
 
 enum plumb_lock_state {
-    PLUMB_LOCK_FREE,   /* there is no lock */
-    PLUMB_LOCK_RUNS,   /* its holder runs: a process of this system, or a fresh heartbeat */
-    PLUMB_LOCK_GONE,   /* its holder was a process of this system that is no more */
-    PLUMB_LOCK_SILENT, /* of another system, and without a heartbeat for longer than silent_s */
+    PLUMB_LOCK_FREE,   /* the folder has no lock */
+    PLUMB_LOCK_RUNS,   /* the holder runs: its process exists here, or its heartbeat is recent */
+    PLUMB_LOCK_GONE,   /* the holder was a process of this system that no longer exists */
+    PLUMB_LOCK_SILENT, /* the holder is on another system; no heartbeat for more than silent_s */
 };
 
 /* Looks at the lock of dir without taking it or waiting.
@@ -51,8 +52,8 @@ enum plumb_lock_state {
  * Not collective. */
 enum plumb_lock_state plumb_lock_look(char *who, size_t size, double *beat_s, const char *dir);
 
-/* Whether a file of this name is the lock, or a leftover of a process that was killed while taking
- * it. */
+/* Returns true if a file of this name is the lock, or a leftover of a process that was killed while
+ * it took the lock. */
 bool plumb_lock_owns(const char *name);
 
 #endif

@@ -1,4 +1,4 @@
-/* manifest.c - hashes.json.
+/* manifest.c - writes hashes.json, and verifies a folder against it.
  * Layer 5. Includes base/, io/. */
 #include "train/manifest.h"
 
@@ -23,7 +23,8 @@ static plumb_status size_of(int64_t *bytes, const char *path)
     return PLUMB_OK;
 }
 
-/* This is advice only: if the system keeps the pages, verify reads them from memory. */
+/* Syncs a file and asks the system to drop its cached pages, so that verify reads the disk. If the
+ * system keeps the pages, verify reads them from memory. */
 static plumb_status sync_and_drop(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -50,7 +51,7 @@ static plumb_status put_file(struct plumb_buf *b, const char *dir, const char *n
                           hash);
 }
 
-/* The files of a folder inside of the checkpoint, as "folder/file". */
+/* Appends the files of a sub-folder of the checkpoint and their hashes, as "folder/file". */
 static plumb_status put_folder(struct plumb_buf *b, const char *dir, const char *folder, bool first)
 {
     char path[4096], name[4096];
@@ -96,7 +97,7 @@ done:
     return st;
 }
 
-/* "file" or "folder/file" below the checkpoint. */
+/* Returns true if name is a "file" or "folder/file" inside the checkpoint. */
 static bool is_inside(const char *name)
 {
     const char *slash = strchr(name, '/'), *file = slash ? slash + 1 : name;

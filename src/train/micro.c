@@ -1,4 +1,4 @@
-/* micro.c - forward, objective and backward of one micro-batch.
+/* micro.c - forward pass, objective and backward pass of one micro-batch.
  * Layer 5. Includes train/micro.h, base/. */
 #include "train/micro.h"
 
@@ -112,7 +112,7 @@ void plumb_micro_sum(struct plumb_micro *m)
     }
 }
 
-/* Text of a value in messages, without the meaningless sign of a NaN. */
+/* Returns x, but a NaN without its sign, which has no meaning in messages. */
 static double plain_nan(double x)
 {
     return isnan(x) ? (double)NAN : x;
@@ -136,8 +136,8 @@ plumb_status plumb_micro_check(const struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* All trained tokens of a global batch have equal weight, so the sum runs over all of them in one
- * chain. */
+/* Computes the SFT loss. All trained tokens of a global batch have equal weight, so the sum runs
+ * over the tokens of all sequences, in their order. */
 static plumb_status token_loss(struct plumb_micro *m)
 {
     double sum = 0;
@@ -151,7 +151,8 @@ static plumb_status token_loss(struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* Adds record and sample to a message, as an objective knows sequences by number only. */
+/* Adds record and sample of each sequence to the error message, because the message of an objective
+ * has sequence numbers only. */
 static plumb_status name_records(const struct plumb_micro *m, plumb_status st)
 {
     char said[300], records[400];
@@ -167,7 +168,7 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
     const bool score = m->kind == PLUMB_MICRO_SCORE;
     const struct plumb_obj_in in = {.n = m->pack.n_seq,
                                     .k = m->pairs,
-                                    /* not read by an objective of scores */
+                                    /* an objective of scores does not read logp */
                                     .logp = score ? m->score : m->logp,
                                     .logp_ref = m->reference ? m->logp_ref : NULL,
                                     .score = score ? m->score : NULL,

@@ -1,4 +1,4 @@
-/* micro.h - one micro-batch: its sequences, what its loss is computed from, and the computation.
+/* micro.h - one micro-batch: its sequences, and the computation of its loss and gradient.
  * Layer 5. Includes align/, model/, train/pack.h.
  *
  * Training and `plumb replay` both use this code, so a replayed micro-batch gives the same bits.
@@ -11,8 +11,8 @@
 
 enum plumb_micro_kind {
     PLUMB_MICRO_TOKENS, /* SFT: loss = -scale * sum of all trained tokens' log-probs */
-    PLUMB_MICRO_LOGP,   /* an objective of every sequence's summed log-prob */
-    PLUMB_MICRO_SCORE,  /* an objective of every sequence's score */
+    PLUMB_MICRO_LOGP,   /* loss = objective of the log-prob sum of every sequence */
+    PLUMB_MICRO_SCORE,  /* loss = objective of the reward model's score of every sequence */
     PLUMB_MICRO_KINDS
 };
 extern const char *const plumb_micro_names[]; /* "tokens", "logp", "score"; NULL at the end */
@@ -21,24 +21,24 @@ struct plumb_micro {
     enum plumb_micro_kind kind;
     const struct plumb_objective *objective; /* NULL for PLUMB_MICRO_TOKENS */
     struct plumb_align_param param;
-    bool reference; /* the objective reads logp_ref */
+    bool reference; /* true if the objective reads logp_ref */
 
     /* inputs */
-    double scale; /* 1 / terms (TOKENS: trained tokens) of the global batch */
+    double scale; /* 1 / loss denominator of the global batch: terms, or trained tokens (TOKENS) */
     struct plumb_pack pack;
     int64_t *record; /* (max_seq,) data record of each sequence, from 0 */
-    int32_t *sample; /* (max_seq,) completion of its group; chosen 0, rejected 1 */
+    int32_t *sample; /* (max_seq,) index in the prompt's group; chosen 0, rejected 1 */
     int32_t *len;    /* (max_seq,) completion tokens */
-    double *logp_ref, *weight, *reward;
-    int64_t *group; /* (max_seq + 1,) first sequence of each prompt */
-    int64_t groups;
-    struct plumb_pair *pair; /* (max_seq,) */
-    int64_t pairs;
+    double *logp_ref, *weight, *reward; /* (max_seq,) inputs of the objective */
+    int64_t *group;                     /* (max_seq + 1,) first sequence of each prompt */
+    int64_t groups;                     /* number of prompts */
+    struct plumb_pair *pair;            /* (max_seq,) */
+    int64_t pairs;                      /* number of pairs */
 
     /* results */
-    double *logp, *dlogp;   /* (max_seq,) sums over completion tokens, and d loss / d logp */
-    double *score, *dscore; /* (max_seq,) */
-    float *score_f32;       /* (max_seq,) */
+    double *logp, *dlogp;   /* (max_seq,) log-prob sums of the completions; d loss / d logp */
+    double *score, *dscore; /* (max_seq,) scores; d loss / d score */
+    float *score_f32;       /* (max_seq,) scores as the forward pass gives them */
     struct plumb_obj_out out;
 };
 

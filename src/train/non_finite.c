@@ -17,8 +17,8 @@ enum { TEXT_BYTES = 1024, PATH_BYTES = 4096 };
 
 /* ---- the folder that has the weights ----------------------------------------------------- */
 
-/* out = the name of a checkpoint of this run that has the current weights, or "" if there is none.
- */
+/* Sets out to the name of a checkpoint of this run that has the current weights, or to "" if there
+ * is none. */
 static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_trainer *t)
 {
     struct plumb_names names = {0};
@@ -42,7 +42,7 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Whether reading the folder cfg->model gives the current weights. */
+/* Returns true if the folder cfg->model has the current weights. */
 static bool is_start(const struct plumb_trainer *t)
 {
     return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&
@@ -64,8 +64,9 @@ static plumb_status save_weights(char *out, int64_t size, const struct plumb_tra
     return plumb_dir_publish(work, dir);
 }
 
-/* out = a folder that has the current weights; it is written if there is none. With lasting, the
- * run continues and may remove its checkpoints, so one is used only if the run keeps them all. */
+/* Sets out to a folder that has the current weights, and writes one if there is none. lasting: the
+ * run continues and may remove its checkpoints, so a checkpoint is used only if the run keeps all
+ * of them. */
 static plumb_status place_weights(char *out, int64_t size, const struct plumb_trainer *t,
                                   int64_t step, bool lasting)
 {
@@ -85,8 +86,8 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
 
 /* ---- the file ----------------------------------------------------------------------------- */
 
-/* path (PATH_BYTES) = the file. grad is the gradient of this micro-batch alone, or NULL if the
- * backward pass did not run. */
+/* Writes the replay file of a micro-batch and sets path (PATH_BYTES). grad is the gradient of this
+ * micro-batch alone, or NULL if the backward pass did not run. */
 static plumb_status write_replay(char *path, const struct plumb_non_finite *g, int64_t leaf,
                                  enum plumb_replay_outcome outcome, const float *grad,
                                  const char *reason)

@@ -11,7 +11,7 @@ struct plumb_non_finite {
     struct plumb_trainer *t; /* t->micro holds the micro-batch that fn computed last */
     plumb_leaf_fn *fn;
     void *arg;
-    int64_t failed; /* the micro-batch of this rank whose loss is not finite; -1: none */
+    int64_t failed; /* this rank's micro-batch with a non-finite loss; -1 if there is none */
 };
 
 /* The micro-batch function of the step; arg is a struct plumb_non_finite. It calls fn, and writes

@@ -1,4 +1,4 @@
-/* optim.c - AdamW with sharded moments.
+/* optim.c - the AdamW step; each rank has the moments of its own shard.
  * Layer 5. Includes base/, model/, comm/, train/schedule.h. */
 #include "train/optim.h"
 
@@ -110,8 +110,8 @@ void plumb_optim_destroy(plumb_optim **o)
     *o = NULL;
 }
 
-/* The sum of each block is stored at the block's global index. The entries of other ranks stay
- * zero, so the allreduce only adds zeros to each sum and is exact. */
+/* Computes the sums of squared gradients of this rank's blocks. Each sum is stored at the block's
+ * global index. The entries of other ranks stay zero, so the allreduce over ranks is exact. */
 static plumb_status shard_norms(plumb_optim *o, const float *grad)
 {
     struct plumb_backend *b = o->backend;
@@ -127,7 +127,8 @@ static plumb_status shard_norms(plumb_optim *o, const float *grad)
                       blocks_of(n) * (int64_t)sizeof(double));
 }
 
-/* The first parameter with a non-finite gradient in this rank's shard; n_param if there is none. */
+/* Sets *out to the first parameter with a non-finite gradient in this rank's shard, or to n_param
+ * if there is none. */
 static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_model *m,
                                      const float *grad)
 {
@@ -154,7 +155,7 @@ static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_m
     return PLUMB_OK;
 }
 
-/* Fails on every rank with the same message. Collective. */
+/* Fails with PLUMB_ERR_NUMERIC and the same message on every rank. Collective. */
 static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plumb_comm *comm,
                                       const float *grad)
 {
@@ -173,7 +174,7 @@ static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plum
                (long long)o->step + 1, m->param[p].name);
 }
 
-/* AdamW over w[0..n), whose moments begin at `at` in the shard. Offloaded moments are copied to the
+/* Updates w[0..n), whose moments begin at `at` in the shard. Offloaded moments are copied to the
  * device and back piece by piece, in stream order. */
 static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const float *grad, int64_t n,
                                 const struct plumb_adamw *a)
@@ -193,7 +194,7 @@ static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const floa
     return PLUMB_OK;
 }
 
-/* AdamW over the parts of tensors in this rank's shard; weight decay depends on the tensor. */
+/* Updates the parts of tensors in this rank's shard. Weight decay depends on the tensor. */
 static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *grad, double lr,
                                  double grad_scale)
 {

@@ -25,17 +25,17 @@ struct plumb_optim {
     struct plumb_optim_options options;
     struct plumb_backend *backend; /* borrowed from the model */
     int64_t step;                  /* optimizer steps taken */
-    int64_t skipped; /* steps of the schedule without training data; the next step uses
-                      * lr_at(step + skipped). The caller sets it */
-    int64_t count;   /* floats of the flat vector */
-    struct plumb_range shard; /* the part of it whose moments this rank has */
+    int64_t skipped;          /* steps of the schedule without training data; the next step uses
+                               * lr_at(step + skipped). The caller sets it */
+    int64_t count;            /* number of floats of the model's parameter vector */
+    struct plumb_range shard; /* elements of that vector whose moments this rank has */
     float *m, *v; /* (shard,) first and second moment, on the device or (offload) the host */
     bool offload;
     float *piece[2];      /* (part,) device: parts of m and v; NULL without offload */
     int64_t part;         /* floats of a moment that are on the device at a time */
-    double *block;        /* (ceil(count / PLUMB_SHARD_BLOCK),) host: partial norms */
-    double *block_device; /* (blocks of the shard,) device */
-    float *stage;         /* (PLUMB_OPTIM_STAGE,) host; NULL when device memory is host */
+    double *block;        /* (ceil(count / PLUMB_SHARD_BLOCK),) host: sums of squares per block */
+    double *block_device; /* (blocks of the shard,) device: sums of squares per block */
+    float *stage;         /* (PLUMB_OPTIM_STAGE,) host; NULL if device memory is host memory */
 };
 typedef struct plumb_optim plumb_optim;
 
@@ -52,9 +52,9 @@ struct plumb_optim_result {
  * PLUMB_ERR_ARG names an option out of range. */
 plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const plumb_comm *comm,
                                 const struct plumb_optim_options *options);
-void plumb_optim_destroy(plumb_optim **o); /* NULL is allowed */
+void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
 
-/* One AdamW step.            Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2
+/* Takes one AdamW step.      Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2
  *     g = tree sum over ranks;  norm = sqrt(sum g^2);  g' = g min(1, max_grad_norm/(norm + 1e-6))
  *     (the 1e-6 as torch.nn.utils.clip_grad_norm_), then the adamw kernel, bias-corrected.
  *

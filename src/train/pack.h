@@ -6,14 +6,14 @@
 #include "model/model.h"
 
 struct plumb_pack {
-    int32_t *ids;           /* (max_tokens,) */
-    int64_t *offset;        /* (max_seq+1,) */
-    int64_t *prompt_tokens; /* (max_seq,) */
-    float *logp, *dlogp;    /* (max_tokens,) one per completion token, in order */
-    unsigned char *trained; /* (max_tokens,) likewise: 0 where a loss of tokens leaves it out */
+    int32_t *ids;           /* (max_tokens,) tokens of all sequences */
+    int64_t *offset;        /* (max_seq+1,) sequence q is ids[offset[q] .. offset[q+1]-1] */
+    int64_t *prompt_tokens; /* (max_seq,) number of prompt tokens of each sequence */
+    float *logp, *dlogp;    /* (max_tokens,) one element per completion token, in order */
+    unsigned char *trained; /* (max_tokens,) the same; 0 if the SFT loss leaves the token out */
     int64_t max_tokens, max_seq;
-    int64_t n_seq, n_targets;
-    int64_t n_trained; /* of n_targets */
+    int64_t n_seq, n_targets; /* number of sequences; number of completion tokens */
+    int64_t n_trained;        /* number of completion tokens with trained = 1 */
 };
 
 plumb_status plumb_pack_init(struct plumb_pack *p, int64_t max_tokens, int64_t max_seq);
@@ -23,12 +23,12 @@ void plumb_pack_clear(struct plumb_pack *p);
  * they do not fit: the caller gave a wrong max_tokens or max_seq. */
 plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t n_prompt,
                             const int32_t *completion, int64_t n_completion);
-/* Says which completion tokens of the last sequence a loss of tokens covers, as many as it has;
- * NULL: all. */
+/* Sets which completion tokens of the last sequence the SFT loss covers: trained has one element
+ * per completion token. NULL stands for all tokens. */
 void plumb_pack_mask(struct plumb_pack *p, const unsigned char *trained);
-/* The batch, borrowed until the next add or clear. */
+/* Returns the packed sequences as a batch, which is valid until the next add or clear. */
 struct plumb_batch plumb_pack_batch(const struct plumb_pack *p);
-/* The limits of a pass that can run any batch of this pack. */
+/* Returns the limits of a pass that can run any batch of this pack. */
 struct plumb_pass_limit plumb_pack_limit(const struct plumb_pack *p, bool train, bool recompute,
                                          int64_t head_rows);
 

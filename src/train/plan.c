@@ -53,7 +53,8 @@ int64_t plumb_plan_bytes(const struct plumb_backend *plan)
     return plan->memory.most + beside;
 }
 
-/* A plan.memory of fewer bytes than this, without a unit, was meant in another unit. */
+/* A plan.memory without a unit that is less than this many bytes is an error: its unit is missing.
+ */
 #define LEAST_BARE 1e7
 
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text)
@@ -86,12 +87,12 @@ plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source
     if (*s->cfg->plan.memory)
         return plumb_plan_parse(bytes, s->cfg->plan.memory);
     PLUMB_TRY(s->backend->available(s->backend, bytes));
-    if (s->backend->place == PLUMB_HOST) /* the ranks of a host share its memory */
+    if (s->backend->place == PLUMB_HOST) /* all ranks of a host share the host memory */
         *bytes /= plumb_comm_local_size(s->comm);
     return PLUMB_OK;
 }
 
-/* Advice for a plan that does not fit: which options make its largest phase smaller. */
+/* Returns advice for a plan that does not fit: the options that make its largest phase smaller. */
 static const char *advice(const struct plumb_backend *plan)
 {
     const int64_t *held = plan->memory.held;

@@ -1,4 +1,4 @@
-/* plan.h - a training command in parts, and its memory plan, made before anything is allocated.
+/* plan.h - the parts of a training command, and its memory plan, made before any allocation.
  * Layer 5. Includes base/, config/, data/, train/trainer.h.
  *
  * The plan is made by the command's own setup function, run on a backend that only counts
@@ -11,14 +11,14 @@
 #include "train/trainer.h"
 
 struct plumb_job {
-    const char *name; /* of the command */
-    int64_t size;     /* bytes of its run struct, which starts zeroed */
+    const char *name; /* name of the command */
+    int64_t size;     /* bytes of the command's run struct; it is zeroed before setup */
     /* Opens and allocates everything. If *data(run) is not NULL, the data were read already. On a
      * dry backend it writes nothing and starts no program. Collective. */
     plumb_status (*setup)(void *run, const struct plumb_trainer_source *s);
-    plumb_status (*work)(void *run); /* Collective. */
-    void (*release)(void *run, plumb_status outcome);
-    struct plumb_dataset **(*data)(void *run);
+    plumb_status (*work)(void *run);                  /* Trains the model. Collective. */
+    void (*release)(void *run, plumb_status outcome); /* Frees everything that setup opened. */
+    struct plumb_dataset **(*data)(void *run);        /* Returns where the run keeps its data. */
 };
 extern const struct plumb_job plumb_job_sft;
 
@@ -31,20 +31,21 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
  * data are read once. The caller owns *data. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
                              const struct plumb_job *j, const struct plumb_trainer_source *s);
-/* Warns when the sequences that a command will make are longer than the tokenizer's folder says
- * (data/length.h). data: of plumb_plan_make; NULL is allowed. */
+/* Warns if the sequences that a command will make are longer than the length limit in the
+ * tokenizer's folder (data/length.h). data: from plumb_plan_make; it may be NULL. */
 void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb_job *j,
                             const struct plumb_config *cfg);
-/* The bytes that a plan needs of the device's memory. On a host this includes the allocations
- * outside of the backend's block. */
+/* Returns the bytes of device memory that a plan needs on this rank. On a CPU this includes the
+ * allocations outside of the backend's block. */
 int64_t plumb_plan_bytes(const struct plumb_backend *plan);
-/* *bytes = the memory that this rank may use: plan.memory, or its share of the free memory. */
+/* Sets *bytes to the memory that this rank may use: plan.memory, or its share of the free memory.
+ */
 plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source *s);
 /* Appends the memory table: one line per owner and phase with its largest parts, then the sums. */
 plumb_status plumb_plan_table(struct plumb_buf *out, const struct plumb_backend *plan);
 
-/* Data sets that stand in for files that are not given; their records are as long as the options
- * allow. */
+/* Create data sets that replace data files which are not given. Their records are as long as the
+ * options allow. */
 plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
                                 const struct plumb_spec *spec);
 plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,

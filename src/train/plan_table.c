@@ -5,7 +5,7 @@
 #include "base/num.h"
 #include "train/plan.h"
 
-/* The number of named parts of a line; the remaining parts are "other". */
+/* The largest number of named parts of a table line; the other parts are summed as "other". */
 enum { PARTS = 4 };
 
 struct part {

@@ -1,4 +1,4 @@
-/* references.c - opens frozen policies once, and keeps log-probs by weights and tokens.
+/* references.c - opens each reference model once, and stores log-probs by weights and tokens.
  * Layer 5. Includes train/references.h, base/, io/. */
 #include "train/references.h"
 
@@ -10,15 +10,16 @@
 
 enum { MOST = 8 };
 
-/* Two hashes of other seeds: 128 bits, so that no two answers meet by chance. */
+/* A stored log-prob. Its key is a pair of hashes with different seeds. These 128 bits make a
+ * collision of two completions practically impossible. */
 struct kept {
-    uint64_t a, b; /* both 0: free */
-    double logp;
+    uint64_t a, b; /* the key; both are 0 in a free entry */
+    double logp;   /* log-prob sum of the completion, nats */
 };
 
 struct reference {
     char *name;
-    plumb_model *model; /* owned; NULL: the policy, or another reference's */
+    plumb_model *model; /* owned; NULL if weights is the policy or another reference's model */
     const plumb_model *weights;
 };
 
@@ -27,9 +28,9 @@ struct plumb_references {
     const char *init_dir;
     struct reference ref[MOST];
     int n;
-    plumb_model *held; /* the model of previous; NULL: it is the policy itself */
-    struct kept *kept; /* (slots,) */
-    int64_t slots;     /* a power of two */
+    plumb_model *held; /* copy of the weights of `previous`; NULL if there is no copy */
+    struct kept *kept; /* (slots,) hash table of the stored log-probs */
+    int64_t slots;     /* a power of two, at least 2 * room */
     int64_t used, room;
 };
 
@@ -65,7 +66,8 @@ void plumb_references_destroy(plumb_references **rp)
     *rp = NULL;
 }
 
-/* Other names may mean weights that are open already: those are taken. */
+/* Opens the weights in dir. If another reference has already opened the same weights, uses those.
+ */
 static plumb_status open_weights(plumb_references *r, struct reference *ref, const char *dir,
                                  const char *field)
 {
@@ -79,7 +81,7 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
         if (!r->ref[i].model || r->ref[i].model == r->held ||
-            !ref->model->fingerprint || /* 0: a plan, nothing was read */
+            !ref->model->fingerprint || /* 0: a memory plan reads no weights */
             r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;
         plumb_model_destroy(&ref->model);
@@ -150,7 +152,7 @@ int64_t plumb_references_bytes(const plumb_references *r)
     return bytes;
 }
 
-/* ---- what is known -------------------------------------------------------------------------- */
+/* ---- stored log-probs ----------------------------------------------------------------------- */
 
 void plumb_references_begin(plumb_references *r)
 {
@@ -171,7 +173,7 @@ static struct kept key_of(const plumb_references *r, int which, const int32_t *p
     return key;
 }
 
-/* The place of the key, or the free one where it belongs. */
+/* Returns the entry with this key, or the free entry where the key must be stored. */
 static struct kept *place_of(const plumb_references *r, const struct kept *key)
 {
     int64_t at = (int64_t)(key->a & (uint64_t)(r->slots - 1));
@@ -198,7 +200,7 @@ static void keep(plumb_references *r, int which, const int32_t *prompt, int64_t 
     struct kept *at = place_of(r, &key);
     const bool fresh = !at->a && !at->b;
     if (fresh && r->used >= r->room)
-        return; /* it will be computed again */
+        return; /* the table is full: this log-prob is computed again when it is needed */
     r->used += fresh;
     key.logp = logp;
     *at = key;

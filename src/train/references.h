@@ -1,13 +1,13 @@
-/* references.h - frozen policies by name, and the log-probs of answers under them.
+/* references.h - frozen reference models by name, and the log-probs of completions under them.
  * Layer 5. Includes base/, backend/, model/, train/pack.h.
  *
- *   init      the weights that the run starts from (a stage of `plumb run`: that the stage does)
- *   previous  the policy as it was when the iteration began: before its first update
+ *   init      the weights that the run (in `plumb run`: the stage) starts from
+ *   previous  the policy at the start of the iteration, before its first update
  *   FOLDER    any checkpoint of the same architecture
  *
- * Names of the same weights are one reference and share their memory. A log-prob is computed once
- * per set of rollouts, whatever asks for it, and found again by (weight fingerprint, prompt and
- * completion tokens). */
+ * Two names of the same weights share one copy of them. A log-prob is computed once per set of
+ * rollouts and then found by the weights' fingerprint, the prompt tokens and the completion tokens.
+ */
 #ifndef PLUMB_TRAIN_REFERENCES_H
 #define PLUMB_TRAIN_REFERENCES_H
 
@@ -16,37 +16,43 @@
 
 typedef struct plumb_references plumb_references;
 
-/* policy (borrowed): the weights in training; init_dir (borrowed): the folder that init means;
- * room: log-probs that are kept at a time, in memory taken here. */
+/* Creates an empty set of references. policy (borrowed): the weights in training. init_dir
+ * (borrowed): the folder of the reference `init`. room: the largest number of stored log-probs;
+ * their memory is allocated here. */
 plumb_status plumb_references_create(plumb_references **out, const plumb_model *policy,
                                      const char *init_dir, int64_t room);
-void plumb_references_destroy(plumb_references **r); /* NULL is allowed */
+void plumb_references_destroy(plumb_references **r); /* does nothing if *r is NULL */
 
-/* *which = the number of the reference of this name, opened when it is new. PLUMB_ERR_IO or
- * PLUMB_ERR_CONFIG names the option `field` that asked for it. */
+/* Sets *which to the number of the reference `name`, and opens its weights if the name is new.
+ * Errors (PLUMB_ERR_IO, PLUMB_ERR_CONFIG) name `field`, the option that needs the reference. */
 plumb_status plumb_references_open(plumb_references *r, int *which, const char *name,
                                    const char *field);
-/* Gives `previous` weights of its own, for a reference that is read while the policy moves:
- *     hold: takes the memory; which is previous' number
- *     follow: they become the policy's; once per iteration. Nothing where none is held
- *     held: they; NULL where none is held */
+/* Keep a copy of the weights of `previous`, so that it can be read while the policy changes:
+ *     hold: allocates the copy; which is the number of `previous`
+ *     follow: copies the policy's weights to it; call it once per iteration. It does nothing if
+ *             there is no copy
+ *     held: returns the copy, or NULL if there is none */
 plumb_status plumb_references_hold(plumb_references *r, int which);
 plumb_status plumb_references_follow(plumb_references *r);
 plumb_model *plumb_references_held(const plumb_references *r);
-/* The weights of a reference; of previous, where it is not held: the policy's own, which are right
- * only before the first update of an iteration. */
+/* Returns the weights of a reference. For `previous` without a copy it returns the policy, which is
+ * correct only before the first update of an iteration. */
 const plumb_model *plumb_references_model(const plumb_references *r, int which);
-/* The frozen weights; NULL for previous, where it is not held. */
+/* Returns the weights of a reference if they do not change in an iteration; NULL for `previous`
+ * without a copy. */
 const plumb_model *plumb_references_frozen(const plumb_references *r, int which);
-int64_t plumb_references_bytes(const plumb_references *r); /* of weights and of what is kept */
+/* Returns the bytes of all weights and stored log-probs of r. */
+int64_t plumb_references_bytes(const plumb_references *r);
 
-/* Forgets all log-probs: a new set of rollouts. */
+/* Removes all stored log-probs. Call it for each new set of rollouts. */
 void plumb_references_begin(plumb_references *r);
-/* Whether the sum of a completion's log-probs is known; then *logp = it. */
+/* Returns true if the log-prob sum of this completion after this prompt is stored, and sets *logp
+ * (nats). */
 bool plumb_references_find(const plumb_references *r, int which, const int32_t *prompt,
                            int64_t n_prompt, const int32_t *ids, int64_t n, double *logp);
-/* logp (pack->n_seq,) = every sequence's sum over its completion tokens, in token order, in double;
- * one forward of the whole pack unless all are known. Overwrites pack->logp. */
+/* Sets logp (pack->n_seq,) to the log-prob sum of each packed completion: in token order, in
+ * double, nats. Runs one forward pass of the whole pack unless all sums are stored. Overwrites
+ * pack->logp. */
 plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *pass,
                                     struct plumb_pack *pack, double *logp);
 

@@ -1,4 +1,4 @@
-/* replay.c - writes and reads the file of one micro-batch.
+/* replay.c - writes and reads replay files.
  * Layer 5. Includes train/replay.h, base/, io/. */
 #include "train/replay.h"
 
@@ -206,7 +206,8 @@ static plumb_status get_pairs(const plumb_h5 *f, struct plumb_micro *m, int64_t 
     return PLUMB_OK;
 }
 
-/* What plumb_objective_eval cannot check: that the reading stays within the array. */
+/* Reads the groups and checks their sizes, so that plumb_objective_eval reads no element outside of
+ * the array. */
 static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
 {
     int64_t n = 0;
@@ -223,7 +224,7 @@ static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* Which tokens the loss covers; the file says so if it does not cover all. */
+/* Reads which completion tokens the loss covers. If the file has no such array, it covers all. */
 static plumb_status get_trained(const plumb_h5 *f, struct plumb_pack *p)
 {
     int64_t n = 0;
@@ -240,7 +241,7 @@ static plumb_status get_trained(const plumb_h5 *f, struct plumb_pack *p)
     return PLUMB_OK;
 }
 
-/* offsets and prompt_tokens of the file, checked, and its sequences into m. */
+/* Checks the offsets and prompt_tokens of the file, and adds its n sequences to m. */
 static plumb_status get_sequences(const plumb_h5 *f, struct plumb_micro *m, int64_t n,
                                   const int64_t *offset, const int32_t *ids)
 {
@@ -320,7 +321,8 @@ static plumb_status get_head(const plumb_h5 *f, struct plumb_replay *r)
     return PLUMB_OK;
 }
 
-/* A relative folder is beside the file. */
+/* Makes r->weights a path from the current folder. A relative path in the file starts at the file's
+ * folder. */
 static plumb_status locate_weights(struct plumb_replay *r, const char *path)
 {
     char here[4096], name[sizeof(r->weights)];
@@ -366,11 +368,11 @@ void plumb_replay_fini(struct plumb_replay *r)
     r->score = NULL;
 }
 
-/* ---- vectors like the weights ------------------------------------------------------------ */
+/* ---- vectors with the layout of the weights ---------------------------------------------- */
 
 enum { PIECE = 65536 };
 
-/* Goes through x in pieces on the host until fn says stop. */
+/* Copies x to the host piece by piece and calls fn for each piece, until fn returns true. */
 typedef bool piece_fn(void *arg, int64_t first, int64_t n, const float *host);
 
 static plumb_status each_piece(const plumb_model *m, const float *x, piece_fn *fn, void *arg)

@@ -1,5 +1,5 @@
-/* replay.h - one micro-batch in a file: everything that decides its loss and its gradient, and what
- * came out when it was run.
+/* replay.h - the replay file: the inputs that decide a micro-batch's loss and gradient, and the
+ * results of its run.
  * Layer 5. Includes base/, model/, train/micro.h.
  *
  * OUTPUT_DIR/replay-STEP-LEAF.h5 is written when a loss or a gradient is not finite, and on purpose
@@ -13,52 +13,56 @@
  *   record i64, sample i32, logp_ref, weight, reward f64  (n,)
  *   groups i64 (prompts+1,)                               first sequence of each prompt
  *   pair_win, pair_lose i64, pair_smooth, pair_weight f64 (k,)
- *   logp f32 (t,)   as recorded; kind score: none         score f64 (n,) as recorded
+ *   logp f32 (t,)   as recorded; absent for kind score    score f64 (n,) as recorded
  * Nothing in it depends on the rank count. */
 #ifndef PLUMB_TRAIN_REPLAY_H
 #define PLUMB_TRAIN_REPLAY_H
 
 #include "train/micro.h"
 
-/* What was not finite. Of FORWARD and LOSS, loss and gradient_hash hold nothing. */
+/* The first result of the micro-batch that was not finite. */
 enum plumb_replay_outcome {
-    PLUMB_REPLAY_HEALTHY,
-    PLUMB_REPLAY_FORWARD, /* or another failure before the backward pass */
-    PLUMB_REPLAY_GRADIENT,
+    PLUMB_REPLAY_HEALTHY, /* all results were finite */
+    PLUMB_REPLAY_FORWARD, /* a failure before the backward pass; loss and gradient_hash are unset */
+    PLUMB_REPLAY_GRADIENT, /* the gradient was not finite */
     PLUMB_REPLAY_OUTCOMES
 };
-extern const char *const plumb_replay_outcomes[]; /* "healthy", "forward", "gradient"; NULL ends */
+/* Names of the outcomes: "healthy", "forward", "gradient"; the last element is NULL. */
+extern const char *const plumb_replay_outcomes[];
 
 struct plumb_replay {
     char command[16], method[64], device[16];
-    char weights[4096]; /* folder; a relative one is beside the file */
-    char reason[1024];  /* why it was written, in words */
+    char weights[4096]; /* folder of the weights; a relative path starts at the file's folder */
+    char reason[1024];  /* text that says why the file was written */
     enum plumb_replay_outcome outcome;
     uint64_t config_hash, seed, fingerprint, gradient_hash;
-    int64_t step, iteration, leaf; /* steps from 1, leaves from 0; iteration 0: none */
-    int64_t head_rows;
+    int64_t step, iteration, leaf; /* step from 1; iteration from 1, 0 if none; leaf from 0 */
+    int64_t head_rows;             /* see plumb_pass_limit */
     double loss;
-    float *logp;   /* (pack.n_targets,) recorded; filled by _read, released by _fini */
-    double *score; /* (pack.n_seq,) recorded; the same */
+    float *logp;   /* (pack.n_targets,) as recorded; _read allocates it, _fini frees it */
+    double *score; /* (pack.n_seq,) as recorded; _read allocates it, _fini frees it */
 };
 
-/* The file's name in a folder. PLUMB_ERR_ARG when it does not fit. */
+/* Writes the path of the replay file of a step and leaf in dir to out. PLUMB_ERR_ARG if it does not
+ * fit. */
 plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step,
                                int64_t leaf);
-/* Writes path atomically: r, and the inputs and results of m. Not collective. */
+/* Writes the replay file `path` atomically, from r and the inputs and results of m. Not collective.
+ */
 plumb_status plumb_replay_write(const struct plumb_replay *r, const struct plumb_micro *m,
                                 const char *path);
-/* r->weights becomes a path that can be opened from here; m holds the inputs, its results are not
- * filled. Both are released by the caller (plumb_replay_fini, plumb_micro_fini), not after an
- * error. PLUMB_ERR_FORMAT names what is missing or senseless; PLUMB_ERR_UNSUPPORTED a later
- * version. */
+/* Reads a replay file. r->weights becomes a path that can be opened from the current folder. m gets
+ * the inputs, but no results. The caller must free both (plumb_replay_fini, plumb_micro_fini),
+ * except after an error. PLUMB_ERR_FORMAT names the missing or invalid item; PLUMB_ERR_UNSUPPORTED
+ * if a later version of plumb wrote the file. */
 plumb_status plumb_replay_read(struct plumb_replay *r, struct plumb_micro *m, const char *path);
 void plumb_replay_fini(struct plumb_replay *r);
 
-/* Hash of a gradient or any other vector like the weights (count,) device. */
+/* Sets *out to the hash of x (count,) device, a vector with the layout of the weights, for example
+ * a gradient. */
 plumb_status plumb_replay_hash(uint64_t *out, const plumb_model *m, const float *x);
-/* First element of x (count,) device that is not finite: *tensor (m->n_param: none) and its place
- * in it. */
+/* Finds the first element of x (count,) device that is not finite: its tensor and its index in that
+ * tensor. *tensor is m->n_param if all elements are finite. */
 plumb_status plumb_replay_non_finite(int64_t *tensor, int64_t *element, const plumb_model *m,
                                      const float *x);
 

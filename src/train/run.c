@@ -1,4 +1,4 @@
-/* run.c - run.json and config.effective.yaml.
+/* run.c - writes and reads run.json, and writes config.effective.yaml.
  * Layer 5. Includes base/, io/, comm/, train/lock.h. */
 #include "train/run.h"
 
@@ -21,7 +21,7 @@ struct plumb_run {
     char path[4096];
     struct plumb_buf head;    /* run.json up to the session of this process */
     struct plumb_buf session; /* this session's members up to "start" */
-    struct plumb_buf saved;   /* members of its "weights" */
+    struct plumb_buf saved;   /* members of this session's "weights": the saved checkpoints */
     double started;
 };
 
@@ -102,7 +102,7 @@ static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info
     return put_time(b);
 }
 
-/* result == NULL: the run has not ended. */
+/* Writes run.json. result is NULL while the run has not ended. */
 static plumb_status write_file(struct plumb_run *r, const char *result)
 {
     struct plumb_buf b = {0};
@@ -202,7 +202,8 @@ plumb_status plumb_run_end(plumb_run **run, const char *result)
     return st;
 }
 
-/* The result of the last session; NULL if the run was killed or still runs. */
+/* Returns the result of the last session in run.json, or NULL if the run was killed or still runs.
+ */
 static const char *last_result(const plumb_json *root)
 {
     const plumb_json *sessions = plumb_json_get(root, "sessions");

@@ -14,10 +14,10 @@ struct plumb_run_info {
     int argc;
     char *const *argv;
     uint64_t seed, config_hash, start_fingerprint;
-    int64_t resumed_step;    /* 0 = from the start */
+    int64_t resumed_step;    /* step of the resumed checkpoint; 0 for a fresh start */
     const char *config_yaml; /* text of config.effective.yaml */
-    const char *inputs;      /* JSON object of plumb_inputs_put; NULL: none */
-    const char *chat;        /* JSON object of plumb_chat_put; NULL: no chat template */
+    const char *inputs;      /* JSON object of plumb_inputs_put; NULL if there are no inputs */
+    const char *chat;        /* JSON object of plumb_chat_put; NULL without a chat template */
 };
 typedef struct plumb_run plumb_run;
 
@@ -35,14 +35,14 @@ plumb_status plumb_run_end(plumb_run **run, const char *result);
 
 /* The result of the last session of a run, and the first weights of the run. */
 struct plumb_run_past {
-    bool there;    /* the folder has a run.json */
+    bool there;    /* output_dir has a run.json */
     bool finished; /* its last session ended with "ok" */
     uint64_t config_hash, start_fingerprint;
 };
 /* Reads *out from run.json. Not collective. PLUMB_ERR_FORMAT if plumb did not write that file. */
 plumb_status plumb_run_past(struct plumb_run_past *out, const char *output_dir);
 
-/* Whether the folder only has the files of a run that failed before its first line of metrics:
+/* Returns true if the folder only has the files of a run that failed before its first metrics line:
  * run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl, and possibly
  * rollouts of the first iteration. A run that was killed or still runs has no result in run.json,
  * so this is false for it. Not collective. */

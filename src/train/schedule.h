@@ -18,10 +18,10 @@ struct plumb_schedule {
     double min_lr_ratio; /* final value of linear and cosine, as a share of the peak, in [0,1] */
 };
 
-/* The number of linear warm-up steps, ceil(total * warmup_ratio). */
+/* Returns the number of linear warm-up steps, ceil(total * warmup_ratio). */
 int64_t plumb_schedule_warmup(const struct plumb_schedule *s);
 
-/* Learning rate of optimizer step `step` (0 = the first), as a share of the peak:
+/* Returns the learning rate of optimizer step `step` (0 = the first), as a share of the peak:
  *     step/warmup                     while step < warmup (so the first step of a warm-up is 0)
  *     1                               constant
  *     f (1 - min) + min               f = (total - step)/(total - warmup)          linear

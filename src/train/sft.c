@@ -11,9 +11,9 @@ struct sft {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_micro micro; /* scale: 1 / trained tokens of the global batch */
+    struct plumb_micro micro; /* its scale is 1 / trained tokens of the global batch */
     struct plumb_held_out held_out;
-    int64_t step; /* within the epoch */
+    int64_t step; /* index of the step in the epoch, from 0 */
 };
 
 static plumb_status add_record(struct plumb_micro *m, const struct plumb_record *rec, int64_t at)

@@ -9,7 +9,7 @@
 
 #include "io/format.h"
 
-/* The attributes have the names of the fields. */
+/* The integer fields of the state. Their names are the names of the file's attributes. */
 static const struct {
     const char *name;
     size_t offset;

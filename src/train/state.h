@@ -20,25 +20,25 @@ struct plumb_state_value {
 /* There is no state of a random number generator: random numbers are a function of (seed, purpose,
  * iteration, prompt, sample, position). */
 struct plumb_train_state {
-    int64_t step;          /* optimizer steps done; names the folder */
+    int64_t step;          /* optimizer steps done; the STEP of the checkpoint's folder */
     int64_t iteration;     /* iterations done */
-    int64_t total_steps;   /* of the schedule */
+    int64_t total_steps;   /* optimizer steps of the learning rate schedule */
     int64_t prompt_cursor; /* prompts consumed since the start of the run */
     int64_t num_tokens;    /* tokens generated and trained on so far */
     uint64_t seed;
-    uint64_t config_hash;        /* of the effective configuration */
-    uint64_t start_fingerprint;  /* first weights of the run */
-    uint64_t weight_fingerprint; /* weights of this step */
+    uint64_t config_hash;        /* hash of the effective configuration */
+    uint64_t start_fingerprint;  /* fingerprint of the weights before the first step */
+    uint64_t weight_fingerprint; /* fingerprint of the weights after this step */
     const char *config; /* borrowed: YAML of the options that decide the results; NULL = none.
                          * Reading a state does not set it: see plumb_state_read_config */
-    int64_t n_values;   /* of the threshold and other stages */
+    int64_t n_values;   /* number of named values, which stages such as the threshold store */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
 
-/* Sets or replaces a named value. PLUMB_ERR_ARG: name empty, too long or with a line end, or no
- * room. */
+/* Sets or replaces a named value. PLUMB_ERR_ARG if the name is empty, too long or has a line end,
+ * or if there are already PLUMB_STATE_VALUES values. */
 plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value);
-/* The value of that name, or fallback if there is none. */
+/* Returns the value of that name, or fallback if there is none. */
 double plumb_state_get(const struct plumb_train_state *s, const char *name, double fallback);
 
 /* Write and read the attributes and the array "values" of an open file. Errors of reading:

@@ -20,7 +20,7 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
         return PLUMB_OK;
     plumb_comm_phase(t->comm, "update");
     st = plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim);
-    if (st == PLUMB_ERR_NUMERIC) /* the same on every rank */
+    if (st == PLUMB_ERR_NUMERIC) /* every rank gets the same status */
         return plumb_non_finite_gradient_failed(&check, leaves);
     PLUMB_TRY(st);
     t->state.step++;

@@ -13,7 +13,7 @@
 
 #define LOOK 0.25 /* s; time between two checks for the file */
 
-static atomic_int asked; /* lock-free, so a signal handler may set it; thread ranks read it */
+static atomic_int asked; /* 1 after USR1 or TERM; lock-free, since a signal handler sets it */
 
 static void note(int signal)
 {

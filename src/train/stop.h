@@ -18,14 +18,14 @@ enum plumb_stop_request {
 };
 
 struct plumb_stop_watch {
-    plumb_comm *comm;              /* borrowed */
-    char file[4096];               /* path of the file `stop`; "": none */
-    double max_time, interval;     /* s; 0 = none */
-    double share;                  /* the largest share of time for saves; 1 = no limit */
-    double began, saved;           /* time of plumb_stop_begin, time of the last save */
-    double spent, last;            /* s: duration of all saves so far, and of the last one */
-    double waited;                 /* s: from a save to the request for the next one */
-    bool busy;                     /* inside of a step: no save by time now */
+    plumb_comm *comm;          /* borrowed */
+    char file[4096];           /* path of the file `stop`; "" if no file is watched */
+    double max_time, interval; /* seconds; 0 = no limit, no saves by time */
+    double share;              /* the largest share of time for saves; 1 = no limit */
+    double began, saved;       /* time of plumb_stop_begin, time of the last save */
+    double spent, last;        /* s: duration of all saves so far, and of the last one */
+    double waited;             /* s: from a save to the request for the next one */
+    bool busy;                 /* inside of a step: no save by time now */
     bool held;     /* saved and no step since: the next step is not interrupted by a save */
     double looked; /* when the file was last checked */
     enum plumb_stop_request reason; /* noticed by this rank, and not agreed on yet */
@@ -38,18 +38,19 @@ plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, cons
                               double max_time, double interval, double share);
 /* Removes the handlers: USR1 and TERM end the process at once. Not collective. */
 void plumb_stop_end(void);
-/* Whether a save by time is within its share of the time. Two more saves of the duration of the
- * last one (this one and the final one) must fit. Not collective. */
+/* Returns true if another save by time keeps all saves within their share of the time (w->share).
+ * Two more saves of the last save's duration, this one and the final one, must fit. Not collective.
+ */
 bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now);
-/* Whether any rank has a request, as far as this rank knows. Never waits, and is cheap enough for
+/* Returns true if any rank has a request, as far as this rank knows. Never waits; cheap enough for
  * every micro-batch and decode step. The first rank that notices a request announces it to the
  * others. The argument is a struct plumb_stop_watch. Not collective. */
 bool plumb_stop_noticed(void *watch);
 /* Requests a save (PLUMB_REQUEST_SAVE): on every rank, plumb_stop_noticed soon returns true. Not
  * collective. */
 void plumb_stop_ask(struct plumb_stop_watch *w);
-/* *reason = the request with the highest priority of all ranks, or NONE. It is the same on every
- * rank. Collective. */
+/* Sets *reason to the request with the highest priority of all ranks, or to NONE. It is the same on
+ * every rank. Collective. */
 plumb_status plumb_stop_agree(struct plumb_stop_watch *w, enum plumb_stop_request *reason);
 /* Writes the request as text: "by the file runs/x/stop". Not collective. */
 void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_request reason,

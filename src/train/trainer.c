@@ -19,7 +19,8 @@
 
 #define SHARED_SECONDS 5.0 /* s; how long to wait until a file of another rank is visible */
 
-/* A run that does not resume needs an empty folder. */
+/* Fails if output_dir is not empty and the run does not resume; files of a failed start are
+ * allowed. */
 static plumb_status check_empty(const struct plumb_config *cfg)
 {
     struct plumb_names names;
@@ -69,7 +70,7 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
     const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
     const char *words = cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model;
-    if (!silent) /* a plan without data needs no tokenizer */
+    if (!silent) /* a memory plan without data needs no tokenizer */
         PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, words));
     if (!silent)
         PLUMB_TRY(plumb_chat_open(&t->chat, cfg, cfg->model, words));
@@ -129,7 +130,7 @@ static plumb_status open_files(struct plumb_trainer *t)
     const int rank = plumb_comm_rank(t->comm);
     if (rank == 0 && t->resumed_from[0])
         st = plumb_checkpoint_tidy(t->cfg->output_dir, t->resumed_from);
-    if (rank > 0 && strcmp(t->command, "align") == 0) { /* every rank writes its rollouts there */
+    if (rank > 0 && strcmp(t->command, "align") == 0) { /* align: every rank writes rollout files */
         char path[4096];
         st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "run.json");
         if (st == PLUMB_OK)
@@ -263,7 +264,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
         t->resumed_step = t->state.step;
         t->resumed_iteration = t->state.iteration;
-        if (!strcmp(s->cfg->resume, "auto")) { /* the resumed checkpoint need not be saved again */
+        if (!strcmp(s->cfg->resume, "auto")) { /* do not save the resumed checkpoint again */
             const char *name = strrchr(t->resumed_from, '/');
             t->saved_step = t->state.step;
             snprintf(t->saved_name, sizeof(t->saved_name), "%.63s", name ? name + 1 : "");
@@ -368,7 +369,7 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     return PLUMB_OK;
 }
 
-/* A run that was finished before it was started again has done nothing. */
+/* Logs that the run did nothing, if it was already finished before this start. */
 static void say_nothing_left(const struct plumb_trainer *t)
 {
     if (t->resumed_from[0] && t->state.step == t->resumed_step &&
@@ -438,9 +439,10 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     return st;
 }
 
-enum { OPTIMIZER_ALL, OPTIMIZER_LAST, OPTIMIZER_NONE }; /* of checkpoint.optimizer */
+enum { OPTIMIZER_ALL, OPTIMIZER_LAST, OPTIMIZER_NONE }; /* values of checkpoint.optimizer */
 
-/* What messages were put into, for the model card: field[n ..] and on. */
+/* Appends fields about the chat template to the model card's field[], from field[n] on. Returns the
+ * new number of fields. */
 static int64_t add_chat_fields(struct plumb_card_field *field, int64_t n,
                                const struct plumb_trainer *t)
 {
@@ -521,7 +523,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     const double seconds = plumb_now() - began;
     t->save_seconds += seconds;
     plumb_stop_saved(&t->stop, seconds);
-    if (moments) /* else a pause at this step must save again */
+    if (moments) /* without moments, a pause at this step must save again */
         t->saved_step = t->state.step;
     return plumb_comm_agree(t->comm,
                             plumb_run_saved(t->run, t->saved_name, t->state.weight_fingerprint));

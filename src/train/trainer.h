@@ -26,29 +26,30 @@ struct plumb_trainer {
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
-    int argc; /* borrowed, for run.json */
+    int argc; /* the command line, for run.json; borrowed */
     char **argv;
     plumb_tokenizer *tokenizer;
-    struct plumb_chat_setting chat; /* how messages become prompts; empty on a plan without data */
+    struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
     plumb_model *model;
     plumb_pass *pass;
     struct plumb_micro *micro;        /* borrowed: the micro-batch that plumb_leaf_fn fills */
-    int64_t replay_step, replay_leaf; /* train.replay; -1 = none */
+    int64_t replay_step, replay_leaf; /* step and micro-batch of train.replay; -1 if not set */
     plumb_optim *optim;
     struct plumb_gradient gradient;
     struct plumb_train_state state;
-    struct plumb_buf results; /* YAML of the options that decide the results; state.config */
-    struct plumb_buf inputs;  /* on rank 0: hashes of the input files, for run.json */
-    char resumed_from[4096];  /* checkpoint folder, "" for a fresh start */
-    int64_t resumed_step, resumed_iteration; /* of that checkpoint */
+    struct plumb_buf
+        results;             /* YAML of the options that affect results; state.config points here */
+    struct plumb_buf inputs; /* on rank 0: hashes of the input files, for run.json */
+    char resumed_from[4096]; /* checkpoint folder, "" for a fresh start */
+    int64_t resumed_step, resumed_iteration; /* step and iteration of resumed_from */
     plumb_metrics *metrics;
-    plumb_lock *lock; /* of output_dir, on rank 0 */
+    plumb_lock *lock; /* lock of output_dir; only on rank 0 */
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
     struct plumb_stop_watch stop;
-    double began, save_seconds; /* time of open; seconds in saves since then */
-    int64_t saved_step;         /* of the last checkpoint, saved or resumed from; -1 */
-    char saved_name[64];        /* its folder */
+    double began, save_seconds; /* time of plumb_trainer_open; seconds spent in saves since then */
+    int64_t saved_step;         /* step of the last checkpoint (saved or resumed); -1 if none */
+    char saved_name[64];        /* folder name of that checkpoint */
     double last_log;
     int64_t last_log_tokens;
 };
@@ -60,7 +61,7 @@ struct plumb_trainer_source {
     const char *command;
     int argc;
     char **argv;
-    bool classifier; /* a reward model: one score */
+    bool classifier; /* true if a reward model is trained, which has one score as output */
 };
 
 /* Takes the lock of output_dir and opens tokenizer and weights, of a fresh start or of the
@@ -81,12 +82,13 @@ void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 struct plumb_step_result {
     double value[PLUMB_LEAF_VALUES]; /* sums over all micro-batches, in their order */
     struct plumb_optim_result optim;
-    bool paused; /* some rank skipped micro-batches for a stop request: the step was not done */
+    bool paused; /* true if a rank skipped micro-batches for a request: no step was taken */
 };
 
-/* One optimizer step: gradient, reduction, AdamW, repacked weights; state.step + 1. Collective.
- * PLUMB_ERR_NUMERIC with weights and moments untouched when a loss or gradient is not finite: the
- * message names the micro-batch and its replay file (train/non_finite.h). */
+/* Takes one optimizer step: computes and reduces the gradient, runs AdamW and increases state.step.
+ * fn computes each of the `leaves` micro-batches. PLUMB_ERR_NUMERIC if a loss or gradient is not
+ * finite: weights and moments do not change, and the message names the micro-batch and its replay
+ * file (train/non_finite.h). Collective. */
 plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
                                 void *arg, struct plumb_step_result *out);
 
@@ -94,15 +96,15 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
  */
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
                                int64_t total_iterations);
-/* Call this where all ranks can pause. *paused = whether any rank has a request; if so, this saves
- * checkpoint-STEP-pause-N with the files of `pause`. If there are no such files and this step is
- * already saved, nothing is saved. Returns PLUMB_STOPPED on every rank if the run must end;
+/* Call this where all ranks can pause. Sets *paused to true if any rank has a request, and then
+ * saves checkpoint-STEP-pause-N with the files of `pause`. If there are no such files and this step
+ * is already saved, nothing is saved. Returns PLUMB_STOPPED on every rank if the run must end;
  * PLUMB_OK with *paused if it continues. Collective. */
 plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
                                  bool *paused);
-/* Whether a checkpoint is due after step or iteration number `at`. last: it is the last one of the
- * run; evaluated: it was evaluated on data.eval. The result depends only on counts, so it is the
- * same on every rank. */
+/* Returns true if a checkpoint is due after step or iteration number `at`. last: `at` is the last
+ * one of the run; evaluated: data.eval was evaluated after it. The result depends only on counts,
+ * so it is the same on every rank. */
 bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, bool evaluated);
 /* Saves checkpoint-STEP, with the metrics of row in its model card. checkpoint.optimizer says
  * whether it has the optimizer's moments. Collective. */
