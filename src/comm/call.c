@@ -1,5 +1,5 @@
-/* call.c - the begin and the end of each collective call: they record where this rank is, and call
- * the collective check.
+/* call.c - starts and ends each collective call: records it for the heartbeat, and runs the
+ * collective check.
  * Layer 1. Includes comm/ and base/ only. */
 #include "base/log.h"
 #include "comm/comm_impl.h"

@@ -1,4 +1,4 @@
-/* checked.c - the public collectives: argument checks, then the collective itself, and agreement.
+/* checked.c - the public collectives: they check their arguments and then run the collective.
  * Layer 1. Includes comm/ and base/ only. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,7 +73,7 @@ struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
     return plumb_comm_shard_of(n, rank, c->size);
 }
 
-/* The failure of the lowest failing rank, as it is sent to the others. */
+/* The message in which the lowest failing rank sends its failure to the other ranks. */
 struct failure {
     int32_t status;
     char host[PLUMB_COMM_TEXT];

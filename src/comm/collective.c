@@ -72,8 +72,8 @@ static void take_combine(void *arg, const void *piece, int64_t at, int64_t bytes
                                 : combine_one(theirs[i], mine[i], a->op);
 }
 
-/* n <= PLUMB_COMM_SCRATCH: buf is copied to scratch first, because the values being sent must not
- * change while the peer's values arrive. */
+/* Runs an allreduce of n <= PLUMB_COMM_SCRATCH values. buf is copied to scratch first, because the
+ * values being sent must not change while the peer's values arrive. */
 static plumb_status allreduce_block(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
 {
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;

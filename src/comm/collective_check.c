@@ -91,7 +91,7 @@ plumb_status plumb_collective_check(plumb_comm *c, const struct plumb_args *args
     if (ends[0] == -ends[1])
         return PLUMB_OK;
     const plumb_status st = list_calls(c, &mine);
-    c->broken = true; /* the same on every rank */
+    c->broken = true; /* every rank sets it, because every rank sees the difference */
     return plumb_pass_at(st, __FILE__, __LINE__, "plumb_collective_check");
 }
 

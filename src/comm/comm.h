@@ -23,14 +23,15 @@ struct plumb_range {
 
 /* All calls below are Collective unless they say otherwise: every rank of the comm makes the
  * same calls in the same order with the same n and op. Synchronous. */
-int plumb_comm_rank(const plumb_comm *c);       /* Not collective. */
-int plumb_comm_size(const plumb_comm *c);       /* Not collective. */
-int plumb_comm_local_rank(const plumb_comm *c); /* Not collective. Among the ranks of this host. */
-int plumb_comm_local_size(const plumb_comm *c); /* Not collective. */
-const char *plumb_comm_name(const plumb_comm *c); /* "single", "thread", "mpi" */
-const char *plumb_comm_host(const plumb_comm *c); /* Not collective. This rank's host name. */
-
-/* The name and version that the MPI library reports, or "none" in a build without MPI. Not
+int plumb_comm_rank(const plumb_comm *c); /* Returns this rank, from 0. Not collective. */
+int plumb_comm_size(const plumb_comm *c); /* Returns the number of ranks. Not collective. */
+/* Return this rank's number among the ranks of its host, and their number. Not collective. */
+int plumb_comm_local_rank(const plumb_comm *c);
+int plumb_comm_local_size(const plumb_comm *c);
+/* Returns the name of the transport: "single", "thread" or "mpi". Not collective. */
+const char *plumb_comm_name(const plumb_comm *c);
+const char *plumb_comm_host(const plumb_comm *c); /* Returns this rank's host. Not collective. */
+/* Returns the name and version that the MPI library reports, or "none" in a build without MPI. Not
  * collective. */
 const char *plumb_comm_library(void);
 
@@ -60,21 +61,21 @@ void plumb_comm_check_calls(plumb_comm *c, bool on);
 
 plumb_status plumb_comm_barrier(plumb_comm *c);
 
-/* buf (n,) on every rank = op over all ranks, element by element. SUM adds in a fixed tree over the
- * ranks. Its result has the same bits for every world_size only if at most one rank's element is
- * not zero, or if all are whole numbers. */
+/* Sets buf (n,) on every rank to op over all ranks, element by element. SUM adds in a fixed tree
+ * over the ranks. Its result has the same bits for every world_size only if at most one rank's
+ * element is not zero, or if all are whole numbers. */
 plumb_status plumb_comm_allreduce_f64(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op);
 
 plumb_status plumb_comm_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root);
 
-/* recv = the bytes of all ranks in rank order. `bytes` may differ between ranks; count
- * (world_size,) receives the number of each rank. recv has room for recv_cap bytes. If that is too
- * little on any rank, all ranks fail with PLUMB_ERR_NOMEM. */
+/* Copies the sent bytes of all ranks to recv, in rank order. `bytes` may differ between ranks;
+ * count (world_size,) receives the number of each rank's bytes. recv has room for recv_cap bytes.
+ * If that is too little on any rank, all ranks fail with PLUMB_ERR_NOMEM. */
 plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
                                   const void *send, int64_t bytes);
 
-/* The elements of a vector of n that `rank` owns after plumb_comm_reduce_tree. They depend only on
- * n, rank and world_size. Not collective. */
+/* Return the elements of a vector of n that `rank` owns after plumb_comm_reduce_tree. They depend
+ * only on n, rank and world_size. Not collective. */
 struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank);
 struct plumb_range plumb_comm_shard_of(int64_t n, int rank, int world_size);
 
@@ -103,41 +104,44 @@ struct plumb_comm_device {
     plumb_status (*to_host)(void *arg, void *host, const void *device, int64_t bytes);
     plumb_status (*to_device)(void *arg, void *device, const void *host, int64_t bytes);
     plumb_status (*accumulate)(void *arg, float *y, const float *x, int64_t n); /* y += x */
-    void *stream;  /* the cudaStream_t of accumulate; NULL: the device is no GPU */
-    int64_t piece; /* floats of one message; 0 = the link's default */
+    void *stream;  /* the cudaStream_t of accumulate; NULL if the device is no GPU */
+    int64_t piece; /* number of floats in one message; 0 for the link's default */
     /* A second stream for NCCL, which runs concurrently with the first. */
     void *side;
     plumb_status (*accumulate_side)(void *arg, float *y, const float *x, int64_t n);
     int64_t bucket; /* floats that plumb_comm_reduce_part collects before it sends them */
 };
 
-/* Lets the two calls above take device memory. The data are copied through host memory, which works
- * with every transport and when several ranks share one GPU. Allocates 3 pieces, one of them on the
- * device; nothing with one rank. Not collective; call plumb_comm_agree afterwards. */
+/* Lets plumb_comm_reduce_tree and plumb_comm_allgather_shards take device memory. The data are
+ * copied through host memory, which works with every transport and when several ranks share one
+ * GPU. Allocates 3 pieces, one of them on the device; nothing if there is only one rank. Not
+ * collective; call plumb_comm_agree afterwards. */
 plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_device *device);
-/* The same through NCCL, from GPU to GPU; each rank needs a GPU of its own. Exists only in builds
- * with NCCL, where PLUMB_HAVE_NCCL is 1. With own_order NCCL adds in its own order: this is faster,
- * but the result agrees with the tree to rounding only. Allocates 2 pieces of device memory.
- * Collective: one rank's failure is every rank's. If a rank stops during an exchange, the exchange
- * fails as any collective does. If all ranks have entered and no bytes move, it fails after two
- * timeouts. */
+/* Does the same as plumb_comm_attach_device, but exchanges from GPU to GPU through NCCL; each rank
+ * needs a GPU of its own. Exists only in builds with NCCL, where PLUMB_HAVE_NCCL is 1. With
+ * own_order NCCL adds in its own order: this is faster, but the result agrees with the tree to
+ * rounding only. Allocates 2 pieces of device memory. Collective: one rank's failure is every
+ * rank's. If a rank stops during an exchange, the exchange fails as any collective does. If all
+ * ranks have entered and no bytes move, it fails after two timeouts. */
 plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_device *device,
                                     bool own_order);
 /* Call this before the device is destroyed. Collective if NCCL is attached. c may be NULL or have
  * no device. */
 void plumb_comm_detach_device(plumb_comm *c);
-/* How device memory is exchanged: "host memory", "nccl 2.18.1" or "none". Not collective. */
+/* Returns how device memory is exchanged: "host memory", "nccl 2.18.1" or "none". Not collective.
+ */
 const char *plumb_comm_device_name(const plumb_comm *c);
-/* Whether reduce_tree on the device adds in an order other than the tree's. Not collective. */
+/* Returns true if plumb_comm_reduce_tree on the device adds in another order than the tree. Not
+ * collective. */
 bool plumb_comm_own_order(const plumb_comm *c);
 
 /* Reduces grad (n,) in device memory in parts, while the device still computes the rest. Call
  * begin, then part whenever more of grad is final, then reduce_tree, which reduces the rest and
- * waits for all parts. The additions are the same, so the bits are. Every rank must call begin, or
- * none. part(from) states that grad[from, n) is final once the device has done the work enqueued so
- * far. It does not wait for other ranks. Until reduce_tree returns, no other exchange on the device
- * is allowed. Not every link supports this (plumb_comm_overlaps): the calls then do nothing, and
- * reduce_tree reduces all of grad. Not collective. */
+ * waits for all parts. The additions are the same as without parts, so the bits are the same. Every
+ * rank must call begin, or none. part(from) states that grad[from, n) is final once the device has
+ * done the work enqueued so far. It does not wait for other ranks. Until reduce_tree returns, no
+ * other exchange on the device is allowed. Not every link supports this (plumb_comm_overlaps): the
+ * calls then do nothing, and reduce_tree reduces all of grad. Not collective. */
 bool plumb_comm_overlaps(const plumb_comm *c);
 void plumb_comm_reduce_begin(plumb_comm *c, float *grad, int64_t n);
 plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from);
@@ -145,12 +149,13 @@ plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from);
  * the parts in flight. No exchange on the device is possible afterwards. */
 void plumb_comm_reduce_drop(plumb_comm *c);
 
-/* *out = zeroed memory of this rank, 256-byte aligned, that the other ranks of its host can read
- * directly. reduce_tree and allgather_shards are fastest on such memory. If it is not available,
- * *out is ordinary memory. PLUMB_ERR_NOMEM may occur on this rank alone; call plumb_comm_agree
- * before the next collective. */
+/* Allocates zeroed memory, 256-byte aligned, that the other ranks of this host can read directly.
+ * reduce_tree and allgather_shards are fastest on such memory. If it is not available, *out is
+ * ordinary memory. PLUMB_ERR_NOMEM may occur on this rank alone; call plumb_comm_agree before the
+ * next collective. */
 plumb_status plumb_comm_alloc(plumb_comm *c, void **out, int64_t bytes);
-/* Not collective, but every rank must call it between the same two collectives. NULL is allowed. */
+/* Frees memory of plumb_comm_alloc; it may be NULL. Not collective, but every rank must call it
+ * between the same two collectives. */
 void plumb_comm_free(plumb_comm *c, void *memory);
 
 /* Turns one rank's failure into every rank's. Returns `local` on a rank where that is an error,
@@ -162,7 +167,7 @@ plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *
  * whatever each is doing. Never waits. Not collective. */
 void plumb_comm_raise(plumb_comm *c, int64_t value);
 
-/* The largest value raised by any rank, as far as this rank knows; 0 = none. It never decreases.
+/* Returns the largest value raised by any rank that this rank knows of, or 0. It never decreases.
  * Ranks may learn of a value at different times, so they must agree before they act on it. Cheap
  * enough to call in every decode step and micro-batch. Not collective. */
 int64_t plumb_comm_raised(plumb_comm *c);
@@ -175,18 +180,19 @@ void plumb_comm_abort(plumb_comm *c, int exit_code);
  * this file call it. file must stay valid. Not collective. */
 plumb_comm *plumb_comm_at(plumb_comm *c, const char *file, int line);
 
-void plumb_comm_destroy(plumb_comm **c); /* Collective. NULL is allowed. */
+void plumb_comm_destroy(plumb_comm **c); /* Collective. Does nothing if *c is NULL. */
 
 plumb_status plumb_comm_single_create(plumb_comm **out);
-/* n communicators for n threads of this process, for tests with several ranks. out (n,). */
+/* Creates n communicators out (n,) for n threads of this process, for tests with several ranks. */
 plumb_status plumb_comm_thread_create(plumb_comm **out, int n);
-/* One rank of `size` without the others. Every collective succeeds, and what it receives is what it
- * sent. For counting the memory that one of `size` ranks would need. */
+/* Creates a communicator of one rank of `size` without the other ranks. Every collective succeeds,
+ * and this rank receives its own data in place of theirs. It is used to count the memory that one
+ * of `size` ranks needs. */
 plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size);
-/* The ranks of MPI_COMM_WORLD. If MPI is not initialised yet, this calls MPI_Init_thread, and
- * destroy calls MPI_Finalize. timeout_s: see plumb_comm_timeout. */
+/* Creates a communicator of the ranks of MPI_COMM_WORLD. If MPI is not initialised yet, this calls
+ * MPI_Init_thread, and destroy calls MPI_Finalize. timeout_s: see plumb_comm_timeout. */
 plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s);
-/* An MPI communicator if this process was started by mpirun or srun, otherwise a single rank. */
+/* Creates an MPI communicator if mpirun or srun started this process, otherwise a single rank. */
 plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
 
 /* These macros record the file and line of the caller of each collective. A macro does not expand

@@ -20,10 +20,10 @@ typedef void plumb_take_fn(void *arg, const void *piece, int64_t at, int64_t byt
 
 /* One message to send and one to receive, at the same time. */
 struct plumb_move {
-    int to; /* -1: sends nothing */
+    int to; /* rank that gets `send`; -1 to send nothing */
     const void *send;
     int64_t send_bytes; /* > 0 unless to = -1 */
-    int from;           /* -1: receives nothing */
+    int from;           /* rank that sends the incoming message; -1 to receive nothing */
     int64_t recv_bytes;
     plumb_take_fn *take; /* must not write to `send` */
     void *arg;
@@ -35,17 +35,18 @@ struct plumb_comm_ops {
      * receiver must give the same size. Errors: PLUMB_ERR_COMM if plumb_heartbeat_judge fails or
      * the transport does; PLUMB_ERR_PEER after an abort. */
     plumb_status (*move)(plumb_comm *c, const struct plumb_move *m);
-    /* Exchanges raised values: c->raised becomes at least what is known of the other ranks, and
-     * they learn of c->raised. Never waits. */
+    /* Exchanges raised values: c->raised becomes the largest value that the other ranks have sent,
+     * and c->raised is sent to them. Never waits. */
     void (*share_raised)(plumb_comm *c);
     /* Sends this rank's note to the others and reads theirs. Never waits for another rank. The
      * heartbeat thread calls this while another thread may be in any other operation. */
     plumb_status (*send_heartbeat)(plumb_comm *c);
-    /* One step of a wait for something that is not a message, with the same checks as in move.
-     * NULL: the transport does not support this. */
+    /* Does one step of a wait for an event that is not a message, with the same checks as in move.
+     * NULL if the transport does not support this. */
     plumb_status (*idle)(plumb_comm *c, struct plumb_wait *wait);
     /* Allocates memory that the other ranks of this host can read in place; *out stays NULL if that
-     * is impossible. release returns whether it freed the memory. Both NULL: not supported. */
+     * is impossible. release returns true if it freed the memory. Both are NULL if the transport
+     * does not support this. */
     plumb_status (*alloc)(plumb_comm *c, void **out, int64_t bytes);
     bool (*release)(plumb_comm *c, void *memory);
     void (*abort)(plumb_comm *c, int exit_code);
@@ -63,51 +64,51 @@ struct plumb_swap {
 /* Errors: those of move and those of the device functions. */
 typedef plumb_status plumb_swap_fn(plumb_comm *c, const struct plumb_swap *s);
 
-/* How vectors in device memory are exchanged. */
+/* The operations that exchange vectors in device memory. */
 struct plumb_link {
     plumb_swap_fn *swap; /* used by the trees in reduce.c */
-    /* Replace those trees; NULL: the trees are used. */
+    /* Replace the trees of reduce.c; NULL if the trees are used. */
     plumb_status (*reduce)(plumb_comm *c, float *grad, int64_t n);
     plumb_status (*gather)(plumb_comm *c, float *x, int64_t n);
-    /* As swap, but only enqueues the work on the device; drain waits for all enqueued work. NULL:
-     * not supported. */
+    /* Does the same as swap, but only enqueues the work on the device; drain waits for all enqueued
+     * work. Both are NULL if the link does not support this. */
     plumb_swap_fn *queue;
     plumb_status (*drain)(plumb_comm *c);
     void (*drop)(plumb_comm *c);   /* abandons the enqueued work */
     void (*detach)(plumb_comm *c); /* releases what attach allocated */
 };
 
-/* The i-th piece of a range; empty past its end. */
+/* Returns the i-th piece of `piece` elements of range r; it is empty past the end of r. */
 static inline struct plumb_range plumb_piece_of(struct plumb_range r, int64_t i, int64_t piece)
 {
     const int64_t begin = plumb_min_i64(r.begin + i * piece, r.end);
     return (struct plumb_range){begin, plumb_min_i64(begin + piece, r.end)};
 }
 
-#define PLUMB_PARTS 64 /* the most parts of one reduction */
+#define PLUMB_PARTS 64 /* the largest number of parts of one reduction */
 
-#define PLUMB_COMM_SCRATCH 4096 /* doubles */
+#define PLUMB_COMM_SCRATCH 4096 /* number of doubles in plumb_comm.scratch */
 
 struct plumb_comm {
     const struct plumb_comm_ops *ops;
     int rank, size, local_rank, local_size;
     char host[PLUMB_COMM_TEXT];
-    const char *file; /* the caller of the next collective; NULL = unknown */
+    const char *file; /* source file that calls the next collective; NULL if unknown */
     int line;
-    bool broken;            /* a move failed, and every later collective fails */
-    bool check_calls;       /* the collective check is on */
-    _Atomic int64_t raised; /* the largest raised value known here */
-    double *scratch;        /* (PLUMB_COMM_SCRATCH,) */
-    double *slots;          /* (2 size,) */
+    bool broken;            /* true after a failed move: every later collective fails */
+    bool check_calls;       /* true if the collective check is on */
+    _Atomic int64_t raised; /* the largest raised value that this rank knows of */
+    double *scratch;        /* (PLUMB_COMM_SCRATCH,) values of an allreduce being sent */
+    double *slots;          /* (2 size,) scratch: two values per rank */
     struct plumb_heartbeat heartbeat;
-    const struct plumb_link *link; /* NULL: no device attached */
+    const struct plumb_link *link; /* NULL if no device is attached */
     char link_name[PLUMB_COMM_TEXT];
     struct plumb_comm_device device;
     struct {
-        float *grad; /* NULL: no reduction in parts is in progress */
+        float *grad; /* NULL if no reduction in parts is in progress */
         int64_t n, from;
-    } parts;                 /* grad[from, n) is enqueued */
-    struct plumb_nccl *nccl; /* comm_nccl.c; NULL: NCCL is not attached */
+    } parts;                 /* elements grad[from, n) are already enqueued for reduction */
+    struct plumb_nccl *nccl; /* state of comm_nccl.c; NULL if NCCL is not attached */
     struct {
         float *out, *in; /* (device.piece,) host */
         float *sum;      /* (device.piece,) device: the values to add */
@@ -121,12 +122,13 @@ void plumb_comm_base_fini(plumb_comm *c);
 
 /* The arguments of a collective that must be the same on every rank. */
 struct plumb_args {
-    int64_t n;      /* elements or bytes; -1 = may differ between ranks */
-    const char *op; /* "sum"; NULL = none */
-    int root;       /* -1 = none */
+    int64_t n;      /* number of elements or bytes; -1 if it may differ between ranks */
+    const char *op; /* name of the operation ("sum"); NULL if there is none */
+    int root;       /* root rank; -1 if there is none */
 };
 
-/* Every collective calls enter once at its begin and leave once at its end. leave returns st. */
+/* Every collective calls plumb_coll_enter once at its start and plumb_coll_leave once at its end.
+ * leave returns st. */
 plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_args args);
 plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st);
 
@@ -144,7 +146,7 @@ static inline int plumb_coll_site(const plumb_comm *c)
     return c->heartbeat.here.site;
 }
 
-/* raised = max(raised, value) */
+/* Sets c->raised to max(c->raised, value). */
 void plumb_coll_raise(plumb_comm *c, int64_t value);
 
 /* collective_check.c: compares this call of all ranks. If they differ, every rank fails with
@@ -160,7 +162,7 @@ plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
 plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m);
 void plumb_take_copy(void *arg, const void *piece, int64_t at, int64_t bytes); /* arg: dest */
 
-/* Largest power of two <= n. */
+/* Returns the largest power of two <= n, for n >= 1. */
 static inline int plumb_pow2_floor(int n)
 {
     int p = 1;

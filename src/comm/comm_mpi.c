@@ -1,4 +1,4 @@
-/* comm_mpi.c - the ranks of MPI_COMM_WORLD.
+/* comm_mpi.c - creates and destroys the communicator of the ranks of MPI_COMM_WORLD.
  * Layer 1. Includes comm/ and base/ only; mpi.h stays in comm_mpi.c and mpi_*. */
 #include <errno.h>
 #include <math.h>
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "comm/mpi_impl.h"
 
-#define START_S 20.0 /* least seconds that a rank may take from MPI_Init to meet() */
+#define START_S 20.0 /* s; every rank has at least this time from MPI_Init to meet() */
 
 static void mpi_abort(plumb_comm *c, int exit_code)
 {
@@ -63,8 +63,8 @@ static const struct plumb_comm_ops mpi_ops = {
     .destroy = mpi_destroy,
 };
 
-/* Rank and size among the ranks of this host. They come from MPI, because launchers set different
- * environment variables for them. */
+/* Sets this rank's number among the ranks of its host, and their number. They come from MPI,
+ * because launchers set different environment variables for them. */
 static plumb_status find_local(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;
@@ -113,7 +113,8 @@ static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout
     return PLUMB_OK;
 }
 
-/* All ranks have arrived. If an MPI call fails here, MPI ends all ranks with its own message. */
+/* Creates the MPI communicators, after all ranks have arrived. If an MPI call fails here, MPI ends
+ * all ranks with its own message. */
 static plumb_status connect_ranks(struct plumb_mpi *m)
 {
     PLUMB_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm));
@@ -158,7 +159,7 @@ plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
 
     plumb_status st = PLUMB_OK;
     pthread_mutex_init(&m->lock, NULL);
-    /* Two threads call MPI, one at a time: the creating thread and the heartbeat. */
+    /* Two threads call MPI, one at a time: this thread and the heartbeat thread. */
     if (!running && MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_COMM, fail, "MPI_Init_thread failed");
     m->finalize = !running;

@@ -36,7 +36,7 @@ plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st)
     return st;
 }
 
-/* *busy = whether the last call is still in progress. */
+/* Sets *busy to true if the last NCCL call is still in progress. */
 static plumb_status look(plumb_comm *c, bool *busy)
 {
     ncclResult_t state = ncclSuccess;
@@ -46,7 +46,8 @@ static plumb_status look(plumb_comm *c, bool *busy)
     return PLUMB_OK;
 }
 
-/* stuck_s applies only when all ranks send heartbeats: a silent rank is reported long before. */
+/* Starts a wait. Its limit stuck_s matters only if all ranks send heartbeats, because a silent rank
+ * is reported earlier. */
 static struct plumb_wait wait_from_now(const plumb_comm *c)
 {
     const double limit = c->nccl->queuing ? 0 : 2 * c->heartbeat.timeout_s;
@@ -116,7 +117,7 @@ static void release(plumb_comm *c)
     c->nccl = NULL;
 }
 
-/* Collective. */
+/* Sends the id of the NCCL communicator from rank 0 to every rank. Collective. */
 static plumb_status share_id(plumb_comm *c, ncclUniqueId *id)
 {
     ncclResult_t e = ncclSuccess;
@@ -130,7 +131,7 @@ static plumb_status share_id(plumb_comm *c, ncclUniqueId *id)
     return plumb_comm_broadcast(c, id, (int64_t)sizeof(*id), 0);
 }
 
-/* Called inside of a collective, so on every rank. */
+/* Creates the NCCL communicator. Every rank calls it inside of a collective. */
 static plumb_status init(plumb_comm *c, ncclUniqueId id)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -183,7 +184,7 @@ fail:
     return st;
 }
 
-/* No rank has an operation in flight. */
+/* Ends the NCCL communicator, when no rank has an operation in flight. */
 static plumb_status finish(plumb_comm *c)
 {
     PLUMB_NCCL(c, ncclCommFinalize(c->nccl->comm));

@@ -30,9 +30,9 @@ struct world {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int n, alive;
-    struct mailbox *box; /* (n,n) by sender, receiver */
-    plumb_comm **member; /* (n,); NULL: destroyed */
-    plumb_status failed; /* once set, every call returns it */
+    struct mailbox *box; /* (n,n) by sender and receiver */
+    plumb_comm **member; /* (n,) communicators of the ranks; NULL once destroyed */
+    plumb_status failed; /* the first failure of any rank; every later call returns it */
     char why[768];
     _Atomic int64_t raised;
 };
@@ -47,7 +47,7 @@ static struct world *world_of(plumb_comm *c)
     return ((struct thread_comm *)c)->world;
 }
 
-/* Call with the lock held. The first failure is kept. */
+/* Records a failure of all ranks, unless there is one already. Call it with the lock held. */
 static void fail_world(struct world *w, plumb_status st, const char *why)
 {
     if (w->failed == PLUMB_OK) {

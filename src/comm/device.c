@@ -6,7 +6,7 @@
 #include "base/num.h"
 #include "comm/comm_impl.h"
 
-#define PIECE ((int64_t)2 << 20) /* floats; used if the device sets no size */
+#define PIECE ((int64_t)2 << 20) /* floats of a piece, if the device sets no size */
 
 static plumb_status swap_piece(plumb_comm *c, const struct plumb_swap *s, struct plumb_range give,
                                struct plumb_range take)

@@ -1,4 +1,4 @@
-/* heartbeat.c - the heartbeat thread, and the decision when a waiting rank gives up.
+/* heartbeat.c - the heartbeat thread, and the checks that end the wait for a dead or late rank.
  * Layer 1. Includes comm/ and base/ only. */
 #include "comm/heartbeat.h"
 
@@ -16,8 +16,9 @@
 
 #define MAX_WAIT_S 1800.0 /* the default of plumb_comm_max_wait */
 
-/* Seconds between two heartbeats: a tenth of the timeout, within [0.1 s, 1 s]. A note costs about
- * 1 us, so with many ranks the period grows until all notes together take 0.1 % of a core. */
+/* Returns the seconds between two heartbeats: a tenth of the timeout, within [0.1 s, 1 s]. A note
+ * costs about 1 us, so with many ranks the period is longer: all notes take at most 0.1 % of a
+ * core. */
 static double period_of(double timeout_s, int size)
 {
     const double wanted = timeout_s > 0 ? timeout_s / 10 : 1;
@@ -71,8 +72,8 @@ struct timespec plumb_clock_in(double seconds)
     return t;
 }
 
-/* If sending fails, the thread ends. The other ranks then get no more notes and report this rank.
- */
+/* The heartbeat thread. It ends if sending fails; the other ranks then get no more notes and report
+ * this rank. */
 static void *heartbeat(void *arg)
 {
     plumb_comm *c = arg;
@@ -234,7 +235,7 @@ static void put_me(struct text *t, const plumb_comm *c)
     put(t, ", phase \"%s\": ", here->phase);
 }
 
-/* rank 1 on HOST, for 3 s in phase "rollout" after agree (call 7, train/align.c:42) */
+/* Appends: rank 1 on HOST, for 3.0 s in phase "rollout" after agree (call 7, stage/align.c:42) */
 static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
 {
     const struct plumb_heard *h = &c->heartbeat.heard[r];
@@ -246,7 +247,8 @@ static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
     put_call(t, h->note.doing, h->note.call, h->note.site);
 }
 
-/* The limits are read without the lock: only this thread sets them. */
+/* Returns the seconds without a note after which a rank counts as dead; 0 = no limit. It reads the
+ * limits without the lock, because only this thread sets them. */
 static double silence_limit(const struct plumb_heartbeat *w)
 {
     if (!w->running) /* a busy rank sends no notes then, so only max_wait applies */
@@ -274,8 +276,8 @@ static bool is_late(const plumb_comm *c, const struct plumb_heard *h, double now
     return h->note.call < c->heartbeat.here.call;
 }
 
-/* The rank is late but alive. If its notes have stopped, wait for more heartbeats before deciding.
- */
+/* Returns true if a rank is late but alive: its last note is less than 3 heartbeat periods old, or
+ * this communicator has no heartbeat thread. */
 static bool is_busy(const plumb_comm *c, const struct plumb_heard *h, double now)
 {
     return is_late(c, h, now) && (!c->heartbeat.running || now - h->at < 3 * c->heartbeat.period_s);
@@ -293,7 +295,7 @@ static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double 
     return n;
 }
 
-/* Only the lowest of the waiting ranks writes the log line. */
+/* Returns true if this rank writes the log line: it is the lowest of the waiting ranks. */
 static bool speaks(const plumb_comm *c)
 {
     for (int r = 0; r < c->rank; r++)
@@ -330,7 +332,7 @@ static plumb_status compare_calls(const plumb_comm *c, struct text *t, double no
     return PLUMB_OK;
 }
 
-/* All ranks have entered the collective, but nothing moved for stuck_s seconds. */
+/* Returns true if all ranks have entered the collective, but no bytes moved for stuck_s seconds. */
 static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
 {
     bool late = false;

@@ -1,10 +1,10 @@
-/* heartbeat.h - the heartbeat: which rank is where, and when a waiting rank gives up.
+/* heartbeat.h - the heartbeat: tells each rank what the others do, and ends waits for dead ranks.
  * Layer 1. Includes comm.h and base/. For src/comm only.
  *
- * Each rank runs a heartbeat thread. Once per period it sends every other rank a note: the process
- * is alive, and where it is. A waiting rank therefore knows whether another rank is late (it is
- * logged, and allowed up to max_wait) or dead or stopped (no note for timeout seconds: an error).
- * The message names that rank. */
+ * Each rank runs a heartbeat thread. Once per period it sends every other rank a note, which shows
+ * that the process is alive and which collective or phase it is in. So a waiting rank can tell if
+ * another rank is late (this is logged, and allowed up to max_wait) or dead or stopped (no note for
+ * timeout seconds: an error). The message names that rank. */
 #ifndef PLUMB_COMM_HEARTBEAT_H
 #define PLUMB_COMM_HEARTBEAT_H
 
@@ -17,26 +17,28 @@
 #define PLUMB_COMM_TEXT 64
 #define PLUMB_SITE_TEXT 48
 
-/* The most ranks that one call of ops->send_heartbeat sends a note to. MPI is locked during the
- * call, so it must be short; the next call continues with the next ranks. */
+/* The largest number of ranks that one call of ops->send_heartbeat sends a note to. MPI is locked
+ * during the call, so it must be short; the next call continues with the next ranks. */
 #define PLUMB_HEARTBEAT_RANKS 64
 
 /* The note that a rank sends the others. */
 struct plumb_note {
-    int64_t call;   /* collectives entered */
+    int64_t call;   /* number of collectives that the rank has entered so far */
     int64_t raised; /* the largest value raised by any rank that it knows of */
     double busy_s;  /* seconds since it entered or left that call, or changed its phase */
-    int32_t inside; /* 1: it is inside of the call; 0: it has left it */
-    int32_t gone;   /* 1: it has destroyed its communicator */
+    int32_t inside; /* 1 if the rank is inside collective number `call`, 0 if it has left it */
+    int32_t gone;   /* 1 if the rank has destroyed its communicator */
     char doing[24], site[PLUMB_SITE_TEXT], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
 };
 
+/* The last news from another rank. */
 struct plumb_heard {
-    struct plumb_note note; /* the newest note of this rank */
-    double at;              /* when it arrived; before the first note, when the heartbeat began */
+    struct plumb_note note; /* the newest note of that rank */
+    double at;              /* time of its arrival; before the first note, start of the heartbeat */
 };
 
-/* Where this rank is. Only its own thread writes this, and it holds the heartbeat's lock. */
+/* The collective and phase of this rank. Only the rank's own thread writes this, with the
+ * heartbeat's lock held. */
 struct plumb_here {
     int64_t call;      /* collectives entered so far: the same number on every rank */
     const char *doing; /* static name of the current or last collective */

@@ -1,4 +1,4 @@
-/* mpi_heartbeat.c - the heartbeat notes as MPI messages.
+/* mpi_heartbeat.c - sends and receives the heartbeat notes as MPI messages.
  * Layer 1. Includes comm/ and base/ only.
  *
  * Notes are sent on a communicator of their own, by the heartbeat thread or by a waiting rank. No
@@ -20,7 +20,7 @@
 #define SHARE_S  2e-3 /* seconds between two checks for raised values */
 
 #define UNANSWERED                                                                                 \
-    16 /* most unread notes to one rank: a stopped rank must not use up MPI's buffers */
+    16 /* most unread notes to one rank, so that a stopped rank does not fill MPI's buffers */
 
 plumb_status plumb_mail_prepare(struct plumb_mpi *m)
 {
@@ -125,7 +125,7 @@ void plumb_mail_share_raised(plumb_comm *c)
     const double now = plumb_now();
     if (c->broken || (raised == m->mail.spread && now - m->mail.shared < SHARE_S) ||
         pthread_mutex_trylock(&m->lock) != 0)
-        return; /* the next call or the heartbeat does it */
+        return; /* the next call or the heartbeat thread exchanges the values */
     m->mail.shared = now;
     m->mail.spread = raised;
     plumb_status st = listen(m);
@@ -135,7 +135,7 @@ void plumb_mail_share_raised(plumb_comm *c)
     c->broken = st != PLUMB_OK;
 }
 
-/* Call with the lock held. */
+/* Exchanges notes and checks the limits of a wait. Call it with the lock held. */
 static plumb_status talk(struct plumb_mpi *m, struct plumb_wait *wait)
 {
     char why[768];

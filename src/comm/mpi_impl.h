@@ -26,8 +26,8 @@ struct plumb_flow {
 /* How the other ranks find a rank's memory file, and whether they could open it. device and inode
  * identify the file: in another container the same process id may be another process. */
 struct plumb_address {
-    int64_t pid, fd, device, inode; /* fd -1: none */
-    int64_t reads;                  /* 1: this rank has mapped the memory of all of its peers */
+    int64_t pid, fd, device, inode; /* fd is -1 if the rank has no memory file */
+    int64_t reads;                  /* 1 if this rank has mapped the memory of all its peers */
     int64_t step, error; /* the step that failed (enum plumb_window_step), and its errno */
 };
 enum plumb_window_step { PLUMB_WINDOW_NONE, PLUMB_WINDOW_MAKE, PLUMB_WINDOW_OPEN };
@@ -38,20 +38,20 @@ struct plumb_window {
     int64_t number; /* counts the calls of alloc from 1; 0 = unused entry */
     int64_t bytes;
     char *mine;
-    char **peer; /* (size,): the windows of the other ranks; NULL: not readable */
+    char **peer; /* (size,) the windows of the other ranks; NULL where this rank cannot read it */
 };
 
 /* The ranks of this host. All arrays are allocated before the first exchange, so that no rank can
  * run out of memory during it. */
 struct plumb_shared {
     MPI_Comm host;
-    bool on;                       /* the rings may be used; the same on every rank */
+    bool on;                       /* true if the rings may be used; the same on every rank */
     int *world_of;                 /* (local_size,) world rank by local rank */
-    struct plumb_ring **ring;      /* (size,) by world rank; NULL: not on this host, or no ring */
-    char *own_ring, **peer_ring;   /* peer_ring (size,): as in plumb_window */
-    struct plumb_address *address; /* (size,) */
-    int64_t *count;                /* (size,) */
-    char **peer;                   /* (PLUMB_WINDOWS, size) */
+    struct plumb_ring **ring;      /* (size,) by world rank; NULL on another host or without ring */
+    char *own_ring, **peer_ring;   /* memory of this rank's ring; (size,) those of the peers */
+    struct plumb_address *address; /* (size,) by world rank */
+    int64_t *count;                /* (size,) bytes of each rank in an allgather */
+    char **peer;                   /* (PLUMB_WINDOWS, size) memory of all plumb_window.peer */
     int64_t windows;               /* calls of alloc so far, the number of the newest window */
     struct plumb_window window[PLUMB_WINDOWS];
 };
@@ -73,10 +73,10 @@ struct plumb_mail {
 struct plumb_mpi {
     plumb_comm base;
     MPI_Comm comm;
-    bool finalize;        /* this communicator initialised MPI */
-    bool up;              /* create has succeeded */
-    char *staging;        /* (PLUMB_MPI_DEPTH, PLUMB_MPI_BLOCK) incoming messages */
-    bool threads;         /* the heartbeat thread may call MPI */
+    bool finalize;        /* true if this communicator initialised MPI and must finalize it */
+    bool up;              /* true after a successful create */
+    char *staging;        /* (PLUMB_MPI_DEPTH, PLUMB_MPI_BLOCK) bytes of incoming messages */
+    bool threads;         /* true if MPI lets the heartbeat thread call it */
     pthread_mutex_t lock; /* held for every MPI call while the heartbeat runs; protects the notes */
     struct plumb_mail mail;
     struct plumb_shared shared;
@@ -87,7 +87,7 @@ static inline struct plumb_mpi *plumb_mpi_of(plumb_comm *c)
     return (struct plumb_mpi *)c;
 }
 
-/* PLUMB_ERR_COMM with MPI's own text for error e of `call`. */
+/* Raises PLUMB_ERR_COMM with MPI's text for the error e of `call`. */
 plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e);
 #define PLUMB_MPI(call)                                                                            \
     do {                                                                                           \
@@ -125,7 +125,8 @@ void plumb_window_destroy(struct plumb_mpi *m);
 /* Returns the number of the window that holds these bytes, and their offset in it; 0 = none. */
 int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t bytes,
                           int64_t *offset);
-/* The address at which this rank has mapped those bytes of a peer; NULL: it has not. */
+/* Returns the address at which this rank has mapped byte `offset` of window `number` of a peer, or
+ * NULL if it has not mapped that window. */
 const void *plumb_window_peer(const struct plumb_mpi *m, int peer, int64_t number, int64_t offset);
 
 /* mpi_heartbeat.c: the notes of the heartbeat as MPI messages. _prepare allocates memory and is
@@ -135,7 +136,7 @@ plumb_status plumb_mail_create(struct plumb_mpi *m);
 void plumb_mail_destroy(struct plumb_mpi *m); /* Collective. */
 plumb_status plumb_mail_heartbeat(plumb_comm *c);
 void plumb_mail_share_raised(plumb_comm *c);
-/* One step of a wait: exchanges notes, checks the limits, and yields the processor. */
+/* Does one step of a wait: exchanges notes, checks the limits, and yields the processor. */
 plumb_status plumb_mail_wait(struct plumb_mpi *m, struct plumb_wait *wait);
 
 #endif

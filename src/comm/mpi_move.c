@@ -42,7 +42,7 @@ static plumb_status post_in(struct plumb_mpi *m, const struct plumb_move *mv, st
     return PLUMB_OK;
 }
 
-/* *came = whether the oldest incoming block has arrived. */
+/* Sets *came to true if the oldest incoming block has arrived. */
 static plumb_status poll_in(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *in,
                             bool *came)
 {
@@ -71,7 +71,7 @@ static plumb_status poll_out(struct plumb_flow *f, bool *moved)
     return PLUMB_OK;
 }
 
-/* Call with the lock held. Posts and polls the blocks of the flows that use MPI. */
+/* Posts and polls the blocks of the flows that use MPI. Call it with the lock held. */
 static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
                          struct plumb_flow *in, bool *moved, bool *came)
 {

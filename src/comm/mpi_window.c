@@ -54,7 +54,7 @@ static char *open_peer(const struct plumb_address *a, int64_t bytes, bool writes
 {
     char path[64], *view = NULL;
     struct stat s;
-    errno = ENOENT; /* used if the peer has no file or it is another file */
+    errno = ENOENT; /* reported if the peer has no file, or the file is not the peer's */
     if (a->fd < 0)
         return NULL;
     snprintf(path, sizeof(path), "/proc/%lld/fd/%lld", (long long)a->pid, (long long)a->fd);
@@ -100,7 +100,7 @@ plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, i
         if (!here.reads && s->address[r].fd >= 0)
             fail(&here, PLUMB_WINDOW_OPEN);
     }
-    /* This also makes sure that all ranks have opened the files before they are closed. */
+    /* this allgather also makes sure that all ranks have opened the files before they are closed */
     if (st == PLUMB_OK)
         st = plumb_coll_allgather(&m->base, s->address, all, s->count, &here, each);
     if (here.fd >= 0)
@@ -112,7 +112,8 @@ plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, i
     return PLUMB_OK;
 }
 
-/* Every rank must call this, even if it is alone on its host or has no free window. */
+/* Allocates a window. Every rank must call this, even if it is alone on its host or has no free
+ * window. */
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);

@@ -8,24 +8,26 @@
 
 #include "comm/comm_impl.h"
 
-#define PLUMB_NCCL_DEPTH 2                  /* pieces in flight */
-#define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats; used if the device sets no size */
+#define PLUMB_NCCL_DEPTH 2                  /* number of pieces in flight */
+#define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats of a piece, if the device sets no size */
 
 struct plumb_nccl {
-    ncclComm_t comm;              /* NULL: not created yet, or aborted */
-    cudaStream_t stream, compute; /* of NCCL; of the kernels that write and read x */
-    bool queuing;                 /* enqueueing: other ranks may arrive later, so no stuck limit */
-    cudaEvent_t ready;            /* x is final and may be sent */
-    cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* a piece has arrived */
-    cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* the piece was added, so its buffer in sum is free */
+    ncclComm_t comm;              /* NULL before it is created and after an abort */
+    cudaStream_t stream, compute; /* stream of NCCL; stream of the kernels that use the vector x */
+    bool queuing; /* true while parts are enqueued: other ranks may come later, so no stuck limit */
+    cudaEvent_t ready;                   /* set when the vector x is final and may be sent */
+    cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* set when a piece has arrived */
+    cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* set when the piece was added: its buffer is free */
     float *sum[PLUMB_NCCL_DEPTH];        /* (device.piece,) device: the values to add */
 };
 
-/* PLUMB_ERR_COMM with NCCL's own text for `call`; PLUMB_ERR_DEVICE with CUDA's. */
+/* Raise PLUMB_ERR_COMM with NCCL's text for the error e of `call`, or PLUMB_ERR_DEVICE with CUDA's.
+ */
 plumb_status plumb_nccl_fail(const plumb_comm *c, const char *file, int line, const char *call,
                              ncclResult_t e);
 plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, cudaError_t e);
-/* A call may continue in the background: call plumb_nccl_settle before the next one. */
+/* Runs an NCCL call and returns on an error. The call may continue in the background: call
+ * plumb_nccl_settle before the next one. */
 #define PLUMB_NCCL(c, call)                                                                        \
     do {                                                                                           \
         const ncclResult_t e_ = (call);                                                            \

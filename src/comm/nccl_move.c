@@ -6,7 +6,7 @@
 #include "base/num.h"
 #include "comm/nccl_impl.h"
 
-/* Work enqueued on `before` so far completes before work enqueued on `after` from now on. */
+/* Makes all later work on stream `after` wait for the work enqueued so far on stream `before`. */
 static plumb_status order(cudaEvent_t event, cudaStream_t before, cudaStream_t after)
 {
     PLUMB_NCCL_CUDA(cudaEventRecord(event, before));
@@ -124,9 +124,9 @@ static void drop_nccl(plumb_comm *c)
     c->nccl->comm = NULL;
 }
 
-/* One piece of every rank's shard: its owner receives the sum, or sends it. Shards differ in
- * length, so this is a group of ncclReduce or ncclBroadcast and not one ncclReduceScatter or
- * ncclAllGather. */
+/* Exchanges piece i of every rank's shard: the owner receives the sum (sum = true), or sends its
+ * values to all. Shards differ in length, so this is a group of ncclReduce or ncclBroadcast, not
+ * one ncclReduceScatter or ncclAllGather. */
 static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
@@ -148,7 +148,7 @@ static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, 
 static plumb_status shards_pieces(plumb_comm *c, float *x, int64_t n, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
-    const struct plumb_range first = plumb_comm_shard(c, n, 0); /* the longest shard */
+    const struct plumb_range first = plumb_comm_shard(c, n, 0); /* rank 0 has the longest shard */
     const int64_t count = plumb_ceil_div(first.end - first.begin, c->device.piece);
     PLUMB_TRY(order(nccl->ready, nccl->compute, nccl->stream));
     for (int64_t i = 0; i < count; i++) {

@@ -12,8 +12,8 @@
 #include "comm/comm_impl.h"
 #include "comm/tree.h"
 
-/* Splits piece (in elements, begin at a block border) at a block border; the lower half is the
- * larger one. */
+/* Returns the lower or upper half of a range of elements that begins at a block border. The split
+ * is at a block border too, and the lower half is never the smaller one. */
 static struct plumb_range half_of(struct plumb_range piece, bool upper)
 {
     const int64_t blocks = plumb_ceil_div(piece.end - piece.begin, PLUMB_SHARD_BLOCK);
@@ -39,7 +39,7 @@ static void take_add(void *arg, const void *piece, int64_t at, int64_t bytes)
                      bytes / (int64_t)sizeof(float));
 }
 
-/* The exchange of vectors in host memory. */
+/* Exchanges the ranges of *s in host memory. */
 static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
 {
     const int64_t size = (int64_t)sizeof(float);

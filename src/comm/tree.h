@@ -19,10 +19,12 @@
 
 #include "comm/comm.h"
 
-/* The leaves [begin, end) of this rank; may be empty. leaves >= 0. */
+/* Returns the leaves [begin, end) of a step of `leaves` leaves (>= 0) that a rank owns; the range
+ * may be empty. */
 struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size);
-/* The largest number of leaves that this rank gets for any step of at most `leaves` leaves. A step
- * with fewer leaves may give it more: the second of two ranks gets 1 of 5 leaves, but 2 of 4. */
+/* Returns the largest number of leaves that a rank gets in any step of at most `leaves` leaves. A
+ * step with fewer leaves may give it more: the second of two ranks gets 1 of 5 leaves, but 2 of 4.
+ */
 int64_t plumb_tree_most(int64_t leaves, int rank, int world_size);
 
 /* Local accumulation: a stack of gradient buffers, like the digits of a binary counter. For the
@@ -34,9 +36,10 @@ struct plumb_tree_step {
     int buffer, merges;
 };
 struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t);
-int plumb_tree_buffers(int64_t count); /* gradient buffers needed; at least 1 */
+/* Returns the number of gradient buffers that `count` local leaves need; at least 1. */
+int plumb_tree_buffers(int64_t count);
 
-/* dst (n,) += src (n,): left subtree += right subtree. */
+/* Adds the sum of a right subtree, src (n,), to that of the left subtree, dst (n,). */
 void plumb_tree_merge(float *dst, const float *src, int64_t n);
 /* Fills dst with the sum of a rank that has no leaves: -0.0, the only value y for which x + y has
  * the bits of x for every x. */
