@@ -417,7 +417,15 @@ static struct plumb_dataset **data(void *run)
     return &((struct plumb_align_run *)run)->data;
 }
 
+static plumb_status check(const struct plumb_config *cfg)
+{
+    PLUMB_REQUIRE(*cfg->data.prompts, PLUMB_ERR_CONFIG,
+                  "data.prompts: is not set; name a JSONL file of prompts");
+    return PLUMB_OK;
+}
+
 const struct plumb_job plumb_job_align = {.name = "align",
+                                          .check = check,
                                           .size = sizeof(struct plumb_align_run),
                                           .setup = setup,
                                           .work = work,

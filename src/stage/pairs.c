@@ -134,6 +134,13 @@ static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plum
                       (value[VALUE_CHOSEN] - value[VALUE_REJECTED]) * scale);
 }
 
+static plumb_status check(const struct plumb_config *cfg)
+{
+    PLUMB_REQUIRE(*cfg->data.train, PLUMB_ERR_CONFIG,
+                  "data.train: is not set; name a JSONL file of prompt, chosen and rejected");
+    return PLUMB_OK;
+}
+
 static plumb_status read_data(struct pairs *s)
 {
     struct plumb_trainer *t = s->t;
@@ -142,8 +149,6 @@ static plumb_status read_data(struct pairs *s)
         return PLUMB_OK; /* the memory plan has already read it */
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec);
-    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
-                  "data.train: is not set; name a JSONL file of prompt, chosen and rejected");
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
@@ -386,12 +391,14 @@ static struct plumb_dataset **data(void *run)
 }
 
 const struct plumb_job plumb_job_reward = {.name = "reward",
+                                           .check = check,
                                            .size = sizeof(struct pairs),
                                            .setup = setup_reward,
                                            .work = work,
                                            .release = release,
                                            .data = data};
 const struct plumb_job plumb_job_prefer = {.name = "prefer",
+                                           .check = check,
                                            .size = sizeof(struct pairs),
                                            .setup = setup_prefer,
                                            .work = work,

@@ -51,8 +51,6 @@ static plumb_status open_prompts(struct plumb_align_run *a)
         return PLUMB_OK; /* the memory plan has already read it */
     if (a->t->backend->dry && !*cfg->data.prompts)
         return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
-    PLUMB_REQUIRE(cfg->data.prompts && *cfg->data.prompts, PLUMB_ERR_CONFIG,
-                  "data.prompts: is not set; name a JSONL file of prompts");
     const bool guided = a->method->guides & PLUMB_GUIDE_PRINCIPLES;
     const bool contrast = a->method->guides & PLUMB_GUIDE_CONTRARY;
     struct plumb_buf principle = {0}, contrary = {0};

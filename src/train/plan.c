@@ -169,6 +169,7 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
 {
     struct plumb_dataset *data = NULL;
     int64_t planned = 0;
+    PLUMB_TRY(j->check(s->cfg));
     plumb_status st = plumb_gemm_cache_tune(s);
     if (st == PLUMB_OK)
         st = reserve(&planned, &data, j, s);

@@ -13,6 +13,9 @@
 struct plumb_job {
     const char *name; /* name of the command */
     int64_t size;     /* bytes of the command's run struct; it is zeroed before setup */
+    /* Checks that the configuration names the data. A run needs it, a plan does not. The answer is
+     * the same on all ranks. PLUMB_ERR_CONFIG. */
+    plumb_status (*check)(const struct plumb_config *cfg);
     /* Opens and allocates everything. If *data(run) is not NULL, the data were read already. On a
      * dry backend it writes nothing and starts no program. Collective. */
     plumb_status (*setup)(void *run, const struct plumb_trainer_source *s);

@@ -83,6 +83,13 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, false, held_out_block, s, row);
 }
 
+static plumb_status check(const struct plumb_config *cfg)
+{
+    PLUMB_REQUIRE(*cfg->data.train, PLUMB_ERR_CONFIG,
+                  "data.train: is not set; name a JSONL file of messages or prompt and completion");
+    return PLUMB_OK;
+}
+
 static plumb_status read_data(struct sft *s)
 {
     struct plumb_trainer *t = s->t;
@@ -92,8 +99,6 @@ static plumb_status read_data(struct sft *s)
         return PLUMB_OK;
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec);
-    PLUMB_REQUIRE(cfg->data.train && *cfg->data.train, PLUMB_ERR_CONFIG,
-                  "data.train: is not set; name a JSONL file of messages or prompt and completion");
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
@@ -150,6 +155,7 @@ static struct plumb_dataset **data(void *run)
 }
 
 const struct plumb_job plumb_job_sft = {.name = "sft",
+                                        .check = check,
                                         .size = sizeof(struct sft),
                                         .setup = setup,
                                         .work = work,

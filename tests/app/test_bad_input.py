@@ -293,6 +293,15 @@ def configuration(b):
         b.bench.check(r.err.count("learning_rate") == 1, "2 ranks say the same:", r)
 
 
+def missing_data(b):
+    """A training command without its data: a plan assumes records then, a run must not."""
+    for command, key in (("sft", "train"), ("reward", "train"), ("prefer", "train"), ("align", "prompts")):
+        for name, more in (("not given", []), ("empty", [f"data.{key}="])):
+            out = b.folder / "no-data"
+            args = [command, f"model={b.model}", f"output_dir={out}", "data.max_tokens=64", *more]
+            b.expect(f"{command}, data.{key} {name}", args, f"data.{key}", "is not set", out=out)
+
+
 # ---- what changes under a run -------------------------------------------------------------------
 
 def changed_inputs(b):
@@ -518,8 +527,8 @@ def lost_rank(b):
 
 def test(bench):
     b = Bad(bench)
-    for part in (models, records, pairs, configuration, changed_inputs, rewards, outputs, pipe,
-                 disk_full, lost_rank):
+    for part in (models, records, missing_data, pairs, configuration, changed_inputs, rewards,
+                 outputs, pipe, disk_full, lost_rank):
         part(b)
 
 
