@@ -1,4 +1,4 @@
-/* bleu.c - corpus BLEU.
+/* bleu.c - tokenizes texts as mteval-v13a does, and computes corpus BLEU.
  * Layer 5. Includes eval/bleu.h, eval/ngram.h, base/, io/, text/utf8.h. */
 #include "eval/bleu.h"
 
@@ -16,7 +16,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* ASCII punctuation except ' , - . */
+/* Returns true if c is a token of its own: ASCII punctuation except ' , - . */
 static bool stands_alone(char c)
 {
     return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
@@ -28,14 +28,14 @@ static bool is_stop(char c)
     return c == '.' || c == ',';
 }
 
-/* White space as defined by Python's str.split. */
+/* Returns true if s begins with white space as Python's str.split defines it. */
 static bool is_space(const char *s)
 {
     const uint32_t c = plumb_utf8_at(s);
     return plumb_utf8_is_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
-/* b = a with every `from` replaced by `to`. */
+/* Sets b to the text of a with every `from` replaced by `to`. */
 static plumb_status replace(struct plumb_buf *b, const struct plumb_buf *a, const char *from,
                             const char *to)
 {
@@ -48,8 +48,8 @@ static plumb_status replace(struct plumb_buf *b, const struct plumb_buf *a, cons
     return plumb_buf_add_text(b, at);
 }
 
-/* b = a after one of the four substitutions of mteval-v13a. They scan from left to right and match
- * one or two ASCII characters, so the text can be processed byte by byte. */
+/* Sets b to the text of a after one of the four substitutions of mteval-v13a. They scan from left
+ * to right and match one or two ASCII characters, so the text can be processed byte by byte. */
 static plumb_status separate(struct plumb_buf *b, const struct plumb_buf *a, int rule)
 {
     const char *s = plumb_buf_text(a), *end = s + a->len;
@@ -73,7 +73,7 @@ static plumb_status separate(struct plumb_buf *b, const struct plumb_buf *a, int
     return PLUMB_OK;
 }
 
-/* *a = the text with the blanks that mteval-v13a inserts between tokens; *b is scratch. */
+/* Sets *a to the text with the blanks that mteval-v13a inserts between tokens; *b is scratch. */
 static plumb_status put_blanks(struct plumb_buf *a, struct plumb_buf *b, const char *text)
 {
     static const char *const pair[][2] = {{"<skipped>", ""}, {"-\n", ""},    {"\n", " "},
@@ -118,7 +118,7 @@ done:
     return st;
 }
 
-/* *id (*n,) = the hash of each token's bytes. The caller frees *id. */
+/* Sets *id (*n,) to the hash of the bytes of each token of the text. The caller frees *id. */
 static plumb_status number_tokens(uint64_t **id, int64_t *n, const char *text)
 {
     struct plumb_buf b = {0};
@@ -136,7 +136,7 @@ static plumb_status number_tokens(uint64_t **id, int64_t *n, const char *text)
     return st;
 }
 
-/* The size of the multiset intersection of two ascending lists. */
+/* Returns the size of the multiset intersection of two ascending lists a (n,) and b (m,). */
 static int64_t common(const uint64_t *a, int64_t n, const uint64_t *b, int64_t m)
 {
     int64_t shared = 0;

@@ -1,4 +1,4 @@
-/* bleu.h - corpus BLEU of answers, with one reference per answer.
+/* bleu.h - computes corpus BLEU of answers, with one reference text per answer.
  * Layer 5. Includes base/.
  *
  *     BLEU = 100 BP exp( 1/4 sum_n log p_n ),   p_n = clipped n-gram matches / n-grams,  n = 1..4
@@ -16,15 +16,16 @@
 
 #define PLUMB_BLEU_ORDER 4
 
-/* Counts over answers. They are integers, so the order of the answers does not matter. */
+/* Sums of counts over answers. They are integers, so the order of the answers does not matter.
+ * match, total: clipped matches and all n-grams of the answers, for n = 1 .. PLUMB_BLEU_ORDER. */
 struct plumb_bleu {
     int64_t match[PLUMB_BLEU_ORDER], total[PLUMB_BLEU_ORDER];
-    int64_t length, reference_length; /* tokens */
+    int64_t length, reference_length; /* tokens of the answers and of their references */
 };
 
 /* Adds the counts of one answer to b. Texts are UTF-8. PLUMB_ERR_NOMEM. */
 plumb_status plumb_bleu_add(struct plumb_bleu *b, const char *answer, const char *reference);
-/* The score, 0 .. 100; 0 without answers. */
+/* Returns the BLEU score, 0 .. 100; 0 if there are no answers. */
 double plumb_bleu_score(const struct plumb_bleu *b);
 /* Appends the tokens of a text to out, each followed by a line end. */
 plumb_status plumb_bleu_tokens(struct plumb_buf *out, const char *text);

@@ -1,4 +1,4 @@
-/* compare.c - decides which runs are comparable, and forms groups of them.
+/* compare.c - checks that runs are comparable, groups them, and computes means over seeds.
  * Layer 5. Includes eval/compare.h, eval/interval.h, base/, train/inputs.h. */
 #include "eval/compare.h"
 
@@ -32,7 +32,8 @@ static bool starts_with(const char *text, const char *head)
     return strncmp(text, head, strlen(head)) == 0;
 }
 
-/* The aspect that an option belongs to; NULL: it is one of the method's settings. */
+/* Returns the aspect (see aspects[]) that an option belongs to, or NULL if the option belongs to
+ * the method's settings. */
 static const char *aspect_of(const char *path)
 {
     static const char *const budget[] = {"train.iterations",    "train.prompts_per_iteration",
@@ -41,7 +42,7 @@ static const char *aspect_of(const char *path)
     for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++)
         if (strcmp(path, budget[i]) == 0)
             return "budget";
-    /* a training run only measures on it, so it does not change the run */
+    /* a training run only evaluates on data.eval, so this option does not change the run */
     if (strcmp(path, "data.eval") == 0)
         return NULL;
     return starts_with(path, "data.") ? "prompts" : starts_with(path, "reward.") ? "reward" : NULL;
@@ -51,7 +52,7 @@ static const char *aspect_of(const char *path)
 struct pair {
     const struct plumb_compare *c;
     const struct plumb_run_results *a, *b;
-    bool same_tokens; /* equal budgets of tokens; the options of the budget may differ */
+    bool same_tokens; /* true if the token budgets are equal: budget options may then differ */
 };
 
 static plumb_status refuse(const struct pair *p, const char *aspect, const char *what,
@@ -70,7 +71,8 @@ static const plumb_json *inputs_of(const plumb_json *root)
     return plumb_json_get(root, "inputs");
 }
 
-/* Compares the content of files or models by their hashes: 1 equal, -1 different, 0 unknown. */
+/* Compares the files or models of an option by their hashes. Returns 1 if they are equal, -1 if
+ * they differ, 0 if a hash is unknown. */
 static int same_content(const plumb_json *a, const plumb_json *b, const char *key)
 {
     switch (plumb_inputs_compare(NULL, 0, inputs_of(a), inputs_of(b), key)) {
@@ -111,8 +113,8 @@ static plumb_status check_option(void *arg, const char *path, const char *then, 
     return refuse(p, aspect, path, then, now);
 }
 
-/* The most tokens that a run without train.generated_tokens may generate; 0 if it uses all prompts
- * of its file, so the number is unknown. */
+/* Returns the largest number of tokens that a run without train.generated_tokens may generate, or 0
+ * if the number is unknown because the run uses all prompts of its file. */
 static int64_t most_of(const struct plumb_config *cfg)
 {
     return cfg->train.iterations * cfg->train.prompts_per_iteration * cfg->generate.group_size *
@@ -189,7 +191,7 @@ plumb_status plumb_compare_check(const struct plumb_compare *c)
 
 struct setting {
     int64_t different;
-    char text[128]; /* out: ", learning_rate 0.0002", the value in the second run */
+    char text[128]; /* the option's value in the second run, as ", learning_rate 0.0002" */
 };
 
 bool plumb_compare_is_setting(const char *path)
@@ -257,7 +259,8 @@ static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_o
     return PLUMB_OK;
 }
 
-/* Groups without a reward come last. Of equal groups, the one that was named first comes first. */
+/* Orders groups for qsort by falling reward. Groups without a reward come last. Of equal groups,
+ * the one that the command line names first comes first. */
 static int by_rank(const void *a, const void *b)
 {
     const struct plumb_compare_group *x = a, *y = b;
@@ -284,7 +287,7 @@ plumb_status plumb_compare_sort(struct plumb_compare *c)
     return st;
 }
 
-/* ---- figures over seeds ------------------------------------------------------------------- */
+/* ---- means over seeds --------------------------------------------------------------------- */
 
 static struct plumb_compare_mean mean_of(const struct plumb_moments *m)
 {

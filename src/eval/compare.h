@@ -1,5 +1,5 @@
-/* compare.h - compares finished runs: whether they are comparable, groups of runs that differ only
- * in the seed, and figures over the seeds of a group.
+/* compare.h - compares finished runs: checks that they are comparable, groups runs that differ only
+ * in the seed, and computes means over the seeds of a group.
  * Layer 5. Includes base/, config/, eval/run_results.h. */
 #ifndef PLUMB_EVAL_COMPARE_H
 #define PLUMB_EVAL_COMPARE_H
@@ -10,19 +10,20 @@
 struct plumb_compare_group {
     char name[200];
     const struct plumb_run_results **run; /* (n,) in the order of the command line */
-    int64_t n, first;                  /* first: the position of run[0] on the command line */
+    int64_t n, first;                     /* first: the position of run[0] on the command line */
 };
 
-/* A figure over the seeds of a group; NaN if there are too few seeds. */
+/* The mean of a result over the n seeds of a group. A value is NaN if there are too few seeds. */
 struct plumb_compare_mean {
     int64_t n;
-    double mean, std, half_width; /* std: divisor n - 1; half_width: of the 95 % interval of mean */
+    double mean, std,
+        half_width; /* std: divisor n - 1; half_width: half the 95 % interval of mean */
 };
 
 struct plumb_compare {
     const struct plumb_config *cfg;
     struct plumb_run_results *run; /* (n,) */
-    const char **label;         /* (n,) NAME of NAME=FOLDER, or the name of the method; owned */
+    const char **label;            /* (n,) NAME of NAME=FOLDER, or the name of the method; owned */
     int64_t n;
     struct plumb_compare_group *group; /* (groups,) */
     int64_t groups;
@@ -33,17 +34,18 @@ struct plumb_compare {
 plumb_status plumb_compare_check(const struct plumb_compare *c);
 /* Sorts the runs into groups, the group with the best reward first. */
 plumb_status plumb_compare_sort(struct plumb_compare *c);
-/* Whether an option is one of a method's settings. Options that say where and under which name a
- * run was made are not. */
+/* Returns true if an option of the configuration is a setting of the method. The options
+ * seed, model, tokenizer and device are not. */
 bool plumb_compare_is_setting(const char *path);
 
-/* The figure over the group's seeds. With `first`, it is that of the model against which wins are
- * counted. */
+/* Returns the mean of result `id` over the group's seeds. If first is true, it is the result of the
+ * model against which the wins are counted. */
 struct plumb_compare_mean plumb_compare_figure(const struct plumb_compare_group *g,
                                                enum plumb_figure id, bool first);
-/* The mean held-out reward, or without an evaluation the mean reward of the last iteration. */
+/* Returns the value by which groups are ranked: the mean held-out reward, or, if the runs were not
+ * evaluated, the mean reward of the last iteration. */
 double plumb_compare_rank(const struct plumb_compare_group *g);
-/* The difference a - b over the seeds that both groups have. */
+/* Returns the mean of the difference a - b of result `id`, over the seeds that both groups have. */
 struct plumb_compare_mean plumb_compare_paired(const struct plumb_compare_group *a,
                                                const struct plumb_compare_group *b,
                                                enum plumb_figure id);

@@ -1,4 +1,4 @@
-/* interval.c - bootstrap over prompts, Student's t over seeds.
+/* interval.c - computes intervals by bootstrap over prompts and by Student's t over seeds.
  * Layer 5. Includes eval/interval.h, align/stats.h, base/. */
 #include "eval/interval.h"
 
@@ -44,8 +44,8 @@ double plumb_t_half_width(double variance, int64_t n)
     const int64_t degrees = n - 1, table = sizeof(t) / sizeof(t[0]);
     if (degrees < 1)
         return NAN;
-    /* Beyond the table: the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5), with an error
-     * below 1e-4. */
+    /* For more degrees of freedom than the table has: the expansion in 1 / degrees (Abramowitz and
+     * Stegun 26.7.5), with an error below 1e-4. */
     const double z = 1.959964, z2 = z * z, d = (double)degrees;
     const double more = z * ((z2 + 1) / (4 * d) + (5 * z2 * z2 + 16 * z2 + 3) / (96 * d * d));
     return (degrees <= table ? t[degrees - 1] : z + more) * sqrt(variance / (double)n);

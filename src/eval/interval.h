@@ -1,4 +1,4 @@
-/* interval.h - confidence intervals of a mean, over prompts and over seeds.
+/* interval.h - computes confidence intervals of a mean, over prompts and over seeds.
  * Layer 5. Includes base/. */
 #ifndef PLUMB_EVAL_INTERVAL_H
 #define PLUMB_EVAL_INTERVAL_H
@@ -7,17 +7,17 @@
 
 #include "base/status.h"
 
-/* out = the 95 % percentile interval of sum(value) / sum(count), by a bootstrap that draws prompts
- * with replacement; the answers to one prompt stay together. value, count (n,): the sum and the
- * number of the figures of each prompt. Draw j of replicate b is Philox of (seed, bootstrap, prompt
- * = b, position = j), so every model and figure uses the same prompts. Replicates with a count of 0
- * are left out; out is NaN if no replicate remains.       Source: Efron and Tibshirani 1993,
- * chapter 13.3, quantiles as R's type 7 */
+/* Sets out to the 95 % percentile interval of sum(value) / sum(count). The bootstrap draws prompts
+ * with replacement, so the answers to one prompt stay together. value, count (n,): the sum and the
+ * number of the values of each prompt. Draw j of replicate b is Philox of (seed, bootstrap, prompt
+ * = b, position = j), so every model and every result uses the same draws. Replicates with a count
+ * of 0 are left out; out is NaN if no replicate remains. Source: Efron and Tibshirani 1993, chapter
+ * 13.3; quantiles as R's type 7. */
 plumb_status plumb_bootstrap(double out[2], const double *value, const double *count, int64_t n,
                              int64_t replicates, uint64_t seed);
 
-/* Half of the width of the 95 % interval of the mean of n values with this sample variance (divisor
- * n - 1): t(n - 1) sqrt(variance / n), Student 1908. NaN for n < 2. */
+/* Returns half the width of the 95 % interval of the mean of n values with this sample variance
+ * (divisor n - 1): t(n - 1) sqrt(variance / n), Student 1908. NaN for n < 2. */
 double plumb_t_half_width(double variance, int64_t n);
 
 #endif

@@ -42,7 +42,8 @@ static plumb_status read_run(struct plumb_run_results *f, const char *path)
     return PLUMB_OK;
 }
 
-/* Reads the last plain reward and the number of generated tokens, which only the metrics have. */
+/* Reads the reward of the last iteration (of plain prompts, if recorded) and the number of
+ * generated tokens from the metrics; eval.json does not have them. */
 static void read_training(struct plumb_run_results *f)
 {
     double tokens = NAN, reward = NAN;
@@ -66,7 +67,7 @@ static void read_model(struct plumb_model_results *m, const plumb_json *v)
             m->figure[i] = plumb_json_real(plumb_json_get(v, info_table[i].key), NAN);
 }
 
-/* Whether path is inside of dir, after links are resolved. */
+/* Returns true if path is dir or inside of dir, after symbolic links are resolved. */
 static bool is_inside(const char *path, const char *dir)
 {
     char *a = realpath(path, NULL), *b = realpath(dir, NULL);

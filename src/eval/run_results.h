@@ -11,8 +11,8 @@
 #include "io/json.h"
 #include "report/metrics.h"
 
-/* The figures by which runs are compared: enum, key, column head, factor, decimals. The keys are
- * those of eval.json, except for the last two figures. */
+/* The results by which runs are compared: enum, key, column head, factor and decimals of the shown
+ * value. The keys are those of eval.json, except for the last two results. */
 #define PLUMB_FIGURE_LIST(X)                                                                       \
     X(REWARD, "reward", "held-out reward", 1, 3)                                                   \
     X(WIN_RATE, "win_rate", "win rate, %", 100, 1)                                                 \
@@ -40,32 +40,32 @@ struct plumb_figure_info {
 };
 const struct plumb_figure_info *plumb_figure_info(enum plumb_figure id);
 
-/* One model of an eval.json. */
+/* The results of one model in an eval.json. */
 struct plumb_model_results {
     char name[64];
-    double figure[PLUMB_FIGURE_COUNT]; /* NaN: not in the file */
+    double figure[PLUMB_FIGURE_COUNT]; /* by enum plumb_figure; NaN if the file does not have it */
 };
 
 struct plumb_run_results {
     const char *dir;  /* borrowed */
-    char command[16]; /* align or prefer */
-    bool ended;       /* its last session ended with "ok" */
-    char commit[64];  /* of the plumb that ran it; "" if run.json has none */
+    char command[16]; /* "align" or "prefer" */
+    bool ended;       /* true if the run's last session ended with "ok" */
+    char commit[64];  /* commit of the plumb that ran it; "" if run.json has none */
     struct plumb_config *cfg;
-    uint64_t start;         /* fingerprint of the first weights */
-    plumb_json *run, *eval; /* run.json, and eval.json or NULL; owned. "inputs" has hashes */
+    uint64_t start;         /* fingerprint of the weights before the first step */
+    plumb_json *run, *eval; /* run.json; eval.json, or NULL if there is none. Owned */
     struct plumb_metrics_row *row;
     int64_t n_rows;
     bool evaluated;
     char evaluation[512]; /* the data, prompts, samples and judge of the evaluation, as text */
-    /* last_reward and generated_tokens are set without an evaluation, too */
+    /* the trained model; without an evaluation only last_reward and generated_tokens are set */
     struct plumb_model_results own;
-    /* the model against which wins are counted, if it is another */
+    /* the model against which the wins are counted, if it is not the trained model */
     struct plumb_model_results first;
 };
 
 /* Reads DIR/run.json, config.effective.yaml and metrics.jsonl. If DIR/EVALUATION/eval.json exists,
- * it also reads the figures of the model whose folder is inside of DIR. The caller must close *out,
+ * it also reads the results of the model whose folder is inside of DIR. The caller must close *out,
  * also after a failure. Errors: PLUMB_ERR_IO if DIR is no run folder; PLUMB_ERR_UNSUPPORTED if the
  * run's command is neither align nor prefer; PLUMB_ERR_FORMAT naming the file. */
 plumb_status plumb_run_results_open(struct plumb_run_results *out, const char *dir,

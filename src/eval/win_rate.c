@@ -1,4 +1,4 @@
-/* win_rate.c - the length-controlled win rate by Newton's method.
+/* win_rate.c - computes the length-controlled win rate by Newton's method.
  * Layer 5. Includes eval/win_rate.h, base/. */
 #include "eval/win_rate.h"
 
@@ -19,7 +19,8 @@ static double length_term(const double *delta, int64_t i, double scale)
     return scale > 0 ? tanh(delta[i] / scale) : 0;
 }
 
-/* The penalised cross-entropy: sum of log(1 + e^z) - won z, computed without overflow. */
+/* Returns the cross-entropy plus the ridge penalty: the sum of log(1 + e^z) - won z, computed
+ * without overflow, where z is the log-odds of a win. */
 static double objective(const double w[2], const double *won, const double *delta, int64_t n,
                         double scale)
 {
@@ -31,7 +32,8 @@ static double objective(const double w[2], const double *won, const double *delt
     return sum;
 }
 
-/* step = H^-1 gradient at w; returns the gradient's largest element. */
+/* Sets step to H^-1 g, where g and H are gradient and Hessian of the objective at w. Returns the
+ * largest absolute element of g. */
 static double newton_step(double step[2], const double w[2], const double *won, const double *delta,
                           int64_t n, double scale)
 {

@@ -1,4 +1,4 @@
-/* axis.c - ranges of axes, ticks and their labels.
+/* axis.c - computes the ranges of axes, their ticks and the labels of these.
  * Layer 4. Includes report/axis.h. */
 #include "report/axis.h"
 

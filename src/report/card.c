@@ -1,4 +1,4 @@
-/* card.c - the model card.
+/* card.c - writes the model card.
  * Layer 4. Includes base/, io/. */
 #include "report/card.h"
 
@@ -9,7 +9,8 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* Whether s is "org/name" of letters, digits, '-', '_' and '.', as the hub accepts, and no file. */
+/* Returns true if s looks like a name of the Hugging Face hub and not like a file: "org/name" of
+ * letters, digits, '-', '_' and '.'. */
 static bool is_hub_name(const char *s)
 {
     int slashes = 0;
@@ -24,7 +25,7 @@ static bool is_hub_name(const char *s)
     return slashes == 1;
 }
 
-/* Writes value as a quoted JSON string, which is valid YAML, too. */
+/* Appends "key: value" with value as a quoted JSON string, which is valid YAML, too. */
 static plumb_status put_yaml(struct plumb_buf *b, const char *key, const char *value)
 {
     PLUMB_TRY(plumb_buf_addf(b, "%s: ", key));

@@ -1,4 +1,4 @@
-/* card.h - README.md of a checkpoint: the model card.
+/* card.h - writes the model card, the README.md of a checkpoint.
  * Layer 4. Includes base/, io/. */
 #ifndef PLUMB_REPORT_CARD_H
 #define PLUMB_REPORT_CARD_H
@@ -16,12 +16,12 @@ struct plumb_card_field {
 /* The contents of the card. All text is borrowed and UTF-8. */
 struct plumb_card {
     const char *base_model; /* folder or name of the model that the run started from */
-    const char *method;                       /* "psle" */
-    const char *dataset;                      /* prompt file or name; NULL = none named */
-    const char *license;                      /* of the weights; NULL = "other" */
-    const struct plumb_card_field *parameter; /* key hyper-parameters */
+    const char *method;     /* name of the method ("psle") */
+    const char *dataset;    /* file or name of the data; NULL if not known */
+    const char *license;    /* license of the weights; NULL stands for "other" */
+    const struct plumb_card_field *parameter; /* (n_parameter,) the main hyper-parameters */
     int64_t n_parameter;
-    const struct plumb_card_field *metric; /* figures at this step */
+    const struct plumb_card_field *metric; /* (n_metric,) the metrics at this step */
     int64_t n_metric;
 };
 

@@ -15,7 +15,8 @@ static double px(const struct plumb_axis *a, double x)
     return LEFT + plumb_axis_share(a, x) * (WIDTH - LEFT - RIGHT);
 }
 
-/* Returns false if there is no finite value. */
+/* Sets the axis to cover all means and values, and the intervals as far as plumb_axis_reach allows.
+ * Returns false if no value is finite. */
 static bool make_axis(struct plumb_axis *out, const struct plumb_forest *f)
 {
     struct plumb_axis a = plumb_axis_empty(), ends = a;

@@ -1,4 +1,4 @@
-/* forest.h - a forest plot as inline SVG: one row per name with its mean and interval.
+/* forest.h - draws a forest plot as inline SVG: one row per label, with its mean and interval.
  * Layer 4. Includes base/. */
 #ifndef PLUMB_REPORT_FOREST_H
 #define PLUMB_REPORT_FOREST_H
@@ -10,8 +10,8 @@
 
 struct plumb_forest_row {
     const char *label;
-    double mean, lo, hi; /* non-finite values are not drawn; lo = hi: no interval */
-    const double *value; /* (n,) the single values, drawn as small rings; NULL: none */
+    double mean, lo, hi; /* mean and interval, if finite; lo = hi: no interval */
+    const double *value; /* (n,) the single values, drawn as small rings; NULL if there are none */
     int64_t n;
 };
 
@@ -19,7 +19,7 @@ struct plumb_forest {
     const char *title, *x_label;        /* x_label includes the unit */
     const struct plumb_forest_row *row; /* (n_rows,) from top to bottom */
     int64_t n_rows;
-    double start; /* the value before training, a dashed line; NaN: none */
+    double start; /* the value before training, drawn as a dashed line; NaN draws no line */
     double most;  /* the upper limit of the axis */
 };
 

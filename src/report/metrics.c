@@ -1,4 +1,4 @@
-/* metrics.c - metrics.jsonl and the console line.
+/* metrics.c - writes and reads metrics.jsonl, and writes the console line.
  * Layer 4. Includes base/, io/. */
 #include "report/metrics.h"
 
@@ -76,7 +76,8 @@ done:
     return st;
 }
 
-/* The lines of an existing file that are kept: those of steps and iterations that are done. */
+/* text: the lines of an existing file up to step `steps` and iteration `iterations`. A resumed run
+ * keeps these lines. */
 struct kept {
     int64_t steps, iterations;
     struct plumb_buf text;

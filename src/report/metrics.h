@@ -1,4 +1,4 @@
-/* metrics.h - the metrics of a run: metrics.jsonl and the console line.
+/* metrics.h - writes and reads the metrics of a run: metrics.jsonl and the console line.
  * Layer 4. Includes base/, io/. */
 #ifndef PLUMB_REPORT_METRICS_H
 #define PLUMB_REPORT_METRICS_H
@@ -9,8 +9,9 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* All metrics, in the order of the console line. If TRL has the quantity, the name is TRL's.
- * enum, name in metrics.jsonl, unit, console name (NULL = not on the line), meaning */
+/* All metrics, in the order of the console line. If TRL has the quantity, the name is TRL's. Each
+ * line has: enum, name in metrics.jsonl, unit, name on the console (NULL if it is not shown there),
+ * meaning. */
 #define PLUMB_METRIC_LIST(X)                                                                       \
     X(LOSS, "loss", "", "loss", "mean over the global batch of the method's loss")                 \
     X(GRAD_NORM, "grad_norm", "", "|g|", "global L2 norm before clipping")                         \
@@ -83,14 +84,14 @@ struct plumb_metric_info {
     const char *name, *unit, *console, *meaning;
 };
 const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
-/* Whether the unit contains seconds. Only such metrics depend on the machine. */
+/* Returns true if the metric's unit contains seconds. Only such metrics depend on the machine. */
 bool plumb_metric_is_timing(enum plumb_metric id);
 
 /* One line of metrics. Non-finite values are written as null. */
 struct plumb_metrics_row {
     int64_t step, iteration;
-    uint64_t weights; /* fingerprint of the weights after this step; 0 = unknown */
-    bool set[PLUMB_METRIC_COUNT];
+    uint64_t weights;             /* fingerprint of the weights after this step; 0 if unknown */
+    bool set[PLUMB_METRIC_COUNT]; /* true for the metrics that this line has */
     double value[PLUMB_METRIC_COUNT];
 };
 static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_metric id, double x)
@@ -107,7 +108,7 @@ typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl; ranks > 0 
  */
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
                                 int64_t iterations_done);
-void plumb_metrics_close(plumb_metrics **m); /* NULL is allowed */
+void plumb_metrics_close(plumb_metrics **m); /* does nothing if *m is NULL */
 /* Appends {"step":..,"iteration":..,"weights":"<16 hex digits>",<set metrics in list order>} and
  * flushes. Not collective. */
 plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_row *row);

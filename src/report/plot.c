@@ -71,7 +71,7 @@ static double py(const struct frame *f, double y)
     return b->height - b->bottom - plumb_axis_share(&f->y, y) * (b->height - b->top - b->bottom);
 }
 
-/* Whether y can be drawn: it is finite, and positive on a logarithmic axis. */
+/* Returns true if y can be drawn: it is finite, and positive if the axis is logarithmic. */
 static bool shows(const struct frame *f, double y)
 {
     return isfinite(y) && (!f->y.log || y > 0);
@@ -82,7 +82,7 @@ static bool has_band(const struct plumb_plot_series *s, int64_t i)
     return s->lo && isfinite(s->y[i]) && isfinite(s->lo[i]) && isfinite(s->hi[i]);
 }
 
-/* Returns false if there is no finite value. */
+/* Sets the axes of a chart to cover all values. Returns false if no value is finite. */
 static bool make_frame(struct frame *f, const struct plumb_plot *plot)
 {
     struct plumb_axis x = plumb_axis_empty(), y = x, band = x;
@@ -148,7 +148,7 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
     PLUMB_TRY(
         plumb_buf_addf(out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n",
                        b->left, b->width - b->right, b->height - b->bottom, b->height - b->bottom));
-    /* the caption has the labels */
+    /* with panels, the caption of the figure has the axis labels */
     if (plot->panels)
         return PLUMB_OK;
     PLUMB_TRY(plumb_buf_addf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
@@ -163,8 +163,8 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
     return plumb_buf_addf(out, "%s</text>\n", f->y.log ? " (log)" : "");
 }
 
-/* out = mean x, mean y, smallest and largest y of the finite values in bin b; false if it has none.
- */
+/* Sets out to mean x, mean y, smallest y and largest y of the finite values in bin b. Returns false
+ * if the bin has no finite value. */
 static bool bin_of(const struct frame *f, const struct plumb_plot_series *s, int64_t bins,
                    int64_t b, double out[4])
 {
@@ -189,7 +189,8 @@ static bool bin_of(const struct frame *f, const struct plumb_plot_series *s, int
     return true;
 }
 
-/* Writes the lower edge from left to right, then the upper edge from right to left. */
+/* Draws the band of a series between the smallest and the largest value of each bin: the lower edge
+ * from left to right, then the upper edge from right to left. */
 static plumb_status put_band(struct plumb_buf *out, const struct plumb_plot_series *s,
                              const struct frame *f, int64_t bins)
 {
@@ -317,8 +318,8 @@ static plumb_status put_legend(struct plumb_buf *out, const struct plumb_plot *p
     return PLUMB_OK;
 }
 
-/* All panels share the axes and the grey lines. The first panel defines them, the others refer to
- * it. */
+/* Draws one panel per series. All panels share the axes and the grey lines of all series: the first
+ * panel defines them, and the others refer to it. */
 static plumb_status put_panels(struct plumb_buf *out, const struct plumb_plot *plot,
                                const struct frame *f)
 {

@@ -1,4 +1,4 @@
-/* plot.h - a line chart as inline SVG, and escaping of text for HTML.
+/* plot.h - draws a line chart as inline SVG, and escapes text for HTML.
  * Layer 4. Includes base/. */
 #ifndef PLUMB_REPORT_PLOT_H
 #define PLUMB_REPORT_PLOT_H
@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-#define PLUMB_PLOT_COLOURS 10 /* colours of the style sheet */
-#define PLUMB_PLOT_SERIES  32 /* most lines of a chart; from the eleventh on they are dashed */
+#define PLUMB_PLOT_COLOURS 10 /* number of colours in the style sheet */
+#define PLUMB_PLOT_SERIES  32 /* most lines of a chart; from the eleventh on, lines are dashed */
 
 struct plumb_plot_series {
     const char *label;

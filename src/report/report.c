@@ -80,7 +80,7 @@ static const char table_style[] =
     "footer{margin-top:2.5rem;font-size:.84rem}\n"
     "@media print{figure,tr{break-inside:avoid}}\n";
 
-/* One chart: its metrics in drawing order, with their labels in the legend. */
+/* One chart of the page: its metrics in drawing order, with their labels in the legend. */
 struct chart {
     const char *title, *y_label, *note;
     bool by_iteration, percent, from_zero, log_y;
@@ -213,7 +213,7 @@ static plumb_status put_chart(struct plumb_buf *out, const struct chart *c,
     for (int i = 0; i < c->n; i++) {
         double *x = work + 2 * n * i, *y = x + n;
         const int64_t points = points_of(x, y, row, n, c->line[i].id, by_iteration);
-        /* If the plain and the principled rewards are drawn, their mean is left out. */
+        /* leave out the mean reward if the plain and the principled rewards are drawn */
         if (points == 0 || (c->line[i].id == PLUMB_METRIC_REWARD && plot.n_series >= 2))
             continue;
         plot.series[plot.n_series++] =
@@ -383,7 +383,8 @@ static plumb_status put_forests(struct plumb_buf *out, const struct plumb_report
     return put_note(out, report->note);
 }
 
-/* direction: 1 = better than the first answer, -1 = worse, 0 = equal or not compared */
+/* Writes one answer and its reward. direction is 1 if the reward is better than that of the
+ * prompt's first answer, -1 if it is worse, 0 if it is equal or not compared. */
 static plumb_status put_answer(struct plumb_buf *out, const char *text, double reward,
                                int direction)
 {

@@ -1,4 +1,4 @@
-/* report.h - report.html: one file with the summary, tables, curves and samples of a run.
+/* report.h - writes report.html: one file with the summary, tables, curves and samples of a run.
  * Layer 4. Includes base/, config/, report/forest.h, report/plot.h. */
 #ifndef PLUMB_REPORT_REPORT_H
 #define PLUMB_REPORT_REPORT_H
@@ -15,13 +15,13 @@ struct plumb_report_field {
     const char *name, *value;
 };
 
-/* One prompt and its answers, of the first and the last iteration, or of every model. */
+/* One answer to a prompt, by one model or by the weights of one iteration. */
 struct plumb_report_answer {
-    const char *text; /* NULL: not recorded */
-    double reward;    /* NaN: none */
+    const char *text; /* NULL if the text was not recorded */
+    double reward;    /* NaN if the answer has no reward */
 };
 struct plumb_report_sample {
-    const char *prompt; /* its end is shown; for a chat, pass the last user message only */
+    const char *prompt; /* only its end is shown; for a chat, pass the last user message only */
     const struct plumb_report_answer *answer; /* (n_answers,); arrows compare the reward of each
                                                * answer with that of the first */
 };
@@ -32,9 +32,9 @@ enum plumb_report_shape {
     PLUMB_REPORT_MATRIX,  /* narrow columns: vertical heads, "x +- y" in two lines */
 };
 
-/* A table of text; cell is row-major (n_rows, n_cols). best_row is highlighted; -1 = none. " +- "
- * in a cell becomes the plus-minus sign. A cell that ends in " *" is emphasised, in another colour
- * if it is negative. */
+/* A table of text; cell is row-major (n_rows, n_cols). Row best_row is highlighted; -1: no row.
+ * " +- " in a cell becomes the plus-minus sign. A cell that ends in " *" is emphasised, in another
+ * colour if it is negative. */
 struct plumb_report_table {
     const char *title, *note; /* note may be NULL */
     int64_t n_rows, n_cols, best_row;
@@ -50,7 +50,7 @@ struct plumb_report {
     const char *subtitle;                   /* one sentence, or NULL */
     const struct plumb_report_field *field; /* the summary at the top */
     int64_t n_fields;
-    const char *metrics_path; /* the metrics.jsonl to draw as curves; NULL: none */
+    const char *metrics_path; /* the metrics.jsonl to draw as curves; NULL for no curves */
     const struct plumb_report_sample *sample;
     const char *const *answer_name; /* (n_answers,) the model or iteration of each answer */
     int64_t n_answers;
@@ -62,7 +62,7 @@ struct plumb_report {
     int64_t n_tables;
     const struct plumb_plot *plot; /* more curves, shown after those of the metrics */
     int64_t n_plots;
-    const char *configuration; /* YAML, shown collapsed at the end; NULL: none */
+    const char *configuration; /* YAML text, shown collapsed at the end; NULL if there is none */
 };
 
 /* Writes the page to path atomically. It has inline CSS (light and dark) and inline SVG; it has no

@@ -1,4 +1,4 @@
-/* samples.c - the sample table: one line per completion, without control characters.
+/* samples.c - writes the sample table: one line per completion, without control characters.
  * Layer 4. Includes base/, text/utf8.h. */
 #include "report/samples.h"
 
@@ -21,9 +21,9 @@ static bool in_ranges(uint32_t rune, const uint32_t (*range)[2], size_t n)
     return false;
 }
 
-/* Terminal columns of a code point. The tables have the Unicode blocks that are common in text:
- * wide characters (EastAsianWidth W and F) and combining marks. Every other code point counts as
- * one column. */
+/* Returns the number of terminal columns of a code point: 2 for wide characters (EastAsianWidth W
+ * and F), 0 for combining marks, else 1. The tables only have the Unicode blocks that are common in
+ * text. */
 static int rune_columns(uint32_t rune)
 {
     static const uint32_t zero[][2] = {
@@ -45,8 +45,8 @@ static int rune_columns(uint32_t rune)
     return in_ranges(rune, wide, sizeof(wide) / sizeof(wide[0])) ? 2 : 1;
 }
 
-/* Whether a code point moves the cursor or hides text: C0, C1, line and paragraph separators,
- * zero-width and direction marks. */
+/* Returns true if a code point moves the cursor or hides text: C0, C1, line and paragraph
+ * separators, zero-width and direction marks. */
 static bool is_control(uint32_t rune)
 {
     return rune < 0x20 || (rune >= 0x7F && rune < 0xA0) || (rune >= 0x200B && rune <= 0x200F) ||
@@ -62,7 +62,7 @@ static uint32_t next_rune(const char **s)
     return is_control(rune) ? ' ' : rune;
 }
 
-/* The columns of valid text; counting stops once they exceed the limit. */
+/* Returns the number of terminal columns of valid UTF-8 text; counting stops above `limit`. */
 static int text_columns(const char *s, const char *end, int limit)
 {
     int n = 0;
@@ -100,7 +100,7 @@ static plumb_status cut_valid(struct plumb_buf *out, const struct plumb_buf *tex
     return PLUMB_OK;
 }
 
-/* As cut_valid, but keeps the end of the text. */
+/* Does the same as cut_valid, but keeps the end of the text. */
 static plumb_status tail_valid(struct plumb_buf *out, const struct plumb_buf *text, int columns,
                                int *used)
 {
@@ -176,7 +176,8 @@ int plumb_samples_width(void)
     return 120;
 }
 
-#define FIXED_COLUMNS 18 /* reward 8, gap 2, kind 5, gap 1, gap 2 */
+/* Columns of a line besides prompt and completion: reward 8, gap 2, kind 5, gap 1, gap 2. */
+#define FIXED_COLUMNS 18
 
 static plumb_status put_line(struct plumb_buf *out, const char *reward, const char *kind,
                              const char *prompt, const char *completion, int prompt_columns,

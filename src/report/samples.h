@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* The texts are borrowed UTF-8. A NaN reward is shown as missing. */
+/* One sample completion. The texts are borrowed UTF-8. A NaN reward is shown as missing. */
 struct plumb_sample_row {
     const char *prompt; /* for a chat, pass the last user message only */
     const char *completion;
@@ -23,13 +23,14 @@ struct plumb_sample_row {
  * the end is shown, after U+2026, because prompts of one template begin alike. */
 plumb_status plumb_samples_format(struct plumb_buf *out, const struct plumb_sample_row *row,
                                   int64_t n, int width);
-/* The width to use: COLUMNS if it is set, else that of the terminal on standard output, else 120.
- */
+/* Returns the width of the table in columns: the environment variable COLUMNS if it is set, else
+ * the width of the terminal on standard output, else 120. */
 int plumb_samples_width(void);
-/* Appends text to out, cleaned as above and cut to at most `columns` columns. If used is not NULL,
- * *used = the number of columns. */
+/* Appends text to out, cut at its end to at most `columns` terminal columns. Control characters and
+ * line ends become spaces, invalid UTF-8 becomes U+FFFD. Sets *used (may be NULL) to the columns
+ * used. */
 plumb_status plumb_samples_cut(struct plumb_buf *out, const char *text, int columns, int *used);
-/* The same, but cuts off the beginning instead of the end. */
+/* Does the same as plumb_samples_cut, but cuts off the beginning of the text instead of the end. */
 plumb_status plumb_samples_tail(struct plumb_buf *out, const char *text, int columns, int *used);
 
 #endif

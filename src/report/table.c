@@ -1,4 +1,4 @@
-/* table.c - a table of text.
+/* table.c - builds tables of text and writes them.
  * Layer 4. Includes report/table.h, base/. */
 #include "report/table.h"
 
@@ -56,7 +56,7 @@ void plumb_table_prune(struct plumb_table *t)
     }
 }
 
-/* The number of characters of UTF-8 text. A character is taken as one terminal column. */
+/* Returns the number of characters of UTF-8 text. A character counts as one terminal column. */
 static int columns_of(const char *s)
 {
     int n = 0;

@@ -1,4 +1,4 @@
-/* table.h - a table of text that can be written to the console, as Markdown, and to report.html.
+/* table.h - writes a table of text to the console, as Markdown, or to report.html.
  * Layer 4. Includes base/, report/report.h. */
 #ifndef PLUMB_REPORT_TABLE_H
 #define PLUMB_REPORT_TABLE_H
@@ -12,7 +12,7 @@
  * first. */
 struct plumb_table {
     const char *title, *note; /* borrowed; note may be NULL */
-    int64_t cols, best_row;   /* best_row: -1 = none */
+    int64_t cols, best_row;   /* number of columns; row to highlight, -1 for no row */
     enum plumb_report_shape shape;
     bool folded;
     char **cell; /* (n,) owned; the first cols are the head */
@@ -20,7 +20,7 @@ struct plumb_table {
 };
 
 /* Adds the next cell. "" and "-" mean that the cell is empty. The first column is text, the others
- * are figures. */
+ * are numbers. */
 plumb_status plumb_table_add(struct plumb_table *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Adds a number, or "-" if it is not finite. */
@@ -30,7 +30,7 @@ void plumb_table_prune(struct plumb_table *t);
 /* Appends the table to out as lines with aligned columns, or as Markdown with '|' escaped. */
 plumb_status plumb_table_console(struct plumb_buf *out, const struct plumb_table *t);
 plumb_status plumb_table_markdown(struct plumb_buf *out, const struct plumb_table *t);
-/* The same table for report.html; it borrows from t. */
+/* Returns t as a table for report.html. The result points into t, so t must stay valid. */
 struct plumb_report_table plumb_table_report(const struct plumb_table *t);
 void plumb_table_fini(struct plumb_table *t);
 
