@@ -35,8 +35,9 @@ plumb_status plumb_pick_pair(int64_t *first, int64_t *second, enum plumb_pick pi
 
 /* Chooses `keep` of n given pairs; cosine (n,) compares the two answers of each pair. easy keeps
  * the lowest cosines, hard the highest, random any (a function of *key); centroid is not allowed.
- * Of equal cosines it keeps the lowest indices. kept (n,): the first `keep` elements are the chosen
- * indices, ascending; the rest is scratch PLUMB_ERR_NOMEM if memory runs out. */
+ * Of equal cosines it keeps the lowest indices.
+ *   kept (n,): the first `keep` elements are the chosen indices, ascending; the rest is scratch
+ * PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_pick_share(int64_t *kept, int64_t keep, enum plumb_pick pick,
                               const double *cosine, int64_t n, const struct plumb_rng_key *key);
 
