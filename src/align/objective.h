@@ -21,8 +21,8 @@ struct plumb_obj_in {
     const double *score;           /* (n,) reward-model output; if PLUMB_NEED_SCORE */
     const int32_t *len;            /* (n,) completion tokens, > 0; if PLUMB_NEED_LEN */
     const double *reward;          /* (n,) after reward_norm; if PLUMB_NEED_REWARD or _GROUP */
-    const double *weight;          /* (n,) weight of its weighted term, >= 0; NULL: all are 0 */
-    const struct plumb_pair *pair; /* (k,) */
+    const double *weight;          /* (n,) weight of its weighted term, >= 0; NULL means all 0 */
+    const struct plumb_pair *pair; /* (k,) the pairs; their sequences are among the n */
     int64_t groups;                /* number of prompts */
     const int64_t *group;          /* (groups + 1,) first sequence of each; if PLUMB_NEED_GROUP */
     double scale;                  /* 1 / loss denominator of the global batch, on ALL ranks */
@@ -53,8 +53,8 @@ enum {
         1u << 5, /* groups and reward: the loss is over all completions of a prompt */
     /* Parameters that several objectives share; param_list.h names the reader of the others. */
     PLUMB_READ_BETA = 1u << 8,
-    PLUMB_READ_SMOOTHING = 1u << 9, /* label_smoothing */
-    PLUMB_READ_LENGTH = 1u << 10,   /* length_normalize */
+    PLUMB_READ_SMOOTHING = 1u << 9, /* the objective reads label_smoothing */
+    PLUMB_READ_LENGTH = 1u << 10,   /* the objective reads length_normalize */
 };
 
 struct plumb_objective {
@@ -68,7 +68,7 @@ struct plumb_objective {
 };
 
 extern const struct plumb_objective plumb_obj_psle;   /* pairs by rank_loss + weighted -logp */
-extern const struct plumb_objective plumb_obj_sft;    /* sum of weight_i * -(s_i or s_i/n_i) */
+extern const struct plumb_objective plumb_obj_sft;    /* weighted -logp of completions */
 extern const struct plumb_objective plumb_obj_dpo;    /* arXiv:2305.18290 */
 extern const struct plumb_objective plumb_obj_ipo;    /* arXiv:2310.12036 */
 extern const struct plumb_objective plumb_obj_reward; /* -log sigma(r_w - r_l), on score */

@@ -104,7 +104,7 @@ static void iterate(uint8_t *side, const double *gram, int64_t n)
             for (int64_t i = 0; i < n; i++)
                 m[set] += side[i] == set;
         }
-        uint8_t *next = side + n; /* the second half of the buffer */
+        uint8_t *next = side + n; /* the new sets of this round; side has room for 2 n elements */
         for (int64_t i = 0; i < n; i++) {
             const double d0 = distance(gram, n, side, 0, i) + own[0] / m[0];
             const double d1 = distance(gram, n, side, 1, i) + own[1] / m[1];

@@ -43,7 +43,7 @@ struct plumb_choice {
 };
 
 struct plumb_scoreboard {
-    int64_t prompts, group_size; /* of this iteration, over all ranks */
+    int64_t prompts, group_size; /* prompts of this iteration on all ranks; completions of each */
     int64_t n; /* = prompts * group_size; entry i = prompt * group_size + sample */
     int64_t max_prompts;
     double *slot;   /* (slots,) state and reward of each entry; summed over the ranks */
@@ -53,7 +53,7 @@ struct plumb_scoreboard {
     double *norm;   /* (n,) reward after reward_norm, NaN if missing */
     double *weight; /* (n,) weight in the prompt's weighted term; 0 in the other branches */
     double *work;   /* (n,) scratch; holds the sorted margins after plumb_stats_margin */
-    struct plumb_choice *choice; /* (prompts,) */
+    struct plumb_choice *choice; /* (prompts,) the choices for each prompt */
 };
 
 /* Allocates a scoreboard for up to max_prompts prompts of group_size completions. The caller must

@@ -6,13 +6,13 @@
 #include "align/param.h"
 #include "align/scoreboard.h"
 
-#define PLUMB_STATS_QUANTILES 5 /* 0.05, 0.25, 0.5, 0.75, 0.95 */
+#define PLUMB_STATS_QUANTILES 5 /* the quantiles 0.05, 0.25, 0.5, 0.75 and 0.95 */
 
 struct plumb_align_stats {
     int64_t completions, missing;               /* all completions; those without finite reward */
     double reward_mean, reward_std;             /* over all finite rewards; NaN if there are none */
     double reward_plain_mean, reward_plain_std; /* over plain completions; NaN if none is scored */
-    double reward_principled_mean, reward_principled_std; /* the same, principled completions */
+    double reward_principled_mean, reward_principled_std; /* over principled completions */
     int64_t margins;                                      /* number of prompts with a margin */
     double margin_mean, margin_std;                       /* NaN if no prompt has a margin */
     double margin_quantile[PLUMB_STATS_QUANTILES];

@@ -21,7 +21,7 @@ struct plumb_threshold {
                   const double *sorted_margin, const struct plumb_align_param *p, double progress);
 };
 
-extern const struct plumb_threshold plumb_thr_decay;      /* tau, alpha tau, alpha^2 tau ... */
+extern const struct plumb_threshold plumb_thr_decay;      /* alpha^i tau in iteration i >= 0 */
 extern const struct plumb_threshold plumb_thr_quantile;   /* q-quantile of the margins */
 extern const struct plumb_threshold plumb_thr_mean_decay; /* alpha^i (mean + mean_k std) */
 extern const struct plumb_threshold plumb_thr_none;       /* tau is always 0 */

@@ -15,7 +15,7 @@ enum plumb_redop { PLUMB_SUM, PLUMB_MIN, PLUMB_MAX };
 
 /* A contiguous part of a vector, for example the shard of one rank. */
 struct plumb_range {
-    int64_t begin, end; /* elements */
+    int64_t begin, end; /* the elements begin .. end - 1 */
 };
 
 /* Shard borders are multiples of this many elements. */
@@ -96,7 +96,8 @@ plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n,
  * release_host accept NULL. */
 struct plumb_comm_device {
     void *arg;
-    plumb_status (*alloc)(void *arg, void **out, int64_t bytes); /* device memory */
+    /* Allocates device memory. */
+    plumb_status (*alloc)(void *arg, void **out, int64_t bytes);
     void (*release)(void *arg, void *device);
     plumb_status (*alloc_host)(void *arg, void **out,
                                int64_t bytes); /* host memory that the device copies fastest */
@@ -106,7 +107,7 @@ struct plumb_comm_device {
     plumb_status (*accumulate)(void *arg, float *y, const float *x, int64_t n); /* y += x */
     void *stream;  /* the cudaStream_t of accumulate; NULL if the device is no GPU */
     int64_t piece; /* number of floats in one message; 0 for the link's default */
-    /* A second stream for NCCL, which runs concurrently with the first. */
+    /* A second CUDA stream, for NCCL; it runs concurrently with `stream`. */
     void *side;
     plumb_status (*accumulate_side)(void *arg, float *y, const float *x, int64_t n);
     int64_t bucket; /* floats that plumb_comm_reduce_part collects before it sends them */

@@ -110,7 +110,7 @@ struct plumb_comm {
     } parts;                 /* elements grad[from, n) are already enqueued for reduction */
     struct plumb_nccl *nccl; /* state of comm_nccl.c; NULL if NCCL is not attached */
     struct {
-        float *out, *in; /* (device.piece,) host */
+        float *out, *in; /* (device.piece,) host: values to send; received values */
         float *sum;      /* (device.piece,) device: the values to add */
     } staging;
 };

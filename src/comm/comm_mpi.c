@@ -102,7 +102,7 @@ static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout
         if (!there)
             nanosleep(&(struct timespec){0, 200000}, NULL);
     }
-    m->base.broken = !there; /* else mpi_destroy would wait for that rank in MPI_Finalize */
+    m->base.broken = !there; /* so that mpi_destroy does not wait for a rank in MPI_Finalize */
     PLUMB_REQUIRE(there, PLUMB_ERR_COMM,
                   "a rank that MPI has started did not arrive at the start of the run within %g s "
                   "(is one of the processes stopped?)",

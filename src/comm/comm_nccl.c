@@ -173,7 +173,7 @@ plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_devic
         st = prepare(c);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(c, st), fail);
     PLUMB_TRY_GOTO(st, connect_ranks(c), fail);
-    (void)ncclGetVersion(&version); /* only for the name */
+    (void)ncclGetVersion(&version); /* the version is only shown in the name */
     snprintf(c->link_name, sizeof(c->link_name), "nccl %d.%d.%d%s", version / 10000,
              version / 100 % 100, version % 100, own_order ? ", in its own order" : "");
     c->link = own_order ? &plumb_nccl_own_order : &plumb_nccl_tree;

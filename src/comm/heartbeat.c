@@ -348,7 +348,7 @@ plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, doubl
 {
     const struct plumb_heartbeat *w = &c->heartbeat;
     struct text t = {why, cap};
-    if (!wait->counted) { /* the first check of a wait comes early in it */
+    if (!wait->counted) { /* take the suspended time so far at the first check of the wait */
         wait->since = fmax(wait->since, w->lost_until);
         wait->lost_s = w->lost_s;
     }

@@ -42,7 +42,7 @@ struct plumb_heard {
 struct plumb_here {
     int64_t call;      /* collectives entered so far: the same number on every rank */
     const char *doing; /* static name of the current or last collective */
-    const char *file;  /* source file of its caller; NULL = unknown */
+    const char *file;  /* source file that calls the collective; NULL if unknown */
     int line;
     int site; /* a hash of doing and line: the same on every rank that makes the same call */
     bool inside;
@@ -51,15 +51,15 @@ struct plumb_here {
 };
 
 struct plumb_heartbeat {
-    pthread_mutex_t lock; /* protects here, the limits and the thread's state */
+    pthread_mutex_t lock; /* protects `here`, the limits and the state of the thread */
     pthread_cond_t wake;
     pthread_t thread;
-    bool ready;   /* lock and wake are initialised */
-    bool running; /* the heartbeat thread runs */
-    bool stop;    /* the thread must end */
-    bool frozen;  /* the thread sends no notes */
+    bool ready;   /* true if lock and wake are initialised */
+    bool running; /* true while the heartbeat thread runs */
+    bool stop;    /* true if the thread must end */
+    bool frozen;  /* true if the thread must send no notes (tests) */
     struct plumb_here here;
-    double timeout_s, max_wait_s; /* 0 = no limit */
+    double timeout_s, max_wait_s; /* seconds, see plumb_comm_timeout and _max_wait; 0 = no limit */
     double period_s;              /* each of the other ranks gets one note per period */
 
     /* The transport's lock protects these. */
@@ -68,7 +68,7 @@ struct plumb_heartbeat {
     double lost_s, lost_until; /* seconds that this process was suspended, and when that ended */
 };
 
-/* One wait for bytes. Start a new one whenever some bytes moved. */
+/* The state of a wait for bytes of other ranks. A new wait starts whenever some bytes moved. */
 struct plumb_wait {
     double since, lost_s;
     int lines;       /* log lines written during this wait */

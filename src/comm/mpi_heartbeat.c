@@ -14,10 +14,10 @@
 #include "comm/mpi_impl.h"
 
 #define NOTE_TAG 1
-#define SPIN_S   20e-6
-#define YIELD_S  2e-3
-#define TALK_S   0.05 /* shorter waits send no notes */
-#define SHARE_S  2e-3 /* seconds between two checks for raised values */
+#define SPIN_S   20e-6 /* s; a wait polls for so long at full speed */
+#define YIELD_S  2e-3  /* s; then it yields the processor until here, and then it sleeps */
+#define TALK_S   0.05  /* s; a wait that is shorter sends no notes */
+#define SHARE_S  2e-3  /* s; time between two checks for raised values */
 
 #define UNANSWERED                                                                                 \
     16 /* most unread notes to one rank, so that a stopped rank does not fill MPI's buffers */

@@ -17,14 +17,14 @@
 /* One direction of a message, in blocks. Blocks [done, posted) are in flight (MPI only). */
 struct plumb_flow {
     int64_t bytes, blocks, posted, done;
-    bool near;   /* the message goes through shared memory */
-    bool open;   /* near only: this message is the current one of the ring */
-    bool direct; /* open only: the receiver reads the sender's memory directly */
+    bool near;   /* true if the message goes through shared memory */
+    bool open;   /* near only: true if this message is the current one of the ring */
+    bool direct; /* open only: true if the receiver reads the sender's memory directly */
     MPI_Request request[PLUMB_MPI_DEPTH];
 };
 
-/* How the other ranks find a rank's memory file, and whether they could open it. device and inode
- * identify the file: in another container the same process id may be another process. */
+/* The data with which other ranks find a rank's memory file, and the result of opening it. device
+ * and inode identify the file: in another container the same process id may be another process. */
 struct plumb_address {
     int64_t pid, fd, device, inode; /* fd is -1 if the rank has no memory file */
     int64_t reads;                  /* 1 if this rank has mapped the memory of all its peers */
@@ -56,17 +56,17 @@ struct plumb_shared {
     struct plumb_window window[PLUMB_WINDOWS];
 };
 
-/* The notes of the heartbeat. */
+/* The state of sending and receiving heartbeat notes. */
 struct plumb_mail {
     MPI_Comm comm;
     /* Arrays (size,) by receiving rank. A rank that reads no notes does not delay those to others.
      */
     struct plumb_note
-        *mine; /* the last note to it; must not change until its request is complete */
+        *mine; /* the last note to each rank; must not change until its request is complete */
     MPI_Request *sent;
-    int *unanswered; /* notes sent to it since the last note from it */
+    int *unanswered; /* notes sent to each rank since the last note from that rank */
     int next;        /* the rank that gets the next note */
-    double shared;   /* when raised values were last checked; only the main thread uses it */
+    double shared;   /* time of the last check for raised values; only the main thread uses it */
     int64_t spread;  /* the raised value at that time; only the main thread uses it */
 };
 

@@ -22,10 +22,10 @@ struct plumb_compare_mean {
 
 struct plumb_compare {
     const struct plumb_config *cfg;
-    struct plumb_run_results *run; /* (n,) */
+    struct plumb_run_results *run; /* (n,) the runs, in the order of the command line */
     const char **label;            /* (n,) NAME of NAME=FOLDER, or the name of the method; owned */
     int64_t n;
-    struct plumb_compare_group *group; /* (groups,) */
+    struct plumb_compare_group *group; /* (groups,) set by plumb_compare_sort */
     int64_t groups;
 };
 

@@ -14,7 +14,7 @@
 #include "io/json.h"
 
 struct plumb_metrics {
-    FILE *file; /* NULL on ranks > 0 */
+    FILE *file; /* the open metrics.jsonl; NULL on ranks > 0, which write nothing */
     char path[4096];
     struct plumb_buf line;
 };

@@ -16,16 +16,16 @@ struct plumb_plot_series {
     const char *label;
     int64_t n;
     const double *x, *y;   /* (n,) x ascending; the line has a gap where y is not finite */
-    const double *lo, *hi; /* (n,) band around the line, or NULL; not drawn where not finite */
+    const double *lo, *hi; /* (n,) edges of a band around the line; NULL for no band */
 };
 
 struct plumb_plot {
     const char *title, *note;      /* note may be NULL */
-    const char *x_label, *y_label; /* with units */
+    const char *x_label, *y_label; /* labels of the axes, with units */
     struct plumb_plot_series series[PLUMB_PLOT_SERIES];
     int n_series;
     bool percent;   /* y is a share; the axis runs from 0 to 100 % */
-    bool from_zero; /* the y axis includes 0 */
+    bool from_zero; /* true if the y axis must include 0 */
     bool log_y; /* the y axis is logarithmic if no value is negative and the largest is more than
                  * 100 times the smallest positive one; zeros are not drawn then */
     /* Not NULL: draws one small panel per series. All panels have the same axes, and the lines of

@@ -40,22 +40,22 @@ struct plumb_report_table {
     int64_t n_rows, n_cols, best_row;
     enum plumb_report_shape shape;
     bool folded;             /* collapsed until its title is clicked */
-    const char *const *head; /* (n_cols,) */
-    const char *const *cell; /* (n_rows * n_cols,) */
+    const char *const *head; /* (n_cols,) heads of the columns */
+    const char *const *cell; /* (n_rows, n_cols) texts of the cells */
 };
 
 /* All pointers are borrowed. Text is UTF-8; plumb_report_write escapes it. */
 struct plumb_report {
-    const char *title;                      /* "PSLE on stories260K" */
-    const char *subtitle;                   /* one sentence, or NULL */
-    const struct plumb_report_field *field; /* the summary at the top */
+    const char *title;                      /* title of the page ("PSLE on stories260K") */
+    const char *subtitle;                   /* one sentence below the title; may be NULL */
+    const struct plumb_report_field *field; /* (n_fields,) the summary at the top */
     int64_t n_fields;
     const char *metrics_path; /* the metrics.jsonl to draw as curves; NULL for no curves */
     const struct plumb_report_sample *sample;
     const char *const *answer_name; /* (n_answers,) the model or iteration of each answer */
     int64_t n_answers;
     int64_t n_samples;
-    const struct plumb_forest *forest; /* shown before the tables */
+    const struct plumb_forest *forest; /* (n_forests,) shown before the tables */
     int64_t n_forests;
     const char *note;                       /* shown after the forest plots; may be NULL */
     const struct plumb_report_table *table; /* shown before the curves; collapsed ones at the end */

@@ -89,10 +89,10 @@ struct plumb_update {
     struct plumb_micro micro; /* the packed micro-batch */
     int64_t *completion;  /* (max_seq,) completion of each sequence; -1 if add_sequences added it */
     int64_t *prompt_list; /* (global_batch,) prompts of the step, on all ranks */
-    int64_t step;         /* from 0 in each pass over the iteration's prompts */
+    int64_t step;         /* index of the step, from 0 in each pass over the iteration's prompts */
     double denominator;   /* loss denominator of the step, summed over all ranks */
     bool measure_mismatch;          /* true until a step of the iteration changes the weights */
-    struct plumb_mismatch mismatch; /* of this rank, in this iteration */
+    struct plumb_mismatch mismatch; /* of the tokens that this rank compared in this iteration */
     struct plumb_align_sums sums;
 };
 

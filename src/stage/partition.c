@@ -89,7 +89,7 @@ plumb_status plumb_align_open_partition(struct plumb_align_run *a)
                   "train.prompts_per_iteration: %lld, but %s holds only %lld prompts", (long long)n,
                   cfg->data.prompts, (long long)a->data->n);
     a->part.per_iteration = n;
-    if (budget > 0 && same_prompts(a)) { /* the first iteration's number holds for all */
+    if (budget > 0 && same_prompts(a)) { /* all iterations have the prompts of the first one */
         a->part.per_iteration = n = first_of(a);
         PLUMB_REQUIRE(whole_of(a, 1) > 0, PLUMB_ERR_CONFIG,
                       "method.renew: %g of %lld prompts is none, and train.generated_tokens is "

@@ -44,7 +44,7 @@ struct columns {
     int64_t *slot, *offsets;
     int32_t *sample;
     uint8_t *finished, *scored, *stop;
-    double *reward, *under; /* under: (PLUMB_ROLES, n) */
+    double *reward, *under; /* (n,) rewards; (PLUMB_ROLES, n) reference log-prob sums */
 };
 
 static void columns_fini(struct columns *c)
@@ -132,7 +132,7 @@ static plumb_model *weights_left(const struct plumb_align_run *a)
     return held && held->fingerprint != a->t->model->fingerprint ? held : NULL;
 }
 
-enum { STAGE = 65536 }; /* floats */
+enum { STAGE = 65536 }; /* floats that are copied between device and file at a time */
 
 static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
 {

@@ -8,12 +8,12 @@
 
 /* Counts that show how far the rewards of an iteration differ, over all ranks. */
 struct spread {
-    int64_t values;     /* finite rewards */
+    int64_t values;     /* number of finite rewards */
     double low, high;   /* the smallest and the largest finite reward */
-    int64_t prompts;    /* prompts with two answers or more */
-    int64_t scored;     /* of `prompts`: with two finite rewards or more */
-    int64_t flat;       /* of `scored`: with rewards that are all the same */
-    int64_t same_texts; /* of `flat`: with answers that are all the same text */
+    int64_t prompts;    /* number of prompts with at least two answers */
+    int64_t scored;     /* number of prompts with at least two finite rewards */
+    int64_t flat;       /* number of `scored` prompts whose rewards are all equal */
+    int64_t same_texts; /* number of `flat` prompts whose answers all have the same text */
 };
 
 /* Returns true if low and high differ by rounding only; the same limit as in plumb_stats_reward. */

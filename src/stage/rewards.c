@@ -29,8 +29,8 @@ struct plumb_rewards {
     plumb_pass *pass;
     int64_t longest; /* most tokens of one text; the score of a longer one is missing */
     struct plumb_pack pack;
-    float *score;   /* (pack.max_seq,) */
-    int64_t *owner; /* (pack.max_seq,) item of each sequence */
+    float *score;   /* (pack.max_seq,) score of each packed sequence */
+    int64_t *owner; /* (pack.max_seq,) index of the item of each packed sequence */
     struct plumb_encoding encoding;
     struct plumb_encoder encoder;
     struct plumb_chat_setting chat; /* the reward model's chat template, for lists of messages */

@@ -52,13 +52,13 @@ struct plumb_answers {
     int64_t max_prompts, group_size, max_new_tokens;
     int64_t prompts;               /* local prompts of this iteration */
     uint64_t weights;              /* fingerprint of the weights that generate them */
-    struct plumb_answer *at;       /* (n,) */
+    struct plumb_answer *at;       /* (n,) the completions */
     struct plumb_request *request; /* (n,) scratch of generation */
     int64_t *owner; /* (n,) scratch: local prompt of each request, or completion of each item */
     struct plumb_reward_item *item; /* (n,) scratch of scoring */
     double *score;                  /* (n,) scratch of scoring */
     int32_t *ids;                   /* (n, max_new_tokens) memory of all plumb_answer.ids */
-    float *logp;                    /* memory of all logp and logp_sampled */
+    float *logp;                    /* (n, 2, max_new_tokens) memory of all logp and logp_sampled */
 };
 
 plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, int64_t group_size,

@@ -138,7 +138,8 @@ static plumb_status open_references(struct plumb_align_run *a)
     for (int role = 0; role < PLUMB_ROLES; role++)
         a->reference.role[role] = -1;
     PLUMB_TRY(plumb_references_create(&a->reference.set, a->t->model, cfg->model,
-                                      (PLUMB_ROLES + 2) * answers)); /* dlma: two prompts */
+                                      (PLUMB_ROLES + 2) *
+                                          answers)); /* DLMA scores each answer after two prompts */
     if (a->reference.needed)
         PLUMB_TRY(plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_LOSS],
                                         cfg->method.reference, "method.reference"));

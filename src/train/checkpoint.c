@@ -197,7 +197,7 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
     PLUMB_TRY(set_paths(s));
     plumb_status st = s->writes ? begin_save(s) : PLUMB_OK;
     if (s->pause && s->pause->write) {
-        PLUMB_TRY(plumb_comm_agree(comm, st)); /* the folder exists */
+        PLUMB_TRY(plumb_comm_agree(comm, st)); /* all ranks wait until the folder exists */
         st = s->pause->write(s->pause->arg, s->work_dir);
     }
     for (int k = 0; k < 2 && !s->options->weights_only; k++) {

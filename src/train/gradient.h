@@ -10,7 +10,8 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* How one pass over `items` items is split into optimizer steps and leaves (micro-batches). */
+/* The sizes that split one pass over `items` items into optimizer steps and micro-batches (leaves):
+ * global_batch items per step, micro_batch items per leaf. */
 struct plumb_batch_cut {
     int64_t items, global_batch, micro_batch; /* all > 0 */
 };

@@ -10,7 +10,7 @@
 #include "comm/comm.h"
 
 struct plumb_run_info {
-    const char *command; /* "align" */
+    const char *command; /* name of the command ("align") */
     int argc;
     char *const *argv;
     uint64_t seed, config_hash, start_fingerprint;

@@ -8,7 +8,8 @@
 #include "base/status.h"
 
 enum plumb_schedule_kind { PLUMB_LR_CONSTANT, PLUMB_LR_LINEAR, PLUMB_LR_COSINE };
-const char *plumb_schedule_name(enum plumb_schedule_kind kind); /* "constant", "linear", "cosine" */
+/* Returns the name of a schedule: "constant", "linear" or "cosine". */
+const char *plumb_schedule_name(enum plumb_schedule_kind kind);
 plumb_status plumb_schedule_parse(enum plumb_schedule_kind *out, const char *name);
 
 struct plumb_schedule {

@@ -8,32 +8,34 @@
 #include "base/status.h"
 #include "comm/comm.h"
 
-/* In ascending priority. All except SAVE ask the run to end after a save. */
+/* The reasons for a save, in ascending priority. After the save the run ends, except for SAVE. */
 enum plumb_stop_request {
     PLUMB_REQUEST_NONE,
     PLUMB_REQUEST_SAVE,   /* checkpoint.interval: save and continue */
-    PLUMB_REQUEST_TIME,   /* train.max_time */
-    PLUMB_REQUEST_FILE,   /* OUTPUT_DIR/stop is there */
-    PLUMB_REQUEST_SIGNAL, /* USR1 (Slurm, before the time limit) or TERM */
+    PLUMB_REQUEST_TIME,   /* train.max_time has passed */
+    PLUMB_REQUEST_FILE,   /* the file OUTPUT_DIR/stop exists */
+    PLUMB_REQUEST_SIGNAL, /* the process got USR1 (Slurm, before the time limit) or TERM */
 };
 
 struct plumb_stop_watch {
     plumb_comm *comm;          /* borrowed */
     char file[4096];           /* path of the file `stop`; "" if no file is watched */
-    double max_time, interval; /* seconds; 0 = no limit, no saves by time */
-    double share;              /* the largest share of time for saves; 1 = no limit */
-    double began, saved;       /* time of plumb_stop_begin, time of the last save */
-    double spent, last;        /* s: duration of all saves so far, and of the last one */
-    double waited;             /* s: from a save to the request for the next one */
-    bool busy;                 /* inside of a step: no save by time now */
-    bool held;     /* saved and no step since: the next step is not interrupted by a save */
-    double looked; /* when the file was last checked */
-    enum plumb_stop_request reason; /* noticed by this rank, and not agreed on yet */
-    int64_t agreed;                 /* the number of the last agreed request */
+    double max_time, interval; /* seconds; max_time 0: no limit; interval 0: no saves by time */
+    double share;        /* largest share of the run's time that saves may take; 1 = no limit */
+    double began, saved; /* time of plumb_stop_begin; time when the last save ended */
+    double spent, last;  /* seconds that all saves took so far, and the last one alone */
+    double waited;       /* seconds from the last save to the request for the next one */
+    bool busy;           /* true while a step runs that no save by time may interrupt */
+    bool held;     /* true from a save to the next step; no save by time interrupts that step */
+    double looked; /* time of the last check for the file `stop` */
+    enum plumb_stop_request
+        reason;     /* the request that this rank noticed and that is not agreed on yet */
+    int64_t agreed; /* the number of the last agreed request */
 };
 
 /* Installs handlers for USR1 and TERM in this process; a second TERM ends the process at once.
- * output_dir: the folder in which a file `stop` is a request; NULL = none. Not collective. */
+ * output_dir: the folder in which a file `stop` is a request; NULL if no file is watched. Not
+ * collective. */
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
                               double max_time, double interval, double share);
 /* Removes the handlers: USR1 and TERM end the process at once. Not collective. */

@@ -238,7 +238,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .argv = s->argv,
                                 .began = plumb_now(),
                                 .saved_step = -1};
-    const bool dry = s->backend->dry; /* a plan only reads and counts */
+    const bool dry = s->backend->dry; /* a memory plan only reads and counts */
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);
     plumb_status st = plumb_best_metric_check(s->cfg, s->command);

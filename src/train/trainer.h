@@ -32,7 +32,7 @@ struct plumb_trainer {
     struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
     plumb_model *model;
     plumb_pass *pass;
-    struct plumb_micro *micro;        /* borrowed: the micro-batch that plumb_leaf_fn fills */
+    struct plumb_micro *micro;        /* the micro-batch that plumb_leaf_fn fills; borrowed */
     int64_t replay_step, replay_leaf; /* step and micro-batch of train.replay; -1 if not set */
     plumb_optim *optim;
     struct plumb_gradient gradient;

@@ -7,7 +7,7 @@
 #include "model/model.h"
 
 /* Hashes this rank's weights in memory. Compares the hash with that after the last update
- * (m->fingerprint) and with those of the other ranks. *out = the common fingerprint. Collective.
+ * (m->fingerprint) and with the hashes of the other ranks. Sets *out to the hash. Collective.
  * PLUMB_ERR_NUMERIC on every rank if they differ: the message names the ranks that differ from the
  * majority (from rank 0 if there is none), with both fingerprints. */
 plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm *comm);
