@@ -82,7 +82,7 @@ static void test_find_and_damage(void)
     found(one, newest, "checkpoint-6");
     found("/elsewhere", older, "checkpoint-3");
     not_found(one, older, PLUMB_ERR_EXISTS, "checkpoint-6");
-    not_found(one, "/nonexistent", PLUMB_ERR_IO, "/nonexistent");
+    not_found(one, "/nonexistent", PLUMB_ERR_CONFIG, "/nonexistent");
 
     /* Folders that are no checkpoints: a kill while saving, other names. */
     join(path, one, "checkpoint-9.tmp");
