@@ -88,7 +88,7 @@ static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
     return plumb_mail_prepare(m);
 }
 
-/* The first exchange of the ranks. It fails if any rank could not prepare; *level becomes the
+/* Runs the first exchange of the ranks. It fails if any rank could not prepare; *level becomes the
  * lowest thread level of all ranks. If a rank does not arrive in time, the others fail instead of
  * waiting forever inside of MPI. */
 static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout_s, int *level)

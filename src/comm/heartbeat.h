@@ -89,9 +89,10 @@ void plumb_heartbeat_freeze(plumb_comm *c, bool frozen);
 
 /* Fills *note with the current state of this rank. */
 void plumb_heartbeat_note(plumb_comm *c, struct plumb_note *note);
-/* The time of CLOCK_MONOTONIC in `seconds` seconds, for pthread_cond_timedwait. */
+/* Returns the time of CLOCK_MONOTONIC in `seconds` seconds, for pthread_cond_timedwait. */
 struct timespec plumb_clock_in(double seconds);
-/* text = the last folder, the file and the line, as in "train/optim.c:210"; "" if file is NULL. */
+/* Writes to text the last folder, the file and the line, as in "train/optim.c:210"; "" if file is
+ * NULL. */
 void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line);
 
 /* Call this after all arrived notes were read, with the transport's lock held. If this process was

@@ -14,7 +14,7 @@ static plumb_status order(cudaEvent_t event, cudaStream_t before, cudaStream_t a
     return PLUMB_OK;
 }
 
-/* The send and the receive of a rank must run concurrently, so they form one group. */
+/* Enqueues a send and a receive as one group, because they must run concurrently. */
 static plumb_status exchange(plumb_comm *c, int peer, const float *out, int64_t given, float *in,
                              int64_t taken)
 {

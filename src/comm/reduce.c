@@ -55,14 +55,14 @@ static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
     return plumb_coll_move(c, &m);
 }
 
-/* The intersection of two ranges; {begin, begin} if it is empty. */
+/* Returns the intersection of two ranges; {begin, begin} if it is empty. */
 static struct plumb_range shared(struct plumb_range a, struct plumb_range b)
 {
     const int64_t begin = plumb_max_i64(a.begin, b.begin);
     return (struct plumb_range){begin, plumb_max_i64(begin, plumb_min_i64(a.end, b.end))};
 }
 
-/* Only the elements in part are exchanged. */
+/* Runs the reduction tree for the elements in `part` only. */
 static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n,
                                 struct plumb_range part)
 {

@@ -116,7 +116,7 @@ struct plumb_align_run {
     struct plumb_align_held held;
 };
 
-/* setup.c */
+/* setup.c: opens everything that a run needs, and frees it. Setup is Collective. */
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s);
 void plumb_align_release(struct plumb_align_run *a);
 

@@ -109,7 +109,7 @@ done:
     return st;
 }
 
-/* The link is created under another name and renamed, so that it always exists. */
+/* Creates the link under another name and renames it, so that a link always exists. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
                                    struct plumb_checkpoint_name name)
 {
@@ -125,8 +125,8 @@ plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
     return plumb_dir_fsync(output_dir);
 }
 
-/* The folder is renamed before it is removed, so that a kill leaves no incomplete checkpoint under
- * its name. */
+/* Renames the checkpoint folder and then removes it, so that a kill leaves no incomplete folder
+ * with the name of a checkpoint. */
 static plumb_status remove_checkpoint(const char *output_dir, struct plumb_checkpoint_name name)
 {
     char from[PLUMB_CHECKPOINT_PATH], to[PLUMB_CHECKPOINT_PATH];

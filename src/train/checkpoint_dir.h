@@ -21,7 +21,7 @@ bool plumb_checkpoint_name_read(struct plumb_checkpoint_name *out, const char *t
 /* Returns < 0 if a is older than b, 0 if they are the same, > 0 if a is newer. */
 int plumb_checkpoint_name_compare(struct plumb_checkpoint_name a, struct plumb_checkpoint_name b);
 void plumb_checkpoint_name_write(char out[64], struct plumb_checkpoint_name name);
-/* out = OUTPUT_DIR/name with the suffix. PLUMB_ERR_ARG if it does not fit. */
+/* Writes the path OUTPUT_DIR/name with the suffix to out. PLUMB_ERR_ARG if it does not fit. */
 plumb_status plumb_checkpoint_path(char out[PLUMB_CHECKPOINT_PATH], const char *output_dir,
                                    struct plumb_checkpoint_name name, const char *suffix);
 /* Lists the checkpoint folders of output_dir, oldest first: *out (*n,). The caller frees *out. */

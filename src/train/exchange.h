@@ -6,8 +6,8 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* The argument of plumb_comm_attach_device and plumb_comm_attach_nccl. backend is borrowed until
- * plumb_comm_detach_device. */
+/* Returns the argument of plumb_comm_attach_device and plumb_comm_attach_nccl. backend is borrowed
+ * until plumb_comm_detach_device. */
 struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend);
 
 #endif

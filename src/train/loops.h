@@ -11,7 +11,7 @@
 #include "train/pack.h"
 #include "train/trainer.h"
 
-/* Supervised fine-tuning on data.train.
+/* Runs supervised fine-tuning on data.train.
  *     L = - (1/T) sum over the global batch's trained tokens of log p     T = their number */
 plumb_status plumb_train_sft(const struct plumb_trainer_source *s);
 

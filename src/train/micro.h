@@ -69,7 +69,7 @@ plumb_status plumb_micro_check(const struct plumb_micro *m);
 /* Computes out, dlogp and dscore from the results of forward. Errors: those of
  * plumb_objective_eval. */
 plumb_status plumb_micro_loss(struct plumb_micro *m);
-/* grad (count,) device += the gradient of out.loss. */
+/* Adds the gradient of out.loss to grad (count,) device. */
 plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,
                                   float *grad);
 

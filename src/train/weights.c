@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The value that most ranks have; of equally frequent values, that of the lowest rank. */
+/* Returns the value that most ranks have; of equally frequent values, that of the lowest rank. */
 static uint64_t of_most(const uint64_t *value, int n)
 {
     uint64_t best = value[0];
