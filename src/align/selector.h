@@ -27,7 +27,8 @@ int64_t plumb_best_entry(const struct plumb_scoreboard *b, int64_t prompt, enum 
  * norm[win] - norm[lose] (NaN if one is missing), branch WEIGHTED. */
 void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt);
 
-/* Selects as plumb_choice_compare. The branch is SKIP if the margin is NaN. */
+/* Selects the pair of plumb_choice_compare: the best principled completion over the best plain one,
+ * branch WEIGHTED. If one of the two is missing, the margin is NaN and the branch is SKIP. */
 extern const struct plumb_selector plumb_sel_principled;
 /* Selects the best scored entry with weight 1; branch WEIGHTED.   Source: RAFT, arXiv:2304.06767 */
 extern const struct plumb_selector plumb_sel_best_of;

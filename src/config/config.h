@@ -42,8 +42,8 @@ struct plumb_reward_function {
     const char *pattern;      /* "" if not given */
     struct plumb_texts words; /* empty if not given */
     const char *file;         /* file with one word per line; "" if not given */
-    const char *field;        /* name of a field of the record; "" if not given */
-    double target, min, max;  /* NaN if not given */
+    const char *field; /* name of the record's field that the function reads; "" if not given */
+    double target, min, max; /* NaN if not given */
 };
 struct plumb_reward_functions {
     const struct plumb_reward_function *item;

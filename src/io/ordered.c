@@ -9,7 +9,7 @@
 #include "base/num.h"
 
 struct plumb_ordered_text {
-    char *text; /* NULL if the text of this number has not been put */
+    char *text; /* text of one output line, kept until its turn; NULL if it has not arrived */
     int64_t len;
 };
 

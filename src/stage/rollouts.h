@@ -55,8 +55,8 @@ struct plumb_answers {
     struct plumb_answer *at;       /* (n,) the completions */
     struct plumb_request *request; /* (n,) scratch of generation */
     int64_t *owner; /* (n,) scratch: local prompt of each request, or completion of each item */
-    struct plumb_reward_item *item; /* (n,) scratch of scoring */
-    double *score;                  /* (n,) scratch of scoring */
+    struct plumb_reward_item *item; /* (n,) scratch: the texts of one completion for the scorer */
+    double *score;                  /* (n,) scratch: the scores that come back, same order */
     int32_t *ids;                   /* (n, max_new_tokens) memory of all plumb_answer.ids */
     float *logp;                    /* (n, 2, max_new_tokens) memory of all logp and logp_sampled */
 };

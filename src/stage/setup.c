@@ -137,9 +137,11 @@ static plumb_status open_references(struct plumb_align_run *a)
     const int64_t answers = plumb_max_i64(a->part.most_local, 1) * cfg->generate.group_size;
     for (int role = 0; role < PLUMB_ROLES; role++)
         a->reference.role[role] = -1;
+    /* Room for one cached log-prob per completion and role, and for two more: DLMA computes the
+     * log-prob of each completion after two prompts, with the principles and with their contrary.
+     */
     PLUMB_TRY(plumb_references_create(&a->reference.set, a->t->model, cfg->model,
-                                      (PLUMB_ROLES + 2) *
-                                          answers)); /* DLMA scores each answer after two prompts */
+                                      (PLUMB_ROLES + 2) * answers));
     if (a->reference.needed)
         PLUMB_TRY(plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_LOSS],
                                         cfg->method.reference, "method.reference"));
