@@ -140,8 +140,8 @@ def scores(bench, base, some):
     bad = bench.folder / "bad.jsonl"
     for text, words in (({"score_chosen": 1}, "score_rejected"),
                         ({"score_chosen": "1", "score_rejected": 0}, "expected a number"),
-                        ({"score_chosen": 0, "score_rejected": 1}, "the first not lower"),
-                        ({}, "needs score_chosen")):
+                        ({"score_chosen": 0, "score_rejected": 1}, "that is not lower"),
+                        ({}, "needs the numbers score_chosen")):
         bad.write_text(json.dumps({**rows[0], **text}) + "\n")
         r = bench.run(*bench.prefer_args(bench.folder / "refused", base, f"data.train={bad}",
                                          "method.name=rdo"))
