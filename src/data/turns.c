@@ -121,6 +121,28 @@ static plumb_status put_content(struct plumb_buf *out, const struct plumb_chat_s
     return st;
 }
 
+/* Appends the message v with all its members, but with `content`, a JSON value, in place of its
+ * content. */
+static plumb_status add_with_content(struct plumb_turns *t, const plumb_json *v,
+                                     const struct plumb_buf *content, const char *where)
+{
+    PLUMB_TRY(begin_turn(t, where));
+    PLUMB_TRY(plumb_buf_add_text(&t->json, "{"));
+    for (int64_t i = 0; i < plumb_json_count(v); i++) {
+        const char *key = "";
+        const plumb_json *member = NULL;
+        PLUMB_TRY(plumb_json_member_at(v, i, &key, &member));
+        if (i)
+            PLUMB_TRY(plumb_buf_add_text(&t->json, ","));
+        PLUMB_TRY(plumb_json_put_string(&t->json, key, (int64_t)strlen(key)));
+        PLUMB_TRY(plumb_buf_add_text(&t->json, ":"));
+        PLUMB_TRY(strcmp(key, "content") == 0 ? plumb_buf_add(&t->json, content->data, content->len)
+                                              : plumb_json_put_node(&t->json, member));
+    }
+    PLUMB_TRY(plumb_buf_add_text(&t->json, "}"));
+    return end_turn(t, plumb_json_string(plumb_json_get(v, "role"), ""));
+}
+
 /* Appends one message with all its members. The content gets the form that the template accepts. */
 static plumb_status add_message(struct plumb_turns *t, const struct plumb_chat_setting *c,
                                 const plumb_json *v, const char *at, const char *where)
@@ -136,21 +158,14 @@ static plumb_status add_message(struct plumb_turns *t, const struct plumb_chat_s
                   "%s: field \"%s\".content: found nothing, expected a string or a list of parts",
                   where, at);
     snprintf(place, sizeof(place), "%.80s.content", at);
-    PLUMB_TRY(begin_turn(t, where));
-    PLUMB_TRY(plumb_buf_add_text(&t->json, "{"));
-    for (int64_t i = 0; i < plumb_json_count(v); i++) {
-        const char *key = "";
-        const plumb_json *member = NULL;
-        PLUMB_TRY(plumb_json_member_at(v, i, &key, &member));
-        if (i)
-            PLUMB_TRY(plumb_buf_add_text(&t->json, ","));
-        PLUMB_TRY(plumb_json_put_string(&t->json, key, (int64_t)strlen(key)));
-        PLUMB_TRY(plumb_buf_add_text(&t->json, ":"));
-        PLUMB_TRY(strcmp(key, "content") == 0 ? put_content(&t->json, c, member, place, where)
-                                              : plumb_json_put_node(&t->json, member));
-    }
-    PLUMB_TRY(plumb_buf_add_text(&t->json, "}"));
-    return end_turn(t, plumb_json_string(role, ""));
+    struct plumb_buf content = {0};
+    plumb_status st = PLUMB_OK;
+    if (plumb_json_get(v, "content"))
+        st = put_content(&content, c, plumb_json_get(v, "content"), place, where);
+    if (st == PLUMB_OK)
+        st = add_with_content(t, v, &content, where);
+    plumb_buf_fini(&content);
+    return st;
 }
 
 plumb_status plumb_turns_add(struct plumb_turns *t, const struct plumb_chat_setting *c,
@@ -206,21 +221,12 @@ static plumb_status fill(struct plumb_buf *out, const char *template, const char
 static plumb_status add_changed(struct plumb_turns *t, const plumb_json *v, const char *text,
                                 int64_t len, const char *where)
 {
-    PLUMB_TRY(begin_turn(t, where));
-    PLUMB_TRY(plumb_buf_add_text(&t->json, "{"));
-    for (int64_t i = 0; i < plumb_json_count(v); i++) {
-        const char *key = "";
-        const plumb_json *member = NULL;
-        PLUMB_TRY(plumb_json_member_at(v, i, &key, &member));
-        if (i)
-            PLUMB_TRY(plumb_buf_add_text(&t->json, ","));
-        PLUMB_TRY(plumb_json_put_string(&t->json, key, (int64_t)strlen(key)));
-        PLUMB_TRY(plumb_buf_add_text(&t->json, ":"));
-        PLUMB_TRY(strcmp(key, "content") == 0 ? plumb_json_put_string(&t->json, text, len)
-                                              : plumb_json_put_node(&t->json, member));
-    }
-    PLUMB_TRY(plumb_buf_add_text(&t->json, "}"));
-    return end_turn(t, plumb_json_string(plumb_json_get(v, "role"), ""));
+    struct plumb_buf content = {0};
+    plumb_status st = plumb_json_put_string(&content, text, len);
+    if (st == PLUMB_OK)
+        st = add_with_content(t, v, &content, where);
+    plumb_buf_fini(&content);
+    return st;
 }
 
 static bool has_role(const plumb_json *message, const char *role)
