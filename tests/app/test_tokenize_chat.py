@@ -35,6 +35,21 @@ def texts(bench, path, folder):
     bench.check(r["text"] == "2", "by name", r)
 
 
+def nulls(bench):
+    """A member that is null counts as absent, for the names of the reasoning, too (transformers 5)."""
+    path = bench.folder / "thought.jinja"
+    path.write_text("{% set m = messages[0] %}{% for k in ['content', 'reasoning_content', 'thinking'] %}"
+                    "{{ m[k] if k in m else '-' }} {% endfor %}")
+    for given, want in (({"content": None, "reasoning_content": None}, "- - - "),
+                        ({"content": "a", "thinking": None}, "a - - "),
+                        ({"content": "a", "reasoning_content": None, "thinking": "t"}, "a t t "),
+                        ({"content": "a", "reasoning_content": "r", "thinking": None}, "a r r "),
+                        ({"content": "a", "reasoning": "r"}, "a r r ")):
+        line = {"messages": [{"role": "assistant", "tool_calls": [], **given}]}
+        r = ask(bench, [f"chat_template={path}"], line)
+        bench.check(r["text"] == want, "null members", given, r)
+
+
 def masks(bench, path, folder):
     """The ones of the mask are the tokens of the assistant's text."""
     words = [f"tokenizer={folder}", f"chat_template={path}"]
@@ -79,6 +94,7 @@ def test(bench):
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "named.jinja").write_text("{{ messages | length }}")
     texts(bench, path, folder)
+    nulls(bench)
     masks(bench, path, folder)
     refusals(bench, path, folder)
 
