@@ -51,7 +51,7 @@ plumb_status plumb_jinja_set_none(plumb_jinja_vars *v, const char *name);
 /* Limits for one rendering. A member <= 0 stands for its default. */
 struct plumb_jinja_limits {
     int64_t steps;  /* number of evaluated nodes; default 20 million */
-    int64_t depth;  /* number of nested evaluations, including macro calls; default 400 */
+    int64_t depth;  /* number of nested evaluations, including macro calls; default 1,500 */
     int64_t output; /* size of the output in bytes; default 64 MiB */
     int64_t memory; /* size of all values in bytes; default 512 MiB */
 };
