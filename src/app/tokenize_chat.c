@@ -50,9 +50,7 @@ static plumb_status open_chat(struct chat_lines *z)
     const struct plumb_config *cfg = z->app->cfg;
     const char *words = cfg->tokenizer; /* if the option is not set, this is the model's folder */
     if (*words) {
-        PLUMB_REQUIRE(plumb_dir_exists(words), PLUMB_ERR_IO, "tokenizer: there is no folder %s%s",
-                      words,
-                      plumb_file_exists(words) ? "; name the folder that this file lies in" : "");
+        PLUMB_TRY(plumb_dir_check_input(words, "tokenizer"));
         PLUMB_TRY(plumb_tokenizer_open(&z->tokenizer, words));
         PLUMB_TRY(plumb_chat_open(&z->chat, cfg, *cfg->model ? cfg->model : words, words));
     } else {
@@ -109,9 +107,7 @@ static plumb_status check_members(const plumb_json *v, const char *where)
 
 static plumb_status put_member(struct plumb_buf *b, const char *key, const plumb_json *value)
 {
-    PLUMB_TRY(plumb_buf_add_text(b, b->len > 1 ? "," : ""));
-    PLUMB_TRY(plumb_json_put_string(b, key, (int64_t)strlen(key)));
-    PLUMB_TRY(plumb_buf_add_text(b, ":"));
+    PLUMB_TRY(plumb_json_put_key(b, key));
     return plumb_json_put_node(b, value);
 }
 

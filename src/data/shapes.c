@@ -44,14 +44,6 @@ static bool has_parts(const plumb_json *list)
     return false;
 }
 
-static plumb_status put_key(struct plumb_buf *out, const char *key)
-{
-    if (plumb_buf_text(out)[out->len - 1] != '{')
-        PLUMB_TRY(plumb_buf_add_text(out, ","));
-    PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
-    return plumb_buf_add_text(out, ":");
-}
-
 /* Returns the role in chat templates for a role name of sharegpt: human -> user, gpt -> assistant.
  * Any other name is returned unchanged. */
 static const char *role_of(const char *from)
@@ -76,7 +68,7 @@ static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool
         PLUMB_TRY_GOTO(st, plumb_json_member_at(m, i, &key, &v), done);
         const bool from = strcmp(key, "from") == 0 && !plumb_json_get(m, "role");
         const bool value = strcmp(key, "value") == 0 && !plumb_json_get(m, "content");
-        PLUMB_TRY_GOTO(st, put_key(out, from ? "role" : value ? "content" : key), done);
+        PLUMB_TRY_GOTO(st, plumb_json_put_key(out, from ? "role" : value ? "content" : key), done);
         if (from && plumb_json_type_of(v) == PLUMB_JSON_STRING) {
             const char *role = role_of(plumb_json_string(v, ""));
             st = plumb_json_put_string(out, role, (int64_t)strlen(role));
@@ -120,7 +112,7 @@ static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *lin
     if (st == PLUMB_OK && *input)
         st = plumb_buf_addf(&whole, "\n\n%s", input);
     if (st == PLUMB_OK)
-        st = put_key(out, "prompt");
+        st = plumb_json_put_key(out, "prompt");
     if (st == PLUMB_OK && chat)
         st = plumb_buf_add_text(out, "[{\"role\":\"user\",\"content\":");
     if (st == PLUMB_OK)
@@ -135,7 +127,7 @@ static plumb_status put_member(struct plumb_buf *out, const char *key, const plu
                                bool chat, const char *where)
 {
     const bool list = plumb_json_type_of(v) == PLUMB_JSON_ARRAY;
-    PLUMB_TRY(put_key(out, strcmp(key, "conversations") == 0 ? "messages" : key));
+    PLUMB_TRY(plumb_json_put_key(out, strcmp(key, "conversations") == 0 ? "messages" : key));
     for (int i = 0; i < CHATS && list; i++)
         if (strcmp(key, chats[i]) == 0 || strcmp(key, "conversations") == 0)
             return put_messages(out, v, !chat, where);
@@ -164,7 +156,7 @@ plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool cha
         if (alpaca && strcmp(key, "instruction") == 0)
             st = put_instruction(&text, line, chat);
         else if (alpaca && strcmp(key, "output") == 0) {
-            st = put_key(&text, "completion");
+            st = plumb_json_put_key(&text, "completion");
             if (st == PLUMB_OK)
                 st = plumb_json_put_node(&text, v);
         } else if (!alpaca || strcmp(key, "input") != 0)

@@ -132,10 +132,7 @@ static plumb_status add_with_content(struct plumb_turns *t, const plumb_json *v,
         const char *key = "";
         const plumb_json *member = NULL;
         PLUMB_TRY(plumb_json_member_at(v, i, &key, &member));
-        if (i)
-            PLUMB_TRY(plumb_buf_add_text(&t->json, ","));
-        PLUMB_TRY(plumb_json_put_string(&t->json, key, (int64_t)strlen(key)));
-        PLUMB_TRY(plumb_buf_add_text(&t->json, ":"));
+        PLUMB_TRY(plumb_json_put_key(&t->json, key));
         PLUMB_TRY(strcmp(key, "content") == 0 ? plumb_buf_add(&t->json, content->data, content->len)
                                               : plumb_json_put_node(&t->json, member));
     }

@@ -69,10 +69,14 @@ plumb_status plumb_json_want_bool(const plumb_json *v, const char *key, bool *ou
 plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const char **out,
                                     const char *const *fallback, const char *where);
 
-/* Writing functions append to a buffer; the caller writes commas, colons and braces.
+/* Writing functions append to a buffer; the caller writes commas, colons and braces,
+ * unless the function says otherwise.
  * plumb_json_put_string replaces bytes that are not valid UTF-8 by U+FFFD, so that the output is
  * always valid JSON. */
 plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len);
+/* Appends the key of the next member of an object, with its colon, and before it a comma unless the
+ * buffer ends with the brace that opens the object. */
+plumb_status plumb_json_put_key(struct plumb_buf *b, const char *key);
 /* Append the shortest text that reads back to the same value. A value that is not finite is written
  * as null. */
 plumb_status plumb_json_put_real(struct plumb_buf *b, double x);

@@ -45,6 +45,14 @@ plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_
     return PLUMB_OK;
 }
 
+plumb_status plumb_json_put_key(struct plumb_buf *b, const char *key)
+{
+    if (b->len > 0 && b->data[b->len - 1] != '{')
+        PLUMB_TRY(plumb_buf_add(b, ",", 1));
+    PLUMB_TRY(plumb_json_put_string(b, key, (int64_t)strlen(key)));
+    return plumb_buf_add(b, ":", 1);
+}
+
 /* Appends the shortest text that reads back to x. It tries increasing precisions of %.<p>g, which
  * drops trailing zeros, and takes the first that reads back to the same value. For a normal number
  * it starts at 6 digits (float) or 15 digits (double), because numbers with at most that many

@@ -27,10 +27,7 @@ static const plumb_json *reasoning_of(const plumb_json *message)
 
 static plumb_status put_member(struct plumb_buf *out, const char *key, const plumb_json *value)
 {
-    if (plumb_buf_text(out)[out->len - 1] != '{')
-        PLUMB_TRY(plumb_buf_add_text(out, ","));
-    PLUMB_TRY(plumb_json_put_string(out, key, (int64_t)strlen(key)));
-    PLUMB_TRY(plumb_buf_add_text(out, ":"));
+    PLUMB_TRY(plumb_json_put_key(out, key));
     return plumb_json_put_node(out, value);
 }
 
@@ -89,9 +86,7 @@ static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool
             PLUMB_TRY(put_member(out, key, v));
             continue;
         }
-        if (plumb_buf_text(out)[out->len - 1] != '{')
-            PLUMB_TRY(plumb_buf_add_text(out, ","));
-        PLUMB_TRY(plumb_buf_add_text(out, "\"content\":"));
+        PLUMB_TRY(plumb_json_put_key(out, key));
         PLUMB_TRY(put_open(out, v));
     }
     if (thought)

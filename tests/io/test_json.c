@@ -227,6 +227,14 @@ static void test_strings(void)
     plumb_buf_clear(&b);
     CHECK_OK(plumb_json_put_string(&b, "", 0));
     CHECK(!strcmp(b.data, "\"\""));
+    plumb_buf_clear(&b);
+    CHECK_OK(plumb_buf_add_text(&b, "{"));
+    CHECK_OK(plumb_json_put_key(&b, "a{"));
+    CHECK_OK(plumb_json_put_string(&b, "{", 1));
+    CHECK_OK(plumb_json_put_key(&b, "b"));
+    CHECK_OK(plumb_buf_add_text(&b, "{"));
+    CHECK_OK(plumb_json_put_key(&b, "c"));
+    CHECKF(!strcmp(b.data, "{\"a{\":\"{\",\"b\":{\"c\":"), "%s", b.data);
     plumb_buf_fini(&b);
 }
 
