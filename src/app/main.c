@@ -62,15 +62,53 @@ static int help(const char *command)
 /* Describes how a run ends on this rank. */
 struct ending {
     int code;    /* exit code of the process */
-    bool speaks; /* this rank prints its failure, because no lower rank has the same failure */
-    bool last;   /* this is the lowest rank that prints; its message comes last */
+    bool speaks; /* this rank prints its failure */
+    bool last;   /* this is the lowest rank with a failure of its own; its message comes last */
     bool shared; /* every rank has the same failure: the message names no rank */
     bool alone;  /* the other ranks did not arrive: they wait in a collective and must be ended */
     int turn;    /* if `alone`: number of TURN_SECONDS to wait for another rank to end the run */
     char said[2048]; /* the message, saved before later failures can overwrite it */
 };
 
-/* Decides which ranks print their failure, so that the same failure is printed once. Collective. */
+static void put_words(const struct plumb_app *app, int rank, bool shared, const char *said)
+{
+    char who[64] = "";
+    if (app->comm && plumb_comm_size(app->comm) > 1 && !shared)
+        snprintf(who, sizeof(who), "rank %d of %d: ", rank, plumb_comm_size(app->comm));
+    fprintf(stderr, "plumb %s: %s%s\n", app->command, who, said);
+}
+
+/* Prints the failures of the ranks with own = true on rank `first`, in ascending order of the
+ * ranks. One rank prints them all, because a launcher forwards the output of different ranks in any
+ * order. Of more than MOST_TOLD failures it prints the number of the others. Collective. */
+static plumb_status tell_others(const struct ending *e, struct plumb_app *app, bool own, int first)
+{
+    enum { MOST_TOLD = 16 };
+    const int rank = plumb_comm_rank(app->comm), size = plumb_comm_size(app->comm);
+    char words[sizeof(e->said)];
+    for (int from = 0, told = 0; from < size; told++) {
+        double next = own && rank >= from ? rank : size, left = own && rank >= from;
+        PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &next, 1, PLUMB_MIN));
+        if ((int)next == size)
+            break;
+        if (told == MOST_TOLD) {
+            PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &left, 1, PLUMB_SUM));
+            if (rank == first)
+                fprintf(stderr, "plumb %s: %.0f more ranks have other failures\n", app->command,
+                        left);
+            break;
+        }
+        snprintf(words, sizeof(words), "%s", e->said);
+        PLUMB_TRY(plumb_comm_broadcast(app->comm, words, sizeof(words), (int)next));
+        if (rank == first)
+            put_words(app, (int)next, false, words);
+        from = (int)next + 1;
+    }
+    return PLUMB_OK;
+}
+
+/* Decides which failures are printed: the same failure only once. Prints those of other ranks than
+ * `first`. Collective. */
 static plumb_status share_words(struct ending *e, struct plumb_app *app, bool own, int first)
 {
     char words[sizeof(e->said)];
@@ -79,9 +117,9 @@ static plumb_status share_words(struct ending *e, struct plumb_app *app, bool ow
     const bool same = own && strcmp(words, e->said) == 0;
     double count = same;
     PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &count, 1, PLUMB_SUM));
-    e->last = plumb_comm_rank(app->comm) == first;
-    e->speaks = e->last || (own && !same);
     e->shared = (int)count == plumb_comm_size(app->comm);
+    PLUMB_TRY(tell_others(e, app, own && !same, first));
+    e->last = e->speaks = plumb_comm_rank(app->comm) == first;
     return PLUMB_OK;
 }
 
@@ -124,13 +162,9 @@ static bool launcher_talks(const struct plumb_app *app)
            (getenv("OMPI_COMM_WORLD_SIZE") || getenv("SLURM_PROCID"));
 }
 
-static void put_words(const struct plumb_app *app, const struct ending *e)
+static void put_own_words(const struct plumb_app *app, const struct ending *e)
 {
-    char who[64] = "";
-    if (app->comm && plumb_comm_size(app->comm) > 1 && !e->shared)
-        snprintf(who, sizeof(who), "rank %d of %d: ", plumb_comm_rank(app->comm),
-                 plumb_comm_size(app->comm));
-    fprintf(stderr, "plumb %s: %s%s\n", app->command, who, e->said);
+    put_words(app, app->comm ? plumb_comm_rank(app->comm) : 0, e->shared, e->said);
     if (e->last && launcher_talks(app))
         fprintf(
             stderr,
@@ -147,11 +181,11 @@ static void explain(const struct plumb_app *app, const struct ending *e)
     const int64_t ns = (int64_t)(TURN_SECONDS * (e->alone ? e->turn : 0) * 1e9);
     nanosleep(&(struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)}, NULL);
     if ((e->speaks || debug) && !e->last)
-        put_words(app, e);
+        put_own_words(app, e);
     if (app->comm && !e->alone && plumb_comm_barrier(app->comm) != PLUMB_OK)
         plumb_log(PLUMB_LOG_DEBUG, "a rank left before the end: %s", plumb_trail_message());
     if (e->last && e->speaks)
-        put_words(app, e);
+        put_own_words(app, e);
 }
 
 /* The values of comm.exchange and of comm.reduce, in the order in which the option table lists
