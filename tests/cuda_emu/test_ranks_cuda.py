@@ -81,7 +81,7 @@ def check_stopped(bench, model):
                               f"comm.timeout={timeout}", steps=4)
         run = bench.run(*args, ranks=4, env=gpus(4, PLUMB_EMU_NCCL="2:stop:5"))
         good = run.code not in (0, None) and run.seconds < 20 * timeout and \
-            "of rank 2 on" in run.err and "inside reduce_tree" in run.err
+            "from rank 2 on" in run.err and "inside reduce_tree" in run.err
         if good:
             break
     bench.check(good, "a rank stopped:", run)
