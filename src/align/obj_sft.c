@@ -12,19 +12,5 @@ static unsigned sft_needs(const struct plumb_align_param *p)
     return PLUMB_NEED_LOGP | PLUMB_READ_LENGTH | (p->length_normalize ? PLUMB_NEED_LEN : 0u);
 }
 
-plumb_status plumb_weighted_add(struct plumb_obj_out *out, const struct plumb_obj_in *in,
-                                const struct plumb_align_param *p)
-{
-    for (int64_t i = 0; in->weight && i < in->n; i++) {
-        if (in->weight[i] == 0)
-            continue;
-        const double share = in->weight[i] / (p->length_normalize ? (double)in->len[i] : 1.0);
-        out->dlogp[i] -= in->scale * share;
-        out->loss -= in->scale * share * in->logp[i];
-        out->weighted_loss -= share * in->logp[i];
-    }
-    return PLUMB_OK;
-}
-
 const struct plumb_objective plumb_obj_sft = {"sft", "arXiv:2203.02155, section 3.5", sft_needs,
                                               plumb_weighted_add};

@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "align/pair_term.h"
-
 static const struct plumb_objective *const table[] = {
     &plumb_obj_psle, &plumb_obj_sft,  &plumb_obj_dpo,  &plumb_obj_ipo,  &plumb_obj_reward,
     &plumb_obj_rdo,  &plumb_obj_aps,  &plumb_obj_vcb,  &plumb_obj_rrhf, &plumb_obj_lire,
@@ -133,42 +131,5 @@ plumb_status plumb_objective_eval(const struct plumb_objective *o, struct plumb_
     PLUMB_TRY(o->eval(out, in, p));
     PLUMB_REQUIRE(isfinite(out->loss), PLUMB_ERR_NUMERIC, "objective %s: loss is %g", o->name,
                   out->loss);
-    return PLUMB_OK;
-}
-
-/* Returns -log sigma(z) = log(1 + exp(-z)), without overflow for any finite z. */
-static double neg_log_sigmoid(double z)
-{
-    return z > 0.0 ? log1p(exp(-z)) : log1p(exp(z)) - z;
-}
-
-struct plumb_pair_term plumb_pair_logistic(double win, double lose, double beta, double smooth)
-{
-    const double h = beta * (win - lose);
-    const double sigma = h >= 0 ? 1.0 / (1.0 + exp(-h)) : exp(h) / (1.0 + exp(h));
-    /* d loss / d h = sigma - (1 - smooth). Without smoothing it is computed as -(1 - sigma), so
-     * that it does not round to 0 for large h. */
-    const double miss = h >= 0 ? exp(-h) / (1.0 + exp(-h)) : 1.0 / (1.0 + exp(h));
-    const double dh = smooth > 0 ? sigma - (1.0 - smooth) : -miss;
-    return (struct plumb_pair_term){
-        (1.0 - smooth) * neg_log_sigmoid(h) + smooth * neg_log_sigmoid(-h), beta * dh, -beta * dh};
-}
-
-plumb_status plumb_pair_add(struct plumb_obj_out *out, double *grad, const struct plumb_obj_in *in,
-                            int64_t k, const struct plumb_pair_term *term, double chosen,
-                            double rejected)
-{
-    const struct plumb_pair *q = &in->pair[k];
-    PLUMB_REQUIRE(isfinite(term->loss) && isfinite(term->dwin) && isfinite(term->dlose),
-                  PLUMB_ERR_NUMERIC, "pair %lld (sequences %lld over %lld): loss %g, gradient %g",
-                  (long long)k, (long long)q->win, (long long)q->lose, term->loss, term->dwin);
-    grad[q->win] += in->scale * q->weight * term->dwin;
-    grad[q->lose] += in->scale * q->weight * term->dlose;
-    out->loss += in->scale * q->weight * term->loss;
-    out->rank_loss += q->weight * term->loss;
-    out->chosen += chosen;
-    out->rejected += rejected;
-    out->margin += chosen - rejected;
-    out->accurate += chosen > rejected;
     return PLUMB_OK;
 }

@@ -121,7 +121,7 @@ plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b)
                                              .win = -1,
                                              .lose = -1,
                                              .weight = 1.0,
-                                             .mass = 1.0,
+                                             .denominator = 1.0,
                                              .margin = NAN};
     }
     return PLUMB_OK;
@@ -152,7 +152,7 @@ double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *p
     const int64_t n = prompt ? count : b->prompts;
     for (int64_t k = 0; k < n; k++) {
         const struct plumb_choice *c = &b->choice[prompt ? prompt[k] : k];
-        terms += c->branch != PLUMB_BRANCH_SKIP ? c->mass : 0.0;
+        terms += c->branch != PLUMB_BRANCH_SKIP ? c->denominator : 0.0;
     }
     return terms;
 }

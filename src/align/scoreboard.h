@@ -33,13 +33,13 @@ extern const char *const plumb_branch_names[PLUMB_BRANCH_COUNT];
 /* The choices for one prompt. */
 struct plumb_choice {
     enum plumb_branch branch;
-    int64_t win, lose; /* entries of the compared completions, -1 if there is none: best
-                        * principled and best plain, or best and worst. SWAP exchanges them */
-    double weight;     /* factor of the prompt's loss term L; 1 by default */
-    double mass;       /* the prompt's part of the loss denominator; 1 by default. The loss of a
-                        * batch is sum(weight L) / sum(mass) */
-    double margin;     /* norm[win] - norm[lose] before SWAP; NaN if one is missing */
-    double smooth;     /* label smoothing of the pair, added to label_smoothing; 0 by default */
+    int64_t win, lose;  /* entries of the compared completions, -1 if there is none: best
+                         * principled and best plain, or best and worst. SWAP exchanges them */
+    double weight;      /* factor of the prompt's loss term L; 1 by default */
+    double denominator; /* the prompt's part of the loss denominator; 1 by default. The loss of a
+                         * batch is sum(weight L) / sum(denominator) */
+    double margin;      /* norm[win] - norm[lose] before SWAP; NaN if one is missing */
+    double smooth;      /* label smoothing of the pair, added to label_smoothing; 0 by default */
 };
 
 struct plumb_scoreboard {
@@ -76,8 +76,8 @@ plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b);
 
 /* Returns true if entry i has a term in the loss and so needs a forward and a backward pass. */
 bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
-/* Returns the loss denominator of the `count` listed prompts: the sum of `mass` of those that are
- * not skipped, in the order of the list. If prompt is NULL, it takes all prompts. */
+/* Returns the loss denominator of the `count` listed prompts: the sum of `denominator` of those
+ * that are not skipped, in the order of the list. If prompt is NULL, it takes all prompts. */
 double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
                               int64_t count);
 

@@ -15,7 +15,7 @@ static void select_best_of(struct plumb_scoreboard *b, int64_t prompt,
                               .win = best,
                               .lose = -1,
                               .weight = 1.0,
-                              .mass = 1.0,
+                              .denominator = 1.0,
                               .margin = NAN};
     if (best >= 0)
         b->weight[best] = 1.0;

@@ -21,7 +21,7 @@ static void select_extremes(struct plumb_scoreboard *b, int64_t prompt,
         .win = win,
         .lose = lose,
         .weight = 1.0,
-        .mass = 1.0,
+        .denominator = 1.0,
         .margin = differ ? b->norm[win] - b->norm[lose] : NAN,
     };
 }

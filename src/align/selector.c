@@ -24,6 +24,6 @@ void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt)
                                               .win = win,
                                               .lose = lose,
                                               .weight = 1.0,
-                                              .mass = 1.0,
+                                              .denominator = 1.0,
                                               .margin = margin};
 }

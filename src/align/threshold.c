@@ -49,7 +49,7 @@ void plumb_threshold_weigh(struct plumb_scoreboard *b, int64_t prompt, double ta
 {
     struct plumb_choice *c = &b->choice[prompt];
     c->weight = c->margin >= tau ? 1.0 : 1.0 / (1.0 + exp(-c->margin / p->curriculum_temperature));
-    c->mass = c->weight;
+    c->denominator = c->weight;
 }
 
 double plumb_sigmoid_weight(double margin, const struct plumb_align_param *p)

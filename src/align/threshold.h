@@ -40,11 +40,11 @@ typedef void plumb_threshold_rule(struct plumb_scoreboard *b, int64_t prompt, do
  *                          the scored entries of the prompt (or equal over the principled ones) */
 plumb_threshold_rule plumb_threshold_branch;
 /* Sets the weight of a prompt's pair to 1 if margin >= tau, else to
- * sigma(margin / curriculum_temperature). The mass (loss denominator) is the same value.
- * Source: the published code of PSLE's authors. */
+ * sigma(margin / curriculum_temperature). The prompt's part of the loss denominator is the same
+ * value. Source: the published code of PSLE's authors. */
 plumb_threshold_rule plumb_threshold_weigh;
 
-/* Sets the weight of a prompt's pair to plumb_sigmoid_weight; the mass stays 1. */
+/* Sets the weight of a prompt's pair to plumb_sigmoid_weight; its loss denominator stays 1. */
 plumb_threshold_rule plumb_threshold_sigmoid;
 /* Returns sigma(weight_beta margin).                   Source: OPTune, arXiv:2406.07657, eq. 7 */
 double plumb_sigmoid_weight(double margin, const struct plumb_align_param *p);

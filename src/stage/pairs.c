@@ -181,9 +181,9 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
     PLUMB_TRY(check_differ(s));
-    const bool picks = s->method && s->method->some_pairs;
-    const int64_t share = picks ? (int64_t)llround(cfg->method.keep * (double)s->data->n) : 0;
-    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, picks ? plumb_max_i64(share, 1) : s->data->n));
+    const bool selects = s->method && s->method->some_pairs;
+    const int64_t share = selects ? (int64_t)llround(cfg->method.keep * (double)s->data->n) : 0;
+    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, selects ? plumb_max_i64(share, 1) : s->data->n));
     s->kept = calloc((size_t)s->data->n, sizeof(*s->kept));
     PLUMB_REQUIRE(s->kept, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)s->data->n);
     for (int64_t i = 0; i < s->data->n; i++)
@@ -225,15 +225,15 @@ static plumb_status open_embedder(struct pairs *s, struct plumb_references *refe
 {
     const struct plumb_config *cfg = s->t->cfg;
     int which;
-    PLUMB_REQUIRE(cfg->method.pick != PLUMB_PICK_CENTROID, PLUMB_ERR_CONFIG,
+    PLUMB_REQUIRE(cfg->method.pick != PLUMB_SELECT_CENTROID, PLUMB_ERR_CONFIG,
                   "method.pick: centroid is among the answers of a prompt; expected easy, hard or "
                   "random for given pairs");
     PLUMB_TRY(plumb_references_open(references, &which, cfg->method.embedder, "method.embedder"));
     const plumb_model *model = plumb_references_frozen(references, which);
     PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
                   "method.embedder: found previous, expected init or a checkpoint folder");
-    PLUMB_TRY(plumb_embed_init(&s->embed, model, s->t->tokenizer, (enum plumb_pick)cfg->method.pick,
-                               2, &s->micro.pack));
+    PLUMB_TRY(plumb_embed_init(&s->embed, model, s->t->tokenizer,
+                               (enum plumb_pair_selection)cfg->method.pick, 2, &s->micro.pack));
     return plumb_memory_beside(s->t->backend, "embeddings",
                                plumb_embed_bytes(&s->embed, &s->micro.pack));
 }
@@ -317,7 +317,7 @@ static plumb_status likeness(struct pairs *s, double *cosine)
 }
 
 /* REAL: chooses the pairs that are trained on. The result is the same on every rank. Collective. */
-static plumb_status pick_pairs(struct pairs *s)
+static plumb_status select_pairs(struct pairs *s)
 {
     const int64_t n = s->data->n;
     const struct plumb_rng_key key = {.seed = s->t->cfg->seed, .purpose = PLUMB_RNG_SELECT};
@@ -330,7 +330,7 @@ static plumb_status pick_pairs(struct pairs *s)
     if (st == PLUMB_OK) /* one owner per record; the other ranks add 0 */
         st = plumb_comm_allreduce_f64(s->t->comm, cosine, n, PLUMB_SUM);
     if (st == PLUMB_OK)
-        st = plumb_pick_share(s->kept, s->epochs.cut.items, s->embed.pick, cosine, n, &key);
+        st = plumb_select_share(s->kept, s->epochs.cut.items, s->embed.selection, cosine, n, &key);
     free(cosine);
     if (st == PLUMB_OK)
         plumb_log(PLUMB_LOG_INFO, "real: %lld of %lld pairs are kept",
@@ -360,7 +360,7 @@ static plumb_status work(void *run)
 {
     struct pairs *s = run;
     if (s->method && s->method->some_pairs)
-        PLUMB_TRY(pick_pairs(s));
+        PLUMB_TRY(select_pairs(s));
     const struct plumb_epochs_task task = {
         .what = s->t->command,
         .leaf = micro_batch_gradient,

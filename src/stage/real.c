@@ -22,7 +22,8 @@ static plumb_status open(struct plumb_align_run *a)
     const plumb_model *model = plumb_references_frozen(a->reference.set, which);
     PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
                   "method.embedder: found previous, expected init or a checkpoint folder");
-    PLUMB_TRY(plumb_embed_init(&r->embed, model, a->t->tokenizer, (enum plumb_pick)cfg->method.pick,
+    PLUMB_TRY(plumb_embed_init(&r->embed, model, a->t->tokenizer,
+                               (enum plumb_pair_selection)cfg->method.pick,
                                cfg->generate.group_size, &a->update.micro.pack));
     return plumb_memory_beside(a->t->backend, "embeddings",
                                plumb_embed_bytes(&r->embed, &a->update.micro.pack));
@@ -55,7 +56,8 @@ static plumb_status select_pair(struct plumb_align_run *a, int64_t prompt, int64
         unlike += !same(o, o + i);
     if (unlike > 0) {
         plumb_embed_compare(&r->embed, at);
-        PLUMB_TRY(plumb_pick_pair(&first, &second, r->embed.pick, r->embed.gram, group, &key));
+        PLUMB_TRY(
+            plumb_select_pair(&first, &second, r->embed.selection, r->embed.gram, group, &key));
     }
     for (int64_t i = 0; i < group; i++)
         o[i].dropped = i != first && i != second;

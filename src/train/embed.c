@@ -5,12 +5,15 @@
 #include <stdlib.h>
 
 plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
-                              const plumb_tokenizer *tokenizer, enum plumb_pick pick, int64_t group,
-                              const struct plumb_pack *pack)
+                              const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
+                              int64_t group, const struct plumb_pack *pack)
 {
     const int32_t bos = plumb_tokenizer_bos(tokenizer), eos = plumb_tokenizer_eos(tokenizer);
-    *e = (struct plumb_embed){
-        .model = model, .pick = pick, .begin = bos >= 0 ? bos : eos, .end = eos, .group = group};
+    *e = (struct plumb_embed){.model = model,
+                              .selection = selection,
+                              .begin = bos >= 0 ? bos : eos,
+                              .end = eos,
+                              .group = group};
     PLUMB_REQUIRE(e->begin >= 0, PLUMB_ERR_CONFIG,
                   "method real: the tokenizer has neither a begin nor an end token, and an answer "
                   "without its prompt needs one before it");
@@ -52,5 +55,5 @@ plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass, const stru
 void plumb_embed_compare(struct plumb_embed *e, int64_t first)
 {
     const int64_t c = e->model->spec.c;
-    plumb_pick_gram(e->gram, e->vector + first * c, e->group, c);
+    plumb_cosine_matrix(e->gram, e->vector + first * c, e->group, c);
 }

@@ -3,7 +3,7 @@
 #ifndef PLUMB_TRAIN_EMBED_H
 #define PLUMB_TRAIN_EMBED_H
 
-#include "align/pick.h"
+#include "align/pair_selection.h"
 #include "text/tokenizer.h"
 #include "train/pack.h"
 
@@ -13,7 +13,7 @@
  * answer's end token is left out, unless it is the only token. These two rules are ours. */
 struct plumb_embed {
     const plumb_model *model; /* borrowed */
-    enum plumb_pick pick;
+    enum plumb_pair_selection selection;
     int32_t begin, end; /* token that is read before each answer; end token, -1 if none */
     int64_t group;      /* number of answers that are compared with each other */
     float *vector;      /* (max_seq,c) host: embedding of each packed sequence */
@@ -23,8 +23,8 @@ struct plumb_embed {
 /* Allocates for the batches of pack. PLUMB_ERR_CONFIG if the tokenizer has neither a begin nor an
  * end token. */
 plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
-                              const plumb_tokenizer *tokenizer, enum plumb_pick pick, int64_t group,
-                              const struct plumb_pack *pack);
+                              const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
+                              int64_t group, const struct plumb_pack *pack);
 void plumb_embed_fini(struct plumb_embed *e);
 int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *pack);
 

@@ -47,8 +47,8 @@ static void check_decisions(const struct plumb_scoreboard *b, const struct plumb
         CHECK(golden_near(d->margin, golden_at(want, "margin", q)));
         count[d->branch]++;
         CHECK(golden_near(d->weight, golden_at(want, "choice_weight", q)));
-        CHECK(golden_near(d->mass, golden_at(want, "choice_mass", q)));
-        terms += d->branch == PLUMB_BRANCH_SKIP ? 0.0 : d->mass;
+        CHECK(golden_near(d->denominator, golden_at(want, "choice_mass", q)));
+        terms += d->branch == PLUMB_BRANCH_SKIP ? 0.0 : d->denominator;
     }
     for (int64_t i = 0; i < b->n; i++) {
         CHECK(golden_near(b->norm[i], golden_at(want, "norm", i)));
@@ -70,7 +70,7 @@ static void check_decisions(const struct plumb_scoreboard *b, const struct plumb
     CHECK(r->terms == b->prompts - count[PLUMB_BRANCH_SKIP]);
     CHECK(golden_near(plumb_scoreboard_terms(b, NULL, 0), terms));
     CHECK(plumb_scoreboard_terms(b, &(int64_t){0}, 1) ==
-          (b->choice[0].branch != PLUMB_BRANCH_SKIP ? b->choice[0].mass : 0.0));
+          (b->choice[0].branch != PLUMB_BRANCH_SKIP ? b->choice[0].denominator : 0.0));
 }
 
 static void check_case(const plumb_json *v, int64_t c)

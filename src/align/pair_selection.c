@@ -1,6 +1,6 @@
-/* pick.c - chooses pairs of answers from the matrix of their cosines.
+/* pair_selection.c - chooses pairs of answers from the matrix of their cosines.
  * Layer 1. Includes align/ and base/ only. */
-#include "align/pick.h"
+#include "align/pair_selection.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -8,13 +8,13 @@
 
 enum { MOST_ENUMERATED = 12, MOST_ROUNDS = 100 };
 
-const char *const plumb_pick_names[] = {[PLUMB_PICK_EASY] = "easy",
-                                        [PLUMB_PICK_HARD] = "hard",
-                                        [PLUMB_PICK_CENTROID] = "centroid",
-                                        [PLUMB_PICK_RANDOM] = "random",
-                                        NULL};
+const char *const plumb_pair_selection_names[] = {[PLUMB_SELECT_EASY] = "easy",
+                                                  [PLUMB_SELECT_HARD] = "hard",
+                                                  [PLUMB_SELECT_CENTROID] = "centroid",
+                                                  [PLUMB_SELECT_RANDOM] = "random",
+                                                  NULL};
 
-void plumb_pick_gram(double *gram, const float *e, int64_t n, int64_t c)
+void plumb_cosine_matrix(double *gram, const float *e, int64_t n, int64_t c)
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j <= i; j++) {
@@ -150,17 +150,17 @@ static plumb_status centroid(int64_t *first, int64_t *second, const double *gram
     return PLUMB_OK;
 }
 
-plumb_status plumb_pick_pair(int64_t *first, int64_t *second, enum plumb_pick pick,
-                             const double *gram, int64_t n, const struct plumb_rng_key *key)
+plumb_status plumb_select_pair(int64_t *first, int64_t *second, enum plumb_pair_selection rule,
+                               const double *gram, int64_t n, const struct plumb_rng_key *key)
 {
-    switch (pick) {
-    case PLUMB_PICK_EASY:
-    case PLUMB_PICK_HARD:
-        extreme(first, second, gram, n, pick == PLUMB_PICK_EASY ? 1 : -1);
+    switch (rule) {
+    case PLUMB_SELECT_EASY:
+    case PLUMB_SELECT_HARD:
+        extreme(first, second, gram, n, rule == PLUMB_SELECT_EASY ? 1 : -1);
         return PLUMB_OK;
-    case PLUMB_PICK_CENTROID:
+    case PLUMB_SELECT_CENTROID:
         return centroid(first, second, gram, n);
-    case PLUMB_PICK_RANDOM:
+    case PLUMB_SELECT_RANDOM:
         break;
     }
     int64_t k = (int64_t)(plumb_rng_uniform(key) * (double)(n * (n - 1) / 2));
@@ -191,16 +191,16 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-plumb_status plumb_pick_share(int64_t *kept, int64_t keep, enum plumb_pick pick,
-                              const double *cosine, int64_t n, const struct plumb_rng_key *key)
+plumb_status plumb_select_share(int64_t *kept, int64_t keep, enum plumb_pair_selection rule,
+                                const double *cosine, int64_t n, const struct plumb_rng_key *key)
 {
-    if (pick == PLUMB_PICK_RANDOM) {
+    if (rule == PLUMB_SELECT_RANDOM) {
         plumb_rng_shuffle(kept, n, *key);
     } else {
         struct ranked *all = calloc((size_t)n + 1, sizeof(*all));
         PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)n);
         for (int64_t i = 0; i < n; i++)
-            all[i] = (struct ranked){pick == PLUMB_PICK_HARD ? -cosine[i] : cosine[i], i};
+            all[i] = (struct ranked){rule == PLUMB_SELECT_HARD ? -cosine[i] : cosine[i], i};
         qsort(all, (size_t)n, sizeof(*all), by_key);
         for (int64_t i = 0; i < n; i++)
             kept[i] = all[i].i;

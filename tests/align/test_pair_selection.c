@@ -1,17 +1,17 @@
-/* test_pick.c - pairs by likeness: against numpy, by hand, and Lloyd beside the enumeration.
- * Test. Includes align/, golden.h. */
-#include "align/pick.h"
+/* test_pair_selection.c - pairs by likeness: against numpy, by hand, and Lloyd beside the
+ * enumeration. Test. Includes align/, golden.h. */
+#include "align/pair_selection.h"
 
 #include "golden.h"
 
 enum { N = 40, C = 64 };
 
-static void expect(enum plumb_pick pick, const double *gram, int64_t n, const plumb_json *v,
-                   const char *name)
+static void expect(enum plumb_pair_selection pick, const double *gram, int64_t n,
+                   const plumb_json *v, const char *name)
 {
     int64_t a, b;
     const struct plumb_rng_key key = {.seed = 1};
-    CHECK_OK(plumb_pick_pair(&a, &b, pick, gram, n, &key));
+    CHECK_OK(plumb_select_pair(&a, &b, pick, gram, n, &key));
     CHECKF((double)a == golden_at(v, name, 0) && (double)b == golden_at(v, name, 1),
            "%s of %lld: %lld and %lld, want %g and %g", name, (long long)n, (long long)a,
            (long long)b, golden_at(v, name, 0), golden_at(v, name, 1));
@@ -27,18 +27,18 @@ static void check_case(const plumb_json *v)
     CHECK(n >= 2 && n <= N && c <= C);
     for (int64_t i = 0; i < n * c; i++)
         e[i] = (float)golden_at(v, "e", i);
-    plumb_pick_gram(gram, e, n, c);
+    plumb_cosine_matrix(gram, e, n, c);
     for (int64_t i = 0; i < n * n; i++)
         CHECK(golden_near(gram[i], golden_at(v, "cosine", i)));
-    expect(PLUMB_PICK_EASY, gram, n, v, "easy");
-    expect(PLUMB_PICK_HARD, gram, n, v, "hard");
-    expect(PLUMB_PICK_CENTROID, gram, n, v, "centroid");
+    expect(PLUMB_SELECT_EASY, gram, n, v, "easy");
+    expect(PLUMB_SELECT_HARD, gram, n, v, "hard");
+    expect(PLUMB_SELECT_CENTROID, gram, n, v, "centroid");
     for (int64_t i = 0; i < n; i++)
         column[i] = round(gram[i * n] * 1e12);
     for (int side = 0; side < 2; side++) {
         const struct plumb_rng_key key = {0};
-        CHECK_OK(plumb_pick_share(kept, n / 2, side ? PLUMB_PICK_HARD : PLUMB_PICK_EASY, column, n,
-                                  &key));
+        CHECK_OK(plumb_select_share(kept, n / 2, side ? PLUMB_SELECT_HARD : PLUMB_SELECT_EASY,
+                                    column, n, &key));
         for (int64_t i = 0; i < n / 2; i++)
             CHECK((double)kept[i] == golden_at(v, side ? "share_hard" : "share_easy", i));
     }
@@ -52,7 +52,7 @@ static void check_random(void)
     int64_t a, b, kept[6], again[6];
     for (uint64_t k = 0; k < 10000; k++) {
         const struct plumb_rng_key key = {.seed = 5, .purpose = PLUMB_RNG_SELECT, .prompt = k};
-        CHECK_OK(plumb_pick_pair(&a, &b, PLUMB_PICK_RANDOM, gram, 5, &key));
+        CHECK_OK(plumb_select_pair(&a, &b, PLUMB_SELECT_RANDOM, gram, 5, &key));
         CHECK(a >= 0 && a < b && b < 5);
         count[a * 5 + b]++;
     }
@@ -61,8 +61,8 @@ static void check_random(void)
             CHECKF(count[i * 5 + j] > 850 && count[i * 5 + j] < 1150, "%d %d: %d", i, j,
                    count[i * 5 + j]);
     const struct plumb_rng_key key = {.seed = 9, .purpose = PLUMB_RNG_SELECT};
-    CHECK_OK(plumb_pick_share(kept, 3, PLUMB_PICK_RANDOM, gram, 6, &key));
-    CHECK_OK(plumb_pick_share(again, 3, PLUMB_PICK_RANDOM, gram, 6, &key));
+    CHECK_OK(plumb_select_share(kept, 3, PLUMB_SELECT_RANDOM, gram, 6, &key));
+    CHECK_OK(plumb_select_share(again, 3, PLUMB_SELECT_RANDOM, gram, 6, &key));
     for (int i = 0; i < 3; i++)
         CHECK(kept[i] == again[i] && (i == 0 || kept[i] > kept[i - 1]));
 }
@@ -78,8 +78,8 @@ static void check_lloyd(void)
         const double angle = (i < 20 ? 0 : 2) + 0.01 * ((i % 20) - 6) + (i % 20 > 12 ? -0.08 : 0);
         e[2 * i] = (float)cos(angle), e[2 * i + 1] = (float)sin(angle);
     }
-    plumb_pick_gram(gram, e, N, 2);
-    CHECK_OK(plumb_pick_pair(&a, &b, PLUMB_PICK_CENTROID, gram, N, &key));
+    plumb_cosine_matrix(gram, e, N, 2);
+    CHECK_OK(plumb_select_pair(&a, &b, PLUMB_SELECT_CENTROID, gram, N, &key));
     CHECKF(a < 20 && b >= 20, "%lld and %lld", (long long)a, (long long)b);
     double sum = 0;
     for (int j = 0; j < 20; j++)
@@ -162,8 +162,8 @@ static void check_iteration(void)
             for (int k = 0; k < D; k++)
                 x[i][k] = (double)e[i * D + k] / sqrt(norm);
         }
-        plumb_pick_gram(gram, e, MANY, D);
-        CHECK_OK(plumb_pick_pair(&a, &b, PLUMB_PICK_CENTROID, gram, MANY, &key));
+        plumb_cosine_matrix(gram, e, MANY, D);
+        CHECK_OK(plumb_select_pair(&a, &b, PLUMB_SELECT_CENTROID, gram, MANY, &key));
         const int rounds = lloyd(near, x);
         most = rounds > most ? rounds : most;
         CHECKF((a == near[0] && b == near[1]) || (a == near[1] && b == near[0]),
@@ -179,17 +179,18 @@ static void check_limits(void)
     const struct plumb_rng_key key = {0};
     double gram[9];
     int64_t a, b;
-    plumb_pick_gram(gram, zero, 3, 2);
+    plumb_cosine_matrix(gram, zero, 3, 2);
     CHECK(gram[0] == 0 && gram[4] == 1 && gram[1] == 0);
     const double equal[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
-    for (int pick = PLUMB_PICK_EASY; pick <= PLUMB_PICK_CENTROID; pick++) { /* ties: the lowest */
-        CHECK_OK(plumb_pick_pair(&a, &b, (enum plumb_pick)pick, equal, 3, &key));
+    for (int pick = PLUMB_SELECT_EASY; pick <= PLUMB_SELECT_CENTROID;
+         pick++) { /* ties: the lowest */
+        CHECK_OK(plumb_select_pair(&a, &b, (enum plumb_pair_selection)pick, equal, 3, &key));
         CHECK(a == 0 && b == 1);
     }
     double alike[N * N]; /* cosines of equal answers, rounded: more than are enumerated */
     for (int i = 0; i < N * N; i++)
         alike[i] = i % (N + 1) ? 1 + 1e-15 : 1;
-    CHECK_OK(plumb_pick_pair(&a, &b, PLUMB_PICK_CENTROID, alike, N, &key));
+    CHECK_OK(plumb_select_pair(&a, &b, PLUMB_SELECT_CENTROID, alike, N, &key));
     CHECKF(a == 0 && b == 1, "%lld and %lld", (long long)a, (long long)b);
 }
 
