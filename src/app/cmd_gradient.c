@@ -14,16 +14,16 @@ struct gradient {
     struct plumb_session s;
     struct plumb_pack pack;
     struct plumb_gradient gradient;
-    struct plumb_batch_cut cut;
+    struct plumb_batch_split split;
     double scale; /* 1 / number of trained tokens in the file */
 };
 
-static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
-                                  double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
+                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct gradient *g = arg;
     struct plumb_pack *p = &g->pack;
-    const struct plumb_range r = plumb_cut_leaf(&g->cut, 0, leaf);
+    const struct plumb_range r = plumb_split_micro_batch(&g->split, 0, micro_batch);
     plumb_pack_clear(p);
     for (int64_t i = r.begin; i < r.end; i++) {
         const struct plumb_record *rec = &g->s.data->record[i];
@@ -92,10 +92,10 @@ static plumb_status prepare(struct gradient *g)
     PLUMB_TRY(plumb_longest_batch(&tokens, data, 1, micro));
     PLUMB_REQUIRE(targets > 0, PLUMB_ERR_FORMAT, "input: no record has a completion token");
     g->scale = 1.0 / (double)targets;
-    g->cut = (struct plumb_batch_cut){data->n, data->n, micro};
+    g->split = (struct plumb_batch_split){data->n, data->n, micro};
     PLUMB_TRY(plumb_pack_init(&g->pack, tokens, micro));
     PLUMB_TRY(plumb_gradient_init(&g->gradient, g->s.app->backend, g->s.app->comm,
-                                  g->s.model->count, plumb_cut_leaves(&g->cut, 0)));
+                                  g->s.model->count, plumb_split_micro_batches(&g->split, 0)));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&g->pack, true, cfg->train.recompute, cfg->train.head_rows);
     return plumb_pass_create(&g->s.pass, g->s.model, &limit);
@@ -104,11 +104,11 @@ static plumb_status prepare(struct gradient *g)
 static plumb_status run(struct gradient *g)
 {
     struct plumb_app *app = g->s.app;
-    double value[PLUMB_LEAF_VALUES];
+    double value[PLUMB_MICRO_BATCH_VALUES];
     float *sum = g->gradient.sum[0];
     const enum plumb_place place = app->backend->place;
-    PLUMB_TRY(
-        plumb_gradient_run(&g->gradient, plumb_cut_leaves(&g->cut, 0), leaf_gradient, g, value));
+    PLUMB_TRY(plumb_gradient_run(&g->gradient, plumb_split_micro_batches(&g->split, 0),
+                                 micro_batch_gradient, g, value));
     PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count, place));
     PLUMB_TRY(plumb_comm_allgather_shards(app->comm, sum, g->gradient.count, place));
     plumb_status st = PLUMB_OK;

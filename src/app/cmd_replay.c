@@ -130,7 +130,7 @@ static plumb_status put_head(struct plumb_buf *b, const struct replay *r)
     PLUMB_TRY(put_text(b, "objective", r->micro.objective ? r->micro.objective->name : "tokens"));
     PLUMB_TRY(put_int(b, "step", c->step));
     PLUMB_TRY(put_int(b, "iteration", c->iteration));
-    PLUMB_TRY(put_int(b, "micro_batch", c->leaf));
+    PLUMB_TRY(put_int(b, "micro_batch", c->micro_batch));
     PLUMB_TRY(put_text(b, "outcome", plumb_replay_outcomes[c->outcome]));
     PLUMB_TRY(put_text(b, "reason", c->reason));
     PLUMB_TRY(put_hash(b, "weights", true, c->fingerprint));
@@ -250,7 +250,7 @@ static void summarise(const struct replay *r)
     char records[400];
     plumb_micro_describe(records, sizeof(records), m);
     plumb_log(PLUMB_LOG_INFO, "%s %s, step %lld, micro-batch %lld: %s", c->command, c->method,
-              (long long)c->step, (long long)c->leaf, records);
+              (long long)c->step, (long long)c->micro_batch, records);
     plumb_log(PLUMB_LOG_INFO, "recorded (%s): %s", plumb_replay_outcomes[c->outcome], c->reason);
     if (strcmp(c->device, r->app->backend->name) != 0)
         plumb_log(PLUMB_LOG_WARN, "recorded on device %s, this is %s: other bits are no surprise",

@@ -255,7 +255,7 @@ static plumb_status inspect_replay(const struct plumb_inspect *w)
     PLUMB_TRY(plumb_replay_read(&r, &m, w->path));
     plumb_micro_describe(records, sizeof(records), &m);
     plumb_inspect_head(w, "micro-batch %lld of step %lld of %s %s; plumb replay %s runs it again",
-                       (long long)r.leaf, (long long)r.step, r.command, r.method, w->path);
+                       (long long)r.micro_batch, (long long)r.step, r.command, r.method, w->path);
     plumb_inspect_row("recorded", "%s: %s", plumb_replay_outcomes[r.outcome], r.reason);
     plumb_inspect_row("records", "%s", records);
     plumb_inspect_row("sequences", "%lld", (long long)m.pack.n_seq);

@@ -258,7 +258,7 @@ static plumb_status check_weights(struct plumb_align_run *a)
  * comparison result at the start of the step. Collective. */
 static plumb_status pause_step(struct plumb_align_run *a, const struct plumb_mismatch *before)
 {
-    const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
+    const struct plumb_range prompts = plumb_split_step(&a->part.split, a->update.step);
     bool paused;
     if (a->add->end_step)
         a->add->end_step(a, prompts, true);
@@ -285,7 +285,7 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         const int64_t before = t->state.step;
         a->update.step = (int64_t)s->done % a->part.steps;
         a->update.measure_mismatch = s->taken == 0;
-        const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
+        const struct plumb_range prompts = plumb_split_step(&a->part.split, a->update.step);
         if (a->add->decide_step)
             PLUMB_TRY(a->add->decide_step(a, prompts));
         /* count skipped steps in the schedule, so that it ends with the last step */
@@ -301,7 +301,7 @@ static plumb_status update(struct plumb_align_run *a, struct plumb_metrics_row *
         plumb_progress_at(&progress, (int64_t)s->done, NULL);
         if (t->state.step == before)
             continue; /* no prompt of this step had a term in the loss */
-        for (int v = 0; v < PLUMB_LEAF_VALUES; v++)
+        for (int v = 0; v < PLUMB_MICRO_BATCH_VALUES; v++)
             s->value[v] += r.value[v];
         s->norm += r.optim.grad_norm;
         s->learning_rate = r.optim.lr;

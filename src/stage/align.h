@@ -27,12 +27,12 @@ struct plumb_mismatch {
 /* Totals over the optimizer steps of an iteration, for its line of metrics. Every member is a
  * double, because a pause writes the struct as one array. */
 struct plumb_align_sums {
-    double done;                     /* steps done, including skipped ones (no loss term) */
-    double taken;                    /* optimizer steps that changed the weights */
-    double pairs, doubted;           /* SPA: number of pairs; pairs with a smoothed label */
-    double value[PLUMB_LEAF_VALUES]; /* indexed by SUM_*; summed over the steps taken */
-    double norm, learning_rate;      /* sum of the gradient norms; rate of the last step */
-    struct plumb_mismatch mismatch;  /* reduced over all ranks; set only at a pause */
+    double done;                            /* steps done, including skipped ones (no loss term) */
+    double taken;                           /* optimizer steps that changed the weights */
+    double pairs, doubted;                  /* SPA: number of pairs; pairs with a smoothed label */
+    double value[PLUMB_MICRO_BATCH_VALUES]; /* indexed by SUM_*; summed over the steps taken */
+    double norm, learning_rate;             /* sum of the gradient norms; rate of the last step */
+    struct plumb_mismatch mismatch;         /* reduced over all ranks; set only at a pause */
 };
 
 /* The held-out prompts of data.eval, and this rank's share of them. */
@@ -54,16 +54,16 @@ struct plumb_align_held {
 /* The prompts of an iteration, and the prompts among them that this rank owns. Only partition.c
  * writes this struct. */
 struct plumb_partition {
-    int64_t per_iteration;        /* prompts of a full iteration; arrays are sized by it */
-    int64_t most_local;           /* largest n_local of this rank in any iteration */
-    struct plumb_batch_cut split; /* cuts the iteration's prompts into steps and micro-batches */
-    int64_t fresh;                /* prompts of this iteration that get new completions */
-    int64_t steps;                /* optimizer steps of one pass over the prompts */
-    int64_t *record;              /* (per_iteration,) record of each prompt */
-    int64_t n_local;              /* local prompts of this iteration */
-    int64_t *local_prompt;        /* (n_local,) prompt of each local prompt, ascending */
-    int64_t *local_record;        /* (n_local,) record of each local prompt */
-    int64_t *step_first;          /* (steps,) first local prompt of each step */
+    int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
+    int64_t most_local;             /* largest n_local of this rank in any iteration */
+    struct plumb_batch_split split; /* cuts the iteration's prompts into steps and micro-batches */
+    int64_t fresh;                  /* prompts of this iteration that get new completions */
+    int64_t steps;                  /* optimizer steps of one pass over the prompts */
+    int64_t *record;                /* (per_iteration,) record of each prompt */
+    int64_t n_local;                /* local prompts of this iteration */
+    int64_t *local_prompt;          /* (n_local,) prompt of each local prompt, ascending */
+    int64_t *local_record;          /* (n_local,) record of each local prompt */
+    int64_t *step_first;            /* (steps,) first local prompt of each step */
 };
 
 /* The frozen reference models, which give reference log-probs. setup.c and the methods'

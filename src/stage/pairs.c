@@ -27,7 +27,7 @@ struct pairs {
     plumb_references *references;      /* NULL if the objective reads no reference */
     int reference;                     /* number of the objective's reference in `references` */
     const struct plumb_method *method; /* NULL if a reward model is trained */
-    int64_t *kept;                     /* (epochs.cut.items,) the records that are trained on */
+    int64_t *kept;                     /* (epochs.split.items,) the records that are trained on */
     struct plumb_embed embed;          /* used if the method trains on a share of the pairs */
     struct plumb_held_out held_out;
 };
@@ -95,13 +95,13 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
-static plumb_status micro_batch_gradient(void *arg, int64_t leaf, float *grad,
-                                         double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
+                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct pairs *s = arg;
     struct plumb_trainer *t = s->t;
     struct plumb_micro *m = &s->micro;
-    const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
+    const struct plumb_range r = plumb_split_micro_batch(&s->epochs.split, s->step, micro_batch);
     plumb_micro_clear(m);
     for (int64_t i = r.begin; i < r.end; i++) {
         const int64_t at = record_of(s, i);
@@ -124,7 +124,8 @@ static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
     s->micro.scale = 1.0 / s->pairs;
 }
 
-static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
+static void report(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],
+                   struct plumb_metrics_row *row)
 {
     const double scale = 1.0 / ((struct pairs *)arg)->pairs;
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, value[VALUE_ACCURATE] * scale);
@@ -330,11 +331,12 @@ static plumb_status select_pairs(struct pairs *s)
     if (st == PLUMB_OK) /* one owner per record; the other ranks add 0 */
         st = plumb_comm_allreduce_f64(s->t->comm, cosine, n, PLUMB_SUM);
     if (st == PLUMB_OK)
-        st = plumb_select_share(s->kept, s->epochs.cut.items, s->embed.selection, cosine, n, &key);
+        st =
+            plumb_select_share(s->kept, s->epochs.split.items, s->embed.selection, cosine, n, &key);
     free(cosine);
     if (st == PLUMB_OK)
         plumb_log(PLUMB_LOG_INFO, "real: %lld of %lld pairs are kept",
-                  (long long)s->epochs.cut.items, (long long)n);
+                  (long long)s->epochs.split.items, (long long)n);
     return st;
 }
 
@@ -363,7 +365,7 @@ static plumb_status work(void *run)
         PLUMB_TRY(select_pairs(s));
     const struct plumb_epochs_task task = {
         .what = s->t->command,
-        .leaf = micro_batch_gradient,
+        .micro_batch = micro_batch_gradient,
         .begin = begin,
         .report = report,
         .evaluate = s->held_out.data ? evaluate : NULL,

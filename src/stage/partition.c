@@ -16,36 +16,37 @@
 /* Returns the range of prompts that this rank owns in one step: the prompts of its micro-batches,
  * which are contiguous. */
 static struct plumb_range share_of(const struct plumb_align_run *a,
-                                   const struct plumb_batch_cut *cut, int64_t step)
+                                   const struct plumb_batch_split *batch, int64_t step)
 {
-    const struct plumb_range leaves = plumb_tree_leaves(
-        plumb_cut_leaves(cut, step), plumb_comm_rank(a->t->comm), plumb_comm_size(a->t->comm));
-    if (leaves.begin == leaves.end)
+    const struct plumb_range micro_batches =
+        plumb_tree_leaves(plumb_split_micro_batches(batch, step), plumb_comm_rank(a->t->comm),
+                          plumb_comm_size(a->t->comm));
+    if (micro_batches.begin == micro_batches.end)
         return (struct plumb_range){0, 0};
-    return (struct plumb_range){plumb_cut_leaf(cut, step, leaves.begin).begin,
-                                plumb_cut_leaf(cut, step, leaves.end - 1).end};
+    return (struct plumb_range){plumb_split_micro_batch(batch, step, micro_batches.begin).begin,
+                                plumb_split_micro_batch(batch, step, micro_batches.end - 1).end};
 }
 
-static struct plumb_batch_cut split_of(const struct plumb_config *cfg, int64_t items)
+static struct plumb_batch_split split_of(const struct plumb_config *cfg, int64_t items)
 {
-    return (struct plumb_batch_cut){.items = items,
-                                    .global_batch =
-                                        plumb_min_i64(cfg->train.global_batch_size, items),
-                                    .micro_batch = cfg->train.micro_batch_size};
+    return (struct plumb_batch_split){.items = items,
+                                      .global_batch =
+                                          plumb_min_i64(cfg->train.global_batch_size, items),
+                                      .micro_batch = cfg->train.micro_batch_size};
 }
 
 static int64_t count_local(const struct plumb_align_run *a, int64_t items)
 {
-    const struct plumb_batch_cut cut = split_of(a->t->cfg, items);
-    const int64_t last = plumb_cut_steps(&cut) - 1; /* all earlier steps have equal shares */
-    const struct plumb_range first = share_of(a, &cut, 0), rest = share_of(a, &cut, last);
+    const struct plumb_batch_split batch = split_of(a->t->cfg, items);
+    const int64_t last = plumb_split_steps(&batch) - 1; /* all earlier steps have equal shares */
+    const struct plumb_range first = share_of(a, &batch, 0), rest = share_of(a, &batch, last);
     return last * (first.end - first.begin) + rest.end - rest.begin;
 }
 
 static void split(struct plumb_align_run *a, int64_t items)
 {
     a->part.split = split_of(a->t->cfg, items);
-    a->part.steps = plumb_cut_steps(&a->part.split);
+    a->part.steps = plumb_split_steps(&a->part.split);
     a->part.n_local = 0;
     for (int64_t step = 0; step < a->part.steps; step++) {
         const struct plumb_range mine = share_of(a, &a->part.split, step);
@@ -103,7 +104,7 @@ plumb_status plumb_align_open_partition(struct plumb_align_run *a)
     a->part.local_prompt = calloc((size_t)a->part.most_local + 1, sizeof(*a->part.local_prompt));
     a->part.local_record = calloc((size_t)a->part.most_local + 1, sizeof(*a->part.local_record));
     a->part.step_first =
-        calloc((size_t)plumb_cut_steps(&a->part.split), sizeof(*a->part.step_first));
+        calloc((size_t)plumb_split_steps(&a->part.split), sizeof(*a->part.step_first));
     a->update.prompt_list =
         calloc((size_t)a->part.split.global_batch, sizeof(*a->update.prompt_list));
     PLUMB_REQUIRE(a->part.record && a->part.local_prompt && a->part.local_record &&

@@ -205,7 +205,8 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
         plumb_pack_limit(&a->update.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     plumb_say_small(a->t, a->part.per_iteration, "prompts in an iteration");
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->part.steps;
-    PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, plumb_cut_leaves(&a->part.split, 0)));
+    PLUMB_TRY(
+        plumb_trainer_prepare(a->t, &limit, total, plumb_split_micro_batches(&a->part.split, 0)));
     if (s->backend->dry)
         return PLUMB_OK;
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);

@@ -121,10 +121,10 @@ static plumb_status local_margins(struct plumb_align_run *a, struct plumb_range 
                                   double *margin)
 {
     const struct plumb_range mine =
-        plumb_tree_leaves(plumb_cut_leaves(&a->part.split, a->update.step),
+        plumb_tree_leaves(plumb_split_micro_batches(&a->part.split, a->update.step),
                           plumb_comm_rank(a->t->comm), plumb_comm_size(a->t->comm));
     for (int64_t micro = mine.begin; micro < mine.end; micro++)
-        PLUMB_TRY(micro_margins(a, plumb_cut_leaf(&a->part.split, a->update.step, micro),
+        PLUMB_TRY(micro_margins(a, plumb_split_micro_batch(&a->part.split, a->update.step, micro),
                                 prompts.begin, margin));
     return PLUMB_OK;
 }

@@ -76,13 +76,14 @@ static int64_t grouped(const struct plumb_micro *m)
     return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;
 }
 
-static plumb_status micro_batch_gradient(void *arg, int64_t leaf, float *grad,
-                                         double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
+                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct plumb_align_run *a = arg;
     struct plumb_trainer *t = a->t;
     struct plumb_micro *m = &a->update.micro;
-    PLUMB_TRY(plumb_align_collect(a, plumb_cut_leaf(&a->part.split, a->update.step, leaf)));
+    PLUMB_TRY(plumb_align_collect(
+        a, plumb_split_micro_batch(&a->part.split, a->update.step, micro_batch)));
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
@@ -101,7 +102,7 @@ static plumb_status micro_batch_gradient(void *arg, int64_t leaf, float *grad,
 
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out)
 {
-    const struct plumb_range prompts = plumb_cut_step(&a->part.split, a->update.step);
+    const struct plumb_range prompts = plumb_split_step(&a->part.split, a->update.step);
     for (int64_t s = prompts.begin; s < prompts.end; s++)
         a->update.prompt_list[s - prompts.begin] = s;
     a->update.denominator = plumb_scoreboard_terms(a->decision.board, a->update.prompt_list,
@@ -109,7 +110,7 @@ plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_res
     *out = (struct plumb_step_result){0};
     if (a->update.denominator == 0) /* the scoreboard is equal on all ranks: every rank skips */
         return PLUMB_OK;
-    return plumb_trainer_step(a->t, plumb_cut_leaves(&a->part.split, a->update.step),
+    return plumb_trainer_step(a->t, plumb_split_micro_batches(&a->part.split, a->update.step),
                               micro_batch_gradient, a, out);
 }
 

@@ -36,12 +36,12 @@ plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config
 {
     *e = (struct plumb_epochs){
         .cfg = cfg,
-        .cut = {.items = items,
-                .global_batch = plumb_min_i64(cfg->train.global_batch_size, items),
-                .micro_batch = cfg->train.micro_batch_size},
+        .split = {.items = items,
+                  .global_batch = plumb_min_i64(cfg->train.global_batch_size, items),
+                  .micro_batch = cfg->train.micro_batch_size},
         .epoch = -1,
     };
-    e->steps = cfg->train.epochs * plumb_cut_steps(&e->cut);
+    e->steps = cfg->train.epochs * plumb_split_steps(&e->split);
     if (cfg->train.max_steps > 0)
         e->steps = plumb_min_i64(e->steps, cfg->train.max_steps);
     e->order = calloc((size_t)items, sizeof(*e->order));
@@ -57,18 +57,18 @@ void plumb_epochs_fini(struct plumb_epochs *e)
 
 void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
 {
-    const int64_t per_epoch = plumb_cut_steps(&e->cut), epoch = step / per_epoch;
+    const int64_t per_epoch = plumb_split_steps(&e->split), epoch = step / per_epoch;
     *in_epoch = step % per_epoch;
     if (epoch == e->epoch)
         return;
     e->epoch = epoch;
     if (e->cfg->data.shuffle) {
-        plumb_rng_shuffle(e->order, e->cut.items,
+        plumb_rng_shuffle(e->order, e->split.items,
                           (struct plumb_rng_key){.seed = e->cfg->seed,
                                                  .purpose = PLUMB_RNG_SHUFFLE,
                                                  .iteration = (uint32_t)epoch});
     } else {
-        for (int64_t i = 0; i < e->cut.items; i++)
+        for (int64_t i = 0; i < e->split.items; i++)
             e->order[i] = i;
     }
 }
@@ -81,15 +81,15 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
         plumb_pack_limit(pack, true, cfg->train.recompute, cfg->train.head_rows);
     if (!t->backend->dry)
         plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
-                  (long long)e->cut.items, (long long)e->steps, (long long)e->cut.global_batch);
-    plumb_say_small(t, e->cut.items, "records");
+                  (long long)e->split.items, (long long)e->steps, (long long)e->split.global_batch);
+    plumb_say_small(t, e->split.items, "records");
     if (e->steps < cfg->train.max_steps && !t->backend->dry && plumb_comm_rank(t->comm) == 0)
         plumb_log(PLUMB_LOG_WARN,
                   "train.max_steps: %lld, but the run ends after %lld steps with its last epoch; "
                   "raise train.epochs (%lld) for more",
                   (long long)cfg->train.max_steps, (long long)e->steps,
                   (long long)cfg->train.epochs);
-    return plumb_trainer_prepare(t, &limit, e->steps, plumb_cut_leaves(&e->cut, 0));
+    return plumb_trainer_prepare(t, &limit, e->steps, plumb_split_micro_batches(&e->split, 0));
 }
 
 void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *what)
@@ -110,8 +110,8 @@ static plumb_status write_report(const struct plumb_epochs *e, const struct plum
     const struct plumb_config *cfg = t->cfg;
     char title[64], batches[64], rate[32], seed[32], ranks[32];
     snprintf(title, sizeof(title), "%s: %lld steps", t->command, (long long)e->steps);
-    snprintf(batches, sizeof(batches), "%lld records, %lld a step", (long long)e->cut.items,
-             (long long)e->cut.global_batch);
+    snprintf(batches, sizeof(batches), "%lld records, %lld a step", (long long)e->split.items,
+             (long long)e->split.global_batch);
     snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
@@ -140,17 +140,17 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
                               const struct plumb_epochs_task *task)
 {
     const struct plumb_config *cfg = t->cfg;
-    const int64_t per_epoch = plumb_cut_steps(&e->cut);
+    const int64_t per_epoch = plumb_split_steps(&e->split);
     struct plumb_progress progress;
     plumb_progress_start(&progress, task->what, "steps", e->steps);
     while (t->state.step < e->steps) {
         int64_t in_epoch;
         uint64_t weights;
         plumb_epochs_at(e, t->state.step, &in_epoch);
-        task->begin(task->arg, in_epoch, plumb_cut_step(&e->cut, in_epoch));
+        task->begin(task->arg, in_epoch, plumb_split_step(&e->split, in_epoch));
         struct plumb_step_result r;
-        PLUMB_TRY(
-            plumb_trainer_step(t, plumb_cut_leaves(&e->cut, in_epoch), task->leaf, task->arg, &r));
+        PLUMB_TRY(plumb_trainer_step(t, plumb_split_micro_batches(&e->split, in_epoch),
+                                     task->micro_batch, task->arg, &r));
         if (r.paused) {
             struct plumb_checkpoint_pause none = {0};
             bool paused;

@@ -8,51 +8,53 @@
 #include "base/num.h"
 #include "comm/tree.h"
 
-int64_t plumb_cut_steps(const struct plumb_batch_cut *c)
+int64_t plumb_split_steps(const struct plumb_batch_split *c)
 {
     return plumb_ceil_div(c->items, c->global_batch);
 }
 
-struct plumb_range plumb_cut_step(const struct plumb_batch_cut *c, int64_t step)
+struct plumb_range plumb_split_step(const struct plumb_batch_split *c, int64_t step)
 {
     const int64_t begin = step * c->global_batch;
     return (struct plumb_range){begin, plumb_min_i64(begin + c->global_batch, c->items)};
 }
 
-int64_t plumb_cut_leaves(const struct plumb_batch_cut *c, int64_t step)
+int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t step)
 {
-    const struct plumb_range r = plumb_cut_step(c, step);
+    const struct plumb_range r = plumb_split_step(c, step);
     return plumb_ceil_div(r.end - r.begin, c->micro_batch);
 }
 
-struct plumb_range plumb_cut_leaf(const struct plumb_batch_cut *c, int64_t step, int64_t leaf)
+struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, int64_t step,
+                                           int64_t micro_batch)
 {
-    const struct plumb_range r = plumb_cut_step(c, step);
-    const int64_t begin = r.begin + leaf * c->micro_batch;
+    const struct plumb_range r = plumb_split_step(c, step);
+    const int64_t begin = r.begin + micro_batch * c->micro_batch;
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
 /* Allocates the buffers. first: memory (count,) for sum[0], which *g then owns; if it is NULL,
  * sum[0] is allocated like the others. */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
-                         int64_t count, int64_t most_leaves, float *first)
+                         int64_t count, int64_t most_micro_batches, float *first)
 {
-    const int64_t mine = plumb_tree_most(most_leaves, plumb_comm_rank(comm), plumb_comm_size(comm));
+    const int64_t mine =
+        plumb_tree_most(most_micro_batches, plumb_comm_rank(comm), plumb_comm_size(comm));
     *g = (struct plumb_gradient){
         .backend = backend,
         .comm = comm,
         .count = count,
-        .most_leaves = most_leaves,
+        .most_micro_batches = most_micro_batches,
         .n_sum = plumb_tree_buffers(mine),
         .first = first,
         .arena = {.place = backend->place, .name = "grad"},
     };
     plumb_status st = PLUMB_OK;
     g->sum = calloc((size_t)g->n_sum, sizeof(*g->sum));
-    g->slot = calloc((size_t)(most_leaves * PLUMB_LEAF_VALUES) + 1, sizeof(*g->slot));
+    g->slot = calloc((size_t)(most_micro_batches * PLUMB_MICRO_BATCH_VALUES) + 1, sizeof(*g->slot));
     if (!g->sum || !g->slot)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld leaves",
-                        (long long)most_leaves);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld micro-batches",
+                        (long long)most_micro_batches);
     g->sum[0] = first;
     /* The first pass counts the bytes, the second places the arrays. */
     for (int pass = 0; pass < 2 && g->n_sum > (first ? 1 : 0); pass++) {
@@ -68,13 +70,13 @@ fail:
 }
 
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
-                                 plumb_comm *comm, int64_t count, int64_t most_leaves)
+                                 plumb_comm *comm, int64_t count, int64_t most_micro_batches)
 {
-    return init(g, backend, comm, count, most_leaves, NULL);
+    return init(g, backend, comm, count, most_micro_batches, NULL);
 }
 
 plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
-                                        plumb_comm *comm, int64_t count, int64_t most_leaves)
+                                        plumb_comm *comm, int64_t count, int64_t most_micro_batches)
 {
     void *first = NULL;
     const int64_t bytes = count * (int64_t)sizeof(float);
@@ -87,7 +89,7 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
         else
             PLUMB_TRY(plumb_comm_alloc(comm, &first, bytes));
     }
-    return init(g, backend, comm, count, most_leaves, first);
+    return init(g, backend, comm, count, most_micro_batches, first);
 }
 
 void plumb_gradient_fini(struct plumb_gradient *g)
@@ -101,7 +103,7 @@ void plumb_gradient_fini(struct plumb_gradient *g)
     *g = (struct plumb_gradient){0};
 }
 
-/* Sets sum[0] to the sum of no leaves, for a rank that has no leaf in this step. */
+/* Sets sum[0] to the sum of no micro-batches, for a rank that has no micro-batch in this step. */
 static plumb_status bring_nothing(struct plumb_gradient *g)
 {
     enum { STAGE = 65536 };
@@ -111,7 +113,7 @@ static plumb_status bring_nothing(struct plumb_gradient *g)
         return PLUMB_OK;
     }
     float *stage = malloc(STAGE * sizeof(*stage));
-    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "gradient of no leaves");
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "gradient of no micro-batches");
     plumb_tree_empty(stage, STAGE);
     plumb_status st = PLUMB_OK;
     for (int64_t at = 0; at < g->count && st == PLUMB_OK; at += STAGE)
@@ -121,12 +123,12 @@ static plumb_status bring_nothing(struct plumb_gradient *g)
     return st;
 }
 
-static plumb_status run_leaf(struct plumb_gradient *g, float *grad, int64_t leaf, plumb_leaf_fn *fn,
-                             void *arg)
+static plumb_status run_micro_batch(struct plumb_gradient *g, float *grad, int64_t micro_batch,
+                                    plumb_micro_batch_fn *fn, void *arg)
 {
     struct plumb_backend *b = g->backend;
     PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
-    return fn(arg, leaf, grad, g->slot + leaf * PLUMB_LEAF_VALUES);
+    return fn(arg, micro_batch, grad, g->slot + micro_batch * PLUMB_MICRO_BATCH_VALUES);
 }
 
 /* Merges the top buffers of the stack: `merges` times the second from the top += the top. Only
@@ -140,9 +142,9 @@ static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t
     return PLUMB_OK;
 }
 
-/* Runs the first n of this rank's leaves `mine`. */
-static plumb_status run_leaves(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
-                               plumb_leaf_fn *fn, void *arg)
+/* Runs the first n of this rank's micro-batches `mine`. */
+static plumb_status run_micro_batches(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
+                                      plumb_micro_batch_fn *fn, void *arg)
 {
     for (int64_t i = 0; i < n; i++) {
         const struct plumb_tree_step at = plumb_tree_at(mine.end - mine.begin, i);
@@ -150,18 +152,18 @@ static plumb_status run_leaves(struct plumb_gradient *g, struct plumb_range mine
             g->paused = true;
             return PLUMB_OK;
         }
-        PLUMB_TRY(run_leaf(g, g->sum[at.buffer], mine.begin + i, fn, arg));
+        PLUMB_TRY(run_micro_batch(g, g->sum[at.buffer], mine.begin + i, fn, arg));
         PLUMB_TRY(merge(g, at.buffer, at.merges, 0, g->count));
     }
     return PLUMB_OK;
 }
 
-static plumb_status run_all(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
-                            void *arg)
+static plumb_status run_all(struct plumb_gradient *g, struct plumb_range mine,
+                            plumb_micro_batch_fn *fn, void *arg)
 {
     if (mine.begin == mine.end)
         return bring_nothing(g);
-    return run_leaves(g, mine, mine.end - mine.begin, fn, arg);
+    return run_micro_batches(g, mine, mine.end - mine.begin, fn, arg);
 }
 
 plumb_status plumb_gradient_final(void *gradient, int64_t from)
@@ -174,9 +176,9 @@ plumb_status plumb_gradient_final(void *gradient, int64_t from)
     return plumb_comm_reduce_part(g->comm, from);
 }
 
-/* Runs the last leaf and exchanges its finished parts meanwhile. */
-static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine, plumb_leaf_fn *fn,
-                             void *arg)
+/* Runs the last micro-batch and exchanges its finished parts meanwhile. */
+static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine,
+                             plumb_micro_batch_fn *fn, void *arg)
 {
     const int64_t n = mine.end - mine.begin;
     if (n == 0) {
@@ -187,21 +189,21 @@ static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine, 
     g->last.on = true;
     g->last.top = at.buffer, g->last.merges = at.merges;
     g->last.from = g->count;
-    plumb_status st = run_leaf(g, g->sum[at.buffer], mine.end - 1, fn, arg);
+    plumb_status st = run_micro_batch(g, g->sum[at.buffer], mine.end - 1, fn, arg);
     if (st == PLUMB_OK)
         st = plumb_gradient_final(g, 0);
     g->last.on = false;
     return st;
 }
 
-/* Runs this rank's leaves; the last leaf runs while the ranks exchange. No rank starts to exchange
- * before all ranks have arrived at their last leaf. So a failure or a pause before that leaves no
- * exchange unfinished. Collective. */
+/* Runs this rank's micro-batches; the last micro-batch runs while the ranks exchange. No rank
+ * starts to exchange before all ranks have arrived at their last micro-batch. So a failure or a
+ * pause before that leaves no exchange unfinished. Collective. */
 static plumb_status run_overlapped(struct plumb_gradient *g, struct plumb_range mine,
-                                   plumb_leaf_fn *fn, void *arg)
+                                   plumb_micro_batch_fn *fn, void *arg)
 {
     const int64_t n = mine.end - mine.begin;
-    plumb_status st = run_leaves(g, mine, n ? n - 1 : 0, fn, arg);
+    plumb_status st = run_micro_batches(g, mine, n ? n - 1 : 0, fn, arg);
     PLUMB_TRY(plumb_comm_agree(g->comm, st));
     double paused = g->paused || (n && g->pause && g->pause(g->pause_arg));
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, &paused, 1, PLUMB_MAX));
@@ -215,29 +217,32 @@ static plumb_status run_overlapped(struct plumb_gradient *g, struct plumb_range 
     return st;
 }
 
-plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t leaves, plumb_leaf_fn *fn,
-                                void *arg, double value[PLUMB_LEAF_VALUES])
+plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
+                                plumb_micro_batch_fn *fn, void *arg,
+                                double value[PLUMB_MICRO_BATCH_VALUES])
 {
-    PLUMB_REQUIRE(leaves <= g->most_leaves, PLUMB_ERR_NOMEM, "%lld micro-batches, room for %lld",
-                  (long long)leaves, (long long)g->most_leaves);
-    const int64_t slots = leaves * PLUMB_LEAF_VALUES;
+    PLUMB_REQUIRE(micro_batches <= g->most_micro_batches, PLUMB_ERR_NOMEM,
+                  "%lld micro-batches, room for %lld", (long long)micro_batches,
+                  (long long)g->most_micro_batches);
+    const int64_t slots = micro_batches * PLUMB_MICRO_BATCH_VALUES;
     const struct plumb_range mine =
-        plumb_tree_leaves(leaves, plumb_comm_rank(g->comm), plumb_comm_size(g->comm));
+        plumb_tree_leaves(micro_batches, plumb_comm_rank(g->comm), plumb_comm_size(g->comm));
     memset(g->slot, 0, (size_t)(slots + 1) * sizeof(*g->slot));
-    memset(value, 0, PLUMB_LEAF_VALUES * sizeof(*value));
+    memset(value, 0, PLUMB_MICRO_BATCH_VALUES * sizeof(*value));
     g->paused = false;
     if (g->overlap)
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
         PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));
-    /* the element after the scalars of the leaves counts the ranks that skipped leaves */
+    /* the element after the scalars of the micro-batches counts the ranks that skipped
+     * micro-batches */
     g->slot[slots] = g->paused;
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));
     g->paused = g->slot[slots] > 0;
     if (g->paused)
         return PLUMB_OK;
-    /* add the leaves in their order, so that the sum is the same for any number of ranks */
+    /* add the micro-batches in their order, so that the sum is the same for any number of ranks */
     for (int64_t i = 0; i < slots; i++)
-        value[i % PLUMB_LEAF_VALUES] += g->slot[i];
+        value[i % PLUMB_MICRO_BATCH_VALUES] += g->slot[i];
     return PLUMB_OK;
 }

@@ -24,7 +24,7 @@ struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
 /* Passes over fixed records, each epoch in a shuffled order. SFT and reward training share this. */
 struct plumb_epochs {
     const struct plumb_config *cfg;
-    struct plumb_batch_cut cut;
+    struct plumb_batch_split split;
     int64_t steps;  /* optimizer steps of the whole run */
     int64_t *order; /* (items,) order of the records in epoch `epoch` */
     int64_t epoch;  /* the epoch whose order is stored, from 0; -1 if none is stored yet */
@@ -40,12 +40,13 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch);
 struct plumb_epochs_task {
     const char *what; /* name of the task in the progress line */
     /* Computes one micro-batch; value is indexed by PLUMB_EPOCHS_*. */
-    plumb_leaf_fn *leaf;
+    plumb_micro_batch_fn *micro_batch;
     /* Called before step in_epoch of an epoch. The step's records are order[begin .. end - 1] of
      * the range `records`. */
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
     /* Sets the task's own metrics in row. value: sums over the micro-batches of the last step. */
-    void (*report)(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row);
+    void (*report)(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],
+                   struct plumb_metrics_row *row);
     /* Sets the metrics of data.eval under the current weights; NULL if data.eval is not set.
      * Collective. */
     plumb_status (*evaluate)(void *arg, struct plumb_metrics_row *row);

@@ -225,10 +225,10 @@ void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m)
     }
 }
 
-plumb_status plumb_micro_parse(int64_t *step, int64_t *leaf, const char *text)
+plumb_status plumb_micro_parse(int64_t *step, int64_t *micro_batch, const char *text)
 {
     char *end = NULL;
-    *step = *leaf = -1;
+    *step = *micro_batch = -1;
     if (!*text)
         return PLUMB_OK;
     errno = 0;
@@ -241,6 +241,6 @@ plumb_status plumb_micro_parse(int64_t *step, int64_t *leaf, const char *text)
                   "micro-batches from 0",
                   text);
     *step = s;
-    *leaf = l;
+    *micro_batch = l;
     return PLUMB_OK;
 }

@@ -73,9 +73,9 @@ plumb_status plumb_micro_loss(struct plumb_micro *m);
 plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,
                                   float *grad);
 
-/* Reads "STEP:MICRO_BATCH", the value of train.replay; *step and *leaf are -1 for "".
+/* Reads "STEP:MICRO_BATCH", the value of train.replay; *step and *micro_batch are -1 for "".
  * PLUMB_ERR_CONFIG. */
-plumb_status plumb_micro_parse(int64_t *step, int64_t *leaf, const char *text);
+plumb_status plumb_micro_parse(int64_t *step, int64_t *micro_batch, const char *text);
 /* Writes "record 4 samples 0 1, record 9 sample 2"; a text that does not fit ends in dots. */
 void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m);
 

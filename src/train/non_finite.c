@@ -88,7 +88,7 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
 
 /* Writes the replay file of a micro-batch and sets path (PATH_BYTES). grad is the gradient of this
  * micro-batch alone, or NULL if the backward pass did not run. */
-static plumb_status write_replay(char *path, const struct plumb_non_finite *g, int64_t leaf,
+static plumb_status write_replay(char *path, const struct plumb_non_finite *g, int64_t micro_batch,
                                  enum plumb_replay_outcome outcome, const float *grad,
                                  const char *reason)
 {
@@ -101,7 +101,7 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
         .fingerprint = t->model->fingerprint,
         .step = t->state.step + 1,
         .iteration = align ? t->state.iteration + 1 : 0,
-        .leaf = leaf,
+        .micro_batch = micro_batch,
         .head_rows = t->cfg->train.head_rows,
         .loss = grad ? t->micro->out.loss : NAN,
     };
@@ -112,43 +112,44 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
     snprintf(r.reason, sizeof(r.reason), "%s", reason);
     if (grad)
         PLUMB_TRY(plumb_replay_hash(&r.gradient_hash, t->model, grad));
-    PLUMB_TRY(plumb_replay_path(path, PATH_BYTES, t->cfg->output_dir, r.step, leaf));
+    PLUMB_TRY(plumb_replay_path(path, PATH_BYTES, t->cfg->output_dir, r.step, micro_batch));
     PLUMB_TRY(
         place_weights(r.weights, sizeof(r.weights), t, r.step, outcome == PLUMB_REPLAY_HEALTHY));
     return plumb_replay_write(&r, t->micro, path);
 }
 
-plumb_status plumb_non_finite_micro(void *arg, int64_t leaf, float *grad,
-                                    double value[PLUMB_LEAF_VALUES])
+plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
+                                    double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct plumb_non_finite *g = arg;
     const struct plumb_trainer *t = g->t;
     char path[PATH_BYTES];
-    const plumb_status st = g->fn(g->arg, leaf, grad, value);
+    const plumb_status st = g->fn(g->arg, micro_batch, grad, value);
     if (st == PLUMB_ERR_NUMERIC)
-        g->failed = leaf;
+        g->failed = micro_batch;
     PLUMB_TRY(st);
-    if (t->state.step + 1 != t->replay_step || leaf != t->replay_leaf)
+    if (t->state.step + 1 != t->replay_step || micro_batch != t->replay_micro_batch)
         return PLUMB_OK;
     if (t->micro->pack.n_seq == 0) {
         plumb_log(PLUMB_LOG_WARN, "train.replay: micro-batch %lld of step %lld has no term",
-                  (long long)leaf, (long long)t->replay_step);
+                  (long long)micro_batch, (long long)t->replay_step);
         return PLUMB_OK;
     }
-    PLUMB_TRY(write_replay(path, g, leaf, PLUMB_REPLAY_HEALTHY, grad, "train.replay asked for it"));
+    PLUMB_TRY(write_replay(path, g, micro_batch, PLUMB_REPLAY_HEALTHY, grad,
+                           "train.replay asked for it"));
     plumb_log(PLUMB_LOG_INFO, "%s: plumb replay runs this micro-batch again", path);
     return PLUMB_OK;
 }
 
 /* Writes the replay file and appends to `said` where it is. If the file cannot be written, `said`
  * keeps its text and names the reason. */
-static void write_and_say(char said[TEXT_BYTES], const struct plumb_non_finite *g, int64_t leaf,
-                          enum plumb_replay_outcome outcome, const float *grad)
+static void write_and_say(char said[TEXT_BYTES], const struct plumb_non_finite *g,
+                          int64_t micro_batch, enum plumb_replay_outcome outcome, const float *grad)
 {
     char path[PATH_BYTES], reason[TEXT_BYTES];
     const size_t len = strlen(said);
     snprintf(reason, sizeof(reason), "%s", said);
-    if (write_replay(path, g, leaf, outcome, grad, reason) == PLUMB_OK)
+    if (write_replay(path, g, micro_batch, outcome, grad, reason) == PLUMB_OK)
         snprintf(said + len, TEXT_BYTES - len, "; 'plumb replay %.300s' runs it again", path);
     else
         snprintf(said + len, TEXT_BYTES - len, "; no replay file: %.300s", plumb_trail_message());
@@ -178,40 +179,41 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
 
 /* Computes this rank's micro-batches again until the gradient of one is not finite. Sets g->failed
  * to its number and `said` to the message. */
-static plumb_status find_leaf(struct plumb_non_finite *g, int64_t leaves, char said[TEXT_BYTES])
+static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_batches,
+                                     char said[TEXT_BYTES])
 {
     struct plumb_trainer *t = g->t;
     float *grad = t->gradient.sum[0];
     const struct plumb_range mine =
-        plumb_tree_leaves(leaves, plumb_comm_rank(t->comm), plumb_comm_size(t->comm));
+        plumb_tree_leaves(micro_batches, plumb_comm_rank(t->comm), plumb_comm_size(t->comm));
     char records[400];
-    for (int64_t leaf = mine.begin; leaf < mine.end; leaf++) {
-        double value[PLUMB_LEAF_VALUES] = {0};
+    for (int64_t micro_batch = mine.begin; micro_batch < mine.end; micro_batch++) {
+        double value[PLUMB_MICRO_BATCH_VALUES] = {0};
         int64_t tensor = 0, element = 0;
         PLUMB_TRY(t->backend->zero(t->backend, grad, t->model->count * (int64_t)sizeof(*grad)));
-        PLUMB_TRY(g->fn(g->arg, leaf, grad, value));
+        PLUMB_TRY(g->fn(g->arg, micro_batch, grad, value));
         PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, t->model, grad));
         if (tensor == t->model->n_param)
             continue;
-        g->failed = leaf;
+        g->failed = micro_batch;
         plumb_micro_describe(records, sizeof(records), t->micro);
         snprintf(said, TEXT_BYTES,
                  "step %lld: the gradient of micro-batch %lld (%s) is not finite, first in "
                  "%s[%lld]; the weights stay as they are",
-                 (long long)t->state.step + 1, (long long)leaf, records,
+                 (long long)t->state.step + 1, (long long)micro_batch, records,
                  t->model->param[tensor].name, (long long)element);
         return PLUMB_OK;
     }
     return PLUMB_OK;
 }
 
-plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t leaves)
+plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t micro_batches)
 {
     struct plumb_trainer *t = g->t;
     char said[TEXT_BYTES] = "", refused[400];
     snprintf(refused, sizeof(refused), "%s", plumb_trail_message());
     g->failed = -1;
-    PLUMB_TRY(plumb_comm_agree(t->comm, find_leaf(g, leaves, said)));
+    PLUMB_TRY(plumb_comm_agree(t->comm, find_micro_batch(g, micro_batches, said)));
     double at[2] = {g->failed >= 0 ? (double)g->failed : INFINITY, 0};
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[0], 1, PLUMB_MIN));
     PLUMB_REQUIRE(isfinite(at[0]), PLUMB_ERR_NUMERIC,

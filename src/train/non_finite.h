@@ -9,15 +9,15 @@
 /* Wraps the micro-batch function of one step. */
 struct plumb_non_finite {
     struct plumb_trainer *t; /* t->micro holds the micro-batch that fn computed last */
-    plumb_leaf_fn *fn;
+    plumb_micro_batch_fn *fn;
     void *arg;
     int64_t failed; /* this rank's micro-batch with a non-finite loss; -1 if there is none */
 };
 
 /* The micro-batch function of the step; arg is a struct plumb_non_finite. It calls fn, and writes
  * the replay file of the micro-batch that train.replay names. */
-plumb_status plumb_non_finite_micro(void *arg, int64_t leaf, float *grad,
-                                    double value[PLUMB_LEAF_VALUES]);
+plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
+                                    double value[PLUMB_MICRO_BATCH_VALUES]);
 
 /* Reports that plumb_gradient_run failed with st. The rank that computed the lowest micro-batch
  * with a non-finite loss writes its replay file and logs where it is. Returns st in every case.
@@ -27,6 +27,6 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
  * one by one. The message names the lowest micro-batch whose own gradient is not finite, with its
  * records and the first such tensor; the message is the same on every rank. A replay file of that
  * micro-batch is written. Never returns PLUMB_OK. Collective. */
-plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t leaves);
+plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t micro_batches);
 
 #endif

@@ -21,18 +21,31 @@ struct field {
     enum field_type type;
     size_t offset, size;
 };
-#define FIELD(where, type, x)                                                                      \
+#define FIELD_AS(name, where, type, x)                                                             \
     {                                                                                              \
-#x, type, offsetof(struct where, x), sizeof(((struct where *)0)->x)                        \
+        name, type, offsetof(struct where, x), sizeof(((struct where *)0)->x)                      \
     }
-#define HEAD(type, x) FIELD(plumb_replay, type, x)
-#define COUNT(a)      (int)(sizeof(a) / sizeof((a)[0]))
+#define FIELD(where, type, x)  FIELD_AS(#x, where, type, x)
+#define HEAD(type, x)          FIELD(plumb_replay, type, x)
+#define HEAD_AS(name, type, x) FIELD_AS(name, plumb_replay, type, x)
+#define COUNT(a)               (int)(sizeof(a) / sizeof((a)[0]))
 
 static const struct field head_table[] = {
-    HEAD(TEXT, command),    HEAD(TEXT, method),       HEAD(TEXT, device),     HEAD(TEXT, weights),
-    HEAD(TEXT, reason),     HEAD(ENUM, outcome),      HEAD(U64, config_hash), HEAD(U64, seed),
-    HEAD(U64, fingerprint), HEAD(U64, gradient_hash), HEAD(I64, step),        HEAD(I64, iteration),
-    HEAD(I64, leaf),        HEAD(I64, head_rows),     HEAD(F64, loss),
+    HEAD(TEXT, command),
+    HEAD(TEXT, method),
+    HEAD(TEXT, device),
+    HEAD(TEXT, weights),
+    HEAD(TEXT, reason),
+    HEAD(ENUM, outcome),
+    HEAD(U64, config_hash),
+    HEAD(U64, seed),
+    HEAD(U64, fingerprint),
+    HEAD(U64, gradient_hash),
+    HEAD(I64, step),
+    HEAD(I64, iteration),
+    HEAD_AS("leaf", I64, micro_batch),
+    HEAD(I64, head_rows),
+    HEAD(F64, loss),
 };
 #define TYPE_REAL                         F64
 #define TYPE_INT                          I64
@@ -41,10 +54,11 @@ static const struct field head_table[] = {
 #define PARAM(X, type, c_type, name, ...) FIELD(plumb_align_param, TYPE_##type, name),
 static const struct field param_table[] = {PLUMB_METHOD_LIST(PARAM, PLUMB_PARAM_NONE, )};
 
-plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step, int64_t leaf)
+plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step,
+                               int64_t micro_batch)
 {
     char name[64];
-    snprintf(name, sizeof(name), "replay-%lld-%lld.h5", (long long)step, (long long)leaf);
+    snprintf(name, sizeof(name), "replay-%lld-%lld.h5", (long long)step, (long long)micro_batch);
     return plumb_path_join(out, size, dir, name);
 }
 

@@ -36,17 +36,18 @@ struct plumb_replay {
     char reason[1024];  /* text that says why the file was written */
     enum plumb_replay_outcome outcome;
     uint64_t config_hash, seed, fingerprint, gradient_hash;
-    int64_t step, iteration, leaf; /* step from 1; iteration from 1, 0 if none; leaf from 0 */
-    int64_t head_rows;             /* see plumb_pass_limit */
+    int64_t step, iteration, micro_batch; /* step from 1; iteration from 1, 0 if none; micro-batch
+                                             from 0 (attribute leaf) */
+    int64_t head_rows;                    /* see plumb_pass_limit */
     double loss;
     float *logp;   /* (pack.n_targets,) as recorded; _read allocates it, _fini frees it */
     double *score; /* (pack.n_seq,) as recorded; _read allocates it, _fini frees it */
 };
 
-/* Writes the path of the replay file of a step and leaf in dir to out. PLUMB_ERR_ARG if it does not
- * fit. */
+/* Writes the path of the replay file of a step and micro-batch in dir to out. PLUMB_ERR_ARG if it
+ * does not fit. */
 plumb_status plumb_replay_path(char *out, int64_t size, const char *dir, int64_t step,
-                               int64_t leaf);
+                               int64_t micro_batch);
 /* Writes the replay file `path` atomically, from r and the inputs and results of m. Not collective.
  */
 plumb_status plumb_replay_write(const struct plumb_replay *r, const struct plumb_micro *m,

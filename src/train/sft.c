@@ -24,13 +24,13 @@ static plumb_status add_record(struct plumb_micro *m, const struct plumb_record 
     return PLUMB_OK;
 }
 
-static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
-                                  double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
+                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct sft *s = arg;
     struct plumb_trainer *t = s->t;
     struct plumb_micro *m = &s->micro;
-    const struct plumb_range r = plumb_cut_leaf(&s->epochs.cut, s->step, leaf);
+    const struct plumb_range r = plumb_split_micro_batch(&s->epochs.split, s->step, micro_batch);
     plumb_micro_clear(m);
     for (int64_t i = r.begin; i < r.end; i++) {
         const int64_t at = s->epochs.order[i];
@@ -54,7 +54,8 @@ static void begin(void *arg, int64_t in_epoch, struct plumb_range records)
     s->micro.scale = 1.0 / (double)plumb_max_i64(targets, 1);
 }
 
-static void report(void *arg, const double value[PLUMB_LEAF_VALUES], struct plumb_metrics_row *row)
+static void report(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],
+                   struct plumb_metrics_row *row)
 {
     (void)arg;
     (void)value;
@@ -130,7 +131,7 @@ static plumb_status work(void *run)
     struct sft *s = run;
     const struct plumb_epochs_task task = {
         .what = "sft",
-        .leaf = leaf_gradient,
+        .micro_batch = micro_batch_gradient,
         .begin = begin,
         .report = report,
         .evaluate = s->held_out.data ? evaluate : NULL,

@@ -3,15 +3,15 @@
 #include "train/non_finite.h"
 #include "train/trainer.h"
 
-plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
-                                void *arg, struct plumb_step_result *out)
+plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t micro_batches,
+                                plumb_micro_batch_fn *fn, void *arg, struct plumb_step_result *out)
 {
     plumb_comm_phase(t->comm, "gradient");
     struct plumb_non_finite check = {.t = t, .fn = fn, .arg = arg, .failed = -1};
     t->stop.busy = t->stop.held;
     t->stop.held = false;
     plumb_status st =
-        plumb_gradient_run(&t->gradient, leaves, plumb_non_finite_micro, &check, out->value);
+        plumb_gradient_run(&t->gradient, micro_batches, plumb_non_finite_micro, &check, out->value);
     t->stop.busy = false;
     if (st != PLUMB_OK)
         return plumb_non_finite_micro_failed(&check, st);
@@ -21,7 +21,7 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_l
     plumb_comm_phase(t->comm, "update");
     st = plumb_optim_step(t->optim, t->model, t->comm, t->gradient.sum[0], &out->optim);
     if (st == PLUMB_ERR_NUMERIC) /* every rank gets the same status */
-        return plumb_non_finite_gradient_failed(&check, leaves);
+        return plumb_non_finite_gradient_failed(&check, micro_batches);
     PLUMB_TRY(st);
     t->state.step++;
     return PLUMB_OK;

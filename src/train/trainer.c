@@ -248,7 +248,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
                               s->cfg->checkpoint.interval, s->cfg->checkpoint.max_share);
     if (st == PLUMB_OK)
-        st = plumb_micro_parse(&t->replay_step, &t->replay_leaf, s->cfg->train.replay);
+        st = plumb_micro_parse(&t->replay_step, &t->replay_micro_batch, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
     if (!dry)
         PLUMB_TRY_GOTO(st,
@@ -303,7 +303,7 @@ static bool noticed_in_step(void *arg)
 }
 
 static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
-                                   int64_t total_steps, int64_t most_leaves)
+                                   int64_t total_steps, int64_t most_micro_batches)
 {
     const struct plumb_config *cfg = t->cfg;
     struct plumb_backend *b = t->backend;
@@ -321,7 +321,8 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
                      .min_lr_ratio = cfg->train.min_lr_ratio},
     };
     plumb_memory_enter(b, "gradients", PLUMB_PHASE_TRAIN);
-    PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, b, t->comm, t->model->count, most_leaves));
+    PLUMB_TRY(
+        plumb_gradient_init_shared(&t->gradient, b, t->comm, t->model->count, most_micro_batches));
     t->gradient.pause = noticed_in_step;
     t->gradient.pause_arg = &t->stop;
     t->gradient.overlap = plumb_comm_overlaps(t->comm);
@@ -334,11 +335,11 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
 }
 
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
-                                   int64_t total_steps, int64_t most_leaves)
+                                   int64_t total_steps, int64_t most_micro_batches)
 {
     const struct plumb_memory_scope outer =
         plumb_memory_enter(t->backend, "other", PLUMB_PHASE_ALWAYS);
-    const plumb_status st = create_buffers(t, limit, total_steps, most_leaves);
+    const plumb_status st = create_buffers(t, limit, total_steps, most_micro_batches);
     plumb_memory_leave(t->backend, outer);
     PLUMB_TRY(plumb_comm_agree(t->comm, st));
     t->state.total_steps = total_steps;

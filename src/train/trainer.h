@@ -32,8 +32,9 @@ struct plumb_trainer {
     struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
     plumb_model *model;
     plumb_pass *pass;
-    struct plumb_micro *micro;        /* the micro-batch that plumb_leaf_fn fills; borrowed */
-    int64_t replay_step, replay_leaf; /* step and micro-batch of train.replay; -1 if not set */
+    struct plumb_micro *micro; /* the micro-batch that plumb_micro_batch_fn fills; borrowed */
+    int64_t replay_step,
+        replay_micro_batch; /* step and micro-batch of train.replay; -1 if not set */
     plumb_optim *optim;
     struct plumb_gradient gradient;
     struct plumb_train_state state;
@@ -72,25 +73,25 @@ struct plumb_trainer_source {
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
 /* Allocates pass, optimizer and gradients. Loads moments and state if the run is resumed. Then
  * creates output_dir, run.json, metrics.jsonl and train.log. On a dry backend it only allocates.
- * Collective. total_steps: steps of the whole schedule; most_leaves: the most micro-batches of any
- * step. */
+ * Collective. total_steps: steps of the whole schedule; most_micro_batches: the most micro-batches
+ * of any step. */
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
-                                   int64_t total_steps, int64_t most_leaves);
+                                   int64_t total_steps, int64_t most_micro_batches);
 /* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
 void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 
 struct plumb_step_result {
-    double value[PLUMB_LEAF_VALUES]; /* sums over all micro-batches, in their order */
+    double value[PLUMB_MICRO_BATCH_VALUES]; /* sums over all micro-batches, in their order */
     struct plumb_optim_result optim;
     bool paused; /* true if a rank skipped micro-batches for a request: no step was taken */
 };
 
 /* Takes one optimizer step: computes and reduces the gradient, runs AdamW and increases state.step.
- * fn computes each of the `leaves` micro-batches. PLUMB_ERR_NUMERIC if a loss or gradient is not
+ * fn computes each of the `micro_batches`. PLUMB_ERR_NUMERIC if a loss or gradient is not
  * finite: weights and moments do not change, and the message names the micro-batch and its replay
  * file (train/non_finite.h). Collective. */
-plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t leaves, plumb_leaf_fn *fn,
-                                void *arg, struct plumb_step_result *out);
+plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t micro_batches,
+                                plumb_micro_batch_fn *fn, void *arg, struct plumb_step_result *out);
 
 /* Sets step, iteration, speed and token counts in row, writes metrics.jsonl, and prints the line.
  */

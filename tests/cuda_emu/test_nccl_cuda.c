@@ -62,7 +62,7 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
     for (int64_t end = N; end > 0; end -= STEP) {
         const int64_t from = end > STEP ? end - STEP : 0;
         CHECK_OK(d.accumulate(d.arg, x + from, x + from, end - from));
-        if (plumb_comm_rank(c) != 1 || from == 0) /* a rank without leaves has all at once */
+        if (plumb_comm_rank(c) != 1 || from == 0) /* a rank without micro-batches has all at once */
             CHECK_OK(plumb_comm_reduce_part(c, from));
     }
     CHECK_OK(plumb_comm_reduce_tree(c, x, N, PLUMB_DEVICE));
@@ -86,9 +86,9 @@ struct failing {
     int fails; /* rank */
 };
 
-/* Half of the last leaf's gradient is on its way when it fails. */
-static plumb_status failing_leaf(void *arg, int64_t leaf, float *grad,
-                                 double value[PLUMB_LEAF_VALUES])
+/* Half of the last micro-batch's gradient is on its way when it fails. */
+static plumb_status failing_micro_batch(void *arg, int64_t micro_batch, float *grad,
+                                        double value[PLUMB_MICRO_BATCH_VALUES])
 {
     const struct failing *f = arg;
     struct plumb_backend *b = f->g->backend;
@@ -96,24 +96,24 @@ static plumb_status failing_leaf(void *arg, int64_t leaf, float *grad,
     PLUMB_TRY(b->k.accumulate(b->stream, grad, grad, f->g->count));
     PLUMB_TRY(plumb_gradient_final(f->g, f->g->count / 2));
     PLUMB_REQUIRE(plumb_comm_rank(f->g->comm) != f->fails || !f->g->last.on, PLUMB_ERR_NUMERIC,
-                  "leaf %lld is bad", (long long)leaf);
+                  "micro-batch %lld is bad", (long long)micro_batch);
     return PLUMB_OK;
 }
 
-static void leaf_fails(plumb_comm *c, struct plumb_backend *b)
+static void micro_batch_fails(plumb_comm *c, struct plumb_backend *b)
 {
     struct plumb_comm_device d = plumb_exchange_device(b);
     struct plumb_gradient g;
     struct failing f = {&g, -1};
-    double value[PLUMB_LEAF_VALUES];
+    double value[PLUMB_MICRO_BATCH_VALUES];
     CHECK_OK(plumb_comm_attach_nccl(c, &d, false));
     CHECK_OK(plumb_gradient_init(&g, b, c, 50000, 8));
     g.overlap = true;
-    CHECK_OK(plumb_gradient_run(&g, 8, failing_leaf, &f, value));
+    CHECK_OK(plumb_gradient_run(&g, 8, failing_micro_batch, &f, value));
     CHECK(value[0] == 8);
     CHECK_OK(plumb_comm_reduce_tree(c, g.sum[0], g.count, PLUMB_DEVICE));
     f.fails = plumb_comm_size(c) - 1;
-    const plumb_status st = plumb_gradient_run(&g, 8, failing_leaf, &f, value);
+    const plumb_status st = plumb_gradient_run(&g, 8, failing_micro_batch, &f, value);
     CHECK(st == (plumb_comm_rank(c) == f.fails ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER));
     CHECK(strstr(plumb_trail_message(), "is bad"));
     CHECK_OK(plumb_comm_barrier(c)); /* the ranks can still talk */
@@ -173,7 +173,7 @@ int main(int argc, char **argv)
         for (int64_t bucket = 0; bucket <= 20000; bucket += 10000)
             parts(c, b, bucket);
         if (plumb_comm_size(c) > 1)
-            leaf_fails(c, b);
+            micro_batch_fails(c, b);
     } else if (!strcmp(argv[1], "fault"))
         fault(c, b, argv[2]);
     else

@@ -64,9 +64,9 @@ MUTATIONS = [
              '&g->sum[i], count, "grad")', '&g->sum[i], count - 1, "grad")', "train gradient",
              asan=True),
     Mutation("lost micro-batch", "src/train/gradient.c",
-             "return run_leaves(g, mine, mine.end - mine.begin, fn, arg);",
+             "return run_micro_batches(g, mine, mine.end - mine.begin, fn, arg);",
              "const int64_t n = mine.end - mine.begin;\n"
-             "    return run_leaves(g, mine, n - (n > 1), fn, arg);",
+             "    return run_micro_batches(g, mine, n - (n > 1), fn, arg);",
              "train gradient"),
     Mutation("reference log-prob of the first iteration only", "src/stage/update.c",
              "        if (a->reference.role[role] >= 0)\n",
@@ -203,7 +203,7 @@ MUTATIONS = [
              "for (int64_t i = 0; i < n && k < p->noise_window; i++)", "align noise", "app spa"),
     Mutation("margins in each rank's own order", "src/stage/spa.c",
              "                                prompts.begin, margin));",
-             "                                plumb_cut_leaf(&a->part.split, a->update.step,\n"
+             "                                plumb_split_micro_batch(&a->part.split, a->update.step,\n"
              "                                               mine.begin).begin, margin));", "app losses"),
     Mutation("margins of each rank alone", "src/stage/spa.c",
              "    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, margin, n, PLUMB_SUM)); "

@@ -88,7 +88,7 @@ static void open_bench(struct bench *b, const struct rank *r)
     b->data = (struct plumb_dataset){.record = b->record, .n = PROMPTS};
     b->a.t = &b->t;
     b->a.data = &b->data;
-    b->a.part.split = (struct plumb_batch_cut){PROMPTS, PROMPTS, MICRO};
+    b->a.part.split = (struct plumb_batch_split){PROMPTS, PROMPTS, MICRO};
     sample(b, rank);
     /* room for one long sequence and a short one: the batch fills up before it is complete */
     CHECK_OK(plumb_micro_init(&b->a.update.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));

@@ -1,4 +1,4 @@
-/* test_gradient.c - batches into leaves, and their gradients and scalars over thread ranks.
+/* test_gradient.c - batches into micro-batches, and their gradients and scalars over thread ranks.
  * Test. Includes harness.h, train/gradient.h. */
 #include "train/gradient.h"
 
@@ -7,22 +7,23 @@
 #include "comm/tree.h"
 #include "harness.h"
 
-/* Every item is in exactly one leaf of one step, in order, and no leaf is larger than asked. */
+/* Every item is in exactly one micro-batch of one step, in order, and no micro-batch is larger than
+ * asked. */
 static void test_cut(void)
 {
     for (int64_t items = 1; items < 40; items++)
         for (int64_t global = 1; global <= items; global += 3)
             for (int64_t micro = 1; micro < 9; micro += 2) {
-                const struct plumb_batch_cut cut = {items, global, micro};
+                const struct plumb_batch_split cut = {items, global, micro};
                 int64_t next = 0;
-                for (int64_t s = 0; s < plumb_cut_steps(&cut); s++) {
-                    const struct plumb_range step = plumb_cut_step(&cut, s);
+                for (int64_t s = 0; s < plumb_split_steps(&cut); s++) {
+                    const struct plumb_range step = plumb_split_step(&cut, s);
                     CHECK(step.begin == next && step.end - step.begin <= global);
-                    for (int64_t l = 0; l < plumb_cut_leaves(&cut, s); l++) {
-                        const struct plumb_range leaf = plumb_cut_leaf(&cut, s, l);
-                        CHECK(leaf.begin == next && leaf.end > leaf.begin);
-                        CHECK(leaf.end - leaf.begin <= micro);
-                        next = leaf.end;
+                    for (int64_t l = 0; l < plumb_split_micro_batches(&cut, s); l++) {
+                        const struct plumb_range micro_batch = plumb_split_micro_batch(&cut, s, l);
+                        CHECK(micro_batch.begin == next && micro_batch.end > micro_batch.begin);
+                        CHECK(micro_batch.end - micro_batch.begin <= micro);
+                        next = micro_batch.end;
                     }
                     CHECK(next == step.end);
                 }
@@ -33,10 +34,11 @@ static void test_cut(void)
 enum { COUNT = 9000, LEAVES = 13 };
 
 /* A gradient that rounds: the sum depends on its order. */
-static plumb_status leaf(void *arg, int64_t i, float *grad, double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch(void *arg, int64_t i, float *grad,
+                                double value[PLUMB_MICRO_BATCH_VALUES])
 {
     if (arg && *(const int64_t *)arg == i)
-        PLUMB_FAIL(PLUMB_ERR_NUMERIC, "leaf %lld", (long long)i);
+        PLUMB_FAIL(PLUMB_ERR_NUMERIC, "micro-batch %lld", (long long)i);
     struct rng r = {(uint64_t)i * 7919 + 1};
     for (int64_t j = 0; j < COUNT; j++) {
         CHECK(grad[j] == 0.0f);
@@ -51,12 +53,12 @@ struct rank {
     bool shared;
     plumb_comm *comm;
     float sum[COUNT];
-    double value[PLUMB_LEAF_VALUES];
+    double value[PLUMB_MICRO_BATCH_VALUES];
     int64_t *fail_at;
     plumb_status status;
 };
 
-/* A rank in the middle leaves before its last leaf; nobody else asks for anything. */
+/* A rank in the middle leaves before its last micro-batch; nobody else asks for anything. */
 static bool count_down(void *arg)
 {
     return --*(int64_t *)arg < 0;
@@ -71,17 +73,17 @@ static void check_pause(struct plumb_gradient *g, struct rank *r)
         g->pause = count_down;
         g->pause_arg = &left;
     }
-    CHECK_OK(plumb_gradient_run(g, LEAVES, leaf, NULL, r->value));
+    CHECK_OK(plumb_gradient_run(g, LEAVES, micro_batch, NULL, r->value));
     CHECK(g->paused && r->value[7] == 0);
     g->pause = NULL;
 }
 
-/* A step of fewer leaves may give a rank more of them than the largest step does. */
+/* A step of fewer micro-batches may give a rank more of them than the largest step does. */
 static void check_fewer(struct plumb_gradient *g, struct rank *r)
 {
-    for (int64_t leaves = 1; leaves < LEAVES; leaves++) {
-        CHECK_OK(plumb_gradient_run(g, leaves, leaf, NULL, r->value));
-        CHECK(r->value[7] == (double)leaves);
+    for (int64_t micro_batches = 1; micro_batches < LEAVES; micro_batches++) {
+        CHECK_OK(plumb_gradient_run(g, micro_batches, micro_batch, NULL, r->value));
+        CHECK(r->value[7] == (double)micro_batches);
     }
 }
 
@@ -95,7 +97,7 @@ static void *run_rank(void *arg)
                        : plumb_gradient_init(&g, backend, r->comm, COUNT, LEAVES));
     check_pause(&g, r);
     check_fewer(&g, r);
-    r->status = plumb_gradient_run(&g, LEAVES, leaf, r->fail_at, r->value);
+    r->status = plumb_gradient_run(&g, LEAVES, micro_batch, r->fail_at, r->value);
     if (r->status == PLUMB_OK) {
         CHECK(!g.paused);
         CHECK_OK(plumb_comm_reduce_tree(r->comm, g.sum[0], COUNT, PLUMB_HOST));
@@ -147,7 +149,7 @@ int main(void)
         }
     run_world(&many, 3, true, NULL); /* no power of two: to rounding */
     CHECK(worst(many.sum, one.sum, COUNT, 1e-5, 1e-5) <= 1);
-    int64_t bad = 11; /* a leaf of the last rank: everyone must hear of it */
+    int64_t bad = 11; /* a micro-batch of the last rank: everyone must hear of it */
     run_world(&many, 4, true, &bad);
     return 0;
 }

@@ -13,7 +13,7 @@
 
 enum { RANKS = 4, LEAVES = 7, MOST_SEQ = 3, PROMPT = 3, MOST_LEN = 20 };
 
-/* What goes wrong, in leaves `from` and up to the last. */
+/* What goes wrong, in micro-batches `from` and up to the last. */
 enum fault { NONE, LOSS, GRADIENT, SUM, REFERENCE };
 
 struct rank {
@@ -36,16 +36,17 @@ struct worker {
 
 static char out[] = "/tmp/plumb_non_finite_XXXXXX";
 
-static plumb_status fill(struct worker *w, int64_t leaf)
+static plumb_status fill(struct worker *w, int64_t micro_batch)
 {
-    struct rng r = {(uint64_t)(leaf + 1) * 0x9E3779B97F4A7C15ull};
+    struct rng r = {(uint64_t)(micro_batch + 1) * 0x9E3779B97F4A7C15ull};
     plumb_micro_clear(&w->micro);
-    for (int32_t i = 0; i < 1 + leaf % MOST_SEQ; i++) {
-        const int64_t n = PROMPT + 1 + (5 * leaf + 7 * i) % (MOST_LEN - PROMPT);
+    for (int32_t i = 0; i < 1 + micro_batch % MOST_SEQ; i++) {
+        const int64_t n = PROMPT + 1 + (5 * micro_batch + 7 * i) % (MOST_LEN - PROMPT);
         int32_t ids[MOST_LEN];
         for (int64_t k = 0; k < n; k++)
             ids[k] = (int32_t)(rng_u(&r) * (double)w->t.model->spec.v);
-        PLUMB_TRY(plumb_micro_add(&w->micro, 10 * leaf, i, ids, PROMPT, ids + PROMPT, n - PROMPT));
+        PLUMB_TRY(
+            plumb_micro_add(&w->micro, 10 * micro_batch, i, ids, PROMPT, ids + PROMPT, n - PROMPT));
         w->micro.logp_ref[i] = -10.0 * i - 1;
         w->micro.weight[i] = 0.25;
     }
@@ -55,13 +56,13 @@ static plumb_status fill(struct worker *w, int64_t leaf)
     return PLUMB_OK;
 }
 
-static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
-                                  double value[PLUMB_LEAF_VALUES])
+static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
+                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct worker *w = arg;
-    const bool bad = leaf >= w->r->from;
+    const bool bad = micro_batch >= w->r->from;
     struct plumb_micro *m = &w->micro;
-    PLUMB_TRY(fill(w, leaf));
+    PLUMB_TRY(fill(w, micro_batch));
     PLUMB_TRY(plumb_micro_forward(m, w->t.pass, w->t.model));
     if (bad && w->r->fault == LOSS)
         m->pack.logp[m->len[0] - 1] = -INFINITY;
@@ -73,7 +74,7 @@ static plumb_status leaf_gradient(void *arg, int64_t leaf, float *grad,
     PLUMB_TRY(plumb_micro_backward(m, w->t.pass, w->t.model, grad));
     const struct plumb_param *p = &w->t.model->param[4];
     if (bad && w->r->fault == GRADIENT)
-        grad[p->offset + 17] = leaf % 2 ? INFINITY : NAN;
+        grad[p->offset + 17] = micro_batch % 2 ? INFINITY : NAN;
     if (bad && w->r->fault == SUM)
         grad[p->offset + 17] = 3e38f;
     return PLUMB_OK;
@@ -92,7 +93,7 @@ static void *rank_main(void *arg)
                                                 .schedule = {PLUMB_LR_CONSTANT, 9, 0, 0}};
     *t = (struct plumb_trainer){
         .cfg = &r->cfg, .comm = r->comm, .command = "align", .micro = &w.micro};
-    CHECK_OK(plumb_micro_parse(&t->replay_step, &t->replay_leaf, r->cfg.train.replay));
+    CHECK_OK(plumb_micro_parse(&t->replay_step, &t->replay_micro_batch, r->cfg.train.replay));
     CHECK_OK(plumb_backend_cpu_create(&t->backend, 1, 1));
     CHECK_OK(plumb_model_open(&t->model, t->backend, r->dir));
     t->state.step = 3;
@@ -108,7 +109,7 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_gradient_init(&t->gradient, t->backend, r->comm, t->model->count, LEAVES));
     CHECK_OK(plumb_optim_create(&t->optim, t->model, r->comm, &options));
     struct plumb_step_result result = {0};
-    r->status = plumb_trainer_step(t, LEAVES, leaf_gradient, &w, &result);
+    r->status = plumb_trainer_step(t, LEAVES, micro_batch_gradient, &w, &result);
     snprintf(r->said, sizeof(r->said), "%s", r->status ? plumb_trail_message() : "");
     r->loss = result.value[0];
     r->norm = result.optim.grad_norm;
@@ -143,11 +144,11 @@ static void run(struct rank rank[RANKS], int world_size, const struct plumb_conf
 }
 
 /* The one replay file that is there: read, and removed. */
-static struct plumb_replay take(struct plumb_micro *m, int64_t leaf)
+static struct plumb_replay take(struct plumb_micro *m, int64_t micro_batch)
 {
     struct plumb_replay r;
     char path[128];
-    CHECK_OK(plumb_replay_path(path, sizeof(path), out, 4, leaf));
+    CHECK_OK(plumb_replay_path(path, sizeof(path), out, 4, micro_batch));
     CHECK_OK(plumb_replay_read(&r, m, path));
     CHECK(!unlink(path));
     return r;
@@ -177,7 +178,7 @@ static void test_fault(const struct plumb_config *cfg, enum fault fault, int64_t
         struct plumb_micro m;
         struct plumb_replay r = take(&m, from);
         CHECK(r.outcome == (fault == GRADIENT ? PLUMB_REPLAY_GRADIENT : PLUMB_REPLAY_FORWARD));
-        CHECK(r.step == 4 && r.iteration == 1 && r.leaf == from && strstr(r.reason, words));
+        CHECK(r.step == 4 && r.iteration == 1 && r.micro_batch == from && strstr(r.reason, words));
         CHECK(m.pack.n_seq == 1 + from % MOST_SEQ && m.record[0] == 10 * from);
         CHECK(fault != LOSS || r.logp[m.len[0] - 1] == -INFINITY);
         CHECK(fault != REFERENCE || isnan(m.logp_ref[0]));
@@ -247,13 +248,13 @@ static void test_files(struct plumb_config *cfg)
 static void test_parse(void)
 {
     static const char *const bad[] = {"3", "3:", ":3", "0:1", "-1:0", "1:-1", "1:2x", "1:2:3", "x"};
-    int64_t step = 0, leaf = 0;
-    CHECK_OK(plumb_micro_parse(&step, &leaf, "12:34"));
-    CHECK(step == 12 && leaf == 34);
-    CHECK_OK(plumb_micro_parse(&step, &leaf, ""));
-    CHECK(step == -1 && leaf == -1);
+    int64_t step = 0, micro_batch = 0;
+    CHECK_OK(plumb_micro_parse(&step, &micro_batch, "12:34"));
+    CHECK(step == 12 && micro_batch == 34);
+    CHECK_OK(plumb_micro_parse(&step, &micro_batch, ""));
+    CHECK(step == -1 && micro_batch == -1);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        CHECK_FAILS(plumb_micro_parse(&step, &leaf, bad[i]), PLUMB_ERR_CONFIG, bad[i]);
+        CHECK_FAILS(plumb_micro_parse(&step, &micro_batch, bad[i]), PLUMB_ERR_CONFIG, bad[i]);
 }
 
 int main(void)
@@ -272,7 +273,7 @@ int main(void)
     test_fault(cfg, LOSS, 5, "token 8 of record 50, sample 0 is -inf");
     test_fault(cfg, REFERENCE, 5, "record 50 samples 0 1 2");
     test_fault(cfg, GRADIENT, 5, "record 50 samples 0 1 2) is not finite, first in model.layers.0");
-    for (int64_t from = 0; from < LEAVES; from++) /* at either end of a rank's leaves */
+    for (int64_t from = 0; from < LEAVES; from++) /* at either end of a rank's micro-batches */
         test_fault(cfg, GRADIENT, from, ") is not finite, first in model.layers.0");
     test_fault(cfg, SUM, 2, "their sum is not");
     test_files(cfg);

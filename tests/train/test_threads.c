@@ -11,7 +11,7 @@
 enum { STEPS = 4, LEAVES = 8, MOST_SEQ = 3, PROMPT = 3, MOST_LEN = 20, RANKS = 4 };
 
 /* Leaves of each step: also fewer than ranks, and no power of two. */
-static const int64_t leaves_of[STEPS] = {8, 5, 3, 8};
+static const int64_t micro_batches_of[STEPS] = {8, 5, 3, 8};
 
 struct outcome {
     float *w; /* (count,) after the last step */
@@ -34,32 +34,34 @@ struct worker {
     int64_t step, targets; /* completion tokens of the whole step */
 };
 
-/* Sequences of a leaf, and how long each is: functions of step, leaf and index alone. */
-static int64_t sequences(int64_t step, int64_t leaf)
+/* Sequences of a micro-batch, and how long each is: functions of step, micro-batch and index alone.
+ */
+static int64_t sequences(int64_t step, int64_t micro_batch)
 {
-    return 1 + (step + leaf) % MOST_SEQ;
+    return 1 + (step + micro_batch) % MOST_SEQ;
 }
-static int64_t length(int64_t step, int64_t leaf, int64_t i)
+static int64_t length(int64_t step, int64_t micro_batch, int64_t i)
 {
-    return PROMPT + 1 + (3 * step + 5 * leaf + 7 * i) % (MOST_LEN - PROMPT);
+    return PROMPT + 1 + (3 * step + 5 * micro_batch + 7 * i) % (MOST_LEN - PROMPT);
 }
 
 static int64_t count_targets(int64_t step)
 {
     int64_t n = 0;
-    for (int64_t leaf = 0; leaf < leaves_of[step]; leaf++)
-        for (int64_t i = 0; i < sequences(step, leaf); i++)
-            n += length(step, leaf, i) - PROMPT;
+    for (int64_t micro_batch = 0; micro_batch < micro_batches_of[step]; micro_batch++)
+        for (int64_t i = 0; i < sequences(step, micro_batch); i++)
+            n += length(step, micro_batch, i) - PROMPT;
     return n;
 }
 
-static plumb_status run_leaf(void *arg, int64_t leaf, float *grad, double value[PLUMB_LEAF_VALUES])
+static plumb_status run_micro_batch(void *arg, int64_t micro_batch, float *grad,
+                                    double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct worker *w = arg;
-    struct rng r = {(uint64_t)(1 + w->step * LEAVES + leaf) * 0x9E3779B97F4A7C15ull};
+    struct rng r = {(uint64_t)(1 + w->step * LEAVES + micro_batch) * 0x9E3779B97F4A7C15ull};
     plumb_pack_clear(&w->pack);
-    for (int64_t i = 0; i < sequences(w->step, leaf); i++) {
-        const int64_t n = length(w->step, leaf, i);
+    for (int64_t i = 0; i < sequences(w->step, micro_batch); i++) {
+        const int64_t n = length(w->step, micro_batch, i);
         int32_t ids[MOST_LEN];
         for (int64_t k = 0; k < n; k++)
             ids[k] = (int32_t)(rng_u(&r) * (double)w->m->spec.v);
@@ -77,10 +79,10 @@ static plumb_status run_leaf(void *arg, int64_t leaf, float *grad, double value[
 static void train(struct rank *r, struct worker *w, struct plumb_gradient *g, plumb_optim *o)
 {
     for (w->step = 0; w->step < STEPS; w->step++) {
-        double value[PLUMB_LEAF_VALUES];
+        double value[PLUMB_MICRO_BATCH_VALUES];
         struct plumb_optim_result result;
         w->targets = count_targets(w->step);
-        CHECK_OK(plumb_gradient_run(g, leaves_of[w->step], run_leaf, w, value));
+        CHECK_OK(plumb_gradient_run(g, micro_batches_of[w->step], run_micro_batch, w, value));
         CHECK_OK(plumb_optim_step(o, w->m, r->comm, g->sum[0], &result));
         r->out.loss[w->step] = value[0];
         r->out.norm[w->step] = result.grad_norm;
