@@ -44,11 +44,11 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
 static plumb_status write_tensors(const struct gradient *g, const float *sum, const char *path,
                                   double loss)
 {
-    const struct plumb_model *m = g->s.model;
-    struct plumb_st_entry *entry = calloc((size_t)m->n_param, sizeof(*entry));
-    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "%lld tensors", (long long)m->n_param);
-    for (int64_t i = 0; i < m->n_param; i++) {
-        const struct plumb_param *p = &m->param[i];
+    const struct plumb_trained t = plumb_model_trained(g->s.model);
+    struct plumb_st_entry *entry = calloc((size_t)t.n_param, sizeof(*entry));
+    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "%lld tensors", (long long)t.n_param);
+    for (int64_t i = 0; i < t.n_param; i++) {
+        const struct plumb_param *p = &t.param[i];
         entry[i] = (struct plumb_st_entry){.name = p->name,
                                            .dtype = PLUMB_F32,
                                            .rank = p->rank,
@@ -60,7 +60,7 @@ static plumb_status write_tensors(const struct gradient *g, const float *sum, co
     char text[32];
     snprintf(text, sizeof(text), "%.17g", loss);
     const char *const metadata[] = {"format", "pt", "loss", text, NULL};
-    const plumb_status st = plumb_st_write(path, entry, m->n_param, metadata);
+    const plumb_status st = plumb_st_write(path, entry, t.n_param, metadata);
     free(entry);
     return st;
 }
@@ -95,7 +95,8 @@ static plumb_status prepare(struct gradient *g)
     g->split = (struct plumb_batch_split){data->n, data->n, micro};
     PLUMB_TRY(plumb_pack_init(&g->pack, tokens, micro));
     PLUMB_TRY(plumb_gradient_init(&g->gradient, g->s.app->backend, g->s.app->comm,
-                                  g->s.model->count, plumb_split_micro_batches(&g->split, 0)));
+                                  plumb_model_trained(g->s.model).count,
+                                  plumb_split_micro_batches(&g->split, 0)));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&g->pack, true, cfg->train.recompute, cfg->train.head_rows);
     return plumb_pass_create(&g->s.pass, g->s.model, &limit);

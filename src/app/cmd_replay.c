@@ -56,17 +56,18 @@ static plumb_status open_model(struct replay *r)
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&r->micro.pack, true, false, c->head_rows);
     PLUMB_TRY(plumb_pass_create(&r->pass, r->model, &limit));
-    const int64_t bytes = r->model->count * (int64_t)sizeof(float);
+    const int64_t bytes = plumb_model_trained(r->model).count * (int64_t)sizeof(float);
     PLUMB_TRY(r->app->backend->alloc(r->app->backend, (void **)&r->grad, bytes, "gradient"));
     return r->app->backend->zero(r->app->backend, r->grad, bytes);
 }
 
 static plumb_status note_place(char out[256], const plumb_model *m, const float *x)
 {
+    const struct plumb_trained t = plumb_model_trained(m);
     int64_t tensor = 0, element = 0;
     PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, m, x));
-    if (tensor < m->n_param)
-        snprintf(out, 256, "%s[%lld]", m->param[tensor].name, (long long)element);
+    if (tensor < t.n_param)
+        snprintf(out, 256, "%s[%lld]", t.param[tensor].name, (long long)element);
     return PLUMB_OK;
 }
 
@@ -75,7 +76,7 @@ static plumb_status note_place(char out[256], const plumb_model *m, const float 
 static plumb_status run_stages(struct replay *r)
 {
     struct plumb_micro *m = &r->micro;
-    PLUMB_TRY(note_place(r->weights_at, r->model, r->model->w));
+    PLUMB_TRY(note_place(r->weights_at, r->model, plumb_model_trained(r->model).w));
     PLUMB_TRY(plumb_micro_forward(m, r->pass, r->model));
     if (plumb_micro_check(m) != PLUMB_OK)
         snprintf(r->forward_at, sizeof(r->forward_at), "%.250s", plumb_trail_message());
@@ -175,24 +176,24 @@ static plumb_status put_sequence(struct plumb_buf *b, struct replay *r, int64_t 
  * sums. */
 static plumb_status put_tensors(struct plumb_buf *b, struct replay *r)
 {
-    const plumb_model *m = r->model;
-    float *host = malloc((size_t)m->count * sizeof(*host));
-    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "gradient of %lld floats", (long long)m->count);
+    const struct plumb_trained t = plumb_model_trained(r->model);
+    float *host = malloc((size_t)t.count * sizeof(*host));
+    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "gradient of %lld floats", (long long)t.count);
     plumb_status st =
-        r->app->backend->to_host(r->app->backend, host, r->grad, m->count * (int64_t)sizeof(*host));
+        r->app->backend->to_host(r->app->backend, host, r->grad, t.count * (int64_t)sizeof(*host));
     double all = 0;
-    for (int64_t p = 0; p < m->n_param && st == PLUMB_OK; p++) {
-        const float *x = host + m->param[p].offset;
+    for (int64_t p = 0; p < t.n_param && st == PLUMB_OK; p++) {
+        const float *x = host + t.param[p].offset;
         double sum = 0;
         int64_t bad = -1;
-        for (int64_t i = 0; i < m->param[p].count; i++) {
+        for (int64_t i = 0; i < t.param[p].count; i++) {
             sum += (double)x[i] * (double)x[i];
             if (bad < 0 && !isfinite(x[i]))
                 bad = i;
         }
         all += sum;
         PLUMB_TRY_GOTO(st, plumb_buf_add_text(b, "{"), done);
-        PLUMB_TRY_GOTO(st, put_text(b, "tensor", m->param[p].name), done);
+        PLUMB_TRY_GOTO(st, put_text(b, "tensor", t.param[p].name), done);
         PLUMB_TRY_GOTO(st, put_real(b, "norm", sqrt(sum)), done);
         if (bad >= 0)
             PLUMB_TRY_GOTO(st, put_int(b, "first_non_finite", bad), done);

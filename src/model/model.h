@@ -35,8 +35,17 @@ struct plumb_param {
     int64_t packed;
 };
 
-/* A model. Callers may read all fields, but only model/ writes them. Gradients, moments and other
- * state per parameter are vectors of `count` floats with the same offsets. */
+/* The trained view of a model: the tensors that a training run changes, in one flat vector.
+ * Gradients and the optimizer's moments have the layout of this vector. The view is valid as long
+ * as the model. */
+struct plumb_trained {
+    int64_t n_param, count;          /* number of tensors; floats in the vector, with padding */
+    const struct plumb_param *param; /* (n_param,) names, shapes and places in the vector */
+    float *w;                        /* (count,) float32 masters on the device; padding is zero */
+};
+
+/* A model. Callers may read all fields, but only model/ writes them. Code that trains reads the
+ * tensors through plumb_model_trained. */
 struct plumb_model {
     struct plumb_spec spec;
     struct plumb_backend *backend; /* owned by the caller; must outlive the model */
@@ -83,8 +92,10 @@ plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
 void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL; *m may be NULL */
 
+/* Returns the trained view of m: all of its tensors. */
+struct plumb_trained plumb_model_trained(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
- * m->w. */
+ * the trained tensors. */
 plumb_status plumb_model_refresh(plumb_model *m);
 /* Copies all weights of `from` to `to`, through host memory. Both must have the same sizes and the
  * same backend. */
@@ -146,8 +157,8 @@ int64_t plumb_pass_bytes(const plumb_pass *p);
 plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 float *logp);
 /* grad += d(sum_j dlogp[j] logp[j])/dw, for the batch of the last plumb_pass_logprob of this pass,
- * which must have been created with limit.train.   dlogp (n_targets,) host   grad (count,) device
- */
+ * which must have been created with limit.train.
+ *   dlogp (n_targets,) host   grad (count,) device, with the layout of the trained view */
 plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,
                                          float *grad);
 /* Callback of the backward: all kernels that write grad[from, count) have been launched, so these

@@ -137,13 +137,14 @@ enum { STAGE = 65536 }; /* floats that are copied between device and file at a t
 static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
 {
     struct plumb_backend *b = m->backend;
-    PLUMB_TRY(plumb_h5_reserve(f, "previous", PLUMB_H5_F32, m->count));
+    const struct plumb_trained t = plumb_model_trained(m);
+    PLUMB_TRY(plumb_h5_reserve(f, "previous", PLUMB_H5_F32, t.count));
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "weights of the iteration's beginning");
     plumb_status st = PLUMB_OK;
-    for (int64_t at = 0; at < m->count && st == PLUMB_OK; at += STAGE) {
-        const int64_t n = plumb_min_i64(STAGE, m->count - at);
-        st = b->to_host(b, stage, m->w + at, n * (int64_t)sizeof(*stage));
+    for (int64_t at = 0; at < t.count && st == PLUMB_OK; at += STAGE) {
+        const int64_t n = plumb_min_i64(STAGE, t.count - at);
+        st = b->to_host(b, stage, t.w + at, n * (int64_t)sizeof(*stage));
         if (st == PLUMB_OK)
             st = plumb_h5_write(f, "previous", PLUMB_H5_F32, at, n, stage);
     }
@@ -192,7 +193,7 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
         pause.bytes += a->add->pause_bytes(a);
     pause.bytes *= plumb_comm_size(a->t->comm);
     if (weights_left(a))
-        pause.bytes += a->t->model->count * (int64_t)sizeof(float);
+        pause.bytes += plumb_model_trained(a->t->model).count * (int64_t)sizeof(float);
     return plumb_trainer_pause(a->t, &pause, paused);
 }
 
@@ -290,14 +291,15 @@ static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
     struct plumb_backend *b = a->t->backend;
     if (!m || !plumb_h5_has(f, "previous"))
         return PLUMB_OK;
+    const struct plumb_trained t = plumb_model_trained(m);
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "weights of the iteration's beginning");
     plumb_status st = PLUMB_OK;
-    for (int64_t at = 0; at < m->count && st == PLUMB_OK; at += STAGE) {
-        const int64_t n = plumb_min_i64(STAGE, m->count - at);
+    for (int64_t at = 0; at < t.count && st == PLUMB_OK; at += STAGE) {
+        const int64_t n = plumb_min_i64(STAGE, t.count - at);
         st = plumb_h5_read(f, "previous", PLUMB_H5_F32, at, n, stage);
         if (st == PLUMB_OK)
-            st = b->to_device(b, m->w + at, stage, n * (int64_t)sizeof(*stage));
+            st = b->to_device(b, t.w + at, stage, n * (int64_t)sizeof(*stage));
     }
     free(stage);
     PLUMB_TRY(st);

@@ -33,6 +33,7 @@ struct save {
     const struct plumb_train_state *state;
     const struct plumb_card *card;
     const plumb_model *model;
+    struct plumb_trained trained; /* the model's trained view: what the optimizer has moments of */
     const plumb_optim *optim;
     struct plumb_checkpoint_pause *pause; /* NULL for a complete checkpoint */
     struct plumb_checkpoint_name name;
@@ -49,7 +50,7 @@ static plumb_status check_space(const struct save *s)
     PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
     const int64_t more = s->pause ? s->pause->bytes : 0;
     const int64_t copies = s->options->weights_only ? 1 : 3;
-    const int64_t need = s->model->count * copies * (int64_t)sizeof(float) + (1 << 18) + more;
+    const int64_t need = s->trained.count * copies * (int64_t)sizeof(float) + (1 << 18) + more;
     const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
     PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
                   "%s: no room for %s: it needs about %.1f MB (weights%s), the disk has %.1f MB "
@@ -103,7 +104,7 @@ static plumb_status begin_save(struct save *s)
     PLUMB_TRY(plumb_path_join(path, sizeof(path), s->work_dir, PLUMB_CHECKPOINT_STATE));
     PLUMB_TRY(plumb_h5_create(&s->h5, path));
     PLUMB_TRY(
-        plumb_h5_put_attr_i64(s->h5, "n_param", s->options->weights_only ? 0 : s->model->n_param));
+        plumb_h5_put_attr_i64(s->h5, "n_param", s->options->weights_only ? 0 : s->trained.n_param));
     return plumb_state_write(s->h5, s->state);
 }
 
@@ -140,8 +141,8 @@ static plumb_status write_moments(const struct save *s, int moment, const float 
     struct plumb_backend *b = s->optim->backend;
     float *stage = s->optim->stage;
     char name[160];
-    for (int64_t i = 0; i < s->model->n_param; i++) {
-        const struct plumb_param *p = &s->model->param[i];
+    for (int64_t i = 0; i < s->trained.n_param; i++) {
+        const struct plumb_param *p = &s->trained.param[i];
         array_name(name, moment, p);
         if (!stage) {
             PLUMB_TRY(plumb_h5_put(s->h5, name, PLUMB_H5_F32, p->count, whole + p->offset));
@@ -259,13 +260,14 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
                      .state = state,
                      .card = card,
                      .model = m,
+                     .trained = plumb_model_trained(m),
                      .optim = o,
                      .writes = plumb_comm_rank(comm) == 0};
-    PLUMB_REQUIRE(o->count == m->count && o->step == state->step, PLUMB_ERR_ARG,
+    PLUMB_REQUIRE(o->count == s.trained.count && o->step == state->step, PLUMB_ERR_ARG,
                   "checkpoint of step %lld: the optimizer is at step %lld with %lld floats, the "
-                  "model has %lld",
+                  "model trains %lld",
                   (long long)state->step, (long long)o->step, (long long)o->count,
-                  (long long)m->count);
+                  (long long)s.trained.count);
     const double until = plumb_now() + options->retry;
     const double wait = fmin(RETRY_SECONDS, options->retry / 10);
     for (;;) {
@@ -454,21 +456,21 @@ static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_o
 }
 
 static plumb_status load_here(const char *dir, struct plumb_train_state *state,
-                              const plumb_model *m, plumb_optim *o)
+                              const struct plumb_trained *t, plumb_optim *o)
 {
     plumb_h5 *h5 = NULL;
     int64_t n_param = 0;
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_checkpoint_open_state(&h5, state, dir));
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(h5, "n_param", &n_param), done);
-    if (n_param != m->n_param)
+    if (n_param != t->n_param)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
                         "%s/" PLUMB_CHECKPOINT_STATE
-                        ": moments of %lld tensors, but the model has %lld",
-                        dir, (long long)n_param, (long long)m->n_param);
-    for (int64_t i = 0; i < m->n_param; i++) {
-        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 0, &m->param[i], o->m), done);
-        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 1, &m->param[i], o->v), done);
+                        ": moments of %lld tensors, but the model trains %lld",
+                        dir, (long long)n_param, (long long)t->n_param);
+    for (int64_t i = 0; i < t->n_param; i++) {
+        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 0, &t->param[i], o->m), done);
+        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 1, &t->param[i], o->v), done);
     }
     o->step = state->step;
 done:
@@ -479,7 +481,9 @@ done:
 plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *state,
                                    const plumb_model *m, plumb_optim *o, plumb_comm *comm)
 {
-    PLUMB_REQUIRE(o->count == m->count, PLUMB_ERR_SHAPE, "optimizer of %lld floats, model of %lld",
-                  (long long)o->count, (long long)m->count);
-    return plumb_comm_agree(comm, load_here(dir, state, m, o));
+    const struct plumb_trained trained = plumb_model_trained(m);
+    PLUMB_REQUIRE(o->count == trained.count, PLUMB_ERR_SHAPE,
+                  "optimizer of %lld floats, the model trains %lld", (long long)o->count,
+                  (long long)trained.count);
+    return plumb_comm_agree(comm, load_here(dir, state, &trained, o));
 }

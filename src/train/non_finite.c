@@ -183,6 +183,7 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_b
                                      char said[TEXT_BYTES])
 {
     struct plumb_trainer *t = g->t;
+    const struct plumb_trained trained = plumb_model_trained(t->model);
     float *grad = t->gradient.sum[0];
     const struct plumb_range mine =
         plumb_tree_leaves(micro_batches, plumb_comm_rank(t->comm), plumb_comm_size(t->comm));
@@ -190,10 +191,10 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_b
     for (int64_t micro_batch = mine.begin; micro_batch < mine.end; micro_batch++) {
         double value[PLUMB_MICRO_BATCH_VALUES] = {0};
         int64_t tensor = 0, element = 0;
-        PLUMB_TRY(t->backend->zero(t->backend, grad, t->model->count * (int64_t)sizeof(*grad)));
+        PLUMB_TRY(t->backend->zero(t->backend, grad, trained.count * (int64_t)sizeof(*grad)));
         PLUMB_TRY(g->fn(g->arg, micro_batch, grad, value));
         PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, t->model, grad));
-        if (tensor == t->model->n_param)
+        if (tensor == trained.n_param)
             continue;
         g->failed = micro_batch;
         plumb_micro_describe(records, sizeof(records), t->micro);
@@ -201,7 +202,7 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_b
                  "step %lld: the gradient of micro-batch %lld (%s) is not finite, first in "
                  "%s[%lld]; the weights stay as they are",
                  (long long)t->state.step + 1, (long long)micro_batch, records,
-                 t->model->param[tensor].name, (long long)element);
+                 trained.param[tensor].name, (long long)element);
         return PLUMB_OK;
     }
     return PLUMB_OK;

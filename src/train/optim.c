@@ -77,16 +77,16 @@ plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const p
     PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "optimizer");
     o->options = *options;
     o->backend = b;
-    o->count = m->count;
-    o->shard = plumb_comm_shard(comm, m->count, plumb_comm_rank(comm));
+    o->count = plumb_model_trained(m).count;
+    o->shard = plumb_comm_shard(comm, o->count, plumb_comm_rank(comm));
     o->offload = options->offload && b->place == PLUMB_DEVICE;
     PLUMB_TRY_GOTO(st, take_moments(o), fail);
-    o->block = calloc((size_t)blocks_of(m->count), sizeof(double));
+    o->block = calloc((size_t)blocks_of(o->count), sizeof(double));
     if (b->place == PLUMB_DEVICE)
         o->stage = malloc(PLUMB_OPTIM_STAGE * sizeof(float));
     if (!o->block || (b->place == PLUMB_DEVICE && !o->stage))
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%lld partial norms",
-                        (long long)blocks_of(m->count));
+                        (long long)blocks_of(o->count));
     *out = o;
     return PLUMB_OK;
 fail:
@@ -129,14 +129,14 @@ static plumb_status shard_norms(plumb_optim *o, const float *grad)
 
 /* Sets *out to the first parameter with a non-finite gradient in this rank's shard, or to n_param
  * if there is none. */
-static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_model *m,
+static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const struct plumb_trained *t,
                                      const float *grad)
 {
     struct plumb_backend *b = o->backend;
-    *out = m->n_param;
-    for (int64_t p = 0; p < m->n_param; p++) {
-        const int64_t begin = plumb_max_i64(m->param[p].offset, o->shard.begin);
-        const int64_t end = plumb_min_i64(m->param[p].offset + m->param[p].count, o->shard.end);
+    *out = t->n_param;
+    for (int64_t p = 0; p < t->n_param; p++) {
+        const int64_t begin = plumb_max_i64(t->param[p].offset, o->shard.begin);
+        const int64_t end = plumb_min_i64(t->param[p].offset + t->param[p].count, o->shard.end);
         for (int64_t at = begin; at < end; at += PLUMB_OPTIM_STAGE) {
             const int64_t n = plumb_min_i64(PLUMB_OPTIM_STAGE, end - at);
             const float *host = grad + at;
@@ -156,22 +156,22 @@ static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const plumb_m
 }
 
 /* Fails with PLUMB_ERR_NUMERIC and the same message on every rank. Collective. */
-static plumb_status refuse_non_finite(plumb_optim *o, const plumb_model *m, plumb_comm *comm,
-                                      const float *grad)
+static plumb_status refuse_non_finite(plumb_optim *o, const struct plumb_trained *t,
+                                      plumb_comm *comm, const float *grad)
 {
-    int64_t first = m->n_param;
-    PLUMB_TRY(plumb_comm_agree(comm, first_non_finite(&first, o, m, grad)));
+    int64_t first = t->n_param;
+    PLUMB_TRY(plumb_comm_agree(comm, first_non_finite(&first, o, t, grad)));
     double lowest = (double)first;
     PLUMB_TRY(plumb_comm_allreduce_f64(comm, &lowest, 1, PLUMB_MIN));
     const int64_t p = (int64_t)lowest;
-    PLUMB_REQUIRE(p < m->n_param, PLUMB_ERR_NUMERIC,
+    PLUMB_REQUIRE(p < t->n_param, PLUMB_ERR_NUMERIC,
                   "gradient of step %lld: its norm is not finite, through the padding between "
                   "tensors",
                   (long long)o->step + 1);
     PLUMB_FAIL(PLUMB_ERR_NUMERIC,
                "gradient of step %lld is not finite, first in %s; lower learning_rate or look at "
                "the loss of this batch",
-               (long long)o->step + 1, m->param[p].name);
+               (long long)o->step + 1, t->param[p].name);
 }
 
 /* Updates w[0..n), whose moments begin at `at` in the shard. Offloaded moments are copied to the
@@ -195,8 +195,8 @@ static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const floa
 }
 
 /* Updates the parts of tensors in this rank's shard. Weight decay depends on the tensor. */
-static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *grad, double lr,
-                                 double grad_scale)
+static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *trained,
+                                 const float *grad, double lr, double grad_scale)
 {
     struct plumb_backend *b = o->backend;
     const struct plumb_optim_options *p = &o->options;
@@ -213,15 +213,15 @@ static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *gr
         .correction2 = (float)(1.0 - pow(beta2, t)),
         .grad_scale = (float)grad_scale,
     };
-    for (int64_t i = 0; i < m->n_param; i++) {
-        const struct plumb_param *q = &m->param[i];
+    for (int64_t i = 0; i < trained->n_param; i++) {
+        const struct plumb_param *q = &trained->param[i];
         const int64_t begin = plumb_max_i64(q->offset, o->shard.begin);
         const int64_t end = plumb_min_i64(q->offset + q->count, o->shard.end);
         if (begin >= end)
             continue;
         const int64_t at = begin - o->shard.begin;
         a.weight_decay = q->decay ? (float)p->weight_decay : 0.0f;
-        PLUMB_TRY(update_part(o, m->w + begin, at, grad + begin, end - begin, &a));
+        PLUMB_TRY(update_part(o, trained->w + begin, at, grad + begin, end - begin, &a));
     }
     return b->sync(b);
 }
@@ -229,8 +229,10 @@ static plumb_status update_shard(plumb_optim *o, plumb_model *m, const float *gr
 plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *grad,
                               struct plumb_optim_result *result)
 {
-    PLUMB_REQUIRE(o->count == m->count, PLUMB_ERR_SHAPE, "optimizer of %lld floats, model of %lld",
-                  (long long)o->count, (long long)m->count);
+    const struct plumb_trained trained = plumb_model_trained(m);
+    PLUMB_REQUIRE(o->count == trained.count, PLUMB_ERR_SHAPE,
+                  "optimizer of %lld floats, the model trains %lld", (long long)o->count,
+                  (long long)trained.count);
     PLUMB_TRY(plumb_comm_reduce_tree(comm, grad, o->count, o->backend->place));
     PLUMB_TRY(plumb_comm_agree(comm, shard_norms(o, grad)));
     PLUMB_TRY(plumb_comm_allreduce_f64(comm, o->block, blocks_of(o->count), PLUMB_SUM));
@@ -239,14 +241,14 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
         sum += o->block[i];
     const double norm = sqrt(sum);
     if (!isfinite(norm))
-        return refuse_non_finite(o, m, comm, grad);
+        return refuse_non_finite(o, &trained, comm, grad);
 
     const double limit = o->options.max_grad_norm;
     const double scale = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
     const double lr =
         o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step + o->skipped);
-    PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, m, grad, lr, scale)));
-    PLUMB_TRY(plumb_comm_allgather_shards(comm, m->w, o->count, o->backend->place));
+    PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, &trained, grad, lr, scale)));
+    PLUMB_TRY(plumb_comm_allgather_shards(comm, trained.w, o->count, o->backend->place));
     PLUMB_TRY(plumb_comm_agree(comm, plumb_model_refresh(m)));
     o->step++;
     *result = (struct plumb_optim_result){.grad_norm = norm, .lr = lr, .clipped = scale < 1.0};

@@ -1,4 +1,4 @@
-/* optim.h - AdamW over a model's flat parameter vector, its moments sharded by rank.
+/* optim.h - AdamW over a model's trained tensors, its moments sharded by rank.
  * Layer 5. Includes base/, model/, comm/, train/schedule.h. */
 #ifndef PLUMB_TRAIN_OPTIM_H
 #define PLUMB_TRAIN_OPTIM_H
@@ -27,7 +27,7 @@ struct plumb_optim {
     int64_t step;                  /* optimizer steps taken */
     int64_t skipped;          /* steps of the schedule without training data; the next step uses
                                * lr_at(step + skipped). The caller sets it */
-    int64_t count;            /* number of floats of the model's parameter vector */
+    int64_t count;            /* number of floats of the trained vector */
     struct plumb_range shard; /* elements of that vector whose moments this rank has */
     float *m, *v; /* (shard,) first and second moment, on the device or (offload) the host */
     bool offload;
@@ -43,7 +43,7 @@ typedef struct plumb_optim plumb_optim;
 #define PLUMB_OPTIM_PIECE (1 << 22) /* floats of a moment that are on the device at a time */
 
 struct plumb_optim_result {
-    double grad_norm; /* L2 norm over all parameters, before clipping */
+    double grad_norm; /* L2 norm over all trained tensors, before clipping */
     double lr;        /* learning rate of this step */
     bool clipped;
 };
@@ -62,7 +62,7 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
  *
  *   in   grad  (count,) device   this rank's subtree sum; padding between tensors zero.
  *                                Undefined afterwards: zero it before the next accumulation.
- *        m->w  replaced on every rank, then plumb_model_refresh
+ *        the trained tensors of m are replaced on every rank, then plumb_model_refresh
  *
  * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:
  * the same bits for any world size. Errors (weights and moments untouched): PLUMB_ERR_NUMERIC on

@@ -59,11 +59,11 @@ plumb_status plumb_replay_write(const struct plumb_replay *r, const struct plumb
 plumb_status plumb_replay_read(struct plumb_replay *r, struct plumb_micro *m, const char *path);
 void plumb_replay_fini(struct plumb_replay *r);
 
-/* Sets *out to the hash of x (count,) device, a vector with the layout of the weights, for example
- * a gradient. */
+/* Sets *out to the hash of x (count,) device, a vector with the layout of m's trained view, for
+ * example a gradient. */
 plumb_status plumb_replay_hash(uint64_t *out, const plumb_model *m, const float *x);
 /* Finds the first element of x (count,) device that is not finite: its tensor and its index in that
- * tensor. *tensor is m->n_param if all elements are finite. */
+ * tensor of the trained view. *tensor is the number of tensors if all elements are finite. */
 plumb_status plumb_replay_non_finite(int64_t *tensor, int64_t *element, const plumb_model *m,
                                      const float *x);
 

@@ -109,7 +109,7 @@ MUTATIONS = [
     Mutation("ranks' parts lost", "src/comm/tree.c",
              "plumb_stream_add(dst, src, n);", "(void)dst, (void)src, (void)n;", "comm thread 4"),
     Mutation("second moments not restored", "src/train/checkpoint.c",
-             "        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 1, &m->param[i], o->v), done);\n",
+             "        PLUMB_TRY_GOTO(st, read_part(h5, dir, o, 1, &t->param[i], o->v), done);\n",
              "", "train checkpoint", "app resume"),
     Mutation("optimizer step not restored", "src/train/checkpoint.c",
              "    o->step = state->step;\n", "", "train checkpoint"),

@@ -173,7 +173,7 @@ static void wrong_model(plumb_comm *comm, void *arg)
         CHECK_FAILS(plumb_checkpoint_load(arg, &s, m, o, comm), PLUMB_ERR_FORMAT,
                     i == 0   ? "gate_proj"
                     : i == 1 ? "up_proj"
-                             : "5 tensors, but the model has 4");
+                             : "5 tensors, but the model trains 4");
         CHECK(o->step == 0);
         plumb_optim_destroy(&o);
         fake_model_free(m);
