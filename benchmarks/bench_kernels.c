@@ -91,11 +91,14 @@ static void elementwise(struct bench *m)
     TIME("gather_fwd", 2 * row, 0, k->gather_fwd(s, x[0], m->logits, m->target, N, C));
     TIME("gather_bwd", 3 * row, 0, k->gather_bwd(s, m->logits, x[0], m->target, N, C, V / 4));
     TIME("add_fwd", 3 * row, 0, k->add_fwd(s, x[0], x[1], x[2], (int64_t)N * C));
-    TIME("rmsnorm_fwd", 2 * row, 0, k->rmsnorm_fwd(s, x[0], x[1], x[2], x[3], N, C, 1e-5f));
-    TIME("rmsnorm_bwd", 6 * row, 0, k->rmsnorm_bwd(s, x[0], m->work, x[1], x[2], x[3], x[4], N, C));
-    TIME("rope_fwd", 2 * row, 0, k->rope_fwd(s, x[0], x[1], m->pos, N, H, D));
-    TIME("swiglu_fwd", 3 * wide, 0, k->swiglu_fwd(s, x[0], x[1], x[2], (int64_t)N * F));
-    TIME("swiglu_bwd", 5 * wide, 0, k->swiglu_bwd(s, x[0], x[3], x[4], x[1], x[2], (int64_t)N * F));
+    TIME("rmsnorm_fwd", 2 * row, 0, k->rmsnorm_fwd(s, x[0], x[1], x[2], x[3], N, C, 1e-5f, 0));
+    TIME("rmsnorm_bwd", 6 * row, 0,
+         k->rmsnorm_bwd(s, x[0], m->work, x[1], x[2], x[3], x[4], N, C, 0));
+    TIME("rope_fwd", 2 * row, 0, k->rope_fwd(s, x[0], x[1], m->pos, N, H, D, D));
+    TIME("act_fwd silu", 3 * wide, 0,
+         k->act_fwd(s, x[0], x[1], x[2], (int64_t)N * F, PLUMB_ACT_SILU));
+    TIME("act_bwd silu", 5 * wide, 0,
+         k->act_bwd(s, x[0], x[3], x[4], x[1], x[2], (int64_t)N * F, PLUMB_ACT_SILU));
     TIME("accumulate", 3 * wide, 0, k->accumulate(s, x[0], x[1], (int64_t)N * F));
     TIME("sumsq", wide, 0, k->sumsq(s, (double *)(void *)m->work, x[0], (int64_t)N * F, 65536));
     TIME("hash_blocks", wide, 0,
@@ -125,7 +128,7 @@ static void vocabulary(struct bench *m)
     TIME("sample top_p 0.9", bytes, 0,
          k->sample_fwd(s, token, m->x[0], m->x[4], m->logits, u, &nucleus, m->work, ROWS, V));
     TIME("logprob_bwd", 2 * bytes, 0,
-         k->logprob_bwd(s, m->logits, m->logits, m->x[1], m->target, m->x[2], ROWS, V));
+         k->logprob_bwd(s, m->logits, m->logits, m->x[1], m->target, m->x[2], ROWS, V, 0));
 }
 
 static void attention(struct bench *m)
@@ -174,7 +177,7 @@ static void create(struct bench *m)
 {
     for (int i = 0; i < 6; i++)
         m->x[i] = memory(m, (int64_t)N * F);
-    m->shape = (struct plumb_attn_shape){H, H, D, 0.125f, 0};
+    m->shape = (struct plumb_attn_shape){H, H, D, 0.125f, 0, 0};
     m->kc = memory(m, (int64_t)N * C);
     m->vc = memory(m, (int64_t)N * C);
     m->logits = memory(m, (int64_t)ROWS * V);

@@ -62,7 +62,15 @@ struct plumb_rows {
 struct plumb_attn_shape {
     int64_t h, hk, d; /* query heads, kv heads (h % hk == 0), head size */
     float scale;      /* multiplies the score q.k; usually 1/sqrt(d) */
+    float cap;        /* > 0: the scaled score s becomes cap tanh(s / cap); 0: no cap */
     int64_t window;   /* a row attends to its last `window` keys; 0: to all */
+};
+
+/* Activation of the MLP. Hugging Face calls them silu, gelu, and gelu_pytorch_tanh or gelu_new. */
+enum plumb_activation {
+    PLUMB_ACT_SILU,      /* z / (1 + exp(-z)) */
+    PLUMB_ACT_GELU,      /* z Phi(z), Phi: distribution function of the standard normal */
+    PLUMB_ACT_GELU_TANH, /* z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2 */
 };
 
 struct plumb_sample_param {
@@ -117,6 +125,9 @@ typedef int64_t plumb_linear_packed_count_fn(int64_t out, int64_t in);
  * sizes and this number of threads. */
 typedef int64_t plumb_linear_work_count_fn(int64_t n, int64_t out, int64_t in, int threads);
 
+/* Limits logits softly, in place: z = cap tanh(z / cap), cap > 0.    z (n,)
+ * Source: Gemma Team 2024, arXiv:2408.00118, section 2 */
+typedef plumb_status plumb_softcap_fwd_fn(plumb_stream *s, float *z, int64_t n, float cap);
 /* logp[i] = logits[i,target[i]] - lse[i],  lse[i] = log sum_j exp(logits[i,j]), in nats.
  * The order of the sum over j depends on v only.
  *   logits (n,v)  target (n,) in [0,v)  logp, lse (n,) */
@@ -176,12 +187,13 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(gather_bwd)                                                                                  \
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
+    X(scale_fwd)                                                                                   \
     X(rmsnorm_fwd)                                                                                 \
     X(rmsnorm_bwd)                                                                                 \
     X(rope_fwd)                                                                                    \
     X(rope_bwd)                                                                                    \
-    X(swiglu_fwd)                                                                                  \
-    X(swiglu_bwd)                                                                                  \
+    X(act_fwd)                                                                                     \
+    X(act_bwd)                                                                                     \
     X(linear_pack)                                                                                 \
     X(linear_fwd)                                                                                  \
     X(linear_bwd_x)                                                                                \
@@ -201,6 +213,7 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     PLUMB_REAL_KERNEL_LIST(X)                                                                      \
     X(linear_packed_count)                                                                         \
     X(linear_work_count)                                                                           \
+    X(softcap_fwd)                                                                                 \
     X(logprob_fwd)                                                                                 \
     X(sample_work_count)                                                                           \
     X(sample_fwd)                                                                                  \

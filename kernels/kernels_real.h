@@ -23,33 +23,41 @@ typedef plumb_status FN(segment_mean_fwd)(plumb_stream *s, float *y, const REAL 
 /* y = a + b, all (n,); y may be the same array as a or b. */
 typedef plumb_status FN(add_fwd)(plumb_stream *s, REAL *y, const REAL *a, const REAL *b, int64_t n);
 
-/* y[i,:] = x[i,:] * rstd[i] * w,  rstd[i] = 1/sqrt(mean_j x[i,j]^2 + eps)
- *   y (n,c)  rstd (n,)  x (n,c)  w (c,)
+/* y = factor * x, both (n,); y may be the same array as x. */
+typedef plumb_status FN(scale_fwd)(plumb_stream *s, REAL *y, const REAL *x, float factor,
+                                   int64_t n);
+
+/* y[i,:] = x[i,:] * rstd[i] * (w + shift),  rstd[i] = 1/sqrt(mean_j x[i,j]^2 + eps)
+ *   y (n,c)  rstd (n,)  x (n,c)  w (c,)  shift: 0, or 1 in Gemma, whose weights start at 0
  * Source: Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4 */
 typedef plumb_status FN(rmsnorm_fwd)(plumb_stream *s, REAL *y, float *rstd, const REAL *x,
-                                     const float *w, int64_t n, int64_t c, float eps);
+                                     const float *w, int64_t n, int64_t c, float eps, float shift);
 /* Gradients of rmsnorm_fwd: dx += dL/dx and dw += dL/dw, from dy (n,c) and the saved rstd (n,). */
 typedef plumb_status FN(rmsnorm_bwd)(plumb_stream *s, REAL *dx, float *dw, const REAL *dy,
                                      const REAL *x, const float *w, const float *rstd, int64_t n,
-                                     int64_t c);
+                                     int64_t c, float shift);
 
-/* Rotates x in place. Column j of a head is paired with column j + d/2, as in Hugging Face:
+/* Rotates the first r columns of each head of x in place; the others stay. Column j is paired with
+ * column j + r/2, as in Hugging Face:
  *     x1' = x1 cos - x2 sin,  x2' = x2 cos + x1 sin        with cos, sin of row pos[i] of cos_sin
- *   x (n,h,d)  cos_sin (max_pos, d): the first d/2 columns are cos, the others sin  pos (n,)
+ *   x (n,h,d)  cos_sin (max_pos, r): the first r/2 columns are cos, the others sin  pos (n,)
+ *   r even, in [2, d]
  * Source: Su et al. 2021, arXiv:2104.09864, eq. 34. rope_bwd is the inverse rotation. */
 typedef plumb_status FN(rope_fwd)(plumb_stream *s, REAL *x, const float *cos_sin,
-                                  const int32_t *pos, int64_t n, int64_t h, int64_t d);
+                                  const int32_t *pos, int64_t n, int64_t h, int64_t d, int64_t r);
 typedef plumb_status FN(rope_bwd)(plumb_stream *s, REAL *dx, const float *cos_sin,
-                                  const int32_t *pos, int64_t n, int64_t h, int64_t d);
+                                  const int32_t *pos, int64_t n, int64_t h, int64_t d, int64_t r);
 
-/* y = silu(gate) * up, silu(z) = z / (1 + exp(-z))      all (n,), n = rows * f
- * Source: Shazeer 2020, arXiv:2002.05202, eq. 6 */
-typedef plumb_status FN(swiglu_fwd)(plumb_stream *s, REAL *y, const REAL *gate, const REAL *up,
-                                    int64_t n);
-/* Gradients of swiglu_fwd: dgate = dL/dgate and dup = dL/dup (assigned, not added). dgate may be
- * the same array as gate, and dup the same as up. */
-typedef plumb_status FN(swiglu_bwd)(plumb_stream *s, REAL *dgate, REAL *dup, const REAL *dy,
-                                    const REAL *gate, const REAL *up, int64_t n);
+/* y = act(gate) * up, or y = act(gate) if up is NULL      all (n,), n = rows * f
+ * Source: Shazeer 2020, arXiv:2002.05202, eq. 6; Hendrycks & Gimpel 2016, arXiv:1606.08415 (GELU)
+ */
+typedef plumb_status FN(act_fwd)(plumb_stream *s, REAL *y, const REAL *gate, const REAL *up,
+                                 int64_t n, enum plumb_activation act);
+/* Gradients of act_fwd: dgate = dL/dgate and dup = dL/dup (assigned, not added). dgate may be the
+ * same array as gate, and dup the same as up. If up is NULL, dup is not used. */
+typedef plumb_status FN(act_bwd)(plumb_stream *s, REAL *dgate, REAL *dup, const REAL *dy,
+                                 const REAL *gate, const REAL *up, int64_t n,
+                                 enum plumb_activation act);
 
 /* ---- linear layers ------------------------------------------------------------------ */
 
@@ -112,8 +120,10 @@ typedef plumb_status FN(attention_bwd)(plumb_stream *s, REAL *dq, REAL *dk, REAL
 
 /* Gradient of logprob_fwd:
  *   dlogits[i,j] = dlogp[i] * ([j == target[i]] - exp(logits[i,j] - lse[i]))
+ * With cap > 0, logits are the output of softcap_fwd and dlogits is the gradient of its input: the
+ * above times 1 - (logits[i,j] / cap)^2.
  *   dlogits, logits (n,v)  target (n,) in [0,v); in float32, dlogits may be logits itself
  */
 typedef plumb_status FN(logprob_bwd)(plumb_stream *s, REAL *dlogits, const float *logits,
                                      const float *lse, const int32_t *target, const float *dlogp,
-                                     int64_t n, int64_t v);
+                                     int64_t n, int64_t v, float cap);

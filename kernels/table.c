@@ -10,11 +10,28 @@
 #define CPU_LIST(X)                                                                                \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
-    X(add_fwd) X(accumulate) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope_fwd) X(rope_bwd) X(swiglu_fwd)   \
-        X(swiglu_bwd) X(linear_packed_count) X(linear_pack) X(linear_fwd) X(linear_work_count)     \
-            X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd)                       \
-                X(attention_work_count) X(attention_bwd) X(logprob_fwd) X(logprob_bwd)             \
-                    X(sample_work_count) X(sample_fwd) X(sumsq) X(adamw) X(hash_blocks)
+    X(add_fwd)                                                                                     \
+    X(scale_fwd)                                                                                   \
+    X(accumulate)                                                                                  \
+    X(rmsnorm_fwd)                                                                                 \
+    X(rmsnorm_bwd)                                                                                 \
+    X(rope_fwd)                                                                                    \
+    X(rope_bwd)                                                                                    \
+    X(act_fwd)                                                                                     \
+    X(act_bwd)                                                                                     \
+    X(linear_packed_count)                                                                         \
+    X(linear_pack)                                                                                 \
+    X(linear_fwd)                                                                                  \
+    X(linear_work_count)                                                                           \
+    X(linear_bwd_x)                                                                                \
+    X(linear_bwd_w)                                                                                \
+    X(kv_write_fwd)                                                                                \
+    X(attention_fwd)                                                                               \
+    X(attention_work_count)                                                                        \
+    X(attention_bwd)                                                                               \
+    X(softcap_fwd)                                                                                 \
+    X(logprob_fwd)                                                                                 \
+    X(logprob_bwd) X(sample_work_count) X(sample_fwd) X(sumsq) X(adamw) X(hash_blocks)
 
 #if defined(__x86_64__)
 #define ISA_LIST(X) X(baseline) X(avx2) X(avx512)

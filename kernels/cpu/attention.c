@@ -28,7 +28,17 @@ struct tile {
     float max[TILE_PAIRS];
     int32_t pos[TILE_PAIRS];
     int64_t pairs, d, dp;
+    float cap; /* soft cap of the scores; 0: none */
 };
+
+/* Replaces the scores of one page by cap tanh(score / cap). */
+VEC_FN void cap_scores(float *s, float cap)
+{
+    for (int w = 0; w < PAGE; w += 16) {
+        const v16 x = v16_mul(v16_load(s + w), v16_set1(1.0f / cap));
+        v16_store(s + w, v16_mul(v16_tanh(x), v16_set1(cap)));
+    }
+}
 
 /* One step of the online softmax for pair p: replaces the scores of one page by their weights and
  * updates the pair's running maximum, weight sum and output. */
@@ -81,6 +91,8 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
     for (int64_t i = 0; i < n; i++) {
         if (begin[i] == end[i])
             continue;
+        if (t->cap > 0.0f)
+            cap_scores(s + i * PAGE, t->cap);
         for (int64_t j = 0; j < begin[i]; j++)
             s[i * PAGE + j] = -INFINITY;
         for (int64_t j = end[i]; j < PAGE; j++)
@@ -163,6 +175,7 @@ static void units(void *arg, int64_t begin, int64_t end, int thread)
     struct tile t;
     t.d = d;
     t.dp = plumb_ceil_div(d, 16) * 16;
+    t.cap = f->shape->cap;
     if (d % 16)
         memset(t.v, 0, (size_t)(PAGE * t.dp) * sizeof(float));
     const int64_t most = plumb_max_i64(1, plumb_min_i64(TILE_PAIRS, TILE_FLOATS / t.dp));

@@ -60,12 +60,31 @@ static void load_block(struct scratch *r, const float *kt, const float *v, int64
     memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
 }
 
+/* The same as row_weights for one vector of scores with a soft cap: with t = tanh(scale s / cap), p
+ * = exp(cap t - lse) and ds = p (dp - dot) scale (1 - t^2). */
+VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
+                           float dot)
+{
+    const v16 scale = v16_set1(shape->scale), cap = v16_set1(shape->cap);
+    const v16 t = v16_tanh(v16_mul(v16_mul(v16_load(p), scale), v16_set1(1.0f / shape->cap)));
+    const v16 e = v16_exp(v16_fma(t, cap, v16_set1(-lse)));
+    const v16 slope = v16_mul(v16_fma(v16_sub(v16_set1(0.0f), t), t, v16_set1(1.0f)), scale);
+    const v16 g = v16_mul(v16_sub(v16_load(ds), v16_set1(dot)), slope);
+    v16_store(p, e);
+    v16_store(ds, v16_mul(e, g));
+}
+
 /* Computes p = exp(scale s - lse) and ds = p (dp - dot) scale for one row. On entry p holds the
  * scores s and ds holds dp. Both become zero outside of keys [begin, end). */
-VEC_FN void row_weights(float *p, float *ds, float scale, float lse, float dot, int64_t begin,
-                        int64_t end)
+VEC_FN void row_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
+                        float dot, int64_t begin, int64_t end)
 {
+    const float scale = shape->scale;
     for (int w = 0; w < 32; w += 16) {
+        if (shape->cap > 0.0f) {
+            capped_weights(p + w, ds + w, shape, lse, dot);
+            continue;
+        }
         const v16 s = v16_fma(v16_load(p + w), v16_set1(scale), v16_set1(-lse));
         const v16 e = v16_exp(s);
         const v16 g = v16_mul(v16_sub(v16_load(ds + w), v16_set1(dot)), v16_set1(scale));
@@ -105,8 +124,8 @@ static void tile(const struct bwd *b, struct scratch *r, const float *kt, int64_
     for (int64_t m = 0; m < rows; m++) {
         int64_t begin, end;
         visible(first, i + m, b->shape->window, &begin, &end);
-        row_weights(r->p + m * PAGE, r->ds + m * PAGE, b->shape->scale,
-                    b->lse[(start + i + m) * h + a], b->dot[(start + i + m) * h + a], begin, end);
+        row_weights(r->p + m * PAGE, r->ds + m * PAGE, b->shape, b->lse[(start + i + m) * h + a],
+                    b->dot[(start + i + m) * h + a], begin, end);
     }
     mm(r->dv, dp, (struct mat){r->p, 1, PAGE}, dout, ld, PAGE, dp, rows, MM_ADD);
     mm(r->dk, dp, (struct mat){r->ds, 1, PAGE}, q, ld, PAGE, dp, rows, MM_ADD);

@@ -3,11 +3,13 @@
 #include "cpu/split.h"
 #include "cpu/vec.h"
 
-/* Returns sum_j (a_j b_j) x_j; b = NULL stands for all ones. Four accumulators of 16 lanes run over
- * blocks of 64 elements; the first accumulator also takes the rest. The order depends on c only. */
-VEC_FN float sum3(const float *a, const float *b, const float *x, int64_t c)
+/* Returns sum_j (a_j (b_j + shift)) x_j; b = NULL stands for a_j x_j. Four accumulators of 16 lanes
+ * run over blocks of 64 elements; the first accumulator also takes the rest. The order depends on c
+ * only. */
+VEC_FN float sum3(const float *a, const float *b, float shift, const float *x, int64_t c)
 {
     v16 acc[4];
+    const v16 more = v16_set1(shift);
     for (int i = 0; i < 4; i++)
         acc[i] = v16_set1(0.0f);
     int64_t j = 0;
@@ -15,14 +17,14 @@ VEC_FN float sum3(const float *a, const float *b, const float *x, int64_t c)
         for (int i = 0; i < 4; i++) {
             v16 l = v16_load(a + j + 16 * i);
             if (b)
-                l = v16_mul(l, v16_load(b + j + 16 * i));
+                l = v16_mul(l, v16_add(v16_load(b + j + 16 * i), more));
             acc[i] = v16_fma(l, v16_load(x + j + 16 * i), acc[i]);
         }
     for (; j < c; j += 16) {
         const int n = c - j < 16 ? (int)(c - j) : 16;
         v16 l = v16_load_n(a + j, n);
         if (b)
-            l = v16_mul(l, v16_load_n(b + j, n));
+            l = v16_mul(l, v16_add(v16_load_n(b + j, n), more));
         acc[0] = v16_fma(l, v16_load_n(x + j, n), acc[0]);
     }
     return v16_sum(v16_add(v16_add(acc[0], acc[1]), v16_add(acc[2], acc[3])));
@@ -32,7 +34,7 @@ struct fwd {
     float *y, *rstd;
     const float *x, *w;
     int64_t c;
-    float eps;
+    float eps, shift;
 };
 
 static void fwd_rows(void *arg, int64_t begin, int64_t end, int thread)
@@ -42,24 +44,27 @@ static void fwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i++) {
         const float *x = f->x + i * f->c;
         float *y = f->y + i * f->c;
-        const float r = 1.0f / sqrtf(sum3(x, NULL, x, f->c) / (float)f->c + f->eps);
-        const v16 rv = v16_set1(r);
+        const float r = 1.0f / sqrtf(sum3(x, NULL, 0.0f, x, f->c) / (float)f->c + f->eps);
+        const v16 rv = v16_set1(r), more = v16_set1(f->shift);
         f->rstd[i] = r;
         int64_t j = 0;
         for (; j + 16 <= f->c; j += 16)
-            v16_store(y + j, v16_mul(v16_mul(v16_load(x + j), rv), v16_load(f->w + j)));
+            v16_store(y + j,
+                      v16_mul(v16_mul(v16_load(x + j), rv), v16_add(v16_load(f->w + j), more)));
         if (j < f->c) {
             const int n = (int)(f->c - j);
-            v16_store_n(y + j, v16_mul(v16_mul(v16_load_n(x + j, n), rv), v16_load_n(f->w + j, n)),
-                        n);
+            v16_store_n(
+                y + j,
+                v16_mul(v16_mul(v16_load_n(x + j, n), rv), v16_add(v16_load_n(f->w + j, n), more)),
+                n);
         }
     }
 }
 
 plumb_status PLUMB_CPU(rmsnorm_fwd)(plumb_stream *s, float *y, float *rstd, const float *x,
-                                    const float *w, int64_t n, int64_t c, float eps)
+                                    const float *w, int64_t n, int64_t c, float eps, float shift)
 {
-    struct fwd f = {y, rstd, x, w, c, eps};
+    struct fwd f = {y, rstd, x, w, c, eps, shift};
     split(s, n, 2 * c, fwd_rows, &f);
     return PLUMB_OK;
 }
@@ -68,6 +73,7 @@ struct bwd {
     float *dx, *dw;
     const float *dy, *x, *w, *rstd;
     int64_t n, c;
+    float shift;
 };
 
 static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
@@ -79,16 +85,18 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
         const float *x = b->x + i * c, *dy = b->dy + i * c;
         float *dx = b->dx + i * c;
         const float r = b->rstd[i];
-        const v16 k = v16_set1(-(r * r * (sum3(dy, b->w, x, c) / (float)c))), rv = v16_set1(r);
+        const v16 k = v16_set1(-(r * r * (sum3(dy, b->w, b->shift, x, c) / (float)c))),
+                  rv = v16_set1(r);
+        const v16 more = v16_set1(b->shift);
         int64_t j = 0;
         for (; j + 16 <= c; j += 16) {
-            const v16 g = v16_mul(v16_load(dy + j), v16_load(b->w + j));
+            const v16 g = v16_mul(v16_load(dy + j), v16_add(v16_load(b->w + j), more));
             const v16 t = v16_fma(v16_load(x + j), k, g);
             v16_store(dx + j, v16_fma(t, rv, v16_load(dx + j)));
         }
         if (j < c) {
             const int n = (int)(c - j);
-            const v16 g = v16_mul(v16_load_n(dy + j, n), v16_load_n(b->w + j, n));
+            const v16 g = v16_mul(v16_load_n(dy + j, n), v16_add(v16_load_n(b->w + j, n), more));
             const v16 t = v16_fma(v16_load_n(x + j, n), k, g);
             v16_store_n(dx + j, v16_fma(t, rv, v16_load_n(dx + j, n)), n);
         }
@@ -137,9 +145,9 @@ static void bwd_columns(void *arg, int64_t begin, int64_t end, int thread)
 
 plumb_status PLUMB_CPU(rmsnorm_bwd)(plumb_stream *s, float *dx, float *dw, const float *dy,
                                     const float *x, const float *w, const float *rstd, int64_t n,
-                                    int64_t c)
+                                    int64_t c, float shift)
 {
-    struct bwd b = {dx, dw, dy, x, w, rstd, n, c};
+    struct bwd b = {dx, dw, dy, x, w, rstd, n, c, shift};
     split(s, n, 4 * c, bwd_rows, &b);
     split(s, plumb_ceil_div(c, 16), 32 * n, bwd_columns, &b);
     return PLUMB_OK;

@@ -7,7 +7,7 @@ struct job {
     float *x;
     const float *cos_sin;
     const int32_t *pos;
-    int64_t h, d;
+    int64_t h, d, r;
     float sign;
 };
 
@@ -22,11 +22,11 @@ VEC_FN void rotate(float *x1, float *x2, const float *c, const float *s, v16 sig
 static void rows(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct job *b = arg;
-    const int64_t half = b->d / 2;
+    const int64_t half = b->r / 2;
     const v16 sign = v16_set1(b->sign);
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        const float *c = b->cos_sin + b->pos[i] * b->d, *s = c + half;
+        const float *c = b->cos_sin + b->pos[i] * b->r, *s = c + half;
         for (int64_t a = 0; a < b->h; a++) {
             float *x1 = b->x + (i * b->h + a) * b->d, *x2 = x1 + half;
             for (int64_t j = 0; j < half; j += 16)
@@ -36,17 +36,17 @@ static void rows(void *arg, int64_t begin, int64_t end, int thread)
 }
 
 plumb_status PLUMB_CPU(rope_fwd)(plumb_stream *s, float *x, const float *cos_sin,
-                                 const int32_t *pos, int64_t n, int64_t h, int64_t d)
+                                 const int32_t *pos, int64_t n, int64_t h, int64_t d, int64_t r)
 {
-    struct job b = {x, cos_sin, pos, h, d, 1.0f};
-    split(s, n, h * d, rows, &b);
+    struct job b = {x, cos_sin, pos, h, d, r, 1.0f};
+    split(s, n, h * r, rows, &b);
     return PLUMB_OK;
 }
 
 plumb_status PLUMB_CPU(rope_bwd)(plumb_stream *s, float *dx, const float *cos_sin,
-                                 const int32_t *pos, int64_t n, int64_t h, int64_t d)
+                                 const int32_t *pos, int64_t n, int64_t h, int64_t d, int64_t r)
 {
-    struct job b = {dx, cos_sin, pos, h, d, -1.0f};
-    split(s, n, h * d, rows, &b);
+    struct job b = {dx, cos_sin, pos, h, d, r, -1.0f};
+    split(s, n, h * r, rows, &b);
     return PLUMB_OK;
 }

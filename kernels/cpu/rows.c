@@ -8,6 +8,7 @@ struct job {
     const float *a, *b;
     const int32_t *index;
     int64_t n, c;
+    float factor;
 };
 
 static void gather(void *arg, int64_t begin, int64_t end, int thread)
@@ -46,6 +47,17 @@ static void add(void *arg, int64_t begin, int64_t end, int thread)
     sum(b->y + begin, b->a + begin, b->b + begin, end - begin);
 }
 
+static void scale(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct job *b = arg;
+    const v16 factor = v16_set1(b->factor);
+    (void)thread;
+    for (int64_t i = begin; i < end; i += 16) {
+        const int n = end - i < 16 ? (int)(end - i) : 16;
+        v16_store_n(b->y + i, v16_mul(factor, v16_load_n(b->a + i, n)), n);
+    }
+}
+
 plumb_status PLUMB_CPU(gather_fwd)(plumb_stream *s, float *y, const float *x, const int32_t *index,
                                    int64_t n, int64_t c)
 {
@@ -68,6 +80,14 @@ plumb_status PLUMB_CPU(add_fwd)(plumb_stream *s, float *y, const float *a, const
 {
     struct job j = {.y = y, .a = a, .b = b};
     split(s, n, 3, add, &j);
+    return PLUMB_OK;
+}
+
+plumb_status PLUMB_CPU(scale_fwd)(plumb_stream *s, float *y, const float *x, float factor,
+                                  int64_t n)
+{
+    struct job j = {.y = y, .a = x, .factor = factor};
+    split(s, n, 2, scale, &j);
     return PLUMB_OK;
 }
 

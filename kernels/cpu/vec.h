@@ -412,18 +412,16 @@ VEC_FN float v16_hmax(v16 a)
     return even > odd ? even : odd;
 }
 
-/* Returns e^x within 1 ulp (measured by tests/kernels/test_vec.c) as 2^n e^r. n is x / ln 2 rounded
- * to the nearest integer; r = x - n ln 2 is computed in two parts (Cody & Waite 1980); e^r is a
- * polynomial of degree 6 for |r| <= ln 2 / 2. We fitted the coefficients for the least maximum
- * relative error (2^-28) and rounded each one to float before fitting the next. Subnormal results
- * are correct; smaller results are 0, results above FLT_MAX are infinite, and NaN gives NaN. */
-VEC_FN v16 v16_exp(v16 x)
+/* Returns p such that e^r = 1 + r p, where r = x - n ln 2 is the rest after the nearest integer n
+ * to x / ln 2; *round holds n as vec_scale takes it. r is computed in two parts (Cody & Waite
+ * 1980). 1 + r p is a polynomial of degree 6 for |r| <= ln 2 / 2. We fitted the coefficients for
+ * the least maximum relative error (2^-28) and rounded each one to float before fitting the next.
+ */
+VEC_FN v16 vec_exp_rest(v16 x, v16 *round, v16 *rest)
 {
-    x = v16_max(v16_set1(-105.0f), x);
-    x = v16_min(v16_set1(89.0f), x);
     const v16 magic = v16_set1(0x1.8p23f);
-    const v16 round = v16_fma(x, v16_set1(0x1.715476p0f), magic);
-    const v16 n = v16_sub(round, magic);
+    *round = v16_fma(x, v16_set1(0x1.715476p0f), magic);
+    const v16 n = v16_sub(*round, magic);
     v16 r = v16_fma(n, v16_set1(-0x1.62e43p-1f), x);
     r = v16_fma(n, v16_set1(0x1.05c61p-29f), r);
     v16 p = v16_set1(0x1.6a4154p-10f);
@@ -431,9 +429,33 @@ VEC_FN v16 v16_exp(v16 x)
     p = v16_fma(p, r, v16_set1(0x1.5558bcp-5f));
     p = v16_fma(p, r, v16_set1(0x1.555492p-3f));
     p = v16_fma(p, r, v16_set1(0x1.fffffcp-2f));
-    p = v16_fma(p, r, v16_set1(1.0f));
-    p = v16_fma(p, r, v16_set1(1.0f));
-    return vec_scale(p, round);
+    *rest = r;
+    return v16_fma(p, r, v16_set1(1.0f));
+}
+
+/* Returns e^x within 1 ulp (measured by tests/kernels/test_vec.c) as 2^n e^r. Subnormal results are
+ * correct; smaller results are 0, results above FLT_MAX are infinite, and NaN gives NaN. */
+VEC_FN v16 v16_exp(v16 x)
+{
+    v16 round, r;
+    x = v16_max(v16_set1(-105.0f), x);
+    x = v16_min(v16_set1(89.0f), x);
+    const v16 p = vec_exp_rest(x, &round, &r);
+    return vec_scale(v16_fma(p, r, v16_set1(1.0f)), round);
+}
+
+/* Returns tanh x within 3 ulp (measured by tests/kernels/test_vec.c) as m / (m + 2) with m = e^2x
+ * - 1. m = 2^n r p + (2^n - 1) loses nothing where x is small. NaN gives NaN. */
+VEC_FN v16 v16_tanh(v16 x)
+{
+    v16 round, r;
+    const v16 one = v16_set1(1.0f),
+              limit = v16_set1(20.0f); /* e^-20 is less than half an ulp of 1 */
+    x = v16_min(limit, v16_max(v16_sub(v16_set1(0.0f), limit), v16_add(x, x)));
+    const v16 p = vec_exp_rest(x, &round, &r);
+    const v16 power = vec_scale(one, round);
+    const v16 m = v16_fma(power, v16_mul(r, p), v16_sub(power, one));
+    return v16_div(m, v16_add(m, v16_set1(2.0f)));
 }
 
 #endif

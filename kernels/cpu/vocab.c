@@ -9,7 +9,46 @@ struct job {
     const float *z, *lse_in, *dlogp;
     const int32_t *target;
     int64_t v;
+    float cap;
 };
+
+static void softcap(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct job *b = arg;
+    const v16 cap = v16_set1(b->cap), by = v16_set1(1.0f / b->cap);
+    (void)thread;
+    for (int64_t i = begin; i < end; i += 16) {
+        const int n = end - i < 16 ? (int)(end - i) : 16;
+        const v16 z = v16_load_n(b->dz + i, n);
+        v16_store_n(b->dz + i, v16_mul(cap, v16_tanh(v16_mul(z, by))), n);
+    }
+}
+
+/* Returns the slope of the soft cap whose output is z. */
+VEC_FN v16 cap_slope(v16 z, v16 by)
+{
+    const v16 t = v16_mul(z, by);
+    return v16_fma(v16_sub(v16_set1(0.0f), t), t, v16_set1(1.0f));
+}
+
+/* Computes the gradient of one row's logits, which are soft-capped. */
+static void bwd_capped(const struct job *b, int64_t i)
+{
+    const int64_t v = b->v, at = b->target[i];
+    const float *z = b->z + i * v;
+    float *dz = b->dz + i * v;
+    const v16 lse = v16_set1(b->lse_in[i]), minus = v16_set1(-b->dlogp[i]);
+    const v16 by = v16_set1(1.0f / b->cap);
+    const double t = (double)z[at] / (double)b->cap;
+    const double own = -expm1((double)z[at] - (double)b->lse_in[i]) * (1.0 - t * t);
+    for (int64_t j = 0; j < v; j += 16) {
+        const int n = (int)plumb_min_i64(16, v - j);
+        const v16 zj = v16_load_n(z + j, n);
+        const v16 p = v16_mul(minus, v16_exp(v16_sub(zj, lse)));
+        v16_store_n(dz + j, v16_mul(p, cap_slope(zj, by)), n);
+    }
+    dz[at] = (float)(b->dlogp[i] * own);
+}
 
 static void fwd(void *arg, int64_t begin, int64_t end, int thread)
 {
@@ -31,6 +70,10 @@ static void bwd(void *arg, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i++) {
         const float *z = b->z + i * v;
         float *dz = b->dz + i * v;
+        if (b->cap > 0.0f) {
+            bwd_capped(b, i);
+            continue;
+        }
         const v16 lse = v16_set1(b->lse_in[i]), minus = v16_set1(-b->dlogp[i]);
         /* expm1 keeps 1 - p accurate when the target's probability p is close to 1 */
         const double rest = -expm1((double)z[b->target[i]] - (double)b->lse_in[i]);
@@ -45,6 +88,13 @@ static void bwd(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
+plumb_status PLUMB_CPU(softcap_fwd)(plumb_stream *s, float *z, int64_t n, float cap)
+{
+    struct job b = {.dz = z, .cap = cap};
+    split(s, n, 4, softcap, &b);
+    return PLUMB_OK;
+}
+
 plumb_status PLUMB_CPU(logprob_fwd)(plumb_stream *s, float *logp, float *lse, const float *logits,
                                     const int32_t *target, int64_t n, int64_t v)
 {
@@ -55,10 +105,15 @@ plumb_status PLUMB_CPU(logprob_fwd)(plumb_stream *s, float *logp, float *lse, co
 
 plumb_status PLUMB_CPU(logprob_bwd)(plumb_stream *s, float *dlogits, const float *logits,
                                     const float *lse, const int32_t *target, const float *dlogp,
-                                    int64_t n, int64_t v)
+                                    int64_t n, int64_t v, float cap)
 {
-    struct job b = {
-        .dz = dlogits, .z = logits, .lse_in = lse, .target = target, .dlogp = dlogp, .v = v};
+    struct job b = {.dz = dlogits,
+                    .z = logits,
+                    .lse_in = lse,
+                    .target = target,
+                    .dlogp = dlogp,
+                    .v = v,
+                    .cap = cap};
     split(s, n, 2 * v, bwd, &b);
     return PLUMB_OK;
 }

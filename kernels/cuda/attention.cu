@@ -142,8 +142,9 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 if (from[r] == to[r])
                     continue;
                 float scale_by;
-                prob[r * PAGE + lane] = advance(score[r] * scale, lane >= from[r] && lane < to[r],
-                                                &max[r], &sum[r], &scale_by);
+                prob[r * PAGE + lane] =
+                    advance(score_of(score[r], scale, shape), lane >= from[r] && lane < to[r],
+                            &max[r], &sum[r], &scale_by);
                 for (int t = 0; t < NT; t++)
                     acc[r][t] *= scale_by;
             }

@@ -15,10 +15,24 @@ static_assert(PAGE == WARP, "a lane owns a key of the page");
 /* The sizes of plumb_attn_shape in a struct without padding, passed to kernels by value. */
 struct heads {
     int64_t h, hk, d, window;
+    float cap, inner; /* soft cap of the scores, and the scale divided by it; 0: no cap */
 };
 static inline heads heads_of(const struct plumb_attn_shape *s)
 {
-    return heads{s->h, s->hk, s->d, s->window};
+    const float inner = s->cap > 0.0f ? s->scale / s->cap : 0.0f;
+    return heads{s->h, s->hk, s->d, s->window, s->cap, inner};
+}
+
+/* Returns the score whose product q.k is `dot`: scaled, and soft-capped if shape says so. */
+DEVICE float score_of(float dot, float scale, const heads &shape)
+{
+    return shape.cap > 0.0f ? shape.cap * tanhf(dot * shape.inner) : dot * scale;
+}
+/* Returns the slope of the soft cap where its output is `score`, or 1 if there is no cap. */
+DEVICE float cap_slope(float score, const heads &shape)
+{
+    const float t = shape.cap > 0.0f ? score / shape.cap : 0.0f;
+    return fmaf(-t, t, 1.0f);
 }
 
 DEVICE int64_t first_visible(int64_t pos, int64_t window)

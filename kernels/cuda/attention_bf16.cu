@@ -66,7 +66,9 @@ struct online {
 /* Turns the scores s (16,PAGE) into probabilities relative to the row's largest score so far, and
  * updates row. factor[i] receives the factor by which the sums of the earlier pages must be
  * multiplied. first is the position of the page's first key. */
-DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, int first)
+template <bool CAP>
+DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, const heads &shape,
+                    int first)
 {
     const bool all = row->from[0] <= first && row->from[1] <= first && row->to[0] >= first + PAGE &&
                      row->to[1] >= first + PAGE;
@@ -80,7 +82,7 @@ DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, int 
             for (int e = 0; e < 2; e++) {
                 const int at = first + n * 8 + 2 * quad_lane() + e;
                 float *x = &s[n][2 * i + e];
-                *x *= scale;
+                *x = CAP ? shape.cap * LOG2E * tanhf(*x * shape.inner) : *x * scale;
                 if (masks && (at < row->from[i] || at >= row->to[i]))
                     *x = -INFINITY;
                 top = fmaxf(top, *x);
@@ -203,8 +205,8 @@ template <int D, int MT> static constexpr size_t fwd_shared()
 }
 
 /* Each warp computes MT tiles of 16 pairs, one below the other. `scale` is the score's scale times
- * log2(e), because scores are in base 2. */
-template <int D, int MT>
+ * log2(e), because scores are in base 2. CAP: shape.cap > 0. */
+template <int D, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     fwd_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
                const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale)
@@ -276,7 +278,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         scores<D, MT>(s, qs + warp * MT * MMA * STRIDE<D>, keys);
 #pragma unroll
         for (int m = 0; m < MT; m++) {
-            softmax(s[m], &seen[m], factor, scale, page);
+            softmax<CAP>(s[m], &seen[m], factor, scale, shape, page);
             for (int i = 0; i < 2; i++) {
                 row[m].max[i] = seen[m].max[i];
                 row[m].sum[i] = seen[m].sum[i];
@@ -366,7 +368,7 @@ DEVICE float *record_of(float *record, const heads &shape, int chunk, int chunks
 /* Each block processes one share. If `record` is NULL it processes all chunks of the row; otherwise
  * it processes the blockIdx.z-th visible chunk and writes its partial result to `record`, for
  * combine_kernel. */
-template <int D>
+template <int D, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
                   const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale, float *record)
@@ -435,7 +437,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             for (int e = 0; e < 4; e++)
                 s[0][n][e] = exchange[(lane_row() + e / 2 * 8) * SCORE_STRIDE + n * 8 +
                                       2 * quad_lane() + e % 2];
-        softmax(s[0], &row, factor, scale, now.block * PAGE);
+        softmax<CAP>(s[0], &row, factor, scale, shape, now.block * PAGE);
 #pragma unroll
         for (int n = 0; n < SLICES; n++) {
             const int c = (n * WARPS + warp) * MMA;
@@ -526,7 +528,7 @@ static plumb_status run_decode(plumb_stream *s, plumb_bf16 *o, float *lse, const
                                const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
 {
     const struct plumb_cuda *c = context_of(s);
-    const auto kernel = decode_kernel<D>;
+    const auto kernel = shape->cap > 0.0f ? decode_kernel<D, true> : decode_kernel<D, false>;
     const int64_t x = rows->n * ceil_div(shape->h / shape->hk, MMA);
     const int64_t chunks = chunks_apart(c, rows, shape, x * shape->hk);
     PLUMB_TRY(check_grid("attention_fwd", x, shape->hk));
@@ -549,7 +551,7 @@ static plumb_status run_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const pl
                             const plumb_bf16 *kc, const plumb_bf16 *vc,
                             const struct plumb_rows *rows, const struct plumb_attn_shape *shape)
 {
-    const auto kernel = fwd_kernel<D, MT>;
+    const auto kernel = shape->cap > 0.0f ? fwd_kernel<D, MT, true> : fwd_kernel<D, MT, false>;
     const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MT);
     const size_t bytes = fwd_shared<D, MT>();
     if (rows->n <= 2 * rows->n_seq) /* decoding: the rows of a tile would share no keys */

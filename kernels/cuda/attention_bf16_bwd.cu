@@ -28,8 +28,20 @@ template <int D, int MT> static constexpr size_t bwd_shared()
            sizeof(plumb_bf16);
 }
 
-/* Each warp computes MT tiles of 16 pairs, one below the other. */
-template <int D, int MT>
+/* Returns the score whose product q.k is `dot`, in base 2 and minus lse. *slope is multiplied by
+ * the slope of the soft cap. */
+template <bool CAP>
+DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, float *slope)
+{
+    if (!CAP)
+        return fmaf(dot, scale * LOG2E, -lse);
+    const float t = tanhf(dot * shape.inner);
+    *slope *= fmaf(-t, t, 1.0f);
+    return fmaf(t, shape.cap * LOG2E, -lse);
+}
+
+/* Each warp computes MT tiles of 16 pairs, one below the other. CAP: shape.cap > 0. */
+template <int D, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
 {
@@ -103,8 +115,9 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 for (int e = 0; e < 4; e++) {
                     const int i = e / 2, key = page + n * 8 + 2 * quad_lane() + e % 2;
                     const bool sees = run[m][i] && key >= from[m][i] && key < to[m][i];
-                    const float score = fmaf(s[m][n][e], scale * LOG2E, -lse[m][i]);
-                    s[m][n][e] = sees ? exp2_fast(score) * (dp[m][n][e] - delta[m][i]) : 0.0f;
+                    float g = dp[m][n][e] - delta[m][i];
+                    const float score = score_minus<CAP>(s[m][n][e], scale, lse[m][i], shape, &g);
+                    s[m][n][e] = sees ? exp2_fast(score) * g : 0.0f;
                 }
         add_product<D, D, MT>(acc, s, keys, 0);
     }
@@ -198,7 +211,7 @@ DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plu
 
 /* Each warp computes MT tiles of 16 keys and W columns of dk and dv, from column blockIdx.z * W
  * on. */
-template <int D, int W, int MT>
+template <int D, int W, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dkv_kernel(plumb_bf16 *dk, plumb_bf16 *dv, saved in, plumb_rows rows, heads shape, float scale)
 {
@@ -274,9 +287,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 for (int m = 0; m < MT; m++) {
                     const bool sees = run[m][i] && f.pos >= pos[m][i] &&
                                       (shape.window == 0 || f.pos - pos[m][i] < shape.window);
-                    const float score = fmaf(s[m][n][e], scale * LOG2E, -f.lse);
+                    float g = ds[m][n][e] - f.delta;
+                    const float score = score_minus<CAP>(s[m][n][e], scale, f.lse, shape, &g);
                     s[m][n][e] = sees ? exp2_fast(score) : 0.0f;
-                    ds[m][n][e] = sees ? s[m][n][e] * (ds[m][n][e] - f.delta) : 0.0f;
+                    ds[m][n][e] = sees ? s[m][n][e] * g : 0.0f;
                 }
             }
         add_product<D, W, MT>(acc_v, s, dos, c);
@@ -309,8 +323,9 @@ static plumb_status run_bwd(plumb_stream *s, plumb_bf16 *dq, plumb_bf16 *dk, plu
                             const struct plumb_attn_shape *shape)
 {
     constexpr int W = D <= 128 ? D : 128, MQ = D <= 96 ? 2 : 1, MK = D <= 64 ? 2 : 1;
-    const auto by_pairs = dq_kernel<D, MQ>;
-    const auto by_keys = dkv_kernel<D, W, MK>;
+    const bool cap = shape->cap > 0.0f;
+    const auto by_pairs = cap ? dq_kernel<D, MQ, true> : dq_kernel<D, MQ, false>;
+    const auto by_keys = cap ? dkv_kernel<D, W, MK, true> : dkv_kernel<D, W, MK, false>;
     const cudaStream_t stream = context_of(s)->stream;
     const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MQ);
     const int64_t key_tiles = ceil_div(rows->n, WARPS * MMA * MK);

@@ -87,9 +87,11 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 const int64_t hi = pos[r] + 1 - block * PAGE;
                 from[r] = int(lo < 0 ? 0 : lo < PAGE ? lo : PAGE);
                 to[r] = int(hi < from[r] ? from[r] : hi < PAGE ? hi : PAGE);
-                slope[r * PAGE + lane] = lane >= from[r] && lane < to[r]
-                                             ? expf(score[r] * scale - lse[r]) * (dp[r] - delta[r])
-                                             : 0.0f;
+                const float s = score_of(score[r], scale, shape);
+                slope[r * PAGE + lane] =
+                    lane >= from[r] && lane < to[r]
+                        ? expf(s - lse[r]) * (dp[r] - delta[r]) * cap_slope(s, shape)
+                        : 0.0f;
             }
             __syncwarp();
             for (int j = 0; j < PAGE; j++)
@@ -196,9 +198,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 const int64_t own = first + warp * R + r;
                 const bool sees = own >= begin && own < end && pos[r] >= 0 && at >= pos[r] &&
                                   (shape.window == 0 || at - pos[r] < shape.window);
-                const float p = sees ? expf(score[r] * scale - lse) : 0.0f;
+                const float s = score_of(score[r], scale, shape);
+                const float p = sees ? expf(s - lse) : 0.0f;
                 prob[r * WARP + lane] = p;
-                slope[r * WARP + lane] = sees ? p * (dp[r] - delta) : 0.0f;
+                slope[r * WARP + lane] = sees ? p * (dp[r] - delta) * cap_slope(s, shape) : 0.0f;
             }
             __syncwarp();
             for (int j = 0; j < WARP; j++)

@@ -12,6 +12,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
 
 /* The files whose kernels are added to the table, in float32 and in bfloat16. */
 #define CUDA_FILES(X)                                                                              \
+    X(act)                                                                                         \
     X(attention)                                                                                   \
     X(attention_bf16)                                                                              \
     X(attention_bf16_bwd)                                                                          \

@@ -1,6 +1,5 @@
-/* elementwise.cu - kernels that process elements independently: rotary embedding, SwiGLU, AdamW,
- * and the sum of squares by blocks.
- * Layer 1 (cuda). Includes device.cuh. */
+/* elementwise.cu - kernels that process elements independently: rotary embedding, AdamW, and the
+ * sum of squares by blocks. Layer 1 (cuda). Includes device.cuh. */
 #include "cuda/device.cuh"
 
 static constexpr int THREADS = 256;
@@ -8,7 +7,7 @@ static constexpr int THREADS = 256;
 /* Each thread rotates 16 bytes of the first half of a head with 16 bytes of the second half. */
 template <class T>
 static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *pos, int64_t heads,
-                                   int64_t h, int64_t half, float sign, bool wide)
+                                   int64_t h, int64_t d, int64_t half, float sign, bool wide)
 {
     constexpr int N = PER<T>;
     const int64_t parts = (half + N - 1) / N;
@@ -17,7 +16,7 @@ static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *po
         return;
     const int64_t head = at / parts, j = N * (at % parts);
     const float *table = cos_sin + pos[head / h] * 2 * half;
-    T *x1 = x + head * 2 * half, *x2 = x1 + half;
+    T *x1 = x + head * d, *x2 = x1 + half;
     vec<N> u = load<N>(x1, j, half, wide), v = load<N>(x2, j, half, wide);
     const vec<N> c = load<N>(table, j, half, wide), s = load<N>(table + half, j, half, wide);
     for (int e = 0; e < N; e++) {
@@ -31,89 +30,30 @@ static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *po
 
 template <class T>
 static plumb_status rotate(plumb_stream *s, T *x, const float *cos_sin, const int32_t *pos,
-                           int64_t n, int64_t h, int64_t d, float sign)
+                           int64_t n, int64_t h, int64_t d, int64_t r, float sign)
 {
-    const int64_t half = d / 2, blocks = ceil_div(n * h * ceil_div(half, PER<T>), THREADS);
+    const int64_t half = r / 2, blocks = ceil_div(n * h * ceil_div(half, PER<T>), THREADS);
     if (blocks == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("rope", blocks, 1));
     PLUMB_LAUNCH(rope_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, x, cos_sin,
-                 pos, n * h, h, half, sign, half % PER<T> == 0 && aligned16(x, cos_sin));
+                 pos, n * h, h, d, half, sign,
+                 half % PER<T> == 0 && d % PER<T> == 0 && aligned16(x, cos_sin));
     return launched("rope");
 }
 
 template <class T>
 static plumb_status rope_fwd(plumb_stream *s, T *x, const float *cos_sin, const int32_t *pos,
-                             int64_t n, int64_t h, int64_t d)
+                             int64_t n, int64_t h, int64_t d, int64_t r)
 {
-    return rotate(s, x, cos_sin, pos, n, h, d, 1.0f);
+    return rotate(s, x, cos_sin, pos, n, h, d, r, 1.0f);
 }
 
 template <class T>
 static plumb_status rope_bwd(plumb_stream *s, T *dx, const float *cos_sin, const int32_t *pos,
-                             int64_t n, int64_t h, int64_t d)
+                             int64_t n, int64_t h, int64_t d, int64_t r)
 {
-    return rotate(s, dx, cos_sin, pos, n, h, d, -1.0f);
-}
-
-template <class T>
-static __global__ void swiglu_kernel(T *y, const T *gate, const T *up, int64_t n, bool wide)
-{
-    constexpr int N = PER<T>;
-    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-    if (j >= n)
-        return;
-    const bool whole = wide && j + N <= n;
-    vec<N> g = load<N>(gate, j, n, whole);
-    const vec<N> u = load<N>(up, j, n, whole);
-    for (int e = 0; e < N; e++)
-        g.v[e] = g.v[e] / (1.0f + expf(-g.v[e])) * u.v[e];
-    store(y, g, j, n, whole);
-}
-
-template <class T>
-static plumb_status swiglu_fwd(plumb_stream *s, T *y, const T *gate, const T *up, int64_t n)
-{
-    const int64_t blocks = ceil_div(n, PER<T> * THREADS);
-    if (n == 0)
-        return PLUMB_OK;
-    PLUMB_TRY(check_grid("swiglu_fwd", blocks, 1));
-    PLUMB_LAUNCH(swiglu_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, y, gate, up,
-                 n, aligned16(y, gate, up));
-    return launched("swiglu_fwd");
-}
-
-template <class T>
-static __global__ void swiglu_bwd_kernel(T *dgate, T *dup, const T *dy, const T *gate, const T *up,
-                                         int64_t n, bool wide)
-{
-    constexpr int N = PER<T>;
-    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-    if (j >= n)
-        return;
-    const bool whole = wide && j + N <= n;
-    const vec<N> d = load<N>(dy, j, n, whole);
-    vec<N> g = load<N>(gate, j, n, whole), u = load<N>(up, j, n, whole);
-    for (int e = 0; e < N; e++) {
-        const float z = g.v[e], sig = 1.0f / (1.0f + expf(-z));
-        g.v[e] = d.v[e] * u.v[e] * sig * fmaf(z, 1.0f - sig, 1.0f);
-        u.v[e] = d.v[e] * z * sig;
-    }
-    store(dgate, g, j, n, whole);
-    store(dup, u, j, n, whole);
-}
-
-template <class T>
-static plumb_status swiglu_bwd(plumb_stream *s, T *dgate, T *dup, const T *dy, const T *gate,
-                               const T *up, int64_t n)
-{
-    const int64_t blocks = ceil_div(n, PER<T> * THREADS);
-    if (n == 0)
-        return PLUMB_OK;
-    PLUMB_TRY(check_grid("swiglu_bwd", blocks, 1));
-    PLUMB_LAUNCH(swiglu_bwd_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, dgate,
-                 dup, dy, gate, up, n, aligned16(dgate, dup, dy, gate, up));
-    return launched("swiglu_bwd");
+    return rotate(s, dx, cos_sin, pos, n, h, d, r, -1.0f);
 }
 
 DEVICE void adamw_one(float *w, float *m, float *v, float g, const plumb_adamw &p)
@@ -198,8 +138,6 @@ void plumb_cuda_init_elementwise(struct plumb_kernels *t)
 {
     BOTH(t, rope_fwd);
     BOTH(t, rope_bwd);
-    BOTH(t, swiglu_fwd);
-    BOTH(t, swiglu_bwd);
     t->adamw = adamw;
     t->sumsq = sumsq;
 }

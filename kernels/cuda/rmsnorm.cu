@@ -24,7 +24,7 @@ template <int WARPS> DEVICE team my_team()
 template <int WARPS, class T>
 static __global__ void __launch_bounds__(THREADS)
     fwd_kernel(T *y, float *rstd, const T *x, const float *w, int64_t n, int64_t c, float eps,
-               bool wide)
+               float shift, bool wide)
 {
     constexpr int N = PER<T>;
     __shared__ float part[TEAM_WARPS];
@@ -47,7 +47,7 @@ static __global__ void __launch_bounds__(THREADS)
         vec<N> v = load<N>(x, j, c, wide);
         const vec<N> g = load<N>(w, j, c, wide);
         for (int e = 0; e < N; e++)
-            v.v[e] = v.v[e] * r * g.v[e];
+            v.v[e] = v.v[e] * r * (g.v[e] + shift);
         store(y, v, j, c, wide);
     }
 }
@@ -66,20 +66,20 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <class T>
 static plumb_status rmsnorm_fwd(plumb_stream *s, T *y, float *rstd, const T *x, const float *w,
-                                int64_t n, int64_t c, float eps)
+                                int64_t n, int64_t c, float eps, float shift)
 {
     if (n == 0)
         return PLUMB_OK;
     const bool wide = c % PER<T> == 0 && aligned16(y, x, w);
     PLUMB_TRY(check_grid("rmsnorm_fwd", n, 1));
-    TEAM_LAUNCH(fwd_kernel, n, c, s, y, rstd, x, w, n, c, eps, wide);
+    TEAM_LAUNCH(fwd_kernel, n, c, s, y, rstd, x, w, n, c, eps, shift, wide);
     return launched("rmsnorm_fwd");
 }
 
 template <int WARPS, class T>
 static __global__ void __launch_bounds__(THREADS)
     bwd_x_kernel(T *dx, const T *dy, const T *x, const float *w, const float *rstd, int64_t n,
-                 int64_t c, bool wide)
+                 int64_t c, float shift, bool wide)
 {
     constexpr int N = PER<T>;
     __shared__ float part[TEAM_WARPS];
@@ -94,7 +94,7 @@ static __global__ void __launch_bounds__(THREADS)
         const vec<N> v = load<N>(x, j, c, wide), d = load<N>(dy, j, c, wide);
         const vec<N> g = load<N>(w, j, c, wide);
         for (int e = 0; e < N; e++)
-            dot = fmaf(d.v[e] * g.v[e], v.v[e], dot);
+            dot = fmaf(d.v[e] * (g.v[e] + shift), v.v[e], dot);
     }
     const float r = rstd[t.row];
     const float back = block_sum<WARPS>(dot, part) * r * r / float(c);
@@ -103,7 +103,7 @@ static __global__ void __launch_bounds__(THREADS)
         const vec<N> g = load<N>(w, j, c, wide);
         vec<N> out = load<N>(dx, j, c, wide);
         for (int e = 0; e < N; e++)
-            out.v[e] = fmaf(r, fmaf(d.v[e], g.v[e], -v.v[e] * back), out.v[e]);
+            out.v[e] = fmaf(r, fmaf(d.v[e], g.v[e] + shift, -v.v[e] * back), out.v[e]);
         store(dx, out, j, c, wide);
     }
 }
@@ -134,13 +134,14 @@ static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
 
 template <class T>
 static plumb_status rmsnorm_bwd(plumb_stream *s, T *dx, float *dw, const T *dy, const T *x,
-                                const float *w, const float *rstd, int64_t n, int64_t c)
+                                const float *w, const float *rstd, int64_t n, int64_t c,
+                                float shift)
 {
     if (n == 0)
         return PLUMB_OK;
     const bool wide = c % PER<T> == 0 && aligned16(dx, dy, x, w);
     PLUMB_TRY(check_grid("rmsnorm_bwd", n, 1));
-    TEAM_LAUNCH(bwd_x_kernel, n, c, s, dx, dy, x, w, rstd, n, c, wide);
+    TEAM_LAUNCH(bwd_x_kernel, n, c, s, dx, dy, x, w, rstd, n, c, shift, wide);
     PLUMB_TRY(launched("rmsnorm_bwd dx"));
     PLUMB_LAUNCH(bwd_w_kernel<T>, unsigned(ceil_div(c, WARP)), COLUMN_WARPS * WARP, 0,
                  context_of(s)->stream, dw, dy, x, rstd, n, c);

@@ -134,6 +134,32 @@ static plumb_status add_fwd(plumb_stream *s, T *y, const T *a, const T *b, int64
     return launched("add_fwd");
 }
 
+template <class T>
+static __global__ void scale_kernel(T *y, const T *x, float factor, int64_t n, bool wide)
+{
+    constexpr int N = PER<T>;
+    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    if (j >= n)
+        return;
+    const bool whole = wide && j + N <= n;
+    vec<N> v = load<N>(x, j, n, whole);
+    for (int e = 0; e < N; e++)
+        v.v[e] *= factor;
+    store(y, v, j, n, whole);
+}
+
+template <class T>
+static plumb_status scale_fwd(plumb_stream *s, T *y, const T *x, float factor, int64_t n)
+{
+    const int64_t blocks = ceil_div(n, PER<T> * THREADS);
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("scale_fwd", blocks, 1));
+    PLUMB_LAUNCH(scale_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, y, x, factor,
+                 n, aligned16(y, x));
+    return launched("scale_fwd");
+}
+
 static plumb_status accumulate(plumb_stream *s, float *y, const float *x, int64_t n)
 {
     return add_fwd(s, y, static_cast<const float *>(y), x, n);
@@ -145,6 +171,7 @@ void plumb_cuda_init_rows(struct plumb_kernels *t)
     BOTH(t, gather_bwd);
     BOTH(t, segment_mean_fwd);
     BOTH(t, add_fwd);
+    BOTH(t, scale_fwd);
     t->bf16.embed_fwd = gather_fwd;
     t->bf16.embed_bwd = gather_bwd;
     t->accumulate = accumulate;

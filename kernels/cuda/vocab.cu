@@ -27,17 +27,21 @@ static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const 
 
 /* Returns dlogits of one element. expm1 keeps 1 - p accurate when the target's probability p is
  * close to 1. */
-DEVICE float slope(float z, float lse, float dlogp, bool target)
+/* cap > 0: z is soft-capped, and the gradient is that of the cap's input. */
+DEVICE float slope(float z, float lse, float dlogp, bool target, float cap)
 {
-    const float a = z - lse;
-    return dlogp * (target ? -expm1f(a) : -expf(a));
+    const float a = z - lse, dz = dlogp * (target ? -expm1f(a) : -expf(a));
+    if (cap <= 0.0f)
+        return dz;
+    const float t = z / cap;
+    return dz * fmaf(-t, t, 1.0f);
 }
 
 static constexpr int THREADS = 256;
 template <class T>
 static __global__ void logprob_bwd_kernel(T *dlogits, const float *logits, const float *lse,
                                           const int32_t *target, const float *dlogp, int64_t v,
-                                          bool wide)
+                                          float cap, bool wide)
 {
     constexpr int N = PER<T>;
     const int64_t i = blockIdx.x, j = N * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
@@ -47,26 +51,51 @@ static __global__ void logprob_bwd_kernel(T *dlogits, const float *logits, const
     const float l = lse[i], d = dlogp[i];
     vec<N> z = load<N>(logits + i * v, j, v, wide);
     for (int e = 0; e < N; e++)
-        z.v[e] = slope(z.v[e], l, d, at == e);
+        z.v[e] = slope(z.v[e], l, d, at == e, cap);
     store(dlogits + i * v, z, j, v, wide);
 }
 
 template <class T>
 static plumb_status logprob_bwd(plumb_stream *s, T *dlogits, const float *logits, const float *lse,
-                                const int32_t *target, const float *dlogp, int64_t n, int64_t v)
+                                const int32_t *target, const float *dlogp, int64_t n, int64_t v,
+                                float cap)
 {
     const int64_t slices = ceil_div(v, PER<T> * THREADS);
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("logprob_bwd", n, slices));
     PLUMB_LAUNCH(logprob_bwd_kernel<T>, dim3(unsigned(n), unsigned(slices)), THREADS, 0,
-                 context_of(s)->stream, dlogits, logits, lse, target, dlogp, v,
+                 context_of(s)->stream, dlogits, logits, lse, target, dlogp, v, cap,
                  v % PER<T> == 0 && aligned16(dlogits, logits));
     return launched("logprob_bwd");
 }
 
+static __global__ void softcap_kernel(float *z, int64_t n, float cap, bool wide)
+{
+    const int64_t j = 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    if (j >= n)
+        return;
+    const bool whole = wide && j + 4 <= n;
+    vec<4> v = load<4>(z, j, n, whole);
+    for (int e = 0; e < 4; e++)
+        v.v[e] = cap * tanhf(v.v[e] / cap);
+    store(z, v, j, n, whole);
+}
+
+static plumb_status softcap_fwd(plumb_stream *s, float *z, int64_t n, float cap)
+{
+    const int64_t blocks = ceil_div(n, 4 * THREADS);
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("softcap_fwd", blocks, 1));
+    PLUMB_LAUNCH(softcap_kernel, unsigned(blocks), THREADS, 0, context_of(s)->stream, z, n, cap,
+                 aligned16(z));
+    return launched("softcap_fwd");
+}
+
 void plumb_cuda_init_vocab(struct plumb_kernels *t)
 {
+    t->softcap_fwd = softcap_fwd;
     BOTH(t, logprob_bwd);
     t->logprob_fwd = logprob_fwd;
 }

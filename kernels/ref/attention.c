@@ -56,6 +56,13 @@ static void store(float *y, const double sum[CHUNK], int64_t left)
         y[e] = (float)sum[e];
 }
 
+/* Returns the score of a query and a key: scaled, and soft-capped if shape says so. */
+static double score_of(const struct plumb_attn_shape *shape, const float *q, const float *k)
+{
+    const double score = shape->scale * dot_key(q, k, shape->d), cap = shape->cap;
+    return cap > 0.0 ? cap * tanh(score / cap) : score;
+}
+
 static int64_t first_visible(int64_t pos, int64_t window)
 {
     return window > 0 && pos + 1 > window ? pos + 1 - window : 0;
@@ -93,17 +100,16 @@ plumb_status plumb_ref_attention_fwd(plumb_stream *s, float *o, float *lse, cons
             const int64_t begin = first_visible(rows->pos[i], shape->window);
             double max = -INFINITY, sum = 0.0;
             for (int64_t j = begin; j < end; j++)
-                max = fmax(max, shape->scale * dot_key(qi, key(&t, seq, j, a / group), d));
+                max = fmax(max, score_of(shape, qi, key(&t, seq, j, a / group)));
             for (int64_t j = begin; j < end; j++)
-                sum += exp(shape->scale * dot_key(qi, key(&t, seq, j, a / group), d) - max);
+                sum += exp(score_of(shape, qi, key(&t, seq, j, a / group)) - max);
             const double l = max + log(sum);
             lse[i * h + a] = (float)l;
             float *oi = o + (i * h + a) * d;
             for (int64_t e = 0; e < d; e += CHUNK) {
                 double out[CHUNK] = {0};
                 for (int64_t j = begin; j < end; j++) {
-                    const float *k = key(&t, seq, j, a / group);
-                    const double p = exp(shape->scale * dot_key(qi, k, d) - l);
+                    const double p = exp(score_of(shape, qi, key(&t, seq, j, a / group)) - l);
                     add(out, p, value(&t, seq, j, a / group) + e, 1, d - e);
                 }
                 store(oi + e, out, d - e);
@@ -119,7 +125,7 @@ int64_t plumb_ref_attention_work_count(int64_t n, const struct plumb_attn_shape 
 }
 
 /* The attention probability p of query row i, head a and key position j, and the gradient ds of the
- * loss with respect to the scaled score. */
+ * loss with respect to the scaled score before its cap. */
 struct pair {
     double p, ds;
 };
@@ -129,10 +135,11 @@ static struct pair pair_of(const struct store *t, const struct plumb_attn_shape 
 {
     const int64_t at = (i * shape->h + a) * shape->d, head = a / (shape->h / shape->hk);
     const int64_t seq = t->rows->seq[i];
-    const double score = shape->scale * dot_key(q + at, key(t, seq, j, head), shape->d);
+    const double score = score_of(shape, q + at, key(t, seq, j, head)), cap = shape->cap;
     const double p = exp(score - lse[i * shape->h + a]);
     const double dp = dot(dout + at, value(t, seq, j, head), shape->d);
-    return (struct pair){p, p * (dp - dot(dout + at, o + at, shape->d))};
+    const double slope = cap > 0.0 ? 1.0 - (score / cap) * (score / cap) : 1.0;
+    return (struct pair){p, p * slope * (dp - dot(dout + at, o + at, shape->d))};
 }
 
 plumb_status plumb_ref_attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,

@@ -47,6 +47,14 @@ plumb_status plumb_ref_add_fwd(plumb_stream *s, float *y, const float *a, const 
     return PLUMB_OK;
 }
 
+plumb_status plumb_ref_scale_fwd(plumb_stream *s, float *y, const float *x, float factor, int64_t n)
+{
+    (void)s;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = factor * x[i];
+    return PLUMB_OK;
+}
+
 plumb_status plumb_ref_accumulate(plumb_stream *s, float *y, const float *x, int64_t n)
 {
     (void)s;

@@ -4,6 +4,14 @@
 
 #include <math.h>
 
+plumb_status plumb_ref_softcap_fwd(plumb_stream *s, float *z, int64_t n, float cap)
+{
+    (void)s;
+    for (int64_t i = 0; i < n; i++)
+        z[i] = (float)(cap * tanh((double)z[i] / cap));
+    return PLUMB_OK;
+}
+
 plumb_status plumb_ref_logprob_fwd(plumb_stream *s, float *logp, float *lse, const float *logits,
                                    const int32_t *target, int64_t n, int64_t v)
 {
@@ -24,13 +32,14 @@ plumb_status plumb_ref_logprob_fwd(plumb_stream *s, float *logp, float *lse, con
 
 plumb_status plumb_ref_logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
                                    const float *lse, const int32_t *target, const float *dlogp,
-                                   int64_t n, int64_t v)
+                                   int64_t n, int64_t v, float cap)
 {
     (void)s;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < v; j++) {
-            const double a = (double)logits[i * v + j] - lse[i];
-            dlogits[i * v + j] = (float)(dlogp[i] * (j == target[i] ? -expm1(a) : -exp(a)));
+            const double z = logits[i * v + j], a = z - lse[i];
+            const double slope = cap > 0.0f ? 1.0 - (z / cap) * (z / cap) : 1.0;
+            dlogits[i * v + j] = (float)(dlogp[i] * slope * (j == target[i] ? -expm1(a) : -exp(a)));
         }
     return PLUMB_OK;
 }

@@ -71,7 +71,7 @@ static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
 {
     struct plumb_backend *b = m->backend;
     return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(grad + w, c), V(dy, n, c), V(x, n, c),
-                                V(m->w + w, c), V(rstd, n));
+                                V(m->w + w, c), V(rstd, n), 0.0f);
 }
 
 plumb_status plumb_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
@@ -131,7 +131,7 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     const int64_t n = rows->n;
     PLUMB_TRY(plumb_linear_backward(m, &p->down, w->dy, false, grad, dx, a->y, w, n));
     const struct plumb_tensor *gate = V(a->gate, n, s->f), *up = V(a->up, n, s->f);
-    PLUMB_TRY(plumb_op_swiglu_bwd(b, gate, up, V(w->dy, n, s->f), gate, up));
+    PLUMB_TRY(plumb_op_act_bwd(b, gate, up, V(w->dy, n, s->f), gate, up, PLUMB_ACT_SILU));
     PLUMB_TRY(plumb_linear_backward(m, &p->gate, w->dn, false, grad, a->gate, a->n2, w, n));
     PLUMB_TRY(plumb_linear_backward(m, &p->up, w->dn, true, grad, a->up, a->n2, w, n));
     PLUMB_TRY(norm_back(m, dx, grad, w->dn, a->xm, p->norm2, a->rstd2, n, s->c));

@@ -85,7 +85,7 @@ static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const
 {
     struct plumb_backend *b = m->backend;
     return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(m->w + w, c),
-                                (float)m->spec.eps);
+                                (float)m->spec.eps, 0.0f);
 }
 
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
@@ -137,7 +137,8 @@ plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct p
     PLUMB_TRY(norm(m, a->n2, a->rstd2, a->xm, p->norm2, n, s->c));
     PLUMB_TRY(plumb_linear_forward(m, &p->gate, a->gate, a->n2, n));
     PLUMB_TRY(plumb_linear_forward(m, &p->up, a->up, a->n2, n));
-    PLUMB_TRY(plumb_op_swiglu_fwd(b, V(a->y, n, s->f), V(a->gate, n, s->f), V(a->up, n, s->f)));
+    PLUMB_TRY(plumb_op_act_fwd(b, V(a->y, n, s->f), V(a->gate, n, s->f), V(a->up, n, s->f),
+                               PLUMB_ACT_SILU));
     if (!out)
         return PLUMB_OK;
     PLUMB_TRY(plumb_linear_forward(m, &p->down, out, a->y, n));

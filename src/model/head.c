@@ -57,9 +57,9 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     const struct plumb_linear *head = &m->net->head;
     const struct plumb_tensor packed = plumb_linear_packed(m, head);
     PLUMB_TRY(plumb_pass_head_input(p, m));
-    PLUMB_TRY(plumb_op_head_logprob_fwd(b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c), &packed,
-                                        VI(p->batch.target, k), s->v,
-                                        V(p->head_work, p->head_work_count), p->limit.head_rows));
+    PLUMB_TRY(plumb_op_head_logprob_fwd(
+        b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c), &packed, VI(p->batch.target, k), s->v,
+        V(p->head_work, p->head_work_count), p->limit.head_rows, 0.0f));
     return b->to_host(b, logp, p->logp, k * (int64_t)sizeof *logp);
 }
 
@@ -80,7 +80,7 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
     PLUMB_TRY(plumb_op_head_logprob_bwd(
         b, V(p->back.dn, k, s->c), V(grad + head->w, s->v, s->c), V(p->dlogp, k), V(p->lse, k),
         V(p->hn, k, s->c), &weight, &packed, VI(p->batch.target, k),
-        V(p->head_work, p->head_work_count), p->limit.head_rows, true));
+        V(p->head_work, p->head_work_count), p->limit.head_rows, true, 0.0f));
     return head_input_back(p, m, grad);
 }
 

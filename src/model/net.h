@@ -97,7 +97,7 @@ struct plumb_act {
 
 static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s)
 {
-    return (struct plumb_attn_shape){s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), s->window};
+    return (struct plumb_attn_shape){s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), 0.0f, s->window};
 }
 
 /* Takes the buffers of one layer for n rows from the arena, without x and the KV pages. */

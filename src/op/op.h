@@ -63,6 +63,9 @@ plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plu
 /* y = x1 + x2, all of one shape; y may be x1 or x2. */
 plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                               const struct plumb_tensor *x1, const struct plumb_tensor *x2);
+/* y = factor x, both of one shape; y may be x. */
+plumb_status plumb_op_scale_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                const struct plumb_tensor *x, float factor);
 /* Rounds the float32 tensor x to y, of the same shape; b->dtype must be bfloat16. */
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
@@ -70,30 +73,34 @@ plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_ten
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
 
-/* y = x * rstd * w, row by row.    y, x (..., c)  rstd (rows,)  w (c,);  rows = elements of x / c
+/* y = x * rstd * (w + shift), row by row.    y, x (..., c)  rstd (rows,)  w (c,);  rows = elements
+ * of x / c
  */
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
-                                  const struct plumb_tensor *w, float eps);
+                                  const struct plumb_tensor *w, float eps, float shift);
 /* Gradients of rmsnorm_fwd: dx += and dw +=.
  *   dx, dy, x (..., c)  dw, w (c,)  rstd (rows,) */
 plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                   const struct plumb_tensor *dw, const struct plumb_tensor *dy,
                                   const struct plumb_tensor *x, const struct plumb_tensor *w,
-                                  const struct plumb_tensor *rstd);
-/* Rotates x in place.    x (n,h,d), d even  cos_sin (max_pos,d)  pos (n,) i32 in [0,max_pos) */
+                                  const struct plumb_tensor *rstd, float shift);
+/* Rotates the first r columns of each head of x in place.
+ *   x (n,h,d)  cos_sin (max_pos,r), r even, in [2,d]  pos (n,) i32 in [0,max_pos) */
 plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tensor *x,
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos);
 plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos);
-/* y = silu(gate) * up, all of one shape. */
-plumb_status plumb_op_swiglu_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
-                                 const struct plumb_tensor *gate, const struct plumb_tensor *up);
-/* Gradients of swiglu_fwd: dgate = and dup =. All have one shape; dgate may be gate, dup may be
- * up. */
-plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
-                                 const struct plumb_tensor *dup, const struct plumb_tensor *dy,
-                                 const struct plumb_tensor *gate, const struct plumb_tensor *up);
+/* y = act(gate) * up, or y = act(gate) if up is NULL. All have one shape. */
+plumb_status plumb_op_act_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                              const struct plumb_tensor *gate, const struct plumb_tensor *up,
+                              enum plumb_activation act);
+/* Gradients of act_fwd: dgate = and dup =. All have one shape; dgate may be gate, dup may be up. If
+ * up is NULL, so is dup. */
+plumb_status plumb_op_act_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
+                              const struct plumb_tensor *dup, const struct plumb_tensor *dy,
+                              const struct plumb_tensor *gate, const struct plumb_tensor *up,
+                              enum plumb_activation act);
 
 /* ---- linear layers ---------------------------------------------------------------------- */
 
@@ -150,16 +157,19 @@ plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_
 
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
+/* Limits logits softly, in place: z = cap tanh(z / cap), cap > 0.    z: any shape */
+plumb_status plumb_op_softcap_fwd(struct plumb_backend *b, const struct plumb_tensor *z, float cap);
 /* Log-probabilities of given tokens.    logp, lse (n,)  logits (n,v)  target (n,) i32 in [0,v) */
 plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
                                   const struct plumb_tensor *lse, const struct plumb_tensor *logits,
                                   const struct plumb_tensor *target);
-/* Gradient of logprob_fwd: dlogits =.
+/* Gradient of logprob_fwd: dlogits =. With cap > 0, logits are the output of softcap_fwd, and
+ * dlogits is the gradient of its input.
  *   dlogits, logits (n,v)  lse, dlogp (n,)  target (n,) i32 in [0,v) */
 plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dlogits,
                                   const struct plumb_tensor *logits, const struct plumb_tensor *lse,
                                   const struct plumb_tensor *target,
-                                  const struct plumb_tensor *dlogp);
+                                  const struct plumb_tensor *dlogp, float cap);
 /* Draws one token per row.
  *   token (n,) i32  logp, logp_sampled (n,)  logits (n,v)  u (n,) f64
  *   work (>= b->k.sample_work_count(n, v, b->threads),) */
@@ -176,9 +186,10 @@ int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_row
                                  int64_t c, bool train);
 /* Computes the LM head and the log-probabilities of given tokens. Only head_rows rows of logits
  * exist at a time. The result is bit-equal to linear_fwd + logprob_fwd on all rows, for every
- * head_rows.
+ * head_rows; with softcap_fwd between them if cap > 0.
  *
- *     logp[i] = (x w^T)[i,target[i]] - lse[i],   lse[i] = log sum_j exp (x w^T)[i,j],  nats
+ *     logp[i] = z[i,target[i]] - lse[i],   lse[i] = log sum_j exp z[i,j],   nats
+ *     z = x w^T,  or  cap tanh(x w^T / cap)
  *
  *   out  logp, lse (n,)
  *   in   x (n,c)  packed (linear_packed_count(v,c),)  target (n,) i32 in [0,v)
@@ -187,14 +198,16 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
                                        const struct plumb_tensor *lse, const struct plumb_tensor *x,
                                        const struct plumb_tensor *packed,
                                        const struct plumb_tensor *target, int64_t v,
-                                       const struct plumb_tensor *work, int64_t head_rows);
+                                       const struct plumb_tensor *work, int64_t head_rows,
+                                       float cap);
 /* Gradients of plumb_op_head_logprob_fwd; computes the logits again, block by block.
  *
- *     dlogits[i,j] = dlogp[i] ([j == target[i]] - exp(logits[i,j] - lse[i]))
+ *     dlogits[i,j] = dlogp[i] ([j == target[i]] - exp(z[i,j] - lse[i]))
+ *                    and with cap > 0 times 1 - (z[i,j] / cap)^2
  *     dx += dlogits w ;  dw += dlogits^T x, blocks in row order
  *
  *   out  dx (n,c) +=  dw (v,c) +=
- *   in   dlogp, lse (n,)  x (n,c)  w (v,c)  packed, target, head_rows: as in the forward
+ *   in   dlogp, lse (n,)  x (n,c)  w (v,c)  packed, target, head_rows, cap: as in the forward
  *        work (>= plumb_op_head_work_count(b, head_rows, v, c, true),)
  *        logits_kept: true if work still holds what head_logprob_fwd left there, unchanged; the
  *        logits of the first head_rows rows are then not computed again */
@@ -204,7 +217,7 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
                           const struct plumb_tensor *lse, const struct plumb_tensor *x,
                           const struct plumb_tensor *w, const struct plumb_tensor *packed,
                           const struct plumb_tensor *target, const struct plumb_tensor *work,
-                          int64_t head_rows, bool logits_kept);
+                          int64_t head_rows, bool logits_kept, float cap);
 
 /* ---- optimizer and reductions ----------------------------------------------------------- */
 

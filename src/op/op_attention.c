@@ -31,11 +31,13 @@ static plumb_status check_store(const struct plumb_backend *b, const char *op,
 
 static plumb_status check_shape(const char *op, const struct plumb_attn_shape *s)
 {
-    PLUMB_REQUIRE(s->hk >= 1 && s->h >= 1 && s->d >= 1 && s->h % s->hk == 0 && s->window >= 0,
+    PLUMB_REQUIRE(s->hk >= 1 && s->h >= 1 && s->d >= 1 && s->h % s->hk == 0 && s->window >= 0 &&
+                      s->cap >= 0.0f,
                   PLUMB_ERR_SHAPE,
-                  "%s: %lld query heads, %lld kv heads, head size %lld, window %lld; expected "
-                  "query heads a multiple of kv heads",
-                  op, (long long)s->h, (long long)s->hk, (long long)s->d, (long long)s->window);
+                  "%s: %lld query heads, %lld kv heads, head size %lld, window %lld, soft cap %g; "
+                  "expected query heads a multiple of kv heads, and no negative value",
+                  op, (long long)s->h, (long long)s->hk, (long long)s->d, (long long)s->window,
+                  (double)s->cap);
     return PLUMB_OK;
 }
 

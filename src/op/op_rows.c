@@ -90,6 +90,14 @@ plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor
     return RUN_REAL(add_fwd, y->data, x1->data, x2->data, n);
 }
 
+plumb_status plumb_op_scale_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                const struct plumb_tensor *x, float factor)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "scale_fwd", b->dtype, &n, 2, NAMES("y", "x"), y, x));
+    return RUN_REAL(scale_fwd, y->data, x->data, factor, n);
+}
+
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x)
 {
@@ -111,40 +119,47 @@ plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_ten
     return b->k.accumulate(b->stream, plumb_f32(y), plumb_f32(x), n);
 }
 
-plumb_status plumb_op_swiglu_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
-                                 const struct plumb_tensor *gate, const struct plumb_tensor *up)
+plumb_status plumb_op_act_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                              const struct plumb_tensor *gate, const struct plumb_tensor *up,
+                              enum plumb_activation act)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "swiglu_fwd", b->dtype, &n, 3, NAMES("y", "gate", "up"), y, gate, up));
-    return RUN_REAL(swiglu_fwd, y->data, gate->data, up->data, n);
+    PLUMB_TRY(
+        SAME(b, "act_fwd", b->dtype, &n, 3, NAMES("y", "gate", "up"), y, gate, up ? up : gate));
+    return RUN_REAL(act_fwd, y->data, gate->data, up ? up->data : NULL, n, act);
 }
 
-plumb_status plumb_op_swiglu_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
-                                 const struct plumb_tensor *dup, const struct plumb_tensor *dy,
-                                 const struct plumb_tensor *gate, const struct plumb_tensor *up)
+plumb_status plumb_op_act_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
+                              const struct plumb_tensor *dup, const struct plumb_tensor *dy,
+                              const struct plumb_tensor *gate, const struct plumb_tensor *up,
+                              enum plumb_activation act)
 {
     int64_t n;
-    PLUMB_TRY(SAME(b, "swiglu_bwd", b->dtype, &n, 5, NAMES("dgate", "dup", "dy", "gate", "up"),
-                   dgate, dup, dy, gate, up));
-    return RUN_REAL(swiglu_bwd, dgate->data, dup->data, dy->data, gate->data, up->data, n);
+    PLUMB_REQUIRE(!up == !dup, PLUMB_ERR_ARG, "act_bwd: %s is NULL, expected up and dup or neither",
+                  up ? "dup" : "up");
+    PLUMB_TRY(SAME(b, "act_bwd", b->dtype, &n, 5, NAMES("dgate", "dup", "dy", "gate", "up"), dgate,
+                   dup ? dup : dgate, dy, gate, up ? up : gate));
+    return RUN_REAL(act_bwd, dgate->data, dup ? dup->data : NULL, dy->data, gate->data,
+                    up ? up->data : NULL, n, act);
 }
 
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
-                                  const struct plumb_tensor *w, float eps)
+                                  const struct plumb_tensor *w, float eps, float shift)
 {
     int64_t n;
     PLUMB_TRY(SAME(b, "rmsnorm_fwd", b->dtype, &n, 2, NAMES("x", "y"), x, y));
     const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
     PLUMB_TRY(plumb_op_check_count(b, "rmsnorm_fwd", "rstd", rstd, PLUMB_F32, rows));
     PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_fwd", WANT_F32(w, 1, c)));
-    return RUN_REAL(rmsnorm_fwd, y->data, plumb_f32(rstd), x->data, plumb_f32(w), rows, c, eps);
+    return RUN_REAL(rmsnorm_fwd, y->data, plumb_f32(rstd), x->data, plumb_f32(w), rows, c, eps,
+                    shift);
 }
 
 plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                   const struct plumb_tensor *dw, const struct plumb_tensor *dy,
                                   const struct plumb_tensor *x, const struct plumb_tensor *w,
-                                  const struct plumb_tensor *rstd)
+                                  const struct plumb_tensor *rstd, float shift)
 {
     int64_t n;
     PLUMB_TRY(SAME(b, "rmsnorm_bwd", b->dtype, &n, 3, NAMES("x", "dx", "dy"), x, dx, dy));
@@ -152,7 +167,7 @@ plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_te
     PLUMB_TRY(plumb_op_check_count(b, "rmsnorm_bwd", "rstd", rstd, PLUMB_F32, rows));
     PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_bwd", WANT_F32(dw, 1, c), WANT_F32(w, 1, c)));
     return RUN_REAL(rmsnorm_bwd, dx->data, plumb_f32(dw), dy->data, x->data, plumb_f32(w),
-                    plumb_f32(rstd), rows, c);
+                    plumb_f32(rstd), rows, c, shift);
 }
 
 static plumb_status check_rope(struct plumb_backend *b, const char *op,
@@ -161,11 +176,15 @@ static plumb_status check_rope(struct plumb_backend *b, const char *op,
 {
     PLUMB_TRY(plumb_op_check_rank(op, "x", x, 3, 3));
     PLUMB_TRY(plumb_op_check_rank(op, "cos_sin", cos_sin, 2, 2));
-    const int64_t n = x->dim[0], h = x->dim[1], d = x->dim[2], m = cos_sin->dim[0];
-    PLUMB_REQUIRE(d % 2 == 0, PLUMB_ERR_SHAPE,
-                  "%s: x '%s' has head size %lld, expected an even one", op,
-                  x->name ? x->name : "(unnamed)", (long long)d);
-    PLUMB_TRY(CHECK_ARGS(b, op, WANT_REAL(x, 3, n, h, d), WANT_F32(cos_sin, 2, m, d),
+    const int64_t n = x->dim[0], h = x->dim[1], d = x->dim[2];
+    const int64_t m = cos_sin->dim[0], r = cos_sin->dim[1];
+    PLUMB_REQUIRE(
+        r % 2 == 0 && r >= 2 && r <= d, PLUMB_ERR_SHAPE,
+        "%s: cos_sin '%s' has %lld columns and x '%s' has head size %lld, expected an even "
+        "number of columns up to the head size",
+        op, cos_sin->name ? cos_sin->name : "(unnamed)", (long long)r,
+        x->name ? x->name : "(unnamed)", (long long)d);
+    PLUMB_TRY(CHECK_ARGS(b, op, WANT_REAL(x, 3, n, h, d), WANT_F32(cos_sin, 2, m, r),
                          WANT(pos, PLUMB_I32, 1, n)));
     return plumb_op_check_index(op, "pos", pos, m);
 }
@@ -175,7 +194,7 @@ plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tenso
 {
     PLUMB_TRY(check_rope(b, "rope_fwd", x, cos_sin, pos));
     return RUN_REAL(rope_fwd, x->data, plumb_f32(cos_sin), plumb_i32(pos), x->dim[0], x->dim[1],
-                    x->dim[2]);
+                    x->dim[2], cos_sin->dim[1]);
 }
 
 plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
@@ -183,7 +202,7 @@ plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tenso
 {
     PLUMB_TRY(check_rope(b, "rope_bwd", dx, cos_sin, pos));
     return RUN_REAL(rope_bwd, dx->data, plumb_f32(cos_sin), plumb_i32(pos), dx->dim[0], dx->dim[1],
-                    dx->dim[2]);
+                    dx->dim[2], cos_sin->dim[1]);
 }
 
 plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *out,

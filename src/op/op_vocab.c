@@ -3,6 +3,15 @@
 #include "base/num.h"
 #include "op/check.h"
 
+plumb_status plumb_op_softcap_fwd(struct plumb_backend *b, const struct plumb_tensor *z, float cap)
+{
+    PLUMB_REQUIRE(cap > 0.0f, PLUMB_ERR_ARG, "softcap_fwd: cap %g, expected above 0", (double)cap);
+    PLUMB_TRY(plumb_op_check_rank("softcap_fwd", "z", z, 1, PLUMB_MAX_RANK));
+    const int64_t n = plumb_tensor_count(z);
+    PLUMB_TRY(plumb_op_check_count(b, "softcap_fwd", "z", z, PLUMB_F32, n));
+    return b->k.softcap_fwd(b->stream, plumb_f32(z), n, cap);
+}
+
 plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
                                   const struct plumb_tensor *lse, const struct plumb_tensor *logits,
                                   const struct plumb_tensor *target)
@@ -19,7 +28,7 @@ plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_te
 plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dlogits,
                                   const struct plumb_tensor *logits, const struct plumb_tensor *lse,
                                   const struct plumb_tensor *target,
-                                  const struct plumb_tensor *dlogp)
+                                  const struct plumb_tensor *dlogp, float cap)
 {
     PLUMB_TRY(plumb_op_check_rank("logprob_bwd", "logits", logits, 2, 2));
     const int64_t n = logits->dim[0], v = logits->dim[1];
@@ -28,7 +37,7 @@ plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_te
                          WANT_F32(dlogp, 1, n)));
     PLUMB_TRY(plumb_op_check_index("logprob_bwd", "target", target, v));
     return RUN_REAL(logprob_bwd, dlogits->data, plumb_f32(logits), plumb_f32(lse),
-                    plumb_i32(target), plumb_f32(dlogp), n, v);
+                    plumb_i32(target), plumb_f32(dlogp), n, v, cap);
 }
 
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
@@ -55,6 +64,15 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
     return b->k.sample_fwd(b->stream, plumb_i32(token), plumb_f32(logp), plumb_f32(logp_sampled),
                            plumb_f32(logits), (const double *)u->data, p,
                            work ? plumb_f32(work) : NULL, n, v);
+}
+
+/* Computes the logits of some rows: x w^T, soft-capped if cap > 0. */
+static plumb_status head_logits(struct plumb_backend *b, const struct plumb_tensor *logits,
+                                const struct plumb_tensor *x, const struct plumb_tensor *packed,
+                                float cap)
+{
+    PLUMB_TRY(plumb_op_linear_fwd(b, logits, x, packed, NULL));
+    return cap > 0.0f ? plumb_op_softcap_fwd(b, logits, cap) : PLUMB_OK;
 }
 
 /* Layout of `work` in the head functions:
@@ -86,7 +104,8 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
                                        const struct plumb_tensor *lse, const struct plumb_tensor *x,
                                        const struct plumb_tensor *packed,
                                        const struct plumb_tensor *target, int64_t v,
-                                       const struct plumb_tensor *work, int64_t head_rows)
+                                       const struct plumb_tensor *work, int64_t head_rows,
+                                       float cap)
 {
     PLUMB_TRY(plumb_op_check_rank("head_logprob_fwd", "x", x, 2, 2));
     const int64_t n = x->dim[0], c = x->dim[1];
@@ -106,7 +125,7 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
         const struct plumb_tensor lsei = plumb_view_rows(lse, i, rows);
         const struct plumb_tensor out = plumb_view_rows(logp, i, rows);
         const struct plumb_tensor logits = plumb_view_f32("logits", work->data, b->place, rows, v);
-        PLUMB_TRY(plumb_op_linear_fwd(b, &logits, &xi, packed, NULL));
+        PLUMB_TRY(head_logits(b, &logits, &xi, packed, cap));
         PLUMB_TRY(plumb_op_logprob_fwd(b, &out, &lsei, &logits, &ti));
     }
     return PLUMB_OK;
@@ -118,7 +137,7 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
                           const struct plumb_tensor *lse, const struct plumb_tensor *x,
                           const struct plumb_tensor *w, const struct plumb_tensor *packed,
                           const struct plumb_tensor *target, const struct plumb_tensor *work,
-                          int64_t head_rows, bool logits_kept)
+                          int64_t head_rows, bool logits_kept, float cap)
 {
     PLUMB_TRY(plumb_op_check_rank("head_logprob_bwd", "x", x, 2, 2));
     PLUMB_TRY(plumb_op_check_rank("head_logprob_bwd", "w", w, 2, 2));
@@ -147,8 +166,8 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
         const struct plumb_tensor dlogits = PLUMB_VIEW_(
             "dlogits", b->dtype, plumb_f32(work) + (apart ? first : 0), b->place, rows, v);
         if (i > 0 || !logits_kept)
-            PLUMB_TRY(plumb_op_linear_fwd(b, &logits, &xi, packed, NULL));
-        PLUMB_TRY(plumb_op_logprob_bwd(b, &dlogits, &logits, &lsei, &ti, &dl));
+            PLUMB_TRY(head_logits(b, &logits, &xi, packed, cap));
+        PLUMB_TRY(plumb_op_logprob_bwd(b, &dlogits, &logits, &lsei, &ti, &dl, cap));
         PLUMB_TRY(plumb_op_linear_bwd_x(b, &out, &dlogits, w, &rest, true));
         PLUMB_TRY(plumb_op_linear_bwd_w(b, dw, NULL, &dlogits, &xi, &rest));
     }

@@ -136,46 +136,53 @@ static plumb_status add_fwd(plumb_stream *s, float *y, const float *a, const flo
     struct desk d = desk_of(s);
     RUN_REAL(add_fwd, REAL_OUT(y, n), REAL_IN(a, n), REAL_IN(b, n), n);
 }
-static plumb_status rmsnorm_fwd(plumb_stream *s, float *y, float *rstd, const float *x,
-                                const float *w, int64_t n, int64_t c, float eps)
+static plumb_status scale_fwd(plumb_stream *s, float *y, const float *x, float factor, int64_t n)
 {
     struct desk d = desk_of(s);
-    RUN_REAL(rmsnorm_fwd, REAL_OUT(y, n * c), OUT(rstd, n), REAL_IN(x, n * c), IN(w, c), n, c, eps);
+    RUN_REAL(scale_fwd, REAL_OUT(y, n), REAL_IN(x, n), factor, n);
+}
+static plumb_status rmsnorm_fwd(plumb_stream *s, float *y, float *rstd, const float *x,
+                                const float *w, int64_t n, int64_t c, float eps, float shift)
+{
+    struct desk d = desk_of(s);
+    RUN_REAL(rmsnorm_fwd, REAL_OUT(y, n * c), OUT(rstd, n), REAL_IN(x, n * c), IN(w, c), n, c, eps,
+             shift);
 }
 static plumb_status rmsnorm_bwd(plumb_stream *s, float *dx, float *dw, const float *dy,
                                 const float *x, const float *w, const float *rstd, int64_t n,
-                                int64_t c)
+                                int64_t c, float shift)
 {
     struct desk d = desk_of(s);
     RUN_REAL(rmsnorm_bwd, REAL_OUT(dx, n * c), OUT(dw, c), REAL_IN(dy, n * c), REAL_IN(x, n * c),
-             IN(w, c), IN(rstd, n), n, c);
+             IN(w, c), IN(rstd, n), n, c, shift);
 }
 static plumb_status rope_fwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
-                             int64_t n, int64_t h, int64_t width)
+                             int64_t n, int64_t h, int64_t width, int64_t r)
 {
     struct desk d = desk_of(s);
-    RUN_REAL(rope_fwd, REAL_OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width),
-             IN(pos, n), n, h, width);
+    RUN_REAL(rope_fwd, REAL_OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * r), IN(pos, n),
+             n, h, width, r);
 }
 static plumb_status rope_bwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
-                             int64_t n, int64_t h, int64_t width)
+                             int64_t n, int64_t h, int64_t width, int64_t r)
 {
     struct desk d = desk_of(s);
-    RUN_REAL(rope_bwd, REAL_OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * width),
-             IN(pos, n), n, h, width);
+    RUN_REAL(rope_bwd, REAL_OUT(x, n * h * width), IN(cos_sin, rows_named(pos, n) * r), IN(pos, n),
+             n, h, width, r);
 }
-static plumb_status swiglu_fwd(plumb_stream *s, float *y, const float *gate, const float *up,
-                               int64_t n)
+static plumb_status act_fwd(plumb_stream *s, float *y, const float *gate, const float *up,
+                            int64_t n, enum plumb_activation act)
 {
     struct desk d = desk_of(s);
-    RUN_REAL(swiglu_fwd, REAL_OUT(y, n), REAL_IN(gate, n), REAL_IN(up, n), n);
+    RUN_REAL(act_fwd, REAL_OUT(y, n), REAL_IN(gate, n), REAL_IN(up, n), n, act);
 }
-static plumb_status swiglu_bwd(plumb_stream *s, float *dgate, float *dup, const float *dy,
-                               const float *gate, const float *up, int64_t n)
+static plumb_status act_bwd(plumb_stream *s, float *dgate, float *dup, const float *dy,
+                            const float *gate, const float *up, int64_t n,
+                            enum plumb_activation act)
 {
     struct desk d = desk_of(s);
-    RUN_REAL(swiglu_bwd, REAL_OUT(dgate, n), REAL_OUT(dup, n), REAL_IN(dy, n), REAL_IN(gate, n),
-             REAL_IN(up, n), n);
+    RUN_REAL(act_bwd, REAL_OUT(dgate, n), REAL_OUT(dup, n), REAL_IN(dy, n), REAL_IN(gate, n),
+             REAL_IN(up, n), n, act);
 }
 static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, int64_t out,
                                 int64_t in)
@@ -266,13 +273,18 @@ static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const 
     struct desk d = desk_of(s);
     RUN(logprob_fwd, OUT(logp, n), OUT(lse, n), IN(logits, n * v), IN(target, n), n, v);
 }
+static plumb_status softcap_fwd(plumb_stream *s, float *z, int64_t n, float cap)
+{
+    struct desk d = desk_of(s);
+    RUN(softcap_fwd, OUT(z, n), n, cap);
+}
 static plumb_status logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
                                 const float *lse, const int32_t *target, const float *dlogp,
-                                int64_t n, int64_t v)
+                                int64_t n, int64_t v, float cap)
 {
     struct desk d = desk_of(s);
     RUN_REAL(logprob_bwd, REAL_OUT(dlogits, n * v), IN(logits, n * v), IN(lse, n), IN(target, n),
-             IN(dlogp, n), n, v);
+             IN(dlogp, n), n, v, cap);
 }
 static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
                                const float *logits, const double *u,
@@ -333,12 +345,22 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     X(gather_bwd)                                                                                  \
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
+    X(scale_fwd)                                                                                   \
     X(rmsnorm_fwd)                                                                                 \
     X(rmsnorm_bwd)                                                                                 \
-    X(rope_fwd) X(rope_bwd) X(swiglu_fwd) X(swiglu_bwd) X(linear_pack) X(linear_fwd)               \
-        X(linear_bwd_x) X(linear_bwd_w) X(kv_write_fwd) X(attention_fwd) X(attention_bwd)          \
-            X(logprob_fwd) X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq) X(adamw)            \
-                X(hash_blocks)
+    X(rope_fwd)                                                                                    \
+    X(rope_bwd)                                                                                    \
+    X(act_fwd)                                                                                     \
+    X(act_bwd)                                                                                     \
+    X(linear_pack)                                                                                 \
+    X(linear_fwd)                                                                                  \
+    X(linear_bwd_x)                                                                                \
+    X(linear_bwd_w)                                                                                \
+    X(kv_write_fwd)                                                                                \
+    X(attention_fwd)                                                                               \
+    X(attention_bwd)                                                                               \
+    X(softcap_fwd)                                                                                 \
+    X(logprob_fwd) X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq) X(adamw) X(hash_blocks)
 
 void staged_table(struct plumb_kernels *t)
 {

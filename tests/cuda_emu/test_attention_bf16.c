@@ -146,6 +146,18 @@ static int64_t first_seen(const struct world *w, int64_t i)
     return window > 0 && i - start + 1 > window ? i + 1 - window : start;
 }
 
+/* The scaled and soft-capped score of a query and a key, and the slope of the cap there. */
+static double score_of(const struct world *w, const plumb_bf16 *q, const plumb_bf16 *k)
+{
+    const double s = w->shape.scale * dot(q, k, w->shape.d), cap = w->shape.cap;
+    return cap > 0.0 ? cap * tanh(s / cap) : s;
+}
+static double slope_of(const struct world *w, double score)
+{
+    const double cap = w->shape.cap;
+    return cap > 0.0 ? 1.0 - (score / cap) * (score / cap) : 1.0;
+}
+
 static void check_fwd(const struct world *w, const struct result *r)
 {
     const int64_t h = w->shape.h, hk = w->shape.hk, d = w->shape.d;
@@ -156,7 +168,7 @@ static void check_fwd(const struct world *w, const struct result *r)
             const int64_t begin = first_seen(w, i), at = (i * h + a) * d, kv = a / (h / hk);
             double max = -INFINITY, total = 0.0;
             for (int64_t j = begin; j <= i; j++) {
-                p[j] = w->shape.scale * dot(w->q + at, w->k + (j * hk + kv) * d, d);
+                p[j] = score_of(w, w->q + at, w->k + (j * hk + kv) * d);
                 max = fmax(max, p[j]);
             }
             for (int64_t j = begin; j <= i; j++)
@@ -189,10 +201,10 @@ static void check_bwd(const struct world *w, const struct result *r)
                 const plumb_bf16 *dout = w->dout + (i * h + a) * d, *o = r->o + (i * h + a) * d;
                 const plumb_bf16 *k = w->k + (j * hk + a / (h / hk)) * d;
                 const plumb_bf16 *v = w->v + (j * hk + a / (h / hk)) * d;
-                const double score = w->shape.scale * dot(w->q + (i * h + a) * d, k, d);
-                const double p = exp(score - r->lse[i * h + a]);
-                *PAIR(i, a, j) = (struct pair){p, p * (dot(dout, v, d) - dot(dout, o, d)),
-                                               p * (dot_size(dout, v, d) + dot_size(dout, o, d))};
+                const double score = score_of(w, w->q + (i * h + a) * d, k);
+                const double p = exp(score - r->lse[i * h + a]), s = p * slope_of(w, score);
+                *PAIR(i, a, j) = (struct pair){p, s * (dot(dout, v, d) - dot(dout, o, d)),
+                                               s * (dot_size(dout, v, d) + dot_size(dout, o, d))};
             }
     for (int64_t i = 0; i < w->n; i++)
         for (int64_t a = 0; a < h; a++)
@@ -443,6 +455,8 @@ static const struct {
     {.shape = {.h = 20, .hk = 1, .d = 24},
      .len = {1, 12, 34, 3}}, /* two tiles of heads when decoding */
     {.shape = {.h = 3, .hk = 3, .d = 8, .window = 1}, .len = {1, 3, 70, 2}},
+    {.shape = {.h = 4, .hk = 2, .d = 32, .cap = 1.5f}, .len = {5, 64, 90, 1}, .every_kind = true},
+    {.shape = {.h = 2, .hk = 1, .d = 256, .window = 33, .cap = 0.6f}, .len = {1, 33, 70, 2}},
     {.shape = {.h = 1, .hk = 1, .d = 16}, .len = {2, 3, 1101, 40}, .chunks = true},
     {.shape = {.h = 2, .hk = 1, .d = 8, .window = 600}, .len = {2, 3, 1101, 1}, .chunks = true},
 };
@@ -521,9 +535,10 @@ int main(int argc, char **argv)
             if (kind == RANDOM || list[i].every_kind)
                 run(i, (enum kind)kind);
         if (wanted)
-            printf("case %d: h %lld hk %lld d %lld window %lld\n", i, (long long)list[i].shape.h,
-                   (long long)list[i].shape.hk, (long long)list[i].shape.d,
-                   (long long)list[i].shape.window);
+            printf("case %d: h %lld hk %lld d %lld window %lld cap %g\n", i,
+                   (long long)list[i].shape.h, (long long)list[i].shape.hk,
+                   (long long)list[i].shape.d, (long long)list[i].shape.window,
+                   (double)list[i].shape.cap);
         fflush(stdout);
     }
     CHECK(plumb_emu_bank_conflicts() == 0);

@@ -116,22 +116,22 @@ static void use(const struct plumb_kernels *k, plumb_stream *s, struct shelf *f,
         CHECK_OK(k->accumulate(s, d, a, CELLS));
         return;
     case 1:
-        CHECK_OK(k->swiglu_fwd(s, a, b, c, CELLS));
-        CHECK_OK(k->swiglu_bwd(s, d, e, a, b, c, CELLS));
+        CHECK_OK(k->act_fwd(s, a, b, c, CELLS, PLUMB_ACT_SILU));
+        CHECK_OK(k->act_bwd(s, d, e, a, b, c, CELLS, PLUMB_ACT_SILU));
         return;
     case 2:
-        CHECK_OK(k->rmsnorm_fwd(s, a, f->x[4], b, c, ROWS, WIDTH, 1e-5f));
-        CHECK_OK(k->rmsnorm_bwd(s, d, b, a, a, c, f->x[4], ROWS, WIDTH));
+        CHECK_OK(k->rmsnorm_fwd(s, a, f->x[4], b, c, ROWS, WIDTH, 1e-5f, 0));
+        CHECK_OK(k->rmsnorm_bwd(s, d, b, a, a, c, f->x[4], ROWS, WIDTH, 0));
         return;
     case 3:
-        CHECK_OK(k->rope_fwd(s, a, b, index, ROWS, 1, WIDTH - 4));
+        CHECK_OK(k->rope_fwd(s, a, b, index, ROWS, 1, WIDTH - 4, WIDTH - 4));
         return;
     case 4:
         CHECK_OK(k->gather_fwd(s, a, b, index, ROWS, WIDTH));
         CHECK_OK(k->gather_bwd(s, c, a, index, ROWS, WIDTH, ROWS));
         return;
     case 5:
-        CHECK_OK(k->logprob_bwd(s, d, a, f->x[1], index, f->x[2], ROWS, WIDTH));
+        CHECK_OK(k->logprob_bwd(s, d, a, f->x[1], index, f->x[2], ROWS, WIDTH, 0));
         return;
     default:
         CHECK_OK(k->adamw(s, a, b, c, d, CELLS, &p));

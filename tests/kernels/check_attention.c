@@ -23,10 +23,10 @@ struct scene {
 };
 
 static struct world world_of(struct check *c, int64_t h, int64_t hk, int64_t d, int64_t window,
-                             enum kind kind)
+                             float cap, enum kind kind)
 {
     static const int64_t len[SEQS] = {1, 33, 75, 32};
-    struct world w = {.shape = {h, hk, d, 1.0f / sqrtf((float)d), window}};
+    struct world w = {.shape = {h, hk, d, 1.0f / sqrtf((float)d), cap, window}};
     for (int i = 0; i < SEQS; i++) {
         w.start[i] = w.n;
         w.len[i] = len[i];
@@ -152,8 +152,10 @@ static void mixed(struct check *c, const struct world *w, const float *want_o,
 
 static const struct {
     int64_t h, hk, d, window;
-} shape[] = {{1, 1, 16, 0}, {2, 2, 64, 0},  {6, 2, 12, 0}, {4, 1, 20, 40},
-             {3, 3, 33, 5}, {8, 1, 128, 0}, {2, 1, 2, 1},  {2, 1, 160, 50}};
+    float cap;
+} shape[] = {{1, 1, 16, 0, 0},    {2, 2, 64, 0, 0},  {6, 2, 12, 0, 0},    {4, 1, 20, 40, 0},
+             {3, 3, 33, 5, 0},    {8, 1, 128, 0, 0}, {2, 1, 2, 1, 0},     {2, 1, 160, 50, 0},
+             {6, 2, 12, 0, 1.5f}, {2, 1, 20, 7, 4},  {4, 2, 64, 0, 0.7f}, {2, 1, 96, 0, 5}};
 #define EACH(i, list) for (size_t i = 0; i < sizeof(list) / sizeof(*(list)); i++)
 
 void check_kv_write_fwd(struct check *c)
@@ -161,7 +163,7 @@ void check_kv_write_fwd(struct check *c)
     EACH(i, shape)
     {
         const int64_t hk = shape[i].hk, d = shape[i].d, width = hk * d;
-        const struct world w = world_of(c, shape[i].h, hk, d, 0, RANDOM);
+        const struct world w = world_of(c, shape[i].h, hk, d, 0, 0.0f, RANDOM);
         check_at(c, "hk %lld d %lld", (long long)hk, (long long)d);
         struct scene s = training(c, &w);
         float *kc = check_out(c, PAGES * width * PAGE), *vc = check_out(c, PAGES * width * PAGE);
@@ -184,9 +186,11 @@ void check_attention_fwd(struct check *c)
         const int64_t h = shape[i].h, d = shape[i].d;
         if (kind != RANDOM && d > SMALL)
             continue;
-        check_at(c, "h %lld hk %lld d %lld window %lld kind %d", (long long)h,
-                 (long long)shape[i].hk, (long long)d, (long long)shape[i].window, kind);
-        const struct world w = world_of(c, h, shape[i].hk, d, shape[i].window, (enum kind)kind);
+        check_at(c, "h %lld hk %lld d %lld window %lld cap %g kind %d", (long long)h,
+                 (long long)shape[i].hk, (long long)d, (long long)shape[i].window,
+                 (double)shape[i].cap, kind);
+        const struct world w =
+            world_of(c, h, shape[i].hk, d, shape[i].window, shape[i].cap, (enum kind)kind);
         struct scene s = training(c, &w);
         float *o = check_out(c, w.n * h * d), *lse = check_out(c, w.n * h);
         float *want = check_out(c, w.n * h * d), *want_lse = check_out(c, w.n * h);
@@ -215,7 +219,7 @@ void check_attention_work_count(struct check *c)
 {
     EACH(i, shape)
     {
-        const struct plumb_attn_shape s = {shape[i].h, shape[i].hk, shape[i].d, 1.0f, 0};
+        const struct plumb_attn_shape s = {shape[i].h, shape[i].hk, shape[i].d, 1.0f, 0, 0};
         CHECKF(c->k.attention_work_count(99, &s, c->threads) <=
                    c->k.attention_work_count(100, &s, c->threads),
                "%s", c->at);
@@ -231,9 +235,10 @@ void check_attention_bwd(struct check *c)
         const int64_t h = shape[i].h, hk = shape[i].hk, d = shape[i].d;
         if (kind != RANDOM && d > SMALL)
             continue;
-        check_at(c, "h %lld hk %lld d %lld window %lld kind %d", (long long)h, (long long)hk,
-                 (long long)d, (long long)shape[i].window, kind);
-        const struct world w = world_of(c, h, hk, d, shape[i].window, (enum kind)kind);
+        check_at(c, "h %lld hk %lld d %lld window %lld cap %g kind %d", (long long)h, (long long)hk,
+                 (long long)d, (long long)shape[i].window, (double)shape[i].cap, kind);
+        const struct world w =
+            world_of(c, h, hk, d, shape[i].window, shape[i].cap, (enum kind)kind);
         struct scene s = training(c, &w);
         const float *dout = check_in(c, w.n * h * d, RANDOM);
         float *o = check_out(c, w.n * h * d), *lse = check_out(c, w.n * h);

@@ -96,6 +96,25 @@ void check_add_fwd(struct check *c)
     }
 }
 
+void check_scale_fwd(struct check *c)
+{
+    EACH(a, counts)
+    {
+        const int64_t n = counts[a];
+        check_at(c, "n %lld", (long long)n);
+        const float *x = check_in(c, n, RANDOM);
+        float *y = check_out(c, n), *want = check_out(c, n), *in_place = check_twin(c, x, n);
+        CHECK_OK(c->k.scale_fwd(c->s, y, x, 1.7f, n));
+        CHECK_OK(c->k.scale_fwd(c->s, in_place, in_place, 1.7f, n));
+        CHECK_OK(c->ref.scale_fwd(NULL, want, x, 1.7f, n));
+        CHECKF(want[n / 2] == 1.7f * x[n / 2], "%s", c->at);
+        check_round(c, want, n);
+        check_same(c, "y", y, want, n * 4);
+        check_same(c, "y = x", in_place, want, n * 4);
+        check_done(c);
+    }
+}
+
 void check_accumulate(struct check *c)
 {
     EACH(a, counts)
@@ -113,11 +132,11 @@ void check_accumulate(struct check *c)
 }
 
 static void rmsnorm_alone(struct check *c, const float *y, const float *rstd, const float *x,
-                          const float *w, int64_t n, int64_t width, float eps)
+                          const float *w, int64_t n, int64_t width, float eps, float shift)
 {
     float *alone = check_out(c, width), *r = check_out(c, 1);
     for (int64_t i = 0; i < n; i++) {
-        CHECK_OK(c->k.rmsnorm_fwd(c->s, alone, r, x + i * width, w, 1, width, eps));
+        CHECK_OK(c->k.rmsnorm_fwd(c->s, alone, r, x + i * width, w, 1, width, eps, shift));
         check_same(c, "row alone", alone, y + i * width, width * 4);
         check_same(c, "rstd alone", r, rstd + i, 4);
     }
@@ -129,17 +148,17 @@ void check_rmsnorm_fwd(struct check *c)
     EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t n = rows_of[a], w = columns_of[b];
-        const float eps = kind == TINY ? 1e-26f : 1e-5f;
+        const float eps = kind == TINY ? 1e-26f : 1e-5f, shift = a % 2 ? 1.0f : 0.0f;
         check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
         const float *x = check_in(c, n * w, (enum kind)kind), *g = check_in(c, w, RANDOM);
         float *y = check_out(c, n * w), *rstd = check_out(c, n);
         float *want = check_out(c, n * w), *want_r = check_out(c, n);
-        CHECK_OK(c->k.rmsnorm_fwd(c->s, y, rstd, x, g, n, w, eps));
-        CHECK_OK(c->ref.rmsnorm_fwd(NULL, want, want_r, x, g, n, w, eps));
+        CHECK_OK(c->k.rmsnorm_fwd(c->s, y, rstd, x, g, n, w, eps, shift));
+        CHECK_OK(c->ref.rmsnorm_fwd(NULL, want, want_r, x, g, n, w, eps, shift));
         check_stored(c, "y", y, want, n * w, 2e-6, 0.0);
         check_close(c, "rstd", rstd, want_r, n, 1e-6, 0.0);
         check_digest(c, y, n * w * 4);
-        rmsnorm_alone(c, y, rstd, x, g, n, w, eps);
+        rmsnorm_alone(c, y, rstd, x, g, n, w, eps, shift);
         check_done(c);
     }
 }
@@ -149,16 +168,17 @@ void check_rmsnorm_bwd(struct check *c)
     EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t n = rows_of[a], w = columns_of[b];
+        const float shift = a % 2 ? 1.0f : 0.0f;
         check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
         const float *x = check_in(c, n * w, (enum kind)kind), *g = check_in(c, w, RANDOM);
         const float *dy = check_in(c, n * w, RANDOM);
         float *y = check_out(c, n * w), *rstd = check_out(c, n);
-        CHECK_OK(c->ref.rmsnorm_fwd(NULL, y, rstd, x, g, n, w, 1e-5f));
+        CHECK_OK(c->ref.rmsnorm_fwd(NULL, y, rstd, x, g, n, w, 1e-5f, shift));
         check_freeze(c, rstd);
         float *dx = check_inout(c, n * w, RANDOM), *want = check_twin(c, dx, n * w);
         float *dw = check_inout(c, w, RANDOM), *want_w = check_twin(c, dw, w);
-        CHECK_OK(c->k.rmsnorm_bwd(c->s, dx, dw, dy, x, g, rstd, n, w));
-        CHECK_OK(c->ref.rmsnorm_bwd(NULL, want, want_w, dy, x, g, rstd, n, w));
+        CHECK_OK(c->k.rmsnorm_bwd(c->s, dx, dw, dy, x, g, rstd, n, w, shift));
+        CHECK_OK(c->ref.rmsnorm_bwd(NULL, want, want_w, dy, x, g, rstd, n, w, shift));
         check_stored(c, "dx", dx, want, n * w, 1e-5, 2e-6);
         check_close(c, "dw", dw, want_w, w, 1e-5, 2e-6);
         check_digest(c, dx, n * w * 4);
@@ -172,19 +192,22 @@ static void check_rope(struct check *c, plumb_rope_fwd_fn *k, plumb_rope_fwd_fn 
     static const int64_t size[] = {2, 4, 14, 16, 34, 64, 130};
     EACH(a, rows_of) EACH(b, size) for (int64_t h = 1; h < 4; h += 2)
     {
-        const int64_t n = rows_of[a], d = size[b];
-        check_at(c, "n %lld h %lld d %lld", (long long)n, (long long)h, (long long)d);
-        const float *table = check_in(c, 40 * d, RANDOM);
+        const int64_t n = rows_of[a], d = size[b], r = h == 1 ? d : size[b / 2];
+        check_at(c, "n %lld h %lld d %lld r %lld", (long long)n, (long long)h, (long long)d,
+                 (long long)r);
+        const float *table = check_in(c, 40 * r, RANDOM);
         const int32_t *pos = check_index(c, n, 40);
         const float *before = check_in(c, n * h * d, RANDOM);
         float *x = check_twin(c, before, n * h * d), *want = check_twin(c, before, n * h * d);
-        CHECK_OK(k(c->s, x, table, pos, n, h, d));
-        CHECK_OK(ref(NULL, want, table, pos, n, h, d));
+        CHECK_OK(k(c->s, x, table, pos, n, h, d, r));
+        CHECK_OK(ref(NULL, want, table, pos, n, h, d, r));
         check_stored(c, "x", x, want, n * h * d, 1e-6, 1e-6);
         check_digest(c, x, n * h * d * 4);
+        for (int64_t i = 0; i < n * h; i++)
+            check_same(c, "other columns", x + i * d + r, before + i * d + r, (d - r) * 4);
         float *alone = check_twin(c, before, n * h * d);
         for (int64_t i = n - 1; i >= 0; i--)
-            CHECK_OK(k(c->s, alone + i * h * d, table, pos + i, 1, h, d));
+            CHECK_OK(k(c->s, alone + i * h * d, table, pos + i, 1, h, d, r));
         check_same(c, "rows alone", alone, x, n * h * d * 4);
         check_done(c);
     }
@@ -197,7 +220,7 @@ void check_rope_fwd(struct check *c)
     float x[4] = {1, 2, 3, 4};
     const float table[4] = {0, 0, 1, 1}, want[4] = {-3, -4, 1, 2};
     const int32_t pos = 0;
-    CHECK_OK(c->k.rope_fwd(c->s, x, table, &pos, 1, 1, 4));
+    CHECK_OK(c->k.rope_fwd(c->s, x, table, &pos, 1, 1, 4, 4));
     check_same(c, "quarter turn", x, want, sizeof(x));
 }
 
@@ -206,48 +229,62 @@ void check_rope_bwd(struct check *c)
     check_rope(c, c->k.rope_bwd, c->ref.rope_bwd);
 }
 
-void check_swiglu_fwd(struct check *c)
+/* Every activation, gated (form 2 kind + 1) and plain (form 2 kind). */
+enum { FORMS = 2 * (PLUMB_ACT_GELU_TANH + 1) };
+
+void check_act_fwd(struct check *c)
 {
     c->huge = 80.0f;
-    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    EACH(a, counts) for (int at = 0; at < KINDS * FORMS; at++)
     {
+        const int kind = at % KINDS, form = at / KINDS;
         const int64_t n = counts[a];
-        check_at(c, "n %lld kind %d", (long long)n, kind);
-        const float *g = check_in(c, n, (enum kind)kind), *u = check_in(c, n, RANDOM);
+        const enum plumb_activation act = (enum plumb_activation)(form / 2);
+        check_at(c, "n %lld kind %d form %d", (long long)n, kind, form);
+        const float *g = check_in(c, n, (enum kind)kind);
+        const float *u = form % 2 ? check_in(c, n, RANDOM) : NULL;
         float *y = check_out(c, n), *want = check_out(c, n), *alone = check_out(c, n);
-        CHECK_OK(c->k.swiglu_fwd(c->s, y, g, u, n));
-        CHECK_OK(c->ref.swiglu_fwd(NULL, want, g, u, n));
-        check_stored(c, "y", y, want, n, 1e-6, 0.0);
+        CHECK_OK(c->k.act_fwd(c->s, y, g, u, n, act));
+        CHECK_OK(c->ref.act_fwd(NULL, want, g, u, n, act));
+        /* far below 0, GELU is tiny and its error is that of the exponent */
+        const bool silu = act == PLUMB_ACT_SILU;
+        check_stored(c, "y", y, want, n, silu ? 1e-6 : 2e-6, silu ? 0.0 : 1e-9);
         check_digest(c, y, n * 4);
         for (int64_t i = 0; i < n; i += i < 40 ? 1 : 997)
-            CHECK_OK(c->k.swiglu_fwd(c->s, alone + i, g + i, u + i, 1));
+            CHECK_OK(c->k.act_fwd(c->s, alone + i, g + i, u ? u + i : NULL, 1, act));
         for (int64_t i = 0; i < n; i += i < 40 ? 1 : 997)
             check_same(c, "alone", alone + i, y + i, 4);
         check_done(c);
     }
 }
 
-void check_swiglu_bwd(struct check *c)
+void check_act_bwd(struct check *c)
 {
     c->huge = 60.0f;
-    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    EACH(a, counts) for (int at = 0; at < KINDS * FORMS; at++)
     {
+        const int kind = at % KINDS, form = at / KINDS;
         const int64_t n = counts[a];
-        check_at(c, "n %lld kind %d", (long long)n, kind);
-        const float *g = check_in(c, n, (enum kind)kind), *u = check_in(c, n, RANDOM);
+        const bool gated = form % 2;
+        const enum plumb_activation act = (enum plumb_activation)(form / 2);
+        check_at(c, "n %lld kind %d form %d", (long long)n, kind, form);
+        const float *g = check_in(c, n, (enum kind)kind);
+        const float *u = gated ? check_in(c, n, RANDOM) : NULL;
         const float *dy = check_in(c, n, RANDOM);
-        float *dg = check_out(c, n), *du = check_out(c, n);
-        float *want_g = check_out(c, n), *want_u = check_out(c, n);
-        float *same_g = check_twin(c, g, n), *same_u = check_twin(c, u, n);
-        CHECK_OK(c->k.swiglu_bwd(c->s, dg, du, dy, g, u, n));
-        CHECK_OK(c->ref.swiglu_bwd(NULL, want_g, want_u, dy, g, u, n));
-        CHECK_OK(c->k.swiglu_bwd(c->s, same_g, same_u, dy, same_g, same_u, n));
+        float *dg = check_out(c, n), *du = gated ? check_out(c, n) : NULL;
+        float *want_g = check_out(c, n), *want_u = gated ? check_out(c, n) : NULL;
+        float *same_g = check_twin(c, g, n), *same_u = gated ? check_twin(c, u, n) : NULL;
+        CHECK_OK(c->k.act_bwd(c->s, dg, du, dy, g, u, n, act));
+        CHECK_OK(c->ref.act_bwd(NULL, want_g, want_u, dy, g, u, n, act));
+        CHECK_OK(c->k.act_bwd(c->s, same_g, same_u, dy, same_g, same_u, n, act));
         check_stored(c, "dgate", dg, want_g, n, 1e-5, 1e-6);
-        check_stored(c, "dup", du, want_u, n, 1e-6, 1e-9);
         check_same(c, "dgate in place", same_g, dg, n * 4);
-        check_same(c, "dup in place", same_u, du, n * 4);
         check_digest(c, dg, n * 4);
-        check_digest(c, du, n * 4);
+        if (gated) {
+            check_stored(c, "dup", du, want_u, n, act == PLUMB_ACT_SILU ? 1e-6 : 2e-6, 1e-9);
+            check_same(c, "dup in place", same_u, du, n * 4);
+            check_digest(c, du, n * 4);
+        }
         check_done(c);
     }
 }

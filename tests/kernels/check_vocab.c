@@ -7,6 +7,29 @@
 static const int64_t rows_of[] = {1, 9}, vocabulary[] = {1, 2, 15, 16, 63, 65, 513, 5003};
 #define EACH(i, list) for (size_t i = 0; i < sizeof(list) / sizeof(*(list)); i++)
 
+void check_softcap_fwd(struct check *c)
+{
+    static const int64_t counts[] = {1, 15, 16, 17, 1000, 70000};
+    c->huge = 1e6f;
+    EACH(a, counts) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = counts[a];
+        const float cap = a % 2 ? 30.0f : 0.7f;
+        check_at(c, "n %lld kind %d", (long long)n, kind);
+        const float *z = check_in(c, n, (enum kind)kind);
+        float *y = check_twin(c, z, n), *want = check_twin(c, z, n), *alone = check_twin(c, z, n);
+        CHECK_OK(c->k.softcap_fwd(c->s, y, n, cap));
+        CHECK_OK(c->ref.softcap_fwd(NULL, want, n, cap));
+        check_close(c, "z", y, want, n, 1e-6, 0.0);
+        check_digest(c, y, n * 4);
+        for (int64_t i = 0; i < n; i += i < 40 ? 1 : 997) {
+            CHECK_OK(c->k.softcap_fwd(c->s, alone + i, 1, cap));
+            check_same(c, "alone", alone + i, y + i, 4);
+        }
+        check_done(c);
+    }
+}
+
 void check_logprob_fwd(struct check *c)
 {
     c->huge = 300.0f;
@@ -36,22 +59,26 @@ void check_logprob_fwd(struct check *c)
 void check_logprob_bwd(struct check *c)
 {
     c->huge = 50.0f;
-    EACH(a, rows_of) EACH(b, vocabulary) for (int kind = 0; kind < KINDS; kind++)
+    EACH(a, rows_of) EACH(b, vocabulary) for (int kind = 0; kind < 2 * KINDS; kind++)
     {
         const int64_t n = rows_of[a], v = vocabulary[b];
         check_at(c, "n %lld v %lld kind %d", (long long)n, (long long)v, kind);
-        float *z = check_inout(c, n * v, (enum kind)kind), *want = check_twin(c, z, n * v);
+        const float cap = kind < KINDS ? 0.0f : 20.0f;
+        float *z = check_inout(c, n * v, (enum kind)(kind % KINDS));
+        if (cap > 0.0f)
+            CHECK_OK(c->ref.softcap_fwd(NULL, z, n * v, cap));
+        float *want = check_twin(c, z, n * v);
         const int32_t *target = check_index(c, n, v);
         const float *dlogp = check_in(c, n, RANDOM);
         float *logp = check_out(c, n), *lse = check_out(c, n), *dz = check_out(c, n * v);
         CHECK_OK(c->ref.logprob_fwd(NULL, logp, lse, z, target, n, v));
         check_freeze(c, lse);
-        CHECK_OK(c->k.logprob_bwd(c->s, dz, z, lse, target, dlogp, n, v));
-        CHECK_OK(c->ref.logprob_bwd(NULL, want, want, lse, target, dlogp, n, v));
+        CHECK_OK(c->k.logprob_bwd(c->s, dz, z, lse, target, dlogp, n, v, cap));
+        CHECK_OK(c->ref.logprob_bwd(NULL, want, want, lse, target, dlogp, n, v, cap));
         check_stored(c, "dlogits", dz, want, n * v, 2e-6, 1e-7);
         check_digest(c, dz, n * v * 4);
         if (!c->narrow_out) {
-            CHECK_OK(c->k.logprob_bwd(c->s, z, z, lse, target, dlogp, n, v));
+            CHECK_OK(c->k.logprob_bwd(c->s, z, z, lse, target, dlogp, n, v, cap));
             check_same(c, "in place", z, dz, n * v * 4);
         }
         check_done(c);

@@ -73,8 +73,8 @@ static void check_rmsnorm(const char *isa, const struct plumb_kernels *k,
     float *dy = values(ROWS * C, -0.2f, 1, 5), *x = values(ROWS * C, -0.2f, 1, 6);
     float *w = values(C, 0.5f, 1, 7), *rstd = values(ROWS, 0.5f, 1, 8);
     float *dx = array(ROWS * C), *dw = array(C), *want_x = array(ROWS * C), *want_w = array(C);
-    CHECK_OK(ref->rmsnorm_bwd(NULL, want_x, want_w, dy, x, w, rstd, ROWS, C));
-    CHECK_OK(k->rmsnorm_bwd(NULL, dx, dw, dy, x, w, rstd, ROWS, C));
+    CHECK_OK(ref->rmsnorm_bwd(NULL, want_x, want_w, dy, x, w, rstd, ROWS, C, 0));
+    CHECK_OK(k->rmsnorm_bwd(NULL, dx, dw, dy, x, w, rstd, ROWS, C, 0));
     close_to(isa, "rmsnorm dw", dw, want_w, C, 2e-7);
     free(dy), free(x), free(w), free(rstd), free(dx), free(dw), free(want_x), free(want_w);
 }
@@ -90,7 +90,7 @@ static void check_attention(const char *isa, const struct plumb_kernels *k,
     for (int i = 0; i < PAGES; i++)
         page[i] = i;
     const struct plumb_rows rows = {N, 1, PAGES, seq, pos, page};
-    const struct plumb_attn_shape shape = {H, 1, D, 0.25f, 0};
+    const struct plumb_attn_shape shape = {H, 1, D, 0.25f, 0, 0};
     float *q = values(N * H * D, 0, 1, 9), *key = values(N * D, 0, 1, 10);
     float *value = values(N * D, 0, 1, 11), *dout = values(N * H * D, 0, 1, 12);
     float *kc = array(N * D), *vc = array(N * D), *o = array(N * H * D), *lse = array(N * H);

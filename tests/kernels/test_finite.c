@@ -64,18 +64,18 @@ static void subtract(float *x, const float *before, int64_t n)
 }
 
 struct norm {
-    float x[5 * 9], w[9];
+    float x[5 * 9], w[9], shift;
 };
 static double norm_loss(const struct problem *p)
 {
     const struct norm *a = p->arg;
     float y[45], rstd[5];
-    CHECK_OK(p->k.rmsnorm_fwd(NULL, y, rstd, a->x, a->w, 5, 9, 1e-2f));
+    CHECK_OK(p->k.rmsnorm_fwd(NULL, y, rstd, a->x, a->w, 5, 9, 1e-2f, a->shift));
     return weigh(p, y, 45);
 }
-static void test_rmsnorm(struct problem *p)
+static void test_rmsnorm(struct problem *p, float shift)
 {
-    struct norm a;
+    struct norm a = {.shift = shift};
     float y[45], rstd[5], dx[45], dw[9], dx0[45], dw0[9];
     p->arg = &a;
     random_fill(p, a.x, 45);
@@ -85,8 +85,8 @@ static void test_rmsnorm(struct problem *p)
     random_fill(p, dw0, 9);
     memcpy(dx, dx0, sizeof(dx));
     memcpy(dw, dw0, sizeof(dw));
-    CHECK_OK(p->k.rmsnorm_fwd(NULL, y, rstd, a.x, a.w, 5, 9, 1e-2f));
-    CHECK_OK(p->k.rmsnorm_bwd(NULL, dx, dw, p->coef, a.x, a.w, rstd, 5, 9));
+    CHECK_OK(p->k.rmsnorm_fwd(NULL, y, rstd, a.x, a.w, 5, 9, 1e-2f, shift));
+    CHECK_OK(p->k.rmsnorm_bwd(NULL, dx, dw, p->coef, a.x, a.w, rstd, 5, 9, shift));
     subtract(dx, dx0, 45);
     subtract(dw, dw0, 9);
     compare(p, "rmsnorm dx", norm_loss, a.x, dx, 45);
@@ -96,49 +96,60 @@ static void test_rmsnorm(struct problem *p)
 struct rope {
     float x[3 * 2 * 6], table[8 * 6];
     int32_t pos[3];
+    int64_t r;
 };
 static double rope_loss(const struct problem *p)
 {
     const struct rope *a = p->arg;
     float y[36];
     memcpy(y, a->x, sizeof(y));
-    CHECK_OK(p->k.rope_fwd(NULL, y, a->table, a->pos, 3, 2, 6));
+    CHECK_OK(p->k.rope_fwd(NULL, y, a->table, a->pos, 3, 2, 6, a->r));
     return weigh(p, y, 36);
 }
-static void test_rope(struct problem *p)
+static void test_rope(struct problem *p, int64_t r)
 {
-    struct rope a = {.pos = {0, 7, 3}};
+    struct rope a = {.pos = {0, 7, 3}, .r = r};
     float dx[36];
     p->arg = &a;
     random_fill(p, a.x, 36);
     random_fill(p, a.table, 48);
     random_fill(p, p->coef, 36);
     memcpy(dx, p->coef, sizeof(dx));
-    CHECK_OK(p->k.rope_bwd(NULL, dx, a.table, a.pos, 3, 2, 6));
+    CHECK_OK(p->k.rope_bwd(NULL, dx, a.table, a.pos, 3, 2, 6, r));
     compare(p, "rope dx", rope_loss, a.x, dx, 36);
 }
 
 struct glu {
     float gate[20], up[20];
+    enum plumb_activation act;
+    bool gated;
 };
 static double glu_loss(const struct problem *p)
 {
     const struct glu *a = p->arg;
     float y[20];
-    CHECK_OK(p->k.swiglu_fwd(NULL, y, a->gate, a->up, 20));
+    CHECK_OK(p->k.act_fwd(NULL, y, a->gate, a->gated ? a->up : NULL, 20, a->act));
     return weigh(p, y, 20);
 }
-static void test_swiglu(struct problem *p)
+static void test_act(struct problem *p)
 {
-    struct glu a;
-    float dgate[20], dup[20];
-    p->arg = &a;
-    random_fill(p, a.gate, 20);
-    random_fill(p, a.up, 20);
-    random_fill(p, p->coef, 20);
-    CHECK_OK(p->k.swiglu_bwd(NULL, dgate, dup, p->coef, a.gate, a.up, 20));
-    compare(p, "swiglu dgate", glu_loss, a.gate, dgate, 20);
-    compare(p, "swiglu dup", glu_loss, a.up, dup, 20);
+    static const char *const name[] = {"silu dgate", "gelu dgate", "gelu_tanh dgate"};
+    for (int kind = PLUMB_ACT_SILU; kind <= PLUMB_ACT_GELU_TANH; kind++)
+        for (int gated = 0; gated < 2; gated++) {
+            struct glu a = {.act = (enum plumb_activation)kind, .gated = gated};
+            float dgate[20], dup[20];
+            p->arg = &a;
+            random_fill(p, a.gate, 20);
+            for (int i = 0; i < 20; i++)
+                a.gate[i] *= 3.0f;
+            random_fill(p, a.up, 20);
+            random_fill(p, p->coef, 20);
+            CHECK_OK(p->k.act_bwd(NULL, dgate, gated ? dup : NULL, p->coef, a.gate,
+                                  gated ? a.up : NULL, 20, a.act));
+            compare(p, name[kind], glu_loss, a.gate, dgate, 20);
+            if (gated)
+                compare(p, "dup", glu_loss, a.up, dup, 20);
+        }
 }
 
 struct linear {
@@ -193,26 +204,33 @@ static void test_gather(struct problem *p)
 }
 
 struct vocab {
-    float z[3 * 11];
+    float z[3 * 11], cap;
     int32_t target[3];
 };
+static void capped(const struct problem *p, const struct vocab *a, float *z)
+{
+    memcpy(z, a->z, sizeof(a->z));
+    if (a->cap > 0.0f)
+        CHECK_OK(p->k.softcap_fwd(NULL, z, 33, a->cap));
+}
 static double vocab_loss(const struct problem *p)
 {
     const struct vocab *a = p->arg;
-    float logp[3], lse[3];
-    CHECK_OK(p->k.logprob_fwd(NULL, logp, lse, a->z, a->target, 3, 11));
+    float logp[3], lse[3], z[33];
+    capped(p, a, z);
+    CHECK_OK(p->k.logprob_fwd(NULL, logp, lse, z, a->target, 3, 11));
     return weigh(p, logp, 3);
 }
-static void test_logprob(struct problem *p)
+static void test_logprob(struct problem *p, float cap)
 {
-    struct vocab a = {.target = {0, 10, 4}};
+    struct vocab a = {.target = {0, 10, 4}, .cap = cap};
     float logp[3], lse[3], dz[33];
     p->arg = &a;
     random_fill(p, a.z, 33);
     random_fill(p, p->coef, 3);
-    memcpy(dz, a.z, sizeof(dz));
-    CHECK_OK(p->k.logprob_fwd(NULL, logp, lse, a.z, a.target, 3, 11));
-    CHECK_OK(p->k.logprob_bwd(NULL, dz, dz, lse, a.target, p->coef, 3, 11));
+    capped(p, &a, dz);
+    CHECK_OK(p->k.logprob_fwd(NULL, logp, lse, dz, a.target, 3, 11));
+    CHECK_OK(p->k.logprob_bwd(NULL, dz, dz, lse, a.target, p->coef, 3, 11, cap));
     compare(p, "logprob dlogits", vocab_loss, a.z, dz, 33);
 }
 
@@ -237,7 +255,7 @@ static double attention_loss(const struct problem *p)
     attend(p, &a, o, lse);
     return weigh(p, o, N * H * D);
 }
-static void test_attention(struct problem *p, int64_t window)
+static void test_attention(struct problem *p, int64_t window, float cap)
 {
     struct attention *a = calloc(1, sizeof(*a));
     CHECK(a);
@@ -248,7 +266,7 @@ static void test_attention(struct problem *p, int64_t window)
     }
     a->page[0] = 2, a->page[1] = 0, a->page[2] = 1, a->page[3] = 0;
     a->rows = (struct plumb_rows){N, 2, 2, a->seq, a->pos, a->page};
-    a->shape = (struct plumb_attn_shape){H, HK, D, 0.8f, window};
+    a->shape = (struct plumb_attn_shape){H, HK, D, 0.8f, cap, window};
     p->arg = a;
     random_fill(p, a->q, N * H * D);
     random_fill(p, a->k, N * HK * D);
@@ -258,12 +276,21 @@ static void test_attention(struct problem *p, int64_t window)
     CHECK(p->k.attention_work_count(N, &a->shape, 1) <= 1);
     CHECK_OK(p->k.attention_bwd(NULL, dq, dk, dv, p->coef, o, lse, a->q, a->kc, a->vc, work,
                                 &a->rows, &a->shape));
-    compare(p, window ? "attention dq, window" : "attention dq", attention_loss, a->q, dq,
-            N * H * D);
-    compare(p, window ? "attention dk, window" : "attention dk", attention_loss, a->k, dk,
-            N * HK * D);
-    compare(p, window ? "attention dv, window" : "attention dv", attention_loss, a->v, dv,
-            N * HK * D);
+    compare(p,
+            window       ? "attention dq, window"
+            : cap > 0.0f ? "attention dq, cap"
+                         : "attention dq",
+            attention_loss, a->q, dq, N * H * D);
+    compare(p,
+            window       ? "attention dk, window"
+            : cap > 0.0f ? "attention dk, cap"
+                         : "attention dk",
+            attention_loss, a->k, dk, N * HK * D);
+    compare(p,
+            window       ? "attention dv, window"
+            : cap > 0.0f ? "attention dv, cap"
+                         : "attention dv",
+            attention_loss, a->v, dv, N * HK * D);
     free(a);
 }
 
@@ -274,13 +301,17 @@ int main(void)
     p->r.s = 99;
     plumb_kernels_init_ref(&p->k);
     test_gather(p);
-    test_rmsnorm(p);
-    test_rope(p);
-    test_swiglu(p);
+    test_rmsnorm(p, 0.0f);
+    test_rmsnorm(p, 1.0f);
+    test_rope(p, 6);
+    test_rope(p, 2);
+    test_act(p);
     test_linear(p);
-    test_logprob(p);
-    test_attention(p, 0);
-    test_attention(p, 4);
+    test_logprob(p, 0.0f);
+    test_logprob(p, 0.7f);
+    test_attention(p, 0, 0.0f);
+    test_attention(p, 4, 0.0f);
+    test_attention(p, 0, 1.5f);
     free(p);
     return 0;
 }

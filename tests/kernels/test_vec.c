@@ -9,7 +9,7 @@
 #include "vec_probe.h"
 
 enum { OUT = (VEC_PROBE_RESULTS + 1) * 16 };
-enum { ADD, SUB, MUL, DIV, SQRT, FMA, MAX, MIN, EXP, SUM, LOAD_N, LOAD_FILL, HMAX, STORE_N };
+enum { ADD, SUB, MUL, DIV, SQRT, FMA, MAX, MIN, EXP, SUM, LOAD_N, LOAD_FILL, HMAX, TANH, STORE_N };
 
 static vec_probe_fn *probe_of(const char *isa)
 {
@@ -80,6 +80,7 @@ static void check_against_scalar(const char *isa, vec_probe_fn *probe)
                                   [LOAD_N] = i < n ? x[i] : 0.0f,
                                   [LOAD_FILL] = i < n ? x[i] : -7.5f,
                                   [HMAX] = out[16 * HMAX + i],
+                                  [TANH] = out[16 * TANH + i],
                                   [STORE_N] = i < n ? x[i] : 123.0f};
             for (int q = 0; q <= VEC_PROBE_RESULTS; q++)
                 CHECKF(same(out[16 * q + i], want[q]), "%s: result %d lane %d of %d: %a, not %a",
@@ -134,6 +135,43 @@ static void check_exp(const char *isa, vec_probe_fn *probe)
     CHECK(exp_of(probe, -100.0f) > 0.0f);
 }
 
+static float tanh_of(vec_probe_fn *probe, float x)
+{
+    float a[16], out[OUT];
+    for (int i = 0; i < 16; i++)
+        a[i] = x;
+    probe(out, a, a, a, 16);
+    return out[16 * TANH];
+}
+
+/* Small arguments of both signs down to 1e-30, and all up to 12, where tanh is 1. */
+static void check_tanh(const char *isa, vec_probe_fn *probe)
+{
+    double most = 0;
+    float x[16], out[OUT];
+    for (int64_t k = 0; k < 400000; k += 16) {
+        for (int i = 0; i < 16; i++) {
+            const double t = (double)(k + i) / 400000.0;
+            x[i] = (float)(k % 32 ? 24.0 * t - 12.0 : (i % 2 ? 1.0 : -1.0) * pow(10.0, -30.0 * t));
+        }
+        probe(out, x, x, x, 16);
+        for (int i = 0; i < 16; i++) {
+            const double want = tanh((double)x[i]);
+            const float nearest = (float)fabs(want);
+            const double ulp = (double)nextafterf(nearest, INFINITY) - (double)nearest;
+            const double error = fabs((double)out[16 * TANH + i] - want) / ulp;
+            CHECKF(error < 3.0, "%s: tanh(%a) = %a, expected %a", isa, x[i], out[16 * TANH + i],
+                   want);
+            most = error > most ? error : most;
+        }
+    }
+    printf("%s: tanh within %.3f ulp\n", isa, most);
+    CHECK(tanh_of(probe, 0.0f) == 0.0f);
+    CHECK(tanh_of(probe, INFINITY) == 1.0f && tanh_of(probe, -INFINITY) == -1.0f);
+    CHECK(tanh_of(probe, 1e30f) == 1.0f && tanh_of(probe, -1e30f) == -1.0f);
+    CHECK(isnan(tanh_of(probe, NAN)));
+}
+
 static void check_same_bits(const char *isa, vec_probe_fn *probe, vec_probe_fn *first)
 {
     struct rng r = {11};
@@ -144,8 +182,9 @@ static void check_same_bits(const char *isa, vec_probe_fn *probe, vec_probe_fn *
         probe(out, x, x, x, 16);
         first(want, x, x, x, 16);
         for (int i = 0; i < 16; i++)
-            CHECKF(same(out[16 * EXP + i], want[16 * EXP + i]), "%s: exp(%a) = %a, baseline %a",
-                   isa, x[i], out[16 * EXP + i], want[16 * EXP + i]);
+            for (int q = EXP; q <= TANH; q += TANH - EXP)
+                CHECKF(same(out[16 * q + i], want[16 * q + i]), "%s: %s(%a) = %a, baseline %a", isa,
+                       q == EXP ? "exp" : "tanh", x[i], out[16 * q + i], want[16 * q + i]);
     }
 }
 
@@ -161,6 +200,7 @@ int main(void)
         }
         check_against_scalar(plumb_kernels_isa[i], probe);
         check_exp(plumb_kernels_isa[i], probe);
+        check_tanh(plumb_kernels_isa[i], probe);
         check_same_bits(plumb_kernels_isa[i], probe, vec_probe_baseline);
     }
     return 0;

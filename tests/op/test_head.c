@@ -21,7 +21,7 @@ static float *floats(struct plumb_backend *b, int64_t n)
 }
 
 /* Forward and backward through the head on b's memory; dx and dw start from 1. */
-static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, bool kept)
+static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, bool kept, float cap)
 {
     const enum plumb_place at = b->place;
     struct data *d;
@@ -47,9 +47,10 @@ static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, b
         host->dw[i] = 1.0f;
     CHECK_OK(b->to_device(b, d, host, sizeof(*d)));
     CHECK_OK(plumb_op_linear_pack(b, &packed, &w));
-    CHECK_OK(plumb_op_head_logprob_fwd(b, &logp, &lse, &x, &packed, &target, V, &work, head_rows));
+    CHECK_OK(
+        plumb_op_head_logprob_fwd(b, &logp, &lse, &x, &packed, &target, V, &work, head_rows, cap));
     CHECK_OK(plumb_op_head_logprob_bwd(b, &dx, &dw, &dlogp, &lse, &x, &w, &packed, &target, &work,
-                                       head_rows, kept));
+                                       head_rows, kept, cap));
     CHECK_OK(b->to_host(b, host, d, sizeof(*d)));
     b->release(b, d);
     b->release(b, packed_data);
@@ -57,7 +58,7 @@ static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, b
 }
 
 /* The definition, in double: logp, dx - 1 and dw - 1. */
-static void define(struct data *d)
+static void define(struct data *d, float cap)
 {
     static double dx[N * C], dw[V * C];
     memset(dx, 0, sizeof(dx));
@@ -68,11 +69,14 @@ static void define(struct data *d)
             z[j] = 0.0;
             for (int k = 0; k < C; k++)
                 z[j] += (double)d->x[i * C + k] * d->w[j * C + k];
+            if (cap > 0.0f)
+                z[j] = cap * tanh(z[j] / cap);
             sum += exp(z[j]);
         }
         d->logp[i] = (float)(z[d->target[i]] - log(sum));
         for (int j = 0; j < V; j++) {
-            const double g = d->dlogp[i] * ((j == d->target[i]) - exp(z[j]) / sum);
+            const double slope = cap > 0.0f ? 1.0 - z[j] * z[j] / ((double)cap * cap) : 1.0;
+            const double g = d->dlogp[i] * ((j == d->target[i]) - exp(z[j]) / sum) * slope;
             for (int k = 0; k < C; k++) {
                 dx[i * C + k] += g * d->w[j * C + k];
                 dw[j * C + k] += g * d->x[i * C + k];
@@ -102,9 +106,39 @@ static plumb_status create(struct plumb_backend **b, int which)
 }
 #endif
 
+/* One backend and one soft cap of the logits (0: none), against the definition and bit for bit for
+ * every number of rows per block. */
+static void check(struct plumb_backend *b, struct data *whole, float cap)
+{
+    static struct data part, want;
+    want = *whole;
+    define(&want, cap);
+    run(b, whole, N, false, cap);
+    CHECK(worst(whole->logp, want.logp, N, 1e-6, 1e-6) <= 1.0);
+    CHECK(worst(whole->dx, want.dx, N * C, 1e-5, 1e-6) <= 1.0);
+    CHECK(worst(whole->dw, want.dw, V * C, 1e-5, 1e-6) <= 1.0);
+    part = *whole;
+    run(b, &part, N, true, cap);
+    CHECK(memcmp(&part, whole, sizeof(*whole)) == 0);
+    for (int64_t rows = 1; rows < N; rows += 3) {
+        run(b, &part, rows, false, cap);
+        CHECKF(memcmp(part.logp, whole->logp, sizeof(whole->logp)) == 0, "%d rows", (int)rows);
+        CHECKF(memcmp(part.lse, whole->lse, sizeof(whole->lse)) == 0, "%d rows", (int)rows);
+        CHECKF(memcmp(part.dx, whole->dx, sizeof(whole->dx)) == 0, "%d rows", (int)rows);
+        CHECK(worst(part.dw, whole->dw, V * C, 1e-5, 1e-6) <= 1.0);
+        static struct data kept;
+        kept = part;
+        run(b, &kept, rows, true, cap);
+        CHECKF(memcmp(&kept, &part, sizeof(part)) == 0, "%d rows, logits kept", (int)rows);
+    }
+    const struct plumb_tensor row = plumb_view_f32("x", whole->x, b->place, N, C);
+    CHECK(plumb_op_head_logprob_bwd(b, &row, &row, &row, &row, &row, &row, &row, &row, &row, 0,
+                                    true, 0) == PLUMB_ERR_ARG);
+}
+
 int main(void)
 {
-    static struct data whole, part, want;
+    static struct data whole;
     struct rng r = {5};
     struct plumb_backend *b = NULL;
 #ifdef PLUMB_TEST_CUDA
@@ -118,31 +152,9 @@ int main(void)
         whole.dlogp[i] = rng_f(&r, -1, 1);
         whole.target[i] = (int32_t)(rng_u(&r) * V);
     }
-    want = whole;
-    define(&want);
-    for (int which = 0; which < BACKENDS; which++) {
-        CHECK_OK(create(&b, which));
-        run(b, &whole, N, false);
-        CHECK(worst(whole.logp, want.logp, N, 1e-6, 1e-6) <= 1.0);
-        CHECK(worst(whole.dx, want.dx, N * C, 1e-5, 1e-6) <= 1.0);
-        CHECK(worst(whole.dw, want.dw, V * C, 1e-5, 1e-6) <= 1.0);
-        part = whole;
-        run(b, &part, N, true);
-        CHECK(memcmp(&part, &whole, sizeof(whole)) == 0);
-        for (int64_t rows = 1; rows < N; rows += 3) {
-            run(b, &part, rows, false);
-            CHECKF(memcmp(part.logp, whole.logp, sizeof(whole.logp)) == 0, "%d rows", (int)rows);
-            CHECKF(memcmp(part.lse, whole.lse, sizeof(whole.lse)) == 0, "%d rows", (int)rows);
-            CHECKF(memcmp(part.dx, whole.dx, sizeof(whole.dx)) == 0, "%d rows", (int)rows);
-            CHECK(worst(part.dw, whole.dw, V * C, 1e-5, 1e-6) <= 1.0);
-            static struct data kept;
-            kept = part;
-            run(b, &kept, rows, true);
-            CHECKF(memcmp(&kept, &part, sizeof(part)) == 0, "%d rows, logits kept", (int)rows);
-        }
-        const struct plumb_tensor row = plumb_view_f32("x", whole.x, b->place, N, C);
-        CHECK(plumb_op_head_logprob_bwd(b, &row, &row, &row, &row, &row, &row, &row, &row, &row, 0,
-                                        true) == PLUMB_ERR_ARG);
+    for (int which = 0; which < 2 * BACKENDS; which++) {
+        CHECK_OK(create(&b, which / 2));
+        check(b, &whole, which % 2 ? 2.5f : 0.0f);
         plumb_backend_destroy(&b);
     }
     return 0;

@@ -73,8 +73,10 @@ static void test_rows(struct plumb_backend *b, float *store)
     REFUSED_ON_HOST(plumb_op_segment_mean_fwd(b, &mean, &x, &offset), "'cuts'", "holds 5");
     REFUSED(plumb_op_add_fwd(b, &y, &y, &x), "'table'", "(4,8)");
     REFUSED(plumb_op_accumulate(b, &y, &flat), "'flat'", "(3,8)");
-    REFUSED(plumb_op_swiglu_fwd(b, &y, &y, &narrow), "'narrow'", "up");
-    REFUSED(plumb_op_swiglu_bwd(b, &y, &y, &x, &y, &y), "'table'", "dy");
+    REFUSED(plumb_op_act_fwd(b, &y, &y, &narrow, PLUMB_ACT_GELU), "'narrow'", "up");
+    REFUSED(plumb_op_act_bwd(b, &y, &y, &x, &y, &y, PLUMB_ACT_SILU), "'table'", "dy");
+    CHECK(plumb_op_act_bwd(b, &y, NULL, &y, &y, &y, PLUMB_ACT_SILU) == PLUMB_ERR_ARG);
+    REFUSED(plumb_op_scale_fwd(b, &y, &x, 2), "'table'", "(3,8)");
 }
 
 static void test_norm_and_rope(struct plumb_backend *b, float *store)
@@ -84,12 +86,13 @@ static void test_norm_and_rope(struct plumb_backend *b, float *store)
     const struct plumb_tensor rstd = F32("rstd", 6), rows = F32("rstd", 3);
     const struct plumb_tensor table = F32("cos_sin", 8, 4),
                               pos = plumb_view_i32("pos", at, b->place, 3);
-    const struct plumb_tensor odd = F32("odd", 3, 2, 3);
-    REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rstd, &x, &wide, 1e-5f), "'gain'", "(4)");
-    REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rows, &x, &w, 1e-5f), "'rstd'", "6 elements");
-    REFUSED(plumb_op_rmsnorm_bwd(b, &x, &wide, &x, &x, &w, &rstd), "'gain'", "dw");
+    const struct plumb_tensor odd = F32("odd", 3, 2, 3), uneven = F32("uneven", 8, 3);
+    REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rstd, &x, &wide, 1e-5f, 0), "'gain'", "(4)");
+    REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rows, &x, &w, 1e-5f, 0), "'rstd'", "6 elements");
+    REFUSED(plumb_op_rmsnorm_bwd(b, &x, &wide, &x, &x, &w, &rstd, 0), "'gain'", "dw");
     REFUSED_ON_HOST(plumb_op_rope_fwd(b, &x, &table, &pos), "'pos'", "holds 9 at index 2");
-    REFUSED(plumb_op_rope_bwd(b, &odd, &table, &pos), "'odd'", "even");
+    REFUSED(plumb_op_rope_bwd(b, &odd, &table, &pos), "'odd'", "head size 3");
+    REFUSED(plumb_op_rope_fwd(b, &x, &uneven, &pos), "'uneven'", "even number of columns");
     REFUSED(plumb_op_rope_fwd(b, &x, &w, &pos), "'gain'", "dimensions");
 }
 
@@ -114,7 +117,7 @@ static void test_attention(struct plumb_backend *b, float *store)
 {
     int32_t seq[2] = {0, 0}, pos[2] = {31, 32}, page[2] = {0, 3};
     const struct plumb_rows rows = {2, 1, 2, seq, pos, page};
-    const struct plumb_attn_shape shape = {4, 2, 8, 1.0f, 0}, uneven = {3, 2, 8, 1.0f, 0};
+    const struct plumb_attn_shape shape = {4, 2, 8, 1.0f, 0, 0}, uneven = {3, 2, 8, 1.0f, 0, 0};
     const struct plumb_tensor q = F32("q", 2, 4, 8), k = F32("k", 2, 2, 8), lse = F32("lse", 2, 4);
     const struct plumb_tensor kc = F32("keys", 2, 2, 8, PLUMB_KV_PAGE);
     const struct plumb_tensor vc = F32("values", 2, 2, PLUMB_KV_PAGE, 8);
@@ -151,7 +154,7 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
     const struct plumb_adamw step = {.correction1 = 0.0f, .correction2 = 1.0f};
     REFUSED_ON_HOST(plumb_op_logprob_fwd(b, &row, &row, &z, &target), "'target'",
                     "holds 9 at index 1");
-    REFUSED(plumb_op_logprob_bwd(b, &z, &z, &w, &target, &row), "'w'", "lse");
+    REFUSED(plumb_op_logprob_bwd(b, &z, &z, &w, &target, &row, 0), "'w'", "lse");
     if (b->k.sample_work_count(2, 9, b->threads) > 2)
         REFUSED(plumb_op_sample_fwd(b, &target, &row, &row, &z, &draw, &p, &row), "'row'",
                 "at least");
