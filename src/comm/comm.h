@@ -34,6 +34,12 @@ const char *plumb_comm_host(const plumb_comm *c); /* Returns this rank's host. N
 /* Returns the name and version that the MPI library reports, or "none" in a build without MPI. Not
  * collective. */
 const char *plumb_comm_library(void);
+/* Returns the thread level that MPI provides ("serialized"), or NULL if MPI was not started. Not
+ * collective. */
+const char *plumb_comm_thread_level(void);
+/* Returns which launcher started this process ("srun with PMIx"), as the environment says, or NULL
+ * if none did. Not collective. */
+const char *plumb_comm_launcher(void);
 
 /* Sets the name of the current phase ("rollout", "save") for messages about late ranks. Not
  * collective. */

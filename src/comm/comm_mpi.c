@@ -180,5 +180,19 @@ const char *plumb_comm_library(void)
     if (MPI_Get_library_version(text, &len) != MPI_SUCCESS)
         return "unknown";
     text[strcspn(text, ",\n")] = '\0'; /* cut off build hosts and dates */
+    for (char *tab = text; (tab = strchr(tab, '\t'));)
+        *tab = ' '; /* MPICH separates the name and the version with tabulators */
     return text;
+}
+
+const char *plumb_comm_thread_level(void)
+{
+    int running = 0, level = MPI_THREAD_SINGLE;
+    if (MPI_Initialized(&running) != MPI_SUCCESS || !running ||
+        MPI_Query_thread(&level) != MPI_SUCCESS)
+        return NULL;
+    return level == MPI_THREAD_MULTIPLE     ? "multiple"
+           : level == MPI_THREAD_SERIALIZED ? "serialized"
+           : level == MPI_THREAD_FUNNELED   ? "funneled"
+                                            : "single";
 }

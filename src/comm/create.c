@@ -1,49 +1,25 @@
 /* create.c - creates the communicator that fits how this process was started.
  * Layer 1. Includes comm/ and base/ only. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "comm/comm_impl.h"
-
-static long env_number(const char *name, long otherwise)
-{
-    const char *v = getenv(name);
-    return v && v[0] ? strtol(v, NULL, 10) : otherwise;
-}
-
-/* Returns the number of processes that a launcher started together with this one, and 1 if no
- * environment variable says so. *name = the variable that was read. */
-static long started_together(const char **name)
-{
-    /* The variable of Open MPI's own launcher is right wherever it is set, also under Slurm. The
-     * other variables are those of srun, Hydra and launchers like it, Flux, jsrun and MVAPICH. A
-     * Slurm batch script has SLURM_NTASKS as well, but it is process 0. */
-    static const char *const other[] = {"SLURM_STEP_NUM_TASKS", "PMI_SIZE",
-                                        "MPI_LOCALNRANKS",      "FLUX_JOB_SIZE",
-                                        "JSM_NAMESPACE_SIZE",   "MV2_COMM_WORLD_SIZE"};
-    *name = "OMPI_COMM_WORLD_SIZE";
-    if (getenv(*name))
-        return env_number(*name, 1);
-    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
-        *name = other[i];
-        if (env_number(*name, 1) > 1)
-            return env_number(*name, 1);
-    }
-    *name = "SLURM_NTASKS";
-    return env_number("SLURM_PROCID", 0) > 0 ? env_number(*name, 1) : 1;
-}
+#include "comm/launcher.h"
 
 /* Fails if a launcher started several processes but MPI knows of only one. Each process would
  * otherwise do the whole run, all of them in one folder. */
 static plumb_status check_alone(void)
 {
-    const char *name;
-    const long tasks = started_together(&name);
+    const char *name, *library = plumb_comm_library();
+    const long tasks = plumb_launcher_tasks(&name);
     PLUMB_REQUIRE(
         tasks <= 1, PLUMB_ERR_CONFIG,
-        "%s says that %ld processes were started together, but MPI (%s) sees each as a single "
-        "process, so each would do the whole run; start them with that library's mpirun, or under "
-        "Slurm with srun --mpi=pmix; to start a single process, run env -u %s plumb ...",
-        name, tasks, plumb_comm_library(), name);
+        "%s says that %ld processes were started together (by %s), but MPI (%s) sees each as a "
+        "single process, so each would do the whole run: the launcher does not belong to this "
+        "library; start them with that library's mpirun, or under Slurm with srun --mpi=%s; to "
+        "start a single process, run env -u %s plumb ...",
+        name, tasks, plumb_comm_launcher(), library, strstr(library, "MPICH") ? "pmi2" : "pmix",
+        name);
     return PLUMB_OK;
 }
 
@@ -61,10 +37,11 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
     }
 #else
     const char *name;
-    PLUMB_REQUIRE(started_together(&name) <= 1, PLUMB_ERR_UNSUPPORTED,
+    const long tasks = plumb_launcher_tasks(&name);
+    PLUMB_REQUIRE(tasks <= 1, PLUMB_ERR_UNSUPPORTED,
                   "started as one of %ld ranks (%s), but this plumb was built without MPI; rebuild "
                   "with -Dmpi=enabled or start it once, without mpirun",
-                  env_number(name, 1), name);
+                  tasks, name);
     (void)timeout_s;
 #endif
     PLUMB_TRY(check_alone());
@@ -75,5 +52,10 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s)
 const char *plumb_comm_library(void)
 {
     return "none";
+}
+
+const char *plumb_comm_thread_level(void)
+{
+    return NULL;
 }
 #endif
