@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "config/option.h"
 #include "io/file.h"
+#include "io/installed.h"
 #include "io/json.h"
 #include "io/kind.h"
 
@@ -204,12 +205,17 @@ static plumb_status read_one(struct plumb_arguments *a, const char *command, cha
     if (taken)
         return PLUMB_OK;
     const char *next = i + 1 < n ? argv[i + 1] : NULL;
-    PLUMB_TRY(plumb_config_takes_file(command) ? PLUMB_OK
-                                               : check_config(argv[i], next, command, where));
+    const char *file = argv[i];
+    if (!plumb_config_takes_file(command) && !a->file) {
+        PLUMB_TRY(plumb_installed_find(a->installed, sizeof(a->installed), argv[i]));
+        file = a->installed;
+    }
+    if (!plumb_config_takes_file(command))
+        PLUMB_TRY(check_config(file, next, command, where));
     PLUMB_REQUIRE(!a->file, PLUMB_ERR_CONFIG,
                   "%s: '%s' is a second file, the first is '%s'; expected key=value behind it",
                   where, argv[i], a->file);
-    a->file = argv[i];
+    a->file = file;
     return PLUMB_OK;
 }
 

@@ -14,9 +14,11 @@ bool plumb_argument_is_option(const char *text);
 
 /* The sorted arguments of a command, without its name. */
 struct plumb_arguments {
-    /* CONFIG.yaml, or the input file of a command that takes one; NULL if not given */
+    /* CONFIG.yaml, or the input file of a command that takes one; NULL if not given. A file below
+     * configs/ that does not exist is that of the installation (io/installed.h). */
     const char *file;
-    char **option; /* (n,) key=value */
+    char installed[4096]; /* memory of `file` if it is that of the installation */
+    char **option;        /* (n,) key=value */
     int n;
     struct plumb_buf own[2]; /* memory of the options that were made from a path without a key */
 };

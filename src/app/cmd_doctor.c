@@ -11,6 +11,8 @@
 
 #include "app/app.h"
 #include "base/log.h"
+#include "io/file.h"
+#include "io/installed.h"
 #include "io/versions.h"
 
 static void row(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -50,6 +52,16 @@ static void print_limits(void)
     if (statvfs("/dev/shm", &fs) == 0)
         row("/dev/shm", "%.1f GiB free (ranks of one host exchange through it)",
             (double)fs.f_bavail * (double)fs.f_frsize / 0x1p30);
+}
+
+static void print_mpi(void)
+{
+    const char *level = plumb_comm_thread_level(), *launcher = plumb_comm_launcher();
+    if (!level)
+        row("MPI", "%s, not started: one process without a launcher", plumb_comm_library());
+    else
+        row("MPI", "%s, thread level %s, started by %s", plumb_comm_library(), level,
+            launcher ? launcher : "no launcher that plumb knows");
 }
 
 /* Returns the names of the instruction sets of this machine for which plumb has kernels. plumb uses
@@ -132,7 +144,11 @@ plumb_status plumb_cmd_doctor(struct plumb_app *app)
         if (plumb_io_versions(&libraries) == PLUMB_OK)
             row("libraries", "%s", plumb_buf_text(&libraries));
         plumb_buf_fini(&libraries);
-        row("MPI", "%s", plumb_comm_library());
+        char installed[4096];
+        if (plumb_installed_folder(installed, sizeof(installed)) == PLUMB_OK)
+            row("installed files", "%s%s", installed,
+                plumb_dir_exists(installed) ? "" : " (does not exist: plumb is not installed)");
+        print_mpi();
         const bool gpu = app->backend->place == PLUMB_DEVICE;
         row("BLAS", gpu ? "cuBLASLt, one algorithm for each layer's sizes, without split-K"
                         : "none needed: the matrix products are plumb's own, row by row the same");

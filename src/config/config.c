@@ -278,9 +278,7 @@ static plumb_status load(struct plumb_config *c, const char *command, const char
     const int first = (strchr(command, ' ') ? 3 : 2) + (yaml_path != NULL);
     for (int i = 0; i < n; i++)
         PLUMB_TRY(plumb_config_override(c, command, override[i], first + i, NULL));
-    if (!*c->tokenizer)
-        c->tokenizer = c->model;
-    return PLUMB_OK;
+    return plumb_config_complete(c);
 }
 
 plumb_status plumb_config_load(struct plumb_config **out, const char *command,

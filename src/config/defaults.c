@@ -1,6 +1,10 @@
-/* defaults.c - creates a configuration with the default values of a command.
- * Layer 3. Includes option.h, base/. */
+/* defaults.c - creates a configuration with the default values of a command, and completes values
+ * that depend on other values or on the installation.
+ * Layer 3. Includes option.h, io/installed.h, base/. */
+#include <string.h>
+
 #include "config/option.h"
+#include "io/installed.h"
 
 static plumb_status set_defaults(struct plumb_config *c, const char *command)
 {
@@ -17,4 +21,30 @@ plumb_status plumb_config_fresh(struct plumb_config **out, const char *command)
     if (st != PLUMB_OK)
         plumb_config_free(out);
     return st;
+}
+
+/* Replaces a path below configs/ that does not exist by that of the installed file. */
+static plumb_status find_installed(struct plumb_config *c, const struct plumb_option *o)
+{
+    const char **value = (const char **)((char *)c + o->offset);
+    char path[4096];
+    void *copy;
+    if (o->type != PLUMB_TYPE_TEXT || strcmp(o->unit, "file") != 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_installed_find(path, sizeof(path), *value));
+    if (!strcmp(path, *value))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_config_take(&copy, c, (int64_t)strlen(path) + 1));
+    *value = strcpy(copy, path);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_config_complete(struct plumb_config *c)
+{
+    const struct plumb_option *o;
+    for (int i = 0; (o = plumb_option_at(i)); i++)
+        PLUMB_TRY(find_installed(c, o));
+    if (!*c->tokenizer)
+        c->tokenizer = c->model;
+    return PLUMB_OK;
 }

@@ -8,12 +8,17 @@
 
 enum { WIDTH = 100, INDENT = 6, MAX_COLUMN = 20 };
 
-static const char *const type_name[] = {
-    [PLUMB_TYPE_BOOL] = "bool",     [PLUMB_TYPE_INT] = "int",    [PLUMB_TYPE_SEED] = "int",
-    [PLUMB_TYPE_REAL] = "real",     [PLUMB_TYPE_TEXT] = "text",  [PLUMB_TYPE_WORD] = "choice",
-    [PLUMB_TYPE_CHOICE] = "choice", [PLUMB_TYPE_TEXTS] = "list", [PLUMB_TYPE_FUNCTIONS] = "maps",
-    [PLUMB_TYPE_MAP] = "map",
-};
+const char *plumb_option_type_name(enum plumb_option_type type)
+{
+    static const char *const name[] = {
+        [PLUMB_TYPE_BOOL] = "bool",      [PLUMB_TYPE_INT] = "int",
+        [PLUMB_TYPE_SEED] = "int",       [PLUMB_TYPE_REAL] = "real",
+        [PLUMB_TYPE_TEXT] = "text",      [PLUMB_TYPE_WORD] = "choice",
+        [PLUMB_TYPE_CHOICE] = "choice",  [PLUMB_TYPE_TEXTS] = "list",
+        [PLUMB_TYPE_FUNCTIONS] = "maps", [PLUMB_TYPE_MAP] = "map",
+    };
+    return name[type];
+}
 
 /* Appends text, wrapped at blanks and indented by INDENT spaces. */
 static plumb_status put_wrapped(struct plumb_buf *out, const char *text)
@@ -75,8 +80,8 @@ static plumb_status put_option(struct plumb_buf *out, const struct plumb_option 
     PLUMB_TRY_GOTO(st, put_default(&value, o, command), fail);
     PLUMB_TRY_GOTO(st,
                    plumb_buf_addf(out, "  %-*s  %-6s  %-*s  %-*s  %s", w->name, o->name,
-                                  type_name[o->type], w->value, value.data, w->range, o->range,
-                                  o->unit),
+                                  plumb_option_type_name(o->type), w->value, value.data, w->range,
+                                  o->range, o->unit),
                    fail);
     while (out->data[out->len - 1] == ' ')
         out->data[--out->len] = '\0';
@@ -100,9 +105,10 @@ static plumb_status put_overview(struct plumb_buf *out)
         out,
         "\nValues come from the defaults, then the file, then the command line. A key is a dotted\n"
         "path (train.epochs=2) or the last name alone where only one of its options has it.\n"
-        "'plumb help COMMAND' lists a command's options. A key that is given twice counts as "
-        "given\n"
-        "last.\n\nvalues\n"
+        "'plumb help COMMAND' lists a command's options, 'plumb help man-page' writes them as a "
+        "man\n"
+        "page, 'plumb help bash-completion' as a completion script. A key that is given twice\n"
+        "counts as given last.\n\nvalues\n"
         "A value means on the command line what it means in the file, behind the shell's quotes:\n"
         "  stop=END                text as it stands; spaces, ':' and '#' belong to it\n"
         "  stop='\"\\n\"'             in double quotes, with YAML's escapes: a newline\n"
@@ -157,6 +163,14 @@ plumb_status plumb_config_help(struct plumb_buf *out, const char *command)
 {
     if (!command || !strcmp(command, "help")) {
         PLUMB_TRY(put_overview(out));
+        return PLUMB_OK;
+    }
+    if (!strcmp(command, "man-page")) {
+        PLUMB_TRY(plumb_config_man(out));
+        return PLUMB_OK;
+    }
+    if (!strcmp(command, "bash-completion")) {
+        PLUMB_TRY(plumb_config_bash(out));
         return PLUMB_OK;
     }
     const struct plumb_command *c = plumb_command_find(command), *best = plumb_command_at(0), *at;

@@ -54,6 +54,13 @@ int plumb_option_index(const char *path);
  * table. */
 const char *plumb_option_default(const struct plumb_option *o, const char *command);
 
+/* Returns the name of the type for the user: "int", "choice" .. */
+const char *plumb_option_type_name(enum plumb_option_type type);
+
+/* Append the man page (troff), and the completion script for bash, to out. */
+plumb_status plumb_config_man(struct plumb_buf *out);
+plumb_status plumb_config_bash(struct plumb_buf *out);
+
 /* Return the command that the first word of name ("plan align") names, or an option by its section
  * and name; NULL if unknown. */
 const struct plumb_command *plumb_command_find(const char *name);
@@ -103,6 +110,10 @@ plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes
 /* Creates a configuration with the defaults of a command (NULL: those in the table). The caller
  * owns *out. */
 plumb_status plumb_config_fresh(struct plumb_config **out, const char *command);
+/* Completes the values when all of them are set: the tokenizer is the model's folder if it is not
+ * given, and a file below configs/ that does not exist is that of the installation
+ * (io/installed.h). */
+plumb_status plumb_config_complete(struct plumb_config *c);
 /* Sets the options of a YAML map. Members named in skip, a NULL-terminated list or NULL, are
  * ignored. */
 plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_yaml *root,

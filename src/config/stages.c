@@ -320,8 +320,7 @@ static plumb_status load(struct plumb_stages *s, const char *yaml_path, char *co
     for (int64_t i = 0; i < s->n; i++) {
         PLUMB_TRY(copy_run_options(s, &s->item[i]));
         PLUMB_TRY(resolve(s, i));
-        if (!*s->item[i].cfg->tokenizer)
-            s->item[i].cfg->tokenizer = s->item[i].cfg->model;
+        PLUMB_TRY(plumb_config_complete(s->item[i].cfg));
     }
     return PLUMB_OK;
 }

@@ -1,0 +1,20 @@
+/* installed.h - finds the files that `meson install` puts next to the program.
+ * Layer 1. Includes base/ only. */
+#ifndef PLUMB_IO_INSTALLED_H
+#define PLUMB_IO_INSTALLED_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* Writes the folder share/plumb beside the bin folder of the running program to out (size bytes).
+ * The folder exists only if plumb is installed. It is found from the program's own path, so an
+ * installation can be moved. Returns PLUMB_ERR_IO or PLUMB_ERR_ARG. */
+plumb_status plumb_installed_folder(char *out, int64_t size);
+
+/* Writes path to out (size bytes). If path begins with configs/, does not exist, and the
+ * installation has a file or folder of this name, writes the path in the installation instead.
+ * Returns PLUMB_ERR_IO or PLUMB_ERR_ARG. */
+plumb_status plumb_installed_find(char *out, int64_t size, const char *path);
+
+#endif
