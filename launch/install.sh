@@ -1,12 +1,22 @@
 #!/bin/sh
-# install.sh - installs the Debian packages that plumb needs to build and to run its tests.
+# install.sh [slurm] - installs the Debian packages that plumb needs to build and to run its tests.
 # Lists the missing packages. As root it installs them; otherwise it prints the command to run and
-# fails.
+# fails. With the word slurm it also installs Slurm, which only the tests in tests/slurm use: they
+# start a Slurm of their own, so nothing has to be configured.
 set -eu
 
 packages="gcc g++ pkg-config meson ninja-build python3
     libjansson-dev libfyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libhdf5-dev
     hdf5-tools libopenmpi-dev openmpi-bin"
+
+case ${1:-} in
+slurm) packages="$packages slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 util-linux" ;;
+'') ;;
+*)
+    echo "install.sh: unknown word '$1'; expected slurm or nothing" >&2
+    exit 2
+    ;;
+esac
 
 missing=
 for p in $packages; do
@@ -22,7 +32,7 @@ fi
 echo "install: missing packages:$missing"
 if [ "$(id -u)" -ne 0 ]; then
     if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-        exec sudo -n "$0"
+        exec sudo -n "$0" "$@"
     fi
     echo "install: you are not root; please run:" >&2
     echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2

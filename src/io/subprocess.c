@@ -70,9 +70,12 @@ static plumb_status spawn(struct plumb_subprocess *c, const int theirs[3], const
     char *argv[] = {sh, flag, text, NULL};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
-    sigset_t none, pipes;
+    /* Slurm sends the signal of its option --signal to every process of a step. It must not end the
+     * command, which still answers while plumb saves. */
+    sigset_t blocked, pipes;
     PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "no memory to start a command");
-    sigemptyset(&none);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR1);
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
     sigaddset(&pipes, SIGXFSZ);
@@ -81,7 +84,7 @@ static plumb_status spawn(struct plumb_subprocess *c, const int theirs[3], const
     for (int k = 0; k < 3; k++)
         posix_spawn_file_actions_adddup2(&files, theirs[k], k);
     posix_spawnattr_setpgroup(&attr, 0);
-    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setsigmask(&attr, &blocked);
     posix_spawnattr_setsigdefault(&attr, &pipes);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                         POSIX_SPAWN_SETSIGDEF);

@@ -154,6 +154,13 @@ static void test_dies(void)
     CHECK(strstr(plumb_trail(), "127"));
 }
 
+/* Slurm sends the signal of --signal to every process of a step, also to the command. */
+static void test_signal(void)
+{
+    CHECK_OK(run(PY("    if k == 3: os.kill(os.getpid(), signal.SIGUSR1)\n"), 60, 0));
+    check_scores(0, PLUMB_MISSING_COUNT);
+}
+
 static void test_hangs(void)
 {
     double begun = plumb_now();
@@ -219,6 +226,7 @@ int main(void)
     test_good();
     test_missing();
     test_dies();
+    test_signal();
     test_hangs();
     test_big();
     CHECKF(waitpid(-1, NULL, WNOHANG) == -1, "a child was left behind");
