@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "align/pair_term.h"
+
 plumb_status plumb_groups_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                                const struct plumb_align_param *p, plumb_group_fn *fn)
 {
@@ -58,6 +60,9 @@ plumb_status plumb_group_add(struct plumb_obj_out *out, const struct plumb_obj_i
 double plumb_group_imitate(struct plumb_obj_out *out, const struct plumb_obj_in *in, int64_t i,
                            const struct plumb_align_param *p)
 {
-    out->dlogp[i] -= in->scale * p->sft_weight / plumb_group_length(in, i, p);
-    return -p->sft_weight * plumb_group_x(in, i, p);
+    if (p->sft_weight == 0)
+        return 0.0;
+    const double share = p->sft_weight / plumb_imitation_length(in, i, p);
+    out->dlogp[i] -= in->scale * share;
+    return -share * in->logp[i];
 }

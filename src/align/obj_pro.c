@@ -2,9 +2,10 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Song et al. 2023, arXiv:2306.17492, eqs. 7 and 9. y_1 .. y_m: the completions of a prompt by
- * falling reward r; f = log-prob sum / tokens (not divided without length_normalize):
+ * falling reward r; s: log-prob sum; f = s / tokens (not divided without length_normalize); a: see
+ * plumb_imitation_length:
  *
- *     L = - sum_{k<m} log( e^{a_kk} / (e^{a_kk} + sum_{i>k} e^{a_ki}) )  -  sft_weight f_1
+ *     L = - sum_{k<m} log( e^{a_kk} / (e^{a_kk} + sum_{i>k} e^{a_ki}) )  -  sft_weight s_1 / a_1
  *     a_ki = f_i (r_k - r_i)      a_kk = f_k (r_k - r_m), with the largest of the factors of row k
  */
 #include <math.h>
@@ -13,8 +14,8 @@
 
 static unsigned pro_needs(const struct plumb_align_param *p)
 {
-    (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH |
+           (p->sft_weight > 0 ? PLUMB_READ_AGGREGATION : 0u);
 }
 
 /* Returns true if completion i ranks below k: its reward is lower, or equal and its index higher.

@@ -3,13 +3,13 @@
  *
  * Source: PSLE, arXiv:2408.02599, has these two kinds of terms. The paper does not give their exact
  * form; these forms are ours. s: log-prob sum of a completion, n: its tokens, x_i = s_i / n_i, or
- * s_i without length_normalize:
+ * s_i without length_normalize; a_i: see plumb_imitation_length:
  *
  *     pair (w,l)   hinge       max(0, x_l - x_w)
  *                  logistic    -log sigma(beta (x_w - x_l))
  *                  hinge_prob  max(0, exp(x_l) - exp(x_w))
  *                  dpo         arXiv:2305.18290, on s - s_ref, never length-normalised
- *     sequence i   -weight_i x_i */
+ *     sequence i   -weight_i s_i / a_i */
 #include <math.h>
 
 #include "align/pair_term.h"
@@ -17,9 +17,11 @@
 static unsigned psle_needs(const struct plumb_align_param *p)
 {
     const bool dpo = p->rank_loss == PLUMB_RANK_DPO, logistic = p->rank_loss == PLUMB_RANK_LOGISTIC;
-    const bool divides = !dpo || p->weighted_loss != PLUMB_WEIGHTED_NONE;
+    const bool divides = !dpo && p->rank_loss != PLUMB_RANK_NONE;
+    const bool imitates = p->weighted_loss != PLUMB_WEIGHTED_NONE;
     return PLUMB_NEED_LOGP | PLUMB_NEED_LEN | (dpo ? PLUMB_NEED_REF | PLUMB_READ_SMOOTHING : 0u) |
-           (dpo || logistic ? PLUMB_READ_BETA : 0u) | (divides ? PLUMB_READ_LENGTH : 0u);
+           (dpo || logistic ? PLUMB_READ_BETA : 0u) | (divides ? PLUMB_READ_LENGTH : 0u) |
+           (imitates ? PLUMB_READ_AGGREGATION : 0u);
 }
 
 static struct plumb_pair_term rank_term(double win, double lose, const struct plumb_align_param *p,

@@ -2,15 +2,15 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Yuan et al. 2023, arXiv:2304.05302, eqs. 2 to 4, over the completions of a prompt. r: reward, s:
- * log-prob sum, n: tokens, x = s/n, or s without length_normalize:
+ * log-prob sum, n: tokens, x = s/n, or s without length_normalize; a: see plumb_imitation_length.
  *
- *     L = sum over r_i < r_j of max(0, x_i - x_j)  -  sft_weight x_best */
+ *     L = sum over r_i < r_j of max(0, x_i - x_j)  -  sft_weight s_best / a_best */
 #include "align/group_term.h"
 
 static unsigned rrhf_needs(const struct plumb_align_param *p)
 {
-    (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP | PLUMB_NEED_LEN | PLUMB_READ_LENGTH |
+           (p->sft_weight > 0 ? PLUMB_READ_AGGREGATION : 0u);
 }
 
 static plumb_status rrhf_group(struct plumb_obj_out *out, const struct plumb_obj_in *in,

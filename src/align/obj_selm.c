@@ -2,23 +2,27 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Zhang et al. 2024, arXiv:2405.19332, algorithm 1 and its code. s: log-prob sum of a completion,
- * d = s - s_ref; weight_i is not 0 only for the reference's greedy answers:
+ * d = s - s_ref; weight_i is not 0 only for the reference's greedy answers; a: see
+ * plumb_imitation_length. The paper's code sums, which is loss_aggregation: sum.
  *
- *     L = DPO loss of the pairs + optimism beta sum_i weight_i d_i */
+ *     L = DPO loss of the pairs + optimism beta sum_i weight_i d_i / a_i */
 #include "align/pair_term.h"
 
 static unsigned selm_needs(const struct plumb_align_param *p)
 {
-    (void)p;
-    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA | PLUMB_READ_SMOOTHING;
+    const unsigned aggregation =
+        p->loss_aggregation == PLUMB_AGGREGATE_SEQUENCE ? PLUMB_NEED_LEN : 0u;
+    return PLUMB_NEED_LOGP | PLUMB_NEED_REF | PLUMB_READ_BETA | PLUMB_READ_SMOOTHING |
+           (p->optimism > 0 ? PLUMB_READ_AGGREGATION | aggregation : 0u);
 }
 
 static plumb_status selm_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                               const struct plumb_align_param *p)
 {
     PLUMB_TRY(plumb_obj_dpo.eval(out, in, p));
-    for (int64_t i = 0; in->weight && i < in->n; i++) {
-        const double share = p->optimism * p->beta * in->weight[i];
+    for (int64_t i = 0; in->weight && p->optimism > 0 && i < in->n; i++) {
+        const double share =
+            p->optimism * p->beta * in->weight[i] / plumb_imitation_length(in, i, p);
         const double bonus = share * (in->logp[i] - in->logp_ref[i]);
         out->dlogp[i] += in->scale * share;
         out->loss += in->scale * bonus;

@@ -102,6 +102,10 @@ static plumb_status check_inputs(const struct plumb_objective *o, const struct p
                   "objective %s writes dlogp", o->name);
     PLUMB_REQUIRE(out->dscore || !(needs & PLUMB_NEED_SCORE) || in->n == 0, PLUMB_ERR_ARG,
                   "objective %s writes dscore", o->name);
+    PLUMB_REQUIRE(!(needs & PLUMB_READ_AGGREGATION) || (isfinite(in->mean_len) && in->mean_len > 0),
+                  PLUMB_ERR_ARG,
+                  "objective %s: the mean length is %g tokens, expected a finite number above 0",
+                  o->name, in->mean_len);
     if (needs & PLUMB_NEED_LEN) {
         PLUMB_REQUIRE(in->len || in->n == 0, PLUMB_ERR_ARG, "objective %s needs len", o->name);
         for (int64_t i = 0; i < in->n; i++)

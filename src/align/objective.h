@@ -21,11 +21,14 @@ struct plumb_obj_in {
     const double *score;           /* (n,) reward-model output; if PLUMB_NEED_SCORE */
     const int32_t *len;            /* (n,) completion tokens, > 0; if PLUMB_NEED_LEN */
     const double *reward;          /* (n,) after reward_norm; if PLUMB_NEED_REWARD or _GROUP */
-    const double *weight;          /* (n,) weight of its weighted term, >= 0; NULL means all 0 */
+    const double *weight;          /* (n,) weight of its imitation term, >= 0; NULL means all 0 */
     const struct plumb_pair *pair; /* (k,) the pairs; their sequences are among the n */
     int64_t groups;                /* number of prompts */
     const int64_t *group;          /* (groups + 1,) first sequence of each; if PLUMB_NEED_GROUP */
     double scale;                  /* 1 / loss denominator of the global batch, on ALL ranks */
+    double mean_len; /* mean completion tokens of the sequences that the global batch imitates, on
+                      * ALL ranks, each counted with its weight; > 0; if PLUMB_READ_AGGREGATION.
+                      * plumb_imitated_mean computes it */
 };
 
 /* Outputs of an objective. The metrics are sums over the pairs (or groups) of this call; the caller
@@ -53,8 +56,9 @@ enum {
         1u << 5, /* groups and reward: the loss is over all completions of a prompt */
     /* Parameters that several objectives share; param_list.h names the reader of the others. */
     PLUMB_READ_BETA = 1u << 8,
-    PLUMB_READ_SMOOTHING = 1u << 9, /* the objective reads label_smoothing */
-    PLUMB_READ_LENGTH = 1u << 10,   /* the objective reads length_normalize */
+    PLUMB_READ_SMOOTHING = 1u << 9,    /* the objective reads label_smoothing */
+    PLUMB_READ_LENGTH = 1u << 10,      /* the objective reads length_normalize */
+    PLUMB_READ_AGGREGATION = 1u << 11, /* the objective reads loss_aggregation */
 };
 
 struct plumb_objective {

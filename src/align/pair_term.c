@@ -1,4 +1,4 @@
-/* pair_term.c - loss terms of pairs and weighted sequences, shared by the objectives.
+/* pair_term.c - loss terms of pairs and imitated sequences, shared by the objectives.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/pair_term.h"
 
@@ -47,7 +47,7 @@ plumb_status plumb_weighted_add(struct plumb_obj_out *out, const struct plumb_ob
     for (int64_t i = 0; in->weight && i < in->n; i++) {
         if (in->weight[i] == 0)
             continue;
-        const double share = in->weight[i] / (p->length_normalize ? (double)in->len[i] : 1.0);
+        const double share = in->weight[i] / plumb_imitation_length(in, i, p);
         out->dlogp[i] -= in->scale * share;
         out->loss -= in->scale * share * in->logp[i];
         out->weighted_loss -= share * in->logp[i];

@@ -24,6 +24,12 @@ enum plumb_weighted_loss {
     PLUMB_WEIGHTED_PRINCIPLED_ONLY, /* equal weights for its principled completions, 0 for others */
     PLUMB_WEIGHTED_NONE,            /* no weighted branch: such a prompt is skipped */
 };
+/* What the log-prob sum of an imitated completion is divided by; see plumb_imitation_length. */
+enum plumb_aggregation {
+    PLUMB_AGGREGATE_TOKEN,    /* the mean length over the global batch: one mean over all tokens */
+    PLUMB_AGGREGATE_SEQUENCE, /* its own length: a mean over sequences of means over tokens */
+    PLUMB_AGGREGATE_SUM,      /* nothing: a mean over prompts of sums over tokens */
+};
 enum plumb_reward_norm { PLUMB_NORM_ZSCORE, PLUMB_NORM_SIGMOID, PLUMB_NORM_NONE };
 /* How tau, the threshold of reward margins, changes over the iterations. */
 enum plumb_threshold_kind {

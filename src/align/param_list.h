@@ -44,7 +44,8 @@
     OPTION(X, TEXT, reference, "init", "", "folder", "af", "frozen policy that the loss compares with: init (where the run starts), previous (the policy as the iteration began) or a checkpoint folder", BY_LOSS(NEED_REF)) \
     PARAM(X, REAL, double, beta, "0.1", "(0, 1e6]", "", "af", "scale of the log-ratio in logistic and dpo losses", BY_LOSS(READ_BETA)) \
     PARAM(X, REAL, double, label_smoothing, "0", "[0, 0.5)", "", "af", "label smoothing of the dpo loss: assumed probability that the label of a pair is wrong", BY_LOSS(READ_SMOOTHING)) \
-    PARAM(X, BOOL, bool, length_normalize, "true", "", "", "a", "use log-probabilities per token instead of their sum", BY_LOSS(READ_LENGTH)) \
+    PARAM(X, BOOL, bool, length_normalize, "true", "", "", "a", "ranking terms: use log-probabilities per token instead of their sum; what the policy imitates follows loss_aggregation", BY_LOSS(READ_LENGTH)) \
+    PARAM(X, CHOICE, enum plumb_aggregation, loss_aggregation, "token", "token|sequence|sum", "", "a", "imitation terms: divide log-probabilities by the mean length of all imitated answers of the global batch (a mean over its tokens), by each answer's own length (which shortens answers), or not at all", BY_LOSS(READ_AGGREGATION)) \
     PARAM(X, REAL, double, lambda, "1", "(0, 1e6]", "", "a", "vcb: log-ratio, in nats, that corresponds to one standard deviation of the reward", BY_OBJECTIVE(vcb)) \
     PARAM(X, REAL, double, reference_weight, "1", "[0, 1]", "", "a", "vcb: weight of the reference's log-probability; with 0 no reference model is needed", BY_OBJECTIVE(vcb)) \
     PARAM(X, REAL, double, list_temperature, "2", "(0, 1e6]", "", "a", "lire: temperature of the softmax over the log-probabilities of a prompt's answers", BY_OBJECTIVE(lire)) \

@@ -156,3 +156,27 @@ double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *p
     }
     return terms;
 }
+
+struct plumb_imitated plumb_scoreboard_imitated(const struct plumb_scoreboard *b,
+                                                const int64_t *prompt, int64_t count,
+                                                const double *tokens, int64_t stride)
+{
+    struct plumb_imitated sums = {0};
+    for (int64_t k = 0; k < count; k++) {
+        const struct plumb_choice *c = &b->choice[prompt[k]];
+        const int64_t first = prompt[k] * b->group_size;
+        for (int64_t i = first; i < first + b->group_size; i++) {
+            const double weight = c->branch == PLUMB_BRANCH_WEIGHTED ? b->weight[i]
+                                  : c->branch == PLUMB_BRANCH_GROUP  ? (double)(i == c->win)
+                                                                     : 0.0;
+            sums.weight += weight;
+            sums.tokens += weight * tokens[i * stride];
+        }
+    }
+    return sums;
+}
+
+double plumb_imitated_mean(struct plumb_imitated sums)
+{
+    return sums.weight > 0 ? sums.tokens / sums.weight : 1.0;
+}

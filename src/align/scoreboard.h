@@ -81,4 +81,18 @@ bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
 double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
                               int64_t count);
 
+/* The sequences that a batch imitates: sums over all ranks. */
+struct plumb_imitated {
+    double weight; /* sum of their weights */
+    double tokens; /* sum of weight x completion tokens */
+};
+/* Returns the sums over the imitated completions of the `count` listed prompts, in the order of the
+ * list: those with a weight in the weighted branch, and the best one of a group, with weight 1.
+ *   tokens[i * stride]: completion tokens of entry i */
+struct plumb_imitated plumb_scoreboard_imitated(const struct plumb_scoreboard *b,
+                                                const int64_t *prompt, int64_t count,
+                                                const double *tokens, int64_t stride);
+/* Returns tokens / weight, the mean length in tokens; 1 if nothing is imitated. */
+double plumb_imitated_mean(struct plumb_imitated sums);
+
 #endif

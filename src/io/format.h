@@ -18,7 +18,7 @@
       "resume with the plumb that wrote it, or resume from the last complete checkpoint-N")        \
     X(ROLLOUTS, "plumb rollouts", "format_version", 1, 2,                                          \
       "read it with the plumb that wrote it, or generate the rollouts again")                      \
-    X(REPLAY, "plumb replay", "version", 1, 1, "replay it with the plumb that wrote it")
+    X(REPLAY, "plumb replay", "version", 2, 2, "replay it with the plumb that wrote it")
 
 enum plumb_format {
 #define X(name, ...) PLUMB_FORMAT_##name,

@@ -155,6 +155,8 @@ static plumb_status share_rows(struct plumb_align_run *a)
         row[ROW_FRESH] = o->old ? 0 : (double)o->n;
         if (a->add->rollout_tokens && i % g == 0)
             row[ROW_FRESH] += (double)a->add->rollout_tokens(a, i / g);
+        if (a->add->extra_tokens && i % g == 0)
+            row[ROW_EXTRA] = (double)a->add->extra_tokens(a, i / g);
         row[ROW_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
         for (int64_t j = 0; j < o->n; j++)
             row[ROW_LOGP] += (double)o->logp[j];

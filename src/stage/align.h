@@ -12,9 +12,11 @@
 #include "train/references.h"
 
 /* Columns of a row of plumb_decision.row: the scalars of one completion. Every rank needs them for
- * the metrics of the iteration. ROW_LOGP is the sum of the completion's log-probs in nats;
- * ROW_FRESH counts the tokens that this iteration generated for the completion. */
-enum { ROW_TOKENS, ROW_FRESH, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
+ * the metrics of the iteration and the loss denominator. ROW_LOGP is the sum of the completion's
+ * log-probs in nats; ROW_FRESH counts the tokens that this iteration generated for the completion;
+ * ROW_EXTRA counts the tokens of the sequences that the method adds to the prompt, in the row of
+ * the prompt's first completion. */
+enum { ROW_TOKENS, ROW_FRESH, ROW_EXTRA, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
 /* Index of plumb_step_result.value: each is a sum over the micro-batches of one optimizer step. */
 enum { SUM_LOSS, SUM_TOKENS, SUM_PAIRS, SUM_CHOSEN, SUM_REJECTED, SUM_ACCURATE };
 
@@ -91,6 +93,7 @@ struct plumb_update {
     int64_t *prompt_list; /* (global_batch,) prompts of the step, on all ranks */
     int64_t step;         /* index of the step, from 0 in each pass over the iteration's prompts */
     double denominator;   /* loss denominator of the step, summed over all ranks */
+    double mean_len;      /* mean tokens of the step's imitated sequences, over all ranks */
     bool measure_mismatch;          /* true until a step of the iteration changes the weights */
     struct plumb_mismatch mismatch; /* of the tokens that this rank compared in this iteration */
     struct plumb_align_sums sums;

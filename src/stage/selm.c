@@ -84,4 +84,5 @@ const struct plumb_method_stages plumb_add_selm = {.open_rollouts = open_rollout
                                                    .rollout = rollout,
                                                    .rollout_tokens = rollout_tokens,
                                                    .extra_sequences = 1,
+                                                   .extra_tokens = rollout_tokens,
                                                    .add_sequences = add_sequences};

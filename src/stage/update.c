@@ -50,6 +50,7 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range p
             m->pair[m->pairs++] = pair;
     }
     m->scale = 1.0 / a->update.denominator;
+    m->mean_len = a->update.mean_len;
     return PLUMB_OK;
 }
 
@@ -100,13 +101,31 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
+/* Returns the mean completion tokens of the sequences that the listed prompts imitate: completions,
+ * and the sequences that the method adds. Scoreboard and rows are equal on all ranks, so the result
+ * is equal, too. */
+static double imitated_length(const struct plumb_align_run *a, const int64_t *prompt, int64_t count)
+{
+    const struct plumb_scoreboard *b = a->decision.board;
+    const double *row = a->decision.row;
+    struct plumb_imitated sums =
+        plumb_scoreboard_imitated(b, prompt, count, row + ROW_TOKENS, ROW_VALUES);
+    for (int64_t k = 0; k < count && a->add->add_sequences; k++)
+        if (b->choice[prompt[k]].branch != PLUMB_BRANCH_SKIP) {
+            sums.weight += (double)a->add->extra_sequences;
+            sums.tokens += row[prompt[k] * b->group_size * ROW_VALUES + ROW_EXTRA];
+        }
+    return plumb_imitated_mean(sums);
+}
+
 plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out)
 {
     const struct plumb_range prompts = plumb_split_step(&a->part.split, a->update.step);
     for (int64_t s = prompts.begin; s < prompts.end; s++)
         a->update.prompt_list[s - prompts.begin] = s;
-    a->update.denominator = plumb_scoreboard_terms(a->decision.board, a->update.prompt_list,
-                                                   prompts.end - prompts.begin);
+    const int64_t count = prompts.end - prompts.begin;
+    a->update.denominator = plumb_scoreboard_terms(a->decision.board, a->update.prompt_list, count);
+    a->update.mean_len = imitated_length(a, a->update.prompt_list, count);
     *out = (struct plumb_step_result){0};
     if (a->update.denominator == 0) /* the scoreboard is equal on all ranks: every rank skips */
         return PLUMB_OK;

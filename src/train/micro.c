@@ -17,7 +17,7 @@ plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind,
 {
     const size_t n = (size_t)max_seq;
     plumb_status st = PLUMB_OK;
-    *m = (struct plumb_micro){.kind = kind, .param = plumb_align_param_default()};
+    *m = (struct plumb_micro){.kind = kind, .param = plumb_align_param_default(), .mean_len = 1};
     PLUMB_TRY_GOTO(st, plumb_pack_init(&m->pack, max_tokens, max_seq), fail);
     m->record = calloc(n, sizeof(*m->record));
     m->sample = calloc(n, sizeof(*m->sample));
@@ -178,7 +178,8 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
                                     .pair = m->pair,
                                     .groups = m->groups,
                                     .group = m->group,
-                                    .scale = m->scale};
+                                    .scale = m->scale,
+                                    .mean_len = m->mean_len};
     m->out = (struct plumb_obj_out){.dlogp = m->dlogp, .dscore = score ? m->dscore : NULL};
     const plumb_status st = plumb_objective_eval(m->objective, &m->out, &in, &m->param);
     if (st == PLUMB_ERR_NUMERIC)

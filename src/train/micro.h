@@ -25,6 +25,8 @@ struct plumb_micro {
 
     /* inputs */
     double scale; /* 1 / loss denominator of the global batch: terms, or trained tokens (TOKENS) */
+    double mean_len; /* mean tokens of the global batch's imitated sequences, see objective.h; 1 if
+                      * there are none */
     struct plumb_pack pack;
     int64_t *record; /* (max_seq,) data record of each sequence, from 0 */
     int32_t *sample; /* (max_seq,) index in the prompt's group; chosen 0, rejected 1 */

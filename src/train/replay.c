@@ -125,6 +125,7 @@ static plumb_status put_micro(plumb_h5 *f, const struct plumb_micro *m)
     PLUMB_TRY(plumb_h5_put_attr_text(f, "objective", m->objective ? m->objective->name : ""));
     PLUMB_TRY(plumb_h5_put_attr_i64(f, "reference", m->reference));
     PLUMB_TRY(plumb_h5_put_attr_f64(f, "scale", m->scale));
+    PLUMB_TRY(plumb_h5_put_attr_f64(f, "mean_len", m->mean_len));
     PLUMB_TRY(put_fields(f, param_table, COUNT(param_table), &m->param));
     PLUMB_TRY(plumb_h5_put(f, "ids", PLUMB_H5_I32, p->offset[n], p->ids));
     PLUMB_TRY(plumb_h5_put(f, "offsets", PLUMB_H5_I64, n + 1, p->offset));
@@ -302,6 +303,7 @@ static plumb_status get_micro(const plumb_h5 *f, struct plumb_replay *r, struct 
     m->objective = kind == PLUMB_MICRO_TOKENS ? NULL : objective;
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "reference", &reference), done);
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_f64(f, "scale", &m->scale), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_f64(f, "mean_len", &m->mean_len), done);
     PLUMB_TRY_GOTO(st, get_fields(f, param_table, COUNT(param_table), &m->param), done);
     PLUMB_TRY_GOTO(st, plumb_align_param_check(&m->param), done);
     m->reference = reference != 0;

@@ -40,7 +40,7 @@ static inline struct plumb_obj_out eval(struct problem *q)
 static inline struct problem pair_of(const struct plumb_objective *o, double a, double b)
 {
     struct problem q = {.o = o, .p = plumb_align_param_default()};
-    q.in = (struct plumb_obj_in){.n = 2, .k = 1, .scale = 1};
+    q.in = (struct plumb_obj_in){.n = 2, .k = 1, .scale = 1, .mean_len = 3};
     q.pair[0] = (struct plumb_pair){0, 1, 0, 1};
     q.logp[0] = q.score[0] = a, q.logp[1] = q.score[1] = b;
     q.len[0] = 2, q.len[1] = 4;

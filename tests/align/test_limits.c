@@ -12,8 +12,12 @@ static void check_pairs(void)
     out = eval(&q);
     CHECK(out.loss == 0 && q.dlogp[0] == 0 && q.dlogp[1] == 0 && out.accurate == 1);
     q.in.k = 0, q.weight[0] = 0.75, q.weight[1] = 0.25;
-    out = eval(&q);
+    q.in.mean_len = 4, out = eval(&q); /* token: both divided by 4 */
+    CHECK(out.loss == 0.4375 && q.dlogp[0] == -0.1875 && q.dlogp[1] == -0.0625);
+    q.p.loss_aggregation = PLUMB_AGGREGATE_SEQUENCE, out = eval(&q);
     CHECK(out.loss == 0.75 * 0.5 + 0.25 * 1 && q.dlogp[0] == -0.375 && q.dlogp[1] == -0.0625);
+    q.p.loss_aggregation = PLUMB_AGGREGATE_SUM, out = eval(&q);
+    CHECK(out.loss == 1.75 && q.dlogp[0] == -0.75 && q.dlogp[1] == -0.25);
 
     q = pair_of(&plumb_obj_dpo, -7, -9);
     point_in(&q);
@@ -53,7 +57,7 @@ static void check_pairs(void)
 static void check_groups(void)
 {
     struct problem q = {.o = &plumb_obj_vcb, .p = plumb_align_param_default()};
-    q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1};
+    q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1, .mean_len = 4};
     q.group[1] = 3;
     point_in(&q);
     for (int i = 0; i < 3; i++) /* d_i = lambda r_i / std + 5: nothing to learn */
@@ -68,7 +72,7 @@ static void check_groups(void)
         q.reward[i] = i, q.logp[i] = -9 + i;
     CHECK(eval(&q).loss == 0 && q.dlogp[2] == 0);
     q.p.sft_weight = 0.5;
-    CHECK(eval(&q).loss == 0.5 * 7 / 2 && q.dlogp[2] == -0.25 && q.dlogp[1] == 0);
+    CHECK(eval(&q).loss == 0.5 * 7 / 4 && q.dlogp[2] == -0.125 && q.dlogp[1] == 0);
 
     q = pair_of(&plumb_obj_rdo, -3, -8); /* no reward difference, no term */
     point_in(&q);
@@ -101,7 +105,7 @@ static void check_groups(void)
     q.o = &plumb_obj_selm; /* without an answer of the reference, dpo */
     CHECK(eval(&q).loss == plain);
     q.weight[1] = 1, q.p.optimism = 0.5;
-    CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30) && q.dlogp[1] > 0);
+    CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30 / 3) && q.dlogp[1] > 0);
 }
 
 /* Random but fixed: one group of n answers without ties. */
@@ -109,7 +113,7 @@ static struct problem group_of(const struct plumb_objective *o, int n)
 {
     struct problem q = {.o = o, .p = plumb_align_param_default()};
     struct rng r = {0x9e3779b97f4a7c15ull};
-    q.in = (struct plumb_obj_in){.n = n, .groups = 1, .scale = 1};
+    q.in = (struct plumb_obj_in){.n = n, .groups = 1, .scale = 1, .mean_len = 4};
     q.group[1] = n;
     for (int i = 0; i < n; i++) {
         q.logp[i] = -20 * rng_u(&r), q.ref[i] = -20 * rng_u(&r);
@@ -284,7 +288,10 @@ static void check_two(void)
         p.p.rank_loss = PLUMB_RANK_LOGISTIC, p.p.beta = fabs(q.reward[0] - q.reward[1]);
         expect_same(&q, &p, 1, 0);
         q.p.sft_weight = 0.05, p.weight[turn] = 0.05; /* and imitation of the best */
-        expect_same(&q, &p, 1, 0);
+        for (int kind = 0; kind < 3; kind++) {
+            q.p.loss_aggregation = p.p.loss_aggregation = (enum plumb_aggregation)kind;
+            expect_same(&q, &p, 1, 0);
+        }
         p.weight[turn] = 0;
     }
     q.p.sft_weight = 0, q.reward[0] = q.reward[1]; /* no difference: log 2, and nothing to learn */

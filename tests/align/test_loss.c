@@ -104,15 +104,23 @@ static void check_psle(void)
     expect_same(&a, &b, 1e-14);
     a.limit = true, a.p.weight_temperature = 1e12, whole_loss(&a);
     a.limit = false, a.p.weight_temperature = 1;
+    double tokens = 0;
     for (int64_t i = 0; i < 16; i++)
-        CHECK(fabs(a.weight[i] - 0.5) < 1e-11 &&
-              fabs(a.dlogp[i] + 0.5 / 8 / (double)a.len[i]) < 1e-11);
+        tokens += a.len[i];
+    for (int64_t i = 0; i < 16; i++)
+        CHECK(fabs(a.weight[i] - 0.5) < 1e-11 && fabs(a.dlogp[i] + 1 / tokens) < 1e-11);
     CHECK(fabs(a.report.weight_entropy - log(2.0)) < 1e-11);
     a.p.weighted_loss = PLUMB_WEIGHTED_PRINCIPLED_ONLY;
     b = like(&a, "context_distillation");
     expect_same(&a, &b, 0);
     a = world("raft", 8, 1); /* the best of one: SFT on all */
     whole_loss(&a);
+    tokens = 0;
+    for (int64_t i = 0; i < 8; i++)
+        tokens += a.len[i];
+    for (int64_t i = 0; i < 8; i++) /* the token mean, as Hugging Face's trainers have it */
+        CHECK(golden_near(a.dlogp[i], -1 / tokens));
+    a.p.loss_aggregation = PLUMB_AGGREGATE_SEQUENCE, whole_loss(&a);
     for (int64_t i = 0; i < 8; i++)
         CHECK(golden_near(a.dlogp[i], -1.0 / 8 / (double)a.len[i]));
 }

@@ -9,6 +9,7 @@ static void read_problem(struct problem *q, const plumb_json *v)
     q->p = golden_param(plumb_json_get(v, "param"));
     q->in.n = plumb_json_int(plumb_json_get(v, "n"), -1);
     q->in.scale = golden_real(v, "scale");
+    q->in.mean_len = golden_real(v, "mean_len");
     const plumb_json *pairs = plumb_json_get(v, "pair");
     q->in.k = plumb_json_count(pairs);
     CHECK(q->in.n > 0 && q->in.n <= N && q->in.k <= N);
@@ -155,6 +156,11 @@ static void check_refusals(const struct problem *base)
     q = *base, point_in(&q);
     q.in.scale = INFINITY; /* 1 / 0 terms */
     expect_refusal(&q, PLUMB_ERR_ARG, "scale");
+    if (base->o->needs(&base->p) & PLUMB_READ_AGGREGATION) {
+        q = *base, point_in(&q);
+        q.in.mean_len = 0;
+        expect_refusal(&q, PLUMB_ERR_ARG, "mean length is 0 tokens");
+    }
     if (base->o->needs(&base->p) & PLUMB_NEED_REF) {
         q = *base, point_in(&q);
         q.ref[1] = NAN;

@@ -100,7 +100,8 @@ static void run(struct result *out, const struct plumb_method *m, struct plumb_a
                                     .pair = pair,
                                     .groups = groups,
                                     .group = group,
-                                    .scale = 0.25};
+                                    .scale = 0.25,
+                                    .mean_len = 5.5};
     struct plumb_obj_out o = {.dlogp = dlogp};
     CHECK_OK(plumb_objective_eval(m->objective, &o, &in, &p));
     put(out, o.loss);
@@ -175,6 +176,7 @@ static struct plumb_align_param base_of(int k)
     p.threshold = (enum plumb_threshold_kind)(k / 15 % 4);
     p.reverse = (enum plumb_reverse)(k / 60 % 2);
     p.length_normalize = k / 120 % 2 == 0;
+    p.loss_aggregation = (enum plumb_aggregation)(k % 3);
     return p;
 }
 

@@ -93,6 +93,14 @@ static inline double whole_loss(struct whole *w)
         if (c->branch == PLUMB_BRANCH_RANK || c->branch == PLUMB_BRANCH_SWAP)
             pair[k++] = one;
     }
+    int64_t every[ENTRIES];
+    double tokens[ENTRIES];
+    for (int64_t i = 0; i < b->n; i++)
+        every[i % b->prompts] = i % b->prompts, tokens[i] = w->len[i];
+    struct plumb_imitated sums = plumb_scoreboard_imitated(b, every, b->prompts, tokens, 1);
+    for (int64_t i = 0; i < n; i++)
+        if (source[i] >= b->n) /* an answer that the method adds */
+            sums.weight += 1, sums.tokens += len[i];
     const struct plumb_obj_in in = {.n = n,
                                     .k = k,
                                     .logp = logp,
@@ -103,7 +111,8 @@ static inline double whole_loss(struct whole *w)
                                     .pair = pair,
                                     .groups = groups,
                                     .group = group,
-                                    .scale = 1 / plumb_scoreboard_terms(b, NULL, 0)};
+                                    .scale = 1 / plumb_scoreboard_terms(b, NULL, 0),
+                                    .mean_len = plumb_imitated_mean(sums)};
     struct plumb_obj_out out = {.dlogp = dlogp};
     CHECK_OK(plumb_objective_eval(w->m->objective, &out, &in, &w->p));
     memset(w->dlogp, 0, sizeof(w->dlogp));

@@ -74,8 +74,7 @@ def vcb(g):
 
 
 def rrhf(g):
-    best = max(g, key=lambda a: a["r"])
-    return sum(max(0, a["x"] - b["x"]) for a in g for b in g if a["r"] < b["r"]) - best["x"]
+    return sum(max(0, a["x"] - b["x"]) for a in g for b in g if a["r"] < b["r"])
 
 
 def lire(g):
@@ -84,7 +83,7 @@ def lire(g):
 
 def pro(g):
     g = sorted(g, key=lambda a: -a["r"])
-    loss = -g[0]["x"]
+    loss = 0
     for k, a in enumerate(g[:-1]):
         gaps = [a["r"] - b["r"] for b in g[k + 1:]]
         behind = sum(math.exp(b["x"] * gap) for b, gap in zip(g[k + 1:], gaps))
@@ -115,6 +114,25 @@ def of_groups(loss):
     return lambda groups: mean([loss(g) for g in groups if extremes(g)])
 
 
+def imitated(weighted):
+    """What imitation adds by default: one mean over the tokens of the whole batch. weighted: (weight, answer) pairs; the
+    weights of a prompt add up to 1."""
+    return -sum(w * a["s"] for w, a in weighted) / sum(w * len(a["ids"]) for w, a in weighted)
+
+
+def best(groups):
+    return [(1.0, extremes(g)[0]) for g in groups if extremes(g)]
+
+
+def and_best(loss):
+    return lambda groups: of_groups(loss)(groups) + imitated(best(groups))
+
+
+def weigh(groups):
+    """PSLE without ranking: the softmax of the rewards."""
+    return imitated([wa for g in groups for wa in zip(softmax([a["r"] for a in g]), g)])
+
+
 def doubted(groups, share=0.3, doubt=0.1):
     """SPA without extrapolation: the labels of the smallest margins are doubted."""
     h = [h_of(*p) for p in map(extremes, groups) if p]
@@ -136,9 +154,9 @@ def zscore(rewards):
 
 
 # Methods without a reference in their loss.
-UNREFERENCED = ("rrhf", "lire", "pro")
+UNREFERENCED = ("rrhf", "lire", "pro", "raft", "psle")
 # Methods with work of their own on each rank; others share theirs with one of these.
-PARTED = ("optune", "spa", "dlma", "selm", "vcb")
+PARTED = ("optune", "spa", "dlma", "selm", "vcb", "psle", "pro")
 
 # name: (the loss of all groups, how rewards are normalised, what it sets)
 METHODS = {
@@ -154,9 +172,11 @@ METHODS = {
                                    "method.contrary={text}/short_answers.txt", "margin_limit=3"]),
     "selm": (of_pairs(dpo), zscore, ["optimism=3"]),
     "vcb": (of_groups(vcb), zscore, []),
-    "rrhf": (of_groups(rrhf), zscore, []),
+    "rrhf": (and_best(rrhf), zscore, []),
     "lire": (of_groups(lire), zscore, []),
-    "pro": (of_groups(pro), zscore, []),
+    "pro": (and_best(pro), zscore, []),
+    "raft": (lambda groups: imitated(best(groups)), zscore, []),
+    "psle": (weigh, zscore, ["method.rank_loss=none"]),
 }
 
 
@@ -180,7 +200,7 @@ def bonus(bench, groups, policy, reference):
     pairs = [(x["prompt_ids"], x["completion_ids"]) for x in lines]
     ours, theirs = (bench.logprobs(m, pairs) for m in (policy, reference))
     bench.check(len({tuple(ids) for _, ids in pairs}) > 1 and ours != theirs, "greedy answers", pairs)
-    return 3 * BETA * mean([a - b for a, b in zip(ours, theirs)])
+    return 3 * BETA * sum(a - b for a, b in zip(ours, theirs)) / sum(len(ids) for _, ids in pairs)
 
 
 def near(bench, got, want, *what):

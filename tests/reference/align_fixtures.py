@@ -17,7 +17,8 @@ import objective_numpy
 DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
                weight_temperature=1.0, reward_norm="zscore", threshold="decay",
                quantile_start=0.5, quantile_end=0.5, mean_k=0.0, reverse="weighted", beta=0.1,
-               label_smoothing=0.0, length_normalize=True, reference_weight=1.0, list_temperature=2.0,
+               label_smoothing=0.0, length_normalize=True, loss_aggregation="token",
+               reference_weight=1.0, list_temperature=2.0,
                sft_weight=1.0, curriculum_temperature=10.0, noise_share=0.1, noise_window=200, noise_start=0.2,
                noise_smoothing=0.1, decoupling=0.5, weight_beta=1.0, optimism=0.001, margin_beta=0.1,
                margin_limit=40.0, rho=-0.5, **{"lambda": 1.0})
@@ -63,15 +64,15 @@ def adaptive(h, rho):
     return -t * F.logsigmoid(h / t) + rho * t
 
 
-def vcb(s, x, ref, r, p):
+def vcb(s, x, y, ref, r, p):
     std = ((r - r.mean()) ** 2).mean().sqrt() + 1e-6
     u = s - p["reference_weight"] * ref - p["lambda"] * r / std
     m = len(s)
     return sum((u[i] - u[j]) ** 2 for i in range(m) for j in range(i)) / (m * (m - 1) / 2)
 
 
-def rrhf(s, x, ref, r, p):
-    loss = -p["sft_weight"] * x[r.argmax()]
+def rrhf(s, x, y, ref, r, p):
+    loss = -p["sft_weight"] * y[r.argmax()]
     for i in range(len(s)):
         for j in range(len(s)):
             if r[i] < r[j]:
@@ -79,19 +80,24 @@ def rrhf(s, x, ref, r, p):
     return loss
 
 
-def lire(s, x, ref, r, p):
+def lire(s, x, y, ref, r, p):
     return -(torch.softmax(s / p["list_temperature"], 0) * torch.softmax(r, 0)).sum()
 
 
-def pro(s, x, ref, r, p):
+def pro(s, x, y, ref, r, p):
     order = sorted(range(len(s)), key=lambda i: -r[i])
-    loss = -p["sft_weight"] * x[order[0]]
+    loss = -p["sft_weight"] * y[order[0]]
     for k in range(len(order) - 1):
         rest = order[k + 1:]
         own = x[order[k]] * (r[order[k]] - r[order[-1]])
         others = torch.stack([x[i] * (r[order[k]] - r[i]) for i in rest])
         loss = loss - own + torch.logsumexp(torch.cat([own[None], others]), 0)
     return loss
+
+
+def imitated(s, size, mean_len, p):
+    """What an imitation term has of each sequence: s over the batch's mean length, its own, or s."""
+    return s / mean_len if p["loss_aggregation"] == "token" else s / size if p["loss_aggregation"] == "sequence" else s
 
 
 GROUP = dict(vcb=vcb, rrhf=rrhf, lire=lire, pro=pro)
@@ -151,22 +157,24 @@ def objective_case(rng, name, pairs=PAIRS, one_token=False, weighted=True, **ove
     scale = 1.0 / 7
     size = torch.tensor(length, dtype=torch.float64)
     x = s / size if p["length_normalize"] else s
-    d = s - ref
+    mean_len = 1.5 + float(length.mean()) # any number: the rest of the global batch is elsewhere
+    y = imitated(s, size, mean_len, p)
     loss = torch.zeros((), dtype=torch.float64)
 
     for w, l, e, c in pairs:
         kind = name if name in PAIR_KINDS else "dpo" if name == "selm" else p["rank_loss"]
         loss = loss + scale * c * pair_term(kind, p, s, ref, x, reward, score, w, l, e)
     for a, b in zip(group, group[1:]) if whole else ():
-        loss = loss + scale * GROUP[name](s[a:b], x[a:b], ref[a:b], torch.tensor(reward[a:b]), p)
+        loss = loss + scale * GROUP[name](s[a:b], x[a:b], y[a:b], ref[a:b], torch.tensor(reward[a:b]), p)
     if name == "selm":
+        d = imitated(s - ref, size, mean_len, p)
         loss = loss + scale * p["optimism"] * p["beta"] * (torch.tensor(weight) * d).sum()
     if name in ("psle", "sft"):
-        loss = loss - scale * (torch.tensor(weight) * x).sum()
+        loss = loss - scale * (torch.tensor(weight) * y).sum()
     loss.backward()
     zero = torch.zeros(n, dtype=torch.float64)
     case = dict(objective=name, param=over, n=n, logp=s.tolist(), logp_ref=ref.tolist(),
-                score=score.tolist(), len=length.tolist(), weight=weight.tolist(),
+                score=score.tolist(), len=length.tolist(), mean_len=mean_len, weight=weight.tolist(),
                 reward=reward.tolist(), group=group,
                 pair=[[w, l, 0.0 if name == "aps" else e, c] for w, l, e, c in pairs], scale=scale, loss=loss.item(),
                 dlogp=(s.grad if s.grad is not None else zero).tolist(),
@@ -181,7 +189,7 @@ def objective_cases():
            for kind in ("hinge", "logistic", "hinge_prob", "dpo", "none")
            for norm, beta in ((True, 0.1), (False, 0.7))]
     out += [objective_case(rng, "psle", rank_loss="dpo", label_smoothing=0.2),
-            objective_case(rng, "sft"), objective_case(rng, "sft", length_normalize=False),
+            objective_case(rng, "sft"), objective_case(rng, "sft", loss_aggregation="sequence"),
             objective_case(rng, "dpo"), objective_case(rng, "dpo", beta=0.5, label_smoothing=0.3),
             objective_case(rng, "ipo"), objective_case(rng, "ipo", beta=0.02),
             objective_case(rng, "reward")]
@@ -200,6 +208,11 @@ def objective_cases():
             objective_case(rng, "selm", optimism=0.0), objective_case(rng, "dlma"),
             objective_case(rng, "dlma", margin_limit=0.4, margin_beta=2.0),
             objective_case(rng, "dlma", margin_beta=0.0, beta=0.6, label_smoothing=0.2)]
+    rng = np.random.default_rng(14)
+    out += [objective_case(rng, name, loss_aggregation=kind, length_normalize=norm, **over)
+            for name, over in (("psle", {}), ("psle", dict(rank_loss="none")), ("sft", {}), ("rrhf", {}), ("pro", {}),
+                               ("selm", dict(optimism=0.3)))
+            for kind in ("sequence", "sum", "token") for norm in (True, False)]
     return out
 
 
@@ -368,6 +381,12 @@ def method_case(rng, method, group, prompts, missing=0.0, **over):
     s = torch.tensor(-rng.gamma(2.0, 1.0, n + prompts) * length, requires_grad=True)
     ref = torch.tensor(-rng.gamma(2.0, 1.0, n + prompts) * length)
     x = s / torch.tensor(length) if p["length_normalize"] else s
+    weight = np.array(d["weight"])
+    extra = [n + q for q in range(prompts) if method == "selm" and d["branch"][q] != "skip"]
+    best = [d["win"][q] for q in range(prompts) if d["branch"][q] == "group"]
+    tokens = (weight * length[:n]).sum() + length[extra + best].sum()
+    y = imitated(s, torch.tensor(length), tokens / max(1e-9, weight.sum() + len(extra + best)), p)
+    z = imitated(s - ref, torch.tensor(length), tokens / max(1e-9, weight.sum() + len(extra + best)), p)
     doubt = np.zeros(prompts)
     if method == "spa":
         m = np.array(d["margin"])
@@ -381,13 +400,13 @@ def method_case(rng, method, group, prompts, missing=0.0, **over):
             term = pair_term(kind, p, s, ref, x, r, None, w, l, doubt[q])
         elif where == "weighted":
             one = slice(q * group, (q + 1) * group)
-            term = -(torch.tensor(d["weight"][one]) * x[one]).sum()
+            term = -(torch.tensor(d["weight"][one]) * y[one]).sum()
         elif where == "group":
             part = [i for i in range(q * group, (q + 1) * group) if np.isfinite(r[i])]
-            term = GROUP[method](s[part], x[part], ref[part], torch.tensor(r[part]), p)
+            term = GROUP[method](s[part], x[part], y[part], ref[part], torch.tensor(r[part]), p)
         if where != "skip":
             if method == "selm": # sequence n + q: the reference's own answer
-                term = term + p["optimism"] * p["beta"] * (s[n + q] - ref[n + q])
+                term = term + p["optimism"] * p["beta"] * z[n + q]
             loss, terms = loss + c * term, terms + d["choice_mass"][q]
     (loss / terms).backward()
     return dict(method=method, param=over, group_size=group, prompts=prompts, kind=first["kind"],
@@ -401,17 +420,21 @@ def method_cases():
     return [case("psle", 2, 6), case("psle", 2, 6, rank_loss="logistic", reverse="swap"),
             case("psle", 4, 4, rank_loss="hinge_prob", missing=0.2, tau=0.8),
             case("psle", 6, 4, rank_loss="dpo", reverse="swap", weight_temperature=0.3),
-            case("psle", 4, 4, rank_loss="none", length_normalize=False),
+            case("psle", 4, 4, rank_loss="none", loss_aggregation="sum"),
             case("psle", 4, 5, weighted_loss="principled_only", tau=1.0),
             case("psle", 2, 8, weighted_loss="none", threshold="quantile"),
             case("psle_curriculum", 4, 8, quantile_start=0.9, curriculum_temperature=0.8),
-            case("context_distillation", 4, 4), case("context_distillation", 2, 4, length_normalize=False),
+            case("context_distillation", 4, 4), case("context_distillation", 2, 4, loss_aggregation="sequence"),
             case("raft", 4, 5, missing=0.3), case("dpo", 3, 5, missing=0.2, label_smoothing=0.1),
             case("ipo", 2, 5), case("rdo", 3, 5), case("aps", 3, 5), case("spa", 2, 9, noise_share=0.4),
             case("spa", 2, 6, noise_smoothing=0.0), case("optune", 3, 6, weight_beta=0.7),
             case("selm", 3, 4, optimism=0.2), case("dlma", 3, 5, margin_limit=1.5),
             case("vcb", 4, 4, missing=0.2), case("vcb", 2, 4, reference_weight=0.3, **{"lambda": 2.0}),
-            case("rrhf", 4, 4), case("lire", 4, 4, missing=0.2), case("pro", 4, 4, sft_weight=0.45)]
+            case("rrhf", 4, 4), case("lire", 4, 4, missing=0.2), case("pro", 4, 4, sft_weight=0.45),
+            *(case(method, 4, 5, loss_aggregation=kind, **over)
+              for method, over in (("psle", dict(missing=0.2)), ("raft", {}), ("rrhf", {}), ("pro", dict(missing=0.2)),
+                                   ("selm", dict(optimism=0.2)))
+              for kind in ("token", "sequence", "sum"))]
 
 
 # --- doubted labels -------------------------------------------------------------------------

@@ -48,27 +48,27 @@ def pair(kind, p, s, ref, x, reward, score, w, l, e):
     return (softplus(-h) + e * h) * (reward[w] - reward[l] if kind == "rdo" else 1)
 
 
-def vcb(p, s, x, ref, r):
+def vcb(p, s, x, y, ref, r):
     u = s - p["reference_weight"] * ref - p["lambda"] * r / (np.std(r) + 1e-6)
     m = len(u)
     return 2 / (m - 1) * ((u * u).sum() - u.sum() ** 2 / m)
 
 
-def rrhf(p, s, x, ref, r):
+def rrhf(p, s, x, y, ref, r):
     order = np.argsort(r)
     gaps = [x[i] - x[j] for a, i in enumerate(order) for j in order[a + 1:]]
-    return sum(g for g in gaps if g.real > 0) - p["sft_weight"] * x[order[-1]]
+    return sum(g for g in gaps if g.real > 0) - p["sft_weight"] * y[order[-1]]
 
 
-def lire(p, s, x, ref, r):
+def lire(p, s, x, y, ref, r):
     best = s.real.max()
     q, rho = np.exp((s - best) / p["list_temperature"]), np.exp(r - r.max())
     return -(q * rho).sum() / (q.sum() * rho.sum())
 
 
-def pro(p, s, x, ref, r):
+def pro(p, s, x, y, ref, r):
     order = np.argsort(-r)
-    loss = -p["sft_weight"] * x[order[0]]
+    loss = -p["sft_weight"] * y[order[0]]
     for k, best in enumerate(order[:-1]):
         own = (r[best] - r[order[-1]]) * x[best] # its temperature is the least: the gap to the last
         loss = loss + np.log(1 + sum(np.exp((r[best] - r[i]) * x[i] - own) for i in order[k + 1:]))
@@ -83,16 +83,18 @@ def loss(case, p, s, score):
     name, ref, reward = case["objective"], np.array(case["logp_ref"]), np.array(case["reward"])
     weight, length = np.array(case["weight"]), np.array(case["len"])
     x = s / length if p["length_normalize"] else s
+    share = dict(token=1 / case["mean_len"], sequence=1 / length, sum=1)[p["loss_aggregation"]]
+    y = s * share
     kind = name if name in KINDS else "dpo" if name == "selm" else p["rank_loss"]
     total = sum(c * pair(kind, p, s, ref, x, reward, score, w, l, e) for w, l, e, c in case["pair"])
     if name in GROUPS:
         ends = case["group"]
-        total = sum(GROUPS[name](p, s[a:b], x[a:b], ref[a:b], reward[a:b])
+        total = sum(GROUPS[name](p, s[a:b], x[a:b], y[a:b], ref[a:b], reward[a:b])
                     for a, b in zip(ends, ends[1:]))
     if name == "selm":
-        total = total + p["optimism"] * p["beta"] * (weight * (s - ref)).sum()
+        total = total + p["optimism"] * p["beta"] * (weight * (s - ref) * share).sum()
     if name in ("psle", "sft"):
-        total = total - (weight * x).sum()
+        total = total - (weight * y).sum()
     return case["scale"] * total
 
 

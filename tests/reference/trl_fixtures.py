@@ -111,7 +111,7 @@ def agree(what, a, b):
 def trl_case(rng, source, fn, kind, name, pairs, **over):
     case = objective_case(rng, name, pairs=pairs, weighted=False, **over)
     if name == "sft":
-        case.update(weight=[1.0] * case["n"], scale=1.0 / sum(case["len"]))
+        case.update(weight=[1.0] * case["n"], scale=1.0 / case["n"], mean_len=float(np.mean(case["len"])))
     s, score = (torch.tensor(case[k], dtype=torch.float64, requires_grad=True) for k in ("logp", "score"))
     loss = fn(case, kind, s, score)
     loss.backward()
@@ -145,7 +145,7 @@ def cases():
                  length_normalize=False),
             case(cpo + "simpo", by_cpo_trainer, "simpo", "psle", DOUBTED, rank_loss="logistic", beta=2.0),
             case("RewardTrainer", by_reward_trainer, "", "reward", PLAIN),
-            case(dpo + "sft", by_sft_loss, "", "sft", [], length_normalize=False)]
+            case(dpo + "sft", by_sft_loss, "", "sft", [])]
 
 
 def main(folder):

@@ -1,0 +1,129 @@
+/* test_length.c - imitating a policy's own samples: what loss_aggregation does to their length.
+ * Test. Includes align/, harness.h. Covers plumb_imitation_length of align/pair_term.h.
+ *
+ * A policy small enough to enumerate: position t draws one of three tokens from softmax(theta_t),
+ * token 0 ends the answer, and it is cut after LONGEST tokens. All batches of `size` answers are
+ * enumerated with their probabilities, and the gradient of the loss with equal weights is averaged
+ * over them: an expectation without sampling noise. A step against that gradient changes the
+ * expected length by -(gradient . gradient of the expected length).
+ *
+ *     sum        0, as E[grad log-prob] = 0
+ *     sequence   the gradient of E[-1 / n]: answers become shorter
+ *     token      0 for a fixed mean length. The mean length of the batch itself contains the
+ *                answer, so that 1 / size of the effect of `sequence` remains */
+#include <math.h>
+#include <string.h>
+
+#include "align/objective.h"
+#include "align/scoreboard.h"
+#include "harness.h"
+
+enum { TOKENS = 3, LONGEST = 3, THETA = TOKENS * LONGEST, ANSWERS = 15, MOST = 3 };
+
+static const double theta[LONGEST][TOKENS] = {{0.1, 0.7, -0.2}, {0.4, -0.5, 0.3}, {-0.3, 0.2, 0.9}};
+
+struct answer {
+    int32_t n;
+    double logp, slope[THETA]; /* d logp / d theta */
+};
+
+static struct answer answers[ANSWERS];
+static int known;
+
+static void enumerate(struct answer so_far)
+{
+    double all = 0;
+    for (int k = 0; k < TOKENS; k++)
+        all += exp(theta[so_far.n][k]);
+    for (int token = 0; token < TOKENS; token++) {
+        struct answer a = so_far;
+        for (int k = 0; k < TOKENS; k++)
+            a.slope[a.n * TOKENS + k] = (k == token) - exp(theta[a.n][k]) / all;
+        a.logp += theta[a.n][token] - log(all);
+        a.n++;
+        if (token != 0 && a.n < LONGEST)
+            enumerate(a);
+        else
+            answers[known++] = a;
+    }
+}
+
+/* Adds p times the gradient of the loss of one batch of answers. mean_len: 0 takes the batch's. */
+static void add_batch(double grad[THETA], const struct plumb_objective *o,
+                      const struct plumb_align_param *p, const int *who, int size, double mean_len)
+{
+    double logp[MOST], weight[MOST], dlogp[MOST], chance = 1;
+    int32_t len[MOST];
+    struct plumb_imitated sums = {0};
+    for (int i = 0; i < size; i++) {
+        const struct answer *a = &answers[who[i]];
+        logp[i] = a->logp, len[i] = a->n, weight[i] = 1;
+        sums.weight += 1, sums.tokens += a->n;
+        chance *= exp(a->logp);
+    }
+    const struct plumb_obj_in in = {.n = size,
+                                    .logp = logp,
+                                    .len = len,
+                                    .weight = weight,
+                                    .scale = 1.0 / size,
+                                    .mean_len =
+                                        mean_len > 0 ? mean_len : plumb_imitated_mean(sums)};
+    struct plumb_obj_out out = {.dlogp = dlogp};
+    CHECK_OK(plumb_objective_eval(o, &out, &in, p));
+    for (int i = 0; i < size; i++)
+        for (int k = 0; k < THETA; k++)
+            grad[k] += chance * dlogp[i] * answers[who[i]].slope[k];
+}
+
+/* Returns by how much a step against the expected gradient changes the expected length. */
+static double length_change(const struct plumb_objective *o, enum plumb_aggregation aggregation,
+                            int size, double mean_len)
+{
+    struct plumb_align_param p = plumb_align_param_default();
+    double grad[THETA] = {0}, longer[THETA] = {0}, change = 0;
+    int64_t batches = 1;
+    p.loss_aggregation = aggregation;
+    for (int i = 0; i < size; i++)
+        batches *= ANSWERS;
+    for (int64_t b = 0; b < batches; b++) {
+        int who[MOST];
+        int64_t rest = b;
+        for (int i = 0; i < size; i++, rest /= ANSWERS)
+            who[i] = (int)(rest % ANSWERS);
+        add_batch(grad, o, &p, who, size, mean_len);
+    }
+    for (int a = 0; a < ANSWERS; a++)
+        for (int k = 0; k < THETA; k++)
+            longer[k] += exp(answers[a].logp) * answers[a].n * answers[a].slope[k];
+    for (int k = 0; k < THETA; k++)
+        change -= grad[k] * longer[k];
+    return change;
+}
+
+static void check(const struct plumb_objective *o)
+{
+    const double sequence = length_change(o, PLUMB_AGGREGATE_SEQUENCE, 1, 0);
+    CHECKF(sequence < -0.02, "%s, sequence: %g", o->name, sequence);
+    for (int size = 1; size <= MOST; size++) {
+        const double token = length_change(o, PLUMB_AGGREGATE_TOKEN, size, 0);
+        CHECKF(fabs(length_change(o, PLUMB_AGGREGATE_SUM, size, 0)) < 1e-15, "%s, sum", o->name);
+        CHECKF(fabs(length_change(o, PLUMB_AGGREGATE_TOKEN, size, 2.25)) < 1e-15, "%s, token",
+               o->name);
+        CHECKF(fabs(length_change(o, PLUMB_AGGREGATE_SEQUENCE, size, 0) - sequence) < 1e-14,
+               "%s: a larger batch does not help `sequence`", o->name);
+        CHECKF(token <= 0 && token > 1.02 * sequence / size, "%s, token, batch of %d: %g of %g",
+               o->name, size, token, sequence);
+    }
+}
+
+int main(void)
+{
+    double all = 0;
+    enumerate((struct answer){0});
+    for (int a = 0; a < known; a++)
+        all += exp(answers[a].logp);
+    CHECK(known == ANSWERS && fabs(all - 1) < 1e-15);
+    check(&plumb_obj_sft);
+    check(&plumb_obj_psle);
+    return 0;
+}
