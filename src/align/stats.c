@@ -18,8 +18,9 @@ static double normalise(double r, const struct plumb_align_stats *s, enum plumb_
     switch (norm) {
     case PLUMB_NORM_ZSCORE:
         /* If rewards differ by rounding only, all of them become 0. */
-        return s->reward_std > 1e-8 * fabs(s->reward_mean) ? (r - s->reward_mean) / s->reward_std
-                                                           : 0.0;
+        return s->reward_std > PLUMB_SAME_SCORE * fabs(s->reward_mean)
+                   ? (r - s->reward_mean) / s->reward_std
+                   : 0.0;
     case PLUMB_NORM_SIGMOID:
         return r >= 0 ? 1.0 / (1.0 + exp(-r)) : exp(r) / (1.0 + exp(r));
     case PLUMB_NORM_NONE:

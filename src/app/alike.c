@@ -5,10 +5,7 @@
 #include <math.h>
 
 #include "base/log.h"
-
-/* Scores whose relative difference is at most this count as equal, because rounding can cause it.
- * The alignment stage uses the same limit. */
-#define SAME 1e-8
+#include "base/num.h"
 
 void plumb_alike_add(struct plumb_alike *a, double score)
 {
@@ -34,14 +31,13 @@ plumb_status plumb_alike_end(const struct plumb_alike *a, const struct plumb_app
     PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &n, 1, PLUMB_SUM));
     PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &low, 1, PLUMB_MIN));
     PLUMB_TRY(plumb_comm_allreduce_f64(app->comm, &high, 1, PLUMB_MAX));
-    if (n > 1 && high - low <= SAME * fmax(fabs(low), fabs(high)) &&
-        plumb_comm_rank(app->comm) == 0)
+    if (n > 1 && plumb_scores_same(low, high) && plumb_comm_rank(app->comm) == 0)
         warn("", "", (int64_t)n, high);
     return PLUMB_OK;
 }
 
 void plumb_alike_say(const char *who, int64_t n, double mean, double std)
 {
-    if (n > 1 && std <= SAME * fabs(mean))
+    if (n > 1 && std <= PLUMB_SAME_SCORE * fabs(mean))
         warn(who, ": ", n, mean);
 }

@@ -3,6 +3,7 @@
 #ifndef PLUMB_BASE_NUM_H
 #define PLUMB_BASE_NUM_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -95,6 +96,16 @@ static inline void plumb_moments_add(struct plumb_moments *m, double x)
 static inline double plumb_moments_var(const struct plumb_moments *m)
 {
     return m->count > 1 ? m->m2 / (double)m->count : 0.0;
+}
+
+/* Scores whose relative difference is at most this count as equal, because rounding can cause it.
+ */
+#define PLUMB_SAME_SCORE 1e-8
+/* Returns true if no two scores between low and high count as different. */
+static inline bool plumb_scores_same(double low, double high)
+{
+    const double most = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
+    return high - low <= PLUMB_SAME_SCORE * most;
 }
 
 #endif

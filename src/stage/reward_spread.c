@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/num.h"
 #include "stage/align.h"
 
 /* Counts that show how far the rewards of an iteration differ, over all ranks. */
@@ -15,12 +16,6 @@ struct spread {
     int64_t flat;       /* number of `scored` prompts whose rewards are all equal */
     int64_t same_texts; /* number of `flat` prompts whose answers all have the same text */
 };
-
-/* Returns true if low and high differ by rounding only; the same limit as in plumb_stats_reward. */
-static bool is_flat(double low, double high)
-{
-    return high - low <= 1e-8 * fmax(fabs(low), fabs(high));
-}
 
 /* Returns true if answers i and j have the same number of tokens and the same log-prob sum. This is
  * taken as equal texts. */
@@ -53,7 +48,7 @@ static void add_prompt(struct spread *s, const struct plumb_align_run *a, int64_
     s->high = fmax(s->high, high);
     s->prompts += there > 1;
     s->scored += finite > 1;
-    if (finite > 1 && is_flat(low, high)) {
+    if (finite > 1 && plumb_scores_same(low, high)) {
         s->flat++;
         s->same_texts += same;
     }
@@ -97,7 +92,7 @@ static const char *likely(const struct plumb_align_run *a, const struct spread *
 static void say(const struct plumb_align_run *a, const struct spread *s)
 {
     const long long it = (long long)a->t->state.iteration + 1;
-    if (s->values > 1 && is_flat(s->low, s->high))
+    if (s->values > 1 && plumb_scores_same(s->low, s->high))
         plumb_log_alike("iteration %lld: all %lld rewards are %.6g: no answer is better than "
                         "another by its reward; likely: %s",
                         it, (long long)s->values, s->high, likely(a, s, true));
