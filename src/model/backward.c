@@ -9,10 +9,12 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
     const struct plumb_spec *s = &m->spec;
     const struct plumb_backend *b = m->backend;
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
-    const struct plumb_attn_shape shape = plumb_attention_shape(s);
     const int64_t size[][2] = {{q, s->c},    {kv, s->c},   {s->c, q},
                                {s->f, s->c}, {s->c, s->f}, {s->labels ? s->labels : 1, s->c}};
-    w->work_count = plumb_op_attention_work_count(b, n, &shape);
+    for (int64_t l = 0; l < s->l; l++) {
+        const struct plumb_attn_shape shape = plumb_attention_shape(s, l);
+        w->work_count = plumb_max_i64(w->work_count, plumb_op_attention_work_count(b, n, &shape));
+    }
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         w->work_count = plumb_max_i64(
             w->work_count, b->k.linear_work_count(n, size[i][0], size[i][1], b->threads));
@@ -20,7 +22,7 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dq, n * q, "d q"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dk, n * kv, "d k"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dv, n * kv, "d v"));
-    if (s->qk_norm) {
+    if (s->block.qk_norm) {
         PLUMB_TRY(plumb_backend_take(b, arena, &w->dq0, n * q, "d q before norm"));
         PLUMB_TRY(plumb_backend_take(b, arena, &w->dk0, n * kv, "d k before norm"));
     }
@@ -37,30 +39,6 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb
     struct plumb_backend *b = m->backend;
     float *dembed = grad + m->net->embed;
     return plumb_op_gather_bwd(b, V(dembed, s->v, s->c), V(dx, n, s->c), VI(ids, n));
-}
-
-struct plumb_tensor plumb_linear_weight(const plumb_model *m, const struct plumb_linear *p)
-{
-    const struct plumb_backend *b = m->backend;
-    if (b->dtype == PLUMB_F32)
-        return *V(m->w + p->w, p->out, p->in);
-    return *V(plumb_real_at(b, m->packed, p->packed), p->out, p->in);
-}
-
-plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p,
-                                   plumb_real *dx, bool accumulate, float *grad,
-                                   const plumb_real *dy, const plumb_real *x,
-                                   const struct plumb_back *w, int64_t n)
-{
-    struct plumb_backend *b = m->backend;
-    const struct plumb_tensor weight = plumb_linear_weight(m, p);
-    const struct plumb_tensor *work = V(w->work, w->work_count);
-    PLUMB_TRY(plumb_op_linear_bwd_w(b, V(grad + p->w, p->out, p->in),
-                                    p->bias < 0 ? NULL : V(grad + p->bias, p->out),
-                                    V(dy, n, p->out), V(x, n, p->in), work));
-    PLUMB_TRY(
-        plumb_op_linear_bwd_x(b, V(dx, n, p->in), V(dy, n, p->out), &weight, work, accumulate));
-    return PLUMB_OK;
 }
 
 /* Adds the gradients of a norm to dx and grad. w is the offset of the norm's weights in the flat
@@ -95,15 +73,17 @@ static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer 
     return PLUMB_OK;
 }
 
-static plumb_status attention_back(const plumb_model *m, const struct plumb_layer *p,
-                                   const struct plumb_act *a, plumb_real *dx, float *grad,
-                                   const struct plumb_back *w, const struct plumb_rows *rows)
+static plumb_status attention_back(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                   plumb_real *dx, float *grad, const struct plumb_back *w,
+                                   const struct plumb_rows *rows)
 {
     const struct plumb_spec *s = &m->spec;
+    const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
+    const bool qk_norm = s->block.qk_norm;
     const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
-    const struct plumb_attn_shape shape = plumb_attention_shape(s);
-    PLUMB_TRY(plumb_linear_backward(m, &p->o, w->dout, false, grad, dx, a->o, w, n));
+    const struct plumb_attn_shape shape = plumb_attention_shape(s, l);
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_O, w->dout, false, grad, dx, a->o, w, n));
     const struct plumb_tensor *table = V(m->rope, s->max_pos, d), *pos = VI(rows->pos, n);
     const struct plumb_tensor *dq = V(w->dq, n, h, d), *dk = V(w->dk, n, hk, d);
     PLUMB_TRY(plumb_op_attention_bwd(
@@ -112,13 +92,14 @@ static plumb_status attention_back(const plumb_model *m, const struct plumb_laye
         V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d), V(w->work, w->work_count), rows, &shape));
     PLUMB_TRY(plumb_op_rope_bwd(b, dq, table, pos));
     PLUMB_TRY(plumb_op_rope_bwd(b, dk, table, pos));
-    if (s->qk_norm)
+    if (qk_norm)
         PLUMB_TRY(qk_norm_back(m, p, a, grad, w, n));
-    const plumb_real *dq0 = s->qk_norm ? w->dq0 : w->dq, *dk0 = s->qk_norm ? w->dk0 : w->dk;
-    PLUMB_TRY(plumb_linear_backward(m, &p->q, w->dn, false, grad, dq0, a->n1, w, n));
-    PLUMB_TRY(plumb_linear_backward(m, &p->k, w->dn, true, grad, dk0, a->n1, w, n));
-    PLUMB_TRY(plumb_linear_backward(m, &p->v, w->dn, true, grad, w->dv, a->n1, w, n));
-    return norm_back(m, dx, grad, w->dn, a->x, p->norm1, a->rstd1, n, s->c);
+    const plumb_real *dq0 = qk_norm ? w->dq0 : w->dq, *dk0 = qk_norm ? w->dk0 : w->dk;
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_Q, w->dn, false, grad, dq0, a->n1, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_K, w->dn, true, grad, dk0, a->n1, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_V, w->dn, true, grad, w->dv, a->n1, w, n));
+    return norm_back(m, dx, grad, w->dn, a->x, p->norm[PLUMB_NORM_ATTENTION],
+                     a->rstd[PLUMB_NORM_ATTENTION], n, s->c);
 }
 
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
@@ -129,11 +110,12 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
-    PLUMB_TRY(plumb_linear_backward(m, &p->down, w->dy, false, grad, dx, a->y, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_DOWN, w->dy, false, grad, dx, a->y, w, n));
     const struct plumb_tensor *gate = V(a->gate, n, s->f), *up = V(a->up, n, s->f);
     PLUMB_TRY(plumb_op_act_bwd(b, gate, up, V(w->dy, n, s->f), gate, up, PLUMB_ACT_SILU));
-    PLUMB_TRY(plumb_linear_backward(m, &p->gate, w->dn, false, grad, a->gate, a->n2, w, n));
-    PLUMB_TRY(plumb_linear_backward(m, &p->up, w->dn, true, grad, a->up, a->n2, w, n));
-    PLUMB_TRY(norm_back(m, dx, grad, w->dn, a->xm, p->norm2, a->rstd2, n, s->c));
-    return attention_back(m, p, a, dx, grad, w, rows);
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, a->n2, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_UP, w->dn, true, grad, a->up, a->n2, w, n));
+    PLUMB_TRY(norm_back(m, dx, grad, w->dn, a->xm, p->norm[PLUMB_NORM_MLP], a->rstd[PLUMB_NORM_MLP],
+                        n, s->c));
+    return attention_back(m, l, a, dx, grad, w, rows);
 }

@@ -7,11 +7,11 @@ plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
     PLUMB_TRY(plumb_backend_take(b, arena, &a->n1, n * s->c, "norm 1"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd1, n, "rstd 1"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd[PLUMB_NORM_ATTENTION], n, "rstd 1"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->q, n * q, "q"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->k, n * kv, "k"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->v, n * kv, "v"));
-    if (s->qk_norm) {
+    if (s->block.qk_norm) {
         PLUMB_TRY(plumb_backend_take(b, arena, &a->q0, n * q, "q before norm"));
         PLUMB_TRY(plumb_backend_take(b, arena, &a->k0, n * kv, "k before norm"));
         PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdq, n * s->h, "rstd q"));
@@ -21,7 +21,7 @@ plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->lse, n * s->h, "attention lse"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->xm, n * s->c, "residual"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->n2, n * s->c, "norm 2"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd2, n, "rstd 2"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd[PLUMB_NORM_MLP], n, "rstd 2"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->gate, n * s->f, "gate"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->up, n * s->f, "up"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->y, n * s->f, "gated"));
@@ -47,39 +47,6 @@ plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int3
     return plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n));
 }
 
-struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p)
-{
-    const struct plumb_backend *b = m->backend;
-    const int64_t count = b->k.linear_packed_count(p->out, p->in);
-    if (p->packed < 0)
-        return *V(m->w + p->w, count);
-    return *V(plumb_real_at(b, m->packed, p->packed), count);
-}
-
-/* y (n,out) = x w^T + bias; y is float32 or of b's dtype. */
-static plumb_status linear(const plumb_model *m, const struct plumb_linear *p,
-                           const struct plumb_tensor *y, const plumb_real *x, int64_t n)
-{
-    struct plumb_backend *b = m->backend;
-    const struct plumb_tensor packed = plumb_linear_packed(m, p);
-    return plumb_op_linear_fwd(b, y, V(x, n, p->in), &packed,
-                               p->bias < 0 ? NULL : V(m->w + p->bias, p->out));
-}
-
-plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, plumb_real *y,
-                                  const plumb_real *x, int64_t n)
-{
-    struct plumb_backend *b = m->backend;
-    return linear(m, p, V(y, n, p->out), x, n);
-}
-
-plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n)
-{
-    struct plumb_backend *b = m->backend;
-    const struct plumb_linear *head = &m->net->head;
-    return linear(m, head, V(y, n, head->out), x, n);
-}
-
 static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const plumb_real *x,
                          int64_t w, int64_t n, int64_t c)
 {
@@ -96,17 +63,19 @@ plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd
 
 /* The attention part of a layer: a->o = attention over the KV pages, a->xm = x + projection of
  * a->o. */
-static plumb_status attention(const plumb_model *m, const struct plumb_layer *p,
-                              const struct plumb_act *a, const struct plumb_rows *rows)
+static plumb_status attention(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                              const struct plumb_rows *rows)
 {
     const struct plumb_spec *s = &m->spec;
+    const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
+    const bool qk_norm = s->block.qk_norm;
     const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
-    const struct plumb_attn_shape shape = plumb_attention_shape(s);
-    PLUMB_TRY(plumb_linear_forward(m, &p->q, s->qk_norm ? a->q0 : a->q, a->n1, n));
-    PLUMB_TRY(plumb_linear_forward(m, &p->k, s->qk_norm ? a->k0 : a->k, a->n1, n));
-    PLUMB_TRY(plumb_linear_forward(m, &p->v, a->v, a->n1, n));
-    if (s->qk_norm) {
+    const struct plumb_attn_shape shape = plumb_attention_shape(s, l);
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_Q, qk_norm ? a->q0 : a->q, a->n1, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_K, qk_norm ? a->k0 : a->k, a->n1, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_V, a->v, a->n1, n));
+    if (qk_norm) {
         PLUMB_TRY(norm(m, a->q, a->rstdq, a->q0, p->q_norm, n * h, d));
         PLUMB_TRY(norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * hk, d));
     }
@@ -119,10 +88,9 @@ static plumb_status attention(const plumb_model *m, const struct plumb_layer *p,
     PLUMB_TRY(plumb_op_kv_write_fwd(b, kc, vc, k, V(a->v, n, hk, d), rows));
     PLUMB_TRY(
         plumb_op_attention_fwd(b, V(a->o, n, h, d), V(a->lse, n, h), q, kc, vc, rows, &shape));
-    PLUMB_TRY(plumb_linear_forward(m, &p->o, a->xm, a->o, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_O, a->xm, a->o, n));
     const struct plumb_tensor *xm = V(a->xm, n, s->c);
-    PLUMB_TRY(plumb_op_add_fwd(b, xm, xm, V(a->x, n, s->c)));
-    return PLUMB_OK;
+    return plumb_op_add_fwd(b, xm, xm, V(a->x, n, s->c));
 }
 
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
@@ -132,17 +100,17 @@ plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct p
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
-    PLUMB_TRY(norm(m, a->n1, a->rstd1, a->x, p->norm1, n, s->c));
-    PLUMB_TRY(attention(m, p, a, rows));
-    PLUMB_TRY(norm(m, a->n2, a->rstd2, a->xm, p->norm2, n, s->c));
-    PLUMB_TRY(plumb_linear_forward(m, &p->gate, a->gate, a->n2, n));
-    PLUMB_TRY(plumb_linear_forward(m, &p->up, a->up, a->n2, n));
+    PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, p->norm[PLUMB_NORM_ATTENTION], n,
+                   s->c));
+    PLUMB_TRY(attention(m, l, a, rows));
+    PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], a->xm, p->norm[PLUMB_NORM_MLP], n, s->c));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, a->n2, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_UP, a->up, a->n2, n));
     PLUMB_TRY(plumb_op_act_fwd(b, V(a->y, n, s->f), V(a->gate, n, s->f), V(a->up, n, s->f),
                                PLUMB_ACT_SILU));
     if (!out)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_linear_forward(m, &p->down, out, a->y, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_DOWN, out, a->y, n));
     const struct plumb_tensor *sum = V(out, n, s->c);
-    PLUMB_TRY(plumb_op_add_fwd(b, sum, sum, V(a->xm, n, s->c)));
-    return PLUMB_OK;
+    return plumb_op_add_fwd(b, sum, sum, V(a->xm, n, s->c));
 }

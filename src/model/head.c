@@ -111,8 +111,7 @@ plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, cons
     PLUMB_TRY(b->to_device(b, to, dscore, count * (int64_t)sizeof *dscore));
     if (b->dtype != PLUMB_F32)
         PLUMB_TRY(plumb_op_narrow_fwd(b, V(p->dscore, count), V(p->score, count)));
-    PLUMB_TRY(plumb_linear_backward(m, &m->net->head, p->back.dn, false, grad, p->dscore, p->hn,
-                                    &p->back, k));
+    PLUMB_TRY(plumb_head_backward(m, p->back.dn, grad, p->dscore, p->hn, &p->back, k));
     return head_input_back(p, m, grad);
 }
 

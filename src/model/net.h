@@ -1,5 +1,5 @@
 /* net.h - internals of a model: the offsets of its tensors by role, and forward and backward of a
- * layer.
+ * layer. spec.h describes the block that forward and backward compute.
  * Layer 4, private to model/. Includes io/, op/, model/model.h. */
 #ifndef PLUMB_MODEL_NET_H
 #define PLUMB_MODEL_NET_H
@@ -26,8 +26,9 @@ struct plumb_linear {
 /* One decoder layer. A norm weight is given by its offset in the flat vector; -1 if there is no
  * such norm. */
 struct plumb_layer {
-    struct plumb_linear q, k, v, o, gate, up, down;
-    int64_t norm1, norm2; /* norms before attention and before the MLP */
+    int64_t begin; /* offset of the layer's first tensor; the layers before it end there */
+    struct plumb_linear project[PLUMB_N_PROJECTION];
+    int64_t norm[PLUMB_N_NORM];
     int64_t q_norm, k_norm;
 };
 
@@ -81,23 +82,24 @@ void plumb_rope_table(float *table, const struct plumb_spec *s);
 /* The activations of one layer for n rows, on the device, row-major. */
 struct plumb_act {
     plumb_real *x;             /* (n,c) input of the layer */
-    plumb_real *n1;            /* (n,c) output of the first norm */
+    plumb_real *n1, *n2;       /* (n,c) outputs of the norms before attention and MLP */
     plumb_real *q, *k, *v;     /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated */
     plumb_real *q0, *k0;       /* q and k before their norm; NULL if the model has no qk norm */
     plumb_real *o;             /* (n,h,d) output of attention */
     plumb_real *xm;            /* (n,c) sum after the attention residual */
-    plumb_real *n2;            /* (n,c) output of the second norm */
     plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) * up */
     plumb_real *kc, *vc;       /* keys and values of this layer, in KV pages */
     int64_t pages;
-    float *rstd1, *rstd2; /* (n,) reciprocal root mean squares saved by the two norms */
+    float *rstd[PLUMB_N_NORM]; /* (n,) reciprocal root mean squares saved by the norms */
     float *rstdq, *rstdk; /* (n,h), (n,hk) reciprocal root mean squares saved by the qk norms */
     float *lse;           /* (n,h) log-sum-exp saved by attention */
 };
 
-static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s)
+/* Returns what attention of layer l needs to know. */
+static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s, int64_t l)
 {
-    return (struct plumb_attn_shape){s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), 0.0f, s->window};
+    return (struct plumb_attn_shape){
+        s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), 0.0f, s->windowed[l] ? s->window : 0};
 }
 
 /* Takes the buffers of one layer for n rows from the arena, without x and the KV pages. */
@@ -121,17 +123,9 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb
  * last projection is skipped; *a then holds all that the backward needs. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
-/* Returns the weights that the forward reads: packed, or w itself. */
-struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p);
-/* y (n,out) = x w^T + bias, with the packed weights. */
-plumb_status plumb_linear_forward(const plumb_model *m, const struct plumb_linear *p, plumb_real *y,
-                                  const plumb_real *x, int64_t n);
 /* y (n,c) = the final norm of x (n,c); rstd (n,) is saved for the backward. */
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
                                 const plumb_real *x, int64_t n);
-/* y (n,out) = the head applied to x (n,c): logits or scores, always float32. */
-plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);
-
 /* Scratch buffers of the backward. */
 struct plumb_back {
     plumb_real *dn;           /* (n,c) gradient of a norm's output */
@@ -153,16 +147,30 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows);
-/* Backpropagates through a linear layer: dx = dy w (or += if accumulate), and grad += dy^T x and
- * the gradient of the bias. */
-plumb_status plumb_linear_backward(const plumb_model *m, const struct plumb_linear *p,
-                                   plumb_real *dx, bool accumulate, float *grad,
-                                   const plumb_real *dy, const plumb_real *x,
-                                   const struct plumb_back *w, int64_t n);
 /* Backpropagates through the final norm: dx +=, grad +=. */
 plumb_status plumb_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                  const plumb_real *dy, const plumb_real *x, const float *rstd,
                                  int64_t n);
+/* ---- matrix products (linear.c) --------------------------------------------------------- */
+
+/* y (n,out) = x w^T + bias, where w is a projection of layer l. Every matrix product of a block
+ * goes through this function, and its gradient through plumb_project_backward. */
+plumb_status plumb_project_forward(const plumb_model *m, int64_t l, enum plumb_projection id,
+                                   plumb_real *y, const plumb_real *x, int64_t n);
+/* Backpropagates through a projection of layer l: dx = dy w (or += if accumulate), and grad += dy^T
+ * x and the gradient of the bias. */
+plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
+                                    plumb_real *dx, bool accumulate, float *grad,
+                                    const plumb_real *dy, const plumb_real *x,
+                                    const struct plumb_back *w, int64_t n);
+/* y (n,out) = the head applied to x (n,c): logits or scores, always float32. */
+plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);
+/* Backpropagates through the head: dx =, grad +=.    dx (n,c)  dy (n,out) */
+plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,
+                                 const plumb_real *dy, const plumb_real *x,
+                                 const struct plumb_back *w, int64_t n);
+/* Returns the weights of a linear layer as the forward reads them: packed, or w itself. */
+struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p);
 /* Returns the weights of a linear layer as the backward reads them: (out,in), from the master
  * weights in float32, from the packed ones in bfloat16. */
 struct plumb_tensor plumb_linear_weight(const plumb_model *m, const struct plumb_linear *p);

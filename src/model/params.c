@@ -49,23 +49,39 @@ static struct plumb_linear linear(struct layout *y, const char *name, int64_t ou
     return p;
 }
 
+/* Names in Hugging Face. */
+static const char *const projection_name[PLUMB_N_PROJECTION] = {
+    [PLUMB_Q] = "self_attn.q_proj", [PLUMB_K] = "self_attn.k_proj", [PLUMB_V] = "self_attn.v_proj",
+    [PLUMB_O] = "self_attn.o_proj", [PLUMB_GATE] = "mlp.gate_proj", [PLUMB_UP] = "mlp.up_proj",
+    [PLUMB_DOWN] = "mlp.down_proj",
+};
+
 static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
-    struct plumb_layer p = {.q_norm = -1, .k_norm = -1};
-    p.norm1 = place(y, "input_layernorm.weight", s->c, 0, false);
-    p.q = linear(y, "self_attn.q_proj", q, s->c, s->qkv_bias);
-    p.k = linear(y, "self_attn.k_proj", kv, s->c, s->qkv_bias);
-    p.v = linear(y, "self_attn.v_proj", kv, s->c, s->qkv_bias);
-    if (s->qk_norm) {
+    const int64_t size[PLUMB_N_PROJECTION][2] = {
+        [PLUMB_Q] = {q, s->c},       [PLUMB_K] = {kv, s->c},      [PLUMB_V] = {kv, s->c},
+        [PLUMB_O] = {s->c, q},       [PLUMB_GATE] = {s->f, s->c}, [PLUMB_UP] = {s->f, s->c},
+        [PLUMB_DOWN] = {s->c, s->f},
+    };
+    const struct plumb_block *block = &s->block;
+    struct plumb_layer p = {.begin = y->count, .q_norm = -1, .k_norm = -1};
+#define PROJECT(id)                                                                                \
+    p.project[id] = linear(y, projection_name[id], size[id][0], size[id][1], block->bias[id])
+    p.norm[PLUMB_NORM_ATTENTION] = place(y, "input_layernorm.weight", s->c, 0, false);
+    PROJECT(PLUMB_Q);
+    PROJECT(PLUMB_K);
+    PROJECT(PLUMB_V);
+    if (block->qk_norm) {
         p.q_norm = place(y, "self_attn.q_norm.weight", s->d, 0, false);
         p.k_norm = place(y, "self_attn.k_norm.weight", s->d, 0, false);
     }
-    p.o = linear(y, "self_attn.o_proj", s->c, q, s->o_bias);
-    p.norm2 = place(y, "post_attention_layernorm.weight", s->c, 0, false);
-    p.gate = linear(y, "mlp.gate_proj", s->f, s->c, s->mlp_bias);
-    p.up = linear(y, "mlp.up_proj", s->f, s->c, s->mlp_bias);
-    p.down = linear(y, "mlp.down_proj", s->c, s->f, s->mlp_bias);
+    PROJECT(PLUMB_O);
+    p.norm[PLUMB_NORM_MLP] = place(y, "post_attention_layernorm.weight", s->c, 0, false);
+    PROJECT(PLUMB_GATE);
+    PROJECT(PLUMB_UP);
+    PROJECT(PLUMB_DOWN);
+#undef PROJECT
     return p;
 }
 

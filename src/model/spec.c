@@ -79,7 +79,7 @@ static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const 
     PLUMB_TRY(plumb_spec_want_size(j, "vocab_size", &s->v, NULL, big, path));
     PLUMB_TRY(plumb_spec_want_size(j, "hidden_size", &s->c, NULL, big, path));
     PLUMB_TRY(plumb_spec_want_size(j, "intermediate_size", &s->f, NULL, big, path));
-    PLUMB_TRY(plumb_spec_want_size(j, "num_hidden_layers", &s->l, NULL, 4096, path));
+    PLUMB_TRY(plumb_spec_want_size(j, "num_hidden_layers", &s->l, NULL, PLUMB_MAX_LAYERS, path));
     PLUMB_TRY(plumb_spec_want_size(j, "num_attention_heads", &s->h, NULL, 65536, path));
     PLUMB_TRY(plumb_spec_want_size(j, "max_position_embeddings", &s->max_pos, NULL, big, path));
     static const int64_t hk_class[] = {[PLUMB_MISTRAL] = 8, [PLUMB_QWEN2] = 32, [PLUMB_QWEN3] = 32};
@@ -123,15 +123,22 @@ static plumb_status read_switches(struct plumb_spec *s, const plumb_json *j, con
     PLUMB_REQUIRE(!plumb_json_get(j, "quantization_config"), PLUMB_ERR_UNSUPPORTED,
                   "%s: quantization_config is not supported; save the model unquantised", path);
     PLUMB_TRY(plumb_json_want_bool(j, "tie_word_embeddings", &s->tied, &off, path));
-    bool bias = s->family == PLUMB_QWEN2;
-    s->qk_norm = s->family == PLUMB_QWEN3;
-    if (s->family == PLUMB_LLAMA || s->family == PLUMB_QWEN3) {
-        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &bias, &off, path));
-        s->o_bias = bias;
-    }
-    s->qkv_bias = bias;
+    bool attention = false, mlp = false;
+    if (s->family == PLUMB_LLAMA || s->family == PLUMB_QWEN3)
+        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, &off, path));
     if (s->family == PLUMB_LLAMA)
-        PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &s->mlp_bias, &off, path));
+        PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
+    const bool qkv = attention || s->family == PLUMB_QWEN2;
+    s->block = (struct plumb_block){
+        .bias = {[PLUMB_Q] = qkv,
+                 [PLUMB_K] = qkv,
+                 [PLUMB_V] = qkv,
+                 [PLUMB_O] = attention,
+                 [PLUMB_GATE] = mlp,
+                 [PLUMB_UP] = mlp,
+                 [PLUMB_DOWN] = mlp},
+        .qk_norm = s->family == PLUMB_QWEN3,
+    };
     return PLUMB_OK;
 }
 
@@ -170,5 +177,5 @@ bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *
 {
     return a->v == b->v && a->c == b->c && a->f == b->f && a->l == b->l && a->h == b->h &&
            a->hk == b->hk && a->d == b->d && a->max_pos == b->max_pos && a->labels == b->labels &&
-           a->qk_norm == b->qk_norm;
+           !memcmp(&a->block, &b->block, sizeof(a->block));
 }

@@ -256,5 +256,7 @@ plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, c
         "(use_sliding_window, max_window_layers, layer_types)",
         path, (long long)windowed, (long long)s->l);
     s->window = windowed ? window : 0;
+    for (int64_t l = 0; l < s->l; l++)
+        s->windowed[l] = windowed > 0;
     return PLUMB_OK;
 }

@@ -140,6 +140,30 @@ static void check_refused(void)
     CHECK(strstr(plumb_trail(), "num_labels is 4611686018427387904"));
 }
 
+static int biases(const struct plumb_spec *s, enum plumb_projection from, enum plumb_projection to)
+{
+    int n = 0;
+    for (int i = (int)from; i < (int)to; i++)
+        n += s->block.bias[i];
+    return n;
+}
+
+static bool any_bias(const struct plumb_spec *s)
+{
+    return biases(s, PLUMB_Q, PLUMB_N_PROJECTION) > 0;
+}
+
+static bool all_biases(const struct plumb_spec *s)
+{
+    return biases(s, PLUMB_Q, PLUMB_N_PROJECTION) == PLUMB_N_PROJECTION;
+}
+
+/* Returns true if q, k and v have a bias and the other projections have none. */
+static bool qkv_biases(const struct plumb_spec *s)
+{
+    return biases(s, PLUMB_Q, PLUMB_O) == 3 && biases(s, PLUMB_O, PLUMB_N_PROJECTION) == 0;
+}
+
 static void check_defaults(void)
 {
     struct plumb_spec s;
@@ -147,25 +171,25 @@ static void check_defaults(void)
     CHECK(s.family == PLUMB_LLAMA && s.hk == 8 && s.d == 4 && s.eps == 1e-6 && !s.tied);
     CHECK(s.rope_theta == 10000 && s.rope.type == PLUMB_ROPE_PLAIN && s.window == 0);
     CHECK(s.n_eos == 1 && s.eos[0] == 2 && s.bos == -1 && s.labels == 0);
-    CHECK(!s.qkv_bias && !s.o_bias && !s.mlp_bias && !s.qk_norm && s.init_range == 0.02);
+    CHECK(!any_bias(&s) && !s.block.qk_norm && s.init_range == 0.02);
     CHECK_OK(WITH(&s, {"attention_bias", "true"}, {"mlp_bias", "true"}, {"head_dim", "6"},
                   {"tie_word_embeddings", "true"}, {"rope_scaling", "null"},
                   {"eos_token_id", "[2, 5]"}, {"bos_token_id", "1"}));
-    CHECK(s.qkv_bias && s.o_bias && s.mlp_bias && s.d == 6 && s.tied && s.n_eos == 2);
+    CHECK(all_biases(&s) && s.d == 6 && s.tied && s.n_eos == 2);
     CHECK(s.eos[1] == 5 && s.bos == 1);
     CHECK_OK(WITH(&s, {"model_type", "\"mistral\""}, {"architectures", NULL}));
-    CHECK(s.family == PLUMB_MISTRAL && s.window == 4096 && !s.qkv_bias);
+    CHECK(s.family == PLUMB_MISTRAL && s.window == 4096 && !any_bias(&s));
     CHECK_OK(WITH(&s, {"model_type", "\"mistral\""}, {"architectures", NULL},
                   {"sliding_window", "null"}));
     CHECK(s.window == 0);
     CHECK_OK(
         WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"}));
-    CHECK(s.qkv_bias && !s.o_bias && s.window == 0);
+    CHECK(qkv_biases(&s) && s.window == 0);
     CHECK_OK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"},
                   {"use_sliding_window", "true"}, {"max_window_layers", "0"}));
-    CHECK(s.window == 7);
+    CHECK(s.window == 7 && s.windowed[0] && s.windowed[s.l - 1]);
     CHECK_OK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL}));
-    CHECK(s.qk_norm && s.d == 128 && !s.qkv_bias && !s.o_bias);
+    CHECK(s.block.qk_norm && s.d == 128 && !any_bias(&s));
     CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"}));
     CHECK(s.labels == 2 && !strcmp(plumb_spec_architecture(&s), "LlamaForSequenceClassification"));
     CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"},
