@@ -11,8 +11,13 @@
 #include "model/spec.h"
 #include "train/checkpoint.h"
 
-static const char *const family[] = {"llama", "mistral", "qwen2", "qwen3"};
-static const char *const rope[] = {"", ", linearly scaled", ", scaled as in Llama 3"};
+static const char *const rope[PLUMB_N_ROPE_TYPE] = {
+    [PLUMB_ROPE_PLAIN] = "",
+    [PLUMB_ROPE_LINEAR] = ", linearly scaled",
+    [PLUMB_ROPE_LLAMA3] = ", scaled as in Llama 3",
+    [PLUMB_ROPE_YARN] = ", scaled as in YaRN",
+    [PLUMB_ROPE_LONGROPE] = ", scaled as in LongRoPE",
+};
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
@@ -132,6 +137,29 @@ plumb_status plumb_inspect_index(const struct plumb_inspect *w)
 
 /* ---- configuration -------------------------------------------------------------------------- */
 
+static int64_t count_windows(const struct plumb_spec *s)
+{
+    int64_t n = 0;
+    for (int64_t l = 0; l < s->l; l++)
+        n += s->windowed[l];
+    return n;
+}
+
+static void print_rotation(const struct plumb_spec *s, int i)
+{
+    const struct plumb_rope *o = &s->rope[i];
+    char part[64] = "", layers[64] = "";
+    int64_t n = 0;
+    for (int64_t l = 0; l < s->l; l++)
+        n += s->rotation[l] == i;
+    if (o->columns < s->d)
+        snprintf(part, sizeof(part), ", %lld of %lld columns of a head", (long long)o->columns,
+                 (long long)s->d);
+    if (n < s->l)
+        snprintf(layers, sizeof(layers), ", in %lld of %lld layers", (long long)n, (long long)s->l);
+    plumb_inspect_row(i ? "" : "rotation", "base %g%s%s%s", o->theta, rope[o->type], part, layers);
+}
+
 static void print_shape(const struct plumb_spec *s)
 {
     plumb_inspect_row("shape",
@@ -140,11 +168,16 @@ static void print_shape(const struct plumb_spec *s)
                       (long long)s->l, (long long)s->c, (long long)s->f, (long long)s->h,
                       (long long)s->hk, (long long)s->d, (long long)s->v,
                       s->tied ? ", tied head" : "");
-    char window[64] = "";
-    if (s->window > 0)
+    char window[96] = "";
+    const int64_t windowed = count_windows(s);
+    if (windowed == s->l)
         snprintf(window, sizeof(window), ", attention window %lld", (long long)s->window);
-    plumb_inspect_row("context", "%lld tokens%s, rotation base %g%s", (long long)s->max_pos, window,
-                      s->rope_theta, rope[s->rope.type]);
+    else if (windowed > 0)
+        snprintf(window, sizeof(window), ", attention window %lld in %lld of %lld layers",
+                 (long long)s->window, (long long)windowed, (long long)s->l);
+    plumb_inspect_row("context", "%lld tokens%s", (long long)s->max_pos, window);
+    for (int i = 0; i < s->n_rope; i++)
+        print_rotation(s, i);
 }
 
 /* Appends a token such as "2 </s>". Without a tokenizer, only the id is appended. */
@@ -176,7 +209,7 @@ done:
 
 static void print_model_head(const struct plumb_inspect *w, const struct plumb_spec *s)
 {
-    plumb_inspect_head(w, "%s%s, %s", family[s->family],
+    plumb_inspect_head(w, "%s%s, %s", plumb_spec_type(s),
                        s->labels > 0 ? " sequence classifier" : "", plumb_spec_architecture(s));
     if (s->labels > 0)
         plumb_inspect_row("scores", "%lld", (long long)s->labels);

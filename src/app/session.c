@@ -45,6 +45,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     if (plumb_file_exists(path) || strcmp(words, dir) != 0)
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, words));
     PLUMB_TRY(plumb_model_open(&s->model, s->app->backend, dir));
+    PLUMB_TRY(plumb_model_set_longest(s->model, cfg->data.max_tokens));
     const bool classifier = s->model->spec.labels > 0;
     PLUMB_REQUIRE(classifier == (kind == PLUMB_SESSION_CLASSIFIER), PLUMB_ERR_UNSUPPORTED,
                   "%s: is a %s; this command needs a %s", dir,

@@ -19,6 +19,8 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
         w->work_count = plumb_max_i64(
             w->work_count, b->k.linear_work_count(n, size[i][0], size[i][1], b->threads));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dn, n * s->c, "d norm"));
+    if (s->block.norm[PLUMB_NORM_ATTENTION_OUT] || s->block.norm[PLUMB_NORM_MLP_OUT])
+        PLUMB_TRY(plumb_backend_take(b, arena, &w->db, n * s->c, "d branch"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dq, n * q, "d q"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dk, n * kv, "d k"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dv, n * kv, "d v"));
@@ -32,12 +34,14 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
     return PLUMB_OK;
 }
 
-plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb_real *dx,
+plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real *dx,
                                   const int32_t *ids, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
     float *dembed = grad + m->net->embed;
+    if (s->embed_scale != 1.0f)
+        PLUMB_TRY(plumb_op_scale_fwd(b, V(dx, n, s->c), V(dx, n, s->c), plumb_embed_scale(m)));
     return plumb_op_gather_bwd(b, V(dembed, s->v, s->c), V(dx, n, s->c), VI(ids, n));
 }
 
@@ -49,14 +53,18 @@ static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
 {
     struct plumb_backend *b = m->backend;
     return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(grad + w, c), V(dy, n, c), V(x, n, c),
-                                V(m->w + w, c), V(rstd, n), 0.0f);
+                                V(m->w + w, c), V(rstd, n), m->spec.block.norm_shift);
 }
 
-plumb_status plumb_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
-                                 const plumb_real *dy, const plumb_real *x, const float *rstd,
-                                 int64_t n)
+plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
+                                      plumb_real *dy, const plumb_real *x, const float *rstd,
+                                      int64_t n)
 {
-    return norm_back(m, dx, grad, dy, x, m->net->norm, rstd, n, m->spec.c);
+    struct plumb_backend *b = m->backend;
+    const struct plumb_spec *s = &m->spec;
+    if (s->head_scale != 1.0f)
+        PLUMB_TRY(plumb_op_scale_fwd(b, V(dy, n, s->c), V(dy, n, s->c), s->head_scale));
+    return norm_back(m, dx, grad, dy, x, m->net->norm, rstd, n, s->c);
 }
 
 static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer *p,
@@ -65,12 +73,63 @@ static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer 
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
-    const int64_t q = n * s->h, k = n * s->hk;
-    PLUMB_TRY(b->zero(b, w->dq0, plumb_real_bytes(b, q * s->d)));
-    PLUMB_TRY(b->zero(b, w->dk0, plumb_real_bytes(b, k * s->d)));
-    PLUMB_TRY(norm_back(m, w->dq0, grad, w->dq, a->q0, p->q_norm, a->rstdq, q, s->d));
-    PLUMB_TRY(norm_back(m, w->dk0, grad, w->dk, a->k0, p->k_norm, a->rstdk, k, s->d));
+    const bool row = s->block.qk_norm == PLUMB_QK_NORM_ROW;
+    const int64_t q = s->h * s->d, k = s->hk * s->d, wq = row ? q : s->d, wk = row ? k : s->d;
+    PLUMB_TRY(b->zero(b, w->dq0, plumb_real_bytes(b, n * q)));
+    PLUMB_TRY(b->zero(b, w->dk0, plumb_real_bytes(b, n * k)));
+    PLUMB_TRY(norm_back(m, w->dq0, grad, w->dq, a->q0, p->q_norm, a->rstdq, n * q / wq, wq));
+    return norm_back(m, w->dk0, grad, w->dk, a->k0, p->k_norm, a->rstdk, n * k / wk, wk);
+}
+
+/* Backpropagates through the sum of the residual stream and a branch: sets *dy to the gradient
+ * (n,c) of the branch's last projection, which is dx itself, w->dn or w->db. dx (n,c) is the
+ * gradient of the sum. `in` is the input of the norm `place`. */
+static plumb_status join_back(const plumb_model *m, const struct plumb_layer *p,
+                              enum plumb_norm_place place, const plumb_real **dy, float *grad,
+                              const plumb_real *dx, const plumb_real *in, const float *rstd,
+                              const struct plumb_back *w, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const int64_t c = m->spec.c;
+    const float scale = m->spec.block.residual_scale;
+    *dy = dx;
+    if (scale != 1.0f) {
+        PLUMB_TRY(plumb_op_scale_fwd(b, V(w->dn, n, c), V(dx, n, c), scale));
+        *dy = w->dn;
+    }
+    if (p->norm[place] < 0)
+        return PLUMB_OK;
+    PLUMB_TRY(b->zero(b, w->db, plumb_real_bytes(b, n * c)));
+    PLUMB_TRY(norm_back(m, w->db, grad, *dy, in, p->norm[place], rstd, n, c));
+    *dy = w->db;
     return PLUMB_OK;
+}
+
+/* Adds w->dn, the gradient of a branch's input, to dx, the gradient of the residual stream x. */
+static plumb_status input_back(const plumb_model *m, const struct plumb_layer *p,
+                               enum plumb_norm_place place, plumb_real *dx, float *grad,
+                               const plumb_real *x, const float *rstd, const struct plumb_back *w,
+                               int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const int64_t c = m->spec.c;
+    if (p->norm[place] >= 0)
+        return norm_back(m, dx, grad, w->dn, x, p->norm[place], rstd, n, c);
+    return plumb_op_add_fwd(b, V(dx, n, c), V(dx, n, c), V(w->dn, n, c));
+}
+
+static plumb_status rotate_back(const plumb_model *m, int64_t l, const struct plumb_tensor *dq,
+                                const struct plumb_tensor *dk, const struct plumb_tensor *pos)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_spec *s = &m->spec;
+    const int i = s->rotation[l];
+    if (i < 0)
+        return PLUMB_OK;
+    const float *cos_sin = m->rope + plumb_rope_at(s, i);
+    const struct plumb_tensor *table = V(cos_sin, s->max_pos, s->rope[i].columns);
+    PLUMB_TRY(plumb_op_rope_bwd(b, dq, table, pos));
+    return plumb_op_rope_bwd(b, dk, table, pos);
 }
 
 static plumb_status attention_back(const plumb_model *m, int64_t l, const struct plumb_act *a,
@@ -80,26 +139,27 @@ static plumb_status attention_back(const plumb_model *m, int64_t l, const struct
     const struct plumb_spec *s = &m->spec;
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
-    const bool qk_norm = s->block.qk_norm;
+    const bool normed = s->block.qk_norm != PLUMB_QK_NORM_NONE;
+    const plumb_real *in = p->norm[PLUMB_NORM_ATTENTION] >= 0 ? a->n1 : a->x, *dy;
     const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
     const struct plumb_attn_shape shape = plumb_attention_shape(s, l);
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_O, w->dout, false, grad, dx, a->o, w, n));
-    const struct plumb_tensor *table = V(m->rope, s->max_pos, d), *pos = VI(rows->pos, n);
+    PLUMB_TRY(join_back(m, p, PLUMB_NORM_ATTENTION_OUT, &dy, grad, dx, a->b1,
+                        a->rstd[PLUMB_NORM_ATTENTION_OUT], w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_O, w->dout, false, grad, dy, a->o, w, n));
     const struct plumb_tensor *dq = V(w->dq, n, h, d), *dk = V(w->dk, n, hk, d);
     PLUMB_TRY(plumb_op_attention_bwd(
         b, dq, dk, V(w->dv, n, hk, d), V(w->dout, n, h, d), V(a->o, n, h, d), V(a->lse, n, h),
         V(a->q, n, h, d), V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE),
         V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d), V(w->work, w->work_count), rows, &shape));
-    PLUMB_TRY(plumb_op_rope_bwd(b, dq, table, pos));
-    PLUMB_TRY(plumb_op_rope_bwd(b, dk, table, pos));
-    if (qk_norm)
+    PLUMB_TRY(rotate_back(m, l, dq, dk, VI(rows->pos, n)));
+    if (normed)
         PLUMB_TRY(qk_norm_back(m, p, a, grad, w, n));
-    const plumb_real *dq0 = qk_norm ? w->dq0 : w->dq, *dk0 = qk_norm ? w->dk0 : w->dk;
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_Q, w->dn, false, grad, dq0, a->n1, w, n));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_K, w->dn, true, grad, dk0, a->n1, w, n));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_V, w->dn, true, grad, w->dv, a->n1, w, n));
-    return norm_back(m, dx, grad, w->dn, a->x, p->norm[PLUMB_NORM_ATTENTION],
-                     a->rstd[PLUMB_NORM_ATTENTION], n, s->c);
+    const plumb_real *dq0 = normed ? w->dq0 : w->dq, *dk0 = normed ? w->dk0 : w->dk;
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_Q, w->dn, false, grad, dq0, in, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_K, w->dn, true, grad, dk0, in, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_V, w->dn, true, grad, w->dv, in, w, n));
+    return input_back(m, p, PLUMB_NORM_ATTENTION, dx, grad, a->x, a->rstd[PLUMB_NORM_ATTENTION], w,
+                      n);
 }
 
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
@@ -110,12 +170,14 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_DOWN, w->dy, false, grad, dx, a->y, w, n));
+    const plumb_real *in = p->norm[PLUMB_NORM_MLP] >= 0 ? a->n2 : a->xm, *dy;
+    PLUMB_TRY(join_back(m, p, PLUMB_NORM_MLP_OUT, &dy, grad, dx, a->b2, a->rstd[PLUMB_NORM_MLP_OUT],
+                        w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_DOWN, w->dy, false, grad, dy, a->y, w, n));
     const struct plumb_tensor *gate = V(a->gate, n, s->f), *up = V(a->up, n, s->f);
-    PLUMB_TRY(plumb_op_act_bwd(b, gate, up, V(w->dy, n, s->f), gate, up, PLUMB_ACT_SILU));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, a->n2, w, n));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_UP, w->dn, true, grad, a->up, a->n2, w, n));
-    PLUMB_TRY(norm_back(m, dx, grad, w->dn, a->xm, p->norm[PLUMB_NORM_MLP], a->rstd[PLUMB_NORM_MLP],
-                        n, s->c));
+    PLUMB_TRY(plumb_op_act_bwd(b, gate, up, V(w->dy, n, s->f), gate, up, s->block.activation));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, in, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_UP, w->dn, true, grad, a->up, in, w, n));
+    PLUMB_TRY(input_back(m, p, PLUMB_NORM_MLP, dx, grad, a->xm, a->rstd[PLUMB_NORM_MLP], w, n));
     return attention_back(m, l, a, dx, grad, w, rows);
 }

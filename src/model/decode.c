@@ -64,7 +64,7 @@ plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
         const int64_t k = plumb_min_i64(g->block, n - i);
         PLUMB_TRY(plumb_op_gather_fwd(b, V(g->hx, k, s->c), V(g->x, all, s->c),
                                       VI(g->dev.source + i, k)));
-        PLUMB_TRY(plumb_norm_forward(m, g->hn, g->hrstd, g->hx, k));
+        PLUMB_TRY(plumb_head_norm_forward(m, g->hn, g->hrstd, g->hx, k));
         PLUMB_TRY(plumb_head_forward(m, g->logits, g->hn, k));
         const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + i, b->place, k);
         PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + i, k), V(g->dev.logp + i, k),

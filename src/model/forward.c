@@ -1,30 +1,52 @@
 /* forward.c - the forward of the decoder layers on packed rows.
- * Layer 4. Includes op/, model/net.h. */
+ * Layer 4. Includes base/, op/, model/net.h. */
+#include "base/num.h"
 #include "model/net.h"
+
+/* Takes the saved rows of a norm, (n,c), and their statistics. */
+static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, plumb_real **rows,
+                              struct plumb_arena *arena, const struct plumb_backend *b, int64_t n,
+                              int64_t c)
+{
+    static const char *const name[PLUMB_N_NORM] = {"norm 1", "before norm 1", "norm 2",
+                                                   "before norm 2"};
+    PLUMB_TRY(plumb_backend_take(b, arena, rows, n * c, name[place]));
+    return plumb_arena_take_f32(arena, &a->rstd[place], n, "rstd");
+}
+
+/* Returns the number of columns that one qk norm covers; row: the columns of all heads. */
+static int64_t qk_width(const struct plumb_spec *s, int64_t row)
+{
+    return s->block.qk_norm == PLUMB_QK_NORM_ROW ? row : s->d;
+}
 
 plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
                             const struct plumb_backend *b, const struct plumb_spec *s, int64_t n)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->n1, n * s->c, "norm 1"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd[PLUMB_NORM_ATTENTION], n, "rstd 1"));
+    if (s->block.norm[PLUMB_NORM_ATTENTION])
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION, &a->n1, arena, b, n, s->c));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->q, n * q, "q"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->k, n * kv, "k"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->v, n * kv, "v"));
     if (s->block.qk_norm) {
         PLUMB_TRY(plumb_backend_take(b, arena, &a->q0, n * q, "q before norm"));
         PLUMB_TRY(plumb_backend_take(b, arena, &a->k0, n * kv, "k before norm"));
-        PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdq, n * s->h, "rstd q"));
-        PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdk, n * s->hk, "rstd k"));
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdq, n * q / qk_width(s, q), "rstd q"));
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstdk, n * kv / qk_width(s, kv), "rstd k"));
     }
     PLUMB_TRY(plumb_backend_take(b, arena, &a->o, n * q, "attention"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->lse, n * s->h, "attention lse"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->xm, n * s->c, "residual"));
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->n2, n * s->c, "norm 2"));
-    PLUMB_TRY(plumb_arena_take_f32(arena, &a->rstd[PLUMB_NORM_MLP], n, "rstd 2"));
+    if (s->block.norm[PLUMB_NORM_ATTENTION_OUT])
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION_OUT, &a->b1, arena, b, n, s->c));
+    if (s->block.norm[PLUMB_NORM_MLP])
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP, &a->n2, arena, b, n, s->c));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->gate, n * s->f, "gate"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->up, n * s->f, "up"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->y, n * s->f, "gated"));
+    if (s->block.norm[PLUMB_NORM_MLP_OUT])
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP_OUT, &a->b2, arena, b, n, s->c));
     return PLUMB_OK;
 }
 
@@ -39,12 +61,22 @@ plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena
     return PLUMB_OK;
 }
 
+float plumb_embed_scale(const plumb_model *m)
+{
+    const float scale = m->spec.embed_scale;
+    const bool rounds = m->spec.embed_scale_rounds && m->backend->dtype == PLUMB_BF16;
+    return rounds ? plumb_from_bf16(plumb_to_bf16(scale)) : scale;
+}
+
 plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int32_t *ids, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
     const float *embed = m->w + m->net->embed;
-    return plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n));
+    PLUMB_TRY(plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n)));
+    if (s->embed_scale == 1.0f)
+        return PLUMB_OK;
+    return plumb_op_scale_fwd(b, V(x, n, s->c), V(x, n, s->c), plumb_embed_scale(m));
 }
 
 static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const plumb_real *x,
@@ -52,13 +84,65 @@ static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const
 {
     struct plumb_backend *b = m->backend;
     return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(m->w + w, c),
-                                (float)m->spec.eps, 0.0f);
+                                (float)m->spec.eps, m->spec.block.norm_shift);
 }
 
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
                                 const plumb_real *x, int64_t n)
 {
     return norm(m, y, rstd, x, m->net->norm, n, m->spec.c);
+}
+
+plumb_status plumb_head_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
+                                     const plumb_real *x, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_spec *s = &m->spec;
+    PLUMB_TRY(plumb_norm_forward(m, y, rstd, x, n));
+    if (s->head_scale == 1.0f)
+        return PLUMB_OK;
+    return plumb_op_scale_fwd(b, V(y, n, s->c), V(y, n, s->c), s->head_scale);
+}
+
+/* out = x + residual_scale [norm] y.    out, y, x (n,c); y is out itself, or, if the block has the
+ * norm, another buffer */
+static plumb_status join(const plumb_model *m, const struct plumb_layer *p,
+                         enum plumb_norm_place place, plumb_real *out, float *rstd,
+                         const plumb_real *y, const plumb_real *x, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const int64_t c = m->spec.c;
+    const float scale = m->spec.block.residual_scale;
+    const struct plumb_tensor *sum = V(out, n, c);
+    if (p->norm[place] >= 0)
+        PLUMB_TRY(norm(m, out, rstd, y, p->norm[place], n, c));
+    if (scale != 1.0f)
+        PLUMB_TRY(plumb_op_scale_fwd(b, sum, sum, scale));
+    return plumb_op_add_fwd(b, sum, sum, V(x, n, c));
+}
+
+static plumb_status qk_norm(const plumb_model *m, const struct plumb_layer *p,
+                            const struct plumb_act *a, int64_t n)
+{
+    const struct plumb_spec *s = &m->spec;
+    const int64_t q = s->h * s->d, k = s->hk * s->d, wq = qk_width(s, q), wk = qk_width(s, k);
+    PLUMB_TRY(norm(m, a->q, a->rstdq, a->q0, p->q_norm, n * q / wq, wq));
+    return norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * k / wk, wk);
+}
+
+/* Rotates q and k, if layer l does. */
+static plumb_status rotate(const plumb_model *m, int64_t l, const struct plumb_tensor *q,
+                           const struct plumb_tensor *k, const struct plumb_tensor *pos)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_spec *s = &m->spec;
+    const int i = s->rotation[l];
+    if (i < 0)
+        return PLUMB_OK;
+    const float *cos_sin = m->rope + plumb_rope_at(s, i);
+    const struct plumb_tensor *table = V(cos_sin, s->max_pos, s->rope[i].columns);
+    PLUMB_TRY(plumb_op_rope_fwd(b, q, table, pos));
+    return plumb_op_rope_fwd(b, k, table, pos);
 }
 
 /* The attention part of a layer: a->o = attention over the KV pages, a->xm = x + projection of
@@ -69,28 +153,26 @@ static plumb_status attention(const plumb_model *m, int64_t l, const struct plum
     const struct plumb_spec *s = &m->spec;
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
-    const bool qk_norm = s->block.qk_norm;
+    const bool normed = s->block.qk_norm != PLUMB_QK_NORM_NONE;
+    const plumb_real *in = p->norm[PLUMB_NORM_ATTENTION] >= 0 ? a->n1 : a->x;
     const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
     const struct plumb_attn_shape shape = plumb_attention_shape(s, l);
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_Q, qk_norm ? a->q0 : a->q, a->n1, n));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_K, qk_norm ? a->k0 : a->k, a->n1, n));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_V, a->v, a->n1, n));
-    if (qk_norm) {
-        PLUMB_TRY(norm(m, a->q, a->rstdq, a->q0, p->q_norm, n * h, d));
-        PLUMB_TRY(norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * hk, d));
-    }
-    const struct plumb_tensor *table = V(m->rope, s->max_pos, d), *pos = VI(rows->pos, n);
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_Q, normed ? a->q0 : a->q, in, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_K, normed ? a->k0 : a->k, in, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_V, a->v, in, n));
+    if (normed)
+        PLUMB_TRY(qk_norm(m, p, a, n));
     const struct plumb_tensor *q = V(a->q, n, h, d), *k = V(a->k, n, hk, d);
     const struct plumb_tensor *kc = V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE);
     const struct plumb_tensor *vc = V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d);
-    PLUMB_TRY(plumb_op_rope_fwd(b, q, table, pos));
-    PLUMB_TRY(plumb_op_rope_fwd(b, k, table, pos));
+    PLUMB_TRY(rotate(m, l, q, k, VI(rows->pos, n)));
     PLUMB_TRY(plumb_op_kv_write_fwd(b, kc, vc, k, V(a->v, n, hk, d), rows));
     PLUMB_TRY(
         plumb_op_attention_fwd(b, V(a->o, n, h, d), V(a->lse, n, h), q, kc, vc, rows, &shape));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_O, a->xm, a->o, n));
-    const struct plumb_tensor *xm = V(a->xm, n, s->c);
-    return plumb_op_add_fwd(b, xm, xm, V(a->x, n, s->c));
+    plumb_real *out = p->norm[PLUMB_NORM_ATTENTION_OUT] >= 0 ? a->b1 : a->xm;
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_O, out, a->o, n));
+    return join(m, p, PLUMB_NORM_ATTENTION_OUT, a->xm, a->rstd[PLUMB_NORM_ATTENTION_OUT], out, a->x,
+                n);
 }
 
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
@@ -100,17 +182,21 @@ plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct p
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
-    PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, p->norm[PLUMB_NORM_ATTENTION], n,
-                   s->c));
+    const bool before = p->norm[PLUMB_NORM_MLP] >= 0, after = p->norm[PLUMB_NORM_MLP_OUT] >= 0;
+    if (p->norm[PLUMB_NORM_ATTENTION] >= 0)
+        PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, p->norm[PLUMB_NORM_ATTENTION],
+                       n, s->c));
     PLUMB_TRY(attention(m, l, a, rows));
-    PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], a->xm, p->norm[PLUMB_NORM_MLP], n, s->c));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, a->n2, n));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_UP, a->up, a->n2, n));
+    if (before)
+        PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], a->xm, p->norm[PLUMB_NORM_MLP], n, s->c));
+    const plumb_real *in = before ? a->n2 : a->xm;
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, in, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_UP, a->up, in, n));
     PLUMB_TRY(plumb_op_act_fwd(b, V(a->y, n, s->f), V(a->gate, n, s->f), V(a->up, n, s->f),
-                               PLUMB_ACT_SILU));
+                               s->block.activation));
     if (!out)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_DOWN, out, a->y, n));
-    const struct plumb_tensor *sum = V(out, n, s->c);
-    return plumb_op_add_fwd(b, sum, sum, V(a->xm, n, s->c));
+    plumb_real *down = after ? a->b2 : out;
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_DOWN, down, a->y, n));
+    return join(m, p, PLUMB_NORM_MLP_OUT, out, a->rstd[PLUMB_NORM_MLP_OUT], down, a->xm, n);
 }

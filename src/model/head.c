@@ -9,7 +9,7 @@ plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m)
     const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
     const plumb_real *x = p->x[p->spec.l];
     PLUMB_TRY(plumb_op_gather_fwd(b, V(p->hx, k, c), V(x, n, c), VI(p->batch.head, k)));
-    return plumb_norm_forward(m, p->hn, p->hrstd, p->hx, k);
+    return plumb_head_norm_forward(m, p->hn, p->hrstd, p->hx, k);
 }
 
 /* Backpropagates p->back.dn (n_head,c), the gradient of hn, through the final norm and the
@@ -19,7 +19,7 @@ static plumb_status head_input_back(plumb_pass *p, const plumb_model *m, float *
     struct plumb_backend *b = p->backend;
     const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
     PLUMB_TRY(b->zero(b, p->dhx, plumb_real_bytes(b, k * c)));
-    PLUMB_TRY(plumb_norm_backward(m, p->dhx, grad, p->back.dn, p->hx, p->hrstd, k));
+    PLUMB_TRY(plumb_head_norm_backward(m, p->dhx, grad, p->back.dn, p->hx, p->hrstd, k));
     PLUMB_TRY(b->zero(b, p->dx, plumb_real_bytes(b, n * c)));
     PLUMB_TRY(plumb_op_gather_bwd(b, V(p->dx, n, c), V(p->dhx, k, c), VI(p->batch.head, k)));
     return plumb_pass_backward(p, m, grad);
@@ -59,7 +59,7 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_op_head_logprob_fwd(
         b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c), &packed, VI(p->batch.target, k), s->v,
-        V(p->head_work, p->head_work_count), p->limit.head_rows, 0.0f));
+        V(p->head_work, p->head_work_count), p->limit.head_rows, s->head_cap));
     return b->to_host(b, logp, p->logp, k * (int64_t)sizeof *logp);
 }
 
@@ -80,7 +80,7 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
     PLUMB_TRY(plumb_op_head_logprob_bwd(
         b, V(p->back.dn, k, s->c), V(grad + head->w, s->v, s->c), V(p->dlogp, k), V(p->lse, k),
         V(p->hn, k, s->c), &weight, &packed, VI(p->batch.target, k),
-        V(p->head_work, p->head_work_count), p->limit.head_rows, true, 0.0f));
+        V(p->head_work, p->head_work_count), p->limit.head_rows, true, s->head_cap));
     return head_input_back(p, m, grad);
 }
 
@@ -151,7 +151,7 @@ plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct
     const plumb_real *x = p->x[s->l];
     for (int64_t i = 0; i < n; i += block) {
         const int64_t k = plumb_min_i64(block, n - i);
-        PLUMB_TRY(plumb_norm_forward(m, p->normed, p->rstd, plumb_real_at(b, x, i * s->c), k));
+        PLUMB_TRY(plumb_head_norm_forward(m, p->normed, p->rstd, plumb_real_at(b, x, i * s->c), k));
         PLUMB_TRY(plumb_head_forward(m, p->head_work, p->normed, k));
         PLUMB_TRY(
             b->to_host(b, logits + i * s->v, p->head_work, k * s->v * (int64_t)sizeof *logits));

@@ -62,7 +62,9 @@ plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real
 {
     struct plumb_backend *b = m->backend;
     const struct plumb_linear *head = &m->net->head;
-    return forward(m, head, V(y, n, head->out), x, n);
+    PLUMB_TRY(forward(m, head, V(y, n, head->out), x, n));
+    return m->spec.head_cap > 0 ? plumb_op_softcap_fwd(b, V(y, n, head->out), m->spec.head_cap)
+                                : PLUMB_OK;
 }
 
 plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,

@@ -71,8 +71,10 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
     PLUMB_REQUIRE(plumb_batch_targets(batch) <= x->rows && c == x->c, PLUMB_ERR_SHAPE,
                   "the batch has %lld completion tokens, the buffers hold %lld",
                   (long long)plumb_batch_targets(batch), (long long)x->rows);
-    PLUMB_TRY(hidden(p, m, batch, (float)(1.0 + far), x->first));
-    PLUMB_TRY(hidden(p, other, batch, (float)-far, x->second));
+    const bool capped = p->spec.head_cap > 0; /* the cap comes before the factor */
+    const float mine = (float)(1.0 + far), theirs = (float)-far;
+    PLUMB_TRY(hidden(p, m, batch, capped ? 1.0f : mine, x->first));
+    PLUMB_TRY(hidden(p, other, batch, capped ? 1.0f : theirs, x->second));
     p->state = PLUMB_PASS_EMPTY; /* a backward is not possible after this */
     const int64_t k = p->batch.n_targets, bytes = plumb_real_bytes(b, k * c);
     if (k == 0)
@@ -85,6 +87,10 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
         const int64_t rows = plumb_min_i64(most, k - i);
         PLUMB_TRY(plumb_head_forward(m, logits, plumb_real_at(b, first, i * c), rows));
         PLUMB_TRY(plumb_head_forward(other, more, plumb_real_at(b, second, i * c), rows));
+        if (capped) {
+            PLUMB_TRY(b->k.scale_fwd(b->stream, logits, logits, mine, rows * v));
+            PLUMB_TRY(b->k.scale_fwd(b->stream, more, more, theirs, rows * v));
+        }
         PLUMB_TRY(b->k.accumulate(b->stream, logits, more, rows * v));
         PLUMB_TRY(plumb_op_logprob_fwd(b, V(p->logp + i, rows), V(p->lse + i, rows),
                                        V(logits, rows, v), VI(p->batch.target + i, rows)));

@@ -23,9 +23,10 @@ int64_t plumb_mix_bytes(const struct plumb_mix *x);
  *                                           Source: Kim et al. 2024, arXiv:2406.04412, eq. 14
  *
  * A logit is linear in the hidden state, so the factors (1+far) and -far multiply the hidden
- * states. In bfloat16 the products are rounded. Logits exist for head_rows / 2 rows of each model
- * at a time; head_rows must be at least 2. far = 0 is bit-equal to plumb_pass_logprob of m.
- * Row-invariant: the result of a row does not depend on the other rows of the batch.
+ * states; with a soft cap of the logits, they multiply the capped logits. In bfloat16 the products
+ * are rounded. Logits exist for head_rows / 2 rows of each model at a time; head_rows must be at
+ * least 2. far = 0 is bit-equal to plumb_pass_logprob of m. Row-invariant: the result of a row does
+ * not depend on the other rows of the batch.
  *
  *   out  logp  (n_targets,) host
  *   in   p     a pass of this architecture; its backward is not possible afterwards */

@@ -1,4 +1,4 @@
-/* model.c - creates a model, and loads, copies and hashes its parameters.
+/* model.c - creates a model, and copies and hashes its parameters.
  * Layer 4. Includes base/, io/, backend/, op/, model/net.h. */
 #include "model/model.h"
 
@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "base/num.h"
-#include "base/rng.h"
 #include "io/file.h"
 #include "model/net.h"
 
@@ -24,28 +23,14 @@ static plumb_status place(plumb_model *m, int64_t packed)
 {
     PLUMB_TRY(plumb_arena_take_f32(&m->arena, &m->w, m->count, "weights"));
     PLUMB_TRY(plumb_backend_take(m->backend, &m->arena, &m->packed, packed, "packed weights"));
-    PLUMB_TRY(
-        plumb_arena_take_f32(&m->arena, &m->rope, m->spec.max_pos * m->spec.d, "rotation table"));
+    PLUMB_TRY(plumb_arena_take_f32(&m->arena, &m->rope, plumb_rope_at(&m->spec, m->spec.n_rope),
+                                   "rotation table"));
     m->hash.dtype = PLUMB_I64;
     m->hash.rank = 1;
     m->hash.dim[0] = plumb_ceil_div(m->count, PLUMB_HASH_BLOCK);
     m->hash.name = "hashes";
     PLUMB_TRY(plumb_arena_take(&m->arena, &m->hash));
     return PLUMB_OK;
-}
-
-static plumb_status upload_rope(plumb_model *m)
-{
-    const int64_t n = m->spec.max_pos * m->spec.d;
-    if (m->backend->dry)
-        return PLUMB_OK;
-    float *table = malloc((size_t)n * sizeof *table);
-    PLUMB_REQUIRE(table, PLUMB_ERR_NOMEM, "rotation table: %lld floats", (long long)n);
-    plumb_rope_table(table, &m->spec);
-    const plumb_status st =
-        m->backend->to_device(m->backend, m->rope, table, n * (int64_t)sizeof *table);
-    free(table);
-    return st;
 }
 
 /* Creates a model with zero weights. */
@@ -59,6 +44,7 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "model");
     m->spec = *s;
     m->backend = b;
+    m->longest = s->max_pos;
     m->arena = (struct plumb_arena){.place = b->place, .name = "param"};
     m->dir = strdup(dir);
     m->tokenizer_dir = strdup(dir);
@@ -75,7 +61,7 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     if (!m->hash_host)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "model: hashes");
     PLUMB_TRY_GOTO(st, b->zero(b, m->w, m->count * (int64_t)sizeof(float)), fail);
-    PLUMB_TRY_GOTO(st, upload_rope(m), fail);
+    PLUMB_TRY_GOTO(st, plumb_rope_upload(m), fail);
     *out = m;
     return PLUMB_OK;
 fail:
@@ -129,17 +115,6 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
     return st;
 }
 
-/* Finishes a change of the weights from plumb_model_host_weights: copies them to the device if they
- * were a host copy. */
-static plumb_status put_host_weights(plumb_model *m, float *owned)
-{
-    plumb_status st = PLUMB_OK;
-    if (owned)
-        st = m->backend->to_device(m->backend, m->w, owned, m->count * (int64_t)sizeof(float));
-    free(owned);
-    return st;
-}
-
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
 {
     struct plumb_backend *b = m->backend;
@@ -187,103 +162,6 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
     return plumb_model_refresh(to);
 }
 
-static void fill_fresh(float *w, const struct plumb_param *p, int64_t index, double std,
-                       uint64_t seed)
-{
-    struct plumb_rng_key key = {.seed = seed, .purpose = PLUMB_RNG_INIT, .prompt = (uint64_t)index};
-    const size_t len = strlen(p->name);
-    const bool bias = len > 5 && !strcmp(p->name + len - 5, ".bias");
-    for (int64_t i = 0; i < p->count; i++) {
-        key.position = (uint32_t)i;
-        key.sample = (uint32_t)(i >> 32);
-        w[i] = p->rank == 2 ? (float)(std * plumb_rng_normal(&key)) : bias ? 0.0f : 1.0f;
-    }
-}
-
-static void write_shape(char *out, size_t size, int rank, const int64_t *dim)
-{
-    size_t used = 0;
-    out[0] = '\0';
-    for (int i = 0; i < rank && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, i ? ", %lld" : "%lld", (long long)dim[i]);
-}
-
-static bool shape_is(const struct plumb_st_entry *e, int rank, const int64_t *dim)
-{
-    bool same = e->rank == rank;
-    for (int i = 0; same && i < rank; i++)
-        same = e->dim[i] == dim[i];
-    return same;
-}
-
-static plumb_status check_shape(const struct plumb_st_entry *e, int rank, const int64_t *dim)
-{
-    char found[128], want[64];
-    write_shape(found, sizeof found, e->rank, e->dim);
-    write_shape(want, sizeof want, rank, dim);
-    PLUMB_REQUIRE(shape_is(e, rank, dim), PLUMB_ERR_SHAPE,
-                  "%s: tensor %s has shape (%s), config.json asks for (%s)", e->file, e->name,
-                  found, want);
-    return PLUMB_OK;
-}
-
-/* Accepts the tensors of a checkpoint that are not parameters of the model: the rotary buffer, and
- * a language-model head that the model does not have (the embedding saved a second time, or the
- * head of a checkpoint that is opened as a classifier). Refuses all others. */
-static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entry *e)
-{
-    static const char buffer[] = "rotary_emb.inv_freq";
-    const size_t len = strlen(e->name), tail = sizeof buffer - 1;
-    if (len >= tail && !strcmp(e->name + len - tail, buffer))
-        return PLUMB_OK;
-    const int64_t head[] = {m->spec.v, m->spec.c};
-    PLUMB_REQUIRE(!strcmp(e->name, PLUMB_HEAD_NAME), PLUMB_ERR_FORMAT,
-                  "%s: tensor %s does not belong to the %s that config.json describes", e->file,
-                  e->name, plumb_spec_architecture(&m->spec));
-    return check_shape(e, 2, head);
-}
-
-/* Returns the checkpoint's tensor of parameter p, or NULL. If head and embedding are tied, the
- * tensor may have either name. */
-static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_st *st,
-                                             const struct plumb_param *p)
-{
-    const struct plumb_st_entry *e = plumb_st_find(st, p->name);
-    const bool either = m->spec.tied && m->spec.labels == 0 && !strcmp(p->name, PLUMB_EMBED_NAME);
-    return e || !either ? e : plumb_st_find(st, PLUMB_HEAD_NAME);
-}
-
-/* Loads all parameters. `fresh` names a tensor that may be missing and is then drawn from seed;
- * NULL if none may be missing. */
-static plumb_status load(plumb_model *m, const plumb_st *st, const char *fresh, uint64_t seed)
-{
-    for (int64_t i = 0; i < plumb_st_count(st); i++) {
-        const struct plumb_st_entry *e = plumb_st_at(st, i);
-        const struct plumb_param *p = plumb_model_find(m, e->name);
-        if (p)
-            PLUMB_TRY(check_shape(e, p->rank, p->dim));
-        else
-            PLUMB_TRY(check_extra(m, e));
-    }
-    for (int64_t i = 0; i < m->n_param; i++)
-        PLUMB_REQUIRE(entry_of(m, st, &m->param[i]) || (fresh && !strcmp(fresh, m->param[i].name)),
-                      PLUMB_ERR_FORMAT, "%s: tensor %s (%lld floats) is missing", m->dir,
-                      m->param[i].name, (long long)m->param[i].count);
-    float *w, *owned;
-    plumb_status r = PLUMB_OK;
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
-    for (int64_t i = 0; i < m->n_param && r == PLUMB_OK; i++) {
-        const struct plumb_param *p = &m->param[i];
-        const struct plumb_st_entry *e = entry_of(m, st, p);
-        if (e)
-            r = plumb_st_to_f32(w + p->offset, e);
-        else
-            fill_fresh(w + p->offset, p, i, m->spec.init_range, seed);
-    }
-    const plumb_status put = put_host_weights(m, owned);
-    return r != PLUMB_OK ? r : put;
-}
-
 static bool has_weights(const char *dir)
 {
     static const char *const name[] = {"model.safetensors", "model.safetensors.index.json"};
@@ -310,7 +188,7 @@ static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const ch
         m = NULL;
         goto fail;
     }
-    PLUMB_TRY_GOTO(st, load(m, files, fresh, seed), fail);
+    PLUMB_TRY_GOTO(st, plumb_params_load(m, files, fresh, seed), fail);
     PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
     *out = m;
     m = NULL;
@@ -346,8 +224,11 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
     PLUMB_REQUIRE(s.labels == 0 || s.labels == labels, PLUMB_ERR_SHAPE,
                   "%s: the classifier has %lld labels, expected %lld", dir, (long long)s.labels,
                   (long long)labels);
+    PLUMB_TRY(plumb_spec_check_classifier(&s, dir));
     const char *fresh = s.labels ? NULL : "score.weight";
     s.labels = labels;
+    s.head_scale = 1.0f; /* the score has no scale and no cap */
+    s.head_cap = 0.0f;
     PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed));
     (*out)->fresh_score = fresh != NULL;
     if (fresh && s.pad >= 0 && plumb_spec_stops_at(&s, s.pad))
@@ -361,17 +242,13 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
     struct plumb_spec s;
     plumb_model *m = NULL;
     plumb_status st = PLUMB_OK;
-    float *w, *owned;
     PLUMB_TRY(plumb_spec_read(&s, dir));
     PLUMB_TRY(build(&m, b, dir, &s));
     if (b->dry) {
         *out = m;
         return PLUMB_OK;
     }
-    PLUMB_TRY_GOTO(st, plumb_model_host_weights(m, &w, &owned), fail);
-    for (int64_t i = 0; i < m->n_param; i++)
-        fill_fresh(w + m->param[i].offset, &m->param[i], i, s.init_range, seed);
-    PLUMB_TRY_GOTO(st, put_host_weights(m, owned), fail);
+    PLUMB_TRY_GOTO(st, plumb_params_draw(m, seed), fail);
     PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
     *out = m;
     return PLUMB_OK;

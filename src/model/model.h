@@ -15,7 +15,8 @@
  * layout:
  *
  *     | embedding | layer 0 | layer 1 | ... | final norm | head (absent if tied) |
- *     layer:  norm1, q, k, v, [q_norm, k_norm], o, norm2, gate, up, down; a bias follows its matrix
+ *     layer:  [norm], q, k, v, [q_norm, k_norm], o, [norm], [norm], gate, up, down, [norm];
+ *             a bias follows its matrix
  *
  * Each tensor starts at a multiple of PLUMB_PARAM_ALIGN floats. The length is a multiple of
  * PLUMB_PARAM_BLOCK, because optimizer shards end at block borders (PLUMB_SHARD_BLOCK of
@@ -25,7 +26,11 @@
 
 /* One parameter tensor of the flat vector. */
 struct plumb_param {
-    char name[96];  /* name in Hugging Face, e.g. "model.layers.0.self_attn.q_proj.weight" */
+    char name[96]; /* e.g. "model.layers.0.self_attn.q_proj.weight", as in Hugging Face's Llama */
+    /* The tensor of the files that holds this one, as rows file_row .. file_row + dim[0] - 1 of its
+     * file_rows rows. Usually it has the parameter's name and no other rows. */
+    char file[96];
+    int64_t file_row, file_rows;
     int rank;       /* number of dimensions: 1 or 2 */
     int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) for others */
     int64_t offset; /* index of the tensor's first float in the flat vector */
@@ -59,7 +64,8 @@ struct plumb_model {
     struct plumb_net *net; /* offsets of the tensors by role; private to model/ */
     float *w;              /* (count,) float32 master weights on the device; padding is zero */
     plumb_real *packed;    /* packed linear weights on the device */
-    float *rope;           /* (max_pos, d) cos and sin of the rotary embedding */
+    float *rope;           /* (max_pos, columns) per rotary embedding: cos and sin */
+    int64_t longest;       /* number of tokens for which the rotary embeddings were computed */
     struct plumb_arena arena;
     /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w */
     struct plumb_tensor hash;
@@ -77,13 +83,19 @@ plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const 
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
                                 uint64_t seed);
 /* Opens a checkpoint as a sequence classifier with `labels` scores. A causal checkpoint gets a new
- * score row, drawn from seed; a classifier checkpoint keeps its own. */
+ * score row, drawn from seed; a classifier checkpoint keeps its own. Fails with
+ * PLUMB_ERR_UNSUPPORTED if transformers has no classifier of this model_type. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
 /* Sets the folders from which plumb_model_save copies: config.json and generation_config.json from
  * dir, the tokenizer files from tokenizer_dir. The folders must outlive the model. Use this if the
  * checkpoint from which the model was opened may be deleted. Fails with PLUMB_ERR_NOMEM. */
 plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char *tokenizer_dir);
+/* Says that no sequence of this run is longer than `tokens`; 0 or more than max_pos stands for
+ * max_pos, which is also the value after opening. Rotary embeddings of type longrope choose their
+ * factors by this number, once, so that decode and training agree. (transformers chooses them in
+ * each forward by the longest sequence of the batch.) All passes and generators must be idle. */
+plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens);
 /* Compares the model with its tokenizer t, read from tokenizer_dir. Fails with PLUMB_ERR_FORMAT if
  * the tokenizer has ids that the model lacks, and warns if the end, begin or padding tokens
  * disagree. If the score row is new and the padding token is the end token, the model loses its
@@ -109,7 +121,7 @@ plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
  * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still
  * exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
-/* Finds a parameter by its Hugging Face name; returns NULL if there is none. */
+/* Finds a parameter by its name; returns NULL if there is none. */
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name);
 
 /* ---- packed batches --------------------------------------------------------------------- */

@@ -51,6 +51,16 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_backend *b);
 
+/* Loads all parameters. `fresh` names a parameter that may be missing and is then drawn from seed;
+ * NULL if none may be missing. Fails with PLUMB_ERR_FORMAT or PLUMB_ERR_SHAPE if the tensors are
+ * not those of the model. */
+plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *fresh,
+                               uint64_t seed);
+/* Sets all parameters to random values, as plumb_model_create describes. */
+plumb_status plumb_params_draw(plumb_model *m, uint64_t seed);
+
+/* Converts elements [at, at + n) of a checkpoint's tensor to floats in `part`. */
+plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n);
 /* Corrects s->tied, which comes from config.json, by the checkpoint files: it becomes false if they
  * hold a head whose values differ from the embedding. Fails with PLUMB_ERR_FORMAT if there is no
  * head at all. */
@@ -60,9 +70,16 @@ plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, cons
  * token. */
 void plumb_model_drop_pad(plumb_model *m);
 
-/* Computes the table of the rotary embedding in float32, with the same operations as Hugging Face.
- *   table (max_pos, d) host: d/2 columns cos, then d/2 columns sin */
-void plumb_rope_table(float *table, const struct plumb_spec *s);
+/* Computes the table of a rotary embedding in float32, with the same operations as Hugging Face.
+ * longest chooses between the two lists of divisors of longrope (plumb_model_set_longest).
+ *   table (max_pos, columns) host: columns/2 columns cos, then columns/2 columns sin */
+void plumb_rope_table(float *table, const struct plumb_spec *s, const struct plumb_rope *o,
+                      int64_t longest);
+/* Computes the tables of all rotary embeddings for m->longest, and copies them to the device. */
+plumb_status plumb_rope_upload(plumb_model *m);
+/* Returns the index of the first float of rotary embedding i in plumb_model.rope; with i = n_rope,
+ * the number of floats of all. */
+int64_t plumb_rope_at(const struct plumb_spec *s, int i);
 
 /* V(data, sizes...) makes a tensor argument for plumb_op_*, over memory of the backend b; its name
  * is the expression `data`. float * becomes float32, plumb_real * b's dtype. VI does the same for
@@ -82,24 +99,29 @@ void plumb_rope_table(float *table, const struct plumb_spec *s);
 /* The activations of one layer for n rows, on the device, row-major. */
 struct plumb_act {
     plumb_real *x;             /* (n,c) input of the layer */
-    plumb_real *n1, *n2;       /* (n,c) outputs of the norms before attention and MLP */
+    plumb_real *n1, *n2;       /* (n,c) outputs of the norms before attention and MLP, or NULL */
     plumb_real *q, *k, *v;     /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated */
     plumb_real *q0, *k0;       /* q and k before their norm; NULL if the model has no qk norm */
     plumb_real *o;             /* (n,h,d) output of attention */
+    plumb_real *b1, *b2;       /* (n,c) inputs of the norms after attention and MLP, or NULL */
     plumb_real *xm;            /* (n,c) sum after the attention residual */
     plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) * up */
     plumb_real *kc, *vc;       /* keys and values of this layer, in KV pages */
     int64_t pages;
-    float *rstd[PLUMB_N_NORM]; /* (n,) reciprocal root mean squares saved by the norms */
-    float *rstdq, *rstdk; /* (n,h), (n,hk) reciprocal root mean squares saved by the qk norms */
-    float *lse;           /* (n,h) log-sum-exp saved by attention */
+    float *rstd[PLUMB_N_NORM]; /* (n,) reciprocal root mean squares saved by the norms, or NULL */
+    float *rstdq, *rstdk;      /* (n,h), (n,hk), or (n) each: the same saved by the qk norms */
+    float *lse;                /* (n,h) log-sum-exp saved by attention */
 };
 
 /* Returns what attention of layer l needs to know. */
 static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s, int64_t l)
 {
-    return (struct plumb_attn_shape){
-        s->h, s->hk, s->d, 1.0f / sqrtf((float)s->d), 0.0f, s->windowed[l] ? s->window : 0};
+    return (struct plumb_attn_shape){s->h,
+                                     s->hk,
+                                     s->d,
+                                     s->block.attention_scale,
+                                     s->block.attention_cap,
+                                     s->windowed[l] ? s->window : 0};
 }
 
 /* Takes the buffers of one layer for n rows from the arena, without x and the KV pages. */
@@ -110,25 +132,33 @@ plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena
                                   const struct plumb_backend *b, const struct plumb_spec *s,
                                   int64_t pages);
 
-/* x[i,:] = embedding of ids[i].     x (n,c)  ids (n,) */
+/* Returns the factor of the embedding, rounded to bfloat16 if the model and the backend ask for it
+ * (as Gemma in transformers does). */
+float plumb_embed_scale(const plumb_model *m);
+/* x[i,:] = embed_scale embedding of ids[i].     x (n,c)  ids (n,) */
 plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int32_t *ids,
                                  int64_t n);
-/* Adds dx to the gradient of the embedding, row by row. */
-plumb_status plumb_embed_backward(const plumb_model *m, float *grad, const plumb_real *dx,
+/* Adds embed_scale dx to the gradient of the embedding, row by row. Overwrites dx. */
+plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real *dx,
                                   const int32_t *ids, int64_t n);
 
 /* Computes layer l for the rows in a->x: out (n,c). Training, prefill and decode all use this
  * function. Row-invariant: the result of a row does not depend on the other rows. Writes the keys
  * and values to a->kc and a->vc, and the activations to *a. out may be a->x. If out is NULL, the
- * last projection is skipped; *a then holds all that the backward needs. */
+ * last projection is skipped; *a then holds all that the backward needs. out must not be NULL if
+ * the block has a norm after the MLP. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
 /* y (n,c) = the final norm of x (n,c); rstd (n,) is saved for the backward. */
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
                                 const plumb_real *x, int64_t n);
+/* y (n,c) = head_scale times the final norm of x (n,c): what the head reads. */
+plumb_status plumb_head_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
+                                     const plumb_real *x, int64_t n);
 /* Scratch buffers of the backward. */
 struct plumb_back {
     plumb_real *dn;           /* (n,c) gradient of a norm's output */
+    plumb_real *db;           /* (n,c) gradient of b1 and b2; NULL if the block has neither */
     plumb_real *dq, *dk, *dv; /* (n,h,d), (n,hk,d), (n,hk,d) gradients of q, k and v */
     /* gradients of q and k before their norm; NULL if the model has no qk norm */
     plumb_real *dq0, *dk0;
@@ -147,10 +177,10 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows);
-/* Backpropagates through the final norm: dx +=, grad +=. */
-plumb_status plumb_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
-                                 const plumb_real *dy, const plumb_real *x, const float *rstd,
-                                 int64_t n);
+/* Backpropagates through plumb_head_norm_forward: dx +=, grad +=. Overwrites dy. */
+plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
+                                      plumb_real *dy, const plumb_real *x, const float *rstd,
+                                      int64_t n);
 /* ---- matrix products (linear.c) --------------------------------------------------------- */
 
 /* y (n,out) = x w^T + bias, where w is a projection of layer l. Every matrix product of a block
@@ -163,7 +193,8 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
                                     plumb_real *dx, bool accumulate, float *grad,
                                     const plumb_real *dy, const plumb_real *x,
                                     const struct plumb_back *w, int64_t n);
-/* y (n,out) = the head applied to x (n,c): logits or scores, always float32. */
+/* y (n,out) = the head applied to x (n,c): logits, soft-capped if the model has a cap, or scores;
+ * always float32. */
 plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);
 /* Backpropagates through the head: dx =, grad +=.    dx (n,c)  dy (n,out) */
 plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,

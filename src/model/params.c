@@ -2,6 +2,7 @@
  * Layer 4. Includes base/ and model/net.h. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/num.h"
 #include "model/net.h"
@@ -24,6 +25,8 @@ static int64_t place(struct layout *y, const char *name, int64_t rows, int64_t c
         struct plumb_param *p = &y->param[y->n];
         *p = (struct plumb_param){.rank = cols ? 2 : 1, .dim = {rows, cols}, .offset = at};
         snprintf(p->name, sizeof p->name, "%s%s", y->prefix, name);
+        memcpy(p->file, p->name, sizeof p->file);
+        p->file_rows = rows;
         p->count = count;
         p->decay = cols != 0;
         p->packed = pack && y->packs ? y->packed : -1;
@@ -49,6 +52,17 @@ static struct plumb_linear linear(struct layout *y, const char *name, int64_t ou
     return p;
 }
 
+/* Says that the parameter placed last is a block of rows of another tensor in the files. */
+static void fuse(struct layout *y, const char *name, int64_t row, int64_t rows)
+{
+    if (!y->param)
+        return;
+    struct plumb_param *p = &y->param[y->n - 1];
+    snprintf(p->file, sizeof p->file, "%s%s", y->prefix, name);
+    p->file_row = row;
+    p->file_rows = rows;
+}
+
 /* Names in Hugging Face. */
 static const char *const projection_name[PLUMB_N_PROJECTION] = {
     [PLUMB_Q] = "self_attn.q_proj", [PLUMB_K] = "self_attn.k_proj", [PLUMB_V] = "self_attn.v_proj",
@@ -56,7 +70,31 @@ static const char *const projection_name[PLUMB_N_PROJECTION] = {
     [PLUMB_DOWN] = "mlp.down_proj",
 };
 
-static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
+/* The name of a norm weight depends on which norms the block has. */
+static const char *norm_name(const struct plumb_block *block, enum plumb_norm_place place)
+{
+    switch (place) {
+    case PLUMB_NORM_ATTENTION:
+        return "input_layernorm.weight";
+    case PLUMB_NORM_ATTENTION_OUT:
+        return "post_attention_layernorm.weight";
+    case PLUMB_NORM_MLP:
+        return block->norm[PLUMB_NORM_ATTENTION_OUT] ? "pre_feedforward_layernorm.weight"
+                                                     : "post_attention_layernorm.weight";
+    default:
+        return "post_feedforward_layernorm.weight";
+    }
+}
+
+static int64_t place_norm(struct layout *y, const struct plumb_spec *s, enum plumb_norm_place at)
+{
+    if (!s->block.norm[at])
+        return -1;
+    return place(y, norm_name(&s->block, at), s->c, 0, false);
+}
+
+static struct plumb_linear project(struct layout *y, const struct plumb_spec *s,
+                                   enum plumb_projection id)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
     const int64_t size[PLUMB_N_PROJECTION][2] = {
@@ -64,24 +102,40 @@ static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
         [PLUMB_O] = {s->c, q},       [PLUMB_GATE] = {s->f, s->c}, [PLUMB_UP] = {s->f, s->c},
         [PLUMB_DOWN] = {s->c, s->f},
     };
-    const struct plumb_block *block = &s->block;
+    const struct plumb_linear p =
+        linear(y, projection_name[id], size[id][0], size[id][1], s->block.bias[id]);
+    if (!s->block.fused || id == PLUMB_O || id == PLUMB_DOWN)
+        return p;
+    if (id <= PLUMB_V)
+        fuse(y, "self_attn.qkv_proj.weight",
+             id == PLUMB_Q   ? 0
+             : id == PLUMB_K ? q
+                             : q + kv,
+             q + 2 * kv);
+    else
+        fuse(y, "mlp.gate_up_proj.weight", id == PLUMB_GATE ? 0 : s->f, 2 * s->f);
+    return p;
+}
+
+static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
+{
+    const bool row = s->block.qk_norm == PLUMB_QK_NORM_ROW;
     struct plumb_layer p = {.begin = y->count, .q_norm = -1, .k_norm = -1};
-#define PROJECT(id)                                                                                \
-    p.project[id] = linear(y, projection_name[id], size[id][0], size[id][1], block->bias[id])
-    p.norm[PLUMB_NORM_ATTENTION] = place(y, "input_layernorm.weight", s->c, 0, false);
-    PROJECT(PLUMB_Q);
-    PROJECT(PLUMB_K);
-    PROJECT(PLUMB_V);
-    if (block->qk_norm) {
-        p.q_norm = place(y, "self_attn.q_norm.weight", s->d, 0, false);
-        p.k_norm = place(y, "self_attn.k_norm.weight", s->d, 0, false);
+    p.norm[PLUMB_NORM_ATTENTION] = place_norm(y, s, PLUMB_NORM_ATTENTION);
+    p.project[PLUMB_Q] = project(y, s, PLUMB_Q);
+    p.project[PLUMB_K] = project(y, s, PLUMB_K);
+    p.project[PLUMB_V] = project(y, s, PLUMB_V);
+    if (s->block.qk_norm) {
+        p.q_norm = place(y, "self_attn.q_norm.weight", row ? s->h * s->d : s->d, 0, false);
+        p.k_norm = place(y, "self_attn.k_norm.weight", row ? s->hk * s->d : s->d, 0, false);
     }
-    PROJECT(PLUMB_O);
-    p.norm[PLUMB_NORM_MLP] = place(y, "post_attention_layernorm.weight", s->c, 0, false);
-    PROJECT(PLUMB_GATE);
-    PROJECT(PLUMB_UP);
-    PROJECT(PLUMB_DOWN);
-#undef PROJECT
+    p.project[PLUMB_O] = project(y, s, PLUMB_O);
+    p.norm[PLUMB_NORM_ATTENTION_OUT] = place_norm(y, s, PLUMB_NORM_ATTENTION_OUT);
+    p.norm[PLUMB_NORM_MLP] = place_norm(y, s, PLUMB_NORM_MLP);
+    p.project[PLUMB_GATE] = project(y, s, PLUMB_GATE);
+    p.project[PLUMB_UP] = project(y, s, PLUMB_UP);
+    p.project[PLUMB_DOWN] = project(y, s, PLUMB_DOWN);
+    p.norm[PLUMB_NORM_MLP_OUT] = place_norm(y, s, PLUMB_NORM_MLP_OUT);
     return p;
 }
 

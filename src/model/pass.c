@@ -89,8 +89,8 @@ static plumb_status place(plumb_pass *p, const plumb_model *m)
     PLUMB_TRY(place_layers(p));
     PLUMB_TRY(place_head(p));
     if (!o->train) {
-        p->gathered = p->act[0].n1;
-        p->normed = p->act[0].n2;
+        p->gathered = p->act[0].xm;
+        p->normed = p->act[0].n2 ? p->act[0].n2 : p->act[0].b2;
         return PLUMB_OK;
     }
     PLUMB_TRY(plumb_backend_take(p->backend, &p->arena, &p->dx, o->max_tokens * s->c, "d layer"));
@@ -341,9 +341,10 @@ void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg)
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad)
 {
     const struct plumb_rows rows = plumb_pass_rows(p);
+    const bool after = m->spec.block.norm[PLUMB_NORM_MLP_OUT];
     for (int64_t l = p->spec.l - 1; l >= 0; l--) {
         if (p->limit.recompute)
-            PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], NULL, &rows));
+            PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], after ? p->x[l + 1] : NULL, &rows));
         PLUMB_TRY(plumb_layer_backward(m, l, &p->act[l], p->dx, grad, &p->back, &rows));
         if (p->on_final) /* gradients below this offset are still incomplete */
             PLUMB_TRY(p->on_final(p->on_final_arg, m->net->layer[l].begin));

@@ -103,26 +103,52 @@ fail:
     return st;
 }
 
+/* Makes the entry of the file tensor whose first block of rows is parameter i. Sets *next to the
+ * parameter after its last block. The blocks of a tensor are neighbours, in order. If there are
+ * several, they are copied to *joined, which the caller must free; otherwise *joined is NULL. */
+static plumb_status make_entry(struct plumb_st_entry *e, float **joined, int64_t *next,
+                               const plumb_model *m, const float *w, int64_t i)
+{
+    const struct plumb_param *p = &m->param[i];
+    const int64_t width = p->count / p->dim[0], count = width * p->file_rows;
+    *joined = NULL;
+    *e = (struct plumb_st_entry){.name = p->file,
+                                 .dtype = PLUMB_F32,
+                                 .rank = p->rank,
+                                 .dim = {p->file_rows, p->dim[1]},
+                                 .data = w + p->offset,
+                                 .bytes = count * (int64_t)sizeof(float),
+                                 .count = count};
+    *next = i + 1;
+    if (p->dim[0] == p->file_rows)
+        return PLUMB_OK;
+    float *all = *joined = malloc((size_t)e->bytes);
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "%s: %lld bytes", p->file, (long long)e->bytes);
+    for (*next = i; *next < m->n_param && !strcmp(m->param[*next].file, p->file); (*next)++) {
+        const struct plumb_param *part = &m->param[*next];
+        memcpy(all + width * part->file_row, w + part->offset, (size_t)part->count * sizeof(*all));
+    }
+    e->data = all;
+    return PLUMB_OK;
+}
+
 static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t shard_bytes)
 {
     float *w, *owned;
     PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
     plumb_status st = PLUMB_OK;
+    int64_t n = 0;
     struct plumb_st_entry *e = calloc((size_t)m->n_param, sizeof *e);
-    if (!e)
+    float **joined = calloc((size_t)m->n_param, sizeof *joined);
+    if (!e || !joined)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "list of %lld tensors", (long long)m->n_param);
-    for (int64_t i = 0; i < m->n_param; i++) {
-        const struct plumb_param *p = &m->param[i];
-        e[i] = (struct plumb_st_entry){.name = p->name,
-                                       .dtype = PLUMB_F32,
-                                       .rank = p->rank,
-                                       .dim = {p->dim[0], p->dim[1]},
-                                       .data = w + p->offset,
-                                       .bytes = p->count * (int64_t)sizeof(float),
-                                       .count = p->count};
-    }
-    PLUMB_TRY_GOTO(st, plumb_st_write_dir(dir, e, m->n_param, shard_bytes), fail);
+    for (int64_t i = 0, next; i < m->n_param; i = next, n++)
+        PLUMB_TRY_GOTO(st, make_entry(&e[n], &joined[n], &next, m, w, i), fail);
+    PLUMB_TRY_GOTO(st, plumb_st_write_dir(dir, e, n, shard_bytes), fail);
 fail:
+    for (int64_t i = 0; joined && i < m->n_param; i++)
+        free(joined[i]);
+    free(joined);
     free(e);
     free(owned);
     return st;

@@ -1,4 +1,4 @@
-/* spec.c - reads a config.json of the Llama family into struct plumb_spec: sizes and switches.
+/* spec.c - reads a config.json into struct plumb_spec: the family and the sizes.
  * Layer 4. Includes base/, io/ and model/spec_parts.h.
  *
  * A missing field gets the default of the Hugging Face configuration class of that model type. A
@@ -12,44 +12,25 @@
 #include "io/file.h"
 #include "model/spec_parts.h"
 
-static const struct family {
-    const char *type, *causal, *classifier;
-} family[] = {
-    [PLUMB_LLAMA] = {"llama", "LlamaForCausalLM", "LlamaForSequenceClassification"},
-    [PLUMB_MISTRAL] = {"mistral", "MistralForCausalLM", "MistralForSequenceClassification"},
-    [PLUMB_QWEN2] = {"qwen2", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification"},
-    [PLUMB_QWEN3] = {"qwen3", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification"},
-};
-#define N_FAMILY ((int)(sizeof family / sizeof *family))
-
-const char *plumb_spec_architecture(const struct plumb_spec *s)
-{
-    return s->labels > 0 ? family[s->family].classifier : family[s->family].causal;
-}
-
 /* Reads model_type; the name of the architecture tells a classifier from a language model. */
 static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const char *type;
     PLUMB_TRY(plumb_json_want_string(j, "model_type", &type, NULL, path));
-    int k = 0;
-    while (k < N_FAMILY && strcmp(type, family[k].type))
-        k++;
-    PLUMB_REQUIRE(k < N_FAMILY, PLUMB_ERR_UNSUPPORTED,
-                  "%s: model_type \"%s\" is not supported (known: llama, mistral, qwen2, qwen3)",
-                  path, type);
-    s->family = (enum plumb_family)k;
+    PLUMB_TRY(plumb_family_find(&s->family, type, path));
+    const struct plumb_family_row *row = plumb_family_row(s->family);
     const plumb_json *list = plumb_json_get(j, "architectures");
     if (!list)
         return PLUMB_OK;
     const char *name = plumb_json_string(plumb_json_at(list, 0), NULL);
     PLUMB_REQUIRE(name && plumb_json_count(list) == 1, PLUMB_ERR_FORMAT,
                   "%s: architectures must be a list of one name", path);
-    if (!strcmp(name, family[k].causal))
+    if (!strcmp(name, row->causal))
         return PLUMB_OK;
-    PLUMB_REQUIRE(!strcmp(name, family[k].classifier), PLUMB_ERR_UNSUPPORTED,
-                  "%s: architecture \"%s\" is not supported with model_type %s (known: %s, %s)",
-                  path, name, type, family[k].causal, family[k].classifier);
+    PLUMB_REQUIRE(row->classifier && !strcmp(name, row->classifier), PLUMB_ERR_UNSUPPORTED,
+                  "%s: architecture \"%s\" is not supported with model_type %s (known: %s%s%s)",
+                  path, name, type, row->causal, row->classifier ? ", " : "",
+                  row->classifier ? row->classifier : "");
     const plumb_json *names = plumb_json_get(j, "id2label");
     const int64_t named = names ? plumb_json_count(names) : 2;
     PLUMB_TRY(plumb_spec_want_size(j, "num_labels", &s->labels, &named, 65536, path));
@@ -82,17 +63,16 @@ static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const 
     PLUMB_TRY(plumb_spec_want_size(j, "num_hidden_layers", &s->l, NULL, PLUMB_MAX_LAYERS, path));
     PLUMB_TRY(plumb_spec_want_size(j, "num_attention_heads", &s->h, NULL, 65536, path));
     PLUMB_TRY(plumb_spec_want_size(j, "max_position_embeddings", &s->max_pos, NULL, big, path));
-    static const int64_t hk_class[] = {[PLUMB_MISTRAL] = 8, [PLUMB_QWEN2] = 32, [PLUMB_QWEN3] = 32};
-    const int64_t *hk_absent = s->family == PLUMB_LLAMA ? &s->h : &hk_class[s->family];
+    const struct plumb_family_row *row = plumb_family_row(s->family);
+    const int64_t *hk_absent = row->hk ? &row->hk : &s->h;
     PLUMB_TRY(plumb_spec_want_size(j, "num_key_value_heads", &s->hk,
                                    absent(j, "num_key_value_heads", hk_absent, &s->h), 65536,
                                    path));
     PLUMB_REQUIRE(s->h % s->hk == 0, PLUMB_ERR_FORMAT,
                   "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld",
                   path, (long long)s->h, (long long)s->hk);
-    static const int64_t d_qwen3 = 128;
     const int64_t quotient = s->c / s->h;
-    const int64_t *d_absent = s->family == PLUMB_QWEN3 ? &d_qwen3 : &quotient;
+    const int64_t *d_absent = row->d ? &row->d : &quotient;
     PLUMB_TRY(plumb_json_want_int(j, "head_dim", &s->d, absent(j, "head_dim", d_absent, &quotient),
                                   path));
     PLUMB_REQUIRE(plumb_json_get(j, "head_dim") || d_absent != &quotient || s->c % s->h == 0,
@@ -100,45 +80,16 @@ static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const 
                   "%s: hidden_size %lld is not a multiple of num_attention_heads %lld, and there "
                   "is no head_dim",
                   path, (long long)s->c, (long long)s->h);
-    PLUMB_REQUIRE(s->d >= 2 && s->d % 2 == 0 && s->d <= 1024, PLUMB_ERR_FORMAT,
-                  "%s: head_dim is %lld, expected an even number from 2 to 1024", path,
-                  (long long)s->d);
-    const double eps = 1e-6, range = 0.02;
-    PLUMB_TRY(plumb_json_want_real(j, "rms_norm_eps", &s->eps, &eps, path));
+    PLUMB_REQUIRE(s->d >= 2 && s->d % 2 == 0 && s->d <= PLUMB_MAX_HEAD, PLUMB_ERR_FORMAT,
+                  "%s: head_dim is %lld, expected an even number from 2 to %d", path,
+                  (long long)s->d, PLUMB_MAX_HEAD);
+    const double range = 0.02;
+    PLUMB_TRY(plumb_json_want_real(j, "rms_norm_eps", &s->eps, &row->eps, path));
     PLUMB_REQUIRE(s->eps > 0 && s->eps < 1, PLUMB_ERR_FORMAT,
                   "%s: rms_norm_eps is %g, expected a small positive number", path, s->eps);
     PLUMB_TRY(plumb_json_want_real(j, "initializer_range", &s->init_range, &range, path));
     PLUMB_REQUIRE(s->init_range > 0, PLUMB_ERR_FORMAT, "%s: initializer_range is %g, expected > 0",
                   path, s->init_range);
-    return PLUMB_OK;
-}
-
-static plumb_status read_switches(struct plumb_spec *s, const plumb_json *j, const char *path)
-{
-    const bool off = false;
-    const char *silu = "silu", *act;
-    PLUMB_TRY(plumb_json_want_string(j, "hidden_act", &act, &silu, path));
-    PLUMB_REQUIRE(!strcmp(act, "silu") || !strcmp(act, "swish"), PLUMB_ERR_UNSUPPORTED,
-                  "%s: hidden_act \"%s\" is not supported (known: silu)", path, act);
-    PLUMB_REQUIRE(!plumb_json_get(j, "quantization_config"), PLUMB_ERR_UNSUPPORTED,
-                  "%s: quantization_config is not supported; save the model unquantised", path);
-    PLUMB_TRY(plumb_json_want_bool(j, "tie_word_embeddings", &s->tied, &off, path));
-    bool attention = false, mlp = false;
-    if (s->family == PLUMB_LLAMA || s->family == PLUMB_QWEN3)
-        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, &off, path));
-    if (s->family == PLUMB_LLAMA)
-        PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
-    const bool qkv = attention || s->family == PLUMB_QWEN2;
-    s->block = (struct plumb_block){
-        .bias = {[PLUMB_Q] = qkv,
-                 [PLUMB_K] = qkv,
-                 [PLUMB_V] = qkv,
-                 [PLUMB_O] = attention,
-                 [PLUMB_GATE] = mlp,
-                 [PLUMB_UP] = mlp,
-                 [PLUMB_DOWN] = mlp},
-        .qk_norm = s->family == PLUMB_QWEN3,
-    };
     return PLUMB_OK;
 }
 
@@ -160,11 +111,11 @@ plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir)
         s.eos[i] = -1;
     PLUMB_TRY(plumb_json_read_file(&j, path));
     PLUMB_TRY_GOTO(st, read_family(&s, j, path), fail);
-    PLUMB_TRY_GOTO(st, plumb_spec_check_fields(j, path), fail);
+    PLUMB_TRY_GOTO(st, plumb_spec_check_fields(&s, j, path), fail);
     PLUMB_TRY_GOTO(st, read_sizes(&s, j, path), fail);
     PLUMB_TRY_GOTO(st, plumb_spec_read_rope(&s, j, path), fail);
     PLUMB_TRY_GOTO(st, plumb_spec_read_window(&s, j, path), fail);
-    PLUMB_TRY_GOTO(st, read_switches(&s, j, path), fail);
+    PLUMB_TRY_GOTO(st, plumb_spec_read_block(&s, j, path), fail);
     PLUMB_TRY_GOTO(st, plumb_spec_read_tokens(&s, j, path), fail);
     PLUMB_TRY_GOTO(st, plumb_spec_read_generation(&s, dir), fail);
     *out = s;
@@ -175,7 +126,9 @@ fail:
 
 bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *b)
 {
+    const struct plumb_block *x = &a->block, *y = &b->block;
     return a->v == b->v && a->c == b->c && a->f == b->f && a->l == b->l && a->h == b->h &&
            a->hk == b->hk && a->d == b->d && a->max_pos == b->max_pos && a->labels == b->labels &&
-           !memcmp(&a->block, &b->block, sizeof(a->block));
+           !memcmp(x->norm, y->norm, sizeof(x->norm)) &&
+           !memcmp(x->bias, y->bias, sizeof(x->bias)) && x->qk_norm == y->qk_norm;
 }

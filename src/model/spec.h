@@ -1,5 +1,5 @@
 /* spec.h - the model architecture described by a config.json.
- * Layer 4. Includes base/ and io/. */
+ * Layer 4. Includes base/, io/ and kernels.h. */
 #ifndef PLUMB_MODEL_SPEC_H
 #define PLUMB_MODEL_SPEC_H
 
@@ -7,10 +7,26 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "kernels.h"
 
-enum plumb_family { PLUMB_LLAMA, PLUMB_MISTRAL, PLUMB_QWEN2, PLUMB_QWEN3 };
+enum plumb_family {
+    PLUMB_LLAMA,
+    PLUMB_MISTRAL,
+    PLUMB_QWEN2,
+    PLUMB_QWEN3,
+    PLUMB_MINISTRAL,
+    PLUMB_OLMO2,
+    PLUMB_SMOLLM3,
+    PLUMB_GRANITE,
+    PLUMB_PHI3,
+    PLUMB_GEMMA2,
+    PLUMB_GEMMA3,
+    PLUMB_N_FAMILY
+};
 #define PLUMB_MAX_EOS    8
 #define PLUMB_MAX_LAYERS 4096
+#define PLUMB_MAX_HEAD   1024 /* largest head size */
+#define PLUMB_MAX_ROPE   2    /* largest number of rotary embeddings of a model */
 
 /* The matrix products of a block. */
 enum plumb_projection {
@@ -24,24 +40,63 @@ enum plumb_projection {
     PLUMB_N_PROJECTION
 };
 
-/* The norms of a block, by place. */
-enum plumb_norm_place { PLUMB_NORM_ATTENTION, PLUMB_NORM_MLP, PLUMB_N_NORM };
+/* The norms of a block, by place: on the input and on the output of attention and of the MLP. */
+enum plumb_norm_place {
+    PLUMB_NORM_ATTENTION,
+    PLUMB_NORM_ATTENTION_OUT,
+    PLUMB_NORM_MLP,
+    PLUMB_NORM_MLP_OUT,
+    PLUMB_N_NORM
+};
+
+/* What one norm of q and k covers: nothing, each head, or all heads of a row. */
+enum plumb_qk_norm { PLUMB_QK_NORM_NONE, PLUMB_QK_NORM_HEAD, PLUMB_QK_NORM_ROW };
 
 /* The description of a decoder block. Forward, backward and the layout of the parameters read it;
  * they do not know families. For n rows:
  *
- *     x ---+--> norm --> q, k, v --> [qk norm] --> rotation --> attention --> o --> (+) -- xm
- *          |                                                                         |
- *          +-------------------------------------------------------------------------+
+ *     x ---+-> [norm] -> q, k, v -> [qk norm] -> [rotation] -> attention -> o -> [norm] -> (+) --
+ * xm |                                                                                |
+ *          +--------------------------------------------------------------------------------+
  *
- *     xm --+--> norm --> gate, up --> silu(gate) * up --> down --> (+) --> x of the next layer
- *          |                                                        |
- *          +--------------------------------------------------------+
+ *     xm --+-> [norm] -> gate, up -> act(gate) * up -> down -> [norm] -> (+) -- x of the next
+ * layer |                                                               |
+ *          +---------------------------------------------------------------+
  *
- * A step in brackets exists if the description says so. */
+ * A step in brackets exists if the description says so. Window and rotation may differ by layer
+ * (struct plumb_spec). */
 struct plumb_block {
+    bool norm[PLUMB_N_NORM];       /* which norms exist */
     bool bias[PLUMB_N_PROJECTION]; /* which projections have a bias */
-    bool qk_norm;                  /* q and k of each head are normalised before the rotation */
+    enum plumb_qk_norm qk_norm;
+    enum plumb_activation activation;
+    bool fused;          /* in files, q, k, v are one tensor, and gate, up are one tensor */
+    float norm_shift;    /* added to the weights of every norm, also of the final one */
+    float attention_cap; /* soft cap of the scores of attention; 0: none */
+    /* multiplies the scores of attention; multiplies what (+) adds to the residual stream */
+    float attention_scale, residual_scale;
+};
+
+/* A rotary embedding. Source of the types: transformers, modeling_rope_utils.py. */
+struct plumb_rope {
+    enum plumb_rope_type {
+        PLUMB_ROPE_PLAIN,
+        PLUMB_ROPE_LINEAR,
+        PLUMB_ROPE_LLAMA3,
+        PLUMB_ROPE_YARN,
+        PLUMB_ROPE_LONGROPE,
+        PLUMB_N_ROPE_TYPE
+    } type;
+    int64_t columns; /* number of rotated columns of a head; even */
+    double theta;
+    double factor;
+    double original_max_pos;                  /* llama3, yarn, longrope */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double beta_fast, beta_slow;              /* yarn */
+    bool truncate;                            /* yarn: the range of interpolation has whole ends */
+    double attention_factor;                  /* yarn, longrope: multiplies cos and sin; else 1 */
+    /* longrope, (columns / 2) each: divisors of the frequencies */
+    float short_factor[PLUMB_MAX_HEAD / 2], long_factor[PLUMB_MAX_HEAD / 2];
 };
 
 struct plumb_spec {
@@ -52,15 +107,18 @@ struct plumb_spec {
     int64_t max_pos;                 /* longest sequence: prompt plus completion */
     int64_t window;                  /* attention window in tokens; 0 if no layer has a limit */
     bool windowed[PLUMB_MAX_LAYERS]; /* (l) which layers have that window */
-    double eps, rope_theta;
-    struct {
-        enum { PLUMB_ROPE_PLAIN, PLUMB_ROPE_LINEAR, PLUMB_ROPE_LLAMA3 } type;
-        double factor, low_freq_factor, high_freq_factor, original_max_pos;
-    } rope;
-    bool tied; /* true if the LM head is the embedding */
+    double eps;
+    int n_rope;
+    struct plumb_rope rope[PLUMB_MAX_ROPE];
+    int8_t rotation[PLUMB_MAX_LAYERS]; /* (l) index in rope; -1 if the layer rotates nothing */
     struct plumb_block block;
-    int64_t labels;    /* number of scores of a sequence classifier; 0 for a language model */
-    double init_range; /* standard deviation of randomly initialised weights */
+    /* multiplies the embedding; multiplies the hidden states that the LM head reads */
+    float embed_scale, head_scale;
+    bool embed_scale_rounds; /* embed_scale is first rounded to the type of the activations */
+    float head_cap;          /* soft cap of the logits; 0: none */
+    bool tied;               /* true if the LM head is the embedding */
+    int64_t labels;          /* number of scores of a sequence classifier; 0 for a language model */
+    double init_range;       /* standard deviation of randomly initialised weights */
     /* token ids from generation_config.json, or else from config.json; -1 if there is none */
     int32_t bos, eos[PLUMB_MAX_EOS];
     int n_eos;
@@ -68,6 +126,8 @@ struct plumb_spec {
     int32_t pad;
 };
 
+/* Returns the model_type in config.json, e.g. "llama". */
+const char *plumb_spec_type(const struct plumb_spec *s);
 /* Returns the Hugging Face class name of the model, e.g. "LlamaForCausalLM". */
 const char *plumb_spec_architecture(const struct plumb_spec *s);
 
@@ -77,6 +137,10 @@ const char *plumb_spec_architecture(const struct plumb_spec *s);
  * and unknown fields. `tied` is the value in config.json; plumb_model_open corrects it by the
  * weights. */
 plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir);
+
+/* Fails with PLUMB_ERR_UNSUPPORTED if transformers has no sequence classifier of this family. dir
+ * is the folder's name for the message. */
+plumb_status plumb_spec_check_classifier(const struct plumb_spec *s, const char *dir);
 
 /* Returns true if this token ends a completion. */
 bool plumb_spec_stops_at(const struct plumb_spec *s, int32_t id);

@@ -146,15 +146,6 @@ static const struct {
     {"use_qk_norm", "false"},
 };
 
-static bool is_word_of(const char *word, const char *list)
-{
-    const size_t n = strlen(word);
-    for (const char *at = strstr(list, word); n && at; at = strstr(at + 1, word))
-        if ((at == list || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
-            return true;
-    return false;
-}
-
 static bool is_off(const plumb_json *value, const char *off)
 {
     const double number = plumb_json_real(value, -1);
@@ -162,12 +153,13 @@ static bool is_off(const plumb_json *value, const char *off)
     case PLUMB_JSON_NULL:
         return true;
     case PLUMB_JSON_BOOL:
-        return is_word_of(plumb_json_bool(value, false) ? "true" : "false", off);
+        return plumb_spec_is_word_of(plumb_json_bool(value, false) ? "true" : "false", off);
     case PLUMB_JSON_STRING:
-        return is_word_of(plumb_json_string(value, ""), off);
+        return plumb_spec_is_word_of(plumb_json_string(value, ""), off);
     case PLUMB_JSON_INT:
     case PLUMB_JSON_REAL:
-        return (number == 0 && is_word_of("0", off)) || (number == 1 && is_word_of("1", off));
+        return (number == 0 && plumb_spec_is_word_of("0", off)) ||
+               (number == 1 && plumb_spec_is_word_of("1", off));
     default:
         return plumb_json_count(value) == 0;
     }
@@ -186,8 +178,11 @@ static plumb_status refuse(const char *key, const plumb_json *value, const char 
     return st ? st : PLUMB_ERR_UNSUPPORTED;
 }
 
-static plumb_status check_field(const char *key, const plumb_json *value, const char *path)
+static plumb_status check_field(const struct plumb_spec *s, const char *key,
+                                const plumb_json *value, const char *path)
 {
+    if (plumb_spec_is_word_of(key, plumb_family_row(s->family)->fields))
+        return PLUMB_OK;
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         if (!strcmp(key, other[i].key))
             return is_off(value, other[i].off) ? PLUMB_OK : refuse(key, value, path);
@@ -202,32 +197,35 @@ static plumb_status check_field(const char *key, const plumb_json *value, const 
     return PLUMB_OK;
 }
 
-/* Warns about bias fields that have no effect: Qwen2 has biases at q, k and v only; Mistral and
- * Qwen3 have none in the MLP. */
-static void check_biases(const plumb_json *j, const char *type, const char *path)
+/* Warns about bias fields that have no effect. */
+static void check_biases(const struct plumb_spec *s, const plumb_json *j, const char *path)
 {
-    const bool qwen2 = !strcmp(type, "qwen2"), mistral = !strcmp(type, "mistral");
+    const struct plumb_family_row *row = plumb_family_row(s->family);
+    const bool qwen2 = s->family == PLUMB_QWEN2;
     const plumb_json *attention = plumb_json_get(j, "attention_bias");
-    if ((qwen2 || mistral) && attention && plumb_json_bool(attention, qwen2) != qwen2)
+    if (!row->attention_bias && attention && plumb_json_bool(attention, qwen2) != qwen2)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: attention_bias is not used: model_type %s %s, as in transformers", path,
-                       type, qwen2 ? "always has biases at q, k and v" : "has none");
-    if (strcmp(type, "llama") != 0 && plumb_json_bool(plumb_json_get(j, "mlp_bias"), false))
+                       row->type, qwen2 ? "always has biases at q, k and v" : "has none");
+    if (!row->mlp_bias && plumb_json_bool(plumb_json_get(j, "mlp_bias"), false))
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: mlp_bias is not used: model_type %s has none, as in "
                        "transformers",
-                       path, type);
+                       path, row->type);
 }
 
 /* Warns about fields that ask for dropout, a dtype or Python code, which plumb does not use. */
 static void warn_unhonoured(const plumb_json *j, const char *path)
 {
-    const double dropout = plumb_json_real(plumb_json_get(j, "attention_dropout"), 0.0);
+    static const char *const dropout[] = {"attention_dropout", "embd_pdrop", "resid_pdrop"};
     const char *dtype = plumb_json_string(plumb_json_get(j, "dtype"), NULL);
-    if (dropout != 0.0)
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: attention_dropout is %g but is ignored: plumb trains without dropout",
-                       path, dropout);
+    for (size_t i = 0; i < sizeof dropout / sizeof *dropout; i++) {
+        const double p = plumb_json_real(plumb_json_get(j, dropout[i]), 0.0);
+        if (p != 0.0)
+            plumb_log_once(PLUMB_LOG_WARN,
+                           "%s: %s is %g but is ignored: plumb trains without dropout", path,
+                           dropout[i], p);
+    }
     if (dtype && strcmp(plumb_json_string(plumb_json_get(j, "torch_dtype"), dtype), dtype) != 0)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: dtype and torch_dtype differ; plumb ignores both and reads each tensor "
@@ -240,16 +238,17 @@ static void warn_unhonoured(const plumb_json *j, const char *path)
                        path);
 }
 
-plumb_status plumb_spec_check_fields(const plumb_json *j, const char *path)
+plumb_status plumb_spec_check_fields(const struct plumb_spec *s, const plumb_json *j,
+                                     const char *path)
 {
     for (int64_t i = 0; i < plumb_json_count(j); i++) {
         const char *key;
         const plumb_json *value;
         PLUMB_TRY(plumb_json_member_at(j, i, &key, &value));
-        PLUMB_TRY(check_field(key, value, path));
+        PLUMB_TRY(check_field(s, key, value, path));
     }
     warn_unhonoured(j, path);
-    check_biases(j, plumb_json_string(plumb_json_get(j, "model_type"), ""), path);
+    check_biases(s, j, path);
     return PLUMB_OK;
 }
 

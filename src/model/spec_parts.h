@@ -10,20 +10,47 @@
 #include "io/json.h"
 #include "model/spec.h"
 
+/* What a family is, and the defaults of its Hugging Face configuration class for absent fields. */
+struct plumb_family_row {
+    const char *type, *causal; /* model_type; class of the language model */
+    const char *classifier;    /* class of the sequence classifier; NULL if transformers has none */
+    int64_t hk;                /* num_key_value_heads; 0: as num_attention_heads */
+    int64_t d;                 /* head_dim; 0: hidden_size / num_attention_heads */
+    double eps, theta;         /* rms_norm_eps, rope_theta */
+    int32_t pad;               /* pad_token_id; -1: none */
+    bool tied;                 /* tie_word_embeddings */
+    bool attention_bias, mlp_bias; /* true if the class reads the field of this name */
+    /* which layers have an attention window: none; all of them; those of layer_types, or else of
+     * other fields */
+    enum { PLUMB_WINDOW_NONE, PLUMB_WINDOW_ALL, PLUMB_WINDOW_TYPES } window;
+    /* fields that this class reads and that most classes do not, each between blanks; "" if none */
+    const char *fields;
+};
+const struct plumb_family_row *plumb_family_row(enum plumb_family f);
+/* Sets *f to the family of a model_type. Fails with PLUMB_ERR_UNSUPPORTED if there is none. */
+plumb_status plumb_family_find(enum plumb_family *f, const char *type, const char *path);
+
+/* Returns true if `word` is one of the words of `list`, which are separated by blanks. */
+bool plumb_spec_is_word_of(const char *word, const char *list);
+
 /* Reads an integer from 1 to limit. If fallback is NULL, the field is required. */
 plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t *out,
                                   const int64_t *fallback, int64_t limit, const char *path);
-/* Reads rope_theta and rope from rope_scaling, rope_parameters and the top-level fields. max_pos
- * must be set. */
+/* Reads the block, and the scales of the embedding and the head. The sizes must be set. */
+plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path);
+/* Reads the rotary embeddings and which layers use them, from rope_scaling, rope_parameters,
+ * no_rope_layers and the top-level fields. The sizes must be set. */
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path);
-/* Reads window from layer_types, sliding_window, use_sliding_window and max_window_layers. */
+/* Reads window and windowed from layer_types, sliding_window, use_sliding_window and
+ * max_window_layers. The rotary embeddings must be set. */
 plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads bos, eos and pad. v and labels must be set. */
 plumb_status plumb_spec_read_tokens(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads bos and eos from DIR/generation_config.json, if the file exists. */
 plumb_status plumb_spec_read_generation(struct plumb_spec *s, const char *dir);
 /* Fails on fields that change the arithmetic in a way that plumb does not implement, and warns
- * about fields that plumb does not know. */
-plumb_status plumb_spec_check_fields(const plumb_json *j, const char *path);
+ * about fields that plumb does not know. family must be set. */
+plumb_status plumb_spec_check_fields(const struct plumb_spec *s, const plumb_json *j,
+                                     const char *path);
 
 #endif

@@ -1,106 +1,202 @@
-/* spec_rope.c - reads the rotary embedding and the attention windows from config.json.
+/* spec_rope.c - reads the rotary embedding from config.json.
  * Layer 4. Includes base/, io/ and model/spec_parts.h. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/num.h"
 #include "model/spec_parts.h"
 
-/* Returns true if the rope type of s uses this key. All other keys cause a warning. */
-static bool is_used(const char *key, const struct plumb_spec *s)
-{
-    static const char *const any[] = {"rope_theta", "rope_type", "type", "partial_rotary_factor"};
-    static const char *const llama3[] = {"low_freq_factor", "high_freq_factor",
-                                         "original_max_position_embeddings"};
-    for (size_t i = 0; i < sizeof any / sizeof *any; i++)
-        if (!strcmp(key, any[i]))
-            return true;
-    if (s->rope.type == PLUMB_ROPE_PLAIN)
-        return false;
-    bool used = !strcmp(key, "factor");
-    for (size_t i = 0; i < sizeof llama3 / sizeof *llama3; i++)
-        used |= s->rope.type == PLUMB_ROPE_LLAMA3 && !strcmp(key, llama3[i]);
-    return used;
-}
+/* The rope types, and the keys that each uses besides those of all types. */
+static const struct {
+    const char *name, *keys;
+    enum plumb_rope_type type;
+} rope_type[] = {
+    {"default", "", PLUMB_ROPE_PLAIN},
+    /* dynamic changes the frequencies of sequences longer than max_position_embeddings only. plumb
+     * does not run such sequences. */
+    {"dynamic", "factor", PLUMB_ROPE_PLAIN},
+    {"linear", "factor", PLUMB_ROPE_LINEAR},
+    {"llama3", "factor low_freq_factor high_freq_factor original_max_position_embeddings",
+     PLUMB_ROPE_LLAMA3},
+    {"longrope",
+     "factor attention_factor short_factor long_factor original_max_position_embeddings",
+     PLUMB_ROPE_LONGROPE},
+    {"yarn",
+     "factor attention_factor beta_fast beta_slow mscale mscale_all_dim truncate "
+     "original_max_position_embeddings",
+     PLUMB_ROPE_YARN},
+};
+enum { N_KNOWN = sizeof(rope_type) / sizeof(rope_type[0]) };
 
-static plumb_status warn_unused(const struct plumb_spec *s, const plumb_json *r, const char *type,
-                                const char *where)
+/* Where the fields of one rotary embedding are. */
+struct source {
+    const plumb_json *root, *r; /* config.json, and the object of the embedding in it */
+    const char *path, *where;   /* names of both for messages */
+};
+
+static plumb_status warn_unused(const struct source *f, int k)
 {
-    for (int64_t i = 0; i < plumb_json_count(r); i++) {
+    for (int64_t i = 0; i < plumb_json_count(f->r); i++) {
         const char *key;
         const plumb_json *value;
-        PLUMB_TRY(plumb_json_member_at(r, i, &key, &value));
-        if (plumb_json_type_of(value) != PLUMB_JSON_NULL && !is_used(key, s))
+        PLUMB_TRY(plumb_json_member_at(f->r, i, &key, &value));
+        if (plumb_json_type_of(value) != PLUMB_JSON_NULL &&
+            !plumb_spec_is_word_of(key, "rope_theta rope_type type partial_rotary_factor") &&
+            !plumb_spec_is_word_of(key, rope_type[k].keys))
             plumb_log_once(PLUMB_LOG_WARN,
-                           "%s: \"%s\" has no meaning with rope_type \"%s\" and is not used", where,
-                           key, type);
+                           "%s: \"%s\" has no meaning with rope_type \"%s\" and is not used",
+                           f->where, key, rope_type[k].name);
     }
     return PLUMB_OK;
 }
 
-static plumb_status read_type(const char **type, const plumb_json *r, const char *where)
+/* Sets *k to the index of the rope type in rope_type. */
+static plumb_status read_type(int *k, enum plumb_family family, const struct source *f)
 {
-    const char *none = "default", *old;
-    PLUMB_TRY(plumb_json_want_string(r, "type", &old, &none, where));
-    PLUMB_TRY(plumb_json_want_string(r, "rope_type", type, &old, where));
-    if (plumb_json_get(r, "type") && strcmp(old, *type) != 0)
+    const char *none = "default", *old, *type;
+    PLUMB_TRY(plumb_json_want_string(f->r, "type", &old, &none, f->where));
+    PLUMB_TRY(plumb_json_want_string(f->r, "rope_type", &type, &old, f->where));
+    if (plumb_json_get(f->r, "type") && strcmp(old, type) != 0)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: type is \"%s\" and rope_type is \"%s\"; rope_type is "
                        "used, as in transformers",
-                       where, old, *type);
-    PLUMB_REQUIRE(!strcmp(*type, "default") || !strcmp(*type, "linear") || !strcmp(*type, "llama3"),
-                  PLUMB_ERR_UNSUPPORTED,
-                  "%s: rope_type \"%s\" is not supported (known: default, linear, llama3)", where,
-                  *type);
-    return PLUMB_OK;
+                       f->where, old, type);
+    /* transformers: in Phi-3, su and yarn are older names of longrope */
+    if (family == PLUMB_PHI3 && (!strcmp(type, "su") || !strcmp(type, "yarn")))
+        type = "longrope";
+    for (*k = 0; *k < N_KNOWN; (*k)++)
+        if (!strcmp(type, rope_type[*k].name) &&
+            (family != PLUMB_PHI3 || !strcmp(type, "default") || !strcmp(type, "longrope")))
+            return PLUMB_OK;
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED, "%s: rope_type \"%s\" is not supported (known: %s)", f->where,
+               type,
+               family == PLUMB_PHI3 ? "default, longrope"
+                                    : "default, dynamic, linear, llama3, longrope, yarn");
 }
 
 /* Reads original_max_position_embeddings. As in transformers, the top-level field takes precedence
- * over the one in the rope object. */
-static plumb_status read_original(struct plumb_spec *s, const plumb_json *j, const plumb_json *r,
-                                  const char *where, const char *path)
+ * over the one in the rope object, and in Phi-3 so does the top-level field's default. */
+static plumb_status read_original(struct plumb_rope *o, const struct plumb_spec *s,
+                                  const struct source *f)
 {
     static const char key[] = "original_max_position_embeddings";
-    const double max_pos = (double)s->max_pos;
+    const double max_pos = (double)s->max_pos, phi3 = 4096;
     double inside;
-    PLUMB_TRY(plumb_json_want_real(r, key, &inside, &max_pos, where));
-    PLUMB_TRY(plumb_json_want_real(j, key, &s->rope.original_max_pos, &inside, path));
-    if (plumb_json_get(r, key) && s->rope.original_max_pos != inside)
+    PLUMB_TRY(plumb_json_want_real(f->r, key, &inside, &max_pos, f->where));
+    PLUMB_TRY(plumb_json_want_real(f->root, key, &o->original_max_pos,
+                                   s->family == PLUMB_PHI3 ? &phi3 : &inside, f->path));
+    if (plumb_json_get(f->r, key) && o->original_max_pos != inside)
         plumb_log_once(
             PLUMB_LOG_WARN,
             "%s: %s is %g, but the top level of config.json has %g; %g is used, as in transformers",
-            where, key, inside, s->rope.original_max_pos, s->rope.original_max_pos);
+            f->where, key, inside, o->original_max_pos, o->original_max_pos);
+    PLUMB_REQUIRE(o->original_max_pos > 1, PLUMB_ERR_FORMAT, "%s: %s is %g, expected > 1", f->where,
+                  key, o->original_max_pos);
     return PLUMB_OK;
 }
 
-static plumb_status read_scaling(struct plumb_spec *s, const plumb_json *j, const plumb_json *r,
-                                 const char *where, const char *path)
+static plumb_status read_llama3(struct plumb_rope *o, const struct source *f)
 {
-    const char *type;
-    PLUMB_TRY(read_type(&type, r, where));
-    s->rope.type = !strcmp(type, "llama3")   ? PLUMB_ROPE_LLAMA3
-                   : !strcmp(type, "linear") ? PLUMB_ROPE_LINEAR
-                                             : PLUMB_ROPE_PLAIN;
-    PLUMB_TRY(warn_unused(s, r, type, where));
-    if (s->rope.type == PLUMB_ROPE_PLAIN)
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_json_want_real(r, "factor", &s->rope.factor, NULL, where));
-    PLUMB_REQUIRE(s->rope.factor >= 1, PLUMB_ERR_FORMAT, "%s: factor is %g, expected >= 1", where,
-                  s->rope.factor);
-    if (s->rope.type == PLUMB_ROPE_LINEAR)
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_json_want_real(r, "low_freq_factor", &s->rope.low_freq_factor, NULL, where));
-    PLUMB_TRY(plumb_json_want_real(r, "high_freq_factor", &s->rope.high_freq_factor, NULL, where));
-    PLUMB_TRY(read_original(s, j, r, where, path));
-    PLUMB_REQUIRE(s->rope.low_freq_factor > 0 &&
-                      s->rope.high_freq_factor > s->rope.low_freq_factor &&
-                      s->rope.original_max_pos > 0,
-                  PLUMB_ERR_FORMAT,
-                  "%s: expected 0 < low_freq_factor < high_freq_factor and "
-                  "original_max_position_embeddings > 0",
-                  where);
+    PLUMB_TRY(plumb_json_want_real(f->r, "low_freq_factor", &o->low_freq_factor, NULL, f->where));
+    PLUMB_TRY(plumb_json_want_real(f->r, "high_freq_factor", &o->high_freq_factor, NULL, f->where));
+    PLUMB_REQUIRE(o->low_freq_factor > 0 && o->high_freq_factor > o->low_freq_factor,
+                  PLUMB_ERR_FORMAT, "%s: expected 0 < low_freq_factor < high_freq_factor",
+                  f->where);
     return PLUMB_OK;
+}
+
+static double mscale(double factor, double m)
+{
+    return factor <= 1 ? 1.0 : 0.1 * m * log(factor) + 1.0;
+}
+
+/* As in transformers, 0 stands for the default in every number here. */
+static plumb_status read_yarn(struct plumb_rope *o, const struct source *f)
+{
+    const double zero = 0, none = -1;
+    const bool on = true;
+    double m, all, attention;
+    PLUMB_TRY(plumb_json_want_real(f->r, "beta_fast", &o->beta_fast, &zero, f->where));
+    PLUMB_TRY(plumb_json_want_real(f->r, "beta_slow", &o->beta_slow, &zero, f->where));
+    PLUMB_TRY(plumb_json_want_real(f->r, "mscale", &m, &zero, f->where));
+    PLUMB_TRY(plumb_json_want_real(f->r, "mscale_all_dim", &all, &zero, f->where));
+    PLUMB_TRY(plumb_json_want_bool(f->r, "truncate", &o->truncate, &on, f->where));
+    PLUMB_TRY(plumb_json_want_real(f->r, "attention_factor", &attention, &none, f->where));
+    o->beta_fast = o->beta_fast != 0 ? o->beta_fast : 32;
+    o->beta_slow = o->beta_slow != 0 ? o->beta_slow : 1;
+    PLUMB_REQUIRE(o->beta_slow > 0 && o->beta_fast >= o->beta_slow, PLUMB_ERR_FORMAT,
+                  "%s: expected 0 < beta_slow <= beta_fast", f->where);
+    o->attention_factor = attention >= 0       ? attention
+                          : m != 0 && all != 0 ? mscale(o->factor, m) / mscale(o->factor, all)
+                                               : mscale(o->factor, 1);
+    return PLUMB_OK;
+}
+
+static plumb_status read_divisors(float *out, const char *key, int64_t n, const struct source *f)
+{
+    const plumb_json *list = plumb_json_get(f->r, key);
+    PLUMB_REQUIRE(list && plumb_json_type_of(list) == PLUMB_JSON_ARRAY &&
+                      plumb_json_count(list) == n,
+                  PLUMB_ERR_FORMAT, "%s: %s must be a list of %lld numbers, one per rotated pair",
+                  f->where, key, (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = (float)plumb_json_real(plumb_json_at(list, i), 0);
+        PLUMB_REQUIRE(out[i] > 0 && out[i] < 1e20f, PLUMB_ERR_FORMAT,
+                      "%s: %s[%lld] must be a positive number", f->where, key, (long long)i);
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status read_longrope(struct plumb_rope *o, const struct source *f)
+{
+    const double none = -1;
+    double attention;
+    PLUMB_TRY(read_divisors(o->short_factor, "short_factor", o->columns / 2, f));
+    PLUMB_TRY(read_divisors(o->long_factor, "long_factor", o->columns / 2, f));
+    PLUMB_TRY(plumb_json_want_real(f->r, "attention_factor", &attention, &none, f->where));
+    o->attention_factor = attention >= 0   ? attention
+                          : o->factor <= 1 ? 1.0
+                                           : sqrt(1 + log(o->factor) / log(o->original_max_pos));
+    return PLUMB_OK;
+}
+
+/* Reads `factor`. For yarn and longrope, the default is the ratio of the context lengths. */
+static plumb_status read_factor(struct plumb_rope *o, const struct plumb_spec *s,
+                                const struct source *f)
+{
+    const double ratio = (double)s->max_pos / o->original_max_pos;
+    const bool may_miss = o->type == PLUMB_ROPE_LONGROPE ||
+                          (o->type == PLUMB_ROPE_YARN && plumb_json_member(f->r, "factor"));
+    PLUMB_TRY(plumb_json_want_real(f->r, "factor", &o->factor, may_miss ? &ratio : NULL, f->where));
+    PLUMB_REQUIRE(o->factor >= 1 || (may_miss && !plumb_json_get(f->r, "factor")), PLUMB_ERR_FORMAT,
+                  "%s: factor is %g, expected >= 1", f->where, o->factor);
+    return PLUMB_OK;
+}
+
+/* Reads the type of a rotary embedding and the fields of this type. theta and columns must be
+ * set. */
+static plumb_status read_scaling(struct plumb_rope *o, const struct plumb_spec *s,
+                                 const struct source *f)
+{
+    int k;
+    PLUMB_TRY(read_type(&k, s->family, f));
+    PLUMB_TRY(warn_unused(f, k));
+    o->type = rope_type[k].type;
+    if (plumb_spec_is_word_of("original_max_position_embeddings", rope_type[k].keys))
+        PLUMB_TRY(read_original(o, s, f));
+    if (*rope_type[k].keys)
+        PLUMB_TRY(read_factor(o, s, f));
+    switch (o->type) {
+    case PLUMB_ROPE_LLAMA3:
+        return read_llama3(o, f);
+    case PLUMB_ROPE_YARN:
+        return read_yarn(o, f);
+    case PLUMB_ROPE_LONGROPE:
+        return read_longrope(o, f);
+    default:
+        return PLUMB_OK;
+    }
 }
 
 static plumb_status want_object(const plumb_json *r, const char *where)
@@ -125,10 +221,27 @@ static bool differs(const plumb_json *a, const plumb_json *b)
     return differ;
 }
 
+/* Sets the number of rotated columns. Only Phi-3 may rotate a part of a head. */
+static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s, double partial,
+                                const char *path)
+{
+    PLUMB_REQUIRE(partial == 1.0 || s->family == PLUMB_PHI3, PLUMB_ERR_UNSUPPORTED,
+                  "%s: partial_rotary_factor %g is not supported with model_type %s (expected 1)",
+                  path, partial, plumb_spec_type(s));
+    o->columns = (int64_t)((double)s->d * partial);
+    PLUMB_REQUIRE(partial > 0 && partial <= 1 && o->columns >= 2 && o->columns % 2 == 0,
+                  PLUMB_ERR_FORMAT,
+                  "%s: partial_rotary_factor %g of head_dim %lld gives %lld columns, expected an "
+                  "even number from 2 to head_dim",
+                  path, partial, (long long)s->d, (long long)o->columns);
+    return PLUMB_OK;
+}
+
 /* As in transformers (convert_rope_params_to_dict), a non-empty rope_scaling replaces
  * rope_parameters completely, including rope_theta. Values that the chosen object lacks come from
  * the top-level fields. */
-plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path)
+static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, const plumb_json *j,
+                              const char *path)
 {
     char where[2][600];
     const char *const name[2] = {"rope_scaling", "rope_parameters"};
@@ -144,119 +257,119 @@ plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, con
                        "%s: rope_scaling and rope_parameters differ; only rope_scaling is used, as "
                        "in transformers 5. Remove one of them",
                        path);
-    const double base = 10000.0, whole = 1.0;
-    double theta, partial, outside;
+    const double whole = 1.0;
+    double theta, partial;
     PLUMB_TRY(plumb_json_want_real(j, "partial_rotary_factor", &partial, &whole, path));
-    PLUMB_TRY(plumb_json_want_real(j, "rope_theta", &theta, &base, path));
-    outside = theta;
+    PLUMB_TRY(
+        plumb_json_want_real(j, "rope_theta", &theta, &plumb_family_row(s->family)->theta, path));
+    o->theta = theta;
+    o->attention_factor = 1;
     if (r[k]) {
-        PLUMB_TRY(plumb_json_want_real(r[k], "rope_theta", &theta, &theta, where[k]));
+        PLUMB_TRY(plumb_json_want_real(r[k], "rope_theta", &o->theta, &theta, where[k]));
         PLUMB_TRY(
             plumb_json_want_real(r[k], "partial_rotary_factor", &partial, &partial, where[k]));
-        PLUMB_TRY(read_scaling(s, j, r[k], where[k], path));
     }
-    if (plumb_json_get(j, "rope_theta") && theta != outside)
+    PLUMB_TRY(set_columns(o, s, partial, path));
+    if (r[k])
+        PLUMB_TRY(read_scaling(o, s, &(struct source){j, r[k], path, where[k]}));
+    if (plumb_json_get(j, "rope_theta") && theta != o->theta)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: rope_theta is %g, but the top level of config.json has %g; %g is used, "
                        "as in transformers",
-                       where[k], theta, outside, theta);
-    PLUMB_REQUIRE(partial == 1.0, PLUMB_ERR_UNSUPPORTED,
-                  "%s: partial_rotary_factor %g is not supported (expected 1)", path, partial);
-    PLUMB_REQUIRE(theta > 1, PLUMB_ERR_FORMAT, "%s: rope_theta is %g, expected > 1", path, theta);
-    s->rope_theta = theta;
+                       where[k], o->theta, theta, o->theta);
+    PLUMB_REQUIRE(o->theta > 1, PLUMB_ERR_FORMAT, "%s: rope_theta is %g, expected > 1", path,
+                  o->theta);
     return PLUMB_OK;
 }
 
-/* ---- attention windows ------------------------------------------------------------------ */
-
-/* Sets *out to the number of layers with a window in layer_types. Fails on an unknown kind. */
-static plumb_status count_types(int64_t *out, const plumb_json *types, const struct plumb_spec *s,
-                                const char *path)
+/* Reads one of the rotary embeddings of Gemma 3. r is its object, or NULL; theta is the default of
+ * rope_theta. */
+static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, const plumb_json *j,
+                             const plumb_json *r, double theta, const char *path, const char *where)
 {
-    *out = 0;
-    PLUMB_REQUIRE(plumb_json_type_of(types) == PLUMB_JSON_ARRAY && plumb_json_count(types) == s->l,
-                  PLUMB_ERR_FORMAT, "%s: layer_types has %lld entries, num_hidden_layers is %lld",
-                  path, (long long)plumb_json_count(types), (long long)s->l);
-    for (int64_t i = 0; i < s->l; i++) {
-        const char *t = plumb_json_string(plumb_json_at(types, i), "");
-        const bool windowed = !strcmp(t, "sliding_attention");
-        /* "attention" is an older name of "full_attention" */
-        PLUMB_REQUIRE(windowed || !strcmp(t, "full_attention") || !strcmp(t, "attention"),
-                      PLUMB_ERR_UNSUPPORTED, "%s: layer_types[%lld] \"%s\" is not supported", path,
-                      (long long)i, t);
-        *out += windowed;
+    *o = (struct plumb_rope){.theta = theta, .attention_factor = 1, .columns = s->d};
+    if (r) {
+        PLUMB_TRY(want_object(r, where));
+        PLUMB_TRY(plumb_json_want_real(r, "rope_theta", &o->theta, &theta, where));
+        PLUMB_REQUIRE(!plumb_json_get(r, "partial_rotary_factor"), PLUMB_ERR_UNSUPPORTED,
+                      "%s: partial_rotary_factor is not supported with model_type %s", where,
+                      plumb_spec_type(s));
+        /* transformers adds this object to {"rope_type": "default"} */
+        PLUMB_REQUIRE(!plumb_json_get(r, "type") || plumb_json_get(r, "rope_type"),
+                      PLUMB_ERR_FORMAT, "%s: has the field type, expected rope_type", where);
+        PLUMB_TRY(read_scaling(o, s, &(struct source){j, r, path, where}));
+    }
+    PLUMB_REQUIRE(o->theta > 1, PLUMB_ERR_FORMAT, "%s: rope_theta is %g, expected > 1", where,
+                  o->theta);
+    return PLUMB_OK;
+}
+
+/* Gemma 3 has one rotary embedding for layers without a window, [0], and one for the others, [1].
+ * New files have both in rope_parameters. In old files, rope_scaling and rope_theta are those of
+ * [0], and rope_local_base_freq is the base of [1]. */
+static plumb_status read_two(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    static const char *const key[2] = {"full_attention", "sliding_attention"};
+    const plumb_json *old = plumb_json_get(j, "rope_scaling");
+    const plumb_json *both = plumb_json_get(j, "rope_parameters"), *r[2] = {old, NULL};
+    const double local_class = 1e4;
+    double theta[2];
+    char where[600];
+    snprintf(where, sizeof where, "%.500s: rope_scaling", path);
+    PLUMB_TRY(plumb_json_want_real(j, "rope_theta", &theta[0], &plumb_family_row(s->family)->theta,
+                                   path));
+    PLUMB_TRY(plumb_json_want_real(j, "rope_local_base_freq", &theta[1], &local_class, path));
+    PLUMB_REQUIRE(!old || !both, PLUMB_ERR_UNSUPPORTED,
+                  "%s: rope_scaling and rope_parameters are both given; remove one of them", path);
+    PLUMB_REQUIRE(!plumb_json_get(j, "partial_rotary_factor"), PLUMB_ERR_UNSUPPORTED,
+                  "%s: partial_rotary_factor is not supported with model_type %s", path,
+                  plumb_spec_type(s));
+    if (both)
+        PLUMB_REQUIRE(plumb_json_type_of(both) == PLUMB_JSON_OBJECT &&
+                          (plumb_json_get(both, key[0]) || plumb_json_get(both, key[1])),
+                      PLUMB_ERR_FORMAT,
+                      "%s: rope_parameters: expected an object with the entries full_attention and "
+                      "sliding_attention",
+                      path);
+    s->n_rope = 2;
+    for (int i = 0; i < 2; i++) {
+        if (both) {
+            r[i] = plumb_json_get(both, key[i]);
+            snprintf(where, sizeof where, "%.500s: rope_parameters: %s", path, key[i]);
+        }
+        PLUMB_TRY(read_one(&s->rope[i], s, j, r[i], theta[i], path, where));
     }
     return PLUMB_OK;
 }
 
-/* Sets *window to the size of the attention window; 0 if `use` is false or the field is null. */
-static plumb_status read_size(int64_t *window, bool use, const plumb_json *j, const char *path)
+/* Reads which layers of a SmolLM3 rotate nothing. In no_rope_layers, 1 stands for a layer that
+ * rotates. */
+static plumb_status read_layers(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
-    const int64_t window_class = 4096;
-    *window = 0;
-    if (!use || (plumb_json_member(j, "sliding_window") && !plumb_json_get(j, "sliding_window")))
-        return PLUMB_OK;
-    return plumb_spec_want_size(j, "sliding_window", window, &window_class, 1 << 24, path);
-}
-
-/* Checks that a llama config has no attention window. transformers' Llama ignores windows in its
- * masks, but applies these fields to its cache; its results would depend on how it is called. */
-static plumb_status without_windows(const struct plumb_spec *s, const plumb_json *j,
-                                    const char *path)
-{
-    const plumb_json *types = plumb_json_get(j, "layer_types");
-    const int64_t window = plumb_json_int(plumb_json_get(j, "sliding_window"), s->max_pos);
-    int64_t windowed = 0;
-    if (types)
-        PLUMB_TRY(count_types(&windowed, types, s, path));
-    PLUMB_REQUIRE(windowed == 0 && window >= s->max_pos, PLUMB_ERR_UNSUPPORTED,
-                  "%s: %s asks for an attention window, but model_type llama has none; remove the "
-                  "field if every layer attends to all positions, or use model_type mistral",
-                  path, windowed > 0 ? "layer_types" : "sliding_window");
-    return PLUMB_OK;
-}
-
-/* Reads the attention window. Only all layers or none may have one. layer_types decides if it
- * exists (transformers treats a mistral with layer_types as a ministral, whose arithmetic is the
- * same). Otherwise, use_sliding_window and max_window_layers decide. */
-plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, const char *path)
-{
-    if (s->family == PLUMB_LLAMA)
-        return without_windows(s, j, path);
-    const bool mistral = s->family == PLUMB_MISTRAL, off = false;
-    const plumb_json *types = plumb_json_get(j, "layer_types");
-    bool use = mistral;
-    int64_t first = 0, windowed = 0, window;
-    const int64_t first_class = 28;
-    if (!mistral) {
-        PLUMB_TRY(plumb_json_want_bool(j, "use_sliding_window", &use, &off, path));
-        PLUMB_TRY(plumb_json_want_int(j, "max_window_layers", &first, &first_class, path));
-    }
-    PLUMB_TRY(read_size(&window, use, j, path));
-    const int64_t made = window ? plumb_max_i64(0, s->l - plumb_max_i64(0, first)) : 0;
-    if (types)
-        PLUMB_TRY(count_types(&windowed, types, s, path));
-    else
-        windowed = made;
-    PLUMB_REQUIRE(windowed == 0 || window > 0, PLUMB_ERR_FORMAT,
-                  "%s: layer_types gives %lld layers a window, but %s; transformers refuses this "
-                  "too. Correct one of the fields",
-                  path, (long long)windowed,
-                  use ? "sliding_window is null" : "use_sliding_window is not true");
-    if (types && windowed != made && (mistral || plumb_json_get(j, "max_window_layers")))
-        plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: layer_types gives %lld of %lld layers a window, but %s would give it "
-                       "to %lld; layer_types is used, as in transformers",
-                       path, (long long)windowed, (long long)s->l,
-                       mistral ? "sliding_window" : "max_window_layers with use_sliding_window",
-                       (long long)made);
+    const plumb_json *list = plumb_json_get(j, "no_rope_layers");
+    const int64_t four = 4;
+    int64_t interval;
+    PLUMB_TRY(plumb_spec_want_size(j, "no_rope_layer_interval", &interval, &four, 1 << 24, path));
     PLUMB_REQUIRE(
-        windowed == 0 || windowed == s->l, PLUMB_ERR_UNSUPPORTED,
-        "%s: an attention window on %lld of %lld layers is not supported, only on all or none "
-        "(use_sliding_window, max_window_layers, layer_types)",
-        path, (long long)windowed, (long long)s->l);
-    s->window = windowed ? window : 0;
-    for (int64_t l = 0; l < s->l; l++)
-        s->windowed[l] = windowed > 0;
+        !list || (plumb_json_type_of(list) == PLUMB_JSON_ARRAY && plumb_json_count(list) == s->l),
+        PLUMB_ERR_FORMAT, "%s: no_rope_layers must be a list of num_hidden_layers %lld numbers",
+        path, (long long)s->l);
+    for (int64_t l = 0; l < s->l; l++) {
+        const int64_t rotates =
+            list ? plumb_json_int(plumb_json_at(list, l), -1) : (l + 1) % interval != 0;
+        PLUMB_REQUIRE(rotates == 0 || rotates == 1, PLUMB_ERR_FORMAT,
+                      "%s: no_rope_layers[%lld] must be 1 (the layer rotates) or 0", path,
+                      (long long)l);
+        s->rotation[l] = rotates ? 0 : -1;
+    }
     return PLUMB_OK;
+}
+
+plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    if (s->family == PLUMB_GEMMA3)
+        return read_two(s, j, path);
+    s->n_rope = 1;
+    PLUMB_TRY(read_rope(&s->rope[0], s, j, path));
+    return s->family == PLUMB_SMOLLM3 ? read_layers(s, j, path) : PLUMB_OK;
 }

@@ -22,7 +22,9 @@ static plumb_status read_token(int32_t *out, const plumb_json *v, int64_t vocab,
  * it as no padding token. */
 static void read_pad(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
-    const int64_t pad = plumb_json_int(plumb_json_get(j, "pad_token_id"), -1);
+    const int64_t absent =
+        plumb_json_member(j, "pad_token_id") ? -1 : plumb_family_row(s->family)->pad;
+    const int64_t pad = plumb_json_int(plumb_json_get(j, "pad_token_id"), absent);
     s->pad = pad >= 0 && pad < s->v ? (int32_t)pad : -1;
     if (s->pad < 0 && plumb_json_get(j, "pad_token_id"))
         plumb_log_once(PLUMB_LOG_WARN,

@@ -14,8 +14,7 @@ static bool same_shape(const struct plumb_st_entry *a, const struct plumb_st_ent
     return same;
 }
 
-/* Converts elements [at, at + n) of a tensor to floats in `part`. */
-static plumb_status read_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n)
+plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n)
 {
     struct plumb_st_entry one = *e;
     const int64_t width = e->count ? e->bytes / e->count : 0;
@@ -35,9 +34,9 @@ static plumb_status same_values(bool *same, const struct plumb_st_entry *a,
     PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "comparison of %s with %s", a->name, b->name);
     for (int64_t at = 0; *same && at < a->count && st == PLUMB_OK; at += STAGE) {
         const int64_t n = plumb_min_i64(STAGE, a->count - at);
-        st = read_part(x, a, at, n);
+        st = plumb_entry_part(x, a, at, n);
         if (st == PLUMB_OK)
-            st = read_part(y, b, at, n);
+            st = plumb_entry_part(y, b, at, n);
         for (int64_t i = 0; st == PLUMB_OK && *same && i < n; i++)
             *same = x[i] == y[i];
     }

@@ -75,6 +75,7 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   "%s: there is no folder %s; expected init, previous or a checkpoint folder",
                   field, dir);
     PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, dir));
+    PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
     PLUMB_REQUIRE(plumb_spec_same_sizes(&ref->model->spec, &r->policy->spec), PLUMB_ERR_CONFIG,
                   "%s: %s has another architecture than the policy in %s", field, dir,
                   r->policy->dir);
@@ -120,6 +121,7 @@ plumb_status plumb_references_hold(plumb_references *r, int which)
 {
     struct reference *ref = &r->ref[which];
     PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
+    PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
     ref->weights = r->held = ref->model;
     return PLUMB_OK;
 }

@@ -80,6 +80,7 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
         PLUMB_TRY(plumb_model_create(&t->model, t->backend, dir, cfg->seed));
     else
         PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
+    PLUMB_TRY(plumb_model_set_longest(t->model, cfg->data.max_tokens));
     PLUMB_TRY(plumb_model_set_source(t->model, cfg->model, words));
     return plumb_model_fit_tokenizer(t->model, t->tokenizer, words);
 }

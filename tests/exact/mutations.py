@@ -217,7 +217,7 @@ MUTATIONS = [
              "return plumb_h5_read(f, \"margins\", PLUMB_H5_F64, 0, s->n, s->margin);",
              "return s->n = 0, PLUMB_OK;", "app spa"),
     Mutation("logits drawn to the reference", "src/model/mix.c",
-             "hidden(p, other, batch, (float)-far,", "hidden(p, other, batch, (float)far,",
+             "theirs = (float)-far;", "theirs = (float)far;",
              "model mix"),
     Mutation("doubts by the policy's own logits", "src/stage/spa.c",
              "if (a->param.decoupling == 0)\n        return plumb_micro_forward",

@@ -47,7 +47,7 @@ static void check(const struct plumb_spec *s)
 {
     if (s->v < 1 || s->c < 1 || s->f < 1 || s->l < 1 || s->h < 1 || s->hk < 1 || s->h % s->hk ||
         s->d < 2 || s->d % 2 || s->max_pos < 1 || s->labels < 0 || s->window < 0 || !(s->eps > 0) ||
-        !(s->rope_theta > 1) || !(s->init_range > 0))
+        !(s->rope[0].theta > 1) || !(s->init_range > 0))
         abort();
     if (s->n_eos < 0 || s->n_eos > PLUMB_MAX_EOS || s->bos < -1 || s->bos >= s->v)
         abort();

@@ -29,6 +29,19 @@ static const struct shape {
     {"qwen2, qkv bias", "qwen2", 1013, 96, 130, 2, 6, 2, 16, 0, true, ""},
     {"qwen3, qk norm, heads of 64", "qwen3", 331, 56, 64, 2, 4, 2, 64, 0, false, ""},
     {"qwen3, qk norm, heads of 32", "qwen3", 127, 72, 40, 3, 2, 2, 32, 0, true, ""},
+    {"olmo2, norms after", "olmo2", 211, 40, 52, 2, 3, 1, 16, 0, false, ""},
+    {"gemma2, caps, windows", "gemma2", 145, 36, 44, 3, 4, 2, 16, 20, true,
+     ", \"query_pre_attn_scalar\": 20, \"attn_logit_softcapping\": 3.0, "
+     "\"final_logit_softcapping\": 4.0"},
+    {"gemma3, two rotations", "gemma3_text", 99, 44, 60, 3, 2, 1, 24, 33, true,
+     ", \"sliding_window_pattern\": 2"},
+    {"phi3, partial rotation", "phi3", 177, 52, 36, 2, 3, 3, 16, 0, false,
+     ", \"partial_rotary_factor\": 0.75"},
+    {"smollm3, no rotation", "smollm3", 83, 32, 40, 3, 4, 2, 8, 0, true,
+     ", \"no_rope_layer_interval\": 2"},
+    {"granite, scales", "granite", 133, 48, 56, 2, 4, 2, 12, 0, true,
+     ", \"attention_multiplier\": 0.2, \"embedding_multiplier\": 6.0, "
+     "\"residual_multiplier\": 0.22, \"logits_scaling\": 3.0"},
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 

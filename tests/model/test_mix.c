@@ -141,16 +141,18 @@ static void check_limits(const struct bench *x)
 
 int main(void)
 {
-    const char *const fixtures[][2] = {{"llama_gqa_tied", "llama_odd_untied"},
-                                       {"llama_gqa_tied", "qwen3_norm"}}; /* tied, and not */
+    enum { EACH = 3 };
+    const char *const fixtures[][EACH] = {
+        {"llama_gqa_tied", "llama_odd_untied", "gemma2"}, /* tied, not, with a soft cap */
+        {"llama_gqa_tied", "qwen3_norm", "gemma2"}};
 #ifdef PLUMB_TEST_CUDA
     skip_without_gpu();
 #endif
-    for (int i = 0; i < 2 * BACKENDS; i++) {
+    for (int i = 0; i < EACH * BACKENDS; i++) {
         struct bench x;
-        create(i / 2);
-        open_bench(&x, fixtures[i / 2][i % 2]);
-        check_values(&x, fixtures[i / 2][i % 2]);
+        create(i / EACH);
+        open_bench(&x, fixtures[i / EACH][i % EACH]);
+        check_values(&x, fixtures[i / EACH][i % EACH]);
         check_limits(&x);
         plumb_model_destroy(&x.a);
         plumb_model_destroy(&x.b);

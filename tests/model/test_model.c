@@ -114,6 +114,32 @@ static void check_files(void)
 }
 
 /* dir: a source with side files; out: what is saved of it. */
+/* Checks that the folder `out` has the source's tensors, with the same shapes and values except for
+ * one number. */
+static void check_tensors(const char *out)
+{
+    plumb_st *a, *b;
+    int64_t changed = 0;
+    CHECK_OK(plumb_st_open_dir(&a, source));
+    CHECK_OK(plumb_st_open_dir(&b, out));
+    CHECK(plumb_st_count(a) == plumb_st_count(b));
+    for (int64_t i = 0; i < plumb_st_count(a); i++) {
+        const struct plumb_st_entry *e = plumb_st_at(a, i), *f = plumb_st_find(b, e->name);
+        CHECKF(f && f->rank == e->rank && f->dim[0] == e->dim[0] && f->count == e->count, "%s",
+               e->name);
+        float *x = malloc(2 * (size_t)e->count * sizeof(*x)), *y = x + e->count;
+        CHECK(x);
+        CHECK_OK(plumb_st_to_f32(x, e));
+        CHECK_OK(plumb_st_to_f32(y, f));
+        for (int64_t k = 0; k < e->count; k++)
+            changed += x[k] != y[k];
+        free(x);
+    }
+    CHECKF(changed == 1, "%s: %lld numbers differ", out, (long long)changed);
+    plumb_st_close(&a);
+    plumb_st_close(&b);
+}
+
 static void check_save(const char *fixture, int64_t shard_bytes)
 {
     plumb_model *m, *again;
@@ -132,6 +158,7 @@ static void check_save(const char *fixture, int64_t shard_bytes)
     CHECK_OK(plumb_model_refresh(m));
     CHECK_OK(plumb_model_save(m, out, shard_bytes));
     CHECK(plumb_file_exists(in("out/model.safetensors.index.json")) == (shard_bytes < 50000));
+    check_tensors(out);
     CHECK_OK(plumb_model_open(&again, backend, out));
     CHECK(again->fingerprint == m->fingerprint && again->count == m->count);
     CHECK(!memcmp(again->w, m->w, (size_t)m->count * sizeof *m->w));
@@ -272,6 +299,44 @@ static void check_pass(void)
     free(grad);
 }
 
+/* longrope has two lists of factors; the longest sequence of the run chooses one, once. */
+static void check_longest(void)
+{
+    enum { N = 5, V = 51 };
+    const int64_t tokens[] = {0, 64, 65, 1000, 1}; /* the limit of short_factor is 64, of all 128 */
+    const int64_t takes[] = {128, 64, 65, 128, 1};
+    static const int32_t ids[N] = {3, 9, 4, 1, 5};
+    const int64_t offset[] = {0, N}, prompt[] = {1};
+    const struct plumb_batch b = {1, ids, offset, prompt};
+    float logits[5][N * V];
+    plumb_model *m;
+    plumb_pass *p;
+    use("phi3_short");
+    CHECK_OK(plumb_model_open(&m, backend, source));
+    CHECK(m->longest == 128 && m->spec.v == V);
+    CHECK_OK(plumb_pass_create(&p, m, &(struct plumb_pass_limit){.max_tokens = N, .max_seq = 1}));
+    for (int i = 0; i < 5; i++) {
+        CHECK_OK(plumb_model_set_longest(m, tokens[i]));
+        CHECK(m->longest == takes[i]);
+        CHECK_OK(plumb_pass_logits(p, m, &b, logits[i]));
+    }
+    CHECK(memcmp(logits[0], logits[1], sizeof(logits[0])) != 0);
+    CHECK(!memcmp(logits[0], logits[2], sizeof(logits[0])));
+    CHECK(!memcmp(logits[0], logits[3], sizeof(logits[0])));
+    CHECK(!memcmp(logits[1], logits[4], sizeof(logits[0])));
+    plumb_pass_destroy(&p);
+    plumb_model_destroy(&m);
+}
+
+/* transformers has no classifier of this family, so plumb makes none. */
+static void check_no_classifier(void)
+{
+    plumb_model *m = NULL;
+    use("granite");
+    CHECK_FAILS(plumb_model_open_classifier(&m, backend, source, 1, 7), PLUMB_ERR_UNSUPPORTED,
+                "model_type granite cannot become a sequence classifier");
+}
+
 int main(void)
 {
     CHECK(mkdtemp(dir));
@@ -280,10 +345,21 @@ int main(void)
     check_save("llama_odd_untied", (int64_t)1 << 30);
     check_save("qwen3_norm", 40000);
     check_save("qwen2_score3", (int64_t)1 << 30);
+    check_save("phi3_long", (int64_t)1 << 30);
+    check_save("phi3_score", 20000);
+    check_save("olmo2", (int64_t)1 << 30);
+    check_save("smollm3_score", (int64_t)1 << 30);
+    check_save("granite", (int64_t)1 << 30);
+    check_save("gemma2", (int64_t)1 << 30);
+    check_save("gemma3", (int64_t)1 << 30);
+    check_save("gemma3_score", (int64_t)1 << 30);
+    check_save("ministral_mixed", (int64_t)1 << 30);
     check_classifier();
     check_create();
     check_too_large();
     check_pass();
+    check_longest();
+    check_no_classifier();
     plumb_backend_destroy(&backend);
     CHECK_OK(plumb_dir_remove(dir));
     return 0;

@@ -1,4 +1,5 @@
 /* test_spec.c - config.json: defaults of each family, and every refusal by its name. */
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -85,15 +86,23 @@ static const struct {
     {"head_dim", "5", PLUMB_ERR_FORMAT, "head_dim is 5"},
     {"rms_norm_eps", "0", PLUMB_ERR_FORMAT, "rms_norm_eps"},
     {"initializer_range", "-1", PLUMB_ERR_FORMAT, "initializer_range"},
-    {"hidden_act", "\"gelu\"", PLUMB_ERR_UNSUPPORTED, "hidden_act \"gelu\""},
+    {"hidden_act", "\"relu\"", PLUMB_ERR_UNSUPPORTED, "hidden_act \"relu\""},
     {"quantization_config", "{\"bits\": 4}", PLUMB_ERR_UNSUPPORTED, "quantization_config"},
     {"partial_rotary_factor", "0.5", PLUMB_ERR_UNSUPPORTED, "partial_rotary_factor"},
+    {"model_type", "\"mixtral\"", PLUMB_ERR_UNSUPPORTED, "olmo2, smollm3, granite, phi3"},
     {"rope_theta", "\"x\"", PLUMB_ERR_FORMAT, "rope_theta"},
     {"rope_theta", "0", PLUMB_ERR_FORMAT, "rope_theta"},
     {"rope_scaling", "[1]", PLUMB_ERR_FORMAT, "rope_scaling"},
-    {"rope_scaling", "{\"type\": \"dynamic\", \"factor\": 2}", PLUMB_ERR_UNSUPPORTED,
-     "rope_type \"dynamic\""},
-    {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 2}", PLUMB_ERR_UNSUPPORTED, "yarn"},
+    {"rope_scaling", "{\"type\": \"proportional\", \"factor\": 2}", PLUMB_ERR_UNSUPPORTED,
+     "rope_type \"proportional\""},
+    {"rope_scaling", "{\"type\": \"dynamic\"}", PLUMB_ERR_FORMAT, "factor"},
+    {"rope_scaling", "{\"type\": \"yarn\"}", PLUMB_ERR_FORMAT, "factor"},
+    {"rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"beta_fast\": 0.5}", PLUMB_ERR_FORMAT,
+     "beta_slow <= beta_fast"},
+    {"rope_scaling", "{\"type\": \"longrope\", \"long_factor\": [1, 1]}", PLUMB_ERR_FORMAT,
+     "short_factor must be a list of 2 numbers"},
+    {"rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1, 1], \"long_factor\": [1, 0]}",
+     PLUMB_ERR_FORMAT, "long_factor[1] must be a positive number"},
     {"rope_scaling", "{\"type\": \"linear\"}", PLUMB_ERR_FORMAT, "factor"},
     {"rope_scaling", "{\"type\": \"linear\", \"factor\": 0.5}", PLUMB_ERR_FORMAT, "factor"},
     {"rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1}",
@@ -121,10 +130,6 @@ static void check_refused(void)
                refused[i].value ? refused[i].value : "absent", plumb_status_text(st),
                st ? plumb_trail() : "");
     }
-    CHECK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL},
-               {"use_sliding_window", "true"},
-               {"max_window_layers", "2"}) == PLUMB_ERR_UNSUPPORTED);
-    CHECK(strstr(plumb_trail(), "use_sliding_window"));
     CHECK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL},
                {"use_sliding_window", "true"},
                {"layer_types", "[\"chunked_attention\",\"a\",\"a\",\"a\"]"}) ==
@@ -164,14 +169,102 @@ static bool qkv_biases(const struct plumb_spec *s)
     return biases(s, PLUMB_Q, PLUMB_O) == 3 && biases(s, PLUMB_O, PLUMB_N_PROJECTION) == 0;
 }
 
+#define FAMILY(name)                                                                               \
+    {"model_type", "\"" name "\""},                                                                \
+    {                                                                                              \
+        "architectures", NULL                                                                      \
+    }
+
+/* Defaults and refusals of the families that differ from llama in more than biases. */
+static void check_families(void)
+{
+    struct plumb_spec s;
+    CHECK_OK(WITH(&s, FAMILY("ministral")));
+    CHECK(s.window == 4096 && s.windowed[0] && s.windowed[3]);
+    CHECK_OK(WITH(&s, FAMILY("olmo2")));
+    CHECK(s.eps == 1e-5 && s.block.qk_norm == PLUMB_QK_NORM_ROW);
+    CHECK(!s.block.norm[PLUMB_NORM_ATTENTION] && s.block.norm[PLUMB_NORM_ATTENTION_OUT]);
+    CHECK(!s.block.norm[PLUMB_NORM_MLP] && s.block.norm[PLUMB_NORM_MLP_OUT]);
+    CHECK(WITH(&s, FAMILY("olmo2"), {"sliding_window", "7"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "model_type olmo2 has none"));
+
+    CHECK_OK(WITH(&s, FAMILY("smollm3")));
+    CHECK(s.tied && s.rope[0].theta == 2e6 && s.window == 0);
+    CHECK(s.rotation[0] == 0 && s.rotation[2] == 0 && s.rotation[3] == -1);
+    CHECK_OK(WITH(&s, FAMILY("smollm3"), {"no_rope_layers", "[0, 1, 1, 0]"},
+                  {"use_sliding_window", "true"}, {"sliding_window", "7"}));
+    CHECK(s.rotation[0] == -1 && s.rotation[1] == 0 && s.rotation[3] == -1);
+    CHECK(s.window == 7 && s.windowed[0] && !s.windowed[1] && s.windowed[3]);
+    CHECK(WITH(&s, FAMILY("smollm3"), {"no_rope_layers", "[0, 1]"}) == PLUMB_ERR_FORMAT);
+    CHECK(WITH(&s, FAMILY("smollm3"), {"no_rope_layers", "[0, 1, 2, 1]"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "no_rope_layers[2]"));
+
+    CHECK_OK(WITH(&s, FAMILY("granite")));
+    CHECK(s.block.attention_scale == 1 && s.block.residual_scale == 1 && s.embed_scale == 1);
+    CHECK_OK(WITH(&s, FAMILY("granite"), {"attention_multiplier", "0.25"}, {"logits_scaling", "8"},
+                  {"embedding_multiplier", "12"}, {"residual_multiplier", "0.5"}));
+    CHECK(s.block.attention_scale == 0.25f && s.block.residual_scale == 0.5f);
+    CHECK(s.embed_scale == 12 && s.head_scale == 0.125f);
+    CHECK(WITH(&s, FAMILY("granite"), {"logits_scaling", "0"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "logits_scaling is 0"));
+    CHECK(WITH(&s, {"model_type", "\"granite\""},
+               {"architectures", "[\"GraniteForSequenceClassification\"]"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+
+    CHECK_OK(WITH(&s, FAMILY("phi3"), {"head_dim", "8"}, {"partial_rotary_factor", "0.75"}));
+    CHECK(s.block.fused && s.rope[0].columns == 6 && s.window == 0);
+    CHECK_OK(WITH(
+        &s, FAMILY("phi3"), {"sliding_window", "9"},
+        {"rope_scaling", "{\"type\": \"su\", \"short_factor\": [1, 2], \"long_factor\": [3, 4]}"}));
+    CHECK(s.window == 9 && s.windowed[3] && s.rope[0].type == PLUMB_ROPE_LONGROPE);
+    CHECK(s.rope[0].original_max_pos == 4096 && s.rope[0].attention_factor == 1);
+    CHECK(WITH(&s, FAMILY("phi3"), {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+    CHECK(WITH(&s, FAMILY("phi3"), {"partial_rotary_factor", "0.3"}) == PLUMB_ERR_FORMAT);
+    CHECK(WITH(&s, FAMILY("phi3"), {"sliding_window", "9"},
+               {"layer_types", "[\"full_attention\",\"full_attention\",\"full_attention\","
+                               "\"sliding_attention\"]"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "layer_types contradicts sliding_window"));
+    CHECK_OK(WITH(&s, FAMILY("gemma2")));
+    CHECK(s.tied && s.hk == 2 && s.d == 256 && s.pad == 0 && s.block.norm_shift == 1);
+    CHECK(s.block.activation == PLUMB_ACT_GELU_TANH && s.block.attention_scale == 1.0f / 16);
+    CHECK(s.block.attention_cap == 50 && s.head_cap == 30 && s.window == 4096);
+    CHECK(s.windowed[0] && !s.windowed[1] && s.windowed[2] && !s.windowed[3]);
+    CHECK(s.embed_scale == sqrtf(32.0f) && s.embed_scale_rounds);
+    CHECK_OK(WITH(&s, FAMILY("gemma2"), {"attn_logit_softcapping", "null"},
+                  {"final_logit_softcapping", "null"}, {"query_pre_attn_scalar", "4"}));
+    CHECK(s.block.attention_cap == 0 && s.head_cap == 0 && s.block.attention_scale == 0.5f);
+    CHECK(WITH(&s, FAMILY("gemma2"), {"final_logit_softcapping", "0"}) == PLUMB_ERR_FORMAT);
+    CHECK_OK(WITH(&s, FAMILY("gemma3_text"), {"num_hidden_layers", "7"}));
+    CHECK(s.n_rope == 2 && s.rope[0].theta == 1e6 && s.rope[1].theta == 1e4 && s.head_cap == 0);
+    CHECK(s.windowed[4] && !s.windowed[5] && s.windowed[6]);
+    CHECK(s.rotation[4] == 1 && s.rotation[5] == 0 && s.block.qk_norm == PLUMB_QK_NORM_HEAD);
+    CHECK_OK(
+        WITH(&s, FAMILY("gemma3_text"), {"head_dim", "4"},
+             {"layer_types", "[\"full_attention\",\"sliding_attention\",\"full_attention\","
+                             "\"sliding_attention\"]"},
+             {"rope_parameters", "{\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8}, "
+                                 "\"sliding_attention\": {\"rope_theta\": 500}}"}));
+    CHECK(s.rotation[0] == 0 && s.rotation[1] == 1 && s.rope[0].type == PLUMB_ROPE_LINEAR);
+    CHECK(s.rope[0].factor == 8 && s.rope[1].type == PLUMB_ROPE_PLAIN && s.rope[1].theta == 500);
+    CHECK(WITH(&s, FAMILY("gemma3_text"), {"attn_logit_softcapping", "50"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+    CHECK(WITH(&s, FAMILY("gemma3_text"), {"rope_parameters", "{\"rope_type\": \"default\"}"}) ==
+          PLUMB_ERR_FORMAT);
+    CHECK(WITH(&s, FAMILY("gemma3")) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "gemma3_text"));
+    /* a field of one family is refused in another */
+    CHECK(WITH(&s, FAMILY("olmo2"), {"residual_multiplier", "0.5"}) == PLUMB_ERR_UNSUPPORTED);
+}
+
 static void check_defaults(void)
 {
     struct plumb_spec s;
     CHECK_OK(WITH(&s, {"num_key_value_heads", NULL}));
     CHECK(s.family == PLUMB_LLAMA && s.hk == 8 && s.d == 4 && s.eps == 1e-6 && !s.tied);
-    CHECK(s.rope_theta == 10000 && s.rope.type == PLUMB_ROPE_PLAIN && s.window == 0);
+    CHECK(s.rope[0].theta == 10000 && s.rope[0].type == PLUMB_ROPE_PLAIN && s.window == 0);
     CHECK(s.n_eos == 1 && s.eos[0] == 2 && s.bos == -1 && s.labels == 0);
-    CHECK(!any_bias(&s) && !s.block.qk_norm && s.init_range == 0.02);
+    CHECK(!any_bias(&s) && s.block.qk_norm == PLUMB_QK_NORM_NONE && s.init_range == 0.02);
     CHECK_OK(WITH(&s, {"attention_bias", "true"}, {"mlp_bias", "true"}, {"head_dim", "6"},
                   {"tie_word_embeddings", "true"}, {"rope_scaling", "null"},
                   {"eos_token_id", "[2, 5]"}, {"bos_token_id", "1"}));
@@ -187,9 +280,14 @@ static void check_defaults(void)
     CHECK(qkv_biases(&s) && s.window == 0);
     CHECK_OK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"},
                   {"use_sliding_window", "true"}, {"max_window_layers", "0"}));
+    CHECK_OK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"},
+                  {"use_sliding_window", "true"}, {"max_window_layers", "2"}));
+    CHECK(s.window == 7 && !s.windowed[1] && s.windowed[2]);
+    CHECK_OK(WITH(&s, {"model_type", "\"qwen2\""}, {"architectures", NULL}, {"sliding_window", "7"},
+                  {"use_sliding_window", "true"}, {"max_window_layers", "0"}));
     CHECK(s.window == 7 && s.windowed[0] && s.windowed[s.l - 1]);
     CHECK_OK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL}));
-    CHECK(s.block.qk_norm && s.d == 128 && !any_bias(&s));
+    CHECK(s.block.qk_norm == PLUMB_QK_NORM_HEAD && s.d == 128 && !any_bias(&s));
     CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"}));
     CHECK(s.labels == 2 && !strcmp(plumb_spec_architecture(&s), "LlamaForSequenceClassification"));
     CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"},
@@ -199,11 +297,13 @@ static void check_defaults(void)
                        "{\"rope_type\": \"llama3\", \"rope_theta\": 500000.0, \"factor\": 8, "
                        "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
                        "\"original_max_position_embeddings\": 32}"}));
-    CHECK(s.rope_theta == 500000 && s.rope.type == PLUMB_ROPE_LLAMA3 && s.rope.factor == 8);
-    CHECK(s.rope.original_max_pos == 32 && s.rope.high_freq_factor == 4);
+    CHECK(s.rope[0].theta == 500000 && s.rope[0].type == PLUMB_ROPE_LLAMA3 &&
+          s.rope[0].factor == 8);
+    CHECK(s.rope[0].original_max_pos == 32 && s.rope[0].high_freq_factor == 4);
+    check_families();
     write_file("generation_config.json", "{\"eos_token_id\": [7, 8, 9], \"bos_token_id\": 3}");
     CHECK_OK(WITH(&s, {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}"}));
-    CHECK(s.rope.type == PLUMB_ROPE_LINEAR && s.n_eos == 3 && s.eos[2] == 9 && s.bos == 3);
+    CHECK(s.rope[0].type == PLUMB_ROPE_LINEAR && s.n_eos == 3 && s.eos[2] == 9 && s.bos == 3);
     write_file("generation_config.json", "{\"eos_token_id\": 64}");
     CHECK(WITH(&s, {"rope_scaling", "null"}) == PLUMB_ERR_FORMAT);
     CHECK(strstr(plumb_trail(), "generation_config.json"));

@@ -1,16 +1,19 @@
-"""bfloat16_fixtures.py FIXTURES - how far transformers in bfloat16 is from the float64 of
+"""bfloat16_fixtures.py FIXTURES [NAME ...] - how far transformers in bfloat16 is from the float64 of
 FIXTURES/<name>/expected.safetensors (model_fixtures.py), for tests/model/test_parity.c. plumb in
 bfloat16 may be as far, not further. Needs torch, transformers, safetensors; no network.
 
 FIXTURES/<name>/bfloat16.safetensors: under the names of expected.safetensors, each (2,): the error
 relative to the norm, and the largest relative to the largest.
 """
+import json
 import pathlib
 import sys
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from model_fixtures import attention_of, head, one_rope
 
 
 def run(model, want):
@@ -22,7 +25,7 @@ def run(model, want):
         (got["score"] * want["dscore"]).sum().backward()
     else:
         hidden = [model.model(i[None]).last_hidden_state[0] for i in ids]
-        logits = [model.lm_head(x).float() for x in hidden]
+        logits = [head(model, x).float() for x in hidden]
         picked = [torch.log_softmax(z[p - 1:-1], -1)[torch.arange(len(i) - p), i[p:]]
                   for z, i, p in zip(logits, ids, prompts)]
         got["loss"] = -torch.cat(picked).mean().reshape(1)
@@ -34,11 +37,13 @@ def run(model, want):
     return got
 
 
-def main(root):
-    for folder in sorted(p for p in pathlib.Path(root).iterdir() if p.is_dir()):
+def main(root, *names):
+    for folder in sorted(p for p in pathlib.Path(root).iterdir() if p.is_dir() and (not names or p.name in names)):
         want = load_file(folder / "expected.safetensors")
+        kind = json.loads((folder / "config.json").read_text())["model_type"]
         cls = AutoModelForSequenceClassification if "score" in want else AutoModelForCausalLM
-        model = cls.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.bfloat16).eval()
+        model = cls.from_pretrained(folder, attn_implementation=attention_of(kind), dtype=torch.bfloat16).eval()
+        one_rope(model)
         error = {}
         for name, x in run(model, want).items():
             x, y = x.detach().double(), want[name].double()
@@ -50,4 +55,4 @@ def main(root):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

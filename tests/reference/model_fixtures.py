@@ -1,4 +1,4 @@
-"""model_fixtures.py OUT - the fixtures of tests/model/test_parity.c, from transformers and torch autograd.
+"""model_fixtures.py OUT [NAME ...] - the fixtures of tests/model/test_parity.c, from transformers and torch autograd.
 
 Tiny models with random weights, one per family and feature. The weights are float32, every
 computation on them float64: the layers that Hugging Face computes in float32 whatever the model's
@@ -27,6 +27,16 @@ SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_lay
              num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
              hidden_act="silu", initializer_range=0.02, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 ODD = dict(SMALL, vocab_size=101, hidden_size=36, intermediate_size=52, num_attention_heads=3, num_key_value_heads=3)
+TINY = dict(SMALL, vocab_size=51, hidden_size=28, intermediate_size=44, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=8)
+LABELS = dict(id2label={"0": "LABEL_0"}, label2id={"LABEL_0": 0})
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0, "beta_slow": 0.5,
+        "mscale": 0.7, "mscale_all_dim": 0.4, "truncate": False}
+LONG = {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.7, 2.0, 2.5], "long_factor": [1.5, 2.0, 3.5, 5.0, 9.0, 17.0]}
+PHI3 = dict(TINY, head_dim=16, num_attention_heads=3, num_key_value_heads=1, hidden_size=48, partial_rotary_factor=0.75,
+            rope_scaling=LONG, tie_word_embeddings=False)
+GEMMA = dict({k: v for k, v in TINY.items() if k != "hidden_act"}, hidden_activation="gelu_pytorch_tanh",
+             query_pre_attn_scalar=11)
 MODELS = {  # name: (model_type, architecture, fields)
     "llama_gqa_tied": ("llama", "LlamaForCausalLM", dict(SMALL, tie_word_embeddings=True)),
     "llama_odd_untied": ("llama", "LlamaForCausalLM", dict(ODD, tie_word_embeddings=False)),
@@ -45,14 +55,76 @@ MODELS = {  # name: (model_type, architecture, fields)
     "qwen2_score3": ("qwen2", "Qwen2ForSequenceClassification",
                      dict(ODD, id2label={str(i): f"LABEL_{i}" for i in range(3)},
                           label2id={f"LABEL_{i}": i for i in range(3)}, tie_word_embeddings=True)),
+    "llama_rope_yarn": ("llama", "LlamaForCausalLM", dict(TINY, rope_scaling=YARN, tie_word_embeddings=True)),
+    "llama_rope_dynamic": ("llama", "LlamaForCausalLM", dict(TINY, rope_scaling={"type": "dynamic", "factor": 2.0},
+                                                             tie_word_embeddings=True)),
+    "llama_rope_longrope": ("llama", "LlamaForCausalLM",
+                            dict(TINY, rope_scaling=dict(LONG, short_factor=[1.0, 1.2, 1.5, 2.0], factor=6.0,
+                                                         long_factor=[1.5, 3.0, 6.0, 9.0]),
+                                 original_max_position_embeddings=32, tie_word_embeddings=True)),
+    "qwen2_mixed": ("qwen2", "Qwen2ForCausalLM", dict(TINY, use_sliding_window=True, sliding_window=9, max_window_layers=1,
+                                                      tie_word_embeddings=True)),
+    "ministral_mixed": ("ministral", "MinistralForCausalLM",
+                        dict(TINY, sliding_window=9, layer_types=["sliding_attention", "full_attention"],
+                             tie_word_embeddings=False)),
+    "ministral_score": ("ministral", "MinistralForSequenceClassification", dict(TINY, sliding_window=5, **LABELS)),
+    "olmo2": ("olmo2", "Olmo2ForCausalLM", dict(TINY, attention_bias=True, tie_word_embeddings=False)),
+    "olmo2_score": ("olmo2", "Olmo2ForSequenceClassification", dict(TINY, **LABELS)),
+    "smollm3": ("smollm3", "SmolLM3ForCausalLM",
+                dict(TINY, num_hidden_layers=3, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=9,
+                     tie_word_embeddings=True)),
+    "smollm3_score": ("smollm3", "SmolLM3ForSequenceClassification",
+                      dict(TINY, no_rope_layer_interval=2, mlp_bias=True, **LABELS)),
+    "granite": ("granite", "GraniteForCausalLM",
+                dict(TINY, attention_multiplier=0.21, embedding_multiplier=3.5, residual_multiplier=0.31,
+                     logits_scaling=1.7, tie_word_embeddings=True)),
+    "phi3_long": ("phi3", "Phi3ForCausalLM", dict(PHI3, original_max_position_embeddings=32)),
+    "phi3_short": ("phi3", "Phi3ForCausalLM", dict(PHI3, original_max_position_embeddings=64, sliding_window=9)),
+    "gemma2": ("gemma2", "Gemma2ForCausalLM", dict(GEMMA, sliding_window=9, attn_logit_softcapping=1.3,
+                                                   final_logit_softcapping=2.1, attention_bias=True)),
+    "gemma2_score": ("gemma2", "Gemma2ForSequenceClassification", dict(GEMMA, sliding_window=9, **LABELS)),
+    "gemma3": ("gemma3_text", "Gemma3ForCausalLM",
+               dict(GEMMA, num_hidden_layers=3, sliding_window=9, sliding_window_pattern=2, rope_theta=5000.0,
+                    rope_scaling={"rope_type": "linear", "factor": 2.0}, rope_local_base_freq=300.0,
+                    final_logit_softcapping=2.5)),
+    "gemma3_score": ("gemma3_text", "Gemma3TextForSequenceClassification", dict(GEMMA, sliding_window=9, **LABELS)),
+    "phi3_score": ("phi3", "Phi3ForSequenceClassification", dict(TINY, **LABELS)),
 }
 LENGTHS, PROMPTS = [7, 45, 1, 33], [3, 12, 1, 32]
 
 
 def norm64(module):
     def forward(x):
-        return module.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon))
+        gemma = hasattr(module, "eps")
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + (module.eps if gemma else module.variance_epsilon))
+        return (1 + module.weight if gemma else module.weight) * x
     return forward
+
+
+def softmax64(x, dim=-1, dtype=None):
+    """Eager attention takes its softmax in float32 whatever the dtype."""
+    return torch.softmax(x, dim)
+
+
+def one_rope(model):
+    """longrope: the factors of the longest sequence for every sequence, as plumb has them."""
+    rope = model.model.rotary_emb
+    if rope.rope_type == "longrope":
+        rope(torch.zeros(1, dtype=torch.float64), torch.tensor([[max(LENGTHS) - 1]]))
+        rope.original_inv_freq = rope.long_inv_freq = rope.inv_freq.clone()
+
+
+def head(model, hidden):
+    """Logits of the last hidden states."""
+    logits, cap = model.lm_head(hidden), getattr(model.config, "final_logit_softcapping", None)
+    if model.config.model_type == "granite":
+        return logits / model.config.logits_scaling
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def attention_of(model_type):
+    """sdpa has no soft cap."""
+    return "eager" if model_type == "gemma2" else "sdpa"
 
 
 def build(folder, name):
@@ -60,8 +132,8 @@ def build(folder, name):
     config = dict({"architectures": [architecture], "model_type": kind, "torch_dtype": "float32"}, **fields)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     cls = AutoModelForSequenceClassification if "Classification" in architecture else AutoModelForCausalLM
-    # sdpa: eager attention takes its softmax in float32 whatever the dtype.
-    model = cls.from_config(AutoConfig.from_pretrained(folder), attn_implementation="sdpa", dtype=torch.float32)
+    model = cls.from_config(AutoConfig.from_pretrained(folder), attn_implementation=attention_of(kind),
+                            dtype=torch.float32)
     g = torch.Generator().manual_seed(sum(map(ord, name)))
     with torch.no_grad():
         for key, p in model.named_parameters():
@@ -73,6 +145,7 @@ def build(folder, name):
     for m in model.modules():
         if type(m).__name__.endswith("RMSNorm"):
             m.forward = norm64(m)
+    one_rope(model)
     return model, g
 
 
@@ -86,7 +159,8 @@ def expected(model, g):
         loss = (score * out["dscore"].double()).sum()
     else:
         hidden = [model.model(i[None]).last_hidden_state[0] for i in ids]
-        logits = [model.lm_head(x) for x in hidden]
+        logits = [head(model, x) for x in hidden]
+        assert torch.equal(logits[0], model(ids[0][None]).logits[0])
         picked = [torch.log_softmax(z[p - 1:-1], -1)[torch.arange(len(i) - p), i[p:]]
                   for z, i, p in zip(logits, ids, PROMPTS)]
         loss = -torch.cat(picked).mean()
@@ -99,8 +173,9 @@ def expected(model, g):
     return {k: t.detach().float().contiguous() if t.is_floating_point() else t for k, t in out.items()}
 
 
-def main(out):
-    for name in MODELS:
+def main(out, *names):
+    torch.nn.functional.softmax = softmax64
+    for name in names or MODELS:
         folder = pathlib.Path(out) / name
         folder.mkdir(parents=True, exist_ok=True)
         model, g = build(folder, name)
@@ -111,4 +186,4 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

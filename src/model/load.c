@@ -1,0 +1,143 @@
+/* load.c - sets the parameters of a model: from the tensors of a checkpoint, or randomly.
+ * Layer 4. Includes base/, io/, model/net.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "model/net.h"
+
+/* Finishes a change of the weights from plumb_model_host_weights: copies them to the device if they
+ * were a host copy. */
+static plumb_status put_host_weights(plumb_model *m, float *owned)
+{
+    plumb_status st = PLUMB_OK;
+    if (owned)
+        st = m->backend->to_device(m->backend, m->w, owned, m->count * (int64_t)sizeof(float));
+    free(owned);
+    return st;
+}
+
+/* Draws parameter `index` of m from seed. */
+static void fill_fresh(float *w, const plumb_model *m, int64_t index, uint64_t seed)
+{
+    const struct plumb_param *p = &m->param[index];
+    const double std = m->spec.init_range;
+    const float one = 1.0f - m->spec.block.norm_shift; /* a norm that multiplies by 1 */
+    struct plumb_rng_key key = {.seed = seed, .purpose = PLUMB_RNG_INIT, .prompt = (uint64_t)index};
+    const size_t len = strlen(p->name);
+    const bool bias = len > 5 && !strcmp(p->name + len - 5, ".bias");
+    for (int64_t i = 0; i < p->count; i++) {
+        key.position = (uint32_t)i;
+        key.sample = (uint32_t)(i >> 32);
+        w[i] = p->rank == 2 ? (float)(std * plumb_rng_normal(&key)) : bias ? 0.0f : one;
+    }
+}
+
+static void write_shape(char *out, size_t size, int rank, const int64_t *dim)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < rank && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, i ? ", %lld" : "%lld", (long long)dim[i]);
+}
+
+static bool shape_is(const struct plumb_st_entry *e, int rank, const int64_t *dim)
+{
+    bool same = e->rank == rank;
+    for (int i = 0; same && i < rank; i++)
+        same = e->dim[i] == dim[i];
+    return same;
+}
+
+static plumb_status check_shape(const struct plumb_st_entry *e, int rank, const int64_t *dim)
+{
+    char found[128], want[64];
+    write_shape(found, sizeof found, e->rank, e->dim);
+    write_shape(want, sizeof want, rank, dim);
+    PLUMB_REQUIRE(shape_is(e, rank, dim), PLUMB_ERR_SHAPE,
+                  "%s: tensor %s has shape (%s), config.json asks for (%s)", e->file, e->name,
+                  found, want);
+    return PLUMB_OK;
+}
+
+/* Accepts the tensors of a checkpoint that are not parameters of the model: the rotary buffer, and
+ * a language-model head that the model does not have (the embedding saved a second time, or the
+ * head of a checkpoint that is opened as a classifier). Refuses all others. */
+static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entry *e)
+{
+    static const char buffer[] = "rotary_emb.inv_freq";
+    const size_t len = strlen(e->name), tail = sizeof buffer - 1;
+    if (len >= tail && !strcmp(e->name + len - tail, buffer))
+        return PLUMB_OK;
+    const int64_t head[] = {m->spec.v, m->spec.c};
+    PLUMB_REQUIRE(!strcmp(e->name, PLUMB_HEAD_NAME), PLUMB_ERR_FORMAT,
+                  "%s: tensor %s does not belong to the %s that config.json describes", e->file,
+                  e->name, plumb_spec_architecture(&m->spec));
+    return check_shape(e, 2, head);
+}
+
+/* Returns the first parameter that tensor `name` of the files holds, or NULL. */
+static const struct plumb_param *first_in(const plumb_model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (!strcmp(m->param[i].file, name))
+            return &m->param[i];
+    return NULL;
+}
+
+/* Returns the checkpoint's tensor of parameter p, or NULL. If head and embedding are tied, the
+ * tensor may have either name. */
+static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_st *st,
+                                             const struct plumb_param *p)
+{
+    const struct plumb_st_entry *e = plumb_st_find(st, p->file);
+    const bool either = m->spec.tied && m->spec.labels == 0 && !strcmp(p->name, PLUMB_EMBED_NAME);
+    return e || !either ? e : plumb_st_find(st, PLUMB_HEAD_NAME);
+}
+
+static plumb_status check_tensors(const plumb_model *m, const plumb_st *st, const char *fresh)
+{
+    for (int64_t i = 0; i < plumb_st_count(st); i++) {
+        const struct plumb_st_entry *e = plumb_st_at(st, i);
+        const struct plumb_param *p = first_in(m, e->name);
+        if (p)
+            PLUMB_TRY(check_shape(e, p->rank, (const int64_t[]){p->file_rows, p->dim[1]}));
+        else
+            PLUMB_TRY(check_extra(m, e));
+    }
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *p = &m->param[i];
+        PLUMB_REQUIRE(entry_of(m, st, p) || (fresh && !strcmp(fresh, p->name)), PLUMB_ERR_FORMAT,
+                      "%s: tensor %s (%lld floats) is missing", m->dir, p->file,
+                      (long long)(p->count / p->dim[0] * p->file_rows));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *fresh, uint64_t seed)
+{
+    float *w, *owned;
+    plumb_status r = PLUMB_OK;
+    PLUMB_TRY(check_tensors(m, st, fresh));
+    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
+    for (int64_t i = 0; i < m->n_param && r == PLUMB_OK; i++) {
+        const struct plumb_param *p = &m->param[i];
+        const struct plumb_st_entry *e = entry_of(m, st, p);
+        if (e)
+            r = plumb_entry_part(w + p->offset, e, p->count / p->dim[0] * p->file_row, p->count);
+        else
+            fill_fresh(w + p->offset, m, i, seed);
+    }
+    const plumb_status put = put_host_weights(m, owned);
+    return r != PLUMB_OK ? r : put;
+}
+
+plumb_status plumb_params_draw(plumb_model *m, uint64_t seed)
+{
+    float *w, *owned;
+    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
+    for (int64_t i = 0; i < m->n_param; i++)
+        fill_fresh(w + m->param[i].offset, m, i, seed);
+    return put_host_weights(m, owned);
+}

@@ -1,0 +1,149 @@
+/* spec_block.c - reads the description of the decoder block from config.json.
+ * Layer 4. Includes base/, io/ and model/spec_parts.h. */
+#include <math.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "model/spec_parts.h"
+
+static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *s,
+                                const plumb_json *j, const char *path)
+{
+    const struct plumb_family_row *row = plumb_family_row(s->family);
+    const bool off = false;
+    bool attention = false, mlp = false;
+    if (row->attention_bias)
+        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, &off, path));
+    if (row->mlp_bias)
+        PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
+    const bool qkv = attention || s->family == PLUMB_QWEN2;
+    b->bias[PLUMB_Q] = b->bias[PLUMB_K] = b->bias[PLUMB_V] = qkv;
+    b->bias[PLUMB_O] = attention;
+    b->bias[PLUMB_GATE] = b->bias[PLUMB_UP] = b->bias[PLUMB_DOWN] = mlp;
+    return PLUMB_OK;
+}
+
+static bool is_gemma(const struct plumb_spec *s)
+{
+    return s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3;
+}
+
+static void set_norms(struct plumb_block *b, const struct plumb_spec *s)
+{
+    const bool olmo2 = s->family == PLUMB_OLMO2;
+    b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !olmo2;
+    b->norm[PLUMB_NORM_ATTENTION_OUT] = b->norm[PLUMB_NORM_MLP_OUT] = olmo2 || is_gemma(s);
+    b->norm_shift = is_gemma(s) ? 1.0f : 0.0f;
+    b->qk_norm = olmo2                                                   ? PLUMB_QK_NORM_ROW
+                 : s->family == PLUMB_QWEN3 || s->family == PLUMB_GEMMA3 ? PLUMB_QK_NORM_HEAD
+                                                                         : PLUMB_QK_NORM_NONE;
+}
+
+/* Reads a number other than 0; the default is 1. */
+static plumb_status read_scale(const plumb_json *j, const char *key, double *out, const char *path)
+{
+    const double one = 1.0;
+    PLUMB_TRY(plumb_json_want_real(j, key, out, &one, path));
+    PLUMB_REQUIRE(isfinite(*out) && fabs(*out) >= 1e-20 && fabs(*out) <= 1e20, PLUMB_ERR_FORMAT,
+                  "%s: %s is %g, expected a number other than 0", path, key, *out);
+    return PLUMB_OK;
+}
+
+/* Reads a soft cap; null stands for none. */
+static plumb_status read_cap(const plumb_json *j, const char *key, double if_absent, float *out,
+                             const char *path)
+{
+    double cap = 0;
+    *out = 0;
+    if (plumb_json_member(j, key) && !plumb_json_get(j, key))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_json_want_real(j, key, &cap, &if_absent, path));
+    PLUMB_REQUIRE(cap >= 0 && cap <= 1e20 && (cap >= 1e-20 || !plumb_json_get(j, key)),
+                  PLUMB_ERR_FORMAT, "%s: %s is %g, expected a positive number or null", path, key,
+                  cap);
+    *out = (float)cap;
+    return PLUMB_OK;
+}
+
+static plumb_status read_gemma_scales(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    const bool two = s->family == PLUMB_GEMMA2;
+    const double scalar_class = 256;
+    double scalar;
+    PLUMB_TRY(plumb_json_want_real(j, "query_pre_attn_scalar", &scalar, &scalar_class, path));
+    PLUMB_REQUIRE(scalar >= 1e-20 && scalar <= 1e20, PLUMB_ERR_FORMAT,
+                  "%s: query_pre_attn_scalar is %g, expected a positive number", path, scalar);
+    s->block.attention_scale = (float)pow(scalar, -0.5);
+    s->embed_scale = (float)sqrt((double)s->c);
+    s->embed_scale_rounds = true;
+    if (two)
+        PLUMB_TRY(read_cap(j, "attn_logit_softcapping", 50, &s->block.attention_cap, path));
+    PLUMB_TRY(read_cap(j, "final_logit_softcapping", two ? 30 : 0, &s->head_cap, path));
+    if (s->labels > 0)
+        s->head_cap = 0;
+    return PLUMB_OK;
+}
+
+static plumb_status read_scales(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    s->embed_scale = s->head_scale = s->block.residual_scale = 1.0f;
+    s->block.attention_scale = 1.0f / sqrtf((float)s->d);
+    if (is_gemma(s))
+        return read_gemma_scales(s, j, path);
+    if (s->family != PLUMB_GRANITE)
+        return PLUMB_OK;
+    double attention, embedding, residual, logits;
+    PLUMB_TRY(read_scale(j, "attention_multiplier", &attention, path));
+    PLUMB_TRY(read_scale(j, "embedding_multiplier", &embedding, path));
+    PLUMB_TRY(read_scale(j, "residual_multiplier", &residual, path));
+    PLUMB_TRY(read_scale(j, "logits_scaling", &logits, path));
+    s->block.attention_scale = (float)attention;
+    s->block.residual_scale = (float)residual;
+    s->embed_scale = (float)embedding;
+    s->head_scale = s->labels > 0 ? 1.0f : (float)(1.0 / logits);
+    return PLUMB_OK;
+}
+
+/* Gemma reads hidden_activation and ignores hidden_act, which older files also have. */
+static plumb_status read_activation(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    static const struct {
+        const char *name;
+        enum plumb_activation is;
+    } known[] = {{"silu", PLUMB_ACT_SILU},
+                 {"swish", PLUMB_ACT_SILU},
+                 {"gelu", PLUMB_ACT_GELU},
+                 {"gelu_new", PLUMB_ACT_GELU_TANH},
+                 {"gelu_pytorch_tanh", PLUMB_ACT_GELU_TANH}};
+    const bool gemma = is_gemma(s);
+    const char *key = gemma ? "hidden_activation" : "hidden_act";
+    const char *act_class = gemma ? "gelu_pytorch_tanh" : "silu", *act, *old;
+    PLUMB_TRY(plumb_json_want_string(j, key, &act, &act_class, path));
+    PLUMB_TRY(plumb_json_want_string(j, "hidden_act", &old, &act, path));
+    if (gemma && strcmp(old, act) != 0)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: hidden_act is \"%s\", but model_type %s reads hidden_activation; "
+                       "\"%s\" is used, as in transformers",
+                       path, old, plumb_spec_type(s), act);
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (!strcmp(act, known[i].name)) {
+            s->block.activation = known[i].is;
+            return PLUMB_OK;
+        }
+    PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
+               "%s: %s \"%s\" is not supported (known: silu, gelu, gelu_new, gelu_pytorch_tanh)",
+               path, key, act);
+}
+
+plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    PLUMB_TRY(read_activation(s, j, path));
+    PLUMB_REQUIRE(!plumb_json_get(j, "quantization_config"), PLUMB_ERR_UNSUPPORTED,
+                  "%s: quantization_config is not supported; save the model unquantised", path);
+    PLUMB_TRY(plumb_json_want_bool(j, "tie_word_embeddings", &s->tied,
+                                   &plumb_family_row(s->family)->tied, path));
+    PLUMB_TRY(read_biases(&s->block, s, j, path));
+    set_norms(&s->block, s);
+    s->block.fused = s->family == PLUMB_PHI3;
+    return read_scales(s, j, path);
+}

@@ -1,0 +1,161 @@
+/* spec_window.c - reads from config.json which layers have an attention window.
+ * Layer 4. Includes base/, io/ and model/spec_parts.h. */
+#include <string.h>
+
+#include "base/log.h"
+#include "model/spec_parts.h"
+
+/* Sets windowed from layer_types. Fails on an unknown kind of layer. */
+static plumb_status read_types(bool *windowed, const plumb_json *types, const struct plumb_spec *s,
+                               const char *path)
+{
+    PLUMB_REQUIRE(plumb_json_type_of(types) == PLUMB_JSON_ARRAY && plumb_json_count(types) == s->l,
+                  PLUMB_ERR_FORMAT, "%s: layer_types has %lld entries, num_hidden_layers is %lld",
+                  path, (long long)plumb_json_count(types), (long long)s->l);
+    for (int64_t l = 0; l < s->l; l++) {
+        const char *t = plumb_json_string(plumb_json_at(types, l), "");
+        windowed[l] = !strcmp(t, "sliding_attention");
+        /* "attention" is an older name of "full_attention" */
+        PLUMB_REQUIRE(windowed[l] || !strcmp(t, "full_attention") || !strcmp(t, "attention"),
+                      PLUMB_ERR_UNSUPPORTED, "%s: layer_types[%lld] \"%s\" is not supported", path,
+                      (long long)l, t);
+    }
+    return PLUMB_OK;
+}
+
+static int64_t count(const bool *windowed, int64_t l)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < l; i++)
+        n += windowed[i];
+    return n;
+}
+
+/* Sets *window to the size of the attention window; 0 if the field is null. */
+static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const plumb_json *j,
+                              const char *path)
+{
+    const bool none = s->family == PLUMB_SMOLLM3 || s->family == PLUMB_PHI3;
+    const int64_t window_class = 4096;
+    *window = 0;
+    if (!plumb_json_get(j, "sliding_window") && (none || plumb_json_member(j, "sliding_window")))
+        return PLUMB_OK;
+    return plumb_spec_want_size(j, "sliding_window", window, &window_class, 1 << 24, path);
+}
+
+/* Checks that a config has no attention window. transformers ignores windows in the masks of this
+ * family, but applies these fields to its cache; its results would depend on how it is called. */
+static plumb_status without_windows(const struct plumb_spec *s, const plumb_json *j,
+                                    const char *path)
+{
+    bool windowed[PLUMB_MAX_LAYERS] = {0};
+    const plumb_json *types = plumb_json_get(j, "layer_types");
+    const int64_t window = plumb_json_int(plumb_json_get(j, "sliding_window"), s->max_pos);
+    if (types)
+        PLUMB_TRY(read_types(windowed, types, s, path));
+    const bool by_type = count(windowed, s->l) > 0;
+    PLUMB_REQUIRE(!by_type && window >= s->max_pos, PLUMB_ERR_UNSUPPORTED,
+                  "%s: %s asks for an attention window, but model_type %s has none; remove the "
+                  "field if every layer attends to all positions, or use model_type mistral",
+                  path, by_type ? "layer_types" : "sliding_window", plumb_spec_type(s));
+    return PLUMB_OK;
+}
+
+/* Phi-3 has a window on all layers or on none; its masks ignore layer_types. */
+static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    bool windowed[PLUMB_MAX_LAYERS] = {0};
+    const plumb_json *types = plumb_json_get(j, "layer_types");
+    PLUMB_TRY(read_size(&s->window, s, j, path));
+    for (int64_t l = 0; l < s->l; l++)
+        s->windowed[l] = s->window > 0;
+    if (types)
+        PLUMB_TRY(read_types(windowed, types, s, path));
+    PLUMB_REQUIRE(!types || !memcmp(windowed, s->windowed, (size_t)s->l * sizeof(*windowed)),
+                  PLUMB_ERR_UNSUPPORTED,
+                  "%s: layer_types contradicts sliding_window: model_type %s has the window on all "
+                  "layers or on none. Remove layer_types",
+                  path, plumb_spec_type(s));
+    return PLUMB_OK;
+}
+
+/* Gemma: every second layer of Gemma 2, and every sixth layer of Gemma 3, has no window. */
+static plumb_status make_gemma_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
+                                     const plumb_json *j, const char *path)
+{
+    const int64_t six = 6;
+    int64_t pattern = 2;
+    if (s->family == PLUMB_GEMMA3)
+        PLUMB_TRY(plumb_spec_want_size(j, "sliding_window_pattern", &pattern, &six, 1 << 24, path));
+    PLUMB_TRY(read_size(window, s, j, path));
+    for (int64_t l = 0; l < s->l; l++)
+        windowed[l] = (l + 1) % pattern != 0;
+    return PLUMB_OK;
+}
+
+/* Sets windowed as the configuration class of the family does if layer_types is absent. */
+static plumb_status make_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
+                               const plumb_json *j, const char *path)
+{
+    const bool off = false, mistral = s->family == PLUMB_MISTRAL || s->family == PLUMB_MINISTRAL;
+    if (s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3)
+        return make_gemma_types(windowed, window, s, j, path);
+    const bool smollm3 = s->family == PLUMB_SMOLLM3;
+    const int64_t first_class = 28;
+    bool use = mistral;
+    int64_t first = 0;
+    if (!mistral)
+        PLUMB_TRY(plumb_json_want_bool(j, "use_sliding_window", &use, &off, path));
+    if (!mistral && !smollm3)
+        PLUMB_TRY(plumb_json_want_int(j, "max_window_layers", &first, &first_class, path));
+    *window = 0;
+    if (use || smollm3)
+        PLUMB_TRY(read_size(window, s, j, path));
+    for (int64_t l = 0; l < s->l; l++)
+        windowed[l] = use && *window && l >= first && (!smollm3 || s->rotation[l] < 0);
+    return PLUMB_OK;
+}
+
+/* layer_types decides if it exists (transformers treats a mistral with layer_types as a ministral,
+ * whose arithmetic is the same). Otherwise, other fields decide. */
+static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    const plumb_json *types = plumb_json_get(j, "layer_types");
+    const bool mistral = s->family == PLUMB_MISTRAL;
+    int64_t window;
+    PLUMB_TRY(make_types(s->windowed, &window, s, j, path));
+    const int64_t made = count(s->windowed, s->l);
+    if (types)
+        PLUMB_TRY(read_types(s->windowed, types, s, path));
+    const int64_t windowed = count(s->windowed, s->l);
+    PLUMB_REQUIRE(windowed == 0 || window > 0, PLUMB_ERR_FORMAT,
+                  "%s: layer_types gives %lld layers a window, but %s; transformers refuses this "
+                  "too. Correct one of the fields",
+                  path, (long long)windowed,
+                  s->family == PLUMB_QWEN2 || s->family == PLUMB_QWEN3
+                      ? "use_sliding_window is not true, or sliding_window is null"
+                      : "sliding_window is null");
+    if (types && windowed != made && (mistral || plumb_json_get(j, "max_window_layers")))
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: layer_types gives %lld of %lld layers a window, but %s would give it "
+                       "to %lld; layer_types is used, as in transformers",
+                       path, (long long)windowed, (long long)s->l,
+                       mistral ? "sliding_window" : "max_window_layers with use_sliding_window",
+                       (long long)made);
+    s->window = windowed ? window : 0;
+    for (int64_t l = 0; s->n_rope == 2 && l < s->l; l++)
+        s->rotation[l] = s->windowed[l]; /* Gemma 3: layers with a window have their own rotation */
+    return PLUMB_OK;
+}
+
+plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    switch (plumb_family_row(s->family)->window) {
+    case PLUMB_WINDOW_NONE:
+        return without_windows(s, j, path);
+    case PLUMB_WINDOW_ALL:
+        return on_all_layers(s, j, path);
+    default:
+        return by_types(s, j, path);
+    }
+}
