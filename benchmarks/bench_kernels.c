@@ -94,6 +94,8 @@ static void elementwise(struct bench *m)
     TIME("rmsnorm_fwd", 2 * row, 0, k->rmsnorm_fwd(s, x[0], x[1], x[2], x[3], N, C, 1e-5f, 0));
     TIME("rmsnorm_bwd", 6 * row, 0,
          k->rmsnorm_bwd(s, x[0], m->work, x[1], x[2], x[3], x[4], N, C, 0));
+    TIME("layernorm_fwd", 2 * row, 0,
+         k->layernorm_fwd(s, x[0], x[1], x[2], x[3], x[4], x[4], N, C, 1e-5f));
     TIME("rope_fwd", 2 * row, 0, k->rope_fwd(s, x[0], x[1], m->pos, N, H, D, D));
     TIME("act_fwd silu", 3 * wide, 0,
          k->act_fwd(s, x[0], x[1], x[2], (int64_t)N * F, PLUMB_ACT_SILU));

@@ -188,6 +188,8 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
     X(scale_fwd)                                                                                   \
+    X(layernorm_fwd)                                                                               \
+    X(layernorm_bwd)                                                                               \
     X(rmsnorm_fwd)                                                                                 \
     X(rmsnorm_bwd)                                                                                 \
     X(rope_fwd)                                                                                    \

@@ -37,6 +37,18 @@ typedef plumb_status FN(rmsnorm_bwd)(plumb_stream *s, REAL *dx, float *dw, const
                                      const REAL *x, const float *w, const float *rstd, int64_t n,
                                      int64_t c, float shift);
 
+/* y[i,:] = (x[i,:] - mean[i]) * rstd[i] * w + bias,  rstd[i] = 1/sqrt(variance of row i + eps)
+ *   y (n,c)  mean, rstd (n,)  x (n,c)  w, bias (c,).  The variance is the mean of (x[i,j] -
+ * mean)^2. Source: Ba et al. 2016, arXiv:1607.06450, eq. 4 */
+typedef plumb_status FN(layernorm_fwd)(plumb_stream *s, REAL *y, float *mean, float *rstd,
+                                       const REAL *x, const float *w, const float *bias, int64_t n,
+                                       int64_t c, float eps);
+/* Gradients of layernorm_fwd: dx += dL/dx, dw += dL/dw and dbias += dL/dbias, from dy (n,c) and the
+ * saved mean and rstd (n,). */
+typedef plumb_status FN(layernorm_bwd)(plumb_stream *s, REAL *dx, float *dw, float *dbias,
+                                       const REAL *dy, const REAL *x, const float *w,
+                                       const float *mean, const float *rstd, int64_t n, int64_t c);
+
 /* Rotates the first r columns of each head of x in place; the others stay. Column j is paired with
  * column j + r/2, as in Hugging Face:
  *     x1' = x1 cos - x2 sin,  x2' = x2 cos + x1 sin        with cos, sin of row pos[i] of cos_sin

@@ -13,6 +13,8 @@
     X(add_fwd)                                                                                     \
     X(scale_fwd)                                                                                   \
     X(accumulate)                                                                                  \
+    X(layernorm_fwd)                                                                               \
+    X(layernorm_bwd)                                                                               \
     X(rmsnorm_fwd)                                                                                 \
     X(rmsnorm_bwd)                                                                                 \
     X(rope_fwd)                                                                                    \

@@ -19,6 +19,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
     X(attention_bwd)                                                                               \
     X(elementwise)                                                                                 \
     X(hash)                                                                                        \
+    X(layernorm)                                                                                   \
     X(linear)                                                                                      \
     X(rmsnorm)                                                                                     \
     X(rows)                                                                                        \

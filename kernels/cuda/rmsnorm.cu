@@ -1,28 +1,9 @@
 /* rmsnorm.cu - root-mean-square normalisation.
- * Layer 1 (cuda). Includes device.cuh.
- *
- * A team of threads computes one row: one warp if the row is short (heads, small models), a block
- * of 8 warps if it is long. The team's size, and with it the order of the sum, depends on c
- * only. */
-#include "cuda/device.cuh"
-
-static constexpr int SHORT = 512, TEAM_WARPS = 8, THREADS = TEAM_WARPS * WARP;
-
-/* The row of this thread's team, the thread's index in the team, and the team's size. */
-struct team {
-    int64_t row;
-    int at, size;
-};
-template <int WARPS> DEVICE team my_team()
-{
-    if (WARPS > 1)
-        return team{int64_t(blockIdx.x), int(threadIdx.x), WARPS * WARP};
-    return team{int64_t(blockIdx.x) * TEAM_WARPS + threadIdx.x / WARP, int(threadIdx.x % WARP),
-                WARP};
-}
+ * Layer 1 (cuda). Includes norm.cuh. */
+#include "cuda/norm.cuh"
 
 template <int WARPS, class T>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(TEAM_THREADS)
     fwd_kernel(T *y, float *rstd, const T *x, const float *w, int64_t n, int64_t c, float eps,
                float shift, bool wide)
 {
@@ -52,18 +33,6 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-/* Launches a kernel of T with one warp per row if c <= SHORT, else with TEAM_WARPS warps per
- * row. */
-#define TEAM_LAUNCH(kernel, n, c, s, ...)                                                          \
-    do {                                                                                           \
-        if ((c) <= SHORT)                                                                          \
-            PLUMB_LAUNCH((kernel<1, T>), unsigned(ceil_div(n, TEAM_WARPS)), THREADS, 0,            \
-                         context_of(s)->stream, __VA_ARGS__);                                      \
-        else                                                                                       \
-            PLUMB_LAUNCH((kernel<TEAM_WARPS, T>), unsigned(n), THREADS, 0, context_of(s)->stream,  \
-                         __VA_ARGS__);                                                             \
-    } while (0)
-
 template <class T>
 static plumb_status rmsnorm_fwd(plumb_stream *s, T *y, float *rstd, const T *x, const float *w,
                                 int64_t n, int64_t c, float eps, float shift)
@@ -77,7 +46,7 @@ static plumb_status rmsnorm_fwd(plumb_stream *s, T *y, float *rstd, const T *x, 
 }
 
 template <int WARPS, class T>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(TEAM_THREADS)
     bwd_x_kernel(T *dx, const T *dy, const T *x, const float *w, const float *rstd, int64_t n,
                  int64_t c, float shift, bool wide)
 {
@@ -110,7 +79,6 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* Computes dw: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
  * sums of the warps are then added in order. The order depends on n only. */
-static constexpr int COLUMN_WARPS = 32;
 template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
     bwd_w_kernel(float *dw, const T *dy, const T *x, const float *rstd, int64_t n, int64_t c)

@@ -85,6 +85,20 @@ plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *dw, const struct plumb_tensor *dy,
                                   const struct plumb_tensor *x, const struct plumb_tensor *w,
                                   const struct plumb_tensor *rstd, float shift);
+/* y = (x - mean) rstd w + bias, row by row.
+ *   y, x (..., c)  mean, rstd (rows,)  w, bias (c,);  rows = elements of x / c */
+plumb_status plumb_op_layernorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                    const struct plumb_tensor *mean,
+                                    const struct plumb_tensor *rstd, const struct plumb_tensor *x,
+                                    const struct plumb_tensor *w, const struct plumb_tensor *bias,
+                                    float eps);
+/* Gradients of layernorm_fwd: dx +=, dw += and dbias +=.
+ *   dx, dy, x (..., c)  dw, dbias, w (c,)  mean, rstd (rows,) */
+plumb_status plumb_op_layernorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
+                                    const struct plumb_tensor *dw, const struct plumb_tensor *dbias,
+                                    const struct plumb_tensor *dy, const struct plumb_tensor *x,
+                                    const struct plumb_tensor *w, const struct plumb_tensor *mean,
+                                    const struct plumb_tensor *rstd);
 /* Rotates the first r columns of each head of x in place.
  *   x (n,h,d)  cos_sin (max_pos,r), r even, in [2,d]  pos (n,) i32 in [0,max_pos) */
 plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tensor *x,

@@ -170,6 +170,39 @@ plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_te
                     plumb_f32(rstd), rows, c, shift);
 }
 
+plumb_status plumb_op_layernorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                    const struct plumb_tensor *mean,
+                                    const struct plumb_tensor *rstd, const struct plumb_tensor *x,
+                                    const struct plumb_tensor *w, const struct plumb_tensor *bias,
+                                    float eps)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "layernorm_fwd", b->dtype, &n, 2, NAMES("x", "y"), x, y));
+    const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
+    PLUMB_TRY(plumb_op_check_count(b, "layernorm_fwd", "mean", mean, PLUMB_F32, rows));
+    PLUMB_TRY(plumb_op_check_count(b, "layernorm_fwd", "rstd", rstd, PLUMB_F32, rows));
+    PLUMB_TRY(CHECK_ARGS(b, "layernorm_fwd", WANT_F32(w, 1, c), WANT_F32(bias, 1, c)));
+    return RUN_REAL(layernorm_fwd, y->data, plumb_f32(mean), plumb_f32(rstd), x->data, plumb_f32(w),
+                    plumb_f32(bias), rows, c, eps);
+}
+
+plumb_status plumb_op_layernorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
+                                    const struct plumb_tensor *dw, const struct plumb_tensor *dbias,
+                                    const struct plumb_tensor *dy, const struct plumb_tensor *x,
+                                    const struct plumb_tensor *w, const struct plumb_tensor *mean,
+                                    const struct plumb_tensor *rstd)
+{
+    int64_t n;
+    PLUMB_TRY(SAME(b, "layernorm_bwd", b->dtype, &n, 3, NAMES("x", "dx", "dy"), x, dx, dy));
+    const int64_t c = x->dim[x->rank - 1], rows = c > 0 ? n / c : 0;
+    PLUMB_TRY(plumb_op_check_count(b, "layernorm_bwd", "mean", mean, PLUMB_F32, rows));
+    PLUMB_TRY(plumb_op_check_count(b, "layernorm_bwd", "rstd", rstd, PLUMB_F32, rows));
+    PLUMB_TRY(CHECK_ARGS(b, "layernorm_bwd", WANT_F32(dw, 1, c), WANT_F32(dbias, 1, c),
+                         WANT_F32(w, 1, c)));
+    return RUN_REAL(layernorm_bwd, dx->data, plumb_f32(dw), plumb_f32(dbias), dy->data, x->data,
+                    plumb_f32(w), plumb_f32(mean), plumb_f32(rstd), rows, c);
+}
+
 static plumb_status check_rope(struct plumb_backend *b, const char *op,
                                const struct plumb_tensor *x, const struct plumb_tensor *cos_sin,
                                const struct plumb_tensor *pos)

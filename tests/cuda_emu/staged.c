@@ -156,6 +156,22 @@ static plumb_status rmsnorm_bwd(plumb_stream *s, float *dx, float *dw, const flo
     RUN_REAL(rmsnorm_bwd, REAL_OUT(dx, n * c), OUT(dw, c), REAL_IN(dy, n * c), REAL_IN(x, n * c),
              IN(w, c), IN(rstd, n), n, c, shift);
 }
+static plumb_status layernorm_fwd(plumb_stream *s, float *y, float *mean, float *rstd,
+                                  const float *x, const float *w, const float *bias, int64_t n,
+                                  int64_t c, float eps)
+{
+    struct desk d = desk_of(s);
+    RUN_REAL(layernorm_fwd, REAL_OUT(y, n * c), OUT(mean, n), OUT(rstd, n), REAL_IN(x, n * c),
+             IN(w, c), IN(bias, c), n, c, eps);
+}
+static plumb_status layernorm_bwd(plumb_stream *s, float *dx, float *dw, float *dbias,
+                                  const float *dy, const float *x, const float *w,
+                                  const float *mean, const float *rstd, int64_t n, int64_t c)
+{
+    struct desk d = desk_of(s);
+    RUN_REAL(layernorm_bwd, REAL_OUT(dx, n * c), OUT(dw, c), OUT(dbias, c), REAL_IN(dy, n * c),
+             REAL_IN(x, n * c), IN(w, c), IN(mean, n), IN(rstd, n), n, c);
+}
 static plumb_status rope_fwd(plumb_stream *s, float *x, const float *cos_sin, const int32_t *pos,
                              int64_t n, int64_t h, int64_t width, int64_t r)
 {
@@ -346,6 +362,8 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
     X(scale_fwd)                                                                                   \
+    X(layernorm_fwd)                                                                               \
+    X(layernorm_bwd)                                                                               \
     X(rmsnorm_fwd)                                                                                 \
     X(rmsnorm_bwd)                                                                                 \
     X(rope_fwd)                                                                                    \

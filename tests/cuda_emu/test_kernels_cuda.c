@@ -133,6 +133,11 @@ static void use(const struct plumb_kernels *k, plumb_stream *s, struct shelf *f,
     case 5:
         CHECK_OK(k->logprob_bwd(s, d, a, f->x[1], index, f->x[2], ROWS, WIDTH, 0));
         return;
+    case 6:
+        CHECK_OK(k->layernorm_fwd(s, a, f->x[4], f->x[4] + ROWS, b, c, c, ROWS, WIDTH, 1e-5f));
+        CHECK_OK(k->layernorm_bwd(s, d, b, f->x[4] + 8 + off, a, a, c, f->x[4], f->x[4] + ROWS,
+                                  ROWS, WIDTH));
+        return;
     default:
         CHECK_OK(k->adamw(s, a, b, c, d, CELLS, &p));
     }
@@ -143,7 +148,7 @@ static void check_alignment(enum plumb_dtype dtype)
     struct plumb_kernels k;
     struct plumb_backend *b = backend_of(dtype);
     staged_table(&k);
-    for (int which = 0; which < 7; which++) {
+    for (int which = 0; which < 8; which++) {
         struct shelf first;
         for (int off = 0; off < SPARE; off++) {
             struct shelf f = {0};

@@ -187,6 +187,63 @@ void check_rmsnorm_bwd(struct check *c)
     }
 }
 
+void check_layernorm_fwd(struct check *c)
+{
+    c->huge = 1e12f;
+    EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = rows_of[a], w = columns_of[b];
+        /* a row of equal values has the variance 0; only eps then decides its rstd */
+        const float eps = kind == TINY ? 1e-26f : kind == ONES ? 1e-2f : 1e-5f;
+        check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
+        const float *x = check_in(c, n * w, (enum kind)kind);
+        const float *g = check_in(c, w, RANDOM), *bias = check_in(c, w, RANDOM);
+        float *y = check_out(c, n * w), *mean = check_out(c, n), *rstd = check_out(c, n);
+        float *want = check_out(c, n * w), *want_m = check_out(c, n), *want_r = check_out(c, n);
+        float *alone = check_out(c, w), *m = check_out(c, 1), *r = check_out(c, 1);
+        CHECK_OK(c->k.layernorm_fwd(c->s, y, mean, rstd, x, g, bias, n, w, eps));
+        CHECK_OK(c->ref.layernorm_fwd(NULL, want, want_m, want_r, x, g, bias, n, w, eps));
+        check_stored(c, "y", y, want, n * w, 2e-6, 2e-6);
+        check_close(c, "mean", mean, want_m, n, 1e-6, 2e-6);
+        check_close(c, "rstd", rstd, want_r, n, 2e-6, 0.0);
+        check_digest(c, y, n * w * 4);
+        for (int64_t i = 0; i < n; i++) {
+            CHECK_OK(c->k.layernorm_fwd(c->s, alone, m, r, x + i * w, g, bias, 1, w, eps));
+            check_same(c, "row alone", alone, y + i * w, w * 4);
+            check_same(c, "mean alone", m, mean + i, 4);
+            check_same(c, "rstd alone", r, rstd + i, 4);
+        }
+        check_done(c);
+    }
+}
+
+void check_layernorm_bwd(struct check *c)
+{
+    EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = rows_of[a], w = columns_of[b];
+        check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
+        const float *x = check_in(c, n * w, (enum kind)kind);
+        const float *g = check_in(c, w, RANDOM), *dy = check_in(c, n * w, RANDOM);
+        float *y = check_out(c, n * w), *mean = check_out(c, n), *rstd = check_out(c, n);
+        CHECK_OK(c->ref.layernorm_fwd(NULL, y, mean, rstd, x, g, g, n, w, 1e-2f));
+        check_freeze(c, mean);
+        check_freeze(c, rstd);
+        float *dx = check_inout(c, n * w, RANDOM), *want = check_twin(c, dx, n * w);
+        float *dw = check_inout(c, w, RANDOM), *want_w = check_twin(c, dw, w);
+        float *db = check_inout(c, w, RANDOM), *want_b = check_twin(c, db, w);
+        CHECK_OK(c->k.layernorm_bwd(c->s, dx, dw, db, dy, x, g, mean, rstd, n, w));
+        CHECK_OK(c->ref.layernorm_bwd(NULL, want, want_w, want_b, dy, x, g, mean, rstd, n, w));
+        check_stored(c, "dx", dx, want, n * w, 1e-5, 5e-6);
+        check_close(c, "dw", dw, want_w, w, 1e-5, 5e-6);
+        check_close(c, "dbias", db, want_b, w, 1e-5, 2e-6);
+        check_digest(c, dx, n * w * 4);
+        check_digest(c, dw, w * 4);
+        check_digest(c, db, w * 4);
+        check_done(c);
+    }
+}
+
 static void check_rope(struct check *c, plumb_rope_fwd_fn *k, plumb_rope_fwd_fn *ref)
 {
     static const int64_t size[] = {2, 4, 14, 16, 34, 64, 130};

@@ -79,6 +79,22 @@ static void check_rmsnorm(const char *isa, const struct plumb_kernels *k,
     free(dy), free(x), free(w), free(rstd), free(dx), free(dw), free(want_x), free(want_w);
 }
 
+static void check_layernorm(const char *isa, const struct plumb_kernels *k,
+                            const struct plumb_kernels *ref)
+{
+    enum { ROWS = 4096, C = 72 };
+    float *dy = values(ROWS * C, -0.2f, 1, 5), *x = values(ROWS * C, -0.2f, 1, 6);
+    float *w = values(C, 0.5f, 1, 7), *rstd = values(ROWS, 0.5f, 1, 8), *mean = array(ROWS);
+    float *dx = array(ROWS * C), *dw = array(C), *want_x = array(ROWS * C), *want_w = array(C);
+    float *db = array(C), *want_b = array(C);
+    CHECK_OK(ref->layernorm_bwd(NULL, want_x, want_w, want_b, dy, x, w, mean, rstd, ROWS, C));
+    CHECK_OK(k->layernorm_bwd(NULL, dx, dw, db, dy, x, w, mean, rstd, ROWS, C));
+    close_to(isa, "layernorm dw", dw, want_w, C, 2e-7);
+    close_to(isa, "layernorm db", db, want_b, C, 2e-7);
+    free(dy), free(x), free(w), free(rstd), free(mean), free(dx), free(dw), free(want_x);
+    free(want_w), free(db), free(want_b);
+}
+
 /* One sequence. Scores are small, so that a row's weights are spread over all of its keys. */
 static void check_attention(const char *isa, const struct plumb_kernels *k,
                             const struct plumb_kernels *ref)
@@ -122,6 +138,7 @@ int main(void)
         CHECK(!k.linear_plain);
         check_linear(plumb_kernels_isa[i], &k, &ref);
         check_rmsnorm(plumb_kernels_isa[i], &k, &ref);
+        check_layernorm(plumb_kernels_isa[i], &k, &ref);
         check_attention(plumb_kernels_isa[i], &k, &ref);
     }
     return 0;

@@ -93,6 +93,41 @@ static void test_rmsnorm(struct problem *p, float shift)
     compare(p, "rmsnorm dw", norm_loss, a.w, dw, 9);
 }
 
+struct layer_norm {
+    float x[5 * 9], w[9], bias[9];
+};
+static double layer_norm_loss(const struct problem *p)
+{
+    const struct layer_norm *a = p->arg;
+    float y[45], mean[5], rstd[5];
+    CHECK_OK(p->k.layernorm_fwd(NULL, y, mean, rstd, a->x, a->w, a->bias, 5, 9, 1e-2f));
+    return weigh(p, y, 45);
+}
+static void test_layernorm(struct problem *p)
+{
+    struct layer_norm a;
+    float y[45], mean[5], rstd[5], dx[45], dw[9], dbias[9], dx0[45], dw0[9], dbias0[9];
+    p->arg = &a;
+    random_fill(p, a.x, 45);
+    random_fill(p, a.w, 9);
+    random_fill(p, a.bias, 9);
+    random_fill(p, p->coef, 45);
+    random_fill(p, dx0, 45);
+    random_fill(p, dw0, 9);
+    random_fill(p, dbias0, 9);
+    memcpy(dx, dx0, sizeof(dx));
+    memcpy(dw, dw0, sizeof(dw));
+    memcpy(dbias, dbias0, sizeof(dbias));
+    CHECK_OK(p->k.layernorm_fwd(NULL, y, mean, rstd, a.x, a.w, a.bias, 5, 9, 1e-2f));
+    CHECK_OK(p->k.layernorm_bwd(NULL, dx, dw, dbias, p->coef, a.x, a.w, mean, rstd, 5, 9));
+    subtract(dx, dx0, 45);
+    subtract(dw, dw0, 9);
+    subtract(dbias, dbias0, 9);
+    compare(p, "layernorm dx", layer_norm_loss, a.x, dx, 45);
+    compare(p, "layernorm dw", layer_norm_loss, a.w, dw, 9);
+    compare(p, "layernorm dbias", layer_norm_loss, a.bias, dbias, 9);
+}
+
 struct rope {
     float x[3 * 2 * 6], table[8 * 6];
     int32_t pos[3];
@@ -303,6 +338,7 @@ int main(void)
     test_gather(p);
     test_rmsnorm(p, 0.0f);
     test_rmsnorm(p, 1.0f);
+    test_layernorm(p);
     test_rope(p, 6);
     test_rope(p, 2);
     test_act(p);

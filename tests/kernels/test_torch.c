@@ -69,6 +69,20 @@ static void check_rmsnorm(const struct subject *t)
     CLOSE("rmsnorm dw", dw, torch_rmsnorm_dw);
 }
 
+static void check_layernorm(const struct subject *t)
+{
+    float y[T_ROWS * T_WIDTH], mean[T_ROWS], rstd[T_ROWS];
+    float dx[T_ROWS * T_WIDTH] = {0}, dw[T_WIDTH] = {0}, dbias[T_WIDTH] = {0};
+    CHECK_OK(t->k.layernorm_fwd(t->s, y, mean, rstd, torch_layernorm_x, torch_layernorm_w,
+                                torch_layernorm_bias, T_ROWS, T_WIDTH, 1e-3f));
+    CLOSE("layernorm y", y, torch_layernorm_y);
+    CHECK_OK(t->k.layernorm_bwd(t->s, dx, dw, dbias, torch_layernorm_dy, torch_layernorm_x,
+                                torch_layernorm_w, mean, rstd, T_ROWS, T_WIDTH));
+    CLOSE("layernorm dx", dx, torch_layernorm_dx);
+    CLOSE("layernorm dw", dw, torch_layernorm_dw);
+    CLOSE("layernorm dbias", dbias, torch_layernorm_dbias);
+}
+
 static void check_rope(const struct subject *t)
 {
     float x[COUNT(torch_rope_x)], dx[COUNT(torch_rope_dy)];
@@ -134,6 +148,7 @@ static void check(const struct subject *t)
     ACT(PLUMB_ACT_GELU, gelu);
     ACT(PLUMB_ACT_GELU_TANH, gelu_tanh);
     check_rmsnorm(t);
+    check_layernorm(t);
     check_rope(t);
     check_attention(t);
     check_logprob(t);

@@ -90,6 +90,10 @@ static void test_norm_and_rope(struct plumb_backend *b, float *store)
     REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rstd, &x, &wide, 1e-5f, 0), "'gain'", "(4)");
     REFUSED(plumb_op_rmsnorm_fwd(b, &x, &rows, &x, &w, 1e-5f, 0), "'rstd'", "6 elements");
     REFUSED(plumb_op_rmsnorm_bwd(b, &x, &wide, &x, &x, &w, &rstd, 0), "'gain'", "dw");
+    REFUSED(plumb_op_layernorm_fwd(b, &x, &rstd, &rstd, &x, &w, &wide, 1e-5f), "'gain'", "bias");
+    REFUSED(plumb_op_layernorm_fwd(b, &x, &rows, &rstd, &x, &w, &w, 1e-5f), "mean", "6 elements");
+    REFUSED(plumb_op_layernorm_bwd(b, &x, &w, &wide, &x, &x, &w, &rstd, &rstd), "'gain'", "dbias");
+    REFUSED(plumb_op_layernorm_bwd(b, &x, &w, &w, &x, &x, &w, &rstd, &rows), "rstd", "6 elements");
     REFUSED_ON_HOST(plumb_op_rope_fwd(b, &x, &table, &pos), "'pos'", "holds 9 at index 2");
     REFUSED(plumb_op_rope_bwd(b, &odd, &table, &pos), "'odd'", "head size 3");
     REFUSED(plumb_op_rope_fwd(b, &x, &uneven, &pos), "'uneven'", "even number of columns");

@@ -49,6 +49,12 @@ def norms():
     both("rmsnorm", rms * (1 + w), dy, {"x": x, "w": w})
 
 
+def layernorm():
+    x, w, bias, dy = drawn(ROWS, WIDTH), drawn(WIDTH), drawn(WIDTH), drawn(ROWS, WIDTH)
+    out = F.layer_norm(x, (WIDTH,), w, bias, eps=1e-3)
+    both("layernorm", out, dy, {"x": x, "w": w, "bias": bias})
+
+
 def rope():
     x, angle, dy = drawn(ROWS, HEADS, HEAD), drawn(ROWS, ROTATED // 2), drawn(ROWS, HEADS, HEAD)
     table = torch.cat([angle.cos(), angle.sin()], -1).detach().float().double()
@@ -94,3 +100,4 @@ norms()
 rope()
 attention()
 logprob()
+layernorm()

@@ -1,0 +1,41 @@
+/* norm.cuh - the teams of threads that normalise rows.
+ * Layer 1, kernels/cuda only. Includes device.cuh.
+ *
+ * A team of threads computes one row: one warp if the row is short (heads, small models), a block
+ * of 8 warps if it is long. The team's size, and with it the order of the sum, depends on c
+ * only. */
+#ifndef PLUMB_KERNELS_CUDA_NORM_CUH
+#define PLUMB_KERNELS_CUDA_NORM_CUH
+
+#include "cuda/device.cuh"
+
+static constexpr int SHORT = 512, TEAM_WARPS = 8, TEAM_THREADS = TEAM_WARPS * WARP;
+/* warps of a block that sums columns */
+static constexpr int COLUMN_WARPS = 32;
+
+/* The row of this thread's team, the thread's index in the team, and the team's size. */
+struct team {
+    int64_t row;
+    int at, size;
+};
+template <int WARPS> DEVICE team my_team()
+{
+    if (WARPS > 1)
+        return team{int64_t(blockIdx.x), int(threadIdx.x), WARPS * WARP};
+    return team{int64_t(blockIdx.x) * TEAM_WARPS + threadIdx.x / WARP, int(threadIdx.x % WARP),
+                WARP};
+}
+
+/* Launches a kernel of T with one warp per row if c <= SHORT, else with TEAM_WARPS warps per
+ * row. */
+#define TEAM_LAUNCH(kernel, n, c, s, ...)                                                          \
+    do {                                                                                           \
+        if ((c) <= SHORT)                                                                          \
+            PLUMB_LAUNCH((kernel<1, T>), unsigned(ceil_div(n, TEAM_WARPS)), TEAM_THREADS, 0,       \
+                         context_of(s)->stream, __VA_ARGS__);                                      \
+        else                                                                                       \
+            PLUMB_LAUNCH((kernel<TEAM_WARPS, T>), unsigned(n), TEAM_THREADS, 0,                    \
+                         context_of(s)->stream, __VA_ARGS__);                                      \
+    } while (0)
+
+#endif
