@@ -14,20 +14,36 @@ static plumb_status order(cudaEvent_t event, cudaStream_t before, cudaStream_t a
     return PLUMB_OK;
 }
 
-/* Enqueues a send and a receive as one group, because they must run concurrently. */
-static plumb_status exchange(plumb_comm *c, int peer, const float *out, int64_t given, float *in,
-                             int64_t taken)
+/* Ends the open group, also if one of its calls has failed with st: NCCL executes no call, not even
+ * ncclCommAbort, while a group is open. Returns the first failure. */
+static plumb_status end_group(plumb_comm *c, plumb_status st)
+{
+    const ncclResult_t e = ncclGroupEnd();
+    if (st != PLUMB_OK)
+        return st;
+    PLUMB_NCCL(c, e);
+    return plumb_nccl_settle(c);
+}
+
+static plumb_status add_exchange(plumb_comm *c, int peer, const float *out, int64_t given,
+                                 float *in, int64_t taken)
 {
     struct plumb_nccl *n = c->nccl;
-    PLUMB_REQUIRE(n->comm, PLUMB_ERR_COMM, "%s: NCCL was aborted after an earlier failure",
-                  c->heartbeat.here.doing);
-    PLUMB_NCCL(c, ncclGroupStart());
     if (given)
         PLUMB_NCCL(c, ncclSend(out, (size_t)given, ncclFloat32, peer, n->comm, n->stream));
     if (taken)
         PLUMB_NCCL(c, ncclRecv(in, (size_t)taken, ncclFloat32, peer, n->comm, n->stream));
-    PLUMB_NCCL(c, ncclGroupEnd());
-    return plumb_nccl_settle(c);
+    return PLUMB_OK;
+}
+
+/* Enqueues a send and a receive as one group, because they must run concurrently. */
+static plumb_status exchange(plumb_comm *c, int peer, const float *out, int64_t given, float *in,
+                             int64_t taken)
+{
+    PLUMB_REQUIRE(c->nccl->comm, PLUMB_ERR_COMM, "%s: NCCL was aborted after an earlier failure",
+                  c->heartbeat.here.doing);
+    PLUMB_NCCL(c, ncclGroupStart());
+    return end_group(c, add_exchange(c, peer, out, given, in, taken));
 }
 
 static plumb_status swap_piece(plumb_comm *c, const struct plumb_swap *s, int64_t i)
@@ -124,13 +140,9 @@ static void drop_nccl(plumb_comm *c)
     c->nccl->comm = NULL;
 }
 
-/* Exchanges piece i of every rank's shard: the owner receives the sum (sum = true), or sends its
- * values to all. Shards differ in length, so this is a group of ncclReduce or ncclBroadcast, not
- * one ncclReduceScatter or ncclAllGather. */
-static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
+static plumb_status add_shards(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
-    PLUMB_NCCL(c, ncclGroupStart());
     for (int r = 0; r < c->size; r++) {
         const struct plumb_range p = plumb_piece_of(plumb_comm_shard(c, n, r), i, c->device.piece);
         float *at = x + p.begin;
@@ -141,8 +153,16 @@ static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, 
         else if (count)
             PLUMB_NCCL(c, ncclBroadcast(at, at, count, ncclFloat32, r, nccl->comm, nccl->stream));
     }
-    PLUMB_NCCL(c, ncclGroupEnd());
-    return plumb_nccl_settle(c);
+    return PLUMB_OK;
+}
+
+/* Exchanges piece i of every rank's shard: the owner receives the sum (sum = true), or sends its
+ * values to all. Shards differ in length, so this is a group of ncclReduce or ncclBroadcast, not
+ * one ncclReduceScatter or ncclAllGather. */
+static plumb_status shards_piece(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
+{
+    PLUMB_NCCL(c, ncclGroupStart());
+    return end_group(c, add_shards(c, x, n, i, sum));
 }
 
 static plumb_status shards_pieces(plumb_comm *c, float *x, int64_t n, bool sum)
