@@ -245,7 +245,7 @@ static double rate(const struct bench_device *d)
 
 void bench_cuda_init(struct bench_device *d)
 {
-    BENCH_OK(plumb_backend_cuda_create(&d->b, 0, 1));
+    BENCH_OK(plumb_backend_cuda_create(&d->b, 0));
     d->emulated = strstr(d->b->device, "emulator");
     d->bandwidth = bandwidth;
     d->rate = rate;

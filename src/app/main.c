@@ -204,9 +204,7 @@ static plumb_status create_cuda(struct plumb_app *app)
 #ifdef PLUMB_HAVE_CUDA
     if (strcmp(app->command, "plan") == 0)
         return plumb_backend_cuda_plan_create(&app->backend);
-    const bool share = app->cfg->comm.exchange == EXCHANGE_MPI;
-    return plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm),
-                                     share ? 0 : plumb_comm_local_size(app->comm));
+    return plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm));
 #else
     (void)app;
     PLUMB_FAIL(
@@ -239,6 +237,8 @@ static plumb_status attach_device(struct plumb_app *app)
     const struct plumb_config *cfg = app->cfg;
     if (app->backend->place == PLUMB_HOST || app->backend->dry)
         return PLUMB_OK;
+    if (cfg->comm.exchange != EXCHANGE_MPI)
+        PLUMB_TRY(plumb_exchange_check_gpus(app->comm, app->backend));
     struct plumb_comm_device device = plumb_exchange_device(app->backend);
     device.bucket = cfg->comm.bucket * 1000000 / (int64_t)sizeof(float);
 #ifdef PLUMB_HAVE_NCCL

@@ -17,8 +17,11 @@ typedef struct plumb_real plumb_real;
 typedef struct plumb_graph plumb_graph; /* a recorded sequence of kernels (a CUDA graph) */
 
 struct plumb_backend {
-    const char *name;       /* name for messages: "cpu", "ref", "cuda" or "cuda bfloat16" */
-    char device[192];       /* description of the GPU; "" for CPU backends */
+    const char *name; /* name for messages: "cpu", "ref", "cuda" or "cuda bfloat16" */
+    char device[192]; /* description of the GPU; "" for CPU backends */
+    /* identifies the GPU on its host: UUID and PCI address as nvidia-smi prints them; "" for CPU
+     * backends. Ranks with equal strings share one GPU, whatever each of them numbers it. */
+    char gpu[96];
     enum plumb_place place; /* kind of memory that the kernels access: host or device */
     int threads;
     /* dtype of activations, KV pages and packed weights: float32 or bfloat16 */
@@ -88,11 +91,11 @@ plumb_status plumb_backend_ref_create(struct plumb_backend **out);
  * includes the file cache that the kernel would give up, but at most the limit of the control
  * group. Fails with PLUMB_ERR_DEVICE if /proc/meminfo has no such line. */
 plumb_status plumb_host_available(int64_t *bytes);
-/* Creates the backend of GPU number local_rank, for one of ranks_here ranks on this host. With
- * ranks_here = 0 the ranks may share GPUs, which are then assigned round-robin. Exists only if
- * PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no GPU or there are fewer GPUs than
- * ranks. */
-plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here);
+/* Creates the backend of GPU number local_rank modulo the number of GPUs that this process sees. A
+ * launcher may show each rank another GPU, so only plumb_exchange_check_gpus can tell whether two
+ * ranks share one. Exists only if PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no
+ * GPU. */
+plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank);
 /* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs no GPU, except for
  * `available`. */
 plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out);

@@ -189,21 +189,14 @@ static void cuda_destroy(struct plumb_backend *b)
     free(b);
 }
 
-/* Selects one GPU per rank of the host. With ranks_here = 0 ranks may share a GPU; the plan then
- * does not divide its memory among them. */
-static plumb_status choose_device(int *device, int local_rank, int ranks_here)
+static plumb_status choose_device(int *device, int local_rank)
 {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     PLUMB_REQUIRE(e == cudaSuccess && n > 0, PLUMB_ERR_DEVICE,
                   "device: cuda, but CUDA finds no GPU: %s; use device: cpu",
                   cudaGetErrorString(e));
-    PLUMB_REQUIRE(ranks_here <= n, PLUMB_ERR_DEVICE,
-                  "%d ranks on this host, which has %d GPU%s: start at most one rank per GPU, or "
-                  "let them share with comm.exchange: mpi",
-                  ranks_here, n, n == 1 ? "" : "s");
-    PLUMB_REQUIRE(local_rank >= 0 && (ranks_here == 0 || local_rank < ranks_here), PLUMB_ERR_ARG,
-                  "local rank %d of %d ranks", local_rank, ranks_here);
+    PLUMB_REQUIRE(local_rank >= 0, PLUMB_ERR_ARG, "local rank %d", local_rank);
     *device = local_rank % n;
     PLUMB_CUDA_TRY(cudaSetDevice(*device));
     return PLUMB_OK;
@@ -215,6 +208,12 @@ static plumb_status describe(struct plumb_backend *b, int device)
     PLUMB_CUDA_TRY(cudaGetDeviceProperties(&p, device));
     snprintf(b->device, sizeof(b->device), "%.120s, sm_%d%d, %.1f GiB", p.name, p.major, p.minor,
              (double)p.totalGlobalMem / (double)(1 << 30));
+    const unsigned char *u = (const unsigned char *)p.uuid.bytes;
+    snprintf(b->gpu, sizeof(b->gpu),
+             "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x, PCI "
+             "%04x:%02x:%02x.0",
+             u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13],
+             u[14], u[15], (unsigned)p.pciDomainID, (unsigned)p.pciBusID, (unsigned)p.pciDeviceID);
     return PLUMB_OK;
 }
 
@@ -239,12 +238,12 @@ static plumb_status make_context(struct plumb_cuda *c)
     return PLUMB_OK;
 }
 
-plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank, int ranks_here)
+plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank)
 {
     plumb_status st = PLUMB_OK;
     int device = 0;
     *out = NULL;
-    PLUMB_TRY(choose_device(&device, local_rank, ranks_here));
+    PLUMB_TRY(choose_device(&device, local_rank));
     struct plumb_backend *b = calloc(1, sizeof(*b));
     struct plumb_cuda *c = calloc(1, sizeof(*c));
     if (!b || !c)

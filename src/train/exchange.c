@@ -2,6 +2,10 @@
  * Layer 5. Includes train/exchange.h. */
 #include "train/exchange.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 static plumb_status take(void *arg, void **out, int64_t bytes)
 {
     struct plumb_backend *b = arg;
@@ -65,4 +69,48 @@ struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend)
         .side = backend->native_side,
         .accumulate_side = accumulate_side,
     };
+}
+
+/* What a rank tells the others about its GPU. */
+struct seat {
+    char host[64], gpu[96];
+};
+
+static plumb_status find_shared(const struct seat *all, int ranks)
+{
+    for (int a = 0; a < ranks; a++)
+        for (int b = a + 1; b < ranks; b++)
+            PLUMB_REQUIRE(
+                memcmp(&all[a], &all[b], sizeof(*all)) != 0, PLUMB_ERR_DEVICE,
+                "ranks %d and %d on host %s use the same GPU (%s): start at most one rank "
+                "per GPU, or let them share with comm.exchange: mpi",
+                a, b, all[a].host, all[a].gpu);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_exchange_check_gpus(plumb_comm *comm, const struct plumb_backend *backend)
+{
+    const int ranks = plumb_comm_size(comm);
+    struct seat mine, *all = NULL;
+    int64_t *count = NULL;
+    plumb_status st = PLUMB_OK;
+    if (backend->place == PLUMB_HOST || backend->dry || ranks == 1)
+        return PLUMB_OK;
+    memset(&mine, 0, sizeof(mine)); /* compared with memcmp */
+    snprintf(mine.host, sizeof(mine.host), "%s", plumb_comm_host(comm));
+    snprintf(mine.gpu, sizeof(mine.gpu), "%s", backend->gpu);
+    all = calloc((size_t)ranks, sizeof(*all));
+    count = calloc((size_t)ranks, sizeof(*count));
+    if (!all || !count)
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "GPUs of %d ranks", ranks);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(
+        st,
+        plumb_comm_allgather(comm, all, (int64_t)sizeof(*all) * ranks, count, &mine, sizeof(mine)),
+        done);
+    st = find_shared(all, ranks);
+done:
+    free(count);
+    free(all);
+    return st;
 }

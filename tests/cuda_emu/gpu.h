@@ -10,7 +10,7 @@ static inline void skip_without_gpu(void)
 {
 #ifndef PLUMB_CUDA_EMU
     struct plumb_backend *b = NULL;
-    if (plumb_backend_cuda_create(&b, 0, 1) == PLUMB_ERR_DEVICE) {
+    if (plumb_backend_cuda_create(&b, 0) == PLUMB_ERR_DEVICE) {
         printf("skipped: %s\n", plumb_trail_message());
         exit(SKIP);
     }

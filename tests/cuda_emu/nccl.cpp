@@ -7,6 +7,7 @@
  *   error       ncclCommGetAsyncError reports one from then on
  *   hang        the group never ends
  *   init        its communicator never comes up
+ *   refuse      the first operation of the group is refused; the group must still be ended
  * Test layer. Includes emu.h. */
 #include <nccl.h>
 
@@ -60,7 +61,7 @@ struct Work {
     bool sent = false;
 };
 enum State { INIT, READY, LAUNCHING, FINAL, DEAD };
-enum What { NOTHING, DIE, STOP, ERROR, HANG, NO_INIT };
+enum What { NOTHING, DIE, STOP, ERROR, HANG, NO_INIT, REFUSE };
 
 } // namespace
 
@@ -84,6 +85,7 @@ namespace
 
 struct Group {
     int depth = 0;
+    bool failed = false; /* NCCL then drops the whole group at its end */
     ncclComm_t comm = nullptr;
     std::vector<Work> ops;
 } group;
@@ -369,14 +371,14 @@ void launch_group(ncclComm &c)
 
 void read_fault(ncclComm &c)
 {
-    static const char *const names[] = {"", "die", "stop", "error", "hang", "init"};
+    static const char *const names[] = {"", "die", "stop", "error", "hang", "init", "refuse"};
     const char *text = getenv("PLUMB_EMU_NCCL");
     int rank = -1;
     char what[8] = "";
     long call = 1;
     if (!text || sscanf(text, "%d:%7[a-z]:%ld", &rank, what, &call) < 2 || rank != c.rank)
         return;
-    for (int i = DIE; i <= NO_INIT; i++)
+    for (int i = DIE; i <= REFUSE; i++)
         if (strcmp(what, names[i]) == 0) {
             c.fault = static_cast<What>(i);
             c.fault_at = i == NO_INIT ? 0 : call;
@@ -406,6 +408,10 @@ ncclResult_t add_op(ncclComm_t c, const Work &op)
         fault("%s: another communicator or stream than the group's", call);
     if (!is_stream(op.stream))
         fault("%s on %p, which is no stream of now", call, static_cast<void *>(op.stream));
+    if (c->fault == REFUSE && c->fault_at == c->groups + 1) {
+        group.failed = true;
+        return ncclInternalError;
+    }
     group.comm = c;
     group.ops.push_back(op);
     return ncclSuccess;
@@ -470,7 +476,10 @@ extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqu
     c->rank = rank;
     c->id = id.internal;
     c->peer.resize(size_t(n));
+    cudaDeviceProp device = {};
     (void)cudaGetDevice(&c->device);
+    (void)cudaGetDeviceProperties(&device, c->device);
+    c->device = device.pciBusID;
     read_fault(*c);
     socklen_t len;
     const sockaddr_un a = address_of(*c, rank, &len);
@@ -518,6 +527,8 @@ extern "C" ncclResult_t ncclCommDestroy(ncclComm_t c)
 extern "C" ncclResult_t ncclCommAbort(ncclComm_t c)
 {
     alive(c, "ncclCommAbort");
+    if (group.depth > 0)
+        fault("ncclCommAbort inside of a group, which was not ended");
     c->aborted = true;
     end(*c);
     return ncclSuccess;
@@ -534,6 +545,10 @@ extern "C" ncclResult_t ncclGroupEnd(void)
 {
     if (group.depth-- != 1)
         fault("ncclGroupEnd without ncclGroupStart");
+    if (group.failed) {
+        group = Group();
+        return ncclInternalError;
+    }
     ncclComm_t c = group.comm;
     if (!c)
         return ncclSuccess;

@@ -1,21 +1,38 @@
 #!/bin/sh
-# nvcc.sh NVCC ROOT - compiles every .cu for the GPUs of the A100, H100 and B200,
-# warnings as errors.
+# nvcc.sh NVCC ROOT PTX GENCODE... - compiles every .cu with the product's -gencode options, warnings
+# as errors. Checks that nvcc then packs machine code for every GPU of the options, and PTX for newer
+# GPUs.
 set -eu
-nvcc=$1 root=$2
+nvcc=$1 root=$2 ptx=$3
+shift 3
 if [ -z "$nvcc" ]; then
     echo "skipped: no nvcc on this machine"
     exit 77
 fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-architectures=
-for a in 80 90 100; do
-    architectures="$architectures -gencode arch=compute_$a,code=sm_$a"
-done
-for file in "$root"/kernels/cuda/*.cu "$root"/tests/cuda_emu/*.cu; do
-    # shellcheck disable=SC2086
+compile() {
     "$nvcc" --threads 0 -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
-        $architectures -I "$root/src" -I "$root/kernels" -I "$root/tests" -c "$file" -o "$out/object"
-    echo "$(basename "$file"): sm_80, sm_90, sm_100"
+        -I "$root/src" -I "$root/kernels" -I "$root/tests" -c -o "$out/object" "$@"
+}
+compile --dryrun "$@" "$root/kernels/cuda/context.cu" 2>"$out/steps"
+kinds=
+for option in "$@"; do
+    case $option in
+    *code=sm_*) kind=kind=elf,sm=${option##*code=sm_} ;;
+    *) kind=kind=ptx,sm=$ptx ;;
+    esac
+    kinds="$kinds $kind"
+    if ! grep -q "fatbinary.*$kind" "$out/steps"; then
+        echo "nvcc packs no $kind: $(grep fatbinary "$out/steps")"
+        exit 1
+    fi
+done
+case $kinds in
+*"kind=ptx"*) ;;
+*) echo "the options hold no PTX: $*" && exit 1 ;;
+esac
+for file in "$root"/kernels/cuda/*.cu "$root"/tests/cuda_emu/*.cu; do
+    compile "$@" "$file"
+    echo "$(basename "$file"):$kinds"
 done

@@ -38,12 +38,20 @@ struct Runtime {
     uint64_t random = 0;
     unsigned seed = 1;
     int device = 0, devices = 1;
+    int first = 0; /* number on the host of device 0 of this process */
     Runtime()
     {
         if (const char *text = getenv("PLUMB_EMU_SEED"))
             seed = static_cast<unsigned>(strtoul(text, nullptr, 10));
         if (const char *text = getenv("PLUMB_EMU_DEVICES"))
             devices = atoi(text);
+        /* PLUMB_EMU_BIND: the process sees one GPU of the host, another one for each local rank,
+         * as with srun --gpus-per-task=1 */
+        const char *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+        if (getenv("PLUMB_EMU_BIND") && rank && devices > 0) {
+            first = atoi(rank) % devices;
+            devices = 1;
+        }
         random = seed;
     }
 };
@@ -248,6 +256,8 @@ extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int dev
     p->sharedMemPerBlockOptin = SHARED_MOST;
     p->major = 9;
     p->multiProcessorCount = 1;
+    p->pciBusID = rt().first + device + 1;
+    memcpy(p->uuid.bytes, &p->pciBusID, sizeof(p->pciBusID));
     return cudaSuccess;
 }
 

@@ -469,7 +469,7 @@ static void run(int at, enum kind kind)
     struct result first = {0};
     for (int order = 0; order < ORDERS; order++) {
         plumb_emu_seed(seeds[order]);
-        CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+        CHECK_OK(plumb_backend_cuda_create(&b, 0));
         struct result r = training(b, &w, true);
         if (order == 0) {
             check_fwd(&w, &r);
@@ -508,7 +508,7 @@ static void refusals(void)
     const struct plumb_rows rows = {.n = 1, .n_seq = 1, .max_pages = 1};
     plumb_bf16 x[16] = {{0}};
     plumb_bf16 *off = (plumb_bf16 *)((char *)x + (16 - (uintptr_t)x % 16) % 16 + 2);
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
     const struct plumb_bf16_kernels *k = &b->k.bf16;
     CHECK_FAILS(k->attention_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, &rows, &odd),
                 PLUMB_ERR_UNSUPPORTED, "head size 12");

@@ -42,7 +42,7 @@ static int64_t slow_untuned(void)
 {
     struct plumb_backend *b = NULL;
     void *x = NULL;
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
     CHECK_OK(b->alloc(b, &x, 1 << 16, "x"));
     float *f = x;
     for (int i = 0; i < SHAPES; i++)
@@ -67,8 +67,8 @@ int main(void)
     struct plumb_backend *b = NULL, *other = NULL;
     struct plumb_buf text = {0}, again = {0}, foreign = {0};
     skip_without_gpu();
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
-    CHECK_OK(plumb_backend_cuda_create(&other, 0, 1));
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
+    CHECK_OK(plumb_backend_cuda_create(&other, 0));
     struct plumb_cuda *c = context_of(b), *o = context_of(other);
     for (int i = 0; i < SHAPES; i++)
         CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, shape[i][0], shape[i][1]));

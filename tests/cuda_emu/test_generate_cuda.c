@@ -109,7 +109,7 @@ static void run(const char *dir, unsigned seed, struct outcome *first, bool is_f
     struct plumb_backend *b = NULL;
     plumb_model *m = NULL, *n = NULL;
     plumb_emu_seed(seed);
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
     CHECK_OK(plumb_model_open(&m, b, dir));
     CHECK_OK(plumb_model_create(&n, b, dir, 4));
     for (int i = 0; i < PROMPTS; i++)

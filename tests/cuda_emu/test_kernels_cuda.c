@@ -43,7 +43,7 @@ enum { KERNELS = sizeof(list) / sizeof(*list), ORDERS = sizeof(seeds) / sizeof(*
 static struct plumb_backend *backend_of(enum plumb_dtype dtype)
 {
     struct plumb_backend *b = NULL;
-    CHECK_OK(plumb_backend_cuda_create(&b, 0, 1));
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
     CHECK_OK(plumb_backend_set_dtype(b, dtype));
     return b;
 }

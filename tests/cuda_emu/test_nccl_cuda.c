@@ -167,7 +167,7 @@ int main(int argc, char **argv)
     /* Short where silence is the fault; an error must be heard of before any time-out. */
     const bool silent = argc > 2 ? strcmp(argv[2], "system error") != 0 : !strcmp(argv[1], "init");
     CHECK_OK(plumb_comm_mpi_create(&c, silent ? TIMEOUT_S * test_pace() : 60));
-    CHECK_OK(plumb_backend_cuda_create(&b, plumb_comm_local_rank(c), plumb_comm_local_size(c)));
+    CHECK_OK(plumb_backend_cuda_create(&b, plumb_comm_local_rank(c)));
     if (!strcmp(argv[1], "contract")) {
         contract(c, b);
         for (int64_t bucket = 0; bucket <= 20000; bucket += 10000)

@@ -66,11 +66,22 @@ def check_own_order(bench, one):
 
 def check_refusals(bench):
     for args, ranks, code, words in (
-            (["device=cuda"], 3, 9, ["3 ranks on this host, which has 2 GPUs", "comm.exchange: mpi"]),
+            (["device=cuda"], 3, 9, ["ranks 0 and 2 on host", "the same GPU (GPU-01", "comm.exchange: mpi"]),
             (["comm.reduce=nccl"], 1, 12, ["needs device: cuda"]),
             (["device=cuda", "comm.reduce=nccl", "comm.exchange=mpi"], 1, 12, ["leave one"])):
         refused = bench.run("doctor", *args, ranks=ranks, env=gpus(2))
         bench.check(refused.code == code and all(w in refused.err for w in words), *args, refused)
+
+
+def check_bound(bench):
+    """Each rank sees one GPU (srun --gpus-per-task=1): a GPU of its own works, a shared one does not."""
+    bound = bench.run("doctor", "device=cuda", ranks=3, env=gpus(3, PLUMB_EMU_BIND="1"))
+    bench.check(bound.code == 0 and "nccl" in bound.out, "ranks that see one GPU each:", bound)
+    shared = bench.run("doctor", "device=cuda", ranks=3, env=gpus(2, PLUMB_EMU_BIND="1"))
+    bench.check(shared.code == 9 and "ranks 0 and 2 on host" in shared.err, "two ranks on one GPU:", shared)
+    together = bench.run("doctor", "device=cuda", "comm.exchange=mpi", ranks=3,
+                         env=gpus(2, PLUMB_EMU_BIND="1"))
+    bench.check(together.code == 0, "two ranks on one GPU over MPI:", together)
 
 
 def check_stopped(bench, model):
@@ -91,6 +102,7 @@ def test(bench):
     one = check_world_sizes(bench, {"mpi": 2, "nccl": 4})
     check_own_order(bench, one)
     check_refusals(bench)
+    check_bound(bench)
     check_stopped(bench, one / "latest")
 
 

@@ -308,6 +308,15 @@ MUTATIONS = [
     Mutation("distinct-n over the borders of answers", "src/eval/ngram.c",
              "i + order <= offset[a + 1]; i++",
              "i < offset[a + 1] && i + order <= offset[answers]; i++", "eval ngram", "app eval"),
+    # GPUs, on the emulator
+    Mutation("NCCL group left open on an error", "src/comm/nccl_move.c",
+             "    const ncclResult_t e = ncclGroupEnd();\n    if (st != PLUMB_OK)\n        return st;\n",
+             "    if (st != PLUMB_OK)\n        return st;\n    const ncclResult_t e = ncclGroupEnd();\n",
+             "cuda nccl fault refuse"),
+    Mutation("GPUs of the ranks not compared", "src/app/main.c",
+             "    if (cfg->comm.exchange != EXCHANGE_MPI)\n        PLUMB_TRY(plumb_exchange_check",
+             "    if (cfg->comm.exchange > EXCHANGE_MPI)\n        PLUMB_TRY(plumb_exchange_check",
+             "cuda ranks"),
     # compare
     Mutation("Student's t of a degree too many", "src/eval/interval.c",
              "degrees = n - 1,", "degrees = n,", "eval interval", "app compare"),

@@ -18,7 +18,7 @@ static double near_enough; /* of a log-prob */
 enum { BACKENDS = 2 };
 static void create(int which)
 {
-    CHECK_OK(plumb_backend_cuda_create(&backend, 0, 1));
+    CHECK_OK(plumb_backend_cuda_create(&backend, 0));
     if (which)
         CHECK_OK(plumb_backend_set_dtype(backend, PLUMB_BF16));
     near_enough = which ? 0.04 : 2e-5; /* bfloat16 rounds what it scales: 0.015 was seen */

@@ -96,7 +96,7 @@ enum { BACKENDS = 1 };
 static plumb_status create(struct plumb_backend **b, int which)
 {
     (void)which;
-    return plumb_backend_cuda_create(b, 0, 1);
+    return plumb_backend_cuda_create(b, 0);
 }
 #else
 enum { BACKENDS = 2 };

@@ -176,7 +176,7 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
 static plumb_status create(struct plumb_backend **b)
 {
     skip_without_gpu();
-    return plumb_backend_cuda_create(b, 0, 1);
+    return plumb_backend_cuda_create(b, 0);
 }
 #else
 static plumb_status create(struct plumb_backend **b)
