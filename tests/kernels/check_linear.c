@@ -4,7 +4,8 @@
 
 static const struct {
     int64_t n, out, in;
-} size[] = {{1, 1, 1}, {1, 33, 17}, {5, 16, 64}, {13, 70, 31}, {40, 97, 130}, {300, 40, 300}};
+} size[] = {{1, 1, 1},    {19, 33, 17},  {5, 16, 64},   {13, 70, 31},
+            {23, 1, 200}, {40, 97, 130}, {11, 734, 48}, {300, 40, 300}};
 #define EACH(i, list) for (size_t i = 0; i < sizeof(list) / sizeof(*(list)); i++)
 
 void check_linear_packed_count(struct check *c)
@@ -23,6 +24,23 @@ void check_linear_work_count(struct check *c)
                "%s", c->at);
 }
 
+/* y (n,out) is a product with x (n,in): every row must have the same bits alone, and at the other
+ * places that it has in products which begin at a later row. */
+static void fwd_places(struct check *c, const float *y, const float *x, const float *packed,
+                       const float *bias, int64_t n, int64_t out, int64_t in)
+{
+    float *alone = check_out(c, out);
+    for (int64_t r = 0; r < n; r += 1 + n / 5) {
+        CHECK_OK(c->k.linear_fwd(c->s, alone, x + r * in, packed, bias, 1, out, in));
+        check_same(c, "row alone", alone, y + r * out, out * 4);
+    }
+    for (int64_t r = 1; r < n; r = 2 * r + 1) {
+        float *rest = check_out(c, (n - r) * out);
+        CHECK_OK(c->k.linear_fwd(c->s, rest, x + r * in, packed, bias, n - r, out, in));
+        check_same(c, "rows at other places", rest, y + r * out, (n - r) * out * 4);
+    }
+}
+
 static void fwd(struct check *c, bool with_bias)
 {
     EACH(i, size) for (int kind = 0; kind < KINDS; kind++)
@@ -35,17 +53,13 @@ static void fwd(struct check *c, bool with_bias)
         float *packed = check_out(c, c->k.linear_packed_count(out, in));
         float *ref_packed = check_out(c, c->ref.linear_packed_count(out, in));
         float *y = check_out(c, n * out), *want = check_out(c, n * out);
-        float *alone = check_out(c, out);
         CHECK_OK(c->k.linear_pack(c->s, packed, w, out, in));
         CHECK_OK(c->ref.linear_pack(NULL, ref_packed, w, out, in));
         CHECK_OK(c->k.linear_fwd(c->s, y, x, packed, bias, n, out, in));
         CHECK_OK(c->ref.linear_fwd(NULL, want, x, ref_packed, bias, n, out, in));
         check_stored(c, "y", y, want, n * out, 1e-5, 1e-5);
         check_digest(c, y, n * out * 4);
-        for (int64_t r = 0; r < n; r += 1 + n / 5) {
-            CHECK_OK(c->k.linear_fwd(c->s, alone, x + r * in, packed, bias, 1, out, in));
-            check_same(c, "row alone", alone, y + r * out, out * 4);
-        }
+        fwd_places(c, y, x, packed, bias, n, out, in);
         check_done(c);
     }
 }

@@ -16,11 +16,11 @@ typedef plumb_status create_fn(struct plumb_backend **out);
 #include "cuda_emu/gpu.h"
 static plumb_status cuda_create(struct plumb_backend **out)
 {
-    return plumb_backend_cuda_create(out, 0, 1);
+    return plumb_backend_cuda_create(out, 0);
 }
 static plumb_status bfloat16_create(struct plumb_backend **out)
 {
-    PLUMB_TRY(plumb_backend_cuda_create(out, 0, 1));
+    PLUMB_TRY(plumb_backend_cuda_create(out, 0));
     return plumb_backend_set_dtype(*out, PLUMB_BF16);
 }
 static create_fn *const backends[] = {cuda_create, bfloat16_create};
@@ -90,10 +90,18 @@ static void read_fixture(struct fixture *f, const char *dir, bool narrow)
     f->batch = (struct plumb_batch){n, f->ids, f->offset, f->prompt};
 }
 
-/* In bfloat16: so much further than transformers, whose roundings fall elsewhere. Seen: 0.78 of its
- * error over all tensors (geometric mean); at most 1.44 in one's norm, 1.86 in its largest. */
+/* In bfloat16 an error may be so many times that of transformers, whose roundings fall elsewhere.
+ * Measured on the emulator, which rounds each addition inside mma to nearest: 0.78 over all tensors
+ * (geometric mean); at most 1.44 in a tensor's norm, 1.86 in its largest element. The tensor cores
+ * of Hopper truncate these additions, which errs in one direction and by up to twice as much per
+ * addition. So the limits on a GPU are wider. */
+#ifdef PLUMB_CUDA_EMU
 #define FURTHER_NORM    1.5
 #define FURTHER_LARGEST 2.0
+#else
+#define FURTHER_NORM    2.5
+#define FURTHER_LARGEST 3.5
+#endif
 
 /* Norm-wise and in the largest element, both relative to the expected. */
 static void check_near(const char *model, const struct fixture *f, const char *what,
