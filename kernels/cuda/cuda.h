@@ -7,20 +7,28 @@
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 
+#include "gemm_use.h"
 #include "kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* An entry of the GEMM algorithm cache: the cuBLASLt algorithm for one kind of product, element
- * types and layer size (out,in). The number of rows is not part of the key, so every number of rows
- * uses the same algorithm. */
+/* Number of ranges of the number of rows (gemm.cuh), and the class of plumb's own kernel. */
+enum { PLUMB_CUDA_GEMM_BUCKETS = 6, PLUMB_CUDA_GEMM_OWN = 1 };
+
+/* An entry of the GEMM algorithm cache: the algorithms for one kind of product, element types and
+ * layer size (out,in), one for each range of the number of rows. All of them belong to one class:
+ * they give the same bits for every number of rows and for a row at any place. */
 struct plumb_cuda_gemm_entry {
     int product;
     cudaDataType_t read, written;
     int64_t out, in;
-    cublasLtMatmulAlgo_t algo;
+    /* identifies the class: hash of its results on fixed random data; PLUMB_CUDA_GEMM_OWN for
+     * plumb's own kernel; 0 if it was not measured */
+    uint64_t bits;
+    bool own; /* plumb's own kernel; algo is not used */
+    cublasLtMatmulAlgo_t algo[PLUMB_CUDA_GEMM_BUCKETS];
 };
 
 /* The object that a plumb_stream points to in the CUDA table. Only one thread may use it at a
@@ -30,6 +38,7 @@ struct plumb_cuda {
     cublasLtHandle_t blas;
     struct plumb_cuda_gemm_entry *cached; /* entries of the GEMM algorithm cache */
     int n_cached, cap_cached;
+    const char *wanted; /* text of plumb_cuda_gemm_want */
     /* (chunk_floats,) device memory for the partial results of long rows that decoding divides into
      * chunks */
     float *chunk;
@@ -37,17 +46,29 @@ struct plumb_cuda {
 };
 
 struct plumb_buf;
-/* Times the algorithms for all products of a (out,in) layer, in float32 or in bfloat16, and adds
- * the best ones to the cache; cached products are skipped. The candidates are the row-invariant
- * algorithms, in the heuristic's order. The first one that takes at most 1.1 times as long as the
- * fastest algorithm without that restriction is taken, else the fastest candidate. Allocates device
- * memory during the call. */
-plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t out, int64_t in);
+/* Measures the algorithms for the given products (enum plumb_gemm_use) of a (out,in) layer, in
+ * float32 or in bfloat16, and adds an entry for each to the cache. Candidates whose results are
+ * equal bit for bit, for several numbers of rows at several places, form a class (gemm_class.cu).
+ * The entry has the fastest members of one class; with PLUMB_GEMM_UNMEASURED it is the heuristic's
+ * first row-invariant algorithm. A cached product is skipped, unless c->wanted
+ * names another class for it. Allocates device memory during the call. */
+plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t out, int64_t in,
+                                        unsigned uses);
+/* Appends a line for each measured entry: product, element types, size and class. The text of one
+ * run, given to _want, makes tune select the same classes in another. */
+plumb_status plumb_cuda_gemm_classes(struct plumb_buf *out, const struct plumb_cuda *c);
+/* Sets the classes that tune selects if a candidate has them; NULL for none. `text` (from
+ * plumb_cuda_gemm_classes) is borrowed. */
+void plumb_cuda_gemm_want(struct plumb_cuda *c, const char *text);
+/* Runs every algorithm of the cache once, so that cuBLASLt loads its kernels now and not after the
+ * free memory was measured. Allocates device memory during the call. */
+plumb_status plumb_cuda_gemm_warm(struct plumb_cuda *c);
 /* Appends all entries of the GEMM algorithm cache to `out`, as text. */
 plumb_status plumb_cuda_gemm_cache_write(struct plumb_buf *out, const struct plumb_cuda *c);
-/* Adds the entries of a text written by plumb_cuda_gemm_cache_write to the cache; existing entries
- * stay. Errors: PLUMB_ERR_FORMAT if the text is damaged; PLUMB_ERR_UNSUPPORTED if it was written
- * for another kind of device or another version of cuBLASLt. */
+/* Adds the entries of a text written by plumb_cuda_gemm_cache_write to the cache, in place of
+ * existing entries for the same products. Errors: PLUMB_ERR_FORMAT if the text is damaged;
+ * PLUMB_ERR_UNSUPPORTED if it was written for another kind of device or another version of
+ * cuBLASLt. */
 plumb_status plumb_cuda_gemm_cache_read(struct plumb_cuda *c, const char *text);
 
 /* Converts the result of a CUDA runtime call into a status. On failure the status is

@@ -93,18 +93,69 @@ fail:
     return st;
 }
 
-/* Returns an alignment, in bytes, that the address of every row of every operand has. */
-static inline uint32_t alignment(product p, int64_t out, int64_t in)
+/* Returns the largest of 16, 8, 4 and 2 that divides the bytes of a row: the alignment of every row
+ * of an operand whose first row is aligned to 16 bytes. */
+static inline uint32_t row_alignment(int64_t elements, cudaDataType_t type)
 {
-    const uint32_t size = p.read == CUDA_R_16BF ? 2 : 4;
-    return out * size % 16 == 0 && in * size % 16 == 0 ? 16 : size;
+    const int64_t bytes = elements * (type == CUDA_R_16BF ? 2 : 4);
+    return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
 }
 
-/* Sets *algo to the algorithm of this product, from the GEMM algorithm cache (gemm_cache.cu). If
- * the cache has no entry, the heuristic's first row-invariant algorithm is added.
- *   algo: valid until the next call    bias: as for gemm_init
- * Errors: PLUMB_ERR_UNSUPPORTED if no algorithm is row-invariant. */
-plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t out, int64_t in,
-                                  const float *bias, const cublasLtMatmulAlgo_t **algo);
+/* The largest number of outputs for which plumb's own kernels always compute the products of a
+ * layer, for example of a score head: cuBLASLt takes few such products, and its tiles would be
+ * nearly empty. */
+static constexpr int64_t FEW_OUTPUTS = 4;
+
+/* An entry of the cache has one algorithm for each range of the number of rows n: algorithm k
+ * serves n <= GEMM_ROWS[k] that no earlier one serves; the last one serves every larger n. The
+ * emulator computes on the CPU, so it has the same ranges on a smaller scale. */
+#ifdef PLUMB_CUDA_EMU
+static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 2, 4, 8, 16};
+#else
+static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 16, 64, 256, 1024};
+#endif
+
+/* Returns the index of the algorithm for n rows in an entry of the cache. */
+static inline int bucket_of(int64_t n)
+{
+    int k = 0;
+    while (k < PLUMB_CUDA_GEMM_BUCKETS - 1 && n > GEMM_ROWS[k])
+        k++;
+    return k;
+}
+
+/* Sets *algo to the algorithm of this product with n rows, from the GEMM algorithm cache
+ * (gemm_cache.cu), or to NULL if plumb's own kernels compute it. If the cache has no entry, one is
+ * added: the heuristic's first row-invariant algorithm, or plumb's own kernel if there is none.
+ *   algo: valid until the next call    bias: as for gemm_init */
+plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t n, int64_t out,
+                                  int64_t in, const float *bias, const cublasLtMatmulAlgo_t **algo);
+
+/* Computes the product with the given algorithm, or with plumb's own kernels (gemm_own.cu) if algo
+ * is NULL:  FORWARD: d = y, a = w, b = x; BACKWARD_X: d = dx, a = w, b = dy; BACKWARD_W: d = dw,
+ * a = x, b = dy.  d = product + beta d. n > 0. */
+plumb_status plumb_cuda_gemm_run(struct plumb_cuda *c, product p, const cublasLtMatmulAlgo_t *algo,
+                                 void *d, const void *a, const void *b, const float *bias,
+                                 float beta, int64_t n, int64_t out, int64_t in);
+plumb_status plumb_cuda_gemm_own(struct plumb_cuda *c, product p, void *d, const void *a,
+                                 const void *b, const float *bias, float beta, int64_t n,
+                                 int64_t out, int64_t in);
+
+/* ---- shared by gemm_cache.cu and gemm_class.cu ---------------------------------------------- */
+
+static constexpr int PLUMB_CUDA_CANDIDATES = 32;
+
+/* Returns whether the algorithm supports this product with n rows and without a workspace. */
+bool plumb_cuda_gemm_can(const struct plumb_cuda *c, product p, int64_t n, int64_t out, int64_t in,
+                         const cublasLtMatmulAlgo_t *algo, const float *bias);
+/* Asks cuBLASLt's heuristic for its candidates for n rows, best first. With split = false, only
+ * those without split-K are returned. *found = 0 if cuBLASLt takes no such product. */
+plumb_status plumb_cuda_gemm_candidates(const struct plumb_cuda *c, product p, int64_t n,
+                                        int64_t out, int64_t in, const float *bias, bool split,
+                                        cublasLtMatmulHeuristicResult_t *result, int *found);
+struct plumb_cuda_gemm_entry *plumb_cuda_gemm_find(const struct plumb_cuda *c, product p,
+                                                   int64_t out, int64_t in);
+/* Adds an entry, in place of the earlier one for the same product if there is one. */
+plumb_status plumb_cuda_gemm_add(struct plumb_cuda *c, const struct plumb_cuda_gemm_entry *entry);
 
 #endif

@@ -1,4 +1,4 @@
-/* linear.cu - linear layers, computed by cuBLASLt.
+/* linear.cu - linear layers, computed by cuBLASLt or by plumb's own products (gemm_own.cu).
  * Layer 1 (cuda). Includes gemm.cuh.
  *
  * cuBLASLt is column-major, so it sees a row-major (n,c) array as a c x n matrix. Sums are
@@ -10,24 +10,11 @@ static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a,
                              const float *bias, float beta, int64_t n, int64_t out, int64_t in)
 {
     struct plumb_cuda *c = context_of(s);
-    plumb_status st = PLUMB_OK;
     const cublasLtMatmulAlgo_t *algo = nullptr;
-    const float one = 1.0f;
-    gemm g;
     if (n == 0)
         return PLUMB_OK;
-    PLUMB_REQUIRE(alignment(p, out, in) < 16 || aligned16(a, b, d), PLUMB_ERR_ARG,
-                  "linear layer %lld x %lld: an operand is not aligned to 16 bytes", (long long)out,
-                  (long long)in);
-    PLUMB_TRY(plumb_cuda_gemm_algo(c, p, out, in, bias, &algo));
-    PLUMB_TRY(gemm_init(&g, p, n, out, in, bias));
-    BLAS_TRY(st,
-             cublasLtMatmul(c->blas, g.desc, &one, a, g.a, b, g.b, &beta, d, g.d, d, g.d, algo,
-                            nullptr, 0, c->stream),
-             done);
-done:
-    gemm_fini(&g);
-    return st;
+    PLUMB_TRY(plumb_cuda_gemm_algo(c, p, n, out, in, bias, &algo));
+    return plumb_cuda_gemm_run(c, p, algo, d, a, b, bias, beta, n, out, in);
 }
 
 /* ---- the kernels ------------------------------------------------------------------------ */

@@ -150,7 +150,7 @@ plumb_status plumb_cmd_doctor(struct plumb_app *app)
                 plumb_dir_exists(installed) ? "" : " (does not exist: plumb is not installed)");
         print_mpi();
         const bool gpu = app->backend->place == PLUMB_DEVICE;
-        row("BLAS", gpu ? "cuBLASLt, one algorithm for each layer's sizes, without split-K"
+        row("BLAS", gpu ? "cuBLASLt, algorithms of one class of equal bits for each product"
                         : "none needed: the matrix products are plumb's own, row by row the same");
         row("communicator", "%s, %d rank%s", plumb_comm_name(comm), world, world == 1 ? "" : "s");
         if (gpu) {

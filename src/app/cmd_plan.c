@@ -201,7 +201,8 @@ static void print(const struct plan *p, const char *table)
            p->world > 1 ? ", which needs most" : "", p->job->name, b->name, table);
     print_assumed(p);
     if (need != b->memory.most)
-        printf("  %-25s %14.3f MB\n", "with the host's", 1e-6 * (double)need);
+        printf("  %-25s %14.3f MB\n", b->margin ? "with the margin" : "with the host's",
+               1e-6 * (double)need);
     printf("%s %.3f MB: it %s\n", *p->cfg.plan.memory ? "allowed are" : "free are",
            1e-6 * (double)p->budget, need <= p->budget ? "fits" : "does not fit");
     if (p->micro_batch > 0)
@@ -221,9 +222,10 @@ static plumb_status put_json(struct plumb_buf *out, const struct plan *p)
     PLUMB_TRY(plumb_buf_addf(
         out,
         "{\"command\": \"%s\", \"device\": \"%s\", \"world_size\": %d, \"rank\": %d, "
-        "\"bytes\": %lld, \"bytes_with_host\": %lld, \"budget\": %lld, \"fits\": %s",
+        "\"bytes\": %lld, \"bytes_with_host\": %lld, \"margin\": %lld, \"budget\": %lld, \"fits\": "
+        "%s",
         p->job->name, p->best->name, p->world, p->rank, (long long)m->most,
-        (long long)plumb_plan_bytes(p->best), (long long)p->budget,
+        (long long)plumb_plan_bytes(p->best), (long long)p->best->margin, (long long)p->budget,
         plumb_plan_bytes(p->best) <= p->budget ? "true" : "false"));
     PLUMB_TRY(
         plumb_buf_addf(out, ", \"largest_micro_batch_size\": %lld", (long long)p->micro_batch));

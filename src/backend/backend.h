@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "base/tensor.h"
+#include "gemm_use.h"
 #include "kernels.h"
 
 /* An element of a backend's dtype, float32 or bfloat16. The type is incomplete, so that only
@@ -33,8 +34,12 @@ struct plumb_backend {
     plumb_stream *side;
     void *native_side;
     struct plumb_memory memory; /* account of the device memory by owner and phase */
-    int64_t page;               /* allocations of at least this size start at a multiple of it */
-    bool dry; /* true: memory is only counted; alloc returns NULL and kernels cannot run */
+    /* device memory in bytes that a plan leaves free for what the driver and its libraries allocate
+     * after the plan was made: kernels that are loaded at their first launch, stacks of kernels,
+     * graphs. 0 on the CPU */
+    int64_t margin;
+    int64_t page; /* allocations of at least this size start at a multiple of it */
+    bool dry;     /* true: memory is only counted; alloc returns NULL and kernels cannot run */
     /* alloc returns device memory that is 256-byte aligned and recorded in `memory`. to_device and
      * to_host are synchronous. zero is asynchronous: it is ordered before later kernels on the
      * stream and before sync. */
@@ -69,15 +74,23 @@ struct plumb_backend {
     plumb_status (*replay)(struct plumb_backend *b, plumb_graph *g);
     /* frees a recording; g may be NULL */
     void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g);
-    /* The cache of the algorithms that the GEMM library uses: one per layer size, for every number
-     * of rows. The functions are NULL on backends without such a choice. tune measures the
-     * algorithms of a (out,in) layer that are not in the cache; write appends the cache to text;
-     * read adds the missing entries of a text. Errors of read: PLUMB_ERR_FORMAT if the text is
-     * damaged; PLUMB_ERR_UNSUPPORTED if it was measured on another device or with another version
-     * of the library. */
-    plumb_status (*gemm_cache_tune)(struct plumb_backend *b, int64_t out, int64_t in);
+    /* The cache of the algorithms that the GEMM library uses: for each product, algorithms that
+     * give equal bits (a class), one for each range of the number of rows. The functions are NULL
+     * on backends without such a choice. tune measures the products `uses` (enum plumb_gemm_use) of
+     * a (out,in) layer that are not in the cache, or whose class is not the wanted one; write
+     * appends the cache to text; read adds the entries of a text. classes appends a line for the
+     * class of each measured product; want makes tune select the classes of such a text, which is
+     * borrowed. Errors of read: PLUMB_ERR_FORMAT if the text is damaged; PLUMB_ERR_UNSUPPORTED if
+     * it was measured on another device or with another version of the library. */
+    plumb_status (*gemm_cache_tune)(struct plumb_backend *b, int64_t out, int64_t in,
+                                    unsigned uses);
+    plumb_status (*gemm_classes)(struct plumb_backend *b, struct plumb_buf *text);
+    void (*gemm_want)(struct plumb_backend *b, const char *text);
     plumb_status (*gemm_cache_write)(struct plumb_backend *b, struct plumb_buf *text);
     plumb_status (*gemm_cache_read)(struct plumb_backend *b, const char *text);
+    /* Makes the libraries allocate what they need for the products in the cache. Call it before
+     * `available`. NULL on backends that have nothing to warm up. */
+    plumb_status (*warm)(struct plumb_backend *b);
     void (*destroy)(struct plumb_backend *b);
 };
 

@@ -9,6 +9,10 @@
 enum { PAGE = 256 }; /* a larger alignment would not be faster */
 /* enough for 32 heads of size 128 with 16k keys, which need 0.14 million */
 enum { CHUNK_FLOATS = 2 << 20 };
+/* Of this, the stacks of kernels need the most: 512 bytes for each of the 270 thousand threads that
+ * an H200 runs at once are 138 MB (tests/cuda_emu/nvcc.sh holds the limit of 512). plumb's own
+ * kernels are less than 16 MB, a graph is a few MB. */
+enum { MARGIN = 512 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)
 {
@@ -158,9 +162,25 @@ static void cuda_graph_destroy(struct plumb_backend *b, plumb_graph *g)
         (void)cudaGraphExecDestroy((cudaGraphExec_t)(void *)g);
 }
 
-static plumb_status cuda_gemm_cache_tune(struct plumb_backend *b, int64_t out, int64_t in)
+static plumb_status cuda_gemm_cache_tune(struct plumb_backend *b, int64_t out, int64_t in,
+                                         unsigned uses)
 {
-    return plumb_cuda_gemm_cache_tune(context_of(b), b->dtype == PLUMB_BF16, out, in);
+    return plumb_cuda_gemm_cache_tune(context_of(b), b->dtype == PLUMB_BF16, out, in, uses);
+}
+
+static plumb_status cuda_gemm_classes(struct plumb_backend *b, struct plumb_buf *text)
+{
+    return plumb_cuda_gemm_classes(text, context_of(b));
+}
+
+static plumb_status cuda_warm(struct plumb_backend *b)
+{
+    return plumb_cuda_gemm_warm(context_of(b));
+}
+
+static void cuda_gemm_want(struct plumb_backend *b, const char *text)
+{
+    plumb_cuda_gemm_want(context_of(b), text);
 }
 
 static plumb_status cuda_gemm_cache_write(struct plumb_backend *b, struct plumb_buf *text)
@@ -252,6 +272,7 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .place = PLUMB_DEVICE,
                                 .threads = 1,
                                 .stream = (plumb_stream *)(void *)c,
+                                .margin = MARGIN,
                                 .page = PAGE,
                                 .alloc = plumb_memory_alloc,
                                 .release = plumb_memory_release,
@@ -265,6 +286,9 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .give = cuda_give,
                                 .available = cuda_available,
                                 .gemm_cache_tune = cuda_gemm_cache_tune,
+                                .warm = cuda_warm,
+                                .gemm_classes = cuda_gemm_classes,
+                                .gemm_want = cuda_gemm_want,
                                 .gemm_cache_write = cuda_gemm_cache_write,
                                 .gemm_cache_read = cuda_gemm_cache_read,
                                 .send = cuda_send,
@@ -295,7 +319,8 @@ fail:
 
 plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out)
 {
-    struct plumb_backend like = {.name = "cuda", .place = PLUMB_DEVICE, .threads = 1, .page = PAGE};
+    struct plumb_backend like = {
+        .name = "cuda", .place = PLUMB_DEVICE, .threads = 1, .margin = MARGIN, .page = PAGE};
     plumb_kernels_init_cuda(&like.k);
     PLUMB_TRY(plumb_backend_dry_create(out, &like));
     (*out)->available = cuda_available;

@@ -99,6 +99,9 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->graph_destroy = NULL;
     b->sync = no_wait;
     b->gemm_cache_tune = NULL;
+    b->gemm_classes = NULL;
+    b->gemm_want = NULL;
+    b->warm = NULL;
     b->gemm_cache_write = NULL;
     b->gemm_cache_read = NULL;
     b->take = nothing_to_take;

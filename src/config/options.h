@@ -31,7 +31,7 @@
     X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "threads per rank; 0: this rank's share of the machine's cores") \
     X(TEXT, resume, "never", "", "", "asrfnglcte", 0, "never, auto, or a checkpoint folder; auto continues from the newest complete checkpoint in output_dir (commands that write JSON lines: after the lines that output has; eval: after the completions and scores in output_dir)") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnm", 0, "least important level of the log lines that are shown") \
-    X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: file that stores the cuBLASLt algorithm for each matrix product; not given: pins.txt in the cache folder; none: measure nothing and use the first row-invariant algorithm") \
+    X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: file that stores the cuBLASLt algorithms for each matrix product; not given: pins.txt in the cache folder; none: measure nothing and use the first row-invariant algorithm") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the post-processor of tokenizer.json adds") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 

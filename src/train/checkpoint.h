@@ -94,6 +94,10 @@ plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const 
  * Appends nothing if the checkpoint has none. Not collective. */
 plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir);
 
+/* Appends the classes of GEMM algorithms of the run that wrote the checkpoint. Appends nothing if
+ * it ran on a CPU. Not collective. */
+plumb_status plumb_checkpoint_read_gemm_classes(struct plumb_buf *out, const char *dir);
+
 /* Reads the state and this rank's share of the moments, and sets o->step = state->step. The caller
  * has opened the weights with plumb_model_open(dir). The world size may differ from that of the
  * save. Collective: one rank's failure is every rank's. Errors: PLUMB_ERR_FORMAT names the file and

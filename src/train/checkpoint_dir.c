@@ -166,6 +166,16 @@ plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir
     return st;
 }
 
+plumb_status plumb_checkpoint_read_gemm_classes(struct plumb_buf *out, const char *dir)
+{
+    plumb_h5 *h5 = NULL;
+    struct plumb_train_state state;
+    PLUMB_TRY(plumb_checkpoint_open_state(&h5, &state, dir));
+    const plumb_status st = plumb_state_read_gemm_classes(out, h5);
+    plumb_h5_close(&h5);
+    return st;
+}
+
 /* Sets keep[i] for the keep_best best complete checkpoints. *best = the best one, or -1 if none has
  * the metric. Of equal ones, the earlier is better. */
 static plumb_status mark_best(bool *keep, int64_t *best,

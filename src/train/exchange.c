@@ -114,3 +114,22 @@ done:
     free(all);
     return st;
 }
+
+plumb_status plumb_exchange_warm(plumb_comm *comm, struct plumb_backend *backend)
+{
+    const int64_t n = (int64_t)PLUMB_SHARD_BLOCK * plumb_comm_size(comm);
+    const int64_t bytes = n * (int64_t)sizeof(float);
+    void *x = NULL;
+    if (backend->place == PLUMB_HOST || backend->dry || plumb_comm_size(comm) == 1)
+        return PLUMB_OK;
+    plumb_status st = backend->take(backend, &x, bytes, "warm-up of the exchange");
+    if (st == PLUMB_OK)
+        st = backend->zero(backend, x, bytes);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    PLUMB_TRY_GOTO(st, plumb_comm_reduce_tree(comm, x, n, PLUMB_DEVICE), done);
+    st = plumb_comm_allgather_shards(comm, x, n, PLUMB_DEVICE);
+done:
+    if (x)
+        backend->give(backend, x);
+    return st;
+}

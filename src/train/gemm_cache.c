@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "train/checkpoint.h"
 
 /* Sets out to the path of the cache file; "" if pins=none or if neither XDG_CACHE_HOME nor HOME is
  * set. Sets dir to the folder to create for the file; "" if the user named the file. */
@@ -77,31 +78,80 @@ plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
     return st;
 }
 
-/* Measures the linear layers of the model in dir. */
-static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier)
+/* Selects algorithms for the products of the linear layers of the model in dir. Those of the
+ * backward passes are only used if the model is trained. how: 0 or PLUMB_GEMM_UNMEASURED. */
+static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier,
+                               bool trained, unsigned how)
 {
     struct plumb_spec s;
     PLUMB_TRY(plumb_spec_read(&s, dir));
-    const int64_t q = s.h * s.d, kv = s.hk * s.d;
-    const int64_t head = s.labels > 0 ? s.labels : classifier ? 1 : s.v;
-    const int64_t size[][2] = {{q, s.c}, {kv, s.c}, {s.c, q}, {s.f, s.c}, {s.c, s.f}, {head, s.c}};
-    for (size_t i = 0; i < sizeof(size) / sizeof(size[0]); i++)
-        PLUMB_TRY(b->gemm_cache_tune(b, size[i][0], size[i][1]));
+    const int64_t q = s.h * s.d, kv = s.hk * s.d, labels = s.labels > 0 ? s.labels : classifier;
+    const bool *bias = s.block.bias;
+    const struct {
+        int64_t out, in;
+        bool bias;
+    } size[] = {{q, s.c, bias[PLUMB_Q]},      {kv, s.c, bias[PLUMB_K]},
+                {kv, s.c, bias[PLUMB_V]},     {s.c, q, bias[PLUMB_O]},
+                {s.f, s.c, bias[PLUMB_GATE]}, {s.f, s.c, bias[PLUMB_UP]},
+                {s.c, s.f, bias[PLUMB_DOWN]}, {labels ? labels : s.v, s.c, false}};
+    const size_t n = sizeof(size) / sizeof(size[0]);
+    for (size_t i = 0; i < n; i++) {
+        unsigned uses = how | (trained ? PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W : 0);
+        if (i == n - 1 && !labels)
+            uses |= PLUMB_GEMM_HEAD;
+        else
+            uses |= size[i].bias ? PLUMB_GEMM_BIAS : PLUMB_GEMM_FORWARD;
+        PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, size[i].in, uses));
+    }
     return PLUMB_OK;
 }
 
-/* On rank 0: measures what is missing, puts the whole cache into text, and writes the file. */
-static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_source *s)
+/* Selects algorithms for every product that the run uses. */
+static plumb_status tune_all(const struct plumb_trainer_source *s, unsigned how)
+{
+    PLUMB_TRY(tune_model(s->backend, s->cfg->model, s->classifier, true, how));
+    if (*s->cfg->reward.model)
+        PLUMB_TRY(tune_model(s->backend, s->cfg->reward.model, true, false, how));
+    return PLUMB_OK;
+}
+
+/* Warns about each product whose class is not that of the checkpoint. wanted, now: texts of
+ * gemm_classes. */
+static plumb_status compare_classes(const char *wanted, struct plumb_backend *b)
+{
+    struct plumb_buf now = {0};
+    plumb_status st = b->gemm_classes(b, &now);
+    for (const char *at = plumb_buf_text(&now); st == PLUMB_OK && *at;) {
+        const char *end = strchrnul(at, '\n'), *mark = strstr(at, ": ");
+        char name[160];
+        snprintf(name, sizeof(name), "%.*s", (int)(mark + 2 - at), at);
+        const char *then = strstr(wanted, name);
+        if (then && strncmp(then, at, (size_t)(end - at)) != 0)
+            plumb_log(PLUMB_LOG_WARN,
+                      "resume: no algorithm of this GPU gives the bits of the checkpoint for the "
+                      "product '%.*s' (class %.*s, now %.*s): results may differ from those of the "
+                      "uninterrupted run in rounding",
+                      (int)(mark - at), at, 16, then + strlen(name), 16, mark + 2);
+        at = *end ? end + 1 : end;
+    }
+    plumb_buf_fini(&now);
+    return st;
+}
+
+/* On rank 0: measures what is missing, puts the whole cache into text, and writes the file.
+ * wanted: the classes of the checkpoint that the run resumes; "" if there are none. */
+static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_source *s,
+                         const char *wanted)
 {
     struct plumb_buf before = {0};
     struct plumb_backend *b = s->backend;
     char path[4096], dir[4096];
     plumb_status st = PLUMB_OK;
+    b->gemm_want(b, wanted);
     PLUMB_TRY_GOTO(st, path_of(path, dir, s->cfg), done);
     PLUMB_TRY_GOTO(st, b->gemm_cache_write(b, &before), done);
-    PLUMB_TRY_GOTO(st, tune_model(b, s->cfg->model, s->classifier), done);
-    if (*s->cfg->reward.model)
-        PLUMB_TRY_GOTO(st, tune_model(b, s->cfg->reward.model, true), done);
+    PLUMB_TRY_GOTO(st, tune_all(s, 0), done);
+    PLUMB_TRY_GOTO(st, compare_classes(wanted, b), done);
     PLUMB_TRY_GOTO(st, b->gemm_cache_write(b, text), done);
     if (!*path || (before.len == text->len && !memcmp(before.data, text->data, (size_t)text->len)))
         goto done;
@@ -110,21 +160,39 @@ static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_sour
         plumb_log(PLUMB_LOG_WARN, "the GEMM algorithm cache is not written: %s",
                   plumb_trail_message());
 done:
+    b->gemm_want(b, NULL);
     plumb_buf_fini(&before);
     return st;
 }
 
+/* Appends the classes of the checkpoint that the run will resume; nothing for a fresh start.
+ * Collective. */
+static plumb_status read_wanted(struct plumb_buf *wanted, const struct plumb_trainer_source *s)
+{
+    char dir[4096];
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_checkpoint_find(dir, sizeof(dir), s->cfg->output_dir, s->cfg->resume, s->comm));
+    if (plumb_comm_rank(s->comm) == 0 && *dir)
+        st = plumb_checkpoint_read_gemm_classes(wanted, dir);
+    return plumb_comm_agree(s->comm, st);
+}
+
 plumb_status plumb_gemm_cache_tune(const struct plumb_trainer_source *s)
 {
-    struct plumb_buf text = {0};
-    plumb_status st = PLUMB_OK;
-    if (!s->backend->gemm_cache_tune || strcmp(s->cfg->pins, "none") == 0)
+    struct plumb_buf text = {0}, wanted = {0};
+    if (!s->backend->gemm_cache_tune)
         return PLUMB_OK;
-    if (plumb_comm_rank(s->comm) == 0)
-        st = tune(&text, s);
-    st = plumb_comm_agree(s->comm, st);
+    if (strcmp(s->cfg->pins, "none") == 0)
+        return plumb_comm_agree(s->comm, tune_all(s, PLUMB_GEMM_UNMEASURED));
+    plumb_status st = read_wanted(&wanted, s);
+    if (st == PLUMB_OK) {
+        if (plumb_comm_rank(s->comm) == 0)
+            st = tune(&text, s, plumb_buf_text(&wanted));
+        st = plumb_comm_agree(s->comm, st);
+    }
     if (st == PLUMB_OK)
         st = share(s->comm, s->backend, &text);
+    plumb_buf_fini(&wanted);
     plumb_buf_fini(&text);
     return st;
 }

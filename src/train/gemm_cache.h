@@ -1,10 +1,11 @@
-/* gemm_cache.h - the GEMM algorithm cache: the cuBLASLt algorithms that were the fastest in a
- * measurement, the same on every rank and kept in a file.
+/* gemm_cache.h - the GEMM algorithm cache: for each product the fastest cuBLASLt algorithms of one
+ * class of equal bits, the same on every rank and kept in a file.
  * Layer 5. Includes base/, backend/, comm/, config/, train/trainer.h.
  *
- * The algorithm decides the rounding of a product, so it must be the same on every rank. Rank 0
- * reads the file, measures the products that are missing, writes the file, and sends its choices to
- * all ranks. Without the file, another run may choose other algorithms and differ in rounding. */
+ * The class decides the rounding of a product, so it must be the same on every rank. Rank 0 reads
+ * the file, measures the products that are missing, writes the file, and sends its choices to all
+ * ranks. Without the file, another run may choose other classes and differ in rounding. run.json
+ * and the checkpoint name the classes. A resumed run selects those of its checkpoint. */
 #ifndef PLUMB_TRAIN_GEMM_CACHE_H
 #define PLUMB_TRAIN_GEMM_CACHE_H
 
@@ -16,7 +17,10 @@
 plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
                                    const struct plumb_config *cfg);
 /* Measures, on rank 0, the products of s's models that are not in the cache, writes the file, and
- * gives every rank the choices. If the file cannot be written, it logs a warning. Collective. */
+ * gives every rank the choices. A run that resumes selects the classes of its checkpoint; if this
+ * GPU has no algorithm of such a class, a warning names the product. With pins=none nothing is
+ * measured: every rank takes the heuristic's first row-invariant algorithms. If the file cannot be
+ * written, it logs a warning. Collective. */
 plumb_status plumb_gemm_cache_tune(const struct plumb_trainer_source *s);
 
 #endif

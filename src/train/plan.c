@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "data/length.h"
+#include "train/exchange.h"
 #include "train/gemm_cache.h"
 
 static void swap(struct plumb_dataset **a, struct plumb_dataset **b)
@@ -50,7 +51,7 @@ int64_t plumb_plan_bytes(const struct plumb_backend *plan)
     int64_t beside = 0;
     for (int64_t i = 0; plan->place == PLUMB_HOST && i < plan->memory.rows; i++)
         beside += plan->memory.row[i].beside ? plan->memory.row[i].bytes : 0;
-    return plan->memory.most + beside;
+    return plan->memory.most + beside + plan->margin;
 }
 
 /* A plan.memory without a unit that is less than this many bytes is an error: its unit is missing.
@@ -112,11 +113,11 @@ static plumb_status check_budget(const struct plumb_backend *plan,
     if (need <= have) {
         plumb_log(PLUMB_LOG_INFO,
                   "memory per rank: %.1f MB planned (%.1f MB always, the larger of %.1f MB in "
-                  "rollouts and %.1f MB in training), %.1f MB %s",
+                  "rollouts and %.1f MB in training; %.1f MB stay free), %.1f MB %s",
                   1e-6 * (double)need, 1e-6 * (double)plan->memory.held[PLUMB_PHASE_ALWAYS],
                   1e-6 * (double)plan->memory.held[PLUMB_PHASE_ROLLOUT],
-                  1e-6 * (double)plan->memory.held[PLUMB_PHASE_TRAIN], 1e-6 * (double)have,
-                  *s->cfg->plan.memory ? "allowed" : "free");
+                  1e-6 * (double)plan->memory.held[PLUMB_PHASE_TRAIN], 1e-6 * (double)plan->margin,
+                  1e-6 * (double)have, *s->cfg->plan.memory ? "allowed" : "free");
         return PLUMB_OK;
     }
     struct plumb_buf table = {0};
@@ -137,6 +138,34 @@ void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb
     const int64_t answer = strcmp(j->name, "align") == 0 ? cfg->generate.max_new_tokens : 0;
     if (data)
         plumb_length_note(cfg, plumb_length_longest(data) + answer);
+}
+
+/* Returns the free device memory; 0 on a CPU, whose memory other processes use, too. */
+static int64_t free_now(struct plumb_backend *b)
+{
+    int64_t bytes = 0;
+    if (b->place == PLUMB_HOST || b->available(b, &bytes) != PLUMB_OK)
+        return 0;
+    return bytes;
+}
+
+/* Logs how much device memory disappeared beside plumb's own allocations since `before`. It must
+ * fit into the margin of the plan. */
+static void compare_free(struct plumb_backend *b, int64_t before)
+{
+    const int64_t gone = before - free_now(b) - b->memory.outside;
+    if (b->place == PLUMB_DEVICE)
+        plumb_log(gone <= b->margin ? PLUMB_LOG_DEBUG : PLUMB_LOG_WARN,
+                  "memory of the GPU: %lld bytes taken by the driver since the plan, margin %lld",
+                  (long long)gone, (long long)b->margin);
+}
+
+/* Warms up everything that allocates device memory by itself. Collective. */
+static plumb_status warm(const struct plumb_trainer_source *s)
+{
+    const plumb_status st = s->backend->warm ? s->backend->warm(s->backend) : PLUMB_OK;
+    PLUMB_TRY(plumb_comm_agree(s->comm, st));
+    return plumb_exchange_warm(s->comm, s->backend);
 }
 
 /* Logs if the run has allocated another amount than planned. That is a bug of plumb; the run
@@ -172,11 +201,14 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
     PLUMB_TRY(j->check(s->cfg));
     plumb_status st = plumb_gemm_cache_tune(s);
     if (st == PLUMB_OK)
+        st = warm(s);
+    if (st == PLUMB_OK)
         st = reserve(&planned, &data, j, s);
     void *run = st == PLUMB_OK ? calloc(1, (size_t)j->size) : NULL;
     if (st == PLUMB_OK && !run)
         st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%s", j->name);
     if (run) {
+        const int64_t left = free_now(s->backend);
         swap(&data, j->data(run));
         st = j->setup(run, s);
         const int64_t calls = s->backend->memory.calls;
@@ -184,6 +216,7 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
             compare(s->backend, planned, -1, "at the start");
             st = j->work(run);
             compare(s->backend, planned, calls, "at the end");
+            compare_free(s->backend, left);
         }
         j->release(run, st);
     }

@@ -38,8 +38,8 @@ plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **
  * tokenizer's folder (data/length.h). data: from plumb_plan_make; it may be NULL. */
 void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb_job *j,
                             const struct plumb_config *cfg);
-/* Returns the bytes of device memory that a plan needs on this rank. On a CPU this includes the
- * allocations outside of the backend's block. */
+/* Returns the bytes of device memory that a plan needs on this rank, with the margin. On a CPU this
+ * includes the allocations outside of the backend's block. */
 int64_t plumb_plan_bytes(const struct plumb_backend *plan);
 /* Sets *bytes to the memory that this rank may use: plan.memory, or its share of the free memory.
  */

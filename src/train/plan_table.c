@@ -73,6 +73,10 @@ plumb_status plumb_plan_table(struct plumb_buf *out, const struct plumb_backend 
                 if (m->row[i].beside == (beside == 1) && (int)m->row[i].phase == p &&
                     is_first(m, i))
                     PLUMB_TRY(put_line(out, m, i));
+    if (plan->margin > 0)
+        PLUMB_TRY(plumb_buf_addf(out,
+                                 "  %-25s %14.3f MB  stay free for the driver and its graphs\n",
+                                 "margin", 1e-6 * (double)plan->margin));
     PLUMB_TRY(plumb_buf_addf(out, "  %-25s %14.3f MB  always %.3f, and the largest of", "total",
                              1e-6 * (double)m->most, 1e-6 * (double)m->held[PLUMB_PHASE_ALWAYS]));
     for (int p = PLUMB_PHASE_ALWAYS + 1; p < PLUMB_PHASES; p++)

@@ -80,6 +80,21 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     return st;
 }
 
+/* Writes the lines of text as an array, if there are any. */
+static plumb_status put_lines(struct plumb_buf *b, const char *key, const char *text)
+{
+    if (!text || !*text)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_buf_addf(b, ", \"%s\": [", key));
+    for (const char *at = text; *at;) {
+        const char *end = strchrnul(at, '\n');
+        PLUMB_TRY(plumb_buf_add_text(b, at == text ? "" : ", "));
+        PLUMB_TRY(plumb_json_put_string(b, at, end - at));
+        at = *end ? end + 1 : end;
+    }
+    return plumb_buf_add_text(b, "]");
+}
+
 static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info *info,
                                 const char *hosts, int world_size, const char *backend)
 {
@@ -97,8 +112,10 @@ static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info
         PLUMB_TRY(plumb_buf_add_text(b, i ? ", " : ""));
         PLUMB_TRY(plumb_json_put_string(b, host, (int64_t)strlen(host)));
     }
+    PLUMB_TRY(plumb_buf_add_text(b, "]"));
+    PLUMB_TRY(put_lines(b, "gemm_classes", info->gemm_classes));
     PLUMB_TRY(
-        plumb_buf_addf(b, "], \"resumed_step\": %lld, \"start\": ", (long long)info->resumed_step));
+        plumb_buf_addf(b, ", \"resumed_step\": %lld, \"start\": ", (long long)info->resumed_step));
     return put_time(b);
 }
 

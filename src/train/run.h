@@ -14,16 +14,18 @@ struct plumb_run_info {
     int argc;
     char *const *argv;
     uint64_t seed, config_hash, start_fingerprint;
-    int64_t resumed_step;    /* step of the resumed checkpoint; 0 for a fresh start */
-    const char *config_yaml; /* text of config.effective.yaml */
-    const char *inputs;      /* JSON object of plumb_inputs_put; NULL if there are no inputs */
-    const char *chat;        /* JSON object of plumb_chat_put; NULL without a chat template */
+    int64_t resumed_step;     /* step of the resumed checkpoint; 0 for a fresh start */
+    const char *gemm_classes; /* a line for each class of GEMM algorithms; "" on a CPU */
+    const char *config_yaml;  /* text of config.effective.yaml */
+    const char *inputs;       /* JSON object of plumb_inputs_put; NULL if there are no inputs */
+    const char *chat;         /* JSON object of plumb_chat_put; NULL without a chat template */
 };
 typedef struct plumb_run plumb_run;
 
 /* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, and a list
- * of sessions (one per start or resume) with command line, hosts, world size, hashes, start and
- * end time (UTC), result. Collective: rank 0 writes, its failure is every rank's. */
+ * of sessions (one per start or resume) with command line, hosts, world size, hashes, classes of
+ * GEMM algorithms, start and end time (UTC), result. Collective: rank 0 writes, its failure is
+ * every rank's. */
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
 /* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this

@@ -73,6 +73,9 @@ plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s)
     PLUMB_TRY(plumb_h5_put_attr_text(f, "value_names", names));
     if (s->config)
         PLUMB_TRY(plumb_h5_put(f, "config", PLUMB_H5_U8, (int64_t)strlen(s->config), s->config));
+    if (s->gemm_classes && *s->gemm_classes)
+        PLUMB_TRY(plumb_h5_put(f, "gemm_classes", PLUMB_H5_U8, (int64_t)strlen(s->gemm_classes),
+                               s->gemm_classes));
     return plumb_h5_put(f, "values", PLUMB_H5_F64, s->n_values, value);
 }
 
@@ -109,17 +112,27 @@ plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f)
     return PLUMB_OK;
 }
 
-plumb_status plumb_state_read_config(struct plumb_buf *out, const plumb_h5 *f)
+static plumb_status read_text(struct plumb_buf *out, const plumb_h5 *f, const char *name)
 {
     int64_t n = 0;
-    if (!plumb_h5_has(f, "config"))
+    if (!plumb_h5_has(f, name))
         return PLUMB_OK;
-    PLUMB_TRY(plumb_h5_count(f, "config", &n));
+    PLUMB_TRY(plumb_h5_count(f, name, &n));
     char *text = malloc((size_t)n + 1);
-    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "configuration of %lld bytes", (long long)n);
-    plumb_status st = plumb_h5_read(f, "config", PLUMB_H5_U8, 0, n, text);
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s of %lld bytes", name, (long long)n);
+    plumb_status st = plumb_h5_read(f, name, PLUMB_H5_U8, 0, n, text);
     if (st == PLUMB_OK)
         st = plumb_buf_add(out, text, n);
     free(text);
     return st;
+}
+
+plumb_status plumb_state_read_config(struct plumb_buf *out, const plumb_h5 *f)
+{
+    return read_text(out, f, "config");
+}
+
+plumb_status plumb_state_read_gemm_classes(struct plumb_buf *out, const plumb_h5 *f)
+{
+    return read_text(out, f, "gemm_classes");
 }

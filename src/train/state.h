@@ -31,7 +31,10 @@ struct plumb_train_state {
     uint64_t weight_fingerprint; /* fingerprint of the weights after this step */
     const char *config; /* borrowed: YAML of the options that decide the results; NULL = none.
                          * Reading a state does not set it: see plumb_state_read_config */
-    int64_t n_values;   /* number of named values, which stages such as the threshold store */
+    /* borrowed: the classes of GEMM algorithms (backend/backend.h); NULL or "" on a CPU. Reading a
+     * state does not set it: see plumb_state_read_gemm_classes */
+    const char *gemm_classes;
+    int64_t n_values; /* number of named values, which stages such as the threshold store */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
 
@@ -48,5 +51,7 @@ plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s);
 plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f);
 /* Appends the array "config" to out; nothing if the file has none. */
 plumb_status plumb_state_read_config(struct plumb_buf *out, const plumb_h5 *f);
+/* Appends the array "gemm_classes" to out; nothing if the file has none. */
+plumb_status plumb_state_read_gemm_classes(struct plumb_buf *out, const plumb_h5 *f);
 
 #endif

@@ -119,6 +119,7 @@ static plumb_status open_files(struct plumb_trainer *t)
             .config_hash = t->state.config_hash,
             .start_fingerprint = t->state.start_fingerprint,
             .resumed_step = t->state.step,
+            .gemm_classes = plumb_buf_text(&t->gemm_classes),
             .config_yaml = plumb_buf_text(&yaml),
             .inputs = plumb_buf_text(&t->inputs),
             .chat = chat.len ? plumb_buf_text(&chat) : NULL,
@@ -349,6 +350,10 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     if (t->resumed_from[0])
         PLUMB_TRY(plumb_checkpoint_load(t->resumed_from, &t->state, t->model, t->optim, t->comm));
     t->state.config = plumb_buf_text(&t->results);
+    if (t->backend->gemm_classes)
+        PLUMB_TRY(
+            plumb_comm_agree(t->comm, t->backend->gemm_classes(t->backend, &t->gemm_classes)));
+    t->state.gemm_classes = plumb_buf_text(&t->gemm_classes);
     PLUMB_TRY(open_files(t));
     if (t->resumed_from[0])
         plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
@@ -409,6 +414,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_chat_close(&t->chat);
     plumb_tokenizer_close(&t->tokenizer);
     plumb_buf_fini(&t->results);
+    plumb_buf_fini(&t->gemm_classes);
     plumb_buf_fini(&t->inputs);
     plumb_lock_release(&t->lock);
     free(t);

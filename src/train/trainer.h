@@ -39,9 +39,10 @@ struct plumb_trainer {
     struct plumb_gradient gradient;
     struct plumb_train_state state;
     struct plumb_buf
-        results;             /* YAML of the options that affect results; state.config points here */
-    struct plumb_buf inputs; /* on rank 0: hashes of the input files, for run.json */
-    char resumed_from[4096]; /* checkpoint folder, "" for a fresh start */
+        results; /* YAML of the options that affect results; state.config points here */
+    struct plumb_buf gemm_classes; /* state.gemm_classes points here; empty on a CPU */
+    struct plumb_buf inputs;       /* on rank 0: hashes of the input files, for run.json */
+    char resumed_from[4096];       /* checkpoint folder, "" for a fresh start */
     int64_t resumed_step, resumed_iteration; /* step and iteration of resumed_from */
     plumb_metrics *metrics;
     plumb_lock *lock; /* lock of output_dir; only on rank 0 */

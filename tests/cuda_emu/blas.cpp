@@ -21,14 +21,18 @@ struct cublasLtMatrixLayoutOpaque {
 };
 struct cublasLtMatmulPreferenceOpaque {
     uint64_t work;
-    uint32_t reduction, align;
+    uint32_t reduction, align[4]; /* of A, B, C, D */
 };
 
 namespace
 {
 
-enum Field { ID, SPLIT, REDUCTION, ALIGN }; /* words of an algorithm */
-enum { ALGORITHMS = 3 };
+/* Words of an algorithm. ALIGN: a byte for each of A, B, C and D. */
+enum Field { ID, SPLIT, REDUCTION, ALIGN };
+/* SMALL adds up as algorithm 0 does. It is fast for few columns and slow for many, and has no
+ * split-K attribute. PLACE is the fastest, but adds up some columns backwards: its results depend
+ * on the place of a column, and nothing but a comparison shows it. */
+enum { ROTATED = 3, SMALL = 3, PLACE = 4, ALGORITHMS = 5, FEW = 4 };
 
 struct Sizes {
     int64_t m, n, k;
@@ -75,6 +79,18 @@ void write(__nv_bfloat16 *x, int64_t i, float value)
     x[i] = __float2bfloat16_rn(value);
 }
 
+/* PLUMB_EMU_GEMM=other makes algorithm 2 the fastest; =alone makes it the only one. */
+bool is_set(const char *value)
+{
+    const char *text = getenv("PLUMB_EMU_GEMM");
+    return text && strcmp(text, value) == 0;
+}
+
+bool backwards(const Product &p, int64_t j)
+{
+    return p.id == 2 || (p.id == PLACE && (j & 1) != 0);
+}
+
 /* The sum over k in [begin, end): in one chain, in two that alternate, or backwards. */
 template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t begin, int64_t end)
 {
@@ -83,7 +99,7 @@ template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t b
     const int64_t step_a = p.trans_a ? 1 : p.lda, step_b = p.trans_b ? p.ldb : 1;
     float sum[2] = {0.0f, 0.0f};
     for (int64_t l = begin; l < end; l++) {
-        const int64_t k = p.id == 2 ? end - 1 - (l - begin) : l;
+        const int64_t k = backwards(p, j) ? end - 1 - (l - begin) : l;
         float &s = sum[p.id == 1 ? (l - begin) & 1 : 0];
         s = fmaf(read(a, k * step_a), read(b, k * step_b), s);
     }
@@ -108,10 +124,15 @@ template <class T, class D> void multiply(const Product &p)
         }
 }
 
-/* The third algorithm is slow, split-K a little faster than all. */
+/* The third algorithm is slow, split-K a little faster than the others. */
 void spend(const Product &p)
 {
-    const double factor = p.id == 2 ? 1.5 : p.split > 1 ? 0.97 : 1.0;
+    const double factor = is_set("other") ? (p.id == 2 ? 0.1 : 1.0)
+                          : p.id == 2     ? 1.5
+                          : p.id == SMALL ? (p.size.n <= FEW ? 0.5 : 2.0)
+                          : p.id == PLACE ? 0.3
+                          : p.split > 1   ? 0.97
+                                          : 1.0;
     emu::clock_ms += 1e-9 * double(p.size.m * p.size.n * p.size.k) * factor;
 }
 
@@ -124,6 +145,11 @@ bool reachable(const void *at, const cublasLtMatrixLayoutOpaque *l)
 bool aligned(const void *at, uint64_t bytes)
 {
     return reinterpret_cast<uintptr_t>(at) % bytes == 0;
+}
+
+uint32_t element_size(cudaDataType_t type)
+{
+    return type == CUDA_R_16BF ? 2 : 4;
 }
 
 } // namespace
@@ -208,7 +234,7 @@ extern "C" cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
 
 extern "C" cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
 {
-    *p = new cublasLtMatmulPreferenceOpaque{0, ~0u, 256};
+    *p = new cublasLtMatmulPreferenceOpaque{0, ~0u, {128, 128, 128, 128}};
     emu::live_objects++;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -230,8 +256,8 @@ cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
     memcpy(&word, value, sizeof(word));
     if (what == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
         p->reduction = word;
-    else if (word < p->align)
-        p->align = word;
+    else
+        p->align[what - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES] = word;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -252,11 +278,21 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
     *found = 0;
     if (!agree(&s, d, a, b, out))
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < wanted && i < ALGORITHMS; i++) {
+    for (int side = 0; side < 4; side++)
+        if (p->align[side] < element_size((side == 0 ? a : side == 1 ? b : out)->type))
+            return CUBLAS_STATUS_INVALID_VALUE; /* less than an element */
+    /* As on a GPU, bfloat16 rows of an odd length are not taken. */
+    if (a->type == CUDA_R_16BF && (p->align[0] < 4 || p->align[1] < 4))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (int i = 0; i < wanted && i < (is_set("alone") ? 1 : ALGORITHMS); i++) {
         result[i] = cublasLtMatmulHeuristicResult_t();
-        result[i].algo.data[ID] = uint64_t(s.m + s.n + s.k + i) % ALGORITHMS;
-        result[i].algo.data[SPLIT] = s.n < 16 && p->reduction ? 2 : 1;
-        result[i].algo.data[ALIGN] = p->align;
+        result[i].algo.data[ID] =
+            uint64_t(i < ROTATED ? (s.m + s.n + s.k + i) % ROTATED : int64_t(i));
+        if (is_set("alone"))
+            result[i].algo.data[ID] = 2;
+        result[i].algo.data[SPLIT] = i == SMALL ? 0 : s.n < 16 && p->reduction ? 2 : 1;
+        for (int side = 0; side < 4; side++)
+            result[i].algo.data[ALIGN] |= uint64_t(p->align[side]) << (8 * side);
         (*found)++;
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -272,7 +308,8 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatm
 {
     Sizes s;
     *result = cublasLtMatmulHeuristicResult_t();
-    if (!agree(&s, d, a, b, out) || algo->data[ID] >= ALGORITHMS || algo->data[SPLIT] < 1)
+    if (!agree(&s, d, a, b, out) || algo->data[ID] >= ALGORITHMS ||
+        (algo->data[SPLIT] < 1) != (algo->data[ID] == SMALL))
         return CUBLAS_STATUS_INVALID_VALUE;
     result->algo = *algo;
     return algo->data[ID] == 1 && s.n == 1 ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
@@ -287,12 +324,28 @@ cublasLtMatmulAlgoConfigSetAttribute(cublasLtMatmulAlgo_t *algo,
     if (bytes != sizeof(word))
         return CUBLAS_STATUS_INVALID_VALUE;
     memcpy(&word, value, sizeof(word));
+    if (what == CUBLASLT_ALGO_CONFIG_SPLITK_NUM && algo->data[ID] == SMALL)
+        return CUBLAS_STATUS_INVALID_VALUE;
     if (what == CUBLASLT_ALGO_CONFIG_SPLITK_NUM)
         algo->data[SPLIT] = word;
     else if (what == CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME)
         algo->data[REDUCTION] = word;
     else
         return CUBLAS_STATUS_INVALID_VALUE;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+extern "C" cublasStatus_t
+cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                     cublasLtMatmulAlgoConfigAttributes_t what, void *value,
+                                     size_t bytes, size_t *written)
+{
+    const bool split = what == CUBLASLT_ALGO_CONFIG_SPLITK_NUM;
+    const uint32_t word = uint32_t(algo->data[split ? SPLIT : REDUCTION]);
+    if (bytes != sizeof(word) || (!split && what != CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(value, &word, sizeof(word));
+    *written = sizeof(word);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -317,7 +370,12 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
         return CUBLAS_STATUS_NOT_SUPPORTED; /* the bias would be bfloat16 */
     p.lda = la->ld, p.ldb = lb->ld, p.ldc = lc->ld, p.ldout = lout->ld;
     p.alpha = *static_cast<const float *>(alpha), p.beta = *static_cast<const float *>(beta);
-    p.id = algo->data[ID], p.split = algo->data[SPLIT];
+    char name[64];
+    snprintf(name, sizeof(name), "cuBLASLt's algorithm %d for type %d", int(algo->data[ID]),
+             int(la->type));
+    emu::take_for_library(name, 64 << 10);
+    emu::counts.products++;
+    p.id = algo->data[ID], p.split = algo->data[SPLIT] > 1 ? algo->data[SPLIT] : 1;
     const auto check = [p, ma = *la, mb = *lb, mc = *lc, mout = *lout] {
         if (!reachable(p.a, &ma) || !reachable(p.b, &mb) || !reachable(p.out, &mout) ||
             (p.beta != 0.0f && !reachable(p.c, &mc)) ||
@@ -327,11 +385,14 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
                        (long long)p.size.m, (long long)p.size.n, (long long)p.size.k);
     };
     check();
-    for (const void *at : {a, b, c, static_cast<const void *>(out)})
-        if (!aligned(at, algo->data[ALIGN]))
-            emu::fault("cublasLtMatmul: %p is not aligned to the %llu bytes that its algorithm was "
-                       "asked for with",
-                       at, (unsigned long long)algo->data[ALIGN]);
+    const void *const side[] = {a, b, c, out};
+    for (int i = 0; i < 4; i++) {
+        const uint64_t bytes = algo->data[ALIGN] >> (8 * i) & 0xff;
+        if (!aligned(side[i], bytes))
+            emu::fault("cublasLtMatmul: operand %d at %p is not aligned to the %llu bytes that its "
+                       "algorithm was asked for with",
+                       i, side[i], (unsigned long long)bytes);
+    }
     if (la->type == CUDA_R_32F)
         emu::push(
             s,

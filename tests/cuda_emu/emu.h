@@ -29,6 +29,10 @@ bool is_device(const void *at);
 /* [at, at + bytes) must lie in one live allocation. */
 bool is_allocated(const void *at, size_t bytes);
 
+/* Memory that a library takes for itself when something is used for the first time. It is never
+ * given back, as on a GPU. */
+void take_for_library(const char *what, size_t bytes);
+
 /* stream.cpp */
 cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
 bool is_stream(cudaStream_t s);
@@ -45,8 +49,9 @@ void drain();
 void not_while_recording(const char *call); /* a fault when a stream is being captured */
 /* The graph that s is captured into; none: *it is null. */
 cudaGraph_t &recording(cudaStream_t s);
+extern struct plumb_emu_counts counts;
 extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
-extern double clock_ms; /* what the work so far would have taken: products of matrices alone */
+extern double clock_ms;     /* what the work so far would have taken: products of matrices alone */
 
 } // namespace emu
 

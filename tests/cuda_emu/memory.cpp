@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <string>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ struct Memory {
     uintptr_t base = 0, next = 0;
     std::map<uintptr_t, Block> live;
     std::set<void *> pinned;
+    size_t libraries = 0; /* bytes of take_for_library */
     size_t used = 0, total = size_t(4) << 30;
     int key = -1;                         /* protection key of all pages; -1: there are none */
     int depth = 0;                        /* of memory_open, without keys */
@@ -220,6 +222,16 @@ void check_argument(const char *kernel, int index, const void *words, size_t byt
     }
 }
 
+void take_for_library(const char *what, size_t bytes)
+{
+    static std::set<std::string> *taken = new std::set<std::string>();
+    if (!taken->insert(what).second)
+        return;
+    if (bytes > m().total - m().used - m().libraries)
+        fault("%s: the device has no memory left for it", what);
+    m().libraries += bytes;
+}
+
 } // namespace emu
 
 using namespace emu;
@@ -227,7 +239,7 @@ using namespace emu;
 extern "C" cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
     *total = m().total;
-    *available = m().total - m().used;
+    *available = m().total - m().used - m().libraries;
     return cudaSuccess;
 }
 
@@ -237,7 +249,7 @@ extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
     not_while_recording("cudaMalloc");
     if (!m().base)
         begin();
-    if (bytes > m().total - m().used)
+    if (bytes > m().total - m().used - m().libraries)
         return fail(cudaErrorMemoryAllocation);
     if (bytes == 0)
         return cudaSuccess;

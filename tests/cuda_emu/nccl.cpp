@@ -412,6 +412,8 @@ ncclResult_t add_op(ncclComm_t c, const Work &op)
         group.failed = true;
         return ncclInternalError;
     }
+    const std::string name = c->id + " to rank " + std::to_string(op.peer);
+    take_for_library(name.c_str(), 1 << 20);
     group.comm = c;
     group.ops.push_back(op);
     return ncclSuccess;

@@ -27,6 +27,7 @@ namespace emu
 
 size_t live_objects;
 double clock_ms;
+struct plumb_emu_counts counts;
 
 namespace
 {
@@ -177,6 +178,7 @@ cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
         l.grid.z < 1 || l.grid.x > 0x7fffffffu || l.grid.y > 65535 || l.grid.z > 65535 ||
         l.shared > limit)
         return fail(cudaErrorInvalidConfiguration);
+    counts.kernels++;
     push(
         s, [l, body] { run_grid(l, body); }, std::move(check));
     return cudaSuccess;
@@ -185,6 +187,11 @@ cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
 } // namespace emu
 
 using namespace emu;
+
+extern "C" struct plumb_emu_counts plumb_emu_counted(void)
+{
+    return counts;
+}
 
 extern "C" void plumb_emu_seed(unsigned seed)
 {
@@ -283,6 +290,7 @@ extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
     const bool device_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (bytes == 0)
         return cudaSuccess;
+    counts.copies++;
     const auto check = [=] {
         if (!right_side(to, bytes, device_to) || !right_side(from, bytes, device_from))
             fault(
@@ -300,6 +308,7 @@ extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cuda
 {
     if (bytes == 0)
         return cudaSuccess;
+    counts.fills++;
     const auto check = [=] {
         if (!is_allocated(data, bytes))
             fault("cudaMemsetAsync of %zu bytes at %p: not inside one allocation", bytes, data);
@@ -337,6 +346,7 @@ extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t s)
     if (!is_stream(s))
         return fail(cudaErrorInvalidResourceHandle);
     not_while_recording("cudaStreamSynchronize");
+    counts.waits++;
     memory_open();
     advance_others();
     run_until(s, s->pushed);
@@ -401,6 +411,7 @@ extern "C" cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEv
 extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     not_while_recording("cudaEventSynchronize");
+    counts.waits++;
     advance_others();
     if (e->stream && is_stream(e->stream))
         run_until(e->stream, e->position);

@@ -3,6 +3,7 @@
 reward model and an iteration of PSLE follow the CPU's, in bfloat16 at its distance; the log-probs
 of sampling and training are the same bits, the order of threads changes no byte, and memory is
 what was planned."""
+import json
 import sys
 from pathlib import Path
 
@@ -56,19 +57,41 @@ def test_bfloat16(bench, cpu):
                 refused.err, "bfloat16 on the CPU:", refused)
 
 
+def classes_of(run):
+    return json.loads((run / "run.json").read_text())["sessions"][-1]["gemm_classes"]
+
+
 def test_pins(bench):
-    """The GEMM algorithm cache is written and read again with the same bytes; a damaged file is not used."""
-    pins, few = bench.folder / "pins.txt", ["device=cuda", "global_batch_size=2", "micro_batch_size=2"]
-    runs = [bench.folder / f"pins-{i}" for i in range(2)]
-    args = [bench.sft_args(out, *few, f"pins={pins}", steps=1) for out in runs]
-    bench.good(*args[0])
+    """The GEMM algorithm cache is written and read again with the same bytes; a damaged file is not
+    used. A resumed run selects the classes of its checkpoint, or says which products differ."""
+    pins, few = bench.folder / "pins.txt", ["device=cuda", "global_batch_size=2", "micro_batch_size=2",
+                                            "checkpoint.every=1"]
+    runs = [bench.folder / f"pins-{i}" for i in range(5)]
+
+    def sft(i, *more, **env):
+        return bench.good(*bench.sft_args(runs[i], *few, *more, steps=2), env=env)
+    sft(0, f"pins={pins}")
     text = pins.read_text()
-    bench.good(*args[1])
-    bench.check(text.startswith("plumb pins 1") and text == pins.read_text(), "pins:", text)
+    sft(1, f"pins={pins}")
+    bench.check(text.startswith("plumb pins 2") and text == pins.read_text(), "pins:", text)
     pins.write_text(text[:len(text) // 2])
     damaged = bench.good("doctor", "device=cuda", f"pins={pins}")
     bench.check("is not used: the file is damaged" in damaged.err, "no warning:", damaged)
     bench.same(runs[0] / "latest/model.safetensors", runs[1] / "latest/model.safetensors", "pins:")
+
+    first, resume = classes_of(runs[0]), f"resume={runs[0]}/checkpoint-1"
+    bench.check(any(c.startswith("forward, float32 to float32, ") for c in first), "classes:", first)
+    state = (runs[0] / "latest/trainer_state.h5").read_bytes()
+    bench.check(all(c.encode() in state for c in first), "the checkpoint has no classes")
+    other = {"PLUMB_EMU_GEMM": "other"}  # times that make another class the cheapest
+    sft(2, f"pins={bench.folder}/pins-2.txt", **other)
+    bench.check(classes_of(runs[2]) != first, "the emulator's times change no class")
+    sft(3, f"pins={bench.folder}/pins-2.txt", resume, **other)
+    bench.check(classes_of(runs[3]) == first, "resumed:", classes_of(runs[3]), "expected", first)
+    bench.same(runs[0] / "latest/model.safetensors", runs[3] / "latest/model.safetensors", "resumed:")
+    alone = sft(4, f"pins={bench.folder}/pins-4.txt", resume, PLUMB_EMU_GEMM="alone")
+    bench.check("gives the bits of the checkpoint for the product 'forward, float32" in alone.err,
+                "no warning of other bits:", alone)
 
 
 def test_offload(bench, sft):

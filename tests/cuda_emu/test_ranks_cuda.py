@@ -2,6 +2,7 @@
 """test_ranks_cuda.py PLUMB WORLD - several ranks on device: cuda, each with an emulated GPU or two
 on one: SFT and an iteration of PSLE write the same bytes for every rank count, over host memory
 and over an emulated NCCL; a rank that stops inside of an exchange takes the others down."""
+import re
 import sys
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def check_world_sizes(bench, exchanges):
             other = psle(bench, one / "latest", exchange, ranks, *how, devices=devices)
             bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", what)
             bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
-        other, _ = sft(bench, exchange, 4, *how, devices=devices)
+        other, said = sft(bench, exchange, 4, *how, "log_level=debug", devices=devices)
+        gone = re.findall(r"(-?\d+) bytes taken by the driver since the plan", said)
+        bench.check(gone == ["0"] * 4, exchange, "not warmed up before the plan:", gone)
         for name in ("model.safetensors", "trainer_state.h5"):
             bench.same(one / "latest" / name, other / "latest" / name, f"sft over {exchange}:")
     return one

@@ -92,6 +92,12 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what
 void plumb_emu_seed(unsigned seed);
 /* Device bytes, pinned host pieces, streams, events, graphs and cuBLASLt handles that live now. */
 size_t plumb_emu_live(void);
+/* What the program has asked of the device so far. Kernels of a graph count once, when they are
+ * recorded. waits: calls in which the host waits for the device. */
+struct plumb_emu_counts {
+    int kernels, products, copies, fills, waits;
+};
+struct plumb_emu_counts plumb_emu_counted(void);
 /* Graphs launched so far. */
 size_t plumb_emu_graph_launches(void);
 
