@@ -145,6 +145,37 @@ void bench_device_fini(struct bench_device *d)
     free(d->memory);
 }
 
+static void read_pins(struct plumb_backend *b, const char *path)
+{
+    struct plumb_buf text = {0};
+    if (!*path || !plumb_file_exists(path))
+        return;
+    BENCH_OK(plumb_file_read_text(&text, path, "a text file"));
+    BENCH_OK(b->gemm_cache_read(b, plumb_buf_text(&text)));
+    plumb_buf_fini(&text);
+}
+
+void bench_tune(struct bench_device *d, const struct bench_args *a, const char *shape)
+{
+    const struct bench_shape *s = bench_shape(shape);
+    const char *path = bench_text(a, "pins", "");
+    struct plumb_backend *b = d->b;
+    const int64_t kv = (int64_t)s->c / s->h * s->hk;
+    const int64_t size[][2] = {{s->c, s->c}, {kv, s->c}, {s->f, s->c}, {s->c, s->f}};
+    const unsigned back = PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W;
+    struct plumb_buf text = {0};
+    if (!b->gemm_cache_tune)
+        return;
+    read_pins(b, path);
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        BENCH_OK(b->gemm_cache_tune(b, size[i][0], size[i][1], PLUMB_GEMM_FORWARD | back));
+    BENCH_OK(b->gemm_cache_tune(b, s->v, s->c, PLUMB_GEMM_HEAD | back));
+    BENCH_OK(b->gemm_cache_write(b, &text));
+    if (*path)
+        BENCH_OK(plumb_file_write_atomic(path, text.data, text.len));
+    plumb_buf_fini(&text);
+}
+
 double bench_now(const struct bench_device *d)
 {
     BENCH_OK(d->b->sync(d->b));
@@ -153,12 +184,12 @@ double bench_now(const struct bench_device *d)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
-/* Shape 1.1b has the sizes of TinyLlama. */
+/* Shape 1.1b has the sizes of TinyLlama. Shape 8b.4 has 4 of the 32 layers of Llama 3 8B, and a
+ * vocabulary of 32000, so that the head keeps about its share of the work. */
 static const struct bench_shape shapes[] = {
-    {"tiny", 64, 2, 4, 2, 128, 256, true},
-    {"0.1b", 768, 12, 12, 12, 2048, 32000, true},
-    {"0.5b", 1280, 26, 20, 4, 3456, 32000, true},
-    {"1.1b", 2048, 22, 32, 4, 5632, 32000, false},
+    {"tiny", 64, 2, 4, 2, 128, 256, true},         {"0.1b", 768, 12, 12, 12, 2048, 32000, true},
+    {"0.5b", 1280, 26, 20, 4, 3456, 32000, true},  {"1.1b", 2048, 22, 32, 4, 5632, 32000, false},
+    {"8b.4", 4096, 4, 32, 8, 14336, 32000, false},
 };
 
 const struct bench_shape *bench_shape(const char *name)
@@ -166,7 +197,7 @@ const struct bench_shape *bench_shape(const char *name)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (strcmp(shapes[i].name, name) == 0)
             return &shapes[i];
-    fprintf(stderr, "shape=%s, expected 0.1b, 0.5b, 1.1b or tiny\n", name);
+    fprintf(stderr, "shape=%s, expected 0.1b, 0.5b, 1.1b, 8b.4 or tiny\n", name);
     exit(2);
 }
 

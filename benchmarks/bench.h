@@ -27,16 +27,20 @@ int bench_numbers(const struct bench_args *a, const char *name, int64_t least, c
 
 /* Reads the options device=cpu|cuda (one thread, or one GPU), dtype=float32|bfloat16, and for the
  * ceilings of a GPU copy=BYTES and matrix=N. */
-#define BENCH_DEVICE_NAMES "device dtype copy matrix "
+#define BENCH_DEVICE_NAMES "device dtype copy matrix pins "
 void bench_device_init(struct bench_device *d, const struct bench_args *a);
 void bench_device_fini(struct bench_device *d);
+/* Selects the algorithms of a model's products as plumb does for a run: reads the file of the
+ * option pins=FILE if there is one, measures what is missing, and writes the file. Does nothing on
+ * a CPU. */
+void bench_tune(struct bench_device *d, const struct bench_args *a, const char *shape);
 /* Returns the time in seconds after all work launched on the device has finished. */
 double bench_now(const struct bench_device *d);
 
 /* Sizes of a Llama model: hidden size, layers, heads, kv heads, MLP size, vocabulary, and whether
  * head and embedding are tied. */
 struct bench_shape {
-    const char *name; /* number of parameters (0.1b, 0.5b, 1.1b), or tiny */
+    const char *name; /* number of parameters (0.1b, 0.5b, 1.1b), 8b.4 (4 layers of 8B), or tiny */
     int c, l, h, hk, f, v;
     bool tied;
 };

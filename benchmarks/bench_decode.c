@@ -2,7 +2,7 @@
  * Benchmark of layer 4. Includes bench.h, model/.
  *
  *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
- *                  [long=72] [graphs=1,0] [dtype=float32]
+ *                  [long=72] [graphs=1,0] [dtype=float32] [pins=FILE]
  *
  * The lower bound of a step's time is the larger of two: bytes of weights, keys and values divided
  * by the bandwidth, and 2 N operations per sequence divided by the rate. The time of a step is the
@@ -118,6 +118,7 @@ int main(int argc, char **argv)
     t.longer = bench_number(&a, "long", t.shorter + 1, 1 << 20, t.shorter + 64);
     const int modes = bench_numbers(&a, "graphs", 0, "1", graphs, 2);
     bench_device_init(&t.d, &a);
+    bench_tune(&t.d, &a, t.shape);
     t.m = bench_model(t.d.b, t.shape);
     for (int k = 0; k < modes; k++) {
         t.eager = graphs[k] == 0;

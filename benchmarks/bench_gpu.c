@@ -2,15 +2,20 @@
  * depends on its batch, and the cost of row-invariant products.
  * Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
  *
- *     bench_gpu part=device|ceilings|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ... */
+ *     bench_gpu part=device|ceilings|probe|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ...
+ *
+ * Part probe measures the products of the shape as plumb does, and logs every candidate algorithm
+ * with its class and its time; benchmarks/gpu.sh turns the log into result lines. */
 #include "bench.h"
 #include "bench_cuda.h"
 
+#include "base/log.h"
 #include "base/num.h"
 #include "op/op.h"
 
 struct bench {
     struct bench_device d;
+    const struct bench_args *args;
     const struct bench_shape *shape;
     int64_t rows;
 };
@@ -71,26 +76,33 @@ static void layer_destroy(const struct bench *t, struct layer *l)
     b->release(b, l->y);
 }
 
-static void forward(const struct bench *t, const struct layer *l, int64_t n)
+/* Computes n rows of the layer, from row `first` of x on. */
+static void forward_from(const struct bench *t, const struct layer *l, int64_t n, int64_t first)
 {
     const enum plumb_place place = t->d.b->place;
     const enum plumb_dtype dtype = t->d.dtype;
     const struct plumb_tensor y =
         plumb_view("y", l->dtype, l->y, place, 2, (const int64_t[]){n, l->size.out});
     const struct plumb_tensor x =
-        plumb_view("x", dtype, l->x, place, 2, (const int64_t[]){n, l->size.in});
+        plumb_view("x", dtype, (char *)l->x + first * l->size.in * plumb_dtype_size(dtype), place,
+                   2, (const int64_t[]){n, l->size.in});
     const struct plumb_tensor w = plumb_view("w", dtype, l->w, place, 1, &l->packed);
     BENCH_OK(plumb_op_linear_fwd(t->d.b, &y, &x, &w, NULL));
 }
 
-/* ---- part rows: for every n, a product of n rows must equal the first n rows of the whole one
+static void forward(const struct bench *t, const struct layer *l, int64_t n)
+{
+    forward_from(t, l, n, 0);
+}
+
+/* ---- part rows: every number of rows, at several places, must give the rows of the whole product
  * ---- */
 
 /* Number of elements that are compared at each end of a result. Comparing the largest results
  * completely would take minutes. */
 #define END (INT64_C(2) << 20)
 
-/* Returns how many elements among [at, at + count) of y differ from `all`. */
+/* Returns how many of the elements [at, at + count) of y differ from those of `all`. */
 static int64_t differences(const struct bench *t, const struct layer *l, const char *all,
                            char *host, int64_t at, int64_t count)
 {
@@ -117,11 +129,14 @@ static int64_t rows_of_layer(const struct bench *t, struct pair size, int64_t *c
     BENCH_OK(t->d.b->to_host(t->d.b, all, l.y, most * item));
     for (int64_t n = 1; n <= t->rows; n++) {
         const int64_t count = n * size.out, end = plumb_min_i64(count, END);
-        forward(t, &l, n);
-        wrong += differences(t, &l, all, host, 0, end);
+        /* even numbers of rows begin at another row than the first */
+        const int64_t first = n % 2 == 0 ? 7 * n % (t->rows - n + 1) : 0;
+        const char *want = all + first * size.out * item;
+        forward_from(t, &l, n, first);
+        wrong += differences(t, &l, want, host, 0, end);
         const int64_t rest = plumb_min_i64(count - end, END);
         if (rest > 0)
-            wrong += differences(t, &l, all, host, count - rest, rest);
+            wrong += differences(t, &l, want, host, count - rest, rest);
         *compared += end + rest;
     }
     free(all);
@@ -212,6 +227,18 @@ static int part_device(const struct bench *t)
     return 0;
 }
 
+static int part_probe(const struct bench *t)
+{
+    struct bench_device d = t->d;
+    struct plumb_buf text = {0};
+    plumb_log_setup(PLUMB_LOG_DEBUG, 0, 1);
+    bench_tune(&d, t->args, t->shape->name);
+    BENCH_OK(d.b->gemm_classes(d.b, &text));
+    fputs(plumb_buf_text(&text), stdout);
+    plumb_buf_fini(&text);
+    return 0;
+}
+
 static int part_ceilings(const struct bench *t)
 {
     char what[64];
@@ -230,19 +257,23 @@ int main(int argc, char **argv)
         int (*run)(const struct bench *t);
     } parts[] = {{"device", part_device},
                  {"ceilings", part_ceilings},
+                 {"probe", part_probe},
                  {"rows", part_rows},
                  {"gemm", part_gemm}};
     const struct bench_args a = bench_args(argc, argv, BENCH_DEVICE_NAMES "part shape rows");
     const char *part = bench_text(&a, "part", "device");
-    struct bench t = {.shape = bench_shape(bench_text(&a, "shape", "1.1b")),
+    struct bench t = {.args = &a,
+                      .shape = bench_shape(bench_text(&a, "shape", "1.1b")),
                       .rows = bench_number(&a, "rows", 1, 1 << 16, 4096)};
     int status = 2;
     bench_device_init(&t.d, &a);
+    if (strcmp(part, "rows") == 0 || strcmp(part, "gemm") == 0)
+        bench_tune(&t.d, &a, t.shape->name);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strcmp(parts[i].name, part) == 0)
             status = parts[i].run(&t);
     if (status == 2)
-        fprintf(stderr, "part=%s, expected device, ceilings, rows or gemm\n", part);
+        fprintf(stderr, "part=%s, expected device, ceilings, probe, rows or gemm\n", part);
     bench_device_fini(&t.d);
     return status;
 }

@@ -199,6 +199,7 @@ int main(int argc, char **argv)
     x.steps = (int)bench_number(&a, "steps", 1, MAX_STEPS, 3);
     t.tokens = t.sequences * t.length;
     bench_device_init(&t.d, &a);
+    bench_tune(&t.d, &a, shape);
     create(&t, shape, bench_number(&a, "recompute", 0, 1, 0) == 1, &x);
     const double work = 6e-9 * (double)bench_parameters(t.m) * (double)t.tokens;
     step(&t, once); /* warm-up that touches all memory */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_gpu_script.py GPU_SH PROGRAM... - benchmarks/gpu.sh, as it is, on the emulated GPU with tiny
-sizes: every part passes, JSON and table hold what they should, a failing check fails the script,
-and figures of an emulated GPU are refused where results go."""
+"""test_gpu_script.py GPU_SH PROGRAM... - benchmarks/gpu.sh on the emulated GPU with tiny sizes, from
+its tarball in an empty folder: every part passes, JSON and table hold what they should, a failing
+check fails the script, and figures of an emulated GPU are refused where results go."""
 import json
 import os
 import shutil
@@ -10,14 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-DTYPES = ("bfloat16", "float32")
-PARTS = ["device", "kernels", "tensor core instructions", "attention in bfloat16", "backend",
-         "checked operations", "fused head", "models against transformers", "recorded decode steps",
-         *(f"{part}, {t}" for t in DTYPES for part in (
+PARTS = ["device", "products of tiny, bfloat16", "tensor core instructions", "attention in bfloat16",
+         "kernels", "recorded decode steps", "models against transformers", "backend",
+         "classes of products", "checked operations", "fused head",
+         *(f"{part}, bfloat16" for part in (
              "row invariance", "psle, sampling against training", "ceilings", "decode",
              "training", "cost of row-invariant products", "one iteration of psle"))]
-RESULTS = {"device": 1, "invariance": 14, "ceilings": 4, "decode": 8, "training": 2,
-           "training time": 10, "memory": 8, "row-invariant gemm": 4, "psle time": 28}
+RESULTS = {"device": 1, "invariance": 9, "ceilings": 2, "decode": 4, "training": 1,
+           "training time": 5, "memory": 8, "row-invariant gemm": 2, "psle time": 14}
 # the emulator's programs under the names that the script knows
 NAMES = {"plumb_emu": "plumb", "test_cuda_": "test_gpu_", "_emu": ""}
 failures = 0
@@ -37,10 +37,20 @@ def name_of(program):
     return name
 
 
-def run(script, folder, *args):
-    env = {**os.environ, "PLUMB_GPU_TINY": "1", "PLUMB_GPU_BIN": str(folder)}
+def run(script, *args, **more):
+    env = {**os.environ, "PLUMB_GPU_TINY": "1", "PLUMB_GPU_SECONDS": "1800", "XZ_OPT": "-1", **more}
     return subprocess.run([script, *args], env=env, capture_output=True, text=True, check=False,
-                          timeout=900)
+                          timeout=1800)
+
+
+def unpack(script, bin_, folder):
+    """The tarball of the programs, in an empty folder; returns its gpu.sh."""
+    packed = run(script, "pack", folder / "gpu", PLUMB_GPU_BIN=str(bin_))
+    check(packed.returncode == 0, "pack", packed.stdout, packed.stderr)
+    empty = folder / "empty"
+    empty.mkdir()
+    subprocess.run(["tar", "-xJf", folder / "gpu.tar.xz", "-C", empty], check=True)
+    return empty / "gpu/gpu.sh"
 
 
 def test(script, programs, folder):
@@ -48,7 +58,11 @@ def test(script, programs, folder):
     bin_.mkdir()
     for p in programs:
         (bin_ / name_of(p)).symlink_to(p)
-    done = run(script, bin_, "all", out)
+    packed = unpack(script, bin_, folder)
+    done = run(packed, "checks", out)
+    check(done.returncode == 0, "exit code", done.returncode, done.stdout, done.stderr)
+    early = json.loads((out / "results.json").read_text())
+    done = run(packed, "bench", out)
     check(done.returncode == 0, "exit code", done.returncode, done.stdout, done.stderr)
     results = json.loads((out / "results.json").read_text())
     status = {p["part"].replace(", tiny", ""): p["status"] for p in results["parts"]}
@@ -60,20 +74,25 @@ def test(script, programs, folder):
         check(len(rows) == n, part, rows)
         check(all(isinstance(r["value"], (int, float)) for r in rows), part, rows)
     check(all(r["value"] == 0 for r in results["results"] if r["part"] == "invariance"), results)
+    check(results["parts"][:len(early["parts"])] == early["parts"], "bench lost the checks' results")
+    probed = [r["what"] for r in results["results"] if r["part"] == "probe"]
+    check(any("1 rows, candidate " in w for w in probed), "candidates:", probed[:3])
+    check(any(w == "forward, bfloat16 to bfloat16, 64 x 64" for w in probed), "class:", probed[-3:])
     table = (out / "results.md").read_text()
     check("EMULATED" in table and table.count("\n|") > len(PARTS) + sum(RESULTS.values()), table)
     check((out / "log.txt").stat().st_size > 1000, "log")
 
-    instead = {"test_gpu_backend": "false", "plumb": "false"}
-    others = ("op", "head", "parity", "generate", "mma", "attention_bf16")
+    instead = {"test_gpu_backend": "false", "test_gpu_kernels": "false"}
+    others = ("op", "head", "parity", "generate", "mma", "attention_bf16", "gemm_cache")
     instead |= {f"test_gpu_{n}": "true" for n in others}
     for name, other in instead.items():
         (bin_ / name).unlink()
         (bin_ / name).symlink_to(shutil.which(other))
-    done = run(script, bin_, "checks", folder / "second")
-    check(done.returncode == 1 and done.stdout.count("FAILED: exit code 1") == 3, "failing checks",
+    done = run(script, "checks", folder / "second", PLUMB_GPU_BIN=str(bin_))
+    check(done.returncode == 1 and done.stdout.count("FAILED: exit code 1") == 2 and
+          "kernels that fail: add_fwd rmsnorm_fwd" in done.stdout, "failing checks",
           done.returncode, done.stdout)
-    refused = run(script, bin_, "checks", folder / "benchmarks" / "results" / "gpu")
+    refused = run(script, "checks", folder / "benchmarks" / "results" / "gpu", PLUMB_GPU_BIN=str(bin_))
     check(refused.returncode == 2 and "emulated" in refused.stderr, "refused:", refused)
 
 

@@ -180,10 +180,31 @@ static bool is_elsewhere(const struct item *m)
             m->check == check_attention_work_count || m->check == check_attention_bwd);
 }
 
-/* test_kernels_cuda [KERNEL]... [alignment] */
+static bool is_name(const char *text)
+{
+    bool known = strcmp(text, "alignment") == 0;
+    for (int i = 0; i < KERNELS; i++)
+        known = known || strcmp(text, list[i].name) == 0;
+    return known;
+}
+
+static int print_names(void)
+{
+    puts("alignment");
+    for (int i = 0; i < KERNELS; i++)
+        if (!is_elsewhere(&list[i]))
+            puts(list[i].name);
+    return 0;
+}
+
+/* test_kernels_cuda [KERNEL]... [alignment], or test_kernels_cuda list: prints what can be named */
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "list") == 0)
+        return print_names();
     skip_without_gpu();
+    for (int j = 1; j < argc; j++)
+        CHECKF(is_name(argv[j]), "'%s' is no kernel; 'list' prints their names", argv[j]);
     if (argc == 1 || strcmp(argv[argc - 1], "alignment") == 0) {
         check_alignment(PLUMB_F32);
         check_alignment(PLUMB_BF16);
