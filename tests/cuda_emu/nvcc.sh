@@ -1,7 +1,8 @@
 #!/bin/sh
 # nvcc.sh NVCC ROOT PTX GENCODE... - compiles every .cu with the product's -gencode options, warnings
 # as errors. Checks that nvcc then packs machine code for every GPU of the options, and PTX for newer
-# GPUs.
+# GPUs, and that no kernel needs a larger stack than the margin of the memory plan allows for
+# (src/backend/backend_cuda.c). Prints the largest registers, stack and spills of each file.
 set -eu
 nvcc=$1 root=$2 ptx=$3
 shift 3
@@ -14,6 +15,10 @@ trap 'rm -rf "$out"' EXIT
 compile() {
     "$nvcc" --threads 0 -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
         -I "$root/src" -I "$root/kernels" -I "$root/tests" -c -o "$out/object" "$@"
+}
+# most PATTERN: prints the largest number that the pattern finds in what ptxas said; 0 if there is none.
+most() {
+    sed -n "s/$1/\1/p" "$out/said" | sort -n | sed -n '$p' | grep . || echo 0
 }
 compile --dryrun "$@" "$root/kernels/cuda/context.cu" 2>"$out/steps"
 kinds=
@@ -33,6 +38,16 @@ case $kinds in
 *) echo "the options hold no PTX: $*" && exit 1 ;;
 esac
 for file in "$root"/kernels/cuda/*.cu "$root"/tests/cuda_emu/*.cu; do
-    compile "$@" "$file"
-    echo "$(basename "$file"):$kinds"
+    name=$(basename "$file")
+    if ! compile -Xptxas -v "$@" "$file" 2>"$out/said"; then
+        cat "$out/said"
+        exit 1
+    fi
+    stack=$(most '.* \([0-9]*\) bytes stack frame.*')
+    echo "$name:$kinds; at most $(most '.*Used \([0-9]*\) registers.*') registers, $stack bytes of stack," \
+        "$(most '.* \([0-9]*\) bytes spill stores.*') bytes of spills"
+    if [ "$stack" -gt 768 ]; then
+        echo "$name: a kernel needs $stack bytes of stack, expected at most 768"
+        exit 1
+    fi
 done
