@@ -19,7 +19,8 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
         w->work_count = plumb_max_i64(
             w->work_count, b->k.linear_work_count(n, size[i][0], size[i][1], b->threads));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dn, n * s->c, "d norm"));
-    if (s->block.norm[PLUMB_NORM_ATTENTION_OUT] || s->block.norm[PLUMB_NORM_MLP_OUT])
+    if (s->block.norm[PLUMB_NORM_ATTENTION_OUT] || s->block.norm[PLUMB_NORM_MLP_OUT] ||
+        s->block.parallel)
         PLUMB_TRY(plumb_backend_take(b, arena, &w->db, n * s->c, "d branch"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dq, n * q, "d q"));
     PLUMB_TRY(plumb_backend_take(b, arena, &w->dk, n * kv, "d k"));
@@ -35,11 +36,16 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
 }
 
 plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real *dx,
-                                  const int32_t *ids, int64_t n)
+                                  const int32_t *ids, const int32_t *pos, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
     float *dembed = grad + m->net->embed;
+    if (s->positions) {
+        float *dpositions = grad + m->net->positions;
+        PLUMB_TRY(
+            plumb_op_gather_bwd(b, V(dpositions, s->max_pos, s->c), V(dx, n, s->c), VI(pos, n)));
+    }
     if (s->embed_scale != 1.0f)
         PLUMB_TRY(plumb_op_scale_fwd(b, V(dx, n, s->c), V(dx, n, s->c), plumb_embed_scale(m)));
     return plumb_op_gather_bwd(b, V(dembed, s->v, s->c), V(dx, n, s->c), VI(ids, n));
@@ -52,6 +58,12 @@ static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
+    if (m->spec.block.layer_norm) {
+        const int64_t bias = plumb_norm_bias(w, c);
+        return plumb_op_layernorm_bwd(b, V(dx, n, c), V(grad + w, c), V(grad + bias, c),
+                                      V(dy, n, c), V(x, n, c), V(m->w + w, c), V(rstd + n, n),
+                                      V(rstd, n));
+    }
     return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(grad + w, c), V(dy, n, c), V(x, n, c),
                                 V(m->w + w, c), V(rstd, n), m->spec.block.norm_shift);
 }
@@ -170,14 +182,24 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
-    const plumb_real *in = p->norm[PLUMB_NORM_MLP] >= 0 ? a->n2 : a->xm, *dy;
+    const bool parallel = s->block.parallel, gated = s->block.gated;
+    const plumb_real *mid = parallel ? a->x : a->xm, *dy;
+    const plumb_real *in = p->norm[PLUMB_NORM_MLP] >= 0 ? a->n2 : mid;
+    plumb_real *dmid = parallel ? w->db : dx; /* gradient of mid through the MLP */
+    if (parallel)
+        PLUMB_TRY(b->zero(b, w->db, plumb_real_bytes(b, n * s->c)));
     PLUMB_TRY(join_back(m, p, PLUMB_NORM_MLP_OUT, &dy, grad, dx, a->b2, a->rstd[PLUMB_NORM_MLP_OUT],
                         w, n));
     PLUMB_TRY(plumb_project_backward(m, l, PLUMB_DOWN, w->dy, false, grad, dy, a->y, w, n));
-    const struct plumb_tensor *gate = V(a->gate, n, s->f), *up = V(a->up, n, s->f);
-    PLUMB_TRY(plumb_op_act_bwd(b, gate, up, V(w->dy, n, s->f), gate, up, s->block.activation));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, in, w, n));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_UP, w->dn, true, grad, a->up, in, w, n));
-    PLUMB_TRY(input_back(m, p, PLUMB_NORM_MLP, dx, grad, a->xm, a->rstd[PLUMB_NORM_MLP], w, n));
-    return attention_back(m, l, a, dx, grad, w, rows);
+    const struct plumb_tensor *up = V(a->up, n, s->f), *gate = gated ? V(a->gate, n, s->f) : up;
+    const struct plumb_tensor *factor = gated ? up : NULL;
+    PLUMB_TRY(
+        plumb_op_act_bwd(b, gate, factor, V(w->dy, n, s->f), gate, factor, s->block.activation));
+    if (gated)
+        PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, in, w, n));
+    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_UP, w->dn, gated, grad, a->up, in, w, n));
+    PLUMB_TRY(input_back(m, p, PLUMB_NORM_MLP, dmid, grad, mid, a->rstd[PLUMB_NORM_MLP], w, n));
+    PLUMB_TRY(attention_back(m, l, a, dx, grad, w, rows));
+    return parallel ? plumb_op_add_fwd(b, V(dx, n, s->c), V(dx, n, s->c), V(w->db, n, s->c))
+                    : PLUMB_OK;
 }

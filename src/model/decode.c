@@ -48,7 +48,7 @@ plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_
                                     .seq = g->dev.seq,
                                     .pos = g->dev.pos,
                                     .page = g->dev.page};
-    PLUMB_TRY(plumb_embed_forward(m, g->x, g->dev.ids, n));
+    PLUMB_TRY(plumb_embed_forward(m, g->x, g->act[0].xm, g->dev.ids, rows.pos, n));
     for (int64_t l = 0; l < g->spec.l; l++)
         PLUMB_TRY(plumb_layer_forward(m, l, &g->act[l], g->x, &rows));
     return PLUMB_OK;

@@ -6,12 +6,13 @@
 /* Takes the saved rows of a norm, (n,c), and their statistics. */
 static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, plumb_real **rows,
                               struct plumb_arena *arena, const struct plumb_backend *b, int64_t n,
-                              int64_t c)
+                              const struct plumb_spec *s)
 {
+    const int64_t c = s->c, saved = n * plumb_norm_saved(s);
     static const char *const name[PLUMB_N_NORM] = {"norm 1", "before norm 1", "norm 2",
                                                    "before norm 2"};
     PLUMB_TRY(plumb_backend_take(b, arena, rows, n * c, name[place]));
-    return plumb_arena_take_f32(arena, &a->rstd[place], n, "rstd");
+    return plumb_arena_take_f32(arena, &a->rstd[place], saved, "rstd");
 }
 
 /* Returns the number of columns that one qk norm covers; row: the columns of all heads. */
@@ -25,7 +26,7 @@ plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
     if (s->block.norm[PLUMB_NORM_ATTENTION])
-        PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION, &a->n1, arena, b, n, s->c));
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION, &a->n1, arena, b, n, s));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->q, n * q, "q"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->k, n * kv, "k"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->v, n * kv, "v"));
@@ -39,14 +40,15 @@ plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->lse, n * s->h, "attention lse"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->xm, n * s->c, "residual"));
     if (s->block.norm[PLUMB_NORM_ATTENTION_OUT])
-        PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION_OUT, &a->b1, arena, b, n, s->c));
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION_OUT, &a->b1, arena, b, n, s));
     if (s->block.norm[PLUMB_NORM_MLP])
-        PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP, &a->n2, arena, b, n, s->c));
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->gate, n * s->f, "gate"));
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP, &a->n2, arena, b, n, s));
+    if (s->block.gated)
+        PLUMB_TRY(plumb_backend_take(b, arena, &a->gate, n * s->f, "gate"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->up, n * s->f, "up"));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->y, n * s->f, "gated"));
     if (s->block.norm[PLUMB_NORM_MLP_OUT])
-        PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP_OUT, &a->b2, arena, b, n, s->c));
+        PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP_OUT, &a->b2, arena, b, n, s));
     return PLUMB_OK;
 }
 
@@ -68,21 +70,31 @@ float plumb_embed_scale(const plumb_model *m)
     return rounds ? plumb_from_bf16(plumb_to_bf16(scale)) : scale;
 }
 
-plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int32_t *ids, int64_t n)
+plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, plumb_real *scratch,
+                                 const int32_t *ids, const int32_t *pos, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
     const float *embed = m->w + m->net->embed;
     PLUMB_TRY(plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n)));
-    if (s->embed_scale == 1.0f)
+    if (s->embed_scale != 1.0f)
+        PLUMB_TRY(plumb_op_scale_fwd(b, V(x, n, s->c), V(x, n, s->c), plumb_embed_scale(m)));
+    if (!s->positions)
         return PLUMB_OK;
-    return plumb_op_scale_fwd(b, V(x, n, s->c), V(x, n, s->c), plumb_embed_scale(m));
+    const float *positions = m->w + m->net->positions;
+    PLUMB_TRY(
+        plumb_op_gather_fwd(b, V(scratch, n, s->c), V(positions, s->max_pos, s->c), VI(pos, n)));
+    return plumb_op_add_fwd(b, V(x, n, s->c), V(x, n, s->c), V(scratch, n, s->c));
 }
 
 static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const plumb_real *x,
                          int64_t w, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
+    if (m->spec.block.layer_norm)
+        return plumb_op_layernorm_fwd(b, V(y, n, c), V(rstd + n, n), V(rstd, n), V(x, n, c),
+                                      V(m->w + w, c), V(m->w + plumb_norm_bias(w, c), c),
+                                      (float)m->spec.eps);
     return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(m->w + w, c),
                                 (float)m->spec.eps, m->spec.block.norm_shift);
 }
@@ -183,16 +195,20 @@ plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct p
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
     const bool before = p->norm[PLUMB_NORM_MLP] >= 0, after = p->norm[PLUMB_NORM_MLP_OUT] >= 0;
+    const plumb_real *mid = s->block.parallel ? a->x : a->xm;
     if (p->norm[PLUMB_NORM_ATTENTION] >= 0)
         PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, p->norm[PLUMB_NORM_ATTENTION],
                        n, s->c));
     PLUMB_TRY(attention(m, l, a, rows));
     if (before)
-        PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], a->xm, p->norm[PLUMB_NORM_MLP], n, s->c));
-    const plumb_real *in = before ? a->n2 : a->xm;
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, in, n));
+        PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], mid, p->norm[PLUMB_NORM_MLP], n, s->c));
+    const plumb_real *in = before ? a->n2 : mid;
+    if (s->block.gated)
+        PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, in, n));
     PLUMB_TRY(plumb_project_forward(m, l, PLUMB_UP, a->up, in, n));
-    PLUMB_TRY(plumb_op_act_fwd(b, V(a->y, n, s->f), V(a->gate, n, s->f), V(a->up, n, s->f),
+    const struct plumb_tensor *up = V(a->up, n, s->f);
+    const struct plumb_tensor *gate = s->block.gated ? V(a->gate, n, s->f) : up;
+    PLUMB_TRY(plumb_op_act_fwd(b, V(a->y, n, s->f), gate, s->block.gated ? up : NULL,
                                s->block.activation));
     if (!out)
         return PLUMB_OK;

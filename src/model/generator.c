@@ -34,7 +34,7 @@ static plumb_status place(plumb_generator *g)
     }
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hx, g->block * s->c, "head input"));
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hn, g->block * s->c, "head norm"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &g->hrstd, g->block, "head rstd"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->hrstd, g->block * plumb_norm_saved(s), "head rstd"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->logits, g->block * s->v, "logits"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->work, g->work_count, "sampling work"));
     return PLUMB_OK;

@@ -61,17 +61,24 @@ static plumb_status check_shape(const struct plumb_st_entry *e, int rank, const 
     return PLUMB_OK;
 }
 
-/* Accepts the tensors of a checkpoint that are not parameters of the model: the rotary buffer, and
- * a language-model head that the model does not have (the embedding saved a second time, or the
- * head of a checkpoint that is opened as a classifier). Refuses all others. */
+/* Accepts the tensors of a checkpoint that are not parameters of the model: the rotary buffer, the
+ * masks that old GPT-2 and GPT-NeoX files hold, and a language-model head that the model does not
+ * have (the embedding saved a second time, or the head of a checkpoint that is opened as a
+ * classifier). Refuses all others. */
 static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entry *e)
 {
-    static const char buffer[] = "rotary_emb.inv_freq";
-    const size_t len = strlen(e->name), tail = sizeof buffer - 1;
-    if (len >= tail && !strcmp(e->name + len - tail, buffer))
-        return PLUMB_OK;
+    static const char *const buffer[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias",
+                                         ".attention.bias", ".attention.masked_bias"};
+    const enum plumb_file_layout files = m->spec.block.files;
+    const bool masks = files == PLUMB_FILES_GPT2 || files == PLUMB_FILES_NEOX;
+    const size_t len = strlen(e->name);
+    for (size_t i = 0; i < (masks ? sizeof buffer / sizeof *buffer : 1); i++) {
+        const size_t tail = strlen(buffer[i]);
+        if (len >= tail && !strcmp(e->name + len - tail, buffer[i]))
+            return PLUMB_OK;
+    }
     const int64_t head[] = {m->spec.v, m->spec.c};
-    PLUMB_REQUIRE(!strcmp(e->name, PLUMB_HEAD_NAME), PLUMB_ERR_FORMAT,
+    PLUMB_REQUIRE(plumb_file_has_name(plumb_head_file(&m->spec), e->name), PLUMB_ERR_FORMAT,
                   "%s: tensor %s does not belong to the %s that config.json describes", e->file,
                   e->name, plumb_spec_architecture(&m->spec));
     return check_shape(e, 2, head);
@@ -81,7 +88,7 @@ static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entr
 static const struct plumb_param *first_in(const plumb_model *m, const char *name)
 {
     for (int64_t i = 0; i < m->n_param; i++)
-        if (!strcmp(m->param[i].file, name))
+        if (plumb_file_has_name(m->param[i].file, name))
             return &m->param[i];
     return NULL;
 }
@@ -91,9 +98,9 @@ static const struct plumb_param *first_in(const plumb_model *m, const char *name
 static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_st *st,
                                              const struct plumb_param *p)
 {
-    const struct plumb_st_entry *e = plumb_st_find(st, p->file);
+    const struct plumb_st_entry *e = plumb_find_tensor(st, p->file);
     const bool either = m->spec.tied && m->spec.labels == 0 && !strcmp(p->name, PLUMB_EMBED_NAME);
-    return e || !either ? e : plumb_st_find(st, PLUMB_HEAD_NAME);
+    return e || !either ? e : plumb_find_tensor(st, plumb_head_file(&m->spec));
 }
 
 static plumb_status check_tensors(const plumb_model *m, const plumb_st *st, const char *fresh)
@@ -101,8 +108,10 @@ static plumb_status check_tensors(const plumb_model *m, const plumb_st *st, cons
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
         const struct plumb_st_entry *e = plumb_st_at(st, i);
         const struct plumb_param *p = first_in(m, e->name);
+        const int64_t dim[2][2] = {{p ? p->file_rows : 0, p ? p->dim[1] : 0},
+                                   {p ? p->dim[1] : 0, p ? p->file_rows : 0}};
         if (p)
-            PLUMB_TRY(check_shape(e, p->rank, (const int64_t[]){p->file_rows, p->dim[1]}));
+            PLUMB_TRY(check_shape(e, p->rank, dim[p->turned]));
         else
             PLUMB_TRY(check_extra(m, e));
     }
@@ -115,6 +124,28 @@ static plumb_status check_tensors(const plumb_model *m, const plumb_st *st, cons
     return PLUMB_OK;
 }
 
+/* Copies parameter p from its tensor in the files to w. */
+static plumb_status take_param(float *w, const struct plumb_st_entry *e,
+                               const struct plumb_param *p)
+{
+    const int64_t rows = p->dim[0], width = p->count / rows;
+    plumb_status st = PLUMB_OK;
+    if (!p->turned) {
+        for (int64_t r = 0, at = p->file_row; r < rows; r += p->file_run, at += p->file_step)
+            PLUMB_TRY(plumb_entry_part(w + r * width, e, at * width, p->file_run * width));
+        return PLUMB_OK;
+    }
+    float *column = malloc((size_t)rows * sizeof *column);
+    PLUMB_REQUIRE(column, PLUMB_ERR_NOMEM, "%s: %lld floats", p->file, (long long)rows);
+    for (int64_t i = 0; i < width && st == PLUMB_OK; i++) {
+        st = plumb_entry_part(column, e, i * p->file_rows + p->file_row, rows);
+        for (int64_t r = 0; r < rows; r++)
+            w[r * width + i] = column[r];
+    }
+    free(column);
+    return st;
+}
+
 plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *fresh, uint64_t seed)
 {
     float *w, *owned;
@@ -125,7 +156,7 @@ plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *f
         const struct plumb_param *p = &m->param[i];
         const struct plumb_st_entry *e = entry_of(m, st, p);
         if (e)
-            r = plumb_entry_part(w + p->offset, e, p->count / p->dim[0] * p->file_row, p->count);
+            r = take_param(w + p->offset, e, p);
         else
             fill_fresh(w + p->offset, m, i, seed);
     }

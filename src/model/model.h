@@ -27,10 +27,12 @@
 /* One parameter tensor of the flat vector. */
 struct plumb_param {
     char name[96]; /* e.g. "model.layers.0.self_attn.q_proj.weight", as in Hugging Face's Llama */
-    /* The tensor of the files that holds this one, as rows file_row .. file_row + dim[0] - 1 of its
-     * file_rows rows. Usually it has the parameter's name and no other rows. */
+    /* The tensor of the files that holds this one. Usually it has the parameter's name and no other
+     * rows. Row r of the parameter is row file_row + r / file_run * file_step + r % file_run of
+     * file_rows rows. If `turned`, the file stores the transpose: those rows are its columns. */
     char file[96];
-    int64_t file_row, file_rows;
+    int64_t file_row, file_rows, file_run, file_step;
+    bool turned;
     int rank;       /* number of dimensions: 1 or 2 */
     int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) for others */
     int64_t offset; /* index of the tensor's first float in the flat vector */

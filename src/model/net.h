@@ -11,7 +11,6 @@
 #include "op/op.h"
 
 #define PLUMB_EMBED_NAME "model.embed_tokens.weight"
-#define PLUMB_HEAD_NAME  "lm_head.weight"
 
 /* A linear layer y = x w^T + bias. The offsets w and bias are valid in any flat vector (weights,
  * gradients, moments). */
@@ -32,12 +31,40 @@ struct plumb_layer {
     int64_t q_norm, k_norm;
 };
 
+/* ---- names in files (names.c) ----------------------------------------------------------- */
+
+/* Returns what all names begin with, but those of the head and of a classifier's score. */
+const char *plumb_file_stem(enum plumb_file_layout files);
+/* Returns the part of a name that says what a parameter is, for example "attn.c_proj" for
+ * "self_attn.o_proj" in GPT-2. Parameters of one fused tensor have the same part. */
+const char *plumb_file_part(enum plumb_file_layout files, const char *name);
+/* Returns the names of the embedding and of the LM head in the files of this model. */
+const char *plumb_embed_file(const struct plumb_spec *s);
+const char *plumb_head_file(const struct plumb_spec *s);
+/* Returns true if a checkpoint may call tensor `file` of plumb_param.file also `name`. Files of
+ * GPT-2 that were saved without a head lack "transformer."; transformers 5 writes GPT-NeoX's head
+ * as lm_head. plumb_find_tensor looks for the tensor under all its names; NULL if there is none. */
+bool plumb_file_has_name(const char *file, const char *name);
+const struct plumb_st_entry *plumb_find_tensor(const plumb_st *files, const char *file);
+
+/* ---- parameters ----------------------------------------------------------------------------- */
+
+/* Returns the offset of the bias of a LayerNorm over c columns, whose weight has offset w. */
+int64_t plumb_norm_bias(int64_t w, int64_t c);
+/* Returns the number of floats that a norm saves per row: rstd, and in a LayerNorm also the mean.
+ * For n rows, the first n floats are rstd and the others are the means. */
+static inline int64_t plumb_norm_saved(const struct plumb_spec *s)
+{
+    return s->block.layer_norm ? 2 : 1;
+}
+
 /* Returns the weights in host memory: m->w itself, or a copy that the caller must free. *owned is
  * the copy, or NULL. */
 plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **owned);
 
 struct plumb_net {
     int64_t embed, norm; /* offsets of the embedding and of the final norm */
+    int64_t positions;   /* offset of the learned positions (max_pos,c); -1 if there are none */
     /* the LM head (if tied: the embedding), or the score rows of a classifier */
     struct plumb_linear head;
     struct plumb_layer layer[];
@@ -98,17 +125,18 @@ int64_t plumb_rope_at(const struct plumb_spec *s, int i);
 
 /* The activations of one layer for n rows, on the device, row-major. */
 struct plumb_act {
-    plumb_real *x;             /* (n,c) input of the layer */
-    plumb_real *n1, *n2;       /* (n,c) outputs of the norms before attention and MLP, or NULL */
-    plumb_real *q, *k, *v;     /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated */
-    plumb_real *q0, *k0;       /* q and k before their norm; NULL if the model has no qk norm */
-    plumb_real *o;             /* (n,h,d) output of attention */
-    plumb_real *b1, *b2;       /* (n,c) inputs of the norms after attention and MLP, or NULL */
-    plumb_real *xm;            /* (n,c) sum after the attention residual */
-    plumb_real *gate, *up, *y; /* (n,f) each; y = silu(gate) * up */
-    plumb_real *kc, *vc;       /* keys and values of this layer, in KV pages */
+    plumb_real *x;         /* (n,c) input of the layer */
+    plumb_real *n1, *n2;   /* (n,c) outputs of the norms before attention and MLP, or NULL */
+    plumb_real *q, *k, *v; /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated */
+    plumb_real *q0, *k0;   /* q and k before their norm; NULL if the model has no qk norm */
+    plumb_real *o;         /* (n,h,d) output of attention */
+    plumb_real *b1, *b2;   /* (n,c) inputs of the norms after attention and MLP, or NULL */
+    plumb_real *xm;        /* (n,c) sum after the attention residual */
+    /* (n,f) each; y = act(gate) up, or act(up) if the block has no gate; gate is then NULL */
+    plumb_real *gate, *up, *y;
+    plumb_real *kc, *vc; /* keys and values of this layer, in KV pages */
     int64_t pages;
-    float *rstd[PLUMB_N_NORM]; /* (n,) reciprocal root mean squares saved by the norms, or NULL */
+    float *rstd[PLUMB_N_NORM]; /* (n,) per number that a norm saves (plumb_norm_saved), or NULL */
     float *rstdq, *rstdk;      /* (n,h), (n,hk), or (n) each: the same saved by the qk norms */
     float *lse;                /* (n,h) log-sum-exp saved by attention */
 };
@@ -119,7 +147,9 @@ static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_s
     return (struct plumb_attn_shape){s->h,
                                      s->hk,
                                      s->d,
-                                     s->block.attention_scale,
+                                     s->block.scale_by_layer
+                                         ? s->block.attention_scale / (float)(l + 1)
+                                         : s->block.attention_scale,
                                      s->block.attention_cap,
                                      s->windowed[l] ? s->window : 0};
 }
@@ -135,12 +165,14 @@ plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena
 /* Returns the factor of the embedding, rounded to bfloat16 if the model and the backend ask for it
  * (as Gemma in transformers does). */
 float plumb_embed_scale(const plumb_model *m);
-/* x[i,:] = embed_scale embedding of ids[i].     x (n,c)  ids (n,) */
-plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, const int32_t *ids,
-                                 int64_t n);
-/* Adds embed_scale dx to the gradient of the embedding, row by row. Overwrites dx. */
+/* x[i,:] = embed_scale embedding of ids[i], plus the learned vector of position pos[i] if the model
+ * has those.     x, scratch (n,c)  ids, pos (n,) */
+plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, plumb_real *scratch,
+                                 const int32_t *ids, const int32_t *pos, int64_t n);
+/* Adds dx to the gradients of the positions, and embed_scale dx to those of the embedding, row by
+ * row. Overwrites dx. */
 plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real *dx,
-                                  const int32_t *ids, int64_t n);
+                                  const int32_t *ids, const int32_t *pos, int64_t n);
 
 /* Computes layer l for the rows in a->x: out (n,c). Training, prefill and decode all use this
  * function. Row-invariant: the result of a row does not depend on the other rows. Writes the keys
@@ -157,8 +189,10 @@ plumb_status plumb_head_norm_forward(const plumb_model *m, plumb_real *y, float 
                                      const plumb_real *x, int64_t n);
 /* Scratch buffers of the backward. */
 struct plumb_back {
-    plumb_real *dn;           /* (n,c) gradient of a norm's output */
-    plumb_real *db;           /* (n,c) gradient of b1 and b2; NULL if the block has neither */
+    plumb_real *dn; /* (n,c) gradient of a norm's output */
+    /* (n,c) gradient of b1 and b2; in a parallel block, the gradient of x through the MLP; NULL if
+     * the block needs neither */
+    plumb_real *db;
     plumb_real *dq, *dk, *dv; /* (n,h,d), (n,hk,d), (n,hk,d) gradients of q, k and v */
     /* gradients of q and k before their norm; NULL if the model has no qk norm */
     plumb_real *dq0, *dk0;

@@ -13,20 +13,43 @@ struct layout {
     int64_t n, count, packed;
     const struct plumb_kernels *k;
     bool packs; /* true if kernels read linear weights in a packed form */
-    char prefix[48];
+    enum plumb_file_layout files;
+    /* beginnings of the names: of the parameter, and of its tensor in the files */
+    char prefix[48], file_prefix[48];
 };
 
-/* Places the next tensor and returns its offset. cols = 0 stands for a vector of `rows`
- * elements. */
-static int64_t place(struct layout *y, const char *name, int64_t rows, int64_t cols, bool pack)
+/* The prefixes of the names that follow: of tensors beside the model, in the model, in layer l. */
+static void at_top(struct layout *y)
+{
+    y->prefix[0] = y->file_prefix[0] = '\0';
+}
+
+static void in_model(struct layout *y)
+{
+    snprintf(y->prefix, sizeof y->prefix, "model.");
+    snprintf(y->file_prefix, sizeof y->file_prefix, "%s", plumb_file_stem(y->files));
+}
+
+static void in_layer(struct layout *y, int64_t l)
+{
+    snprintf(y->prefix, sizeof y->prefix, "model.layers.%lld.", (long long)l);
+    snprintf(y->file_prefix, sizeof y->file_prefix, "%s%s.%lld.", plumb_file_stem(y->files),
+             y->files == PLUMB_FILES_GPT2 ? "h" : "layers", (long long)l);
+}
+
+/* Places the next tensor, NAME.weight or NAME.bias, and returns its offset. cols = 0 stands for a
+ * vector of `rows` elements. */
+static int64_t place(struct layout *y, const char *name, const char *kind, int64_t rows,
+                     int64_t cols, bool pack)
 {
     const int64_t at = y->count, count = cols ? rows * cols : rows;
     if (y->param) {
         struct plumb_param *p = &y->param[y->n];
         *p = (struct plumb_param){.rank = cols ? 2 : 1, .dim = {rows, cols}, .offset = at};
-        snprintf(p->name, sizeof p->name, "%s%s", y->prefix, name);
-        memcpy(p->file, p->name, sizeof p->file);
-        p->file_rows = rows;
+        snprintf(p->name, sizeof p->name, "%s%s.%s", y->prefix, name, kind);
+        snprintf(p->file, sizeof p->file, "%s%s.%s", y->file_prefix,
+                 plumb_file_part(y->files, name), kind);
+        p->file_rows = p->file_run = p->file_step = rows;
         p->count = count;
         p->decay = cols != 0;
         p->packed = pack && y->packs ? y->packed : -1;
@@ -42,25 +65,11 @@ static int64_t place(struct layout *y, const char *name, int64_t rows, int64_t c
 static struct plumb_linear linear(struct layout *y, const char *name, int64_t out, int64_t in,
                                   bool bias)
 {
-    char full[48];
     struct plumb_linear p = {.out = out, .in = in, .bias = -1, .packed = y->packs ? y->packed : -1};
-    snprintf(full, sizeof full, "%s.weight", name);
-    p.w = place(y, full, out, in, true);
-    snprintf(full, sizeof full, "%s.bias", name);
+    p.w = place(y, name, "weight", out, in, true);
     if (bias)
-        p.bias = place(y, full, out, 0, false);
+        p.bias = place(y, name, "bias", out, 0, false);
     return p;
-}
-
-/* Says that the parameter placed last is a block of rows of another tensor in the files. */
-static void fuse(struct layout *y, const char *name, int64_t row, int64_t rows)
-{
-    if (!y->param)
-        return;
-    struct plumb_param *p = &y->param[y->n - 1];
-    snprintf(p->file, sizeof p->file, "%s%s", y->prefix, name);
-    p->file_row = row;
-    p->file_rows = rows;
 }
 
 /* Names in Hugging Face. */
@@ -70,27 +79,69 @@ static const char *const projection_name[PLUMB_N_PROJECTION] = {
     [PLUMB_DOWN] = "mlp.down_proj",
 };
 
-/* The name of a norm weight depends on which norms the block has. */
+/* The name of a norm depends on which norms the block has. */
 static const char *norm_name(const struct plumb_block *block, enum plumb_norm_place place)
 {
     switch (place) {
     case PLUMB_NORM_ATTENTION:
-        return "input_layernorm.weight";
+        return "input_layernorm";
     case PLUMB_NORM_ATTENTION_OUT:
-        return "post_attention_layernorm.weight";
+        return "post_attention_layernorm";
     case PLUMB_NORM_MLP:
-        return block->norm[PLUMB_NORM_ATTENTION_OUT] ? "pre_feedforward_layernorm.weight"
-                                                     : "post_attention_layernorm.weight";
+        return block->norm[PLUMB_NORM_ATTENTION_OUT] ? "pre_feedforward_layernorm"
+                                                     : "post_attention_layernorm";
     default:
-        return "post_feedforward_layernorm.weight";
+        return "post_feedforward_layernorm";
     }
+}
+
+/* Places a norm over rows of the hidden size: its weight and, if it is a LayerNorm, its bias. */
+static int64_t norm_of(struct layout *y, const struct plumb_spec *s, const char *name)
+{
+    const int64_t at = place(y, name, "weight", s->c, 0, false);
+    if (s->block.layer_norm)
+        (void)place(y, name, "bias", s->c, 0, false);
+    return at;
+}
+
+int64_t plumb_norm_bias(int64_t w, int64_t c)
+{
+    return w + plumb_ceil_div(c, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
 }
 
 static int64_t place_norm(struct layout *y, const struct plumb_spec *s, enum plumb_norm_place at)
 {
-    if (!s->block.norm[at])
-        return -1;
-    return place(y, norm_name(&s->block, at), s->c, 0, false);
+    return s->block.norm[at] ? norm_of(y, s, norm_name(&s->block, at)) : -1;
+}
+
+/* Says where a projection, whose parameters were placed last, stands in the tensors of the files.
+ */
+static void map_to_files(struct layout *y, const struct plumb_spec *s, enum plumb_projection id)
+{
+    const int64_t q = s->h * s->d, kv = s->hk * s->d, part = id - PLUMB_Q;
+    const bool is_qkv = id <= PLUMB_V;
+    const bool gate_up = y->files == PLUMB_FILES_PHI3 && (id == PLUMB_GATE || id == PLUMB_UP);
+    if (!y->param || y->files == PLUMB_FILES_LLAMA)
+        return;
+    for (int k = 0; k < 1 + s->block.bias[id]; k++) {
+        struct plumb_param *p = &y->param[y->n - 1 - k];
+        p->turned = y->files == PLUMB_FILES_GPT2 && p->rank == 2;
+        if (is_qkv && y->files == PLUMB_FILES_NEOX) {
+            p->file_row = part * s->d;
+            p->file_run = s->d;
+            p->file_step = 3 * s->d;
+            p->file_rows = 3 * q;
+        } else if (is_qkv) {
+            p->file_row = id == PLUMB_Q ? 0 : id == PLUMB_K ? q : q + kv;
+            p->file_rows = q + 2 * kv;
+        } else if (gate_up) {
+            p->file_row = id == PLUMB_GATE ? 0 : s->f;
+            p->file_rows = 2 * s->f;
+        }
+        if (y->files == PLUMB_FILES_PHI3 && (is_qkv || gate_up))
+            snprintf(p->file, sizeof p->file, "%s%s.weight", y->file_prefix,
+                     is_qkv ? "self_attn.qkv_proj" : "mlp.gate_up_proj");
+    }
 }
 
 static struct plumb_linear project(struct layout *y, const struct plumb_spec *s,
@@ -104,16 +155,7 @@ static struct plumb_linear project(struct layout *y, const struct plumb_spec *s,
     };
     const struct plumb_linear p =
         linear(y, projection_name[id], size[id][0], size[id][1], s->block.bias[id]);
-    if (!s->block.fused || id == PLUMB_O || id == PLUMB_DOWN)
-        return p;
-    if (id <= PLUMB_V)
-        fuse(y, "self_attn.qkv_proj.weight",
-             id == PLUMB_Q   ? 0
-             : id == PLUMB_K ? q
-                             : q + kv,
-             q + 2 * kv);
-    else
-        fuse(y, "mlp.gate_up_proj.weight", id == PLUMB_GATE ? 0 : s->f, 2 * s->f);
+    map_to_files(y, s, id);
     return p;
 }
 
@@ -126,13 +168,14 @@ static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
     p.project[PLUMB_K] = project(y, s, PLUMB_K);
     p.project[PLUMB_V] = project(y, s, PLUMB_V);
     if (s->block.qk_norm) {
-        p.q_norm = place(y, "self_attn.q_norm.weight", row ? s->h * s->d : s->d, 0, false);
-        p.k_norm = place(y, "self_attn.k_norm.weight", row ? s->hk * s->d : s->d, 0, false);
+        p.q_norm = place(y, "self_attn.q_norm", "weight", row ? s->h * s->d : s->d, 0, false);
+        p.k_norm = place(y, "self_attn.k_norm", "weight", row ? s->hk * s->d : s->d, 0, false);
     }
     p.project[PLUMB_O] = project(y, s, PLUMB_O);
     p.norm[PLUMB_NORM_ATTENTION_OUT] = place_norm(y, s, PLUMB_NORM_ATTENTION_OUT);
     p.norm[PLUMB_NORM_MLP] = place_norm(y, s, PLUMB_NORM_MLP);
-    p.project[PLUMB_GATE] = project(y, s, PLUMB_GATE);
+    if (s->block.gated)
+        p.project[PLUMB_GATE] = project(y, s, PLUMB_GATE);
     p.project[PLUMB_UP] = project(y, s, PLUMB_UP);
     p.project[PLUMB_DOWN] = project(y, s, PLUMB_DOWN);
     p.norm[PLUMB_NORM_MLP_OUT] = place_norm(y, s, PLUMB_NORM_MLP_OUT);
@@ -158,28 +201,32 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
     struct layout y = {.param = param,
                        .k = &b->k,
                        .packs = !b->k.linear_plain || b->dtype != PLUMB_F32,
-                       .prefix = "model."};
+                       .files = s->block.files};
     const bool own_head = !s->tied && s->labels == 0;
     const bool tied_head = s->tied && s->labels == 0;
     const int64_t embed_packed = y.packs ? y.packed : -1;
-    const int64_t embed = place(&y, "embed_tokens.weight", s->v, s->c, tied_head);
+    in_model(&y);
+    const int64_t embed = place(&y, "embed_tokens", "weight", s->v, s->c, tied_head);
+    const int64_t positions =
+        s->positions ? place(&y, "embed_positions", "weight", s->max_pos, s->c, false) : -1;
     struct plumb_linear head = {s->v, s->c, embed, -1, embed_packed};
     for (int64_t l = 0; l < s->l; l++) {
-        snprintf(y.prefix, sizeof y.prefix, "model.layers.%lld.", (long long)l);
+        in_layer(&y, l);
         const struct plumb_layer p = layer(&y, s);
         PLUMB_TRY(check_count(&y));
         if (net)
             net->layer[l] = p;
     }
-    snprintf(y.prefix, sizeof y.prefix, "model.");
-    const int64_t norm = place(&y, "norm.weight", s->c, 0, false);
-    y.prefix[0] = '\0';
+    in_model(&y);
+    const int64_t norm = norm_of(&y, s, "norm");
+    at_top(&y);
     if (s->labels > 0)
         head = linear(&y, "score", s->labels, s->c, false);
     else if (own_head)
         head = linear(&y, "lm_head", s->v, s->c, false);
     if (net) {
         net->embed = embed;
+        net->positions = positions;
         net->norm = norm;
         net->head = head;
     }

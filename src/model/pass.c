@@ -64,9 +64,9 @@ static plumb_status place_head(plumb_pass *p)
     struct plumb_arena *a = &p->arena;
     PLUMB_TRY(plumb_backend_take(p->backend, a, &p->hx, p->max_head * s->c, "head input"));
     PLUMB_TRY(plumb_backend_take(p->backend, a, &p->hn, p->max_head * s->c, "head norm"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &p->hrstd, p->max_head, "head rstd"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->hrstd, p->max_head * plumb_norm_saved(s), "head rstd"));
     PLUMB_TRY(plumb_arena_take_f32(a, &p->mean, o->max_seq * s->c, "embeddings"));
-    PLUMB_TRY(plumb_arena_take_f32(a, &p->rstd, o->max_tokens, "rstd"));
+    PLUMB_TRY(plumb_arena_take_f32(a, &p->rstd, o->max_tokens * plumb_norm_saved(s), "rstd"));
     if (s->labels > 0) {
         PLUMB_TRY(plumb_arena_take_f32(a, &p->score, o->max_seq * s->labels, "scores"));
         PLUMB_TRY(
@@ -324,7 +324,7 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
     PLUMB_TRY(upload(p));
     if (t->n > 0) {
         const struct plumb_rows rows = plumb_pass_rows(p);
-        PLUMB_TRY(plumb_embed_forward(m, p->x[0], p->batch.ids, t->n));
+        PLUMB_TRY(plumb_embed_forward(m, p->x[0], p->act[0].xm, p->batch.ids, rows.pos, t->n));
         for (int64_t l = 0; l < p->spec.l; l++)
             PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], p->x[l + 1], &rows));
     }
@@ -349,5 +349,5 @@ plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *gra
         if (p->on_final) /* gradients below this offset are still incomplete */
             PLUMB_TRY(p->on_final(p->on_final_arg, m->net->layer[l].begin));
     }
-    return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.n);
+    return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.pos, rows.n);
 }

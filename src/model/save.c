@@ -103,15 +103,27 @@ fail:
     return st;
 }
 
-/* Makes the entry of the file tensor whose first block of rows is parameter i. Sets *next to the
- * parameter after its last block. The blocks of a tensor are neighbours, in order. If there are
- * several, they are copied to *joined, which the caller must free; otherwise *joined is NULL. */
-static plumb_status make_entry(struct plumb_st_entry *e, float **joined, int64_t *next,
-                               const plumb_model *m, const float *w, int64_t i)
+/* Copies parameter p to its place in a tensor of the files. */
+static void give_param(float *tensor, const float *w, const struct plumb_param *p)
+{
+    const int64_t width = p->count / p->dim[0];
+    for (int64_t r = 0; r < p->dim[0]; r++) {
+        const int64_t at = p->file_row + r / p->file_run * p->file_step + r % p->file_run;
+        for (int64_t i = 0; i < width; i++)
+            tensor[p->turned ? i * p->file_rows + at : at * width + i] = w[r * width + i];
+    }
+}
+
+/* Makes the entry of the file tensor whose first row is in parameter i. If the tensor has another
+ * layout than the parameter, it is built in *built, which the caller must free; otherwise *built is
+ * NULL. The parameters of one tensor are at most NEAR places apart. */
+enum { NEAR = 8 };
+static plumb_status make_entry(struct plumb_st_entry *e, float **built, const plumb_model *m,
+                               const float *w, int64_t i)
 {
     const struct plumb_param *p = &m->param[i];
-    const int64_t width = p->count / p->dim[0], count = width * p->file_rows;
-    *joined = NULL;
+    const int64_t count = p->count / p->dim[0] * p->file_rows;
+    *built = NULL;
     *e = (struct plumb_st_entry){.name = p->file,
                                  .dtype = PLUMB_F32,
                                  .rank = p->rank,
@@ -119,15 +131,17 @@ static plumb_status make_entry(struct plumb_st_entry *e, float **joined, int64_t
                                  .data = w + p->offset,
                                  .bytes = count * (int64_t)sizeof(float),
                                  .count = count};
-    *next = i + 1;
-    if (p->dim[0] == p->file_rows)
-        return PLUMB_OK;
-    float *all = *joined = malloc((size_t)e->bytes);
-    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "%s: %lld bytes", p->file, (long long)e->bytes);
-    for (*next = i; *next < m->n_param && !strcmp(m->param[*next].file, p->file); (*next)++) {
-        const struct plumb_param *part = &m->param[*next];
-        memcpy(all + width * part->file_row, w + part->offset, (size_t)part->count * sizeof(*all));
+    if (p->turned) {
+        e->dim[0] = p->dim[1];
+        e->dim[1] = p->file_rows;
     }
+    if (p->dim[0] == p->file_rows && !p->turned)
+        return PLUMB_OK;
+    float *all = *built = malloc((size_t)e->bytes);
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "%s: %lld bytes", p->file, (long long)e->bytes);
+    for (int64_t k = i; k < m->n_param && k < i + NEAR; k++)
+        if (!strcmp(m->param[k].file, p->file))
+            give_param(all, w + m->param[k].offset, &m->param[k]);
     e->data = all;
     return PLUMB_OK;
 }
@@ -139,16 +153,19 @@ static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t 
     plumb_status st = PLUMB_OK;
     int64_t n = 0;
     struct plumb_st_entry *e = calloc((size_t)m->n_param, sizeof *e);
-    float **joined = calloc((size_t)m->n_param, sizeof *joined);
-    if (!e || !joined)
+    float **built = calloc((size_t)m->n_param, sizeof *built);
+    if (!e || !built)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "list of %lld tensors", (long long)m->n_param);
-    for (int64_t i = 0, next; i < m->n_param; i = next, n++)
-        PLUMB_TRY_GOTO(st, make_entry(&e[n], &joined[n], &next, m, w, i), fail);
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (m->param[i].file_row == 0) {
+            PLUMB_TRY_GOTO(st, make_entry(&e[n], &built[n], m, w, i), fail);
+            n++;
+        }
     PLUMB_TRY_GOTO(st, plumb_st_write_dir(dir, e, n, shard_bytes), fail);
 fail:
-    for (int64_t i = 0; joined && i < m->n_param; i++)
-        free(joined[i]);
-    free(joined);
+    for (int64_t i = 0; built && i < m->n_param; i++)
+        free(built[i]);
+    free(built);
     free(e);
     free(owned);
     return st;

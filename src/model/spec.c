@@ -54,16 +54,21 @@ static const int64_t *absent(const plumb_json *j, const char *key, const int64_t
     return plumb_json_member(j, key) ? if_null : if_absent;
 }
 
-static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const char *path)
+/* Reads a required size whose name may depend on the family. */
+static plumb_status want_named(const struct plumb_spec *s, const plumb_json *j, const char *usual,
+                               int64_t *out, const int64_t *fallback, int64_t limit,
+                               const char *path)
 {
-    const int64_t big = 1 << 24;
-    PLUMB_TRY(plumb_spec_want_size(j, "vocab_size", &s->v, NULL, big, path));
-    PLUMB_TRY(plumb_spec_want_size(j, "hidden_size", &s->c, NULL, big, path));
-    PLUMB_TRY(plumb_spec_want_size(j, "intermediate_size", &s->f, NULL, big, path));
-    PLUMB_TRY(plumb_spec_want_size(j, "num_hidden_layers", &s->l, NULL, PLUMB_MAX_LAYERS, path));
-    PLUMB_TRY(plumb_spec_want_size(j, "num_attention_heads", &s->h, NULL, 65536, path));
-    PLUMB_TRY(plumb_spec_want_size(j, "max_position_embeddings", &s->max_pos, NULL, big, path));
+    const char *key;
+    PLUMB_TRY(plumb_spec_key(&key, s, j, usual, path));
+    return plumb_spec_want_size(j, key, out, fallback, limit, path);
+}
+
+/* Reads the number of kv heads and the head size. GPT-2 and GPT-NeoX have no such fields. */
+static plumb_status read_heads(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
     const struct plumb_family_row *row = plumb_family_row(s->family);
+    const bool plain = s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX;
     const int64_t *hk_absent = row->hk ? &row->hk : &s->h;
     PLUMB_TRY(plumb_spec_want_size(j, "num_key_value_heads", &s->hk,
                                    absent(j, "num_key_value_heads", hk_absent, &s->h), 65536,
@@ -75,18 +80,39 @@ static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const 
     const int64_t *d_absent = row->d ? &row->d : &quotient;
     PLUMB_TRY(plumb_json_want_int(j, "head_dim", &s->d, absent(j, "head_dim", d_absent, &quotient),
                                   path));
-    PLUMB_REQUIRE(plumb_json_get(j, "head_dim") || d_absent != &quotient || s->c % s->h == 0,
+    PLUMB_REQUIRE((!plain && (plumb_json_get(j, "head_dim") || d_absent != &quotient)) ||
+                      s->c % s->h == 0,
                   PLUMB_ERR_FORMAT,
                   "%s: hidden_size %lld is not a multiple of num_attention_heads %lld, and there "
                   "is no head_dim",
                   path, (long long)s->c, (long long)s->h);
+    PLUMB_REQUIRE(!plain || (s->hk == s->h && s->d == quotient), PLUMB_ERR_UNSUPPORTED,
+                  "%s: model_type %s has no %s in transformers; remove the field", path, row->type,
+                  s->hk == s->h ? "head_dim" : "num_key_value_heads");
     PLUMB_REQUIRE(s->d >= 2 && s->d % 2 == 0 && s->d <= PLUMB_MAX_HEAD, PLUMB_ERR_FORMAT,
                   "%s: head_dim is %lld, expected an even number from 2 to %d", path,
                   (long long)s->d, PLUMB_MAX_HEAD);
+    return PLUMB_OK;
+}
+
+static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    const int64_t big = 1 << 24;
+    const char *key;
+    PLUMB_TRY(plumb_spec_want_size(j, "vocab_size", &s->v, NULL, big, path));
+    PLUMB_TRY(want_named(s, j, "hidden_size", &s->c, NULL, big, path));
+    const int64_t four = 4 * s->c;
+    PLUMB_TRY(want_named(s, j, "intermediate_size", &s->f, s->family == PLUMB_GPT2 ? &four : NULL,
+                         big, path));
+    PLUMB_TRY(want_named(s, j, "num_hidden_layers", &s->l, NULL, PLUMB_MAX_LAYERS, path));
+    PLUMB_TRY(want_named(s, j, "num_attention_heads", &s->h, NULL, 65536, path));
+    PLUMB_TRY(want_named(s, j, "max_position_embeddings", &s->max_pos, NULL, big, path));
+    PLUMB_TRY(read_heads(s, j, path));
     const double range = 0.02;
-    PLUMB_TRY(plumb_json_want_real(j, "rms_norm_eps", &s->eps, &row->eps, path));
+    PLUMB_TRY(plumb_spec_key(&key, s, j, "rms_norm_eps", path));
+    PLUMB_TRY(plumb_json_want_real(j, key, &s->eps, &plumb_family_row(s->family)->eps, path));
     PLUMB_REQUIRE(s->eps > 0 && s->eps < 1, PLUMB_ERR_FORMAT,
-                  "%s: rms_norm_eps is %g, expected a small positive number", path, s->eps);
+                  "%s: %s is %g, expected a small positive number", path, key, s->eps);
     PLUMB_TRY(plumb_json_want_real(j, "initializer_range", &s->init_range, &range, path));
     PLUMB_REQUIRE(s->init_range > 0, PLUMB_ERR_FORMAT, "%s: initializer_range is %g, expected > 0",
                   path, s->init_range);
@@ -130,5 +156,6 @@ bool plumb_spec_same_sizes(const struct plumb_spec *a, const struct plumb_spec *
     return a->v == b->v && a->c == b->c && a->f == b->f && a->l == b->l && a->h == b->h &&
            a->hk == b->hk && a->d == b->d && a->max_pos == b->max_pos && a->labels == b->labels &&
            !memcmp(x->norm, y->norm, sizeof(x->norm)) &&
-           !memcmp(x->bias, y->bias, sizeof(x->bias)) && x->qk_norm == y->qk_norm;
+           !memcmp(x->bias, y->bias, sizeof(x->bias)) && x->qk_norm == y->qk_norm &&
+           x->layer_norm == y->layer_norm && x->gated == y->gated && x->parallel == y->parallel;
 }

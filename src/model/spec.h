@@ -21,6 +21,8 @@ enum plumb_family {
     PLUMB_PHI3,
     PLUMB_GEMMA2,
     PLUMB_GEMMA3,
+    PLUMB_GPT2,
+    PLUMB_GPT_NEOX,
     PLUMB_N_FAMILY
 };
 #define PLUMB_MAX_EOS    8
@@ -52,6 +54,14 @@ enum plumb_norm_place {
 /* What one norm of q and k covers: nothing, each head, or all heads of a row. */
 enum plumb_qk_norm { PLUMB_QK_NORM_NONE, PLUMB_QK_NORM_HEAD, PLUMB_QK_NORM_ROW };
 
+/* The names and the layout that the weights have in files. */
+enum plumb_file_layout {
+    PLUMB_FILES_LLAMA, /* one tensor per parameter, with the parameter's name */
+    PLUMB_FILES_PHI3,  /* q, k, v are one tensor, and gate, up are one tensor */
+    PLUMB_FILES_GPT2,  /* q, k, v are one tensor; matrices are stored as (in,out) */
+    PLUMB_FILES_NEOX,  /* q, k, v are one tensor: head by head, the rows of q, k and v */
+};
+
 /* The description of a decoder block. Forward, backward and the layout of the parameters read it;
  * they do not know families. For n rows:
  *
@@ -70,7 +80,11 @@ struct plumb_block {
     bool bias[PLUMB_N_PROJECTION]; /* which projections have a bias */
     enum plumb_qk_norm qk_norm;
     enum plumb_activation activation;
-    bool fused;          /* in files, q, k, v are one tensor, and gate, up are one tensor */
+    enum plumb_file_layout files;
+    bool layer_norm;     /* every norm is a LayerNorm with a bias; else an RMSNorm */
+    bool gated;          /* the MLP has a gate; else it is down act(up) */
+    bool parallel;       /* the MLP reads x, not xm; both branches are added to x */
+    bool scale_by_layer; /* the scores of layer l = 0, 1, ... are divided by l + 1 */
     float norm_shift;    /* added to the weights of every norm, also of the final one */
     float attention_cap; /* soft cap of the scores of attention; 0: none */
     /* multiplies the scores of attention; multiplies what (+) adds to the residual stream */
@@ -108,6 +122,7 @@ struct plumb_spec {
     int64_t window;                  /* attention window in tokens; 0 if no layer has a limit */
     bool windowed[PLUMB_MAX_LAYERS]; /* (l) which layers have that window */
     double eps;
+    bool positions; /* a learned vector per position is added to the embedding */
     int n_rope;
     struct plumb_rope rope[PLUMB_MAX_ROPE];
     int8_t rotation[PLUMB_MAX_LAYERS]; /* (l) index in rope; -1 if the layer rotates nothing */

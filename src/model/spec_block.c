@@ -10,10 +10,10 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
                                 const plumb_json *j, const char *path)
 {
     const struct plumb_family_row *row = plumb_family_row(s->family);
-    const bool off = false;
-    bool attention = false, mlp = false;
+    const bool off = false, on = true, neox = s->family == PLUMB_GPT_NEOX;
+    bool attention = s->family == PLUMB_GPT2, mlp = attention || neox;
     if (row->attention_bias)
-        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, &off, path));
+        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, neox ? &on : &off, path));
     if (row->mlp_bias)
         PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
     const bool qkv = attention || s->family == PLUMB_QWEN2;
@@ -21,6 +21,12 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
     b->bias[PLUMB_O] = attention;
     b->bias[PLUMB_GATE] = b->bias[PLUMB_UP] = b->bias[PLUMB_DOWN] = mlp;
     return PLUMB_OK;
+}
+
+/* GPT-2 and GPT-NeoX: LayerNorm, an MLP without a gate. */
+static bool is_gpt(const struct plumb_spec *s)
+{
+    return s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX;
 }
 
 static bool is_gemma(const struct plumb_spec *s)
@@ -33,6 +39,7 @@ static void set_norms(struct plumb_block *b, const struct plumb_spec *s)
     const bool olmo2 = s->family == PLUMB_OLMO2;
     b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !olmo2;
     b->norm[PLUMB_NORM_ATTENTION_OUT] = b->norm[PLUMB_NORM_MLP_OUT] = olmo2 || is_gemma(s);
+    b->layer_norm = is_gpt(s);
     b->norm_shift = is_gemma(s) ? 1.0f : 0.0f;
     b->qk_norm = olmo2                                                   ? PLUMB_QK_NORM_ROW
                  : s->family == PLUMB_QWEN3 || s->family == PLUMB_GEMMA3 ? PLUMB_QK_NORM_HEAD
@@ -84,12 +91,26 @@ static plumb_status read_gemma_scales(struct plumb_spec *s, const plumb_json *j,
     return PLUMB_OK;
 }
 
+static plumb_status read_gpt2_scales(struct plumb_spec *s, const plumb_json *j, const char *path)
+{
+    const bool on = true, off = false;
+    bool scales;
+    PLUMB_TRY(plumb_json_want_bool(j, "scale_attn_weights", &scales, &on, path));
+    PLUMB_TRY(plumb_json_want_bool(j, "scale_attn_by_inverse_layer_idx", &s->block.scale_by_layer,
+                                   &off, path));
+    if (!scales)
+        s->block.attention_scale = 1.0f;
+    return PLUMB_OK;
+}
+
 static plumb_status read_scales(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     s->embed_scale = s->head_scale = s->block.residual_scale = 1.0f;
     s->block.attention_scale = 1.0f / sqrtf((float)s->d);
     if (is_gemma(s))
         return read_gemma_scales(s, j, path);
+    if (s->family == PLUMB_GPT2)
+        return read_gpt2_scales(s, j, path);
     if (s->family != PLUMB_GRANITE)
         return PLUMB_OK;
     double attention, embedding, residual, logits;
@@ -116,8 +137,13 @@ static plumb_status read_activation(struct plumb_spec *s, const plumb_json *j, c
                  {"gelu_new", PLUMB_ACT_GELU_TANH},
                  {"gelu_pytorch_tanh", PLUMB_ACT_GELU_TANH}};
     const bool gemma = is_gemma(s);
-    const char *key = gemma ? "hidden_activation" : "hidden_act";
-    const char *act_class = gemma ? "gelu_pytorch_tanh" : "silu", *act, *old;
+    const char *act_class = gemma                         ? "gelu_pytorch_tanh"
+                            : s->family == PLUMB_GPT2     ? "gelu_new"
+                            : s->family == PLUMB_GPT_NEOX ? "gelu"
+                                                          : "silu";
+    const char *key = "hidden_activation", *act, *old;
+    if (!gemma)
+        PLUMB_TRY(plumb_spec_key(&key, s, j, "hidden_act", path));
     PLUMB_TRY(plumb_json_want_string(j, key, &act, &act_class, path));
     PLUMB_TRY(plumb_json_want_string(j, "hidden_act", &old, &act, path));
     if (gemma && strcmp(old, act) != 0)
@@ -144,6 +170,14 @@ plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, co
                                    &plumb_family_row(s->family)->tied, path));
     PLUMB_TRY(read_biases(&s->block, s, j, path));
     set_norms(&s->block, s);
-    s->block.fused = s->family == PLUMB_PHI3;
+    s->block.gated = !is_gpt(s);
+    s->block.files = s->family == PLUMB_PHI3       ? PLUMB_FILES_PHI3
+                     : s->family == PLUMB_GPT2     ? PLUMB_FILES_GPT2
+                     : s->family == PLUMB_GPT_NEOX ? PLUMB_FILES_NEOX
+                                                   : PLUMB_FILES_LLAMA;
+    s->positions = s->family == PLUMB_GPT2;
+    const bool on = true;
+    if (s->family == PLUMB_GPT_NEOX)
+        PLUMB_TRY(plumb_json_want_bool(j, "use_parallel_residual", &s->block.parallel, &on, path));
     return read_scales(s, j, path);
 }

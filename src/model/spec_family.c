@@ -39,7 +39,55 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                       .fields = "final_logit_softcapping hidden_activation query_pre_attn_scalar "
                                 "rope_local_base_freq sliding_window_pattern "
                                 "_sliding_window_pattern"},
+    [PLUMB_GPT2] = {"gpt2", "GPT2LMHeadModel", "GPT2ForSequenceClassification", 0, 0, 1e-5, 1e4, -1,
+                    .tied = true,
+                    .fields = "activation_function attn_pdrop embd_pdrop layer_norm_epsilon n_ctx "
+                              "n_embd n_head n_inner n_layer n_positions reorder_and_upcast_attn "
+                              "resid_pdrop scale_attn_by_inverse_layer_idx scale_attn_weights "
+                              "summary_activation summary_first_dropout summary_proj_to_labels "
+                              "summary_type summary_use_proj",
+                    .ignored = "attention_bias attention_dropout hidden_act intermediate_size "
+                               "mlp_bias partial_rotary_factor rms_norm_eps rope_parameters "
+                               "rope_scaling rope_theta"},
+    [PLUMB_GPT_NEOX] = {"gpt_neox", CLASSES("GPTNeoX"), 0, 0, 1e-5, 1e4, -1, .attention_bias = true,
+                        .fields = "classifier_dropout hidden_dropout layer_norm_eps "
+                                  "rotary_emb_base rotary_pct use_parallel_residual",
+                        .ignored = "mlp_bias partial_rotary_factor rms_norm_eps rope_theta"},
 };
+
+/* Names of fields in families that have names of their own. */
+static const struct {
+    enum plumb_family family;
+    const char *usual, *own;
+    bool either; /* transformers reads both names (attribute_map) */
+} renamed[] = {
+    {PLUMB_GPT2, "hidden_size", "n_embd", true},
+    {PLUMB_GPT2, "num_hidden_layers", "n_layer", true},
+    {PLUMB_GPT2, "num_attention_heads", "n_head", true},
+    {PLUMB_GPT2, "max_position_embeddings", "n_positions", true},
+    {PLUMB_GPT2, "intermediate_size", "n_inner", false},
+    {PLUMB_GPT2, "rms_norm_eps", "layer_norm_epsilon", false},
+    {PLUMB_GPT2, "hidden_act", "activation_function", false},
+    {PLUMB_GPT_NEOX, "rms_norm_eps", "layer_norm_eps", false},
+};
+
+plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const plumb_json *j,
+                            const char *key, const char *path)
+{
+    *out = key;
+    for (size_t i = 0; i < sizeof(renamed) / sizeof(renamed[0]); i++) {
+        if (renamed[i].family != s->family || strcmp(renamed[i].usual, key) != 0)
+            continue;
+        const bool both = plumb_json_member(j, key) && plumb_json_member(j, renamed[i].own);
+        PLUMB_REQUIRE(!renamed[i].either || !both, PLUMB_ERR_FORMAT,
+                      "%s: %s and %s are two names of one field; remove one of them", path, key,
+                      renamed[i].own);
+        if (!renamed[i].either || !plumb_json_member(j, key))
+            *out = renamed[i].own;
+        return PLUMB_OK;
+    }
+    return PLUMB_OK;
+}
 
 const struct plumb_family_row *plumb_family_row(enum plumb_family f)
 {

@@ -181,8 +181,17 @@ static plumb_status refuse(const char *key, const plumb_json *value, const char 
 static plumb_status check_field(const struct plumb_spec *s, const char *key,
                                 const plumb_json *value, const char *path)
 {
-    if (plumb_spec_is_word_of(key, plumb_family_row(s->family)->fields))
+    const struct plumb_family_row *row = plumb_family_row(s->family);
+    if (plumb_spec_is_word_of(key, row->fields))
         return PLUMB_OK;
+    if (row->ignored && plumb_spec_is_word_of(key, row->ignored)) {
+        if (plumb_json_type_of(value) != PLUMB_JSON_NULL)
+            plumb_log_once(
+                PLUMB_LOG_WARN,
+                "%s: \"%s\" is not used: model_type %s has no such field in transformers", path,
+                key, row->type);
+        return PLUMB_OK;
+    }
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         if (!strcmp(key, other[i].key))
             return is_off(value, other[i].off) ? PLUMB_OK : refuse(key, value, path);
@@ -217,7 +226,8 @@ static void check_biases(const struct plumb_spec *s, const plumb_json *j, const 
 /* Warns about fields that ask for dropout, a dtype or Python code, which plumb does not use. */
 static void warn_unhonoured(const plumb_json *j, const char *path)
 {
-    static const char *const dropout[] = {"attention_dropout", "embd_pdrop", "resid_pdrop"};
+    static const char *const dropout[] = {"attention_dropout", "attn_pdrop", "embd_pdrop",
+                                          "hidden_dropout", "resid_pdrop"};
     const char *dtype = plumb_json_string(plumb_json_get(j, "dtype"), NULL);
     for (size_t i = 0; i < sizeof dropout / sizeof *dropout; i++) {
         const double p = plumb_json_real(plumb_json_get(j, dropout[i]), 0.0);

@@ -25,6 +25,8 @@ struct plumb_family_row {
     enum { PLUMB_WINDOW_NONE, PLUMB_WINDOW_ALL, PLUMB_WINDOW_TYPES } window;
     /* fields that this class reads and that most classes do not, each between blanks; "" if none */
     const char *fields;
+    /* fields that most classes read and that this class ignores; NULL if none */
+    const char *ignored;
 };
 const struct plumb_family_row *plumb_family_row(enum plumb_family f);
 /* Sets *f to the family of a model_type. Fails with PLUMB_ERR_UNSUPPORTED if there is none. */
@@ -36,6 +38,11 @@ bool plumb_spec_is_word_of(const char *word, const char *list);
 /* Reads an integer from 1 to limit. If fallback is NULL, the field is required. */
 plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t *out,
                                   const int64_t *fallback, int64_t limit, const char *path);
+/* Returns the name that a field has in the config.json of this family, for example "n_embd" for
+ * "hidden_size" in GPT-2. If the file has the usual name only, returns that. Fails with
+ * PLUMB_ERR_FORMAT if the file has both names. */
+plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const plumb_json *j,
+                            const char *key, const char *path);
 /* Reads the block, and the scales of the embedding and the head. The sizes must be set. */
 plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads the rotary embeddings and which layers use them, from rope_scaling, rope_parameters,

@@ -221,19 +221,21 @@ static bool differs(const plumb_json *a, const plumb_json *b)
     return differ;
 }
 
-/* Sets the number of rotated columns. Only Phi-3 may rotate a part of a head. */
+/* Sets the number of rotated columns. Only Phi-3 and GPT-NeoX may rotate a part of a head. */
 static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s, double partial,
                                 const char *path)
 {
-    PLUMB_REQUIRE(partial == 1.0 || s->family == PLUMB_PHI3, PLUMB_ERR_UNSUPPORTED,
+    PLUMB_REQUIRE(partial == 1.0 || s->family == PLUMB_PHI3 || s->family == PLUMB_GPT_NEOX,
+                  PLUMB_ERR_UNSUPPORTED,
                   "%s: partial_rotary_factor %g is not supported with model_type %s (expected 1)",
                   path, partial, plumb_spec_type(s));
     o->columns = (int64_t)((double)s->d * partial);
-    PLUMB_REQUIRE(partial > 0 && partial <= 1 && o->columns >= 2 && o->columns % 2 == 0,
-                  PLUMB_ERR_FORMAT,
-                  "%s: partial_rotary_factor %g of head_dim %lld gives %lld columns, expected an "
-                  "even number from 2 to head_dim",
-                  path, partial, (long long)s->d, (long long)o->columns);
+    PLUMB_REQUIRE(
+        partial > 0 && partial <= 1 && o->columns >= 2 && o->columns % 2 == 0, PLUMB_ERR_FORMAT,
+        "%s: %s %g of head_dim %lld gives %lld columns, expected an even number from 2 to "
+        "head_dim",
+        path, s->family == PLUMB_GPT_NEOX ? "rotary_pct" : "partial_rotary_factor", partial,
+        (long long)s->d, (long long)o->columns);
     return PLUMB_OK;
 }
 
@@ -257,11 +259,14 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
                        "%s: rope_scaling and rope_parameters differ; only rope_scaling is used, as "
                        "in transformers 5. Remove one of them",
                        path);
-    const double whole = 1.0;
+    const bool neox = s->family == PLUMB_GPT_NEOX;
+    const char *theta_key = neox ? "rotary_emb_base" : "rope_theta";
+    const char *partial_key = neox ? "rotary_pct" : "partial_rotary_factor";
+    const double whole = neox ? 0.25 : 1.0;
     double theta, partial;
-    PLUMB_TRY(plumb_json_want_real(j, "partial_rotary_factor", &partial, &whole, path));
+    PLUMB_TRY(plumb_json_want_real(j, partial_key, &partial, &whole, path));
     PLUMB_TRY(
-        plumb_json_want_real(j, "rope_theta", &theta, &plumb_family_row(s->family)->theta, path));
+        plumb_json_want_real(j, theta_key, &theta, &plumb_family_row(s->family)->theta, path));
     o->theta = theta;
     o->attention_factor = 1;
     if (r[k]) {
@@ -272,11 +277,11 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
     PLUMB_TRY(set_columns(o, s, partial, path));
     if (r[k])
         PLUMB_TRY(read_scaling(o, s, &(struct source){j, r[k], path, where[k]}));
-    if (plumb_json_get(j, "rope_theta") && theta != o->theta)
+    if (plumb_json_get(j, theta_key) && theta != o->theta)
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: rope_theta is %g, but the top level of config.json has %g; %g is used, "
-                       "as in transformers",
-                       where[k], o->theta, theta, o->theta);
+                       "%s: rope_theta is %g, but the top level of config.json has %g (%s); %g "
+                       "is used, as in transformers",
+                       where[k], o->theta, theta, theta_key, o->theta);
     PLUMB_REQUIRE(o->theta > 1, PLUMB_ERR_FORMAT, "%s: rope_theta is %g, expected > 1", path,
                   o->theta);
     return PLUMB_OK;
@@ -369,6 +374,10 @@ plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, con
 {
     if (s->family == PLUMB_GEMMA3)
         return read_two(s, j, path);
+    if (s->family == PLUMB_GPT2) {
+        memset(s->rotation, -1, sizeof s->rotation);
+        return PLUMB_OK;
+    }
     s->n_rope = 1;
     PLUMB_TRY(read_rope(&s->rope[0], s, j, path));
     return s->family == PLUMB_SMOLLM3 ? read_layers(s, j, path) : PLUMB_OK;

@@ -48,23 +48,23 @@ static plumb_status same_values(bool *same, const struct plumb_st_entry *a,
  * embedding, the head is not tied. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir)
 {
-    const struct plumb_st_entry *embed = plumb_st_find(files, PLUMB_EMBED_NAME);
-    const struct plumb_st_entry *head = plumb_st_find(files, PLUMB_HEAD_NAME);
+    const struct plumb_st_entry *embed = plumb_find_tensor(files, plumb_embed_file(s));
+    const struct plumb_st_entry *head = plumb_find_tensor(files, plumb_head_file(s));
     bool same = false;
     if (s->labels > 0)
         return PLUMB_OK;
-    PLUMB_REQUIRE(s->tied || head, PLUMB_ERR_FORMAT,
-                  "%s: tensor " PLUMB_HEAD_NAME " is missing, and config.json does not say "
-                  "tie_word_embeddings: true; set it if the head is the embedding, or add the "
-                  "tensor",
-                  dir);
+    PLUMB_REQUIRE(
+        s->tied || head, PLUMB_ERR_FORMAT,
+        "%s: tensor %s is missing, and config.json does not say tie_word_embeddings: true; set "
+        "it if the head is the embedding, or add the tensor",
+        dir, plumb_head_file(s));
     if (!s->tied || !head)
         return PLUMB_OK;
     if (!embed) {
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: " PLUMB_EMBED_NAME " is missing; config.json says tie_word_embeddings, "
-                       "so " PLUMB_HEAD_NAME " is used for both, as in transformers",
-                       dir);
+                       "%s: %s is missing; config.json says tie_word_embeddings, so %s is used for "
+                       "both, as in transformers",
+                       dir, plumb_embed_file(s), head->name);
         return PLUMB_OK;
     }
     PLUMB_TRY(same_values(&same, embed, head));
@@ -72,9 +72,9 @@ plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, cons
     if (!same)
         plumb_log_once(
             PLUMB_LOG_WARN,
-            "%s: config.json says tie_word_embeddings, but %s holds a " PLUMB_HEAD_NAME
-            " that differs from the embedding; it is used as a separate head, as in transformers "
-            "5. Checkpoints of this run will say tie_word_embeddings: false",
-            dir, head->file);
+            "%s: config.json says tie_word_embeddings, but %s holds a %s that differs from the "
+            "embedding; it is used as a separate head, as in transformers 5. Checkpoints of this "
+            "run will say tie_word_embeddings: false",
+            dir, head->file, head->name);
     return PLUMB_OK;
 }

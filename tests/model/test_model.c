@@ -299,6 +299,38 @@ static void check_pass(void)
     free(grad);
 }
 
+/* GPT-2 saved without its head lacks "transformer."; transformers 5 calls GPT-NeoX's head lm_head.
+ */
+static void check_other_names(void)
+{
+    static const char *const name[][3] = {
+        {"gpt2", "transformer.wte.weight", "wte.weight"},
+        {"gpt2", "transformer.h.1.attn.c_attn.weight", "h.1.attn.c_attn.weight"},
+        {"gpt_neox", "embed_out.weight", "lm_head.weight"}};
+    for (int i = 0; i < 3; i++) {
+        plumb_model *m, *again;
+        use(name[i][0]);
+        spoil(name[i][1], name[i][2], 0);
+        CHECK_OK(plumb_model_open(&m, backend, source));
+        CHECK_OK(plumb_model_open(&again, backend, dir));
+        CHECKF(again->fingerprint == m->fingerprint, "%s", name[i][2]);
+        plumb_model_destroy(&again);
+        plumb_model_destroy(&m);
+    }
+}
+
+/* Old files of GPT-2 hold masks, which are skipped. Its matrices are stored as (in,out). */
+static void check_gpt2_files(void)
+{
+    static const char fc[] = "transformer.h.1.mlp.c_fc.weight";
+    use("gpt2");
+    check_refused("transformer.ln_f.bias", "transformer.h.0.attn.bias", 0, PLUMB_ERR_FORMAT,
+                  "tensor transformer.ln_f.bias (24 floats) is missing");
+    check_refused("transformer.ln_f.bias", "transformer.h.0.attn.c_bias", 0, PLUMB_ERR_FORMAT,
+                  "tensor transformer.h.0.attn.c_bias does not belong to the GPT2LMHeadModel");
+    check_refused(fc, fc, 23, PLUMB_ERR_SHAPE, "has shape (23, 44), config.json asks for (24, 44)");
+}
+
 /* longrope has two lists of factors; the longest sequence of the run chooses one, once. */
 static void check_longest(void)
 {
@@ -351,9 +383,17 @@ int main(void)
     check_save("smollm3_score", (int64_t)1 << 30);
     check_save("granite", (int64_t)1 << 30);
     check_save("gemma2", (int64_t)1 << 30);
+    check_save("gpt2", 20000);
+    check_save("gpt2_layers", (int64_t)1 << 30);
+    check_save("gpt2_score", (int64_t)1 << 30);
+    check_save("gpt_neox", (int64_t)1 << 30);
+    check_save("gpt_neox_score", 20000);
+    check_save("gpt_neox_serial", (int64_t)1 << 30);
     check_save("gemma3", (int64_t)1 << 30);
     check_save("gemma3_score", (int64_t)1 << 30);
     check_save("ministral_mixed", (int64_t)1 << 30);
+    check_other_names();
+    check_gpt2_files();
     check_classifier();
     check_create();
     check_too_large();

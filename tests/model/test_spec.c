@@ -67,7 +67,7 @@ static const struct {
     const char *says;
 } refused[] = {
     {"model_type", NULL, PLUMB_ERR_FORMAT, "model_type"},
-    {"model_type", "\"gpt2\"", PLUMB_ERR_UNSUPPORTED, "model_type \"gpt2\""},
+    {"model_type", "\"bloom\"", PLUMB_ERR_UNSUPPORTED, "model_type \"bloom\""},
     {"model_type", "3", PLUMB_ERR_FORMAT, "model_type"},
     {"architectures", "[\"LlamaForTokenClassification\"]", PLUMB_ERR_UNSUPPORTED,
      "LlamaForTokenClassification"},
@@ -175,6 +175,55 @@ static bool qkv_biases(const struct plumb_spec *s)
         "architectures", NULL                                                                      \
     }
 
+#define GPT2(...)                                                                                  \
+    WITH(&s, FAMILY("gpt2"), {"hidden_size", NULL}, {"intermediate_size", NULL},                   \
+         {"num_hidden_layers", NULL}, {"num_attention_heads", NULL},                               \
+         {"num_key_value_heads", NULL}, {"max_position_embeddings", NULL}, {"n_embd", "24"},       \
+         {"n_layer", "3"}, {"n_head", "2"}, {"n_positions", "77"}, __VA_ARGS__)
+#define NEOX(...)                                                                                  \
+    WITH(&s, FAMILY("gpt_neox"), {"num_key_value_heads", NULL}, {"num_attention_heads", "2"},      \
+         __VA_ARGS__)
+
+/* Defaults and refusals of GPT-2 and GPT-NeoX, whose fields have names of their own. */
+static void check_gpt(void)
+{
+    struct plumb_spec s;
+    CHECK_OK(GPT2({"n_inner", "null"}));
+    CHECK(s.c == 24 && s.l == 3 && s.h == 2 && s.hk == 2 && s.d == 12 && s.max_pos == 77);
+    CHECK(s.f == 96 && s.eps == 1e-5 && s.positions && s.n_rope == 0 && s.rotation[2] == -1);
+    CHECK(s.block.layer_norm && !s.block.gated && !s.block.parallel && !s.block.scale_by_layer);
+    CHECK(s.block.activation == PLUMB_ACT_GELU_TANH && all_biases(&s));
+    CHECK(s.block.attention_scale == 1.0f / sqrtf(12.0f));
+    CHECK_OK(GPT2({"n_inner", "40"}, {"scale_attn_weights", "false"},
+                  {"scale_attn_by_inverse_layer_idx", "true"}, {"activation_function", "\"gelu\""},
+                  {"layer_norm_epsilon", "0.001"}));
+    CHECK(s.f == 40 && s.block.attention_scale == 1 && s.block.scale_by_layer && s.eps == 1e-3);
+    CHECK(s.block.activation == PLUMB_ACT_GELU);
+    CHECK(GPT2({"hidden_size", "24"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "hidden_size and n_embd are two names of one field"));
+    CHECK(GPT2({"num_key_value_heads", "1"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "model_type gpt2 has no num_key_value_heads"));
+    CHECK(GPT2({"add_cross_attention", "true"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(GPT2({"activation_function", "\"relu\""}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "activation_function \"relu\""));
+
+    CHECK_OK(NEOX({"hidden_act", NULL}));
+    CHECK(s.block.layer_norm && !s.block.gated && s.block.parallel && !s.positions && !s.tied);
+    CHECK(s.block.activation == PLUMB_ACT_GELU && all_biases(&s) && s.eps == 1e-5);
+    CHECK(s.rope[0].columns == s.d / 4 && s.rope[0].theta == 1e4);
+    CHECK_OK(NEOX({"use_parallel_residual", "false"}, {"rotary_pct", "0.5"},
+                  {"rotary_emb_base", "500"}, {"attention_bias", "false"},
+                  {"layer_norm_eps", "0.001"}));
+    CHECK(!s.block.parallel && s.rope[0].columns == s.d / 2 && s.rope[0].theta == 500);
+    CHECK(biases(&s, PLUMB_Q, PLUMB_GATE) == 0 && s.block.bias[PLUMB_UP] && s.eps == 1e-3);
+    CHECK_OK(NEOX({"rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 700, "
+                                      "\"partial_rotary_factor\": 1.0}"}));
+    CHECK(s.rope[0].columns == s.d && s.rope[0].theta == 700);
+    CHECK(NEOX({"rotary_pct", "0.1"}) == PLUMB_ERR_FORMAT);
+    CHECK(NEOX({"head_dim", "64"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "model_type gpt_neox has no head_dim"));
+}
+
 /* Defaults and refusals of the families that differ from llama in more than biases. */
 static void check_families(void)
 {
@@ -212,7 +261,7 @@ static void check_families(void)
           PLUMB_ERR_UNSUPPORTED);
 
     CHECK_OK(WITH(&s, FAMILY("phi3"), {"head_dim", "8"}, {"partial_rotary_factor", "0.75"}));
-    CHECK(s.block.fused && s.rope[0].columns == 6 && s.window == 0);
+    CHECK(s.block.files == PLUMB_FILES_PHI3 && s.rope[0].columns == 6 && s.window == 0);
     CHECK_OK(WITH(
         &s, FAMILY("phi3"), {"sliding_window", "9"},
         {"rope_scaling", "{\"type\": \"su\", \"short_factor\": [1, 2], \"long_factor\": [3, 4]}"}));
@@ -253,6 +302,7 @@ static void check_families(void)
           PLUMB_ERR_FORMAT);
     CHECK(WITH(&s, FAMILY("gemma3")) == PLUMB_ERR_UNSUPPORTED);
     CHECK(strstr(plumb_trail(), "gemma3_text"));
+    check_gpt();
     /* a field of one family is refused in another */
     CHECK(WITH(&s, FAMILY("olmo2"), {"residual_multiplier", "0.5"}) == PLUMB_ERR_UNSUPPORTED);
 }

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from model_fixtures import attention_of, head, one_rope
+from model_fixtures import attention_of, head, in_files, one_rope
 
 
 def run(model, want):
@@ -24,7 +24,7 @@ def run(model, want):
         got["score"] = torch.cat([model(i[None]).logits for i in ids]).float()
         (got["score"] * want["dscore"]).sum().backward()
     else:
-        hidden = [model.model(i[None]).last_hidden_state[0] for i in ids]
+        hidden = [model.base_model(i[None]).last_hidden_state[0] for i in ids]
         logits = [head(model, x).float() for x in hidden]
         picked = [torch.log_softmax(z[p - 1:-1], -1)[torch.arange(len(i) - p), i[p:]]
                   for z, i, p in zip(logits, ids, prompts)]
@@ -33,7 +33,7 @@ def run(model, want):
         got["embedding"] = torch.stack([x.float()[p:].mean(0) if len(x) > p else 0 * x.float()[0]
                                         for x, p in zip(hidden, prompts)])
         got["loss"].sum().backward()
-    got.update({"grad." + k: p.grad.float() for k, p in model.named_parameters()})
+    got.update({"grad." + in_files(k, model.config): p.grad.float() for k, p in model.named_parameters()})
     return got
 
 

@@ -37,6 +37,11 @@ PHI3 = dict(TINY, head_dim=16, num_attention_heads=3, num_key_value_heads=1, hid
             rope_scaling=LONG, tie_word_embeddings=False)
 GEMMA = dict({k: v for k, v in TINY.items() if k != "hidden_act"}, hidden_activation="gelu_pytorch_tanh",
              query_pre_attn_scalar=11)
+GPT2 = dict(vocab_size=51, n_embd=24, n_layer=2, n_head=3, n_positions=64, layer_norm_epsilon=1e-5,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0)
+NEOX = dict(vocab_size=51, hidden_size=24, intermediate_size=44, num_hidden_layers=2, num_attention_heads=3,
+            max_position_embeddings=128, layer_norm_eps=1e-5, rotary_pct=0.25, hidden_act="gelu",
+            initializer_range=0.02, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 MODELS = {  # name: (model_type, architecture, fields)
     "llama_gqa_tied": ("llama", "LlamaForCausalLM", dict(SMALL, tie_word_embeddings=True)),
     "llama_odd_untied": ("llama", "LlamaForCausalLM", dict(ODD, tie_word_embeddings=False)),
@@ -88,6 +93,16 @@ MODELS = {  # name: (model_type, architecture, fields)
                     rope_scaling={"rope_type": "linear", "factor": 2.0}, rope_local_base_freq=300.0,
                     final_logit_softcapping=2.5)),
     "gemma3_score": ("gemma3_text", "Gemma3TextForSequenceClassification", dict(GEMMA, sliding_window=9, **LABELS)),
+    "gpt2": ("gpt2", "GPT2LMHeadModel", dict(GPT2, n_inner=44)),
+    "gpt2_layers": ("gpt2", "GPT2LMHeadModel",
+                    dict(GPT2, n_layer=2, scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True,
+                         activation_function="gelu", tie_word_embeddings=False)),
+    "gpt2_score": ("gpt2", "GPT2ForSequenceClassification", dict(GPT2, **LABELS)),
+    "gpt_neox": ("gpt_neox", "GPTNeoXForCausalLM", dict(NEOX)),
+    "gpt_neox_serial": ("gpt_neox", "GPTNeoXForCausalLM",
+                        dict(NEOX, hidden_size=32, num_attention_heads=2, use_parallel_residual=False, rotary_pct=0.75,
+                             rotary_emb_base=500, attention_bias=False, hidden_act="gelu_new", tie_word_embeddings=True)),
+    "gpt_neox_score": ("gpt_neox", "GPTNeoXForSequenceClassification", dict(NEOX, **LABELS)),
     "phi3_score": ("phi3", "Phi3ForSequenceClassification", dict(TINY, **LABELS)),
 }
 LENGTHS, PROMPTS = [7, 45, 1, 33], [3, 12, 1, 32]
@@ -108,18 +123,23 @@ def softmax64(x, dim=-1, dtype=None):
 
 def one_rope(model):
     """longrope: the factors of the longest sequence for every sequence, as plumb has them."""
-    rope = model.model.rotary_emb
-    if rope.rope_type == "longrope":
+    rope = getattr(model.base_model, "rotary_emb", None)
+    if rope is not None and rope.rope_type == "longrope":
         rope(torch.zeros(1, dtype=torch.float64), torch.tensor([[max(LENGTHS) - 1]]))
         rope.original_inv_freq = rope.long_inv_freq = rope.inv_freq.clone()
 
 
 def head(model, hidden):
     """Logits of the last hidden states."""
-    logits, cap = model.lm_head(hidden), getattr(model.config, "final_logit_softcapping", None)
+    logits, cap = model.get_output_embeddings()(hidden), getattr(model.config, "final_logit_softcapping", None)
     if model.config.model_type == "granite":
         return logits / model.config.logits_scaling
     return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def in_files(key, config):
+    """The name of a parameter in files; transformers 5 reads both names of GPT-NeoX's head."""
+    return "embed_out.weight" if config.model_type == "gpt_neox" and key == "lm_head.weight" else key
 
 
 def attention_of(model_type):
@@ -138,8 +158,8 @@ def build(folder, name):
     with torch.no_grad():
         for key, p in model.named_parameters():
             r = torch.randn(p.shape, generator=g)
-            p.copy_(1 + 0.2 * r if "norm" in key else 0.15 * r)
-    save_file({k: p.detach().clone() for k, p in model.named_parameters()}, folder / "model.safetensors",
+            p.copy_(1 + 0.2 * r if ("norm" in key or ".ln_" in key) and key.endswith("weight") else 0.15 * r)
+    save_file({in_files(k, model.config): p.detach().clone() for k, p in model.named_parameters()}, folder / "model.safetensors",
               metadata={"format": "pt"})
     model = model.double().eval()
     for m in model.modules():
@@ -158,7 +178,7 @@ def expected(model, g):
         out["score"], out["dscore"] = score, torch.randn(score.shape, generator=g, dtype=torch.float32)
         loss = (score * out["dscore"].double()).sum()
     else:
-        hidden = [model.model(i[None]).last_hidden_state[0] for i in ids]
+        hidden = [model.base_model(i[None]).last_hidden_state[0] for i in ids]
         logits = [head(model, x) for x in hidden]
         assert torch.equal(logits[0], model(ids[0][None]).logits[0])
         picked = [torch.log_softmax(z[p - 1:-1], -1)[torch.arange(len(i) - p), i[p:]]
@@ -169,7 +189,7 @@ def expected(model, g):
     loss.backward()
     out["loss"] = loss.reshape(1)
     for k, p in model.named_parameters():
-        out["grad." + k] = p.grad
+        out["grad." + in_files(k, model.config)] = p.grad
     return {k: t.detach().float().contiguous() if t.is_floating_point() else t for k, t in out.items()}
 
 
