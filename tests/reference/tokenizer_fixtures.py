@@ -96,6 +96,10 @@ STYLES = {
     "gpt2_prefix": ("bytes", dict(pre_tokenizer=byte_level(True, True), decoder=byte_level(), post_processor=None,
                                   added=[added("<mask>", lstrip=True), added("[W]", False, single_word=True),
                                          added("<pad>", rstrip=True)])),
+    # runs of spaces are tokens of their own, found before the text is cut
+    "neox": ("bytes", dict(normalizer={"type": "NFC"}, pre_tokenizer=byte_level(regex=True), decoder=byte_level(),
+                           post_processor=byte_level(), added=[added("<|endoftext|>"), added("<|padding|>")] +
+                           [added(" " * n, False) for n in range(24, 1, -1)])),
     "llama3": ("bytes", dict(
         pre_tokenizer=sequence("pretokenizers", split(LLAMA3), byte_level()), decoder=byte_level(),
         post_processor=sequence("processors", byte_level(), around(["<|begin_of_text|>"])), ignore_merges=True,
