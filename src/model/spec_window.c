@@ -36,8 +36,16 @@ static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const
                               const char *path)
 {
     const bool none = s->family == PLUMB_SMOLLM3 || s->family == PLUMB_PHI3;
+    const bool must =
+        s->family == PLUMB_MINISTRAL || s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3;
     const int64_t window_class = 4096;
     *window = 0;
+    PLUMB_REQUIRE(!must || plumb_json_get(j, "sliding_window") ||
+                      !plumb_json_member(j, "sliding_window"),
+                  PLUMB_ERR_FORMAT,
+                  "%s: sliding_window is null; expected a number, which transformers needs for "
+                  "model_type %s whatever layer_types says",
+                  path, plumb_spec_type(s));
     if (!plumb_json_get(j, "sliding_window") && (none || plumb_json_member(j, "sliding_window")))
         return PLUMB_OK;
     return plumb_spec_want_size(j, "sliding_window", window, &window_class, 1 << 24, path);

@@ -61,6 +61,25 @@ WINDOW = [
     {"layer_types": FULL[:1], "sliding_window": 7, "use_sliding_window": True},
     {"layer_types": None, "sliding_window": 7, "use_sliding_window": True, "max_window_layers": 0},
 ]
+NEWER = ("ministral", "olmo2", "smollm3", "granite", "phi3", "gemma2", "gemma3_text")
+PADDED = {"pad_token_id": 0} # the classes' own padding tokens are outside of this vocabulary
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+ROPE_NEWER = [{"rope_theta": 500.0}, {"rope_scaling": LINEAR}, {"rope_scaling": YARN},
+              {"rope_scaling": LONGROPE, "original_max_position_embeddings": 32},
+              {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}]
+OWN = [("gemma3_text", {"rope_theta": 500.0}), ("gemma3_text", {"rope_scaling": YARN}),
+       ("smollm3", {"no_rope_layers": [0, 1], "use_sliding_window": True, "sliding_window": 7}),
+       ("smollm3", {"no_rope_layers": [1, 1], "use_sliding_window": True, "sliding_window": 7}),
+       ("smollm3", {"no_rope_layer_interval": 1, "use_sliding_window": True, "sliding_window": 7}),
+       ("gemma3_text", {"sliding_window": 7, "sliding_window_pattern": 2}),
+       ("gemma3_text", {"sliding_window": 7, "sliding_window_pattern": 1}),
+       ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_theta": 700.0,
+                        "rope_local_base_freq": 50.0}),
+       ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0},
+                                            "sliding_attention": {"rope_theta": 50.0}},
+                        "rope_local_base_freq": 60.0}),
+       ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_theta": 50.0}}})]
 STOPS = [({}, None), ({"eos_token_id": [5, 6]}, None), ({"eos_token_id": 5}, {"eos_token_id": 7}),
          ({"eos_token_id": 5}, {"eos_token_id": [5, 7]}), ({"eos_token_id": 5}, {"do_sample": True})]
 
@@ -75,19 +94,24 @@ def used(folder):
     c = model.config
     types = getattr(c, "layer_types", None)
     window = getattr(c, "sliding_window", None)
-    if c.model_type == "llama":
+    if c.model_type in ("llama", "olmo2", "granite"):
         windowed = 0
-    elif types is None:
+    elif types is None or c.model_type == "phi3": # its masks ignore layer_types
         windowed = c.num_hidden_layers if window else 0
     else:
         windowed = types.count("sliding_attention")
-    rope = {k: c.rope_parameters.get(k) for k in
+    rope = c.rope_parameters.get("full_attention", c.rope_parameters)
+    rope = {k: rope.get(k) for k in
             ("rope_type", "rope_theta", "factor", "original_max_position_embeddings")}
+    if c.model_type == "gemma3_text":
+        rope["local_theta"] = c.rope_parameters["sliding_attention"]["rope_theta"]
     return {"rope": rope, "windowed": windowed, "window": window if windowed else 0}
 
 
 def case(change, generation=None, family="llama"):
-    names = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+    names = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3",
+             "ministral": "Ministral", "olmo2": "Olmo2", "smollm3": "SmolLM3", "granite": "Granite",
+             "phi3": "Phi3", "gemma2": "Gemma2", "gemma3_text": "Gemma3"}
     whole = {**BASE, "model_type": family, "architectures": [names[family] + "ForCausalLM"],
              **change}
     with tempfile.TemporaryDirectory() as folder:
@@ -207,6 +231,9 @@ def main(out):
     write_tokenizers(out)
     cases = [case(c) for c in ROPE]
     cases += [case(c, family=f) for f in ("llama", "mistral", "qwen2", "qwen3") for c in WINDOW]
+    cases += [case({**PADDED, **c}, family=f) for f in NEWER
+              for c in WINDOW + (ROPE_NEWER if f != "gemma3_text" else [])]
+    cases += [case({**PADDED, **c}, family=f) for f, c in OWN]
     cases += [case(c, g) for c, g in STOPS]
     text = ",\n".join(json.dumps(c) for c in cases)
     pathlib.Path(out, "config.json").write_text(
