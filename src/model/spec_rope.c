@@ -229,9 +229,9 @@ static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s
                   PLUMB_ERR_UNSUPPORTED,
                   "%s: partial_rotary_factor %g is not supported with model_type %s (expected 1)",
                   path, partial, plumb_spec_type(s));
-    o->columns = (int64_t)((double)s->d * partial);
+    o->columns = partial > 0 && partial <= 1 ? (int64_t)((double)s->d * partial) : 0;
     PLUMB_REQUIRE(
-        partial > 0 && partial <= 1 && o->columns >= 2 && o->columns % 2 == 0, PLUMB_ERR_FORMAT,
+        o->columns >= 2 && o->columns % 2 == 0, PLUMB_ERR_FORMAT,
         "%s: %s %g of head_dim %lld gives %lld columns, expected an even number from 2 to "
         "head_dim",
         path, s->family == PLUMB_GPT_NEOX ? "rotary_pct" : "partial_rotary_factor", partial,

@@ -43,12 +43,28 @@ static int64_t packed_count(int64_t rows, int64_t cols)
     return rows * cols;
 }
 
+static void check_layers(const struct plumb_spec *s)
+{
+    if (s->n_rope < 1 || s->n_rope > PLUMB_MAX_ROPE)
+        abort();
+    for (int i = 0; i < s->n_rope; i++) {
+        const struct plumb_rope *o = &s->rope[i];
+        if (o->columns < 2 || o->columns % 2 || o->columns > s->d || !(o->theta > 1) ||
+            !(o->attention_factor >= 0))
+            abort();
+    }
+    for (int64_t l = 0; l < s->l; l++)
+        if (s->rotation[l] < -1 || s->rotation[l] >= s->n_rope || (s->windowed[l] && s->window < 1))
+            abort();
+}
+
 static void check(const struct plumb_spec *s)
 {
     if (s->v < 1 || s->c < 1 || s->f < 1 || s->l < 1 || s->h < 1 || s->hk < 1 || s->h % s->hk ||
         s->d < 2 || s->d % 2 || s->max_pos < 1 || s->labels < 0 || s->window < 0 || !(s->eps > 0) ||
-        !(s->rope[0].theta > 1) || !(s->init_range > 0))
+        !(s->init_range > 0))
         abort();
+    check_layers(s);
     if (s->n_eos < 0 || s->n_eos > PLUMB_MAX_EOS || s->bos < -1 || s->bos >= s->v)
         abort();
     for (int i = 0; i < s->n_eos; i++)
