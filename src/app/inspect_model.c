@@ -1,6 +1,7 @@
 /* inspect_model.c - describes a model folder, its weights and its configuration.
  * Layer 6. Includes inspect.h, io/, model/, text/, train/checkpoint.h. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -180,6 +181,51 @@ static void print_shape(const struct plumb_spec *s)
         print_rotation(s, i);
 }
 
+/* Appends a part of the description of the block. */
+static plumb_status put_part(struct plumb_buf *out, bool wanted, const char *text)
+{
+    return wanted ? plumb_buf_addf(out, ", %s", text) : PLUMB_OK;
+}
+
+static plumb_status put_factor(struct plumb_buf *out, const char *what, float factor, float usual)
+{
+    return factor != usual ? plumb_buf_addf(out, ", %s %g", what, (double)factor) : PLUMB_OK;
+}
+
+/* Prints how the block differs from Llama's. */
+static plumb_status print_block(const struct plumb_spec *s)
+{
+    static const char *const act[] = {[PLUMB_ACT_SILU] = "silu",
+                                      [PLUMB_ACT_GELU] = "gelu",
+                                      [PLUMB_ACT_GELU_TANH] = "gelu (tanh)"};
+    const struct plumb_block *k = &s->block;
+    struct plumb_buf out = {0};
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&out, act[k->activation]), done);
+    PLUMB_TRY_GOTO(st, put_part(&out, !k->norm[PLUMB_NORM_ATTENTION], "no norms before"), done);
+    PLUMB_TRY_GOTO(
+        st, put_part(&out, k->norm[PLUMB_NORM_ATTENTION_OUT], "norms after attention and MLP"),
+        done);
+    PLUMB_TRY_GOTO(st, put_part(&out, k->qk_norm == PLUMB_QK_NORM_HEAD, "qk norm of each head"),
+                   done);
+    PLUMB_TRY_GOTO(st, put_part(&out, k->qk_norm == PLUMB_QK_NORM_ROW, "qk norm of all heads"),
+                   done);
+    PLUMB_TRY_GOTO(st, put_part(&out, k->bias[PLUMB_Q], "biases of q, k, v"), done);
+    PLUMB_TRY_GOTO(st, put_part(&out, k->bias[PLUMB_GATE], "biases of the MLP"), done);
+    PLUMB_TRY_GOTO(st, put_part(&out, k->fused, "fused qkv and gate_up in files"), done);
+    PLUMB_TRY_GOTO(st, put_factor(&out, "soft cap of scores", k->attention_cap, 0), done);
+    PLUMB_TRY_GOTO(st, put_factor(&out, "soft cap of logits", s->head_cap, 0), done);
+    PLUMB_TRY_GOTO(
+        st, put_factor(&out, "scores times", k->attention_scale, 1.0f / sqrtf((float)s->d)), done);
+    PLUMB_TRY_GOTO(st, put_factor(&out, "embedding times", s->embed_scale, 1), done);
+    PLUMB_TRY_GOTO(st, put_factor(&out, "residuals times", k->residual_scale, 1), done);
+    PLUMB_TRY_GOTO(st, put_factor(&out, "logits times", s->head_scale, 1), done);
+    plumb_inspect_row("block", "%s", plumb_buf_text(&out));
+done:
+    plumb_buf_fini(&out);
+    return st;
+}
+
 /* Appends a token such as "2 </s>". Without a tokenizer, only the id is appended. */
 static plumb_status put_token(struct plumb_buf *out, const plumb_tokenizer *t, int32_t id)
 {
@@ -223,6 +269,7 @@ plumb_status plumb_inspect_config_json(const struct plumb_inspect *w)
     PLUMB_TRY(plumb_spec_read(&s, dir));
     print_model_head(w, &s);
     print_shape(&s);
+    PLUMB_TRY(print_block(&s));
     return print_ends(&s, NULL);
 }
 
@@ -322,6 +369,7 @@ plumb_status plumb_inspect_model_folder(const struct plumb_inspect *w)
     print_model_head(w, &s);
     PLUMB_TRY(print_weights(w));
     print_shape(&s);
+    PLUMB_TRY(print_block(&s));
     if (plumb_inspect_has(w, path, "tokenizer.json"))
         PLUMB_TRY(plumb_tokenizer_open(&t, w->path));
     PLUMB_TRY_GOTO(st, print_ends(&s, t), done);

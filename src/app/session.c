@@ -80,7 +80,7 @@ static plumb_status open_encoding(struct plumb_session *s)
         e->prompt_template =
             plumb_encoding_choose(cfg->model, cfg->data.prompt_template, e->prompt_template);
         e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
-        return PLUMB_OK;
+        return plumb_model_set_longest(s->model, e->max_tokens); /* as in its training */
     }
     *e = (struct plumb_encoding){.append_eos = s->model && cfg->data.append_eos,
                                  .prompt_template = cfg->data.prompt_template,
