@@ -70,6 +70,7 @@ static const char *const known[] = {
      * there */
     "bad_words_ids",
     "begin_suppress_tokens",
+    "cache_implementation",
     "diversity_penalty",
     "do_sample",
     "early_stopping",
