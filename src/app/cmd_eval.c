@@ -38,7 +38,7 @@ static void close_model(struct opened *o)
 
 /* Allocates the answers of this rank, and fills *src, which describes how to generate them. */
 static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model *m,
-                            const struct opened *o, struct plumb_answer_source *src)
+                            const struct opened *o, struct plumb_rollout_source *src)
 {
     const struct plumb_config *cfg = e->app->cfg;
     const int64_t rank = plumb_comm_rank(e->app->comm), world = plumb_comm_size(e->app->comm);
@@ -51,19 +51,19 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
     const int64_t longest =
         plumb_min_i64(plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens,
                       plumb_at_most(cfg->data.max_tokens, o->model->spec.max_pos));
-    *src = (struct plumb_answer_source){.data = o->data,
-                                        .tokenizer = o->tokenizer,
-                                        .model = o->model,
-                                        .options = plumb_generate_options_of(cfg, 0)};
+    *src = (struct plumb_rollout_source){.data = o->data,
+                                         .tokenizer = o->tokenizer,
+                                         .model = o->model,
+                                         .options = plumb_generate_options_of(cfg, 0)};
     PLUMB_TRY_GOTO(st,
                    plumb_generator_create(&src->generator, o->model, cfg->generate.slots, longest,
                                           o->tokenizer),
                    done);
     PLUMB_TRY_GOTO(st,
-                   plumb_answers_init(&m->answers, plumb_max_i64(e->mine, 1), cfg->eval.samples,
-                                      cfg->generate.max_new_tokens),
+                   plumb_rollouts_init(&m->answers, plumb_max_i64(e->mine, 1), cfg->eval.samples,
+                                       cfg->generate.max_new_tokens),
                    done);
-    st = plumb_answers_begin(&m->answers, src, slot, slot, e->mine);
+    st = plumb_rollouts_begin(&m->answers, src, slot, slot, e->mine);
 done:
     free(slot);
     return st;
@@ -81,7 +81,7 @@ static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model 
 {
     plumb_comm *comm = e->app->comm;
     struct opened o = {0};
-    struct plumb_answer_source src = {0};
+    struct plumb_rollout_source src = {0};
     plumb_status st = open_model(&o, e, m->dir);
     if (st == PLUMB_OK)
         st = prepare(e, m, &o, &src);
@@ -329,7 +329,7 @@ static void close_eval(struct plumb_eval *e)
     plumb_rewards_destroy(&e->rewards);
     for (int64_t i = 0; e->model && i < e->n; i++) {
         struct plumb_eval_model *m = &e->model[i];
-        plumb_answers_fini(&m->answers);
+        plumb_rollouts_fini(&m->answers);
         free(m->value);
         free(m->reference);
         for (int k = 0; k < PLUMB_EVAL_SHOWN; k++)

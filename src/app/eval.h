@@ -54,7 +54,7 @@ struct plumb_eval_model {
     const char *dir;
     /* the model has the tokenizer of the first model, so log-probs can be compared */
     bool same_tokens;
-    struct plumb_answers answers; /* answers to the prompts of this rank */
+    struct plumb_rollouts answers; /* answers to the prompts of this rank */
     double *value; /* (prompts * samples, PLUMB_EVAL_VALUES) scalars of each answer of all ranks */
     double *reference; /* (prompts, PLUMB_EVAL_REFERENCE) scalars of each reference of all ranks */
     double distinct[2];
@@ -82,7 +82,7 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
  * output_dir as soon as they are finished, and read back with resume=auto. Sets src->options.pause
  * and src->finished. Collective. */
 plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_model *m,
-                               struct plumb_answer_source *src);
+                               struct plumb_rollout_source *src);
 /* eval_answer.c: computes the rewards of the answers in m->answers. Like the answers, they are
  * written to output_dir as soon as they are finished, and read back with resume=auto. Does nothing
  * if no reward is configured. Collective. */

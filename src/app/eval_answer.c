@@ -20,7 +20,7 @@
 struct answering {
     const struct plumb_eval *e;
     struct plumb_eval_model *m;
-    const struct plumb_answer_source *src;
+    const struct plumb_rollout_source *src;
     struct plumb_lines lines; /* the line number is prompt * samples + sample */
     struct plumb_buf line;
     int64_t kept; /* number of leading answers whose score has been written */
@@ -45,7 +45,7 @@ static plumb_status name_file(struct answering *a, const char *kind)
 }
 
 /* Returns the answer that a line number stands for; NULL if the answer belongs to another rank. */
-static struct plumb_answer *answer_of(const struct answering *a, int64_t line, int64_t *prompt)
+static struct plumb_rollout *answer_of(const struct answering *a, int64_t line, int64_t *prompt)
 {
     const int64_t samples = a->e->app->cfg->eval.samples, slot = line / samples;
     const int64_t world = plumb_comm_size(a->e->app->comm);
@@ -78,7 +78,7 @@ static plumb_status begin(struct answering *a, const char *kind, plumb_line_fn *
 
 /* ---- answers -------------------------------------------------------------------------------- */
 
-static plumb_status keep_answer(void *arg, const struct plumb_answer *o)
+static plumb_status keep_answer(void *arg, const struct plumb_rollout *o)
 {
     struct answering *a = arg;
     const struct plumb_record *r = &a->src->data->record[o->record];
@@ -94,18 +94,18 @@ static plumb_status keep_answer(void *arg, const struct plumb_answer *o)
 static plumb_status take_answer(void *arg, const char *line, int64_t len, int64_t line_no)
 {
     struct answering *a = arg;
-    struct plumb_answers *r = &a->m->answers;
+    struct plumb_rollouts *r = &a->m->answers;
     struct plumb_completion c;
     char where[4200];
     int64_t prompt;
-    struct plumb_answer *o = answer_of(a, line_no - 1, &prompt);
+    struct plumb_rollout *o = answer_of(a, line_no - 1, &prompt);
     if (!o)
         return PLUMB_OK;
     snprintf(where, sizeof(where), "%s:%lld", a->path, (long long)line_no);
     PLUMB_TRY(plumb_completion_read(&c, o->ids, o->logp, r->max_new_tokens, line, len, where));
     PLUMB_REQUIRE(c.sample == o->sample, PLUMB_ERR_FORMAT, "%s: sample is %d, expected %d", where,
                   (int)c.sample, (int)o->sample);
-    return plumb_answers_put(r, a->src, prompt, &c);
+    return plumb_rollouts_put(r, a->src, prompt, &c);
 }
 
 static bool tick(void *arg)
@@ -119,7 +119,7 @@ static bool tick(void *arg)
 }
 
 plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_model *m,
-                               struct plumb_answer_source *src)
+                               struct plumb_rollout_source *src)
 {
     struct answering a = {.e = e, .m = m, .src = src};
     src->options.pause = tick;
@@ -128,7 +128,7 @@ plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_mod
     src->finished_arg = &a;
     plumb_status st = begin(&a, "answers", take_answer);
     if (st == PLUMB_OK)
-        st = plumb_answers_generate(&m->answers, src);
+        st = plumb_rollouts_generate(&m->answers, src);
     if (a.lines.app)
         st = plumb_lines_end(&a.lines, st);
     plumb_buf_fini(&a.line);
@@ -143,7 +143,7 @@ static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t
     plumb_json *v = NULL;
     char where[4200];
     int64_t prompt;
-    struct plumb_answer *o = answer_of(a, line_no - 1, &prompt);
+    struct plumb_rollout *o = answer_of(a, line_no - 1, &prompt);
     if (!o)
         return PLUMB_OK;
     snprintf(where, sizeof(where), "%s:%lld", a->path, (long long)line_no);
@@ -158,10 +158,10 @@ static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t
  * a score. */
 static plumb_status keep_scores(struct answering *a)
 {
-    const struct plumb_answers *r = &a->m->answers;
+    const struct plumb_rollouts *r = &a->m->answers;
     const int64_t samples = a->e->app->cfg->eval.samples;
     for (; a->kept < r->prompts * samples && r->at[a->kept].scored; a->kept++) {
-        const struct plumb_answer *o = &r->at[a->kept];
+        const struct plumb_rollout *o = &r->at[a->kept];
         const int64_t number = o->prompt * samples + o->sample;
         if (number < a->lines.first)
             continue;
@@ -192,7 +192,7 @@ plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_mode
         return PLUMB_OK;
     plumb_status st = begin(&a, "scores", take_score);
     if (st == PLUMB_OK)
-        st = plumb_answers_score(&m->answers, data, e->rewards, score_tick, &a);
+        st = plumb_rollouts_score(&m->answers, data, e->rewards, score_tick, &a);
     if (st == PLUMB_OK)
         st = keep_scores(&a);
     if (a.lines.app)

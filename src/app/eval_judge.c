@@ -34,8 +34,8 @@ static const char *const taken[] = {"id", "a", "b"};
 static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
 {
     const struct judging *j = arg;
-    const struct plumb_answer *ours = &j->m->answers.at[i / 2];
-    const struct plumb_answer *theirs = &j->e->model[0].answers.at[i / 2];
+    const struct plumb_rollout *ours = &j->m->answers.at[i / 2];
+    const struct plumb_rollout *theirs = &j->e->model[0].answers.at[i / 2];
     const struct plumb_piece *prompt = &j->data->record[ours->record].prompt;
     const struct plumb_buf *a = i % 2 ? &theirs->text : &ours->text;
     const struct plumb_buf *b = i % 2 ? &ours->text : &theirs->text;
@@ -61,7 +61,7 @@ static void take_verdict(struct judging *j, int64_t i, int verdict, const char *
     }
     if (j->first_verdict == NO_VERDICT || verdict == NO_VERDICT)
         return;
-    const struct plumb_answer *o = &j->m->answers.at[i / 2];
+    const struct plumb_rollout *o = &j->m->answers.at[i / 2];
     double *v =
         j->m->value + (o->prompt * j->e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
     const int swapped = -verdict; /* in this request the model's answer was b */

@@ -9,7 +9,7 @@
 #include "eval/ngram.h"
 
 static double *value_of(const struct plumb_eval *e, const struct plumb_eval_model *m,
-                        const struct plumb_answer *o)
+                        const struct plumb_rollout *o)
 {
     return m->value + (o->prompt * e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
 }
@@ -31,7 +31,7 @@ plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_mo
                                 const struct plumb_dataset *data)
 {
     for (int64_t i = 0; i < m->answers.prompts * m->answers.group_size; i++) {
-        const struct plumb_answer *o = &m->answers.at[i];
+        const struct plumb_rollout *o = &m->answers.at[i];
         const struct plumb_piece *reference = &data->record[o->record].completion[0];
         const char *text = plumb_buf_text(&o->text);
         double *v = value_of(e, m, o);
@@ -138,7 +138,7 @@ plumb_status plumb_eval_start(struct plumb_eval *e, const plumb_model *start,
         for (int64_t i = 0;
              i < m->answers.prompts * m->answers.group_size && m->same_tokens && st == PLUMB_OK;
              i++) {
-            const struct plumb_answer *o = &m->answers.at[i];
+            const struct plumb_rollout *o = &m->answers.at[i];
             if (o->n > 0)
                 st = one_logp(&value_of(e, m, o)[EVAL_LOGP_START], &x,
                               &data->record[o->record].prompt, o->ids, o->n);

@@ -25,7 +25,7 @@ enum { SHOWN = 8, RECORD_COLUMNS = 2000 };
 
 /* ---- rollouts ------------------------------------------------------------------------------- */
 
-static void print_rewards(const struct plumb_rollouts *r)
+static void print_rewards(const struct plumb_rollout_store *r)
 {
     struct plumb_moments reward[2] = {{0}, {0}};
     int64_t missing = 0;
@@ -44,7 +44,7 @@ static void print_rewards(const struct plumb_rollouts *r)
     plumb_inspect_row("missing", "%lld rewards", (long long)missing);
 }
 
-static plumb_status print_counts(const struct plumb_rollouts *r)
+static plumb_status print_counts(const struct plumb_rollout_store *r)
 {
     int64_t branch[PLUMB_BRANCH_COUNT] = {0}, stop[4] = {0}, answered = 0;
     struct plumb_buf text = {0};
@@ -82,11 +82,12 @@ done:
 
 /* Replaces the prompt by the text of its last message, if the file has the record of rollout i, the
  * record's prompt is a list of messages, and the rollout has no principle. */
-static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollouts *r, int64_t i)
+static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollout_store *r,
+                             int64_t i)
 {
     int64_t len;
     plumb_json *record = NULL;
-    const char *text = plumb_rollouts_record(r, i, &len);
+    const char *text = plumb_rollout_store_record(r, i, &len);
     if (!len || r->principled[i])
         return PLUMB_OK;
     PLUMB_TRY(plumb_json_parse(&record, text, len, "the record of a rollout"));
@@ -103,13 +104,13 @@ static plumb_status ask_last(struct plumb_buf *prompt, const struct plumb_rollou
 }
 
 /* Prints the records from which the rewards were computed, if the file has them. */
-static plumb_status print_records(const struct plumb_rollouts *r)
+static plumb_status print_records(const struct plumb_rollout_store *r)
 {
     struct plumb_buf line = {0};
     plumb_status st = PLUMB_OK;
     int64_t shown = 0, len;
     for (int64_t i = 0; i < r->n && shown < SHOWN && st == PLUMB_OK; i++) {
-        const char *text = plumb_rollouts_record(r, i, &len);
+        const char *text = plumb_rollout_store_record(r, i, &len);
         if (!len || (i > 0 && r->prompt_id[i] == r->prompt_id[i - 1]))
             continue;
         struct plumb_buf whole = {0};
@@ -126,7 +127,8 @@ static plumb_status print_records(const struct plumb_rollouts *r)
     return st;
 }
 
-static plumb_status print_texts(const struct plumb_rollouts *r, const plumb_tokenizer *tokenizer)
+static plumb_status print_texts(const struct plumb_rollout_store *r,
+                                const plumb_tokenizer *tokenizer)
 {
     struct plumb_buf prompt = {0}, answer = {0}, table = {0};
     plumb_status st = PLUMB_OK;
@@ -175,10 +177,10 @@ static plumb_status open_words(plumb_tokenizer **out, const struct plumb_inspect
 
 static plumb_status inspect_rollouts(const struct plumb_inspect *w)
 {
-    struct plumb_rollouts *r = NULL;
+    struct plumb_rollout_store *r = NULL;
     plumb_tokenizer *tokenizer = NULL;
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_rollouts_read(&r, w->path), done);
+    PLUMB_TRY_GOTO(st, plumb_rollout_store_read(&r, w->path), done);
     plumb_inspect_head(
         w, "iteration %lld, %lld rollouts of seed %" PRIu64 ", written by %lld ranks",
         (long long)r->meta.iteration, (long long)r->n, r->meta.seed, (long long)r->meta.world_size);
@@ -191,7 +193,7 @@ static plumb_status inspect_rollouts(const struct plumb_inspect *w)
         plumb_inspect_row("texts", "with tokenizer=DIR");
 done:
     plumb_tokenizer_close(&tokenizer);
-    plumb_rollouts_destroy(&r);
+    plumb_rollout_store_destroy(&r);
     return st;
 }
 
@@ -204,18 +206,18 @@ plumb_status plumb_inspect_rollout_folder(const struct plumb_inspect *w)
     PLUMB_TRY(plumb_dir_list(&names, w->path));
     plumb_inspect_head(w, "a folder of rollouts");
     for (int64_t i = 0; i < names.n; i++) {
-        struct plumb_rollouts *r = NULL;
+        struct plumb_rollout_store *r = NULL;
         struct plumb_moments reward = {0};
         if (strncmp(names.name[i], "iteration-", 10) != 0 || strstr(names.name[i], ".rank-"))
             continue;
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), w->path, names.name[i]), done);
-        PLUMB_TRY_GOTO(st, plumb_rollouts_read(&r, path), done);
+        PLUMB_TRY_GOTO(st, plumb_rollout_store_read(&r, path), done);
         for (int64_t k = 0; k < r->n; k++)
             if (isfinite(r->reward[k]))
                 plumb_moments_add(&reward, (double)r->reward[k]);
         printf("  %s  %lld rollouts, %lld tokens, mean reward %+.4f\n", names.name[i],
                (long long)r->n, (long long)r->n_tokens, reward.count ? reward.mean : (double)NAN);
-        plumb_rollouts_destroy(&r);
+        plumb_rollout_store_destroy(&r);
     }
 done:
     plumb_names_fini(&names);

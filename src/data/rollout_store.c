@@ -15,20 +15,20 @@
 #include "io/format.h"
 #include "io/hdf5.h"
 
-/* Describes each array of a file: its name, its type, its position in struct plumb_rollouts, and
- * what its length counts (rollouts, tokens, completion tokens or bytes of records). */
+/* Describes each array of a file: its name, its type, its position in struct plumb_rollout_store,
+ * and what its length counts (rollouts, tokens, completion tokens or bytes of records). */
 enum length { PER_ROLLOUT, PER_ROLLOUT_1, PER_TOKEN, PER_LOGPROB, PER_BYTE };
 struct column {
     const char *name;
     enum plumb_h5_type type;
     enum length length;
-    size_t at; /* offset of the pointer in struct plumb_rollouts */
+    size_t at; /* offset of the pointer in struct plumb_rollout_store */
     /* The master file stores this array itself, because its values depend on the global order. */
     bool in_the_file;
 };
 #define COLUMN(name, type, length, own)                                                            \
     {                                                                                              \
-#name, PLUMB_H5_##type, length, offsetof(struct plumb_rollouts, name), own                 \
+#name, PLUMB_H5_##type, length, offsetof(struct plumb_rollout_store, name), own            \
     }
 static const struct column column[] = {
     COLUMN(global_index, I64, PER_ROLLOUT, false),
@@ -69,13 +69,14 @@ static int64_t length_of(enum length l, int64_t n, int64_t tokens, int64_t logpr
     return bytes;
 }
 
-static void **slot(const struct plumb_rollouts *r, const struct column *c)
+static void **slot(const struct plumb_rollout_store *r, const struct column *c)
 {
     return (void **)((char *)(uintptr_t)r + c->at);
 }
 
-plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts, int64_t tokens,
-                                   int64_t completion_tokens, int64_t record_bytes)
+plumb_status plumb_rollout_store_create(struct plumb_rollout_store **out, int64_t rollouts,
+                                        int64_t tokens, int64_t completion_tokens,
+                                        int64_t record_bytes)
 {
     int64_t bytes = 0, part;
     *out = NULL;
@@ -87,7 +88,7 @@ plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts
                       PLUMB_ERR_ARG, "%lld rollouts with %lld tokens are too many",
                       (long long)rollouts, (long long)tokens);
     }
-    struct plumb_rollouts *r = calloc(1, sizeof *r);
+    struct plumb_rollout_store *r = calloc(1, sizeof *r);
     void *memory = calloc(1, (size_t)bytes);
     if (!r || !memory) {
         free(r);
@@ -95,11 +96,11 @@ plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts
         PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot store %lld rollouts (%lld bytes)",
                    (long long)rollouts, (long long)bytes);
     }
-    *r = (struct plumb_rollouts){.cap = rollouts,
-                                 .cap_tokens = tokens,
-                                 .cap_logprobs = completion_tokens,
-                                 .cap_bytes = record_bytes,
-                                 .memory = memory};
+    *r = (struct plumb_rollout_store){.cap = rollouts,
+                                      .cap_tokens = tokens,
+                                      .cap_logprobs = completion_tokens,
+                                      .cap_bytes = record_bytes,
+                                      .memory = memory};
     char *at = memory;
     for (int i = 0; i < COLUMNS; i++) {
         *slot(r, &column[i]) = at;
@@ -112,7 +113,7 @@ plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts
     return PLUMB_OK;
 }
 
-void plumb_rollouts_destroy(struct plumb_rollouts **r)
+void plumb_rollout_store_destroy(struct plumb_rollout_store **r)
 {
     if (!*r)
         return;
@@ -121,12 +122,13 @@ void plumb_rollouts_destroy(struct plumb_rollouts **r)
     *r = NULL;
 }
 
-void plumb_rollouts_clear(struct plumb_rollouts *r)
+void plumb_rollout_store_clear(struct plumb_rollout_store *r)
 {
     r->n = r->n_tokens = r->n_logprobs = r->n_bytes = 0;
 }
 
-plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rollout *one)
+plumb_status plumb_rollout_store_add(struct plumb_rollout_store *r,
+                                     const struct plumb_rollout_row *one)
 {
     const int64_t i = r->n, c = one->n - one->prompt_tokens;
     PLUMB_REQUIRE(one->prompt_tokens >= 0 && c >= 0, PLUMB_ERR_ARG,
@@ -172,7 +174,7 @@ plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rol
     return PLUMB_OK;
 }
 
-const char *plumb_rollouts_record(const struct plumb_rollouts *r, int64_t i, int64_t *len)
+const char *plumb_rollout_store_record(const struct plumb_rollout_store *r, int64_t i, int64_t *len)
 {
     while (i > 0 && r->record_offsets[i + 1] == r->record_offsets[i] &&
            r->prompt_id[i - 1] == r->prompt_id[i])
@@ -191,8 +193,8 @@ static void file_name(char out[64], int64_t iteration, int64_t rank)
         snprintf(out, 64, "iteration-%04lld.rank-%lld.h5", (long long)iteration, (long long)rank);
 }
 
-plumb_status plumb_rollouts_path(char *out, int64_t size, const char *dir, int64_t iteration,
-                                 int64_t rank)
+plumb_status plumb_rollout_store_path(char *out, int64_t size, const char *dir, int64_t iteration,
+                                      int64_t rank)
 {
     char name[64];
     file_name(name, iteration, rank);
@@ -220,13 +222,13 @@ static plumb_status get_meta(const plumb_h5 *f, struct plumb_rollout_meta *m, in
     return plumb_h5_get_attr_i64(f, "rank", rank);
 }
 
-plumb_status plumb_rollouts_write(const struct plumb_rollouts *r, const char *dir, int64_t rank,
-                                  const struct plumb_rollout_meta *meta)
+plumb_status plumb_rollout_store_write(const struct plumb_rollout_store *r, const char *dir,
+                                       int64_t rank, const struct plumb_rollout_meta *meta)
 {
     char path[PATH_MAX];
     plumb_h5 *f = NULL;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_rollouts_path(path, sizeof path, dir, meta->iteration, rank));
+    PLUMB_TRY(plumb_rollout_store_path(path, sizeof path, dir, meta->iteration, rank));
     if (r->n == 0)
         r->offsets[0] = r->logprob_offsets[0] = r->record_offsets[0] = 0;
     PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), fail);
@@ -390,8 +392,8 @@ static plumb_status put_column(plumb_h5 *f, const struct master *m, const struct
 {
     if (c->in_the_file) {
         const int64_t *data = c->length == PER_ROLLOUT ? m->completion_start
-                              : c->at == offsetof(struct plumb_rollouts, offsets) ? m->offsets
-                              : c->at == offsetof(struct plumb_rollouts, logprob_offsets)
+                              : c->at == offsetof(struct plumb_rollout_store, offsets) ? m->offsets
+                              : c->at == offsetof(struct plumb_rollout_store, logprob_offsets)
                                   ? m->logprob_offsets
                                   : m->record_offsets;
         return plumb_h5_put(f, c->name, c->type, length_of(c->length, m->n, 0, 0, 0), data);
@@ -420,7 +422,7 @@ static plumb_status put_master(const struct master *m, const char *dir,
     char path[PATH_MAX];
     plumb_h5 *f = NULL;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_rollouts_path(path, sizeof path, dir, meta->iteration, -1));
+    PLUMB_TRY(plumb_rollout_store_path(path, sizeof path, dir, meta->iteration, -1));
     struct plumb_h5_part *part = calloc((size_t)m->runs + 1, sizeof *part);
     PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM,
                   "out of memory: cannot store %lld parts of the master file", (long long)m->runs);
@@ -502,7 +504,8 @@ static void master_free(struct master *m, int64_t world_size)
     free(m->record_offsets);
 }
 
-plumb_status plumb_rollouts_write_master(const char *dir, const struct plumb_rollout_meta *meta)
+plumb_status plumb_rollout_store_write_master(const char *dir,
+                                              const struct plumb_rollout_meta *meta)
 {
     struct master m = {0};
     plumb_status st = PLUMB_OK;
@@ -534,14 +537,15 @@ static plumb_status check_sources(const char *path, const struct plumb_rollout_m
     if (slash)
         slash[slash == dir] = 0;
     for (int64_t r = 0; r < m->world_size; r++) {
-        PLUMB_TRY(plumb_rollouts_path(source, sizeof source, slash ? dir : ".", m->iteration, r));
+        PLUMB_TRY(
+            plumb_rollout_store_path(source, sizeof source, slash ? dir : ".", m->iteration, r));
         PLUMB_REQUIRE(plumb_file_exists(source), PLUMB_ERR_IO,
                       "%s: the file refers to %s, which is missing", path, source);
     }
     return PLUMB_OK;
 }
 
-static plumb_status check_read(const struct plumb_rollouts *r, bool master, const char *path)
+static plumb_status check_read(const struct plumb_rollout_store *r, bool master, const char *path)
 {
     PLUMB_TRY(check_offsets(r->offsets, r->n, r->n_tokens, "offsets", path));
     PLUMB_TRY(check_offsets(r->logprob_offsets, r->n, r->n_logprobs, "logprob_offsets", path));
@@ -562,7 +566,7 @@ static plumb_status check_read(const struct plumb_rollouts *r, bool master, cons
     return PLUMB_OK;
 }
 
-plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
+plumb_status plumb_rollout_store_read(struct plumb_rollout_store **out, const char *path)
 {
     struct plumb_rollout_meta meta;
     int64_t rank, n, tokens, logprobs, bytes = 0, version;
@@ -578,7 +582,7 @@ plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "logprob", &logprobs), fail);
     if (version > 1)
         PLUMB_TRY_GOTO(st, plumb_h5_count(f, "records", &bytes), fail);
-    PLUMB_TRY_GOTO(st, plumb_rollouts_create(out, n, tokens, logprobs, bytes), fail);
+    PLUMB_TRY_GOTO(st, plumb_rollout_store_create(out, n, tokens, logprobs, bytes), fail);
     (*out)->meta = meta;
     (*out)->n = n;
     (*out)->n_tokens = tokens;
@@ -595,6 +599,6 @@ plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path)
 fail:
     plumb_h5_close(&f);
     if (st != PLUMB_OK)
-        plumb_rollouts_destroy(out);
+        plumb_rollout_store_destroy(out);
     return st;
 }

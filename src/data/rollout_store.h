@@ -39,7 +39,7 @@ struct plumb_rollout_meta {
 };
 
 /* One rollout to add. Pointers are used only during the call. */
-struct plumb_rollout {
+struct plumb_rollout_row {
     /* Position in the global order of the iteration, which does not depend on the number of
      * ranks. */
     int64_t global_index;
@@ -61,10 +61,10 @@ struct plumb_rollout {
 
 /* The rollouts of one iteration. Callers may read the fields; only the functions below change them.
  * The file head describes the arrays. */
-struct plumb_rollouts {
+struct plumb_rollout_store {
     int64_t n, n_tokens, n_logprobs, n_bytes; /* n_bytes: number of bytes of all records */
     int64_t cap, cap_tokens, cap_logprobs, cap_bytes;
-    struct plumb_rollout_meta meta; /* filled by plumb_rollouts_read */
+    struct plumb_rollout_meta meta; /* filled by plumb_rollout_store_read */
     int64_t *global_index, *prompt_id, *offsets, *completion_start, *logprob_offsets;
     int64_t *record_offsets;
     int32_t *sample, *tokens;
@@ -77,32 +77,36 @@ struct plumb_rollouts {
 
 /* Allocates memory for this many rollouts, tokens (including prompts), completion tokens and bytes
  * of records. The caller owns *out. */
-plumb_status plumb_rollouts_create(struct plumb_rollouts **out, int64_t rollouts, int64_t tokens,
-                                   int64_t completion_tokens, int64_t record_bytes);
-void plumb_rollouts_destroy(struct plumb_rollouts **r); /* does nothing if *r is NULL */
-void plumb_rollouts_clear(struct plumb_rollouts *r);
+plumb_status plumb_rollout_store_create(struct plumb_rollout_store **out, int64_t rollouts,
+                                        int64_t tokens, int64_t completion_tokens,
+                                        int64_t record_bytes);
+void plumb_rollout_store_destroy(struct plumb_rollout_store **r); /* does nothing if *r is NULL */
+void plumb_rollout_store_clear(struct plumb_rollout_store *r);
 /* Appends a rollout. Returns PLUMB_ERR_SHAPE if there is no room left. */
-plumb_status plumb_rollouts_add(struct plumb_rollouts *r, const struct plumb_rollout *one);
+plumb_status plumb_rollout_store_add(struct plumb_rollout_store *r,
+                                     const struct plumb_rollout_row *one);
 
 /* Returns the record of rollout i's prompt (*len bytes, borrowed), or "" if the file has no
  * records. */
-const char *plumb_rollouts_record(const struct plumb_rollouts *r, int64_t i, int64_t *len);
+const char *plumb_rollout_store_record(const struct plumb_rollout_store *r, int64_t i,
+                                       int64_t *len);
 
 /* Sets out to the path of a rank's file; rank -1 gives the master file. Returns PLUMB_ERR_ARG if it
  * does not fit. */
-plumb_status plumb_rollouts_path(char *out, int64_t size, const char *dir, int64_t iteration,
-                                 int64_t rank);
+plumb_status plumb_rollout_store_path(char *out, int64_t size, const char *dir, int64_t iteration,
+                                      int64_t rank);
 /* Writes this rank's file into the existing folder DIR, atomically. Not collective. */
-plumb_status plumb_rollouts_write(const struct plumb_rollouts *r, const char *dir, int64_t rank,
-                                  const struct plumb_rollout_meta *meta);
+plumb_status plumb_rollout_store_write(const struct plumb_rollout_store *r, const char *dir,
+                                       int64_t rank, const struct plumb_rollout_meta *meta);
 /* Writes the master file over the files of all ranks. Call it on one rank after all ranks have
  * written their files. Not collective. Returns PLUMB_ERR_FORMAT with the file's name if a file
  * belongs to another run or iteration, or if the global indices of all files are not 0 .. n-1, each
  * once. */
-plumb_status plumb_rollouts_write_master(const char *dir, const struct plumb_rollout_meta *meta);
+plumb_status plumb_rollout_store_write_master(const char *dir,
+                                              const struct plumb_rollout_meta *meta);
 
 /* Reads a rank's file or a master file completely. The caller owns *out. Returns PLUMB_ERR_IO if
  * the file, or a rank's file behind a master, is missing; PLUMB_ERR_FORMAT if it is malformed. */
-plumb_status plumb_rollouts_read(struct plumb_rollouts **out, const char *path);
+plumb_status plumb_rollout_store_read(struct plumb_rollout_store **out, const char *path);
 
 #endif

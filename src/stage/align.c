@@ -13,9 +13,9 @@ struct stage_times {
     double rollout, reward, reference, train, save;
 };
 
-struct plumb_answer_source plumb_align_source(struct plumb_align_run *a)
+struct plumb_rollout_source plumb_align_source(struct plumb_align_run *a)
 {
-    struct plumb_answer_source src = {
+    struct plumb_rollout_source src = {
         .data = a->data,
         .tokenizer = a->t->tokenizer,
         .generator = a->generator,
@@ -32,12 +32,12 @@ struct plumb_answer_source plumb_align_source(struct plumb_align_run *a)
  * unfinished iteration, reads the completions that it saved. */
 static plumb_status begin(struct plumb_align_run *a)
 {
-    const struct plumb_answer_source src = plumb_align_source(a);
+    const struct plumb_rollout_source src = plumb_align_source(a);
     a->update.sums = (struct plumb_align_sums){0};
     a->update.mismatch = (struct plumb_mismatch){0};
     PLUMB_TRY(plumb_align_begin_partition(a));
-    PLUMB_TRY(plumb_answers_begin(&a->answers, &src, a->part.local_prompt, a->part.local_record,
-                                  a->part.n_local));
+    PLUMB_TRY(plumb_rollouts_begin(&a->answers, &src, a->part.local_prompt, a->part.local_record,
+                                   a->part.n_local));
     plumb_references_begin(a->reference.set);
     PLUMB_TRY(plumb_references_follow(a->reference.set));
     if (a->add->begin)
@@ -53,15 +53,15 @@ static plumb_status begin(struct plumb_align_run *a)
 
 static plumb_status generate(struct plumb_align_run *a)
 {
-    const struct plumb_answer_source src = plumb_align_source(a);
-    return plumb_answers_generate(&a->answers, &src);
+    const struct plumb_rollout_source src = plumb_align_source(a);
+    return plumb_rollouts_generate(&a->answers, &src);
 }
 
 static plumb_status score(struct plumb_align_run *a)
 {
     if (!a->rewards || a->add->score)
         return PLUMB_OK;
-    return plumb_answers_score(&a->answers, a->data, a->rewards, plumb_stop_noticed, &a->t->stop);
+    return plumb_rollouts_score(&a->answers, a->data, a->rewards, plumb_stop_noticed, &a->t->stop);
 }
 
 /* Runs one stage on this rank's part of the data. If a pause is requested, `work` returns early.
@@ -84,7 +84,7 @@ static plumb_status fill_board(struct plumb_align_run *a)
 {
     PLUMB_TRY(plumb_scoreboard_begin(a->decision.board, a->part.split.items));
     for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
-        const struct plumb_answer *o = &a->answers.at[i];
+        const struct plumb_rollout *o = &a->answers.at[i];
         if (o->dropped)
             continue;
         PLUMB_TRY(plumb_scoreboard_put(a->decision.board, o->prompt, o->sample, o->principled,
@@ -149,7 +149,7 @@ static plumb_status share_rows(struct plumb_align_run *a)
     const int64_t g = a->answers.group_size, n = a->part.split.items * g * ROW_VALUES;
     memset(a->decision.row, 0, (size_t)n * sizeof(*a->decision.row));
     for (int64_t i = 0; i < a->answers.prompts * g; i++) {
-        const struct plumb_answer *o = &a->answers.at[i];
+        const struct plumb_rollout *o = &a->answers.at[i];
         double *row = a->decision.row + (o->prompt * g + o->sample) * ROW_VALUES;
         row[ROW_TOKENS] = (double)o->n;
         row[ROW_FRESH] = o->old ? 0 : (double)o->n;

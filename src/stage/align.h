@@ -39,11 +39,11 @@ struct plumb_align_sums {
 
 /* The held-out prompts of data.eval, and this rank's share of them. */
 struct plumb_align_held {
-    struct plumb_dataset *data;   /* NULL if data.eval is not set */
-    struct plumb_answers answers; /* one completion for each record of this rank */
-    int64_t *index;               /* (n_local,) records of this rank: rank + k * world_size */
-    int64_t n_local;              /* number of this rank's records */
-    double *value;                /* (data->n, HELD_VALUES) results per record, summed over ranks */
+    struct plumb_dataset *data;    /* NULL if data.eval is not set */
+    struct plumb_rollouts answers; /* one completion for each record of this rank */
+    int64_t *index;                /* (n_local,) records of this rank: rank + k * world_size */
+    int64_t n_local;               /* number of this rank's records */
+    double *value; /* (data->n, HELD_VALUES) results per record, summed over ranks */
 };
 
 /* Five kinds of index are in use. A variable's name says which kind it is:
@@ -111,8 +111,8 @@ struct plumb_align_run {
 
     struct plumb_partition part;
     plumb_generator *generator;
-    struct plumb_answers answers; /* the rollouts of this rank */
-    plumb_rewards *rewards;       /* NULL if the run does not use the configured reward */
+    struct plumb_rollouts answers; /* the rollouts of this rank */
+    plumb_rewards *rewards;        /* NULL if the run does not use the configured reward */
     struct plumb_reference_stage reference;
     struct plumb_decision decision;
     struct plumb_update update;
@@ -146,14 +146,14 @@ plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_res
  * in the loss, each after its plain prompt, with the values that the objective reads: weight,
  * reward, reference log-prob and pair. Every prompt of the range must be local. Not collective. */
 plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range prompts);
-/* Computes the reference log-probs (plumb_answer.under) of this rank's rollouts after their plain
+/* Computes the reference log-probs (plumb_rollout.under) of this rank's rollouts after their plain
  * prompts, for every role that has a reference. It skips values that are already known, dropped
  * completions (PLUMB_ROLE_LOSS) and principled ones (PLUMB_ROLE_START). Not collective.
  * Returns PLUMB_STOPPED on a pause request and keeps the values computed so far. */
 plumb_status plumb_align_reference(struct plumb_align_run *a);
 
 /* Returns the model, options and data with which this iteration's rollouts are generated. */
-struct plumb_answer_source plumb_align_source(struct plumb_align_run *a);
+struct plumb_rollout_source plumb_align_source(struct plumb_align_run *a);
 /* Makes the objective's reference readable while the policy changes: the reference `previous` gets
  * its own copy of the weights. In a run of one iteration, `previous` equals `init`. */
 plumb_status plumb_align_keep_reference(struct plumb_align_run *a);
@@ -185,7 +185,7 @@ plumb_status plumb_align_missing(struct plumb_align_run *a, char *out, int64_t s
  *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,
  *              "Approximating KL divergence"; the name is prime-rl's. Collective. */
 plumb_status plumb_align_own_answers(const struct plumb_align_run *a, bool moved);
-plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_answer *o,
+plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_rollout *o,
                                  const float *logp);
 plumb_status plumb_align_rescore(struct plumb_align_run *a);
 plumb_status plumb_align_mismatch_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row);
@@ -196,7 +196,7 @@ plumb_status plumb_align_mismatch_metrics(struct plumb_align_run *a, struct plum
  *     paused_in: returns true if the checkpoint folder holds an unfinished iteration. Not
  *                collective.
  *     resume: reads the completions into a->answers and the sums into a->update.sums. Call
- *             plumb_answers_begin first. The run that saved them may have had another number of
+ *             plumb_rollouts_begin first. The run that saved them may have had another number of
  *             ranks. PLUMB_ERR_FORMAT if the files belong to another iteration or other weights.
  *             Not collective. */
 plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused);

@@ -59,7 +59,7 @@ static const struct plumb_piece *side_of(const struct plumb_align_run *a, int64_
 static bool is_known(const struct plumb_align_run *a, int64_t i, int side, double *logp)
 {
     const struct dlma *d = a->own;
-    const struct plumb_answer *o = &a->answers.at[i];
+    const struct plumb_rollout *o = &a->answers.at[i];
     const struct plumb_piece *prompt = side_of(a, i, side);
     return plumb_references_find(a->reference.set, d->policy, prompt->ids, prompt->n, o->ids, o->n,
                                  logp);
@@ -87,7 +87,7 @@ static plumb_status score(struct plumb_align_run *a)
     double logp[2];
     plumb_pack_clear(p);
     for (int64_t i = 0; i < 2 * n; i++) {
-        const struct plumb_answer *o = &a->answers.at[i / 2];
+        const struct plumb_rollout *o = &a->answers.at[i / 2];
         const struct plumb_piece *prompt = side_of(a, i / 2, i % 2);
         if (o->scored || is_known(a, i / 2, i % 2, logp))
             continue;
@@ -98,7 +98,7 @@ static plumb_status score(struct plumb_align_run *a)
     }
     PLUMB_TRY(run_packed(a));
     for (int64_t i = 0; i < n; i++) {
-        struct plumb_answer *o = &a->answers.at[i];
+        struct plumb_rollout *o = &a->answers.at[i];
         if (o->scored)
             continue;
         PLUMB_REQUIRE(is_known(a, i, 0, &logp[0]) && is_known(a, i, 1, &logp[1]), PLUMB_ERR_NOMEM,

@@ -36,10 +36,10 @@ plumb_status plumb_align_open_eval(struct plumb_align_run *a)
                   (long long)h->data->n);
     for (int64_t k = 0; k < h->n_local; k++)
         h->index[k] = plumb_comm_rank(t->comm) + k * world;
-    PLUMB_TRY(plumb_answers_init(&h->answers, plumb_max_i64(h->n_local, 1), 1,
-                                 cfg->generate.max_new_tokens));
+    PLUMB_TRY(plumb_rollouts_init(&h->answers, plumb_max_i64(h->n_local, 1), 1,
+                                  cfg->generate.max_new_tokens));
     return plumb_memory_beside(t->backend, "answers to data.eval",
-                               plumb_answers_bytes(&h->answers) +
+                               plumb_rollouts_bytes(&h->answers) +
                                    (h->n_local + h->data->n * HELD_VALUES) *
                                        (int64_t)sizeof(*h->value));
 }
@@ -47,7 +47,7 @@ plumb_status plumb_align_open_eval(struct plumb_align_run *a)
 void plumb_align_close_eval(struct plumb_align_run *a)
 {
     struct plumb_align_held *h = &a->held;
-    plumb_answers_fini(&h->answers);
+    plumb_rollouts_fini(&h->answers);
     plumb_dataset_close(&h->data);
     free(h->index);
     free(h->value);
@@ -58,19 +58,19 @@ void plumb_align_close_eval(struct plumb_align_run *a)
 static plumb_status answer(struct plumb_align_run *a)
 {
     struct plumb_align_held *h = &a->held;
-    const struct plumb_answer_source src = {
+    const struct plumb_rollout_source src = {
         .data = h->data,
         .tokenizer = a->t->tokenizer,
         .generator = a->generator,
         .model = a->t->model,
         .options = plumb_generate_options_of(a->t->cfg, 0),
     };
-    PLUMB_TRY(plumb_answers_begin(&h->answers, &src, h->index, h->index, h->n_local));
-    PLUMB_TRY(plumb_answers_generate(&h->answers, &src));
-    PLUMB_TRY(plumb_answers_score(&h->answers, h->data, a->rewards, NULL, NULL));
+    PLUMB_TRY(plumb_rollouts_begin(&h->answers, &src, h->index, h->index, h->n_local));
+    PLUMB_TRY(plumb_rollouts_generate(&h->answers, &src));
+    PLUMB_TRY(plumb_rollouts_score(&h->answers, h->data, a->rewards, NULL, NULL));
     memset(h->value, 0, (size_t)(h->data->n * HELD_VALUES) * sizeof(*h->value));
     for (int64_t k = 0; k < h->n_local; k++) {
-        const struct plumb_answer *o = &h->answers.at[k];
+        const struct plumb_rollout *o = &h->answers.at[k];
         double *value = h->value + h->index[k] * HELD_VALUES;
         value[HELD_SCORED] = isfinite(o->reward) ? 1 : 0;
         value[HELD_REWARD] = isfinite(o->reward) ? o->reward : 0;

@@ -32,7 +32,7 @@ struct plumb_method_stages {
     /* Returns how many prompts get new completions in an iteration after the first; the others
      * keep their completions. With this function, every iteration has the same prompts. */
     int64_t (*fresh_prompts)(const struct plumb_align_run *a);
-    /* Starts an iteration. Called after plumb_answers_begin has cleared the rollouts. */
+    /* Starts an iteration. Called after plumb_rollouts_begin has cleared the rollouts. */
     plumb_status (*begin)(struct plumb_align_run *a);
     const char *rollout_phase; /* phase name of `rollout` in logs and heartbeats */
     /* Generates the method's own rollouts, after the policy's rollouts. */

@@ -18,7 +18,7 @@ plumb_status plumb_align_own_answers(const struct plumb_align_run *a, bool moved
     return PLUMB_OK;
 }
 
-plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_answer *o,
+plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_rollout *o,
                                  const float *logp)
 {
     const struct plumb_trainer *t = a->t;
@@ -87,7 +87,7 @@ plumb_status plumb_align_rescore(struct plumb_align_run *a)
         stride--;
     int64_t at = (a->t->state.iteration * group + group - 1) % n;
     for (int64_t i = 0; i < wanted; i++, at = (at + stride) % n) {
-        const struct plumb_answer *o = &a->answers.at[at];
+        const struct plumb_rollout *o = &a->answers.at[at];
         if (o->old)
             continue; /* the weights that sampled it no longer exist */
         const struct plumb_record *rec = &a->data->record[o->record];

@@ -27,7 +27,7 @@ static int by_reward(const void *a, const void *b)
 }
 
 /* Fills list (items,) with the prompts, from the lowest mean reward to the highest. */
-static void rank_slots(struct standing *list, const struct plumb_rollouts *r, int64_t items,
+static void rank_slots(struct standing *list, const struct plumb_rollout_store *r, int64_t items,
                        int64_t group)
 {
     for (int64_t q = 0; q < items; q++)
@@ -39,8 +39,8 @@ static void rank_slots(struct standing *list, const struct plumb_rollouts *r, in
     qsort(list, (size_t)items, sizeof(*list), by_reward);
 }
 
-static plumb_status keep(struct plumb_align_run *a, const struct plumb_rollouts *r, int64_t i,
-                         struct plumb_answer *o)
+static plumb_status keep(struct plumb_align_run *a, const struct plumb_rollout_store *r, int64_t i,
+                         struct plumb_rollout *o)
 {
     const int64_t from = r->completion_start[i], n = r->offsets[i + 1] - from;
     const int64_t logp = r->logprob_offsets[i];
@@ -59,10 +59,10 @@ static plumb_status keep(struct plumb_align_run *a, const struct plumb_rollouts 
     o->reward = (double)r->reward[i];
     o->weights = r->weight_fingerprint[i];
     o->finished = o->scored = o->old = true;
-    return plumb_answer_decode(o, a->data, a->t->tokenizer);
+    return plumb_rollout_decode(o, a->data, a->t->tokenizer);
 }
 
-static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollouts *r,
+static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollout_store *r,
                              struct standing *list)
 {
     const int64_t group = a->answers.group_size, items = a->part.split.items;
@@ -90,18 +90,18 @@ static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollo
 static plumb_status begin(struct plumb_align_run *a)
 {
     char dir[4096], path[4096];
-    struct plumb_rollouts *r = NULL;
+    struct plumb_rollout_store *r = NULL;
     if (a->t->state.iteration == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(dir, sizeof(dir), a->t->cfg->output_dir, "rollouts"));
-    PLUMB_TRY(plumb_rollouts_path(path, sizeof(path), dir, a->t->state.iteration, -1));
-    PLUMB_TRY(plumb_rollouts_read(&r, path));
+    PLUMB_TRY(plumb_rollout_store_path(path, sizeof(path), dir, a->t->state.iteration, -1));
+    PLUMB_TRY(plumb_rollout_store_read(&r, path));
     struct standing *list = calloc((size_t)a->part.split.items, sizeof(*list));
     const plumb_status st = list ? keep_all(a, r, list)
                                  : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
                                                  "%lld prompts", (long long)a->part.split.items);
     free(list);
-    plumb_rollouts_destroy(&r);
+    plumb_rollout_store_destroy(&r);
     return st;
 }
 

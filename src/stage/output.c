@@ -14,18 +14,18 @@
 #include "report/samples.h"
 #include "stage/align.h"
 
-static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts *store,
+static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollout_store *store,
                                int32_t *ids)
 {
     const int64_t group = a->answers.group_size;
     for (int64_t i = 0; i < a->answers.prompts * group; i++) {
-        const struct plumb_answer *o = &a->answers.at[i];
+        const struct plumb_rollout *o = &a->answers.at[i];
         const struct plumb_record *rec = &a->data->record[o->record];
         const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
         const int64_t entry = o->prompt * group + o->sample;
         memcpy(ids, p->ids, (size_t)p->n * sizeof(*ids));
         memcpy(ids + p->n, o->ids, (size_t)o->n * sizeof(*ids));
-        const struct plumb_rollout one = {
+        const struct plumb_rollout_row one = {
             .global_index = entry,
             .prompt_id = o->record,
             .sample = o->sample,
@@ -44,7 +44,7 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollouts 
             .record = o->sample == 0 ? rec->json.text : NULL,
             .record_len = o->sample == 0 ? rec->json.len : 0,
         };
-        PLUMB_TRY(plumb_rollouts_add(store, &one));
+        PLUMB_TRY(plumb_rollout_store_add(store, &one));
     }
     return PLUMB_OK;
 }
@@ -55,7 +55,7 @@ static plumb_status write_rank_file(struct plumb_align_run *a, const char *dir,
     const int64_t n = a->answers.prompts * a->answers.group_size;
     int64_t tokens = 0, answered = 0, longest = 0, bytes = 0;
     for (int64_t i = 0; i < n; i++) {
-        const struct plumb_answer *o = &a->answers.at[i];
+        const struct plumb_rollout *o = &a->answers.at[i];
         const struct plumb_record *rec = &a->data->record[o->record];
         const int64_t whole = (o->principled ? rec->principled.n : rec->prompt.n) + o->n;
         tokens += whole;
@@ -63,16 +63,16 @@ static plumb_status write_rank_file(struct plumb_align_run *a, const char *dir,
         bytes += o->sample == 0 ? rec->json.len : 0;
         longest = plumb_max_i64(longest, whole);
     }
-    struct plumb_rollouts *store = NULL;
+    struct plumb_rollout_store *store = NULL;
     int32_t *ids = calloc((size_t)longest + 1, sizeof(*ids));
     PLUMB_REQUIRE(ids, PLUMB_ERR_NOMEM, "a rollout of %lld tokens", (long long)longest);
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_rollouts_create(&store, n, tokens, answered, bytes), done);
+    PLUMB_TRY_GOTO(st, plumb_rollout_store_create(&store, n, tokens, answered, bytes), done);
     PLUMB_TRY_GOTO(st, fill_store(a, store, ids), done);
     PLUMB_TRY_GOTO(st, plumb_dir_create(dir), done);
-    st = plumb_rollouts_write(store, dir, plumb_comm_rank(a->t->comm), meta);
+    st = plumb_rollout_store_write(store, dir, plumb_comm_rank(a->t->comm), meta);
 done:
-    plumb_rollouts_destroy(&store);
+    plumb_rollout_store_destroy(&store);
     free(ids);
     return st;
 }
@@ -91,7 +91,7 @@ plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
         st = write_rank_file(a, dir, &meta);
     PLUMB_TRY(plumb_comm_agree(t->comm, st));
     if (plumb_comm_rank(t->comm) == 0)
-        st = plumb_rollouts_write_master(dir, &meta);
+        st = plumb_rollout_store_write_master(dir, &meta);
     return plumb_comm_agree(t->comm, st);
 }
 
@@ -116,7 +116,7 @@ static plumb_status print_samples(struct plumb_align_run *a)
     int64_t n = 0;
     for (int64_t k = 0; k < prompts; k++)
         for (int side = 0; side < per_prompt; side++) {
-            const struct plumb_answer *o = &a->answers.at[k * group + (side ? group / 2 : 0)];
+            const struct plumb_rollout *o = &a->answers.at[k * group + (side ? group / 2 : 0)];
             row[n++] = (struct plumb_sample_row){
                 .prompt = asked(a, o->record),
                 .completion = plumb_buf_text(&o->text),
@@ -152,13 +152,13 @@ static plumb_status answer_probes(struct plumb_align_run *a, const plumb_model *
                                   char **text, double *reward)
 {
     const struct plumb_config *cfg = a->t->cfg;
-    struct plumb_answers answers;
+    struct plumb_rollouts answers;
     int64_t *index = calloc((size_t)n, sizeof(*index));
     PLUMB_REQUIRE(index, PLUMB_ERR_NOMEM, "report samples");
-    plumb_status st = plumb_answers_init(&answers, n, 1, cfg->generate.max_new_tokens);
+    plumb_status st = plumb_rollouts_init(&answers, n, 1, cfg->generate.max_new_tokens);
     for (int64_t i = 0; i < n; i++)
         index[i] = i;
-    const struct plumb_answer_source src = {
+    const struct plumb_rollout_source src = {
         .data = a->data,
         .tokenizer = a->t->tokenizer,
         .generator = a->generator,
@@ -166,16 +166,16 @@ static plumb_status answer_probes(struct plumb_align_run *a, const plumb_model *
         .options = plumb_generate_options_of(cfg, 0),
     };
     PLUMB_TRY_GOTO(st, st, done);
-    PLUMB_TRY_GOTO(st, plumb_answers_begin(&answers, &src, index, index, n), done);
-    PLUMB_TRY_GOTO(st, plumb_answers_generate(&answers, &src), done);
+    PLUMB_TRY_GOTO(st, plumb_rollouts_begin(&answers, &src, index, index, n), done);
+    PLUMB_TRY_GOTO(st, plumb_rollouts_generate(&answers, &src), done);
     if (a->rewards)
-        PLUMB_TRY_GOTO(st, plumb_answers_score(&answers, a->data, a->rewards, NULL, NULL), done);
+        PLUMB_TRY_GOTO(st, plumb_rollouts_score(&answers, a->data, a->rewards, NULL, NULL), done);
     for (int64_t i = 0; i < n; i++) {
         text[i] = strdup(plumb_buf_text(&answers.at[i].text));
         reward[i] = answers.at[i].reward;
     }
 done:
-    plumb_answers_fini(&answers);
+    plumb_rollouts_fini(&answers);
     free(index);
     return st;
 }

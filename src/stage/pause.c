@@ -80,11 +80,11 @@ static plumb_status columns_init(struct columns *c, int64_t n)
 
 /* ---- out ------------------------------------------------------------------------------------ */
 
-static plumb_status write_columns(plumb_h5 *f, const struct plumb_answers *r, struct columns *c,
+static plumb_status write_columns(plumb_h5 *f, const struct plumb_rollouts *r, struct columns *c,
                                   int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        const struct plumb_answer *o = &r->at[i];
+        const struct plumb_rollout *o = &r->at[i];
         c->slot[i] = o->prompt;
         c->sample[i] = o->sample;
         c->finished[i] = o->finished;
@@ -106,14 +106,14 @@ static plumb_status write_columns(plumb_h5 *f, const struct plumb_answers *r, st
     return plumb_h5_put(f, "offsets", PLUMB_H5_I64, n + 1, c->offsets);
 }
 
-static plumb_status write_tokens(plumb_h5 *f, const struct plumb_answers *r,
+static plumb_status write_tokens(plumb_h5 *f, const struct plumb_rollouts *r,
                                  const struct columns *c, int64_t n)
 {
     PLUMB_TRY(plumb_h5_reserve(f, "ids", PLUMB_H5_I32, c->offsets[n]));
     PLUMB_TRY(plumb_h5_reserve(f, "logp", PLUMB_H5_F32, c->offsets[n]));
     PLUMB_TRY(plumb_h5_reserve(f, "logp_sampled", PLUMB_H5_F32, c->offsets[n]));
     for (int64_t i = 0; i < n; i++) {
-        const struct plumb_answer *o = &r->at[i];
+        const struct plumb_rollout *o = &r->at[i];
         const int64_t at = c->offsets[i];
         if (o->n == 0)
             continue;
@@ -155,7 +155,7 @@ static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
 static plumb_status write_answers(void *arg, const char *dir)
 {
     const struct plumb_align_run *a = arg;
-    const struct plumb_answers *r = &a->answers;
+    const struct plumb_rollouts *r = &a->answers;
     const int64_t n = r->prompts * r->group_size;
     char path[4096];
     struct columns c;
@@ -246,7 +246,7 @@ int64_t plumb_align_local(const struct plumb_align_run *a, int64_t prompt)
 static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const struct columns *c,
                              int64_t i, int64_t *taken)
 {
-    const struct plumb_answers *r = &a->answers;
+    const struct plumb_rollouts *r = &a->answers;
     const int64_t k = plumb_align_local(a, c->slot[i]), n = c->offsets[i + 1] - c->offsets[i];
     if (k < 0)
         return PLUMB_OK;
@@ -257,7 +257,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
                   "%lld of a group of %lld",
                   c->sample[i], (long long)c->slot[i], (long long)n, (long long)r->max_new_tokens,
                   (long long)r->group_size);
-    struct plumb_answer *o = &r->at[k * r->group_size + c->sample[i]];
+    struct plumb_rollout *o = &r->at[k * r->group_size + c->sample[i]];
     o->n = n;
     o->finished = c->finished[i];
     o->scored = c->scored[i];
@@ -280,7 +280,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     PLUMB_TRY(plumb_h5_read(f, "logp", PLUMB_H5_F32, c->offsets[i], n, o->logp));
     PLUMB_TRY(plumb_h5_read(f, "logp_sampled", PLUMB_H5_F32, c->offsets[i], n, o->logp_sampled));
     plumb_buf_clear(&o->text);
-    return o->finished ? plumb_answer_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
+    return o->finished ? plumb_rollout_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
 /* Reads `previous` into the copy of the weights from the iteration's start. If the file has no

@@ -35,7 +35,7 @@ static void close(struct plumb_align_run *a)
     free(a->own);
 }
 
-static bool same(const struct plumb_answer *a, const struct plumb_answer *b)
+static bool same(const struct plumb_rollout *a, const struct plumb_rollout *b)
 {
     return a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof(*a->ids)) == 0;
 }
@@ -46,7 +46,7 @@ static plumb_status select_pair(struct plumb_align_run *a, int64_t prompt, int64
 {
     struct real *r = a->own;
     const int64_t group = a->answers.group_size;
-    struct plumb_answer *o = &a->answers.at[prompt * group];
+    struct plumb_rollout *o = &a->answers.at[prompt * group];
     const struct plumb_rng_key key = {.seed = a->t->cfg->seed,
                                       .purpose = PLUMB_RNG_SELECT,
                                       .iteration = (uint32_t)a->t->state.iteration + 1,

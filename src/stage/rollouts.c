@@ -11,11 +11,11 @@
 #include "base/num.h"
 #include "data/encode.h"
 
-plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, int64_t group_size,
-                                int64_t max_new_tokens)
+plumb_status plumb_rollouts_init(struct plumb_rollouts *r, int64_t max_prompts, int64_t group_size,
+                                 int64_t max_new_tokens)
 {
     const size_t n = (size_t)(max_prompts * group_size), tokens = n * (size_t)max_new_tokens;
-    *r = (struct plumb_answers){
+    *r = (struct plumb_rollouts){
         .max_prompts = max_prompts, .group_size = group_size, .max_new_tokens = max_new_tokens};
     r->at = calloc(n + 1, sizeof(*r->at));
     r->request = calloc(n + 1, sizeof(*r->request));
@@ -25,7 +25,7 @@ plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, in
     r->ids = calloc(tokens + 1, sizeof(*r->ids));
     r->logp = calloc(2 * tokens + 1, sizeof(*r->logp));
     if (!r->at || !r->request || !r->owner || !r->item || !r->score || !r->ids || !r->logp) {
-        plumb_answers_fini(r);
+        plumb_rollouts_fini(r);
         PLUMB_FAIL(PLUMB_ERR_NOMEM, "answers: %lld prompts x %lld completions x %lld tokens",
                    (long long)max_prompts, (long long)group_size, (long long)max_new_tokens);
     }
@@ -37,7 +37,7 @@ plumb_status plumb_answers_init(struct plumb_answers *r, int64_t max_prompts, in
     return PLUMB_OK;
 }
 
-void plumb_answers_fini(struct plumb_answers *r)
+void plumb_rollouts_fini(struct plumb_rollouts *r)
 {
     if (r->at)
         for (int64_t i = 0; i < r->max_prompts * r->group_size; i++)
@@ -49,10 +49,10 @@ void plumb_answers_fini(struct plumb_answers *r)
     free(r->score);
     free(r->ids);
     free(r->logp);
-    *r = (struct plumb_answers){0};
+    *r = (struct plumb_rollouts){0};
 }
 
-int64_t plumb_answers_bytes(const struct plumb_answers *r)
+int64_t plumb_rollouts_bytes(const struct plumb_rollouts *r)
 {
     const size_t n = (size_t)(r->max_prompts * r->group_size);
     return (int64_t)(n * (sizeof(*r->at) + sizeof(*r->request) + sizeof(*r->owner) +
@@ -78,33 +78,33 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
     };
 }
 
-const struct plumb_piece *plumb_answer_prompt(const struct plumb_answer *o,
-                                              const struct plumb_dataset *data)
+const struct plumb_piece *plumb_rollout_prompt(const struct plumb_rollout *o,
+                                               const struct plumb_dataset *data)
 {
     const struct plumb_record *rec = &data->record[o->record];
     return o->principled ? &rec->principled : &rec->prompt;
 }
 
-plumb_status plumb_answer_decode(struct plumb_answer *o, const struct plumb_dataset *data,
-                                 const plumb_tokenizer *tokenizer)
+plumb_status plumb_rollout_decode(struct plumb_rollout *o, const struct plumb_dataset *data,
+                                  const plumb_tokenizer *tokenizer)
 {
-    const struct plumb_piece *p = plumb_answer_prompt(o, data);
+    const struct plumb_piece *p = plumb_rollout_prompt(o, data);
     plumb_buf_clear(&o->text);
     return plumb_decode_completion(tokenizer, &o->text, p->ids, p->n, o->ids, o->n);
 }
 
 struct sink {
-    struct plumb_answers *r;
-    const struct plumb_answer_source *src;
+    struct plumb_rollouts *r;
+    const struct plumb_rollout_source *src;
     struct plumb_progress progress;
     int64_t done;
     int64_t before; /* tokens that the generator had sampled before this call */
 };
 
-plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answer_source *src,
-                               int64_t k, const struct plumb_completion *c)
+plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
+                                int64_t k, const struct plumb_completion *c)
 {
-    struct plumb_answer *o = &r->at[k * r->group_size + c->sample];
+    struct plumb_rollout *o = &r->at[k * r->group_size + c->sample];
     o->n = c->n;
     o->stop = c->stop;
     o->finished = c->stop != PLUMB_STOP_PAUSED;
@@ -115,14 +115,14 @@ plumb_status plumb_answers_put(struct plumb_answers *r, const struct plumb_answe
         plumb_buf_clear(&o->text);
         return PLUMB_OK;
     }
-    return plumb_answer_decode(o, src->data, src->tokenizer);
+    return plumb_rollout_decode(o, src->data, src->tokenizer);
 }
 
 static plumb_status keep(void *arg, const struct plumb_completion *c)
 {
     struct sink *s = arg;
     const int64_t k = s->r->owner[c->request];
-    PLUMB_TRY(plumb_answers_put(s->r, s->src, k, c));
+    PLUMB_TRY(plumb_rollouts_put(s->r, s->src, k, c));
     if (c->stop == PLUMB_STOP_PAUSED)
         return PLUMB_OK;
     if (s->src->finished)
@@ -147,15 +147,15 @@ static bool show_and_ask(void *arg)
     return o->pause && o->pause(o->pause_arg);
 }
 
-plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_answer_source *src,
-                                 const int64_t *prompt, const int64_t *record, int64_t n)
+plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
+                                  const int64_t *prompt, const int64_t *record, int64_t n)
 {
     PLUMB_REQUIRE(n <= r->max_prompts, PLUMB_ERR_NOMEM, "%lld prompts, room for %lld", (long long)n,
                   (long long)r->max_prompts);
     const int32_t group = (int32_t)r->group_size, plain = src->principled ? group / 2 : group;
     for (int64_t k = 0; k < n; k++)
         for (int32_t i = 0; i < group; i++) {
-            struct plumb_answer *o = &r->at[k * group + i];
+            struct plumb_rollout *o = &r->at[k * group + i];
             o->prompt = prompt[k];
             o->record = record[k];
             o->sample = i;
@@ -176,12 +176,12 @@ plumb_status plumb_answers_begin(struct plumb_answers *r, const struct plumb_ans
 /* Makes the generation requests of all unfinished completions. Adjacent completions with the same
  * prompt and no tokens yet share one request, so the prompt is computed once. A partial completion
  * is a request of its own. Returns the number of requests. */
-static int64_t make_requests(struct plumb_answers *r, const struct plumb_dataset *data)
+static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_dataset *data)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
-        const struct plumb_answer *o = &r->at[i];
-        const struct plumb_piece *p = plumb_answer_prompt(o, data);
+        const struct plumb_rollout *o = &r->at[i];
+        const struct plumb_piece *p = plumb_rollout_prompt(o, data);
         const int64_t k = i / r->group_size;
         struct plumb_request *last = n ? &r->request[n - 1] : NULL;
         if (o->finished)
@@ -205,7 +205,8 @@ static int64_t make_requests(struct plumb_answers *r, const struct plumb_dataset
     return n;
 }
 
-plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_answer_source *src)
+plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
+                                     const struct plumb_rollout_source *src)
 {
     struct sink sink = {.r = r, .src = src};
     const int64_t n = make_requests(r, src->data);
@@ -234,7 +235,7 @@ plumb_status plumb_answers_generate(struct plumb_answers *r, const struct plumb_
 }
 
 /* Scores the items first .. first+n-1 of r->item and stores the rewards. */
-static plumb_status score_some(struct plumb_answers *r, plumb_rewards *rewards, int64_t first,
+static plumb_status score_some(struct plumb_rollouts *r, plumb_rewards *rewards, int64_t first,
                                int64_t n)
 {
     PLUMB_TRY(plumb_rewards_score(rewards, r->item + first, n, r->score + first));
@@ -250,12 +251,12 @@ static plumb_status score_some(struct plumb_answers *r, plumb_rewards *rewards, 
 #define PIECE_SECONDS 0.5
 enum { FIRST_PIECE = 4, GROWTH = 4 };
 
-plumb_status plumb_answers_score(struct plumb_answers *r, const struct plumb_dataset *data,
-                                 plumb_rewards *rewards, plumb_pause_fn *pause, void *pause_arg)
+plumb_status plumb_rollouts_score(struct plumb_rollouts *r, const struct plumb_dataset *data,
+                                  plumb_rewards *rewards, plumb_pause_fn *pause, void *pause_arg)
 {
     int64_t n = 0, piece = FIRST_PIECE;
     for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
-        const struct plumb_answer *o = &r->at[i];
+        const struct plumb_rollout *o = &r->at[i];
         const struct plumb_record *rec = &data->record[o->record];
         if (o->scored || o->dropped)
             continue;

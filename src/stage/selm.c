@@ -7,30 +7,30 @@
 #include "stage/align.h"
 
 struct selm {
-    struct plumb_answers greedy; /* the reference's greedy answer to each local prompt */
+    struct plumb_rollouts greedy; /* the reference's greedy answer to each local prompt */
 };
 
 static plumb_status open_rollouts(struct plumb_align_run *a, int64_t *bytes)
 {
     struct selm *s = a->own = calloc(1, sizeof(*s));
     PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "state of selm");
-    PLUMB_TRY(plumb_answers_init(&s->greedy, plumb_max_i64(a->part.most_local, 1), 1,
-                                 a->t->cfg->generate.max_new_tokens));
-    *bytes += plumb_answers_bytes(&s->greedy);
+    PLUMB_TRY(plumb_rollouts_init(&s->greedy, plumb_max_i64(a->part.most_local, 1), 1,
+                                  a->t->cfg->generate.max_new_tokens));
+    *bytes += plumb_rollouts_bytes(&s->greedy);
     return PLUMB_OK;
 }
 
 static void close(struct plumb_align_run *a)
 {
-    plumb_answers_fini(&((struct selm *)a->own)->greedy);
+    plumb_rollouts_fini(&((struct selm *)a->own)->greedy);
     free(a->own);
 }
 
 /* Returns the settings for the reference's greedy answers. The reference does not change within an
  * iteration, so a pause does not save these answers: a resumed run generates them again. */
-static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
+static struct plumb_rollout_source greedy_of(struct plumb_align_run *a)
 {
-    struct plumb_answer_source src = plumb_align_source(a);
+    struct plumb_rollout_source src = plumb_align_source(a);
     src.model = plumb_references_model(a->reference.set, a->reference.role[PLUMB_ROLE_LOSS]);
     src.options.sample = (struct plumb_sample_param){.top_p = 1};
     src.principled = false;
@@ -40,16 +40,16 @@ static struct plumb_answer_source greedy_of(struct plumb_align_run *a)
 static plumb_status begin(struct plumb_align_run *a)
 {
     struct selm *s = a->own;
-    const struct plumb_answer_source src = greedy_of(a);
-    return plumb_answers_begin(&s->greedy, &src, a->part.local_prompt, a->part.local_record,
-                               a->part.n_local);
+    const struct plumb_rollout_source src = greedy_of(a);
+    return plumb_rollouts_begin(&s->greedy, &src, a->part.local_prompt, a->part.local_record,
+                                a->part.n_local);
 }
 
 static plumb_status rollout(struct plumb_align_run *a)
 {
     struct selm *s = a->own;
-    const struct plumb_answer_source src = greedy_of(a);
-    return plumb_answers_generate(&s->greedy, &src);
+    const struct plumb_rollout_source src = greedy_of(a);
+    return plumb_rollouts_generate(&s->greedy, &src);
 }
 
 static int64_t rollout_tokens(const struct plumb_align_run *a, int64_t local_prompt)
@@ -64,7 +64,7 @@ static plumb_status add_sequences(struct plumb_align_run *a, int64_t local_promp
     const struct selm *s = a->own;
     struct plumb_micro *m = &a->update.micro;
     const int64_t q = m->pack.n_seq;
-    const struct plumb_answer *o = &s->greedy.at[local_prompt];
+    const struct plumb_rollout *o = &s->greedy.at[local_prompt];
     const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
     PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)a->answers.group_size, prompt->ids, prompt->n,
                               o->ids, o->n));

@@ -104,9 +104,9 @@ static plumb_status create_buffers(struct plumb_align_run *a)
         calloc((size_t)(a->part.per_iteration * group) * ROW_VALUES, sizeof(*a->decision.row));
     PLUMB_REQUIRE(a->update.completion && a->decision.row, PLUMB_ERR_NOMEM,
                   "micro-batch of %lld sequences", (long long)max_seq);
-    PLUMB_TRY(plumb_answers_init(&a->answers, plumb_max_i64(a->part.most_local, 1), group,
-                                 cfg->generate.max_new_tokens));
-    int64_t bytes = plumb_answers_bytes(&a->answers);
+    PLUMB_TRY(plumb_rollouts_init(&a->answers, plumb_max_i64(a->part.most_local, 1), group,
+                                  cfg->generate.max_new_tokens));
+    int64_t bytes = plumb_rollouts_bytes(&a->answers);
     if (a->add->open_rollouts)
         PLUMB_TRY(a->add->open_rollouts(a, &bytes));
     PLUMB_TRY(plumb_scoreboard_create(&a->decision.board, a->part.per_iteration, group));
@@ -232,7 +232,7 @@ void plumb_align_release(struct plumb_align_run *a)
         a->add->close(a);
     plumb_generator_destroy(&a->generator);
     plumb_scoreboard_destroy(&a->decision.board);
-    plumb_answers_fini(&a->answers);
+    plumb_rollouts_fini(&a->answers);
     plumb_micro_fini(&a->update.micro);
     plumb_rewards_destroy(&a->rewards);
     plumb_references_destroy(&a->reference.set);

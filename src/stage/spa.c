@@ -59,7 +59,7 @@ static plumb_status begin(struct plumb_align_run *a)
 
 /* Returns the implicit reward of answer y to prompt x. pi is the policy that sampled the answer:
  *     beta (log pi(y|x) - log pi_judge(y|x))          Source: SPA, arXiv:2406.04412, eq. 7-8 */
-static double implicit_reward(const struct plumb_align_run *a, const struct plumb_answer *o)
+static double implicit_reward(const struct plumb_align_run *a, const struct plumb_rollout *o)
 {
     double logp = 0;
     for (int64_t j = 0; j < o->n; j++)
@@ -70,7 +70,7 @@ static double implicit_reward(const struct plumb_align_run *a, const struct plum
 static plumb_status score(struct plumb_align_run *a)
 {
     for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
-        struct plumb_answer *o = &a->answers.at[i];
+        struct plumb_rollout *o = &a->answers.at[i];
         o->reward = implicit_reward(a, o);
         o->scored = true;
     }

@@ -12,7 +12,7 @@ static int64_t local_prompt(const struct plumb_align_run *a, int64_t prompt)
 }
 
 /* Returns completion `sample` of a prompt that this rank owns in the current step. */
-static struct plumb_answer *answer_of(struct plumb_align_run *a, int64_t prompt, int64_t sample)
+static struct plumb_rollout *answer_of(struct plumb_align_run *a, int64_t prompt, int64_t sample)
 {
     return &a->answers.at[local_prompt(a, prompt) * a->answers.group_size + sample];
 }
@@ -30,7 +30,7 @@ plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range p
             const int64_t entry = prompt * group + i, q = m->pack.n_seq;
             if (!plumb_scoreboard_uses(a->decision.board, entry))
                 continue;
-            const struct plumb_answer *o = answer_of(a, prompt, i);
+            const struct plumb_rollout *o = answer_of(a, prompt, i);
             const struct plumb_record *rec = &a->data->record[o->record];
             PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, rec->prompt.ids, rec->prompt.n,
                                       o->ids, o->n));
@@ -61,7 +61,7 @@ static plumb_status compare_plain(struct plumb_align_run *a)
 {
     const float *logp = a->update.micro.pack.logp;
     for (int64_t q = 0; q < a->update.micro.pack.n_seq; q++) {
-        const struct plumb_answer *o =
+        const struct plumb_rollout *o =
             a->update.completion[q] >= 0 ? &a->answers.at[a->update.completion[q]] : NULL;
         if (o && !o->principled && !o->old)
             PLUMB_TRY(plumb_align_compare(a, o, logp));
@@ -152,7 +152,7 @@ static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
         PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "the reference was paused");
         plumb_pack_clear(p);
         for (; i < n && p->n_seq < p->max_seq; i++) {
-            struct plumb_answer *o = &a->answers.at[i];
+            struct plumb_rollout *o = &a->answers.at[i];
             const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
             if (!isnan(o->under[role]) || (o->principled && role == PLUMB_ROLE_START) ||
                 (o->dropped && role == PLUMB_ROLE_LOSS) ||

@@ -22,7 +22,7 @@ static int64_t record_of(char out[64], int64_t g)
 }
 
 /* Rollout g of the iteration: everything is a function of g. */
-static void add(struct plumb_rollouts *r, int64_t g)
+static void add(struct plumb_rollout_store *r, int64_t g)
 {
     int32_t ids[MAX_TOKENS];
     float logp[MAX_TOKENS], sampled[MAX_TOKENS];
@@ -33,7 +33,7 @@ static void add(struct plumb_rollouts *r, int64_t g)
         logp[i] = -0.5f * (float)(10 * g + i);
         sampled[i] = 2.0f * logp[i];
     }
-    const struct plumb_rollout one = {
+    const struct plumb_rollout_row one = {
         .global_index = g,
         .prompt_id = 1000 + g / 2,
         .sample = (int32_t)(g % 2),
@@ -52,7 +52,7 @@ static void add(struct plumb_rollouts *r, int64_t g)
         .record = g % 2 ? NULL : record,
         .record_len = g % 2 ? 0 : record_of(record, g),
     };
-    CHECK_OK(plumb_rollouts_add(r, &one));
+    CHECK_OK(plumb_rollout_store_add(r, &one));
 }
 
 /* Writes N rollouts dealt to the ranks by owner[g], then the master. */
@@ -60,26 +60,26 @@ static void write_all(const char *dir, const int *owner, int64_t ranks)
 {
     struct plumb_rollout_meta meta = meta2;
     meta.world_size = ranks;
-    struct plumb_rollouts *r;
-    CHECK_OK(plumb_rollouts_create(&r, N, N * MAX_TOKENS, N * MAX_TOKENS, N * 64));
+    struct plumb_rollout_store *r;
+    CHECK_OK(plumb_rollout_store_create(&r, N, N * MAX_TOKENS, N * MAX_TOKENS, N * 64));
     for (int64_t k = 0; k < ranks; k++) {
-        plumb_rollouts_clear(r);
+        plumb_rollout_store_clear(r);
         for (int64_t g = 0; g < N; g++)
             if (owner[g] == k)
                 add(r, g);
-        CHECK_OK(plumb_rollouts_write(r, dir, k, &meta));
+        CHECK_OK(plumb_rollout_store_write(r, dir, k, &meta));
     }
-    plumb_rollouts_destroy(&r);
-    CHECK_OK(plumb_rollouts_write_master(dir, &meta));
+    plumb_rollout_store_destroy(&r);
+    CHECK_OK(plumb_rollout_store_write_master(dir, &meta));
 }
 
 static void check_master(const char *dir, int64_t ranks)
 {
     char path[PATH_MAX];
-    struct plumb_rollouts *got, *want;
-    CHECK_OK(plumb_rollouts_path(path, sizeof path, dir, 3, -1));
-    CHECK_OK(plumb_rollouts_read(&got, path));
-    CHECK_OK(plumb_rollouts_create(&want, N, N * MAX_TOKENS, N * MAX_TOKENS, N * 64));
+    struct plumb_rollout_store *got, *want;
+    CHECK_OK(plumb_rollout_store_path(path, sizeof path, dir, 3, -1));
+    CHECK_OK(plumb_rollout_store_read(&got, path));
+    CHECK_OK(plumb_rollout_store_create(&want, N, N * MAX_TOKENS, N * MAX_TOKENS, N * 64));
     for (int64_t g = 0; g < N; g++)
         add(want, g);
     CHECK(got->n == N && got->n_tokens == want->n_tokens && got->n_logprobs == want->n_logprobs);
@@ -108,7 +108,7 @@ static void check_master(const char *dir, int64_t ranks)
         char record[64];
         int64_t len;
         const int64_t n = record_of(record, g);
-        const char *text = plumb_rollouts_record(got, g, &len);
+        const char *text = plumb_rollout_store_record(got, g, &len);
         CHECKF(len == n && memcmp(text, record, (size_t)n) == 0, "%lld: %.*s", (long long)g,
                (int)len, text);
     }
@@ -116,14 +116,14 @@ static void check_master(const char *dir, int64_t ranks)
     SAME(logprob, got->n_logprobs);
     SAME(logprob_sampled, got->n_logprobs);
     CHECK(isnan(got->reward[5]));
-    plumb_rollouts_destroy(&got);
-    plumb_rollouts_destroy(&want);
+    plumb_rollout_store_destroy(&got);
+    plumb_rollout_store_destroy(&want);
 }
 
 static void expect(const char *path, plumb_status code, const char *word)
 {
-    struct plumb_rollouts *r;
-    const plumb_status st = plumb_rollouts_read(&r, path);
+    struct plumb_rollout_store *r;
+    const plumb_status st = plumb_rollout_store_read(&r, path);
     CHECKF(st == code && strstr(plumb_trail(), word), "%d: %s", st, plumb_trail());
     CHECK(!r);
 }
@@ -131,31 +131,31 @@ static void expect(const char *path, plumb_status code, const char *word)
 static void test_faults(const char *dir)
 {
     char path[PATH_MAX], rank1[PATH_MAX];
-    CHECK_OK(plumb_rollouts_path(path, sizeof path, dir, 3, -1));
-    CHECK_OK(plumb_rollouts_path(rank1, sizeof rank1, dir, 3, 1));
+    CHECK_OK(plumb_rollout_store_path(path, sizeof path, dir, 3, -1));
+    CHECK_OK(plumb_rollout_store_path(rank1, sizeof rank1, dir, 3, 1));
     struct plumb_rollout_meta other = meta2;
     other.config_hash++;
-    CHECK(plumb_rollouts_write_master(dir, &other) == PLUMB_ERR_FORMAT);
+    CHECK(plumb_rollout_store_write_master(dir, &other) == PLUMB_ERR_FORMAT);
     CHECKF(strstr(plumb_trail(), "another run"), "%s", plumb_trail());
     other = meta2;
     other.world_size = 3;
-    CHECK(plumb_rollouts_write_master(dir, &other) != PLUMB_OK);
+    CHECK(plumb_rollout_store_write_master(dir, &other) != PLUMB_OK);
     /* a rollout that two ranks claim */
-    struct plumb_rollouts *r;
-    CHECK_OK(plumb_rollouts_create(&r, 2, 64, 64, 64));
+    struct plumb_rollout_store *r;
+    CHECK_OK(plumb_rollout_store_create(&r, 2, 64, 64, 64));
     add(r, 0);
-    CHECK_OK(plumb_rollouts_write(r, dir, 1, &meta2));
-    CHECK(plumb_rollouts_write_master(dir, &meta2) == PLUMB_ERR_FORMAT);
+    CHECK_OK(plumb_rollout_store_write(r, dir, 1, &meta2));
+    CHECK(plumb_rollout_store_write_master(dir, &meta2) == PLUMB_ERR_FORMAT);
     CHECKF(strstr(plumb_trail(), "global index"), "%s", plumb_trail());
     /* the master still there now reads another file */
     expect(path, PLUMB_ERR_FORMAT, "iteration-0003");
     add(r, 1);
-    const struct plumb_rollout more = {0};
-    CHECK(plumb_rollouts_add(r, &more) == PLUMB_ERR_SHAPE);
-    plumb_rollouts_destroy(&r);
+    const struct plumb_rollout_row more = {0};
+    CHECK(plumb_rollout_store_add(r, &more) == PLUMB_ERR_SHAPE);
+    plumb_rollout_store_destroy(&r);
     CHECK(unlink(rank1) == 0);
     expect(path, PLUMB_ERR_IO, "rank-1");
-    CHECK(plumb_rollouts_write_master(dir, &meta2) == PLUMB_ERR_IO);
+    CHECK(plumb_rollout_store_write_master(dir, &meta2) == PLUMB_ERR_IO);
     CHECK_OK(plumb_file_write_atomic(path, "not HDF5", 8));
     expect(path, PLUMB_ERR_FORMAT, "iteration-0003.h5");
     CHECK(unlink(path) == 0);
@@ -168,26 +168,26 @@ static void test_full(const char *dir)
     char path[PATH_MAX], tmp[PATH_MAX];
     uint64_t before, after;
     struct rlimit keep, small = {16384, 0};
-    CHECK_OK(plumb_rollouts_path(path, sizeof path, dir, 3, 0));
+    CHECK_OK(plumb_rollout_store_path(path, sizeof path, dir, 3, 0));
     snprintf(tmp, sizeof tmp, "%.4000s.tmp", path);
     CHECK_OK(plumb_file_hash(&before, path));
-    struct plumb_rollouts *r;
-    CHECK_OK(plumb_rollouts_create(&r, 1, 100000, 1, 0));
+    struct plumb_rollout_store *r;
+    CHECK_OK(plumb_rollout_store_create(&r, 1, 100000, 1, 0));
     int32_t *ids = calloc(100000, sizeof *ids);
     CHECK(ids);
-    const struct plumb_rollout one = {.ids = ids, .n = 100000, .prompt_tokens = 100000};
-    CHECK_OK(plumb_rollouts_add(r, &one));
+    const struct plumb_rollout_row one = {.ids = ids, .n = 100000, .prompt_tokens = 100000};
+    CHECK_OK(plumb_rollout_store_add(r, &one));
     CHECK(getrlimit(RLIMIT_FSIZE, &keep) == 0);
     small.rlim_max = keep.rlim_max;
     signal(SIGXFSZ, SIG_IGN);
     CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
-    const plumb_status st = plumb_rollouts_write(r, dir, 0, &meta2);
+    const plumb_status st = plumb_rollout_store_write(r, dir, 0, &meta2);
     CHECK(setrlimit(RLIMIT_FSIZE, &keep) == 0);
     CHECKF(st == PLUMB_ERR_IO && strstr(plumb_trail(), "rank-0"), "%d: %s", st, plumb_trail());
     CHECK_OK(plumb_file_hash(&after, path));
     CHECK(before == after && !plumb_file_exists(tmp));
     free(ids);
-    plumb_rollouts_destroy(&r);
+    plumb_rollout_store_destroy(&r);
 }
 
 static void test_h5dump(const char *dir)
@@ -238,7 +238,7 @@ int main(void)
     check_master(dir, 4);
     uint64_t h[2];
     char path[PATH_MAX];
-    CHECK_OK(plumb_rollouts_path(path, sizeof path, dir, 3, 1));
+    CHECK_OK(plumb_rollout_store_path(path, sizeof path, dir, 3, 1));
     leave(dir, "iteration-0003.rank-6.h5.tmp");
     leave(dir, "iteration-0003.rank-0.h5.tmp");
     leave(dir, "iteration-0002.rank-9.h5"); /* another iteration's stays */

@@ -13,8 +13,8 @@ from pathlib import Path
 # Phases of an iteration and the functions that each happens in. The outermost one on the stack
 # decides: a save gathers shards, too.
 PHASES = {
-    "generation": ("plumb_answers_generate",),
-    "scoring": ("plumb_answers_score", "plumb_rewards_score"),
+    "generation": ("plumb_rollouts_generate",),
+    "scoring": ("plumb_rollouts_score", "plumb_rewards_score"),
     "backward": ("plumb_gradient_run",),
     "reduce": ("plumb_optim_step", "plumb_comm_reduce_tree"),
     "save": ("plumb_trainer_save", "plumb_checkpoint_save", "plumb_align_write_rollouts"),

@@ -54,24 +54,24 @@ static void write_rollouts(void)
     const struct plumb_rollout_meta meta = {1, 2, 1, 1};
     const int32_t ids[5] = {1, 2, 3, 4, 5};
     const float logp[3] = {-1, -2, -3};
-    struct plumb_rollouts *r;
-    must(plumb_rollouts_create(&r, ROLL, 5 * ROLL, 3 * ROLL, 2 * ROLL));
+    struct plumb_rollout_store *r;
+    must(plumb_rollout_store_create(&r, ROLL, 5 * ROLL, 3 * ROLL, 2 * ROLL));
     for (int i = 0; i < ROLL; i++) {
-        const struct plumb_rollout one = {.global_index = i,
-                                          .prompt_id = i / 2,
-                                          .sample = i % 2,
-                                          .ids = ids,
-                                          .n = 5 - i % 2,
-                                          .prompt_tokens = 2,
-                                          .logprob = logp,
-                                          .logprob_sampled = logp,
-                                          .record = i % 2 ? NULL : "{}",
-                                          .record_len = i % 2 ? 0 : 2};
-        must(plumb_rollouts_add(r, &one));
+        const struct plumb_rollout_row one = {.global_index = i,
+                                              .prompt_id = i / 2,
+                                              .sample = i % 2,
+                                              .ids = ids,
+                                              .n = 5 - i % 2,
+                                              .prompt_tokens = 2,
+                                              .logprob = logp,
+                                              .logprob_sampled = logp,
+                                              .record = i % 2 ? NULL : "{}",
+                                              .record_len = i % 2 ? 0 : 2};
+        must(plumb_rollout_store_add(r, &one));
     }
-    must(plumb_rollouts_write(r, folder, 0, &meta));
-    must(plumb_rollouts_write_master(folder, &meta));
-    plumb_rollouts_destroy(&r);
+    must(plumb_rollout_store_write(r, folder, 0, &meta));
+    must(plumb_rollout_store_write_master(folder, &meta));
+    plumb_rollout_store_destroy(&r);
     snprintf(file[ROLLOUTS].path, sizeof file[0].path, "%s/iteration-0001.rank-0.h5", folder);
     snprintf(file[MASTER].path, sizeof file[0].path, "%s/iteration-0001.h5", folder);
 }
@@ -349,16 +349,16 @@ static void change(hid_t f, int k, const unsigned char *b)
 /* Every value that was promised is there. */
 static void use_rollouts(const char *path)
 {
-    struct plumb_rollouts *r = NULL;
+    struct plumb_rollout_store *r = NULL;
     double sum = 0;
-    if (plumb_rollouts_read(&r, path) == PLUMB_OK)
+    if (plumb_rollout_store_read(&r, path) == PLUMB_OK)
         for (int64_t i = 0; i < r->n; i++) {
             for (int64_t t = r->offsets[i]; t < r->offsets[i + 1]; t++)
                 sum += r->tokens[t];
             for (int64_t t = r->logprob_offsets[i]; t < r->logprob_offsets[i + 1]; t++)
                 sum += (double)r->logprob[t] + (double)r->logprob_sampled[t];
             int64_t len = 0;
-            const char *record = plumb_rollouts_record(r, i, &len);
+            const char *record = plumb_rollout_store_record(r, i, &len);
             for (int64_t t = 0; t < len; t++)
                 sum += record[t];
             if (r->completion_start[i] < r->offsets[i] ||
@@ -367,7 +367,7 @@ static void use_rollouts(const char *path)
         }
     if (sum == 0.12345)
         abort(); /* keeps the reads */
-    plumb_rollouts_destroy(&r);
+    plumb_rollout_store_destroy(&r);
 }
 
 static void use_state(const char *path)

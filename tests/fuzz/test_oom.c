@@ -88,7 +88,7 @@ union made {
     plumb_tokenizer *tokenizer;
     struct plumb_dataset *dataset;
     struct plumb_config *config;
-    struct plumb_rollouts *rollouts;
+    struct plumb_rollout_store *rollouts;
     plumb_model *model;
     plumb_pass *pass;
     plumb_optim *optim;
@@ -219,11 +219,11 @@ static void drop_dataset(union made *x)
 }
 static plumb_status make_rollouts(union made *x)
 {
-    return plumb_rollouts_create(&x->rollouts, 4, 100, 50, 64);
+    return plumb_rollout_store_create(&x->rollouts, 4, 100, 50, 64);
 }
 static void drop_rollouts(union made *x)
 {
-    plumb_rollouts_destroy(&x->rollouts);
+    plumb_rollout_store_destroy(&x->rollouts);
 }
 static plumb_status make_model(union made *x)
 {

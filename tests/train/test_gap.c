@@ -28,8 +28,8 @@ struct bench {
 
 static plumb_status keep(void *arg, const struct plumb_completion *c)
 {
-    struct plumb_answers *r = arg;
-    struct plumb_answer *o = &r->at[c->request / 2 * GROUP + c->sample];
+    struct plumb_rollouts *r = arg;
+    struct plumb_rollout *o = &r->at[c->request / 2 * GROUP + c->sample];
     o->n = c->n;
     memcpy(o->ids, c->ids, (size_t)c->n * sizeof(*o->ids));
     memcpy(o->logp, c->logp, (size_t)c->n * sizeof(*o->logp));
@@ -40,7 +40,7 @@ static void sample(struct bench *b, int rank)
 {
     struct plumb_request q[2 * PROMPTS];
     plumb_generator *g;
-    CHECK_OK(plumb_answers_init(&b->a.answers, PROMPTS, GROUP, NEW));
+    CHECK_OK(plumb_rollouts_init(&b->a.answers, PROMPTS, GROUP, NEW));
     b->a.answers.prompts = PROMPTS;
     b->a.answers.weights = b->t.model->fingerprint;
     for (int k = 0; k < PROMPTS; k++) {
@@ -53,7 +53,7 @@ static void sample(struct bench *b, int rank)
                                                      .n_samples = 2};
         }
         for (int i = 0; i < GROUP; i++) {
-            struct plumb_answer *o = &b->a.answers.at[k * GROUP + i];
+            struct plumb_rollout *o = &b->a.answers.at[k * GROUP + i];
             o->record = k;
             o->sample = i;
             o->principled = i >= GROUP / 2;
@@ -101,7 +101,7 @@ static void open_bench(struct bench *b, const struct rank *r)
 static void close_bench(struct bench *b)
 {
     free(b->a.update.completion);
-    plumb_answers_fini(&b->a.answers);
+    plumb_rollouts_fini(&b->a.answers);
     plumb_micro_fini(&b->a.update.micro);
     plumb_pass_destroy(&b->t.pass);
     plumb_model_destroy(&b->t.model);
@@ -152,7 +152,7 @@ static void test_logprob(struct bench *b, struct plumb_config *loose)
 {
     const int rank = plumb_comm_rank(b->t.comm);
     b->a.part.split.micro_batch = PROMPTS * GROUP; /* all of them */
-    struct plumb_answer *o = &b->a.answers.at[2 * GROUP + 3];
+    struct plumb_rollout *o = &b->a.answers.at[2 * GROUP + 3];
     const float was = o->logp[2];
     if (rank == 1)
         o->logp[2] = was - 0.25f;
