@@ -8,16 +8,26 @@ plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb
                                 int64_t group_size)
 {
     PLUMB_TRY(plumb_align_param_check(p));
-    PLUMB_REQUIRE(!m->principled || (group_size >= 2 && group_size % 2 == 0), PLUMB_ERR_CONFIG,
-                  "group_size = %lld, but method %s needs an even one: half plain, half "
-                  "principle-guided",
-                  (long long)group_size, m->name);
+    PLUMB_REQUIRE(plumb_method_principled(m, group_size) >= 0, PLUMB_ERR_CONFIG,
+                  "generate.group_size: %s answers half of each group under the principles: "
+                  "expected an even number, found %lld",
+                  m->name, (long long)group_size);
     if (m->check)
         PLUMB_TRY(m->check(p));
     PLUMB_REQUIRE(group_size >= m->selector->least_group, PLUMB_ERR_CONFIG,
                   "group_size = %lld, but method %s needs at least %lld", (long long)group_size,
                   m->name, (long long)m->selector->least_group);
     return PLUMB_OK;
+}
+
+int64_t plumb_method_principled(const struct plumb_method *m, int64_t group_size)
+{
+    return m->principled ? m->principled(group_size) : 0;
+}
+
+bool plumb_method_compares_tau(const struct plumb_method *m)
+{
+    return m->rule == plumb_threshold_branch || m->rule == plumb_threshold_weigh;
 }
 
 bool plumb_method_needs_reference(const struct plumb_method *m, const struct plumb_align_param *p)

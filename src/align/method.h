@@ -21,7 +21,8 @@ enum plumb_guide {
     PLUMB_GUIDE_CONTRARY = 1u << 1,   /* the text of the file method.contrary */
 };
 
-struct plumb_method_stages;
+struct plumb_method_stages; /* both: stage/method.h */
+struct plumb_method_given;
 
 struct plumb_method {
     const char *name;
@@ -29,11 +30,11 @@ struct plumb_method {
     const char *paper;
     const struct plumb_selector *selector;
     const struct plumb_objective *objective;
-    bool principled;  /* the second half of each group is sampled with the principles */
-    unsigned guides;  /* PLUMB_GUIDE_* of the guided prompts that the method reads */
-    bool reward;      /* needs rewards: a completion with a missing reward is dropped */
-    bool given_pairs; /* `plumb prefer` can train it on preference pairs from a file */
-    bool some_pairs;  /* `plumb prefer` trains it on the share `keep` of them, chosen by `pick` */
+    /* Returns how many completions of a group, the last ones, are sampled with the principles; -1
+     * if a group of this size cannot be divided. NULL if all completions are plain. */
+    int64_t (*principled)(int64_t group_size);
+    unsigned guides; /* PLUMB_GUIDE_* of the guided prompts that the method reads */
+    bool reward;     /* needs rewards: a completion with a missing reward is dropped */
     /* Sets branch and weights of a prompt by the threshold, unless the selector skipped the prompt.
      * NULL if the method has no threshold rule. */
     plumb_threshold_rule *rule;
@@ -41,15 +42,20 @@ struct plumb_method {
     void (*fix)(struct plumb_align_param *p);
     /* Returns PLUMB_ERR_CONFIG if parameters do not fit this method; NULL if all of them fit. */
     plumb_status (*check)(const struct plumb_align_param *p);
-    /* Functions that the method adds to the stages of a run; only src/stage reads them. NULL if the
-     * method adds none. */
+    /* Functions that the method adds to the stages of a run, and how it trains on given pairs; only
+     * src/stage reads them. NULL if the method adds none, and if it cannot train on given pairs. */
     const struct plumb_method_stages *add;
+    const struct plumb_method_given *given;
 };
 
 /* Checks that the method can run with these parameters (after fix) and group size.
  * PLUMB_ERR_CONFIG with the field's name. */
 plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb_align_param *p,
                                 int64_t group_size);
+/* Returns the number of principled completions of a group; see struct plumb_method. */
+int64_t plumb_method_principled(const struct plumb_method *m, int64_t group_size);
+/* Returns true if the method compares the margins of prompts with the threshold. */
+bool plumb_method_compares_tau(const struct plumb_method *m);
 /* Returns true if the method's objective reads log-probs of the frozen reference. */
 bool plumb_method_needs_reference(const struct plumb_method *m, const struct plumb_align_param *p);
 

@@ -15,8 +15,7 @@
 /* True if the objective's `needs` has the flag PLUMB_what (NEED_* or READ_* of objective.h). */
 #define BY_LOSS(what) ((m->objective->needs(p) & PLUMB_##what) != 0)
 /* True if the method compares margins with a threshold of this kind (enum plumb_threshold_kind). */
-#define BY_THRESHOLD(kind)                                                                         \
-    ((BY_RULE(branch) || BY_RULE(weigh)) && p->threshold == PLUMB_THRESHOLD_##kind)
+#define BY_THRESHOLD(kind) (plumb_method_compares_tau(m) && p->threshold == PLUMB_THRESHOLD_##kind)
 
 typedef bool reads_fn(const struct plumb_method *m, const struct plumb_align_param *p);
 

@@ -42,12 +42,12 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
 {
     const struct plumb_config *cfg = e->app->cfg;
     const int64_t rank = plumb_comm_rank(e->app->comm), world = plumb_comm_size(e->app->comm);
-    int64_t *slot = calloc((size_t)e->mine + 1, sizeof(*slot));
+    int64_t *prompt = calloc((size_t)e->mine + 1, sizeof(*prompt));
     plumb_status st = PLUMB_OK;
-    if (!slot)
+    if (!prompt)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld prompts", (long long)e->mine);
     for (int64_t k = 0; k < e->mine; k++)
-        slot[k] = rank + k * world;
+        prompt[k] = rank + k * world;
     const int64_t longest =
         plumb_min_i64(plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens,
                       plumb_at_most(cfg->data.max_tokens, o->model->spec.max_pos));
@@ -63,9 +63,11 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
                    plumb_rollouts_init(&m->answers, plumb_max_i64(e->mine, 1), cfg->eval.samples,
                                        cfg->generate.max_new_tokens),
                    done);
-    st = plumb_rollouts_begin(&m->answers, src, slot, slot, e->mine);
+    PLUMB_TRY_GOTO(st, plumb_scores_init(&m->scores, plumb_max_i64(e->mine, 1) * cfg->eval.samples),
+                   done);
+    st = plumb_rollouts_begin(&m->answers, src, prompt, prompt, e->mine);
 done:
-    free(slot);
+    free(prompt);
     return st;
 }
 
@@ -330,6 +332,7 @@ static void close_eval(struct plumb_eval *e)
     for (int64_t i = 0; e->model && i < e->n; i++) {
         struct plumb_eval_model *m = &e->model[i];
         plumb_rollouts_fini(&m->answers);
+        plumb_scores_fini(&m->scores);
         free(m->value);
         free(m->reference);
         for (int k = 0; k < PLUMB_EVAL_SHOWN; k++)

@@ -5,8 +5,7 @@
 
 #include "app/app.h"
 #include "eval/bleu.h"
-#include "stage/rewards.h"
-#include "stage/rollouts.h"
+#include "stage/scores.h"
 
 /* The scalars of one answer. The rank that owns the answer computes them, the other ranks have
  * zeros, so that the sum over ranks is exact. */
@@ -55,6 +54,7 @@ struct plumb_eval_model {
     /* the model has the tokenizer of the first model, so log-probs can be compared */
     bool same_tokens;
     struct plumb_rollouts answers; /* answers to the prompts of this rank */
+    struct plumb_scores scores;    /* their rewards */
     double *value; /* (prompts * samples, PLUMB_EVAL_VALUES) scalars of each answer of all ranks */
     double *reference; /* (prompts, PLUMB_EVAL_REFERENCE) scalars of each reference of all ranks */
     double distinct[2];

@@ -44,15 +44,15 @@ static plumb_status name_file(struct answering *a, const char *kind)
     return *dir ? plumb_path_join(a->path, sizeof(a->path), dir, name) : PLUMB_OK;
 }
 
-/* Returns the answer that a line number stands for; NULL if the answer belongs to another rank. */
-static struct plumb_rollout *answer_of(const struct answering *a, int64_t line, int64_t *prompt)
+/* Returns the index in m->answers that a line number stands for; -1 if the answer belongs to
+ * another rank. */
+static int64_t answer_of(const struct answering *a, int64_t line)
 {
-    const int64_t samples = a->e->app->cfg->eval.samples, slot = line / samples;
+    const int64_t samples = a->e->app->cfg->eval.samples, prompt = line / samples;
     const int64_t world = plumb_comm_size(a->e->app->comm);
-    if (slot % world != plumb_comm_rank(a->e->app->comm))
-        return NULL;
-    *prompt = slot / world;
-    return &a->m->answers.at[*prompt * samples + line % samples];
+    if (prompt % world != plumb_comm_rank(a->e->app->comm))
+        return -1;
+    return plumb_rollouts_completion(&a->m->answers, prompt / world, line % samples);
 }
 
 /* Opens the file and calls fn for each existing line. kind is "answers" or "scores". Collective. */
@@ -97,15 +97,15 @@ static plumb_status take_answer(void *arg, const char *line, int64_t len, int64_
     struct plumb_rollouts *r = &a->m->answers;
     struct plumb_completion c;
     char where[4200];
-    int64_t prompt;
-    struct plumb_rollout *o = answer_of(a, line_no - 1, &prompt);
-    if (!o)
+    const int64_t answer = answer_of(a, line_no - 1);
+    if (answer < 0)
         return PLUMB_OK;
+    struct plumb_rollout *o = &r->at[answer];
     snprintf(where, sizeof(where), "%s:%lld", a->path, (long long)line_no);
     PLUMB_TRY(plumb_completion_read(&c, o->ids, o->logp, r->max_new_tokens, line, len, where));
     PLUMB_REQUIRE(c.sample == o->sample, PLUMB_ERR_FORMAT, "%s: sample is %d, expected %d", where,
                   (int)c.sample, (int)o->sample);
-    return plumb_rollouts_put(r, a->src, prompt, &c);
+    return plumb_rollouts_put(r, a->src, answer / r->group_size, &c);
 }
 
 static bool tick(void *arg)
@@ -142,14 +142,13 @@ static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t
     struct answering *a = arg;
     plumb_json *v = NULL;
     char where[4200];
-    int64_t prompt;
-    struct plumb_rollout *o = answer_of(a, line_no - 1, &prompt);
-    if (!o)
+    const int64_t answer = answer_of(a, line_no - 1);
+    if (answer < 0)
         return PLUMB_OK;
     snprintf(where, sizeof(where), "%s:%lld", a->path, (long long)line_no);
     PLUMB_TRY(plumb_json_parse(&v, line, len, where));
-    o->reward = plumb_json_real(plumb_json_get(v, "score"), NAN);
-    o->scored = true;
+    a->m->scores.reward[answer] = plumb_json_real(plumb_json_get(v, "score"), NAN);
+    a->m->scores.scored[answer] = true;
     plumb_json_free(&v);
     return PLUMB_OK;
 }
@@ -160,7 +159,7 @@ static plumb_status keep_scores(struct answering *a)
 {
     const struct plumb_rollouts *r = &a->m->answers;
     const int64_t samples = a->e->app->cfg->eval.samples;
-    for (; a->kept < r->prompts * samples && r->at[a->kept].scored; a->kept++) {
+    for (; a->kept < plumb_rollouts_n(r) && a->m->scores.scored[a->kept]; a->kept++) {
         const struct plumb_rollout *o = &r->at[a->kept];
         const int64_t number = o->prompt * samples + o->sample;
         if (number < a->lines.first)
@@ -168,7 +167,7 @@ static plumb_status keep_scores(struct answering *a)
         plumb_buf_clear(&a->line);
         PLUMB_TRY(plumb_buf_add_text(&a->line, "{\"score\":"));
         /* writes null if the reward is missing */
-        PLUMB_TRY(plumb_json_put_real(&a->line, o->reward));
+        PLUMB_TRY(plumb_json_put_real(&a->line, a->m->scores.reward[a->kept]));
         PLUMB_TRY(plumb_buf_add_text(&a->line, "}\n"));
         PLUMB_TRY(plumb_lines_put(&a->lines, number, plumb_buf_text(&a->line), a->line.len));
     }
@@ -192,7 +191,7 @@ plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_mode
         return PLUMB_OK;
     plumb_status st = begin(&a, "scores", take_score);
     if (st == PLUMB_OK)
-        st = plumb_rollouts_score(&m->answers, data, e->rewards, score_tick, &a);
+        st = plumb_scores_compute(&m->scores, &m->answers, data, e->rewards, score_tick, &a);
     if (st == PLUMB_OK)
         st = keep_scores(&a);
     if (a.lines.app)

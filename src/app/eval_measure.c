@@ -35,8 +35,8 @@ plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_mo
         const struct plumb_piece *reference = &data->record[o->record].completion[0];
         const char *text = plumb_buf_text(&o->text);
         double *v = value_of(e, m, o);
-        const bool scored = e->rewards && isfinite(o->reward);
-        v[EVAL_REWARD] = scored ? o->reward : 0;
+        const bool scored = e->rewards && isfinite(m->scores.reward[i]);
+        v[EVAL_REWARD] = scored ? m->scores.reward[i] : 0;
         v[EVAL_SCORED] = scored;
         v[EVAL_TOKENS] = (double)o->n;
         for (int64_t j = 0; j < o->text.len; j++)

@@ -1,5 +1,5 @@
-/* evaluate.c - scores the policy's answers to data.eval, between the iterations of align.
- * Layer 5. Includes stage/align.h, io/file.h, base/.
+/* evaluate.c - scores the policy's completions of data.eval, between the iterations of align.
+ * Layer 5. Includes stage/stages.h, io/file.h, base/.
  *
  * The policy answers every held-out prompt once, with the run's sampling options. Each evaluation
  * uses the random numbers of iteration 0, so that only the weights change the result. */
@@ -10,14 +10,13 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
-#include "stage/align.h"
+#include "stage/stages.h"
+#include "train/loops.h"
 
 enum { HELD_REWARD, HELD_SCORED, HELD_TOKENS, HELD_CLIPPED, HELD_VALUES };
 
-plumb_status plumb_align_open_eval(struct plumb_align_run *a)
+plumb_status plumb_align_held_out_open(struct plumb_align_held_out *h, struct plumb_trainer *t)
 {
-    struct plumb_align_held *h = &a->held;
-    struct plumb_trainer *t = a->t;
     const struct plumb_config *cfg = t->cfg;
     const int64_t world = plumb_comm_size(t->comm);
     if (!*cfg->data.eval ||
@@ -30,77 +29,81 @@ plumb_status plumb_align_open_eval(struct plumb_align_run *a)
     options.max_prompt_tokens = plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
     PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
     h->n_local = h->data->n / world + (plumb_comm_rank(t->comm) < h->data->n % world);
-    h->index = calloc((size_t)h->n_local + 1, sizeof(*h->index));
+    h->record = calloc((size_t)h->n_local + 1, sizeof(*h->record));
     h->value = calloc((size_t)(h->data->n * HELD_VALUES), sizeof(*h->value));
-    PLUMB_REQUIRE(h->index && h->value, PLUMB_ERR_NOMEM, "figures of %lld held-out prompts",
+    PLUMB_REQUIRE(h->record && h->value, PLUMB_ERR_NOMEM, "figures of %lld held-out prompts",
                   (long long)h->data->n);
     for (int64_t k = 0; k < h->n_local; k++)
-        h->index[k] = plumb_comm_rank(t->comm) + k * world;
-    PLUMB_TRY(plumb_rollouts_init(&h->answers, plumb_max_i64(h->n_local, 1), 1,
+        h->record[k] = plumb_comm_rank(t->comm) + k * world;
+    PLUMB_TRY(plumb_scores_init(&h->scores, plumb_max_i64(h->n_local, 1)));
+    PLUMB_TRY(plumb_rollouts_init(&h->rollouts, plumb_max_i64(h->n_local, 1), 1,
                                   cfg->generate.max_new_tokens));
     return plumb_memory_beside(t->backend, "answers to data.eval",
-                               plumb_rollouts_bytes(&h->answers) +
+                               plumb_rollouts_bytes(&h->rollouts) + plumb_scores_bytes(&h->scores) +
                                    (h->n_local + h->data->n * HELD_VALUES) *
                                        (int64_t)sizeof(*h->value));
 }
 
-void plumb_align_close_eval(struct plumb_align_run *a)
+void plumb_align_held_out_close(struct plumb_align_held_out *h)
 {
-    struct plumb_align_held *h = &a->held;
-    plumb_rollouts_fini(&h->answers);
+    plumb_rollouts_fini(&h->rollouts);
+    plumb_scores_fini(&h->scores);
     plumb_dataset_close(&h->data);
-    free(h->index);
+    free(h->record);
     free(h->value);
 }
 
-/* Generates and scores the answers to this rank's held-out prompts, and writes their results to
- * held.value. */
-static plumb_status answer(struct plumb_align_run *a)
+/* Generates and scores the completions of this rank's held-out prompts, and writes their results to
+ * h->value. */
+static plumb_status answer(struct plumb_align_held_out *h, const struct plumb_trainer *t,
+                           plumb_generator *generator, plumb_rewards *sources)
 {
-    struct plumb_align_held *h = &a->held;
     const struct plumb_rollout_source src = {
         .data = h->data,
-        .tokenizer = a->t->tokenizer,
-        .generator = a->generator,
-        .model = a->t->model,
-        .options = plumb_generate_options_of(a->t->cfg, 0),
+        .tokenizer = t->tokenizer,
+        .generator = generator,
+        .model = t->model,
+        .options = plumb_generate_options_of(t->cfg, 0),
     };
-    PLUMB_TRY(plumb_rollouts_begin(&h->answers, &src, h->index, h->index, h->n_local));
-    PLUMB_TRY(plumb_rollouts_generate(&h->answers, &src));
-    PLUMB_TRY(plumb_rollouts_score(&h->answers, h->data, a->rewards, NULL, NULL));
+    PLUMB_TRY(plumb_rollouts_begin(&h->rollouts, &src, h->record, h->record, h->n_local));
+    plumb_scores_clear(&h->scores);
+    PLUMB_TRY(plumb_rollouts_generate(&h->rollouts, &src));
+    PLUMB_TRY(plumb_scores_compute(&h->scores, &h->rollouts, h->data, sources, NULL, NULL));
     memset(h->value, 0, (size_t)(h->data->n * HELD_VALUES) * sizeof(*h->value));
     for (int64_t k = 0; k < h->n_local; k++) {
-        const struct plumb_rollout *o = &h->answers.at[k];
-        double *value = h->value + h->index[k] * HELD_VALUES;
-        value[HELD_SCORED] = isfinite(o->reward) ? 1 : 0;
-        value[HELD_REWARD] = isfinite(o->reward) ? o->reward : 0;
+        const struct plumb_rollout *o = &h->rollouts.at[k];
+        const double reward = h->scores.reward[k];
+        double *value = h->value + h->record[k] * HELD_VALUES;
+        value[HELD_SCORED] = isfinite(reward) ? 1 : 0;
+        value[HELD_REWARD] = isfinite(reward) ? reward : 0;
         value[HELD_TOKENS] = (double)o->n;
         value[HELD_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
     }
     return PLUMB_OK;
 }
 
-plumb_status plumb_align_evaluate(struct plumb_align_run *a, struct plumb_metrics_row *row)
+plumb_status plumb_align_held_out_run(struct plumb_align_held_out *h, struct plumb_trainer *t,
+                                      plumb_generator *generator, plumb_rewards *sources,
+                                      struct plumb_metrics_row *row)
 {
-    struct plumb_align_held *h = &a->held;
     const int64_t n = h->data ? h->data->n : 0;
     const double began = plumb_now();
     double sum[HELD_VALUES] = {0}, square = 0;
     if (n == 0)
         return PLUMB_OK;
-    plumb_comm_phase(a->t->comm, "evaluate");
-    PLUMB_TRY(plumb_comm_agree(a->t->comm, answer(a)));
+    plumb_comm_phase(t->comm, "evaluate");
+    PLUMB_TRY(plumb_comm_agree(t->comm, answer(h, t, generator, sources)));
     /* one rank owns each prompt and the other ranks add 0, so the sum is exact */
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, h->value, n * HELD_VALUES, PLUMB_SUM));
+    PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, h->value, n * HELD_VALUES, PLUMB_SUM));
     for (int64_t i = 0; i < n * HELD_VALUES; i++)
         sum[i % HELD_VALUES] += h->value[i];
     const double scored = sum[HELD_SCORED], mean = sum[HELD_REWARD] / scored;
     const double missing = (double)n - scored;
-    PLUMB_REQUIRE(missing <= a->t->cfg->reward.max_missing * (double)n, PLUMB_ERR_NUMERIC,
+    PLUMB_REQUIRE(missing <= t->cfg->reward.max_missing * (double)n, PLUMB_ERR_NUMERIC,
                   "data.eval: %.0f of %lld answers have no finite reward (reward.max_missing is "
                   "%.0f %%)%s%s",
-                  missing, (long long)n, 100 * a->t->cfg->reward.max_missing,
-                  *plumb_rewards_fault(a->rewards) ? ": " : "", plumb_rewards_fault(a->rewards));
+                  missing, (long long)n, 100 * t->cfg->reward.max_missing,
+                  *plumb_rewards_fault(sources) ? ": " : "", plumb_rewards_fault(sources));
     for (int64_t i = 0; i < n; i++) {
         const double *value = h->value + i * HELD_VALUES, off = value[HELD_REWARD] - mean;
         square += value[HELD_SCORED] > 0 ? off * off : 0;

@@ -1,5 +1,5 @@
 /* method.h - the table of methods, and the functions that each adds to an iteration's stages.
- * Layer 5, above train/. Includes align/.
+ * Layer 5, above train/. Includes align/, stage/stages.h.
  *
  * A row of the table in methods.c is a struct plumb_method: a selector, a rule and an objective.
  * plumb_method_adds gives the functions that the method adds to the stages. The stages call those
@@ -9,67 +9,79 @@
 
 #include "align/method.h"
 #include "io/hdf5.h"
-
-struct plumb_align_run;
-struct plumb_range;
+#include "stage/stages.h"
 
 /* Functions of a method, called at fixed points of the run. A function is NULL if the method does
- * nothing there. The method keeps its own state in a->own: `open_rollouts` or `open` allocates it,
+ * nothing there. A function gets what it reads as const, and the struct of the stage that it takes
+ * part in. The method's own state is *own or in->own: `open_rollouts` or `open` allocates it,
  * `close` frees it. None is collective, unless its comment says so. A long-running function calls
  * plumb_stop_noticed between its parts and returns PLUMB_STOPPED if that is true. The stage then
  * calls the function again, which must skip the parts already done. */
 struct plumb_method_stages {
     /* ---- once, at the start ---- */
     /* Allocates rollouts of the method's own and adds their host bytes to *bytes. */
-    plumb_status (*open_rollouts)(struct plumb_align_run *a, int64_t *bytes);
+    plumb_status (*open_rollouts)(void **own, const struct plumb_align_context *c,
+                                  const struct plumb_partition *part, int64_t *bytes);
     /* Opens the reference models that the method reads, besides the objective's reference. */
-    plumb_status (*open_references)(struct plumb_align_run *a);
+    plumb_status (*open_references)(void *own, const struct plumb_align_context *c,
+                                    struct plumb_reference_stage *reference);
     /* Allocates everything else. Called after open_rollouts and open_references. */
-    plumb_status (*open)(struct plumb_align_run *a);
-    void (*close)(struct plumb_align_run *a); /* frees a->own; also called after a failed open */
+    plumb_status (*open)(void **own, const struct plumb_align_context *c,
+                         const struct plumb_partition *part,
+                         struct plumb_reference_stage *reference, const struct plumb_work *w);
+    void (*close)(void *own); /* frees the method's own state; also called after a failed open */
 
     /* ---- rollout ---- */
-    /* Returns how many prompts get new completions in an iteration after the first; the others
+    /* Returns how many of n prompts get new completions in an iteration after the first; the others
      * keep their completions. With this function, every iteration has the same prompts. */
-    int64_t (*fresh_prompts)(const struct plumb_align_run *a);
-    /* Starts an iteration. Called after plumb_rollouts_begin has cleared the rollouts. */
-    plumb_status (*begin)(struct plumb_align_run *a);
+    int64_t (*fresh_prompts)(const struct plumb_config *cfg, int64_t n);
+    /* Starts an iteration. Called when the rollouts and rewards are cleared; the function may fill
+     * completions that shall not be generated, and their rewards. */
+    plumb_status (*begin)(const struct plumb_align_inputs *in, struct plumb_rollout_stage *rollout,
+                          struct plumb_reward_stage *reward);
     const char *rollout_phase; /* phase name of `rollout` in logs and heartbeats */
     /* Generates the method's own rollouts, after the policy's rollouts. */
-    plumb_status (*rollout)(struct plumb_align_run *a);
+    plumb_status (*rollout)(const struct plumb_align_inputs *in);
     /* Returns the number of tokens that `rollout` generated for a local prompt. */
-    int64_t (*rollout_tokens)(const struct plumb_align_run *a, int64_t local_prompt);
+    int64_t (*rollout_tokens)(const struct plumb_align_inputs *in, int64_t local_prompt);
 
     /* ---- reward ---- */
     const char *preselect_phase; /* phase name of `preselect` in logs and heartbeats */
-    /* Sets `dropped` in the completions that shall be neither scored nor trained on. */
-    plumb_status (*preselect)(struct plumb_align_run *a);
+    /* Sets `dropped` of the completions that shall be neither scored nor trained on. */
+    plumb_status (*preselect)(const struct plumb_align_inputs *in,
+                              struct plumb_reward_stage *reward, struct plumb_work *w);
     /* Sets `reward` and `scored` of every completion, in place of the configured reward. Called
      * after the reference log-probs are computed. */
-    plumb_status (*score)(struct plumb_align_run *a);
+    plumb_status (*score)(const struct plumb_align_inputs *in, struct plumb_reward_stage *reward,
+                          struct plumb_work *w);
 
     /* ---- decision: before and after each optimizer step ---- */
-    /* Changes the scoreboard's choices for the prompts [begin, end) of the step. The result must
-     * be the same on every rank. Collective. */
-    plumb_status (*decide_step)(struct plumb_align_run *a, struct plumb_range prompts);
+    /* Changes the scoreboard's choices for the prompts of the step. The result must be the same on
+     * every rank. Collective. */
+    plumb_status (*decide_step)(const struct plumb_align_inputs *in, struct plumb_decision *d,
+                                const struct plumb_align_step *step, struct plumb_work *w);
     /* Called after a step. undo is true if a pause interrupted the step: decide_step will then be
-     * called again for the same prompts. */
-    void (*end_step)(struct plumb_align_run *a, struct plumb_range prompts, bool undo);
+     * called again for the same prompts. Otherwise the function may add to the sums of pairs. */
+    void (*end_step)(const struct plumb_align_inputs *in, const struct plumb_decision *d,
+                     struct plumb_range prompts, bool undo, struct plumb_align_sums *sums);
 
     /* ---- update ---- */
     /* Number of sequences that add_sequences packs per prompt with a term in the loss, each with
      * weight 1. */
     int64_t extra_sequences;
     /* Returns the completion tokens of the sequences that add_sequences packs for a local prompt.
-     * Called once per iteration, after the rewards are known. */
-    int64_t (*extra_tokens)(const struct plumb_align_run *a, int64_t local_prompt);
+     * Called once per iteration, when the choices are made. */
+    int64_t (*extra_tokens)(const struct plumb_align_inputs *in, const struct plumb_decision *d,
+                            int64_t local_prompt);
     /* Packs the method's sequences of a prompt with a term in the loss into the micro-batch. */
-    plumb_status (*add_sequences)(struct plumb_align_run *a, int64_t local_prompt);
+    plumb_status (*add_sequences)(const struct plumb_align_inputs *in,
+                                  const struct plumb_decision *d, int64_t local_prompt,
+                                  struct plumb_work *w);
 
     /* ---- pause file: size in bytes, write and read of the method's own data ---- */
-    int64_t (*pause_bytes)(const struct plumb_align_run *a);
-    plumb_status (*pause)(const struct plumb_align_run *a, plumb_h5 *f);
-    plumb_status (*resume)(struct plumb_align_run *a, const plumb_h5 *f, const char *dir);
+    int64_t (*pause_bytes)(const void *own);
+    plumb_status (*pause)(const void *own, plumb_h5 *f);
+    plumb_status (*resume)(const struct plumb_align_inputs *in, const plumb_h5 *f, const char *dir);
 };
 
 extern const struct plumb_method_stages plumb_add_spa;    /* spa.c */
@@ -78,11 +90,40 @@ extern const struct plumb_method_stages plumb_add_optune; /* optune.c */
 extern const struct plumb_method_stages plumb_add_selm;   /* selm.c */
 extern const struct plumb_method_stages plumb_add_dlma;   /* dlma.c */
 
+/* What `plumb prefer` passes to the functions of plumb_method_given. */
+struct plumb_given_inputs {
+    struct plumb_trainer *t;
+    const struct plumb_dataset *data; /* the pairs */
+    struct plumb_pack *pack;          /* memory for forward passes over completions */
+};
+
+/* How `plumb prefer` trains a method on given pairs. A function is NULL if the method does nothing
+ * there: then it trains on all pairs, each with weight 1. */
+struct plumb_method_given {
+    /* Returns how many of n pairs are trained on, from 1 to n. */
+    int64_t (*share)(const struct plumb_config *cfg, int64_t n);
+    /* Allocates the method's own state for `select`. Not collective. */
+    plumb_status (*open)(void **own, const struct plumb_given_inputs *in,
+                         plumb_references *references);
+    /* Sets kept (share,) to the pairs that are trained on; kept has room for all. The result must
+     * be the same on every rank. Collective. */
+    plumb_status (*select)(void *own, const struct plumb_given_inputs *in, int64_t *kept,
+                           int64_t share);
+    void (*close)(void *own); /* frees the own state; also called after a failed open */
+    /* Returns the weight of a pair in the loss, by the difference of its two scores. */
+    double (*weight)(double margin, const struct plumb_align_param *p);
+};
+extern const struct plumb_method_given plumb_given_all;    /* methods.c: all pairs */
+extern const struct plumb_method_given plumb_given_real;   /* real_given.c */
+extern const struct plumb_method_given plumb_given_optune; /* optune.c */
+
 /* Returns the stage functions of a method; never NULL. If it has none, all members are NULL or 0.
  */
 const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m);
 /* Returns true if the method computes rewards itself and does not use the configured reward. */
 bool plumb_method_scores(const struct plumb_method *m);
+/* Returns true if the method needs the configured reward. */
+bool plumb_method_needs_reward(const struct plumb_method *m);
 
 /* Finds a method by its name. PLUMB_ERR_CONFIG, with a list of the known names, if there is none.
  */

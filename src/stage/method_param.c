@@ -72,9 +72,7 @@ plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
         char path[64], why[128];
         snprintf(path, sizeof(path), "method.%s", option);
         snprintf(why, sizeof(why), "is not read by method %s%s", m->name,
-                 m->rule == plumb_threshold_branch || m->rule == plumb_threshold_weigh
-                     ? " with the other options as they are"
-                     : "");
+                 plumb_method_compares_tau(m) ? " with the other options as they are" : "");
         if (!plumb_method_reads(m, &p, option))
             PLUMB_TRY(plumb_config_unread(c, path, why));
     }

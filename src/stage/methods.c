@@ -23,6 +23,12 @@ static void fix_own_scores(struct plumb_align_param *p)
     p->reward_norm = PLUMB_NORM_NONE;
 }
 
+/* Half of each group is sampled with the principles. */
+static int64_t half_principled(int64_t group_size)
+{
+    return group_size % 2 == 0 ? group_size / 2 : -1;
+}
+
 static plumb_status check_aps(const struct plumb_align_param *p)
 {
     PLUMB_REQUIRE(p->label_smoothing == 0, PLUMB_ERR_CONFIG,
@@ -39,6 +45,8 @@ static plumb_status check_spa(const struct plumb_align_param *p)
     return PLUMB_OK;
 }
 
+const struct plumb_method_given plumb_given_all = {0};
+
 static const struct plumb_method table[] = {
     {.name = "psle",
      .summary = "rank principle-guided over plain answers where clearly better, weigh the rest",
@@ -46,7 +54,7 @@ static const struct plumb_method table[] = {
      .selector = &plumb_sel_principled,
      .rule = plumb_threshold_branch,
      .objective = &plumb_obj_psle,
-     .principled = true,
+     .principled = half_principled,
      .guides = PLUMB_GUIDE_PRINCIPLES,
      .reward = true},
     {.name = "psle_curriculum",
@@ -55,7 +63,7 @@ static const struct plumb_method table[] = {
      .selector = &plumb_sel_extremes,
      .rule = plumb_threshold_weigh,
      .objective = &plumb_obj_dpo,
-     .principled = true,
+     .principled = half_principled,
      .guides = PLUMB_GUIDE_PRINCIPLES,
      .reward = true,
      .fix = fix_curriculum},
@@ -64,7 +72,7 @@ static const struct plumb_method table[] = {
      .paper = "arXiv:2112.00861",
      .selector = &plumb_sel_distill,
      .objective = &plumb_obj_sft,
-     .principled = true,
+     .principled = half_principled,
      .guides = PLUMB_GUIDE_PRINCIPLES,
      .fix = fix_distillation},
     {.name = "raft",
@@ -84,28 +92,28 @@ static const struct plumb_method table[] = {
      .paper = "arXiv:2305.18290",
      .selector = &plumb_sel_extremes,
      .objective = &plumb_obj_dpo,
-     .given_pairs = true,
+     .given = &plumb_given_all,
      .reward = true},
     {.name = "ipo",
      .summary = "as dpo, to a margin and not beyond",
      .paper = "arXiv:2310.12036",
      .selector = &plumb_sel_extremes,
      .objective = &plumb_obj_ipo,
-     .given_pairs = true,
+     .given = &plumb_given_all,
      .reward = true},
     {.name = "rdo",
      .summary = "as dpo, each pair weighed by its reward difference",
      .paper = "arXiv:2408.09385",
      .selector = &plumb_sel_extremes,
      .objective = &plumb_obj_rdo,
-     .given_pairs = true,
+     .given = &plumb_given_all,
      .reward = true},
     {.name = "aps",
      .summary = "as dpo, with a temperature of each pair's own",
      .paper = "arXiv:2406.02764",
      .selector = &plumb_sel_extremes,
      .objective = &plumb_obj_aps,
-     .given_pairs = true,
+     .given = &plumb_given_all,
      .reward = true,
      .check = check_aps},
     {.name = "spa",
@@ -122,9 +130,8 @@ static const struct plumb_method table[] = {
      .paper = "arXiv:2409.17169",
      .selector = &plumb_sel_extremes,
      .objective = &plumb_obj_dpo,
-     .given_pairs = true,
+     .given = &plumb_given_real,
      .reward = true,
-     .some_pairs = true,
      .add = &plumb_add_real},
     {.name = "optune",
      .summary = "dpo, answers of the worst prompts renewed, pairs weighed by their difference",
@@ -132,7 +139,7 @@ static const struct plumb_method table[] = {
      .selector = &plumb_sel_extremes,
      .rule = plumb_threshold_sigmoid,
      .objective = &plumb_obj_dpo,
-     .given_pairs = true,
+     .given = &plumb_given_optune,
      .reward = true,
      .add = &plumb_add_optune},
     {.name = "selm",
@@ -202,4 +209,9 @@ const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m
 bool plumb_method_scores(const struct plumb_method *m)
 {
     return plumb_method_adds(m)->score != NULL;
+}
+
+bool plumb_method_needs_reward(const struct plumb_method *m)
+{
+    return m->reward && !plumb_method_scores(m);
 }

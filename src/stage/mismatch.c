@@ -1,59 +1,61 @@
 /* mismatch.c - compares log-probs at sampling with those of the training forward pass.
- * Layer 5. Includes stage/align.h, base/. */
+ * Layer 5. Includes stage/stages.h, base/. */
 #include <inttypes.h>
 #include <math.h>
 
 #include "base/num.h"
-#include "stage/align.h"
+#include "stage/stages.h"
 
-plumb_status plumb_align_own_answers(const struct plumb_align_run *a, bool moved)
+plumb_status plumb_mismatch_own_rollouts(const struct plumb_rollout_stage *r,
+                                         const struct plumb_trainer *t, bool moved)
 {
-    const struct plumb_trainer *t = a->t;
     PLUMB_REQUIRE(
-        a->answers.weights == a->weights && (moved || t->model->fingerprint == a->weights),
+        r->rollouts.weights == r->weights && (moved || t->model->fingerprint == r->weights),
         PLUMB_ERR_FORMAT,
         "iteration %lld: its rollouts are of weights %016" PRIx64 ", it began with %016" PRIx64
         " and trains %016" PRIx64,
-        (long long)t->state.iteration + 1, a->answers.weights, a->weights, t->model->fingerprint);
+        (long long)t->state.iteration + 1, r->rollouts.weights, r->weights, t->model->fingerprint);
     return PLUMB_OK;
 }
 
-plumb_status plumb_align_compare(struct plumb_align_run *a, const struct plumb_rollout *o,
-                                 const float *logp)
+plumb_status plumb_mismatch_compare(struct plumb_mismatch *m, const struct plumb_align_inputs *in,
+                                    const struct plumb_rollout *o, const float *logp)
 {
-    const struct plumb_trainer *t = a->t;
+    const struct plumb_trainer *t = in->t;
     const double limit = t->cfg->train.max_logprob_gap;
     for (int64_t j = 0; j < o->n; j++) {
         const double sampled = (double)o->logp[j], trained = (double)logp[j];
         const double gap = fabs(sampled - trained);
-        a->update.mismatch.max = fmax(a->update.mismatch.max, gap);
-        a->update.mismatch.sum += sampled - trained;
+        m->max = fmax(m->max, gap);
+        m->sum += sampled - trained;
         PLUMB_REQUIRE(
             gap <= limit, PLUMB_ERR_NUMERIC,
             "iteration %lld, rank %d: token %lld of sample %d of prompt record %lld (%s:%lld) had "
             "the log-prob %.9g when it was sampled and has %.9g in training: %.3g apart, "
             "train.max_logprob_gap is %g; the weights stay as they are",
             (long long)t->state.iteration + 1, plumb_comm_rank(t->comm), (long long)j, o->sample,
-            (long long)o->record, t->cfg->data.prompts, (long long)a->data->record[o->record].line,
+            (long long)o->record, t->cfg->data.prompts, (long long)in->data->record[o->record].line,
             sampled, trained, gap, limit);
     }
-    a->update.mismatch.tokens += (double)o->n;
+    m->tokens += (double)o->n;
     return PLUMB_OK;
 }
 
-/* Compares the packed micro-batch and clears it. Sequence q is the answer a->update.completion[q]
- * after the prompt that it was sampled from. */
-static plumb_status compare_packed(struct plumb_align_run *a)
+/* Compares the packed micro-batch and clears it. Each sequence is a completion after the prompt
+ * that it was sampled from. */
+static plumb_status compare_packed(struct plumb_mismatch *mismatch,
+                                   const struct plumb_align_inputs *in, struct plumb_work *w)
 {
-    struct plumb_micro *m = &a->update.micro;
+    struct plumb_micro *m = &w->micro;
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_micro_forward(m, a->t->pass, a->t->model));
+    PLUMB_TRY(plumb_micro_forward(m, in->t->pass, in->t->model));
     PLUMB_TRY(plumb_micro_check(m));
     const float *logp = m->pack.logp;
-    for (int64_t q = 0; q < m->pack.n_seq; q++) {
-        PLUMB_TRY(plumb_align_compare(a, &a->answers.at[a->update.completion[q]], logp));
-        logp += m->len[q];
+    for (int64_t sequence = 0; sequence < m->pack.n_seq; sequence++) {
+        const struct plumb_rollout *o = &in->rollout->rollouts.at[w->completion_of[sequence]];
+        PLUMB_TRY(plumb_mismatch_compare(mismatch, in, o, logp));
+        logp += m->len[sequence];
     }
     plumb_micro_clear(m);
     return PLUMB_OK;
@@ -69,44 +71,46 @@ static int64_t common_divisor(int64_t a, int64_t b)
     return a;
 }
 
-/* Visits the n answers with a stride that has no common divisor with n, so no answer comes twice
- * and the answers come from different prompts and places in the group. The start moves by one group
- * per iteration. It is the last answer of a group, which is principled if the method has principled
- * answers: only this function compares those, because training packs them after the plain prompt.
- */
-plumb_status plumb_align_rescore(struct plumb_align_run *a)
+/* Visits the n completions with a stride that has no common divisor with n, so no completion comes
+ * twice and the completions come from different prompts and places in the group. The start moves by
+ * one group per iteration. It is the last completion of a group, which is principled if the method
+ * has principled ones: only this function compares those, because training packs them after the
+ * plain prompt. */
+plumb_status plumb_mismatch_rescore(struct plumb_mismatch *mismatch,
+                                    const struct plumb_align_inputs *in, struct plumb_work *w)
 {
-    struct plumb_micro *m = &a->update.micro;
-    const int64_t group = a->answers.group_size, n = a->answers.prompts * group;
-    const int64_t wanted = plumb_min_i64(n, a->part.split.micro_batch);
+    struct plumb_micro *m = &w->micro;
+    const struct plumb_rollouts *r = &in->rollout->rollouts;
+    const int64_t n = plumb_rollouts_n(r), group = r->group_size;
+    const int64_t wanted = plumb_min_i64(n, in->part->split.micro_batch);
     plumb_micro_clear(m);
     if (n == 0)
         return PLUMB_OK;
     int64_t stride = plumb_max_i64(n / wanted, 1);
     while (common_divisor(stride, n) != 1)
         stride--;
-    int64_t at = (a->t->state.iteration * group + group - 1) % n;
-    for (int64_t i = 0; i < wanted; i++, at = (at + stride) % n) {
-        const struct plumb_rollout *o = &a->answers.at[at];
+    int64_t completion = (in->t->state.iteration * group + group - 1) % n;
+    for (int64_t i = 0; i < wanted; i++, completion = (completion + stride) % n) {
+        const struct plumb_rollout *o = &r->at[completion];
         if (o->old)
             continue; /* the weights that sampled it no longer exist */
-        const struct plumb_record *rec = &a->data->record[o->record];
-        const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
+        const struct plumb_piece *prompt = plumb_rollout_prompt(o, in->data);
         if (m->pack.n_seq == m->pack.max_seq ||
-            m->pack.offset[m->pack.n_seq] + p->n + o->n > m->pack.max_tokens)
-            PLUMB_TRY(compare_packed(a));
-        a->update.completion[m->pack.n_seq] = at;
-        PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, p->ids, p->n, o->ids, o->n));
+            m->pack.offset[m->pack.n_seq] + prompt->n + o->n > m->pack.max_tokens)
+            PLUMB_TRY(compare_packed(mismatch, in, w));
+        w->completion_of[m->pack.n_seq] = completion;
+        PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, prompt->ids, prompt->n, o->ids, o->n));
     }
-    return compare_packed(a);
+    return compare_packed(mismatch, in, w);
 }
 
-plumb_status plumb_align_mismatch_metrics(struct plumb_align_run *a, struct plumb_metrics_row *row)
+plumb_status plumb_mismatch_metrics(struct plumb_mismatch *m, plumb_comm *comm,
+                                    struct plumb_metrics_row *row)
 {
-    double sum[2] = {a->update.mismatch.sum, a->update.mismatch.tokens};
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, &a->update.mismatch.max, 1, PLUMB_MAX));
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, sum, 2, PLUMB_SUM));
-    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, a->update.mismatch.max);
+    double sum[2] = {m->sum, m->tokens};
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, &m->max, 1, PLUMB_MAX));
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, sum, 2, PLUMB_SUM));
+    plumb_metrics_set(row, PLUMB_METRIC_LOGPROB_MAX_DIFF, m->max);
     plumb_metrics_set(row, PLUMB_METRIC_MISMATCH_KL, sum[1] > 0 ? sum[0] / sum[1] : 0.0);
     return PLUMB_OK;
 }

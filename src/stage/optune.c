@@ -1,9 +1,9 @@
-/* optune.c - OPTune: only the prompts with the lowest rewards get new answers; the others keep
- * their answers of the previous iteration.
- * Layer 5. Includes stage/align.h, data/, base/.
- * Source: OPTune, arXiv:2406.07657, section 3.1: only the answers to the prompts with the lowest
- * rewards are sampled again. The paper does not say how to order prompts with several answers. We
- * order them by the mean reward; a prompt without a finite reward comes first. */
+/* optune.c - OPTune: only the prompts with the lowest rewards get new completions; the others keep
+ * those of the previous iteration.
+ * Layer 5. Includes stage/method.h, data/, base/.
+ * Source: OPTune, arXiv:2406.07657, section 3.1: only the completions of the prompts with the
+ * lowest rewards are regenerated. The paper does not say how to order prompts with several
+ * completions. We order them by the mean reward; a prompt without a finite reward comes first. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "data/rollout_store.h"
 #include "io/file.h"
-#include "stage/align.h"
+#include "stage/method.h"
 
 struct standing {
     double reward;
@@ -26,89 +26,111 @@ static int by_reward(const void *a, const void *b)
     return (x->prompt > y->prompt) - (x->prompt < y->prompt);
 }
 
-/* Fills list (items,) with the prompts, from the lowest mean reward to the highest. */
-static void rank_slots(struct standing *list, const struct plumb_rollout_store *r, int64_t items,
-                       int64_t group)
+/* Fills list (prompts,) with the prompts, from the lowest mean reward to the highest. */
+static void rank_prompts(struct standing *list, const struct plumb_rollout_store *r,
+                         int64_t prompts, int64_t group)
 {
-    for (int64_t q = 0; q < items; q++)
-        list[q] = (struct standing){.prompt = q};
+    for (int64_t prompt = 0; prompt < prompts; prompt++)
+        list[prompt] = (struct standing){.prompt = prompt};
     for (int64_t i = 0; i < r->n; i++) {
         struct standing *s = &list[r->global_index[i] / group];
         s->reward += isnan(r->reward[i]) ? -INFINITY : (double)r->reward[i] / (double)group;
     }
-    qsort(list, (size_t)items, sizeof(*list), by_reward);
+    qsort(list, (size_t)prompts, sizeof(*list), by_reward);
 }
 
-static plumb_status keep(struct plumb_align_run *a, const struct plumb_rollout_store *r, int64_t i,
-                         struct plumb_rollout *o)
+/* The file of the previous iteration, and where its completions and rewards go. */
+struct kept {
+    const struct plumb_align_inputs *in;
+    const struct plumb_rollout_store *file;
+    struct plumb_rollouts *rollouts;
+    struct plumb_scores *scores;
+};
+
+/* Takes rollout i of the file as this rank's completion. */
+static plumb_status keep(const struct kept *k, int64_t i, int64_t completion)
 {
+    const struct plumb_rollout_store *r = k->file;
+    const struct plumb_trainer *t = k->in->t;
+    struct plumb_rollout *o = &k->rollouts->at[completion];
     const int64_t from = r->completion_start[i], n = r->offsets[i + 1] - from;
     const int64_t logp = r->logprob_offsets[i];
     PLUMB_REQUIRE(r->prompt_id[i] == o->record && r->sample[i] == o->sample && n > 0 &&
-                      n <= a->answers.max_new_tokens,
+                      n <= k->rollouts->max_new_tokens,
                   PLUMB_ERR_FORMAT,
                   "the rollouts of iteration %lld have prompt record %lld, sample %d with %lld "
                   "tokens where record %lld, sample %d is expected",
-                  (long long)a->t->state.iteration, (long long)r->prompt_id[i], r->sample[i],
+                  (long long)t->state.iteration, (long long)r->prompt_id[i], r->sample[i],
                   (long long)n, (long long)o->record, o->sample);
     o->n = n;
     memcpy(o->ids, r->tokens + from, (size_t)n * sizeof(*o->ids));
     memcpy(o->logp, r->logprob + logp, (size_t)n * sizeof(*o->logp));
     memcpy(o->logp_sampled, r->logprob_sampled + logp, (size_t)n * sizeof(*o->logp_sampled));
     o->stop = (enum plumb_stop)r->stop_reason[i];
-    o->reward = (double)r->reward[i];
     o->weights = r->weight_fingerprint[i];
-    o->finished = o->scored = o->old = true;
-    return plumb_rollout_decode(o, a->data, a->t->tokenizer);
+    o->finished = o->old = true;
+    k->scores->reward[completion] = (double)r->reward[i];
+    k->scores->scored[completion] = true;
+    return plumb_rollout_decode(o, k->in->data, t->tokenizer);
 }
 
-static plumb_status keep_all(struct plumb_align_run *a, const struct plumb_rollout_store *r,
-                             struct standing *list)
+static plumb_status keep_all(const struct kept *k, struct standing *list)
 {
-    const int64_t group = a->answers.group_size, items = a->part.split.items;
-    PLUMB_REQUIRE(r->n == items * group, PLUMB_ERR_FORMAT,
+    const struct plumb_rollout_store *r = k->file;
+    const struct plumb_partition *part = k->in->part;
+    const int64_t group = k->rollouts->group_size, prompts = part->split.items;
+    PLUMB_REQUIRE(r->n == prompts * group, PLUMB_ERR_FORMAT,
                   "the rollouts of iteration %lld are %lld, expected %lld",
-                  (long long)a->t->state.iteration, (long long)r->n, (long long)(items * group));
-    rank_slots(list, r, items, group);
-    bool *fresh = calloc((size_t)items + 1, sizeof(*fresh));
-    PLUMB_REQUIRE(fresh, PLUMB_ERR_NOMEM, "%lld prompts", (long long)items);
-    for (int64_t k = 0; k < a->part.fresh; k++)
-        fresh[list[k].prompt] = true;
+                  (long long)k->in->t->state.iteration, (long long)r->n,
+                  (long long)(prompts * group));
+    rank_prompts(list, r, prompts, group);
+    bool *fresh = calloc((size_t)prompts + 1, sizeof(*fresh));
+    PLUMB_REQUIRE(fresh, PLUMB_ERR_NOMEM, "%lld prompts", (long long)prompts);
+    for (int64_t i = 0; i < part->fresh; i++)
+        fresh[list[i].prompt] = true;
     plumb_status st = PLUMB_OK;
     for (int64_t i = 0; i < r->n && st == PLUMB_OK; i++) {
-        const int64_t prompt = r->global_index[i] / group, local = plumb_align_local(a, prompt);
-        if (local >= 0 && !fresh[prompt])
-            st = keep(a, r, i, &a->answers.at[local * group + r->global_index[i] % group]);
+        const int64_t entry = r->global_index[i], prompt = entry / group;
+        const int64_t local_prompt = plumb_partition_local(part, prompt);
+        if (local_prompt >= 0 && !fresh[prompt])
+            st = keep(k, i, plumb_rollouts_completion(k->rollouts, local_prompt, entry % group));
     }
     free(fresh);
     if (st == PLUMB_OK)
-        plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again",
-                  (long long)a->part.fresh, (long long)items);
+        plumb_log(PLUMB_LOG_INFO, "%lld of %lld prompts are answered again", (long long)part->fresh,
+                  (long long)prompts);
     return st;
 }
 
-static plumb_status begin(struct plumb_align_run *a)
+static plumb_status begin(const struct plumb_align_inputs *in, struct plumb_rollout_stage *rollout,
+                          struct plumb_reward_stage *reward)
 {
+    const struct plumb_trainer *t = in->t;
+    const int64_t prompts = in->part->split.items;
     char dir[4096], path[4096];
     struct plumb_rollout_store *r = NULL;
-    if (a->t->state.iteration == 0)
+    if (t->state.iteration == 0)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_path_join(dir, sizeof(dir), a->t->cfg->output_dir, "rollouts"));
-    PLUMB_TRY(plumb_rollout_store_path(path, sizeof(path), dir, a->t->state.iteration, -1));
+    PLUMB_TRY(plumb_path_join(dir, sizeof(dir), t->cfg->output_dir, "rollouts"));
+    PLUMB_TRY(plumb_rollout_store_path(path, sizeof(path), dir, t->state.iteration, -1));
     PLUMB_TRY(plumb_rollout_store_read(&r, path));
-    struct standing *list = calloc((size_t)a->part.split.items, sizeof(*list));
-    const plumb_status st = list ? keep_all(a, r, list)
+    const struct kept k = {
+        .in = in, .file = r, .rollouts = &rollout->rollouts, .scores = &reward->scores};
+    struct standing *list = calloc((size_t)prompts, sizeof(*list));
+    const plumb_status st = list ? keep_all(&k, list)
                                  : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
-                                                 "%lld prompts", (long long)a->part.split.items);
+                                                 "%lld prompts", (long long)prompts);
     free(list);
     plumb_rollout_store_destroy(&r);
     return st;
 }
 
-static int64_t fresh_prompts(const struct plumb_align_run *a)
+static int64_t fresh_prompts(const struct plumb_config *cfg, int64_t n)
 {
-    return (int64_t)llround(a->t->cfg->method.renew * (double)a->part.per_iteration);
+    return (int64_t)llround(cfg->method.renew * (double)n);
 }
 
 const struct plumb_method_stages plumb_add_optune = {.fresh_prompts = fresh_prompts,
                                                      .begin = begin};
+
+const struct plumb_method_given plumb_given_optune = {.weight = plumb_sigmoid_weight};

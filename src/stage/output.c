@@ -1,5 +1,5 @@
 /* output.c - writes the rollout files of an iteration, the sample table and report.html.
- * Layer 5. Includes stage/align.h, base/, data/, io/. */
+ * Layer 5. Includes stage/stages.h, base/, data/, io/. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,17 +12,19 @@
 #include "io/file.h"
 #include "report/report.h"
 #include "report/samples.h"
-#include "stage/align.h"
+#include "stage/stages.h"
 
-static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollout_store *store,
-                               int32_t *ids)
+static plumb_status fill_store(struct plumb_rollout_store *store,
+                               const struct plumb_align_inputs *in,
+                               const struct plumb_reward_stage *reward,
+                               const struct plumb_decision *d, int32_t *ids)
 {
-    const int64_t group = a->answers.group_size;
-    for (int64_t i = 0; i < a->answers.prompts * group; i++) {
-        const struct plumb_rollout *o = &a->answers.at[i];
-        const struct plumb_record *rec = &a->data->record[o->record];
-        const struct plumb_piece *p = o->principled ? &rec->principled : &rec->prompt;
-        const int64_t entry = o->prompt * group + o->sample;
+    const struct plumb_rollouts *r = &in->rollout->rollouts;
+    for (int64_t completion = 0; completion < plumb_rollouts_n(r); completion++) {
+        const struct plumb_rollout *o = &r->at[completion];
+        const struct plumb_record *rec = &in->data->record[o->record];
+        const struct plumb_piece *p = plumb_rollout_prompt(o, in->data);
+        const int64_t entry = plumb_rollouts_entry(r, o);
         memcpy(ids, p->ids, (size_t)p->n * sizeof(*ids));
         memcpy(ids + p->n, o->ids, (size_t)o->n * sizeof(*ids));
         const struct plumb_rollout_row one = {
@@ -31,10 +33,10 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollout_s
             .sample = o->sample,
             .principled = o->principled,
             .stop_reason = (uint8_t)o->stop,
-            .branch = (uint8_t)a->decision.board->choice[o->prompt].branch,
-            .reward = (float)o->reward,
-            .weight = (float)a->decision.board->weight[entry],
-            .tau = a->decision.report.tau,
+            .branch = (uint8_t)d->board->choice[o->prompt].branch,
+            .reward = (float)reward->scores.reward[completion],
+            .weight = (float)d->board->weight[entry],
+            .tau = d->report.tau,
             .weight_fingerprint = o->weights,
             .ids = ids,
             .n = p->n + o->n,
@@ -49,37 +51,42 @@ static plumb_status fill_store(struct plumb_align_run *a, struct plumb_rollout_s
     return PLUMB_OK;
 }
 
-static plumb_status write_rank_file(struct plumb_align_run *a, const char *dir,
+static plumb_status write_rank_file(const struct plumb_align_inputs *in,
+                                    const struct plumb_reward_stage *reward,
+                                    const struct plumb_decision *d, const char *dir,
                                     const struct plumb_rollout_meta *meta)
 {
-    const int64_t n = a->answers.prompts * a->answers.group_size;
-    int64_t tokens = 0, answered = 0, longest = 0, bytes = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const struct plumb_rollout *o = &a->answers.at[i];
-        const struct plumb_record *rec = &a->data->record[o->record];
-        const int64_t whole = (o->principled ? rec->principled.n : rec->prompt.n) + o->n;
+    const struct plumb_rollouts *r = &in->rollout->rollouts;
+    const int64_t n = plumb_rollouts_n(r);
+    int64_t tokens = 0, completion_tokens = 0, longest = 0, bytes = 0;
+    for (int64_t completion = 0; completion < n; completion++) {
+        const struct plumb_rollout *o = &r->at[completion];
+        const int64_t whole = plumb_rollout_prompt(o, in->data)->n + o->n;
         tokens += whole;
-        answered += o->n;
-        bytes += o->sample == 0 ? rec->json.len : 0;
+        completion_tokens += o->n;
+        bytes += o->sample == 0 ? in->data->record[o->record].json.len : 0;
         longest = plumb_max_i64(longest, whole);
     }
     struct plumb_rollout_store *store = NULL;
     int32_t *ids = calloc((size_t)longest + 1, sizeof(*ids));
     PLUMB_REQUIRE(ids, PLUMB_ERR_NOMEM, "a rollout of %lld tokens", (long long)longest);
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_rollout_store_create(&store, n, tokens, answered, bytes), done);
-    PLUMB_TRY_GOTO(st, fill_store(a, store, ids), done);
+    PLUMB_TRY_GOTO(st, plumb_rollout_store_create(&store, n, tokens, completion_tokens, bytes),
+                   done);
+    PLUMB_TRY_GOTO(st, fill_store(store, in, reward, d, ids), done);
     PLUMB_TRY_GOTO(st, plumb_dir_create(dir), done);
-    st = plumb_rollout_store_write(store, dir, plumb_comm_rank(a->t->comm), meta);
+    st = plumb_rollout_store_write(store, dir, plumb_comm_rank(in->t->comm), meta);
 done:
     plumb_rollout_store_destroy(&store);
     free(ids);
     return st;
 }
 
-plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
+plumb_status plumb_align_write_rollouts(const struct plumb_align_inputs *in,
+                                        const struct plumb_reward_stage *reward,
+                                        const struct plumb_decision *d)
 {
-    struct plumb_trainer *t = a->t;
+    const struct plumb_trainer *t = in->t;
     const struct plumb_rollout_meta meta = {.config_hash = t->state.config_hash,
                                             .seed = t->cfg->seed,
                                             .iteration = t->state.iteration + 1,
@@ -88,7 +95,7 @@ plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
     plumb_comm_phase(t->comm, "save");
     plumb_status st = plumb_path_join(dir, sizeof(dir), t->cfg->output_dir, "rollouts");
     if (st == PLUMB_OK)
-        st = write_rank_file(a, dir, &meta);
+        st = write_rank_file(in, reward, d, dir, &meta);
     PLUMB_TRY(plumb_comm_agree(t->comm, st));
     if (plumb_comm_rank(t->comm) == 0)
         st = plumb_rollout_store_write_master(dir, &meta);
@@ -97,30 +104,33 @@ plumb_status plumb_align_write_rollouts(struct plumb_align_run *a)
 
 /* Returns the text of the prompt's last message, or the whole prompt text if it is no chat. With a
  * chat template, all prompts can begin with the same text. */
-static const char *asked(const struct plumb_align_run *a, int64_t record)
+static const char *asked(const struct plumb_dataset *data, int64_t record)
 {
-    const struct plumb_record *r = &a->data->record[record];
+    const struct plumb_record *r = &data->record[record];
     return r->asked ? r->asked : r->prompt.text;
 }
 
 /* Prints samples of the first prompts. Rank 0 always owns these, so the table does not depend on
  * the number of ranks. */
-static plumb_status print_samples(struct plumb_align_run *a)
+static plumb_status print_samples(const struct plumb_align_inputs *in,
+                                  const struct plumb_reward_stage *reward)
 {
-    const int64_t group = a->answers.group_size;
-    const int per_prompt = a->method->principled ? 2 : 1;
+    const struct plumb_rollouts *r = &in->rollout->rollouts;
+    const int per_prompt = r->principled > 0 ? 2 : 1;
     const int64_t prompts =
-        plumb_min_i64(plumb_ceil_div(a->t->cfg->report.samples, per_prompt), a->answers.prompts);
+        plumb_min_i64(plumb_ceil_div(in->t->cfg->report.samples, per_prompt), r->prompts);
     struct plumb_sample_row *row = calloc((size_t)(prompts * per_prompt) + 1, sizeof(*row));
     PLUMB_REQUIRE(row, PLUMB_ERR_NOMEM, "sample table");
     int64_t n = 0;
-    for (int64_t k = 0; k < prompts; k++)
+    for (int64_t local_prompt = 0; local_prompt < prompts; local_prompt++)
         for (int side = 0; side < per_prompt; side++) {
-            const struct plumb_rollout *o = &a->answers.at[k * group + (side ? group / 2 : 0)];
+            const int64_t completion = plumb_rollouts_completion(
+                r, local_prompt, side ? r->group_size - r->principled : 0);
+            const struct plumb_rollout *o = &r->at[completion];
             row[n++] = (struct plumb_sample_row){
-                .prompt = asked(a, o->record),
+                .prompt = asked(in->data, o->record),
                 .completion = plumb_buf_text(&o->text),
-                .reward = o->reward,
+                .reward = reward->scores.reward[completion],
                 .principled = o->principled,
             };
         }
@@ -136,46 +146,52 @@ static plumb_status print_samples(struct plumb_align_run *a)
     return st;
 }
 
-plumb_status plumb_align_show_samples(struct plumb_align_run *a)
+plumb_status plumb_align_show_samples(const struct plumb_align_inputs *in,
+                                      const struct plumb_reward_stage *reward)
 {
     plumb_status st = PLUMB_OK;
-    if (plumb_comm_rank(a->t->comm) == 0 && a->t->cfg->report.samples > 0)
-        st = print_samples(a);
-    return plumb_comm_agree(a->t->comm, st);
+    if (plumb_comm_rank(in->t->comm) == 0 && in->t->cfg->report.samples > 0)
+        st = print_samples(in, reward);
+    return plumb_comm_agree(in->t->comm, st);
 }
 
 /* ---- report.html -------------------------------------------------------------------------- */
 
 /* Generates and scores the answers of `model` to the first n prompts of the data set. The random
  * numbers are the same for every model. The caller frees text[i]. */
-static plumb_status answer_probes(struct plumb_align_run *a, const plumb_model *model, int64_t n,
-                                  char **text, double *reward)
+static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rewards *sources,
+                                  const plumb_model *model, int64_t n, char **text, double *reward)
 {
-    const struct plumb_config *cfg = a->t->cfg;
-    struct plumb_rollouts answers;
+    const struct plumb_config *cfg = in->t->cfg;
+    struct plumb_rollouts rollouts = {0};
+    struct plumb_scores scores = {0};
     int64_t *index = calloc((size_t)n, sizeof(*index));
     PLUMB_REQUIRE(index, PLUMB_ERR_NOMEM, "report samples");
-    plumb_status st = plumb_rollouts_init(&answers, n, 1, cfg->generate.max_new_tokens);
+    plumb_status st = plumb_rollouts_init(&rollouts, n, 1, cfg->generate.max_new_tokens);
+    if (st == PLUMB_OK)
+        st = plumb_scores_init(&scores, n);
     for (int64_t i = 0; i < n; i++)
         index[i] = i;
     const struct plumb_rollout_source src = {
-        .data = a->data,
-        .tokenizer = a->t->tokenizer,
-        .generator = a->generator,
+        .data = in->data,
+        .tokenizer = in->t->tokenizer,
+        .generator = in->rollout->generator,
         .model = model,
         .options = plumb_generate_options_of(cfg, 0),
     };
     PLUMB_TRY_GOTO(st, st, done);
-    PLUMB_TRY_GOTO(st, plumb_rollouts_begin(&answers, &src, index, index, n), done);
-    PLUMB_TRY_GOTO(st, plumb_rollouts_generate(&answers, &src), done);
-    if (a->rewards)
-        PLUMB_TRY_GOTO(st, plumb_rollouts_score(&answers, a->data, a->rewards, NULL, NULL), done);
+    PLUMB_TRY_GOTO(st, plumb_rollouts_begin(&rollouts, &src, index, index, n), done);
+    PLUMB_TRY_GOTO(st, plumb_rollouts_generate(&rollouts, &src), done);
+    if (sources)
+        PLUMB_TRY_GOTO(st, plumb_scores_compute(&scores, &rollouts, in->data, sources, NULL, NULL),
+                       done);
     for (int64_t i = 0; i < n; i++) {
-        text[i] = strdup(plumb_buf_text(&answers.at[i].text));
-        reward[i] = answers.at[i].reward;
+        text[i] = strdup(plumb_buf_text(&rollouts.at[i].text));
+        reward[i] = scores.reward[i];
     }
 done:
-    plumb_rollouts_fini(&answers);
+    plumb_rollouts_fini(&rollouts);
+    plumb_scores_fini(&scores);
     free(index);
     return st;
 }
@@ -203,47 +219,50 @@ static int64_t count_alike(const struct plumb_config *cfg, char *note, size_t si
     return alike;
 }
 
-static plumb_status write_report(struct plumb_align_run *a)
+static plumb_status write_report(const struct plumb_align_context *c,
+                                 const struct plumb_align_inputs *in,
+                                 const struct plumb_reward_stage *scored)
 {
-    struct plumb_trainer *t = a->t;
+    const struct plumb_trainer *t = in->t;
     const struct plumb_config *cfg = t->cfg;
-    const int64_t n = plumb_min_i64(plumb_max_i64(cfg->report.samples, 1), a->data->n);
+    const int64_t n = plumb_min_i64(plumb_max_i64(cfg->report.samples, 1), in->data->n);
     char **text = calloc(2 * (size_t)n, sizeof(*text));
     double *reward = calloc(2 * (size_t)n, sizeof(*reward));
     struct plumb_report_sample *sample = calloc((size_t)n, sizeof(*sample));
     struct plumb_report_answer *answer = calloc(2 * (size_t)n, sizeof(*answer));
-    const int role = a->reference.role[PLUMB_ROLE_START];
-    const plumb_model *start = role >= 0 ? plumb_references_frozen(a->reference.set, role) : NULL;
+    const int role = in->reference->role[PLUMB_ROLE_START];
+    const plumb_model *start = role >= 0 ? plumb_references_frozen(in->reference->set, role) : NULL;
     plumb_status st = PLUMB_OK;
     if (!text || !reward || !sample || !answer)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
     if (start)
-        PLUMB_TRY_GOTO(st, answer_probes(a, start, n, text, reward), done);
-    PLUMB_TRY_GOTO(st, answer_probes(a, t->model, n, text + n, reward + n), done);
+        PLUMB_TRY_GOTO(st, answer_probes(in, scored->sources, start, n, text, reward), done);
+    PLUMB_TRY_GOTO(st, answer_probes(in, scored->sources, t->model, n, text + n, reward + n), done);
     for (int64_t i = 0; i < n; i++) {
         answer[2 * i] = (struct plumb_report_answer){text[i], text[i] ? reward[i] : NAN};
         answer[2 * i + 1] = (struct plumb_report_answer){text[n + i], reward[n + i]};
-        sample[i] = (struct plumb_report_sample){asked(a, i), &answer[2 * i]};
+        sample[i] = (struct plumb_report_sample){asked(in->data, i), &answer[2 * i]};
     }
     char last[32];
     snprintf(last, sizeof(last), "iteration %lld", (long long)t->state.iteration);
     const char *const who[] = {"iteration 0", last};
     char ranks[32], prompts[64], rate[32], seed[32], title[128], note[256];
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
-    snprintf(prompts, sizeof(prompts), "%lld x %lld completions", (long long)a->part.per_iteration,
-             (long long)cfg->generate.group_size);
-    snprintf(title, sizeof(title), "%s: %lld iterations", a->method->name,
+    snprintf(prompts, sizeof(prompts), "%lld x %lld completions",
+             (long long)in->part->per_iteration, (long long)cfg->generate.group_size);
+    snprintf(title, sizeof(title), "%s: %lld iterations", c->method->name,
              (long long)t->state.iteration);
     snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
+    const bool principled = plumb_method_principled(c->method, cfg->generate.group_size) > 0;
     if (count_alike(t->cfg, note, sizeof(note)) > 0)
         plumb_log_alike("%s", note);
     const struct plumb_report_field field[] = {
-        {"method", a->method->summary},
+        {"method", c->method->summary},
         {"start", cfg->model},
         {"prompts", cfg->data.prompts},
         {"per iteration", prompts},
-        {"principles", a->method->principled ? cfg->method.principles : "none"},
+        {"principles", principled ? cfg->method.principles : "none"},
         {"learning rate", rate},
         {"seed", seed},
         {"ranks", ranks},
@@ -269,11 +288,13 @@ done:
     return st;
 }
 
-plumb_status plumb_align_write_report(struct plumb_align_run *a)
+plumb_status plumb_align_write_report(const struct plumb_align_context *c,
+                                      const struct plumb_align_inputs *in,
+                                      const struct plumb_reward_stage *reward)
 {
     plumb_status st = PLUMB_OK;
-    plumb_comm_phase(a->t->comm, "report");
-    if (a->t->cfg->report.html && plumb_comm_rank(a->t->comm) == 0)
-        st = write_report(a);
-    return plumb_comm_agree(a->t->comm, st);
+    plumb_comm_phase(in->t->comm, "report");
+    if (in->t->cfg->report.html && plumb_comm_rank(in->t->comm) == 0)
+        st = write_report(c, in, reward);
+    return plumb_comm_agree(in->t->comm, st);
 }

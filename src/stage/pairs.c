@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "stage/commands.h"
-#include "train/embed.h"
+#include "stage/method.h"
 #include "train/held_out.h"
 #include "train/loops.h"
 #include "train/micro.h"
@@ -27,23 +27,27 @@ struct pairs {
     plumb_references *references;      /* NULL if the objective reads no reference */
     int reference;                     /* number of the objective's reference in `references` */
     const struct plumb_method *method; /* NULL if a reward model is trained */
-    int64_t *kept;                     /* (epochs.split.items,) the records that are trained on */
-    struct plumb_embed embed;          /* used if the method trains on a share of the pairs */
+    const struct plumb_method_given *given; /* how the method trains on given pairs */
+    void *own;                              /* the method's own state; NULL if it has none */
+    int64_t *kept; /* (epochs.split.items,) the records that are trained on */
     struct plumb_held_out held_out;
 };
+
+static struct plumb_given_inputs given_inputs(struct pairs *s)
+{
+    return (struct plumb_given_inputs){.t = s->t, .data = s->data, .pack = &s->micro.pack};
+}
 
 static int64_t record_of(const struct pairs *s, int64_t i)
 {
     return s->kept[s->epochs.order[i]];
 }
 
-/* Returns the weight of a pair in the loss: a function of its record's scores for a method with a
- * threshold rule (OPTune), 1 otherwise. */
+/* Returns the weight of a pair in the loss, which may depend on its record's scores. */
 static double weight_of(const struct pairs *s, const struct plumb_record *rec)
 {
-    const double *score = rec->score;
-    return s->method && s->method->rule ? plumb_sigmoid_weight(score[0] - score[1], &s->micro.param)
-                                        : 1.0;
+    return s->given->weight ? s->given->weight(rec->score[0] - rec->score[1], &s->micro.param)
+                            : 1.0;
 }
 
 /* Packs both answers of a record as one pair. */
@@ -182,12 +186,11 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
     PLUMB_TRY(check_differ(s));
-    const bool selects = s->method && s->method->some_pairs;
-    const int64_t share = selects ? (int64_t)llround(cfg->method.keep * (double)s->data->n) : 0;
-    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, selects ? plumb_max_i64(share, 1) : s->data->n));
-    s->kept = calloc((size_t)s->data->n, sizeof(*s->kept));
-    PLUMB_REQUIRE(s->kept, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)s->data->n);
-    for (int64_t i = 0; i < s->data->n; i++)
+    const int64_t n = s->data->n;
+    PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->given->share ? s->given->share(cfg, n) : n));
+    s->kept = calloc((size_t)n, sizeof(*s->kept));
+    PLUMB_REQUIRE(s->kept, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)n);
+    for (int64_t i = 0; i < n; i++)
         s->kept[i] = i;
     const int64_t most = 2 * cfg->train.micro_batch_size;
     int64_t tokens = 0;
@@ -200,6 +203,7 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
 
 static plumb_status prepare_reward(struct pairs *s)
 {
+    s->given = &plumb_given_all;
     PLUMB_TRY(prepare(s, PLUMB_MICRO_SCORE));
     s->micro.objective = &plumb_obj_reward;
     return PLUMB_OK;
@@ -222,29 +226,12 @@ static plumb_status check_scores(const struct pairs *s, const struct plumb_datas
     return PLUMB_OK;
 }
 
-static plumb_status open_embedder(struct pairs *s, struct plumb_references *references)
-{
-    const struct plumb_config *cfg = s->t->cfg;
-    int which;
-    PLUMB_REQUIRE(cfg->method.pick != PLUMB_SELECT_CENTROID, PLUMB_ERR_CONFIG,
-                  "method.pick: centroid is among the answers of a prompt; expected easy, hard or "
-                  "random for given pairs");
-    PLUMB_TRY(plumb_references_open(references, &which, cfg->method.embedder, "method.embedder"));
-    const plumb_model *model = plumb_references_frozen(references, which);
-    PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
-                  "method.embedder: found previous, expected init or a checkpoint folder");
-    PLUMB_TRY(plumb_embed_init(&s->embed, model, s->t->tokenizer,
-                               (enum plumb_pair_selection)cfg->method.pick, 2, &s->micro.pack));
-    return plumb_memory_beside(s->t->backend, "embeddings",
-                               plumb_embed_bytes(&s->embed, &s->micro.pack));
-}
-
 /* Reads the method and its parameters. PLUMB_ERR_CONFIG if it cannot train on given pairs. */
 static plumb_status read_method(const struct plumb_method **out, struct plumb_align_param *param,
                                 const struct plumb_config *cfg)
 {
     PLUMB_TRY(plumb_method_of(out, param, cfg));
-    PLUMB_REQUIRE((*out)->given_pairs, PLUMB_ERR_CONFIG,
+    PLUMB_REQUIRE((*out)->given, PLUMB_ERR_CONFIG,
                   "method.name: %s does not train on given pairs; expected dpo, ipo, aps, real, "
                   "rdo or optune",
                   (*out)->name);
@@ -265,11 +252,12 @@ static plumb_status prepare_prefer(struct pairs *s)
     PLUMB_TRY(read_method(&s->method, &param, cfg));
     const struct plumb_method *method = s->method;
     const unsigned needs = method->objective->needs(&param);
+    s->given = method->given;
     PLUMB_TRY(prepare(s, PLUMB_MICRO_LOGP));
     s->micro.objective = method->objective;
     s->micro.param = param;
     s->micro.reference = (needs & PLUMB_NEED_REF) != 0;
-    if (method->rule || (needs & PLUMB_NEED_REWARD)) {
+    if (s->given->weight || (needs & PLUMB_NEED_REWARD)) {
         PLUMB_TRY(check_scores(s, s->data, cfg->data.train));
         PLUMB_TRY(check_scores(s, s->held_out.data, cfg->data.eval));
     }
@@ -285,58 +273,10 @@ static plumb_status prepare_prefer(struct pairs *s)
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,
                                    previous ? "init" : cfg->method.reference, "method.reference");
-    if (st == PLUMB_OK && method->some_pairs)
-        st = open_embedder(s, s->references);
+    const struct plumb_given_inputs in = given_inputs(s);
+    if (st == PLUMB_OK && s->given->open)
+        st = s->given->open(&s->own, &in, s->references);
     plumb_memory_leave(s->t->backend, outer);
-    return st;
-}
-
-/* ---- choice of the pairs -------------------------------------------------------------------- */
-
-/* Sets cosine[i] of this rank's records: the similarity of the two answers of record i. Rank r
- * takes every world_size-th block of micro_batch_size records, from block r on. */
-static plumb_status likeness(struct pairs *s, double *cosine)
-{
-    const int64_t block = s->t->cfg->train.micro_batch_size, n = s->data->n;
-    const int rank = plumb_comm_rank(s->t->comm), world = plumb_comm_size(s->t->comm);
-    struct plumb_pack *p = &s->micro.pack;
-    for (int64_t first = rank * block; first < n; first += world * block) {
-        const int64_t end = plumb_min_i64(first + block, n);
-        plumb_pack_clear(p);
-        for (int64_t i = first; i < end; i++)
-            for (int side = 0; side < 2; side++) {
-                const struct plumb_piece *c = &s->data->record[i].completion[side];
-                PLUMB_TRY(plumb_embed_add(&s->embed, p, c->ids, c->n));
-            }
-        PLUMB_TRY(plumb_embed_run(&s->embed, s->t->pass, p));
-        for (int64_t i = first; i < end; i++) {
-            plumb_embed_compare(&s->embed, 2 * (i - first));
-            cosine[i] = s->embed.gram[1];
-        }
-    }
-    return PLUMB_OK;
-}
-
-/* REAL: chooses the pairs that are trained on. The result is the same on every rank. Collective. */
-static plumb_status select_pairs(struct pairs *s)
-{
-    const int64_t n = s->data->n;
-    const struct plumb_rng_key key = {.seed = s->t->cfg->seed, .purpose = PLUMB_RNG_SELECT};
-    double *cosine = calloc((size_t)n, sizeof(*cosine));
-    plumb_comm_phase(s->t->comm, "embed");
-    plumb_status st = cosine ? likeness(s, cosine)
-                             : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
-                                             "cosines of %lld pairs", (long long)n);
-    st = plumb_comm_agree(s->t->comm, st);
-    if (st == PLUMB_OK) /* one owner per record; the other ranks add 0 */
-        st = plumb_comm_allreduce_f64(s->t->comm, cosine, n, PLUMB_SUM);
-    if (st == PLUMB_OK)
-        st =
-            plumb_select_share(s->kept, s->epochs.split.items, s->embed.selection, cosine, n, &key);
-    free(cosine);
-    if (st == PLUMB_OK)
-        plumb_log(PLUMB_LOG_INFO, "real: %lld of %lld pairs are kept",
-                  (long long)s->epochs.split.items, (long long)n);
     return st;
 }
 
@@ -361,8 +301,9 @@ static plumb_status setup_prefer(void *run, const struct plumb_trainer_source *s
 static plumb_status work(void *run)
 {
     struct pairs *s = run;
-    if (s->method && s->method->some_pairs)
-        PLUMB_TRY(select_pairs(s));
+    const struct plumb_given_inputs in = given_inputs(s);
+    if (s->given->select)
+        PLUMB_TRY(s->given->select(s->own, &in, s->kept, s->epochs.split.items));
     const struct plumb_epochs_task task = {
         .what = s->t->command,
         .micro_batch = micro_batch_gradient,
@@ -378,8 +319,9 @@ static void release(void *run, plumb_status outcome)
 {
     struct pairs *s = run;
     plumb_trainer_close(&s->t, outcome);
+    if (s->own)
+        s->given->close(s->own);
     plumb_references_destroy(&s->references);
-    plumb_embed_fini(&s->embed);
     free(s->kept);
     plumb_micro_fini(&s->micro);
     plumb_epochs_fini(&s->epochs);

@@ -3,7 +3,7 @@
  *
  * Every rank writes answers.rank-R.h5 with its n completions, finished or not. On resume, every
  * rank reads all files and takes the completions of its own prompts, so the number of ranks may
- * change. slot is the prompt's index in the iteration; logp_* are sums in nats.
+ * change. The array `slot` holds the prompt index in the iteration; logp_* are sums in nats.
  *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64                  (n,)
  *   logp_ref, logp_start, logp_judge f64                                               (n,)
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
@@ -41,38 +41,38 @@ static plumb_status file_name(char out[4096], const char *dir, int64_t rank)
 /* The scalars of n completions, as columns of the file. */
 struct columns {
     int64_t n;
-    int64_t *slot, *offsets;
+    int64_t *prompt, *offsets; /* in the file, `prompt` is named slot */
     int32_t *sample;
     uint8_t *finished, *scored, *stop;
-    double *reward, *under; /* (n,) rewards; (PLUMB_ROLES, n) reference log-prob sums */
+    double *reward, *logp; /* (n,) rewards; (PLUMB_ROLES, n) reference log-prob sums */
 };
 
 static void columns_fini(struct columns *c)
 {
-    free(c->slot);
+    free(c->prompt);
     free(c->offsets);
     free(c->sample);
     free(c->finished);
     free(c->scored);
     free(c->stop);
     free(c->reward);
-    free(c->under);
+    free(c->logp);
 }
 
 static plumb_status columns_init(struct columns *c, int64_t n)
 {
     const size_t room = (size_t)n + 1;
     *c = (struct columns){.n = n,
-                          .slot = calloc(room, sizeof(*c->slot)),
+                          .prompt = calloc(room, sizeof(*c->prompt)),
                           .offsets = calloc(room, sizeof(*c->offsets)),
                           .sample = calloc(room, sizeof(*c->sample)),
                           .finished = calloc(room, 1),
                           .scored = calloc(room, 1),
                           .stop = calloc(room, 1),
                           .reward = calloc(room, sizeof(*c->reward)),
-                          .under = calloc(PLUMB_ROLES * room, sizeof(*c->under))};
-    if (c->slot && c->offsets && c->sample && c->finished && c->scored && c->stop && c->reward &&
-        c->under)
+                          .logp = calloc(PLUMB_ROLES * room, sizeof(*c->logp))};
+    if (c->prompt && c->offsets && c->sample && c->finished && c->scored && c->stop && c->reward &&
+        c->logp)
         return PLUMB_OK;
     columns_fini(c);
     PLUMB_FAIL(PLUMB_ERR_NOMEM, "columns of %lld completions", (long long)n);
@@ -80,29 +80,30 @@ static plumb_status columns_init(struct columns *c, int64_t n)
 
 /* ---- out ------------------------------------------------------------------------------------ */
 
-static plumb_status write_columns(plumb_h5 *f, const struct plumb_rollouts *r, struct columns *c,
+static plumb_status write_columns(plumb_h5 *f, const struct plumb_align_run *a, struct columns *c,
                                   int64_t n)
 {
+    const struct plumb_scores *scores = &a->reward.scores;
     for (int64_t i = 0; i < n; i++) {
-        const struct plumb_rollout *o = &r->at[i];
-        c->slot[i] = o->prompt;
+        const struct plumb_rollout *o = &a->rollout.rollouts.at[i];
+        c->prompt[i] = o->prompt;
         c->sample[i] = o->sample;
         c->finished[i] = o->finished;
-        c->scored[i] = o->scored;
+        c->scored[i] = scores->scored[i];
         c->stop[i] = (uint8_t)o->stop;
-        c->reward[i] = o->reward;
+        c->reward[i] = scores->reward[i];
         for (int role = 0; role < PLUMB_ROLES; role++)
-            c->under[role * n + i] = o->under[role];
+            c->logp[role * n + i] = plumb_reference_logp(&a->reference, i, (enum plumb_role)role);
         c->offsets[i + 1] = c->offsets[i] + o->n;
     }
-    PLUMB_TRY(plumb_h5_put(f, "slot", PLUMB_H5_I64, n, c->slot));
+    PLUMB_TRY(plumb_h5_put(f, "slot", PLUMB_H5_I64, n, c->prompt));
     PLUMB_TRY(plumb_h5_put(f, "sample", PLUMB_H5_I32, n, c->sample));
     PLUMB_TRY(plumb_h5_put(f, "finished", PLUMB_H5_U8, n, c->finished));
     PLUMB_TRY(plumb_h5_put(f, "scored", PLUMB_H5_U8, n, c->scored));
     PLUMB_TRY(plumb_h5_put(f, "stop", PLUMB_H5_U8, n, c->stop));
     PLUMB_TRY(plumb_h5_put(f, "reward", PLUMB_H5_F64, n, c->reward));
     for (int role = 0; role < PLUMB_ROLES; role++)
-        PLUMB_TRY(plumb_h5_put(f, role_name[role], PLUMB_H5_F64, n, c->under + role * n));
+        PLUMB_TRY(plumb_h5_put(f, role_name[role], PLUMB_H5_F64, n, c->logp + role * n));
     return plumb_h5_put(f, "offsets", PLUMB_H5_I64, n + 1, c->offsets);
 }
 
@@ -124,12 +125,12 @@ static plumb_status write_tokens(plumb_h5 *f, const struct plumb_rollouts *r,
     return PLUMB_OK;
 }
 
-/* Returns the copy of the weights from the iteration's start, or NULL if there is no copy or the
- * policy still has these weights. */
-static plumb_model *weights_left(const struct plumb_align_run *a)
+/* Returns the snapshot of the weights from the iteration's start, or NULL if there is no snapshot
+ * or the policy still has these weights. */
+static plumb_model *changed_snapshot(const struct plumb_align_run *a)
 {
-    plumb_model *held = plumb_references_held(a->reference.set);
-    return held && held->fingerprint != a->t->model->fingerprint ? held : NULL;
+    plumb_model *snapshot = plumb_references_snapshot(a->reference.set);
+    return snapshot && snapshot->fingerprint != a->t->model->fingerprint ? snapshot : NULL;
 }
 
 enum { STAGE = 65536 }; /* floats that are copied between device and file at a time */
@@ -155,8 +156,8 @@ static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
 static plumb_status write_answers(void *arg, const char *dir)
 {
     const struct plumb_align_run *a = arg;
-    const struct plumb_rollouts *r = &a->answers;
-    const int64_t n = r->prompts * r->group_size;
+    const struct plumb_rollouts *r = &a->rollout.rollouts;
+    const int64_t n = plumb_rollouts_n(r);
     char path[4096];
     struct columns c;
     plumb_h5 *f = NULL;
@@ -168,13 +169,13 @@ static plumb_status write_answers(void *arg, const char *dir)
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "iteration", a->t->state.iteration + 1), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "world_size", plumb_comm_size(a->t->comm)), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put_attr_i64(f, "rank", plumb_comm_rank(a->t->comm)), done);
-    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_u64(f, "weights", a->weights), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_put_attr_u64(f, "weights", a->rollout.weights), done);
     PLUMB_TRY_GOTO(st, plumb_h5_put(f, "sums", PLUMB_H5_F64, SUMS, &a->update.sums), done);
-    if (a->add->pause)
-        PLUMB_TRY_GOTO(st, a->add->pause(a, f), done);
-    if (weights_left(a) && plumb_comm_rank(a->t->comm) == 0)
-        PLUMB_TRY_GOTO(st, write_weights(f, weights_left(a)), done);
-    PLUMB_TRY_GOTO(st, write_columns(f, r, &c, n), done);
+    if (a->context.add->pause)
+        PLUMB_TRY_GOTO(st, a->context.add->pause(a->own, f), done);
+    if (changed_snapshot(a) && plumb_comm_rank(a->t->comm) == 0)
+        PLUMB_TRY_GOTO(st, write_weights(f, changed_snapshot(a)), done);
+    PLUMB_TRY_GOTO(st, write_columns(f, a, &c, n), done);
     PLUMB_TRY_GOTO(st, write_tokens(f, r, &c, n), done);
     st = plumb_h5_commit(&f);
 done:
@@ -185,14 +186,14 @@ done:
 
 plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
 {
-    const int64_t n = a->answers.prompts * a->answers.group_size;
+    const struct plumb_rollouts *r = &a->rollout.rollouts;
     struct plumb_checkpoint_pause pause = {.write = write_answers, .arg = a, .bytes = 4096};
-    for (int64_t i = 0; i < n; i++)
-        pause.bytes += 56 + 12 * a->answers.at[i].n;
-    if (a->add->pause_bytes)
-        pause.bytes += a->add->pause_bytes(a);
+    for (int64_t i = 0; i < plumb_rollouts_n(r); i++)
+        pause.bytes += 56 + 12 * r->at[i].n;
+    if (a->context.add->pause_bytes)
+        pause.bytes += a->context.add->pause_bytes(a->own);
     pause.bytes *= plumb_comm_size(a->t->comm);
-    if (weights_left(a))
+    if (changed_snapshot(a))
         pause.bytes += plumb_model_trained(a->t->model).count * (int64_t)sizeof(float);
     return plumb_trainer_pause(a->t, &pause, paused);
 }
@@ -214,14 +215,14 @@ fail:
 
 static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n)
 {
-    PLUMB_TRY(plumb_h5_read(f, "slot", PLUMB_H5_I64, 0, n, c->slot));
+    PLUMB_TRY(plumb_h5_read(f, "slot", PLUMB_H5_I64, 0, n, c->prompt));
     PLUMB_TRY(plumb_h5_read(f, "sample", PLUMB_H5_I32, 0, n, c->sample));
     PLUMB_TRY(plumb_h5_read(f, "finished", PLUMB_H5_U8, 0, n, c->finished));
     PLUMB_TRY(plumb_h5_read(f, "scored", PLUMB_H5_U8, 0, n, c->scored));
     PLUMB_TRY(plumb_h5_read(f, "stop", PLUMB_H5_U8, 0, n, c->stop));
     PLUMB_TRY(plumb_h5_read(f, "reward", PLUMB_H5_F64, 0, n, c->reward));
     for (int role = 0; role < PLUMB_ROLES; role++)
-        PLUMB_TRY(plumb_h5_read(f, role_name[role], PLUMB_H5_F64, 0, n, c->under + role * n));
+        PLUMB_TRY(plumb_h5_read(f, role_name[role], PLUMB_H5_F64, 0, n, c->logp + role * n));
     PLUMB_TRY(plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets));
     for (int64_t i = 0; i < n; i++)
         PLUMB_REQUIRE(c->offsets[0] == 0 && c->offsets[i] <= c->offsets[i + 1], PLUMB_ERR_FORMAT,
@@ -230,43 +231,34 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     return PLUMB_OK;
 }
 
-int64_t plumb_align_local(const struct plumb_align_run *a, int64_t prompt)
-{
-    int64_t low = 0, high = a->part.n_local;
-    while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (a->part.local_prompt[middle] < prompt)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < a->part.n_local && a->part.local_prompt[low] == prompt ? low : -1;
-}
-
+/* Takes completion i of the file if this rank owns its prompt, with its reward and its log-probs.
+ */
 static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const struct columns *c,
                              int64_t i, int64_t *taken)
 {
-    const struct plumb_rollouts *r = &a->answers;
-    const int64_t k = plumb_align_local(a, c->slot[i]), n = c->offsets[i + 1] - c->offsets[i];
-    if (k < 0)
+    const struct plumb_rollouts *r = &a->rollout.rollouts;
+    const int64_t local_prompt = plumb_partition_local(&a->part, c->prompt[i]);
+    const int64_t n = c->offsets[i + 1] - c->offsets[i];
+    if (local_prompt < 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(c->sample[i] >= 0 && c->sample[i] < r->group_size && n >= 0 &&
                       n <= r->max_new_tokens && c->stop[i] <= PLUMB_STOP_PAUSED,
                   PLUMB_ERR_FORMAT,
                   "completion %d of prompt %lld of the iteration: %lld tokens, expected at most "
                   "%lld of a group of %lld",
-                  c->sample[i], (long long)c->slot[i], (long long)n, (long long)r->max_new_tokens,
+                  c->sample[i], (long long)c->prompt[i], (long long)n, (long long)r->max_new_tokens,
                   (long long)r->group_size);
-    struct plumb_rollout *o = &r->at[k * r->group_size + c->sample[i]];
+    const int64_t completion = plumb_rollouts_completion(r, local_prompt, c->sample[i]);
+    struct plumb_rollout *o = &r->at[completion];
     o->n = n;
     o->finished = c->finished[i];
-    o->scored = c->scored[i];
     o->stop = (enum plumb_stop)c->stop[i];
-    o->reward = c->reward[i];
-    if (!o->old) /* OPTune's begin has set the weights of an old answer */
+    if (!o->old) /* the method's begin has set the weights of an old completion */
         o->weights = r->weights;
+    a->reward.scores.scored[completion] = c->scored[i];
+    a->reward.scores.reward[completion] = c->reward[i];
     for (int role = 0; role < PLUMB_ROLES; role++)
-        o->under[role] = c->under[role * c->n + i];
+        a->reference.logp[completion * PLUMB_ROLES + role] = c->logp[role * c->n + i];
     ++*taken;
     if (n == 0)
         return PLUMB_OK;
@@ -275,7 +267,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
         PLUMB_REQUIRE(o->ids[t] >= 0 && o->ids[t] < a->t->model->spec.v, PLUMB_ERR_FORMAT,
                       "completion %d of prompt %lld of the iteration: token %d is not in the "
                       "vocabulary of %lld",
-                      c->sample[i], (long long)c->slot[i], o->ids[t],
+                      c->sample[i], (long long)c->prompt[i], o->ids[t],
                       (long long)a->t->model->spec.v);
     PLUMB_TRY(plumb_h5_read(f, "logp", PLUMB_H5_F32, c->offsets[i], n, o->logp));
     PLUMB_TRY(plumb_h5_read(f, "logp_sampled", PLUMB_H5_F32, c->offsets[i], n, o->logp_sampled));
@@ -283,11 +275,11 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     return o->finished ? plumb_rollout_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
-/* Reads `previous` into the copy of the weights from the iteration's start. If the file has no
- * `previous`, the copy keeps the policy's weights. */
+/* Reads `previous` into the snapshot of the weights from the iteration's start. If the file has no
+ * `previous`, the snapshot keeps the policy's weights. */
 static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 {
-    plumb_model *m = plumb_references_held(a->reference.set);
+    plumb_model *m = plumb_references_snapshot(a->reference.set);
     struct plumb_backend *b = a->t->backend;
     if (!m || !plumb_h5_has(f, "previous"))
         return PLUMB_OK;
@@ -309,6 +301,7 @@ static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_t rank,
                               int64_t *taken, int64_t *world)
 {
+    const struct plumb_align_inputs in = plumb_align_inputs_of(a);
     plumb_h5 *f = NULL;
     struct columns c = {0};
     int64_t n = 0, iteration = 0;
@@ -316,14 +309,14 @@ static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_
     PLUMB_TRY(open_answers(&f, dir, rank));
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "iteration", &iteration), done);
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_i64(f, "world_size", world), done);
-    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_u64(f, "weights", &a->answers.weights), done);
+    PLUMB_TRY_GOTO(st, plumb_h5_get_attr_u64(f, "weights", &a->rollout.rollouts.weights), done);
     if (iteration != a->t->state.iteration + 1)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
                         "%s: answers of iteration %lld beside the state of iteration %lld", dir,
                         (long long)iteration, (long long)a->t->state.iteration);
     PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->update.sums), done);
-    if (a->add->resume)
-        PLUMB_TRY_GOTO(st, a->add->resume(a, f, dir), done);
+    if (in.add->resume)
+        PLUMB_TRY_GOTO(st, in.add->resume(&in, f, dir), done);
     PLUMB_TRY_GOTO(st, read_weights(a, f), done);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "slot", &n), done);
     PLUMB_TRY_GOTO(st, columns_init(&c, n), done);
@@ -344,22 +337,24 @@ bool plumb_align_paused_in(const char *dir)
 
 plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
 {
-    const int64_t wanted = a->answers.prompts * a->answers.group_size;
+    const struct plumb_rollouts *r = &a->rollout.rollouts;
+    const int64_t wanted = plumb_rollouts_n(r);
     int64_t taken = 0, world = 1, finished = 0, tokens = 0;
     for (int64_t rank = 0; rank < world; rank++)
         PLUMB_TRY(read_file(a, dir, rank, &taken, &world));
     PLUMB_REQUIRE(taken == wanted, PLUMB_ERR_FORMAT,
                   "%s: answers of %lld of this rank's %lld completions", dir, (long long)taken,
                   (long long)wanted);
-    const plumb_model *held = plumb_references_held(a->reference.set);
-    PLUMB_REQUIRE(!held || held->fingerprint == a->answers.weights, PLUMB_ERR_FORMAT,
+    const plumb_model *snapshot = plumb_references_snapshot(a->reference.set);
+    PLUMB_REQUIRE(!snapshot || snapshot->fingerprint == r->weights, PLUMB_ERR_FORMAT,
                   "%s: the iteration began with weights %016" PRIx64 ", the file has %016" PRIx64,
-                  dir, a->answers.weights, held ? held->fingerprint : 0);
+                  dir, r->weights, snapshot ? snapshot->fingerprint : 0);
+    a->rollout.weights = r->weights;
     if (plumb_comm_rank(a->t->comm) != 0) /* saved sums cover all ranks: keep them on rank 0 only */
         a->update.sums.mismatch = (struct plumb_mismatch){0};
     for (int64_t i = 0; i < wanted; i++) {
-        finished += a->answers.at[i].finished;
-        tokens += a->answers.at[i].n;
+        finished += r->at[i].finished;
+        tokens += r->at[i].n;
     }
     plumb_log(PLUMB_LOG_INFO,
               "iteration %lld goes on: %lld of %lld completions finished, %lld tokens kept, %lld "
@@ -367,5 +362,6 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
               (long long)a->t->state.iteration + 1, (long long)finished, (long long)wanted,
               (long long)tokens, (long long)a->update.sums.taken,
               plumb_comm_size(a->t->comm) > 1 ? " (this rank's share)" : "");
+    a->update.mismatch = a->update.sums.mismatch;
     return PLUMB_OK;
 }

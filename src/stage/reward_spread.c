@@ -1,11 +1,12 @@
 /* reward_spread.c - warns if equal rewards in an iteration give the method no preference.
- * Layer 5. Includes stage/align.h, base/. */
+ * Layer 5. Includes stage/stages.h, stage/method.h, base/. */
 #include <math.h>
 #include <stdio.h>
 
 #include "base/log.h"
 #include "base/num.h"
-#include "stage/align.h"
+#include "stage/method.h"
+#include "stage/stages.h"
 
 /* Counts that show how far the rewards of an iteration differ, over all ranks. */
 struct spread {
@@ -17,31 +18,32 @@ struct spread {
     int64_t same_texts; /* number of `flat` prompts whose answers all have the same text */
 };
 
-/* Returns true if answers i and j have the same number of tokens and the same log-prob sum. This is
- * taken as equal texts. */
-static bool same_text(const struct plumb_align_run *a, int64_t i, int64_t j)
+/* Returns true if the entries i and j have the same number of tokens and the same log-prob sum.
+ * This is taken as equal texts. */
+static bool same_text(const struct plumb_decision *d, int64_t i, int64_t j)
 {
-    const double *x = a->decision.row + i * ROW_VALUES, *y = a->decision.row + j * ROW_VALUES;
+    const double *x = d->row + i * ROW_VALUES, *y = d->row + j * ROW_VALUES;
     return x[ROW_TOKENS] == y[ROW_TOKENS] && x[ROW_LOGP] == y[ROW_LOGP];
 }
 
-static void add_prompt(struct spread *s, const struct plumb_align_run *a, int64_t first, int64_t n)
+static void add_prompt(struct spread *s, const struct plumb_decision *d, int64_t prompt)
 {
-    const struct plumb_scoreboard *b = a->decision.board;
+    const struct plumb_scoreboard *b = d->board;
+    const int64_t first = prompt * b->group_size;
     int64_t there = 0, finite = 0, one = -1;
     double low = INFINITY, high = -INFINITY;
     bool same = true;
-    for (int64_t i = first; i < first + n; i++) {
-        if (b->kind[i] == PLUMB_ENTRY_ABSENT)
+    for (int64_t entry = first; entry < first + b->group_size; entry++) {
+        if (b->kind[entry] == PLUMB_ENTRY_ABSENT)
             continue;
         there++;
-        if (!isfinite(b->reward[i]))
+        if (!isfinite(b->reward[entry]))
             continue;
         finite++;
-        low = fmin(low, b->reward[i]);
-        high = fmax(high, b->reward[i]);
-        same = same && (one < 0 || same_text(a, one, i));
-        one = i;
+        low = fmin(low, b->reward[entry]);
+        high = fmax(high, b->reward[entry]);
+        same = same && (one < 0 || same_text(d, one, entry));
+        one = entry;
     }
     s->values += finite;
     s->low = fmin(s->low, low);
@@ -64,13 +66,13 @@ static bool only_lengths(const struct plumb_config *cfg)
 
 /* Returns the likely reason why rewards are equal. `all`: all rewards of the iteration are equal,
  * not only those of each prompt. */
-static const char *likely(const struct plumb_align_run *a, const struct spread *s, bool all)
+static const char *likely(const struct plumb_align_inputs *in, const struct spread *s, bool all)
 {
-    const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_config *cfg = in->t->cfg;
     if (s->flat > 0 && 2 * s->same_texts > s->flat)
         return "the answers of a prompt are the same: look at generate.temperature, top_k, top_p "
                "and max_new_tokens";
-    if (a->add->score)
+    if (in->add->score)
         return "the policy judges its answers alike: look at method.judge and method.contrary";
     if (!all)
         return "the reward looks at the prompt and not at its answer, or is too coarse for "
@@ -89,37 +91,37 @@ static const char *likely(const struct plumb_align_run *a, const struct spread *
     return "texts that reward.model was not trained on, or that are cut (max_new_tokens)";
 }
 
-static void say(const struct plumb_align_run *a, const struct spread *s)
+static void say(const struct plumb_align_inputs *in, const struct spread *s)
 {
-    const long long it = (long long)a->t->state.iteration + 1;
+    const long long it = (long long)in->t->state.iteration + 1;
     if (s->values > 1 && plumb_scores_same(s->low, s->high))
         plumb_log_alike("iteration %lld: all %lld rewards are %.6g: no answer is better than "
                         "another by its reward; likely: %s",
-                        it, (long long)s->values, s->high, likely(a, s, true));
+                        it, (long long)s->values, s->high, likely(in, s, true));
     else if (s->scored > 0 && s->flat == s->scored)
         plumb_log_alike("iteration %lld: the rewards differ between prompts, but among the "
                         "answers of no prompt (%lld prompts): no answer is better than another; "
                         "likely: %s",
-                        it, (long long)s->scored, likely(a, s, false));
+                        it, (long long)s->scored, likely(in, s, false));
     else if (2 * s->flat > s->scored)
         plumb_log_alike("iteration %lld: in %lld of %lld prompts all answers have the same "
                         "reward; likely: %s",
-                        it, (long long)s->flat, (long long)s->scored, likely(a, s, false));
+                        it, (long long)s->flat, (long long)s->scored, likely(in, s, false));
     if (4 * (s->prompts - s->scored) > s->prompts)
         plumb_log_alike("iteration %lld: %lld of %lld prompts have fewer than two answers with a "
                         "reward, so nothing is compared in them",
                         it, (long long)(s->prompts - s->scored), (long long)s->prompts);
 }
 
-void plumb_align_spread(const struct plumb_align_run *a, struct plumb_metrics_row *row)
+void plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
+                        const struct plumb_reward_stage *reward, struct plumb_metrics_row *row)
 {
-    const struct plumb_scoreboard *b = a->decision.board;
     struct spread s = {.low = INFINITY, .high = -INFINITY};
-    if (!a->rewards && !a->add->score)
+    if (!reward->sources && !in->add->score)
         return;
-    for (int64_t q = 0; q < b->prompts; q++)
-        add_prompt(&s, a, q * b->group_size, b->group_size);
+    for (int64_t prompt = 0; prompt < d->board->prompts; prompt++)
+        add_prompt(&s, d, prompt);
     if (s.scored > 0)
         plumb_metrics_set(row, PLUMB_METRIC_REWARD_ZERO_STD, (double)s.flat / (double)s.scored);
-    say(a, &s);
+    say(in, &s);
 }

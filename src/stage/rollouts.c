@@ -1,9 +1,8 @@
-/* rollouts.c - samples completions of plain and principled prompts, and scores them.
+/* rollouts.c - samples completions of plain and principled prompts.
  * Layer 5. Includes stage/rollouts.h, base/. */
 #include "stage/rollouts.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,13 +19,11 @@ plumb_status plumb_rollouts_init(struct plumb_rollouts *r, int64_t max_prompts, 
     r->at = calloc(n + 1, sizeof(*r->at));
     r->request = calloc(n + 1, sizeof(*r->request));
     r->owner = calloc(n + 1, sizeof(*r->owner));
-    r->item = calloc(n + 1, sizeof(*r->item));
-    r->score = calloc(n + 1, sizeof(*r->score));
     r->ids = calloc(tokens + 1, sizeof(*r->ids));
     r->logp = calloc(2 * tokens + 1, sizeof(*r->logp));
-    if (!r->at || !r->request || !r->owner || !r->item || !r->score || !r->ids || !r->logp) {
+    if (!r->at || !r->request || !r->owner || !r->ids || !r->logp) {
         plumb_rollouts_fini(r);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "answers: %lld prompts x %lld completions x %lld tokens",
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "rollouts: %lld prompts x %lld completions x %lld tokens",
                    (long long)max_prompts, (long long)group_size, (long long)max_new_tokens);
     }
     for (size_t i = 0; i < n; i++) {
@@ -45,8 +42,6 @@ void plumb_rollouts_fini(struct plumb_rollouts *r)
     free(r->at);
     free(r->request);
     free(r->owner);
-    free(r->item);
-    free(r->score);
     free(r->ids);
     free(r->logp);
     *r = (struct plumb_rollouts){0};
@@ -56,7 +51,6 @@ int64_t plumb_rollouts_bytes(const struct plumb_rollouts *r)
 {
     const size_t n = (size_t)(r->max_prompts * r->group_size);
     return (int64_t)(n * (sizeof(*r->at) + sizeof(*r->request) + sizeof(*r->owner) +
-                          sizeof(*r->item) + sizeof(*r->score) +
                           (size_t)r->max_new_tokens * (sizeof(*r->ids) + 2 * sizeof(*r->logp))));
 }
 
@@ -152,7 +146,7 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
 {
     PLUMB_REQUIRE(n <= r->max_prompts, PLUMB_ERR_NOMEM, "%lld prompts, room for %lld", (long long)n,
                   (long long)r->max_prompts);
-    const int32_t group = (int32_t)r->group_size, plain = src->principled ? group / 2 : group;
+    const int32_t group = (int32_t)r->group_size, plain = group - (int32_t)src->principled;
     for (int64_t k = 0; k < n; k++)
         for (int32_t i = 0; i < group; i++) {
             struct plumb_rollout *o = &r->at[k * group + i];
@@ -160,15 +154,13 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
             o->record = record[k];
             o->sample = i;
             o->principled = i >= plain;
-            o->finished = o->scored = o->dropped = o->old = false;
+            o->finished = o->old = false;
             o->weights = src->model->fingerprint;
             o->n = 0;
-            o->reward = NAN;
-            for (int role = 0; role < PLUMB_ROLES; role++)
-                o->under[role] = NAN;
             plumb_buf_clear(&o->text);
         }
     r->prompts = n;
+    r->principled = src->principled;
     r->weights = src->model->fingerprint;
     return PLUMB_OK;
 }
@@ -179,7 +171,7 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
 static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_dataset *data)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
+    for (int64_t i = 0; i < plumb_rollouts_n(r); i++) {
         const struct plumb_rollout *o = &r->at[i];
         const struct plumb_piece *p = plumb_rollout_prompt(o, data);
         const int64_t k = i / r->group_size;
@@ -232,55 +224,4 @@ plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
         plumb_generate(src->generator, src->model, r->request, n, &options, keep, &sink);
     plumb_progress_end(&sink.progress);
     return st;
-}
-
-/* Scores the items first .. first+n-1 of r->item and stores the rewards. */
-static plumb_status score_some(struct plumb_rollouts *r, plumb_rewards *rewards, int64_t first,
-                               int64_t n)
-{
-    PLUMB_TRY(plumb_rewards_score(rewards, r->item + first, n, r->score + first));
-    for (int64_t i = first; i < first + n; i++) {
-        r->at[r->owner[i]].reward = r->score[i];
-        r->at[r->owner[i]].scored = true;
-    }
-    return PLUMB_OK;
-}
-
-/* Items are scored in batches that take about PIECE_SECONDS: short enough for a quick pause, large
- * enough for a reward command that scores many items at once. */
-#define PIECE_SECONDS 0.5
-enum { FIRST_PIECE = 4, GROWTH = 4 };
-
-plumb_status plumb_rollouts_score(struct plumb_rollouts *r, const struct plumb_dataset *data,
-                                  plumb_rewards *rewards, plumb_pause_fn *pause, void *pause_arg)
-{
-    int64_t n = 0, piece = FIRST_PIECE;
-    for (int64_t i = 0; i < r->prompts * r->group_size; i++) {
-        const struct plumb_rollout *o = &r->at[i];
-        const struct plumb_record *rec = &data->record[o->record];
-        if (o->scored || o->dropped)
-            continue;
-        r->owner[n] = i;
-        r->item[n++] = (struct plumb_reward_item){.prompt = rec->prompt.text,
-                                                  .prompt_len = rec->prompt.len,
-                                                  .completion = plumb_buf_text(&o->text),
-                                                  .completion_len = o->text.len,
-                                                  .tokens = o->n,
-                                                  .solution = rec->solution,
-                                                  .solution_len = rec->solution_len,
-                                                  .record = rec->json,
-                                                  .prompt_id = o->record,
-                                                  .sample = o->sample};
-    }
-    plumb_rewards_begin(rewards);
-    for (int64_t i = 0; i < n;) {
-        const int64_t k = plumb_min_i64(piece, n - i);
-        const double began = plumb_now();
-        PLUMB_REQUIRE(!pause || !pause(pause_arg), PLUMB_STOPPED, "scoring was paused");
-        PLUMB_TRY(score_some(r, rewards, i, k));
-        const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
-        piece = (int64_t)fmax(fmin(fitting, (double)(GROWTH * piece)), 1);
-        i += k;
-    }
-    return PLUMB_OK;
 }

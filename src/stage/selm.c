@@ -1,88 +1,115 @@
-/* selm.c - SELM: each prompt with a pair also gets the reference's own greedy answer.
- * Layer 5. Includes stage/align.h.
- * Source: arXiv:2405.19332. The objective (align/obj_selm.c) lowers the log-prob of that answer. */
+/* selm.c - SELM: each prompt with a pair also gets the reference's greedy completion.
+ * Layer 5. Includes stage/method.h.
+ * Source: arXiv:2405.19332. The objective (align/obj_selm.c) lowers its log-prob. */
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "stage/align.h"
+#include "stage/method.h"
 
 struct selm {
-    struct plumb_rollouts greedy; /* the reference's greedy answer to each local prompt */
+    struct plumb_rollouts greedy; /* the reference's greedy completion of each local prompt */
 };
 
-static plumb_status open_rollouts(struct plumb_align_run *a, int64_t *bytes)
+static plumb_status open_rollouts(void **own, const struct plumb_align_context *c,
+                                  const struct plumb_partition *part, int64_t *bytes)
 {
-    struct selm *s = a->own = calloc(1, sizeof(*s));
+    struct selm *s = *own = calloc(1, sizeof(*s));
     PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "state of selm");
-    PLUMB_TRY(plumb_rollouts_init(&s->greedy, plumb_max_i64(a->part.most_local, 1), 1,
-                                  a->t->cfg->generate.max_new_tokens));
+    PLUMB_TRY(plumb_rollouts_init(&s->greedy, plumb_max_i64(part->most_local, 1), 1,
+                                  c->t->cfg->generate.max_new_tokens));
     *bytes += plumb_rollouts_bytes(&s->greedy);
     return PLUMB_OK;
 }
 
-static void close(struct plumb_align_run *a)
+/* The greedy completions are generated after optimizer steps too, when a run is resumed. */
+static plumb_status open(void **own, const struct plumb_align_context *c,
+                         const struct plumb_partition *part,
+                         struct plumb_reference_stage *reference, const struct plumb_work *w)
 {
-    plumb_rollouts_fini(&((struct selm *)a->own)->greedy);
-    free(a->own);
+    (void)own, (void)part, (void)w;
+    return plumb_reference_stage_keep(reference, c);
 }
 
-/* Returns the settings for the reference's greedy answers. The reference does not change within an
- * iteration, so a pause does not save these answers: a resumed run generates them again. */
-static struct plumb_rollout_source greedy_of(struct plumb_align_run *a)
+static void close(void *own)
 {
-    struct plumb_rollout_source src = plumb_align_source(a);
-    src.model = plumb_references_model(a->reference.set, a->reference.role[PLUMB_ROLE_LOSS]);
+    struct selm *s = own;
+    plumb_rollouts_fini(&s->greedy);
+    free(s);
+}
+
+/* Returns the settings for the reference's greedy completions. The reference does not change within
+ * an iteration, so a pause does not save these completions: a resumed run generates them again. */
+static struct plumb_rollout_source greedy_of(const struct plumb_align_inputs *in)
+{
+    struct plumb_rollout_source src = {
+        .data = in->data,
+        .tokenizer = in->t->tokenizer,
+        .generator = in->rollout->generator,
+        .options = plumb_generate_options_of(in->t->cfg, in->t->state.iteration + 1)};
+    src.model = plumb_references_model(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS]);
     src.options.sample = (struct plumb_sample_param){.top_p = 1};
-    src.principled = false;
+    src.options.pause = plumb_stop_noticed;
+    src.options.pause_arg = &in->t->stop;
     return src;
 }
 
-static plumb_status begin(struct plumb_align_run *a)
+static plumb_status begin(const struct plumb_align_inputs *in, struct plumb_rollout_stage *rollout,
+                          struct plumb_reward_stage *reward)
 {
-    struct selm *s = a->own;
-    const struct plumb_rollout_source src = greedy_of(a);
-    return plumb_rollouts_begin(&s->greedy, &src, a->part.local_prompt, a->part.local_record,
-                                a->part.n_local);
+    struct selm *s = in->own;
+    const struct plumb_rollout_source src = greedy_of(in);
+    (void)rollout, (void)reward;
+    return plumb_rollouts_begin(&s->greedy, &src, in->part->prompt_of_local,
+                                in->part->record_of_local, in->part->n_local);
 }
 
-static plumb_status rollout(struct plumb_align_run *a)
+static plumb_status rollout(const struct plumb_align_inputs *in)
 {
-    struct selm *s = a->own;
-    const struct plumb_rollout_source src = greedy_of(a);
+    struct selm *s = in->own;
+    const struct plumb_rollout_source src = greedy_of(in);
     return plumb_rollouts_generate(&s->greedy, &src);
 }
 
-static int64_t rollout_tokens(const struct plumb_align_run *a, int64_t local_prompt)
+static int64_t rollout_tokens(const struct plumb_align_inputs *in, int64_t local_prompt)
 {
-    return ((const struct selm *)a->own)->greedy.at[local_prompt].n;
+    return ((const struct selm *)in->own)->greedy.at[local_prompt].n;
 }
 
-/* Packs the greedy answer of a local prompt. The log-probs from its generation are its reference
- * log-probs. */
-static plumb_status add_sequences(struct plumb_align_run *a, int64_t local_prompt)
+static int64_t extra_tokens(const struct plumb_align_inputs *in, const struct plumb_decision *d,
+                            int64_t local_prompt)
 {
-    const struct selm *s = a->own;
-    struct plumb_micro *m = &a->update.micro;
-    const int64_t q = m->pack.n_seq;
+    (void)d;
+    return rollout_tokens(in, local_prompt);
+}
+
+/* Packs the greedy completion of a local prompt. The log-probs from its generation are its
+ * reference log-probs. */
+static plumb_status add_sequences(const struct plumb_align_inputs *in,
+                                  const struct plumb_decision *d, int64_t local_prompt,
+                                  struct plumb_work *w)
+{
+    const struct selm *s = in->own;
+    struct plumb_micro *m = &w->micro;
+    const int64_t sequence = m->pack.n_seq, group = in->rollout->rollouts.group_size;
     const struct plumb_rollout *o = &s->greedy.at[local_prompt];
-    const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
-    PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)a->answers.group_size, prompt->ids, prompt->n,
-                              o->ids, o->n));
-    a->update.completion[q] = -1;
-    m->weight[q] = 1;
-    m->logp_ref[q] = 0;
+    const struct plumb_piece *prompt = &in->data->record[o->record].prompt;
+    (void)d;
+    PLUMB_TRY(plumb_micro_add(m, o->record, (int32_t)group, prompt->ids, prompt->n, o->ids, o->n));
+    w->completion_of[sequence] = -1;
+    m->weight[sequence] = 1;
+    m->logp_ref[sequence] = 0;
     for (int64_t j = 0; j < o->n; j++)
-        m->logp_ref[q] += (double)o->logp[j];
+        m->logp_ref[sequence] += (double)o->logp[j];
     return PLUMB_OK;
 }
 
 const struct plumb_method_stages plumb_add_selm = {.open_rollouts = open_rollouts,
-                                                   .open = plumb_align_keep_reference,
+                                                   .open = open,
                                                    .close = close,
                                                    .begin = begin,
                                                    .rollout_phase = "greedy",
                                                    .rollout = rollout,
                                                    .rollout_tokens = rollout_tokens,
                                                    .extra_sequences = 1,
-                                                   .extra_tokens = rollout_tokens,
+                                                   .extra_tokens = extra_tokens,
                                                    .add_sequences = add_sequences};

@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "stage/align.h"
+#include "train/loops.h"
 #include "train/plan.h"
 #include "train/schedule.h"
 
@@ -19,16 +20,12 @@ static plumb_status check_text(const char *option, const char *path, const struc
     return PLUMB_OK;
 }
 
-static plumb_status read_method(struct plumb_align_run *a, const struct plumb_config *cfg, bool dry)
+static plumb_status read_method(struct plumb_align_context *c, const struct plumb_config *cfg,
+                                bool dry)
 {
-    PLUMB_TRY(plumb_method_of(&a->method, &a->param, cfg));
-    a->add = plumb_method_adds(a->method);
-    a->reference.needed = plumb_method_needs_reference(a->method, &a->param);
-    PLUMB_REQUIRE(!a->method->principled || cfg->generate.group_size % 2 == 0, PLUMB_ERR_CONFIG,
-                  "generate.group_size: %s answers half of each group under the principles: "
-                  "expected an even number, found %lld",
-                  a->method->name, (long long)cfg->generate.group_size);
-    PLUMB_TRY(plumb_method_check(a->method, &a->param, cfg->generate.group_size));
+    PLUMB_TRY(plumb_method_of(&c->method, &c->param, cfg));
+    c->add = plumb_method_adds(c->method);
+    PLUMB_TRY(plumb_method_check(c->method, &c->param, cfg->generate.group_size));
     PLUMB_REQUIRE(
         cfg->train.generated_tokens == 0 ||
             (cfg->train.lr_schedule == (int)PLUMB_LR_CONSTANT && cfg->train.warmup_ratio == 0),
@@ -37,10 +34,10 @@ static plumb_status read_method(struct plumb_align_run *a, const struct plumb_co
         "train.lr_schedule and train.warmup_ratio need that: expected constant and 0");
     if (dry && !*cfg->data.prompts)
         return PLUMB_OK; /* `plumb plan` without prompts needs no principles */
-    if (a->method->guides & PLUMB_GUIDE_PRINCIPLES)
-        PLUMB_TRY(check_text("method.principles", cfg->method.principles, a->method));
-    if (a->method->guides & PLUMB_GUIDE_CONTRARY)
-        PLUMB_TRY(check_text("method.contrary", cfg->method.contrary, a->method));
+    if (plumb_method_reads(c->method, &c->param, "principles"))
+        PLUMB_TRY(check_text("method.principles", cfg->method.principles, c->method));
+    if (plumb_method_reads(c->method, &c->param, "contrary"))
+        PLUMB_TRY(check_text("method.contrary", cfg->method.contrary, c->method));
     return PLUMB_OK;
 }
 
@@ -51,8 +48,9 @@ static plumb_status open_prompts(struct plumb_align_run *a)
         return PLUMB_OK; /* the memory plan has already read it */
     if (a->t->backend->dry && !*cfg->data.prompts)
         return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
-    const bool guided = a->method->guides & PLUMB_GUIDE_PRINCIPLES;
-    const bool contrast = a->method->guides & PLUMB_GUIDE_CONTRARY;
+    const struct plumb_align_context *c = &a->context;
+    const bool guided = plumb_method_reads(c->method, &c->param, "principles");
+    const bool contrast = plumb_method_reads(c->method, &c->param, "contrary");
     struct plumb_buf principle = {0}, contrary = {0};
     plumb_status st = PLUMB_OK;
     if (guided)
@@ -74,135 +72,128 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     return st;
 }
 
+/* Returns the tokens of the longest prompt of any kind, in the data or in data.eval. */
+static int64_t longest_of_all(const struct plumb_align_run *a)
+{
+    int64_t longest = plumb_dataset_longest(a->data);
+    if (a->held_out.data)
+        longest = plumb_max_i64(longest, plumb_dataset_longest(a->held_out.data));
+    for (int64_t record = 0; record < a->data->n; record++) {
+        const struct plumb_record *rec = &a->data->record[record];
+        longest = plumb_max_i64(longest, plumb_max_i64(rec->principled.n, rec->contrary.n));
+    }
+    return longest;
+}
+
+/* Allocates the micro-batch. It fits a micro-batch of the update, and the longest completion after
+ * its longest prompt, which may be a principled one: `whole_any` tokens. */
+static plumb_status open_work(struct plumb_work *w, const struct plumb_align_run *a, int64_t whole,
+                              int64_t whole_any)
+{
+    const struct plumb_align_context *c = &a->context;
+    const int64_t most_seq =
+        a->part.split.micro_batch * (c->t->cfg->generate.group_size + c->add->extra_sequences);
+    PLUMB_TRY(plumb_micro_init(&w->micro, PLUMB_MICRO_LOGP,
+                               plumb_max_i64(most_seq * whole, whole_any), most_seq));
+    c->t->micro = &w->micro;
+    w->micro.objective = c->method->objective;
+    w->micro.param = c->param;
+    w->micro.reference = plumb_method_needs_reference(c->method, &c->param);
+    w->completion_of = calloc((size_t)most_seq, sizeof(*w->completion_of));
+    PLUMB_REQUIRE(w->completion_of, PLUMB_ERR_NOMEM, "micro-batch of %lld sequences",
+                  (long long)most_seq);
+    return PLUMB_OK;
+}
+
 static plumb_status create_buffers(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     struct plumb_backend *b = a->t->backend;
-    const int64_t group = cfg->generate.group_size;
-    const int64_t max_seq = a->part.split.micro_batch * (group + a->add->extra_sequences);
-    const int64_t longest = plumb_dataset_longest(a->data);
-    int64_t longest_any = longest;
-    if (a->held.data)
-        longest_any = plumb_max_i64(longest_any, plumb_dataset_longest(a->held.data));
-    for (int64_t i = 0; i < a->data->n; i++) {
-        const struct plumb_record *rec = &a->data->record[i];
-        longest_any = plumb_max_i64(longest_any, rec->principled.n);
-        longest_any = plumb_max_i64(longest_any, rec->contrary.n);
-    }
+    const int64_t group = cfg->generate.group_size, longest_any = longest_of_all(a);
+    const int64_t most_local = plumb_max_i64(a->part.most_local, 1);
     const int64_t max_pos = plumb_at_most(cfg->data.max_tokens, a->t->model->spec.max_pos);
-    const int64_t whole = plumb_min_i64(longest + cfg->generate.max_new_tokens, max_pos);
+    const int64_t whole =
+        plumb_min_i64(plumb_dataset_longest(a->data) + cfg->generate.max_new_tokens, max_pos);
     const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
-    /* the longest answer after its principled prompt must also fit into the micro-batch */
-    PLUMB_TRY(plumb_micro_init(&a->update.micro, PLUMB_MICRO_LOGP,
-                               plumb_max_i64(max_seq * whole, whole_any), max_seq));
-    a->t->micro = &a->update.micro;
-    a->update.micro.objective = a->method->objective;
-    a->update.micro.param = a->param;
-    a->update.micro.reference = a->reference.needed;
-    a->update.completion = calloc((size_t)max_seq, sizeof(*a->update.completion));
-    a->decision.row =
-        calloc((size_t)(a->part.per_iteration * group) * ROW_VALUES, sizeof(*a->decision.row));
-    PLUMB_REQUIRE(a->update.completion && a->decision.row, PLUMB_ERR_NOMEM,
-                  "micro-batch of %lld sequences", (long long)max_seq);
-    PLUMB_TRY(plumb_rollouts_init(&a->answers, plumb_max_i64(a->part.most_local, 1), group,
-                                  cfg->generate.max_new_tokens));
-    int64_t bytes = plumb_rollouts_bytes(&a->answers);
-    if (a->add->open_rollouts)
-        PLUMB_TRY(a->add->open_rollouts(a, &bytes));
-    PLUMB_TRY(plumb_scoreboard_create(&a->decision.board, a->part.per_iteration, group));
+    PLUMB_TRY(open_work(&a->work, a, whole, whole_any));
+    PLUMB_TRY(plumb_update_open(&a->update, &a->part));
+    PLUMB_TRY(
+        plumb_rollouts_init(&a->rollout.rollouts, most_local, group, cfg->generate.max_new_tokens));
+    PLUMB_TRY(plumb_scores_init(&a->reward.scores, most_local * group));
+    int64_t bytes =
+        plumb_rollouts_bytes(&a->rollout.rollouts) + plumb_scores_bytes(&a->reward.scores);
+    if (a->context.add->open_rollouts)
+        PLUMB_TRY(a->context.add->open_rollouts(&a->own, &a->context, &a->part, &bytes));
+    PLUMB_TRY(plumb_decision_open(&a->decision, &a->part, group));
     plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(plumb_memory_beside(b, "answers", bytes));
     plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
-    return plumb_generator_create(&a->generator, a->t->model, cfg->generate.slots, whole_any,
-                                  a->t->tokenizer);
+    return plumb_generator_create(&a->rollout.generator, a->t->model, cfg->generate.slots,
+                                  whole_any, a->t->tokenizer);
 }
 
 static plumb_status open_rewards(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
-    const int64_t held = a->held.data ? plumb_dataset_longest(a->held.data) : 0;
+    const int64_t held_out = a->held_out.data ? plumb_dataset_longest(a->held_out.data) : 0;
     const struct plumb_rewards_need need = {
         .longest =
-            plumb_max_i64(plumb_dataset_longest(a->data), held) + cfg->generate.max_new_tokens,
-        .items = plumb_max_i64(a->part.most_local * cfg->generate.group_size, a->held.n_local)};
-    return plumb_rewards_create(&a->rewards, cfg, a->t->backend, &need);
+            plumb_max_i64(plumb_dataset_longest(a->data), held_out) + cfg->generate.max_new_tokens,
+        .items = plumb_max_i64(a->part.most_local * cfg->generate.group_size, a->held_out.n_local)};
+    return plumb_rewards_create(&a->reward.sources, cfg, a->t->backend, &need);
 }
 
-/* Opens the reference models. The KL to the start is also computed if another role already needs
- * the start weights. */
-static plumb_status open_references(struct plumb_align_run *a)
+/* Returns true if the run opens the configured reward: for the method or for data.eval. */
+static bool uses_reward(const struct plumb_align_run *a)
 {
-    const struct plumb_config *cfg = a->t->cfg;
-    const bool init = strcmp(cfg->method.reference, "init") == 0;
-    const int64_t answers = plumb_max_i64(a->part.most_local, 1) * cfg->generate.group_size;
-    for (int role = 0; role < PLUMB_ROLES; role++)
-        a->reference.role[role] = -1;
-    /* Room for one cached log-prob per completion and role, and for two more: DLMA computes the
-     * log-prob of each completion after two prompts, with the principles and with their contrary.
-     */
-    PLUMB_TRY(plumb_references_create(&a->reference.set, a->t->model, cfg->model,
-                                      (PLUMB_ROLES + 2) * answers));
-    if (a->reference.needed)
-        PLUMB_TRY(plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_LOSS],
-                                        cfg->method.reference, "method.reference"));
-    if (a->add->open_references)
-        PLUMB_TRY(a->add->open_references(a));
-    if (cfg->train.kl_to_start || (a->reference.needed && init))
-        PLUMB_TRY(plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_START],
-                                        "init", "train.kl_to_start"));
-    return PLUMB_OK;
-}
-
-plumb_status plumb_align_keep_reference(struct plumb_align_run *a)
-{
-    int *loss = &a->reference.role[PLUMB_ROLE_LOSS];
-    if (plumb_references_frozen(a->reference.set, *loss))
-        return PLUMB_OK;
-    if (a->t->cfg->train.iterations == 1)
-        return plumb_references_open(a->reference.set, loss, "init", "method.reference");
-    return plumb_references_hold(a->reference.set, *loss);
+    const struct plumb_method *m = a->context.method;
+    return a->held_out.data || (!plumb_method_scores(m) && plumb_rewards_configured(a->t->cfg)) ||
+           (plumb_method_needs_reward(m) && !a->t->backend->dry);
 }
 
 static plumb_status open_parts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_align_context *c = &a->context;
     PLUMB_TRY(open_prompts(a));
-    PLUMB_TRY(plumb_align_open_partition(a));
-    PLUMB_TRY(plumb_align_open_eval(a));
+    a->context.data = a->data;
+    PLUMB_TRY(plumb_partition_open(&a->part, c));
+    PLUMB_TRY(plumb_align_held_out_open(&a->held_out, a->t));
     PLUMB_TRY(create_buffers(a));
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
-    if (a->held.data || (!a->add->score && (plumb_rewards_configured(cfg) ||
-                                            (a->method->reward && !a->t->backend->dry))))
+    if (uses_reward(a))
         PLUMB_TRY(open_rewards(a));
     plumb_memory_enter(a->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
-    PLUMB_TRY(open_references(a));
-    return a->add->open ? a->add->open(a) : PLUMB_OK;
+    PLUMB_TRY(plumb_reference_stage_open(
+        &a->reference, c, a->own, plumb_max_i64(a->part.most_local, 1) * cfg->generate.group_size));
+    return c->add->open ? c->add->open(&a->own, c, &a->part, &a->reference, &a->work) : PLUMB_OK;
 }
 
 plumb_status plumb_align_check(const struct plumb_config *cfg)
 {
-    struct plumb_align_run a = {0};
-    PLUMB_TRY(read_method(&a, cfg, false));
+    struct plumb_align_context c = {0};
+    PLUMB_TRY(read_method(&c, cfg, false));
     PLUMB_REQUIRE(*cfg->data.prompts, PLUMB_ERR_CONFIG,
                   "data.prompts: is not set; name a JSONL file of prompts");
-    PLUMB_REQUIRE(!a.method->reward || a.add->score || plumb_rewards_configured(cfg),
+    PLUMB_REQUIRE(!plumb_method_needs_reward(c.method) || plumb_rewards_configured(cfg),
                   PLUMB_ERR_CONFIG, "reward: nothing is configured, but %s needs scores",
-                  a.method->name);
+                  c.method->name);
     return PLUMB_OK;
 }
 
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s)
 {
     const struct plumb_config *cfg = s->cfg;
-    PLUMB_TRY(plumb_comm_agree(s->comm, read_method(a, cfg, s->backend->dry)));
+    PLUMB_TRY(plumb_comm_agree(s->comm, read_method(&a->context, cfg, s->backend->dry)));
     PLUMB_TRY(plumb_trainer_open(&a->t, s));
+    a->context.t = a->t;
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "other", PLUMB_PHASE_ALWAYS);
     const plumb_status st = open_parts(a);
     plumb_memory_leave(s->backend, outer);
     PLUMB_TRY(plumb_comm_agree(s->comm, st));
     const struct plumb_pass_limit limit =
-        plumb_pack_limit(&a->update.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
+        plumb_pack_limit(&a->work.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     plumb_say_small(a->t, a->part.per_iteration, "prompts in an iteration");
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->part.steps;
     PLUMB_TRY(
@@ -210,14 +201,10 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     if (s->backend->dry)
         return PLUMB_OK;
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);
-    a->decision.threshold = plumb_threshold_begin(&a->param);
-    a->decision.threshold.tau =
-        plumb_state_get(&a->t->state, "threshold.tau", a->decision.threshold.tau);
-    a->decision.threshold.iteration = (int64_t)plumb_state_get(
-        &a->t->state, "threshold.iteration", (double)a->decision.threshold.iteration);
+    plumb_decision_restore(&a->decision, &a->t->state, &a->context.param);
     plumb_log(PLUMB_LOG_INFO,
               "%s: %s; %lld iterations of %lld prompts x %lld completions, %lld steps each",
-              a->method->name, a->method->summary, (long long)cfg->train.iterations,
+              a->context.method->name, a->context.method->summary, (long long)cfg->train.iterations,
               (long long)a->part.per_iteration, (long long)cfg->generate.group_size,
               (long long)(cfg->train.epochs * a->part.steps));
     if (cfg->train.generated_tokens > 0)
@@ -229,20 +216,17 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
 void plumb_align_release(struct plumb_align_run *a)
 {
     if (a->own)
-        a->add->close(a);
-    plumb_generator_destroy(&a->generator);
-    plumb_scoreboard_destroy(&a->decision.board);
-    plumb_rollouts_fini(&a->answers);
-    plumb_micro_fini(&a->update.micro);
-    plumb_rewards_destroy(&a->rewards);
-    plumb_references_destroy(&a->reference.set);
+        a->context.add->close(a->own);
+    plumb_generator_destroy(&a->rollout.generator);
+    plumb_rollouts_fini(&a->rollout.rollouts);
+    plumb_scores_fini(&a->reward.scores);
+    plumb_rewards_destroy(&a->reward.sources);
+    plumb_reference_stage_close(&a->reference);
+    plumb_decision_close(&a->decision);
+    plumb_update_close(&a->update);
+    plumb_micro_fini(&a->work.micro);
+    free(a->work.completion_of);
+    plumb_partition_close(&a->part);
+    plumb_align_held_out_close(&a->held_out);
     plumb_dataset_close(&a->data);
-    free(a->part.record);
-    free(a->part.local_prompt);
-    free(a->part.local_record);
-    free(a->part.step_first);
-    free(a->update.prompt_list);
-    free(a->update.completion);
-    free(a->decision.row);
-    plumb_align_close_eval(a);
 }

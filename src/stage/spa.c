@@ -1,5 +1,5 @@
 /* spa.c - SPA: the policy scores its own answers, and small margins are treated as noisy labels.
- * Layer 5. Includes stage/align.h, comm/tree.h, io/.
+ * Layer 5. Includes stage/method.h, comm/tree.h, io/.
  * Source: arXiv:2406.04412. */
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "comm/tree.h"
 #include "io/hdf5.h"
 #include "model/mix.h"
-#include "stage/align.h"
+#include "stage/method.h"
 
 struct spa {
     double *margin; /* (n,) margins of the iteration's steps, in global order; NaN if no pair */
@@ -17,169 +17,185 @@ struct spa {
     struct plumb_mix mix;
 };
 
-static plumb_status open_references(struct plumb_align_run *a)
+static plumb_status open_references(void *own, const struct plumb_align_context *c,
+                                    struct plumb_reference_stage *reference)
 {
-    return plumb_references_open(a->reference.set, &a->reference.role[PLUMB_ROLE_JUDGE],
-                                 a->t->cfg->method.judge, "method.judge");
+    (void)own;
+    return plumb_references_open(reference->set, &reference->role[PLUMB_ROLE_JUDGE],
+                                 c->t->cfg->method.judge, "method.judge");
 }
 
-static plumb_status open(struct plumb_align_run *a)
+static plumb_status open(void **own, const struct plumb_align_context *c,
+                         const struct plumb_partition *part,
+                         struct plumb_reference_stage *reference, const struct plumb_work *w)
 {
-    const int64_t most = a->t->cfg->train.epochs * a->part.per_iteration;
-    struct spa *s = a->own = calloc(1, sizeof(*s));
+    const int64_t most = c->t->cfg->train.epochs * part->per_iteration;
+    struct spa *s = *own = calloc(1, sizeof(*s));
     PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "state of spa");
     s->margin = calloc((size_t)most, sizeof(*s->margin));
     s->work = calloc((size_t)most, sizeof(*s->work));
     PLUMB_REQUIRE(s->margin && s->work, PLUMB_ERR_NOMEM, "margins of %lld pairs", (long long)most);
     PLUMB_TRY(
-        plumb_memory_beside(a->t->backend, "margins", 2 * most * (int64_t)sizeof(*s->margin)));
-    if (a->param.decoupling == 0)
+        plumb_memory_beside(c->t->backend, "margins", 2 * most * (int64_t)sizeof(*s->margin)));
+    if (c->param.decoupling == 0)
         return PLUMB_OK;
-    PLUMB_TRY(plumb_align_keep_reference(a));
-    PLUMB_TRY(plumb_mix_init(&s->mix, a->t->model, a->update.micro.pack.max_tokens));
-    return plumb_memory_beside(a->t->backend, "hidden states to mix", plumb_mix_bytes(&s->mix));
+    PLUMB_TRY(plumb_reference_stage_keep(reference, c));
+    PLUMB_TRY(plumb_mix_init(&s->mix, c->t->model, w->micro.pack.max_tokens));
+    return plumb_memory_beside(c->t->backend, "hidden states to mix", plumb_mix_bytes(&s->mix));
 }
 
-static void close(struct plumb_align_run *a)
+static void close(void *own)
 {
-    struct spa *s = a->own;
+    struct spa *s = own;
     free(s->margin);
     free(s->work);
     plumb_mix_fini(&s->mix);
     free(s);
 }
 
-static plumb_status begin(struct plumb_align_run *a)
+static plumb_status begin(const struct plumb_align_inputs *in, struct plumb_rollout_stage *rollout,
+                          struct plumb_reward_stage *reward)
 {
-    ((struct spa *)a->own)->n = 0;
+    (void)rollout, (void)reward;
+    ((struct spa *)in->own)->n = 0;
     return PLUMB_OK;
 }
 
 /* ---- reward --------------------------------------------------------------------------------- */
 
-/* Returns the implicit reward of answer y to prompt x. pi is the policy that sampled the answer:
+/* Returns the implicit reward of completion y to prompt x. pi is the policy that sampled y:
  *     beta (log pi(y|x) - log pi_judge(y|x))          Source: SPA, arXiv:2406.04412, eq. 7-8 */
-static double implicit_reward(const struct plumb_align_run *a, const struct plumb_rollout *o)
+static double implicit_reward(const struct plumb_align_inputs *in, int64_t completion)
 {
+    const struct plumb_rollout *o = &in->rollout->rollouts.at[completion];
+    const double judge = plumb_reference_logp(in->reference, completion, PLUMB_ROLE_JUDGE);
     double logp = 0;
     for (int64_t j = 0; j < o->n; j++)
         logp += (double)o->logp[j];
-    return a->param.beta * (logp - o->under[PLUMB_ROLE_JUDGE]);
+    return in->param->beta * (logp - judge);
 }
 
-static plumb_status score(struct plumb_align_run *a)
+static plumb_status score(const struct plumb_align_inputs *in, struct plumb_reward_stage *reward,
+                          struct plumb_work *w)
 {
-    for (int64_t i = 0; i < a->answers.prompts * a->answers.group_size; i++) {
-        struct plumb_rollout *o = &a->answers.at[i];
-        o->reward = implicit_reward(a, o);
-        o->scored = true;
+    const int64_t n = plumb_rollouts_n(&in->rollout->rollouts);
+    (void)w;
+    for (int64_t completion = 0; completion < n; completion++) {
+        reward->scores.reward[completion] = implicit_reward(in, completion);
+        reward->scores.scored[completion] = true;
     }
     return PLUMB_OK;
 }
 
 /* ---- label noise ---------------------------------------------------------------------------- */
 
-/* Sets m->logp: the log-prob sums of the packed sequences. With decoupling > 0, the logits are the
- * policy's, extrapolated away from the reference's. */
-static plumb_status score_packed(struct plumb_align_run *a)
+/* Sets w->micro.logp: the log-prob sums of the packed sequences. With decoupling > 0, the logits
+ * are the policy's, extrapolated away from the reference's. */
+static plumb_status score_packed(const struct plumb_align_inputs *in, struct plumb_work *w)
 {
-    struct spa *s = a->own;
-    struct plumb_micro *m = &a->update.micro;
+    struct spa *s = in->own;
+    struct plumb_micro *m = &w->micro;
     const plumb_model *reference =
-        plumb_references_model(a->reference.set, a->reference.role[PLUMB_ROLE_LOSS]);
+        plumb_references_model(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS]);
     const struct plumb_batch batch = plumb_pack_batch(&m->pack);
-    if (a->param.decoupling == 0)
-        return plumb_micro_forward(m, a->t->pass, a->t->model);
-    PLUMB_TRY(plumb_pass_mixed_logprob(a->t->pass, &s->mix, a->t->model, reference,
-                                       a->param.decoupling, &batch, m->pack.logp));
+    if (in->param->decoupling == 0)
+        return plumb_micro_forward(m, in->t->pass, in->t->model);
+    PLUMB_TRY(plumb_pass_mixed_logprob(in->t->pass, &s->mix, in->t->model, reference,
+                                       in->param->decoupling, &batch, m->pack.logp));
     plumb_micro_sum(m);
     return PLUMB_OK;
 }
 
 /* Sets margin[prompt - first] for each pair of one micro-batch of this rank. */
-static plumb_status micro_margins(struct plumb_align_run *a, struct plumb_range prompts,
-                                  int64_t first, double *margin)
+static plumb_status micro_margins(const struct plumb_align_inputs *in,
+                                  const struct plumb_decision *d, struct plumb_range prompts,
+                                  struct plumb_work *w, int64_t first, double *margin)
 {
-    struct plumb_micro *m = &a->update.micro;
-    PLUMB_TRY(plumb_align_collect(a, prompts));
+    struct plumb_micro *m = &w->micro;
+    PLUMB_TRY(plumb_align_collect(w, in, d, prompts));
     if (m->pairs == 0)
         return PLUMB_OK;
-    PLUMB_TRY(score_packed(a));
+    PLUMB_TRY(score_packed(in, w));
     PLUMB_TRY(plumb_micro_check(m));
     int64_t k = 0;
     for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++) {
-        if (a->decision.board->choice[prompt].branch != PLUMB_BRANCH_RANK)
+        if (d->board->choice[prompt].branch != PLUMB_BRANCH_RANK)
             continue;
         const struct plumb_pair *pair = &m->pair[k++];
-        margin[prompt - first] = a->param.beta * ((m->logp[pair->win] - m->logp_ref[pair->win]) -
-                                                  (m->logp[pair->lose] - m->logp_ref[pair->lose]));
+        margin[prompt - first] =
+            in->param->beta * ((m->logp[pair->win] - m->logp_ref[pair->win]) -
+                               (m->logp[pair->lose] - m->logp_ref[pair->lose]));
     }
     return PLUMB_OK;
 }
 
-static plumb_status local_margins(struct plumb_align_run *a, struct plumb_range prompts,
+static plumb_status local_margins(const struct plumb_align_inputs *in,
+                                  const struct plumb_decision *d,
+                                  const struct plumb_align_step *step, struct plumb_work *w,
                                   double *margin)
 {
+    const struct plumb_batch_split *split = &in->part->split;
     const struct plumb_range mine =
-        plumb_tree_leaves(plumb_split_micro_batches(&a->part.split, a->update.step),
-                          plumb_comm_rank(a->t->comm), plumb_comm_size(a->t->comm));
+        plumb_tree_leaves(plumb_split_micro_batches(split, step->step),
+                          plumb_comm_rank(in->t->comm), plumb_comm_size(in->t->comm));
     for (int64_t micro = mine.begin; micro < mine.end; micro++)
-        PLUMB_TRY(micro_margins(a, plumb_split_micro_batch(&a->part.split, a->update.step, micro),
-                                prompts.begin, margin));
+        PLUMB_TRY(micro_margins(in, d, plumb_split_micro_batch(split, step->step, micro), w,
+                                step->prompts.begin, margin));
     return PLUMB_OK;
 }
 
 /* Computes the margins of the step's pairs under the current weights, and smooths the labels of
  * pairs with a small margin. Collective. */
-static plumb_status decide_step(struct plumb_align_run *a, struct plumb_range prompts)
+static plumb_status decide_step(const struct plumb_align_inputs *in, struct plumb_decision *d,
+                                const struct plumb_align_step *step, struct plumb_work *w)
 {
-    struct spa *s = a->own;
-    const int64_t n = prompts.end - prompts.begin;
-    const double steps = (double)(a->t->cfg->train.epochs * a->part.steps);
+    struct spa *s = in->own;
+    struct plumb_choice *choice = d->board->choice + step->prompts.begin;
+    const int64_t n = step->prompts.end - step->prompts.begin;
     double *margin = s->margin + s->n;
-    plumb_comm_phase(a->t->comm, "doubt");
+    plumb_comm_phase(in->t->comm, "label smoothing");
     memset(margin, 0, (size_t)n * sizeof(*margin));
-    PLUMB_TRY(plumb_comm_agree(a->t->comm, local_margins(a, prompts, margin)));
-    PLUMB_TRY(plumb_comm_allreduce_f64(a->t->comm, margin, n, PLUMB_SUM)); /* one owner each */
+    PLUMB_TRY(plumb_comm_agree(in->t->comm, local_margins(in, d, step, w, margin)));
+    PLUMB_TRY(plumb_comm_allreduce_f64(in->t->comm, margin, n, PLUMB_SUM)); /* one owner each */
     for (int64_t k = 0; k < n; k++)
-        if (a->decision.board->choice[prompts.begin + k].branch != PLUMB_BRANCH_RANK)
+        if (choice[k].branch != PLUMB_BRANCH_RANK)
             margin[k] = NAN;
     s->n += n;
-    const double tau = plumb_threshold_noise(s->margin, s->n, &a->param, s->work);
+    const double tau = plumb_threshold_noise(s->margin, s->n, in->param, s->work);
     for (int64_t k = 0; k < n; k++)
-        plumb_threshold_smooth(&a->decision.board->choice[prompts.begin + k], margin[k], tau,
-                               a->update.sums.done / steps, &a->param);
+        plumb_threshold_smooth(&choice[k], margin[k], tau, step->done, in->param);
     return PLUMB_OK;
 }
 
-static void end_step(struct plumb_align_run *a, struct plumb_range prompts, bool undo)
+static void end_step(const struct plumb_align_inputs *in, const struct plumb_decision *d,
+                     struct plumb_range prompts, bool undo, struct plumb_align_sums *sums)
 {
-    struct spa *s = a->own;
+    struct spa *s = in->own;
     if (undo)
         s->n -= prompts.end - prompts.begin;
-    for (int64_t k = prompts.begin; !undo && k < prompts.end; k++) {
-        a->update.sums.pairs += a->decision.board->choice[k].branch == PLUMB_BRANCH_RANK;
-        a->update.sums.doubted += a->decision.board->choice[k].smooth > 0;
+    for (int64_t prompt = prompts.begin; !undo && prompt < prompts.end; prompt++) {
+        sums->pairs += d->board->choice[prompt].branch == PLUMB_BRANCH_RANK;
+        sums->smoothed += d->board->choice[prompt].smooth > 0;
     }
 }
 
 /* ---- pause ---------------------------------------------------------------------------------- */
 
-static int64_t pause_bytes(const struct plumb_align_run *a)
+static int64_t pause_bytes(const void *own)
 {
-    return (int64_t)sizeof(double) * ((const struct spa *)a->own)->n;
+    return (int64_t)sizeof(double) * ((const struct spa *)own)->n;
 }
 
-static plumb_status pause(const struct plumb_align_run *a, plumb_h5 *f)
+static plumb_status pause(const void *own, plumb_h5 *f)
 {
-    const struct spa *s = a->own;
+    const struct spa *s = own;
     return plumb_h5_put(f, "margins", PLUMB_H5_F64, s->n, s->margin);
 }
 
-static plumb_status resume(struct plumb_align_run *a, const plumb_h5 *f, const char *dir)
+static plumb_status resume(const struct plumb_align_inputs *in, const plumb_h5 *f, const char *dir)
 {
-    struct spa *s = a->own;
-    const int64_t room = a->t->cfg->train.epochs * a->part.split.items;
+    struct spa *s = in->own;
+    const int64_t room = in->t->cfg->train.epochs * in->part->split.items;
     PLUMB_TRY(plumb_h5_count(f, "margins", &s->n));
     PLUMB_REQUIRE(s->n <= room, PLUMB_ERR_FORMAT, "%s: %lld margins, expected at most %lld", dir,
                   (long long)s->n, (long long)room);

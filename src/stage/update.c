@@ -1,71 +1,106 @@
-/* update.c - computes the gradient of the method's objective on one optimizer step's rollouts.
- * Layer 5. Includes stage/align.h, base/. */
+/* update.c - computes the gradient of the method's objective and takes the optimizer steps.
+ * Layer 5. Includes stage/stages.h, stage/method.h, base/. */
 #include <math.h>
+#include <stdlib.h>
 
-#include "stage/align.h"
+#include "base/log.h"
+#include "stage/method.h"
+#include "stage/stages.h"
 
-/* Returns the local prompt of a prompt that this rank owns in the current step. */
-static int64_t local_prompt(const struct plumb_align_run *a, int64_t prompt)
+plumb_status plumb_update_open(struct plumb_update *u, const struct plumb_partition *p)
 {
-    const int64_t first = a->part.local_prompt[a->part.step_first[a->update.step]];
-    return a->part.step_first[a->update.step] + (prompt - first);
+    u->prompt_list = calloc((size_t)p->split.global_batch, sizeof(*u->prompt_list));
+    PLUMB_REQUIRE(u->prompt_list, PLUMB_ERR_NOMEM, "list of %lld prompts",
+                  (long long)p->split.global_batch);
+    return PLUMB_OK;
 }
 
-/* Returns completion `sample` of a prompt that this rank owns in the current step. */
-static struct plumb_rollout *answer_of(struct plumb_align_run *a, int64_t prompt, int64_t sample)
+void plumb_update_close(struct plumb_update *u)
 {
-    return &a->answers.at[local_prompt(a, prompt) * a->answers.group_size + sample];
+    free(u->prompt_list);
 }
 
-plumb_status plumb_align_collect(struct plumb_align_run *a, struct plumb_range prompts)
+void plumb_update_begin(struct plumb_update *u)
 {
-    const int64_t group = a->answers.group_size;
-    struct plumb_micro *m = &a->update.micro;
-    plumb_micro_clear(m);
-    for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++) {
-        const struct plumb_choice *choice = &a->decision.board->choice[prompt];
-        struct plumb_pair pair = {
-            .win = -1, .lose = -1, .smooth = choice->smooth, .weight = choice->weight};
-        for (int64_t i = 0; i < group; i++) {
-            const int64_t entry = prompt * group + i, q = m->pack.n_seq;
-            if (!plumb_scoreboard_uses(a->decision.board, entry))
-                continue;
-            const struct plumb_rollout *o = answer_of(a, prompt, i);
-            const struct plumb_record *rec = &a->data->record[o->record];
-            PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, rec->prompt.ids, rec->prompt.n,
-                                      o->ids, o->n));
-            a->update.completion[q] = o - a->answers.at;
-            m->weight[q] = a->decision.board->weight[entry];
-            m->reward[q] = a->decision.board->norm[entry];
-            m->logp_ref[q] = o->under[PLUMB_ROLE_LOSS];
-            if (entry == choice->win)
-                pair.win = q;
-            if (entry == choice->lose)
-                pair.lose = q;
-        }
-        if (a->add->add_sequences && choice->branch != PLUMB_BRANCH_SKIP)
-            PLUMB_TRY(a->add->add_sequences(a, local_prompt(a, prompt)));
-        plumb_micro_end_group(m);
-        if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
-            m->pair[m->pairs++] = pair;
+    u->sums = (struct plumb_align_sums){0};
+    u->mismatch = (struct plumb_mismatch){0};
+}
+
+plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plumb_align_inputs *in,
+                                        struct plumb_work *w)
+{
+    const bool moved =
+        u->sums.taken > 0; /* steps taken before a pause; log-probs were compared then */
+    plumb_status st = plumb_mismatch_own_rollouts(in->rollout, in->t, moved);
+    if (st == PLUMB_OK && !moved) {
+        u->mismatch = (struct plumb_mismatch){0};
+        st = plumb_mismatch_rescore(&u->mismatch, in, w);
     }
-    m->scale = 1.0 / a->update.denominator;
-    m->mean_len = a->update.mean_len;
+    return plumb_comm_agree(in->t->comm, st);
+}
+
+/* ---- one micro-batch ------------------------------------------------------------------------- */
+
+/* Packs the completions of one prompt, and its pair. */
+static plumb_status collect_prompt(struct plumb_work *w, const struct plumb_align_inputs *in,
+                                   const struct plumb_decision *d, int64_t prompt)
+{
+    const struct plumb_rollouts *r = &in->rollout->rollouts;
+    const struct plumb_scoreboard *board = d->board;
+    const struct plumb_choice *choice = &board->choice[prompt];
+    const int64_t local_prompt = plumb_partition_local(in->part, prompt);
+    struct plumb_micro *m = &w->micro;
+    struct plumb_pair pair = {
+        .win = -1, .lose = -1, .smooth = choice->smooth, .weight = choice->weight};
+    for (int64_t sample = 0; sample < r->group_size; sample++) {
+        const int64_t entry = prompt * r->group_size + sample, sequence = m->pack.n_seq;
+        if (!plumb_scoreboard_uses(board, entry))
+            continue;
+        const int64_t completion = plumb_rollouts_completion(r, local_prompt, sample);
+        const struct plumb_rollout *o = &r->at[completion];
+        const struct plumb_piece *x = &in->data->record[o->record].prompt;
+        PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, x->ids, x->n, o->ids, o->n));
+        w->completion_of[sequence] = completion;
+        m->weight[sequence] = board->weight[entry];
+        m->reward[sequence] = board->norm[entry];
+        m->logp_ref[sequence] = plumb_reference_logp(in->reference, completion, PLUMB_ROLE_LOSS);
+        if (entry == choice->win)
+            pair.win = sequence;
+        if (entry == choice->lose)
+            pair.lose = sequence;
+    }
+    if (in->add->add_sequences && choice->branch != PLUMB_BRANCH_SKIP)
+        PLUMB_TRY(in->add->add_sequences(in, d, local_prompt, w));
+    plumb_micro_end_group(m);
+    if (choice->branch == PLUMB_BRANCH_RANK || choice->branch == PLUMB_BRANCH_SWAP)
+        m->pair[m->pairs++] = pair;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_inputs *in,
+                                 const struct plumb_decision *d, struct plumb_range prompts)
+{
+    plumb_micro_clear(&w->micro);
+    for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++)
+        PLUMB_TRY(collect_prompt(w, in, d, prompt));
     return PLUMB_OK;
 }
 
 /* Compares the log-probs of the packed completions that were sampled from the plain prompt. The
  * micro-batch holds these after the same prompt; principled ones are packed after another prompt.
  */
-static plumb_status compare_plain(struct plumb_align_run *a)
+static plumb_status compare_plain(struct plumb_mismatch *mismatch,
+                                  const struct plumb_align_inputs *in, const struct plumb_work *w)
 {
-    const float *logp = a->update.micro.pack.logp;
-    for (int64_t q = 0; q < a->update.micro.pack.n_seq; q++) {
+    const struct plumb_micro *m = &w->micro;
+    const float *logp = m->pack.logp;
+    for (int64_t sequence = 0; sequence < m->pack.n_seq; sequence++) {
+        const int64_t completion = w->completion_of[sequence];
         const struct plumb_rollout *o =
-            a->update.completion[q] >= 0 ? &a->answers.at[a->update.completion[q]] : NULL;
+            completion >= 0 ? &in->rollout->rollouts.at[completion] : NULL;
         if (o && !o->principled && !o->old)
-            PLUMB_TRY(plumb_align_compare(a, o, logp));
-        logp += a->update.micro.len[q];
+            PLUMB_TRY(plumb_mismatch_compare(mismatch, in, o, logp));
+        logp += m->len[sequence];
     }
     return PLUMB_OK;
 }
@@ -77,20 +112,32 @@ static int64_t grouped(const struct plumb_micro *m)
     return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;
 }
 
+/* The arguments of micro_batch_gradient. */
+struct gradient_of {
+    struct plumb_update *u;
+    const struct plumb_align_inputs *in;
+    const struct plumb_decision *d;
+    const struct plumb_align_step *step;
+    struct plumb_work *w;
+};
+
 static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
                                          double value[PLUMB_MICRO_BATCH_VALUES])
 {
-    struct plumb_align_run *a = arg;
-    struct plumb_trainer *t = a->t;
-    struct plumb_micro *m = &a->update.micro;
+    const struct gradient_of *g = arg;
+    struct plumb_trainer *t = g->in->t;
+    struct plumb_micro *m = &g->w->micro;
     PLUMB_TRY(plumb_align_collect(
-        a, plumb_split_micro_batch(&a->part.split, a->update.step, micro_batch)));
+        g->w, g->in, g->d,
+        plumb_split_micro_batch(&g->in->part->split, g->step->step, micro_batch)));
+    m->scale = 1.0 / g->u->denominator;
+    m->mean_len = g->u->mean_len;
     if (m->pack.n_seq == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_micro_forward(m, t->pass, t->model));
     PLUMB_TRY(plumb_micro_check(m));
-    if (a->update.measure_mismatch)
-        PLUMB_TRY(compare_plain(a));
+    if (g->u->measure_mismatch)
+        PLUMB_TRY(compare_plain(&g->u->mismatch, g->in, g->w));
     PLUMB_TRY(plumb_micro_loss(m));
     value[SUM_LOSS] = m->out.loss;
     value[SUM_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
@@ -104,73 +151,116 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
 /* Returns the mean completion tokens of the sequences that the listed prompts imitate: completions,
  * and the sequences that the method adds. Scoreboard and rows are equal on all ranks, so the result
  * is equal, too. */
-static double imitated_length(const struct plumb_align_run *a, const int64_t *prompt, int64_t count)
+static double imitated_length(const struct plumb_align_inputs *in, const struct plumb_decision *d,
+                              const int64_t *prompt, int64_t count)
 {
-    const struct plumb_scoreboard *b = a->decision.board;
-    const double *row = a->decision.row;
+    const struct plumb_scoreboard *b = d->board;
     struct plumb_imitated sums =
-        plumb_scoreboard_imitated(b, prompt, count, row + ROW_TOKENS, ROW_VALUES);
-    for (int64_t k = 0; k < count && a->add->add_sequences; k++)
+        plumb_scoreboard_imitated(b, prompt, count, d->row + ROW_TOKENS, ROW_VALUES);
+    for (int64_t k = 0; k < count && in->add->add_sequences; k++)
         if (b->choice[prompt[k]].branch != PLUMB_BRANCH_SKIP) {
-            sums.weight += (double)a->add->extra_sequences;
-            sums.tokens += row[prompt[k] * b->group_size * ROW_VALUES + ROW_EXTRA];
+            sums.weight += (double)in->add->extra_sequences;
+            sums.tokens += d->row[prompt[k] * b->group_size * ROW_VALUES + ROW_EXTRA];
         }
     return plumb_imitated_mean(sums);
 }
 
-plumb_status plumb_align_update(struct plumb_align_run *a, struct plumb_step_result *out)
+/* ---- one step -------------------------------------------------------------------------------- */
+
+struct plumb_align_step plumb_update_next(const struct plumb_update *u,
+                                          const struct plumb_align_inputs *in)
 {
-    const struct plumb_range prompts = plumb_split_step(&a->part.split, a->update.step);
-    for (int64_t s = prompts.begin; s < prompts.end; s++)
-        a->update.prompt_list[s - prompts.begin] = s;
+    const struct plumb_partition *p = in->part;
+    const int64_t step = (int64_t)u->sums.done % p->steps;
+    return (struct plumb_align_step){.step = step,
+                                     .prompts = plumb_split_step(&p->split, step),
+                                     .done = u->sums.done /
+                                             (double)(in->t->cfg->train.epochs * p->steps)};
+}
+
+/* Discards the comparisons of an interrupted step. `before` is their result at the start of the
+ * step. Collective. */
+static plumb_status undo(struct plumb_update *u, const struct plumb_mismatch *before,
+                         plumb_comm *comm)
+{
+    double sum[2] = {before->sum, before->tokens};
+    u->mismatch = u->sums.mismatch = *before;
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, &u->sums.mismatch.max, 1, PLUMB_MAX));
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, sum, 2, PLUMB_SUM));
+    u->sums.mismatch.sum = sum[0];
+    u->sums.mismatch.tokens = sum[1];
+    return PLUMB_OK;
+}
+
+static void add_step(struct plumb_align_sums *s, const struct plumb_step_result *r)
+{
+    for (int v = 0; v < PLUMB_MICRO_BATCH_VALUES; v++)
+        s->value[v] += r->value[v];
+    s->norm += r->optim.grad_norm;
+    s->learning_rate = r->optim.lr;
+    s->taken++;
+}
+
+plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_inputs *in,
+                               const struct plumb_decision *d, const struct plumb_align_step *step,
+                               struct plumb_work *w, bool *paused)
+{
+    struct plumb_trainer *t = in->t;
+    const struct plumb_batch_split *split = &in->part->split;
+    const struct plumb_range prompts = step->prompts;
+    const struct plumb_mismatch before = u->mismatch;
+    const int64_t all = t->cfg->train.epochs * in->part->steps, state_step = t->state.step;
+    struct gradient_of arg = {.u = u, .in = in, .d = d, .step = step, .w = w};
+    struct plumb_step_result r = {0};
+    u->measure_mismatch = u->sums.taken == 0;
+    /* count skipped steps in the schedule, so that it ends with the last step */
+    t->optim->skipped = t->state.iteration * all + (int64_t)u->sums.done - t->state.step;
+    for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++)
+        u->prompt_list[prompt - prompts.begin] = prompt;
     const int64_t count = prompts.end - prompts.begin;
-    a->update.denominator = plumb_scoreboard_terms(a->decision.board, a->update.prompt_list, count);
-    a->update.mean_len = imitated_length(a, a->update.prompt_list, count);
-    *out = (struct plumb_step_result){0};
-    if (a->update.denominator == 0) /* the scoreboard is equal on all ranks: every rank skips */
-        return PLUMB_OK;
-    return plumb_trainer_step(a->t, plumb_split_micro_batches(&a->part.split, a->update.step),
-                              micro_batch_gradient, a, out);
-}
-
-/* Computes the reference log-probs of the packed completions for one role. */
-static plumb_status score_packed(struct plumb_align_run *a, enum plumb_role role)
-{
-    struct plumb_micro *m = &a->update.micro;
-    PLUMB_TRY(plumb_references_score(a->reference.set, a->reference.role[role], a->t->pass,
-                                     &m->pack, m->logp));
-    for (int64_t q = 0; q < m->pack.n_seq; q++)
-        a->answers.at[a->update.completion[q]].under[role] = m->logp[q];
+    u->denominator = plumb_scoreboard_terms(d->board, u->prompt_list, count);
+    u->mean_len = imitated_length(in, d, u->prompt_list, count);
+    if (u->denominator != 0) /* the scoreboard is equal on all ranks: either all skip or none */
+        PLUMB_TRY(plumb_trainer_step(t, plumb_split_micro_batches(split, step->step),
+                                     micro_batch_gradient, &arg, &r));
+    *paused = r.paused;
+    if (r.paused)
+        return undo(u, &before, t->comm);
+    u->sums.done++;
+    if (t->state.step != state_step)
+        add_step(&u->sums, &r);
     return PLUMB_OK;
 }
 
-static plumb_status score_role(struct plumb_align_run *a, enum plumb_role role)
+/* ---- metrics --------------------------------------------------------------------------------- */
+
+static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_metrics_row *row)
 {
-    struct plumb_pack *p = &a->update.micro.pack;
-    const int64_t n = a->answers.prompts * a->answers.group_size;
-    for (int64_t i = 0; i < n;) {
-        PLUMB_REQUIRE(!plumb_stop_noticed(&a->t->stop), PLUMB_STOPPED, "the reference was paused");
-        plumb_pack_clear(p);
-        for (; i < n && p->n_seq < p->max_seq; i++) {
-            struct plumb_rollout *o = &a->answers.at[i];
-            const struct plumb_piece *prompt = &a->data->record[o->record].prompt;
-            if (!isnan(o->under[role]) || (o->principled && role == PLUMB_ROLE_START) ||
-                (o->dropped && role == PLUMB_ROLE_LOSS) ||
-                plumb_references_find(a->reference.set, a->reference.role[role], prompt->ids,
-                                      prompt->n, o->ids, o->n, &o->under[role]))
-                continue;
-            a->update.completion[p->n_seq] = i;
-            PLUMB_TRY(plumb_pack_add(p, prompt->ids, prompt->n, o->ids, o->n));
-        }
-        PLUMB_TRY(score_packed(a, role));
+    const double *value = s->value, pairs = s->value[SUM_PAIRS];
+    if (s->taken > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_LOSS, value[SUM_LOSS] / s->taken);
+        plumb_metrics_set(row, PLUMB_METRIC_GRAD_NORM, s->norm / s->taken);
+        plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, s->learning_rate);
+    } else {
+        plumb_log(PLUMB_LOG_INFO,
+                  "no prompt had a term in the loss (scores missing, or all of a prompt "
+                  "alike): the weights stay");
     }
-    return PLUMB_OK;
+    if (s->pairs > 0)
+        plumb_metrics_set(row, PLUMB_METRIC_SHARE_DOUBTED, s->smoothed / s->pairs);
+    if (pairs > 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, value[SUM_CHOSEN] / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[SUM_REJECTED] / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_MARGINS,
+                          (value[SUM_CHOSEN] - value[SUM_REJECTED]) / pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_REWARDS_ACCURACIES, value[SUM_ACCURATE] / pairs);
+    }
 }
 
-plumb_status plumb_align_reference(struct plumb_align_run *a)
+plumb_status plumb_update_metrics(struct plumb_update *u, plumb_comm *comm,
+                                  struct plumb_metrics_row *row)
 {
-    for (int role = 0; role < PLUMB_ROLES; role++)
-        if (a->reference.role[role] >= 0)
-            PLUMB_TRY(score_role(a, (enum plumb_role)role));
+    PLUMB_TRY(plumb_mismatch_metrics(&u->mismatch, comm, row));
+    set_update_metrics(&u->sums, row);
     return PLUMB_OK;
 }

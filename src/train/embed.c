@@ -25,6 +25,21 @@ plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
     PLUMB_FAIL(PLUMB_ERR_NOMEM, "embeddings of %lld answers", (long long)pack->max_seq);
 }
 
+plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer *t,
+                              plumb_references *references, int64_t group,
+                              const struct plumb_pack *pack)
+{
+    const struct plumb_config *cfg = t->cfg;
+    int which;
+    PLUMB_TRY(plumb_references_open(references, &which, cfg->method.embedder, "method.embedder"));
+    const plumb_model *model = plumb_references_frozen(references, which);
+    PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
+                  "method.embedder: found previous, expected init or a checkpoint folder");
+    PLUMB_TRY(plumb_embed_init(e, model, t->tokenizer, (enum plumb_pair_selection)cfg->method.pick,
+                               group, pack));
+    return plumb_memory_beside(t->backend, "embeddings", plumb_embed_bytes(e, pack));
+}
+
 void plumb_embed_fini(struct plumb_embed *e)
 {
     free(e->vector);

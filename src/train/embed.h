@@ -6,6 +6,8 @@
 #include "align/pair_selection.h"
 #include "text/tokenizer.h"
 #include "train/pack.h"
+#include "train/references.h"
+#include "train/trainer.h"
 
 /* Computes embeddings. An embedding is the mean, over the tokens of an answer, of the last hidden
  * state after the final norm (REAL, arXiv:2409.17169, its code). The model reads the tokenizer's
@@ -25,6 +27,12 @@ struct plumb_embed {
 plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
                               const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
                               int64_t group, const struct plumb_pack *pack);
+/* Opens the model that method.embedder names, and calls plumb_embed_init with the rule of
+ * method.pick. Counts the memory. PLUMB_ERR_CONFIG if the model changes in the course of the run.
+ */
+plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer *t,
+                              plumb_references *references, int64_t group,
+                              const struct plumb_pack *pack);
 void plumb_embed_fini(struct plumb_embed *e);
 int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *pack);
 

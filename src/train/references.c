@@ -28,9 +28,9 @@ struct plumb_references {
     const char *init_dir;
     struct reference ref[MOST];
     int n;
-    plumb_model *held; /* copy of the weights of `previous`; NULL if there is no copy */
-    struct kept *kept; /* (slots,) hash table of the stored log-probs */
-    int64_t slots;     /* a power of two, at least 2 * room */
+    plumb_model *snapshot; /* weights of `previous`; NULL if there is no snapshot */
+    struct kept *kept;     /* (slots,) hash table of the stored log-probs */
+    int64_t slots;         /* a power of two, at least 2 * room */
     int64_t used, room;
 };
 
@@ -81,7 +81,7 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   r->policy->dir);
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
-        if (!r->ref[i].model || r->ref[i].model == r->held ||
+        if (!r->ref[i].model || r->ref[i].model == r->snapshot ||
             !ref->model->fingerprint || /* 0: a memory plan reads no weights */
             r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;
@@ -117,23 +117,23 @@ fail:
     return st;
 }
 
-plumb_status plumb_references_hold(plumb_references *r, int which)
+plumb_status plumb_references_open_snapshot(plumb_references *r, int which)
 {
     struct reference *ref = &r->ref[which];
     PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
     PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
-    ref->weights = r->held = ref->model;
+    ref->weights = r->snapshot = ref->model;
     return PLUMB_OK;
 }
 
-plumb_status plumb_references_follow(plumb_references *r)
+plumb_status plumb_references_update_snapshot(plumb_references *r)
 {
-    return r->held ? plumb_model_copy(r->held, r->policy) : PLUMB_OK;
+    return r->snapshot ? plumb_model_copy(r->snapshot, r->policy) : PLUMB_OK;
 }
 
-plumb_model *plumb_references_held(const plumb_references *r)
+plumb_model *plumb_references_snapshot(const plumb_references *r)
 {
-    return r->held;
+    return r->snapshot;
 }
 
 const plumb_model *plumb_references_model(const plumb_references *r, int which)

@@ -27,19 +27,19 @@ void plumb_references_destroy(plumb_references **r); /* does nothing if *r is NU
  * Errors (PLUMB_ERR_IO, PLUMB_ERR_CONFIG) name `field`, the option that needs the reference. */
 plumb_status plumb_references_open(plumb_references *r, int *which, const char *name,
                                    const char *field);
-/* Keep a copy of the weights of `previous`, so that it can be read while the policy changes:
- *     hold: allocates the copy; which is the number of `previous`
- *     follow: copies the policy's weights to it; call it once per iteration. It does nothing if
- *             there is no copy
- *     held: returns the copy, or NULL if there is none */
-plumb_status plumb_references_hold(plumb_references *r, int which);
-plumb_status plumb_references_follow(plumb_references *r);
-plumb_model *plumb_references_held(const plumb_references *r);
-/* Returns the weights of a reference. For `previous` without a copy it returns the policy, which is
- * correct only before the first update of an iteration. */
+/* A snapshot of the weights of `previous`, so that they can be read while the policy changes:
+ *     open_snapshot: allocates it; which is the number of `previous`
+ *     update_snapshot: copies the policy's weights to it; call it once per iteration. It does
+ *                      nothing if there is no snapshot
+ *     snapshot: returns it, or NULL if there is none */
+plumb_status plumb_references_open_snapshot(plumb_references *r, int which);
+plumb_status plumb_references_update_snapshot(plumb_references *r);
+plumb_model *plumb_references_snapshot(const plumb_references *r);
+/* Returns the weights of a reference. For `previous` without a snapshot it returns the policy,
+ * which is correct only before the first update of an iteration. */
 const plumb_model *plumb_references_model(const plumb_references *r, int which);
 /* Returns the weights of a reference if they do not change in an iteration; NULL for `previous`
- * without a copy. */
+ * without a snapshot. */
 const plumb_model *plumb_references_frozen(const plumb_references *r, int which);
 /* Returns the bytes of all weights and stored log-probs of r. */
 int64_t plumb_references_bytes(const plumb_references *r);

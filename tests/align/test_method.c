@@ -211,7 +211,7 @@ static void check_table(void)
     CHECK_OK(plumb_method_find(&m, "psle"));
     CHECK(!plumb_method_needs_reference(m, &p));
     CHECK(plumb_method_check(m, &p, 3) == PLUMB_ERR_CONFIG);
-    CHECK(strstr(plumb_trail_message(), "group_size = 3"));
+    CHECK(strstr(plumb_trail_message(), "expected an even number, found 3"));
     p.rank_loss = PLUMB_RANK_DPO;
     CHECK(plumb_method_needs_reference(m, &p));
     CHECK_OK(plumb_method_find(&m, "aps"));

@@ -14,7 +14,7 @@ from pathlib import Path
 # decides: a save gathers shards, too.
 PHASES = {
     "generation": ("plumb_rollouts_generate",),
-    "scoring": ("plumb_rollouts_score", "plumb_rewards_score"),
+    "scoring": ("plumb_scores_compute", "plumb_rewards_score"),
     "backward": ("plumb_gradient_run",),
     "reduce": ("plumb_optim_step", "plumb_comm_reduce_tree"),
     "save": ("plumb_trainer_save", "plumb_checkpoint_save", "plumb_align_write_rollouts"),

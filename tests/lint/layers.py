@@ -38,6 +38,9 @@ ONLY_IN = {  # foreign header: folders that may include it
     "cuda_runtime_api.h": {"kernels", "backend", "comm"},
     "cublasLt.h": {"kernels"},
 }
+PRIVATE = {  # header that holds several stages or parts: files that may include it
+    "stage/align.h": {"src/stage/align.c", "src/stage/setup.c", "src/stage/pause.c"},
+}
 INCLUDE = re.compile(r'\s*#\s*include\s+(["<])([^">]+)[">]')
 
 
@@ -60,6 +63,9 @@ def main(root):
             where = f"{path.relative_to(root)}:{number}"
             if name in ONLY_IN and me not in ONLY_IN[name]:
                 print(f"{where}: {name} may be included only in {', '.join(sorted(ONLY_IN[name]))}")
+                bad += 1
+            if name in PRIVATE and str(path.relative_to(root)) not in PRIVATE[name]:
+                print(f"{where}: {name} may be included only in {', '.join(sorted(PRIVATE[name]))}")
                 bad += 1
             if found.group(1) != '"':
                 continue

@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #include "harness.h"
-#include "stage/align.h"
+#include "stage/stages.h"
 #include "train/weights.h"
 
 enum { RANKS = 3, PROMPTS = 3, GROUP = 4, NEW = 12, LONGEST = 24, MICRO = 4 };
@@ -19,7 +19,11 @@ struct rank {
 /* One rank's part of an iteration, up to the first update. */
 struct bench {
     struct plumb_trainer t;
-    struct plumb_align_run a;
+    struct plumb_partition part;
+    struct plumb_rollout_stage rollout;
+    struct plumb_work work;
+    struct plumb_mismatch mismatch;
+    struct plumb_align_inputs in;
     struct plumb_dataset data;
     struct plumb_record record[PROMPTS];
     int32_t ids[PROMPTS][2][LONGEST];
@@ -40,9 +44,9 @@ static void sample(struct bench *b, int rank)
 {
     struct plumb_request q[2 * PROMPTS];
     plumb_generator *g;
-    CHECK_OK(plumb_rollouts_init(&b->a.answers, PROMPTS, GROUP, NEW));
-    b->a.answers.prompts = PROMPTS;
-    b->a.answers.weights = b->t.model->fingerprint;
+    CHECK_OK(plumb_rollouts_init(&b->rollout.rollouts, PROMPTS, GROUP, NEW));
+    b->rollout.rollouts.prompts = PROMPTS;
+    b->rollout.rollouts.weights = b->t.model->fingerprint;
     for (int k = 0; k < PROMPTS; k++) {
         for (int side = 0; side < 2; side++) {
             const struct plumb_piece *p = side ? &b->record[k].principled : &b->record[k].prompt;
@@ -53,7 +57,7 @@ static void sample(struct bench *b, int rank)
                                                      .n_samples = 2};
         }
         for (int i = 0; i < GROUP; i++) {
-            struct plumb_rollout *o = &b->a.answers.at[k * GROUP + i];
+            struct plumb_rollout *o = &b->rollout.rollouts.at[k * GROUP + i];
             o->record = k;
             o->sample = i;
             o->principled = i >= GROUP / 2;
@@ -62,7 +66,8 @@ static void sample(struct bench *b, int rank)
     b->options = (struct plumb_generate_options){
         .sample = {.temperature = 0.8f, .top_p = 0.9f}, .max_new_tokens = NEW, .seed = 3};
     CHECK_OK(plumb_generator_create(&g, b->t.model, 5, LONGEST + NEW, NULL));
-    CHECK_OK(plumb_generate(g, b->t.model, q, 2 * PROMPTS, &b->options, keep, &b->a.answers));
+    CHECK_OK(
+        plumb_generate(g, b->t.model, q, 2 * PROMPTS, &b->options, keep, &b->rollout.rollouts));
     plumb_generator_destroy(&g);
 }
 
@@ -86,23 +91,23 @@ static void open_bench(struct bench *b, const struct rank *r)
         };
     }
     b->data = (struct plumb_dataset){.record = b->record, .n = PROMPTS};
-    b->a.t = &b->t;
-    b->a.data = &b->data;
-    b->a.part.split = (struct plumb_batch_split){PROMPTS, PROMPTS, MICRO};
+    b->in = (struct plumb_align_inputs){
+        .t = &b->t, .data = &b->data, .part = &b->part, .rollout = &b->rollout};
+    b->part.split = (struct plumb_batch_split){PROMPTS, PROMPTS, MICRO};
     sample(b, rank);
     /* room for one long sequence and a short one: the batch fills up before it is complete */
-    CHECK_OK(plumb_micro_init(&b->a.update.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
-    const struct plumb_pass_limit limit = plumb_pack_limit(&b->a.update.micro.pack, true, false, 5);
+    CHECK_OK(plumb_micro_init(&b->work.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
+    const struct plumb_pass_limit limit = plumb_pack_limit(&b->work.micro.pack, true, false, 5);
     CHECK_OK(plumb_pass_create(&b->t.pass, b->t.model, &limit));
-    b->a.update.completion = calloc(8, sizeof(*b->a.update.completion));
-    CHECK(b->a.update.completion);
+    b->work.completion_of = calloc(8, sizeof(*b->work.completion_of));
+    CHECK(b->work.completion_of);
 }
 
 static void close_bench(struct bench *b)
 {
-    free(b->a.update.completion);
-    plumb_rollouts_fini(&b->a.answers);
-    plumb_micro_fini(&b->a.update.micro);
+    free(b->work.completion_of);
+    plumb_rollouts_fini(&b->rollout.rollouts);
+    plumb_micro_fini(&b->work.micro);
     plumb_pass_destroy(&b->t.pass);
     plumb_model_destroy(&b->t.model);
     plumb_backend_destroy(&b->t.backend);
@@ -110,14 +115,14 @@ static void close_bench(struct bench *b)
 
 static plumb_status rescore(struct bench *b)
 {
-    b->a.update.mismatch = (struct plumb_mismatch){0};
-    return plumb_comm_agree(b->t.comm, plumb_align_rescore(&b->a));
+    b->mismatch = (struct plumb_mismatch){0};
+    return plumb_comm_agree(b->t.comm, plumb_mismatch_rescore(&b->mismatch, &b->in, &b->work));
 }
 
 static struct plumb_metrics_row metrics(struct bench *b)
 {
     struct plumb_metrics_row row = {0};
-    CHECK_OK(plumb_align_mismatch_metrics(&b->a, &row));
+    CHECK_OK(plumb_mismatch_metrics(&b->mismatch, b->t.comm, &row));
     CHECK(row.set[PLUMB_METRIC_LOGPROB_MAX_DIFF] && row.set[PLUMB_METRIC_MISMATCH_KL]);
     return row;
 }
@@ -129,15 +134,14 @@ static void test_exact(struct bench *b)
     bool seen[PROMPTS * GROUP] = {0};
     for (b->t.state.iteration = 0; b->t.state.iteration < 9; b->t.state.iteration++) {
         CHECK_OK(rescore(b));
-        CHECK(b->a.update.mismatch.tokens >= MICRO && b->a.update.mismatch.max == 0 &&
-              b->a.update.mismatch.sum == 0);
+        CHECK(b->mismatch.tokens >= MICRO && b->mismatch.max == 0 && b->mismatch.sum == 0);
         const struct plumb_metrics_row row = metrics(b);
         CHECK(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] == 0 &&
               row.value[PLUMB_METRIC_MISMATCH_KL] == 0);
         for (int i = 0; i < PROMPTS * GROUP; i++) { /* which answers would have been caught? */
-            float *logp = b->a.answers.at[i].logp;
+            float *logp = b->rollout.rollouts.at[i].logp;
             *logp += 1;
-            if (plumb_align_rescore(&b->a) == PLUMB_ERR_NUMERIC)
+            if (plumb_mismatch_rescore(&b->mismatch, &b->in, &b->work) == PLUMB_ERR_NUMERIC)
                 seen[i] = true;
             *logp -= 1;
         }
@@ -151,8 +155,8 @@ static void test_exact(struct bench *b)
 static void test_logprob(struct bench *b, struct plumb_config *loose)
 {
     const int rank = plumb_comm_rank(b->t.comm);
-    b->a.part.split.micro_batch = PROMPTS * GROUP; /* all of them */
-    struct plumb_rollout *o = &b->a.answers.at[2 * GROUP + 3];
+    b->part.split.micro_batch = PROMPTS * GROUP; /* all of them */
+    struct plumb_rollout *o = &b->rollout.rollouts.at[2 * GROUP + 3];
     const float was = o->logp[2];
     if (rank == 1)
         o->logp[2] = was - 0.25f;
@@ -169,7 +173,7 @@ static void test_logprob(struct bench *b, struct plumb_config *loose)
     const struct plumb_config *strict = b->t.cfg;
     b->t.cfg = loose;
     CHECK_OK(rescore(b));
-    double tokens = b->a.update.mismatch.tokens;
+    double tokens = b->mismatch.tokens;
     CHECK_OK(plumb_comm_allreduce_f64(b->t.comm, &tokens, 1, PLUMB_SUM));
     const struct plumb_metrics_row row = metrics(b);
     CHECK(fabs(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] - 0.25) < 1e-6);
@@ -188,7 +192,7 @@ static void test_weight(struct bench *b, bool fresh)
     uint64_t all = 0;
     CHECK(p);
     CHECK_OK(plumb_weights_agree(&all, b->t.model, b->t.comm));
-    CHECK(all == b->t.model->fingerprint && all == b->a.answers.weights);
+    CHECK(all == b->t.model->fingerprint && all == b->rollout.rollouts.weights);
     float *w = b->t.model->w + p->offset + 7, was = *w;
     char named[32], token[32];
     snprintf(named, sizeof(named), "rank %d: weights", bad);
@@ -214,15 +218,17 @@ static void test_weight(struct bench *b, bool fresh)
 /* Answers of other weights are refused. */
 static void test_answers(struct bench *b)
 {
-    b->a.weights = b->t.model->fingerprint;
-    CHECK_OK(plumb_align_own_answers(&b->a, false));
-    b->a.answers.weights++;
+    b->rollout.weights = b->t.model->fingerprint;
+    CHECK_OK(plumb_mismatch_own_rollouts(&b->rollout, &b->t, false));
+    b->rollout.rollouts.weights++;
     for (int moved = 0; moved < 2; moved++)
-        CHECK_FAILS(plumb_align_own_answers(&b->a, moved), PLUMB_ERR_FORMAT, "iteration 7");
-    b->a.answers.weights--;
+        CHECK_FAILS(plumb_mismatch_own_rollouts(&b->rollout, &b->t, moved), PLUMB_ERR_FORMAT,
+                    "iteration 7");
+    b->rollout.rollouts.weights--;
     b->t.model->fingerprint++; /* a step was taken: after a pause that is as it should be */
-    CHECK_FAILS(plumb_align_own_answers(&b->a, false), PLUMB_ERR_FORMAT, "iteration 7");
-    CHECK_OK(plumb_align_own_answers(&b->a, true));
+    CHECK_FAILS(plumb_mismatch_own_rollouts(&b->rollout, &b->t, false), PLUMB_ERR_FORMAT,
+                "iteration 7");
+    CHECK_OK(plumb_mismatch_own_rollouts(&b->rollout, &b->t, true));
     b->t.model->fingerprint--;
 }
 

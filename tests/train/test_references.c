@@ -81,10 +81,10 @@ int main(void)
     CHECK(plumb_references_find(r, folder, pack.ids, 3, pack.ids + 3, 5, &logp));
     check_scores(r, previous, pass, &pack);
     /* held, it is the policy as it was, and nobody else's */
-    CHECK(!plumb_references_held(r));
-    CHECK_OK(plumb_references_hold(r, previous));
-    CHECK_OK(plumb_references_follow(r));
-    plumb_model *held = plumb_references_held(r);
+    CHECK(!plumb_references_snapshot(r));
+    CHECK_OK(plumb_references_open_snapshot(r, previous));
+    CHECK_OK(plumb_references_update_snapshot(r));
+    plumb_model *held = plumb_references_snapshot(r);
     CHECK(held && held->fingerprint == policy->fingerprint);
     CHECK(plumb_references_frozen(r, previous) == held);
     policy->w[policy->param[0].offset] += 1;
@@ -92,7 +92,7 @@ int main(void)
     CHECK(held->fingerprint != policy->fingerprint);
     plumb_references_begin(r);
     check_scores(r, previous, pass, &pack);
-    CHECK_OK(plumb_references_follow(r));
+    CHECK_OK(plumb_references_update_snapshot(r));
     CHECK(held->fingerprint == policy->fingerprint && held->w[1] == policy->w[1]);
     CHECK(plumb_references_model(r, init)->fingerprint != held->fingerprint);
     plumb_references_begin(r);

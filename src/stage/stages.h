@@ -1,0 +1,352 @@
+/* stages.h - the state of each stage of an alignment run, and the functions of the stages.
+ * Layer 5, private to stage/. Includes align/, data/, model/, train/.
+ *
+ *   partition -> rollout -> reward -> reference -> decision -> update
+ *
+ * Each stage has one struct, which only the files named above it write. The stages after it get the
+ * struct as const. A run holds all structs (stage/align.h), and only align.c, setup.c and pause.c
+ * see a run; tests/lint/layers.py checks that.
+ *
+ * Six kinds of index are in use. A variable's name says which kind it is:
+ *   record         a line of data.prompts, 0 .. data->n - 1; the prompt id of random numbers
+ *   prompt         a prompt of the iteration, in the global order; the same on every rank
+ *   local prompt   a prompt that this rank owns, in the order of the prompts
+ *   completion     a completion of this rank: local prompt * group_size + sample
+ *   entry          a completion of any rank: prompt * group_size + sample, as on the scoreboard
+ *   sequence       a sequence of the packed micro-batch
+ * An index becomes one of another kind only here:
+ *   prompt -> local prompt           plumb_partition_local
+ *   local prompt -> prompt, record   prompt_of_local, record_of_local (struct plumb_partition)
+ *   local prompt -> completion       plumb_rollouts_completion
+ *   completion -> entry, record      plumb_rollouts_entry; plumb_rollout.record
+ *   sequence -> completion           completion_of (struct plumb_work) */
+#ifndef PLUMB_STAGE_STAGES_H
+#define PLUMB_STAGE_STAGES_H
+
+#include "align/method.h"
+#include "stage/rollouts.h"
+#include "stage/scores.h"
+#include "train/gradient.h"
+#include "train/micro.h"
+#include "train/references.h"
+#include "train/trainer.h"
+
+struct plumb_method_stages;
+
+/* What all stages read and none changes. setup.c writes it. */
+struct plumb_align_context {
+    struct plumb_trainer *t; /* its model, pass and state change in the course of the run */
+    const struct plumb_dataset *data;
+    const struct plumb_method *method;
+    const struct plumb_method_stages *add; /* functions that the method adds to the stages */
+    struct plumb_align_param param;
+};
+
+/* ---- partition: the prompts of an iteration, and those that this rank owns ------------------- */
+
+/* Only partition.c writes this struct. */
+struct plumb_partition {
+    int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
+    int64_t most_local;             /* largest n_local of this rank in any iteration */
+    struct plumb_batch_split split; /* the iteration's prompts in steps and micro-batches */
+    int64_t fresh;                  /* prompts of this iteration that get new completions */
+    int64_t steps;                  /* optimizer steps of one pass over the prompts */
+    int64_t *record_of_prompt;      /* (per_iteration,) */
+    int64_t n_local;                /* local prompts of this iteration */
+    int64_t *prompt_of_local;       /* (n_local,) ascending */
+    int64_t *record_of_local;       /* (n_local,) */
+};
+
+/* None of these functions is collective.
+ *     open: sets per_iteration and allocates the arrays.
+ *     begin: sets the prompts of the next iteration and this rank's share of them.
+ *     end: adds `generated`, the tokens of the iteration on all ranks, to the run's total. Call it
+ *          before state.iteration is increased.
+ *     local: returns the local prompt of a prompt, or -1 if another rank owns the prompt. */
+plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_align_context *c);
+void plumb_partition_close(struct plumb_partition *p);
+plumb_status plumb_partition_begin(struct plumb_partition *p, const struct plumb_align_context *c);
+plumb_status plumb_partition_end(const struct plumb_partition *p,
+                                 const struct plumb_align_context *c, int64_t generated);
+int64_t plumb_partition_local(const struct plumb_partition *p, int64_t prompt);
+
+/* partition.c: the position of a run. None is collective.
+ *     generated: returns the tokens that all finished iterations generated on all ranks.
+ *     ended: returns true if no iteration is left.
+ *     progress: returns the position of the next iteration, from 0 (first) to 1 (last).
+ *     say_spent: logs how much of train.generated_tokens was used, if that is set. */
+int64_t plumb_align_generated(const struct plumb_train_state *s);
+bool plumb_align_ended(const struct plumb_trainer *t);
+double plumb_align_progress(const struct plumb_trainer *t);
+void plumb_align_say_spent(const struct plumb_trainer *t);
+
+/* ---- rollout: the completions of this rank --------------------------------------------------- */
+
+/* Only rollout_stage.c writes this struct, and a method's `begin`. */
+struct plumb_rollout_stage {
+    plumb_generator *generator;
+    struct plumb_rollouts rollouts;
+    uint64_t weights; /* policy's fingerprint at the start of the iteration, equal on all ranks */
+};
+
+/* Returns the model, options and data with which this iteration's rollouts are generated. */
+struct plumb_rollout_source plumb_rollout_stage_source(const struct plumb_rollout_stage *r,
+                                                       const struct plumb_align_context *c);
+/* Clears the rollouts for the prompts of the iteration. Not collective. */
+plumb_status plumb_rollout_stage_begin(struct plumb_rollout_stage *r,
+                                       const struct plumb_align_context *c,
+                                       const struct plumb_partition *p);
+
+/* ---- reward: their rewards ------------------------------------------------------------------- */
+
+/* Only align.c writes this struct, and a method's functions `begin`, `preselect` and `score`. */
+struct plumb_reward_stage {
+    plumb_rewards *sources; /* NULL if the run does not use the configured reward */
+    struct plumb_scores scores;
+};
+
+/* ---- reference: their log-probs under frozen models ------------------------------------------ */
+
+/* Uses of reference log-probs. Each use may have its own reference model, see train/references.h.
+ */
+enum plumb_role {
+    PLUMB_ROLE_LOSS,  /* the objective; method.reference names the model */
+    PLUMB_ROLE_START, /* the KL to the model that the run started from; train.kl_to_start */
+    PLUMB_ROLE_JUDGE, /* the implicit reward; method.judge names the model */
+    PLUMB_ROLES
+};
+
+/* Only reference_stage.c writes this struct, and a method's `open_references` and `open`. */
+struct plumb_reference_stage {
+    plumb_references *set;
+    int role[PLUMB_ROLES]; /* reference number of each role in `set`; -1 if the role has none */
+    bool needed;           /* true if the objective reads log-probs of its reference */
+    int64_t n;             /* number of completions that fit */
+    /* (n, PLUMB_ROLES) sums of a completion's log-probs (nats) after the plain prompt; NaN if not
+     * computed */
+    double *logp;
+};
+
+static inline double plumb_reference_logp(const struct plumb_reference_stage *r, int64_t completion,
+                                          enum plumb_role role)
+{
+    return r->logp[completion * PLUMB_ROLES + role];
+}
+
+/* ---- work memory ----------------------------------------------------------------------------- */
+
+/* The micro-batch that the stages use in turn. A stage packs and computes it, and no stage relies
+ * on its contents after another stage ran. */
+struct plumb_work {
+    struct plumb_micro micro;
+    int64_t
+        *completion_of; /* (max_seq,) completion of each sequence; -1 if add_sequences added it */
+};
+
+/* What the stages after the rollout, and the method's functions, read. */
+struct plumb_align_inputs {
+    struct plumb_trainer *t;
+    const struct plumb_dataset *data;
+    const struct plumb_method_stages *add;
+    const struct plumb_align_param *param;
+    const struct plumb_partition *part;
+    const struct plumb_rollout_stage *rollout;
+    const struct plumb_reference_stage *reference;
+    void *own; /* the method's own state, which only its functions change; NULL if it has none */
+};
+
+/* reference_stage.c. None is collective.
+ *     open: opens the models of the objective, of the method and of the KL to the start. The KL is
+ *           also computed if another role already needs the start weights.
+ *     begin: forgets the log-probs, and updates the snapshot of the policy if there is one.
+ *     keep: makes the objective's reference readable while the policy changes: the reference
+ *           `previous` gets a snapshot of the weights. In a run of one iteration, `previous` equals
+ *           `init`.
+ *     score: computes the log-probs of all rollouts for every role that has a reference. It skips
+ *            values that are already known, dropped completions (PLUMB_ROLE_LOSS) and principled
+ *            ones (PLUMB_ROLE_START). Returns PLUMB_STOPPED on a pause request and keeps the values
+ *            computed so far. */
+plumb_status plumb_reference_stage_open(struct plumb_reference_stage *r,
+                                        const struct plumb_align_context *c, void *own,
+                                        int64_t completions);
+void plumb_reference_stage_close(struct plumb_reference_stage *r);
+plumb_status plumb_reference_stage_begin(struct plumb_reference_stage *r);
+plumb_status plumb_reference_stage_keep(struct plumb_reference_stage *r,
+                                        const struct plumb_align_context *c);
+plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
+                                         const struct plumb_align_inputs *in,
+                                         const struct plumb_reward_stage *reward,
+                                         struct plumb_work *w);
+
+/* ---- decision: what is trained on, by the rewards of all ranks; equal on all ranks -------------
+ */
+
+/* Columns of a row of plumb_decision.row: the scalars of one completion. Every rank needs them for
+ * the metrics of the iteration and the loss denominator. ROW_LOGP is the sum of the completion's
+ * log-probs in nats; ROW_FRESH counts the tokens that this iteration generated for the completion;
+ * ROW_EXTRA counts the tokens of the sequences that the method adds to the prompt, in the row of
+ * the prompt's first completion. */
+enum { ROW_TOKENS, ROW_FRESH, ROW_EXTRA, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
+
+/* Only decision.c writes this struct; a method's decide_step may change the choices of one step. */
+struct plumb_decision {
+    struct plumb_scoreboard *board;
+    struct plumb_threshold_state threshold;
+    struct plumb_align_report report;
+    double *row; /* (prompts * group_size, ROW_VALUES) scalars of every entry */
+};
+
+plumb_status plumb_decision_open(struct plumb_decision *d, const struct plumb_partition *p,
+                                 int64_t group_size);
+void plumb_decision_close(struct plumb_decision *d);
+/* Sets the threshold's state to that of the trainer's state, which save writes. Not collective. */
+void plumb_decision_restore(struct plumb_decision *d, const struct plumb_train_state *s,
+                            const struct plumb_align_param *param);
+plumb_status plumb_decision_save(const struct plumb_decision *d, struct plumb_train_state *s);
+/* Sums the rewards of all ranks into every rank's scoreboard. Then each rank computes the choices
+ * of all prompts and gets the same result. Sets `row` as well. PLUMB_ERR_NUMERIC if more than
+ * reward.max_missing of the completions have no finite reward. Collective. */
+plumb_status plumb_decision_make(struct plumb_decision *d, const struct plumb_align_inputs *in,
+                                 const struct plumb_method *m,
+                                 const struct plumb_reward_stage *reward);
+/* Sets the metrics of rollouts, rewards and choices in row. Sets *generated to the number of tokens
+ * that all ranks generated in this iteration. Not collective. */
+void plumb_decision_metrics(const struct plumb_decision *d, const struct plumb_align_inputs *in,
+                            const struct plumb_method *m, int64_t *generated,
+                            struct plumb_metrics_row *row);
+
+/* reward_spread.c: sets the metric frac_reward_zero_std: of the prompts with at least two finite
+ * rewards, the share whose rewards are all equal. Warns if most or all of these prompts have equal
+ * rewards, if all rewards of the iteration are equal, or if many prompts have fewer than two finite
+ * rewards. The result is the same on every rank. Not collective. */
+void plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
+                        const struct plumb_reward_stage *reward, struct plumb_metrics_row *row);
+
+/* missing.c: writes to out (size bytes) which completions have no finite reward, by prompt record
+ * and sample, and which reward source failed and why. The same text on every rank. Collective. */
+plumb_status plumb_align_missing(const struct plumb_decision *d,
+                                 const struct plumb_align_inputs *in,
+                                 const struct plumb_reward_stage *reward, char *out, int64_t size);
+
+/* ---- update: the optimizer steps ----------------------------------------------------------------
+ */
+
+/* Index of plumb_step_result.value: each is a sum over the micro-batches of one optimizer step. */
+enum { SUM_LOSS, SUM_TOKENS, SUM_PAIRS, SUM_CHOSEN, SUM_REJECTED, SUM_ACCURATE };
+
+/* The log-prob of a token at sampling minus its log-prob in the training forward pass, in nats. The
+ * struct covers the tokens that this rank has compared so far. */
+struct plumb_mismatch {
+    double max, sum, tokens; /* largest |difference|; sum of the differences; number of tokens */
+};
+
+/* Totals over the optimizer steps of an iteration, for its line of metrics. Every member is a
+ * double, because a pause writes the struct as one array. */
+struct plumb_align_sums {
+    double done;                            /* steps done, including skipped ones (no loss term) */
+    double taken;                           /* optimizer steps that changed the weights */
+    double pairs, smoothed;                 /* SPA: number of pairs; pairs with a smoothed label */
+    double value[PLUMB_MICRO_BATCH_VALUES]; /* indexed by SUM_*; summed over the steps taken */
+    double norm, learning_rate;             /* sum of the gradient norms; rate of the last step */
+    struct plumb_mismatch mismatch;         /* reduced over all ranks; set only at a pause */
+};
+
+/* An optimizer step of an iteration, as update.c and a method's decide_step see it. */
+struct plumb_align_step {
+    int64_t step;               /* its index, from 0 in each pass over the iteration's prompts */
+    struct plumb_range prompts; /* its prompts, on all ranks */
+    double done;                /* share of the iteration's steps before it, from 0 to below 1 */
+};
+
+/* Only update.c writes this struct. A method's end_step adds to sums.pairs and sums.smoothed. */
+struct plumb_update {
+    int64_t *prompt_list;  /* (global_batch,) prompts of the step, on all ranks */
+    double denominator;    /* loss denominator of the step, summed over all ranks */
+    double mean_len;       /* mean tokens of the step's imitated sequences, over all ranks */
+    bool measure_mismatch; /* true until a step of the iteration changes the weights */
+    struct plumb_mismatch mismatch; /* of the tokens that this rank compared in this iteration */
+    struct plumb_align_sums sums;
+};
+
+plumb_status plumb_update_open(struct plumb_update *u, const struct plumb_partition *p);
+void plumb_update_close(struct plumb_update *u);
+/* Starts an iteration: clears the sums. */
+void plumb_update_begin(struct plumb_update *u);
+/* Checks that the rollouts come from the weights of this iteration, and compares a sample of their
+ * log-probs with the training forward pass. Collective. */
+plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plumb_align_inputs *in,
+                                        struct plumb_work *w);
+/* Returns the next step of the iteration. */
+struct plumb_align_step plumb_update_next(const struct plumb_update *u,
+                                          const struct plumb_align_inputs *in);
+/* Takes one optimizer step and adds it to the sums. *paused becomes true if a pause interrupted it;
+ * then nothing has changed, and the sums hold what a pause saves. Collective. */
+plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_inputs *in,
+                               const struct plumb_decision *d, const struct plumb_align_step *step,
+                               struct plumb_work *w, bool *paused);
+/* Sets the metrics of the update in row. Collective. */
+plumb_status plumb_update_metrics(struct plumb_update *u, plumb_comm *comm,
+                                  struct plumb_metrics_row *row);
+
+/* Packs into w this rank's completions of the prompts [begin, end) that have a term in the loss,
+ * each after its plain prompt, with the values that the objective reads: weight, reward, reference
+ * log-prob and pair. Every prompt of the range must be local. Not collective. */
+plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_inputs *in,
+                                 const struct plumb_decision *d, struct plumb_range prompts);
+
+/* mismatch.c: compares the log-probs at sampling with those of the training forward pass.
+ *     own_rollouts: checks that the rollouts were sampled by the weights that the iteration began
+ *                   with, and, unless `moved` (a step was taken), that the model still has these
+ *                   weights. Else PLUMB_ERR_FORMAT with the three fingerprints. Not collective.
+ *     compare: adds one completion; logp (o->n,) are its training log-probs after the prompt that
+ *              it was sampled from. A mismatch above train.max_logprob_gap is PLUMB_ERR_NUMERIC,
+ *              with iteration, rank, prompt, sample, token and both values. Not collective.
+ *     rescore: compares up to micro_batch_size of this rank's completions, spread over all of them,
+ *              after exactly the prompts that they were sampled from. Not collective.
+ *     metrics: sets logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of
+ *              sampled - trained, both over all compared tokens of all ranks. The mean estimates
+ *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,
+ *              "Approximating KL divergence"; the name is prime-rl's. Collective. */
+plumb_status plumb_mismatch_own_rollouts(const struct plumb_rollout_stage *r,
+                                         const struct plumb_trainer *t, bool moved);
+plumb_status plumb_mismatch_compare(struct plumb_mismatch *m, const struct plumb_align_inputs *in,
+                                    const struct plumb_rollout *o, const float *logp);
+plumb_status plumb_mismatch_rescore(struct plumb_mismatch *m, const struct plumb_align_inputs *in,
+                                    struct plumb_work *w);
+plumb_status plumb_mismatch_metrics(struct plumb_mismatch *m, plumb_comm *comm,
+                                    struct plumb_metrics_row *row);
+
+/* ---- beside the stages ------------------------------------------------------------------------
+ */
+
+/* The held-out prompts of data.eval, and this rank's share of them. Only evaluate.c writes it. */
+struct plumb_align_held_out {
+    struct plumb_dataset *data;     /* NULL if data.eval is not set */
+    struct plumb_rollouts rollouts; /* one completion for each record of this rank */
+    struct plumb_scores scores;
+    int64_t *record; /* (n_local,) records of this rank: rank + k * world_size */
+    int64_t n_local; /* number of this rank's records */
+    double *value;   /* (data->n, HELD_VALUES) results per record, summed over ranks */
+};
+
+/* evaluate.c: scores the policy's completions of data.eval. Does nothing if data.eval is not set.
+ *     open: reads data.eval and allocates. PLUMB_ERR_CONFIG if no reward is configured. Not
+ *           collective.
+ *     run: sets the metrics eval_* and time/eval in row. Collective. */
+plumb_status plumb_align_held_out_open(struct plumb_align_held_out *h, struct plumb_trainer *t);
+void plumb_align_held_out_close(struct plumb_align_held_out *h);
+plumb_status plumb_align_held_out_run(struct plumb_align_held_out *h, struct plumb_trainer *t,
+                                      plumb_generator *generator, plumb_rewards *sources,
+                                      struct plumb_metrics_row *row);
+
+/* output.c: writes the rollout files, prints the sample table, writes report.html. Collective. */
+plumb_status plumb_align_write_rollouts(const struct plumb_align_inputs *in,
+                                        const struct plumb_reward_stage *reward,
+                                        const struct plumb_decision *d);
+plumb_status plumb_align_show_samples(const struct plumb_align_inputs *in,
+                                      const struct plumb_reward_stage *reward);
+plumb_status plumb_align_write_report(const struct plumb_align_context *c,
+                                      const struct plumb_align_inputs *in,
+                                      const struct plumb_reward_stage *reward);
+
+#endif
