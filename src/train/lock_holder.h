@@ -1,0 +1,46 @@
+/* lock_holder.h - the holder of a lock: which process it is, and whether it still runs.
+ * Layer 5, private to train/lock.c. Includes base/. */
+#ifndef PLUMB_TRAIN_LOCK_HOLDER_H
+#define PLUMB_TRAIN_LOCK_HOLDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+/* The lock file begins with this text; the digits of the heartbeat counter follow. */
+#define PLUMB_LOCK_BEFORE_BEAT "{\"beat\": \""
+#define PLUMB_LOCK_BEAT_DIGITS 12
+
+/* The holder of a lock. A text is "" if it is unknown. */
+struct plumb_lock_holder {
+    char host[256], boot[64], pids[64]; /* pids: the namespace of process ids */
+    char job[64], command[32], since[32];
+    char nonce[24]; /* random text, unique to this lock; "" if the file is not readable */
+    char beat[24];
+    int64_t pid, start; /* start: when the process began, in clock ticks since boot */
+    int64_t restart;    /* how often the batch system has restarted the job */
+    double silent_s;
+};
+
+enum plumb_lock_life {
+    PLUMB_HOLDER_GONE,    /* the process no longer exists */
+    PLUMB_HOLDER_RUNS,    /* the process exists on this system */
+    PLUMB_HOLDER_UNKNOWN, /* only its heartbeat can tell */
+};
+
+/* Sets *me to this process. */
+void plumb_lock_holder_self(struct plumb_lock_holder *me, const char *command, double silent_s);
+/* Appends the text of a lock file, with the heartbeat 0. */
+plumb_status plumb_lock_holder_put(struct plumb_buf *b, const struct plumb_lock_holder *h);
+/* Reads the holder from a lock file. Returns false if there is no such file. If the file is no
+ * valid lock, h->nonce is "". */
+bool plumb_lock_holder_read(struct plumb_lock_holder *h, const char *path);
+/* Writes "process 42 on HOST (plumb sft, job 7, since 2026-01-31T10:00:00Z)". */
+void plumb_lock_holder_describe(char *out, size_t size, const struct plumb_lock_holder *h);
+/* Returns whether h still runs, as far as the process `me` can see without waiting. */
+enum plumb_lock_life plumb_lock_holder_life(const struct plumb_lock_holder *h,
+                                            const struct plumb_lock_holder *me);
+
+#endif
