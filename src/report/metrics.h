@@ -27,7 +27,7 @@
     X(SHARE_WEIGHTED, "psle/share_weighted", "", NULL, "share in the weighted branch")             \
     X(SHARE_REVERSE, "psle/share_reverse", "", NULL, "share ranked the other way round")           \
     X(SHARE_DROPPED, "psle/share_dropped", "", NULL, "share without a usable reward")              \
-    X(SHARE_DOUBTED, "spa/share_doubted", "", NULL, "share of the pairs whose label is doubted")   \
+    X(SHARE_SMOOTHED, "spa/share_doubted", "", NULL, "share of the pairs whose label is smoothed") \
     X(MARGIN_MEAN, "psle/margin_mean", "", NULL, "mean normalised reward margin")                  \
     X(MARGIN_STD, "psle/margin_std", "", NULL, "its population std")                               \
     X(MARGIN_Q05, "psle/margin_q05", "", NULL, "its 5 % quantile")                                 \

@@ -247,7 +247,7 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
                   "alike): the weights stay");
     }
     if (s->pairs > 0)
-        plumb_metrics_set(row, PLUMB_METRIC_SHARE_DOUBTED, s->smoothed / s->pairs);
+        plumb_metrics_set(row, PLUMB_METRIC_SHARE_SMOOTHED, s->smoothed / s->pairs);
     if (pairs > 0) {
         plumb_metrics_set(row, PLUMB_METRIC_REWARDS_CHOSEN, value[SUM_CHOSEN] / pairs);
         plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[SUM_REJECTED] / pairs);

@@ -90,7 +90,7 @@ static void check_groups(void)
     q.logp[1] = -100000; /* far right: the largest temperature */
     CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
     q.p.label_smoothing = 0.1;
-    expect_refusal(&q, PLUMB_ERR_ARG, "doubted label");
+    expect_refusal(&q, PLUMB_ERR_ARG, "smoothed label");
 
     q = pair_of(&plumb_obj_dlma, -10, -30); /* h = beta 20 - margin_beta gap */
     point_in(&q);

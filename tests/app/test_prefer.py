@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_prefer.py: preference training beside TRL's DPOTrainer (the figures are made by
 tests/reference/prefer_fixtures.py): step by step, and the weights after two steps of DPO, of DPO
-with doubted labels and of IPO; over several epochs, and what it refuses."""
+with smoothed labels and of IPO; over several epochs, and what it refuses."""
 import array
 import json
 import struct

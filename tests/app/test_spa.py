@@ -41,10 +41,10 @@ def rewards(bench, base, out):
 
 def doubts(bench, seed, base, out):
     share = common.metrics(out)[-1]["spa/share_doubted"]
-    bench.check(0.1 < share < 0.4, "share of doubted labels", share)
+    bench.check(0.1 < share < 0.4, "share of smoothed labels", share)
     trusting = bench.folder / "trusting"
     bench.good(*spa_args(bench, trusting, seed, base, "noise_start=1"))
-    bench.check(common.metrics(trusting)[-1]["spa/share_doubted"] == 0, "noise_start=1 doubts")
+    bench.check(common.metrics(trusting)[-1]["spa/share_doubted"] == 0, "noise_start=1 smooths labels")
     plain = bench.folder / "plain"
     bench.good(*spa_args(bench, plain, seed, base, "decoupling=0"))
     a, b, c = (common.digest(o / "latest" / "model.safetensors") for o in (out, trusting, plain))

@@ -437,7 +437,7 @@ def method_cases():
               for kind in ("token", "sequence", "sum"))]
 
 
-# --- doubted labels -------------------------------------------------------------------------
+# --- smoothed labels -------------------------------------------------------------------------
 
 def noise_case(rng, batch, steps, none=0.0, **over):
     """Steps of `batch` prompts each; before a step's labels are used its margins join the window."""

@@ -1,6 +1,6 @@
 """Writes tests/fixtures/prefer/: a tiny Llama with a byte-level tokenizer, preference pairs,
 what TRL's DPOTrainer reports step by step when it trains the one on the other, and the weights
-after two steps of DPO, DPO with doubted labels and IPO (float32, CPU).
+after two steps of DPO, DPO with smoothed labels and IPO (float32, CPU).
 
 AdamW divides a gradient by its own size. So that the weights after two steps show that size too,
 they are made with an epsilon beside which it is small, and without clipping: nearly plain SGD.

@@ -1,6 +1,6 @@
 """Writes tests/fixtures/align/trl.json: losses and gradients by TRL's own code, in float64.
 
-TRL has DPO, with and without doubted labels, IPO, the logistic rank loss without a reference (CPO
+TRL has DPO, with and without smoothed labels, IPO, the logistic rank loss without a reference (CPO
 and, per token, SimPO), the reward model's loss and SFT. Each case is one of align_fixtures.py's
 problems; before anything is written, TRL must agree with torch's autograd there and with
 objective_numpy.py. Run with a Python that has trl, torch and numpy:  python trl_fixtures.py ../fixtures/align
@@ -50,7 +50,7 @@ class Answers:
 
 def by_dpo_trainer(case, kind, s, score):
     """DPOTrainer._compute_loss, all pairs of equal weight as one batch; `aot` sorts its batch, so
-    it takes one pair at a time and is then DPO with doubted labels."""
+    it takes one pair at a time and is then DPO with smoothed labels."""
     length, ref = torch.tensor(case["len"]), torch.tensor(case["logp_ref"], dtype=torch.float64)
     pairs, total = case["pair"], 0
     one = kind == "aot"
