@@ -74,6 +74,21 @@ plumb_status plumb_scoreboard_put(struct plumb_scoreboard *b, int64_t prompt, in
  * the same completion. */
 plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b);
 
+/* Returns the entry of completion `sample` of a prompt, and the prompt and sample of an entry. */
+static inline int64_t plumb_scoreboard_entry(const struct plumb_scoreboard *b, int64_t prompt,
+                                             int64_t sample)
+{
+    return prompt * b->group_size + sample;
+}
+static inline int64_t plumb_scoreboard_prompt(const struct plumb_scoreboard *b, int64_t entry)
+{
+    return entry / b->group_size;
+}
+static inline int64_t plumb_scoreboard_sample(const struct plumb_scoreboard *b, int64_t entry)
+{
+    return entry % b->group_size;
+}
+
 /* Returns true if entry i has a term in the loss and so needs a forward and a backward pass. */
 bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
 /* Returns the loss denominator of the `count` listed prompts: the sum of `denominator` of those

@@ -105,7 +105,7 @@ static plumb_status take_answer(void *arg, const char *line, int64_t len, int64_
     PLUMB_TRY(plumb_completion_read(&c, o->ids, o->logp, r->max_new_tokens, line, len, where));
     PLUMB_REQUIRE(c.sample == o->sample, PLUMB_ERR_FORMAT, "%s: sample is %d, expected %d", where,
                   (int)c.sample, (int)o->sample);
-    return plumb_rollouts_put(r, a->src, answer / r->group_size, &c);
+    return plumb_rollouts_put(r, a->src, plumb_rollouts_local_prompt(r, answer), &c);
 }
 
 static bool tick(void *arg)

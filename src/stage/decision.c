@@ -108,9 +108,11 @@ static plumb_status share_rows(struct plumb_decision *d, const struct plumb_alig
         row[ROW_TOKENS] = (double)o->n;
         row[ROW_FRESH] = o->old ? 0 : (double)o->n;
         if (in->add->rollout_tokens && o->sample == 0)
-            row[ROW_FRESH] += (double)in->add->rollout_tokens(in, completion / r->group_size);
+            row[ROW_FRESH] +=
+                (double)in->add->rollout_tokens(in, plumb_rollouts_local_prompt(r, completion));
         if (in->add->extra_tokens && o->sample == 0)
-            row[ROW_EXTRA] = (double)in->add->extra_tokens(in, d, completion / r->group_size);
+            row[ROW_EXTRA] =
+                (double)in->add->extra_tokens(in, d, plumb_rollouts_local_prompt(r, completion));
         row[ROW_CLIPPED] = o->stop == PLUMB_STOP_LENGTH;
         for (int64_t j = 0; j < o->n; j++)
             row[ROW_LOGP] += (double)o->logp[j];

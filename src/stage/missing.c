@@ -35,8 +35,8 @@ plumb_status plumb_align_missing(const struct plumb_decision *d,
         if (found++ < SHOWN)
             at += snprintf(out + at, (size_t)(size - at), "%sprompt record %lld sample %lld",
                            at ? ", " : "",
-                           (long long)in->part->record_of_prompt[entry / b->group_size],
-                           (long long)(entry % b->group_size));
+                           (long long)in->part->record_of_prompt[plumb_scoreboard_prompt(b, entry)],
+                           (long long)plumb_scoreboard_sample(b, entry));
     }
     if (found > SHOWN && at < size)
         at += snprintf(out + at, (size_t)(size - at), " and %lld more", (long long)(found - SHOWN));

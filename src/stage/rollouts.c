@@ -98,7 +98,7 @@ struct sink {
 plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
                                 int64_t k, const struct plumb_completion *c)
 {
-    struct plumb_rollout *o = &r->at[k * r->group_size + c->sample];
+    struct plumb_rollout *o = &r->at[plumb_rollouts_completion(r, k, c->sample)];
     o->n = c->n;
     o->stop = c->stop;
     o->finished = c->stop != PLUMB_STOP_PAUSED;
@@ -149,7 +149,7 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
     const int32_t group = (int32_t)r->group_size, plain = group - (int32_t)src->principled;
     for (int64_t k = 0; k < n; k++)
         for (int32_t i = 0; i < group; i++) {
-            struct plumb_rollout *o = &r->at[k * group + i];
+            struct plumb_rollout *o = &r->at[plumb_rollouts_completion(r, k, i)];
             o->prompt = prompt[k];
             o->record = record[k];
             o->sample = i;
@@ -174,7 +174,7 @@ static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_datase
     for (int64_t i = 0; i < plumb_rollouts_n(r); i++) {
         const struct plumb_rollout *o = &r->at[i];
         const struct plumb_piece *p = plumb_rollout_prompt(o, data);
-        const int64_t k = i / r->group_size;
+        const int64_t k = plumb_rollouts_local_prompt(r, i);
         struct plumb_request *last = n ? &r->request[n - 1] : NULL;
         if (o->finished)
             continue;

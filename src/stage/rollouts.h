@@ -59,6 +59,12 @@ static inline int64_t plumb_rollouts_completion(const struct plumb_rollouts *r,
 {
     return local_prompt * r->group_size + sample;
 }
+/* Returns the local prompt of a completion. */
+static inline int64_t plumb_rollouts_local_prompt(const struct plumb_rollouts *r,
+                                                  int64_t completion)
+{
+    return completion / r->group_size;
+}
 /* Returns the entry of a completion: its index among the completions of all ranks. */
 static inline int64_t plumb_rollouts_entry(const struct plumb_rollouts *r,
                                            const struct plumb_rollout *o)

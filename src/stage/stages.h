@@ -3,9 +3,9 @@
  *
  *   partition -> rollout -> reward -> reference -> decision -> update
  *
- * Each stage has one struct, which only the files named above it write. The stages after it get the
- * struct as const. A run holds all structs (stage/align.h), and only align.c, setup.c and pause.c
- * see a run; tests/lint/layers.py checks that.
+ * Each stage has one struct, and the comment above it names the files that write it. The stages
+ * after it get the struct as const. A run holds all structs (stage/align.h), and only align.c,
+ * setup.c and pause.c see a run; tests/lint/layers.py checks that.
  *
  * Six kinds of index are in use. A variable's name says which kind it is:
  *   record         a line of data.prompts, 0 .. data->n - 1; the prompt id of random numbers
@@ -18,7 +18,9 @@
  *   prompt -> local prompt           plumb_partition_local
  *   local prompt -> prompt, record   prompt_of_local, record_of_local (struct plumb_partition)
  *   local prompt -> completion       plumb_rollouts_completion
- *   completion -> entry, record      plumb_rollouts_entry; plumb_rollout.record
+ *   completion -> local prompt       plumb_rollouts_local_prompt
+ *   completion -> entry              plumb_rollouts_entry
+ *   prompt -> entry, and back        plumb_scoreboard_entry, plumb_scoreboard_prompt
  *   sequence -> completion           completion_of (struct plumb_work) */
 #ifndef PLUMB_STAGE_STAGES_H
 #define PLUMB_STAGE_STAGES_H

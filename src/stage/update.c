@@ -53,7 +53,8 @@ static plumb_status collect_prompt(struct plumb_work *w, const struct plumb_alig
     struct plumb_pair pair = {
         .win = -1, .lose = -1, .smooth = choice->smooth, .weight = choice->weight};
     for (int64_t sample = 0; sample < r->group_size; sample++) {
-        const int64_t entry = prompt * r->group_size + sample, sequence = m->pack.n_seq;
+        const int64_t entry = plumb_scoreboard_entry(board, prompt, sample);
+        const int64_t sequence = m->pack.n_seq;
         if (!plumb_scoreboard_uses(board, entry))
             continue;
         const int64_t completion = plumb_rollouts_completion(r, local_prompt, sample);
