@@ -93,7 +93,9 @@ static void bench(const struct bench *t, int64_t batch)
 {
     static double step[MAX_REPEAT], peak[MAX_REPEAT], read[MAX_REPEAT];
     plumb_generator *g;
-    BENCH_OK(plumb_generator_create(&g, t->m, batch, t->prompt + t->longer + 1, NULL));
+    BENCH_OK(plumb_generator_create(
+        &g, t->m,
+        &(struct plumb_generator_need){.slots = batch, .max_tokens = t->prompt + t->longer + 1}));
     seconds_of(t, g, batch, t->shorter);
     for (int i = 0; i < t->repeat; i++) {
         peak[i] = t->d.rate(&t->d);

@@ -99,7 +99,9 @@ static void compare(struct side side[2], const char *what, const char *library, 
     static double ours[MAX_PAIRS], theirs[MAX_PAIRS], cost[MAX_PAIRS];
     for (int k = 0; k < 2; k++) {
         if (measure == decode)
-            BENCH_OK(plumb_generator_create(&side[k].g, side[k].m, arg, 128, NULL));
+            BENCH_OK(plumb_generator_create(
+                &side[k].g, side[k].m,
+                &(struct plumb_generator_need){.slots = arg, .max_tokens = 128}));
         measure(&side[k], arg);
     }
     for (int i = 0; i < pairs; i++) {

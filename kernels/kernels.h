@@ -149,6 +149,15 @@ typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float 
                                          const struct plumb_sample_param *p, float *work, int64_t n,
                                          int64_t v);
 
+/* Penalises the logits of the tokens that a sequence has already, and copies all others:
+ *     y[i,j] = x[i,j]                                       if bit j of row i of seen is 0
+ *     y[i,j] = x[i,j] < 0 ? x[i,j] penalty : x[i,j] / penalty        otherwise
+ * Source: Keskar et al. 2019, arXiv:1909.05858, section 4.1; for negative logits as in
+ * transformers' RepetitionPenaltyLogitsProcessor. y, x (n,v)  penalty > 0  seen (n, ceil(v/32)):
+ * bit j is bit j % 32 of word j / 32 */
+typedef plumb_status plumb_penalty_fwd_fn(plumb_stream *s, float *y, const float *x,
+                                          const int32_t *seen, float penalty, int64_t n, int64_t v);
+
 /* ---- optimizer and reductions ------------------------------------------------------- */
 
 /* Adds x to y element by element; both are (n,). */
@@ -219,6 +228,7 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(logprob_fwd)                                                                                 \
     X(sample_work_count)                                                                           \
     X(sample_fwd)                                                                                  \
+    X(penalty_fwd)                                                                                 \
     X(accumulate)                                                                                  \
     X(sumsq)                                                                                       \
     X(adamw)                                                                                       \

@@ -237,8 +237,33 @@ static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, flo
     return launched("sample_fwd");
 }
 
+static __global__ void penalty_kernel(float *y, const float *x, const int32_t *seen, float penalty,
+                                      int64_t n, int64_t v)
+{
+    const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (at >= n * v)
+        return;
+    const int64_t i = at / v, j = at % v, words = (v + 31) / 32;
+    const float z = x[at], lower = z < 0.0f ? z * penalty : z / penalty;
+    y[at] = uint32_t(seen[i * words + j / 32]) >> (j % 32) & 1 ? lower : z;
+}
+
+static plumb_status penalty_fwd(plumb_stream *s, float *y, const float *x, const int32_t *seen,
+                                float penalty, int64_t n, int64_t v)
+{
+    constexpr int threads = 256;
+    const int64_t blocks = ceil_div(n * v, threads);
+    if (blocks == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("penalty_fwd", blocks, 1));
+    PLUMB_LAUNCH(penalty_kernel, unsigned(blocks), threads, 0, context_of(s)->stream, y, x, seen,
+                 penalty, n, v);
+    return launched("penalty_fwd");
+}
+
 void plumb_cuda_init_sample(struct plumb_kernels *t)
 {
     t->sample_work_count = sample_work_count;
     t->sample_fwd = sample_fwd;
+    t->penalty_fwd = penalty_fwd;
 }

@@ -1,4 +1,5 @@
-/* sample.c - reference implementation of sampling: draws one token per row of logits.
+/* sample.c - reference implementation of sampling: draws one token per row of logits, and penalises
+ * the logits of tokens that a sequence has already.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 
@@ -94,5 +95,19 @@ plumb_status plumb_ref_sample_fwd(plumb_stream *s, int32_t *token, float *logp, 
         float lse;
         PLUMB_TRY(plumb_ref_logprob_fwd(s, logp + i, &lse, z, token + i, 1, v));
     }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_ref_penalty_fwd(plumb_stream *s, float *y, const float *x, const int32_t *seen,
+                                   float penalty, int64_t n, int64_t v)
+{
+    (void)s;
+    const int64_t words = (v + 31) / 32;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < v; j++) {
+            const uint32_t word = (uint32_t)seen[i * words + j / 32];
+            const float z = x[i * v + j], lower = z < 0.0f ? z * penalty : z / penalty;
+            y[i * v + j] = word >> (j % 32) & 1 ? lower : z;
+        }
     return PLUMB_OK;
 }

@@ -55,10 +55,9 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
                                          .tokenizer = o->tokenizer,
                                          .model = o->model,
                                          .options = plumb_generate_options_of(cfg, 0)};
-    PLUMB_TRY_GOTO(st,
-                   plumb_generator_create(&src->generator, o->model, cfg->generate.slots, longest,
-                                          o->tokenizer),
-                   done);
+    const struct plumb_generator_need need =
+        plumb_generator_need_of(cfg, cfg->generate.slots, longest, o->tokenizer);
+    PLUMB_TRY_GOTO(st, plumb_generator_create(&src->generator, o->model, &need), done);
     PLUMB_TRY_GOTO(st,
                    plumb_rollouts_init(&m->answers, plumb_max_i64(e->mine, 1), cfg->eval.samples,
                                        cfg->generate.max_new_tokens),

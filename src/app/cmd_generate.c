@@ -90,11 +90,12 @@ static plumb_status generate(struct generate *g)
     PLUMB_TRY(deal(g));
     const int64_t slots =
         plumb_min_i64(cfg->generate.slots, plumb_max_i64(g->n, 1) * cfg->generate.group_size);
-    PLUMB_TRY(plumb_generator_create(
-        &g->generator, g->s.model, slots,
+    const int64_t longest =
         plumb_min_i64(g->s.longest + cfg->generate.max_new_tokens,
-                      plumb_at_most(cfg->data.max_tokens, g->s.model->spec.max_pos)),
-        g->s.tokenizer));
+                      plumb_at_most(cfg->data.max_tokens, g->s.model->spec.max_pos));
+    const struct plumb_generator_need need =
+        plumb_generator_need_of(cfg, slots, longest, g->s.tokenizer);
+    PLUMB_TRY(plumb_generator_create(&g->generator, g->s.model, &need));
     options.pause = tick;
     options.pause_arg = g;
     options.ready = &g->ready;

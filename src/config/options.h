@@ -64,6 +64,7 @@
     X(INT, top_k, "0", "[0, 16777216]", "tokens", "age", 1, "sample only from this many most likely tokens; 0: from all") \
     X(REAL, top_p, "1", "(0, 1]", "", "age", 1, "sample only from the most likely tokens whose probabilities sum to this value") \
     X(REAL, min_p, "0", "[0, 1]", "", "age", 1, "never sample a token whose probability is below this share of the most likely token's") \
+    X(REAL, repetition_penalty, "1", "(0, 100]", "", "age", 1, "lower the logits of the tokens that the prompt and the completion have so far: positive logits are divided by this value, negative ones multiplied; 1: off; the recorded log-probs are those without it") \
     X(INT, max_new_tokens, "128", "[1, 16777216]", "tokens", "age", 1, "longest completion") \
     X(INT, group_size, "1", "[1, 4096]", "", "ag", 1, "completions per prompt; psle samples half of them with the principles in the prompt (default of align: 4)") \
     X(TEXTS, stop, "", "", "", "age", 1, "strings that end a completion") \
@@ -83,7 +84,7 @@
     X(INT, context, "0", "[0, 16777216]", "tokens", "aec", 1, "longest prompt and completion together, in the reward model's tokens; a longer text gets no score; 0: twice the policy's longest sequence, at most the reward model's context length") \
     X(CHOICE, append_eos, "trained", "trained|true|false", "", "aec", 1, "append the end token to each completion before the reward model (also model= of score) reads it; trained: as plumb_encoding.json in the model's folder says it was trained, true without that file") \
     X(TEXT, command, "", "", "", "aec", 1, "shell command that reads a JSON line for each completion and answers with a JSON line that has its score") \
-    X(FUNCTIONS, functions, "", "", "", "aec", 1, "weighted sum of built-in functions: length, regex, words, repetition, exact") \
+    X(FUNCTIONS, functions, "", "", "", "aec", 1, "weighted sum of built-in functions: a list of maps {name: length|regex|words|repetition|exact, weight: 1, ...}, for example [{name: exact, field: answer}, {name: length, target: 60, weight: 0.1}]; README has the keys of each function") \
     X(REAL, timeout, "30", "(0, 86400]", "s", "aec", 0, "time that the command may take to score one completion") \
     X(REAL, max_missing, "0.5", "[0, 1]", "", "aec", 0, "the run ends with an error if a larger share of the completions has no score") \
     X(INT, restarts, "3", "[0, 1000000]", "", "aec", 0, "number of times that a command is started again after it has ended unexpectedly")

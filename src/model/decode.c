@@ -24,6 +24,7 @@ void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, voi
         at += (n)*4;                                                                               \
     } while (0)
     TAKE(source, slots);
+    TAKE(seen, slots * g->seen_words);
     s->draw_bytes = at;
     TAKE(ids, rows);
     TAKE(seq, rows);
@@ -54,8 +55,31 @@ plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_
     return PLUMB_OK;
 }
 
+/* Draws k tokens, the first of which is draw number `first`, from g->logits. */
+static plumb_status draw_block(plumb_generator *g, const struct plumb_generate_options *o,
+                               int64_t first, int64_t k)
+{
+    struct plumb_backend *b = g->backend;
+    const int64_t v = g->spec.v, words = g->seen_words;
+    const bool penalise = o->repetition_penalty != 0 && o->repetition_penalty != 1;
+    const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + first, b->place, k);
+    if (penalise)
+        PLUMB_TRY(plumb_op_penalty_fwd(b, V(g->penalised, k, v), V(g->logits, k, v),
+                                       VI(g->dev.seen + first * words, k, words),
+                                       o->repetition_penalty));
+    PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + first, k), V(g->dev.logp + first, k),
+                                  V(g->dev.logp_sampled + first, k),
+                                  V(penalise ? g->penalised : g->logits, k, v), &u, &o->sample,
+                                  V(g->work, g->work_count)));
+    if (!penalise)
+        return PLUMB_OK;
+    /* logp is defined on the raw logits; sample_fwd has just computed it on the penalised ones */
+    return plumb_op_logprob_fwd(b, V(g->dev.logp + first, k), V(g->lse, k), V(g->logits, k, v),
+                                VI(g->dev.token + first, k));
+}
+
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
-                             const struct plumb_sample_param *sample, int64_t n)
+                             const struct plumb_generate_options *o, int64_t n)
 {
     struct plumb_backend *b = g->backend;
     const struct plumb_spec *s = &g->spec;
@@ -66,10 +90,7 @@ plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
                                       VI(g->dev.source + i, k)));
         PLUMB_TRY(plumb_head_norm_forward(m, g->hn, g->hrstd, g->hx, k));
         PLUMB_TRY(plumb_head_forward(m, g->logits, g->hn, k));
-        const struct plumb_tensor u = plumb_view_f64("u", g->dev.u + i, b->place, k);
-        PLUMB_TRY(plumb_op_sample_fwd(b, VI(g->dev.token + i, k), V(g->dev.logp + i, k),
-                                      V(g->dev.logp_sampled + i, k), V(g->logits, k, s->v), &u,
-                                      sample, V(g->work, g->work_count)));
+        PLUMB_TRY(draw_block(g, o, i, k));
     }
     return PLUMB_OK;
 }
@@ -82,10 +103,10 @@ plumb_status plumb_step_receive(plumb_generator *g)
 }
 
 static plumb_status kernels(plumb_generator *g, const plumb_model *m,
-                            const struct plumb_sample_param *sample, int64_t n)
+                            const struct plumb_generate_options *o, int64_t n)
 {
     PLUMB_TRY(plumb_step_forward(g, m, n));
-    return plumb_step_draw(g, m, sample, n);
+    return plumb_step_draw(g, m, o, n);
 }
 
 /* ---- recorded steps ------------------------------------------------------------------- */
@@ -125,9 +146,10 @@ void plumb_decode_forget(plumb_generator *g)
 /* Returns the entry for recorded steps of `rows` rows, or a free entry, or NULL if the table is
  * full. If the model or the sampling parameters have changed, all recordings are deleted first. */
 static struct plumb_decode_graph *find(plumb_generator *g, const plumb_model *m,
-                                       const struct plumb_sample_param *sample, int64_t rows)
+                                       const struct plumb_generate_options *o, int64_t rows)
 {
-    const struct plumb_decode_key key = {m, m->w, m->packed, m->rope, *sample};
+    const struct plumb_decode_key key = {m,       m->w,      m->packed,
+                                         m->rope, o->sample, o->repetition_penalty};
     if (memcmp(&key, &g->key, sizeof key) != 0)
         plumb_decode_forget(g);
     g->key = key;
@@ -140,12 +162,12 @@ static struct plumb_decode_graph *find(plumb_generator *g, const plumb_model *m,
 }
 
 static plumb_status record(plumb_generator *g, const plumb_model *m,
-                           const struct plumb_sample_param *sample, struct plumb_decode_graph *d)
+                           const struct plumb_generate_options *o, struct plumb_decode_graph *d)
 {
     struct plumb_backend *b = g->backend;
     PLUMB_TRY(b->record_begin(b));
     plumb_graph *graph = NULL;
-    const plumb_status st = kernels(g, m, sample, d->rows);
+    const plumb_status st = kernels(g, m, o, d->rows);
     const plumb_status end = b->record_end(b, &graph);
     if (st == PLUMB_OK)
         d->graph = graph;
@@ -158,27 +180,27 @@ static plumb_status record(plumb_generator *g, const plumb_model *m,
  * runs without recording, because it selects GEMM algorithms and loads kernels, which cannot be
  * recorded. The second step makes the recording. */
 static plumb_status recorded(plumb_generator *g, const plumb_model *m,
-                             const struct plumb_sample_param *sample, int64_t rows)
+                             const struct plumb_generate_options *o, int64_t rows)
 {
-    struct plumb_decode_graph *d = find(g, m, sample, rows);
+    struct plumb_decode_graph *d = find(g, m, o, rows);
     if (!d || d->rows == 0) {
         if (d)
             d->rows = rows;
-        return kernels(g, m, sample, rows);
+        return kernels(g, m, o, rows);
     }
     if (!d->graph)
-        PLUMB_TRY(record(g, m, sample, d));
+        PLUMB_TRY(record(g, m, o, d));
     return g->backend->replay(g->backend, d->graph);
 }
 
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
-                               const struct plumb_sample_param *sample, bool graphs)
+                               const struct plumb_generate_options *o)
 {
     struct plumb_backend *b = g->backend;
-    graphs = graphs && b->replay;
+    const bool graphs = !o->eager && b->replay;
     const int64_t rows = graphs ? round_up(g->n_rows, g->slots) : g->n_rows;
     fill_up(g, rows);
     PLUMB_TRY(b->send(b, g->dev.u, g->host.u, g->dev.in_bytes));
-    PLUMB_TRY(graphs ? recorded(g, m, sample, rows) : kernels(g, m, sample, rows));
+    PLUMB_TRY(graphs ? recorded(g, m, o, rows) : kernels(g, m, o, rows));
     return plumb_step_receive(g);
 }

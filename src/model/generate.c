@@ -164,6 +164,23 @@ static plumb_status forward(struct run *r)
     return b->sync(b);
 }
 
+/* ---- the repetition penalty -------------------------------------------------------------- */
+
+static void see(plumb_generator *g, struct plumb_slot *s, const int32_t *ids, int64_t n)
+{
+    for (int64_t i = 0; i < n && g->seen_words > 0; i++)
+        s->seen[ids[i] / 32] |= (int32_t)(1u << (ids[i] % 32));
+}
+
+/* Marks the tokens of the slot's prompt and of the completion's given tokens. */
+static void see_prefix(struct run *r, struct plumb_slot *s)
+{
+    const struct plumb_request *q = &r->request[s->request];
+    memset(s->seen, 0, (size_t)r->g->seen_words * sizeof *s->seen);
+    see(r->g, s, q->ids, q->n);
+    see(r->g, s, s->ids, s->n);
+}
+
 /* ---- from a prompt to its samples ------------------------------------------------------------ */
 
 /* Copies row `index` of x (m,c) to y (1,c), on the device. */
@@ -247,6 +264,7 @@ static plumb_status start_samples(struct run *r)
         PLUMB_TRY(inherit(r, i, s->group));
         s->source = g->max_rows + s->group;
         s->state = SLOT_LIVE;
+        see_prefix(r, s);
         p->waiting--;
     }
     for (int64_t i = 0; i < g->groups; i++) {
@@ -277,6 +295,8 @@ static void collect_draws(struct run *r)
                                           .sample = (uint32_t)s->sample,
                                           .position = (uint32_t)s->n};
         g->host.source[g->n_draw] = (int32_t)s->source;
+        memcpy(g->host.seen + g->n_draw * g->seen_words, s->seen,
+               (size_t)g->seen_words * sizeof *s->seen);
         g->drawer[g->n_draw] = i;
         g->host.u[g->n_draw++] = plumb_rng_uniform(&key);
     }
@@ -289,7 +309,7 @@ static plumb_status draw(struct run *r)
     if (g->n_draw == 0)
         return PLUMB_OK;
     PLUMB_TRY(b->send(b, g->dev.u, g->host.u, g->dev.draw_bytes));
-    PLUMB_TRY(plumb_step_draw(g, r->m, &r->o->sample, g->n_draw));
+    PLUMB_TRY(plumb_step_draw(g, r->m, r->o, g->n_draw));
     return plumb_step_receive(g);
 }
 
@@ -303,7 +323,7 @@ static plumb_status step(struct run *r)
     g->steps += g->n_rows > 0;
     if (only_decodes(g)) {
         collect_draws(r);
-        return plumb_step_decode(g, r->m, &r->o->sample, !r->o->eager);
+        return plumb_step_decode(g, r->m, r->o);
     }
     PLUMB_TRY(forward(r));
     PLUMB_TRY(end_prefills(r));
@@ -448,6 +468,7 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         s->ids[s->n] = g->host.token[i];
         s->logp[s->n] = g->host.logp[i];
         s->logp_sampled[s->n++] = g->host.logp_sampled[i];
+        see(g, s, &s->ids[s->n - 1], 1);
         g->tokens++;
         PLUMB_TRY(check_stop(r, s, &done, &stop));
         if (!done)
@@ -488,6 +509,12 @@ static plumb_status check(struct run *r, int64_t *wanted)
                   (long long)o->max_new_tokens);
     PLUMB_REQUIRE(o->n_stop == 0 || g->tokenizer, PLUMB_ERR_ARG,
                   "stop strings need the model's tokenizer");
+    PLUMB_REQUIRE(o->repetition_penalty >= 0 && (g->seen_words > 0 || o->repetition_penalty == 0 ||
+                                                 o->repetition_penalty == 1),
+                  PLUMB_ERR_ARG,
+                  "repetition_penalty is %g; expected a positive number, and a generator that was "
+                  "created with the memory for it",
+                  o->repetition_penalty);
     for (int64_t i = 0; i < o->n_stop; i++) {
         PLUMB_REQUIRE(o->stop[i][0], PLUMB_ERR_ARG, "stop string %lld is empty", (long long)i);
         r->longest_stop = plumb_max_i64(r->longest_stop, (int64_t)strlen(o->stop[i]));

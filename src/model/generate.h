@@ -21,6 +21,10 @@ typedef bool plumb_pause_fn(void *arg);
 
 struct plumb_generate_options {
     struct plumb_sample_param sample;
+    /* The logits of all tokens of the prompt and of the completion so far are lowered by this
+     * factor before anything else (plumb_penalty_fwd_fn). 0 and 1 change nothing. Any other value
+     * needs a generator that was created with `penalty`. */
+    double repetition_penalty;
     int64_t max_new_tokens;
     uint64_t seed;
     uint32_t iteration; /* the iteration in the key of each random number */
@@ -65,7 +69,8 @@ struct plumb_completion {
     int64_t request; /* index of the completion's request */
     int32_t sample;
     const int32_t *ids;
-    const float *logp; /* log-probs under the raw logits (temperature 1), in nats */
+    /* log-probs under the raw logits (temperature 1, no repetition penalty), in nats */
+    const float *logp;
     /* log-probs under the distribution from which the tokens were drawn */
     const float *logp_sampled;
     int64_t n;
@@ -75,11 +80,18 @@ typedef plumb_status plumb_completion_fn(void *arg, const struct plumb_completio
 
 typedef struct plumb_generator plumb_generator;
 
-/* Creates a generator with `slots` sequences at a time, each with at most max_tokens tokens of
- * prompt and completion. All memory is allocated here. The caller keeps owning the tokenizer; it
- * may be NULL if no stop strings are used. */
-plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m, int64_t slots,
-                                    int64_t max_tokens, const plumb_tokenizer *tokenizer);
+/* What a generator is created for. */
+struct plumb_generator_need {
+    int64_t slots;      /* number of sequences at a time */
+    int64_t max_tokens; /* largest number of tokens of a prompt and its completion */
+    bool penalty;       /* reserve the memory for a repetition penalty */
+    /* owned by the caller; NULL if no stop strings are used */
+    const plumb_tokenizer *tokenizer;
+};
+
+/* Creates a generator. All its memory is allocated here. */
+plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
+                                    const struct plumb_generator_need *need);
 /* frees a generator and sets *g to NULL; *g may be NULL */
 void plumb_generator_destroy(plumb_generator **g);
 int64_t plumb_generator_bytes(const plumb_generator *g);

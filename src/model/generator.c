@@ -37,7 +37,10 @@ static plumb_status place(plumb_generator *g)
     PLUMB_TRY(plumb_arena_take_f32(a, &g->hrstd, g->block * plumb_norm_saved(s), "head rstd"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->logits, g->block * s->v, "logits"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->work, g->work_count, "sampling work"));
-    return PLUMB_OK;
+    if (g->seen_words == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_arena_take_f32(a, &g->penalised, g->block * s->v, "penalised logits"));
+    return plumb_arena_take_f32(a, &g->lse, g->block, "log-sum-exp");
 }
 
 static plumb_status place_host(plumb_generator *g)
@@ -55,7 +58,8 @@ static plumb_status place_host(plumb_generator *g)
         s->ids = calloc((size_t)g->limit, sizeof *s->ids);
         s->logp = calloc((size_t)g->limit, sizeof *s->logp);
         s->logp_sampled = calloc((size_t)g->limit, sizeof *s->logp_sampled);
-        all = s->ids && s->logp && s->logp_sampled;
+        s->seen = calloc((size_t)g->seen_words + 1, sizeof *s->seen);
+        all = s->ids && s->logp && s->logp_sampled && s->seen;
     }
     PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "generator of %lld slots", (long long)g->slots);
     plumb_step_place(&g->host, g, NULL);
@@ -64,11 +68,12 @@ static plumb_status place_host(plumb_generator *g)
     return PLUMB_OK;
 }
 
-plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m, int64_t slots,
-                                    int64_t max_tokens, const plumb_tokenizer *tokenizer)
+plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
+                                    const struct plumb_generator_need *need)
 {
     plumb_status st = PLUMB_OK;
     struct plumb_backend *b = m->backend;
+    const int64_t slots = need->slots, max_tokens = need->max_tokens;
     PLUMB_REQUIRE(m->spec.labels == 0, PLUMB_ERR_ARG, "a %s cannot generate text",
                   plumb_spec_architecture(&m->spec));
     PLUMB_REQUIRE(slots >= 1 && slots <= 1 << 20 && max_tokens >= 2, PLUMB_ERR_ARG,
@@ -78,7 +83,7 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     PLUMB_REQUIRE(g, PLUMB_ERR_NOMEM, "generator");
     g->backend = b;
     g->spec = m->spec;
-    g->tokenizer = tokenizer;
+    g->tokenizer = need->tokenizer;
     g->slots = slots;
     /* one group more than slots, because a prompt may be read while all slots are in use */
     g->groups = slots + 1;
@@ -87,6 +92,7 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->max_pages = plumb_ceil_div(g->limit, PLUMB_KV_PAGE);
     g->max_rows = slots + plumb_min_i64(PLUMB_PREFILL_ROWS, slots * g->limit);
     g->block = plumb_min_i64(slots, MAX_BLOCK);
+    g->seen_words = need->penalty ? plumb_ceil_div(m->spec.v, 32) : 0;
     g->work_count = b->k.sample_work_count(g->block, m->spec.v, b->threads);
     g->arena = (struct plumb_arena){.place = b->place, .name = "kv"};
     /* Every slot may need its own pages, and one group without a slot may need as many. */
@@ -114,6 +120,7 @@ void plumb_generator_destroy(plumb_generator **generator)
         free(g->slot[i].ids);
         free(g->slot[i].logp);
         free(g->slot[i].logp_sampled);
+        free(g->slot[i].seen);
     }
     free(g->slot);
     free(g->group);

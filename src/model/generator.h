@@ -32,6 +32,7 @@ struct plumb_slot {
     int64_t source;             /* row of x from which the next token is drawn */
     int32_t *ids;               /* (limit,) tokens of the completion */
     float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
+    int32_t *seen; /* (seen_words,) a bit for each token of the prompt and the completion */
 };
 
 struct plumb_group {
@@ -44,20 +45,22 @@ struct plumb_group {
 
 /* The inputs and outputs of a step, in one block on the host and an equal one on the device:
  *
- *     | u | source | ids | seq | pos | page | token | logp | logp_sampled |
- *     |<-- draw -->|                        |                             |
- *     |<-------------- in ----------------->|<---------- out ------------>|
+ *     | u | source | seen | ids | seq | pos | page | token | logp | logp_sampled |
+ *     |<----- draw ------>|                        |                             |
+ *     |<------------------ in -------------------->|<---------- out ------------>|
  *
  * The inputs of the draw, the inputs of the forward, all inputs, and all outputs are each
  * contiguous, so that one copy moves them. */
 struct plumb_step {
     double *u;                /* (slots,) input of the draw: uniform random numbers */
     int32_t *source;          /* (slots,) input of the draw: the rows of x to draw from */
+    int32_t *seen;            /* (slots, seen_words) input of the draw: the tokens to penalise */
     int32_t *ids, *seq, *pos; /* (max_rows,) input of the forward: the rows */
     int32_t *page;            /* (sequences, max_pages) input of the forward: the page table */
     int32_t *token;           /* (slots,) output: the tokens drawn */
     float *logp, *logp_sampled;
-    /* sizes in bytes of u and source, of all inputs, of all outputs, and of the whole block */
+    /* sizes in bytes of u, source and seen, of all inputs, of all outputs, and of the whole block
+     */
     int64_t draw_bytes, in_bytes, out_bytes, bytes;
 };
 
@@ -73,6 +76,7 @@ struct plumb_decode_key {
     const plumb_model *m;
     const void *w, *packed, *rope;
     struct plumb_sample_param sample;
+    double repetition_penalty;
 };
 
 struct plumb_generator {
@@ -106,6 +110,11 @@ struct plumb_generator {
     float *hrstd;         /* (block,) saved statistics of the head's norm */
     float *logits, *work; /* (block,v) logits, (work_count,) scratch memory for sampling */
     int64_t work_count;
+    /* For the repetition penalty; 0 and NULL in a generator without it. seen_words: number of words
+     * with a bit for each token. (block,v) penalised logits, (block,) log-sum-exp of the raw
+     * logits */
+    int64_t seen_words;
+    float *penalised, *lse;
 };
 
 /* Sets the pointers of a step to its parts of `block`. If block is NULL, only the sizes are set. */
@@ -115,16 +124,16 @@ void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, voi
  * for the first n rows; plumb_step_draw draws n tokens. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
-                             const struct plumb_sample_param *sample, int64_t n);
+                             const struct plumb_generate_options *o, int64_t n);
 /* Copies the tokens and log-probs of the draws to the host. Synchronous. */
 plumb_status plumb_step_receive(plumb_generator *g);
 
 /* Runs a step in which each live slot has exactly one row and row k belongs to draw k. Copies the
- * inputs from the host, runs forward and draw, and copies the outputs back. If `graphs` is set and
- * the backend can record, the step runs as a recorded step; its number of rows is rounded up, which
- * does not change the results. */
+ * inputs from the host, runs forward and draw, and copies the outputs back. Unless o->eager is set
+ * or the backend cannot record, the step runs as a recorded step; its number of rows is rounded up,
+ * which does not change the results. */
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
-                               const struct plumb_sample_param *sample, bool graphs);
+                               const struct plumb_generate_options *o);
 void plumb_decode_forget(plumb_generator *g); /* deletes all recorded steps of g */
 
 #endif

@@ -194,6 +194,12 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_sample_param *p,
                                  const struct plumb_tensor *work);
 
+/* Penalises the logits of the tokens that a sequence has already (kernels.h).
+ *   y, x (n,v)  seen (n, ceil(v/32)) i32, a bit for each token  penalty > 0 */
+plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                  const struct plumb_tensor *x, const struct plumb_tensor *seen,
+                                  double penalty);
+
 /* Returns the number of floats of `work` that the two head functions need: head_rows rows of
  * logits, and with `train` also the scratch memory of the gradients. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,

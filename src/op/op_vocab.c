@@ -66,6 +66,19 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                            work ? plumb_f32(work) : NULL, n, v);
 }
 
+plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                  const struct plumb_tensor *x, const struct plumb_tensor *seen,
+                                  double penalty)
+{
+    PLUMB_TRY(plumb_op_check_rank("penalty_fwd", "x", x, 2, 2));
+    const int64_t n = x->dim[0], v = x->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "penalty_fwd", WANT_F32(y, 2, n, v), WANT_F32(x, 2, n, v),
+                         WANT(seen, PLUMB_I32, 2, n, plumb_ceil_div(v, 32))));
+    PLUMB_REQUIRE(penalty > 0, PLUMB_ERR_ARG, "penalty_fwd: penalty %g, expected > 0", penalty);
+    return b->k.penalty_fwd(b->stream, plumb_f32(y), plumb_f32(x), plumb_i32(seen), (float)penalty,
+                            n, v);
+}
+
 /* Computes the logits of some rows: x w^T, soft-capped if cap > 0. */
 static plumb_status head_logits(struct plumb_backend *b, const struct plumb_tensor *logits,
                                 const struct plumb_tensor *x, const struct plumb_tensor *packed,

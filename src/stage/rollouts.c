@@ -54,6 +54,16 @@ int64_t plumb_rollouts_bytes(const struct plumb_rollouts *r)
                           (size_t)r->max_new_tokens * (sizeof(*r->ids) + 2 * sizeof(*r->logp))));
 }
 
+struct plumb_generator_need plumb_generator_need_of(const struct plumb_config *cfg, int64_t slots,
+                                                    int64_t max_tokens,
+                                                    const plumb_tokenizer *tokenizer)
+{
+    return (struct plumb_generator_need){.slots = slots,
+                                         .max_tokens = max_tokens,
+                                         .penalty = cfg->generate.repetition_penalty != 1,
+                                         .tokenizer = tokenizer};
+}
+
 struct plumb_generate_options plumb_generate_options_of(const struct plumb_config *cfg,
                                                         int64_t iteration)
 {
@@ -62,6 +72,7 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
                    .top_k = (int32_t)cfg->generate.top_k,
                    .top_p = (float)cfg->generate.top_p,
                    .min_p = (float)cfg->generate.min_p},
+        .repetition_penalty = cfg->generate.repetition_penalty,
         .max_new_tokens = cfg->generate.max_new_tokens,
         .seed = cfg->seed,
         .iteration = (uint32_t)iteration,

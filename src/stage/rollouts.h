@@ -19,7 +19,7 @@ struct plumb_rollout {
     int64_t n;           /* completion tokens, including the stop token; 0 before generation */
     int32_t *ids;        /* (n,) tokens */
     float *logp;         /* (n,) log-probs of the unmodified logits at sampling, nats */
-    float *logp_sampled; /* (n,) log-probs after temperature, top_k and top_p, nats */
+    float *logp_sampled; /* (n,) log-probs after all sampling options, nats */
     enum plumb_stop stop;
     struct plumb_buf text; /* decoded tokens without special tokens; follows the prompt's text */
 };
@@ -88,6 +88,10 @@ struct plumb_rollout_source {
     void *finished_arg;
 };
 
+/* Returns what a generator needs for these sizes and the sampling options of a configuration. */
+struct plumb_generator_need plumb_generator_need_of(const struct plumb_config *cfg, int64_t slots,
+                                                    int64_t max_tokens,
+                                                    const plumb_tokenizer *tokenizer);
 /* Returns the sampling options of a configuration. The random numbers depend on `iteration`. */
 struct plumb_generate_options plumb_generate_options_of(const struct plumb_config *cfg,
                                                         int64_t iteration);

@@ -128,8 +128,9 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     plumb_memory_enter(b, "rollouts", PLUMB_PHASE_ALWAYS);
     PLUMB_TRY(plumb_memory_beside(b, "answers", bytes));
     plumb_memory_enter(b, "generation", PLUMB_PHASE_ROLLOUT);
-    return plumb_generator_create(&a->rollout.generator, a->t->model, cfg->generate.slots,
-                                  whole_any, a->t->tokenizer);
+    const struct plumb_generator_need need =
+        plumb_generator_need_of(cfg, cfg->generate.slots, whole_any, a->t->tokenizer);
+    return plumb_generator_create(&a->rollout.generator, a->t->model, &need);
 }
 
 static plumb_status open_rewards(struct plumb_align_run *a)

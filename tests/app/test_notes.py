@@ -134,9 +134,9 @@ def templates(bench, base):
 def sampling(bench, base):
     """What generation_config.json asks for and align and eval do not follow, once and by name."""
     model = changed(base, bench.folder / "asks", "generation_config.json", do_sample=True, temperature=0.6, top_p=0.9,
-                    repetition_penalty=1.2)
+                    typical_p=0.5)
     words = ["follows only its end tokens; to sample as it says, add temperature=0.6 top_p=0.9",
-             "has nothing like repetition_penalty=1.2"]
+             "has nothing like typical_p=0.5"]
     prompts = f"data.prompts={bench.world}/prompts.jsonl"
     r = said(bench, 0, [f"align {words[0]}", f"align {words[1]}"],
              *bench.align_args(bench.folder / "asked", model, LENGTH, iterations=1), ranks=2 if bench.mpirun else 1)

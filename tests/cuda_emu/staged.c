@@ -311,6 +311,12 @@ static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, flo
     RUN(sample_fwd, OUT(token, n), OUT(logp, n), OUT(logp_sampled, n), IN(logits, n * v), IN(u, n),
         p, OUT(work, d.b->k.sample_work_count(n, v, d.b->threads)), n, v);
 }
+static plumb_status penalty_fwd(plumb_stream *s, float *y, const float *x, const int32_t *seen,
+                                float penalty, int64_t n, int64_t v)
+{
+    struct desk d = desk_of(s);
+    RUN(penalty_fwd, OUT(y, n * v), IN(x, n * v), IN(seen, n * ((v + 31) / 32)), penalty, n, v);
+}
 static plumb_status accumulate(plumb_stream *s, float *y, const float *x, int64_t n)
 {
     struct desk d = desk_of(s);
@@ -378,7 +384,8 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     X(attention_fwd)                                                                               \
     X(attention_bwd)                                                                               \
     X(softcap_fwd)                                                                                 \
-    X(logprob_fwd) X(logprob_bwd) X(sample_fwd) X(accumulate) X(sumsq) X(adamw) X(hash_blocks)
+    X(logprob_fwd)                                                                                 \
+    X(logprob_bwd) X(sample_fwd) X(penalty_fwd) X(accumulate) X(sumsq) X(adamw) X(hash_blocks)
 
 void staged_table(struct plumb_kernels *t)
 {

@@ -117,7 +117,8 @@ static void run(const char *dir, unsigned seed, struct outcome *first, bool is_f
             prompt[i][j] = (i * 7 + j * 5) % (int)m->spec.v;
     for (size_t i = 0; i < sizeof(slots) / sizeof(*slots); i++) {
         plumb_generator *g = NULL;
-        CHECK_OK(plumb_generator_create(&g, m, slots[i], LONGEST, NULL));
+        CHECK_OK(plumb_generator_create(
+            &g, m, &(struct plumb_generator_need){.slots = slots[i], .max_tokens = LONGEST}));
         int64_t before = launches();
         generate(g, m, 1.2f, true, &eager);
         CHECK(launches() == before);

@@ -252,7 +252,9 @@ static void drop_pass(union made *x)
 }
 static plumb_status make_generator(union made *x)
 {
-    return plumb_generator_create(&x->generator, given.m, 3, 40, given.tokenizer);
+    return plumb_generator_create(
+        &x->generator, given.m,
+        &(struct plumb_generator_need){.slots = 3, .max_tokens = 40, .tokenizer = given.tokenizer});
 }
 static void drop_generator(union made *x)
 {

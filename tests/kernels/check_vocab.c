@@ -171,3 +171,31 @@ void check_sample_fwd(struct check *c)
                (double)drawn);
     }
 }
+
+void check_penalty_fwd(struct check *c)
+{
+    c->huge = 1e30f;
+    EACH(a, rows_of) EACH(b, vocabulary) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = rows_of[a], v = vocabulary[b], words = (v + 31) / 32;
+        check_at(c, "n %lld v %lld kind %d", (long long)n, (long long)v, kind);
+        const float *x = check_in(c, n * v, (enum kind)kind);
+        int32_t *seen = check_bytes(c, n * words * 4);
+        for (int64_t i = 0; i < n * words; i++)
+            seen[i] = (int32_t)(uint32_t)(rng_u(&c->r) * 4294967296.0);
+        check_freeze(c, seen);
+        float *y = check_out(c, n * v), *want = check_out(c, n * v);
+        CHECK_OK(c->k.penalty_fwd(c->s, y, x, seen, 1.3f, n, v));
+        CHECK_OK(c->ref.penalty_fwd(NULL, want, x, seen, 1.3f, n, v));
+        check_same(c, "y", y, want, n * v * 4);
+        check_digest(c, y, n * v * 4);
+        check_done(c);
+    }
+    /* by hand: ids 0, 1 and 33 were seen */
+    float x[34] = {3.0f, -3.0f, 3.0f}, y[34];
+    const int32_t seen[2] = {3, 2};
+    x[33] = -1.0f;
+    CHECK_OK(c->k.penalty_fwd(c->s, y, x, seen, 1.5f, 1, 34));
+    CHECKF(y[0] == 2.0f && y[1] == -4.5f && y[2] == 3.0f && y[33] == -1.5f, "%g %g %g %g",
+           (double)y[0], (double)y[1], (double)y[2], (double)y[33]);
+}

@@ -83,7 +83,8 @@ static inline void generate(struct outcome *out, const plumb_model *m, int64_t s
                             const struct plumb_generate_options *o)
 {
     plumb_generator *g;
-    CHECK_OK(plumb_generator_create(&g, m, slots, max_tokens, NULL));
+    CHECK_OK(plumb_generator_create(
+        &g, m, &(struct plumb_generator_need){.slots = slots, .max_tokens = max_tokens}));
     CHECK(plumb_generator_bytes(g) > 0);
     out->n = 0;
     CHECK_OK(plumb_generate(g, m, q, n, o, keep, out));

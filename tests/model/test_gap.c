@@ -146,7 +146,8 @@ static void sample(struct bench *b, const struct setting *s, struct rng *r)
                                                .n_samples = 1 + (int32_t)(rng_u(r) * MAX_SAMPLES)};
     }
     b->n_out = 0;
-    CHECK_OK(plumb_generator_create(&g, b->m, s->slots, LONGEST, NULL));
+    CHECK_OK(plumb_generator_create(
+        &g, b->m, &(struct plumb_generator_need){.slots = s->slots, .max_tokens = LONGEST}));
     CHECK_OK(plumb_generate(g, b->m, b->request, REQUESTS, &o, keep, b));
     plumb_generator_destroy(&g);
 }

@@ -112,7 +112,8 @@ static void check_ready(const plumb_model *m)
     }
     for (int64_t i = 0; i < N_REQUEST; i++)
         steps += longest[i];
-    CHECK_OK(plumb_generator_create(&g, m, 16, MAX_LEN, NULL));
+    CHECK_OK(plumb_generator_create(
+        &g, m, &(struct plumb_generator_need){.slots = 16, .max_tokens = MAX_LEN}));
     x.g = g;
     o.ready = &x.ready;
     o.pause = open_gate;
@@ -221,7 +222,8 @@ static void check_refusals(plumb_model *m)
 {
     plumb_generator *g;
     struct plumb_generate_options o = options();
-    CHECK_OK(plumb_generator_create(&g, m, 2, 33, NULL));
+    CHECK_OK(plumb_generator_create(&g, m,
+                                    &(struct plumb_generator_need){.slots = 2, .max_tokens = 33}));
     base.n = 0;
     CHECK(plumb_generate(g, m, request, N_REQUEST, &o, keep, &base) == PLUMB_ERR_ARG);
     CHECKF(base.n == 0 && strstr(plumb_trail(), "prompt 103 has 33 tokens"), "%s", plumb_trail());
@@ -280,7 +282,9 @@ int main(void)
     plumb_model_destroy(&m);
     fixture(dir, "llama_score1");
     CHECK_OK(plumb_model_open(&m, b, dir));
-    CHECK(plumb_generator_create(&g, m, 2, 33, NULL) == PLUMB_ERR_ARG);
+    CHECK(plumb_generator_create(&g, m,
+                                 &(struct plumb_generator_need){.slots = 2, .max_tokens = 33}) ==
+          PLUMB_ERR_ARG);
     plumb_model_destroy(&m);
     plumb_backend_destroy(&b);
     return 0;

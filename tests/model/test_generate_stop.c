@@ -127,8 +127,12 @@ static void check_pause(const plumb_model *m, const plumb_tokenizer *t,
     plumb_generator *g[2];
     int64_t left, at = 0, given = 0, n;
     plumb_status st = PLUMB_STOPPED;
-    CHECK_OK(plumb_generator_create(&g[0], m, 3, MAX_LEN, t));
-    CHECK_OK(plumb_generator_create(&g[1], m, 7, MAX_LEN, t));
+    CHECK_OK(plumb_generator_create(
+        &g[0], m,
+        &(struct plumb_generator_need){.slots = 3, .max_tokens = MAX_LEN, .tokenizer = t}));
+    CHECK_OK(plumb_generator_create(
+        &g[1], m,
+        &(struct plumb_generator_need){.slots = 7, .max_tokens = MAX_LEN, .tokenizer = t}));
     base.n = 0;
     CHECK_OK(plumb_generate(g[0], m, request, N_REQUEST, &plain, keep, &base));
     o.pause = count_down;
@@ -181,7 +185,8 @@ static void check_pauses(const plumb_model *m, const plumb_tokenizer *t)
         {prompt[5], 64, 1, 0, 1, prompt[5], NULL, NULL, 36},
     };
     plumb_generator *g;
-    CHECK_OK(plumb_generator_create(&g, m, 3, 100, t));
+    CHECK_OK(plumb_generator_create(
+        &g, m, &(struct plumb_generator_need){.slots = 3, .max_tokens = 100, .tokenizer = t}));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK_FAILS(plumb_generate(g, m, &bad[i], 1, &o, keep, &other), PLUMB_ERR_ARG,
                     "given tokens need exactly 1 sample");
@@ -243,7 +248,8 @@ static void check_stop_strings(const plumb_model *m)
     memcpy(longer, text + 2 * 20 + 1, 6); /* in the middle of token 23 */
     o.stop = stop;
     o.n_stop = 3;
-    CHECK_OK(plumb_generator_create(&g, m, 3, MAX_LEN, t));
+    CHECK_OK(plumb_generator_create(
+        &g, m, &(struct plumb_generator_need){.slots = 3, .max_tokens = MAX_LEN, .tokenizer = t}));
     other.n = 0;
     CHECK_OK(plumb_generate(g, m, request, N_REQUEST, &o, keep, &other));
     int64_t cut = 0;
@@ -288,7 +294,9 @@ static void check_stop_at_border(const plumb_model *m)
         memcpy(first, text, 3);
         memcpy(across, before + 2 * q->n - 1, 1);
         memcpy(across + 1, text, 2);
-        CHECK_OK(plumb_generator_create(&g, m, 3, MAX_LEN, t));
+        CHECK_OK(plumb_generator_create(
+            &g, m,
+            &(struct plumb_generator_need){.slots = 3, .max_tokens = MAX_LEN, .tokenizer = t}));
         o.n_stop = 1;
         for (int k = 0; k < 2; k++) {
             stop[0] = k ? across : first;

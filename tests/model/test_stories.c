@@ -29,7 +29,8 @@ static void check_greedy(const plumb_model *m, const int32_t *ids, const float *
     const struct plumb_request q = {.ids = ids, .n = 1, .n_samples = 1};
     const struct plumb_generate_options o = {
         .sample = {.top_p = 1}, .max_new_tokens = n, .ignore_eos = true};
-    CHECK_OK(plumb_generator_create(&g, m, 1, 512, NULL));
+    CHECK_OK(plumb_generator_create(&g, m,
+                                    &(struct plumb_generator_need){.slots = 1, .max_tokens = 512}));
     CHECK_OK(plumb_generate(g, m, &q, 1, &o, keep, NULL));
     CHECK(got.n == n);
     for (int64_t i = 0; i < n; i++) {

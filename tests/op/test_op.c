@@ -164,6 +164,7 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
                 "at least");
     REFUSED(plumb_op_sample_fwd(b, &target, &row, &row, &z, &row, &p, &work), "'row'", "float64");
     CHECK(plumb_op_sample_fwd(b, &target, &row, &row, &z, &draw, &bad, &work) == PLUMB_ERR_ARG);
+    REFUSED(plumb_op_penalty_fwd(b, &z, &z, &target, 1.2), "'target'", "seen");
     REFUSED(plumb_op_sumsq(b, &sums, &w, 2), "'sums'", "(3)");
     CHECK(plumb_op_sumsq(b, &sums, &w, 0) == PLUMB_ERR_ARG);
     REFUSED(plumb_op_adamw(b, &w, &row, &w, &w, &step), "'row'", "m");

@@ -65,7 +65,8 @@ static void sample(struct bench *b, int rank)
     }
     b->options = (struct plumb_generate_options){
         .sample = {.temperature = 0.8f, .top_p = 0.9f}, .max_new_tokens = NEW, .seed = 3};
-    CHECK_OK(plumb_generator_create(&g, b->t.model, 5, LONGEST + NEW, NULL));
+    CHECK_OK(plumb_generator_create(
+        &g, b->t.model, &(struct plumb_generator_need){.slots = 5, .max_tokens = LONGEST + NEW}));
     CHECK_OK(
         plumb_generate(g, b->t.model, q, 2 * PROMPTS, &b->options, keep, &b->rollout.rollouts));
     plumb_generator_destroy(&g);
