@@ -1,10 +1,11 @@
 /* argument.c - parses the value of a key=value argument of the command line.
  * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/.
  *
- * A value means the same as after "key: " in the YAML file, with two exceptions. First, unquoted
+ * A value means the same as after "key: " in the YAML file, with three exceptions. First, unquoted
  * text is taken as it is, including blanks, ':' and '#', because the shell has already found its
- * end and no comment can follow. Second, a list may be written a,b. A value for which YAML and
- * these two rules disagree is refused. */
+ * end and no comment can follow. Second, in unquoted text for the model (plumb_option_is_prose),
+ * \n, \t and \r are a line break, a tab and a carriage return. Third, a list may be written a,b. A
+ * value for which YAML and these rules disagree is refused. */
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +40,22 @@ static const char *quotation_end(const char *text)
 static bool is_quote(char c)
 {
     return c == '"' || c == '\'';
+}
+
+/* Appends n bytes of unquoted text, with the escapes of options that are text for the model. */
+static plumb_status add_unquoted(struct plumb_buf *out, const struct plumb_option *o,
+                                 const char *text, size_t n)
+{
+    static const char letters[] = "ntr", control[] = "\n\t\r";
+    const bool prose = plumb_option_is_prose(o);
+    for (size_t i = 0; i < n; i++) {
+        const char *escape = prose && text[i] == '\\' && i + 1 < n && text[i + 1]
+                                 ? strchr(letters, text[i + 1])
+                                 : NULL;
+        PLUMB_TRY(plumb_buf_add(out, escape ? control + (escape - letters) : text + i, 1));
+        i += escape != NULL;
+    }
+    return PLUMB_OK;
 }
 
 /* Sets the option from len bytes of YAML. */
@@ -99,7 +116,12 @@ static plumb_status add_element(struct plumb_buf *list, const char **at,
                   "for the text",
                   where, o->path, text);
     *at = begin + n;
-    return plumb_json_put_string(list, begin, (int64_t)n);
+    struct plumb_buf element = {0};
+    plumb_status st = add_unquoted(&element, o, begin, n);
+    if (st == PLUMB_OK)
+        st = plumb_json_put_string(list, plumb_buf_text(&element), element.len);
+    plumb_buf_fini(&element);
+    return st;
 }
 
 /* Sets the option from a list written a,b, which is converted to [a, b]. */
@@ -130,13 +152,14 @@ done:
 static plumb_status set_word(struct plumb_config *c, void *base, const struct plumb_option *o,
                              const char *text, const char *where)
 {
-    struct plumb_buf word = {0};
+    struct plumb_buf word = {0}, whole = {0};
     const char *first = after_blanks(text);
     size_t n = strlen(first);
     while (n > 0 && strchr(BLANKS, first[n - 1]))
         n--;
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_buf_add(&word, first, (int64_t)n), done);
+    PLUMB_TRY_GOTO(st, add_unquoted(&whole, o, text, strlen(text)), done);
     const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = plumb_buf_text(&word)};
     if (n > 0 && plumb_yaml_is_null(&plain))
         st = plumb_option_set_text(c, base, o, o->value, where);
@@ -147,10 +170,11 @@ static plumb_status set_word(struct plumb_config *c, void *base, const struct pl
     else if (o->type == PLUMB_TYPE_TEXTS)
         st = set_list(c, base, o, text, where);
     else
-        st = plumb_option_set_text(c, base, o, o->type == PLUMB_TYPE_TEXT ? text : plain.text,
-                                   where);
+        st = plumb_option_set_text(
+            c, base, o, o->type == PLUMB_TYPE_TEXT ? plumb_buf_text(&whole) : plain.text, where);
 done:
     plumb_buf_fini(&word);
+    plumb_buf_fini(&whole);
     return st;
 }
 

@@ -111,6 +111,7 @@ static plumb_status put_overview(struct plumb_buf *out)
         "counts as given last.\n\nvalues\n"
         "A value means on the command line what it means in the file, behind the shell's quotes:\n"
         "  stop=END                text as it stands; spaces, ':' and '#' belong to it\n"
+        "  stop='\\n'               in text for the model, \\n is a line break and \\t a tab\n"
         "  stop='\"\\n\"'             in double quotes, with YAML's escapes: a newline\n"
         "  stop=\"'it''s'\"         in single quotes, without escapes: it's\n"
         "  stop='[\"\\n\", END]'      a list, as in the file\n"
@@ -118,7 +119,8 @@ static plumb_status put_overview(struct plumb_buf *out)
         "  stop=a,b                a list of two; stop='\"a,b\"' is one text\n"
         "  stop=null               the default, also ~; stop='\"null\"' is the text\n"
         "  stop=                   no text, an empty list\n"
-        "A backslash outside of double quotes is a backslash: stop='\\n' is a backslash and an n.\n"
+        "Text for the model: generate.stop, data.prompt_template, data.system and\n"
+        "method.principle_template. Any other backslash outside of double quotes is a backslash.\n"
         "Numbers are plain (5000000000 or 5e9, no 5GB, no 5_000); bools are true or false.\n"
         "config.effective.yaml, which a run writes, holds every value as it was read.\n\nexamples\n"
         "  plumb generate model=MODEL prompts=prompts.jsonl output=answers.jsonl temperature=0\n"
@@ -178,6 +180,10 @@ plumb_status plumb_config_help(struct plumb_buf *out, const char *command)
         if (plumb_edit_distance(command, at->name) < plumb_edit_distance(command, best->name))
             best = at;
     const bool near = plumb_is_near(plumb_edit_distance(command, best->name), command);
+    const char *instead = plumb_alias_elsewhere(command, true);
+    PLUMB_REQUIRE(c || !instead, PLUMB_ERR_CONFIG,
+                  "there is no command '%s': %s; 'plumb help' lists the commands", command,
+                  instead);
     PLUMB_REQUIRE(c, PLUMB_ERR_CONFIG, "there is no command '%s'%s%s%s; 'plumb help' lists them",
                   command, near ? ", did you mean '" : "", near ? best->name : "",
                   near ? "'?" : "");

@@ -24,14 +24,19 @@ static void note_escape(const struct plumb_option *o, const char *text)
                   o->path, text, at[1], name[strchr(letters, at[1]) - letters], at[1]);
 }
 
+bool plumb_option_is_prose(const struct plumb_option *o)
+{
+    int k = 0;
+    while (texts[k] && strcmp(texts[k], o->path) != 0)
+        k++;
+    return texts[k] != NULL;
+}
+
 void plumb_config_notes(const struct plumb_config *config, const char *command)
 {
     const struct plumb_option *o;
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        int k = 0;
-        while (texts[k] && strcmp(texts[k], o->path) != 0)
-            k++;
-        if (!texts[k] || !plumb_option_used(o, command))
+        if (!plumb_option_is_prose(o) || !plumb_option_used(o, command))
             continue;
         const void *field = (const char *)config + o->offset;
         if (o->type == PLUMB_TYPE_TEXT)

@@ -69,6 +69,10 @@ const struct plumb_option *plumb_option_find(const char *section, const char *na
  * of them must use the option. NULL stands for any command. */
 bool plumb_option_used(const struct plumb_option *o, const char *command);
 
+/* Returns true if the model reads or writes the option's text, so that a line break in it is likely
+ * and a backslash is not. */
+bool plumb_option_is_prose(const struct plumb_option *o);
+
 /* Returns the option whose path or name is most similar to key, or NULL if none is similar. */
 const struct plumb_option *plumb_option_nearest(const char *key);
 
@@ -143,7 +147,8 @@ plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const str
                                    const char *text, const char *where);
 /* Sets the field from the text after key= on the command line. Quoted text is parsed as YAML. null
  * and ~ give the default. A list is a YAML list, or a,b, whose elements may be quoted. Any other
- * text is taken as it is; numbers and choices without the blanks around them. */
+ * text is taken as it is, but \n, \t and \r are control characters if plumb_option_is_prose;
+ * numbers and choices are read without the blanks around them. */
 plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
                                        const struct plumb_option *o, const char *text,
                                        const char *where);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_hand.py: every command as a user calls it who has one thing in his hand: a path, a folder,
 a question. What is obvious works; the rest says what to type."""
+import gzip
 import json
 import os
 import shutil
@@ -94,7 +95,8 @@ def inspect_others(bench, model):
             ("array.json", b'[{"prompt": "a"}]', 7, ["one JSON array", "jq"]),
             ("other.json", b'{"x": 1, "y": 2}', 7, ["JSON object with the members x y"]),
             ("broken.jsonl", b'{"prompt": "a"}\n{"prompt": \n', 6, ["broken.jsonl:2"]),
-            ("packed.jsonl.gz", b"\x1f\x8b\x08\0\0\0\0\0", 7, ["gzip", "gunzip"]),
+            ("packed.jsonl.gz", b"\x1f\x8b\x08\0\0\0\0\0", 6, ["gzip data ends too early"]),
+            ("words.gz", gzip.compress(b"a few words\n"), 7, ["holds a text file", "gunzip"]),
             ("model.gguf", b"GGUF\3\0\0\0", 7, ["GGUF"]),
             ("empty", b"", 7, ["an empty file"]),
             ("cut.safetensors", (model / "model.safetensors").read_bytes()[:20000], 6, ["cut"]),
@@ -203,12 +205,12 @@ def misplaced(bench, model, run):
 
 
 def values(bench, model):
-    """A backslash and an n where a newline is meant is warned about; a quoted one is not."""
+    """A backslash and an n is a line break on the command line. In quotes without escapes it is a warning."""
     prompts = json.dumps({"prompt": "ask: hi."}) + "\n"
     args = ("generate", f"model={model}", "prompts=-", "max_new_tokens=1")
-    r = says(bench, 0, ["generate.stop", "backslash"], *args, "stop=\\n", stdin=prompts)
+    r = says(bench, 0, ["generate.stop", "backslash"], *args, "stop='\\n'", stdin=prompts)
     bench.check(r.err.count("backslash") == 1, "the warning comes once:", r.err)
-    for stop in ('"\\n"', '["\\n", END]', '"\\n",END', "\n", "END", "null"):
+    for stop in ("\\n", '"\\n"', '["\\n", END]', '"\\n",END', "\n", "END", "null"):
         r = says(bench, 0, [], *args, f"stop={stop}", stdin=prompts)
         bench.check("backslash" not in r.err, stop, "is warned about", r.err)
 
@@ -221,7 +223,14 @@ def generation_config(bench, model):
     prompts = json.dumps({"prompt": "ask: hi."}) + "\n"
     for config, more, named, silent in (
             ({"do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}, [],
-             ["add temperature=0.6 top_p=0.9", "nothing like repetition_penalty=1.1"], []),
+             ["add temperature=0.6 top_p=0.9 repetition_penalty=1.1"], ["nothing like"]),
+            ({"do_sample": True, "repetition_penalty": 1.1}, ["repetition_penalty=1"], [], ["repetition_penalty"]),
+            ({"stop_strings": ["END"], "num_return_sequences": 3, "max_length": 64}, [],
+             ["add stop=[\"END\"] group_size=3 max_tokens=64"], []),
+            ({"typical_p": 0.9, "no_repeat_ngram_size": 3, "bad_words_ids": [[5]], "guidance_scale": 2, "made_up": "x"}, [],
+             ["nothing like typical_p=0.9 no_repeat_ngram_size=3 bad_words_ids=[[5]] guidance_scale=2 made_up=\"x\""], []),
+            ({"use_cache": True, "transformers_version": "5.1", "suppress_tokens": [], "typical_p": 1.0, "num_beams": 1,
+              "top_k": None, "watermarking_config": None, "token_healing": False}, [], [], ["generation_config"]),
             ({"do_sample": True, "temperature": 0.6, "top_p": 0.9}, ["temperature=1"], ["add top_p=0.9"], ["temperature"]),
             ({"do_sample": False, "temperature": 0.6}, [], ["temperature=0 (do_sample is false)"], ["0.6"]),
             ({"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}, [], [], ["generation_config"]),
