@@ -90,6 +90,11 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
     if (plumb_config_is_option(path, command))
         PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: an option is written with '=': %s=%s", where, path,
                    next ? next : "VALUE");
+    PLUMB_REQUIRE(
+        strcmp(command, "tokenize") != 0, PLUMB_ERR_CONFIG,
+        "%s: there is no file or folder %s; expected the folder of a tokenizer, a file of "
+        "JSON lines, a configuration (a YAML file) or key=value",
+        where, path);
     PLUMB_FAIL(PLUMB_ERR_CONFIG,
                "%s: there is no file %s; expected a configuration (a YAML file) or key=value",
                where, path);
@@ -118,7 +123,7 @@ static bool is_lines(const char *path)
     struct first_lines f = {0};
     struct plumb_buf text = {0};
     bool found = ends_in(path, ".jsonl");
-    if (!found && plumb_file_read(&text, path) == PLUMB_OK &&
+    if (!found && plumb_file_read_lines(&text, path) == PLUMB_OK &&
         plumb_text_lines(plumb_buf_text(&text), text.len, note_line, &f) == PLUMB_OK)
         found = f.objects == 2;
     plumb_buf_fini(&text);
@@ -147,7 +152,8 @@ static plumb_status check_config(const char *path, const char *next, const char 
         "%s: %s is an HDF5 file, expected a configuration (a YAML file): plumb inspect %s "
         "says what is in it",
         where, path, path);
-    PLUMB_REQUIRE(kind != PLUMB_FILE_JSON || !is_lines(path), PLUMB_ERR_CONFIG,
+    PLUMB_REQUIRE((kind != PLUMB_FILE_JSON && kind != PLUMB_FILE_GZIP) || !is_lines(path),
+                  PLUMB_ERR_CONFIG,
                   "%s: %s is a file of JSON lines, expected a configuration (a YAML file): write "
                   "%s=%s",
                   where, path, lines_option(command), path);

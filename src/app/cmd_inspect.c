@@ -1,11 +1,13 @@
 /* cmd_inspect.c - determines the kind of a path and calls the function that describes it.
  * Layer 6. May include everything. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "app/app.h"
 #include "app/inspect.h"
 #include "base/num.h"
+#include "config/near.h"
 #include "io/file.h"
 #include "io/kind.h"
 
@@ -144,22 +146,27 @@ static plumb_status refuse_json(const struct plumb_inspect *w, const plumb_json 
                w->path, plumb_json_type_name(type), key[0], key[1], key[2]);
 }
 
+static bool is_named_lines(const char *path)
+{
+    return ends_in(path, ".jsonl") || ends_in(path, ".jsonl.gz");
+}
+
 static plumb_status inspect_json(const struct plumb_inspect *w)
 {
     struct plumb_buf text = {0};
     plumb_json *whole = NULL, *first = NULL;
     plumb_inspect_fn *describe = NULL;
     plumb_status st;
-    PLUMB_TRY_GOTO(st, plumb_file_read(&text, w->path), done);
+    PLUMB_TRY_GOTO(st, plumb_file_read_lines(&text, w->path), done);
     PLUMB_TRY_GOTO(st, plumb_text_lines(plumb_buf_text(&text), text.len, first_line, &first), done);
     if (first && plumb_json_type_of(first) == PLUMB_JSON_OBJECT)
         describe = of_object(first);
-    else if (!first || !ends_in(w->path, ".jsonl"))
+    else if (!first || !is_named_lines(w->path))
         PLUMB_TRY_GOTO(st, plumb_json_parse(&whole, plumb_buf_text(&text), text.len, w->path),
                        done);
     if (whole)
         describe = of_object(whole);
-    if (!describe && ends_in(w->path, ".jsonl"))
+    if (!describe && is_named_lines(w->path))
         describe = plumb_inspect_lines;
     plumb_buf_fini(&text);
     st = describe ? describe(w) : refuse_json(w, whole ? whole : first);
@@ -170,9 +177,48 @@ done:
     return st;
 }
 
+/* Describes gzip data that holds JSON, and refuses any other. */
+static plumb_status inspect_packed(const struct plumb_inspect *w)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_file_read_lines(&text, w->path);
+    const enum plumb_file_kind kind = plumb_file_kind_of(text.data, text.len);
+    plumb_buf_fini(&text);
+    PLUMB_TRY(st);
+    PLUMB_REQUIRE(kind == PLUMB_FILE_JSON, PLUMB_ERR_UNSUPPORTED,
+                  "%s: is gzip-compressed and holds %s; expected JSON lines, or decompress it: "
+                  "gunzip",
+                  w->path, plumb_file_kind_name(kind));
+    return inspect_json(w);
+}
+
+/* Refuses a path that does not exist. The message names the most similar name in its folder. */
+static plumb_status refuse_missing(const char *path)
+{
+    char folder[4096], best[256] = "";
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    struct plumb_names names = {0};
+    int least = INT_MAX;
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    if (plumb_dir_exists(*folder ? folder : "/") &&
+        plumb_dir_list(&names, *folder ? folder : "/") == PLUMB_OK)
+        for (int64_t i = 0; i < names.n; i++) {
+            const int d = plumb_edit_distance(name, names.name[i]);
+            if (d < least && plumb_is_near(d, name)) {
+                least = d;
+                snprintf(best, sizeof(best), "%s", names.name[i]);
+            }
+        }
+    plumb_names_fini(&names);
+    PLUMB_FAIL(PLUMB_ERR_IO, "%s: there is no file or folder of this name%s%s%s", path,
+               *best ? ", did you mean '" : "", best, *best ? "'?" : "");
+}
+
 static plumb_status inspect(const struct plumb_inspect *w)
 {
     enum plumb_file_kind kind;
+    if (!plumb_file_exists(w->path) && !plumb_dir_exists(w->path))
+        return refuse_missing(w->path);
     PLUMB_TRY(plumb_file_kind_at(&kind, w->path));
     const char *advice = plumb_file_kind_advice(kind);
     switch (kind) {
@@ -184,6 +230,8 @@ static plumb_status inspect(const struct plumb_inspect *w)
         return plumb_inspect_hdf5(w);
     case PLUMB_FILE_JSON:
         return inspect_json(w);
+    case PLUMB_FILE_GZIP:
+        return inspect_packed(w);
     case PLUMB_FILE_TEXT:
         return ends_in(w->path, ".yaml") || ends_in(w->path, ".yml") ? plumb_inspect_config(w)
                                                                      : plumb_inspect_text(w);

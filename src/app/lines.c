@@ -51,10 +51,7 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
     if (plumb_comm_rank(app->comm) == 0) {
         st = plumb_process_check_output(app, app->cfg->output);
         if (st == PLUMB_OK)
-            st = plumb_file_read(text, path);
-        if (st == PLUMB_OK)
-            st = plumb_file_expect_text(strcmp(path, "-") == 0 ? "standard input" : path,
-                                        "JSON lines", plumb_buf_text(text), text->len);
+            st = plumb_file_read_lines(text, path);
     }
     PLUMB_TRY(share_text(app->comm, text, st, path));
     app->input_hash = plumb_hash(plumb_buf_text(text), text->len, 0);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "data/encode.h"
+#include "data/first_line.h"
 #include "data/record.h"
 #include "io/file.h"
 
@@ -34,7 +35,7 @@ struct reader {
         plain;               /* encodes text that a chat template wrote; adds no special tokens */
     struct plumb_ids ids[2]; /* token ids of the prompt with each completion */
     struct plumb_buf text;
-    int64_t left_out; /* line number of the first blank line; 0 if there is none */
+    int64_t left_out; /* number of records that data.skip has left out so far */
     int64_t blank;    /* line number of the first blank line, or 0 */
 };
 
@@ -224,10 +225,16 @@ static plumb_status keep_given_ids(struct plumb_record *rec, struct reader *r)
     const int64_t first = d->prompt_tokens;
     PLUMB_TRY(keep_ids(&rec->prompt, r->set, d->ids.id, first));
     rec->context = rec->prompt;
-    if (r->o->tokenizer && r->o->kind == PLUMB_DATA_PROMPTS) {
+    if (r->o->tokenizer && (r->o->kind == PLUMB_DATA_PROMPTS || r->o->whole)) {
         plumb_buf_clear(&r->text);
         PLUMB_TRY(plumb_decode_prompt(r->o->tokenizer, &r->text, d->ids.id, first));
         PLUMB_TRY(keep_piece_text(&rec->prompt, r, &r->text));
+    }
+    if (r->o->tokenizer && r->o->whole && d->completions > 0) {
+        plumb_buf_clear(&r->text);
+        PLUMB_TRY(plumb_decode_completion(r->o->tokenizer, &r->text, d->ids.id, first,
+                                          d->ids.id + first, d->ids.n - first));
+        PLUMB_TRY(keep_piece_text(&rec->completion[0], r, &r->text));
     }
     return keep_ids(&rec->completion[0], r->set, d->ids.id + first, d->ids.n - first);
 }
@@ -437,6 +444,8 @@ static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t 
         r->left_out++;
         return PLUMB_OK;
     }
+    if (line_no == 1)
+        PLUMB_TRY(plumb_first_line_check(r->path, line, len));
     char where[512];
     snprintf(where, sizeof where, "%.480s:%lld", r->path, (long long)line_no);
     plumb_json *root = NULL;

@@ -16,7 +16,8 @@
  *   PROMPTS    {"prompt": TEXT|CHAT} or {"prompt_ids": [..]}
  *   SFT        {"messages": CHAT} (with a chat template, all messages of the assistant are trained
  *              on; otherwise the last message, which is the assistant's), {"prompt","completion"},
- *              {"text": TEXT} (all tokens are trained on), or {"ids": [..], "prompt_tokens": n}
+ *              {"text": TEXT} (all tokens are trained on), {"ids": [..], "prompt_tokens": n}, or
+ *              {"prompt_ids": [..], "completion_ids": [..]} as plumb generate writes them
  *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
  *   TEXTS      {"text": TEXT} or {"messages": CHAT}; all of it is the prompt
  *   ANY        each line as SFT, TEXTS or PROMPTS accept it: something to score
@@ -32,7 +33,8 @@ enum plumb_data_kind {
 };
 
 /* A text and its tokens; borrowed from the data set. If the record gave token ids, text is NULL,
- * except for PROMPTS that are read with a tokenizer: then text is the decoded text of the ids. */
+ * except for PROMPTS, or with options.whole, if they are read with a tokenizer: then text is the
+ * decoded text of the ids. */
 struct plumb_piece {
     const char *text; /* ends with a NUL, but may contain other NUL bytes */
     int64_t len;

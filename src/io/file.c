@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "io/gzip.h"
 #include "io/kind.h"
 #include "io/utf8.h"
 
@@ -92,6 +93,21 @@ static plumb_status read_fd(struct plumb_buf *out, int fd, const char *path)
 fail:
     free(chunk);
     return st;
+}
+
+/* Decompresses the text if it is gzip data. Then checks that it looks like text. */
+static plumb_status unpack_lines(struct plumb_buf *text, const char *name)
+{
+    if (plumb_file_kind_of(text->data, text->len) == PLUMB_FILE_GZIP)
+        PLUMB_TRY(plumb_gunzip(text, name));
+    return plumb_file_expect_text(name, WANTED_LINES, plumb_buf_text(text), text->len);
+}
+
+plumb_status plumb_file_read_lines(struct plumb_buf *out, const char *path)
+{
+    plumb_buf_clear(out);
+    PLUMB_TRY(plumb_file_read(out, path));
+    return unpack_lines(out, !strcmp(path, "-") ? "standard input" : path);
 }
 
 plumb_status plumb_file_read(struct plumb_buf *out, const char *path)
@@ -321,6 +337,33 @@ uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed)
     return XXH3_64bits_withSeed(bytes, (size_t)n, seed);
 }
 
+/* Calls fn for each line of a gzip-compressed stream. The lines end with a NUL byte. */
+static plumb_status packed_lines(FILE *f, const char *name, plumb_line_fn *fn, void *arg)
+{
+    struct plumb_buf text = {0};
+    char chunk[4096];
+    plumb_status st = PLUMB_OK;
+    for (size_t n; (n = fread(chunk, 1, sizeof(chunk), f)) > 0;)
+        PLUMB_TRY_GOTO(st, plumb_buf_add(&text, chunk, (int64_t)n), done);
+    if (ferror(f))
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, done, "%s: cannot read: %s", name, strerror(errno));
+    PLUMB_TRY_GOTO(st, unpack_lines(&text, name), done);
+    char *at = text.data, *const end = at + text.len;
+    for (int64_t no = 1; at < end; no++) {
+        char *next = memchr(at, '\n', (size_t)(end - at));
+        char *stop = next ? next : end;
+        next = next ? next + 1 : end;
+        if (stop > at && stop[-1] == '\r')
+            stop--;
+        *stop = '\0';
+        PLUMB_TRY_GOTO(st, fn(arg, at, stop - at, no), done);
+        at = next;
+    }
+done:
+    plumb_buf_fini(&text);
+    return st;
+}
+
 plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg)
 {
     const bool standard_input = !strcmp(path, "-");
@@ -337,6 +380,13 @@ plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg)
     }
     char *line = NULL;
     size_t cap = 0;
+    const int first = getc(f); /* no text begins with the first byte of gzip data */
+    if (first != EOF)
+        ungetc(first, f);
+    if (first == 0x1f) {
+        st = packed_lines(f, name, fn, arg);
+        goto fail;
+    }
     /* Returns -1 on a pipe, whose kind is then not checked. */
     const ssize_t seen = pread(fileno(f), head, sizeof(head), 0);
     if (seen > 0)

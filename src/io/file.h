@@ -18,6 +18,10 @@ bool plumb_dir_exists(const char *path);
 /* Appends the content of a file to out. "-" stands for standard input. A pipe is read to its end. A
  * folder is an error that names it. */
 plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
+/* Sets out to the content of a file of lines, or of standard input ("-"). gzip data is
+ * decompressed. Returns PLUMB_ERR_FORMAT if the content is not text; the message names the kind of
+ * file that was found. */
+plumb_status plumb_file_read_lines(struct plumb_buf *out, const char *path);
 /* Reads a UTF-8 text file of at most 2 GiB into out, without its byte order mark. `wanted`
  * describes the expected file in messages, for example "a text file". Returns PLUMB_ERR_IO if path
  * is not a regular file (io/kind.h). Returns PLUMB_ERR_FORMAT if the content is not text: the
@@ -70,8 +74,12 @@ bool plumb_file_same(const char *a, const char *b);
  * folder, and the name leaves PLUMB_FILE_ROOM bytes for the suffix ".run.json.tmp". `key` is the
  * option that messages name. Returns PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
 plumb_status plumb_file_check_output(const char *path, const char *key);
-/* Checks that the folder exists. key names the option in messages. Returns PLUMB_ERR_IO; if the
- * path is a file, the message says that a folder is expected. */
+/* Checks that there is a file, or that path is "-". key names the option in messages. Returns
+ * PLUMB_ERR_IO. */
+plumb_status plumb_file_check_input(const char *path, const char *key);
+/* Checks that the folder exists and is not the output folder of a run, which holds no model itself.
+ * key names the option in messages. Returns PLUMB_ERR_IO; if the path is a file, the message says
+ * that a folder is expected. */
 plumb_status plumb_dir_check_input(const char *path, const char *key);
 /* Checks that the folder exists or can be created, that it is writable, and that its path is short
  * enough for the files that a run writes below it (PLUMB_DIR_ROOM bytes). */
@@ -88,9 +96,9 @@ plumb_status plumb_file_hash(uint64_t *out, const char *path);
 uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed);
 
 /* Calls fn for each line of a text file, without the line end (\n or \r\n). "-" stands for standard
- * input. line_no starts at 1. An empty last line is not passed to fn. If fn fails, reading stops
- * and its error is returned. A file that is not text is refused, and the message names its kind
- * (io/kind.h). */
+ * input. gzip data is decompressed. line_no starts at 1. An empty last line is not passed to fn. If
+ * fn fails, reading stops and its error is returned. A file that is not text is refused, and the
+ * message names its kind (io/kind.h). */
 typedef plumb_status plumb_line_fn(void *arg, const char *line, int64_t len, int64_t line_no);
 plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg);
 /* Calls fn for each line of a text in memory, like plumb_file_lines. The lines passed to fn are not

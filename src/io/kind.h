@@ -45,8 +45,12 @@
     X(PICKLE, "a Python pickle, for example an old PyTorch checkpoint",                            \
       "convert it to safetensors: model.save_pretrained of transformers")                          \
     X(GGUF, "a GGUF model", "take the checkpoint in safetensors that it was made from")            \
-    X(PARQUET, "a Parquet file", "write it as JSON lines: Dataset.to_json of datasets")            \
-    X(ARROW, "an Arrow file", "write it as JSON lines: Dataset.to_json of datasets")               \
+    X(PARQUET, "a Parquet file",                                                                   \
+      "write it as JSON lines: python3 -c \"import pandas; pandas.read_parquet('IN.parquet')"      \
+      ".to_json('OUT.jsonl', orient='records', lines=True)\"")                                     \
+    X(ARROW, "an Arrow file",                                                                      \
+      "write it as JSON lines: python3 -c \"import datasets; "                                     \
+      "datasets.Dataset.from_file('IN.arrow').to_json('OUT.jsonl')\"")                             \
     X(SQLITE, "an SQLite database", "")                                                            \
     X(PDF, "a PDF document", "")                                                                   \
     X(IMAGE, "an image", "")                                                                       \

@@ -75,7 +75,7 @@ class Bench:
         p = self.start(args, ranks, threads, env,
                        subprocess.DEVNULL if stdin is None else subprocess.PIPE)
         try:
-            out, err = p.communicate(stdin.encode() if stdin is not None else None, timeout)
+            out, err = p.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout)
             code = p.returncode
         except subprocess.TimeoutExpired:
             kill_tree(p)

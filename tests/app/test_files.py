@@ -193,7 +193,7 @@ def other_kinds(f):
                                 ("tokenizer_config.json", POINTER, "Git LFS"),
                                 ("generation_config.json", b"\0" * 300, "zero bytes")):
         f.refuses(name, f.sft(no, f"model={model_with(name, content)}"), name, word)
-    for content, word in ((b"PAR1\x15\4", "Parquet"), (COMPRESSED, "gunzip"),
+    for content, word in ((b"PAR1\x15\4", "read_parquet"),
                           (POINTER, "Git LFS"), (b"<html>", "HTML"),
                           ('{"prompt": "a"}'.encode("utf-16"), "UTF-16"),
                           (b"ARROW1\0\0", "Arrow")):
@@ -202,6 +202,8 @@ def other_kinds(f):
         f.refuses("data", f.sft(no, f"train={path}"), "other.jsonl", word)
         f.refuses("input", ["tokenize", f"model={f.model}", f"input={path}"], "other.jsonl", word)
         f.refuses("configuration", ["sft", path, f"output_dir={no}"], "other.jsonl", word)
+    path.write_bytes(gzip.compress(b"PAR1\x15\4"))
+    f.refuses("data", f.sft(no, f"train={path}"), "other.jsonl", "read_parquet")
     os.mkfifo(f.folder / "fifo")
     (f.folder / "dir").mkdir()
     for name, word in (("fifo", "named pipe"), ("dir", "folder")):

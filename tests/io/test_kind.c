@@ -123,7 +123,9 @@ static void test_readers(void)
             CHECK(strstr(plumb_trail_message(), path));
             CHECK_FAILS(plumb_yaml_read_file(&y, path), PLUMB_ERR_FORMAT, heads[i].said);
             CHECK_FAILS(plumb_file_read_text(&b, path, "a text"), PLUMB_ERR_FORMAT, heads[i].said);
-            CHECK_FAILS(plumb_file_lines(path, no_line, NULL), PLUMB_ERR_FORMAT, heads[i].said);
+            /* lines may be compressed, but this is only the beginning of a gzip file */
+            CHECK_FAILS(plumb_file_lines(path, no_line, NULL), PLUMB_ERR_FORMAT,
+                        heads[i].kind == PLUMB_FILE_GZIP ? "ends too early" : heads[i].said);
         }
         if (heads[i].kind != PLUMB_FILE_SAFETENSORS && heads[i].kind != PLUMB_FILE_BINARY)
             CHECK_FAILS(plumb_st_open(&s, path), PLUMB_ERR_FORMAT,

@@ -32,6 +32,7 @@ ONLY_IN = {  # foreign header: folders that may include it
     "jansson.h": {"io"},
     "libfyaml.h": {"io"},
     "xxhash.h": {"io"},
+    "zlib.h": {"io"},
     "pcre2.h": {"text"},
     "utf8proc.h": {"io", "text"},
     "cuda_runtime.h": {"kernels", "backend", "comm"},

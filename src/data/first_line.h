@@ -1,0 +1,15 @@
+/* first_line.h - recognises files that are not JSON lines by their first line.
+ * Layer 4. Includes base/. */
+#ifndef PLUMB_DATA_FIRST_LINE_H
+#define PLUMB_DATA_FIRST_LINE_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* Refuses the first line of a file with one JSON array, or of a table (CSV or TSV) that has a
+ * column with the name of a record's field. The message has the command that converts the file.
+ * Accepts everything else. Returns PLUMB_ERR_FORMAT. */
+plumb_status plumb_first_line_check(const char *path, const char *line, int64_t len);
+
+#endif

@@ -1,0 +1,14 @@
+/* gzip.h - decompresses gzip data. Only gzip.c uses the library zlib.
+ * Layer 1. Includes base/ only. */
+#ifndef PLUMB_IO_GZIP_H
+#define PLUMB_IO_GZIP_H
+
+#include "base/buf.h"
+#include "base/status.h"
+
+/* Replaces gzip data in b by what it decompresses to. Several gzip members that follow each other
+ * are joined, as gunzip does; zero bytes behind the last one are ignored. Returns PLUMB_ERR_FORMAT
+ * if the data is damaged, ends too early, or is followed by something else; b is then unchanged. */
+plumb_status plumb_gunzip(struct plumb_buf *b, const char *path);
+
+#endif
