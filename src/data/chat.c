@@ -129,6 +129,7 @@ static plumb_status keep_arguments(struct plumb_chat_setting *c, const char *jso
 /* The contents of PLUMB_CHAT_NAME in a folder. */
 struct stored {
     plumb_json *root;
+    const char *use;    /* "auto" or "none"; "" if the file does not say it */
     const char *system; /* system text; "" if the file has none */
     struct plumb_buf arguments;
 };
@@ -138,10 +139,13 @@ static plumb_status read_stored(struct stored *s, const char *dir)
     char path[4096];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHAT_NAME));
     PLUMB_TRY(read_optional(&s->root, dir, PLUMB_CHAT_NAME));
-    s->system = "";
+    s->use = s->system = "";
     if (!s->root)
         return plumb_buf_add_text(&s->arguments, "{}");
     PLUMB_TRY(plumb_json_want_string(s->root, "system", &s->system, &s->system, path));
+    PLUMB_TRY(plumb_json_want_string(s->root, "chat_template", &s->use, &s->use, path));
+    PLUMB_REQUIRE(!*s->use || !strcmp(s->use, "auto") || !strcmp(s->use, "none"), PLUMB_ERR_FORMAT,
+                  "%s: chat_template: found \"%s\", expected auto or none", path, s->use);
     const plumb_json *arguments = plumb_json_get(s->root, "template_arguments");
     PLUMB_REQUIRE(!arguments || plumb_json_type_of(arguments) == PLUMB_JSON_OBJECT,
                   PLUMB_ERR_FORMAT, "%s: template_arguments: found %s, expected an object", path,
@@ -202,57 +206,90 @@ static plumb_status compact(struct plumb_buf *out, const char *json)
     return st;
 }
 
+/* Decides whether the template is used. A folder whose run did without it (stored "none") is
+ * prompted in the same way unless data.chat_template is set. If the options contradict the folder,
+ * a warning says so. */
+static void choose_use(struct plumb_chat_setting *c, const struct plumb_config *cfg, bool own,
+                       const struct stored *s, const char *dir)
+{
+    const char *want = cfg->data.chat_template;
+    const bool asked = plumb_config_given(cfg, "data.chat_template") != PLUMB_GIVEN_NO;
+    const bool automatic = strcmp(want, "auto") == 0, without = strcmp(s->use, "none") == 0;
+    c->given = !automatic && strcmp(want, "none") != 0;
+    c->none = !c->given && (!automatic || (without && !asked));
+    if (c->none && automatic && !own)
+        plumb_log(PLUMB_LOG_INFO,
+                  "data.chat_template is none, because %s/" PLUMB_CHAT_NAME
+                  " says that the model was trained so",
+                  dir);
+    if (without && !c->none)
+        plumb_log(PLUMB_LOG_WARN,
+                  "data.chat_template is %s, but %s/" PLUMB_CHAT_NAME
+                  " says that the model was trained without a chat template",
+                  want, dir);
+    if (strcmp(s->use, "auto") == 0 && (c->none || own))
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s, but %s/" PLUMB_CHAT_NAME
+                  " says that the model was trained with its chat template",
+                  c->none ? "data.chat_template is none" : "data.prompt_template is set", dir);
+}
+
+/* Reads the system text and the arguments from the options and from the folder. */
+static plumb_status settle_texts(struct plumb_chat_setting *c, const struct plumb_config *cfg,
+                                 const struct stored *s, const char *dir)
+{
+    struct plumb_buf given = {0};
+    plumb_status st = keep_system(c, choose(cfg, "data.system", cfg->data.system, s->system, dir));
+    if (st == PLUMB_OK)
+        st = compact(&given, cfg->data.template_arguments);
+    if (st == PLUMB_OK) {
+        const char *json = choose(cfg, "data.template_arguments", plumb_buf_text(&given),
+                                  plumb_buf_text(&s->arguments), dir);
+        st = keep_arguments(c, json, (int64_t)strlen(json), "data.template_arguments");
+    }
+    plumb_buf_fini(&given);
+    return st;
+}
+
 static plumb_status settle(struct plumb_chat_setting *c, const struct plumb_config *cfg,
-                           const char *dir, const char *words)
+                           const char *dir, const char *words, const struct stored *s)
 {
     const char *want = cfg->data.chat_template;
     const bool own = strcmp(cfg->data.prompt_template, PLUMB_TEMPLATE_DEFAULT) != 0;
-    const bool none = strcmp(want, "none") == 0, automatic = strcmp(want, "auto") == 0;
-    PLUMB_REQUIRE(none || automatic || !own, PLUMB_ERR_CONFIG,
+    choose_use(c, cfg, own, s, dir);
+    PLUMB_REQUIRE(!c->given || !own, PLUMB_ERR_CONFIG,
                   "data.chat_template is %s and data.prompt_template is set, too: both say how a "
                   "prompt is written; leave one of them out",
                   want);
-    c->given = !none && !automatic;
-    if (!none && !own)
+    if (!c->none && !own)
         PLUMB_TRY(find(c, want, words));
     if (!c->template) {
         PLUMB_REQUIRE(!*cfg->data.system && strcmp(cfg->data.template_arguments, "{}") == 0,
                       PLUMB_ERR_CONFIG,
                       "%s: is set, but there is no chat template that would read it: %s",
                       *cfg->data.system ? "data.system" : "data.template_arguments",
-                      none  ? "data.chat_template is none"
-                      : own ? "data.prompt_template is set"
-                            : "the folder has none; name one with data.chat_template");
+                      c->none ? "data.chat_template is none"
+                      : own   ? "data.prompt_template is set"
+                              : "the folder has none; name one with data.chat_template");
         return PLUMB_OK;
     }
-    struct stored s = {0};
-    struct plumb_buf given = {0};
-    plumb_status st = read_stored(&s, dir);
-    if (st == PLUMB_OK)
-        st = keep_system(c, choose(cfg, "data.system", cfg->data.system, s.system, dir));
-    if (st == PLUMB_OK)
-        st = compact(&given, cfg->data.template_arguments);
-    if (st == PLUMB_OK) {
-        const char *json = choose(cfg, "data.template_arguments", plumb_buf_text(&given),
-                                  plumb_buf_text(&s.arguments), dir);
-        st = keep_arguments(c, json, (int64_t)strlen(json), "data.template_arguments");
-    }
-    plumb_buf_fini(&given);
-    stored_fini(&s);
-    if (st == PLUMB_OK)
-        st = compare_template(c, want, words);
-    return st;
+    PLUMB_TRY(settle_texts(c, cfg, s, dir));
+    return compare_template(c, want, words);
 }
 
 plumb_status plumb_chat_open(struct plumb_chat_setting *out, const struct plumb_config *cfg,
                              const char *dir, const char *words)
 {
+    struct stored s = {0};
     *out = (struct plumb_chat_setting){0};
     plumb_status st = read_tokens(out, words);
     if (st == PLUMB_OK)
-        st = settle(out, cfg, dir, words);
+        st = read_stored(&s, dir);
+    if (st == PLUMB_OK)
+        st = settle(out, cfg, dir, words, &s);
     if (st == PLUMB_OK && out->template)
         st = find_parts(out);
+    stored_fini(&s);
     if (st != PLUMB_OK)
         plumb_chat_close(out);
     return st;
@@ -264,9 +301,10 @@ plumb_status plumb_chat_open_folder(struct plumb_chat_setting *out, const char *
     *out = (struct plumb_chat_setting){0};
     plumb_status st = read_tokens(out, dir);
     if (st == PLUMB_OK)
-        st = find(out, "auto", dir);
-    if (st == PLUMB_OK && out->template)
         st = read_stored(&s, dir);
+    out->none = st == PLUMB_OK && strcmp(s.use, "none") == 0;
+    if (st == PLUMB_OK && !out->none)
+        st = find(out, "auto", dir);
     if (st == PLUMB_OK && out->template)
         st = keep_system(out, s.system);
     if (st == PLUMB_OK && out->template)
@@ -293,16 +331,16 @@ void plumb_chat_close(struct plumb_chat_setting *c)
 
 /* ---- files that a run writes ----------------------------------------------------------------- */
 
-/* Appends the members of PLUMB_CHAT_NAME and the closing brace. `more` is true if out already has a
- * member of the same object, so that a comma is needed. */
-static plumb_status put_stored(struct plumb_buf *out, const struct plumb_chat_setting *c, bool more)
+/* Appends the system text and the arguments as further members of an object, and its closing
+ * brace. */
+static plumb_status put_texts(struct plumb_buf *out, const struct plumb_chat_setting *c)
 {
     if (c->system) {
-        PLUMB_TRY(plumb_buf_add_text(out, more ? ", \"system\": " : "\"system\": "));
+        PLUMB_TRY(plumb_buf_add_text(out, ", \"system\": "));
         PLUMB_TRY(plumb_json_put_string(out, c->system, (int64_t)strlen(c->system)));
     }
     if (c->arguments) {
-        PLUMB_TRY(plumb_buf_addf(out, "%s\"template_arguments\": ", more || c->system ? ", " : ""));
+        PLUMB_TRY(plumb_buf_add_text(out, ", \"template_arguments\": "));
         PLUMB_TRY(plumb_json_put_node(out, c->arguments));
     }
     return plumb_buf_add_text(out, "}");
@@ -314,7 +352,7 @@ plumb_status plumb_chat_put(struct plumb_buf *out, const struct plumb_chat_setti
     const char *source = c->template ? plumb_jinja_source(c->template, &len) : "";
     PLUMB_TRY(plumb_buf_add_text(out, "{\"template\": "));
     PLUMB_TRY(plumb_json_put_string(out, source, len));
-    return put_stored(out, c, true);
+    return put_texts(out, c);
 }
 
 plumb_status plumb_chat_write(const char *dir, const struct plumb_chat_setting *c)
@@ -328,12 +366,12 @@ plumb_status plumb_chat_write(const char *dir, const struct plumb_chat_setting *
         PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHAT_TEMPLATE_NAME));
         PLUMB_TRY(plumb_file_write_atomic(path, source, len));
     }
-    if (!c->template || (!c->system && !c->arguments))
+    if (!c->template && !c->none)
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHAT_NAME));
-    st = plumb_buf_add_text(&text, "{");
+    st = plumb_buf_addf(&text, "{\"chat_template\": \"%s\"", c->none ? "none" : "auto");
     if (st == PLUMB_OK)
-        st = put_stored(&text, c, false);
+        st = put_texts(&text, c);
     if (st == PLUMB_OK)
         st = plumb_buf_add_text(&text, "\n");
     if (st == PLUMB_OK)

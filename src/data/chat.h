@@ -3,9 +3,11 @@
  * Layer 4. Includes base/, config/, io/, text/.
  *
  * A run writes these settings into the folder of its model, so that a later command prompts the
- * model in the same way. chat_template.jinja contains the template. PLUMB_CHAT_NAME contains the
- * system text and the arguments as one JSON object:
- *     {"system": "Answer briefly.", "template_arguments": {"enable_thinking": false}} */
+ * model in the same way. chat_template.jinja contains the template. PLUMB_CHAT_NAME contains
+ * whether the template was used (auto) or not (none), the system text and the arguments as one JSON
+ * object:
+ *     {"chat_template": "auto", "system": "Be brief.", "template_arguments": {"thinking": false}}
+ */
 #ifndef PLUMB_DATA_CHAT_H
 #define PLUMB_DATA_CHAT_H
 
@@ -31,6 +33,9 @@ struct plumb_chat_setting {
     plumb_jinja *tool_use;
     /* True if data.chat_template names the template; false if it was found in the folder. */
     bool given;
+    /* True if no template is used although the folder may have one: because data.chat_template is
+     * none, or because the model was trained so. */
+    bool none;
     /* True if the template accepts a message whose content is a list of parts. */
     bool parts;
     /* The system text. It is added to conversations without a system message. NULL if there is
@@ -54,8 +59,8 @@ struct plumb_chat_setting {
  *       words  folder of the tokenizer, with the template and the special tokens
  *
  * data.chat_template=auto takes the template of the tokenizer's folder, or none if
- * data.prompt_template is set. An option that is not set takes the folder's value. If an option is
- * set and differs from the folder's value, a warning shows both values.
+ * data.prompt_template is set. An option that is not set takes the folder's value, also "none". If
+ * an option is set and differs from the folder's value, a warning shows both values.
  * Errors: PLUMB_ERR_CONFIG if a chat template is named although prompt_template is set, or if
  * data.system or data.template_arguments is set without a template; and the errors of
  * plumb_chat_template_find. */
@@ -70,8 +75,8 @@ void plumb_chat_close(struct plumb_chat_setting *c);
  * and the arguments if they are set. */
 plumb_status plumb_chat_put(struct plumb_buf *out, const struct plumb_chat_setting *c);
 /* Writes chat_template.jinja and PLUMB_CHAT_NAME into an existing folder. The first file is written
- * only if data.chat_template names a template, the second only if there is a system text or an
- * argument. Returns PLUMB_ERR_IO. */
+ * only if data.chat_template names a template, the second only if a template was used or c->none is
+ * set. Returns PLUMB_ERR_IO. */
 plumb_status plumb_chat_write(const char *dir, const struct plumb_chat_setting *c);
 
 /* ---- messages ------------------------------------------------------------------------------- */

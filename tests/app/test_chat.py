@@ -71,7 +71,7 @@ def kept(bench, model, out):
     prompts.write_text(json.dumps({"prompt": [say("user", "who are you")]}) + "\n")
     bench.check((latest / "chat_template.jinja").read_text() == TEMPLATE, "template of", latest)
     stored = json.loads((latest / "plumb_chat.json").read_text())
-    bench.check(stored == {"system": SYSTEM}, "stored", stored)
+    bench.check(stored == {"chat_template": "auto", "system": SYSTEM}, "stored", stored)
     run = json.loads((out / "run.json").read_text())["chat"]
     bench.check(run == {"template": TEMPLATE, "system": SYSTEM}, "run.json", run)
     bench.check(SYSTEM in (latest / "README.md").read_text(), "the card lacks the system text")
@@ -92,6 +92,27 @@ def kept(bench, model, out):
                 "both templates", r)
     r = bench.good(*args, f"model={latest}", "chat_template=none")
     bench.check(r.lines()[0]["prompt_ids"] != want, "chat_template=none")
+    bench.check("trained with its chat template" in r.err, "no warning", r)
+    return args, r.lines()[0]["prompt_ids"]
+
+
+def without(bench, model, args, bare):
+    """chat_template=none is stored with the checkpoint, and the next stage and command do without, too."""
+    path = bench.folder / "short.jsonl"
+    path.write_text((json.dumps({"messages": [say("user", "who are you"), say("assistant", "i am max.")]}) + "\n") * 8)
+    first, second = bench.folder / "none", bench.folder / "none-again"
+    train(bench, model, path, first, "chat_template=none")
+    stored = json.loads((first / "latest" / "plumb_chat.json").read_text())
+    bench.check(stored == {"chat_template": "none"}, "stored", stored)
+    train(bench, first / "latest", path, second)
+    for out in (first, second):
+        r = bench.good(*args, f"model={out}/latest")
+        bench.check(r.lines()[0]["prompt_ids"] == bare, "prompt of", out, r)
+        bench.check("data.chat_template is none, because" in r.err, "does not say so", r)
+    r = bench.good(*args, f"model={first}/latest", "chat_template=auto")
+    bench.check(r.lines()[0]["prompt_ids"] != bare and "trained without a chat template" in r.err, "chat_template=auto", r)
+    r = bench.run(*args, f"model={first}/latest", "system=be short")
+    bench.check(r.code not in (0, None) and "data.chat_template is none" in r.err, "a system text without a template", r)
 
 
 def pairs(bench, model):
@@ -138,7 +159,8 @@ def test(bench):
     model = model_with_template(bench)
     path, talks = conversations(bench)
     out = trained_tokens(bench, model, path, talks)
-    kept(bench, model, out)
+    args, bare = kept(bench, model, out)
+    without(bench, model, args, bare)
     pairs(bench, model)
     too_long(bench, model, path)
     shown(bench, model, path)

@@ -186,6 +186,7 @@ static void test_settings(void)
 {
     static const char *const record = "{\"prompt\":[" USER("a") "]}";
     static const char *const none[] = {"data.chat_template=none"};
+    static const char *const automatic[] = {"data.chat_template=auto"};
     static const char *const system[] = {"data.system=be brief", "template_arguments.x=1",
                                          "template_arguments={y: no, z: true}"};
     static const char *const both[] = {"chat_template=t.jinja", "prompt_template=Q: {prompt}"};
@@ -208,6 +209,21 @@ static void test_settings(void)
     plumb_config_free(&cfg);
     /* the next command on the folder */
     check_prompt(NULL, 0, record, TURN("system", "be brief") TURN("user", "a") ASKS);
+    remove_file(PLUMB_CHAT_NAME);
+
+    cfg = load(none, 1);
+    CHECK_OK(plumb_chat_open(&chat, cfg, dir, dir));
+    CHECK(chat.none && !chat.template);
+    CHECK_OK(plumb_chat_write(dir, &chat));
+    plumb_chat_close(&chat);
+    plumb_config_free(&cfg);
+    check_prompt(NULL, 0, record, "a");
+    check_prompt(automatic, 1, record, TURN("user", "a") ASKS);
+    CHECK_OK(plumb_chat_open_folder(&chat, dir));
+    CHECK(chat.none && !chat.template);
+    plumb_chat_close(&chat);
+    put_file(PLUMB_CHAT_NAME, "{\"chat_template\": \"never\"}");
+    CHECK_FAILS(plumb_chat_open_folder(&chat, dir), PLUMB_ERR_FORMAT, "auto or none");
     remove_file(PLUMB_CHAT_NAME);
 
     cfg = load(both, 2);
