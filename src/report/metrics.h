@@ -38,6 +38,9 @@
     X(REWARDS_REJECTED, "rewards/rejected", "", NULL, "mean implicit reward of the rejected")      \
     X(REWARDS_MARGINS, "rewards/margins", "", NULL, "their mean difference")                       \
     X(REWARDS_ACCURACIES, "rewards/accuracies", "", "acc", "share with chosen above rejected")     \
+    X(LOGPS_CHOSEN, "logps/chosen", "nats", NULL,                                                  \
+      "mean log-prob of the chosen, summed over tokens")                                           \
+    X(LOGPS_REJECTED, "logps/rejected", "nats", NULL, "the same of the rejected")                  \
     X(KL, "kl", "nats", "kl", "mean log-ratio to the start, per completion")                       \
     X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "the same, as TRL's PPO trainer names it")       \
     X(ENTROPY, "entropy", "nats", NULL, "mean -log p of the sampled tokens")                       \

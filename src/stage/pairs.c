@@ -1,5 +1,5 @@
 /* pairs.c - trains a reward model or the policy on given preference pairs.
- * Layer 5. Includes base/, align/, data/, train/. */
+ * Layer 5. Includes base/, align/, io/, data/, train/. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "align/method.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "io/file.h"
 #include "stage/commands.h"
 #include "stage/method.h"
 #include "train/held_out.h"
@@ -15,7 +16,13 @@
 #include "train/plan.h"
 #include "train/references.h"
 
-enum { VALUE_ACCURATE = PLUMB_EPOCHS_OWN, VALUE_CHOSEN, VALUE_REJECTED };
+enum {
+    VALUE_ACCURATE = PLUMB_EPOCHS_OWN,
+    VALUE_CHOSEN,
+    VALUE_REJECTED,
+    VALUE_LOGP_CHOSEN,
+    VALUE_LOGP_REJECTED
+};
 
 struct pairs {
     struct plumb_trainer *t;
@@ -117,6 +124,8 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     value[VALUE_ACCURATE] = (double)m->out.accurate;
     value[VALUE_CHOSEN] = m->out.chosen;
     value[VALUE_REJECTED] = m->out.rejected;
+    for (int64_t q = 0; q < m->pack.n_seq; q++)
+        value[m->sample[q] ? VALUE_LOGP_REJECTED : VALUE_LOGP_CHOSEN] += m->logp[q];
     return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
@@ -137,6 +146,10 @@ static void report(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_REJECTED, value[VALUE_REJECTED] * scale);
     plumb_metrics_set(row, PLUMB_METRIC_REWARDS_MARGINS,
                       (value[VALUE_CHOSEN] - value[VALUE_REJECTED]) * scale);
+    if (!((struct pairs *)arg)->method)
+        return; /* a reward model has no log-probs */
+    plumb_metrics_set(row, PLUMB_METRIC_LOGPS_CHOSEN, value[VALUE_LOGP_CHOSEN] * scale);
+    plumb_metrics_set(row, PLUMB_METRIC_LOGPS_REJECTED, value[VALUE_LOGP_REJECTED] * scale);
 }
 
 static plumb_status check(const struct plumb_config *cfg)
@@ -155,6 +168,7 @@ static plumb_status read_data(struct pairs *s)
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec);
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
+    PLUMB_TRY(plumb_file_check_input(cfg->data.train, "data.train"));
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
