@@ -216,6 +216,82 @@ static void print(const struct plan *p, const char *table)
         printf("no generate.slots fits\n");
 }
 
+/* ---- advice ---------------------------------------------------------------------------------- */
+
+/* A change of one option that may need less memory. */
+struct change {
+    char text[64]; /* the option with its new value, as on the command line */
+    int64_t *number;
+    bool *flag;
+    int64_t value; /* the new value of *number or *flag */
+};
+
+/* Fills the changes that are possible for the job and this configuration. Returns their number. */
+static int list_changes(struct change *out, struct plan *p)
+{
+    struct plumb_config *c = &p->cfg;
+    const bool align = p->job == &plumb_job_align, cuda = p->app->backend->place != PLUMB_HOST;
+    const struct {
+        const char *name;
+        int64_t *number;
+        bool *flag;
+        int64_t value;
+        bool possible;
+    } all[] = {
+        {"train.micro_batch_size", &c->train.micro_batch_size, NULL, 1, true},
+        {"train.recompute", NULL, &c->train.recompute, true, true},
+        {"train.head_rows", &c->train.head_rows, NULL, 64, true},
+        {"train.kl_to_start", NULL, &c->train.kl_to_start, false, align},
+        {"train.offload_moments", NULL, &c->train.offload_moments, true, cuda},
+        {"generate.slots", &c->generate.slots, NULL, c->generate.slots / 4, align},
+        {"generate.max_new_tokens", &c->generate.max_new_tokens, NULL,
+         c->generate.max_new_tokens / 2, align},
+    };
+    int n = 0;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        const bool lower = all[i].number && all[i].value >= 1 && all[i].value < *all[i].number;
+        const bool turns = all[i].flag && *all[i].flag != (all[i].value != 0);
+        if (!all[i].possible || (!lower && !turns))
+            continue;
+        out[n] =
+            (struct change){.number = all[i].number, .flag = all[i].flag, .value = all[i].value};
+        if (lower)
+            snprintf(out[n].text, sizeof(out[n].text), "%s=%lld", all[i].name,
+                     (long long)all[i].value);
+        else
+            snprintf(out[n].text, sizeof(out[n].text), "%s=%s", all[i].name,
+                     all[i].value ? "true" : "false");
+        n++;
+    }
+    return n;
+}
+
+/* Prints by how much each change of one option lowers the need, if it does. A change with which the
+ * run could not be set up is left out. */
+static void advise(struct plan *p)
+{
+    struct change list[16];
+    const int n = list_changes(list, p);
+    const int64_t need = plumb_plan_bytes(p->best);
+    for (int i = 0; i < n; i++) {
+        const struct plumb_config was = p->cfg;
+        struct plumb_backend *plan = NULL;
+        int rank;
+        if (list[i].number)
+            *list[i].number = list[i].value;
+        else
+            *list[i].flag = list[i].value != 0;
+        if (make(&plan, &rank, p) == PLUMB_OK && plumb_plan_bytes(plan) < need)
+            printf("%s alone needs %.3f MB less%s\n", list[i].text,
+                   1e-6 * (double)(need - plumb_plan_bytes(plan)),
+                   plumb_plan_bytes(plan) <= p->budget ? " and fits" : "");
+        plumb_backend_destroy(&plan);
+        p->cfg = was;
+    }
+    printf("more ranks (plan.world_size) divide the optimizer's moments%s\n",
+           p->job == &plumb_job_align ? ", and the prompts" : "");
+}
+
 static plumb_status put_json(struct plumb_buf *out, const struct plan *p)
 {
     const struct plumb_memory *m = &p->best->memory;
@@ -267,12 +343,14 @@ static plumb_status check_fit(const struct plan *p)
     return PLUMB_OK;
 }
 
-static plumb_status show(const struct plan *p)
+static plumb_status show(struct plan *p)
 {
     struct plumb_buf table = {0}, json = {0};
     plumb_status st = PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_plan_table(&table, p->best), done);
     print(p, plumb_buf_text(&table));
+    if (plumb_plan_bytes(p->best) > p->budget)
+        advise(p);
     PLUMB_TRY_GOTO(st, put_json(&json, p), done);
     if (strcmp(p->cfg.output, "-") != 0)
         st = plumb_file_write_atomic(p->cfg.output, json.data, json.len);

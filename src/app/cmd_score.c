@@ -98,8 +98,9 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
         const struct plumb_record *r = &s->data->record[i];
         const struct plumb_piece *c = &r->completion[0];
         PLUMB_REQUIRE(r->prompt.text, PLUMB_ERR_FORMAT,
-                      "%s:%lld: holds ids; reward sources score texts", s->app->cfg->input,
-                      (long long)r->line);
+                      "%s:%lld: holds token ids, but reward sources score texts; set "
+                      "tokenizer=FOLDER to the model that made the ids",
+                      s->app->cfg->input, (long long)r->line);
         /* A reward model reads prompt and completion as one text; a function or a command scores a
          * completion. */
         const struct plumb_config *cfg = s->app->cfg;

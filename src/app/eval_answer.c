@@ -208,6 +208,7 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
 {
     const struct plumb_config *cfg = e->app->cfg;
     struct plumb_chat_setting chat;
+    PLUMB_TRY(plumb_file_check_input(cfg->data.eval, "data.eval"));
     PLUMB_TRY(plumb_chat_open(&chat, cfg, dir, dir));
     const struct plumb_data_options options = {
         .kind = PLUMB_DATA_PROMPTS,

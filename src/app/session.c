@@ -136,6 +136,10 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
                            "%s: is not set; name a JSON lines file, or - for standard input",
                            kind == PLUMB_DATA_PROMPTS ? "prompts" : "input");
+    if (st == PLUMB_OK && model != PLUMB_SESSION_NO_MODEL && *app->cfg->model)
+        st = plumb_dir_check_input(app->cfg->model, "model");
+    if (st == PLUMB_OK)
+        st = plumb_file_check_input(path, kind == PLUMB_DATA_PROMPTS ? "data.prompts" : "input");
     if (st == PLUMB_OK)
         st = open_model(s, model);
     if (st == PLUMB_OK)

@@ -64,7 +64,9 @@ static const struct alias {
     {"per_device_train_batch_size micro_train_batch_size per_device_eval_batch_size "
      "ppo_micro_batch_size_per_gpu micro_batch_size_per_gpu",
      "train.micro_batch_size", NULL},
-    {"train_batch_size batch_size total_batch_size ppo_mini_batch_size mini_batch_size",
+    {"batch_size", "train.global_batch_size generate.slots",
+     "records of one optimizer step over all ranks, or sequences generated at the same time"},
+    {"train_batch_size total_batch_size ppo_mini_batch_size mini_batch_size",
      "train.global_batch_size", "records of one optimizer step, over all ranks"},
     {"gradient_accumulation_steps grad_accum accumulate_grad_batches", "train.global_batch_size",
      "records of one optimizer step, over all ranks: steps of accumulation follow from it"},
@@ -108,6 +110,36 @@ static const struct alias {
     {"push_to_hub hub_model_id", "", "nothing is uploaded"},
 };
 
+/* Names of methods and commands in other programs, and what plumb has instead. */
+static const struct {
+    const char *names, *remark;
+    bool method, command; /* the name may be given as method.name, as the command */
+} elsewhere[] = {
+    {"grpo ppo rloo reinforce dapo gspo dr_grpo",
+     "plumb has no policy gradient methods; rrhf, lire, pro, raft and psle (plumb align) learn "
+     "from "
+     "several scored answers to a prompt",
+     true, true},
+    {"kto orpo simpo cpo slic bco",
+     "plumb does not have it; dpo, ipo, aps, rdo and real (plumb "
+     "align, plumb prefer) learn from preferences",
+     true, true},
+    {"best_of_n bon rejection_sampling rft star expert_iteration", "plumb calls it raft", true,
+     true},
+    {"lora qlora dora peft", "it says which weights are trained and goes with any method", true,
+     true},
+    {"sft", "it is a command: plumb sft", true, false},
+    {"reward rm reward_model", "it is a command: plumb reward", true, false},
+    {"rm", "plumb calls it reward", false, true},
+    {"train finetune fine_tune", "name what is trained: plumb sft, reward, prefer or align", false,
+     true},
+    {"infer inference chat predict serve", "plumb generate writes completions of given prompts",
+     false, true},
+    {"dpo ipo", "it is a method: plumb prefer method.name=dpo", false, true},
+    {"psle raft rrhf lire pro spa vcb selm dlma optune rdo aps real context_distillation",
+     "it is a method: plumb align method.name=NAME", false, true},
+};
+
 static bool has_word(const char *list, const char *word)
 {
     const size_t n = strlen(word);
@@ -129,12 +161,14 @@ static void plain(char out[128], const char *key)
 }
 
 /* Writes the options for the message to out: "'train.epochs'", or several joined with "or". Options
- * that the command does not use are left out, unless it uses none of them. */
-static void name_options(char *out, size_t size, const char *options, const char *command)
+ * that the command does not use are left out, unless it uses none of them. Returns false in this
+ * last case. */
+static bool name_options(char *out, size_t size, const char *options, const char *command)
 {
     size_t at = 0;
+    int pass = 0;
     out[0] = '\0';
-    for (int pass = 0; pass < 2 && !at; pass++)
+    for (; pass < 2 && !at; pass++)
         for (const char *p = options; *p; p += strspn(p, " ")) {
             char path[64];
             const size_t n = strcspn(p, " ");
@@ -146,6 +180,7 @@ static void name_options(char *out, size_t size, const char *options, const char
             if (at < size)
                 at += (size_t)snprintf(out + at, size - at, "%s'%s'", at ? " or " : "", path);
         }
+    return pass < 2;
 }
 
 plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where)
@@ -159,12 +194,24 @@ plumb_status plumb_alias_refuse(const char *key, const char *command, const char
         const struct alias *a = &aliases[i];
         if (!has_word(a->names, name))
             continue;
-        name_options(options, sizeof(options), a->options, command);
-        PLUMB_REQUIRE(!*options, PLUMB_ERR_CONFIG, "%s: unknown key '%s': plumb calls it %s%s%s%s",
-                      where, key, options, a->remark ? " (" : "", a->remark ? a->remark : "",
-                      a->remark ? ")" : "");
+        const bool used = name_options(options, sizeof(options), a->options, command);
+        PLUMB_REQUIRE(!*options, PLUMB_ERR_CONFIG,
+                      "%s: unknown key '%s': plumb calls it %s%s%s%s%s%s", where, key, options,
+                      a->remark ? " (" : "", a->remark ? a->remark : "", a->remark ? ")" : "",
+                      used ? "" : ", which is no option of ", used ? "" : command);
         PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s': plumb has no such option: %s", where,
                    key, a->remark);
     }
     return PLUMB_OK;
+}
+
+const char *plumb_alias_elsewhere(const char *name, bool command)
+{
+    char word[128];
+    plain(word, name);
+    for (size_t i = 0; i < sizeof(elsewhere) / sizeof(elsewhere[0]); i++)
+        if ((command ? elsewhere[i].command : elsewhere[i].method) &&
+            has_word(elsewhere[i].names, word))
+            return elsewhere[i].remark;
+    return NULL;
 }

@@ -99,6 +99,9 @@ void plumb_config_notes(const struct plumb_config *config, const char *command);
 
 /* Returns true if key is the path or the name of an option that the command uses. */
 bool plumb_config_is_option(const char *key, const char *command);
+/* Returns what plumb has instead of a method or command (`command` true) that other programs have,
+ * such as grpo; NULL if the name is unknown there, too. */
+const char *plumb_alias_elsewhere(const char *name, bool command);
 /* Returns true if the command's first argument is a file to work on (inspect, replay) instead of a
  * configuration. */
 bool plumb_config_takes_file(const char *command);

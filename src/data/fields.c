@@ -1,10 +1,12 @@
 /* fields.c - checks the members of a record or message that plumb does not read.
- * Layer 4. Includes base/, io/, data/fields.h. */
+ * Layer 4. Includes base/, io/, config/near.h, data/fields.h. */
 #include "data/fields.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "config/near.h"
 
 /* Number of fields that warnings name for one file; one last warning covers all further fields. */
 enum { NAMED_MOST = 24 };
@@ -370,6 +372,29 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
     return PLUMB_OK;
 }
 
+/* Roles that chat templates know. */
+static const char *const roles[] = {"system",   "user",    "assistant", "tool", "developer",
+                                    "function", "ipython", "model",     NULL};
+
+/* Refuses a role that is almost one of the known roles. Any other unknown role is left to the
+ * template. */
+static plumb_status check_role(const char *role, const char *at, const char *where)
+{
+    const char *best = NULL;
+    int least = INT_MAX;
+    for (int i = 0; roles[i]; i++) {
+        const int d = plumb_edit_distance(role, roles[i]);
+        if (d < least) {
+            least = d;
+            best = roles[i];
+        }
+    }
+    PLUMB_REQUIRE(least == 0 || strlen(role) < 4 || !plumb_is_near(least, role), PLUMB_ERR_FORMAT,
+                  "%s: field \"%srole\": found \"%.60s\", did you mean \"%s\"?", where, at, role,
+                  best);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_fields_check_message(const plumb_json *message, const char *at, bool trained,
                                         bool training, const plumb_jinja *t,
                                         struct plumb_fields_named *named, const char *where)
@@ -380,6 +405,8 @@ plumb_status plumb_fields_check_message(const plumb_json *message, const char *a
         int k = 0;
         bool fresh = false;
         PLUMB_TRY(plumb_json_member_at(message, i, &key, &v));
+        if (!strcmp(key, "role"))
+            PLUMB_TRY(check_role(plumb_json_string(v, ""), at, where));
         if (!strcmp(key, "role") || !strcmp(key, "content") || plumb_field_is_empty(v))
             continue;
         while (k < COUNT(of_message) && strcmp(of_message[k].name, key) != 0)

@@ -38,7 +38,8 @@ bool plumb_field_is_empty(const plumb_json *v);
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
                                        const plumb_jinja *t, struct plumb_fields_named *named,
                                        const char *where);
-/* Checks the members of one message except role and content. `at` is its place, such as
+/* Checks the members of one message except content. A role that is almost a known one is refused
+ * (PLUMB_ERR_FORMAT). `at` is its place, such as
  * "messages[2].". trained tells whether the loss covers this message; otherwise it is part of a
  * prompt. training tells whether the record is trained on at all. */
 plumb_status plumb_fields_check_message(const plumb_json *message, const char *at, bool trained,

@@ -76,15 +76,26 @@ static void miss(struct asking *a, enum plumb_line_end why)
     a->job->miss(a->job->arg, a->answered++, why);
 }
 
+#define DEAF                                                                                       \
+    "has read nothing of its standard input: it must read one JSON line for each question there, " \
+    "until the end, and answer each with one line"
+
+/* What the message says about a command that does not read its input. */
+static const char *deaf_note(const plumb_subprocess *child)
+{
+    return plumb_subprocess_deaf(child) ? "; it " DEAF : "";
+}
+
 /* Ends the subprocess and fails. */
 static plumb_status give_up(struct asking *a, const char *what)
 {
     plumb_line_client *c = a->c;
     const char *words = plumb_subprocess_stderr(c->child);
-    char text[1200];
+    const char *deaf = deaf_note(c->child);
+    char text[1400];
     plumb_subprocess_end(c->child, GRACE);
-    snprintf(text, sizeof text, "%s \"%.200s\" %s (%s)%s%.700s", c->what, c->command, what,
-             plumb_subprocess_reason(c->child),
+    snprintf(text, sizeof text, "%s \"%.200s\" %s (%s)%s%s%.700s", c->what, c->command, what,
+             plumb_subprocess_reason(c->child), deaf,
              words[0] ? "; its last lines of standard error: " : "", words);
     plumb_subprocess_stop(&c->child, 0);
     PLUMB_FAIL(PLUMB_ERR_IO, "%s", text);
@@ -158,11 +169,11 @@ static plumb_status check_extra(struct asking *a)
         line = plumb_subprocess_line(c->child, &len);
         left = until - plumb_now();
     } while (!line && left > 0 && !plumb_subprocess_gone(c->child));
-    char text[512] = "";
+    char text[800] = "";
     if (line)
         snprintf(text, sizeof text,
-                 "%s \"%.200s\" writes more lines than it was sent; one of them: %.200s", c->what,
-                 c->command, line);
+                 "%s \"%.200s\" writes more lines than it was sent; one of them: %.200s%s", c->what,
+                 c->command, line, deaf_note(c->child));
     if (line || a->senseless)
         plumb_subprocess_stop(&c->child, GRACE);
     PLUMB_REQUIRE(!line, PLUMB_ERR_FORMAT, "%s", text);
@@ -193,6 +204,11 @@ static plumb_status ask(struct asking *a)
             since = plumb_now();
         }
     }
+    /* answers that came without a question being read cannot depend on it */
+    const bool deaf = plumb_subprocess_deaf(c->child);
+    if (deaf)
+        plumb_subprocess_stop(&c->child, GRACE);
+    PLUMB_REQUIRE(!deaf, PLUMB_ERR_FORMAT, "%s \"%.200s\" answers, but " DEAF, c->what, c->command);
     return check_extra(a);
 }
 

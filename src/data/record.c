@@ -338,9 +338,9 @@ fail:
     return st;
 }
 
-/* Reads token ids and how many of them are the prompt; key is "ids" or "prompt_ids". */
-static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line, const char *key,
-                             const struct plumb_data_options *o, const char *where)
+/* Appends a list of token ids to d->ids. */
+static plumb_status add_ids(struct plumb_draft *d, const plumb_json *line, const char *key,
+                            const struct plumb_data_options *o, const char *where)
 {
     const plumb_json *v = plumb_json_get(line, key);
     const int64_t n = plumb_json_count(v);
@@ -361,17 +361,39 @@ static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line, cons
             where, key, (long long)i, found(e), (long long)id, (long long)vocab - 1);
         PLUMB_TRY(plumb_ids_add(&d->ids, (int32_t)id));
     }
-    d->prompt_tokens = n;
-    if (strcmp(key, "ids") != 0)
-        return PLUMB_OK;
-    /* Without prompt_tokens, the first id is the prompt and all others are scored. */
+    return PLUMB_OK;
+}
+
+/* Reads {"ids", "prompt_tokens"}. Without prompt_tokens, the first id is the prompt and all others
+ * are scored. */
+static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line,
+                             const struct plumb_data_options *o, const char *where)
+{
     const int64_t whole = 1;
+    PLUMB_TRY(add_ids(d, line, "ids", o, where));
+    const int64_t n = d->ids.n;
     PLUMB_TRY(plumb_json_want_int(line, "prompt_tokens", &d->prompt_tokens, &whole, where));
     PLUMB_REQUIRE(d->prompt_tokens >= 1 && d->prompt_tokens <= n, PLUMB_ERR_FORMAT,
                   "%s: field \"prompt_tokens\": %lld, expected 1 to %lld, the number of ids", where,
                   (long long)d->prompt_tokens, (long long)n);
     d->completions = 1;
     return PLUMB_OK;
+}
+
+/* Returns true for a line that plumb generate has written: the prompt and the completion as ids. */
+static bool is_generated(const plumb_json *line)
+{
+    return plumb_json_get(line, "prompt_ids") && plumb_json_get(line, "completion_ids");
+}
+
+/* Reads {"prompt_ids", "completion_ids"}. */
+static plumb_status read_generated(struct plumb_draft *d, const plumb_json *line,
+                                   const struct plumb_data_options *o, const char *where)
+{
+    PLUMB_TRY(add_ids(d, line, "prompt_ids", o, where));
+    d->prompt_tokens = d->ids.n;
+    d->completions = 1;
+    return add_ids(d, line, "completion_ids", o, where);
 }
 
 static plumb_status read_id(struct plumb_draft *d, const plumb_json *line, const char *where)
@@ -407,7 +429,9 @@ static plumb_status read_prompt(struct plumb_draft *d, const plumb_json *line,
     if (plumb_json_get(line, "prompt_ids") && !plumb_json_get(line, "prompt")) {
         PLUMB_REQUIRE(!o->principle, PLUMB_ERR_FORMAT,
                       "%s: field \"prompt_ids\": a principle needs the prompt as text", where);
-        return read_ids(d, line, "prompt_ids", o, where);
+        PLUMB_TRY(add_ids(d, line, "prompt_ids", o, where));
+        d->prompt_tokens = d->ids.n;
+        return PLUMB_OK;
     }
     return read_answers(d, line, none, 0, o, where);
 }
@@ -426,7 +450,9 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
         if (messages)
             return read_messages(d, messages, o, where);
         if (plumb_json_get(line, "ids"))
-            return read_ids(d, line, "ids", o, where);
+            return read_ids(d, line, o, where);
+        if (is_generated(line) && !plumb_json_get(line, "completion"))
+            return read_generated(d, line, o, where);
         if (plumb_json_get(line, "prompt") || !plumb_json_get(line, "text"))
             return read_answers(d, line, sft, 1, o, where);
         d->all = true;
@@ -437,9 +463,11 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
         return read_answers(d, line, pair, 2, o, where);
     case PLUMB_DATA_ANY:
         if (plumb_json_get(line, "ids"))
-            return read_ids(d, line, "ids", o, where);
+            return read_ids(d, line, o, where);
         if (plumb_json_get(line, "completion"))
             return read_answers(d, line, sft, 1, o, where);
+        if (is_generated(line))
+            return read_generated(d, line, o, where);
         if (plumb_json_get(line, "prompt"))
             return read_prompt(d, line, o, where);
         break;

@@ -534,6 +534,28 @@ static plumb_status set_up(struct function *f, const struct plumb_reward_functio
     return PLUMB_OK;
 }
 
+plumb_status plumb_reward_builtin_check(const struct plumb_reward_functions *functions)
+{
+    for (int64_t i = 0; i < functions->n; i++)
+        PLUMB_TRY(
+            check_function(&functions->item[i], plumb_reward_kind_names[functions->item[i].name]));
+    return PLUMB_OK;
+}
+
+const char *plumb_reward_builtin_lacks(const plumb_reward_builtin *b, struct plumb_columns record,
+                                       bool solved)
+{
+    struct plumb_columns value;
+    for (int64_t i = 0; i < b->n; i++) {
+        const struct function *f = &b->f[i];
+        if (f->field && !plumb_columns_find(record, f->field, &value))
+            return f->field;
+        if (!f->field && f->kind == PLUMB_REWARD_EXACT && !solved)
+            return "solution";
+    }
+    return NULL;
+}
+
 plumb_status plumb_reward_builtin_create(plumb_reward_builtin **out,
                                          const struct plumb_reward_functions *functions)
 {

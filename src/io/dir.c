@@ -145,6 +145,19 @@ plumb_status plumb_dir_check_input(const char *path, const char *key)
                   "%s: %s is a file, expected a folder: name the folder that this file lies in",
                   key, path);
     PLUMB_REQUIRE(plumb_dir_exists(path), PLUMB_ERR_IO, "%s: there is no folder %s", key, path);
+    char config[PATH_MAX], run[PATH_MAX];
+    PLUMB_TRY(plumb_path_join(config, sizeof(config), path, "config.json"));
+    PLUMB_TRY(plumb_path_join(run, sizeof(run), path, "run.json"));
+    PLUMB_REQUIRE(plumb_file_exists(config) || !plumb_file_exists(run), PLUMB_ERR_IO,
+                  "%s: %s is the folder of a run: name its newest checkpoint, %s/latest", key, path,
+                  path);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_file_check_input(const char *path, const char *key)
+{
+    PLUMB_REQUIRE(!strcmp(path, "-") || plumb_file_exists(path) || plumb_dir_exists(path),
+                  PLUMB_ERR_IO, "%s: %s: cannot open: %s", key, path, strerror(ENOENT));
     return PLUMB_OK;
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +27,9 @@ struct plumb_subprocess {
     pid_t pid; /* process id; 0 after the process was reaped */
     int fd[3]; /* our ends of the pipes to descriptors 0, 1 and 2 of the subprocess; -1 if closed */
     int how;   /* exit status from waitpid, valid once the process was reaped */
+    int64_t sent;   /* number of bytes that were written to its standard input */
+    bool closed;    /* a write has failed, because it has closed its standard input */
+    int64_t unread; /* number of sent bytes that were still in the pipe when our end was closed */
     bool reaped;
     struct plumb_buf out;
     int64_t taken; /* number of bytes of `out` that plumb_subprocess_line has returned */
@@ -130,8 +134,21 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
+/* Returns the number of bytes that the subprocess has not read yet. */
+static int64_t unread(const plumb_subprocess *c)
+{
+    int n = 0;
+    return c->fd[0] < 0 ? c->unread : ioctl(c->fd[0], FIONREAD, &n) == 0 ? n : 0;
+}
+
+bool plumb_subprocess_deaf(const plumb_subprocess *c)
+{
+    return (c->sent > 0 || c->closed) && unread(c) == c->sent;
+}
+
 void plumb_subprocess_finish(plumb_subprocess *c)
 {
+    c->unread = unread(c);
     close_fd(&c->fd[0]);
 }
 
@@ -236,10 +253,14 @@ plumb_status plumb_subprocess_work(plumb_subprocess *c, const char *in, int64_t 
     if (p[0].fd < 0 || !p[0].revents)
         return PLUMB_OK;
     const ssize_t done = quiet_write(c->fd[0], in, (size_t)n);
-    if (done > 0)
+    if (done > 0) {
         *written = done;
-    else if (done < 0 && errno != EAGAIN && errno != EINTR)
+        c->sent += done;
+    } else if (done < 0 && errno != EAGAIN && errno != EINTR) {
+        c->closed = true;
+        c->unread = unread(c);
         close_fd(&c->fd[0]);
+    }
     return PLUMB_OK;
 }
 

@@ -41,6 +41,9 @@ bool plumb_subprocess_gone(plumb_subprocess *c);
 const char *plumb_subprocess_reason(plumb_subprocess *c);
 /* Returns the exit status; -1 if the subprocess is still running or was ended by a signal. */
 int plumb_subprocess_exit_status(const plumb_subprocess *c);
+/* Returns true if the subprocess has read nothing of its standard input so far, although something
+ * was written or was to be written. */
+bool plumb_subprocess_deaf(const plumb_subprocess *c);
 /* Returns the last lines that the subprocess wrote to standard error; "" if it wrote none. */
 const char *plumb_subprocess_stderr(const plumb_subprocess *c);
 

@@ -27,6 +27,7 @@ plumb_status plumb_align_held_out_open(struct plumb_align_held_out *h, struct pl
     struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PROMPTS);
     options.skip = options.limit = 0;
     options.max_prompt_tokens = plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
+    PLUMB_TRY(plumb_file_check_input(cfg->data.eval, "data.eval"));
     PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
     h->n_local = h->data->n / world + (plumb_comm_rank(t->comm) < h->data->n % world);
     h->record = calloc((size_t)h->n_local + 1, sizeof(*h->record));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config/config.h"
 #include "stage/method.h"
 
 static void fix_distillation(struct plumb_align_param *p)
@@ -197,7 +198,9 @@ plumb_status plumb_method_find(const struct plumb_method **out, const char *name
             len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "",
                                     table[i].name);
     }
-    PLUMB_FAIL(PLUMB_ERR_CONFIG, "unknown method \"%s\"; known are %s", name, known);
+    const char *instead = plumb_alias_elsewhere(name, false);
+    PLUMB_FAIL(PLUMB_ERR_CONFIG, "method.name: unknown method \"%s\"%s%s; known are %s", name,
+               instead ? ": " : "", instead ? instead : "", known);
 }
 
 const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m)

@@ -146,6 +146,7 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
                                                    cfg->reward.timeout, cfg->reward.restarts),
                        fail);
     }
+    PLUMB_TRY_GOTO(st, plumb_reward_builtin_check(&cfg->reward.functions), fail);
     if (cfg->reward.functions.n > 0 && !backend->dry)
         PLUMB_TRY_GOTO(st, plumb_reward_builtin_create(&r->builtin, &cfg->reward.functions), fail);
     *out = r;
@@ -153,6 +154,27 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
 fail:
     plumb_rewards_destroy(&r);
     return st;
+}
+
+plumb_status plumb_rewards_check_records(const plumb_rewards *r, const struct plumb_dataset *data,
+                                         const char *path)
+{
+    const char *field = NULL;
+    int64_t lacking = 0, line = 0;
+    for (int64_t i = 0; r->builtin && i < data->n; i++) {
+        const struct plumb_record *rec = &data->record[i];
+        const char *name = plumb_reward_builtin_lacks(r->builtin, rec->json, rec->solution != NULL);
+        if (name && lacking++ == 0) {
+            field = name;
+            line = rec->line;
+        }
+    }
+    PLUMB_REQUIRE((double)lacking <= r->cfg->reward.max_missing * (double)data->n, PLUMB_ERR_FORMAT,
+                  "%s:%lld: field \"%s\": found nothing, but reward.functions reads it; %lld of "
+                  "%lld records lack a field that the reward needs (at most reward.max_missing of "
+                  "the scores may be missing)",
+                  path, (long long)line, field, (long long)lacking, (long long)data->n);
+    return PLUMB_OK;
 }
 
 void plumb_rewards_destroy(plumb_rewards **rp)

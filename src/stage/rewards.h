@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 #include "config/config.h"
+#include "data/dataset.h"
 #include "data/reward.h"
 
 typedef struct plumb_rewards plumb_rewards;
@@ -34,6 +35,11 @@ struct plumb_rewards_need {
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
                                   struct plumb_backend *backend,
                                   const struct plumb_rewards_need *need);
+/* Fails if a reward function reads a field that more than reward.max_missing of the records lack:
+ * no completion of such a record would get a score. path names the records in the message. Returns
+ * PLUMB_ERR_FORMAT. */
+plumb_status plumb_rewards_check_records(const plumb_rewards *r, const struct plumb_dataset *data,
+                                         const char *path);
 void plumb_rewards_destroy(plumb_rewards **r); /* does nothing if *r is NULL */
 
 /* Resets the count of missing scores and the text of plumb_rewards_fault. */

@@ -52,8 +52,8 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     const bool guided = plumb_method_reads(c->method, &c->param, "principles");
     const bool contrast = plumb_method_reads(c->method, &c->param, "contrary");
     struct plumb_buf principle = {0}, contrary = {0};
-    plumb_status st = PLUMB_OK;
-    if (guided)
+    plumb_status st = plumb_file_check_input(cfg->data.prompts, "data.prompts");
+    if (st == PLUMB_OK && guided)
         st = plumb_file_read_text(&principle, cfg->method.principles, "a text of principles");
     if (st == PLUMB_OK && contrast)
         st = plumb_file_read_text(&contrary, cfg->method.contrary, "a text of principles");
@@ -141,7 +141,14 @@ static plumb_status open_rewards(struct plumb_align_run *a)
         .longest =
             plumb_max_i64(plumb_dataset_longest(a->data), held_out) + cfg->generate.max_new_tokens,
         .items = plumb_max_i64(a->part.most_local * cfg->generate.group_size, a->held_out.n_local)};
-    return plumb_rewards_create(&a->reward.sources, cfg, a->t->backend, &need);
+    PLUMB_TRY(plumb_rewards_create(&a->reward.sources, cfg, a->t->backend, &need));
+    if (a->t->backend->dry)
+        return PLUMB_OK;
+    if (a->held_out.data)
+        PLUMB_TRY(plumb_rewards_check_records(a->reward.sources, a->held_out.data, cfg->data.eval));
+    return plumb_method_scores(a->context.method)
+               ? PLUMB_OK
+               : plumb_rewards_check_records(a->reward.sources, a->data, cfg->data.prompts);
 }
 
 /* Returns true if the run opens the configured reward: for the method or for data.eval. */

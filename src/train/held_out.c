@@ -21,6 +21,7 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
         return PLUMB_OK;
     struct plumb_data_options options = plumb_data_options_of(cfg, t, kind);
     options.skip = options.limit = 0;
+    PLUMB_TRY(plumb_file_check_input(cfg->data.eval, "data.eval"));
     PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
     h->blocks = plumb_ceil_div(h->data->n, cfg->train.micro_batch_size);
     const int64_t bytes = h->blocks * PLUMB_HELD_OUT_VALUES * (int64_t)sizeof(*h->value);

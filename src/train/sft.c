@@ -1,7 +1,8 @@
 /* sft.c - supervised fine-tuning.
- * Layer 5. Includes base/, data/, train/. */
+ * Layer 5. Includes base/, io/, data/, train/. */
 
 #include "base/num.h"
+#include "io/file.h"
 #include "train/held_out.h"
 #include "train/loops.h"
 #include "train/micro.h"
@@ -101,6 +102,7 @@ static plumb_status read_data(struct sft *s)
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec);
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
+    PLUMB_TRY(plumb_file_check_input(cfg->data.train, "data.train"));
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
