@@ -55,6 +55,8 @@ struct plumb_reward_functions {
 enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 /* Values of method.principle_role. */
 enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
+/* Values of health.action. */
+enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 
 #define PLUMB_OPTION_BOOL      bool

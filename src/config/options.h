@@ -117,6 +117,15 @@
     X(INT, eval_every, "0", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward, prefer) between evaluations on data.eval; 0: after each epoch (sft, reward, prefer); the end of the run always has an evaluation") \
     X(INT, log_every, "10", "[1, 1000000000]", "steps", "srf", 0, "optimizer steps between two lines of metrics.jsonl and of the console")
 
+#define PLUMB_OPTIONS_HEALTH(X) \
+    X(CHOICE, action, "warn", "warn|stop", "", "asrf", 0, "what happens when a limit of this section is crossed: one warning until the figure has recovered, or the run ends with an error; a resumed run may have other limits") \
+    X(REAL, max_kl, "0.5", "[0, 1e6]", "nats/token", "a", 0, "largest divergence from the starting model (kl divided by the mean length); 0: no limit") \
+    X(REAL, min_entropy, "0.02", "[0, 1e6]", "nats/token", "a", 0, "smallest entropy of the sampled answers at temperatures above 0; 0: no limit") \
+    X(REAL, max_clipped, "0.5", "[0, 1]", "", "a", 0, "largest share of answers that are cut at max_new_tokens; 1: no limit") \
+    X(REAL, max_duplicates, "0.5", "[0, 1]", "", "a", 0, "largest share of answers that repeat another answer to the same prompt; 1: no limit") \
+    X(REAL, max_equal_rewards, "0.5", "[0, 1]", "", "a", 0, "largest share of prompts whose answers all have the same reward; 1: no limit") \
+    X(REAL, max_loss_jump, "8", "[0, 1e6]", "", "asrf", 0, "a step's loss may exceed the mean of the last 32 steps by this many of their standard deviations; 0: no limit")
+
 #define PLUMB_OPTIONS_CHECKPOINT(X) \
     X(INT, every, "0", "[0, 1000000000]", "", "asrf", 0, "iterations (align) or steps (sft, reward, prefer) between permanent checkpoints; 0: only at the end, and with keep_best after each evaluation") \
     X(INT, keep_last, "2", "[0, 1000000]", "", "asrf", 0, "number of newest checkpoints that are kept; 0: all") \
@@ -158,6 +167,7 @@
     X(METHOD, method, "alignment method") \
     X(REWARD, reward, "sources of the scores; the scores of all sources are added") \
     X(TRAIN, train, "optimizer and training loop") \
+    X(HEALTH, health, "limits that warn of an unhealthy run, or end it") \
     X(CHECKPOINT, checkpoint, "when checkpoints are saved and what they contain") \
     X(EVAL, eval, "comparison of models") \
     X(COMPARE, compare, "comparison of finished runs") \

@@ -51,6 +51,8 @@
     X(COMPLETION_MIN, "completions/min_length", "tokens", NULL, "shortest")                        \
     X(COMPLETION_MAX, "completions/max_length", "tokens", NULL, "longest")                         \
     X(CLIPPED_RATIO, "completions/clipped_ratio", "", NULL, "share that ran into the limit")       \
+    X(DUPLICATE_RATIO, "completions/duplicate_ratio", "", NULL,                                    \
+      "share that repeats another completion of its prompt")                                       \
     X(REWARD_MISSING, "reward_missing", "", NULL, "completions without a reward")                  \
     X(EVAL_REWARD, "eval_reward", "", "eval", "mean reward of answers to held-out prompts")        \
     X(EVAL_REWARD_STD, "eval_reward_std", "", NULL, "population std of these rewards")             \

@@ -189,8 +189,11 @@ static plumb_status iterate(struct plumb_align_run *a)
     PLUMB_TRY(run_stages(a, &time, &since));
     PLUMB_TRY(plumb_decision_make(&a->decision, &in, a->context.method, &a->reward));
     plumb_decision_metrics(&a->decision, &in, a->context.method, &sampled, &row);
-    plumb_align_spread(&a->decision, &in, &a->reward, &row);
+    plumb_status health = plumb_align_spread(&a->decision, &in, &a->reward, &row);
+    if (health == PLUMB_OK)
+        health = plumb_health_rollouts(&t->health, t->cfg, t->state.iteration + 1, &row);
     PLUMB_TRY(plumb_align_write_rollouts(&in, &a->reward, &a->decision));
+    PLUMB_TRY(health); /* after the rollouts, which show what is wrong, are written */
     time.save = lap(&since);
     PLUMB_TRY(update(a, &row));
     time.train = lap(&since);

@@ -1,4 +1,5 @@
-/* reward_spread.c - warns if equal rewards in an iteration give the method no preference.
+/* reward_spread.c - warns if equal rewards in an iteration give the method no preference, and
+ * counts equal answers.
  * Layer 5. Includes stage/stages.h, stage/method.h, base/. */
 #include <math.h>
 #include <stdio.h>
@@ -91,37 +92,66 @@ static const char *likely(const struct plumb_align_inputs *in, const struct spre
     return "texts that reward.model was not trained on, or that are cut (max_new_tokens)";
 }
 
-static void say(const struct plumb_align_inputs *in, const struct spread *s)
+/* Warns if the share of prompts whose rewards are equal is beyond health.max_equal_rewards. */
+static plumb_status say(const struct plumb_align_inputs *in, const struct spread *s)
 {
+    const struct plumb_config *cfg = in->t->cfg;
+    const double limit = cfg->health.max_equal_rewards;
     const long long it = (long long)in->t->state.iteration + 1;
+    char text[700] = "";
+    if (limit >= 1)
+        return PLUMB_OK;
     if (s->values > 1 && plumb_scores_same(s->low, s->high))
-        plumb_log_alike("iteration %lld: all %lld rewards are %.6g: no answer is better than "
-                        "another by its reward; likely: %s",
-                        it, (long long)s->values, s->high, likely(in, s, true));
+        snprintf(text, sizeof(text),
+                 "iteration %lld: all %lld rewards are %.6g: no answer is better than another by "
+                 "its reward; likely: %s",
+                 it, (long long)s->values, s->high, likely(in, s, true));
     else if (s->scored > 0 && s->flat == s->scored)
-        plumb_log_alike("iteration %lld: the rewards differ between prompts, but among the "
-                        "answers of no prompt (%lld prompts): no answer is better than another; "
-                        "likely: %s",
-                        it, (long long)s->scored, likely(in, s, false));
-    else if (2 * s->flat > s->scored)
-        plumb_log_alike("iteration %lld: in %lld of %lld prompts all answers have the same "
-                        "reward; likely: %s",
-                        it, (long long)s->flat, (long long)s->scored, likely(in, s, false));
+        snprintf(text, sizeof(text),
+                 "iteration %lld: the rewards differ between prompts, but among the answers of no "
+                 "prompt (%lld prompts): no answer is better than another; likely: %s",
+                 it, (long long)s->scored, likely(in, s, false));
+    else if ((double)s->flat > limit * (double)s->scored)
+        snprintf(text, sizeof(text),
+                 "iteration %lld: in %lld of %lld prompts all answers have the same reward; "
+                 "likely: %s",
+                 it, (long long)s->flat, (long long)s->scored, likely(in, s, false));
+    if (*text)
+        PLUMB_TRY(plumb_health_say(cfg, "max_equal_rewards", text));
     if (4 * (s->prompts - s->scored) > s->prompts)
         plumb_log_alike("iteration %lld: %lld of %lld prompts have fewer than two answers with a "
                         "reward, so nothing is compared in them",
                         it, (long long)(s->prompts - s->scored), (long long)s->prompts);
+    return PLUMB_OK;
 }
 
-void plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
-                        const struct plumb_reward_stage *reward, struct plumb_metrics_row *row)
+/* Returns the share of answers that repeat an earlier answer to their prompt, among all but the
+ * first answer to each prompt. There must be more than one per prompt. */
+static double duplicate_ratio(const struct plumb_decision *d)
+{
+    const struct plumb_scoreboard *b = d->board;
+    int64_t repeats = 0;
+    for (int64_t i = 0; i < b->n; i++) {
+        int64_t j = i - i % b->group_size;
+        while (j < i && !same_text(d, j, i))
+            j++;
+        repeats += j < i;
+    }
+    return (double)repeats / (double)(b->n - b->prompts);
+}
+
+plumb_status plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
+                                const struct plumb_reward_stage *reward,
+                                struct plumb_metrics_row *row)
 {
     struct spread s = {.low = INFINITY, .high = -INFINITY};
+    if (d->board->group_size > 1)
+        plumb_metrics_set(row, PLUMB_METRIC_DUPLICATE_RATIO, duplicate_ratio(d));
     if (!reward->sources && !in->add->score)
-        return;
+        return PLUMB_OK;
     for (int64_t prompt = 0; prompt < d->board->prompts; prompt++)
         add_prompt(&s, d, prompt);
     if (s.scored > 0)
         plumb_metrics_set(row, PLUMB_METRIC_REWARD_ZERO_STD, (double)s.flat / (double)s.scored);
-    say(in, &s);
+    return say(in, &s);
 }

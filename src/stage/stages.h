@@ -217,12 +217,13 @@ void plumb_decision_metrics(const struct plumb_decision *d, const struct plumb_a
                             const struct plumb_method *m, int64_t *generated,
                             struct plumb_metrics_row *row);
 
-/* reward_spread.c: sets the metric frac_reward_zero_std: of the prompts with at least two finite
- * rewards, the share whose rewards are all equal. Warns if most or all of these prompts have equal
- * rewards, if all rewards of the iteration are equal, or if many prompts have fewer than two finite
- * rewards. The result is the same on every rank. Not collective. */
-void plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
-                        const struct plumb_reward_stage *reward, struct plumb_metrics_row *row);
+/* reward_spread.c: sets the metrics frac_reward_zero_std (of the prompts with at least two finite
+ * rewards, the share whose rewards are all equal) and completions/duplicate_ratio. Warns, or fails
+ * with health.action=stop, if the first exceeds health.max_equal_rewards; warns if many prompts
+ * have fewer than two finite rewards. The result is the same on every rank. Not collective. */
+plumb_status plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
+                                const struct plumb_reward_stage *reward,
+                                struct plumb_metrics_row *row);
 
 /* missing.c: writes to out (size bytes) which completions have no finite reward, by prompt record
  * and sample, and which reward source failed and why. The same text on every rank. Collective. */

@@ -228,9 +228,10 @@ plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_
     if (r.paused)
         return undo(u, &before, t->comm);
     u->sums.done++;
-    if (t->state.step != state_step)
-        add_step(&u->sums, &r);
-    return PLUMB_OK;
+    if (t->state.step == state_step)
+        return PLUMB_OK; /* no prompt of this step had a term in the loss */
+    add_step(&u->sums, &r);
+    return plumb_health_loss(&t->health, t->cfg, t->state.step, r.value[SUM_LOSS]);
 }
 
 /* ---- metrics --------------------------------------------------------------------------------- */

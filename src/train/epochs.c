@@ -166,14 +166,18 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
         plumb_metrics_set(&row, PLUMB_METRIC_EPOCH, (double)t->state.step / (double)per_epoch);
         task->report(task->arg, r.value, &row);
         const int64_t step = t->state.step;
+        const plumb_status health =
+            plumb_health_loss(&t->health, cfg, step, r.value[PLUMB_EPOCHS_LOSS]);
         const bool last = step == e->steps,
                    evaluates = task->evaluate && is_due(e, step, per_epoch);
         if (evaluates)
             PLUMB_TRY(task->evaluate(task->arg, &row));
-        if (last || evaluates || step == 1 || step % cfg->train.log_every == 0) {
+        if (last || evaluates || step == 1 || health != PLUMB_OK ||
+            step % cfg->train.log_every == 0) {
             PLUMB_TRY(plumb_weights_agree(&weights, t->model, t->comm));
             PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, 0)));
         }
+        PLUMB_TRY(health); /* after the step's metrics are written */
         if (plumb_trainer_saves(t, step, last, evaluates))
             PLUMB_TRY(plumb_trainer_save(t, &row, last));
     }

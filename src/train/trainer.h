@@ -17,6 +17,7 @@
 #include "train/gradient.h"
 #include "train/lock.h"
 #include "train/micro.h"
+#include "train/health.h"
 #include "train/optim.h"
 #include "train/run.h"
 #include "train/stop.h"
@@ -49,6 +50,7 @@ struct plumb_trainer {
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
     struct plumb_stop_watch stop;
+    struct plumb_health health;
     double began, save_seconds; /* time of plumb_trainer_open; seconds spent in saves since then */
     int64_t saved_step;         /* step of the last checkpoint (saved or resumed); -1 if none */
     char saved_name[64];        /* folder name of that checkpoint */

@@ -1,0 +1,44 @@
+/* health.h - compares figures of a run with the limits of the section `health`.
+ * Layer 5. Includes config/, report/.
+ *
+ * A figure beyond its limit is a warning, or with health.action=stop an error. It is warned about
+ * once, and again only after it was back within its limit. All inputs are equal on all ranks, so
+ * the results are too. None is collective. */
+#ifndef PLUMB_TRAIN_HEALTH_H
+#define PLUMB_TRAIN_HEALTH_H
+
+#include "config/config.h"
+#include "report/metrics.h"
+
+enum plumb_health_limit {
+    PLUMB_HEALTH_KL,
+    PLUMB_HEALTH_ENTROPY,
+    PLUMB_HEALTH_CLIPPED,
+    PLUMB_HEALTH_DUPLICATES,
+    PLUMB_HEALTH_LOSS,
+    PLUMB_HEALTH_LIMITS
+};
+
+enum { PLUMB_HEALTH_WINDOW = 32, PLUMB_HEALTH_LEAST = 16 };
+
+/* Initialise with zeros. A resumed run starts with an empty window. */
+struct plumb_health {
+    bool beyond[PLUMB_HEALTH_LIMITS]; /* the figure was beyond its limit when last checked */
+    double loss[PLUMB_HEALTH_WINDOW]; /* losses of the last steps, at [count % WINDOW] */
+    int64_t count;                    /* number of steps so far */
+};
+
+/* Adds the loss of a step and compares it with the losses before it, once there are
+ * PLUMB_HEALTH_LEAST of them. PLUMB_ERR_NUMERIC with health.action=stop. */
+plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config *cfg, int64_t step,
+                               double loss);
+/* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl, entropy,
+ * completions/clipped_ratio and completions/duplicate_ratio. A metric that is not set in row is not
+ * compared. PLUMB_ERR_NUMERIC with health.action=stop. */
+plumb_status plumb_health_rollouts(struct plumb_health *h, const struct plumb_config *cfg,
+                                   int64_t iteration, const struct plumb_metrics_row *row);
+/* Logs the warning `text` on rank 0, or returns it as PLUMB_ERR_NUMERIC with health.action=stop.
+ * option: the name of the limit, without "health.". */
+plumb_status plumb_health_say(const struct plumb_config *cfg, const char *option, const char *text);
+
+#endif

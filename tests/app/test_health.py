@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""test_health.py: the limits of the section `health`: what a run says when it crosses one, and that it ends with
+health.action=stop, on every rank, after the metrics or rollouts that show it are written."""
+import common
+
+LENGTH = "reward.functions=[{name: length, target: 4}]"
+EQUAL = "reward.functions=[{name: exact}]"
+
+# what the run does: what it says
+UNHEALTHY = {
+    "max_kl": (["health.max_kl=1e-9", "iterations=3"], ["nats per token from the start", "exploits the reward"]),
+    "min_entropy": (["health.min_entropy=1e3"], ["hardly varies", "generate.temperature"]),
+    "max_clipped": (["max_new_tokens=1"], ["are cut at generate.max_new_tokens"]),
+    "max_duplicates": (["temperature=0"], ["100 % of the answers repeat another answer"]),
+    "max_equal_rewards": ([EQUAL], ["all 64 rewards are"]),
+}
+
+
+def rollouts(bench, base):
+    for name, (more, words) in UNHEALTHY.items():
+        given = [] if EQUAL in more else [LENGTH]
+        args = lambda out: bench.align_args(out, base, *given, *more, method="raft")
+        r = bench.good(*args(bench.folder / name))
+        for word in (f"warning: health.{name}: iteration", *words):
+            bench.check(word in r.err, name, "says nothing of", word, r.err[-1500:])
+        twice = name == "max_equal_rewards" # its cause may change: said in each iteration
+        bench.check(r.err.count(f"health.{name}:") == 1 + twice, name, "is not said once", r.err[-1500:])
+        out = bench.folder / f"{name}-stop"
+        r = bench.run(*args(out), "health.action=stop", ranks=2 if bench.mpirun else 1)
+        bench.check(r.code == 8 and f"health.{name}: iteration" in r.err and "health.action is stop" in r.err, name, r)
+        bench.check(sorted((out / "rollouts").glob("iteration-*1.h5")), name, "left no rollouts")
+    off = [f"health.{x}=0" for x in ("max_kl", "min_entropy")] + \
+          [f"health.{x}=1" for x in ("max_clipped", "max_duplicates", "max_equal_rewards")]
+    r = bench.good(*bench.align_args(bench.folder / "off", base, EQUAL, "temperature=0", "max_new_tokens=1", *off,
+                                     "health.action=stop", method="raft"))
+    bench.check("health." not in r.err, "limits that are off:", r.err[-1500:])
+
+
+def healthy(bench, base):
+    out = bench.folder / "healthy"
+    r = bench.good(*bench.align_args(out, base, LENGTH, "health.max_clipped=1", "kl_to_start=true", method="raft"))
+    bench.check("health." not in r.err, "a healthy run:", r.err[-1500:])
+    shares = [x["completions/duplicate_ratio"] for x in common.metrics(out)]
+    answers = common.rollout_answers(out, 1)
+    groups = [[tuple(a["ids"]) for a in answers[i:i + 4]] for i in range(0, len(answers), 4)]
+    want = sum(len(g) - len(set(g)) for g in groups) / sum(len(g) - 1 for g in groups)
+    bench.check(abs(shares[0] - want) < 1e-9, "completions/duplicate_ratio", shares, "expected", want)
+
+
+def loss(bench):
+    """A jump of the loss: the last records of the file are of another kind, and the order is that of the file."""
+    path = bench.folder / "jump.jsonl"
+    path.write_text('{"prompt": "ask: hi.", "completion": " yes."}\n' * 40 * 8 +
+                    '{"prompt": "ask: hi.", "completion": " coins soup max tell price shop please"}\n' * 8)
+    args = lambda out, *more: bench.sft_args(out, f"data.train={path}", "data.shuffle=false", "global_batch_size=8",
+                                             "learning_rate=1e-2", "train.epochs=1", *more, steps=41)
+    r = bench.good(*args(bench.folder / "jump"))
+    bench.check("health.max_loss_jump: step 41: the loss is" in r.err, "no word of the jump", r.err[-1500:])
+    r = bench.good(*args(bench.folder / "jump-off", "health.max_loss_jump=0"))
+    bench.check("health." not in r.err, "a limit that is off", r.err[-1500:])
+    out = bench.folder / "jump-stop"
+    r = bench.run(*args(out, "health.action=stop"), ranks=2 if bench.mpirun else 1)
+    last = common.metrics(out)[-1] if (out / "metrics.jsonl").exists() else {}
+    bench.check(r.code == 8 and "health.max_loss_jump" in r.err and last.get("step") == 41, "jump, stop:", r, last)
+
+
+def test(bench):
+    base = bench.base()
+    rollouts(bench, base)
+    healthy(bench, base)
+    loss(bench)
+
+
+common.main(test)
