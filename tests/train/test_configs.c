@@ -103,5 +103,6 @@ int main(void)
     CHECK(root);
     CHECK(check_folder(root, "configs/quickstart") >= 15);
     CHECK(check_folder(root, "configs/8b") >= 14);
+    CHECK(check_folder(root, "configs/smollm2") >= 3);
     return 0;
 }

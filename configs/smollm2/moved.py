@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""moved.py EVAL.JSON METRICS.JSONL - says in plain words what launch/real.sh changed, from the evaluation of three models and
+the metrics of the PSLE run. An interval is the 95 % bootstrap interval over the prompts."""
+import json
+import sys
+
+
+def line(m):
+    low, high = m["reward_ci"]
+    return (f"  {m['name']:<11} {100 * m['reward']:3.0f} % right [{100 * low:.0f}, {100 * high:.0f}], "
+            f"{m['mean_length']:.1f} tokens per answer")
+
+
+def verdict(what, before, after):
+    apart = after["reward_ci"][0] > before["reward_ci"][1] or after["reward_ci"][1] < before["reward_ci"][0]
+    change = 100 * (after["reward"] - before["reward"])
+    return f"{what} changed it by {change:+.0f} points" + ("." if apart else ", which is within the noise of this evaluation.")
+
+
+def main(evaluation, metrics):
+    models = json.load(open(evaluation, encoding="utf-8"))["models"]
+    rows = [json.loads(x) for x in open(metrics, encoding="utf-8")]
+    print("What moved, on 128 held-out sums, two answers to each:")
+    for m in models:
+        print(line(m))
+    print(verdict("SFT", models[0], models[1]))
+    print(verdict("PSLE", models[1], models[2]))
+    print("In training, PSLE's share of right answers was " +
+          ", ".join(f"{100 * x['psle/reward_plain']:.0f} %" for x in rows) + " for plain prompts and " +
+          ", ".join(f"{100 * x['psle/reward_principled']:.0f} %" for x in rows) + " for prompts with principles, by iteration.")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
