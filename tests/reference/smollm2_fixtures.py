@@ -1,0 +1,114 @@
+"""smollm2_fixtures.py MODEL FOLDER - writes FOLDER/smollm2.json and smollm2.safetensors, the fixtures of tests/real: what
+transformers makes of SmolLM2-135M-Instruct in float64.
+
+MODEL is the folder that configs/smollm2/convert_smollm2.py writes.
+  lines    text, its ids and the text that they decode to
+  logprob  conversations with the log-prob of every token of the answer, given as ids
+  greedy   conversations with the tokens that the model answers greedily, and the smallest distance in nats between the
+           best token and the second best
+  gradient the norm of the gradient of the mean negative log-likelihood of the answers of `logprob`, per tensor; the
+           safetensors file holds 1,024 entries of each (all of smaller ones), those of sample()
+Run with a Python that has torch and transformers.
+"""
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+SAMPLES = 1024
+
+CHATS = [
+    ([{"role": "user", "content": "What is the capital of France?"}], "The capital of France is Paris."),
+    ([{"role": "system", "content": "Answer with one word."}, {"role": "user", "content": "Is ice cold?"}], "Yes."),
+    ([{"role": "user", "content": "Write a function that adds two numbers."}],
+     "def add(a, b):\n    return a + b\n"),
+    ([{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue."},
+      {"role": "user", "content": "Another one, in German."}], "Grün 🟢."),
+]
+ASKED = ["Count from one to ten.", "What is 7 times 8?", "Name three animals that live in the sea.",
+         "Say hello in Spanish.", "Why is the sky blue?", "List the days of the week."]
+
+LATIN = "the of price Zürich naïve café 12345 3.14 1e-5 don't I'll WE'RE x=y; a_b snake_case CamelCase http://a.b/c?d=e&f".split()
+OTHER = "你好世界 こんにちは 안녕하세요 Привет Ελληνικά שלום مرحبا हिन्दी ไทย 😀 👩‍👩‍👧‍👦 🇩🇪 ✌🏽 ① ﬁ ½ … — \u00a0 \u3000 \u200b \ufeff e\u0301".split(" ")
+CODE = ["def f(x):\n\treturn x**2\n", "for (int i = 0; i < n; i++) {\n    a[i] += b[i];\n}", "SELECT * FROM t WHERE a >= 3 -- no",
+        "<div class=\"a\">\r\n  &amp;</div>", "{\"k\": [1, 2.5, null, \"\\n\"]}", "$ ls -la | grep '^d' && echo ok", "\\frac{a}{b}"]
+SPECIAL = ["<|im_start|>user\nhi<|im_end|>\n", "<|endoftext|>", "a<|im_end|>b", "<|im_start", "<repo_name>x<file_sep>y", "<|im_end|> <|im_end|>"]
+
+
+def lines():
+    rng = np.random.default_rng(5)
+    out = ["", " ", "  ", "\n", "\n\n", "\t", " a", "a ", "  a  b   c", "a\n\n\nb", *CODE, *SPECIAL, *OTHER, *LATIN]
+    for _ in range(160):
+        parts = [[LATIN, OTHER, CODE, SPECIAL][k][int(rng.integers(0, 6))] for k in rng.choice(4, int(rng.integers(1, 7)), p=[.5, .3, .1, .1])]
+        out.append("".join(p + " " * int(rng.integers(0, 3)) for p in parts))
+    return list(dict.fromkeys(out))
+
+
+def sample(n):
+    """The entries of a tensor of n that are kept; test_smollm2.py says the same."""
+    return [i * 2654435761 % n for i in range(SAMPLES)] if n > SAMPLES else list(range(n))
+
+
+def prompt_ids(tokenizer, chat):
+    return tokenizer(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True), add_special_tokens=False).input_ids
+
+
+def answers(tokenizer, model):
+    """logprob, and the gradient that is left in the model."""
+    out, total, count = [], 0.0, 0
+    for chat, text in CHATS:
+        prompt = prompt_ids(tokenizer, chat)
+        answer = tokenizer(text, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1:-1]
+        logp = torch.log_softmax(logits, -1)[range(len(answer)), answer]
+        out.append(dict(prompt_ids=prompt, completion_ids=answer, messages=chat, completion=text, logp=logp.tolist()))
+        total, count = total - logp.sum(), count + len(answer)
+    loss = total / count
+    loss.backward()
+    return out, loss.item()
+
+
+@torch.no_grad()
+def greedy(tokenizer, model, most=40):
+    out = []
+    for text in ASKED:
+        fresh, ids, margin, past = prompt_ids(tokenizer, [{"role": "user", "content": text}]), [], [], None
+        while len(ids) < most and (not ids or ids[-1] != tokenizer.eos_token_id):
+            step = model(torch.tensor([fresh]), past_key_values=past, use_cache=True)
+            best = torch.log_softmax(step.logits[0, -1], -1).topk(2)
+            margin.append((best.values[0] - best.values[1]).item())
+            fresh, past = [best.indices[0].item()], step.past_key_values
+            ids += fresh
+        out.append(dict(content=text, ids=ids, margin=min(margin)))
+    return out
+
+
+def main(folder, to):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    to = pathlib.Path(to)
+    to.mkdir(parents=True, exist_ok=True)
+    asked = greedy(tokenizer, model)
+    logprob, loss = answers(tokenizer, model)
+    norms, samples = {}, {}
+    for name, p in model.named_parameters():
+        norms[name] = p.grad.norm().item()
+        samples[name] = p.grad.flatten()[sample(p.numel())].to(torch.float32).numpy()
+    texts = [dict(text=t, ids=(ids := tokenizer(t, add_special_tokens=False).input_ids), decoded=tokenizer.decode(ids)) for t in lines()]
+    rows = lambda key, values: f'"{key}": [\n' + ",\n".join(json.dumps(v) for v in values) + "\n]"
+    (to / "smollm2.json").write_text("{" + ",\n".join((rows("lines", texts), rows("logprob", logprob), rows("greedy", asked),
+                                                      f'"loss": {loss!r}', f'"norms": {json.dumps(norms)}')) + "}\n")
+    header, at = {}, 0
+    for name, x in samples.items():
+        header[name] = dict(dtype="F32", shape=[len(x)], data_offsets=[at, at + x.nbytes])
+        at += x.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (to / "smollm2.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(x.tobytes() for x in samples.values()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
