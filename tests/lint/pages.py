@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "src/README.md", "src/align/ADDING.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "src/README.md", "src/align/ADDING.md", "configs/README.md"]
 TOP = ("src", "kernels", "launch", "configs", "tests", "benchmarks")
 SHORT = re.compile(r"`((?:%s)/[\w./-]+)`" % "|".join(TOP))
 FORMAT = re.compile(r'X\((\w+), "([^"]+)", "[^"]+", (\d+), (\d+),')
