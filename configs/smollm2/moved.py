@@ -6,13 +6,13 @@ import sys
 
 
 def line(m):
-    low, high = m["reward_ci"]
+    low, high = m["reward_interval"]
     return (f"  {m['name']:<11} {100 * m['reward']:3.0f} % right [{100 * low:.0f}, {100 * high:.0f}], "
-            f"{m['mean_length']:.1f} tokens per answer")
+            f"{m['mean_length']:.1f} tokens per answer, {m['kl']:.2f} nats from the pretrained model")
 
 
 def verdict(what, before, after):
-    apart = after["reward_ci"][0] > before["reward_ci"][1] or after["reward_ci"][1] < before["reward_ci"][0]
+    apart = after["reward_interval"][0] > before["reward_interval"][1] or after["reward_interval"][1] < before["reward_interval"][0]
     change = 100 * (after["reward"] - before["reward"])
     return f"{what} changed it by {change:+.0f} points" + ("." if apart else ", which is within the noise of this evaluation.")
 
