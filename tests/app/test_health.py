@@ -4,11 +4,13 @@ health.action=stop, on every rank, after the metrics or rollouts that show it ar
 import common
 
 LENGTH = "reward.functions=[{name: length, target: 4}]"
-EQUAL = "reward.functions=[{name: exact}]"
+EQUAL = "reward.functions=[{name: repetition, weight: 0}]"
 
-# what the run does: what it says
+OFF = {"max_kl": 0, "min_entropy": 0, "max_clipped": 1, "max_duplicates": 1, "max_equal_rewards": 1}
+
+# limit: (what the run does, what it says)
 UNHEALTHY = {
-    "max_kl": (["health.max_kl=1e-9", "iterations=3"], ["nats per token from the start", "exploits the reward"]),
+    "max_kl": (["health.max_kl=1e-9", "iterations=3", "learning_rate=1e-2"], ["nats per token from the start", "exploits the reward"]),
     "min_entropy": (["health.min_entropy=1e3"], ["hardly varies", "generate.temperature"]),
     "max_clipped": (["max_new_tokens=1"], ["are cut at generate.max_new_tokens"]),
     "max_duplicates": (["temperature=0"], ["100 % of the answers repeat another answer"]),
@@ -19,7 +21,8 @@ UNHEALTHY = {
 def rollouts(bench, base):
     for name, (more, words) in UNHEALTHY.items():
         given = [] if EQUAL in more else [LENGTH]
-        args = lambda out: bench.align_args(out, base, *given, *more, method="raft")
+        others = [f"health.{x}={off}" for x, off in OFF.items() if x != name]
+        args = lambda out: bench.align_args(out, base, *given, *others, *more, method="raft")
         r = bench.good(*args(bench.folder / name))
         for word in (f"warning: health.{name}: iteration", *words):
             bench.check(word in r.err, name, "says nothing of", word, r.err[-1500:])
@@ -29,8 +32,7 @@ def rollouts(bench, base):
         r = bench.run(*args(out), "health.action=stop", ranks=2 if bench.mpirun else 1)
         bench.check(r.code == 8 and f"health.{name}: iteration" in r.err and "health.action is stop" in r.err, name, r)
         bench.check(sorted((out / "rollouts").glob("iteration-*1.h5")), name, "left no rollouts")
-    off = [f"health.{x}=0" for x in ("max_kl", "min_entropy")] + \
-          [f"health.{x}=1" for x in ("max_clipped", "max_duplicates", "max_equal_rewards")]
+    off = [f"health.{x}={value}" for x, value in OFF.items()]
     r = bench.good(*bench.align_args(bench.folder / "off", base, EQUAL, "temperature=0", "max_new_tokens=1", *off,
                                      "health.action=stop", method="raft"))
     bench.check("health." not in r.err, "limits that are off:", r.err[-1500:])

@@ -65,7 +65,8 @@ def handed_over(bench, base):
         out = bench.folder / name
         given = bench.folder / f"{name}.given"
         args = bench.align_args(out, base, f"data.prompts={path}",
-                                f"reward.command={sys.executable} {bench.folder}/reward.py")
+                                f"reward.command={sys.executable} {bench.folder}/reward.py",
+                                "health.max_clipped=1")
         os.environ["GIVEN"] = str(given)
         if ranks:
             r = bench.good(*args, ranks=ranks)
