@@ -89,6 +89,8 @@ def greedy(tokenizer, model, most=40):
 def main(folder, to):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    # transformers drops the gradient of the pad token's input embedding. Here the pad token is the end token of every message.
+    model.model.embed_tokens.padding_idx = None
     to = pathlib.Path(to)
     to.mkdir(parents=True, exist_ok=True)
     asked = greedy(tokenizer, model)
