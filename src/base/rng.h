@@ -18,6 +18,7 @@ enum plumb_rng_purpose {
     PLUMB_RNG_SELECT = 4,    /* pair selection rules that draw at random */
     PLUMB_RNG_DATA = 5,      /* generated data sets */
     PLUMB_RNG_BOOTSTRAP = 6, /* prompts drawn with replacement for a bootstrap */
+    PLUMB_RNG_ADAPTER = 7,   /* initialisation of LoRA adapters */
 };
 
 /* The key of one random number within a run. Two different keys give independent numbers. */

@@ -234,6 +234,16 @@ static plumb_status check_same(const struct plumb_st_shard *s)
     return PLUMB_OK;
 }
 
+const char *plumb_st_metadata(const plumb_st *st, const char *key)
+{
+    for (int64_t i = 0; i < st->shards; i++) {
+        const plumb_json *all = plumb_json_get(st->shard[i].header, "__metadata__");
+        if (plumb_json_get(all, key))
+            return plumb_json_string(plumb_json_get(all, key), NULL);
+    }
+    return NULL;
+}
+
 plumb_status plumb_st_read(void *out, const struct plumb_st_entry *e, int64_t first, int64_t bytes)
 {
     PLUMB_REQUIRE(first >= 0 && bytes >= 0 && first <= e->bytes && bytes <= e->bytes - first,

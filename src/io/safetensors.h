@@ -47,6 +47,9 @@ const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i);
 /* Returns the tensor with this name, or NULL if there is none. */
 const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name);
 
+/* Returns the metadata text with this key of the first file that has it; NULL if there is none. */
+const char *plumb_st_metadata(const plumb_st *st, const char *key);
+
 /* Copies bytes first .. first+bytes-1 of the tensor's data, as stored in the file, to out (bytes,).
  * Returns PLUMB_ERR_IO with the file's name if the file cannot be read, or if its size or
  * modification time has changed since it was opened. */

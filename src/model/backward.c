@@ -1,7 +1,7 @@
 /* backward.c - gradients of the decoder layers; each function mirrors one in forward.c.
- * Layer 4. Includes op/, model/net.h. */
+ * Layer 4. Includes op/, model/lora.h. */
 #include "base/num.h"
-#include "model/net.h"
+#include "model/lora.h"
 
 plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, const plumb_model *m,
                              int64_t n)
@@ -40,6 +40,8 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
+    if (m->adapter) /* the embedding is frozen */
+        return PLUMB_OK;
     float *dembed = grad + m->net->embed;
     if (s->positions) {
         float *dpositions = grad + m->net->positions;
@@ -52,20 +54,21 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
 }
 
 /* Adds the gradients of a norm to dx and grad. w is the offset of the norm's weights in the flat
- * vector. */
+ * vector. Norms are frozen beside an adapter: the gradient of their weights is then not used. */
 static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const plumb_real *dy, const plumb_real *x, int64_t w,
                               const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
+    /* The gradient of a frozen norm is dropped. Adapters have no LayerNorm (see plumb_lora_attach). */
+    float *dw = m->adapter ? m->adapter->drop : grad + w;
     if (m->spec.block.layer_norm) {
         const int64_t bias = plumb_norm_bias(w, c);
-        return plumb_op_layernorm_bwd(b, V(dx, n, c), V(grad + w, c), V(grad + bias, c),
-                                      V(dy, n, c), V(x, n, c), V(m->w + w, c), V(rstd + n, n),
-                                      V(rstd, n));
+        return plumb_op_layernorm_bwd(b, V(dx, n, c), V(dw, c), V(grad + bias, c), V(dy, n, c),
+                                      V(x, n, c), V(m->w + w, c), V(rstd + n, n), V(rstd, n));
     }
-    return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(grad + w, c), V(dy, n, c), V(x, n, c),
-                                V(m->w + w, c), V(rstd, n), m->spec.block.norm_shift);
+    return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(dw, c), V(dy, n, c), V(x, n, c), V(m->w + w, c),
+                                V(rstd, n), m->spec.block.norm_shift);
 }
 
 plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,

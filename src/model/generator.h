@@ -74,7 +74,7 @@ enum { PLUMB_DECODE_GRAPHS = 40 }; /* enough for all powers of two, 3/4 of each,
 /* What a recorded step depends on, besides its number of rows. */
 struct plumb_decode_key {
     const plumb_model *m;
-    const void *w, *packed, *rope;
+    const void *adapter, *w, *packed, *rope;
     struct plumb_sample_param sample;
     double repetition_penalty;
 };

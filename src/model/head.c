@@ -55,7 +55,8 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-    const struct plumb_tensor packed = plumb_linear_packed(m, head);
+    const struct plumb_weights w = {m->w, m->packed};
+    const struct plumb_tensor packed = plumb_linear_packed(b, &w, head);
     PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_op_head_logprob_fwd(
         b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c), &packed, VI(p->batch.target, k), s->v,
@@ -73,13 +74,14 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-    const struct plumb_tensor packed = plumb_linear_packed(m, head);
-    const struct plumb_tensor weight = plumb_linear_weight(m, head);
+    const struct plumb_weights w = {m->w, m->packed};
+    const struct plumb_tensor packed = plumb_linear_packed(b, &w, head);
+    const struct plumb_tensor weight = plumb_linear_weight(b, &w, head);
     PLUMB_TRY(b->to_device(b, p->dlogp, dlogp, k * (int64_t)sizeof *dlogp));
     PLUMB_TRY(b->zero(b, p->back.dn, plumb_real_bytes(b, k * s->c)));
     PLUMB_TRY(plumb_op_head_logprob_bwd(
-        b, V(p->back.dn, k, s->c), V(grad + head->w, s->v, s->c), V(p->dlogp, k), V(p->lse, k),
-        V(p->hn, k, s->c), &weight, &packed, VI(p->batch.target, k),
+        b, V(p->back.dn, k, s->c), m->adapter ? NULL : V(grad + head->w, s->v, s->c),
+        V(p->dlogp, k), V(p->lse, k), V(p->hn, k, s->c), &weight, &packed, VI(p->batch.target, k),
         V(p->head_work, p->head_work_count), p->limit.head_rows, true, s->head_cap));
     return head_input_back(p, m, grad);
 }

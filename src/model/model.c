@@ -1,5 +1,5 @@
 /* model.c - creates a model, and copies and hashes its parameters.
- * Layer 4. Includes base/, io/, backend/, op/, model/net.h. */
+ * Layer 4. Includes base/, io/, backend/, op/, model/lora.h. */
 #include "model/model.h"
 
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
-#include "model/net.h"
+#include "model/lora.h"
 
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name)
 {
@@ -73,10 +73,13 @@ void plumb_model_destroy(plumb_model **m)
 {
     if (!m || !*m)
         return;
-    plumb_backend_arena_release((*m)->backend, &(*m)->arena);
-    free((*m)->hash_host);
-    free((*m)->net);
-    free((*m)->param);
+    plumb_lora_detach(*m);
+    if (!(*m)->shared) {
+        plumb_backend_arena_release((*m)->backend, &(*m)->arena);
+        free((*m)->hash_host);
+        free((*m)->net);
+        free((*m)->param);
+    }
     free((*m)->dir);
     free((*m)->tokenizer_dir);
     free(*m);
@@ -115,7 +118,7 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
     return st;
 }
 
-plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
+static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
 {
     struct plumb_backend *b = m->backend;
     const int64_t bytes = plumb_tensor_bytes(&m->hash);
@@ -125,10 +128,28 @@ plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
     return PLUMB_OK;
 }
 
-plumb_status plumb_model_refresh(plumb_model *m)
+/* Sets *hash to the fingerprint of a model whose base has the fingerprint `base`. */
+static plumb_status hash_with(const plumb_model *m, uint64_t base, uint64_t *hash)
+{
+    uint64_t adapter = 0;
+    *hash = base;
+    if (!m->adapter)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_lora_hash(m, &adapter));
+    *hash = plumb_hash(&adapter, sizeof adapter, base);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
+{
+    uint64_t base = 0;
+    PLUMB_TRY(hash_base(m, &base));
+    return hash_with(m, base, hash);
+}
+
+static plumb_status pack_base(const plumb_model *m)
 {
     struct plumb_backend *b = m->backend;
-    m->fingerprint = 0;
     for (int64_t i = 0; i < m->n_param; i++) {
         const struct plumb_param *p = &m->param[i];
         if (p->packed >= 0)
@@ -137,25 +158,43 @@ plumb_status plumb_model_refresh(plumb_model *m)
                                              b->k.linear_packed_count(p->dim[0], p->dim[1])),
                                            V(m->w + p->offset, p->dim[0], p->dim[1])));
     }
-    return plumb_model_hash(m, &m->fingerprint);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_model_refresh(plumb_model *m)
+{
+    m->fingerprint = 0;
+    if (m->adapter) { /* the base is frozen: its packed form and its fingerprint stay */
+        PLUMB_TRY(plumb_lora_pack(m));
+        return hash_with(m, m->base_fingerprint, &m->fingerprint);
+    }
+    m->base_fingerprint = 0;
+    PLUMB_TRY(pack_base(m));
+    PLUMB_TRY(hash_base(m, &m->base_fingerprint));
+    m->fingerprint = m->base_fingerprint;
+    return PLUMB_OK;
 }
 
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
 {
     enum { STAGE = 65536 };
     struct plumb_backend *b = to->backend;
+    const struct plumb_trained x = plumb_model_trained(from), y = plumb_model_trained(to);
     PLUMB_REQUIRE(
-        to->count == from->count && from->backend == b, PLUMB_ERR_SHAPE,
-        "cannot copy weights of %lld floats to a model of %lld floats, or to another backend",
-        (long long)from->count, (long long)to->count);
+        x.count == y.count && from->backend == b && !to->adapter == !from->adapter &&
+            (!to->adapter || to->base_fingerprint == from->base_fingerprint),
+        PLUMB_ERR_SHAPE,
+        "cannot copy weights of %lld floats to a model of %lld floats, to another base or to "
+        "another backend",
+        (long long)x.count, (long long)y.count);
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "copy of %s", from->dir);
     plumb_status st = PLUMB_OK;
-    for (int64_t at = 0; at < to->count && st == PLUMB_OK; at += STAGE) {
-        const int64_t bytes = plumb_min_i64(STAGE, to->count - at) * (int64_t)sizeof(*stage);
-        st = b->to_host(b, stage, from->w + at, bytes);
+    for (int64_t at = 0; at < y.count && st == PLUMB_OK; at += STAGE) {
+        const int64_t bytes = plumb_min_i64(STAGE, y.count - at) * (int64_t)sizeof(*stage);
+        st = b->to_host(b, stage, x.w + at, bytes);
         if (st == PLUMB_OK)
-            st = b->to_device(b, to->w + at, stage, bytes);
+            st = b->to_device(b, y.w + at, stage, bytes);
     }
     free(stage);
     PLUMB_TRY(st);
@@ -198,7 +237,7 @@ fail:
     return st;
 }
 
-plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir)
+static plumb_status open_plain(plumb_model **out, struct plumb_backend *b, const char *dir)
 {
     struct plumb_spec s;
     PLUMB_TRY(plumb_spec_read(&s, dir));
@@ -214,8 +253,8 @@ void plumb_model_drop_pad(plumb_model *m)
     m->spec.pad = -1;
 }
 
-plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
-                                         const char *dir, int64_t labels, uint64_t seed)
+static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                    int64_t labels, uint64_t seed)
 {
     struct plumb_spec s;
     PLUMB_REQUIRE(labels >= 1 && labels <= 1 << 16, PLUMB_ERR_ARG,
@@ -234,6 +273,42 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
     if (fresh && s.pad >= 0 && plumb_spec_stops_at(&s, s.pad))
         plumb_model_drop_pad(*out);
     return PLUMB_OK;
+}
+
+/* Opens the base of an adapter folder in the form that the adapter needs. labels: the number of
+ * scores that the caller asks for; 0 if it takes any model. */
+static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                 int64_t labels)
+{
+    char base[4096];
+    struct plumb_lora lora;
+    int64_t has = 0;
+    plumb_model *m = NULL;
+    PLUMB_TRY(plumb_adapter_base(base, sizeof base, dir));
+    PLUMB_TRY(plumb_adapter_describe(&lora, &has, dir));
+    PLUMB_REQUIRE(labels == 0 || labels == has, PLUMB_ERR_SHAPE,
+                  "%s: the adapter has %lld scores, expected %lld; to train a reward model on this "
+                  "adapter's model, merge them first (plumb merge)",
+                  dir, (long long)has, (long long)labels);
+    PLUMB_TRY(has > 0 ? open_classifier(&m, b, base, has, 0) : open_plain(&m, b, base));
+    const plumb_status st = plumb_adapter_open(m, dir);
+    if (st == PLUMB_OK)
+        *out = m;
+    else
+        plumb_model_destroy(&m);
+    return st;
+}
+
+plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir)
+{
+    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, 0) : open_plain(out, b, dir);
+}
+
+plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
+                                         const char *dir, int64_t labels, uint64_t seed)
+{
+    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, labels)
+                                 : open_classifier(out, b, dir, labels, seed);
 }
 
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,

@@ -65,18 +65,25 @@ struct plumb_model {
     struct plumb_param *param;
     struct plumb_net *net; /* offsets of the tensors by role; private to model/ */
     float *w;              /* (count,) float32 master weights on the device; padding is zero */
-    plumb_real *packed;    /* packed linear weights on the device */
-    float *rope;           /* (max_pos, columns) per rotary embedding: cos and sin */
-    int64_t longest;       /* number of tokens for which the rotary embeddings were computed */
+    /* LoRA adapter, or NULL; model/adapter.h. The tensors above are then frozen. */
+    struct plumb_adapter *adapter;
+    /* true if tensors, tables and hashes belong to another model (plumb_model_share) */
+    bool shared;
+    plumb_real *packed; /* packed linear weights on the device */
+    float *rope;        /* (max_pos, columns) per rotary embedding: cos and sin */
+    int64_t longest;    /* number of tokens for which the rotary embeddings were computed */
     struct plumb_arena arena;
     /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w */
     struct plumb_tensor hash;
-    uint64_t *hash_host;  /* copy of `hash` on the host */
-    uint64_t fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
+    uint64_t *hash_host;       /* copy of `hash` on the host */
+    uint64_t base_fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
+    /* without an adapter the base fingerprint; else a hash of it and of the adapter's weights */
+    uint64_t fingerprint;
 };
 typedef struct plumb_model plumb_model;
 
-/* Opens a Hugging Face checkpoint folder. Maps the files and converts the weights to float32.
+/* Opens a Hugging Face checkpoint folder, or an adapter folder together with the base model that it
+ * names (model/adapter.h). Maps the files and converts the weights to float32.
  * Errors name the tensor that is missing, unexpected or of another shape than config.json says. The
  * vocabulary is not compared with the tokenizer here; see plumb_model_fit_tokenizer. */
 plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir);
@@ -85,8 +92,8 @@ plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const 
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
                                 uint64_t seed);
 /* Opens a checkpoint as a sequence classifier with `labels` scores. A causal checkpoint gets a new
- * score row, drawn from seed; a classifier checkpoint keeps its own. Fails with
- * PLUMB_ERR_UNSUPPORTED if transformers has no classifier of this model_type. */
+ * score row, drawn from seed; a classifier checkpoint and an adapter folder keep their own. Fails
+ * with PLUMB_ERR_UNSUPPORTED if transformers has no classifier of this model_type. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
 /* Sets the folders from which plumb_model_save copies: config.json and generation_config.json from
@@ -106,18 +113,19 @@ plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
 void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL; *m may be NULL */
 
-/* Returns the trained view of m: all of its tensors. */
+/* Returns the trained view of m: its adapter, or all of its tensors if it has none. */
 struct plumb_trained plumb_model_trained(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
  * the trained tensors. */
 plumb_status plumb_model_refresh(plumb_model *m);
-/* Copies all weights of `from` to `to`, through host memory. Both must have the same sizes and the
- * same backend. */
+/* Copies the trained tensors of `from` to `to`, through host memory. Both must have the same sizes,
+ * the same backend and, with adapters, the same base. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The
  * fingerprint is the same on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
-/* Writes the model to an existing folder: model.safetensors (float32, split into shards above
+/* Writes the model to an existing folder. A model with an adapter: the adapter's files and copies
+ * of the tokenizer files. Any other model: model.safetensors (float32, split into shards above
  * shard_bytes), config.json, and byte-for-byte copies of generation_config.json and the tokenizer
  * files. config.json is that of m->dir with updated architectures, dtype and tie_word_embeddings,
  * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still

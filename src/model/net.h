@@ -31,6 +31,12 @@ struct plumb_layer {
     int64_t q_norm, k_norm;
 };
 
+/* A flat vector of weights, and the packed form of its linear weights. */
+struct plumb_weights {
+    float *w;           /* float32, on the device */
+    plumb_real *packed; /* on the device */
+};
+
 /* ---- names in files (names.c) ----------------------------------------------------------- */
 
 /* Returns what all names begin with, but those of the head and of a classifier's score. */
@@ -69,6 +75,9 @@ struct plumb_net {
     struct plumb_linear head;
     struct plumb_layer layer[];
 };
+
+/* Returns the offset in the trained vector at which the tensors of layer l begin. */
+int64_t plumb_trained_begin(const plumb_model *m, int64_t l);
 
 /* Assigns an offset to each parameter of an architecture, in the order of the flat vector
  * (embedding, layers, norm, head). With param == NULL it only counts: *n tensors, *count floats,
@@ -234,10 +243,18 @@ plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real
 plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                  const plumb_real *dy, const plumb_real *x,
                                  const struct plumb_back *w, int64_t n);
+/* Returns true if the backend's kernels read linear weights in a packed form. */
+bool plumb_linear_packs(const struct plumb_backend *b);
 /* Returns the weights of a linear layer as the forward reads them: packed, or w itself. */
-struct plumb_tensor plumb_linear_packed(const plumb_model *m, const struct plumb_linear *p);
+struct plumb_tensor plumb_linear_packed(const struct plumb_backend *b,
+                                        const struct plumb_weights *w,
+                                        const struct plumb_linear *p);
 /* Returns the weights of a linear layer as the backward reads them: (out,in), from the master
  * weights in float32, from the packed ones in bfloat16. */
-struct plumb_tensor plumb_linear_weight(const plumb_model *m, const struct plumb_linear *p);
+struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
+                                        const struct plumb_weights *w,
+                                        const struct plumb_linear *p);
+/* Returns the name of a projection inside its layer, such as "self_attn.q_proj". */
+const char *plumb_projection_name(enum plumb_projection id);
 
 #endif

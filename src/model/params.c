@@ -79,6 +79,11 @@ static const char *const projection_name[PLUMB_N_PROJECTION] = {
     [PLUMB_DOWN] = "mlp.down_proj",
 };
 
+const char *plumb_projection_name(enum plumb_projection id)
+{
+    return projection_name[id];
+}
+
 /* The name of a norm depends on which norms the block has. */
 static const char *norm_name(const struct plumb_block *block, enum plumb_norm_place place)
 {
@@ -200,7 +205,7 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
 {
     struct layout y = {.param = param,
                        .k = &b->k,
-                       .packs = !b->k.linear_plain || b->dtype != PLUMB_F32,
+                       .packs = plumb_linear_packs(b),
                        .files = s->block.files};
     const bool own_head = !s->tied && s->labels == 0;
     const bool tied_head = s->tied && s->labels == 0;

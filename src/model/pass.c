@@ -347,7 +347,7 @@ plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *gra
             PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], after ? p->x[l + 1] : NULL, &rows));
         PLUMB_TRY(plumb_layer_backward(m, l, &p->act[l], p->dx, grad, &p->back, &rows));
         if (p->on_final) /* gradients below this offset are still incomplete */
-            PLUMB_TRY(p->on_final(p->on_final_arg, m->net->layer[l].begin));
+            PLUMB_TRY(p->on_final(p->on_final_arg, plumb_trained_begin(m, l)));
     }
     return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.pos, rows.n);
 }

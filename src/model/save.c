@@ -1,12 +1,12 @@
 /* save.c - writes a model as a Hugging Face checkpoint folder.
- * Layer 4. Includes base/, io/, model/net.h. */
+ * Layer 4. Includes base/, io/, model/lora.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
-#include "model/net.h"
+#include "model/lora.h"
 
 /* Files that are copied byte for byte if they exist. */
 static const char *const model_file[] = {"generation_config.json"};
@@ -205,9 +205,13 @@ done:
 
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
 {
-    PLUMB_TRY(save_weights(m, dir, shard_bytes));
-    PLUMB_TRY(save_config(m, dir));
-    PLUMB_TRY(copy_files(model_file, sizeof model_file / sizeof *model_file, m->dir, dir));
+    if (m->adapter) {
+        PLUMB_TRY(plumb_adapter_save(m, dir));
+    } else {
+        PLUMB_TRY(save_weights(m, dir, shard_bytes));
+        PLUMB_TRY(save_config(m, dir));
+        PLUMB_TRY(copy_files(model_file, sizeof model_file / sizeof *model_file, m->dir, dir));
+    }
     PLUMB_TRY(copy_files(tokenizer_file, sizeof tokenizer_file / sizeof *tokenizer_file,
                          m->tokenizer_dir, dir));
     return copy_templates(m->tokenizer_dir, dir);

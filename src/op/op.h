@@ -226,7 +226,7 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
  *                    and with cap > 0 times 1 - (z[i,j] / cap)^2
  *     dx += dlogits w ;  dw += dlogits^T x, blocks in row order
  *
- *   out  dx (n,c) +=  dw (v,c) +=
+ *   out  dx (n,c) +=  dw (v,c) +=, or NULL if the head is frozen
  *   in   dlogp, lse (n,)  x (n,c)  w (v,c)  packed, target, head_rows, cap: as in the forward
  *        work (>= plumb_op_head_work_count(b, head_rows, v, c, true),)
  *        logits_kept: true if work still holds what head_logprob_fwd left there, unchanged; the

@@ -157,10 +157,12 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
     const int64_t n = x->dim[0], c = x->dim[1], v = w->dim[0];
     PLUMB_REQUIRE(head_rows >= 1, PLUMB_ERR_ARG, "head_logprob_bwd: head_rows=%lld, expected >= 1",
                   (long long)head_rows);
-    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_REAL(dx, 2, n, c), WANT_F32(dw, 2, v, c),
-                         WANT_F32(dlogp, 1, n), WANT_F32(lse, 1, n), WANT_REAL(x, 2, n, c),
-                         WANT_REAL(w, 2, v, c), WANT(target, PLUMB_I32, 1, n),
+    PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_REAL(dx, 2, n, c), WANT_F32(dlogp, 1, n),
+                         WANT_F32(lse, 1, n), WANT_REAL(x, 2, n, c), WANT_REAL(w, 2, v, c),
+                         WANT(target, PLUMB_I32, 1, n),
                          WANT_REAL(packed, 1, b->k.linear_packed_count(v, c))));
+    if (dw)
+        PLUMB_TRY(CHECK_ARGS(b, "head_logprob_bwd", WANT_F32(dw, 2, v, c)));
     PLUMB_TRY(plumb_op_check_work(b, "head_logprob_bwd", work,
                                   plumb_op_head_work_count(b, head_rows, v, c, true)));
     const bool apart = b->dtype == PLUMB_BF16;
@@ -182,7 +184,8 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
             PLUMB_TRY(head_logits(b, &logits, &xi, packed, cap));
         PLUMB_TRY(plumb_op_logprob_bwd(b, &dlogits, &logits, &lsei, &ti, &dl, cap));
         PLUMB_TRY(plumb_op_linear_bwd_x(b, &out, &dlogits, w, &rest, true));
-        PLUMB_TRY(plumb_op_linear_bwd_w(b, dw, NULL, &dlogits, &xi, &rest));
+        if (dw)
+            PLUMB_TRY(plumb_op_linear_bwd_w(b, dw, NULL, &dlogits, &xi, &rest));
     }
     return PLUMB_OK;
 }

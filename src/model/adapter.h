@@ -1,0 +1,74 @@
+/* adapter.h - LoRA adapters: creating, reading and writing them, and models that share their base.
+ * Layer 4. Includes base/, model/model.h.
+ *
+ * An adapter adds to projections of the blocks, named by their targets:
+ *
+ *     y = W x + scale B (A x)      A (r,in)  B (out,r)      scale = alpha / r, or alpha / sqrt(r)
+ *
+ * W is frozen. The trained view of a model with an adapter is A and B of every target, and the
+ * score rows of a classifier (PEFT's modules_to_save). Folders have PEFT's two files,
+ * adapter_config.json and adapter_model.safetensors.
+ * Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; rslora: Kalajdzievski 2023,
+ * arXiv:2312.03732. */
+#ifndef PLUMB_MODEL_ADAPTER_H
+#define PLUMB_MODEL_ADAPTER_H
+
+#include "base/buf.h"
+#include "model/model.h"
+
+#define PLUMB_ADAPTER_CONFIG "adapter_config.json"
+#define PLUMB_ADAPTER_FILE   "adapter_model.safetensors"
+/* The largest rank of an adapter. */
+#define PLUMB_LORA_MAX_RANK 4096
+
+struct plumb_lora {
+    int64_t r;    /* rank, 1 to PLUMB_LORA_MAX_RANK */
+    double alpha; /* > 0 */
+    bool rslora;  /* scale = alpha / sqrt(r) instead of alpha / r */
+    bool target[PLUMB_N_PROJECTION];
+};
+
+/* Sets lora->target from n names such as "q_proj", or "all-linear" for all projections of a block;
+ * no names stand for all-linear. PLUMB_ERR_CONFIG begins with `where` and names the text that is no
+ * target. */
+plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
+                                    const char *where);
+
+/* Appends the names of the targets, separated by commas: "q_proj, v_proj". */
+plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora);
+
+/* Adds a new adapter to m, which must have none: A is uniform in (-1/sqrt(in), 1/sqrt(in)), drawn
+ * from seed, and B is 0, as PEFT initialises them. So the model computes the same as before. The
+ * score rows of a classifier keep their values. */
+plumb_status plumb_adapter_create(plumb_model *m, const struct plumb_lora *lora, uint64_t seed);
+/* Adds the adapter in folder dir to m, which must have none. On a dry backend only the sizes are
+ * read. PLUMB_ERR_UNSUPPORTED names a field of adapter_config.json that plumb does not honour;
+ * PLUMB_ERR_FORMAT names a tensor that is missing, unexpected or of another shape, or says that the
+ * adapter was trained on another base. */
+plumb_status plumb_adapter_open(plumb_model *m, const char *dir);
+/* Returns the adapter's settings, or NULL if m has no adapter. */
+const struct plumb_lora *plumb_adapter_lora(const plumb_model *m);
+
+/* Returns true if dir is an adapter folder: it has an adapter_config.json. */
+bool plumb_adapter_in(const char *dir);
+/* Sets out (size bytes) to the folder of the base model of `dir`: base_model_name_or_path if dir is
+ * an adapter folder, otherwise dir itself. PLUMB_ERR_CONFIG if that is no folder on this machine,
+ * or an adapter folder again. */
+plumb_status plumb_adapter_base(char *out, int64_t size, const char *dir);
+
+/* Reads what dir's adapter is: its settings, and the number of scores of a classifier (0 for a
+ * language model). Errors as plumb_adapter_open. */
+plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, const char *dir);
+
+/* Creates a model that shares the base weights of m, which must outlive it. With `adapter` it gets
+ * an adapter of its own with the weights of m's adapter; otherwise it has none. */
+plumb_status plumb_model_share(plumb_model **out, const plumb_model *m, bool adapter);
+
+/* Returns the bytes of device memory that m has for itself. */
+int64_t plumb_model_bytes(const plumb_model *m);
+
+/* Adds the adapter of m to the base weights and removes it: W + scale B A, computed in double and
+ * rounded once to float32. The score rows replace those of the base. m must not share its base. */
+plumb_status plumb_adapter_merge(plumb_model *m);
+
+#endif

@@ -1,0 +1,274 @@
+/* lora.c - the memory and the matrix products of a LoRA adapter.
+ * Layer 4. Includes base/, io/, op/, model/lora.h. */
+#include "model/lora.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "io/file.h"
+
+/* ---- layout ------------------------------------------------------------------------------- */
+
+struct layout {
+    struct plumb_param *param; /* NULL if the tensors are only counted */
+    int64_t n, count, packed;
+    const struct plumb_backend *b;
+};
+
+static struct plumb_linear place(struct layout *y, const char *name, int64_t rows, int64_t cols)
+{
+    const bool packs = plumb_linear_packs(y->b);
+    const struct plumb_linear p = {
+        .out = rows, .in = cols, .w = y->count, .bias = -1, .packed = packs ? y->packed : -1};
+    if (y->param) {
+        struct plumb_param *t = &y->param[y->n];
+        *t = (struct plumb_param){.rank = 2,
+                                  .dim = {rows, cols},
+                                  .offset = y->count,
+                                  .count = rows * cols,
+                                  .decay = true,
+                                  .packed = p.packed};
+        snprintf(t->name, sizeof t->name, "base_model.model.%s.weight", name);
+    }
+    if (packs)
+        y->packed += plumb_ceil_div(y->b->k.linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *
+                     PLUMB_PARAM_ALIGN;
+    y->n++;
+    y->count = plumb_ceil_div(y->count + rows * cols, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
+    return p;
+}
+
+static void layout(struct layout *y, struct plumb_adapter *a, const plumb_model *m)
+{
+    const struct plumb_lora_pair none = {{.w = -1}, {.w = -1}};
+    char name[96];
+    for (int64_t l = 0; l < a->layers; l++) {
+        a->begin[l] = y->count;
+        for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
+            const struct plumb_linear *w = &m->net->layer[l].project[id];
+            struct plumb_lora_pair *pair = &a->pair[l][id];
+            *pair = none;
+            if (!a->lora.target[id])
+                continue;
+            snprintf(name, sizeof name, "model.layers.%lld.%s.lora_A", (long long)l,
+                     plumb_projection_name((enum plumb_projection)id));
+            pair->a = place(y, name, a->lora.r, w->in);
+            name[strlen(name) - 1] = 'B';
+            pair->b = place(y, name, w->out, a->lora.r);
+        }
+    }
+    a->score = none.a;
+    if (m->spec.labels > 0)
+        a->score = place(y, "score", m->spec.labels, m->spec.c);
+    a->n_param = y->n;
+    a->count = plumb_ceil_div(y->count, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
+}
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+/* Returns the largest output size of the targets; *work_count becomes the floats of scratch that
+ * their backward needs. */
+static int64_t widest(int64_t *work_count, const struct plumb_adapter *a, const plumb_model *m)
+{
+    const struct plumb_backend *b = m->backend;
+    const int64_t n = PLUMB_LORA_ROWS, r = a->lora.r;
+    int64_t most = 1;
+    *work_count = 1;
+    for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
+        const struct plumb_linear *w = &m->net->layer[0].project[id];
+        if (!a->lora.target[id])
+            continue;
+        most = plumb_max_i64(most, w->out);
+        *work_count = plumb_max_i64(*work_count, b->k.linear_work_count(n, r, w->in, b->threads));
+        *work_count = plumb_max_i64(*work_count, b->k.linear_work_count(n, w->out, r, b->threads));
+    }
+    return most;
+}
+
+/* Returns the number of weights of the largest norm. */
+static int64_t widest_norm(const plumb_model *m)
+{
+    return plumb_max_i64(m->spec.c, m->spec.h * m->spec.d);
+}
+
+static plumb_status take(struct plumb_adapter *a, const plumb_model *m, int64_t packed)
+{
+    const struct plumb_backend *b = m->backend;
+    struct plumb_arena *arena = &a->arena;
+    const int64_t n = PLUMB_LORA_ROWS, wide = widest(&a->work_count, a, m);
+    const int64_t norm = widest_norm(m);
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->weights.w, a->count, "adapter"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->weights.packed, packed, "packed adapter"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->low, n * a->lora.r, "A x"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->dlow, n * a->lora.r, "d A x"));
+    PLUMB_TRY(plumb_backend_take(b, arena, &a->wide, n * wide, "B A x"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->work, a->work_count, "adapter work"));
+    PLUMB_TRY(plumb_arena_take_f32(arena, &a->drop, norm, "gradient of frozen norms"));
+    a->hash = (struct plumb_tensor){.dtype = PLUMB_I64,
+                                    .rank = 1,
+                                    .dim = {plumb_ceil_div(a->count, PLUMB_HASH_BLOCK)},
+                                    .name = "hashes"};
+    return plumb_arena_take(arena, &a->hash);
+}
+
+static plumb_status allocate(struct plumb_adapter *a, const plumb_model *m)
+{
+    struct plumb_backend *b = m->backend;
+    struct layout count = {.b = b};
+    const size_t l = (size_t)m->spec.l;
+    a->layers = m->spec.l;
+    a->pair = calloc(l, sizeof *a->pair);
+    a->begin = calloc(l, sizeof *a->begin);
+    PLUMB_REQUIRE(a->pair && a->begin, PLUMB_ERR_NOMEM, "adapter");
+    layout(&count, a, m);
+    PLUMB_REQUIRE(a->n_param > 0, PLUMB_ERR_CONFIG, "lora.targets: no projection is a target");
+    a->param = calloc((size_t)a->n_param, sizeof *a->param);
+    PLUMB_REQUIRE(a->param, PLUMB_ERR_NOMEM, "adapter of %lld tensors", (long long)a->n_param);
+    struct layout places = {.param = a->param, .b = b};
+    layout(&places, a, m);
+    PLUMB_TRY(take(a, m, places.packed));
+    PLUMB_TRY(plumb_backend_arena_alloc(b, &a->arena));
+    PLUMB_TRY(take(a, m, places.packed));
+    a->hash_host = malloc((size_t)plumb_tensor_bytes(&a->hash));
+    PLUMB_REQUIRE(a->hash_host, PLUMB_ERR_NOMEM, "hashes of an adapter");
+    PLUMB_TRY(b->zero(b, a->drop, widest_norm(m) * (int64_t)sizeof(float)));
+    return b->zero(b, a->weights.w, a->count * (int64_t)sizeof(float));
+}
+
+plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora)
+{
+    PLUMB_REQUIRE(!m->adapter, PLUMB_ERR_ARG, "%s: the model has an adapter already", m->dir);
+    PLUMB_REQUIRE(
+        m->spec.block.files == PLUMB_FILES_LLAMA, PLUMB_ERR_UNSUPPORTED,
+        "%s: the files of this architecture have q, k, v and gate, up in one matrix each; "
+        "plumb has no adapters for that",
+        m->dir);
+    PLUMB_REQUIRE(lora->r >= 1 && lora->r <= PLUMB_LORA_MAX_RANK && lora->alpha > 0,
+                  PLUMB_ERR_CONFIG,
+                  "an adapter of rank %lld and alpha %g: expected a rank of 1 to %d "
+                  "and an alpha above 0",
+                  (long long)lora->r, lora->alpha, PLUMB_LORA_MAX_RANK);
+    struct plumb_adapter *a = calloc(1, sizeof *a);
+    PLUMB_REQUIRE(a, PLUMB_ERR_NOMEM, "adapter");
+    const double r = (double)lora->r;
+    a->lora = *lora;
+    a->scale = (float)(lora->alpha / (lora->rslora ? sqrt(r) : r));
+    a->arena = (struct plumb_arena){.place = m->backend->place, .name = "adapter"};
+    m->adapter = a;
+    const plumb_status st = allocate(a, m);
+    if (st != PLUMB_OK)
+        plumb_lora_detach(m);
+    return st;
+}
+
+void plumb_lora_detach(plumb_model *m)
+{
+    struct plumb_adapter *a = m->adapter;
+    if (!a)
+        return;
+    plumb_backend_arena_release(m->backend, &a->arena);
+    free(a->hash_host);
+    free(a->param);
+    free(a->pair);
+    free(a->begin);
+    free(a);
+    m->adapter = NULL;
+}
+
+plumb_status plumb_lora_pack(const plumb_model *m)
+{
+    const struct plumb_adapter *a = m->adapter;
+    struct plumb_backend *b = m->backend;
+    for (int64_t i = 0; i < a->n_param; i++) {
+        const struct plumb_param *p = &a->param[i];
+        if (p->packed >= 0)
+            PLUMB_TRY(plumb_op_linear_pack(b,
+                                           V(plumb_real_at(b, a->weights.packed, p->packed),
+                                             b->k.linear_packed_count(p->dim[0], p->dim[1])),
+                                           V(a->weights.w + p->offset, p->dim[0], p->dim[1])));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_lora_hash(const plumb_model *m, uint64_t *hash)
+{
+    const struct plumb_adapter *a = m->adapter;
+    struct plumb_backend *b = m->backend;
+    const int64_t bytes = plumb_tensor_bytes(&a->hash);
+    PLUMB_TRY(plumb_op_hash_blocks(b, &a->hash, V(a->weights.w, a->count)));
+    PLUMB_TRY(b->to_host(b, a->hash_host, a->hash.data, bytes));
+    *hash = plumb_hash(a->hash_host, bytes, 0);
+    return PLUMB_OK;
+}
+
+/* ---- matrix products ------------------------------------------------------------------------ */
+
+/* low (n,r) = scale A x */
+static plumb_status lower(const plumb_model *m, const struct plumb_lora_pair *p,
+                          const plumb_real *x, int64_t n)
+{
+    const struct plumb_adapter *a = m->adapter;
+    struct plumb_backend *b = m->backend;
+    const struct plumb_tensor *low = V(a->low, n, p->a.out);
+    const struct plumb_tensor packed = plumb_linear_packed(b, &a->weights, &p->a);
+    PLUMB_TRY(plumb_op_linear_fwd(b, low, V(x, n, p->a.in), &packed, NULL));
+    return plumb_op_scale_fwd(b, low, low, a->scale);
+}
+
+plumb_status plumb_lora_forward(const plumb_model *m, int64_t l, enum plumb_projection id,
+                                plumb_real *y, const plumb_real *x, int64_t n)
+{
+    const struct plumb_adapter *a = m->adapter;
+    struct plumb_backend *b = m->backend;
+    if (!a || a->pair[l][id].a.w < 0)
+        return PLUMB_OK;
+    const struct plumb_lora_pair *p = &a->pair[l][id];
+    const int64_t out = p->b.out, in = p->a.in, r = p->a.out;
+    const struct plumb_tensor packed = plumb_linear_packed(b, &a->weights, &p->b);
+    for (int64_t i = 0; i < n; i += PLUMB_LORA_ROWS) {
+        const int64_t k = plumb_min_i64(PLUMB_LORA_ROWS, n - i);
+        const struct plumb_tensor *sum = V(plumb_real_at(b, y, i * out), k, out);
+        PLUMB_TRY(lower(m, p, plumb_real_at(b, x, i * in), k));
+        PLUMB_TRY(plumb_op_linear_fwd(b, V(a->wide, k, out), V(a->low, k, r), &packed, NULL));
+        PLUMB_TRY(plumb_op_add_fwd(b, sum, sum, V(a->wide, k, out)));
+    }
+    return PLUMB_OK;
+}
+
+/* Does the work of plumb_lora_backward for n <= PLUMB_LORA_ROWS rows. With low = scale A x:
+ *     dB += dy^T low;   dlow = scale dy B;   dA += dlow^T x;   dx += dlow A */
+static plumb_status backward(const plumb_model *m, const struct plumb_lora_pair *p, plumb_real *dx,
+                             float *grad, const plumb_real *dy, const plumb_real *x, int64_t n)
+{
+    const struct plumb_adapter *a = m->adapter;
+    struct plumb_backend *b = m->backend;
+    const int64_t out = p->b.out, in = p->a.in, r = p->a.out;
+    const struct plumb_tensor wa = plumb_linear_weight(b, &a->weights, &p->a);
+    const struct plumb_tensor wb = plumb_linear_weight(b, &a->weights, &p->b);
+    const struct plumb_tensor *work = V(a->work, a->work_count), *dlow = V(a->dlow, n, r);
+    PLUMB_TRY(lower(m, p, x, n));
+    PLUMB_TRY(plumb_op_linear_bwd_w(b, V(grad + p->b.w, out, r), NULL, V(dy, n, out),
+                                    V(a->low, n, r), work));
+    PLUMB_TRY(plumb_op_linear_bwd_x(b, dlow, V(dy, n, out), &wb, work, false));
+    PLUMB_TRY(plumb_op_scale_fwd(b, dlow, dlow, a->scale));
+    PLUMB_TRY(plumb_op_linear_bwd_w(b, V(grad + p->a.w, r, in), NULL, dlow, V(x, n, in), work));
+    return plumb_op_linear_bwd_x(b, V(dx, n, in), dlow, &wa, work, true);
+}
+
+plumb_status plumb_lora_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
+                                 plumb_real *dx, float *grad, const plumb_real *dy,
+                                 const plumb_real *x, int64_t n)
+{
+    const struct plumb_adapter *a = m->adapter;
+    const struct plumb_backend *b = m->backend;
+    if (!a || a->pair[l][id].a.w < 0)
+        return PLUMB_OK;
+    const struct plumb_lora_pair *p = &a->pair[l][id];
+    for (int64_t i = 0; i < n; i += PLUMB_LORA_ROWS)
+        PLUMB_TRY(backward(m, p, plumb_real_at(b, dx, i * p->a.in), grad,
+                           plumb_real_at(b, dy, i * p->b.out), plumb_real_at(b, x, i * p->a.in),
+                           plumb_min_i64(PLUMB_LORA_ROWS, n - i)));
+    return PLUMB_OK;
+}
