@@ -57,16 +57,12 @@ static plumb_status inspect_folder(const struct plumb_inspect *w)
         const char *file;
         plumb_inspect_fn *describe;
     } kinds[] = {
-        {"config.json", plumb_inspect_model_folder},  {"run.json", plumb_inspect_run},
-        {"config.effective.yaml", plumb_inspect_run}, {"eval.json", plumb_inspect_eval},
+        {"adapter_config.json", plumb_inspect_adapter}, /* first: it decides how the folder opens */
+        {"config.json", plumb_inspect_model_folder},    {"run.json", plumb_inspect_run},
+        {"config.effective.yaml", plumb_inspect_run},   {"eval.json", plumb_inspect_eval},
         {"tokenizer.json", plumb_inspect_tokenizer},
     };
     char path[4096];
-    PLUMB_REQUIRE(
-        !plumb_inspect_has(w, path, "adapter_config.json"), PLUMB_ERR_UNSUPPORTED,
-        "%s: is a PEFT adapter (adapter_config.json), which plumb does not read; merge it "
-        "into its model: merge_and_unload of peft, then save_pretrained",
-        w->path);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         if (plumb_inspect_has(w, path, kinds[i].file))
             return kinds[i].describe(w);

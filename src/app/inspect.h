@@ -44,6 +44,7 @@ plumb_status plumb_inspect_span_put(struct plumb_buf *out, const struct plumb_in
 
 /* Defined in inspect_model.c. */
 plumb_inspect_fn plumb_inspect_model_folder; /* describes a folder with config.json */
+plumb_inspect_fn plumb_inspect_adapter;      /* describes a folder with adapter_config.json */
 plumb_inspect_fn plumb_inspect_config_json, plumb_inspect_safetensors, plumb_inspect_index;
 plumb_inspect_fn plumb_inspect_generation_config;
 

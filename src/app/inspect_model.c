@@ -9,6 +9,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "model/adapter.h"
 #include "model/spec.h"
 #include "train/checkpoint.h"
 
@@ -384,4 +385,33 @@ plumb_status plumb_inspect_model_folder(const struct plumb_inspect *w)
 done:
     plumb_tokenizer_close(&t);
     return st;
+}
+
+plumb_status plumb_inspect_adapter(const struct plumb_inspect *w)
+{
+    struct plumb_lora lora;
+    int64_t labels = 0;
+    char path[4096];
+    struct plumb_buf targets = {0};
+    plumb_st *st = NULL;
+    plumb_status r = PLUMB_OK;
+    PLUMB_TRY(plumb_adapter_describe(&lora, &labels, w->path));
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), w->path, PLUMB_ADAPTER_FILE));
+    PLUMB_TRY(plumb_st_open(&st, path));
+    plumb_inspect_head(w, "a LoRA adapter of a %s",
+                       labels > 0 ? "sequence classifier" : "causal language model");
+    PLUMB_TRY_GOTO(r, plumb_lora_put_targets(&targets, &lora), done);
+    plumb_inspect_row("rank", "%lld, alpha %g%s", (long long)lora.r, lora.alpha,
+                      lora.rslora ? ", rslora" : "");
+    plumb_inspect_row("targets", "%s", plumb_buf_text(&targets));
+    plumb_inspect_row("tensors", "%lld%s", (long long)plumb_st_count(st),
+                      labels > 0 ? ", with the score" : "");
+    const bool has_base = plumb_adapter_base(path, sizeof(path), w->path) == PLUMB_OK;
+    plumb_inspect_row("base", "%s", has_base ? path : plumb_trail_message());
+    if (plumb_inspect_has(w, path, "trainer_state.h5"))
+        r = print_checkpoint(w);
+done:
+    plumb_buf_fini(&targets);
+    plumb_st_close(&st);
+    return r;
 }

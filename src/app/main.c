@@ -28,7 +28,8 @@ static const struct command {
     {"score", plumb_cmd_score},     {"eval", plumb_cmd_eval},
     {"compare", plumb_cmd_compare}, {"tokenize", plumb_cmd_tokenize},
     {"inspect", plumb_cmd_inspect}, {"replay", plumb_cmd_replay},
-    {"plan", plumb_cmd_plan},       {"doctor", plumb_cmd_doctor},
+    {"merge", plumb_cmd_merge},     {"plan", plumb_cmd_plan},
+    {"doctor", plumb_cmd_doctor},
 };
 
 static const struct command *find(const char *name)

@@ -30,28 +30,42 @@ static plumb_status open_words(struct plumb_session *s)
     return plumb_tokenizer_open(&s->tokenizer, dir);
 }
 
+/* Opens the base as the form that the adapter needs, and the adapter. */
+static plumb_status open_weights(struct plumb_session *s, const struct plumb_start *start)
+{
+    struct plumb_backend *b = s->app->backend;
+    struct plumb_lora lora;
+    int64_t labels = 0;
+    if (!*start->adapter)
+        return plumb_model_open(&s->model, b, start->base);
+    PLUMB_TRY(plumb_adapter_describe(&lora, &labels, start->adapter));
+    PLUMB_TRY(labels > 0 ? plumb_model_open_classifier(&s->model, b, start->base, labels, 0)
+                         : plumb_model_open(&s->model, b, start->base));
+    return plumb_adapter_open(s->model, start->adapter);
+}
+
 static plumb_status open_model(struct plumb_session *s, enum plumb_session_model kind)
 {
     const struct plumb_config *cfg = s->app->cfg;
-    const char *dir = cfg->model;
+    struct plumb_start *start = &s->start;
     if (kind == PLUMB_SESSION_NO_MODEL)
         return open_words(s);
-    PLUMB_REQUIRE(dir && *dir, PLUMB_ERR_CONFIG,
+    PLUMB_REQUIRE(*cfg->model, PLUMB_ERR_CONFIG,
                   "model: is not set; name a Hugging Face checkpoint folder (model=DIR)");
-    PLUMB_TRY(plumb_dir_check_input(dir, "model"));
-    const char *words = cfg->tokenizer; /* if the option is not set, this is the model's folder */
-    char path[4096];
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), words, "tokenizer.json"));
-    if (plumb_file_exists(path) || strcmp(words, dir) != 0)
-        PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, words));
-    PLUMB_TRY(plumb_model_open(&s->model, s->app->backend, dir));
+    PLUMB_TRY(plumb_dir_check_input(cfg->model, "model"));
+    PLUMB_TRY(plumb_start_of(start, cfg));
+    char path[4200];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), start->words, "tokenizer.json"));
+    if (plumb_file_exists(path) || strcmp(cfg->tokenizer, cfg->model) != 0)
+        PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, start->words));
+    PLUMB_TRY(open_weights(s, start));
     PLUMB_TRY(plumb_model_set_longest(s->model, cfg->data.max_tokens));
     const bool classifier = s->model->spec.labels > 0;
     PLUMB_REQUIRE(classifier == (kind == PLUMB_SESSION_CLASSIFIER), PLUMB_ERR_UNSUPPORTED,
-                  "%s: is a %s; this command needs a %s", dir,
+                  "%s: is a %s; this command needs a %s", start->run,
                   classifier ? "sequence classifier" : "causal language model",
                   classifier ? "causal language model" : "sequence classifier");
-    return plumb_model_fit_tokenizer(s->model, s->tokenizer, words);
+    return plumb_model_fit_tokenizer(s->model, s->tokenizer, start->words);
 }
 
 /* Fails for a record with text if there is no tokenizer. All records must then have token ids. */
@@ -72,13 +86,14 @@ static plumb_status open_encoding(struct plumb_session *s)
     const struct plumb_config *cfg = s->app->cfg;
     const int64_t max_pos = s->model ? s->model->spec.max_pos : 0;
     struct plumb_encoding *e = &s->encoding;
-    const char *dir = *cfg->model ? cfg->model : cfg->tokenizer;
+    const char *dir = s->model ? s->start.run : *cfg->model ? cfg->model : cfg->tokenizer;
+    const char *words = s->model ? s->start.words : *cfg->tokenizer ? cfg->tokenizer : dir;
     if (s->tokenizer)
-        PLUMB_TRY(plumb_chat_open(&s->chat, cfg, dir, *cfg->tokenizer ? cfg->tokenizer : dir));
+        PLUMB_TRY(plumb_chat_open(&s->chat, cfg, dir, words));
     if (s->model && s->model->spec.labels > 0 && s->tokenizer) {
-        PLUMB_TRY(plumb_encoding_of(e, cfg, cfg->model, s->tokenizer));
+        PLUMB_TRY(plumb_encoding_of(e, cfg, dir, s->tokenizer));
         e->prompt_template =
-            plumb_encoding_choose(cfg->model, cfg->data.prompt_template, e->prompt_template);
+            plumb_encoding_choose(dir, cfg->data.prompt_template, e->prompt_template);
         e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
         return plumb_model_set_longest(s->model, e->max_tokens); /* as in its training */
     }

@@ -1,5 +1,5 @@
 /* session.h - opens a model, its tokenizer and its input for commands that read records.
- * Layer 6. Includes app.h, data/, model/, text/. */
+ * Layer 6. Includes app.h, data/, model/, text/, train/start.h. */
 #ifndef PLUMB_APP_SESSION_H
 #define PLUMB_APP_SESSION_H
 
@@ -10,11 +10,13 @@
 #include "data/encoding.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
+#include "train/start.h"
 
 struct plumb_session {
     struct plumb_app *app;
     plumb_tokenizer *tokenizer; /* NULL if the folder has none and all records have token ids */
     plumb_model *model;
+    struct plumb_start start; /* folders of the model; empty without a model */
     struct plumb_dataset *data;
     struct plumb_encoding encoding; /* how the model reads records */
     struct plumb_chat_setting chat; /* chat settings with which messages become text */

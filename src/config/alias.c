@@ -105,8 +105,12 @@ static const struct alias {
     {"attn_implementation use_flash_attn flash_attn", "", "there is one attention per device"},
     {"dataloader_num_workers num_proc preprocessing_num_workers", "threads",
      "of the whole computation, per rank"},
-    {"use_peft lora_r lora_alpha lora_rank target_modules", "",
-     "adapters are not trained: all weights are"},
+    {"use_peft lora_rank lora_r", "lora.r", "0 trains all weights"},
+    {"lora_alpha", "lora.alpha", NULL},
+    {"target_modules lora_target_modules lora_target", "lora.targets", NULL},
+    {"use_rslora", "lora.rslora", NULL},
+    {"adapter_name_or_path lora_path lora_adapter_path", "lora.adapter", NULL},
+    {"lora_dropout", "", "adapters are trained without dropout"},
     {"push_to_hub hub_model_id", "", "nothing is uploaded"},
 };
 

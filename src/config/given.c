@@ -170,6 +170,11 @@ static bool wins_by_reward(const struct plumb_config *c)
     return !*c->eval.judge;
 }
 
+static bool begins_adapter(const struct plumb_config *c)
+{
+    return c->lora.r > 0 || *c->lora.adapter;
+}
+
 static bool on_gpu(const struct plumb_config *c)
 {
     return strcmp(c->device, "cuda") == 0;
@@ -194,6 +199,9 @@ static const struct {
     {"checkpoint.keep_every", keeps_several, "is not used: checkpoint.every is 0"},
     {"checkpoint.max_share", saves_by_time, "is not used: checkpoint.interval is 0"},
     {"eval.win_margin", wins_by_reward, "is not used: eval.judge decides which answer wins"},
+    {"lora.alpha", begins_adapter, "is not used: lora.r is 0"},
+    {"lora.targets", begins_adapter, "is not used: lora.r is 0"},
+    {"lora.rslora", begins_adapter, "is not used: lora.r is 0"},
     {"pins", on_gpu, "is not used: device is not cuda"},
     {"comm.bucket", on_gpu, "is not used: device is not cuda"},
     {"generate.graphs", on_gpu, "is not used: device is not cuda"},

@@ -37,6 +37,7 @@
 #define GENERATE(...)                IN(generate, __VA_ARGS__)
 #define METHOD(...)                  IN(method, __VA_ARGS__)
 #define REWARD(...)                  IN(reward, __VA_ARGS__)
+#define LORA(...)                    IN(lora, __VA_ARGS__)
 #define TRAIN(...)                   IN(train, __VA_ARGS__)
 #define CHECKPOINT(...)              IN(checkpoint, __VA_ARGS__)
 #define EVAL(...)                    IN(eval, __VA_ARGS__)
@@ -80,6 +81,9 @@ static const struct plumb_command commands[] = {
      "compute the micro-batch of a replay file again and compare it bit for bit"},
     {"plan", 'b', false, true,
      "compute the memory that a training command needs; exit code 4 if it does not fit"},
+    {"merge", 'w', false, false,
+     "add an adapter to its base model and write a model folder: plumb merge model=BASE "
+     "adapter=DIR output=DIR"},
     {"doctor", 'o', false, false, "show the versions, ranks, devices and limits of this machine"},
     {"help", 'h', false, false, "show this text, or the options of a command: plumb help align"},
 };

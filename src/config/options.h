@@ -11,7 +11,7 @@
  *   range     numbers: an interval, where ( and ) exclude the end; CHOICE and WORD: the values
  *   commands  one letter for each: a align, s sft, r reward, f prefer, g generate, l logprob,
  *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor,
- *             n run, m compare, b plan
+ *             n run, m compare, b plan, w merge
  *   changes   0 if two runs that differ only in this option write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
@@ -20,17 +20,17 @@
 
 // clang-format off
 #define PLUMB_OPTIONS_TOP(X) \
-    X(TEXT, model, "", "", "folder", "asrfgldctip", 1, "folder of the model: config.json, tokenizer.json and safetensors files") \
+    X(TEXT, model, "", "", "folder", "asrfgldctipw", 1, "folder of the model: config.json, tokenizer.json and safetensors files; or of an adapter, whose adapter_config.json names the folder of its base model") \
     X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "folder of tokenizer.json; not given: the model's folder") \
     X(TEXT, output_dir, "", "", "folder", "asrfenm", 0, "folder to which the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: the path to describe; replay: the replay file") \
-    X(TEXT, output, "-", "", "file", "gldcetpmb", 0, "JSON lines to write, - for standard output; gradient: the safetensors file to write; plan: a file for the table as one JSON object") \
+    X(TEXT, output, "-", "", "file", "gldcetpmbw", 0, "JSON lines to write, - for standard output; gradient: the safetensors file to write; plan: a file for the table as one JSON object; merge: the folder to write") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "seed of all random numbers; the same seed gives the same result on any number of ranks") \
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "device that computes; cuda: one GPU per rank (needs a build with CUDA); ref: the slow reference implementation of each kernel") \
     X(CHOICE, dtype, "float32", "float32|bfloat16", "", "asrfgldceopn", 1, "dtype of activations and of the weights that multiply them; the stored weights, gradients and sums stay float32; bfloat16 needs device: cuda") \
-    X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopn", 0, "threads per rank; 0: this rank's share of the machine's cores") \
+    X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopnw", 0, "threads per rank; 0: this rank's share of the machine's cores") \
     X(TEXT, resume, "never", "", "", "asrfnglcte", 0, "never, auto, or a checkpoint folder; auto continues from the newest complete checkpoint in output_dir (commands that write JSON lines: after the lines that output has; eval: after the completions and scores in output_dir)") \
-    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnm", 0, "least important level of the log lines that are shown") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnmw", 0, "least important level of the log lines that are shown") \
     X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: file that stores the cuBLASLt algorithms for each matrix product; not given: pins.txt in the cache folder; none: measure nothing and use the first row-invariant algorithm") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the post-processor of tokenizer.json adds") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
@@ -89,6 +89,13 @@
     X(REAL, max_missing, "0.5", "[0, 1]", "", "aec", 0, "the run ends with an error if a larger share of the completions has no score") \
     X(INT, restarts, "3", "[0, 1000000]", "", "aec", 0, "number of times that a command is started again after it has ended unexpectedly")
 
+#define PLUMB_OPTIONS_LORA(X) \
+    X(INT, r, "0", "[0, 4096]", "", "asrf", 1, "rank of a new LoRA adapter, which is then trained instead of the weights; 0: train all weights, or the adapter that is given") \
+    X(REAL, alpha, "16", "(0, 1e6]", "", "asrf", 1, "a new adapter's output is multiplied by alpha / r") \
+    X(TEXTS, targets, "", "", "", "asrf", 1, "projections that a new adapter changes: names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; all-linear or not given: all of them") \
+    X(BOOL, rslora, "false", "", "", "asrf", 1, "multiply a new adapter's output by alpha / sqrt(r) instead of alpha / r") \
+    X(TEXT, adapter, "", "", "folder", "asrfgldcw", 1, "folder of an adapter, as plumb or peft writes it, for the model; training continues with this adapter")
+
 #define PLUMB_OPTIONS_TRAIN(X) \
     X(CHOICE, init, "checkpoint", "checkpoint|random", "", "s", 1, "initial weights: those of the model's folder, or random ones for its config.json") \
     X(INT, iterations, "8", "[1, 1000000]", "", "a", 1, "number of iterations; each samples completions, scores them and trains on them") \
@@ -136,7 +143,7 @@
     X(REAL, max_share, "0.03", "(0, 1]", "", "asrf", 0, "largest share of the run's time for temporary checkpoints, including the last checkpoint: if saving takes long, they are saved less often than interval says; if interval is set, the default is 1, which is no limit") \
     X(CHOICE, optimizer, "all", "all|last|none", "", "asrf", 0, "which checkpoints contain the optimizer's moments, two thirds of the bytes; last: only the run's last one; a run cannot be resumed from a checkpoint without them; temporary checkpoints of checkpoint.interval always contain them") \
     X(REAL, retry, "0", "[0, 1e9]", "s", "asrf", 0, "if the disk is full, a save is retried for this long while the run waits") \
-    X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asrf", 0, "largest size of a weights file")
+    X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asrfw", 0, "largest size of a weights file")
 
 #define PLUMB_OPTIONS_EVAL(X) \
     X(TEXTS, models, "", "", "", "e", 1, "NAME=FOLDER of each model to compare; win rates are against the first model") \
@@ -166,6 +173,7 @@
     X(GENERATE, generate, "sampling of completions") \
     X(METHOD, method, "alignment method") \
     X(REWARD, reward, "sources of the scores; the scores of all sources are added") \
+    X(LORA, lora, "training of a LoRA adapter instead of all weights") \
     X(TRAIN, train, "optimizer and training loop") \
     X(HEALTH, health, "limits that warn of an unhealthy run, or end it") \
     X(CHECKPOINT, checkpoint, "when checkpoints are saved and what they contain") \

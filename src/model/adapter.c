@@ -9,11 +9,6 @@
 #include "base/rng.h"
 #include "model/lora.h"
 
-const struct plumb_lora *plumb_adapter_lora(const plumb_model *m)
-{
-    return m->adapter ? &m->adapter->lora : NULL;
-}
-
 /* A (r,in) uniform in (-bound, bound). PEFT calls kaiming_uniform with a = sqrt(5), whose bound is
  * sqrt(6 / ((1 + 5) in)) = 1 / sqrt(in). */
 static void draw(float *w, const struct plumb_param *p, int64_t index, uint64_t seed)

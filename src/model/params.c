@@ -203,10 +203,8 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_backend *b)
 {
-    struct layout y = {.param = param,
-                       .k = &b->k,
-                       .packs = plumb_linear_packs(b),
-                       .files = s->block.files};
+    struct layout y = {
+        .param = param, .k = &b->k, .packs = plumb_linear_packs(b), .files = s->block.files};
     const bool own_head = !s->tied && s->labels == 0;
     const bool tied_head = s->tied && s->labels == 0;
     const int64_t embed_packed = y.packs ? y.packed : -1;

@@ -125,9 +125,8 @@ plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir)
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "adapter_config.json"));
     PLUMB_REQUIRE(
         !plumb_file_exists(path), PLUMB_ERR_UNSUPPORTED,
-        "%s: the folder holds an adapter (PEFT), which plumb does not read; merge it into "
-        "the model's weights (merge_and_unload) and name the folder of the result, or remove the "
-        "adapter files",
+        "%s: the folder holds an adapter, but a whole model is needed here; merge the adapter into "
+        "its base (plumb merge) and name the folder of the result",
         path);
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "config.json"));
     plumb_json *j = NULL;

@@ -16,3 +16,8 @@ int64_t plumb_trained_begin(const plumb_model *m, int64_t l)
 {
     return m->adapter ? m->adapter->begin[l] : m->net->layer[l].begin;
 }
+
+const struct plumb_lora *plumb_adapter_lora(const plumb_model *m)
+{
+    return m->adapter ? &m->adapter->lora : NULL;
+}

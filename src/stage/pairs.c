@@ -15,6 +15,7 @@
 #include "train/micro.h"
 #include "train/plan.h"
 #include "train/references.h"
+#include "train/start.h"
 
 enum {
     VALUE_ACCURATE = PLUMB_EPOCHS_OWN,
@@ -282,7 +283,7 @@ static plumb_status prepare_prefer(struct pairs *s)
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     plumb_status st =
-        plumb_references_create(&s->references, s->t->model, cfg->model,
+        plumb_references_create(&s->references, s->t->model, plumb_start_init(cfg),
                                 2 * (s->data->n + (s->held_out.data ? s->held_out.data->n : 0)));
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,

@@ -1,11 +1,12 @@
 /* reference_stage.c - computes the log-probs of an iteration's rollouts under the reference models.
- * Layer 5. Includes stage/stages.h, stage/method.h. */
+ * Layer 5. Includes stage/stages.h, stage/method.h, train/start.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "stage/method.h"
 #include "stage/stages.h"
+#include "train/start.h"
 
 plumb_status plumb_reference_stage_open(struct plumb_reference_stage *r,
                                         const struct plumb_align_context *c, void *own,
@@ -25,8 +26,8 @@ plumb_status plumb_reference_stage_open(struct plumb_reference_stage *r,
     /* Room for one cached log-prob per completion and role, and for two more: DLMA computes the
      * log-prob of each completion after two prompts, with the principles and with their contrary.
      */
-    PLUMB_TRY(
-        plumb_references_create(&r->set, c->t->model, cfg->model, (PLUMB_ROLES + 2) * completions));
+    PLUMB_TRY(plumb_references_create(&r->set, c->t->model, plumb_start_init(cfg),
+                                      (PLUMB_ROLES + 2) * completions));
     if (r->needed)
         PLUMB_TRY(plumb_references_open(r->set, &r->role[PLUMB_ROLE_LOSS], cfg->method.reference,
                                         "method.reference"));

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "train/checkpoint.h"
+#include "train/start.h"
 
 /* Sets out to the path of the cache file; "" if pins=none or if neither XDG_CACHE_HOME nor HOME is
  * set. Sets dir to the folder to create for the file; "" if the user named the file. */
@@ -78,15 +79,26 @@ plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
     return st;
 }
 
-/* Selects algorithms for the products of the linear layers of the model in dir. Those of the
+/* Selects algorithms for the products of the linear layers of the model in dir, and with rank > 0
+ * for those of an adapter of this rank. If dir is an adapter folder, it has both. Products of the
  * backward passes are only used if the model is trained. how: 0 or PLUMB_GEMM_UNMEASURED. */
 static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier,
-                               bool trained, unsigned how)
+                               int64_t rank, bool trained, unsigned how)
 {
     struct plumb_spec s;
-    PLUMB_TRY(plumb_spec_read(&s, dir));
+    struct plumb_lora lora;
+    char base[4096];
+    int64_t adapter_labels = 0;
+    PLUMB_TRY(plumb_adapter_base(base, sizeof(base), dir));
+    if (plumb_adapter_in(dir)) {
+        PLUMB_TRY(plumb_adapter_describe(&lora, &adapter_labels, dir));
+        rank = lora.r;
+        classifier |= adapter_labels > 0;
+    }
+    PLUMB_TRY(plumb_spec_read(&s, base));
     const int64_t q = s.h * s.d, kv = s.hk * s.d, labels = s.labels > 0 ? s.labels : classifier;
     const bool *bias = s.block.bias;
+    const unsigned passes = how | (trained ? PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W : 0);
     const struct {
         int64_t out, in;
         bool bias;
@@ -96,12 +108,16 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
                 {s.c, s.f, bias[PLUMB_DOWN]}, {labels ? labels : s.v, s.c, false}};
     const size_t n = sizeof(size) / sizeof(size[0]);
     for (size_t i = 0; i < n; i++) {
-        unsigned uses = how | (trained ? PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W : 0);
+        unsigned uses = passes;
         if (i == n - 1 && !labels)
             uses |= PLUMB_GEMM_HEAD;
         else
             uses |= size[i].bias ? PLUMB_GEMM_BIAS : PLUMB_GEMM_FORWARD;
         PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, size[i].in, uses));
+        if (rank == 0 || i == n - 1)
+            continue;
+        PLUMB_TRY(b->gemm_cache_tune(b, rank, size[i].in, passes | PLUMB_GEMM_FORWARD));
+        PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, rank, passes | PLUMB_GEMM_FORWARD));
     }
     return PLUMB_OK;
 }
@@ -109,9 +125,16 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
 /* Selects algorithms for every product that the run uses. */
 static plumb_status tune_all(const struct plumb_trainer_source *s, unsigned how)
 {
-    PLUMB_TRY(tune_model(s->backend, s->cfg->model, s->classifier, true, how));
-    if (*s->cfg->reward.model)
-        PLUMB_TRY(tune_model(s->backend, s->cfg->reward.model, true, false, how));
+    const struct plumb_config *cfg = s->cfg;
+    PLUMB_TRY(tune_model(s->backend, cfg->model, s->classifier, cfg->lora.r, true, how));
+    if (*cfg->lora.adapter) {
+        struct plumb_lora lora;
+        int64_t labels = 0;
+        PLUMB_TRY(plumb_adapter_describe(&lora, &labels, cfg->lora.adapter));
+        PLUMB_TRY(tune_model(s->backend, cfg->model, labels > 0, lora.r, true, how));
+    }
+    if (*cfg->reward.model)
+        PLUMB_TRY(tune_model(s->backend, cfg->reward.model, true, 0, false, how));
     return PLUMB_OK;
 }
 

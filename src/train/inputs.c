@@ -29,6 +29,7 @@ bool plumb_inputs_decides(const char *name)
 {
     static const char *const whole[] = {
         "config.json",
+        "adapter_config.json",
         "generation_config.json",
         "tokenizer.json",
         "added_tokens.json",

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "comm/tree.h"
 #include "io/file.h"
+#include "model/adapter.h"
 #include "train/replay.h"
 
 enum { TEXT_BYTES = 1024, PATH_BYTES = 4096 };
@@ -42,11 +43,11 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Returns true if the folder cfg->model has the current weights. */
+/* Returns true if the folder cfg->model has the current weights. An adapter is written again. */
 static bool is_start(const struct plumb_trainer *t)
 {
     return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&
-           t->cfg->train.init == PLUMB_INIT_CHECKPOINT;
+           !plumb_adapter_lora(t->model) && t->cfg->train.init == PLUMB_INIT_CHECKPOINT;
 }
 
 static plumb_status save_weights(char *out, int64_t size, const struct plumb_trainer *t,

@@ -7,6 +7,7 @@
 
 #include "base/num.h"
 #include "io/file.h"
+#include "model/adapter.h"
 
 enum { MOST = 8 };
 
@@ -66,6 +67,15 @@ void plumb_references_destroy(plumb_references **rp)
     *rp = NULL;
 }
 
+/* Opens the weights that a policy with an adapter started from: its base alone, or with the adapter
+ * in init_dir. */
+static plumb_status open_start(plumb_references *r, struct reference *ref)
+{
+    PLUMB_TRY(plumb_model_share(&ref->model, r->policy, false));
+    ref->weights = ref->model;
+    return plumb_adapter_in(r->init_dir) ? plumb_adapter_open(ref->model, r->init_dir) : PLUMB_OK;
+}
+
 /* Opens the weights in dir. If another reference has already opened the same weights, uses those.
  */
 static plumb_status open_weights(plumb_references *r, struct reference *ref, const char *dir,
@@ -105,9 +115,11 @@ plumb_status plumb_references_open(plumb_references *r, int *which, const char *
     plumb_status st = PLUMB_OK;
     if (!ref.name)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "reference %s", name);
-    if (strcmp(name, "previous") != 0)
-        PLUMB_TRY_GOTO(
-            st, open_weights(r, &ref, strcmp(name, "init") == 0 ? r->init_dir : name, field), fail);
+    const bool init = strcmp(name, "init") == 0;
+    if (init && plumb_adapter_lora(r->policy))
+        PLUMB_TRY_GOTO(st, open_start(r, &ref), fail);
+    else if (strcmp(name, "previous") != 0)
+        PLUMB_TRY_GOTO(st, open_weights(r, &ref, init ? r->init_dir : name, field), fail);
     *which = r->n;
     r->ref[r->n++] = ref;
     return PLUMB_OK;
@@ -120,8 +132,12 @@ fail:
 plumb_status plumb_references_open_snapshot(plumb_references *r, int which)
 {
     struct reference *ref = &r->ref[which];
-    PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
-    PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
+    if (plumb_adapter_lora(r->policy)) {
+        PLUMB_TRY(plumb_model_share(&ref->model, r->policy, true));
+    } else {
+        PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
+        PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
+    }
     ref->weights = r->snapshot = ref->model;
     return PLUMB_OK;
 }
@@ -150,7 +166,7 @@ int64_t plumb_references_bytes(const plumb_references *r)
 {
     int64_t bytes = r->slots * (int64_t)sizeof(*r->kept);
     for (int i = 0; i < r->n; i++)
-        bytes += r->ref[i].model ? r->ref[i].model->arena.cap : 0;
+        bytes += r->ref[i].model ? plumb_model_bytes(r->ref[i].model) : 0;
     return bytes;
 }
 

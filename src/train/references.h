@@ -2,6 +2,7 @@
  * Layer 5. Includes base/, backend/, model/, train/pack.h.
  *
  *   init      the weights that the run (in `plumb run`: the stage) starts from
+ *             (a policy with an adapter: its base, or with the adapter that the run starts from)
  *   previous  the policy at the start of the iteration, before its first update
  *   FOLDER    any checkpoint of the same architecture
  *
@@ -17,8 +18,8 @@
 typedef struct plumb_references plumb_references;
 
 /* Creates an empty set of references. policy (borrowed): the weights in training. init_dir
- * (borrowed): the folder of the reference `init`. room: the largest number of stored log-probs;
- * their memory is allocated here. */
+ * (borrowed): the folder of the reference `init`, of a model or an adapter. room: the largest
+ * number of stored log-probs; their memory is allocated here. */
 plumb_status plumb_references_create(plumb_references **out, const plumb_model *policy,
                                      const char *init_dir, int64_t room);
 void plumb_references_destroy(plumb_references **r); /* does nothing if *r is NULL */

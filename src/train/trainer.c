@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "train/best_metric.h"
 #include "train/inputs.h"
+#include "train/start.h"
 #include "train/weights.h"
 
 #define SHARED_SECONDS 5.0 /* s; how long to wait until a file of another rank is visible */
@@ -60,20 +61,22 @@ static plumb_status take_output_dir(struct plumb_trainer *t)
     return strcmp(cfg->resume, "never") == 0 ? check_empty(cfg) : PLUMB_OK;
 }
 
-static plumb_status open_model(struct plumb_trainer *t, const struct plumb_trainer_source *s)
+/* Opens the weights that the run starts from or resumes with. */
+static plumb_status open_weights(struct plumb_trainer *t, const struct plumb_trainer_source *s,
+                                 struct plumb_start *start)
 {
     const struct plumb_config *cfg = t->cfg;
-    PLUMB_REQUIRE(cfg->model && *cfg->model, PLUMB_ERR_CONFIG,
-                  "model: is not set; name a Hugging Face checkpoint folder");
-    PLUMB_TRY(plumb_dir_check_input(cfg->model, "model"));
-    const char *dir = t->resumed_from[0] ? t->resumed_from : cfg->model;
     const bool fresh = cfg->train.init == PLUMB_INIT_RANDOM && !t->resumed_from[0];
-    const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
-    const char *words = cfg->tokenizer && *cfg->tokenizer ? cfg->tokenizer : cfg->model;
-    if (!silent) /* a memory plan without data needs no tokenizer */
-        PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, words));
-    if (!silent)
-        PLUMB_TRY(plumb_chat_open(&t->chat, cfg, cfg->model, words));
+    const bool adapter = t->resumed_from[0] && plumb_adapter_in(t->resumed_from);
+    PLUMB_REQUIRE(cfg->train.init == PLUMB_INIT_CHECKPOINT ||
+                      (cfg->lora.r == 0 && !*start->adapter),
+                  PLUMB_ERR_CONFIG,
+                  "train.init: random with an adapter: the random base weights would not be saved; "
+                  "leave train.init or lora out");
+    if (t->resumed_from[0])
+        snprintf(start->adapter, sizeof(start->adapter), "%s", adapter ? t->resumed_from : "");
+    const bool whole = t->resumed_from[0] && !adapter;
+    const char *dir = whole ? t->resumed_from : start->base;
     if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
     else if (fresh)
@@ -81,8 +84,25 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     else
         PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
     PLUMB_TRY(plumb_model_set_longest(t->model, cfg->data.max_tokens));
-    PLUMB_TRY(plumb_model_set_source(t->model, cfg->model, words));
-    return plumb_model_fit_tokenizer(t->model, t->tokenizer, words);
+    PLUMB_TRY(plumb_model_set_source(t->model, start->base, start->words));
+    return whole ? PLUMB_OK : plumb_start_adapter(t->model, start, cfg);
+}
+
+static plumb_status open_model(struct plumb_trainer *t, const struct plumb_trainer_source *s)
+{
+    const struct plumb_config *cfg = t->cfg;
+    struct plumb_start start;
+    PLUMB_REQUIRE(cfg->model && *cfg->model, PLUMB_ERR_CONFIG,
+                  "model: is not set; name a Hugging Face checkpoint folder");
+    PLUMB_TRY(plumb_dir_check_input(cfg->model, "model"));
+    PLUMB_TRY(plumb_start_of(&start, cfg));
+    const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
+    if (!silent) { /* a memory plan without data needs no tokenizer */
+        PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, start.words));
+        PLUMB_TRY(plumb_chat_open(&t->chat, cfg, start.run, start.words));
+    }
+    PLUMB_TRY(open_weights(t, s, &start));
+    return plumb_model_fit_tokenizer(t->model, t->tokenizer, start.words);
 }
 
 /* Fails if this rank does not see the file that rank 0 wrote: on another host the folder may be
@@ -336,6 +356,21 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
     return PLUMB_OK;
 }
 
+static void say_start(const struct plumb_trainer *t)
+{
+    const struct plumb_lora *lora = plumb_adapter_lora(t->model);
+    const int ranks = plumb_comm_size(t->comm), threads = t->backend->threads;
+    char adapter[128] = "";
+    if (lora)
+        snprintf(adapter, sizeof(adapter), ", adapter of rank %lld, alpha %g: %.2f M trained",
+                 (long long)lora->r, lora->alpha,
+                 1e-6 * (double)plumb_model_trained(t->model).count);
+    plumb_log(PLUMB_LOG_INFO,
+              "%s: %s, %.2f M parameters%s, %d rank%s x %d thread%s, weights %016" PRIx64,
+              t->command, t->model->dir, 1e-6 * (double)t->model->count, adapter, ranks,
+              ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s", t->model->fingerprint);
+}
+
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_micro_batches)
 {
@@ -357,11 +392,7 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     PLUMB_TRY(open_files(t));
     if (t->resumed_from[0])
         plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
-    plumb_log(PLUMB_LOG_INFO,
-              "%s: %s, %.2f M parameters, %d rank%s x %d thread%s, weights %016" PRIx64, t->command,
-              t->model->dir, 1e-6 * (double)t->model->count, plumb_comm_size(t->comm),
-              plumb_comm_size(t->comm) == 1 ? "" : "s", t->backend->threads,
-              t->backend->threads == 1 ? "" : "s", t->model->fingerprint);
+    say_start(t);
     if (!plumb_is_pow2(plumb_comm_size(t->comm)))
         plumb_log(PLUMB_LOG_INFO,
                   "%d ranks is no power of two: results agree with other rank counts to rounding, "

@@ -91,7 +91,7 @@ def inspect_others(bench, model):
     mixed.write_text('{"prompt": "a"}\n\n{"messages": []}\n{"other": 1}\n')
     says(bench, 0, ["1 of prompt", "1 of messages", "1 of no shape"], "inspect", mixed)
     for name, raw, code, words in (
-            ("adapter/adapter_config.json", b"{}", 7, ["PEFT adapter", "merge_and_unload"]),
+            ("adapter/adapter_config.json", b"{}", 6, ["adapter_config.json", "is missing"]),
             ("array.json", b'[{"prompt": "a"}]', 7, ["one JSON array", "jq"]),
             ("other.json", b'{"x": 1, "y": 2}', 7, ["JSON object with the members x y"]),
             ("broken.jsonl", b'{"prompt": "a"}\n{"prompt": \n', 6, ["broken.jsonl:2"]),

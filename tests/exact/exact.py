@@ -71,6 +71,11 @@ METHODS = {
     "prefer, ipo": ("prefer", ["method.name=ipo", "epochs=2"]),
     "prefer, rdo": ("prefer", ["method.name=rdo", "data.train={scored}"]),
     "prefer, optune": ("prefer", ["method.name=optune", "data.train={scored}"]),
+    "psle, lora": ("align", ["lora.r=4", "lora.alpha=8"]),
+    "dpo, lora, previous": ("align", ["method.name=dpo", "method.reference=previous", "epochs=2",
+                                      "lora.r=3", "lora.rslora=true"]),
+    "reward, lora": ("reward", ["lora.r=4", "lora.targets=q_proj,v_proj,down_proj"]),
+    "prefer, dpo, lora": ("prefer", ["method.name=dpo", "lora.r=4", "weight_decay=0.1"]),
     "stages": ("run", []),  # those of stages.yaml
 }
 
@@ -168,8 +173,9 @@ def started(out):
 
 
 def model(out):
-    """The weights that a run ends with."""
-    return stages(out)[-1] / "latest" / "model.safetensors"
+    """The weights that a run ends with: the model, or its adapter."""
+    whole = stages(out)[-1] / "latest" / "model.safetensors"
+    return whole if whole.exists() else whole.with_name("adapter_model.safetensors")
 
 
 def left_by(out):
@@ -187,7 +193,7 @@ def left_by(out):
             raise SystemExit(f"{out}: {name} could not be read: {sorted(records)}")
     rows = [common.timeless(r) for r in common.metrics(out)]
     return {
-        "model": common.digest(out / "latest" / "model.safetensors"),
+        "model": common.digest(model(out)),
         "state": sha(h5_values(out / "latest" / "trainer_state.h5")),
         "state file": common.digest(out / "latest" / "trainer_state.h5"),
         "folder": sha(json.dumps(common.tree(f"{out}/latest/"))),

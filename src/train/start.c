@@ -1,0 +1,106 @@
+/* start.c - finds the base and the adapter of a command's model.
+ * Layer 5. Includes train/start.h, io/. */
+#include "train/start.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "io/file.h"
+
+static plumb_status copy(char out[4096], const char *path)
+{
+    PLUMB_REQUIRE(strlen(path) < 4096, PLUMB_ERR_CONFIG, "%.200s...: the path is too long", path);
+    snprintf(out, 4096, "%s", path);
+    return PLUMB_OK;
+}
+
+/* Sets out->words: the option tokenizer, or the model's folder; the base's folder if that has no
+ * tokenizer.json. */
+static plumb_status find_words(struct plumb_start *out, const struct plumb_config *cfg)
+{
+    char path[4200];
+    const char *given = *cfg->tokenizer ? cfg->tokenizer : cfg->model;
+    PLUMB_TRY(copy(out->words, given));
+    if (strcmp(given, cfg->model) != 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), given, "tokenizer.json"));
+    return plumb_file_exists(path) ? PLUMB_OK : copy(out->words, out->base);
+}
+
+plumb_status plumb_start_of(struct plumb_start *out, const struct plumb_config *cfg)
+{
+    const bool adapter = plumb_adapter_in(cfg->model), given = *cfg->lora.adapter;
+    *out = (struct plumb_start){0};
+    PLUMB_REQUIRE(!adapter || !given, PLUMB_ERR_CONFIG,
+                  "lora.adapter: is %s, but model: %s is an adapter folder, too; name the base "
+                  "model with model, or leave lora.adapter out",
+                  cfg->lora.adapter, cfg->model);
+    if (given) {
+        PLUMB_TRY(plumb_dir_check_input(cfg->lora.adapter, "lora.adapter"));
+        PLUMB_REQUIRE(plumb_adapter_in(cfg->lora.adapter), PLUMB_ERR_CONFIG,
+                      "lora.adapter: %s has no " PLUMB_ADAPTER_CONFIG
+                      "; expected the folder of an adapter",
+                      cfg->lora.adapter);
+        PLUMB_TRY(copy(out->adapter, cfg->lora.adapter));
+    } else if (adapter) {
+        PLUMB_TRY(copy(out->adapter, cfg->model));
+    }
+    PLUMB_TRY(plumb_adapter_base(out->base, sizeof(out->base), cfg->model));
+    PLUMB_TRY(copy(out->run, *out->adapter ? out->adapter : out->base));
+    return find_words(out, cfg);
+}
+
+const char *plumb_start_init(const struct plumb_config *cfg)
+{
+    return *cfg->lora.adapter ? cfg->lora.adapter : cfg->model;
+}
+
+static plumb_status lora_of(struct plumb_lora *out, const struct plumb_config *cfg)
+{
+    const struct plumb_texts *t = &cfg->lora.targets;
+    *out =
+        (struct plumb_lora){.r = cfg->lora.r, .alpha = cfg->lora.alpha, .rslora = cfg->lora.rslora};
+    return plumb_lora_set_targets(out, t->item, t->n, "lora.targets");
+}
+
+static bool is_given(const struct plumb_config *cfg, const char *path)
+{
+    return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
+}
+
+/* Fails if an option was given and the adapter in the folder has another value. */
+static plumb_status check_same(const struct plumb_lora *has, const char *dir,
+                               const struct plumb_config *cfg)
+{
+    struct plumb_lora want;
+    PLUMB_TRY(lora_of(&want, cfg));
+    PLUMB_REQUIRE(cfg->lora.r == 0 || want.r == has->r, PLUMB_ERR_CONFIG,
+                  "lora.r: is %lld, but the adapter in %s has rank %lld; leave it out, or merge "
+                  "the adapter and begin a new one",
+                  (long long)want.r, dir, (long long)has->r);
+    PLUMB_REQUIRE(!is_given(cfg, "lora.alpha") || want.alpha == has->alpha, PLUMB_ERR_CONFIG,
+                  "lora.alpha: is %g, but the adapter in %s has %g; leave it out", want.alpha, dir,
+                  has->alpha);
+    PLUMB_REQUIRE(!is_given(cfg, "lora.rslora") || want.rslora == has->rslora, PLUMB_ERR_CONFIG,
+                  "lora.rslora: is %s, but the adapter in %s has %s; leave it out",
+                  want.rslora ? "true" : "false", dir, has->rslora ? "true" : "false");
+    PLUMB_REQUIRE(!is_given(cfg, "lora.targets") ||
+                      memcmp(want.target, has->target, sizeof(want.target)) == 0,
+                  PLUMB_ERR_CONFIG,
+                  "lora.targets: are not those of the adapter in %s; leave them out", dir);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_start_adapter(plumb_model *m, const struct plumb_start *start,
+                                 const struct plumb_config *cfg)
+{
+    struct plumb_lora lora;
+    if (*start->adapter) {
+        PLUMB_TRY(plumb_adapter_open(m, start->adapter));
+        return check_same(plumb_adapter_lora(m), start->adapter, cfg);
+    }
+    if (cfg->lora.r == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(lora_of(&lora, cfg));
+    return plumb_adapter_create(m, &lora, cfg->seed);
+}
