@@ -20,6 +20,10 @@
 
 #define MAX_LINE (INT64_C(64) << 20)
 #define TAIL     1024
+/* Slurm sends the signal of its option --signal to every process of a step. It must not end the
+ * command, which still answers while plumb saves. posix_spawn cannot ignore a signal, and the shell
+ * does not keep it blocked. */
+#define QUIET "trap '' USR1; "
 
 extern char **environ;
 
@@ -70,16 +74,15 @@ static plumb_status open_pipes(int ours[3], int theirs[3])
 static plumb_status spawn(struct plumb_subprocess *c, const int theirs[3], const char *command)
 {
     char sh[] = "sh", flag[] = "-c";
-    char *text = strdup(command);
+    const size_t size = sizeof(QUIET) + strlen(command);
+    char *text = malloc(size);
     char *argv[] = {sh, flag, text, NULL};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
-    /* Slurm sends the signal of its option --signal to every process of a step. It must not end the
-     * command, which still answers while plumb saves. */
-    sigset_t blocked, pipes;
+    sigset_t none, pipes;
     PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "no memory to start a command");
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGUSR1);
+    snprintf(text, size, "%s%s", QUIET, command);
+    sigemptyset(&none);
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
     sigaddset(&pipes, SIGXFSZ);
@@ -88,7 +91,7 @@ static plumb_status spawn(struct plumb_subprocess *c, const int theirs[3], const
     for (int k = 0; k < 3; k++)
         posix_spawn_file_actions_adddup2(&files, theirs[k], k);
     posix_spawnattr_setpgroup(&attr, 0);
-    posix_spawnattr_setsigmask(&attr, &blocked);
+    posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &pipes);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                         POSIX_SPAWN_SETSIGDEF);
