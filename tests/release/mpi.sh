@@ -1,0 +1,53 @@
+#!/bin/sh
+# mpi.sh FOLDER - builds plumb with MPICH and with Open MPI (Debian: libmpich-dev, libopenmpi-dev) in
+# FOLDER/mpich and FOLDER/openmpi, runs the tests of several ranks with each, and compares the bytes of
+# a run on 1, 2 and 4 ranks of both. Also starts each program with the other library's launcher, which
+# it must refuse.
+set -eu
+source=$(cd "$(dirname "$0")/../.." && pwd)
+folder=${1:?usage: mpi.sh FOLDER}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+
+run() { # MPI RANKS ARGUMENTS.. - of the program built with this MPI
+    library=$1 ranks=$2
+    shift 2
+    case $library in
+    mpich) mpirun.mpich -n "$ranks" "$folder/$library/plumb" "$@" ;;
+    openmpi) mpirun.openmpi --allow-run-as-root --oversubscribe --bind-to none -n "$ranks" "$folder/$library/plumb" "$@" ;;
+    esac
+}
+
+for library in mpich openmpi; do
+    package=mpich
+    [ $library = mpich ] || package=ompi-c
+    [ -f "$folder/$library/build.ninja" ] || meson setup "$folder/$library" "$source" -Demulator=disabled -Dmpi_package=$package >/dev/null
+    ninja -C "$folder/$library" plumb plumb-world >"$folder/$library.log" 2>&1 || { tail -n 30 "$folder/$library.log"; exit 1; }
+    meson test -C "$folder/$library" --print-errorlogs 'comm mpi 2' 'comm mpi 3' 'comm mpi 4' 'app ranks' 'app resume' 'app inputs' >"$folder/$library.tests" 2>&1 || {
+        tail -n 60 "$folder/$library.tests"
+        exit 1
+    }
+    grep -E '^(Ok|Fail|Skipped):' "$folder/$library.tests"
+    run $library 2 doctor threads=1 | grep ' MPI  '
+done
+
+rm -rf "$folder/world" "$folder/runs"
+"$folder/mpich/plumb-world" make "$folder/world" 1 >/dev/null
+sed -i 's/"hidden_size": [0-9]*/"hidden_size": 64/; s/"intermediate_size": [0-9]*/"intermediate_size": 128/; s/"head_dim": [0-9]*/"head_dim": 16/; s/"num_hidden_layers": [0-9]*/"num_hidden_layers": 2/' "$folder/world/config.json"
+cd "$folder"
+for library in mpich openmpi; do
+    for ranks in 1 2 4; do
+        run $library $ranks sft model=world train.init=random data.train=world/sft.jsonl max_steps=10 global_batch_size=16 micro_batch_size=4 \
+            threads=1 log_level=error "output_dir=runs/$library-$ranks"
+    done
+done
+sha256sum runs/*/latest/model.safetensors runs/*/latest/trainer_state.h5
+[ "$(sha256sum runs/*/latest/model.safetensors | cut -d' ' -f1 | sort -u | wc -l)" = 1 ]
+[ "$(sha256sum runs/*/latest/trainer_state.h5 | cut -d' ' -f1 | sort -u | wc -l)" = 1 ]
+
+echo "each program under the other launcher:"
+! mpirun.mpich -n 2 "$folder/openmpi/plumb" doctor threads=1 >crossed 2>&1
+grep -m1 'does not belong to this library' crossed
+! mpirun.openmpi --allow-run-as-root --oversubscribe -n 2 "$folder/mpich/plumb" doctor threads=1 >crossed 2>&1
+grep -m1 'does not belong to this library' crossed
+echo "mpi: MPICH and Open MPI give the same bytes on 1, 2 and 4 ranks"
