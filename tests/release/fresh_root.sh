@@ -19,34 +19,17 @@ folder=$(cd "$folder" && pwd)
 shared=${PLUMB_SHARED:-$source/../shared}
 [ "$(id -u)" -eq 0 ] || { echo "fresh_root.sh: must run as root (debootstrap and chroot)" >&2; exit 2; }
 
-base=$folder/base
-if [ ! -e "$base/.complete" ]; then
-    rm -rf "$base"
-    debootstrap --variant=minbase bookworm "$base" >"$folder/base.log" 2>&1 ||
-        { tail -n 20 "$folder/base.log" >&2; exit 1; }
-    # The host's own way to the packages: mirrors, proxies, keys.
-    rm -f "$base/etc/apt/sources.list"
-    for part in sources.list sources.list.d apt.conf.d; do
-        [ ! -e "/etc/apt/$part" ] || cp -a "/etc/apt/$part" "$base/etc/apt/"
-    done
-    touch "$base/.complete"
-fi
-
-mounted=
-leave() {
-    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev" "$mounted/proc"
-    mounted=
-}
-trap leave EXIT
+. "$(dirname "$0")/root.sh"
+trap root_close EXIT
 trap 'exit 1' INT TERM
 
+root_base "$folder"
 failed=0
 for way in "$@"; do
     root=$folder/$way
     log=$folder/$way.log
-    rm -rf "$root" "$log"
-    cp -a "$base" "$root"
-    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    rm -f "$log"
+    root_open "$folder/base" "$root"
     mkdir -p "$root/home/plumb"
     case $way in
     clone | shared) git clone -q "file://$source" "$root/home/plumb/plumb" ;;
@@ -57,17 +40,11 @@ for way in "$@"; do
     *) echo "fresh_root.sh: no way is called $way; expected clone, tarball or shared" >&2; exit 2 ;;
     esac
     [ "$way" != shared ] || cp -a "$shared/." "$root/home/plumb/shared"
-    mounted=$root
-    mount -t proc proc "$root/proc"
-    mount --bind /dev "$root/dev"
-    mount --make-private "$root/dev" # or the next mount would appear on the host, too
-    mount -t tmpfs tmpfs "$root/dev/shm"
     echo "== $way"
     for command in quickstart test; do
         began=$(date +%s)
         code=0
-        chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-            /bin/sh -c "cd /home/plumb/plumb && ./launch/$command.sh" >"$log.part" 2>&1 </dev/null || code=$?
+        root_run "cd /home/plumb/plumb && ./launch/$command.sh" >"$log.part" 2>&1 || code=$?
         echo "\$ ./launch/$command.sh" >>"$log"
         cat "$log.part" >>"$log"
         echo "   ./launch/$command.sh: exit code $code after $(($(date +%s) - began)) s; its last lines:"
@@ -75,6 +52,6 @@ for way in "$@"; do
         rm -f "$log.part"
         [ $code -eq 0 ] || failed=1
     done
-    leave
+    root_close
 done
 exit $failed

@@ -1,0 +1,43 @@
+# root.sh - functions for scripts that work in a bare Debian 12. To be sourced; needs root, debootstrap
+# and a network that reaches Debian's packages.
+
+# root_base FOLDER - makes FOLDER/base with debootstrap (minbase), once.
+root_base() {
+    [ ! -e "$1/base/.complete" ] || return 0
+    rm -rf "$1/base"
+    debootstrap --variant=minbase bookworm "$1/base" >"$1/base.log" 2>&1 || { tail -n 20 "$1/base.log" >&2; exit 1; }
+    # The host's own way to the packages: mirrors, proxies, keys.
+    rm -f "$1/base/etc/apt/sources.list"
+    for part in sources.list sources.list.d apt.conf.d; do
+        [ ! -e "/etc/apt/$part" ] || cp -a "/etc/apt/$part" "$1/base/etc/apt/"
+    done
+    touch "$1/base/.complete"
+}
+
+# root_open BASE ROOT - copies a root and mounts what programs need in it.
+root_open() {
+    # What an interrupted run left mounted must not be removed with the root.
+    for place in "$2/dev/shm" "$2/dev" "$2/proc"; do
+        ! mountpoint -q "$place" || umount "$place"
+    done
+    rm -rf --one-file-system "$2"
+    cp -a "$1" "$2"
+    cp /etc/resolv.conf "$2/etc/resolv.conf"
+    mounted=$2
+    mount -t proc proc "$2/proc"
+    mount --bind /dev "$2/dev"
+    mount --make-private "$2/dev" # or the next mount would appear on the host, too
+    mount -t tmpfs tmpfs "$2/dev/shm"
+}
+
+mounted=
+root_close() {
+    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev" "$mounted/proc"
+    mounted=
+}
+
+# root_run COMMAND - runs a shell command in the root that is open.
+root_run() {
+    chroot "$mounted" /usr/bin/env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive /bin/sh -ec "$1" </dev/null
+}
