@@ -8,6 +8,7 @@
 #include "app/app.h"
 #include "app/arguments.h"
 #include "app/compare.h"
+#include "app/placement.h"
 #include "app/process.h"
 #include "base/log.h"
 #include "io/file.h"
@@ -249,7 +250,8 @@ static plumb_status attach_device(struct plumb_app *app)
     return plumb_comm_agree(app->comm, plumb_comm_attach_device(app->comm, &device));
 }
 
-static plumb_status create_backend(struct plumb_app *app)
+/* sharing: number of ranks that may run on this rank's cores */
+static plumb_status create_backend(struct plumb_app *app, int sharing)
 {
     const struct plumb_config *cfg = app->cfg;
     PLUMB_TRY(check_exchange(cfg));
@@ -257,8 +259,7 @@ static plumb_status create_backend(struct plumb_app *app)
         return plumb_backend_ref_create(&app->backend);
     if (strcmp(cfg->device, "cuda") == 0)
         return create_cuda(app);
-    return plumb_backend_cpu_create(&app->backend, (int)cfg->threads,
-                                    plumb_comm_local_size(app->comm));
+    return plumb_backend_cpu_create(&app->backend, (int)cfg->threads, sharing);
 }
 
 enum { DTYPE_FLOAT32, DTYPE_BFLOAT16 }; /* the values of dtype, in the order of the option table */
@@ -346,9 +347,14 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     if (plumb_comm_rank(app->comm) == 0)
         note_values(app);
     plumb_say_warnings(app, cfg);
-    PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app)));
+    int sharing = 1;
+    PLUMB_TRY(plumb_placement_sharing(&sharing, app->comm));
+    PLUMB_TRY(plumb_comm_agree(app->comm, create_backend(app, sharing)));
     PLUMB_TRY(plumb_comm_agree(app->comm, set_dtype(app)));
     PLUMB_TRY(attach_device(app));
+    if (plumb_job_find(app->command) || !strcmp(app->command, "run") ||
+        !strcmp(app->command, "doctor"))
+        PLUMB_TRY(plumb_placement_say(app));
     PLUMB_TRY(plumb_gemm_cache_read(app->comm, app->backend, cfg));
     PLUMB_TRY(command->run(app));
     return plumb_comm_agree(app->comm, plumb_process_flush());

@@ -95,8 +95,8 @@ struct plumb_backend {
 };
 
 /* Creates the backend of the CPU kernels. threads >= 1 is the number of worker threads; 0 takes all
- * cores that this process may use, divided by the ranks_here processes of the run on this host. The
- * caller owns *out. */
+ * cores that this process may use, divided by the ranks_here processes of the run that share them.
+ * The caller owns *out. */
 plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here);
 /* Creates a backend with the scalar kernels of ref/, for tests. */
 plumb_status plumb_backend_ref_create(struct plumb_backend **out);

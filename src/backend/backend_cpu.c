@@ -6,23 +6,23 @@
 
 #include "base/num.h"
 
-/* Returns the number of cores that this process may use, divided by the ranks of this host. The
- * division is needed because launchers that do not bind processes to cores offer all cores to every
- * rank. If the launcher binds ranks, the user sets `threads`. */
-static int cores_for(int ranks_here)
+/* Returns the number of cores that this process may use, divided by the number of ranks that may
+ * use them. A launcher that does not bind processes to cores offers all cores of a host to all of
+ * its ranks. */
+static int cores_for(int sharing)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
     const int cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-    return (int)plumb_max_i64(1, cores / plumb_max_i64(1, ranks_here));
+    return (int)plumb_max_i64(1, cores / plumb_max_i64(1, sharing));
 }
 
-plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int ranks_here)
+plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, int sharing)
 {
     *out = NULL;
     PLUMB_REQUIRE(threads >= 0, PLUMB_ERR_ARG, "threads=%d, expected 0 (automatic) or more",
                   threads);
-    PLUMB_TRY(plumb_backend_host_create(out, "cpu", threads ? threads : cores_for(ranks_here)));
+    PLUMB_TRY(plumb_backend_host_create(out, "cpu", threads ? threads : cores_for(sharing)));
     plumb_kernels_init_cpu(&(*out)->k);
     return PLUMB_OK;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backend/backend.h"
+#include "backend/topology.h"
 #include "cuda/cuda.h"
 
 enum { PAGE = 256 }; /* a larger alignment would not be faster */
@@ -234,6 +235,14 @@ static plumb_status describe(struct plumb_backend *b, int device)
              "%04x:%02x:%02x.0",
              u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13],
              u[14], u[15], (unsigned)p.pciDomainID, (unsigned)p.pciBusID, (unsigned)p.pciDeviceID);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_topology_gpu(char *out, int size)
+{
+    int device;
+    PLUMB_CUDA_TRY(cudaGetDevice(&device));
+    PLUMB_CUDA_TRY(cudaDeviceGetPCIBusId(out, size, device));
     return PLUMB_OK;
 }
 

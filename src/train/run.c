@@ -95,6 +95,41 @@ static plumb_status put_lines(struct plumb_buf *b, const char *key, const char *
     return plumb_buf_add_text(b, "]");
 }
 
+/* Returns true for settings of NCCL, UCX, libfabric and Open MPI, except for those that mpirun sets
+ * in every rank. */
+static bool is_setting(const char *variable)
+{
+    static const char *const wanted[] = {"NCCL_", "UCX_", "FI_", "OMPI_MCA_"};
+    static const char *const mpirun[] = {"OMPI_MCA_orte_",         "OMPI_MCA_ess",
+                                         "OMPI_MCA_pmix=",         "OMPI_MCA_initial_wdir",
+                                         "OMPI_MCA_shmem_RUNTIME", "OMPI_MCA_mpi_oversubscribe"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+        found |= strncmp(variable, wanted[i], strlen(wanted[i])) == 0;
+    for (size_t i = 0; i < sizeof(mpirun) / sizeof(mpirun[0]); i++)
+        found &= strncmp(variable, mpirun[i], strlen(mpirun[i])) != 0;
+    return found && strchr(variable, '=');
+}
+
+extern char **environ;
+
+plumb_status plumb_run_settings(struct plumb_buf *out)
+{
+    const char *before = "";
+    PLUMB_TRY(plumb_buf_add_text(out, "{"));
+    for (char **at = environ; *at; at++) {
+        if (!is_setting(*at))
+            continue;
+        const char *value = strchr(*at, '=') + 1;
+        PLUMB_TRY(plumb_buf_add_text(out, before));
+        PLUMB_TRY(plumb_json_put_string(out, *at, value - 1 - *at));
+        PLUMB_TRY(plumb_buf_add_text(out, ": "));
+        PLUMB_TRY(plumb_json_put_string(out, value, (int64_t)strlen(value)));
+        before = ", ";
+    }
+    return plumb_buf_add_text(out, "}");
+}
+
 static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info *info,
                                 const char *hosts, int world_size, const char *backend)
 {
@@ -114,6 +149,8 @@ static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info
     }
     PLUMB_TRY(plumb_buf_add_text(b, "]"));
     PLUMB_TRY(put_lines(b, "gemm_classes", info->gemm_classes));
+    PLUMB_TRY(plumb_buf_add_text(b, ", \"environment\": "));
+    PLUMB_TRY(plumb_run_settings(b));
     PLUMB_TRY(
         plumb_buf_addf(b, ", \"resumed_step\": %lld, \"start\": ", (long long)info->resumed_step));
     return put_time(b);

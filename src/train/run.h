@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/status.h"
 #include "comm/comm.h"
 
@@ -22,8 +23,12 @@ struct plumb_run_info {
 };
 typedef struct plumb_run plumb_run;
 
+/* Appends a JSON object with the environment variables that set NCCL, UCX, libfabric or Open MPI.
+ * plumb itself sets none. Not collective. */
+plumb_status plumb_run_settings(struct plumb_buf *out);
+
 /* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, and a list
- * of sessions (one per start or resume) with command line, hosts, world size, hashes, classes of
+ * of sessions (one per start or resume) with command line, hosts, settings, hashes, classes of
  * GEMM algorithms, start and end time (UTC), result. Collective: rank 0 writes, its failure is
  * every rank's. */
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,

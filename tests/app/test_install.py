@@ -27,6 +27,7 @@ def check_files(bench, prefix):
     wanted = {"bin/plumb", "bin/plumb-world", "share/man/man1/plumb.1", "share/doc/plumb/LICENSE",
               "share/doc/plumb/README.md", "share/doc/plumb/CHANGELOG.md",
               "share/bash-completion/completions/plumb"}
+    wanted.add("share/modulefiles/plumb/" + (ROOT / "meson.build").read_text().split("version: '")[1].split("'")[0])
     wanted |= {f"share/plumb/launch/{x}" for x in ("local.sh", "quickstart.sh", "slurm.sbatch")}
     for folder, end in (("8b", ".yaml"), ("quickstart", ".yaml"), ("principles", ".txt")):
         wanted |= {f"share/plumb/configs/{folder}/{p.name}" for p in (ROOT / "configs" / folder).glob("*" + end)}

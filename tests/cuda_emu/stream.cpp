@@ -268,6 +268,14 @@ extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int dev
     return cudaSuccess;
 }
 
+extern "C" cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device)
+{
+    if (device < 0 || device >= rt().devices)
+        return fail(cudaErrorInvalidDevice);
+    snprintf(id, (size_t)size, "ffff:%02x:00.0", (unsigned)device);
+    return cudaSuccess;
+}
+
 extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what,
                                             int value)
 {

@@ -38,6 +38,7 @@ ONLY_IN = {  # foreign header: folders that may include it
     "cuda_runtime.h": {"kernels", "backend", "comm"},
     "cuda_runtime_api.h": {"kernels", "backend", "comm"},
     "cublasLt.h": {"kernels"},
+    "hwloc.h": {"backend"},
 }
 PRIVATE = {  # header that holds several stages or parts: files that may include it
     "stage/align.h": {"src/stage/align.c", "src/stage/setup.c", "src/stage/pause.c"},
