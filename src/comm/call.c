@@ -19,6 +19,11 @@ static int site_of(const char *doing, int line)
     return (int)(h % PLUMB_SITES);
 }
 
+struct plumb_traffic plumb_comm_traffic(const plumb_comm *c, enum plumb_traffic_class traffic_class)
+{
+    return c->traffic[traffic_class];
+}
+
 plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_args args)
 {
     PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
@@ -44,9 +49,12 @@ plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_arg
 
 plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st)
 {
+    const double now = plumb_now();
+    c->traffic[c->traffic_class].seconds += now - c->heartbeat.here.since;
+    c->traffic_class = PLUMB_TRAFFIC_CONTROL;
     pthread_mutex_lock(&c->heartbeat.lock);
     c->heartbeat.here.inside = false;
-    c->heartbeat.here.since = plumb_now();
+    c->heartbeat.here.since = now;
     pthread_mutex_unlock(&c->heartbeat.lock);
     return st;
 }

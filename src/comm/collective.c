@@ -19,6 +19,8 @@ plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m)
 {
     assert(m->to != c->rank && m->from != c->rank);
     const plumb_status st = c->ops->move(c, m);
+    if (m->to >= 0)
+        plumb_coll_count(c, c->traffic_class, m->send_bytes);
     c->broken = c->broken || st != PLUMB_OK;
     return st;
 }

@@ -41,6 +41,22 @@ const char *plumb_comm_thread_level(void);
  * if none did. Not collective. */
 const char *plumb_comm_launcher(void);
 
+/* What the collectives of one class have cost this rank since the communicator was created. */
+struct plumb_traffic {
+    int64_t messages, bytes; /* sent by this rank; heartbeats are not counted */
+    double seconds;          /* inside the calls; waits for late ranks are included */
+};
+enum plumb_traffic_class {
+    PLUMB_TRAFFIC_CONTROL,  /* all collectives but these two: */
+    PLUMB_TRAFFIC_EXCHANGE, /* plumb_comm_reduce_tree and plumb_comm_allgather_shards */
+    PLUMB_TRAFFIC_CLASSES
+};
+/* Returns the totals of one class. If NCCL adds in its own order (plumb_comm_own_order), its
+ * messages are not known: a piece then counts as one message, with the bytes that each rank sends
+ * in a ring. Not collective. */
+struct plumb_traffic plumb_comm_traffic(const plumb_comm *c,
+                                        enum plumb_traffic_class traffic_class);
+
 /* Sets the name of the current phase ("rollout", "save") for messages about late ranks. Not
  * collective. */
 void plumb_comm_phase(plumb_comm *c, const char *phase);

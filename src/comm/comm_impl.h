@@ -98,8 +98,11 @@ struct plumb_comm {
     bool broken;            /* true after a failed move: every later collective fails */
     bool check_calls;       /* true if the collective check is on */
     _Atomic int64_t raised; /* the largest raised value that this rank knows of */
-    double *scratch;        /* (PLUMB_COMM_SCRATCH,) values of an allreduce being sent */
-    double *slots;          /* (2 size,) scratch: two values per rank */
+    /* what the collectives have cost so far, and the class of the collective in progress */
+    struct plumb_traffic traffic[PLUMB_TRAFFIC_CLASSES];
+    enum plumb_traffic_class traffic_class;
+    double *scratch; /* (PLUMB_COMM_SCRATCH,) values of an allreduce being sent */
+    double *slots;   /* (2 size,) scratch: two values per rank */
     struct plumb_heartbeat heartbeat;
     const struct plumb_link *link; /* NULL if no device is attached */
     char link_name[PLUMB_COMM_TEXT];
@@ -131,6 +134,14 @@ struct plumb_args {
  * leave returns st. */
 plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_args args);
 plumb_status plumb_coll_leave(plumb_comm *c, plumb_status st);
+
+/* Counts a message of `bytes` bytes that this rank sends. */
+static inline void plumb_coll_count(plumb_comm *c, enum plumb_traffic_class traffic_class,
+                                    int64_t bytes)
+{
+    c->traffic[traffic_class].messages++;
+    c->traffic[traffic_class].bytes += bytes;
+}
 
 static inline int64_t plumb_coll_call(const plumb_comm *c)
 {

@@ -30,6 +30,8 @@ static plumb_status add_exchange(plumb_comm *c, int peer, const float *out, int6
 {
     struct plumb_nccl *n = c->nccl;
     if (given)
+        plumb_coll_count(c, PLUMB_TRAFFIC_EXCHANGE, given * (int64_t)sizeof(float));
+    if (given)
         PLUMB_NCCL(c, ncclSend(out, (size_t)given, ncclFloat32, peer, n->comm, n->stream));
     if (taken)
         PLUMB_NCCL(c, ncclRecv(in, (size_t)taken, ncclFloat32, peer, n->comm, n->stream));
@@ -143,8 +145,10 @@ static void drop_nccl(plumb_comm *c)
 static plumb_status add_shards(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
+    int64_t elements = 0; /* of the pieces of all shards */
     for (int r = 0; r < c->size; r++) {
         const struct plumb_range p = plumb_piece_of(plumb_comm_shard(c, n, r), i, c->device.piece);
+        elements += p.end - p.begin;
         float *at = x + p.begin;
         const size_t count = (size_t)(p.end - p.begin);
         if (count && sum)
@@ -153,6 +157,8 @@ static plumb_status add_shards(plumb_comm *c, float *x, int64_t n, int64_t i, bo
         else if (count)
             PLUMB_NCCL(c, ncclBroadcast(at, at, count, ncclFloat32, r, nccl->comm, nccl->stream));
     }
+    plumb_coll_count(c, PLUMB_TRAFFIC_EXCHANGE,
+                     elements * (int64_t)sizeof(float) * (c->size - 1) / c->size);
     return PLUMB_OK;
 }
 

@@ -165,6 +165,7 @@ plumb_status(plumb_comm_reduce_tree)(plumb_comm *c, float *grad, int64_t n, enum
 {
     PLUMB_TRY(check_args(c, "reduce_tree", grad, n, place));
     PLUMB_TRY(plumb_coll_enter(c, "reduce_tree", (struct plumb_args){n, NULL, -1}));
+    c->traffic_class = PLUMB_TRAFFIC_EXCHANGE; /* until plumb_coll_leave */
     const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
     if (link && c->parts.grad)
         return plumb_coll_leave(c, reduce_rest(c, grad, n));
@@ -179,6 +180,7 @@ plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
 {
     PLUMB_TRY(check_args(c, "allgather_shards", x, n, place));
     PLUMB_TRY(plumb_coll_enter(c, "allgather_shards", (struct plumb_args){n, NULL, -1}));
+    c->traffic_class = PLUMB_TRAFFIC_EXCHANGE; /* until plumb_coll_leave */
     const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
     return plumb_coll_leave(c, link && link->gather
                                    ? link->gather(c, x, n)

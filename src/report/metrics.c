@@ -30,10 +30,10 @@ const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id)
     return &info_table[id];
 }
 
-bool plumb_metric_is_timing(enum plumb_metric id)
+bool plumb_metric_of_machine(enum plumb_metric id)
 {
     const char *unit = info_table[id].unit;
-    return strcmp(unit, "s") == 0 || strstr(unit, "/s") != NULL;
+    return strcmp(unit, "s") == 0 || strstr(unit, "/s") != NULL || strstr(unit, "/rank") != NULL;
 }
 
 /* Called for every parsed line of a metrics file. If a run is killed while it writes, the last line

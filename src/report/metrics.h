@@ -77,6 +77,10 @@
     X(TIME_EVAL, "time/eval", "s", NULL, "evaluation on held-out records")                         \
     X(TIME_CHECKPOINTS, "time/checkpoints", "s", NULL, "saving checkpoints, since the start")      \
     X(TIME_CHECKPOINT_SHARE, "time/checkpoint_share", "s/s", NULL, "their share of the time")      \
+    X(TIME_EXCHANGE, "time/exchange", "s", NULL, "rank 0: exchange of gradients and weights")      \
+    X(TIME_WAIT, "time/wait", "s", NULL, "rank 0: other collectives, waits for other ranks")       \
+    X(COMM_MESSAGES, "comm/messages", "messages/rank", NULL, "sent by rank 0 since last line")     \
+    X(COMM_BYTES, "comm/bytes", "bytes/rank", NULL, "sent by rank 0 since last line")              \
     X(TIME_ITERATION, "time/iteration", "s", NULL, "the whole iteration")
 
 enum plumb_metric {
@@ -89,8 +93,9 @@ struct plumb_metric_info {
     const char *name, *unit, *console, *meaning;
 };
 const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
-/* Returns true if the metric's unit contains seconds. Only such metrics depend on the machine. */
-bool plumb_metric_is_timing(enum plumb_metric id);
+/* Returns true if the metric's unit contains seconds or is per rank. Only such metrics depend on
+ * the machine or on the number of ranks. */
+bool plumb_metric_of_machine(enum plumb_metric id);
 
 /* One line of metrics. Non-finite values are written as null. */
 struct plumb_metrics_row {

@@ -56,6 +56,7 @@ struct plumb_trainer {
     char saved_name[64];        /* folder name of that checkpoint */
     double last_log;
     int64_t last_log_tokens;
+    struct plumb_traffic last_traffic[PLUMB_TRAFFIC_CLASSES]; /* at the last line of metrics */
 };
 
 struct plumb_trainer_source {

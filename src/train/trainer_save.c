@@ -12,6 +12,25 @@
 #include "train/trainer.h"
 #include "train/weights.h"
 
+/* Sets what the collectives have cost this rank since the last line of metrics. */
+static void set_traffic(struct plumb_trainer *t, struct plumb_metrics_row *row)
+{
+    static const enum plumb_metric seconds[] = {[PLUMB_TRAFFIC_CONTROL] = PLUMB_METRIC_TIME_WAIT,
+                                                [PLUMB_TRAFFIC_EXCHANGE] =
+                                                    PLUMB_METRIC_TIME_EXCHANGE};
+    int64_t messages = 0, bytes = 0;
+    for (int k = 0; k < PLUMB_TRAFFIC_CLASSES; k++) {
+        const struct plumb_traffic now = plumb_comm_traffic(t->comm, (enum plumb_traffic_class)k);
+        const struct plumb_traffic *last = &t->last_traffic[k];
+        messages += now.messages - last->messages;
+        bytes += now.bytes - last->bytes;
+        plumb_metrics_set(row, seconds[k], now.seconds - last->seconds);
+        t->last_traffic[k] = now;
+    }
+    plumb_metrics_set(row, PLUMB_METRIC_COMM_MESSAGES, (double)messages);
+    plumb_metrics_set(row, PLUMB_METRIC_COMM_BYTES, (double)bytes);
+}
+
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
                                int64_t total_iterations)
 {
@@ -26,6 +45,7 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     plumb_metrics_set(row, PLUMB_METRIC_TIME_CHECKPOINTS, t->save_seconds);
     plumb_metrics_set(row, PLUMB_METRIC_TIME_CHECKPOINT_SHARE,
                       t->save_seconds / fmax(now - t->began, 1e-9));
+    set_traffic(t, row);
     t->last_log = now;
     t->last_log_tokens = t->state.num_tokens;
     PLUMB_TRY(plumb_metrics_write(t->metrics, row));
@@ -69,7 +89,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     int64_t n = 0;
     for (int i = 0; i < PLUMB_METRIC_COUNT; i++)
         if (row->set[i] && isfinite(row->value[i]) &&
-            !plumb_metric_is_timing((enum plumb_metric)i)) {
+            !plumb_metric_of_machine((enum plumb_metric)i)) {
             snprintf(text[n], sizeof(text[n]), "%.6g", row->value[i]);
             metric[n] =
                 (struct plumb_card_field){plumb_metric_info((enum plumb_metric)i)->name, text[n]};

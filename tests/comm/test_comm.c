@@ -250,6 +250,34 @@ static void check_tree(plumb_comm *c, int64_t n, int leaves)
     free(g);
 }
 
+/* With equal shards, halving and doubling each send log2 W messages and (W - 1) / W of the vector
+ * per rank. A barrier sends one message of 8 bytes in each of its ceil(log2 W) rounds. */
+static void check_traffic(plumb_comm *c)
+{
+    const int64_t size = plumb_comm_size(c), n = 3 * size * PLUMB_SHARD_BLOCK;
+    int64_t rounds = 0;
+    while (1 << rounds < size)
+        rounds++;
+    const struct plumb_traffic control = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
+    CHECK_OK(plumb_comm_barrier(c));
+    const struct plumb_traffic barrier = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
+#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check sends messages of its own */
+    CHECK(barrier.messages - control.messages == rounds);
+    CHECK(barrier.bytes - control.bytes == rounds * 8);
+#endif
+    CHECK(barrier.seconds > control.seconds);
+    if (!plumb_is_pow2(size))
+        return;
+    float *g = calloc((size_t)n, sizeof(float));
+    const struct plumb_traffic before = plumb_comm_traffic(c, PLUMB_TRAFFIC_EXCHANGE);
+    CHECK_OK(plumb_comm_reduce_tree(c, g, n, PLUMB_HOST));
+    CHECK_OK(plumb_comm_allgather_shards(c, g, n, PLUMB_HOST));
+    const struct plumb_traffic after = plumb_comm_traffic(c, PLUMB_TRAFFIC_EXCHANGE);
+    CHECK(after.messages - before.messages == 2 * rounds);
+    CHECK(after.bytes - before.bytes == 2 * (n - n / size) * (int64_t)sizeof(float));
+    free(g);
+}
+
 static void check_agree(plumb_comm *c)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -345,6 +373,7 @@ static void contract(plumb_comm *c)
     check_slots(c);
     check_broadcast(c);
     check_allgather(c);
+    check_traffic(c);
     const int64_t sizes[] = {0, 1, 4095, 4096, 4097, 3 * 4096 + 5, 300001};
     for (int i = 0; i < 7; i++)
         check_tree(c, sizes[i], 16);
