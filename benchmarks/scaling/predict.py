@@ -1,0 +1,128 @@
+"""predict.py - the predicted time of an iteration on many ranks. Standard library only.
+
+The time of an iteration is the sum of
+    work      the phases of one rank on its share of the prompts, as measured on a single rank,
+              times the load imbalance of the rank with the longest completions
+    exchange  the gradient exchange of every optimizer step
+    control   the small collectives between the phases
+The messages and bytes on the longest path of each collective come from bench_schedule, which
+replays the code of src/comm. Latency and bandwidth come from bench_probe, which measures them on
+the network at hand."""
+import bisect
+import functools
+import json
+import math
+import random
+import subprocess
+
+
+class Schedule:
+    """What bench_schedule says of each collective; asked once per number of ranks and length."""
+
+    def __init__(self, program):
+        self.program = program
+
+    @functools.lru_cache(maxsize=None)
+    def of(self, ranks, elements):
+        done = subprocess.run([self.program, str(ranks), str(elements)], check=True, text=True, capture_output=True)
+        return json.loads(done.stdout)["collectives"]
+
+    def exchange(self, ranks, elements):
+        """(messages, bytes) on the longest path of one gradient exchange."""
+        of = self.of(ranks, elements)
+        parts = of["reduce_tree"], of["allgather_shards"]
+        return sum(p["path_messages"] for p in parts), sum(p["path_bytes"] for p in parts)
+
+
+def formula(ranks, elements, block):
+    """(messages, bytes) on the longest path of one gradient exchange on a power of two of ranks,
+    by arithmetic instead of by replay: log2 W halvings and as many doublings. Every piece is cut
+    at a multiple of `block` floats, and its lower half is never the smaller one."""
+    piece, messages, total = elements, 0, 0
+    while ranks > 1:
+        lower = min(math.ceil(math.ceil(piece / block) / 2) * block, piece)
+        messages += 2
+        total += 2 * 4 * lower
+        piece, ranks = lower, ranks // 2
+    return messages, total
+
+
+class Link:
+    """Latency (s per message) and time per byte (s, by the length of the vector in bytes)."""
+
+    def __init__(self, latency, points):
+        self.latency = latency
+        self.points = sorted(points)  # [(bytes of the vector, seconds per byte of the path)]
+
+    @classmethod
+    def probed(cls, probe, schedule):
+        """From the output of bench_probe."""
+        ranks = probe["ranks"]
+        latency = probe["allreduce_s"] / schedule.of(ranks, 1)["allreduce"]["path_messages"]
+        points = []
+        for point in probe["exchange"]:
+            messages, path = schedule.exchange(ranks, point["elements"])
+            points.append((4 * point["elements"], max(point["seconds"] - messages * latency, 0) / path))
+        return cls(latency, points)
+
+    def per_byte(self, size):
+        """Interpolates on a logarithmic scale of sizes; constant outside of the measured range."""
+        sizes = [s for s, _ in self.points]
+        i = bisect.bisect_left(sizes, size)
+        if i == 0 or i == len(sizes):
+            return self.points[min(i, len(sizes) - 1)][1]
+        (s0, t0), (s1, t1) = self.points[i - 1:i + 1]
+        return t0 + (t1 - t0) * math.log(size / s0) / math.log(s1 / s0)
+
+
+def imbalance(lengths, prompts, ranks, draws=200, seed=1):
+    """Expected load of the busiest rank over the mean load. lengths: tokens of the completions of
+    each measured prompt (not all 0); the prompts of a rank are drawn from them."""
+    share = max(1, round(prompts / ranks))
+    if ranks == 1 or not lengths:
+        return 1.0
+    rng = random.Random(seed)
+    draws = max(10, min(draws, draws * 64 // ranks))  # many ranks average within one draw
+    busiest = sum(max(sum(rng.choices(lengths, k=share)) for _ in range(ranks)) for _ in range(draws)) / draws
+    return busiest / (share * sum(lengths) / len(lengths))
+
+
+def line(points):
+    """Least squares line through [(x, y)], as a function; the proportion of a single point."""
+    if len(points) == 1:
+        (x0, y0), = points
+        return lambda x: y0 * x / x0
+    n = len(points)
+    mx, my = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
+    slope = sum((x - mx) * (y - my) for x, y in points) / sum((x - mx) ** 2 for x, _ in points)
+    return lambda x: max(my + slope * (x - mx), 0.0)
+
+
+class Model:
+    """single: [(prompts, {phase: seconds})] of one rank; steps: optimizer steps of an iteration;
+    elements: floats that are exchanged; control: (collectives, bytes) of an iteration on 2 ranks."""
+
+    WORK = ("rollout", "reward", "reference", "train")
+
+    def __init__(self, single, lengths, steps, elements, control, link, schedule):
+        self.work = {phase: line([(p, t[phase]) for p, t in single]) for phase in self.WORK}
+        self.rest = line([(p, t["other"]) for p, t in single])
+        self.lengths, self.steps, self.elements = lengths, steps, elements
+        self.control, self.link, self.schedule = control, link, schedule
+
+    def iteration(self, ranks, prompts):
+        """Seconds of one iteration over `prompts` prompts, by part."""
+        share = prompts / ranks
+        uneven = imbalance(self.lengths, prompts, ranks)
+        out = {phase: self.work[phase](share) * uneven for phase in self.WORK}
+        out["other"] = self.rest(share)
+        out["exchange"] = out["control"] = 0.0
+        if ranks > 1:
+            messages, path = self.schedule.exchange(ranks, self.elements)
+            out["exchange"] = self.steps * (messages * self.link.latency + path * self.link.per_byte(4 * self.elements))
+            hops = self.schedule.of(ranks, 1)["allreduce"]["path_messages"]
+            calls, size = self.control
+            out["control"] = hops * (calls * self.link.latency + size * self.link.per_byte(0))
+        out["iteration"] = sum(out.values())
+        out["imbalance"] = uneven
+        return out

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""test_scaling.py: benchmarks/scaling. The replayed schedule has the messages and bytes of the formula on its longest path, for
+1 to 1,024 ranks; a small measurement writes its table, and 2 ranks send what the schedule says. No time is checked."""
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import common
+
+SCALING = common.ROOT / "benchmarks/scaling"
+sys.path.insert(0, str(SCALING))
+import predict  # noqa: E402
+import scaling  # noqa: E402
+
+
+def replayed(bench, schedule):
+    for elements in (1, 4096, 1_000_003, 8_030_261_248):
+        for ranks in (1, 2, 4, 8, 64, 256, 1024):
+            found, want = schedule.exchange(ranks, elements), predict.formula(ranks, elements, scaling.BLOCK)
+            # A piece of one block cannot be halved: its upper half is empty and is not sent.
+            if elements >= ranks * scaling.BLOCK:
+                bench.check(tuple(found) == want, ranks, elements, found, want)
+            of = schedule.of(ranks, elements)
+            rounds = ranks.bit_length() - 1
+            bench.check(of["barrier"]["messages"] == of["agree"]["messages"] == ranks * rounds, ranks, of)
+            bench.check(of["broadcast"]["messages"] == ranks - 1 and of["broadcast"]["path_messages"] == rounds, ranks, of)
+            # Every element is sent once per halving and once per doubling, but for those a rank keeps.
+            for part in ("reduce_tree", "allgather_shards"):
+                bench.check(of[part]["bytes"] == 4 * elements * (ranks - 1), part, ranks, elements, of)
+    for ranks in (3, 5, 6, 1000):  # surplus ranks: one message before the tree, one after it
+        half = 1 << (ranks.bit_length() - 1)
+        inner, outer = (schedule.of(r, 10_000_000)["reduce_tree"]["path_messages"] for r in (half, ranks))
+        bench.check(outer == inner + 1, ranks, inner, outer)
+
+
+def arithmetic(bench, schedule):
+    """The parts of predict.py on numbers whose result is known."""
+    bench.check(predict.imbalance([5, 5, 5], 64, 8) == 1, "equal lengths are balanced")
+    bench.check(2.5 < predict.imbalance([0, 0, 0, 8], 8, 8) <= 4, "one long answer of four, one prompt a rank")
+    bench.check(abs(predict.line([(1, 3), (2, 5), (4, 9)])(10) - 21) < 1e-9, "line through 2x + 1")
+    link = predict.Link(1e-6, [(1000, 1e-9), (100_000, 3e-9)])
+    bench.check(link.per_byte(10) == 1e-9 and link.per_byte(10**9) == 3e-9 and abs(link.per_byte(10_000) - 2e-9) < 1e-15, "interpolation")
+    model = predict.Model([(8, {"rollout": 4, "reward": 1, "reference": 1, "train": 2, "other": 0.5})], [3, 3], 2, 8 * 4096,
+                          (10, 800), predict.Link(1e-3, [(1, 1e-9)]), schedule)
+    two = model.iteration(2, 8)
+    bench.check(abs(two["rollout"] - 2) < 1e-9 and abs(two["exchange"] - 2 * (2 * 1e-3 + 8 * 4096 * 4 * 1e-9)) < 1e-9, two)
+    bench.check(abs(two["control"] - (10 * 1e-3 + 800e-9)) < 1e-9, two)
+
+
+def measured(bench):
+    base, out = bench.base(), bench.folder / "scaling"
+    config = bench.folder / "scaling.yaml"
+    config.write_text(f"model: {base}\ndata:\n  prompts: {bench.world}/prompts.jsonl\nmethod:\n  name: raft\n"
+                      "generate:\n  max_new_tokens: 8\n  group_size: 2\nreward:\n  functions:\n    - {name: length, target: 4}\n")
+    done = subprocess.run([sys.executable, SCALING / "scaling.py", "--ranks", "2", "--prompts", "8", "--repeat", "1", "--iterations", "2",
+                           "--build", bench.plumb.parent, "--config", config, "--work", bench.folder / "work", "--out", out,
+                           "--project", "4", "--peak", "1"],
+                          text=True, capture_output=True, timeout=600, check=False)
+    bench.check(done.returncode == 0, done.stdout, done.stderr)
+    results = json.loads(out.with_suffix(".json").read_text())
+    bench.check([(r["mode"], r["ranks"], r["prompts"]) for r in results["rows"]] ==
+                [("strong", 1, 8), ("strong", 2, 8), ("weak", 1, 8), ("weak", 2, 16)], results["rows"])
+    for row in results["rows"]:
+        bench.check(all(row[k] > 0 for k in ("rollout_s", "train_s", "iteration_s", "tokens_per_second", "predicted_s", "efficiency", "mfu")), row)
+        bench.check((row["bytes"] > 0) == (row["ranks"] == 2), row)
+        bench.check(row["iteration_s"] <= row["p95_s"] and row["nodes"] == 1, row)
+    bench.check(results["elements"] > 0 and results["control_collectives"] > 0 and results["control_bytes"] > 0, results)
+    bench.check([r["ranks"] for r in results["predicted"]] == [1, 2, 4], results["predicted"])
+    text = out.with_suffix(".md").read_text()
+    bench.check("# plumb " in text and "# Scaling" in text and "predictions, not measurements" in text, text)
+    xml.etree.ElementTree.parse(out.with_suffix(".svg"))
+
+
+def test(bench):
+    bench.make_world(pairs=64, prompts=64)
+    schedule = predict.Schedule(str(bench.plumb.parent / "benchmarks/bench_schedule"))
+    replayed(bench, schedule)
+    arithmetic(bench, schedule)
+    if bench.mpirun:
+        measured(bench)
+
+
+if __name__ == "__main__":
+    common.main(test)
