@@ -213,7 +213,8 @@ static plumb_status print_block(const struct plumb_spec *s)
                    done);
     PLUMB_TRY_GOTO(st, put_part(&out, k->bias[PLUMB_Q], "biases of q, k, v"), done);
     PLUMB_TRY_GOTO(st, put_part(&out, k->bias[PLUMB_GATE], "biases of the MLP"), done);
-    PLUMB_TRY_GOTO(st, put_part(&out, k->fused, "fused qkv and gate_up in files"), done);
+    PLUMB_TRY_GOTO(st, put_part(&out, k->files != PLUMB_FILES_LLAMA, "fused matrices in files"),
+                   done);
     PLUMB_TRY_GOTO(st, put_factor(&out, "soft cap of scores", k->attention_cap, 0), done);
     PLUMB_TRY_GOTO(st, put_factor(&out, "soft cap of logits", s->head_cap, 0), done);
     PLUMB_TRY_GOTO(

@@ -39,6 +39,7 @@
 #define REWARD(...)                  IN(reward, __VA_ARGS__)
 #define LORA(...)                    IN(lora, __VA_ARGS__)
 #define TRAIN(...)                   IN(train, __VA_ARGS__)
+#define HEALTH(...)                  IN(health, __VA_ARGS__)
 #define CHECKPOINT(...)              IN(checkpoint, __VA_ARGS__)
 #define EVAL(...)                    IN(eval, __VA_ARGS__)
 #define COMPARE(...)                 IN(compare, __VA_ARGS__)

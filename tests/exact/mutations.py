@@ -237,7 +237,7 @@ MUTATIONS = [
              "(double)longest > o->original_max_pos;", "longest > 0;", "model parity",
              "model model"),
     Mutation("fused tensors joined in the wrong order", "src/model/save.c",
-             "memcpy(all + width * part->file_row,", "memcpy(all + 0 * part->file_row,",
+             "at = p->file_row + r /", "at = 0 * p->file_row + r /",
              "model model"),
     Mutation("logits drawn to the reference", "src/model/mix.c",
              "theirs = (float)-far;", "theirs = (float)far;",
