@@ -11,8 +11,8 @@ enum { PAGE = 256 }; /* a larger alignment would not be faster */
 /* enough for 32 heads of size 128 with 16k keys, which need 0.14 million */
 enum { CHUNK_FLOATS = 2 << 20 };
 /* Of this, the stacks of kernels need the most: 768 bytes for each of the 270 thousand threads that
- * an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the limit of 768; 576 are used). plumb's own
- * kernels are less than 16 MB, a graph is a few MB. */
+ * an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the limit of 768; 576 are used).
+ * plumb's own kernels are less than 16 MB, a graph is a few MB. */
 enum { MARGIN = 512 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)

@@ -83,8 +83,7 @@ static const struct plumb_command commands[] = {
     {"plan", 'b', false, true,
      "compute the memory that a training command needs; exit code 4 if it does not fit"},
     {"merge", 'w', false, false,
-     "add an adapter to its base model and write a model folder: plumb merge model=BASE "
-     "adapter=DIR output=DIR"},
+     "add a LoRA adapter to its base model and write a whole model folder"},
     {"doctor", 'o', false, false, "show the versions, ranks, devices and limits of this machine"},
     {"help", 'h', false, false, "show this text, or the options of a command: plumb help align"},
 };

@@ -60,7 +60,8 @@ static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
-    /* The gradient of a frozen norm is dropped. Adapters have no LayerNorm (see plumb_lora_attach). */
+    /* The gradient of a frozen norm is dropped. plumb_lora_attach refuses LayerNorm.
+     */
     float *dw = m->adapter ? m->adapter->drop : grad + w;
     if (m->spec.block.layer_norm) {
         const int64_t bias = plumb_norm_bias(w, c);

@@ -148,8 +148,8 @@ void plumb_decode_forget(plumb_generator *g)
 static struct plumb_decode_graph *find(plumb_generator *g, const plumb_model *m,
                                        const struct plumb_generate_options *o, int64_t rows)
 {
-    const struct plumb_decode_key key = {
-        m, m->adapter, m->w, m->packed, m->rope, o->sample, o->repetition_penalty};
+    const struct plumb_decode_key key = {m,         m->adapter,           m->w, m->packed, m->rope,
+                                         o->sample, o->repetition_penalty};
     if (memcmp(&key, &g->key, sizeof key) != 0)
         plumb_decode_forget(g);
     g->key = key;

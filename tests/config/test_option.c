@@ -19,7 +19,8 @@ static void test_names(void)
             for (int j = i + 1; (p = plumb_option_at(j)); j++)
                 CHECKF(strcmp(o->name, p->name) || !plumb_option_used(o, k->name) ||
                            !plumb_option_used(p, k->name) || !strcmp(o->path, "model") ||
-                           !strcmp(o->path, "comm.timeout") || !strcmp(o->path, "eval.samples"),
+                           !strcmp(o->path, "comm.timeout") || !strcmp(o->path, "eval.samples") ||
+                           !strcmp(o->path, "method.alpha"),
                        "%s: %s", k->name, o->path);
 }
 

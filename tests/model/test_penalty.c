@@ -96,7 +96,7 @@ int main(void)
     plumb_json *root;
     struct plumb_backend *b;
     plumb_model *m;
-    fixture(path, "penalty.json");
+    fixture(path, "../penalty.json");
     CHECK_OK(plumb_json_read_file(&root, path));
     fixture(dir, plumb_json_string(plumb_json_get(root, "model"), ""));
     CHECK_OK(plumb_backend_cpu_create(&b, 1, 1));

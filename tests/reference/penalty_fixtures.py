@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""penalty_fixtures.py PLUMB: writes tests/fixtures/model/penalty.json, what transformers makes of a repetition
+"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json, what transformers makes of a repetition
 penalty on a fixture model, in float64.
 For each case: prompt, penalty, temperature, the completion (temperature 0: transformers' own greedy one; otherwise
 the one that PLUMB drew with seed 5), the log-probs of its tokens under the raw logits, and under transformers'
@@ -49,7 +49,7 @@ def main():
             row = warm(None, lower(whole[:, :len(prompt) + k], row))
             sampled.append(torch.log_softmax(row, -1)[0, token].item())
         cases.append({"penalty": penalty, "temperature": temperature, "prompt": prompt, "ids": ids, "logp": raw, "logp_sampled": sampled})
-    (FIXTURES / "penalty.json").write_text(json.dumps({"model": FOLDER.name, "cases": cases}, indent=1) + "\n")
+    (FIXTURES.parent / "penalty.json").write_text(json.dumps({"model": FOLDER.name, "cases": cases}, indent=1) + "\n")
 
 
 main()

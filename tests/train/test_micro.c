@@ -60,7 +60,8 @@ static void check_values(const struct plumb_objective *o)
                                     .pair = m.pair,
                                     .groups = 2,
                                     .group = m.group,
-                                    .scale = 0.25};
+                                    .scale = 0.25,
+                                    .mean_len = 1};
     CHECK_OK(plumb_objective_eval(o, &out, &in, &m.param));
     CHECK(out.loss == m.out.loss && m.out.loss != 0);
     int64_t at = 0;
