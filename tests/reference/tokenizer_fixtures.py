@@ -130,6 +130,12 @@ STYLES = {
         pre_tokenizer=metaspace("first", False), decoder=SPM_DECODER, post_processor=around(["<s>"], ["</s>"]),
         added=SPM_TOKENS + [added("[INST]", False, normalized=False), added("▁▁▁", False)],
         byte_fallback=True, fuse_unk=True, unk_token="<unk>")),
+    "gemma": ("chars", dict(
+        normalizer=replace(" ", "▁"), pre_tokenizer=split_text(" ", "MergedWithPrevious"),
+        decoder=sequence("decoders", replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}),
+        post_processor=around(["<s>"]),
+        added=SPM_TOKENS + [added("<start_of_turn>"), added("\n\n", False), added("▁▁", False), added("<h1>", False)],
+        byte_fallback=True, fuse_unk=True, unk_token="<unk>")),
     "metaspace_split": ("chars", dict(
         normalizer={"type": "NFKC"}, pre_tokenizer=metaspace("always", True), decoder=metaspace("always", True),
         post_processor=around(["<s>"]), added=SPM_TOKENS + [added("x ", False), added("Lily", False, single_word=True)],
