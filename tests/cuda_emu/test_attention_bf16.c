@@ -203,8 +203,11 @@ static void check_bwd(const struct world *w, const struct result *r)
                 const plumb_bf16 *v = w->v + (j * hk + a / (h / hk)) * d;
                 const double score = score_of(w, w->q + (i * h + a) * d, k);
                 const double p = exp(score - r->lse[i * h + a]), s = p * slope_of(w, score);
-                *PAIR(i, a, j) = (struct pair){p, s * (dot(dout, v, d) - dot(dout, o, d)),
-                                               s * (dot_size(dout, v, d) + dot_size(dout, o, d))};
+                /* where the cap is reached, its slope 1 - t^2 has the float32 error of 1 */
+                const double blurred = w->shape.cap > 0 ? s + 0.25 * p : s;
+                *PAIR(i, a, j) =
+                    (struct pair){p, s * (dot(dout, v, d) - dot(dout, o, d)),
+                                  blurred * (dot_size(dout, v, d) + dot_size(dout, o, d))};
             }
     for (int64_t i = 0; i < w->n; i++)
         for (int64_t a = 0; a < h; a++)
