@@ -50,7 +50,7 @@ def check_world_sizes(bench, exchanges):
             bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
         other, said = sft(bench, exchange, 4, *how, "log_level=debug", devices=devices)
         gone = re.findall(r"(-?\d+) bytes taken by the driver since the plan", said)
-        bench.check(gone == ["0"] * 4, exchange, "not warmed up before the plan:", gone)
+        bench.check(gone == ["0"], exchange, "not warmed up before the plan:", gone)
         for name in ("model.safetensors", "trainer_state.h5"):
             bench.same(one / "latest" / name, other / "latest" / name, f"sft over {exchange}:")
     return one
