@@ -8,8 +8,13 @@
 
 enum { N = 21, V = 77, C = 12 };
 
+/* Matrices begin at multiples of 16 bytes, as in an arena. */
 struct data {
-    float x[N * C], w[V * C], dlogp[N], logp[N], lse[N], dx[N * C], dw[V * C];
+    _Alignas(16) float x[N * C];
+    _Alignas(16) float w[V * C];
+    _Alignas(16) float dx[N * C];
+    _Alignas(16) float dw[V * C];
+    float dlogp[N], logp[N], lse[N];
     int32_t target[N];
 };
 
