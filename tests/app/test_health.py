@@ -40,7 +40,8 @@ def rollouts(bench, base):
 
 def healthy(bench, base):
     out = bench.folder / "healthy"
-    r = bench.good(*bench.align_args(out, base, LENGTH, "health.max_clipped=1", "kl_to_start=true", method="raft"))
+    r = bench.good(*bench.align_args(out, base, LENGTH, "health.max_clipped=1",
+                                     "health.max_equal_rewards=1", method="raft"))
     bench.check("health." not in r.err, "a healthy run:", r.err[-1500:])
     shares = [x["completions/duplicate_ratio"] for x in common.metrics(out)]
     answers = common.rollout_answers(out, 1)
