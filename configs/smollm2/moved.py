@@ -7,8 +7,8 @@ import sys
 
 def line(m):
     low, high = m["reward_interval"]
-    return (f"  {m['name']:<11} {100 * m['reward']:3.0f} % right [{100 * low:.0f}, {100 * high:.0f}], "
-            f"{m['mean_length']:.1f} tokens per answer, {m['kl']:.2f} nats from the pretrained model")
+    text = f"  {m['name']:<11} {100 * m['reward']:3.0f} % right [{100 * low:.0f}, {100 * high:.0f}], {m['mean_length']:.1f} tokens per answer"
+    return text if m["kl"] is None else text + f", {m['kl']:.2f} nats from the pretrained model"
 
 
 def verdict(what, before, after):
@@ -18,9 +18,10 @@ def verdict(what, before, after):
 
 
 def main(evaluation, metrics):
-    models = json.load(open(evaluation, encoding="utf-8"))["models"]
+    found = json.load(open(evaluation, encoding="utf-8"))
+    models = found["models"]
     rows = [json.loads(x) for x in open(metrics, encoding="utf-8")]
-    print("What moved, on 128 held-out sums, two answers to each:")
+    print(f"What moved, on {found['prompts']} held-out sums, {found['samples']} answers to each:")
     for m in models:
         print(line(m))
     print(verdict("SFT", models[0], models[1]))
