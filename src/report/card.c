@@ -70,7 +70,8 @@ static plumb_status put_table(struct plumb_buf *b, const char *title, const char
 static plumb_status put_front_matter(struct plumb_buf *b, const struct plumb_card *card,
                                      bool classifier)
 {
-    PLUMB_TRY(plumb_buf_add_text(b, "---\nlibrary_name: transformers\n"));
+    PLUMB_TRY(
+        plumb_buf_addf(b, "---\nlibrary_name: %s\n", card->adapter ? "peft" : "transformers"));
     PLUMB_TRY(put_yaml(b, "pipeline_tag", classifier ? "text-classification" : "text-generation"));
     PLUMB_TRY(put_yaml(b, "license", card->license ? card->license : "other"));
     if (is_hub_name(card->base_model))
@@ -92,8 +93,10 @@ static plumb_status put_card(struct plumb_buf *b, const struct plumb_card *card,
     PLUMB_TRY(plumb_buf_addf(b, "# %s, step %lld\n\nTrained by plumb %s from ", card->method,
                              (long long)step, PLUMB_VERSION));
     PLUMB_TRY(put_cell(b, base));
-    PLUMB_TRY(plumb_buf_add_text(b, ". The folder loads in Hugging Face transformers; "
-                                    "`trainer_state.h5` is what plumb resumes from.\n"));
+    PLUMB_TRY(plumb_buf_addf(b, ". The folder %s; `trainer_state.h5` is what plumb resumes from.\n",
+                             card->adapter
+                                 ? "holds a LoRA adapter, which loads in Hugging Face peft"
+                                 : "loads in Hugging Face transformers"));
     PLUMB_TRY(plumb_buf_add_text(b, "\n| | |\n|---|---|\n"));
     PLUMB_TRY(put_row(b, "base model", base));
     PLUMB_TRY(put_row(b, "method", card->method));

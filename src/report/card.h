@@ -17,6 +17,7 @@ struct plumb_card_field {
 struct plumb_card {
     const char *base_model; /* folder or name of the model that the run started from */
     const char *method;     /* name of the method ("psle") */
+    bool adapter;           /* the folder has an adapter and not whole weights */
     const char *dataset;    /* file or name of the data; NULL if not known */
     const char *license;    /* license of the weights; NULL stands for "other" */
     const struct plumb_card_field *parameter; /* (n_parameter,) the main hyper-parameters */

@@ -4,6 +4,7 @@
  *
  * OUTPUT_DIR/checkpoint-STEP/ holds
  *   model.safetensors, config.json, generation_config.json, tokenizer files   plumb_model_save
+ *   with an adapter, adapter_config.json and adapter_model.safetensors instead of the first three
  *   plumb_encoding.json  of a reward model: how it reads records, see data/encoding.h
  *   README.md          model card with Hugging Face front matter
  *   trainer_state.h5   step, cursors, threshold state, seed, config hash; the moments of every

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "model/adapter.h"
 #include "train/best_metric.h"
 #include "train/trainer.h"
 #include "train/weights.h"
@@ -103,7 +104,8 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
         {"learning_rate", lr}, {"global_batch_size", batch}, {"seed", seed}};
     const int64_t n_parameter = add_chat_fields(parameter, 3, t);
     const struct plumb_card card = {
-        .base_model = cfg->model,
+        .base_model = t->model->dir,
+        .adapter = plumb_adapter_lora(t->model) != NULL,
         .method = align ? cfg->method.name : t->command,
         .dataset = align ? cfg->data.prompts : cfg->data.train,
         .parameter = parameter,

@@ -160,6 +160,8 @@ def runs(bench, base):
         r, sessions = bench.in_sessions(*job(cut), ranks=(1, 2) if bench.mpirun else (1,))
         bench.check(r.code == 0 and sessions > 0, name, "interrupted", sessions, r)
         same(bench, whole, cut, f"{name} interrupted")
+    card = (bench.folder / "dpo-1" / "latest" / "README.md").read_text()
+    bench.check("library_name: peft" in card and "LoRA adapter" in card, "model card:", card)
     first = common.metrics(bench.folder / "dpo-1")[0]
     bench.check(first["rewards/margins"] == 0, "a new adapter changes the model:", first)
 
