@@ -176,15 +176,20 @@ class Cluster:
         return Job(shown.stdout)
 
     def wait(self, number, state, seconds=120):
-        """Waits until the job, or every job of an array, has a final state; returns whether it is `state`."""
+        """Waits until the job, or every job of an array, has a final state; returns whether it is `state`. A
+        state that Slurm replaces within 20 s, because the job goes back into the queue, is not final."""
         final = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
-        states = []
+        states, since = [], []
 
         def ready():
             shown = subprocess.run(["scontrol", "show", "job", "-o", number], env=self.env, capture_output=True,
                                    text=True, check=False, timeout=60).stdout
             states[:] = re.findall(r"JobState=(\w+)", shown)
-            return states and all(s in final for s in states)
+            if not states or not all(s in final for s in states):
+                since.clear()
+                return False
+            since.append(time.monotonic())
+            return all(s == state for s in states) or since[-1] - since[0] > 20
         self.until(ready, seconds, f"job {number}, now {states}")
         return all(s == state for s in states)
 
