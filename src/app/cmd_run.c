@@ -74,10 +74,10 @@ static plumb_status check_start(const struct plumb_stages *s, const struct plumb
     const struct plumb_stage *before = &s->item[one->from];
     PLUMB_TRY(plumb_path_join(latest, sizeof(latest), before->cfg->output_dir, "latest"));
     PLUMB_TRY(plumb_checkpoint_read_state(&state, latest));
-    PLUMB_REQUIRE(state.weight_fingerprint == past->start_fingerprint, PLUMB_ERR_FORMAT,
+    PLUMB_REQUIRE(plumb_state_stored(&state) == past->start_fingerprint, PLUMB_ERR_FORMAT,
                   "stage %s began with weights %016" PRIx64 ", but stage %s ends with %016" PRIx64
                   ": remove %s to run it again",
-                  one->name, past->start_fingerprint, before->name, state.weight_fingerprint,
+                  one->name, past->start_fingerprint, before->name, plumb_state_stored(&state),
                   one->cfg->output_dir);
     return PLUMB_OK;
 }

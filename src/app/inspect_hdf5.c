@@ -240,6 +240,9 @@ plumb_status plumb_inspect_state(const struct plumb_inspect *w)
     plumb_inspect_row("config", "%016" PRIx64, s.config_hash);
     plumb_inspect_row("weights", "%016" PRIx64 ", the run began with %016" PRIx64,
                       s.weight_fingerprint, s.start_fingerprint);
+    if (s.stored_fingerprint)
+        plumb_inspect_row("", "%016" PRIx64 " in the weights files, which are rounded",
+                          s.stored_fingerprint);
     for (int64_t i = 0; i < s.n_values; i++)
         plumb_inspect_row("state", "%s = %.17g", s.value[i].name, s.value[i].value);
 done:

@@ -95,7 +95,7 @@ static const struct alias {
     {"load_best_model_at_end", "checkpoint.keep_best", "the link `best` points at the best one"},
     {"metric_for_best_model", "checkpoint.best_metric", NULL},
     {"save_only_model", "checkpoint.optimizer", NULL},
-    {"max_shard_size", "checkpoint.shard_bytes", NULL},
+    {"max_shard_size shard_size", "checkpoint.shard_bytes", NULL},
     {"report_to logger use_wandb use_tensorboard run_name wandb_project project_name", "",
      "every run writes metrics.jsonl, train.log and report.html into output_dir"},
     {"packing group_by_length use_dynamic_bsz", "",

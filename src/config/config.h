@@ -57,6 +57,8 @@ enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
 /* Values of health.action. */
 enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
+/* Values of checkpoint.dtype. */
+enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE };
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 
 #define PLUMB_OPTION_BOOL      bool

@@ -143,6 +143,7 @@
     X(REAL, max_share, "0.03", "(0, 1]", "", "asrf", 0, "largest share of the run's time for temporary checkpoints, including the last checkpoint: if saving takes long, they are saved less often than interval says; if interval is set, the default is 1, which is no limit") \
     X(CHOICE, optimizer, "all", "all|last|none", "", "asrf", 0, "which checkpoints contain the optimizer's moments, two thirds of the bytes; last: only the run's last one; a run cannot be resumed from a checkpoint without them; temporary checkpoints of checkpoint.interval always contain them") \
     X(REAL, retry, "0", "[0, 1e9]", "s", "asrf", 0, "if the disk is full, a save is retried for this long while the run waits") \
+    X(CHOICE, dtype, "float32", "float32|bfloat16|source", "", "asrf", 1, "dtype of the weights in a checkpoint; bfloat16: rounded, half the bytes; source: that of the model's folder; where they are rounded, trainer_state.h5 also holds the float32 weights, from which a run resumes") \
     X(INT, shard_bytes, "5e9", "[1, 1e18]", "bytes", "asrfw", 0, "largest size of a weights file")
 
 #define PLUMB_OPTIONS_EVAL(X) \

@@ -79,6 +79,9 @@ struct plumb_model {
     uint64_t base_fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
     /* without an adapter the base fingerprint; else a hash of it and of the adapter's weights */
     uint64_t fingerprint;
+    /* dtype in which plumb_model_save writes the weights: PLUMB_F32 (0, the default) or
+     * PLUMB_BF16, rounded to nearest. An adapter is always float32. */
+    enum plumb_dtype saved_as;
 };
 typedef struct plumb_model plumb_model;
 
@@ -125,12 +128,23 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
  * fingerprint is the same on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
 /* Writes the model to an existing folder. A model with an adapter: the adapter's files and copies
- * of the tokenizer files. Any other model: model.safetensors (float32, split into shards above
+ * of the tokenizer files. Any other model: model.safetensors (m->saved_as, split into shards above
  * shard_bytes), config.json, and byte-for-byte copies of generation_config.json and the tokenizer
  * files. config.json is that of m->dir with updated architectures, dtype and tie_word_embeddings,
  * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still
  * exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
+/* Sets *hash to the fingerprint that a model has which is opened from what plumb_model_save writes:
+ * that of the weights rounded to m->saved_as. */
+plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash);
+/* Sets *out to the dtype of most parameters in the safetensors files of a folder. */
+plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir);
+/* A function that reads or fills the float32 values w (p->count,) of one tensor in host memory. */
+typedef plumb_status plumb_param_fn(void *arg, const struct plumb_param *p, float *w);
+/* Calls fn for each tensor, in the order of m->param. plumb_model_each must not change w. After
+ * plumb_model_fill the weights are those that fn has written, and the model is refreshed. */
+plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg);
+plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
 /* Finds a parameter by its name; returns NULL if there is none. */
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name);
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -63,9 +64,10 @@ static plumb_status write_config(struct plumb_buf *out, const plumb_model *m, co
 {
     const bool kept = labels_kept(m, j), classifier = m->spec.labels > 0;
     PLUMB_TRY(plumb_buf_addf(out,
-                             "{\n  \"architectures\": [\"%s\"],\n  \"torch_dtype\": \"float32\""
+                             "{\n  \"architectures\": [\"%s\"],\n  \"torch_dtype\": \"%s\""
                              ",\n  \"tie_word_embeddings\": %s",
-                             plumb_spec_architecture(&m->spec), m->spec.tied ? "true" : "false"));
+                             plumb_spec_architecture(&m->spec), plumb_dtype_name(m->saved_as),
+                             m->spec.tied ? "true" : "false"));
     if (classifier && m->spec.pad >= 0)
         PLUMB_TRY(plumb_buf_addf(out, ",\n  \"pad_token_id\": %d", (int)m->spec.pad));
     else if (classifier)
@@ -146,6 +148,20 @@ static plumb_status make_entry(struct plumb_st_entry *e, float **built, const pl
     return PLUMB_OK;
 }
 
+/* Rounds the data of an entry to bfloat16. The caller owns *out. */
+static plumb_status narrow(struct plumb_st_entry *e, uint16_t **out)
+{
+    const float *w = e->data;
+    *out = malloc((size_t)e->count * sizeof(**out));
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: %lld values in bfloat16", e->name,
+                  (long long)e->count);
+    for (int64_t i = 0; i < e->count; i++)
+        (*out)[i] = plumb_to_bf16(w[i]);
+    e->dtype = PLUMB_BF16;
+    e->data = *out;
+    return PLUMB_OK;
+}
+
 static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t shard_bytes)
 {
     float *w, *owned;
@@ -154,18 +170,24 @@ static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t 
     int64_t n = 0;
     struct plumb_st_entry *e = calloc((size_t)m->n_param, sizeof *e);
     float **built = calloc((size_t)m->n_param, sizeof *built);
-    if (!e || !built)
+    uint16_t **half = calloc((size_t)m->n_param, sizeof *half);
+    if (!e || !built || !half)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "list of %lld tensors", (long long)m->n_param);
     for (int64_t i = 0; i < m->n_param; i++)
         if (m->param[i].file_row == 0) {
             PLUMB_TRY_GOTO(st, make_entry(&e[n], &built[n], m, w, i), fail);
             n++;
         }
+    for (int64_t i = 0; i < n && m->saved_as == PLUMB_BF16; i++)
+        PLUMB_TRY_GOTO(st, narrow(&e[i], &half[i]), fail);
     PLUMB_TRY_GOTO(st, plumb_st_write_dir(dir, e, n, shard_bytes), fail);
 fail:
     for (int64_t i = 0; built && i < m->n_param; i++)
         free(built[i]);
+    for (int64_t i = 0; half && i < m->n_param; i++)
+        free(half[i]);
     free(built);
+    free(half);
     free(e);
     free(owned);
     return st;

@@ -21,7 +21,8 @@
 #include "train/manifest.h"
 
 #define DEFAULT_SHARD_BYTES 5000000000ll
-#define RETRY_SECONDS       5.0 /* longest wait between two attempts to save */
+#define MASTER              "master/" /* names of the float32 weights in the trainer state */
+#define RETRY_SECONDS       5.0       /* longest wait between two attempts to save */
 
 /* The moments have the names that torch gives them. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
@@ -84,6 +85,38 @@ static plumb_status choose_name(struct save *s)
     return PLUMB_OK;
 }
 
+static plumb_status write_master(void *arg, const struct plumb_param *p, float *w)
+{
+    char name[160];
+    snprintf(name, sizeof(name), MASTER "%s", p->name);
+    return plumb_h5_put(arg, name, PLUMB_H5_F32, p->count, w);
+}
+
+static plumb_status read_master(void *arg, const struct plumb_param *p, float *w)
+{
+    char name[160];
+    int64_t n = 0;
+    snprintf(name, sizeof(name), MASTER "%s", p->name);
+    PLUMB_TRY(plumb_h5_count(arg, name, &n));
+    PLUMB_REQUIRE(n == p->count, PLUMB_ERR_FORMAT,
+                  "%s: %s has %lld values, but the model's tensor has %lld", plumb_h5_path(arg),
+                  name, (long long)n, (long long)p->count);
+    return plumb_h5_read(arg, name, PLUMB_H5_F32, 0, n, w);
+}
+
+/* Writes the state. If the weights files are rounded, the state holds their fingerprint and, if the
+ * run can resume from this checkpoint, the weights themselves in float32. */
+static plumb_status write_state(struct save *s)
+{
+    struct plumb_train_state state = *s->state;
+    const bool rounded = s->model->saved_as != PLUMB_F32;
+    if (rounded)
+        PLUMB_TRY(plumb_model_saved_hash(s->model, &state.stored_fingerprint));
+    PLUMB_TRY(plumb_state_write(s->h5, &state));
+    return rounded && !s->options->weights_only ? plumb_model_each(s->model, write_master, s->h5)
+                                                : PLUMB_OK;
+}
+
 static plumb_status begin_save(struct save *s)
 {
     char path[PLUMB_CHECKPOINT_PATH];
@@ -105,7 +138,7 @@ static plumb_status begin_save(struct save *s)
     PLUMB_TRY(plumb_h5_create(&s->h5, path));
     PLUMB_TRY(
         plumb_h5_put_attr_i64(s->h5, "n_param", s->options->weights_only ? 0 : s->trained.n_param));
-    return plumb_state_write(s->h5, s->state);
+    return write_state(s);
 }
 
 /* Copies this rank's moments to out[shard]. Both arrays are in device memory. */
@@ -474,6 +507,20 @@ static plumb_status load_here(const char *dir, struct plumb_train_state *state,
     }
     o->step = state->step;
 done:
+    plumb_h5_close(&h5);
+    return st;
+}
+
+plumb_status plumb_checkpoint_load_masters(const char *dir, plumb_model *m)
+{
+    char path[PLUMB_CHECKPOINT_PATH], first[160];
+    plumb_h5 *h5 = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_CHECKPOINT_STATE));
+    PLUMB_TRY(plumb_h5_open(&h5, path));
+    snprintf(first, sizeof(first), MASTER "%s", m->param[0].name);
+    if (plumb_h5_has(h5, first))
+        st = plumb_model_fill(m, read_master, h5);
     plumb_h5_close(&h5);
     return st;
 }

@@ -8,7 +8,8 @@
  *   plumb_encoding.json  of a reward model: how it reads records, see data/encoding.h
  *   README.md          model card with Hugging Face front matter
  *   trainer_state.h5   step, cursors, threshold state, seed, config hash; the moments of every
- *                      parameter as a whole array under its name, whatever the world size was
+ *                      parameter as a whole array under its name, whatever the world size was;
+ *                      if the weights files are rounded, the float32 weights, too
  *   hashes.json        bytes and XXH3-64 of every other file
  * The folder is written as checkpoint-STEP.tmp, synced, checked against its hashes, and renamed.
  * The symbolic link OUTPUT_DIR/latest is changed last. After a failure the .tmp folder is removed,
@@ -98,6 +99,11 @@ plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir
 /* Appends the classes of GEMM algorithms of the run that wrote the checkpoint. Appends nothing if
  * it ran on a CPU. Not collective. */
 plumb_status plumb_checkpoint_read_gemm_classes(struct plumb_buf *out, const char *dir);
+
+/* Replaces the weights of m, which were read from a checkpoint's rounded files (checkpoint.dtype),
+ * by the float32 weights in its trainer state. Does nothing if the state has none. Not collective.
+ * Errors: PLUMB_ERR_FORMAT names the parameter. */
+plumb_status plumb_checkpoint_load_masters(const char *dir, plumb_model *m);
 
 /* Reads the state and this rank's share of the moments, and sets o->step = state->step. The caller
  * has opened the weights with plumb_model_open(dir). The world size may differ from that of the

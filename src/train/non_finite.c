@@ -36,7 +36,7 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
         if (plumb_path_join(dir, sizeof(dir), t->cfg->output_dir, name) == PLUMB_OK &&
             plumb_path_join(path, sizeof(path), dir, "trainer_state.h5") == PLUMB_OK &&
             plumb_file_exists(path) && plumb_checkpoint_read_state(&state, dir) == PLUMB_OK &&
-            state.weight_fingerprint == t->model->fingerprint)
+            plumb_state_stored(&state) == t->model->fingerprint)
             snprintf(out, (size_t)size, "%s", name);
     }
     plumb_names_fini(&names);
@@ -60,7 +60,12 @@ static plumb_status save_weights(char *out, int64_t size, const struct plumb_tra
     PLUMB_TRY(plumb_path_join(work, sizeof(work), t->cfg->output_dir, name));
     PLUMB_TRY(plumb_dir_remove(work));
     PLUMB_TRY(plumb_dir_create(work));
-    PLUMB_TRY(plumb_model_save(t->model, work, t->cfg->checkpoint.shard_bytes));
+    /* a replay needs the weights themselves, not rounded ones */
+    const enum plumb_dtype dtype = t->model->saved_as;
+    t->model->saved_as = PLUMB_F32;
+    const plumb_status st = plumb_model_save(t->model, work, t->cfg->checkpoint.shard_bytes);
+    t->model->saved_as = dtype;
+    PLUMB_TRY(st);
     PLUMB_TRY(plumb_dir_remove(dir));
     return plumb_dir_publish(work, dir);
 }

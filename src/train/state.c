@@ -25,6 +25,8 @@ static const struct {
     FIELD(n_values, false),
 #undef FIELD
 };
+/* An array of one value, which is there only if the weights files are rounded. */
+#define STORED   "stored_fingerprint"
 #define N_FIELDS (sizeof(field_table) / sizeof(field_table[0]))
 
 plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value)
@@ -66,6 +68,8 @@ plumb_status plumb_state_write(plumb_h5 *f, const struct plumb_train_state *s)
                       ? plumb_h5_put_attr_u64(f, field_table[i].name, *(const uint64_t *)p)
                       : plumb_h5_put_attr_i64(f, field_table[i].name, *(const int64_t *)p));
     }
+    if (s->stored_fingerprint)
+        PLUMB_TRY(plumb_h5_put(f, STORED, PLUMB_H5_U64, 1, &s->stored_fingerprint));
     for (int64_t i = 0; i < s->n_values; i++) {
         at += (size_t)snprintf(names + at, sizeof(names) - at, "%s\n", s->value[i].name);
         value[i] = s->value[i].value;
@@ -91,6 +95,8 @@ plumb_status plumb_state_read(struct plumb_train_state *s, const plumb_h5 *f)
                       ? plumb_h5_get_attr_u64(f, field_table[i].name, (uint64_t *)p)
                       : plumb_h5_get_attr_i64(f, field_table[i].name, (int64_t *)p));
     }
+    if (plumb_h5_has(f, STORED))
+        PLUMB_TRY(plumb_h5_read(f, STORED, PLUMB_H5_U64, 0, 1, &s->stored_fingerprint));
     const int64_t n = s->n_values;
     s->n_values = 0;
     PLUMB_REQUIRE(n >= 0 && n <= PLUMB_STATE_VALUES, PLUMB_ERR_FORMAT,

@@ -29,6 +29,9 @@ struct plumb_train_state {
     uint64_t config_hash;        /* hash of the effective configuration */
     uint64_t start_fingerprint;  /* fingerprint of the weights before the first step */
     uint64_t weight_fingerprint; /* fingerprint of the weights after this step */
+    /* Fingerprint of the weights in the checkpoint's files if they are rounded (checkpoint.dtype);
+     * 0 if the files hold the weights themselves. */
+    uint64_t stored_fingerprint;
     const char *config; /* borrowed: YAML of the options that decide the results; NULL = none.
                          * Reading a state does not set it: see plumb_state_read_config */
     /* borrowed: the classes of GEMM algorithms (backend/backend.h); NULL or "" on a CPU. Reading a
@@ -37,6 +40,12 @@ struct plumb_train_state {
     int64_t n_values; /* number of named values, which stages such as the threshold store */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
+
+/* Returns the fingerprint of a model that is opened from the checkpoint's files. */
+static inline uint64_t plumb_state_stored(const struct plumb_train_state *s)
+{
+    return s->stored_fingerprint ? s->stored_fingerprint : s->weight_fingerprint;
+}
 
 /* Sets or replaces a named value. PLUMB_ERR_ARG if the name is empty, too long or has a line end,
  * or if there are already PLUMB_STATE_VALUES values. */

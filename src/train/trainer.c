@@ -105,6 +105,28 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     return plumb_model_fit_tokenizer(t->model, t->tokenizer, start.words);
 }
 
+/* Decides in which dtype checkpoints hold the weights (checkpoint.dtype). */
+static plumb_status set_saved_dtype(struct plumb_trainer *t)
+{
+    const struct plumb_config *cfg = t->cfg;
+    enum plumb_dtype dtype = PLUMB_F32;
+    PLUMB_REQUIRE(cfg->checkpoint.dtype == PLUMB_SAVED_FLOAT32 || !plumb_adapter_lora(t->model),
+                  PLUMB_ERR_CONFIG,
+                  "checkpoint.dtype: the run trains an adapter, whose files are always float32; "
+                  "leave it out");
+    if (cfg->checkpoint.dtype == PLUMB_SAVED_BFLOAT16)
+        dtype = PLUMB_BF16;
+    if (cfg->checkpoint.dtype == PLUMB_SAVED_SOURCE && !t->backend->dry &&
+        cfg->train.init == PLUMB_INIT_CHECKPOINT)
+        PLUMB_TRY(plumb_model_dtype_in(&dtype, cfg->model));
+    PLUMB_REQUIRE(dtype != PLUMB_F16, PLUMB_ERR_UNSUPPORTED,
+                  "checkpoint.dtype: source, but the weights in %s are float16, which plumb does "
+                  "not write: set float32 or bfloat16",
+                  cfg->model);
+    t->model->saved_as = dtype == PLUMB_BF16 ? PLUMB_BF16 : PLUMB_F32;
+    return PLUMB_OK;
+}
+
 /* Fails if this rank does not see the file that rank 0 wrote: on another host the folder may be
  * another one. It waits a moment, because network file systems cache. */
 static plumb_status check_shared(const struct plumb_trainer *t, const char *path)
@@ -281,6 +303,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = check_shared(t, t->resumed_from);
     if (st == PLUMB_OK)
         st = open_model(t, s);
+    if (st == PLUMB_OK)
+        st = set_saved_dtype(t);
     const uint64_t hash = plumb_config_hash(s->cfg, s->command);
     if (st == PLUMB_OK && t->resumed_from[0]) {
         st = plumb_checkpoint_read_state(&t->state, t->resumed_from);
@@ -293,6 +317,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         }
         if (st == PLUMB_OK)
             st = check_resumed(t, hash);
+        if (st == PLUMB_OK && !dry)
+            st = plumb_checkpoint_load_masters(t->resumed_from, t->model);
         if (st == PLUMB_OK)
             st = check_weights(t);
     } else if (st == PLUMB_OK) {
@@ -349,6 +375,8 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
     t->gradient.pause_arg = &t->stop;
     t->gradient.overlap = plumb_comm_overlaps(t->comm);
     plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
+    if (t->model->saved_as != PLUMB_F32) /* the copy that is written to a checkpoint */
+        PLUMB_TRY(plumb_memory_beside(b, "rounded weights", 2 * t->model->count));
     PLUMB_TRY(plumb_optim_create(&t->optim, t->model, t->comm, &options));
     plumb_memory_enter(b, "training pass", PLUMB_PHASE_TRAIN);
     PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));

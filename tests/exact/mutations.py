@@ -294,7 +294,7 @@ MUTATIONS = [
     Mutation("a finished stage of other inputs stays", "src/app/cmd_run.c",
              "    return check_inputs(one);\n", "    return PLUMB_OK;\n", "app stages"),
     Mutation("a stage on weights that are gone goes on", "src/app/cmd_run.c",
-             "PLUMB_REQUIRE(state.weight_fingerprint == past->start_fingerprint,",
+             "PLUMB_REQUIRE(plumb_state_stored(&state) == past->start_fingerprint,",
              "PLUMB_REQUIRE(state.weight_fingerprint || past->start_fingerprint,", "app stages"),
     Mutation("an evaluation of other models stays", "src/app/cmd_run.c",
              "*out = *changed ? NOTHING : FINISHED;", "*out = FINISHED;", "app stages"),

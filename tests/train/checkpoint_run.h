@@ -30,6 +30,26 @@ plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t sha
     return st;
 }
 
+/* The fake model lies in host memory. */
+plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg)
+{
+    for (int64_t i = 0; i < m->n_param; i++)
+        PLUMB_TRY(fn(arg, &m->param[i], m->w + m->param[i].offset));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg)
+{
+    PLUMB_TRY(plumb_model_each(m, fn, arg));
+    return plumb_model_refresh(m);
+}
+
+plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash)
+{
+    *hash = m->fingerprint + 1;
+    return PLUMB_OK;
+}
+
 static inline struct plumb_optim_options optim_options(void)
 {
     return (struct plumb_optim_options){.learning_rate = 0.01,
