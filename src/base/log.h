@@ -24,6 +24,12 @@ void plumb_log_alike(const char *fmt, ...) __attribute__((format(printf, 1, 2)))
 void plumb_log_once(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Returns the ending of a noun that is counted in a message: "" for 1, otherwise "s". */
+static inline const char *plumb_plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* Returns the seconds of a monotonic clock; only differences between two calls have a meaning. */
 double plumb_now(void);
 

@@ -212,10 +212,11 @@ static int64_t count_alike(const struct plumb_config *cfg, char *note, size_t si
                  row[i].value[PLUMB_METRIC_REWARD_ZERO_STD] == 1;
     free(row);
     if (alike > 0)
-        snprintf(note, size,
-                 "In %lld of %lld iterations the answers of every prompt had the same reward: they "
-                 "taught nothing about which answer is better. train.log names the likely cause.",
-                 (long long)alike, (long long)n);
+        snprintf(
+            note, size,
+            "In %lld of %lld iteration%s the answers of every prompt had the same reward: they "
+            "taught nothing about which answer is better. train.log names the likely cause.",
+            (long long)alike, (long long)n, plumb_plural(n));
     return alike;
 }
 
@@ -250,8 +251,8 @@ static plumb_status write_report(const struct plumb_align_context *c,
     snprintf(ranks, sizeof(ranks), "%d", plumb_comm_size(t->comm));
     snprintf(prompts, sizeof(prompts), "%lld x %lld completions",
              (long long)in->part->per_iteration, (long long)cfg->generate.group_size);
-    snprintf(title, sizeof(title), "%s: %lld iterations", c->method->name,
-             (long long)t->state.iteration);
+    snprintf(title, sizeof(title), "%s: %lld iteration%s", c->method->name,
+             (long long)t->state.iteration, plumb_plural(t->state.iteration));
     snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
     const bool principled = plumb_method_principled(c->method, cfg->generate.group_size) > 0;

@@ -202,6 +202,7 @@ void plumb_align_say_spent(const struct plumb_trainer *t)
                   "tokens generated: the budget is not used up, give more iterations",
                   (long long)s->iteration, (long long)plumb_align_generated(s), (long long)budget);
     else
-        plumb_log(PLUMB_LOG_INFO, "generated %lld tokens of %lld, in %lld iterations",
-                  (long long)plumb_align_generated(s), (long long)budget, (long long)s->iteration);
+        plumb_log(PLUMB_LOG_INFO, "generated %lld tokens of %lld, in %lld iteration%s",
+                  (long long)plumb_align_generated(s), (long long)budget, (long long)s->iteration,
+                  plumb_plural(s->iteration));
 }

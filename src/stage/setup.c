@@ -211,10 +211,13 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);
     plumb_decision_restore(&a->decision, &a->t->state, &a->context.param);
     plumb_log(PLUMB_LOG_INFO,
-              "%s: %s; %lld iterations of %lld prompts x %lld completions, %lld steps each",
+              "%s: %s; %lld iteration%s of %lld prompt%s x %lld completion%s, %lld step%s each",
               a->context.method->name, a->context.method->summary, (long long)cfg->train.iterations,
-              (long long)a->part.per_iteration, (long long)cfg->generate.group_size,
-              (long long)(cfg->train.epochs * a->part.steps));
+              plumb_plural(cfg->train.iterations), (long long)a->part.per_iteration,
+              plumb_plural(a->part.per_iteration), (long long)cfg->generate.group_size,
+              plumb_plural(cfg->generate.group_size),
+              (long long)(cfg->train.epochs * a->part.steps),
+              plumb_plural(cfg->train.epochs * a->part.steps));
     if (cfg->train.generated_tokens > 0)
         plumb_log(PLUMB_LOG_INFO, "or until %lld tokens are generated, whichever comes first",
                   (long long)cfg->train.generated_tokens);

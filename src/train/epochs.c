@@ -80,14 +80,15 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
     const struct plumb_pass_limit limit =
         plumb_pack_limit(pack, true, cfg->train.recompute, cfg->train.head_rows);
     if (!t->backend->dry)
-        plumb_log(PLUMB_LOG_INFO, "%s: %lld records, %lld steps of %lld", cfg->data.train,
-                  (long long)e->split.items, (long long)e->steps, (long long)e->split.global_batch);
+        plumb_log(PLUMB_LOG_INFO, "%s: %lld record%s, %lld step%s of %lld", cfg->data.train,
+                  (long long)e->split.items, plumb_plural(e->split.items), (long long)e->steps,
+                  plumb_plural(e->steps), (long long)e->split.global_batch);
     plumb_say_small(t, e->split.items, "records");
     if (e->steps < cfg->train.max_steps && !t->backend->dry && plumb_comm_rank(t->comm) == 0)
         plumb_log(PLUMB_LOG_WARN,
-                  "train.max_steps: %lld, but the run ends after %lld steps with its last epoch; "
+                  "train.max_steps: %lld, but the run ends after %lld step%s with its last epoch; "
                   "raise train.epochs (%lld) for more",
-                  (long long)cfg->train.max_steps, (long long)e->steps,
+                  (long long)cfg->train.max_steps, (long long)e->steps, plumb_plural(e->steps),
                   (long long)cfg->train.epochs);
     return plumb_trainer_prepare(t, &limit, e->steps, plumb_split_micro_batches(&e->split, 0));
 }
@@ -109,7 +110,8 @@ static plumb_status write_report(const struct plumb_epochs *e, const struct plum
 {
     const struct plumb_config *cfg = t->cfg;
     char title[64], batches[64], rate[32], seed[32], ranks[32];
-    snprintf(title, sizeof(title), "%s: %lld steps", t->command, (long long)e->steps);
+    snprintf(title, sizeof(title), "%s: %lld step%s", t->command, (long long)e->steps,
+             plumb_plural(e->steps));
     snprintf(batches, sizeof(batches), "%lld records, %lld a step", (long long)e->split.items,
              (long long)e->split.global_batch);
     snprintf(rate, sizeof(rate), "%g", cfg->train.learning_rate);
