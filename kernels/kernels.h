@@ -134,6 +134,14 @@ typedef plumb_status plumb_softcap_fwd_fn(plumb_stream *s, float *z, int64_t n, 
 typedef plumb_status plumb_logprob_fwd_fn(plumb_stream *s, float *logp, float *lse,
                                           const float *logits, const int32_t *target, int64_t n,
                                           int64_t v);
+/* Describes the distribution of each row, with lse from logprob_fwd:
+ *     entropy[i] = sum_j p_j (lse[i] - logits[i,j]) in nats,  p_j = exp(logits[i,j] - lse[i])
+ *     mean[i] = sum_j logits[i,j] / v
+ * The order of the sums over j depends on v only.
+ *   logits (n,v)  lse, entropy, mean (n,) */
+typedef plumb_status plumb_entropy_fwd_fn(plumb_stream *s, float *entropy, float *mean,
+                                          const float *logits, const float *lse, int64_t n,
+                                          int64_t v);
 /* Draws one token per row from the logits and from the uniform number u[i] in [0,1).
  *   Order: temperature, then top_k, then top_p (the smallest set of largest probabilities whose
  *   sum reaches top_p), then min_p (keeps p >= min_p * largest p). Each filter works on the
@@ -226,6 +234,7 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(linear_work_count)                                                                           \
     X(softcap_fwd)                                                                                 \
     X(logprob_fwd)                                                                                 \
+    X(entropy_fwd)                                                                                 \
     X(sample_work_count)                                                                           \
     X(sample_fwd)                                                                                  \
     X(penalty_fwd)                                                                                 \

@@ -33,6 +33,7 @@
     X(attention_bwd)                                                                               \
     X(softcap_fwd)                                                                                 \
     X(logprob_fwd)                                                                                 \
+    X(entropy_fwd)                                                                                 \
     X(logprob_bwd) X(sample_work_count) X(sample_fwd) X(sumsq) X(adamw) X(hash_blocks)
 
 #if defined(__x86_64__)

@@ -62,6 +62,35 @@ static void fwd(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* Blocks of 4096 logits are summed in 16 lanes, the block sums in double, as in vocab_lse. */
+static void entropy(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct job *b = arg;
+    const int64_t v = b->v;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        const float *z = b->z + i * v;
+        const v16 lse = v16_set1(b->lse_in[i]);
+        double sum = 0.0, all = 0.0;
+        for (int64_t at = 0; at < v; at += 4096) {
+            const int64_t stop = v - at < 4096 ? v : at + 4096;
+            v16 part = v16_set1(0.0f), whole = v16_set1(0.0f);
+            for (int64_t j = at; j < stop; j += 16) {
+                const int n = stop - j < 16 ? (int)(stop - j) : 16;
+                /* lanes past the end: exp(0) 0 = 0 */
+                const v16 zj = n == 16 ? v16_load(z + j) : v16_load_fill(z + j, n, b->lse_in[i]);
+                const v16 a = v16_sub(zj, lse);
+                part = v16_fma(v16_exp(a), a, part);
+                whole = v16_add(whole, n == 16 ? zj : v16_load_n(z + j, n));
+            }
+            sum -= (double)v16_sum(part);
+            all += (double)v16_sum(whole);
+        }
+        b->logp[i] = (float)sum;
+        b->lse[i] = (float)(all / (double)v);
+    }
+}
+
 static void bwd(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct job *b = arg;
@@ -100,6 +129,14 @@ plumb_status PLUMB_CPU(logprob_fwd)(plumb_stream *s, float *logp, float *lse, co
 {
     struct job b = {.logp = logp, .lse = lse, .z = logits, .target = target, .v = v};
     split(s, n, 2 * v, fwd, &b);
+    return PLUMB_OK;
+}
+
+plumb_status PLUMB_CPU(entropy_fwd)(plumb_stream *s, float *out, float *mean, const float *logits,
+                                    const float *lse, int64_t n, int64_t v)
+{
+    struct job b = {.logp = out, .lse = mean, .z = logits, .lse_in = lse, .v = v};
+    split(s, n, 2 * v, entropy, &b);
     return PLUMB_OK;
 }
 

@@ -25,6 +25,38 @@ static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const 
     return launched("logprob_fwd");
 }
 
+template <int W>
+static __global__ void __launch_bounds__(W *WARP)
+    entropy_kernel(float *entropy, float *mean, const float *logits, const float *lse, int64_t v)
+{
+    __shared__ double part[W];
+    const int64_t i = blockIdx.x;
+    const float l = lse[i];
+    double sum = 0.0, all = 0.0;
+    for (int64_t j = threadIdx.x; j < v; j += W * WARP) {
+        const float z = logits[i * v + j], a = z - l;
+        sum -= double(expf(a) * a);
+        all += double(z);
+    }
+    sum = block_sum<W>(sum, part);
+    __syncthreads(); /* part is used again */
+    all = block_sum<W>(all, part);
+    if (threadIdx.x > 0)
+        return;
+    entropy[i] = float(sum);
+    mean[i] = float(all / double(v));
+}
+
+static plumb_status entropy_fwd(plumb_stream *s, float *entropy, float *mean, const float *logits,
+                                const float *lse, int64_t n, int64_t v)
+{
+    if (n == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(check_grid("entropy_fwd", n, 1));
+    VOCAB_LAUNCH(entropy_kernel, n, v, s, entropy, mean, logits, lse, v);
+    return launched("entropy_fwd");
+}
+
 /* Returns dlogits of one element. expm1 keeps 1 - p accurate when the target's probability p is
  * close to 1. */
 /* cap > 0: z is soft-capped, and the gradient is that of the cap's input. */
@@ -98,4 +130,5 @@ void plumb_cuda_init_vocab(struct plumb_kernels *t)
     t->softcap_fwd = softcap_fwd;
     BOTH(t, logprob_bwd);
     t->logprob_fwd = logprob_fwd;
+    t->entropy_fwd = entropy_fwd;
 }

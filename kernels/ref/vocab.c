@@ -43,3 +43,20 @@ plumb_status plumb_ref_logprob_bwd(plumb_stream *s, float *dlogits, const float 
         }
     return PLUMB_OK;
 }
+
+plumb_status plumb_ref_entropy_fwd(plumb_stream *s, float *entropy, float *mean,
+                                   const float *logits, const float *lse, int64_t n, int64_t v)
+{
+    (void)s;
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0.0, all = 0.0;
+        for (int64_t j = 0; j < v; j++) {
+            const double a = (double)logits[i * v + j] - lse[i];
+            sum -= exp(a) * a;
+            all += logits[i * v + j];
+        }
+        entropy[i] = (float)sum;
+        mean[i] = (float)(all / (double)v);
+    }
+    return PLUMB_OK;
+}

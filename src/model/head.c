@@ -57,11 +57,26 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     const struct plumb_linear *head = &m->net->head;
     const struct plumb_weights w = {m->w, m->packed};
     const struct plumb_tensor packed = plumb_linear_packed(b, &w, head);
+    const struct plumb_head_extra extra = {V(p->entropy, k), V(p->mean_logit, k)};
     PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_op_head_logprob_fwd(
-        b, V(p->logp, k), V(p->lse, k), V(p->hn, k, s->c), &packed, VI(p->batch.target, k), s->v,
-        V(p->head_work, p->head_work_count), p->limit.head_rows, s->head_cap));
+        b, V(p->logp, k), V(p->lse, k), p->limit.entropy ? &extra : NULL, V(p->hn, k, s->c),
+        &packed, VI(p->batch.target, k), s->v, V(p->head_work, p->head_work_count),
+        p->limit.head_rows, s->head_cap));
     return b->to_host(b, logp, p->logp, k * (int64_t)sizeof *logp);
+}
+
+plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean)
+{
+    struct plumb_backend *b = p->backend;
+    const int64_t bytes = p->batch.n_targets * (int64_t)sizeof *entropy;
+    PLUMB_REQUIRE(p->limit.entropy && p->state == PLUMB_PASS_LOGPROB && !p->backward_done,
+                  PLUMB_ERR_ARG,
+                  "plumb_pass_entropy must follow plumb_pass_logprob of a pass with limit.entropy");
+    if (bytes == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(b->to_host(b, entropy, p->entropy, bytes));
+    return b->to_host(b, mean, p->mean_logit, bytes);
 }
 
 plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,

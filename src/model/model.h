@@ -172,7 +172,8 @@ struct plumb_pass_limit {
     int64_t max_tokens, max_seq;
     /* largest number of completion tokens per batch; 0 stands for max_tokens */
     int64_t max_targets;
-    bool train; /* keep the activations that the backward needs */
+    bool entropy; /* also compute what plumb_pass_entropy returns */
+    bool train;   /* keep the activations that the backward needs */
     /* keep only the layer inputs; the backward runs each layer's forward again */
     bool recompute;
     /* number of rows of logits that exist at a time; 0 stands for the default (512) */
@@ -192,6 +193,10 @@ int64_t plumb_pass_bytes(const plumb_pass *p);
  * bit-equal to the log-probs stored by generation. */
 plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 float *logp);
+/* The distributions of which the last plumb_pass_logprob of this pass, which must have been created
+ * with limit.entropy, gave one log-prob each: their entropy in nats, and the mean of the logits.
+ *   entropy, mean (n_targets,) host */
+plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean);
 /* grad += d(sum_j dlogp[j] logp[j])/dw, for the batch of the last plumb_pass_logprob of this pass,
  * which must have been created with limit.train.
  *   dlogp (n_targets,) host   grad (count,) device, with the layout of the trained view */

@@ -76,6 +76,10 @@ static plumb_status place_head(plumb_pass *p)
     PLUMB_TRY(plumb_arena_take_f32(a, &p->logp, o->max_targets, "log-probs"));
     PLUMB_TRY(plumb_arena_take_f32(a, &p->lse, o->max_targets, "head lse"));
     PLUMB_TRY(plumb_arena_take_f32(a, &p->dlogp, o->max_targets, "d log-probs"));
+    if (o->entropy) {
+        PLUMB_TRY(plumb_arena_take_f32(a, &p->entropy, o->max_targets, "entropies"));
+        PLUMB_TRY(plumb_arena_take_f32(a, &p->mean_logit, o->max_targets, "mean logits"));
+    }
     PLUMB_TRY(plumb_arena_take_f32(a, &p->head_work, p->head_work_count, "logits"));
     return PLUMB_OK;
 }

@@ -42,11 +42,12 @@ struct plumb_pass {
     struct plumb_act *act;
     /* (max_head,c) each: input of the head before and after the final norm */
     plumb_real *hx, *hn;
-    float *hrstd;              /* (max_head,) saved statistics of the final norm */
-    float *logp, *lse, *dlogp; /* (max_targets,) log-probs, their log-sum-exps, their gradients */
-    float *score;              /* (max_seq, labels) scores of a classifier */
-    plumb_real *dscore;        /* (max_seq, labels) gradient of score */
-    float *head_work;          /* (head_work_count,) logits and scratch of the head */
+    float *hrstd;                /* (max_head,) saved statistics of the final norm */
+    float *entropy, *mean_logit; /* (max_targets,) each; NULL without limit.entropy */
+    float *logp, *lse, *dlogp;   /* (max_targets,) log-probs, their log-sum-exps, their gradients */
+    float *score;                /* (max_seq, labels) scores of a classifier */
+    plumb_real *dscore;          /* (max_seq, labels) gradient of score */
+    float *head_work;            /* (head_work_count,) logits and scratch of the head */
     int64_t head_work_count;
     /* (max_tokens,c) scratch: gathered hidden states before and after the norm */
     plumb_real *gathered, *normed;

@@ -204,6 +204,16 @@ plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_te
  * logits, and with `train` also the scratch memory of the gradients. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train);
+/* Entropy and mean logit of each row (kernels.h).
+ *   logits (n,v)  lse, entropy, mean (n,) */
+plumb_status plumb_op_entropy_fwd(struct plumb_backend *b, const struct plumb_tensor *entropy,
+                                  const struct plumb_tensor *mean,
+                                  const struct plumb_tensor *logits,
+                                  const struct plumb_tensor *lse);
+/* Optional outputs of plumb_op_head_logprob_fwd: entropy and mean logit of each row, (n,) each. */
+struct plumb_head_extra {
+    const struct plumb_tensor *entropy, *mean;
+};
 /* Computes the LM head and the log-probabilities of given tokens. Only head_rows rows of logits
  * exist at a time. The result is bit-equal to linear_fwd + logprob_fwd on all rows, for every
  * head_rows; with softcap_fwd between them if cap > 0.
@@ -211,15 +221,15 @@ int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_row
  *     logp[i] = z[i,target[i]] - lse[i],   lse[i] = log sum_j exp z[i,j],   nats
  *     z = x w^T,  or  cap tanh(x w^T / cap)
  *
- *   out  logp, lse (n,)
+ *   out  logp, lse (n,)  extra: NULL, or where to put entropy and mean logit of each row
  *   in   x (n,c)  packed (linear_packed_count(v,c),)  target (n,) i32 in [0,v)
  *        work (>= plumb_op_head_work_count(b, head_rows, v, c, false),)  head_rows >= 1 */
-plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
-                                       const struct plumb_tensor *lse, const struct plumb_tensor *x,
-                                       const struct plumb_tensor *packed,
-                                       const struct plumb_tensor *target, int64_t v,
-                                       const struct plumb_tensor *work, int64_t head_rows,
-                                       float cap);
+plumb_status
+plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
+                          const struct plumb_tensor *lse, const struct plumb_head_extra *extra,
+                          const struct plumb_tensor *x, const struct plumb_tensor *packed,
+                          const struct plumb_tensor *target, int64_t v,
+                          const struct plumb_tensor *work, int64_t head_rows, float cap);
 /* Gradients of plumb_op_head_logprob_fwd; computes the logits again, block by block.
  *
  *     dlogits[i,j] = dlogp[i] ([j == target[i]] - exp(z[i,j] - lse[i]))

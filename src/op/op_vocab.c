@@ -40,6 +40,18 @@ plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_te
                     plumb_i32(target), plumb_f32(dlogp), n, v, cap);
 }
 
+plumb_status plumb_op_entropy_fwd(struct plumb_backend *b, const struct plumb_tensor *entropy,
+                                  const struct plumb_tensor *mean,
+                                  const struct plumb_tensor *logits, const struct plumb_tensor *lse)
+{
+    PLUMB_TRY(plumb_op_check_rank("entropy_fwd", "logits", logits, 2, 2));
+    const int64_t n = logits->dim[0], v = logits->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "entropy_fwd", WANT_F32(entropy, 1, n), WANT_F32(mean, 1, n),
+                         WANT_F32(logits, 2, n, v), WANT_F32(lse, 1, n)));
+    return b->k.entropy_fwd(b->stream, plumb_f32(entropy), plumb_f32(mean), plumb_f32(logits),
+                            plumb_f32(lse), n, v);
+}
+
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
                                  const struct plumb_tensor *logp,
                                  const struct plumb_tensor *logp_sampled,
@@ -113,12 +125,12 @@ int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_row
                   : 0);
 }
 
-plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
-                                       const struct plumb_tensor *lse, const struct plumb_tensor *x,
-                                       const struct plumb_tensor *packed,
-                                       const struct plumb_tensor *target, int64_t v,
-                                       const struct plumb_tensor *work, int64_t head_rows,
-                                       float cap)
+plumb_status
+plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
+                          const struct plumb_tensor *lse, const struct plumb_head_extra *extra,
+                          const struct plumb_tensor *x, const struct plumb_tensor *packed,
+                          const struct plumb_tensor *target, int64_t v,
+                          const struct plumb_tensor *work, int64_t head_rows, float cap)
 {
     PLUMB_TRY(plumb_op_check_rank("head_logprob_fwd", "x", x, 2, 2));
     const int64_t n = x->dim[0], c = x->dim[1];
@@ -140,6 +152,11 @@ plumb_status plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plu
         const struct plumb_tensor logits = plumb_view_f32("logits", work->data, b->place, rows, v);
         PLUMB_TRY(head_logits(b, &logits, &xi, packed, cap));
         PLUMB_TRY(plumb_op_logprob_fwd(b, &out, &lsei, &logits, &ti));
+        if (!extra)
+            continue;
+        const struct plumb_tensor entropy = plumb_view_rows(extra->entropy, i, rows);
+        const struct plumb_tensor mean = plumb_view_rows(extra->mean, i, rows);
+        PLUMB_TRY(plumb_op_entropy_fwd(b, &entropy, &mean, &logits, &lsei));
     }
     return PLUMB_OK;
 }

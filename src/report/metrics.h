@@ -41,9 +41,11 @@
     X(LOGPS_CHOSEN, "logps/chosen", "nats", NULL,                                                  \
       "mean log-prob of the chosen, summed over tokens")                                           \
     X(LOGPS_REJECTED, "logps/rejected", "nats", NULL, "the same of the rejected")                  \
+    X(LOGITS_CHOSEN, "logits/chosen", "", NULL, "mean logit at the chosen's tokens")               \
+    X(LOGITS_REJECTED, "logits/rejected", "", NULL, "the same of the rejected")                    \
     X(KL, "kl", "nats", "kl", "mean log-ratio to the start, per completion")                       \
     X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "the same, as TRL's PPO trainer names it")       \
-    X(ENTROPY, "entropy", "nats", NULL, "mean -log p of the sampled tokens")                       \
+    X(ENTROPY, "entropy", "nats", NULL, "mean -log p of samples; prefer: mean entropy")            \
     X(LOGPROB_MAX_DIFF, "logprob_max_diff", "nats", NULL, "sampling against training, largest")    \
     X(MISMATCH_KL, "mismatch_kl", "nats", NULL, "sampling against training, mean per token")       \
     X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy", "", NULL, "share of targets ranked first")       \

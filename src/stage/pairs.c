@@ -22,7 +22,13 @@ enum {
     VALUE_CHOSEN,
     VALUE_REJECTED,
     VALUE_LOGP_CHOSEN,
-    VALUE_LOGP_REJECTED
+    VALUE_LOGP_REJECTED,
+    /* sums over completion tokens, and their number */
+    VALUE_ENTROPY,
+    VALUE_LOGIT_CHOSEN,
+    VALUE_LOGIT_REJECTED,
+    VALUE_TOKENS_CHOSEN,
+    VALUE_TOKENS_REJECTED
 };
 
 struct pairs {
@@ -107,6 +113,22 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
+/* Adds the figures of a micro-batch of the policy that TRL's DPOTrainer reports. */
+static void add_figures(const struct plumb_micro *m, double value[PLUMB_MICRO_BATCH_VALUES])
+{
+    int64_t at = 0;
+    for (int64_t q = 0; q < m->pack.n_seq; q++) {
+        const bool rejected = m->sample[q] != 0;
+        value[rejected ? VALUE_LOGP_REJECTED : VALUE_LOGP_CHOSEN] += m->logp[q];
+        value[rejected ? VALUE_TOKENS_REJECTED : VALUE_TOKENS_CHOSEN] += m->len[q];
+        for (int32_t j = 0; j < m->len[q]; j++, at++) {
+            value[VALUE_ENTROPY] += (double)m->entropy[at];
+            value[rejected ? VALUE_LOGIT_REJECTED : VALUE_LOGIT_CHOSEN] +=
+                (double)m->mean_logit[at];
+        }
+    }
+}
+
 static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *grad,
                                          double value[PLUMB_MICRO_BATCH_VALUES])
 {
@@ -125,8 +147,8 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     value[VALUE_ACCURATE] = (double)m->out.accurate;
     value[VALUE_CHOSEN] = m->out.chosen;
     value[VALUE_REJECTED] = m->out.rejected;
-    for (int64_t q = 0; q < m->pack.n_seq; q++)
-        value[m->sample[q] ? VALUE_LOGP_REJECTED : VALUE_LOGP_CHOSEN] += m->logp[q];
+    if (s->method)
+        add_figures(m, value);
     return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
@@ -151,6 +173,10 @@ static void report(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],
         return; /* a reward model has no log-probs */
     plumb_metrics_set(row, PLUMB_METRIC_LOGPS_CHOSEN, value[VALUE_LOGP_CHOSEN] * scale);
     plumb_metrics_set(row, PLUMB_METRIC_LOGPS_REJECTED, value[VALUE_LOGP_REJECTED] * scale);
+    const double chosen = value[VALUE_TOKENS_CHOSEN], rejected = value[VALUE_TOKENS_REJECTED];
+    plumb_metrics_set(row, PLUMB_METRIC_LOGITS_CHOSEN, value[VALUE_LOGIT_CHOSEN] / chosen);
+    plumb_metrics_set(row, PLUMB_METRIC_LOGITS_REJECTED, value[VALUE_LOGIT_REJECTED] / rejected);
+    plumb_metrics_set(row, PLUMB_METRIC_ENTROPY, value[VALUE_ENTROPY] / (chosen + rejected));
 }
 
 static plumb_status check(const struct plumb_config *cfg)
@@ -269,6 +295,8 @@ static plumb_status prepare_prefer(struct pairs *s)
     const unsigned needs = method->objective->needs(&param);
     s->given = method->given;
     PLUMB_TRY(prepare(s, PLUMB_MICRO_LOGP));
+    PLUMB_TRY(plumb_micro_want_entropy(&s->micro));
+    s->epochs.entropy = true;
     s->micro.objective = method->objective;
     s->micro.param = param;
     s->micro.reference = (needs & PLUMB_NEED_REF) != 0;

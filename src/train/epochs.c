@@ -77,8 +77,9 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
                                   const struct plumb_pack *pack)
 {
     const struct plumb_config *cfg = t->cfg;
-    const struct plumb_pass_limit limit =
+    struct plumb_pass_limit limit =
         plumb_pack_limit(pack, true, cfg->train.recompute, cfg->train.head_rows);
+    limit.entropy = e->entropy;
     if (!t->backend->dry)
         plumb_log(PLUMB_LOG_INFO, "%s: %lld record%s, %lld step%s of %lld", cfg->data.train,
                   (long long)e->split.items, plumb_plural(e->split.items), (long long)e->steps,

@@ -51,7 +51,7 @@ struct plumb_gradient {
     } last;
 };
 
-#define PLUMB_MICRO_BATCH_VALUES 8
+#define PLUMB_MICRO_BATCH_VALUES 12
 
 /* Computes one micro-batch: adds its gradient to grad (count,) device, which is zero on entry, and
  * its scalars to value. Not collective: a micro-batch runs on one rank only. */

@@ -27,6 +27,7 @@ struct plumb_epochs {
     struct plumb_batch_split split;
     int64_t steps;  /* optimizer steps of the whole run */
     int64_t *order; /* (items,) order of the records in epoch `epoch` */
+    bool entropy;   /* the pass also computes entropies (plumb_pass_entropy) */
     int64_t epoch;  /* the epoch whose order is stored, from 0; -1 if none is stored yet */
 };
 plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config *cfg,

@@ -42,8 +42,20 @@ fail:
     return st;
 }
 
+plumb_status plumb_micro_want_entropy(struct plumb_micro *m)
+{
+    const size_t n = (size_t)m->pack.max_tokens;
+    m->entropy = calloc(n, sizeof(*m->entropy));
+    m->mean_logit = calloc(n, sizeof(*m->mean_logit));
+    PLUMB_REQUIRE(m->entropy && m->mean_logit, PLUMB_ERR_NOMEM, "micro-batch of %lld tokens",
+                  (long long)m->pack.max_tokens);
+    return PLUMB_OK;
+}
+
 void plumb_micro_fini(struct plumb_micro *m)
 {
+    free(m->entropy);
+    free(m->mean_logit);
     plumb_pack_fini(&m->pack);
     free(m->record);
     free(m->sample);
@@ -98,6 +110,8 @@ plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const 
         return PLUMB_OK;
     }
     PLUMB_TRY(plumb_pass_logprob(pass, model, &batch, m->pack.logp));
+    if (m->entropy)
+        PLUMB_TRY(plumb_pass_entropy(pass, m->entropy, m->mean_logit));
     plumb_micro_sum(m);
     return PLUMB_OK;
 }

@@ -22,6 +22,9 @@ struct plumb_micro {
     const struct plumb_objective *objective; /* NULL for PLUMB_MICRO_TOKENS */
     struct plumb_align_param param;
     bool reference; /* true if the objective reads logp_ref */
+    /* (max_tokens,) entropy and mean logit at each completion token, in the order of pack.logp;
+     * NULL without plumb_micro_want_entropy */
+    float *entropy, *mean_logit;
 
     /* inputs */
     double scale; /* 1 / loss denominator of the global batch: terms, or trained tokens (TOKENS) */
@@ -48,6 +51,9 @@ struct plumb_micro {
  */
 plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind, int64_t max_tokens,
                               int64_t max_seq);
+/* Lets plumb_micro_forward also fill entropy and mean_logit. The pass needs limit.entropy.
+ * PLUMB_ERR_NOMEM. */
+plumb_status plumb_micro_want_entropy(struct plumb_micro *m);
 void plumb_micro_fini(struct plumb_micro *m);
 void plumb_micro_clear(struct plumb_micro *m);
 /* Appends a sequence; its weight and reward are 0 and its logp_ref NaN until the caller sets them

@@ -10,7 +10,8 @@ import common
 
 FIXTURES = common.ROOT / "tests" / "fixtures" / "prefer"
 FIGURES = ("loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
-           "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
+           "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected",
+           "logits/chosen", "logits/rejected", "entropy")
 
 
 # Completions of level.jsonl have 9 bytes and the end token; TRL's IPO divides by that.

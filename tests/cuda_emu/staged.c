@@ -294,6 +294,12 @@ static plumb_status softcap_fwd(plumb_stream *s, float *z, int64_t n, float cap)
     struct desk d = desk_of(s);
     RUN(softcap_fwd, OUT(z, n), n, cap);
 }
+static plumb_status entropy_fwd(plumb_stream *s, float *entropy, float *mean, const float *logits,
+                                const float *lse, int64_t n, int64_t v)
+{
+    struct desk d = desk_of(s);
+    RUN(entropy_fwd, OUT(entropy, n), OUT(mean, n), IN(logits, n * v), IN(lse, n), n, v);
+}
 static plumb_status logprob_bwd(plumb_stream *s, float *dlogits, const float *logits,
                                 const float *lse, const int32_t *target, const float *dlogp,
                                 int64_t n, int64_t v, float cap)
@@ -385,6 +391,7 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     X(attention_bwd)                                                                               \
     X(softcap_fwd)                                                                                 \
     X(logprob_fwd)                                                                                 \
+    X(entropy_fwd)                                                                                 \
     X(logprob_bwd) X(sample_fwd) X(penalty_fwd) X(accumulate) X(sumsq) X(adamw) X(hash_blocks)
 
 void staged_table(struct plumb_kernels *t)

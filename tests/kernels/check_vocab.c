@@ -199,3 +199,41 @@ void check_penalty_fwd(struct check *c)
     CHECKF(y[0] == 2.0f && y[1] == -4.5f && y[2] == 3.0f && y[33] == -1.5f, "%g %g %g %g",
            (double)y[0], (double)y[1], (double)y[2], (double)y[33]);
 }
+
+void check_entropy_fwd(struct check *c)
+{
+    c->huge = 300.0f;
+    EACH(a, rows_of) EACH(b, vocabulary) for (int kind = 0; kind < KINDS; kind++)
+    {
+        const int64_t n = rows_of[a], v = vocabulary[b];
+        check_at(c, "n %lld v %lld kind %d", (long long)n, (long long)v, kind);
+        const float *z = check_in(c, n * v, (enum kind)kind);
+        const int32_t *target = check_index(c, n, v);
+        float *logp = check_out(c, n), *lse = check_out(c, n), *alone = check_out(c, 2);
+        float *got = check_out(c, n), *mean = check_out(c, n);
+        float *want = check_out(c, n), *want_mean = check_out(c, n);
+        CHECK_OK(c->ref.logprob_fwd(NULL, logp, lse, z, target, n, v));
+        check_freeze(c, lse);
+        CHECK_OK(c->k.entropy_fwd(c->s, got, mean, z, lse, n, v));
+        CHECK_OK(c->ref.entropy_fwd(NULL, want, want_mean, z, lse, n, v));
+        c->floor = 10.0; /* terms p (lse - z) of a few nats */
+        check_close(c, "entropy", got, want, n, 2e-6, 1e-6);
+        c->floor = kind == HUGE_VALUES || kind == SPIKE ? 300.0 : 1.0;
+        check_close(c, "mean", mean, want_mean, n, 2e-6, 1e-6);
+        c->floor = 0.0;
+        check_digest(c, got, n * 4);
+        check_digest(c, mean, n * 4);
+        for (int64_t i = 0; i < n; i++) {
+            CHECK_OK(c->k.entropy_fwd(c->s, alone, alone + 1, z + i * v, lse + i, 1, v));
+            check_same(c, "row alone", alone, got + i, 4);
+            check_same(c, "mean alone", alone + 1, mean + i, 4);
+        }
+        check_done(c);
+    }
+    /* by hand: probabilities 1/2, 1/4, 1/4 */
+    const float z[3] = {0.0f, logf(2.0f), 0.0f}, lse = logf(4.0f);
+    float entropy, mean;
+    CHECK_OK(c->k.entropy_fwd(c->s, &entropy, &mean, z, &lse, 1, 3));
+    CHECKF(fabsf(entropy - 1.5f * logf(2.0f)) < 1e-6f && fabsf(mean - logf(2.0f) / 3) < 1e-6f,
+           "entropy %g, mean %g", (double)entropy, (double)mean);
+}

@@ -52,8 +52,8 @@ static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, b
         host->dw[i] = 1.0f;
     CHECK_OK(b->to_device(b, d, host, sizeof(*d)));
     CHECK_OK(plumb_op_linear_pack(b, &packed, &w));
-    CHECK_OK(
-        plumb_op_head_logprob_fwd(b, &logp, &lse, &x, &packed, &target, V, &work, head_rows, cap));
+    CHECK_OK(plumb_op_head_logprob_fwd(b, &logp, &lse, NULL, &x, &packed, &target, V, &work,
+                                       head_rows, cap));
     CHECK_OK(plumb_op_head_logprob_bwd(b, &dx, &dw, &dlogp, &lse, &x, &w, &packed, &target, &work,
                                        head_rows, kept, cap));
     CHECK_OK(b->to_host(b, host, d, sizeof(*d)));

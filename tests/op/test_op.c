@@ -158,6 +158,7 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
     const struct plumb_adamw step = {.correction1 = 0.0f, .correction2 = 1.0f};
     REFUSED_ON_HOST(plumb_op_logprob_fwd(b, &row, &row, &z, &target), "'target'",
                     "holds 9 at index 1");
+    REFUSED(plumb_op_entropy_fwd(b, &row, &w, &z, &row), "'w'", "mean");
     REFUSED(plumb_op_logprob_bwd(b, &z, &z, &w, &target, &row, 0), "'w'", "lse");
     if (b->k.sample_work_count(2, 9, b->threads) > 2)
         REFUSED(plumb_op_sample_fwd(b, &target, &row, &row, &z, &draw, &p, &row), "'row'",

@@ -83,7 +83,8 @@ def run(folder, pairs, keep=None, steps=STEPS, batch=BATCH, **options):
     trainer.train()
     shutil.rmtree(scratch)
     keys = ("loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
-            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
+            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected",
+            "logits/chosen", "logits/rejected", "entropy")
     rows = [{k: float(row[k]) for k in keys if k in row}
             for row in trainer.state.log_history if "loss" in row]
     assert len(rows) == steps
