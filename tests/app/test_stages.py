@@ -192,7 +192,7 @@ def refusals(bench):
              "stages:\n  - {{name: a, command: sft, train: {{init: random, max_steps: 1}}}}\n"
              "  - {{name: b, model: 'stage:a', command: ")
     for name, rest, words in (
-            ("method", "align, method: {{name: spaa}}", 'stage b: unknown method "spaa"'),
+            ("method", "align, method: {{name: spaa}}", 'stage b: method.name: unknown method "spaa"'),
             ("group", "align, method: {{name: dpo}}, generate: {{group_size: 1}}", "stage b: group_size = 1"),
             ("reward", "align, method: {{name: dpo}}, generate: {{group_size: 2}}",
              "stage b: reward: nothing"),
