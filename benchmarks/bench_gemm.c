@@ -49,7 +49,7 @@ struct data {
     float *weights; /* 1 GB of weights */
     int64_t weight_count;
     float *x, *y, *work, *alone;
-    int64_t at; /* offset of the next call's weights */
+    int64_t at; /* offset of the next call's weights in `weights`, in floats */
 };
 
 static plumb_status run(struct data *d, const struct size *z)

@@ -223,7 +223,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     copy_rows<D, TILE>(qs, d, q,
                        [&](int p) { return p < here ? q + head_of(tile, p) * d : nullptr; });
     online row[MT];
-    int of[MT][2]; /* row of the pair, counted from the tile's first row; -1: no pair */
+    int of[MT][2]; /* query row of the (row, head) pair, from the tile's first row; -1: no pair */
     float acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int i = 0; i < 2; i++) {

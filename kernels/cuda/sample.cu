@@ -21,8 +21,8 @@ struct row {
     uint32_t key;
     int64_t last;
 };
-/* How mass_of weighs an id that is kept. COUNT: 1. WEIGHT: its probability. TIES: 1 if its logit
- * has the key `tie`, else 0. */
+/* How mass_of weighs an id that is kept. COUNT: 1. WEIGHT: its probability. TIES: 1 if the
+ * sortable integer form of its logit (its key) equals `tie`, else 0. */
 enum weigh { COUNT, WEIGHT, TIES };
 
 struct scratch {

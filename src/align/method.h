@@ -17,8 +17,8 @@
 
 /* Texts that are joined with the prompts to make guided prompts, besides the plain prompts. */
 enum plumb_guide {
-    PLUMB_GUIDE_PRINCIPLES = 1u << 0, /* the text of the file method.principles */
-    PLUMB_GUIDE_CONTRARY = 1u << 1,   /* the text of the file method.contrary */
+    PLUMB_GUIDE_PRINCIPLES = 1u << 0, /* the text of the file that method.principles names */
+    PLUMB_GUIDE_CONTRARY = 1u << 1,   /* the text of the file that method.contrary names */
 };
 
 struct plumb_method_stages; /* both: stage/method.h */

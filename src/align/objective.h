@@ -25,10 +25,10 @@ struct plumb_obj_in {
     const struct plumb_pair *pair; /* (k,) the pairs; their sequences are among the n */
     int64_t groups;                /* number of prompts */
     const int64_t *group;          /* (groups + 1,) first sequence of each; if PLUMB_NEED_GROUP */
-    double scale;                  /* 1 / loss denominator of the global batch, on ALL ranks */
-    double mean_len; /* mean completion tokens of the sequences that the global batch imitates, on
-                      * ALL ranks, each counted with its weight; > 0; if PLUMB_READ_AGGREGATION.
-                      * plumb_imitated_mean computes it */
+    double scale;    /* 1 / loss denominator of the global batch; the same value on every rank */
+    double mean_len; /* mean completion tokens of the sequences that the global batch imitates,
+                      * taken over all ranks, each counted with its weight; > 0; if
+                      * PLUMB_READ_AGGREGATION. plumb_imitated_mean computes it */
 };
 
 /* Outputs of an objective. The metrics are sums over the pairs (or groups) of this call; the caller
@@ -40,9 +40,10 @@ struct plumb_obj_out {
     double *dscore;                  /* (n,) = d loss / d score; NULL if not PLUMB_NEED_SCORE */
     double rank_loss, weighted_loss; /* sums of pair or group terms and of weighted terms, */
                                      /* not multiplied by scale */
-    double chosen, rejected;         /* sums of the (implicit) rewards of win and of lose */
-    double margin;                   /* sum of chosen - rejected */
-    int64_t accurate;                /* number of pairs with chosen > rejected */
+    double chosen, rejected; /* sums over this call's pairs of the reward of win and of lose;
+                              * objectives without a reward model use the implicit reward */
+    double margin;           /* sum of chosen - rejected */
+    int64_t accurate;        /* number of pairs with chosen > rejected */
 };
 
 /* Flags of plumb_objective.needs: the arrays of plumb_obj_in and the parameters that it reads. */

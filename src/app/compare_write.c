@@ -100,7 +100,8 @@ static plumb_status fill_paired(struct plumb_table *t, const struct plumb_compar
     return PLUMB_OK;
 }
 
-/* The argument of note_option. It collects the options that differ, or the values of one option. */
+/* The argument of note_option. It collects the options that differ, or, if
+ * `path` is set, the value of that option. */
 struct differing {
     struct plumb_table *t;
     /* the option whose value is wanted; NULL: add each differing option as a column head */

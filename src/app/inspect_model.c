@@ -182,7 +182,7 @@ static void print_shape(const struct plumb_spec *s)
         print_rotation(s, i);
 }
 
-/* Appends a part of the description of the block. */
+/* Appends `text`, one phrase of the description of the decoder block, if it is wanted. */
 static plumb_status put_part(struct plumb_buf *out, bool wanted, const char *text)
 {
     return wanted ? plumb_buf_addf(out, ", %s", text) : PLUMB_OK;

@@ -8,7 +8,7 @@
 
 #include "comm/comm_impl.h"
 
-#define PLUMB_NCCL_DEPTH 2                  /* number of pieces in flight */
+#define PLUMB_NCCL_DEPTH 2                  /* most pieces of an exchange under way at once */
 #define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats of a piece, if the device sets no size */
 
 struct plumb_nccl {

@@ -104,12 +104,14 @@ static plumb_status put_overview(struct plumb_buf *out)
     PLUMB_TRY(plumb_buf_add_text(
         out,
         "\nValues come from the defaults, then the file, then the command line. A key is a dotted\n"
-        "path (train.epochs=2) or the last name alone where only one of its options has it.\n"
+        "path (train.epochs=2), or the last name alone if only one option of the command has it.\n"
         "'plumb help COMMAND' lists a command's options, 'plumb help man-page' writes them as a "
         "man\n"
         "page, 'plumb help bash-completion' as a completion script. A key that is given twice\n"
         "counts as given last.\n\nvalues\n"
-        "A value means on the command line what it means in the file, behind the shell's quotes:\n"
+        "A value has the same syntax on the command line as in the file, after the shell has "
+        "removed\n"
+        "its quotes:\n"
         "  stop=END                text as it stands; spaces, ':' and '#' belong to it\n"
         "  stop='\\n'               in text for the model, \\n is a line break and \\t a tab\n"
         "  stop='\"\\n\"'             in double quotes, with YAML's escapes: a newline\n"

@@ -31,7 +31,8 @@ struct plumb_chat_setting {
     plumb_jinja *template;
     /* The template for records with tools. NULL if `template` is used for them, too. */
     plumb_jinja *tool_use;
-    /* True if data.chat_template names the template; false if it was found in the folder. */
+    /* True if data.chat_template names the template; false if it was found in the model's or
+     * tokenizer's folder. */
     bool given;
     /* True if no template is used although the folder may have one: because data.chat_template is
      * none, or because the model was trained so. */

@@ -117,8 +117,8 @@ struct plumb_data_options {
     bool references;
     /* Encode prompts without the tokens that the tokenizer adds before a text (BOS). */
     bool no_special;
-    /* If true, the end-token rule of data/encode.h applies. It does not apply to TEXTS, nor to
-     * prompts that a model continues. */
+    /* If true, a completion ends with the end token (rule: data/encode.h). TEXTS and prompts that a
+     * model continues get none. */
     bool append_eos;
     /* Largest number of tokens of `prompt` and of `principled`; 0: no limit. */
     int64_t max_prompt_tokens;

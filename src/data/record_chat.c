@@ -83,7 +83,7 @@ static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_j
 struct asked {
     const plumb_json *v;
     const char *key;
-    int64_t n; /* number of messages; -1 means all */
+    int64_t n; /* number of messages to render, from the first; -1: all */
 };
 
 static plumb_status render_prompt(struct plumb_draft *d, struct plumb_buf *out, struct asked p,

@@ -89,7 +89,8 @@ fail:
     return st;
 }
 
-/* Sets m->owner and m->local for each global index. Each index must occur exactly once. */
+/* Sets m->owner and m->local for the global index of each rollout. Each index must occur in exactly
+ * one rank file, once. */
 static plumb_status find_owners(struct master *m, int64_t world_size)
 {
     for (int64_t r = 0; r < world_size; r++) {

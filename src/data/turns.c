@@ -140,7 +140,8 @@ static plumb_status add_with_content(struct plumb_turns *t, const plumb_json *v,
     return end_turn(t, plumb_json_string(plumb_json_get(v, "role"), ""));
 }
 
-/* Appends one message with all its members. The content gets the form that the template accepts. */
+/* Appends one message with all its members. Its content becomes a string or a list of parts,
+ * whichever the template accepts. */
 static plumb_status add_message(struct plumb_turns *t, const struct plumb_chat_setting *c,
                                 const plumb_json *v, const char *at, const char *where)
 {

@@ -26,11 +26,11 @@ struct plumb_slot {
     enum { SLOT_FREE, SLOT_WAIT, SLOT_LIVE } state;
     int64_t request;
     int32_t sample;
-    int64_t group;              /* group whose prompt the slot waits for, if state is SLOT_WAIT */
-    int64_t n;                  /* number of tokens of the completion so far */
-    int64_t pages;              /* number of pages in the slot's page table */
-    int64_t source;             /* row of x from which the next token is drawn */
-    int32_t *ids;               /* (limit,) tokens of the completion */
+    int64_t group;  /* SLOT_WAIT: the slot waits until the prompt of this group is computed */
+    int64_t n;      /* number of tokens of the completion so far */
+    int64_t pages;  /* number of pages in the slot's page table */
+    int64_t source; /* row of x from which the next token is drawn */
+    int32_t *ids;   /* (limit,) tokens of the completion */
     float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
     int32_t *seen; /* (seen_words,) a bit for each token of the prompt and the completion */
 };
@@ -98,7 +98,7 @@ struct plumb_generator {
     int64_t n_rows, n_draw;      /* numbers of rows and of draws in the current step */
     int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
     struct plumb_step host, dev; /* the step's block on the host (page-locked) and on the device */
-    /* the model and sampling parameters for which the steps were recorded */
+    /* the model and sampling parameters of the decode steps that are recorded as CUDA graphs */
     struct plumb_decode_key key;
     struct plumb_decode_graph decode[PLUMB_DECODE_GRAPHS];
     /* (max_rows + groups, c): hidden states of the rows, then the last one of each group's

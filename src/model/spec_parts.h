@@ -43,7 +43,8 @@ plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t 
  * PLUMB_ERR_FORMAT if the file has both names. */
 plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const plumb_json *j,
                             const char *key, const char *path);
-/* Reads the block, and the scales of the embedding and the head. The sizes must be set. */
+/* Sets s->block, and the scales of the embedding and the head, from config.json. The sizes of the
+ * model in *s must be set. */
 plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads the rotary embeddings and which layers use them, from rope_scaling, rope_parameters,
  * no_rope_layers and the top-level fields. The sizes must be set. */

@@ -89,7 +89,7 @@ static const char *likely(const struct plumb_align_inputs *in, const struct spre
         return s->high == 0 ? "a pattern that never matches, or a solution or field of another "
                               "form than the answers"
                             : "functions that any answer satisfies";
-    return "texts that reward.model was not trained on, or that are cut (max_new_tokens)";
+    return "the reward model was not trained on such texts, or the texts are cut at max_new_tokens";
 }
 
 /* Warns if the share of prompts whose rewards are equal is beyond health.max_equal_rewards. */

@@ -44,7 +44,8 @@ struct plumb_rewards {
     plumb_reward_builtin *builtin;
     double *part; /* (part_cap,) scores of one source */
     int64_t part_cap;
-    struct plumb_reward_missing missing; /* scores missing since plumb_rewards_begin */
+    struct plumb_reward_missing
+        missing;     /* completions that got no finite score since plumb_rewards_begin */
     char first[120]; /* names the first completion with a missing score, and its source */
     char fault[512]; /* text of plumb_rewards_fault */
 };

@@ -141,8 +141,8 @@ static inline double plumb_reference_logp(const struct plumb_reference_stage *r,
  * on its contents after another stage ran. */
 struct plumb_work {
     struct plumb_micro micro;
-    int64_t
-        *completion_of; /* (max_seq,) completion of each sequence; -1 if add_sequences added it */
+    int64_t *completion_of; /* (max_seq,) index of each sequence in the rollouts; -1 if
+                               add_sequences added it */
 };
 
 /* What the stages after the rollout, and the method's functions, read. */

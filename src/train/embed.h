@@ -16,7 +16,8 @@
 struct plumb_embed {
     const plumb_model *model; /* borrowed */
     enum plumb_pair_selection selection;
-    int32_t begin, end; /* token that is read before each answer; end token, -1 if none */
+    int32_t begin, end; /* token that the model reads before each answer; its end token, or -1 if it
+                           has none */
     int64_t group;      /* number of answers that are compared with each other */
     float *vector;      /* (max_seq,c) host: embedding of each packed sequence */
     double *gram;       /* (group,group) cosines of one group */

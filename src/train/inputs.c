@@ -224,8 +224,8 @@ static plumb_status check_key(const plumb_json *then, const plumb_json *now, con
         return PLUMB_OK;
     if (ends_with(key, FILES_OF_COMMAND)) {
         plumb_log(PLUMB_LOG_WARN,
-                  "%s when the run began; if the command answers differently now, the result is "
-                  "that of no single run",
+                  "%s when the run began; if this reward command now gives other scores, the run "
+                  "mixes the scores of two versions",
                   how);
         return PLUMB_OK;
     }

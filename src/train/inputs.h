@@ -30,11 +30,10 @@ plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *
 
 enum plumb_inputs_relation { PLUMB_INPUTS_UNKNOWN, PLUMB_INPUTS_SAME, PLUMB_INPUTS_DIFFER };
 
-/* Compares the member `key` of two objects of plumb_inputs_put. Returns UNKNOWN if one of them
- * lacks the member or has it in the form of an earlier version of plumb. If they differ, writes the
- * start of a message to out (size bytes; may be NULL): "model: tokenizer.json has another content
- * than",
- * "... is new, it was not there" or "... is gone, it was there". The caller appends " when ...".
+/* Compares the member `key` of two objects of plumb_inputs_put. Returns SAME or DIFFER, or UNKNOWN
+ * if one of them lacks the member or has it in the form of an earlier version of plumb. For DIFFER,
+ * writes the start of a message to out (size bytes; may be NULL), for example "model:
+ * tokenizer.json has another content than"; the caller completes it (" when the run began").
  * Otherwise writes "". */
 enum plumb_inputs_relation plumb_inputs_compare(char *out, int64_t size, const plumb_json *then,
                                                 const plumb_json *now, const char *key);

@@ -37,7 +37,7 @@ struct plumb_train_state {
     /* borrowed: the classes of GEMM algorithms (backend/backend.h); NULL or "" on a CPU. Reading a
      * state does not set it: see plumb_state_read_gemm_classes */
     const char *gemm_classes;
-    int64_t n_values; /* number of named values, which stages such as the threshold store */
+    int64_t n_values; /* number of named values; the stages of a run save their state in them */
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
 
