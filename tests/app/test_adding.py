@@ -13,7 +13,7 @@ from pathlib import Path
 import common
 
 BLOCK = re.compile(r"^`([^`]+)`(?: is (new)|, (above|below|instead of) `([^`]+)`|, at the (end)):\n\n```\w+\n(.*?)^```$", re.M | re.S)
-TOP = ("LICENSE", "README.md", "meson.build", "meson_options.txt", "benchmarks", "configs", "kernels", "launch", "src", "tests")
+TOP = ("CHANGELOG.md", "LICENSE", "README.md", "meson.build", "meson_options.txt", "benchmarks", "configs", "kernels", "launch", "src", "tests")
 LIMITS = {"1": 60, "5": 2, "6": 75}  # lines of the blocks from a section to the next of these
 
 
