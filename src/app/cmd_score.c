@@ -190,6 +190,10 @@ static plumb_status score_by_sources(struct plumb_app *app)
     if (st == PLUMB_OK && s.missing[0] > 0)
         plumb_log(PLUMB_LOG_WARN, "%.0f of %.0f lines have no score (null)", s.missing[0],
                   s.missing[1]);
+    if (st == PLUMB_OK && s.missing[0] > app->cfg->reward.max_missing * s.missing[1])
+        st = plumb_fail_at(PLUMB_ERR_NUMERIC, __FILE__, __LINE__,
+                           "%.0f of %.0f lines have no score, more than reward.max_missing (%g)",
+                           s.missing[0], s.missing[1], app->cfg->reward.max_missing);
     plumb_buf_fini(&text);
     plumb_rewards_destroy(&s.rewards);
     plumb_dataset_close(&s.data);
@@ -202,8 +206,12 @@ static plumb_status score_by_sources(struct plumb_app *app)
 plumb_status plumb_cmd_score(struct plumb_app *app)
 {
     const struct plumb_config *cfg = app->cfg;
-    if (!plumb_rewards_configured(cfg))
+    if (!plumb_rewards_configured(cfg)) {
+        PLUMB_REQUIRE(*cfg->model, PLUMB_ERR_CONFIG,
+                      "score: nothing gives the scores; set reward.functions, reward.command or "
+                      "reward.model, or name a classifier with model=DIR");
         return score_by_model(app);
+    }
     PLUMB_REQUIRE(!*cfg->model, PLUMB_ERR_CONFIG,
                   "model: name the model as model= or as one of the sources, reward.model=, but "
                   "not both model= and reward.*");

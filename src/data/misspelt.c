@@ -35,6 +35,7 @@ static const struct known {
     {"prompt_ids", IDS, IN_PROMPTS | IN_SFT | IN_ANY},
     {"completion_ids", IDS, IN_SFT | IN_ANY},
     {"prompt_tokens", NUMBER, IN_SFT | IN_ANY},
+    {"system", TALK, IN_PROMPTS | IN_SFT | IN_TEXTS | IN_ANY},
     {"solution", TEXT_OR_NUMBER, IN_PROMPTS | IN_ANY},
     {"answer", TEXT_OR_NUMBER, IN_PROMPTS | IN_ANY},
     {"score_chosen", NUMBER, IN_PAIRS},

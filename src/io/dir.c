@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -141,10 +142,21 @@ bool plumb_file_same(const char *a, const char *b)
 
 plumb_status plumb_dir_check_input(const char *path, const char *key)
 {
+    const size_t len = strlen(path);
+    const char *slash = strchr(path, '/');
+    PLUMB_REQUIRE(
+        !plumb_file_exists(path) || len < 5 || strcasecmp(path + len - 5, ".gguf") != 0,
+        PLUMB_ERR_IO,
+        "%s: %s is a GGUF file, which plumb does not read; expected a Hugging Face folder "
+        "(config.json, tokenizer.json, safetensors)",
+        key, path);
     PLUMB_REQUIRE(!plumb_file_exists(path), PLUMB_ERR_IO,
                   "%s: %s is a file, expected a folder: name the folder that this file lies in",
                   key, path);
-    PLUMB_REQUIRE(plumb_dir_exists(path), PLUMB_ERR_IO, "%s: there is no folder %s", key, path);
+    /* NAME/NAME looks like the name of a repository on a model hub. */
+    const bool hub = slash && slash > path && *path != '.' && slash[1] && !strchr(slash + 1, '/');
+    PLUMB_REQUIRE(plumb_dir_exists(path), PLUMB_ERR_IO, "%s: there is no folder %s%s", key, path,
+                  hub ? " (plumb does not download models; name a local folder)" : "");
     char config[PATH_MAX], run[PATH_MAX];
     PLUMB_TRY(plumb_path_join(config, sizeof(config), path, "config.json"));
     PLUMB_TRY(plumb_path_join(run, sizeof(run), path, "run.json"));

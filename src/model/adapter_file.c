@@ -305,6 +305,11 @@ static plumb_status check_base(const plumb_model *m, const plumb_st *st, const c
     const char *text = plumb_st_metadata(st, BASE_KEY);
     char mine[20];
     snprintf(mine, sizeof mine, "%016" PRIx64, m->base_fingerprint);
+    if (!text)
+        plumb_log_once(PLUMB_LOG_INFO,
+                       "%s: the adapter does not say which base weights it was trained on (peft "
+                       "does not store them), so whether %s fits is not checked",
+                       dir, m->dir);
     PLUMB_REQUIRE(!text || !strcmp(text, mine), PLUMB_ERR_FORMAT,
                   "%s: this adapter was trained on base weights %s, but %s has weights %s", dir,
                   text, m->dir, mine);
@@ -317,11 +322,12 @@ static plumb_status check_entry(const struct plumb_adapter *a, const struct plum
         const struct plumb_param *p = &a->param[i];
         if (strcmp(p->name, e->name) != 0)
             continue;
-        PLUMB_REQUIRE(e->rank == 2 && e->dim[0] == p->dim[0] && e->dim[1] == p->dim[1],
-                      PLUMB_ERR_SHAPE,
-                      "%s: tensor %s has %lld dimensions (%lld, %lld ...), expected (%lld, %lld)",
-                      e->file, e->name, (long long)e->rank, (long long)e->dim[0],
-                      (long long)e->dim[1], (long long)p->dim[0], (long long)p->dim[1]);
+        PLUMB_REQUIRE(
+            e->rank == 2 && e->dim[0] == p->dim[0] && e->dim[1] == p->dim[1], PLUMB_ERR_SHAPE,
+            "%s: tensor %s has %lld dimensions (%lld, %lld ...), expected (%lld, %lld) for "
+            "this base model; the adapter belongs to another one",
+            e->file, e->name, (long long)e->rank, (long long)e->dim[0], (long long)e->dim[1],
+            (long long)p->dim[0], (long long)p->dim[1]);
         return PLUMB_OK;
     }
     PLUMB_FAIL(PLUMB_ERR_FORMAT,

@@ -27,6 +27,24 @@ static plumb_status find_words(struct plumb_start *out, const struct plumb_confi
     return plumb_file_exists(path) ? PLUMB_OK : copy(out->words, out->base);
 }
 
+static bool is_given(const struct plumb_config *cfg, const char *path)
+{
+    return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
+}
+
+/* Fails if an option of a new adapter was given without its rank: all weights would be trained.
+ * With an explicit lora.r=0 such an option is only warned about (config/given.c). */
+static plumb_status check_rank(const struct plumb_config *cfg)
+{
+    static const char *const option[] = {"lora.alpha", "lora.targets", "lora.rslora"};
+    for (size_t i = 0; i < sizeof(option) / sizeof(option[0]); i++)
+        PLUMB_REQUIRE(!is_given(cfg, option[i]), PLUMB_ERR_CONFIG,
+                      "%s: is set, but lora.r is not, so all weights would be trained; set lora.r "
+                      "(8, for example), or lora.r=0 to train all weights",
+                      option[i]);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_start_of(struct plumb_start *out, const struct plumb_config *cfg)
 {
     const bool adapter = plumb_adapter_in(cfg->model), given = *cfg->lora.adapter;
@@ -35,6 +53,8 @@ plumb_status plumb_start_of(struct plumb_start *out, const struct plumb_config *
                   "lora.adapter: is %s, but model: %s is an adapter folder, too; name the base "
                   "model with model, or leave lora.adapter out",
                   cfg->lora.adapter, cfg->model);
+    if (!given && !adapter && !is_given(cfg, "lora.r"))
+        PLUMB_TRY(check_rank(cfg));
     if (given) {
         PLUMB_TRY(plumb_dir_check_input(cfg->lora.adapter, "lora.adapter"));
         PLUMB_REQUIRE(plumb_adapter_in(cfg->lora.adapter), PLUMB_ERR_CONFIG,
@@ -60,12 +80,13 @@ static plumb_status lora_of(struct plumb_lora *out, const struct plumb_config *c
     const struct plumb_texts *t = &cfg->lora.targets;
     *out =
         (struct plumb_lora){.r = cfg->lora.r, .alpha = cfg->lora.alpha, .rslora = cfg->lora.rslora};
+    for (int64_t i = 0; i < t->n; i++)
+        PLUMB_REQUIRE(
+            strncmp(t->item[i], "model.layers.", 13) != 0, PLUMB_ERR_CONFIG,
+            "lora.targets: '%s' names one layer; plumb adapts a projection in all layers: "
+            "expected %s",
+            t->item[i], strrchr(t->item[i], '.') + 1);
     return plumb_lora_set_targets(out, t->item, t->n, "lora.targets");
-}
-
-static bool is_given(const struct plumb_config *cfg, const char *path)
-{
-    return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
 }
 
 /* Fails if an option was given and the adapter in the folder has another value. */

@@ -122,6 +122,8 @@ def refusals(bench):
     changed("SEQ_CLS", task_type="SEQ_CLS")
     out, data = bench.folder / "refused", f"data.train={LORA}/input.jsonl"
     for words, *args in (
+            ("lora.alpha: is set, but lora.r is not", "lora.alpha=3", f"model={BASE}"),
+            ("names one layer", "lora.r=2", "lora.targets=model.layers.0.self_attn.q_proj", f"model={BASE}"),
             ("'q' is no target", "lora.r=2", "lora.targets=q", f"model={BASE}"),
             ("has rank 4", "lora.r=2", f"adapter={LORA}/all", f"model={BASE}"),
             ("lora.alpha: is 3", "lora.alpha=3", f"adapter={LORA}/all", f"model={BASE}"),

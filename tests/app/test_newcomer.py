@@ -95,6 +95,30 @@ def rewards(bench, base):
         bench.check(r.code not in (0, None) and "has read nothing of its standard input" in r.err, program, r)
 
 
+def scores(bench, base):
+    """A score that is missing too often is an error; a command without any reward says which there are."""
+    lines = '{"prompt": "a", "completion": "b"}\n' * 4
+    lack = ("score", "input=-", "output=-", "reward.functions=[{name: exact, field: result}]")
+    r = bench.run(*lack, stdin=lines)
+    bench.check(r.code not in (0, None) and "4 of 4 lines have no score" in r.err and "reward.max_missing" in r.err, "no score", r)
+    r = bench.run(*lack, "reward.max_missing=1", stdin=lines)
+    bench.check(r.code == 0 and r.out == '{"score":null}\n' * 4, "max_missing=1", r)
+    r = bench.run("score", "input=-", stdin=lines)
+    bench.check(r.code not in (0, None) and "reward.functions" in r.err and "reward.model" in r.err, "no reward", r)
+
+
+def models(bench, base):
+    """What is no model folder is named for what it is."""
+    gguf = bench.folder / "small.gguf"
+    gguf.write_bytes(b"GGUF" + bytes(60))
+    for model, words in ((gguf, "is a GGUF file"), ("Somebody/Some-Model", "does not download")):
+        r = bench.run("generate", f"model={model}", "prompts=-", stdin='{"prompt": "a"}\n')
+        bench.check(r.code not in (0, None) and words in r.err, model, r)
+    r = bench.run("sft", f"model={base}", "data.train=-", f"output_dir={bench.folder / 'no'}", "max_steps=1",
+                  stdin='{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "systm": "c"}\n')
+    bench.check("systm" in r.err and "system" in r.err.replace("systm", ""), "a misspelt system", r)
+
+
 def plan(bench, base):
     """A plan that does not fit says which options lower the need, and by how much."""
     args = bench.align_args(bench.folder / "no", base, RULE, "micro_batch_size=8", "slots=64", "plan.memory=12MB")
@@ -114,6 +138,8 @@ def test(bench):
     missing(bench, base)
     names(bench, base)
     rewards(bench, base)
+    scores(bench, base)
+    models(bench, base)
     plan(bench, base)
     shutil.rmtree(bench.folder / "no", ignore_errors=True)
 
