@@ -150,7 +150,7 @@ static int64_t count_windows(const struct plumb_spec *s)
 static void print_rotation(const struct plumb_spec *s, int i)
 {
     const struct plumb_rope *o = &s->rope[i];
-    char part[64] = "", layers[64] = "";
+    char part[80] = "", layers[64] = "";
     int64_t n = 0;
     for (int64_t l = 0; l < s->l; l++)
         n += s->rotation[l] == i;
