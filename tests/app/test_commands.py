@@ -256,7 +256,7 @@ def score_by_sources(bench, model, reward):
     texts = write_lines(bench.folder / "texts.jsonl", [{"text": r["prompt"] + r["completion"]} for r in records])
     sizes = [len(x["ids"]) for x in bench.good("tokenize", f"model={reward}", f"input={texts}").lines()]
     for context in (max(sizes) + 4, sorted(sizes)[4]):
-        r = bench.good("score", f"reward.model={reward}", f"input={path}", f"reward.context={context}")
+        r = bench.good("score", f"reward.model={reward}", f"input={path}", f"reward.context={context}", "reward.max_missing=1")
         read = [x["score"] for x in r.lines()]
         bench.check(all(a in (None, b["score"]) for a, b in zip(read, by_model)), "score: reward.context", context, read)
         bench.check((None in read) == ("reward.context" in r.err) == (context < max(sizes)), "score: what is too long:", r)
