@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import random
 import shlex
 import shutil
 import statistics
@@ -52,6 +53,7 @@ def arguments():
                                       "srun and 'sbatch --wait --ntasks={ranks} launch/slurm.sbatch' work as well")
     p.add_argument("--peak", type=float, default=0, help="peak of a rank in GFLOP/s, for the MFU column; 0: leave it out")
     p.add_argument("--project", type=int, default=1024, help="largest number of ranks of the predicted curve")
+    p.add_argument("--assume", help="predict only, from a JSON file of assumed single-rank times and links (8b-h200.json)")
     p.add_argument("option", nargs="*", help="further options of plumb (key=value)")
     return p.parse_args()
 
@@ -238,15 +240,19 @@ def fit(bench, rows, single):
 
 
 def project(bench, fitted):
-    """Predicted rows up to --project ranks, and the replayed schedule beside the formula."""
-    out, w = [], 1
+    """Predicted rows up to --project ranks, and the replayed schedule beside the formula. Strong scaling ends where a rank
+    would have less than one prompt."""
     model, args = fitted["model"], bench.args
-    base = model.iteration(1, args.prompts)["iteration"]
+    strong = fitted.get("strong_prompts", args.prompts)
+    base = {"strong": model.iteration(1, strong)["iteration"], "weak": model.iteration(1, args.prompts)["iteration"]}
+    out, w = [], 1
     while w <= args.project:
         row = {"ranks": w}
         for mode in args.modes.split(","):
-            t = model.iteration(w, args.prompts * (w if mode == "weak" else 1))
-            row[mode] = {"efficiency": base / ((w if mode == "strong" else 1) * t["iteration"]), **t}
+            if mode == "strong" and w > strong:
+                continue
+            t = model.iteration(w, args.prompts * w if mode == "weak" else strong)
+            row[mode] = {"efficiency": base[mode] / ((w if mode == "strong" else 1) * t["iteration"]), **t}
         replayed, expected = model.schedule.exchange(w, model.elements), predict.formula(w, model.elements, BLOCK)
         if tuple(replayed) != expected:
             sys.exit(f"{w} ranks: the replayed schedule has (messages, bytes) {replayed} on its longest path, the formula {expected}")
@@ -256,13 +262,28 @@ def project(bench, fitted):
     return out
 
 
+def assumed(bench):
+    """The model of --assume. Lengths are exponential, cut at the longest, and summed over a prompt's completions."""
+    a = json.loads(pathlib.Path(bench.args.assume).read_text())
+    bench.args.prompts, rng, of = a["prompts"], random.Random(1), a["lengths"]
+    lengths = [sum(min(rng.expovariate(1 / of["mean"]), of["longest"]) for _ in range(of["completions"])) for _ in range(10000)]
+    control = a["control"]["collectives"], a["control"]["bytes"]
+    link = predict.Link(a["latency_s"], [(1, 1 / a["bytes_per_second"])])
+    model = predict.Model([(a["prompts"], a["single"])], lengths, a["steps"], a["elements"], control, link,
+                          predict.Schedule(str(bench.programs / "bench_schedule")))
+    return {"model": model, "assumed": a, "strong_prompts": a["strong_prompts"], "elements": a["elements"], "control_collectives": control[0], "control_bytes": control[1]}
+
+
 def write(bench, rows, fitted, projected):
     out = pathlib.Path(bench.args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = ["# Scaling of plumb align", "", "    " + " ".join(["python3", "benchmarks/scaling/scaling.py", *sys.argv[1:]]), ""]
-    lines += ["    " + line for line in table(rows, header(bench))]
+    if rows:
+        lines += ["    " + line for line in table(rows, header(bench))]
+    else:
+        lines += [fitted["assumed"]["name"], "", *(f"- {line}" for line in fitted["assumed"]["sources"])]
     series = [(f"{m}, measured", False, [(r["ranks"], r["efficiency"]) for r in rows if r["mode"] == m])
-              for m in bench.args.modes.split(",")]
+              for m in bench.args.modes.split(",") if rows]
     if projected:
         lines += ["", "## Predicted", "", f"{fitted['elements']} floats are exchanged per optimizer step; "
                   f"{fitted['control_collectives']:.0f} small collectives per iteration. The longest path of a step's exchange, as "
@@ -271,16 +292,19 @@ def write(bench, rows, fitted, projected):
                       f" {m}: iteration, s | imbalance | exchange, s | control, s | efficiency |" for m in bench.args.modes.split(",")),
                   "|---|---|---|" + "---|---|---|---|---|" * len(bench.args.modes.split(","))]
         for row in projected:
-            lines.append(f"| {row['ranks']} | {row['path_messages']:.0f} | {row['path_bytes']:.0f} |" + "".join(
-                f" {t['iteration']:.3f} | {t['imbalance']:.2f} | {t['exchange']:.4f} | {t['control']:.4f} | {t['efficiency']:.3f} |"
-                for t in (row[m] for m in bench.args.modes.split(","))))
-        series += [(f"{m}, predicted", True, [(r["ranks"], r[m]["efficiency"]) for r in projected]) for m in bench.args.modes.split(",")]
+            cells = [f"{row['ranks']}", f"{row['path_messages']:.0f}", f"{row['path_bytes']:.0f}"]
+            for t in (row.get(m) for m in bench.args.modes.split(",")):
+                cells += [f"{t['iteration']:.3f}", f"{t['imbalance']:.2f}", f"{t['exchange']:.4f}", f"{t['control']:.4f}",
+                          f"{t['efficiency']:.3f}"] if t else ["-"] * 5
+            lines.append("| " + " | ".join(cells) + " |")
+        series += [(f"{m}, predicted", True, [(r["ranks"], r[m]["efficiency"]) for r in projected if m in r]) for m in bench.args.modes.split(",")]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     clean = [{k: v for k, v in r.items() if k != "phases"} for r in rows]
     extra = {k: v for k, v in (fitted or {}).items() if k != "model"}
-    out.with_suffix(".json").write_text(json.dumps({"header": header(bench), "rows": clean, "predicted": projected, **extra}, indent=1) + "\n")
+    out.with_suffix(".json").write_text(json.dumps({"header": header(bench) if rows else [], "rows": clean, "predicted": projected, **extra}, indent=1) + "\n")
     out.with_suffix(".svg").write_text(chart.draw(series, "parallel efficiency of an iteration"))
-    print("\n".join(table(rows, header(bench))))
+    if rows:
+        print("\n".join(table(rows, header(bench))))
     print(f"written: {out}.md, {out}.json, {out}.svg")
 
 
@@ -288,6 +312,10 @@ def main():
     args = arguments()
     ranks = sorted({1, *map(int, args.ranks.split(","))})
     bench = Bench(args)
+    if args.assume:
+        fitted = assumed(bench)
+        write(bench, [], fitted, project(bench, fitted))
+        return
     rows, single = measure(bench, ranks)
     fitted = fit(bench, rows, single)
     for row in rows if fitted else []:

@@ -72,11 +72,26 @@ def measured(bench):
     xml.etree.ElementTree.parse(out.with_suffix(".svg"))
 
 
+def assumed(bench):
+    """A prediction alone, from assumed times: strong scaling ends where a rank has no prompt any more."""
+    out = bench.folder / "assumed"
+    base = json.loads((SCALING / "8b-lora-h200.json").read_text())
+    (bench.folder / "assume.json").write_text(json.dumps({**base, "strong_prompts": 8}))
+    done = subprocess.run([sys.executable, SCALING / "scaling.py", "--assume", bench.folder / "assume.json", "--build",
+                           bench.plumb.parent, "--out", out, "--project", "16"], text=True, capture_output=True, timeout=100, check=False)
+    bench.check(done.returncode == 0, done.stdout, done.stderr)
+    rows = json.loads(out.with_suffix(".json").read_text())["predicted"]
+    bench.check(["strong" in r for r in rows] == [True] * 4 + [False] and all("weak" in r for r in rows), rows)
+    bench.check(all(a["weak"]["efficiency"] > b["weak"]["efficiency"] for a, b in zip(rows, rows[1:])), rows)
+    bench.check("Assumed, not measured" in out.with_suffix(".md").read_text(), "the sources of the assumptions are missing")
+
+
 def test(bench):
     bench.make_world(pairs=64, prompts=64)
     schedule = predict.Schedule(str(bench.plumb.parent / "benchmarks/bench_schedule"))
     replayed(bench, schedule)
     arithmetic(bench, schedule)
+    assumed(bench)
     if bench.mpirun:
         measured(bench)
 
