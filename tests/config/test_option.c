@@ -20,7 +20,6 @@ static void test_names(void)
                 CHECKF(strcmp(o->name, p->name) || !plumb_option_used(o, k->name) ||
                            !plumb_option_used(p, k->name) ||
                            !strchr(o->path, '.') || /* the name is the whole path */
-
                            !strcmp(o->path, "comm.timeout") || !strcmp(o->path, "eval.samples") ||
                            !strcmp(o->path, "method.alpha"),
                        "%s: %s", k->name, o->path);
