@@ -17,14 +17,17 @@ root_base() {
 # root_open BASE ROOT - copies a root and mounts what programs need in it.
 root_open() {
     # What an interrupted run left mounted must not be removed with the root.
-    for place in "$2/dev/shm" "$2/dev" "$2/proc"; do
+    for place in "$2/dev/shm" "$2/dev" "$2/sys" "$2/proc"; do
         ! mountpoint -q "$place" || umount "$place"
     done
     rm -rf --one-file-system "$2"
     cp -a "$1" "$2"
     cp /etc/resolv.conf "$2/etc/resolv.conf"
+    # An installed Debian knows its own name. Without it, every MPI_Init waits for a name server.
+    printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$(hostname)" >"$2/etc/hosts"
     mounted=$2
     mount -t proc proc "$2/proc"
+    mount -t sysfs -o ro sysfs "$2/sys" # hwloc reads the topology there
     mount --bind /dev "$2/dev"
     mount --make-private "$2/dev" # or the next mount would appear on the host, too
     mount -t tmpfs tmpfs "$2/dev/shm"
@@ -32,7 +35,7 @@ root_open() {
 
 mounted=
 root_close() {
-    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev" "$mounted/proc"
+    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev" "$mounted/sys" "$mounted/proc"
     mounted=
 }
 
