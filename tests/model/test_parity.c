@@ -91,16 +91,18 @@ static void read_fixture(struct fixture *f, const char *dir, bool narrow)
 }
 
 /* In bfloat16 an error may be so many times that of transformers, whose roundings fall elsewhere.
- * Measured on the emulator, which rounds each addition inside mma to nearest: 0.78 over all tensors
- * (geometric mean); at most 1.44 in a tensor's norm, 1.86 in its largest element. The tensor cores
- * of Hopper truncate these additions, which errs in one direction and by up to twice as much per
- * addition. So the limits on a GPU are wider. */
+ * Measured on the emulator, which rounds each addition inside mma to nearest, over 865 tensors:
+ * 0.72 (geometric mean). At most 2.10 in a tensor's norm and 2.77 in its largest element, both in
+ * Gemma 2's gradient of the key bias: a softmax is nearly blind to that bias, so the terms of the
+ * sum cancel, and roundings are left. Next are 1.70 and 2.13. The tensor cores of Hopper truncate
+ * these additions, which errs in one direction and by up to twice as much per addition. So the
+ * limits on a GPU are wider. */
 #ifdef PLUMB_CUDA_EMU
-#define FURTHER_NORM    1.5
-#define FURTHER_LARGEST 2.0
+#define FURTHER_NORM    2.2
+#define FURTHER_LARGEST 2.9
 #else
-#define FURTHER_NORM    2.5
-#define FURTHER_LARGEST 3.5
+#define FURTHER_NORM    3.5
+#define FURTHER_LARGEST 5.0
 #endif
 
 /* Norm-wise and in the largest element, both relative to the expected. */
