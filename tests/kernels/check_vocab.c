@@ -85,7 +85,9 @@ void check_logprob_bwd(struct check *c)
     }
 }
 
-/* The draws of one setting: ref must draw the same for the same u, or for one beside it. */
+/* The draws of one setting: ref must draw the same for the same u, or for one beside it. Ids
+ * between the draws for u - 1e-6 and u + 1e-6 are right, too: together they have less than 2e-6 of
+ * the probability, which the roundings of the cumulative sums may give to their neighbours. */
 static void check_draw(struct check *c, const struct plumb_sample_param *p, int64_t n, int64_t v,
                        enum kind kind)
 {
@@ -106,12 +108,14 @@ static void check_draw(struct check *c, const struct plumb_sample_param *p, int6
     CHECK_OK(c->k.logprob_fwd(c->s, want_logp, lse, z, token, n, v));
     check_same(c, "logp and logprob_fwd", logp, want_logp, n * 4);
     bool agreed[64] = {0};
+    int between[64] = {0}; /* draws of ref below the token, minus draws above it */
     for (int side = -1; side <= 1; side++) {
         for (int64_t i = 0; i < n; i++)
             near_u[i] = fmin(1.0 - 0x1p-53, fmax(0.0, u[i] + side * 1e-6));
         CHECK_OK(
             c->ref.sample_fwd(NULL, want, want_logp, want_drawn, z, near_u, p, ref_work, n, v));
         for (int64_t i = 0; i < n; i++) {
+            between[i] += (want[i] < token[i]) - (want[i] > token[i]);
             if (want[i] != token[i])
                 continue;
             agreed[i] = true;
@@ -119,8 +123,8 @@ static void check_draw(struct check *c, const struct plumb_sample_param *p, int6
         }
     }
     for (int64_t i = 0; i < n; i++)
-        CHECKF(agreed[i], "%s: row %lld, u %.17g: token %d, ref %d", c->at, (long long)i, u[i],
-               token[i], want[i]);
+        CHECKF(agreed[i] || abs(between[i]) < 3, "%s: row %lld, u %.17g: token %d, ref %d", c->at,
+               (long long)i, u[i], token[i], want[i]);
     check_digest(c, token, n * 4);
     check_digest(c, drawn, n * 4);
     for (int64_t i = 0; i < n; i++) {
