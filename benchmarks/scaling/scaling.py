@@ -113,8 +113,9 @@ class Bench:
                   "report.html=false", "log_level=warn", *self.args.option])
         rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         nodes = len(set(json.loads((out / "run.json").read_text())["sessions"][-1]["hosts"]))
-        for before, row in zip([{"step": 0, "num_tokens": 0}] + rows, rows):
+        for before, row in zip([{"step": 0, "num_tokens": 0, "generated_tokens": 0}] + rows, rows):
             row["steps"], row["tokens"] = row["step"] - before["step"], row["num_tokens"] - before["num_tokens"]
+            row["generated"] = row["generated_tokens"] - before["generated_tokens"]
             row["nodes"] = nodes
         return rows[self.args.warmup:]
 
@@ -175,8 +176,8 @@ def point(bench, mode, ranks, prompts, parameters):
     whole = [p["iteration"] for p in phase]
     tokens = statistics.median(r["tokens"] / r["time/iteration"] for r in rows)
     parameters = parameters or bench.parameters(f"{tail}-0")
-    # 2 FLOP per parameter and token forward, 4 backward; a generated token is seen once by decode.
-    flop = statistics.median((2 * r["completions/mean_length"] * prompts + 6 * r["tokens"]) * parameters for r in rows)
+    # 2 FLOP per parameter and token forward, 4 backward; num_tokens counts generated and trained tokens.
+    flop = statistics.median((2 * r["generated"] + 6 * (r["tokens"] - r["generated"])) * parameters for r in rows)
     return {"mode": mode, "ranks": ranks, "nodes": rows[-1]["nodes"], "prompts": prompts, "steps": rows[-1]["steps"],
             "rollout_s": mid["rollout"], "reward_s": mid["reward"] + mid["reference"], "train_s": mid["train"],
             "exchange_s": mid["exchange"], "wait_s": mid["wait"], "iteration_s": mid["iteration"],

@@ -153,8 +153,12 @@ plumb_status plumb_dir_check_input(const char *path, const char *key)
     PLUMB_REQUIRE(!plumb_file_exists(path), PLUMB_ERR_IO,
                   "%s: %s is a file, expected a folder: name the folder that this file lies in",
                   key, path);
-    /* NAME/NAME looks like the name of a repository on a model hub. */
-    const bool hub = slash && slash > path && *path != '.' && slash[1] && !strchr(slash + 1, '/');
+    /* NAME/NAME without a folder NAME looks like the name of a repository on a model hub. */
+    char owner[PATH_MAX] = "";
+    if (slash)
+        snprintf(owner, sizeof(owner), "%.*s", (int)(slash - path), path);
+    const bool hub =
+        *owner && *owner != '.' && slash[1] && !strchr(slash + 1, '/') && !plumb_dir_exists(owner);
     PLUMB_REQUIRE(plumb_dir_exists(path), PLUMB_ERR_IO, "%s: there is no folder %s%s", key, path,
                   hub ? " (plumb does not download models; name a local folder)" : "");
     char config[PATH_MAX], run[PATH_MAX];
