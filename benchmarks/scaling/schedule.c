@@ -154,10 +154,10 @@ struct arrival {
 };
 
 struct rank_state {
-    int64_t done;      /* moves that have ended */
-    bool sent;         /* the message of the current move has been sent */
-    double time;       /* end of the last move */
-    double sent_until; /* end of the current move's sending */
+    int64_t done;      /* number of messages of its program that are sent and received */
+    bool sent;         /* the current message has been sent */
+    double time;       /* s; when the last message was done */
+    double sent_until; /* s; when the current message leaves this rank */
     struct arrival *arrived;
     int64_t n, room;
 };
