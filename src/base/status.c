@@ -3,6 +3,7 @@
 #include "base/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -73,9 +74,15 @@ plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const cha
     va_start(ap, fmt);
     vsnprintf(fresh, sizeof(fresh), fmt, ap);
     va_end(ap);
-    memcpy(message, fresh, sizeof(message));
     trail_len = 0;
-    add("%s:%d: %s: %s\n", file, line, plumb_status_text(s), message);
+    add("%s:%d: %s: %s\n", file, line, plumb_status_text(s), fresh);
+    /* Most messages of this code name only what could not be allocated. */
+    const bool prefix = s == PLUMB_ERR_NOMEM && !strstr(fresh, " memory");
+    const size_t used = prefix ? sizeof("out of memory: ") - 1 : 0;
+    if (prefix)
+        memcpy(message, "out of memory: ", used);
+    memcpy(message + used, fresh, sizeof(message) - used);
+    message[sizeof(message) - 1] = '\0';
     return s;
 }
 

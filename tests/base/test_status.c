@@ -36,6 +36,11 @@ static plumb_status deep(int n)
     return PLUMB_OK;
 }
 
+static plumb_status no_memory(const char *what)
+{
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s", what);
+}
+
 static void *other_thread(void *arg)
 {
     (void)arg;
@@ -64,6 +69,10 @@ int main(void)
     CHECK(deep(500) == PLUMB_ERR_COMM);
     CHECK(strcmp(plumb_trail_message(), "the message stays") == 0);
     CHECK(strstr(plumb_trail(), "the message stays"));
+    CHECK(no_memory("scores of 3 answers") == PLUMB_ERR_NOMEM);
+    CHECK(strcmp(plumb_trail_message(), "out of memory: scores of 3 answers") == 0);
+    CHECK(no_memory("3 GB of memory are too few") == PLUMB_ERR_NOMEM);
+    CHECK(strcmp(plumb_trail_message(), "3 GB of memory are too few") == 0);
     CHECK(plumb_status_exit_code(PLUMB_OK) == 0);
 #define X(name, value, text, code)                                                                 \
     CHECK(plumb_status_exit_code(name) == (code) && strcmp(plumb_status_text(name), text) == 0);
