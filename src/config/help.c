@@ -8,18 +8,6 @@
 
 enum { WIDTH = 100, INDENT = 6, MAX_COLUMN = 20 };
 
-const char *plumb_option_type_name(enum plumb_option_type type)
-{
-    static const char *const name[] = {
-        [PLUMB_TYPE_BOOL] = "bool",      [PLUMB_TYPE_INT] = "int",
-        [PLUMB_TYPE_SEED] = "int",       [PLUMB_TYPE_REAL] = "real",
-        [PLUMB_TYPE_TEXT] = "text",      [PLUMB_TYPE_WORD] = "choice",
-        [PLUMB_TYPE_CHOICE] = "choice",  [PLUMB_TYPE_TEXTS] = "list",
-        [PLUMB_TYPE_FUNCTIONS] = "maps", [PLUMB_TYPE_MAP] = "map",
-    };
-    return name[type];
-}
-
 /* Appends text, wrapped at blanks and indented by INDENT spaces. */
 static plumb_status put_wrapped(struct plumb_buf *out, const char *text)
 {

@@ -1,10 +1,10 @@
 /* align.c - runs the stages of each alignment iteration in their order.
- * Layer 5. Includes stage/align.h, base/, train/. */
+ * Layer 5. Includes stage/align_run.h, base/, train/. */
 #include <math.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "stage/align.h"
+#include "stage/align_run.h"
 #include "train/loops.h"
 #include "train/plan.h"
 #include "train/weights.h"

@@ -1,5 +1,5 @@
 /* pause.c - saves an unfinished iteration to a checkpoint and restores it.
- * Layer 5. Includes stage/align.h, base/, io/.
+ * Layer 5. Includes stage/align_run.h, base/, io/.
  *
  * Every rank writes answers.rank-R.h5 with its n completions, finished or not. On resume, every
  * rank reads all files and takes the completions of its own prompts, so the number of ranks may
@@ -25,7 +25,7 @@
 #include "io/file.h"
 #include "io/format.h"
 #include "io/hdf5.h"
-#include "stage/align.h"
+#include "stage/align_run.h"
 
 static const char *const role_name[PLUMB_ROLES] = {"logp_ref", "logp_start", "logp_judge"};
 

@@ -1,12 +1,12 @@
 /* setup.c - opens everything an alignment run needs, and counts its memory.
- * Layer 5. Includes stage/align.h, base/, io/. */
+ * Layer 5. Includes stage/align_run.h, base/, io/. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
-#include "stage/align.h"
+#include "stage/align_run.h"
 #include "train/loops.h"
 #include "train/plan.h"
 #include "train/schedule.h"

@@ -4,7 +4,7 @@
  *   partition -> rollout -> reward -> reference -> decision -> update
  *
  * Each stage has one struct, and the comment above it names the files that write it. The stages
- * after it get the struct as const. A run holds all structs (stage/align.h), and only align.c,
+ * after it get the struct as const. A run holds all structs (stage/align_run.h), and only align.c,
  * setup.c and pause.c see a run; tests/lint/layers.py checks that.
  *
  * Six kinds of index are in use. A variable's name says which kind it is:

@@ -41,7 +41,7 @@ ONLY_IN = {  # foreign header: folders that may include it
     "hwloc.h": {"backend"},
 }
 PRIVATE = {  # header that holds several stages or parts: files that may include it
-    "stage/align.h": {"src/stage/align.c", "src/stage/setup.c", "src/stage/pause.c"},
+    "stage/align_run.h": {"src/stage/align.c", "src/stage/setup.c", "src/stage/pause.c"},
 }
 INCLUDE = re.compile(r'\s*#\s*include\s+(["<])([^">]+)[">]')
 

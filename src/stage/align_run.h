@@ -1,8 +1,8 @@
-/* align.h - an alignment run: all stages, their set-up and their pause file.
+/* align_run.h - an alignment run: all stages, their set-up and their pause file.
  * Layer 5, private to stage/: only align.c, setup.c and pause.c include it. Includes
  * stage/stages.h. */
-#ifndef PLUMB_STAGE_ALIGN_H
-#define PLUMB_STAGE_ALIGN_H
+#ifndef PLUMB_STAGE_ALIGN_RUN_H
+#define PLUMB_STAGE_ALIGN_RUN_H
 
 #include "stage/commands.h"
 #include "stage/method.h"
