@@ -3,15 +3,16 @@
 #ifndef PLUMB_KERNELS_GEMM_USE_H
 #define PLUMB_KERNELS_GEMM_USE_H
 
-/* The products of a linear layer that a run uses, as bits. HEAD has float32 outputs, whatever the
- * dtype. */
+/* The products of a linear layer that a training or generation run uses, as bits, and UNMEASURED,
+ * which is no product but an option. HEAD, the forward of the LM head, has float32 outputs,
+ * whatever the dtype. */
 enum plumb_gemm_use {
     PLUMB_GEMM_FORWARD = 1,
     PLUMB_GEMM_BIAS = 2, /* forward with a bias */
     PLUMB_GEMM_HEAD = 4,
     PLUMB_GEMM_BACKWARD_X = 8,
     PLUMB_GEMM_BACKWARD_W = 16,
-    PLUMB_GEMM_UNMEASURED = 32 /* selects algorithms without measuring them */
+    PLUMB_GEMM_UNMEASURED = 32 /* option: selects algorithms without measuring them */
 };
 
 #endif

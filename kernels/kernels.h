@@ -1,5 +1,5 @@
 /* kernels.h - the signature of every kernel, and the function table of one device.
- * Layer 1. Includes base/ only.
+ * Layer 1. Includes base/ and kernels_real.h only.
  *
  * Rules for every kernel: it takes raw pointers that src/op has already checked; outputs come
  * first; arrays are row-major and contiguous; pointers never alias unless the comment of the kernel
@@ -8,8 +8,8 @@
  *
  * Row invariance: what a *_fwd kernel writes for a row depends only on that row's inputs and on the
  * row's own sizes. It never depends on the number of rows, on the row's place among them, or on the
- * number of threads. Where a *_bwd kernel sums over rows or over outputs, the sizes alone fix the
- * order of the sum; on the CPU the sum runs over blocks of PLUMB_SUM_BLOCK terms. */
+ * number of threads. The order of a sum over rows or over outputs in a *_bwd kernel depends on the
+ * sizes and on the indices (index, rows), but not on the number of threads. */
 #ifndef PLUMB_KERNELS_H
 #define PLUMB_KERNELS_H
 
@@ -41,14 +41,16 @@ typedef struct plumb_stream plumb_stream; /* on the CPU a plumb_pool, on CUDA a 
  * In bfloat16 a page stores one key after the other, because tensor cores read whole keys. */
 #define PLUMB_KV_PAGE 32
 
-/* Number of terms per block in the long sums of the CPU's *_bwd kernels. Each block is a chain of
- * additions that starts at 0; the block sums are then added in ascending order. The rounding error
+/* Number of terms per block in the long sums of the backward of linear layers and of norms in cpu/.
+ * Each block is a chain of additions that starts at 0; the block sums are then added in ascending
+ * order to the element of the gradient. The rounding error
  * of a sum of n terms grows like sqrt(PLUMB_SUM_BLOCK + n / PLUMB_SUM_BLOCK) instead of sqrt(n). */
 #define PLUMB_SUM_BLOCK 256
 
 /* The sequence and the position of each row of a packed batch. Rows of one sequence are adjacent
- * and in ascending position. A row attends to positions 0..pos of its own sequence; the page table
- * says which page of the KV cache holds them. */
+ * and in ascending position. A row attends to positions 0..pos of its own sequence, or with a
+ * window only to the last ones of these; the page table says which page of the KV cache holds the
+ * keys and values of a position. */
 struct plumb_rows {
     int64_t n;          /* number of rows */
     int64_t n_seq;      /* number of sequences that the rows refer to */
@@ -63,7 +65,7 @@ struct plumb_attn_shape {
     int64_t h, hk, d; /* query heads, kv heads (h % hk == 0), head size */
     float scale;      /* multiplies the score q.k; usually 1/sqrt(d) */
     float cap;        /* > 0: the scaled score s becomes cap tanh(s / cap); 0: no cap */
-    int64_t window;   /* a row attends to its last `window` keys; 0: to all */
+    int64_t window;   /* a row attends to the last `window` keys, its own included; 0: all */
 };
 
 /* Activation of the MLP. Hugging Face calls them silu, gelu, and gelu_pytorch_tanh or gelu_new. */
@@ -104,9 +106,9 @@ typedef struct plumb_bf16 {
 #undef REAL
 #undef FN
 
-/* Kernels that convert between float32 and bfloat16. embed_fwd and embed_bwd are gather_fwd and
- * gather_bwd for a float32 table. head_fwd is linear_fwd without a bias and with a float32 output.
- * narrow_fwd rounds: y = x, all (n,). */
+/* Kernels with arguments of both element types. embed_fwd and embed_bwd are gather_fwd and
+ * gather_bwd with a float32 table, x and dx. head_fwd is linear_fwd without a bias and with a
+ * float32 output. narrow_fwd rounds to bfloat16: y = x, both (n,). */
 typedef plumb_status plumb_bf16_embed_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                              const int32_t *index, int64_t n, int64_t c);
 typedef plumb_status plumb_bf16_embed_bwd_fn(plumb_stream *s, float *dx, const plumb_bf16 *dy,
@@ -256,8 +258,9 @@ struct plumb_kernels {
     } bf16; /* all NULL on devices without bfloat16 kernels (ref and cpu) */
 };
 
-/* Every kernel has a scalar reference implementation in ref/. The cpu table replaces those for
- * which a faster version pays; the cuda table implements all kernels in float32 and in bfloat16. */
+/* Every kernel of PLUMB_KERNEL_LIST has a scalar float32 reference implementation in ref/. The cpu
+ * table replaces those for which a faster version pays. The cuda table has its own version of all
+ * kernels: of PLUMB_KERNEL_LIST in float32 and of PLUMB_BF16_KERNEL_LIST in bfloat16. */
 #define X(k) plumb_##k##_fn plumb_ref_##k;
 PLUMB_KERNEL_LIST(X)
 #undef X
@@ -265,12 +268,12 @@ PLUMB_KERNEL_LIST(X)
 void plumb_kernels_init_ref(struct plumb_kernels *t);
 /* Fills the table with the fastest CPU kernels: those of cpu/ for the best instruction set of this
  * machine, and those of ref/ for the rest. The environment variable PLUMB_ISA=baseline|avx2|avx512
- * selects another instruction set; if that one is not available, a warning is logged and the best
- * one is used. Every instruction set gives the same bits. */
+ * selects another instruction set; if the name is unknown or this machine lacks the instruction
+ * set, a warning is logged and the best one is used. Every instruction set gives the same bits. */
 void plumb_kernels_init_cpu(struct plumb_kernels *t);
 /* Fills *t with the kernels of one instruction set, given by name. Returns false and leaves *t
  * unchanged if that instruction set was not compiled or this machine lacks it. plumb_kernels_isa
- * lists the names, slowest first, and ends with NULL. */
+ * lists the names of the compiled instruction sets, slowest first, and ends with NULL. */
 bool plumb_kernels_init_isa(struct plumb_kernels *t, const char *isa);
 extern const char *const plumb_kernels_isa[];
 void plumb_kernels_init_cuda(struct plumb_kernels *t);

@@ -2,8 +2,8 @@
  * Layer 1. Included only by kernels.h, once for each type REAL; FN(k) names the type of kernel k.
  *
  * REAL is float or plumb_bf16. With plumb_bf16 all arithmetic is float32, and each stored value is
- * rounded once, to nearest even. Norm weights, biases, statistics and weight gradients are float32
- * in both forms. */
+ * rounded to nearest even; the comments of linear_fwd and of attention name what else is rounded.
+ * Norm weights, biases, statistics and weight gradients are float32 in both forms. */
 
 /* ---- rows ------------------------------------------------------------------------- */
 
@@ -79,7 +79,8 @@ typedef plumb_status FN(linear_pack)(plumb_stream *s, REAL *packed, const float 
                                      int64_t in);
 /* y[i,o] = bias[o] + sum_k x[i,k] w[o,k]. In the CPU table and in ref each output element is one
  * accumulation chain over k = 0..in-1; the bias is added last.
- *   y (n,out)  x (n,in)  packed: from linear_pack  bias (out,) or NULL; in bfloat16 y is rounded */
+ *   y (n,out)  x (n,in)  packed: from linear_pack  bias (out,) or NULL
+ * In bfloat16 the bias is rounded before it is added, and y is rounded. */
 typedef plumb_status FN(linear_fwd)(plumb_stream *s, REAL *y, const REAL *x, const REAL *packed,
                                     const float *bias, int64_t n, int64_t out, int64_t in);
 /* dx (n,in) = dy (n,out) w (out,in); if accumulate != 0 the product is added to dx. A row of
@@ -90,7 +91,8 @@ typedef plumb_status FN(linear_bwd_x)(plumb_stream *s, REAL *dx, const REAL *dy,
                                       float *work, int64_t n, int64_t out, int64_t in,
                                       int accumulate);
 /* dw (out,in) += dy^T x ; dbias (out,) += column sums of dy. dbias may be NULL (no bias).
- * Each call first sums over its n rows and then adds the sums to dw and dbias. */
+ * On CUDA each call first sums over its n rows and then adds the sums to dw and dbias; cpu/ adds
+ * the sums of blocks of PLUMB_SUM_BLOCK rows to them, one after another. */
 typedef plumb_status FN(linear_bwd_w)(plumb_stream *s, float *dw, float *dbias, const REAL *dy,
                                       const REAL *x, float *work, int64_t n, int64_t out,
                                       int64_t in);
@@ -102,14 +104,15 @@ typedef plumb_status FN(linear_bwd_w)(plumb_stream *s, float *dw, float *dbias, 
 typedef plumb_status FN(kv_write_fwd)(plumb_stream *s, REAL *kc, REAL *vc, const REAL *k,
                                       const REAL *v, const struct plumb_rows *rows, int64_t hk,
                                       int64_t d);
-/* o[i,a,:] = sum_j softmax_j(scale q[i,a].k[j]) v[j] over the visible keys j of row i. The softmax
- * is online, in blocks of PLUMB_KV_PAGE positions, from the first block with a visible key.
+/* o[i,a,:] = sum_j softmax_j(scale q[i,a].k[j]) v[j] over the visible keys j of row i. In
+ * cpu/ and cuda/ the softmax is online, in blocks of PLUMB_KV_PAGE positions, from the first block
+ * with a visible key.
  *   o (n,h,d)  lse (n,h): log-sum-exp of the scaled scores, in nats  q (n,h,d)
  * Source: Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decode (one row), prefill and training
  * compute the same function of a row. In bfloat16: the probabilities are rounded before they are
  * multiplied with v; sums restart every 512 positions and the partial sums are combined in order; d
- * must be a multiple of 8; all cached keys and values up to the last row's position must be finite.
- */
+ * must be a multiple of 8; all cached keys and values of a sequence up to the position of its last
+ * row must be finite. */
 typedef plumb_status FN(attention_fwd)(plumb_stream *s, REAL *o, float *lse, const REAL *q,
                                        const REAL *kc, const REAL *vc,
                                        const struct plumb_rows *rows,

@@ -108,7 +108,10 @@ void plumb_kernels_init_cpu(struct plumb_kernels *t)
         if (have(plumb_kernels_isa[i]))
             best = i;
     if (wanted && *wanted)
-        plumb_log(PLUMB_LOG_WARN, "PLUMB_ISA=%s is not available on this machine; using %s", wanted,
-                  plumb_kernels_isa[best]);
+        plumb_log(
+            PLUMB_LOG_WARN,
+            "PLUMB_ISA=%s is not an instruction set that plumb knows (baseline, avx2, avx512) "
+            "and this machine has; using %s",
+            wanted, plumb_kernels_isa[best]);
     (void)plumb_kernels_init_isa(t, plumb_kernels_isa[best]);
 }

@@ -14,11 +14,11 @@ VEC_FN v16 sigmoid(v16 g)
     return v16_div(one, v16_add(one, v16_exp(v16_sub(v16_set1(0.0f), g))));
 }
 
-/* The distribution function of the standard normal on its lower side, at -a, with a = |x|, and the
- * factor exp(-a^2 / 2) of its density. The rounding error of a^2 is carried along, because exp
- * would multiply it. The ratio of both is a polynomial in 1 / (1 + 0.345 a). We fitted its
- * coefficients for the least maximum relative error (2^-24) and rounded each one to float before
- * fitting the next. The relative error of `below` is at most 4e-7. */
+/* a = |x|, at most 40. below = Phi(-a), the distribution function of the standard normal at -a.
+ * bell = exp(-a^2 / 2), the density without its constant factor. The rounding error of a^2 is
+ * carried along, because exp would multiply it. The ratio below / bell is a polynomial in 1 / (1 +
+ * 0.345 a). We fitted its coefficients for the least maximum relative error (2^-24) and rounded
+ * each one to float before fitting the next. The relative error of `below` is at most 4e-7. */
 struct normal {
     v16 a, below, bell;
 };
@@ -71,14 +71,14 @@ VEC_FN void gelu_point(const enum plumb_activation kind, v16 x, v16 *value, v16 
     if (kind == PLUMB_ACT_GELU) {
         const struct normal m = normal_of(x);
         const v16 size = v16_max(x, v16_sub(zero, x));
-        const v16 sign = v16_div(x, v16_max(v16_set1(1e-30f), size)); /* 0 at 0 */
+        const v16 sign = v16_div(x, v16_max(v16_set1(1e-30f), size)); /* 0 if x = 0 */
         const v16 up_to_x = v16_fma(sign, v16_sub(half, m.below), half);
         const v16 density = v16_mul(m.bell, v16_set1(0.39894228f)); /* 1 / sqrt(2 pi) */
         *value = v16_sub(v16_max(zero, x), v16_mul(m.a, m.below));
         *slope = v16_fma(v16_mul(sign, m.a), density, up_to_x);
         return;
     }
-    /* beyond 30 the sigmoid is 0 or 1; the limit keeps the square finite */
+    /* for |x| > 30 the sigmoid is 0 or 1; the limit keeps the square finite */
     const v16 limit = v16_set1(30.0f), low = v16_set1(-30.0f);
     const v16 z = v16_min(limit, v16_max(low, x)), square = v16_mul(z, z);
     const v16 sig = gelu_sigmoid(z, square);
@@ -108,7 +108,8 @@ VEC_FN void bwd_one(const enum plumb_activation kind, v16 *dg, v16 *du, v16 dy, 
     *du = v16_mul(dy, value);
 }
 
-/* Loads lanes 0..n-1 of the factor; a plain activation has the factor 1. */
+/* Returns the factors of act(gate): up[i .. i+n-1] in lanes 0..n-1, or 1 in all lanes if up is NULL
+ * (a plain activation). */
 VEC_FN v16 factor(const float *up, int64_t i, int n)
 {
     return up ? v16_load_n(up + i, n) : v16_set1(1.0f);

@@ -1,5 +1,5 @@
-/* attention.c - causal attention over a paged KV cache with an online softmax, page by page.
- * Layer 1 (cpu). Includes attention.h.
+/* attention.c - causal attention over a paged KV cache with an online softmax, page by page, and
+ * the kernel that writes keys and values into their pages. Layer 1 (cpu). Includes attention.h.
  *
  * A unit of work is a range of consecutive rows and one kv head. Inside it, the (row, query head)
  * pairs of one sequence form tiles; the pairs of a tile share each page that is loaded. The result
@@ -17,12 +17,14 @@ struct fwd {
     int64_t unit_rows;
 };
 
-/* A tile of (row, query head) pairs of one sequence that go through the pages together. Pair p is
- * row p / group and query head p % group of the kv head. */
+/* A tile of (row, query head) pairs of one sequence that are processed together, page by page. The
+ * pairs of a run of rows and one kv head are numbered row by row: pair number m belongs to row m /
+ * group of the run and to query head m % group of the kv head, with group = h / hk. Pair p of the
+ * tile has number begin + p, where `begin` is the argument of run_tile. */
 struct tile {
-    float q[TILE_FLOATS]; /* (pairs,d) queries, multiplied by the scale */
-    float o[TILE_FLOATS]; /* (pairs,dp) running sums of the output */
-    float s[TILE_PAIRS * PAGE];
+    float q[TILE_FLOATS];       /* (pairs,d) queries, multiplied by the scale */
+    float o[TILE_FLOATS];       /* (pairs,dp) running sums of the output */
+    float s[TILE_PAIRS * PAGE]; /* scores of one page, then their softmax weights */
     float v[PAGE * ATTN_MAX_D]; /* a page of values with rows padded to dp, used when d % 16 != 0 */
     v16 sum[TILE_PAIRS];        /* running sum of the softmax weights, one per lane */
     float max[TILE_PAIRS];
@@ -31,7 +33,7 @@ struct tile {
     float cap; /* soft cap of the scores; 0: none */
 };
 
-/* Replaces the scores of one page by cap tanh(score / cap). */
+/* Replaces the scores of one pair with one page by cap tanh(score / cap). */
 VEC_FN void cap_scores(float *s, float cap)
 {
     for (int w = 0; w < PAGE; w += 16) {
@@ -61,7 +63,7 @@ VEC_FN void softmax_step(struct tile *t, int64_t p)
     t->sum[p] = v16_add(v16_mul(t->sum[p], shrink), v16_add(p0, p1));
 }
 
-/* Adds the weighted values of keys [begin, end) to the output of one pair. */
+/* Adds the weighted values of keys [begin, end) of the page to the output of pair p. */
 static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, int64_t begin,
                        int64_t end)
 {
@@ -70,13 +72,13 @@ static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, i
            ldv, 1, t->dp, end - begin, true);
 }
 
-/* Processes one page for pairs [p, p + n). */
+/* Processes one page for pairs [p, p + n), n <= GROUP. `first` is the position of its first key. */
 static void advance_group(struct tile *t, const float *kt, const float *v, int64_t ldv, int64_t p,
                           int64_t n, int64_t first, int64_t window)
 {
     const int64_t d = t->d, dp = t->dp;
     float *s = t->s + p * PAGE, *o = t->o + p * dp;
-    /* [from, to): keys visible to all pairs */
+    /* [from, to): keys of the page that all n pairs see; none if to <= from */
     int64_t begin[GROUP], end[GROUP], from = 0, to = PAGE;
     bool any = false;
     for (int64_t i = 0; i < n; i++) {
@@ -108,7 +110,7 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
         add_values(t, p + i, v, ldv, plumb_max_i64(to, begin[i]), end[i]);
 }
 
-/* Processes one page for all pairs of the tile. */
+/* Processes the page whose first key is at position `first` for all pairs of the tile. */
 static void advance(struct tile *t, const float *kt, const float *v, int64_t first, int64_t window)
 {
     int64_t ldv = t->d;
@@ -133,7 +135,8 @@ VEC_FN void fetch(const float *kt, const float *v, int64_t d)
     }
 }
 
-/* Computes pairs [begin, begin + t->pairs), counted from the first pair of row `row`. */
+/* Computes pairs [begin, begin + t->pairs) of kv head `head`, counted from the first pair of row
+ * `row`, which begins a run of rows. */
 static void run_tile(const struct fwd *f, struct tile *t, int64_t row, int64_t head, int64_t begin)
 {
     const struct plumb_attn_shape *shape = f->shape;

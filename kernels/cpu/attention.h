@@ -1,5 +1,6 @@
-/* attention.h - the small matrix product that attention's forward and backward are built from.
- * Layer 1, kernels/cpu only. Includes vec.h. */
+/* attention.h - what attention's forward and backward share: a small matrix product, the visible
+ * keys of a row, and the runs of rows of one sequence.
+ * Layer 1, kernels/cpu only. Includes vec.h, split.h. */
 #ifndef PLUMB_KERNELS_CPU_ATTENTION_H
 #define PLUMB_KERNELS_CPU_ATTENTION_H
 
@@ -8,14 +9,15 @@
 
 enum {
     PAGE = PLUMB_KV_PAGE,
-    ATTN_MAX_D = 512, /* attention falls back to ref/ for larger head sizes */
+    ATTN_MAX_D = 512, /* for larger head sizes, attention_fwd calls the kernel of ref/ */
 };
-_Static_assert(PAGE == 32, "score rows are two vectors");
+_Static_assert(PAGE == 32, "a row of scores is two vectors");
 
-/* Computes c[m*ldc + j] (= or +=) sum_k a[m*am + k*ak] b[k*ldb + j] for m in [0, rows) and j over
- * `vectors` vectors of 16 columns. Every element is one chain of fused multiply-adds over ascending
- * k, so the tile size does not change a bit. `into` works like enum gemm_into: MM_SET and MM_ADD
- * start the chain at 0 and replace c or add to c; MM_CHAIN starts the chain at the value in c. */
+/* Computes c[m*ldc + j] (= or +=) sum_k a.at[m*a.row + k*a.k] b[k*ldb + j] for k in [0, kn), m in
+ * [0, rows) and j over `vectors` vectors of 16 columns. Every element is one chain of fused
+ * multiply-adds over ascending k, so the tile size does not change a bit. `into` works like enum
+ * gemm_into: MM_SET and MM_ADD start the chain at 0 and replace c or add to c; MM_CHAIN starts the
+ * chain at the value in c. */
 enum mm_into { MM_SET, MM_CHAIN, MM_ADD };
 struct mat {
     const float *at;
@@ -81,7 +83,7 @@ static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64
 }
 
 /* Computes the keys of block [first, first + PAGE) that a row at position pos attends to: [*begin,
- * *end), counted from the start of the block. */
+ * *end), counted from the start of the block; *begin = *end if there are none. */
 static inline void visible(int64_t first, int64_t pos, int64_t window, int64_t *begin, int64_t *end)
 {
     const int64_t low = window > 0 ? plumb_max_i64(0, pos + 1 - window) : 0;

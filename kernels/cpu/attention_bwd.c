@@ -3,9 +3,10 @@
  * Layer 1 (cpu). Includes attention.h.
  *
  * A unit of work is one sequence and one kv head, so exactly one thread adds each sum. dk and dv of
- * a key block are summed over query heads, then over tiles of TILE rows, in ascending order; dq is
- * summed over key blocks. The part of one tile or block is a chain that starts at 0 and is then
- * added to the sum, because one long chain over all rows would lose accuracy. */
+ * a key block are sums over the query heads of the kv head and, within a query head, over tiles of
+ * TILE rows, both in ascending order; dq is a sum over key blocks in ascending order. The part of
+ * one tile or key block is a chain that starts at 0 and is then added to the sum, because one long
+ * chain over all rows would lose accuracy. */
 #include "cpu/attention.h"
 
 enum { TILE = 48 };
@@ -60,8 +61,8 @@ static void load_block(struct scratch *r, const float *kt, const float *v, int64
     memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
 }
 
-/* The same as row_weights for one vector of scores with a soft cap: with t = tanh(scale s / cap), p
- * = exp(cap t - lse) and ds = p (dp - dot) scale (1 - t^2). */
+/* Does for one vector of 16 soft-capped scores what row_weights does for a row without a soft cap:
+ * with t = tanh(scale s / cap), p = exp(cap t - lse) and ds = p (dp - dot) scale (1 - t^2). */
 VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
                            float dot)
 {
@@ -74,8 +75,9 @@ VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *s
     v16_store(ds, v16_mul(e, g));
 }
 
-/* Computes p = exp(scale s - lse) and ds = p (dp - dot) scale for one row. On entry p holds the
- * scores s and ds holds dp. Both become zero outside of keys [begin, end). */
+/* Computes p = exp(scale s - lse) and ds = p (dp - dot) scale for one row and the keys of one
+ * block; with a soft cap, what capped_weights says. On entry p holds the products s = q.k, and ds
+ * holds dp = dout.v. Both become zero outside of keys [begin, end) of the block. */
 VEC_FN void row_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
                         float dot, int64_t begin, int64_t end)
 {
@@ -104,8 +106,8 @@ static void copy_rows(float *to, int64_t ldt, const float *from, int64_t ldf, in
         memcpy(to + i * ldt, from + i * ldf, (size_t)d * sizeof(float));
 }
 
-/* Adds the gradients of one key block and rows [i, i + rows) of the sequence whose first row is
- * `start`, for query head a. */
+/* Adds the gradients of one key block, which begins at position `first`, and of rows [i, i + rows)
+ * of the sequence whose first row is `start`, for query head a. */
 static void tile(const struct bwd *b, struct scratch *r, const float *kt, int64_t start, int64_t i,
                  int64_t rows, int64_t a, int64_t first)
 {

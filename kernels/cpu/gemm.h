@@ -44,8 +44,8 @@ struct gemm_block {
 #define gemm_block_run PLUMB_CPU(gemm_block_run)
 void gemm_block_run(const struct gemm_block *g);
 
-/* A tile of C has up to GEMM_MR rows of GEMM_VECS vectors. That is as many sums as fit into the
- * registers beside one row of B and one element of A. */
+/* A tile of C has up to GEMM_MR rows of GEMM_VECS vectors. Its sums fit into the registers beside
+ * one row of B and one element of A. */
 #if VEC_REGISTERS == 32
 enum { GEMM_MR = 12, GEMM_VECS = 2 };
 #elif VEC_REGISTERS == 8
@@ -54,8 +54,8 @@ enum { GEMM_MR = 6, GEMM_VECS = 1 };
 enum { GEMM_MR = 2, GEMM_VECS = 1 };
 #endif
 
-/* Divides the rows of a block into n tiles of nearly equal size: the first `more` tiles have each +
- * 1 rows, the others have `each` rows. */
+/* Divides the rows of a block into n tiles of nearly equal size: the first `more` tiles have `each`
+ * + 1 rows, the others have `each` rows. */
 struct gemm_tiles {
     int64_t n, more;
     int each;

@@ -1,5 +1,5 @@
 /* gemm_tile.c - computes one tile of C in registers, and loops over the tiles of a block.
- * Layer 1 (cpu). Includes cpu/gemm.h. */
+ * Layer 1 (cpu). Includes cpu/gemm.h and base/. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
@@ -46,9 +46,11 @@ VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *
     }
 }
 
-/* Returns the address to prefetch when the weights are streamed: the data that will be read WINDOW
- * bytes later. The 512 bytes are fetched as 128 bytes from each of the window's four pages. Four
- * streams keep more cache lines in flight than one does (benchmarks/ceiling.c). */
+/* Returns the address to prefetch when the weights are streamed and b is read. While a window of
+ * WINDOW bytes is read, the next window is prefetched: for the 512 bytes of UNROLL_K rows of b, 128
+ * bytes of each of the next window's four pages. The address lies in the first of these pages; the
+ * caller adds PAGE for each further page. Four streams keep more cache lines in flight than one does
+ * (benchmarks/ceiling.c). */
 VEC_FN const char *stream_ahead(const float *b)
 {
     enum { WINDOW = 4 * PAGE };
@@ -58,7 +60,8 @@ VEC_FN const char *stream_ahead(const float *b)
 
 /* Computes one tile. a_row and a_k are the strides of A in floats, from one row and from one k to
  * the next. `adds` says whether t->into may be GEMM_ADD; the tiles of the forward pass are compiled
- * without that branch, which would cost decoding 3 %. All arguments except t must be constants. */
+ * without that branch, which would cost decoding 3 %. rows, a_k, stream and adds must be constants.
+ */
 VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k,
                      const bool stream, const bool adds)
 {

@@ -4,7 +4,7 @@
 #include "cpu/vec.h"
 
 /* `words` is one vector register of 64-bit words. MUL_HALVES(k) multiplies the low 32 bits of each
- * word by its high 32 bits. It uses the intrinsic because compilers do not find the single
+ * word by its high 32 bits. On x86 it uses an intrinsic, because compilers do not find the single
  * instruction by themselves. */
 #if defined(__AVX512F__)
 typedef uint64_t words __attribute__((vector_size(64)));
@@ -25,7 +25,7 @@ typedef uint64_t words __attribute__((vector_size(16)));
 enum { PER = sizeof(words) / sizeof(uint64_t) };
 /* vector registers that are processed together */
 enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER };
-/* words that are processed together, floats per row of 16 words */
+/* GROUP: words that are processed together; ROW: floats per row of 16 words */
 enum { GROUP = PARTS * PER, ROW = 2 * PLUMB_HASH_LANES };
 
 struct hash {
@@ -42,9 +42,9 @@ VEC_FN uint64_t mix(uint64_t h)
     return h;
 }
 
-/* Computes p and s of the lanes [lane, lane + GROUP) over all rows of a block. `last` is a last,
- * incomplete row, padded with zeros, or NULL. All running values stay in registers; each group of
- * lanes reads the block again, from the L1 cache. */
+/* Computes the sums p and s (kernels.h) of lanes [lane, lane + GROUP) over all rows of a block.
+ * `last` is a last, incomplete row, padded with zeros, or NULL. All running values stay in
+ * registers; each group of lanes reads the block again, from the L1 cache. */
 VEC_FN void hash_lanes(uint64_t *p_out, uint64_t *s_out, const float *x, int64_t rows,
                        const float *last, const uint64_t *first_key, int lane)
 {

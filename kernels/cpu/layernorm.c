@@ -3,8 +3,9 @@
 #include "cpu/split.h"
 #include "cpu/vec.h"
 
-/* The sums of a row run in four accumulators of 16 lanes over blocks of 64 elements; the first
- * accumulator also takes the rest. The order depends on c only. */
+/* The sums of a row run in four accumulators of 16 lanes over blocks of 64 elements. In sum_of and
+ * squares_of the first accumulator also takes the rest of the row; in row_sums the accumulators
+ * continue to take 16 elements each in turn. The order depends on c only. */
 struct lanes {
     v16 at[4];
 };
@@ -131,8 +132,8 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Adds one vector of columns of dw and dbias over rows [first, last). The chains over the rows
- * start at 0. */
+/* Adds the sums over rows [first, last) to n columns of dw and dbias from column j on, n <= 16. The
+ * chains over the rows start at 0. */
 enum { BLOCK_ROWS = PLUMB_SUM_BLOCK };
 VEC_FN void bwd_column(const struct bwd *b, int64_t first, int64_t last, int64_t j, int n)
 {
@@ -148,8 +149,8 @@ VEC_FN void bwd_column(const struct bwd *b, int64_t first, int64_t last, int64_t
     v16_store_n(b->dbias + j, v16_add(v16_load_n(b->dbias + j, n), dbias), n);
 }
 
-/* Computes columns [16 begin, 16 end) of dw and dbias. The sums over rows run over blocks of
- * BLOCK_ROWS rows, whose sums are added in order, for every number of threads. */
+/* Adds the gradients of columns [16 begin, 16 end) to dw and dbias. The sums over rows run over
+ * blocks of BLOCK_ROWS rows, whose sums are added in order, for every number of threads. */
 static void bwd_columns(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct bwd *b = arg;

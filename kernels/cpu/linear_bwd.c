@@ -12,7 +12,7 @@
 
 /* A task computes all of C, or some of its rows and columns. It takes k in blocks of GEMM_KC, packs
  * up to BLOCK_COLS columns of B, then packs A in blocks of BLOCK_ROWS rows. The two packed blocks
- * fit in three quarters of a 2 MB L2 cache; each thread has its own. */
+ * take 1 MB, half of a 2 MB L2 cache; each thread has its own. */
 enum {
     BLOCK_ROWS = 240,
     BLOCK_COLS = 768,
@@ -86,7 +86,9 @@ struct bwd_arg {
     bool transposed, replace; /* replace: compute C = A B; otherwise C += A B */
 };
 
-/* Computes rows [row, row_end) of C times the packed columns from col on, for one block of k. */
+/* Computes the part of one block of k, which begins at k, of rows [row, row_end) and columns [col,
+ * col + cols) of C. b holds these columns of B, packed; a is memory for the packed or copied rows
+ * of A. */
 static void bwd_rows(const struct bwd_arg *g, float *a, const float *b, int64_t row,
                      int64_t row_end, int64_t col, int64_t cols, int64_t k)
 {

@@ -103,8 +103,8 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* bwd_strip: dw += sum over rows [first, last) for columns [j, j + cols), cols <= 16 STRIP. The
- * chain over the rows starts at 0. */
+/* bwd_strip adds the sum over rows [first, last) to columns [j, j + cols) of dw, cols <= 16 STRIP.
+ * The chain over the rows starts at 0. */
 enum { STRIP = 8, BLOCK_ROWS = PLUMB_SUM_BLOCK };
 VEC_FN void bwd_strip(const struct bwd *b, int64_t first, int64_t last, int64_t j, int64_t cols)
 {
@@ -129,9 +129,9 @@ VEC_FN void bwd_strip(const struct bwd *b, int64_t first, int64_t last, int64_t 
         v16_store_n(dw + 16 * whole, v16_add(v16_load_n(dw + 16 * whole, rest), sum[whole]), rest);
 }
 
-/* Computes columns [16 begin, 16 end) of dw. The sum over rows runs over blocks of BLOCK_ROWS rows;
- * the sum of a block is a chain that starts at 0, and the block sums are added in order. The result
- * does not depend on the number of threads. */
+/* Adds the gradients of columns [16 begin, 16 end) to dw. The sum over rows runs over blocks of
+ * BLOCK_ROWS rows; the sum of a block is a chain that starts at 0, and the block sums are added in
+ * order. The result does not depend on the number of threads. */
 static void bwd_columns(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct bwd *b = arg;

@@ -3,11 +3,12 @@
 #include "cpu/split.h"
 #include "cpu/vocab.h"
 
-/* Without a filter, sampling first adds blocks of BLOCK probabilities to find the block of the
- * drawn token, then searches that block. */
+/* Sampling first adds the weights (unnormalised probabilities) of blocks of BLOCK tokens to find
+ * the block of the drawn token, then searches that block. */
 enum { BLOCK = 512 };
-/* top_k and top_p first sort the tokens into BINS bins by their distance from the largest logit, in
- * steps of 1/64 nat. */
+/* top_k and top_p first sort the tokens into BINS bins by the distance of their logit from the
+ * largest logit, divided by the temperature, in steps of 1/64 nat. The last bin has no upper limit.
+ */
 enum { BINS = 2048, BINS_PER_NAT = 64 };
 
 struct job {
@@ -79,7 +80,7 @@ static double sum_blocks(const float *e, int64_t v)
     return total;
 }
 
-/* Computes e[j] = exp((z[j] - max)/T) and returns the sum over all blocks. inverse is 1/T. */
+/* Computes e[j] = exp((z[j] - max)/T) and returns their sum. inverse is 1/T, T the temperature. */
 static double weigh(float *e, const float *z, int64_t v, float max, float inverse)
 {
     const v16 m = v16_set1(max), it = v16_set1(inverse);

@@ -34,7 +34,7 @@ typedef int32_t vec_i4 __attribute__((vector_size(16)));
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 /* ---- AVX-512: v16 is one register of 512 bits ---- */
 #include <immintrin.h>
-#define VEC_REGISTERS 32 /* number of v16 that a tile of sums may use */
+#define VEC_REGISTERS 32 /* number of v16 that the vector registers hold */
 typedef float vec_f8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t v16i __attribute__((vector_size(64)));

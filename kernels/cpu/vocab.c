@@ -1,4 +1,5 @@
-/* vocab.c - token log-probabilities over the vocabulary, vectorised.
+/* vocab.c - the soft cap of logits, token log-probabilities and their gradient, and the entropy,
+ * vectorised.
  * Layer 1 (cpu). Includes vocab.h, split.h. */
 #include "cpu/vocab.h"
 
@@ -24,7 +25,7 @@ static void softcap(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Returns the slope of the soft cap whose output is z. */
+/* Returns the slope of the soft cap where its output is z; by = 1 / cap. */
 VEC_FN v16 cap_slope(v16 z, v16 by)
 {
     const v16 t = v16_mul(z, by);
@@ -62,7 +63,8 @@ static void fwd(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Blocks of 4096 logits are summed in 16 lanes, the block sums in double, as in vocab_lse. */
+/* Computes entropy (into b->logp) and mean (into b->lse). Blocks of 4096 logits are summed in one
+ * accumulator of 16 lanes; the block sums are added in double. */
 static void entropy(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct job *b = arg;
@@ -77,7 +79,7 @@ static void entropy(void *arg, int64_t begin, int64_t end, int thread)
             v16 part = v16_set1(0.0f), whole = v16_set1(0.0f);
             for (int64_t j = at; j < stop; j += 16) {
                 const int n = stop - j < 16 ? (int)(stop - j) : 16;
-                /* lanes past the end: exp(0) 0 = 0 */
+                /* in lanes past the end a = 0, which adds exp(0) 0 = 0 */
                 const v16 zj = n == 16 ? v16_load(z + j) : v16_load_fill(z + j, n, b->lse_in[i]);
                 const v16 a = v16_sub(zj, lse);
                 part = v16_fma(v16_exp(a), a, part);

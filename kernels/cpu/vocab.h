@@ -1,5 +1,5 @@
-/* vocab.h - the log-sum-exp of a row of logits, shared by all kernels that report a log-prob.
- * Layer 1, kernels/cpu only. Includes vec.h. */
+/* vocab.h - maximum and log-sum-exp of a row of logits, shared by the kernels that report a
+ * log-prob. Layer 1, kernels/cpu only. Includes vec.h. */
 #ifndef PLUMB_KERNELS_CPU_VOCAB_H
 #define PLUMB_KERNELS_CPU_VOCAB_H
 

@@ -4,7 +4,8 @@
 
 static constexpr int THREADS = 256;
 
-/* 2 sqrt(2/pi), and the same times 0.044715: (1 + tanh(u)) / 2 = sigmoid(2 u) */
+/* The constants of GELU's tanh form: (1 + tanh(u)) / 2 = sigmoid(2 u) with 2 u = z (GELU_K +
+ * GELU_K3 z^2), GELU_K = 2 sqrt(2/pi), GELU_K3 = 0.044715 GELU_K */
 static constexpr float GELU_K = 1.5957691216057308f, GELU_K3 = 0.0713548162726f;
 
 /* The value of an activation at z, and its slope. */

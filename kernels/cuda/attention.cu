@@ -10,8 +10,8 @@
 
 /* ---- writing pages -------------------------------------------------------------------- */
 
-/* Writes 32 rows of one kv head per block, through shared memory: reads along d and writes the keys
- * along positions, which are contiguous in a page. */
+/* Each block writes up to 32 rows of one kv head, through shared memory: it reads along d and
+ * writes the keys along positions, which are contiguous in a page. */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     kv_write_kernel(float *kc, float *vc, const float *k, const float *v, plumb_rows rows,
                     int64_t hk, int d)
@@ -66,12 +66,12 @@ static size_t fwd_shared(int64_t d, int r)
 
 /* One step of the online softmax of a pair (Dao et al. 2022, algorithm 1). Returns the unnormalised
  * probability of this lane's key. *scale_by receives the factor by which the sums of the earlier
- * blocks must be multiplied. */
+ * pages must be multiplied. */
 DEVICE float advance(float score, bool sees, float *max, float *sum, float *scale_by)
 {
     const float top = fmaxf(*max, warp_max(sees ? score : -INFINITY));
     const float p = sees ? expf(score - top) : 0.0f;
-    *scale_by = expf(*max - top); /* exp(-inf) = 0 in the first block */
+    *scale_by = expf(*max - top); /* exp(-inf) = 0 in the first page */
     *sum = fmaf(*sum, *scale_by, warp_sum(p));
     *max = top;
     return p;
@@ -183,8 +183,10 @@ static plumb_status run_fwd(plumb_stream *s, float *o, float *lse, const float *
 {
     const auto kernel = fwd_kernel<NT, R>;
     const int64_t group = shape->h / shape->hk;
-    /* When decoding (R == 2), a tile holds the heads of one row only, because another row has other
-     * keys. */
+    /* When decoding (R == 2), a tile holds the query heads of one row only if they fit (group <
+     * WARPS
+     * * R), because another row usually has other keys. With a larger group, a tile has WARPS * R
+     * pairs, which may belong to two rows. */
     const int64_t pairs = R == 2 && group < WARPS * R ? group : WARPS * R;
     const int64_t tiles = ceil_div(rows->n * group, pairs);
     const size_t bytes = fwd_shared(shape->d, R);

@@ -1,8 +1,9 @@
 /* attention.cuh - functions shared by attention's forward and backward kernels.
  * Layer 1, kernels/cuda only. Includes device.cuh.
  *
- * Each warp processes R (row, head) pairs. The pairs of one kv head are ordered by row, and within
- * a row by query head of the group. All pairs of a tile therefore read the same keys. */
+ * The forward and dq are computed in tiles of (row, query head) pairs of one kv head. The pairs of
+ * a kv head are ordered by row, and within a row by query head. The pairs of a tile that belong to
+ * one sequence therefore share each page that is loaded. */
 #ifndef PLUMB_KERNELS_CUDA_ATTENTION_CUH
 #define PLUMB_KERNELS_CUDA_ATTENTION_CUH
 
@@ -63,7 +64,8 @@ DEVICE void copy_tile(float *to, const float *from, int n)
         *reinterpret_cast<float4 *>(to + j) = *reinterpret_cast<const float4 *>(from + j);
 }
 
-/* Copies rows x columns from device to shared memory, where rows are `stride` floats apart. */
+/* Copies from (rows,columns) from device to shared memory; in shared memory its rows are `stride`
+ * floats apart. */
 DEVICE void copy_padded(float *to, const float *from, int rows, int columns, int stride)
 {
     for (int at = int(threadIdx.x); at < rows * columns; at += ATTENTION_THREADS)
@@ -104,7 +106,8 @@ static inline plumb_status check_head(const char *kernel, const struct plumb_att
     return PLUMB_OK;
 }
 
-/* Raises the limit of a kernel's dynamic shared memory to `bytes`. */
+/* Raises the limit of a kernel's dynamic shared memory to `bytes` if the default of 48 KiB is too
+ * low. */
 template <class K> static plumb_status allow_shared(K *kernel, size_t bytes)
 {
     if (bytes > 48 * 1024)

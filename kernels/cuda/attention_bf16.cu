@@ -7,13 +7,14 @@
  * over 16 columns at a time, in ascending order. Each lane adds the probabilities of its eight keys
  * in order; the sums of the row's four lanes are added at the end. Outputs are products over 16
  * keys at a time, in ascending order, with probabilities rounded to bfloat16. A page without
- * visible keys has probabilities of zero and a rescaling factor of 1, so it leaves the row
- * unchanged (mma.cuh).
+ * visible keys has probabilities of zero and a rescaling factor of 1 (or of 0, while the sums are
+ * still 0), so it leaves the row unchanged (mma.cuh).
  *
  * Sums restart at every multiple of CHUNK positions, and the sums of the chunks are combined in
- * order. Thread blocks can therefore share a long row by its chunks. Two kernels perform these
- * steps: fwd_kernel processes tiles of pairs, for training and prefill; decode_kernel processes one
- * row, and its warps divide the keys of a page and then the columns of v. Source: Dao 2023,
+ * order. The chunks of a long row can therefore be divided among thread blocks. Two kernels perform
+ * these steps: fwd_kernel processes tiles of (row, query head) pairs, for training and prefill; a
+ * block of decode_kernel processes one row, and its warps divide the keys of a page and then the
+ * columns of v. Source: Dao 2023,
  * arXiv:2307.08691, algorithm 1. */
 #include "cuda/attention_bf16.cuh"
 
@@ -55,9 +56,9 @@ static plumb_status kv_write_fwd(plumb_stream *s, plumb_bf16 *kc, plumb_bf16 *vc
 /* positions per chunk; changes the bits of the result */
 static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE;
 
-/* State of the online softmax in one lane, for its two rows g and g+8: the largest score so far (in
- * base 2), the lane's own part of the sum of probabilities, and the visible positions [from,
- * to). */
+/* State of the online softmax in one lane, for its two rows g and g+8 of the warp's tile (g = lane
+ * / 4): the largest score so far (in base 2), the lane's own part of the sum of probabilities, and
+ * the visible positions [from, to). */
 struct online {
     float max[2], sum[2];
     int from[2], to[2];
@@ -168,6 +169,7 @@ template <int W> DEVICE void fold(float *total, online *row, float (*acc)[4], bo
             acc[n][e] = 0.0f;
         }
 }
+/* Copies total back to row and acc. */
 template <int W> DEVICE void unfold(const float *total, online *row, float (*acc)[4])
 {
 #pragma unroll
@@ -182,9 +184,10 @@ template <int W> DEVICE void unfold(const float *total, online *row, float (*acc
             acc[n][e] = total[4 + n * 4 + e];
 }
 
+/* number of floats of `total` in one lane */
 template <int W> constexpr int TOTAL = 4 + W / 2;
 
-/* True if w has reached the first page of a chunk that is not the first chunk of the run. */
+/* Returns true if w is at the first page of a chunk, but not at the first page of its run. */
 DEVICE bool at_chunk(const walk &w)
 {
     return w.block % CHUNK_PAGES == 0 && w.block > w.first;
@@ -223,7 +226,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     copy_rows<D, TILE>(qs, d, q,
                        [&](int p) { return p < here ? q + head_of(tile, p) * d : nullptr; });
     online row[MT];
-    int of[MT][2]; /* query row of the (row, head) pair, from the tile's first row; -1: no pair */
+    int of[MT][2]; /* row of the (row, head) pair, counted from the tile's first row; -1: no pair */
     float acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int i = 0; i < 2; i++) {
@@ -335,10 +338,11 @@ template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const
     }
 }
 
-/* The work of one block of decode_kernel: up to 16 query heads of one row and one kv head. */
+/* A share is up to 16 query heads of one row and one kv head. blockIdx.x and blockIdx.y select the
+ * share of a block. */
 struct share {
-    int64_t row, head, pos; /* head: index of the share's first head in (n,h) */
-    int here;
+    int64_t row, head, pos; /* head: row * h + first query head; pos: position of the row */
+    int here;               /* number of query heads */
 };
 DEVICE share share_of(const plumb_rows &rows, const heads &shape)
 {
@@ -349,8 +353,10 @@ DEVICE share share_of(const plumb_rows &rows, const heads &shape)
                  group - part < MMA ? group - part : MMA};
 }
 
-/* A record holds the partial result of one chunk of a share: acc (R,d), max (R,) and the sum of
- * each lane (R,4), where R is heads_of_share(). Each share has `chunks` records. */
+/* A record holds the partial result of one share for one chunk of CHUNK positions: acc (R,d), max
+ * (R,) and the sum of each lane (R,4), where R is heads_of_share(). Each share has `chunks`
+ * records.
+ */
 static __host__ __device__ inline int heads_of_share(int64_t h, int64_t hk)
 {
     return int(h / hk < MMA ? h / hk : MMA);
@@ -365,9 +371,11 @@ DEVICE float *record_of(float *record, const heads &shape, int chunk, int chunks
     return record + (share * chunks + chunk) * record_floats(shape.h, shape.hk, shape.d);
 }
 
-/* Each block processes one share. If `record` is NULL it processes all chunks of the row; otherwise
- * it processes the blockIdx.z-th visible chunk and writes its partial result to `record`, for
- * combine_kernel. */
+/* Each block processes one share: up to 16 query heads of one row and one kv head. If `record` is
+ * NULL, it processes all chunks with visible keys. Otherwise the grid has a z axis over chunks, and
+ * the block processes only chunk number blockIdx.z, counted from the first chunk with a visible
+ * key, and writes the partial result to `record`, for combine_kernel; a block whose chunk lies
+ * after the row's position does nothing. */
 template <int D, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
@@ -484,7 +492,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
 }
 
-/* Combines the chunks of a share in ascending order, with the same operations as fold(). */
+/* Combines the records of a share (the partial results of its visible chunks) in ascending order,
+ * with the same operations as fold(). */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     combine_kernel(plumb_bf16 *o, float *lse, float *record, plumb_rows rows, heads shape,
                    int chunks)
@@ -511,9 +520,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
 }
 
-/* Returns into how many chunks a row is divided among thread blocks: 1, or as many as a row can
- * have. With few rows, the division keeps the GPU busy; with many rows it is not needed. The bits
- * are the same in both cases. */
+/* Returns the size of decode_kernel's grid along z: 1 if a block processes all chunks of its row,
+ * or the number of chunks that a row can have if each chunk has a block of its own. With few rows,
+ * the division keeps the GPU busy; with many rows it is not needed, and without enough memory for
+ * the records it is not possible. The bits are the same in both cases. */
 static int64_t chunks_apart(const struct plumb_cuda *c, const struct plumb_rows *rows,
                             const struct plumb_attn_shape *shape, int64_t shares)
 {
@@ -554,7 +564,7 @@ static plumb_status run_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const pl
     const auto kernel = shape->cap > 0.0f ? fwd_kernel<D, MT, true> : fwd_kernel<D, MT, false>;
     const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MT);
     const size_t bytes = fwd_shared<D, MT>();
-    if (rows->n <= 2 * rows->n_seq) /* decoding: the rows of a tile would share no keys */
+    if (rows->n <= 2 * rows->n_seq) /* decoding: few rows of a tile share keys */
         return run_decode<D>(s, o, lse, q, kc, vc, rows, shape);
     PLUMB_TRY(check_grid("attention_fwd", tiles, shape->hk));
     PLUMB_TRY(allow_shared(kernel, bytes));

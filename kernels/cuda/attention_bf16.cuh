@@ -32,7 +32,8 @@ DEVICE int lane_row()
 
 /* ---- copies to shared memory -------------------------------------------------------------- */
 
-/* Copies ROWS rows of D columns: row r from from(r), or zeros if from(r) is NULL. */
+/* Copies ROWS rows of d columns: row r from from(r), or zeros if from(r) is NULL. Columns d..D-1
+ * become zeros. `valid` is any readable address of device memory. */
 template <int D, int ROWS, class F>
 DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
 {
@@ -44,8 +45,8 @@ DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
     }
 }
 
-/* An ordered list of the (row, head) pairs of one kv head: starts with head number `rest` of row
- * `row`. */
+/* An ordered list of the (row, query head) pairs of one kv head. It starts with query head number
+ * `rest` of the kv head's `group` query heads, in row `row`. */
 struct pairs {
     int64_t row, first_head, h; /* first_head: first query head of the kv head */
     int rest, group;
@@ -64,8 +65,8 @@ DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
     return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
 }
 
-/* Returns the block's first pair. Blocks are numbered from the end, so that the rows with the most
- * keys start first. */
+/* Returns the block's first pair. Blocks are numbered from the end, so that the last rows of a
+ * sequence, which have the most keys, start first. */
 DEVICE int64_t last_first(int pairs)
 {
     return int64_t(gridDim.x - 1 - blockIdx.x) * pairs;
@@ -170,7 +171,8 @@ DEVICE void scores(float (*s)[NT][4], const plumb_bf16 *a, const plumb_bf16 *b)
     }
 }
 
-/* Converts (16,PAGE) values from the layout of C to operand A of two products of depth 16. */
+/* Rounds (16,PAGE) values to bfloat16 and converts them from the layout of C to operand A of two
+ * products of depth 16. */
 DEVICE void as_a(unsigned (*a)[4], const float (*s)[4])
 {
 #pragma unroll

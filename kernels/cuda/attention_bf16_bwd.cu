@@ -18,8 +18,8 @@ struct saved {
 
 /* ---- dq ------------------------------------------------------------------------------- */
 
-/* Number of page buffers in shared memory. With D = 256 only one page fits into the 99 KiB that
- * sm_86 and sm_89 have. */
+/* Number of buffers in shared memory, each for one page of keys and values. With D = 256 only one
+ * page fits into the 99 KiB that sm_86 and sm_89 have. */
 template <int D> constexpr int STAGES = D <= 128 ? 2 : 1;
 
 template <int D, int MT> static constexpr size_t bwd_shared()
@@ -28,8 +28,8 @@ template <int D, int MT> static constexpr size_t bwd_shared()
            sizeof(plumb_bf16);
 }
 
-/* Returns the score whose product q.k is `dot`, in base 2 and minus lse. *slope is multiplied by
- * the slope of the soft cap. */
+/* Returns score - lse in base 2, where the score has the product q.k = `dot` and lse is in base 2.
+ * *slope is multiplied by the slope of the soft cap. */
 template <bool CAP>
 DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, float *slope)
 {
@@ -157,6 +157,8 @@ static constexpr int BLOCK = PAGE; /* number of pairs that are loaded per step *
 struct turn {
     /* first: the tile's first row; beyond: from this position on, no row attends to the run */
     int64_t first, beyond;
+    /* here: rows of the tile; pair: first pair of the block, counted from the first pair of the
+     * run's first row */
     int here, begin, end, pair;
 };
 DEVICE pairs pairs_of(const turn &t, const heads &shape, int64_t kv)

@@ -1,5 +1,6 @@
-/* cuda.h - the context of the CUDA kernels: stream, cuBLASLt handle and GEMM algorithm cache.
- * Layer 1, C and C++. Includes base/ and the CUDA runtime's C headers. */
+/* cuda.h - the context of the CUDA kernels (stream, cuBLASLt handle, GEMM algorithm cache, scratch
+ * memory) and the functions of the GEMM algorithm cache.
+ * Layer 1, C and C++. Includes kernels.h, gemm_use.h and the C headers of CUDA and cuBLASLt. */
 #ifndef PLUMB_KERNELS_CUDA_CUDA_H
 #define PLUMB_KERNELS_CUDA_CUDA_H
 
@@ -19,7 +20,7 @@ enum { PLUMB_CUDA_GEMM_BUCKETS = 6, PLUMB_CUDA_GEMM_OWN = 1 };
 
 /* An entry of the GEMM algorithm cache: the algorithms for one kind of product, element types and
  * layer size (out,in), one for each range of the number of rows. All of them belong to one class:
- * they give the same bits for every number of rows and for a row at any place. */
+ * they gave the same bits for all tested numbers of rows and places of a row (gemm_class.cu). */
 struct plumb_cuda_gemm_entry {
     int product;
     cudaDataType_t read, written;
@@ -49,16 +50,19 @@ struct plumb_buf;
 /* Measures the algorithms for the given products (enum plumb_gemm_use) of a (out,in) layer, in
  * float32 or in bfloat16, and adds an entry for each to the cache. Candidates whose results are
  * equal bit for bit, for several numbers of rows at several places, form a class (gemm_class.cu).
- * The entry has the fastest members of one class; with PLUMB_GEMM_UNMEASURED it is the heuristic's
- * first row-invariant algorithm. A cached product is skipped, unless c->wanted
- * names another class for it. Allocates device memory during the call. */
+ * The entry has the fastest members of one class, or stands for plumb's own kernel if no class
+ * serves every number of rows; with PLUMB_GEMM_UNMEASURED it is what plumb_cuda_gemm_algo
+ * (gemm.cuh) adds. No entry is added for layers of few outputs, and none (with a warning) if the
+ * GPU has too little free memory. A cached product is skipped, unless c->wanted names another class
+ * for it. Allocates device memory during the call. */
 plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t out, int64_t in,
                                         unsigned uses);
-/* Appends a line for each measured entry: product, element types, size and class. The text of one
- * run, given to _want, makes tune select the same classes in another. */
+/* Appends a line for each entry whose class is known (bits != 0): product, element types, size and
+ * class. If another process gives this text to plumb_cuda_gemm_want, plumb_cuda_gemm_cache_tune
+ * selects the same classes there, where it finds them. */
 plumb_status plumb_cuda_gemm_classes(struct plumb_buf *out, const struct plumb_cuda *c);
-/* Sets the classes that tune selects if a candidate has them; NULL for none. `text` (from
- * plumb_cuda_gemm_classes) is borrowed. */
+/* Sets the classes that plumb_cuda_gemm_cache_tune selects if it finds them; NULL for none. `text`
+ * (from plumb_cuda_gemm_classes) is borrowed. */
 void plumb_cuda_gemm_want(struct plumb_cuda *c, const char *text);
 /* Runs every algorithm of the cache once, so that cuBLASLt loads its kernels now and not after the
  * free memory was measured. Allocates device memory during the call. */
@@ -67,8 +71,8 @@ plumb_status plumb_cuda_gemm_warm(struct plumb_cuda *c);
 plumb_status plumb_cuda_gemm_cache_write(struct plumb_buf *out, const struct plumb_cuda *c);
 /* Adds the entries of a text written by plumb_cuda_gemm_cache_write to the cache, in place of
  * existing entries for the same products. Errors: PLUMB_ERR_FORMAT if the text is damaged;
- * PLUMB_ERR_UNSUPPORTED if it was written for another kind of device or another version of
- * cuBLASLt. */
+ * PLUMB_ERR_UNSUPPORTED if it was written for another kind of device or by another version of
+ * cuBLASLt or plumb. An entry whose algorithms this cuBLASLt does not support is skipped. */
 plumb_status plumb_cuda_gemm_cache_read(struct plumb_cuda *c, const char *text);
 
 /* Converts the result of a CUDA runtime call into a status. On failure the status is

@@ -92,7 +92,7 @@ template <int N> struct vec {
 template <class A, class B = A>
 static constexpr int PER = 16 / int(sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B));
 
-/* Unpacks 16 bytes into floats; pack() does the reverse. */
+/* Unpacks 16 bytes into floats; pack() does the reverse, rounding to nearest even in bfloat16. */
 DEVICE vec<4> unpack(float4 q, float)
 {
     return vec<4>{{q.x, q.y, q.z, q.w}};
@@ -174,7 +174,8 @@ DEVICE float warp_max(float v)
 }
 
 /* Sums v over a block of WARPS warps: first within each warp, then over the warps in order. part
- * (WARPS,) is shared memory; the caller may reuse it immediately. */
+ * (WARPS,) is shared memory. The caller may pass it to block_sum again at once, but must not write
+ * to it before a __syncthreads. */
 template <int WARPS, class T> DEVICE T block_sum(T v, T *part)
 {
     v = warp_sum(v);

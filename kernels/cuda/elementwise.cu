@@ -1,10 +1,11 @@
-/* elementwise.cu - kernels that process elements independently: rotary embedding, AdamW, and the
- * sum of squares by blocks. Layer 1 (cuda). Includes device.cuh. */
+/* elementwise.cu - rotary embedding, AdamW, and the sum of squares by blocks.
+ * Layer 1 (cuda). Includes device.cuh. */
 #include "cuda/device.cuh"
 
 static constexpr int THREADS = 256;
 
-/* Each thread rotates 16 bytes of the first half of a head with 16 bytes of the second half. */
+/* Each thread rotates 16 bytes of the first half of a head's rotated columns (r of its d columns)
+ * with 16 bytes of their second half. */
 template <class T>
 static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *pos, int64_t heads,
                                    int64_t h, int64_t d, int64_t half, float sign, bool wide)
@@ -94,8 +95,8 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
 }
 
 /* Sums the squares of each block of x in double, with SIZE threads per block of x. Each thread has
- * its own chain; the chains are then added by a tree. SIZE (1, WARP or THREADS), and with it the
- * order of the sum, depends only on the block's length. */
+ * its own chain; the chains are then added by block_sum. SIZE (1, WARP or THREADS), and with it the
+ * order of the sum, depends only on the argument `block` and on the block's length. */
 template <int SIZE>
 static __global__ void __launch_bounds__(THREADS)
     sumsq_kernel(double *out, const float *x, int64_t n, int64_t block)

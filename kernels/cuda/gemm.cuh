@@ -126,14 +126,15 @@ static inline int bucket_of(int64_t n)
 
 /* Sets *algo to the algorithm of this product with n rows, from the GEMM algorithm cache
  * (gemm_cache.cu), or to NULL if plumb's own kernels compute it. If the cache has no entry, one is
- * added: the heuristic's first row-invariant algorithm, or plumb's own kernel if there is none.
+ * added without measuring: the first algorithm that the heuristic proposes for 256 rows, without
+ * split-K, and that supports all tested numbers of rows; or plumb's own kernel if there is none.
  *   algo: valid until the next call    bias: as for gemm_init */
 plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t n, int64_t out,
                                   int64_t in, const float *bias, const cublasLtMatmulAlgo_t **algo);
 
 /* Computes the product with the given algorithm, or with plumb's own kernels (gemm_own.cu) if algo
- * is NULL:  FORWARD: d = y, a = w, b = x; BACKWARD_X: d = dx, a = w, b = dy; BACKWARD_W: d = dw,
- * a = x, b = dy.  d = product + beta d. n > 0. */
+ * is NULL:  FORWARD and FORWARD_BIAS: d = y, a = w, b = x; BACKWARD_X: d = dx, a = w, b = dy;
+ * BACKWARD_W: d = dw, a = x, b = dy.  d = product + beta d. n > 0. */
 plumb_status plumb_cuda_gemm_run(struct plumb_cuda *c, product p, const cublasLtMatmulAlgo_t *algo,
                                  void *d, const void *a, const void *b, const float *bias,
                                  float beta, int64_t n, int64_t out, int64_t in);
@@ -148,8 +149,9 @@ static constexpr int PLUMB_CUDA_CANDIDATES = 32;
 /* Returns whether the algorithm supports this product with n rows and without a workspace. */
 bool plumb_cuda_gemm_can(const struct plumb_cuda *c, product p, int64_t n, int64_t out, int64_t in,
                          const cublasLtMatmulAlgo_t *algo, const float *bias);
-/* Asks cuBLASLt's heuristic for its candidates for n rows, best first. With split = false, only
- * those without split-K are returned. *found = 0 if cuBLASLt takes no such product. */
+/* Asks cuBLASLt's heuristic for its candidates for n rows, best first. With split = false, split-K
+ * is removed from them, and those that need it are left out. result has room for
+ * PLUMB_CUDA_CANDIDATES. *found = 0 if cuBLASLt takes no such product. */
 plumb_status plumb_cuda_gemm_candidates(const struct plumb_cuda *c, product p, int64_t n,
                                         int64_t out, int64_t in, const float *bias, bool split,
                                         cublasLtMatmulHeuristicResult_t *result, int *found);

@@ -2,8 +2,8 @@
  * Layer 1 (cuda). Includes gemm.cuh, base/. gemm_class.cu measures them.
  *
  * Row invariance: the cache holds one entry for each (product, element types, out, in). The
- * algorithms of an entry have no split-K, and those of measured entries give the same bits. An
- * entry that was not measured has one algorithm for every number of rows. */
+ * algorithms of an entry have no split-K. Those of a measured entry gave the same bits in all tests
+ * (gemm_class.cu). An entry that was not measured has one algorithm for every number of rows. */
 #include "cuda/gemm.cuh"
 
 #include <inttypes.h>
@@ -64,7 +64,8 @@ static bool can_do_all(const struct plumb_cuda *c, product p, int64_t out, int64
     return true;
 }
 
-/* Sets how the rows of the operands a, b and d are aligned (plumb_cuda_gemm_run). */
+/* Sets align[] to the alignment in bytes of the rows of operands a, b and d of plumb_cuda_gemm_run,
+ * whose first rows are aligned to 16 bytes. */
 static void alignments(uint32_t align[3], product p, int64_t out, int64_t in)
 {
     const bool forward = p.is == FORWARD || p.is == FORWARD_BIAS;
@@ -129,7 +130,7 @@ static plumb_status grow_cache(struct plumb_cuda *c)
     if (c->n_cached < c->cap_cached)
         return PLUMB_OK;
     void *entry = realloc(c->cached, size_t(most) * sizeof(*c->cached));
-    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "GEMM algorithm cache: %d entries", most);
+    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "a GEMM algorithm cache of %d entries", most);
     c->cached = static_cast<struct plumb_cuda_gemm_entry *>(entry);
     c->cap_cached = most;
     return PLUMB_OK;
@@ -159,7 +160,8 @@ plumb_status plumb_cuda_gemm_add(struct plumb_cuda *c, const struct plumb_cuda_g
     return PLUMB_OK;
 }
 
-/* Adds the heuristic's first candidate for 256 rows that supports every number of rows. */
+/* Adds an entry with the heuristic's first candidate for 256 rows that supports all numbers of rows
+ * of can_do_all, or with plumb's own kernel if there is none. */
 static plumb_status add_first(struct plumb_cuda *c, product p, int64_t out, int64_t in,
                               const float *bias)
 {
@@ -268,7 +270,8 @@ extern "C" plumb_status plumb_cuda_gemm_cache_write(struct plumb_buf *out,
                           checksum(out->data + begin, out->len - begin));
 }
 
-/* Returns whether this cuBLASLt supports the algorithms of the entry. */
+/* Returns whether this cuBLASLt supports the algorithms of the entry, each for the smallest and the
+ * largest number of rows of its range. */
 static bool is_supported(const struct plumb_cuda *c, const struct plumb_cuda_gemm_entry *e)
 {
     alignas(16) static const float bias[4] = {};
@@ -299,8 +302,12 @@ static plumb_status read_line(struct plumb_cuda *c, const char *line)
         good = good && sscanf(line + used, " %" SCNx64 "%n", &w, &more) == 1;
         used += more;
     }
-    PLUMB_REQUIRE(good && e.product >= FORWARD && e.product <= BACKWARD_W && out > 0 && in > 0,
-                  PLUMB_ERR_FORMAT, "not an entry of a GEMM algorithm cache: '%.60s'", line);
+    PLUMB_REQUIRE(
+        good && e.product >= FORWARD && e.product <= BACKWARD_W && out > 0 && in > 0,
+        PLUMB_ERR_FORMAT,
+        "'%.60s' is not an entry of a GEMM algorithm cache; expected product, two element "
+        "types, two sizes, class, own, and the words of the algorithms",
+        line);
     memcpy(e.algo, word, sizeof(word));
     e.read = cudaDataType_t(read), e.written = cudaDataType_t(written);
     e.out = out, e.in = in, e.own = own != 0;

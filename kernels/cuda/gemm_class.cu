@@ -1,11 +1,13 @@
-/* gemm_class.cu - sorts cuBLASLt's algorithms into classes of equal bits, and times them.
+/* gemm_class.cu - sorts cuBLASLt's algorithms into classes of equal bits, times them, and adds the
+ * fastest ones of a class to the GEMM algorithm cache.
  * Layer 1 (cuda). Includes gemm.cuh, gemm_data.cuh, base/.
  *
  * A class is a set of algorithms whose results on random data are equal bit for bit, for several
  * numbers of rows at several places. Its first member, the founder, defines the bits: it computes
  * every row in products of HOME rows. For every range of the number of rows, the cache entry has
  * the fastest member of one class. So a row has the same bits whatever else is in the batch, and
- * time decides only which member runs. Nothing is assumed about the order of sums. */
+ * within a class time decides only which member runs. Nothing is assumed about the order of sums.
+ */
 #include "cuda/gemm.cuh"
 #include "cuda/gemm_data.cuh"
 
@@ -25,17 +27,19 @@ static constexpr int BUCKETS = PLUMB_CUDA_GEMM_BUCKETS, MOST = 96, CLASSES = 8, 
 static constexpr double DEAR = 1.10;
 static constexpr int64_t HOME = GEMM_ROWS[3], TOP = 4 * GEMM_ROWS[4];
 static constexpr int64_t SHIFT = 17, ROWS = TOP + SHIFT;
-static constexpr int64_t HASHED = 4 << 20; /* bytes of a result that its hash covers */
+static constexpr int64_t HASHED = 4 << 20; /* most bytes of a result that its hash covers */
 static constexpr int64_t FLUSH_MOST = 512 << 20;
 
 struct trial {
     cublasLtMatmulAlgo_t algo;
     int owner; /* number of its class; -1 if it has none */
+    /* per range of rows: whether cuBLASLt supports it for all tests of the range, and whether it
+     * gave the bits of the class that is tested now */
     bool can[BUCKETS], same[BUCKETS];
     float ms[BUCKETS];
 };
 
-/* The products of a layer, with operands of ROWS rows in device memory. */
+/* One product of a layer, its operands of ROWS rows in device memory, and its candidates. */
 struct tuner {
     struct plumb_cuda *c;
     product p;
@@ -150,8 +154,8 @@ static int64_t most_rows(int bucket)
     return bucket < BUCKETS - 1 ? GEMM_ROWS[bucket] : TOP;
 }
 
-/* The tests of a range of rows: its smallest and its largest number, one between them, at several
- * places. */
+/* Sets the tests of a range of the number of rows: its smallest, its largest and a middle number of
+ * rows, with the first row at several places of the operands. */
 static void tests_of(int bucket, place tests[TESTS])
 {
     const int64_t low = bucket ? GEMM_ROWS[bucket - 1] + 1 : 1, high = most_rows(bucket);
@@ -245,7 +249,8 @@ static plumb_status add_hash(const tuner *t, uint64_t *h)
     const int64_t bytes = rows < HASHED ? rows : HASHED;
     unsigned char *host = static_cast<unsigned char *>(malloc(size_t(bytes)));
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "GEMM algorithm cache: %lld bytes", (long long)bytes);
+    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "%lld bytes for the result of a product",
+                  (long long)bytes);
     PLUMB_TRY_GOTO(st,
                    plumb_cuda_check(cudaMemcpyAsync(host, t->truth, size_t(bytes),
                                                     cudaMemcpyDeviceToHost, t->c->stream),
@@ -270,7 +275,8 @@ static int betas_of(product p, float beta[2])
     return n;
 }
 
-/* Tests every trial that has no class against the founder, and sets `same` of each. */
+/* Compares every trial that has no class with the founder, and sets `same` of each. *bits receives
+ * the hash of the founder's results, which identifies the class. */
 static plumb_status test_class(tuner *t, const trial *founder, uint64_t *bits)
 {
     unsigned host[MOST * BUCKETS];
@@ -399,8 +405,8 @@ static plumb_status fastest(struct plumb_cuda_gemm_entry *entry, double *cost, t
 /* ---- classes -----------------------------------------------------------------------------------
  */
 
-/* Returns the next founder: the first trial without a class, if possible one for every number of
- * rows. */
+/* Returns the next founder: the first trial without a class that supports HOME rows, if possible
+ * one that supports every number of rows; NULL if there is none. */
 static const trial *next_founder(const tuner *t)
 {
     const trial *partial = nullptr;
@@ -418,7 +424,7 @@ static const trial *next_founder(const tuner *t)
     return partial;
 }
 
-/* The start of the line of plumb_cuda_gemm_classes. */
+/* Writes the start of a line of plumb_cuda_gemm_classes to text: everything before the class. */
 static void describe(char text[128], product p, int64_t out, int64_t in)
 {
     snprintf(text, 128, "%s, %s to %s, %lld x %lld: ", form_names[p.is], type_name(p.read),
@@ -510,12 +516,12 @@ extern "C" plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf
             continue;
         }
         tuner *t = static_cast<tuner *>(calloc(1, sizeof(tuner)));
-        PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "GEMM algorithm cache");
+        PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "the candidates for a GEMM algorithm");
         t->c = c, t->p = one.p, t->out = out, t->in = in;
         plumb_status st = place_operands(t);
         if (st == PLUMB_OK)
             st = choose(t);
-        else if (st == PLUMB_ERR_NOMEM) { /* the heuristic's first algorithm is taken later */
+        else if (st == PLUMB_ERR_NOMEM) { /* plumb_cuda_gemm_algo adds an entry later */
             plumb_log(
                 PLUMB_LOG_WARN,
                 "linear layer %lld x %lld: its products are not measured, because the GPU has "

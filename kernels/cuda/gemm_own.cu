@@ -1,4 +1,5 @@
-/* gemm_own.cu - plumb's own products: for few outputs, and for what cuBLASLt does not take.
+/* gemm_own.cu - plumb's own products: for few outputs, and for products for which cuBLASLt has no
+ * row-invariant algorithm.
  * Layer 1 (cuda). Includes gemm.cuh.
  *
  * Row invariance: an element's order of sums depends only on the length of the sum. Sums are

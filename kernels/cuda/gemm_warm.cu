@@ -8,8 +8,8 @@ static int64_t rows_of(int k)
     return k < PLUMB_CUDA_GEMM_BUCKETS - 1 ? GEMM_ROWS[k] : GEMM_ROWS[k - 1] + 1;
 }
 
-/* The offsets of the operands w, x and y in memory, and the bytes of all three. Elements take 4
- * bytes, whatever their type. */
+/* The offsets of the operands x and y in memory, in bytes, and the bytes of w, x and y together; w
+ * is at 0. Elements take 4 bytes, whatever their type. */
 struct operands {
     int64_t x, y, bytes;
 };

@@ -5,7 +5,7 @@
  * float32. */
 #include "cuda/gemm.cuh"
 
-/* Computes d = op(a) op(b) + beta d with the cached algorithm of the product. */
+/* Computes the product p into d, plus beta d and the bias, with its cached algorithm. */
 static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a, const void *b,
                              const float *bias, float beta, int64_t n, int64_t out, int64_t in)
 {
@@ -36,7 +36,7 @@ static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, 
 static constexpr int THREADS = 256;
 
 /* Rounds x to bfloat16 and copies it to every row: y[i,:] = x.     y (n,c)  x (c,)
- * Each thread writes 16 bytes of each row of y. */
+ * Each thread writes 16 bytes of every gridDim.y-th row of y, from row blockIdx.y on. */
 static __global__ void narrow_kernel(plumb_bf16 *y, const float *x, int64_t n, int64_t c, bool wide)
 {
     constexpr int N = PER<plumb_bf16>;
@@ -112,7 +112,7 @@ static plumb_status linear_bwd_x(plumb_stream *s, T *dx, const T *dy, const T *w
                     accumulate ? 1.0f : 0.0f, n, out, in);
 }
 
-/* Computes dbias: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
+/* Adds to dbias: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
  * sums of the warps are then added in order. The order depends on n only. */
 static constexpr int COLUMN_WARPS = 32;
 template <class T>

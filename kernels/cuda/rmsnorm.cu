@@ -77,7 +77,7 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     }
 }
 
-/* Computes dw: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
+/* Adds to dw: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
  * sums of the warps are then added in order. The order depends on n only. */
 template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)

@@ -4,7 +4,7 @@
 
 static constexpr int THREADS = 256;
 
-/* Each thread copies 16 bytes of a row. */
+/* Each thread copies and converts up to PER<X, Y> elements of a row. */
 template <class Y, class X>
 static __global__ void gather_kernel(Y *y, const X *x, const int32_t *index, int64_t c, bool wide)
 {

@@ -1,11 +1,12 @@
-/* sample.cu - draws one token per row of logits, on the device.
+/* sample.cu - draws one token per row of logits, and penalises the logits of tokens that a sequence
+ * has already.
  * Layer 1 (cuda). Includes vocab.cuh.
  *
- * One block processes one row, without sorting. Probabilities are integer multiples of 2^-40 of the
- * largest one, so their sums are exact in any order. The histograms below can therefore use
- * atomics, and the draw is still a function of the row. Top-k and top-p are solved by the same
- * radix selection over the bits of the logits: it finds the smallest set of the largest logits
- * (ties by id) that has a given mass. */
+ * Sampling: one block processes one row, without sorting. Probabilities are integer multiples of
+ * 2^-40 of the largest one, so their sums are exact in any order. The histograms below can
+ * therefore use atomics, and the draw is still a function of the row. Top-k and top-p are solved by
+ * the same radix selection over the bits of the logits: it finds the smallest set of the largest
+ * logits (ties by id) that has a given mass. */
 #include "cuda/vocab.cuh"
 
 typedef unsigned long long count_t;
@@ -144,7 +145,8 @@ template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
         prefix |= s->digit << shift;
         known |= uint32_t(BINS - 1) << shift;
     }
-    /* Of the ids whose logit has the last key, keep as many as needed, in ascending id. */
+    /* Of the ids whose logit has the key `prefix`, the smallest one that is kept, keep as many as
+     * needed, in ascending id. */
     const uint32_t sign = prefix & 0x80000000u;
     const float z = __uint_as_float(sign ? prefix & 0x7fffffffu : ~prefix);
     count_t each = 1;

@@ -1,4 +1,4 @@
-/* vocab.cu - token log-probabilities over the vocabulary.
+/* vocab.cu - the soft cap of logits, token log-probabilities and their gradient, and the entropy.
  * Layer 1 (cuda). Includes vocab.cuh. */
 #include "cuda/vocab.cuh"
 
@@ -57,9 +57,9 @@ static plumb_status entropy_fwd(plumb_stream *s, float *entropy, float *mean, co
     return launched("entropy_fwd");
 }
 
-/* Returns dlogits of one element. expm1 keeps 1 - p accurate when the target's probability p is
- * close to 1. */
-/* cap > 0: z is soft-capped, and the gradient is that of the cap's input. */
+/* Returns dlogits of one element with logit z. expm1 keeps 1 - p accurate when the target's
+ * probability p is close to 1. With cap > 0, z is soft-capped, and the gradient is that of the
+ * cap's input. */
 DEVICE float slope(float z, float lse, float dlogp, bool target, float cap)
 {
     const float a = z - lse, dz = dlogp * (target ? -expm1f(a) : -expf(a));

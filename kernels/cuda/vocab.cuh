@@ -5,8 +5,8 @@
 
 #include "cuda/device.cuh"
 
-/* The number of warps per block, which processes one row of logits. It depends only on v, and so
- * does the order of the row's sum. */
+/* The number of warps of a block, which processes one row of logits: FEW_WARPS if v <= SHORT_ROW,
+ * else MOST_WARPS. It depends only on v, and so does the order of the row's sum. */
 static constexpr int MOST_WARPS = 16, FEW_WARPS = 4, SHORT_ROW = 2048;
 #define VOCAB_LAUNCH(kernel, n, v, s, ...)                                                         \
     do {                                                                                           \

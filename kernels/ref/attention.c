@@ -43,7 +43,7 @@ static double dot(const float *a, const float *b, int64_t d)
     return sum;
 }
 
-/* sum[e] += f x[e], for the (at most CHUNK) columns of one chunk. */
+/* sum[e] += f x[e * stride], for columns e of one chunk: CHUNK, or `left` if fewer are left. */
 static void add(double sum[CHUNK], double f, const float *x, int64_t stride, int64_t left)
 {
     for (int64_t e = 0; e < CHUNK && e < left; e++)

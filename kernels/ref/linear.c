@@ -1,5 +1,5 @@
 /* linear.c - reference implementation of the linear layer; sums are in double.
- * Layer 1 (ref). Includes kernels.h and base/. */
+ * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 
 /* The reference needs no special layout: linear_pack copies w, row-major. */

@@ -1,5 +1,5 @@
-/* vocab.c - reference implementation of token log-probabilities over the vocabulary.
- * Layer 1 (ref). Includes kernels.h only. */
+/* vocab.c - reference implementation of the soft cap of logits, of token log-probabilities and
+ * their gradient, and of the entropy. Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 
 #include <math.h>
