@@ -49,7 +49,7 @@ VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *
 /* Returns the address to prefetch when the weights are streamed and b is read. While a window of
  * WINDOW bytes is read, the next window is prefetched: for the 512 bytes of UNROLL_K rows of b, 128
  * bytes of each of the next window's four pages. The address lies in the first of these pages; the
- * caller adds PAGE for each further page. Four streams keep more cache lines in flight than one does
+ * caller adds PAGE for each further page. Four streams keep more cache lines in flight than one
  * (benchmarks/ceiling.c). */
 VEC_FN const char *stream_ahead(const float *b)
 {
