@@ -1,4 +1,4 @@
-/* check.c - argument checks of the operations, and their error messages.
+/* check.c - argument checks of the operations with their error messages, and views of tensors.
  * Layer 3. Includes check.h, base/. */
 #include "op/check.h"
 

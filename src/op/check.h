@@ -23,15 +23,17 @@ plumb_status plumb_op_check(const struct plumb_backend *b, const char *op, const
 plumb_status plumb_op_check_count(const struct plumb_backend *b, const char *op, const char *arg,
                                   const struct plumb_tensor *t, enum plumb_dtype dtype,
                                   int64_t count);
-/* Checks that the scratch memory t holds at least `count` float32 elements. */
+/* Checks that the scratch memory t holds at least `count` float32 elements. If count is 0, t may be
+ * NULL. */
 plumb_status plumb_op_check_work(const struct plumb_backend *b, const char *op,
                                  const struct plumb_tensor *t, int64_t count);
-/* Checks that t has between `lowest` and `highest` dimensions. Operations call this before they use
- * t's dimensions to check other arguments. */
+/* Checks that t is not NULL, has between `lowest` and `highest` dimensions, and has a number of
+ * elements that fits int64_t. Operations call this before they use t's dimensions to check other
+ * arguments. */
 plumb_status plumb_op_check_rank(const char *op, const char *arg, const struct plumb_tensor *t,
                                  int lowest, int highest);
-/* Checks that every value of t lies in [0, end) if t is in host memory. Device memory is not
- * checked. */
+/* Checks that every value of the int32 tensor t lies in [0, end) if t is in host memory. Device
+ * memory is not checked. */
 plumb_status plumb_op_check_index(const char *op, const char *arg, const struct plumb_tensor *t,
                                   int64_t end);
 

@@ -5,12 +5,14 @@
  * c)" means any rank with last dimension c. "(n, *)" means any rank with first dimension n; the
  * other dimensions count as one. kernels.h documents what each kernel computes, and whether it
  * assigns (=) or adds (+=). Arguments of type REAL there must have the dtype b->dtype. All
- * functions are asynchronous on b->stream.
+ * functions are asynchronous on b->stream (on the CPU, synchronous).
  *
  * Errors: PLUMB_ERR_SHAPE if an argument has the wrong rank, dimensions, dtype or place, or if an
- * index in host memory is out of range. The message names the operation, the argument and the
- * tensor, and says what was found and what was expected. Otherwise the status of the kernel is
- * returned. When a check fails, nothing is written. */
+ * index in host memory is out of range; PLUMB_ERR_ARG if a number such as a block size or a
+ * temperature is out of range. The message names the operation and the argument, and says what was
+ * found and what was expected. Otherwise the status of the kernel is returned. When a check fails,
+ * nothing is written; only the two plumb_op_head_logprob functions check the values of target block
+ * by block, after earlier blocks were written. */
 #ifndef PLUMB_OP_OP_H
 #define PLUMB_OP_OP_H
 
@@ -56,7 +58,8 @@ plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_ten
  *   dx (m,c), of dy's type or float32  dy (n,c)  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                  const struct plumb_tensor *dy, const struct plumb_tensor *index);
-/* Averages segments of rows.    y (g,c)  x (m,c)  offset (g+1,) i64, ascending, in [0,m] */
+/* Averages segments of rows.    y (g,c) float32  x (m,c)  offset (g+1,) i64, not decreasing, in
+ * [0,m] */
 plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                        const struct plumb_tensor *x,
                                        const struct plumb_tensor *offset);
@@ -110,7 +113,7 @@ plumb_status plumb_op_act_fwd(struct plumb_backend *b, const struct plumb_tensor
                               const struct plumb_tensor *gate, const struct plumb_tensor *up,
                               enum plumb_activation act);
 /* Gradients of act_fwd: dgate = and dup =. All have one shape; dgate may be gate, dup may be up. If
- * up is NULL, so is dup. */
+ * up is NULL, dup must be NULL, too. */
 plumb_status plumb_op_act_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate,
                               const struct plumb_tensor *dup, const struct plumb_tensor *dy,
                               const struct plumb_tensor *gate, const struct plumb_tensor *up,
@@ -144,7 +147,7 @@ plumb_status plumb_op_linear_bwd_w(struct plumb_backend *b, const struct plumb_t
  *   kc (pages,hk,d,PLUMB_KV_PAGE)  vc (pages,hk,PLUMB_KV_PAGE,d)  k, v (n,hk,d)
  *   rows: n rows; its arrays are in the backend's memory
  * In bfloat16 the pages of kc have the layout of vc; kc's dimensions stay as given above.
- * In host memory, the page of every row is checked to lie in [0,pages). */
+ * In host memory, the sequence, the position and the page of every row are checked. */
 plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *kc,
                                    const struct plumb_tensor *vc, const struct plumb_tensor *k,
                                    const struct plumb_tensor *v, const struct plumb_rows *rows);
@@ -200,8 +203,8 @@ plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *x, const struct plumb_tensor *seen,
                                   double penalty);
 
-/* Returns the number of floats of `work` that the two head functions need: head_rows rows of
- * logits, and with `train` also the scratch memory of the gradients. */
+/* Returns the number of floats of `work` that plumb_op_head_logprob_fwd needs (head_rows rows of
+ * logits), and with `train` the larger number that plumb_op_head_logprob_bwd needs. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train);
 /* Entropy and mean logit of each row (kernels.h).

@@ -2,7 +2,8 @@
  * Layer 3. Includes check.h. */
 #include "op/check.h"
 
-/* Checks the shapes of kc and vc, and that the page of every row lies in them. */
+/* Checks the shapes of kc and vc and, in host memory, that every row has a sequence, a position and
+ * a page that exist. */
 static plumb_status check_store(const struct plumb_backend *b, const char *op,
                                 const struct plumb_tensor *kc, const struct plumb_tensor *vc,
                                 const struct plumb_rows *rows, int64_t hk, int64_t d)
@@ -17,14 +18,15 @@ static plumb_status check_store(const struct plumb_backend *b, const char *op,
         const int64_t seq = rows->seq[i], pos = rows->pos[i], column = pos / PLUMB_KV_PAGE;
         PLUMB_REQUIRE(seq >= 0 && seq < rows->n_seq && pos >= 0 && column < rows->max_pages,
                       PLUMB_ERR_SHAPE,
-                      "%s: row %lld is position %lld of sequence %lld, expected a position below "
-                      "%lld and a sequence below %lld",
+                      "%s: row %lld is position %lld of sequence %lld, expected position 0 to %lld "
+                      "and sequence 0 to %lld",
                       op, (long long)i, (long long)pos, (long long)seq,
-                      (long long)(rows->max_pages * PLUMB_KV_PAGE), (long long)rows->n_seq);
+                      (long long)(rows->max_pages * PLUMB_KV_PAGE) - 1, (long long)rows->n_seq - 1);
         const int64_t page = rows->page[seq * rows->max_pages + column];
         PLUMB_REQUIRE(page >= 0 && page < pages, PLUMB_ERR_SHAPE,
-                      "%s: row %lld is on page %lld, kc '%s' has %lld pages", op, (long long)i,
-                      (long long)page, kc->name ? kc->name : "(unnamed)", (long long)pages);
+                      "%s: row %lld is on page %lld, expected 0 to %lld, the pages of kc '%s'", op,
+                      (long long)i, (long long)page, (long long)pages - 1,
+                      kc->name ? kc->name : "(unnamed)");
     }
     return PLUMB_OK;
 }
@@ -35,7 +37,8 @@ static plumb_status check_shape(const char *op, const struct plumb_attn_shape *s
                       s->cap >= 0.0f,
                   PLUMB_ERR_SHAPE,
                   "%s: %lld query heads, %lld kv heads, head size %lld, window %lld, soft cap %g; "
-                  "expected query heads a multiple of kv heads, and no negative value",
+                  "expected heads and head size of at least 1, query heads a multiple of kv heads, "
+                  "and a window and a soft cap of at least 0",
                   op, (long long)s->h, (long long)s->hk, (long long)s->d, (long long)s->window,
                   (double)s->cap);
     return PLUMB_OK;

@@ -1,4 +1,5 @@
-/* op_vocab.c - checked log-probabilities and sampling, and the fused LM head.
+/* op_vocab.c - checked operations on logits (soft cap, log-probabilities, entropy, sampling,
+ * repetition penalty), and the LM head fused with the log-probabilities.
  * Layer 3. Includes check.h, base/. */
 #include "base/num.h"
 #include "op/check.h"
@@ -91,7 +92,7 @@ plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_te
                             n, v);
 }
 
-/* Computes the logits of some rows: x w^T, soft-capped if cap > 0. */
+/* Computes the logits of the rows of x: x w^T, soft-capped if cap > 0. */
 static plumb_status head_logits(struct plumb_backend *b, const struct plumb_tensor *logits,
                                 const struct plumb_tensor *x, const struct plumb_tensor *packed,
                                 float cap)

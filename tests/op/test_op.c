@@ -128,7 +128,7 @@ static void test_attention(struct plumb_backend *b, float *store)
     const struct plumb_tensor short_lse = F32("short", 2, 3);
     REFUSED_ON_HOST(plumb_op_kv_write_fwd(b, &kc, &vc, &k, &k, &rows), "'keys'", "page 3");
     REFUSED_ON_HOST(plumb_op_attention_fwd(b, &q, &lse, &q, &kc, &vc, &rows, &shape), "row 1",
-                    "2 pages");
+                    "expected 0 to 1");
     page[1] = 1;
     REFUSED(plumb_op_attention_fwd(b, &q, &lse, &q, &vc, &kc, &rows, &shape), "'values'", "kc");
     REFUSED(plumb_op_attention_fwd(b, &q, &short_lse, &q, &kc, &vc, &rows, &shape), "'short'",
@@ -139,10 +139,10 @@ static void test_attention(struct plumb_backend *b, float *store)
             "dv 'q'", "(2,2,8)");
     pos[1] = 64;
     REFUSED_ON_HOST(plumb_op_kv_write_fwd(b, &kc, &vc, &k, &k, &rows), "position 64",
-                    "a position below 64");
+                    "position 0 to 63");
     pos[1] = 32, seq[1] = 1;
     REFUSED_ON_HOST(plumb_op_kv_write_fwd(b, &kc, &vc, &k, &k, &rows), "sequence 1",
-                    "a sequence below 1");
+                    "sequence 0 to 0");
 }
 
 static void test_vocab_and_optim(struct plumb_backend *b, float *store)
