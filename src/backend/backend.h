@@ -1,5 +1,5 @@
 /* backend.h - a device: its memory, its streams and its kernel table.
- * Layer 2. Includes base/ and kernels.h. */
+ * Layer 2. Includes base/, memory.h, kernels.h and gemm_use.h. */
 #ifndef PLUMB_BACKEND_BACKEND_H
 #define PLUMB_BACKEND_BACKEND_H
 
@@ -40,9 +40,9 @@ struct plumb_backend {
     int64_t margin;
     int64_t page; /* allocations of at least this size start at a multiple of it */
     bool dry;     /* true: memory is only counted; alloc returns NULL and kernels cannot run */
-    /* alloc returns device memory that is 256-byte aligned and recorded in `memory`. to_device and
-     * to_host are synchronous. zero is asynchronous: it is ordered before later kernels on the
-     * stream and before sync. */
+    /* alloc sets *out to device memory that is 256-byte aligned and recorded in `memory`. The
+     * copies to_device and to_host are synchronous. zero is asynchronous: it is ordered before
+     * later kernels on the stream and before sync. */
     plumb_status (*alloc)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*release)(struct plumb_backend *b, void *data);
     /* Allocates host memory for fast copies to and from the device: page-locked memory on CUDA,
@@ -55,8 +55,8 @@ struct plumb_backend {
                               int64_t bytes);
     plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     plumb_status (*sync)(struct plumb_backend *b);
-    /* take and give allocate and free device memory without recording it. available returns the
-     * bytes that can be allocated now. */
+    /* take and give allocate and free device memory without recording it. available sets *bytes to
+     * the bytes that can be allocated now; INT64_MAX on a dry backend that knows no device. */
     plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*give)(struct plumb_backend *b, void *data);
     plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
@@ -81,7 +81,7 @@ struct plumb_backend {
      * appends the cache to text; read adds the entries of a text. classes appends a line for the
      * class of each measured product; want makes tune select the classes of such a text, which is
      * borrowed. Errors of read: PLUMB_ERR_FORMAT if the text is damaged; PLUMB_ERR_UNSUPPORTED if
-     * it was measured on another device or with another version of the library. */
+     * it was measured on another device, or with another version of the library or of plumb. */
     plumb_status (*gemm_cache_tune)(struct plumb_backend *b, int64_t out, int64_t in,
                                     unsigned uses);
     plumb_status (*gemm_classes)(struct plumb_backend *b, struct plumb_buf *text);
@@ -102,15 +102,15 @@ plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, i
 plumb_status plumb_backend_ref_create(struct plumb_backend **out);
 /* Sets *bytes to the host memory that a process can take now: MemAvailable of /proc/meminfo, which
  * includes the file cache that the kernel would give up, but at most the limit of the control
- * group. Fails with PLUMB_ERR_DEVICE if /proc/meminfo has no such line. */
+ * group. Fails with PLUMB_ERR_DEVICE if MemAvailable cannot be read. */
 plumb_status plumb_host_available(int64_t *bytes);
 /* Creates the backend of GPU number local_rank modulo the number of GPUs that this process sees. A
  * launcher may show each rank another GPU, so only plumb_exchange_check_gpus can tell whether two
  * ranks share one. Exists only if PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no
  * GPU. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank);
-/* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs no GPU, except for
- * `available`. */
+/* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs no GPU. Only its function
+ * `available` needs one, because it reads the free memory of the real GPU. */
 plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out);
 /* frees a backend and sets *b to NULL; *b may be NULL */
 void plumb_backend_destroy(struct plumb_backend **b);

@@ -7,12 +7,13 @@
 #include "backend/topology.h"
 #include "cuda/cuda.h"
 
-enum { PAGE = 256 }; /* a larger alignment would not be faster */
-/* enough for 32 heads of size 128 with 16k keys, which need 0.14 million */
+enum { PAGE = 256 }; /* plumb_backend.page; larger alignments would not be faster */
+/* floats for the partial results of long rows; one row of 32 heads of size 128 with 16k keys needs
+ * 0.14 million */
 enum { CHUNK_FLOATS = 2 << 20 };
-/* Of this, the stacks of kernels need the most: 768 bytes for each of the 270 thousand threads that
- * an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the limit of 768; 576 are used).
- * plumb's own kernels are less than 16 MB, a graph is a few MB. */
+/* plumb_backend.margin in bytes. The stacks of kernels need the most of it: 768 bytes for each of
+ * the 270 thousand threads that an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the
+ * limit of 768; 576 are used). plumb's own kernels are less than 16 MB, a graph is a few MB. */
 enum { MARGIN = 512 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)
@@ -31,8 +32,8 @@ static plumb_status cuda_take(struct plumb_backend *b, void **out, int64_t bytes
     (void)b;
     size_t available = 0, total = 0;
     *out = NULL;
-    PLUMB_REQUIRE(bytes >= 0, PLUMB_ERR_NOMEM, "%s: %lld bytes", what ? what : "?",
-                  (long long)bytes);
+    PLUMB_REQUIRE(bytes >= 0, PLUMB_ERR_NOMEM, "%s: a size of %lld bytes, expected at least 0",
+                  what ? what : "?", (long long)bytes);
     PLUMB_CUDA_TRY(cudaMemGetInfo(&available, &total));
     if ((uint64_t)bytes <= available && cudaMalloc(out, bytes ? (size_t)bytes : 1) == cudaSuccess)
         return PLUMB_OK;
@@ -54,8 +55,8 @@ static plumb_status cuda_alloc_host(struct plumb_backend *b, void **out, int64_t
 {
     (void)b;
     *out = NULL;
-    PLUMB_REQUIRE(bytes >= 0, PLUMB_ERR_NOMEM, "%s: %lld bytes", what ? what : "?",
-                  (long long)bytes);
+    PLUMB_REQUIRE(bytes >= 0, PLUMB_ERR_NOMEM, "%s: a size of %lld bytes, expected at least 0",
+                  what ? what : "?", (long long)bytes);
     if (cudaMallocHost(out, bytes ? (size_t)bytes : 1) == cudaSuccess)
         return PLUMB_OK;
     /* clears the error, so that the next kernel launch does not report it */
@@ -215,9 +216,9 @@ static plumb_status choose_device(int *device, int local_rank)
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     PLUMB_REQUIRE(e == cudaSuccess && n > 0, PLUMB_ERR_DEVICE,
-                  "device: cuda, but CUDA finds no GPU: %s; use device: cpu",
+                  "device: cuda, but CUDA finds no GPU (it reports: %s); use device: cpu",
                   cudaGetErrorString(e));
-    PLUMB_REQUIRE(local_rank >= 0, PLUMB_ERR_ARG, "local rank %d", local_rank);
+    PLUMB_REQUIRE(local_rank >= 0, PLUMB_ERR_ARG, "local rank %d, expected at least 0", local_rank);
     *device = local_rank % n;
     PLUMB_CUDA_TRY(cudaSetDevice(*device));
     return PLUMB_OK;
@@ -249,7 +250,7 @@ plumb_status plumb_topology_gpu(char *out, int size)
 static plumb_status make_side(struct plumb_backend *b)
 {
     struct plumb_cuda *side = calloc(1, sizeof(*side));
-    PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "backend cuda");
+    PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "the data of the backend cuda");
     b->side = (plumb_stream *)(void *)side;
     PLUMB_CUDA_TRY(cudaStreamCreateWithFlags(&side->stream, cudaStreamNonBlocking));
     b->native_side = side->stream;
@@ -276,7 +277,7 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
     struct plumb_backend *b = calloc(1, sizeof(*b));
     struct plumb_cuda *c = calloc(1, sizeof(*c));
     if (!b || !c)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "backend cuda");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the data of the backend cuda");
     *b = (struct plumb_backend){.name = "cuda",
                                 .place = PLUMB_DEVICE,
                                 .threads = 1,

@@ -1,4 +1,5 @@
-/* backend_dry.c - a backend that counts the memory another backend would allocate, and has none.
+/* backend_dry.c - a backend that counts the device memory that another backend would allocate, and
+ * allocates none.
  * Layer 2. Includes backend.h, base/. */
 #include <stdlib.h>
 
@@ -76,8 +77,8 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
 {
     struct plumb_backend *b = malloc(sizeof(*b));
     *out = NULL;
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "backend %s", like->name);
-    *b = *like; /* keeps name, device, place, threads, kernels and page */
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "the data of the dry backend %s", like->name);
+    *b = *like; /* keeps name, device, place, threads, dtype, kernels, margin and page */
     b->memory = (struct plumb_memory){0};
     b->stream = NULL;
     b->native = NULL;

@@ -1,5 +1,5 @@
-/* host.c - the host memory of the CPU backends: aligned, with huge pages for large allocations.
- * Layer 2. Includes host.h, base/. */
+/* host.c - the host memory of the CPU backends (aligned, with huge pages for large allocations),
+ * and how much of it is available. Layer 2. Includes host.h, base/. */
 #include "backend/host.h"
 
 #include <stdio.h>
@@ -17,8 +17,9 @@ static plumb_status host_take(struct plumb_backend *b, void **out, int64_t bytes
 {
     (void)b;
     *out = NULL;
-    PLUMB_REQUIRE(bytes >= 0 && bytes < INT64_MAX - HUGE_PAGE, PLUMB_ERR_NOMEM, "%s: %lld bytes",
-                  what ? what : "?", (long long)bytes);
+    PLUMB_REQUIRE(bytes >= 0 && bytes < INT64_MAX - HUGE_PAGE, PLUMB_ERR_NOMEM,
+                  "%s: a size of %lld bytes, expected 0 to %lld", what ? what : "?",
+                  (long long)bytes, (long long)(INT64_MAX - HUGE_PAGE - 1));
     const int64_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
     const int64_t size = plumb_ceil_div(plumb_max_i64(bytes, 1), align) * align;
     void *data = aligned_alloc((size_t)align, (size_t)size);
@@ -68,8 +69,8 @@ static plumb_status host_sync(struct plumb_backend *b)
     return PLUMB_OK;
 }
 
-/* Reads the first number that follows the text `before` at the start of a line. Returns false if
- * the file has no such line. */
+/* Reads the number that follows the text `before` in the first line that begins so. Returns false
+ * if the file cannot be opened or has no such line. */
 static bool read_number(const char *path, const char *before, int64_t *out)
 {
     char line[128];
@@ -90,7 +91,7 @@ plumb_status plumb_host_available(int64_t *bytes)
 {
     int64_t free_kib, limit;
     PLUMB_REQUIRE(read_number("/proc/meminfo", "MemAvailable:", &free_kib), PLUMB_ERR_DEVICE,
-                  "/proc/meminfo has no line MemAvailable");
+                  "cannot read MemAvailable from /proc/meminfo");
     *bytes = free_kib * 1024;
     if (read_number("/sys/fs/cgroup/memory.max", "", &limit))
         *bytes = plumb_min_i64(*bytes, limit);
@@ -116,7 +117,7 @@ plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *n
     plumb_pool *pool = NULL;
     *out = NULL;
     struct plumb_backend *b = malloc(sizeof(*b));
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "backend %s", name);
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "the data of the backend %s", name);
     if (threads > 1)
         PLUMB_TRY_GOTO(st, plumb_pool_create(&pool, threads), fail);
     *b = (struct plumb_backend){.name = name,

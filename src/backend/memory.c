@@ -75,7 +75,7 @@ static plumb_status grow(void **array, int64_t *most, int64_t n, size_t item)
         return PLUMB_OK;
     const int64_t more = plumb_max_i64(64, 2 * *most);
     void *bigger = realloc(*array, (size_t)more * item);
-    PLUMB_REQUIRE(bigger, PLUMB_ERR_NOMEM, "memory table of %lld rows", (long long)more);
+    PLUMB_REQUIRE(bigger, PLUMB_ERR_NOMEM, "a memory table of %lld rows", (long long)more);
     *array = bigger;
     *most = more;
     return PLUMB_OK;
@@ -132,8 +132,9 @@ static plumb_status take(struct plumb_backend *b, void **out, int64_t bytes, con
 {
     struct plumb_memory *m = &b->memory;
     *out = NULL;
-    PLUMB_REQUIRE(bytes >= 0 && bytes <= INT64_MAX / 4, PLUMB_ERR_NOMEM, "%s: %lld bytes",
-                  what ? what : "?", (long long)bytes);
+    PLUMB_REQUIRE(bytes >= 0 && bytes <= INT64_MAX / 4, PLUMB_ERR_NOMEM,
+                  "%s: a size of %lld bytes, expected 0 to %lld", what ? what : "?",
+                  (long long)bytes, (long long)(INT64_MAX / 4));
     PLUMB_TRY(grow((void **)&m->block, &m->most_blocks, m->blocks, sizeof(*m->block)));
     const int64_t want = plumb_max_i64(bytes, 1);
     void *data = carve(b, want);
@@ -199,7 +200,9 @@ plumb_status plumb_memory_reserve(struct plumb_backend *b, int64_t bytes)
 {
     struct plumb_memory *m = &b->memory;
     void *base = NULL;
-    PLUMB_REQUIRE(!m->base, PLUMB_ERR_ARG, "device memory is already reserved");
+    PLUMB_REQUIRE(
+        !m->base, PLUMB_ERR_ARG,
+        "device memory is already reserved on this backend, expected one reservation at a time");
     const int64_t size = round_up(plumb_max_i64(bytes, 1), b->page);
     PLUMB_TRY(b->take(b, &base, size, "planned memory"));
     m->base = (unsigned char *)base;

@@ -42,11 +42,11 @@ struct plumb_memory {
     int64_t rows, most_rows;
     const char *owner; /* owner and phase of the next allocations */
     enum plumb_phase phase;
-    /* bytes allocated now per phase, rounded up to the alignment of the next allocation */
+    /* bytes allocated now per phase, with the gaps that alignment and releases have left */
     int64_t held[PLUMB_PHASES];
     /* largest plumb_memory_bytes so far; number of allocations so far */
     int64_t most, calls;
-    int64_t outside;     /* bytes that were allocated outside of the reserved block */
+    int64_t outside;     /* bytes allocated so far outside of the reserved block */
     unsigned char *base; /* the reserved block; NULL if there is none */
     int64_t size;
     struct plumb_memory_block *block;
