@@ -22,7 +22,7 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
     c->slots = malloc(2 * (size_t)size * sizeof(double));
     plumb_status st = PLUMB_OK;
     if (!c->scratch || !c->slots)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "communicator of %d ranks", size);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "a communicator of %d ranks", size);
     PLUMB_TRY_GOTO(st, plumb_heartbeat_init(c, timeout_s), fail);
     return PLUMB_OK;
 fail:

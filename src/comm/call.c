@@ -35,8 +35,8 @@ plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_arg
     here->doing = doing;
     here->file = c->file;
     here->line = c->line;
-    /* The collective check compares the calls itself, and its message lists the call of every rank.
-     */
+    /* With the collective check on, the transport need not compare sites: the check compares the
+     * calls itself, and its message lists the call of every rank. */
     here->site = c->check_calls ? 0 : site_of(doing, c->file ? c->line : 0);
     here->inside = true;
     here->since = plumb_now();

@@ -17,9 +17,11 @@ static const char *const op_names[] = {"sum", "min", "max"};
 
 plumb_status(plumb_comm_allreduce_f64)(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op)
 {
-    PLUMB_REQUIRE(n >= 0 && (buf || n == 0), PLUMB_ERR_ARG, "allreduce: n=%lld", (long long)n);
+    PLUMB_REQUIRE(n >= 0 && (buf || n == 0), PLUMB_ERR_ARG,
+                  "allreduce: n=%lld and buf %s; expected n >= 0, and a buffer unless n is 0",
+                  (long long)n, buf ? "set" : "NULL");
     PLUMB_REQUIRE(op == PLUMB_SUM || op == PLUMB_MIN || op == PLUMB_MAX, PLUMB_ERR_ARG,
-                  "allreduce: op=%d", (int)op);
+                  "allreduce: op=%d, expected PLUMB_SUM, PLUMB_MIN or PLUMB_MAX", (int)op);
     PLUMB_TRY(plumb_coll_enter(c, "allreduce", (struct plumb_args){n, op_names[op], -1}));
     return plumb_coll_leave(c, plumb_coll_allreduce(c, buf, n, op));
 }
@@ -28,8 +30,10 @@ plumb_status(plumb_comm_broadcast)(plumb_comm *c, void *buf, int64_t bytes, int 
 {
     PLUMB_REQUIRE(root >= 0 && root < c->size, PLUMB_ERR_ARG, "broadcast: root %d, expected 0..%d",
                   root, c->size - 1);
-    PLUMB_REQUIRE(bytes >= 0 && (buf || bytes == 0), PLUMB_ERR_ARG, "broadcast: bytes=%lld",
-                  (long long)bytes);
+    PLUMB_REQUIRE(bytes >= 0 && (buf || bytes == 0), PLUMB_ERR_ARG,
+                  "broadcast: bytes=%lld and buf %s; expected bytes >= 0, and a buffer unless "
+                  "bytes is 0",
+                  (long long)bytes, buf ? "set" : "NULL");
     PLUMB_TRY(plumb_coll_enter(c, "broadcast", (struct plumb_args){bytes, NULL, root}));
     return plumb_coll_leave(c, plumb_coll_broadcast(c, buf, bytes, root));
 }
@@ -37,17 +41,24 @@ plumb_status(plumb_comm_broadcast)(plumb_comm *c, void *buf, int64_t bytes, int 
 plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
                                    const void *send, int64_t bytes)
 {
-    PLUMB_REQUIRE(count && bytes >= 0 && (send || bytes == 0), PLUMB_ERR_ARG,
-                  "allgather: bytes=%lld", (long long)bytes);
-    PLUMB_REQUIRE(recv_cap >= 0 && (recv || recv_cap == 0), PLUMB_ERR_ARG,
-                  "allgather: recv_cap=%lld", (long long)recv_cap);
+    PLUMB_REQUIRE(
+        count && bytes >= 0 && (send || bytes == 0), PLUMB_ERR_ARG,
+        "allgather: bytes=%lld, send %s, count %s; expected count, bytes >= 0, and send unless "
+        "bytes is 0",
+        (long long)bytes, send ? "set" : "NULL", count ? "set" : "NULL");
+    PLUMB_REQUIRE(
+        recv_cap >= 0 && (recv || recv_cap == 0), PLUMB_ERR_ARG,
+        "allgather: recv_cap=%lld and recv %s; expected recv_cap >= 0, and recv unless recv_cap "
+        "is 0",
+        (long long)recv_cap, recv ? "set" : "NULL");
     PLUMB_TRY(plumb_coll_enter(c, "allgather", (struct plumb_args){-1, NULL, -1}));
     return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
 }
 
 plumb_status(plumb_comm_alloc)(plumb_comm *c, void **out, int64_t bytes)
 {
-    PLUMB_REQUIRE(bytes > 0, PLUMB_ERR_ARG, "alloc: bytes=%lld", (long long)bytes);
+    PLUMB_REQUIRE(bytes > 0, PLUMB_ERR_ARG, "alloc: bytes=%lld, expected more than 0",
+                  (long long)bytes);
     *out = NULL;
     if (c->ops->alloc) {
         PLUMB_TRY(plumb_coll_enter(c, "alloc", (struct plumb_args){bytes, NULL, -1}));
@@ -57,7 +68,8 @@ plumb_status(plumb_comm_alloc)(plumb_comm *c, void **out, int64_t bytes)
         return PLUMB_OK;
     const size_t size = (size_t)(plumb_ceil_div(bytes, 256) * 256);
     *out = aligned_alloc(256, size);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%lld bytes", (long long)bytes);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "a vector of %lld bytes for exchanges between ranks",
+                  (long long)bytes);
     memset(*out, 0, size);
     return PLUMB_OK;
 }

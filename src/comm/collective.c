@@ -3,7 +3,9 @@
  *
  * The order of additions is fixed here and never left to a library: recursive doubling at distance
  * 1, 2, 4 ... Both ranks of a pair compute (lower rank) op (higher rank), so all ranks get the same
- * bits. Before that, the ranks above the largest power of two add their part to the first ranks. */
+ * bits. If the number of ranks is not a power of two, and p is the largest power of two below it,
+ * the ranks from p on first send their values to the ranks p lower, which combine them with their
+ * own, and get the result back at the end. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>

@@ -3,8 +3,8 @@
  *
  * It is on by default in debug builds. One small allreduce compares a hash of the call. The hash is
  * below 2^53, so a double holds it exactly. The calls themselves are sent only if the hashes
- * differ. A rank that left out a collective is listed with its next one, under the number of this
- * one. */
+ * differ. A rank that left out a collective is listed with the next collective that it calls,
+ * which has the same number as the one that the other ranks call. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,8 @@ static plumb_status list_calls(plumb_comm *c, const struct entry *mine)
     struct entry *all = calloc((size_t)c->size, sizeof(*all));
     int64_t *count = calloc((size_t)c->size, sizeof(*count));
     if (!all || !count)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "collective check of %d ranks", c->size);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the calls of %d ranks for the collective check",
+                        c->size);
     PLUMB_TRY_GOTO(st, plumb_coll_allgather(c, all, c->size * bytes, count, mine, bytes), fail);
     for (int r = 0; r < c->size && len < sizeof(text); r++)
         if (count[r] >= 0)

@@ -1,5 +1,5 @@
 /* comm.h - collectives over one set of ranks, over MPI, threads or a single process.
- * Layer 1. Includes base/ only; mpi.h and nccl.h stay in comm_*.c. */
+ * Layer 1. Includes base/ only; mpi.h and nccl.h stay in the files of MPI and NCCL. */
 #ifndef PLUMB_COMM_COMM_H
 #define PLUMB_COMM_COMM_H
 
@@ -28,7 +28,7 @@ int plumb_comm_size(const plumb_comm *c); /* Returns the number of ranks. Not co
 /* Return this rank's number among the ranks of its host, and their number. Not collective. */
 int plumb_comm_local_rank(const plumb_comm *c);
 int plumb_comm_local_size(const plumb_comm *c);
-/* Returns the name of the transport: "single", "thread" or "mpi". Not collective. */
+/* Returns the name of the transport: "single", "thread", "mpi" or "pretend". Not collective. */
 const char *plumb_comm_name(const plumb_comm *c);
 const char *plumb_comm_host(const plumb_comm *c); /* Returns this rank's host. Not collective. */
 /* Returns the name and version that the MPI library reports, or "none" in a build without MPI. Not
@@ -38,7 +38,7 @@ const char *plumb_comm_library(void);
  * collective. */
 const char *plumb_comm_thread_level(void);
 /* Returns which launcher started this process ("srun with PMIx"), as the environment says, or NULL
- * if none did. Not collective. */
+ * if the environment names none. Not collective. */
 const char *plumb_comm_launcher(void);
 
 /* What the collectives of one class have cost this rank since the communicator was created. */
@@ -47,7 +47,7 @@ struct plumb_traffic {
     double seconds;          /* inside the calls; waits for late ranks are included */
 };
 enum plumb_traffic_class {
-    PLUMB_TRAFFIC_CONTROL,  /* all collectives but these two: */
+    PLUMB_TRAFFIC_CONTROL,  /* all collectives except those of PLUMB_TRAFFIC_EXCHANGE */
     PLUMB_TRAFFIC_EXCHANGE, /* plumb_comm_reduce_tree and plumb_comm_allgather_shards */
     PLUMB_TRAFFIC_CLASSES
 };
@@ -69,7 +69,8 @@ void plumb_comm_phase(plumb_comm *c, const char *phase);
 void plumb_comm_timeout(plumb_comm *c, double seconds);
 
 /* Sets how many seconds a rank that is alive may be late; 0 = no limit; the default is 1800. While
- * the others wait, a warning every timeout seconds names the late ranks. Not collective, but every
+ * the others wait, a warning every timeout seconds (every 60 if there is no timeout) names the late
+ * ranks. Not collective, but every
  * rank must set the same value. If MPI does not support threads there is no heartbeat, and this is
  * the only limit. */
 void plumb_comm_max_wait(plumb_comm *c, double seconds);
@@ -81,13 +82,15 @@ void plumb_comm_max_wait(plumb_comm *c, double seconds);
  * collective, but every rank must set the same value. */
 void plumb_comm_check_calls(plumb_comm *c, bool on);
 
+/* Returns once every rank has called it. */
 plumb_status plumb_comm_barrier(plumb_comm *c);
 
 /* Sets buf (n,) on every rank to op over all ranks, element by element. SUM adds in a fixed tree
  * over the ranks. Its result has the same bits for every world_size only if at most one rank's
- * element is not zero, or if all are whole numbers. */
+ * element is not zero, or if all are whole numbers with sums below 2^53. */
 plumb_status plumb_comm_allreduce_f64(plumb_comm *c, double *buf, int64_t n, enum plumb_redop op);
 
+/* Copies buf (bytes) of rank `root` to buf of every other rank. */
 plumb_status plumb_comm_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root);
 
 /* Copies the sent bytes of all ranks to recv, in rank order. `bytes` may differ between ranks;
@@ -104,8 +107,9 @@ struct plumb_range plumb_comm_shard_of(int64_t n, int rank, int world_size);
 /* Continues the gradient tree across ranks. On entry grad (n,) holds the sum over this rank's
  * subtree. On exit grad[shard] holds the sum over all ranks: ranks at distance 1, 2, 4 ... are
  * added pairwise, as (lower rank) + (higher rank). The rest of grad is undefined. If world_size is
- * not a power of two, the surplus ranks are added first, and the result agrees with other world
- * sizes to rounding only. place: where grad is, the same on every rank; PLUMB_DEVICE needs an
+ * not a power of two, the ranks from the largest power of two p on own no shard: their vectors are
+ * first added to those of the ranks p lower, and the result agrees with other world sizes to
+ * rounding only. place: where grad is, the same on every rank; PLUMB_DEVICE needs an
  * attached device. */
 plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n, enum plumb_place place);
 /* Sends every rank's shard of x to all ranks, so that all have the whole x (n,). */
@@ -174,8 +178,8 @@ void plumb_comm_reduce_drop(plumb_comm *c);
 
 /* Allocates zeroed memory, 256-byte aligned, that the other ranks of this host can read directly.
  * reduce_tree and allgather_shards are fastest on such memory. If it is not available, *out is
- * ordinary memory. PLUMB_ERR_NOMEM may occur on this rank alone; call plumb_comm_agree before the
- * next collective. */
+ * ordinary memory. Collective, but PLUMB_ERR_NOMEM may occur on this rank alone; call
+ * plumb_comm_agree before the next collective. */
 plumb_status plumb_comm_alloc(plumb_comm *c, void **out, int64_t bytes);
 /* Frees memory of plumb_comm_alloc; it may be NULL. Not collective, but every rank must call it
  * between the same two collectives. */
@@ -208,14 +212,18 @@ void plumb_comm_destroy(plumb_comm **c); /* Collective. Does nothing if *c is NU
 plumb_status plumb_comm_single_create(plumb_comm **out);
 /* Creates n communicators out (n,) for n threads of this process, for tests with several ranks. */
 plumb_status plumb_comm_thread_create(plumb_comm **out, int n);
-/* Creates a communicator of one rank of `size` without the other ranks. Every collective succeeds,
- * and this rank receives its own data in place of theirs. It is used to count the memory that one
- * of `size` ranks needs. */
+/* Creates a communicator of one rank of `size` without the other ranks. Every collective succeeds.
+ * In an exchange in which this rank sends to and receives from another rank the same number of
+ * bytes, it receives its own data; otherwise it receives nothing, and the memory for the incoming
+ * data keeps its contents. It is used to count the memory that one of `size` ranks needs. */
 plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size);
 /* Creates a communicator of the ranks of MPI_COMM_WORLD. If MPI is not initialised yet, this calls
  * MPI_Init_thread, and destroy calls MPI_Finalize. timeout_s: see plumb_comm_timeout. */
 plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s);
-/* Creates an MPI communicator if mpirun or srun started this process, otherwise a single rank. */
+/* Creates an MPI communicator if the environment says that mpirun or srun started this process,
+ * otherwise a single rank. Fails with PLUMB_ERR_CONFIG if a launcher started several processes but
+ * MPI knows of one only, and with PLUMB_ERR_UNSUPPORTED if it did and plumb was built without MPI.
+ */
 plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
 
 /* These macros record the file and line of the caller of each collective. A macro does not expand

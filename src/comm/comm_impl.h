@@ -101,8 +101,8 @@ struct plumb_comm {
     /* what the collectives have cost so far, and the class of the collective in progress */
     struct plumb_traffic traffic[PLUMB_TRAFFIC_CLASSES];
     enum plumb_traffic_class traffic_class;
-    double *scratch; /* (PLUMB_COMM_SCRATCH,) values of an allreduce being sent */
-    double *slots;   /* (2 size,) scratch: two values per rank */
+    double *scratch; /* (PLUMB_COMM_SCRATCH,) copy of the values that an allreduce sends */
+    double *slots;   /* (2 size,) scratch of allgather: size and capacity of each rank */
     struct plumb_heartbeat heartbeat;
     const struct plumb_link *link; /* NULL if no device is attached */
     char link_name[PLUMB_COMM_TEXT];
@@ -148,7 +148,8 @@ static inline int64_t plumb_coll_call(const plumb_comm *c)
     return c->heartbeat.here.call;
 }
 
-/* A hash in [0, PLUMB_SITES) of the source line that calls the collective. A transport sends it
+/* Returns a hash in [0, PLUMB_SITES) of the name and the source line of the current collective; 0
+ * while the collective check is on. A transport sends it
  * with each message. If one rank failed alone and continued in another collective, the hashes
  * differ in most cases, even where the number and the size of the call are equal. */
 #define PLUMB_SITES 16384

@@ -1,5 +1,5 @@
 /* comm_mpi.c - creates and destroys the communicator of the ranks of MPI_COMM_WORLD.
- * Layer 1. Includes comm/ and base/ only; mpi.h stays in comm_mpi.c and mpi_*. */
+ * Layer 1. Includes comm/ and base/ only; mpi.h stays in comm_mpi.c and mpi_*.c. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "comm/mpi_impl.h"
 
-#define START_S 20.0 /* s; every rank has at least this time from MPI_Init to meet() */
+#define START_S 20.0 /* s; each rank waits at least so long in meet() for the others */
 
 static void mpi_abort(plumb_comm *c, int exit_code)
 {
@@ -83,7 +83,7 @@ static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
     PLUMB_MPI(MPI_Comm_size(MPI_COMM_WORLD, &size));
     PLUMB_TRY(plumb_comm_base_init(&m->base, &mpi_ops, rank, size, timeout_s));
     m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
-    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "MPI communicator of %d ranks", size);
+    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "an MPI communicator of %d ranks", size);
     PLUMB_TRY(plumb_shared_prepare(m));
     return plumb_mail_prepare(m);
 }
@@ -135,7 +135,7 @@ static plumb_status mpi_setup(struct plumb_mpi *m, int level, double timeout_s)
     PLUMB_TRY(connect_ranks(m));
     m->threads = level >= MPI_THREAD_SERIALIZED;
     m->up = true;
-    /* From here on the heartbeats run. */
+    /* From here on the heartbeats run, if MPI supports threads. */
     PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_heartbeat_start(&m->base) : PLUMB_OK));
     if (!m->threads && m->base.rank == 0 && m->base.size > 1)
         plumb_log(PLUMB_LOG_WARN,
@@ -154,7 +154,7 @@ plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s)
     PLUMB_REQUIRE(!over, PLUMB_ERR_COMM, "MPI was already shut down in this process");
     PLUMB_MPI(MPI_Initialized(&running));
     struct plumb_mpi *m = calloc(1, sizeof(*m));
-    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "MPI communicator");
+    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "an MPI communicator");
     m->comm = m->mail.comm = m->shared.host = MPI_COMM_NULL;
 
     plumb_status st = PLUMB_OK;

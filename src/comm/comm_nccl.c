@@ -1,5 +1,5 @@
 /* comm_nccl.c - creates, waits for and destroys the NCCL communicator of a run.
- * Layer 1. Includes comm/ and base/ only; nccl.h stays in comm_nccl.c and nccl_*.
+ * Layer 1. Includes comm/ and base/ only; nccl.h stays in comm_nccl.c and nccl_*.c.
  *
  * The NCCL communicator is non-blocking, so no call waits inside of NCCL. Each wait here checks for
  * NCCL's errors and, like every wait for a message, for the heartbeats of the other ranks. */
@@ -81,7 +81,7 @@ plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event)
     }
 }
 
-/* Creates the events and allocates the memory of this rank. */
+/* Creates the events and allocates the device memory of this rank for exchanges. */
 static plumb_status prepare(plumb_comm *c)
 {
     struct plumb_nccl *n = c->nccl;
@@ -168,7 +168,7 @@ plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_devic
         c->device.piece = PLUMB_NCCL_PIECE;
     c->nccl = calloc(1, sizeof(*c->nccl));
     if (!c->nccl)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "NCCL communicator");
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "an NCCL communicator");
     if (st == PLUMB_OK)
         st = prepare(c);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(c, st), fail);

@@ -1,5 +1,6 @@
-/* comm_pretend.c - one rank without the others: it sends nothing, and what it receives from any
- * rank is what it would have sent to that rank. Layer 1. Includes comm/ and base/ only. */
+/* comm_pretend.c - one rank without the others. It sends nothing. A move that both sends and
+ * receives the same number of bytes receives what it would have sent; any other move receives
+ * nothing. Layer 1. Includes comm/ and base/ only. */
 #include <stdlib.h>
 
 #include "comm/comm_impl.h"
@@ -46,10 +47,11 @@ static const struct plumb_comm_ops pretend_ops = {
 
 plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size)
 {
-    PLUMB_REQUIRE(size >= 1 && rank >= 0 && rank < size, PLUMB_ERR_ARG, "rank %d of %d", rank,
-                  size);
+    PLUMB_REQUIRE(size >= 1 && rank >= 0 && rank < size, PLUMB_ERR_ARG,
+                  "rank %d of %d ranks, expected at least 1 rank, and a rank from 0 to ranks - 1",
+                  rank, size);
     plumb_comm *c = calloc(1, sizeof(*c));
-    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "communicator");
+    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "a communicator");
     const plumb_status st = plumb_comm_base_init(c, &pretend_ops, rank, size, 0);
     if (st != PLUMB_OK) {
         free(c);

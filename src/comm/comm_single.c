@@ -48,7 +48,7 @@ static const struct plumb_comm_ops single_ops = {
 plumb_status plumb_comm_single_create(plumb_comm **out)
 {
     plumb_comm *c = calloc(1, sizeof(*c));
-    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "communicator");
+    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "a communicator");
     const plumb_status st = plumb_comm_base_init(c, &single_ops, 0, 1, 0);
     if (st != PLUMB_OK) {
         free(c);

@@ -250,11 +250,11 @@ plumb_status plumb_comm_thread_create(plumb_comm **out, int n)
     plumb_status st = PLUMB_OK;
     struct world *w = world_new(n);
     if (!w)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%d thread ranks", n);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the mailboxes of %d thread ranks", n);
     for (int r = 0; r < n; r++) {
         struct thread_comm *t = calloc(1, sizeof(*t));
         if (!t)
-            PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%d thread ranks", n);
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "communicators of %d thread ranks", n);
         out[r] = &t->base;
         t->world = w;
         w->alive++;

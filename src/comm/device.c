@@ -60,7 +60,8 @@ static const struct plumb_link staged = {.swap = swap_staged, .detach = staging_
 plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_device *device)
 {
     PLUMB_REQUIRE(!c->link, PLUMB_ERR_ARG, "the communicator has a device already");
-    PLUMB_REQUIRE(device->piece >= 0, PLUMB_ERR_ARG, "pieces of %lld floats",
+    PLUMB_REQUIRE(device->piece >= 0, PLUMB_ERR_ARG,
+                  "pieces of %lld floats, expected at least 0 (0: the default)",
                   (long long)device->piece);
     c->device = *device;
     if (device->piece == 0)

@@ -29,7 +29,7 @@ plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s)
 {
     struct plumb_heartbeat *w = &c->heartbeat;
     w->heard = calloc((size_t)c->size, sizeof(*w->heard));
-    PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "heartbeat of %d ranks", c->size);
+    PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "the heartbeat notes of %d ranks", c->size);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -106,7 +106,8 @@ plumb_status plumb_heartbeat_start(plumb_comm *c)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int e = pthread_create(&w->thread, NULL, heartbeat, c);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    PLUMB_REQUIRE(e == 0, PLUMB_ERR_NOMEM, "heartbeat thread of rank %d: %s", c->rank, strerror(e));
+    PLUMB_REQUIRE(e == 0, PLUMB_ERR_NOMEM, "the heartbeat thread of rank %d: %s", c->rank,
+                  strerror(e));
     w->running = true;
     return PLUMB_OK;
 }
@@ -248,7 +249,7 @@ static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
 }
 
 /* Returns the seconds without a note after which a rank counts as dead; 0 = no limit. It reads the
- * limits without the lock, because only this thread sets them. */
+ * limits without the lock, because only the rank's own thread sets them and calls this. */
 static double silence_limit(const struct plumb_heartbeat *w)
 {
     if (!w->running) /* a busy rank sends no notes then, so only max_wait applies */
@@ -332,7 +333,8 @@ static plumb_status compare_calls(const plumb_comm *c, struct text *t, double no
     return PLUMB_OK;
 }
 
-/* Returns true if all ranks have entered the collective, but no bytes moved for stuck_s seconds. */
+/* Returns true if this wait has lasted longer than stuck_s seconds since all ranks were first seen
+ * in the collective, without the time during which this process was suspended. */
 static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
 {
     bool late = false;

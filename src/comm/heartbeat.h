@@ -44,7 +44,7 @@ struct plumb_here {
     const char *doing; /* static name of the current or last collective */
     const char *file;  /* source file that calls the collective; NULL if unknown */
     int line;
-    int site; /* a hash of doing and line: the same on every rank that makes the same call */
+    int site; /* plumb_coll_site: the same on every rank that makes the same call */
     bool inside;
     double since; /* when this struct last changed */
     char phase[PLUMB_COMM_TEXT];
@@ -70,9 +70,10 @@ struct plumb_heartbeat {
 
 /* The state of a wait for bytes of other ranks. A new wait starts whenever some bytes moved. */
 struct plumb_wait {
-    double since, lost_s;
+    double since;    /* when the wait began */
+    double lost_s;   /* plumb_heartbeat.lost_s at the first check of this wait */
     int lines;       /* log lines written during this wait */
-    bool counted;    /* lost_s is set */
+    bool counted;    /* true if lost_s is set */
     double stuck_s;  /* > 0: the limit in seconds once all ranks are in the same collective */
     double together; /* when all ranks were first seen in it; 0 = not yet */
 };
@@ -99,7 +100,8 @@ void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line);
  * suspended (a stopped job), the time of the suspension does not count as silence of the others. */
 void plumb_heartbeat_listened(plumb_comm *c, double now);
 /* A waiting rank calls this with the transport's lock held. It fails, with the reason in `why`, if
- * another rank sends no notes, has left, is in another collective, or is later than max_wait. */
+ * another rank sends no notes, has left, is in another collective, or is later than max_wait, or if
+ * no bytes move for wait->stuck_s seconds although all ranks are in the collective. */
 plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
                                    size_t cap);
 

@@ -29,8 +29,8 @@ plumb_status plumb_mail_prepare(struct plumb_mpi *m)
     w->mine = calloc(size, sizeof(*w->mine));
     w->unanswered = calloc(size, sizeof(*w->unanswered));
     w->sent = malloc(size * sizeof(*w->sent));
-    PLUMB_REQUIRE(w->mine && w->unanswered && w->sent, PLUMB_ERR_NOMEM, "notes to %d ranks",
-                  m->base.size);
+    PLUMB_REQUIRE(w->mine && w->unanswered && w->sent, PLUMB_ERR_NOMEM,
+                  "the heartbeat notes to %d ranks", m->base.size);
     for (size_t r = 0; r < size; r++)
         w->sent[r] = MPI_REQUEST_NULL;
     return PLUMB_OK;
@@ -55,8 +55,8 @@ void plumb_mail_destroy(struct plumb_mpi *m)
     free(w->sent);
 }
 
-/* Sends this rank's note to rank r. Sends nothing if the previous note is still in flight or if r
- * has not answered for a while. */
+/* Sends this rank's note to rank r. Sends nothing if the previous note to r is still in flight, or
+ * if r has sent no note since the last UNANSWERED notes to it. */
 static plumb_status tell(struct plumb_mpi *m, int r)
 {
     struct plumb_mail *w = &m->mail;

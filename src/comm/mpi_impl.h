@@ -14,7 +14,9 @@
 #define PLUMB_RING_BLOCK ((int64_t)128 << 10)
 #define PLUMB_RING_DEPTH 4
 
-/* One direction of a message, in blocks. Blocks [done, posted) are in flight (MPI only). */
+/* One direction of a message, in blocks. Blocks [0, done) are complete. If the message goes through
+ * MPI, blocks [done, posted) are in flight; through shared memory, posted and request are not used.
+ */
 struct plumb_flow {
     int64_t bytes, blocks, posted, done;
     bool near;   /* true if the message goes through shared memory */
@@ -104,8 +106,10 @@ plumb_status plumb_shared_prepare(struct plumb_mpi *m);
 plumb_status plumb_shared_create(struct plumb_mpi *m);
 void plumb_shared_destroy(struct plumb_mpi *m);
 bool plumb_shared_reaches(const struct plumb_mpi *m, int peer);
-/* Sends one block if there is room in the ring, and returns whether it did. _receive receives
- * blocks if any have arrived, and then sets *moved = true. */
+/* Continues the message of flow f through shared memory without waiting. _send copies one block to
+ * the ring if there is room, or, if the receiver reads this rank's memory directly, checks whether
+ * it has read all; it returns true if the flow advanced. _receive takes blocks if any have arrived,
+ * and then sets *moved = true. */
 bool plumb_shared_send(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *f);
 plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *mv,
                                   struct plumb_flow *f, bool *moved);

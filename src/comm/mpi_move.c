@@ -1,5 +1,6 @@
-/* mpi_move.c - sends a message as MPI blocks and polls them, so that a missing rank cannot hang
- * this one. Layer 1. Includes comm/ and base/ only. */
+/* mpi_move.c - sends and receives a message in blocks, through MPI or through shared memory, and
+ * polls them, so that a missing rank cannot hang this one.
+ * Layer 1. Includes comm/ and base/ only. */
 #include <string.h>
 
 #include "base/log.h"
@@ -42,7 +43,8 @@ static plumb_status post_in(struct plumb_mpi *m, const struct plumb_move *mv, st
     return PLUMB_OK;
 }
 
-/* Sets *came to true if the oldest incoming block has arrived. */
+/* Sets *came to true if the oldest incoming block has arrived. Fails if it has an unexpected size.
+ */
 static plumb_status poll_in(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *in,
                             bool *came)
 {

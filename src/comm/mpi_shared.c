@@ -15,7 +15,7 @@
 #include "base/num.h"
 #include "comm/mpi_impl.h"
 
-/* Blocks that are received at once if the sender's memory is read directly. */
+/* Most blocks that are received at once if the sender's memory is read directly. */
 #define DIRECT_BLOCKS 64
 
 struct plumb_ring {
@@ -39,7 +39,7 @@ plumb_status plumb_shared_prepare(struct plumb_mpi *m)
     s->count = calloc(size, sizeof(s->count[0]));
     s->peer = calloc(PLUMB_WINDOWS * size, sizeof(s->peer[0]));
     PLUMB_REQUIRE(s->world_of && s->ring && s->peer_ring && s->address && s->count && s->peer,
-                  PLUMB_ERR_NOMEM, "memory shared with %d ranks", m->base.size);
+                  PLUMB_ERR_NOMEM, "tables of the memory shared among %d ranks", m->base.size);
     for (int i = 0; i < PLUMB_WINDOWS; i++)
         s->window[i].peer = s->peer + (size_t)i * size;
     return PLUMB_OK;
@@ -159,9 +159,10 @@ static plumb_status open_in(struct plumb_mpi *m, const struct plumb_move *mv, st
         (long long)mv->recv_bytes, mv->from, (long long)ring->bytes, (long long)ring->call,
         ring->site == plumb_coll_site(&m->base) ? "" : " from another place of the program");
     f->direct = ring->window != 0;
-    PLUMB_REQUIRE(!f->direct || plumb_window_peer(m, mv->from, ring->window, ring->offset),
-                  PLUMB_ERR_COMM, "%s: rank %d sends memory %lld, which rank %d has freed",
-                  m->base.heartbeat.here.doing, mv->from, (long long)ring->window, m->base.rank);
+    PLUMB_REQUIRE(
+        !f->direct || plumb_window_peer(m, mv->from, ring->window, ring->offset), PLUMB_ERR_COMM,
+        "%s: rank %d sends from shared memory number %lld, which rank %d has already freed",
+        m->base.heartbeat.here.doing, mv->from, (long long)ring->window, m->base.rank);
     f->open = true;
     return PLUMB_OK;
 }

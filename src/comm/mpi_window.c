@@ -3,8 +3,9 @@
  *
  * Each rank makes an anonymous memory file, and its peers open it through /proc. Unlike an MPI
  * window this needs no room in /dev/shm, leaves nothing behind when a rank is killed, can use huge
- * pages, and is freed without a collective. If a peer cannot open the file (another container on
- * the same host, no /proc), the bytes go through the ring instead. */
+ * pages, and is freed without a collective. If a peer cannot open the file of a vector (another
+ * container on the same host, no /proc), its bytes go through the ring instead; if it cannot open
+ * the ring's own file, all messages of the host go through MPI. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

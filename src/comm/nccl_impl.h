@@ -41,7 +41,7 @@ plumb_status plumb_nccl_cuda_fail(const char *file, int line, const char *call, 
             return plumb_nccl_cuda_fail(__FILE__, __LINE__, #call, e_);                            \
     } while (0)
 
-/* Waits until the last call has enqueued its operations on its stream. */
+/* Waits until the last NCCL call has enqueued its operations on its stream. */
 plumb_status plumb_nccl_settle(plumb_comm *c);
 /* Waits until the device has reached the event. */
 plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event);

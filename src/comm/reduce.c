@@ -5,7 +5,9 @@
  * the lower half, the higher rank the upper half; each receives the other's values of its half and
  * adds them. After the last step a rank holds 1/W of the vector, summed along the balanced tree
  * over the ranks. It has sent (W-1)/W of the vector, as in a ring. a + b and b + a have the same
- * bits, so it does not matter which rank adds. */
+ * bits, so it does not matter which rank adds. All this is for W = the largest power of two that is
+ * at most the number of ranks; the ranks from W on (the surplus) add their vector to that of the
+ * rank W lower before the first step, and own no part of the result. */
 #include <stddef.h>
 
 #include "base/num.h"
@@ -90,7 +92,7 @@ static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *
     if (c->rank >= half)
         return swap(c, &(struct plumb_swap){c->rank - half, x, none, all, false});
     for (int d = half / 2; d > 0; d /= 2) {
-        /* The piece that both ranks had before the halving at distance d. */
+        /* piece: what both ranks of the pair had before the halving at distance d */
         struct plumb_range piece = all;
         for (int e = 1; e < d; e *= 2)
             piece = half_of(piece, (c->rank & e) != 0);
@@ -155,9 +157,11 @@ static plumb_status reduce_rest(plumb_comm *c, float *grad, int64_t n)
 static plumb_status check_args(const plumb_comm *c, const char *call, const float *x, int64_t n,
                                enum plumb_place place)
 {
-    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG, "%s: n=%lld", call, (long long)n);
+    PLUMB_REQUIRE(n >= 0 && (x || n == 0), PLUMB_ERR_ARG,
+                  "%s: n=%lld and the vector %s; expected n >= 0, and a vector unless n is 0", call,
+                  (long long)n, x ? "set" : "NULL");
     PLUMB_REQUIRE(place == PLUMB_HOST || c->link || c->size == 1, PLUMB_ERR_ARG,
-                  "%s: grad is in device memory, but no device is attached", call);
+                  "%s: the vector is in device memory, but no device is attached", call);
     return PLUMB_OK;
 }
 

@@ -7,7 +7,8 @@
 
 /* Adds src (n,) to dst (n,), element by element. They must not overlap. */
 void plumb_stream_add(float *dst, const float *src, int64_t n);
-/* Copies src to dst. From 64 KB on, the stores bypass the caches. dst and src must not overlap. */
+/* Copies src to dst. From 64 KB on, and with AVX2, the stores bypass the caches. dst and src must
+ * not overlap. */
 void plumb_stream_copy(void *dst, const void *src, int64_t bytes);
 
 #endif
