@@ -23,8 +23,9 @@ static void draw(float *w, const struct plumb_param *p, int64_t index, uint64_t 
     }
 }
 
-/* Moves the score rows from the base to the adapter: the base keeps zeros, so its fingerprint does
- * not depend on rows that were drawn for a new classifier. */
+/* Copies the score rows of a classifier from the base to w, the adapter's weights on the host, if w
+ * is not NULL, and sets those of the base to 0, so that its fingerprint does not depend on rows
+ * that were drawn for a new classifier. */
 static plumb_status move_score(plumb_model *m, float *w)
 {
     const struct plumb_linear *to = &m->adapter->score, *from = &m->net->head;
@@ -54,7 +55,7 @@ static plumb_status create(plumb_model *m, uint64_t seed)
     const struct plumb_adapter *a = m->adapter;
     struct plumb_backend *b = m->backend;
     float *w = calloc((size_t)a->count, sizeof *w);
-    PLUMB_REQUIRE(w, PLUMB_ERR_NOMEM, "adapter of %lld floats", (long long)a->count);
+    PLUMB_REQUIRE(w, PLUMB_ERR_NOMEM, "an adapter of %lld floats", (long long)a->count);
     for (int64_t l = 0; l < a->layers; l++)
         for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
             const struct plumb_linear *p = &a->pair[l][id].a;
@@ -101,7 +102,7 @@ plumb_status plumb_model_share(plumb_model **out, const plumb_model *m, bool ada
 {
     plumb_status st = PLUMB_OK;
     plumb_model *s = malloc(sizeof *s);
-    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "model");
+    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "a model");
     *s = *m;
     s->shared = true;
     s->adapter = NULL;
@@ -110,7 +111,7 @@ plumb_status plumb_model_share(plumb_model **out, const plumb_model *m, bool ada
     s->dir = strdup(m->dir);
     s->tokenizer_dir = strdup(m->tokenizer_dir);
     if (!s->dir || !s->tokenizer_dir)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "name of %s", m->dir);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the folder name %s", m->dir);
     if (adapter) {
         PLUMB_TRY_GOTO(st, plumb_lora_attach(s, &m->adapter->lora), fail);
         if (!m->backend->dry)
@@ -168,7 +169,9 @@ plumb_status plumb_adapter_merge(plumb_model *m)
 {
     const struct plumb_adapter *a = m->adapter;
     struct plumb_backend *b = m->backend;
-    PLUMB_REQUIRE(a && !m->shared, PLUMB_ERR_ARG, "%s: no adapter of its own to merge", m->dir);
+    PLUMB_REQUIRE(a && !m->shared, PLUMB_ERR_ARG,
+                  "%s: only a model that has an adapter and does not share its base can be merged",
+                  m->dir);
     plumb_status st = PLUMB_OK;
     int64_t widest = 1;
     for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
@@ -179,7 +182,8 @@ plumb_status plumb_adapter_merge(plumb_model *m)
     float *x = malloc((size_t)a->count * sizeof *x);
     double *row = malloc((size_t)widest * sizeof *row);
     if (!w || !x || !row)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "host copy of the weights: %lld floats",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done,
+                        "a host copy of the weights (%lld floats) and of the adapter",
                         (long long)m->count);
     PLUMB_TRY_GOTO(st, b->to_host(b, w, m->w, m->count * (int64_t)sizeof *w), done);
     PLUMB_TRY_GOTO(st, b->to_host(b, x, a->weights.w, a->count * (int64_t)sizeof *x), done);

@@ -29,8 +29,8 @@ struct plumb_lora {
 };
 
 /* Sets lora->target from n names such as "q_proj", or "all-linear" for all projections of a block;
- * no names stand for all-linear. PLUMB_ERR_CONFIG begins with `where` and names the text that is no
- * target. */
+ * no names stand for all-linear. Fails with PLUMB_ERR_CONFIG, with a message that begins with
+ * `where` and names the text that is no target. */
 plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
                                     const char *where);
 
@@ -41,10 +41,11 @@ plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lo
  * from seed, and B is 0, as PEFT initialises them. So the model computes the same as before. The
  * score rows of a classifier keep their values. */
 plumb_status plumb_adapter_create(plumb_model *m, const struct plumb_lora *lora, uint64_t seed);
-/* Adds the adapter in folder dir to m, which must have none. On a dry backend only the sizes are
- * read. PLUMB_ERR_UNSUPPORTED names a field of adapter_config.json that plumb does not honour;
- * PLUMB_ERR_FORMAT names a tensor that is missing, unexpected or of another shape, or says that the
- * adapter was trained on another base. */
+/* Adds the adapter in folder dir to m, which must have none. On a dry backend only
+ * adapter_config.json is read. Errors: PLUMB_ERR_UNSUPPORTED if the adapter is of a classifier and
+ * m is a language model, or the reverse, or for a field of adapter_config.json that plumb does not
+ * honour (the message names it); PLUMB_ERR_SHAPE for a tensor of another shape; PLUMB_ERR_FORMAT
+ * for a tensor that is missing or unexpected, or if the adapter was trained on another base. */
 plumb_status plumb_adapter_open(plumb_model *m, const char *dir);
 /* Returns the adapter's settings, or NULL if m has no adapter. */
 const struct plumb_lora *plumb_adapter_lora(const plumb_model *m);
@@ -56,15 +57,16 @@ bool plumb_adapter_in(const char *dir);
  * or an adapter folder again. */
 plumb_status plumb_adapter_base(char *out, int64_t size, const char *dir);
 
-/* Reads what dir's adapter is: its settings, and the number of scores of a classifier (0 for a
- * language model). Errors as plumb_adapter_open. */
+/* Reads the settings of the adapter in dir, and the number of scores of a classifier (0 for a
+ * language model). Errors: those of plumb_adapter_open. */
 plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, const char *dir);
 
 /* Creates a model that shares the base weights of m, which must outlive it. With `adapter` it gets
  * an adapter of its own with the weights of m's adapter; otherwise it has none. */
 plumb_status plumb_model_share(plumb_model **out, const plumb_model *m, bool adapter);
 
-/* Returns the bytes of device memory that m has for itself. */
+/* Returns the bytes of device memory of m and of its adapter, without what m shares with another
+ * model (plumb_model_share). */
 int64_t plumb_model_bytes(const plumb_model *m);
 
 /* Adds the adapter of m to the base weights and removes it: W + scale B A, computed in double and

@@ -21,7 +21,8 @@
 
 /* Returns the projection that a target names, or -1: "q_proj", "self_attn.q_proj", or the full name
  * "model.layers.N.self_attn.q_proj", which peft writes for all-linear. A full name stands for its
- * projection in all layers; a file without the tensors of the others is refused later. */
+ * projection in all layers; an adapter file that lacks the tensors of other layers is refused
+ * later. */
 static int find_target(const char *name)
 {
     static const char layers[] = "model.layers.";
@@ -93,7 +94,9 @@ plumb_status plumb_adapter_base(char *out, int64_t size, const char *dir)
     plumb_json *root = NULL;
     plumb_status st = PLUMB_OK;
     if (!plumb_adapter_in(dir)) {
-        PLUMB_REQUIRE((int64_t)strlen(dir) < size, PLUMB_ERR_ARG, "%s: path too long", dir);
+        PLUMB_REQUIRE((int64_t)strlen(dir) < size, PLUMB_ERR_ARG,
+                      "%s: the path has %lld bytes, expected less than %lld", dir,
+                      (long long)strlen(dir), (long long)size);
         snprintf(out, (size_t)size, "%s", dir);
         return PLUMB_OK;
     }
@@ -295,7 +298,8 @@ static plumb_status read_labels(int64_t *labels, const char *dir)
     *labels = e && e->rank == 2 ? e->dim[0] : 0;
     plumb_st_close(&st);
     PLUMB_REQUIRE(*labels > 0, PLUMB_ERR_FORMAT,
-                  "%s/" PLUMB_ADAPTER_FILE ": tensor " SCORE_NAME " is missing", dir);
+                  "%s/" PLUMB_ADAPTER_FILE ": tensor " SCORE_NAME " is missing, or is no matrix",
+                  dir);
     return PLUMB_OK;
 }
 
@@ -360,7 +364,7 @@ plumb_status plumb_adapter_read_weights(plumb_model *m, const char *dir)
     PLUMB_TRY(open_file(&st, dir));
     float *w = calloc((size_t)a->count, sizeof *w);
     if (!w)
-        PLUMB_FAIL_GOTO(r, PLUMB_ERR_NOMEM, done, "adapter of %lld bytes", (long long)bytes);
+        PLUMB_FAIL_GOTO(r, PLUMB_ERR_NOMEM, done, "an adapter of %lld bytes", (long long)bytes);
     PLUMB_TRY_GOTO(r, check_base(m, st, dir), done);
     PLUMB_TRY_GOTO(r, read_tensors(w, a, st, dir), done);
     r = m->backend->to_device(m->backend, a->weights.w, w, bytes);
@@ -392,7 +396,7 @@ static plumb_status write_weights(const plumb_model *m, const char *dir)
     float *w = malloc((size_t)bytes);
     struct plumb_st_entry *e = calloc((size_t)a->n_param, sizeof *e);
     if (!w || !e)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "adapter of %lld bytes", (long long)bytes);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "an adapter of %lld bytes", (long long)bytes);
     PLUMB_TRY_GOTO(st, m->backend->to_host(m->backend, w, a->weights.w, bytes), done);
     for (int64_t i = 0; i < a->n_param; i++) {
         const struct plumb_param *p = &a->param[i];

@@ -54,14 +54,14 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
 }
 
 /* Adds the gradients of a norm to dx and grad. w is the offset of the norm's weights in the flat
- * vector. Norms are frozen beside an adapter: the gradient of their weights is then not used. */
+ * vector. If the model has an adapter, its norms are frozen: the gradient of their weights goes to
+ * adapter->drop and is not used. (plumb_lora_attach refuses the architectures with LayerNorm, which
+ * would also need such memory for the bias.) */
 static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const plumb_real *dy, const plumb_real *x, int64_t w,
                               const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
-    /* The gradient of a frozen norm is dropped. plumb_lora_attach refuses LayerNorm.
-     */
     float *dw = m->adapter ? m->adapter->drop : grad + w;
     if (m->spec.block.layer_norm) {
         const int64_t bias = plumb_norm_bias(w, c);
@@ -98,8 +98,8 @@ static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer 
 }
 
 /* Backpropagates through the sum of the residual stream and a branch: sets *dy to the gradient
- * (n,c) of the branch's last projection, which is dx itself, w->dn or w->db. dx (n,c) is the
- * gradient of the sum. `in` is the input of the norm `place`. */
+ * (n,c) of the output of the branch's last projection; *dy is then dx itself, w->dn or w->db. dx
+ * (n,c) is the gradient of the sum. `in` is the input of the norm `place`. */
 static plumb_status join_back(const plumb_model *m, const struct plumb_layer *p,
                               enum plumb_norm_place place, const plumb_real **dy, float *grad,
                               const plumb_real *dx, const plumb_real *in, const float *rstd,
@@ -121,7 +121,8 @@ static plumb_status join_back(const plumb_model *m, const struct plumb_layer *p,
     return PLUMB_OK;
 }
 
-/* Adds w->dn, the gradient of a branch's input, to dx, the gradient of the residual stream x. */
+/* Backpropagates w->dn, the gradient of the input of a branch, through the branch's first norm, if
+ * it has one, and adds the result to dx, the gradient of the residual stream x. */
 static plumb_status input_back(const plumb_model *m, const struct plumb_layer *p,
                                enum plumb_norm_place place, plumb_real *dx, float *grad,
                                const plumb_real *x, const float *rstd, const struct plumb_back *w,

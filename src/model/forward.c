@@ -3,7 +3,7 @@
 #include "base/num.h"
 #include "model/net.h"
 
-/* Takes the saved rows of a norm, (n,c), and their statistics. */
+/* Takes from the arena the rows that a norm saves, (n,c), and their statistics. */
 static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, plumb_real **rows,
                               struct plumb_arena *arena, const struct plumb_backend *b, int64_t n,
                               const struct plumb_spec *s)
@@ -142,7 +142,7 @@ static plumb_status qk_norm(const plumb_model *m, const struct plumb_layer *p,
     return norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * k / wk, wk);
 }
 
-/* Rotates q and k, if layer l does. */
+/* Rotates q and k, if layer l rotates them. */
 static plumb_status rotate(const plumb_model *m, int64_t l, const struct plumb_tensor *q,
                            const struct plumb_tensor *k, const struct plumb_tensor *pos)
 {
@@ -157,8 +157,8 @@ static plumb_status rotate(const plumb_model *m, int64_t l, const struct plumb_t
     return plumb_op_rope_fwd(b, k, table, pos);
 }
 
-/* The attention part of a layer: a->o = attention over the KV pages, a->xm = x + projection of
- * a->o. */
+/* Computes the attention part of a layer: a->o = attention over the KV pages, and a->xm = x + the
+ * output projection of a->o, normed and scaled if the block says so. */
 static plumb_status attention(const plumb_model *m, int64_t l, const struct plumb_act *a,
                               const struct plumb_rows *rows)
 {

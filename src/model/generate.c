@@ -30,10 +30,11 @@ struct run {
     /* open_group: index of the group that still has samples in the queue; -1 if there is none */
     int64_t next_request, open_group;
     int32_t next_sample;
-    int64_t longest_stop; /* length of the longest stop string, in bytes */
+    int64_t longest_stop; /* bytes of the longest stop string */
 };
 
-/* Returns the number of tokens that are read before the first token is drawn. */
+/* Returns the number of tokens that are read before the first token is drawn: the prompt's tokens
+ * and the given tokens. */
 static int64_t prefix(const struct plumb_request *q)
 {
     return q->n + q->n_given;
@@ -193,8 +194,8 @@ static plumb_status copy_row(plumb_generator *g, plumb_real *y, const plumb_real
     return plumb_op_gather_fwd(b, V(y, 1, c), V(x, m, c), VI(g->dev.source, 1));
 }
 
-/* Handles the groups whose prompt was completed in this step: saves the last hidden state and
- * removes the group from the prefill queue. */
+/* Handles the groups whose prompt was read to its end in this step: saves the hidden state of its
+ * last token and removes the group from the prefill queue. */
 static plumb_status end_prefills(struct run *r)
 {
     plumb_generator *g = r->g;
@@ -251,7 +252,7 @@ static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
     return PLUMB_OK;
 }
 
-/* Starts the slots whose prompt is complete, and frees the groups for which no slot waits and no
+/* Starts the slots whose prompt has been read, and frees the groups for which no slot waits and no
  * sample is in the queue. */
 static plumb_status start_samples(struct run *r)
 {
@@ -509,12 +510,13 @@ static plumb_status check(struct run *r, int64_t *wanted)
                   (long long)o->max_new_tokens);
     PLUMB_REQUIRE(o->n_stop == 0 || g->tokenizer, PLUMB_ERR_ARG,
                   "stop strings need the model's tokenizer");
-    PLUMB_REQUIRE(o->repetition_penalty >= 0 && (g->seen_words > 0 || o->repetition_penalty == 0 ||
-                                                 o->repetition_penalty == 1),
-                  PLUMB_ERR_ARG,
-                  "repetition_penalty is %g; expected a positive number, and a generator that was "
-                  "created with the memory for it",
-                  o->repetition_penalty);
+    PLUMB_REQUIRE(
+        o->repetition_penalty >= 0 &&
+            (g->seen_words > 0 || o->repetition_penalty == 0 || o->repetition_penalty == 1),
+        PLUMB_ERR_ARG,
+        "repetition_penalty is %g; expected 0 or more, and for a value other than 0 and 1 a "
+        "generator that was created with the memory for it",
+        o->repetition_penalty);
     for (int64_t i = 0; i < o->n_stop; i++) {
         PLUMB_REQUIRE(o->stop[i][0], PLUMB_ERR_ARG, "stop string %lld is empty", (long long)i);
         r->longest_stop = plumb_max_i64(r->longest_stop, (int64_t)strlen(o->stop[i]));

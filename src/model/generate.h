@@ -21,9 +21,9 @@ typedef bool plumb_pause_fn(void *arg);
 
 struct plumb_generate_options {
     struct plumb_sample_param sample;
-    /* The logits of all tokens of the prompt and of the completion so far are lowered by this
-     * factor before anything else (plumb_penalty_fwd_fn). 0 and 1 change nothing. Any other value
-     * needs a generator that was created with `penalty`. */
+    /* The logits of all tokens of the prompt and of the completion so far are penalised by this
+     * factor, before the filters and the draw (plumb_penalty_fwd_fn). 0 and 1 change nothing. Any
+     * other value needs a generator that was created with `penalty`. */
     double repetition_penalty;
     int64_t max_new_tokens;
     uint64_t seed;
@@ -94,11 +94,14 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
                                     const struct plumb_generator_need *need);
 /* frees a generator and sets *g to NULL; *g may be NULL */
 void plumb_generator_destroy(plumb_generator **g);
+/* Returns the bytes of the generator's device memory. */
 int64_t plumb_generator_bytes(const plumb_generator *g);
 
 /* Counters of a generator: steps and tokens since its creation, and the sequences that run now. */
 struct plumb_generator_count {
-    int64_t steps;   /* forward passes; each advances every live sequence by one token */
+    /* forward passes; each computes the next token of all live sequences and reads parts of prompts
+     */
+    int64_t steps;
     int64_t tokens;  /* number of tokens drawn */
     int64_t running; /* slots in use, including those that wait for their prompt */
 };

@@ -61,7 +61,8 @@ static plumb_status place_host(plumb_generator *g)
         s->seen = calloc((size_t)g->seen_words + 1, sizeof *s->seen);
         all = s->ids && s->logp && s->logp_sampled && s->seen;
     }
-    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "generator of %lld slots", (long long)g->slots);
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "the host memory of a generator of %lld slots",
+                  (long long)g->slots);
     plumb_step_place(&g->host, g, NULL);
     PLUMB_TRY(g->backend->alloc_host(g->backend, &block, g->host.bytes, "a step of generation"));
     plumb_step_place(&g->host, g, block);
@@ -76,16 +77,19 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     const int64_t slots = need->slots, max_tokens = need->max_tokens;
     PLUMB_REQUIRE(m->spec.labels == 0, PLUMB_ERR_ARG, "a %s cannot generate text",
                   plumb_spec_architecture(&m->spec));
-    PLUMB_REQUIRE(slots >= 1 && slots <= 1 << 20 && max_tokens >= 2, PLUMB_ERR_ARG,
-                  "generator of %lld slots of %lld tokens: expected at least 1 slot, 2 tokens",
-                  (long long)slots, (long long)max_tokens);
+    PLUMB_REQUIRE(
+        slots >= 1 && slots <= 1 << 20 && max_tokens >= 2, PLUMB_ERR_ARG,
+        "a generator of %lld slots of %lld tokens: expected 1 to 1048576 slots and at least 2 "
+        "tokens",
+        (long long)slots, (long long)max_tokens);
     plumb_generator *g = calloc(1, sizeof *g);
-    PLUMB_REQUIRE(g, PLUMB_ERR_NOMEM, "generator");
+    PLUMB_REQUIRE(g, PLUMB_ERR_NOMEM, "a generator");
     g->backend = b;
     g->spec = m->spec;
     g->tokenizer = need->tokenizer;
     g->slots = slots;
-    /* one group more than slots, because a prompt may be read while all slots are in use */
+    /* one group more than slots: besides the groups for which a slot waits, at most one group has
+     * samples in the queue */
     g->groups = slots + 1;
     g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);

@@ -1,7 +1,8 @@
 /* generator.h - the data structures of the generator: slots, groups and the rows of one step.
  * Layer 4, private to model/. Includes model/generate.h, model/kv.h, model/net.h.
  *
- * A group is a request whose prompt is in the KV cache. The prompt is read once (prefill), and all
+ * A group is a request whose prompt is being read into the KV cache, or has been, and some of whose
+ * samples have not begun. The prompt is read once (prefill), and all
  * samples of the request start from its pages. A slot holds one unfinished completion. The page
  * table has one row per sequence:
  *
@@ -30,7 +31,7 @@ struct plumb_slot {
     int64_t n;      /* number of tokens of the completion so far */
     int64_t pages;  /* number of pages in the slot's page table */
     int64_t source; /* row of x from which the next token is drawn */
-    int32_t *ids;   /* (limit,) tokens of the completion */
+    int32_t *ids;   /* (plumb_generator.limit,) tokens of the completion */
     float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
     int32_t *seen; /* (seen_words,) a bit for each token of the prompt and the completion */
 };
@@ -39,8 +40,8 @@ struct plumb_group {
     int64_t request; /* index of the request; -1 if the group is free */
     int64_t rows;    /* number of the prompt's tokens that have been read */
     int64_t waiting; /* number of slots that wait for the prompt */
-    int64_t pages;
-    bool open; /* true if samples of the request are still in the queue */
+    int64_t pages;   /* number of pages in the group's page table */
+    bool open;       /* true if samples of the request are still in the queue */
 };
 
 /* The inputs and outputs of a step, in one block on the host and an equal one on the device:
@@ -83,6 +84,8 @@ struct plumb_generator {
     struct plumb_backend *backend;
     struct plumb_spec spec;
     const plumb_tokenizer *tokenizer;
+    /* limit: most tokens of a sequence; max_pages: most pages of a sequence; max_rows: most rows of
+     * a step; block: most rows of logits at a time */
     int64_t slots, groups, sequences, limit, max_pages, max_rows, block;
     struct plumb_arena arena;
     struct plumb_kv kv;

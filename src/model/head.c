@@ -1,5 +1,5 @@
-/* head.c - the outputs of a pass and their gradients: log-probs, scores, embeddings, logits.
- * Layer 4. Includes base/, op/, model/pass.h. */
+/* head.c - the outputs of a pass (log-probs, entropies, scores, embeddings, logits), and the
+ * gradients of log-probs and scores. Layer 4. Includes base/, op/, model/pass.h. */
 #include "base/num.h"
 #include "model/pass.h"
 
@@ -38,8 +38,10 @@ static plumb_status check_backward(plumb_pass *p, enum plumb_pass_state state)
 {
     PLUMB_REQUIRE(p->limit.train, PLUMB_ERR_ARG,
                   "this pass was created without limit.train, so it has no backward");
-    PLUMB_REQUIRE(p->state == state && !p->backward_done, PLUMB_ERR_ARG,
-                  "the backward must directly follow the forward of its kind");
+    PLUMB_REQUIRE(
+        p->state == state && !p->backward_done, PLUMB_ERR_ARG,
+        "the backward must follow plumb_pass_logprob or plumb_pass_score, whichever it belongs "
+        "to, and can run once");
     p->backward_done = true;
     return PLUMB_OK;
 }

@@ -14,7 +14,7 @@ plumb_status plumb_kv_init(struct plumb_kv *kv, int64_t pages)
     kv->refs = calloc((size_t)pages, sizeof *kv->refs);
     if (!kv->free || !kv->refs) {
         plumb_kv_fini(kv);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "page table of %lld pages", (long long)pages);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "the reference counts of %lld KV pages", (long long)pages);
     }
     plumb_kv_reset(kv);
     return PLUMB_OK;

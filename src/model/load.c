@@ -7,8 +7,8 @@
 #include "base/rng.h"
 #include "model/net.h"
 
-/* Finishes a change of the weights from plumb_model_host_weights: copies them to the device if they
- * were a host copy. */
+/* Finishes a change of the weights that plumb_model_host_weights returned. If `owned` is not NULL,
+ * it is a host copy: copies it to the device and frees it. */
 static plumb_status put_host_weights(plumb_model *m, float *owned)
 {
     plumb_status st = PLUMB_OK;
@@ -18,7 +18,7 @@ static plumb_status put_host_weights(plumb_model *m, float *owned)
     return st;
 }
 
-/* Draws parameter `index` of m from seed. */
+/* Sets w to the initial values of parameter `index` of m: a matrix is drawn from seed. */
 static void fill_fresh(float *w, const plumb_model *m, int64_t index, uint64_t seed)
 {
     const struct plumb_param *p = &m->param[index];
@@ -136,7 +136,8 @@ static plumb_status take_param(float *w, const struct plumb_st_entry *e,
         return PLUMB_OK;
     }
     float *column = malloc((size_t)rows * sizeof *column);
-    PLUMB_REQUIRE(column, PLUMB_ERR_NOMEM, "%s: %lld floats", p->file, (long long)rows);
+    PLUMB_REQUIRE(column, PLUMB_ERR_NOMEM, "a column of %lld floats of %s", (long long)rows,
+                  p->file);
     for (int64_t i = 0; i < width && st == PLUMB_OK; i++) {
         st = plumb_entry_part(column, e, i * p->file_rows + p->file_row, rows);
         for (int64_t r = 0; r < rows; r++)

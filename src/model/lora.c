@@ -68,8 +68,8 @@ static void layout(struct layout *y, struct plumb_adapter *a, const plumb_model 
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-/* Returns the largest output size of the targets; *work_count becomes the floats of scratch that
- * their backward needs. */
+/* Returns the largest output size of the targets; *work_count becomes the number of floats of
+ * scratch memory that their backward needs. */
 static int64_t widest(int64_t *work_count, const struct plumb_adapter *a, const plumb_model *m)
 {
     const struct plumb_backend *b = m->backend;
@@ -121,18 +121,18 @@ static plumb_status allocate(struct plumb_adapter *a, const plumb_model *m)
     a->layers = m->spec.l;
     a->pair = calloc(l, sizeof *a->pair);
     a->begin = calloc(l, sizeof *a->begin);
-    PLUMB_REQUIRE(a->pair && a->begin, PLUMB_ERR_NOMEM, "adapter");
+    PLUMB_REQUIRE(a->pair && a->begin, PLUMB_ERR_NOMEM, "an adapter");
     layout(&count, a, m);
     PLUMB_REQUIRE(a->n_param > 0, PLUMB_ERR_CONFIG, "lora.targets: no projection is a target");
     a->param = calloc((size_t)a->n_param, sizeof *a->param);
-    PLUMB_REQUIRE(a->param, PLUMB_ERR_NOMEM, "adapter of %lld tensors", (long long)a->n_param);
+    PLUMB_REQUIRE(a->param, PLUMB_ERR_NOMEM, "an adapter of %lld tensors", (long long)a->n_param);
     struct layout places = {.param = a->param, .b = b};
     layout(&places, a, m);
     PLUMB_TRY(take(a, m, places.packed));
     PLUMB_TRY(plumb_backend_arena_alloc(b, &a->arena));
     PLUMB_TRY(take(a, m, places.packed));
     a->hash_host = malloc((size_t)plumb_tensor_bytes(&a->hash));
-    PLUMB_REQUIRE(a->hash_host, PLUMB_ERR_NOMEM, "hashes of an adapter");
+    PLUMB_REQUIRE(a->hash_host, PLUMB_ERR_NOMEM, "the hashes of an adapter");
     PLUMB_TRY(b->zero(b, a->drop, widest_norm(m) * (int64_t)sizeof(float)));
     return b->zero(b, a->weights.w, a->count * (int64_t)sizeof(float));
 }
@@ -140,18 +140,17 @@ static plumb_status allocate(struct plumb_adapter *a, const plumb_model *m)
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora)
 {
     PLUMB_REQUIRE(!m->adapter, PLUMB_ERR_ARG, "%s: the model has an adapter already", m->dir);
-    PLUMB_REQUIRE(
-        m->spec.block.files == PLUMB_FILES_LLAMA, PLUMB_ERR_UNSUPPORTED,
-        "%s: the files of this architecture have q, k, v and gate, up in one matrix each; "
-        "plumb has no adapters for that",
-        m->dir);
+    PLUMB_REQUIRE(m->spec.block.files == PLUMB_FILES_LLAMA, PLUMB_ERR_UNSUPPORTED,
+                  "%s: the files of this architecture have q, k and v in one matrix (and Phi-3's "
+                  "also gate and up); plumb has no adapters for that",
+                  m->dir);
     PLUMB_REQUIRE(lora->r >= 1 && lora->r <= PLUMB_LORA_MAX_RANK && lora->alpha > 0,
                   PLUMB_ERR_CONFIG,
                   "an adapter of rank %lld and alpha %g: expected a rank of 1 to %d "
                   "and an alpha above 0",
                   (long long)lora->r, lora->alpha, PLUMB_LORA_MAX_RANK);
     struct plumb_adapter *a = calloc(1, sizeof *a);
-    PLUMB_REQUIRE(a, PLUMB_ERR_NOMEM, "adapter");
+    PLUMB_REQUIRE(a, PLUMB_ERR_NOMEM, "an adapter");
     const double r = (double)lora->r;
     a->lora = *lora;
     a->scale = (float)(lora->alpha / (lora->rslora ? sqrt(r) : r));

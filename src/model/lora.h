@@ -9,7 +9,8 @@
 /* Rows that the matrix products of an adapter process at a time; this bounds their scratch. */
 #define PLUMB_LORA_ROWS 1024
 
-/* The two matrices of a projection: a (r,in) and b (out,r). a.w is -1 if it is no target. */
+/* The two matrices of a projection: a (r,in) and b (out,r). a.w is -1 if the projection is no
+ * target. */
 struct plumb_lora_pair {
     struct plumb_linear a, b;
 };
@@ -33,7 +34,7 @@ struct plumb_adapter {
     uint64_t *hash_host;      /* copy of `hash` on the host */
     /* scratch for PLUMB_LORA_ROWS rows: (rows,r) A x and its gradient, (rows,out) B (A x) */
     plumb_real *low, *dlow, *wide;
-    float *work, *drop; /* scratch of linear_bwd_*; gradient of a frozen norm's weights */
+    float *work, *drop; /* scratch of linear_bwd_*; unused gradients of frozen norms */
     int64_t work_count;
 };
 

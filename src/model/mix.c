@@ -16,7 +16,7 @@ plumb_status plumb_mix_init(struct plumb_mix *x, const plumb_model *m, int64_t m
     if (x->first && x->second)
         return PLUMB_OK;
     plumb_mix_fini(x);
-    PLUMB_FAIL(PLUMB_ERR_NOMEM, "hidden states of %lld tokens", (long long)max_targets);
+    PLUMB_FAIL(PLUMB_ERR_NOMEM, "the hidden states of %lld tokens", (long long)max_targets);
 }
 
 void plumb_mix_fini(struct plumb_mix *x)
@@ -67,10 +67,15 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
     const int64_t c = p->spec.c, v = p->spec.v, most = p->limit.head_rows / 2;
     PLUMB_REQUIRE(p->spec.labels == 0, PLUMB_ERR_ARG,
                   "mixed log-probs need a language model, not a classifier");
-    PLUMB_REQUIRE(most >= 1, PLUMB_ERR_ARG, "train.head_rows is 1; mixed logits need 2 or more");
-    PLUMB_REQUIRE(plumb_batch_targets(batch) <= x->rows && c == x->c, PLUMB_ERR_SHAPE,
-                  "the batch has %lld completion tokens, the buffers hold %lld",
-                  (long long)plumb_batch_targets(batch), (long long)x->rows);
+    PLUMB_REQUIRE(
+        most >= 1, PLUMB_ERR_ARG,
+        "mixed logits need 2 rows of logits at a time, but train.head_rows or the largest number "
+        "of tokens of a batch is 1");
+    PLUMB_REQUIRE(
+        plumb_batch_targets(batch) <= x->rows && c == x->c, PLUMB_ERR_SHAPE,
+        "the batch has %lld completion tokens with hidden size %lld, the buffers hold %lld with "
+        "hidden size %lld",
+        (long long)plumb_batch_targets(batch), (long long)c, (long long)x->rows, (long long)x->c);
     const bool capped = p->spec.head_cap > 0; /* the cap comes before the factor */
     const float mine = (float)(1.0 + far), theirs = (float)-far;
     PLUMB_TRY(hidden(p, m, batch, capped ? 1.0f : mine, x->first));

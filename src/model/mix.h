@@ -8,7 +8,8 @@
 /* Host memory for the hidden states of one batch under both models. */
 struct plumb_mix {
     int64_t rows, c;
-    /* (rows,c) hidden states under each model; elements of the backend's dtype */
+    /* (rows,c) hidden states under each model; the memory of a float per element holds elements of
+     * the backend's dtype */
     float *first, *second;
 };
 /* Allocates memory for batches of up to max_targets completion tokens. Fails with

@@ -41,7 +41,7 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_params_layout(NULL, NULL, &n, &count, &packed, s, b));
     plumb_model *m = calloc(1, sizeof *m);
-    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "model");
+    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "a model");
     m->spec = *s;
     m->backend = b;
     m->longest = s->max_pos;
@@ -51,7 +51,7 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     m->param = calloc((size_t)n, sizeof *m->param);
     m->net = calloc(1, sizeof *m->net + (size_t)s->l * sizeof *m->net->layer);
     if (!m->dir || !m->tokenizer_dir || !m->param || !m->net)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "model: %lld tensors", (long long)n);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "a model of %lld tensors", (long long)n);
     PLUMB_TRY_GOTO(st, plumb_params_layout(m->param, m->net, &m->n_param, &m->count, &packed, s, b),
                    fail);
     PLUMB_TRY_GOTO(st, place(m, packed), fail);
@@ -59,7 +59,7 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     PLUMB_TRY_GOTO(st, place(m, packed), fail);
     m->hash_host = malloc((size_t)plumb_tensor_bytes(&m->hash));
     if (!m->hash_host)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "model: hashes");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the hashes of a model");
     PLUMB_TRY_GOTO(st, b->zero(b, m->w, m->count * (int64_t)sizeof(float)), fail);
     PLUMB_TRY_GOTO(st, plumb_rope_upload(m), fail);
     *out = m;
@@ -92,7 +92,7 @@ plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char 
     if (!mine || !words) {
         free(mine);
         free(words);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "name of %s", dir);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "the folder name %s", dir);
     }
     free(m->dir);
     free(m->tokenizer_dir);
@@ -109,7 +109,8 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
         return PLUMB_OK;
     const int64_t bytes = m->count * (int64_t)sizeof(float);
     *w = *owned = malloc((size_t)bytes);
-    PLUMB_REQUIRE(*w, PLUMB_ERR_NOMEM, "host copy of the weights: %lld bytes", (long long)bytes);
+    PLUMB_REQUIRE(*w, PLUMB_ERR_NOMEM, "a host copy of the weights of %lld bytes",
+                  (long long)bytes);
     const plumb_status st = m->backend->to_host(m->backend, *w, m->w, bytes);
     if (st != PLUMB_OK) {
         free(*owned);
@@ -184,11 +185,11 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
         x.count == y.count && from->backend == b && !to->adapter == !from->adapter &&
             (!to->adapter || to->base_fingerprint == from->base_fingerprint),
         PLUMB_ERR_SHAPE,
-        "cannot copy weights of %lld floats to a model of %lld floats, to another base or to "
-        "another backend",
+        "cannot copy weights of %lld floats to a model of %lld floats: expected equal sizes, the "
+        "same backend, and an adapter of the same base in both models or in neither",
         (long long)x.count, (long long)y.count);
     float *stage = malloc(STAGE * sizeof(*stage));
-    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "copy of %s", from->dir);
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "a buffer to copy the weights of %s", from->dir);
     plumb_status st = PLUMB_OK;
     for (int64_t at = 0; at < y.count && st == PLUMB_OK; at += STAGE) {
         const int64_t bytes = plumb_min_i64(STAGE, y.count - at) * (int64_t)sizeof(*stage);
@@ -275,8 +276,9 @@ static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, 
     return PLUMB_OK;
 }
 
-/* Opens the base of an adapter folder in the form that the adapter needs. labels: the number of
- * scores that the caller asks for; 0 if it takes any model. */
+/* Opens the base of an adapter folder as a language model or as a classifier, as the adapter needs,
+ * and adds the adapter. labels: the number of scores that the caller asks for; 0 if it takes any
+ * model. */
 static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, const char *dir,
                                  int64_t labels)
 {

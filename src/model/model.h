@@ -14,9 +14,11 @@
 /* All parameters of a model are in one flat vector of floats; gradients and moments have the same
  * layout:
  *
- *     | embedding | layer 0 | layer 1 | ... | final norm | head (absent if tied) |
- *     layer:  [norm], q, k, v, [q_norm, k_norm], o, [norm], [norm], gate, up, down, [norm];
- *             a bias follows its matrix
+ *     | embedding | [positions] | layer 0 | layer 1 | ... | final norm | [head] |
+ *     layer:  [norm], q, k, v, [q_norm, k_norm], o, [norm], [norm], [gate], up, down, [norm]
+ *
+ * Parts in brackets exist in some architectures only. The head is absent if it is tied to the
+ * embedding; in a classifier it is the score rows. A bias follows its matrix or LayerNorm weight.
  *
  * Each tensor starts at a multiple of PLUMB_PARAM_ALIGN floats. The length is a multiple of
  * PLUMB_PARAM_BLOCK, because optimizer shards end at block borders (PLUMB_SHARD_BLOCK of
@@ -37,7 +39,7 @@ struct plumb_param {
     int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) for others */
     int64_t offset; /* index of the tensor's first float in the flat vector */
     int64_t count;  /* number of floats of the tensor */
-    bool decay;     /* true for matrices, which get weight decay; false for norms and biases */
+    bool decay; /* true for matrices and embeddings: they get weight decay; norms, biases do not */
     /* index of the first element in the packed weights; -1 if the tensor is not packed */
     int64_t packed;
 };
@@ -58,7 +60,7 @@ struct plumb_model {
     struct plumb_backend *backend; /* owned by the caller; must outlive the model */
     char *dir;                     /* folder of config.json and generation_config.json */
     char *tokenizer_dir;           /* folder of the tokenizer files that are saved with the model */
-    /* the score row of a classifier was initialised randomly, not read */
+    /* true if the score rows of a classifier were initialised randomly, not read */
     bool fresh_score;
     /* number of tensors; number of floats in the flat vector, including padding */
     int64_t n_param, count;
@@ -90,13 +92,15 @@ typedef struct plumb_model plumb_model;
  * Errors name the tensor that is missing, unexpected or of another shape than config.json says. The
  * vocabulary is not compared with the tokenizer here; see plumb_model_fit_tokenizer. */
 plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir);
-/* Creates a model with random weights: normal(0, init_range), norms 1, biases 0. The weights are a
- * function of (config.json, seed). */
+/* Creates a model with random weights: matrices are normal(0, init_range), norms multiply by 1, and
+ * biases are 0. The weights are a function of (config.json, seed). */
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
                                 uint64_t seed);
-/* Opens a checkpoint as a sequence classifier with `labels` scores. A causal checkpoint gets a new
- * score row, drawn from seed; a classifier checkpoint and an adapter folder keep their own. Fails
- * with PLUMB_ERR_UNSUPPORTED if transformers has no classifier of this model_type. */
+/* Opens a checkpoint as a sequence classifier with `labels` scores. A causal checkpoint gets
+ * new score rows, drawn from seed; a classifier checkpoint and the adapter folder of a classifier
+ * keep theirs. Fails with PLUMB_ERR_SHAPE if the checkpoint is a classifier, or the folder an
+ * adapter, with another number of scores, and with PLUMB_ERR_UNSUPPORTED if transformers has no
+ * classifier of this model_type. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
 /* Sets the folders from which plumb_model_save copies: config.json and generation_config.json from
@@ -110,8 +114,9 @@ plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char 
 plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens);
 /* Compares the model with its tokenizer t, read from tokenizer_dir. Fails with PLUMB_ERR_FORMAT if
  * the tokenizer has ids that the model lacks, and warns if the end, begin or padding tokens
- * disagree. If the score row is new and the padding token is the end token, the model loses its
- * padding token. With t NULL, the tokenizer's part is skipped. */
+ * disagree. If m is a classifier whose score rows are new and whose padding token is the end token,
+ * the model loses its padding token. With t NULL, the comparisons with the tokenizer are skipped.
+ */
 plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
 void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL; *m may be NULL */
@@ -134,15 +139,16 @@ plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
  * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still
  * exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
-/* Sets *hash to the fingerprint that a model has which is opened from what plumb_model_save writes:
- * that of the weights rounded to m->saved_as. */
+/* Sets *hash to the fingerprint of a model that is opened from the files of plumb_model_save: that
+ * of the weights rounded to m->saved_as. */
 plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash);
-/* Sets *out to the dtype of most parameters in the safetensors files of a folder. */
+/* Sets *out to the dtype that most values in the safetensors files of a folder have. */
 plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir);
 /* A function that reads or fills the float32 values w (p->count,) of one tensor in host memory. */
 typedef plumb_status plumb_param_fn(void *arg, const struct plumb_param *p, float *w);
-/* Calls fn for each tensor, in the order of m->param. plumb_model_each must not change w. After
- * plumb_model_fill the weights are those that fn has written, and the model is refreshed. */
+/* Calls fn for each tensor, in the order of m->param. With plumb_model_each fn must not change
+ * w. With plumb_model_fill the weights become what fn has written to w, and the model is refreshed.
+ */
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg);
 plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
 /* Finds a parameter by its name; returns NULL if there is none. */
@@ -161,6 +167,7 @@ struct plumb_batch {
     const int64_t *offset;
     const int64_t *prompt_tokens; /* (n_seq,) number of prompt tokens of each sequence */
 };
+/* Returns the number of tokens of all sequences. */
 int64_t plumb_batch_tokens(const struct plumb_batch *b);
 /* Returns the number of completion tokens of all sequences. */
 int64_t plumb_batch_targets(const struct plumb_batch *b);
@@ -185,6 +192,7 @@ typedef struct plumb_pass plumb_pass;
 plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
                                const struct plumb_pass_limit *limit);
 void plumb_pass_destroy(plumb_pass **p); /* frees a pass and sets *p to NULL; *p may be NULL */
+/* Returns the bytes of the pass's device memory. */
 int64_t plumb_pass_bytes(const plumb_pass *p);
 
 /* logp[j] = log p(completion token j | all tokens before it), in nats, at temperature 1.
@@ -193,9 +201,10 @@ int64_t plumb_pass_bytes(const plumb_pass *p);
  * bit-equal to the log-probs stored by generation. */
 plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 float *logp);
-/* The distributions of which the last plumb_pass_logprob of this pass, which must have been created
- * with limit.entropy, gave one log-prob each: their entropy in nats, and the mean of the logits.
- *   entropy, mean (n_targets,) host */
+/* For each completion token of the last plumb_pass_logprob of this pass: the entropy, in nats, of
+ * the distribution from which its log-prob was taken, and the mean of the logits of that
+ * distribution. The pass must have been created with limit.entropy, and the backward must not have
+ * run since. entropy, mean (n_targets,) host */
 plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean);
 /* grad += d(sum_j dlogp[j] logp[j])/dw, for the batch of the last plumb_pass_logprob of this pass,
  * which must have been created with limit.train.
@@ -214,12 +223,13 @@ plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct 
                               float *score);
 plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, const float *dscore,
                                        float *grad);
-/* Runs the layers without a head; plumb_pass_embedding can follow. */
+/* Runs the layers for the batch, without a head; plumb_pass_embedding can follow. */
 plumb_status plumb_pass_hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b);
 /* The mean over the completion tokens of the last hidden state, after the final norm, for the batch
  * of the last plumb_pass_hidden, plumb_pass_logprob or plumb_pass_score.    out (n_seq, c) host */
 plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *out);
-/* The logits after every token of the batch. For tests and small inputs.
+/* The logits after every token of the batch, for tests and small inputs. No backward or
+ * plumb_pass_embedding can follow.
  *   logits (tokens, v) host */
 plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                float *logits);

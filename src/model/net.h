@@ -39,7 +39,8 @@ struct plumb_weights {
 
 /* ---- names in files (names.c) ----------------------------------------------------------- */
 
-/* Returns what all names begin with, but those of the head and of a classifier's score. */
+/* Returns the text with which all names in the files begin, except those of the head and of a
+ * classifier's score: "model.", "transformer." or "gpt_neox.". */
 const char *plumb_file_stem(enum plumb_file_layout files);
 /* Returns the part of a name that says what a parameter is, for example "attn.c_proj" for
  * "self_attn.o_proj" in GPT-2. Parameters of one fused tensor have the same part. */
@@ -95,7 +96,7 @@ plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *f
 /* Sets all parameters to random values, as plumb_model_create describes. */
 plumb_status plumb_params_draw(plumb_model *m, uint64_t seed);
 
-/* Converts elements [at, at + n) of a checkpoint's tensor to floats in `part`. */
+/* Converts elements [at, at + n) of a checkpoint's tensor to floats in `part` (n,). */
 plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n);
 /* Corrects s->tied, which comes from config.json, by the checkpoint files: it becomes false if they
  * hold a head whose values differ from the embedding. Fails with PLUMB_ERR_FORMAT if there is no
@@ -111,7 +112,8 @@ void plumb_model_drop_pad(plumb_model *m);
  *   table (max_pos, columns) host: columns/2 columns cos, then columns/2 columns sin */
 void plumb_rope_table(float *table, const struct plumb_spec *s, const struct plumb_rope *o,
                       int64_t longest);
-/* Computes the tables of all rotary embeddings for m->longest, and copies them to the device. */
+/* Computes the tables of all rotary embeddings for m->longest, and copies them to the device. Does
+ * nothing on a dry backend. */
 plumb_status plumb_rope_upload(plumb_model *m);
 /* Returns the index of the first float of rotary embedding i in plumb_model.rope; with i = n_rope,
  * the number of floats of all. */
@@ -145,8 +147,8 @@ struct plumb_act {
     plumb_real *gate, *up, *y;
     plumb_real *kc, *vc; /* keys and values of this layer, in KV pages */
     int64_t pages;
-    float *rstd[PLUMB_N_NORM]; /* (n,) per number that a norm saves (plumb_norm_saved), or NULL */
-    float *rstdq, *rstdk;      /* (n,h), (n,hk), or (n) each: the same saved by the qk norms */
+    float *rstd[PLUMB_N_NORM]; /* (n plumb_norm_saved,) saved by each norm, or NULL */
+    float *rstdq, *rstdk;      /* (n,h), (n,hk), or (n,) each: rstd saved by the qk norms */
     float *lse;                /* (n,h) log-sum-exp saved by attention */
 };
 
@@ -179,7 +181,7 @@ float plumb_embed_scale(const plumb_model *m);
 plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, plumb_real *scratch,
                                  const int32_t *ids, const int32_t *pos, int64_t n);
 /* Adds dx to the gradients of the positions, and embed_scale dx to those of the embedding, row by
- * row. Overwrites dx. */
+ * row. Overwrites dx. Does nothing if the model has an adapter, because both are then frozen. */
 plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real *dx,
                                   const int32_t *ids, const int32_t *pos, int64_t n);
 
@@ -190,7 +192,7 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
  * the block has a norm after the MLP. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
-/* y (n,c) = the final norm of x (n,c); rstd (n,) is saved for the backward. */
+/* y (n,c) = the final norm of x (n,c); rstd (n plumb_norm_saved,) is saved for the backward. */
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
                                 const plumb_real *x, int64_t n);
 /* y (n,c) = head_scale times the final norm of x (n,c): what the head reads. */
@@ -230,8 +232,9 @@ plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, floa
  * goes through this function, and its gradient through plumb_project_backward. */
 plumb_status plumb_project_forward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                    plumb_real *y, const plumb_real *x, int64_t n);
-/* Backpropagates through a projection of layer l: dx = dy w (or += if accumulate), and grad += dy^T
- * x and the gradient of the bias. */
+/* Backpropagates through a projection of layer l, with its adapter matrices if it has them: dx = dy
+ * w (or += if accumulate). Without an adapter, grad += dy^T x and the gradient of the bias; with
+ * one, grad += the gradients of the adapter's matrices. */
 plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                     plumb_real *dx, bool accumulate, float *grad,
                                     const plumb_real *dy, const plumb_real *x,

@@ -18,7 +18,8 @@ struct layout {
     char prefix[48], file_prefix[48];
 };
 
-/* The prefixes of the names that follow: of tensors beside the model, in the model, in layer l. */
+/* These three set the prefixes of the names of the next tensors: without a prefix (the head and a
+ * score), in the model, and in layer l. */
 static void at_top(struct layout *y)
 {
     y->prefix[0] = y->file_prefix[0] = '\0';
@@ -72,7 +73,7 @@ static struct plumb_linear linear(struct layout *y, const char *name, int64_t ou
     return p;
 }
 
-/* Names in Hugging Face. */
+/* Names that the projections have inside a layer, as in Hugging Face's Llama. */
 static const char *const projection_name[PLUMB_N_PROJECTION] = {
     [PLUMB_Q] = "self_attn.q_proj", [PLUMB_K] = "self_attn.k_proj", [PLUMB_V] = "self_attn.v_proj",
     [PLUMB_O] = "self_attn.o_proj", [PLUMB_GATE] = "mlp.gate_proj", [PLUMB_UP] = "mlp.up_proj",
@@ -119,7 +120,8 @@ static int64_t place_norm(struct layout *y, const struct plumb_spec *s, enum plu
     return s->block.norm[at] ? norm_of(y, s, norm_name(&s->block, at)) : -1;
 }
 
-/* Says where a projection, whose parameters were placed last, stands in the tensors of the files.
+/* Sets where the parameters of a projection, which were placed last, are in the tensors of the
+ * files.
  */
 static void map_to_files(struct layout *y, const struct plumb_spec *s, enum plumb_projection id)
 {

@@ -123,7 +123,7 @@ static plumb_status place_host(plumb_pass *p)
     p->act = calloc((size_t)p->spec.l, sizeof *p->act);
     PLUMB_REQUIRE(t->ids && t->seq && t->pos && t->page && t->head && t->target && t->completion &&
                       t->segment && p->x && p->act,
-                  PLUMB_ERR_NOMEM, "batch of %lld tokens", (long long)o->max_tokens);
+                  PLUMB_ERR_NOMEM, "a batch of %lld tokens", (long long)o->max_tokens);
     return PLUMB_OK;
 }
 
@@ -132,15 +132,16 @@ plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
 {
     plumb_status st = PLUMB_OK;
     const int64_t big = (int64_t)1 << 31;
-    PLUMB_REQUIRE(limit->max_tokens >= 1 && limit->max_seq >= 1 && limit->max_targets >= 0 &&
-                      limit->head_rows >= 0 && limit->max_tokens < big && limit->max_seq < big,
-                  PLUMB_ERR_ARG,
-                  "a pass for %lld tokens, %lld sequences, %lld targets: expected 1 to 2147483647 "
-                  "tokens and sequences, and no negative number",
-                  (long long)limit->max_tokens, (long long)limit->max_seq,
-                  (long long)limit->max_targets);
+    PLUMB_REQUIRE(
+        limit->max_tokens >= 1 && limit->max_seq >= 1 && limit->max_targets >= 0 &&
+            limit->head_rows >= 0 && limit->max_tokens < big && limit->max_seq < big,
+        PLUMB_ERR_ARG,
+        "a pass for %lld tokens, %lld sequences, %lld targets, %lld rows of logits: expected 1 "
+        "to 2147483647 tokens and sequences, and 0 or more targets and rows",
+        (long long)limit->max_tokens, (long long)limit->max_seq, (long long)limit->max_targets,
+        (long long)limit->head_rows);
     plumb_pass *p = calloc(1, sizeof *p);
-    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "pass");
+    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "a pass");
     struct plumb_backend *b = m->backend;
     p->backend = b;
     p->spec = m->spec;

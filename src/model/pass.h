@@ -5,9 +5,9 @@
 
 #include "model/net.h"
 
-/* Tells what the buffers hold. This decides which backward function may be called. */
+/* What the buffers of a pass hold. It decides which functions may be called next. */
 enum plumb_pass_state {
-    PLUMB_PASS_EMPTY,
+    PLUMB_PASS_EMPTY,   /* nothing that a later function may read */
     PLUMB_PASS_LOGPROB, /* the activations of plumb_pass_logprob */
     PLUMB_PASS_SCORE,   /* the activations of plumb_pass_score */
     PLUMB_PASS_HIDDEN,  /* the activations of plumb_pass_hidden, which does not run a head */
@@ -42,7 +42,7 @@ struct plumb_pass {
     struct plumb_act *act;
     /* (max_head,c) each: input of the head before and after the final norm */
     plumb_real *hx, *hn;
-    float *hrstd;                /* (max_head,) saved statistics of the final norm */
+    float *hrstd;                /* (max_head plumb_norm_saved,) saved by the final norm */
     float *entropy, *mean_logit; /* (max_targets,) each; NULL without limit.entropy */
     float *logp, *lse, *dlogp;   /* (max_targets,) log-probs, their log-sum-exps, their gradients */
     float *score;                /* (max_seq, labels) scores of a classifier */
@@ -51,7 +51,7 @@ struct plumb_pass {
     int64_t head_work_count;
     /* (max_tokens,c) scratch: gathered hidden states before and after the norm */
     plumb_real *gathered, *normed;
-    float *rstd;          /* (max_tokens,) scratch: statistics of the norm */
+    float *rstd;          /* (max_tokens plumb_norm_saved,) scratch: saved by the norm */
     float *mean;          /* (max_seq,c) mean hidden state of each sequence's completion */
     plumb_real *dx, *dhx; /* (max_tokens,c), (max_head,c) gradients of the hidden states */
     struct plumb_back back;

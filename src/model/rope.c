@@ -1,9 +1,10 @@
 /* rope.c - computes the tables of the rotary position embeddings.
  * Layer 4. Includes base/, model/net.h.
  *
- * All operations are float32, in the order of transformers' modeling_rope_utils. Positions below
- * 2^24 are exact in float32. The table therefore equals that of transformers up to the last bit of
- * powf, cosf and sinf. */
+ * Frequencies and angles are computed in float32, in the order of transformers' modeling_rope_utils
+ * (only the bounds of YaRN's interpolation are double, as there). Positions below 2^24 are exact in
+ * float32. The table therefore equals that of transformers up to the last bit of powf, cosf and
+ * sinf. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -11,9 +12,9 @@
 #include "base/num.h"
 #include "model/net.h"
 
-/* Scales a frequency as Llama 3.1 does: wavelengths above one bound are divided by the factor,
- * those below another bound are kept, and those in between are interpolated. Source: transformers,
- * _compute_llama3_parameters. */
+/* Scales a frequency as Llama 3.1 does: a frequency whose wavelength is above one bound is divided
+ * by the factor, one whose wavelength is below another bound is kept, and those in between are
+ * interpolated. Source: transformers, _compute_llama3_parameters. */
 static float llama3(float inv_freq, const struct plumb_rope *o)
 {
     const float factor = (float)o->factor;
@@ -28,16 +29,18 @@ static float llama3(float inv_freq, const struct plumb_rope *o)
     return (1.0f - blend) * inv_freq / factor + blend * inv_freq;
 }
 
-/* Returns the pair of columns that turns `turns` times within original_max_pos positions. */
+/* Returns the index, usually between two whole numbers, of the pair of columns that turns `turns`
+ * times within original_max_pos positions. */
 static double yarn_pair(double turns, const struct plumb_rope *o)
 {
     return (double)o->columns * log(o->original_max_pos / (turns * 2.0 * M_PI)) /
            (2.0 * log(o->theta));
 }
 
-/* Frequency of pair i in YaRN: pairs that turn fast keep theirs, those that turn slowly are divided
- * by the factor, and those in between are interpolated. Source: transformers,
- * _compute_yarn_parameters; Peng et al. 2023, arXiv:2309.00071. */
+/* Returns the frequency of pair i in YaRN, which without scaling has 1 / period: pairs that turn
+ * fast keep theirs, those that turn slowly are divided by the factor, and those in between are
+ * interpolated. Source: transformers, _compute_yarn_parameters; Peng et al. 2023, arXiv:2309.00071.
+ */
 static float yarn(float period, int64_t i, const struct plumb_rope *o)
 {
     double low = yarn_pair(o->beta_fast, o), high = yarn_pair(o->beta_slow, o);
@@ -104,7 +107,7 @@ plumb_status plumb_rope_upload(plumb_model *m)
     if (m->backend->dry || n == 0)
         return PLUMB_OK;
     float *table = malloc((size_t)n * sizeof *table);
-    PLUMB_REQUIRE(table, PLUMB_ERR_NOMEM, "rotation table: %lld floats", (long long)n);
+    PLUMB_REQUIRE(table, PLUMB_ERR_NOMEM, "a rotation table of %lld floats", (long long)n);
     for (int i = 0; i < s->n_rope; i++)
         plumb_rope_table(table + plumb_rope_at(s, i), s, &s->rope[i], m->longest);
     const plumb_status st =

@@ -1,4 +1,4 @@
-/* save.c - writes a model as a Hugging Face checkpoint folder.
+/* save.c - writes a model as a Hugging Face checkpoint folder, or its adapter as an adapter folder.
  * Layer 4. Includes base/, io/, model/lora.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +54,8 @@ static plumb_status add_labels(struct plumb_buf *out, int64_t n)
     return plumb_buf_add_text(out, "}");
 }
 
-/* Returns true if the source's label names can be kept: their number equals the model's labels. */
+/* Returns true if the label fields of the source's config.json are copied: m is a language model,
+ * or the number of label names equals the model's labels. */
 static bool labels_kept(const plumb_model *m, const plumb_json *j)
 {
     return m->spec.labels == 0 || plumb_json_count(plumb_json_get(j, "id2label")) == m->spec.labels;
@@ -118,7 +119,7 @@ static void give_param(float *tensor, const float *w, const struct plumb_param *
 
 /* Makes the entry of the file tensor whose first row is in parameter i. If the tensor has another
  * layout than the parameter, it is built in *built, which the caller must free; otherwise *built is
- * NULL. The parameters of one tensor are at most NEAR places apart. */
+ * NULL. All parameters of one tensor are among the NEAR parameters from its first one on. */
 enum { NEAR = 8 };
 static plumb_status make_entry(struct plumb_st_entry *e, float **built, const plumb_model *m,
                                const float *w, int64_t i)
@@ -140,7 +141,7 @@ static plumb_status make_entry(struct plumb_st_entry *e, float **built, const pl
     if (p->dim[0] == p->file_rows && !p->turned)
         return PLUMB_OK;
     float *all = *built = malloc((size_t)e->bytes);
-    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "%s: %lld bytes", p->file, (long long)e->bytes);
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "tensor %s of %lld bytes", p->file, (long long)e->bytes);
     for (int64_t k = i; k < m->n_param && k < i + NEAR; k++)
         if (!strcmp(m->param[k].file, p->file))
             give_param(all, w + m->param[k].offset, &m->param[k]);
@@ -153,7 +154,7 @@ static plumb_status narrow(struct plumb_st_entry *e, uint16_t **out)
 {
     const float *w = e->data;
     *out = malloc((size_t)e->count * sizeof(**out));
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: %lld values in bfloat16", e->name,
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "tensor %s of %lld values in bfloat16", e->name,
                   (long long)e->count);
     for (int64_t i = 0; i < e->count; i++)
         (*out)[i] = plumb_to_bf16(w[i]);
@@ -172,7 +173,7 @@ static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t 
     float **built = calloc((size_t)m->n_param, sizeof *built);
     uint16_t **half = calloc((size_t)m->n_param, sizeof *half);
     if (!e || !built || !half)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "list of %lld tensors", (long long)m->n_param);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "a list of %lld tensors", (long long)m->n_param);
     for (int64_t i = 0; i < m->n_param; i++)
         if (m->param[i].file_row == 0) {
             PLUMB_TRY_GOTO(st, make_entry(&e[n], &built[n], m, w, i), fail);
@@ -206,8 +207,8 @@ static plumb_status copy_files(const char *const *name, size_t n, const char *fr
     return PLUMB_OK;
 }
 
-/* Copies further templates beside the main one, such as tool_use.jinja. transformers finds them by
- * their names. */
+/* Copies the chat templates in the folder TEMPLATES, such as tool_use.jinja, which exist beside the
+ * main one. transformers finds them by their names. */
 static plumb_status copy_templates(const char *from_dir, const char *to_dir)
 {
     char from[4096], to[4096];

@@ -22,7 +22,7 @@ plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash)
     plumb_status st = PLUMB_OK;
     uint64_t *all = malloc((size_t)blocks * sizeof(*all));
     if (!all)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "hashes of %lld blocks", (long long)blocks);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the hashes of %lld blocks", (long long)blocks);
     for (int64_t i = 0, at = 0; i < blocks; i++, at += PLUMB_HASH_BLOCK) {
         const int64_t n = plumb_min_i64(PLUMB_HASH_BLOCK, m->count - at);
         for (int64_t j = 0; j < n; j++)

@@ -1,8 +1,9 @@
 /* spec.c - reads a config.json into struct plumb_spec: the family and the sizes.
  * Layer 4. Includes base/, io/ and model/spec_parts.h.
  *
- * A missing field gets the default of the Hugging Face configuration class of that model type. A
- * field that changes the arithmetic in a way that plumb does not implement is an error. */
+ * A missing field gets the default of the Hugging Face configuration class of that model type;
+ * sizes such as hidden_size have no default and must exist. A field that changes the arithmetic in
+ * a way that plumb does not implement is an error. */
 #include "model/spec.h"
 
 #include <stdio.h>
@@ -12,7 +13,8 @@
 #include "io/file.h"
 #include "model/spec_parts.h"
 
-/* Reads model_type; the name of the architecture tells a classifier from a language model. */
+/* Reads the family from model_type. If architectures names a classifier, reads the number of
+ * labels, too. */
 static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const char *type;
@@ -46,15 +48,15 @@ static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const
     return PLUMB_OK;
 }
 
-/* Returns the value for a field that is absent or null. Hugging Face treats the two differently: an
- * absent field gets the default of the configuration class. */
+/* Returns the value for a field that is absent or null: if_absent or if_null. Hugging Face treats
+ * the two differently: an absent field gets the default of the configuration class. */
 static const int64_t *absent(const plumb_json *j, const char *key, const int64_t *if_absent,
                              const int64_t *if_null)
 {
     return plumb_json_member(j, key) ? if_null : if_absent;
 }
 
-/* Reads a required size whose name may depend on the family. */
+/* Reads a size whose name may depend on the family. If fallback is NULL, the field is required. */
 static plumb_status want_named(const struct plumb_spec *s, const plumb_json *j, const char *usual,
                                int64_t *out, const int64_t *fallback, int64_t limit,
                                const char *path)
@@ -112,7 +114,7 @@ static plumb_status read_sizes(struct plumb_spec *s, const plumb_json *j, const 
     PLUMB_TRY(plumb_spec_key(&key, s, j, "rms_norm_eps", path));
     PLUMB_TRY(plumb_json_want_real(j, key, &s->eps, &plumb_family_row(s->family)->eps, path));
     PLUMB_REQUIRE(s->eps > 0 && s->eps < 1, PLUMB_ERR_FORMAT,
-                  "%s: %s is %g, expected a small positive number", path, key, s->eps);
+                  "%s: %s is %g, expected a number above 0 and below 1", path, key, s->eps);
     PLUMB_TRY(plumb_json_want_real(j, "initializer_range", &s->init_range, &range, path));
     PLUMB_REQUIRE(s->init_range > 0, PLUMB_ERR_FORMAT, "%s: initializer_range is %g, expected > 0",
                   path, s->init_range);

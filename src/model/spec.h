@@ -51,7 +51,7 @@ enum plumb_norm_place {
     PLUMB_N_NORM
 };
 
-/* What one norm of q and k covers: nothing, each head, or all heads of a row. */
+/* Which norms q and k get: none, one over each head, or one over all heads of a row. */
 enum plumb_qk_norm { PLUMB_QK_NORM_NONE, PLUMB_QK_NORM_HEAD, PLUMB_QK_NORM_ROW };
 
 /* The names and the layout that the weights have in files. */
@@ -65,16 +65,17 @@ enum plumb_file_layout {
 /* The description of a decoder block. Forward, backward and the layout of the parameters read it;
  * they do not know families. For n rows:
  *
- *     x ---+-> [norm] -> q, k, v -> [qk norm] -> [rotation] -> attention -> o -> [norm] -> (+) --
- * xm |                                                                                |
- *          +--------------------------------------------------------------------------------+
+ * x  --+-> [norm] -> q, k, v -> [qk norm] -> [rotation] -> attention -> o -> [norm] -> (+) -> xm
+ *      |                                                                                ^
+ *      +--------------------------------------------------------------------------------+
  *
- *     xm --+-> [norm] -> gate, up -> act(gate) * up -> down -> [norm] -> (+) -- x of the next
- * layer |                                                               |
- *          +---------------------------------------------------------------+
+ * xm --+-> [norm] -> gate, up -> act(gate) * up -> down -> [norm] -> (+) -> x of the next layer
+ *      |                                                              ^
+ *      +--------------------------------------------------------------+
  *
- * A step in brackets exists if the description says so. Window and rotation may differ by layer
- * (struct plumb_spec). */
+ * A step in brackets exists if the description says so. Without a gate, the MLP computes act(up).
+ * In a parallel block it reads x instead of xm. Window and rotation may differ by layer (struct
+ * plumb_spec). */
 struct plumb_block {
     bool norm[PLUMB_N_NORM];       /* which norms exist */
     bool bias[PLUMB_N_PROJECTION]; /* which projections have a bias */
@@ -101,10 +102,10 @@ struct plumb_rope {
         PLUMB_ROPE_LONGROPE,
         PLUMB_N_ROPE_TYPE
     } type;
-    int64_t columns; /* number of rotated columns of a head; even */
-    double theta;
-    double factor;
-    double original_max_pos;                  /* llama3, yarn, longrope */
+    int64_t columns;         /* number of rotated columns of a head; even */
+    double theta;            /* base of the frequencies theta^(-2 i / columns) */
+    double factor;           /* by which the context is extended; not used by the plain type */
+    double original_max_pos; /* llama3, yarn, longrope */
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow;              /* yarn */
     bool truncate;                            /* yarn: the range of interpolation has whole ends */
@@ -148,9 +149,9 @@ const char *plumb_spec_architecture(const struct plumb_spec *s);
 
 /* Reads DIR/config.json, and the stop ids from DIR/generation_config.json. Fails with
  * PLUMB_ERR_UNSUPPORTED if model_type or a field is not supported, and with PLUMB_ERR_FORMAT if a
- * field is missing or has the wrong type; the message names the field. Warns about contradictory
- * and unknown fields. `tied` is the value in config.json; plumb_model_open corrects it by the
- * weights. */
+ * field is missing, has the wrong type or a value out of range; the message names the field. Warns
+ * about contradictory and unknown fields. `tied` is the value in config.json; plumb_model_open
+ * corrects it by the weights. */
 plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir);
 
 /* Fails with PLUMB_ERR_UNSUPPORTED if transformers has no sequence classifier of this family. dir

@@ -23,7 +23,7 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
     return PLUMB_OK;
 }
 
-/* GPT-2 and GPT-NeoX: LayerNorm, an MLP without a gate. */
+/* Returns true for GPT-2 and GPT-NeoX, which have LayerNorm and an MLP without a gate. */
 static bool is_gpt(const struct plumb_spec *s)
 {
     return s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX;
@@ -46,17 +46,18 @@ static void set_norms(struct plumb_block *b, const struct plumb_spec *s)
                                                                          : PLUMB_QK_NORM_NONE;
 }
 
-/* Reads a number other than 0; the default is 1. */
+/* Reads a factor with a magnitude of 1e-20 to 1e20; the default is 1. */
 static plumb_status read_scale(const plumb_json *j, const char *key, double *out, const char *path)
 {
     const double one = 1.0;
     PLUMB_TRY(plumb_json_want_real(j, key, out, &one, path));
     PLUMB_REQUIRE(isfinite(*out) && fabs(*out) >= 1e-20 && fabs(*out) <= 1e20, PLUMB_ERR_FORMAT,
-                  "%s: %s is %g, expected a number other than 0", path, key, *out);
+                  "%s: %s is %g, expected a magnitude of 1e-20 to 1e20", path, key, *out);
     return PLUMB_OK;
 }
 
-/* Reads a soft cap; null stands for none. */
+/* Reads a soft cap of 1e-20 to 1e20; null stands for none (0), and an absent field for if_absent.
+ */
 static plumb_status read_cap(const plumb_json *j, const char *key, double if_absent, float *out,
                              const char *path)
 {
@@ -66,7 +67,7 @@ static plumb_status read_cap(const plumb_json *j, const char *key, double if_abs
         return PLUMB_OK;
     PLUMB_TRY(plumb_json_want_real(j, key, &cap, &if_absent, path));
     PLUMB_REQUIRE(cap >= 0 && cap <= 1e20 && (cap >= 1e-20 || !plumb_json_get(j, key)),
-                  PLUMB_ERR_FORMAT, "%s: %s is %g, expected a positive number or null", path, key,
+                  PLUMB_ERR_FORMAT, "%s: %s is %g, expected 1e-20 to 1e20, or null", path, key,
                   cap);
     *out = (float)cap;
     return PLUMB_OK;
@@ -79,7 +80,7 @@ static plumb_status read_gemma_scales(struct plumb_spec *s, const plumb_json *j,
     double scalar;
     PLUMB_TRY(plumb_json_want_real(j, "query_pre_attn_scalar", &scalar, &scalar_class, path));
     PLUMB_REQUIRE(scalar >= 1e-20 && scalar <= 1e20, PLUMB_ERR_FORMAT,
-                  "%s: query_pre_attn_scalar is %g, expected a positive number", path, scalar);
+                  "%s: query_pre_attn_scalar is %g, expected 1e-20 to 1e20", path, scalar);
     s->block.attention_scale = (float)pow(scalar, -0.5);
     s->embed_scale = (float)sqrt((double)s->c);
     s->embed_scale_rounds = true;

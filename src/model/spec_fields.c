@@ -1,5 +1,5 @@
-/* spec_fields.c - checks the fields of a config.json that no other file reads.
- * Layer 4. Includes base/, io/ and model/spec_parts.h. */
+/* spec_fields.c - checks all fields of a config.json against those that plumb knows, and reads
+ * sizes. Layer 4. Includes base/, io/ and model/spec_parts.h. */
 #include <string.h>
 
 #include "base/log.h"
@@ -171,10 +171,11 @@ static plumb_status refuse(const char *key, const plumb_json *value, const char 
     struct plumb_buf text = {0};
     const plumb_status st = plumb_json_put_node(&text, value);
     if (st == PLUMB_OK)
-        (void)plumb_fail_at(PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                            "%s: \"%s\": %.80s is not supported: it changes what a model computes, "
-                            "and plumb does not implement it",
-                            path, key, plumb_buf_text(&text));
+        (void)plumb_fail_at(
+            PLUMB_ERR_UNSUPPORTED, __FILE__, __LINE__,
+            "%s: \"%s\": %.80s is not supported: it changes what some models compute, "
+            "and plumb does not implement it",
+            path, key, plumb_buf_text(&text));
     plumb_buf_fini(&text);
     return st ? st : PLUMB_ERR_UNSUPPORTED;
 }
@@ -200,14 +201,14 @@ static plumb_status check_field(const struct plumb_spec *s, const char *key,
         if (!strcmp(key, known[i]))
             return PLUMB_OK;
     const bool quiet = plumb_json_type_of(value) == PLUMB_JSON_NULL ||
-                       !strcmp(key, "quantization_config"); /* spec.c refuses quantization_config */
+                       !strcmp(key, "quantization_config"); /* spec_block.c refuses it */
     if (!quiet)
         plumb_log_once(PLUMB_LOG_WARN, "%s: plumb does not know the field \"%s\" and ignores it",
                        path, key);
     return PLUMB_OK;
 }
 
-/* Warns about bias fields that have no effect. */
+/* Warns about bias fields whose value this model type does not use. */
 static void check_biases(const struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const struct plumb_family_row *row = plumb_family_row(s->family);

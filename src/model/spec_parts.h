@@ -1,4 +1,4 @@
-/* spec_parts.h - the parts of reading a config.json, one function per file.
+/* spec_parts.h - the parts of reading a config.json, one per file spec_*.c.
  * Layer 4. Includes io/json.h and model/spec.h. For spec*.c only.
  *
  * Where two fields give the same setting, the rules of transformers 5 apply (checked with 5.24). If
@@ -23,9 +23,9 @@ struct plumb_family_row {
     /* which layers have an attention window: none; all of them; those of layer_types, or else of
      * other fields */
     enum { PLUMB_WINDOW_NONE, PLUMB_WINDOW_ALL, PLUMB_WINDOW_TYPES } window;
-    /* fields that this class reads and that most classes do not, each between blanks; "" if none */
+    /* fields that this class reads and that most classes do not, separated by blanks; "" if none */
     const char *fields;
-    /* fields that most classes read and that this class ignores; NULL if none */
+    /* fields that most classes read and that this class ignores, likewise; NULL if none */
     const char *ignored;
 };
 const struct plumb_family_row *plumb_family_row(enum plumb_family f);
@@ -35,7 +35,8 @@ plumb_status plumb_family_find(enum plumb_family *f, const char *type, const cha
 /* Returns true if `word` is one of the words of `list`, which are separated by blanks. */
 bool plumb_spec_is_word_of(const char *word, const char *list);
 
-/* Reads an integer from 1 to limit. If fallback is NULL, the field is required. */
+/* Reads an integer from 1 to limit. If the field is absent or null, *out becomes *fallback; if
+ * fallback is NULL, the field is required. */
 plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t *out,
                                   const int64_t *fallback, int64_t limit, const char *path);
 /* Returns the name that a field has in the config.json of this family, for example "n_embd" for

@@ -7,7 +7,8 @@
 #include "base/log.h"
 #include "model/spec_parts.h"
 
-/* The rope types, and the keys that each uses besides those of all types. */
+/* The rope types. keys: the fields that a type uses besides those of all types, separated by
+ * blanks. */
 static const struct {
     const char *name, *keys;
     enum plumb_rope_type type;
@@ -29,7 +30,7 @@ static const struct {
 };
 enum { N_KNOWN = sizeof(rope_type) / sizeof(rope_type[0]) };
 
-/* Where the fields of one rotary embedding are. */
+/* The JSON objects from which the fields of one rotary embedding are read. */
 struct source {
     const plumb_json *root, *r; /* config.json, and the object of the embedding in it */
     const char *path, *where;   /* names of both for messages */
@@ -100,9 +101,11 @@ static plumb_status read_llama3(struct plumb_rope *o, const struct source *f)
 {
     PLUMB_TRY(plumb_json_want_real(f->r, "low_freq_factor", &o->low_freq_factor, NULL, f->where));
     PLUMB_TRY(plumb_json_want_real(f->r, "high_freq_factor", &o->high_freq_factor, NULL, f->where));
-    PLUMB_REQUIRE(o->low_freq_factor > 0 && o->high_freq_factor > o->low_freq_factor,
-                  PLUMB_ERR_FORMAT, "%s: expected 0 < low_freq_factor < high_freq_factor",
-                  f->where);
+    PLUMB_REQUIRE(
+        o->low_freq_factor > 0 && o->high_freq_factor > o->low_freq_factor, PLUMB_ERR_FORMAT,
+        "%s: low_freq_factor is %g and high_freq_factor is %g, expected 0 < low_freq_factor < "
+        "high_freq_factor",
+        f->where, o->low_freq_factor, o->high_freq_factor);
     return PLUMB_OK;
 }
 
@@ -111,7 +114,8 @@ static double mscale(double factor, double m)
     return factor <= 1 ? 1.0 : 0.1 * m * log(factor) + 1.0;
 }
 
-/* As in transformers, 0 stands for the default in every number here. */
+/* As in transformers, 0 stands for the default in beta_fast, beta_slow, mscale and mscale_all_dim.
+ */
 static plumb_status read_yarn(struct plumb_rope *o, const struct source *f)
 {
     const double zero = 0, none = -1;
@@ -126,7 +130,8 @@ static plumb_status read_yarn(struct plumb_rope *o, const struct source *f)
     o->beta_fast = o->beta_fast != 0 ? o->beta_fast : 32;
     o->beta_slow = o->beta_slow != 0 ? o->beta_slow : 1;
     PLUMB_REQUIRE(o->beta_slow > 0 && o->beta_fast >= o->beta_slow, PLUMB_ERR_FORMAT,
-                  "%s: expected 0 < beta_slow <= beta_fast", f->where);
+                  "%s: beta_slow is %g and beta_fast is %g, expected 0 < beta_slow <= beta_fast",
+                  f->where, o->beta_slow, o->beta_fast);
     o->attention_factor = attention >= 0       ? attention
                           : m != 0 && all != 0 ? mscale(o->factor, m) / mscale(o->factor, all)
                                                : mscale(o->factor, 1);
@@ -143,7 +148,8 @@ static plumb_status read_divisors(float *out, const char *key, int64_t n, const 
     for (int64_t i = 0; i < n; i++) {
         out[i] = (float)plumb_json_real(plumb_json_at(list, i), 0);
         PLUMB_REQUIRE(out[i] > 0 && out[i] < 1e20f, PLUMB_ERR_FORMAT,
-                      "%s: %s[%lld] must be a positive number", f->where, key, (long long)i);
+                      "%s: %s[%lld] must be a positive number below 1e20", f->where, key,
+                      (long long)i);
     }
     return PLUMB_OK;
 }
@@ -161,7 +167,8 @@ static plumb_status read_longrope(struct plumb_rope *o, const struct source *f)
     return PLUMB_OK;
 }
 
-/* Reads `factor`. For yarn and longrope, the default is the ratio of the context lengths. */
+/* Reads `factor`. It is the ratio of the context lengths if it is null (yarn) or null or absent
+ * (longrope); the other types require it. */
 static plumb_status read_factor(struct plumb_rope *o, const struct plumb_spec *s,
                                 const struct source *f)
 {
@@ -221,7 +228,8 @@ static bool differs(const plumb_json *a, const plumb_json *b)
     return differ;
 }
 
-/* Sets the number of rotated columns. Only Phi-3 and GPT-NeoX may rotate a part of a head. */
+/* Sets the number of rotated columns to the part `partial` of a head. Only Phi-3 and GPT-NeoX may
+ * rotate less than a whole head. */
 static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s, double partial,
                                 const char *path)
 {
@@ -239,7 +247,8 @@ static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s
     return PLUMB_OK;
 }
 
-/* As in transformers (convert_rope_params_to_dict), a non-empty rope_scaling replaces
+/* Reads the rotary embedding of a model that has one. As in transformers
+ * (convert_rope_params_to_dict), a non-empty rope_scaling replaces
  * rope_parameters completely, including rope_theta. Values that the chosen object lacks come from
  * the top-level fields. */
 static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, const plumb_json *j,

@@ -32,7 +32,8 @@ static void read_pad(struct plumb_spec *s, const plumb_json *j, const char *path
                        (long long)s->v);
 }
 
-/* Reads the begin and end tokens of file j. A missing field leaves the old value. */
+/* Reads the begin and end tokens of file j. A field that is missing or null leaves the old value.
+ */
 static plumb_status read_stops(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *bos = plumb_json_get(j, "bos_token_id");
@@ -61,9 +62,9 @@ bool plumb_spec_stops_at(const struct plumb_spec *s, int32_t id)
     return false;
 }
 
-/* Warns where generation_config.json and config.json disagree. If generation_config.json exists,
- * transformers' generate() uses it alone. If it has no end token, generate() would not stop, so
- * plumb keeps the end tokens of config.json. */
+/* Warns if generation_config.json (j) and config.json disagree. before: the tokens of config.json.
+ * If generation_config.json exists, transformers' generate() uses it alone. If it has no end token,
+ * generate() would not stop, so plumb keeps the end tokens of config.json. */
 static void compare_stops(const struct plumb_spec *before, const struct plumb_spec *s,
                           const plumb_json *j, const char *path)
 {

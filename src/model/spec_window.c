@@ -17,8 +17,10 @@ static plumb_status read_types(bool *windowed, const plumb_json *types, const st
         windowed[l] = !strcmp(t, "sliding_attention");
         /* "attention" is an older name of "full_attention" */
         PLUMB_REQUIRE(windowed[l] || !strcmp(t, "full_attention") || !strcmp(t, "attention"),
-                      PLUMB_ERR_UNSUPPORTED, "%s: layer_types[%lld] \"%s\" is not supported", path,
-                      (long long)l, t);
+                      PLUMB_ERR_UNSUPPORTED,
+                      "%s: layer_types[%lld] \"%s\" is not supported, expected full_attention or "
+                      "sliding_attention",
+                      path, (long long)l, t);
     }
     return PLUMB_OK;
 }
@@ -31,7 +33,8 @@ static int64_t count(const bool *windowed, int64_t l)
     return n;
 }
 
-/* Sets *window to the size of the attention window; 0 if the field is null. */
+/* Sets *window to the size of the attention window. It is 0 if sliding_window is null, or absent in
+ * SmolLM3 and Phi-3; in other families an absent field stands for 4096. */
 static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const plumb_json *j,
                               const char *path)
 {
@@ -51,8 +54,9 @@ static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const
     return plumb_spec_want_size(j, "sliding_window", window, &window_class, 1 << 24, path);
 }
 
-/* Checks that a config has no attention window. transformers ignores windows in the masks of this
- * family, but applies these fields to its cache; its results would depend on how it is called. */
+/* Checks that a config has no attention window. transformers ignores windows in the masks of
+ * these families, but applies the fields to its cache; its results would depend on how it is
+ * called. */
 static plumb_status without_windows(const struct plumb_spec *s, const plumb_json *j,
                                     const char *path)
 {
@@ -87,7 +91,8 @@ static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, con
     return PLUMB_OK;
 }
 
-/* Gemma: every second layer of Gemma 2, and every sixth layer of Gemma 3, has no window. */
+/* Sets windowed for Gemma: every second layer of Gemma 2 has no window, and in Gemma 3 every
+ * sliding_window_pattern-th layer, which is every sixth by default. */
 static plumb_status make_gemma_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
                                      const plumb_json *j, const char *path)
 {
@@ -124,8 +129,8 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
     return PLUMB_OK;
 }
 
-/* layer_types decides if it exists (transformers treats a mistral with layer_types as a ministral,
- * whose arithmetic is the same). Otherwise, other fields decide. */
+/* Sets window and windowed. layer_types decides if it exists (transformers treats a mistral with
+ * layer_types as a ministral, whose arithmetic is the same). Otherwise, other fields decide. */
 static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *types = plumb_json_get(j, "layer_types");

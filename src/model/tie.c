@@ -31,7 +31,7 @@ static plumb_status same_values(bool *same, const struct plumb_st_entry *a,
     plumb_status st = PLUMB_OK;
     *same = same_shape(a, b);
     float *x = malloc(2 * STAGE * sizeof *x), *y = x ? x + STAGE : NULL;
-    PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "comparison of %s with %s", a->name, b->name);
+    PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "buffers to compare %s with %s", a->name, b->name);
     for (int64_t at = 0; *same && at < a->count && st == PLUMB_OK; at += STAGE) {
         const int64_t n = plumb_min_i64(STAGE, a->count - at);
         st = plumb_entry_part(x, a, at, n);
