@@ -1,4 +1,5 @@
-/* memory.h - accounts for device memory by owner and phase, and the block that a plan reserves.
+/* memory.h - accounts for device memory by owner and phase, and places it in the block that a plan
+ * reserves.
  * Layer 2. Includes base/. */
 #ifndef PLUMB_BACKEND_MEMORY_H
 #define PLUMB_BACKEND_MEMORY_H
