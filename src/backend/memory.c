@@ -75,7 +75,7 @@ static plumb_status grow(void **array, int64_t *most, int64_t n, size_t item)
         return PLUMB_OK;
     const int64_t more = plumb_max_i64(64, 2 * *most);
     void *bigger = realloc(*array, (size_t)more * item);
-    PLUMB_REQUIRE(bigger, PLUMB_ERR_NOMEM, "a memory table of %lld rows", (long long)more);
+    PLUMB_REQUIRE(bigger, PLUMB_ERR_NOMEM, "a table of %lld allocations", (long long)more);
     *array = bigger;
     *most = more;
     return PLUMB_OK;
