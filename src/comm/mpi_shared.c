@@ -39,7 +39,7 @@ plumb_status plumb_shared_prepare(struct plumb_mpi *m)
     s->count = calloc(size, sizeof(s->count[0]));
     s->peer = calloc(PLUMB_WINDOWS * size, sizeof(s->peer[0]));
     PLUMB_REQUIRE(s->world_of && s->ring && s->peer_ring && s->address && s->count && s->peer,
-                  PLUMB_ERR_NOMEM, "tables of the memory shared among %d ranks", m->base.size);
+                  PLUMB_ERR_NOMEM, "tables of what is shared among %d ranks", m->base.size);
     for (int i = 0; i < PLUMB_WINDOWS; i++)
         s->window[i].peer = s->peer + (size_t)i * size;
     return PLUMB_OK;
