@@ -61,7 +61,7 @@ static plumb_status place_host(plumb_generator *g)
         s->seen = calloc((size_t)g->seen_words + 1, sizeof *s->seen);
         all = s->ids && s->logp && s->logp_sampled && s->seen;
     }
-    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "the host memory of a generator of %lld slots",
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "the host arrays of a generator of %lld slots",
                   (long long)g->slots);
     plumb_step_place(&g->host, g, NULL);
     PLUMB_TRY(g->backend->alloc_host(g->backend, &block, g->host.bytes, "a step of generation"));
