@@ -19,8 +19,7 @@ static plumb_status reserve(struct plumb_buf *b, int64_t more)
         return PLUMB_OK;
     const int64_t cap = plumb_max_i64(need, b->cap < INT64_MAX / 2 ? b->cap * 2 : need);
     char *data = realloc(b->data, (size_t)plumb_max_i64(cap, 64));
-    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "out of memory: cannot allocate a string of %lld bytes",
-                  (long long)cap);
+    PLUMB_REQUIRE(data, PLUMB_ERR_NOMEM, "cannot allocate a string of %lld bytes", (long long)cap);
     b->data = data;
     b->cap = plumb_max_i64(cap, 64);
     return PLUMB_OK;

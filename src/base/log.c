@@ -15,7 +15,7 @@ static struct {
     int rank, world_size;
     FILE *mirror;
     bool live_line;     /* a progress line without a line end is on the terminal */
-    uint64_t once[256]; /* FNV-1a hashes of the texts that plumb_log_once has printed */
+    uint64_t once[256]; /* FNV-1a hashes of the first texts that plumb_log_once has seen */
     int n_once;
     /* Protects once and n_once, because ranks may be threads of one process. */
     pthread_mutex_t lock;
@@ -25,8 +25,8 @@ static struct {
     .lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
-/* Seconds between two plain progress lines, and between two updates of a progress line on a
- * terminal. */
+/* The shortest time, in seconds, between two plain progress lines (unless the user sets another
+ * with PLUMB_PROGRESS=plain:SECONDS), and between two updates of a progress line on a terminal. */
 static const double plain_every = 5.0, live_every = 0.1;
 
 void plumb_log_setup(enum plumb_log_level level, int rank, int world_size)
@@ -97,8 +97,8 @@ void plumb_log_alike(const char *fmt, ...)
     put_line(PLUMB_LOG_WARN, false, text);
 }
 
-/* Returns true if text has not been logged before, and stores its hash. When the table is full, new
- * hashes are not stored: a text may then be printed twice, but it is never lost. */
+/* Returns true if the table has no hash of the text, and then stores its hash. When the table is
+ * full, new hashes are not stored, so that a text may be printed more than once. */
 static bool is_new(const char *text)
 {
     const int most = (int)(sizeof(state.once) / sizeof(state.once[0]));

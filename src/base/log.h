@@ -9,18 +9,20 @@
 
 enum plumb_log_level { PLUMB_LOG_ERROR, PLUMB_LOG_WARN, PLUMB_LOG_INFO, PLUMB_LOG_DEBUG };
 
-/* plumb_log_setup sets the log level and the rank of this process; call it once at start-up. Rank 0
- * alone prints INFO and DEBUG lines. Every rank prints its WARN and ERROR lines, marked with its
- * rank. plumb_log_mirror copies every line to a second file, the run's log file; NULL stops the
- * copy. The caller keeps ownership of that file. */
+/* plumb_log_setup sets the log level and the rank of this process; call it once at start-up.
+ * plumb_log prints a line to standard error if its level is at most the log level: rank 0 alone
+ * prints INFO and DEBUG lines, and every rank prints its WARN and ERROR lines, marked with its rank
+ * if world_size > 1. plumb_log_mirror also writes each printed log line, but no progress line, to a
+ * second file, the log file of the run; NULL ends this. The caller keeps ownership of that file. */
 void plumb_log_setup(enum plumb_log_level level, int rank, int world_size);
 void plumb_log_mirror(FILE *mirror);
 void plumb_log(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Prints a warning on rank 0 only. Use it for a problem that every rank finds in the same way, for
- * example an unknown field in a file that all ranks read. */
+/* Prints a warning on rank 0 only, without the rank. Use it for a problem that every rank finds in
+ * the same way, for example an unknown field in a file that all ranks read. */
 void plumb_log_alike(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* Prints a line of any level on rank 0 only, and prints the same text only once per process. */
+/* Prints a line of any level on rank 0 only. A text is printed only once per process; this holds
+ * for the first 256 different texts, later ones may be repeated. */
 void plumb_log_once(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -33,18 +35,21 @@ static inline const char *plumb_plural(int64_t n)
 /* Returns the seconds of a monotonic clock; only differences between two calls have a meaning. */
 double plumb_now(void);
 
-/* Shows progress over `total` items (0 if the total is unknown). Only rank 0 prints. On a terminal,
- * one line is updated in place; elsewhere, a plain line is printed every 5 seconds. Launchers such
- * as mpirun give each rank a pseudo-terminal that no user sees, so isatty is not enough: `live` is
- * decided from TERM and from the launcher's environment variables. The environment variable
- * PLUMB_PROGRESS=live|plain|off overrides the decision; plain:SECONDS also sets the time between
- * two plain lines. */
+/* Shows progress over `total` items (0 if the total is unknown). Only rank 0 prints, and only if
+ * the log level is INFO or DEBUG. On a terminal, one line is updated in place (`live`); elsewhere,
+ * a plain line is printed at most every 5 seconds. Launchers such as mpirun give each rank a
+ * pseudo-terminal that no user sees, so isatty is not enough: `live` also depends on TERM and on
+ * the environment variables of launchers. The environment variable PLUMB_PROGRESS=live|plain|off
+ * overrides the decision; plain:SECONDS also sets the time between two plain lines. */
 struct plumb_progress {
     const char *what; /* name of the work, such as "generate"; the caller keeps ownership */
     const char *unit; /* unit of the items, such as "prompts"; the caller keeps ownership */
     int64_t total, done;
     int64_t first; /* items that an earlier process had finished; the rate does not count them */
+    /* Times of plumb_now at the start and at the last printed line; shortest time between two
+     * lines. All are in seconds. */
     double started, shown, every;
+    /* on: this process prints; live: the line is updated in place. */
     bool on, live;
 };
 void plumb_progress_start(struct plumb_progress *p, const char *what, const char *unit,
@@ -55,6 +60,7 @@ bool plumb_progress_due(const struct plumb_progress *p);
 /* Sets the number of finished items, and prints the progress if it is due. extra is a short text
  * that is printed after the counts, or NULL. */
 void plumb_progress_at(struct plumb_progress *p, int64_t done, const char *extra);
+/* Removes the progress line from the terminal, if there is one. */
 void plumb_progress_end(struct plumb_progress *p);
 
 #endif

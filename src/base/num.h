@@ -1,4 +1,5 @@
-/* num.h - overflow-checked sizes, bfloat16 conversion, and mean and variance in a fixed order.
+/* num.h - overflow-checked sizes, powers of two, bfloat16 conversion, mean and variance, and the
+ * comparison of scores.
  * Layer 0. Includes status.h. */
 #ifndef PLUMB_BASE_NUM_H
 #define PLUMB_BASE_NUM_H
@@ -37,7 +38,7 @@ static inline int64_t plumb_max_i64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
 }
-/* Returns the smaller of the user's limit and the given limit. wanted = 0 means that the user has
+/* Returns the smaller of the user's limit and the given limit. wanted <= 0 means that the user has
  * set no limit. */
 static inline int64_t plumb_at_most(int64_t wanted, int64_t given)
 {
@@ -98,10 +99,11 @@ static inline double plumb_moments_var(const struct plumb_moments *m)
     return m->count > 1 ? m->m2 / (double)m->count : 0.0;
 }
 
-/* Scores whose relative difference is at most this count as equal, because rounding can cause it.
- */
+/* Scores whose relative difference is at most this count as equal, because rounding can cause such
+ * a difference. */
 #define PLUMB_SAME_SCORE 1e-8
-/* Returns true if no two scores between low and high count as different. */
+/* low and high are the lowest and the highest of some scores. Returns true if all of these scores
+ * count as equal. */
 static inline bool plumb_scores_same(double low, double high)
 {
     const double most = fabs(low) > fabs(high) ? fabs(low) : fabs(high);

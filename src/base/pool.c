@@ -1,4 +1,5 @@
-/* pool.c - worker threads that wait for jobs; they take chunks of a job from one atomic counter.
+/* pool.c - worker threads that wait for jobs. The workers and the caller take chunks of a job from
+ * one atomic counter.
  * Layer 0. Includes pool.h, num.h. */
 #include "base/pool.h"
 
@@ -75,11 +76,11 @@ plumb_status plumb_pool_create(plumb_pool **out, int threads)
     PLUMB_REQUIRE(threads >= 1 && threads <= 1024, PLUMB_ERR_ARG, "threads=%d, expected 1..1024",
                   threads);
     plumb_pool *p = calloc(1, sizeof(*p));
-    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "out of memory: cannot create the thread pool");
+    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "cannot create the thread pool");
     p->worker = calloc((size_t)threads, sizeof(*p->worker));
     if (!p->worker) {
         free(p);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot create the thread pool");
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create the thread pool");
     }
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
@@ -91,7 +92,9 @@ plumb_status plumb_pool_create(plumb_pool **out, int threads)
         if (!a || pthread_create(&p->worker[p->threads - 1], NULL, worker_main, a) != 0) {
             free(a);
             plumb_pool_destroy(&p);
-            PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot start all of the %d worker threads", threads);
+            PLUMB_FAIL(PLUMB_ERR_NOMEM,
+                       "cannot create a pool of %d threads: a worker thread cannot be started",
+                       threads);
         }
     }
     *out = p;

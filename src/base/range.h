@@ -5,10 +5,11 @@
 
 #include <stdbool.h>
 
-/* Returns true if x is in an interval such as "[0, 1)", where a round bracket excludes the end. An
- * empty text contains every number. NaN is in no interval. */
+/* Returns true if x is in an interval such as "[0, 1)", where a round bracket excludes the end. If
+ * the text is empty, every x is in it, also NaN; otherwise NaN is in no interval. */
 bool plumb_range_holds(const char *interval, double x);
-/* Returns the index of the word in a list such as "a|b|c"; -1 if the list does not have it. */
+/* Returns the index (from 0 on) of the word in a list such as "a|b|c"; -1 if the list does not have
+ * it. */
 int plumb_range_word(const char *words, const char *word);
 /* Returns the number of words in the list. */
 int plumb_range_words(const char *words);

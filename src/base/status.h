@@ -42,8 +42,10 @@ const char *plumb_status_text(plumb_status s);
  * 99 for PLUMB_STOPPED, which tells a job scheduler to put the job back into the queue. */
 int plumb_status_exit_code(plumb_status s);
 
-/* Returns the trail of this thread's last failure: the message of the PLUMB_FAIL that raised it,
- * then one line for each PLUMB_TRY that passed it on. Returns "" before the first failure. */
+/* Returns the trail of this thread's last failure, at most 4095 bytes: one line with file, line,
+ * status text and message of the macro that raised it (PLUMB_FAIL, PLUMB_REQUIRE or
+ * PLUMB_FAIL_GOTO), then one line for each PLUMB_TRY or PLUMB_TRY_GOTO that passed it on. Returns
+ * "" before the first failure. */
 const char *plumb_trail(void);
 /* Returns only the message of this thread's last failure, without file:line, to show it to a
  * user. For PLUMB_ERR_NOMEM, "out of memory: " stands before a message that does not name memory,
@@ -53,7 +55,7 @@ plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const cha
     __attribute__((format(printf, 4, 5)));
 plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const char *expr);
 
-/* The macro returns the code itself rather than the result of plumb_fail_at, so that a compiler
+/* PLUMB_FAIL returns the code itself rather than the result of plumb_fail_at, so that a compiler
  * sees that a failure never returns PLUMB_OK. */
 #define PLUMB_FAIL(code, ...)                                                                      \
     return (void)plumb_fail_at((code), __FILE__, __LINE__, __VA_ARGS__), (code)
@@ -70,8 +72,8 @@ plumb_status plumb_pass_at(plumb_status s, const char *file, int line, const cha
             return st_;                                                                            \
         }                                                                                          \
     } while (0)
-/* Use this in a function that has acquired resources: it sets st and jumps to the label that
- * releases them. */
+/* Use PLUMB_TRY_GOTO in a function that has acquired resources. It sets st to the status of expr,
+ * and if that is an error, it jumps to the label, where the function releases the resources. */
 #define PLUMB_TRY_GOTO(st, expr, label)                                                            \
     do {                                                                                           \
         if (((st) = (expr)) != PLUMB_OK) {                                                         \

@@ -86,7 +86,8 @@ plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t)
     int64_t end;
     const int64_t at = plumb_ceil_div(a->used, PLUMB_ARENA_ALIGN) * PLUMB_ARENA_ALIGN;
     PLUMB_REQUIRE(bytes >= 0 && plumb_add(&end, at, bytes) && plumb_add(&end, end, REDZONE),
-                  PLUMB_ERR_SHAPE, "tensor %s: its size is negative or overflows 64 bits", t->name);
+                  PLUMB_ERR_SHAPE,
+                  "tensor %s: a dimension is negative, or the size overflows 64 bits", t->name);
     if (a->base) {
         PLUMB_REQUIRE(end <= a->cap, PLUMB_ERR_NOMEM,
                       "tensor %s needs %lld bytes, but arena %s has only %lld of %lld bytes left",

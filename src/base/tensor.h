@@ -2,7 +2,7 @@
  * Layer 0. Includes status.h.
  *
  * A tensor never owns memory: its data belongs to an arena, and stays valid until plumb_arena_reset
- * or until the arena's memory is freed. */
+ * frees it or the memory of the arena is freed. */
 #ifndef PLUMB_BASE_TENSOR_H
 #define PLUMB_BASE_TENSOR_H
 
@@ -42,27 +42,29 @@ static inline int32_t *plumb_i32(const struct plumb_tensor *t)
     return (int32_t *)t->data;
 }
 
-/* Every tensor of an arena starts at a multiple of this many bytes. */
+/* Every tensor of an arena starts at an offset from `base` that is a multiple of PLUMB_ARENA_ALIGN
+ * bytes. A dry run counts at most PLUMB_ARENA_NOTES different names of tensors. */
 #define PLUMB_ARENA_ALIGN 256
 #define PLUMB_ARENA_NOTES 64
 
-/* An arena hands out tensors in order from one block of memory. It frees nothing alone: a reset to
- * a mark frees everything after that mark.
+/* An arena hands out tensors in order from one block of memory. It cannot free a single tensor: a
+ * reset to a mark frees everything after that mark.
  *
  *   base                                     mark                      used             cap
  *    | tensor 0 | gap | tensor 1 | gap | ... | tensors freed by reset  | free           |
  *
  * Each tensor begins at a multiple of PLUMB_ARENA_ALIGN, so a gap may precede it. Builds with the
- * address sanitizer also leave 256 poisoned bytes after each tensor. The same code runs twice: a
- * dry run without memory (base NULL) computes `used`, `peak` and the notes, then the block is
- * allocated and the second run places the tensors. */
+ * address sanitizer also leave 256 bytes after each tensor, which are poisoned in host memory. The
+ * same code runs twice: a dry run without memory (base NULL) computes `used`, `peak` and the notes,
+ * then the block is allocated and the second run places the tensors. */
 struct plumb_arena {
     unsigned char *base; /* NULL in a dry run, which counts bytes without placing tensors */
     int64_t cap, used, peak;
     enum plumb_place place;
     const char *name; /* name of the lifetime: param, grad, optim, act, kv, step, work */
-    /* A dry run counts here the bytes of each tensor name, in the order of first appearance. When
-     * the table is full, further names are counted under the last entry. */
+    /* A dry run counts here the bytes of each tensor name, including the gaps before the tensors,
+     * in the order of first appearance. When the table is full, further names are counted under the
+     * last entry. */
     struct plumb_arena_note {
         const char *name;
         int64_t bytes;
@@ -71,9 +73,9 @@ struct plumb_arena {
 };
 
 /* Points t->data at the next free bytes of the arena, enough for the dtype, rank and dim that are
- * already set in *t. The memory is aligned to 256 bytes and not initialised. In a dry run t->data
- * becomes NULL. Returns PLUMB_ERR_NOMEM if the tensor does not fit, PLUMB_ERR_SHAPE if its size
- * overflows. */
+ * already set in *t, and sets t->place. The memory is not initialised; it is aligned to 256 bytes
+ * if `base` is. In a dry run t->data becomes NULL. Returns PLUMB_ERR_NOMEM if the tensor does not
+ * fit, PLUMB_ERR_SHAPE if a dimension is negative or the size overflows. */
 plumb_status plumb_arena_take(struct plumb_arena *a, struct plumb_tensor *t);
 /* Take n floats (or n int32) and set *out to them; *out is NULL in a dry run. */
 plumb_status plumb_arena_take_f32(struct plumb_arena *a, float **out, int64_t n, const char *name);

@@ -21,7 +21,7 @@ plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes
     struct owner *o = (struct owner *)c;
     struct block *b = calloc(1, sizeof(*b) + (size_t)bytes);
     PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM,
-                  "out of memory: cannot store a configuration value of %lld bytes",
+                  "cannot store a configuration value of %lld bytes",
                   (long long)bytes);
     b->next = o->blocks;
     o->blocks = b;
@@ -46,7 +46,7 @@ plumb_status plumb_config_blank(struct plumb_config **out)
 {
     struct owner *o = calloc(1, sizeof(*o));
     *out = NULL;
-    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "out of memory: cannot create a configuration");
+    PLUMB_REQUIRE(o, PLUMB_ERR_NOMEM, "cannot create a configuration");
     *out = &o->config;
     o->config.marks = &o->marks;
     return PLUMB_OK;

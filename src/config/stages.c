@@ -268,7 +268,7 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
     PLUMB_TRY(plumb_config_fresh(&s->top, RUN));
     PLUMB_TRY(plumb_config_set_yaml(s->top, root, path, top_keys));
     s->item = calloc((size_t)list->n, sizeof(*s->item));
-    PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld stages",
+    PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "cannot store %lld stages",
                   (long long)list->n);
     for (const struct plumb_yaml *at = list->first; at; at = at->next) {
         struct plumb_stage *one = &s->item[s->n];
@@ -357,7 +357,7 @@ plumb_status plumb_stages_load(struct plumb_stages **out, const char *yaml_path,
 {
     struct plumb_stages *s = calloc(1, sizeof(*s));
     *out = NULL;
-    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "out of memory: cannot store the stages");
+    PLUMB_REQUIRE(s, PLUMB_ERR_NOMEM, "cannot store the stages");
     const plumb_status st = load(s, yaml_path, override, n);
     if (st != PLUMB_OK)
         plumb_stages_free(&s);

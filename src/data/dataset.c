@@ -46,7 +46,7 @@ static plumb_status keep(void **out, struct plumb_dataset *d, const void *bytes,
     if (!b || b->cap - b->used < need) {
         const int64_t cap = need > BLOCK_BYTES ? need : BLOCK_BYTES;
         b = malloc(sizeof *b + (size_t)cap);
-        PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld bytes of the data set",
+        PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "cannot store %lld bytes of the data set",
                       (long long)cap);
         *b = (struct plumb_data_block){.next = d->blocks, .cap = cap};
         d->blocks = b;
@@ -389,7 +389,7 @@ static plumb_status add_record(struct reader *r, int64_t line_no, const char *wh
     if (d->n == r->cap) {
         const int64_t cap = r->cap ? r->cap * 2 : 256;
         void *more = realloc(d->record, (size_t)cap * sizeof *d->record);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store %lld records", where,
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "%s: cannot store %lld records", where,
                       (long long)cap);
         d->record = more;
         r->cap = cap;
@@ -513,7 +513,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
     *out = NULL;
     PLUMB_TRY(plumb_record_check(options));
     r.set = calloc(1, sizeof *r.set);
-    PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "out of memory: cannot read the data set %s", path);
+    PLUMB_REQUIRE(r.set, PLUMB_ERR_NOMEM, "cannot read the data set %s", path);
     if (text)
         PLUMB_TRY_GOTO(st, plumb_text_lines(text, len, read_line, &r), fail);
     else
@@ -564,7 +564,7 @@ plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t 
         d->record = calloc((size_t)n, sizeof(*d->record));
     if (!d || !d->record) {
         plumb_dataset_close(out);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot create %lld blank records",
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create %lld blank records",
                    (long long)n);
     }
     d->n = n;

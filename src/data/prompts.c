@@ -67,7 +67,7 @@ plumb_status plumb_prompts_at(int64_t *out, int64_t iteration, const struct plum
     bool *taken = calloc((size_t)o->count, sizeof *taken);
     plumb_status st = PLUMB_OK;
     if (!order || !taken)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "out of memory: cannot order %lld prompts",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "cannot order %lld prompts",
                         (long long)o->count);
     walk(out, order, order + o->count, taken, first, o);
 fail:

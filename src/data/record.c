@@ -90,7 +90,7 @@ static plumb_status read_talk(struct plumb_draft *d, struct talk *t, const plumb
                   "%s: field \"%s\": %lld messages, expected 1 to %d", where, key, (long long)t->n,
                   CHAT_MAX);
     t->message = calloc((size_t)t->n, sizeof *t->message);
-    PLUMB_REQUIRE(t->message, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store %lld messages",
+    PLUMB_REQUIRE(t->message, PLUMB_ERR_NOMEM, "%s: cannot store %lld messages",
                   where, (long long)t->n);
     if (!chat) {
         t->message[0].role = role;
@@ -171,7 +171,7 @@ static plumb_status put_principled(struct plumb_buf *out, const char *principle,
     struct plumb_message *all = calloc((size_t)n, sizeof *all);
     plumb_status st = PLUMB_OK;
     if (!all)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: out of memory: cannot store %lld messages",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot store %lld messages",
                         where, (long long)n);
     memcpy(all, m, (size_t)n * sizeof *m);
     PLUMB_TRY_GOTO(st, put_principle(&joined, m[n - 1].content, principle, o), fail);

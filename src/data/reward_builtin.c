@@ -55,7 +55,7 @@ static plumb_status add_word(struct words *w, int64_t begin)
     if (w->n == w->cap) {
         const int64_t cap = w->cap ? 2 * w->cap : 64;
         void *more = realloc(w->at, (size_t)cap * sizeof *w->at);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld words",
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "cannot store %lld words",
                       (long long)cap);
         w->at = more;
         w->cap = cap;
@@ -196,7 +196,7 @@ static plumb_status score_repetition(double *out, plumb_reward_builtin *b, const
     if (n > b->run_cap) {
         void *more = realloc(b->run, (size_t)n * sizeof *b->run);
         PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM,
-                      "out of memory: cannot compare %lld sequences of words", (long long)n);
+                      "cannot compare %lld sequences of words", (long long)n);
         b->run = more;
         b->run_cap = n;
     }
@@ -366,7 +366,7 @@ static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct functio
     free(f->pattern);
     f->pattern = strdup(text);
     PLUMB_REQUIRE(f->pattern, PLUMB_ERR_NOMEM,
-                  "out of memory: cannot store a pattern of the record");
+                  "cannot store a pattern of the record");
     *ok = *text && plumb_regex_compile(&f->regex, text, "a pattern of the record") == PLUMB_OK;
     return PLUMB_OK;
 }
@@ -519,7 +519,7 @@ static plumb_status set_up(struct function *f, const struct plumb_reward_functio
     snprintf(where, sizeof where, "reward function %s", name);
     if (from->field && from->field[0]) {
         f->field = strdup(from->field);
-        PLUMB_REQUIRE(f->field, PLUMB_ERR_NOMEM, "out of memory: cannot create the %s", where);
+        PLUMB_REQUIRE(f->field, PLUMB_ERR_NOMEM, "cannot create the %s", where);
     }
     if (from->pattern && from->pattern[0])
         PLUMB_TRY(plumb_regex_compile(&f->regex, from->pattern, where));
@@ -563,11 +563,11 @@ plumb_status plumb_reward_builtin_create(plumb_reward_builtin **out,
     *out = NULL;
     PLUMB_REQUIRE(functions->n > 0, PLUMB_ERR_CONFIG, "the list of reward functions is empty");
     plumb_reward_builtin *b = calloc(1, sizeof *b);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "out of memory: cannot create the reward functions");
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "cannot create the reward functions");
     b->f = calloc((size_t)functions->n, sizeof *b->f);
     if (!b->f)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "out of memory: cannot create the reward functions");
+                        "cannot create the reward functions");
     b->n = functions->n;
     for (int64_t i = 0; i < b->n; i++)
         PLUMB_TRY_GOTO(st, set_up(&b->f[i], &functions->item[i]), fail);

@@ -39,7 +39,7 @@ struct master {
 static plumb_status read_i64(int64_t **out, const plumb_h5 *f, const char *name, int64_t n)
 {
     *out = malloc((size_t)(n + 1) * sizeof **out);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "out of memory: cannot store %lld values of \"%s\"",
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "cannot store %lld values of \"%s\"",
                   (long long)n, name);
     return plumb_h5_read(f, name, PLUMB_H5_I64, 0, n, *out);
 }
@@ -182,7 +182,7 @@ static plumb_status put_master(const struct master *m, const char *dir,
     PLUMB_TRY(plumb_rollout_store_path(path, sizeof path, dir, meta->iteration, -1));
     struct plumb_h5_part *part = calloc((size_t)m->runs + 1, sizeof *part);
     PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM,
-                  "out of memory: cannot store %lld parts of the master file", (long long)m->runs);
+                  "cannot store %lld parts of the master file", (long long)m->runs);
     PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), fail);
     PLUMB_TRY_GOTO(st, plumb_rollout_meta_put(f, meta, -1), fail);
     for (int i = 0; i < PLUMB_ROLLOUT_COLUMNS; i++)
@@ -238,7 +238,7 @@ static plumb_status master_alloc(struct master *m, int64_t world_size)
     m->record_offsets = calloc(n, sizeof *m->record_offsets);
     PLUMB_REQUIRE(m->run && m->owner && m->local && m->offsets && m->completion_start &&
                       m->logprob_offsets && m->record_offsets,
-                  PLUMB_ERR_NOMEM, "out of memory: cannot order %lld rollouts", (long long)m->n);
+                  PLUMB_ERR_NOMEM, "cannot order %lld rollouts", (long long)m->n);
     return PLUMB_OK;
 }
 
@@ -269,7 +269,7 @@ plumb_status plumb_rollout_store_write_master(const char *dir,
     PLUMB_REQUIRE(meta->world_size >= 1, PLUMB_ERR_ARG, "cannot write the rollouts of %lld ranks",
                   (long long)meta->world_size);
     m.source = calloc((size_t)meta->world_size, sizeof *m.source);
-    PLUMB_REQUIRE(m.source, PLUMB_ERR_NOMEM, "out of memory: cannot read the files of %lld ranks",
+    PLUMB_REQUIRE(m.source, PLUMB_ERR_NOMEM, "cannot read the files of %lld ranks",
                   (long long)meta->world_size);
     for (int64_t r = 0; r < meta->world_size; r++)
         PLUMB_TRY_GOTO(st, read_source(&m.source[r], dir, meta, r), fail);

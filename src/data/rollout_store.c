@@ -82,7 +82,7 @@ plumb_status plumb_rollout_store_create(struct plumb_rollout_store **out, int64_
     if (!r || !memory) {
         free(r);
         free(memory);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "out of memory: cannot store %lld rollouts (%lld bytes)",
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store %lld rollouts (%lld bytes)",
                    (long long)rollouts, (long long)bytes);
     }
     *r = (struct plumb_rollout_store){.cap = rollouts,

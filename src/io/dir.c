@@ -68,13 +68,13 @@ static plumb_status list(struct plumb_names *out, DIR *dir, const char *path)
         if (out->n == cap) {
             cap = cap ? 2 * cap : 16;
             char **grown = realloc(out->name, (size_t)cap * sizeof(*grown));
-            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: out of memory: cannot list %lld names", path,
+            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: cannot list %lld names", path,
                           (long long)cap);
             out->name = grown;
         }
         out->name[out->n] = strdup(e->d_name);
         PLUMB_REQUIRE(out->name[out->n], PLUMB_ERR_NOMEM,
-                      "%s: out of memory: cannot store the name of a file", path);
+                      "%s: cannot store the name of a file", path);
         out->n++;
     }
     if (out->n > 1)

@@ -79,7 +79,7 @@ static plumb_status read_fd(struct plumb_buf *out, int fd, const char *path)
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
     PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM,
-                  "%s: out of memory: cannot allocate a read buffer of %d bytes", path, CHUNK);
+                  "%s: cannot allocate a read buffer of %d bytes", path, CHUNK);
     for (;;) {
         const ssize_t n = read(fd, chunk, CHUNK);
         if (n == 0)
@@ -253,7 +253,7 @@ static plumb_status copy_fd(struct plumb_file_out *to, int from, const char *fro
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
     PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM,
-                  "%s: out of memory: cannot allocate a copy buffer of %d bytes", from_path, CHUNK);
+                  "%s: cannot allocate a copy buffer of %d bytes", from_path, CHUNK);
     for (;;) {
         const ssize_t n = read(from, chunk, CHUNK);
         if (n == 0)
@@ -305,7 +305,7 @@ plumb_status plumb_file_hash(uint64_t *out, const char *path)
     XXH3_state_t *state = XXH3_createState();
     if (!chunk || !state)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "%s: out of memory: cannot allocate a read buffer of %d bytes", path,
+                        "%s: cannot allocate a read buffer of %d bytes", path,
                         CHUNK);
     if (fstat(fd, &info) != 0 || S_ISFIFO(info.st_mode))
         PLUMB_FAIL_GOTO(

@@ -19,7 +19,7 @@ static plumb_status add_member(struct plumb_buf *out, int64_t *used, const char 
     int code = Z_OK;
     plumb_status st = PLUMB_OK;
     PLUMB_REQUIRE(inflateInit2(&z, GZIP_ONLY) == Z_OK, PLUMB_ERR_NOMEM,
-                  "%s: out of memory: cannot decompress it", path);
+                  "%s: cannot decompress it", path);
     while (code == Z_OK) {
         if (z.avail_in == 0) {
             z.next_in = (Bytef *)(uintptr_t)(from + given);

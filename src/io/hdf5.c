@@ -85,7 +85,7 @@ plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing)
     PLUMB_REQUIRE(H5open() >= 0 && H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, PLUMB_ERR_IO,
                   "the HDF5 library cannot be initialised");
     plumb_h5 *f = calloc(1, sizeof *f);
-    PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "out of memory: cannot open %s", path);
+    PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "cannot open %s", path);
     f->id = f->driver = H5I_INVALID_HID;
     f->writing = writing;
     snprintf(f->path, sizeof f->path, "%s", path);

@@ -207,7 +207,7 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
     plumb_json *result = root ? &root->node : NULL;
     if (!ok) {
         plumb_json_free(&result);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: out of memory: cannot store JSON of %" PRId64 " bytes",
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store JSON of %" PRId64 " bytes",
                    where, len);
     }
     *out = result;

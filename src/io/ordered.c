@@ -36,7 +36,7 @@ static plumb_status grow(struct plumb_ordered *o, int64_t number)
     const int64_t cap = plumb_pow2_ceil(plumb_max_i64(number - o->next + 1, FIRST_CAP));
     struct plumb_ordered_text *ring = calloc((size_t)cap, sizeof(*ring));
     PLUMB_REQUIRE(ring, PLUMB_ERR_NOMEM,
-                  "out of memory: cannot keep %lld lines that wait for line %lld", (long long)cap,
+                  "cannot keep %lld lines that wait for line %lld", (long long)cap,
                   (long long)o->next);
     for (int64_t i = o->next; i < o->next + o->cap; i++)
         ring[i % cap] = o->ring[i % o->cap];
@@ -52,7 +52,7 @@ static plumb_status store(struct plumb_ordered *o, int64_t number, const char *t
     struct plumb_ordered_text *t = &o->ring[number % o->cap];
     PLUMB_REQUIRE(!t->text, PLUMB_ERR_ARG, "line %lld was given twice", (long long)number);
     t->text = malloc((size_t)len + 1);
-    PLUMB_REQUIRE(t->text, PLUMB_ERR_NOMEM, "out of memory: cannot keep line %lld of %lld bytes",
+    PLUMB_REQUIRE(t->text, PLUMB_ERR_NOMEM, "cannot keep line %lld of %lld bytes",
                   (long long)number, (long long)len);
     memcpy(t->text, text, (size_t)len);
     t->len = len;

@@ -285,7 +285,7 @@ static plumb_status read_header(char **header, int64_t *length, const struct plu
     *length = (int64_t)claimed;
     *header = malloc((size_t)*length + 1);
     PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM,
-                  "%s: out of memory: cannot read a header of %" PRId64 " bytes", path, *length);
+                  "%s: cannot read a header of %" PRId64 " bytes", path, *length);
     PLUMB_TRY(read_at(*header, s, LENGTH_BYTES, *length));
     PLUMB_REQUIRE(*length > 0 && **header == '{', PLUMB_ERR_FORMAT,
                   "%s: the header does not begin with '{'", path);
@@ -300,7 +300,7 @@ static plumb_status add_file(plumb_st *st, const char *path)
     int64_t length = 0;
     s->fd = -1;
     s->path = strdup(path);
-    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: out of memory: cannot store the file's name",
+    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: cannot store the file's name",
                   path);
     PLUMB_TRY(open_file(s));
     plumb_status failed = read_header(&header, &length, s);
@@ -336,7 +336,7 @@ static plumb_status index_names(plumb_st *st)
 {
     st->by_name = malloc((size_t)(st->n + 1) * sizeof(*st->by_name));
     PLUMB_REQUIRE(st->by_name, PLUMB_ERR_NOMEM,
-                  "out of memory: cannot sort %" PRId64 " tensor names", st->n);
+                  "cannot sort %" PRId64 " tensor names", st->n);
     for (int64_t i = 0; i < st->n; i++)
         st->by_name[i] = i;
     if (st->n > 1)
@@ -353,12 +353,12 @@ static plumb_status index_names(plumb_st *st)
 static plumb_status create(plumb_st **out, int64_t files)
 {
     *out = calloc(1, sizeof(**out));
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "out of memory: cannot create a safetensors reader");
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "cannot create a safetensors reader");
     (*out)->shard = calloc((size_t)files, sizeof(*(*out)->shard));
     if (!(*out)->shard) {
         plumb_st_close(out);
         PLUMB_FAIL(PLUMB_ERR_NOMEM,
-                   "out of memory: cannot create a safetensors reader of %" PRId64 " files", files);
+                   "cannot create a safetensors reader of %" PRId64 " files", files);
     }
     return PLUMB_OK;
 }
@@ -437,7 +437,7 @@ static plumb_status open_shards(plumb_st **out, const char *dir, const char *ind
     name = malloc((size_t)plumb_json_count(map) * sizeof(*name));
     if (!name)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "%s: out of memory: cannot store %" PRId64 " file names", index_path,
+                        "%s: cannot store %" PRId64 " file names", index_path,
                         plumb_json_count(map));
     PLUMB_TRY_GOTO(st, shard_names(name, &files, map, index_path), fail);
     PLUMB_TRY_GOTO(st, create(&r, files), fail);

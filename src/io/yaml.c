@@ -75,13 +75,13 @@ static plumb_status copy_text(const char **out, struct fy_token *token, const st
     const char *text = token ? fy_token_get_text(token, &len) : "";
     int line, column;
     place(&line, &column, token);
-    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s:%d:%d: out of memory: cannot read a YAML scalar",
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s:%d:%d: cannot read a YAML scalar",
                   r->where, line, column);
     PLUMB_REQUIRE(!memchr(text, '\0', len), PLUMB_ERR_FORMAT,
                   "%s:%d:%d: YAML: a NUL byte inside a scalar", r->where, line, column);
     *out = strndup(text, len);
     PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM,
-                  "%s: out of memory: cannot store a YAML scalar of %zu bytes", r->where, len);
+                  "%s: cannot store a YAML scalar of %zu bytes", r->where, len);
     return PLUMB_OK;
 }
 
@@ -186,7 +186,7 @@ static plumb_status read_children(struct plumb_yaml *v, const struct reader *r, 
         struct plumb_yaml *child = calloc(1, sizeof(*child));
         if (!child) {
             fy_parser_event_free(r->parser, e);
-            PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: out of memory: cannot store a YAML value", r->where);
+            PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store a YAML value", r->where);
         }
         if (map) {
             const plumb_status st = read_key(child, v, r, e);
@@ -258,7 +258,7 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
     struct plumb_yaml *root = calloc(1, sizeof(*root));
     r.diag = fy_diag_create(&quiet);
     if (!root || !r.diag)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: out of memory: cannot create a YAML reader",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot create a YAML reader",
                         where);
     fy_diag_set_collect_errors(r.diag, true);
     const struct fy_parse_cfg cfg = {.search_path = "",
@@ -267,7 +267,7 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
                                      .diag = r.diag};
     r.parser = fy_parser_create(&cfg);
     if (!r.parser || fy_parser_set_string(r.parser, len ? text : "", (size_t)len) != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: out of memory: cannot create a YAML parser",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot create a YAML parser",
                         where);
     PLUMB_TRY_GOTO(st, read_stream(root, &r), fail);
     *out = root;

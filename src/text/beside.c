@@ -142,7 +142,7 @@ static plumb_status sorted(struct entry **out, const plumb_json *list, bool list
                   listed ? "added_tokens_decoder: " : "",
                   plumb_json_type_name(plumb_json_type_of(list)));
     struct entry *e = calloc((size_t)n + 1, sizeof *e);
-    PLUMB_REQUIRE(e, PLUMB_ERR_NOMEM, "out of memory: cannot read %lld added tokens", (long long)n);
+    PLUMB_REQUIRE(e, PLUMB_ERR_NOMEM, "cannot read %lld added tokens", (long long)n);
     for (int64_t i = 0; i < n && st == PLUMB_OK; i++) {
         st = plumb_json_member_at(list, i, &e[i].key, &e[i].value);
         if (st == PLUMB_OK)

@@ -81,7 +81,7 @@ static plumb_status reserve(struct plumb_bpe_work *w, int64_t bytes)
         return PLUMB_OK;
     const int64_t cap = plumb_max_i64(bytes, 2 * w->cap);
     void *grown = realloc(w->bytes, (size_t)cap);
-    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "out of memory: cannot encode a word of %lld bytes",
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "cannot encode a word of %lld bytes",
                   (long long)bytes);
     w->bytes = grown;
     w->cap = cap;

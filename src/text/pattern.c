@@ -44,7 +44,7 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
     int error = 0;
     PCRE2_SIZE at = 0;
     pcre2_compile_context *how = pcre2_compile_context_create(NULL);
-    PLUMB_REQUIRE(how, PLUMB_ERR_NOMEM, "%s: out of memory: cannot compile a regular expression",
+    PLUMB_REQUIRE(how, PLUMB_ERR_NOMEM, "%s: cannot compile a regular expression",
                   where);
     pcre2_set_newline(how, PCRE2_NEWLINE_LF); /* in Ruby, only LF ends a line */
     pcre2_set_parens_nest_limit(how, 100);
@@ -61,7 +61,7 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
     p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
     p->context = pcre2_match_context_create(NULL);
     PLUMB_REQUIRE(p->context, PLUMB_ERR_NOMEM,
-                  "%s: out of memory: cannot compile a regular expression", where);
+                  "%s: cannot compile a regular expression", where);
     pcre2_set_match_limit(p->context, MATCH_LIMIT);
     return PLUMB_OK;
 }
@@ -73,13 +73,13 @@ plumb_status plumb_pattern_compile(plumb_pattern **out, enum plumb_pattern_kind 
     plumb_status st = PLUMB_OK;
     struct plumb_buf own = {0};
     plumb_pattern *p = calloc(1, sizeof *p);
-    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "%s: out of memory: cannot compile a pattern", where);
+    PLUMB_REQUIRE(p, PLUMB_ERR_NOMEM, "%s: cannot compile a pattern", where);
     switch (kind) {
     case PLUMB_PATTERN_LITERAL:
         p->literal = malloc((size_t)len);
         if (!p->literal)
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                            "%s: out of memory: cannot compile a pattern", where);
+                            "%s: cannot compile a pattern", where);
         memcpy(p->literal, text, (size_t)len);
         p->len = len;
         break;
@@ -149,7 +149,7 @@ plumb_status plumb_pattern_find(const plumb_pattern *p, struct plumb_matches *m,
     m->n = 0;
     if (!p->literal && !m->work) {
         m->work = pcre2_match_data_create(1, NULL);
-        PLUMB_REQUIRE(m->work, PLUMB_ERR_NOMEM, "out of memory: cannot match a regular expression");
+        PLUMB_REQUIRE(m->work, PLUMB_ERR_NOMEM, "cannot match a regular expression");
     }
     /* last: end of the previous match, or -1 before the first. */
     int64_t from = 0, done = 0, last = -1;

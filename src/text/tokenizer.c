@@ -194,7 +194,7 @@ plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
     struct plumb_beside beside = {0};
     *out = NULL;
     plumb_tokenizer *t = calloc(1, sizeof *t);
-    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "%s: out of memory: cannot create a tokenizer", where);
+    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "%s: cannot create a tokenizer", where);
     plumb_beside_name(&beside, where);
     PLUMB_TRY_GOTO(st, parse_one(&beside.config, &files->config, beside.name[0]), fail);
     PLUMB_TRY_GOTO(st, parse_one(&beside.map, &files->map, beside.name[1]), fail);
