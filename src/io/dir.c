@@ -1,4 +1,4 @@
-/* dir.c - creates, lists, removes and publishes folders, and checks output paths.
+/* dir.c - creates, lists, removes and publishes folders, and checks input and output paths.
  * Layer 1. Includes file.h, base/. */
 #include <dirent.h>
 #include <errno.h>
@@ -39,7 +39,8 @@ plumb_status plumb_dir_publish(const char *from, const char *to)
     PLUMB_TRY(plumb_dir_fsync(from));
     if (rename(from, to) != 0) {
         PLUMB_REQUIRE(errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR, PLUMB_ERR_EXISTS,
-                      "%s: this folder exists already; the new data stay in %s", to, from);
+                      "%s: exists already and is not an empty folder; the new data stay in %s", to,
+                      from);
         PLUMB_FAIL(PLUMB_ERR_IO, "%s: cannot rename from %s: %s", to, from, strerror(errno));
     }
     char parent[PATH_MAX];
@@ -68,13 +69,13 @@ static plumb_status list(struct plumb_names *out, DIR *dir, const char *path)
         if (out->n == cap) {
             cap = cap ? 2 * cap : 16;
             char **grown = realloc(out->name, (size_t)cap * sizeof(*grown));
-            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: cannot list %lld names", path,
+            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: cannot store the names of %lld files", path,
                           (long long)cap);
             out->name = grown;
         }
         out->name[out->n] = strdup(e->d_name);
-        PLUMB_REQUIRE(out->name[out->n], PLUMB_ERR_NOMEM,
-                      "%s: cannot store the name of a file", path);
+        PLUMB_REQUIRE(out->name[out->n], PLUMB_ERR_NOMEM, "%s: cannot store the name of a file",
+                      path);
         out->n++;
     }
     if (out->n > 1)
@@ -132,7 +133,7 @@ fail:
     return st;
 }
 
-/* ---- checks of output paths, made before a long computation ---- */
+/* ---- checks of input and output paths, made before a long computation ---- */
 
 bool plumb_file_same(const char *a, const char *b)
 {
@@ -153,7 +154,8 @@ plumb_status plumb_dir_check_input(const char *path, const char *key)
     PLUMB_REQUIRE(!plumb_file_exists(path), PLUMB_ERR_IO,
                   "%s: %s is a file, expected a folder: name the folder that this file lies in",
                   key, path);
-    /* NAME/NAME without a folder NAME looks like the name of a repository on a model hub. */
+    /* A path OWNER/NAME with only one slash, where no folder OWNER exists, looks like the name of a
+     * repository on a model hub. */
     char owner[PATH_MAX] = "";
     if (slash)
         snprintf(owner, sizeof(owner), "%.*s", (int)(slash - path), path);
@@ -177,7 +179,7 @@ plumb_status plumb_file_check_input(const char *path, const char *key)
     return PLUMB_OK;
 }
 
-/* Returns the number of bytes of the absolute path. */
+/* Returns the number of bytes of the absolute path that `path` stands for. */
 static size_t absolute_length(const char *path)
 {
     char here[PATH_MAX];
@@ -186,7 +188,7 @@ static size_t absolute_length(const char *path)
 }
 
 /* Checks that no name between two slashes is longer than file systems allow. `extra` bytes are
- * reserved for the suffix of the last name. */
+ * reserved for a suffix that will be appended to the last name. */
 static plumb_status check_names(const char *path, const char *key, size_t extra)
 {
     for (const char *at = path; *at;) {
@@ -200,14 +202,16 @@ static plumb_status check_names(const char *path, const char *key, size_t extra)
     return PLUMB_OK;
 }
 
-/* Checks that the nearest existing folder above path can be written to. */
+/* Checks that path, or its nearest parent that exists if path does not exist, is a folder that can
+ * be written to. */
 static plumb_status check_parent(const char *path, const char *key)
 {
     char at[PATH_MAX];
     struct stat s;
     snprintf(at, sizeof(at), "%s", path);
     while (stat(*at ? at : ".", &s) != 0) {
-        PLUMB_REQUIRE(errno == ENOENT, PLUMB_ERR_IO, "%s: %s: %s", key, at, strerror(errno));
+        PLUMB_REQUIRE(errno == ENOENT, PLUMB_ERR_IO, "%s: cannot look up %s: %s", key, at,
+                      strerror(errno));
         PLUMB_REQUIRE(lstat(at, &s) != 0, PLUMB_ERR_IO,
                       "%s: %s is a link to something that does not exist", key, at);
         char *slash = strrchr(at, '/');

@@ -1,6 +1,6 @@
 /* file.c - reads and writes files. Each failed system call is reported with the path and the
  * system's error text.
- * Layer 1. Includes file.h, kind.h, utf8.h, base/, xxhash. */
+ * Layer 1. Includes file.h, gzip.h, kind.h, utf8.h, base/, xxhash. */
 #include "io/file.h"
 
 #include <dirent.h>
@@ -41,7 +41,8 @@ plumb_status plumb_dir_fsync(const char *path)
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         FAIL_ERRNO(path, "open this folder");
-    /* fsync on a folder gives EINVAL on file systems that do not support it. */
+    /* fsync on a folder gives EINVAL on file systems that do not support it. This is not an
+     * error. */
     const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
     close(fd);
     PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush this folder to disk: %s", path,
@@ -78,8 +79,8 @@ static plumb_status read_fd(struct plumb_buf *out, int fd, const char *path)
 {
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
-    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM,
-                  "%s: cannot allocate a read buffer of %d bytes", path, CHUNK);
+    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM, "%s: cannot allocate a read buffer of %d bytes", path,
+                  CHUNK);
     for (;;) {
         const ssize_t n = read(fd, chunk, CHUNK);
         if (n == 0)
@@ -95,7 +96,8 @@ fail:
     return st;
 }
 
-/* Decompresses the text if it is gzip data. Then checks that it looks like text. */
+/* Decompresses *text if it is gzip data. Then refuses it if it is a known kind of file other than
+ * text (io/kind.h). */
 static plumb_status unpack_lines(struct plumb_buf *text, const char *name)
 {
     if (plumb_file_kind_of(text->data, text->len) == PLUMB_FILE_GZIP)
@@ -179,8 +181,9 @@ plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path)
     const int m = snprintf(f->part, sizeof(f->part), "%s.tmp", path);
     PLUMB_REQUIRE(n >= 0 && m >= 0 && m < (int)sizeof(f->part), PLUMB_ERR_ARG,
                   "path %s.tmp is longer than %zu bytes", path, sizeof(f->part) - 1);
-    /* A killed run may have left a file of this name, or a link or pipe may have it. Remove it and
-     * create a new file, so that none of them is ever written to. */
+    /* PATH.tmp may exist: as a file that a killed run has left, or as a link or pipe. It is removed
+     * and a new file is created, so that nothing is written to the old file, to the target of the
+     * link or to the pipe. */
     struct stat old;
     unlink(f->part);
     f->fd = open(f->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -252,8 +255,8 @@ static plumb_status copy_fd(struct plumb_file_out *to, int from, const char *fro
 {
     plumb_status st = PLUMB_OK;
     char *chunk = malloc(CHUNK);
-    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM,
-                  "%s: cannot allocate a copy buffer of %d bytes", from_path, CHUNK);
+    PLUMB_REQUIRE(chunk, PLUMB_ERR_NOMEM, "%s: cannot allocate a copy buffer of %d bytes",
+                  from_path, CHUNK);
     for (;;) {
         const ssize_t n = read(from, chunk, CHUNK);
         if (n == 0)
@@ -304,9 +307,8 @@ plumb_status plumb_file_hash(uint64_t *out, const char *path)
     char *chunk = malloc(CHUNK);
     XXH3_state_t *state = XXH3_createState();
     if (!chunk || !state)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "%s: cannot allocate a read buffer of %d bytes", path,
-                        CHUNK);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot allocate a read buffer of %d bytes",
+                        path, CHUNK);
     if (fstat(fd, &info) != 0 || S_ISFIFO(info.st_mode))
         PLUMB_FAIL_GOTO(
             st, PLUMB_ERR_IO, fail,
@@ -337,7 +339,8 @@ uint64_t plumb_hash(const void *bytes, int64_t n, uint64_t seed)
     return XXH3_64bits_withSeed(bytes, (size_t)n, seed);
 }
 
-/* Calls fn for each line of a gzip-compressed stream. The lines end with a NUL byte. */
+/* Reads the gzip-compressed stream f to its end, decompresses it in memory and calls fn for each
+ * line. fn gets the line without its line end (\n or \r\n), as a NUL-terminated string. */
 static plumb_status packed_lines(FILE *f, const char *name, plumb_line_fn *fn, void *arg)
 {
     struct plumb_buf text = {0};
@@ -387,7 +390,8 @@ plumb_status plumb_file_lines(const char *path, plumb_line_fn *fn, void *arg)
         st = packed_lines(f, name, fn, arg);
         goto fail;
     }
-    /* Returns -1 on a pipe, whose kind is then not checked. */
+    /* pread returns -1 if f is a pipe. The kind of the data is then determined from the first line,
+     * below. */
     const ssize_t seen = pread(fileno(f), head, sizeof(head), 0);
     if (seen > 0)
         PLUMB_TRY_GOTO(st, plumb_file_expect_text(name, WANTED_LINES, head, seen), fail);

@@ -1,5 +1,5 @@
 /* format.c - reads and writes the attributes that name a file's format and version.
- * Layer 1. Includes base/ only. */
+ * Layer 1. Includes format.h, hdf5_impl.h, base/. */
 #include "io/format.h"
 
 #include <stdio.h>
@@ -34,7 +34,7 @@ static bool has_attr(const plumb_h5 *f, const char *name)
 plumb_status plumb_format_get(int64_t *version, const plumb_h5 *f, enum plumb_format format)
 {
     const int64_t oldest = table[format].oldest, newest = table[format].newest;
-    char text[64], writer[64] = "a version before 0.2", reads[64];
+    char text[64], writer[64] = "of a version before 0.2", reads[64];
     int64_t found = 0;
     if (format != PLUMB_FORMAT_ROLLOUTS || has_attr(f, "format")) {
         PLUMB_TRY(plumb_h5_get_attr_text(f, "format", text, sizeof(text)));

@@ -1,9 +1,10 @@
 /* format.h - the versions of the HDF5 files that plumb writes and reads again, in one table.
- * Layer 1. Includes base/ only.
+ * Layer 1. Includes hdf5.h.
  *
  * The contract: a release writes the newest version of each format and reads the versions that the
- * table lists. It refuses any other version by name. The refusal says which plumb wrote the file
- * and what the user can do. CHANGELOG.md says which release changed a version. */
+ * table lists. It refuses any other version with a message that says which version that is, which
+ * plumb wrote the file and what the user can do. CHANGELOG.md says which release changed a
+ * version. */
 #ifndef PLUMB_IO_FORMAT_H
 #define PLUMB_IO_FORMAT_H
 
@@ -32,9 +33,10 @@ enum plumb_format {
 plumb_status plumb_format_put(plumb_h5 *f, enum plumb_format format);
 
 /* Sets *version to the version of the file, which is one that this plumb reads. version may be
- * NULL. Rollouts of versions 1 and 2 that were written before plumb 0.2 have no attribute "format".
- * Errors: PLUMB_ERR_FORMAT for a file of another format; PLUMB_ERR_UNSUPPORTED for a version that
- * this plumb does not read. Both messages name the file. */
+ * NULL. Rollouts of versions 1 and 2 that were written before plumb 0.2 have no attribute "format"
+ * and are read without it. Errors: PLUMB_ERR_FORMAT for a file of another format or without the
+ * attributes; PLUMB_ERR_UNSUPPORTED for a version that this plumb does not read. Both messages name
+ * the file. */
 plumb_status plumb_format_get(int64_t *version, const plumb_h5 *f, enum plumb_format format);
 
 #endif

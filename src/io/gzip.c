@@ -9,7 +9,8 @@
 
 enum { CHUNK = 1 << 16, GZIP_ONLY = 15 + 16 /* windowBits of inflateInit2: gzip, no other form */ };
 
-/* Appends the decompressed bytes of one member. *used receives the number of bytes of it. */
+/* Appends the decompressed bytes of the gzip member that begins at `from`, of which n bytes are
+ * given. *used = the number of compressed bytes of this member. */
 static plumb_status add_member(struct plumb_buf *out, int64_t *used, const char *from, int64_t n,
                                const char *path)
 {
@@ -19,7 +20,7 @@ static plumb_status add_member(struct plumb_buf *out, int64_t *used, const char 
     int code = Z_OK;
     plumb_status st = PLUMB_OK;
     PLUMB_REQUIRE(inflateInit2(&z, GZIP_ONLY) == Z_OK, PLUMB_ERR_NOMEM,
-                  "%s: cannot decompress it", path);
+                  "%s: cannot decompress this gzip data", path);
     while (code == Z_OK) {
         if (z.avail_in == 0) {
             z.next_in = (Bytef *)(uintptr_t)(from + given);
@@ -39,7 +40,7 @@ static plumb_status add_member(struct plumb_buf *out, int64_t *used, const char 
                         path, (long long)out->len);
     if (code != Z_STREAM_END)
         PLUMB_FAIL_GOTO(st, code == Z_MEM_ERROR ? PLUMB_ERR_NOMEM : PLUMB_ERR_FORMAT, done,
-                        "%s: the gzip data is damaged behind %lld bytes of text: %s", path,
+                        "%s: the gzip data is damaged after %lld bytes of text: %s", path,
                         (long long)out->len, z.msg ? z.msg : "unknown error");
 done:
     inflateEnd(&z);

@@ -8,7 +8,8 @@
 
 /* Replaces gzip data in b by what it decompresses to. Several gzip members that follow each other
  * are joined, as gunzip does; zero bytes behind the last one are ignored. Returns PLUMB_ERR_FORMAT
- * if the data is damaged, ends too early, or is followed by something else; b is then unchanged. */
+ * if the data is damaged, ends too early, or is followed by something else. After an error b is
+ * unchanged. */
 plumb_status plumb_gunzip(struct plumb_buf *b, const char *path);
 
 #endif

@@ -85,7 +85,7 @@ plumb_status plumb_h5_new(plumb_h5 **out, const char *path, bool writing)
     PLUMB_REQUIRE(H5open() >= 0 && H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0, PLUMB_ERR_IO,
                   "the HDF5 library cannot be initialised");
     plumb_h5 *f = calloc(1, sizeof *f);
-    PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "cannot open %s", path);
+    PLUMB_REQUIRE(f, PLUMB_ERR_NOMEM, "cannot create a reader or writer of %s", path);
     f->id = f->driver = H5I_INVALID_HID;
     f->writing = writing;
     snprintf(f->path, sizeof f->path, "%s", path);
@@ -106,7 +106,7 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
     PLUMB_TRY(plumb_h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
-    unlink(f->tmp); /* a file or link of this name, left by a killed run, must not be written to */
+    unlink(f->tmp); /* a file or link PATH.tmp, left by a killed run, must not be written to */
     hid_t create = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = plumb_h5_driver_access(&f->fault, &f->driver, true);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||
@@ -146,7 +146,8 @@ void plumb_h5_close(plumb_h5 **f)
 static plumb_status sync_file(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    PLUMB_REQUIRE(fd >= 0, PLUMB_ERR_IO, "%s: %s", path, strerror(errno));
+    PLUMB_REQUIRE(fd >= 0, PLUMB_ERR_IO, "%s: cannot open to flush it to disk: %s", path,
+                  strerror(errno));
     const int failed = fsync(fd) != 0 ? errno : 0;
     close(fd);
     PLUMB_REQUIRE(!failed, PLUMB_ERR_IO, "%s: cannot flush to disk (fsync): %s", path,
@@ -238,7 +239,8 @@ fail:
     return st;
 }
 
-/* Creates a data set; *out is -1 on failure. virt is a creation list with virtual parts, or 0. */
+/* Creates an array (an HDF5 dataset) of n values; *out is -1 on failure. virt is the creation
+ * property list of a virtual array, with the mappings of its parts, or 0 for any other array. */
 static plumb_status make_set(hid_t *out, plumb_h5 *f, const char *name, enum plumb_h5_type t,
                              int64_t n, hid_t virt)
 {

@@ -1,4 +1,5 @@
-/* hdf5.h - HDF5 files: arrays, attributes and virtual arrays. Only these hdf5*.c files use libhdf5.
+/* hdf5.h - HDF5 files: arrays, attributes and virtual arrays. Only the hdf5*.c files, format.c and
+ * versions.c use libhdf5.
  * Layer 1. Includes base/ only. The library's own error output is switched off; its error text
  * becomes part of our messages. */
 #ifndef PLUMB_IO_HDF5_H
@@ -26,7 +27,7 @@ typedef struct plumb_h5 plumb_h5; /* one open file; only one thread at a time ma
  * *out. Returns PLUMB_ERR_IO on failure. */
 plumb_status plumb_h5_create(plumb_h5 **out, const char *path);
 /* Closes the file, calls fsync and renames it to PATH. *f becomes NULL, also on failure. After a
- * failure PATH is unchanged and the temporary file is removed. */
+ * failure up to the renaming, PATH is unchanged and the temporary file is removed. */
 plumb_status plumb_h5_commit(plumb_h5 **f);
 /* Opens a file for reading, without a file lock, because some file systems have none. Returns
  * PLUMB_ERR_IO if the file cannot be read, and PLUMB_ERR_FORMAT, naming the kind of file that was
@@ -51,8 +52,8 @@ plumb_status plumb_h5_write(plumb_h5 *f, const char *name, enum plumb_h5_type t,
                             int64_t n, const void *data);
 
 bool plumb_h5_has(const plumb_h5 *f, const char *name);
-/* Sets *n to the length of the array. Checks that a non-virtual array does not claim more values
- * than the file has bytes for; virtual arrays are checked when they are read. Returns
+/* Sets *n to the length of the array. Checks that a contiguous array does not claim more values
+ * than the file has bytes for; the parts of a virtual array are checked when it is read. Returns
  * PLUMB_ERR_FORMAT if there is no such array, if it does not have exactly one dimension, or if no
  * values were written. Returns PLUMB_ERR_UNSUPPORTED if its values are stored in chunks, compressed
  * or in another file, or if the name is a link. */
@@ -89,7 +90,8 @@ struct plumb_h5_part {
     int64_t source_n; /* length of the array in `file` */
     int64_t first, n, at;
 };
-/* Creates a virtual array of n values from `parts`. Reading a value that no part covers fails. */
+/* Creates a virtual array of n values from `parts`. Reading a value that no part covers fails. If
+ * no part has values, the array is an ordinary array of n zeros. */
 plumb_status plumb_h5_put_virtual(plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t n,
                                   const struct plumb_h5_part *part, int64_t parts);
 

@@ -15,7 +15,8 @@ struct file {
     H5FD_t base; /* must be the first member, because the library sees only this part */
     int fd;
     bool writing;
-    haddr_t eoa, eof; /* end of the allocated bytes; end of the written bytes */
+    /* offset of the end of the bytes that the library has allocated; size of the file */
+    haddr_t eoa, eof;
     struct plumb_h5_fault *fault;
 };
 struct access {
@@ -88,7 +89,8 @@ static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type)
     return ((const struct file *)base)->eof;
 }
 
-/* While a file is being written, bytes beyond its end, or never written, are read as zero. */
+/* While a file is being written, bytes beyond its end are read as zero. The same holds for bytes
+ * that cannot be read; the error is then kept in the fault. */
 static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *buffer)
 {

@@ -7,7 +7,8 @@
 #include <hdf5.h>
 #include <stdbool.h>
 
-/* The text of the first failed system call on a file; "" if none has failed. */
+/* The text of the first failure on a file (a system call that failed, or a file that ends too
+ * early); "" if there was none. */
 struct plumb_h5_fault {
     char text[128];
 };
@@ -17,9 +18,9 @@ struct plumb_h5_fault {
  * file on a file system without locks, and plumb needs none, because it writes to a temporary name
  * and renames.
  *
- * Writing: after the first failed write (for example on a full disk) the driver stores the error in
- * *fault and then reports success for all further writes without doing them. This is needed because
- * the library cannot discard a file whose last flush fails; it would crash at exit.
+ * Writing: after the first failed write (for example on a full disk) the driver stores the error
+ * text in *fault and then reports success for all further writes without doing them. This is needed
+ * because the library cannot discard a file whose last flush fails; it would crash at exit.
  *
  * Reading: a read beyond the end of the file fails, because the file was cut short or its addresses
  * are wrong.

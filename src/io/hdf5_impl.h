@@ -1,5 +1,5 @@
-/* hdf5_impl.h - declarations that hdf5.c (writing) and hdf5_read.c (reading) share. Used only
- * inside io/.
+/* hdf5_impl.h - declarations that hdf5.c (writing), hdf5_read.c (reading) and format.c share. Used
+ * only inside io/.
  * Layer 1. Includes base/ only. */
 #ifndef PLUMB_IO_HDF5_IMPL_H
 #define PLUMB_IO_HDF5_IMPL_H
@@ -13,7 +13,7 @@
 
 struct plumb_h5 {
     hid_t id;
-    hid_t driver; /* driver registered for this file; -1 after it was released */
+    hid_t driver; /* id of the driver registered for this file; -1 if there is none */
     bool writing;
     int64_t bytes; /* size of the file, if it was opened for reading */
     struct plumb_h5_fault fault;
@@ -34,8 +34,8 @@ const char *plumb_h5_reason(char text[256]);
 
 /* Returns the HDF5 type of values of type t in memory. */
 hid_t plumb_h5_memory_type(enum plumb_h5_type t);
-/* Returns PLUMB_ERR_IO with the text of the first failed system call on the file, or PLUMB_OK if
- * none failed. */
+/* Returns PLUMB_ERR_IO with the text of the first failure that the file driver has noted (struct
+ * plumb_h5_fault), or PLUMB_OK if there was none. */
 plumb_status plumb_h5_check_fault(const plumb_h5 *f);
 /* Looks up each part of a name such as "a/b/c". Returns NONE if a part is missing, OTHER if a part
  * is a soft or external link, else HARD. The library would follow such links even into another

@@ -3,9 +3,9 @@
  *
  * An HDF5 file may claim that its values lie in other files, behind links, compressed, or nowhere;
  * that an attribute has a thousand values; or that an array has more values than the file has
- * bytes. plumb writes one form of each object and refuses every other form with a message. Virtual
- * arrays are assembled here part by part, because the library itself silently reads zeros if a file
- * behind a virtual array is missing. */
+ * bytes. plumb reads only contiguous, compact and virtual arrays and attributes of one value, and
+ * refuses every other form with a message. Virtual arrays are assembled here part by part, because
+ * the library itself silently reads zeros if a file behind a virtual array is missing. */
 #include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
@@ -254,7 +254,7 @@ static void sources_fini(struct sources *s)
     free(s->file);
 }
 
-/* Sets *out to the file `name` in the folder of f; opens it if it was not used before. */
+/* Sets *out to the file `name` in the folder of f. Opens it if it is not in s yet. */
 static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h5 *f,
                                 const char *name)
 {
@@ -276,8 +276,8 @@ static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h
     char *copy = strdup(name);
     if (!names || !files || !copy) {
         free(copy);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store the names of %lld files",
-                   f->path, (long long)s->n + 1);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store the names of %lld files", f->path,
+                   (long long)s->n + 1);
     }
     s->name[s->n] = copy;
     s->file[s->n] = NULL;

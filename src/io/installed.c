@@ -8,7 +8,7 @@
 
 #include "io/file.h"
 
-/* The folder of the program is bin; its neighbour share/plumb has the files. */
+/* The program is PREFIX/bin/plumb, and the installed files are in PREFIX/share/plumb. */
 plumb_status plumb_installed_folder(char *out, int64_t size)
 {
     char program[4096];

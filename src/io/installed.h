@@ -12,9 +12,9 @@
  * installation can be moved. Returns PLUMB_ERR_IO or PLUMB_ERR_ARG. */
 plumb_status plumb_installed_folder(char *out, int64_t size);
 
-/* Writes path to out (size bytes). If path begins with configs/, does not exist, and the
- * installation has a file or folder of this name, writes the path in the installation instead.
- * Returns PLUMB_ERR_IO or PLUMB_ERR_ARG. */
+/* Writes path to out (size bytes). If path begins with configs/ and does not exist, but exists
+ * below the folder of plumb_installed_folder, writes that path instead. Returns PLUMB_ERR_IO or
+ * PLUMB_ERR_ARG. */
 plumb_status plumb_installed_find(char *out, int64_t size, const char *path);
 
 #endif

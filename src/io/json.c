@@ -207,8 +207,7 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
     plumb_json *result = root ? &root->node : NULL;
     if (!ok) {
         plumb_json_free(&result);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store JSON of %" PRId64 " bytes",
-                   where, len);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store JSON of %" PRId64 " bytes", where, len);
     }
     *out = result;
     return PLUMB_OK;
@@ -336,8 +335,9 @@ bool plumb_json_bool(const plumb_json *v, bool fallback)
     return plumb_json_type_of(v) == PLUMB_JSON_BOOL ? v->yes : fallback;
 }
 
-/* Sets *m to member `key`, or to NULL if the member is missing and there is a fallback. Returns an
- * error if v is not an object, or if the member is missing and there is no fallback. */
+/* Sets *m to member `key`, or to NULL if the member is missing or null and there is a fallback.
+ * Returns an error if v is not an object, or if the member is missing or null and there is no
+ * fallback. */
 static plumb_status want(const plumb_json **m, const plumb_json *v, const char *key,
                          bool has_fallback, const char *expected, const char *where)
 {

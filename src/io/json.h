@@ -1,11 +1,13 @@
-/* json.h - reads and writes JSON (RFC 8259). Only json.c uses the library jansson.
+/* json.h - reads and writes JSON (RFC 8259). Only json.c and versions.c use the library jansson.
  * Layer 1. Includes base/ only.
  *
  * A parsed text is a tree; the caller owns its root, and all other nodes and texts are borrowed
  * from it. `where` names the source in messages, for example "prompts.jsonl:12". Errors: duplicate
- * keys, text after the value, reals outside the range of double, a NUL byte inside a key, more than
- * 2048 levels. An integer that does not fit int64 becomes a real. Strings are UTF-8 and may contain
- * NUL bytes. Members keep the order of the text. */
+ * keys, text after the value, reals outside the range of double, a NUL byte in the text, \u0000 in
+ * a key, more than 2048 levels, more than 2^31 - 1 bytes. An integer that does not fit int64
+ * becomes a real, and so does then every other integer above 2^53 (in absolute value) of the same
+ * text. Strings are UTF-8 and may contain NUL bytes (written \u0000). Members keep the order of the
+ * text. */
 #ifndef PLUMB_IO_JSON_H
 #define PLUMB_IO_JSON_H
 
@@ -27,8 +29,9 @@ enum plumb_json_type {
     PLUMB_JSON_OBJECT,
 };
 
-/* Parse a file or a text. The caller owns *out. They return PLUMB_ERR_IO, or PLUMB_ERR_FORMAT with
- * the line and column of the error. */
+/* Parse a file or a text. The caller owns *out. They return PLUMB_ERR_IO, PLUMB_ERR_UNSUPPORTED for
+ * a text that is too long, or PLUMB_ERR_FORMAT with the place of the error: line and column, or
+ * only the column for a text of one line. */
 plumb_status plumb_json_read_file(plumb_json **out, const char *path);
 plumb_status plumb_json_parse(plumb_json **out, const char *text, int64_t len, const char *where);
 void plumb_json_free(plumb_json **root); /* does nothing if *root is NULL */
@@ -58,7 +61,8 @@ bool plumb_json_bool(const plumb_json *v, bool fallback);
 
 /* Read a member of an object with a required type. If fallback is NULL, the member is required;
  * otherwise *fallback is used if the member is missing or null. They return PLUMB_ERR_FORMAT with
- * `where`, the key and the type that was found. A real without a fraction is accepted as an int. */
+ * `where`, the key and the type that was found. A real without a fraction, of at most 2^53 in
+ * absolute value, is accepted as an int. */
 plumb_status plumb_json_want_int(const plumb_json *v, const char *key, int64_t *out,
                                  const int64_t *fallback, const char *where);
 plumb_status plumb_json_want_real(const plumb_json *v, const char *key, double *out,
@@ -69,16 +73,15 @@ plumb_status plumb_json_want_bool(const plumb_json *v, const char *key, bool *ou
 plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const char **out,
                                     const char *const *fallback, const char *where);
 
-/* Writing functions append to a buffer; the caller writes commas, colons and braces,
- * unless the function says otherwise.
- * plumb_json_put_string replaces bytes that are not valid UTF-8 by U+FFFD, so that the output is
- * always valid JSON. */
+/* The functions below append JSON text to a buffer. The caller appends commas, colons and braces,
+ * unless the comment of a function says otherwise. plumb_json_put_string appends a quoted string;
+ * it replaces bytes that are not valid UTF-8 by U+FFFD, so that the output is always valid JSON. */
 plumb_status plumb_json_put_string(struct plumb_buf *b, const char *text, int64_t len);
 /* Appends the key of the next member of an object, with its colon, and before it a comma unless the
  * buffer ends with the brace that opens the object. */
 plumb_status plumb_json_put_key(struct plumb_buf *b, const char *key);
-/* Append the shortest text that reads back to the same value. A value that is not finite is written
- * as null. */
+/* Append x with the fewest decimal digits that read back to the same value. NaN and infinities are
+ * written as null. */
 plumb_status plumb_json_put_real(struct plumb_buf *b, double x);
 plumb_status plumb_json_put_f32(struct plumb_buf *b, float x);
 /* Appends a node of a parsed tree with all nodes below it, without spaces. */

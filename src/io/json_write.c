@@ -53,10 +53,11 @@ plumb_status plumb_json_put_key(struct plumb_buf *b, const char *key)
     return plumb_buf_add(b, ":", 1);
 }
 
-/* Appends the shortest text that reads back to x. It tries increasing precisions of %.<p>g, which
- * drops trailing zeros, and takes the first that reads back to the same value. For a normal number
- * it starts at 6 digits (float) or 15 digits (double), because numbers with at most that many
- * digits read back at the first try. A subnormal number has fewer digits and starts at 1. */
+/* Appends x (rounded to float32 if `single`) with the fewest digits that read back to the same
+ * value. It tries increasing precisions of %.<p>g, which drops trailing zeros, and takes the first
+ * that reads back to the same value. For a normal number it starts at 6 digits (float) or 15 digits
+ * (double), because numbers with at most that many digits read back at the first try. A subnormal
+ * number has fewer digits and starts at 1. */
 static plumb_status put_number(struct plumb_buf *b, double x, bool single)
 {
     if (!isfinite(x)) {

@@ -18,7 +18,7 @@ static const struct {
 #undef X
 };
 
-/* A byte sequence that files of this kind have at offset `at`. */
+/* The n bytes that files of this kind have at offset `at`. */
 struct magic {
     enum plumb_file_kind kind;
     int at, n;
@@ -105,7 +105,9 @@ static bool is_arrow_stream(const unsigned char *b, int64_t n)
     return n >= 8 && memcmp(b, "\xff\xff\xff\xff", 4) == 0 && b[4] % 8 == 0 && b[7] == 0;
 }
 
-/* Returns true for UTF-16 without a byte order mark: in Latin text every second byte is 0. */
+/* Returns true if the bytes look like Latin text in UTF-16 without a byte order mark: of the first
+ * 64 bytes, more than 3/4 of those at odd offsets are 0 and none at even offsets, or the
+ * reverse. */
 static bool is_wide_text(const unsigned char *b, int64_t n)
 {
     int64_t zero[2] = {0, 0};
@@ -116,8 +118,9 @@ static bool is_wide_text(const unsigned char *b, int64_t n)
            ((zero[0] == 0 && zero[1] > seen * 3 / 4) || (zero[1] == 0 && zero[0] > seen * 3 / 4));
 }
 
-/* Returns true if the bytes are not text. Text has no NUL bytes, few control bytes other than white
- * space, backspace and escape, and few bytes >= 0xf8, which never occur in UTF-8. */
+/* Returns true if the bytes do not look like text. Text has no NUL bytes, at most 1/20 control
+ * bytes other than white space, backspace and escape, and at most 1/4 bytes >= 0xf8, which never
+ * occur in UTF-8. */
 static bool is_binary(const unsigned char *b, int64_t n)
 {
     int64_t odd = 0, high = 0;
@@ -215,8 +218,8 @@ static plumb_status refuse(plumb_status code, const char *path, enum plumb_file_
                          kinds[found].name, wanted, *advice ? "; " : "", advice);
 }
 
-/* Returns true for a pipe that a shell created for this process, as in <(command). It is always
- * safe to open, because a writer exists. */
+/* Returns true if path names an open descriptor of this process, for example the pipe that a shell
+ * creates for <(command). Opening such a pipe does not block, because its writer exists. */
 static bool is_shell_pipe(const char *path)
 {
     return strncmp(path, "/dev/fd/", 8) == 0 || strcmp(path, "/dev/stdin") == 0 ||
@@ -263,7 +266,8 @@ plumb_status plumb_file_expect_text(const char *path, const char *wanted, const 
     case PLUMB_FILE_JSON:
     case PLUMB_FILE_EMPTY:
         return PLUMB_OK;
-    /* Accepted here, because the parser's message names the byte and its line. */
+    /* Unknown binary data is accepted here, because the message of the parser names the invalid
+     * byte and its line. */
     case PLUMB_FILE_BINARY:
         return PLUMB_OK;
     default:

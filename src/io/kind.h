@@ -69,7 +69,7 @@ enum plumb_file_kind {
 enum { PLUMB_FILE_HEAD = 512 };
 
 const char *plumb_file_kind_name(enum plumb_file_kind k); /* returns a name such as "a folder" */
-/* "" or, for example, "decompress it: gunzip". */
+/* Returns a text such as "decompress it: gunzip", or "" if there is no advice. */
 const char *plumb_file_kind_advice(enum plumb_file_kind k);
 
 /* Returns the kind of a file from its first n bytes. */
@@ -78,8 +78,9 @@ enum plumb_file_kind plumb_file_kind_of(const void *head, int64_t n);
  * device is not opened. Returns PLUMB_ERR_IO if there is no file or it cannot be read. */
 plumb_status plumb_file_kind_at(enum plumb_file_kind *out, const char *path);
 
-/* Checks that the first n bytes of a file look like text. An empty file is accepted. Otherwise
- * returns PLUMB_ERR_FORMAT with the message "PATH: is KIND, expected WANTED; ADVICE". */
+/* Refuses a file whose first n bytes show a known kind other than text. Empty files and binary data
+ * of an unknown kind are accepted. Otherwise returns PLUMB_ERR_FORMAT with the message "PATH: is
+ * KIND, expected WANTED; ADVICE". */
 plumb_status plumb_file_expect_text(const char *path, const char *wanted, const void *head,
                                     int64_t n);
 /* Checks that the file at path is of kind `want`. Returns PLUMB_ERR_IO if there is no file or it is
@@ -87,9 +88,10 @@ plumb_status plumb_file_expect_text(const char *path, const char *wanted, const 
 plumb_status plumb_file_expect(const char *path, enum plumb_file_kind want);
 
 /* Opens a file for reading; the caller closes *fd. Only regular files are accepted, unless
- * `streams` is true: then pipes and devices are accepted too. Pipes made by a shell (/dev/fd/N,
- * /dev/stdin) are always accepted. Returns PLUMB_ERR_IO with the kind of file that was found, or
- * with the target of a broken link. */
+ * `streams` is true: then pipes and devices are accepted too. Paths of open descriptors (/dev/fd/N,
+ * /dev/stdin, /proc/self/fd/N), such as the pipes of a shell, are always accepted, unless they are
+ * folders. Returns PLUMB_ERR_IO with the kind of file that was found, or with the target of a
+ * broken link. */
 plumb_status plumb_file_open(int *fd, const char *path, bool streams);
 
 #endif

@@ -35,9 +35,8 @@ static plumb_status grow(struct plumb_ordered *o, int64_t number)
         return PLUMB_OK;
     const int64_t cap = plumb_pow2_ceil(plumb_max_i64(number - o->next + 1, FIRST_CAP));
     struct plumb_ordered_text *ring = calloc((size_t)cap, sizeof(*ring));
-    PLUMB_REQUIRE(ring, PLUMB_ERR_NOMEM,
-                  "cannot keep %lld lines that wait for line %lld", (long long)cap,
-                  (long long)o->next);
+    PLUMB_REQUIRE(ring, PLUMB_ERR_NOMEM, "cannot keep %lld lines that wait for line %lld",
+                  (long long)cap, (long long)o->next);
     for (int64_t i = o->next; i < o->next + o->cap; i++)
         ring[i % cap] = o->ring[i % o->cap];
     free(o->ring);

@@ -10,8 +10,8 @@
  *       written:    0         1 2           next = 3 at the end
  *
  * A text is kept in memory until all texts with smaller numbers have been put. The ring grows to
- * the largest distance between `next` and a number that was put; the caller must limit that
- * distance. */
+ * the largest distance between `next` and a number that was put, rounded up to a power of two; the
+ * caller must limit that distance. */
 #ifndef PLUMB_IO_ORDERED_H
 #define PLUMB_IO_ORDERED_H
 
@@ -35,8 +35,10 @@ void plumb_ordered_init(struct plumb_ordered *o, int64_t first, plumb_ordered_fn
 /* Frees the ring; texts that have not been written are lost. */
 void plumb_ordered_fini(struct plumb_ordered *o);
 
-/* Stores a copy of the text, then writes all stored texts whose turn it is. Returns PLUMB_ERR_ARG
- * if the number was put before, PLUMB_ERR_NOMEM, or the error of the write function. */
+/* If `number` is `next`, writes the text, and then the stored texts of the numbers that follow it
+ * without a gap. Otherwise stores a copy of the text, which a later call writes. Returns
+ * PLUMB_ERR_ARG if the number was put before or is smaller than the first number, PLUMB_ERR_NOMEM,
+ * or the error of the write function. */
 plumb_status plumb_ordered_put(struct plumb_ordered *o, int64_t number, const char *text,
                                int64_t len);
 

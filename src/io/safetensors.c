@@ -217,8 +217,8 @@ static plumb_status read_at(void *out, const struct plumb_st_shard *s, int64_t a
     return PLUMB_OK;
 }
 
-/* Checks that no other program has written to the open file: the data would be partly old and
- * partly new. */
+/* Checks, by size and modification time, that no other program has written to the open file: the
+ * data would be partly old and partly new. */
 static plumb_status check_same(const struct plumb_st_shard *s)
 {
     struct stat now;
@@ -284,8 +284,8 @@ static plumb_status read_header(char **header, int64_t *length, const struct plu
                   s->size);
     *length = (int64_t)claimed;
     *header = malloc((size_t)*length + 1);
-    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM,
-                  "%s: cannot read a header of %" PRId64 " bytes", path, *length);
+    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM, "%s: cannot read a header of %" PRId64 " bytes", path,
+                  *length);
     PLUMB_TRY(read_at(*header, s, LENGTH_BYTES, *length));
     PLUMB_REQUIRE(*length > 0 && **header == '{', PLUMB_ERR_FORMAT,
                   "%s: the header does not begin with '{'", path);
@@ -300,15 +300,15 @@ static plumb_status add_file(plumb_st *st, const char *path)
     int64_t length = 0;
     s->fd = -1;
     s->path = strdup(path);
-    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: cannot store the file's name",
-                  path);
+    PLUMB_REQUIRE(s->path, PLUMB_ERR_NOMEM, "%s: cannot store the file's name", path);
     PLUMB_TRY(open_file(s));
     plumb_status failed = read_header(&header, &length, s);
     if (failed == PLUMB_OK) {
         char where[PATH_MAX + 16];
         snprintf(where, sizeof(where), "%s: header", path);
         failed = plumb_json_parse(&s->header, header, length, where);
-        /* The kind of the file that was found tells the user more. */
+        /* If the file is of another known kind, an error that names that kind tells the user
+         * more. */
     } else if (failed == PLUMB_ERR_FORMAT) {
         enum plumb_file_kind kind;
         if (plumb_file_kind_at(&kind, path) == PLUMB_OK && kind != PLUMB_FILE_BINARY &&
@@ -319,7 +319,8 @@ static plumb_status add_file(plumb_st *st, const char *path)
     PLUMB_TRY(failed);
     const int64_t room = st->n + plumb_json_count(s->header);
     struct plumb_st_entry *grown = realloc(st->entry, (size_t)(room + 1) * sizeof(*grown));
-    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: %" PRId64 " tensors", path, room);
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: cannot store the properties of %" PRId64 " tensors",
+                  path, room);
     st->entry = grown;
     PLUMB_TRY(read_entries(st, s, length));
     return PLUMB_OK;
@@ -335,8 +336,7 @@ static int by_name(const void *a, const void *b, void *entries)
 static plumb_status index_names(plumb_st *st)
 {
     st->by_name = malloc((size_t)(st->n + 1) * sizeof(*st->by_name));
-    PLUMB_REQUIRE(st->by_name, PLUMB_ERR_NOMEM,
-                  "cannot sort %" PRId64 " tensor names", st->n);
+    PLUMB_REQUIRE(st->by_name, PLUMB_ERR_NOMEM, "cannot sort %" PRId64 " tensor names", st->n);
     for (int64_t i = 0; i < st->n; i++)
         st->by_name[i] = i;
     if (st->n > 1)
@@ -357,8 +357,8 @@ static plumb_status create(plumb_st **out, int64_t files)
     (*out)->shard = calloc((size_t)files, sizeof(*(*out)->shard));
     if (!(*out)->shard) {
         plumb_st_close(out);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM,
-                   "cannot create a safetensors reader of %" PRId64 " files", files);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create a safetensors reader of %" PRId64 " files",
+                   files);
     }
     return PLUMB_OK;
 }
@@ -436,9 +436,8 @@ static plumb_status open_shards(plumb_st **out, const char *dir, const char *ind
                         "%s: expected a field 'weight_map' with at least one tensor", index_path);
     name = malloc((size_t)plumb_json_count(map) * sizeof(*name));
     if (!name)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "%s: cannot store %" PRId64 " file names", index_path,
-                        plumb_json_count(map));
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot store %" PRId64 " file names",
+                        index_path, plumb_json_count(map));
     PLUMB_TRY_GOTO(st, shard_names(name, &files, map, index_path), fail);
     PLUMB_TRY_GOTO(st, create(&r, files), fail);
     for (int64_t i = 0; i < files; i++) {

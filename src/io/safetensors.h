@@ -42,7 +42,8 @@ plumb_status plumb_st_open_dir(plumb_st **out, const char *dir);
 void plumb_st_close(plumb_st **st); /* does nothing if *st is NULL */
 
 int64_t plumb_st_count(const plumb_st *st);
-/* Returns tensor i, in the order of the file. */
+/* Returns tensor i in [0, count). Tensors are in the order of their data in the file; the tensors
+ * of several shards are in the order of the names of the shards. */
 const struct plumb_st_entry *plumb_st_at(const plumb_st *st, int64_t i);
 /* Returns the tensor with this name, or NULL if there is none. */
 const struct plumb_st_entry *plumb_st_find(const plumb_st *st, const char *name);
@@ -61,16 +62,17 @@ plumb_status plumb_st_to_f32(float *out, const struct plumb_st_entry *e);
 
 /* Writes the entries to path atomically (temporary file, fsync, rename). metadata is a
  * NULL-terminated list of key, value, key, value ..., or NULL. The bytes equal those of the
- * reference implementation (safetensors 0.8): the widest dtype first, then by name; the header is
- * padded with spaces to a multiple of 8 bytes. Returns PLUMB_ERR_ARG if two entries have the same
- * name. */
+ * reference implementation (safetensors 0.8): tensors are sorted by dtype (int64, float64, float32,
+ * int32, bfloat16, float16, uint8) and then by name; the header is padded with spaces to a multiple
+ * of 8 bytes. Returns PLUMB_ERR_ARG if two entries have the same name or one is called
+ * __metadata__. */
 plumb_status plumb_st_write(const char *path, const struct plumb_st_entry *entry, int64_t n,
                             const char *const *metadata);
 /* Writes the entries to the folder DIR with the metadata format = pt. If their data have at most
- * shard_bytes bytes, they form one file model.safetensors. Otherwise they are split in the given
- * order into shards of at most shard_bytes (a larger tensor gets a shard of its own); the index is
- * written last. Returns PLUMB_ERR_EXISTS if shards are needed and DIR already has a
- * model.safetensors. */
+ * shard_bytes bytes, or there is only one tensor, they form one file model.safetensors. Otherwise
+ * they are split in the given order into shards of at most shard_bytes (a larger tensor gets a
+ * shard of its own); the index is written last. Returns PLUMB_ERR_EXISTS if shards are needed and
+ * DIR already has a model.safetensors. */
 plumb_status plumb_st_write_dir(const char *dir, const struct plumb_st_entry *entry, int64_t n,
                                 int64_t shard_bytes);
 

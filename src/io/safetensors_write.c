@@ -11,8 +11,8 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 
-/* `order` is the reference library's order of dtypes; a file has the tensors of the highest order
- * first. */
+/* `order` is the rank of a dtype in the reference library; a file has the tensors of the highest
+ * `order` first. */
 static const struct {
     const char *name;
     int order;
@@ -139,8 +139,7 @@ plumb_status plumb_st_write(const char *path, const struct plumb_st_entry *entry
     struct plumb_buf header = {0};
     plumb_status st;
     const struct plumb_st_entry **order = malloc((size_t)(n + 1) * sizeof(*order));
-    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: cannot sort %" PRId64 " tensors",
-                  path, n);
+    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: cannot sort %" PRId64 " tensors", path, n);
     PLUMB_TRY_GOTO(st, sort_names(order, entry, n), fail);
     if (n > 1)
         qsort(order, (size_t)n, sizeof(*order), file_order);
@@ -187,8 +186,7 @@ static plumb_status write_index(const char *dir, const struct plumb_st_entry *en
     struct plumb_buf b = {0};
     plumb_status st;
     const struct plumb_st_entry **order = malloc((size_t)(n + 1) * sizeof(*order));
-    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: cannot sort %" PRId64 " tensors", dir,
-                  n);
+    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: cannot sort %" PRId64 " tensors", dir, n);
     PLUMB_TRY_GOTO(st, sort_names(order, entry, n), fail);
     PLUMB_TRY_GOTO(st,
                    plumb_buf_addf(&b,
@@ -226,8 +224,8 @@ plumb_status plumb_st_write_dir(const char *dir, const struct plumb_st_entry *en
     int64_t shards, total, from = 0;
     plumb_status st;
     int64_t *last = malloc((size_t)(n + 1) * sizeof(*last));
-    PLUMB_REQUIRE(last, PLUMB_ERR_NOMEM,
-                  "%s: cannot split %" PRId64 " tensors into shards", dir, n);
+    PLUMB_REQUIRE(last, PLUMB_ERR_NOMEM, "%s: cannot split %" PRId64 " tensors into shards", dir,
+                  n);
     PLUMB_TRY_GOTO(st, split_shards(last, &shards, &total, entry, n, shard_bytes), fail);
     if (shards == 1) {
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, "model.safetensors"), fail);

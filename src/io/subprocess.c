@@ -20,9 +20,10 @@
 
 #define MAX_LINE (INT64_C(64) << 20)
 #define TAIL     1024
-/* Slurm sends the signal of its option --signal to every process of a step. It must not end the
- * command, which still answers while plumb saves. posix_spawn cannot ignore a signal, and the shell
- * does not keep it blocked. */
+/* This prefix of the command makes the shell and its children ignore SIGUSR1. Slurm with
+ * --signal=USR1 sends that signal to every process of a step; it must not end the command, which
+ * still answers while plumb saves. posix_spawn cannot set a signal to be ignored, and the shell
+ * does not keep a signal blocked. */
 #define QUIET "trap '' USR1; "
 
 extern char **environ;
@@ -32,7 +33,7 @@ struct plumb_subprocess {
     int fd[3]; /* our ends of the pipes to descriptors 0, 1 and 2 of the subprocess; -1 if closed */
     int how;   /* exit status from waitpid, valid once the process was reaped */
     int64_t sent;   /* number of bytes that were written to its standard input */
-    bool closed;    /* a write has failed, because it has closed its standard input */
+    bool closed;    /* a write has failed, because the subprocess has closed its standard input */
     int64_t unread; /* number of sent bytes that were still in the pipe when our end was closed */
     bool reaped;
     struct plumb_buf out;
@@ -55,8 +56,8 @@ static plumb_status open_pipes(int ours[3], int theirs[3])
 {
     for (int k = 0; k < 3; k++) {
         int ends[2];
-        PLUMB_REQUIRE(pipe2(ends, O_CLOEXEC) == 0, PLUMB_ERR_IO, "no pipe for a command: %s",
-                      strerror(errno));
+        PLUMB_REQUIRE(pipe2(ends, O_CLOEXEC) == 0, PLUMB_ERR_IO,
+                      "cannot create a pipe for a command: %s", strerror(errno));
         ours[k] = ends[k == 0];
         theirs[k] = ends[k != 0];
         /* If our descriptors 0, 1 or 2 are closed, a pipe may get such a number: move it up. */
@@ -66,7 +67,7 @@ static plumb_status open_pipes(int ours[3], int theirs[3])
             theirs[k] = higher;
         }
         PLUMB_REQUIRE(theirs[k] >= 0 && fcntl(ours[k], F_SETFL, O_NONBLOCK) == 0, PLUMB_ERR_IO,
-                      "no pipe for a command: %s", strerror(errno));
+                      "cannot create a pipe for a command: %s", strerror(errno));
     }
     return PLUMB_OK;
 }
@@ -80,7 +81,7 @@ static plumb_status spawn(struct plumb_subprocess *c, const int theirs[3], const
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t none, pipes;
-    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "no memory to start a command");
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "cannot start a command");
     snprintf(text, size, "%s%s", QUIET, command);
     sigemptyset(&none);
     sigemptyset(&pipes);
@@ -111,7 +112,7 @@ plumb_status plumb_subprocess_start(plumb_subprocess **out, const char *command)
     plumb_status st = PLUMB_OK;
     *out = NULL;
     plumb_subprocess *c = calloc(1, sizeof *c);
-    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "no memory to start a command");
+    PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "cannot start a command");
     c->fd[0] = c->fd[1] = c->fd[2] = -1;
     PLUMB_TRY_GOTO(st, open_pipes(c->fd, theirs), fail);
     PLUMB_TRY_GOTO(st, spawn(c, theirs, command), fail);
@@ -124,7 +125,8 @@ fail:
     return st;
 }
 
-/* Returns true once the process that leads the group has exited. */
+/* Reaps the shell, which leads the process group, if it has exited. Returns true if it is reaped or
+ * was never started. */
 static bool reap(plumb_subprocess *c)
 {
     if (!c->reaped && c->pid > 0 && waitpid(c->pid, &c->how, WNOHANG) == c->pid)
@@ -137,7 +139,8 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
-/* Returns the number of bytes that the subprocess has not read yet. */
+/* Returns the number of bytes sent to the subprocess that it has not read (had not read when our
+ * end of the pipe was closed). */
 static int64_t unread(const plumb_subprocess *c)
 {
     int n = 0;
@@ -234,7 +237,8 @@ static plumb_status drain(plumb_subprocess *c, int k)
         else {
             PLUMB_TRY(plumb_buf_add(&c->out, bytes, n));
             PLUMB_REQUIRE(c->out.len - c->taken <= MAX_LINE, PLUMB_ERR_FORMAT,
-                          "the command wrote more than %lld bytes that nobody asked for",
+                          "the command wrote more than %lld bytes that were not read: a line is "
+                          "too long, or lines were not asked for",
                           (long long)MAX_LINE);
         }
     }

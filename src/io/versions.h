@@ -6,8 +6,8 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Appends "HDF5 1.10.8, jansson 2.14, ..." to out. The versions are those of the libraries linked
- * at run time. */
+/* Appends the versions of HDF5, jansson, libfyaml and xxHash to out, as in "HDF5 1.10.8, jansson
+ * 2.14, ...". The versions are those of the libraries linked at run time. */
 plumb_status plumb_io_versions(struct plumb_buf *out);
 
 #endif

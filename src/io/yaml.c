@@ -75,17 +75,18 @@ static plumb_status copy_text(const char **out, struct fy_token *token, const st
     const char *text = token ? fy_token_get_text(token, &len) : "";
     int line, column;
     place(&line, &column, token);
-    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s:%d:%d: cannot read a YAML scalar",
-                  r->where, line, column);
+    PLUMB_REQUIRE(text, PLUMB_ERR_NOMEM, "%s:%d:%d: cannot read a YAML scalar", r->where, line,
+                  column);
     PLUMB_REQUIRE(!memchr(text, '\0', len), PLUMB_ERR_FORMAT,
                   "%s:%d:%d: YAML: a NUL byte inside a scalar", r->where, line, column);
     *out = strndup(text, len);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM,
-                  "%s: cannot store a YAML scalar of %zu bytes", r->where, len);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: cannot store a YAML scalar of %zu bytes", r->where,
+                  len);
     return PLUMB_OK;
 }
 
-/* Refuses an anchor or a tag, then sets the type, line and column of v. */
+/* Refuses an alias, an anchor or a tag. Then sets the type, line and column of v, and the text of a
+ * scalar. */
 static plumb_status begin(struct plumb_yaml *v, const struct reader *r, struct fy_event *e)
 {
     struct fy_token *anchor = NULL, *tag = NULL, *token = NULL;
@@ -246,7 +247,7 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
                   1 << 24);
     PLUMB_REQUIRE(!len || !memchr(text, '\0', (size_t)len), PLUMB_ERR_FORMAT,
                   "%s: YAML: the text contains a NUL byte", where);
-    /* Libfyaml would silently drop all bytes after an invalid one. */
+    /* libfyaml would silently drop all bytes after an invalid one. */
     const int64_t valid = len ? plumb_utf8_valid(text, len) : 0;
     PLUMB_REQUIRE(valid == len, PLUMB_ERR_FORMAT, "%s: YAML: byte %" PRId64 " is not valid UTF-8",
                   where, valid);
@@ -258,8 +259,7 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
     struct plumb_yaml *root = calloc(1, sizeof(*root));
     r.diag = fy_diag_create(&quiet);
     if (!root || !r.diag)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot create a YAML reader",
-                        where);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot create a YAML reader", where);
     fy_diag_set_collect_errors(r.diag, true);
     const struct fy_parse_cfg cfg = {.search_path = "",
                                      .flags =
@@ -267,8 +267,7 @@ plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t
                                      .diag = r.diag};
     r.parser = fy_parser_create(&cfg);
     if (!r.parser || fy_parser_set_string(r.parser, len ? text : "", (size_t)len) != 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot create a YAML parser",
-                        where);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot create a YAML parser", where);
     PLUMB_TRY_GOTO(st, read_stream(root, &r), fail);
     *out = root;
     root = NULL;

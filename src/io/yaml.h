@@ -1,11 +1,11 @@
 /* yaml.h - reads YAML 1.2 into a tree that stores the line and column of each value. Only yaml.c
- * uses the library libfyaml.
+ * and versions.c use the library libfyaml.
  * Layer 1. Includes base/ only.
  *
  * The text must be one document of maps, lists and scalars. Anchors, aliases, tags, merge keys,
- * keys that are not scalars, NUL bytes and more than 64 levels are refused with a message. A
- * duplicate key is an error that names both lines. A scalar keeps its text; the caller decides
- * whether it is a number, a boolean or a string. */
+ * keys that are not scalars, NUL bytes, invalid UTF-8, more than 64 levels and more than 2^24 bytes
+ * are refused with a message. A duplicate key is an error that names both lines. A scalar keeps its
+ * text; the caller decides whether it is a number, a boolean or a string. */
 #ifndef PLUMB_IO_YAML_H
 #define PLUMB_IO_YAML_H
 
@@ -32,8 +32,8 @@ struct plumb_yaml {
 };
 
 /* Parse a file or a text. The caller owns *out. An empty text gives an empty map. `where` names the
- * source in messages ("align.yaml:12:3: ..."). They return PLUMB_ERR_IO, or PLUMB_ERR_FORMAT with
- * line and column. */
+ * source in messages ("align.yaml:12:3: ..."). They return PLUMB_ERR_IO, PLUMB_ERR_UNSUPPORTED for
+ * a text that is too long, or PLUMB_ERR_FORMAT with line and column. */
 plumb_status plumb_yaml_read_file(struct plumb_yaml **out, const char *path);
 plumb_status plumb_yaml_parse(struct plumb_yaml **out, const char *text, int64_t len,
                               const char *where);
