@@ -109,7 +109,7 @@ static plumb_status keep_system(struct plumb_chat_setting *c, const char *text)
     if (!*text)
         return PLUMB_OK;
     c->system = strdup(text);
-    PLUMB_REQUIRE(c->system, PLUMB_ERR_NOMEM, "data.system");
+    PLUMB_REQUIRE(c->system, PLUMB_ERR_NOMEM, "cannot store the system text");
     return PLUMB_OK;
 }
 
@@ -122,14 +122,14 @@ static plumb_status keep_arguments(struct plumb_chat_setting *c, const char *jso
         return PLUMB_OK;
     }
     c->arguments_text = strndup(json, (size_t)len);
-    PLUMB_REQUIRE(c->arguments_text, PLUMB_ERR_NOMEM, "%s", where);
+    PLUMB_REQUIRE(c->arguments_text, PLUMB_ERR_NOMEM, "cannot store %s", where);
     return PLUMB_OK;
 }
 
 /* The contents of PLUMB_CHAT_NAME in a folder. */
 struct stored {
     plumb_json *root;
-    const char *use;    /* "auto" or "none"; "" if the file does not say it */
+    const char *use;    /* "auto" or "none"; "" if there is no file or it does not say it */
     const char *system; /* system text; "" if the file has none */
     struct plumb_buf arguments;
 };
@@ -206,9 +206,9 @@ static plumb_status compact(struct plumb_buf *out, const char *json)
     return st;
 }
 
-/* Decides whether the template is used. A folder whose run did without it (stored "none") is
- * prompted in the same way unless data.chat_template is set. If the options contradict the folder,
- * a warning says so. */
+/* Decides whether a chat template is used. If PLUMB_CHAT_NAME in the folder of the model says
+ * "none", the model was trained without one; then none is used now either, unless
+ * data.chat_template is set. If the options contradict PLUMB_CHAT_NAME, a warning says so. */
 static void choose_use(struct plumb_chat_setting *c, const struct plumb_config *cfg, bool own,
                        const struct stored *s, const char *dir)
 {

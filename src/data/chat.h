@@ -35,7 +35,8 @@ struct plumb_chat_setting {
      * tokenizer's folder. */
     bool given;
     /* True if no template is used although the folder may have one: because data.chat_template is
-     * none, or because the model was trained so. */
+     * none, or because data.chat_template is not set and the model was trained without a
+     * template. */
     bool none;
     /* True if the template accepts a message whose content is a list of parts. */
     bool parts;
@@ -98,16 +99,16 @@ void plumb_turns_fini(struct plumb_turns *t);
 struct plumb_turns_extra {
     const char *principle;          /* text of the principle; NULL if there is none */
     const char *principle_template; /* text with the placeholders {principle} and {prompt} */
-    /* True: the principle is put into the system message. False: into the last message of the
-     * user. */
+    /* True: the principle is put into the system message, or into a new system message if there is
+     * none. False: into the last message of the user. */
     bool in_system;
 };
 
 /* Appends messages [begin, end) of a list; end = -1 stands for the number of messages. If v is a
- * string instead of a list, appends it as one message of `role`. key is the name of the field. If
- * the template does not accept a list of parts, a content that is a list of text parts is joined to
- * one text with spaces between the parts. Returns PLUMB_ERR_FORMAT with the field's name, or
- * PLUMB_ERR_UNSUPPORTED for a part that is not text. */
+ * string instead of a list, appends it as one message of `role`; if role is NULL, a string is
+ * refused. key is the name of the field. If the template does not accept a list of parts, a content
+ * that is a list of text parts is joined to one text with spaces between the parts. Returns
+ * PLUMB_ERR_FORMAT with the field's name, or PLUMB_ERR_UNSUPPORTED for a part that is not text. */
 plumb_status plumb_turns_add(struct plumb_turns *t, const struct plumb_chat_setting *c,
                              const plumb_json *v, const char *role, const char *key, int64_t begin,
                              int64_t end, const char *where);
@@ -135,8 +136,8 @@ enum plumb_turns_tail {
 /* Appends the rendered text of the first n messages to out. `record` is the JSON record of the
  * conversation; its tools, documents and chat_template_kwargs are passed to the template. spans is
  * set to the byte ranges that {% generation %} blocks wrote; it may be NULL. Returns
- * PLUMB_ERR_FORMAT if tail is PLUMB_TAIL_ROLE and the last message has another role than user, tool
- * or assistant; otherwise the errors of plumb_chat_render. */
+ * PLUMB_ERR_FORMAT if tail is PLUMB_TAIL_ROLE and the last message of t has another role than user,
+ * tool or assistant; otherwise the errors of plumb_chat_render. */
 plumb_status plumb_turns_render(const struct plumb_turns *t, int64_t n,
                                 const struct plumb_chat_setting *c, const plumb_json *record,
                                 enum plumb_turns_tail tail, struct plumb_buf *out,
@@ -144,10 +145,11 @@ plumb_status plumb_turns_render(const struct plumb_turns *t, int64_t n,
 
 /* Renders all messages into `whole` and sets spans to the byte ranges of `whole` that are turns of
  * the assistant. If the template has {% generation %} blocks, these are the ranges. Otherwise the
- * range of message i is found by rendering twice: it begins where the text of messages 0..i-1 with
- * a generation prompt ends, and ends where the text of messages 0..i ends. Returns
- * PLUMB_ERR_UNSUPPORTED if `whole` does not begin with the text of messages 0..i; PLUMB_ERR_FORMAT
- * if the assistant has no message or no {% generation %} block wrote text. */
+ * range of message i is found by rendering messages 0..i-1 with a generation prompt, and messages
+ * 0..i: it begins after the common beginning of these two texts, and ends where the text of
+ * messages 0..i ends. Returns PLUMB_ERR_UNSUPPORTED if `whole` does not begin with the text of
+ * messages 0..i for a message i of the assistant; PLUMB_ERR_FORMAT if the assistant has no message
+ * or no {% generation %} block wrote text. */
 plumb_status plumb_turns_spans(const struct plumb_turns *t, const struct plumb_chat_setting *c,
                                const plumb_json *record, struct plumb_buf *whole,
                                struct plumb_jinja_spans *spans, const char *where);

@@ -1,9 +1,9 @@
 /* columns.h - the record that is passed to a reward or judge: members of its JSON text.
  * Layer 4. Includes base/, text/regex.h.
  *
- * The text is a line of a data file that was parsed before, so it is known to be a valid JSON
- * object. Members are copied from the text itself, so that a number keeps all digits of the file,
- * even if a double or an int64 could not hold them. */
+ * The text of a record is a line of a data file that was parsed before, so it is known to be a
+ * valid JSON object. Members are copied from the text itself, so that a number keeps all digits of
+ * the file, even if a double or an int64 could not hold them. */
 #ifndef PLUMB_DATA_COLUMNS_H
 #define PLUMB_DATA_COLUMNS_H
 

@@ -105,7 +105,7 @@ static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
     return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
 }
 
-/* Stores a text without a completion, which a model only reads, and its tokens. */
+/* Stores a text without a completion, which a model reads but does not continue, and its tokens. */
 static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
                                const struct plumb_buf *text)
 {
@@ -162,8 +162,8 @@ static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
 }
 
 /* Stores a record whose loss covers some of its tokens. The completion begins at the first of these
- * tokens. mask (r->ids[0].n,) marks them. If mask is NULL, the loss covers all tokens but the
- * first, because no token predicts the first one. */
+ * tokens after token 0. mask (r->ids[0].n,) marks them. If mask is NULL, the loss covers all tokens
+ * but the first, because no token predicts the first one. */
 static plumb_status keep_trained(struct plumb_record *rec, struct reader *r, unsigned char *mask)
 {
     const int64_t n = r->ids[0].n;
@@ -198,7 +198,8 @@ static plumb_status keep_spans(struct plumb_record *rec, struct reader *r)
         return PLUMB_OK;
     PLUMB_TRY(plumb_encode_prompt(&r->plain, &r->ids[0], whole.text, whole.len));
     unsigned char *mask = malloc((size_t)r->ids[0].n + 1);
-    PLUMB_REQUIRE(mask, PLUMB_ERR_NOMEM, "mask of %lld tokens", (long long)r->ids[0].n);
+    PLUMB_REQUIRE(mask, PLUMB_ERR_NOMEM, "cannot store the mask of %lld tokens",
+                  (long long)r->ids[0].n);
     plumb_status st =
         plumb_encode_mask(&r->plain, mask, &r->ids[0], whole, d->spans.span, d->spans.n);
     if (st == PLUMB_OK)
@@ -249,8 +250,8 @@ static plumb_status check_trained(const struct reader *r, const struct plumb_rec
                   "%s: the assistant's turns have no tokens; there is nothing to train on", where);
     for (int i = 0; i < n && trained; i++)
         PLUMB_REQUIRE(rec->completion[i].n > 0, PLUMB_ERR_FORMAT,
-                      "%s: %s is empty and data.append_eos is false; there is nothing "
-                      "to train on",
+                      "%s: %s has no token that the loss could cover: it is empty, or the whole "
+                      "text is only one token, and no end token was added (data.append_eos)",
                       where,
                       kind == PLUMB_DATA_SFT ? "the completion"
                       : i                    ? "\"rejected\""
@@ -313,7 +314,8 @@ static void shorten(struct plumb_piece *p, int64_t n, bool left)
     p->n -= n;
 }
 
-/* Shortens a piece to at most `most` tokens. */
+/* Removes tokens from the beginning (left) or the end of a piece, so that at most `most` are
+ * left. */
 static void shorten_prompt(struct plumb_piece *p, int64_t most, bool left)
 {
     if (p->n > most)
@@ -474,11 +476,10 @@ static void report_merged_prompts(const struct reader *r)
 static void say_turns(const struct reader *r)
 {
     if (r->set->last_turns > 0)
-        plumb_log(
-            PLUMB_LOG_INFO,
-            "%s: %lld records have several turns of the assistant's: the loss covers the last "
-            "one, because there is no chat template",
-            r->path, (long long)r->set->last_turns);
+        plumb_log(PLUMB_LOG_INFO,
+                  "%s: %lld records have several messages of the assistant: the loss covers only "
+                  "the last one, because no chat template is used",
+                  r->path, (long long)r->set->last_turns);
 }
 
 static void say_long(const struct reader *r)
@@ -523,7 +524,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
     if (r.set->n == 0)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_ARG, fail,
                         "%s: all %lld records are too long: at most %lld prompt tokens and %lld "
-                        "tokens in total are allowed",
+                        "tokens in total are allowed (0: any number)",
                         r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
                         (long long)options->max_tokens);
     plumb_misspelt_say(&r.draft.misspelt);
@@ -564,8 +565,7 @@ plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t 
         d->record = calloc((size_t)n, sizeof(*d->record));
     if (!d || !d->record) {
         plumb_dataset_close(out);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create %lld blank records",
-                   (long long)n);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create %lld blank records", (long long)n);
     }
     d->n = n;
     for (int64_t i = 0; i < n; i++) {

@@ -10,9 +10,12 @@
 #include "data/columns.h"
 #include "text/tokenizer.h"
 
-/* Kind of records in a file, and the record shapes that each kind accepts. TEXT is a string, CHAT a
- * list of {"role","content"} messages. A TEXT stands for a chat of one message: the user's in a
- * prompt, the assistant's in an answer. An answer is one message.
+/* Kind of records in a file, and the record shapes that each kind accepts. TEXT is a plain string,
+ * CHAT a list of {"role","content"} messages. A TEXT stands for a chat of one message: the user's
+ * in a prompt, the assistant's in an answer (completion, chosen, rejected). An answer is one
+ * message of the assistant; with a chat template it may be several messages of which the
+ * assistant's is the last. It may repeat the messages of the prompt at its beginning. For the
+ * shapes of other programs see plumb_shape_read in data/record.h.
  *   PROMPTS    {"prompt": TEXT|CHAT} or {"prompt_ids": [..]}
  *   SFT        {"messages": CHAT} (with a chat template, all messages of the assistant are trained
  *              on; otherwise the last message, which is the assistant's), {"prompt","completion"},
@@ -68,7 +71,7 @@ struct plumb_record {
     /* The record as written in the file; set only with options.whole. */
     struct plumb_columns json;
     /* Text of the last message of the prompt; set only with options.whole. NULL if the record gave
-     * token ids. */
+     * token ids or this text is empty. */
     const char *asked;
     /* For PROMPTS, the tokens of the whole prompt, which a model continues. Otherwise the tokens
      * before the completions, or all tokens if there is no completion. The text is always that of
@@ -104,7 +107,7 @@ struct plumb_data_options {
      * none. */
     const char *contrary;
     /* Template with {principle} and {prompt}. Its text replaces the last message of the prompt, for
-     * which {prompt} stands. NULL: the two with a line break between them. */
+     * which {prompt} stands. NULL stands for "{principle}\n{prompt}". */
     const char *principle_template;
     /* Chat settings that turn messages into text. If NULL, or if it has no template,
      * prompt_template is used. Needed only during open. */
@@ -126,7 +129,7 @@ struct plumb_data_options {
     int64_t max_tokens;
     int64_t skip;  /* number of records to leave out at the beginning, unread */
     int64_t limit; /* largest number of records to read after the skipped ones; 0 means all */
-    bool whole;    /* keep the JSON text of each record in `json` */
+    bool whole;    /* set `json` and `asked` of each record, and decode the texts of token ids */
     enum plumb_overlong overlong; /* what happens to records that exceed the two limits above */
     /* Blank lines are allowed anywhere, not only at the end. */
     bool blank_lines;
@@ -157,13 +160,16 @@ struct plumb_dataset {
  * ended by \n or \r\n. The caller owns *out.
  *
  * Tokens: PROMPTS are encoded by plumb_encode_prompt, TEXTS by plumb_encode_text, and all others by
- * plumb_encode: prompt and completion together, with the end-token rule (data/encode.h). A record
- * of token ids is used unchanged.
+ * plumb_encode: prompt and completion together, with the end-token rule (data/encode.h). A text
+ * that a chat template wrote is encoded without additional special tokens (plumb_encode_rendered,
+ * plumb_encode_mask). A record of token ids is used unchanged.
  *
  * Errors name the file, line and field: PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a line that is not a
  * JSON object, a missing field, a field of another type (with the found and the expected type), an
- * empty prompt, or a file without records; PLUMB_ERR_ARG for a record that is too long;
- * PLUMB_ERR_CONFIG for a malformed template. */
+ * empty prompt, or a file without records; PLUMB_ERR_UNSUPPORTED for a member that would change the
+ * text or the loss (data/fields.h); PLUMB_ERR_ARG for a record that is too long with
+ * PLUMB_OVERLONG_ERROR, or if all records are too long; PLUMB_ERR_CONFIG for a malformed
+ * template. */
 plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
                                 const struct plumb_data_options *options);
 /* Reads a data set from len bytes in memory, like plumb_dataset_open. `name` stands for the file in

@@ -1,10 +1,11 @@
 /* decimal.h - tests whether two texts are exactly the same decimal number.
  * Layer 4. Includes no other file of the project. Used only inside data/.
  *
- * A number is an optional sign (+, - or U+2212), an optional $ before or after the sign, digits,
- * and optionally a point with digits, an exponent (e or E, up to 9 digits) and a %. The digits
- * before the point may have commas: then there is one before each three digits, counted from the
- * right ("1,234", "12,345.6"; not "3,4", "1,00", "0,123"). Everything else is not a number:
+ * A number is an optional sign (+, - or U+2212), an optional $ before or after the sign, digits
+ * with or without a point, an optional exponent (e or E, an optional sign as above, 1 to 9 digits)
+ * and an optional %. A digit on one side of the point is enough ("7.", ".5"). The digits before the
+ * point may have commas: then there is one before each three digits, counted from the point to the
+ * left ("1,234", "12,345.6"; not "3,4", "1,00", "0,123"). Everything else is not a number:
  * fractions ("1/2"), "inf", "0x1f", digits of other scripts. */
 #ifndef PLUMB_DATA_DECIMAL_H
 #define PLUMB_DATA_DECIMAL_H

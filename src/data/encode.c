@@ -30,8 +30,8 @@ static bool holds(const struct plumb_ids *ids, int32_t id)
     return false;
 }
 
-/* Encodes a text with the BOS rule. A prompt template may write BOS into the text itself; then the
- * second BOS is removed. */
+/* Encodes a text with the BOS rule of data/encode.h. A prompt template may write BOS into the text
+ * itself; then the second BOS is removed. */
 static plumb_status encode_once(const struct plumb_encoder *e, struct plumb_ids *ids,
                                 const char *text, int64_t len)
 {
@@ -101,7 +101,8 @@ static int64_t common_prefix(const struct plumb_ids *a, const struct plumb_ids *
     return n;
 }
 
-/* Applies the end-token rule to the last part, which begins at token index `begin`. */
+/* Applies the end-token rule of data/encode.h to the last part, which begins at token index
+ * `begin`. */
 static plumb_status put_end(const struct plumb_encoder *e, struct plumb_ids *ids, int64_t begin)
 {
     const int32_t eos = plumb_tokenizer_eos(e->tokenizer);
@@ -205,7 +206,8 @@ plumb_status plumb_encode_mask(struct plumb_encoder *e, unsigned char *mask,
 {
     int64_t *begin = calloc(2 * (size_t)ids->n + 1, sizeof(*begin)), *end = begin + ids->n;
     bool spelled = false;
-    PLUMB_REQUIRE(begin, PLUMB_ERR_NOMEM, "places of %lld tokens", (long long)ids->n);
+    PLUMB_REQUIRE(begin, PLUMB_ERR_NOMEM, "cannot store the byte ranges of %lld tokens",
+                  (long long)ids->n);
     plumb_status st = token_bytes(&spelled, begin, end, e->tokenizer, ids, text);
     memset(mask, 0, (size_t)ids->n);
     for (int64_t k = 0, i = 0; k < n && st == PLUMB_OK; k++) {

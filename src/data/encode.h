@@ -14,10 +14,11 @@
  * predicts the first one.
  *
  * BOS rule: the tokens that the tokenizer's post-processor adds before a text are at the beginning
- * exactly once, even if the text begins with them itself. End-token rule: with append_eos, the end
- * token follows the last part unless that part ends with it. The tokens that the post-processor
- * adds after a text are not used, so that a prompt which a model continues never ends with an end
- * token, and an end token is never doubled. */
+ * exactly once, even if the text begins with them itself; with no_special, none is added. End-token
+ * rule: with append_eos, the end token follows the last part unless that part ends with it. The
+ * tokens that the post-processor adds after a text are used only by plumb_encode_text, so that a
+ * prompt which a model continues never ends with an end token, and an end token is never
+ * doubled. */
 #ifndef PLUMB_DATA_ENCODE_H
 #define PLUMB_DATA_ENCODE_H
 
@@ -52,7 +53,8 @@ void plumb_encoder_fini(struct plumb_encoder *e);
 plumb_status plumb_encode_prompt(struct plumb_encoder *e, struct plumb_ids *ids, const char *text,
                                  int64_t len);
 
-/* Sets ids to the tokens of n >= 1 parts that a model reads as one text, including the end token.
+/* Sets ids to the tokens of n >= 1 parts that a model reads as one text, with the end token if
+ * append_eos is true.
  *   out  begin  (n+1,)   part k is ids[begin[k], begin[k+1]); begin[n] = ids->n
  *        cut             true if part 0 alone has tokens with which the whole does not begin;
  *                        may be NULL

@@ -90,8 +90,7 @@ static plumb_status read_template(char **out, const plumb_json *root, const char
     const char *text;
     PLUMB_TRY(plumb_json_want_string(root, "prompt_template", &text, NULL, path));
     *out = strdup(text);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: cannot store the prompt template",
-                  path);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: cannot store the prompt template", path);
     return PLUMB_OK;
 }
 

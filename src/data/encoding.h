@@ -41,11 +41,12 @@ plumb_status plumb_encoding_write(const char *dir, const struct plumb_encoding *
 plumb_status plumb_encoding_of(struct plumb_encoding *out, const struct plumb_config *cfg,
                                const char *dir, const plumb_tokenizer *t);
 
-/* Sets *out to the template stated in the file of `dir`, or to NULL; the caller frees it. Returns
- * PLUMB_ERR_FORMAT. */
+/* Sets *out to the template stated in the file of `dir`, or to NULL if `dir` has no such file; the
+ * caller frees it. Returns PLUMB_ERR_FORMAT. */
 plumb_status plumb_encoding_template(char **out, const char *dir);
-/* Chooses the template for records that only the reward model reads. If `given` is the default, it
- * is `trained` (NULL: unknown); otherwise it is `given`, with a warning if the two differ. */
+/* Chooses the template for records that only the reward model reads. Returns `trained` if it is
+ * known (not NULL) and `given` is the default template; otherwise returns `given`, with a warning
+ * if `trained` is known and differs. */
 const char *plumb_encoding_choose(const char *dir, const char *given, const char *trained);
 /* Warns that texts are rendered with the template `given` although the model was trained with
  * `trained`. */

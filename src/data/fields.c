@@ -30,9 +30,13 @@ enum effect {
     /* Adds a message. Refused if the value is not empty: the user must write it into the
      * messages. */
     ADDS_MESSAGE,
-    /* The value is a weight in the loss. Accepted if 1 or true. */
+    /* The value is a weight in the loss. In a text that the loss covers, 1 and true are accepted
+     * and other values refused. In a message of the prompt, 0 and false are accepted and other
+     * values give a warning. */
     TAKES_PART,
-    /* The value excludes the message or record from the loss. Accepted if 0 or false. */
+    /* The value tells whether the message or record is excluded from the loss. In a text that the
+     * loss covers, 0 and false are accepted and other values refused. In a message of the prompt, 1
+     * and true are accepted and other values give a warning. */
     LEFT_OUT,
     /* The name suggests one of the effects above. This gives a warning. */
     LOOKS_LIKE,
@@ -159,7 +163,8 @@ static const struct field of_record[] = {
     {"response_format", IS_SETTING, OF_PROMPTS | OF_TEXTS | OF_ANY},
 };
 
-/* Pairs of members that both define the text: `read` is used and `other` is ignored. */
+/* Pairs of members that both define the text. If a record of one of these `kinds` has both, `read`
+ * is used, `other` is ignored, and a warning says so. */
 static const struct {
     const char *read, *other;
     int kinds;
@@ -252,8 +257,8 @@ done:
     return st;
 }
 
-/* Returns the weight in the loss that a value asks for: 1 for true, 0 for false, -1 if it is
- * neither a boolean nor a number. */
+/* Returns the weight in the loss that a value asks for: 1 for true, 0 for false, a number itself,
+ * -1 if it is neither a boolean nor a number. */
 static double share_of(const plumb_json *v)
 {
     if (plumb_json_type_of(v) == PLUMB_JSON_BOOL)
@@ -333,12 +338,12 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
     if (!fresh)
         return PLUMB_OK;
     if (share)
-        plumb_log_alike("%s: field \"%s%s\" asks for training on a message of the prompt; plumb "
-                        "trains on the last message only",
+        plumb_log_alike("%s: field \"%s%s\" asks for training on a message that plumb reads as a "
+                        "part of the prompt; plumb trains on answers only",
                         where, at, f->name);
     else if (f->effect == IS_SETTING)
-        plumb_log_alike("%s: field \"%s\" is not a setting of this line; settings are options of "
-                        "the command (plumb help)",
+        plumb_log_alike("%s: field \"%s\" is ignored: a record cannot change how answers are "
+                        "sampled; use the options of the command (plumb help)",
                         where, f->name);
     else
         plumb_log_alike("%s: field \"%s\" is not read: it changes neither the text nor what is "
@@ -365,9 +370,8 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
             continue;
         PLUMB_TRY(is_new(&fresh, named, "beside ", shadow[i].other, where));
         if (fresh)
-            plumb_log_alike("%s: the record has \"%s\" and \"%s\": the first is read, the second "
-                            "is not",
-                            where, shadow[i].read, shadow[i].other);
+            plumb_log_alike("%s: the record has both \"%s\" and \"%s\": only \"%s\" is read", where,
+                            shadow[i].read, shadow[i].other, shadow[i].read);
     }
     return PLUMB_OK;
 }

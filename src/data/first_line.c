@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Fields of records that also are names of columns in tables of this kind of data. */
+/* Names of columns by which a table with data of this kind is recognised; most are also fields of
+ * records. */
 static const char *const columns[] = {
     "prompt",        "completion",  "messages",    "text",     "chosen",
     "rejected",      "instruction", "question",    "input",    "output",

@@ -12,9 +12,9 @@ int64_t plumb_length_longest(const struct plumb_dataset *d);
 
 /* Warns on rank 0 if sequences of `longest` tokens exceed model_max_length in the
  * tokenizer_config.json of cfg->tokenizer. `longest` may exceed data.max_tokens and the
- * max_position_embeddings of cfg->model; the function lowers it to these limits first. If a file is
- * missing or unreadable, there is no warning, because other functions report the problem. Not
- * collective. */
+ * max_position_embeddings of cfg->model; the function lowers it to these limits first. If
+ * model_max_length cannot be read, there is no warning. Other functions report a missing or
+ * unreadable file. Not collective. */
 void plumb_length_note(const struct plumb_config *cfg, int64_t longest);
 
 #endif

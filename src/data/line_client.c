@@ -28,9 +28,10 @@ struct asking {
     const struct plumb_line_job *job;
     int64_t answered, lines; /* lines: requests that were put into c->lines so far */
     int64_t sent;            /* bytes of c->lines that were written */
-    int64_t deaths, died_at; /* died_at: the request at which it exited last, or -1 */
-    bool senseless;          /* `take` has refused an answer as invalid */
-    bool fresh;              /* the command was started in this call */
+    /* died_at: the first unfinished request when the command was last started again, or -1 */
+    int64_t deaths, died_at;
+    bool senseless; /* `take` has refused an answer as invalid */
+    bool fresh;     /* the command was started in this call */
 };
 
 plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
@@ -46,7 +47,7 @@ plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
     if (!c || !copy) {
         free(c);
         free(copy);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "no memory for the %s", what);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create the connection to the %s", what);
     }
     *c = (plumb_line_client){
         .what = what, .command = copy, .timeout_s = timeout_s, .restarts = restarts};
@@ -138,7 +139,8 @@ static plumb_status again(struct asking *a, bool hung)
     return plumb_subprocess_start(&c->child, c->command);
 }
 
-/* Puts only some of the requests into the buffer, so that memory does not grow with n. */
+/* Puts requests into the buffer until it holds 64 KiB that are not sent yet, so that memory does
+ * not grow with n. */
 static plumb_status compose(struct asking *a)
 {
     struct plumb_buf *b = &a->c->lines;

@@ -20,10 +20,11 @@ struct plumb_line_job {
     int64_t n; /* number of requests */
     /* Appends request i and its line end. */
     plumb_status (*put)(void *arg, int64_t i, struct plumb_buf *out);
-    /* Gets the answer to request i, without line end. It returns false if the answer is invalid.
-     * The command is then stopped after the last request, to check that it has written no extra
+    /* Gets the answer to request i, without line end. Returns false if the answer is invalid. The
+     * command is then stopped after the last request, to check that it has written no extra
      * lines. */
     bool (*take)(void *arg, int64_t i, const char *line, int64_t len);
+    /* Is called instead of take if request i gets no answer. */
     void (*miss)(void *arg, int64_t i, enum plumb_line_end why);
     void *arg;
 };
@@ -32,7 +33,8 @@ struct plumb_line_job {
  * limit for one answer; for the first one it includes the start of the command. restarts: how often
  * one call of _run may start the command again after it exited, or was killed because an answer
  * timed out. The missing answers are then requested again, except one that timed out or on which
- * the command exited twice. The first _run starts the command. PLUMB_ERR_ARG. */
+ * the command exited twice. The first _run starts the command. Returns PLUMB_ERR_ARG if the command
+ * is empty, timeout_s is not above 0 or restarts is negative. */
 plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
                                       const char *command, double timeout_s, int64_t restarts);
 void plumb_line_client_destroy(plumb_line_client **c); /* NULL is allowed */
@@ -40,7 +42,7 @@ void plumb_line_client_destroy(plumb_line_client **c); /* NULL is allowed */
 /* Calls take or miss for every request, in order.
  * Errors: PLUMB_ERR_IO if the command cannot be started or its restarts are used up; the message
  * has the command, its exit status and its last lines on standard error. PLUMB_ERR_FORMAT if it
- * writes more lines than it got. */
+ * writes more lines than it got, or answers without reading any of its input. */
 plumb_status plumb_line_client_run(plumb_line_client *c, const struct plumb_line_job *job);
 
 #endif

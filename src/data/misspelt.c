@@ -17,11 +17,12 @@ enum {
     IN_ANY = 1 << PLUMB_DATA_ANY,
 };
 
-/* The type of value that a member of this name must have. */
+/* The type of value that a member of this name must have. TALK: a string or a list of messages;
+ * CHAT: a list of messages; IDS: a list of token ids. */
 enum value { TALK, CHAT, IDS, TEXT_OR_NUMBER, NUMBER };
 
-/* The names that record.c reads. Names with fewer than six characters are left out, because many
- * other words differ from them by one edit. */
+/* The names that record.c reads. Names with fewer than six characters ("id", "ids", "text") are
+ * left out, because many other words differ from them by one edit. */
 static const struct known {
     const char *name;
     enum value value;

@@ -21,12 +21,13 @@ struct plumb_prompt_order {
  *
  * Iterations read one endless sequence of epochs, per_iteration prompts at a time:
  *   epoch e = shuffle of 0..count-1 keyed by (seed, PLUMB_RNG_SHUFFLE, e).
- * Each prompt occurs once per epoch and at most once per iteration: if an iteration continues into
- * the next epoch, the prompts that it already has are moved back in that epoch, behind the part
- * that the iteration takes.                                         Source: ours
+ * Without `shuffle`, each epoch is 0..count-1 in order. With it, each prompt occurs once per epoch
+ * and at most once per iteration: if an iteration continues into the next epoch, the prompts that
+ * it already has are moved back in that epoch, behind the part that the iteration takes. Source:
+ * ours
  *
  * Not collective; gives the same result on every rank. Returns PLUMB_ERR_CONFIG if count or
- * per_iteration is out of range; PLUMB_ERR_NOMEM. */
+ * per_iteration is out of range, PLUMB_ERR_ARG if iteration is out of range, or PLUMB_ERR_NOMEM. */
 plumb_status plumb_prompts_at(int64_t *out, int64_t iteration, const struct plumb_prompt_order *o);
 
 #endif

@@ -15,8 +15,8 @@
 #define PROMPT    "{prompt}"
 #define CONTENT   "{content}"
 
-/* A field that is a TEXT or a CHAT; a TEXT becomes a chat of one message. Borrowed from the JSON
- * tree. */
+/* The messages of a field that is a plain string or a list of messages; a string becomes one
+ * message. The texts are borrowed from the JSON tree. */
 struct talk {
     struct plumb_message *message;
     int64_t n;
@@ -75,7 +75,8 @@ static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
     return take_text(&m->content, content, key, where);
 }
 
-/* Reads a TEXT or a CHAT. role is the role of a TEXT; if it is NULL, a TEXT is refused. */
+/* Reads a field that is a plain string or a list of messages. role is the role of a string; if it
+ * is NULL, a string is refused. */
 static plumb_status read_talk(struct plumb_draft *d, struct talk *t, const plumb_json *v,
                               const char *key, const char *role, const struct plumb_data_options *o,
                               const char *where)
@@ -90,8 +91,8 @@ static plumb_status read_talk(struct plumb_draft *d, struct talk *t, const plumb
                   "%s: field \"%s\": %lld messages, expected 1 to %d", where, key, (long long)t->n,
                   CHAT_MAX);
     t->message = calloc((size_t)t->n, sizeof *t->message);
-    PLUMB_REQUIRE(t->message, PLUMB_ERR_NOMEM, "%s: cannot store %lld messages",
-                  where, (long long)t->n);
+    PLUMB_REQUIRE(t->message, PLUMB_ERR_NOMEM, "%s: cannot store %lld messages", where,
+                  (long long)t->n);
     if (!chat) {
         t->message[0].role = role;
         return take_text(&t->message[0].content, v, key, where);
@@ -171,8 +172,8 @@ static plumb_status put_principled(struct plumb_buf *out, const char *principle,
     struct plumb_message *all = calloc((size_t)n, sizeof *all);
     plumb_status st = PLUMB_OK;
     if (!all)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot store %lld messages",
-                        where, (long long)n);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot store %lld messages", where,
+                        (long long)n);
     memcpy(all, m, (size_t)n * sizeof *m);
     PLUMB_TRY_GOTO(st, put_principle(&joined, m[n - 1].content, principle, o), fail);
     all[n - 1].content = plumb_buf_text(&joined);
@@ -200,8 +201,8 @@ static plumb_status put_prompt(struct plumb_draft *d, const struct plumb_message
     return PLUMB_OK;
 }
 
-/* Appends an answer, which must be one message of the assistant. It may repeat the prompt's
- * messages; these are not counted. */
+/* Appends an answer, which must be one message of the assistant. It may repeat all messages of the
+ * prompt at its beginning; these are not counted. */
 static plumb_status put_answer(struct plumb_draft *d, const struct plumb_message *prompt,
                                int64_t prompt_n, const struct talk *answer, const char *key,
                                const char *where)
@@ -219,7 +220,7 @@ static plumb_status put_answer(struct plumb_draft *d, const struct plumb_message
     return plumb_buf_add_text(&d->completion[d->completions++], answer->message[first].content);
 }
 
-/* Reads {"prompt", key[0], key[1]...}. */
+/* Reads a record {"prompt", key[0], .., key[n-1]}. Each key names an answer. */
 static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
                                  const char *const *key, int n, const struct plumb_data_options *o,
                                  const char *where)
@@ -268,8 +269,8 @@ fail:
     return st;
 }
 
-/* Returns the number of bytes that two texts have in common, cut like TRL does: at a character
- * boundary and before a final space. */
+/* Returns the number of bytes that two texts have in common at their beginning, cut like TRL does:
+ * at a character boundary and before a final space. */
 static int64_t common(const char *a, const char *b)
 {
     int64_t n = 0;
@@ -280,7 +281,8 @@ static int64_t common(const char *a, const char *b)
     return n > 0 && a[n - 1] == ' ' ? n - 1 : n;
 }
 
-/* Splits two TEXTs: the prompt is their common beginning. */
+/* Splits "chosen" and "rejected" if both are plain strings: the prompt is their common beginning,
+ * and the answers are what follows it. */
 static plumb_status split_texts(struct plumb_draft *d, const struct talk *a,
                                 const struct plumb_data_options *o, const char *where)
 {
@@ -299,7 +301,8 @@ fail:
     return st;
 }
 
-/* Splits two CHATs: the prompt is the messages with which both begin. */
+/* Splits "chosen" and "rejected" if both are lists of messages: the prompt is the messages with
+ * which both begin, without the last message of either. */
 static plumb_status split_chats(struct plumb_draft *d, const struct talk *a,
                                 const struct plumb_data_options *o, const char *where)
 {
@@ -365,7 +368,7 @@ static plumb_status add_ids(struct plumb_draft *d, const plumb_json *line, const
 }
 
 /* Reads {"ids", "prompt_tokens"}. Without prompt_tokens, the first id is the prompt and all others
- * are scored. */
+ * are the completion. */
 static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line,
                              const struct plumb_data_options *o, const char *where)
 {

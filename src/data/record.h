@@ -31,7 +31,7 @@ struct plumb_draft {
     int64_t prompt_tokens;
     struct plumb_buf id, solution, asked;
     bool has_id, has_solution;
-    /* The line; borrowed. The caller sets it before plumb_record_read. */
+    /* JSON text of the record; borrowed. The caller sets it before plumb_record_read. */
     struct plumb_columns json;
     double score[2]; /* score_chosen and score_rejected of the record; NaN if not given */
     /* Fields that warnings have named, for the whole file. */
@@ -45,12 +45,14 @@ void plumb_draft_fini(struct plumb_draft *d);
 /* Checks the templates in the options. Returns PLUMB_ERR_CONFIG. */
 plumb_status plumb_record_check(const struct plumb_data_options *o);
 
-/* Fills *d from a parsed line; `where` is "file:line". Returns PLUMB_ERR_FORMAT. */
+/* Fills *d from a parsed line; `where` is "file:line". Returns PLUMB_ERR_FORMAT, or
+ * PLUMB_ERR_UNSUPPORTED for members that plumb cannot honour (data/fields.h). */
 plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
                                const struct plumb_data_options *o, const char *where);
 
-/* Converts a record in the shape of another program. Sets *out to the record in one of plumb's
- * shapes, or to NULL if it already has one. The caller owns *out. It converts:
+/* Converts a record in the shape of another program. chat tells whether the run has a chat
+ * template. Sets *out to the record in one of plumb's shapes, or to NULL if it already has one. The
+ * caller owns *out. It converts:
  *   - sharegpt: "conversations" becomes "messages"; in messages, "from" and "value" become "role"
  *     and "content", human becomes user and gpt becomes assistant.
  *   - alpaca: {"instruction", "input", "output"} becomes prompt and completion. If chat is true,

@@ -123,8 +123,8 @@ static plumb_status put_prompt(struct plumb_draft *d, struct asked p, const plum
     return PLUMB_OK;
 }
 
-/* Renders the prompt followed by messages [first, end) of an answer; v may also be a string, which
- * is one message of the assistant. */
+/* Renders the prompt followed by the messages of the answer v from index `first` on; v may also be
+ * a string, which is one message of the assistant. */
 static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plumb_json *v,
                                const char *key, int64_t first, const plumb_json *line,
                                const struct plumb_data_options *o, const char *where)
@@ -164,7 +164,8 @@ static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
     return PLUMB_OK;
 }
 
-/* Reads {"chosen", "rejected"}. The messages with which both begin are the prompt. */
+/* Reads {"chosen", "rejected"}. The messages with which both begin, without the last message of
+ * either, are the prompt. */
 static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
                                   const struct plumb_data_options *o, const char *where)
 {

@@ -46,7 +46,8 @@ enum plumb_missing {
         PLUMB_MISSING_COUNT
 };
 
-/* Counts of missing scores for each reason. Initialise with zeros; the calls add to it. */
+/* Counts of missing scores for each reason. Initialise with zeros; the functions that compute
+ * scores add to them. */
 struct plumb_reward_missing {
     int64_t count[PLUMB_MISSING_COUNT];
     char example[160]; /* example of the first missing score; "" if there is none */

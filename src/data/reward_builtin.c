@@ -55,8 +55,7 @@ static plumb_status add_word(struct words *w, int64_t begin)
     if (w->n == w->cap) {
         const int64_t cap = w->cap ? 2 * w->cap : 64;
         void *more = realloc(w->at, (size_t)cap * sizeof *w->at);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "cannot store %lld words",
-                      (long long)cap);
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "cannot store %lld words", (long long)cap);
         w->at = more;
         w->cap = cap;
     }
@@ -195,8 +194,8 @@ static plumb_status score_repetition(double *out, plumb_reward_builtin *b, const
         return PLUMB_OK;
     if (n > b->run_cap) {
         void *more = realloc(b->run, (size_t)n * sizeof *b->run);
-        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM,
-                      "cannot compare %lld sequences of words", (long long)n);
+        PLUMB_REQUIRE(more, PLUMB_ERR_NOMEM, "cannot compare %lld sequences of words",
+                      (long long)n);
         b->run = more;
         b->run_cap = n;
     }
@@ -219,8 +218,9 @@ static struct plumb_span trim(const char *s, struct plumb_span t)
     return t;
 }
 
-/* Finds the answer in the completion: the last match of the pattern, or the whole completion.
- * Returns false if there is none. *given_up becomes true if the search exceeds its limit. */
+/* Finds the answer in the completion: the last match of the pattern (its first group, if it has
+ * one), or the whole completion if there is no pattern, without white space at its ends. Returns
+ * false if there is none. *given_up becomes true if the search exceeds its limit. */
 static bool find_answer(struct plumb_span *answer, bool *given_up, const struct function *f,
                         const struct plumb_reward_item *item)
 {
@@ -365,8 +365,7 @@ static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct functio
     plumb_regex_free(&f->regex);
     free(f->pattern);
     f->pattern = strdup(text);
-    PLUMB_REQUIRE(f->pattern, PLUMB_ERR_NOMEM,
-                  "cannot store a pattern of the record");
+    PLUMB_REQUIRE(f->pattern, PLUMB_ERR_NOMEM, "cannot store a pattern of the record");
     *ok = *text && plumb_regex_compile(&f->regex, text, "a pattern of the record") == PLUMB_OK;
     return PLUMB_OK;
 }
@@ -566,8 +565,7 @@ plumb_status plumb_reward_builtin_create(plumb_reward_builtin **out,
     PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "cannot create the reward functions");
     b->f = calloc((size_t)functions->n, sizeof *b->f);
     if (!b->f)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "cannot create the reward functions");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "cannot create the reward functions");
     b->n = functions->n;
     for (int64_t i = 0; i < b->n; i++)
         PLUMB_TRY_GOTO(st, set_up(&b->f[i], &functions->item[i]), fail);

@@ -4,10 +4,10 @@
  * A word is a longest sequence of letters, marks and numbers of any script (Unicode categories L,
  * M, N) and apostrophes (' and U+2019, which are equal). Upper and lower case are equal.
  *   length      n = tokens of the completion. 0 for min <= n <= max (target sets both), else
- *               -min(1, |n - bound| / bound) with the bound that is violated.          [-1, 0]
+ *               -min(1, |n - b| / max(b, 1)), where b is the violated bound.              [-1, 0]
  *   regex       m = matches of pattern. 1 for min <= m <= max, else 0; min is 1 if neither is
  *               given. With target: min(1, m / target).                                 [0, 1]
- *   words       w = words that are in `words` or `file` (one per line). w / all words, 0 without
+ *   words       w = words that are in `words` or in the lines of `file`. w / all words, 0 without
  *               words; with target: min(1, w / target).                                 [0, 1]
  *   repetition  -(1 - distinct / all) over all sequences of k words; k = target, 2 if not given;
  *               0 for fewer than k words.                                              (-1, 0]

@@ -8,9 +8,10 @@
  * "prompt" is the text of the prompt without a principle, "completion" the text of the completion,
  * and "prompt_messages" the record's own prompt as messages, if it has one. All other members of
  * the record follow under their own names, as written in the file, like TRL passes all columns of a
- * data set. Members with one of the names above (or "record") are put into an object "record"
- * instead; the record's "prompt" is not repeated. If a record has "answer" and no "solution", its
- * answer is also given as "solution".
+ * data set. Members of the record that are called prompt_id, sample, completion,
+ * completion_messages, prompt_messages or record are put into an object "record" instead; the
+ * record's "prompt" is not repeated. If a record has "answer" and no "solution", its answer is also
+ * given as "solution".
  *
  * The command answers each line, in order, with one line
  *   {"score": 1.5}
@@ -37,7 +38,8 @@ void plumb_reward_command_destroy(plumb_reward_command **c); /* does nothing if 
 /* Computes score (n,) with the command; a missing score is NaN and is added to the counts in
  * *missing. Returns PLUMB_ERR_IO if the command cannot be started or its restarts are used up; the
  * message has the command, how it ended, and its last lines of standard error. Returns
- * PLUMB_ERR_FORMAT if it writes more lines than it was sent. */
+ * PLUMB_ERR_FORMAT if it writes more lines than it was sent, or answers without reading any of its
+ * input. */
 plumb_status plumb_reward_command_score(plumb_reward_command *c, double *score,
                                         const struct plumb_reward_item *item, int64_t n,
                                         struct plumb_reward_missing *missing);

@@ -9,7 +9,8 @@
 #include "io/hdf5.h"
 
 /* Describes each array of a file: its name, its type, its position in struct plumb_rollout_store,
- * and what its length counts (rollouts, tokens, completion tokens or bytes of records). */
+ * and its length (number of rollouts, that number + 1, tokens, completion tokens or bytes of
+ * records). */
 enum plumb_rollout_length {
     PLUMB_PER_ROLLOUT,
     PLUMB_PER_ROLLOUT_1,
@@ -31,17 +32,18 @@ extern const struct plumb_rollout_column plumb_rollout_columns[PLUMB_ROLLOUT_COL
 /* Returns the length of an array of a file with these counts. */
 int64_t plumb_rollout_column_length(enum plumb_rollout_length l, int64_t n, int64_t tokens,
                                     int64_t logprobs, int64_t bytes);
-/* Returns where r keeps the pointer to the array of a column. */
+/* Returns the address of the pointer in *r that points to the array of a column. */
 void **plumb_rollout_column_data(const struct plumb_rollout_store *r,
                                  const struct plumb_rollout_column *c);
 
 /* Writes the name of a rank's file to out; rank -1 gives the master file. */
 void plumb_rollout_file_name(char out[64], int64_t iteration, int64_t rank);
-/* Write and read the attributes. */
+/* Write and read the attributes that the head of data/rollout_store.h lists. */
 plumb_status plumb_rollout_meta_put(plumb_h5 *f, const struct plumb_rollout_meta *m, int64_t rank);
 plumb_status plumb_rollout_meta_get(const plumb_h5 *f, struct plumb_rollout_meta *m, int64_t *rank,
                                     int64_t *version);
-/* Checks that offset (n+1,) rises from 0 to end. PLUMB_ERR_FORMAT with the array's name. */
+/* Checks that offset (n+1,) rises from 0 to end. Returns PLUMB_ERR_FORMAT with the name of the
+ * array if it does not. */
 plumb_status plumb_rollout_check_offsets(const int64_t *offset, int64_t n, int64_t end,
                                          const char *name, const char *path);
 

@@ -39,8 +39,7 @@ struct master {
 static plumb_status read_i64(int64_t **out, const plumb_h5 *f, const char *name, int64_t n)
 {
     *out = malloc((size_t)(n + 1) * sizeof **out);
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "cannot store %lld values of \"%s\"",
-                  (long long)n, name);
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "cannot store %lld values of \"%s\"", (long long)n, name);
     return plumb_h5_read(f, name, PLUMB_H5_I64, 0, n, *out);
 }
 
@@ -58,7 +57,8 @@ static plumb_status read_source(struct source *s, const char *dir,
     PLUMB_TRY_GOTO(st, plumb_rollout_meta_get(f, &m, &found_rank, NULL), fail);
     if (m.config_hash != want->config_hash || m.seed != want->seed ||
         m.iteration != want->iteration || m.world_size != want->world_size || found_rank != rank)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file belongs to another run or rank",
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
+                        "%s: the file belongs to another run, iteration, number of ranks or rank",
                         path);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "prompt_id", &s->n), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "tokens", &s->tokens), fail);
@@ -181,8 +181,8 @@ static plumb_status put_master(const struct master *m, const char *dir,
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_rollout_store_path(path, sizeof path, dir, meta->iteration, -1));
     struct plumb_h5_part *part = calloc((size_t)m->runs + 1, sizeof *part);
-    PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM,
-                  "cannot store %lld parts of the master file", (long long)m->runs);
+    PLUMB_REQUIRE(part, PLUMB_ERR_NOMEM, "cannot store %lld parts of the master file",
+                  (long long)m->runs);
     PLUMB_TRY_GOTO(st, plumb_h5_create(&f, path), fail);
     PLUMB_TRY_GOTO(st, plumb_rollout_meta_put(f, meta, -1), fail);
     for (int i = 0; i < PLUMB_ROLLOUT_COLUMNS; i++)
@@ -194,8 +194,8 @@ fail:
     return st;
 }
 
-/* Removes rank files of this iteration that the master does not use; a killed run with more ranks
- * may have left them. */
+/* Removes rank files of this iteration that the master does not use, which a killed run with more
+ * ranks may have left, and temporary rank files of this iteration. */
 static plumb_status remove_stale(const char *dir, const struct plumb_rollout_meta *meta)
 {
     struct plumb_names names = {0};

@@ -82,8 +82,8 @@ plumb_status plumb_rollout_store_create(struct plumb_rollout_store **out, int64_
     if (!r || !memory) {
         free(r);
         free(memory);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store %lld rollouts (%lld bytes)",
-                   (long long)rollouts, (long long)bytes);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store %lld rollouts (%lld bytes)", (long long)rollouts,
+                   (long long)bytes);
     }
     *r = (struct plumb_rollout_store){.cap = rollouts,
                                       .cap_tokens = tokens,
@@ -252,7 +252,8 @@ plumb_status plumb_rollout_check_offsets(const int64_t *offset, int64_t n, int64
     return PLUMB_OK;
 }
 
-/* Checks that all files behind the master exist, so that the message names a missing one. */
+/* Checks that the files of all ranks to which the master file refers exist, so that the message
+ * names a missing one. */
 static plumb_status check_sources(const char *path, const struct plumb_rollout_meta *m)
 {
     char dir[PATH_MAX], source[PATH_MAX];
@@ -282,8 +283,9 @@ static plumb_status check_read(const struct plumb_rollout_store *r, bool master,
         const int64_t c = inside ? r->offsets[i + 1] - r->completion_start[i] : -1;
         PLUMB_REQUIRE(inside && c == r->logprob_offsets[i + 1] - r->logprob_offsets[i],
                       PLUMB_ERR_FORMAT,
-                      "%s: rollout %lld: its completion of %lld tokens has %lld log-probs", path,
-                      (long long)i, (long long)c,
+                      "%s: rollout %lld: its completion of %lld tokens (-1: it begins outside of "
+                      "the rollout) has %lld log-probs, expected one per token",
+                      path, (long long)i, (long long)c,
                       (long long)(r->logprob_offsets[i + 1] - r->logprob_offsets[i]));
         PLUMB_REQUIRE(!master || r->global_index[i] == i, PLUMB_ERR_FORMAT,
                       "%s: rollout %lld reads global index %lld: a rank's file was replaced", path,

@@ -18,7 +18,8 @@
  *   logprob_sampled f32           log-prob under the distribution that was sampled from,
  *                                 renormalised after temperature, top-k, top-p and min-p
  *                                 (the behaviour policy)
- *   record_offsets i64 (n+1,)     rollout i's record is records[record_offsets[i] .. next - 1]; it
+ *   record_offsets i64 (n+1,)     rollout i's record is records[record_offsets[i] ..
+ *                                 record_offsets[i+1]-1]; it
  *                                 is stored for the first rollout of a prompt, empty for the others
  *   records u8                    the prompts' records as written in the data file (UTF-8 JSON)
  * Tokens and records together hold everything that a reward was computed from. Files of
@@ -86,8 +87,8 @@ void plumb_rollout_store_clear(struct plumb_rollout_store *r);
 plumb_status plumb_rollout_store_add(struct plumb_rollout_store *r,
                                      const struct plumb_rollout_row *one);
 
-/* Returns the record of rollout i's prompt (*len bytes, borrowed), or "" if the file has no
- * records. */
+/* Returns the record of rollout i's prompt (*len bytes, borrowed), or "" if that record is not
+ * stored (format_version 1). */
 const char *plumb_rollout_store_record(const struct plumb_rollout_store *r, int64_t i,
                                        int64_t *len);
 

@@ -13,8 +13,8 @@ static bool is_string(const plumb_json *line, const char *key)
     return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_STRING;
 }
 
-/* Returns true if the record has the shape {"instruction", "input", "output"} and none of the
- * members of plumb's own shapes. */
+/* Returns true if the record has the shape {"instruction", "input", "output"} ("input" is optional)
+ * and no member prompt, completion, messages, chosen or rejected. */
 static bool is_alpaca(const plumb_json *line)
 {
     for (int i = 0; i < CHATS; i++)

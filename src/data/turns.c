@@ -34,7 +34,8 @@ static const char *found(const plumb_json *v)
     return v ? plumb_json_type_name(plumb_json_type_of(v)) : "nothing";
 }
 
-/* Prepares the arrays for one more message. The caller then appends its JSON text to t->json. */
+/* Prepares the arrays for one more message, and appends the comma before it. The caller then
+ * appends its JSON text to t->json and calls end_turn. */
 static plumb_status begin_turn(struct plumb_turns *t, const char *where)
 {
     PLUMB_REQUIRE(t->n < TURNS_MOST, PLUMB_ERR_FORMAT, "%s: more than %d messages", where,
@@ -45,7 +46,7 @@ static plumb_status begin_turn(struct plumb_turns *t, const char *where)
         t->end = end ? end : t->end;
         bool *assistant = realloc(t->assistant, (size_t)cap * sizeof(*assistant));
         t->assistant = assistant ? assistant : t->assistant;
-        PLUMB_REQUIRE(end && assistant, PLUMB_ERR_NOMEM, "%s: %lld messages", where,
+        PLUMB_REQUIRE(end && assistant, PLUMB_ERR_NOMEM, "%s: cannot store %lld messages", where,
                       (long long)cap);
         t->cap = cap;
     }
@@ -232,8 +233,8 @@ static bool has_role(const plumb_json *message, const char *role)
     return strcmp(plumb_json_string(plumb_json_get(message, "role"), ""), role) == 0;
 }
 
-/* Copies the messages of `all` to `to`, and inserts the principle into the system message or into
- * message `last`. */
+/* Copies the messages of `all` to `to`, and inserts the principle into the system message (a new
+ * one if there is none) or into message `last`, according to x->in_system. */
 static plumb_status put_principle(struct plumb_turns *to, const plumb_json *all, int64_t last,
                                   const struct plumb_turns_extra *x, struct plumb_buf *text,
                                   struct plumb_buf *joined, const char *where)
@@ -302,7 +303,7 @@ plumb_status plumb_turns_complete(struct plumb_turns *t, const struct plumb_chat
                 break;
         if (last < 0 && !extra->in_system)
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                            "%s: the prompt has no message of the user's to put the principle into "
+                            "%s: the prompt has no user message to put the principle into "
                             "(method.principle_role=user)",
                             where);
         PLUMB_TRY_GOTO(st, put_principle(&fresh, with, last, extra, &text, &joined, where), done);
@@ -342,8 +343,8 @@ static plumb_status list_of(const plumb_json **out, plumb_json **owned, const pl
     return PLUMB_OK;
 }
 
-/* Merges the run's template arguments with the record's chat_template_kwargs. If both have the same
- * name, the record's value is used. */
+/* Merges the template arguments of the run (data.template_arguments) with the record's
+ * chat_template_kwargs. If both have the same name, the record's value is used. */
 static plumb_status merge_arguments(plumb_json **out, const struct plumb_chat_setting *c,
                                     const plumb_json *more, const char *where)
 {
@@ -418,7 +419,8 @@ static plumb_status add_span(struct plumb_jinja_spans *s, int64_t begin, int64_t
     if (s->n == s->cap) {
         const int64_t cap = s->cap ? 2 * s->cap : 8;
         struct plumb_jinja_span *span = realloc(s->span, (size_t)cap * sizeof(*span));
-        PLUMB_REQUIRE(span, PLUMB_ERR_NOMEM, "%lld turns", (long long)cap);
+        PLUMB_REQUIRE(span, PLUMB_ERR_NOMEM, "cannot store the byte ranges of %lld messages",
+                      (long long)cap);
         s->span = span;
         s->cap = cap;
     }
@@ -451,13 +453,13 @@ static plumb_status span_of(const struct plumb_turns *t, int64_t i,
     if (i > 0)
         PLUMB_TRY(plumb_turns_render(t, i, c, record, PLUMB_TAIL_GENERATE, before, NULL, where));
     PLUMB_TRY(plumb_turns_render(t, i + 1, c, record, PLUMB_TAIL_NONE, with, NULL, where));
-    PLUMB_REQUIRE(
-        common(with, whole) == with->len, PLUMB_ERR_UNSUPPORTED,
-        "%s: message %lld: the chat template writes this turn of the assistant's "
-        "otherwise when more messages follow, so which tokens it is cannot be told; name a "
-        "template with {%% generation %%} in data.chat_template, or train on all tokens "
-        "(data.assistant_only=false), or give one record for each answer",
-        where, (long long)i);
+    PLUMB_REQUIRE(common(with, whole) == with->len, PLUMB_ERR_UNSUPPORTED,
+                  "%s: message %lld: the chat template renders the conversation up to this message "
+                  "of the assistant differently when more messages follow, so the tokens of the "
+                  "message cannot be found; name a "
+                  "template with {%% generation %%} in data.chat_template, or train on all tokens "
+                  "(data.assistant_only=false), or give one record for each answer",
+                  where, (long long)i);
     return add_span(spans, common(before, with), with->len);
 }
 

@@ -409,7 +409,7 @@ static void test_message_fields(void)
         snprintf(line, sizeof line, form, no[i]);
         check_said(line, PLUMB_DATA_SFT, NULL);
         snprintf(line, sizeof line, form, yes[i]);
-        check_said(line, PLUMB_DATA_SFT, "trains on the last message only");
+        check_said(line, PLUMB_DATA_SFT, "trains on answers only");
         check_said(line, PLUMB_DATA_TEXTS, NULL);
     }
     /* pairs and prompts */
