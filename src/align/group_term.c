@@ -37,7 +37,8 @@ double plumb_group_reward_std(const struct plumb_obj_in *in, struct plumb_group 
 plumb_status plumb_group_add(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                              struct plumb_group g, double loss, const struct plumb_align_param *p)
 {
-    PLUMB_REQUIRE(isfinite(loss), PLUMB_ERR_NUMERIC, "group of sequences %lld to %lld: loss %g",
+    PLUMB_REQUIRE(isfinite(loss), PLUMB_ERR_NUMERIC,
+                  "group of sequences %lld to %lld: the loss is %g, expected a finite number",
                   (long long)g.begin, (long long)g.end - 1, loss);
     const int64_t best = plumb_group_best(in, g);
     int64_t worst = g.begin;

@@ -16,10 +16,10 @@ typedef plumb_status plumb_group_fn(struct plumb_obj_out *out, const struct plum
 plumb_status plumb_groups_eval(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                                const struct plumb_align_param *p, plumb_group_fn *fn);
 
-/* Adds scale * loss of a group to out->loss, and its metrics. The metrics compare the completion
- * with the highest reward (chosen) with that of the lowest (rejected): by beta * log-ratio if there
- * is a reference, else by logp, divided by the length if in->len is set. PLUMB_ERR_NUMERIC if the
- * loss is not finite. */
+/* Adds scale * loss of a group to out->loss, loss to out->rank_loss, and the group to the metrics.
+ * The metrics compare the completion with the highest reward (chosen) with that of the lowest
+ * (rejected): by beta * log-ratio if there is a reference, else by logp, divided by the length if
+ * in->len is set. Returns PLUMB_ERR_NUMERIC if the loss is not finite. */
 plumb_status plumb_group_add(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                              struct plumb_group g, double loss, const struct plumb_align_param *p);
 
@@ -28,7 +28,7 @@ int64_t plumb_group_best(const struct plumb_obj_in *in, struct plumb_group g);
 /* Returns the population standard deviation of the group's rewards. */
 double plumb_group_reward_std(const struct plumb_obj_in *in, struct plumb_group g);
 
-/* Returns the completion tokens of sequence i with length_normalize, else 1. */
+/* Returns the number of completion tokens of sequence i with length_normalize, else 1. */
 static inline double plumb_group_length(const struct plumb_obj_in *in, int64_t i,
                                         const struct plumb_align_param *p)
 {

@@ -21,7 +21,7 @@ enum plumb_guide {
     PLUMB_GUIDE_CONTRARY = 1u << 1,   /* the text of the file that method.contrary names */
 };
 
-struct plumb_method_stages; /* both: stage/method.h */
+struct plumb_method_stages; /* both structs are defined in stage/method.h */
 struct plumb_method_given;
 
 struct plumb_method {
@@ -42,14 +42,14 @@ struct plumb_method {
     void (*fix)(struct plumb_align_param *p);
     /* Returns PLUMB_ERR_CONFIG if parameters do not fit this method; NULL if all of them fit. */
     plumb_status (*check)(const struct plumb_align_param *p);
-    /* Functions that the method adds to the stages of a run, and how it trains on given pairs; only
-     * src/stage reads them. NULL if the method adds none, and if it cannot train on given pairs. */
+    /* add: functions that the method adds to the stages of a run; NULL if it adds none. given: how
+     * the method trains on given pairs; NULL if it cannot. Only src/stage reads them. */
     const struct plumb_method_stages *add;
     const struct plumb_method_given *given;
 };
 
 /* Checks that the method can run with these parameters (after fix) and group size.
- * PLUMB_ERR_CONFIG with the field's name. */
+ * Returns PLUMB_ERR_CONFIG with the field's name. */
 plumb_status plumb_method_check(const struct plumb_method *m, const struct plumb_align_param *p,
                                 int64_t group_size);
 /* Returns the number of principled completions of a group; see struct plumb_method. */

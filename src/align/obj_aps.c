@@ -58,7 +58,7 @@ static plumb_status aps_eval(struct plumb_obj_out *out, const struct plumb_obj_i
         const int64_t w = in->pair[k].win, l = in->pair[k].lose;
         PLUMB_REQUIRE(in->pair[k].smooth + p->label_smoothing == 0, PLUMB_ERR_ARG,
                       "objective aps: pair %lld has a smoothed label (label_smoothing), for which "
-                      "it is not defined",
+                      "the loss is not defined; expected label_smoothing=0",
                       (long long)k);
         const double dw = in->logp[w] - in->logp_ref[w], dl = in->logp[l] - in->logp_ref[l];
         const double t = fmin(fmax(fabs(p->beta * (dw - dl)) / z, least_scale), most_scale);

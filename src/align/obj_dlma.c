@@ -5,7 +5,7 @@
  * d = s - s_ref, and r = log pi(y|p+,x) - log pi(y|p-,x), the self-rewarding score:
  *
  *     h = beta (d_w - d_l) - margin_beta clip(r_w - r_l, -margin_limit, margin_limit)
- *     L = -log sigma(h) */
+ *     L = -log sigma(h)      (with label smoothing as in obj_dpo.c) */
 #include <math.h>
 
 #include "align/pair_term.h"

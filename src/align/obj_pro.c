@@ -5,8 +5,8 @@
  * falling reward r; s: log-prob sum; f = s / tokens (not divided without length_normalize); a: see
  * plumb_imitation_length:
  *
- *     L = - sum_{k<m} log( e^{a_kk} / (e^{a_kk} + sum_{i>k} e^{a_ki}) )  -  sft_weight s_1 / a_1
- *     a_ki = f_i (r_k - r_i)      a_kk = f_k (r_k - r_m), with the largest of the factors of row k
+ *     L = - sum_{k<m} log( e^{h_kk} / (e^{h_kk} + sum_{i>k} e^{h_ki}) )  -  sft_weight s_1 / a_1
+ *     h_ki = f_i (r_k - r_i)      h_kk = f_k (r_k - r_m), with the largest of the factors of row k
  */
 #include <math.h>
 

@@ -9,7 +9,10 @@
  *                  logistic    -log sigma(beta (x_w - x_l))
  *                  hinge_prob  max(0, exp(x_l) - exp(x_w))
  *                  dpo         arXiv:2305.18290, on s - s_ref, never length-normalised
- *     sequence i   -weight_i s_i / a_i */
+ *     sequence i   -weight_i s_i / a_i
+ *
+ * logistic and dpo use plumb_pair.smooth as label smoothing (obj_dpo.c), and dpo adds
+ * label_smoothing to it. */
 #include <math.h>
 
 #include "align/pair_term.h"

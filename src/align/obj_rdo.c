@@ -4,7 +4,7 @@
  * Wang et al. 2024, arXiv:2408.09385, eq. 7, for each pair (w,l). s: log-prob sum of a completion,
  * d = s - s_ref, r: normalized reward:
  *
- *     L = -(r_w - r_l) log sigma(beta (d_w - d_l)) */
+ *     L = -(r_w - r_l) log sigma(beta (d_w - d_l))    (with label smoothing as in obj_dpo.c) */
 #include "align/pair_term.h"
 
 static unsigned rdo_needs(const struct plumb_align_param *p)
@@ -21,7 +21,8 @@ static plumb_status rdo_eval(struct plumb_obj_out *out, const struct plumb_obj_i
         const int64_t w = in->pair[k].win, l = in->pair[k].lose;
         const double dw = in->logp[w] - in->logp_ref[w], dl = in->logp[l] - in->logp_ref[l];
         const double gap = in->reward[w] - in->reward[l];
-        PLUMB_REQUIRE(gap >= 0, PLUMB_ERR_ARG, "pair %lld: the winner's reward is lower by %g",
+        PLUMB_REQUIRE(gap >= 0, PLUMB_ERR_ARG,
+                      "pair %lld: the winner's reward is lower than the loser's by %g",
                       (long long)k, -gap);
         struct plumb_pair_term t =
             plumb_pair_logistic(dw, dl, p->beta, p->label_smoothing + in->pair[k].smooth);

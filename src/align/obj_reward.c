@@ -4,7 +4,7 @@
  * Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (Bradley-Terry), for each pair (w,l). r: the reward
  * model's score:
  *
- *     L = -log sigma(r_w - r_l) */
+ *     L = -log sigma(r_w - r_l)    (with the label smoothing plumb_pair.smooth as in obj_dpo.c) */
 #include "align/pair_term.h"
 
 static unsigned reward_needs(const struct plumb_align_param *p)

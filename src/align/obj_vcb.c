@@ -2,7 +2,7 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Source: VCB, arXiv:2402.16030, for each prompt with m scored completions; the loss is a mean over
- * all its pairs. s: log-prob sum, s^ref: the same under the reference, r: reward:
+ * all its pairs. s: log-prob sum, s^ref: the same under the reference, r: reward after reward_norm:
  *
  *     u_i = s_i - reference_weight s_i^ref - lambda r_i / std      std: of the prompt's r, + 1e-6
  *     L   = 2/(m-1) sum_i (u_i - mean u)^2        dL/ds_i = 4/(m-1) (u_i - mean u)

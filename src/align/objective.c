@@ -28,9 +28,11 @@ const struct plumb_objective *plumb_objective_find(const char *name)
 static plumb_status check_values(const char *objective, const char *what, const double *x,
                                  int64_t n)
 {
-    PLUMB_REQUIRE(x || n == 0, PLUMB_ERR_ARG, "objective %s needs %s", objective, what);
+    PLUMB_REQUIRE(x || n == 0, PLUMB_ERR_ARG, "objective %s: %s is NULL, expected an array",
+                  objective, what);
     for (int64_t i = 0; i < n; i++)
-        PLUMB_REQUIRE(isfinite(x[i]), PLUMB_ERR_NUMERIC, "objective %s: %s of sequence %lld is %g",
+        PLUMB_REQUIRE(isfinite(x[i]), PLUMB_ERR_NUMERIC,
+                      "objective %s: %s of sequence %lld is %g, expected a finite number",
                       objective, what, (long long)i, x[i]);
     return PLUMB_OK;
 }
@@ -42,16 +44,17 @@ static plumb_status check_pairs(const char *objective, const struct plumb_obj_in
         PLUMB_REQUIRE(
             q->win >= 0 && q->win < in->n && q->lose >= 0 && q->lose < in->n && q->win != q->lose,
             PLUMB_ERR_ARG,
-            "objective %s: pair %lld compares sequences %lld and %lld "
-            "of %lld",
+            "objective %s: pair %lld compares sequences %lld and %lld, expected two different "
+            "indices below %lld",
             objective, (long long)k, (long long)q->win, (long long)q->lose, (long long)in->n);
         PLUMB_REQUIRE(q->smooth >= 0 && q->smooth + smooth <= 0.5, PLUMB_ERR_ARG,
                       "objective %s: pair %lld: smooth %g + label_smoothing %g, expected a sum in "
                       "[0, 0.5]",
                       objective, (long long)k, q->smooth, smooth);
-        PLUMB_REQUIRE(isfinite(q->weight) && q->weight >= 0, PLUMB_ERR_NUMERIC,
-                      "objective %s: weight of pair %lld is %g", objective, (long long)k,
-                      q->weight);
+        PLUMB_REQUIRE(
+            isfinite(q->weight) && q->weight >= 0, PLUMB_ERR_NUMERIC,
+            "objective %s: weight of pair %lld is %g, expected a finite number of at least 0",
+            objective, (long long)k, q->weight);
     }
     return PLUMB_OK;
 }
@@ -59,7 +62,8 @@ static plumb_status check_pairs(const char *objective, const struct plumb_obj_in
 static plumb_status check_groups(const char *objective, const struct plumb_obj_in *in)
 {
     PLUMB_REQUIRE(in->groups >= 0 && (in->group || in->groups == 0), PLUMB_ERR_ARG,
-                  "objective %s needs groups", objective);
+                  "objective %s: the number of groups is negative, or the array of groups is NULL",
+                  objective);
     PLUMB_REQUIRE(in->groups > 0 || in->n == 0, PLUMB_ERR_ARG,
                   "objective %s: %lld sequences in no group", objective, (long long)in->n);
     for (int64_t q = 0; q < in->groups; q++)
@@ -67,12 +71,13 @@ static plumb_status check_groups(const char *objective, const struct plumb_obj_i
                           in->group[q + 1] <= in->n,
                       PLUMB_ERR_ARG,
                       "objective %s: group %lld is sequences %lld to %lld of %lld, expected two or "
-                      "more",
+                      "more, beginning at 0 in group 0",
                       objective, (long long)q, (long long)in->group[q],
                       (long long)in->group[q + 1] - 1, (long long)in->n);
-    PLUMB_REQUIRE(in->groups == 0 || in->group[in->groups] == in->n, PLUMB_ERR_ARG,
-                  "objective %s: the groups end at sequence %lld of %lld", objective,
-                  (long long)in->group[in->groups], (long long)in->n);
+    PLUMB_REQUIRE(
+        in->groups == 0 || in->group[in->groups] == in->n, PLUMB_ERR_ARG,
+        "objective %s: the groups end before sequence %lld, expected all %lld sequences in groups",
+        objective, (long long)in->group[in->groups], (long long)in->n);
     return PLUMB_OK;
 }
 
@@ -80,11 +85,10 @@ static plumb_status check_inputs(const struct plumb_objective *o, const struct p
                                  const struct plumb_obj_in *in, const struct plumb_align_param *p)
 {
     const unsigned needs = o->needs(p);
-    PLUMB_REQUIRE(
-        in->n >= 0 && in->k >= 0 && (in->pair || in->k == 0), PLUMB_ERR_ARG,
-        "objective %s: %lld sequences and %lld pairs, expected no negative count and pairs "
-        "where k is above 0",
-        o->name, (long long)in->n, (long long)in->k);
+    PLUMB_REQUIRE(in->n >= 0 && in->k >= 0 && (in->pair || in->k == 0), PLUMB_ERR_ARG,
+                  "objective %s: %lld sequences and %lld pairs, expected no negative count, and an "
+                  "array of pairs if there are any",
+                  o->name, (long long)in->n, (long long)in->k);
     PLUMB_REQUIRE(isfinite(in->scale) && in->scale > 0, PLUMB_ERR_ARG,
                   "objective %s: the scale is %g, expected a finite number above 0", o->name,
                   in->scale);
@@ -99,26 +103,29 @@ static plumb_status check_inputs(const struct plumb_objective *o, const struct p
     if (needs & PLUMB_NEED_GROUP)
         PLUMB_TRY(check_groups(o->name, in));
     PLUMB_REQUIRE(out->dlogp || !(needs & PLUMB_NEED_LOGP) || in->n == 0, PLUMB_ERR_ARG,
-                  "objective %s writes dlogp", o->name);
+                  "objective %s: out->dlogp is NULL, expected an array for the derivatives",
+                  o->name);
     PLUMB_REQUIRE(out->dscore || !(needs & PLUMB_NEED_SCORE) || in->n == 0, PLUMB_ERR_ARG,
-                  "objective %s writes dscore", o->name);
+                  "objective %s: out->dscore is NULL, expected an array for the derivatives",
+                  o->name);
     PLUMB_REQUIRE(!(needs & PLUMB_READ_AGGREGATION) || (isfinite(in->mean_len) && in->mean_len > 0),
                   PLUMB_ERR_ARG,
                   "objective %s: the mean length is %g tokens, expected a finite number above 0",
                   o->name, in->mean_len);
     if (needs & PLUMB_NEED_LEN) {
-        PLUMB_REQUIRE(in->len || in->n == 0, PLUMB_ERR_ARG, "objective %s needs len", o->name);
+        PLUMB_REQUIRE(in->len || in->n == 0, PLUMB_ERR_ARG,
+                      "objective %s: len is NULL, expected an array", o->name);
         for (int64_t i = 0; i < in->n; i++)
             PLUMB_REQUIRE(in->len[i] > 0, PLUMB_ERR_ARG,
-                          "objective %s: sequence %lld has %d tokens", o->name, (long long)i,
-                          (int)in->len[i]);
+                          "objective %s: sequence %lld has %d tokens, expected 1 or more", o->name,
+                          (long long)i, (int)in->len[i]);
     }
     if (in->weight) {
         PLUMB_TRY(check_values(o->name, "weight", in->weight, in->n));
         for (int64_t i = 0; i < in->n; i++)
             PLUMB_REQUIRE(in->weight[i] >= 0, PLUMB_ERR_ARG,
-                          "objective %s: weight of sequence %lld is %g", o->name, (long long)i,
-                          in->weight[i]);
+                          "objective %s: weight of sequence %lld is %g, expected at least 0",
+                          o->name, (long long)i, in->weight[i]);
     }
     return check_pairs(o->name, in, p->label_smoothing);
 }
@@ -133,7 +140,7 @@ plumb_status plumb_objective_eval(const struct plumb_objective *o, struct plumb_
     if (out->dscore)
         memset(out->dscore, 0, (size_t)in->n * sizeof(double));
     PLUMB_TRY(o->eval(out, in, p));
-    PLUMB_REQUIRE(isfinite(out->loss), PLUMB_ERR_NUMERIC, "objective %s: loss is %g", o->name,
-                  out->loss);
+    PLUMB_REQUIRE(isfinite(out->loss), PLUMB_ERR_NUMERIC,
+                  "objective %s: the loss is %g, expected a finite number", o->name, out->loss);
     return PLUMB_OK;
 }

@@ -21,7 +21,7 @@ struct plumb_obj_in {
     const double *score;           /* (n,) reward-model output; if PLUMB_NEED_SCORE */
     const int32_t *len;            /* (n,) completion tokens, > 0; if PLUMB_NEED_LEN */
     const double *reward;          /* (n,) after reward_norm; if PLUMB_NEED_REWARD or _GROUP */
-    const double *weight;          /* (n,) weight of its imitation term, >= 0; NULL means all 0 */
+    const double *weight;          /* (n,) weight of each imitation term, >= 0; NULL: all 0 */
     const struct plumb_pair *pair; /* (k,) the pairs; their sequences are among the n */
     int64_t groups;                /* number of prompts */
     const int64_t *group;          /* (groups + 1,) first sequence of each; if PLUMB_NEED_GROUP */
@@ -34,12 +34,13 @@ struct plumb_obj_in {
 /* Outputs of an objective. The metrics are sums over the pairs (or groups) of this call; the caller
  * divides by their number over all ranks. */
 struct plumb_obj_out {
-    double loss; /* part of the mean loss; adding it over all micro-batches gives the mean */
+    double loss; /* part of the mean loss; its sum over all micro-batches and ranks is the mean */
     /* (n,) = d loss / d logp, every element is written; NULL if not PLUMB_NEED_LOGP */
     double *dlogp;
-    double *dscore;                  /* (n,) = d loss / d score; NULL if not PLUMB_NEED_SCORE */
-    double rank_loss, weighted_loss; /* sums of pair or group terms and of weighted terms, */
-                                     /* not multiplied by scale */
+    double *dscore; /* (n,) = d loss / d score; NULL if not PLUMB_NEED_SCORE */
+    /* Sums of the pair terms (times their weight) or group terms, and of the imitation terms (times
+     * their weight); not multiplied by scale. */
+    double rank_loss, weighted_loss;
     double chosen, rejected; /* sums over this call's pairs of the reward of win and of lose;
                               * objectives without a reward model use the implicit reward */
     double margin;           /* sum of chosen - rejected */

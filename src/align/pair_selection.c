@@ -1,4 +1,5 @@
-/* pair_selection.c - chooses pairs of answers from the matrix of their cosines.
+/* pair_selection.c - chooses a pair of answers from the matrix of their cosines, or some of many
+ * given pairs by the cosine of each.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/pair_selection.h"
 
@@ -137,7 +138,7 @@ static plumb_status centroid(int64_t *first, int64_t *second, const double *gram
 {
     uint8_t few[2 * MOST_ENUMERATED] = {0};
     uint8_t *side = n <= MOST_ENUMERATED ? few : calloc(2 * (size_t)n, 1);
-    PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "two sets of %lld answers", (long long)n);
+    PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "cannot split %lld answers into two sets", (long long)n);
     if (n <= MOST_ENUMERATED)
         enumerate(side, gram, n);
     else
@@ -198,7 +199,7 @@ plumb_status plumb_select_share(int64_t *kept, int64_t keep, enum plumb_pair_sel
         plumb_rng_shuffle(kept, n, *key);
     } else {
         struct ranked *all = calloc((size_t)n + 1, sizeof(*all));
-        PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)n);
+        PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "cannot sort %lld pairs", (long long)n);
         for (int64_t i = 0; i < n; i++)
             all[i] = (struct ranked){rule == PLUMB_SELECT_HARD ? -cosine[i] : cosine[i], i};
         qsort(all, (size_t)n, sizeof(*all), by_key);

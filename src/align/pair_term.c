@@ -27,9 +27,11 @@ plumb_status plumb_pair_add(struct plumb_obj_out *out, double *grad, const struc
                             double rejected)
 {
     const struct plumb_pair *q = &in->pair[k];
-    PLUMB_REQUIRE(isfinite(term->loss) && isfinite(term->dwin) && isfinite(term->dlose),
-                  PLUMB_ERR_NUMERIC, "pair %lld (sequences %lld over %lld): loss %g, gradient %g",
-                  (long long)k, (long long)q->win, (long long)q->lose, term->loss, term->dwin);
+    PLUMB_REQUIRE(
+        isfinite(term->loss) && isfinite(term->dwin) && isfinite(term->dlose), PLUMB_ERR_NUMERIC,
+        "pair %lld (sequence %lld over %lld): the loss is %g, its derivatives are %g and %g, "
+        "expected finite numbers",
+        (long long)k, (long long)q->win, (long long)q->lose, term->loss, term->dwin, term->dlose);
     grad[q->win] += in->scale * q->weight * term->dwin;
     grad[q->lose] += in->scale * q->weight * term->dlose;
     out->loss += in->scale * q->weight * term->loss;

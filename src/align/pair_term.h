@@ -18,7 +18,7 @@ struct plumb_pair_term plumb_pair_logistic(double win, double lose, double beta,
 
 /* Adds the term of pair k, times its weight and in->scale, to out->loss and its derivatives to grad
  * (n,): out->dlogp or out->dscore. Adds the (implicit) rewards `chosen` and `rejected` to the
- * metrics. PLUMB_ERR_NUMERIC if the term is not finite. */
+ * metrics. Returns PLUMB_ERR_NUMERIC if the term is not finite. */
 plumb_status plumb_pair_add(struct plumb_obj_out *out, double *grad, const struct plumb_obj_in *in,
                             int64_t k, const struct plumb_pair_term *term, double chosen,
                             double rejected);

@@ -20,9 +20,11 @@ enum plumb_rank_loss {
 };
 /* Weights of the completions of a prompt in the weighted branch. */
 enum plumb_weighted_loss {
-    PLUMB_WEIGHTED_SOFTMAX,         /* softmax of the rewards of its scored completions */
-    PLUMB_WEIGHTED_PRINCIPLED_ONLY, /* equal weights for its principled completions, 0 for others */
-    PLUMB_WEIGHTED_NONE,            /* no weighted branch: such a prompt is skipped */
+    /* softmax of normalised reward / weight_temperature of its scored completions */
+    PLUMB_WEIGHTED_SOFTMAX,
+    /* equal weights for its scored principled completions, 0 for others */
+    PLUMB_WEIGHTED_PRINCIPLED_ONLY,
+    PLUMB_WEIGHTED_NONE, /* no weighted branch: such a prompt is skipped */
 };
 /* What the log-prob sum of an imitated completion is divided by; see plumb_imitation_length. */
 enum plumb_aggregation {

@@ -19,16 +19,17 @@ plumb_status plumb_scoreboard_create(struct plumb_scoreboard **out, int64_t max_
                                      int64_t group_size)
 {
     int64_t n, bytes;
-    PLUMB_REQUIRE(max_prompts > 0 && group_size > 0, PLUMB_ERR_ARG,
-                  "scoreboard of %lld prompts with %lld completions each", (long long)max_prompts,
-                  (long long)group_size);
-    PLUMB_REQUIRE(plumb_mul(&n, max_prompts, group_size) &&
-                      plumb_mul(&bytes, n, 2 * (int64_t)sizeof(double)),
-                  PLUMB_ERR_NOMEM, "scoreboard of %lld prompts with %lld completions each",
-                  (long long)max_prompts, (long long)group_size);
+    PLUMB_REQUIRE(
+        max_prompts > 0 && group_size > 0, PLUMB_ERR_ARG,
+        "a scoreboard of %lld prompts with %lld completions each, expected 1 or more of both",
+        (long long)max_prompts, (long long)group_size);
+    PLUMB_REQUIRE(
+        plumb_mul(&n, max_prompts, group_size) && plumb_mul(&bytes, n, 2 * (int64_t)sizeof(double)),
+        PLUMB_ERR_NOMEM, "cannot store a scoreboard of %lld prompts with %lld completions each",
+        (long long)max_prompts, (long long)group_size);
 
     struct plumb_scoreboard *b = calloc(1, sizeof(*b));
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "scoreboard");
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "cannot create a scoreboard");
     const size_t size = (size_t)n;
     b->max_prompts = max_prompts, b->group_size = group_size;
     b->slot = calloc(2 * size, sizeof(double));
@@ -40,7 +41,7 @@ plumb_status plumb_scoreboard_create(struct plumb_scoreboard **out, int64_t max_
     b->choice = calloc((size_t)max_prompts, sizeof(*b->choice));
     if (!b->slot || !b->kind || !b->reward || !b->norm || !b->weight || !b->work || !b->choice) {
         plumb_scoreboard_destroy(&b);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "scoreboard of %lld completions", (long long)n);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store a scoreboard of %lld completions", (long long)n);
     }
     *out = b;
     return PLUMB_OK;
@@ -78,8 +79,8 @@ plumb_status plumb_scoreboard_put(struct plumb_scoreboard *b, int64_t prompt, in
 {
     PLUMB_REQUIRE(
         prompt >= 0 && prompt < b->prompts && sample >= 0 && sample < b->group_size, PLUMB_ERR_ARG,
-        "completion %lld of prompt %lld, the iteration has %lld prompts of %lld", (long long)sample,
-        (long long)prompt, (long long)b->prompts, (long long)b->group_size);
+        "completion %lld of prompt %lld: the iteration has %lld prompts of %lld completions each",
+        (long long)sample, (long long)prompt, (long long)b->prompts, (long long)b->group_size);
     double *slot = b->slot + 2 * (prompt * b->group_size + sample);
     PLUMB_REQUIRE(slot[0] == 0, PLUMB_ERR_ARG, "completion %lld of prompt %lld was put twice",
                   (long long)sample, (long long)prompt);

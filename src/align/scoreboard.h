@@ -33,12 +33,14 @@ extern const char *const plumb_branch_names[PLUMB_BRANCH_COUNT];
 /* The choices for one prompt. */
 struct plumb_choice {
     enum plumb_branch branch;
-    int64_t win, lose;  /* entries of the compared completions, -1 if there is none: best
-                         * principled and best plain, or best and worst. SWAP exchanges them */
+    /* Entries of the compared completions, -1 if there is none. The selector sets them: best
+     * principled and best plain, best and worst, or the best alone. The branch SWAP exchanges
+     * them. */
+    int64_t win, lose;
     double weight;      /* factor of the prompt's loss term L; 1 by default */
     double denominator; /* the prompt's part of the loss denominator; 1 by default. The loss of a
                          * batch is sum(weight L) / sum(denominator) */
-    double margin;      /* norm[win] - norm[lose] before SWAP; NaN if one is missing */
+    double margin;      /* norm[win] - norm[lose] before SWAP; NaN if there is no pair */
     double smooth;      /* label smoothing of the pair, added to label_smoothing; 0 by default */
 };
 

@@ -30,15 +30,18 @@ void plumb_choice_compare(struct plumb_scoreboard *b, int64_t prompt);
 /* Selects the pair of plumb_choice_compare: the best principled completion over the best plain one,
  * branch WEIGHTED. If one of the two is missing, the margin is NaN and the branch is SKIP. */
 extern const struct plumb_selector plumb_sel_principled;
-/* Selects the best scored entry with weight 1; branch WEIGHTED.   Source: RAFT, arXiv:2304.06767 */
+/* Selects the best scored entry with weight 1; branch WEIGHTED, or SKIP if no entry is scored.
+ * Source: RAFT, arXiv:2304.06767 */
 extern const struct plumb_selector plumb_sel_best_of;
 /* Selects win = entry with the highest normalized reward and lose = entry with the lowest; branch
- * RANK, or SKIP if these rewards are equal. */
+ * RANK, or SKIP if these rewards are equal or no entry is scored. */
 extern const struct plumb_selector plumb_sel_extremes;
-/* Selects all scored entries; branch GROUP, or SKIP if their rewards are equal. win and lose are
- * set as by plumb_sel_extremes, for the metrics. */
+/* Selects all scored entries; branch GROUP, or SKIP if none is scored or the standard deviation of
+ * their normalized rewards is below 1e-6. win and lose are set as by plumb_sel_extremes, for the
+ * metrics. */
 extern const struct plumb_selector plumb_sel_group;
-/* Selects all principled entries with equal weights, with or without a reward; branch WEIGHTED. */
+/* Selects all principled entries with equal weights, with or without a reward; branch WEIGHTED, or
+ * SKIP if there is none. */
 extern const struct plumb_selector plumb_sel_distill;
 
 #endif

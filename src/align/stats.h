@@ -20,7 +20,7 @@ struct plumb_align_stats {
 
 /* Sets the reward statistics in *out (all std are population std). Sets b->norm from the rewards r
  * by p->reward_norm:
- *   zscore   (r - mean) / std over all scored entries (0 when std is below 1e-8 of |mean| or 0)
+ *   zscore   (r - mean) / std over all scored entries (0 if std is at most 1e-8 |mean|)
  *   sigmoid  1 / (1 + exp(-r))
  *   none     r                                       Source: ours (the paper is silent) */
 void plumb_stats_reward(struct plumb_align_stats *out, struct plumb_scoreboard *b,

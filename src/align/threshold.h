@@ -29,7 +29,8 @@ extern const struct plumb_threshold plumb_thr_none;       /* tau is always 0 */
 struct plumb_threshold_state plumb_threshold_begin(const struct plumb_align_param *p);
 const struct plumb_threshold *plumb_threshold_of(enum plumb_threshold_kind kind);
 
-/* Changes b->choice[prompt] and b->weight by tau. Called for prompts that are not SKIP. */
+/* Changes b->choice[prompt], and b->weight of the prompt's entries, according to tau. It is called
+ * only for prompts whose branch is not SKIP. */
 typedef void plumb_threshold_rule(struct plumb_scoreboard *b, int64_t prompt, double tau,
                                   const struct plumb_align_param *p);
 
@@ -37,7 +38,8 @@ typedef void plumb_threshold_rule(struct plumb_scoreboard *b, int64_t prompt, do
  *   margin > tau           rank branch, when rank_loss is not none
  *   -margin > tau          swap branch, when reverse = swap and rank_loss is not none
  *   otherwise              weighted branch: weight_i = softmax(norm_i / weight_temperature) over
- *                          the scored entries of the prompt (or equal over the principled ones) */
+ *                          the scored entries of the prompt (or equal over the scored principled
+ *                          ones); skip branch, when weighted_loss is none */
 plumb_threshold_rule plumb_threshold_branch;
 /* Sets the weight of a prompt's pair to 1 if margin >= tau, else to
  * sigma(margin / curriculum_temperature). The prompt's part of the loss denominator is the same
