@@ -11,8 +11,8 @@
 
 static const struct alias {
     const char *names; /* names in other programs, separated by blanks */
-    /* Names of plumb's options, separated by blanks. The message names those that the command
-     * uses. */
+    /* Names of plumb's options, separated by blanks. The message names those that the command uses,
+     * or all of them if it uses none. "" if plumb has no such option. */
     const char *options;
     const char *remark; /* note for the message; NULL if there is none */
 } aliases[] = {
@@ -117,7 +117,8 @@ static const struct alias {
 /* Names of methods and commands in other programs, and what plumb has instead. */
 static const struct {
     const char *names, *remark;
-    bool method, command; /* the name may be given as method.name, as the command */
+    /* method: the name may be given as method.name; command: as the command */
+    bool method, command;
 } elsewhere[] = {
     {"grpo ppo rloo reinforce dapo gspo dr_grpo",
      "plumb has no policy gradient methods; rrhf, lire, pro, raft and psle (plumb align) learn "

@@ -147,8 +147,9 @@ done:
 
 /* ---- values of all types --------------------------------------------------------------------- */
 
-/* Sets the option from an unquoted value. The blanks around it are removed, as YAML does for
- * unquoted scalars, unless the option is a text. */
+/* Sets the option from a value that does not begin with a quotation mark, or from a list. The
+ * blanks around an unquoted value are removed, as YAML does for unquoted scalars, unless the option
+ * is a text. */
 static plumb_status set_word(struct plumb_config *c, void *base, const struct plumb_option *o,
                              const char *text, const char *where)
 {

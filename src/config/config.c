@@ -106,8 +106,8 @@ static const char *main_option(const char *section, const char *command)
     return NULL;
 }
 
-/* Finds the options that a name without a section may mean: *found is the first, *second another
- * one or NULL. */
+/* Finds the options of the command that have this name in any section: *found is the first, or NULL
+ * if there is none; *second is another one, or NULL if there is only one. */
 static void find_name(const struct plumb_option **found, const struct plumb_option **second,
                       const char *name, const char *command)
 {
@@ -157,8 +157,9 @@ static plumb_status resolve(const struct plumb_option **out, const char *key, co
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: unknown key '%s', did you mean '%s'?", where, key, o->path);
 }
 
-/* Returns true if key is NAME.MEMBER, where NAME is an option whose value is a map. *found becomes
- * this option, and *member the text after "NAME.". */
+/* If key is NAME.MEMBER, where NAME is the path or the name of an option of the command whose value
+ * is a map, sets *found to this option and *member to the text after "NAME.". Otherwise leaves both
+ * unchanged. */
 static void find_map(const struct plumb_option **found, const char **member, const char *key,
                      const char *command)
 {

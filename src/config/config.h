@@ -26,11 +26,11 @@ struct plumb_texts {
 };
 
 enum plumb_reward_kind {
-    PLUMB_REWARD_LENGTH,     /* distance of the completion's length from target */
+    PLUMB_REWARD_LENGTH,     /* distance of the completion's length from target or [min, max] */
     PLUMB_REWARD_REGEX,      /* the number of matches of `pattern` */
     PLUMB_REWARD_WORDS,      /* the share of words that are in `words` or `file` */
     PLUMB_REWARD_REPETITION, /* the share of repeated text, negative */
-    PLUMB_REWARD_EXACT,      /* equality with the record's answer */
+    PLUMB_REWARD_EXACT,      /* equality with the record's solution, or with its member `field` */
 };
 /* in the order of the enum; the last element is NULL */
 extern const char *const plumb_reward_kind_names[];
@@ -41,7 +41,7 @@ struct plumb_reward_function {
     double weight;            /* weight of the function in the sum; default 1 */
     const char *pattern;      /* "" if not given */
     struct plumb_texts words; /* empty if not given */
-    const char *file;         /* file with one word per line; "" if not given */
+    const char *file;         /* file of words; "" if not given */
     const char *field; /* name of the record's field that the function reads; "" if not given */
     double target, min, max; /* NaN if not given */
 };
@@ -59,6 +59,7 @@ enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
 enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
 /* Values of checkpoint.dtype. */
 enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE };
+/* Values of train.init. */
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 
 #define PLUMB_OPTION_BOOL      bool
@@ -97,14 +98,17 @@ plumb_status plumb_config_load(struct plumb_config **out, const char *command,
                                const char *yaml_path, char *const *override, int n);
 void plumb_config_free(struct plumb_config **config); /* does nothing if *config is NULL */
 
-/* Warns about values of this command's options that are allowed but probably a mistake: a backslash
- * followed by n where a newline was meant. */
+/* Warns about values of this command's options that are allowed but probably a mistake: in text for
+ * the model, a backslash followed by n, t or r where a newline, tab or carriage return was
+ * meant. */
 void plumb_config_notes(const struct plumb_config *config, const char *command);
 
-/* Returns true if key is the path or the name of an option that the command uses. */
+/* Returns true if key is the path or the name of an option that the command uses, or NAME.MEMBER
+ * for such an option whose value is a map. */
 bool plumb_config_is_option(const char *key, const char *command);
-/* Returns what plumb has instead of a method or command (`command` true) that other programs have,
- * such as grpo; NULL if the name is unknown there, too. */
+/* Returns a text that says what plumb has instead of a method (`command` false) or command
+ * (`command` true) of other programs, such as grpo; NULL if the list of such names does not have
+ * it. */
 const char *plumb_alias_elsewhere(const char *name, bool command);
 /* Returns true if the command's first argument is a file to work on (inspect, replay) instead of a
  * configuration. */
@@ -132,14 +136,16 @@ plumb_status plumb_config_warn(struct plumb_config *c, const char *path, const c
  * `why` ("method psle_curriculum decides it") if the user has set another value. */
 plumb_status plumb_config_decide(struct plumb_config *c, const char *path, const char *value,
                                  const char *why);
-/* Warns about options that have no effect because of another option, such as top_k at temperature
- * 0. Call it when all values are final. */
+/* Records a warning for each option that the user has set to another value than the default and
+ * that has no effect because of another option, such as top_k at temperature 0. Call it when all
+ * values are final. */
 plumb_status plumb_config_note_needless(struct plumb_config *c, const char *command);
 /* Returns the recorded warnings, one per line; "" if there are none. */
 const char *plumb_config_warnings(const struct plumb_config *c);
 
-/* Appends the help text of a command, or of plumb itself if command is NULL. Returns
- * PLUMB_ERR_CONFIG with the most similar name if there is no such command. */
+/* Appends the help text of a command, or of plumb itself if command is NULL; "man-page" and
+ * "bash-completion" give the man page and the completion script. Returns PLUMB_ERR_CONFIG with the
+ * most similar name if there is no such command. */
 plumb_status plumb_config_help(struct plumb_buf *out, const char *command);
 
 /* Appends, as YAML, each option that the command uses (all commands if NULL) and the run reads.
@@ -167,8 +173,9 @@ plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config 
 
 /* Calls fn with the option and the path of each file and folder that the command reads and that
  * decides its results. This includes each NAME=FOLDER of eval.models (as eval.models.NAME),
- * data.eval, and the files of reward.functions. Empty paths are left out. A path may be a keyword
- * (init, previous). If fn fails, the calls stop and its error is returned. */
+ * data.eval, and the files of reward.functions. Empty paths are left out, and so is the tokenizer
+ * if it is the model's folder. A path may be a keyword (init, previous). If fn fails, the calls
+ * stop and its error is returned. */
 typedef plumb_status plumb_config_input_fn(void *arg, const char *key, const char *path);
 plumb_status plumb_config_inputs(const struct plumb_config *config, const char *command,
                                  plumb_config_input_fn *fn, void *arg);

@@ -127,8 +127,7 @@ plumb_status plumb_config_note_unused(struct plumb_config *c, const char *comman
     return plumb_config_add_note(c, text);
 }
 
-/* ---- options that have no effect because of another option
- * ------------------------------------ */
+/* ---- options that another option makes ineffective ------------------------------------------ */
 
 static bool has_reward_model(const struct plumb_config *c)
 {
@@ -180,8 +179,8 @@ static bool on_gpu(const struct plumb_config *c)
     return strcmp(c->device, "cuda") == 0;
 }
 
-/* Options that are read only under a condition on another option; `why` is the reason for the
- * warning. */
+/* Options that are read only under a condition on another option; `why` is the text of the warning
+ * if `read` returns false. */
 static const struct {
     const char *path;
     bool (*read)(const struct plumb_config *c);
@@ -196,19 +195,21 @@ static const struct {
     {"generate.min_p", samples, "is not used: generate.temperature is 0"},
     {"train.min_lr_ratio", rate_falls, "is not used: train.lr_schedule is constant"},
     {"checkpoint.best_metric", keeps_best, "is not used: checkpoint.keep_best is 0"},
-    {"checkpoint.keep_every", keeps_several, "is not used: checkpoint.every is 0"},
+    {"checkpoint.keep_every", keeps_several,
+     "is not used: checkpoint.every and checkpoint.keep_best are 0"},
     {"checkpoint.max_share", saves_by_time, "is not used: checkpoint.interval is 0"},
     {"eval.win_margin", wins_by_reward, "is not used: eval.judge decides which answer wins"},
-    {"lora.alpha", begins_adapter, "is not used: lora.r is 0"},
-    {"lora.targets", begins_adapter, "is not used: lora.r is 0"},
-    {"lora.rslora", begins_adapter, "is not used: lora.r is 0"},
+    {"lora.alpha", begins_adapter, "is not used: lora.r is 0 and lora.adapter is not set"},
+    {"lora.targets", begins_adapter, "is not used: lora.r is 0 and lora.adapter is not set"},
+    {"lora.rslora", begins_adapter, "is not used: lora.r is 0 and lora.adapter is not set"},
     {"pins", on_gpu, "is not used: device is not cuda"},
     {"comm.bucket", on_gpu, "is not used: device is not cuda"},
     {"generate.graphs", on_gpu, "is not used: device is not cuda"},
     {"comm.exchange", on_gpu, "is not used: device is not cuda"},
 };
 
-/* Returns why the option has no effect although the command uses it, or NULL if it has one. */
+/* Returns the reason why option i has no effect although the command uses it, or NULL if it has an
+ * effect. */
 static const char *needless(const struct plumb_config *c, int i)
 {
     const struct plumb_config_marks *m = c->marks;

@@ -4,8 +4,8 @@
 
 #include "config/option.h"
 
-/* Appends text for troff: '-' becomes a minus sign, a backslash is escaped, and a line that begins
- * with a dot or a quote is not a request. */
+/* Appends text for troff: '-' becomes a minus sign, a backslash is escaped, and a dot or quote at
+ * the beginning of a line is protected, so that troff does not read a request. */
 static plumb_status put_text(struct plumb_buf *out, const char *text)
 {
     const bool first = !out->len || out->data[out->len - 1] == '\n';
@@ -159,7 +159,8 @@ plumb_status plumb_config_man(struct plumb_buf *out)
         "instruction set of the CPU kernels: baseline, avx2 or avx512; not given: the best one",
         ".TP",
         "\\fBPLUMB_PROGRESS\\fR",
-        "live shows the progress line also if the output is no terminal; any other value hides it",
+        "live: one line is updated in place, also if the output is no terminal; plain: a line is",
+        "printed every 5 seconds; plain:SECONDS: at this interval; off: no progress is shown",
         ".SH FILES",
         "A path that begins with configs/ and does not exist is looked up in the folder",
         "share/plumb next to the program's bin folder.",

@@ -20,8 +20,7 @@ plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes
 {
     struct owner *o = (struct owner *)c;
     struct block *b = calloc(1, sizeof(*b) + (size_t)bytes);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM,
-                  "cannot store a configuration value of %lld bytes",
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "cannot store a configuration value of %lld bytes",
                   (long long)bytes);
     b->next = o->blocks;
     o->blocks = b;

@@ -76,9 +76,9 @@ bool plumb_option_is_prose(const struct plumb_option *o);
 /* Returns the option whose path or name is most similar to key, or NULL if none is similar. */
 const struct plumb_option *plumb_option_nearest(const char *key);
 
-/* Raises an error if key is an option of TRL, transformers, OpenRLHF or verl. The message names the
- * option of plumb that this command (NULL: any command) uses instead. Returns PLUMB_OK if the key
- * is unknown there too. */
+/* Raises an error if key is an option of plumb written with dashes (--seed), or an option of TRL,
+ * transformers, OpenRLHF or verl. In the second case the message names the option of plumb that
+ * this command (NULL: any command) uses instead. Returns PLUMB_OK for any other key. */
 plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where);
 
 /* Records how the options of a configuration were set. The arrays are indexed like the option
@@ -142,7 +142,7 @@ plumb_status plumb_option_set(struct plumb_config *c, void *base, const struct p
 plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct plumb_option *o,
                              const struct plumb_yaml *v, const char *where);
 /* Sets the field from plain text in which nothing is quoted, such as a default or a path. For a
- * list only "" (the empty list) is allowed. */
+ * list only "" (the empty list) is allowed, for a map only "" and "{}" (the empty map). */
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where);
 /* Sets the field from the text after key= on the command line. Quoted text is parsed as YAML. null

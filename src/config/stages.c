@@ -37,7 +37,8 @@ static const struct plumb_yaml *member(const struct plumb_yaml *map, const char 
     return NULL;
 }
 
-/* Copies a text of the stage's map into memory that lives as long as the stage's configuration. */
+/* Copies the text of member `key` of the stage's map `at` into memory that is freed together with
+ * the stage's configuration. */
 static plumb_status take_word(const char **out, struct plumb_config *c, const struct plumb_yaml *at,
                               const char *key, const char *path)
 {
@@ -104,8 +105,8 @@ static plumb_status resolve_link(const char **text, const struct plumb_stages *s
     PLUMB_REQUIRE(k < i, PLUMB_ERR_CONFIG, "stage %s: %s: there is no earlier stage '%s'",
                   s->item[i].name, option, name);
     PLUMB_REQUIRE(strcmp(s->item[k].command, "eval") != 0, PLUMB_ERR_CONFIG,
-                  "stage %s: %s: stage %s evaluates and leaves no checkpoint", s->item[i].name,
-                  option, name);
+                  "stage %s: %s: stage %s has the command eval, which writes no checkpoint",
+                  s->item[i].name, option, name);
     void *to;
     const size_t bytes = head + strlen(dir) + strlen(name) + sizeof("//latest");
     PLUMB_TRY(plumb_config_take(&to, s->item[i].cfg, (int64_t)bytes));
@@ -268,8 +269,7 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
     PLUMB_TRY(plumb_config_fresh(&s->top, RUN));
     PLUMB_TRY(plumb_config_set_yaml(s->top, root, path, top_keys));
     s->item = calloc((size_t)list->n, sizeof(*s->item));
-    PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "cannot store %lld stages",
-                  (long long)list->n);
+    PLUMB_REQUIRE(s->item, PLUMB_ERR_NOMEM, "cannot store %lld stages", (long long)list->n);
     for (const struct plumb_yaml *at = list->first; at; at = at->next) {
         struct plumb_stage *one = &s->item[s->n];
         one->line = at->line;

@@ -12,7 +12,7 @@
  *
  * An option of a stage overrides the option outside of `stages`, and the command line overrides
  * both. On the command line, NAME:key=value sets the option of one stage. key=value sets it for all
- * stages whose command uses it, except those that take it from another stage. A stage writes to
+ * stages whose command uses it, except those that have stage:NAME as its value. A stage writes to
  * OUTPUT_DIR/NAME. In an option that is a folder, and after the = of eval.models, stage:NAME stands
  * for OUTPUT_DIR/NAME/latest. */
 #ifndef PLUMB_CONFIG_STAGES_H
