@@ -347,8 +347,8 @@ static plumb_status want_lists(const plumb_json *file, const char *source)
         const enum plumb_json_type type = plumb_json_type_of(plumb_json_get(file, name[i]));
         PLUMB_REQUIRE(type == PLUMB_JSON_NULL || type == PLUMB_JSON_ARRAY ||
                           type == PLUMB_JSON_OBJECT,
-                      PLUMB_ERR_FORMAT, "%s: %s: expected an array, found %s", source, name[i],
-                      plumb_json_type_name(type));
+                      PLUMB_ERR_FORMAT, "%s: %s: expected an array or an object, found %s", source,
+                      name[i], plumb_json_type_name(type));
     }
     return PLUMB_OK;
 }

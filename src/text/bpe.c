@@ -1,5 +1,5 @@
 /* bpe.c - encodes a word by byte pair encoding.
- * Layer 3. Includes base/.
+ * Layer 3. Includes base/ and io/file.h.
  *
  * Merges are applied in the order of their rank, and equal ranks from left to right (Sennrich 2016,
  * arXiv:1508.07909, as in huggingface/tokenizers, models/bpe). Short words are scanned for the
@@ -81,7 +81,7 @@ static plumb_status reserve(struct plumb_bpe_work *w, int64_t bytes)
         return PLUMB_OK;
     const int64_t cap = plumb_max_i64(bytes, 2 * w->cap);
     void *grown = realloc(w->bytes, (size_t)cap);
-    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "cannot encode a word of %lld bytes",
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "cannot reserve %lld bytes to encode a word",
                   (long long)bytes);
     w->bytes = grown;
     w->cap = cap;
@@ -248,7 +248,8 @@ static plumb_status merge(const plumb_bpe *b, struct plumb_ids *ids, struct plum
     int64_t n;
     if (len > SCAN_MAX) {
         PLUMB_REQUIRE(len < INT32_MAX / 4, PLUMB_ERR_UNSUPPORTED,
-                      "a word of %lld bytes is too long to encode", (long long)len);
+                      "a word of %lld bytes is too long to encode, expected fewer than %d bytes",
+                      (long long)len, INT32_MAX / 4);
         const int64_t head = (len * (int64_t)sizeof *id + 15) & ~(int64_t)15;
         PLUMB_TRY(reserve(w, head + heap_bytes(len)));
         id = w->bytes;

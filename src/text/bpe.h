@@ -17,7 +17,7 @@ typedef struct plumb_bpe plumb_bpe; /* threads may share it */
 plumb_status plumb_bpe_create(plumb_bpe **out, const plumb_json *v, const char *where);
 void plumb_bpe_destroy(plumb_bpe **b); /* does nothing if *b is NULL */
 
-/* Returns the number of tokens. */
+/* Returns the number of tokens in the vocabulary. */
 int64_t plumb_bpe_count(const plumb_bpe *b);
 /* Returns the largest id + 1. */
 int64_t plumb_bpe_top(const plumb_bpe *b);
@@ -33,7 +33,9 @@ struct plumb_bpe_work {
 };
 void plumb_bpe_work_fini(struct plumb_bpe_work *w);
 
-/* Appends the tokens of one word (valid UTF-8 of n bytes) to ids. The time is O(n log n). */
+/* Appends the tokens of one word (valid UTF-8 of n bytes) to ids. The time is O(n log n). Returns
+ * PLUMB_ERR_UNSUPPORTED for a word that is too long; PLUMB_ERR_FORMAT if the word needs the unknown
+ * token, but the vocabulary does not have it. */
 plumb_status plumb_bpe_encode(const plumb_bpe *b, struct plumb_ids *ids, struct plumb_bpe_work *w,
                               const char *s, int64_t n);
 

@@ -53,8 +53,8 @@ static plumb_status allocate(plumb_bpe *b, int64_t merges, const char *where)
     b->slot = malloc((size_t)b->slots * sizeof *b->slot);
     b->merge = malloc((size_t)b->merges * sizeof *b->merge);
     PLUMB_REQUIRE(b->text && b->known && b->slot && b->merge, PLUMB_ERR_NOMEM,
-                  "%s: cannot store %lld tokens and %lld merges", where,
-                  (long long)b->count, (long long)merges);
+                  "%s: cannot store %lld tokens and %lld merges", where, (long long)b->count,
+                  (long long)merges);
     for (int64_t i = 0; i < top; i++)
         b->text[i] = (struct plumb_bpe_text){UINT32_MAX, 0};
     for (int64_t i = 0; i < b->slots; i++)
@@ -238,7 +238,7 @@ static plumb_status load(plumb_bpe *b, const plumb_json *v, const char *where)
 plumb_status plumb_bpe_create(plumb_bpe **out, const plumb_json *v, const char *where)
 {
     plumb_bpe *b = calloc(1, sizeof *b);
-    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "%s: cannot create the model", where);
+    PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "%s: cannot create the BPE model", where);
     const plumb_status st = load(b, v, where);
     if (st)
         plumb_bpe_destroy(&b);

@@ -20,7 +20,8 @@ struct plumb_bpe_slot {
 };
 struct plumb_bpe_merge {
     uint64_t pair; /* left id << 32 | right id; UINT64_MAX if the entry is free */
-    int32_t rank, id;
+    int32_t rank;  /* the pair with the smallest rank is merged first */
+    int32_t id;    /* id of the token that the merge yields; -1 if the entry is free */
 };
 
 /* Tells how a word that equals the text of a token is encoded: as that one token (WHOLE) or as

@@ -9,14 +9,16 @@
 
 #include "io/file.h"
 
-/* A mark after the content of the open message. The rendered text is cut at the mark. transformers
- * uses the same text. */
+/* This mark is put after the content of the last message if a model is to continue that message.
+ * The rendered text is cut at the mark. transformers uses the same mark. */
 #define TAG "CONTINUE_FINAL_MESSAGE_TAG"
 
 /* ---- messages as a template sees them ------------------------------------------------------- */
 
 static const char *const reasoning[] = {"reasoning_content", "thinking", "reasoning"};
 
+/* Returns the first of these three members that the message has and that is not null; NULL if there
+ * is none. */
 static const plumb_json *reasoning_of(const plumb_json *message)
 {
     for (int i = 0; i < 3; i++)
@@ -31,6 +33,7 @@ static plumb_status put_member(struct plumb_buf *out, const char *key, const plu
     return plumb_json_put_node(out, value);
 }
 
+/* Writes the text followed by the mark TAG and a space, as a JSON string. */
 static plumb_status put_open_text(struct plumb_buf *out, const plumb_json *text)
 {
     struct plumb_buf open = {0};
@@ -44,8 +47,9 @@ static plumb_status put_open_text(struct plumb_buf *out, const plumb_json *text)
     return st;
 }
 
-/* Writes the content of the message that is left open. The mark TAG follows the content, or its
- * last text part. */
+/* Writes the content of a message that a model is to continue. The mark TAG follows the content or,
+ * if the content is a list of parts, the last part that has a text. Only the type and the text of
+ * that part are written. */
 static plumb_status put_open(struct plumb_buf *out, const plumb_json *content)
 {
     int64_t last = plumb_json_count(content) - 1;
@@ -68,8 +72,10 @@ static plumb_status put_open(struct plumb_buf *out, const plumb_json *content)
     return plumb_buf_add_text(out, "]");
 }
 
-/* Writes one message. Members that are null are dropped. The reasoning is written under each name
- * under which templates read it. */
+/* Writes the message m as a JSON object. Members that are null are dropped. The reasoning is
+ * written both as "thinking" (unless m has this member) and as "reasoning_content", because some
+ * templates read the one and some the other. If open is true, the mark TAG follows the content, so
+ * that the rendered text can be cut there and a model can continue the message. */
 static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool open)
 {
     const plumb_json *thought = reasoning_of(m);
@@ -145,7 +151,7 @@ static plumb_status set_all(plumb_jinja_vars *v, const struct plumb_chat *chat,
     return plumb_jinja_set_bool(v, "add_generation_prompt", chat->add_generation_prompt);
 }
 
-/* Cuts the text at the mark TAG. The text of the conversation begins at byte offset `begin` of
+/* Cuts the text at the last mark TAG. The text of the conversation begins at byte offset `begin` of
  * out. */
 static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *where)
 {
@@ -157,7 +163,8 @@ static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *w
                   "its content",
                   where);
     int64_t end = at - text;
-    /* the template has removed the space after TAG, so it trims contents */
+    /* If the template has removed the space after TAG, it removes white space around contents.
+     * Remove it here too. */
     if (at[strlen(TAG)] != ' ')
         while (end > begin && isspace((unsigned char)text[end - 1]))
             end--;
@@ -176,7 +183,10 @@ plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
     plumb_json *messages = NULL;
     plumb_status st;
     PLUMB_REQUIRE(!chat->continue_final_message || (!spans && !chat->add_generation_prompt),
-                  PLUMB_ERR_ARG, "%s: a message that is continued has no generation prompt", where);
+                  PLUMB_ERR_ARG,
+                  "%s: continue_final_message allows neither add_generation_prompt nor spans of "
+                  "generated text",
+                  where);
     PLUMB_TRY(read_messages(&messages, chat, where));
     PLUMB_TRY_GOTO(st, plumb_jinja_vars_create(&v), done);
     PLUMB_TRY_GOTO(st, set_all(v, chat, messages, tokens, n_tokens), done);

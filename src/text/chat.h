@@ -14,8 +14,8 @@ struct plumb_chat {
     /* object with further template variables; NULL if there are none */
     const plumb_json *arguments;
     bool add_generation_prompt;
-    /* The last message is left open, so that a model continues it. Not allowed together with
-     * add_generation_prompt. */
+    /* The text ends after the content of the last message, so that a model can continue the
+     * message. Not allowed together with add_generation_prompt. */
     bool continue_final_message;
 };
 
@@ -27,10 +27,13 @@ struct plumb_chat_token {
 
 /* Appends the text of one conversation to out. Members of a message that are null are dropped. The
  * reasoning of a message may be named "reasoning_content", "thinking" or "reasoning"; the template
- * finds it under the first two names. If an argument and a special token have the same name, the
- * argument is used. spans is as in plumb_jinja_render and may be NULL; it must be NULL with
- * continue_final_message. where is "file:line", for messages. Returns PLUMB_ERR_FORMAT if a message
- * is not an object; otherwise the errors of plumb_jinja_render. */
+ * finds it under the first two names. With continue_final_message, the text is cut after the
+ * content of the last message. If an argument and a special token have the same name, the argument
+ * is used. spans is as in plumb_jinja_render and may be NULL; it must be NULL with
+ * continue_final_message. where is "file:line", for messages. Returns PLUMB_ERR_ARG if
+ * continue_final_message is combined with add_generation_prompt or spans; PLUMB_ERR_FORMAT if there
+ * is no message, if a message is not an object, or if the message to continue is not in the output
+ * of the template; otherwise the errors of plumb_jinja_render. */
 plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
                                struct plumb_jinja_spans *spans, const struct plumb_chat *chat,
                                const struct plumb_chat_token *tokens, int64_t n_tokens,

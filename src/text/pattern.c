@@ -44,8 +44,7 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
     int error = 0;
     PCRE2_SIZE at = 0;
     pcre2_compile_context *how = pcre2_compile_context_create(NULL);
-    PLUMB_REQUIRE(how, PLUMB_ERR_NOMEM, "%s: cannot compile a regular expression",
-                  where);
+    PLUMB_REQUIRE(how, PLUMB_ERR_NOMEM, "%s: cannot compile a regular expression", where);
     pcre2_set_newline(how, PCRE2_NEWLINE_LF); /* in Ruby, only LF ends a line */
     pcre2_set_parens_nest_limit(how, 100);
     p->code = pcre2_compile((PCRE2_SPTR)text, (size_t)len,
@@ -60,8 +59,7 @@ static plumb_status compile(plumb_pattern *p, const char *text, int64_t len, con
     }
     p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
     p->context = pcre2_match_context_create(NULL);
-    PLUMB_REQUIRE(p->context, PLUMB_ERR_NOMEM,
-                  "%s: cannot compile a regular expression", where);
+    PLUMB_REQUIRE(p->context, PLUMB_ERR_NOMEM, "%s: cannot compile a regular expression", where);
     pcre2_set_match_limit(p->context, MATCH_LIMIT);
     return PLUMB_OK;
 }
@@ -78,8 +76,7 @@ plumb_status plumb_pattern_compile(plumb_pattern **out, enum plumb_pattern_kind 
     case PLUMB_PATTERN_LITERAL:
         p->literal = malloc((size_t)len);
         if (!p->literal)
-            PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                            "%s: cannot compile a pattern", where);
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot compile a pattern", where);
         memcpy(p->literal, text, (size_t)len);
         p->len = len;
         break;
@@ -115,7 +112,8 @@ static plumb_status next_match(const plumb_pattern *p, pcre2_match_data *work, c
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (p->jit)
         rc = pcre2_jit_match(p->code, (PCRE2_SPTR)s, (size_t)n, (size_t)from, 0, work, p->context);
-    /* The JIT's stack was too small; the interpreter keeps its stack on the heap. */
+    /* If there is no JIT code, or if the JIT's stack was too small, use the interpreter, whose
+     * stack is on the heap. */
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
         rc = pcre2_match(p->code, (PCRE2_SPTR)s, (size_t)n, (size_t)from,
                          PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, work, p->context);

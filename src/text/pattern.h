@@ -27,7 +27,7 @@ enum plumb_pattern_kind {
 
 struct plumb_match {
     int64_t begin, end;
-    bool hit; /* true for a match, false for the text between two matches */
+    bool hit; /* true for a match, false for the text before, between or after the matches */
 };
 /* Results of a search. Initialise with zeros, release with plumb_matches_fini. Only one thread at a
  * time may use it. */

@@ -5,10 +5,10 @@
  *   \s \w \b   PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties
  *   \h \v      a hex digit and the vertical tab in Ruby: written as classes
  *   {,n}       written as {0,n}
- *   x{n,m}+    in Ruby not possessive, but a repeat of the repeat: written as (?:x{n,m})+ ; the
- * same holds for x{n}?
+ *   x{n,m}+    in Ruby not possessive, but a repeat of the repeat: written as (?:x{n,m})+ ;
+ *              the same holds for x{n}?
  *   (?m:       written as (?s: ; in Ruby ^ and $ always match at line ends (PCRE2_MULTILINE)
- *   Nested classes, &&, absent operators and options inside an expression are refused with a
+ * Nested classes, &&, absent operators and options inside an expression are refused with a
  * message. */
 #include <string.h>
 
@@ -177,7 +177,8 @@ static plumb_status class(struct onig *o)
     return copy(o, 1);
 }
 
-/* Rewrites the option letters of (?imx-imx: ; o->i is after the question mark. */
+/* Rewrites the option letters of a group such as (?im-i: and refuses all other letters than i and
+ * m. o->i is after the question mark. */
 static plumb_status options(struct onig *o, bool at_start)
 {
     while (o->i < o->n && o->s[o->i] != ':' && o->s[o->i] != ')') {

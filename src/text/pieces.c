@@ -15,8 +15,7 @@ plumb_status plumb_grow(void **array, int64_t n, int64_t *cap, int64_t size)
     PLUMB_REQUIRE(plumb_mul(&bytes, want, size), PLUMB_ERR_NOMEM,
                   "a list of %lld elements is too long", (long long)want);
     void *grown = realloc(*array, (size_t)bytes);
-    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "cannot enlarge a list to %lld bytes",
-                  (long long)bytes);
+    PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "cannot enlarge a list to %lld bytes", (long long)bytes);
     *array = grown;
     *cap = want;
     return PLUMB_OK;

@@ -36,8 +36,7 @@ plumb_status plumb_regex_compile(plumb_regex **out, const char *pattern, const c
     r->context = pcre2_match_context_create(NULL);
     r->data = pcre2_match_data_create_from_pattern(r->code, NULL);
     if (!r->context || !r->data)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail,
-                        "cannot compile a regular expression");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "cannot compile a regular expression");
     pcre2_set_match_limit(r->context, MATCH_LIMIT);
     *out = r;
     r = NULL;

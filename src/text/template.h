@@ -5,7 +5,7 @@
  *   {system}                       content of the first message with the role "system", or nothing
  *   {#system} .. {/system}         kept only if there is a system message
  *   {#messages} .. {/messages}     repeated for each message; inside, {role} and {content} stand
- * for the fields of that message
+ *                                  for the fields of that message
  *   {{ and }}                      the characters { and }
  *
  * Contents are inserted unchanged; placeholders inside them are not replaced. The default template

@@ -1,5 +1,5 @@
 /* tokenizer.h - converts text to token ids and back, as defined by tokenizer.json.
- * Layer 3. Includes base/ and io/. Unicode through PCRE2 and utf8proc. */
+ * Layer 3. Includes base/ and io/. Uses PCRE2 and utf8proc for Unicode. */
 #ifndef PLUMB_TEXT_TOKENIZER_H
 #define PLUMB_TEXT_TOKENIZER_H
 
@@ -19,9 +19,11 @@ typedef struct plumb_tokenizer plumb_tokenizer;
  * that there is none; if no file names them, their usual names are tried. Only the post-processor
  * of tokenizer.json decides which tokens are added around a text, as in transformers 5;
  * add_bos_token and add_eos_token are only compared with it, and a difference gives a warning.
- * "truncation" and "padding" are ignored, as in transformers. The caller owns *out. Returns
- * PLUMB_ERR_IO if tokenizer.json is missing, PLUMB_ERR_UNSUPPORTED with the name of a component
- * that plumb does not support, or PLUMB_ERR_FORMAT with the name of the field. */
+ * Whether decoding removes spaces before punctuation (clean-up) is taken from
+ * tokenizer_config.json, too. "truncation" and "padding" are ignored, as in transformers. The
+ * caller owns *out. Returns PLUMB_ERR_IO if tokenizer.json is missing, PLUMB_ERR_UNSUPPORTED with
+ * the name of a component that plumb does not support, or PLUMB_ERR_FORMAT with the name of the
+ * field. */
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
 /* The text of one file in memory. plumb_tokenizer_parse_files opens a tokenizer from such texts;
  * `where` is the path of tokenizer.json in messages. */
@@ -44,8 +46,9 @@ void plumb_tokenizer_close(plumb_tokenizer **t);
 
 /* Appends the tokens of text (len bytes of UTF-8) to ids. Invalid bytes become U+FFFD, as in
  * huggingface/tokenizers. If `special` is true, the tokens of the post-processor (such as BOS and
- * EOS) are added too. The text of a special token inside `text` becomes that token, as in Hugging
- * Face's tokenizers. */
+ * EOS) are added too. The text of a special token inside `text` becomes that token, as in
+ * huggingface/tokenizers. After an error, ids is unchanged. Returns PLUMB_ERR_UNSUPPORTED for a
+ * text of INT32_MAX / 8 bytes or more. */
 plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *ids,
                                     const char *text, int64_t len, bool special);
 /* Appends the text of the ids to out; skip_special omits special tokens. As in

@@ -150,7 +150,7 @@ plumb_status plumb_jinja_compile(plumb_jinja **out, const char *source, int64_t 
 {
     *out = NULL;
     struct plumb_jinja *t = calloc(1, sizeof(*t));
-    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "no memory for the template %s", name);
+    PLUMB_REQUIRE(t, PLUMB_ERR_NOMEM, "cannot create the template %s", name);
     const plumb_status st = compile(t, source, len, name);
     if (st != PLUMB_OK)
         plumb_jinja_free(&t);
@@ -185,7 +185,7 @@ bool plumb_jinja_mentions(const plumb_jinja *t, const char *text)
 plumb_status plumb_jinja_vars_create(plumb_jinja_vars **out)
 {
     *out = calloc(1, sizeof(**out));
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "no memory for the variables of a template");
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "cannot create the variables of a template");
     return PLUMB_OK;
 }
 

@@ -27,7 +27,8 @@ plumb_status plumb_jinja_compile(plumb_jinja **out, const char *source, int64_t 
                                  const char *name);
 void plumb_jinja_free(plumb_jinja **t); /* NULL is allowed */
 
-/* Returns the source from which the template was compiled (*len bytes, borrowed). */
+/* Returns the source of the template (*len bytes, borrowed). Its line breaks are \n, and a line
+ * break at its end is removed. */
 const char *plumb_jinja_source(const plumb_jinja *t, int64_t *len);
 
 /* Returns true if the template has a {% generation %} block. */
@@ -50,7 +51,9 @@ plumb_status plumb_jinja_set_none(plumb_jinja_vars *v, const char *name);
 
 /* Limits for one rendering. A member <= 0 stands for its default. */
 struct plumb_jinja_limits {
-    int64_t steps;  /* number of evaluated nodes; default 20 million */
+    /* number of steps: one for each evaluated node and for each 16 processed bytes or elements;
+     * default 20 million */
+    int64_t steps;
     int64_t depth;  /* number of nested evaluations, including macro calls; default 1,500 */
     int64_t output; /* size of the output in bytes; default 64 MiB */
     int64_t memory; /* size of all values in bytes; default 512 MiB */
@@ -78,7 +81,7 @@ void plumb_jinja_spans_fini(struct plumb_jinja_spans *s);
  * Errors: PLUMB_ERR_FORMAT if the template fails (for example, if it calls raise_exception); the
  * message has the template, the line and the construct. PLUMB_ERR_UNSUPPORTED for a construct that
  * plumb does not support. PLUMB_ERR_ARG if a limit was reached; the message names it. After an
- * error out has its old length. */
+ * error, out has its old length, and spans is empty. */
 plumb_status plumb_jinja_render(const plumb_jinja *t, struct plumb_buf *out,
                                 struct plumb_jinja_spans *spans, const plumb_jinja_vars *vars,
                                 const struct plumb_jinja_limits *limits);

@@ -64,14 +64,14 @@ enum plumb_jnode_kind {
     /* Target in a, iterable in b, filter condition in c or NULL, body in item, else body in
      * more. */
     JN_FOR,
-    JN_SET,        /* a = b */
-    JN_SET_BLOCK,  /* target in a, filters in b or NULL, body in item */
-    JN_MACRO,      /* name, parameters in arg, body in item */
-    JN_CALL_BLOCK, /* the called macro in a; b is a JN_MACRO for the body */
-    JN_FILTER_BLOCK,
-    JN_WITH,  /* targets in more, values in arg, body in item */
-    JN_BLOCK, /* name, body in item; op is 1 if the block is scoped */
-    JN_GENERATION,
+    JN_SET,          /* a = b */
+    JN_SET_BLOCK,    /* target in a, filters in b or NULL, body in item */
+    JN_MACRO,        /* name, parameters in arg, body in item */
+    JN_CALL_BLOCK,   /* the called macro in a; b is a JN_MACRO for the body */
+    JN_FILTER_BLOCK, /* filters in b, body in item */
+    JN_WITH,         /* targets in more, values in arg, body in item */
+    JN_BLOCK,        /* name, body in item; op is 1 if the block is scoped */
+    JN_GENERATION,   /* body in item */
     JN_BREAK,
     JN_CONTINUE,
 };
@@ -118,8 +118,9 @@ struct plumb_jnode {
 /* A compiled template. It does not change after it is compiled. */
 struct plumb_jinja {
     struct plumb_jarena arena;
-    const char *name;   /* name of the template for error messages */
-    const char *source; /* source text; all line breaks are \n */
+    const char *name; /* name of the template for error messages */
+    /* source text; line breaks are \n, and a line break at the end is removed */
+    const char *source;
     int64_t len;
     struct plumb_jnodes body;
     struct plumb_jmap names; /* all interned names */

@@ -23,10 +23,12 @@ plumb_status plumb_jparse_add(struct plumb_jparser *p, struct plumb_jnodes *list
                               struct plumb_jnode *n);
 plumb_status plumb_jparse_intern(struct plumb_jinja *t, const struct plumb_jstr **out,
                                  const char *text, int64_t n);
-/* true if t is this operator or name */
+/* Returns true if t is this operator or name. */
 bool plumb_jparse_is(const struct plumb_jtoken *t, const char *text);
+/* Returns true and moves to the next token if the current one is this operator or name. */
 bool plumb_jparse_skip(struct plumb_jparser *p, const char *text);
 plumb_status plumb_jparse_expect(struct plumb_jparser *p, const char *text);
+/* Fails with a message that names what was expected (`wanted`) and the current token. */
 plumb_status plumb_jparse_unexpected(struct plumb_jparser *p, const char *wanted);
 plumb_status plumb_jparse_name(struct plumb_jparser *p, const struct plumb_jstr **out);
 

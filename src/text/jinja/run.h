@@ -61,7 +61,8 @@ plumb_status plumb_jinja_fail(struct plumb_jrun *r, plumb_status code, const cha
     __attribute__((format(printf, 3, 4)));
 #define JFAIL(r, ...)   return plumb_jinja_fail((r), PLUMB_ERR_FORMAT, __VA_ARGS__)
 #define JREFUSE(r, ...) return plumb_jinja_fail((r), PLUMB_ERR_UNSUPPORTED, __VA_ARGS__)
-/* Counts n processed bytes or elements against the limit of steps. */
+/* Adds 1 + n / 16 to the steps, for n processed bytes or elements. Returns PLUMB_ERR_ARG if the
+ * limit of steps is exceeded. */
 plumb_status plumb_jinja_work(struct plumb_jrun *r, int64_t n);
 
 /* Defined in eval.c and exec.c. */
@@ -153,8 +154,10 @@ extern const struct plumb_jfilter plumb_jinja_seq_filters[];
 plumb_status plumb_jinja_path(struct plumb_jrun *r, jv *out, jv item, jv path);
 
 /* Defined in method.c: methods of values. */
-/* Returns true if a value of this type has this attribute in Python. */
+/* Returns true if a value of this type has this attribute in Python; then *canonical is the name
+ * as a string constant. */
 bool plumb_jinja_has_method(jv v, const struct plumb_jstr *name, const char **canonical);
+/* Returns true if this method would change the value, which the sandbox does not allow. */
 bool plumb_jinja_mutates(jv v, const char *name);
 plumb_status plumb_jinja_method(struct plumb_jrun *r, jv *out, const struct plumb_jmethod *m,
                                 const struct plumb_jargs *args);
@@ -163,7 +166,7 @@ plumb_status plumb_jstr_method(struct plumb_jrun *r, jv *out, jv self, const cha
 
 /* Defined in text.c: functions on code points of strings. */
 bool plumb_jchar_space(uint32_t c);
-/* byte offset of a code point */
+/* Returns the offset in bytes of the code point with this index. */
 int64_t plumb_jstr_offset(const struct plumb_jstr *s, int64_t index);
 enum plumb_jcase { JC_UPPER, JC_LOWER, JC_CAPITALIZE, JC_TITLE, JC_SWAP, JC_JINJA_TITLE };
 plumb_status plumb_jstr_case(struct plumb_jrun *r, jv *out, const struct plumb_jstr *s,
@@ -175,7 +178,7 @@ plumb_status plumb_jstr_strip(struct plumb_jrun *r, jv *out, const struct plumb_
 plumb_status plumb_jstr_replace(struct plumb_jrun *r, jv *out, const struct plumb_jstr *s,
                                 const struct plumb_jstr *old, const struct plumb_jstr *new,
                                 int64_t count);
-/* returns the byte offset; -1 if not found */
+/* Returns the offset in bytes of the first `what` (m bytes) in s (n bytes); -1 if there is none. */
 int64_t plumb_jstr_find(const char *s, int64_t n, const char *what, int64_t m);
 plumb_status plumb_jstr_lines(struct plumb_jrun *r, struct plumb_jseq *out,
                               const struct plumb_jstr *s, bool keep);

@@ -30,7 +30,8 @@ plumb_status plumb_jarena_get(struct plumb_jarena *a, void *out, int64_t n)
         const bool large = size > CHUNK / 4;
         const int64_t room = large ? size : CHUNK;
         struct plumb_jchunk *c = calloc(1, sizeof(*c) + (size_t)room);
-        PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "no memory for %lld bytes", (long long)room);
+        PLUMB_REQUIRE(c, PLUMB_ERR_NOMEM, "cannot store %lld bytes of the values of a template",
+                      (long long)room);
         c->size = room;
         if (large && a->chunk) {
             c->next = a->chunk->next;
@@ -140,7 +141,7 @@ plumb_status plumb_jmap_new(struct plumb_jarena *a, struct plumb_jmap **out, int
     return PLUMB_OK;
 }
 
-/* Computes the FNV-1a hash. Equal values, such as 1, 1.0 and True, have equal hashes. */
+/* Returns the FNV-1a hash of n bytes; h is the hash of the bytes before them, or the seed. */
 static uint64_t hash_bytes(const void *bytes, int64_t n, uint64_t h)
 {
     const unsigned char *p = bytes;
@@ -149,6 +150,7 @@ static uint64_t hash_bytes(const void *bytes, int64_t n, uint64_t h)
     return h;
 }
 
+/* Returns the hash of a value. Equal values, such as 1, 1.0 and True, have equal hashes. */
 static uint64_t hash(jv v)
 {
     const uint64_t seed = 0xcbf29ce484222325ull;
@@ -250,7 +252,7 @@ jv *plumb_jmap_get_text(const struct plumb_jmap *m, const char *text, int64_t n)
     return plumb_jmap_get(m, (jv){.kind = JK_STR, .u.str = &s});
 }
 
-/* the JSON reader limits the nesting depth */
+/* The depth of the recursion is limited, because the JSON reader limits the nesting depth. */
 plumb_status plumb_jv_from_json(struct plumb_jarena *a, jv *out, const plumb_json *v)
 {
     const int64_t n = plumb_json_count(v);

@@ -1,8 +1,8 @@
 /* value.h - the values of a template: Python's types, as far as chat templates use them.
  * Layer 3. Private to text/jinja. Includes base/ and io/json.h.
  *
- * Values live in an arena and are never freed one by one. All values are immutable except
- * namespaces, iterators and loops. */
+ * The memory of the values comes from an arena, so values are not freed one by one. All values are
+ * immutable except namespaces, iterators and loops. */
 #ifndef PLUMB_TEXT_JINJA_VALUE_H
 #define PLUMB_TEXT_JINJA_VALUE_H
 
@@ -25,7 +25,8 @@ struct plumb_jarena {
     /* The rendering whose current line is shown if the arena is full; NULL if there is none. */
     struct plumb_jrun *run;
 };
-/* the memory is zeroed */
+/* Sets the pointer at out to n zeroed bytes. Returns PLUMB_ERR_ARG if the limit of the arena is
+ * exceeded, PLUMB_ERR_NOMEM if there is no memory. */
 plumb_status plumb_jarena_get(struct plumb_jarena *a, void *out, int64_t n);
 void plumb_jarena_fini(struct plumb_jarena *a);
 
@@ -141,9 +142,10 @@ static inline double plumb_jv_as_float(jv v)
     return v.kind == JK_FLOAT ? v.u.d : (double)plumb_jv_as_int(v);
 }
 
-/* These functions set *out to a string. plumb_jv_str and plumb_jv_text copy the text;
+/* Returns the number of code points in n bytes. */
+int64_t plumb_jstr_count(const char *text, int64_t n);
+/* The next three functions set *out to a string. plumb_jv_str and plumb_jv_text copy the text;
  * plumb_jv_part refers to it. */
-int64_t plumb_jstr_count(const char *text, int64_t n); /* number of code points in n bytes */
 plumb_status plumb_jv_str(struct plumb_jarena *a, jv *out, const char *text, int64_t n);
 plumb_status plumb_jv_text(struct plumb_jarena *a, jv *out, const char *text);
 plumb_status plumb_jv_part(struct plumb_jarena *a, jv *out, const char *text, int64_t n);
