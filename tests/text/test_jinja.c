@@ -100,19 +100,19 @@ static void test_bounds(void)
     const struct plumb_jinja_limits steps = {.steps = 1000}, output = {.output = 1000},
                                     memory = {.memory = 100000}, depth = {.depth = 50};
     fails("{% for a in range(1000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}", &steps,
-          PLUMB_ERR_ARG, "bound of 1000 steps");
+          PLUMB_ERR_ARG, "limit of 1000 steps");
     fails("{% for a in range(500) %}abc{% endfor %}", &output, PLUMB_ERR_ARG,
-          "bound of 1000 bytes");
+          "limit of 1000 bytes");
     fails("{% set x %}{% for a in range(500) %}abc{% endfor %}{% endset %}", &output, PLUMB_ERR_ARG,
-          "bound of 1000 bytes");
-    fails("{{ ('x' * 200000) | length }}", &memory, PLUMB_ERR_ARG, "bound of 100000 bytes");
+          "limit of 1000 bytes");
+    fails("{{ ('x' * 200000) | length }}", &memory, PLUMB_ERR_ARG, "limit of 100000 bytes");
     fails("{% set ns = namespace(s='x') %}{% for a in range(90) %}{% set ns.s = ns.s + ns.s %}"
           "{% endfor %}",
-          NULL, PLUMB_ERR_ARG, "bound of");
+          NULL, PLUMB_ERR_ARG, "limit of");
     fails("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", NULL, PLUMB_ERR_ARG,
           "nested evaluations");
     fails("{{ [[[[1]]]] }}{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(1) }}", &depth,
-          PLUMB_ERR_ARG, "bound of 50 nested evaluations");
+          PLUMB_ERR_ARG, "limit of 50 nested evaluations");
     fails("{% set ns = namespace(l=[]) %}{% for a in range(9000) %}{% set ns.l = [ns.l] %}"
           "{% endfor %}",
           NULL, PLUMB_ERR_ARG, "levels of nesting");

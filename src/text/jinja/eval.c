@@ -234,7 +234,7 @@ plumb_status plumb_jinja_eval(struct plumb_jrun *r, jv *out, const struct plumb_
     PLUMB_TRY(plumb_jinja_work(r, 0));
     if (++r->depth > r->limit.depth)
         return plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                "the template passed the bound of %lld nested evaluations",
+                                "the template exceeded the limit of %lld nested evaluations",
                                 (long long)r->limit.depth);
     PLUMB_TRY(evaluate(r, out, n));
     r->depth--;

@@ -71,7 +71,7 @@ plumb_status plumb_jinja_write(struct plumb_jrun *r, const char *text, int64_t n
 {
     const int64_t before = r->out->len - (r->out == r->root ? r->start : 0);
     if (n > r->limit.output - before - r->captured)
-        return plumb_jinja_fail(r, PLUMB_ERR_ARG, "the output passed the bound of %lld bytes",
+        return plumb_jinja_fail(r, PLUMB_ERR_ARG, "the output exceeded the limit of %lld bytes",
                                 (long long)r->limit.output);
     return plumb_buf_add(r->out, text, n);
 }
@@ -241,7 +241,7 @@ plumb_status plumb_jinja_exec(struct plumb_jrun *r, const struct plumb_jnodes *b
 {
     if (++r->depth > r->limit.depth)
         return plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                "the template passed the bound of %lld nested "
+                                "the template exceeded the limit of %lld nested "
                                 "evaluations",
                                 (long long)r->limit.depth);
     for (int64_t i = 0; i < body->n && r->flow == JF_NORMAL; i++) {

@@ -252,7 +252,7 @@ static plumb_status f_indent(run *r, jv *out, jv in, args_t *args)
             st = plumb_buf_add(&b, line->at, line->n);
         if (st == PLUMB_OK && b.len > r->limit.memory)
             st = plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                  "a string passed the bound of %lld bytes of memory",
+                                  "a string exceeded the limit of %lld bytes of memory",
                                   (long long)r->limit.memory);
     }
     plumb_buf_fini(&fill);

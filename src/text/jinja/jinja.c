@@ -101,7 +101,7 @@ plumb_status plumb_jinja_work(struct plumb_jrun *r, int64_t n)
 {
     r->steps += 1 + n / 16;
     if (r->steps > r->limit.steps)
-        return plumb_jinja_fail(r, PLUMB_ERR_ARG, "the template passed the bound of %lld steps",
+        return plumb_jinja_fail(r, PLUMB_ERR_ARG, "the template exceeded the limit of %lld steps",
                                 (long long)r->limit.steps);
     return PLUMB_OK;
 }
@@ -132,7 +132,7 @@ static plumb_status compile(struct plumb_jinja *t, const char *source, int64_t l
     PLUMB_TRY(plumb_jv_text(&t->arena, &copy, name));
     t->name = copy.u.str->at;
     PLUMB_REQUIRE(len <= MAX_SOURCE, PLUMB_ERR_UNSUPPORTED,
-                  "%s: a template of %lld bytes is longer than the bound of %lld", name,
+                  "%s: a template of %lld bytes is longer than the limit of %lld", name,
                   (long long)len, MAX_SOURCE);
     const int64_t valid = plumb_utf8_valid(source, len);
     PLUMB_REQUIRE(valid == len, PLUMB_ERR_FORMAT, "%s: the template is not UTF-8 at byte %lld",

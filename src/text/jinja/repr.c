@@ -127,11 +127,11 @@ static plumb_status repr(struct plumb_jrun *r, struct plumb_buf *b, jv v, int de
 {
     PLUMB_TRY(plumb_jinja_work(r, 0));
     if (depth > PLUMB_JV_DEPTH) /* a namespace may contain itself */
-        return plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                "a value passed the bound of %d levels of nesting", PLUMB_JV_DEPTH);
+        return plumb_jinja_fail(
+            r, PLUMB_ERR_ARG, "a value exceeded the limit of %d levels of nesting", PLUMB_JV_DEPTH);
     if (b->len > r->limit.output)
         return plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                "the text of a value passed the bound of the "
+                                "the text of a value exceeded the limit of the "
                                 "output, %lld bytes",
                                 (long long)r->limit.output);
     switch (v.kind) {
@@ -186,7 +186,7 @@ plumb_status plumb_jinja_put_str(struct plumb_jrun *r, struct plumb_buf *b, jv v
     if (v.kind == JK_STR) {
         if (v.u.str->n > r->limit.output - b->len)
             return plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                    "a string passed the bound of the output, "
+                                    "a string exceeded the limit of the output, "
                                     "%lld bytes",
                                     (long long)r->limit.output);
         return plumb_buf_add(b, v.u.str->at, v.u.str->n);
@@ -326,7 +326,7 @@ static plumb_status dump(const struct dump *d, jv v, int64_t depth)
     PLUMB_TRY(plumb_jinja_work(d->r, 0));
     if (d->b->len > d->r->limit.output)
         return plumb_jinja_fail(d->r, PLUMB_ERR_ARG,
-                                "JSON text passed the bound of the output, "
+                                "JSON text exceeded the limit of the output, "
                                 "%lld bytes",
                                 (long long)d->r->limit.output);
     switch (v.kind) {

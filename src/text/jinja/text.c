@@ -270,7 +270,7 @@ plumb_status plumb_jstr_replace(struct plumb_jrun *r, jv *out, const struct plum
         }
         if (st == PLUMB_OK && b.len > r->limit.memory)
             st = plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                  "a string passed the bound of %lld bytes of memory",
+                                  "a string exceeded the limit of %lld bytes of memory",
                                   (long long)r->limit.memory);
     }
     if (st == PLUMB_OK && at < s->n)
@@ -401,7 +401,7 @@ plumb_status plumb_jstr_pad(struct plumb_jrun *r, jv *out, const struct plumb_js
     const int64_t room = width > s->chars ? width - s->chars : 0;
     if (room > r->limit.memory)
         return plumb_jinja_fail(r, PLUMB_ERR_ARG,
-                                "a string passed the bound of %lld bytes of memory",
+                                "a string exceeded the limit of %lld bytes of memory",
                                 (long long)r->limit.memory);
     /* If one fill character is left over, str.center puts it on the left if room and width are both
      * odd; format always puts it on the right. */

@@ -22,7 +22,7 @@ plumb_status plumb_jarena_get(struct plumb_jarena *a, void *out, int64_t n)
     const int64_t size = n + (-n & 15);
     if (a->limit && (n > a->limit || a->used > a->limit - size))
         return plumb_jinja_fail(a->run, PLUMB_ERR_ARG,
-                                "the values of the template passed the bound of %lld bytes of "
+                                "the values of the template exceeded the limit of %lld bytes of "
                                 "memory",
                                 (long long)a->limit);
     if (!a->chunk || a->chunk->size - a->chunk->used < size) {
@@ -112,7 +112,8 @@ static plumb_status deepen(struct plumb_jarena *a, int64_t *depth, jv inner)
     *depth = d > *depth ? d : *depth;
     if (d > PLUMB_JV_DEPTH)
         return plumb_jinja_fail(a->run, PLUMB_ERR_ARG,
-                                "a value passed the bound of %d levels of nesting", PLUMB_JV_DEPTH);
+                                "a value exceeded the limit of %d levels of nesting",
+                                PLUMB_JV_DEPTH);
     return PLUMB_OK;
 }
 
