@@ -78,7 +78,7 @@ static void check_groups(void)
     point_in(&q);
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
     q.reward[0] = -1;
-    expect_refusal(&q, PLUMB_ERR_ARG, "lower by 1");
+    expect_refusal(&q, PLUMB_ERR_ARG, "lower than the loser's by 1");
     /* Inside the bounds the temperature is |h| / z: sigma(-h/t) does not depend on h. */
     q = pair_of(&plumb_obj_aps, -10, -30);
     point_in(&q);
