@@ -21,6 +21,27 @@ static const char *after_blanks(const char *text)
     return text + strspn(text, BLANKS);
 }
 
+static size_t length_before_blanks(const char *text)
+{
+    size_t n = strlen(text);
+    while (n > 0 && strchr(BLANKS, text[n - 1]))
+        n--;
+    return n;
+}
+
+bool plumb_argument_is_null(const char *text)
+{
+    char word[8]; /* no word for null is longer */
+    const char *first = after_blanks(text);
+    const size_t n = length_before_blanks(first);
+    if (n == 0 || n >= sizeof(word))
+        return false;
+    memcpy(word, first, n);
+    word[n] = '\0';
+    const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = word};
+    return plumb_yaml_is_null(&plain);
+}
+
 /* Returns a pointer to the character after the quoted text that begins at `text`, or NULL if the
  * closing quotation mark is missing. */
 static const char *quotation_end(const char *text)
@@ -155,16 +176,12 @@ static plumb_status set_word(struct plumb_config *c, void *base, const struct pl
 {
     struct plumb_buf word = {0}, whole = {0};
     const char *first = after_blanks(text);
-    size_t n = strlen(first);
-    while (n > 0 && strchr(BLANKS, first[n - 1]))
-        n--;
+    const size_t n = length_before_blanks(first);
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_buf_add(&word, first, (int64_t)n), done);
     PLUMB_TRY_GOTO(st, add_unquoted(&whole, o, text, strlen(text)), done);
     const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = plumb_buf_text(&word)};
-    if (n > 0 && plumb_yaml_is_null(&plain))
-        st = plumb_option_set_text(c, base, o, o->value, where);
-    else if (o->type == PLUMB_TYPE_FUNCTIONS || o->type == PLUMB_TYPE_MAP)
+    if (o->type == PLUMB_TYPE_FUNCTIONS || o->type == PLUMB_TYPE_MAP)
         st = set_yaml(c, base, o, text, (int64_t)strlen(text), where);
     else if (o->type == PLUMB_TYPE_TEXTS && (*first == '[' || *first == '{'))
         st = set_yaml(c, base, o, text, (int64_t)strlen(text), where);

@@ -235,10 +235,7 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
                                        equals + 1, where));
         return plumb_config_mark(c, o, PLUMB_GIVEN_COMMAND, where);
     }
-    const struct plumb_yaml plain = {.type = PLUMB_YAML_SCALAR, .text = equals + 1};
-    if (equals[1] &&
-        /* Restores the command's default, as if the option had not been given. */
-        plumb_yaml_is_null(&plain)) {
+    if (plumb_argument_is_null(equals + 1)) { /* as if the option had not been given */
         c->marks->given[plumb_option_index(o->path)] = PLUMB_GIVEN_NO;
         return plumb_option_set_text(c, c, o, plumb_option_default(o, command), where);
     }

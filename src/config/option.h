@@ -145,10 +145,13 @@ plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct pl
  * list only "" (the empty list) is allowed, for a map only "" and "{}" (the empty map). */
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where);
-/* Sets the field from the text after key= on the command line. Quoted text is parsed as YAML. null
- * and ~ give the default. A list is a YAML list, or a,b, whose elements may be quoted. Any other
- * text is taken as it is, but \n, \t and \r are control characters if plumb_option_is_prose;
- * numbers and choices are read without the blanks around them. */
+/* Returns true for null and ~, with or without blanks around them: the default is meant. */
+bool plumb_argument_is_null(const char *text);
+/* Sets the field from the text after key= on the command line. The text is not null: see
+ * plumb_argument_is_null. Quoted text is parsed as YAML. A list is a YAML list, or a,b, whose
+ * elements may be quoted. Any other text is taken as it is, but \n, \t and \r are control
+ * characters if plumb_option_is_prose; numbers and choices are read without the blanks around
+ * them. */
 plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
                                        const struct plumb_option *o, const char *text,
                                        const char *where);

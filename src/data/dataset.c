@@ -366,7 +366,8 @@ static bool truncate(struct plumb_record *rec, const struct plumb_data_options *
 static plumb_status fits(bool *ok, struct reader *r, struct plumb_record *rec, const char *where)
 {
     const struct plumb_data_options *o = r->o;
-    const int64_t p = plumb_max_i64(rec->prompt.n, rec->principled.n), c = longer(rec);
+    const int64_t guided = plumb_max_i64(rec->principled.n, rec->contrary.n);
+    const int64_t p = plumb_max_i64(rec->prompt.n, guided), c = longer(rec);
     const bool long_prompt = o->max_prompt_tokens && p > o->max_prompt_tokens;
     *ok = !long_prompt && !(o->max_tokens && p + c > o->max_tokens);
     if (*ok)

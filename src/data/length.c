@@ -3,6 +3,7 @@
 #include "data/length.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -44,8 +45,11 @@ void plumb_length_note(const struct plumb_config *cfg, int64_t longest)
     planned = fmin(planned, context); /* if context is NaN, fmin returns planned */
     if (!(most >= 1 && planned > most))
         return;
+    char known[64] = "not in config.json";
+    if (!isnan(context))
+        snprintf(known, sizeof(known), "%.0f in config.json", context);
     plumb_log_alike("%s/tokenizer_config.json: model_max_length is %.0f, but sequences of up to "
-                    "%.0f tokens are planned (max_position_embeddings in config.json is %.0f): the "
-                    "model may not be made for so many; data.max_tokens=%.0f limits them",
-                    cfg->tokenizer, most, planned, context, most);
+                    "%.0f tokens are planned (max_position_embeddings is %s): the model may not be "
+                    "made for so many; data.max_tokens=%.0f limits them",
+                    cfg->tokenizer, most, planned, known, most);
 }

@@ -127,11 +127,11 @@ static plumb_status again(struct asking *a, bool hung)
     }
     plumb_log(PLUMB_LOG_WARN, "%s %s; it is started again", c->what,
               hung ? "hangs" : plumb_subprocess_reason(c->child));
-    if (hung)
-        miss(a, PLUMB_LINE_TIMEOUT);
-    else if (a->died_at == a->answered)
-        miss(a, PLUMB_LINE_DIED);
-    a->died_at = a->answered;
+    /* miss() moves on to the next request, on which the command has not died yet. */
+    const bool twice = !hung && a->died_at == a->answered;
+    if (hung || twice)
+        miss(a, hung ? PLUMB_LINE_TIMEOUT : PLUMB_LINE_DIED);
+    a->died_at = hung || twice ? -1 : a->answered;
     plumb_subprocess_stop(&c->child, 0);
     plumb_buf_clear(&c->lines);
     a->lines = a->answered;

@@ -1,5 +1,6 @@
 /* bpe_load.c - reads the vocabulary and the merges of a BPE model into its tables.
  * Layer 3. Includes base/, io/json.h and io/file.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,10 +34,12 @@ static plumb_status check_ids(plumb_bpe *b, const plumb_json *vocab, const char 
         const plumb_json *v;
         PLUMB_TRY(plumb_json_member_at(vocab, i, &token, &v));
         const int64_t id = plumb_json_int(v, -1);
-        PLUMB_REQUIRE(id >= 0 && id < MAX_ID, PLUMB_ERR_FORMAT,
-                      "%s: model.vocab[\"%.100s\"]: expected an id in [0, %d), found %s %lld",
-                      where, token, MAX_ID, plumb_json_type_name(plumb_json_type_of(v)),
-                      (long long)id);
+        char number[32] = "";
+        if (plumb_json_type_of(v) == PLUMB_JSON_INT)
+            snprintf(number, sizeof(number), " %lld", (long long)id);
+        PLUMB_REQUIRE(*number && id >= 0 && id < MAX_ID, PLUMB_ERR_FORMAT,
+                      "%s: model.vocab[\"%.100s\"]: expected an id in [0, %d), found %s%s", where,
+                      token, MAX_ID, plumb_json_type_name(plumb_json_type_of(v)), number);
         b->top = plumb_max_i64(b->top, id + 1);
         b->longest = plumb_max_i64(b->longest, (int64_t)strlen(token));
     }

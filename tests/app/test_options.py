@@ -146,6 +146,8 @@ def required_only(bench):
     bench.check("group_size: 4" in effective(f / "align"), "align's group")
     r = bench.good("prefer", f"model={base}", f"output_dir={f}/null", *train["prefer"], "method.name=null", "interval=null", threads=None)
     bench.check("dpo" in effective(f / "null") and "max_share: 0.03" in effective(f / "null"), "null is not the default", r)
+    bench.good("prefer", f"model={base}", f"output_dir={f}/blank", *train["prefer"], "method.name= null", threads=None)
+    bench.check("dpo" in effective(f / "blank"), "null after a blank is not the command's default", effective(f / "blank"))
     text = json.dumps({"prompt": "hi", "completion": " you"}) + "\n"
     (f / "lines.jsonl").write_text(text)
     (f / "run.yaml").write_text(f"output_dir: {f}/run\nstages:\n  - {{name: one, command: prefer, model: '{base}', "

@@ -56,6 +56,7 @@ static const struct {
     {"data", "prompt_template", "null", NULL, "\"{prompt}\""},
     {"data", "prompt_template", " \"x {prompt}\" ", NULL, "\"x {prompt}\""},
     {"data", "prompts", "null", NULL, "\"\""},
+    {"data", "limit", " null ", NULL, "0"},
     {"data", "prompts", "a=b", NULL, "a=b"},
     {"data", "prompts", "\"a b\"", NULL, "\"a b\""},
     {"data", "prompts", "", NULL, "\"\""},

@@ -229,6 +229,11 @@ static void test_long(void)
     plumb_dataset_close(&d);
     o.max_prompt_tokens = 1;
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_ARG && !d);
+    /* the prompt with the contrary principle counts, too */
+    o = (struct plumb_data_options){
+        .max_prompt_tokens = 6, .tokenizer = tokenizer, .contrary = "abcdefgh", .principle = "a"};
+    CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_ARG);
+    CHECKF(strstr(plumb_trail(), "at most 6 are allowed"), "%s", plumb_trail());
     o = (struct plumb_data_options){.kind = PLUMB_DATA_SFT, .max_tokens = 4};
     d = open_text("{\"prompt\":\"ab\",\"completion\":\"c\"}", o);
     plumb_dataset_close(&d);
@@ -259,6 +264,7 @@ static void test_bad(void)
         {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,-2]}", "\"prompt_ids\"[1]: int -2 is not a token"},
         {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,99999]}", "99999 is not a token id"},
         {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[1,1.5]}", "\"prompt_ids\"[1]: real"},
+        {PLUMB_DATA_PROMPTS, "{\"prompt_ids\":[\"a\"]}", "[0]: string is not a token id"},
         {PLUMB_DATA_PROMPTS, "{\"prompt\":\"a\",\"id\":[1]}", "field \"id\": found array"},
         {PLUMB_DATA_SFT, "{\"prompt\":\"a\"}", "field \"completion\": found nothing"},
         {PLUMB_DATA_SFT, "{\"messages\":\"a\"}",

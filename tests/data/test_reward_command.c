@@ -2,6 +2,7 @@
  * or too many lines. */
 #include "data/reward_command.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -143,6 +144,15 @@ static void test_dies(void)
     /* on one item, always: that one is missing */
     CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 2));
     check_scores(1, PLUMB_MISSING_DIED);
+    /* twice on one item and once on the next: only the first is missing */
+    CHECK(unlink("died_on_6") == 0 || errno == ENOENT);
+    CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"
+                    "    if k == 6 and not os.path.exists(\"died_on_6\"):\n"
+                    "        open(\"died_on_6\", \"w\").close()\n"
+                    "        os.kill(os.getpid(), 9)\n"),
+                 60, 4));
+    check_scores(1, PLUMB_MISSING_DIED);
+    CHECK(unlink("died_on_6") == 0);
     check_error(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 0), PLUMB_ERR_IO,
                 "signal 9", "restarts");
     /* says too little and ends well */
