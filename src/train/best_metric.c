@@ -7,7 +7,8 @@
 
 #include "base/log.h"
 
-/* The values of checkpoint.best_metric. The first one of a command is its default. */
+/* The values of checkpoint.best_metric. The default of a command is the first row that names it; if
+ * data.eval is not set, the first such row that does not begin with "eval_". */
 static const struct plumb_best_metric best_table[] = {
     {"eval_reward", "align", PLUMB_METRIC_EVAL_REWARD, false},
     {"eval_loss", "sft reward prefer", PLUMB_METRIC_EVAL_LOSS, true},
@@ -39,7 +40,8 @@ const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *
     return NULL;
 }
 
-/* Checkpoints are compared by the metric at their step, so it must have been measured there. */
+/* Checks that the metric `best` can be measured. With checkpoint.keep_best, it must be measured at
+ * the step of every checkpoint, because checkpoints are compared by it. */
 static plumb_status check_steps(const struct plumb_config *cfg,
                                 const struct plumb_best_metric *best)
 {
@@ -54,8 +56,9 @@ static plumb_status check_steps(const struct plumb_config *cfg,
     PLUMB_REQUIRE(cfg->checkpoint.keep_best == 0 || every == 0 || !is_held_out(best) ||
                       (eval > 0 && every % eval == 0),
                   PLUMB_ERR_CONFIG,
-                  "checkpoint.keep_best: %s must be known at every checkpoint: checkpoint.every is "
-                  "%lld, train.eval_every %lld; expected a multiple of it, or checkpoint.every: 0",
+                  "checkpoint.keep_best: %s must be measured at every checkpoint, but "
+                  "checkpoint.every is %lld and train.eval_every is %lld; expected a "
+                  "train.eval_every above 0 that divides checkpoint.every, or checkpoint.every: 0",
                   best->name, (long long)every, (long long)eval);
     return PLUMB_OK;
 }
@@ -72,6 +75,7 @@ plumb_status plumb_best_metric_check(const struct plumb_config *cfg, const char 
         if (strstr(best_table[i].commands, command))
             at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "",
                                    best_table[i].name);
-    PLUMB_FAIL(PLUMB_ERR_CONFIG, "checkpoint.best_metric: found '%s', expected one of %s's: %s",
+    PLUMB_FAIL(PLUMB_ERR_CONFIG,
+               "checkpoint.best_metric: found '%s', expected one of the metrics of %s: %s",
                cfg->checkpoint.best_metric, command, names);
 }

@@ -17,14 +17,15 @@ struct plumb_best_metric {
 };
 
 /* Returns the metric that checkpoint.best_metric names, or NULL if the command has no metric of
- * that name. If the option is not set, returns the command's first metric, which is one of
- * data.eval if data.eval is set. */
+ * that name. If the option is not set, returns the command's default: a metric of data.eval if
+ * data.eval is set, else a metric of the training data. */
 const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *cfg,
                                                      const char *command);
 
-/* Checks checkpoint.best_metric, checkpoint.keep_best and train.eval_every against each other: the
- * metric must be known at every checkpoint that is compared. Errors: PLUMB_ERR_CONFIG names the
- * option and what was expected. Not collective; the same on every rank. */
+/* Checks checkpoint.best_metric, checkpoint.keep_best, checkpoint.every, train.eval_every and
+ * data.eval against each other: the command must have the metric, and with keep_best it must be
+ * measured at every checkpoint. Errors: PLUMB_ERR_CONFIG names the option and what was expected.
+ * Not collective; the result is the same on every rank. */
 plumb_status plumb_best_metric_check(const struct plumb_config *cfg, const char *command);
 
 #endif

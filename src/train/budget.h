@@ -18,9 +18,10 @@ struct plumb_budget {
     int64_t batch;        /* prompts of an optimizer step */
 };
 
-/* Returns the number of prompts of the first iteration: at most `whole`, at least 1, and so few
- * that the budget `tokens` suffices if every prompt takes tokens_per_prompt, the maximal length of
- * its answers. */
+/* Returns the number of prompts of the first iteration: min(whole, tokens / tokens_per_prompt), but
+ * at least 1, even if the budget `tokens` does not suffice for one prompt. whole: largest number of
+ * prompts, > 0. tokens_per_prompt: largest number of tokens that all answers to one prompt can have
+ * together. */
 int64_t plumb_budget_first(int64_t tokens, int64_t whole, int64_t tokens_per_prompt);
 
 /* Returns the number of prompts of the next iteration: `whole`, or fewer if the rest of the budget
@@ -30,9 +31,10 @@ int64_t plumb_budget_first(int64_t tokens, int64_t whole, int64_t tokens_per_pro
  * therefore end up to half a batch below its budget. */
 int64_t plumb_budget_next(const struct plumb_budget *b);
 
-/* Returns the progress of a run for schedules: 0 in the first iteration, 1 in the last one. After
- * `iteration` iterations that generated g tokens together it is g / (tokens - g / iteration) which
- * equals i / (n - 1) if all n iterations generate equally many tokens. */
+/* Returns the progress of a run for schedules, from 0 to 1: 0 in the first iteration, and about 1
+ * in the last one. After `iteration` iterations that generated g tokens together it is min(1, g /
+ * (tokens - g / iteration)), which is iteration / (n - 1) if the budget is used up by n iterations
+ * of equally many tokens. */
 double plumb_budget_progress(int64_t tokens, int64_t generated, int64_t iteration);
 
 #endif

@@ -55,15 +55,16 @@ static plumb_status check_space(const struct save *s)
     const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
     PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
                   "%s: no room for %s: it needs about %.1f MB (weights%s), the disk has %.1f MB "
-                  "free; free some, or lower keep_last",
+                  "free; remove files there, for example earlier checkpoints (checkpoint.keep_last "
+                  "removes them only after a save)",
                   dir, strrchr(s->final_dir, '/') + 1, (double)need / 1e6,
                   copies == 1 ? "" : " and moments", free_bytes / 1e6);
     return PLUMB_OK;
 }
 
-/* A complete checkpoint with moments is never overwritten: a later save at the same step is a
- * pause. The number of a pause is larger than that of any existing pause folder, even a damaged
- * one. */
+/* Sets s->name. A complete checkpoint with moments is never overwritten: a later save at the same
+ * step is a pause. The number of a pause is larger than that of any existing pause folder of the
+ * step, even a damaged one. */
 static plumb_status choose_name(struct save *s)
 {
     struct plumb_checkpoint_name *list = NULL;
@@ -141,7 +142,9 @@ static plumb_status begin_save(struct save *s)
     return write_state(s);
 }
 
-/* Copies this rank's moments to out[shard]. Both arrays are in device memory. */
+/* Copies this rank's shard of one moment to out[shard]. out (count,) is in device memory. moment is
+ * in host memory if the moments are offloaded, else in device memory. On a CPU, which has no
+ * o->stage, device memory is host memory. */
 static plumb_status place_shard(const plumb_optim *o, float *out, const float *moment)
 {
     struct plumb_backend *b = o->backend;
@@ -168,7 +171,7 @@ static void array_name(char out[160], int moment, const struct plumb_param *p)
 }
 
 /* Writes one moment (0: first, 1: second) of each parameter as an array. whole (count,) device
- * holds the moments of all ranks. */
+ * holds this moment of all ranks. */
 static plumb_status write_moments(const struct save *s, int moment, const float *whole)
 {
     struct plumb_backend *b = s->optim->backend;
@@ -357,8 +360,8 @@ static plumb_status find_newest(char out[PLUMB_CHECKPOINT_PATH], const char *out
     }
     if (n)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s: none of %lld checkpoints is sound (newest: %s); set resume=never and "
-                        "another output_dir to begin again",
+                        "%s: a run can resume from none of its %lld checkpoints (the newest: %s); "
+                        "set resume=never and another output_dir to begin again",
                         output_dir, (long long)n, first);
 done:
     free(list);
@@ -435,7 +438,9 @@ static plumb_status find_on_rank_0(char out[PLUMB_CHECKPOINT_PATH], const char *
         return PLUMB_OK;
     if (!strcmp(resume, "auto"))
         return find_newest(out, output_dir);
-    PLUMB_REQUIRE(strlen(resume) < PLUMB_CHECKPOINT_PATH, PLUMB_ERR_ARG, "resume: path too long");
+    PLUMB_REQUIRE(strlen(resume) < PLUMB_CHECKPOINT_PATH, PLUMB_ERR_ARG,
+                  "resume: the path has %zu bytes, expected fewer than %d", strlen(resume),
+                  (int)PLUMB_CHECKPOINT_PATH);
     PLUMB_REQUIRE(plumb_dir_exists(resume), PLUMB_ERR_CONFIG,
                   "resume: found '%s', expected never, auto (the newest checkpoint of output_dir) "
                   "or the folder of a checkpoint; there is no folder of that name",
@@ -456,7 +461,10 @@ plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *outp
         st = find_on_rank_0(found, output_dir, resume);
     PLUMB_TRY(plumb_comm_agree(comm, st));
     PLUMB_TRY(plumb_comm_broadcast(comm, found, sizeof(found), 0));
-    PLUMB_REQUIRE((int64_t)strlen(found) < size, PLUMB_ERR_ARG, "resume folder: path too long");
+    PLUMB_REQUIRE((int64_t)strlen(found) < size, PLUMB_ERR_ARG,
+                  "folder of the checkpoint to resume: its path has %zu bytes, expected fewer than "
+                  "%lld",
+                  strlen(found), (long long)size);
     snprintf(out_dir, (size_t)size, "%s", found);
     return PLUMB_OK;
 }

@@ -1,23 +1,27 @@
 /* checkpoint.h - checkpoints: folders with everything that a resumed run depends on, written
  * atomically.
- * Layer 5. Includes base/, comm/, data/, model/, train/{card,optim,state}.h.
+ * Layer 5. Includes base/, comm/, data/, model/, report/card.h, train/{optim,state}.h.
  *
  * OUTPUT_DIR/checkpoint-STEP/ holds
- *   model.safetensors, config.json, generation_config.json, tokenizer files   plumb_model_save
- *   with an adapter, adapter_config.json and adapter_model.safetensors instead of the first three
+ *   model.safetensors (above shard_bytes: several shards and their index), config.json,
+ *   generation_config.json, tokenizer files                                  plumb_model_save
+ *   with an adapter, adapter_config.json and adapter_model.safetensors instead of weights,
+ *   config.json and generation_config.json
+ *   files of the chat template, if there is one                               plumb_chat_write
  *   plumb_encoding.json  of a reward model: how it reads records, see data/encoding.h
  *   README.md          model card with Hugging Face front matter
- *   trainer_state.h5   step, cursors, threshold state, seed, config hash; the moments of every
- *                      parameter as a whole array under its name, whatever the world size was;
- *                      if the weights files are rounded, the float32 weights, too
+ *   trainer_state.h5   the state of train/state.h (step, seed, configuration and others); unless
+ *                      checkpoint.optimizer leaves them out, the moments of every parameter as a
+ *                      whole array under its name, whatever the world size was, and if the weights
+ *                      files are rounded, the float32 weights
  *   hashes.json        bytes and XXH3-64 of every other file
  * The folder is written as checkpoint-STEP.tmp, synced, checked against its hashes, and renamed.
- * The symbolic link OUTPUT_DIR/latest is changed last. After a failure the .tmp folder is removed,
- * and the earlier checkpoints and `latest` are unchanged.
+ * The symbolic link OUTPUT_DIR/latest is changed last. If a save fails before the rename, the .tmp
+ * folder is removed, and the checkpoints of other steps and `latest` are unchanged.
  *
  * checkpoint-STEP-pause-N is such a folder, saved after step STEP but before the next checkpoint,
- * for example during a rollout. It also has files of the caller. It is removed once a later
- * checkpoint exists. */
+ * for example during a rollout. It may also have files of the caller. plumb_checkpoint_save removes
+ * it once a later checkpoint with moments exists, or after the last save of the run. */
 #ifndef PLUMB_TRAIN_CHECKPOINT_H
 #define PLUMB_TRAIN_CHECKPOINT_H
 
@@ -57,17 +61,18 @@ struct plumb_checkpoint_pause {
 };
 
 /* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N. After success it removes
- * earlier pauses and the checkpoints that keep_last, keep_every and keep_best do not keep. An
- * existing complete checkpoint-STEP with moments is never overwritten: a pause is saved instead.
- * Stale .tmp folders are removed. With keep_best, the symbolic link OUTPUT_DIR/best points to the
- * best checkpoint.
+ * earlier pauses and the checkpoints that keep_last, keep_every and keep_best do not keep; if the
+ * save has no moments and is not the last one, the newest pause stays. An existing complete
+ * checkpoint-STEP with moments is never overwritten: a pause is saved instead. Stale .tmp folders
+ * are removed. With keep_best, the symbolic link OUTPUT_DIR/best points to the best checkpoint.
  *
  * Collective. Rank 0 writes everything except the pause's own files; one rank's failure is every
  * rank's.
  *   out name                  name of the folder
  *   scratch (count,) device   overwritten (the gradient vector may serve)
  *
- * Errors: PLUMB_ERR_IO naming the file and the system's words; on a full disk, what was needed. */
+ * Errors: PLUMB_ERR_IO, after options->retry seconds of retries, names the file and the system's
+ * words; on a full disk, what was needed. PLUMB_ERR_ARG if optimizer, model and state disagree. */
 plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_options *options,
                                    struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
@@ -80,12 +85,13 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
 plumb_status plumb_checkpoint_tidy(const char *output_dir, const char *dir);
 
 /* Finds the checkpoint to resume from. resume = "auto" selects the newest checkpoint of output_dir
- * whose files match their hashes; a damaged one is skipped with a warning. "never" selects none.
- * Anything else is a checkpoint folder, which must be intact. out_dir (size bytes) = the folder, or
- * "" for none. Collective: rank 0 searches, and all ranks get its result. Errors: PLUMB_ERR_FORMAT
- * if there are checkpoints but none is intact, or if the given folder is damaged; PLUMB_ERR_EXISTS
- * if output_dir has later checkpoints than the given one, which the resumed run would have to
- * overwrite. */
+ * that has moments and whose files match their hashes; the others are skipped with a log line.
+ * "never" selects none. Anything else is a checkpoint folder, which must be intact and have
+ * moments. out_dir (size bytes) = the folder, or "" for none. Collective: rank 0 searches, and all
+ * ranks get its result. Errors: PLUMB_ERR_FORMAT if there are checkpoints but none can be resumed,
+ * or if the given folder is damaged or has no moments; PLUMB_ERR_CONFIG if the given folder does
+ * not exist; PLUMB_ERR_EXISTS if output_dir has later checkpoints than the given one, which the
+ * resumed run would have to overwrite. */
 plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *output_dir,
                                    const char *resume, plumb_comm *comm);
 
@@ -116,8 +122,10 @@ plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *st
  * collective. */
 plumb_status plumb_checkpoint_weights_only(bool *out, const char *dir);
 
-/* Reads every file of a checkpoint folder against hashes.json. Not collective.
- * Errors: PLUMB_ERR_FORMAT names the first file that is missing or differs. */
+/* Reads every file that hashes.json of a checkpoint folder lists, and compares its size and hash.
+ * Not collective. Errors: PLUMB_ERR_FORMAT names the first file that is missing, differs, or
+ * decides results and is not listed; PLUMB_ERR_IO if the folder does not exist or a file cannot be
+ * read. */
 plumb_status plumb_checkpoint_verify(const char *dir);
 
 #endif

@@ -1,5 +1,5 @@
-/* checkpoint_dir.c - names, order, links and removal of checkpoint folders.
- * Layer 5. Includes train/checkpoint_dir.h, io/file.h. */
+/* checkpoint_dir.c - names, order, links and removal of checkpoint folders; reads the state in
+ * them. Layer 5. Includes train/checkpoint_dir.h, train/state.h, io/file.h. */
 #include "train/checkpoint_dir.h"
 
 #include <ctype.h>
@@ -16,7 +16,8 @@
 #define PREFIX "checkpoint-"
 #define PAUSE  "-pause-"
 
-/* Reads a number; returns the text after it, or NULL if there is no number that fits int64_t. */
+/* Reads a number of decimal digits; returns the text after it, or NULL if `text` does not begin
+ * with a digit or the number does not fit int64_t. */
 static const char *read_count(int64_t *out, const char *text)
 {
     char *end;
@@ -109,7 +110,8 @@ done:
     return st;
 }
 
-/* Creates the link under another name and renames it, so that a link always exists. */
+/* Creates the link under another name and renames it over the old one, so that at any time either
+ * the old or the new link exists. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
                                    struct plumb_checkpoint_name name)
 {
@@ -185,7 +187,7 @@ static plumb_status mark_best(bool *keep, int64_t *best,
     double *value = calloc((size_t)n + 1, sizeof(*value));
     char path[PLUMB_CHECKPOINT_PATH];
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(value, PLUMB_ERR_NOMEM, "figures of %lld checkpoints", (long long)n);
+    PLUMB_REQUIRE(value, PLUMB_ERR_NOMEM, "metrics of %lld checkpoints", (long long)n);
     *best = -1;
     for (int64_t i = 0; i < n; i++) {
         struct plumb_train_state state = {0};

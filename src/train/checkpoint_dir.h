@@ -1,4 +1,5 @@
-/* checkpoint_dir.h - the checkpoint folders of an output_dir: names, order, links and removal.
+/* checkpoint_dir.h - the checkpoint folders of an output_dir: names, order, links, removal, and
+ * opening of their state file.
  * Layer 5, private to train/checkpoint*.c. Includes train/checkpoint.h, base/.
  *
  * checkpoint-STEP is complete. checkpoint-STEP-pause-N was saved later, before the next complete
@@ -27,8 +28,9 @@ plumb_status plumb_checkpoint_path(char out[PLUMB_CHECKPOINT_PATH], const char *
 /* Lists the checkpoint folders of output_dir, oldest first: *out (*n,). The caller frees *out. */
 plumb_status plumb_checkpoint_list(struct plumb_checkpoint_name **out, int64_t *n,
                                    const char *output_dir);
-/* Removes the .tmp folders of killed saves. A checkpoint only exists after its rename, so a .tmp
- * folder is incomplete. */
+/* Removes the folders checkpoint-*.tmp of output_dir, which are incomplete: a save was killed
+ * before it renamed the folder to its final name, or a removal was killed after it renamed it to
+ * .tmp. */
 plumb_status plumb_checkpoint_remove_stale(const char *output_dir);
 /* Points the symbolic link OUTPUT_DIR/link to `name`. The link is replaced atomically. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
@@ -37,10 +39,11 @@ plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
  * caller. Errors name the file. */
 plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_state *state,
                                          const char *dir);
-/* Call this after `newest` was saved. It removes the pauses that are not needed any more; the
- * newest pause stays if `newest` has no moments and so cannot be resumed. With keep_best it points
- * OUTPUT_DIR/best to the best checkpoint. Then it removes the checkpoints that keep_last,
- * keep_every and keep_best do not keep. */
+/* Call this on rank 0 after `newest` was saved. With keep_best it points OUTPUT_DIR/best to the
+ * best checkpoint, if one has the metric. Then it removes the checkpoints that keep_last,
+ * keep_every and keep_best do not keep, and all pauses of steps up to that of `newest` except
+ * `newest` itself. If `newest` has no moments and is not the last save of the run, the newest pause
+ * stays, because a resumed run needs it. */
 plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *options,
                                     struct plumb_checkpoint_name newest);
 

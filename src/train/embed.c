@@ -1,5 +1,5 @@
 /* embed.c - packs answers without their prompts, and reads their mean hidden states.
- * Layer 5. Includes train/embed.h, text/. */
+ * Layer 5. Includes train/embed.h. */
 #include "train/embed.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* embed.h - embeddings of answers by a frozen model, without their prompts.
- * Layer 5. Includes model/, train/. */
+ * Layer 5. Includes align/pair_selection.h, text/, train/. */
 #ifndef PLUMB_TRAIN_EMBED_H
 #define PLUMB_TRAIN_EMBED_H
 
@@ -16,11 +16,11 @@
 struct plumb_embed {
     const plumb_model *model; /* borrowed */
     enum plumb_pair_selection selection;
-    int32_t begin, end; /* token that the model reads before each answer; its end token, or -1 if it
-                           has none */
+    int32_t begin, end; /* token that the model reads before each answer; the tokenizer's end token,
+                           or -1 if it has none */
     int64_t group;      /* number of answers that are compared with each other */
     float *vector;      /* (max_seq,c) host: embedding of each packed sequence */
-    double *gram;       /* (group,group) cosines of one group */
+    double *gram;       /* (group,group) cosines between the embeddings of one group */
 };
 
 /* Allocates for the batches of pack. PLUMB_ERR_CONFIG if the tokenizer has neither a begin nor an
@@ -43,7 +43,8 @@ plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pac
 /* Sets e->vector to the embeddings of all packed answers. */
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
                              const struct plumb_pack *pack);
-/* Sets e->gram from the e->group embeddings that begin at sequence `first` of the last run. */
+/* Sets e->gram from the e->group embeddings that begin at sequence `first` of the pack that
+ * plumb_embed_run read last. */
 void plumb_embed_compare(struct plumb_embed *e, int64_t first);
 
 #endif

@@ -1,5 +1,5 @@
 /* epochs.c - trains on fixed records for several epochs, and writes the report.
- * Layer 5. Includes train/loops.h, base/. */
+ * Layer 5. Includes train/loops.h, train/weights.h, report/report.h, base/. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

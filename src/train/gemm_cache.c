@@ -33,7 +33,8 @@ static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_c
     return *dir ? plumb_path_join(out, 4096, dir, "pins.txt") : PLUMB_OK;
 }
 
-/* Sends rank 0's cache text to every rank, which reads it into its backend. Collective. */
+/* Sends rank 0's cache text to every other rank, which reads it into its backend. An empty text is
+ * not sent. Collective. */
 static plumb_status share(plumb_comm *comm, struct plumb_backend *b, struct plumb_buf *text)
 {
     int64_t len = text->len;
@@ -79,9 +80,11 @@ plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
     return st;
 }
 
-/* Selects algorithms for the products of the linear layers of the model in dir, and with rank > 0
- * for those of an adapter of this rank. If dir is an adapter folder, it has both. Products of the
- * backward passes are only used if the model is trained. how: 0 or PLUMB_GEMM_UNMEASURED. */
+/* Selects algorithms for the products of the linear layers of the model in dir, and if rank > 0,
+ * for those of a LoRA adapter of this rank. If dir is an adapter folder, the model is the base that
+ * it names, and its own rank replaces `rank`. classifier: the model gets a score head of one
+ * output. Products of the backward passes are only used if the model is trained. how: 0 or
+ * PLUMB_GEMM_UNMEASURED. */
 static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier,
                                int64_t rank, bool trained, unsigned how)
 {
@@ -138,8 +141,8 @@ static plumb_status tune_all(const struct plumb_trainer_source *s, unsigned how)
     return PLUMB_OK;
 }
 
-/* Warns about each product whose class is not that of the checkpoint. wanted, now: texts of
- * gemm_classes. */
+/* Warns about each product whose class is not that of the checkpoint. wanted: the checkpoint's text
+ * of gemm_classes, a line "PRODUCT: CLASS" for each product. */
 static plumb_status compare_classes(const char *wanted, struct plumb_backend *b)
 {
     struct plumb_buf now = {0};
@@ -161,8 +164,9 @@ static plumb_status compare_classes(const char *wanted, struct plumb_backend *b)
     return st;
 }
 
-/* On rank 0: measures what is missing, puts the whole cache into text, and writes the file.
- * wanted: the classes of the checkpoint that the run resumes; "" if there are none. */
+/* On rank 0: measures the products that are missing in the cache and appends the whole cache to
+ * text. Writes the file if the cache has changed and there is a path for it; if that fails, logs a
+ * warning. wanted: the classes of the checkpoint that the run resumes; "" if there are none. */
 static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_source *s,
                          const char *wanted)
 {
@@ -188,8 +192,8 @@ done:
     return st;
 }
 
-/* Appends the classes of the checkpoint that the run will resume; nothing for a fresh start.
- * Collective. */
+/* On rank 0, appends the classes of the checkpoint that the run will resume; nothing for a fresh
+ * start. Collective. */
 static plumb_status read_wanted(struct plumb_buf *wanted, const struct plumb_trainer_source *s)
 {
     char dir[4096];

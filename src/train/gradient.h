@@ -39,7 +39,9 @@ struct plumb_gradient {
      */
     bool (*pause)(void *arg);
     void *pause_arg;
-    bool paused; /* true if any rank skipped micro-batches in the last run */
+    /* true if, in the last call of plumb_gradient_run, `pause` returned true on any rank, which
+     * then skipped micro-batches */
+    bool paused;
     /* Starts the exchange with other ranks while the backward pass of the last micro-batch still
      * runs; that pass calls plumb_gradient_final. reduce_tree must follow. Costs one more
      * agreement. */

@@ -51,13 +51,14 @@ plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config
     h->loss[h->count++ % PLUMB_HEALTH_WINDOW] = loss;
     if (limit == 0 || n < PLUMB_HEALTH_LEAST)
         return PLUMB_OK;
-    /* losses that hardly differ: a jump must also be a hundredth of their size */
+    /* if the losses hardly differ: a jump must be at least a hundredth of their mean */
     const double std = fmax(sqrt(plumb_moments_var(&m)), 0.01 * fabs(m.mean) / limit);
     return check(h, cfg, PLUMB_HEALTH_LOSS, "max_loss_jump", loss > m.mean + limit * std,
-                 "step %lld: the loss is %.4g, the mean of the %lld steps before it %.4g with a "
-                 "standard deviation of %.2g (limit: %g of them); usually a learning rate that is "
-                 "too high, or a record unlike the others: try a lower train.learning_rate, "
-                 "train.warmup_ratio, or train.replay to look at the step",
+                 "step %lld: the loss is %.4g; the %lld steps before it have a mean of %.4g and a "
+                 "standard deviation of %.2g (limit: %g standard deviations above the mean, at "
+                 "least 1 %% of it); usually a learning rate that is too high, or a record unlike "
+                 "the others: try a lower train.learning_rate, train.warmup_ratio, or train.replay "
+                 "to look at the step",
                  (long long)step, loss, (long long)n, m.mean, sqrt(plumb_moments_var(&m)), limit);
 }
 

@@ -24,12 +24,13 @@ enum { PLUMB_HEALTH_WINDOW = 32, PLUMB_HEALTH_LEAST = 16 };
 /* Initialise with zeros. A resumed run starts with an empty window. */
 struct plumb_health {
     bool beyond[PLUMB_HEALTH_LIMITS]; /* the figure was beyond its limit when last checked */
-    double loss[PLUMB_HEALTH_WINDOW]; /* losses of the last steps, at [count % WINDOW] */
-    int64_t count;                    /* number of steps so far */
+    double loss[PLUMB_HEALTH_WINDOW]; /* ring buffer: loss i of this process is at [i % WINDOW] */
+    int64_t count;                    /* number of losses that this process has added */
 };
 
-/* Adds the loss of a step and compares it with the losses before it, once there are
- * PLUMB_HEALTH_LEAST of them. PLUMB_ERR_NUMERIC with health.action=stop. */
+/* Adds the loss of a step. Compares it with the up to PLUMB_HEALTH_WINDOW losses before it, once
+ * there are PLUMB_HEALTH_LEAST of them. PLUMB_ERR_NUMERIC if it is beyond health.max_loss_jump,
+ * with health.action=stop. */
 plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config *cfg, int64_t step,
                                double loss);
 /* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl, entropy,

@@ -26,7 +26,8 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
     h->blocks = plumb_ceil_div(h->data->n, cfg->train.micro_batch_size);
     const int64_t bytes = h->blocks * PLUMB_HELD_OUT_VALUES * (int64_t)sizeof(*h->value);
     h->value = malloc((size_t)bytes);
-    PLUMB_REQUIRE(h->value, PLUMB_ERR_NOMEM, "figures of %lld blocks", (long long)h->blocks);
+    PLUMB_REQUIRE(h->value, PLUMB_ERR_NOMEM, "sums of %lld blocks of data.eval",
+                  (long long)h->blocks);
     return plumb_memory_beside(t->backend, "figures of data.eval", bytes);
 }
 

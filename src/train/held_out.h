@@ -22,20 +22,20 @@ enum {
 };
 
 struct plumb_held_out {
-    struct plumb_dataset *data; /* NULL if data.eval is not set */
+    struct plumb_dataset *data; /* NULL if data.eval is not set, or a memory plan lacks the file */
     int64_t blocks;             /* number of blocks of micro_batch_size records */
     double *value;              /* (blocks, PLUMB_HELD_OUT_VALUES) */
 };
 
 /* Reads data.eval, if it is set, as records of this kind. data.skip and data.limit do not apply to
- * it. Not collective. PLUMB_ERR_CONFIG for train.eval_every without data.eval; errors of the data
- * set. */
+ * it. A memory plan does nothing if it has no tokenizer or the file does not exist. Not collective.
+ * Errors: those of plumb_file_check_input and plumb_dataset_open. */
 plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
                                  enum plumb_data_kind kind);
 void plumb_held_out_close(struct plumb_held_out *h);
 
-/* Increases *tokens to the tokens of the longest block, if that is larger (see
- * plumb_longest_batch). */
+/* Increases *tokens to an upper bound on the tokens of any block of data.eval, if that is larger
+ * (plumb_longest_batch). Does nothing without data.eval. */
 plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out *h,
                                     int completions, int64_t micro_batch);
 

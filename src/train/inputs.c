@@ -1,5 +1,5 @@
 /* inputs.c - hashes the files that a run reads, and compares the hashes of two runs.
- * Layer 5. Includes train/inputs.h, base/, config/, io/. */
+ * Layer 5. Includes train/inputs.h, base/, data/, io/. */
 #include "train/inputs.h"
 
 #include <inttypes.h>

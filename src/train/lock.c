@@ -53,7 +53,8 @@ static void sleep_for(double seconds)
     nanosleep(&(struct timespec){whole, (long)((seconds - (double)whole) * 1e9)}, NULL);
 }
 
-/* Watches the heartbeat until it changes, or until silent_s have passed without a change. */
+/* Watches the heartbeat of h until it changes (RUNS), or until h->silent_s seconds have passed
+ * without a change (GONE). Returns UNKNOWN if the lock was removed or replaced meanwhile. */
 static enum plumb_lock_life watch(const plumb_lock *l, const struct plumb_lock_holder *h)
 {
     char who[512];
@@ -161,7 +162,9 @@ static plumb_status remove_stale(const plumb_lock *l, const struct plumb_lock_ho
     return PLUMB_OK;
 }
 
-/* Checks the lock of another process: removes it if the holder is dead, else fails. */
+/* Checks the lock of another process: removes it if the holder no longer runs, and fails if the
+ * holder runs. If the lock is gone or was replaced meanwhile, does nothing; the caller tries again.
+ */
 static plumb_status look(const plumb_lock *l)
 {
     char who[512];
@@ -208,7 +211,9 @@ static plumb_status take(plumb_lock *l)
         if (l->fd < 0)
             PLUMB_TRY(look(l));
     }
-    PLUMB_REQUIRE(l->fd >= 0, PLUMB_ERR_IO, "%s: cannot be taken: it comes and goes", l->path);
+    PLUMB_REQUIRE(l->fd >= 0, PLUMB_ERR_IO,
+                  "%s: cannot be taken: in %d attempts other processes created and removed it",
+                  l->path, TRIES);
     return PLUMB_OK;
 }
 
@@ -321,7 +326,8 @@ static void find_missing(plumb_lock *l)
     l->made[0] = '\0';
 }
 
-/* Removes dir and its parents up to `made`, as long as they are empty. */
+/* Removes l->dir and its parents up to l->made, as long as they are empty. Does nothing if this
+ * lock created no folder. */
 static void remove_made(plumb_lock *l)
 {
     size_t n = strlen(l->dir);

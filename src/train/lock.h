@@ -6,9 +6,10 @@
  * if the file system has no hard links. So it needs neither flock nor a lock server. A process that
  * finds a lock decides as follows whether its holder is still alive:
  *
- *     same system, same process ids       alive if a process with that id and start time exists
+ *     same boot, same PID namespace       alive if a process with that id and start time exists
  *     same job, restarted since           not alive: the batch system has ended it
- *     any other case                      alive if the heartbeat changes within silent_s
+ *     any other case, or the start        alive if the heartbeat changes within the holder's
+ *     time cannot be read                 silent_s (5 s if the lock file cannot be read)
  *
  * The lock of a dead holder is moved away, and a warning is logged. */
 #ifndef PLUMB_TRAIN_LOCK_H
@@ -22,9 +23,10 @@
 typedef struct plumb_lock plumb_lock;
 
 /* Creates dir and its parents if needed, and takes the lock. If another process holds it and only
- * its heartbeat can tell whether it is alive, this waits up to silent_s seconds.
+ * its heartbeat can tell whether it is alive, this waits up to the silent_s of that process.
  *   command    name of the command, for messages ("sft")
- *   silent_s   seconds, > 0; after that long without a heartbeat another process takes the lock
+ *   silent_s   seconds, > 0; after that long without a heartbeat of this process, another process
+ *              takes over the lock
  * Not collective; rank 0 calls it. Errors: PLUMB_ERR_EXISTS names the live holder; PLUMB_ERR_IO.
  */
 plumb_status plumb_lock_take(plumb_lock **out, const char *dir, const char *command,
@@ -42,12 +44,13 @@ void plumb_lock_release(plumb_lock **lock);
 enum plumb_lock_state {
     PLUMB_LOCK_FREE,   /* the folder has no lock */
     PLUMB_LOCK_RUNS,   /* the holder runs: its process exists here, or its heartbeat is recent */
-    PLUMB_LOCK_GONE,   /* the holder was a process of this system that no longer exists */
-    PLUMB_LOCK_SILENT, /* the holder is on another system; no heartbeat for more than silent_s */
+    PLUMB_LOCK_GONE,   /* the holder's process on this system no longer exists, or its job restarted
+                        */
+    PLUMB_LOCK_SILENT, /* only the heartbeat can tell, and there was none for more than silent_s */
 };
 
 /* Looks at the lock of dir without taking it or waiting.
- *   who      size bytes: "process 42 on HOST (plumb sft, since TIME)"; "" without a lock
+ *   who      size bytes: "process 42 on HOST (plumb sft, job 7, since TIME)"; "" without a lock
  *   beat_s   seconds since the heartbeat was written last, by the file's time
  * Not collective. */
 enum plumb_lock_state plumb_lock_look(char *who, size_t size, double *beat_s, const char *dir);

@@ -14,7 +14,9 @@
 #include "io/file.h"
 #include "io/json.h"
 
-#define UNREADABLE 5.0 /* s; an empty lock file older than this was left by a killed process */
+/* Seconds for which a lock file that is no valid lock is watched. If it does not change, a process
+ * that was killed while it created the file has left it. */
+#define UNREADABLE 5.0
 
 static void first_line(char *out, size_t size, const char *path)
 {

@@ -15,17 +15,18 @@
 
 /* The holder of a lock. A text is "" if it is unknown. */
 struct plumb_lock_holder {
-    char host[256], boot[64], pids[64]; /* pids: the namespace of process ids */
+    char host[256], boot[64], pids[64]; /* boot: boot id of the kernel; pids: PID namespace */
     char job[64], command[32], since[32];
-    char nonce[24]; /* random text, unique to this lock; "" if the file is not readable */
-    char beat[24];
+    char nonce[24]; /* hash of host, process id and time, unique to this lock; "" if the file is no
+                     * valid lock */
+    char beat[24];  /* heartbeat counter, as text */
     int64_t pid, start; /* start: when the process began, in clock ticks since boot */
     int64_t restart;    /* how often the batch system has restarted the job */
-    double silent_s;
+    double silent_s;    /* seconds; see plumb_lock_take */
 };
 
 enum plumb_lock_life {
-    PLUMB_HOLDER_GONE,    /* the process no longer exists */
+    PLUMB_HOLDER_GONE,    /* the process no longer exists, or the batch system restarted its job */
     PLUMB_HOLDER_RUNS,    /* the process exists on this system */
     PLUMB_HOLDER_UNKNOWN, /* only its heartbeat can tell */
 };

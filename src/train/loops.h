@@ -1,8 +1,6 @@
-/* loops.h - the training commands on fixed records, and the loop that they share.
- * Layer 5. Includes train/trainer.h.
- *
- * All commands are Collective; every rank passes the same source. Each command writes metrics and
- * checkpoints to output_dir and returns after the last checkpoint is complete. */
+/* loops.h - supervised fine-tuning, and the loop over fixed records that sft, reward and prefer
+ * share.
+ * Layer 5. Includes align/method.h, data/dataset.h, train/pack.h, train/trainer.h. */
 #ifndef PLUMB_TRAIN_LOOPS_H
 #define PLUMB_TRAIN_LOOPS_H
 
@@ -12,7 +10,9 @@
 #include "train/trainer.h"
 
 /* Runs supervised fine-tuning on data.train.
- *     L = - (1/T) sum over the global batch's trained tokens of log p     T = their number */
+ *     L = - (1/T) sum over the global batch's trained tokens of log p     T = their number
+ * Writes metrics and checkpoints to output_dir and returns after the last checkpoint is complete.
+ * Collective; every rank passes the same source. */
 plumb_status plumb_train_sft(const struct plumb_trainer_source *s);
 
 /* Returns the options for reading a data file of this kind for t's model: prompt template, end
@@ -21,7 +21,8 @@ struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
                                                 const struct plumb_trainer *t,
                                                 enum plumb_data_kind kind);
 
-/* Passes over fixed records, each epoch in a shuffled order. SFT and reward training share this. */
+/* Passes over fixed records, each epoch in a new order if data.shuffle is set, else in file order.
+ * The commands sft, reward and prefer share this. */
 struct plumb_epochs {
     const struct plumb_config *cfg;
     struct plumb_batch_split split;
@@ -45,7 +46,8 @@ struct plumb_epochs_task {
     /* Called before step in_epoch of an epoch. The step's records are order[begin .. end - 1] of
      * the range `records`. */
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
-    /* Sets the task's own metrics in row. value: sums over the micro-batches of the last step. */
+    /* Sets the task's own metrics in row. value: sums over the micro-batches, of all ranks, of the
+     * step that was just taken. */
     void (*report)(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],
                    struct plumb_metrics_row *row);
     /* Sets the metrics of data.eval under the current weights; NULL if data.eval is not set.
@@ -62,7 +64,9 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
                                   const struct plumb_pack *pack);
 /* Warns, on rank 0, if train.global_batch_size was given and is larger than the number of items. */
 void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *what);
-/* Takes the remaining steps: log lines, checkpoints, requests to leave. Collective. */
+/* Takes the remaining steps. Logs metrics, evaluates data.eval, saves checkpoints, and writes
+ * report.html at the end. Returns PLUMB_STOPPED if a request (train/stop.h) ends the run early.
+ * Collective. */
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
                               const struct plumb_epochs_task *task);
 /* Sets *out to an upper bound on the tokens of any micro-batch: the sum of the micro_batch longest

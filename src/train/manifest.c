@@ -113,7 +113,8 @@ static plumb_status check_file(const char *dir, const char *name, const plumb_js
     const char *want_hash = NULL;
     uint64_t hash = 0;
     char text[20];
-    PLUMB_REQUIRE(is_inside(name), PLUMB_ERR_FORMAT, "%s: '%s' is no file name", where, name);
+    PLUMB_REQUIRE(is_inside(name), PLUMB_ERR_FORMAT, "%s: found '%s', expected FILE or FOLDER/FILE",
+                  where, name);
     PLUMB_TRY(plumb_json_want_int(entry, "bytes", &want_bytes, NULL, where));
     PLUMB_TRY(plumb_json_want_string(entry, "hash", &want_hash, NULL, where));
     PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, name));

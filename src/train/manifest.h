@@ -9,8 +9,9 @@
 
 #define PLUMB_MANIFEST_NAME "hashes.json"
 
-/* Writes the hash of every file of dir (no sub-folders) to dir/hashes.json and syncs the folder. It
- * asks the system to drop cached pages, so that a following verify reads from the disk. */
+/* Writes size and hash of every file of dir and of its sub-folders (one level, as "FOLDER/FILE") to
+ * dir/hashes.json, and syncs files and folders. It asks the system to drop cached pages, so that a
+ * following verify reads from the disk. */
 plumb_status plumb_manifest_write(const char *dir);
 
 /* Reads every listed file and compares it with its hash. decides(name) returns true for files that

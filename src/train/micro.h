@@ -43,7 +43,8 @@ struct plumb_micro {
     /* results */
     double *logp, *dlogp;   /* (max_seq,) log-prob sums of the completions; d loss / d logp */
     double *score, *dscore; /* (max_seq,) scores; d loss / d score */
-    float *score_f32;       /* (max_seq,) scores as the forward pass gives them */
+    float *score_f32;       /* (max_seq,) scores as the forward pass gives them; plumb_micro_loss
+                             * replaces them by dscore, which the backward pass reads */
     struct plumb_obj_out out;
 };
 
@@ -74,8 +75,11 @@ void plumb_micro_sum(struct plumb_micro *m);
 /* Fails with PLUMB_ERR_NUMERIC if a result of the forward pass is not finite, and names record,
  * sample and token of the first one. */
 plumb_status plumb_micro_check(const struct plumb_micro *m);
-/* Computes out, dlogp and dscore from the results of forward. Errors: those of
- * plumb_objective_eval. */
+/* Computes out.loss and its derivatives from the results of plumb_micro_forward:
+ *     PLUMB_MICRO_TOKENS   pack.dlogp
+ *     PLUMB_MICRO_LOGP     dlogp, and from it pack.dlogp
+ *     PLUMB_MICRO_SCORE    dscore, and from it score_f32
+ * Errors: those of plumb_objective_eval; PLUMB_ERR_NUMERIC if the loss is not finite. */
 plumb_status plumb_micro_loss(struct plumb_micro *m);
 /* Adds the gradient of out.loss to grad (count,) device. */
 plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,

@@ -43,7 +43,8 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Returns true if the folder cfg->model has the current weights. An adapter is written again. */
+/* Returns true if the folder cfg->model has the current weights. False for a reward model and for a
+ * policy with an adapter, whose weights are written to a new folder. */
 static bool is_start(const struct plumb_trainer *t)
 {
     return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&

@@ -11,7 +11,7 @@ struct plumb_non_finite {
     struct plumb_trainer *t; /* t->micro holds the micro-batch that fn computed last */
     plumb_micro_batch_fn *fn;
     void *arg;
-    int64_t failed; /* this rank's micro-batch with a non-finite loss; -1 if there is none */
+    int64_t failed; /* this rank's micro-batch with a non-finite loss or gradient; -1 if none */
 };
 
 /* The micro-batch function of the step; arg is a struct plumb_non_finite. It calls fn, and writes
@@ -20,8 +20,9 @@ plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
                                     double value[PLUMB_MICRO_BATCH_VALUES]);
 
 /* Reports that plumb_gradient_run failed with st. The rank that computed the lowest micro-batch
- * with a non-finite loss writes its replay file and logs where it is. Returns st in every case.
- * Collective, unless st is PLUMB_ERR_COMM or PLUMB_STOPPED. */
+ * with a non-finite loss writes its replay file; its error message says where that is. Returns st,
+ * or PLUMB_ERR_COMM if the ranks can no longer communicate. Collective, unless st is PLUMB_ERR_COMM
+ * or PLUMB_STOPPED. */
 plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_status st);
 /* Reports that plumb_optim_step refused the gradient. Every rank computes its micro-batches again,
  * one by one. The message names the lowest micro-batch whose own gradient is not finite, with its

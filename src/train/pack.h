@@ -10,7 +10,8 @@ struct plumb_pack {
     int64_t *offset;        /* (max_seq+1,) sequence q is ids[offset[q] .. offset[q+1]-1] */
     int64_t *prompt_tokens; /* (max_seq,) number of prompt tokens of each sequence */
     float *logp, *dlogp;    /* (max_tokens,) one element per completion token, in order */
-    unsigned char *trained; /* (max_tokens,) the same; 0 if the SFT loss leaves the token out */
+    unsigned char *trained; /* (max_tokens,) one element per completion token, in order: 0 if the
+                             * SFT loss leaves the token out, else 1 */
     int64_t max_tokens, max_seq;
     int64_t n_seq, n_targets; /* number of sequences; number of completion tokens */
     int64_t n_trained;        /* number of completion tokens with trained = 1 */

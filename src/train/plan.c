@@ -27,7 +27,7 @@ plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **
     void *run = calloc(1, (size_t)j->size);
     plumb_status st = run ? PLUMB_OK : PLUMB_ERR_NOMEM;
     if (!run)
-        st = plumb_fail_at(st, __FILE__, __LINE__, "plan of %s", j->name);
+        st = plumb_fail_at(st, __FILE__, __LINE__, "memory plan of the command %s", j->name);
     if (st == PLUMB_OK)
         st = plumb_backend_dry_create(&dry.backend, s->backend);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(s->comm, st), done);
@@ -126,9 +126,10 @@ static plumb_status check_budget(const struct plumb_backend *plan,
                   plumb_buf_text(&table));
     plumb_buf_fini(&table);
     PLUMB_FAIL(PLUMB_ERR_NOMEM,
-               "this rank would need %.3f GB of memory and %s %.3f GB: %s, or add ranks; "
-               "'plumb plan %s ...' shows the table and what fits",
-               1e-9 * (double)need, *s->cfg->plan.memory ? "plan.memory allows" : "the device has",
+               "this rank would need %.3f GB of memory, but %s %.3f GB: %s, or add ranks on other "
+               "devices; 'plumb plan %s ...' shows the table and what fits",
+               1e-9 * (double)need,
+               *s->cfg->plan.memory ? "plan.memory allows" : "its share of the free memory is",
                1e-9 * (double)have, advice(plan), s->command);
 }
 
@@ -140,7 +141,8 @@ void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb
         plumb_length_note(cfg, plumb_length_longest(data) + answer);
 }
 
-/* Returns the free device memory; 0 on a CPU, whose memory other processes use, too. */
+/* Returns the free device memory in bytes; 0 if it is unknown, and on a CPU, whose memory other
+ * processes use, too. */
 static int64_t free_now(struct plumb_backend *b)
 {
     int64_t bytes = 0;
@@ -149,8 +151,8 @@ static int64_t free_now(struct plumb_backend *b)
     return bytes;
 }
 
-/* Logs how much device memory disappeared beside plumb's own allocations since `before`. It must
- * fit into the margin of the plan. */
+/* Logs how much device memory was taken besides plumb's own allocations since `before` bytes were
+ * free. This is a warning if it is more than the margin of the plan. Does nothing on a CPU. */
 static void compare_free(struct plumb_backend *b, int64_t before)
 {
     const int64_t gone = before - free_now(b) - b->memory.outside;
@@ -168,8 +170,8 @@ static plumb_status warm(const struct plumb_trainer_source *s)
     return plumb_exchange_warm(s->comm, s->backend);
 }
 
-/* Logs if the run has allocated another amount than planned. That is a bug of plumb; the run
- * continues. */
+/* Warns if the run has allocated another amount than planned, or if the number of allocations is
+ * not `calls` (-1: any number). That is a bug of plumb; the run continues. */
 static void compare(const struct plumb_backend *b, int64_t planned, int64_t calls, const char *when)
 {
     const struct plumb_memory *m = &b->memory;
@@ -206,7 +208,7 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
         st = reserve(&planned, &data, j, s);
     void *run = st == PLUMB_OK ? calloc(1, (size_t)j->size) : NULL;
     if (st == PLUMB_OK && !run)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%s", j->name);
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "state of the command %s", j->name);
     if (run) {
         const int64_t left = free_now(s->backend);
         swap(&data, j->data(run));

@@ -30,8 +30,9 @@ extern const struct plumb_job plumb_job_sft;
 plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *s);
 
 /* Runs the setup of j on a dry copy of s->backend and returns that backend in *out, with its
- * counts; the caller destroys it. data may be NULL; else a run may use *data again, so that the
- * data are read once. The caller owns *data. */
+ * counts; the caller destroys it. If data is not NULL, the setup uses the data set in *data (NULL:
+ * it reads the files) and leaves its data set there, so that the data are read once. The caller
+ * owns *data. Collective. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
                              const struct plumb_job *j, const struct plumb_trainer_source *s);
 /* Warns if the sequences that a command will make are longer than the length limit in the

@@ -110,7 +110,9 @@ plumb_status plumb_references_open(plumb_references *r, int *which, const char *
             *which = i;
             return PLUMB_OK;
         }
-    PLUMB_REQUIRE(r->n < MOST, PLUMB_ERR_CONFIG, "%s: more than %d references", field, MOST);
+    PLUMB_REQUIRE(r->n < MOST, PLUMB_ERR_CONFIG,
+                  "%s: %s would be reference number %d, expected at most %d different references",
+                  field, name, MOST + 1, MOST);
     struct reference ref = {.name = strdup(name), .weights = r->policy};
     plumb_status st = PLUMB_OK;
     if (!ref.name)

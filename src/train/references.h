@@ -1,14 +1,16 @@
-/* references.h - frozen reference models by name, and the log-probs of completions under them.
- * Layer 5. Includes base/, backend/, model/, train/pack.h.
+/* references.h - reference models by name, and the log-probs of completions under them.
+ * Layer 5. Includes model/, train/pack.h.
  *
- *   init      the weights that the run (in `plumb run`: the stage) starts from
- *             (a policy with an adapter: its base, or with the adapter that the run starts from)
- *   previous  the policy at the start of the iteration, before its first update
+ *   init      the weights that the run (in `plumb run`: the stage) starts from. If the policy has
+ * an adapter: the base with the adapter in init_dir, or the base alone if init_dir has none
+ *   previous  the policy at the start of the iteration, before its first update: its snapshot, or
+ *             without a snapshot the policy itself, so only correct before the first update
  *   FOLDER    any checkpoint of the same architecture
  *
- * Two names of the same weights share one copy of them. A log-prob is computed once per set of
- * rollouts and then found by the weights' fingerprint, the prompt tokens and the completion tokens.
- */
+ * If the folders of two references have the same weights, they share one copy of them. A log-prob
+ * is computed once per set of rollouts and then found by the weights' fingerprint, the prompt
+ * tokens and the completion tokens. If the table of log-probs is full, it is computed again each
+ * time. */
 #ifndef PLUMB_TRAIN_REFERENCES_H
 #define PLUMB_TRAIN_REFERENCES_H
 

@@ -384,8 +384,7 @@ void plumb_replay_fini(struct plumb_replay *r)
     r->score = NULL;
 }
 
-/* ---- vectors with the layout of the trained tensors
- * ---------------------------------------------- */
+/* ---- vectors with the layout of the trained tensors ------------------------------------------ */
 
 enum { PIECE = 65536 };
 

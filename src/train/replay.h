@@ -5,16 +5,19 @@
  * OUTPUT_DIR/replay-STEP-LEAF.h5 is written when a loss or a gradient is not finite, and on purpose
  * by train.replay. `plumb replay FILE` runs it again. n sequences, t completion tokens, k pairs:
  *   attributes  format, version, command, method, objective, kind, device, outcome, reason, weights
- *               (folder, relative to the file's where it stands beside it), config_hash, seed,
- *               weight_fingerprint, gradient_hash, step, iteration, leaf, head_rows, reference,
- *               scale, loss, and the parameters of the method under their names
+ *               (folder of the weights: an absolute path, or a path from the folder of this file),
+ *               config_hash, seed, fingerprint (of the weights), gradient_hash, step, iteration,
+ *               leaf (number of the micro-batch), head_rows, reference, scale, mean_len, loss, and
+ *               the parameters of the method under their names
  *   ids i32, offsets i64 (n+1,), prompt_tokens i64 (n,)   sequence i is ids[offsets[i] ..
- *               offsets[i+1]-1]; of these, what follows prompt_tokens[i] is trained on
+ *               offsets[i+1]-1]; its first prompt_tokens[i] tokens are the prompt
+ *   trained u8 (t,)   1 for the completion tokens that the SFT loss covers; absent if it covers all
  *   record i64, sample i32, logp_ref, weight, reward f64  (n,)
  *   groups i64 (prompts+1,)                               first sequence of each prompt
  *   pair_win, pair_lose i64, pair_smooth, pair_weight f64 (k,)
- *   logp f32 (t,)   as recorded; absent for kind score    score f64 (n,) as recorded
- * Nothing in it depends on the rank count. */
+ *   logp f32 (t,)   log-probs of the run; for kind score, score f64 (n,), the scores of the run,
+ *                   instead
+ * Nothing in it depends on the number of ranks. */
 #ifndef PLUMB_TRAIN_REPLAY_H
 #define PLUMB_TRAIN_REPLAY_H
 
@@ -22,8 +25,8 @@
 
 /* The first result of the micro-batch that was not finite. */
 enum plumb_replay_outcome {
-    PLUMB_REPLAY_HEALTHY, /* all results were finite */
-    PLUMB_REPLAY_FORWARD, /* a failure before the backward pass; loss and gradient_hash are unset */
+    PLUMB_REPLAY_HEALTHY,  /* all results were finite */
+    PLUMB_REPLAY_FORWARD,  /* a log-prob, score or loss; loss is NaN and gradient_hash 0 */
     PLUMB_REPLAY_GRADIENT, /* the gradient was not finite */
     PLUMB_REPLAY_OUTCOMES
 };

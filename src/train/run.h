@@ -27,10 +27,11 @@ typedef struct plumb_run plumb_run;
  * plumb itself sets none. Not collective. */
 plumb_status plumb_run_settings(struct plumb_buf *out);
 
-/* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, and a list
- * of sessions (one per start or resume) with command line, hosts, settings, hashes, classes of
- * GEMM algorithms, start and end time (UTC), result. Collective: rank 0 writes, its failure is
- * every rank's. */
+/* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, command,
+ * seed, hashes of the configuration, first weights and inputs, and a list of sessions (one per
+ * start or resume) with command line, hosts, the environment variables of plumb_run_settings,
+ * classes of GEMM algorithms, saved checkpoints, start and end time (UTC), result. Collective: rank
+ * 0 writes, its failure is every rank's. */
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
 /* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this

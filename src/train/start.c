@@ -14,8 +14,8 @@ static plumb_status copy(char out[4096], const char *path)
     return PLUMB_OK;
 }
 
-/* Sets out->words: the option tokenizer, or the model's folder; the base's folder if that has no
- * tokenizer.json. */
+/* Sets out->words: the folder of the option `tokenizer`. If that is not set, the folder of the
+ * option `model`, or the folder of the base if the model's folder has no tokenizer.json. */
 static plumb_status find_words(struct plumb_start *out, const struct plumb_config *cfg)
 {
     char path[4200];

@@ -11,7 +11,7 @@
 
 #define PLUMB_STATE_VALUES 64
 
-/* One named number of a stage that has state ("tau", "decay_power"). */
+/* One named number that must survive a resume ("threshold.tau", "metric.eval_loss"). */
 struct plumb_state_value {
     char name[32];
     double value;

@@ -54,8 +54,8 @@ struct plumb_trainer {
     double began, save_seconds; /* time of plumb_trainer_open; seconds spent in saves since then */
     int64_t saved_step;         /* step of the last checkpoint (saved or resumed); -1 if none */
     char saved_name[64];        /* folder name of that checkpoint */
-    double last_log;
-    int64_t last_log_tokens;
+    double last_log;            /* time of the last line of metrics, as plumb_now returns it */
+    int64_t last_log_tokens;    /* state.num_tokens at the last line of metrics */
     struct plumb_traffic last_traffic[PLUMB_TRAFFIC_CLASSES]; /* at the last line of metrics */
 };
 
@@ -76,7 +76,8 @@ struct plumb_trainer_source {
  * not empty; files of a failed start do not count. */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
 /* Allocates pass, optimizer and gradients. Loads moments and state if the run is resumed. Then
- * creates output_dir, run.json, metrics.jsonl and train.log. On a dry backend it only allocates.
+ * creates run.json, config.effective.yaml, metrics.jsonl and train.log. On a dry backend it only
+ * counts the allocations.
  * Collective. total_steps: steps of the whole schedule; most_micro_batches: the most micro-batches
  * of any step. */
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
