@@ -14,8 +14,9 @@ struct stage_times {
     double rollout, reward, reference, train, save;
 };
 
-/* Starts an iteration: chooses its prompts and clears the stages. If the checkpoint holds an
- * unfinished iteration, reads what it saved. */
+/* Starts an iteration: chooses its prompts and clears the stages. In the first iteration after a
+ * resume, reads the completions and sums of an unfinished iteration, if the checkpoint holds them.
+ */
 static plumb_status begin(struct plumb_align_run *a)
 {
     const struct plumb_align_inputs in = plumb_align_inputs_of(a);

@@ -13,7 +13,8 @@ plumb_status plumb_decision_open(struct plumb_decision *d, const struct plumb_pa
 {
     const int64_t entries = p->per_iteration * group_size;
     d->row = calloc((size_t)entries * ROW_VALUES, sizeof(*d->row));
-    PLUMB_REQUIRE(d->row, PLUMB_ERR_NOMEM, "scalars of %lld completions", (long long)entries);
+    PLUMB_REQUIRE(d->row, PLUMB_ERR_NOMEM,
+                  "table with token counts and log-probs of %lld completions", (long long)entries);
     return plumb_scoreboard_create(&d->board, p->per_iteration, group_size);
 }
 
@@ -53,8 +54,9 @@ static plumb_status fill_board(struct plumb_decision *d, const struct plumb_alig
     return PLUMB_OK;
 }
 
-/* Logs the number of prompts with one completion on the scoreboard: the others were dropped
- * because all completions of the prompt are equal. */
+/* Logs the number of prompts that have one completion on the scoreboard although group_size is
+ * above 1: the method's `preselect` has dropped the others, because all completions of the prompt
+ * are equal. */
 static void say_alike(const struct plumb_scoreboard *b)
 {
     int64_t alike = 0;
@@ -66,8 +68,7 @@ static void say_alike(const struct plumb_scoreboard *b)
     }
     if (alike > 0)
         plumb_log(PLUMB_LOG_INFO,
-                  "%lld of %lld prompts have one answer only, again and again, and "
-                  "are skipped",
+                  "%lld of %lld prompts are skipped, because all answers to the prompt are equal",
                   (long long)alike, (long long)b->prompts);
 }
 

@@ -22,8 +22,8 @@ static plumb_status check_lengths(const struct plumb_align_context *c)
     }
     PLUMB_REQUIRE(
         longest + cfg->generate.max_new_tokens <= max_pos, PLUMB_ERR_CONFIG,
-        "generate.max_new_tokens: %lld behind a guided prompt of %lld tokens is more than "
-        "%lld, what the model or data.max_tokens allows",
+        "generate.max_new_tokens: %lld tokens after the longest guided prompt of %lld tokens are "
+        "more than the %lld that the model and data.max_tokens allow",
         (long long)cfg->generate.max_new_tokens, (long long)longest, (long long)max_pos);
     return PLUMB_OK;
 }

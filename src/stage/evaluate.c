@@ -32,7 +32,7 @@ plumb_status plumb_align_held_out_open(struct plumb_align_held_out *h, struct pl
     h->n_local = h->data->n / world + (plumb_comm_rank(t->comm) < h->data->n % world);
     h->record = calloc((size_t)h->n_local + 1, sizeof(*h->record));
     h->value = calloc((size_t)(h->data->n * HELD_VALUES), sizeof(*h->value));
-    PLUMB_REQUIRE(h->record && h->value, PLUMB_ERR_NOMEM, "figures of %lld held-out prompts",
+    PLUMB_REQUIRE(h->record && h->value, PLUMB_ERR_NOMEM, "results of %lld held-out prompts",
                   (long long)h->data->n);
     for (int64_t k = 0; k < h->n_local; k++)
         h->record[k] = plumb_comm_rank(t->comm) + k * world;

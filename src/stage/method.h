@@ -110,7 +110,8 @@ struct plumb_method_given {
     plumb_status (*select)(void *own, const struct plumb_given_inputs *in, int64_t *kept,
                            int64_t share);
     void (*close)(void *own); /* frees the own state; also called after a failed open */
-    /* Returns the weight of a pair in the loss, by the difference of its two scores. */
+    /* Returns the weight of a pair in the loss. margin: score of the chosen answer minus score of
+     * the rejected one, from the record. */
     double (*weight)(double margin, const struct plumb_align_param *p);
 };
 extern const struct plumb_method_given plumb_given_all;    /* methods.c: all pairs */

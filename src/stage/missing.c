@@ -22,7 +22,8 @@ plumb_status plumb_align_missing(const struct plumb_decision *d,
     int64_t *count = calloc((size_t)ranks, sizeof(*count)), at = 0, found = 0;
     out[0] = '\0';
     if (!all || !count)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "faults of %d ranks", ranks);
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
+                           "reasons for missing rewards of %d ranks", ranks);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
     snprintf(mine, sizeof(mine), "%s", plumb_rewards_fault(reward->sources));
     PLUMB_TRY_GOTO(

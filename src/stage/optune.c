@@ -3,7 +3,7 @@
  * Layer 5. Includes stage/method.h, data/, base/.
  * Source: OPTune, arXiv:2406.07657, section 3.1: only the completions of the prompts with the
  * lowest rewards are regenerated. The paper does not say how to order prompts with several
- * completions. We order them by the mean reward; a prompt without a finite reward comes first. */
+ * completions. We order them by the mean reward; prompts with a missing reward come first. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,8 @@ static int by_reward(const void *a, const void *b)
     return (x->prompt > y->prompt) - (x->prompt < y->prompt);
 }
 
-/* Fills list (prompts,) with the prompts, from the lowest mean reward to the highest. */
+/* Fills list (prompts,) with the prompts, from the lowest mean reward to the highest. The mean of a
+ * prompt is -infinity if one of its completions has no reward. */
 static void rank_prompts(struct standing *list, const struct plumb_rollout_store *r,
                          int64_t prompts, int64_t group)
 {
@@ -47,7 +48,7 @@ struct kept {
     struct plumb_scores *scores;
 };
 
-/* Takes rollout i of the file as this rank's completion. */
+/* Copies rollout i of the file, with its reward, to the completion of that index on this rank. */
 static plumb_status keep(const struct kept *k, int64_t i, int64_t completion)
 {
     const struct plumb_rollout_store *r = k->file;
@@ -58,10 +59,12 @@ static plumb_status keep(const struct kept *k, int64_t i, int64_t completion)
     PLUMB_REQUIRE(r->prompt_id[i] == o->record && r->sample[i] == o->sample && n > 0 &&
                       n <= k->rollouts->max_new_tokens,
                   PLUMB_ERR_FORMAT,
-                  "the rollouts of iteration %lld have prompt record %lld, sample %d with %lld "
-                  "tokens where record %lld, sample %d is expected",
-                  (long long)t->state.iteration, (long long)r->prompt_id[i], r->sample[i],
-                  (long long)n, (long long)o->record, o->sample);
+                  "rollouts of iteration %lld, number %lld: found prompt record %lld, sample %d "
+                  "with %lld completion tokens, expected prompt record %lld, sample %d with 1 to "
+                  "%lld completion tokens (generate.max_new_tokens)",
+                  (long long)t->state.iteration, (long long)i, (long long)r->prompt_id[i],
+                  r->sample[i], (long long)n, (long long)o->record, o->sample,
+                  (long long)k->rollouts->max_new_tokens);
     o->n = n;
     memcpy(o->ids, r->tokens + from, (size_t)n * sizeof(*o->ids));
     memcpy(o->logp, r->logprob + logp, (size_t)n * sizeof(*o->logp));
@@ -80,12 +83,12 @@ static plumb_status keep_all(const struct kept *k, struct standing *list)
     const struct plumb_partition *part = k->in->part;
     const int64_t group = k->rollouts->group_size, prompts = part->split.items;
     PLUMB_REQUIRE(r->n == prompts * group, PLUMB_ERR_FORMAT,
-                  "the rollouts of iteration %lld are %lld, expected %lld",
+                  "rollouts of iteration %lld: the file has %lld completions, expected %lld",
                   (long long)k->in->t->state.iteration, (long long)r->n,
                   (long long)(prompts * group));
     rank_prompts(list, r, prompts, group);
     bool *fresh = calloc((size_t)prompts + 1, sizeof(*fresh));
-    PLUMB_REQUIRE(fresh, PLUMB_ERR_NOMEM, "%lld prompts", (long long)prompts);
+    PLUMB_REQUIRE(fresh, PLUMB_ERR_NOMEM, "marks of %lld prompts", (long long)prompts);
     for (int64_t i = 0; i < part->fresh; i++)
         fresh[list[i].prompt] = true;
     plumb_status st = PLUMB_OK;
@@ -119,7 +122,7 @@ static plumb_status begin(const struct plumb_align_inputs *in, struct plumb_roll
     struct standing *list = calloc((size_t)prompts, sizeof(*list));
     const plumb_status st = list ? keep_all(&k, list)
                                  : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
-                                                 "%lld prompts", (long long)prompts);
+                                                 "order of %lld prompts", (long long)prompts);
     free(list);
     plumb_rollout_store_destroy(&r);
     return st;

@@ -199,8 +199,8 @@ static plumb_status read_data(struct pairs *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
-/* Warns about records whose two answers are equal, because such a pair has no preference. All
- * records equal: PLUMB_ERR_FORMAT. */
+/* Warns about records whose two answers are equal, because such a pair has no preference. If the
+ * two answers are equal in every record, returns PLUMB_ERR_FORMAT. A memory plan checks nothing. */
 static plumb_status check_differ(const struct pairs *s)
 {
     int64_t same = 0, first = 0;

@@ -3,7 +3,8 @@
  *
  * Every rank writes answers.rank-R.h5 with its n completions, finished or not. On resume, every
  * rank reads all files and takes the completions of its own prompts, so the number of ranks may
- * change. The array `slot` holds the prompt index in the iteration; logp_* are sums in nats.
+ * change. The array `slot` holds the prompt index in the iteration. logp_ref, logp_start and
+ * logp_judge are sums over the tokens of a completion, in nats.
  *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64                  (n,)
  *   logp_ref, logp_start, logp_judge f64                                               (n,)
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
@@ -141,7 +142,7 @@ static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
     const struct plumb_trained t = plumb_model_trained(m);
     PLUMB_TRY(plumb_h5_reserve(f, "previous", PLUMB_H5_F32, t.count));
     float *stage = malloc(STAGE * sizeof(*stage));
-    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "weights of the iteration's beginning");
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "buffer to write the snapshot of the weights");
     plumb_status st = PLUMB_OK;
     for (int64_t at = 0; at < t.count && st == PLUMB_OK; at += STAGE) {
         const int64_t n = plumb_min_i64(STAGE, t.count - at);
@@ -226,8 +227,10 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     PLUMB_TRY(plumb_h5_read(f, "offsets", PLUMB_H5_I64, 0, n + 1, c->offsets));
     for (int64_t i = 0; i < n; i++)
         PLUMB_REQUIRE(c->offsets[0] == 0 && c->offsets[i] <= c->offsets[i + 1], PLUMB_ERR_FORMAT,
-                      "completion %lld: its tokens run from %lld to %lld", (long long)i,
-                      (long long)c->offsets[i], (long long)c->offsets[i + 1]);
+                      "%s: completion %lld: its tokens run from %lld to %lld; expected offsets "
+                      "that begin with 0 and do not decrease",
+                      plumb_h5_path(f), (long long)i, (long long)c->offsets[i],
+                      (long long)c->offsets[i + 1]);
     return PLUMB_OK;
 }
 
@@ -244,10 +247,10 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     PLUMB_REQUIRE(c->sample[i] >= 0 && c->sample[i] < r->group_size && n >= 0 &&
                       n <= r->max_new_tokens && c->stop[i] <= PLUMB_STOP_PAUSED,
                   PLUMB_ERR_FORMAT,
-                  "completion %d of prompt %lld of the iteration: %lld tokens, expected at most "
-                  "%lld of a group of %lld",
-                  c->sample[i], (long long)c->prompt[i], (long long)n, (long long)r->max_new_tokens,
-                  (long long)r->group_size);
+                  "%s: prompt %lld of the iteration: found sample %d with %lld tokens and stop %d, "
+                  "expected a sample below %lld, at most %lld tokens and a stop up to %d",
+                  plumb_h5_path(f), (long long)c->prompt[i], c->sample[i], (long long)n, c->stop[i],
+                  (long long)r->group_size, (long long)r->max_new_tokens, (int)PLUMB_STOP_PAUSED);
     const int64_t completion = plumb_rollouts_completion(r, local_prompt, c->sample[i]);
     struct plumb_rollout *o = &r->at[completion];
     o->n = n;
@@ -285,7 +288,7 @@ static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
         return PLUMB_OK;
     const struct plumb_trained t = plumb_model_trained(m);
     float *stage = malloc(STAGE * sizeof(*stage));
-    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "weights of the iteration's beginning");
+    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "buffer to read the snapshot of the weights");
     plumb_status st = PLUMB_OK;
     for (int64_t at = 0; at < t.count && st == PLUMB_OK; at += STAGE) {
         const int64_t n = plumb_min_i64(STAGE, t.count - at);
@@ -312,8 +315,9 @@ static plumb_status read_file(struct plumb_align_run *a, const char *dir, int64_
     PLUMB_TRY_GOTO(st, plumb_h5_get_attr_u64(f, "weights", &a->rollout.rollouts.weights), done);
     if (iteration != a->t->state.iteration + 1)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                        "%s: answers of iteration %lld beside the state of iteration %lld", dir,
-                        (long long)iteration, (long long)a->t->state.iteration);
+                        "%s: found answers of iteration %lld, expected iteration %lld, which "
+                        "trainer_state.h5 has not finished",
+                        dir, (long long)iteration, (long long)a->t->state.iteration + 1);
     PLUMB_TRY_GOTO(st, plumb_h5_read(f, "sums", PLUMB_H5_F64, 0, SUMS, &a->update.sums), done);
     if (in.add->resume)
         PLUMB_TRY_GOTO(st, in.add->resume(&in, f, dir), done);
@@ -343,7 +347,7 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
     for (int64_t rank = 0; rank < world; rank++)
         PLUMB_TRY(read_file(a, dir, rank, &taken, &world));
     PLUMB_REQUIRE(taken == wanted, PLUMB_ERR_FORMAT,
-                  "%s: answers of %lld of this rank's %lld completions", dir, (long long)taken,
+                  "%s: found %lld of this rank's %lld completions", dir, (long long)taken,
                   (long long)wanted);
     const plumb_model *snapshot = plumb_references_snapshot(a->reference.set);
     PLUMB_REQUIRE(!snapshot || snapshot->fingerprint == r->weights, PLUMB_ERR_FORMAT,

@@ -92,7 +92,9 @@ static const char *likely(const struct plumb_align_inputs *in, const struct spre
     return "the reward model was not trained on such texts, or the texts are cut at max_new_tokens";
 }
 
-/* Warns if the share of prompts whose rewards are equal is beyond health.max_equal_rewards. */
+/* Warns, or fails with health.action=stop, if the share of prompts whose rewards are all equal is
+ * above health.max_equal_rewards, or if no prompt has different rewards. Also warns if more than a
+ * quarter of the prompts have fewer than two finite rewards. Does nothing if the limit is 1. */
 static plumb_status say(const struct plumb_align_inputs *in, const struct spread *s)
 {
     const struct plumb_config *cfg = in->t->cfg;
@@ -126,7 +128,7 @@ static plumb_status say(const struct plumb_align_inputs *in, const struct spread
 }
 
 /* Returns the share of answers that repeat an earlier answer to their prompt, among all but the
- * first answer to each prompt. There must be more than one per prompt. */
+ * first answer to each prompt. group_size must be above 1. */
 static double duplicate_ratio(const struct plumb_decision *d)
 {
     const struct plumb_scoreboard *b = d->board;

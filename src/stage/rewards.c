@@ -118,7 +118,7 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
                               plumb_min_i64(items, BATCH_TOKENS / 4)));
     r->score = calloc((size_t)r->pack.max_seq, sizeof(*r->score));
     r->owner = calloc((size_t)r->pack.max_seq, sizeof(*r->owner));
-    PLUMB_REQUIRE(r->score && r->owner, PLUMB_ERR_NOMEM, "reward model batch");
+    PLUMB_REQUIRE(r->score && r->owner, PLUMB_ERR_NOMEM, "batch of the reward model");
     const struct plumb_pass_limit limit = plumb_pack_limit(&r->pack, false, false, 0);
     const struct plumb_memory_scope outer =
         plumb_memory_enter(backend, "reward pass", PLUMB_PHASE_REWARD);
@@ -136,7 +136,7 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
                   "reward: nothing is configured; set reward.model (a sequence classification "
                   "checkpoint), reward.command (a program) or reward.functions");
     plumb_rewards *r = calloc(1, sizeof(*r));
-    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "rewards");
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "reward sources");
     r->cfg = cfg;
     plumb_status st = PLUMB_OK;
     if (*cfg->reward.model)

@@ -1,5 +1,5 @@
 /* rewards.h - computes the score of a completion from the configured reward sources.
- * Layer 5. Includes config/, data/, model/, comm/.
+ * Layer 5. Includes backend/, comm/, config/, data/.
  *
  * score = reward.model's score + reward.command's score + weighted sum of reward.functions, as far
  * as they are configured. If a source gives no finite score, the whole score is missing (NaN), not
@@ -28,9 +28,10 @@ struct plumb_rewards_need {
 };
 
 /* Opens every configured reward source. PLUMB_ERR_CONFIG if none is configured. The caller must
- * destroy *out. reward.model reads at most this number of tokens of a text:
+ * destroy *out. A text with more tokens than this gets no score of reward.model:
  *     reward.context, or if that is 0:
- *     min(the model's maximum context, the length it was trained on, 2 need->longest + 16)
+ *     min(the model's maximum context, the length it was trained on, if its folder names it,
+ *         2 need->longest + 16)
  * The factor 2 is there because its tokenizer may need more tokens than the policy's. */
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
                                   struct plumb_backend *backend,

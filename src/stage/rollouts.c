@@ -155,7 +155,8 @@ static bool show_and_ask(void *arg)
 plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
                                   const int64_t *prompt, const int64_t *record, int64_t n)
 {
-    PLUMB_REQUIRE(n <= r->max_prompts, PLUMB_ERR_NOMEM, "%lld prompts, room for %lld", (long long)n,
+    PLUMB_REQUIRE(n <= r->max_prompts, PLUMB_ERR_NOMEM,
+                  "rollouts of %lld prompts, allocated for %lld", (long long)n,
                   (long long)r->max_prompts);
     const int32_t group = (int32_t)r->group_size, plain = group - (int32_t)src->principled;
     for (int64_t k = 0; k < n; k++)
@@ -219,8 +220,8 @@ plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
     if (n == 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(r->weights == src->model->fingerprint, PLUMB_ERR_FORMAT,
-                  "%lld completions are to go on that weights %016" PRIx64 " began, but these are "
-                  "%016" PRIx64,
+                  "%lld unfinished completions cannot be continued: weights %016" PRIx64
+                  " began them, but the model has the weights %016" PRIx64,
                   (long long)wanted, r->weights, src->model->fingerprint);
     struct plumb_generate_options options = src->options;
     if (!src->finished) {

@@ -35,9 +35,10 @@ plumb_status plumb_rollout_decode(struct plumb_rollout *o, const struct plumb_da
  * k * group_size + sample belongs to local prompt k. */
 struct plumb_rollouts {
     int64_t max_prompts, group_size, max_new_tokens;
-    int64_t prompts;    /* local prompts of this iteration */
-    int64_t principled; /* the last completions of each group that are principled; 0 if none are */
-    uint64_t weights;   /* fingerprint of the weights that generate them */
+    int64_t prompts; /* local prompts of this iteration */
+    int64_t
+        principled;   /* number of completions of each group, the last ones, that are principled */
+    uint64_t weights; /* fingerprint of the weights that generate them */
     struct plumb_rollout *at;      /* (n,) the completions */
     struct plumb_request *request; /* (n,) scratch of generation */
     int64_t *owner;                /* (n,) scratch: local prompt of each request */

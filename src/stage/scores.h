@@ -26,8 +26,9 @@ int64_t plumb_scores_bytes(const struct plumb_scores *s);
 void plumb_scores_clear(struct plumb_scores *s);
 
 /* Sets the reward of every completion that is neither scored nor dropped; the reward sources get
- * the plain prompt. Calls pause (may be NULL) about twice a second. Not collective. Returns
- * PLUMB_STOPPED if pause returned true; the scores so far are kept. */
+ * the plain prompt. Calls pause (may be NULL) before each batch; a batch takes about half a second,
+ * or as long as one completion takes. Not collective. Returns PLUMB_STOPPED if pause returned true;
+ * the scores so far are kept. */
 plumb_status plumb_scores_compute(struct plumb_scores *s, const struct plumb_rollouts *r,
                                   const struct plumb_dataset *data, plumb_rewards *sources,
                                   plumb_pause_fn *pause, void *pause_arg);

@@ -21,7 +21,8 @@ static plumb_status open_rollouts(void **own, const struct plumb_align_context *
     return PLUMB_OK;
 }
 
-/* The greedy completions are generated after optimizer steps too, when a run is resumed. */
+/* Keeps the reference's weights readable while the policy changes: a run that resumes in the middle
+ * of an iteration generates the greedy completions after some optimizer steps were taken. */
 static plumb_status open(void **own, const struct plumb_align_context *c,
                          const struct plumb_partition *part,
                          struct plumb_reference_stage *reference, const struct plumb_work *w)

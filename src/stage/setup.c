@@ -30,8 +30,8 @@ static plumb_status read_method(struct plumb_align_context *c, const struct plum
         cfg->train.generated_tokens == 0 ||
             (cfg->train.lr_schedule == (int)PLUMB_LR_CONSTANT && cfg->train.warmup_ratio == 0),
         PLUMB_ERR_CONFIG,
-        "train.generated_tokens: how many steps it takes is not known before, and "
-        "train.lr_schedule and train.warmup_ratio need that: expected constant and 0");
+        "train.generated_tokens: the number of steps is not known in advance, but a schedule needs "
+        "it: expected train.lr_schedule constant and train.warmup_ratio 0");
     if (dry && !*cfg->data.prompts)
         return PLUMB_OK; /* `plumb plan` without prompts needs no principles */
     if (plumb_method_reads(c->method, &c->param, "principles"))
@@ -85,8 +85,9 @@ static int64_t longest_of_all(const struct plumb_align_run *a)
     return longest;
 }
 
-/* Allocates the micro-batch. It fits a micro-batch of the update, and the longest completion after
- * its longest prompt, which may be a principled one: `whole_any` tokens. */
+/* Allocates the micro-batch. It fits a micro-batch of the update, whose sequences have at most
+ * `whole` tokens (plain prompt and completion), and one sequence of `whole_any` tokens: the longest
+ * completion after the longest prompt of any kind, which may be a principled one. */
 static plumb_status open_work(struct plumb_work *w, const struct plumb_align_run *a, int64_t whole,
                               int64_t whole_any)
 {

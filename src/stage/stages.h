@@ -3,7 +3,8 @@
  *
  *   partition -> rollout -> reward -> reference -> decision -> update
  *
- * Each stage has one struct, and the comment above it names the files that write it. The stages
+ * Each stage has one struct, and the comment above it names the files that write it during an
+ * iteration; besides, setup.c opens and closes the structs, and pause.c restores them. The stages
  * after it get the struct as const. A run holds all structs (stage/align_run.h), and only align.c,
  * setup.c and pause.c see a run; tests/lint/layers.py checks that.
  *
@@ -46,24 +47,28 @@ struct plumb_align_context {
 
 /* ---- partition: the prompts of an iteration, and those that this rank owns ------------------- */
 
-/* Only partition.c writes this struct. */
+/* The prompts of one iteration on all ranks, their split into optimizer steps and micro-batches,
+ * and the local prompts of this rank. A rank generates, scores and trains on the completions of its
+ * local prompts. Only partition.c writes this struct. */
 struct plumb_partition {
     int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
     int64_t most_local;             /* largest n_local of this rank in any iteration */
     struct plumb_batch_split split; /* the iteration's prompts in steps and micro-batches */
     int64_t fresh;                  /* prompts of this iteration that get new completions */
     int64_t steps;                  /* optimizer steps of one pass over the prompts */
-    int64_t *record_of_prompt;      /* (per_iteration,) */
-    int64_t n_local;                /* local prompts of this iteration */
-    int64_t *prompt_of_local;       /* (n_local,) ascending */
-    int64_t *record_of_local;       /* (n_local,) */
+    int64_t
+        *record_of_prompt; /* (per_iteration,) record of each prompt; split.items of them are set */
+    int64_t n_local;       /* number of local prompts of this iteration */
+    int64_t *prompt_of_local; /* (n_local,) prompt of each local prompt, ascending */
+    int64_t *record_of_local; /* (n_local,) record of each local prompt */
 };
 
 /* None of these functions is collective.
  *     open: sets per_iteration and allocates the arrays.
- *     begin: sets the prompts of the next iteration and this rank's share of them.
- *     end: adds `generated`, the tokens of the iteration on all ranks, to the run's total. Call it
- *          before state.iteration is increased.
+ *     begin: sets the prompts of the next iteration and the local prompts of this rank.
+ *     end: adds `generated`, the tokens that all ranks generated in the iteration, to the run's
+ *          total, and with train.generated_tokens sets the number of prompts of the next iteration.
+ *          Both are stored in the trainer's state. Call it before state.iteration is increased.
  *     local: returns the local prompt of a prompt, or -1 if another rank owns the prompt. */
 plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_align_context *c);
 void plumb_partition_close(struct plumb_partition *p);
@@ -75,7 +80,8 @@ int64_t plumb_partition_local(const struct plumb_partition *p, int64_t prompt);
 /* partition.c: the position of a run. None is collective.
  *     generated: returns the tokens that all finished iterations generated on all ranks.
  *     ended: returns true if no iteration is left.
- *     progress: returns the position of the next iteration, from 0 (first) to 1 (last).
+ *     progress: returns the position of the next iteration, from 0 (first) to 1 (last); with
+ *               train.generated_tokens an estimate (train/budget.h).
  *     say_spent: logs how much of train.generated_tokens was used, if that is set. */
 int64_t plumb_align_generated(const struct plumb_train_state *s);
 bool plumb_align_ended(const struct plumb_trainer *t);
@@ -84,7 +90,7 @@ void plumb_align_say_spent(const struct plumb_trainer *t);
 
 /* ---- rollout: the completions of this rank --------------------------------------------------- */
 
-/* Only rollout_stage.c writes this struct, and a method's `begin`. */
+/* Only rollout_stage.c and align.c write this struct, and a method's `begin`. */
 struct plumb_rollout_stage {
     plumb_generator *generator;
     struct plumb_rollouts rollouts;
@@ -99,7 +105,7 @@ plumb_status plumb_rollout_stage_begin(struct plumb_rollout_stage *r,
                                        const struct plumb_align_context *c,
                                        const struct plumb_partition *p);
 
-/* ---- reward: their rewards ------------------------------------------------------------------- */
+/* ---- reward: the rewards of this rank's completions ------------------------------------------ */
 
 /* Only align.c writes this struct, and a method's functions `begin`, `preselect` and `score`. */
 struct plumb_reward_stage {
@@ -107,7 +113,7 @@ struct plumb_reward_stage {
     struct plumb_scores scores;
 };
 
-/* ---- reference: their log-probs under frozen models ------------------------------------------ */
+/* ---- reference: log-probs of this rank's completions under reference models ------------------ */
 
 /* Uses of reference log-probs. Each use may have its own reference model, see train/references.h.
  */
@@ -184,10 +190,14 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
  */
 
 /* Columns of a row of plumb_decision.row: the scalars of one completion. Every rank needs them for
- * the metrics of the iteration and the loss denominator. ROW_LOGP is the sum of the completion's
- * log-probs in nats; ROW_FRESH counts the tokens that this iteration generated for the completion;
- * ROW_EXTRA counts the tokens of the sequences that the method adds to the prompt, in the row of
- * the prompt's first completion. */
+ * the metrics of the iteration and the mean length of imitated sequences.
+ *     ROW_TOKENS    number of the completion's tokens
+ *     ROW_FRESH     number of tokens that this iteration generated for the completion; in the row
+ * of the prompt's first completion, also the method's own rollouts ROW_EXTRA     number of
+ * completion tokens of the sequences that the method adds to the prompt, in the row of the prompt's
+ * first completion ROW_CLIPPED   1 if the completion was cut at max_new_tokens ROW_LOGP      sum of
+ * the completion's log-probs at sampling, nats ROW_KL        ROW_LOGP minus the log-prob sum under
+ * the start weights; 0 if that is not known ROW_KL_COUNT  1 if ROW_KL is set */
 enum { ROW_TOKENS, ROW_FRESH, ROW_EXTRA, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
 
 /* Only decision.c writes this struct; a method's decide_step may change the choices of one step. */
@@ -282,7 +292,8 @@ plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plu
 /* Returns the next step of the iteration. */
 struct plumb_align_step plumb_update_next(const struct plumb_update *u,
                                           const struct plumb_align_inputs *in);
-/* Takes one optimizer step and adds it to the sums. *paused becomes true if a pause interrupted it;
+/* Takes one optimizer step and adds it to the sums. A step whose prompts have no term in the loss
+ * is skipped and only counted in sums.done. *paused becomes true if a pause interrupted the step;
  * then nothing has changed, and the sums hold what a pause saves. Collective. */
 plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_inputs *in,
                                const struct plumb_decision *d, const struct plumb_align_step *step,

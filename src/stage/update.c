@@ -41,7 +41,8 @@ plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plu
 
 /* ---- one micro-batch ------------------------------------------------------------------------- */
 
-/* Packs the completions of one prompt, and its pair. */
+/* Packs the completions of one prompt that have a term in the loss, the sequences that the method
+ * adds, and the prompt's pair, if it has one. */
 static plumb_status collect_prompt(struct plumb_work *w, const struct plumb_align_inputs *in,
                                    const struct plumb_decision *d, int64_t prompt)
 {
@@ -88,7 +89,8 @@ plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_
 }
 
 /* Compares the log-probs of the packed completions that were sampled from the plain prompt. The
- * micro-batch holds these after the same prompt; principled ones are packed after another prompt.
+ * micro-batch holds these after the prompt that they were sampled from. Principled completions are
+ * packed after the plain prompt, and old ones were sampled by other weights, so both are left out.
  */
 static plumb_status compare_plain(struct plumb_mismatch *mismatch,
                                   const struct plumb_align_inputs *in, const struct plumb_work *w)
@@ -245,8 +247,8 @@ static void set_update_metrics(const struct plumb_align_sums *s, struct plumb_me
         plumb_metrics_set(row, PLUMB_METRIC_LEARNING_RATE, s->learning_rate);
     } else {
         plumb_log(PLUMB_LOG_INFO,
-                  "no prompt had a term in the loss (scores missing, or all of a prompt "
-                  "alike): the weights stay");
+                  "no prompt had a term in the loss (rewards are missing, or all rewards of a "
+                  "prompt are equal): the weights do not change");
     }
     if (s->pairs > 0)
         plumb_metrics_set(row, PLUMB_METRIC_SHARE_SMOOTHED, s->smoothed / s->pairs);
