@@ -16,7 +16,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Returns true if c is a token of its own: ASCII punctuation except ' , - . */
+/* Returns true if mteval-v13a puts blanks around c: a blank or ASCII punctuation except ' , - . */
 static bool stands_alone(char c)
 {
     return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
@@ -48,8 +48,9 @@ static plumb_status replace(struct plumb_buf *b, const struct plumb_buf *a, cons
     return plumb_buf_add_text(b, at);
 }
 
-/* Sets b to the text of a after one of the four substitutions of mteval-v13a. They scan from left
- * to right and match one or two ASCII characters, so the text can be processed byte by byte. */
+/* Sets b to the text of a after substitution `rule`, 0 to 3, of mteval-v13a. It scans from left to
+ * right and inserts blanks beside ASCII characters. Bytes of other characters are copied, so the
+ * text can be processed byte by byte. */
 static plumb_status separate(struct plumb_buf *b, const struct plumb_buf *a, int rule)
 {
     const char *s = plumb_buf_text(a), *end = s + a->len;

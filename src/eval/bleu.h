@@ -25,7 +25,8 @@ struct plumb_bleu {
 
 /* Adds the counts of one answer to b. Texts are UTF-8. PLUMB_ERR_NOMEM. */
 plumb_status plumb_bleu_add(struct plumb_bleu *b, const char *answer, const char *reference);
-/* Returns the BLEU score, 0 .. 100; 0 if there are no answers. */
+/* Returns the BLEU score, 0 .. 100. It is 0 if no n-gram matches or no answer has PLUMB_BLEU_ORDER
+ * tokens. */
 double plumb_bleu_score(const struct plumb_bleu *b);
 /* Appends the tokens of a text to out, each followed by a line end. */
 plumb_status plumb_bleu_tokens(struct plumb_buf *out, const char *text);

@@ -32,8 +32,8 @@ static bool starts_with(const char *text, const char *head)
     return strncmp(text, head, strlen(head)) == 0;
 }
 
-/* Returns the aspect (see aspects[]) that an option belongs to, or NULL if the option belongs to
- * the method's settings. */
+/* Returns the aspect (see aspects[]) that an option belongs to, or NULL if comparable runs may
+ * differ in the option. */
 static const char *aspect_of(const char *path)
 {
     static const char *const budget[] = {"train.iterations",    "train.prompts_per_iteration",
@@ -61,8 +61,8 @@ static plumb_status refuse(const struct pair *p, const char *aspect, const char 
     if (allowed(p->c, aspect))
         return PLUMB_OK;
     PLUMB_FAIL(PLUMB_ERR_CONFIG,
-               "%s and %s differ in %s: %s%s%s there, %s here; give compare.allow=%s to compare "
-               "them all the same",
+               "%s and %s differ in %s: %s%s%s in the first, %s in the second; give "
+               "compare.allow=%s to compare them all the same",
                p->a->dir, p->b->dir, aspect, what, *what ? " is " : "", here, there, aspect);
 }
 
@@ -94,12 +94,12 @@ static plumb_status check_contents(const struct pair *p)
         PLUMB_TRY(plumb_json_member_at(inputs_of(p->a->run), i, &key, &value));
         aspect = aspect_of(key);
         if (aspect && same_content(p->a->run, p->b->run, key) < 0)
-            PLUMB_TRY(refuse(p, aspect, key, "of other content", "of one content"));
+            PLUMB_TRY(refuse(p, aspect, key, "of one content", "of another content"));
     }
     static const char *const judged[] = {"data.eval", "reward.model"};
     for (int i = 0; i < 2; i++)
         if (same_content(p->a->eval, p->b->eval, judged[i]) < 0)
-            PLUMB_TRY(refuse(p, "evaluation", judged[i], "of other content", "of one content"));
+            PLUMB_TRY(refuse(p, "evaluation", judged[i], "of one content", "of another content"));
     return PLUMB_OK;
 }
 
@@ -128,8 +128,8 @@ static bool same_tokens(const struct plumb_config *a, const struct plumb_config 
     return most_of(a) > 0 && most_of(a) == most_of(b);
 }
 
-/* Fails if a run generated another number of tokens than its budget, for example because
- * train.iterations ended it earlier. */
+/* Fails if the number of tokens that a run generated differs from train.generated_tokens by more
+ * than USED_WITHIN, for example because train.iterations ended it earlier. */
 static plumb_status check_used(const struct plumb_compare *c, const struct plumb_run_results *r)
 {
     const double budget = (double)r->cfg->train.generated_tokens;
@@ -249,7 +249,7 @@ static plumb_status add_run(struct plumb_compare *c, int64_t i, int64_t *first_o
         g->first = i;
         snprintf(g->name, sizeof(g->name), "%.64s%s", c->label[i], suffix);
         g->run = calloc((size_t)c->n, sizeof(const struct plumb_run_results *));
-        PLUMB_REQUIRE(g->run, PLUMB_ERR_NOMEM, "%lld runs", (long long)c->n);
+        PLUMB_REQUIRE(g->run, PLUMB_ERR_NOMEM, "list of %lld runs", (long long)c->n);
     }
     for (int64_t k = 0; k < g->n; k++)
         PLUMB_REQUIRE(g->run[k]->cfg->seed != r->cfg->seed, PLUMB_ERR_CONFIG,
@@ -278,7 +278,8 @@ plumb_status plumb_compare_sort(struct plumb_compare *c)
     c->group = calloc((size_t)c->n, sizeof(*c->group));
     plumb_status st = PLUMB_OK;
     if (!first_of_label || !c->group)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "%lld runs", (long long)c->n);
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "groups of %lld runs",
+                           (long long)c->n);
     for (int64_t i = 0; i < c->n && st == PLUMB_OK; i++)
         st = add_run(c, i, first_of_label);
     if (st == PLUMB_OK)

@@ -29,10 +29,12 @@ struct plumb_compare {
     int64_t groups;
 };
 
-/* Fails with PLUMB_ERR_CONFIG if two runs are not comparable. The message names both and the
- * difference. */
+/* Fails with PLUMB_ERR_CONFIG if a run has not ended, if it did not use up its token budget, or if
+ * it is not comparable with run[0]; the message names the runs and the difference. compare.allow
+ * permits single aspects. Also fails if compare.allow has an unknown name. */
 plumb_status plumb_compare_check(const struct plumb_compare *c);
-/* Sorts the runs into groups, the group with the best reward first. */
+/* Sorts the runs into groups, the group with the best reward first. PLUMB_ERR_CONFIG if two runs
+ * have the same settings and the same seed. */
 plumb_status plumb_compare_sort(struct plumb_compare *c);
 /* Returns true if an option of the configuration is a setting of the method. The options
  * seed, model, tokenizer and device are not. */

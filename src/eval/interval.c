@@ -12,7 +12,8 @@ plumb_status plumb_bootstrap(double out[2], const double *value, const double *c
                              int64_t replicates, uint64_t seed)
 {
     double *mean = malloc((size_t)(replicates + 1) * sizeof(*mean));
-    PLUMB_REQUIRE(mean, PLUMB_ERR_NOMEM, "%lld replicates", (long long)replicates);
+    PLUMB_REQUIRE(mean, PLUMB_ERR_NOMEM, "means of %lld bootstrap replicates",
+                  (long long)replicates);
     int64_t kept = 0;
     for (int64_t b = 0; b < replicates && n > 1; b++) { /* the interval of one value is undefined */
         struct plumb_rng_key key = {

@@ -11,8 +11,8 @@
  * with replacement, so the answers to one prompt stay together. value, count (n,): the sum and the
  * number of the values of each prompt. Draw j of replicate b is Philox of (seed, bootstrap, prompt
  * = b, position = j), so every model and every result uses the same draws. Replicates with a count
- * of 0 are left out; out is NaN if no replicate remains. Source: Efron and Tibshirani 1993, chapter
- * 13.3; quantiles as R's type 7. */
+ * of 0 are left out; out is NaN if no replicate remains or n < 2. Source: Efron and Tibshirani
+ * 1993, chapter 13.3; quantiles as R's type 7. PLUMB_ERR_NOMEM. */
 plumb_status plumb_bootstrap(double out[2], const double *value, const double *count, int64_t n,
                              int64_t replicates, uint64_t seed);
 

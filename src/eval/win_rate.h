@@ -11,7 +11,8 @@
  * equal length.
  *     P(win_i) = sigma( theta + phi tanh(delta_i / std(delta)) ),     LC = sigma(theta)
  *     (theta, phi) = argmin sum_i CE(won_i, P_i) + 1e-3 / 2 (theta^2 + phi^2)
- * delta_i = the answer's length minus the other's, std over the population. won_i is 1, 1/2 or 0.
+ * delta_i = the answer's length minus the other's, std over the population. The tanh term is 0 if
+ * std(delta) is 0. won_i is 1, 1/2 or 0.
  * This is the regression of AlpacaEval 2 without its term for the difficulty of an instruction,
  * which needs many models. The ridge term keeps theta finite if one side always wins. LC is 1/2 for
  * n = 0. Source: Dubois et al. 2024, arXiv:2404.04475, eq. 2 and section 3, simplified

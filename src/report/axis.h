@@ -13,21 +13,21 @@ struct plumb_axis {
     bool log;                      /* true if the axis is logarithmic */
     int n;                         /* number of ticks */
     double tick[PLUMB_AXIS_TICKS]; /* (n,) ascending */
-    double step;                   /* distance between ticks; decides the decimals of labels */
+    double step; /* distance between the ticks of a linear axis; decides the decimals of labels */
 };
 
 /* Returns an axis that covers no value. */
 struct plumb_axis plumb_axis_empty(void);
 /* Extends the axis so that it covers x. A non-finite x is ignored. */
 void plumb_axis_cover(struct plumb_axis *a, double x);
-/* Extends the axis to the ends of the intervals in `ends`, but on each side by at most half of its
- * length. An interval that is longer is cut off, so that one uncertain value does not flatten the
- * chart. */
+/* Extends a linear axis to the ends of the intervals in `ends`, but on each side by at most half of
+ * the axis' length, so that one uncertain value does not flatten the chart. Longer intervals are
+ * cut off where they are drawn. An axis without length is extended without limit. */
 void plumb_axis_reach(struct plumb_axis *a, const struct plumb_axis *ends);
 
-/* Sets about `wanted` ticks, at a distance of 1, 2 or 5 times a power of ten. If whole is true,
- * ticks are integers. If grow is true, the ends of the axis move outwards to ticks. An axis that
- * covers a single value is widened. */
+/* Sets about `wanted` ticks, at most PLUMB_AXIS_TICKS, at a distance of 1, 2 or 5 times a power of
+ * ten. If whole is true, ticks are integers. If grow is true, the ends of the axis move outwards to
+ * ticks. An axis that covers a single value is widened. */
 void plumb_axis_linear(struct plumb_axis *a, int wanted, bool whole, bool grow);
 /* Sets at most six ticks at powers of ten. Needs lo > 0. The ends move outwards to powers of ten.
  */
@@ -36,7 +36,8 @@ void plumb_axis_log(struct plumb_axis *a);
 /* Returns the position of x on the axis: 0 at lo, 1 at hi. An x outside of the axis is clamped. */
 double plumb_axis_share(const struct plumb_axis *a, double x);
 /* Writes the label of x, for example "12k", "3.5M", "40%" or "1.5e-4". The distance between ticks
- * decides the number of decimals. percent: x is a share, shown as a percentage. */
+ * decides the number of decimals; on a logarithmic axis, and if the whole axis is below 1e-3, the
+ * label has up to 4 or 3 significant digits. percent: x is a share, shown as a percentage. */
 void plumb_axis_text(char *out, size_t size, double x, const struct plumb_axis *a, bool percent);
 
 #endif

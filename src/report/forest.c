@@ -15,8 +15,9 @@ static double px(const struct plumb_axis *a, double x)
     return LEFT + plumb_axis_share(a, x) * (WIDTH - LEFT - RIGHT);
 }
 
-/* Sets the axis to cover all means and values, and the intervals as far as plumb_axis_reach allows.
- * Returns false if no value is finite. */
+/* Sets the axis to cover the start value, all means and all single values. A linear axis also
+ * covers the intervals as far as plumb_axis_reach allows. Returns false if none of these values is
+ * finite, even if an interval is. */
 static bool make_axis(struct plumb_axis *out, const struct plumb_forest *f)
 {
     struct plumb_axis a = plumb_axis_empty(), ends = a;

@@ -20,11 +20,14 @@ struct plumb_forest {
     const struct plumb_forest_row *row; /* (n_rows,) from top to bottom */
     int64_t n_rows;
     double start; /* the value before training, drawn as a dashed line; NaN draws no line */
-    double most;  /* the upper limit of the axis */
+    double
+        most; /* upper limit of a linear axis, before it grows to the next tick; INFINITY: none */
 };
 
-/* Appends one <figure> to out. The axis is logarithmic if all values are positive and the largest
- * is more than 100 times the smallest. Intervals are cut off at its ends, see plumb_axis_reach. */
+/* Appends one <figure> to out. The axis covers `start`, the means and the single values that are
+ * finite. It is logarithmic if all of these are positive and the largest is more than 100 times the
+ * smallest; then it ends at powers of ten around them. Else it is linear and is extended for the
+ * intervals (lo, hi), see plumb_axis_reach. Intervals are cut off at the ends of the axis. */
 plumb_status plumb_forest_svg(struct plumb_buf *out, const struct plumb_forest *forest);
 
 #endif

@@ -160,7 +160,7 @@ plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, 
 {
     plumb_status st = PLUMB_OK;
     plumb_metrics *m = calloc(1, sizeof(*m));
-    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "metrics");
+    PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "writer of metrics.jsonl");
     if (rank == 0) {
         PLUMB_TRY_GOTO(st, plumb_path_join(m->path, sizeof(m->path), dir, "metrics.jsonl"), fail);
         const bool resume = (steps_done > 0 || iterations_done > 0) && plumb_file_exists(m->path);
@@ -208,7 +208,8 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
     return plumb_file_append_line(m->file, m->path, plumb_buf_text(b));
 }
 
-/* Writes x in at most eight columns: a sign, four digits and an exponent. */
+/* Writes x in at most eight columns, with the precision that fits. PLUMB_METRIC_SHARE_RANK is shown
+ * as a percentage. */
 static void short_number(char *out, size_t size, enum plumb_metric id, double x)
 {
     if (!isfinite(x))

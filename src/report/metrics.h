@@ -15,57 +15,62 @@
 #define PLUMB_METRIC_LIST(X)                                                                       \
     X(LOSS, "loss", "", "loss", "mean over the global batch of the method's loss")                 \
     X(GRAD_NORM, "grad_norm", "", "|g|", "global L2 norm before clipping")                         \
-    X(LEARNING_RATE, "learning_rate", "", "lr", "of this step")                                    \
+    X(LEARNING_RATE, "learning_rate", "", "lr", "learning rate of this step")                      \
     X(REWARD, "reward", "", "reward", "mean raw reward of all completions")                        \
     X(REWARD_STD, "reward_std", "", NULL, "population std of the raw rewards")                     \
     X(REWARD_ZERO_STD, "frac_reward_zero_std", "", NULL,                                           \
-      "share of prompts whose rewards are alike")                                                  \
+      "share of prompts whose rewards are all equal")                                              \
     X(REWARD_PLAIN, "psle/reward_plain", "", "plain", "mean reward, plain prompt")                 \
     X(REWARD_PRINCIPLED, "psle/reward_principled", "", "princ", "mean reward, principled prompt")  \
     X(TAU, "psle/tau", "", "tau", "threshold of this iteration")                                   \
     X(SHARE_RANK, "psle/share_rank", "", "rank%", "share of prompts in the ranking branch")        \
-    X(SHARE_WEIGHTED, "psle/share_weighted", "", NULL, "share in the weighted branch")             \
-    X(SHARE_REVERSE, "psle/share_reverse", "", NULL, "share ranked the other way round")           \
-    X(SHARE_DROPPED, "psle/share_dropped", "", NULL, "share without a usable reward")              \
+    X(SHARE_WEIGHTED, "psle/share_weighted", "", NULL, "share of prompts in the weighted branch")  \
+    X(SHARE_REVERSE, "psle/share_reverse", "", NULL, "share of prompts ranked in reverse")         \
+    X(SHARE_DROPPED, "psle/share_dropped", "", NULL,                                               \
+      "share of prompts without a term in the loss")                                               \
     X(SHARE_SMOOTHED, "spa/share_doubted", "", NULL, "share of the pairs whose label is smoothed") \
     X(MARGIN_MEAN, "psle/margin_mean", "", NULL, "mean normalised reward margin")                  \
-    X(MARGIN_STD, "psle/margin_std", "", NULL, "its population std")                               \
-    X(MARGIN_Q05, "psle/margin_q05", "", NULL, "its 5 % quantile")                                 \
-    X(MARGIN_Q50, "psle/margin_q50", "", NULL, "its median")                                       \
-    X(MARGIN_Q95, "psle/margin_q95", "", NULL, "its 95 % quantile")                                \
+    X(MARGIN_STD, "psle/margin_std", "", NULL, "population std of the margins")                    \
+    X(MARGIN_Q05, "psle/margin_q05", "", NULL, "5 % quantile of the margins")                      \
+    X(MARGIN_Q50, "psle/margin_q50", "", NULL, "median of the margins")                            \
+    X(MARGIN_Q95, "psle/margin_q95", "", NULL, "95 % quantile of the margins")                     \
     X(WEIGHT_ENTROPY, "psle/weight_entropy", "nats", NULL, "mean entropy of the weights")          \
     X(REWARDS_CHOSEN, "rewards/chosen", "", NULL, "mean implicit reward of the chosen")            \
     X(REWARDS_REJECTED, "rewards/rejected", "", NULL, "mean implicit reward of the rejected")      \
-    X(REWARDS_MARGINS, "rewards/margins", "", NULL, "their mean difference")                       \
+    X(REWARDS_MARGINS, "rewards/margins", "", NULL, "rewards/chosen minus rewards/rejected")       \
     X(REWARDS_ACCURACIES, "rewards/accuracies", "", "acc", "share with chosen above rejected")     \
     X(LOGPS_CHOSEN, "logps/chosen", "nats", NULL,                                                  \
       "mean log-prob of the chosen, summed over tokens")                                           \
-    X(LOGPS_REJECTED, "logps/rejected", "nats", NULL, "the same of the rejected")                  \
+    X(LOGPS_REJECTED, "logps/rejected", "nats", NULL,                                              \
+      "mean log-prob of the rejected, summed over tokens")                                         \
     X(LOGITS_CHOSEN, "logits/chosen", "", NULL, "mean logit at the chosen's tokens")               \
-    X(LOGITS_REJECTED, "logits/rejected", "", NULL, "the same of the rejected")                    \
+    X(LOGITS_REJECTED, "logits/rejected", "", NULL, "mean logit at the rejected's tokens")         \
     X(KL, "kl", "nats", "kl", "mean log-ratio to the start, per completion")                       \
-    X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "the same, as TRL's PPO trainer names it")       \
+    X(OBJECTIVE_KL, "objective/kl", "nats", NULL, "kl, under the name of TRL's PPO trainer")       \
     X(ENTROPY, "entropy", "nats", NULL, "mean -log p of samples; prefer: mean entropy")            \
-    X(LOGPROB_MAX_DIFF, "logprob_max_diff", "nats", NULL, "sampling against training, largest")    \
-    X(MISMATCH_KL, "mismatch_kl", "nats", NULL, "sampling against training, mean per token")       \
+    X(LOGPROB_MAX_DIFF, "logprob_max_diff", "nats", NULL,                                          \
+      "largest |log-prob at sampling - in training|")                                              \
+    X(MISMATCH_KL, "mismatch_kl", "nats", NULL, "mean of log-prob at sampling - in training")      \
     X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy", "", NULL, "share of targets ranked first")       \
     X(COMPLETION_LENGTH, "completions/mean_length", "tokens", "len", "mean completion length")     \
-    X(COMPLETION_MIN, "completions/min_length", "tokens", NULL, "shortest")                        \
-    X(COMPLETION_MAX, "completions/max_length", "tokens", NULL, "longest")                         \
-    X(CLIPPED_RATIO, "completions/clipped_ratio", "", NULL, "share that ran into the limit")       \
+    X(COMPLETION_MIN, "completions/min_length", "tokens", NULL, "shortest completion")             \
+    X(COMPLETION_MAX, "completions/max_length", "tokens", NULL, "longest completion")              \
+    X(CLIPPED_RATIO, "completions/clipped_ratio", "", NULL, "share cut at max_new_tokens")         \
     X(DUPLICATE_RATIO, "completions/duplicate_ratio", "", NULL,                                    \
       "share that repeats another completion of its prompt")                                       \
     X(REWARD_MISSING, "reward_missing", "", NULL, "completions without a reward")                  \
     X(EVAL_REWARD, "eval_reward", "", "eval", "mean reward of answers to held-out prompts")        \
-    X(EVAL_REWARD_STD, "eval_reward_std", "", NULL, "population std of these rewards")             \
+    X(EVAL_REWARD_STD, "eval_reward_std", "", NULL, "population std of the held-out rewards")      \
     X(EVAL_MISSING, "eval_reward_missing", "", NULL, "held-out answers without a reward")          \
     X(EVAL_LENGTH, "eval_completions/mean_length", "tokens", NULL, "mean held-out completion")     \
-    X(EVAL_CLIPPED, "eval_completions/clipped_ratio", "", NULL, "share that ran into the limit")   \
+    X(EVAL_CLIPPED, "eval_completions/clipped_ratio", "", NULL,                                    \
+      "held out: share cut at the limit")                                                          \
     X(EVAL_LOSS, "eval_loss", "", "eval", "loss on held-out records")                              \
     X(EVAL_CHOSEN, "eval_rewards/chosen", "", NULL, "held out: mean reward of the chosen")         \
     X(EVAL_REJECTED, "eval_rewards/rejected", "", NULL, "held out: mean reward of the rejected")   \
-    X(EVAL_MARGINS, "eval_rewards/margins", "", NULL, "held out: their mean difference")           \
-    X(EVAL_ACCURACIES, "eval_rewards/accuracies", "", "eval acc", "held out: chosen above")        \
+    X(EVAL_MARGINS, "eval_rewards/margins", "", NULL, "held out: chosen minus rejected")           \
+    X(EVAL_ACCURACIES, "eval_rewards/accuracies", "", "eval acc",                                  \
+      "held out: share with chosen above")                                                         \
     X(EPOCH, "epoch", "", NULL, "passes over the prompt set so far")                               \
     X(NUM_TOKENS, "num_tokens", "tokens", NULL, "generated and trained on so far")                 \
     X(GENERATED_TOKENS, "generated_tokens", "tokens", NULL, "generated so far, by all ranks")      \
@@ -78,7 +83,8 @@
     X(TIME_SAVE, "time/save", "s", NULL, "rollout files")                                          \
     X(TIME_EVAL, "time/eval", "s", NULL, "evaluation on held-out records")                         \
     X(TIME_CHECKPOINTS, "time/checkpoints", "s", NULL, "saving checkpoints, since the start")      \
-    X(TIME_CHECKPOINT_SHARE, "time/checkpoint_share", "s/s", NULL, "their share of the time")      \
+    X(TIME_CHECKPOINT_SHARE, "time/checkpoint_share", "s/s", NULL,                                 \
+      "share of the time that saves took")                                                         \
     X(TIME_EXCHANGE, "time/exchange", "s", NULL, "rank 0: exchange of gradients and weights")      \
     X(TIME_WAIT, "time/wait", "s", NULL, "rank 0: other collectives, waits for other ranks")       \
     X(COMM_MESSAGES, "comm/messages", "messages/rank", NULL, "sent by rank 0 since last line")     \

@@ -82,7 +82,8 @@ static bool has_band(const struct plumb_plot_series *s, int64_t i)
     return s->lo && isfinite(s->y[i]) && isfinite(s->lo[i]) && isfinite(s->hi[i]);
 }
 
-/* Sets the axes of a chart to cover all values. Returns false if no value is finite. */
+/* Sets the axes of a chart to cover all points, and the bands as far as plumb_axis_reach allows; a
+ * logarithmic axis does not take bands into account. Returns false if no y is finite. */
 static bool make_frame(struct frame *f, const struct plumb_plot *plot)
 {
     struct plumb_axis x = plumb_axis_empty(), y = x, band = x;
@@ -163,8 +164,8 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
     return plumb_buf_addf(out, "%s</text>\n", f->y.log ? " (log)" : "");
 }
 
-/* Sets out to mean x, mean y, smallest y and largest y of the finite values in bin b. Returns false
- * if the bin has no finite value. */
+/* Sets out to mean x, mean y, smallest y and largest y of the points of bin b that can be drawn
+ * (`shows`). Returns false if the bin has no such point. */
 static bool bin_of(const struct frame *f, const struct plumb_plot_series *s, int64_t bins,
                    int64_t b, double out[4])
 {
@@ -222,8 +223,8 @@ static plumb_status put_points(struct plumb_buf *out, const struct plumb_plot_se
     return PLUMB_OK;
 }
 
-/* Draws the band given by lo and hi: one polygon for each run of points without a gap. A run of one
- * point becomes a narrow bar. */
+/* Draws the band given by lo and hi: one polygon for each unbroken sequence of points with a band.
+ * A single point between two gaps becomes a narrow bar. */
 static plumb_status put_own_band(struct plumb_buf *out, const struct plumb_plot_series *s,
                                  const struct frame *f)
 {

@@ -10,7 +10,7 @@
 #include "base/status.h"
 
 #define PLUMB_PLOT_COLOURS 10 /* number of colours in the style sheet */
-#define PLUMB_PLOT_SERIES  32 /* most lines of a chart; from the eleventh on, lines are dashed */
+#define PLUMB_PLOT_SERIES  32 /* most lines of a chart; from the eleventh on, the colours repeat */
 
 struct plumb_plot_series {
     const char *label;
@@ -35,13 +35,15 @@ struct plumb_plot {
 };
 
 /* Appends one <figure> to out, with title, legend, axes, ticks, lines and a tool tip on every
- * point. A series of more than PLUMB_PLOT_POINTS points is drawn as the means of equal bins, with a
- * band from the smallest to the largest value of each bin. Bands are cut off at the ends of the y
- * axis, see plumb_axis_reach. Colours come from the classes s1 .. s10 of the page. */
+ * point. A series of more than PLUMB_PLOT_POINTS points is drawn as the means of equal bins,
+ * without tool tips; if it has no band of its own (lo, hi), it gets one from the smallest to the
+ * largest value of each bin. Bands are cut off at the ends of the y axis, see plumb_axis_reach.
+ * Colours come from the classes s1 .. s10 of the page. */
 #define PLUMB_PLOT_POINTS 240
 plumb_status plumb_plot_svg(struct plumb_buf *out, const struct plumb_plot *plot);
 
-/* Appends at most max_runes code points of text to out. & < > " ' are escaped. Invalid UTF-8
+/* Appends at most max_runes code points of text to out, and U+2026 if the text is longer. & < > " '
+ * are escaped. Invalid UTF-8
  * becomes U+FFFD. Control and direction override characters become spaces, except tab and line end.
  */
 plumb_status plumb_html_text(struct plumb_buf *out, const char *text, int64_t max_runes);

@@ -21,7 +21,8 @@ struct plumb_report_answer {
     double reward;    /* NaN if the answer has no reward */
 };
 struct plumb_report_sample {
-    const char *prompt; /* only its end is shown; for a chat, pass the last user message only */
+    const char *prompt; /* if it is long, only its end is shown; for a chat, pass the last user
+                         * message only */
     const struct plumb_report_answer *answer; /* (n_answers,); arrows compare the reward of each
                                                * answer with that of the first */
 };
@@ -50,7 +51,7 @@ struct plumb_report {
     const char *subtitle;                   /* one sentence below the title; may be NULL */
     const struct plumb_report_field *field; /* (n_fields,) the summary at the top */
     int64_t n_fields;
-    const char *metrics_path; /* the metrics.jsonl to draw as curves; NULL for no curves */
+    const char *metrics_path; /* the metrics.jsonl to draw as cards and curves; NULL for none */
     const struct plumb_report_sample *sample;
     const char *const *answer_name; /* (n_answers,) the model or iteration of each answer */
     int64_t n_answers;

@@ -54,7 +54,7 @@ static bool is_control(uint32_t rune)
            rune == 0xFEFF;
 }
 
-/* Returns the code point at *s and moves *s past it. */
+/* Returns the code point at *s, or a blank if is_control is true for it, and moves *s past it. */
 static uint32_t next_rune(const char **s)
 {
     const uint32_t rune = plumb_utf8_at(*s);
@@ -77,6 +77,8 @@ static plumb_status put_rune(struct plumb_buf *out, uint32_t rune)
     return plumb_buf_add(out, bytes, plumb_utf8_put(bytes, rune));
 }
 
+/* Appends the beginning of valid UTF-8 text in at most `columns` columns, with U+2026 at the end if
+ * the text is longer. *used = the number of columns. */
 static plumb_status cut_valid(struct plumb_buf *out, const struct plumb_buf *text, int columns,
                               int *used)
 {
@@ -100,7 +102,8 @@ static plumb_status cut_valid(struct plumb_buf *out, const struct plumb_buf *tex
     return PLUMB_OK;
 }
 
-/* Does the same as cut_valid, but keeps the end of the text. */
+/* Does the same as cut_valid, but appends the end of the text, after U+2026 if the text is longer.
+ */
 static plumb_status tail_valid(struct plumb_buf *out, const struct plumb_buf *text, int columns,
                                int *used)
 {
@@ -176,7 +179,8 @@ int plumb_samples_width(void)
     return 120;
 }
 
-/* Columns of a line besides prompt and completion: reward 8, gap 2, kind 5, gap 1, gap 2. */
+/* Columns of a line besides prompt and completion: reward 8, gap 2, kind 5, gap 1 before the
+ * prompt, gap 2 between prompt and completion. */
 #define FIXED_COLUMNS 18
 
 static plumb_status put_line(struct plumb_buf *out, const char *reward, const char *kind,

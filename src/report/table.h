@@ -8,8 +8,8 @@
 #include "base/buf.h"
 #include "report/report.h"
 
-/* The caller sets title, cols and best_row and zeroes the rest. Add the cells row by row, the head
- * first. */
+/* The caller sets title, cols and best_row, may set note, shape and folded, and zeroes the rest.
+ * Add the cells row by row, the head first. */
 struct plumb_table {
     const char *title, *note; /* borrowed; note may be NULL */
     int64_t cols, best_row;   /* number of columns; row to highlight, -1 for no row */
@@ -19,15 +19,15 @@ struct plumb_table {
     int64_t n, cap;
 };
 
-/* Adds the next cell. "" and "-" mean that the cell is empty. The first column is text, the others
- * are numbers. */
+/* Adds the next cell. "" and "-" mean that the cell is empty. */
 plumb_status plumb_table_add(struct plumb_table *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Adds a number, or "-" if it is not finite. */
 plumb_status plumb_table_add_real(struct plumb_table *t, double x, int decimals, const char *unit);
 /* Removes the columns in which every row is empty. The first column always stays. */
 void plumb_table_prune(struct plumb_table *t);
-/* Appends the table to out as lines with aligned columns, or as Markdown with '|' escaped. */
+/* Append the table to out: as lines with aligned columns, or as Markdown with '|' escaped. The
+ * first column is aligned to the left, the others, for numbers, to the right. */
 plumb_status plumb_table_console(struct plumb_buf *out, const struct plumb_table *t);
 plumb_status plumb_table_markdown(struct plumb_buf *out, const struct plumb_table *t);
 /* Returns t as a table for report.html. The result points into t, so t must stay valid. */

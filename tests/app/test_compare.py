@@ -106,7 +106,7 @@ def refusals(bench, start, reward, base):
     pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[::-1]))
     changed = make(bench, start, reward, "changed", 8, f"data.prompts={pairs}")
     result = bench.run("compare", moved, changed, threads=None)
-    bench.check(result.code == 12 and "differ in prompts: data.prompts is of other content" in result.err, "other contents:", result)
+    bench.check(result.code == 12 and "differ in prompts: data.prompts is of one content" in result.err, "other contents:", result)
     # the same tokens in another shape are the same budget
     shape = make(bench, start, reward, "shape", 9, "iterations=1", "prompts_per_iteration=16")
     result = bench.good("compare", base, shape, threads=None)
