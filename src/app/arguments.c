@@ -100,8 +100,8 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
                where, path);
 }
 
-/* Counts the lines and the JSON objects at the beginning of a file. A file counts as JSON lines if
- * its first two lines are objects, or if its name ends in .jsonl and its only line is one. */
+/* Counts, of the first two lines of a file, the lines and those that are JSON objects. A file
+ * counts as JSON Lines if its name ends in .jsonl, or if its first two lines are JSON objects. */
 struct first_lines {
     int objects, lines;
 };
@@ -160,8 +160,8 @@ static plumb_status check_config(const char *path, const char *next, const char 
     return PLUMB_OK;
 }
 
-/* Adds the option key="PATH" with the first n bytes of path. The quotes prevent that the path is
- * parsed as YAML. */
+/* Adds the option key="PATH", where PATH is the first n bytes of path, and stores its text in
+ * a->own[which]. The quotes prevent that the path is parsed as YAML. */
 static plumb_status add_option(struct plumb_arguments *a, int which, const char *key,
                                const char *path, size_t n)
 {
@@ -171,8 +171,9 @@ static plumb_status add_option(struct plumb_arguments *a, int which, const char 
     return PLUMB_OK;
 }
 
-/* Handles a path without a key for the command tokenize: it is a tokenizer or a file of lines.
- * *taken becomes true if it was one of the two. */
+/* Handles a path without a key for the command tokenize: a folder or a tokenizer.json becomes
+ * tokenizer=, a file of JSON Lines becomes input=. *taken becomes false if path is neither, or if
+ * an earlier path was of the same kind. */
 static plumb_status take_for_tokenize(bool *taken, struct plumb_arguments *a, const char *path)
 {
     static const char file[] = "/tokenizer.json";
@@ -229,7 +230,7 @@ plumb_status plumb_arguments_read(struct plumb_arguments *out, const char *comma
                                   char *const *argv, int n, int number)
 {
     *out = (struct plumb_arguments){.option = calloc((size_t)n + 1, sizeof(*out->option))};
-    PLUMB_REQUIRE(out->option, PLUMB_ERR_NOMEM, "%d arguments", n);
+    PLUMB_REQUIRE(out->option, PLUMB_ERR_NOMEM, "list of %d arguments", n);
     for (int i = 0; i < n; i++)
         PLUMB_TRY(read_one(out, command, argv, i, n, number));
     return PLUMB_OK;

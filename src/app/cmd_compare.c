@@ -37,7 +37,7 @@ plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, in
     plumb_status st = PLUMB_OK;
     *out = NULL;
     if (!option)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%d arguments", n);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "list of %d arguments", n);
     for (int i = first; i < n; i++) {
         if (is_option(argv[i])) {
             option[options++] = argv[i];
@@ -66,7 +66,7 @@ static plumb_status open_runs(struct plumb_compare *c)
                   "name the folders of finished runs: plumb compare DIR... (or NAME=DIR...)");
     c->run = calloc((size_t)n, sizeof(*c->run));
     c->label = calloc((size_t)n, sizeof(*c->label));
-    PLUMB_REQUIRE(c->run && c->label, PLUMB_ERR_NOMEM, "%lld runs", (long long)n);
+    PLUMB_REQUIRE(c->run && c->label, PLUMB_ERR_NOMEM, "results of %lld runs", (long long)n);
     for (int64_t i = 0; i < n; i++) {
         const char *text = cfg->compare.runs.item[i];
         const char *equals = plumb_argument_is_option(text) ? strchr(text, '=') : NULL;
@@ -77,7 +77,7 @@ static plumb_status open_runs(struct plumb_compare *c)
                                          cfg->compare.evaluation));
         c->label[i] =
             equals ? strndup(text, (size_t)(equals - text)) : strdup(c->run[i].cfg->method.name);
-        PLUMB_REQUIRE(c->label[i], PLUMB_ERR_NOMEM, "the name of a run");
+        PLUMB_REQUIRE(c->label[i], PLUMB_ERR_NOMEM, "label of a run");
     }
     return PLUMB_OK;
 }

@@ -79,7 +79,8 @@ static const char *instruction_sets(void)
     return text;
 }
 
-/* Measures one linear layer on this rank. An unusually long time shows a wrong core binding. */
+/* Sets *gflops to the speed of one linear layer on this rank, the best of ten runs. A speed far
+ * below that of other ranks shows a wrong core binding. */
 static plumb_status measure(struct plumb_backend *b, double *gflops)
 {
     enum { N = 256, OUT = 1024, IN = 1024 };
@@ -124,7 +125,7 @@ plumb_status plumb_cmd_doctor(struct plumb_app *app)
     int64_t *count = calloc((size_t)world, sizeof(*count));
     plumb_status st = PLUMB_OK;
     if (!all || !count)
-        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "doctor");
+        st = plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "report lines of %d ranks", world);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
     memset(&mine, 0, sizeof(mine));
     snprintf(mine.text, sizeof(mine.text), "%s, local rank %d of %d, %d thread%s, %.0f GFLOP/s",

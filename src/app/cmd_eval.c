@@ -45,7 +45,7 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
     int64_t *prompt = calloc((size_t)e->mine + 1, sizeof(*prompt));
     plumb_status st = PLUMB_OK;
     if (!prompt)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld prompts", (long long)e->mine);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "list of %lld prompts", (long long)e->mine);
     for (int64_t k = 0; k < e->mine; k++)
         prompt[k] = rank + k * world;
     const int64_t longest =
@@ -158,8 +158,8 @@ done:
     return st;
 }
 
-/* Stores a text of another rank in m->text. The message has the index in m->text, the length and
- * the text. */
+/* Stores the texts of all ranks in m->text, where no text is stored yet. bytes (len,) has for each
+ * text its index in m->text and its length, as two int64, and the text. */
 static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -245,7 +245,9 @@ static plumb_status compare_tokenizers(struct plumb_eval *e)
         first = i ? first : hash;
         e->model[i].same_tokens = hash == first;
         if (hash != first && e->app->cfg->eval.kl)
-            plumb_log(PLUMB_LOG_WARN, "%s: other tokens than %s has; their divergence is not known",
+            plumb_log(PLUMB_LOG_WARN,
+                      "%s: its tokenizer.json is not that of %s, so the KL divergence between the "
+                      "two models is not computed",
                       e->model[i].name, e->model[0].name);
     }
     return PLUMB_OK;
@@ -298,7 +300,7 @@ static plumb_status open_eval(struct plumb_eval *e)
         PLUMB_TRY(plumb_process_check_output(e->app, cfg->output));
     e->n = cfg->eval.models.n;
     e->model = calloc((size_t)e->n, sizeof(*e->model));
-    PLUMB_REQUIRE(e->model, PLUMB_ERR_NOMEM, "%lld models", (long long)e->n);
+    PLUMB_REQUIRE(e->model, PLUMB_ERR_NOMEM, "results of %lld models", (long long)e->n);
     for (int64_t i = 0; i < e->n; i++)
         PLUMB_TRY(name_model(&e->model[i], cfg->eval.models.item[i]));
     for (int64_t i = 1; i < e->n; i++)
@@ -314,10 +316,11 @@ static plumb_status open_eval(struct plumb_eval *e)
         struct plumb_eval_model *m = &e->model[i];
         m->value = calloc(answers * PLUMB_EVAL_VALUES, sizeof(double));
         m->reference = calloc((size_t)e->prompts * PLUMB_EVAL_REFERENCE, sizeof(double));
-        PLUMB_REQUIRE(m->value && m->reference, PLUMB_ERR_NOMEM, "%lld prompts",
-                      (long long)e->prompts);
+        PLUMB_REQUIRE(m->value && m->reference, PLUMB_ERR_NOMEM,
+                      "values of the answers to %lld prompts", (long long)e->prompts);
     }
-    /* a judge needs no rewards; if neither is set, plumb_rewards_open reports the missing option */
+    /* a judge needs no rewards; if neither is set, plumb_rewards_create names the missing options
+     */
     const struct plumb_rewards_need need = {.longest = e->longest + cfg->generate.max_new_tokens,
                                             .items = e->mine * cfg->eval.samples};
     if (plumb_rewards_configured(cfg) || !*cfg->eval.judge)

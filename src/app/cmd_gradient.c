@@ -46,7 +46,7 @@ static plumb_status write_tensors(const struct gradient *g, const float *sum, co
 {
     const struct plumb_trained t = plumb_model_trained(g->s.model);
     struct plumb_st_entry *entry = calloc((size_t)t.n_param, sizeof(*entry));
-    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "%lld tensors", (long long)t.n_param);
+    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "table of %lld tensors", (long long)t.n_param);
     for (int64_t i = 0; i < t.n_param; i++) {
         const struct plumb_param *p = &t.param[i];
         entry[i] = (struct plumb_st_entry){.name = p->name,

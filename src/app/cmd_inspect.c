@@ -77,8 +77,8 @@ static plumb_status inspect_folder(const struct plumb_inspect *w)
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
-/* Tells the kind of a JSON file with one object. A file is of a kind if it has both members of that
- * kind. */
+/* The kinds of JSON objects. An object is of the first kind of which it has all members; the second
+ * member may be NULL. */
 static const struct {
     const char *member[2];
     plumb_inspect_fn *describe;
@@ -116,7 +116,8 @@ static bool ends_in(const char *path, const char *end)
     return n >= m && !strcmp(path + n - m, end);
 }
 
-/* A callback for the first line: notes whether it is a complete JSON value, as in JSON lines. */
+/* Called for every line. Sets *arg to the JSON value of the first line, or to NULL if that line is
+ * no complete JSON value, so that the file cannot be JSON Lines. */
 static plumb_status first_line(void *arg, const char *line, int64_t len, int64_t number)
 {
     plumb_json **out = arg;

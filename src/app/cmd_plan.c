@@ -145,7 +145,7 @@ static plumb_status fits(bool *out, struct plan *p, int64_t *option, int64_t val
 }
 
 /* Finds the largest value in [low, high] that fits, by bisection: if a value fits, all smaller ones
- * must. *best is unchanged if low does not fit. */
+ * must. *out is unchanged if low does not fit. */
 static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, int64_t low,
                                int64_t high)
 {

@@ -296,8 +296,8 @@ done:
     return st;
 }
 
-/* Fails if plumb wrote the file, but not as a replay file. The replay reader reports any other
- * fault. */
+/* Fails for a folder, for a file that is not HDF5, and for a file of rollouts. The replay reader
+ * reports any other fault. */
 static plumb_status check_input(const char *path)
 {
     plumb_h5 *f = NULL;

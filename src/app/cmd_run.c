@@ -193,7 +193,8 @@ static plumb_status check_path(void *arg, const char *key, const char *path)
     const char *dir = h->s->top->output_dir;
     const size_t n = strlen(dir);
     if (strcmp(path, "init") == 0 || strcmp(path, "previous") == 0 ||
-        /* the path is in the folder of an earlier stage, which creates it */
+        /* An earlier stage may create the path, because it is below output_dir of the whole run. It
+         * is not checked whether a stage does. */
         (strncmp(path, dir, n) == 0 && path[n] == '/'))
         return PLUMB_OK;
     PLUMB_REQUIRE(plumb_file_exists(path) || plumb_dir_exists(path), PLUMB_ERR_IO,

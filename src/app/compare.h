@@ -8,8 +8,8 @@
 #include "report/table.h"
 
 /* Reads a command line that lists folders (argv of n, without the command). Every argument that is
- * no option is added to compare.runs, also NAME=FOLDER. If the first one ends in .yaml, it is the
- * configuration file instead. */
+ * no option is added to compare.runs, also NAME=FOLDER. If the first argument ends in .yaml or
+ * .yml, it is the configuration file instead. */
 plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, int n);
 
 /* compare_write.c: writes the tables to standard output. If output_dir is set, writes compare.md,

@@ -67,8 +67,8 @@ static double place_of(const struct plumb_metrics_row *r)
     return (double)(r->iteration > 0 ? r->iteration : r->step);
 }
 
-/* Returns the curve's value in the run's last row at x; NaN if no row has this x. x increases from
- * row to row. */
+/* Returns the curve's value in the last row at x that has it; NaN if there is no such row. x must
+ * not decrease from row to row. */
 static double value_at(const struct plumb_run_results *f, const struct curve *c, double x)
 {
     int64_t begin = 0, end = f->n_rows;

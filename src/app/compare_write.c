@@ -100,8 +100,8 @@ static plumb_status fill_paired(struct plumb_table *t, const struct plumb_compar
     return PLUMB_OK;
 }
 
-/* The argument of note_option. It collects the options that differ, or, if
- * `path` is set, the value of that option. */
+/* The argument of note_option, which adds the options that differ to t, or, if `path` is set,
+ * stores the values of that option. */
 struct differing {
     struct plumb_table *t;
     /* the option whose value is wanted; NULL: add each differing option as a column head */

@@ -58,7 +58,8 @@ struct plumb_eval_model {
     double *value; /* (prompts * samples, PLUMB_EVAL_VALUES) scalars of each answer of all ranks */
     double *reference; /* (prompts, PLUMB_EVAL_REFERENCE) scalars of each reference of all ranks */
     double distinct[2];
-    /* on rank 0: the answers to the first prompts, for the table of samples */
+    /* first answers to the first prompts, for the table of samples: at first those of this rank's
+     * prompts, later those of all ranks; NULL if there is none */
     char *text[PLUMB_EVAL_SHOWN];
     struct plumb_eval_figures figures;
 };

@@ -3,10 +3,10 @@
  *
  * The command gets {"id": n, "prompt": "..", "a": "..", "b": "..", ..}; the other members are those
  * of the record, as for reward commands (data/reward_command.h). It answers {"winner": "a"}, "b" or
- * "tie", or {"score": x}, where x in [0, 1] is the preference for a; a wins if x > 1/2. If the
- * answer has an id, it must be that of the request. Judges are biased by position, so each pair is
- * sent twice, the second time with a and b exchanged. If the two verdicts disagree, the pair is a
- * tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
+ * "tie", or {"score": x}, where x in [0, 1] is the preference for a: a wins if x > 1/2, b wins if
+ * x < 1/2. If the answer has an id, it must be that of the request. Judges are biased by position,
+ * so each pair is sent twice, the second time with a and b exchanged. If the two verdicts disagree,
+ * the pair is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

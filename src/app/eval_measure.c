@@ -71,7 +71,7 @@ static plumb_status one_open(struct one *x, const struct plumb_eval *e, const pl
     *x = (struct one){.model = model};
     x->ids = calloc((size_t)longest, sizeof(*x->ids));
     x->logp = calloc((size_t)longest, sizeof(*x->logp));
-    PLUMB_REQUIRE(x->ids && x->logp, PLUMB_ERR_NOMEM, "no memory for a sequence of %lld tokens",
+    PLUMB_REQUIRE(x->ids && x->logp, PLUMB_ERR_NOMEM, "buffers of a sequence of %lld tokens",
                   (long long)longest);
     return plumb_pass_create(&x->pass, model, &limit);
 }

@@ -25,7 +25,7 @@ void plumb_inspect_head(const struct plumb_inspect *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void plumb_inspect_row(const char *name, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Sets out (4096 bytes) to the path of a file in the folder w->path. Returns true if the file
+/* Sets out (4096 bytes) to the path of a file or folder in the folder w->path. Returns true if it
  * exists. */
 bool plumb_inspect_has(const struct plumb_inspect *w, char *out, const char *file);
 /* Sets out to path if it is a folder, else to the folder of the file. Returns PLUMB_ERR_ARG if the

@@ -275,7 +275,7 @@ static plumb_status inspect_replay(const struct plumb_inspect *w)
 static plumb_status count_ones(int64_t *out, const plumb_h5 *f, const char *name, int64_t n)
 {
     uint8_t *x = malloc((size_t)n + 1);
-    PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "%lld completions", (long long)n);
+    PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "flags of %lld completions", (long long)n);
     const plumb_status st = plumb_h5_read(f, name, PLUMB_H5_U8, 0, n, x);
     *out = 0;
     for (int64_t i = 0; i < n && st == PLUMB_OK; i++)

@@ -98,7 +98,7 @@ static plumb_status print_entries(const struct plumb_inspect *w, const char *row
     int64_t n = 0;
     plumb_status st = PLUMB_OK;
     if (!found)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld names", (long long)names->n);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "list of %lld names", (long long)names->n);
     for (int64_t i = 0; i < names->n; i++) {
         bool taken = *head && !strncmp(names->name[i], head, strlen(head));
         if (!*head) {

@@ -272,7 +272,9 @@ static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
         PLUMB_TRY(plumb_lines_put(l, begin, text, next - text));
         text = next;
     }
-    PLUMB_REQUIRE(begin == end, PLUMB_ERR_ARG, "%s made other than one line for each", l->what);
+    PLUMB_REQUIRE(begin == end, PLUMB_ERR_ARG,
+                  "%s: the lines that were made end before number %lld, expected number %lld",
+                  l->what, (long long)begin, (long long)end);
     return PLUMB_OK;
 }
 

@@ -28,7 +28,8 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
  * lines after the first unwritten one, which limits the memory for waiting lines. The time of a
  * meeting does not affect the output.
  *
- * With one rank there are no meetings: a line is written as soon as all lines before it are. */
+ * With one rank a meeting exchanges nothing: a line is written as soon as all lines before it are.
+ */
 struct plumb_lines {
     struct plumb_app *app;
     const char *what, *path; /* what: name of the command for messages; path: path of the output */

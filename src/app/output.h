@@ -41,7 +41,8 @@ struct plumb_output {
     uint64_t hash;         /* hash of all lines, chained line by line */
     int64_t flushed_lines; /* number of lines handed to the operating system, and their hash */
     uint64_t flushed_hash;
-    double noted; /* time at which PATH.run.json was last written, in seconds */
+    double
+        noted; /* when PATH.run.json was last written: seconds of the monotonic clock (plumb_now) */
 };
 
 /* Opens path for `total` lines of this command, according to app->cfg->resume. o->lines becomes the

@@ -15,8 +15,8 @@ void plumb_process_ignore_signals(void);
 /* Flushes standard output. Returns PLUMB_ERR_IO if the printed text could not be written. */
 plumb_status plumb_process_flush(void);
 /* Checks before any work that the file of `output` can be written later: its folder is writable
- * (plumb_file_check_output), it is no link, and the command does not read PATH, PATH.tmp or
- * PATH.run.json. "-", pipes and devices are accepted. Not collective. */
+ * (plumb_file_check_output), it is no symbolic link, and the command does not read PATH, PATH.tmp,
+ * PATH.run.json or PATH.run.json.tmp. "-", pipes and devices are accepted. Not collective. */
 plumb_status plumb_process_check_output(const struct plumb_app *app, const char *path);
 /* Logs the warnings of a configuration, on rank 0. Not collective. */
 void plumb_say_warnings(const struct plumb_app *app, const struct plumb_config *cfg);

@@ -30,7 +30,8 @@ static plumb_status open_words(struct plumb_session *s)
     return plumb_tokenizer_open(&s->tokenizer, dir);
 }
 
-/* Opens the base as the form that the adapter needs, and the adapter. */
+/* Opens the base weights, and the adapter if there is one. The base is opened as a classifier if
+ * the adapter was trained on one. */
 static plumb_status open_weights(struct plumb_session *s, const struct plumb_start *start)
 {
     struct plumb_backend *b = s->app->backend;
@@ -150,7 +151,7 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
     if (!path || !*path)
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
                            "%s: is not set; name a JSON lines file, or - for standard input",
-                           kind == PLUMB_DATA_PROMPTS ? "prompts" : "input");
+                           kind == PLUMB_DATA_PROMPTS ? "data.prompts" : "input");
     if (st == PLUMB_OK && model != PLUMB_SESSION_NO_MODEL && *app->cfg->model)
         st = plumb_dir_check_input(app->cfg->model, "model");
     if (st == PLUMB_OK)

@@ -56,9 +56,10 @@ static plumb_status open_chat(struct chat_lines *z)
     } else {
         PLUMB_TRY(open_file(&z->chat, cfg));
     }
-    PLUMB_REQUIRE(z->chat.template, PLUMB_ERR_CONFIG,
-                  "data.chat_template is %s, but %s%s has no chat template",
-                  cfg->data.chat_template, *words ? "the folder " : "no folder is named that",
+    PLUMB_REQUIRE(z->chat.template, PLUMB_ERR_CONFIG, "data.chat_template is %s, but %s%s",
+                  cfg->data.chat_template,
+                  *words ? "there is no chat template in the folder "
+                         : "no folder with a chat template is named: set tokenizer=FOLDER",
                   words);
     return PLUMB_OK;
 }
