@@ -18,7 +18,7 @@ static inline plumb_json *golden_read(const char *name)
     return doc;
 }
 
-/* Element i of the array `key`; null is NaN. */
+/* Returns element i of the array `key` of v; NaN for null. */
 static inline double golden_at(const plumb_json *v, const char *key, int64_t i)
 {
     return plumb_json_real(plumb_json_at(plumb_json_get(v, key), i), NAN);
@@ -29,7 +29,7 @@ static inline double golden_real(const plumb_json *v, const char *key)
     return plumb_json_real(plumb_json_get(v, key), NAN);
 }
 
-/* The defaults, changed by the members of v. */
+/* Returns the default parameters, with the fields that v names set to the values in v. */
 static inline struct plumb_align_param golden_param(const plumb_json *v)
 {
     struct plumb_align_param p = plumb_align_param_default();
@@ -53,7 +53,7 @@ static inline struct plumb_align_param golden_param(const plumb_json *v)
     return p;
 }
 
-/* Equal to 1e-12 relative or absolute; NaN equals NaN. */
+/* Returns true if a is within 1e-12 max(1, |b|) of b, or if both are NaN. */
 static inline bool golden_near(double a, double b)
 {
     return isnan(b) ? isnan(a) : fabs(a - b) <= 1e-12 * fmax(1.0, fabs(b));

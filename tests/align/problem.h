@@ -1,4 +1,4 @@
-/* problem.h - one call of an objective: its inputs, and what it wrote.
+/* problem.h - the inputs and outputs of one call of an objective.
  * Test. Includes align/, golden.h. */
 #ifndef PLUMB_TESTS_ALIGN_PROBLEM_H
 #define PLUMB_TESTS_ALIGN_PROBLEM_H
@@ -36,7 +36,7 @@ static inline struct plumb_obj_out eval(struct problem *q)
     return out;
 }
 
-/* Two sequences, one pair 0 over 1, in closed form. */
+/* Returns a problem of two sequences with log-probs a and b, and one pair: 0 is preferred to 1. */
 static inline struct problem pair_of(const struct plumb_objective *o, double a, double b)
 {
     struct problem q = {.o = o, .p = plumb_align_param_default()};

@@ -1,16 +1,18 @@
-/* test_length.c - imitating a policy's own samples: what loss_aggregation does to their length.
+/* test_length.c - how loss_aggregation changes the expected length when a policy imitates its own
+ * samples.
  * Test. Includes align/, harness.h. Covers plumb_imitation_length of align/pair_term.h.
  *
- * A policy small enough to enumerate: position t draws one of three tokens from softmax(theta_t),
- * token 0 ends the answer, and it is cut after LONGEST tokens. All batches of `size` answers are
+ * The policy is small enough to enumerate: position t draws one of three tokens from
+ * softmax(theta_t), token 0 ends the answer, and it is cut after LONGEST tokens. All batches of
+ * `size` answers are
  * enumerated with their probabilities, and the gradient of the loss with equal weights is averaged
  * over them: an expectation without sampling noise. A step against that gradient changes the
  * expected length by -(gradient . gradient of the expected length).
  *
  *     sum        0, as E[grad log-prob] = 0
  *     sequence   the gradient of E[-1 / n]: answers become shorter
- *     token      0 for a fixed mean length. The mean length of the batch itself contains the
- *                answer, so that 1 / size of the effect of `sequence` remains */
+ *     token      0 for a fixed mean length. With the mean length of the batch itself, which
+ * contains the answer, 1 / size of the effect of `sequence` remains */
 #include <math.h>
 #include <string.h>
 
@@ -48,7 +50,8 @@ static void enumerate(struct answer so_far)
     }
 }
 
-/* Adds p times the gradient of the loss of one batch of answers. mean_len: 0 takes the batch's. */
+/* Adds to grad the gradient of the loss of one batch of answers times the batch's probability.
+ * who (size,): the answers. mean_len: 0 stands for the mean length of this batch. */
 static void add_batch(double grad[THETA], const struct plumb_objective *o,
                       const struct plumb_align_param *p, const int *who, int size, double mean_len)
 {

@@ -1,18 +1,19 @@
-/* test_limits.c - every objective where its value is known: limits, and objectives that meet.
- * Test. Includes align/, problem.h. */
+/* test_limits.c - the objectives where their value is known: closed forms, limits of parameters,
+ * and settings in which two objectives are equal. Test. Includes align/, problem.h. */
 #include "problem.h"
 
 static void check_pairs(void)
 {
-    struct problem q = pair_of(&plumb_obj_psle, -1, -1); /* x = -0.5 over -0.25 */
+    /* length-normalised log-probs: -0.5 of the preferred, -0.25 of the other */
+    struct problem q = pair_of(&plumb_obj_psle, -1, -1);
     point_in(&q);
     struct plumb_obj_out out = eval(&q);
     CHECK(out.loss == 0.25 && q.dlogp[0] == -0.5 && q.dlogp[1] == 0.25 && out.accurate == 0);
-    q.logp[1] = -4; /* x = -0.5 over -1: already right, nothing to learn */
+    q.logp[1] = -4; /* -0.5 is above -1, so the pair is in order: loss and gradient are 0 */
     out = eval(&q);
     CHECK(out.loss == 0 && q.dlogp[0] == 0 && q.dlogp[1] == 0 && out.accurate == 1);
     q.in.k = 0, q.weight[0] = 0.75, q.weight[1] = 0.25;
-    q.in.mean_len = 4, out = eval(&q); /* token: both divided by 4 */
+    q.in.mean_len = 4, out = eval(&q); /* aggregation token divides both terms by mean_len */
     CHECK(out.loss == 0.4375 && q.dlogp[0] == -0.1875 && q.dlogp[1] == -0.0625);
     q.p.loss_aggregation = PLUMB_AGGREGATE_SEQUENCE, out = eval(&q);
     CHECK(out.loss == 0.75 * 0.5 + 0.25 * 1 && q.dlogp[0] == -0.375 && q.dlogp[1] == -0.0625);
@@ -21,14 +22,15 @@ static void check_pairs(void)
 
     q = pair_of(&plumb_obj_dpo, -7, -9);
     point_in(&q);
-    q.ref[0] = -7, q.ref[1] = -9; /* policy = reference: log 2, gradient beta / 2 */
+    q.ref[0] = -7, q.ref[1] = -9; /* the policy is the reference: loss log 2, gradient beta / 2 */
     out = eval(&q);
     CHECK(golden_near(out.loss, log(2.0)) && golden_near(q.dlogp[0], -0.05));
     CHECK(q.dlogp[1] == -q.dlogp[0] && out.margin == 0);
-    q.p.label_smoothing = 0.49; /* nearly no label: nearly no gradient */
+    q.p.label_smoothing = 0.49; /* at 0.5 the gradient would be 0 */
     eval(&q);
     CHECK(fabs(q.dlogp[0]) < 0.0011 && q.dlogp[0] < 0);
-    /* Far right and far wrong: finite, gradient 0 and beta. */
+    /* A pair far in the right order has gradient 0, one far in the wrong order has beta; both
+     * losses are finite. */
     q = pair_of(&plumb_obj_dpo, -1, -30000);
     point_in(&q);
     CHECK(eval(&q).loss < 1e-300 && fabs(q.dlogp[0]) < 1e-300);
@@ -36,7 +38,7 @@ static void check_pairs(void)
     point_in(&q);
     CHECK(golden_near(eval(&q).loss, 2999.9) && golden_near(q.dlogp[0], -0.1));
 
-    q = pair_of(&plumb_obj_ipo, 3, -2); /* beta 0.1: the margin to reach is 5 */
+    q = pair_of(&plumb_obj_ipo, 3, -2); /* beta 0.1: the margin is its optimum 1 / (2 beta) = 5 */
     point_in(&q);
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
     q = pair_of(&plumb_obj_reward, 2, 2);
@@ -48,38 +50,39 @@ static void check_pairs(void)
     point_in(&q);
     q.p.rank_loss = PLUMB_RANK_NONE;
     expect_refusal(&q, PLUMB_ERR_ARG, "rank_loss is none");
-    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without terms */
+    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without sequences and pairs */
     q.in.n = q.in.k = 0;
     CHECK(eval(&q).loss == 0);
 }
 
-/* Groups, and pairs with a reward, in closed form. */
+/* Checks losses of groups, and of pairs with rewards, against closed forms. */
 static void check_groups(void)
 {
     struct problem q = {.o = &plumb_obj_vcb, .p = plumb_align_param_default()};
     q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1, .mean_len = 4};
     q.group[1] = 3;
     point_in(&q);
-    for (int i = 0; i < 3; i++) /* d_i = lambda r_i / std + 5: nothing to learn */
+    for (int i = 0; i < 3; i++) /* log-ratios lambda r_i / std + 5: the loss is at its minimum 0 */
         q.len[i] = 2, q.reward[i] = i, q.ref[i] = -20 + i,
         q.logp[i] = q.ref[i] + i / (sqrt(2.0 / 3) + 1e-6) + 5;
     CHECK(eval(&q).loss < 1e-28 && fabs(q.dlogp[1]) < 1e-14);
-    q.o = &plumb_obj_lire; /* equal rewards: every share is worth the same */
+    q.o = &plumb_obj_lire; /* with equal rewards the loss does not depend on the policy's shares */
     q.reward[1] = q.reward[2] = 0;
     CHECK(golden_near(eval(&q).loss, -1.0 / 3) && fabs(q.dlogp[0]) < 1e-15);
-    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0; /* in order already */
+    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0; /* log-probs in the order of the rewards: loss 0 */
     for (int i = 0; i < 3; i++)
         q.reward[i] = i, q.logp[i] = -9 + i;
     CHECK(eval(&q).loss == 0 && q.dlogp[2] == 0);
     q.p.sft_weight = 0.5;
     CHECK(eval(&q).loss == 0.5 * 7 / 4 && q.dlogp[2] == -0.125 && q.dlogp[1] == 0);
 
-    q = pair_of(&plumb_obj_rdo, -3, -8); /* no reward difference, no term */
+    q = pair_of(&plumb_obj_rdo, -3, -8); /* equal rewards: the pair's weight is 0 */
     point_in(&q);
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
     q.reward[0] = -1;
     expect_refusal(&q, PLUMB_ERR_ARG, "lower than the loser's by 1");
-    /* Inside the bounds the temperature is |h| / z: sigma(-h/t) does not depend on h. */
+    /* Inside its bounds the temperature t of aps is |h| / z with a constant z, so the gradient,
+     * which has the factor sigma(-h/t), does not depend on h. */
     q = pair_of(&plumb_obj_aps, -10, -30);
     point_in(&q);
     eval(&q);
@@ -87,28 +90,29 @@ static void check_groups(void)
     q.logp[1] = -40;
     eval(&q);
     CHECK(golden_near(q.dlogp[0], slope));
-    q.logp[1] = -100000; /* far right: the largest temperature */
+    q.logp[1] = -100000; /* far in the right order: the temperature is at its upper bound */
     CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
     q.p.label_smoothing = 0.1;
     expect_refusal(&q, PLUMB_ERR_ARG, "smoothed label");
 
     q = pair_of(&plumb_obj_dlma, -10, -30); /* h = beta 20 - margin_beta gap */
     point_in(&q);
-    q.reward[0] = 20; /* beta = margin_beta: the gap that it wants */
+    q.reward[0] = 20; /* with beta = margin_beta, h = 0 */
     CHECK(golden_near(eval(&q).loss, log(2.0)));
-    q.reward[0] = 1e9; /* cut at margin_limit: h = 2 - 4 */
+    q.reward[0] = 1e9; /* the gap is cut at margin_limit, so h = 2 - 4 */
     CHECK(golden_near(eval(&q).loss, log1p(exp(2.0))));
     q.p.margin_beta = 0;
     const double plain = eval(&q).loss;
     q.o = &plumb_obj_dpo;
     CHECK(eval(&q).loss == plain);
-    q.o = &plumb_obj_selm; /* without an answer of the reference, dpo */
+    q.o = &plumb_obj_selm; /* without an answer of the reference, selm is dpo */
     CHECK(eval(&q).loss == plain);
     q.weight[1] = 1, q.p.optimism = 0.5;
     CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30 / 3) && q.dlogp[1] > 0);
 }
 
-/* Random but fixed: one group of n answers without ties. */
+/* Returns one group of n answers with random log-probs and rewards, without ties. They are the same
+ * in every call. */
 static struct problem group_of(const struct plumb_objective *o, int n)
 {
     struct problem q = {.o = o, .p = plumb_align_param_default()};
@@ -122,7 +126,8 @@ static struct problem group_of(const struct plumb_objective *o, int n)
     return q;
 }
 
-/* Both write the same, up to a factor of the one and a constant in its loss. */
+/* Checks that the loss of a is factor * (loss of b) + extra, and that the derivatives of a are
+ * factor * (those of b). */
 static void expect_same(struct problem *a, struct problem *b, double factor, double extra)
 {
     const double loss = eval(a).loss, want = factor * eval(b).loss + extra;
@@ -132,7 +137,8 @@ static void expect_same(struct problem *a, struct problem *b, double factor, dou
                a->o->name, (long long)i, a->dlogp[i], b->o->name, factor * b->dlogp[i]);
 }
 
-/* DPO for beta to 0 is linear, for beta to infinity a hinge; it sees log-ratios only. */
+/* Checks that DPO is linear in the margin for beta near 0 and a hinge for a large beta, and that it
+ * depends on the log-ratios of policy and reference only. */
 static void check_dpo(void)
 {
     struct problem q = pair_of(&plumb_obj_dpo, -10, -30), moved;
@@ -142,23 +148,25 @@ static void check_dpo(void)
     CHECK(fabs(q.dlogp[0] / q.p.beta + 0.5) < 1e-8);
     q.p.beta = 1e6;
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
-    q.logp[0] = -50; /* 20 on the wrong side */
+    q.logp[0] = -50; /* the margin is -20: the wrong order */
     CHECK(golden_near(eval(&q).loss / q.p.beta, 20) && golden_near(q.dlogp[0], -q.p.beta));
     q.p.beta = 0.1, q.logp[0] = -10;
     moved = q;
     point_in(&moved);
-    moved.logp[0] -= 7, moved.ref[0] -= 7; /* a likelier answer under both */
+    moved.logp[0] -= 7, moved.ref[0] -= 7; /* less likely under both: the same log-ratio */
     expect_same(&q, &moved, 1, 0);
-    moved.logp[0] += 3, moved.logp[1] += 3; /* the policy's prompt-wide constant */
+    moved.logp[0] += 3, moved.logp[1] += 3; /* a constant on both log-ratios: the same margin */
     expect_same(&q, &moved, 1, 0);
-    q.p.label_smoothing = 0.3, q.pair[0].smooth = 0.2; /* no label at all: both ways alike */
+    /* smoothing of 0.5 in total: the order of the pair no longer matters */
+    q.p.label_smoothing = 0.3, q.pair[0].smooth = 0.2;
     moved = q;
     point_in(&moved);
     moved.pair[0] = (struct plumb_pair){1, 0, 0.2, 1};
     expect_same(&q, &moved, 1, 0);
 }
 
-/* SPA's refinement is the pair's smooth: a = 0 is DPO, and a m = 1/2 wants no margin. */
+/* Checks the label smoothing of single pairs, which SPA uses: smoothing 0 is DPO, and with
+ * smoothing 1/2 the margin 0 is the optimum. */
 static void check_spa(void)
 {
     struct problem q = pair_of(&plumb_obj_dpo, -7, -9), plain = q;
@@ -167,13 +175,13 @@ static void check_spa(void)
     expect_same(&q, &plain, 1, 0);
     q.pair[0].smooth = 0.5, q.ref[0] = -7, q.ref[1] = -9;
     CHECK(golden_near(eval(&q).loss, log(2.0)) && fabs(q.dlogp[0]) < 1e-16);
-    q.pair[0].smooth = 0.1; /* least where sigma(h) = 0.9 */
+    q.pair[0].smooth = 0.1; /* the optimum is where sigma(h) = 0.9 */
     q.logp[0] = -7 + log(9.0) / q.p.beta;
     eval(&q);
     CHECK(fabs(q.dlogp[0]) < 1e-15);
 }
 
-/* IPO's optimum is d_w - d_l = 1 / (2 beta); beta to infinity: no margin wanted. */
+/* Checks that IPO's optimum is a margin of 1 / (2 beta), which is 0 for beta to infinity. */
 static void check_ipo(void)
 {
     struct problem q = pair_of(&plumb_obj_ipo, -3, -8);
@@ -181,14 +189,15 @@ static void check_ipo(void)
     for (q.p.beta = 0.01; q.p.beta < 100; q.p.beta *= 3) {
         q.logp[0] = -8 + 1 / (2 * q.p.beta);
         CHECK(eval(&q).loss < 1e-24 && fabs(q.dlogp[0]) < 1e-12);
-        q.logp[0] += 2; /* beyond it, back */
+        q.logp[0] += 2; /* 2 beyond the optimum: the gradient leads back */
         CHECK(golden_near(eval(&q).loss, 4) && golden_near(q.dlogp[0], 4) && q.dlogp[1] < 0);
     }
     q.p.beta = 1e15, q.logp[0] = -3;
     CHECK(golden_near(eval(&q).loss, 25));
 }
 
-/* Where the pair's temperature is 1, and at both of its bounds, APS is DPO. */
+/* Checks that APS is DPO with beta / t, times t and plus t rho, where the pair's temperature t is 1
+ * and at its bounds 0.1 and 5. */
 static void check_aps(void)
 {
     struct problem a = pair_of(&plumb_obj_aps, -10, -30), d = a;
@@ -205,7 +214,7 @@ static void check_aps(void)
     expect_same(&a, &d, 0.1, 0.1 * a.p.rho);
 }
 
-/* Methods that are DPO times something or beside something. */
+/* Checks the settings in which rdo, dlma, selm and psle are DPO, up to a factor. */
 static void check_like_dpo(void)
 {
     struct problem d = pair_of(&plumb_obj_dpo, -10, -30), q = d;
@@ -214,7 +223,7 @@ static void check_like_dpo(void)
     d.pair[1] = (struct plumb_pair){3, 2, 0, 1};
     point_in(&d);
     q = d, point_in(&q);
-    q.o = &plumb_obj_rdo; /* equal gaps of 1, then of 1.75 */
+    q.o = &plumb_obj_rdo; /* reward gaps of 1 in both pairs, then of 1.75: the factor of DPO */
     q.reward[0] = 2.5, q.reward[1] = 1.5, q.reward[3] = -1, q.reward[2] = -2;
     expect_same(&q, &d, 1, 0);
     q.reward[0] = 3.25, q.reward[3] = -0.25;
@@ -226,26 +235,28 @@ static void check_like_dpo(void)
     expect_same(&q, &d, 1, 0);
     q.p.margin_limit = 40, q.reward[0] = q.reward[1] = q.reward[2] = q.reward[3] = 6;
     expect_same(&q, &d, 1, 0);
-    q.o = &plumb_obj_selm; /* no curiosity, or no answer of the reference */
+    q.o = &plumb_obj_selm; /* without an answer of the reference, then with optimism 0 */
     expect_same(&q, &d, 1, 0);
     q.weight[2] = 1, q.p.optimism = 0;
     expect_same(&q, &d, 1, 0);
     q.weight[2] = 0, q.o = &plumb_obj_psle, q.p.rank_loss = PLUMB_RANK_DPO;
     expect_same(&q, &d, 1, 0);
-    q.p.rank_loss = PLUMB_RANK_LOGISTIC, q.p.length_normalize = false; /* a reference of zeros */
+    /* the logistic loss of psle is DPO with reference log-probs of 0 */
+    q.p.rank_loss = PLUMB_RANK_LOGISTIC, q.p.length_normalize = false;
     memset(d.ref, 0, sizeof(d.ref));
     expect_same(&q, &d, 1, 0);
     q.pair[0].weight = q.pair[1].weight = 3;
     expect_same(&q, &d, 3, 0);
 }
 
-/* VCB of two answers is IPO: the rewards' std is half their gap, so d_w - d_l = 2 lambda. */
+/* Checks that VCB of two answers is IPO with the optimum margin 2 lambda, because the std of two
+ * rewards is half their gap; and VCB's reference_weight. */
 static void check_vcb(void)
 {
     struct problem v = group_of(&plumb_obj_vcb, 2), i = v;
     i.o = &plumb_obj_ipo;
     point_in(&v), point_in(&i);
-    v.reward[0] = 1e9, v.reward[1] = 0; /* beside which the 1e-6 vanishes */
+    v.reward[0] = 1e9, v.reward[1] = 0; /* so large that the 1e-6 added to the std has no effect */
     i.in.k = 1, i.pair[0] = (struct plumb_pair){0, 1, 0, 1};
     for (v.p.lambda = 0.3; v.p.lambda < 9; v.p.lambda *= 2) {
         i.p.beta = 1 / (4 * v.p.lambda);
@@ -253,26 +264,29 @@ static void check_vcb(void)
     }
     struct problem q = group_of(&plumb_obj_vcb, 5), free = q;
     point_in(&q), point_in(&free);
-    free.p.reference_weight = 0; /* the reference-free family: none is read */
+    free.p.reference_weight = 0; /* no reference is read: the same as reference log-probs of 0 */
     free.in.logp_ref = NULL;
     memset(q.ref, 0, sizeof(q.ref));
     expect_same(&free, &q, 1, 0);
-    q.p.reference_weight = 0.4, q.p.lambda = 2.5; /* beta = 0.16, gamma = 0.4 */
+    /* reference_weight w is the same as reference log-probs times w and reference_weight 1 */
+    q.p.reference_weight = 0.4, q.p.lambda = 2.5;
     q.ref[1] = -5, q.ref[3] = -2.5;
     free.p = q.p, free.p.reference_weight = 1, free.in.logp_ref = free.ref;
     for (int k = 0; k < 5; k++)
         free.ref[k] = 0.4 * q.ref[k];
     expect_same(&q, &free, 1, 0);
-    double sum = 0; /* a constant on all log-ratios changes nothing */
+    double sum =
+        0; /* the sum of the derivatives: adding a constant to all log-probs has no effect */
     for (int k = 0; k < 5; k++)
         sum += q.dlogp[k];
     CHECK(fabs(sum) < 1e-13);
-    for (int k = 0; k < 5; k++) /* equal rewards: nothing but equal log-ratios */
+    for (int k = 0; k < 5; k++) /* with equal rewards, equal log-ratios are the optimum */
         q.reward[k] = 4, q.logp[k] = 0.4 * q.ref[k] - 11;
     CHECK(eval(&q).loss < 1e-28);
 }
 
-/* Two answers: RRHF is psle's hinge, PRO its logistic with beta the reward gap. */
+/* Checks that with two answers RRHF is psle with the hinge loss, and PRO is psle with the logistic
+ * loss whose beta is the reward gap. */
 static void check_two(void)
 {
     struct problem q = group_of(&plumb_obj_rrhf, 2), p = q;
@@ -287,14 +301,14 @@ static void check_two(void)
         q.o = &plumb_obj_pro;
         p.p.rank_loss = PLUMB_RANK_LOGISTIC, p.p.beta = fabs(q.reward[0] - q.reward[1]);
         expect_same(&q, &p, 1, 0);
-        q.p.sft_weight = 0.05, p.weight[turn] = 0.05; /* and imitation of the best */
+        q.p.sft_weight = 0.05, p.weight[turn] = 0.05; /* with imitation of the best answer, too */
         for (int kind = 0; kind < 3; kind++) {
             q.p.loss_aggregation = p.p.loss_aggregation = (enum plumb_aggregation)kind;
             expect_same(&q, &p, 1, 0);
         }
         p.weight[turn] = 0;
     }
-    q.p.sft_weight = 0, q.reward[0] = q.reward[1]; /* no difference: log 2, and nothing to learn */
+    q.p.sft_weight = 0, q.reward[0] = q.reward[1]; /* equal rewards: loss log 2, gradient 0 */
     CHECK(golden_near(eval(&q).loss, log(2.0)) && q.dlogp[0] == 0 && q.dlogp[1] == 0);
 }
 
@@ -309,9 +323,9 @@ static void check_lire(void)
     CHECK(golden_near(q.dlogp[1], -q.dlogp[0]));
     q = group_of(&plumb_obj_lire, 5);
     point_in(&q);
-    q.p.list_temperature = 1e12; /* all answers alike */
+    q.p.list_temperature = 1e12; /* all shares are equal */
     CHECK(fabs(eval(&q).loss + 1.0 / 5) < 1e-11 && fabs(q.dlogp[1]) < 1e-11);
-    q.p.list_temperature = 1e-3; /* the likeliest answer only */
+    q.p.list_temperature = 1e-3; /* the answer with the highest log-prob has the share 1 */
     int top = 0;
     double sum = 0;
     for (int i = 0; i < 5; i++)
@@ -320,7 +334,7 @@ static void check_lire(void)
         sum += exp(q.reward[i] - q.reward[top]);
     CHECK(golden_near(eval(&q).loss, -1 / sum) && q.dlogp[top] == 0);
     q.p.list_temperature = 2;
-    for (int i = 0; i < 5; i++) /* one reward that counts: its share */
+    for (int i = 0; i < 5; i++) /* only answer 2 has a reward: the loss is minus its share */
         q.reward[i] = i == 2 ? 900 : 0;
     sum = 0;
     for (int i = 0; i < 5; i++)
@@ -328,7 +342,7 @@ static void check_lire(void)
     CHECK(golden_near(eval(&q).loss, -1 / sum) && q.dlogp[2] < 0);
 }
 
-/* The order of a group's answers is nobody's business. */
+/* Checks that the losses of groups do not depend on the order of a group's answers. */
 static void check_order(void)
 {
     const struct plumb_objective *all[] = {&plumb_obj_vcb, &plumb_obj_rrhf, &plumb_obj_lire,

@@ -1,5 +1,5 @@
-/* test_loss.c - every method's loss from rewards to derivatives: golden, and the settings with
- * which one method is another.
+/* test_loss.c - one iteration of every method, from rewards to loss and derivatives: against golden
+ * values, and in settings in which two methods are equal.
  * Test. Includes align/, whole.h. */
 #include "whole.h"
 
@@ -30,7 +30,8 @@ static void check_case(const plumb_json *v, int64_t c, bool *seen)
         seen[i] = seen[i] || plumb_method_at(i) == w.m;
 }
 
-/* Fixed random answers; without ties. */
+/* Returns an iteration with random rewards and log-probs without ties, which are the same in every
+ * call. */
 static struct whole world(const char *method, int64_t prompts, int64_t group)
 {
     struct whole w;
@@ -43,7 +44,7 @@ static struct whole world(const char *method, int64_t prompts, int64_t group)
     return w;
 }
 
-/* Another method, or other settings, on the same answers. */
+/* Returns a copy of w, with the same answers and settings, for `method`. */
 static struct whole like(const struct whole *w, const char *method)
 {
     struct whole other = *w;
@@ -61,21 +62,22 @@ static void expect_same(struct whole *a, struct whole *b, double near)
                (long long)i, a->dlogp[i], b->m->name, b->dlogp[i]);
 }
 
-/* Thresholds at their ends: all prompts ranked, or none. */
+/* Checks how many of nine prompts psle ranks with thresholds from the smallest to the largest
+ * margin, and below and above all margins. */
 static void check_thresholds(void)
 {
     struct whole w = world("psle", 9, 2);
     w.p.threshold = PLUMB_THRESHOLD_QUANTILE;
-    w.p.quantile_start = 0, whole_loss(&w); /* tau = the smallest margin */
+    w.p.quantile_start = 0, whole_loss(&w); /* tau is the smallest margin: all others are ranked */
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 8 && w.report.branch[PLUMB_BRANCH_WEIGHTED] == 1);
-    w.p.quantile_end = w.progress = 1, whole_loss(&w); /* the last iteration: the largest */
+    w.p.quantile_end = w.progress = 1, whole_loss(&w); /* last iteration: tau is the largest */
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 0 && w.report.branch[PLUMB_BRANCH_WEIGHTED] == 9);
     struct whole none = w;
     none.p.threshold = PLUMB_THRESHOLD_DECAY, none.p.rank_loss = PLUMB_RANK_NONE;
     expect_same(&w, &none, 0);
     none.p.rank_loss = PLUMB_RANK_HINGE, none.p.tau = 1e6; /* far above every margin */
     expect_same(&w, &none, 0);
-    w.progress = 0.5, whole_loss(&w); /* the middle one of nine is not above itself */
+    w.progress = 0.5, whole_loss(&w); /* tau is the median of nine: four margins are above it */
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 4);
     none = w;
     none.p.threshold = PLUMB_THRESHOLD_MEAN_DECAY, none.p.alpha = 1, none.p.mean_k = -100;
@@ -91,8 +93,10 @@ static void check_thresholds(void)
         CHECK(plumb_thr_decay.tau(&s, NULL, NULL, &w.p, 5) == w.p.tau);
 }
 
-/* psle with everything ranked by dpo is dpo on (principled, plain); with everything weighted, its
- * weights are RAFT's when cold and context distillation's kind of mean when hot. */
+/* Checks the settings in which psle is another method. If all prompts are ranked with rank_loss
+ * dpo, it is dpo on the pair of principled and plain answer. If all are weighted, it is raft for
+ * weight_temperature near 0, gives equal weights for a high one, and is context_distillation with
+ * weighted_loss principled_only. */
 static void check_psle(void)
 {
     struct whole a = world("psle", 8, 2), b = like(&a, "dpo");
@@ -113,7 +117,7 @@ static void check_psle(void)
     a.p.weighted_loss = PLUMB_WEIGHTED_PRINCIPLED_ONLY;
     b = like(&a, "context_distillation");
     expect_same(&a, &b, 0);
-    a = world("raft", 8, 1); /* the best of one: SFT on all */
+    a = world("raft", 8, 1); /* with one answer per prompt, raft is SFT on all answers */
     whole_loss(&a);
     tokens = 0;
     for (int64_t i = 0; i < 8; i++)
@@ -125,7 +129,9 @@ static void check_psle(void)
         CHECK(golden_near(a.dlogp[i], -1.0 / 8 / (double)a.len[i]));
 }
 
-/* The group form with every answer there twice is the pair form. */
+/* Checks psle with groups of four, in which every answer of a group of two stands twice: loss and
+ * branches are those of the groups of two, for every rank_loss, and the two copies of an answer
+ * share its derivative. */
 static void check_group_form(void)
 {
     const enum plumb_rank_loss kind[] = {PLUMB_RANK_HINGE, PLUMB_RANK_LOGISTIC,
@@ -144,34 +150,36 @@ static void check_group_form(void)
         CHECK(golden_near(whole_loss(&b), loss));
         for (int64_t q = 0; q < 8; q++) {
             CHECK(a.choice[q].branch == b.choice[q].branch);
-            for (int64_t i = 0; i < 2; i++) /* what one has, the two share */
+            for (int64_t i = 0; i < 2; i++) /* the sum of both copies is the single derivative */
                 CHECK(golden_near(b.dlogp[4 * q + 2 * i] + b.dlogp[4 * q + 2 * i + 1],
                                   a.dlogp[2 * q + i]));
         }
     }
 }
 
-/* Rewards in another unit, and with something on top, decide the same under zscore. */
+/* Checks that all rewards times 1000 plus 70 give the same loss and derivatives with reward_norm
+ * zscore, the default. */
 static void check_unit(void)
 {
     for (int m = 0; plumb_method_at(m); m++) {
         const struct plumb_method *method = plumb_method_at(m);
         struct whole a = world(method->name, 8, 4), b = a;
         if (plumb_method_scores(method))
-            continue; /* the policy's own scores keep their unit */
+            continue; /* rewards from the policy's log-probs are not normalised */
         for (int64_t i = 0; i < 32; i++)
             b.reward[i] = 1000 * a.reward[i] + 70;
         expect_same(&a, &b, 1e-9);
     }
 }
 
-/* The curriculum: everything in the top share is DPO; so is everything below it, alike. */
+/* Checks that psle_curriculum is DPO if all pairs are in the top share p, which counts in full, and
+ * if the pairs below it get the weight 1, too. */
 static void check_curriculum(void)
 {
     struct whole a = world("psle_curriculum", 9, 4), b = like(&a, "dpo");
     a.p.quantile_start = a.p.quantile_end = 0; /* p = 1 */
     expect_same(&a, &b, 1e-14);
-    a.p.quantile_start = a.p.quantile_end = 1; /* p = 0: the clearest pair only */
+    a.p.quantile_start = a.p.quantile_end = 1; /* p = 0: only the largest margin counts in full */
     whole_loss(&a);
     int full = 0;
     for (int64_t q = 0; q < 9; q++) {
@@ -180,14 +188,14 @@ static void check_curriculum(void)
         CHECK(a.choice[q].weight == 1 || golden_near(a.choice[q].weight, 1 / (1 + exp(-m / 10))));
     }
     CHECK(full == 1);
-    a.p.curriculum_temperature = 1e-9; /* any gap counts in full */
+    a.p.curriculum_temperature = 1e-9; /* any margin above 0 gets the weight 1 */
     expect_same(&a, &b, 1e-14);
 }
 
 static void check_weights(void)
 {
     struct whole a = world("optune", 9, 3), b = like(&a, "dpo");
-    a.p.weight_beta = 1e-13; /* sigma(0) for every pair */
+    a.p.weight_beta = 1e-13; /* the weight of every pair is sigma(0) = 1/2 */
     CHECK(golden_near(2 * whole_loss(&a), whole_loss(&b)));
     for (size_t i = 0; i < sizeof(a.dlogp) / sizeof(a.dlogp[0]); i++)
         CHECK(golden_near(2 * a.dlogp[i], b.dlogp[i]));
@@ -202,7 +210,8 @@ static void check_weights(void)
     expect_same(&a, &b, 0);
 }
 
-/* SPA: no doubt without a, without a share, and before noise_start. */
+/* Checks that SPA smooths no label if noise_smoothing is 0, if noise_share is 0, and before
+ * noise_start, and that otherwise it smooths the share of the smallest margins. */
 static void check_spa(void)
 {
     struct whole a = world("spa", 9, 2), b = like(&a, "dpo");
@@ -211,10 +220,10 @@ static void check_spa(void)
     int doubted = 0;
     for (int64_t q = 0; q < 9; q++)
         doubted += a.choice[q].smooth == 0.1;
-    CHECK(doubted == 4);     /* below the median of nine */
-    a.p.noise_smoothing = 0; /* a = 0 */
+    CHECK(doubted == 4); /* the margins below the median of nine */
+    a.p.noise_smoothing = 0;
     expect_same(&a, &b, 0);
-    a.p.noise_smoothing = 0.1, a.p.noise_share = 0; /* nothing lies below the lowest */
+    a.p.noise_smoothing = 0.1, a.p.noise_share = 0; /* no margin is below the smallest one */
     expect_same(&a, &b, 0);
     a.p.noise_share = 1, whole_loss(&a);
     doubted = 0;
@@ -228,7 +237,8 @@ static void check_spa(void)
     CHECK(c.smooth == 0.1);
 }
 
-/* A prompt whose rewards do not differ teaches nothing, whatever the method that compares. */
+/* Checks that every method that compares rewards skips a prompt whose rewards are equal; vcb also
+ * skips one whose rewards have a std below 1e-6. */
 static void check_skipped(void)
 {
     const char *const names[] = {"dpo",  "ipo",  "rdo", "aps",   "vcb",
@@ -243,14 +253,14 @@ static void check_skipped(void)
         for (int64_t i = 3; i < 6; i++)
             CHECK(a.dlogp[i] == 0);
     }
-    struct whole v = world("vcb", 4, 3); /* std below 1e-6 */
+    struct whole v = world("vcb", 4, 3);
     v.p.reward_norm = PLUMB_NORM_NONE;
     for (int64_t i = 3; i < 6; i++)
-        v.reward[i] = 1 + 1.1e-6 * (double)i; /* it is 0.9e-6 */
+        v.reward[i] = 1 + 1.1e-6 * (double)i; /* their std is 0.9e-6 */
     whole_loss(&v);
     CHECK(v.choice[1].branch == PLUMB_BRANCH_SKIP);
     for (int64_t i = 3; i < 6; i++)
-        v.reward[i] = 1 + 1.3e-6 * (double)i; /* 1.06e-6 */
+        v.reward[i] = 1 + 1.3e-6 * (double)i; /* their std is 1.06e-6 */
     whole_loss(&v);
     CHECK(v.choice[1].branch == PLUMB_BRANCH_GROUP);
 }
@@ -261,7 +271,7 @@ int main(void)
     bool seen[32] = {0};
     for (int64_t c = 0; c < plumb_json_count(doc); c++)
         check_case(plumb_json_at(doc, c), c, seen);
-    for (int i = 0; plumb_method_at(i); i++) /* real: dpo, once its pair is picked */
+    for (int i = 0; plumb_method_at(i); i++) /* real has no case: after its choice it is dpo */
         CHECKF(seen[i] || plumb_method_at(i)->given == &plumb_given_real, "no golden for %s",
                plumb_method_at(i)->name);
     plumb_json_free(&doc);

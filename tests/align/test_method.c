@@ -1,4 +1,5 @@
-/* test_method.c - an iteration's decisions: golden, by hand, and for any split into ranks. */
+/* test_method.c - the decisions of iterations (branches, pairs, weights): against golden values and
+ * values by hand, and equal for 1, 2, 3 and 7 ranks. */
 #include <stdbool.h>
 
 #include "golden.h"
@@ -99,7 +100,7 @@ static void check_case(const plumb_json *v, int64_t c)
         const plumb_json *now = plumb_json_at(its, it);
         for (int w = 0; w < WORLDS; w++) {
             CHECK_OK(plumb_scoreboard_begin(whole, prompts));
-            for (int r = 0; r < world[w]; r++) { /* the allreduce, by hand */
+            for (int r = 0; r < world[w]; r++) { /* the allreduce: adds the slots of all ranks */
                 CHECK_OK(plumb_scoreboard_begin(part, prompts));
                 put_all(part, now, r, world[w]);
                 for (int64_t s = 0; s < part->slots; s++)
@@ -111,7 +112,7 @@ static void check_case(const plumb_json *v, int64_t c)
             check_stats(&report.stats, plumb_json_get(plumb_json_get(now, "expect"), "stats"));
             if (w == 0)
                 first = report;
-            /* The same bits for every split; NaN fields have the same bits too. */
+            /* the same bits for every number of ranks, also of NaN fields */
             CHECK(memcmp(&first.stats, &report.stats, sizeof(first.stats)) == 0);
             CHECK(memcmp(&first.tau, &report.tau, sizeof(double)) == 0);
             CHECK(memcmp(&state[0], &state[w], sizeof(state[0])) == 0);
@@ -122,7 +123,8 @@ static void check_case(const plumb_json *v, int64_t c)
     plumb_scoreboard_destroy(&part);
 }
 
-/* One prompt with one plain and one principled completion, on unnormalised rewards. */
+/* Returns the choice of psle for one prompt with the rewards of one plain and one principled
+ * completion, and sets their weights. */
 static struct plumb_choice one(double plain, double principled, struct plumb_align_param p,
                                double weight[2])
 {
@@ -152,11 +154,11 @@ static void check_by_hand(void)
     struct plumb_choice c = one(1.0, 1.5, p, w);
     CHECK(c.branch == PLUMB_BRANCH_RANK && c.win == 1 && c.lose == 0 && c.margin == 0.5);
     CHECK(w[0] == 0 && w[1] == 0);
-    c = one(1.0, 1.25, p, w); /* exactly tau: not above it */
+    c = one(1.0, 1.25, p, w); /* a margin of exactly tau is not above tau */
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED);
     const double e = exp(-0.25);
     CHECK(golden_near(w[0], e / (1 + e)) && golden_near(w[1], 1 / (1 + e)));
-    c = one(2.0, 1.0, p, w); /* plain is better */
+    c = one(2.0, 1.0, p, w); /* the plain completion has the higher reward */
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED && golden_near(w[1], exp(-1) / (1 + exp(-1))));
     p.reverse = PLUMB_REVERSE_SWAP;
     c = one(2.0, 1.0, p, w);
@@ -164,18 +166,18 @@ static void check_by_hand(void)
           w[0] == 0);
     c = one(1.25, 1.0, p, w);
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED);
-    c = one(NAN, 1.0, p, w); /* a missing reward is not 0 */
+    c = one(NAN, 1.0, p, w); /* a missing reward skips the prompt; it does not count as 0 */
     CHECK(c.branch == PLUMB_BRANCH_SKIP && w[0] == 0 && w[1] == 0);
     c = one(1.0, INFINITY, p, w);
     CHECK(c.branch == PLUMB_BRANCH_SKIP);
-    p.weight_temperature = 1e-3; /* cold: all on the better one, no overflow */
+    p.weight_temperature = 1e-3; /* nearly all weight is on the better one, without overflow */
     c = one(1000.0, 1000.2, p, w);
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED && w[1] == 1 && w[0] < 1e-80);
     p.rank_loss = PLUMB_RANK_NONE;
     CHECK(one(1.0, 9.0, p, w).branch == PLUMB_BRANCH_WEIGHTED);
 }
 
-/* A group of four, with equal best rewards: the lowest entry is taken, on every rank. */
+/* Checks that of equal best rewards in a group of four the lowest entry is chosen. */
 static void check_ties(void)
 {
     const struct plumb_method *m;

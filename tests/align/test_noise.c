@@ -1,4 +1,4 @@
-/* test_noise.c - which labels SPA doubts: golden, and what a doubt does to the loss.
+/* test_noise.c - which labels SPA smooths, against golden values, and the loss of a smoothed label.
  * Test. Includes align/, golden.h. */
 #include "golden.h"
 #include "stage/method.h"
@@ -27,7 +27,8 @@ static void check_case(const plumb_json *v, int64_t c)
     free(work);
 }
 
-/* dL/dh = sigma(h) - (1 - a m), h = beta (d_w - d_l). */
+/* Checks dL/dh = sigma(h) - (1 - s) of a pair with smoothing s = 0 and s = noise_smoothing, where
+ * h = beta (log-ratio of the preferred - log-ratio of the other). */
 static void check_refinement(void)
 {
     const struct plumb_align_param p = plumb_align_param_default();
@@ -50,7 +51,7 @@ static void check_limits(void)
     struct plumb_align_param p = plumb_align_param_default();
     const double same[3] = {2, 2, 2}, none[2] = {NAN, NAN};
     double work[3];
-    CHECK(plumb_threshold_noise(same, 3, &p, work) == 2); /* and nothing lies below it */
+    CHECK(plumb_threshold_noise(same, 3, &p, work) == 2); /* equal margins: none is below it */
     CHECK(isnan(plumb_threshold_noise(none, 2, &p, work)));
     CHECK(isnan(plumb_threshold_noise(none, 0, &p, work)));
     struct plumb_choice c = {.smooth = 1};

@@ -1,4 +1,5 @@
-/* test_objective.c - every objective: golden, finite differences, splits, limits, refusals. */
+/* test_objective.c - every objective: against golden values and finite differences; sums over parts
+ * of a batch; invariances; refused inputs. */
 #include "problem.h"
 
 static void read_problem(struct problem *q, const plumb_json *v)
@@ -69,7 +70,8 @@ static void check_differences(struct problem *q, double *x, const double *grad)
     }
 }
 
-/* Each pair and each weighted sequence alone: the shares add up to the whole. */
+/* Checks that loss, derivatives and metrics, evaluated for each pair and each weighted sequence
+ * alone, add up to those of the whole problem. */
 static void check_split(const struct problem *whole)
 {
     struct problem all = *whole;
@@ -95,7 +97,8 @@ static void check_split(const struct problem *whole)
         CHECK(golden_near(dlogp[i], all.dlogp[i]) && golden_near(dscore[i], all.dscore[i]));
 }
 
-/* Each group alone: the shares add up to the whole. */
+/* Checks that the losses and margins of single groups add up to those of the whole problem, and
+ * that the derivatives are the same. */
 static void check_split_groups(struct problem *whole)
 {
     const struct plumb_obj_out want = eval(whole);
@@ -115,8 +118,8 @@ static void check_split_groups(struct problem *whole)
     CHECK(golden_near(loss, want.loss) && golden_near(margin, want.margin));
 }
 
-/* A loss of groups does not see a reward that all of a prompt's completions get on top; vcb does
- * not see a log-ratio on top either, nor the unit of the rewards. */
+/* Checks that a loss of groups does not change if all rewards grow by 3, and that vcb does not
+ * change if all rewards are multiplied by 7 and all log-probs are lowered by 50. */
 static void check_invariances(struct problem *q)
 {
     const double want = eval(q).loss;
@@ -188,7 +191,8 @@ static void check_refusals(const struct problem *base)
     }
 }
 
-/* Every case of a fixture; notes which objectives it has. */
+/* Checks every case of a fixture. Sets seen[i] for each objective that has a case, and returns the
+ * number of cases. */
 static int64_t check_file(const char *name, bool *seen)
 {
     plumb_json *doc = golden_read(name);

@@ -1,5 +1,5 @@
-/* test_pair_selection.c - pairs by likeness: against numpy, by hand, and Lloyd beside the
- * enumeration. Test. Includes align/, golden.h. */
+/* test_pair_selection.c - the selection of pairs by cosines: against numpy, and Lloyd's iteration
+ * on cosines against Lloyd's iteration on coordinates. Test. Includes align/, golden.h. */
 #include "align/pair_selection.h"
 
 #include "golden.h"
@@ -44,7 +44,9 @@ static void check_case(const plumb_json *v)
     }
 }
 
-/* Every pair is drawn about equally often, and the same key draws the same. */
+/* Checks that every pair is drawn about equally often, and that the same key selects the same
+ * share.
+ */
 static void check_random(void)
 {
     const double gram[25] = {0};
@@ -67,14 +69,15 @@ static void check_random(void)
         CHECK(kept[i] == again[i] && (i == 0 || kept[i] > kept[i - 1]));
 }
 
-/* Two heaps that no one can miss, more than are enumerated: one answer of each, the middle ones. */
+/* Checks Lloyd's iteration on 40 answers in two clear clusters, which are too many for enumeration:
+ * it selects the answers nearest to the means of the two clusters. */
 static void check_lloyd(void)
 {
     float e[N * 2];
     double gram[N * N];
     int64_t a, b;
     const struct plumb_rng_key key = {0};
-    for (int i = 0; i < N; i++) { /* angles around 0 and around 2, the middles are 6 and 20 + 6 */
+    for (int i = 0; i < N; i++) { /* 20 unit vectors with angles near 0, 20 with angles near 2 */
         const double angle = (i < 20 ? 0 : 2) + 0.01 * ((i % 20) - 6) + (i % 20 > 12 ? -0.08 : 0);
         e[2 * i] = (float)cos(angle), e[2 * i + 1] = (float)sin(angle);
     }
@@ -97,7 +100,7 @@ static double apart(const double *x, const double *y)
     return sum;
 }
 
-/* mean (2,D) of the unit vectors x by their side. */
+/* Sets mean (2,D) to the means of the unit vectors x with side 0 and with side 1. */
 static void means(double mean[2][D], double x[MANY][D], const int *side)
 {
     memset(mean, 0, 2 * sizeof(*mean));
@@ -111,8 +114,8 @@ static void means(double mean[2][D], double x[MANY][D], const int *side)
     }
 }
 
-/* Lloyd's iteration on coordinates, begun by the two that are farthest apart; returns its rounds.
- */
+/* Runs Lloyd's iteration on coordinates, from the two vectors that are farthest apart. Sets near to
+ * the vectors nearest to the two means, and returns the number of rounds. */
 static int lloyd(int64_t near[2], double x[MANY][D])
 {
     double mean[2][D], most = -1;
@@ -143,7 +146,7 @@ static int lloyd(int64_t near[2], double x[MANY][D])
     return rounds;
 }
 
-/* Points without heaps, so that the first two sets are seldom the last. */
+/* Checks random unit vectors without clusters, for which Lloyd's iteration needs several rounds. */
 static void check_iteration(void)
 {
     struct rng r = {23};
@@ -187,7 +190,8 @@ static void check_limits(void)
         CHECK_OK(plumb_select_pair(&a, &b, (enum plumb_pair_selection)pick, equal, 3, &key));
         CHECK(a == 0 && b == 1);
     }
-    double alike[N * N]; /* cosines of equal answers, rounded: more than are enumerated */
+    double
+        alike[N * N]; /* cosines of 40 equal answers with rounding errors, for Lloyd's iteration */
     for (int i = 0; i < N * N; i++)
         alike[i] = i % (N + 1) ? 1 + 1e-15 : 1;
     CHECK_OK(plumb_select_pair(&a, &b, PLUMB_SELECT_CENTROID, alike, N, &key));

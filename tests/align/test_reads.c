@@ -1,4 +1,5 @@
-/* test_reads.c - the table of what each method reads, against what really changes its results.
+/* test_reads.c - the table of the parameters that each method reads, against the parameters that
+ * change its results.
  * Test. Includes harness.h, align/.
  *
  * Each field of the parameters is changed alone. If a decision, the loss or a derivative changes,
@@ -10,7 +11,7 @@
 #include "harness.h"
 #include "stage/method.h"
 
-/* MOST: selm has a greedy answer more for each prompt. */
+/* MOST: number of sequences of selm, which has one greedy answer more for each prompt. */
 enum { PROMPTS = 12, GROUP = 4, N = PROMPTS * GROUP, MOST = N + PROMPTS, FIGURES = 8 * N };
 
 static uint64_t seed;
@@ -21,7 +22,7 @@ static double uniform(void)
     return (double)(seed >> 11) * 0x1p-53;
 }
 
-/* Everything that a run would see of two iterations and one loss. */
+/* The decisions of two iterations, one loss and its derivatives, as numbers to compare. */
 struct result {
     double figure[FIGURES];
     int n;
@@ -141,7 +142,7 @@ static bool is_elsewhere(const char *name)
     return false;
 }
 
-/* Sets the field to the value of number v. False if it has that value already. */
+/* Sets the field to its test value number v. Returns false if it has that value already. */
 static bool change(struct plumb_align_param *p, const struct field *f, int v)
 {
     static const double values[VALUES] = {0.1, 0.3, 0.85, 3, -0.3};
@@ -167,7 +168,8 @@ static bool change(struct plumb_align_param *p, const struct field *f, int v)
     return false;
 }
 
-/* The settings of psle that decide what else it reads. */
+/* Returns settings number k: a combination of rank_loss, weighted_loss and others, which decide
+ * what else psle reads. */
 static struct plumb_align_param base_of(int k)
 {
     struct plumb_align_param p = plumb_align_param_default();

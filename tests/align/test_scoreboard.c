@@ -1,4 +1,5 @@
-/* test_scoreboard.c - what ranks put and lose, and the statistics at the edges. */
+/* test_scoreboard.c - completions that are missing on the scoreboard or put by two ranks, and the
+ * statistics of equal, large and missing rewards. */
 #include <string.h>
 
 #include "align/stats.h"
@@ -21,7 +22,7 @@ static void check_owners(void)
     CHECK_OK(plumb_scoreboard_put(b, 0, 0, false, 1));
     CHECK(plumb_scoreboard_put(b, 0, 0, false, 1) == PLUMB_ERR_ARG);
     CHECK_OK(plumb_scoreboard_put(b, 2, 1, true, NAN));
-    /* Prompt 1 was lost by whoever had it. */
+    /* no rank has put a completion of prompt 1 */
     CHECK(plumb_scoreboard_close(b) == PLUMB_ERR_ARG);
     CHECK(strstr(plumb_trail_message(), "prompt 1 "));
     CHECK_OK(plumb_scoreboard_put(b, 1, 0, true, -0.5));
@@ -31,7 +32,7 @@ static void check_owners(void)
     CHECK(b->kind[2] == PLUMB_ENTRY_PRINCIPLED && b->reward[2] == -0.5);
     CHECK(b->kind[5] == PLUMB_ENTRY_PRINCIPLED && isnan(b->reward[5]));
     CHECK(b->choice[0].branch == PLUMB_BRANCH_SKIP && !plumb_scoreboard_uses(b, 0));
-    /* Two ranks with the same completion, in every combination of kinds. */
+    /* two ranks put the same completion: plain or principled, with or without a reward */
     for (int a = 0; a < 4; a++)
         for (int c = 0; c < 4; c++) {
             CHECK_OK(plumb_scoreboard_begin(b, 1));
@@ -56,7 +57,7 @@ static void check_edges(void)
     struct plumb_align_param p = plumb_align_param_default();
     struct plumb_align_stats s;
     struct plumb_scoreboard *b = fresh(4, 1);
-    /* All rewards equal but for rounding: no scale to divide by. */
+    /* the rewards are equal up to rounding: the z-score must not divide by their tiny std */
     for (int q = 0; q < 4; q++)
         CHECK_OK(plumb_scoreboard_put(b, q, 0, false, 0.1 * (1 + 1e-16 * q)));
     CHECK_OK(plumb_scoreboard_close(b));
@@ -72,7 +73,7 @@ static void check_edges(void)
     p.reward_norm = PLUMB_NORM_NONE;
     plumb_stats_reward(&s, b, &p);
     CHECK(fabs(s.reward_std - sqrt(1.25)) < 1e-9 && b->norm[3] == 1e9 + 3);
-    /* Nothing scored at all. */
+    /* no completion has a reward */
     CHECK_OK(plumb_scoreboard_begin(b, 2));
     for (int q = 0; q < 2; q++)
         CHECK_OK(plumb_scoreboard_put(b, q, 0, true, NAN));

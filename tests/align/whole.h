@@ -13,13 +13,13 @@ struct whole {
     const struct plumb_method *m;
     struct plumb_align_param p;
     int64_t prompts, group;
-    double progress; /* of the iteration, 0: the run's first */
+    double progress; /* position of the iteration in the run: 0 first, 1 last */
     bool limit;      /* a parameter is beyond its option's range, to reach the limit of a formula */
-    /* (prompts * group,), and (prompts,) of the reference's own answers behind them */
+    /* (prompts * group,) of the completions, then (prompts,) of the reference's greedy answers */
     double reward[ENTRIES], logp[ENTRIES], ref[ENTRIES], dlogp[ENTRIES];
     int32_t len[ENTRIES];
     bool principled[ENTRIES];
-    double weight[ENTRIES]; /* what was decided */
+    double weight[ENTRIES]; /* result: the imitation weights of the completions */
     struct plumb_choice choice[ENTRIES];
     struct plumb_align_report report;
 };
@@ -35,7 +35,7 @@ static inline void whole_begin(struct whole *w, const char *method, int64_t prom
         w->principled[i] = w->m->principled && i % group >= group / 2;
 }
 
-/* The labels that SPA doubts, after the first steps. */
+/* Smooths the labels of pairs with small margins, as SPA does at the end of an iteration. */
 static inline void whole_doubt(struct whole *w, struct plumb_scoreboard *b)
 {
     double margin[ENTRIES], work[ENTRIES];
@@ -53,7 +53,7 @@ static inline void whole_sequence(struct whole *w, int64_t from, double weight, 
     len[n] = w->len[from], source[n] = from;
 }
 
-/* The loss; w->dlogp, w->choice, w->weight and w->report are written. */
+/* Returns the loss of the iteration. Sets w->dlogp, w->choice, w->weight and w->report. */
 static inline double whole_loss(struct whole *w)
 {
     struct plumb_scoreboard *b;

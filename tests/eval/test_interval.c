@@ -1,5 +1,6 @@
-/* test_interval.c - bootstrap and t intervals: known widths, clusters, weights, determinism.
- * Test. Includes harness.h, train/. */
+/* test_interval.c - bootstrap and t intervals: known widths, several answers per prompt, prompts
+ * without values, equal results for equal seeds.
+ * Test. Includes harness.h, eval/. */
 #include "eval/interval.h"
 
 #include "harness.h"
@@ -35,13 +36,13 @@ static void test_bootstrap(void)
     CHECK(out[0] == again[0] && out[1] == again[1]);
     CHECK_OK(plumb_bootstrap(again, v, one, N, 2000, 2));
     CHECK(out[0] != again[0]);
-    /* two equal answers per prompt tell no more than one: drawn together, the width stays */
+    /* two equal answers per prompt give the same width as one, because they are drawn together */
     for (int i = 0; i < N; i++) {
         twice[i] = 2 * v[i];
         two[i] = 2;
     }
     CHECK(fabs(width(twice, two, N, 1) - width(v, one, N, 1)) < 1e-12);
-    /* a prompt without figures has no say */
+    /* every other prompt has no value (count 0); the others are all 3 */
     double w[N], c[N];
     for (int i = 0; i < N; i++) {
         c[i] = i % 2;
@@ -52,7 +53,7 @@ static void test_bootstrap(void)
     CHECK(isnan(out[0]) && isnan(out[1]));
     CHECK_OK(plumb_bootstrap(out, v, one, 1, 50, 1));
     CHECK(isnan(out[0]) && isnan(out[1]));
-    /* of two prompts each is left out in a quarter of the replicates */
+    /* with two prompts, each one is drawn twice in a quarter of the replicates */
     const double unlike[2] = {0, 1};
     CHECK_OK(plumb_bootstrap(out, unlike, one, 2, 200, 1));
     CHECK(out[0] == 0 && out[1] == 1);
@@ -67,7 +68,7 @@ static void test_t(void)
     CHECK(fabs(plumb_t_half_width(1, 2) - 12.706 / sqrt(2)) < 1e-9);
     CHECK(fabs(plumb_t_half_width(4, 5) - 2.776 * 2 / sqrt(5)) < 1e-9);
     CHECK(fabs(plumb_t_half_width(1, 31) - 2.042 / sqrt(31)) < 1e-9);
-    /* 40 and 120 degrees of freedom: 2.0211 and 1.9799 */
+    /* 97.5 % quantiles of t: 2.0211 for 40 degrees of freedom, 1.9799 for 120 */
     CHECK(fabs(plumb_t_half_width(1, 41) * sqrt(41) - 2.0211) < 1e-4);
     CHECK(fabs(plumb_t_half_width(1, 121) * sqrt(121) - 1.9799) < 1e-4);
 }

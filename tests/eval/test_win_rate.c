@@ -1,5 +1,6 @@
-/* test_win_rate.c - the length-controlled win rate: limits, recovery of known parameters.
- * Test. Includes harness.h, train/. */
+/* test_win_rate.c - the length-controlled win rate (LC): limits, recovery of known parameters,
+ * convergence.
+ * Test. Includes harness.h, eval/. */
 #include "eval/win_rate.h"
 
 #include "harness.h"
@@ -17,19 +18,20 @@ static double lc(int64_t n)
 static void test_limits(void)
 {
     CHECK(lc(0) == 0.5);
-    /* equal lengths: the plain win rate; ties count half */
+    /* with equal lengths LC is the win rate, in which a tie counts as half a win */
     for (int i = 0; i < 100; i++) {
         won[i] = i < 60 ? 1 : i < 80 ? 0.5 : 0;
         delta[i] = 7;
     }
     CHECKF(fabs(lc(100) - 0.7) < 1e-4, "%g", lc(100));
-    /* the longer answer wins, whoever wrote it: nothing is left */
+    /* the longer answer always wins, whichever model wrote it: LC is 1/2 */
     for (int i = 0; i < 100; i++) {
         delta[i] = i % 2 ? 10 : -10;
         won[i] = i % 2;
     }
     CHECKF(fabs(lc(100) - 0.5) < 1e-6, "%g", lc(100));
-    /* all wins, all losses: finite, and near the end */
+    /* if one side wins all pairs, the ridge term keeps LC strictly between 0 and 1, but near 1 for
+     * all wins and near 0 for all losses */
     for (int i = 0; i < 100; i++)
         won[i] = 1;
     CHECKF(lc(100) > 0.999 && lc(100) < 1, "%g", lc(100));
@@ -38,8 +40,8 @@ static void test_limits(void)
     CHECK(lc(100) < 0.001 && lc(100) > 0);
 }
 
-/* theta 0.4, phi 1.5 on mostly longer answers: the win rate is far above sigma(theta), LC is not.
- */
+/* Draws wins with theta = 0.4 and phi = 1.5 for answers that are mostly longer. Checks that the win
+ * rate is far above sigma(theta), but LC is near it. */
 static void test_recovery(void)
 {
     struct rng r = {3};
@@ -57,7 +59,7 @@ static void test_recovery(void)
     const double want = 1 / (1 + exp(-0.4));
     CHECKF(wins > want + 0.15, "win rate %g", wins);
     CHECKF(fabs(lc(N) - want) < 0.06, "%g, expected %g", lc(N), want);
-    /* the other side's view is the complement */
+    /* with the two models exchanged, LC is 1 minus the value before */
     const double here = lc(N);
     for (int i = 0; i < N; i++) {
         won[i] = 1 - won[i];
@@ -66,7 +68,8 @@ static void test_recovery(void)
     CHECK(fabs(here + lc(N) - 1) < 1e-9);
 }
 
-/* Small whole lengths with many equal ones, as models give them, at all sizes: each fit settles. */
+/* Checks that the fit converges for 400 random sets of 1 to 600 pairs, with small integer length
+ * differences, many of which are equal, and with ties. */
 static void test_settles(void)
 {
     struct rng r = {17};

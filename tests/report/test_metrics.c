@@ -1,5 +1,5 @@
 /* test_metrics.c - metrics.jsonl, its truncation on resume, the console line.
- * Test. Includes harness.h, io/, train/. */
+ * Test. Includes harness.h, io/, report/. */
 #include "report/metrics.h"
 
 #include <unistd.h>
@@ -75,7 +75,7 @@ static void test_file(void)
     CHECK_OK(plumb_file_lines(path, check_line, &seen));
     CHECK(seen == 5);
 
-    raw("a", "{\"step\": 6, \"lo"); /* killed while writing */
+    raw("a", "{\"step\": 6, \"lo"); /* as if the run was killed while it wrote the line */
     open_write(5, 6, 7);
     seen = 0;
     CHECK_OK(plumb_file_lines(path, check_line, &seen));
@@ -94,7 +94,7 @@ static void test_file(void)
     open_write(0, 1, 2); /* a fresh run starts an empty file */
     CHECK(lines() == 2);
 
-    /* An iteration without a step of its own: its line goes with the iteration. */
+    /* iterations without an optimizer step: a resume after iteration 2 keeps their lines */
     plumb_metrics *m = NULL;
     const char *const still = "{\"step\": 0, \"iteration\": 1}\n{\"step\": 0, \"iteration\": 2}\n";
     raw("w", still);
@@ -111,7 +111,7 @@ static void test_file(void)
     CHECK_FAILS(plumb_metrics_open(&m, dir, 0, 1, 1), PLUMB_ERR_FORMAT, "metrics.jsonl:2");
     CHECK(m == NULL && lines() == 3);
 
-    CHECK_OK(plumb_metrics_open(&m, dir, 1, 0, 0)); /* other ranks write nothing */
+    CHECK_OK(plumb_metrics_open(&m, dir, 1, 0, 0)); /* rank 1 must write nothing */
     append(m, 1);
     plumb_metrics_close(&m);
     CHECK(lines() == 3);
@@ -149,7 +149,8 @@ static void test_console(void)
     plumb_buf_fini(&b);
 }
 
-/* TRL's spelling is a contract with the tools that read the file. */
+/* Checks that the metrics which other tools read have these names, TRL's where TRL has the metric.
+ */
 static void test_names(void)
 {
     static const char *const trl[] = {"loss",
@@ -174,7 +175,8 @@ static void test_names(void)
     }
 }
 
-/* The fingerprint of the weights as 16 digits, also one whose first are 0; 0 says nothing. */
+/* Checks that the fingerprint of the weights is written with 16 digits, also with leading zeros,
+ * and that a fingerprint of 0 is not written. */
 static void test_weights(void)
 {
     static const uint64_t weights[] = {0x00000000000000ff, 0xfedcba9876543210, 0};

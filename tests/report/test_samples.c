@@ -1,5 +1,5 @@
-/* test_samples.c - the sample table: columns, cuts, hostile text.
- * Test. Includes harness.h, train/. */
+/* test_samples.c - the sample table: columns, cut texts, invalid UTF-8 and control characters.
+ * Test. Includes harness.h, report/. */
 #include "report/samples.h"
 
 #include "harness.h"
@@ -27,7 +27,8 @@ static void test_cut(void)
     cut("\u00e4\u00f6\u00fcx", 3, "\u00e4\u00f6\u2026", 3);
     cut("\u65e5\u672c\u8a9e", 6, "\u65e5\u672c\u8a9e", 6);
     cut("\u65e5\u672c\u8a9e", 5, "\u65e5\u672c\u2026", 5);
-    cut("\u65e5\u672c\u8a9e", 4, "\u65e5\u2026", 3); /* half a wide letter does not fit */
+    cut("\u65e5\u672c\u8a9e", 4, "\u65e5\u2026",
+        3); /* a letter of two columns does not fit in one */
     cut("e\u0301e\u0301", 2, "e\u0301e\u0301", 2);
     cut("\U0001F600!", 3, "\U0001F600!", 3);
     cut("a\x80"
@@ -61,7 +62,7 @@ static void test_tail(void)
     tail("x\na\nb", 4, "\u2026a b", 4);
     tail("\u65e5\u672c\u8a9e", 6, "\u65e5\u672c\u8a9e", 6);
     tail("\u65e5\u672c\u8a9e", 5, "\u2026\u672c\u8a9e", 5);
-    tail("\u65e5\u672c\u8a9e", 4, "\u2026\u8a9e", 3); /* half a wide letter does not fit */
+    tail("\u65e5\u672c\u8a9e", 4, "\u2026\u8a9e", 3); /* a letter of two columns does not fit */
     tail("xe\u0301e\u0301", 2, "\u2026e\u0301", 2);
 }
 

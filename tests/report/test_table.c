@@ -1,5 +1,5 @@
-/* test_table.c - console and Markdown text of a table, columns without content dropped.
- * Test. Includes harness.h, train/. */
+/* test_table.c - console and Markdown text of a table, and removal of empty columns.
+ * Test. Includes harness.h, report/. */
 #include "report/table.h"
 
 #include "harness.h"
