@@ -1,6 +1,6 @@
-/* test_gap.c - the log-prob stored at sampling and the one of the training forward, over at least
- * 100,000 tokens of models of many shapes, batch sizes, slots, lengths and temperatures: the same
- * bits. `test_model_gap ROUNDS` runs more of them.
+/* test_gap.c - checks that the log-prob stored at sampling and the one of the training forward have
+ * the same bits, over at least 100,000 tokens of models of many shapes, batch sizes, slots, lengths
+ * and temperatures, on the CPU. `test_model_gap ROUNDS` repeats all of them with other numbers.
  * Test. Includes harness.h, io/file.h, model/. */
 #include <unistd.h>
 
@@ -11,7 +11,9 @@
 enum { REQUESTS = 24, MAX_PROMPT = 60, MAX_NEW = 90, MAX_SAMPLES = 5, MAX_OUT = 24 * 5 };
 enum { LONGEST = MAX_PROMPT + MAX_NEW, MOST_SEQ = 31 };
 
-/* What a config.json says, besides two or three layers of feed-forward size f. */
+/* The fields of a config.json that differ between the models: vocabulary v, hidden size c,
+ * feed-forward size f, l layers, h heads, hk key/value heads of size d, attention window (0: none),
+ * tied embeddings, and further fields as JSON. */
 static const struct shape {
     const char *name, *type;
     int64_t v, c, f, l, h, hk, d, window;
@@ -48,7 +50,7 @@ static const struct shape {
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
-/* One way to sample and to train on it. */
+/* One way to sample, and to pack the sampled sequences for training. */
 static const struct setting {
     int64_t slots, micro, head_rows;
     int threads;
@@ -104,7 +106,8 @@ static void write_config(const struct shape *s)
     plumb_buf_fini(&b);
 }
 
-/* Fresh weights have norms of 1 and no biases: give them values, or they would test nothing. */
+/* Adds random numbers to every vector of the weights: a new model has norms of 1 and biases of 0,
+ * which would not show a norm or a bias that is left out. */
 static void stir(plumb_model *m, struct rng *r)
 {
     for (int64_t p = 0; p < m->n_param; p++)
@@ -125,7 +128,8 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Ragged prompts, groups of 1 to MAX_SAMPLES, ends at stop ids. */
+/* Generates for prompts of 1 to MAX_PROMPT tokens, with 1 to MAX_SAMPLES samples each and with stop
+ * ids. */
 static void sample(struct bench *b, const struct setting *s, struct rng *r)
 {
     static const int32_t stop[] = {3, 11, 29};
@@ -170,7 +174,8 @@ static void compare(const struct bench *b, const float *logp, int64_t first, int
     }
 }
 
-/* The training forward in micro-batches, as training packs them. */
+/* Runs the training forward over the sampled sequences, s->micro in each micro-batch, packed end to
+ * end as in training, and compares its log-probs with the stored ones. */
 static void train(const struct bench *b, const struct setting *s, const char *what,
                   struct totals *t)
 {

@@ -1,12 +1,13 @@
-/* test_generate.c - what is generated does not depend on slots, order, threads or company; its
- * log-probs are those of the training forward bit for bit; and what sampling may draw.
+/* test_generate.c - checks that the tokens generated for a request do not depend on slots, order,
+ * threads or the other requests; that their log-probs are those of the training forward bit for
+ * bit; and that only tokens within top_k, top_p and min_p are drawn.
  * Test. Includes harness.h, base/, model/. */
 #include "model/generate.h"
 
 #include "base/rng.h"
 #include "generated.h"
 
-/* Stored log-probs == those of one ragged training batch of everything. */
+/* Checks that the stored log-probs are those of one training batch of all sequences. */
 static void check_logprob(const struct outcome *o, const plumb_model *m, const char *what)
 {
     static int32_t ids[MAX_OUT * MAX_LEN];
@@ -62,7 +63,7 @@ static void check_invariance(const char *dir, int threads)
     for (int64_t i = 0; i < other.n; i++)
         other.c[i].request = N_REQUEST - 1 - other.c[i].request;
     check_same(&base, &other, "requests the other way round");
-    /* Every sample as a request of its own: nothing is shared. */
+    /* Every sample is a request of its own, so that no two of them share the work on a prompt. */
     struct plumb_request single[MAX_OUT];
     int64_t from[MAX_OUT], n = 0;
     for (int64_t i = 0; i < N_REQUEST; i++)
@@ -80,7 +81,8 @@ static void check_invariance(const char *dir, int threads)
     plumb_backend_destroy(&b);
 }
 
-/* Requests that become ready one by one, each when nothing runs any more and some time after. */
+/* Requests that become ready one by one, each at the third call of open_gate() after which nothing
+ * runs. */
 struct gate {
     const plumb_generator *g;
     int64_t ready, asked;
@@ -129,7 +131,8 @@ static void check_ready(const plumb_model *m)
     plumb_generator_destroy(&g);
 }
 
-/* More prompt rows than a step takes: 12 prompts of 100 tokens at once, then one by one. */
+/* Checks 12 prompts of 100 tokens, which are more prompt rows than one step takes: all at once
+ * against one slot, where they come one by one. */
 static void check_chunks(const plumb_model *m)
 {
     struct plumb_request q[12];
@@ -147,7 +150,8 @@ static void check_chunks(const plumb_model *m)
     check_same(&base, &other, "prompts in pieces");
 }
 
-/* Ranks every drawn token among its logits row. */
+/* Checks every drawn token against top_k, top_p, min_p and temperature by the row of logits that it
+ * was drawn from. */
 static void check_limits(const plumb_model *m)
 {
     static const struct plumb_sample_param p[] = {
@@ -175,7 +179,7 @@ static void check_limits(const plumb_model *m)
         memcpy(ids, request[1].ids, (size_t)start * 4);
         memcpy(ids + start, base.c[first].ids, (size_t)base.c[first].n * 4);
         CHECK_OK(plumb_pass_create(&pass, m, &limit));
-        CHECK(plumb_pass_logprob(pass, m, &b, logits) == PLUMB_ERR_SHAPE); /* of 3 */
+        CHECK(plumb_pass_logprob(pass, m, &b, logits) == PLUMB_ERR_SHAPE); /* over max_targets */
         plumb_pass_destroy(&pass);
         const struct plumb_pass_limit more = {.max_tokens = MAX_LEN, .max_seq = 1};
         CHECK_OK(plumb_pass_create(&pass, m, &more));
@@ -199,7 +203,8 @@ static void check_limits(const plumb_model *m)
             CHECK(exp((z[id] - top) / heat) > p[t].min_p - 1e-6);
             if (t == 3) {
                 CHECK(fabs((z[id] - top) / heat - log(all) - base.c[first].logp_sampled[i]) < 1e-5);
-                /* The number that drew it is that of (seed, iteration, prompt, sample, place). */
+                /* The random number behind the draw is that of its seed, iteration, prompt, sample
+                 * and position. */
                 const struct plumb_rng_key key = {.seed = o.seed,
                                                   .purpose = PLUMB_RNG_SAMPLE,
                                                   .iteration = o.iteration,
@@ -241,7 +246,7 @@ static void check_refusals(plumb_model *m)
     o = options();
     o.max_new_tokens = 0;
     CHECK(plumb_generate(g, m, request, 1, &o, keep, &base) == PLUMB_ERR_ARG);
-    /* A weight that is not a number is found at the first token, and the generator lives on. */
+    /* A weight that is NaN fails at the first token; afterwards the generator can still be used. */
     o = options();
     const struct plumb_param *norm = plumb_model_find(m, "model.norm.weight");
     CHECK(norm);

@@ -1,11 +1,13 @@
-/* test_generate_stop.c - every way to stop, and a generation that pauses and goes on.
- * Test. Includes harness.h, io/, model/. */
+/* test_generate_stop.c - checks every reason for which a completion ends, and that a generation
+ * that pauses and goes on gives what one without a pause gives. Test. Includes harness.h, io/,
+ * model/. */
 #include <unistd.h>
 
 #include "generated.h"
 #include "io/file.h"
 
-/* other = base cut behind the first token that is in `stop`. */
+/* Checks that `other` is `base` with each completion cut behind its first token that is in `stop`,
+ * and behind max_new tokens at the latest. */
 static void check_cut(const int32_t *stop, int64_t n_stop, enum plumb_stop why, int64_t max_new)
 {
     int64_t cut = 0;
@@ -46,7 +48,7 @@ static void check_stops(const plumb_model *m)
     o.max_new_tokens = 12;
     generate(&other, m, 4, MAX_LEN, request, N_REQUEST, &o);
     check_cut(stop, 2, PLUMB_STOP_ID, 12);
-    /* The context ends first. */
+    /* The limit of tokens per sequence ends the completions before max_new_tokens. */
     o = options();
     o.ignore_eos = true;
     o.max_new_tokens = 1000;
@@ -62,10 +64,11 @@ static void check_stops(const plumb_model *m)
 
 /* ---- pausing -------------------------------------------------------------------------------- */
 
-/* The completions so far, some paused, and the requests that go on from there. */
+/* sofar: the completions that came until now, some of them paused. held: a copy of it, to which the
+ * requests in `rest` point, which go on with what is not complete. */
 static struct outcome sofar, held;
 static struct plumb_request rest[MAX_OUT];
-static int64_t rest_of[MAX_OUT]; /* which of `request` it is */
+static int64_t rest_of[MAX_OUT]; /* index in `request` */
 
 static bool count_down(void *arg)
 {
@@ -90,7 +93,7 @@ static plumb_status keep_newest(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Fills rest; returns how many tokens it gives. */
+/* Fills `rest` with *n requests; returns how many tokens they give. */
 static int64_t make_rest(int64_t *n)
 {
     int64_t given = 0;
@@ -118,8 +121,8 @@ static int64_t make_rest(int64_t *n)
     return given;
 }
 
-/* Pauses before decode step 0, 1, 2 ..., goes on with other slots, every other time pausing there
- * again: the pieces together are the run that was not paused. */
+/* Pauses before decode step 0, 1, 2 ..., goes on with another number of slots, and every other time
+ * pauses once more. Checks that the completions are in the end those of the run without a pause. */
 static void check_pause(const plumb_model *m, const plumb_tokenizer *t,
                         const struct plumb_generate_options *options, const char *what)
 {
@@ -194,8 +197,9 @@ static void check_pauses(const plumb_model *m, const plumb_tokenizer *t)
     CHECK(!strcmp(plumb_stop_name(PLUMB_STOP_PAUSED), "paused"));
 }
 
-/* A tokenizer of 64 pairs of letters, id = 8 first + second. Its decoder takes `strip` away at the
- * beginning of a text, as others do with a space. */
+/* Returns a tokenizer whose 64 tokens are the pairs of the letters a to h; an id is 8 times the
+ * number of the first letter plus that of the second. Its decoder removes one `strip` at the
+ * beginning of a text, as other decoders remove a space. */
 static plumb_tokenizer *letters(char strip)
 {
     char dir[] = "/tmp/plumb_generate_XXXXXX", path[64];
@@ -231,7 +235,8 @@ static void write_letters(char *out, const int32_t *ids, int64_t n)
     out[2 * n] = '\0';
 }
 
-/* Stop strings that cross token borders: other = base cut behind the token that completes one. */
+/* Checks stop strings that cross token borders: `other` must be `base` with each completion cut
+ * behind the token that completes a stop string. */
 static void check_stop_strings(const plumb_model *m)
 {
     plumb_tokenizer *t = letters(' ');
@@ -245,7 +250,7 @@ static void check_stop_strings(const plumb_model *m)
     write_letters(text, base.c[1].ids, base.c[1].n);
     memcpy(cross, text + 2 * 9 + 1, 3); /* ends with token 10 */
     write_letters(text, base.c[4].ids, base.c[4].n);
-    memcpy(longer, text + 2 * 20 + 1, 6); /* in the middle of token 23 */
+    memcpy(longer, text + 2 * 20 + 1, 6); /* ends in the middle of token 23 */
     o.stop = stop;
     o.n_stop = 3;
     CHECK_OK(plumb_generator_create(
@@ -275,8 +280,9 @@ static void check_stop_strings(const plumb_model *m)
     plumb_tokenizer_close(&t);
 }
 
-/* A string at the very beginning of a completion, whose first letter the decoder takes away at the
- * beginning of a text; and one that begins in the prompt and ends in the completion. */
+/* Checks two stop strings: one at the very beginning of a completion, with a first letter that the
+ * decoder removes at the beginning of a text; and one that begins in the prompt and ends in the
+ * completion. */
 static void check_stop_at_border(const plumb_model *m)
 {
     struct plumb_generate_options o = options();

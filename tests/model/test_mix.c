@@ -1,5 +1,6 @@
-/* test_mix.c - log-probs of two models' mixed logits: against the mixture in double of the logits
- * that each model gives, for any head_rows, and where the two meet what a pass gives.
+/* test_mix.c - checks the log-probs under the mixed logits of two models: against the mixture, in
+ * double, of the logits that each model gives; that they are the same for every head_rows; and
+ * against the log-probs of one model, where the mixture is that model alone.
  * Test. Includes harness.h, model/. */
 #include "model/mix.h"
 
@@ -21,7 +22,7 @@ static void create(int which)
     CHECK_OK(plumb_backend_cuda_create(&backend, 0));
     if (which)
         CHECK_OK(plumb_backend_set_dtype(backend, PLUMB_BF16));
-    near_enough = which ? 0.04 : 2e-5; /* bfloat16 rounds what it scales: 0.015 was seen */
+    near_enough = which ? 0.04 : 2e-5; /* bfloat16 rounds the scaled logits: 0.015 was measured */
 }
 #else
 enum { BACKENDS = 1 };
@@ -29,7 +30,7 @@ static void create(int which)
 {
     (void)which;
     CHECK_OK(plumb_backend_cpu_create(&backend, 2, 1));
-    near_enough = 2e-5; /* float32 logits of up to 10, tripled */
+    near_enough = 2e-5; /* float32 logits of up to 10, times up to 1 + far = 3 */
 }
 #endif
 
@@ -68,7 +69,7 @@ static plumb_pass *pass_of(const struct bench *x, int64_t head_rows, bool train)
     return p;
 }
 
-/* want (targets,) in double from whole rows of logits */
+/* want (targets,) = the log-probs under (1 + far) a - far b, in double from whole rows of logits */
 static void mixture(const struct bench *x, double far, double *want)
 {
     const int64_t v = x->a->spec.v;
@@ -143,7 +144,7 @@ int main(void)
 {
     enum { EACH = 3 };
     const char *const fixtures[][EACH] = {
-        {"llama_gqa_tied", "llama_odd_untied", "gemma2"}, /* tied, not, with a soft cap */
+        {"llama_gqa_tied", "llama_odd_untied", "gemma2"}, /* tied, untied, soft cap */
         {"llama_gqa_tied", "qwen3_norm", "gemma2"}};
 #ifdef PLUMB_TEST_CUDA
     skip_without_gpu();

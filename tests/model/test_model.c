@@ -1,4 +1,5 @@
-/* test_model.c - opening, creating, saving: what is refused and named, what comes back the same. */
+/* test_model.c - opens, creates and saves models: checks the messages of what is refused, and that
+ * what was saved is read back the same. */
 #include "model/model.h"
 
 #include <string.h>
@@ -26,7 +27,8 @@ static void use(const char *fixture)
     snprintf(source, sizeof source, "%s/tests/fixtures/model/%s", root ? root : ".", fixture);
 }
 
-/* The source's checkpoint in dir with one tensor changed: dropped, renamed or reshaped. */
+/* Writes the source's checkpoint to dir with tensor `name` changed: dropped (new_name NULL), or
+ * renamed, and with `rows` rows unless rows is 0. */
 static void spoil(const char *name, const char *new_name, int64_t rows)
 {
     char from[700];
@@ -38,7 +40,7 @@ static void spoil(const char *name, const char *new_name, int64_t rows)
     CHECK(plumb_st_count(st) <= 64);
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
         e[n] = *plumb_st_at(st, i);
-        void *data = calloc(2, (size_t)e[n].bytes); /* as many rows again */
+        void *data = calloc(2, (size_t)e[n].bytes); /* room for more rows */
         CHECK(data);
         CHECK_OK(plumb_st_read(data, &e[n], 0, e[n].bytes));
         owned[i] = e[n].data = data;
@@ -84,7 +86,8 @@ static void check_open(void)
                   PLUMB_ERR_SHAPE,
                   "model.layers.1.mlp.up_proj.weight has shape (47, 32), config.json asks for "
                   "(48, 32)");
-    /* Names that are known and carry nothing: taken, but the tensor they replace is missing. */
+    /* rotary_emb.inv_freq is allowed and not read, but the tensor that was renamed to it is
+     * missing. */
     check_refused("model.norm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", 0,
                   PLUMB_ERR_FORMAT, "model.norm.weight");
     check_refused("model.layers.0.self_attn.q_proj.weight", "lm_head.weight", 0, PLUMB_ERR_SHAPE,
@@ -113,7 +116,6 @@ static void check_files(void)
     plumb_buf_fini(&a);
 }
 
-/* dir: a source with side files; out: what is saved of it. */
 /* Checks that the folder `out` has the source's tensors, with the same shapes and values except for
  * one number. */
 static void check_tensors(const char *out)
@@ -192,17 +194,17 @@ static void check_classifier(void)
     plumb_json_free(&j);
     plumb_model_destroy(&again);
     CHECK_OK(plumb_model_open_classifier(&again, backend, source, 2, 10));
-    CHECK(again->fingerprint != m->fingerprint); /* another seed, another score row */
+    CHECK(again->fingerprint != m->fingerprint); /* other seed, other score rows */
     plumb_model_destroy(&again);
     CHECK_OK(plumb_model_open_classifier(&again, backend, out, 2, 10));
-    CHECK(again->fingerprint == m->fingerprint); /* a classifier's own score row */
+    CHECK(again->fingerprint == m->fingerprint); /* it has score rows: seed unused */
     plumb_model_destroy(&again);
     CHECK(plumb_model_open_classifier(&again, backend, out, 3, 10) == PLUMB_ERR_SHAPE);
     CHECK(plumb_model_open_classifier(&again, backend, out, 0, 10) == PLUMB_ERR_ARG);
     plumb_model_destroy(&m);
 }
 
-/* Sizes that are allowed one by one, and whose sum leaves int64. */
+/* Each size is allowed, but the number of parameters does not fit into int64. */
 static void check_too_large(void)
 {
     static const char config[] =
@@ -245,7 +247,7 @@ static void check_create(void)
     plumb_model_destroy(&b);
 }
 
-/* Every refusal of a pass, and what a batch may be. */
+/* Checks what a pass refuses, and which batches it takes. */
 static void check_pass(void)
 {
     plumb_model *m;
@@ -270,7 +272,7 @@ static void check_pass(void)
     b.n_seq = 4;
     CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_SHAPE);
     b.n_seq = 3;
-    CHECK(plumb_pass_logprob_backward(p, m, logp, grad) == PLUMB_ERR_ARG); /* once each */
+    CHECK(plumb_pass_logprob_backward(p, m, logp, grad) == PLUMB_ERR_ARG); /* no forward before */
     CHECK_OK(plumb_pass_logprob(p, m, &b, logp));
     CHECK(plumb_pass_score_backward(p, m, score, grad) == PLUMB_ERR_ARG);
     CHECK_OK(plumb_pass_logprob_backward(p, m, logp, grad));
@@ -299,8 +301,8 @@ static void check_pass(void)
     free(grad);
 }
 
-/* GPT-2 saved without its head lacks "transformer."; transformers 5 calls GPT-NeoX's head lm_head.
- */
+/* Checks other names of the same tensors: a GPT-2 that was saved without its head lacks
+ * "transformer.", and transformers 5 names GPT-NeoX's head lm_head. */
 static void check_other_names(void)
 {
     static const char *const name[][3] = {
@@ -319,7 +321,8 @@ static void check_other_names(void)
     }
 }
 
-/* Old files of GPT-2 hold masks, which are skipped. Its matrices are stored as (in,out). */
+/* Checks GPT-2's files: old ones hold attention masks, which are skipped, and the matrices of its
+ * layers are stored as (in,out). */
 static void check_gpt2_files(void)
 {
     static const char fc[] = "transformer.h.1.mlp.c_fc.weight";
@@ -331,11 +334,13 @@ static void check_gpt2_files(void)
     check_refused(fc, fc, 23, PLUMB_ERR_SHAPE, "has shape (23, 44), config.json asks for (24, 44)");
 }
 
-/* longrope has two lists of factors; the longest sequence of the run chooses one, once. */
+/* Checks which of longrope's two lists of factors is used: the longest sequence of the run decides,
+ * not the length of each sequence. */
 static void check_longest(void)
 {
     enum { N = 5, V = 51 };
-    const int64_t tokens[] = {0, 64, 65, 1000, 1}; /* the limit of short_factor is 64, of all 128 */
+    const int64_t tokens[] = {0, 64, 65, 1000,
+                              1}; /* short_factor holds up to 64, the model up to 128 */
     const int64_t takes[] = {128, 64, 65, 128, 1};
     static const int32_t ids[N] = {3, 9, 4, 1, 5};
     const int64_t offset[] = {0, N}, prompt[] = {1};
@@ -360,7 +365,7 @@ static void check_longest(void)
     plumb_model_destroy(&m);
 }
 
-/* transformers has no classifier of this family, so plumb makes none. */
+/* transformers has no sequence classifier of Granite, so plumb refuses to make one. */
 static void check_no_classifier(void)
 {
     plumb_model *m = NULL;

@@ -1,6 +1,7 @@
 /* test_parity.c - every family and feature against transformers and autograd in float64: logits,
- * embeddings, scores and every parameter gradient (tests/reference/model_fixtures.py). bfloat16 may
- * be as far from them as transformers in bfloat16 is (tests/reference/bfloat16_fixtures.py). */
+ * embeddings, scores and every parameter gradient (tests/reference/model_fixtures.py). In bfloat16
+ * the limit is a multiple of the error that transformers has in bfloat16
+ * (tests/reference/bfloat16_fixtures.py): FURTHER_NORM and FURTHER_LARGEST below. */
 #include <string.h>
 
 #include "harness.h"
@@ -39,7 +40,8 @@ struct fixture {
     struct plumb_batch batch;
 };
 
-/* The fixtures of longrope have the factors of their longest sequence. */
+/* Returns the length of the fixture's longest sequence: transformers chose longrope's factors by
+ * it. */
 static int64_t longest(const struct fixture *f)
 {
     int64_t most = 0;
@@ -90,13 +92,14 @@ static void read_fixture(struct fixture *f, const char *dir, bool narrow)
     f->batch = (struct plumb_batch){n, f->ids, f->offset, f->prompt};
 }
 
-/* In bfloat16 an error may be so many times that of transformers, whose roundings fall elsewhere.
- * Measured on the emulator, which rounds each addition inside mma to nearest, over 865 tensors:
- * 0.72 (geometric mean). At most 2.10 in a tensor's norm and 2.77 in its largest element, both in
- * Gemma 2's gradient of the key bias: a softmax is nearly blind to that bias, so the terms of the
- * sum cancel, and roundings are left. Next are 1.70 and 2.13. The tensor cores of Hopper truncate
- * these additions, which errs in one direction and by up to twice as much per addition. So the
- * limits on a GPU are wider. */
+/* How many times the error of transformers in bfloat16 an error in bfloat16 may be, plus 0.001: in
+ * a tensor's norm, and in its largest element. transformers rounds at other places, so single
+ * errors can be larger than its own. The ratio on the emulator, which rounds each addition inside
+ * mma to nearest, over 865 tensors: 0.72 (geometric mean). At most 2.10 in a tensor's norm and 2.77
+ * in its largest element, both in Gemma 2's gradient of the key bias: a softmax is nearly blind to
+ * that bias, so the terms of the sum cancel, and roundings are left. Next are 1.70 and 2.13. The
+ * tensor cores of Hopper truncate these additions, which errs in one direction and by up to twice
+ * as much per addition. So the limits on a GPU are wider. */
 #ifdef PLUMB_CUDA_EMU
 #define FURTHER_NORM    2.2
 #define FURTHER_LARGEST 2.9
@@ -105,7 +108,8 @@ static void read_fixture(struct fixture *f, const char *dir, bool narrow)
 #define FURTHER_LARGEST 5.0
 #endif
 
-/* Norm-wise and in the largest element, both relative to the expected. */
+/* Checks the norm of the error and its largest element, relative to those of the expected values.
+ */
 static void check_near(const char *model, const struct fixture *f, const char *what,
                        const float *got, const float *want, int64_t n, double tolerance)
 {
@@ -145,7 +149,7 @@ static void check_logits(const char *name, const struct fixture *f, const plumb_
     free(got);
 }
 
-/* grad = d loss; returns whether the loss and the embeddings are right too. */
+/* grad = the gradient of the loss; checks the loss and the embeddings too. */
 static void causal_gradient(const char *name, const struct fixture *f, const plumb_model *m,
                             plumb_pass *p, float *grad)
 {
@@ -240,7 +244,8 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
         const struct plumb_param *q = &m->param[i];
         char full[128];
         snprintf(full, sizeof full, "grad.%s", q->file);
-        /* a whole tensor at once: the gradient of a part, a bias of the keys, may be zero */
+        /* The whole tensor of the file at once: the gradient of one part alone, such as the bias of
+         * the keys, may be zero, and check_near() divides by the norm. */
         const int64_t count = q->count / q->dim[0] * q->file_rows;
         float *want = read_f32(f, full, count), *got = malloc((size_t)count * sizeof *got);
         CHECK(got);
@@ -258,7 +263,8 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
     }
 }
 
-/* The bfloat16 kernels have no such heads, and say so. */
+/* Checks that the bfloat16 kernels refuse heads whose size is no multiple of 8, and name the size.
+ */
 static void refused(const char *name, const struct fixture *f, const plumb_model *m)
 {
     plumb_pass *p;

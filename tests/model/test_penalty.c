@@ -1,6 +1,6 @@
-/* test_penalty.c - a repetition penalty against transformers: tokens, log-probs under the raw
- * logits and under the distribution that the tokens are drawn from. The fixture is made by
- * tests/reference/penalty_fixtures.py.
+/* test_penalty.c - checks generation with a repetition penalty against transformers: the tokens,
+ * and their log-probs under the raw logits and under the distribution that they are drawn from.
+ * tests/reference/penalty_fixtures.py makes the fixture.
  * Test of layer 4. Covers model/generate.c and model/decode.c. */
 #include <math.h>
 
@@ -57,7 +57,8 @@ static void check_case(const plumb_model *m, const plumb_json *v, int64_t at, in
         compare(base.c[k].logp_sampled, plumb_json_get(v, "logp_sampled"), "logp_sampled", at);
 }
 
-/* A completion that was paused goes on as if it had not been. */
+/* Checks that a completion whose first 11 tokens are given goes on as it did without them: the
+ * penalty counts given tokens too. */
 static void check_given(const plumb_model *m)
 {
     struct plumb_generate_options o = options();

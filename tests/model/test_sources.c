@@ -1,5 +1,6 @@
-/* test_sources.c - two sources for one setting of a model: what transformers does, or a refusal,
- * and never silence. Layer: test. Fixture: tests/reference/sources_fixtures.py. */
+/* test_sources.c - checks settings of a model that have two sources: plumb takes what transformers
+ * takes or refuses, and where the sources contradict each other it logs that. Layer: test. Fixture:
+ * tests/reference/sources_fixtures.py. */
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,7 +30,7 @@ static void hear(void)
     plumb_log_mirror(ear);
 }
 
-/* A folder of its own, as the same words about the same file are said once only. */
+/* Makes a new folder the current one: the same warning about the same file is logged only once. */
 static void next_folder(void)
 {
     static int number;
@@ -90,8 +91,8 @@ static void check_rope(const struct plumb_spec *s, const plumb_json *want, const
                where, s->rope[0].original_max_pos);
 }
 
-/* Without end tokens in generation_config.json transformers goes on for ever; plumb takes those of
- * config.json and says so. */
+/* Checks the end tokens. Without any in generation_config.json transformers ends a completion only
+ * at its length; plumb takes those of config.json and logs that. */
 static void check_stops(const struct plumb_spec *s, const plumb_json *want, const char *where)
 {
     const int64_t n = plumb_json_count(want);
@@ -105,7 +106,7 @@ static void check_stops(const struct plumb_spec *s, const plumb_json *want, cons
                (int)s->eos[i]);
 }
 
-/* Returns the words with which a family without attention windows refuses one. */
+/* Returns a part of the message with which a family without attention windows refuses one. */
 static const char *none_of(const plumb_json *config)
 {
     static char text[64];
@@ -132,7 +133,7 @@ static void check_case(const plumb_json *c, const char *where)
                "%s: %s", where, st ? plumb_trail() : "read");
         return;
     }
-    if (st == PLUMB_ERR_UNSUPPORTED) { /* transformers: with a cache another result */
+    if (st == PLUMB_ERR_UNSUPPORTED) { /* transformers' result depends on its cache here */
         CHECKF(strstr(plumb_trail_message(), none_of(config)) ||
                    strstr(plumb_trail_message(), "layer_types contradicts sliding_window"),
                "%s: %s", where, plumb_trail());
@@ -245,7 +246,7 @@ static void contradictions(void)
                "%s: said %s%s", spoken[i].fields, st ? plumb_trail_message() : "",
                said ? said : "");
     }
-    /* what changes nothing is read in silence */
+    /* Fields that change nothing log no warning. */
     write_text("config.json",
                "{\"model_type\":\"llama\"," SIZES
                ",\"logit_scale\":1.0,\"num_experts\":0,\"is_causal\":true,\"final_logit_softcapping"
@@ -286,8 +287,8 @@ static void use(const char *fixture)
     snprintf(source, sizeof source, "%s/tests/fixtures/model/%s", root ? root : ".", fixture);
 }
 
-/* The source's weights in dir; embed and head: the names that its embedding gets, NULL for not
- * there; step is added to the first value of the head. */
+/* Writes the source's weights to dir. embed: the name of the embedding; head: the name under which
+ * its values are written once more, with `step` added to the first; NULL: left out. */
 static void write_weights(const char *embed, const char *head, float step)
 {
     plumb_st *st;
@@ -345,7 +346,8 @@ static void save(const plumb_model *m)
     CHECK_OK(plumb_model_save(m, in("out"), (int64_t)1 << 30));
 }
 
-/* tie_word_embeddings beside the tensors that are there, as transformers' tie_weights has it. */
+/* Checks tie_word_embeddings against the tensors of the file: what transformers' tie_weights does.
+ */
 static void heads(void)
 {
     static const char embed[] = "model.embed_tokens.weight", head[] = "lm_head.weight";
@@ -353,18 +355,18 @@ static void heads(void)
     use("llama_gqa_tied");
     copy_config();
     CHECK_OK(plumb_model_open(&plain, backend, source));
-    write_weights(embed, head, 0); /* saved twice, alike */
+    write_weights(embed, head, 0); /* both, with the same values */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK(m->spec.tied && m->fingerprint == plain->fingerprint && !heard("warning"));
     plumb_model_destroy(&m);
-    write_weights(NULL, head, 0); /* under the head's name alone */
+    write_weights(NULL, head, 0); /* only the head */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK(m->spec.tied && m->fingerprint == plain->fingerprint &&
           heard("lm_head.weight is used for both"));
     plumb_model_destroy(&m);
-    write_weights(embed, head, 0.25f); /* a head of its own */
+    write_weights(embed, head, 0.25f); /* both, with other values */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK(!m->spec.tied && heard("tie_word_embeddings") && heard(head));
@@ -384,7 +386,7 @@ static void heads(void)
                 "lm_head.weight is missing, and config.json does not say tie_word_embeddings");
 }
 
-/* ---- where a classifier's score stands ---------------------------------------------------- */
+/* ---- the token at which a classifier's score is read -------------------------------------- */
 
 static float score(plumb_pass *p, const plumb_model *m, const int32_t *ids, int64_t n)
 {
@@ -395,7 +397,7 @@ static float score(plumb_pass *p, const plumb_model *m, const int32_t *ids, int6
     return out;
 }
 
-/* The source's config.json with pad_token_id in dir. */
+/* Writes the source's config.json to dir with `pad` as the value of pad_token_id. */
 static void set_pad(const char *pad)
 {
     struct plumb_buf text = {0}, whole = {0};
@@ -428,7 +430,7 @@ static void padding(void)
     CHECK_OK(plumb_pass_create(&p, m, &limit));
     const float before = score(p, m, ids, 3);
     CHECK(score(p, m, ids, 4) == before && score(p, m, ids, 5) == before);
-    CHECK(score(p, m, ids + 3, 2) == score(p, m, ids + 3, 1)); /* all padding: the first */
+    CHECK(score(p, m, ids + 3, 2) == score(p, m, ids + 3, 1)); /* only padding: the first */
     save(m);
     plumb_pass_destroy(&p);
     plumb_model_destroy(&m);
@@ -441,13 +443,16 @@ static void padding(void)
     CHECK(score(p, m, ids, 3) == before && score(p, m, ids, 4) != before);
     plumb_pass_destroy(&p);
     plumb_model_destroy(&m);
-    /* what was saved reads its score where the model did that was saved */
+    /* The saved model has the pad token of the model that was saved, and so reads its score at the
+     * same token. */
     CHECK_OK(plumb_model_open(&m, backend, in("out")));
     CHECK(m->spec.pad == 2);
     plumb_model_destroy(&m);
 }
 
-/* A new classifier reads its score at the end token; the folder says so to transformers, too. */
+/* Checks a new classifier: where the base model's pad token is the end token, the classifier has no
+ * pad token, in the saved config.json too, so that transformers reads the score at the same token.
+ */
 static void fresh_classifier(void)
 {
     plumb_model *m;
@@ -461,7 +466,7 @@ static void fresh_classifier(void)
     plumb_model_destroy(&m);
     CHECK_OK(plumb_json_read_file(&j, in("out/config.json")));
     CHECK(plumb_json_member(j, "pad_token_id") && !plumb_json_get(j, "pad_token_id"));
-    CHECK(!plumb_json_member(j, "problem_type")); /* transformers refuses it with one label */
+    CHECK(!plumb_json_member(j, "problem_type")); /* transformers refuses it for 1 label */
     plumb_json_free(&j);
     set_pad("7");
     CHECK_OK(plumb_model_open_classifier(&m, backend, dir, 1, 9));
@@ -473,7 +478,8 @@ static void fresh_classifier(void)
     plumb_model_destroy(&m);
 }
 
-/* The tokenizer files of a checkpoint are those of the tokenizer that was used. */
+/* Checks that a model is saved with the files of the tokenizer that was used, not of the model's
+ * folder. */
 static void tokenizer_folder(void)
 {
     plumb_model *m;

@@ -1,4 +1,5 @@
-/* test_spec.c - config.json: defaults of each family, and every refusal by its name. */
+/* test_spec.c - checks config.json: the defaults of each family, and that a refusal names the
+ * field. */
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,7 +37,8 @@ static void put(struct plumb_buf *b, const char *key, const char *value)
     CHECK_OK(plumb_buf_addf(b, "%s\"%s\": %s", b->len > 1 ? ", " : "", key, value));
 }
 
-/* The base with some fields replaced or added; value NULL takes the field out. */
+/* Reads the base configuration with some fields replaced or added; the value NULL removes a field.
+ */
 static plumb_status read_with(struct plumb_spec *s, const char *const change[][2], int n)
 {
     struct plumb_buf b = {0};
@@ -184,7 +186,7 @@ static bool qkv_biases(const struct plumb_spec *s)
     WITH(&s, FAMILY("gpt_neox"), {"num_key_value_heads", NULL}, {"num_attention_heads", "2"},      \
          __VA_ARGS__)
 
-/* Defaults and refusals of GPT-2 and GPT-NeoX, whose fields have names of their own. */
+/* Checks defaults and refusals of GPT-2 and GPT-NeoX, whose fields have other names. */
 static void check_gpt(void)
 {
     struct plumb_spec s;
@@ -224,7 +226,7 @@ static void check_gpt(void)
     CHECK(strstr(plumb_trail(), "model_type gpt_neox has no head_dim"));
 }
 
-/* Defaults and refusals of the families that differ from llama in more than biases. */
+/* Checks defaults and refusals of the families that differ from Llama in more than biases. */
 static void check_families(void)
 {
     struct plumb_spec s;
@@ -303,7 +305,7 @@ static void check_families(void)
     CHECK(WITH(&s, FAMILY("gemma3")) == PLUMB_ERR_UNSUPPORTED);
     CHECK(strstr(plumb_trail(), "gemma3_text"));
     check_gpt();
-    /* a field of one family is refused in another */
+    /* A field of Granite is refused in OLMo 2. */
     CHECK(WITH(&s, FAMILY("olmo2"), {"residual_multiplier", "0.5"}) == PLUMB_ERR_UNSUPPORTED);
 }
 

@@ -1,5 +1,5 @@
-/* test_stories.c - a real pretrained model against its float64 reference: greedy path,
- * log-probs, logits. */
+/* test_stories.c - checks a pretrained model against its float64 reference: the tokens of greedy
+ * generation, their log-probs, and logits. */
 #include <string.h>
 
 #include "harness.h"

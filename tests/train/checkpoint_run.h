@@ -1,5 +1,6 @@
-/* checkpoint_run.h - a run of a few steps that resumes and saves, on any number of ranks, and looks
- * at what it left. Test. Includes fake_world.h, io/, train/; instead of fake_world.h. */
+/* checkpoint_run.h - a run of a few steps that resumes and saves, on up to 8 ranks, and functions
+ * that check the folder it wrote. Test. Includes fake_world.h and train/; a program includes it in
+ * place of fake_world.h. */
 #ifndef PLUMB_TESTS_TRAIN_CHECKPOINT_RUN_H
 #define PLUMB_TESTS_TRAIN_CHECKPOINT_RUN_H
 
@@ -12,7 +13,8 @@
 
 static char top[] = "/tmp/plumb_checkpoint_XXXXXX";
 
-/* What the fake save writes besides the weights; a size below 0 makes it fail. */
+/* Size of the tokenizer.json that the fake save writes besides the weights; below 0 the save
+ * fails. */
 static int64_t ballast_bytes = 16;
 
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
@@ -71,19 +73,19 @@ static const struct plumb_card card = {.base_model = "org/base",
                                        .metric = card_field,
                                        .n_metric = 1};
 
-/* ---- a run: begin or resume, some steps, save ---- */
+/* ---- a run: begins or resumes, trains some steps, saves ---- */
 
 struct run {
     struct plumb_checkpoint_options options;
-    bool pause;         /* what is saved is one, with a file of every rank's */
-    const char *resume; /* folder, or NULL: from the start */
+    bool pause;         /* saves a pause, to which every rank adds a file */
+    const char *resume; /* folder of a checkpoint, or NULL: from the start */
     int64_t until;      /* train to this step */
-    int64_t save_at;    /* save after this step too; 0 = at `until` only */
-    double metric;      /* kept in the state; 0: none */
-    bool device;        /* as if memory were a device's */
+    int64_t save_at;    /* save after this step too; 0: only after `until` */
+    double metric;      /* metric.x of the state that is saved; 0: none */
+    bool device;        /* host memory counts as device memory */
     plumb_status expect;
-    const char *says; /* of the failure */
-    float *w;         /* (count,) of rank 0 at the end; NULL: not wanted */
+    const char *says; /* part of the failure's message */
+    float *w;         /* out, (count,): rank 0's weights at the end; NULL: not wanted */
 };
 
 static inline void read_weights(plumb_model *m, const char *dir)

@@ -1,5 +1,5 @@
 /* fake_world.h - a model of a few tensors without an architecture, and ranks as threads.
- * Test. A program that includes it has its own plumb_model_refresh and plumb_model_save. */
+ * Test. It defines plumb_model_refresh in place of the library's. */
 #ifndef PLUMB_TESTS_TRAIN_FAKE_WORLD_H
 #define PLUMB_TESTS_TRAIN_FAKE_WORLD_H
 
@@ -11,14 +11,14 @@
 #include "io/file.h"
 #include "model/model.h"
 
-#define FAKE_ALIGN 64 /* floats; leaves padding between the tensors */
+#define FAKE_ALIGN 64 /* in floats; leaves padding behind most tensors */
 
 struct fake_tensor {
     const char *name;
     int64_t rows, cols; /* cols 0: a vector */
 };
 
-/* Weights stay as they are: only the fingerprint follows them. */
+/* Computes the fingerprint; the fake model has no other copy of its weights. */
 plumb_status plumb_model_refresh(plumb_model *m)
 {
     m->fingerprint = plumb_hash(m->w, m->count * (int64_t)sizeof(float), 0);
@@ -58,7 +58,7 @@ static void fake_model_free(plumb_model *m)
     free(m);
 }
 
-/* The tensors' elements, not the padding, from one stream of numbers. */
+/* x (count,) = random numbers in the tensors, 0 in the padding */
 static void fake_fill(const plumb_model *m, float *x, uint64_t seed, float scale)
 {
     struct rng r = {seed * 0x9E3779B97F4A7C15ull + 1};
@@ -69,7 +69,7 @@ static void fake_fill(const plumb_model *m, float *x, uint64_t seed, float scale
     }
 }
 
-/* Runs fn once per rank, each on a thread of its own. */
+/* fake_world() runs fn once per rank, each on its own thread. */
 struct fake_rank {
     plumb_comm *comm;
     void (*fn)(plumb_comm *comm, void *arg);
@@ -97,7 +97,7 @@ static void fake_world(int world_size, void (*fn)(plumb_comm *comm, void *arg), 
         CHECK(!pthread_join(thread[r], NULL));
 }
 
-/* A small decoder's worth of tensors: 5 blocks of PLUMB_SHARD_BLOCK and a bit. */
+/* Tensors of a small decoder: a little more than 5 blocks of PLUMB_SHARD_BLOCK elements. */
 static const struct fake_tensor fake_decoder[] = {
     {"model.embed_tokens.weight", 70, 96},
     {"model.layers.0.input_layernorm.weight", 96, 0},

@@ -1,11 +1,11 @@
-/* test_budget.c - prompts of an iteration where generated tokens are counted.
- * Test. Includes harness.h, train/budget.h. */
+/* test_budget.c - checks how many prompts an iteration gets where the limit is a number of
+ * generated tokens. Test. Includes harness.h, train/budget.h. */
 #include "train/budget.h"
 
 #include "harness.h"
 
-/* A run of iterations of at most `whole` prompts whose answers take mean tokens per prompt, give or
- * take what a small generator says. Tokens generated in the end. */
+/* Runs iterations of at most `whole` prompts whose answers take mean tokens per prompt, give or
+ * take a random number up to spread. Returns the tokens generated in all. */
 static int64_t run(int64_t tokens, int64_t whole, int64_t batch, int64_t mean, int64_t spread,
                    int64_t *iterations)
 {
@@ -32,20 +32,20 @@ static int64_t run(int64_t tokens, int64_t whole, int64_t batch, int64_t mean, i
 static void test_runs(void)
 {
     int64_t iterations;
-    /* whole iterations: the count is met, and there is no rest */
+    /* The limit is a multiple of an iteration's tokens: it is met exactly. */
     CHECK(run(8 * 20 * 50, 20, 10, 50, 0, &iterations) == 8000 && iterations == 8);
-    /* the rest is whole prompts; half a prompt up, less than half down */
+    /* The rest is rounded to whole prompts: from half a prompt on it is rounded up. */
     CHECK(run(1000 + 250, 20, 10, 50, 0, &iterations) == 1250 && iterations == 2);
     CHECK(run(1000 + 275, 20, 10, 50, 0, &iterations) == 1300 && iterations == 2);
     CHECK(run(1000 + 274, 20, 10, 50, 0, &iterations) == 1250 && iterations == 2);
-    /* less than half a batch is left */
+    /* A rest of less than half a batch is left out. */
     CHECK(run(1000 + 225, 20, 10, 50, 0, &iterations) == 1250 && iterations == 2);
     CHECK(run(1000 + 224, 20, 10, 50, 0, &iterations) == 1000 && iterations == 1);
     CHECK(run(1000 + 475, 20, 64, 50, 0, &iterations) == 1500 && iterations == 2);
     CHECK(run(1000 + 474, 20, 64, 50, 0, &iterations) == 1000 && iterations == 1);
     CHECK(run(1000 + 25, 20, 1, 50, 0, &iterations) == 1050 && iterations == 2);
     CHECK(run(1000 + 24, 20, 1, 50, 0, &iterations) == 1000 && iterations == 1);
-    /* fewer than all in the first iteration: they might have been longer */
+    /* The first iteration has fewer prompts, as its answers might be of the greatest length. */
     CHECK(run(1000, 20, 8, 50, 30, &iterations) < 1150 && iterations == 2);
     for (int64_t mean = 20; mean < 400; mean += 17) {
         const int64_t got = run(50000, 40, 8, mean, mean / 3, &iterations);
@@ -85,7 +85,7 @@ int main(void)
     test_next();
     CHECK(plumb_budget_first(1000, 8, 100) == 8 && plumb_budget_first(799, 8, 100) == 7);
     CHECK(plumb_budget_first(5, 8, 100) == 1);
-    for (int64_t i = 0; i < 8; i++) /* iterations that cost the same */
+    for (int64_t i = 0; i < 8; i++) /* iterations of equal size */
         CHECK(fabs(plumb_budget_progress(8000, 1000 * i, i) - (double)i / 7) < 1e-15);
     CHECK(plumb_budget_progress(1000, 1000, 1) == 1 && plumb_budget_progress(1000, 3000, 2) == 1);
     return 0;

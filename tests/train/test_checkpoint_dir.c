@@ -1,5 +1,5 @@
-/* test_checkpoint_dir.c - which checkpoints stay, which is the newest, where `latest` and `best`
- * point. Test. Includes harness.h, io/, train/. */
+/* test_checkpoint_dir.c - checks which checkpoints are kept, which one is the newest, and where
+ * `latest` and `best` point. Test. Includes checkpoint_run.h, train/. */
 #include "train/checkpoint_dir.h"
 
 #include "checkpoint_run.h"
@@ -22,7 +22,8 @@ static void test_prune(void)
     found(dir, "auto", "checkpoint-7");
 }
 
-/* Killed between the rename of a checkpoint and that of latest, and while an old one went. */
+/* Checks the folder of a run that was killed after it had renamed a checkpoint and before it had
+ * renamed `latest`, and of one that was killed while it removed an old checkpoint. */
 static void test_tidy(void)
 {
     char dir[4096], one[4096], two[4096], path[4096], other[4096];
@@ -41,7 +42,7 @@ static void test_tidy(void)
     CHECK_OK(plumb_checkpoint_tidy(dir, two));
     latest_is(dir, "checkpoint-2");
     folders_are(dir, "1 2 ");
-    /* a checkpoint of another run is not pointed at */
+    /* `latest` never points to a checkpoint of another run. */
     join(other, top, "tidy-other");
     CHECK_OK(plumb_dir_create(other));
     CHECK_OK(plumb_checkpoint_tidy(other, one));
@@ -49,8 +50,9 @@ static void test_tidy(void)
     CHECK(access(path, F_OK) != 0);
 }
 
-/* Pauses count nowhere, the newest one goes before older checkpoints and goes when a later one is
- * there, and a damaged one is passed over. */
+/* Checks pauses: keep_last does not count them; a run resumes from the newest pause unless a later
+ * checkpoint exists; a pause is removed once a later pause or checkpoint exists; and a damaged one
+ * is passed over. */
 static void test_pause(void)
 {
     static const char *const other[] = {"checkpoint-",
@@ -76,7 +78,7 @@ static void test_pause(void)
     run.pause = true;
     fake_world(4, run_rank, &run);
     folders_are(dir, "2 2-pause-1 ");
-    fake_world(2, run_rank, &run); /* again at once */
+    fake_world(2, run_rank, &run); /* the same step once more */
     folders_are(dir, "2 2-pause-2 ");
     run.until = 3;
     fake_world(2, run_rank, &run);
@@ -88,7 +90,7 @@ static void test_pause(void)
     read_text(&own, path, "own.rank-1");
     CHECK(!strcmp(own.data, "own.rank-1"));
 
-    /* Another rank's failure is everybody's and changes nothing. */
+    /* If rank 1 fails to write its file, the save fails on every rank and changes nothing. */
     bad_rank = 1;
     run.expect = PLUMB_ERR_IO;
     run.says = "own.rank-1: gone";
@@ -100,12 +102,12 @@ static void test_pause(void)
 
     flip_byte(path, "own.rank-1", 0);
     found(dir, "auto", "checkpoint-2");
-    fake_world(1, run_rank, &run); /* the damaged one keeps its number */
+    fake_world(1, run_rank, &run); /* the damaged pause's number is not reused */
     folders_are(dir, "2 3-pause-2 ");
     join(path, dir, "checkpoint-3-pause-2");
     run.resume = path;
     run.pause = false;
-    fake_world(1, run_rank, &run); /* complete at the same step */
+    fake_world(1, run_rank, &run); /* a checkpoint at the same step */
     folders_are(dir, "3 ");
     latest_is(dir, "checkpoint-3");
     plumb_buf_fini(&own);
@@ -125,7 +127,7 @@ static void test_keep_best(void)
         for (int64_t step = 1; step <= 7; step++) {
             run.until = step;
             run.metric = value[step - 1];
-            run.pause = step == 5; /* its value does not count */
+            run.pause = step == 5; /* a pause is never the best */
             fake_world(1, run_rank, &run);
             snprintf(name, sizeof(name), "checkpoint-%lld%s", (long long)step,
                      run.pause ? "-pause-1" : "");
@@ -143,8 +145,8 @@ static void test_keep_best(void)
     }
 }
 
-/* Checkpoints without moments: the newest point to resume from stays, is found behind them, and
- * goes with the last checkpoint of the run. */
+/* Checks checkpoints without moments: the newest folder that has moments is kept, a run resumes
+ * from it, and it is removed with the last checkpoint of the run. */
 static void test_weights_only(void)
 {
     char dir[4096], from[4096];
@@ -155,7 +157,7 @@ static void test_weights_only(void)
     run.resume = from;
     run.pause = false;
     run.options.weights_only = true;
-    for (int again = 0; again < 2; again++) { /* a run that comes by again writes it anew */
+    for (int again = 0; again < 2; again++) { /* a resumed run writes it again */
         run.until = 3;
         fake_world(2, run_rank, &run);
         folders_are(dir, "2-pause-1 3 ");

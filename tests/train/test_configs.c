@@ -1,5 +1,5 @@
-/* test_configs.c - every YAML of configs/quickstart and configs/8b is a configuration of its
- * command, its method exists and can run with its settings.
+/* test_configs.c - checks every YAML file of configs/quickstart and configs/8b: it is a valid
+ * configuration of its command, and its method exists and can run with its settings.
  * Test. Includes harness.h, align/, config/, io/, train/. */
 #include "align/method.h"
 #include "config/config.h"
@@ -28,7 +28,7 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
     CHECKF(!m->principled || *cfg->method.principles, "%s: no principles", path);
     CHECKF(*cfg->data.prompts && *cfg->model && *cfg->output_dir, "%s: incomplete", path);
-    /* METHOD.yaml; quickstart's psle is align.yaml */
+    /* The file name begins with the method, except that of quickstart's psle, align.yaml. */
     const size_t n = strlen(cfg->method.name);
     CHECKF(!strcmp(name, "align.yaml") ||
                (!strncmp(name, cfg->method.name, n) && !strcmp(name + n, ".yaml")),
@@ -36,7 +36,7 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(cfg->train.global_batch_size % cfg->train.micro_batch_size == 0, "%s: batches", path);
 }
 
-/* configs/8b are for GPUs. */
+/* The configurations of configs/8b are for GPUs. */
 static void check_device(const struct plumb_config *cfg, const char *path)
 {
     if (strstr(path, "configs/8b/"))

@@ -1,4 +1,5 @@
-/* test_epochs.c - the order of records over epochs, and the longest micro-batch.
+/* test_epochs.c - checks the order of records over epochs, and the length of the longest
+ * micro-batch.
  * Test. Includes harness.h, train/loops.h. */
 #include "harness.h"
 #include "train/loops.h"
@@ -26,7 +27,7 @@ static void test_order(bool shuffle)
             CHECK(seen[i] == 1 && (shuffle || first[epoch][i] == i));
     }
     CHECK(shuffle == (memcmp(first[0], first[1], sizeof(first[0])) != 0));
-    /* a resumed run asks for a later step first, and must see the same order */
+    /* A resumed run begins at a later step and must have the same order. */
     struct plumb_epochs again;
     CHECK_OK(plumb_epochs_init(&again, &cfg, 10));
     plumb_epochs_at(&again, 7, &in_epoch);

@@ -1,7 +1,7 @@
-/* test_gap.c - what was sampled is compared with the training forward on every rank, plain and
- * principled: exactly 0 apart; a changed weight or a changed log-prob is seen and named. And ranks
- * with other weights than the rest are named.
- * Test. Includes harness.h, train/, model/. */
+/* test_gap.c - checks the comparison of the sampled log-probs with those of the training forward,
+ * on every rank: they are equal; a changed weight or a changed log-prob is found and named. Checks
+ * too that a rank with other weights than the rest is named. Test. Includes harness.h, train/,
+ * model/. */
 #include <pthread.h>
 
 #include "harness.h"
@@ -96,7 +96,7 @@ static void open_bench(struct bench *b, const struct rank *r)
         .t = &b->t, .data = &b->data, .part = &b->part, .rollout = &b->rollout};
     b->part.split = (struct plumb_batch_split){PROMPTS, PROMPTS, MICRO};
     sample(b, rank);
-    /* room for one long sequence and a short one: the batch fills up before it is complete */
+    /* There is room for one long sequence and a short one: a micro-batch takes several passes. */
     CHECK_OK(plumb_micro_init(&b->work.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
     const struct plumb_pass_limit limit = plumb_pack_limit(&b->work.micro.pack, true, false, 5);
     CHECK_OK(plumb_pass_create(&b->t.pass, b->t.model, &limit));
@@ -128,8 +128,8 @@ static struct plumb_metrics_row metrics(struct bench *b)
     return row;
 }
 
-/* Untouched: exactly 0, whatever iteration it is; over some iterations every answer is looked at.
- */
+/* Checks that unchanged log-probs differ by exactly 0 in every iteration, and that within 9
+ * iterations every answer is compared. */
 static void test_exact(struct bench *b)
 {
     bool seen[PROMPTS * GROUP] = {0};
@@ -139,7 +139,7 @@ static void test_exact(struct bench *b)
         const struct plumb_metrics_row row = metrics(b);
         CHECK(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] == 0 &&
               row.value[PLUMB_METRIC_MISMATCH_KL] == 0);
-        for (int i = 0; i < PROMPTS * GROUP; i++) { /* which answers would have been caught? */
+        for (int i = 0; i < PROMPTS * GROUP; i++) { /* which answers are compared? */
             float *logp = b->rollout.rollouts.at[i].logp;
             *logp += 1;
             if (plumb_mismatch_rescore(&b->mismatch, &b->in, &b->work) == PLUMB_ERR_NUMERIC)
@@ -152,11 +152,11 @@ static void test_exact(struct bench *b)
         CHECKF(seen[i], "answer %d is never compared", i);
 }
 
-/* A log-prob of rank 1 is not what was sampled. */
+/* Changes one stored log-prob on rank 1. */
 static void test_logprob(struct bench *b, struct plumb_config *loose)
 {
     const int rank = plumb_comm_rank(b->t.comm);
-    b->part.split.micro_batch = PROMPTS * GROUP; /* all of them */
+    b->part.split.micro_batch = PROMPTS * GROUP; /* compares every answer */
     struct plumb_rollout *o = &b->rollout.rollouts.at[2 * GROUP + 3];
     const float was = o->logp[2];
     if (rank == 1)
@@ -184,8 +184,8 @@ static void test_logprob(struct bench *b, struct plumb_config *loose)
     CHECK_OK(rescore(b));
 }
 
-/* A weight of the last rank is no longer the one that sampled: `fresh` = as if an update had
- * reached this rank alone, else as if memory had gone bad. */
+/* Changes a weight on the last rank after sampling. fresh: with its fingerprint, as if an update
+ * had reached this rank alone; else without it, as a fault of memory does. */
 static void test_weight(struct bench *b, bool fresh)
 {
     const int rank = plumb_comm_rank(b->t.comm), bad = plumb_comm_size(b->t.comm) - 1;
@@ -216,7 +216,7 @@ static void test_weight(struct bench *b, bool fresh)
     CHECK_OK(plumb_weights_agree(&all, b->t.model, b->t.comm));
 }
 
-/* Answers of other weights are refused. */
+/* Checks that answers of other weights are refused. */
 static void test_answers(struct bench *b)
 {
     b->rollout.weights = b->t.model->fingerprint;
@@ -226,7 +226,7 @@ static void test_answers(struct bench *b)
         CHECK_FAILS(plumb_mismatch_own_rollouts(&b->rollout, &b->t, moved), PLUMB_ERR_FORMAT,
                     "iteration 7");
     b->rollout.rollouts.weights--;
-    b->t.model->fingerprint++; /* a step was taken: after a pause that is as it should be */
+    b->t.model->fingerprint++; /* as after an update: allowed only after a pause */
     CHECK_FAILS(plumb_mismatch_own_rollouts(&b->rollout, &b->t, false), PLUMB_ERR_FORMAT,
                 "iteration 7");
     CHECK_OK(plumb_mismatch_own_rollouts(&b->rollout, &b->t, true));
@@ -262,7 +262,7 @@ int main(void)
     snprintf(dir, sizeof(dir), "%s/tests/fixtures/model/llama_gqa_tied", root ? root : ".");
     CHECK_OK(plumb_config_load(&cfg, "align", NULL, override, 1));
     CHECK(cfg->train.max_logprob_gap == 0);
-    for (int n = RANKS; n >= 2; n--) { /* with two, neither has the most on its side */
+    for (int n = RANKS; n >= 2; n--) { /* of two ranks, neither is in the majority */
         CHECK_OK(plumb_comm_thread_create(comm, n));
         for (int i = 0; i < n; i++) {
             rank[i] = (struct rank){comm[i], cfg, dir};

@@ -1,4 +1,5 @@
-/* test_gradient.c - batches into micro-batches, and their gradients and scalars over thread ranks.
+/* test_gradient.c - checks how a batch is cut into micro-batches, and the sums of their gradients
+ * and scalars over ranks as threads.
  * Test. Includes harness.h, train/gradient.h. */
 #include "train/gradient.h"
 
@@ -7,8 +8,8 @@
 #include "comm/tree.h"
 #include "harness.h"
 
-/* Every item is in exactly one micro-batch of one step, in order, and no micro-batch is larger than
- * asked. */
+/* Checks that every item is in exactly one micro-batch of one step, in order, and that no
+ * micro-batch is larger than the limit. */
 static void test_cut(void)
 {
     for (int64_t items = 1; items < 40; items++)
@@ -33,7 +34,7 @@ static void test_cut(void)
 
 enum { COUNT = 9000, LEAVES = 13 };
 
-/* A gradient that rounds: the sum depends on its order. */
+/* grad = random numbers, whose sum in float32 depends on the order of the micro-batches. */
 static plumb_status micro_batch(void *arg, int64_t i, float *grad,
                                 double value[PLUMB_MICRO_BATCH_VALUES])
 {
@@ -58,7 +59,8 @@ struct rank {
     plumb_status status;
 };
 
-/* A rank in the middle leaves before its last micro-batch; nobody else asks for anything. */
+/* The pause() of check_pause(): the middle rank asks for a pause before its last micro-batch, no
+ * other rank asks. */
 static bool count_down(void *arg)
 {
     return --*(int64_t *)arg < 0;
@@ -110,8 +112,8 @@ static void *run_rank(void *arg)
     return NULL;
 }
 
-/* out[0] = what every rank got; all ranks must agree. shared: the gradient lies in the ranks'
- * window. */
+/* out[0] = the result of rank 0; without fail_at, those of all ranks must be the same. shared: the
+ * gradient lies in the ranks' window. */
 static void run_world(struct rank *out, int world, bool shared, int64_t *fail_at)
 {
     static struct rank rank[16];
@@ -147,9 +149,9 @@ int main(void)
             CHECKF(!memcmp(one.sum, many.sum, sizeof(one.sum)), "world %d", world);
             CHECKF(!memcmp(one.value, many.value, sizeof(one.value)), "world %d", world);
         }
-    run_world(&many, 3, true, NULL); /* no power of two: to rounding */
+    run_world(&many, 3, true, NULL); /* no power of two: other roundings */
     CHECK(worst(many.sum, one.sum, COUNT, 1e-5, 1e-5) <= 1);
-    int64_t bad = 11; /* a micro-batch of the last rank: everyone must hear of it */
+    int64_t bad = 11; /* a micro-batch of the last rank; every rank must fail */
     run_world(&many, 4, true, &bad);
     return 0;
 }

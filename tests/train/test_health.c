@@ -1,5 +1,5 @@
-/* test_health.c - the limits of the section `health`, with health.action=stop, whose errors show
- * when a limit is crossed.
+/* test_health.c - checks the limits of the section `health`, mostly with health.action=stop, which
+ * returns an error when a limit is crossed.
  * Test. Includes harness.h, train/health.h. */
 #include "train/health.h"
 
@@ -43,9 +43,9 @@ static void test_rollouts(void)
     struct plumb_health h = {0};
     expect(&h, &c, row_of(10, 0.02, 0.5, 0.5), NULL); /* all at their limits */
     expect(&h, &c, row_of(10.2, 1, 0, 0), "health.max_kl: iteration 3: the policy is 0.51 nats");
-    expect(&h, &c, row_of(11, 1, 0, 0), NULL); /* said already */
+    expect(&h, &c, row_of(11, 1, 0, 0), NULL); /* it is beyond the limit since the row before */
     expect(&h, &c, row_of(9, 1, 0, 0), NULL);
-    expect(&h, &c, row_of(11, 1, 0, 0), "health.max_kl"); /* it had recovered */
+    expect(&h, &c, row_of(11, 1, 0, 0), "health.max_kl"); /* it was within the limit before */
     expect(&h, &c, row_of(0, 0.019, 0, 0), "health.min_entropy");
     expect(&h, &c, row_of(0, 1, 0.51, 0), "health.max_clipped: iteration 3: 51 %");
     expect(&h, &c, row_of(0, 1, 0, 0.75), "health.max_duplicates: iteration 3: 75 %");
@@ -56,7 +56,7 @@ static void test_rollouts(void)
     c = limits(PLUMB_HEALTH_STOP);
     c.generate.temperature = 0; /* greedy answers have no entropy */
     expect(&h, &c, row_of(0, 0, 0, 0), NULL);
-    struct plumb_metrics_row none = {0}; /* metrics that are not there are not compared */
+    struct plumb_metrics_row none = {0}; /* a missing metric crosses no limit */
     expect(&h, &c, none, NULL);
     c = limits(PLUMB_HEALTH_WARN);
     expect(&h, &c, row_of(1000, 0, 1, 1), NULL);
@@ -80,14 +80,14 @@ static void test_loss(void)
 {
     CHECK(after(32, 2, 8, 2.79) == PLUMB_OK && after(32, 2, 8, 2.81) == PLUMB_ERR_NUMERIC);
     CHECK(after(16, -5, 8, -4.1) == PLUMB_ERR_NUMERIC && after(32, 2, 8, -50) == PLUMB_OK);
-    CHECK(after(15, 2, 8, 50) == PLUMB_OK); /* too few steps to say */
+    CHECK(after(15, 2, 8, 50) == PLUMB_OK); /* fewer than 16 losses: no limit yet */
     CHECK(after(32, 2, 0, 50) == PLUMB_OK && after(32, 2, 100, 11) == PLUMB_OK);
     struct plumb_config c = limits(PLUMB_HEALTH_STOP);
     struct plumb_health h = {0};
-    for (int i = 0; i < 100; i++) /* a constant loss: less than a hundredth is no jump */
+    for (int i = 0; i < 100; i++) /* a constant loss: less than 1 % more is no jump */
         CHECK_OK(plumb_health_loss(&h, &c, i + 1, 3));
     CHECK_OK(plumb_health_loss(&h, &c, 101, 3.02));
-    for (int i = 0; i < 100; i++) /* the window forgets what is older than 32 steps */
+    for (int i = 0; i < 100; i++) /* only the last 32 losses count */
         CHECK_OK(plumb_health_loss(&h, &c, i + 1, 3));
     CHECK(plumb_health_loss(&h, &c, 300, 3.04) == PLUMB_ERR_NUMERIC);
 }

@@ -1,5 +1,5 @@
-/* test_lock.c - the lock of a folder: two processes, killed ones, other hosts, other ways to write
- * its path.
+/* test_lock.c - checks the lock of a folder: held by another process, by one that was killed, on
+ * another host, and under other spellings of the folder's path.
  * Test. Includes harness.h, io/, train/. */
 #include "train/lock.h"
 
@@ -20,7 +20,7 @@ static bool said(const char *words)
     return strstr(plumb_trail_message(), words) != NULL;
 }
 
-/* What a child process does; it ends itself. */
+/* The function of a child process; `told` is the pipe on which it reports one byte. */
 typedef void child_fn(int told);
 
 static pid_t child(child_fn *fn, int *heard)
@@ -64,24 +64,25 @@ static void lives_and_dies(void)
     char who[64];
     snprintf(who, sizeof(who), "process %d on", (int)pid);
     CHECK(said(who) && said("plumb sft") && said(path));
-    /* stopped is not gone */
+    /* A process that is stopped by a signal keeps its lock. */
     kill(pid, SIGSTOP);
     CHECK(plumb_lock_take(&mine, dir, "align", 60) == PLUMB_ERR_EXISTS);
-    /* killed, and its parent has not noticed yet: taken over at once, not after 60 s */
+    /* The lock of a killed process is taken over at once, not after 60 s, even while the process is
+     * a zombie. */
     kill(pid, SIGKILL);
     siginfo_t info;
     CHECK(!waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
     CHECK_OK(plumb_lock_take(&mine, dir, "align", 60));
     CHECK(waitpid(pid, NULL, 0) == pid);
     CHECK_OK(plumb_lock_check(mine));
-    /* one of the same process is no other one's */
+    /* A second lock of the same process is refused too. */
     plumb_lock *other = NULL;
     CHECK(plumb_lock_take(&other, dir, "align", 60) == PLUMB_ERR_EXISTS && !other);
     plumb_lock_release(&mine);
-    CHECK(!mine && !rmdir(dir)); /* empty: the killed process had made it */
+    CHECK(!mine && !rmdir(dir)); /* not removed: the killed process had created it */
 }
 
-/* Every way to write the path is the same folder. */
+/* Checks that every spelling of the path locks the same folder. */
 static void spellings(void)
 {
     char text[3][96];
@@ -95,7 +96,7 @@ static void spellings(void)
     for (int i = 0; i < 3; i++)
         CHECK(plumb_lock_take(&other, text[i], "sft", 60) == PLUMB_ERR_EXISTS);
     plumb_lock_release(&l);
-    CHECK(plumb_dir_exists(dir)); /* it was there before */
+    CHECK(plumb_dir_exists(dir)); /* the lock did not create it */
     CHECK(!plumb_file_exists(path) && !unlink(text[2]) && !rmdir(dir));
 }
 
@@ -129,7 +130,7 @@ static void write_lock(const char *text)
     "\"command\": \"sft\", \"since\": \"2026-01-31T10:00:00Z\", \"nonce\": \"abc\", "              \
     "\"silent_after\": %g}\n"
 
-/* Beats for a process on another host. */
+/* Changes the heartbeat in the file as a process on another host would. */
 static void *beat(void *stop)
 {
     char digit = '0';
@@ -145,7 +146,7 @@ static void *beat(void *stop)
     return NULL;
 }
 
-/* Of a process that cannot be looked at, only the heartbeat speaks. */
+/* Checks the lock of a process on another host, which only its heartbeat shows to be alive. */
 static void other_host(void)
 {
     char text[512];
@@ -154,7 +155,7 @@ static void other_host(void)
     bool stop = false;
     snprintf(text, sizeof(text), ELSEWHERE, 0.3);
     write_lock(text);
-    CHECK_OK(plumb_lock_take(&l, dir, "sft", 60)); /* silent for 0.3 s */
+    CHECK_OK(plumb_lock_take(&l, dir, "sft", 60)); /* no beat for 0.3 s */
     plumb_lock_release(&l);
     snprintf(text, sizeof(text), ELSEWHERE, 3600.0);
     write_lock(text);
@@ -163,7 +164,7 @@ static void other_host(void)
     CHECK(said("process 42 on far") && said("job 77"));
     stop = true;
     pthread_join(thread, NULL);
-    /* the job was put back into the queue and started again elsewhere: at once */
+    /* The lock of an earlier start of the same SLURM job is taken over at once. */
     setenv("SLURM_JOB_ID", "77", 1);
     setenv("SLURM_RESTART_COUNT", "1", 1);
     CHECK_OK(plumb_lock_take(&l, dir, "sft", 60));
@@ -193,7 +194,7 @@ static void heartbeat(void)
     plumb_lock_release(&l);
 }
 
-/* A lock without content, and what is left of processes that were killed as they took it. */
+/* Checks an empty lock file, and the file of a process that was killed while it took the lock. */
 static void leftovers(void)
 {
     char stray[128];
@@ -215,20 +216,20 @@ static void lost(void)
     plumb_lock *l;
     CHECK_OK(plumb_lock_take(&l, dir, "sft", 60));
     CHECK(!unlink(path));
-    CHECK_OK(plumb_lock_check(l)); /* made again */
+    CHECK_OK(plumb_lock_check(l)); /* written again */
     CHECK(plumb_file_exists(path));
     CHECK_OK(plumb_lock_check(l));
     snprintf(text, sizeof(text), ELSEWHERE, 60.0);
     write_lock(text);
     CHECK(plumb_lock_check(l) == PLUMB_ERR_EXISTS && said("process 42 on far"));
     plumb_lock_release(&l);
-    CHECK(plumb_file_exists(path)); /* the other one's */
+    CHECK(plumb_file_exists(path)); /* that of process 42 */
     CHECK_OK(plumb_dir_remove(dir));
     CHECK_OK(plumb_lock_check(NULL));
     plumb_lock_release(&l);
 }
 
-/* Takes a stale lock with many others at the same time. */
+/* One of many processes that try to take the same stale lock at the same time. */
 static void race(int told)
 {
     plumb_lock *l = NULL;

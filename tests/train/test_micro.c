@@ -1,5 +1,5 @@
-/* test_micro.c - from tokens to an objective and back, for every objective: sums, derivatives per
- * token, and whose sequence it was that had a NaN.
+/* test_micro.c - checks micro-batches with every objective: the sums of the log-probs, the
+ * derivatives per token, and that an error names the sequence with the NaN.
  * Test. Includes train/micro.h, harness.h. */
 #include "train/micro.h"
 
@@ -10,7 +10,7 @@ static const int64_t record[SEQUENCES] = {40, 40, 40, 7, 7};
 static const int32_t sample[SEQUENCES] = {0, 2, 3, 1, 0};
 static const int32_t length[SEQUENCES] = {3, 1, 4, 2, 5};
 
-/* Two prompts; log-probs that are the same for every objective. */
+/* Fills *m with 5 sequences of two prompts, whose log-probs are the same for every objective. */
 static void fill(struct plumb_micro *m, const struct plumb_objective *o)
 {
     const bool score = o == &plumb_obj_reward;
@@ -21,14 +21,14 @@ static void fill(struct plumb_micro *m, const struct plumb_objective *o)
     m->reference = (o->needs(&m->param) & PLUMB_NEED_REF) != 0;
     for (int64_t q = 0; q < SEQUENCES; q++) {
         CHECK_OK(plumb_micro_add(m, record[q], sample[q], ids, PROMPT, ids + PROMPT, length[q]));
-        CHECK(isnan(m->logp_ref[q])); /* until somebody knows it */
+        CHECK(isnan(m->logp_ref[q])); /* until it is set */
         m->logp_ref[q] = -9 * rng_u(&r), m->score[q] = rng_u(&r);
-        m->reward[q] = 4 - (double)q; /* the first of each prompt is its best */
+        m->reward[q] = 4 - (double)q; /* each prompt's first is its best */
         if (q == 2)
             plumb_micro_end_group(m);
     }
     plumb_micro_end_group(m);
-    plumb_micro_end_group(m); /* nothing was added: no group */
+    plumb_micro_end_group(m); /* nothing was added: no third group */
     CHECK(m->groups == 2 && m->group[1] == 3 && m->group[2] == 5);
     for (int64_t j = 0; j < m->pack.n_targets; j++)
         m->pack.logp[j] = rng_f(&r, -4, 0);
@@ -96,7 +96,7 @@ static void check_names(const struct plumb_objective *o)
     CHECK(strstr(plumb_trail_message(), o->name));
     CHECK(strstr(plumb_trail_message(), "record 40 samples 0 2 3, record 7 samples 1 0"));
     plumb_micro_fini(&m);
-    if (o->needs(&m.param) & PLUMB_NEED_REF) { /* a reference that nobody asked */
+    if (o->needs(&m.param) & PLUMB_NEED_REF) { /* no reference log-prob was set */
         fill(&m, o);
         m.logp_ref[1] = NAN;
         snprintf(said, sizeof(said), "objective %s: logp_ref of sequence 1", o->name);
@@ -113,7 +113,7 @@ static void check_names(const struct plumb_objective *o)
     }
 }
 
-/* Too long a list is cut, never in the middle of a sequence's name. */
+/* Checks that a description that does not fit is cut, never within a number. */
 static void check_description(void)
 {
     struct plumb_micro m;

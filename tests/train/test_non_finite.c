@@ -1,6 +1,6 @@
-/* test_non_finite.c - a step whose loss or gradient is not finite: which micro-batch is named on 1,
- * 2 and 4 ranks, that the weights stay, and what the replay file holds. Test. Includes harness.h,
- * train/, io/. */
+/* test_non_finite.c - checks a step whose loss or gradient is not finite: the micro-batch that is
+ * named on 1, 2 and 4 ranks, that the weights do not change, and what the replay file holds. Test.
+ * Includes harness.h, train/, io/. */
 #include "train/non_finite.h"
 
 #include <pthread.h>
@@ -13,7 +13,7 @@
 
 enum { RANKS = 4, LEAVES = 7, MOST_SEQ = 3, PROMPT = 3, MOST_LEN = 20 };
 
-/* What goes wrong, in micro-batches `from` and up to the last. */
+/* What is not finite, in every micro-batch from `from` on. */
 enum fault { NONE, LOSS, GRADIENT, SUM, REFERENCE };
 
 struct rank {
@@ -127,7 +127,7 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-/* All ranks of a world; *said = the message of the rank that found it. */
+/* rank[i] = rank i of a world and what its step returned */
 static void run(struct rank rank[RANKS], int world_size, const struct plumb_config *cfg,
                 enum fault fault, int64_t from)
 {
@@ -143,7 +143,7 @@ static void run(struct rank rank[RANKS], int world_size, const struct plumb_conf
         CHECK(!pthread_join(thread[i], NULL));
 }
 
-/* The one replay file that is there: read, and removed. */
+/* Reads the replay file of step 4 and this micro-batch, and removes it. */
 static struct plumb_replay take(struct plumb_micro *m, int64_t micro_batch)
 {
     struct plumb_replay r;
@@ -187,7 +187,8 @@ static void test_fault(const struct plumb_config *cfg, enum fault fault, int64_t
     }
 }
 
-/* Everything that was written comes back; the same file from every world. */
+/* Checks the replay file of a finite step: every world writes the same file, and what was written
+ * is read back. */
 static void test_healthy(struct plumb_config *cfg)
 {
     uint64_t first = 0, hash = 0;
@@ -219,7 +220,7 @@ static void test_healthy(struct plumb_config *cfg)
     cfg->train.replay = "";
 }
 
-/* A file that says senseless things is an error that names it. */
+/* Checks that the error of a damaged, foreign or missing file names the file or its format. */
 static void test_files(struct plumb_config *cfg)
 {
     struct plumb_replay r;
@@ -273,7 +274,7 @@ int main(void)
     test_fault(cfg, LOSS, 5, "token 8 of record 50, sample 0 is -inf");
     test_fault(cfg, REFERENCE, 5, "record 50 samples 0 1 2");
     test_fault(cfg, GRADIENT, 5, "record 50 samples 0 1 2) is not finite, first in model.layers.0");
-    for (int64_t from = 0; from < LEAVES; from++) /* at either end of a rank's micro-batches */
+    for (int64_t from = 0; from < LEAVES; from++) /* the first and last of a rank too */
         test_fault(cfg, GRADIENT, from, ") is not finite, first in model.layers.0");
     test_fault(cfg, SUM, 2, "their sum is not");
     test_files(cfg);

@@ -1,4 +1,5 @@
-/* test_optim.c - AdamW against torch float64; the same bytes on any world size; refusals.
+/* test_optim.c - checks AdamW against torch in float64, that world sizes of powers of two give the
+ * same bytes, and refusals.
  * Test. Includes harness.h, train/, the golden. */
 #include "train/optim.h"
 
@@ -21,7 +22,7 @@ static struct plumb_optim_options options(void)
         .schedule = {PLUMB_LR_COSINE, GOLDEN_TOTAL, (double)GOLDEN_WARMUP / GOLDEN_TOTAL, 0}};
 }
 
-/* x (tensors end to end) <-> the padded vector */
+/* padded (count,) = x, which has the tensors end to end */
 static void pad(const plumb_model *m, float *padded, const float *x)
 {
     for (int64_t p = 0; p < m->n_param; x += m->param[p++].count)
@@ -159,7 +160,7 @@ static void test_worlds(void)
         fake_world(sizes[i], run_rank, &run);
         for (int r = 1; r < sizes[i]; r++)
             CHECK(run.fingerprint[r] == run.fingerprint[0]);
-        if (sizes[i] == 3) { /* no power of two: right to rounding */
+        if (sizes[i] == 3) { /* no power of two: other roundings */
             const double apart = worst(run.w, one.w, one.count, 1e-5, 1e-5);
             CHECKF(apart < 1, "%g", apart);
         } else {

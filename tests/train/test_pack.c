@@ -1,4 +1,4 @@
-/* test_pack.c - sequences end to end, in memory taken once.
+/* test_pack.c - checks sequences that are packed end to end in memory of a fixed size.
  * Test. Includes harness.h, train/pack.h. */
 #include "train/pack.h"
 

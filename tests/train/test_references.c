@@ -1,5 +1,5 @@
-/* test_references.c - frozen policies by name: the same weights are one, log-probs are those of a
- * pass and are known afterwards, what cannot be a reference is refused by name.
+/* test_references.c - checks reference policies: equal weights are one policy; log-probs are those
+ * of a pass and are stored for the next time; and the message of what is refused names the key.
  * Test. Includes harness.h, train/references.h. */
 #include "train/references.h"
 
@@ -38,10 +38,10 @@ static void check_scores(plumb_references *r, int which, plumb_pass *pass, struc
     CHECK_OK(plumb_references_score(r, which, pass, p, logp));
     CHECK(logp[0] == want[0] && logp[1] == want[1]);
     CHECK(plumb_references_find(r, which, p->ids, 3, p->ids + 3, 5, &found) && found == want[0]);
-    /* the same tokens, cut elsewhere, are another prompt and answer */
+    /* The same tokens with another boundary are another prompt and answer. */
     CHECK(!plumb_references_find(r, which, p->ids, 4, p->ids + 4, 4, &found));
     logp[0] = logp[1] = 0;
-    CHECK_OK(plumb_references_score(r, which, NULL, p, logp)); /* known: no pass is needed */
+    CHECK_OK(plumb_references_score(r, which, NULL, p, logp)); /* stored: needs no pass */
     CHECK(logp[0] == want[0] && logp[1] == want[1]);
 }
 
@@ -56,7 +56,7 @@ int main(void)
     double logp;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
     CHECK_OK(plumb_model_create(&policy, backend, in("llama_gqa_tied"), 3));
-    char start[700]; /* in() forgets */
+    char start[700]; /* in() overwrites its result at the next call */
     snprintf(start, sizeof(start), "%s", in("llama_gqa_tied"));
     CHECK_OK(plumb_references_create(&r, policy, start, 4));
     CHECK_OK(plumb_pack_init(&pack, 16, 2));
@@ -77,10 +77,10 @@ int main(void)
     CHECK(strstr(plumb_trail_message(), "another architecture"));
 
     check_scores(r, init, pass, &pack);
-    fill(&pack); /* the folder's weights are init's: known already */
+    fill(&pack); /* the folder has init's weights: stored */
     CHECK(plumb_references_find(r, folder, pack.ids, 3, pack.ids + 3, 5, &logp));
     check_scores(r, previous, pass, &pack);
-    /* held, it is the policy as it was, and nobody else's */
+    /* With a snapshot, "previous" is the policy as it was at the last update of the snapshot. */
     CHECK(!plumb_references_snapshot(r));
     CHECK_OK(plumb_references_open_snapshot(r, previous));
     CHECK_OK(plumb_references_update_snapshot(r));

@@ -1,4 +1,4 @@
-/* test_run.c - run.json over sessions, and the effective configuration beside it.
+/* test_run.c - checks run.json over several sessions, and the effective configuration beside it.
  * Test. Includes harness.h, io/, train/. */
 #include "train/run.h"
 
@@ -44,7 +44,8 @@ static void *rank_main(void *arg)
     if (r->session->result || plumb_comm_rank(r->comm) > 0) {
         CHECK_OK(plumb_run_end(&run, r->session->result ? r->session->result : "ok"));
         CHECK(run == NULL);
-    } else { /* what a kill leaves: the file as it is now; the memory is given back by hand */
+    } else { /* killed: the file stays as it is now; the end frees the memory, then it is restored
+              */
         struct plumb_buf b = {0};
         CHECK_OK(plumb_file_read(&b, run_path));
         CHECK_OK(plumb_run_end(&run, "ok"));
@@ -119,7 +120,7 @@ int main(void)
     }
     plumb_json_free(&v);
 
-    /* The last session was good, then one fails, then there is something to keep. */
+    /* The start has failed only if the last session has, and has left no metrics or checkpoint. */
     char metrics[96];
     snprintf(metrics, sizeof(metrics), "%s/metrics.jsonl", out);
     CHECK(!plumb_run_failed_start(out) && !plumb_run_failed_start("/nonexistent"));

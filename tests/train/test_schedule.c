@@ -1,4 +1,4 @@
-/* test_schedule.c - learning rates against transformers' schedulers.
+/* test_schedule.c - checks learning rates against those of transformers' schedulers.
  * Test. Includes harness.h, train/, the golden. */
 #include "train/schedule.h"
 

@@ -1,4 +1,5 @@
-/* test_stop.c - who notices a request to pause, who hears of it, and what all agree on.
+/* test_stop.c - checks which rank notices a request to pause or to save, when the other ranks learn
+ * of it, and the reason on which they agree.
  * Test. Includes harness.h, io/, train/. */
 #include "train/stop.h"
 
@@ -28,7 +29,7 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_stop_agree(&w, &reason));
     CHECK(reason == PLUMB_REQUEST_NONE);
 
-    /* A file, which rank 0 sees; rank 1 hears of it, rank 2 does not ask before they meet. */
+    /* Rank 0 sees a file and tells rank 1; rank 2 does not look before the ranks agree. */
     CHECK_OK(plumb_comm_barrier(comm));
     if (rank == 0)
         CHECK_OK(plumb_file_write_atomic(file, "", 0));
@@ -43,7 +44,8 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_comm_barrier(comm));
     CHECK(!plumb_file_exists(file) && !plumb_stop_noticed(&w));
 
-    /* The clock of saves; a later reason is stronger and found at the meeting. */
+    /* The interval of saves has passed. A stronger reason that comes up before the ranks agree,
+     * here the end of max_time, replaces it. */
     w.interval = 1e6;
     plumb_stop_saved(&w, 0);
     CHECK(!plumb_stop_noticed(&w));
@@ -62,7 +64,7 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_stop_agree(&w, &reason));
     CHECK(reason == PLUMB_REQUEST_NONE);
 
-    /* A rank that asks; no file is looked for. */
+    /* Rank 2 asks for a save; without a folder no rank looks for a file. */
     CHECK_OK(plumb_stop_begin(&w, comm, NULL, 0, 0, 1));
     w.agreed = plumb_comm_raised(comm);
     CHECK_OK(plumb_comm_barrier(comm));
@@ -74,7 +76,7 @@ static void *rank_main(void *arg)
     CHECK(reason == PLUMB_REQUEST_SAVE && !plumb_stop_noticed(&w));
     plumb_stop_honoured(&w);
 
-    /* A signal to the process, here of all ranks. */
+    /* A signal to the process, which all ranks share here. */
     CHECK_OK(plumb_comm_barrier(comm));
     if (rank == 1)
         CHECK(!kill(getpid(), SIGUSR1));
@@ -86,8 +88,8 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-/* The share of the time that saves take stays below the limit, whatever they take and however often
- * they would come: the clock is made up. */
+/* Checks, with times made up, that saves take at most `share` of the time, for several lengths of a
+ * save and several intervals. */
 static void test_share(void)
 {
     for (int k = 0; k < 40; k++) {
@@ -103,12 +105,12 @@ static void test_share(void)
             w.saved = end = now;
         }
         CHECKF(end > 0, "no save with %g s each", each);
-        /* the last one of a run comes at its end */
+        /* With one more save at the end of the run. The first save is allowed at any time. */
         CHECKF(w.spent + each <= 0.03 * (now + each) + each * (w.spent == each),
                "saves of %g s take %g of %g s", each, w.spent + each, now);
     }
     struct plumb_stop_watch w = {.share = 0.03};
-    CHECK(plumb_stop_affordable(&w, 0)); /* nothing is known of the first */
+    CHECK(plumb_stop_affordable(&w, 0)); /* the first save's time is unknown */
     w.last = w.spent = 3;
     CHECK(!plumb_stop_affordable(&w, 299) && plumb_stop_affordable(&w, 300));
     w.share = 1;

@@ -1,6 +1,6 @@
-/* test_threads.c - a small decoder trained by 1, 2 and 4 ranks as threads: the same weights, losses
- * and norms byte for byte. The thread sanitizer sees all of the ranks.
- * Test. Includes harness.h, train/, model/. */
+/* test_threads.c - trains a small decoder with 1, 2 and 4 ranks as threads and checks that weights,
+ * losses and norms are the same bytes. As the ranks share a process, the thread sanitizer can check
+ * them. Test. Includes harness.h, train/. */
 #include <pthread.h>
 
 #include "harness.h"
@@ -10,7 +10,7 @@
 
 enum { STEPS = 4, LEAVES = 8, MOST_SEQ = 3, PROMPT = 3, MOST_LEN = 20, RANKS = 4 };
 
-/* Leaves of each step: also fewer than ranks, and no power of two. */
+/* Micro-batches of each step, some fewer than the ranks and some no power of two. */
 static const int64_t micro_batches_of[STEPS] = {8, 5, 3, 8};
 
 struct outcome {
@@ -34,8 +34,8 @@ struct worker {
     int64_t step, targets; /* completion tokens of the whole step */
 };
 
-/* Sequences of a micro-batch, and how long each is: functions of step, micro-batch and index alone.
- */
+/* The sequences of a micro-batch and their lengths depend on step, micro-batch and index alone, not
+ * on the rank. */
 static int64_t sequences(int64_t step, int64_t micro_batch)
 {
     return 1 + (step + micro_batch) % MOST_SEQ;
@@ -137,7 +137,7 @@ static void check_same(const struct outcome *a, const struct outcome *b, int wor
            rank, world_size);
 }
 
-/* Every rank's outcome against `expected`; the first world gives it. */
+/* Checks every rank's outcome against *expected, which rank 0 of the first world sets. */
 static void run_world(struct outcome *expected, const char *dir, int world_size, int threads)
 {
     plumb_comm *comm[RANKS];
