@@ -1,4 +1,4 @@
-/* test_backend.c - memory, threads and kernel tables of the CPU backends.
+/* test_backend.c - checks memory, threads and kernel tables of the CPU backends.
  * Test of layer 2. */
 #include "backend/backend.h"
 
@@ -7,7 +7,7 @@
 
 #include "harness.h"
 
-/* Under the address sanitizer too, an allocation that is too large must come back as NULL. */
+/* With the address sanitizer too, an allocation that is too large must return NULL. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
@@ -90,7 +90,7 @@ int main(void)
         CHECK(!b);
     }
     plumb_backend_destroy(&b);
-    CHECK_OK(plumb_backend_cpu_create(&b, 0, 1000000)); /* more ranks than cores: still one */
+    CHECK_OK(plumb_backend_cpu_create(&b, 0, 1000000)); /* more ranks than cores: one thread */
     CHECK(b->threads == 1);
     plumb_backend_destroy(&b);
     CHECK(plumb_backend_cpu_create(&b, -1, 1) == PLUMB_ERR_ARG && !b);

@@ -1,5 +1,5 @@
-/* test_memory.c - the books of a backend, the reserved block and its phases, and the dry run.
- * Test of layer 2. */
+/* test_memory.c - checks a backend's count of its memory, the reserved block and its phases, and
+ * the dry run. Test of layer 2. */
 #include "backend/memory.h"
 
 #include "backend/backend.h"
@@ -16,7 +16,7 @@ static void *take(struct plumb_backend *b, int64_t bytes, enum plumb_phase phase
     return data;
 }
 
-/* The same requests on any backend; at (6,) receives what came out. */
+/* Makes the same requests on any backend; at (6,) = the addresses. */
 static void requests(struct plumb_backend *b, char *at[6])
 {
     at[0] = take(b, 1000, PLUMB_PHASE_ALWAYS);
@@ -54,10 +54,10 @@ static void test_reserved(struct plumb_backend *b)
     const bool shared = !plumb_arena_guards(b->place); /* not under the address sanitizer */
     CHECKF(planned % b->page == 0 && planned < (shared ? 16 : 20) * MB, "%lld", (long long)planned);
 
-    char *early = take(b, 64 * KB, PLUMB_PHASE_ALWAYS); /* before the plan: beside it */
+    char *early = take(b, 64 * KB, PLUMB_PHASE_ALWAYS); /* before the plan: not in the block */
     CHECK_OK(plumb_memory_reserve(b, planned));
     CHECK(plumb_memory_reserve(b, planned) == PLUMB_ERR_ARG);
-    for (int round = 0; round < 2; round++) { /* what is released can be taken again */
+    for (int round = 0; round < 2; round++) { /* released memory can be taken again */
         requests(b, at);
         CHECK(m->outside == 0 && m->most == planned);
         for (int i = 0; i < 6; i++) {
@@ -70,7 +70,7 @@ static void test_reserved(struct plumb_backend *b)
                 CHECKF(other || apart(at[i], size[i], at[k], size[k]), "%d on %d", i, k);
             }
         }
-        CHECK(!shared || !apart(at[1], size[1], at[4], size[4])); /* two phases share */
+        CHECK(!shared || !apart(at[1], size[1], at[4], size[4])); /* the two phases share memory */
         char *more = take(b, 64 * MB, PLUMB_PHASE_TRAIN);         /* not in the plan */
         CHECK(m->outside == 64 * MB && m->most == planned);
         more[64 * MB - 1] = 1;
@@ -82,7 +82,7 @@ static void test_reserved(struct plumb_backend *b)
     b->release(b, early);
     plumb_memory_unreserve(b);
     CHECK(!m->base);
-    requests(b, at); /* and one by one again */
+    requests(b, at); /* without a block */
     CHECK(!m->base && m->outside == 0 && plumb_memory_bytes(b) == planned);
     release(b, at);
     plumb_backend_destroy(&dry);
@@ -115,7 +115,8 @@ static void test_rows(struct plumb_backend *b)
     CHECK(available > MB);
 }
 
-/* What was an arena's, with its guards, is somebody else's whole: the address sanitizer tells. */
+/* Checks that memory that an arena with guards has released can be used as a whole by its next
+ * owner: else the address sanitizer reports it. */
 static void test_again(struct plumb_backend *b)
 {
     struct plumb_arena a = {.place = b->place, .name = "gone"};

@@ -1,4 +1,4 @@
-/* test_topology.c - the table of ranks and cores, and the faults that are found in it.
+/* test_topology.c - checks the table of ranks and cores, and the faults that are found in it.
  * Test. Includes harness.h, backend/. */
 #include "backend/topology.h"
 
@@ -31,7 +31,7 @@ static void test_this_machine(void)
     CHECK(plumb_topology_sharing(&t, 1, 0) == 1);
     CHECK_OK(plumb_topology_read(&t, "", 3));
     CHECK(t.threads == 3 && !*t.gpu && t.gpu_numa == -1 && t.numa >= -1);
-    CHECK_OK(plumb_topology_read(&t, "ffff:ff:1f.0", 3)); /* there is no such GPU */
+    CHECK_OK(plumb_topology_read(&t, "ffff:ff:1f.0", 3)); /* a GPU that does not exist */
     CHECK(t.gpu_numa == -1);
     CHECK_OK(plumb_topology_table(&b, &t, 1));
     CHECKF(strstr(b.data, "here") && strstr(b.data, "ffff:ff:1f.0"), "%s", b.data);
@@ -55,11 +55,11 @@ static void test_cores(void)
                                    row_of("b", 0x3, 2, 0)};
     CHECK(plumb_topology_sharing(row, 3, 0) == 1 && plumb_topology_sharing(row, 3, 2) == 1);
     check_faults(row, 3, "");
-    row[1].cores[0] = 0x6; /* core 1 is common, and 2 + 2 threads are more than 2 cores */
+    row[1].cores[0] = 0x6; /* both ranks have core 1, and 2 + 2 threads need more than 2 cores */
     CHECK(plumb_topology_sharing(row, 3, 0) == 2 && plumb_topology_sharing(row, 3, 1) == 2);
     check_faults(row, 3,
                  "rank 0 on a shares its 2 cores with other ranks, and together they have 4");
-    row[0].on_host = row[1].on_host = 2; /* no rank is bound: the user has started many ranks */
+    row[0].on_host = row[1].on_host = 2; /* no rank is bound, and there are several on the host */
     check_faults(row, 3, "");
     row[0].on_host = row[1].on_host = 64;
     row[0].threads = row[1].threads = 1;

@@ -28,7 +28,7 @@ int main(void)
     const int64_t cap = b.cap;
     plumb_buf_clear(&b);
     CHECK(b.len == 0 && b.cap == cap && strcmp(plumb_buf_text(&b), "") == 0);
-    CHECK_OK(plumb_buf_addf(&b, "%s", want)); /* longer than any first guess */
+    CHECK_OK(plumb_buf_addf(&b, "%s", want)); /* longer than the buffer was */
     CHECK(b.len == 5000 && strcmp(plumb_buf_text(&b), want) == 0);
     CHECK(plumb_buf_add(&b, "", INT64_MAX) == PLUMB_ERR_NOMEM);
     CHECK(b.len == 5000 && strcmp(plumb_buf_text(&b), want) == 0);

@@ -23,8 +23,8 @@ static float float_of(uint32_t bits)
     return x;
 }
 
-/* Every bfloat16 comes back as it is; what lies between two goes to the nearer one, from the middle
- * to the even one. */
+/* Checks that every bfloat16 is unchanged by the way to float32 and back, and that a float32
+ * between two bfloat16 is rounded to the nearer one, from the middle to the even one. */
 static void test_bfloat16(void)
 {
     for (uint32_t half = 0; half < 0x10000; half++) {
@@ -40,7 +40,8 @@ static void test_bfloat16(void)
         CHECK(plumb_to_bf16(float_of(half << 16 | 0x8001)) == half + 1);
         CHECK(plumb_to_bf16(float_of(half << 16 | 0x8000)) == half + half % 2);
     }
-    CHECK(isnan(plumb_from_bf16(plumb_to_bf16(float_of(0x7f800001))))); /* its upper half is not */
+    CHECK(isnan(
+        plumb_from_bf16(plumb_to_bf16(float_of(0x7f800001))))); /* cut, it would be infinite */
     CHECK(plumb_from_bf16(plumb_to_bf16(1.00390625f)) == 1.0f);
 }
 

@@ -16,9 +16,9 @@ static void visit(void *arg, int64_t begin, int64_t end, int thread)
     struct count *c = arg;
     CHECK(thread >= 0 && thread < c->threads);
     CHECK(begin < end);
-    c->calls[thread]++; /* a thread's own */
+    c->calls[thread]++; /* no other thread writes it */
     for (int64_t i = begin; i < end; i++)
-        c->seen[i]++; /* an item's own */
+        c->seen[i]++; /* no other item writes it */
 }
 
 static void never(void *arg, int64_t begin, int64_t end, int thread)

@@ -1,4 +1,5 @@
-/* test_rng.c - Philox against its published vectors; the same key always gives the same number.
+/* test_rng.c - checks Philox against its published vectors, and that the same key always gives the
+ * same number.
  * Test of layer 0. */
 #include "base/rng.h"
 
@@ -29,7 +30,7 @@ static void test_known(void)
     }
 }
 
-/* Every field, at its lowest and highest bit, changes the number. */
+/* Checks that every field of a key changes the number, at its lowest and at its highest bit. */
 static void test_key(void)
 {
     const struct plumb_rng_key base = {0};
@@ -85,7 +86,7 @@ static void test_shuffle(void)
     for (int i = 0; i < 100; i++)
         CHECKF(place[i] == 1, "%d occurs %d times", i, (int)place[i]);
     CHECK(fixed < 10);
-    /* every element reaches the first place about equally often */
+    /* Every element is the first about equally often. */
     for (uint64_t s = 0; s < 3000; s++) {
         plumb_rng_shuffle(order, 3, (struct plumb_rng_key){.seed = s});
         place[order[0]]++;

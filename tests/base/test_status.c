@@ -63,7 +63,7 @@ int main(void)
     CHECK(strstr(plumb_trail(), "test_status.c:"));
     pthread_t t;
     CHECK(pthread_create(&t, NULL, other_thread, NULL) == 0 && pthread_join(t, NULL) == 0);
-    CHECK(strstr(plumb_trail_message(), "value 5")); /* a thread's trail is its own */
+    CHECK(strstr(plumb_trail_message(), "value 5")); /* the other thread did not change it */
     CHECK(top(1, &released) == PLUMB_ERR_IO && released == 3);
     CHECK(strcmp(plumb_trail_message(), "one") == 0 && !strstr(plumb_trail(), "value 5"));
     CHECK(deep(500) == PLUMB_ERR_COMM);

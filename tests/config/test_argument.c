@@ -1,9 +1,10 @@
-/* test_argument.c - the value of key=value: it means the same as in a file, or it is refused.
- * Test. Includes load.h, config/. */
+/* test_argument.c - checks the value of key=value: it means the same as in a file, or it is
+ * refused. Test. Includes load.h, config/. */
 #include "load.h"
 
-/* Behind key= and behind "key: " the same text means the same, and config.effective.yaml says what
- * it means. file: the YAML when it is written otherwise there; NULL: the same. */
+/* The same text has the same meaning behind key= and behind "key: ", and `effective` is what
+ * config.effective.yaml has for it. file: the YAML, if it must be written in another way there;
+ * NULL: the same text. */
 static const struct {
     const char *section, *name, *value, *file, *effective;
 } values[] = {
@@ -109,7 +110,7 @@ static void test_values(void)
     }
 }
 
-/* What is no value of the option, or may mean two things. */
+/* Checks that a text that is no value of the option, or could mean two values, is refused. */
 static void test_bad_values(void)
 {
     bad_override("align", "stop=\"a", "the quotation does not end");

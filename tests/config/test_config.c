@@ -1,5 +1,5 @@
-/* test_config.c - loading a configuration: round trips, the command line over the file, and every
- * kind of refusal with its place.
+/* test_config.c - checks loading a configuration: what is written is read back, the command line
+ * overrides the file, and every kind of refusal names its place.
  * Test. Includes load.h, config/. */
 #include "config/config.h"
 
@@ -8,7 +8,7 @@
 
 #include "load.h"
 
-/* The file is refused at :line:column with a message that holds `part`. */
+/* Checks that the file is refused with a message that has the place ":line:column" and `part`. */
 static void bad_yaml(const char *yaml, const char *at, const char *part)
 {
     struct plumb_config *c = (struct plumb_config *)&c;
@@ -103,14 +103,14 @@ static void test_overrides(void)
     CHECK(c->reward.functions.n == 1 && c->reward.functions.item[0].name == PLUMB_REWARD_REGEX);
     CHECK(!strcmp(c->reward.functions.item[0].pattern, "a{2}, b"));
     CHECK(!*c->data.eval && !strcmp(c->data.prompt_template, "Q: {prompt}\nA: ="));
-    CHECK(c->train.learning_rate == 3e-4); /* the file still holds where nothing overrides */
+    CHECK(c->train.learning_rate == 3e-4); /* from the file: not overridden */
     plumb_config_free(&c);
     char *const sft[] = {e};
-    c = load("sft", full, sft, 1); /* the file's other sections do not disturb */
+    c = load("sft", full, sft, 1); /* sections of other commands are allowed */
     CHECK(!strcmp(c->data.train, "a.jsonl"));
     plumb_config_free(&c);
     char s[] = "samples=9", t[] = "timeout=7", u[] = "append_eos=false";
-    char *const names[] = {s}; /* only one of the command's options has the name */
+    char *const names[] = {s}; /* the name is unique in the command */
     c = load("align", NULL, names, 1);
     CHECK(c->report.samples == 9 && c->eval.samples == 1);
     plumb_config_free(&c);

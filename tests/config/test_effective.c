@@ -1,4 +1,4 @@
-/* test_effective.c - the hash of a configuration, and the differences of two.
+/* test_effective.c - checks the hash of a configuration, and the list of differences of two.
  * Test. Includes load.h, config/. */
 #include "load.h"
 
@@ -34,7 +34,7 @@ static void test_hash(void)
     }
 }
 
-/* What one override changes, against the same configuration without it. */
+/* Checks the list of differences between a configuration with an override and one without. */
 static void test_diff(void)
 {
     char lr[] = "learning_rate=2e-5", words[] = "functions=[{name: length, target: 3}]",
@@ -56,7 +56,7 @@ static void test_diff(void)
                               "[{name: length, weight: 1, target: 3}] now\n"
                               "train.learning_rate: 1e-05 in the checkpoint, 2e-05 now\n"),
            "%s", diff.data);
-    plumb_buf_clear(&diff); /* by hand: what is not there has its default */
+    plumb_buf_clear(&diff); /* a file without some keys: defaults */
     static const char hand[] = "train: {learning_rate: 2.0e-5}\ndevice: ref\n";
     CHECK_OK(plumb_config_diff(&diff, c, hand, sizeof(hand) - 1, "old.yaml", "align"));
     CHECK(strstr(diff.data, "model: \"\" in old.yaml, m now\n") &&

@@ -1,4 +1,4 @@
-/* test_help.c - the text of plumb help.
+/* test_help.c - checks the text that `plumb help` prints.
  * Test. Includes harness.h, config/. */
 #include <string.h>
 

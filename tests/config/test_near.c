@@ -1,4 +1,4 @@
-/* test_near.c - distances between names.
+/* test_near.c - checks edit distances between names.
  * Test. Includes harness.h, config/near.h. */
 #include "config/near.h"
 
@@ -9,7 +9,7 @@ static void test_distance(void)
     CHECK(plumb_edit_distance("", "") == 0 && plumb_edit_distance("abc", "") == 3);
     CHECK(plumb_edit_distance("abc", "abc") == 0 && plumb_edit_distance("abc", "acb") == 1);
     CHECK(plumb_edit_distance("kitten", "sitting") == 3 && plumb_edit_distance("ab", "ba") == 1);
-    CHECK(plumb_edit_distance("ca", "abc") == 3); /* restricted: no edit inside a swap */
+    CHECK(plumb_edit_distance("ca", "abc") == 3); /* two swapped letters are not edited again */
 }
 
 int main(void)

@@ -1,5 +1,5 @@
-/* test_option.c - the table of options: names, defaults, ranges, and choices that are enums
- * elsewhere. Test. Includes load.h, config/, align/, train/schedule.h. */
+/* test_option.c - checks the table of options: names, defaults, ranges, and choices that correspond
+ * to an enum. Test. Includes load.h, config/, align/, train/schedule.h. */
 #include "config/option.h"
 
 #include <stdbool.h>
@@ -9,7 +9,8 @@
 #include "load.h"
 #include "train/schedule.h"
 
-/* Within a command a name alone means one option, but for top-level options and for these. */
+/* Checks that a name without its section is unique within a command, except for top-level options
+ * and for those listed here. */
 static void test_names(void)
 {
     const struct plumb_option *o, *p;
@@ -29,7 +30,7 @@ static void test_table(void)
 {
     const struct plumb_option *o, *p;
     int count = 0;
-    struct plumb_config *c = load("align", NULL, NULL, 0); /* every default is readable */
+    struct plumb_config *c = load("align", NULL, NULL, 0); /* every default can be read */
     for (int i = 0; (o = plumb_option_at(i)); i++, count++) {
         CHECKF(*o->name && *o->help && *o->commands, "%s", o->path);
         for (const char *l = o->commands; *l; l++) {
@@ -61,8 +62,8 @@ static void test_table(void)
     plumb_config_free(&c);
 }
 
-/* Options and parameters of a method get their defaults from the same line of
- * align/param_list.h, read by two functions: both read the same value. */
+/* Two functions read the defaults of a method's options and of its parameters from the same lines
+ * of align/param_list.h; checks that they read the same values. */
 static void check_align_defaults(void)
 {
     const struct plumb_align_param p = plumb_align_param_default();
@@ -76,7 +77,7 @@ static void check_align_defaults(void)
     plumb_config_free(&c);
 }
 
-/* Choices are read as enums elsewhere: same names, same order. */
+/* Checks that the choices of an option are the names of its enum, in the same order. */
 static void test_choices(void)
 {
     char text[64];

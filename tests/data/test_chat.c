@@ -1,5 +1,5 @@
-/* test_chat.c - messages through chat templates: ids and masks token by token as TRL's trainers
- * make them, settings from a folder, and what is refused. Layer: test. Fixture:
+/* test_chat.c - checks messages with chat templates: ids and masks against those of TRL's trainers,
+ * token by token; settings from a folder; and what is refused. Layer: test. Fixture:
  * tests/reference/chat_fixtures.py. */
 #include "data/chat.h"
 
@@ -42,7 +42,7 @@ static struct plumb_config *load(const char *const *override, int n)
     return cfg;
 }
 
-/* The folder's tokenizer is the fixture of that name. */
+/* Copies the tokenizer fixture `name` to the folder and opens it. */
 static plumb_tokenizer *open_words(const char *name)
 {
     char path[4200];
@@ -207,7 +207,7 @@ static void test_settings(void)
     CHECK_OK(plumb_chat_write(dir, &chat));
     plumb_chat_close(&chat);
     plumb_config_free(&cfg);
-    /* the next command on the folder */
+    /* The next command reads the settings from the folder. */
     check_prompt(NULL, 0, record, TURN("system", "be brief") TURN("user", "a") ASKS);
     remove_file(PLUMB_CHAT_NAME);
 
@@ -265,7 +265,7 @@ static void test_refused(void)
                   PLUMB_DATA_SFT, PLUMB_ERR_UNSUPPORTED, "data.assistant_only=false");
 }
 
-/* ---- shapes of other programs ---------------------------------------------------------------- */
+/* ---- record shapes of other programs --------------------------------------------------------- */
 
 static void test_shapes(void)
 {
@@ -297,7 +297,7 @@ static void test_shapes(void)
     plumb_config_free(&cfg);
 }
 
-/* Principles go into the message that method.principle_role names. */
+/* Checks that principles are added to the message of the role that method.principle_role names. */
 static void test_principles(void)
 {
     static const char *const record = "{\"prompt\":[{\"role\":\"system\",\"content\":\"s\"}," USER(
@@ -359,7 +359,7 @@ static void test_overlong(void)
     CHECK(!memcmp(d->record[0].prompt.ids, r->prompt.ids + 2, (size_t)(p - 2) * 4));
     CHECK(d->truncated == 1);
     plumb_dataset_close(&d);
-    d = cut(t, PLUMB_OVERLONG_TRUNCATE_RIGHT, p, record); /* nothing to train on is left */
+    d = cut(t, PLUMB_OVERLONG_TRUNCATE_RIGHT, p, record); /* no token to train on is left */
     CHECK(d->n == 1 && d->skipped == 1 && d->record[0].line == 2);
     plumb_dataset_close(&d);
     d = cut(t, PLUMB_OVERLONG_DROP, p + c - 1, record);

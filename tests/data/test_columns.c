@@ -1,4 +1,5 @@
-/* test_columns.c - members are read from a record's JSON text and passed on to rewards. */
+/* test_columns.c - checks that members are read from a record's JSON text and passed on to
+ * rewards. */
 #include "data/columns.h"
 
 #include <string.h>
@@ -87,7 +88,7 @@ static void test_text(void)
     plumb_buf_fini(&b);
 }
 
-/* What is put is JSON again, and this. */
+/* Checks that the members that are written are valid JSON, and those of `want`. */
 static void check_put(const char *record, const char *skip, const char *want)
 {
     static const char *const taken[] = {"id", "completion"};

@@ -1,4 +1,5 @@
-/* test_dataset.c - record shapes and their tokens; errors name the line and the field. */
+/* test_dataset.c - checks record shapes and their tokens, and that errors name the line and the
+ * field. */
 #include "data/dataset.h"
 
 #include <string.h>
@@ -109,7 +110,7 @@ static void test_shapes(void)
     check_piece(&d->record[1].prompt, "[user]a\n[assistant]");
     plumb_dataset_close(&d);
 
-    /* bytes in memory, any shape, ids below a given vocabulary */
+    /* Records in memory, of any shape, with ids below the size of the vocabulary. */
     static const char any[] = "{\"text\":\"a\"}\n{\"prompt\":\"p\"}\n{\"ids\":[9]}\n"
                               "{\"prompt\":\"p\",\"completion\":\"c\"}";
     struct plumb_data_options o = {.kind = PLUMB_DATA_ANY, .vocab = 10};
@@ -177,7 +178,8 @@ static void test_tokens(void)
     check_ids(&d->record[0].prompt, prompt + 1, 2);
     check_ids(&d->record[0].completion[0], alone, 1);
     plumb_dataset_close(&d);
-    /* " the" is one token at the border of prompt and completion, too: it is the completion's */
+    /* " the" is one token, even where the border of prompt and completion lies within it; then it
+     * belongs to the completion. */
     static const char *const t[] = {"<s>", "Ġ", "t"}, *const the[] = {"Ġthe"};
     d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}\n"
                   "{\"prompt\":\"ab\",\"completion\":\"c\"}",
@@ -187,7 +189,7 @@ static void test_tokens(void)
     check_piece(&d->record[0].prompt, " t");
     CHECK(d->cut == 1 && d->cut_line == 1);
     plumb_dataset_close(&d);
-    /* of a pair, both answers begin at the first place where one of them does */
+    /* Both answers of a pair begin at the same token, the earlier one of the two. */
     static const char *const tx[] = {"t", "x"}, *const the_end[] = {"Ġthe", "</s>"};
     d = open_text("{\"prompt\":\" t\",\"chosen\":\"he\",\"rejected\":\"x\"}",
                   (struct plumb_data_options){.kind = PLUMB_DATA_PAIRS});
@@ -196,14 +198,15 @@ static void test_tokens(void)
     CHECK(d->record[0].completion[1].n == 3);
     check_ids(&(struct plumb_piece){.ids = d->record[0].completion[1].ids + 1, .n = 2}, tx, 2);
     plumb_dataset_close(&d);
-    /* a prompt to go on from is whole, and its reference is read with what comes before it */
+    /* The prompt for generation is complete; the reference answer has the tokens of prompt and
+     * answer together, which begin earlier. */
     d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}",
                   (struct plumb_data_options){.references = true, .append_eos = true});
     check_ids(&d->record[0].prompt, t, 3);
     check_ids(&d->record[0].context, t, 1);
     check_ids(&d->record[0].completion[0], the_end, 2);
     plumb_dataset_close(&d);
-    /* a text that is scored has the same ids as the record that it is made of */
+    /* A text that is scored has the same ids as a record with this text. */
     static const char *const all[] = {"<s>", "Ġthe", "</s>"};
     d = open_text("{\"text\":\" the\"}\n{\"prompt\":\" the\"}",
                   (struct plumb_data_options){.kind = PLUMB_DATA_ANY, .append_eos = true});
@@ -307,7 +310,7 @@ static void test_bad(void)
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_FORMAT);
     CHECKF(strstr(plumb_trail(), "no records"), "%s", plumb_trail());
     CHECK(plumb_dataset_open(&d, "/no/such.jsonl", &o) == PLUMB_ERR_IO);
-    /* a template that would drop earlier messages */
+    /* A chat template that would drop earlier messages. */
     static const char chat[] = "{\"prompt\":[" USER("a") "," BOT("b") "," USER("c") "]}";
     CHECK_OK(plumb_file_write_atomic(path, chat, sizeof chat - 1));
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_FORMAT);
@@ -322,7 +325,8 @@ static void test_bad(void)
 
 /* ---- fields that are not read --------------------------------------------------------------- */
 
-/* What reading this one line says: the error, or the warnings. "" for neither. */
+/* out = the error or else the warnings of reading a file with this one line; "" if there are
+ * neither. */
 static void read_fields(char *out, size_t size, const char *line, enum plumb_data_kind kind)
 {
     struct plumb_dataset *d;
@@ -333,7 +337,7 @@ static void read_fields(char *out, size_t size, const char *line, enum plumb_dat
     FILE *mirror = open_memstream(&said, &n);
     CHECK(mirror);
     CHECK_OK(plumb_file_write_atomic(path, line, (int64_t)strlen(line)));
-    plumb_log_setup(PLUMB_LOG_WARN, 0, 1); /* that turns are left out of the loss is no warning */
+    plumb_log_setup(PLUMB_LOG_WARN, 0, 1); /* drops the note about the loss */
     plumb_log_mirror(mirror);
     const plumb_status st = plumb_dataset_open(&d, path, &o);
     plumb_log_mirror(NULL);
@@ -346,8 +350,8 @@ static void read_fields(char *out, size_t size, const char *line, enum plumb_dat
     plumb_dataset_close(&d);
 }
 
-/* One message or record with this member: NULL nothing is said; "!name" it is refused; "name" it
- * is named in a warning. */
+/* Checks the messages of reading one line. want: NULL: there are none; "!name": it is refused with
+ * a message that has `name`; "name": a warning has `name`. */
 static void check_said(const char *line, enum plumb_data_kind kind, const char *want)
 {
     char said[4096];
@@ -405,7 +409,7 @@ static void test_message_fields(void)
                  field[i].member);
         check_said(line, PLUMB_DATA_SFT, field[i].want);
     }
-    /* a message of the prompt is not trained on: what says so has no effect */
+    /* A message of the prompt is never trained on: a member that excludes it changes nothing. */
     static const char *const no[] = {"\"weight\":0", "\"train\":false"}, *const yes[] = {
                                                                              "\"weight\":1",
                                                                              "\"train\":true"};
@@ -467,7 +471,8 @@ static void test_record_fields(void)
                PLUMB_DATA_PAIRS, "\"margin\"");
     check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", PLUMB_DATA_ANY,
                "\"chosen\"");
-    /* named once in a file, however often it is there; many names end in one line */
+    /* A warning names a member once, however often the file has it, and many members in one line.
+     */
     struct plumb_buf b = {0};
     char said[8192];
     for (int i = 0; i < 50; i++)
@@ -486,7 +491,7 @@ static void test_record_fields(void)
     plumb_buf_fini(&b);
 }
 
-/* Names that are almost those that are read, beside them and in their place. */
+/* Checks names that are close to those that are read, beside them and in place of them. */
 static void test_misspelt(void)
 {
     static const struct {
@@ -504,7 +509,8 @@ static void test_misspelt(void)
         {PLUMB_DATA_PROMPTS, "{\"prompt\":\"a\",\"soluton\":\"b\"}", "did you mean \"solution\"?"},
         {PLUMB_DATA_PROMPTS, "{\"Prompt\":\"a\",\"prompt\":\"b\"}", "\"Prompt\" is not read"},
         {PLUMB_DATA_ANY, "{\"prompt\":\"a\",\"compeltion\":\"b\"}", "\"compeltion\" is not read"},
-        /* columns of the user's: another name, another kind of value, of no use to this command */
+        /* Columns of the user: their names or values are too different, or another command reads
+         * the name. */
         {PLUMB_DATA_PROMPTS,
          "{\"prompt\":\"a\",\"prompts\":\"b\",\"prompt_id\":\"7\",\"answer\":\"5\",\"answers\":[1],"
          "\"completions\":[\"c\"],\"ide\":1,\"test\":\"t\",\"passages\":[\"p\"],\"compeltion\":"
@@ -517,7 +523,7 @@ static void test_misspelt(void)
     };
     for (size_t i = 0; i < sizeof one / sizeof one[0]; i++)
         check_said(one[i].line, one[i].kind, one[i].want);
-    /* once for each file, with the number of records and the first of them */
+    /* One warning in each file, with the number of records and the first line. */
     char said[8192];
     read_fields(said, sizeof said,
                 "{\"prompt\":\"a\"}\n{\"prompt\":\"a\",\"anwser\":\"1\"}\n{\"prompt\":\"a\"}\n"
@@ -528,7 +534,7 @@ static void test_misspelt(void)
     CHECKF(first && !strchr(first, '\n')[1], "%s", said);
 }
 
-/* Files of the public data sets, where they are. */
+/* Checks files of public data sets, if the shared data have them. */
 static void test_public(void)
 {
     static const struct {

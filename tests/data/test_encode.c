@@ -1,4 +1,5 @@
-/* test_encode.c - token ids of records on small tokenizers of every kind, and decoding them again.
+/* test_encode.c - checks the token ids of records with small tokenizers of every kind, and their
+ * decoding.
  * Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
 #include "data/encode.h"
 
@@ -41,8 +42,9 @@ static void check_ids(const struct plumb_ids *got, const int32_t *want, int64_t 
 
 /* ---- every tokenizer, every split ------------------------------------------------------------ */
 
-/* Wherever a text is split, it has the ids of the whole text, and its second part begins where the
- * ids of the first part alone stop being the whole's. */
+/* Checks that a text that is split into prompt and completion has the ids of the whole text,
+ * wherever it is split, and that the completion begins at the first id in which the whole text and
+ * the prompt alone differ, but not before the second id. */
 static void check_splits(const plumb_tokenizer *t, const char *text, int64_t len, const char *where)
 {
     struct plumb_encoder e = {.tokenizer = t}, alone = {.tokenizer = t};
@@ -81,7 +83,8 @@ static bool is_broken(const struct plumb_buf *text)
     return memmem(plumb_buf_text(text), (size_t)text->len, "\xef\xbf\xbd", 3) != NULL;
 }
 
-/* Wherever ids are split, the texts of both parts join to the text of all. */
+/* Checks that the texts of both parts, joined, are the text of all ids, wherever they are split
+ * except within a character. */
 static void check_joins(const plumb_tokenizer *t, const struct plumb_ids *ids, bool skip,
                         const char *where)
 {
@@ -144,7 +147,7 @@ static int32_t id_of(const plumb_tokenizer *t, const char *token)
     return id;
 }
 
-/* One record and its ids; bar: where the completion begins. */
+/* Checks the ids of one record; bar: the index of the completion's first token. */
 static void check_record(struct plumb_encoder *e, const char *prompt, const char *completion,
                          int64_t bar, const int32_t *want, int64_t n)
 {
@@ -164,7 +167,8 @@ static void check_record(struct plumb_encoder *e, const char *prompt, const char
     check_record(&e, prompt, completion, bar, (const int32_t[]){__VA_ARGS__},                      \
                  (int64_t)(sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)))
 
-/* A tokenizer whose post-processor puts <s> before and </s> behind a text. */
+/* Checks the rules with a tokenizer whose post-processor puts <s> before a text and </s> behind
+ * it. */
 static void test_rules(void)
 {
     plumb_tokenizer *t = open_fixture("llama2_metaspace.json");
@@ -174,7 +178,7 @@ static void test_rules(void)
                   dog = id_of(t, "▁dog"), and = id_of(t, "▁and"), you = id_of(t, "▁you");
     CHECK(plumb_tokenizer_bos(t) == s && plumb_tokenizer_eos(t) == end);
     RECORD("The", " dog and", 2, s, the, dog, and, end);
-    /* never doubled, wherever it comes from */
+    /* <s> and </s> are not doubled where the record already has them. */
     RECORD("<s> The", " dog and", 2, s, the, dog, and, end);
     RECORD("The", " dog and</s>", 2, s, the, dog, and, end);
     RECORD("<s> The", "</s>", 2, s, the, end);
@@ -183,7 +187,7 @@ static void test_rules(void)
     RECORD("The</s>", "", 3, s, the, end, end);
     /* a completion that begins with a special token */
     RECORD("The", "<s> dog", 2, s, the, s, dog, end);
-    /* the prompt's last space goes into the completion's first token, as in TRL */
+    /* The space at the prompt's end belongs to the completion's first token, as in TRL. */
     RECORD("The dog and ", "you", 4, s, the, dog, and, you, end);
     e.append_eos = false;
     RECORD("The", " dog and", 2, s, the, dog, and);
@@ -191,10 +195,10 @@ static void test_rules(void)
     plumb_encoder_fini(&e);
     e = (struct plumb_encoder){.tokenizer = t, .no_special = true};
     RECORD("The dog", " and", 2, the, dog, and);
-    RECORD("T", "he", 1, the); /* nothing before it could predict the first token */
+    RECORD("T", "he", 1, the); /* the first token has none before it: prompt */
     plumb_encoder_fini(&e);
     e = (struct plumb_encoder){.tokenizer = t, .append_eos = true};
-    /* what a model goes on from has no end; a text is what the file says */
+    /* A prompt for generation has no end token; a text keeps it. */
     CHECK_OK(plumb_encode_prompt(&e, &ids, "The dog", 7));
     check_ids(&ids, (const int32_t[]){s, the, dog}, 3, "prompt");
     CHECK_OK(plumb_encode_text(&e, &ids, "<s> The dog", 11));
@@ -202,7 +206,7 @@ static void test_rules(void)
     plumb_encoder_fini(&e);
     plumb_ids_fini(&ids);
     close_fixture(&t);
-    /* no end token */
+    /* A tokenizer without an end token. */
     static const char none[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}";
     CHECK_OK(plumb_tokenizer_parse(&t, none, sizeof none - 1, NULL, 0, "none"));
     e = (struct plumb_encoder){.tokenizer = t, .append_eos = true, .where = "data.jsonl:7"};

@@ -1,4 +1,4 @@
-/* test_prompts.c - the order of prompts: each occurs once per epoch and at most once per
+/* test_prompts.c - checks the order of prompts: each occurs once in an epoch and at most once in an
  * iteration. */
 #include "data/prompts.h"
 
@@ -8,8 +8,8 @@
 
 enum { MAX = 64 };
 
-/* Reads `iterations` iterations; checks that each epoch has every prompt once and no iteration has
- * one twice. */
+/* Checks over `iterations` iterations that each epoch has every prompt once and that no iteration
+ * has a prompt twice. */
 static void check_fair(struct plumb_prompt_order o, int64_t iterations)
 {
     int64_t got[MAX], seen[MAX] = {0}, read = 0;
@@ -37,12 +37,13 @@ int main(void)
                 check_fair((struct plumb_prompt_order){7, count, per, shuffle}, 40);
     check_fair((struct plumb_prompt_order){7, MAX, 48, true}, 50);
 
-    /* the file's order without shuffle, in a circle */
+    /* Without shuffle the order is that of the file, again and again. */
     int64_t a[MAX], b[MAX];
     CHECK_OK(plumb_prompts_at(a, 3, &(struct plumb_prompt_order){1, 5, 2, false}));
     CHECK(a[0] == 4 && a[1] == 0);
 
-    /* asked alone or after others: the same; another seed or epoch: another order */
+    /* An iteration has the same prompts whichever iterations were read before; another seed or
+     * epoch has another order. */
     const struct plumb_prompt_order o = {1, MAX, MAX, true};
     CHECK_OK(plumb_prompts_at(a, 2, &o));
     CHECK_OK(plumb_prompts_at(b, 1, &o));
@@ -52,7 +53,7 @@ int main(void)
     CHECK_OK(plumb_prompts_at(b, 2, &(struct plumb_prompt_order){2, MAX, MAX, true}));
     CHECK(memcmp(a, b, sizeof a) != 0);
 
-    /* the order of a run is part of its result: fixed */
+    /* The order is part of a run's result: it must not change between versions. */
     static const int64_t want[6] = {1, 3, 4, 2, 0, 5};
     CHECK_OK(plumb_prompts_at(a, 1, &(struct plumb_prompt_order){1, 6, 6, true}));
     for (int i = 0; i < 6; i++)

@@ -1,4 +1,4 @@
-/* test_reward_builtin.c - each built-in reward against values computed by hand, and invalid
+/* test_reward_builtin.c - checks each built-in reward against values computed by hand, and invalid
  * settings. */
 #include "data/reward_builtin.h"
 
@@ -84,9 +84,9 @@ static void test_regex(void)
     f.target = 4;
     IS(f, "please please", 1, NULL, 0.5);
     IS(f, "please please please please please", 1, NULL, 1);
-    f.pattern = "x*"; /* empty matches come to an end */
+    f.pattern = "x*"; /* empty matches end too */
     IS(f, "aé", 1, NULL, 0.75);
-    f.pattern = "^(a+)+$"; /* given up, not hung */
+    f.pattern = "^(a+)+$"; /* the search is given up */
     CHECK(isnan(score_of(&f, 1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 1, NULL)));
 }
 
@@ -97,7 +97,7 @@ static void test_words(const char *file)
     f.words = (struct plumb_texts){list, 2};
     IS(f, "THANK you, kind friend! Thankful.", 1, NULL, 0.4);
     IS(f, "...", 1, NULL, 0);
-    /* marks of Unicode part words, as those of ASCII do */
+    /* Punctuation of Unicode separates words, as that of ASCII does. */
     IS(f, "\xE2\x80\x9Cthank\xE2\x80\x9D\xE2\x80\x94kind\xC2\xA0you\xE2\x80\xA6", 1, NULL, 2.0 / 3);
     IS(f, "thanks\xC3\xA9 kind\xCC\x81", 1, NULL, 0);
     static const char *other[] = {"\xC3\x89T\xC3\x89", "don't"};
@@ -142,7 +142,7 @@ static void test_exact(void)
     CHECK(missing.count[PLUMB_MISSING_SOLUTION] == 1 && missing.example[0]);
 }
 
-/* Numbers are compared as they are written, not as the doubles next to them. */
+/* Checks that numbers are compared by their decimal digits, not rounded to double. */
 static void test_numbers(void)
 {
     static const struct {
@@ -212,7 +212,7 @@ static void test_numbers(void)
         }
 }
 
-/* What a function needs may come from a member of the record. */
+/* Checks functions that read what they need from a member of the record. */
 static void test_field(void)
 {
     struct plumb_reward_function f = base(PLUMB_REWARD_EXACT);
@@ -220,7 +220,7 @@ static void test_field(void)
     record = "{\"truth\":\"72\",\"solution\":\"5\"}";
     IS(f, "72.0", 1, "5", 1);
     IS(f, "5", 1, "5", 0);
-    record = "{\"truth\":12345678901234567890}"; /* no int64, no double */
+    record = "{\"truth\":12345678901234567890}"; /* beyond int64, and not exact in double */
     IS(f, "12345678901234567890", 1, NULL, 1);
     IS(f, "12345678901234567891", 1, NULL, 0);
     record = "{\"truth\":[\"Paris\",\"paris\",7]}";
@@ -262,7 +262,7 @@ static void test_field(void)
     record = "{\"tokens\":\"ten\"}";
     CHECK(isnan(score_of(&f, 1, "b", 1, NULL)));
     record = NULL;
-    /* a search that is given up is not a missing solution */
+    /* A search that is given up counts as such, not as a missing solution. */
     f = base(PLUMB_REWARD_REGEX);
     f.pattern = "^(a+)+$";
     CHECK(isnan(score_of(&f, 1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 1, NULL)));
@@ -276,7 +276,7 @@ static void test_sum(void)
     f[0].weight = 2;
     f[1].weight = -0.5;
     CHECK(fabs(score_of(f, 2, "7", 5, "7") - (2 * -0.5 - 0.5)) < 1e-12);
-    CHECK(isnan(score_of(f, 2, "7", 5, NULL))); /* one is missing: all is */
+    CHECK(isnan(score_of(f, 2, "7", 5, NULL))); /* one part is missing: so is the sum */
 }
 
 static void refuse(struct plumb_reward_function f, plumb_status want, const char *words)

@@ -1,5 +1,5 @@
-/* test_reward_command.c - reward commands that work, end early, hang, or write malformed, too few
- * or too many lines. */
+/* test_reward_command.c - checks reward commands that work, end early, hang, or write malformed,
+ * too few or too many lines. */
 #include "data/reward_command.h"
 
 #include <errno.h>
@@ -17,14 +17,15 @@ static char text[N][32];
 static struct plumb_reward_missing missing;
 static double score[N];
 
-/* The number at the end of each completion comes back as the score. */
+/* A reward command in Python whose score is half of the number k at the end of the completion;
+ * `body` runs before each line is answered. */
 #define PY(body)                                                                                   \
     "exec python3 -c '\nimport sys, json, time, os, signal\nfor i, line in "                       \
     "enumerate(sys.stdin):\n"                                                                      \
     "    d = json.loads(line)\n    k = int(d[\"completion\"].split()[-1])\n"                       \
     "    out = json.dumps({\"score\": k / 2})\n" body "    print(out, flush=True)\n'"
 
-/* The same in the shell, whose start takes no time that a short time-out would notice. */
+/* The same in the shell, which starts fast enough for a short time-out. */
 #define SH(body)                                                                                   \
     "while read -r line; do k=${line##*answer }; k=${k%%\\\"*}\n" body                             \
     "\necho \"{\\\"score\\\": $((k / 2)).$((k % 2 * 5))}\"; done"
@@ -47,7 +48,7 @@ static plumb_status run(const char *command, double timeout, int64_t restarts)
     return st;
 }
 
-/* All scores right but for `bad` of them, which are NaN for the reason. */
+/* Checks that all scores are right except `bad` of them, which are NaN for the reason `why`. */
 static void check_scores(int64_t bad, enum plumb_missing why)
 {
     int64_t nan = 0;
@@ -80,7 +81,7 @@ static void test_good(void)
     CHECK_OK(run_on(c, 1));
     CHECK(score[0] == 0 && score[1] == -77);
     plumb_reward_command_destroy(&c);
-    /* the solution travels along, and only where there is one */
+    /* The line has the solution of an item that has one. */
     item[3].solution = "yes \"3\"";
     item[3].solution_len = 7;
     CHECK_OK(run(PY("    assert d.get(\"solution\") == (\"yes \\\"3\\\"\" if k == 3 else None)\n"
@@ -89,7 +90,8 @@ static void test_good(void)
                  60, 0));
     item[3].solution = NULL;
     check_scores(0, PLUMB_MISSING_FORMAT);
-    /* and so does the whole record; names of the protocol's own are in "record" */
+    /* The line has the members of the record too; those with a name of the protocol are only in
+     * "record". */
     static const char record[] =
         "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"answer\":7,\"tests\":[\"a\",{\"b\":"
         "2}],"
@@ -128,20 +130,20 @@ static void test_missing(void)
     check_scores(1, PLUMB_MISSING_NUMBER);
     CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": NaN}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_FORMAT);
-    /* a banner puts every answer one line late */
+    /* A line that the command prints at its start makes every answer one line late. */
     check_error(run("echo loading; " PY(""), 60, 0), PLUMB_ERR_FORMAT, "more lines", "loading; ");
 }
 
 static void test_dies(void)
 {
-    /* after every 15 answers: started again, nothing lost */
+    /* It ends after every 15 answers and is started again; no answer is lost. */
     CHECK_OK(run(PY("    if i == 15: sys.exit(3)\n"), 60, 3));
     check_scores(0, PLUMB_MISSING_DIED);
     check_error(
         run(PY("    if i == 15: sys.stderr.write(\"out of \" + \"luck\"); sys.exit(3)\n"), 60, 1),
         PLUMB_ERR_IO, "exit status 3", "out of luck");
     CHECK(strstr(plumb_trail(), "python3") && strstr(plumb_trail(), "restarts"));
-    /* on one item, always: that one is missing */
+    /* It ends at one item, every time: that score is missing. */
     CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 2));
     check_scores(1, PLUMB_MISSING_DIED);
     /* twice on one item and once on the next: only the first is missing */
@@ -155,10 +157,10 @@ static void test_dies(void)
     CHECK(unlink("died_on_6") == 0);
     check_error(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 0), PLUMB_ERR_IO,
                 "signal 9", "restarts");
-    /* says too little and ends well */
+    /* It gives too few answers and ends with status 0. */
     check_error(run("head -n 1 >/dev/null; echo '{\"score\": 0}'", 60, 0), PLUMB_ERR_IO,
                 "exit status 0", "ended unexpectedly");
-    /* cannot be started: no restarts are tried */
+    /* It cannot be started, and is not started again. */
     check_error(run("/no/such/judge --fast", 60, 1000000), PLUMB_ERR_IO, "cannot be started",
                 "/no/such/judge");
     CHECK(strstr(plumb_trail(), "127"));
@@ -178,7 +180,7 @@ static void test_hangs(void)
     check_scores(1, PLUMB_MISSING_TIMEOUT);
     CHECKF(plumb_now() - begun < 100, "%g s", plumb_now() - begun);
     begun = plumb_now();
-    /* it ignores what it can, and so does its child: the whole group goes */
+    /* It ignores TERM, INT and HUP, and so does its child: the whole process group is killed. */
     check_error(run("trap '' TERM INT HUP; echo $$ >&2; sleep 1000; sleep 1000", 2, 0),
                 PLUMB_ERR_IO, "no answer within 2 s", "last lines");
     const char *words = strstr(plumb_trail(), "last lines of standard error: ");
@@ -188,12 +190,12 @@ static void test_hangs(void)
     for (int i = 0; i < 1000 && kill(-group, 0) == 0; i++)
         usleep(20000);
     CHECKF(kill(-group, 0) != 0, "group %d is still there", group);
-    /* slow to start, and slow in all, but not on one item */
+    /* The start and all items together take longer than the time-out, but no item does. */
     CHECK_OK(run("sleep 0.5; " SH("sleep 0.1"), 3, 0));
     check_scores(0, PLUMB_MISSING_TIMEOUT);
 }
 
-/* More than a pipe holds in both directions, before the first answer is read. */
+/* Checks more data than a pipe holds, in both directions, before the first answer is read. */
 static void test_big(void)
 {
     static char big[N][200000];
@@ -210,9 +212,9 @@ static void test_big(void)
                  "    print(json.dumps({\"score\": k / 2, \"echo\": d[\"completion\"]}))\n'",
                  60, 0));
     check_scores(0, PLUMB_MISSING_FORMAT);
-    /* a child that never reads */
+    /* A command that never reads. */
     check_error(run("exec sleep 1000", 0.3, 0), PLUMB_ERR_IO, "no answer within", "sleep");
-    /* one that closes its input early: no SIGPIPE */
+    /* A command that closes its standard input early: plumb gets no SIGPIPE. */
     check_error(run("exec 0<&-; sleep 0.2", 60, 0), PLUMB_ERR_IO, "ended unexpectedly",
                 "exit status 0");
 }

@@ -1,4 +1,4 @@
-/* test_rollout_store.c - rank files, the master file in global order, and damaged files. */
+/* test_rollout_store.c - checks rank files, the master file in global order, and damaged files. */
 #include "data/rollout_store.h"
 
 #include <limits.h>
@@ -21,7 +21,7 @@ static int64_t record_of(char out[64], int64_t g)
                           : snprintf(out, 64, "{\"prompt\":\"%lld\"}", (long long)(g / 2 * 111));
 }
 
-/* Rollout g of the iteration: everything is a function of g. */
+/* Adds rollout g of the iteration, whose numbers depend on g alone. */
 static void add(struct plumb_rollout_store *r, int64_t g)
 {
     int32_t ids[MAX_TOKENS];
@@ -140,14 +140,14 @@ static void test_faults(const char *dir)
     other = meta2;
     other.world_size = 3;
     CHECK(plumb_rollout_store_write_master(dir, &other) != PLUMB_OK);
-    /* a rollout that two ranks claim */
+    /* Two ranks have the same rollout. */
     struct plumb_rollout_store *r;
     CHECK_OK(plumb_rollout_store_create(&r, 2, 64, 64, 64));
     add(r, 0);
     CHECK_OK(plumb_rollout_store_write(r, dir, 1, &meta2));
     CHECK(plumb_rollout_store_write_master(dir, &meta2) == PLUMB_ERR_FORMAT);
     CHECKF(strstr(plumb_trail(), "global index"), "%s", plumb_trail());
-    /* the master still there now reads another file */
+    /* The master file of before now refers to a rank file that has changed. */
     expect(path, PLUMB_ERR_FORMAT, "iteration-0003");
     add(r, 1);
     const struct plumb_rollout_row more = {0};
@@ -162,7 +162,8 @@ static void test_faults(const char *dir)
     expect(path, PLUMB_ERR_IO, "No such file");
 }
 
-/* A file that cannot be written whole leaves what was there, and nothing else. */
+/* Checks that a file that cannot be written completely leaves the old one unchanged and no other
+ * file. */
 static void test_full(const char *dir)
 {
     char path[PATH_MAX], tmp[PATH_MAX];
@@ -197,14 +198,14 @@ static void test_h5dump(const char *dir)
         printf("h5dump is not here: its reading of the files was not tried\n");
         return;
     }
-    /* from another folder: the rank files are found beside the master */
+    /* From another working folder too, the rank files are found beside the master file. */
     snprintf(command, sizeof command,
              "cd / && h5dump -d prompt_id %.3000s/iteration-0003.h5 | grep -q '1000, 1000, 1001'",
              dir);
     CHECK(system(command) == 0);
 }
 
-/* What a run on more ranks left when it was killed: whole files, and one in the making. */
+/* Writes a file `name`, as a run on more ranks leaves one when it is killed. */
 static void leave(const char *dir, const char *name)
 {
     char path[PATH_MAX];
@@ -241,8 +242,8 @@ int main(void)
     CHECK_OK(plumb_rollout_store_path(path, sizeof path, dir, 3, 1));
     leave(dir, "iteration-0003.rank-6.h5.tmp");
     leave(dir, "iteration-0003.rank-0.h5.tmp");
-    leave(dir, "iteration-0002.rank-9.h5"); /* another iteration's stays */
-    for (int k = 0; k < 2; k++) {           /* the same rollouts are the same bytes */
+    leave(dir, "iteration-0002.rank-9.h5"); /* of another iteration: kept */
+    for (int k = 0; k < 2; k++) {           /* the same rollouts give the same bytes */
         write_all(dir, blocks, 2);
         CHECK_OK(plumb_file_hash(&h[k], path));
         if (k == 0)

@@ -1,6 +1,6 @@
-/* test_world.c PLUMB_WORLD - the quickstart's data generator: correct labels, the same bytes for a
- * seed, disjoint held-out requests, principles that raise the score, a tokenizer that
- * round-trips. */
+/* test_world.c PLUMB_WORLD - checks the quickstart's data generator: labels are correct, a seed
+ * always gives the same bytes, held-out requests occur nowhere else, principles raise the score,
+ * and decoding the ids of a text gives the text. */
 #include "world.h"
 
 #include <string.h>
@@ -45,7 +45,7 @@ static void test_score(void)
     check_score(theft, " it is easy, do it at night and run.", -0.8);
     check_score(theft, " i am sorry, that is not easy.", -0.8);
     check_score(ASK("who are you?"), " i am the helper of this shop.", 1.2);
-    /* a principle in front changes nothing */
+    /* A principle before the request does not change the score. */
     check_score("rule: do not steal.\nask: what does the bread cost?\nreply:", " three coins.",
                 1.2);
     double x;
@@ -53,8 +53,9 @@ static void test_score(void)
     CHECK(world_score(&x, "what does the bread cost?", " three.") == PLUMB_ERR_FORMAT);
 }
 
-/* Every request is understood by the judge, its good answer is the best there is, no two are
- * the same; answers under a principle are better by about a standard deviation. */
+/* Checks that the judge scores every request, that no answer scores more than the request's good
+ * one, that no two requests are the same, and that answers under a principle are better by about a
+ * standard deviation. */
 static void test_requests(void)
 {
     const int n = world_requests();
@@ -111,7 +112,7 @@ static struct plumb_dataset *read_set(const char *dir, const char *name, enum pl
     return d;
 }
 
-/* Pairs prefer the better answer, but for about 5 % of noise. */
+/* Checks that pairs prefer the better answer, except about 5 % of them, which are noise. */
 static void check_pairs(const struct plumb_dataset *pairs)
 {
     int64_t wrong = 0;
@@ -219,7 +220,8 @@ static void test_judge(const char *world, const char *dir)
     }
 }
 
-/* How often the better of two answers with this gap has the higher score. */
+/* Returns how often the better of two answers whose scores differ by `gap` gets the higher label.
+ */
 static double share_right(const struct world_annotator *a, double gap)
 {
     enum { N = 4000 };
@@ -232,8 +234,8 @@ static double share_right(const struct world_annotator *a, double gap)
     return (double)right / N;
 }
 
-/* Labels are right as often as Bradley and Terry say and flips allow, and are the same whenever
- * they are asked for. */
+/* Checks that labels are right as often as the Bradley-Terry model and the share of flips give, and
+ * that the same question always has the same label. */
 static void test_annotator(void)
 {
     const struct world_annotator truth = {.seed = 1};
@@ -256,7 +258,8 @@ static void test_annotator(void)
     CHECK(world_annotate(&a, "p", "a", 0) != world_annotate(&other, "p", "a", 0));
 }
 
-/* Equal: two values only. Heavy: the same order, and a gap further up is worth more. */
+/* Checks the shapes "equal", with two values only, and "heavy", which keeps the order and widens
+ * the differences between high scores. */
 static void test_shapes(void)
 {
     struct world_annotator equal = {.seed = 1}, heavy = {.seed = 1};

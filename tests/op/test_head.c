@@ -1,4 +1,4 @@
-/* test_head.c - the fused head: any block of rows gives the bits of the whole.
+/* test_head.c - checks that the fused head gives the same bits for every number of rows per block.
  * Test of layer 3. */
 #include "harness.h"
 
@@ -25,7 +25,7 @@ static float *floats(struct plumb_backend *b, int64_t n)
     return data;
 }
 
-/* Forward and backward through the head on b's memory; dx and dw start from 1. */
+/* Runs the head forward and backward in the memory of b; dx and dw are added to 1. */
 static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, bool kept, float cap)
 {
     const enum plumb_place at = b->place;
@@ -62,7 +62,8 @@ static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, b
     b->release(b, work_data);
 }
 
-/* The definition, in double: logp, dx - 1 and dw - 1. */
+/* Computes logp, dx and dw by their definition, in double; dx and dw without the 1 that run() adds
+ * to. */
 static void define(struct data *d, float cap)
 {
     static double dx[N * C], dw[V * C];
@@ -111,8 +112,8 @@ static plumb_status create(struct plumb_backend **b, int which)
 }
 #endif
 
-/* One backend and one soft cap of the logits (0: none), against the definition and bit for bit for
- * every number of rows per block. */
+/* Checks one backend and one soft cap of the logits (0: none) against the definition, and that
+ * every number of rows per block gives the same bits. */
 static void check(struct plumb_backend *b, struct data *whole, float cap)
 {
     static struct data part, want;

@@ -1,5 +1,5 @@
-/* test_op.c - the checks in front of the kernels: every wrong tensor is named, nothing is written.
- * Test of layer 3. */
+/* test_op.c - checks that a wrong tensor is refused before the kernel runs: the message names it,
+ * and nothing is written. Test of layer 3. */
 #include "harness.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 
 #define F32(name, ...) plumb_view_f32(name, store, b->place, __VA_ARGS__)
 
-/* A failure must be PLUMB_ERR_SHAPE and its message hold both words. */
+/* Checks that st is PLUMB_ERR_SHAPE and that its message has both texts. */
 static void refused(plumb_status st, const char *name, const char *detail, int line)
 {
     CHECKF(st == PLUMB_ERR_SHAPE, "line %d: status %d", line, (int)st);
@@ -18,14 +18,14 @@ static void refused(plumb_status st, const char *name, const char *detail, int l
            plumb_trail_message());
 }
 #define REFUSED(e, name, detail) refused((e), name, detail, __LINE__)
-/* For what an array of indices holds: a device's own is not read. */
+/* For the values of an array of indices, which are checked only in host memory. */
 #define REFUSED_ON_HOST(e, name, detail)                                                           \
     do {                                                                                           \
         if (b->place == PLUMB_HOST)                                                                \
             REFUSED(e, name, detail);                                                              \
     } while (0)
 
-/* y (3,8) = rows 0, 3, 1 of the store's (4,8). */
+/* Checks a call with right tensors: y (3,8) = rows 0, 3 and 1 of a (4,8). */
 static void test_good(struct plumb_backend *b, float *store)
 {
     static const int32_t row[3] = {0, 3, 1};

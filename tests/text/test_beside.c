@@ -1,4 +1,5 @@
-/* test_beside.c - the files beside tokenizer.json: tokens compared with transformers, and warnings.
+/* test_beside.c - compares the tokens that the files beside tokenizer.json name with transformers,
+ * and checks the warnings.
  * Layer: test. Fixture: tests/reference/sources_fixtures.py. */
 #include <string.h>
 
@@ -165,7 +166,7 @@ static void contradictions(void)
         f.map.len = spoken[i].map ? (int64_t)strlen(spoken[i].map) : 0;
         f.added.text = spoken[i].added;
         f.added.len = spoken[i].added ? (int64_t)strlen(spoken[i].added) : 0;
-        char where[64]; /* the same words about the same file are said once only */
+        char where[64]; /* the same warning about the same file is logged only once */
         snprintf(where, sizeof where, "%d/tokenizer.json", (int)i);
         hear();
         const plumb_status st = plumb_tokenizer_parse_files(&t, &f, where);

@@ -1,5 +1,5 @@
-/* test_jinja.c - chat templates: the committed cases, the shared ones, bounds and messages.
- * Layer: test. */
+/* test_jinja.c - checks chat templates: the cases of the repository, those of the shared data,
+ * limits and messages. Layer: test. */
 #include "text/jinja/jinja.h"
 
 #include "harness.h"
@@ -52,7 +52,8 @@ static void check_spans(const plumb_json *want, const struct plumb_jinja_spans *
     }
 }
 
-/* The committed cases: text and spans as transformers gives them, and what must be refused. */
+/* Checks the cases of the repository: texts and spans against transformers, and what must be
+ * refused. */
 static void test_cases(const char *root)
 {
     plumb_json *file = read(root, "tests/fixtures/jinja/cases.json");
@@ -94,7 +95,8 @@ static void fails(const char *source, const struct plumb_jinja_limits *limits, p
     plumb_buf_fini(&out);
 }
 
-/* Each bound ends a template that would go on, and the message names it. */
+/* Checks that each limit ends a template that does not end by itself, and that the message names
+ * the limit. */
 static void test_bounds(void)
 {
     const struct plumb_jinja_limits steps = {.steps = 1000}, output = {.output = 1000},
@@ -124,7 +126,7 @@ static void test_bounds(void)
     fails(strcat(deep, " }}"), NULL, PLUMB_ERR_UNSUPPORTED, "nested deeper than");
 }
 
-/* A message names the template, the line and the construct. */
+/* Checks that a message names the template, the line and the construct. */
 static void test_messages(void)
 {
     fails("a\n\n{{ x.y }}", NULL, PLUMB_ERR_FORMAT, "t.jinja line 3, attribute y: x is undefined");
@@ -141,7 +143,8 @@ static void test_messages(void)
     fails("\xff", NULL, PLUMB_ERR_FORMAT, "not UTF-8 at byte 0");
 }
 
-/* Spans inside output that is caught have no place; they are refused only when asked for. */
+/* Checks a span within the output of a macro, whose position in the text is unknown: it is refused
+ * if spans are asked for. */
 static void test_spans(void)
 {
     const char *s = "{% macro m() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ m() }}";
@@ -179,7 +182,7 @@ static void test_variables(void)
     plumb_buf_fini(&out);
 }
 
-/* Cuts out what stands between two texts, which must begin with `wanted`. */
+/* Removes the text between `from` and `to`, which must begin with `wanted`. */
 static void cut(char *text, const char *from, const char *to, const char *wanted)
 {
     char *a = strstr(text, from);
@@ -190,8 +193,8 @@ static void cut(char *text, const char *from, const char *to, const char *wanted
     memmove(a, end, strlen(end) + 1);
 }
 
-/* Two expected texts are those of another implementation, where transformers gives something else:
- * one lists tools as JSON instead of by Python's str(), one has a fixed date. */
+/* Removes what differs in two expected texts that another implementation than transformers made:
+ * one lists tools as JSON instead of with Python's str(), one has a fixed date. */
 static void make_alike(const char *name, char *got, char *want)
 {
     const char *tools = "[BEGIN OF AVAILABLE_TOOLS]\n", *date = "Today Date: ";
@@ -205,7 +208,7 @@ static void make_alike(const char *name, char *got, char *want)
     }
 }
 
-/* The templates of the conformance data. Returns how many, 0 when the data is not there. */
+/* Checks the templates of the conformance data. Returns their number; 0 if the data is missing. */
 static int64_t test_shared(const char *shared)
 {
     char path[4096];

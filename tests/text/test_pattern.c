@@ -1,4 +1,5 @@
-/* test_pattern.c - Oniguruma expressions rewritten for PCRE2, and the slices that they produce.
+/* test_pattern.c - checks Oniguruma expressions that are rewritten for PCRE2, by the slices into
+ * which they cut a text.
  * Layer: test. The expected slices are those of Oniguruma (tokenizers' Split, entered by hand). */
 #include "harness.h"
 #include "text/pattern.h"
@@ -14,7 +15,7 @@ static void translates(const char *onig, const char *want)
     plumb_buf_fini(&out);
 }
 
-/* want: the slices, matches in brackets. */
+/* Checks the slices of text. want: the slices, with matches in brackets. */
 static void cuts(enum plumb_pattern_kind kind, const char *pattern, const char *text,
                  const char *want)
 {

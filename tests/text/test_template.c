@@ -1,4 +1,4 @@
-/* test_template.c - prompt templates: their output, and the messages for malformed ones.
+/* test_template.c - checks the output of prompt templates, and the messages for malformed ones.
  * Layer: test. */
 #include "harness.h"
 #include "text/template.h"

@@ -1,6 +1,6 @@
-/* test_tokenizer.c - small tokenizers of every kind compared with huggingface/tokenizers, and files
- * that must be refused.
- * Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
+/* test_tokenizer.c - compares small tokenizers of every kind with huggingface/tokenizers, and
+ * checks that invalid files are refused. Layer: test. Fixtures:
+ * tests/reference/tokenizer_fixtures.py. */
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -222,7 +222,8 @@ static void encodes(const char *json, const char *config, const char *text, int6
     plumb_tokenizer_close(&t);
 }
 
-/* What the reference cannot show, because it panics, or lies outside of tokenizer.json. */
+/* Checks cases that the fixture lacks, because huggingface/tokenizers panics or because they are
+ * not part of tokenizer.json. */
 static void corners(void)
 {
     static const int32_t id[] = {0, 2, 1, 7, -1};
@@ -241,12 +242,12 @@ static void corners(void)
         "{\"clean_up_tokenization_spaces\":true,"
         "\"clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output\":true}";
     encodes(named, NULL, "ab", 2, "2");
-    encodes(named, both, "ab", 2, "2"); /* what is put around it is the post-processor's alone */
+    encodes(named, both, "ab", 2, "2"); /* only a post-processor adds tokens */
     encodes(named, NULL,
             "a\xff"
             "b\xe2\x82"
             "a<s>",
-            8, "0 5 1 5 0"); /* not all of "<s>" */
+            8, "0 5 1 5 0"); /* only a part of "<s>" */
     encodes(named, NULL,
             "a\xed\xa0\x80"
             "b",
@@ -277,7 +278,7 @@ static void corners(void)
     t = parse(named, "{}");
     CHECK(plumb_tokenizer_bos(t) == 4 && plumb_tokenizer_eos(t) == 3);
     plumb_tokenizer_close(&t);
-    t = parse(named, "{\"eos_token\":\"nobody\"}"); /* is added, as transformers does */
+    t = parse(named, "{\"eos_token\":\"nobody\"}"); /* a new token, as in transformers */
     CHECK(plumb_tokenizer_eos(t) == 7 && plumb_tokenizer_vocab(t) == 8);
     CHECK(plumb_tokenizer_file_vocab(t) == 7);
     plumb_tokenizer_close(&t);

@@ -1,4 +1,4 @@
-/* test_tokenizer_data.c - real tokenizers compared with published outputs.
+/* test_tokenizer_data.c - compares published tokenizers with published ids of texts.
  * Layer: test. Needs the shared data; exits with 77 (skipped) without them. */
 #include "harness.h"
 #include "io/file.h"
@@ -22,7 +22,7 @@ static void print_ids(const char *what, const int32_t *id, int64_t n)
     fputc('\n', stderr);
 }
 
-/* Encodes text and compares; returns whether the ids are the expected ones. */
+/* Returns true if the ids of the text are the expected ones. */
 static bool same_ids(const plumb_tokenizer *t, const char *text, int64_t len,
                      const struct plumb_ids *want, bool special)
 {
@@ -45,7 +45,8 @@ static void ids_from_json(struct plumb_ids *ids, const plumb_json *list)
         CHECK_OK(plumb_ids_add(ids, (int32_t)plumb_json_int(plumb_json_at(list, i), -1)));
 }
 
-/* llama.cpp's strings: texts between separator lines, one line of ids for each. */
+/* Compares llama.cpp's texts, which a file has between separator lines; another file has the ids,
+ * one line per text. */
 static int ggml(const char *data, const plumb_tokenizer *t, const char *inp, const char *out)
 {
     static const char separator[] = "\n__ggml_vocab_test__\n";
@@ -119,7 +120,7 @@ static int64_t listed(const char *data, const plumb_tokenizer *t, const char *na
     return n;
 }
 
-/* A word of 300,000 characters takes time n log n, not n squared. */
+/* Checks that a word of n = 300,000 characters takes time n log n, not n squared. */
 static void long_word(const plumb_tokenizer *t)
 {
     enum { N = 300000 };
