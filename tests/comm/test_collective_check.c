@@ -1,5 +1,5 @@
-/* test_collective_check.c - ranks that make different calls all hear of it, with the list of who is
- * where. test_collective_check thread | mpi */
+/* test_collective_check.c - checks that ranks which make different calls all get an error that
+ * lists the calls. test_collective_check thread | mpi */
 #include <pthread.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@
 
 enum { SAME, OP, COUNT, REDOP, ROOT, SITE, KINDS };
 
-/* What the message must hold of the first ranks, and of the last. */
+/* What the message must contain for the first ranks, and for the last one. */
 static const char *const words[KINDS][2] = {
     [OP] = {"allreduce of 4, sum (call ", "broadcast of 16, root 0 (call "},
     [COUNT] = {"allreduce of 4, sum (", "allreduce of 5, sum ("},
@@ -50,11 +50,11 @@ static void differ(plumb_comm *c, int kind)
     int64_t count[8];
     plumb_comm_check_calls(c, true);
     CHECK_OK(make_call(c, SAME));
-    /* What may differ does not matter. */
+    /* The sizes of an allgather may differ. */
     CHECK_OK(plumb_comm_allgather(c, (char[8]){0}, 8, count, "x", plumb_comm_rank(c) == last));
     const double start = plumb_now();
     CHECK(make_call(c, kind) == PLUMB_ERR_COMM);
-    CHECK(plumb_now() - start < TIMEOUT_S / 2); /* before any time-out */
+    CHECK(plumb_now() - start < TIMEOUT_S / 2); /* not by a time-out */
     const char *said = plumb_trail_message();
     char head[80], tail[40], more[24] = "";
     if (last > 1)
@@ -109,7 +109,7 @@ int main(int argc, char **argv)
     plumb_comm *c;
     CHECK_OK(plumb_comm_mpi_create(&c, TIMEOUT_S));
     differ(c, atoi(argv[2]));
-    plumb_comm_abort(c, 42); /* the comm is broken: the only way to end */
+    plumb_comm_abort(c, 42); /* c is broken: an orderly end is impossible */
 #endif
     printf("built without MPI\n");
     return SKIP;

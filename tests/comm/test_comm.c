@@ -1,5 +1,5 @@
-/* test_comm.c - the contract of plumb_comm, run against every carrier of it.
- *   test_comm single | thread N | mpi | mpi-late | mpi-disagree | mpi-places | mpi-abort | launcher
+/* test_comm.c - checks the contract of plumb_comm with every implementation.
+ *   test_comm single | thread N | faults | mpi | mpi-late | mpi-disagree | mpi-places | mpi-abort
  */
 #define CHECK_EXIT LATE /* of the modes that tests/timed.py runs */
 
@@ -13,8 +13,8 @@
 #include "comm/tree.h"
 #include "harness.h"
 #include "threads.h"
-/* A rank that failed alone goes on elsewhere: its numbers must not become those of the others, even
- * where collective, number and size are the same. */
+/* Checks that ranks which call from different places of the source do not exchange values, even if
+ * collective, number of the call and size are the same: one of them may have failed alone. */
 static void places_differ(plumb_comm *c)
 {
     double x = 1;
@@ -25,7 +25,7 @@ static void places_differ(plumb_comm *c)
         st = plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM);
     else
         st = plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM);
-    CHECK(st == PLUMB_ERR_COMM && (x == 1 || plumb_comm_size(c) > 2)); /* others may add theirs */
+    CHECK(st == PLUMB_ERR_COMM && (x == 1 || plumb_comm_size(c) > 2)); /* ranks 0, 2 may add */
     CHECKF(strstr(plumb_trail_message(), "disagree"), "%s", plumb_trail_message());
 }
 
@@ -33,8 +33,8 @@ static void places_differ(plumb_comm *c)
 #include "comm/mpi_impl.h"
 #endif
 
-#define SEEN_EXIT  42  /* mpi-late and mpi-disagree end with it when the right message was seen */
-#define MAX_WAIT_S 1.5 /* of mpi-late, at the first pace */
+#define SEEN_EXIT  42  /* exit code of the modes mpi-... if rank 0 has the right message */
+#define MAX_WAIT_S 1.5 /* comm.max_wait of mpi-late, times test_pace() */
 
 static double value_of(int rank, int64_t i)
 {
@@ -65,7 +65,7 @@ static void check_allreduce(plumb_comm *c, int64_t n)
     free(v);
 }
 
-/* Every rank holds the same bits, whatever the values. */
+/* Checks that every rank gets the same bits of a sum that rounds. */
 static void check_same_bits(plumb_comm *c)
 {
     double v[3] = {0.1 * (plumb_comm_rank(c) + 1), 1e-17, plumb_comm_rank(c) ? 0.0 : -0.0};
@@ -81,8 +81,8 @@ static void check_same_bits(plumb_comm *c)
     CHECK(isnan(nan));
 }
 
-/* One slot per leaf, filled by the leaf's owner: every rank gets every value as it is, on any
- * number of ranks, so that what is added from them in leaf order has the same bits. */
+/* Checks a vector with one element per leaf, which only the leaf's rank sets and the others have at
+ * 0: its sum over the ranks has every value unchanged, on any number of ranks. */
 static void check_slots(plumb_comm *c)
 {
     double slot[40], want[40];
@@ -116,7 +116,7 @@ static void check_broadcast(plumb_comm *c)
             free(b);
         }
     char b = 0;
-    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG); /* no hang */
+    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG); /* returns */
     CHECK(plumb_comm_broadcast(c, &b, 1, -1) == PLUMB_ERR_ARG);
 }
 
@@ -125,7 +125,7 @@ static void check_allgather(plumb_comm *c)
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
     int64_t count[64];
     char mine[64 * 5], all[64 * 64 * 5 + 1];
-    /* Rank k brings 5 (k % 3) bytes, so some bring nothing. */
+    /* Rank k gives 5 (k % 3) bytes; for some ranks that is none. */
     const int64_t bytes = 5 * (r % 3);
     int64_t total = 0;
     for (int k = 0; k < size; k++)
@@ -142,7 +142,7 @@ static void check_allgather(plumb_comm *c)
     CHECK(*at == '#');
     CHECK_OK(plumb_comm_allgather(c, NULL, 0, count, NULL, 0));
     CHECK(count[size - 1] == 0);
-    /* One rank without room: all say so, and the comm still works. */
+    /* One rank has no room: the call fails on every rank, and later calls still work. */
     const int64_t cap = r == size - 1 ? 4 * size - 1 : 4 * size;
     CHECK(plumb_comm_allgather(c, all, cap, count, mine, 4) == PLUMB_ERR_NOMEM);
     char who[32];
@@ -151,7 +151,7 @@ static void check_allgather(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Leaf m of the gradient tree: floats of very different sizes, so the order of sums shows. */
+/* g = leaf m of the tree: floats of very different sizes, whose sum depends on the order. */
 static void leaf(float *g, int64_t n, int m)
 {
     struct rng rng = {(uint64_t)m * 77 + 5};
@@ -171,7 +171,7 @@ static void add_leaf(double *sum, double *sizes, int64_t n, int m)
     free(g);
 }
 
-/* The sum over leaves [lo, hi) of the tree padded to a power of two, by its definition. */
+/* out = the sum over leaves [lo, hi) of the padded tree; returns false if all are padding. */
 static bool whole_tree(float *out, int64_t n, int lo, int hi, int leaves)
 {
     if (lo >= leaves)
@@ -210,7 +210,7 @@ static void local_sum(float *g, int64_t n, struct plumb_range own)
     free(stack);
 }
 
-/* g (n + 1,): sums it over all ranks, and distributes it. */
+/* Checks the sum of the leaves over all ranks and its distribution, in the memory g (n + 1,). */
 static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -228,13 +228,13 @@ static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
     const struct plumb_range own = plumb_comm_shard(c, n, r);
     for (int64_t i = 0; i < n; i++)
         if (i < own.begin || i >= own.end)
-            g[i] = NAN; /* only the shard is promised */
+            g[i] = NAN; /* only the rank's shard is defined */
     CHECK_OK(plumb_comm_allgather_shards(c, g, n, PLUMB_HOST));
     for (int64_t i = 0; i < n; i++)
         if (plumb_is_pow2(size))
             CHECKF(memcmp(&g[i], &want[i], 4) == 0, "W %d, M %d: [%lld of %lld] %a, want %a", size,
                    leaves, (long long)i, (long long)n, (double)g[i], (double)want[i]);
-        else /* in another order; 4 roundings of 2^-24 on a path of the tree, and some to spare */
+        else /* another order: 4 roundings of 2^-24 on a path of the tree, times 2 */
             CHECKF(fabs((double)g[i] - sum[i]) <= 8 * 0x1p-24 * sizes[i], "W %d: %a, want %a", size,
                    (double)g[i], sum[i]);
     CHECK(g[n] == 77.0f);
@@ -295,7 +295,7 @@ static void check_agree(plumb_comm *c)
         CHECKF(strstr(plumb_trail_message(), who) && strstr(plumb_trail_message(), "shard-7"), "%s",
                plumb_trail_message());
     }
-    /* Several fail: each keeps its own, the others hear of the lowest. */
+    /* Several ranks fail: each of them keeps its error, the others get that of the lowest rank. */
     mine = r % 2 ? plumb_fail_at(PLUMB_ERR_FORMAT, "f.c", 1, "bad line %d", r) : PLUMB_OK;
     const plumb_status odd = plumb_comm_agree(c, mine);
     CHECK(odd == (size == 1 ? PLUMB_OK : r % 2 ? PLUMB_ERR_FORMAT : PLUMB_ERR_PEER));
@@ -304,7 +304,7 @@ static void check_agree(plumb_comm *c)
     CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
 }
 
-/* A value raised on one rank arrives at all, without a collective; the largest one stays. */
+/* Checks that a raised value reaches all ranks without a collective; the largest one is kept. */
 static void check_raise(plumb_comm *c)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -319,7 +319,7 @@ static void check_raise(plumb_comm *c)
     }
     CHECK(plumb_comm_raised(c) == before + 5);
     CHECK_OK(plumb_comm_barrier(c));
-    plumb_comm_raise(c, 1); /* no more than what is there */
+    plumb_comm_raise(c, 1); /* less than the value is */
     plumb_comm_raise(c, before + 10 + r);
     while (plumb_comm_raised(c) < before + 10 + size - 1) {
         CHECK(plumb_now() - start < 60 * test_pace());
@@ -329,7 +329,7 @@ static void check_raise(plumb_comm *c)
     CHECK(plumb_comm_raised(c) == before + 10 + size - 1);
 }
 
-/* Vectors in memory that the peers read in place, at any place in it, and beside it. */
+/* Checks vectors in memory that the other ranks can read in place, at several offsets. */
 static void check_alloc(plumb_comm *c)
 {
     const int64_t n = 3 * 4096 + 5, room = n + 64;
@@ -347,7 +347,7 @@ static void check_alloc(plumb_comm *c)
     check_vectors(c, in[2] + room - n - 1, n, 5);
     plumb_comm_free(c, in[1]);
     check_vectors(c, in[2] + 1, n, 5);
-    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4)); /* several pieces */
+    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4)); /* sent in pieces */
     check_vectors(c, in[1], 5000000, 2);
     memset(in[0], 7 * plumb_comm_rank(c), 4096);
     CHECK_OK(plumb_comm_broadcast(c, in[0], 4096, plumb_comm_size(c) - 1));
@@ -388,8 +388,8 @@ static void contract(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* The last rank does not come: the others fail within seconds and name it, the phase and the
- * collective; afterwards nothing hangs. */
+/* Checks a last rank that does not call the collective: the others fail within seconds and name the
+ * rank, the phase and the collective; later calls fail at once. */
 static void last_is_late(plumb_comm *c)
 {
     const int last = plumb_comm_size(c) - 1;
@@ -411,23 +411,23 @@ static void last_is_late(plumb_comm *c)
     const char *said = plumb_trail_message();
     CHECKF(strstr(said, who) && strstr(said, "\"save\"") && strstr(said, "allreduce"), "%s", said);
     CHECKF(!strstr(strstr(said, who) + strlen(who), "rank"), "names one rank only: %s", said);
-    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* broken for good, and at once */
+    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* at once: the communicator stays broken */
 }
 
-/* Rank 0 ends the run while the others wait for it. */
+/* Checks what the other ranks report if rank 0 aborts while they wait for it. */
 static void first_aborts(plumb_comm *c)
 {
-    plumb_comm_check_calls(c, false); /* the barriers of the ranks are not the same */
+    plumb_comm_check_calls(c, false); /* ranks call different barriers */
     plumb_comm_phase(c, "rollout");
     if (plumb_comm_rank(c) == 0) {
-        CHECK_OK((plumb_comm_barrier)(c)); /* the macro would say that the ranks are elsewhere */
+        CHECK_OK((plumb_comm_barrier)(c)); /* no macro: without the place */
         const plumb_status st = plumb_fail_at(PLUMB_ERR_IO, "f.c", 1, "disk full");
         CHECK(st == PLUMB_ERR_IO);
         plumb_comm_abort(c, 5);
         CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
         return;
     }
-    plumb_status st = (plumb_comm_barrier)(c); /* rank 0 may be through before the others are */
+    plumb_status st = (plumb_comm_barrier)(c); /* may succeed: rank 0 calls it too */
     if (st == PLUMB_OK)
         st = (plumb_comm_barrier)(c);
     CHECK(st == PLUMB_ERR_PEER);
@@ -436,11 +436,11 @@ static void first_aborts(plumb_comm *c)
            said);
 }
 
-/* Ranks in different collectives, or with different sizes, hear about it. */
+/* Checks that ranks whose sizes differ get an error that tells so. */
 static void sizes_differ(plumb_comm *c)
 {
     double x[4] = {0};
-    plumb_comm_check_calls(c, false); /* it would know before */
+    plumb_comm_check_calls(c, false); /* it would refuse the call before */
     plumb_comm_max_wait(c, 2 * test_pace());
     CHECK(plumb_comm_allreduce_f64(c, x, 1 + (plumb_comm_rank(c) == 1), PLUMB_SUM) ==
           PLUMB_ERR_COMM);
@@ -486,7 +486,7 @@ static void mpi_late(plumb_comm *c, const char *mode)
                          : strstr(said, wait));
         plumb_comm_abort(c, SEEN_EXIT);
     }
-    sleep((unsigned)(20 * test_pace())); /* rank 0 ends all */
+    sleep((unsigned)(20 * test_pace())); /* rank 0 ends every rank before */
 }
 #endif
 
@@ -495,10 +495,10 @@ static int on_mpi(const char *mode)
 #ifdef PLUMB_HAVE_MPI
     plumb_comm *c = NULL;
     if (!strcmp(mode, "mpi")) {
-        CHECK_OK(plumb_comm_create(&c, 120)); /* finds out by itself that mpirun started it */
+        CHECK_OK(plumb_comm_create(&c, 120)); /* the environment shows mpirun */
         CHECK(!strcmp(plumb_comm_name(c), "mpi"));
         contract(c);
-        if (plumb_comm_size(c) > 1) /* the window is there, else the next line tests nothing new */
+        if (plumb_comm_size(c) > 1) /* messages go through shared memory */
             CHECK(plumb_shared_reaches(plumb_mpi_of(c), (plumb_comm_rank(c) + 1) % 2));
         void *window;
         int64_t offset = 4096;
@@ -508,7 +508,7 @@ static int on_mpi(const char *mode)
         CHECK(offset == 4096);
         CHECK(plumb_window_find(plumb_mpi_of(c), (char *)window + 4096, 4097, &offset) == 0);
         plumb_comm_free(c, window);
-        /* As if ranks 0, 1 and ranks 2, 3 were on two hosts: both ways in one move. */
+        /* As if ranks 0, 1 and 2, 3 were on two hosts: a collective uses shared memory and MPI. */
         for (int r = 0; r < plumb_comm_size(c); r++)
             if ((r ^ plumb_comm_rank(c)) & 2)
                 plumb_mpi_of(c)->shared.ring[r] = NULL;
@@ -524,7 +524,7 @@ static int on_mpi(const char *mode)
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)
             plumb_comm_abort(c, SEEN_EXIT);
-        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* ended from outside before that */
+        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* the abort ends the process first */
         return 0;
     }
     mpi_late(c, mode);
@@ -536,7 +536,7 @@ static int on_mpi(const char *mode)
 #endif
 }
 
-/* What plumb_comm_create makes of the environment. */
+/* Checks which communicator plumb_comm_create makes for the environments of several launchers. */
 static void launchers(void)
 {
     static const char *const names[] = {
@@ -549,13 +549,13 @@ static void launchers(void)
     CHECK_OK(plumb_comm_create(&c, 1));
     CHECK(!strcmp(plumb_comm_name(c), "single") && plumb_comm_size(c) == 1);
     plumb_comm_destroy(&c);
-    setenv("SLURM_PROCID", "0", 1); /* a batch script under Slurm, not a step of it */
+    setenv("SLURM_PROCID", "0", 1); /* a batch script of Slurm, not a step */
     setenv("SLURM_NTASKS", "4", 1);
     CHECK_OK(plumb_comm_create(&c, 1));
     plumb_comm_destroy(&c);
     const plumb_status refused =
         strcmp(plumb_comm_library(), "none") ? PLUMB_ERR_CONFIG : PLUMB_ERR_UNSUPPORTED;
-    setenv("SLURM_PROCID", "1", 1); /* but no batch script is the second process */
+    setenv("SLURM_PROCID", "1", 1); /* a batch script has PROCID 0 */
     CHECK(plumb_comm_create(&c, 1) == refused);
     CHECK(strstr(plumb_trail_message(), "SLURM_NTASKS"));
     unsetenv("SLURM_PROCID");
@@ -568,7 +568,7 @@ static void launchers(void)
         unsetenv(sizes[i]);
     }
 #ifdef PLUMB_HAVE_MPI
-    setenv("PMI_SIZE", "2", 1); /* another PMI than MPI's: MPI starts, and knows of one rank */
+    setenv("PMI_SIZE", "2", 1); /* a PMI that MPI does not use: MPI starts with one rank */
     setenv("PMI_RANK", "1", 1);
     CHECK(plumb_comm_create(&c, 1) == PLUMB_ERR_CONFIG && !c);
     CHECK(strstr(plumb_trail_message(), "--mpi=pmix") && strstr(plumb_trail_message(), "PMI_SIZE"));
@@ -586,7 +586,7 @@ int main(int argc, char **argv)
         plumb_comm *c;
         CHECK_OK(plumb_comm_single_create(&c));
         contract(c);
-        plumb_comm_abort(c, 1); /* does nothing else than break it */
+        plumb_comm_abort(c, 1); /* breaks c and does not end the process */
         plumb_comm_destroy(&c);
         plumb_comm_destroy(&c);
         launchers();

@@ -1,6 +1,6 @@
-/* test_device.c - vectors in device memory: the sums of host memory, and nobody but the device's
- * own functions touches them.
- * Test of layer 1. The device is memory out of reach while none of its functions runs. */
+/* test_device.c - checks vectors in device memory: their sums are those in host memory, and only
+ * the functions of the device access them. Test of layer 1. The device is memory that is protected
+ * while none of its functions runs. */
 #include "comm/comm.h"
 
 #include <stdbool.h>
@@ -14,11 +14,11 @@
 #define REGION ((size_t)5 << 20)
 
 struct gpu {
-    char *memory; /* (REGION,) out of reach */
+    char *memory; /* (REGION,) protected */
     size_t used;
-    int alive;       /* pieces of any memory */
-    int64_t copies;  /* so many came */
-    int64_t fail_at; /* this one fails; 0 = none */
+    int alive;       /* allocations that were not released */
+    int64_t copies;  /* number of copies until now */
+    int64_t fail_at; /* number of the copy that fails; 0: none */
 };
 
 static void reach(struct gpu *g, bool on)
@@ -137,7 +137,7 @@ static void contract(plumb_comm *c)
             same_as_host(c, sizes[i], pieces[k]);
 }
 
-/* The device of the last rank fails in the middle: nobody waits for ever. */
+/* Checks that no rank waits for ever if the device of the last rank fails during an exchange. */
 static void device_fails(plumb_comm *c)
 {
     struct gpu g;
@@ -150,7 +150,7 @@ static void device_fails(plumb_comm *c)
     CHECK_OK(fake_alloc(&g, &x, n * 4));
     if (last)
         g.fail_at = 6;
-    plumb_comm_timeout(c, 3600); /* longer than the test may take: nobody waits for it */
+    plumb_comm_timeout(c, 3600); /* longer than the test may take */
     const plumb_status st = plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE);
     CHECK(st == (last ? PLUMB_ERR_DEVICE : PLUMB_ERR_PEER));
     CHECKF(strstr(plumb_trail_message(), "fell off the bus"), "%s", plumb_trail_message());
@@ -162,7 +162,7 @@ static void device_fails(plumb_comm *c)
     gpu_fini(&g);
 }
 
-/* A device without room for the pieces: an error on this rank, and nothing is left of it. */
+/* Checks a device without room for the pieces: the rank gets an error and has no device. */
 static void no_room(plumb_comm *c)
 {
     struct gpu g;

@@ -1,6 +1,6 @@
-/* test_heartbeat.c - who is silent, who is late, who has left: on thread ranks, and on processes
- * that are really stopped. test_heartbeat thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled
- */
+/* test_heartbeat.c - checks the errors about a rank that is silent, late or has left, on ranks as
+ * threads and on processes that a signal stops.
+ * test_heartbeat thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled */
 #define CHECK_EXIT LATE
 
 #include <signal.h>
@@ -17,19 +17,20 @@
 #include "comm/mpi_impl.h"
 #endif
 
-#define STOP_EXIT 42 /* the modes in which a rank is stopped end with it by plumb_comm_abort */
+#define STOP_EXIT 42 /* exit code of mpi-stop, in which a rank is stopped for good */
 
 static bool is_last(const plumb_comm *c)
 {
     return plumb_comm_rank(c) == plumb_comm_size(c) - 1;
 }
 
-/* The message says who is missing, where it was, who waits, and in what. */
+/* Checks that the message names the missing rank and its last call, and the waiting rank and its
+ * call. */
 static void check_said(const plumb_comm *c, const char *why)
 {
     const char *said = plumb_trail_message();
     char text[160];
-    /* Thread ranks all say what the first of them found. */
+    /* Ranks as threads all report the error of the first one. */
     CHECKF(!strncmp(said, "rank ", 5) && strstr(said, " waits in allreduce (call "), "%s", said);
     CHECKF(strstr(said, "comm/test_heartbeat.c:"), "the caller: %s", said);
     CHECKF(strstr(said, "phase \"save\""), "%s", said);
@@ -40,7 +41,8 @@ static void check_said(const plumb_comm *c, const char *why)
     CHECKF(!strstr(at + strlen(text), "rank "), "only one is missing: %s", said);
 }
 
-/* The last rank's process is stopped, the one before it is busy for three times the time-out. */
+/* Checks a rank whose heartbeat stops; before that, one that is busy for three times the time-out,
+ * which is no error. */
 static void last_stops(plumb_comm *c)
 {
     const double timeout = 0.6 * test_pace();
@@ -48,8 +50,8 @@ static void last_stops(plumb_comm *c)
     plumb_comm_phase(c, "rollout");
     if (plumb_comm_rank(c) == plumb_comm_size(c) - 2)
         usleep((useconds_t)(3 * timeout * 1e6));
-    CHECK_OK(plumb_comm_barrier(c));       /* nobody fails because of the busy one */
-    usleep((useconds_t)(0.5e6 * timeout)); /* the others know that it is through */
+    CHECK_OK(plumb_comm_barrier(c));       /* a busy rank is no error */
+    usleep((useconds_t)(0.5e6 * timeout)); /* time for the heartbeats behind the barrier */
     const double stopped = plumb_now();
     if (is_last(c)) {
         plumb_heartbeat_freeze(c, true);
@@ -65,10 +67,10 @@ static void last_stops(plumb_comm *c)
     char why[64];
     snprintf(why, sizeof(why), "no heartbeat for %g s from ", timeout);
     check_said(c, why);
-    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* broken for good, and at once */
+    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* at once: it stays broken */
 }
 
-/* The last rank has no communicator any more: nothing to wait for. */
+/* Checks a last rank that has destroyed its communicator: the others do not wait for it. */
 static void last_leaves(plumb_comm *c)
 {
     plumb_comm_phase(c, "rollout");
@@ -83,7 +85,8 @@ static void last_leaves(plumb_comm *c)
     CHECKF(strstr(plumb_trail_message(), ": left the run"), "%s", plumb_trail_message());
 }
 
-/* Time in which the waiting rank did not run is nobody's silence. */
+/* Checks that time in which the waiting rank itself did not run does not count as silence of
+ * another rank. */
 static void judged_late(void)
 {
     plumb_comm *c[2];
@@ -93,8 +96,8 @@ static void judged_late(void)
         plumb_heartbeat_stop(c[r]);
     plumb_comm_timeout(c[0], 10);
     plumb_comm_max_wait(c[0], 30);
-    c[0]->heartbeat.running = true;      /* as if: the clock of this test is not the real one */
-    plumb_comm_check_calls(c[0], false); /* it would talk */
+    c[0]->heartbeat.running = true;      /* not really: this test makes up the time */
+    plumb_comm_check_calls(c[0], false); /* it would send messages */
     CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
     const double t0 = c[0]->heartbeat.listened = c[0]->heartbeat.heard[1].at = 1000;
     struct plumb_wait wait = {.since = t0};
@@ -110,7 +113,8 @@ static void judged_late(void)
     CHECK(plumb_heartbeat_judge(c[0], &wait, t0 + 10010.5, why, sizeof(why)) == PLUMB_ERR_COMM);
     CHECKF(strstr(why, "no heartbeat for 10 s from rank 1"), "%s", why);
 
-    /* It speaks again, and comes too late all the same: 30 s of waiting, not of the clock. */
+    /* The rank is heard again, but does not arrive in time: max_wait counts 30 s in which this rank
+     * ran, not those in which it was suspended. */
     c[0]->heartbeat.heard[1].at = t0 + 10029;
     c[0]->heartbeat.listened = t0 + 10029;
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10029, why, sizeof(why)));
@@ -122,7 +126,7 @@ static void judged_late(void)
     plumb_comm_destroy(&c[1]);
 }
 
-/* Many ranks, few beats: what a note costs is bounded. */
+/* Checks the text of a place in the source: the last folder, the file and the line. */
 static void sites(void)
 {
     char text[PLUMB_SITE_TEXT];
@@ -142,7 +146,7 @@ static void mpi_stop(plumb_comm *c, double timeout)
 {
     plumb_comm_phase(c, "rollout");
     CHECK_OK(plumb_comm_barrier(c));
-    usleep((useconds_t)(0.3e6 * timeout)); /* the others know that it is through */
+    usleep((useconds_t)(0.3e6 * timeout)); /* time for the heartbeats behind the barrier */
     const double stopped = plumb_now();
     if (is_last(c))
         kill(getpid(), SIGSTOP);
@@ -159,11 +163,12 @@ static void mpi_stop(plumb_comm *c, double timeout)
         check_said(c, why);
         plumb_comm_abort(c, STOP_EXIT);
     }
-    sleep((unsigned)(20 * test_pace())); /* rank 0 ends all */
+    sleep((unsigned)(20 * test_pace())); /* rank 0 ends every rank before */
 }
 
-/* A child of rank 0 stops all ranks for three times the time-out: a job that is suspended, once
- * while rank 1 is busy and the others wait for it, once in the middle of collectives. */
+/* Checks a job that is suspended: a child of rank 0 stops all ranks for three times the time-out,
+ * once while rank 1 is busy and the others wait for it, once during collectives. That is no error.
+ */
 static void mpi_suspend(plumb_comm *c, double timeout)
 {
     int64_t pid[64], count[64];
@@ -191,13 +196,14 @@ static void mpi_suspend(plumb_comm *c, double timeout)
 static void mpi_busy(plumb_comm *c, double timeout)
 {
     CHECK_OK(plumb_comm_barrier(c));
-    if (plumb_comm_rank(c) == 1) /* busy, without a call of MPI */
+    if (plumb_comm_rank(c) == 1) /* busy, calls nothing of MPI */
         for (const double start = plumb_now(); plumb_now() - start < 3.3 * timeout;)
             continue;
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Raised while nobody calls a collective, heard while nobody raises. */
+/* Checks MPI without a thread for heartbeats: a busy rank is no error, and a raised value reaches
+ * all ranks though none of them is in a collective. */
 static void mpi_funneled(plumb_comm *c)
 {
     CHECK(!c->heartbeat.running);

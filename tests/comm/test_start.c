@@ -1,7 +1,7 @@
-/* test_start.c - one rank alone fails while the ranks of MPI come together: no other one may wait
- * for it.
- * Test. Run by mpirun with 3 ranks and the name of a fault; linked with --wrap, so that calls of
- * plumb (not of MPI) come here first. */
+/* test_start.c - checks a rank that fails alone while the communicator over MPI is created: the
+ * others may not wait for it.
+ * Test. mpirun starts it with 3 ranks and the name of a fault. It is linked with --wrap, so that it
+ * gets the calls that plumb (not MPI) makes of some functions. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mpi.h>
@@ -57,7 +57,8 @@ int __wrap_open64(const char *path, int flags, ...)
     return fails("open") ? -1 : __real_open64(path, flags, mode);
 }
 
-/* Sums, and what travels in place where it can: the results do not depend on the way. */
+/* Checks sums of values and of a vector in memory that other ranks may read in place: the results
+ * are the same without shared memory. */
 static void use(plumb_comm *c)
 {
     const int64_t n = 3 * PLUMB_SHARD_BLOCK;
@@ -76,7 +77,7 @@ static void use(plumb_comm *c)
     plumb_comm_free(c, memory);
 }
 
-/* Every rank fails, rank 1 with its own words, and MPI can still be used and ended. */
+/* Checks that every rank fails, rank 1 with its own error, and that MPI can still be used. */
 static void start_fails(int rank, plumb_status own)
 {
     plumb_comm *c = NULL;
@@ -86,7 +87,7 @@ static void start_fails(int rank, plumb_status own)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* No rank uses the rings: they would not know who reads what from where. */
+/* Checks that no rank uses shared memory if one of them has none. */
 static void start_without_rings(void)
 {
     plumb_comm *c = NULL;
@@ -98,7 +99,7 @@ static void start_without_rings(void)
     plumb_comm_destroy(&c);
 }
 
-/* Memory that one rank cannot share is ordinary memory everywhere. */
+/* Checks that memory which one rank cannot share is ordinary memory on every rank. */
 static void window_fails(const char *call, int rank)
 {
     plumb_comm *c = NULL;
@@ -115,7 +116,7 @@ static void window_fails(const char *call, int rank)
     plumb_comm_destroy(&c);
 }
 
-/* Rank 1 never comes. */
+/* Checks a rank 1 that never creates its communicator. */
 static void absent(int rank)
 {
     plumb_comm *c = NULL;

@@ -22,7 +22,7 @@ static void *job_main(void *arg)
     return NULL;
 }
 
-/* fn on each of n ranks, 1 <= n <= 64; returns when all have. */
+/* Runs fn on each of n ranks, 1 <= n <= 64; returns when all have returned. */
 static void on_threads(int n, void (*fn)(plumb_comm *c))
 {
     plumb_comm *c[64];

@@ -10,7 +10,7 @@
 #include "comm/comm.h"
 #include "harness.h"
 
-/* Device memory that holds this rank's x (n,), whose sums over ranks round. */
+/* Returns device memory with this rank's x (n,), whose sums over the ranks round; host = x. */
 static float *vector_new(const plumb_comm *c, const struct plumb_comm_device *d, float *host,
                          int64_t n)
 {
@@ -22,7 +22,8 @@ static float *vector_new(const plumb_comm *c, const struct plumb_comm_device *d,
     return (float *)x;
 }
 
-/* exact: the same bits as in host memory; else to rounding, and the same on every rank. */
+/* Checks the sum and the distribution of a vector in device memory against host memory. exact: the
+ * bits must be the same; else a rounding may differ. */
 static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64_t n, bool exact)
 {
     float *host = malloc((size_t)n * 4 + 4), *back = malloc((size_t)n * 4 + 4);
@@ -31,7 +32,7 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
     for (int64_t i = 0; i < n; i++)
         host[i] *= 2;
     CHECK_OK(plumb_comm_reduce_tree(c, host, n, PLUMB_HOST));
-    CHECK_OK(d->accumulate(d->arg, x, x, n)); /* still at work when the exchange begins */
+    CHECK_OK(d->accumulate(d->arg, x, x, n)); /* may still run when the exchange begins */
     CHECK_OK(plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE));
     const struct plumb_range own = plumb_comm_shard(c, n, plumb_comm_rank(c));
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
@@ -42,7 +43,7 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
                (double)host[i]);
     for (int64_t i = 0; i < n; i++)
         if (i >= own.begin && i < own.end)
-            host[i] = 2 * back[i]; /* what is to be distributed */
+            host[i] = 2 * back[i]; /* the shard to distribute */
         else
             back[i] = NAN;
     CHECK_OK(d->to_device(d->arg, x, back, n * 4));

@@ -1,4 +1,4 @@
-/* emu.h - what the emulator's own files share.
+/* emu.h - declarations shared by the emulator's files.
  * Test layer, private to cuda_emu/. Includes the emulated runtime. */
 #ifndef PLUMB_EMU_EMU_H
 #define PLUMB_EMU_EMU_H
@@ -13,7 +13,7 @@
 namespace emu
 {
 
-/* A fault of the program under test: says so and ends it. */
+/* Prints a fault of the program under test and ends it. */
 [[noreturn]] void fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 uint32_t draw(uint32_t end); /* in [0, end), from the seed */
 bool one_order();            /* seed 0: threads and streams in their natural order */
@@ -22,36 +22,36 @@ bool one_order();            /* seed 0: threads and streams in their natural ord
 void run_grid(const Launch &l, const std::function<void()> &body);
 const char *where(); /* the kernel, block and thread that run now; "" in host code */
 
-/* memory.cpp: device memory is out of reach while no operation runs. */
+/* memory.cpp: device memory is protected while no operation runs. */
 void memory_open();
 void memory_close();
 bool is_device(const void *at);
 /* [at, at + bytes) must lie in one live allocation. */
 bool is_allocated(const void *at, size_t bytes);
 
-/* Memory that a library takes for itself when something is used for the first time. It is never
- * given back, as on a GPU. */
+/* Takes memory as a library does when something is used for the first time. It is never released,
+ * as on a GPU. */
 void take_for_library(const char *what, size_t bytes);
 
 /* stream.cpp */
 cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
 bool is_stream(cudaStream_t s);
-/* What a stream is given: runs when a synchronisation needs it. `check` looks at its memory: the
- * caller has done so, and a recorded operation is looked at again whenever its graph is launched.
- */
+/* An operation of a stream: `run` is called when a synchronisation needs it. `check` checks its
+ * memory; the caller has done so once, and for a recorded operation it is called at each launch of
+ * the graph. */
 struct Operation {
     std::function<void()> run, check;
 };
 void push(cudaStream_t s, std::function<void()> run, std::function<void()> check = nullptr);
-/* An operation that other processes take part in: asked until it says that it is done. */
+/* Adds an operation in which other processes take part: step is called until it returns true. */
 void push_polled(cudaStream_t s, std::function<bool()> step);
 void drain();
 void not_while_recording(const char *call); /* a fault when a stream is being captured */
-/* The graph that s is captured into; none: *it is null. */
+/* Returns a reference to the graph that s is captured into; the graph is null if there is none. */
 cudaGraph_t &recording(cudaStream_t s);
 extern struct plumb_emu_counts counts;
 extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
-extern double clock_ms;     /* what the work so far would have taken: products of matrices alone */
+extern double clock_ms;     /* the time of the work so far; only products of matrices take time */
 
 } // namespace emu
 

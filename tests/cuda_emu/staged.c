@@ -1,4 +1,4 @@
-/* staged.c - copies to the device, the kernel, copies back.
+/* staged.c - copies the arguments to the device, runs the kernel and copies them back.
  * Test of layer 1. Includes staged.h. */
 #include "staged.h"
 
@@ -21,8 +21,8 @@ static struct desk desk_of(plumb_stream *s)
     return (struct desk){.b = (struct plumb_backend *)(void *)s};
 }
 
-/* What the device has of a buffer: its host memory, or the float32 there as bfloat16. Owned by the
- * caller. */
+/* Returns the buffer's bytes as the device has them: its host memory, or the float32 there as
+ * bfloat16. The caller frees it. */
 static void *device_form(const struct buffer *f, int64_t *bytes)
 {
     *bytes = f->narrow ? f->bytes / 2 : f->bytes;
@@ -51,7 +51,7 @@ static void *stage(struct desk *d, const void *host, int64_t bytes, bool changes
     if (!host)
         return NULL;
     for (int i = 0; i < d->n; i++)
-        if (d->buffer[i].host == host) { /* in place */
+        if (d->buffer[i].host == host) { /* two arguments are the same array */
             CHECK(d->buffer[i].bytes == bytes && d->buffer[i].narrow == narrow);
             d->buffer[i].changes |= changes;
             return d->buffer[i].device;
@@ -96,7 +96,7 @@ static plumb_status finish(struct desk *d, plumb_status st)
         const plumb_status st_ = d.b->k.kernel(d.b->stream, __VA_ARGS__);                          \
         return finish(&d, st_);                                                                    \
     } while (0)
-/* In the form that the backend is set to. */
+/* Runs the bfloat16 form of a kernel if the backend computes in bfloat16, else the float32 form. */
 #define RUN_REAL(kernel, ...)                                                                      \
     do {                                                                                           \
         if (d.b->dtype == PLUMB_BF16)                                                              \
@@ -346,7 +346,7 @@ static plumb_status hash_blocks(plumb_stream *s, uint64_t *out, const float *x, 
     RUN(hash_blocks, OUT(out, (n + PLUMB_HASH_BLOCK - 1) / PLUMB_HASH_BLOCK), IN(x, n), n);
 }
 
-/* Where bfloat16 meets float32: by the names of what they are in float32. */
+/* The kernels with bfloat16 and float32 arguments, with the types of their float32 forms. */
 static plumb_status embed_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
                               int64_t n, int64_t c)
 {

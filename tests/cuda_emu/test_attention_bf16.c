@@ -1,5 +1,5 @@
-/* test_attention_bf16.c - attention on tensor cores against sums in double, element by element
- * within what its roundings allow; training, prefill and decode bit for bit.
+/* test_attention_bf16.c - compares attention on tensor cores with sums in double, each element
+ * within a bound of its roundings; checks that training, prefill and decoding give the same bits.
  * Test of layer 1. Includes gpu.h, cuda/cuda.h. */
 #include "cuda/cuda.h"
 #include "gpu.h"
@@ -88,10 +88,10 @@ static void world_fini(struct world *w)
     free(w->dout);
 }
 
-/* ---- the definition, in double, and how far rounding may lead from it ---------------------- */
+/* ---- the definition, in double, and a bound of the roundings ------------------------------- */
 
-/* want: the exact sum; size: the sum of its terms' magnitudes; before: of the magnitudes that
- * they had before something cancelled within them. */
+/* want: the exact sum; size: the sum of its terms' magnitudes; before: the sum of the magnitudes of
+ * the parts that cancelled within the terms. */
 struct sum {
     double want, size, before;
 };
@@ -117,8 +117,9 @@ static double dot_size(const plumb_bf16 *a, const plumb_bf16 *b, int64_t d)
     return sum;
 }
 
-/* Terms carry a bfloat16 of p or ds (2^-8) and float32 errors of scores up to some hundreds, what
- * cancelled a float32 sum over d; the result is rounded once. */
+/* Checks `got` against the sum. A term has the rounding of p or ds to bfloat16 (2^-8) and the
+ * float32 error of scores of up to some hundreds; parts that cancelled have that of a float32 sum
+ * over d; the result is rounded once. */
 static void near(const char *what, double got, struct sum s, double scale, int64_t at)
 {
     const double bound = 0x1p-8 * fabs(s.want) * scale + 0x1.1p-8 * s.size * scale +
@@ -132,7 +133,7 @@ struct result {
     float *lse;
 };
 
-/* Of row i and head a of the world: first row of its sequence, and the first that it sees. */
+/* Return the first row of the sequence of row i, and the first row that row i sees. */
 static int64_t sequence_of(const struct world *w, int64_t i)
 {
     int seq = SEQS - 1;
@@ -146,7 +147,8 @@ static int64_t first_seen(const struct world *w, int64_t i)
     return window > 0 && i - start + 1 > window ? i + 1 - window : start;
 }
 
-/* The scaled and soft-capped score of a query and a key, and the slope of the cap there. */
+/* Return the scaled and soft-capped score of a query and a key, and the slope of the cap at a
+ * score. */
 static double score_of(const struct world *w, const plumb_bf16 *q, const plumb_bf16 *k)
 {
     const double s = w->shape.scale * dot(q, k, w->shape.d), cap = w->shape.cap;
@@ -186,7 +188,7 @@ static void check_fwd(const struct world *w, const struct result *r)
     free(p);
 }
 
-/* From the o and lse that the forward gave: the backward is a function of those. */
+/* Checks the gradients, with the o and lse of the tested forward, which the backward reads. */
 static void check_bwd(const struct world *w, const struct result *r)
 {
     const int64_t h = w->shape.h, hk = w->shape.hk, d = w->shape.d, scores = w->n * h * w->n;
@@ -203,7 +205,7 @@ static void check_bwd(const struct world *w, const struct result *r)
                 const plumb_bf16 *v = w->v + (j * hk + a / (h / hk)) * d;
                 const double score = score_of(w, w->q + (i * h + a) * d, k);
                 const double p = exp(score - r->lse[i * h + a]), s = p * slope_of(w, score);
-                /* where the cap is reached, its slope 1 - t^2 has the float32 error of 1 */
+                /* Near the cap, the slope 1 - t^2 is small and has the float32 error of 1. */
                 const double blurred = w->shape.cap > 0 ? s + 0.25 * p : s;
                 *PAIR(i, a, j) =
                     (struct pair){p, s * (dot(dout, v, d) - dot(dout, o, d)),
@@ -242,7 +244,7 @@ static void check_bwd(const struct world *w, const struct result *r)
 
 /* ---- on the device ----------------------------------------------------------------------- */
 
-/* A store of its own, whose pages lie in an order of their own, and rows picked from a world. */
+/* A KV store, whose pages are in any order, and rows of a world. */
 struct scene {
     struct plumb_backend *b;
     const struct world *w;
@@ -292,7 +294,7 @@ static void scene_fini(struct scene *s)
     free(s->pos);
 }
 
-/* The rows are now positions [begin, end) of sequence i, after those there were. */
+/* Appends positions [begin, end) of sequence i to the rows. */
 static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
 {
     for (int64_t p = begin; p < end; p++) {
@@ -306,7 +308,7 @@ static void place_rows(struct scene *s)
     s->rows.pos = on_device(s, s->pos, s->rows.n * (int64_t)sizeof(*s->pos));
 }
 
-/* The rows' own part of the world's (n,width) array. */
+/* Returns the rows' part of the world's array x (n,width), on the device. */
 static plumb_bf16 *pick(struct scene *s, const plumb_bf16 *x, int64_t width)
 {
     plumb_bf16 *host = malloc((size_t)(s->rows.n * width) * sizeof(*host));
@@ -327,7 +329,7 @@ static void *fetch(struct scene *s, const void *data, int64_t bytes)
     return host;
 }
 
-/* Keys of positions [0, end) of sequence i, and of no other, into the store. */
+/* Writes the keys and values of the positions [0, end) of sequence i to the store. */
 static void write_keys(struct scene *s, int i, int64_t end)
 {
     const struct plumb_attn_shape *shape = &s->w->shape;
@@ -339,7 +341,8 @@ static void write_keys(struct scene *s, int i, int64_t end)
     s->rows.n = 0;
 }
 
-/* o and lse of the rows; of a whole world, too, the gradients. */
+/* Returns o and lse of the rows; backward: also the gradients, for which the rows must be all those
+ * of the world. */
 static struct result attend(struct scene *s, bool backward)
 {
     const struct plumb_attn_shape *shape = &s->w->shape;
@@ -387,7 +390,7 @@ static struct result training(struct plumb_backend *b, const struct world *w, bo
     return r;
 }
 
-/* Every row of the scene has the bits that it has in the whole world. */
+/* Checks that every row of the scene has the bits that it has in the whole world. */
 static void same_rows(const char *what, struct scene *s, const struct result *want)
 {
     const int64_t h = s->w->shape.h, width = h * s->w->shape.d;
@@ -403,7 +406,7 @@ static void same_rows(const char *what, struct scene *s, const struct result *wa
     scene_fini(s);
 }
 
-/* Positions [begin, end) of one sequence, in a store that holds no later key. */
+/* Checks the positions [begin, end) of one sequence, with a store that has no later key. */
 static void part(struct plumb_backend *b, const struct world *w, const struct result *want,
                  const char *what, int i, int64_t begin, int64_t end)
 {
@@ -413,7 +416,7 @@ static void part(struct plumb_backend *b, const struct world *w, const struct re
     same_rows(what, &s, want);
 }
 
-/* One row of each sequence; the training batch, the other way round. */
+/* Checks a decode step of all sequences, and the training batch with the sequences reversed. */
 static void mixed(struct plumb_backend *b, const struct world *w, const struct result *want)
 {
     for (int whole = 0; whole < 2; whole++) {
@@ -426,7 +429,8 @@ static void mixed(struct plumb_backend *b, const struct world *w, const struct r
     }
 }
 
-/* Rows around the borders of chunks, by blocks of their own and by one. */
+/* Checks rows around the borders of chunks of keys: with a block of threads for each chunk, and
+ * with one block for all. */
 static void chunks(struct plumb_backend *b, const struct world *w, const struct result *want)
 {
     static const int64_t pos[] = {510, 511, 512, 543, 600, 1023, 1024, 1100};

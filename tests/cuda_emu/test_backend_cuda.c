@@ -1,4 +1,4 @@
-/* test_backend_cuda.c - memory, errors and the kernel table of the CUDA backend.
+/* test_backend_cuda.c - checks memory, errors and the kernel table of the CUDA backend.
  * Test of layer 2. */
 #include "backend/backend.h"
 #include "gpu.h"
@@ -38,7 +38,7 @@ static void test_memory(struct plumb_backend *b)
     CHECK(!none);
 }
 
-/* A refused allocation is not the next kernel's failure. */
+/* Checks that a kernel does not fail because an allocation before it has failed. */
 static void test_after_failure(struct plumb_backend *b)
 {
     struct plumb_arena a = {.name = "act"};
@@ -57,7 +57,8 @@ static void test_after_failure(struct plumb_backend *b)
     plumb_backend_arena_release(b, &a);
 }
 
-/* What is REAL in kernels.h must be of the backend's type; the three mixed kernels by types. */
+/* Checks a backend in bfloat16: tensors that are REAL in kernels.h must be bfloat16, and others
+ * float32. */
 static void test_bfloat16(void)
 {
     struct plumb_backend *b = NULL;
@@ -87,8 +88,8 @@ static void test_bfloat16(void)
     const struct plumb_tensor at = plumb_view_i32("index", index, b->place, 2);
     CHECK_OK(b->to_device(b, index, ids, sizeof(ids)));
     CHECK_OK(b->to_device(b, wide, x, sizeof(x)));
-    CHECK_OK(plumb_op_gather_fwd(b, &n, &w, &at)); /* rows 1, 0 */
-    CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at)); /* wide + itself */
+    CHECK_OK(plumb_op_gather_fwd(b, &n, &w, &at)); /* n = rows 1 and 0 of w */
+    CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at)); /* w doubles */
     CHECK_OK(plumb_op_add_fwd(b, &n, &n, &n));
     CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at));
     CHECK_OK(b->to_host(b, y, wide, sizeof(y)));

@@ -1,4 +1,4 @@
-/* test_gemm_cache_cuda.c - the GEMM algorithm cache is measured, written and read again.
+/* test_gemm_cache_cuda.c - checks that the cache of GEMM algorithms is measured, written and read.
  * Test of layer 1. */
 #include <inttypes.h>
 
@@ -26,10 +26,10 @@ static uint64_t checksum(const char *text, int64_t n)
 enum { ALL = 31, BUCKETS = PLUMB_CUDA_GEMM_BUCKETS, ROWS = 24 };
 
 #ifdef PLUMB_CUDA_EMU
-/* The emulator's algorithms (word 0): 0 and 3 give equal bits, and 3 is the faster one for few
- * columns; 2 is slow; 1 refuses one column; 4 is the fastest and depends on the place of a
- * column, so that it is a member for one row only.
- * Checks that every entry has the fastest members of one class, without split-K (word 1). */
+/* Checks that every entry has the fastest algorithms of one class, without split-K (word 1). Word 0
+ * is the emulator's algorithm: 0 and 3 give equal bits, and 3 is the faster one for few columns; 2
+ * is slow; 1 refuses one column; 4 is the fastest, but its bits depend on the place of a column, so
+ * that it is in the class for one row only. */
 static void check_members(const struct plumb_cuda *c)
 {
     for (int i = 0; i < c->n_cached; i++) {
@@ -48,7 +48,7 @@ static void check_members(const struct plumb_cuda *c)
 }
 #endif
 
-/* Every number of rows at every place gives the bits of the whole product. */
+/* Checks that any number of rows from any row on has the bits that it has in the whole product. */
 static void check_rows(struct plumb_backend *b, int64_t out, int64_t in)
 {
     float *x, *w, *y, *all = malloc((size_t)(ROWS * out) * 4),
@@ -81,7 +81,8 @@ static void check_rows(struct plumb_backend *b, int64_t out, int64_t in)
     free(all);
 }
 
-/* A run that wants the classes of another run gets them, whatever is in its cache. */
+/* Checks that a run which needs the classes of another run gets them, though its cache has others.
+ */
 static void check_wanted(struct plumb_backend *b)
 {
     struct plumb_cuda *c = context_of(b);
@@ -131,7 +132,7 @@ int main(void)
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, 64, 32, ALL)); /* already cached */
     CHECK(c->n_cached == 4 * SHAPES + 4);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 32, 64, PLUMB_GEMM_FORWARD));
-    CHECK(c->n_cached == 4 * SHAPES + 5); /* only what is used */
+    CHECK(c->n_cached == 4 * SHAPES + 5); /* no entry of an unused product */
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 33, 7, PLUMB_GEMM_FORWARD));
     CHECK(c->n_cached == 4 * SHAPES + 6);
 #ifdef PLUMB_CUDA_EMU

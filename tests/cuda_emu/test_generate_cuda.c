@@ -1,7 +1,7 @@
-/* test_generate_cuda.c - decode steps that are recorded graphs: the same completions as kernel by
- * kernel, as with other slots, other company and after other weights or sampling; the log-probs are
- * those of training, bit for bit.
- * Test of layers 2 and 4. */
+/* test_generate_cuda.c - checks decode steps that are recorded graphs: they give the same
+ * completions as kernels launched one by one, with any number of slots, and after steps with other
+ * weights or another temperature; the log-probs are those of training, bit for bit. Test of layers
+ * 2 and 4. */
 #include <string.h>
 
 #include "gpu.h"
@@ -26,7 +26,7 @@ struct outcome {
     float logp[ALL][NEW], logp_sampled[ALL][NEW];
 };
 
-/* Five completions: a recorded step of all of them has rows that fill it up. */
+/* Five completions: a recorded step has more rows, the rest of which are padding. */
 static const int64_t length[PROMPTS] = {5, 1, 33};
 static const int32_t samples[PROMPTS] = {2, 2, 1};
 static int32_t prompt[PROMPTS][LONGEST];
@@ -43,7 +43,7 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Ends at stop ids, so that the number of living slots falls step by step. */
+/* Generates with stop ids, so that the number of running completions falls step by step. */
 static void generate(plumb_generator *g, const plumb_model *m, float temperature, bool eager,
                      struct outcome *out)
 {
@@ -92,7 +92,7 @@ static void trained(const struct outcome *o, const plumb_model *m)
     plumb_pass_destroy(&p);
 }
 
-/* How many steps were launched as graphs; only the emulator counts. */
+/* Returns how many graphs were launched; -1 on a GPU, which does not count them. */
 static int64_t launches(void)
 {
 #ifdef PLUMB_CUDA_EMU
@@ -132,7 +132,7 @@ static void run(const char *dir, unsigned seed, struct outcome *first, bool is_f
         generate(g, m, 1.2f, false, &recorded);
         same(&recorded, first, "recorded before");
         CHECK(launches() < 0 || launches() > before + 2);
-        if (i == 1) { /* nothing of a recording is left in the next one */
+        if (i == 1) { /* a graph must not keep old weights or temperatures */
             generate(g, m, 0.3f, false, &hot);
             CHECK(memcmp(&hot, first, sizeof(hot)) != 0);
             generate(g, n, 1.2f, false, &other);

@@ -1,5 +1,5 @@
-/* test_kernels_cuda.c - every kernel of the CUDA table against ref, in float32 and bfloat16, on the
- * emulator in several orders of threads, which must all give the same bits; on a GPU twice.
+/* test_kernels_cuda.c - compares every kernel of the CUDA table with ref, in float32 and bfloat16:
+ * on the emulator in several orders of threads, on a GPU twice; all runs must give the same bits.
  * Test of layer 1. Includes staged.h, tests/kernels/check.h. */
 #include "base/num.h"
 #include "gpu.h"
@@ -71,7 +71,8 @@ static uint64_t run(int kernel, unsigned seed)
     return c.digest;
 }
 
-/* How float32 becomes bfloat16: every exponent, ties to both sides, infinities and NaN. */
+/* Checks the rounding of float32 to bfloat16: every exponent, ties to both sides, infinities and
+ * NaN. */
 static void check_rounding(void)
 {
     static const uint32_t low[] = {0,      1,      0x7fff, 0x8000,  0x8001,
@@ -99,7 +100,8 @@ static void check_rounding(void)
     plumb_backend_destroy(&b);
 }
 
-/* Kernels with 16-byte accesses give the same bits where those are not possible. */
+/* For check_alignment(): kernels that use 16-byte accesses must give the same bits on arrays that
+ * are not aligned to 16 bytes. */
 enum { ROWS = 3, WIDTH = 12, CELLS = ROWS * WIDTH, SPARE = 4, ARRAYS = 5 };
 struct shelf {
     float x[ARRAYS][CELLS + SPARE] __attribute__((aligned(16)));
@@ -156,7 +158,7 @@ static void check_alignment(enum plumb_dtype dtype)
             for (int i = 0; i < ARRAYS; i++)
                 for (int j = 0; j < CELLS; j++)
                     f.x[i][off + j] = rng_f(&r, 0.1f, 1.0f);
-            for (int i = 1; which == 5 && i < 3; i++) /* lse and dlogp stay where they are */
+            for (int i = 1; which == 5 && i < 3; i++) /* lse and dlogp are not shifted */
                 memmove(f.x[i], f.x[i] + off, ROWS * sizeof(float));
             use(&k, staged_stream(b), &f, off, which);
             if (off == 0)
@@ -172,7 +174,8 @@ static void check_alignment(enum plumb_dtype dtype)
     plumb_backend_destroy(&b);
 }
 
-/* bfloat16 attention has pages and bounds of its own: test_attention_bf16. */
+/* Returns true for the kernels of attention in bfloat16, which test_attention_bf16 checks with
+ * other pages and bounds. */
 static bool is_elsewhere(const struct item *m)
 {
     return m->dtype == PLUMB_BF16 &&
@@ -197,7 +200,7 @@ static int print_names(void)
     return 0;
 }
 
-/* test_kernels_cuda [KERNEL]... [alignment], or test_kernels_cuda list: prints what can be named */
+/* test_kernels_cuda [KERNEL]... [alignment]; test_kernels_cuda list prints the names. */
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "list") == 0)
@@ -215,7 +218,7 @@ int main(int argc, char **argv)
         for (int j = 1; j < argc; j++)
             wanted = wanted || strcmp(argv[j], list[i].name) == 0;
         uint64_t digest = 0;
-        /* Two orders for sample_fwd, which takes half of all the time, and for the second forms. */
+        /* Two orders only for sample_fwd, which takes half of all the time, and for bfloat16. */
         const bool two = list[i].dtype == PLUMB_BF16 || strcmp(list[i].name, "sample_fwd") == 0;
         const size_t orders = two ? 2 : ORDERS;
         for (size_t j = 0; wanted && j < orders; j++) {

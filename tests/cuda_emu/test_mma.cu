@@ -1,5 +1,6 @@
-/* test_mma.cu - each instruction of kernels/cuda/mma.cuh, and the tiles of attention_bf16.cuh, with
- * random fragments against scalar loops; what row invariance needs of the hardware.
+/* test_mma.cu - compares each instruction of kernels/cuda/mma.cuh, and the tiles of
+ * attention_bf16.cuh, with scalar loops on random fragments; checks that mma computes each row
+ * independently of the others.
  * Test of layer 1. Includes attention_bf16.cuh. */
 #include "cuda/attention_bf16.cuh"
 
@@ -19,7 +20,7 @@ static float widened(unsigned bits)
     memcpy(&x, &u, sizeof(x));
     return x;
 }
-/* To nearest, ties to even, by trying both neighbours. */
+/* Rounds to the nearest bfloat16, ties to even, by trying both neighbours. */
 static unsigned nearest(float x)
 {
     unsigned u;
@@ -30,7 +31,7 @@ static unsigned nearest(float x)
     return below < above || (below == above && down % 2 == 0) ? down : down + 1;
 }
 
-/* Everything happens on one stream. */
+/* Checks a call of CUDA. */
 static void ok(cudaError_t e)
 {
     CHECKF(e == cudaSuccess, "%s", cudaGetErrorString(e));
@@ -93,7 +94,7 @@ static void put(unsigned *word, int high, unsigned bits)
 {
     *word |= high ? bits << 16 : bits;
 }
-/* D (16,8), by the lanes of a warp. */
+/* d (16,8) = the product by mma, from the fragments of a warp's lanes. */
 static void multiply(const Product &p, float d[16][8])
 {
     std::vector<unsigned> a(LANES * 4), b(LANES * 2);
@@ -149,8 +150,9 @@ static void test_mma()
     }
 }
 
-/* Row i alone must give row i of the whole, and a zero hides what stands beside it: rows of a tile
- * see different keys, in training real ones, in decoding zeros. */
+/* Checks that a row alone has the bits that it has in the whole product, and that a zero factor
+ * hides its other factor: a row of a tile does not see all of the tile's keys, which are other
+ * rows' keys in training and zeros in decoding. */
 static void test_row_invariance()
 {
     static const float beside[] = {1.0f, -2.0f, 0x1p-120f, 0x1.fep120f, -0x1.8p127f};
@@ -229,7 +231,8 @@ static void test_load()
 
 /* ---- cp.async ------------------------------------------------------------------------------ */
 
-/* Two groups of a piece for each lane; what lane l sees of lane l+1's after each wait. */
+/* Each lane copies a piece in each of two groups; out = what lane l reads of the pieces of lane l+1
+ * after each wait. */
 static __global__ void copy_kernel(plumb_bf16 *out, const plumb_bf16 *x)
 {
     PLUMB_SHARED(plumb_bf16, tile);
@@ -328,7 +331,7 @@ static void test_exp2()
 
 static constexpr int D = 64, MT = 2;
 
-/* s = a b^T (16 MT, PAGE), then y = bf16(s) b (16 MT, D). */
+/* s (16 MT, PAGE) = a b^T, y (16 MT, D) = bf16(s) b */
 static __global__ void tile_kernel(float *s, float *y, const plumb_bf16 *a, const plumb_bf16 *b,
                                    int d)
 {
@@ -362,7 +365,7 @@ static void test_tiles(int d)
     const Device<plumb_bf16> da(a), db(b);
     const Device<float> ds(MT * MMA * PAGE), dy(MT * MMA * D);
     const size_t bytes = (MT * MMA + PAGE) * STRIDE<D> * sizeof(plumb_bf16);
-    /* every warp computes the same; four of them copy */
+    /* Every warp computes the same; four warps copy. */
     PLUMB_LAUNCH(tile_kernel, 1, ATTENTION_THREADS, bytes, stream, ds.at, dy.at, da.at, db.at, d);
     const std::vector<float> s = ds.host(), y = dy.host();
     for (int i = 0; i < MT * MMA; i++) {

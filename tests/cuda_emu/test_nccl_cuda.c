@@ -1,10 +1,9 @@
-/* test_nccl_cuda.c MODE [TEXT] - vectors between GPUs over NCCL, and what becomes of the ranks when
- * one of them fails. Under mpirun, a GPU for each rank.
- *   contract   sums and distributes as host memory does; in NCCL's own order to rounding
- *   fault      PLUMB_EMU_NCCL breaks a rank inside the reduction: the others say TEXT within the
- *              time-out and end the run with exit code 42
- *   init       it never comes up: every rank says so, and can still talk to the others
- * Test of layer 1, on layer 2. */
+/* test_nccl_cuda.c MODE [TEXT] - checks vectors between GPUs over NCCL, and what the ranks report
+ * if one of them fails. Runs under mpirun, with a GPU for each rank. contract   sums and
+ * distributes with the bits of host memory; in NCCL's own order to rounding fault PLUMB_EMU_NCCL
+ * breaks a rank inside the reduction: the others report TEXT within ten time-outs and end the run
+ * with exit code 42 init       NCCL never starts: every rank reports that, and the communicator can
+ * still be used Test of layer 1, on layer 2. */
 #define CHECK_EXIT LATE /* of the modes that tests/timed.py runs */
 
 #include <unistd.h>
@@ -15,9 +14,9 @@
 #include "train/exchange.h"
 #include "train/gradient.h"
 
-#define TIMEOUT_S 1.0 /* at the first pace */
+#define TIMEOUT_S 1.0 /* times test_pace() */
 
-/* Stuck is what nothing moves in for two time-outs. */
+/* Returns true if the message is that nothing moved for two time-outs. */
 static bool says_stuck(const char *said)
 {
     char text[64];
@@ -44,7 +43,8 @@ static void contract(plumb_comm *c, struct plumb_backend *b)
         }
 }
 
-/* The same sums when parts leave while the device still makes the others. */
+/* Checks that the sums are the same if parts are sent while the device still computes the others.
+ */
 static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
 {
     enum { N = 50000, STEP = 7000 };
@@ -62,7 +62,7 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
     for (int64_t end = N; end > 0; end -= STEP) {
         const int64_t from = end > STEP ? end - STEP : 0;
         CHECK_OK(d.accumulate(d.arg, x + from, x + from, end - from));
-        if (plumb_comm_rank(c) != 1 || from == 0) /* a rank without micro-batches has all at once */
+        if (plumb_comm_rank(c) != 1 || from == 0) /* rank 1: as if without micro-batches */
             CHECK_OK(plumb_comm_reduce_part(c, from));
     }
     CHECK_OK(plumb_comm_reduce_tree(c, x, N, PLUMB_DEVICE));
@@ -71,7 +71,7 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
     CHECK(!memcmp(back + own.begin, host + own.begin, (size_t)(own.end - own.begin) * 4));
     plumb_comm_reduce_begin(c, x, N);
     CHECK_OK(plumb_comm_reduce_part(c, N / 2));
-    plumb_comm_reduce_drop(c); /* all ranks: one of them failed */
+    plumb_comm_reduce_drop(c); /* as every rank does after a failure */
     if (plumb_comm_size(c) > 1)
         CHECK(plumb_comm_reduce_part(c, 0) == PLUMB_OK);
     CHECK_OK(plumb_comm_barrier(c));
@@ -83,10 +83,10 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
 
 struct failing {
     struct plumb_gradient *g;
-    int fails; /* rank */
+    int fails; /* the rank whose last micro-batch fails; -1: none */
 };
 
-/* Half of the last micro-batch's gradient is on its way when it fails. */
+/* Fails in the last micro-batch, when half of its gradient is being sent. */
 static plumb_status failing_micro_batch(void *arg, int64_t micro_batch, float *grad,
                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
@@ -116,7 +116,7 @@ static void micro_batch_fails(plumb_comm *c, struct plumb_backend *b)
     const plumb_status st = plumb_gradient_run(&g, 8, failing_micro_batch, &f, value);
     CHECK(st == (plumb_comm_rank(c) == f.fails ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER));
     CHECK(strstr(plumb_trail_message(), "is bad"));
-    CHECK_OK(plumb_comm_barrier(c)); /* the ranks can still talk */
+    CHECK_OK(plumb_comm_barrier(c)); /* the communicator can still be used */
     plumb_comm_detach_device(c);
     plumb_gradient_fini(&g);
 }
@@ -141,7 +141,7 @@ static void fault(plumb_comm *c, struct plumb_backend *b, const char *text)
         CHECKF(says_stuck(said), "%s", said);
     CHECKF(took < 10 * TIMEOUT_S * test_pace(), "%g s", took);
     CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
-    /* the others look at theirs; one ends it */
+    /* Time for every rank's checks; the first rank to abort ends the run. */
     usleep((useconds_t)((5e5 + 4e5 * plumb_comm_rank(c)) * test_pace()));
     plumb_comm_abort(c, 42);
 }
@@ -164,7 +164,8 @@ int main(int argc, char **argv)
     plumb_comm *c = NULL;
     struct plumb_backend *b = NULL;
     CHECK(argc > 1);
-    /* Short where silence is the fault; an error must be heard of before any time-out. */
+    /* The time-out is short if the fault is silence; an error must be reported before a time-out.
+     */
     const bool silent = argc > 2 ? strcmp(argv[2], "system error") != 0 : !strcmp(argv[1], "init");
     CHECK_OK(plumb_comm_mpi_create(&c, silent ? TIMEOUT_S * test_pace() : 60));
     CHECK_OK(plumb_backend_cuda_create(&b, plumb_comm_local_rank(c)));

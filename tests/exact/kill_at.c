@@ -1,16 +1,16 @@
-/* kill_at.c - a library for LD_PRELOAD that ends the process, or fails, at one chosen call that
- * changes files below a folder. For tests only; sees libc alone.
+/* kill_at.c - a library for LD_PRELOAD that ends the process or returns an error at a chosen call
+ * that changes a file below a folder. For tests. Includes libc only.
  *
- *     PLUMB_FAULT_DIR   calls on paths below it count, from 1
+ *     PLUMB_FAULT_DIR   calls on paths below it are counted, from 1
  *     PLUMB_FAULT_LOG   a line "number call path" for each of them
  *     PLUMB_FAULT_AT    the number of the call that is hit; 0 or absent: none
- *     PLUMB_FAULT_HOW   kill: SIGKILL before the call; once ERRNO: that call fails; from ERRNO: it
- *                       and every later one that needs room fails; short: a write takes a part only
- *     PLUMB_FAULT_RANK  only in this rank of a job (0 without mpirun)
+ *     PLUMB_FAULT_HOW   kill: SIGKILL before the call; once ERRNO: that call fails; from ERRNO:
+ * from it on, every call that needs room fails; short: a write writes half PLUMB_FAULT_RANK  only
+ * in this rank of a job (0 without mpirun)
  *
- * Standard streams write through a call of their own inside libc, so fopen gives a stream whose
- * writes come back here. */
-#undef _FILE_OFFSET_BITS /* open and open64 are two names here */
+ * The streams of libc write without a call that this library could replace, so its fopen returns a
+ * stream that writes by its write(). */
+#undef _FILE_OFFSET_BITS /* open and open64 are two functions here */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +33,7 @@ static struct {
     enum { KILL, ONCE, FROM, SHORT } how;
     int error;
     char *path[FDS];   /* of descriptors that are open below dir */
-    bool written[FDS]; /* open for writing: only these can fail to close */
+    bool written[FDS]; /* open for writing: only these fail to close */
 } fault = {.log = -1};
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -74,7 +74,8 @@ static const char *path_of(int fd)
     return fd >= 0 && fd < FDS ? fault.path[fd] : NULL;
 }
 
-/* Counts a call. True: it fails, with errno set. needs_room: a full disk refuses it. */
+/* Counts a call. Returns true if it must fail; errno is set. needs_room: it would fail on a full
+ * disk. */
 static bool hit(const char *call, const char *path, bool needs_room)
 {
     const long number = ++fault.count;
@@ -159,7 +160,7 @@ int close(int fd)
         free(fault.path[fd]);
         fault.path[fd] = NULL;
     }
-    const int result = REAL(close)(fd); /* the descriptor goes even when close fails */
+    const int result = REAL(close)(fd); /* also if close must fail */
     errno = failed ? error : errno;
     return failed ? -1 : result;
 }
@@ -220,7 +221,8 @@ int rmdir(const char *path)
 
 /* ---- streams ------------------------------------------------------------------------------ */
 
-/* As libc's own files do: on after a short write, and 0 says that there was an error. */
+/* Goes on after a short write, as libc's streams do; returns 0 on an error, as fopencookie wants.
+ */
 static ssize_t stream_write(void *cookie, const char *bytes, size_t n)
 {
     size_t done = 0;

@@ -1,11 +1,11 @@
-/* fuzz_hdf5.c - sound rollout, trainer state and replay files with parts of them replaced: refused,
- * or read within their bounds. And any bytes as an HDF5 file.
+/* fuzz_hdf5.c - valid rollout, trainer state and replay files with parts replaced, and any bytes as
+ * an HDF5 file. They must be refused, or read within their bounds.
  * Test. Includes data/, train/, io/, hdf5.
  *
- * The library checks sums of its own descriptions, so that changed bytes seldom get past it. Here
- * the input is a list of changes that the library itself makes: an attribute or array of another
+ * The HDF5 library keeps checksums of its metadata, so that it refuses most files with changed
+ * bytes. So the input is a list of changes that the library makes: an attribute or array of another
  * type, number of dimensions, extent, layout or value, a link in place of an array. The first byte
- * chooses the file; 5 bytes make a change. A first byte of 255 is followed by the bytes of a file.
+ * selects the file; 5 bytes are a change. A first byte of 255 is followed by the bytes of a file.
  */
 #include <hdf5.h>
 #include <stdbool.h>
@@ -39,7 +39,7 @@ static void must(plumb_status st)
     abort();
 }
 
-/* No flush to disk: this is done some hundred times a second. */
+/* Writes a file without flushing it to disk: this runs some hundred times a second. */
 static void put_file(const char *path, const void *bytes, int64_t n)
 {
     FILE *f = fopen(path, "w");
@@ -47,7 +47,7 @@ static void put_file(const char *path, const void *bytes, int64_t n)
         abort();
 }
 
-/* ---- the sound files ---- */
+/* ---- the valid files ---- */
 
 static void write_rollouts(void)
 {
@@ -223,7 +223,7 @@ static hid_t space_of(unsigned char b, unsigned char size, long long most)
 static void new_attr(hid_t f, const char *name, const unsigned char *b)
 {
     H5Adelete(f, name);
-    /* the library itself crashes later where an attribute was too large for it */
+    /* At most 100 values: the HDF5 library crashes later if an attribute is too large. */
     hid_t type = type_of(b[2]), space = space_of(b[3], b[4], 100);
     hid_t attr = H5Acreate2(f, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     if (attr >= 0)
@@ -232,7 +232,7 @@ static void new_attr(hid_t f, const char *name, const unsigned char *b)
     H5Tclose(type);
 }
 
-/* The attribute keeps its form and gets another value. */
+/* Changes the value of an attribute, not its type and extent. */
 static void poke_attr(hid_t f, const char *name, const unsigned char *b)
 {
     const int64_t v = number(b[2]);
@@ -283,7 +283,7 @@ static void new_set(hid_t f, const char *name, const unsigned char *b)
     H5Tclose(type);
 }
 
-/* One value of an array becomes another number. */
+/* Changes one value of an array. */
 static void poke_set(hid_t f, const char *name, const unsigned char *b)
 {
     const int64_t v = number(b[3]);
@@ -346,7 +346,7 @@ static void change(hid_t f, int k, const unsigned char *b)
 
 /* ---- reading ---- */
 
-/* Every value that was promised is there. */
+/* Reads every value of the rollouts if the file is accepted. */
 static void use_rollouts(const char *path)
 {
     struct plumb_rollout_store *r = NULL;
@@ -366,7 +366,7 @@ static void use_rollouts(const char *path)
                 abort();
         }
     if (sum == 0.12345)
-        abort(); /* keeps the reads */
+        abort(); /* keeps the compiler from removing the reads */
     plumb_rollout_store_destroy(&r);
 }
 
@@ -419,7 +419,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
     use_rollouts(path);
     use_state(path);
     use_replay(path);
-    if (k == MASTER) /* the file behind the master is changed, too */
+    if (k == MASTER) /* no other input reads it: it need not be restored */
         return 0;
     put_file(path, file[k].whole.data, file[k].whole.len);
     return 0;

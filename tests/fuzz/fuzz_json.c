@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Every accessor on every node: they must agree with one another. */
+/* Calls every accessor on every node: their results must agree. */
 static void walk(const plumb_json *v)
 {
     const int64_t n = plumb_json_count(v);

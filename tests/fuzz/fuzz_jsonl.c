@@ -1,5 +1,5 @@
-/* fuzz_jsonl.c - any bytes as a data set of any kind with any options. They must be refused with
- * the line named, or give records that fulfil what dataset.h promises.
+/* fuzz_jsonl.c - any bytes as a data set of any kind with any options. They must be refused with a
+ * message that names the line, or give records as dataset.h describes them.
  * Test. Includes data/, text/, base/.
  *
  * The first byte selects the kind, the second the options; the file follows. */
@@ -26,7 +26,7 @@ enum {
 static plumb_tokenizer *tokenizer(void)
 {
     static const char config[] = "{\"bos_token\":\"<s>\",\"eos_token\":\"w\"}";
-    static plumb_tokenizer *t; /* for all inputs; reachable at the end, so not a leak */
+    static plumb_tokenizer *t; /* for all inputs; never closed */
     if (!t && plumb_tokenizer_parse(&t, spm, sizeof spm - 1, config, sizeof config - 1, "spm"))
         abort();
     return t;

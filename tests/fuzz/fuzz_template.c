@@ -1,4 +1,4 @@
-/* fuzz_template.c - any text as a prompt template, and then as the messages inserted into one.
+/* fuzz_template.c - any text as a prompt template, and as messages that are inserted into one.
  * Layer: test. */
 #include "text/template.h"
 
@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
     const struct plumb_message m[] = {{"system", "be kind"}, {"user", s}, {s, "yes"}};
     const plumb_status checked = plumb_template_check(s);
     const plumb_status rendered = plumb_template_render(&out, s, m, 3);
-    if (checked != rendered) /* there is a user message, so nothing else can be wrong */
+    if (checked != rendered) /* there is a user message: only the template can be wrong */
         abort();
     if (plumb_template_render(&out, "{#messages}<{role}>{content}{/messages}", m, 3))
         abort();

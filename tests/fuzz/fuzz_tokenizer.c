@@ -12,7 +12,8 @@
 
 int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n);
 
-/* Every id decodes, all at once and one after another; the round trip of a text is repeatable. */
+/* Encodes a text twice, which must give the same ids, and decodes ids, which may fail: those of the
+ * text all at once and one after another, and any others. */
 static void use(const plumb_tokenizer *t, const char *text, int64_t n)
 {
     struct plumb_ids ids = {0}, again = {0};
@@ -28,7 +29,7 @@ static void use(const plumb_tokenizer *t, const char *text, int64_t n)
         (void)!plumb_decode_stream_end(&s, t, &out);
     }
     ids.n = 0;
-    for (int64_t i = 0; i < n && i < 64; i++) /* ids that no text gives */
+    for (int64_t i = 0; i < n && i < 64; i++) /* any ids */
         if (plumb_ids_add(&ids, (unsigned char)text[i]))
             abort();
     plumb_buf_clear(&out);

@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n);
 
 enum { PIECES = 64, CHANGES = 512 };
 
-/* In memory of exactly that size, so that reading behind it is seen. */
+/* Runs the target on a copy in memory of exactly n bytes, so that the address sanitizer finds reads
+ * behind it. change: XORed to the byte at `at`. */
 static void run(const unsigned char *bytes, int64_t n, int64_t at, unsigned char change)
 {
     unsigned char *copy = malloc((size_t)n + (n == 0));

@@ -1,4 +1,4 @@
-/* spm.h - a tokenizer.json of a dozen tokens: SPM-style BPE that can encode any text.
+/* spm.h - a tokenizer.json of a dozen tokens: a BPE like SentencePiece's that can encode any text.
  * Test. Includes nothing. */
 #ifndef PLUMB_TESTS_FUZZ_SPM_H
 #define PLUMB_TESTS_FUZZ_SPM_H

@@ -68,7 +68,7 @@ char *__wrap_strndup(const char *s, size_t n)
     return fails() ? NULL : __real_strndup(s, n);
 }
 
-/* What the constructors below start from; made before any allocation fails. */
+/* Arguments of the constructors below; created before any allocation fails. */
 static struct {
     char model[512], config[512];
     struct plumb_backend *backend;
@@ -77,7 +77,7 @@ static struct {
     plumb_tokenizer *tokenizer;
 } given;
 
-/* What a constructor hands out: one of these. */
+/* The result of a constructor. */
 union made {
     void *object; /* any of the pointers; NULL at first */
     plumb_comm *comm[3];
@@ -310,7 +310,7 @@ static const struct {
     const char *name;
     plumb_status (*make)(union made *x);
     void (*drop)(union made *x);
-    bool partial; /* a failure may leave what was there: the caller's drop follows */
+    bool partial; /* a failure may leave a part of the result, which the caller must drop */
 } constructor[] = {
     {"thread ranks", make_comm, drop_comm, false},
     {"single rank", make_single, drop_single, false},
@@ -374,7 +374,7 @@ static int64_t logprob(plumb_pass *p, float *grad)
     return seen;
 }
 
-/* "All of it is allocated in create, nothing later." */
+/* Checks that a pass allocates all its memory when it is created and none later. */
 static void check_planned(void)
 {
     union made x = {0};

@@ -1,4 +1,4 @@
-/* test_file.c - files and folders are read and written atomically, also on a full disk.
+/* test_file.c - checks reading and atomic writing of files and folders, also on a full disk.
  * Test. Includes harness.h, io/. */
 #include <stdbool.h>
 #include <string.h>
@@ -53,7 +53,8 @@ static void test_write_and_copy(void)
     holds(path, "two");
     CHECK(plumb_file_write_atomic(in_root("no/such/dir/x"), "x", 1) == PLUMB_ERR_IO);
     says("No such file");
-    /* a link in place of the temporary file leads nowhere; who may read the file stays */
+    /* A link in place of the temporary file is not followed; the file's permissions do not
+     * change. */
     struct stat s;
     CHECK_OK(plumb_file_write_atomic(in_root("target"), "target", 6));
     CHECK(symlink("target", in_root("a.txt.tmp")) == 0 && chmod(path, 0640) == 0);
@@ -157,7 +158,7 @@ static void test_dirs(void)
     CHECK(plumb_dir_publish(in_root("d2"), in_root("p")) == PLUMB_ERR_EXISTS);
     holds(in_root("p/z"), "z");
 
-    /* a link inside a removed folder is removed, what it points to stays */
+    /* A link inside a removed folder is removed, but not the folder that it points to. */
     CHECK_OK(plumb_file_write_atomic(in_root("keep"), "k", 1));
     CHECK(symlink(root, in_root("p/e/up")) == 0);
     CHECK_OK(plumb_dir_remove(in_root("p")));
@@ -178,8 +179,8 @@ static void test_paths(void)
     CHECK(plumb_path_join(p, sizeof(p), "abc", "cdef") == PLUMB_ERR_ARG);
 }
 
-/* On a file system of 256 KiB: a write that does not fit names the cause, leaves the old file
- * and no temporary one. */
+/* Checks a write that does not fit on a file system of 256 KiB: the message names the cause, the
+ * old file is unchanged, and no temporary file is left. */
 static bool test_full_disk(void)
 {
     const char *small = in_root("small");

@@ -1,5 +1,5 @@
-/* test_format.c - each format accepts the versions of its table line and refuses others by name.
- * Test. Includes harness.h, io/. */
+/* test_format.c - checks that each format accepts the versions of its line in the table, and that
+ * the error for another version names it. Test. Includes harness.h, io/. */
 #include <string.h>
 
 #include "harness.h"
@@ -17,7 +17,7 @@ static const struct {
 #undef X
 };
 
-/* A file with these attributes; NULL leaves an attribute out. */
+/* Writes a file with these attributes; NULL: without the attribute. */
 static void write_file(const char *text, const char *key, int64_t version, const char *writer)
 {
     plumb_h5 *f;

@@ -1,5 +1,5 @@
-/* test_gzip.c - gzip data: several members, padding, every cut, damage, what follows.
- * Test of layer 1. */
+/* test_gzip.c - checks gzip data: several members, padding, data cut at every byte, damage, and
+ * bytes behind the end. Test of layer 1. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,7 +40,7 @@ int main(void)
     for (size_t n = 1; n < N; n++)
         CHECKF(unpack(&b, first, n) == PLUMB_ERR_FORMAT, "the first %d bytes are accepted", (int)n);
     CHECK(strstr(plumb_trail_message(), "packed: the gzip data ends too early"));
-    for (size_t i = 10; i < N; i++) { /* behind the header, the checksum covers every byte */
+    for (size_t i = 10; i < N; i++) { /* behind the header any changed byte is found */
         memcpy(all, first, N);
         all[i] ^= 1;
         CHECKF(unpack(&b, all, N) == PLUMB_ERR_FORMAT, "damage of byte %d is accepted", (int)i);

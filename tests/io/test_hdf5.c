@@ -1,4 +1,5 @@
-/* test_hdf5.c - HDF5 files written by plumb are read back, and damaged or foreign ones are refused.
+/* test_hdf5.c - checks that HDF5 files which plumb wrote are read back, and that damaged or foreign
+ * ones are refused.
  * Test. Includes harness.h, io/, hdf5. */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +14,7 @@
 #include "io/file.h"
 #include "io/hdf5.h"
 
-/* This program runs on a file system without locks: the HDF5 library calls this flock. */
+/* The HDF5 library calls this flock, which fails as on a file system without locks. */
 int flock(int fd, int operation);
 int flock(int fd, int operation)
 {
@@ -80,7 +81,7 @@ static void test_round_trip(void)
 
 /* ---- files that another program wrote ---- */
 
-/* A file made by the library directly, with the library's own driver. */
+/* Creates a file by the HDF5 library with its default driver. */
 static hid_t make(const char *name)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -109,7 +110,8 @@ static void put_attr(hid_t file, const char *name, hid_t type, int rank, const h
     H5Sclose(space);
 }
 
-/* An attribute of many values was written over the one variable that it was read into. */
+/* Checks attributes that are no single value: an earlier version wrote the many values of one over
+ * the variable for a single value. */
 static void test_attributes(void)
 {
     static int64_t many[1000];
@@ -196,7 +198,8 @@ static void refused(const plumb_h5 *f, const char *name, plumb_status code, cons
                plumb_trail_message());
 }
 
-/* Extents without storage, storage elsewhere, links: none is followed, none is allocated. */
+/* Checks arrays without storage, with storage in another file, and links: none is followed, and no
+ * memory is allocated for their size. */
 static void test_arrays(void)
 {
     static const int64_t values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -263,7 +266,7 @@ static void put_virtual(hid_t file, const char *name, const char *source, const 
     H5Pclose(list);
 }
 
-/* The library reads zeros for what it does not find behind a virtual array. */
+/* Checks virtual arrays whose parts are missing, for which the HDF5 library alone reads zeros. */
 static void test_virtual(void)
 {
     const plumb_status format = PLUMB_ERR_FORMAT, other = PLUMB_ERR_UNSUPPORTED;

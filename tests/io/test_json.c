@@ -1,4 +1,4 @@
-/* test_json.c - the JSON reader and writer against JSONTestSuite and hand-made cases.
+/* test_json.c - checks the JSON reader and writer with JSONTestSuite and with cases of its own.
  * Test. Includes harness.h, io/. */
 #include <stdbool.h>
 #include <string.h>
@@ -62,7 +62,8 @@ static void test_values(void)
     plumb_json_free(&v);
 }
 
-/* transformers writes such a number for a tokenizer without a limit; the others keep their kind. */
+/* Checks an integer that is too wide for int64, such as transformers writes for a tokenizer without
+ * a limit: reading it as real must not change the other numbers. */
 static void test_too_wide(void)
 {
     plumb_json *v = good("{\"max\": 1000000000000000019884624838656, \"n\": -3, \"x\": 0.5,"
@@ -72,12 +73,13 @@ static void test_too_wide(void)
     CHECK(plumb_json_type_of(plumb_json_get(v, "n")) == PLUMB_JSON_INT);
     CHECK(plumb_json_int(plumb_json_get(v, "n"), 0) == -3);
     CHECK(plumb_json_real(plumb_json_get(v, "x"), 0) == 0.5);
-    /* no longer exact here, so it is no whole number */
+    /* This one is not exact in double, so it does not count as an integer. */
     CHECK(plumb_json_type_of(plumb_json_get(v, "edge")) == PLUMB_JSON_REAL);
     plumb_json_free(&v);
 }
 
-/* An object large enough for the hash table, in an order that is neither sorted nor hashed. */
+/* Checks an object with enough members for the hash table: the members keep the order of the file.
+ */
 static void test_large_object(void)
 {
     enum { N = 5000 };
@@ -192,7 +194,7 @@ static void test_numbers(void)
         plumb_buf_clear(&b);
         CHECK_OK(plumb_json_put_f32(&b, y));
         CHECK(!isfinite(y) || strtof(b.data, NULL) == y);
-        /* no shorter precision reads back */
+        /* A number with fewer digits would be read as another value. */
         char shorter[32];
         int digits = 0;
         for (const char *c = b.data; *c && *c != 'e'; c++)
@@ -240,7 +242,8 @@ static void test_strings(void)
 
 static void test_utf8(void)
 {
-    /* the ends of every row of Unicode's table 3-7, and what lies just outside */
+    /* The first and last sequences of the rows of Unicode's table 3-7, and sequences next to them.
+     */
     static const char *const valid[] = {"\x7f",         "\xc2\x80",         "\xdf\xbf",
                                         "\xe0\xa0\x80", "\xed\x9f\xbf",     "\xee\x80\x80",
                                         "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};
@@ -270,8 +273,9 @@ static void test_put_node(void)
     plumb_json_free(&v);
 }
 
-/* y_ must parse, n_ must not. Three y_ files are refused on purpose: a duplicate key (json.h
- * refuses it, two meanings in one file) and a NUL inside a key (keys are C strings). */
+/* Checks JSONTestSuite: files y_ must be read, files n_ must not. Three files y_ are refused on
+ * purpose: duplicate keys, as a file should not give a key two values, and a NUL inside a key, as
+ * keys are C strings. */
 static bool test_suite(void)
 {
     static const char *const refused[] = {"y_object_duplicated_key.json",
@@ -300,7 +304,7 @@ static bool test_suite(void)
             parses = parses && strcmp(name, refused[k]) != 0;
         CHECKF(name[0] == 'i' || parses == (st == PLUMB_OK), "%s: status %d", name, (int)st);
         seen[name[0] == 'y' ? 0 : name[0] == 'n' ? 1 : 2]++;
-        if (v) { /* what was read can be written and read again */
+        if (v) { /* what was read can be written and read back */
             struct plumb_buf b = {0};
             CHECK_OK(plumb_json_put_node(&b, v));
             plumb_json *again = NULL;

@@ -1,4 +1,4 @@
-/* test_kind.c - every reader names the kind of a file that it refuses.
+/* test_kind.c - checks that every reader names the kind of a file that it refuses.
  * Test. Includes harness.h, io/. */
 #include <string.h>
 #include <sys/stat.h>
@@ -27,7 +27,7 @@ static const struct {
     enum plumb_file_kind kind;
     const char *bytes;
     size_t n;
-    const char *said; /* by a reader of JSON; NULL: the kind is text */
+    const char *said; /* part of the message of a reader of JSON; NULL: the kind is text */
 } heads[] = {
     {PLUMB_FILE_TEXT, HEAD("model: x\n"), NULL},
     {PLUMB_FILE_TEXT, HEAD("GGUF is a file format, PAR1 and BZh are letters\n"), NULL},
@@ -88,7 +88,7 @@ static void test_heads(void)
         CHECK_OK(plumb_file_kind_at(&found, path));
         CHECKF(found == heads[i].kind, "case %d", i);
     }
-    /* in memory of exactly that size, cut anywhere, nothing behind the end is read */
+    /* Cut at any byte, in memory of exactly that size: nothing behind the end may be read. */
     for (int i = 0; i < HEADS; i++)
         for (size_t n = 0; n <= heads[i].n; n++) {
             char *copy = malloc(n + (n == 0));
@@ -108,7 +108,7 @@ static plumb_status no_line(void *arg, const char *line, int64_t len, int64_t no
     return PLUMB_OK;
 }
 
-/* JSON, YAML, text, lines and safetensors all name what they were given instead. */
+/* Checks that the readers of JSON, YAML, text, lines and safetensors name the kind of the file. */
 static void test_readers(void)
 {
     const char *path = path_of("x");
@@ -123,7 +123,7 @@ static void test_readers(void)
             CHECK(strstr(plumb_trail_message(), path));
             CHECK_FAILS(plumb_yaml_read_file(&y, path), PLUMB_ERR_FORMAT, heads[i].said);
             CHECK_FAILS(plumb_file_read_text(&b, path, "a text"), PLUMB_ERR_FORMAT, heads[i].said);
-            /* lines may be compressed, but this is only the beginning of a gzip file */
+            /* The reader of lines takes gzip, but this file has only the beginning of one. */
             CHECK_FAILS(plumb_file_lines(path, no_line, NULL), PLUMB_ERR_FORMAT,
                         heads[i].kind == PLUMB_FILE_GZIP ? "ends too early" : heads[i].said);
         }
@@ -162,7 +162,8 @@ static void test_text(void)
     unlink(path);
 }
 
-/* None of these may wait for a writer that never comes. */
+/* Checks that the readers refuse what is no regular file: a FIFO may not make them wait for a
+ * writer. */
 static void test_no_regular_file(void)
 {
     const char *fifo = path_of("fifo"), *link = path_of("link"), *dir = path_of("dir");

@@ -1,4 +1,5 @@
-/* test_ordered.c - texts that are put in any order are written in the order of their numbers.
+/* test_ordered.c - checks that texts which are put in any order are written in the order of their
+ * numbers.
  * Test. Includes harness.h, io/. */
 #include "io/ordered.h"
 
@@ -25,7 +26,7 @@ static plumb_status put(struct plumb_ordered *o, int64_t number)
     return plumb_ordered_put(o, number, line, n);
 }
 
-/* Whether exactly the lines first .. end-1 came, in order. */
+/* Checks that the lines first .. end-1 and no others were written, in order. */
 static void check_lines(const struct sink *s, int64_t first, int64_t end)
 {
     struct plumb_buf want = {0};
@@ -53,14 +54,15 @@ static void any_order(uint64_t seed, int64_t first)
     for (int64_t i = 0; i < N; i++) {
         CHECK_OK(put(&o, order[i]));
         CHECK(o.waiting == i + 1 - (o.next - first));
-        check_lines(&sink, first, o.next); /* all that is in turn is out, and nothing else */
+        check_lines(&sink, first, o.next); /* every text whose turn has come is written, no other */
     }
     CHECK(o.next == first + N && o.waiting == 0 && o.bytes == 0 && sink.calls == N);
     plumb_ordered_fini(&o);
     plumb_buf_fini(&sink.text);
 }
 
-/* In order nothing is kept; a short distance keeps a small ring, however many come. */
+/* Checks that texts that come in order are not kept, and that texts at a short distance from their
+ * turn need a small ring only, however many there are. */
 static void distance(void)
 {
     struct sink sink = {.fails_at = NOTHING};
@@ -91,9 +93,9 @@ static void faults(void)
     CHECK_OK(put(&o, 6));
     CHECK(sink.calls == 0);
     CHECK_FAILS(put(&o, 5), PLUMB_ERR_IO, "the sink is full");
-    check_lines(&sink, 5, 6); /* what the sink took counts as out */
+    check_lines(&sink, 5, 6); /* line 5 was written, the error came after it */
     CHECK(o.next == 6 && o.waiting == 2);
-    plumb_ordered_fini(&o); /* what waits is freed */
+    plumb_ordered_fini(&o); /* frees the texts that wait */
     plumb_buf_fini(&sink.text);
 }
 

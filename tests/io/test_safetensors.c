@@ -1,6 +1,5 @@
-/* test_safetensors.c - the reader and writer against the reference library: equal bytes when
- * writing, equal refusals when reading.
- * Test. Includes harness.h, io/. */
+/* test_safetensors.c - compares the reader and writer with the reference library: both write the
+ * same bytes, and refuse the same files. Test. Includes harness.h, io/. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
@@ -29,7 +28,7 @@ static void says(const char *part)
            part);
 }
 
-/* A file of this header and as many data bytes 0, 1, 2 ... */
+/* Returns the path of a file with this header and `data` bytes 0, 1, 2 ... */
 static const char *file_of(const char *header, int64_t data)
 {
     const char *path = in_root("made.safetensors");
@@ -133,8 +132,8 @@ static void test_order_and_find(void)
     plumb_st_close(&st);
 }
 
-/* A file that changes while it is open is an error that names it, where a mapping would end the
- * process. */
+/* Checks that a file which changes while it is open gives an error that names it. If the file were
+ * mapped, the process could end by a signal. */
 static void test_changed_while_open(void)
 {
     enum { N = 100000 };
@@ -165,7 +164,7 @@ static void test_changed_while_open(void)
     says("big.safetensors: another program wrote to the file");
     plumb_st_close(&st);
 
-    /* a new file under the same name is another file: the open one stays as it was */
+    /* A new file of the same name does not change the open one. */
     CHECK_OK(plumb_st_write(path, &e, 1, NULL));
     CHECK_OK(plumb_st_open(&st, path));
     CHECK_OK(plumb_st_write(path, &e, 1, NULL));
@@ -175,7 +174,7 @@ static void test_changed_while_open(void)
     free(out);
 }
 
-/* Every 16-bit pattern of both half formats, against the definition. */
+/* Checks every pattern of 16 bits as float16 and as bfloat16 against the definition. */
 static void test_conversions(void)
 {
     enum { N = 65536 };
@@ -183,7 +182,7 @@ static void test_conversions(void)
     float *out = malloc(N * sizeof(*out));
     CHECK(in && out);
     for (int i = 0; i < N; i++)
-        memcpy(in + 1 + 2 * i, &(uint16_t){(uint16_t)i}, 2); /* one byte off: misaligned */
+        memcpy(in + 1 + 2 * i, &(uint16_t){(uint16_t)i}, 2); /* at an odd address */
     struct plumb_st_entry e = {.name = "x",
                                .file = "f",
                                .dtype = PLUMB_F16,
@@ -315,7 +314,7 @@ static void test_shards(void)
     CHECK(plumb_st_open_dir(&st, in_root("absent")) == PLUMB_ERR_IO);
     CHECK(plumb_st_open_dir(&st, dir) == PLUMB_ERR_IO);
     says("model.safetensors.index.json");
-    /* 24 | 8 6 4 | 8 16 | 4 3 0 4 */
+    /* The bytes of the tensors, file by file: 24 | 8 6 4 | 8 16 | 4 3 0 4. */
     CHECK_OK(plumb_st_write_dir(dir, entry, ENTRIES, 24));
     struct plumb_names names;
     CHECK_OK(plumb_dir_list(&names, dir));
@@ -352,7 +351,7 @@ static void test_shards(void)
     CHECK(plumb_st_open_dir(&st, dir) == PLUMB_ERR_FORMAT);
     says("'model.b' is in");
 
-    /* one file is preferred over an index */
+    /* The folder now has model.safetensors and the index: the former is read. */
     CHECK_OK(plumb_st_write_dir(dir, entry, ENTRIES, 77));
     CHECK_OK(plumb_st_open_dir(&st, dir));
     same_entries(st);

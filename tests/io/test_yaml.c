@@ -1,4 +1,5 @@
-/* test_yaml.c - the YAML tree, the lines and columns of its values, and the texts that are refused.
+/* test_yaml.c - checks the YAML tree, the lines and columns of its values, and the texts that are
+ * refused.
  * Test. Includes harness.h, io/. */
 #include <string.h>
 
@@ -100,7 +101,8 @@ static void test_refusals(void)
     plumb_buf_fini(&deep);
 }
 
-/* What put_string writes reads back as that text, in block and in flow context. */
+/* Checks that the text which put_string writes is read as the same string, in block and in flow
+ * context. */
 static void test_put_string(void)
 {
     static const char *const text[] = {"",

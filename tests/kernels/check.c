@@ -1,4 +1,4 @@
-/* check.c - buffers with canaries, kinds of input, comparisons.
+/* check.c - buffers between canaries, kinds of input, and comparisons.
  * Test of layer 1. */
 #include "check.h"
 

@@ -1,21 +1,21 @@
-/* check_attention.c - checks of the KV store and of attention: training, prefill and decode must
- * be one function of a row.
+/* check_attention.c - checks of the KV store and of attention: a row must have the same bits in
+ * training, prefill and decoding.
  * Test of layer 1. */
 #include <string.h>
 
 #include "check.h"
 
-/* Heads up to SMALL see every kind of input, larger ones random numbers. */
+/* Heads of up to SMALL elements are checked with every kind of input, larger ones with RANDOM. */
 enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, PAGES = 24, SMALL = 20 };
 
-/* Whole sequences and what belongs to them. */
+/* Complete sequences, with q, k and v of all their rows. */
 struct world {
     int64_t len[SEQS], start[SEQS], n;
     struct plumb_attn_shape shape;
     const float *q, *k, *v; /* (n,...) of all rows, sequence after sequence */
 };
 
-/* Rows picked from a world, in a store of their own. */
+/* Rows of a world that one call of a kernel gets, and a KV store. */
 struct scene {
     struct plumb_rows rows;
     int32_t *seq, *pos, *page;
@@ -38,7 +38,7 @@ static struct world world_of(struct check *c, int64_t h, int64_t hk, int64_t d, 
     return w;
 }
 
-/* The positions [begin, end) of sequence i, appended to the rows. */
+/* Appends the positions [begin, end) of sequence i to the rows. */
 static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
 {
     for (int64_t p = begin; p < end; p++) {
@@ -47,7 +47,8 @@ static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
     }
 }
 
-/* A store in which pages lie in an order of their own and hold NaN where nothing was written. */
+/* Returns a scene without rows, whose pages are in an order that depends on `order` and hold NaN.
+ */
 static struct scene scene_of(struct check *c, const struct world *w, uint64_t order)
 {
     const int64_t hk = w->shape.hk, d = w->shape.d;
@@ -65,7 +66,7 @@ static struct scene scene_of(struct check *c, const struct world *w, uint64_t or
     return s;
 }
 
-/* Rows of the world's (n,width) array x in the scene's order. */
+/* Returns the rows of the world's array x (n,width) in the order of the scene. */
 static float *pick(struct check *c, const struct world *w, const struct scene *s, const float *x,
                    int64_t width)
 {
@@ -76,7 +77,7 @@ static float *pick(struct check *c, const struct world *w, const struct scene *s
     return y;
 }
 
-/* Writes the keys of positions [0, end) of sequence i, and of no other. */
+/* Writes the keys and values of the positions [0, end) of sequence i to the store. */
 static void write_keys(struct check *c, const struct world *w, struct scene *s, int i, int64_t end)
 {
     const int64_t width = w->shape.hk * w->shape.d, keep = s->rows.n;
@@ -98,7 +99,7 @@ static struct scene training(struct check *c, const struct world *w)
     return s;
 }
 
-/* o and lse of the world's row at (i, p) must be what row r of the scene's results is. */
+/* Checks that row r of the results o and lse has the bits of the world's row (i, p). */
 static void same_row(struct check *c, const struct world *w, const char *what, const float *o,
                      const float *lse, const float *want_o, const float *want_lse, int i, int64_t p,
                      int64_t r)
@@ -108,7 +109,8 @@ static void same_row(struct check *c, const struct world *w, const char *what, c
     check_same(c, what, lse + r * h, want_lse + at * h, h * 4);
 }
 
-/* Positions [begin, end) of one sequence in a store that holds no later key. */
+/* Checks the rows of the positions [begin, end) of sequence i, with a store that has no later
+ * key. */
 static void partial(struct check *c, const struct world *w, const char *what, const float *want_o,
                     const float *want_lse, int i, int64_t begin, int64_t end)
 {
@@ -129,7 +131,7 @@ static void partial(struct check *c, const struct world *w, const char *what, co
     }
 }
 
-/* A decode step over all sequences at once, and the training batch in another order. */
+/* Checks a decode step over all sequences at once, and the training batch in another order. */
 static void mixed(struct check *c, const struct world *w, const float *want_o,
                   const float *want_lse)
 {
@@ -170,7 +172,7 @@ void check_kv_write_fwd(struct check *c)
         CHECK_OK(c->ref.kv_write_fwd(NULL, kc, vc, w.k, w.v, &s.rows, hk, d));
         check_same(c, "kc", s.kc, kc, PAGES * width * PAGE * 4);
         check_same(c, "vc", s.vc, vc, PAGES * width * PAGE * 4);
-        /* the layout, from the words of kernels.h: the last row of the last sequence */
+        /* The layout that kernels.h defines, by the last row of the last sequence. */
         const int64_t r = w.n - 1, pos = s.pos[r], page = s.page[3 * s.rows.max_pages + pos / PAGE];
         CHECK(kc[((page * hk + hk - 1) * d + d - 1) * PAGE + pos % PAGE] == w.k[w.n * width - 1]);
         CHECK(vc[((page * hk + hk - 1) * PAGE + pos % PAGE) * d + d - 1] == w.v[w.n * width - 1]);
@@ -180,7 +182,7 @@ void check_kv_write_fwd(struct check *c)
 
 void check_attention_fwd(struct check *c)
 {
-    c->huge = 3.0f; /* scores of some tens: beyond, their own rounding shows in the weights */
+    c->huge = 3.0f; /* scores below 100: the rounding of larger ones changes the weights */
     EACH(i, shape) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t h = shape[i].h, d = shape[i].d;
@@ -229,7 +231,7 @@ void check_attention_work_count(struct check *c)
 void check_attention_bwd(struct check *c)
 {
     c->huge = 3.0f;
-    c->floor = 1.0; /* equal keys: the gradients of the scores add up to zero */
+    c->floor = 1.0; /* with equal keys the gradients of the scores cancel */
     EACH(i, shape) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t h = shape[i].h, hk = shape[i].hk, d = shape[i].d;

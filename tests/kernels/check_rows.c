@@ -39,7 +39,7 @@ void check_gather_bwd(struct check *c)
         CHECK_OK(c->k.gather_bwd(c->s, dx, dy, index, n, w, m));
         CHECK_OK(c->ref.gather_bwd(NULL, want, dy, index, n, w, m));
         check_round(c, want, m * w);
-        check_same(c, "dx", dx, want, m * w * 4); /* ascending i: the bits too */
+        check_same(c, "dx", dx, want, m * w * 4); /* the order is defined */
         check_done(c);
     }
 }
@@ -64,7 +64,7 @@ void check_segment_mean_fwd(struct check *c)
             CHECK_OK(c->k.segment_mean_fwd(c->s, alone, x, offset + i, 1, w));
             check_same(c, "segment alone", alone, y + i * w, w * 4);
             for (int64_t j = 0; j < w; j++) {
-                double sum = 0.0; /* a definition of its own: ref is what is checked here */
+                double sum = 0.0; /* computed here: checks ref too */
                 for (int64_t r = offset[i]; r < offset[i + 1]; r++)
                     sum += x[r * w + j];
                 const double n = (double)(offset[i + 1] - offset[i]);
@@ -193,7 +193,7 @@ void check_layernorm_fwd(struct check *c)
     EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t n = rows_of[a], w = columns_of[b];
-        /* a row of equal values has the variance 0; only eps then decides its rstd */
+        /* The variance of a row of equal values is 0, and eps alone decides its rstd. */
         const float eps = kind == TINY ? 1e-26f : kind == ONES ? 1e-2f : 1e-5f;
         check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
         const float *x = check_in(c, n * w, (enum kind)kind);
@@ -273,7 +273,7 @@ static void check_rope(struct check *c, plumb_rope_fwd_fn *k, plumb_rope_fwd_fn 
 void check_rope_fwd(struct check *c)
 {
     check_rope(c, c->k.rope_fwd, c->ref.rope_fwd);
-    /* which halves pair up, from the definition: d = 4, cos 0, sin 1 turns (1,2,3,4) */
+    /* Which elements are a pair: with d = 4, cos 0 and sin 1, (1,2,3,4) becomes (-3,-4,1,2). */
     float x[4] = {1, 2, 3, 4};
     const float table[4] = {0, 0, 1, 1}, want[4] = {-3, -4, 1, 2};
     const int32_t pos = 0;
@@ -286,7 +286,7 @@ void check_rope_bwd(struct check *c)
     check_rope(c, c->k.rope_bwd, c->ref.rope_bwd);
 }
 
-/* Every activation, gated (form 2 kind + 1) and plain (form 2 kind). */
+/* The forms of the activations: form 2a is activation a, form 2a + 1 the gated activation a. */
 enum { FORMS = 2 * (PLUMB_ACT_GELU_TANH + 1) };
 
 void check_act_fwd(struct check *c)
@@ -303,7 +303,7 @@ void check_act_fwd(struct check *c)
         float *y = check_out(c, n), *want = check_out(c, n), *alone = check_out(c, n);
         CHECK_OK(c->k.act_fwd(c->s, y, g, u, n, act));
         CHECK_OK(c->ref.act_fwd(NULL, want, g, u, n, act));
-        /* far below 0, GELU is tiny and its error is that of the exponent */
+        /* Far below 0, GELU is tiny, and its relative error grows with the exponent. */
         const bool silu = act == PLUMB_ACT_SILU;
         check_stored(c, "y", y, want, n, silu ? 1e-6 : 2e-6, silu ? 0.0 : 1e-9);
         check_digest(c, y, n * 4);
@@ -374,7 +374,7 @@ static uint64_t hash_of(struct check *c, const float *x, int64_t n)
     return out[0];
 }
 
-/* The same bits as the definition, and other bits for anything that is changed. */
+/* Checks the hashes against ref, and that a changed sign and two swapped values change them. */
 void check_hash_blocks(struct check *c)
 {
     static const int64_t count[] = {1, 2, 31, 32, 33, 63, 64, 100, 4095, 4096, 4097, 12345};
@@ -401,7 +401,7 @@ void check_hash_blocks(struct check *c)
             CHECKF(hash_of(c, y, n) != out[0], "%s: swapped", c->at);
         check_done(c);
     }
-    float golden[40]; /* 1 .. 40, by a few lines of Python that follow the definition */
+    float golden[40]; /* 1 .. 40; the hash is from a Python program of the definition */
     for (int i = 0; i < 40; i++)
         golden[i] = (float)(i + 1);
     CHECK(hash_of(c, golden, 40) == 0x274FE3EBA615799Cull);
@@ -429,7 +429,7 @@ void check_adamw(struct check *c)
         check_digest(c, w, n * 4);
         check_done(c);
     }
-    /* two steps by hand: w 1, g 2, lr 0.1, eps 0, no decay: both steps are exactly lr */
+    /* Computed by hand: with w 1, g 2, lr 0.1, eps 0 and no decay, both steps subtract lr. */
     float w = 1.0f, m = 0.0f, v = 0.0f, g = 2.0f;
     for (int step = 1; step <= 2; step++) {
         const struct plumb_adamw q = {.lr = 0.1f,

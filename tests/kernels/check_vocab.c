@@ -85,9 +85,9 @@ void check_logprob_bwd(struct check *c)
     }
 }
 
-/* The draws of one setting: ref must draw the same for the same u, or for one beside it. Ids
- * between the draws for u - 1e-6 and u + 1e-6 are right, too: together they have less than 2e-6 of
- * the probability, which the roundings of the cumulative sums may give to their neighbours. */
+/* Checks the draws of one setting: ref must draw the same id for u, u - 1e-6 or u + 1e-6. Ids
+ * between those draws are right too: together they have less than 2e-6 of the probability, which
+ * the roundings of the cumulative sums may give to their neighbours. */
 static void check_draw(struct check *c, const struct plumb_sample_param *p, int64_t n, int64_t v,
                        enum kind kind)
 {
@@ -159,7 +159,8 @@ void check_sample_fwd(struct check *c)
                  (long long)vocabulary[b], kind);
         check_draw(c, &param[i], rows_of[a], vocabulary[b], (enum kind)kind);
     }
-    /* by hand: probabilities 1/2, 1/4, 1/4 of ids 1, 0, 2; top_p 0.7 keeps ids 1 and 0 */
+    /* Computed by hand: ids 1, 0 and 2 have the probabilities 1/2, 1/4 and 1/4; top_p 0.7 keeps ids
+     * 1 and 0. */
     const float z[3] = {0.0f, logf(2.0f), 0.0f};
     const struct plumb_sample_param top = {1.0f, 0, 0.7f, 0.0f};
     static const double u[] = {0.0, 0.332, 0.334, 0.999};
@@ -195,7 +196,7 @@ void check_penalty_fwd(struct check *c)
         check_digest(c, y, n * v * 4);
         check_done(c);
     }
-    /* by hand: ids 0, 1 and 33 were seen */
+    /* Computed by hand: ids 0, 1 and 33 were seen. */
     float x[34] = {3.0f, -3.0f, 3.0f}, y[34];
     const int32_t seen[2] = {3, 2};
     x[33] = -1.0f;
@@ -234,7 +235,7 @@ void check_entropy_fwd(struct check *c)
         }
         check_done(c);
     }
-    /* by hand: probabilities 1/2, 1/4, 1/4 */
+    /* Computed by hand: the probabilities are 1/2, 1/4 and 1/4. */
     const float z[3] = {0.0f, logf(2.0f), 0.0f}, lse = logf(4.0f);
     float entropy, mean;
     CHECK_OK(c->k.entropy_fwd(c->s, &entropy, &mean, z, &lse, 1, 3));

@@ -1,5 +1,5 @@
-/* test_accuracy.c - gradients that are long sums, at the sizes of a real model, against sums in
- * double: the head over a vocabulary of 49,152 tokens, weights over 4,096 rows, attention over
+/* test_accuracy.c - compares gradients that are long sums, at the sizes of a real model, with sums
+ * in double: the head over a vocabulary of 49,152 tokens, weights over 4,096 rows, attention over
  * 2,048 keys. A single chain of float additions is several times less accurate than sums in blocks
  * and fails here.
  * Test of layer 1. */
@@ -16,7 +16,7 @@ static float *array(int64_t n)
     return x;
 }
 
-/* Values in [low, high), the same in every run. */
+/* Returns n values in [low, high), the same ones in every run. */
 static float *values(int64_t n, float low, float high, uint64_t seed)
 {
     struct rng r = {seed * 2654435761u + 1};
@@ -26,7 +26,7 @@ static float *values(int64_t n, float low, float high, uint64_t seed)
     return x;
 }
 
-/* |x - want| / |want|, Euclidean, must be at most `bound`. */
+/* Checks that the Euclidean |x - want| / |want| is at most `bound`. */
 static void close_to(const char *isa, const char *what, const float *x, const float *want,
                      int64_t n, double bound)
 {
@@ -95,7 +95,8 @@ static void check_layernorm(const char *isa, const struct plumb_kernels *k,
     free(want_w), free(db), free(want_b);
 }
 
-/* One sequence. Scores are small, so that a row's weights are spread over all of its keys. */
+/* Checks one sequence. Its scores are small, so that a row's weights are spread over all its keys.
+ */
 static void check_attention(const char *isa, const struct plumb_kernels *k,
                             const struct plumb_kernels *ref)
 {
@@ -120,7 +121,7 @@ static void check_attention(const char *isa, const struct plumb_kernels *k,
                                 &shape));
     CHECK_OK(k->attention_bwd(NULL, dq, dk, dv, dout, o, lse, q, kc, vc, work, &rows, &shape));
     close_to(isa, "attention dq", dq, want_q, N * H * D,
-             1.7e-5); /* its terms cancel: 8.1e-6, as one chain */
+             1.7e-5); /* its terms cancel: measured 8.1e-6, as in one chain */
     close_to(isa, "attention dk", dk, want_k, N * D, 3e-7);
     close_to(isa, "attention dv", dv, want_v, N * D, 3e-7);
     free(q), free(key), free(value), free(dout), free(kc), free(vc), free(o), free(lse), free(work);
@@ -131,7 +132,7 @@ int main(void)
 {
     struct plumb_kernels ref, k;
     plumb_kernels_init_ref(&ref);
-    CHECK(ref.linear_plain); /* or ref keeps a second copy of all weights */
+    CHECK(ref.linear_plain); /* else ref would keep a packed copy of the weights */
     for (int i = 0; plumb_kernels_isa[i]; i++) {
         if (!plumb_kernels_init_isa(&k, plumb_kernels_isa[i]))
             continue;

@@ -1,5 +1,5 @@
-/* test_gemm.c - linear kernels: against ref, and equal bits for any rows, threads, instructions.
- * Test of layer 1. */
+/* test_gemm.c - compares the linear kernels with ref, and checks that any cut of the rows, number
+ * of threads and instruction set gives the same bits. Test of layer 1. */
 #include "harness.h"
 
 #include <float.h>
@@ -63,7 +63,7 @@ static void fill(struct guarded *g, enum kind kind, uint64_t seed)
 struct problem {
     int64_t n, out, in;
     enum kind kind;
-    struct guarded x, w, bias, dy, dx0, dw0, dbias0; /* inputs, and what gradients start from */
+    struct guarded x, w, bias, dy, dx0, dw0, dbias0; /* ...0: values that gradients are added to */
 };
 
 static struct problem problem_new(int64_t n, int64_t out, int64_t in, enum kind kind)
@@ -84,7 +84,7 @@ static void problem_free(struct problem *p)
         guarded_free(array[i], "an input");
 }
 
-/* What the kernels of one table make of a problem. */
+/* The results of one table's kernels for a problem. */
 struct answer {
     struct guarded y, y_plain, dx, dx_more, dw, dbias;
 };
@@ -164,7 +164,7 @@ static void check_near(const float *got, const float *want, const double *size, 
     }
 }
 
-/* The same problem on magnitudes gives the size that errors are measured against. */
+/* Compares with ref. ref on the magnitudes of the inputs gives the size for the bound. */
 static void check_against_ref(const struct answer *a, const struct problem *p)
 {
     struct plumb_kernels ref;
@@ -196,7 +196,7 @@ static void check_against_ref(const struct answer *a, const struct problem *p)
     problem_free(&m);
 }
 
-/* y of every cut of the rows, and of each row alone, is the y of all of them. */
+/* Checks that y has the same bits if the rows are given 1, 3, 7 ... at a time. */
 static void check_rows(const struct plumb_kernels *k, const struct answer *a,
                        const struct problem *p)
 {
@@ -215,8 +215,8 @@ static void check_rows(const struct plumb_kernels *k, const struct answer *a,
     guarded_free(&packed, "packed");
 }
 
-/* dw and dbias of two calls that meet between two blocks are those of one call; dx of a row does
- * not depend on where the rows are cut. */
+/* Checks that two calls, cut between two blocks of rows, give dw and dbias of one call, and that dx
+ * of a row does not depend on where the rows are cut. */
 static void check_split(const struct plumb_kernels *k, const struct answer *a,
                         const struct problem *p)
 {
@@ -274,7 +274,7 @@ static void check_problem(struct problem *p, plumb_pool *pool[3])
     problem_free(p);
 }
 
-/* The environment's choice is taken, one that does not exist is not. */
+/* Checks that PLUMB_ISA chooses the instruction set, and that an unknown name changes nothing. */
 static void check_choice(void)
 {
     struct plumb_kernels chosen, named, best;

@@ -1,5 +1,5 @@
-/* test_kernels.c - every kernel of every CPU table against ref, and all of them bit by bit
- * against each other: instruction sets, thread counts.
+/* test_kernels.c - compares every kernel of every CPU table with ref, and checks that all
+ * instruction sets and numbers of threads give the same bits.
  * Test of layer 1. */
 #include <string.h>
 

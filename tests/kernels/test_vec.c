@@ -1,5 +1,5 @@
-/* test_vec.c - vectors: the same bits on every instruction set, exp against libm in double.
- * Test of layer 1. */
+/* test_vec.c - checks that the operations on vectors give the same bits on every instruction set,
+ * and compares exp and tanh with libm in double. Test of layer 1. */
 #include "harness.h"
 
 #include <float.h>
@@ -25,7 +25,8 @@ static vec_probe_fn *probe_of(const char *isa)
     return vec_probe_baseline;
 }
 
-/* Equal bits, or both NaN: which NaN an operation makes is the machine's own. */
+/* Returns true if the bits are equal or both are NaN: which NaN an operation gives depends on the
+ * machine. */
 static bool same(float a, float b)
 {
     return memcmp(&a, &b, sizeof(a)) == 0 || (isnan(a) && isnan(b));
@@ -41,7 +42,7 @@ static float tree_sum(const float *x)
     return h[0];
 }
 
-/* Random bits: every kind of float there is; mostly ordinary ones when `tame`. */
+/* tame: a float between -20 and 20; else one of random bits, which may be of any kind. */
 static float any_float(struct rng *r, bool tame)
 {
     if (tame)
@@ -144,7 +145,8 @@ static float tanh_of(vec_probe_fn *probe, float x)
     return out[16 * TANH];
 }
 
-/* Small arguments of both signs down to 1e-30, and all up to 12, where tanh is 1. */
+/* Checks tanh for small arguments of both signs down to 1e-30 and for arguments up to 12, where
+ * tanh is 1. */
 static void check_tanh(const char *isa, vec_probe_fn *probe)
 {
     double most = 0;

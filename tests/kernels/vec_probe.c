@@ -1,4 +1,5 @@
-/* vec_probe.c - every operation of cpu/vec.h behind one function, compiled per instruction set.
+/* vec_probe.c - a function that runs every operation of cpu/vec.h, compiled once for each
+ * instruction set.
  * Test of layer 1. Includes cpu/vec.h. */
 #include "cpu/vec.h"
 

@@ -1,5 +1,5 @@
-/* vec_probe.h - cpu/vec.h as each instruction set compiles it.
- * Test of layer 1. Includes nothing of ours. */
+/* vec_probe.h - functions that run cpu/vec.h, one for each instruction set it is compiled for.
+ * Test of layer 1. Includes no header of plumb. */
 #ifndef PLUMB_TESTS_VEC_PROBE_H
 #define PLUMB_TESTS_VEC_PROBE_H
 

@@ -1,5 +1,5 @@
-/* header.c - a program that includes one header of ours, twice: it must stand on its own.
- * Built once per header with -DHEADER. */
+/* header.c - a program that includes one of plumb's headers twice: it must compile without other
+ * headers. Built once per header with -DHEADER. */
 #include HEADER
 #include HEADER
 int main(void)

@@ -1,6 +1,5 @@
-/* cublasLt.h - the part of cuBLASLt that plumb calls, as the emulator offers it: float32 and
- * bfloat16, column order, no batches.
- * Test layer. Stands in for CUDA's header of the same name. */
+/* cublasLt.h - the part of cuBLASLt that plumb calls, for the emulator: float32 and bfloat16,
+ * column order, no batches. Test layer. Stands in for CUDA's header of the same name. */
 #ifndef PLUMB_EMU_CUBLASLT_H
 #define PLUMB_EMU_CUBLASLT_H
 

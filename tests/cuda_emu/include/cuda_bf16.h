@@ -1,4 +1,4 @@
-/* cuda_bf16.h - bfloat16 as plumb uses it, as the emulator offers it: conversions to nearest even.
+/* cuda_bf16.h - the part of CUDA's bfloat16 that plumb uses: conversions, rounding to nearest even.
  * Test layer. Stands in for CUDA's header of the same name; includes the C library only. */
 #ifndef PLUMB_EMU_CUDA_BF16_H
 #define PLUMB_EMU_CUDA_BF16_H

@@ -1,4 +1,4 @@
-/* cuda_runtime.h - CUDA C++'s kernel language for the host compiler: one thread is one fiber.
+/* cuda_runtime.h - the kernel language of CUDA C++ for the host's compiler: a thread is a fiber.
  * Test layer. Stands in for CUDA's header of the same name. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_H
 #define PLUMB_EMU_CUDA_RUNTIME_H
@@ -18,7 +18,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-/* One object for all blocks, which run one after another; garbage again before each. */
+/* One object for all blocks, which run one after another; it is filled with garbage before each. */
 #define __shared__               static __attribute__((section("plumb_shared")))
 #define PLUMB_SHARED(type, name) type *name = static_cast<type *>(emu::dynamic_shared())
 #define PLUMB_LAUNCH(kernel, grid, block, smem, stream, ...)                                       \
@@ -41,7 +41,7 @@ namespace emu
 
 struct Place {
     dim3 thread;
-    int lane; /* in its warp */
+    int lane; /* index in the warp */
 };
 extern Place here; /* the thread that runs */
 extern dim3 block, block_size, grid_size;
@@ -49,8 +49,8 @@ extern dim3 block, block_size, grid_size;
 void *dynamic_shared();
 void barrier(const char *site);
 enum Op { SHUFFLE, BALLOT, SYNC, TOGETHER };
-/* A warp operation: waits for every lane of mask. SHUFFLE: the value of lane `from`; BALLOT:
- * which lanes brought a value that is not 0. */
+/* A warp operation: waits for every lane of mask. Returns for SHUFFLE the value of lane `from`, for
+ * BALLOT the mask of the lanes whose value is not 0. */
 uint64_t warp_op(Op op, const char *site, unsigned mask, uint64_t value, int from);
 
 template <class T> T shuffle(const char *site, unsigned mask, T value, int from)
@@ -69,7 +69,8 @@ struct Launch {
     size_t shared;
     const void *kernel;
 };
-/* An argument of a kernel: no word of it may look like an address outside of device memory. */
+/* Checks an argument of a kernel: no word of it may look like an address outside of device memory.
+ */
 void check_argument(const char *kernel, int index, const void *words, size_t bytes);
 cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
                     std::function<void()> check);
@@ -136,7 +137,7 @@ static inline float __uint_as_float(unsigned u)
     memcpy(&x, &u, sizeof(x));
     return x;
 }
-/* A fiber is only left at a barrier or a warp operation: nothing comes between. */
+/* Atomic, as another fiber can only run at a barrier or a warp operation. */
 template <class T> static inline T atomicAdd(T *at, T value)
 {
     const T before = *at;

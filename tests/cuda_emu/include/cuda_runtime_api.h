@@ -1,4 +1,4 @@
-/* cuda_runtime_api.h - the part of CUDA's runtime that plumb calls, as the emulator offers it.
+/* cuda_runtime_api.h - the part of CUDA's runtime that plumb calls, for the emulator.
  * Test layer. Stands in for CUDA's header of the same name; includes the C library only. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_API_H
 #define PLUMB_EMU_CUDA_RUNTIME_API_H
@@ -23,7 +23,7 @@ typedef enum cudaError {
     cudaErrorNotReady = 600
 } cudaError_t;
 
-/* What orders the work: operations run when a synchronisation asks for them, not before. */
+/* Streams, events and graphs. The operations of a stream run when a synchronisation needs them. */
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 typedef struct CUgraph_st *cudaGraph_t;
@@ -71,8 +71,9 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
-/* From begin to end a stream's operations are recorded, not run; whatever waits for the device,
- * or takes or gives memory, is a fault in between. A launch looks at every operation's memory. */
+/* From begin to end a stream's operations are recorded, not run; a call that waits for the device
+ * or that allocates or releases memory is a fault there. A launch checks every operation's memory.
+ */
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
@@ -89,17 +90,18 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventQuery(cudaEvent_t e);
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what, int value);
 
-/* Decides the order of threads and of streams from now on; PLUMB_EMU_SEED sets the first. */
+/* Sets the seed of the order of threads and of streams from now on; PLUMB_EMU_SEED is the first. */
 void plumb_emu_seed(unsigned seed);
-/* Device bytes, pinned host pieces, streams, events, graphs and cuBLASLt handles that live now. */
+/* Returns the sum of device bytes, pinned host blocks, streams, events, graphs and cuBLASLt handles
+ * that were not released. */
 size_t plumb_emu_live(void);
-/* What the program has asked of the device so far. Kernels of a graph count once, when they are
- * recorded. waits: calls in which the host waits for the device. */
+/* Numbers of operations until now. A kernel of a graph counts once, when it is recorded. waits:
+ * calls in which the host waits for the device. */
 struct plumb_emu_counts {
     int kernels, products, copies, fills, waits;
 };
 struct plumb_emu_counts plumb_emu_counted(void);
-/* Graphs launched so far. */
+/* Returns the number of graphs that were launched. */
 size_t plumb_emu_graph_launches(void);
 
 #ifdef __cplusplus

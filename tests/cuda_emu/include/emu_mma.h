@@ -1,5 +1,5 @@
-/* emu_mma.h - the instructions of kernels/cuda/mma.cuh for the emulator, from the words and the
- * fragment figures of the PTX ISA (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async).
+/* emu_mma.h - the instructions of kernels/cuda/mma.cuh for the emulator, written after the text and
+ * the figures of the PTX ISA (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async).
  * Test layer. Included by mma.cuh. */
 #ifndef PLUMB_EMU_MMA_H
 #define PLUMB_EMU_MMA_H
@@ -13,7 +13,7 @@ extern "C" int64_t plumb_emu_bank_conflicts(void); /* of ldmatrix, since the pro
 namespace emu
 {
 
-/* All 32 lanes meet; then act(what each lane brought) happens once. */
+/* Waits for all 32 lanes; then one of them calls `act` with the pointers `mine` of all lanes. */
 typedef void Together(void *const lane[32]);
 void warp_together(const char *site, Together *act, void *mine);
 bool is_shared(const void *at, size_t bytes);
@@ -24,7 +24,7 @@ uint32_t draw(uint32_t end);
 /* ---- mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 ------------------------------------- */
 
 struct Mma {
-    float *c;          /* 4: D over C */
+    float *c;          /* 4: in C, out D */
     const unsigned *a; /* 4 */
     unsigned b[2];
 };
@@ -46,8 +46,8 @@ struct Load {
 };
 void count_conflicts(const void *const row[8]); /* tensor.cpp */
 
-/* Matrix i has the rows that lanes 8i..8i+7 point to; lane l gets elements 2(l%4), 2(l%4)+1 of row
- * l/4 of each, or, transposed, of column l/4. */
+/* The lanes 8i..8i+7 point to the rows of matrix i; lane l gets the elements 2(l%4) and 2(l%4)+1 of
+ * row l/4 of each matrix or, transposed, of column l/4. */
 static inline void load_matrices(void *const lane[32])
 {
     for (int i = 0; i < 4; i++) {
@@ -77,14 +77,14 @@ static inline void ldmatrix(const char *site, unsigned *r, const void *row, bool
 
 /* ---- cp.async ------------------------------------------------------------------------------ */
 
-/* Under way until a wait covers its group. Seed 0: it happens then; other seeds: then or at once,
- * as both are allowed. */
+/* A copy that is not complete until a wait covers its group. Seed 0: the bytes are copied at the
+ * wait; other seeds: at the wait or at once, as the hardware may do either. */
 struct AsyncCopy {
     void *to;
     const void *from;
     bool there, committed;
 };
-std::vector<AsyncCopy> &async_copies(); /* of the thread that runs */
+std::vector<AsyncCopy> &async_copies(); /* of the running thread */
 
 static inline void copy_now(const AsyncCopy &c)
 {
@@ -105,12 +105,12 @@ static inline void copy16(void *to, const void *from, bool there)
     else
         async_copies().push_back(c);
 }
-/* A commit without copies is a group, too: an entry without an address stands for its end. */
+/* An entry without an address is the end of a group, which may have no copies. */
 static inline void copy_commit()
 {
     async_copies().push_back({nullptr, nullptr, false, true});
 }
-/* Until at most `left` of the groups committed are under way. */
+/* Completes groups until at most `left` of the committed ones are not complete. */
 static inline void copy_wait(int left)
 {
     std::vector<AsyncCopy> &all = async_copies();

@@ -1,4 +1,4 @@
-/* nccl.h - the part of NCCL that plumb calls, as the emulator offers it.
+/* nccl.h - the part of NCCL that plumb calls, for the emulator.
  * Test layer. Stands in for NCCL's header of the same name; includes the emulated runtime. */
 #ifndef PLUMB_EMU_NCCL_H
 #define PLUMB_EMU_NCCL_H
