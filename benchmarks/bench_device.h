@@ -27,7 +27,7 @@ struct bench_device {
     int64_t matrix;         /* rows and columns of the matrix product that measures a GPU's rate */
     void *memory;           /* host memory that is read to measure the bandwidth */
     /* Each call makes one measurement. bandwidth, in GB/s: streaming reads of one core, or a
-     * device-to- device copy of a GPU (bytes read plus bytes written). rate, in GFLOP/s: the FMA
+     * device-to-device copy of a GPU (bytes read plus bytes written). rate, in GFLOP/s: the FMA
      * peak of one core, or a GPU's fastest matrix product in this dtype. */
     double (*bandwidth)(const struct bench_device *d);
     double (*rate)(const struct bench_device *d);

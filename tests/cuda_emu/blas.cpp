@@ -1,6 +1,6 @@
-/* blas.cpp - matrix products of cuBLASLt, each in a fixed order. Algorithms add up in different
- * orders, and the heuristic's first choice changes with the sizes and likes split-K, so that a
- * caller that does not pin its choice is seen.
+/* blas.cpp - matrix products of cuBLASLt, each in a fixed order. The algorithms add up in different
+ * orders, and the first choice of the heuristic changes with the sizes and prefers split-K, so that
+ * tests find a caller that does not pin its choice.
  * Test layer. Includes emu.h. */
 #include "emu.h"
 
@@ -27,11 +27,11 @@ struct cublasLtMatmulPreferenceOpaque {
 namespace
 {
 
-/* Words of an algorithm. ALIGN: a byte for each of A, B, C and D. */
+/* Words of an algorithm. ALIGN: one byte for each of A, B, C and D. */
 enum Field { ID, SPLIT, REDUCTION, ALIGN };
-/* SMALL adds up as algorithm 0 does. It is fast for few columns and slow for many, and has no
- * split-K attribute. PLACE is the fastest, but adds up some columns backwards: its results depend
- * on the place of a column, and nothing but a comparison shows it. */
+/* SMALL adds up in the order of algorithm 0. It is fast for few columns and slow for many, and has
+ * no split-K attribute. PLACE is the fastest, but adds up every second column backwards: its
+ * results depend on the place of a column, which only a comparison shows. */
 enum { ROTATED = 3, SMALL = 3, PLACE = 4, ALGORITHMS = 5, FEW = 4 };
 
 struct Sizes {
@@ -91,7 +91,7 @@ bool backwards(const Product &p, int64_t j)
     return p.id == 2 || (p.id == PLACE && (j & 1) != 0);
 }
 
-/* The sum over k in [begin, end): in one chain, in two that alternate, or backwards. */
+/* Returns the sum over k in [begin, end): in one chain, in two alternating ones, or backwards. */
 template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t begin, int64_t end)
 {
     const T *a = static_cast<const T *>(p.a) + (p.trans_a ? i * p.lda : i);
@@ -106,7 +106,7 @@ template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t b
     return sum[0] + sum[1];
 }
 
-/* Of elements T into elements D. */
+/* Computes a product of elements T with a result of elements D. */
 template <class T, class D> void multiply(const Product &p)
 {
     const D *c = static_cast<const D *>(p.c);
@@ -124,7 +124,8 @@ template <class T, class D> void multiply(const Product &p)
         }
 }
 
-/* The third algorithm is slow, split-K a little faster than the others. */
+/* Adds the time of a product to the clock. Algorithm 2 is slow, split-K a little faster than
+ * others. */
 void spend(const Product &p)
 {
     const double factor = is_set("other") ? (p.id == 2 ? 0.1 : 1.0)
@@ -280,8 +281,8 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
         return CUBLAS_STATUS_INVALID_VALUE;
     for (int side = 0; side < 4; side++)
         if (p->align[side] < element_size((side == 0 ? a : side == 1 ? b : out)->type))
-            return CUBLAS_STATUS_INVALID_VALUE; /* less than an element */
-    /* As on a GPU, bfloat16 rows of an odd length are not taken. */
+            return CUBLAS_STATUS_INVALID_VALUE; /* less than an element's size */
+    /* As on a GPU, bfloat16 rows of an odd length are not supported. */
     if (a->type == CUDA_R_16BF && (p->align[0] < 4 || p->align[1] < 4))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < wanted && i < (is_set("alone") ? 1 : ALGORITHMS); i++) {
@@ -298,7 +299,8 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Algorithm 1 refuses a single column, so that callers must look before they pin. */
+/* Algorithm 1 refuses a single column, so that callers must check an algorithm before they pin it.
+ */
 extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                                   cublasLtMatrixLayout_t a,
                                                   cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
@@ -359,7 +361,7 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
     Product p = {};
     cublasLtMatmulHeuristicResult_t result;
     if (!algo)
-        return CUBLAS_STATUS_INVALID_VALUE; /* the heuristic's choice of the moment: not here */
+        return CUBLAS_STATUS_INVALID_VALUE; /* not emulated: a choice by the heuristic */
     const cublasStatus_t st = cublasLtMatmulAlgoCheck(h, d, la, lb, lc, lout, algo, &result);
     if (st != CUBLAS_STATUS_SUCCESS || !agree(&p.size, d, la, lb, lout))
         return st;

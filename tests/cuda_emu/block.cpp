@@ -1,6 +1,6 @@
-/* block.cpp - runs a grid: blocks one after another, a block's threads as fibers that are left
- * only at barriers and warp operations, in an order drawn from the seed.
- * Test layer. Includes emu.h, emu_mma.h. */
+/* block.cpp - runs a grid: blocks one after another, a block's threads as fibers. Another fiber
+ * runs only at barriers and warp operations, in an order drawn from the seed. Test layer. Includes
+ * emu.h, emu_mma.h. */
 #include "emu.h"
 
 #include <emu_mma.h>
@@ -30,13 +30,13 @@ struct Fiber {
 #else
     ucontext_t context;
 #endif
-    Thread *thread; /* the one that it runs; none while it is in the pool */
+    Thread *thread; /* the thread that it runs; null while it is in the pool */
 };
 enum Wait { NOTHING, BARRIER, WARP_OP, DONE };
 struct Thread {
     Place place;
     Wait wait;
-    Fiber *fiber; /* none before the thread begins */
+    Fiber *fiber; /* null before the thread begins */
     const char *site;
     Op op;
     unsigned mask;
@@ -47,7 +47,7 @@ struct Thread {
 };
 
 struct Warp {
-    unsigned waiting, gone; /* lanes in a warp operation, lanes that ended or never were */
+    unsigned waiting, gone; /* lanes in a warp operation, lanes that ended or do not exist */
 };
 struct State {
     std::vector<Thread> thread;
@@ -63,7 +63,7 @@ struct State {
     unsigned char *shared;
     size_t shared_room;
 };
-State &g = *new State(); /* lives longer than every destructor */
+State &g = *new State(); /* never destroyed: destructors may use it */
 
 /* ---- switching ------------------------------------------------------------------------ */
 
@@ -155,12 +155,12 @@ Thread *pick()
     return t;
 }
 
-/* Leaves `self`, which waits with its thread or has none, for another fiber. */
+/* Switches from `self`, whose thread waits or has ended, to another fiber. */
 void leave(Fiber *self)
 {
     Thread *t = pick();
     Fiber *next = t ? t->fiber : &g.host;
-    if (!next) { /* a thread that has not begun: right here, where nothing waits */
+    if (!next) { /* the thread has not begun: it begins on `self` if that is free */
         next = self->thread ? take_fiber() : self;
         next->thread = t;
         t->fiber = next;
@@ -193,7 +193,7 @@ Warp &warp_of(const Thread *t)
     return g.warp[static_cast<size_t>(t - g.thread.data()) / WARP];
 }
 
-/* Ends the operation that t waits in when every lane of its mask is there. */
+/* Completes the operation that t waits in if every lane of its mask has arrived. */
 void finish_warp_op(Thread *t)
 {
     Warp &warp = warp_of(t);
@@ -245,7 +245,7 @@ void end_thread(Thread *t)
         open_barrier();
     Warp &warp = warp_of(t);
     warp.gone |= 1u << t->place.lane;
-    for (int l = 0; warp.waiting && l < WARP; l++) { /* lanes that now wait for nobody else */
+    for (int l = 0; warp.waiting && l < WARP; l++) { /* lanes that waited for this one only */
         Thread *o = t - t->place.lane + l;
         if ((warp.waiting >> l & 1) && (o->mask >> t->place.lane & 1)) {
             finish_warp_op(o);
@@ -265,7 +265,7 @@ void fiber_main()
     }
 }
 
-/* Static shared memory holds NaN before each block; redzones between its objects are no one's. */
+/* Fills static shared memory with NaN before each block, with the redzones between its objects. */
 __attribute__((no_sanitize("address"))) void spoil_static()
 {
     if (__start_plumb_shared)
@@ -368,7 +368,7 @@ const char *where()
     return text;
 }
 
-/* Dynamic shared memory is a heap block of the size that the launch says: ASan knows its end. */
+/* Dynamic shared memory is a heap block of the launch's size, so that ASan knows its end. */
 void run_grid(const Launch &l, const std::function<void()> &body)
 {
     g.launch = &l;

@@ -1,4 +1,4 @@
-/* graph.cpp - graphs: what a stream was given while it was captured, to be given again.
+/* graph.cpp - graphs: the operations of a stream while it was captured, for repeated launches.
  * Test layer. Includes emu.h. */
 #include "emu.h"
 

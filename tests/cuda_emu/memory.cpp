@@ -1,8 +1,8 @@
-/* memory.cpp - device memory: pages of a region of its own, out of reach of host code except
- * while an operation runs: one register of the thread decides it where the processor has
- * protection keys, else every page's entry. Every allocation ends before a page that is never in
- * reach; under ASan the bytes between are poisoned, without it they hold a pattern that cudaFree
- * looks at. Test layer. Includes emu.h. */
+/* memory.cpp - device memory: pages of their own region, which are protected except while an
+ * operation runs: by one register of the thread if the processor has protection keys, else by the
+ * protection of every page. Behind every allocation is a page that is always protected; the bytes
+ * before that page are poisoned under ASan, and without it have a pattern that cudaFree checks.
+ * Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <csignal>
@@ -31,7 +31,7 @@ constexpr uintptr_t PAGE = 4096, REGION = uintptr_t(1) << 40;
 constexpr unsigned char SLACK = 0xA5, FRESH = 0xff; /* floats of FRESH bytes are NaN */
 
 struct Block {
-    size_t bytes, pages; /* pages: in bytes */
+    size_t bytes, pages; /* pages: the size of the pages, in bytes */
 };
 struct Memory {
     uintptr_t base = 0, next = 0;
@@ -39,13 +39,13 @@ struct Memory {
     std::set<void *> pinned;
     size_t libraries = 0; /* bytes of take_for_library */
     size_t used = 0, total = size_t(4) << 30;
-    int key = -1;                         /* protection key of all pages; -1: there are none */
+    int key = -1;                         /* protection key of all pages; -1: no keys */
     int depth = 0;                        /* of memory_open, without keys */
-    struct sigaction segv = {}, bus = {}; /* the handlers before ours */
+    struct sigaction segv = {}, bus = {}; /* the handlers of before */
 };
 Memory &m()
 {
-    static Memory *memory = new Memory(); /* lives longer than every destructor */
+    static Memory *memory = new Memory(); /* never destroyed: destructors may use it */
     return *memory;
 }
 
@@ -60,7 +60,7 @@ std::map<uintptr_t, Block>::const_iterator block_at(uintptr_t at)
     return at < it->first + it->second.pages + PAGE ? it : m().live.end();
 }
 
-/* An access that the hardware refused: in words, then the end. */
+/* Handles an access that the hardware refused: prints what it was; a fault ends the program. */
 void on_fault(int signal, siginfo_t *info, void *)
 {
     const uintptr_t at = reinterpret_cast<uintptr_t>(info->si_addr);
@@ -69,7 +69,7 @@ void on_fault(int signal, siginfo_t *info, void *)
             fprintf(stderr, "emu: %s: access to %p, which is no device memory\n", where(),
                     info->si_addr);
         sigaction(signal, signal == SIGSEGV ? &m().segv : &m().bus, nullptr);
-        return; /* to the same access, and whoever handles it */
+        return; /* to the same access, which the handler of before gets */
     }
     const auto it = block_at(at);
     char what[96] = "no allocation of now";
@@ -129,7 +129,7 @@ void protect(uintptr_t at, size_t bytes, int how)
         fault("mprotect refuses %zu bytes", bytes);
 }
 
-/* One allocation for the emulator itself. */
+/* Opens one allocation for the emulator itself. */
 void block_open(uintptr_t at, size_t pages)
 {
     if (m().key >= 0)
@@ -205,8 +205,8 @@ bool is_allocated(const void *at, size_t bytes)
     return it != m().live.end() && a + bytes <= it->first + it->second.bytes;
 }
 
-/* Words that could be addresses of this machine's user space must be device memory: a plain
- * number of that size, 2^40 to 2^47, is not what a kernel is given. */
+/* Words from 2^40 to 2^47 are taken for addresses and must be in device memory: no kernel gets a
+ * number of that size. */
 void check_argument(const char *kernel, int index, const void *words, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += 8) {
@@ -257,7 +257,7 @@ extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
     if (m().next + pages + 2 * PAGE > m().base + REGION)
         fault("the emulator's address space for device memory is used up");
     const uintptr_t at = m().next + PAGE;
-    m().next += pages + PAGE; /* addresses are never used twice: old pointers stay wrong */
+    m().next += pages + PAGE; /* never used again: pointers to freed memory stay invalid */
     protect(at, pages, PROT_READ | PROT_WRITE);
     block_open(at, pages);
     unsigned char *data = reinterpret_cast<unsigned char *>(at);
@@ -275,7 +275,7 @@ extern "C" cudaError_t cudaFree(void *data)
 {
     if (!data)
         return cudaSuccess;
-    drain(); /* as CUDA does */
+    drain(); /* CUDA waits here too */
     const uintptr_t at = reinterpret_cast<uintptr_t>(data);
     const auto it = m().live.find(at);
     if (it == m().live.end())

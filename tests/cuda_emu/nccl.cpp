@@ -1,12 +1,12 @@
 /* nccl.cpp - NCCL between processes of one machine, over local sockets. Only communicators that do
- * not block: a call is in progress until ncclCommGetAsyncError was asked often enough, and only
- * then its operations stand in their stream. Sends wait for their receives. What NCCL leaves
- * undefined - counts that differ, host memory, calls out of order - ends the program.
+ * not block are emulated: a call is in progress until ncclCommGetAsyncError was called often
+ * enough, and only then are its operations in their stream. A send waits for its receive. What NCCL
+ * leaves undefined - counts that differ, host memory, calls out of order - ends the program.
  * PLUMB_EMU_NCCL=RANK:WHAT[:CALL] makes a fault on one rank, in its CALL-th group (from 1):
- *   die, stop   the process, with the group on its way
- *   error       ncclCommGetAsyncError reports one from then on
+ *   die, stop   the process is killed or stopped while it sends the group
+ *   error       ncclCommGetAsyncError reports an error from then on
  *   hang        the group never ends
- *   init        its communicator never comes up
+ *   init        the rank's communicator is never ready
  *   refuse      the first operation of the group is refused; the group must still be ended
  * Test layer. Includes emu.h. */
 #include <nccl.h>
@@ -44,20 +44,20 @@ struct Message {
 };
 struct Peer {
     int fd = -1;
-    std::deque<Message> inbox; /* whole ones, without acks */
-    std::vector<char> in;      /* bytes of the next one */
+    std::deque<Message> inbox; /* complete messages, without acks */
+    std::vector<char> in;      /* bytes of the next message */
     std::deque<char> out;
-    uint64_t acks = 0; /* that came and nobody asked for yet */
+    uint64_t acks = 0; /* acks that came and were not taken */
 };
 struct Work {
     Kind kind;
     const char *from;
     char *to;
     size_t bytes;
-    int peer; /* or root */
+    int peer; /* the other rank, or the root */
     cudaStream_t stream;
-    std::vector<std::vector<char>> part = {}; /* root of a reduction: by rank */
-    size_t waits = 0;                         /* for so many acks or parts */
+    std::vector<std::vector<char>> part = {}; /* on the root of a reduction: by rank */
+    size_t waits = 0;                         /* acks or parts that are missing */
     bool sent = false;
 };
 enum State { INIT, READY, LAUNCHING, FINAL, DEAD };
@@ -72,9 +72,9 @@ struct ncclComm {
     int n = 0, rank = 0, device = 0, listener = -1;
     std::string id;
     std::vector<Peer> peer;
-    std::vector<int> hello; /* connections that have not said who they are */
+    std::vector<int> hello; /* connections whose Hello was not received */
     std::vector<Work> launching;
-    unsigned questions = 0; /* until the launch is done */
+    unsigned questions = 0; /* calls of ncclCommGetAsyncError until the launch is done */
     size_t pending = 0;     /* groups in streams */
     long groups = 0, fault_at = 0;
     What fault = NOTHING;
@@ -85,7 +85,7 @@ namespace
 
 struct Group {
     int depth = 0;
-    bool failed = false; /* NCCL then drops the whole group at its end */
+    bool failed = false; /* at its end NCCL then drops the whole group */
     ncclComm_t comm = nullptr;
     std::vector<Work> ops;
 } group;
@@ -120,7 +120,7 @@ void put(Peer &p, const void *data, size_t bytes)
     p.out.insert(p.out.end(), at, at + bytes);
 }
 
-/* What a new connection says first. */
+/* The first bytes of a new connection. */
 struct Hello {
     int32_t rank, n, device;
 };
@@ -201,12 +201,12 @@ void write_peer(Peer &p)
         std::copy(p.out.begin(), p.out.begin() + static_cast<std::ptrdiff_t>(n), block);
         const ssize_t sent = send(p.fd, block, n, MSG_NOSIGNAL);
         if (sent <= 0)
-            return; /* later, or never: a peer that died leaves its ranks waiting */
+            return; /* later, or never if the peer has died: the ranks then wait */
         p.out.erase(p.out.begin(), p.out.begin() + sent);
     }
 }
 
-/* Whatever can be done now. */
+/* Connects, sends and receives what is possible without waiting. */
 void progress(ncclComm &c)
 {
     if (c.state == INIT)
@@ -225,7 +225,8 @@ void send_to(ncclComm &c, int r, const Work &op)
     put(c.peer[size_t(r)], op.from, op.bytes);
 }
 
-/* The next message of rank r, if it is there; it must be what this rank expects. */
+/* *data = the next message of rank r, which must be what this rank expects. Returns false if no
+ * message is complete. */
 bool take_from(ncclComm &c, int r, Kind kind, const Work &op, std::vector<char> *data)
 {
     Peer &p = c.peer[size_t(r)];
@@ -250,7 +251,7 @@ bool take_ack(Peer &p)
     return true;
 }
 
-/* In the order of a ring that ends at its root. */
+/* Adds the parts in the order of a ring that ends at the root. */
 void add_up(const ncclComm &c, Work &op)
 {
     std::vector<float> sum(op.bytes / sizeof(float)), part(sum.size());
@@ -288,7 +289,8 @@ void begin_op(ncclComm &c, Work &op)
     }
 }
 
-/* Operations of one group take their messages in the group's order from each peer. */
+/* Advances one operation. The operations of a group take the messages of a peer in the group's
+ * order. */
 void step_op(ncclComm &c, Work &op, std::vector<bool> &busy, std::vector<bool> &unacked)
 {
     const bool root = op.peer == c.rank;
@@ -305,7 +307,7 @@ void step_op(ncclComm &c, Work &op, std::vector<bool> &busy, std::vector<bool> &
         ack(op.peer);
         unacked[size_t(op.peer)] = op.waits > 0;
     } else if (op.kind == BROADCAST && root) {
-        /* Acks are alike, so that counting them per peer is enough. */
+        /* All acks of a peer are alike: their number is enough. */
         for (int r = 0; r < c.n && op.waits > 0; r++)
             if (r != c.rank)
                 ack(r);
@@ -324,7 +326,7 @@ void step_op(ncclComm &c, Work &op, std::vector<bool> &busy, std::vector<bool> &
     }
 }
 
-/* One look at a group that stands at the head of its stream; true when it is done. */
+/* Advances the first group of a stream; returns true if it is done. */
 bool step_group(ncclComm &c, std::vector<Work> &ops, long number)
 {
     if (c.aborted)
@@ -350,7 +352,7 @@ bool step_group(ncclComm &c, std::vector<Work> &ops, long number)
     }
     progress(c);
     for (const Peer &p : c.peer)
-        done = done && p.out.empty(); /* acks: this process may not look here for long */
+        done = done && p.out.empty(); /* acks too: the next call may be late */
     return done;
 }
 
@@ -473,7 +475,7 @@ extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqu
         return ncclInvalidArgument;
     if (config->blocking != 0)
         fault("ncclCommInitRankConfig: only communicators that do not block are emulated");
-    ncclComm_t c = new ncclComm(); /* never freed: a late use of it is seen */
+    ncclComm_t c = new ncclComm(); /* never freed, to find uses after its end */
     c->n = n;
     c->rank = rank;
     c->id = id.internal;

@@ -1,7 +1,7 @@
 /* stream.cpp - streams and events: an operation waits in its stream until a synchronisation needs
- * it. Operations of other streams may run at any time before, as the seed has it; so what no
- * event orders comes too late for some seed, and too early for another.
- * Test layer. Includes emu.h. */
+ * it. Operations of other streams may run at any time before, as the seed decides; so operations
+ * that no event orders run too late with some seeds and too early with others. Test layer. Includes
+ * emu.h. */
 #include "emu.h"
 
 #include <deque>
@@ -11,15 +11,15 @@
 #include <vector>
 
 struct CUstream_st {
-    std::deque<std::function<bool()>> waiting; /* false: not done yet, ask again */
+    std::deque<std::function<bool()>> waiting; /* false: not done, must be called again */
     uint64_t done = 0, pushed = 0;
     bool running = false;
-    cudaGraph_t graph = nullptr; /* while it is captured */
+    cudaGraph_t graph = nullptr; /* the graph that the stream is captured into */
 };
 struct CUevent_st {
-    cudaStream_t stream = nullptr; /* none: never recorded, so nothing to wait for */
+    cudaStream_t stream = nullptr; /* null: never recorded, so nothing to wait for */
     uint64_t position = 0;
-    std::shared_ptr<double> time; /* of the device's clock; null when it is not timed */
+    std::shared_ptr<double> time; /* time on the device's clock; null without timing */
 };
 
 namespace emu
@@ -39,7 +39,7 @@ struct Runtime {
     uint64_t random = 0;
     unsigned seed = 1;
     int device = 0, devices = 1;
-    int first = 0; /* number on the host of device 0 of this process */
+    int first = 0; /* the host's number of this process's device 0 */
     Runtime()
     {
         if (const char *text = getenv("PLUMB_EMU_SEED"))
@@ -64,10 +64,11 @@ Runtime &rt()
 
 constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
 
-/* As far as it goes without waiting for another process. */
+/* Runs operations of s up to `position`, as far as possible without waiting for another process.
+ * Returns true if s has reached it. */
 bool try_until(cudaStream_t s, uint64_t position)
 {
-    if (s->running) /* an operation of it asks */
+    if (s->running) /* called by an operation of s */
         return s->done >= position;
     s->running = true;
     memory_open();
@@ -86,7 +87,7 @@ void run_until(cudaStream_t s, uint64_t position)
         usleep(50);
 }
 
-/* What else the device may have done by now. */
+/* Runs any number of operations of all streams, as a device may have done by now. */
 void advance_others()
 {
     if (one_order())
@@ -397,7 +398,7 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     return cudaSuccess;
 }
 
-/* The event as it is now: a later record of it changes nothing for those who wait already. */
+/* Waits for the event as it is now: recording it again later changes nothing for this wait. */
 extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
     const CUevent_st at = *e;
@@ -426,7 +427,7 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
     return cudaSuccess;
 }
 
-/* Every question lets the stream do one operation more, so that polling ends. */
+/* Every call runs one more operation of the stream, so that polling ends. */
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     not_while_recording("cudaEventQuery");

@@ -1,6 +1,6 @@
-/* test_emulator.cpp - the emulator sees what it is there to see: every fault of the list below,
- * made on purpose, ends in a wrong result for some order or in a message.
- * Test layer. Includes the emulated runtime. */
+/* test_emulator.cpp - checks that the emulator finds faults of a program: each fault of the lists
+ * below gives a wrong result in some order of threads or streams, or ends the program with a
+ * message. Test layer. Includes the emulated runtime. */
 #include <cuda_runtime.h>
 #include <emu_mma.h>
 
@@ -126,8 +126,8 @@ cudaGraphExec_t record(float *x, cudaStream_t s)
 }
 
 struct Fault {
-    const char *name, *says; /* part of the message; "" when a sanitizer words it */
-    bool sanitizer;          /* seen with the sanitizers only */
+    const char *name, *says; /* says: part of the message; "" if it is the sanitizer's */
+    bool sanitizer;          /* found only with the sanitizers */
     void (*make)(float *x, cudaStream_t s);
 };
 
@@ -215,7 +215,7 @@ const Fault faults[] = {
     {"memory that is never freed", "still there", false, [](float *, cudaStream_t) { exit(0); }},
 };
 
-/* Runs one fault in a child; its standard error goes to out. */
+/* Runs one fault in a child process; out = its standard error. */
 int run_child(const Fault &f, char *out, size_t room)
 {
     int pipe_end[2];
@@ -262,7 +262,7 @@ __global__ void block_total(float *out, const float *x, bool barrier)
         out[blockIdx.x] = part[0] + part[1] + part[2] + part[3];
 }
 
-/* Orders in which the sums of three blocks are right. */
+/* Returns the number of orders in which the sums of three blocks are right. */
 int right_totals(bool barrier)
 {
     int right = 0;
@@ -298,7 +298,7 @@ __global__ void copied(float *out, const float *x, bool wait)
     out[threadIdx.x] = part[(threadIdx.x + 4) % 128];
 }
 
-/* Orders in which an asynchronous copy is there when it is read. */
+/* Returns the number of orders in which an asynchronous copy is complete when it is read. */
 int right_copies(bool wait)
 {
     int right = 0;
@@ -323,7 +323,7 @@ int right_copies(bool wait)
     return right;
 }
 
-/* Orders in which a second stream sees what the first one writes. */
+/* Returns the number of orders in which a second stream reads what the first one writes. */
 int right_waits(bool wait)
 {
     int right = 0;
@@ -351,7 +351,7 @@ int right_waits(bool wait)
     return right;
 }
 
-/* Nothing has happened before a synchronisation. */
+/* Checks that no operation runs before a synchronisation (with seed 0). */
 void test_delay()
 {
     plumb_emu_seed(0);
@@ -364,7 +364,8 @@ void test_delay()
     CHECK(cudaFree(x) == cudaSuccess && cudaStreamDestroy(s) == cudaSuccess);
 }
 
-/* Recording runs nothing; each launch runs everything once, after what the stream had before. */
+/* Checks that recording runs nothing, and that each launch runs every operation once, behind those
+ * that the stream had before. */
 void test_graph()
 {
     float *x = device_floats(1), host = 0.0f;
