@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""summary.py LOG - counts meson's testlog.json, names what was skipped and why, prints the closing line."""
+"""summary.py LOG - reads meson's testlog.json, names each skipped test and the reason, and prints the numbers of tests."""
 import json
 import sys
 

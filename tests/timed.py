@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""timed.py CODE COMMAND...: succeeds when the command ends with exactly this exit code.
+"""timed.py CODE COMMAND...: succeeds if the command ends with exactly this exit code.
 
-One that ends with LATE found a time-out wrong, which may be the fault of a machine that was too
-slow: it is run again with all its times multiplied (PLUMB_TEST_PACE). What the program does wrong
-is wrong at every pace."""
+The exit code LATE means that a time was not as expected, perhaps because the machine was too slow:
+the command is run again with all its times multiplied (PLUMB_TEST_PACE). A fault of the program
+fails with longer times too."""
 import os
 import subprocess
 import sys

@@ -1,5 +1,5 @@
-"""common.py - what the tests of the built program share: running it alone or under mpirun, the
-small world it works on, and noting what went wrong. Standard library only."""
+"""common.py - shared by the tests of the built program: runs it alone or under mpirun, makes the
+small world that it works on, and collects the failures. Standard library only."""
 import contextlib
 import hashlib
 import json
@@ -16,10 +16,10 @@ from pathlib import Path
 # The launcher and its options; tests/meson.build sets the variable for the MPI of the build.
 MPIRUN = os.environ.get("PLUMB_MPIRUN", "mpirun --allow-run-as-root --oversubscribe --bind-to none").split()
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 300 # seconds; what takes longer hangs, even where ten others run on the same core
+LIMIT = 300 # seconds; a run that takes longer hangs, even if ten others run on the same core
 
 
-# Methods that answer under principles, too.
+# Methods that also generate answers under principles.
 PRINCIPLED = ("psle", "psle_curriculum", "context_distillation")
 
 
@@ -39,7 +39,7 @@ class Result:
 
 
 class Bench:
-    """A temporary folder with the world in it, and the failures so far."""
+    """A temporary folder with the world, and the failures until now."""
 
     def __init__(self, plumb, world):
         self.plumb, self.world_program = Path(plumb).resolve(), Path(world).resolve()
@@ -48,29 +48,29 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp(prefix="plumb-app-"))
         self.world = self.folder / "world"
         if self.mpirun and "built without MPI" in self.run("doctor", ranks=2).err:
-            self.mpirun = None # tests of several ranks are left out
+            self.mpirun = None # no tests of several ranks
 
     # ---- running ----------------------------------------------------------------------------
 
     def command(self, args, ranks=1, threads=1):
-        """The command line; ranks=1 runs without mpirun. threads=None: the command has none."""
+        """Returns the command line; ranks=1 runs without mpirun. threads=None: the command has no option threads."""
         head = [] if ranks == 1 else [*MPIRUN, "-n", str(ranks)]
         threaded = threads is not None and args[0] not in ("tokenize", "inspect")
         tail = [f"threads={threads}"] if threaded else []
-        # measuring products of matrices takes long in the emulator; a test that wants it says so
+        # measuring matrix products takes long in the emulator: off unless a test sets the variable
         given = any(str(a).startswith("pins=") for a in args)
         tail += ["pins=none"] if "device=cuda" in args and args[0] != "plan" and not given else []
         return [*head, self.plumb, *args, *tail]
 
     def start(self, args, ranks=1, threads=1, env=None, stdin=subprocess.DEVNULL, cwd=None):
-        """A process in a group of its own, with standard error in a pipe."""
+        """Starts a process in its own process group, with standard error in a pipe."""
         return subprocess.Popen(self.command(args, ranks, threads), cwd=cwd or self.folder,
                                 stdin=stdin, env={**os.environ, **(env or {})},
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 start_new_session=True)
 
     def run(self, *args, ranks=1, threads=1, stdin=None, env=None, timeout=LIMIT):
-        """Runs to the end. A run over its time is killed with its group and has code None."""
+        """Runs to the end and returns the Result. A run over its time is killed with its group; its code is None."""
         began = time.monotonic()
         p = self.start(args, ranks, threads, env,
                        subprocess.DEVNULL if stdin is None else subprocess.PIPE)
@@ -85,7 +85,7 @@ class Bench:
                       err.decode(errors="replace"), time.monotonic() - began)
 
     def good(self, *args, **kw):
-        """Runs, and ends the test when the run fails: what follows depends on it."""
+        """Runs, and ends the test if the run fails: the later checks depend on it."""
         result = self.run(*args, **kw)
         if result.code != 0:
             print(f"FAILED, cannot go on: {result}", flush=True)
@@ -93,11 +93,11 @@ class Bench:
         return result
 
     def in_sessions(self, *args, ranks=(1,)):
-        """Runs with resume=auto again and again until a session comes to its end or fails. Returns
-        the result of that session, and how many sessions were cut short before it. The limit
+        """Runs with resume=auto again and again until a session finishes the run or fails. Returns
+        the result of that session, and how many sessions were interrupted before it. The limit
         train.max_time begins at 5 ms, which is too short for any run on any machine. It grows by a
-        fifth, so that no session does more than a fifth of the work before it: any longer part of
-        a run is cut at least once."""
+        fifth each time, so that every part of a run that takes longer than the step between two
+        limits is interrupted at least once."""
         for number in range(80):
             r = self.run(*args, "resume=auto", f"train.max_time={0.005 * 1.2**number:.4f}",
                          ranks=ranks[number % len(ranks)])
@@ -105,7 +105,7 @@ class Bench:
                 break
         return r, number
 
-    # ---- saying what went wrong -------------------------------------------------------------
+    # ---- failures ---------------------------------------------------------------------------
 
     def check(self, good, *words):
         if not good:
@@ -114,14 +114,14 @@ class Bench:
         return bool(good)
 
     def same(self, a, b, what):
-        """Files with the same bytes."""
+        """Checks that files have the same bytes."""
         a, b = Path(a), Path(b)
         if not self.check(a.is_file() and b.is_file(), what, "missing:", a, b):
             return False
         return self.check(a.read_bytes() == b.read_bytes(), what, "differ:", a, b)
 
     def same_run(self, whole, out, what):
-        """Runs of align, sft or reward that left the same: weights, state, metrics, rollouts."""
+        """Checks that runs of align, sft or reward have the same weights, state, metrics and rollouts."""
         for name in ("model.safetensors", "trainer_state.h5"):
             self.same(whole / "latest" / name, out / "latest" / name, what)
         a, b = ([timeless(r) for r in metrics(x)] for x in (whole, out))
@@ -134,19 +134,19 @@ class Bench:
                        x.name, "differs")
 
     def close(self):
-        """Removes the folder, unless PLUMB_KEEP asks for it."""
+        """Removes the folder unless PLUMB_KEEP is set."""
         if os.environ.get("PLUMB_KEEP"):
             print("kept:", self.folder)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def end(self):
-        """Says how many checks failed and leaves with that as the exit code."""
+        """Prints how many checks failed, and exits with 1 if one did."""
         print(f"{self.failures} failures" if self.failures else "ok")
         sys.exit(1 if self.failures else 0)
 
     def logprobs(self, model, pairs):
-        """Sums of log-probs, from `plumb logprob`, of completions behind prompts, both as ids."""
+        """Returns the sums of log-probs by `plumb logprob` of completions behind prompts, both given as ids."""
         text = "".join(json.dumps({"ids": [*prompt, *ids], "prompt_tokens": len(prompt)}) + "\n"
                        for prompt, ids in pairs)
         lines = self.good("logprob", f"model={model}", "input=-", stdin=text).lines()
@@ -155,7 +155,7 @@ class Bench:
     # ---- the world --------------------------------------------------------------------------
 
     def make_world(self, sft=320, pairs=192, prompts=128):
-        """The quickstart's world, cut to a few records, with a model of 0.1 M parameters."""
+        """Makes the quickstart's world with a few records, and a model of 0.1 M parameters."""
         made = subprocess.run([self.world_program, "make", self.world, "1"], timeout=LIMIT,
                               stdout=subprocess.DEVNULL, check=False)
         if made.returncode != 0:
@@ -182,7 +182,7 @@ class Bench:
         return ["prefer", *self.reward_args(out, model, *more, steps=steps)[1:]]
 
     def align_args(self, out, model, *more, iterations=2, method="psle", prompts=16, group=4):
-        """align; the caller names the reward."""
+        """Returns the arguments of align, without those of the reward."""
         principles = self.world / "principles" / "kind_and_helpful.txt"
         named = [f"method.principles={principles}"] if method in PRINCIPLED else []
         return ["align", f"model={model}", f"output_dir={out}", f"method.name={method}", *named,
@@ -192,7 +192,7 @@ class Bench:
                 *more]
 
     def base(self):
-        """The sft checkpoint that the other runs start from."""
+        """Returns the sft checkpoint from which the other runs start; makes it at the first call."""
         out = self.folder / "base"
         if not out.exists():
             self.good(*self.sft_args(out))
@@ -205,7 +205,7 @@ def head(path, n):
 
 
 def descendants(pid):
-    """Process ids below pid; mpirun puts its ranks into groups of their own."""
+    """Returns the process ids below pid: mpirun puts each rank into its own process group."""
     children = {}
     # Not Path.glob: it raises ProcessLookupError if a process ends while it looks.
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -219,7 +219,7 @@ def descendants(pid):
 
 
 def signal_rank(p, number):
-    """A signal to one process of plumb alone, the last one started. False: there is none left."""
+    """Sends a signal to one process of plumb only, the last one started. Returns False if there is none."""
     for pid in reversed([p.pid, *descendants(p.pid)]):
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/comm").read_text() == "plumb\n":
@@ -229,14 +229,14 @@ def signal_rank(p, number):
 
 
 def kill_tree(p):
-    """SIGKILL for a process and everything below it."""
+    """Sends SIGKILL to a process and all processes below it."""
     for pid in [p.pid, *descendants(p.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def until(p, ready):
-    """Waits until ready() holds, or p has ended; whether it holds."""
+    """Waits until ready() is true or p has ended; returns whether it is true."""
     end = time.monotonic() + LIMIT
     while not ready() and p.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
@@ -248,13 +248,13 @@ def digest(path):
 
 
 def tree(folder):
-    """Every path below a folder with its contents' hash, to see that nothing changed."""
+    """Returns every path below a folder with the hash of its contents, to check that nothing changed."""
     return {str(p.relative_to(folder)): digest(p) if p.is_file() else "folder"
             for p in sorted(Path(folder).rglob("*"))}
 
 
 def rewind(run, out, step):
-    """A copy of a finished run as a kill after checkpoint-STEP leaves it, metrics ahead of it."""
+    """Copies a finished run and makes of it what a kill after checkpoint-STEP leaves, with later metrics."""
     shutil.copytree(run, out, symlinks=True)
     for c in out.glob("checkpoint-*"):
         if int(c.name.split("-")[1]) > step:
@@ -268,16 +268,16 @@ def metrics(out):
     return [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
 
 
-# Without what depends on the clock or on the number of ranks. Everything else in metrics.jsonl must
-# not depend on the machine.
+# The members that depend on the clock or on the number of ranks are left out. The others may not
+# depend on the machine.
 def timeless(row):
     return {k: v for k, v in row.items()
             if not any(word in k for word in ("time", "per_second", "elapsed", "comm/"))}
 
 
 def rollout_records(master):
-    """Every dataset of a rollout master as h5dump prints it; world_size and rank are attributes
-    of the files and differ by design."""
+    """Returns every dataset of a rollout master as h5dump prints it. Attributes are left out, as
+    world_size and rank differ on purpose."""
     dump = subprocess.run(["h5dump", "-m", "%.17g", str(master)], capture_output=True, text=True,
                           timeout=LIMIT, check=True).stdout
     data = {}
@@ -288,12 +288,12 @@ def rollout_records(master):
 
 
 def numbers(text):
-    """The values of a dataset of rollout_records."""
+    """Returns the values of a dataset of rollout_records."""
     return [float(x) for x in re.findall(r"[-+\d.enai]+", re.sub(r"\(\d+\):", "", text))]
 
 
 def rollout_answers(out, iteration):
-    """Every answer of an iteration in global order: where it belongs, ids, log-probs, reward."""
+    """Returns every answer of an iteration in global order: prompt and sample, ids, log-probs, reward."""
     got = rollout_records(Path(out) / "rollouts" / f"iteration-{iteration:04d}.h5")
     fingerprints = re.sub(r"\(\d+\):", "", got.pop("weight_fingerprint")).split(",")
     data = {k: numbers(v) for k, v in got.items() if v}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_adding.py SOURCE_ROOT BUILD_ROOT PLUMB_WORLD - src/align/ADDING.md, done: its blocks go into a copy of the sources,
-which is built on the objects of this build, tested and run. The blocks of a method must stay short: see LIMITS."""
+"""test_adding.py SOURCE_ROOT BUILD_ROOT PLUMB_WORLD - follows src/align/ADDING.md: puts its blocks into a copy of the sources,
+which is built with the objects of this build, tested and run. The blocks of a method must stay short: see LIMITS."""
 import json
 import os
 import re
@@ -36,14 +36,14 @@ def apply_block(root, path, new, side, anchor, end, code):
 
 
 def section_sizes(page):
-    """Lines of the blocks behind the heading of each section of LIMITS, up to the next of these."""
+    """Returns the lines of the blocks behind the heading of each section of LIMITS, up to the next section of LIMITS."""
     starts = {k: page.index(f"\n## {k}. ") for k in LIMITS}
     ends = [*list(starts.values())[1:], len(page)]
     return {k: sum(len(b[-1].splitlines()) for b in BLOCK.findall(page[starts[k]:end])) for k, end in zip(LIMITS, ends)}
 
 
 def adopt(build, fresh):
-    """Objects and what ninja knows of them, with their times: the commands are relative and the same."""
+    """Copies the objects and ninja's records with their times, so that ninja does not build them again."""
     for kind in ("*.o", "*.a"):
         for file in build.rglob(kind):
             target = fresh / file.relative_to(build)
@@ -54,7 +54,7 @@ def adopt(build, fresh):
 
 
 def options(build):
-    """-D of everything that this build was configured with, but what builds no plumb."""
+    """Returns -D of every option of this build, except those that do not change plumb."""
     wanted = ("buildtype", "debug", "optimization", "b_sanitize", "b_lundef", "b_ndebug", "mpi", "collective_check", "fuzz")
     values = {o["name"]: o["value"] for o in json.loads((build / "meson-info/intro-buildoptions.json").read_text())}
     if values.get("cuda") != "disabled" and (build / "plumb_cuda").exists():
@@ -106,7 +106,7 @@ def main(source, build, world):
 
 
 def iterate(plumb, world):
-    """Iterations under the new names; as another method they would give other weights."""
+    """Runs iterations of the new methods, on two ranks too, and replays them; every method must give other weights."""
     bench = common.Bench(plumb, world)
     try:
         bench.make_world()
@@ -134,7 +134,8 @@ def iterate(plumb, world):
 
 
 def parameter(bench, base, length):
-    """The new parameter is an option with a help text, a range and readers; the new methods are known."""
+    """Checks that the new parameter is an option with a help text, a range and methods that read it, and that the new
+    methods are known."""
     def refused(expected, *more, method="rso"):
         result = bench.run(*bench.align_args("x", base, length, *more, method=method))
         bench.check(result.code != 0 and expected in result.err, "expected:", expected, result)

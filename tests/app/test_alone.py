@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_alone.py: one rank of several fails alone. The others must end with it, and the message must
-be the cause, once, with the rank that has it."""
+"""test_alone.py: checks that one rank of several that fails alone ends the others, and that the message is
+the cause, once, with the rank that failed."""
 import json
 import os
 import sys
@@ -11,15 +11,15 @@ RANKS = 3
 
 
 class Ranks:
-    """Runs plumb with a folder of its own for each rank: what is missing there is missing on that
-    rank alone."""
+    """Runs plumb with another current folder for each rank: a file that is missing in it is missing on
+    that rank alone."""
 
     def __init__(self, bench):
         self.bench = bench
         self.number = 0
 
     def folders(self, shared, only_0=()):
-        """A folder for each rank with links to the shared files; only_0: rank 0 alone has those."""
+        """Makes a folder for each rank with links to the shared files; only_0: names that rank 0 alone has."""
         self.number += 1
         top = self.bench.folder / f"ranks-{self.number}"
         for rank in range(RANKS):
@@ -40,7 +40,7 @@ class Ranks:
 
 
 def cause(bench, r, what, *words):
-    """The run ended with an error that names these, and said it once."""
+    """Checks that the run ended with an error that has these texts, once."""
     lines = [x for x in r.err.splitlines() if x.startswith("plumb ")]
     bench.check(r.code not in (0, None), what, "does not fail:", r)
     bench.check(len(lines) == 2 and lines[1].startswith(lines[0].split(":")[0]) and
@@ -78,13 +78,13 @@ def missing_files(bench, ranks):
         there = [path for key, path in needed.items() if key != name]
         top = ranks.folders(there, [needed[name]])
         r = ranks.run(top, *args)
-        # ranks 1 and 2 fail alike: the lower one explains, with no word of a rank that it is not
+        # ranks 1 and 2 fail in the same way: the message is that of rank 1
         cause(bench, r, f"{args[0]} without {name} on ranks 1 and 2", name, f"rank 1 of {RANKS}")
         bench.check(not (top / "0" / "out").exists(), args[0], "without", name, "left files")
 
 
 def other_folders(bench, ranks):
-    """output_dir is another folder on other ranks."""
+    """Checks an output_dir that is another folder on other ranks."""
     shared = [bench.folder / "model", bench.folder / "judge", bench.world / "prompts.jsonl",
               bench.world / "sft.jsonl"]
     top = ranks.folders(shared)
@@ -102,8 +102,8 @@ def other_folders(bench, ranks):
 
 
 def configuration(bench):
-    """The same error of the configuration on every rank: once, without a rank, above the launcher's
-    words."""
+    """Checks that an error of the configuration, which every rank finds, is printed once, without a rank,
+    before the messages of the launcher."""
     yaml = bench.folder / "bad.yaml"
     yaml.write_text("output_dir: o\nlerning_rate: 3\n")
     for ranks in (1, 2, 4):
@@ -119,7 +119,7 @@ def configuration(bench):
 
 
 def different(bench, ranks):
-    """Other failures on other ranks: all are told, each by its rank."""
+    """Checks that different errors of several ranks are all printed, each with its rank."""
     top = ranks.folders([bench.folder / "model"])
     for rank, name in enumerate(("a", "b", "c")):
         (top / str(rank) / "sft.jsonl").write_text(json.dumps({"prompt": name}) + "\n")
@@ -133,7 +133,7 @@ def different(bench, ranks):
 
 
 def killed_early(bench):
-    """A rank that is killed before or while the ranks meet ends the others."""
+    """Checks that a rank which is killed before or while the communicator is created ends the others."""
     script = bench.folder / "early.sh"
     for what in ("kill -9 $$", "exit 3"):
         script.write_text(f'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then {what}; fi\nexec "$@"\n')

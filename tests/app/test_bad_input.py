@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_bad_input.py: whatever is wrong, plumb ends within seconds, without a crash, with a message
-that names the thing, and leaves what was there as it was."""
+"""test_bad_input.py: checks that plumb ends within seconds on any wrong input, without a crash and with a message
+that names it, and that existing files do not change."""
 import json
 import os
 import shutil
@@ -16,7 +16,7 @@ LIMIT = 120  # seconds
 
 
 class Bad:
-    """A bench with one sound model and one sound prompt file; each method breaks one thing."""
+    """A bench with a valid model and a valid prompt file; each method makes one of them invalid."""
 
     def __init__(self, bench):
         self.bench, self.folder = bench, bench.folder
@@ -33,7 +33,7 @@ class Bad:
         return path
 
     def copy(self, **files):
-        """The model with files replaced; None removes one. The names' last _ is the dot."""
+        """Copies the model with files replaced, or removed by None. The last _ of a name stands for the dot."""
         self.count += 1
         out = self.folder / f"model-{self.count}"
         shutil.copytree(self.model, out)
@@ -46,7 +46,7 @@ class Bad:
         return out
 
     def expect(self, name, args, *words, out=None, keep=None, code=None, **kw):
-        """The command must fail with these words; `out` must not come to be; `keep` must stay."""
+        """Checks that the command fails with these texts, that `out` does not exist, and that `keep` does not change."""
         before = common.tree(keep) if keep else None
         r = self.bench.run(*args, timeout=LIMIT, **kw)
         check = self.bench.check
@@ -70,7 +70,7 @@ class Bad:
 
 
 def safetensors(model, change):
-    """The model's weights after change(tensors), tensors being {name: [shape, bytes]}."""
+    """Copies the model with its weights changed by change(tensors); tensors: {name: [shape, bytes]}."""
     raw = (model / "model.safetensors").read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     tensors = {}
@@ -198,7 +198,7 @@ def records(b):
 
 
 def pairs(b):
-    """Preference records: what cannot be trained on is refused with its line."""
+    """Checks that a preference record that cannot be trained on is refused with its line."""
     run = b.folder / "run"
     turns = [{"role": "user", "content": "hi"}]
     yes, no = ([{"role": "assistant", "content": text}] for text in ("yes", "no"))
@@ -287,14 +287,14 @@ def configuration(b):
         b.expect(name, args, *words, out=run)
     b.expect("an unknown command", ["alignn"], "alignn", "'align'", threads=None)
     b.expect("help for an unknown command", ["help", "alin"], "alin", "align", threads=None)
-    if b.bench.mpirun: # what every rank finds wrong is said once
+    if b.bench.mpirun: # an error of every rank is printed once
         r = b.expect("an unknown key on 2 ranks", [*align, "train.learning_rat=1"],
                      "learning_rate", out=run, ranks=2, code=12)
         b.bench.check(r.err.count("learning_rate") == 1, "2 ranks say the same:", r)
 
 
 def missing_data(b):
-    """A training command without its data: a plan assumes records then, a run must not."""
+    """Checks that a training command without data is refused, though plan assumes records then."""
     for command, key in (("sft", "train"), ("reward", "train"), ("prefer", "train"), ("align", "prompts")):
         for name, more in (("not given", []), ("empty", [f"data.{key}="])):
             out = b.folder / "no-data"
@@ -302,10 +302,10 @@ def missing_data(b):
             b.expect(f"{command}, data.{key} {name}", args, f"data.{key}", "is not set", out=out)
 
 
-# ---- what changes under a run -------------------------------------------------------------------
+# ---- inputs that change during a run ------------------------------------------------------------
 
 def changed_inputs(b):
-    """A run that goes on must read what it began with."""
+    """Checks that a resumed run refuses inputs that have changed."""
     run, prompts = b.folder / "changed", b.folder / "prompts.jsonl"
     shutil.copy(b.bench.world / "prompts.jsonl", prompts)
     words = b.write("words.txt", "bread\n")
@@ -322,7 +322,7 @@ def changed_inputs(b):
     for path, key in ((prompts, "data.prompts"), (words, "reward.functions[1].file"),
                       (weights, "method.reference")):
         was = path.read_bytes()
-        if path == weights: # no plumb checkpoint any more, so that what counts is the file
+        if path == weights: # no longer a checkpoint of plumb, so that the file itself is hashed
             (reference / "hashes.json").unlink()
             b.expect("no hashes.json", [*args, "resume=auto", "max_time=1e-3"], code=99)
         path.write_bytes(was[:-1] + bytes([was[-1] ^ 1]) if path == weights else was + was[-90:]
@@ -370,7 +370,7 @@ def rewards(b):
              "(")):
         b.expect(name, align(*args), *words, out=run)
     if b.bench.mpirun:
-        # No rank may wait for a time-out: this one is longer than any test may take.
+        # No rank may wait for a time-out: this time-out is longer than the test may take.
         b.expect("a command that fails on rank 1",
                  align(f"reward.command=sh {only_rank_1}", "max_missing=0.1", "comm.timeout=3600"),
                  "rank 1", "reward", ranks=2)
@@ -402,7 +402,7 @@ def outputs(b):
 
 
 def full_device(b, args):
-    """Standard output onto a full disk is a failure, not silence."""
+    """Checks that standard output to a full disk is an error."""
     if not os.path.exists("/dev/full"):
         return
     text = {"logprob": '{"ids": [1, 2], "prompt_tokens": 1}\n', "tokenize": '{"text": "a"}\n'}
@@ -414,7 +414,7 @@ def full_device(b, args):
 
 
 def pipe(b):
-    """An output that is a pipe is written to, not replaced."""
+    """Checks that an output which is a named pipe is written to and not replaced."""
     path = b.folder / "pipe"
     os.mkfifo(path)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, text=True) as reader:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""train.generated_tokens: methods whose answers differ in length generate the same number of tokens; the count is the
-same on any rank count and after a kill; the schedule of a threshold goes by tokens; compare holds runs to it."""
+"""checks train.generated_tokens: methods whose answers differ in length generate the same number of tokens; the number is
+the same on any number of ranks and after a kill; the schedule of a threshold follows the tokens; compare checks the budget."""
 import json
 import shutil
 
@@ -17,13 +17,13 @@ def args(bench, out, *more, method="dpo", target=14, tokens=TOKENS, iterations=1
 
 
 def answered(out, iteration):
-    """Tokens of an iteration's answers, and how many prompts they answer."""
+    """Returns the number of tokens of an iteration's answers, and of the prompts that they answer."""
     answers = common.rollout_answers(out, iteration)
     return sum(len(a["ids"]) for a in answers), len({a["record"] for a in answers})
 
 
 def counts(bench, runs):
-    """What metrics say is what the rollouts hold, and near the budget; and the methods do differ."""
+    """Checks that the tokens in the metrics are those of the rollouts and near the budget, and that the methods' lengths differ."""
     lengths = {}
     for name, out in runs.items():
         rows = common.metrics(out)
@@ -41,7 +41,7 @@ def counts(bench, runs):
 
 
 def schedule(bench, out):
-    """The quantile goes by tokens, from its start in the first iteration to its end in the last."""
+    """Checks that the quantile follows the tokens, from its start in the first iteration to its end in the last."""
     bench.good(*args(bench, out, "threshold=quantile", "quantile_start=0", "quantile_end=1", "learning_rate=1e-4", method="psle"))
     rows = common.metrics(out)
     bench.check(len(rows) >= 4 and rows[0]["psle/tau"] < rows[0]["psle/margin_q50"], "the schedule does not begin at 0:", rows[0])
@@ -49,7 +49,7 @@ def schedule(bench, out):
 
 
 def renewed(bench, out):
-    """Answers that are used again do not count."""
+    """Checks that answers which are used again are not counted."""
     bench.good(*args(bench, out, "method.renew=0.4", "kl_to_start=false", method="optune", iterations=30))
     rows = common.metrics(out)
     done = [b["generated_tokens"] - a["generated_tokens"] for a, b in zip(rows, rows[1:])]
@@ -62,7 +62,7 @@ def limits(bench):
     short = bench.folder / "short"
     err = bench.good(*args(bench, short, iterations=2)).err
     bench.check("train.iterations: all 2 are done" in err and "not used up" in err, "an unused budget is not told:", err)
-    tiny = bench.folder / "tiny"  # the first iteration takes no more than fits if all answers are as long as they can be
+    tiny = bench.folder / "tiny"  # in the first iteration the budget must suffice for answers of the greatest length
     bench.good(*args(bench, tiny, tokens=300))
     bench.check(answered(tiny, 1)[1] == 300 // (4 * 16) and common.metrics(tiny)[-1]["generated_tokens"] < 400, "a small budget")
     for more, words in ((("lr_schedule=cosine",), "train.lr_schedule"), (("warmup_ratio=0.1",), "train.warmup_ratio"),
@@ -96,7 +96,7 @@ def test(bench):
     bench.good(*args(bench, runs["psle"], method="psle"))
     counts(bench, runs)
     steps = sorted(int(c.name.split("-")[1]) for c in runs["dpo"].glob("checkpoint-*"))
-    for step in (steps[0], steps[-2]):  # whole iterations are still to come; the last one is
+    for step in (steps[0], steps[-2]):  # before the last iterations, and before the last one
         out = common.rewind(runs["dpo"], bench.folder / f"from-{step}", step)
         bench.good(*args(bench, out, "resume=auto", target=2), ranks=2 if bench.mpirun else 1)
         bench.same_run(runs["dpo"], out, f"resumed from step {step}:")

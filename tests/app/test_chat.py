@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_chat.py: records of messages from the file to trained weights. The loss of a step is the mean
-over the assistant's tokens, replay gives it again, a checkpoint keeps what its run was prompted with
-and the next command uses it, and a reward model reads messages through its own template."""
+"""test_chat.py: checks records of messages in training. The loss of a step is the mean over the assistant's
+tokens; replay computes the same loss; a checkpoint stores the chat template of its run and the next
+command uses it; and a reward model reads messages with its own template."""
 import json
 import shutil
 
@@ -18,7 +18,7 @@ def say(role, text):
 
 
 def model_with_template(bench):
-    """The sft checkpoint with a chat template beside it."""
+    """Returns a copy of the sft checkpoint with a chat template."""
     folder = bench.folder / "chat-model"
     shutil.copytree(bench.base().resolve(), folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
@@ -26,7 +26,7 @@ def model_with_template(bench):
 
 
 def conversations(bench, n=8):
-    """Two turns each."""
+    """Writes conversations of two turns each."""
     lines = [json.loads(line) for line in (bench.world / "sft.jsonl").read_text().splitlines()]
     text = [(r["prompt"].strip(), r["completion"].strip()) for r in lines[:2 * n]]
     talks = [[say("user", text[2 * i][0]), say("assistant", text[2 * i][1]),
@@ -44,7 +44,7 @@ def train(bench, model, path, out, *more):
 
 
 def trained_tokens(bench, model, path, talks):
-    """The loss of a step is that of the tokens that logprob reports, which are the answers'."""
+    """Checks that the loss of a step is that of the tokens that logprob reports, which are those of the answers."""
     for more in ([], ["assistant_only=false"]):
         out = bench.folder / f"sft{len(more)}"
         train(bench, model, path, out, f"data.system={SYSTEM}", "train.replay=1:0", *more)
@@ -65,7 +65,7 @@ def trained_tokens(bench, model, path, talks):
 
 
 def kept(bench, model, out):
-    """The checkpoint says what it was prompted with; the next command uses it."""
+    """Checks that the checkpoint stores the chat template and that the next command uses it."""
     latest = out / "latest"
     prompts = bench.folder / "prompts.jsonl"
     prompts.write_text(json.dumps({"prompt": [say("user", "who are you")]}) + "\n")
@@ -97,7 +97,7 @@ def kept(bench, model, out):
 
 
 def without(bench, model, args, bare):
-    """chat_template=none is stored with the checkpoint, and the next stage and command do without, too."""
+    """Checks that chat_template=none is stored with the checkpoint and holds for the next stage and command."""
     path = bench.folder / "short.jsonl"
     path.write_text((json.dumps({"messages": [say("user", "who are you"), say("assistant", "i am max.")]}) + "\n") * 8)
     first, second = bench.folder / "none", bench.folder / "none-again"
@@ -116,7 +116,7 @@ def without(bench, model, args, bare):
 
 
 def pairs(bench, model):
-    """A reward model of messages scores what it was trained on, by command and as a source."""
+    """Checks that a reward model reads messages in score and as reward.model as in its training."""
     lines = [json.loads(line) for line in (bench.world / "pairs.jsonl").read_text().splitlines()[:16]]
     path, out = bench.folder / "pairs-of-messages.jsonl", bench.folder / "chat-reward"
     path.write_text("".join(json.dumps({"prompt": [say("user", r["prompt"].strip())],

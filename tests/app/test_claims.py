@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_claims.py: benchmarks/claims.py on a model too small to learn. Every arm is there for every seed, labels are wrong as
-often as the annotator was told to err, intervals are Student's, settings are kept, and what is done is not done again."""
+"""test_claims.py: runs benchmarks/claims.py on a model too small to learn. Every seed has every arm, labels are wrong as often
+as the annotator was told to err, intervals are Student's, settings are kept, and finished runs are not run again."""
 import json
 import math
 import os
@@ -15,7 +15,7 @@ import runs  # noqa: E402
 
 
 def claims(bench, claim, *more):
-    """results.json and results.md after a call; of one that fails what it said, and nothing."""
+    """Returns results.json and results.md after a call; after one that fails, its message and ""."""
     base = bench.folder / "base/latest"
     command = [sys.executable, common.ROOT / "benchmarks/claims.py", claim, "--world", bench.world, "--start", base,
                "--world-program", bench.world_program, "--out", bench.folder / "claims", "--max-kl", "0", "--eval-set",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_commands.py: the commands that scripts use: what they read, what they write, and that the
-bytes do not depend on ranks, threads or slots."""
+"""test_commands.py: checks the commands that scripts use: what they read and write, and that their
+output does not depend on ranks, threads or slots."""
 import json
 import os
 import shutil
@@ -23,7 +23,7 @@ def read_lines(path):
 
 
 def both_ranks(bench, name, *args, suffix="jsonl", needs=1):
-    """Runs with 1 and 2 ranks and 2 threads into files that must agree; the first's path."""
+    """Runs with 1 rank, 2 ranks and 2 threads, whose outputs must be the same; returns the first one's path."""
     outs = []
     for ranks, threads in ((1, 1), (2, 1), (1, 2)):
         if ranks > 1 and not bench.mpirun:
@@ -120,7 +120,7 @@ def generate(bench, model):
 
 
 def printed(line, key):
-    """The text of a list as it stands in the line, so that equal means equal to the bit."""
+    """Returns the text of a list as it is in the line, so that equal texts mean equal bits."""
     return line[line.index(f'"{key}":['):].split("]")[0]
 
 
@@ -174,11 +174,11 @@ def score(bench, reward):
 
 
 def one_encoding(bench, reward):
-    """A reward model reads the same ids in training, in score model= and in score reward.model=,
-    whatever stands where prompt and completion meet."""
+    """Checks that a reward model reads the same ids in training, in score model= and in score
+    reward.model=, for any text where prompt and completion meet."""
     for k, (prompt, chosen, rejected) in enumerate((
             ("ask: what does the bread cost?\nreply:", " three coins.", " go away."),
-            ("ask: what does the ", "bread cost?", "breadth"), # the last space is the next token's
+            ("ask: what does the ", "bread cost?", "breadth"), # the last space is part of the next token
             ("<s>ask: the bread", "</s>", "ed fish</s>"), # both special tokens are in the texts
             ("ask", "ing", ""))):
         pair = write_lines(bench.folder / "one.jsonl", [{"prompt": prompt, "chosen": chosen, "rejected": rejected}])
@@ -197,8 +197,8 @@ def one_encoding(bench, reward):
 
 
 def reads_as_trained(bench, reward):
-    """What a reward model was trained with is in its folder and holds when it scores; an option that
-    differs is named beside it."""
+    """Checks that the settings with which a reward model was trained are in its folder and are used when
+    it scores, and that an option with another value is named."""
     pair = write_lines(bench.folder / "kept.jsonl", [{"prompt": "what?", "chosen": " three coins.", "rejected": " go away."}])
     records = write_lines(bench.folder / "kept-records.jsonl", [{"prompt": "what?", "completion": c}
                                                                 for c in (" three coins.", " go away.")])
@@ -229,7 +229,7 @@ def reads_as_trained(bench, reward):
     bench.check(r.lines()[0]["score"] is None, "longer than in training:", r)
     r = bench.good("score", f"reward.model={model}", f"input={long}", "reward.context=200")
     bench.check(r.lines()[0]["score"] is not None and "at most 24" in r.err, "reward.context above training's:", r)
-    # other special tokens than in training, and a folder that does not say
+    # other special tokens than in training, and a folder without the settings
     other = bench.folder / "kept-other"
     shutil.copytree(model, other)
     (other / "plumb_encoding.json").write_text(json.dumps(dict(note, begin_ids=[3])))
@@ -239,7 +239,7 @@ def reads_as_trained(bench, reward):
     for by in ("model", "reward.model"):
         r = bench.good("score", f"{by}={other}", f"input={records}")
         bench.check(r.err.count("has no plumb_encoding.json") == 1, "a folder that does not say:", r)
-    # a policy has no such file, and a reward model trained on from this one has its own
+    # a policy has no such file, and a reward model that starts from this one has its own
     bench.check(not (bench.base() / "plumb_encoding.json").exists(), "a policy's checkpoint has plumb_encoding.json")
 
 
@@ -252,7 +252,7 @@ def score_by_sources(bench, model, reward):
     bench.check(len({x["score"] for x in counted}) > 1, "score: words", counted)
     by_model = read_lines(both_ranks(bench, "by-model", "score", f"reward.model={reward}",
                                      f"input={path}"))
-    # the size of its batch changes no score, and what is too long for it has none
+    # the batch size changes no score, and a text that is too long has no score
     texts = write_lines(bench.folder / "texts.jsonl", [{"text": r["prompt"] + r["completion"]} for r in records])
     sizes = [len(x["ids"]) for x in bench.good("tokenize", f"model={reward}", f"input={texts}").lines()]
     for context in (max(sizes) + 4, sorted(sizes)[4]):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""plumb compare: means, intervals and differences over seeds against Python's statistics; runs that cannot be compared
-are refused, each with its reason, and compared when that is allowed; the same bytes on two ranks."""
+"""checks plumb compare: means, intervals and differences over seeds against Python's statistics; runs that cannot be
+compared are refused with the reason, and compared if that is allowed; two ranks print the same bytes."""
 import json
 import math
 import re
@@ -98,7 +98,7 @@ def refusals(bench, start, reward, base):
         bench.check(result.code == 12 and f"differ in {aspect}" in result.err and str(base) in result.err and str(run) in result.err,
                     aspect, "is not refused:", result)
         bench.check(bench.run("compare", base, run, f"compare.allow={aspect}", threads=None).code == 0, aspect, "cannot be allowed")
-    # files of one name with other contents are others; of another name with the same, the same
+    # a file is the same if its contents are, whatever its name
     pairs = bench.folder / "copy.jsonl"
     shutil.copy(bench.world / "prompts.jsonl", pairs)
     moved = make(bench, start, reward, "moved", 9, f"data.prompts={pairs}")
@@ -107,7 +107,7 @@ def refusals(bench, start, reward, base):
     changed = make(bench, start, reward, "changed", 8, f"data.prompts={pairs}")
     result = bench.run("compare", moved, changed, threads=None)
     bench.check(result.code == 12 and "differ in prompts: data.prompts is of one content" in result.err, "other contents:", result)
-    # the same tokens in another shape are the same budget
+    # the same number of answers in another shape is the same budget
     shape = make(bench, start, reward, "shape", 9, "iterations=1", "prompts_per_iteration=16")
     result = bench.good("compare", base, shape, threads=None)
     bench.check("iterations 1" in result.out, "a row is not named by its setting:", result.out)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""plumb eval, every figure of it against the same figure from other commands and plain Python: rewards, wins, lengths,
-distinct-n, repetition, divergence, perplexity; judges that are fair, love a place, stay silent or die; bytes on ranks."""
+"""compares every figure of plumb eval with the same figure from other commands and plain Python: rewards, wins, lengths,
+distinct-n, repetition, divergence, perplexity; judges that are fair, prefer a position, give no answer or end; ranks."""
 import json
 import math
 import re
@@ -11,7 +11,7 @@ import common
 
 LIMIT, SAMPLES, REPLICATES = 24, 2, 200
 
-# The longer answer wins; the first argument spoils it.
+# The longer answer wins, unless the first argument asks for a fault.
 JUDGE = """
 import json, sys
 kind = sys.argv[1]
@@ -44,7 +44,8 @@ def evaluate(bench, models, *more, ranks=1):
 
 
 def by_other_commands(bench, models, reward):
-    """Answers, rewards, own and first model's log-probs of each model, from generate, score and logprob."""
+    """Returns the answers of each model, their rewards and their log-probs under it and under the first model, from generate,
+    score and logprob."""
     found = {}
     for name, path in models.items():
         answers = bench.good("generate", f"model={path}", f"prompts={bench.folder}/held.jsonl", f"group_size={SAMPLES}",
@@ -76,7 +77,7 @@ def mean(values):
 
 
 def uniform(seed, replicate, position):
-    """The number that this key draws: Philox4x32-10, purpose 6."""
+    """Returns the random number of a key: Philox4x32-10, purpose 6."""
     c, k, low = [position, 0, replicate, 6 << 24], [seed, 0], 0xffffffff
     for _ in range(10):
         p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
@@ -86,7 +87,7 @@ def uniform(seed, replicate, position):
 
 
 def interval(values, seed):
-    """Bootstrap over prompts: each replicate draws as many as there are, with all their answers."""
+    """Returns a bootstrap interval: each replicate draws as many prompts as there are, with all their answers."""
     means = []
     for b in range(REPLICATES):
         drawn = [int(uniform(seed, b, j) * LIMIT) for j in range(LIMIT)]
@@ -124,7 +125,7 @@ def figures(bench, models, reward):
 
 
 def margins(bench, models, reward, answers):
-    """Rewards that differ by no more than eval.win_margin are a tie, on either side, and half a win."""
+    """Checks that rewards which differ by at most eval.win_margin, in either direction, are a tie and count as half a win."""
     a, b = (answers[name]["reward"] for name in models)
     gaps = sorted(y - x for x, y in zip(a, b))
     margin = sorted(map(abs, gaps))[len(gaps) // 2] * 1.000001
@@ -136,7 +137,7 @@ def margins(bench, models, reward, answers):
 
 
 def perplexity(bench, models, reward):
-    """A reference's end token is counted: with it given as ids, logprob says the same."""
+    """Checks that perplexity counts the reference's end token: logprob of ids with the end token gives the same."""
     name, path = next(iter(models.items()))
     records = bench.good("tokenize", f"model={path}", f"input={bench.folder}/sft.jsonl").lines()
     prompts = bench.good("tokenize", f"model={path}", f"input={bench.folder}/only.jsonl").lines()
@@ -181,7 +182,7 @@ def judges(bench, models, answers):
 
 
 def missing(bench, models):
-    """Rewards that are missing are left out and counted; too many end the run."""
+    """Checks that missing rewards are left out and counted, and that too many of them are an error."""
     command = bench.folder / "reward.py"
     command.write_text("import json, sys\nfor line in sys.stdin:\n    d = json.loads(line)\n"
                        "    print(json.dumps({'score': None if d['prompt_id'] % 3 == 0 else len(d['completion'])}), flush=True)\n")

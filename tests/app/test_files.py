@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""test_files.py: files, folders and descriptors that are not what a run takes them for: closed
-standard files, limits of file size, long paths, links, pipes, outputs that are inputs, and files of
-another kind than their name says."""
+"""test_files.py: checks unusual files, folders and descriptors: closed standard files, limits of file size,
+long paths, links, pipes, outputs that are inputs, and files of another kind than their names tell."""
 import gzip
 import json
 import os
@@ -11,7 +10,7 @@ import subprocess
 
 import common
 
-LIMIT = 120  # seconds; what takes longer waits for something that never comes
+LIMIT = 120  # seconds; a command that takes longer hangs
 COMPRESSED = gzip.compress(b'{"prompt": "a", "completion": "b"}\n')
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
 
@@ -32,7 +31,7 @@ class Files:
                 "global_batch_size=8", "max_steps=2", *more]
 
     def shell(self, script, args):
-        """Runs plumb as "$@" in a script. (exit code, standard error)."""
+        """Runs a shell script that has plumb as "$@". Returns (exit code, standard error)."""
         alone = args[0] in ("help", "version")
         words = [self.bench.plumb, *args] if alone else self.bench.command(args)
         command = ["sh", "-c", script, "sh", *map(str, words)]
@@ -41,7 +40,7 @@ class Files:
         return p.returncode, p.stderr.decode(errors="replace")
 
     def refuses(self, what, args, *words):
-        """The command fails without a signal and says these words."""
+        """Checks that the command fails, not by a signal, with a message that has these texts."""
         r = self.bench.run(*args, timeout=LIMIT)
         self.bench.check(r.code is not None and 0 < r.code < 100, what, "ends badly:", r)
         for word in words:
@@ -50,7 +49,7 @@ class Files:
 
 
 def closed_descriptors(f):
-    """No data file gets the descriptor of a closed standard file, and its log lines."""
+    """Checks that no data file gets the descriptor of a closed standard file, and so the lines of the log."""
     for script in ('exec "$@" 2>&-', 'exec "$@" <&- >&- 2>&-'):
         out = f.folder / "closed"
         code, err = f.shell(script, f.sft(out, "log_every=1"))
@@ -72,7 +71,7 @@ def closed_descriptors(f):
 
 
 def closed_pipe(f):
-    """A reader of the output that is gone is a failure that is named, and no signal."""
+    """Checks that an output whose reader has ended gives an error and no signal."""
     many = f.folder / "many.jsonl"
     many.write_text('{"text": "ask: hi."}\n' * 20000)
     p = f.bench.start(["tokenize", f"model={f.model}", f"input={many}"])
@@ -84,7 +83,7 @@ def closed_pipe(f):
 
 
 def limited(f):
-    """A limit of file size is a full disk: a message, and no half checkpoint."""
+    """Checks that a limit of file size acts like a full disk: a message, and no incomplete checkpoint."""
     out = f.folder / "limited"
     size = (f.model / "model.safetensors").stat().st_size // 2
     args = [str(a) for a in f.bench.command(f.sft(out))]
@@ -97,7 +96,7 @@ def limited(f):
 
 
 def long_paths(f):
-    """Long paths work, and those that are too long are found before any work."""
+    """Checks that long paths work, and that a path that is too long is refused at the start."""
     deep = f.folder
     while len(str(deep)) < 900:
         deep = deep / ("d" * 200)
@@ -121,8 +120,8 @@ def long_paths(f):
 
 
 def links(f):
-    """A model of links, as the cache of Hugging Face has it, is the model; a dangling link is
-    named with what it leads to."""
+    """Checks that a model folder of links, as in Hugging Face's cache, is read, and that a dangling link is
+    named with its target."""
     cache, blobs = f.folder / "snapshot", f.folder / "blobs"
     cache.mkdir()
     blobs.mkdir()
@@ -150,7 +149,7 @@ def links(f):
 
 
 def outputs_that_are_inputs(f):
-    """What is read is not written over."""
+    """Checks that an output which is an input is refused."""
     tokenize = ["tokenize", f"model={f.model}", f"input={f.texts}"]
     before = f.texts.read_bytes()
     link = f.folder / "link.jsonl"
@@ -170,7 +169,7 @@ def outputs_that_are_inputs(f):
 
 
 def other_kinds(f):
-    """Files are named for what they are, whatever their names say."""
+    """Checks that a message names the kind of a file by its content, not by its name."""
     count = 0
 
     def model_with(name, content):

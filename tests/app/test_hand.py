@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_hand.py: every command as a user calls it who has one thing in his hand: a path, a folder,
-a question. What is obvious works; the rest says what to type."""
+"""test_hand.py: checks commands as a user calls them who has only a path, a folder or a question.
+Where one meaning is obvious the command works, else its message tells what to type."""
 import gzip
 import json
 import os
@@ -13,7 +13,7 @@ NOTHING = 12 # exit code of a configuration error
 
 
 def says(bench, code, words, *args, stdin=None):
-    """Runs; exit code and words in what it printed are as expected."""
+    """Runs a command and checks its exit code and that its output has these texts."""
     r = bench.run(*args, threads=None, stdin=stdin)
     missing = [w for w in words if w not in r.out + r.err]
     bench.check(r.code == code and not missing, args, "lacks", missing, "in", r, r.out[-2000:])
@@ -23,7 +23,7 @@ def says(bench, code, words, *args, stdin=None):
 # ---- inspect ------------------------------------------------------------------------------------
 
 def inspect(bench, model, run):
-    """Each thing that plumb writes or reads, by its path alone."""
+    """Checks inspect on every kind of file or folder that plumb writes or reads, by its path alone."""
     world = bench.world
     config = bench.folder / "my.yaml"
     config.write_text(f"model: {model}\ndata: {{prompts: {world}/prompts.jsonl, eval: nowhere.jsonl}}\n")
@@ -67,7 +67,7 @@ def inspect(bench, model, run):
 
 
 def inspect_others(bench, model):
-    """Weights in parts, other dtypes and roles, what has a chat template; and what is refused."""
+    """Checks inspect on weights in several files, other dtypes and roles, and chat templates, and what it refuses."""
     parts = bench.folder / "parts"
     bench.good(*bench.sft_args(parts, "checkpoint.shard_bytes=100000", steps=1))
     index = parts / "latest" / "model.safetensors.index.json"
@@ -116,7 +116,7 @@ def inspect_others(bench, model):
 # ---- tokenize -----------------------------------------------------------------------------------
 
 def tokenize(bench, model):
-    """A tokenizer is enough; ids become text again."""
+    """Checks that tokenize needs a tokenizer only, and that it decodes ids."""
     world = bench.world
     texts = bench.folder / "texts.jsonl"
     texts.write_text('{"text": "ask: hi.\\nreply:"}\n{"prompt": "ask: hi."}\n'
@@ -142,7 +142,7 @@ def tokenize(bench, model):
 # ---- plan ---------------------------------------------------------------------------------------
 
 def plan(bench):
-    """What is not there yet is assumed and said, and the sizes are those without it."""
+    """Checks that plan assumes missing inputs and prints that, and that its sizes do not depend on which one is missing."""
     world, out = bench.world, bench.folder / "plan.json"
     bare = bench.folder / "bare"
     bare.mkdir()
@@ -205,7 +205,7 @@ def misplaced(bench, model, run):
 
 
 def values(bench, model):
-    """A backslash and an n is a line break on the command line. In quotes without escapes it is a warning."""
+    """Checks that \\n on the command line is a line break, and that in quotes without escapes it gives a warning."""
     prompts = json.dumps({"prompt": "ask: hi."}) + "\n"
     args = ("generate", f"model={model}", "prompts=-", "max_new_tokens=1")
     r = says(bench, 0, ["generate.stop", "backslash"], *args, "stop='\\n'", stdin=prompts)
@@ -216,7 +216,7 @@ def values(bench, model):
 
 
 def generation_config(bench, model):
-    """What a model's generation_config.json asks for and generate does not do is named."""
+    """Checks that settings of a model's generation_config.json which generate does not follow are named."""
     asks = bench.folder / "asks"
     shutil.copytree(model, asks, symlinks=False)
     args = ("generate", f"model={asks}", "prompts=-", "max_new_tokens=1")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_held_out.py: data.eval in training: the figures are those that other commands compute from the
-checkpoint, the same on any rank count and after a kill, change no weight, and decide what is best;
-and what a run saves: one checkpoint without being asked, weights alone where that is wanted."""
+"""test_held_out.py: checks data.eval in training: the figures are those that other commands compute from the
+checkpoint, are the same on any number of ranks and after a kill, change no weight, and decide which
+checkpoint is the best. Also checks what a run saves: one checkpoint by default, and weights alone."""
 import json
 import math
 import shutil
@@ -28,7 +28,7 @@ def near(bench, got, want, what):
 
 
 def same_everywhere(bench, args_of, name):
-    """On 1, 2 and 4 ranks, and after a kill behind the first checkpoint: one result."""
+    """Checks that the result is the same on 1, 2 and 4 ranks, and after a kill behind the first checkpoint."""
     outs = [bench.folder / f"{name}-{ranks}" for ranks in (1, 2, 4)]
     for ranks, out in zip((1, 2, 4), outs):
         if ranks > 1 and not bench.mpirun:
@@ -130,7 +130,7 @@ def align(bench):
 
 
 def saving(bench):
-    """What is left without options; weights alone."""
+    """Checks which checkpoints a run leaves without options, and checkpoints of weights alone."""
     held = cut(bench, "sft", 100, 5)
     out = bench.folder / "default"
     args = [a for a in bench.sft_args(out, steps=6) if not a.startswith("checkpoint.")]
@@ -153,7 +153,7 @@ def saving(bench):
         bench.check(r.code not in (0, None) and "checkpoint.optimizer" in r.err, "resume from weights alone", r)
     r = bench.run(*args, "resume=auto")
     bench.check(r.code not in (0, None) and "checkpoint.optimizer" in r.err, "resume=auto from weights alone", r)
-    # a request to leave saves a point to resume from behind a checkpoint of weights
+    # a request to pause saves a checkpoint with moments, behind one of weights alone
     out = bench.folder / "light"
     args = bench.sft_args(out, "checkpoint.optimizer=none", "checkpoint.every=1", "checkpoint.keep_last=2", steps=60)
     again, n = bench.in_sessions(*args)
@@ -165,8 +165,8 @@ def saving(bench):
 
 
 def schedule(bench):
-    """A rate that falls to its end ends where training does, also when steps had nothing to train
-    on: prompts whose answers are all scored alike."""
+    """Checks that a falling learning rate reaches its end at the end of training, also if steps had nothing
+    to train on because all answers of a prompt had the same score."""
     base, out = bench.base(), bench.folder / "schedule"
     bench.good(*bench.align_args(out, base, "reward.functions=[{name: words, words: [you]}]", "lr_schedule=linear",
                                  "temperature=0.7", "micro_batch_size=1", "global_batch_size=1", "prompts_per_iteration=6",

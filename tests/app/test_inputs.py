@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""test_inputs.py: a run that goes on reads what it began with, and no two runs write one folder."""
+"""test_inputs.py: checks that a resumed run has the inputs of its start, and that two runs cannot write one folder."""
 import shutil
 import signal
 import sys
@@ -14,7 +14,7 @@ for line in sys.stdin:
 
 
 def refused(bench, args, out, *named, **kw):
-    """The run must fail, name these things, and leave every file as it was."""
+    """Checks that the run fails with a message that has these texts, and changes no file."""
     before = common.tree(out) if out.exists() else None
     r = bench.run(*args, **kw)
     bench.check(r.code not in (0, None) and r.code > 0, "not refused:", r)
@@ -39,8 +39,8 @@ def change(path, old, new):
 
 
 def model_files(bench):
-    """Every file of a model's folder that decides: changed, added, removed. The folder is a
-    checkpoint, whose hashes.json says what was written and not what is there."""
+    """Checks files of a model's folder that influence the result: changed, added, removed. The folder is a
+    checkpoint, whose hashes.json has what was written and not what the files are now."""
     model = bench.folder / "model"
     shutil.copytree(bench.base(), model)
     (model / "merges.txt").write_text("")
@@ -66,7 +66,7 @@ def model_files(bench):
                        ("chat_template.jinja", "{{ messages }}")):
         case(name, lambda n=name, t=text: (model / n).write_text(t), f"{name} is new")
     case("merges", lambda: (model / "merges.txt").unlink(), "merges.txt is gone")
-    # without a checkpoint the run starts again, and must be the same run all the more
+    # without a checkpoint the run starts again, and must have the same inputs too
     begun = bench.folder / "begun"
     shutil.copytree(half, begun, symlinks=True)
     for path in begun.glob("checkpoint-*"):
@@ -78,13 +78,13 @@ def model_files(bench):
     (model / "tokenizer_config.json").write_text(kept)
     bench.good(*sft(bench, model, begun, "resume=auto"))
     bench.same(whole / "latest/model.safetensors", begun / "latest/model.safetensors", "began again")
-    # as it was: the run goes on to the same files
+    # with the old inputs the run resumes and writes the same files
     bench.good(*sft(bench, model, half, "resume=auto"))
     bench.same(whole / "latest/model.safetensors", half / "latest/model.safetensors", "went on")
 
 
 def spellings(bench):
-    """However the checkpoint is written, its run's inputs are looked at."""
+    """Checks that the inputs are compared for every spelling of the checkpoint's path."""
     data = bench.folder / "data.jsonl"
     data.write_bytes((bench.world / "sft.jsonl").read_bytes())
     whole = bench.folder / "spelled"
@@ -101,14 +101,14 @@ def spellings(bench):
                              bench.folder / "link", "link", "./link/")):
         refused(bench, args(bench.folder / f"other-{i}", f"resume={way}"),
                 bench.folder / f"other-{i}", "data.train has another content")
-    # a checkpoint that was taken out of its run: nothing to compare with, and that is said
+    # a checkpoint outside of its run's folder: a message that nothing can be compared
     shutil.copytree(whole / "checkpoint-2", bench.folder / "taken")
     r = bench.good(*args(bench.folder / "apart", f"resume={bench.folder}/taken"))
     bench.check("run.json: there is no such file" in r.err, "no warning:", r)
 
 
 def reward_command(bench):
-    """A command may write the files that it names, so a change is a warning."""
+    """Checks that a change of a file that a reward command names is a warning: the command may write it."""
     script = bench.folder / "reward.py"
     script.write_text(REWARD.format(pause=0))
     whole = bench.folder / "rewarded"
@@ -124,7 +124,7 @@ def reward_command(bench):
 
 
 def two_runs(bench):
-    """A second run on the same output_dir is refused while the first one lives."""
+    """Checks that a second run on the same output_dir is refused while the first one runs."""
     script = bench.folder / "slow.py"
     command = f"reward.command={sys.executable} {script}"
     for ranks in (1, 2):
@@ -147,7 +147,7 @@ def two_runs(bench):
         common.kill_tree(p)
         p.communicate(timeout=common.LIMIT)
         bench.check((out / "run.lock").exists(), "the lock of a killed run is gone already")
-        # a killed run goes on at once, with a word about the lock, and leaves none
+        # a killed run can be resumed at once, with a message about the lock, which it removes
         script.write_text(REWARD.format(pause=0))
         r = bench.good(*first)
         bench.check("took over the lock" in r.err and "is gone" in r.err, "says nothing:", r)
@@ -155,7 +155,7 @@ def two_runs(bench):
 
 
 def failed_start(bench):
-    """What fails before its first step leaves no folder; a kill there is no obstacle."""
+    """Checks that a run which fails before its first step leaves no folder, and that one killed there can start again."""
     out = bench.folder / "never" / "there"
     refused(bench, [*sft(bench, bench.folder / "nothing", out)], out, "there is no folder")
     bench.check(not out.parent.exists(), "a refused run leaves", out.parent)
@@ -168,7 +168,7 @@ def failed_start(bench):
 
 
 def launchers(bench):
-    """Processes that a launcher started without telling MPI do not all do the whole run."""
+    """Checks that processes which a launcher started without MPI do not each do the complete run."""
     out = bench.folder / "single"
     clean = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
     for env in ({**clean}, {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
@@ -178,7 +178,7 @@ def launchers(bench):
 
 
 def damaged_list(bench):
-    """hashes.json that lists less than what is there speaks for nothing."""
+    """Checks that a checkpoint with a file that its hashes.json does not list is passed over, with a warning."""
     whole = bench.folder / "run"
     out = common.rewind(whole, bench.folder / "unlisted", 4)
     (out / "checkpoint-4" / "extra.safetensors").write_bytes(b"x")

@@ -58,7 +58,7 @@ def check_completion(bench, script, cwd):
         return
     (cwd / "data.jsonl").write_text("")
     (cwd / "folder").mkdir(exist_ok=True)
-    cases = [  # words as bash splits them; answers
+    cases = [  # words as bash splits them; completions
         (["plumb", "al"], ["align"]),
         (["plumb", "help", "do"], ["doctor"]),
         (["plumb", "plan", ""], ["align", "sft", "reward", "prefer"]),
@@ -88,7 +88,7 @@ def check_completion(bench, script, cwd):
 
 
 def check_moved(bench, prefix, empty):
-    """Runs in a folder without configs/; only the installed tree has them."""
+    """Checks commands in a folder without configs/, which only the installed tree has."""
     plumb, local = prefix / "bin/plumb", prefix / "share/plumb/launch/local.sh"
 
     def run(*command):

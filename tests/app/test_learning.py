@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_learning.py: training learns. The loss of SFT falls, a reward model orders its pairs, every
-method of alignment raises what it is trained for. A flipped sign anywhere fails here."""
+"""test_learning.py: checks that training learns: the loss of SFT falls, a reward model orders its pairs, and every
+method of alignment raises the figure that it trains. A wrong sign in a gradient fails here."""
 import common
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_lines.py: commands that make lines: in input order on any rank count, as they come, and with resume=auto behind those
-that a kill left."""
+"""test_lines.py: checks commands that write lines: they are in input order on any number of ranks, are written as soon as
+possible, and with resume=auto continue behind those that a kill left."""
 import contextlib
 import heapq
 import json
@@ -41,7 +41,7 @@ def rank_counts(bench):
 
 
 class Generate:
-    """A model, prompts and options; its output on one rank, for comparison."""
+    """A model, prompts and options of generate, and the output on one rank, for comparison."""
 
     def __init__(self, bench, n=30, group=3):
         self.bench, self.n, self.group = bench, n, group
@@ -56,7 +56,7 @@ class Generate:
 # ---- generate: order, slots, progress -----------------------------------------------------------
 
 def fewest_steps(lengths, slots):
-    """Decode steps when a slot takes the next sequence as soon as it is free; one step for each token."""
+    """Returns the number of decode steps if a slot takes the next sequence as soon as it is free; one step per token."""
     free = [0] * slots
     for n in lengths:
         heapq.heappush(free, heapq.heappop(free) + n)
@@ -74,7 +74,7 @@ def same_on_any_ranks(bench, g):
 
 
 def slots_are_refilled(bench, g):
-    """The slots stay full over the whole input; no block of it waits for its longest answer."""
+    """Checks that the slots stay full over the whole input: no part of it waits for its longest answer."""
     lengths = [len(x["completion_ids"]) for x in g.lines]
     bench.check(max(lengths) > 2 * min(lengths), "the answers are of about one length:", sorted(lengths))
     said = re.search(r"generate: (\d+) completions, (\d+) tokens in .* each of (\d+) decode steps, slots: 4", g.result.err)
@@ -106,7 +106,7 @@ def progress_of_align(bench):
 # ---- resume ----------------------------------------------------------------------------------------
 
 def cut(g, out, size, noted=0):
-    """An output as a kill leaves it: its first `size` bytes, and a note from some time before."""
+    """Makes an output as a kill leaves it: its first `size` bytes, and a note of an earlier time."""
     out.write_bytes(g.whole.read_bytes()[:size])
     note = json.loads(note_of(out).read_text())
     if noted == 0:
@@ -131,7 +131,7 @@ def resumes(bench, g):
         bench.good(*args, ranks=rank_counts(bench)[k % len(rank_counts(bench))])
         bench.same(g.whole, out, f"resume=auto behind byte {at}")
     cut(g, out, ends[5])
-    with out.open("ab") as f: # what a power failure may leave
+    with out.open("ab") as f: # bytes that a power failure may leave
         f.write(b"\0" * 300 + b"\n{}\n")
     bench.good(*args)
     bench.same(g.whole, out, "resume=auto behind damaged lines")
@@ -167,7 +167,7 @@ def refusals(bench, g, args, out):
 
 
 def replaces(bench, g):
-    """Without resume a file that is there stays until the new one is whole."""
+    """Checks that without resume an existing file is replaced only when the new one is complete."""
     out = bench.folder / "replaced.jsonl"
     out.write_text("mine\n")
     bench.good(*g.args, f"output={out}")
@@ -181,7 +181,7 @@ def replaces(bench, g):
 # ---- real signals ------------------------------------------------------------------------------------
 
 class Held:
-    """plumb score, held up by its reward command at the record `at`, which waits for a file."""
+    """plumb score whose reward command waits at record `at` until a file exists."""
 
     def __init__(self, bench, name, n=40, at=9):
         self.bench, self.n = bench, n
@@ -215,7 +215,7 @@ def killed(bench):
 
 
 def signal_ranks(p, number):
-    """A signal to every process of plumb, as Slurm sends it; how many there are."""
+    """Sends a signal to every process of plumb, as Slurm does; returns their number."""
     found = 0
     for pid in (p.pid, *common.descendants(p.pid)):
         with contextlib.suppress(OSError):
@@ -226,7 +226,7 @@ def signal_ranks(p, number):
 
 
 def stopped(bench, number, ranks):
-    """TERM or USR1: exit code 99 with the finished lines written."""
+    """Checks that TERM and USR1 end the command with exit code 99, with the finished lines written."""
     name = f"stopped-{number}-{ranks}"
     held, out = Held(bench, name, n=400), bench.folder / f"{name}.out"
     p = held.start(f"output={out}", ranks=ranks)
@@ -242,7 +242,7 @@ def stopped(bench, number, ranks):
 
 
 def failed(bench):
-    """A command that dies ends the run, and what was scored before stays."""
+    """Checks that a reward command that ends early ends the run, and that the lines scored before are kept."""
     held, out = Held(bench, "failed", n=100, at=30), bench.folder / "failed.out"
     held.script = bench.folder / "dying.py"
     held.args[2] = f"reward.command={sys.executable} {held.script}"
@@ -275,7 +275,7 @@ def one_writer(bench):
 # ---- eval --------------------------------------------------------------------------------------------
 
 def evals(bench):
-    """A killed eval keeps answers and scores of each model and goes on to the same figures and files."""
+    """Checks that a killed eval keeps the answers and scores of each model, and when resumed gives the same figures and files."""
     first, held = bench.base(), bench.folder / "held.jsonl"
     other = bench.folder / "other"
     bench.good(*bench.sft_args(other, steps=3))
@@ -315,7 +315,7 @@ def evals(bench):
 # ---- pipes -------------------------------------------------------------------------------------------
 
 def streams(bench):
-    """A line comes through the pipe before the next one is made."""
+    """Checks that a line arrives through a pipe before the next one is generated."""
     held = Held(bench, "stream", at=1)
     p = held.start("output=-")
     first = p.stdout.readline().decode()
@@ -325,7 +325,7 @@ def streams(bench):
 
 
 def descriptor(bench):
-    """/dev/stdout is where standard output goes, also when that is a file."""
+    """Checks that /dev/stdout as output is standard output, also if that is a file."""
     held, out = Held(bench, "descriptor", at=-1), bench.folder / "descriptor.out"
     with out.open("wb") as f:
         f.write(b"before\n")
@@ -335,7 +335,7 @@ def descriptor(bench):
 
 
 def reader_gone(bench):
-    """A reader that closes the pipe ends the run with an error, on every rank."""
+    """Checks that the run ends with an error on every rank if the reader closes the pipe."""
     texts = write_lines(bench.folder / "many.jsonl", [{"text": "what does the bread cost? " * 20}] * 3000)
     args = ["tokenize", f"model={bench.world}", f"input={texts}"]
     p = subprocess.Popen([bench.plumb, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=bench.folder)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_lora.py: LoRA beside peft (the figures are made by tests/reference/lora_fixtures.py):
-log-probs, gradients, two AdamW steps, merged weights, scores; runs with adapters on several ranks
-and interrupted; which adapters are refused."""
+"""test_lora.py: compares LoRA with peft (tests/reference/lora_fixtures.py makes the expected figures):
+log-probs, gradients, two AdamW steps, merged weights, scores. Also checks runs with adapters on
+several ranks and interrupted, and which adapters are refused."""
 import array
 import json
 import shutil
@@ -15,7 +15,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def tensors(path):
-    """The float32 tensors of a safetensors file."""
+    """Returns the float32 tensors of a safetensors file."""
     raw = path.read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     head = json.loads(raw[8:8 + size])
@@ -25,7 +25,7 @@ def tensors(path):
 
 
 def near(bench, what, ours, theirs, share):
-    """Tensors of the same names, each within `share` of its largest value."""
+    """Checks that tensors have the same names and differ by at most `share` of their largest value."""
     if not bench.check(sorted(ours) == sorted(theirs), what, "has other tensors", sorted(ours)):
         return
     for name, want in theirs.items():
@@ -84,14 +84,14 @@ def merge(bench, trained):
     bench.check(off <= 1e-5, "the merged model's log-probs are off by", off)
     again = bench.run("merge", f"model={BASE}", f"adapter={LORA}/all", f"output={out}")
     bench.check(again.code != 0 and "not empty" in again.err, "merge overwrites", again)
-    # the rule: model=ADAPTER stands for model=BASE lora.adapter=ADAPTER
+    # model=ADAPTER means model=BASE lora.adapter=ADAPTER
     folder = trained / "latest"
     a = bench.good("logprob", f"model={folder}", f"input={LORA}/input.jsonl").out
     b = bench.good("logprob", f"model={BASE}", f"adapter={folder}", f"input={LORA}/input.jsonl").out
     bench.check(a == b, "model=ADAPTER and adapter=ADAPTER differ")
     bench.check(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == str(BASE),
                 "the adapter names another base")
-    # a base with other weights is noticed
+    # a base with other weights is found
     other = bench.run("logprob", f"model={out}", f"adapter={folder}", f"input={LORA}/input.jsonl")
     bench.check(other.code != 0 and "was trained on base weights" in other.err, other)
 
@@ -143,7 +143,7 @@ def same(bench, whole, out, what):
 
 
 def runs(bench, base):
-    """Each training command with an adapter: on one rank, on two, and interrupted."""
+    """Checks each training command with an adapter: on one rank, on two, and interrupted."""
     sft = ["sft", f"model={base}", f"data.train={bench.world}/sft.jsonl", "max_steps=4",
            "global_batch_size=16", "log_every=1", "learning_rate=1e-2", "lora.r=4", "lora.alpha=8"]
     jobs = {
@@ -169,8 +169,8 @@ def runs(bench, base):
 
 
 def align(bench, base):
-    """The log-probs of generation and training have the same bits (max_logprob_gap is 0), and what
-    was planned is taken."""
+    """Checks align: the log-probs of generation and training have the same bits (max_logprob_gap is 0), and
+    the memory is that of the plan."""
     reward = bench.folder / "reward-1" / "latest"
     whole, two, later = (bench.folder / f"align-{how}" for how in ("1", "2", "previous"))
 
@@ -185,14 +185,14 @@ def align(bench, base):
     if bench.mpirun:
         bench.good(*args(two), ranks=2)
         same(bench, whole, two, "align on 2 ranks")
-    # the adapter that the run leaves differs from its start, and `init` is the base without it
+    # the adapter has changed during the run, and `init` is the base without an adapter
     kl = [v for row in common.metrics(whole) for k, v in row.items() if k == "kl"]
     bench.check(kl and any(kl), "no KL to the start in", common.metrics(whole))
     bench.good(*args(later, "method.reference=previous", "epochs=2"))
 
 
 def plan(bench, base):
-    """An adapter's gradients and moments are those of its matrices alone."""
+    """Checks that a plan with an adapter has gradients and moments only for the adapter's matrices."""
     def bytes_of(*more):
         out = bench.folder / "plan.json"
         bench.good("plan", "sft", f"model={base}", f"data.train={bench.world}/sft.jsonl",

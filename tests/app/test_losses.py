@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_losses.py: the first step's loss of every method that compares answers, beside the same loss in plain Python from the
-answers that the run left and from `plumb logprob` under the policies that it names. On two ranks, which write what one writes."""
+"""test_losses.py: compares the first step's loss of every method that compares answers with the same loss in plain Python, from
+the run's answers and from `plumb logprob` under the policies of the method. Two ranks must write what one writes."""
 import math
 
 import common
@@ -24,7 +24,7 @@ def quantile(values, q):
 
 
 def unsure(h, doubt=0.0):
-    """-log sigma(h), with doubt in the label."""
+    """Returns -log sigma(h), smoothed by the doubt in the label."""
     return (1 - doubt) * math.log1p(math.exp(-h)) + doubt * math.log1p(math.exp(h))
 
 
@@ -53,7 +53,7 @@ def rdo(w, l):
 
 
 def aps(w, l, rho=-0.5):
-    """The least over t in [0.1, 5], by thirds: it is convex."""
+    """Returns the least loss over t in [0.1, 5], by ternary search, as it is convex in t."""
     def at(t):
         return t * unsure(h_of(w, l) / t) + rho * t
     low, high = 0.1, 5.0
@@ -91,11 +91,11 @@ def pro(g):
     return loss
 
 
-# ---- how losses of prompts become one -------------------------------------------------------------
+# ---- the loss of all prompts from those of each ---------------------------------------------------
 
 
 def extremes(g):
-    """Best and worst of what is scored, the first of equals; None when nothing differs."""
+    """Returns the best and the worst scored answer, the first of equal ones; None if all scores are equal."""
     g = [a for a in g if not math.isnan(a["r"])]
     w, l = max(g, key=lambda a: a["r"]), min(g, key=lambda a: a["r"])
     return (w, l) if w["r"] > l["r"] else None
@@ -115,8 +115,8 @@ def of_groups(loss):
 
 
 def imitated(weighted):
-    """What imitation adds by default: one mean over the tokens of the whole batch. weighted: (weight, answer) pairs; the
-    weights of a prompt add up to 1."""
+    """Returns the imitation term: by default one mean over the tokens of the whole batch. weighted: (weight, answer) pairs;
+    the weights of a prompt add up to 1."""
     return -sum(w * a["s"] for w, a in weighted) / sum(w * len(a["ids"]) for w, a in weighted)
 
 
@@ -129,18 +129,18 @@ def and_best(loss):
 
 
 def weigh(groups):
-    """PSLE without ranking: the softmax of the rewards."""
+    """Returns PSLE's weights without ranking: the softmax of the rewards."""
     return imitated([wa for g in groups for wa in zip(softmax([a["r"] for a in g]), g)])
 
 
 def doubted(groups, share=0.3, doubt=0.1):
-    """SPA without extrapolation: the labels of the smallest margins are doubted."""
+    """Returns SPA's loss without extrapolation, in which the labels of the smallest margins are smoothed."""
     h = [h_of(*p) for p in map(extremes, groups) if p]
     return mean([unsure(x, doubt if x < quantile(h, share) else 0) for x in h])
 
 
 def curriculum(margin, margins):
-    """The clearest half of the pairs counts in full."""
+    """Returns the curriculum's loss, in which the clearest half of the pairs counts in full."""
     return 1.0 if margin >= quantile(margins, 0.5) else 1 / (1 + math.exp(-margin / 10))
 
 
@@ -155,10 +155,10 @@ def zscore(rewards):
 
 # Methods without a reference in their loss.
 UNREFERENCED = ("rrhf", "lire", "pro", "raft", "psle")
-# Methods with work of their own on each rank; others share theirs with one of these.
+# Methods that are run on two ranks; every other method uses the code of one of them there.
 PARTED = ("optune", "spa", "dlma", "selm", "vcb", "psle", "pro")
 
-# name: (the loss of all groups, how rewards are normalised, what it sets)
+# name: (function of all groups that returns the loss, normalisation of rewards, options)
 METHODS = {
     "dpo": (of_pairs(dpo), zscore, []),
     "ipo": (of_pairs(ipo), raw, ["reward_norm=none"]),
@@ -181,7 +181,7 @@ METHODS = {
 
 
 def examine(bench, answers, policy, reference, norm):
-    """The groups of an iteration, each answer with s, s_ref, d, x = s/n and its normalised reward, under the plain prompt."""
+    """Returns the groups of an iteration, each answer with s, s_ref, d, x = s/n and its normalised reward, under the plain prompt."""
     groups = [answers[i:i + GROUP] for i in range(0, len(answers), GROUP)]
     plain = [next(a["prompt"] for a in g if not a["principled"]) for g in groups for _ in g]
     under = [bench.logprobs(m, [(p, a["ids"]) for p, a in zip(plain, answers)]) for m in (policy, reference)]
@@ -191,7 +191,7 @@ def examine(bench, answers, policy, reference, norm):
 
 
 def bonus(bench, groups, policy, reference):
-    """SELM: what the policy gives the reference's greedy answers more than the reference does, of prompts in the loss."""
+    """Returns SELM's extra term: the log-ratios of the reference's greedy answers to the prompts in the loss."""
     path = bench.folder / "asked.jsonl"
     records = (bench.world / "prompts.jsonl").read_text().splitlines(keepends=True)
     asked = [g[0]["record"] for g in groups if extremes(g)]
@@ -231,7 +231,7 @@ def first_steps(bench, base, other):
 
 
 def references(bench, base, other):
-    """In the second iteration init is still the start, and previous what the first has left."""
+    """Checks the second iteration: init is still the start, and previous is the policy after the first iteration."""
     for reference, folder in (("init", base), ("previous", None), (other, other)):
         out = bench.folder / f"dpo-{reference}".replace("/", "_")
         rows = start(bench, out, base, "dpo", f"method.reference={reference}", "checkpoint.every=1", iterations=2)

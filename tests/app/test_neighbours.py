@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_neighbours.py: the methods that need more than scores of fresh answers. OPTune keeps the answers
-of all but the worst prompts; SELM leaves the reference's greedy answer; DLMA's rewards are those that
+"""test_neighbours.py: checks the methods that need more than scores of new answers. OPTune keeps the answers of
+all but the worst prompts; SELM stores the reference's greedy answer; DLMA's rewards are those that
 `plumb logprob` gives under the two prompts."""
 import json
 
@@ -40,7 +40,7 @@ def optune(bench, base):
 
 
 def selm_previous(bench, base):
-    """The greedy answers of the second iteration are those of what the first has left."""
+    """Checks that the greedy answers of the second iteration are those of the policy after the first one."""
     out = bench.folder / "selm-previous"
     bench.good(*bench.align_args(out, base, RULE, "method.reference=previous", "checkpoint.keep_last=0",
                                  method="selm", iterations=2))
@@ -56,7 +56,7 @@ def selm_previous(bench, base):
 
 
 def selm(bench, base):
-    """Without optimism dpo; with much of it, the reference's answers lose their probability."""
+    """Checks SELM: without optimism it is dpo; with much optimism the probability of the reference's answers falls."""
     outs = {}
     for name, method, optimism in (("dpo", "dpo", 0), ("none", "selm", 0), ("much", "selm", 5)):
         outs[name] = bench.folder / f"selm-{name}"

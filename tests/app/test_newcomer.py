@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_newcomer.py: what somebody who uses plumb for the first time gets wrong, or tries first: the output of one
-command as the input of the next, misspelt names, missing files, names of other programs."""
+"""test_newcomer.py: checks what a new user of plumb tries first or gets wrong: the output of one command as the
+input of the next, misspelt names, missing files, names of other programs."""
 import json
 import shutil
 
@@ -10,7 +10,7 @@ RULE = "reward.functions=[{name: length, target: 6}]"
 
 
 def generated(bench, base):
-    """The lines of generate are read as prompts with completions."""
+    """Checks that the lines of generate are read as prompts with completions."""
     prompts = bench.folder / "prompts.jsonl"
     prompts.write_text("".join((bench.world / "prompts.jsonl").read_text().splitlines(True)[:5]))
     answers = bench.folder / "answers.jsonl"
@@ -44,7 +44,7 @@ def roles(bench, base):
 
 
 def missing(bench, base):
-    """A file or folder that is not there is named together with its option."""
+    """Checks that the message about a missing file or folder names its option."""
     run, no = bench.folder / "run", bench.folder / "no"
     bench.good(*bench.sft_args(run, steps=1))
     for args, words in ((["generate", f"model={base}", "prompts=nothere.jsonl"], ["data.prompts: nothere.jsonl"]),
@@ -65,7 +65,7 @@ def missing(bench, base):
 
 
 def names(bench, base):
-    """Names of other programs."""
+    """Checks the messages for names of other programs."""
     for args, words, absent in (
             (["generate", f"model={base}", "prompts=-", "batch_size=8"], ["generate.slots"], ["global_batch_size"]),
             (["logprob", f"model={base}", "input=-", "batch_size=8"], ["which is no option of logprob"], []),
@@ -79,7 +79,7 @@ def names(bench, base):
 
 
 def rewards(bench, base):
-    """Rewards that cannot score any completion are refused before the first rollout, or say why."""
+    """Checks that rewards which cannot score any completion are refused before the first rollout, or give the reason."""
     out = bench.folder / "align"
     exact = "reward.functions=[{name: exact}]"
     r = bench.run(*bench.align_args(out, base, exact))
@@ -96,7 +96,7 @@ def rewards(bench, base):
 
 
 def scores(bench, base):
-    """A score that is missing too often is an error; a command without any reward says which there are."""
+    """Checks that too many missing scores are an error, and that a command without a reward lists the possible ones."""
     lines = '{"prompt": "a", "completion": "b"}\n' * 4
     lack = ("score", "input=-", "output=-", "reward.functions=[{name: exact, field: result}]")
     r = bench.run(*lack, stdin=lines)
@@ -108,7 +108,7 @@ def scores(bench, base):
 
 
 def models(bench, base):
-    """What is no model folder is named for what it is."""
+    """Checks that the message about a folder that is no model names what it is."""
     gguf = bench.folder / "small.gguf"
     gguf.write_bytes(b"GGUF" + bytes(60))
     for model, words in ((gguf, "is a GGUF file"), ("Somebody/Some-Model", "does not download")):
@@ -120,7 +120,7 @@ def models(bench, base):
 
 
 def plan(bench, base):
-    """A plan that does not fit says which options lower the need, and by how much."""
+    """Checks that a plan that does not fit lists the options that need less memory, and how much less."""
     args = bench.align_args(bench.folder / "no", base, RULE, "micro_batch_size=8", "slots=64", "plan.memory=12MB")
     r = bench.run("plan", *args)
     lines = [x for x in r.out.splitlines() if " alone needs " in x]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_notes.py: what is easily mistaken is said in words: a misspelt field, a field that would change
-the text, a run that goes on or was killed, lengths beyond the tokenizer's, settings that are not
-followed, scores that are all the same, and values of another kind than an option takes."""
+"""test_notes.py: checks messages about easy mistakes: a misspelt field, a field that would change the text, a run
+that still runs or was killed, lengths beyond the tokenizer's, settings that are not followed, scores
+that are all equal, and values of another kind than an option takes."""
 import json
 import os
 import shutil
@@ -31,7 +31,7 @@ def write(path, records):
 
 
 def records(bench, base):
-    """Misspelt fields, columns for a reward, a system text beside the prompt, ids."""
+    """Checks misspelt fields, columns for a reward, a system text beside the prompt, and ids."""
     f = bench.folder
     train = write(f / "beside.jsonl", [{"prompt": "a", "completion": "b", **({"promtp": "c"} if i > 2 else {})}
                                        for i in range(8)])
@@ -58,7 +58,7 @@ def records(bench, base):
 
 
 def inspected(bench):
-    """Only what a file sets is listed, defaults that it names included."""
+    """Checks that inspect lists only what a file sets, also if the value is the default."""
     path = bench.folder / "some.yaml"
     path.write_text("model: m\ntrain: {iterations: 8, learning_rate: 1.0e-5}\n")
     r = said(bench, 0, ["sets        model: m\n", " train.iterations: 8\n", " train.learning_rate: 1e-05\n"], "inspect",
@@ -69,7 +69,7 @@ def inspected(bench):
 
 
 def states(bench, base):
-    """inspect says whether a run goes on, ended or was killed."""
+    """Checks that inspect prints whether a run still runs, has ended or was killed."""
     out = bench.folder / "state"
     (bench.folder / "hang.py").write_text(HANG)
     p = bench.start(bench.align_args(out, base, f"reward.command={sys.executable} {bench.folder}/hang.py"))
@@ -89,7 +89,7 @@ def states(bench, base):
 
 
 def changed(model, to, file, **members):
-    """A copy of a model's folder with members of one of its JSON files set."""
+    """Copies a model's folder and sets members of one of its JSON files."""
     shutil.copytree(model, to, symlinks=False)
     (to / "hashes.json").unlink(missing_ok=True)
     path = to / file
@@ -98,7 +98,7 @@ def changed(model, to, file, **members):
 
 
 def lengths(bench, base):
-    """model_max_length of tokenizer_config.json against the tokens that are planned."""
+    """Checks the warning if a command plans more tokens than model_max_length of tokenizer_config.json."""
     short = changed(base, bench.folder / "short", "tokenizer_config.json", model_max_length=20)
     words = ["tokenizer_config.json: model_max_length is 20, but sequences of up to"]
     generate = ["generate", f"model={short}", f"prompts={bench.world}/prompts.jsonl", "data.limit=2"]
@@ -113,7 +113,7 @@ def lengths(bench, base):
 
 
 def templates(bench, base):
-    """additional_chat_templates goes with the checkpoint, and its files are in hashes.json."""
+    """Checks that additional_chat_templates is copied to the checkpoint, and that its files are in hashes.json."""
     model = changed(base, bench.folder / "talks", "tokenizer_config.json")
     (model / "additional_chat_templates").mkdir()
     for name in ("rag", "tool_use"):
@@ -132,7 +132,7 @@ def templates(bench, base):
 
 
 def sampling(bench, base):
-    """What generation_config.json asks for and align and eval do not follow, once and by name."""
+    """Checks that align and eval name each setting of generation_config.json that they do not follow, once."""
     model = changed(base, bench.folder / "asks", "generation_config.json", do_sample=True, temperature=0.6, top_p=0.9,
                     typical_p=0.5)
     words = ["follows only its end tokens; to sample as it says, add temperature=0.6 top_p=0.9",
@@ -148,7 +148,7 @@ def sampling(bench, base):
 
 
 def alike(bench, base):
-    """Scores that are all the same, in score and in eval."""
+    """Checks the message about scores that are all equal, in score and in eval."""
     path = write(bench.folder / "alike.jsonl", [{"prompt": "a", "completion": "b"}] * 3)
     for ranks in (1, 2 if bench.mpirun else 1):
         said(bench, 0, ["all 3 scores are -"], "score", f"input={path}", f"tokenizer={base}", LENGTH, ranks=ranks)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_options.py: what becomes of an option: names of other programs get a hint, what a command or
-a method does not read is refused or warned of, config.effective.yaml says what was used, and every
-command runs with the options alone that it requires."""
+"""test_options.py: checks options: names of other programs get a hint; an option that a command or a method does
+not read is refused or gives a warning; config.effective.yaml has the values that were used; and every
+command runs with only the options that it requires."""
 import json
 import re
 import shutil
@@ -9,7 +9,7 @@ import shutil
 import common
 
 FUNCTIONS = "reward.functions=[{name: length, target: 5}]"
-HINTS = { # a name of TRL, transformers, OpenRLHF or verl: words of the answer, for the command sft
+HINTS = { # name in TRL, transformers, OpenRLHF or verl: parts of the message of the command sft
     "lr": "train.learning_rate", "per_device_train_batch_size": "train.micro_batch_size",
     "gradient_accumulation_steps": "train.global_batch_size", "num_train_epochs": "train.epochs",
     "max_length": "data.max_tokens", "max_seq_length": "data.max_tokens",
@@ -30,7 +30,7 @@ HINTS = { # a name of TRL, transformers, OpenRLHF or verl: words of the answer, 
 
 
 def hints(bench):
-    """On the command line, and in a file at the top and in a section."""
+    """Checks the hints on the command line, and in a file at the top level and in a section."""
     for name, word in HINTS.items():
         r = bench.run("sft", f"model={bench.world}", f"{name}=1", threads=None)
         bench.check(r.code not in (0, None) and word in r.err, name, "without", word, r)
@@ -50,12 +50,12 @@ def hints(bench):
 
 
 def effective(out):
-    """The text of config.effective.yaml, and it loads again."""
+    """Returns the text of config.effective.yaml, and checks that it can be loaded."""
     return (out / "config.effective.yaml").read_text()
 
 
 def of_method(bench):
-    """Parameters that the method does not read, and those that it decides."""
+    """Checks parameters that the method does not read, and those that the method itself sets."""
     base = bench.base()
     for method, option, more in (("dpo", "method.tau=0.3", []), ("raft", "method.beta=0.2", []),
                                  ("ipo", "method.label_smoothing=0.1", []), ("psle", "method.beta=0.2", []),
@@ -74,7 +74,7 @@ def of_method(bench):
         bench.check(r.code not in (0, None) and option.split("=", maxsplit=1)[0] in r.err and "decides" in r.err,
                     method, option, r)
 
-    # in a file: a warning with its place; the rest runs, and what took effect is written down
+    # in a file: a warning with its place; the command runs, and config.effective.yaml has what was used
     path, out = bench.folder / "left_over.yaml", bench.folder / "left_over"
     path.write_text("method: {name: psle_curriculum, beta: 0.2, tau: 0.7}\n"
                     "train: {max_steps: 3}\n")
@@ -94,7 +94,7 @@ def of_method(bench):
 
 
 def needless(bench):
-    """Options that another option makes needless; options in files of other commands."""
+    """Checks options that have no effect because of another option, and options in files of other commands."""
     base, prompts = bench.base(), bench.folder / "two.jsonl"
     prompts.write_text("".join((bench.world / "prompts.jsonl").read_text().splitlines(True)[:2]))
     r = bench.good("generate", f"model={base}", f"prompts={prompts}", "temperature=0", "top_p=0.5", "max_new_tokens=2")
@@ -109,7 +109,7 @@ def needless(bench):
 
 
 def limits(bench):
-    """data.max_tokens holds for prompt and answer together, where answers are sampled, too."""
+    """Checks that data.max_tokens limits prompt and answer together, also if answers are sampled."""
     base, out = bench.base(), bench.folder / "limits"
     more = ["ignore_eos=true", "data.limit=8", FUNCTIONS, "temperature=1"]
     bench.good(*bench.align_args(out, base, *more, method="dpo", iterations=1, prompts=8))
@@ -127,7 +127,7 @@ def limits(bench):
 
 
 def required_only(bench):
-    """Every command with nothing but what it cannot do without."""
+    """Checks every command with only its required options."""
     base, f = bench.base(), bench.folder / "alone"
     shutil.rmtree(f, ignore_errors=True)
     f.mkdir()
@@ -139,7 +139,7 @@ def required_only(bench):
              "align": [f"prompts={f}/prompts.jsonl", principles, FUNCTIONS]}
     for command, args in train.items():
         r = bench.good(command, f"model={base}", f"output_dir={f}/{command}", *args, threads=None)
-        # this model may well answer four prompts with equal rewards: that is said, and no option's fault
+        # this model may answer four prompts with equal rewards, which gives a warning that no option causes
         warned = [x for x in r.err.splitlines() if "warning" in x and not re.search(r"iteration \d|iterations the answers", x)]
         bench.check((f / command / "latest").exists() and not warned, command, "leaves no checkpoint, or warns", warned, r)
     bench.check("name: \"dpo\"" in effective(f / "prefer") or "name: dpo" in effective(f / "prefer"), "prefer is not dpo")
@@ -161,14 +161,14 @@ def required_only(bench):
                  ["inspect", f"input={base}"], ["doctor"], ["replay", str(replay)], ["run", str(f / "run.yaml")],
                  *(["plan", c, f"model={base}"] for c in train)):
         r = bench.run(*args, threads=None, stdin=json.dumps({"text": "hi"}) if args[0] == "tokenize" else text)
-        warned = [x for x in r.err.splitlines() if "warning" in x and "scores are" not in x] # the same of eval
+        warned = [x for x in r.err.splitlines() if "warning" in x and "scores are" not in x] # as above, for eval
         bench.check(r.code == 0 and not warned, args[:2], "alone:", r)
     said = bench.good("help", "prefer", threads=None).out
     bench.check(re.search(r"\n  name +text +dpo", said), "help prefer does not say dpo:", said)
 
 
 def misunderstood(bench):
-    """What would be done in silence, and not as it was meant."""
+    """Checks messages about settings that would have another effect than the user meant."""
     r = bench.run("score", "input=-", "reward.functions=[{name: regex, pattern: dog}]", stdin='{"prompt": "x", "response": "dog"}\n')
     bench.check(r.code not in (0, None) and 'field "completion"' in r.err, "a record without a completion is scored:", r)
     run = bench.folder / "short"

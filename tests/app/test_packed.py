@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_packed.py: data files that are gzip-compressed are read as if they were not, everywhere; files of other
-kinds are refused with the command that converts them."""
+"""test_packed.py: checks that gzip-compressed data files are read like uncompressed ones by every command, and that
+files of other kinds are refused with the command that converts them."""
 import gzip
 import json
 
@@ -8,7 +8,7 @@ import common
 
 
 def pack(path):
-    """path.gz: the file as two gzip members."""
+    """Writes path.gz: the file as two gzip members."""
     raw = path.read_bytes()
     out = path.with_name(path.name + ".gz")
     out.write_bytes(gzip.compress(raw[:len(raw) // 2]) + gzip.compress(raw[len(raw) // 2:]))
@@ -16,7 +16,7 @@ def pack(path):
 
 
 def lines(bench, base):
-    """Commands that read JSON lines and write JSON lines, from files and from standard input."""
+    """Checks the commands that read and write JSON lines, with files and with standard input."""
     prompts = bench.folder / "prompts.jsonl"
     prompts.write_text("".join((bench.world / "prompts.jsonl").read_text().splitlines(True)[:6]))
     answers = bench.folder / "answers.jsonl"
@@ -37,7 +37,8 @@ def lines(bench, base):
 
 
 def training(bench):
-    """A run on a packed file makes the same weights; a damaged file is refused before anything is written."""
+    """Checks that a run on a compressed file gives the same weights, and that a damaged file is refused before anything is
+    written."""
     out = [bench.folder / "plain", bench.folder / "packed", bench.folder / "cut"]
     packed = pack(bench.world / "sft.jsonl")
     bench.good(*bench.sft_args(out[0], steps=2))
@@ -51,7 +52,7 @@ def training(bench):
 
 
 def tables(bench, base):
-    """CSV, TSV and JSON arrays are named, with the command that converts them."""
+    """Checks that the messages about CSV, TSV and JSON arrays name them and the command that converts them."""
     for name, text, words in (
             ("a.csv", "id,prompt,completion\n1,a,b\n", ["commas between its columns", "pandas.read_csv('IN.csv').to_json"]),
             ("b.tsv", '"prompt"\t"completion"\na\tb\n', ["tabs between its columns", "sep='\\t'"]),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_pause.py: a run that is asked to leave saves where it is, ends with 99, goes on on another
-number of ranks without doing anything twice, and ends with the files of the run that was not."""
+"""test_pause.py: checks that a run that is asked to pause saves its position and ends with 99, that it can be
+resumed on another number of ranks without doing any work twice, and that it ends with the files of a
+run without a pause."""
 import os
 import random
 import re
@@ -13,8 +14,8 @@ import common
 
 LAST = "checkpoint-8" # 2 iterations of 4 steps
 
-# So slow that rollout, reward and training of an iteration are alike in length. With HOLD it waits
-# once the file of that name is there, says so, and goes on when it is told to.
+# So slow that rollout, reward and training of an iteration take about the same time. If the file that
+# HOLD names exists, it writes that it waits, and goes on when the test asks it to.
 REWARD = """import json, os, sys, time
 hold = os.environ.get("HOLD", "")
 for line in sys.stdin:
@@ -30,7 +31,7 @@ for line in sys.stdin:
 
 
 class Run:
-    """One run in one folder, over several sessions."""
+    """A run in one folder, over several sessions."""
 
     def __init__(self, bench, name):
         self.bench, self.out = bench, bench.folder / name
@@ -49,7 +50,7 @@ class Run:
         return sorted(p.name for p in self.out.glob("checkpoint-*-pause-*"))
 
     def left(self, code, err, how):
-        """The session ended as asked: says so, in one checkpoint."""
+        """Checks that the session ended with a message about the pause and one checkpoint."""
         bench, name = self.bench, (self.out / "latest").resolve().name
         if not bench.check(code == 99, how, "exit code", code, err[-1500:]):
             return False
@@ -61,7 +62,8 @@ class Run:
         return True
 
     def session(self, ranks, delay, how, *more):
-        """Runs until `how` says stop, `delay` seconds after metrics.jsonl is there. True: finished.
+        """Runs until it is asked to pause in the way `how`, `delay` seconds after metrics.jsonl exists. Returns True if the run
+        is finished.
         """
         bench = self.bench
         if how == "max_time":
@@ -77,19 +79,19 @@ class Run:
             asked = time.monotonic()
             if how == "file":
                 (self.out / "stop").touch()
-            elif how == "USR1" and p.poll() is None: # mpirun hands it on to every rank
+            elif how == "USR1" and p.poll() is None: # mpirun sends it to every rank
                 p.send_signal(signal.SIGUSR1)
-            elif how == "TERM": # mpirun would kill the ranks a second later: one rank gets it
+            elif how == "TERM": # mpirun would kill the ranks a second later: it goes to one rank
                 common.signal_rank(p, signal.SIGTERM)
             _, err = p.communicate(timeout=common.LIMIT)
             code, err = p.returncode, err.decode()
             if code == -signal.SIGUSR1 and ranks > 1 and (self.out / LAST).exists():
-                code = 0 # mpirun had ended its ranks, and no longer handed signals on
+                code = 0 # mpirun's ranks had ended, and it no longer sent signals to them
             if code == 99:
                 LATENCY.append(time.monotonic() - asked)
         self.kept += [int(n) for n in re.findall(r"(\d+) tokens kept", err)]
         if code == 0:
-            (self.out / "stop").unlink(missing_ok=True) # it came too late
+            (self.out / "stop").unlink(missing_ok=True) # the run ended before it saw the file
             return True
         if not self.left(code, err, f"{how} after {delay:.2f} s on {ranks} ranks:"):
             raise SystemExit(1)
@@ -108,7 +110,7 @@ class Run:
             bench.check(common.rollout_records(x) ==
                         common.rollout_records(self.out / "rollouts" / x.name),
                         what, x.name, "differs")
-        # nothing is scored twice, unless a pause was lost
+        # no answer is scored twice, unless a pause was lost
         if not once:
             return
         a, b = (sorted(x.scored.read_text().splitlines()) for x in (whole, self))
@@ -116,11 +118,11 @@ class Run:
 
 
 LATENCY = []
-STOPS = int(os.environ.get("PLUMB_STOPS", "3")) # of a run, at most
+STOPS = int(os.environ.get("PLUMB_STOPS", "3")) # the most pauses of a run
 
 
 def moments(bench, whole, ranks_of, seed, hows, longest):
-    """Stops at random moments, then lets the run finish."""
+    """Pauses at random moments, then lets the run finish."""
     rng = random.Random(seed)
     run = Run(bench, f"stopped-{seed}")
     for i in range(STOPS):
@@ -135,8 +137,8 @@ def moments(bench, whole, ranks_of, seed, hows, longest):
 
 
 def interval(bench, whole, seconds):
-    """Saves in the middle of things, without leaving. The interval is halved until the run lasts
-    for two of them, because the machine may be faster now than when `seconds` was measured."""
+    """Checks saves during an iteration, after which the run goes on. The interval is halved until the run
+    takes longer than two of them: the machine may be faster now than when `seconds` was measured."""
     for number in range(12):
         run = Run(bench, f"interval-{number}")
         result = bench.good(*run.args(f"checkpoint.interval={seconds / 2**number:.6f}"), ranks=2,
@@ -149,7 +151,7 @@ def interval(bench, whole, seconds):
 
 
 def damaged(bench, whole):
-    """A pause that is damaged is passed over for the checkpoint before it."""
+    """Checks that a damaged pause is passed over and the checkpoint before it is used."""
     run = Run(bench, "damaged")
     p = bench.start(run.args(), env={**run.env, "HOLD": str(run.out / "checkpoint-4")})
     common.until(p, run.scored.with_suffix(".scored.held").exists)
@@ -170,7 +172,7 @@ def damaged(bench, whole):
 
 
 def fixed_records(bench):
-    """sft: the step in progress is dropped; keep_best; a start that failed is no obstacle."""
+    """Checks sft: the step in progress is dropped; keep_best; and a start that failed does not prevent a resume."""
     def args(out, *more):
         return bench.sft_args(out, "log_every=1", "checkpoint.every=7", "checkpoint.keep_last=1",
                               "checkpoint.keep_best=1", "epochs=3", *more, steps=60)
@@ -182,7 +184,7 @@ def fixed_records(bench):
                 sorted(p.name for p in whole.glob("checkpoint-*")) ==
                 sorted({f"checkpoint-{best}", "checkpoint-60"}), "keep_best:",
                 sorted(p.name for p in whole.iterdir()), "best", best)
-    for _ in range(10): # until one is not over before it hears
+    for _ in range(10): # until a run gets the signal before it ends
         shutil.rmtree(out, ignore_errors=True)
         p = bench.start(args(out, "resume=auto"), ranks=2)
         common.until(p, (out / "checkpoint-7").exists)
@@ -214,7 +216,7 @@ def fixed_records(bench):
 
 
 def no_terms(bench):
-    """Iterations without an optimizer step: each is saved, none over another."""
+    """Checks iterations without an optimizer step: each is saved, and none overwrites another."""
     out = bench.folder / "no-terms"
     args = bench.align_args(out, bench.base(), "functions=[{name: length, target: 20}]", "tau=1e6",
                             "weighted_loss=none", "resume=auto", iterations=3)

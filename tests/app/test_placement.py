@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_placement.py: the table of ranks at the start, the warning about bound ranks, and the settings of the
-network libraries in run.json (src/app/placement.c)."""
+"""test_placement.py: checks the table of ranks at the start, the warning about bound ranks, and the settings of
+the network libraries in run.json (src/app/placement.c)."""
 import json
 import os
 import re

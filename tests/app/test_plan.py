@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_plan.py PLUMB WORLD - what `plumb plan` counts is what a run takes, byte for byte, on one
-rank and on two, and nothing is allocated after the set-up; config.json alone is enough; what does not
-fit is refused before anything is written."""
+"""test_plan.py PLUMB WORLD - checks that `plumb plan` counts the bytes that a run allocates, on one
+rank and on two, that nothing is allocated after the set-up, that config.json alone is enough, and that
+a run that does not fit is refused before anything is written."""
 import json
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ TAKEN = re.compile(r"memory (at the start|at the end): (\d+) bytes planned, (\d+
 
 
 def plan(bench, args, *more, **kw):
-    """The object that plan writes for the command line of a run. The exit code says whether it fits."""
+    """Returns the object that plan writes for the command line of a run. The exit code tells whether it fits."""
     out = bench.folder / "plan.json"
     out.unlink(missing_ok=True)
     r = bench.run("plan", *args, f"output={out}", *more, **kw)
@@ -36,7 +36,7 @@ def held(p, what, owner=None):
 
 
 def same_as_run(bench, args, ranks=1, env=None):
-    """Runs it, and compares what every rank took with the plan for so many."""
+    """Runs the command and compares the bytes of every rank with the plan for that number of ranks."""
     planned = plan(bench, args, f"plan.world_size={ranks}", env=env)
     ran = bench.good(*args, "log_level=debug", ranks=ranks, env=env)
     rows = TAKEN.findall(ran.err)
@@ -60,7 +60,7 @@ def test_runs(bench):
     sft = same_as_run(bench, bench.sft_args(out / "sft", *few, steps=2))
     same_as_run(bench, bench.reward_args(out / "reward", base, *few, steps=2))
     same_as_run(bench, bench.prefer_args(out / "prefer", base, "method.name=dpo", *few, steps=2))
-    # held-out records that are longer, and prompts that are more, than those of training
+    # held-out records that are longer and more prompts than in training
     sft_held, pairs_held = ["data.limit=8", f"data.eval={bench.world}/sft.jsonl"], [f"data.eval={bench.world}/pairs.jsonl"]
     same_as_run(bench, bench.sft_args(out / "sft-eval", *few, *sft_held, steps=2))
     same_as_run(bench, bench.prefer_args(out / "prefer-eval", base, "method.name=dpo", *few, "data.limit=8", *pairs_held, steps=2))
@@ -80,7 +80,7 @@ def test_runs(bench):
                 "weights, moments:", p)
     moving = bench.align_args(out / "spa", base, "method.reference=previous", method="spa",
                               prompts=8, group=2)
-    spa = same_as_run(bench, moving) # the reference has weights of its own, beside the judge's, init
+    spa = same_as_run(bench, moving) # the reference has its own weights, beside those of the judge, init
     bench.check(held(spa, "weights", "reference models") >= 2 * held(spa, "weights", "policy"), "two:", spa)
     if bench.mpirun:
         two = same_as_run(bench, bench.sft_args(out / "two", *few, steps=2), ranks=2)
@@ -88,7 +88,7 @@ def test_runs(bench):
 
 
 def available():
-    """Bytes that this host can give now, as src/backend/host.c counts them."""
+    """Returns the bytes available on this host now, as src/backend/host.c counts them."""
     text = Path("/proc/meminfo").read_text()
     size = 1024 * int(re.search(r"MemAvailable: *(\d+) kB", text).group(1))
     limit = Path("/sys/fs/cgroup/memory.max")
@@ -97,8 +97,8 @@ def available():
 
 
 def test_free(bench):
-    """plan and doctor count the same memory as free: MemAvailable. Other programs of the machine
-    take memory at the same time, so one of many looks has to agree to 32 MB."""
+    """Checks that plan and doctor count the same memory as free, MemAvailable. Other programs take
+    memory at the same time, so one of many readings must agree within 32 MB."""
     sft = bench.sft_args(bench.folder / "free")
     for args, said in ((["doctor"], r" ([\d.]+) MB free"), (["plan", *sft], r"free are ([\d.]+) MB")):
         seen = []
@@ -115,7 +115,7 @@ def test_free(bench):
 
 
 def test_fit(bench):
-    """The largest values fit, the next ones do not."""
+    """Checks that the largest values that plan names fit and that the next ones do not."""
     base = bench.base()
     args = bench.align_args(bench.folder / "fit", base, "reward.command=cat", prompts=64, group=2)
     args += ["global_batch_size=64"]
@@ -148,7 +148,7 @@ def test_refused(bench):
 
 
 def test_reward_context(bench, model, align):
-    """The reward model's batch goes by what is scored, not by what the model could read."""
+    """Checks that the reward model's batch has the length of the texts that are scored, not of the model's context."""
     need = []
     for context in (8192, 131072):
         folder = bench.folder / f"reward-{context}"
@@ -166,7 +166,7 @@ def test_reward_context(bench, model, align):
 
 
 def test_config_alone(bench):
-    """8 B parameters, nothing but config.json: sizes by hand."""
+    """Checks the plan of a model of 8 B parameters with config.json only, by sizes computed by hand."""
     model = bench.folder / "8b"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(LLAMA_8B))
@@ -186,7 +186,7 @@ def test_config_alone(bench):
 
 
 def plan_8b(bench, name, *more):
-    """The plan of configs/8b/NAME.yaml on eight ranks, with stand-ins for what it reads."""
+    """Returns the plan of configs/8b/NAME.yaml on eight ranks, with substitutes for its files."""
     model, reward, lines = (bench.folder / k for k in ("8b", "8b-reward", "8b.jsonl"))
     for folder, kind in ((model, "LlamaForCausalLM"), (reward, "LlamaForSequenceClassification")):
         folder.mkdir(exist_ok=True)
@@ -207,7 +207,7 @@ def plan_8b(bench, name, *more):
 
 
 def test_8b(bench):
-    """Configurations for 8 B parameters can be planned where there is no GPU, too."""
+    """Checks that configurations for 8 B parameters can be planned without a GPU."""
     for name in ("psle", "prefer_dpo"):
         p = plan_8b(bench, name, "device=cpu", "dtype=float32", "plan.memory=150GB")
         bench.check(held(p, "weights", "policy") > 4 * 8e9, name, p)

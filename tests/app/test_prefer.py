@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_prefer.py: preference training beside TRL's DPOTrainer (the figures are made by
-tests/reference/prefer_fixtures.py): step by step, and the weights after two steps of DPO, of DPO
-with smoothed labels and of IPO; over several epochs, and what it refuses."""
+"""test_prefer.py: compares preference training with TRL's DPOTrainer (tests/reference/prefer_fixtures.py makes
+the expected figures): step by step, and the weights after two steps of DPO, of DPO with smoothed labels
+and of IPO. Also checks several epochs, and what is refused."""
 import array
 import json
 import struct
@@ -25,8 +25,8 @@ def args_of(out, method, *more, pairs="pairs"):
 
 
 def compare(bench, what, rows, theirs, scale=None, but=()):
-    """Both run in float32 with sums in another order: 1e-5 of each figure's size is rounding.
-    scale: what TRL's figure is to be multiplied by; but: figures that are not compared."""
+    """Compares figures within 1e-5 of their size: both programs compute in float32, with sums in another order.
+    scale: factor for TRL's figures; but: figures that are not compared."""
     bench.check(len(rows) == len(theirs), what, len(rows), "steps")
     for step, (ours, trl) in enumerate(zip(rows, theirs), 1):
         for name in (x for x in FIGURES if x not in but):
@@ -44,7 +44,7 @@ def beside_trl(bench, trl):
 
 
 def weights_of(path):
-    """The float32 tensors of a safetensors file."""
+    """Returns the float32 tensors of a safetensors file."""
     raw = path.read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     head = json.loads(raw[8:8 + size])
@@ -55,8 +55,8 @@ def weights_of(path):
 
 
 def weights_beside_trl(bench, trl):
-    """Two steps with an epsilon beside which gradients are small, so that the weights show the
-    gradient's size and not only its sign. What every tensor moved by is compared."""
+    """Compares the change of every tensor in two steps with an epsilon that is large against the
+    gradients, so that the change depends on a gradient's size and not only on its sign."""
     start = weights_of(FIXTURES / "model/model.safetensors")
     # TRL's d / n at its beta is our d at beta / n: n^2 times the loss, so n^2 times its epsilon.
     n, ipo = LEVEL, f"method.beta={trl['ipo']['options']['beta'] / LEVEL}"
@@ -83,7 +83,7 @@ def weights_beside_trl(bench, trl):
 
 
 def logprobs_beside_trl(bench, trl):
-    """The mean log-prob of the first batch's answers under the start."""
+    """Compares the mean log-prob of the first batch's answers under the starting model."""
     pairs = [json.loads(line) for line in (FIXTURES / "pairs.jsonl").read_text().splitlines()][:6]
     for side in ("chosen", "rejected"):
         given = bench.folder / f"{side}.jsonl"
@@ -96,7 +96,8 @@ def logprobs_beside_trl(bench, trl):
 
 
 def epochs(bench):
-    """The reference is computed once per record and rank: where does not matter, nor do breaks."""
+    """Checks several epochs: the reference's log-probs are computed once per record and rank; the result depends neither on
+    the rank nor on interruptions."""
     outs = []
     for ranks in (1, 2) if bench.mpirun else (1,):
         out = bench.folder / f"epochs-{ranks}"

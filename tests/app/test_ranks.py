@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""test_ranks.py: training writes the same bytes on 1, 2 and 4 ranks and with 1 and 2 threads."""
+"""test_ranks.py: checks that training writes the same bytes on 1, 2 and 4 ranks and with 1 and 2 threads."""
 import shutil
 
 import common
 
-# (ranks, threads); the first is what the others are compared with
+# (ranks, threads); the others are compared with the first
 SETUPS = ((1, 1), (2, 1), (1, 2), (4, 1))
 
 
@@ -52,7 +52,7 @@ def test(bench):
     def align(out):
         return bench.align_args(out, base, f"reward.model={reward}")
     aligned = on_all(bench, "align", align, rollouts=2)
-    # the reference is the start, not the weights of today, in every iteration
+    # the reference is the starting policy in every iteration, not the current one
     kl = [row.get("kl") for row in common.metrics(aligned.parent)]
     bench.check(len(kl) == 2 and kl[0] == 0 and kl[1] not in (0, None), "divergence from the start",
                 kl)
