@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - a paper's claim on the quickstart's world.
+"""claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - tests a paper's claim on the quickstart's world.
 
     spa    SPA with 3 % of the labels against DPO on those labels alone
     real   the easy, a random or the hard pair of four answers, labelled by an annotator who errs
-    vcb    VCB against DPO where all gaps of reward are equal, as they come, and heavy-tailed
+    vcb    VCB against DPO with equal gaps of reward, with the world's gaps, and with heavy-tailed ones
 
-Each arm gets the same tuning trials, once, with a seed of its own: the best reward on prompts of the training set among
-those within --max-kl nats of the start. Then seed by seed all arms run from the same start on the same prompts and answer
-the held-out ones. OUT/CLAIM/results.json and results.md are written again after every seed; called again with the same
-settings it goes on from there. Needs what ./launch/quickstart.sh leaves in runs/quickstart. Standard library only."""
+Each arm gets the same tuning trials, once, with a separate seed; the trial with the best reward on prompts of the training
+set is chosen, among those within --max-kl nats of the start. Then seed by seed all arms run from the same start on the
+same prompts and answer the held-out ones. OUT/CLAIM/results.json and results.md are written again after every seed; a
+second call with the same settings continues from there. Needs runs/quickstart of ./launch/quickstart.sh. Standard library
+only."""
 import argparse
 import itertools
 import json
@@ -32,12 +33,12 @@ def judge(args, *options):
 
 
 def by_command(command, log=None):
-    """Options for a reward by a command; log collects its answers."""
+    """Returns the options of a reward by a command; log: the file to which it writes its answers."""
     return ["reward.model=", f"reward.command={command}" + (f" | tee -a {log}" if log else "")]
 
 
 def labels_of(run):
-    """Scores that a run asked for: prompt -> [(score, true score)]."""
+    """Returns the scores that a run asked for: {prompt: [(score, true score)]}."""
     asked = {}
     for line in (ROOT / run / "labels.jsonl").read_text().splitlines():
         label = json.loads(line)
@@ -47,7 +48,7 @@ def labels_of(run):
 
 
 def figures(args, out, models, seed, rewards):
-    """NAME -> figures on held-out prompts, by every reward (KEY -> options); made once."""
+    """Returns {name: figures} on held-out prompts by every reward ({key: options}); computes them only once."""
     found = {name: {} for name in models}
     for key, options in rewards.items():
         folder = f"{out}/{key}-{seed}"
@@ -64,7 +65,7 @@ def figures(args, out, models, seed, rewards):
 
 
 def tune(args, arm, trials, *rewarded):
-    """Runs every trial (NAME -> function of a folder that trains and gives the model) and chooses one."""
+    """Runs every trial ({name: function of a folder that trains and returns the model}) and chooses one."""
     folder = f"{args.out}/tuning/{arm}"
     file = ROOT / folder / "tuning.json"
     if not file.exists():
@@ -87,14 +88,14 @@ def spa_labels(seed):
 
 
 def prefer(args, run, seed, rate, epochs):
-    """DPO on the labels, as spa.yaml's first stage does it."""
+    """Runs DPO on the labels, as the first stage of spa.yaml."""
     runs.train(args, "prefer", f"{args.configs}/prefer.yaml", run, f"model={args.start}", f"data.train={args.world}/pairs.jsonl",
                f"seed={seed}", f"learning_rate={rate}", f"epochs={epochs}", "global_batch_size=32", "warmup_ratio=0.1", *spa_labels(seed), *args.set)
     return f"{run}/latest"
 
 
 def spa_run(args, run, seed, dpo, rate):
-    """dpo: epochs and learning rate of the first stage, as EPOCHS@RATE; rate: of the iterations."""
+    """Runs SPA. dpo: epochs and learning rate of the first stage, as EPOCHS@RATE; rate: that of the iterations."""
     epochs, first_rate = dpo.split("@")
     runs.plumb(args, "run", f"{args.configs}/spa.yaml", f"output_dir={run}", f"seed={seed}", f"method.judge={args.start}",
                f"data.train={args.world}/pairs.jsonl", f"data.prompts={args.world}/prompts.jsonl", f"learning_rate={rate}",
@@ -119,7 +120,7 @@ def spa(args):
 # ---- REAL --------------------------------------------------------------------------------------------------------------
 
 def real_run(args, run, seed, pick, rate, noise):
-    """One round as the paper has it: answers of the start, one pair of each prompt labelled, DPO on these."""
+    """Runs one round as in the paper: answers of the start, a label for one pair of each prompt, DPO on these pairs."""
     runs.train(args, "align", f"{args.configs}/real.yaml", run, f"model={args.start}", f"embedder={args.start}", f"pick={pick}",
                f"data.prompts={args.world}/prompts.jsonl", "iterations=1", f"prompts_per_iteration={args.prompts}", "global_batch_size=16",
                f"seed={seed}", f"learning_rate={rate}", "samples=0", *args.set,
@@ -128,7 +129,7 @@ def real_run(args, run, seed, pick, rate, noise):
 
 
 def label_figures(run):
-    """Of the pairs that were asked about: how many got a label, how many of these are wrong, how far apart the truth is."""
+    """Returns how many of the pairs got a label, how many of the labels are wrong, and the mean gap of the true scores."""
     pairs = [p for p in labels_of(run).values() if len(p) == 2]
     used = [(a[0] - b[0], a[1] - b[1]) for a, b in pairs if a[0] != b[0]]
     told = [(label, gap) for label, gap in used if gap != 0]
@@ -156,7 +157,7 @@ def real(args):
 # ---- VCB ---------------------------------------------------------------------------------------------------------------
 
 def online(args, run, seed, method, shape, strength, rate):
-    """The method on the answers' worth; strength: of the pull away from the start, as many times as by default."""
+    """Runs the method on the answers' true scores; strength: factor of the pull away from the start, 1 is the default."""
     pull = f"lambda={float(strength):g}" if method == "vcb" else f"beta={0.1 / float(strength):g}"
     runs.train(args, "align", f"{args.configs}/{method}.yaml", run, f"model={args.start}", f"data.prompts={args.world}/prompts.jsonl",
                f"prompts_per_iteration={args.prompts}", "global_batch_size=16", f"seed={seed}", f"learning_rate={rate}", pull, "samples=0",
@@ -165,8 +166,9 @@ def online(args, run, seed, method, shape, strength, rate):
 
 
 def variation(args, run):
-    """How unlike in size the gaps between the start's answers to a prompt are: standard deviation / mean over pairs that differ."""
-    groups = list(labels_of(run).values())[:args.prompts]  # of the first iteration
+    """Returns the variation of the gaps between the start's answers to a prompt: standard deviation / mean, over pairs that
+    differ."""
+    groups = list(labels_of(run).values())[:args.prompts]  # those of the first iteration
     gaps = [abs(a[0] - b[0]) for answers in groups for a, b in itertools.combinations(answers, 2) if a[0] != b[0]]
     return {"variation": statistics.pstdev(gaps) / statistics.mean(gaps) if gaps else math.nan}
 
@@ -190,7 +192,7 @@ def vcb(args):
         yield seed, found
 
 
-# ---- what is written ---------------------------------------------------------------------------------------------------
+# ---- results -----------------------------------------------------------------------------------------------------------
 
 def shown(values, digits=3):
     mean, half = runs.interval(values)
@@ -210,7 +212,7 @@ def table(results, columns):
 
 
 def difference(results, key, a, b):
-    """A figure of arm a minus that of arm b, paired by seed; each is an arm, or two whose difference is meant."""
+    """Returns a figure of a minus that of b, paired by seed; each is an arm, or two arms whose difference is taken."""
     def value(seed, arm):
         figure = results["seeds"][seed]
         return figure[arm[0]][key] - figure[arm[1]][key] if isinstance(arm, tuple) else figure[arm][key]

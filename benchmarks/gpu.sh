@@ -84,7 +84,7 @@ pack() {
         libraries "$from/$(basename "$p")"
     done | sort -u | while read -r file; do
         case $file in
-        */libstdc++.so* | */libgcc_s.so*) cp -L "$file" "$dir/base" ;; # used where there is none
+        */libstdc++.so* | */libgcc_s.so*) cp -L "$file" "$dir/base" ;; # used if the machine has none
         *) cp -L "$file" "$dir/lib" ;;
         esac
     done
@@ -207,7 +207,7 @@ sanitize() {
     exec "$tool" --tool "$1" --error-exitcode 86 "$bin/test_gpu_attention_bf16" 0
 }
 
-# Runs every kernel's check in a process of its own, and names those that fail.
+# Runs the check of every kernel in a separate process, and names those that fail.
 each_kernel() {
     failed=
     for k in ${kernels:-$("$bin/test_gpu_kernels" list)}; do
@@ -359,7 +359,7 @@ write_table() {
     } >"$out/results.md"
 }
 
-# Called after every part, so that a machine that goes away takes no result with it.
+# Called after every part, so that no result is lost if the machine goes away.
 write_results() {
     write_json
     write_table
@@ -413,7 +413,7 @@ pack)
     pack "$2"
     exit
     ;;
-part) # within a run: its variables come through the environment
+part) # called by a run, whose variables are in the environment
     shift
     "$@"
     exit

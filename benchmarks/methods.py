@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - methods compared, with nothing else changed.
+"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - compares methods with all else equal.
 
-Every method runs on the same start, prompts, reward model and budget of generated tokens: the same prompts and answers
-at most, or with --tokens N, N tokens really generated (train.generated_tokens; four times the iterations are the limit,
+Every method has the same start, prompts, reward model and budget of generated tokens: the same number of prompts and
+answers at most or, with --tokens N, N generated tokens (train.generated_tokens; the limit is four times the iterations,
 as optune answers half of its prompts in each). Every method gets the same tuning trials: each learning rate once with
-the first seed and half of the iterations or tokens, chosen by the reward on prompts of the training set, with --max-kl
-among those that stay so close to the start: without it, methods that overfit the reward model win. Then seed by seed
-every method runs with its rate and answers the held-out prompts, scored by the reward model and, with --judge, by a
-second source that no method sees; after each seed `plumb compare` writes OUT/compare (OUT/compare-judge), so that an
-interrupted call leaves the table of the seeds that are whole. Called again with the same settings it goes on from there;
-other settings need another --out.
+the first seed and half of the iterations or tokens. The rate with the best reward on prompts of the training set is
+chosen, with --max-kl among those that stay that close to the start: without it, methods that overfit the reward model
+win. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward model and,
+with --judge, by a second source that no method uses. After each seed `plumb compare` writes OUT/compare
+(OUT/compare-judge), so that an interrupted call leaves the table of the complete seeds. A second call with the same
+settings continues from there; other settings need another --out.
 
-METHOD:OPTION=VALUE is a method with another setting of its own (vcb:lambda=10). spa is a run of stages on a few labels
-instead of the reward model; its answers are shared out to its stages as 1:2:4, near the budget.
+METHOD:OPTION=VALUE is a method with an option of its own (vcb:lambda=10). spa is a run of stages on a few labels
+instead of the reward model; its stages get shares of the answers of 1:2:4, near the budget.
 
-By default this is the quickstart's world, and needs what ./launch/quickstart.sh leaves in runs/quickstart. --configs
-names another folder with METHOD.yaml files and an eval.yaml. Standard library only."""
+The default is the quickstart's world, which needs runs/quickstart of ./launch/quickstart.sh. --configs names another
+folder with METHOD.yaml files and an eval.yaml. Standard library only."""
 import argparse
 import json
 import os
@@ -25,10 +25,10 @@ import time
 import runs
 from runs import ROOT
 
-FILES = {"psle": "align"}  # whose file has another name than the method
+FILES = {"psle": "align"}  # methods whose file has another name
 ALL = "psle,context_distillation,raft,dpo,ipo,rdo,aps,vcb,rrhf,lire,pro,psle_curriculum,optune,selm,dlma,real,spa"
 SPA_ANSWERS = 2  # to each prompt
-SPA_LENGTH = 18.5  # tokens of an answer, about
+SPA_LENGTH = 18.5  # about as many tokens has an answer
 
 
 def folder_of(method):
@@ -36,12 +36,12 @@ def folder_of(method):
 
 
 def align(args, method, run, rate, seed, *more):
-    """A method's run, unless it is there; gives the folder of its checkpoints."""
+    """Makes a method's run unless it is complete; returns the folder of its checkpoints."""
     name, *settings = method.split(":")
     common = (f"model={args.start}", f"learning_rate={rate}", f"seed={seed}")
     if name == "spa":
         settings = [s for s in args.set if "iteration" not in s.split("=")[0]] # a stage is one iteration
-        last = f"{run}/spa-3" # whose run.json tells: a run of stages has none of its own
+        last = f"{run}/spa-3" # the stage whose run.json is read: a run of stages has none
         if not runs.finished(last):
             runs.train(args, "run", f"{args.configs}/spa.yaml", run, *common, *settings, *more)
         return last
@@ -58,7 +58,7 @@ def budget_of_spa(args, share, iterations):
 
 
 def budget(args, method, share=1):
-    """The options that end a run after this share of its budget."""
+    """Returns the options that end a run after this share of its budget."""
     iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
     if method == "spa":
         return budget_of_spa(args, share, iterations)
@@ -68,7 +68,7 @@ def budget(args, method, share=1):
 
 
 def tune(args, method):
-    """The learning rate that runs.choose takes after half of the budget, judged on training prompts."""
+    """Returns the learning rate that runs.choose chooses by training prompts, after half of the budget."""
     folder = f"{args.out}/{folder_of(method)}"
     file = ROOT / folder / "tuning.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,8 @@ def tune(args, method):
 
 
 def compare(args, done, out, evaluation):
-    """Everything differs where spa is among the methods: what it starts from, its prompts, labels for rewards."""
+    """Runs plumb compare. With spa every difference is allowed: it has another start, other prompts, and labels instead of
+    rewards."""
     other = ["compare.allow=start,prompts,reward,budget"] if any("/spa/" in run for run in done) else []
     return runs.plumb(args, "compare", *done, f"output_dir={out}", f"compare.evaluation={evaluation}", *other)
 

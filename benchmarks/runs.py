@@ -1,5 +1,5 @@
-"""runs.py - what methods.py and claims.py share: starting plumb, runs that are not done twice, evaluation, the choice
-among tuning trials, means and intervals over seeds. Standard library only."""
+"""runs.py - shared by methods.py and claims.py: starts plumb, skips complete runs, evaluates, chooses among tuning trials,
+and computes means and intervals over seeds. Standard library only."""
 import json
 import math
 import pathlib
@@ -23,7 +23,7 @@ def plumb(args, *arguments):
 
 
 def finished(run):
-    """Runs are functions of configuration and seed: one that ended well would come out the same."""
+    """Returns true if the run has ended with success: as it depends on configuration and seed only, it need not run again."""
     try:
         return json.loads((ROOT / run / "run.json").read_text())["sessions"][-1]["result"] == "ok"
     except (OSError, ValueError, LookupError):
@@ -31,14 +31,14 @@ def finished(run):
 
 
 def train(args, command, config, run, *options):
-    """A run of one command, unless it is there."""
+    """Makes a run of one command unless it is complete."""
     if not finished(run):
         shutil.rmtree(ROOT / run, ignore_errors=True)
         plumb(args, command, config, f"output_dir={run}", *QUIET, *options)
 
 
 def evaluate(args, out, models, *more):
-    """eval.json of several models in one call; NAME -> its figures."""
+    """Evaluates several models in one call; returns {name: figures} of eval.json."""
     names = ",".join(f"{name}={path}" for name, path in models.items())
     threads = [s for s in args.set if s.startswith("threads=")]
     plumb(args, "eval", f"{args.configs}/eval.yaml", f"eval.models={names}", f"output_dir={out}", "report.html=false", *threads, *more)
@@ -46,14 +46,14 @@ def evaluate(args, out, models, *more):
 
 
 def choose(trials, max_kl):
-    """The trial (NAME -> {"reward", "kl"}) with the best reward of those within max_kl nats of the start, 0: of all; the
-    first one when none is."""
+    """Returns the trial ({name: {"reward", "kl"}}) with the best reward among those within max_kl nats of the start (0:
+    among all); the first one if none is."""
     within = [name for name, t in trials.items() if not max_kl or t["kl"] <= max_kl]
     return max(within or list(trials)[:1], key=lambda name: trials[name]["reward"])
 
 
 def same_settings(out, now):
-    """What decides a run besides its own options must be what the folder was begun with."""
+    """Checks that the settings which influence every run are those with which the folder was begun."""
     file = ROOT / out / "settings.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists() and json.loads(file.read_text()) != now:
@@ -62,7 +62,7 @@ def same_settings(out, now):
 
 
 def interval(values):
-    """Mean over seeds, and half of its 95 % interval (Student's t); NaN of one seed."""
+    """Returns the mean over seeds, and half of its 95 % interval (Student's t), which is NaN for one seed."""
     n = len(values)
     half = T[n - 2] * statistics.stdev(values) / math.sqrt(n) if 1 < n <= len(T) + 1 else math.nan
     return statistics.mean(values), half

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - methods on a small pretrained story model with a word-list reward.
+"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - runs methods on a small pretrained story model with a word-list reward.
 
 MODEL_DIR is a Hugging Face folder of a TinyStories-like Llama (stories260K). The script writes story openings, a
 principle (a joyful sentence in front of the opening) and configurations to runs/stories. Without --methods it aligns
-the model by PSLE for 8 iterations, and compares start and end on held-out openings; with --methods it hands them to
+the model by PSLE for 8 iterations, and compares start and end on held-out openings; with --methods it runs
 methods.py, which compares them over seeds. Standard library only."""
 import argparse
 import itertools
@@ -50,7 +50,7 @@ def run(*command):
 
 
 def write_configs(args, methods):
-    """METHOD.yaml for each, and the same sections as eval.yaml, which leaves aside what it does not use."""
+    """Writes METHOD.yaml for each method, and the same sections as eval.yaml, of which eval ignores what it does not read."""
     for name, method in [(m, m) for m in {m.split(":")[0] for m in methods}] + [("eval", "psle")]:
         text = CONFIG.format(model=args.model, words=", ".join(HAPPY), rate=args.rate, method=method)
         (OUT / f"{FILES.get(name, name)}.yaml").write_text(text)
@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--rates", default="5e-5,1e-4,2e-4")
     parser.add_argument("--max-kl", default="0")
     args = parser.parse_args()
-    if not args.methods: # methods.py goes on from what is there
+    if not args.methods: # methods.py continues an earlier call
         shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True, exist_ok=True)
     openings = [f"Once upon a time, there was a {kind} named {name}. {name} {wish}."

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PyTorch float32 on the shapes of bench_train and bench_decode, one thread.
+"""Measures PyTorch in float32 on the shapes of bench_train and bench_decode, with one thread.
 
     torch_speed.py train [steps] | decode [batch]
 
@@ -32,7 +32,7 @@ def train(steps):
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
         seconds.append(time.monotonic() - start)
-    timed = sorted(seconds[1:])  # the first touches all memory
+    timed = sorted(seconds[1:])  # without the first one, which touches all memory
     print(f'torch {torch.__version__} train: {timed[len(timed) // 2]:.3f} s a step ({timed[0]:.3f}-{timed[-1]:.3f})')
 
 

@@ -17,7 +17,7 @@ import subprocess
 
 
 class Schedule:
-    """What bench_schedule says of each collective; asked once per number of ranks and length."""
+    """The output of bench_schedule for each collective, run once per number of ranks and length."""
 
     def __init__(self, program):
         self.program = program
@@ -28,14 +28,14 @@ class Schedule:
         return json.loads(done.stdout)["collectives"]
 
     def exchange(self, ranks, elements):
-        """(messages, bytes) on the longest path of one gradient exchange."""
+        """Returns (messages, bytes) on the longest path of one gradient exchange."""
         of = self.of(ranks, elements)
         parts = of["reduce_tree"], of["allgather_shards"]
         return sum(p["path_messages"] for p in parts), sum(p["path_bytes"] for p in parts)
 
 
 def formula(ranks, elements, block):
-    """(messages, bytes) on the longest path of one gradient exchange on a power of two of ranks,
+    """Returns (messages, bytes) on the longest path of one gradient exchange on a power of two of ranks,
     by arithmetic instead of by replay: log2 W halvings and as many doublings. Every piece is cut
     at a multiple of `block` floats, and its lower half is never the smaller one."""
     piece, messages, total = elements, 0, 0
@@ -56,7 +56,7 @@ class Link:
 
     @classmethod
     def probed(cls, probe, schedule):
-        """From the output of bench_probe."""
+        """Returns a Link from the output of bench_probe."""
         ranks = probe["ranks"]
         latency = probe["allreduce_s"] / schedule.of(ranks, 1)["allreduce"]["path_messages"]
         points = []
@@ -76,13 +76,13 @@ class Link:
 
 
 def imbalance(lengths, prompts, ranks, draws=200, seed=1):
-    """Expected load of the busiest rank over the mean load. lengths: tokens of the completions of
+    """Returns the expected load of the busiest rank over the mean load. lengths: tokens of the completions of
     each measured prompt (not all 0); the prompts of a rank are drawn from them."""
     share = max(1, round(prompts / ranks))
     if ranks == 1 or not lengths:
         return 1.0
     rng = random.Random(seed)
-    draws = max(10, min(draws, draws * 64 // ranks))  # many ranks average within one draw
+    draws = max(10, min(draws, draws * 64 // ranks))  # with many ranks one draw already is a mean
     busiest = sum(max(sum(rng.choices(lengths, k=share)) for _ in range(ranks)) for _ in range(draws)) / draws
     return busiest / (share * sum(lengths) / len(lengths))
 
@@ -111,7 +111,7 @@ class Model:
         self.control, self.link, self.schedule = control, link, schedule
 
     def iteration(self, ranks, prompts):
-        """Seconds of one iteration over `prompts` prompts, by part."""
+        """Returns the seconds of one iteration over `prompts` prompts, by part."""
         share = prompts / ranks
         uneven = imbalance(self.lengths, prompts, ranks)
         out = {phase: self.work[phase](share) * uneven for phase in self.WORK}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scaling.py - weak and strong scaling of `plumb align`, measured and predicted.
+"""scaling.py - measures and predicts weak and strong scaling of `plumb align`.
 
     python3 benchmarks/scaling/scaling.py --ranks 1,2 --out benchmarks/results/scaling
 
@@ -80,7 +80,7 @@ class Bench:
         return done.stdout
 
     def base(self):
-        """Options that name model, prompts and method: the configuration, or a world of our own."""
+        """Returns the options of model, prompts and method: of the configuration, or of a world that the script makes."""
         if self.args.config:
             return [self.args.config]
         world, model = self.work / "world", self.work / "model"
@@ -103,7 +103,7 @@ class Bench:
         return out / "latest"
 
     def align(self, ranks, prompts, name):
-        """One run; returns its counted rows of metrics.jsonl, each with the steps it took."""
+        """Makes one run; returns the rows of metrics.jsonl that count, each with its number of steps."""
         out = self.work / "runs" / name
         shutil.rmtree(out, ignore_errors=True)
         step = max(prompts // self.args.steps, 1)
@@ -120,7 +120,7 @@ class Bench:
         return rows[self.args.warmup:]
 
     def lengths(self, name):
-        """Completion tokens of each prompt of the last iteration of a single-rank run."""
+        """Returns the completion tokens of each prompt in the last iteration of a single-rank run."""
         file = max((self.work / "runs" / name / "rollouts").glob("iteration-*.rank-0.h5"))
 
         def column(what):
@@ -135,7 +135,7 @@ class Bench:
         return list(total.values())
 
     def parameters(self, name):
-        """Floats of the trained model, from the headers of its safetensors files."""
+        """Returns the number of floats of the trained model, from the headers of its safetensors files."""
         count = 0
         for file in (self.work / "runs" / name / "latest").glob("*.safetensors"):
             with file.open("rb") as f:
@@ -149,7 +149,7 @@ class Bench:
 
 
 def parts(row):
-    """Seconds of one iteration by phase. The collectives inside of the training phase are apart."""
+    """Returns the seconds of one iteration by phase. The collectives of the training phase are a separate entry."""
     t = {k.removeprefix("time/"): v for k, v in row.items() if k.startswith("time/")}
     phase = {k: t[k] for k in ("rollout", "reward", "reference")}
     phase["train"] = t["train"] - t["exchange"]
@@ -225,7 +225,7 @@ def measure(bench, ranks):
 
 
 def fit(bench, rows, single):
-    """The model of predict.py, from single-rank runs, the probe, and the messages counted on 2 ranks."""
+    """Returns the model of predict.py, from single-rank runs, the probe, and the messages counted on 2 ranks."""
     args, schedule = bench.args, predict.Schedule(str(bench.programs / "bench_schedule"))
     two = next((r for r in rows if r["ranks"] == 2), None)
     if not two:
@@ -241,8 +241,8 @@ def fit(bench, rows, single):
 
 
 def project(bench, fitted):
-    """Predicted rows up to --project ranks, and the replayed schedule beside the formula. Strong scaling ends where a rank
-    would have less than one prompt."""
+    """Returns the predicted rows up to --project ranks, and compares the replayed schedule with the formula. Strong scaling
+    ends where a rank would have less than one prompt."""
     model, args = fitted["model"], bench.args
     strong = fitted.get("strong_prompts", args.prompts)
     base = {"strong": model.iteration(1, strong)["iteration"], "weak": model.iteration(1, args.prompts)["iteration"]}
@@ -264,7 +264,7 @@ def project(bench, fitted):
 
 
 def assumed(bench):
-    """The model of --assume. Lengths are exponential, cut at the longest, and summed over a prompt's completions."""
+    """Returns the model of --assume. Lengths are exponential, cut at the longest, and summed over a prompt's completions."""
     a = json.loads(pathlib.Path(bench.args.assume).read_text())
     bench.args.prompts, rng, of = a["prompts"], random.Random(1), a["lengths"]
     lengths = [sum(min(rng.expovariate(1 / of["mean"]), of["longest"]) for _ in range(of["completions"])) for _ in range(10000)]

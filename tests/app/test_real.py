@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_real.py: the pair that is scored is the one that embeddings from outside (`plumb logprob
-embedding=true`) call the least alike; of given pairs, training on the kept share is training on a
-file of just these; given scores weigh pairs; what does not fit is refused."""
+"""test_real.py: checks that the scored pair is the least similar one by the embeddings of `plumb logprob
+embedding=true`; that training on the kept share of given pairs is training on a file of only these
+pairs; that given scores weight pairs; and what is refused."""
 import json
 import math
 
@@ -9,14 +9,14 @@ import common
 
 
 def begin_of(world):
-    """The id of the tokenizer's begin token."""
+    """Returns the id of the tokenizer's begin token."""
     token = json.loads((world / "tokenizer_config.json").read_text())["bos_token"]
     return {t["content"]: t["id"] for t in
             json.loads((world / "tokenizer.json").read_text())["added_tokens"]}[token]
 
 
 def embeddings(bench, model, answers):
-    """Unit vectors of lists of ids, each behind the begin token and without the end token."""
+    """Returns the embeddings of lists of ids as unit vectors, each behind the begin token and without the end token."""
     begin, end = begin_of(bench.world), 1
     path = bench.folder / "alone.jsonl"
     lines = [{"ids": [begin, *(a[:-1] if len(a) > 1 and a[-1] == end else a)], "prompt_tokens": 1}
@@ -65,7 +65,7 @@ def paused(bench, base, rule):
 
 
 def completions(bench, model, rows, side):
-    """Ids of one side of the records, as training reads them but for the end token."""
+    """Returns the ids of one side of the records as training reads them, without the end token."""
     path, ids = bench.folder / "whole.jsonl", []
     for text in (lambda r: r["prompt"], lambda r: r["prompt"] + r[side]):
         path.write_text("".join(json.dumps({"text": text(r)}) + "\n" for r in rows))
@@ -76,7 +76,7 @@ def completions(bench, model, rows, side):
 
 
 def picked(bench, base, lines, outs):
-    """The kept half, told from outside, as a file of its own."""
+    """Writes the half of the pairs that training must keep to a file."""
     rows = [json.loads(line) for line in lines]
     unit = [embeddings(bench, base, completions(bench, base, rows, k)) for k in ("chosen", "rejected")]
     order = sorted(range(len(rows)), key=lambda i: cosine(unit[0][i], unit[1][i]))
@@ -120,7 +120,7 @@ def offline(bench, base):
 
 
 def scores(bench, base, some):
-    """Equal weights are dpo, so much; without scores there is no weight."""
+    """Checks that equal weights give dpo's loss times the weight, and that records without scores are refused."""
     rows = [json.loads(line) for line in some.read_text().splitlines()]
     scored = bench.folder / "scored.jsonl"
     digests = {}
@@ -133,7 +133,7 @@ def scores(bench, base, some):
                                           f"method.name={method}"))
             digests[method, name] = common.metrics(out)
     loss = {k: [r["loss"] for r in v] for k, v in digests.items()}
-    for method, weight in (("rdo", 1), ("optune", 1 / (1 + math.exp(-1)))): # of a gap of 1
+    for method, weight in (("rdo", 1), ("optune", 1 / (1 + math.exp(-1)))): # for a gap of 1
         near = abs(loss[method, "equal"][0] - weight * loss["dpo", "equal"][0])
         bench.check(near < 1e-6, method, "with equal gaps and dpo", near)
         bench.check(loss[method, "unlike"][-1] != loss["dpo", "unlike"][-1], method, "unlike gaps")

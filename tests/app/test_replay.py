@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_replay.py: a loss or gradient that is not finite is named, leaves the weights alone and a
-replay file behind; `plumb replay` runs that micro-batch again to the same bits, of every training
-command, and so it does with a healthy one. Weights carry their fingerprint everywhere."""
+"""test_replay.py: checks that a loss or gradient that is not finite is named, does not change the weights and
+leaves a replay file; that `plumb replay` runs that micro-batch of every training command again to the
+same bits, and also one that is finite; and that the same weights always have the same fingerprint."""
 import array
 import json
 import re
@@ -16,7 +16,7 @@ LENGTH = "reward.functions=[{name: length, target: 4}]"
 
 
 def patched(bench, base, name, tensor, change):
-    """A copy of a checkpoint's model with change(values) made to one tensor."""
+    """Copies a checkpoint's model and applies change(values) to one tensor."""
     out = bench.folder / name
     shutil.copytree(base, out)
     for extra in ("hashes.json", "trainer_state.h5"):
@@ -33,13 +33,13 @@ def patched(bench, base, name, tensor, change):
 
 
 def from_model(args, model):
-    """Training arguments that start from a checkpoint instead of random weights."""
+    """Returns training arguments that start from a checkpoint instead of random weights."""
     return [f"model={model}" if a.startswith("model=") else a for a in args
             if a != "train.init=random"]
 
 
 def replay(bench, path, *more):
-    """The lines of a replay that could be run, and what it says of itself."""
+    """Returns the lines of a replay and its messages; None for both if it failed."""
     result = bench.run("replay", path, *more)
     if not bench.check(result.code == 0, "replay failed:", result):
         return None, None
@@ -54,7 +54,7 @@ def equal_bits(bench, lines, what):
 
 
 def healthy(bench, base, reward):
-    """Every kind of micro-batch and method, on 1 and 2 ranks: the same lines."""
+    """Checks that replays of every kind of micro-batch and method give the same lines on 1 and 2 ranks."""
     cases = {
         "sft": lambda out: bench.sft_args(out, "train.replay=3:2", steps=4),
         "reward": lambda out: bench.reward_args(out, base, "train.replay=2:3", steps=3),
@@ -69,7 +69,7 @@ def healthy(bench, base, reward):
                                                              "train.replay=4:2",
                                                              method="context_distillation"),
     }
-    both = set(cases) # the others on 2 ranks alone, to save time
+    both = set(cases) # the others only on 2 ranks, to save time
     for name in ("psle_curriculum", "vcb", "ipo", "rdo", "aps", "rrhf", "lire", "pro"):
         cases[name] = lambda out, name=name: bench.align_args(
             out, base, LENGTH, "train.replay=1:1", "max_new_tokens=8", method=name, iterations=1)
@@ -95,7 +95,7 @@ def healthy(bench, base, reward):
             seen.append(lines)
         bench.check(len(seen) > (name in both) and seen[0] == seen[-1], name,
                     "differs between 1 and 2 ranks")
-    # other weights, other bits: refused, or seen
+    # other weights are refused, and a changed log-prob in the file is found
     path = bench.folder / "sft-1" / "replay-3-2.h5"
     r = bench.run("replay", path, f"model={base}")
     bench.check(r.code == 6 and "model=DIR" in r.err, "a replay with other weights:", r)
@@ -132,7 +132,7 @@ def not_finite(bench, base, reward):
     score = patched(bench, reward, "broken-reward", "model.embed_tokens.weight", infinite)
     last = late_token(bench, reward)
     explode = ("learning_rate=10", "weight_decay=10", "epochs=9", "max_steps=60")
-    cases = {  # arguments, stage, where
+    cases = {  # arguments, stage, place
         "forward": (lambda out: from_model(bench.sft_args(out), broken), "forward", r"record \d+"),
         "gradient": (lambda out: from_model(bench.sft_args(out, *explode), base), "gradient",
                      r"first in \S+\[\d+\]"),
@@ -148,7 +148,7 @@ def not_finite(bench, base, reward):
         said, seen = [], []
         for ranks in (1, 2):
             out = bench.folder / f"bad-{name}-{ranks}"
-            r = bench.run(*args(out), "comm.timeout=3600", ranks=ranks)  # nobody waits for it
+            r = bench.run(*args(out), "comm.timeout=3600", ranks=ranks)  # no rank may wait for it
             files = sorted(out.glob("replay-*.h5"))
             message = re.search(r"step \d+[,:].*runs it again", r.err)
             if not bench.check(r.code == 8 and len(files) == 1 and message and
@@ -170,7 +170,7 @@ def not_finite(bench, base, reward):
 
 
 def late_token(bench, reward):
-    """A reward model with an infinite embedding of a token that only late micro-batches hold, so
+    """Checks a reward model with an infinite embedding of a token that only late micro-batches have, so
     that the second of two ranks finds it."""
     config = json.loads((bench.world / "config.json").read_text())
     c, v = config["hidden_size"], config["vocab_size"]
@@ -188,7 +188,7 @@ def late_token(bench, reward):
 
 
 def rewards(bench, base, reward):
-    """A reward that is no number is missing, and said to be: record, sample, source."""
+    """Checks that a reward that is no number is missing, with a message that has record, sample and source."""
     (bench.folder / "nan.py").write_text(
         "import json, sys\nfor line in sys.stdin:\n    x = json.loads(line)\n"
         "    bad = x['prompt_id'] % 5 == 1 and x['sample'] == 2\n"
@@ -214,8 +214,8 @@ def rewards(bench, base, reward):
 
 
 def fingerprints(bench, base, reward):
-    """The same weights have the same fingerprint in every place; a checkpoint with other weights
-    than its state's is refused."""
+    """Checks that the same weights have the same fingerprint in every file, and that a checkpoint whose
+    weights are not those of its state is refused."""
     out = bench.folder / "marks"
     bench.good(*bench.align_args(out, base, f"reward.model={reward}", "checkpoint.keep_last=0"))
     run = json.loads((out / "run.json").read_text())
@@ -237,7 +237,7 @@ def fingerprints(bench, base, reward):
                                str(out / name / "trainer_state.h5")], capture_output=True,
                               text=True, timeout=common.LIMIT, check=True).stdout
         bench.check(str(int(saved[name], 16)) in dump, name, step, dump, saved[name])
-    mixed = out / "checkpoint-4" # its files are those of hashes.json, and do not belong together
+    mixed = out / "checkpoint-4" # its files match hashes.json, but weights and state are of different steps
     hashes = [json.loads((out / n / "hashes.json").read_text()) for n in ("checkpoint-2", mixed)]
     shutil.copy(out / "checkpoint-2" / "model.safetensors", mixed / "model.safetensors")
     text = json.dumps(hashes[1]).replace(json.dumps(entry(hashes[1])), json.dumps(entry(hashes[0])))
@@ -249,7 +249,7 @@ def fingerprints(bench, base, reward):
 
 
 def entry(hashes):
-    """What a hashes.json says of the weights file."""
+    """Returns the entry of the weights file in a hashes.json."""
     files = hashes.get("files", hashes)
     if isinstance(files, dict):
         return files["model.safetensors"]

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""test_resume.py: a run that was killed goes on to the very files of the run that was not."""
+"""test_resume.py: checks that a killed run that is resumed writes the files of a run that was not killed."""
 import shutil
 import signal
 import sys
 
 import common
 
-STEPS = (2, 4, 6)  # of the checkpoints: 3 iterations of 16 prompts, 8 to a step
+STEPS = (2, 4, 6)  # steps of the checkpoints: 3 iterations of 16 prompts, 8 prompts per step
 
-# Slow enough that a kill finds the run in the middle.
+# Slow enough that a kill comes before the run ends.
 REWARD = """import json, os, sys, time
 for line in sys.stdin:
     time.sleep(float(os.environ.get("PACE", "0.004")))
@@ -24,8 +24,8 @@ def align_args(bench, out, *more):
 
 
 def ended(bench, out, ready, ranks, how):
-    """Starts the run, and ends it by how(p) as soon as ready(out) holds; one that is too fast for
-    that is started again with slower scores. Exit code and what it said, None: it never worked."""
+    """Starts the run, and ends it by how(p) as soon as ready(out) is true; a run that is too fast for
+    that is started again with slower scores. Returns exit code and messages; None if it never worked."""
     for pace in (0.004, 0.015, 0.06, 0.25):
         shutil.rmtree(out, ignore_errors=True)
         p = bench.start(align_args(bench, out, "resume=auto"), ranks=ranks, env={"PACE": str(pace)})
@@ -56,7 +56,7 @@ def kills(bench, whole):
 
 
 def asked_to_leave(bench, whole):
-    """USR1 (mpirun hands it to the ranks): the run ends after its step and says how to go on."""
+    """Checks USR1, which mpirun sends to the ranks: the run ends after its step with a message how to resume."""
     for ranks in (1, 2):
         out = bench.folder / f"asked-{ranks}"
         code, err = ended(bench, out, lambda o: (o / "checkpoint-2").exists(), ranks,
@@ -70,7 +70,7 @@ def asked_to_leave(bench, whole):
 
 
 def refused(bench, args, out, *named):
-    """The run must fail, name these things, and leave every file as it was."""
+    """Checks that the run fails with a message that has these texts, and changes no file."""
     before = common.tree(out)
     result = bench.run(*args)
     bench.check(result.code not in (0, None) and result.code > 0, "not refused:", result)
@@ -87,7 +87,7 @@ def refusals(bench, whole):
     refused(bench, align_args(bench, half), half, str(half), "resume=auto")
     refused(bench, align_args(bench, half, f"resume={half}/checkpoint-2"), half, "checkpoint-4")
     refused(bench, align_args(bench, half, f"resume={half}/checkpoint-5"), half, "checkpoint-5")
-    # what changes no result may change
+    # options that change no result may change
     bench.good(*align_args(bench, half, "resume=auto", "log_level=error", "slots=5",
                            "recompute=true"), ranks=2, threads=2)
     bench.same_run(whole, half, "resumed with other slots, threads, recompute:")
@@ -148,7 +148,7 @@ def test(bench):
     refusals(bench, whole)
     damage(bench, whole)
     other_commands(bench)
-    # a finished run has nothing left to do
+    # a finished run does nothing
     weights = common.digest(whole / "latest" / "model.safetensors")
     rows = common.metrics(whole)
     again = bench.good(*align_args(bench, whole, "resume=auto"))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_saved_dtype.py: checkpoint.dtype. The weights in the files are rounded to nearest, config.json says so, the next
-command reads them, and a resumed run goes on from the float32 weights, to the same bytes."""
+"""test_saved_dtype.py: checks checkpoint.dtype: the weights in the files are rounded to nearest, config.json has the dtype, the
+next command reads them, and a resumed run continues from the float32 weights, to the same bytes."""
 import array
 import json
 import shutil
@@ -18,7 +18,7 @@ def header(path):
 
 
 def rounded(bits):
-    """float32 bits to bfloat16 bits: to nearest, ties to even."""
+    """Returns the bits of bfloat16 for those of float32: to nearest, ties to even."""
     return bits + 0x7fff + (bits >> 16 & 1) >> 16
 
 

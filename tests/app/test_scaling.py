@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_scaling.py: benchmarks/scaling. The replayed schedule has the messages and bytes of the formula on its longest path, for
-1 to 1,024 ranks; a small measurement writes its table, and 2 ranks send what the schedule says. No time is checked."""
+"""test_scaling.py: checks benchmarks/scaling: the replayed schedule has the messages and bytes of the formula on its longest path,
+for 1 to 1,024 ranks; a small measurement writes its table, and 2 ranks send what the schedule has. No time is checked."""
 import json
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def replayed(bench, schedule):
             rounds = ranks.bit_length() - 1
             bench.check(of["barrier"]["messages"] == of["agree"]["messages"] == ranks * rounds, ranks, of)
             bench.check(of["broadcast"]["messages"] == ranks - 1 and of["broadcast"]["path_messages"] == rounds, ranks, of)
-            # Every element is sent once per halving and once per doubling, but for those a rank keeps.
+            # In the halvings, and again in the doublings, every element is sent once, except those that a rank keeps.
             for part in ("reduce_tree", "allgather_shards"):
                 bench.check(of[part]["bytes"] == 4 * elements * (ranks - 1), part, ranks, elements, of)
     for ranks in (3, 5, 6, 1000):  # surplus ranks: one message before the tree, one after it
@@ -35,7 +35,7 @@ def replayed(bench, schedule):
 
 
 def arithmetic(bench, schedule):
-    """The parts of predict.py on numbers whose result is known."""
+    """Checks the parts of predict.py with numbers whose result is known."""
     bench.check(predict.imbalance([5, 5, 5], 64, 8) == 1, "equal lengths are balanced")
     bench.check(2.5 < predict.imbalance([0, 0, 0, 8], 8, 8) <= 4, "one long answer of four, one prompt a rank")
     bench.check(abs(predict.line([(1, 3), (2, 5), (4, 9)])(10) - 21) < 1e-9, "line through 2x + 1")
@@ -73,7 +73,7 @@ def measured(bench):
 
 
 def assumed(bench):
-    """A prediction alone, from assumed times: strong scaling ends where a rank has no prompt any more."""
+    """Checks a prediction from assumed times: strong scaling ends where a rank would have no prompt."""
     out = bench.folder / "assumed"
     base = json.loads((SCALING / "8b-lora-h200.json").read_text())
     (bench.folder / "assume.json").write_text(json.dumps({**base, "strong_prompts": 8}))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_sources.py: a checkpoint holds the tokenizer that the run used, also after a resume; files that
-contradict each other are named once, by rank 0; a new reward model reads its score where
-transformers would."""
+"""test_sources.py: checks that a checkpoint has the tokenizer that the run used, also after a resume; that files
+which contradict each other are named once, by rank 0; and that a new reward model reads its score at
+the token that transformers uses."""
 import json
 import shutil
 import sys
@@ -10,7 +10,7 @@ import common
 
 
 def edit(path, **change):
-    """A JSON object on disk with members replaced; None takes one out."""
+    """Replaces members of a JSON object on disk; None removes one."""
     value = json.loads(path.read_text()) if path.exists() else {}
     value = {k: v for k, v in {**value, **change}.items() if v is not None}
     path.write_text(json.dumps(value))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_spa.py: the policy as its own judge. The rewards are those that `plumb logprob` gives for the
-two policies, the doubted share is what was asked for, pauses lose nothing, and the published
+"""test_spa.py: checks a policy that is its own judge: the rewards are those that `plumb logprob` gives for the
+two policies, the share of smoothed labels is the configured one, pauses change nothing, and the published
 procedure (a seed stage, then iterations with growing prompt sets) runs from one file."""
 import re
 
@@ -29,7 +29,7 @@ def spa_args(bench, out, seed, base, *more):
 
 
 def rewards(bench, base, out):
-    """beta (log pi - log pi_judge) of every completion, from outside."""
+    """Returns beta (log pi - log pi_judge) of every completion by plumb logprob."""
     answers = common.rollout_answers(out, 1)
     judged = bench.logprobs(base, [(a["prompt"], a["ids"]) for a in answers])
     bench.check(len(judged) == len(answers) == 40, "completions", len(judged))
@@ -52,7 +52,7 @@ def doubts(bench, seed, base, out):
 
 
 def paused(bench, seed, base, out):
-    """Interrupted again and again in the middle of its steps: the window is kept."""
+    """Checks that a run that is interrupted again and again between its steps keeps the window of margins."""
     other = bench.folder / "paused"
     args = spa_args(bench, other, seed, base)
     r, sessions = bench.in_sessions(*args, ranks=(1, 2) if bench.mpirun else (1,))
@@ -74,8 +74,8 @@ def published(bench, base):
 
 
 def moving(bench, seed, base):
-    """A reference that is read while the policy moves away from it, over several iterations: it is
-    what each began with, after a pause in the middle of the steps, too."""
+    """Checks a reference that changes with each iteration: it is the policy at the beginning of the
+    iteration, also after a pause between the steps."""
     whole, init, other = (bench.folder / f"moving-{n}" for n in ("whole", "init", "paused"))
     more = ("iterations=2", "train.epochs=4", "noise_start=0", "checkpoint.keep_last=0")
     bench.good(*spa_args(bench, whole, seed, base, *more))

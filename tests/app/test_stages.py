@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_stages.py: `plumb run`. One file with five stages gives the same bytes on any rank count, in
-one go or interrupted; what is finished is not done again; what does not fit together is refused."""
+"""test_stages.py: checks `plumb run`: a file with five stages gives the same bytes on any number of ranks, with and
+without interruptions; finished stages are not run again; stages that do not fit together are refused."""
 import json
 import os
 import shutil
@@ -54,7 +54,7 @@ def write(bench, name, text=STAGES, **more):
 
 
 def left_by(out):
-    """Weights and metrics of every stage, and the figures of the last."""
+    """Returns the weights and metrics of every stage, and the figures of the last one."""
     got = {}
     for name in TRAINED:
         got[name] = (common.digest(out / name / "latest" / "model.safetensors"),
@@ -70,7 +70,7 @@ def same(bench, want, got, what):
 
 
 def by_hand(bench, out):
-    """The fifth stage as a command of its own, on the folders that stage:NAME means."""
+    """Checks the fifth stage as a separate command, on the folders that stage:NAME means."""
     alone = bench.folder / "alone"
     bench.good(*bench.align_args(alone, out / "online" / "latest", "seed=1", "max_new_tokens=12",
                                  f"method.reference={out}/sft/latest", "kl_to_start=false",
@@ -102,12 +102,12 @@ def whole(bench):
 
 
 def again(bench, want):
-    """Nothing is done twice, and nothing is overwritten without being asked."""
+    """Checks that no finished stage runs again, and that nothing is overwritten unless an option asks for it."""
     path, out = bench.folder / "one.yaml", bench.folder / "one"
     before = common.tree(out)
     r = bench.good("run", path, "resume=auto")
     bench.check(r.err.count("is finished") == 6, "six stages are finished:", r.err)
-    # a model for every stage that does not take it from another one
+    # a model for every stage that does not start from another stage's
     r = bench.good("run", path, "resume=auto", f"model={bench.world}")
     bench.check(r.err.count("is finished") == 6, "links of stages are overwritten:", r.err)
     bench.check(common.tree(out) == before, "a finished run was written to")
@@ -117,7 +117,7 @@ def again(bench, want):
     bench.check(r.code != 0 and "stage seed-1 was finished with another" in r.err and
                 "method.beta: 0.1 in the finished stage, 0.2 now" in r.err, "another beta", r)
     bench.check(common.tree(out) == before, "a refused run was written to")
-    # a stage that is made anew leaves those behind it without their beginning
+    # a stage that runs anew changes the start of the stages behind it
     shutil.rmtree(out / "seed-1")
     r = bench.run("run", path, "resume=auto", "seed-1:max_steps=2")
     bench.check(r.code != 0 and "stage online began with weights" in r.err, "a stale stage", r)
@@ -127,7 +127,7 @@ def again(bench, want):
 
 
 def other_inputs(bench, want):
-    """What a finished stage read has changed: it is not passed over."""
+    """Checks that a finished stage whose input has changed is not skipped."""
     path, out = bench.folder / "one.yaml", bench.folder / "one"
     kept = bench.folder / "judge-kept"
     (out / "judge").rename(kept)
@@ -152,13 +152,13 @@ def other_inputs(bench, want):
 
 
 def interrupted(bench, want):
-    """By the clock, again and again on other rank counts, and once by SIGKILL."""
+    """Checks interruptions by train.max_time, again and again on other numbers of ranks, and one by SIGKILL."""
     path, out = write(bench, "broken")
     r, sessions = bench.in_sessions("run", path, ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(r.code == 0 and sessions > 1, "ended after", sessions, "sessions", r)
     same(bench, want, left_by(out), f"{sessions} interruptions")
     path, out = write(bench, "killed")
-    for _ in range(10): # until one is not over before it is killed
+    for _ in range(10): # until a run is killed before it ends
         shutil.rmtree(out, ignore_errors=True)
         p = bench.start(["run", path, "resume=auto"])
         common.until(p, (out / "online" / "latest").exists)
@@ -187,7 +187,7 @@ def refusals(bench):
         "unknown": (head + "stages: [{{name: a, command: sft, method: {{nam: x}}}}]\n",
                     "unknown key 'method.nam'"),
     }
-    # found before the first stage begins
+    # refused before the first stage begins
     first = (head + "data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl}}\n"
              "stages:\n  - {{name: a, command: sft, train: {{init: random, max_steps: 1}}}}\n"
              "  - {{name: b, model: 'stage:a', command: ")
@@ -218,7 +218,7 @@ def refusals(bench):
         r = bench.run(*bench.prefer_args(out, bench.base(), "method.name=dpo",
                                          f"method.reference={reference}"))
         bench.check(r.code not in (0, None) and words in r.err, reference, "is not refused:", r)
-    # one iteration: what was before it is what it starts from
+    # prefer has one iteration, so that `previous` is the policy that it starts from
     outs = [bench.folder / name for name in ("init", "previous")]
     for o in outs:
         bench.good(*bench.prefer_args(o, bench.base(), "method.name=dpo",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_tokenize_chat.py: conversations through `plumb tokenize chat_template=..`: the text, its ids,
-the mask of generation blocks, what a line may override, and how mistakes are refused."""
+"""test_tokenize_chat.py: checks conversations in `plumb tokenize chat_template=..`: the text, its ids, the
+mask of generation blocks, the options that a line may override, and what is refused."""
 import json
 import shutil
 
@@ -18,7 +18,7 @@ def ask(bench, words, line, *more):
 
 
 def texts(bench, path, folder):
-    """Without a tokenizer only the text; a line overrides what the options say."""
+    """Checks that without a tokenizer there is only the text, and that a line overrides options."""
     words = [f"chat_template={path}"]
     r = ask(bench, words, {"messages": TALK})
     bench.check(r == {"text": "[user] hi there\n[assistant] yes please.\n"}, "text", r)
@@ -36,7 +36,7 @@ def texts(bench, path, folder):
 
 
 def nulls(bench):
-    """A member that is null counts as absent, for the names of the reasoning, too (transformers 5)."""
+    """Checks that a member that is null counts as missing, also for the names of the reasoning (transformers 5)."""
     path = bench.folder / "thought.jinja"
     path.write_text("{% set m = messages[0] %}{% for k in ['content', 'reasoning_content', 'thinking'] %}"
                     "{{ m[k] if k in m else '-' }} {% endfor %}")
@@ -51,7 +51,7 @@ def nulls(bench):
 
 
 def masks(bench, path, folder):
-    """The ones of the mask are the tokens of the assistant's text."""
+    """Checks that the mask is 1 for the tokens of the assistant's text and 0 for all others."""
     words = [f"tokenizer={folder}", f"chat_template={path}"]
     r = ask(bench, words, {"messages": TALK + TALK})
     bench.check(r["decoded"] == r["text"], "decoded", r)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""mutate.py BUILD [NAME...] - breaks the CUDA sources in ways that only a GPU, or the emulator, would
-notice, and fails when the kernel checks still pass. Each takes a compilation: `mutate.py BUILD some`
-takes one of each kind, as CI does, and looks whether the others' texts are there. BUILD has been
-built with the emulator; standard library only."""
+"""mutate.py BUILD [NAME...] - breaks the CUDA sources in ways that only a GPU or the emulator can
+find, and fails if the kernel checks still pass. Each change needs a compilation: `mutate.py BUILD some`
+makes one of each kind, as CI does, and checks for the others that the text to change exists. BUILD must
+be built with the emulator; standard library only."""
 import json
 import os
 import shlex
@@ -17,8 +17,8 @@ BLOCK_SUM = """    if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = v;
     __syncthreads();
     T sum"""
-# name, source file, what is compiled, checks that must fail (bfloat16 attention: a case of its own
-# test), [(text, instead)]
+# name, source file, compiled program, checks that must fail (bfloat16 attention: a case of its
+# test), [(text, replacement)]
 MUTATIONS = [
     ("dropped barrier in the block's sum", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
      [(BLOCK_SUM, BLOCK_SUM.replace("    __syncthreads();\n", ""))]),
@@ -100,7 +100,7 @@ SOME = ["dropped barrier in the block's sum", "tail guard off by one", "wrong la
 
 
 def mutant(path, edits):
-    """The source with the edits; None when a text is not there once."""
+    """Returns the source with the edits; None if a text does not occur exactly once."""
     text = (ROOT / path).read_text()
     for old, new in edits:
         if text.count(old) != 1 and old != "0xffffffffu":
@@ -123,7 +123,7 @@ def run(build, name, path, unit, checks, edits):
         compile_ = [c for c in commands if c["file"].endswith(end) and "cuda_emu" in c["output"]][0]
         words = shlex.split(compile_["command"])
         source = tree / path if path.endswith(".c") else build / compile_["file"]
-        first = next(i for i, word in enumerate(words) if word.startswith("-I"))  # maybe a ccache before
+        first = next(i for i, word in enumerate(words) if word.startswith("-I"))  # ccache may come before
         words = [*words[:first], f"-I{tree}/kernels", f"-I{tree}/src", *words[first:words.index("-MD")],
                  "-o", f"{tree}/mutant.o", "-c", str(source)]
         subprocess.run(words, cwd=build, check=True)

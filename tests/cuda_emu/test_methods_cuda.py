@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""test_methods_cuda.py PLUMB WORLD [all] - the methods that do more than score fresh answers, on device: cuda with an emulated
-GPU: answers, rewards, losses and gradients follow the CPU's, log-probs of sampling and training are the same bits. Those
-with most work of their own on two GPUs, too, in another order of threads: the same bytes. `all`: every method, and memory
-is what was planned."""
+"""test_methods_cuda.py PLUMB WORLD [all] - checks the methods that do more than score new answers, with device: cuda on an
+emulated GPU: answers, rewards, losses and gradients agree with the CPU's, and log-probs of sampling and training have the
+same bits. Some of them also run on two GPUs with another order of threads, to the same bytes. `all`: every method, and
+checks that the memory is that of the plan."""
 import sys
 from pathlib import Path
 
@@ -14,7 +14,7 @@ ALL = sys.argv[3:] == ["all"]
 del sys.argv[3:]
 
 REWARD = "reward.functions=[{name: regex, pattern: '[a-h]', target: 40}]"
-# what each sets, and its iterations
+# the options of each method, and its number of iterations
 METHODS = {
     "spa": (["method.judge={other}", "method.reference={other}", "noise_start=0", "noise_share=0.3"], 1),
     "real": (["{reward}", "method.reference={other}"], 1),
@@ -62,7 +62,7 @@ def check_method(bench, name):
         bench.good(*args, env=env)
     follows(bench, name, cpu, one)
     if bench.mpirun and name in PARTED:
-        env = {"PLUMB_EMU_SEED": "2", "PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI's own
+        env = {"PLUMB_EMU_SEED": "2", "PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI leaks
         bench.good(*args_of(bench, name, two, "cuda"), ranks=2, env=env)
         bench.same(one / "latest/model.safetensors", two / "latest/model.safetensors", f"{name} on 1 and 2 ranks:")
         for master in sorted(p.name for p in (one / "rollouts").glob("iteration-????.h5")):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_ranks_cuda.py PLUMB WORLD - several ranks on device: cuda, each with an emulated GPU or two
-on one: SFT and an iteration of PSLE write the same bytes for every rank count, over host memory
-and over an emulated NCCL; a rank that stops inside of an exchange takes the others down."""
+"""test_ranks_cuda.py PLUMB WORLD - checks several ranks with device: cuda, each on its emulated GPU or
+two on one: SFT and an iteration of PSLE write the same bytes for every number of ranks, over host memory
+and over an emulated NCCL; if a rank stops during an exchange, the others end the run."""
 import re
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
 
-QUIET = {"ASAN_OPTIONS": "detect_leaks=0"}  # MPI's own
+QUIET = {"ASAN_OPTIONS": "detect_leaks=0"}  # MPI leaks
 
 
 def gpus(n, **more):
@@ -17,7 +17,7 @@ def gpus(n, **more):
 
 
 def sft(bench, name, ranks, *more, devices=4):
-    """Two leaves a step: on four ranks two bring nothing to the sum."""
+    """Returns the arguments of sft with two micro-batches per step: on four ranks, two ranks have none."""
     out = bench.folder / f"sft-{name}-{ranks}"
     few = ["device=cuda", "global_batch_size=4", "micro_batch_size=2", "log_every=1", *more]
     said = bench.good(*bench.sft_args(out, *few, steps=2), env=gpus(devices), ranks=ranks).err
@@ -38,13 +38,13 @@ def rollouts(out):
 
 
 def check_world_sizes(bench, exchanges):
-    """The same bytes over each of these ways as from one rank alone. {way: GPUs}"""
+    """Checks that each kind of exchange gives the bytes of one rank alone. exchanges: {exchange: number of GPUs}."""
     one, _ = sft(bench, "alone", 1)
     alone = psle(bench, one / "latest", "alone", 1)
     for exchange, devices in exchanges.items():
         for ranks in (2, 4):
             what = f"{exchange}, {ranks} ranks:"
-            how = [f"comm.exchange={exchange}", "comm.bucket=0"]  # beside the backward
+            how = [f"comm.exchange={exchange}", "comm.bucket=0"]  # during the backward
             other = psle(bench, one / "latest", exchange, ranks, *how, devices=devices)
             bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", what)
             bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
@@ -57,7 +57,7 @@ def check_world_sizes(bench, exchanges):
 
 
 def check_own_order(bench, one):
-    """NCCL's own sums: close, and not passed off as the same."""
+    """Checks sums in NCCL's own order: the figures are close, and the log mentions that order."""
     other, said = sft(bench, "own", 4, "comm.reduce=nccl")
     bench.check("order of its own" in said, "comm.reduce: nccl is not mentioned:", said)
     rows = zip(common.metrics(one), common.metrics(other))
@@ -77,7 +77,7 @@ def check_refusals(bench):
 
 
 def check_bound(bench):
-    """Each rank sees one GPU (srun --gpus-per-task=1): a GPU of its own works, a shared one does not."""
+    """Checks ranks that each see one GPU (srun --gpus-per-task=1): different GPUs work, a shared one is refused."""
     bound = bench.run("doctor", "device=cuda", ranks=3, env=gpus(3, PLUMB_EMU_BIND="1"))
     bench.check(bound.code == 0 and "nccl" in bound.out, "ranks that see one GPU each:", bound)
     shared = bench.run("doctor", "device=cuda", ranks=3, env=gpus(2, PLUMB_EMU_BIND="1"))
@@ -88,8 +88,8 @@ def check_bound(bench):
 
 
 def check_stopped(bench, model):
-    """A rank that stops inside of an exchange: the others end the run, and say who and where."""
-    for timeout in (1, 4, 16): # a machine that is too slow for one may do for the next
+    """Checks a rank that stops during an exchange: the others end the run with a message that has the rank and the place."""
+    for timeout in (1, 4, 16): # if the machine is too slow for one, the next is tried
         args = bench.sft_args(bench.folder / f"stopped-{timeout}", "device=cuda",
                               "global_batch_size=4", "micro_batch_size=1",
                               f"comm.timeout={timeout}", steps=4)

@@ -1,4 +1,4 @@
-"""exact.py - what the scripts of this folder share: the methods, what a run leaves that must not
+"""exact.py - shared by the scripts of this folder: the methods, the files of a run that must not
 depend on ranks, threads or kills, and finding the ranks of a running job. Standard library only."""
 import argparse
 import array
@@ -23,8 +23,8 @@ WORLDS = (1, 2, 4, 8)
 
 # ---- the methods: a new one is one line ---------------------------------------------------------
 
-# name: (command, what it sets). Batches are no multiples of each other, so that the last step is a
-# smaller one and the micro-batches are no power of two.
+# name: (command, options). Batches are no multiples of each other, so that the last step is smaller
+# and the number of micro-batches is no power of two.
 METHODS = {
     "sft": ("sft", ["lr_schedule=cosine", "warmup_ratio=0.2", "weight_decay=0.1"]),
     "reward": ("reward", ["lr_schedule=linear", "weight_decay=0.01"]),
@@ -76,12 +76,12 @@ METHODS = {
                                       "lora.r=3", "lora.rslora=true"]),
     "reward, lora": ("reward", ["lora.r=4", "lora.targets=q_proj,v_proj,down_proj"]),
     "prefer, dpo, lora": ("prefer", ["method.name=dpo", "lora.r=4", "weight_decay=0.1"]),
-    "stages": ("run", []),  # those of stages.yaml
+    "stages": ("run", []),  # the stages of stages.yaml
 }
 
 
 class Job:
-    """The command line of a method, but for ranks and output folder."""
+    """The command line of a method without ranks and output folder."""
 
     def __init__(self, bench, name, base, reward, more=()):
         self.bench, self.name, self.base, self.reward = bench, name, base, reward
@@ -94,7 +94,7 @@ class Job:
         self.more = list(more)
 
     def start(self, out, *more, ranks=1, threads=1):
-        """Starts it. Stages name each other by paths below the folder they are started in."""
+        """Starts the job. Stages name each other by paths below the folder in which they are started."""
         if self.command == "run":
             out.mkdir(exist_ok=True)
         return self.bench.start([*self.args(out), *more], ranks, threads,
@@ -121,8 +121,8 @@ class Job:
 
 
 def prepare(bench):
-    """The world, an sft model, a reward model and a model that has seen a few pairs, which the jobs
-    start from."""
+    """Makes the world, an sft model, a reward model and a model trained on a few pairs, from which the
+    jobs start."""
     bench.make_world()
     base = bench.base()
     reward = bench.folder / "reward-model"
@@ -139,7 +139,7 @@ def prepare(bench):
     return base, reward / "latest"
 
 
-# ---- what a run leaves --------------------------------------------------------------------------
+# ---- the files of a run -------------------------------------------------------------------------
 
 def sha(text):
     import hashlib
@@ -147,14 +147,14 @@ def sha(text):
 
 
 def h5_values(path):
-    """Every dataset and attribute of an HDF5 file as h5dump prints them, without the file name."""
+    """Returns every dataset and attribute of an HDF5 file as h5dump prints them, without the file name."""
     dump = subprocess.run(["h5dump", "-m", "%.17g", str(path)], capture_output=True, text=True,
                           timeout=common.LIMIT, check=True).stdout
     return dump.partition("\n")[2]
 
 
 def stamp(path):
-    """When a file was written; 0: it is not there."""
+    """Returns the time at which a file was written; 0 if it does not exist."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
@@ -162,24 +162,24 @@ def stamp(path):
 
 
 def stages(out):
-    """The folders of the runs below a folder: those of its stages, or the folder itself."""
+    """Returns the folders of the runs below a folder: those of its stages, or the folder itself."""
     found = sorted(p.parent for p in Path(out).glob("run/*/run.json"))
     return found or [Path(out)]
 
 
 def started(out):
-    """When a run wrote the first file of its last session; 0: there was none."""
+    """Returns the time at which a run wrote the first file of its last session; 0 if there is none."""
     return max(stamp(folder / "run.json") for folder in stages(out))
 
 
 def model(out):
-    """The weights that a run ends with: the model, or its adapter."""
+    """Returns the file with the weights at the end of a run: the model's, or its adapter's."""
     whole = stages(out)[-1] / "latest" / "model.safetensors"
     return whole if whole.exists() else whole.with_name("adapter_model.safetensors")
 
 
 def left_by(out):
-    """The parts of a run that must be equal however it came about: name -> sha256."""
+    """Returns the sha256 of the parts of a run that must be equal on any number of ranks and after kills: {name: sha256}."""
     out = Path(out)
     if stages(out) != [out]:
         parts = [left_by(folder) for folder in stages(out)]
@@ -203,7 +203,7 @@ def left_by(out):
 
 
 def weights(path):
-    """The float32 tensors of a safetensors file, one after another in the order of their names."""
+    """Returns the float32 tensors of a safetensors file, one after another in the order of their names."""
     raw = Path(path).read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8:8 + size])
@@ -215,7 +215,7 @@ def weights(path):
 
 
 def difference(a, b):
-    """|a - b| / |a| of the weights of two files."""
+    """Returns |a - b| / |a| of the weights of two files."""
     x, y = weights(a), weights(b)
     far = math.fsum((p - q) ** 2 for p, q in zip(x, y))
     return math.sqrt(far / math.fsum(p * p for p in x))
@@ -225,7 +225,7 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-pause-\d+)?$")
 
 
 def checkpoints(out):
-    """Steps of the checkpoints that stand there, ascending."""
+    """Returns the steps of the checkpoints in the folder, ascending."""
     found = [CHECKPOINT.match(p.name) for p in Path(out).glob("checkpoint-*")]
     return sorted(int(m.group(1)) for m in found if m)
 
@@ -235,14 +235,14 @@ def resumed_step(out):
 
 
 def leftovers(out):
-    """What only an unfinished write may leave."""
+    """Returns the files and folders that only an unfinished write leaves."""
     return sorted(str(p.relative_to(out)) for p in Path(out).rglob("*.tmp"))
 
 
 # ---- running jobs -------------------------------------------------------------------------------
 
 def processes(p, plumb):
-    """rank -> process id of the plumb processes below p (p itself without mpirun)."""
+    """Returns {rank: process id} of the plumb processes below p (p itself without mpirun)."""
     found = {}
     for pid in [p.pid, *common.descendants(p.pid)]:
         with contextlib.suppress(OSError):
@@ -261,7 +261,7 @@ def alive(pid):
 
 
 def shared_files(pids):
-    """The files in /dev/shm that these processes have mapped."""
+    """Returns the files in /dev/shm that these processes have mapped."""
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -277,7 +277,7 @@ def send(pid, sign):
 
 
 def end_of(p, limit=common.LIMIT):
-    """Waits; (exit code, standard error), or (None, ...) for a job that had to be killed."""
+    """Waits for the end; returns (exit code, standard error), or (None, ...) if the job had to be killed."""
     try:
         err = p.communicate(timeout=limit)[1]
         return p.returncode, err.decode(errors="replace")
@@ -287,7 +287,7 @@ def end_of(p, limit=common.LIMIT):
 
 
 def outlive(pids, patience=30.0):
-    """Those of pids that are still there after a while; they are ended."""
+    """Returns those of the processes that still run after a while, and kills them."""
     end = time.monotonic() + patience
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.02)
@@ -305,7 +305,7 @@ def median(x):
 
 
 def commit():
-    """The commit of the source, with + where files differ from it; "unknown" without git or outside
+    """Returns the commit of the source, with + if files differ from it; "unknown" without git or outside
     of a checkout."""
     if not shutil.which("git"):
         return "unknown"
@@ -318,7 +318,7 @@ def commit():
 
 
 class Report:
-    """Lines of markdown to standard output, and to a file when asked."""
+    """Lines of markdown, for standard output and, if asked for, a file."""
 
     def __init__(self, path):
         self.file = open(path, "w", encoding="utf-8") if path else None
@@ -353,7 +353,7 @@ def parser(description):
 
 
 def run(body, options, needs_mpi=True):
-    """body(bench, options, report); ends the process with 0, 1 or 77."""
+    """Calls body(bench, options, report) and ends the process with 0, 1 or 77."""
     if not shutil.which("h5dump"):
         common.skip("there is no h5dump to read rollouts with")
     bench = common.Bench(options.plumb, options.world)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""kills.py PLUMB PLUMB_WORLD - an alignment run whose random rank is killed at a random moment of
-each phase, again and again, each time to go on with another rank count; and ranks that are stopped
-(SIGSTOP). The files must come out as those of the run that nothing happened to."""
+"""kills.py PLUMB PLUMB_WORLD - kills a random rank of an alignment run at a random moment of each
+phase, again and again, and each time resumes with another number of ranks; and stops ranks (SIGSTOP).
+The files must be those of a run without kills."""
 import contextlib
 import json
 import os
@@ -16,7 +16,7 @@ import where
 from exact import common
 
 PHASES = tuple(where.PHASES)
-WAYS_OUT = ("USR1", "TERM", "stop file") # polite ones, mixed in
+WAYS_OUT = ("USR1", "TERM", "stop file") # ways to ask a run to pause, mixed with the kills
 
 REWARD = """import json, sys, time
 for line in sys.stdin:
@@ -26,25 +26,25 @@ for line in sys.stdin:
 
 
 class Story:
-    """A run that is killed and goes on until it ends."""
+    """A run that is killed and resumed until it ends."""
 
     def __init__(self, bench, where_, rng, args, whole, seconds):
         self.bench, self.where, self.rng, self.args = bench, where_, rng, args
         self.whole, self.seconds = whole, seconds
         self.kills = [] # (phase, how, ranks, seconds to the end of the job, exit code)
-        self.latest = 0.6 # share of a run's time that may pass before a kill looks for its moment
-        self.misses = 0 # since the last kill: look earlier, and more often
+        self.latest = 0.6 # share of a run's time that may pass before a kill waits for its phase
+        self.misses = 0 # runs that ended before the kill, since the last one: makes the next kill earlier
         self.resumes = self.orphans = self.shared = self.finished = 0
 
     def start(self, out, ranks, *more):
-        """Starts or goes on; returns when the run writes its first file, its work before it."""
+        """Starts or resumes the run; returns when it writes its first file, before its work."""
         before = exact.started(out)
         p = self.bench.start([*self.args(out), "resume=auto", *more], ranks)
         common.until(p, lambda: exact.started(out) != before)
         return p
 
     def victim(self, p, phase):
-        """A random rank, stopped in this phase (any, if None); None when the run has ended."""
+        """Stops a random rank in this phase (None: any) and returns it; None if the run has ended."""
         end = time.monotonic() + common.LIMIT
         ranks = {}
         while p.poll() is None and time.monotonic() < end:
@@ -62,12 +62,12 @@ class Story:
         return None
 
     def wait(self, ranks):
-        """For a while after the start of a run."""
+        """Waits for a random time after the start of a run."""
         time.sleep(self.rng.uniform(0, self.latest * 0.8**self.misses) * self.seconds[ranks])
 
     def ended(self, p, pids, shared, what, launcher=False):
-        """Waits for the job to end and looks at what it leaves in the system. Nobody is left to
-        remove Open MPI's segments when the launcher itself was killed: they are counted."""
+        """Waits for the end of the job and checks what it leaves in the system. If the launcher itself was
+        killed, Open MPI's shared memory remains: it is counted."""
         began = time.monotonic()
         code, err = exact.end_of(p)
         took = time.monotonic() - began
@@ -83,7 +83,7 @@ class Story:
         return code, err, took
 
     def hit(self, p, out, phase, way):
-        """One kill, or polite request to leave; False when the run ended before."""
+        """Makes one kill or request to pause; returns False if the run ended before."""
         got = self.victim(p, phase)
         if got is None:
             return False
@@ -106,7 +106,7 @@ class Story:
         code, err, took = self.ended(p, pids, shared, what, way == "launcher")
         with contextlib.suppress(FileNotFoundError):
             (out / "stop").unlink()
-        if code == 0 and found == "unknown": # it was on its way out when it was looked at
+        if code == 0 and found == "unknown": # it was already ending when it was stopped
             return False
         if way in ("KILL", "launcher"):
             self.bench.check(code != 0, what, "the job ends with 0", err[-500:])
@@ -118,7 +118,7 @@ class Story:
         return True
 
     def tell(self, out, plan, worlds):
-        """One run from its start to its end with the kills of plan: (phase, way) each."""
+        """Makes one run from its start to its end with the kills of plan: [(phase, way)]."""
         ranks, self.least = self.rng.choice(worlds), 0
         while True:
             p = self.start(out, ranks)
@@ -146,7 +146,7 @@ class Story:
 
 
 def make_plan(options, rng):
-    """The same number of kills in each phase, in random order, and the polite ways mixed in."""
+    """Returns a plan with the same number of kills in each phase, in random order, mixed with requests to pause."""
     plan = [(PHASES[i % len(PHASES)], "KILL") for i in range(options.kills)]
     plan += [(rng.choice(PHASES), WAYS_OUT[i % len(WAYS_OUT)]) for i in range(options.leaves)]
     plan += [(rng.choice(PHASES), "launcher") for _ in range(options.leaves // 4)]
@@ -185,8 +185,8 @@ def kills(story, options, report):
 
 
 def stops(story, options, report):
-    """Ranks that stop without dying: found by the others within comm.timeout. A run may end before
-    the phase that is waited for comes: then another one is started."""
+    """Checks that ranks which are stopped but not killed are found by the others within comm.timeout. If a
+    run ends before the phase begins, another one is started."""
     took, wrong, rows, number = [], 0, [], 0
     while len(took) < options.stops and number < 10 + 10 * options.stops:
         number += 1
@@ -230,7 +230,7 @@ def stops(story, options, report):
 def body(bench, options, report):
     bench.make_world()
     config = json.loads((bench.world / "config.json").read_text())
-    config.update(hidden_size=128, intermediate_size=256, head_dim=32) # a longer backward
+    config.update(hidden_size=128, intermediate_size=256, head_dim=32) # for a longer backward
     (bench.world / "config.json").write_text(json.dumps(config, indent=1))
     base = bench.base()
     (bench.folder / "reward.py").write_text(REWARD)
@@ -276,7 +276,7 @@ def main():
     p.add_argument("--per-run", type=int, default=10, help="kills until a run may end")
     options = p.parse_args()
     options.worlds = exact.WORLDS
-    options.timeout = 8.0 if options.quick else 3.0 # comm.timeout of the stopped ranks
+    options.timeout = 8.0 if options.quick else 3.0 # comm.timeout of the runs with stopped ranks
     if options.quick:
         options.worlds, options.kills, options.leaves, options.stops = (1, 2, 4), 5, 1, 1
     exact.run(body, options)

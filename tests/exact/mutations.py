@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""mutations.py - faults that the tests must catch: each is put into a copy of the source, and the
-tests named with it must fail. --check only looks whether the places are still there."""
+"""mutations.py - faults that the tests must find: each is put into a copy of the source, and the
+tests named with it must fail. --check only checks that the texts to replace still exist."""
 import argparse
 import json
 import shutil
@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# compiled quickly: the kernels of the sanitized build need not be fast
+# compiles fast: the kernels of the sanitized build need not be fast
 SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dmpi=disabled",
              "-Doptimization=0"]
 
 
 class Mutation:
-    """old becomes new in file; every test of `tests` must fail. asan: in a sanitized build."""
+    """Replaces old by new in file; every test of `tests` must then fail. asan: in a build with sanitizers."""
 
     def __init__(self, name, file, old, new, *tests, asan=False):
         self.name, self.file, self.old, self.new = name, file, old, new
@@ -185,7 +185,7 @@ MUTATIONS = [
     Mutation("aps trains with dpo's loss", "src/stage/methods.c",
              ".objective = &plumb_obj_aps,", ".objective = &plumb_obj_dpo,",
              "align method", "app losses"),
-    # which policies they compare with
+    # reference policies
     Mutation("previous is the start", "src/stage/reference_stage.c",
              "&r->role[PLUMB_ROLE_LOSS], cfg->method.reference,",
              '&r->role[PLUMB_ROLE_LOSS], "init",', "app losses"),
@@ -368,7 +368,7 @@ MUTATIONS = [
 
 
 def check():
-    """Every place must be there exactly once."""
+    """Checks that every text to replace occurs exactly once."""
     bad = 0
     for m in MUTATIONS:
         found = (ROOT / m.file).read_text().count(m.old)
@@ -404,7 +404,7 @@ class Copy:
         return where
 
     def test(self, tests, asan):
-        """name -> result of each test, as meson calls it; {} when it does not build."""
+        """Returns {name: result} of each test, with meson's word for the result; {} if the build fails."""
         where = self.build(asan)
         log = where / "meson-logs" / "testlog.json"
         log.unlink(missing_ok=True)
@@ -418,7 +418,7 @@ class Copy:
 
 
 def unsound(copy, mutations, asan):
-    """Tests that fail without any mutation: they prove nothing."""
+    """Returns the tests that fail without any mutation and so prove nothing."""
     tests = sorted({t for m in mutations for t in m.tests})
     result = copy.test(tests, asan)
     wrong = {t: result.get(t, "does not run") for t in tests if result.get(t) != "OK"}

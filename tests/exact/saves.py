@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - a run is killed, or has an error, at every call that
-changes a file; every file of a checkpoint is damaged. Each time the run must go on, from the newest
-sound checkpoint, to the very files of the run that nothing happened to."""
+"""saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - kills a run, or makes a call fail, at every call that
+changes a file, and damages every file of a checkpoint. Each time the run must resume from the newest
+valid checkpoint and write the files of a run without faults."""
 import concurrent.futures
 import errno
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 import exact
 from exact import common
 
-KINDS = { # what happens at the call: PLUMB_FAULT_HOW
+KINDS = { # the fault at the call: PLUMB_FAULT_HOW
     "kill": "kill",
     "EIO": f"once {errno.EIO}",
     "EDQUOT": f"once {errno.EDQUOT}",
@@ -27,14 +27,14 @@ ERROR = {"EIO": errno.EIO, "EDQUOT": errno.EDQUOT, "full disk": errno.ENOSPC}
 
 
 def may_fail(call, path):
-    """Calls whose failure loses nothing: old checkpoints on their way out, a line of the log, and
-    a close after fsync."""
+    """Returns true for calls whose failure loses nothing: the removal of old checkpoints, a line of the log,
+    and a close after fsync."""
     return call in ("unlink", "rmdir", "close") or path.endswith("train.log") or \
         (call == "rename" and path.endswith(".tmp"))
 
 
 class Case:
-    """A job, the rank that is hit, and what a run without faults does and leaves."""
+    """A job, the rank that gets the fault, and the calls and files of a run without faults."""
 
     def __init__(self, bench, preload, name, args, ranks=1, rank=0):
         self.bench, self.preload, self.name, self.args = bench, preload, name, args
@@ -58,7 +58,7 @@ class Case:
                 "latest": os.readlink(out / "latest")}
 
     def durable(self, at):
-        """The newest checkpoint that was complete before call `at`; only rank 0 writes them."""
+        """Returns the newest checkpoint that was complete before call `at`; only rank 0 writes checkpoints."""
         step = 0
         for call, path in self.calls[:at - 1]:
             found = exact.CHECKPOINT.search(path)
@@ -67,7 +67,7 @@ class Case:
         return step
 
     def go_on(self, out, least, what):
-        """Resumes; the newest checkpoint must be taken and the files must come out the same."""
+        """Resumes the run; it must use the newest checkpoint, and its files must be the same."""
         check = self.bench.check
         newest = max(exact.checkpoints(out), default=0)
         if not check(newest >= least, what, "checkpoint", least, "is gone, there is", newest):
@@ -89,7 +89,7 @@ class Case:
 
 
 def one(case, kind, at):
-    """One fault; what came of it: killed, error or ignored."""
+    """Makes one fault; returns its effect: killed, error or ignored."""
     call, path = case.calls[at - 1]
     out = case.folder / f"{kind}-{at}".replace(" ", "-")
     what = f"{case.name}: {kind} at call {at} ({call} {Path(path).name}):"
@@ -117,19 +117,19 @@ def one(case, kind, at):
 
 
 def fits(case, kind, at):
-    """A short write needs a write; errors are tried where they can come up."""
+    """Returns true if this fault can occur at the call: a short write needs a write."""
     call = case.calls[at - 1][0]
     return kind != "short write" or call in ("write", "pwrite")
 
 
 def decides(call, path):
-    """Calls by which checkpoints come, go and are pointed at."""
+    """Returns true for calls that create, remove or point to checkpoints."""
     return call in ("rename", "symlink", "rmdir") and \
         Path(path).name.startswith(("checkpoint-", "latest"))
 
 
 def most_of(case, kind, options):
-    """How many faults of this kind; 0: all, -1: none."""
+    """Returns the number of faults of this kind to make; 0: all, -1: none."""
     if options.quick:
         return (5 if kind == "kill" else 2) if case.ranks == 1 else (2 if kind == "kill" else -1)
     return options.most if case.ranks == 1 else options.most_ranks
@@ -142,7 +142,7 @@ def faults(case, options, report, rng):
             continue
         points = [at for at in range(1, len(case.calls) + 1) if fits(case, kind, at)]
         tried = points
-        if 0 < most < len(points): # a sample, and in any case where one thing replaces another
+        if 0 < most < len(points): # a sample; kills also at each call of decides()
             tried = {at for at in points if kind == "kill" and decides(*case.calls[at - 1])}
             tried = sorted(tried | set(rng.sample(points, most)))
         before = case.bench.failures
@@ -156,7 +156,7 @@ def faults(case, options, report, rng):
 # ---- damage on disk -----------------------------------------------------------------------------
 
 def rewound(case, out, step):
-    """A copy of the whole run as a kill after checkpoint-STEP leaves it."""
+    """Returns a copy of the complete run in the state after a kill behind checkpoint-STEP."""
     shutil.copytree(case.whole, out, symlinks=True)
     for c in out.glob("checkpoint-*"):
         if int(exact.CHECKPOINT.match(c.name).group(1)) > step:
@@ -167,7 +167,7 @@ def rewound(case, out, step):
 
 
 def damages(size, rng, flips):
-    """Name and change of each damage of a file of this size."""
+    """Returns name and change of each kind of damage for a file of this size."""
     def flip(at, bit):
         def change(raw):
             raw[at] ^= 1 << bit
@@ -181,7 +181,7 @@ def damages(size, rng, flips):
 
 
 def damage(case, options, report, rng):
-    """Every file of the newest checkpoint: noticed, named, the one before is used."""
+    """Damages every file of the newest checkpoint: it must be found and named, and the checkpoint before it used."""
     steps = exact.checkpoints(case.whole)
     newest, before = steps[-2], steps[-3]
     names = sorted(p.name for p in (case.whole / f"checkpoint-{newest}").iterdir())
@@ -197,7 +197,7 @@ def damage(case, options, report, rng):
         r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks)
         seen = f"checkpoint-{newest}" in r.err and "passed over" in r.err
         if case.bench.check(r.code == 0, what, "cannot go on:", r):
-            # the list of hashes is JSON: blanks and the case of nothing it says may change
+            # the list of hashes is JSON: a change of a blank changes nothing
             case.bench.check(seen or name == "hashes.json", what, "is not noticed:", r)
             case.bench.check(exact.resumed_step(out) == (before if seen else newest), what,
                              "goes on from step", exact.resumed_step(out))
@@ -219,7 +219,7 @@ def damage(case, options, report, rng):
 
 
 def torn(case, options, report, rng):
-    """metrics.jsonl and the files of the rollouts cut anywhere after the checkpoint."""
+    """Cuts metrics.jsonl and the files of the rollouts at places behind the checkpoint."""
     step = exact.checkpoints(case.whole)[-2]
     lines = (case.whole / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     kept = sum(len(x) for x in lines if int(re.search(rb'"step": (\d+)', x).group(1)) <= step)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""table.py PLUMB PLUMB_WORLD - methods x rank counts x {in one go, killed and resumed}: the sha256
-of everything that must be equal, as a markdown table. Any difference within a method is a failure.
+"""table.py PLUMB PLUMB_WORLD - prints a markdown table of methods x numbers of ranks x {uninterrupted,
+killed and resumed} with the sha256 of all that must be equal. A difference within a method is a failure.
 
-A killed run is one whose random rank is killed (SIGKILL) at a random moment, again and again, each
-time to go on with another rank count."""
+In a killed run a random rank is killed (SIGKILL) at a random moment, again and again; each time the run
+is resumed with another number of ranks."""
 import random
 import shutil
 import signal
@@ -12,13 +12,13 @@ import time
 import exact
 from exact import common
 
-TO_ROUNDING = (3, 5, 6)  # rank counts that are no power of two
+TO_ROUNDING = (3, 5, 6)  # numbers of ranks that are no power of two: equal to rounding only
 QUICK = {"sft": 1, "psle, quantile, tokens": 2}  # kills of a run in CI
 ANNOUNCED = "{} ranks is no power of two"
 
 
 def plain(bench, job, ranks, threads, out):
-    """A run in one go; the seconds that it works, from its first file on."""
+    """Makes an uninterrupted run; returns its seconds from its first file on."""
     p = job.start(out, ranks=ranks, threads=threads)
     began = time.monotonic()
     common.until(p, lambda: exact.started(out))
@@ -30,8 +30,8 @@ def plain(bench, job, ranks, threads, out):
 
 
 def killed(bench, job, worlds, seconds, kills, rng, out):
-    """The job with `kills` kills; the rank counts it ran on, the last of them to the end."""
-    used, tries, early = [], 0, 0.9 # early: share of the time left that may pass before a kill
+    """Makes the job with `kills` kills; returns the numbers of ranks it ran on, the last of them to the end."""
+    used, tries, early = [], 0, 0.9 # early: share of the remaining time that may pass before a kill
     while len(used) < kills and tries < 60:
         tries += 1
         ranks = rng.choice([w for w in worlds if w != (used[-1] if used else None)])
@@ -44,7 +44,7 @@ def killed(bench, job, worlds, seconds, kills, rng, out):
             exact.send(rng.choice(sorted(pids.values())), signal.SIGKILL)
         code, err = exact.end_of(p)
         bench.check(code is not None, job.name, "hangs after a kill:", err[-2000:])
-        if code == 0: # it was faster; the same again from the start
+        if code == 0: # the run ended before the kill; again from the start
             shutil.rmtree(out)
             used, early = [], 0.8 * early
         else:

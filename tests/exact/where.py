@@ -1,5 +1,5 @@
-"""where.py - what a running plumb is doing: stopped for a moment, the return addresses on its stack
-say which calls it is inside of. Needs objdump, and leave to read the process's memory."""
+"""where.py - finds the phase of a running plumb: it stops the process for a moment and looks up the
+return addresses on its stack. Needs objdump, and permission to read the process's memory."""
 import contextlib
 import os
 import re
@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-# Phases of an iteration and the functions that each happens in. The outermost one on the stack
-# decides: a save gathers shards, too.
+# Phases of an iteration and the functions of each. The outermost of these functions on the stack
+# decides, as a save gathers shards too.
 PHASES = {
     "generation": ("plumb_rollouts_generate",),
     "scoring": ("plumb_scores_compute", "plumb_rewards_score"),
@@ -19,7 +19,7 @@ PHASES = {
     "reduce": ("plumb_optim_step", "plumb_comm_reduce_tree"),
     "save": ("plumb_trainer_save", "plumb_checkpoint_save", "plumb_align_write_rollouts"),
 }
-OTHERS = {"reference": ("plumb_align_reference",)} # seen, so as not to be taken for another
+OTHERS = {"reference": ("plumb_align_reference",)} # known, so that it is not taken for another phase
 STACK = 1 << 20
 
 
@@ -27,7 +27,7 @@ CALL = re.compile(r"\s*([0-9a-f]+):\s+(?:call|callq|bl)\s+(?:0x)?[0-9a-f]+ <(\w+
 
 
 class Where:
-    """Looks for phases in processes of one program."""
+    """Finds the phases of processes of one program."""
 
     def __init__(self, program):
         self.program = Path(program).resolve()
@@ -49,7 +49,7 @@ class Where:
         return set(self.after.values()) - set(OTHERS)
 
     def _base(self, pid):
-        """Where the program lies in memory: 0 when it is not position-independent."""
+        """Returns the program's address in memory; 0 if it is not position-independent."""
         with open(self.program, "rb") as f:
             if struct.unpack_from("<H", f.read(18), 16)[0] != 3: # ET_DYN
                 return 0
@@ -67,13 +67,13 @@ class Where:
             memory.seek(stack)
             raw = memory.read(STACK)
         words = struct.unpack(f"<{len(raw) // 8}Q", raw[:len(raw) // 8 * 8])
-        # Outermost first: what earlier calls left lies only deeper, as all calls of one function
-        # put their return addresses into the same place.
+        # Outermost first: return addresses that earlier calls left are only deeper in the stack, as
+        # all calls of a function put their return address at the same place.
         return next((self.after[w - base] for w in reversed(words) if w - base in self.after), None)
 
     def stop(self, pid):
-        """Stops the process; its phase, "other", or None when that cannot be known. The caller
-        lets it go on, or ends it."""
+        """Stops the process; returns its phase, "other", or None if that is unknown. The caller continues or
+        ends the process."""
         with contextlib.suppress(OSError, ValueError, struct.error):
             os.kill(pid, signal.SIGSTOP)
             end = time.monotonic() + 1

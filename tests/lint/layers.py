@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""layers.py ROOT - fails when a file includes a header of a layer that it may not see.
+"""layers.py ROOT - fails if a file includes a header of a layer that it may not include.
 
-The table is DESIGN section 2: arrows go down only, kernels/ folders do not see each other, and
+The table is DESIGN section 2: arrows go down only, folders of kernels do not include each other, and
 each foreign library has one folder that may include it."""
 import pathlib
 import re
@@ -40,7 +40,7 @@ ONLY_IN = {  # foreign header: folders that may include it
     "cublasLt.h": {"kernels"},
     "hwloc.h": {"backend"},
 }
-PRIVATE = {  # header that holds several stages or parts: files that may include it
+PRIVATE = {  # header shared by several stages or parts: files that may include it
     "stage/align_run.h": {"src/stage/align.c", "src/stage/setup.c", "src/stage/pause.c"},
 }
 INCLUDE = re.compile(r'\s*#\s*include\s+(["<])([^">]+)[">]')
@@ -73,9 +73,9 @@ def main(root):
                 continue
             head = name.split("/")[0] if "/" in name else "kernels"
             if me == "backend" and name == "cuda/cuda.h":
-                continue  # what the CUDA table's streams point to
+                continue  # the type that the streams of the CUDA table point to
             if me == "config" and name == "align/param_list.h":
-                continue  # a list and no code: the options of the methods are generated from it
+                continue  # a list without code, from which the options of the methods are generated
             if me == "kernels" and head in ("ref", "cpu", "cuda"):
                 if head != device:
                     print(f"{where}: kernels/{device} may not see kernels/{head}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""pages.py ROOT - fails when a page of the project says something that the sources do not.
+"""pages.py ROOT - fails if a page of the project contradicts the sources.
 
 Checked: every path in back quotes exists; the table of file formats in src/README.md is that of
 src/io/format.h; the picture of the layers names every folder of src; the newest release of

@@ -17,7 +17,7 @@ def main(root):
             if not text.startswith("/* "):
                 print(f"{where}:1: expected a file head: what it is, its layer")
                 bad += 1
-            table = False  # tables that clang-format leaves alone may be wider
+            table = False  # tables that clang-format does not format may be wider
             for number, line in enumerate(text.splitlines(), 1):
                 table = (table or "clang-format off" in line) and "clang-format on" not in line
                 if MARKS.search(line):

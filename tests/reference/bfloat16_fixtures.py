@@ -1,6 +1,6 @@
-"""bfloat16_fixtures.py FIXTURES [NAME ...] - how far transformers in bfloat16 is from the float64 of
-FIXTURES/<name>/expected.safetensors (model_fixtures.py), for tests/model/test_parity.c. plumb in
-bfloat16 may be as far, not further. Needs torch, transformers, safetensors; no network.
+"""bfloat16_fixtures.py FIXTURES [NAME ...] - writes the errors of transformers in bfloat16 against the
+float64 of FIXTURES/<name>/expected.safetensors (model_fixtures.py), for tests/model/test_parity.c. There the
+errors of plumb in bfloat16 may be a fixed multiple of them. Needs torch, transformers, safetensors; no network.
 
 FIXTURES/<name>/bfloat16.safetensors: under the names of expected.safetensors, each (2,): the error
 relative to the norm, and the largest relative to the largest.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bleu_fixtures.py OUT.json - corpora with sacrebleu's tokens and BLEU, for tests/eval/test_bleu.c.
+"""bleu_fixtures.py OUT.json - writes corpora with sacrebleu's tokens and BLEU, for tests/eval/test_bleu.c.
 
 Needs sacrebleu 2.x. Every corpus: answers, one reference each, the 13a tokens of the answers, and the score of
 sacrebleu.metrics.BLEU() as it stands (13a, case kept, exponential smoothing)."""

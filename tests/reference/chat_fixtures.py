@@ -25,7 +25,7 @@ TURNS = ("{{ bos_token }}{% for m in messages %}{{ '[' + m.role + '] ' }}"
          "{% if m.role == 'assistant' %}GEN{{ m.content | trim }}{{ eos_token }}{{ '\n' }}END"
          "{% else %}{{ m.content | trim }}{{ '\n' }}{% endif %}{% endfor %}"
          "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}")
-SHORT = TURNS.replace("{{ '\n' }}END", "END{{ '\n' }}") # its marks leave the line break out
+SHORT = TURNS.replace("{{ '\n' }}END", "END{{ '\n' }}") # its marks are before the line break
 THINK = ("{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
          "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
          "{% if m.role == 'assistant' and loop.last and m.reasoning_content %}"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""jinja_fixtures.py OUT - small cases of the template language, rendered by transformers' own Jinja.
+"""jinja_fixtures.py OUT - writes small cases of the template language, rendered by transformers' Jinja.
 
 Needs transformers and jinja2 (made with 5.24 and 3.1.6). Each case is a template, its variables and
-what comes out: a text with its {% generation %} spans in bytes, or an error. tests/text/test_jinja.c
+the result: a text with its {% generation %} spans in bytes, or an error. tests/text/test_jinja.c
 reads the file. `--case` prints the rows of src/text/jinja/case_table.h instead."""
 import json
 import sys
@@ -286,7 +286,7 @@ b' }}
 def cases():
     out, text = [], []
     lines = CASES.strip("\n").split("\n")
-    # A case goes on over the lines below it while its braces are open, or where noted here.
+    # A case includes the lines below it while its braces are open, or as many as noted here.
     longer = {"  {% if t %}": 4, "a": 3, "x {# c #}": 3, "{# comment #}a{#- b -#} c {# multi": 2, "{{ 'a": 2,
               "{% for x in [1, 2, 3] %}{{ x }}{% else %}no{% endfor -%}": 2}
     at = 0
@@ -315,7 +315,7 @@ def cases():
     return out
 
 
-# What Jinja renders and plumb refuses.
+# Templates that Jinja renders and plumb refuses.
 REFUSED = ["{{ '\\ud800' }}", "{{ l[] }}", "{{ l[1,2] }}", "{% raw %}", "a{#", "{% for x in l %}{{ loop }}{% endfor %}", "{{ s.__class__ }}",
            "{{ 10 ** 30 }}", "{{ 99999999999999999999 }}", "{% for x in l recursive %}{% endfor %}", "{{ l | pprint }}", "{{ d | xmlattr }}",
            "{{ 'a b' | urlencode }}", "{{ s | wordwrap(3) }}", "{{ 5 | filesizeformat }}", "{{ '<b>x' | striptags }}", "{{ s.encode() }}",

@@ -13,7 +13,7 @@ ROTATED = 2  # of HEAD columns
 
 
 def drawn(*shape, size=1.0):
-    """Values that are float32, as the kernels get them."""
+    """Returns random values that are exact in float32, as the kernels get them."""
     return (size * torch.randn(*shape)).double().requires_grad_()
 
 
@@ -26,7 +26,7 @@ def write(name, x):
 
 
 def both(name, out, weight, inputs):
-    """Writes an output, what it is weighted with, and the gradients of the weighted sum."""
+    """Writes an output, its weights, and the gradients of the weighted sum."""
     for key, x in inputs.items():
         write(f"{name}_{key}", x)
     write(f"{name}_y", out)
@@ -66,7 +66,7 @@ def rope():
 
 
 def attention():
-    """One sequence, causal, with a window, a scale and a soft cap of its own."""
+    """Writes causal attention of one sequence, with a window, a scale and a soft cap."""
     q, k, v = drawn(SEEN, HEADS, HEAD), drawn(SEEN, KV_HEADS, HEAD), drawn(SEEN, KV_HEADS, HEAD)
     dy = drawn(SEEN, HEADS, HEAD)
     group = HEADS // KV_HEADS

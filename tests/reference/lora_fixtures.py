@@ -1,5 +1,5 @@
 """Writes tests/fixtures/lora/ with peft and torch: adapters for the model of tests/fixtures/prefer,
-and what they compute, in float64.
+and their results in float64.
 
   all/      adapter of all projections, r 4, alpha 8, as peft saves it
   rs/       adapter of q_proj and v_proj with rslora, r 3, alpha 5
@@ -55,7 +55,7 @@ def adapted(cls, base, seed, **options):
 
 
 def keep(model, folder):
-    """Saves the adapter; the path of the base is that of this machine and is left out."""
+    """Saves the adapter without the path of the base, which is that of this machine."""
     model.peft_config["default"].base_model_name_or_path = "base"
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""model_fixtures.py OUT [NAME ...] - the fixtures of tests/model/test_parity.c, from transformers and torch autograd.
+"""model_fixtures.py OUT [NAME ...] - writes the fixtures of tests/model/test_parity.c, by transformers and torch autograd.
 
 Tiny models with random weights, one per family and feature. The weights are float32, every
 computation on them float64: the layers that Hugging Face computes in float32 whatever the model's
@@ -117,12 +117,12 @@ def norm64(module):
 
 
 def softmax64(x, dim=-1, dtype=None):
-    """Eager attention takes its softmax in float32 whatever the dtype."""
+    """Returns the softmax in float64: that of eager attention is in float32 for every dtype."""
     return torch.softmax(x, dim)
 
 
 def one_rope(model):
-    """longrope: the factors of the longest sequence for every sequence, as plumb has them."""
+    """Makes longrope use the factors of the longest sequence for every sequence, as plumb does."""
     rope = getattr(model.base_model, "rotary_emb", None)
     if rope is not None and rope.rope_type == "longrope":
         rope(torch.zeros(1, dtype=torch.float64), torch.tensor([[max(LENGTHS) - 1]]))
@@ -130,7 +130,7 @@ def one_rope(model):
 
 
 def head(model, hidden):
-    """Logits of the last hidden states."""
+    """Returns the logits of the last hidden states."""
     logits, cap = model.get_output_embeddings()(hidden), getattr(model.config, "final_logit_softcapping", None)
     if model.config.model_type == "granite":
         return logits / model.config.logits_scaling
@@ -138,12 +138,12 @@ def head(model, hidden):
 
 
 def in_files(key, config):
-    """The name of a parameter in files; transformers 5 reads both names of GPT-NeoX's head."""
+    """Returns the name of a parameter in files; transformers 5 reads both names of GPT-NeoX's head."""
     return "embed_out.weight" if config.model_type == "gpt_neox" and key == "lm_head.weight" else key
 
 
 def attention_of(model_type):
-    """sdpa has no soft cap."""
+    """Returns the kind of attention: eager for models with a soft cap, which sdpa lacks."""
     return "eager" if model_type == "gemma2" else "sdpa"
 
 

@@ -1,24 +1,24 @@
-"""Every objective a second time, in numpy and written another way than align_fixtures.py's torch:
-closed forms where torch has sums, scalars where it has tensors. Derivatives by the complex step,
-f'(x) = Im f(x + i h) / h, which loses nothing to rounding. align_fixtures.py writes a case only
-when both agree."""
+"""Every objective a second time, in numpy and in another form than in align_fixtures.py with torch:
+closed forms instead of sums, scalars instead of tensors. Derivatives are by the complex step,
+f'(x) = Im f(x + i h) / h, which has no cancellation. align_fixtures.py writes a case only if both
+agree."""
 import numpy as np
 
 STEP = 1e-30
 
 
 def softplus(z):
-    """log(1 + e^z), complex, by the side on which nothing overflows."""
+    """Returns log(1 + e^z) for complex z, in the form that does not overflow."""
     return z + np.log(1 + np.exp(-z)) if z.real > 0 else np.log(1 + np.exp(z))
 
 
 def entropy(z):
-    """Of a coin with log-odds z."""
+    """Returns the entropy of a coin with log-odds z."""
     return np.log1p(np.exp(-z)) + z * np.exp(-z) / (1 + np.exp(-z))
 
 
 def temperature(h, rho):
-    """Where the slope of aps by its temperature vanishes, entropy(|h| / t) = -rho."""
+    """Returns the temperature at which the slope of aps is 0: entropy(|h| / t) = -rho."""
     low, high = 0.0, 700.0
     for _ in range(2000):
         z = (low + high) / 2
@@ -70,7 +70,7 @@ def pro(p, s, x, y, ref, r):
     order = np.argsort(-r)
     loss = -p["sft_weight"] * y[order[0]]
     for k, best in enumerate(order[:-1]):
-        own = (r[best] - r[order[-1]]) * x[best] # its temperature is the least: the gap to the last
+        own = (r[best] - r[order[-1]]) * x[best] # its factor is the largest gap, that to the last
         loss = loss + np.log(1 + sum(np.exp((r[best] - r[i]) * x[i] - own) for i in order[k + 1:]))
     return loss
 
@@ -108,7 +108,7 @@ def derivatives(f, at):
 
 
 def check(case, p):
-    """Raises when the case's loss or derivatives are not these."""
+    """Raises if the case's loss or derivatives are others."""
     s, score = np.array(case["logp"], complex), np.array(case["score"], complex)
     for what, got, want in (
             ("loss", np.real(loss(case, p, s, score)), case["loss"]),

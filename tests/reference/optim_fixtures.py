@@ -55,7 +55,7 @@ def adamw():
         weights += [x for p in params for x in p.detach().clone().flatten()]
     array("double", "golden_norm", norms)
     array("double", "golden_lr", rates)
-    array("double", "golden_weight", weights)  # after every step
+    array("double", "golden_weight", weights)  # the weights after every step
 
 
 print("/* optim_golden.h - AdamW and schedules, float64; written by tests/reference/"

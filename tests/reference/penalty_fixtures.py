@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json, what transformers makes of a repetition
+"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json: transformers' results with a repetition
 penalty on a fixture model, in float64.
 For each case: prompt, penalty, temperature, the completion (temperature 0: transformers' own greedy one; otherwise
 the one that PLUMB drew with seed 5), the log-probs of its tokens under the raw logits, and under transformers'
@@ -17,7 +17,7 @@ FOLDER, LENGTH = FIXTURES / "qwen3_norm", 24
 
 
 def drawn(plumb, index, prompt, penalty, temperature):
-    """The completion of record `index`: the random numbers depend on the record's number."""
+    """Returns the completion of record `index`; the random numbers depend on the record's number."""
     lines = "".join(json.dumps({"prompt_ids": prompt}) + "\n" for _ in range(index + 1))
     out = subprocess.run([plumb, "generate", f"model={FOLDER}", "prompts=-", f"max_new_tokens={LENGTH}", "seed=5", "ignore_eos=true",
                           f"temperature={temperature}", f"repetition_penalty={penalty}"],

@@ -1,9 +1,9 @@
 """Writes tests/fixtures/prefer/: a tiny Llama with a byte-level tokenizer, preference pairs,
-what TRL's DPOTrainer reports step by step when it trains the one on the other, and the weights
+the figures of TRL's DPOTrainer at each step of training the Llama on the pairs, and the weights
 after two steps of DPO, DPO with smoothed labels and IPO (float32, CPU).
 
-AdamW divides a gradient by its own size. So that the weights after two steps show that size too,
-they are made with an epsilon beside which it is small, and without clipping: nearly plain SGD.
+AdamW divides a gradient by its own size. The weights after two steps are made with an epsilon that is
+large against it, and without clipping, nearly as by plain SGD, so that they depend on that size too.
 
 Run with a Python that has trl, transformers, torch:  python prefer_fixtures.py ../fixtures/prefer
 """
@@ -62,13 +62,13 @@ class InOrder(DPOTrainer):
 
 
 def level(pairs):
-    """The same pairs, with completions cut or filled to LEVEL - 1 bytes."""
+    """Returns the same pairs, with completions cut or filled to LEVEL - 1 bytes."""
     cut = lambda text: text.ljust(LEVEL - 1, "s")[:LEVEL - 1]
     return [dict(p, chosen=cut(p["chosen"]), rejected=cut(p["rejected"])) for p in pairs]
 
 
 def run(folder, pairs, keep=None, steps=STEPS, batch=BATCH, **options):
-    """Rows of the log; `keep`: where the weights go."""
+    """Trains and returns the rows of the log; keep: the file for the weights."""
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tok = PreTrainedTokenizerFast.from_pretrained(folder)
     scratch = tempfile.mkdtemp()

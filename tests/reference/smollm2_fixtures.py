@@ -1,5 +1,5 @@
-"""smollm2_fixtures.py MODEL FOLDER - writes FOLDER/smollm2.json and smollm2.safetensors, the fixtures of tests/real: what
-transformers makes of SmolLM2-135M-Instruct in float64.
+"""smollm2_fixtures.py MODEL FOLDER - writes FOLDER/smollm2.json and smollm2.safetensors, the fixtures of tests/real: the
+results of transformers with SmolLM2-135M-Instruct in float64.
 
 MODEL is the folder that configs/smollm2/convert_smollm2.py writes.
   lines    text, its ids and the text that they decode to
@@ -48,7 +48,7 @@ def lines():
 
 
 def sample(n):
-    """The entries of a tensor of n that are kept; test_smollm2.py says the same."""
+    """Returns the indices of the entries that are kept of a tensor of n; test_smollm2.py computes the same ones."""
     return [i * 2654435761 % n for i in range(SAMPLES)] if n > SAMPLES else list(range(n))
 
 
@@ -57,7 +57,7 @@ def prompt_ids(tokenizer, chat):
 
 
 def answers(tokenizer, model):
-    """logprob, and the gradient that is left in the model."""
+    """Returns the part `logprob`; the gradient is left in the model."""
     out, total, count = [], 0.0, 0
     for chat, text in CHATS:
         prompt = prompt_ids(tokenizer, chat)

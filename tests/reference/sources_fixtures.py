@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers makes of
+"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers reads from
 folders in which two fields, or two files, give one setting. Needs torch and transformers (written
 with 5.24).
 
@@ -85,7 +85,7 @@ STOPS = [({}, None), ({"eos_token_id": [5, 6]}, None), ({"eos_token_id": 5}, {"e
 
 
 def used(folder):
-    """What the model that transformers builds from the folder uses."""
+    """Returns the settings of the model that transformers builds from the folder."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(
         transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32)
@@ -120,7 +120,7 @@ def case(change, generation=None, family="llama"):
             pathlib.Path(folder, "generation_config.json").write_text(json.dumps(generation))
         try:
             out = used(folder)
-        except Exception as e: # the class says enough
+        except Exception as e: # the class of the error suffices
             out = {"raises": type(e).__name__}
         if "raises" not in out:
             try:
@@ -134,7 +134,7 @@ def case(change, generation=None, family="llama"):
 
 
 def added(text, ident, **flags):
-    """One entry of "added_tokens"."""
+    """Returns one entry of "added_tokens"."""
     return {"id": ident, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
             "normalized": False, "special": True, **flags}
 

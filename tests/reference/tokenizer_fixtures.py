@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Small tokenizers in the styles that Llama-like models use, and what huggingface/tokenizers does
-with them.
+"""Writes small tokenizers in the styles that Llama-like models use, and the results of
+huggingface/tokenizers with them.
 
     tokenizer_fixtures.py OUT                   writes OUT/<style>.json, the committed fixtures
     tokenizer_fixtures.py --stress EXE COUNT    compares COUNT random texts per style with the output
@@ -96,7 +96,7 @@ STYLES = {
     "gpt2_prefix": ("bytes", dict(pre_tokenizer=byte_level(True, True), decoder=byte_level(), post_processor=None,
                                   added=[added("<mask>", lstrip=True), added("[W]", False, single_word=True),
                                          added("<pad>", rstrip=True)])),
-    # runs of spaces are tokens of their own, found before the text is cut
+    # runs of spaces are separate tokens, found before the text is cut
     "neox": ("bytes", dict(normalizer={"type": "NFC"}, pre_tokenizer=byte_level(regex=True), decoder=byte_level(),
                            post_processor=byte_level(), added=[added("<|endoftext|>"), added("<|padding|>")] +
                            [added(" " * n, False) for n in range(24, 1, -1)])),
@@ -200,7 +200,7 @@ def train(kind, size=380):
 
 
 def build(name):
-    """The text of a tokenizer.json."""
+    """Returns the text of a tokenizer.json."""
     kind, parts = STYLES[name]
     parts = dict(parts)
     vocab, merges = train(kind)
@@ -256,7 +256,7 @@ def write_fixtures(out):
             cases.append({"text": s, "ids": t.encode(s, add_special_tokens=False).ids, "special": ids,
                           "decoded": t.decode(ids, skip_special_tokens=False),
                           "skipped": t.decode(ids, skip_special_tokens=True)})
-        for _ in range(6):  # ids no text gives: broken characters
+        for _ in range(6):  # any ids: they may be parts of characters
             ids = [rng.randrange(t.get_vocab_size() + 2) for _ in range(rng.randint(1, 12))]
             cases.append({"ids": ids, "decoded": t.decode(ids, skip_special_tokens=False),
                           "skipped": t.decode(ids, skip_special_tokens=True)})

@@ -24,7 +24,7 @@ DOUBTED = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.3, 2.
 
 
 def trainer(model, **own):
-    """What a loss of TRL reads of its trainer: settings, and somewhere to leave its metrics."""
+    """The parts of a trainer that a loss of TRL uses: settings, and a place for its metrics."""
     gather = SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x)
     return SimpleNamespace(model=model, accelerator=gather, aux_loss_enabled=False, ld_alpha=None,
                            use_weighting=False, precompute_ref_logps=True, loss_weights=[1.0],
@@ -49,8 +49,8 @@ class Answers:
 
 
 def by_dpo_trainer(case, kind, s, score):
-    """DPOTrainer._compute_loss, all pairs of equal weight as one batch; `aot` sorts its batch, so
-    it takes one pair at a time and is then DPO with smoothed labels."""
+    """Calls DPOTrainer._compute_loss with all pairs of equal weight as one batch. `aot` sorts its batch, so
+    it gets one pair at a time and is then DPO with smoothed labels."""
     length, ref = torch.tensor(case["len"]), torch.tensor(case["logp_ref"], dtype=torch.float64)
     pairs, total = case["pair"], 0
     one = kind == "aot"
@@ -69,7 +69,7 @@ def by_dpo_trainer(case, kind, s, score):
 
 
 def by_cpo_trainer(case, kind, s, score):
-    """CPOTrainer.cpo_loss compares two values: log-ratios for DPO and IPO, log-probs for psle."""
+    """Calls CPOTrainer.cpo_loss, which compares two values: log-ratios for DPO and IPO, log-probs for psle."""
     p, total = case["param"], 0
     if case["objective"] == "psle": # rank_loss logistic
         x = s / torch.tensor(case["len"]) if p.get("length_normalize", True) else s
@@ -91,7 +91,7 @@ def by_reward_trainer(case, kind, s, score):
 
 
 def by_sft_loss(case, kind, s, score):
-    """DPOTrainer's `sft`: the token mean over the chosen ones."""
+    """Calls DPOTrainer's `sft`: the mean over the tokens of the chosen answers."""
     n = case["n"]
     model = Answers(torch.cat([s, s.detach()]), torch.tensor(case["len"] * 2))
     own = trainer(model, loss_types=["sft"], beta=0.1, label_smoothing=0.0)
@@ -135,7 +135,7 @@ def cases():
             case(dpo + "aot", by_dpo_trainer, "aot", "dpo", DOUBTED),
             case(dpo + "aot", by_dpo_trainer, "aot", "dpo", DOUBTED, beta=0.3, label_smoothing=0.2),
             case(cpo + "sigmoid", by_cpo_trainer, "sigmoid", "dpo", DOUBTED, label_smoothing=0.1),
-            # TRL's IPO divides log-ratios by length; ours, as the paper prints it, does not.
+            # TRL's IPO divides log-ratios by length; plumb's, as in the paper, does not.
             case(dpo + "ipo", by_dpo_trainer, "ipo", "ipo", PLAIN, one_token=True),
             case(dpo + "ipo", by_dpo_trainer, "ipo", "ipo", PLAIN, one_token=True, beta=0.4),
             case(cpo + "ipo", by_cpo_trainer, "ipo", "ipo", PLAIN),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # debian.sh FOLDER - builds the Debian package of launch/debian from the last commit in a bare root,
-# installs it in a second one, and runs `plumb doctor`, the man page's and the completion's check, and the
-# quickstart of the installed tree. Needs root, debootstrap and a network that reaches Debian's packages.
+# installs it in a second one, and runs `plumb doctor`, checks of the man page and the completion, and
+# the quickstart of the installed tree. Needs root, debootstrap and a network that reaches Debian's packages.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?usage: debian.sh FOLDER}

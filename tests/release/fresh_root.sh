@@ -1,5 +1,5 @@
 #!/bin/sh
-# fresh_root.sh FOLDER [clone|tarball|shared]... - README's two commands where nothing is installed.
+# fresh_root.sh FOLDER [clone|tarball|shared]... - runs README's two commands where nothing is installed.
 #
 # Makes a bare Debian 12 with debootstrap (minbase) in FOLDER/base once. For each way it copies that
 # root, puts the committed source into it, runs ./launch/quickstart.sh and ./launch/test.sh inside,
@@ -8,7 +8,7 @@
 #     tarball  the files of the commit alone: no .git folder
 #     shared   a clone, with ../shared beside it as PLUMB_SHARED (or ../shared from here) has it
 # The root has no git in any of the three. Needs root, debootstrap, git and a network that reaches
-# Debian's packages. Exit code 1 if a command failed or a test did; the roots stay for a look.
+# Debian's packages. The exit code is 1 if a command or a test failed; the roots are not removed.
 set -eu
 source=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:?usage: fresh_root.sh FOLDER [clone|tarball|shared]...}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """images.py FOLDER [FILE]... - follows the steps of the Dockerfile and of the Apptainer definition in bare Debian
-roots, because neither program is needed for that: a FROM or a Bootstrap is a copy of the root, RUN and %post run in
-it, COPY and %files copy the last commit. Default: the two files for the CPU; those for CUDA start from images that
-only a registry has. Needs root, debootstrap and a network that reaches Debian's packages."""
+roots, without Docker and Apptainer: for FROM and Bootstrap it copies a root, it runs RUN and %post in the copy, and
+for COPY and %files it copies the last commit. Default: the two files for the CPU; those for CUDA start from images of
+a registry. Needs root, debootstrap and a network that reaches Debian's packages."""
 import io
 import os
 import re
@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 
 
 class Image:
-    """A root that commands run in."""
+    """A root in which commands are run."""
 
     def __init__(self, folder, name):
         self.root, self.env, self.folder, self.place = folder / name, {}, folder, "/"

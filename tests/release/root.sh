@@ -6,7 +6,7 @@ root_base() {
     [ ! -e "$1/base/.complete" ] || return 0
     rm -rf "$1/base"
     debootstrap --variant=minbase bookworm "$1/base" >"$1/base.log" 2>&1 || { tail -n 20 "$1/base.log" >&2; exit 1; }
-    # The host's own way to the packages: mirrors, proxies, keys.
+    # The host's settings for packages: mirrors, proxies, keys.
     rm -f "$1/base/etc/apt/sources.list"
     for part in sources.list sources.list.d apt.conf.d; do
         [ ! -e "/etc/apt/$part" ] || cp -a "/etc/apt/$part" "$1/base/etc/apt/"
@@ -16,20 +16,20 @@ root_base() {
 
 # root_open BASE ROOT - copies a root and mounts what programs need in it.
 root_open() {
-    # What an interrupted run left mounted must not be removed with the root.
+    # An interrupted run may have left mounts, which must not be removed with the root.
     for place in "$2/dev/shm" "$2/dev" "$2/sys" "$2/proc"; do
         ! mountpoint -q "$place" || umount "$place"
     done
     rm -rf --one-file-system "$2"
     cp -a "$1" "$2"
     cp /etc/resolv.conf "$2/etc/resolv.conf"
-    # An installed Debian knows its own name. Without it, every MPI_Init waits for a name server.
+    # The host's name, as in an installed Debian: without it every MPI_Init waits for a name server.
     printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$(hostname)" >"$2/etc/hosts"
     mounted=$2
     mount -t proc proc "$2/proc"
     mount -t sysfs -o ro sysfs "$2/sys" # hwloc reads the topology there
     mount --bind /dev "$2/dev"
-    mount --make-private "$2/dev" # or the next mount would appear on the host, too
+    mount --make-private "$2/dev" # else the next mount would also appear on the host
     mount -t tmpfs tmpfs "$2/dev/shm"
 }
 
@@ -39,7 +39,7 @@ root_close() {
     mounted=
 }
 
-# root_run COMMAND - runs a shell command in the root that is open.
+# root_run COMMAND - runs a shell command in the root that root_open opened.
 root_run() {
     chroot "$mounted" /usr/bin/env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive /bin/sh -ec "$1" </dev/null

@@ -1,6 +1,6 @@
-"""cluster.py - a Slurm cluster of its own on one machine: slurmctld, munged, and nodes with their own
-network and host name. It lives in namespaces that end with the test, so it changes nothing outside of
-its folder. Standard library only."""
+"""cluster.py - starts a Slurm cluster on one machine: slurmctld, munged, and nodes with their own network
+and host name. It runs in namespaces that end with the test, so that it changes nothing outside of its
+folder. Standard library only."""
 import contextlib
 import os
 import re
@@ -45,7 +45,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def enter():
-    """Starts this script again in namespaces of its own, or skips the test if that is impossible."""
+    """Starts this script again in new namespaces, or skips the test if that is impossible."""
     if os.environ.get(INSIDE):
         return
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
@@ -62,7 +62,7 @@ def sh(command):
 
 
 class Job:
-    """What `scontrol show job` says about a job; {} when Slurm has forgotten it."""
+    """The fields that `scontrol show job` prints about a job; {} if Slurm no longer has the job."""
 
     def __init__(self, text):
         self.field = dict(re.findall(r"(\w+)=(\S*)", text))
@@ -123,13 +123,13 @@ class Cluster:
         return subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def start_node(self, node):
-        """The last node has one core, the others have all cores of this machine."""
+        """Starts a node. The last node has one core, the others have all cores of this machine."""
         cores = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if node == self.nodes[-1] else []
         self.daemon[node] = self.spawn(["nsenter", "-t", str(self.first(node)), "-n", "-u", "-p", "-m", *cores,
                                         "slurmd", "-D", "-N", node], node)
 
     def first(self, node):
-        """Process id of the first process inside a node; 0 before it has started."""
+        """Returns the process id of the first process inside a node; 0 before it has started."""
         pids = common.descendants(self.holder[node].pid)
         with contextlib.suppress(OSError):
             if pids and Path(f"/proc/{pids[0]}/comm").read_text() == "sleep\n":
@@ -194,7 +194,7 @@ class Cluster:
         return all(s == state for s in states)
 
     def processes(self, node, name):
-        """Process ids on a node, of programs with this name."""
+        """Returns the ids of the processes on a node whose program has this name."""
         found = []
         here = os.readlink(f"/proc/{self.first(node)}/ns/pid")
         for path in Path("/proc").glob("[0-9]*"):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_slurm.py PLUMB PLUMB_WORLD - launch/slurm.sbatch under a real Slurm with three nodes: the bytes of
-one rank, a requeue before the time limit, scancel, a node that fails, an array, other numbers of cores."""
+"""test_slurm.py PLUMB PLUMB_WORLD - checks launch/slurm.sbatch under a real Slurm with three nodes: the bytes
+of one rank, a requeue before the time limit, scancel, a node that fails, an array, nodes with different numbers of cores."""
 import contextlib
 import os
 import re
@@ -17,8 +17,8 @@ import common
 
 SCRIPT = common.ROOT / "launch/slurm.sbatch"
 
-# Scores a completion by its length. In the first life of a job with SLOW it takes a second for each
-# of them, so that the run cannot end before the signal.
+# Scores a completion by its length. With SLOW it takes a second for each in the first start of a job,
+# so that the run cannot end before the signal.
 REWARD = """import json, os, sys, time
 slow = "SLOW" in os.environ and os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
 for line in sys.stdin:
@@ -35,7 +35,7 @@ class Slurm:
         self.args = {}
 
     def align(self, name, *more, iterations=3, prompts=16):
-        """Arguments of the run `name`; without a name those of its uninterrupted run."""
+        """Returns the arguments of the run `name`; without a name those of the uninterrupted run."""
         reward = f"reward.command={sys.executable} {self.folder}/reward.py"
         return self.bench.align_args(self.folder / name, self.bench.base(), reward, *more,
                                      iterations=iterations, prompts=prompts)
@@ -52,7 +52,7 @@ class Slurm:
 
 
 def two_nodes(s, whole):
-    """Also: the script under `sbatch --wrap`, and an MPI type that PLUMB_SRUN_MPI names."""
+    """Checks a run on two nodes, the script under `sbatch --wrap`, and a type of MPI that PLUMB_SRUN_MPI names."""
     job = s.submit("--nodes=2", "--ntasks-per-node=2", "--nodelist=sn1,sn2", SCRIPT, *s.align("two"))
     if not s.done(job, "two nodes with two ranks each"):
         return
@@ -63,7 +63,7 @@ def two_nodes(s, whole):
 
 
 def requeue_start(s):
-    """The job sleeps most of the time; the next tests run beside it."""
+    """Submits the job of the requeue test. It sleeps most of the time; the next tests run meanwhile."""
     s.c.env["SLOW"] = "1"
     job = s.submit("--nodes=2", "--ntasks-per-node=2", "--nodelist=sn1,sn2", "--time=2", "--signal=USR1@75",
                    SCRIPT, *s.align("requeued", "reward.timeout=100"))
@@ -112,8 +112,8 @@ def in_rollout(s, name, node, spare, timeout):
 
 
 def slurmd_fails(s, whole):
-    """slurmd of one node ends in the middle of a rollout. The job starts again on other nodes, while its
-    ranks on the lost node are still there; they go on when the new ranks have started."""
+    """Checks that slurmd of one node ends during a rollout: the job starts again on other nodes, while its
+    ranks on the lost node still exist; they continue when the new ranks have started."""
     job, ranks = in_rollout(s, "slurmd", "sn2", "sn1", timeout=60)
     s.c.kill_node_daemon("sn2")
     s.c.until(lambda: "start 1 on" in s.log(job), 120, "the second start after slurmd ended")
@@ -130,7 +130,7 @@ def slurmd_fails(s, whole):
 
 
 def node_fails(s, whole):
-    """A whole node ends: slurmd, the ranks, the network. The other ranks may notice it before Slurm does."""
+    """Checks the failure of a node with slurmd, ranks and network, which the other ranks may find before Slurm does."""
     job, _ = in_rollout(s, "node", "sn3", "sn2", timeout=10)
     s.c.kill_node("sn3")
     if not s.done(job, "a node that fails", seconds=180):
@@ -143,7 +143,7 @@ LONG = ("ignore_eos=true", "max_new_tokens=180")
 
 
 def array(s):
-    """An array over seeds, and a comparison that waits for it."""
+    """Checks an array over seeds, and a comparison that waits for it."""
     job = s.submit("--array=1-2", "--ntasks=2", SCRIPT, *s.align("seed-%a", "seed=%a", iterations=1))
     runs = [s.folder / f"seed-{n}" for n in (1, 2)]
     after = s.submit("--ntasks=1", f"--dependency=afterok:{job}", f"--wrap={SCRIPT} compare {runs[0]} {runs[1]} "
@@ -157,8 +157,8 @@ def array(s):
 
 
 def unequal_cores(s, whole):
-    """One rank with all cores, one with a single core; interactively, and with Slurm's default type of MPI
-    unset, so that the script asks the program."""
+    """Checks one rank with all cores and one with a single core, in an interactive job without a default type
+    of MPI in Slurm, so that the script must choose the type."""
     s.c.set_mpi_default("none")
     shown = s.c.tool("salloc", "--nodes=2", "--ntasks-per-node=1", "--nodelist=sn1,sn3", str(SCRIPT), "doctor",
                      cwd=s.folder)
@@ -172,7 +172,7 @@ def unequal_cores(s, whole):
 
 
 def refusals(s):
-    """The script outside of a job, and with a type of MPI under which the processes do not meet."""
+    """Checks that the script is refused outside of a job, and with a type of MPI under which each process is alone."""
     alone = subprocess.run([SCRIPT, "doctor"], capture_output=True, text=True, check=False,
                            env={"PATH": os.environ["PATH"]})
     s.bench.check(alone.returncode == 2 and "start it with sbatch" in alone.stderr, "outside of a job:", alone)
