@@ -2,11 +2,13 @@
  * Benchmark of layer 4. Includes bench.h, model/.
  *
  *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
- *                  [long=72] [graphs=1,0] [dtype=float32] [pins=FILE]
+ *                  [long=SHORT+64] [graphs=1] [dtype=float32] [pins=FILE]
  *
- * The lower bound of a step's time is the larger of two: bytes of weights, keys and values divided
- * by the bandwidth, and 2 N operations per sequence divided by the rate. The time of a step is the
- * difference between a long and a short generation, so that prefill does not count. */
+ * graphs=1,0 measures with and then without recorded graphs. The lower bound of a step's time is
+ * the larger of two: bytes of weights, keys and values divided by the bandwidth, and 2 N operations
+ * per sequence divided by the rate, where N is the number of parameters that a step reads. The time
+ * of a step is the difference between a long and a short generation, so that prefill does not
+ * count. */
 #include "bench.h"
 #include "model/generate.h"
 

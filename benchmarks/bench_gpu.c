@@ -95,8 +95,8 @@ static void forward(const struct bench *t, const struct layer *l, int64_t n)
     forward_from(t, l, n, 0);
 }
 
-/* ---- part rows: every number of rows, at several places, must give the rows of the whole product
- * ---- */
+/* ---- part rows: every number of rows, from the first row on or from another one, must give the
+ * rows of the whole product ---- */
 
 /* Number of elements that are compared at each end of a result. Comparing the largest results
  * completely would take minutes. */
@@ -129,7 +129,7 @@ static int64_t rows_of_layer(const struct bench *t, struct pair size, int64_t *c
     BENCH_OK(t->d.b->to_host(t->d.b, all, l.y, most * item));
     for (int64_t n = 1; n <= t->rows; n++) {
         const int64_t count = n * size.out, end = plumb_min_i64(count, END);
-        /* even numbers of rows begin at another row than the first */
+        /* Most even numbers of rows begin at another row than the first. */
         const int64_t first = n % 2 == 0 ? 7 * n % (t->rows - n + 1) : 0;
         const char *want = all + first * size.out * item;
         forward_from(t, &l, n, first);
@@ -183,8 +183,8 @@ static double our_seconds(const struct bench *t, const struct layer *l, int64_t 
     return ceiling_spread(s, TIMES).median;
 }
 
-/* Compares the time of all products of a step, for several numbers of rows: what a whole model pays
- * for row invariance. */
+/* Compares the sum of the forward times of the linear layers, each size once, for several numbers
+ * of rows: about what a model pays for row invariance. */
 static int part_gemm(const struct bench *t)
 {
     static const int64_t rows[] = {1, 32, 256, 2048, 8192};

@@ -52,7 +52,7 @@ __attribute__((target("avx2,fma"))) static double fma_256(float a)
 }
 #endif
 
-/* For machines without AVX2: four chains of four lanes, with separate multiply and add. */
+/* For machines without AVX2: CHAINS chains of four lanes, in plain C. */
 static double fma_any(float a)
 {
     typedef float f4 __attribute__((vector_size(16)));
