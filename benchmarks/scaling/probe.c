@@ -1,4 +1,4 @@
-/* probe.c - latency and bandwidth between the ranks of this job, as plumb's collectives see them.
+/* probe.c - measures latency and bandwidth of plumb's collectives between the ranks of this job.
  *   mpirun -n 2 build/benchmarks/bench_probe [seconds per size, default 0.5]
  * Prints one JSON object: the median seconds of an allreduce of one number, and of one gradient
  * exchange (plumb_comm_reduce_tree, then plumb_comm_allgather_shards) of several sizes. Each time

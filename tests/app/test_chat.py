@@ -44,7 +44,8 @@ def train(bench, model, path, out, *more):
 
 
 def trained_tokens(bench, model, path, talks):
-    """Checks that the loss of a step is that of the tokens that logprob reports, which are those of the answers."""
+    """Checks that the loss of a step is that of the tokens that logprob reports: those of the answers or, with
+    assistant_only=false, all."""
     for more in ([], ["assistant_only=false"]):
         out = bench.folder / f"sft{len(more)}"
         train(bench, model, path, out, f"data.system={SYSTEM}", "train.replay=1:0", *more)

@@ -40,7 +40,8 @@ def optune(bench, base):
 
 
 def selm_previous(bench, base):
-    """Checks that the greedy answers of the second iteration are those of the policy after the first one."""
+    """Checks, by the number of generated tokens, that the greedy answers of the second iteration are those of the policy after
+    the first one."""
     out = bench.folder / "selm-previous"
     bench.good(*bench.align_args(out, base, RULE, "method.reference=previous", "checkpoint.keep_last=0",
                                  method="selm", iterations=2))

@@ -108,7 +108,7 @@ def scores(bench, base):
 
 
 def models(bench, base):
-    """Checks that the message about a folder that is no model names what it is."""
+    """Checks that the message about a path that is no model folder names what it is."""
     gguf = bench.folder / "small.gguf"
     gguf.write_bytes(b"GGUF" + bytes(60))
     for model, words in ((gguf, "is a GGUF file"), ("Somebody/Some-Model", "does not download")):

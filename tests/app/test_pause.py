@@ -172,7 +172,7 @@ def damaged(bench, whole):
 
 
 def fixed_records(bench):
-    """Checks sft: the step in progress is dropped; keep_best; and a start that failed does not prevent a resume."""
+    """Checks sft: the step in progress is dropped; keep_best; and a start that failed does not prevent another one."""
     def args(out, *more):
         return bench.sft_args(out, "log_every=1", "checkpoint.every=7", "checkpoint.keep_last=1",
                               "checkpoint.keep_best=1", "epochs=3", *more, steps=60)

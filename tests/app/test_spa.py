@@ -29,7 +29,7 @@ def spa_args(bench, out, seed, base, *more):
 
 
 def rewards(bench, base, out):
-    """Returns beta (log pi - log pi_judge) of every completion by plumb logprob."""
+    """Compares the reward of every completion with beta (log pi - log pi_judge) by plumb logprob."""
     answers = common.rollout_answers(out, 1)
     judged = bench.logprobs(base, [(a["prompt"], a["ids"]) for a in answers])
     bench.check(len(judged) == len(answers) == 40, "completions", len(judged))
