@@ -26,7 +26,7 @@ const char *where(); /* the kernel, block and thread that run now; "" in host co
 void memory_open();
 void memory_close();
 bool is_device(const void *at);
-/* [at, at + bytes) must lie in one live allocation. */
+/* Returns true if [at, at + bytes) lies in one live allocation. */
 bool is_allocated(const void *at, size_t bytes);
 
 /* Takes memory as a library does when something is used for the first time. It is never released,
