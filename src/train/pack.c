@@ -46,12 +46,12 @@ plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t
     PLUMB_REQUIRE(n_prompt >= 1 && n_completion >= 0, PLUMB_ERR_ARG,
                   "sequence of %lld prompt and %lld completion tokens: a prompt needs at least one",
                   (long long)n_prompt, (long long)n_completion);
-    PLUMB_REQUIRE(p->n_seq < p->max_seq && at + n_prompt + n_completion <= p->max_tokens,
-                  PLUMB_ERR_NOMEM,
-                  "a sequence of %lld tokens in a micro-batch that has %lld of %lld tokens and "
-                  "%lld of %lld sequences",
-                  (long long)(n_prompt + n_completion), (long long)at, (long long)p->max_tokens,
-                  (long long)p->n_seq, (long long)p->max_seq);
+    PLUMB_REQUIRE(
+        p->n_seq < p->max_seq && at + n_prompt + n_completion <= p->max_tokens, PLUMB_ERR_NOMEM,
+        "no room for a sequence of %lld tokens in a micro-batch with %lld of %lld tokens and "
+        "%lld of %lld sequences",
+        (long long)(n_prompt + n_completion), (long long)at, (long long)p->max_tokens,
+        (long long)p->n_seq, (long long)p->max_seq);
     memcpy(p->ids + at, prompt, (size_t)n_prompt * sizeof(*prompt));
     if (n_completion > 0)
         memcpy(p->ids + at + n_prompt, completion, (size_t)n_completion * sizeof(*completion));

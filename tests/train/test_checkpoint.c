@@ -139,7 +139,7 @@ static void test_find_and_damage(void)
     CHECK(!unlink(path));
     join(path, older, "model.safetensors");
     CHECK(!unlink(path));
-    not_found(one, "auto", PLUMB_ERR_FORMAT, "none of 2 checkpoints");
+    not_found(one, "auto", PLUMB_ERR_FORMAT, "none of its 2 checkpoints");
 }
 
 static void test_failed_save(void)
