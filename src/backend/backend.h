@@ -88,8 +88,8 @@ struct plumb_backend {
     void (*gemm_want)(struct plumb_backend *b, const char *text);
     plumb_status (*gemm_cache_write)(struct plumb_backend *b, struct plumb_buf *text);
     plumb_status (*gemm_cache_read)(struct plumb_backend *b, const char *text);
-    /* Makes the libraries allocate what they need for the products in the cache. Call it before
-     * `available`. NULL on backends that have nothing to warm up. */
+    /* Runs each algorithm of the GEMM cache once, so that the GEMM library allocates its memory
+     * now. Call it before `available`. NULL on backends without such a cache. */
     plumb_status (*warm)(struct plumb_backend *b);
     void (*destroy)(struct plumb_backend *b);
 };

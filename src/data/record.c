@@ -281,8 +281,8 @@ static int64_t common(const char *a, const char *b)
     return n > 0 && a[n - 1] == ' ' ? n - 1 : n;
 }
 
-/* Splits "chosen" and "rejected" if both are plain strings: the prompt is their common beginning,
- * and the answers are what follows it. */
+/* Splits "chosen" and "rejected", both plain strings: the prompt is their common beginning as
+ * common() cuts it, and the answers are what follows it. */
 static plumb_status split_texts(struct plumb_draft *d, const struct talk *a,
                                 const struct plumb_data_options *o, const char *where)
 {

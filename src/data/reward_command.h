@@ -9,9 +9,9 @@
  * and "prompt_messages" the record's own prompt as messages, if it has one. All other members of
  * the record follow under their own names, as written in the file, like TRL passes all columns of a
  * data set. Members of the record that are called prompt_id, sample, completion,
- * completion_messages, prompt_messages or record are put into an object "record" instead; the
- * record's "prompt" is not repeated. If a record has "answer" and no "solution", its answer is also
- * given as "solution".
+ * completion_messages, prompt_messages or record are put into an object "record" instead. The
+ * record's "prompt" is not repeated, nor its "completion" if that is the one to be scored. If a
+ * record has "answer" and no "solution", its answer is also given as "solution".
  *
  * The command answers each line, in order, with one line
  *   {"score": 1.5}

@@ -284,8 +284,7 @@ static plumb_status read_header(char **header, int64_t *length, const struct plu
                   s->size);
     *length = (int64_t)claimed;
     *header = malloc((size_t)*length + 1);
-    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM, "%s: cannot read a header of %" PRId64 " bytes", path,
-                  *length);
+    PLUMB_REQUIRE(*header, PLUMB_ERR_NOMEM, "%s: its header of %" PRId64 " bytes", path, *length);
     PLUMB_TRY(read_at(*header, s, LENGTH_BYTES, *length));
     PLUMB_REQUIRE(*length > 0 && **header == '{', PLUMB_ERR_FORMAT,
                   "%s: the header does not begin with '{'", path);

@@ -451,7 +451,8 @@ static plumb_status pause_here(struct run *r)
     for (int64_t i = 0; i < g->slots; i++)
         if (g->slot[i].state == SLOT_LIVE)
             PLUMB_TRY(hand_out(r, &g->slot[i], PLUMB_STOP_PAUSED));
-    PLUMB_FAIL(PLUMB_STOPPED, "generation was paused");
+    PLUMB_FAIL(PLUMB_STOPPED,
+               "generation stopped on a pause request; the unfinished completions are handed out");
 }
 
 static plumb_status take_tokens(struct run *r, int64_t *finished)

@@ -8,9 +8,9 @@
 /* What the buffers of a pass hold. It decides which functions may be called next. */
 enum plumb_pass_state {
     PLUMB_PASS_EMPTY,   /* nothing that a later function may read */
-    PLUMB_PASS_LOGPROB, /* the activations of plumb_pass_logprob */
-    PLUMB_PASS_SCORE,   /* the activations of plumb_pass_score */
-    PLUMB_PASS_HIDDEN,  /* the activations of plumb_pass_hidden, which does not run a head */
+    PLUMB_PASS_LOGPROB, /* what plumb_pass_logprob left; its backward may follow */
+    PLUMB_PASS_SCORE,   /* what plumb_pass_score (classifier scores) left; likewise */
+    PLUMB_PASS_HIDDEN,  /* hidden states by plumb_pass_hidden, which does not run a head */
 };
 
 /* A batch in the form that kernels read. A pass has one on the host and one on the device. */

@@ -20,8 +20,8 @@ struct plumb_forest {
     const struct plumb_forest_row *row; /* (n_rows,) from top to bottom */
     int64_t n_rows;
     double start; /* the value before training, drawn as a dashed line; NaN draws no line */
-    double
-        most; /* upper limit of a linear axis, before it grows to the next tick; INFINITY: none */
+    double most;  /* a linear axis ends here at most, rounded up to the next tick; INFINITY: no
+                   * limit */
 };
 
 /* Appends one <figure> to out. The axis covers `start`, the means and the single values that are

@@ -72,7 +72,8 @@ static plumb_status preselect(const struct plumb_align_inputs *in,
     const int64_t group = rollouts->group_size, most = p->max_seq / group;
     for (int64_t begin = 0; begin < rollouts->prompts; begin += most) {
         const int64_t end = plumb_min_i64(begin + most, rollouts->prompts);
-        PLUMB_REQUIRE(!plumb_stop_noticed(&in->t->stop), PLUMB_STOPPED, "embedding was paused");
+        PLUMB_REQUIRE(!plumb_stop_noticed(&in->t->stop), PLUMB_STOPPED,
+                      "the embeddings stopped on a pause request");
         plumb_pack_clear(p);
         for (int64_t i = begin * group; i < end * group; i++)
             PLUMB_TRY(plumb_embed_add(&r->embed, p, rollouts->at[i].ids, rollouts->at[i].n));

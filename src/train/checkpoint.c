@@ -22,7 +22,7 @@
 
 #define DEFAULT_SHARD_BYTES 5000000000ll
 #define MASTER              "master/" /* names of the float32 weights in the trainer state */
-#define RETRY_SECONDS       5.0       /* longest wait between two attempts to save */
+#define RETRY_SECONDS       5.0 /* between two attempts; less if checkpoint.retry < 50 */
 
 /* The moments have the names that torch gives them. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};

@@ -170,8 +170,9 @@ static plumb_status warm(const struct plumb_trainer_source *s)
     return plumb_exchange_warm(s->comm, s->backend);
 }
 
-/* Warns if the run has allocated another amount than planned, or if the number of allocations is
- * not `calls` (-1: any number). That is a bug of plumb; the run continues. */
+/* Warns if the run has allocated another amount than planned, or any memory outside of the plan,
+ * or if the number of allocations is not `calls`, the number after setup (-1: not checked). Each of
+ * these is a bug of plumb; the run continues. */
 static void compare(const struct plumb_backend *b, int64_t planned, int64_t calls, const char *when)
 {
     const struct plumb_memory *m = &b->memory;

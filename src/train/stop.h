@@ -48,7 +48,8 @@ bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now);
  * every micro-batch and decode step. The first rank that notices a request announces it to the
  * others. The argument is a struct plumb_stop_watch. Not collective. */
 bool plumb_stop_noticed(void *watch);
-/* Requests a save (PLUMB_REQUEST_SAVE): on every rank, plumb_stop_noticed soon returns true. Not
+/* Requests a save (PLUMB_REQUEST_SAVE), unless this rank already has a request: on every rank,
+ * plumb_stop_noticed soon returns true. app/lines.c uses it to call the ranks together. Not
  * collective. */
 void plumb_stop_ask(struct plumb_stop_watch *w);
 /* Sets *reason to the request with the highest priority of all ranks, or to NONE. It is the same on

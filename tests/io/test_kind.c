@@ -1,4 +1,5 @@
-/* test_kind.c - checks that every reader names the kind of a file that it refuses.
+/* test_kind.c - checks the detection of file kinds, and that the readers of JSON, YAML, texts,
+ * lines and safetensors name the kind of a file that they refuse, folders and FIFOs among them.
  * Test. Includes harness.h, io/. */
 #include <string.h>
 #include <sys/stat.h>

@@ -23,7 +23,8 @@ typedef enum cudaError {
     cudaErrorNotReady = 600
 } cudaError_t;
 
-/* Streams, events and graphs. The operations of a stream run when a synchronisation needs them. */
+/* Streams, events and graphs. The operations of a stream run at the latest when a synchronisation
+ * needs them; the seed decides which of them run earlier. */
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 typedef struct CUgraph_st *cudaGraph_t;
