@@ -127,9 +127,10 @@ static size_t dkv_shared(int64_t d, int r)
     return size_t(2 * WARPS * r * d + 2 * d * (WARP + 1) + 2 * WARPS * r * WARP) * sizeof(float);
 }
 
-/* Each warp computes dk and dv of R keys; its lanes process 32 pairs at a time. A tile consists of
- * WARPS * R adjacent rows, each standing for its own key. The runs of different sequences within a
- * tile are processed one after another. */
+/* Each warp computes dk and dv of R keys for one kv head. Its lanes process 32 pairs (query row,
+ * query head of the kv head's group) at a time. A tile consists of WARPS * R adjacent rows; the key
+ * of each row is one key of the tile. If a tile holds rows of several sequences, these are
+ * processed one after another. */
 template <int NT, int R>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dkv_kernel(float *dk, float *dv, saved in, plumb_rows rows, heads shape, float scale)

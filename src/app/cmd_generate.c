@@ -112,8 +112,8 @@ static plumb_status say_counts(const struct generate *g)
     double sum[2] = {(double)c.tokens, (double)c.steps};
     PLUMB_TRY(plumb_comm_allreduce_f64(g->s.app->comm, sum, 2, PLUMB_SUM));
     plumb_log(PLUMB_LOG_INFO,
-              "generate: %lld completion%s, %.0f tokens in %.1f s, %.1f tokens/s; %.1f tokens in "
-              "each of %.0f decode steps, slots: %lld",
+              "generate: %lld completion%s, %.0f tokens in %.1f s, %.1f tokens/s; on average "
+              "%.1f tokens per decode step (%.0f steps of all ranks, %lld slots per rank)",
               (long long)(g->lines.n - g->lines.first), plumb_plural(g->lines.n - g->lines.first),
               sum[0], spent, sum[0] / fmax(spent, 1e-9), sum[0] / fmax(sum[1], 1), sum[1],
               (long long)g->s.app->cfg->generate.slots);

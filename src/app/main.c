@@ -67,8 +67,10 @@ struct ending {
     bool speaks; /* this rank prints its failure */
     bool last;   /* this is the lowest rank with a failure of its own; its message comes last */
     bool shared; /* every rank has the same failure: the message names no rank */
-    bool alone;  /* the other ranks did not arrive: they wait in a collective and must be ended */
-    int turn;    /* if `alone`: number of TURN_SECONDS to wait for another rank to end the run */
+    /* The ranks could not meet here: communication failed, or some did not arrive in time. Some may
+     * wait in a collective, so this rank aborts the run. */
+    bool alone;
+    int turn; /* if `alone`: number of TURN_SECONDS to wait for another rank to end the run */
     char said[2048]; /* the message, saved before later failures can overwrite it */
 };
 
@@ -274,9 +276,10 @@ static plumb_status set_dtype(struct plumb_app *app)
 static plumb_status find_planned(struct plumb_app *app)
 {
     const char *found = app->argc > 2 ? app->argv[2] : NULL;
-    PLUMB_REQUIRE(found, PLUMB_ERR_CONFIG,
-                  "which command is to be planned? plumb plan align [CONFIG.yaml] [key=value ...], "
-                  "or sft, reward, prefer");
+    PLUMB_REQUIRE(
+        found, PLUMB_ERR_CONFIG,
+        "expected a command to plan for: plumb plan align|sft|reward|prefer [CONFIG.yaml] "
+        "[key=value ...]");
     PLUMB_REQUIRE(
         plumb_job_find(found), PLUMB_ERR_CONFIG,
         "command line argument 2: expected the command to plan for (align, sft, reward or "

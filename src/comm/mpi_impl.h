@@ -10,7 +10,8 @@
 #define PLUMB_MPI_BLOCK ((int64_t)1 << 20) /* bytes of one MPI message */
 #define PLUMB_MPI_DEPTH 4                  /* messages in flight in each direction */
 
-/* Slots of each rank's shared ring. They are small enough to stay in its cache. */
+/* Each rank has a ring of DEPTH slots of BLOCK bytes in shared memory. Its 512 KiB stay in the
+ * cache of the rank's core. */
 #define PLUMB_RING_BLOCK ((int64_t)128 << 10)
 #define PLUMB_RING_DEPTH 4
 

@@ -42,8 +42,8 @@ void plumb_rollout_file_name(char out[64], int64_t iteration, int64_t rank);
 plumb_status plumb_rollout_meta_put(plumb_h5 *f, const struct plumb_rollout_meta *m, int64_t rank);
 plumb_status plumb_rollout_meta_get(const plumb_h5 *f, struct plumb_rollout_meta *m, int64_t *rank,
                                     int64_t *version);
-/* Checks that offset (n+1,) rises from 0 to end. Returns PLUMB_ERR_FORMAT with the name of the
- * array if it does not. */
+/* Checks that offset (n+1,) begins with 0, never decreases and ends with `end`. Otherwise returns
+ * PLUMB_ERR_FORMAT with the name of the array. */
 plumb_status plumb_rollout_check_offsets(const int64_t *offset, int64_t n, int64_t end,
                                          const char *name, const char *path);
 

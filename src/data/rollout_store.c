@@ -74,8 +74,8 @@ plumb_status plumb_rollout_store_create(struct plumb_rollout_store **out, int64_
             rollouts >= 0 &&
                 plumb_mul(&part, n, plumb_h5_type_size(plumb_rollout_columns[pass].type)) &&
                 plumb_add(&part, part, 8) && plumb_add(&bytes, bytes, part / 8 * 8),
-            PLUMB_ERR_ARG, "%lld rollouts with %lld tokens are too many", (long long)rollouts,
-            (long long)tokens);
+            PLUMB_ERR_ARG, "%lld rollouts with %lld tokens in all need more than 2^63 bytes",
+            (long long)rollouts, (long long)tokens);
     }
     struct plumb_rollout_store *r = calloc(1, sizeof *r);
     void *memory = calloc(1, (size_t)bytes);

@@ -139,7 +139,8 @@ plumb_status plumb_st_write(const char *path, const struct plumb_st_entry *entry
     struct plumb_buf header = {0};
     plumb_status st;
     const struct plumb_st_entry **order = malloc((size_t)(n + 1) * sizeof(*order));
-    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: cannot sort %" PRId64 " tensors", path, n);
+    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "%s: cannot sort the names of %" PRId64 " tensors", path,
+                  n);
     PLUMB_TRY_GOTO(st, sort_names(order, entry, n), fail);
     if (n > 1)
         qsort(order, (size_t)n, sizeof(*order), file_order);

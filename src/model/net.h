@@ -98,9 +98,9 @@ plumb_status plumb_params_draw(plumb_model *m, uint64_t seed);
 
 /* Converts elements [at, at + n) of a checkpoint's tensor to floats in `part` (n,). */
 plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64_t at, int64_t n);
-/* Corrects s->tied, which comes from config.json, by the checkpoint files: it becomes false if they
- * hold a head whose values differ from the embedding. Fails with PLUMB_ERR_FORMAT if there is no
- * head at all. */
+/* Corrects s->tied, which comes from config.json: sets it to false if the checkpoint has a head
+ * tensor whose values differ from the embedding. Fails with PLUMB_ERR_FORMAT if s->tied is false
+ * and the checkpoint has no head tensor. Does nothing for a classifier. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
 
 /* Removes the padding token of a new classifier and logs it. Called if its padding token is the end

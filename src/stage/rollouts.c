@@ -23,7 +23,8 @@ plumb_status plumb_rollouts_init(struct plumb_rollouts *r, int64_t max_prompts, 
     r->logp = calloc(2 * tokens + 1, sizeof(*r->logp));
     if (!r->at || !r->request || !r->owner || !r->ids || !r->logp) {
         plumb_rollouts_fini(r);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "rollouts: %lld prompts x %lld completions x %lld tokens",
+        PLUMB_FAIL(PLUMB_ERR_NOMEM,
+                   "cannot store rollouts of %lld prompts x %lld completions x %lld tokens",
                    (long long)max_prompts, (long long)group_size, (long long)max_new_tokens);
     }
     for (size_t i = 0; i < n; i++) {

@@ -50,7 +50,8 @@ static plumb_status put(struct onig *o, int64_t skip, const char *text)
     return plumb_buf_add_text(o->out, text);
 }
 
-/* Copies an escape with brackets, \p{..}, \P{..}, \x{..} or \k<..>, up to the closing bracket. */
+/* Copies an escape with brackets, \p{..}, \P{..}, \x{..} or \k<..>, up to the closing bracket,
+ * which must be there. Without an opening bracket, copies the two characters of the escape. */
 static plumb_status copy_bracketed(struct onig *o, char open, char close)
 {
     PLUMB_TRY(copy(o, 2));

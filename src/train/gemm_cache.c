@@ -192,8 +192,8 @@ done:
     return st;
 }
 
-/* On rank 0, appends the classes of the checkpoint that the run will resume; nothing for a fresh
- * start. Collective. */
+/* On rank 0, appends the classes of GEMM algorithms from the checkpoint that the run will resume.
+ * Appends nothing for a fresh start or if that run was on a CPU. Collective. */
 static plumb_status read_wanted(struct plumb_buf *wanted, const struct plumb_trainer_source *s)
 {
     char dir[4096];

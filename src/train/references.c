@@ -91,8 +91,8 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   r->policy->dir);
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
-        if (!r->ref[i].model || r->ref[i].model == r->snapshot ||
-            !ref->model->fingerprint || /* 0: a memory plan reads no weights */
+        /* A memory plan reads no weights, so its fingerprints are 0 and tell nothing. */
+        if (!r->ref[i].model || r->ref[i].model == r->snapshot || !ref->model->fingerprint ||
             r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;
         plumb_model_destroy(&ref->model);

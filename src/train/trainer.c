@@ -441,8 +441,8 @@ static void say_nothing_left(const struct plumb_trainer *t)
     if (t->resumed_from[0] && t->state.step == t->resumed_step &&
         t->state.iteration == t->resumed_iteration)
         plumb_log(PLUMB_LOG_INFO,
-                  "nothing was left to do: the run in %s is finished, and %s is its end "
-                  "(step %lld); for another run name another output_dir",
+                  "nothing was left to do: the run in %s is finished, and %s is its last "
+                  "checkpoint (step %lld); for another run name another output_dir",
                   t->cfg->output_dir, t->resumed_from, (long long)t->state.step);
 }
 

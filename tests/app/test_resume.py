@@ -154,7 +154,7 @@ def test(bench):
     again = bench.good(*align_args(bench, whole, "resume=auto"))
     bench.check(common.digest(whole / "latest" / "model.safetensors") == weights and
                 common.metrics(whole) == rows, "resuming a finished run changed it")
-    bench.check(again.err.count("nothing was left to do") == 1 and "checkpoint-6 is its end" in again.err,
+    bench.check(again.err.count("nothing was left to do") == 1 and "checkpoint-6 is its last checkpoint" in again.err,
                 "a finished run does not say that it is finished:", again)
     refused(bench, align_args(bench, whole), whole, "nothing is left to do")
 

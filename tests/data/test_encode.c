@@ -198,7 +198,8 @@ static void test_rules(void)
     RECORD("T", "he", 1, the); /* the first token has none before it: prompt */
     plumb_encoder_fini(&e);
     e = (struct plumb_encoder){.tokenizer = t, .append_eos = true};
-    /* A prompt for generation has no end token; a text keeps it. */
+    /* append_eos adds nothing here: a prompt for generation gets no end token, and a text only the
+     * one that the post-processor adds. */
     CHECK_OK(plumb_encode_prompt(&e, &ids, "The dog", 7));
     check_ids(&ids, (const int32_t[]){s, the, dog}, 3, "prompt");
     CHECK_OK(plumb_encode_text(&e, &ids, "<s> The dog", 11));

@@ -90,8 +90,8 @@ static void test_good(void)
                  60, 0));
     item[3].solution = NULL;
     check_scores(0, PLUMB_MISSING_FORMAT);
-    /* The line has the members of the record too; those with a name of the protocol are only in
-     * "record". */
+    /* The line also has the record's members. A member whose name the protocol uses itself is only
+     * in "record"; the record's "prompt" is in "prompt_messages" instead. */
     static const char record[] =
         "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"answer\":7,\"tests\":[\"a\",{\"b\":"
         "2}],"

@@ -112,8 +112,9 @@ static plumb_status create(struct plumb_backend **b, int which)
 }
 #endif
 
-/* Checks one backend and one soft cap of the logits (0: none) against the definition, and that
- * every number of rows per block gives the same bits. */
+/* Compares one backend with the definition, for one soft cap of the logits (0: none). Other numbers
+ * of rows per block must give the same bits of logp, lse and dx, and the same dw within a
+ * tolerance. Keeping the logits must not change a bit. */
 static void check(struct plumb_backend *b, struct data *whole, float cap)
 {
     static struct data part, want;

@@ -96,7 +96,7 @@ static void spellings(void)
     for (int i = 0; i < 3; i++)
         CHECK(plumb_lock_take(&other, text[i], "sft", 60) == PLUMB_ERR_EXISTS);
     plumb_lock_release(&l);
-    CHECK(plumb_dir_exists(dir)); /* the lock did not create it */
+    CHECK(plumb_dir_exists(dir)); /* the folder is older than the lock, so it stays */
     CHECK(!plumb_file_exists(path) && !unlink(text[2]) && !rmdir(dir));
 }
 
@@ -130,7 +130,7 @@ static void write_lock(const char *text)
     "\"command\": \"sft\", \"since\": \"2026-01-31T10:00:00Z\", \"nonce\": \"abc\", "              \
     "\"silent_after\": %g}\n"
 
-/* Changes the heartbeat in the file as a process on another host would. */
+/* Changes the heartbeat in the file every 5 ms until *stop, like a process on another host. */
 static void *beat(void *stop)
 {
     char digit = '0';
