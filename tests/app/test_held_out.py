@@ -76,7 +76,7 @@ def sft(bench):
     bench.check(sorted(rows_of(out)) == [2, 4, 6], "without eval_every: after steps", sorted(rows_of(out)))
     for more, words in ((["train.eval_every=2"], "data.eval is not set"),
                         (["checkpoint.keep_best=1", "checkpoint.best_metric=eval_loss", "checkpoint.every=2"], "data.eval"),
-                        (["checkpoint.keep_best=1", f"data.eval={held}", "checkpoint.every=3", "train.eval_every=2"], "multiple")):
+                        (["checkpoint.keep_best=1", f"data.eval={held}", "checkpoint.every=3", "train.eval_every=2"], "divides checkpoint.every")):
         r = bench.run(*bench.sft_args(bench.folder / "odd", *more, steps=4))
         bench.check(r.code not in (0, None) and words in r.err, more, r)
     out = bench.folder / "best-alone" # no checkpoint.every: after each evaluation

@@ -77,7 +77,7 @@ def slots_are_refilled(bench, g):
     """Checks that the slots stay full over the whole input: no part of it waits for its longest answer."""
     lengths = [len(x["completion_ids"]) for x in g.lines]
     bench.check(max(lengths) > 2 * min(lengths), "the answers are of about one length:", sorted(lengths))
-    said = re.search(r"generate: (\d+) completions, (\d+) tokens in .* each of (\d+) decode steps, slots: 4", g.result.err)
+    said = re.search(r"generate: (\d+) completions, (\d+) tokens in .* per decode step \((\d+) steps of all ranks, 4 slots per rank\)", g.result.err)
     if bench.check(said, "no counts at the end of", g.result.err[-500:]):
         n, tokens, steps = map(int, said.groups())
         bench.check((n, tokens) == (len(lengths), sum(lengths)), "counts", n, tokens, "of", len(lengths), sum(lengths))
