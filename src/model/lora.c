@@ -140,10 +140,11 @@ static plumb_status allocate(struct plumb_adapter *a, const plumb_model *m)
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora)
 {
     PLUMB_REQUIRE(!m->adapter, PLUMB_ERR_ARG, "%s: the model has an adapter already", m->dir);
-    PLUMB_REQUIRE(m->spec.block.files == PLUMB_FILES_LLAMA, PLUMB_ERR_UNSUPPORTED,
-                  "%s: the files of this architecture have q, k and v in one matrix (and Phi-3's "
-                  "also gate and up); plumb has no adapters for that",
-                  m->dir);
+    PLUMB_REQUIRE(
+        m->spec.block.files == PLUMB_FILES_LLAMA, PLUMB_ERR_UNSUPPORTED,
+        "%s: plumb has no adapters for model_type %s, whose files have other matrices than q_proj, "
+        "k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj",
+        m->dir, plumb_spec_type(&m->spec));
     PLUMB_REQUIRE(lora->r >= 1 && lora->r <= PLUMB_LORA_MAX_RANK && lora->alpha > 0,
                   PLUMB_ERR_CONFIG,
                   "an adapter of rank %lld and alpha %g: expected a rank of 1 to %d "

@@ -29,6 +29,10 @@ const char *plumb_file_part(enum plumb_file_layout files, const char *name)
         {"mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h"},
         {"lm_head", "lm_head", "embed_out"},
     };
+    if (files == PLUMB_FILES_STARCODER2)
+        return !strcmp(name, "mlp.up_proj")     ? "mlp.c_fc"
+               : !strcmp(name, "mlp.down_proj") ? "mlp.c_proj"
+                                                : name;
     for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
         if (!strcmp(list[i].own, name))
             return files == PLUMB_FILES_GPT2   ? list[i].gpt2

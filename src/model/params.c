@@ -128,7 +128,7 @@ static void map_to_files(struct layout *y, const struct plumb_spec *s, enum plum
     const int64_t q = s->h * s->d, kv = s->hk * s->d, part = id - PLUMB_Q;
     const bool is_qkv = id <= PLUMB_V;
     const bool gate_up = y->files == PLUMB_FILES_PHI3 && (id == PLUMB_GATE || id == PLUMB_UP);
-    if (!y->param || y->files == PLUMB_FILES_LLAMA)
+    if (!y->param || y->files == PLUMB_FILES_LLAMA || y->files == PLUMB_FILES_STARCODER2)
         return;
     for (int k = 0; k < 1 + s->block.bias[id]; k++) {
         struct plumb_param *p = &y->param[y->n - 1 - k];

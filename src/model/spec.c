@@ -66,11 +66,13 @@ static plumb_status want_named(const struct plumb_spec *s, const plumb_json *j, 
     return plumb_spec_want_size(j, key, out, fallback, limit, path);
 }
 
-/* Reads the number of kv heads and the head size. GPT-2 and GPT-NeoX have no such fields. */
+/* Reads the number of kv heads and the head size. GPT-2 and GPT-NeoX have no such fields, and
+ * StableLM has no head size. */
 static plumb_status read_heads(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const struct plumb_family_row *row = plumb_family_row(s->family);
-    const bool plain = s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX;
+    const bool one_kv = s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX;
+    const bool plain = one_kv || s->family == PLUMB_STABLELM;
     const int64_t *hk_absent = row->hk ? &row->hk : &s->h;
     PLUMB_TRY(plumb_spec_want_size(j, "num_key_value_heads", &s->hk,
                                    absent(j, "num_key_value_heads", hk_absent, &s->h), 65536,
@@ -88,9 +90,10 @@ static plumb_status read_heads(struct plumb_spec *s, const plumb_json *j, const 
                   "%s: hidden_size %lld is not a multiple of num_attention_heads %lld, and there "
                   "is no head_dim",
                   path, (long long)s->c, (long long)s->h);
-    PLUMB_REQUIRE(!plain || (s->hk == s->h && s->d == quotient), PLUMB_ERR_UNSUPPORTED,
+    const bool kv = one_kv && s->hk != s->h;
+    PLUMB_REQUIRE(!kv && (!plain || s->d == quotient), PLUMB_ERR_UNSUPPORTED,
                   "%s: model_type %s has no %s in transformers; remove the field", path, row->type,
-                  s->hk == s->h ? "head_dim" : "num_key_value_heads");
+                  kv ? "num_key_value_heads" : "head_dim");
     PLUMB_REQUIRE(s->d >= 2 && s->d % 2 == 0 && s->d <= PLUMB_MAX_HEAD, PLUMB_ERR_FORMAT,
                   "%s: head_dim is %lld, expected an even number from 2 to %d", path,
                   (long long)s->d, PLUMB_MAX_HEAD);

@@ -16,13 +16,17 @@ enum plumb_family {
     PLUMB_QWEN3,
     PLUMB_MINISTRAL,
     PLUMB_OLMO2,
+    PLUMB_OLMO3,
     PLUMB_SMOLLM3,
     PLUMB_GRANITE,
     PLUMB_PHI3,
+    PLUMB_GEMMA,
     PLUMB_GEMMA2,
     PLUMB_GEMMA3,
     PLUMB_GPT2,
     PLUMB_GPT_NEOX,
+    PLUMB_STABLELM,
+    PLUMB_STARCODER2,
     PLUMB_N_FAMILY
 };
 #define PLUMB_MAX_EOS    8
@@ -56,10 +60,11 @@ enum plumb_qk_norm { PLUMB_QK_NORM_NONE, PLUMB_QK_NORM_HEAD, PLUMB_QK_NORM_ROW }
 
 /* The names and the layout that the weights have in files. */
 enum plumb_file_layout {
-    PLUMB_FILES_LLAMA, /* one tensor per parameter, with the parameter's name */
-    PLUMB_FILES_PHI3,  /* q, k, v are one tensor, and gate, up are one tensor */
-    PLUMB_FILES_GPT2,  /* q, k, v are one tensor; matrices are stored as (in,out) */
-    PLUMB_FILES_NEOX,  /* q, k, v are one tensor: head by head, the rows of q, k and v */
+    PLUMB_FILES_LLAMA,      /* one tensor per parameter, with the parameter's name */
+    PLUMB_FILES_PHI3,       /* q, k, v are one tensor, and gate, up are one tensor */
+    PLUMB_FILES_GPT2,       /* q, k, v are one tensor; matrices are stored as (in,out) */
+    PLUMB_FILES_NEOX,       /* q, k, v are one tensor: head by head, the rows of q, k and v */
+    PLUMB_FILES_STARCODER2, /* as PLUMB_FILES_LLAMA; the MLP's matrices are c_fc and c_proj */
 };
 
 /* The description of a decoder block. Forward, backward and the layout of the parameters read it;

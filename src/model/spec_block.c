@@ -11,37 +11,45 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
 {
     const struct plumb_family_row *row = plumb_family_row(s->family);
     const bool off = false, on = true, neox = s->family == PLUMB_GPT_NEOX;
+    const bool stablelm = s->family == PLUMB_STABLELM, starcoder2 = s->family == PLUMB_STARCODER2;
     bool attention = s->family == PLUMB_GPT2, mlp = attention || neox;
     if (row->attention_bias)
         PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, neox ? &on : &off, path));
     if (row->mlp_bias)
         PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
-    const bool qkv = attention || s->family == PLUMB_QWEN2;
+    if (starcoder2) {
+        PLUMB_TRY(plumb_json_want_bool(j, "use_bias", &attention, &on, path));
+        mlp = attention;
+    }
+    bool qkv = attention || s->family == PLUMB_QWEN2;
+    if (stablelm)
+        PLUMB_TRY(plumb_json_want_bool(j, "use_qkv_bias", &qkv, &off, path));
     b->bias[PLUMB_Q] = b->bias[PLUMB_K] = b->bias[PLUMB_V] = qkv;
     b->bias[PLUMB_O] = attention;
     b->bias[PLUMB_GATE] = b->bias[PLUMB_UP] = b->bias[PLUMB_DOWN] = mlp;
     return PLUMB_OK;
 }
 
-/* Returns true for GPT-2 and GPT-NeoX, which have LayerNorm and an MLP without a gate. */
-static bool is_gpt(const struct plumb_spec *s)
+/* Returns true for the families whose MLP has no gate. They have LayerNorm, too. */
+static bool has_plain_mlp(const struct plumb_spec *s)
 {
-    return s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX;
+    return s->family == PLUMB_GPT2 || s->family == PLUMB_GPT_NEOX || s->family == PLUMB_STARCODER2;
 }
 
 static bool is_gemma(const struct plumb_spec *s)
 {
-    return s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3;
+    return s->family == PLUMB_GEMMA || s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3;
 }
 
 static void set_norms(struct plumb_block *b, const struct plumb_spec *s)
 {
-    const bool olmo2 = s->family == PLUMB_OLMO2;
-    b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !olmo2;
-    b->norm[PLUMB_NORM_ATTENTION_OUT] = b->norm[PLUMB_NORM_MLP_OUT] = olmo2 || is_gemma(s);
-    b->layer_norm = is_gpt(s);
+    const bool olmo = s->family == PLUMB_OLMO2 || s->family == PLUMB_OLMO3;
+    b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !olmo;
+    b->norm[PLUMB_NORM_ATTENTION_OUT] = b->norm[PLUMB_NORM_MLP_OUT] =
+        olmo || (is_gemma(s) && s->family != PLUMB_GEMMA);
+    b->layer_norm = has_plain_mlp(s) || s->family == PLUMB_STABLELM;
     b->norm_shift = is_gemma(s) ? 1.0f : 0.0f;
-    b->qk_norm = olmo2                                                   ? PLUMB_QK_NORM_ROW
+    b->qk_norm = olmo                                                    ? PLUMB_QK_NORM_ROW
                  : s->family == PLUMB_QWEN3 || s->family == PLUMB_GEMMA3 ? PLUMB_QK_NORM_HEAD
                                                                          : PLUMB_QK_NORM_NONE;
 }
@@ -78,12 +86,14 @@ static plumb_status read_gemma_scales(struct plumb_spec *s, const plumb_json *j,
     const bool two = s->family == PLUMB_GEMMA2;
     const double scalar_class = 256;
     double scalar;
+    s->embed_scale = (float)sqrt((double)s->c);
+    s->embed_scale_rounds = true;
+    if (s->family == PLUMB_GEMMA)
+        return PLUMB_OK;
     PLUMB_TRY(plumb_json_want_real(j, "query_pre_attn_scalar", &scalar, &scalar_class, path));
     PLUMB_REQUIRE(scalar >= 1e-20 && scalar <= 1e20, PLUMB_ERR_FORMAT,
                   "%s: query_pre_attn_scalar is %g, expected 1e-20 to 1e20", path, scalar);
     s->block.attention_scale = (float)pow(scalar, -0.5);
-    s->embed_scale = (float)sqrt((double)s->c);
-    s->embed_scale_rounds = true;
     if (two)
         PLUMB_TRY(read_cap(j, "attn_logit_softcapping", 50, &s->block.attention_cap, path));
     PLUMB_TRY(read_cap(j, "final_logit_softcapping", two ? 30 : 0, &s->head_cap, path));
@@ -126,7 +136,8 @@ static plumb_status read_scales(struct plumb_spec *s, const plumb_json *j, const
     return PLUMB_OK;
 }
 
-/* Gemma reads hidden_activation and ignores hidden_act, which older files also have. */
+/* Gemma 2 and 3 read hidden_activation and ignore hidden_act, which older files also have. Gemma 1
+ * reads hidden_act. Its first files say "gelu" and mean the approximation by tanh. */
 static plumb_status read_activation(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     static const struct {
@@ -137,21 +148,27 @@ static plumb_status read_activation(struct plumb_spec *s, const plumb_json *j, c
                  {"gelu", PLUMB_ACT_GELU},
                  {"gelu_new", PLUMB_ACT_GELU_TANH},
                  {"gelu_pytorch_tanh", PLUMB_ACT_GELU_TANH}};
-    const bool gemma = is_gemma(s);
-    const char *act_class = gemma                         ? "gelu_pytorch_tanh"
-                            : s->family == PLUMB_GPT2     ? "gelu_new"
-                            : s->family == PLUMB_GPT_NEOX ? "gelu"
-                                                          : "silu";
-    const char *key = "hidden_activation", *act, *old;
+    const bool gemma = is_gemma(s), first = s->family == PLUMB_GEMMA;
+    const char *act_class = gemma || s->family == PLUMB_STARCODER2 ? "gelu_pytorch_tanh"
+                            : s->family == PLUMB_GPT2              ? "gelu_new"
+                            : s->family == PLUMB_GPT_NEOX          ? "gelu"
+                                                                   : "silu";
+    const char *key = "hidden_activation", *other = "hidden_act", *act, *old;
     if (!gemma)
         PLUMB_TRY(plumb_spec_key(&key, s, j, "hidden_act", path));
+    if (first) {
+        key = "hidden_act";
+        other = "hidden_activation";
+    }
     PLUMB_TRY(plumb_json_want_string(j, key, &act, &act_class, path));
-    PLUMB_TRY(plumb_json_want_string(j, "hidden_act", &old, &act, path));
+    if (first && !strcmp(act, "gelu"))
+        act = act_class;
+    PLUMB_TRY(plumb_json_want_string(j, other, &old, &act, path));
     if (gemma && strcmp(old, act) != 0)
         plumb_log_once(PLUMB_LOG_WARN,
-                       "%s: hidden_act is \"%s\", but model_type %s reads hidden_activation; "
-                       "\"%s\" is used, as in transformers",
-                       path, old, plumb_spec_type(s), act);
+                       "%s: %s is \"%s\", but model_type %s reads %s; \"%s\" is used, as in "
+                       "transformers",
+                       path, other, old, plumb_spec_type(s), key, act);
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (!strcmp(act, known[i].name)) {
             s->block.activation = known[i].is;
@@ -171,11 +188,12 @@ plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, co
                                    &plumb_family_row(s->family)->tied, path));
     PLUMB_TRY(read_biases(&s->block, s, j, path));
     set_norms(&s->block, s);
-    s->block.gated = !is_gpt(s);
-    s->block.files = s->family == PLUMB_PHI3       ? PLUMB_FILES_PHI3
-                     : s->family == PLUMB_GPT2     ? PLUMB_FILES_GPT2
-                     : s->family == PLUMB_GPT_NEOX ? PLUMB_FILES_NEOX
-                                                   : PLUMB_FILES_LLAMA;
+    s->block.gated = !has_plain_mlp(s);
+    s->block.files = s->family == PLUMB_PHI3         ? PLUMB_FILES_PHI3
+                     : s->family == PLUMB_GPT2       ? PLUMB_FILES_GPT2
+                     : s->family == PLUMB_GPT_NEOX   ? PLUMB_FILES_NEOX
+                     : s->family == PLUMB_STARCODER2 ? PLUMB_FILES_STARCODER2
+                                                     : PLUMB_FILES_LLAMA;
     s->positions = s->family == PLUMB_GPT2;
     const bool on = true;
     if (s->family == PLUMB_GPT_NEOX)

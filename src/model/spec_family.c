@@ -20,6 +20,8 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                          .window = PLUMB_WINDOW_TYPES, .fields = ""},
     [PLUMB_OLMO2] = {"olmo2", CLASSES("Olmo2"), 0, 0, 1e-5, 1e4, 1, .attention_bias = true,
                      .fields = ""},
+    [PLUMB_OLMO3] = {"olmo3", CLASSES("Olmo3"), 0, 0, 1e-5, 5e5, 1, .attention_bias = true,
+                     .window = PLUMB_WINDOW_TYPES, .fields = ""},
     [PLUMB_SMOLLM3] = {"smollm3", CLASSES("SmolLM3"), 4, 0, 1e-6, 2e6, 128004, .tied = true,
                        .attention_bias = true, .mlp_bias = true, .window = PLUMB_WINDOW_TYPES,
                        .fields = "no_rope_layers no_rope_layer_interval"},
@@ -29,6 +31,8 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                                  "residual_multiplier"},
     [PLUMB_PHI3] = {"phi3", CLASSES("Phi3"), 0, 0, 1e-5, 1e4, 32000, .window = PLUMB_WINDOW_ALL,
                     .fields = "embd_pdrop resid_pdrop"},
+    [PLUMB_GEMMA] = {"gemma", CLASSES("Gemma"), 16, 256, 1e-6, 1e4, 0, .tied = true,
+                     .attention_bias = true, .fields = "hidden_activation"},
     [PLUMB_GEMMA2] = {"gemma2", CLASSES("Gemma2"), 4, 256, 1e-6, 1e4, 0, .tied = true,
                       .attention_bias = true, .window = PLUMB_WINDOW_TYPES,
                       .fields = "attn_logit_softcapping final_logit_softcapping hidden_activation "
@@ -53,6 +57,13 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                         .fields = "classifier_dropout hidden_dropout layer_norm_eps "
                                   "rotary_emb_base rotary_pct use_parallel_residual",
                         .ignored = "mlp_bias partial_rotary_factor rms_norm_eps rope_theta"},
+    [PLUMB_STABLELM] = {"stablelm", CLASSES("StableLm"), 32, 0, 1e-5, 1e4, -1,
+                        .fields = "hidden_dropout layer_norm_eps use_qkv_bias",
+                        .ignored = "rms_norm_eps"},
+    [PLUMB_STARCODER2] = {"starcoder2", CLASSES("Starcoder2"), 2, 0, 1e-5, 1e4, -1, .tied = true,
+                          .window = PLUMB_WINDOW_ALL,
+                          .fields = "embedding_dropout norm_epsilon residual_dropout use_bias",
+                          .ignored = "rms_norm_eps"},
 };
 
 /* Names of fields in families that have names of their own. */
@@ -69,6 +80,8 @@ static const struct {
     {PLUMB_GPT2, "rms_norm_eps", "layer_norm_epsilon", false},
     {PLUMB_GPT2, "hidden_act", "activation_function", false},
     {PLUMB_GPT_NEOX, "rms_norm_eps", "layer_norm_eps", false},
+    {PLUMB_STABLELM, "rms_norm_eps", "layer_norm_eps", false},
+    {PLUMB_STARCODER2, "rms_norm_eps", "norm_epsilon", false},
 };
 
 plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const plumb_json *j,

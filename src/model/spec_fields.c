@@ -228,8 +228,9 @@ static void check_biases(const struct plumb_spec *s, const plumb_json *j, const 
 /* Warns about fields that ask for dropout, a dtype or Python code, which plumb does not use. */
 static void warn_unhonoured(const plumb_json *j, const char *path)
 {
-    static const char *const dropout[] = {"attention_dropout", "attn_pdrop", "embd_pdrop",
-                                          "hidden_dropout", "resid_pdrop"};
+    static const char *const dropout[] = {"attention_dropout", "attn_pdrop",     "embd_pdrop",
+                                          "embedding_dropout", "hidden_dropout", "resid_pdrop",
+                                          "residual_dropout"};
     const char *dtype = plumb_json_string(plumb_json_get(j, "dtype"), NULL);
     for (size_t i = 0; i < sizeof dropout / sizeof *dropout; i++) {
         const double p = plumb_json_real(plumb_json_get(j, dropout[i]), 0.0);

@@ -228,12 +228,13 @@ static bool differs(const plumb_json *a, const plumb_json *b)
     return differ;
 }
 
-/* Sets the number of rotated columns to the part `partial` of a head. Only Phi-3 and GPT-NeoX may
- * rotate less than a whole head. */
+/* Sets the number of rotated columns to the part `partial` of a head. Only Phi-3, GPT-NeoX and
+ * StableLM may rotate less than a whole head. */
 static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s, double partial,
                                 const char *path)
 {
-    PLUMB_REQUIRE(partial == 1.0 || s->family == PLUMB_PHI3 || s->family == PLUMB_GPT_NEOX,
+    PLUMB_REQUIRE(partial == 1.0 || s->family == PLUMB_PHI3 || s->family == PLUMB_GPT_NEOX ||
+                      s->family == PLUMB_STABLELM,
                   PLUMB_ERR_UNSUPPORTED,
                   "%s: partial_rotary_factor %g is not supported with model_type %s (expected 1)",
                   path, partial, plumb_spec_type(s));
@@ -271,7 +272,7 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
     const bool neox = s->family == PLUMB_GPT_NEOX;
     const char *theta_key = neox ? "rotary_emb_base" : "rope_theta";
     const char *partial_key = neox ? "rotary_pct" : "partial_rotary_factor";
-    const double whole = neox ? 0.25 : 1.0;
+    const double whole = neox || s->family == PLUMB_STABLELM ? 0.25 : 1.0;
     double theta, partial;
     PLUMB_TRY(plumb_json_want_real(j, partial_key, &partial, &whole, path));
     PLUMB_TRY(
@@ -296,8 +297,8 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
     return PLUMB_OK;
 }
 
-/* Reads one of the rotary embeddings of Gemma 3. r is its object, or NULL; theta is the default of
- * rope_theta. */
+/* Reads one of the rotary embeddings of Gemma 3 or OLMo 3. r is its object, or NULL; theta is the
+ * default of rope_theta. */
 static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, const plumb_json *j,
                              const plumb_json *r, double theta, const char *path, const char *where)
 {
@@ -312,27 +313,36 @@ static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, c
         PLUMB_REQUIRE(!plumb_json_get(r, "type") || plumb_json_get(r, "rope_type"),
                       PLUMB_ERR_FORMAT, "%s: has the field type, expected rope_type", where);
         PLUMB_TRY(read_scaling(o, s, &(struct source){j, r, path, where}));
+        if (o->type == PLUMB_ROPE_YARN && !o->truncate)
+            plumb_log_once(PLUMB_LOG_WARN,
+                           "%s: truncate is not used: transformers does not read it from an object "
+                           "for one kind of layers",
+                           where);
+        o->truncate = true;
     }
     PLUMB_REQUIRE(o->theta > 1, PLUMB_ERR_FORMAT, "%s: rope_theta is %g, expected > 1", where,
                   o->theta);
     return PLUMB_OK;
 }
 
-/* Gemma 3 has one rotary embedding for layers without a window, [0], and one for the others, [1].
- * New files have both in rope_parameters. In old files, rope_scaling and rope_theta are those of
- * [0], and rope_local_base_freq is the base of [1]. */
+/* Gemma 3 and OLMo 3 have one rotary embedding for layers without a window, [0], and one for the
+ * others, [1]. New files have both in rope_parameters. In old files, rope_scaling and rope_theta
+ * are those of [0], and rope_local_base_freq is the base of [1]. OLMo 3 has no such field:
+ * transformers gives [1] the default of the configuration class, whatever rope_theta is. */
 static plumb_status read_two(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     static const char *const key[2] = {"full_attention", "sliding_attention"};
     const plumb_json *old = plumb_json_get(j, "rope_scaling");
     const plumb_json *both = plumb_json_get(j, "rope_parameters"), *r[2] = {old, NULL};
-    const double local_class = 1e4;
-    double theta[2];
+    const bool olmo3 = s->family == PLUMB_OLMO3;
+    const double local_class = olmo3 ? plumb_family_row(s->family)->theta : 1e4;
+    double theta[2] = {0, local_class};
     char where[600];
     snprintf(where, sizeof where, "%.500s: rope_scaling", path);
     PLUMB_TRY(plumb_json_want_real(j, "rope_theta", &theta[0], &plumb_family_row(s->family)->theta,
                                    path));
-    PLUMB_TRY(plumb_json_want_real(j, "rope_local_base_freq", &theta[1], &local_class, path));
+    if (!olmo3)
+        PLUMB_TRY(plumb_json_want_real(j, "rope_local_base_freq", &theta[1], &local_class, path));
     PLUMB_REQUIRE(!old || !both, PLUMB_ERR_UNSUPPORTED,
                   "%s: rope_scaling and rope_parameters are both given; remove one of them", path);
     PLUMB_REQUIRE(!plumb_json_get(j, "partial_rotary_factor"), PLUMB_ERR_UNSUPPORTED,
@@ -353,6 +363,11 @@ static plumb_status read_two(struct plumb_spec *s, const plumb_json *j, const ch
         }
         PLUMB_TRY(read_one(&s->rope[i], s, j, r[i], theta[i], path, where));
     }
+    if (olmo3 && plumb_json_get(j, "rope_theta") && s->rope[1].theta != theta[0])
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: rope_theta %g holds for layers without a window only; the others have "
+                       "%g, as in transformers",
+                       path, theta[0], s->rope[1].theta);
     return PLUMB_OK;
 }
 
@@ -381,7 +396,7 @@ static plumb_status read_layers(struct plumb_spec *s, const plumb_json *j, const
 
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
-    if (s->family == PLUMB_GEMMA3)
+    if (s->family == PLUMB_GEMMA3 || s->family == PLUMB_OLMO3)
         return read_two(s, j, path);
     if (s->family == PLUMB_GPT2) {
         memset(s->rotation, -1, sizeof s->rotation);

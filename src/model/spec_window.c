@@ -38,9 +38,10 @@ static int64_t count(const bool *windowed, int64_t l)
 static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const plumb_json *j,
                               const char *path)
 {
-    const bool none = s->family == PLUMB_SMOLLM3 || s->family == PLUMB_PHI3;
-    const bool must =
-        s->family == PLUMB_MINISTRAL || s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3;
+    const bool none =
+        s->family == PLUMB_SMOLLM3 || s->family == PLUMB_PHI3 || s->family == PLUMB_STARCODER2;
+    const bool must = s->family == PLUMB_MINISTRAL || s->family == PLUMB_GEMMA2 ||
+                      s->family == PLUMB_GEMMA3 || s->family == PLUMB_OLMO3;
     const int64_t window_class = 4096;
     *window = 0;
     PLUMB_REQUIRE(!must || plumb_json_get(j, "sliding_window") ||
@@ -73,7 +74,7 @@ static plumb_status without_windows(const struct plumb_spec *s, const plumb_json
     return PLUMB_OK;
 }
 
-/* Phi-3 has a window on all layers or on none; its masks ignore layer_types. */
+/* Phi-3 and StarCoder2 have a window on all layers or on none; their masks ignore layer_types. */
 static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     bool windowed[PLUMB_MAX_LAYERS] = {0};
@@ -91,13 +92,13 @@ static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, con
     return PLUMB_OK;
 }
 
-/* Sets windowed for Gemma: every second layer of Gemma 2 has no window, and in Gemma 3 every
- * sliding_window_pattern-th layer, which is every sixth by default. */
-static plumb_status make_gemma_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
-                                     const plumb_json *j, const char *path)
+/* Sets windowed: every second layer of Gemma 2 has no window, every fourth layer of OLMo 3, and in
+ * Gemma 3 every sliding_window_pattern-th layer, which is every sixth by default. */
+static plumb_status make_periodic_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
+                                        const plumb_json *j, const char *path)
 {
     const int64_t six = 6;
-    int64_t pattern = 2;
+    int64_t pattern = s->family == PLUMB_OLMO3 ? 4 : 2;
     if (s->family == PLUMB_GEMMA3)
         PLUMB_TRY(plumb_spec_want_size(j, "sliding_window_pattern", &pattern, &six, 1 << 24, path));
     PLUMB_TRY(read_size(window, s, j, path));
@@ -111,8 +112,8 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
                                const plumb_json *j, const char *path)
 {
     const bool off = false, mistral = s->family == PLUMB_MISTRAL || s->family == PLUMB_MINISTRAL;
-    if (s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3)
-        return make_gemma_types(windowed, window, s, j, path);
+    if (s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3 || s->family == PLUMB_OLMO3)
+        return make_periodic_types(windowed, window, s, j, path);
     const bool smollm3 = s->family == PLUMB_SMOLLM3;
     const int64_t first_class = 28;
     bool use = mistral;
@@ -157,7 +158,7 @@ static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const ch
                        (long long)made);
     s->window = windowed ? window : 0;
     for (int64_t l = 0; s->n_rope == 2 && l < s->l; l++)
-        s->rotation[l] = s->windowed[l]; /* Gemma 3: layers with a window have their own rotation */
+        s->rotation[l] = s->windowed[l]; /* layers with a window have a rotation of their own */
     return PLUMB_OK;
 }
 

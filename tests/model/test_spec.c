@@ -91,7 +91,7 @@ static const struct {
     {"hidden_act", "\"relu\"", PLUMB_ERR_UNSUPPORTED, "hidden_act \"relu\""},
     {"quantization_config", "{\"bits\": 4}", PLUMB_ERR_UNSUPPORTED, "quantization_config"},
     {"partial_rotary_factor", "0.5", PLUMB_ERR_UNSUPPORTED, "partial_rotary_factor"},
-    {"model_type", "\"mixtral\"", PLUMB_ERR_UNSUPPORTED, "olmo2, smollm3, granite, phi3"},
+    {"model_type", "\"mixtral\"", PLUMB_ERR_UNSUPPORTED, "olmo2, olmo3, smollm3, granite, phi3"},
     {"rope_theta", "\"x\"", PLUMB_ERR_FORMAT, "rope_theta"},
     {"rope_theta", "0", PLUMB_ERR_FORMAT, "rope_theta"},
     {"rope_scaling", "[1]", PLUMB_ERR_FORMAT, "rope_scaling"},
@@ -226,6 +226,50 @@ static void check_gpt(void)
     CHECK(strstr(plumb_trail(), "model_type gpt_neox has no head_dim"));
 }
 
+/* Checks defaults and refusals of OLMo 3, Gemma 1, StableLM and StarCoder2. */
+static void check_small_families(void)
+{
+    struct plumb_spec s;
+    CHECK_OK(
+        WITH(&s, FAMILY("olmo3"), {"rope_theta", "1000"},
+             {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 2, \"truncate\": false}"}));
+    CHECK(s.window == 4096 && s.windowed[2] && !s.windowed[3] && s.rotation[3] == 0);
+    CHECK(s.rotation[2] == 1 && s.rope[0].theta == 1e3 && s.rope[1].theta == 5e5);
+    CHECK(s.rope[0].type == PLUMB_ROPE_YARN && s.rope[0].truncate);
+    CHECK(s.block.qk_norm == PLUMB_QK_NORM_ROW && !s.block.norm[PLUMB_NORM_ATTENTION]);
+    CHECK(WITH(&s, FAMILY("olmo3"), {"sliding_window", "null"}) == PLUMB_ERR_FORMAT);
+
+    CHECK_OK(WITH(&s, FAMILY("gemma"), {"num_key_value_heads", NULL}, {"num_attention_heads", "16"},
+                  {"hidden_act", "\"gelu\""}));
+    CHECK(s.hk == 16 && s.d == 256 && s.tied && s.pad == 0 && s.embed_scale_rounds);
+    CHECK(s.block.activation == PLUMB_ACT_GELU_TANH && s.block.norm_shift == 1);
+    CHECK(s.block.attention_scale == 1.0f / 16 && s.head_cap == 0 && s.window == 0);
+    CHECK(!s.block.norm[PLUMB_NORM_ATTENTION_OUT] && !s.block.norm[PLUMB_NORM_MLP_OUT]);
+    CHECK(WITH(&s, FAMILY("gemma"), {"query_pre_attn_scalar", "4"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(WITH(&s, FAMILY("gemma"), {"use_bidirectional_attention", "true"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+
+    CHECK_OK(WITH(&s, FAMILY("stablelm"), {"hidden_size", "64"}));
+    CHECK(s.block.layer_norm && s.block.gated && s.rope[0].columns == 2 && s.eps == 1e-5);
+    CHECK(!any_bias(&s));
+    CHECK_OK(WITH(&s, FAMILY("stablelm"), {"use_qkv_bias", "true"},
+                  {"partial_rotary_factor", "0.5"}, {"layer_norm_eps", "0.001"}));
+    CHECK(qkv_biases(&s) && s.eps == 1e-3);
+    CHECK(WITH(&s, FAMILY("stablelm"), {"use_parallel_residual", "true"}, {"hidden_size", "64"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "use_parallel_residual"));
+    CHECK(WITH(&s, FAMILY("stablelm"), {"qk_layernorm", "true"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(WITH(&s, FAMILY("stablelm"), {"head_dim", "16"}) == PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "model_type stablelm has no head_dim"));
+
+    CHECK_OK(WITH(&s, FAMILY("starcoder2"), {"num_key_value_heads", NULL}));
+    CHECK(s.hk == 2 && s.block.layer_norm && !s.block.gated && !s.block.parallel && s.tied);
+    CHECK(s.block.activation == PLUMB_ACT_GELU_TANH && all_biases(&s) && s.window == 0);
+    CHECK_OK(WITH(&s, FAMILY("starcoder2"), {"use_bias", "false"}, {"sliding_window", "9"},
+                  {"norm_epsilon", "0.001"}));
+    CHECK(!any_bias(&s) && s.windowed[0] && s.window == 9 && s.eps == 1e-3);
+}
+
 /* Checks defaults and refusals of the families that differ from Llama in more than biases. */
 static void check_families(void)
 {
@@ -305,6 +349,7 @@ static void check_families(void)
     CHECK(WITH(&s, FAMILY("gemma3")) == PLUMB_ERR_UNSUPPORTED);
     CHECK(strstr(plumb_trail(), "gemma3_text"));
     check_gpt();
+    check_small_families();
     /* A field of Granite is refused in OLMo 2. */
     CHECK(WITH(&s, FAMILY("olmo2"), {"residual_multiplier", "0.5"}) == PLUMB_ERR_UNSUPPORTED);
 }

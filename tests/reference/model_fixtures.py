@@ -42,6 +42,9 @@ GPT2 = dict(vocab_size=51, n_embd=24, n_layer=2, n_head=3, n_positions=64, layer
 NEOX = dict(vocab_size=51, hidden_size=24, intermediate_size=44, num_hidden_layers=2, num_attention_heads=3,
             max_position_embeddings=128, layer_norm_eps=1e-5, rotary_pct=0.25, hidden_act="gelu",
             initializer_range=0.02, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+OLMO3 = dict(TINY, sliding_window=9, tie_word_embeddings=False)
+STABLELM = dict({k: v for k, v in SMALL.items() if k != "rms_norm_eps"}, hidden_size=64, layer_norm_eps=1e-5)
+STARCODER2 = dict({k: v for k, v in TINY.items() if k not in ("rms_norm_eps", "hidden_act")}, norm_epsilon=1e-5)
 MODELS = {  # name: (model_type, architecture, fields)
     "llama_gqa_tied": ("llama", "LlamaForCausalLM", dict(SMALL, tie_word_embeddings=True)),
     "llama_odd_untied": ("llama", "LlamaForCausalLM", dict(ODD, tie_word_embeddings=False)),
@@ -103,6 +106,25 @@ MODELS = {  # name: (model_type, architecture, fields)
                         dict(NEOX, hidden_size=32, num_attention_heads=2, use_parallel_residual=False, rotary_pct=0.75,
                              rotary_emb_base=500, attention_bias=False, hidden_act="gelu_new", tie_word_embeddings=True)),
     "gpt_neox_score": ("gpt_neox", "GPTNeoXForSequenceClassification", dict(NEOX, **LABELS)),
+    "mistral_score": ("mistral", "MistralForSequenceClassification", dict(TINY, sliding_window=9, **LABELS)),
+    "qwen3_score": ("qwen3", "Qwen3ForSequenceClassification", dict(TINY, **LABELS)),
+    "gemma": ("gemma", "GemmaForCausalLM", dict(TINY, hidden_act="gelu", hidden_activation="gelu_pytorch_tanh",
+                                                attention_bias=True)),
+    "gemma_score": ("gemma", "GemmaForSequenceClassification", dict(TINY, hidden_act="gelu_pytorch_tanh", **LABELS)),
+    # [0] is yarn with the base 10000, [1] the class's 500000
+    "olmo3": ("olmo3", "Olmo3ForCausalLM",
+              dict(OLMO3, num_hidden_layers=4, rope_scaling={k: v for k, v in YARN.items() if not k.startswith("mscale")})),
+    "olmo3_score": ("olmo3", "Olmo3ForSequenceClassification",
+                    dict(OLMO3, layer_types=["full_attention", "sliding_attention"], attention_bias=True,
+                         rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 7000.0},
+                                          "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}, **LABELS)),
+    "stablelm": ("stablelm", "StableLmForCausalLM", dict(STABLELM, use_qkv_bias=True, tie_word_embeddings=False)),
+    "stablelm_score": ("stablelm", "StableLmForSequenceClassification",
+                       dict(STABLELM, hidden_size=48, num_attention_heads=3, num_key_value_heads=1, partial_rotary_factor=0.5,
+                            **LABELS)),
+    "starcoder2": ("starcoder2", "Starcoder2ForCausalLM", dict(STARCODER2, sliding_window=9)),
+    "starcoder2_score": ("starcoder2", "Starcoder2ForSequenceClassification",
+                         dict(STARCODER2, use_bias=False, hidden_act="gelu", **LABELS)),
     "phi3_score": ("phi3", "Phi3ForSequenceClassification", dict(TINY, **LABELS)),
 }
 LENGTHS, PROMPTS = [7, 45, 1, 33], [3, 12, 1, 32]
