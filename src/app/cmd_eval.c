@@ -24,7 +24,7 @@ static plumb_status open_model(struct opened *o, const struct plumb_eval *e, con
 {
     PLUMB_TRY(plumb_tokenizer_open(&o->tokenizer, dir));
     PLUMB_TRY(plumb_model_open(&o->model, e->app->backend, dir));
-    PLUMB_TRY(plumb_model_set_longest(o->model, e->app->cfg->data.max_tokens));
+    PLUMB_TRY(plumb_model_set_longest(o->model, e->app->cfg->data.max_tokens, dir));
     PLUMB_TRY(plumb_model_fit_tokenizer(o->model, o->tokenizer, dir));
     return plumb_eval_open_prompts(e, &o->data, dir, o->tokenizer, o->model->spec.max_pos);
 }

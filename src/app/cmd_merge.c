@@ -5,6 +5,8 @@
 
 #include "app/app.h"
 #include "base/log.h"
+#include "data/chat.h"
+#include "data/encoding.h"
 #include "io/file.h"
 #include "train/start.h"
 
@@ -39,8 +41,23 @@ static plumb_status open_both(plumb_model **out, const struct plumb_app *app,
     return plumb_adapter_open(*out, start->adapter);
 }
 
+/* Copies the files in which the adapter's run noted how the model is prompted and rotated. */
+static plumb_status copy_notes(const char *from_dir, const char *to_dir)
+{
+    static const char *const name[] = {PLUMB_CHAT_NAME, PLUMB_ENCODING_NAME, PLUMB_LONGEST_NAME};
+    char from[4096], to[4096];
+    for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++) {
+        PLUMB_TRY(plumb_path_join(from, sizeof(from), from_dir, name[i]));
+        PLUMB_TRY(plumb_path_join(to, sizeof(to), to_dir, name[i]));
+        if (plumb_file_exists(from))
+            PLUMB_TRY(plumb_file_copy(from, to));
+    }
+    return PLUMB_OK;
+}
+
 /* Writes the merged model beside `output` first, so that the folder appears whole or not at all. */
-static plumb_status write_folder(const plumb_model *m, const struct plumb_config *cfg)
+static plumb_status write_folder(const plumb_model *m, const struct plumb_config *cfg,
+                                 const char *adapter)
 {
     char work[4096 + 8];
     PLUMB_REQUIRE(strlen(cfg->output) < 4096, PLUMB_ERR_CONFIG, "output: the path is too long");
@@ -48,6 +65,8 @@ static plumb_status write_folder(const plumb_model *m, const struct plumb_config
     PLUMB_TRY(plumb_dir_remove(work));
     PLUMB_TRY(plumb_dir_create(work));
     plumb_status st = plumb_model_save(m, work, cfg->checkpoint.shard_bytes);
+    if (st == PLUMB_OK)
+        st = copy_notes(adapter, work);
     if (st == PLUMB_OK)
         st = plumb_dir_publish(work, cfg->output);
     return st;
@@ -65,7 +84,7 @@ static plumb_status merge(struct plumb_app *app)
                   "lora.adapter: is not set; name the adapter's folder (adapter=DIR)");
     PLUMB_TRY_GOTO(st, open_both(&m, app, &start), done);
     PLUMB_TRY_GOTO(st, plumb_adapter_merge(m), done);
-    PLUMB_TRY_GOTO(st, write_folder(m, cfg), done);
+    PLUMB_TRY_GOTO(st, write_folder(m, cfg, start.adapter), done);
     plumb_log(PLUMB_LOG_INFO, "%s and %s are merged in %s", start.base, start.adapter, cfg->output);
 done:
     plumb_model_destroy(&m);

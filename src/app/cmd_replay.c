@@ -49,7 +49,7 @@ static plumb_status open_model(struct replay *r)
         PLUMB_TRY(plumb_model_open_classifier(&r->model, r->app->backend, dir, 1, c->seed));
     else
         PLUMB_TRY(plumb_model_open(&r->model, r->app->backend, dir));
-    PLUMB_TRY(plumb_model_set_longest(r->model, r->app->cfg->data.max_tokens));
+    PLUMB_TRY(plumb_model_set_longest(r->model, c->longest, NULL));
     PLUMB_REQUIRE(r->model->fingerprint == c->fingerprint, PLUMB_ERR_FORMAT,
                   "%s holds weights %016" PRIx64 ", the micro-batch was run with %016" PRIx64
                   "; name their folder with model=DIR",

@@ -60,8 +60,9 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     if (plumb_file_exists(path) || strcmp(cfg->tokenizer, cfg->model) != 0)
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, start->words));
     PLUMB_TRY(open_weights(s, start));
-    PLUMB_TRY(plumb_model_set_longest(s->model, cfg->data.max_tokens));
     const bool classifier = s->model->spec.labels > 0;
+    if (!classifier) /* open_encoding knows the length of a classifier's training */
+        PLUMB_TRY(plumb_model_set_longest(s->model, cfg->data.max_tokens, start->run));
     PLUMB_REQUIRE(classifier == (kind == PLUMB_SESSION_CLASSIFIER), PLUMB_ERR_UNSUPPORTED,
                   "%s: is a %s; this command needs a %s", start->run,
                   classifier ? "sequence classifier" : "causal language model",
@@ -96,11 +97,14 @@ static plumb_status open_encoding(struct plumb_session *s)
         e->prompt_template =
             plumb_encoding_choose(dir, cfg->data.prompt_template, e->prompt_template);
         e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
-        return plumb_model_set_longest(s->model, e->max_tokens); /* as in its training */
+        /* as in its training */
+        return plumb_model_set_longest(s->model, e->max_tokens, s->start.run);
     }
     *e = (struct plumb_encoding){.append_eos = s->model && cfg->data.append_eos,
                                  .prompt_template = cfg->data.prompt_template,
                                  .max_tokens = max_pos};
+    if (s->model && s->model->spec.labels > 0)
+        return plumb_model_set_longest(s->model, cfg->data.max_tokens, s->start.run);
     return PLUMB_OK;
 }
 

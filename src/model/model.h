@@ -110,8 +110,13 @@ plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char 
 /* Says that no sequence of this run is longer than `tokens`; 0 or more than max_pos stands for
  * max_pos, which is also the value after opening. Rotary embeddings of type longrope choose their
  * factors by this number, once, so that decode and training agree. (transformers chooses them in
- * each forward by the longest sequence of the batch.) All passes and generators must be idle. */
-plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens);
+ * each forward by the longest sequence of the batch.) All passes and generators must be idle.
+ * dir is the folder of a checkpoint or an adapter, or NULL. If its PLUMB_LONGEST_NAME says that its
+ * run had the other factors, a warning names both. PLUMB_ERR_FORMAT if that file is damaged. */
+plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens, const char *dir);
+/* Writes PLUMB_LONGEST_NAME with m->longest into an existing folder if the model has longrope. */
+#define PLUMB_LONGEST_NAME "plumb_rope.json"
+plumb_status plumb_model_write_longest(const plumb_model *m, const char *dir);
 /* Compares the model with its tokenizer t, read from tokenizer_dir. Fails with PLUMB_ERR_FORMAT if
  * the tokenizer has ids that the model lacks, and warns if the end, begin or padding tokens
  * disagree. If m is a classifier whose score rows are new and whose padding token is the end token,

@@ -8,8 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "base/log.h"
-#include "base/num.h"
 #include "model/net.h"
 
 /* Scales a frequency as Llama 3.1 does: a frequency whose wavelength is above one bound is divided
@@ -114,24 +112,4 @@ plumb_status plumb_rope_upload(plumb_model *m)
         m->backend->to_device(m->backend, m->rope, table, n * (int64_t)sizeof *table);
     free(table);
     return st;
-}
-
-plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens)
-{
-    const struct plumb_spec *s = &m->spec;
-    m->longest = plumb_at_most(tokens, s->max_pos);
-    for (int i = 0; i < s->n_rope; i++) {
-        const struct plumb_rope *o = &s->rope[i];
-        if (o->type != PLUMB_ROPE_LONGROPE)
-            continue;
-        plumb_log_once(PLUMB_LOG_INFO,
-                       "%s: rope_type longrope: sequences have up to %lld tokens "
-                       "(data.max_tokens), so %s is used for all of them; the limit of "
-                       "short_factor is %g tokens",
-                       m->dir, (long long)m->longest,
-                       (double)m->longest > o->original_max_pos ? "long_factor" : "short_factor",
-                       o->original_max_pos);
-        return plumb_rope_upload(m);
-    }
-    return PLUMB_OK;
 }

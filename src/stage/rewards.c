@@ -110,8 +110,8 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
                   dir, (long long)r->model->spec.labels);
     PLUMB_TRY(set_longest(r, need));
     /* the rotation of its training, if it is known */
-    PLUMB_TRY(plumb_model_set_longest(r->model, r->encoding.max_tokens > 0 ? r->encoding.max_tokens
-                                                                           : r->longest));
+    PLUMB_TRY(plumb_model_set_longest(
+        r->model, r->encoding.max_tokens > 0 ? r->encoding.max_tokens : r->longest, dir));
     const int64_t items = plumb_max_i64(need->items, 1);
     const int64_t all = items < BATCH_TOKENS / r->longest ? items * r->longest : BATCH_TOKENS;
     PLUMB_TRY(plumb_pack_init(&r->pack, plumb_max_i64(all, r->longest),

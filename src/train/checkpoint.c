@@ -128,6 +128,7 @@ static plumb_status begin_save(struct save *s)
     PLUMB_TRY(plumb_dir_create(s->work_dir));
     PLUMB_TRY(plumb_model_save(s->model, s->work_dir,
                                shard_bytes > 0 ? shard_bytes : DEFAULT_SHARD_BYTES));
+    PLUMB_TRY(plumb_model_write_longest(s->model, s->work_dir));
     if (s->options->encoding)
         PLUMB_TRY(plumb_encoding_write(s->work_dir, s->options->encoding, s->options->tokenizer));
     if (s->options->chat)

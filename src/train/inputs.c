@@ -12,6 +12,7 @@
 #include "data/chat.h"
 #include "data/encoding.h"
 #include "io/file.h"
+#include "model/model.h"
 
 /* The suffix of the key of files that a shell command names. */
 #define FILES_OF_COMMAND " (files)"
@@ -38,6 +39,7 @@ bool plumb_inputs_decides(const char *name)
         "chat_template.json",
         PLUMB_ENCODING_NAME,
         PLUMB_CHAT_NAME,
+        PLUMB_LONGEST_NAME,
         "vocab.json",
         "merges.txt",
         "tokenizer.model",

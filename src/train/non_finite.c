@@ -110,6 +110,7 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
         .iteration = align ? t->state.iteration + 1 : 0,
         .micro_batch = micro_batch,
         .head_rows = t->cfg->train.head_rows,
+        .longest = t->model->longest,
         .loss = grad ? t->micro->out.loss : NAN,
     };
     snprintf(r.command, sizeof(r.command), "%s", t->command);

@@ -85,7 +85,7 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   "%s: there is no folder %s; expected init, previous or a checkpoint folder",
                   field, dir);
     PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, dir));
-    PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
+    PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest, dir));
     PLUMB_REQUIRE(plumb_spec_same_sizes(&ref->model->spec, &r->policy->spec), PLUMB_ERR_CONFIG,
                   "%s: %s has another architecture than the policy in %s", field, dir,
                   r->policy->dir);
@@ -138,7 +138,7 @@ plumb_status plumb_references_open_snapshot(plumb_references *r, int which)
         PLUMB_TRY(plumb_model_share(&ref->model, r->policy, true));
     } else {
         PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
-        PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest));
+        PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest, NULL));
     }
     ref->weights = r->snapshot = ref->model;
     return PLUMB_OK;

@@ -45,6 +45,7 @@ static const struct field head_table[] = {
     HEAD(I64, iteration),
     HEAD_AS("leaf", I64, micro_batch),
     HEAD(I64, head_rows),
+    HEAD(I64, longest),
     HEAD(F64, loss),
 };
 #define TYPE_REAL                         F64

@@ -7,8 +7,8 @@
  *   attributes  format, version, command, method, objective, kind, device, outcome, reason, weights
  *               (folder of the weights: an absolute path, or a path from the folder of this file),
  *               config_hash, seed, fingerprint (of the weights), gradient_hash, step, iteration,
- *               leaf (number of the micro-batch), head_rows, reference, scale, mean_len, loss, and
- *               the parameters of the method under their names
+ *               leaf (number of the micro-batch), head_rows, longest, reference, scale, mean_len,
+ *               loss, and the parameters of the method under their names
  *   ids i32, offsets i64 (n+1,), prompt_tokens i64 (n,)   sequence i is ids[offsets[i] ..
  *               offsets[i+1]-1]; its first prompt_tokens[i] tokens are the prompt
  *   trained u8 (t,)   1 for the completion tokens that the SFT loss covers; absent if it covers all
@@ -42,6 +42,7 @@ struct plumb_replay {
     int64_t step, iteration, micro_batch; /* step from 1; iteration from 1, 0 if none; micro-batch
                                              from 0 (attribute leaf) */
     int64_t head_rows;                    /* see plumb_pass_limit */
+    int64_t longest;                      /* longest sequence of the run: plumb_model_set_longest */
     double loss;
     float *logp;   /* (pack.n_targets,) as recorded; _read allocates it, _fini frees it */
     double *score; /* (pack.n_seq,) as recorded; _read allocates it, _fini frees it */

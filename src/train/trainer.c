@@ -83,7 +83,8 @@ static plumb_status open_weights(struct plumb_trainer *t, const struct plumb_tra
         PLUMB_TRY(plumb_model_create(&t->model, t->backend, dir, cfg->seed));
     else
         PLUMB_TRY(plumb_model_open(&t->model, t->backend, dir));
-    PLUMB_TRY(plumb_model_set_longest(t->model, cfg->data.max_tokens));
+    PLUMB_TRY(plumb_model_set_longest(t->model, cfg->data.max_tokens,
+                                      t->resumed_from[0] ? t->resumed_from : start->run));
     PLUMB_TRY(plumb_model_set_source(t->model, start->base, start->words));
     return whole ? PLUMB_OK : plumb_start_adapter(t->model, start, cfg);
 }

@@ -353,7 +353,7 @@ static void check_longest(void)
     CHECK(m->longest == 128 && m->spec.v == V);
     CHECK_OK(plumb_pass_create(&p, m, &(struct plumb_pass_limit){.max_tokens = N, .max_seq = 1}));
     for (int i = 0; i < 5; i++) {
-        CHECK_OK(plumb_model_set_longest(m, tokens[i]));
+        CHECK_OK(plumb_model_set_longest(m, tokens[i], NULL));
         CHECK(m->longest == takes[i]);
         CHECK_OK(plumb_pass_logits(p, m, &b, logits[i]));
     }

@@ -286,7 +286,7 @@ static void check_model(const char *name, const char *dir, create_fn *create)
     CHECK_OK(create(&b));
     read_fixture(&f, dir, b->dtype == PLUMB_BF16);
     CHECK_OK(plumb_model_open(&m, b, dir));
-    CHECK_OK(plumb_model_set_longest(m, longest(&f)));
+    CHECK_OK(plumb_model_set_longest(m, longest(&f), NULL));
     if (f.allowed && m->spec.d % 8 != 0) {
         refused(name, &f, m);
         goto done;
