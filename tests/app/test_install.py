@@ -28,12 +28,13 @@ def check_files(bench, prefix):
               "share/doc/plumb/README.md", "share/doc/plumb/CHANGELOG.md",
               "share/bash-completion/completions/plumb"}
     wanted.add("share/modulefiles/plumb/" + (ROOT / "meson.build").read_text().split("version: '")[1].split("'")[0])
-    wanted |= {f"share/plumb/launch/{x}" for x in ("local.sh", "quickstart.sh", "slurm.sbatch")}
+    wanted |= {f"share/plumb/launch/{x}" for x in ("local.sh", "quickstart.sh", "real.sh", "slurm.sbatch")}
     for folder, end in (("8b", ".yaml"), ("quickstart", ".yaml"), ("principles", ".txt")):
         wanted |= {f"share/plumb/configs/{folder}/{p.name}" for p in (ROOT / "configs" / folder).glob("*" + end)}
+    wanted |= {f"share/plumb/configs/smollm2/{p.name}" for p in (ROOT / "configs" / "smollm2").iterdir() if p.is_file()}
     bench.check(found == wanted, "installed files: missing", wanted - found, "unexpected", found - wanted)
     for name in wanted:
-        run = name.startswith("bin/") or "/launch/" in name
+        run = name.startswith("bin/") or "/launch/" in name or (name.endswith((".py", ".sh")) and "/smollm2/" in name)
         bench.check(os.access(prefix / name, os.X_OK) == run, name, "is executable:", not run)
 
 
