@@ -17,9 +17,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "app"))
+import chat_world  # noqa: E402
 import common  # noqa: E402
 
 WORLDS = (1, 2, 4, 8)
+
+LENGTH = "reward.functions=[{{name: length, target: 12}}, {{name: repetition, weight: 0.3}}]"
 
 # ---- the methods: a new one is one line ---------------------------------------------------------
 
@@ -76,8 +79,31 @@ METHODS = {
                                       "lora.r=3", "lora.rslora=true"]),
     "reward, lora": ("reward", ["lora.r=4", "lora.targets=q_proj,v_proj,down_proj"]),
     "prefer, dpo, lora": ("prefer", ["method.name=dpo", "lora.r=4", "weight_decay=0.1"]),
+    "sft, messages, gemma3": ("sft", ["model={chat:gemma3}", "data.train={chat:gemma3}/sft.jsonl",
+                                      "lr_schedule=cosine"]),
+    "psle, messages, gemma3": ("align", [
+        "model={talks:gemma3}", "data.prompts={chat:gemma3}/prompts.jsonl", LENGTH,
+        "method.principle_role=system"]),
+    "dpo, messages, gpt_neox": ("align", [
+        "method.name=dpo", "model={talks:gpt_neox}", "data.prompts={chat:gpt_neox}/prompts.jsonl",
+        "data.system=be brief.", LENGTH]),
+    "prefer, dpo, messages, gpt_neox": ("prefer", [
+        "method.name=dpo", "model={talks:gpt_neox}", "data.train={chat:gpt_neox}/pairs.jsonl"]),
+    "reward, messages, gpt_neox": ("reward", [
+        "model={talks:gpt_neox}", "data.train={chat:gpt_neox}/pairs.jsonl"]),
     "stages": ("run", []),  # the stages of stages.yaml
 }
+
+
+class Chat:
+    """{chat:FAMILY} in a set stands for chat_world.py's model and records of that family,
+    {talks:FAMILY} for the model trained on them. Both are made when they are first named."""
+
+    def __init__(self, bench, which):
+        self.bench, self.which = bench, which
+
+    def __format__(self, family):
+        return str(chat_world.make(self.bench, family)[self.which])
 
 
 class Job:
@@ -87,7 +113,7 @@ class Job:
         self.bench, self.name, self.base, self.reward = bench, name, base, reward
         self.command, sets = METHODS[name]
         texts = bench.world / "principles"
-        self.sets = [s.format(base=base, seed=bench.folder / "seed" / "latest",
+        self.sets = [s.format(chat=Chat(bench, 0), talks=Chat(bench, 1), base=base, seed=bench.folder / "seed" / "latest",
                               scored=bench.folder / "scored.jsonl",
                               principles=texts / "kind_and_helpful.txt",
                               contrary=texts / "contrary.txt") for s in sets]
@@ -116,8 +142,10 @@ class Job:
         named = [s.split("=")[1] for s in self.sets if s.startswith("method.name=")]
         method = named[0] if named else "psle"
         sets = [s for s in self.sets if not s.startswith("method.name=")]
-        return b.align_args(out, self.base, f"reward.model={self.reward}", "global_batch_size=12",
-                            *sets, *self.more, method=method, iterations=3, prompts=20)
+        own = any(s.startswith("reward.") for s in sets)
+        reward = [] if own else [f"reward.model={self.reward}"]
+        return b.align_args(out, self.base, *reward, "global_batch_size=12", *sets, *self.more,
+                            method=method, iterations=3, prompts=20)
 
 
 def prepare(bench):
