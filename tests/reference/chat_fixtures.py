@@ -14,6 +14,14 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from trl.data_utils import _tokenize, common_prefix_length
 
+import smollm2_trl
+
+# The template of SmolLM2-Instruct, which renders every turn by the same words.
+SMOLLM2 = ("{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+           "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+           "<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+           "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+           "{{ '<|im_start|>assistant\n' }}{% endif %}")
 CHATML = ("{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
           "<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
           "{% if message['role'] == 'assistant' %}<|im_start|>assistant\n"
@@ -107,6 +115,17 @@ def thinking(tok):
     return out
 
 
+def smollm2(tok):
+    """Whole conversations, trained on every answer."""
+    out, twin = [], smollm2_trl.marked(SMOLLM2)
+    for record in smollm2_trl.conversations()[0]:
+        got = _tokenize(tok, record["messages"], chat_template=twin, return_assistant_tokens_mask=True)
+        text = tok.apply_chat_template(record["messages"], chat_template=SMOLLM2, tokenize=False)
+        assert got["input_ids"] == tok(text, add_special_tokens=False).input_ids
+        out.append(dict(kind="sft", record=record, ids=got["input_ids"], mask=got["assistant_masks"]))
+    return out
+
+
 def main(root):
     sets = []
     for name in ("smollm", "llama2"):
@@ -120,6 +139,9 @@ def main(root):
                 sets.append(dict(tokenizer=name, special=special, template=one,
                                  cases=cases_of(tok, one, marked)))
         sets.append(dict(tokenizer=name, special=special, template=THINK, cases=thinking(tok)))
+        if name == "smollm":
+            cases = cases_of(tok, SMOLLM2, smollm2_trl.marked(SMOLLM2)) + smollm2(tok)
+            sets.append(dict(tokenizer=name, special=special, template=SMOLLM2, cases=cases))
     lines = ",\n".join(json.dumps(s, separators=(",", ":")) for s in sets)
     (root / "chat" / "cases.json").write_text(
         '{"made_by":"tests/reference/chat_fixtures.py",\n"sets":[\n' + lines + "\n]}\n")
