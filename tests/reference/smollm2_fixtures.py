@@ -2,10 +2,10 @@
 results of transformers with SmolLM2-135M-Instruct in float64.
 
 MODEL is the folder that configs/smollm2/convert_smollm2.py writes.
-  lines    text, its ids and the text that they decode to
+  lines    2,000 texts with their ids, and the text that these decode to where it differs
   logprob  conversations with the log-prob of every token of the answer, given as ids
-  greedy   conversations with the tokens that the model answers greedily, and the smallest distance in nats between the
-           best token and the second best
+  greedy   conversations with the tokens that the model answers greedily, up to 100, and the positions where the best token
+           and the second best are closer than 0.02 nats, with this distance
   gradient the norm of the gradient of the mean negative log-likelihood of the answers of `logprob`, per tensor; the
            safetensors file holds 1,024 entries of each (all of smaller ones), those of sample()
 Run with a Python that has torch and transformers.
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-SAMPLES = 1024
+SAMPLES, LINES, CLOSE = 1024, 2000, 0.02
 
 CHATS = [
     ([{"role": "user", "content": "What is the capital of France?"}], "The capital of France is Paris."),
@@ -29,22 +29,37 @@ CHATS = [
       {"role": "user", "content": "Another one, in German."}], "Grün 🟢."),
 ]
 ASKED = ["Count from one to ten.", "What is 7 times 8?", "Name three animals that live in the sea.",
-         "Say hello in Spanish.", "Why is the sky blue?", "List the days of the week."]
+         "Say hello in Spanish.", "Why is the sky blue?", "List the days of the week.",
+         "Write a short story about a fox.", "Explain what a hash table is.", "How do I bake bread?",
+         "Describe Paris to a child.", "Write a Python function that reverses a list.", "What is photosynthesis?",
+         "Compare cats and dogs.", "Give me a plan for learning the piano.", "Who was Marie Curie?",
+         "Write an e-mail that asks for a day off.", "What are prime numbers?", "Tell me about the moon.",
+         "Translate 'good night' to French, German and Italian.", "Explain how a bicycle stays upright."]
 
 LATIN = "the of price Zürich naïve café 12345 3.14 1e-5 don't I'll WE'RE x=y; a_b snake_case CamelCase http://a.b/c?d=e&f".split()
 OTHER = "你好世界 こんにちは 안녕하세요 Привет Ελληνικά שלום مرحبا हिन्दी ไทย 😀 👩‍👩‍👧‍👦 🇩🇪 ✌🏽 ① ﬁ ½ … — \u00a0 \u3000 \u200b \ufeff e\u0301".split(" ")
 CODE = ["def f(x):\n\treturn x**2\n", "for (int i = 0; i < n; i++) {\n    a[i] += b[i];\n}", "SELECT * FROM t WHERE a >= 3 -- no",
         "<div class=\"a\">\r\n  &amp;</div>", "{\"k\": [1, 2.5, null, \"\\n\"]}", "$ ls -la | grep '^d' && echo ok", "\\frac{a}{b}"]
+BLOCKS = [(0x20, 95), (0xa1, 95), (0x391, 25), (0x410, 64), (0x5d0, 27), (0x627, 36), (0x905, 53), (0xe01, 58), (0x3041, 86),
+          (0x4e00, 20000), (0xac00, 11172), (0x2190, 112), (0x1f300, 768), (0x1f600, 80), (0x1d400, 84)]
 SPECIAL = ["<|im_start|>user\nhi<|im_end|>\n", "<|endoftext|>", "a<|im_end|>b", "<|im_start", "<repo_name>x<file_sep>y", "<|im_end|> <|im_end|>"]
 
 
 def lines():
     rng = np.random.default_rng(5)
     out = ["", " ", "  ", "\n", "\n\n", "\t", " a", "a ", "  a  b   c", "a\n\n\nb", *CODE, *SPECIAL, *OTHER, *LATIN]
-    for _ in range(160):
-        parts = [[LATIN, OTHER, CODE, SPECIAL][k][int(rng.integers(0, 6))] for k in rng.choice(4, int(rng.integers(1, 7)), p=[.5, .3, .1, .1])]
-        out.append("".join(p + " " * int(rng.integers(0, 3)) for p in parts))
-    return list(dict.fromkeys(out))
+
+    def part(kind):
+        if kind == 4: # characters of a block of Unicode
+            begin, size = BLOCKS[int(rng.integers(len(BLOCKS)))]
+            return "".join(chr(begin + int(k)) for k in rng.integers(0, size, int(rng.integers(1, 6))))
+        words = (LATIN, OTHER, CODE, SPECIAL)[kind]
+        return words[int(rng.integers(len(words)))]
+    found = dict.fromkeys(out)
+    while len(found) < LINES:
+        kinds = rng.choice(5, int(rng.integers(1, 6)), p=[.4, .25, .1, .1, .15])
+        found["".join(part(int(k)) + " " * int(rng.integers(0, 3)) for k in kinds)] = None
+    return list(found)
 
 
 def sample(n):
@@ -72,7 +87,7 @@ def answers(tokenizer, model):
 
 
 @torch.no_grad()
-def greedy(tokenizer, model, most=40):
+def greedy(tokenizer, model, most=100):
     out = []
     for text in ASKED:
         fresh, ids, margin, past = prompt_ids(tokenizer, [{"role": "user", "content": text}]), [], [], None
@@ -82,7 +97,8 @@ def greedy(tokenizer, model, most=40):
             margin.append((best.values[0] - best.values[1]).item())
             fresh, past = [best.indices[0].item()], step.past_key_values
             ids += fresh
-        out.append(dict(content=text, ids=ids, margin=min(margin)))
+        close = {str(i): round(x, 6) for i, x in enumerate(margin) if x < CLOSE}
+        out.append(dict(content=text, ids=ids, close=close))
     return out
 
 
@@ -99,8 +115,12 @@ def main(folder, to):
     for name, p in model.named_parameters():
         norms[name] = p.grad.norm().item()
         samples[name] = p.grad.flatten()[sample(p.numel())].to(torch.float32).numpy()
-    texts = [dict(text=t, ids=(ids := tokenizer(t, add_special_tokens=False).input_ids), decoded=tokenizer.decode(ids)) for t in lines()]
-    rows = lambda key, values: f'"{key}": [\n' + ",\n".join(json.dumps(v) for v in values) + "\n]"
+    texts = []
+    for t in lines():
+        ids = tokenizer(t, add_special_tokens=False).input_ids
+        decoded = tokenizer.decode(ids)
+        texts.append(dict(text=t, ids=ids, **({} if decoded == t else dict(decoded=decoded))))
+    rows = lambda key, values: f'"{key}": [\n' + ",\n".join(json.dumps(v, separators=(",", ":")) for v in values) + "\n]"
     (to / "smollm2.json").write_text("{" + ",\n".join((rows("lines", texts), rows("logprob", logprob), rows("greedy", asked),
                                                       f'"loss": {loss!r}', f'"norms": {json.dumps(norms)}')) + "}\n")
     header, at = {}, 0
