@@ -240,7 +240,7 @@ static void check_small_families(void)
     CHECK(WITH(&s, FAMILY("olmo3"), {"sliding_window", "null"}) == PLUMB_ERR_FORMAT);
 
     CHECK_OK(WITH(&s, FAMILY("gemma"), {"num_key_value_heads", NULL}, {"num_attention_heads", "16"},
-                  {"hidden_act", "\"gelu\""}));
+                  {"hidden_act", "\"gelu\""}, {"hidden_activation", "null"}));
     CHECK(s.hk == 16 && s.d == 256 && s.tied && s.pad == 0 && s.embed_scale_rounds);
     CHECK(s.block.activation == PLUMB_ACT_GELU_TANH && s.block.norm_shift == 1);
     CHECK(s.block.attention_scale == 1.0f / 16 && s.head_cap == 0 && s.window == 0);
