@@ -94,12 +94,22 @@ static plumb_status prepare(struct gradient *g)
     g->scale = 1.0 / (double)targets;
     g->split = (struct plumb_batch_split){data->n, data->n, micro};
     PLUMB_TRY(plumb_pack_init(&g->pack, tokens, micro));
-    PLUMB_TRY(plumb_gradient_init(&g->gradient, g->s.app->backend, g->s.app->comm,
-                                  plumb_model_trained(g->s.model).count,
-                                  plumb_split_micro_batches(&g->split, 0)));
+    const bool sharded = cfg->train.shard == PLUMB_SHARD_GRADIENTS;
+    PLUMB_TRY((sharded ? plumb_gradient_init_sharded : plumb_gradient_init)(
+        &g->gradient, g->s.app->backend, g->s.app->comm, plumb_model_trained(g->s.model).count,
+        plumb_split_micro_batches(&g->split, 0)));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&g->pack, true, cfg->train.recompute, cfg->train.head_rows);
     return plumb_pass_create(&g->s.pass, g->s.model, &limit);
+}
+
+/* Moves this rank's shard of a sharded gradient to its place in the whole vector. */
+static plumb_status place_shard(const struct plumb_gradient *g)
+{
+    float *to = g->sum[0] + g->shard.begin;
+    const float *from = plumb_gradient_shard(g);
+    const int64_t bytes = (g->shard.end - g->shard.begin) * (int64_t)sizeof(*to);
+    return to != from ? g->backend->copy(g->backend, to, from, bytes) : PLUMB_OK;
 }
 
 static plumb_status run(struct gradient *g)
@@ -110,7 +120,10 @@ static plumb_status run(struct gradient *g)
     const enum plumb_place place = app->backend->place;
     PLUMB_TRY(plumb_gradient_run(&g->gradient, plumb_split_micro_batches(&g->split, 0),
                                  micro_batch_gradient, g, value));
-    PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count, place));
+    if (g->gradient.sharded)
+        PLUMB_TRY(plumb_comm_agree(app->comm, place_shard(&g->gradient)));
+    else
+        PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count, place));
     PLUMB_TRY(plumb_comm_allgather_shards(app->comm, sum, g->gradient.count, place));
     plumb_status st = PLUMB_OK;
     if (plumb_comm_rank(app->comm) == 0)

@@ -20,6 +20,7 @@ struct plan {
     /* one line for each assumption about a missing file or an unset option */
     struct plumb_buf assumed;
     int world, rank; /* rank: the rank that needs the most memory */
+    int shard;       /* what train.shard: auto became in the last plan that was made */
     struct plumb_backend *best;
     int64_t budget;
     /* the largest values that fit; 0: none fits, -1: the command has no such option */
@@ -109,7 +110,7 @@ static plumb_status make_rank(struct plumb_backend **out, struct plan *p, int ra
 
 /* Makes the plan of every rank. Sets *out to the one that needs the most memory, and *which to its
  * rank. */
-static plumb_status make(struct plumb_backend **out, int *which, struct plan *p)
+static plumb_status make_given(struct plumb_backend **out, int *which, struct plan *p)
 {
     *out = NULL;
     for (int r = 0; r < p->world; r++) {
@@ -128,6 +129,25 @@ static plumb_status make(struct plumb_backend **out, int *which, struct plan *p)
         }
     }
     return PLUMB_OK;
+}
+
+/* Does the same; train.shard: auto is decided as a run decides it (plumb_job_run). */
+static plumb_status make(struct plumb_backend **out, int *which, struct plan *p)
+{
+    const int shard = p->cfg.train.shard;
+    plumb_status st = PLUMB_OK;
+    if (shard != PLUMB_SHARD_AUTO)
+        return make_given(out, which, p);
+    p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER;
+    st = make_given(out, which, p);
+    if (st == PLUMB_OK && plumb_plan_bytes(*out) > p->budget) {
+        plumb_backend_destroy(out);
+        p->cfg.train.shard = PLUMB_SHARD_GRADIENTS;
+        st = make_given(out, which, p);
+    }
+    p->shard = p->cfg.train.shard;
+    p->cfg.train.shard = shard;
+    return st;
 }
 
 static plumb_status fits(bool *out, struct plan *p, int64_t *option, int64_t value)
@@ -167,15 +187,17 @@ static plumb_status largest_in(int64_t *out, struct plan *p, int64_t *option, in
 
 /* Finds the largest micro-batch that fits. A larger one needs larger activations, but there are
  * fewer micro-batches, which may need fewer gradient buffers. So memory need not grow with the
- * size. The number of buffers is constant while no rank has more than 1, 2, 4 .. micro-batches, so
- * each such range is searched separately. */
+ * size. The number of buffers is constant while the most micro-batches of a rank are in a range
+ * that ends at 1, 2, 4 .., with train.shard=gradients at 1, 3, 7 .., so each range is searched
+ * separately. */
 static plumb_status largest_micro_batch(struct plan *p)
 {
     const int64_t global = p->cfg.train.global_batch_size;
     int64_t high = global;
     p->micro_batch = 0;
-    for (int64_t leaves = p->world; high >= 1 && p->micro_batch == 0; leaves *= 2) {
-        const int64_t low = (global + leaves - 1) / leaves;
+    for (int64_t each = 1; high >= 1 && p->micro_batch == 0;
+         each = plumb_is_pow2(each) && each > 1 ? 2 * each - 1 : each + 1) {
+        const int64_t low = plumb_ceil_div(global, each * p->world);
         if (low <= high)
             PLUMB_TRY(largest_in(&p->micro_batch, p, &p->cfg.train.micro_batch_size, low, high));
         high = plumb_min_i64(high, low - 1);
@@ -223,7 +245,8 @@ struct change {
     char text[64]; /* the option with its new value, as on the command line */
     int64_t *number;
     bool *flag;
-    int64_t value; /* the new value of *number or *flag */
+    int *choice;
+    int64_t value; /* the new value of *number, *flag or *choice */
 };
 
 /* Fills the changes that are possible for the job and this configuration. Returns their number. */
@@ -248,6 +271,10 @@ static int list_changes(struct change *out, struct plan *p)
          c->generate.max_new_tokens / 2, align},
     };
     int n = 0;
+    if (p->world > 1 && c->train.shard == PLUMB_SHARD_OPTIMIZER)
+        out[n++] = (struct change){.text = "train.shard=gradients",
+                                   .choice = &c->train.shard,
+                                   .value = PLUMB_SHARD_GRADIENTS};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         const bool lower = all[i].number && all[i].value >= 1 && all[i].value < *all[i].number;
         const bool turns = all[i].flag && *all[i].flag != (all[i].value != 0);
@@ -279,6 +306,8 @@ static void advise(struct plan *p)
         int rank;
         if (list[i].number)
             *list[i].number = list[i].value;
+        else if (list[i].choice)
+            *list[i].choice = (int)list[i].value;
         else
             *list[i].flag = list[i].value != 0;
         if (make(&plan, &rank, p) == PLUMB_OK && plumb_plan_bytes(plan) < need)
@@ -371,6 +400,9 @@ static plumb_status run(struct plan *p)
                          "as if it were alone there\n"));
     PLUMB_TRY(assume(p));
     PLUMB_TRY(make(&p->best, &p->rank, p));
+    if (p->cfg.train.shard == PLUMB_SHARD_AUTO)
+        PLUMB_TRY(plumb_buf_addf(&p->assumed, "train.shard: auto takes %s\n",
+                                 p->shard == PLUMB_SHARD_GRADIENTS ? "gradients" : "optimizer"));
     PLUMB_TRY(note_sizes(p));
     plumb_plan_note_length(p->data, p->job, &p->cfg);
     PLUMB_TRY(search(p));

@@ -64,6 +64,8 @@ struct plumb_backend {
      * and the caller must not touch it until sync. */
     plumb_status (*send)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*receive)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
+    /* Copies device memory to device memory, in the order of the stream. */
+    plumb_status (*copy)(struct plumb_backend *b, void *to, const void *from, int64_t bytes);
     /* Records a sequence of kernels, to launch it many times as one. The functions are NULL on
      * backends where this saves nothing. Between record_begin and record_end kernels are recorded
      * and do not run, and no other function may be called; the caller must call record_end even if

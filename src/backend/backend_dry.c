@@ -94,6 +94,7 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->to_host = copy_nothing_out;
     b->send = copy_nothing_in;
     b->receive = copy_nothing_out;
+    b->copy = copy_nothing_in;
     b->record_begin = NULL;
     b->record_end = NULL;
     b->replay = NULL;

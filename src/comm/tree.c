@@ -31,6 +31,23 @@ int64_t plumb_tree_most(int64_t leaves, int rank, int world_size)
     return most;
 }
 
+struct plumb_leaves plumb_tree_rounds(int64_t leaves, int rank, int world_size)
+{
+    assert(leaves >= 0 && rank >= 0 && rank < world_size);
+    return (struct plumb_leaves){rank, leaves, world_size};
+}
+
+struct plumb_leaves plumb_tree_row(int64_t leaves, int rank, int world_size)
+{
+    const struct plumb_range own = plumb_tree_leaves(leaves, rank, world_size);
+    return (struct plumb_leaves){own.begin, own.end, 1};
+}
+
+int64_t plumb_leaves_count(struct plumb_leaves l)
+{
+    return l.end > l.begin ? plumb_ceil_div(l.end - l.begin, l.step) : 0;
+}
+
 struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t)
 {
     assert(t >= 0 && t < count);
@@ -53,6 +70,18 @@ int plumb_tree_buffers(int64_t count)
         most = best > most ? best : most;
     }
     return most + 1;
+}
+
+int plumb_tree_stored(int64_t count)
+{
+    /* Leaf t is stored in buffer[popcount(t)] if t is even and not the last leaf. For 2^k <= count
+     * < 2^(k+1), the largest popcount of such a t is k - 1. */
+    int k = 0;
+    while (count >= 2) {
+        count /= 2;
+        k++;
+    }
+    return k;
 }
 
 void plumb_tree_merge(float *dst, const float *src, int64_t n)

@@ -59,6 +59,8 @@ enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
 enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
 /* Values of checkpoint.dtype. */
 enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE };
+/* Values of train.shard. */
+enum plumb_shard { PLUMB_SHARD_OPTIMIZER, PLUMB_SHARD_GRADIENTS, PLUMB_SHARD_AUTO };
 /* Values of train.init. */
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 

@@ -115,6 +115,7 @@
     X(REAL, epsilon, "1e-8", "(0, 1]", "", "asrf", 1, "AdamW's epsilon, added to the square root of the second moment") \
     X(REAL, max_grad_norm, "1", "[0, 1e12]", "", "asrf", 1, "gradients with a larger global norm are scaled down to this norm; 0: never") \
     X(BOOL, recompute, "false", "", "", "asrfd", 0, "keep one activation per layer and recompute the others in the backward pass: less memory, more time") \
+    X(CHOICE, shard, "optimizer", "optimizer|gradients|auto", "", "asrfd", 0, "what the ranks divide; optimizer: AdamW's moments, one exchange of gradients per step; gradients: also the gradients, one exchange after each round of one micro-batch per rank: less memory, more bytes between ranks, the same results; auto: optimizer if that fits into the memory of every rank by the plan, else gradients") \
     X(BOOL, offload_moments, "false", "", "", "asrf", 0, "keep AdamW's moments in host memory and copy them to the GPU in parts for each step; no effect on the CPU") \
     X(INT, head_rows, "512", "[1, 1048576]", "rows", "asrfld", 1, "number of token positions whose logits are in memory at the same time") \
     X(REAL, max_logprob_gap, "0", "[0, 1e6]", "nats", "a", 0, "the run ends with an error if a token's log-prob differs by more than this between sampling and training; on the CPU the difference is 0, other devices may need a larger limit") \

@@ -89,6 +89,8 @@
     X(TIME_WAIT, "time/wait", "s", NULL, "rank 0: other collectives, waits for other ranks")       \
     X(COMM_MESSAGES, "comm/messages", "messages/rank", NULL, "sent by rank 0 since last line")     \
     X(COMM_BYTES, "comm/bytes", "bytes/rank", NULL, "sent by rank 0 since last line")              \
+    X(COMM_EXCHANGE, "comm/exchange_bytes", "bytes/rank", NULL,                                    \
+      "the same of gradients and weights alone")                                                   \
     X(TIME_ITERATION, "time/iteration", "s", NULL, "the whole iteration")
 
 enum plumb_metric {

@@ -4,7 +4,6 @@
 
 #include "base/log.h"
 #include "base/num.h"
-#include "comm/tree.h"
 #include "data/prompts.h"
 #include "stage/method.h"
 #include "stage/stages.h"
@@ -14,17 +13,21 @@
 #define GENERATED "generated.tokens"  /* tokens generated so far, by all ranks */
 #define NEXT      "generated.prompts" /* prompts of the next iteration; only with a token budget */
 
-/* Returns the range of prompts that this rank owns in one step: the prompts of its micro-batches,
- * which are contiguous. */
-static struct plumb_range share_of(const struct plumb_batch_split *split, plumb_comm *comm,
-                                   int64_t step)
+/* Writes the prompts of one step that this rank owns, which are those of its micro-batches, to out
+ * in ascending order, unless out is NULL. Returns their number. */
+static int64_t share_of(int64_t *out, const struct plumb_batch_split *split,
+                        const struct plumb_trainer *t, int64_t step)
 {
-    const struct plumb_range mine = plumb_tree_leaves(plumb_split_micro_batches(split, step),
-                                                      plumb_comm_rank(comm), plumb_comm_size(comm));
-    if (mine.begin == mine.end)
-        return (struct plumb_range){0, 0};
-    return (struct plumb_range){plumb_split_micro_batch(split, step, mine.begin).begin,
-                                plumb_split_micro_batch(split, step, mine.end - 1).end};
+    const struct plumb_leaves mine =
+        plumb_trainer_leaves(t, plumb_split_micro_batches(split, step));
+    int64_t n = 0;
+    for (int64_t micro = mine.begin; micro < mine.end; micro += mine.step) {
+        const struct plumb_range prompts = plumb_split_micro_batch(split, step, micro);
+        for (int64_t prompt = prompts.begin; out && prompt < prompts.end; prompt++)
+            out[n + prompt - prompts.begin] = prompt;
+        n += prompts.end - prompts.begin;
+    }
+    return n;
 }
 
 static struct plumb_batch_split split_of(const struct plumb_config *cfg, int64_t prompts)
@@ -39,9 +42,7 @@ static int64_t count_local(const struct plumb_trainer *t, int64_t prompts)
 {
     const struct plumb_batch_split split = split_of(t->cfg, prompts);
     const int64_t last = plumb_split_steps(&split) - 1; /* all earlier steps have equal shares */
-    const struct plumb_range first = share_of(&split, t->comm, 0),
-                             rest = share_of(&split, t->comm, last);
-    return last * (first.end - first.begin) + rest.end - rest.begin;
+    return last * share_of(NULL, &split, t, 0) + share_of(NULL, &split, t, last);
 }
 
 static void split_prompts(struct plumb_partition *p, const struct plumb_trainer *t, int64_t prompts)
@@ -49,11 +50,8 @@ static void split_prompts(struct plumb_partition *p, const struct plumb_trainer 
     p->split = split_of(t->cfg, prompts);
     p->steps = plumb_split_steps(&p->split);
     p->n_local = 0;
-    for (int64_t step = 0; step < p->steps; step++) {
-        const struct plumb_range mine = share_of(&p->split, t->comm, step);
-        for (int64_t prompt = mine.begin; prompt < mine.end; prompt++)
-            p->prompt_of_local[p->n_local++] = prompt;
-    }
+    for (int64_t step = 0; step < p->steps; step++)
+        p->n_local += share_of(p->prompt_of_local + p->n_local, &p->split, t, step);
 }
 
 /* Returns true if every iteration has the same prompts and the method decides how many of them get

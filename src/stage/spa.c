@@ -1,11 +1,10 @@
 /* spa.c - SPA: the policy scores its own answers, and small margins are treated as noisy labels.
- * Layer 5. Includes stage/method.h, comm/tree.h, io/.
+ * Layer 5. Includes stage/method.h, io/.
  * Source: arXiv:2406.04412. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/tree.h"
 #include "io/hdf5.h"
 #include "model/mix.h"
 #include "stage/method.h"
@@ -135,10 +134,9 @@ static plumb_status local_margins(const struct plumb_align_inputs *in,
                                   double *margin)
 {
     const struct plumb_batch_split *split = &in->part->split;
-    const struct plumb_range mine =
-        plumb_tree_leaves(plumb_split_micro_batches(split, step->step),
-                          plumb_comm_rank(in->t->comm), plumb_comm_size(in->t->comm));
-    for (int64_t micro = mine.begin; micro < mine.end; micro++)
+    const struct plumb_leaves mine =
+        plumb_trainer_leaves(in->t, plumb_split_micro_batches(split, step->step));
+    for (int64_t micro = mine.begin; micro < mine.end; micro += mine.step)
         PLUMB_TRY(micro_margins(in, d, plumb_split_micro_batch(split, step->step, micro), w,
                                 step->prompts.begin, margin));
     return PLUMB_OK;

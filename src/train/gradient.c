@@ -33,33 +33,47 @@ struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, in
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
+/* Takes the buffers from the arena. */
+static plumb_status take_buffers(struct plumb_gradient *g)
+{
+    for (int i = g->first ? 1 : 0; i < g->n_sum; i++)
+        PLUMB_TRY(plumb_arena_take_f32(&g->arena, &g->sum[i], g->count, "grad"));
+    for (int i = 0; i < g->n_part; i++)
+        PLUMB_TRY(plumb_arena_take_f32(&g->arena, &g->part[i], g->shard.end - g->shard.begin,
+                                       "grad shard"));
+    return PLUMB_OK;
+}
+
 /* Allocates the buffers. first: memory (count,) for sum[0], which *g then owns; if it is NULL,
  * sum[0] is allocated like the others. */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
-                         int64_t count, int64_t most_micro_batches, float *first)
+                         int64_t count, int64_t most_micro_batches, float *first, bool sharded)
 {
-    const int64_t mine =
-        plumb_tree_most(most_micro_batches, plumb_comm_rank(comm), plumb_comm_size(comm));
+    const int rank = plumb_comm_rank(comm), size = plumb_comm_size(comm);
+    const int64_t rounds = plumb_ceil_div(most_micro_batches, size);
     *g = (struct plumb_gradient){
         .backend = backend,
         .comm = comm,
         .count = count,
         .most_micro_batches = most_micro_batches,
-        .n_sum = plumb_tree_buffers(mine),
+        .n_sum = sharded ? 1 : plumb_tree_buffers(plumb_tree_most(most_micro_batches, rank, size)),
+        .sharded = sharded,
+        .shard = plumb_comm_shard(comm, count, rank),
+        .n_part = sharded ? plumb_tree_stored(rounds) : 0,
         .first = first,
         .arena = {.place = backend->place, .name = "grad"},
     };
     plumb_status st = PLUMB_OK;
     g->sum = calloc((size_t)g->n_sum, sizeof(*g->sum));
+    g->part = calloc((size_t)g->n_part + 1, sizeof(*g->part));
     g->slot = calloc((size_t)(most_micro_batches * PLUMB_MICRO_BATCH_VALUES) + 1, sizeof(*g->slot));
-    if (!g->sum || !g->slot)
+    if (!g->sum || !g->part || !g->slot)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld micro-batches",
                         (long long)most_micro_batches);
     g->sum[0] = first;
     /* The first pass counts the bytes, the second places the arrays. */
-    for (int pass = 0; pass < 2 && g->n_sum > (first ? 1 : 0); pass++) {
-        for (int i = first ? 1 : 0; i < g->n_sum; i++)
-            PLUMB_TRY_GOTO(st, plumb_arena_take_f32(&g->arena, &g->sum[i], count, "grad"), fail);
+    for (int pass = 0; pass < 2 && g->n_sum + g->n_part > (first ? 1 : 0); pass++) {
+        PLUMB_TRY_GOTO(st, take_buffers(g), fail);
         if (pass == 0)
             PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(backend, &g->arena), fail);
     }
@@ -72,11 +86,13 @@ fail:
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
                                  plumb_comm *comm, int64_t count, int64_t most_micro_batches)
 {
-    return init(g, backend, comm, count, most_micro_batches, NULL);
+    return init(g, backend, comm, count, most_micro_batches, NULL, false);
 }
 
-plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
-                                        plumb_comm *comm, int64_t count, int64_t most_micro_batches)
+/* Allocates sum[0] where the other ranks of the host can read it, if the device is the host. */
+static plumb_status init_window(struct plumb_gradient *g, struct plumb_backend *backend,
+                                plumb_comm *comm, int64_t count, int64_t most_micro_batches,
+                                bool sharded)
 {
     void *first = NULL;
     const int64_t bytes = count * (int64_t)sizeof(float);
@@ -89,7 +105,26 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
         else
             PLUMB_TRY(plumb_comm_alloc(comm, &first, bytes));
     }
-    return init(g, backend, comm, count, most_micro_batches, first);
+    return init(g, backend, comm, count, most_micro_batches, first, sharded);
+}
+
+plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
+                                        plumb_comm *comm, int64_t count, int64_t most_micro_batches)
+{
+    return init_window(g, backend, comm, count, most_micro_batches, false);
+}
+
+plumb_status plumb_gradient_init_sharded(struct plumb_gradient *g, struct plumb_backend *backend,
+                                         plumb_comm *comm, int64_t count,
+                                         int64_t most_micro_batches)
+{
+    return init_window(g, backend, comm, count, most_micro_batches, true);
+}
+
+struct plumb_leaves plumb_gradient_leaves(bool sharded, int64_t micro_batches, plumb_comm *comm)
+{
+    return (sharded ? plumb_tree_rounds : plumb_tree_row)(micro_batches, plumb_comm_rank(comm),
+                                                          plumb_comm_size(comm));
 }
 
 void plumb_gradient_fini(struct plumb_gradient *g)
@@ -99,12 +134,12 @@ void plumb_gradient_fini(struct plumb_gradient *g)
     if (g->backend)
         plumb_backend_arena_release(g->backend, &g->arena);
     free(g->sum);
+    free(g->part);
     free(g->slot);
     *g = (struct plumb_gradient){0};
 }
 
-/* Sets sum[0] to the sum of no micro-batches, for a rank that has no micro-batch in this step. */
-static plumb_status bring_nothing(struct plumb_gradient *g)
+plumb_status plumb_gradient_nothing(struct plumb_gradient *g)
 {
     enum { STAGE = 65536 };
     struct plumb_backend *b = g->backend;
@@ -115,16 +150,18 @@ static plumb_status bring_nothing(struct plumb_gradient *g)
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "gradient of no micro-batches");
     plumb_tree_empty(stage, STAGE);
-    plumb_status st = PLUMB_OK;
-    for (int64_t at = 0; at < g->count && st == PLUMB_OK; at += STAGE)
-        st = b->to_device(b, g->sum[0] + at, stage,
-                          plumb_min_i64(STAGE, g->count - at) * (int64_t)sizeof(*stage));
+    int64_t done = plumb_min_i64(STAGE, g->count);
+    plumb_status st = b->to_device(b, g->sum[0], stage, done * (int64_t)sizeof(*stage));
+    for (int64_t n = 0; done < g->count && st == PLUMB_OK; done += n) {
+        n = plumb_min_i64(done, g->count - done);
+        st = b->copy(b, g->sum[0] + done, g->sum[0], n * (int64_t)sizeof(*stage));
+    }
     free(stage);
     return st;
 }
 
-static plumb_status run_micro_batch(struct plumb_gradient *g, float *grad, int64_t micro_batch,
-                                    plumb_micro_batch_fn *fn, void *arg)
+plumb_status plumb_gradient_micro(struct plumb_gradient *g, float *grad, int64_t micro_batch,
+                                  plumb_micro_batch_fn *fn, void *arg)
 {
     struct plumb_backend *b = g->backend;
     PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
@@ -152,7 +189,7 @@ static plumb_status run_micro_batches(struct plumb_gradient *g, struct plumb_ran
             g->paused = true;
             return PLUMB_OK;
         }
-        PLUMB_TRY(run_micro_batch(g, g->sum[at.buffer], mine.begin + i, fn, arg));
+        PLUMB_TRY(plumb_gradient_micro(g, g->sum[at.buffer], mine.begin + i, fn, arg));
         PLUMB_TRY(merge(g, at.buffer, at.merges, 0, g->count));
     }
     return PLUMB_OK;
@@ -162,14 +199,16 @@ static plumb_status run_all(struct plumb_gradient *g, struct plumb_range mine,
                             plumb_micro_batch_fn *fn, void *arg)
 {
     if (mine.begin == mine.end)
-        return bring_nothing(g);
+        return plumb_gradient_nothing(g);
     return run_micro_batches(g, mine, mine.end - mine.begin, fn, arg);
 }
 
 plumb_status plumb_gradient_final(void *gradient, int64_t from)
 {
     struct plumb_gradient *g = gradient;
-    if (!g->last.on)
+    if (g->sharded)
+        return plumb_gradient_round_final(g, from);
+    if (!g->last.on || g->hold)
         return PLUMB_OK;
     PLUMB_TRY(merge(g, g->last.top, g->last.merges, from, g->last.from));
     g->last.from = from;
@@ -182,14 +221,14 @@ static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine,
 {
     const int64_t n = mine.end - mine.begin;
     if (n == 0) {
-        PLUMB_TRY(bring_nothing(g));
+        PLUMB_TRY(plumb_gradient_nothing(g));
         return plumb_comm_reduce_part(g->comm, 0);
     }
     const struct plumb_tree_step at = plumb_tree_at(n, n - 1);
     g->last.on = true;
     g->last.top = at.buffer, g->last.merges = at.merges;
     g->last.from = g->count;
-    plumb_status st = run_micro_batch(g, g->sum[at.buffer], mine.end - 1, fn, arg);
+    plumb_status st = plumb_gradient_micro(g, g->sum[at.buffer], mine.end - 1, fn, arg);
     if (st == PLUMB_OK)
         st = plumb_gradient_final(g, 0);
     g->last.on = false;
@@ -230,7 +269,9 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
     memset(g->slot, 0, (size_t)(slots + 1) * sizeof(*g->slot));
     memset(value, 0, PLUMB_MICRO_BATCH_VALUES * sizeof(*value));
     g->paused = false;
-    if (g->overlap)
+    if (g->sharded)
+        PLUMB_TRY(plumb_gradient_rounds(g, micro_batches, fn, arg));
+    else if (g->overlap)
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
         PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));

@@ -126,18 +126,12 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
     return plumb_replay_write(&r, t->micro, path);
 }
 
-plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
-                                    double value[PLUMB_MICRO_BATCH_VALUES])
+/* Writes the replay file that train.replay asks for. */
+static plumb_status write_asked(const struct plumb_non_finite *g, int64_t micro_batch,
+                                const float *grad)
 {
-    struct plumb_non_finite *g = arg;
     const struct plumb_trainer *t = g->t;
     char path[PATH_BYTES];
-    const plumb_status st = g->fn(g->arg, micro_batch, grad, value);
-    if (st == PLUMB_ERR_NUMERIC)
-        g->failed = micro_batch;
-    PLUMB_TRY(st);
-    if (t->state.step + 1 != t->replay_step || micro_batch != t->replay_micro_batch)
-        return PLUMB_OK;
     if (t->micro->pack.n_seq == 0) {
         plumb_log(PLUMB_LOG_WARN, "train.replay: micro-batch %lld of step %lld has no term",
                   (long long)micro_batch, (long long)t->replay_step);
@@ -147,6 +141,22 @@ plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
                            "train.replay asked for it"));
     plumb_log(PLUMB_LOG_INFO, "%s: plumb replay runs this micro-batch again", path);
     return PLUMB_OK;
+}
+
+plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
+                                    double value[PLUMB_MICRO_BATCH_VALUES])
+{
+    struct plumb_non_finite *g = arg;
+    struct plumb_trainer *t = g->t;
+    const bool asked = t->state.step + 1 == t->replay_step && micro_batch == t->replay_micro_batch;
+    t->gradient.hold = asked; /* the file needs the gradient of this micro-batch alone */
+    plumb_status st = g->fn(g->arg, micro_batch, grad, value);
+    if (st == PLUMB_ERR_NUMERIC)
+        g->failed = micro_batch;
+    if (st == PLUMB_OK && asked)
+        st = write_asked(g, micro_batch, grad);
+    t->gradient.hold = false;
+    return st;
 }
 
 /* Writes the replay file and appends to `said` where it is. If the file cannot be written, `said`
@@ -193,10 +203,10 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_b
     struct plumb_trainer *t = g->t;
     const struct plumb_trained trained = plumb_model_trained(t->model);
     float *grad = t->gradient.sum[0];
-    const struct plumb_range mine =
-        plumb_tree_leaves(micro_batches, plumb_comm_rank(t->comm), plumb_comm_size(t->comm));
+    const struct plumb_leaves mine =
+        plumb_gradient_leaves(t->gradient.sharded, micro_batches, t->comm);
     char records[400];
-    for (int64_t micro_batch = mine.begin; micro_batch < mine.end; micro_batch++) {
+    for (int64_t micro_batch = mine.begin; micro_batch < mine.end; micro_batch += mine.step) {
         double value[PLUMB_MICRO_BATCH_VALUES] = {0};
         int64_t tensor = 0, element = 0;
         PLUMB_TRY(t->backend->zero(t->backend, grad, trained.count * (int64_t)sizeof(*grad)));

@@ -110,7 +110,9 @@ void plumb_optim_destroy(plumb_optim **o)
     *o = NULL;
 }
 
-/* Computes the sums of squared gradients of this rank's blocks. Each sum is stored at the block's
+/* In the functions below, grad (shard,) is the gradient of this rank's shard.
+ *
+ * Computes the sums of squared gradients of this rank's blocks. Each sum is stored at the block's
  * global index. The entries of other ranks stay zero, so the allreduce over ranks is exact. */
 static plumb_status shard_norms(plumb_optim *o, const float *grad)
 {
@@ -121,7 +123,7 @@ static plumb_status shard_norms(plumb_optim *o, const float *grad)
     if (!n)
         return PLUMB_OK;
     assert(o->shard.begin % PLUMB_SHARD_BLOCK == 0);
-    PLUMB_TRY(b->k.sumsq(b->stream, o->block_device, grad + o->shard.begin, n, PLUMB_SHARD_BLOCK));
+    PLUMB_TRY(b->k.sumsq(b->stream, o->block_device, grad, n, PLUMB_SHARD_BLOCK));
     PLUMB_TRY(b->sync(b));
     return b->to_host(b, o->block + o->shard.begin / PLUMB_SHARD_BLOCK, o->block_device,
                       blocks_of(n) * (int64_t)sizeof(double));
@@ -139,9 +141,9 @@ static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const struct 
         const int64_t end = plumb_min_i64(t->param[p].offset + t->param[p].count, o->shard.end);
         for (int64_t at = begin; at < end; at += PLUMB_OPTIM_STAGE) {
             const int64_t n = plumb_min_i64(PLUMB_OPTIM_STAGE, end - at);
-            const float *host = grad + at;
+            const float *host = grad + (at - o->shard.begin);
             if (o->stage) {
-                PLUMB_TRY(b->to_host(b, o->stage, grad + at, n * (int64_t)sizeof(float)));
+                PLUMB_TRY(b->to_host(b, o->stage, host, n * (int64_t)sizeof(float)));
                 host = o->stage;
             }
             for (int64_t i = 0; i < n; i++) {
@@ -221,19 +223,33 @@ static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *tra
             continue;
         const int64_t at = begin - o->shard.begin;
         a.weight_decay = q->decay ? (float)p->weight_decay : 0.0f;
-        PLUMB_TRY(update_part(o, trained->w + begin, at, grad + begin, end - begin, &a));
+        PLUMB_TRY(update_part(o, trained->w + begin, at, grad + at, end - begin, &a));
     }
     return b->sync(b);
+}
+
+static plumb_status check_count(const plumb_optim *o, const struct plumb_trained *trained)
+{
+    PLUMB_REQUIRE(o->count == trained->count, PLUMB_ERR_SHAPE,
+                  "optimizer of %lld floats, the model trains %lld", (long long)o->count,
+                  (long long)trained->count);
+    return PLUMB_OK;
 }
 
 plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *grad,
                               struct plumb_optim_result *result)
 {
     const struct plumb_trained trained = plumb_model_trained(m);
-    PLUMB_REQUIRE(o->count == trained.count, PLUMB_ERR_SHAPE,
-                  "optimizer of %lld floats, the model trains %lld", (long long)o->count,
-                  (long long)trained.count);
+    PLUMB_TRY(check_count(o, &trained));
     PLUMB_TRY(plumb_comm_reduce_tree(comm, grad, o->count, o->backend->place));
+    return plumb_optim_step_shard(o, m, comm, grad + o->shard.begin, result);
+}
+
+plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *comm,
+                                    const float *grad, struct plumb_optim_result *result)
+{
+    const struct plumb_trained trained = plumb_model_trained(m);
+    PLUMB_TRY(check_count(o, &trained));
     PLUMB_TRY(plumb_comm_agree(comm, shard_norms(o, grad)));
     PLUMB_TRY(plumb_comm_allreduce_f64(comm, o->block, blocks_of(o->count), PLUMB_SUM));
     double sum = 0.0;

@@ -70,4 +70,9 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
 plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *grad,
                               struct plumb_optim_result *result);
 
+/* Does the same, but the gradient is summed over the ranks already.
+ *   in   shard  (o->shard,) device   the sum of this rank's shard; unchanged */
+plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *comm,
+                                    const float *shard, struct plumb_optim_result *result);
+
 #endif

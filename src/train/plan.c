@@ -183,6 +183,31 @@ static void compare(const struct plumb_backend *b, int64_t planned, int64_t call
               (long long)m->calls);
 }
 
+/* Decides train.shard: auto, in cfg: `optimizer` if its plan fits on every rank, because it sends
+ * fewer bytes, else `gradients`. Every rank decides the same. Collective. */
+static plumb_status choose_shard(struct plumb_config *cfg, struct plumb_dataset **data,
+                                 const struct plumb_job *j, const struct plumb_trainer_source *s)
+{
+    struct plumb_backend *plan = NULL;
+    int64_t have = 0;
+    if (cfg->train.shard != PLUMB_SHARD_AUTO)
+        return PLUMB_OK;
+    cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
+    PLUMB_TRY(plumb_plan_make(&plan, data, j, s));
+    const int64_t need = plumb_plan_bytes(plan);
+    plumb_backend_destroy(&plan);
+    PLUMB_TRY(plumb_comm_agree(s->comm, plumb_plan_budget(&have, s)));
+    double over = need > have;
+    PLUMB_TRY(plumb_comm_allreduce_f64(s->comm, &over, 1, PLUMB_MAX));
+    if (over > 0)
+        cfg->train.shard = PLUMB_SHARD_GRADIENTS;
+    plumb_log(PLUMB_LOG_INFO,
+              "train.shard: auto takes %s: with optimizer this rank needs %.1f MB, %.1f MB %s",
+              over > 0 ? "gradients" : "optimizer", 1e-6 * (double)need, 1e-6 * (double)have,
+              *cfg->plan.memory ? "are allowed" : "are free");
+    return PLUMB_OK;
+}
+
 static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
                             const struct plumb_job *j, const struct plumb_trainer_source *s)
 {
@@ -197,14 +222,19 @@ static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
     return plumb_comm_agree(s->comm, st);
 }
 
-plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *s)
+plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *given)
 {
+    struct plumb_config cfg = *given->cfg; /* with what `auto` decides */
+    struct plumb_trainer_source source = *given, *const s = &source;
     struct plumb_dataset *data = NULL;
     int64_t planned = 0;
+    source.cfg = &cfg;
     PLUMB_TRY(j->check(s->cfg));
     plumb_status st = plumb_gemm_cache_tune(s);
     if (st == PLUMB_OK)
         st = warm(s);
+    if (st == PLUMB_OK)
+        st = choose_shard(&cfg, &data, j, s);
     if (st == PLUMB_OK)
         st = reserve(&planned, &data, j, s);
     void *run = st == PLUMB_OK ? calloc(1, (size_t)j->size) : NULL;

@@ -370,8 +370,9 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
                      .min_lr_ratio = cfg->train.min_lr_ratio},
     };
     plumb_memory_enter(b, "gradients", PLUMB_PHASE_TRAIN);
-    PLUMB_TRY(plumb_gradient_init_shared(&t->gradient, b, t->comm,
-                                         plumb_model_trained(t->model).count, most_micro_batches));
+    PLUMB_TRY(
+        (plumb_trainer_sharded(cfg) ? plumb_gradient_init_sharded : plumb_gradient_init_shared)(
+            &t->gradient, b, t->comm, plumb_model_trained(t->model).count, most_micro_batches));
     t->gradient.pause = noticed_in_step;
     t->gradient.pause_arg = &t->stop;
     t->gradient.overlap = plumb_comm_overlaps(t->comm);

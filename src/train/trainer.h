@@ -85,6 +85,19 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
 /* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
 void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 
+/* Returns true if the ranks split the gradients, too (train.shard: gradients). */
+static inline bool plumb_trainer_sharded(const struct plumb_config *cfg)
+{
+    return cfg->train.shard == PLUMB_SHARD_GRADIENTS;
+}
+/* Returns the micro-batches of a step of `micro_batches` that this rank computes. Not collective.
+ */
+static inline struct plumb_leaves plumb_trainer_leaves(const struct plumb_trainer *t,
+                                                       int64_t micro_batches)
+{
+    return plumb_gradient_leaves(plumb_trainer_sharded(t->cfg), micro_batches, t->comm);
+}
+
 struct plumb_step_result {
     double value[PLUMB_MICRO_BATCH_VALUES]; /* sums over all micro-batches, in their order */
     struct plumb_optim_result optim;

@@ -26,6 +26,8 @@ static void set_traffic(struct plumb_trainer *t, struct plumb_metrics_row *row)
         messages += now.messages - last->messages;
         bytes += now.bytes - last->bytes;
         plumb_metrics_set(row, seconds[k], now.seconds - last->seconds);
+        if (k == PLUMB_TRAFFIC_EXCHANGE)
+            plumb_metrics_set(row, PLUMB_METRIC_COMM_EXCHANGE, (double)(now.bytes - last->bytes));
         t->last_traffic[k] = now;
     }
     plumb_metrics_set(row, PLUMB_METRIC_COMM_MESSAGES, (double)messages);

@@ -13,13 +13,16 @@ import exact
 from exact import common
 
 TO_ROUNDING = (3, 5, 6)  # numbers of ranks that are no power of two: equal to rounding only
+SPLIT = "train.shard=gradients"  # of these methods; all rows of a method must be equal
+SPLITTERS = ("sft", "reward, lora", "psle, quantile, tokens", "psle, lora", "spa, previous",
+             "prefer, dpo, lora")
 QUICK = {"sft": 1, "psle, quantile, tokens": 2, "psle, messages, gemma3": 1}  # kills of a run in CI
 ANNOUNCED = "{} ranks is no power of two"
 
 
-def plain(bench, job, ranks, threads, out):
+def plain(bench, job, ranks, threads, out, *more):
     """Makes an uninterrupted run; returns its seconds from its first file on."""
-    p = job.start(out, ranks=ranks, threads=threads)
+    p = job.start(out, *more, ranks=ranks, threads=threads)
     began = time.monotonic()
     common.until(p, lambda: exact.started(out))
     ready = time.monotonic() - began
@@ -29,14 +32,15 @@ def plain(bench, job, ranks, threads, out):
     return time.monotonic() - began - ready, err
 
 
-def killed(bench, job, worlds, seconds, kills, rng, out):
-    """Makes the job with `kills` kills; returns the numbers of ranks it ran on, the last of them to the end."""
+def killed(bench, job, worlds, seconds, kills, rng, out, *more):
+    """Makes the job with `kills` kills; returns the numbers of ranks it ran on, the last of them to
+    the end. With `more`, every second session has these options."""
     used, tries, early = [], 0, 0.9 # early: share of the remaining time that may pass before a kill
     while len(used) < kills and tries < 60:
         tries += 1
         ranks = rng.choice([w for w in worlds if w != (used[-1] if used else None)])
         before = exact.started(out)
-        p = job.start(out, "resume=auto", ranks=ranks)
+        p = job.start(out, "resume=auto", *(more if len(used) % 2 == 0 else ()), ranks=ranks)
         common.until(p, lambda b=before: exact.started(out) != b)
         time.sleep(rng.uniform(0, early * seconds[ranks] * (1 - len(used) / (kills + 1))))
         pids = exact.processes(p, bench.plumb)
@@ -52,7 +56,8 @@ def killed(bench, job, worlds, seconds, kills, rng, out):
     if not bench.check(used, job.name, "could not be killed"):
         raise SystemExit(1)
     last = rng.choice([w for w in worlds if w != used[-1]])
-    code, err = exact.end_of(job.start(out, "resume=auto", ranks=last))
+    again = more if len(used) % 2 == 0 else ()
+    code, err = exact.end_of(job.start(out, "resume=auto", *again, ranks=last))
     bench.check(code == 0, job.name, "cannot go on to its end:", code, err[-2000:])
     bench.check(not exact.leftovers(out), job.name, "leaves", exact.leftovers(out))
     return [*used, last]
@@ -85,11 +90,20 @@ def method_rows(bench, options, report, name, base, reward):
         took, _ = plain(bench, job, ranks, threads, out)
         seconds.setdefault(ranks, took)
         row(ranks, threads, "in one go", out)
+    for ranks in options.worlds if name in SPLITTERS else ():
+        out = folder / f"split-{ranks}"
+        plain(bench, job, ranks, 1, out, SPLIT)
+        row(ranks, 1, "gradients split", out)
     kills = QUICK[name] if options.quick else options.kills
     for number in range(1 if options.quick else options.runs):
         out = folder / f"killed-{number}"
         used = killed(bench, job, options.worlds, seconds, kills, rng, out)
         row(" > ".join(map(str, used)), 1, f"killed {len(used) - 1} times", out)
+    if name in SPLITTERS:
+        out = folder / "killed-split"
+        used = killed(bench, job, options.worlds, seconds, kills, rng, out, SPLIT)
+        row(" > ".join(map(str, used)), 1, f"killed {len(used) - 1} times, gradients split in "
+            "every second session", out)
     far = []
     for ranks in (TO_ROUNDING[:1] if options.quick else TO_ROUNDING):
         out = folder / f"rounding-{ranks}"

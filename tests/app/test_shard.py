@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""test_shard.py: train.shard=gradients writes the bytes of train.shard=optimizer on 1, 2 and 4 ranks,
+in full and with an adapter; its checkpoints, pauses, replay files and gradients; what it sends and
+takes is what the formula and the plan say; auto."""
+import json
+import re
+import shutil
+from pathlib import Path
+
+import common
+
+WORLDS = (1, 2, 4)
+BLOCK = 4096  # PLUMB_SHARD_BLOCK
+TAKEN = re.compile(r"(\d+) bytes planned, (\d+) taken, (\d+) beside the plan, (\d+) allocations")
+SHARDED = "train.shard=gradients"
+
+
+def same(bench, a, b, what):
+    """Every file of the last checkpoint, and the metrics."""
+    x, y = (common.tree(f"{out}/latest/") for out in (a, b))
+    bench.check(x and x == y, what, "differ:", [k for k in x if x[k] != y.get(k)])
+    x, y = ([common.timeless(r) for r in common.metrics(out)] for out in (a, b))
+    bench.check(x == y, what, "metrics differ:", x, y)
+    for master in sorted((Path(a) / "rollouts").glob("iteration-????.h5")):
+        x, y = (common.rollout_records(Path(out) / "rollouts" / master.name) for out in (a, b))
+        bench.check(x and x == y, what, master.name, "differs")
+
+
+def jobs(bench):
+    """Batches that are no multiple of the ranks' micro-batches, so that the last round of a step is
+    not full: 7 micro-batches, and 6 in the last step."""
+    base = bench.base()
+    uneven = ["global_batch_size=14", "micro_batch_size=2", "log_every=1"]
+    sft = ["sft", f"model={base}", f"data.train={bench.world}/sft.jsonl", "max_steps=5",
+           "learning_rate=1e-3", "checkpoint.every=2", *uneven]
+    reward = bench.folder / "reward"
+    bench.good(*bench.reward_args(reward, base))
+    align = ["global_batch_size=10", f"reward.model={reward}/latest"]
+    return {
+        "sft": lambda out, *more: [*sft, f"output_dir={out}", *more],
+        "sft, lora": lambda out, *more: [*sft, f"output_dir={out}", "lora.r=4", *more],
+        "psle": lambda out, *more: bench.align_args(out, base, *align, *more, prompts=22),
+        "spa, lora": lambda out, *more: bench.align_args(
+            out, base, "global_batch_size=10", "lora.r=3", "method.reference=previous", *more,
+            method="spa", prompts=12, group=2),
+    }
+
+
+def test_bytes_of_files(bench, job):
+    for name, args in job.items():
+        whole = bench.folder / name.replace(", ", "-")
+        bench.good(*args(whole))
+        for ranks in WORLDS:
+            out = bench.folder / f"{whole.name}-{ranks}"
+            bench.good(*args(out, SHARDED), ranks=ranks)
+            same(bench, whole, out, f"{name}, gradients on {ranks} ranks:")
+
+
+def test_sessions(bench, job):
+    """Sessions on different ranks, some of them with the gradients split."""
+    for name in ("sft", "psle"):
+        whole, out = bench.folder / name, bench.folder / f"{name}-cut"
+        for number in range(80):
+            shard = SHARDED if number % 3 else "train.shard=optimizer"
+            r = bench.run(*job[name](out, "resume=auto", shard),
+                          f"train.max_time={0.005 * 1.2**number:.4f}", ranks=WORLDS[number % 3])
+            if r.code != 99:
+                break
+        bench.check(r.code == 0 and number > 0, name, "in", number, "sessions:", r)
+        same(bench, whole, out, f"{name} in {number} sessions:")
+
+
+def sent(n, ranks):
+    """Bytes that rank 0 sends when n floats are reduced by halving, and gathered by doubling."""
+    reduce, gather, left = 0, 0, n // BLOCK
+    while ranks > 1:
+        keep = -(-left // 2)
+        reduce, gather, left, ranks = reduce + left - keep, gather + keep, keep, ranks // 2
+    return reduce * BLOCK * 4, gather * BLOCK * 4
+
+
+def test_sent(bench, job):
+    """metrics.jsonl against the formula: an exchange of all gradients per round, and the weights."""
+    def exchanged(name, ranks, *more):
+        out = bench.folder / "sent"
+        shutil.rmtree(out, ignore_errors=True)
+        bench.good(*job[name](out, "checkpoint.every=0", *more), ranks=ranks)
+        return [row["comm/exchange_bytes"] for row in common.metrics(out)]
+
+    for name in ("sft", "sft, lora"):
+        for ranks in (2, 4):
+            once, rounds = exchanged(name, ranks), exchanged(name, ranks, SHARDED)
+            reduce, gather = sent(floats(bench.folder / name.replace(", ", "-") / "latest"), ranks)
+            bench.check(once == [reduce + gather] * 5, name, ranks, "ranks, optimizer:", once)
+            each = -(-7 // ranks)
+            bench.check(rounds == [each * reduce + gather] * 5, name, ranks, "ranks, gradients:",
+                        rounds, "expected", each * reduce + gather)
+
+
+def floats(checkpoint):
+    """Length of the trained vector: tensors at multiples of 64 floats, blocks of 4096."""
+    at = 0
+    raw = next(Path(checkpoint).glob("*.safetensors")).read_bytes()
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    for name, t in header.items():
+        if name != "__metadata__":
+            n = 1
+            for d in t["shape"]:
+                n *= d
+            at += -(-n // 64) * 64
+    return -(-at // BLOCK) * BLOCK
+
+
+def plan(bench, args, *more):
+    out = bench.folder / "plan.json"
+    out.unlink(missing_ok=True)
+    r = bench.run("plan", *args, f"output={out}", *more)
+    return json.loads(out.read_text()), r
+
+
+def test_planned(bench, job):
+    """What is planned is taken, and auto decides as the plan does."""
+    for name in ("sft", "psle", "sft, lora"):
+        need = {}
+        for shard in ("optimizer", "gradients"):
+            for ranks in (1, 2):
+                out = bench.folder / "planned"
+                shutil.rmtree(out, ignore_errors=True)
+                p, r = plan(bench, job[name](out, f"train.shard={shard}"), f"plan.world_size={ranks}")
+                need[shard, ranks] = p["bytes_with_host"]
+                ran = bench.good(*job[name](out, f"train.shard={shard}", "log_level=debug"), ranks=ranks)
+                rows = TAKEN.findall(ran.err)
+                bench.check(len(rows) == 2 and "warning: memory" not in ran.err, name, shard, rows)
+                bench.check(all(row[0] == row[1] and row[2] == "0" for row in rows), name, shard, rows)
+                bench.check(max(int(row[1]) for row in rows) == p["bytes"], name, shard, ranks,
+                            "ranks: planned", p["bytes"], rows)
+        if "lora" in name:
+            continue  # the gradients of so small an adapter disappear in the rounding to pages
+        bench.check(need["gradients", 2] < need["optimizer", 2], name, "needs", need)
+        between = (need["gradients", 2] + need["optimizer", 2]) // 2
+        for memory, takes in ((between, "gradients"), (need["optimizer", 2], "optimizer")):
+            out = bench.folder / "auto"
+            shutil.rmtree(out, ignore_errors=True)
+            args = job[name](out, "train.shard=auto", f"plan.memory={memory}B")
+            if memory < 10_000_000:
+                args[-1] = f"plan.memory={memory / 1000}kB"
+            p, r = plan(bench, args, "plan.world_size=2")
+            bench.check(p["fits"] and p["bytes_with_host"] == need[takes, 2], name, "auto plans", p, r)
+            bench.check(f"train.shard: auto takes {takes}" in r.out, name, "auto says", r.out)
+            ran = bench.good(*args, ranks=2)
+            bench.check(f"train.shard: auto takes {takes}" in ran.err, name, "auto:", ran)
+            same(bench, bench.folder / name.replace(", ", "-"), out, f"{name}, auto on 2 ranks:")
+        less, r = plan(bench, job[name](out, f"plan.memory={between / 1000}kB"), "plan.world_size=2")
+        bench.check(r.code == 4 and "train.shard=gradients alone needs" in r.out, name, "advice:", r.out)
+
+
+def test_replay(bench, job):
+    """The same replay file, which runs again to the same bits, and a failure that is named."""
+    files = []
+    for ranks in WORLDS:
+        for shard in ("optimizer", "gradients"):
+            out = bench.folder / f"replay-{ranks}-{shard}"
+            bench.good(*job["sft"](out, f"train.shard={shard}", "train.replay=2:5"), ranks=ranks)
+            files.append(out / "replay-2-5.h5")
+            bench.same(files[0], files[-1], f"replay file of {ranks} ranks, {shard}:")
+    r = bench.good("replay", files[-1])
+    bench.check("same" in r.out + r.err, "replayed:", r)
+
+
+def test_gradient(bench):
+    base, first = bench.base(), None
+    for ranks in WORLDS:
+        for shard in ("optimizer", "gradients"):
+            out = bench.folder / f"gradient-{ranks}-{shard}.safetensors"
+            bench.good("gradient", f"model={base}", f"input={bench.world}/sft.jsonl", "limit=23",
+                       f"output={out}", "micro_batch_size=3", f"train.shard={shard}", ranks=ranks)
+            first = first or out
+            bench.same(first, out, f"gradient on {ranks} ranks, {shard}:")
+
+
+def test(bench):
+    if not shutil.which("h5dump"):
+        common.skip("there is no h5dump to read rollouts with")
+    job = jobs(bench)
+    parts = {"files": lambda: test_bytes_of_files(bench, job),
+             "sessions": lambda: test_sessions(bench, job), "sent": lambda: test_sent(bench, job),
+             "planned": lambda: test_planned(bench, job), "replay": lambda: test_replay(bench, job),
+             "gradient": lambda: test_gradient(bench)}
+    for part in parts.values():
+        part()
+
+
+common.main(test, needs_mpi=True)
