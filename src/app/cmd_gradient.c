@@ -6,7 +6,7 @@
 
 #include "app/session.h"
 #include "io/safetensors.h"
-#include "train/gradient.h"
+#include "train/gradient_model.h"
 #include "train/loops.h"
 #include "train/pack.h"
 
@@ -65,6 +65,7 @@ static plumb_status write_tensors(const struct gradient *g, const float *sum, co
     return st;
 }
 
+/* Writes the sum of a whole gradient, which all ranks have. */
 static plumb_status write_sum(const struct gradient *g, double loss)
 {
     struct plumb_backend *b = g->s.app->backend;
@@ -77,6 +78,25 @@ static plumb_status write_sum(const struct gradient *g, double loss)
     plumb_status st = b->to_host(b, host, g->gradient.sum[0], bytes);
     if (st == PLUMB_OK)
         st = write_tensors(g, host, path, loss);
+    b->release_host(b, host);
+    return st;
+}
+
+/* Gathers the sum of a sharded gradient on rank 0 and writes it. Collective. */
+static plumb_status gather_and_write(struct gradient *g, double loss)
+{
+    struct plumb_app *app = g->s.app;
+    struct plumb_backend *b = app->backend;
+    const int64_t bytes = g->gradient.count * (int64_t)sizeof(float);
+    const bool writes = plumb_comm_rank(app->comm) == 0;
+    void *host = NULL;
+    plumb_status st = writes ? b->alloc_host(b, &host, bytes, "gradient") : PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(app->comm, st), done);
+    PLUMB_TRY_GOTO(st, plumb_gradient_gather(&g->gradient, host), done);
+    if (writes)
+        st = write_tensors(g, host, app->cfg->output, loss);
+    st = plumb_comm_agree(app->comm, st);
+done:
     b->release_host(b, host);
     return st;
 }
@@ -94,36 +114,33 @@ static plumb_status prepare(struct gradient *g)
     g->scale = 1.0 / (double)targets;
     g->split = (struct plumb_batch_split){data->n, data->n, micro};
     PLUMB_TRY(plumb_pack_init(&g->pack, tokens, micro));
-    const bool sharded = cfg->train.shard == PLUMB_SHARD_GRADIENTS;
-    PLUMB_TRY((sharded ? plumb_gradient_init_sharded : plumb_gradient_init)(
-        &g->gradient, g->s.app->backend, g->s.app->comm, plumb_model_trained(g->s.model).count,
-        plumb_split_micro_batches(&g->split, 0)));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&g->pack, true, cfg->train.recompute, cfg->train.head_rows);
     return plumb_pass_create(&g->s.pass, g->s.model, &limit);
 }
 
-/* Moves this rank's shard of a sharded gradient to its place in the whole vector. */
-static plumb_status place_shard(const struct plumb_gradient *g)
+/* Allocates the gradient. Collective. */
+static plumb_status open_gradient(struct gradient *g)
 {
-    float *to = g->sum[0] + g->shard.begin;
-    const float *from = plumb_gradient_shard(g);
-    const int64_t bytes = (g->shard.end - g->shard.begin) * (int64_t)sizeof(*to);
-    return to != from ? g->backend->copy(g->backend, to, from, bytes) : PLUMB_OK;
+    struct plumb_app *app = g->s.app;
+    const plumb_status st = plumb_gradient_open(&g->gradient, g->s.model, app->comm, app->cfg,
+                                                plumb_split_micro_batches(&g->split, 0));
+    PLUMB_TRY(plumb_comm_agree(app->comm, st));
+    plumb_gradient_attach(&g->gradient, g->s.pass);
+    return PLUMB_OK;
 }
 
 static plumb_status run(struct gradient *g)
 {
     struct plumb_app *app = g->s.app;
     double value[PLUMB_MICRO_BATCH_VALUES];
-    float *sum = g->gradient.sum[0];
     const enum plumb_place place = app->backend->place;
     PLUMB_TRY(plumb_gradient_run(&g->gradient, plumb_split_micro_batches(&g->split, 0),
                                  micro_batch_gradient, g, value));
-    if (g->gradient.sharded)
-        PLUMB_TRY(plumb_comm_agree(app->comm, place_shard(&g->gradient)));
-    else
-        PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count, place));
+    if (plumb_gradient_shards(&g->gradient))
+        return gather_and_write(g, value[0]);
+    float *sum = g->gradient.sum[0];
+    PLUMB_TRY(plumb_comm_reduce_tree(app->comm, sum, g->gradient.count, place));
     PLUMB_TRY(plumb_comm_allgather_shards(app->comm, sum, g->gradient.count, place));
     plumb_status st = PLUMB_OK;
     if (plumb_comm_rank(app->comm) == 0)
@@ -142,6 +159,8 @@ plumb_status plumb_cmd_gradient(struct plumb_app *app)
         st = plumb_session_open(&g.s, app, PLUMB_SESSION_CAUSAL, PLUMB_DATA_SFT, app->cfg->input);
     if (st == PLUMB_OK)
         st = plumb_comm_agree(app->comm, prepare(&g));
+    if (st == PLUMB_OK)
+        st = open_gradient(&g);
     if (st == PLUMB_OK)
         st = run(&g);
     plumb_pack_fini(&g.pack);

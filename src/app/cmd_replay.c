@@ -66,7 +66,7 @@ static plumb_status note_place(char out[256], const plumb_model *m, const float 
 {
     const struct plumb_trained t = plumb_model_trained(m);
     int64_t tensor = 0, element = 0;
-    PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, m, x));
+    PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, m, x, m->backend->place));
     if (tensor < t.n_param)
         snprintf(out, 256, "%s[%lld]", t.param[tensor].name, (long long)element);
     return PLUMB_OK;
@@ -89,7 +89,7 @@ static plumb_status run_stages(struct replay *r)
     PLUMB_TRY(plumb_micro_backward(m, r->pass, r->model, r->grad));
     PLUMB_TRY(note_place(r->gradient_at, r->model, r->grad));
     r->has_gradient = true;
-    return plumb_replay_hash(&r->gradient_hash, r->model, r->grad);
+    return plumb_replay_hash(&r->gradient_hash, r->model, r->grad, r->app->backend->place);
 }
 
 /* ---- results ------------------------------------------------------------------------------ */

@@ -178,6 +178,10 @@ static bool on_gpu(const struct plumb_config *c)
 {
     return strcmp(c->device, "cuda") == 0;
 }
+static bool uses_buckets(const struct plumb_config *c)
+{
+    return on_gpu(c) || c->train.shard != PLUMB_SHARD_OPTIMIZER;
+}
 
 /* Options that are read only under a condition on another option; `why` is the text of the warning
  * if `read` returns false. */
@@ -203,7 +207,7 @@ static const struct {
     {"lora.targets", begins_adapter, "is not used: lora.r is 0 and lora.adapter is not set"},
     {"lora.rslora", begins_adapter, "is not used: lora.r is 0 and lora.adapter is not set"},
     {"pins", on_gpu, "is not used: device is not cuda"},
-    {"comm.bucket", on_gpu, "is not used: device is not cuda"},
+    {"comm.bucket", uses_buckets, "is not used: device is not cuda, and train.shard is optimizer"},
     {"generate.graphs", on_gpu, "is not used: device is not cuda"},
     {"comm.exchange", on_gpu, "is not used: device is not cuda"},
 };

@@ -40,7 +40,7 @@
     X(REAL, max_wait, "1800", "[0, 864000]", "s", "asrfgldcetopn", 0, "longest time that ranks wait for a rank that is busy but still sends heartbeats; 0: no limit") \
     X(CHOICE, exchange, "auto", "auto|nccl|mpi", "", "asrfgldceopn", 0, "transport between ranks on device: cuda; nccl: from GPU to GPU; mpi: through host memory, ranks may then share a GPU; auto: nccl if plumb is built with it") \
     X(CHOICE, reduce, "tree", "tree|nccl", "", "asrfgldceopn", 1, "order in which the ranks' gradients are added; tree: the same bits for any number of ranks that is a power of two; nccl: NCCL's own order, which may change the rounding") \
-    X(INT, bucket, "128", "[0, 1048576]", "MB", "asrf", 0, "with nccl, finished gradients are reduced in buckets of this size while the remaining ones are computed; 0: small buckets")
+    X(INT, bucket, "128", "[0, 1048576]", "MB", "asrfd", 0, "with nccl or train.shard other than optimizer, finished gradients are reduced in buckets of at least this size while the remaining ones are computed; 0: small buckets")
 
 #define PLUMB_OPTIONS_DATA(X) \
     X(TEXT, prompts, "", "", "file", "ag", 1, "JSON lines with the prompts to sample completions for; generate: - for standard input") \

@@ -19,6 +19,7 @@ static plumb_status head_input_back(plumb_pass *p, const plumb_model *m, float *
     struct plumb_backend *b = p->backend;
     const int64_t n = p->batch.n, k = p->batch.n_head, c = p->spec.c;
     PLUMB_TRY(b->zero(b, p->dhx, plumb_real_bytes(b, k * c)));
+    PLUMB_TRY(plumb_pass_place(p, m, p->spec.l + 1, &grad));
     PLUMB_TRY(plumb_head_norm_backward(m, p->dhx, grad, p->back.dn, p->hx, p->hrstd, k));
     PLUMB_TRY(b->zero(b, p->dx, plumb_real_bytes(b, n * c)));
     PLUMB_TRY(plumb_op_gather_bwd(b, V(p->dx, n, c), V(p->dhx, k, c), VI(p->batch.head, k)));
@@ -96,6 +97,8 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
     const struct plumb_tensor weight = plumb_linear_weight(b, &w, head);
     PLUMB_TRY(b->to_device(b, p->dlogp, dlogp, k * (int64_t)sizeof *dlogp));
     PLUMB_TRY(b->zero(b, p->back.dn, plumb_real_bytes(b, k * s->c)));
+    if (!m->adapter)
+        PLUMB_TRY(plumb_pass_place(p, m, plumb_model_tied(m) ? 0 : s->l + 1, &grad));
     PLUMB_TRY(plumb_op_head_logprob_bwd(
         b, V(p->back.dn, k, s->c), m->adapter ? NULL : V(grad + head->w, s->v, s->c),
         V(p->dlogp, k), V(p->lse, k), V(p->hn, k, s->c), &weight, &packed, VI(p->batch.target, k),
@@ -130,6 +133,7 @@ plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, cons
     PLUMB_TRY(b->to_device(b, to, dscore, count * (int64_t)sizeof *dscore));
     if (b->dtype != PLUMB_F32)
         PLUMB_TRY(plumb_op_narrow_fwd(b, V(p->dscore, count), V(p->score, count)));
+    PLUMB_TRY(plumb_pass_place(p, m, p->spec.l + 1, &grad));
     PLUMB_TRY(plumb_head_backward(m, p->back.dn, grad, p->dscore, p->hn, &p->back, k));
     return head_input_back(p, m, grad);
 }

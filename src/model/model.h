@@ -128,6 +128,14 @@ void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL;
 
 /* Returns the trained view of m: its adapter, or all of its tensors if it has none. */
 struct plumb_trained plumb_model_trained(const plumb_model *m);
+/* The trained vector in parts, each of which a backward writes at one time: part 0 is what lies
+ * before the layers, part l + 1 is layer l, and the last part is what lies behind the layers. A
+ * part may be empty. parts returns their number; part returns the offset of part i, and the length
+ * of the vector for i = parts. tied: returns true if the backward adds the gradient of the head to
+ * part 0 before it comes to the layers. */
+int64_t plumb_model_parts(const plumb_model *m);
+int64_t plumb_model_part(const plumb_model *m, int64_t i);
+bool plumb_model_tied(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
  * the trained tensors. */
 plumb_status plumb_model_refresh(plumb_model *m);
@@ -221,6 +229,13 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
 /* Sets the callback of the backward; fn may be NULL to have none. */
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
+/* Callback of the backward: asks where the gradient of the part [begin, end) of the trained vector
+ * is, before kernels write it. *grad becomes an address such that element i of the part is at
+ * grad[i]; addresses outside of the part need not exist. */
+typedef plumb_status plumb_place_fn(void *arg, float **grad, int64_t begin, int64_t end);
+/* Sets this callback. The backward then does not use its argument grad, which may be NULL. fn may
+ * be NULL to have none. */
+void plumb_pass_on_place(plumb_pass *p, plumb_place_fn *fn, void *arg);
 /* score[i,:] of a sequence classifier. As in transformers, the score is read at the last token of
  * sequence i that is not the padding token (spec.pad; if it is -1, at the last token).
  *   score (n_seq, labels) host */

@@ -77,9 +77,6 @@ struct plumb_net {
     struct plumb_layer layer[];
 };
 
-/* Returns the offset in the trained vector at which the tensors of layer l begin. */
-int64_t plumb_trained_begin(const plumb_model *m, int64_t l);
-
 /* Assigns an offset to each parameter of an architecture, in the order of the flat vector
  * (embedding, layers, norm, head). With param == NULL it only counts: *n tensors, *count floats,
  * *packed elements. Each tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to

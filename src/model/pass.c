@@ -343,16 +343,36 @@ void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg)
     p->on_final_arg = arg;
 }
 
+void plumb_pass_on_place(plumb_pass *p, plumb_place_fn *fn, void *arg)
+{
+    p->on_place = fn;
+    p->on_place_arg = arg;
+}
+
+plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, float **grad)
+{
+    const int64_t begin = plumb_model_part(m, i), end = plumb_model_part(m, i + 1);
+    return p->on_place && end > begin ? p->on_place(p->on_place_arg, grad, begin, end) : PLUMB_OK;
+}
+
+/* States that the gradients from part i on are final. */
+static plumb_status say_final(plumb_pass *p, const plumb_model *m, int64_t i)
+{
+    return p->on_final ? p->on_final(p->on_final_arg, plumb_model_part(m, i)) : PLUMB_OK;
+}
+
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad)
 {
     const struct plumb_rows rows = plumb_pass_rows(p);
     const bool after = m->spec.block.norm[PLUMB_NORM_MLP_OUT];
+    PLUMB_TRY(say_final(p, m, p->spec.l + 1));
     for (int64_t l = p->spec.l - 1; l >= 0; l--) {
         if (p->limit.recompute)
             PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], after ? p->x[l + 1] : NULL, &rows));
+        PLUMB_TRY(plumb_pass_place(p, m, l + 1, &grad));
         PLUMB_TRY(plumb_layer_backward(m, l, &p->act[l], p->dx, grad, &p->back, &rows));
-        if (p->on_final) /* gradients below this offset are still incomplete */
-            PLUMB_TRY(p->on_final(p->on_final_arg, plumb_trained_begin(m, l)));
+        PLUMB_TRY(say_final(p, m, l + 1));
     }
+    PLUMB_TRY(plumb_pass_place(p, m, 0, &grad));
     return plumb_embed_backward(m, grad, p->dx, p->batch.ids, rows.pos, rows.n);
 }

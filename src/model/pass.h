@@ -35,6 +35,8 @@ struct plumb_pass {
     bool backward_done; /* the backward has run and overwritten the activations */
     plumb_final_fn *on_final;
     void *on_final_arg;
+    plumb_place_fn *on_place;
+    void *on_place_arg;
     struct plumb_pass_batch host, batch;
     /* (l+1) buffers: the input of each layer, then the output; without train they are one buffer */
     plumb_real **x;
@@ -66,6 +68,9 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
 /* Computes hx and hn (n_head,c), the hidden states that the head reads, before and after the final
  * norm. */
 plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m);
+/* Sets *grad to the address of the gradient of part i of the trained vector (plumb_model_part), if
+ * the pass has a callback that knows it. */
+plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, float **grad);
 /* Backpropagates p->dx (n,c), the gradient of x[l], through all layers and the embedding; grad
  * +=. */
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad);

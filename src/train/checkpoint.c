@@ -22,7 +22,7 @@
 
 #define DEFAULT_SHARD_BYTES 5000000000ll
 #define MASTER              "master/" /* names of the float32 weights in the trainer state */
-#define RETRY_SECONDS       5.0 /* between two attempts; less if checkpoint.retry < 50 */
+#define RETRY_SECONDS       5.0       /* between two attempts; less if checkpoint.retry < 50 */
 
 /* The moments have the names that torch gives them. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
@@ -143,27 +143,17 @@ static plumb_status begin_save(struct save *s)
     return write_state(s);
 }
 
-/* Copies this rank's shard of one moment to out[shard]. out (count,) is in device memory. moment is
- * in host memory if the moments are offloaded, else in device memory. On a CPU, which has no
- * o->stage, device memory is host memory. */
-static plumb_status place_shard(const plumb_optim *o, float *out, const float *moment)
+/* Copies this rank's run of one moment in bucket k to its place in out, which holds the bucket and
+ * is in device memory. moment is in host memory if the moments are offloaded, else in device
+ * memory. */
+static plumb_status place_run(const plumb_optim *o, int64_t k, float *out, const float *moment)
 {
     struct plumb_backend *b = o->backend;
-    const int64_t n = o->shard.end - o->shard.begin;
-    if (!n)
-        return PLUMB_OK;
-    if (!o->stage) {
-        memcpy(out + o->shard.begin, moment, (size_t)n * sizeof(float));
-        return PLUMB_OK;
-    }
-    if (o->offload)
-        return b->to_device(b, out + o->shard.begin, moment, n * (int64_t)sizeof(float));
-    for (int64_t at = 0; at < n; at += PLUMB_OPTIM_STAGE) {
-        const int64_t bytes = plumb_min_i64(PLUMB_OPTIM_STAGE, n - at) * (int64_t)sizeof(float);
-        PLUMB_TRY(b->to_host(b, o->stage, moment + at, bytes));
-        PLUMB_TRY(b->to_device(b, out + o->shard.begin + at, o->stage, bytes));
-    }
-    return PLUMB_OK;
+    const struct plumb_shard_run *r = &o->shards.run[k];
+    const int64_t bytes = (r->end - r->begin) * (int64_t)sizeof(float);
+    float *to = out + (r->begin - o->shards.border[k]);
+    return o->offload ? b->to_device(b, to, moment + r->at, bytes)
+                      : b->copy(b, to, moment + r->at, bytes);
 }
 
 static void array_name(char out[160], int moment, const struct plumb_param *p)
@@ -171,26 +161,42 @@ static void array_name(char out[160], int moment, const struct plumb_param *p)
     snprintf(out, 160, "%s/%s", moment_name[moment], p->name);
 }
 
-/* Writes one moment (0: first, 1: second) of each parameter as an array. whole (count,) device
- * holds this moment of all ranks. */
-static plumb_status write_moments(const struct save *s, int moment, const float *whole)
+/* Writes elements [begin, end) of the vector of a moment, which belong to one tensor, from data in
+ * device memory. */
+static plumb_status write_part(const struct save *s, const char *name, const struct plumb_param *p,
+                               int64_t begin, int64_t end, const float *data)
 {
     struct plumb_backend *b = s->optim->backend;
     float *stage = s->optim->stage;
+    const int64_t piece = stage ? PLUMB_OPTIM_STAGE : plumb_max_i64(end - begin, 1);
+    for (int64_t at = begin; at < end; at += piece) {
+        const int64_t n = plumb_min_i64(piece, end - at);
+        const float *from = data + (at - begin);
+        if (stage)
+            PLUMB_TRY(b->to_host(b, stage, from, n * (int64_t)sizeof(float)));
+        PLUMB_TRY(
+            plumb_h5_write(s->h5, name, PLUMB_H5_F32, at - p->offset, n, stage ? stage : from));
+    }
+    return PLUMB_OK;
+}
+
+/* Writes what bucket k has of one moment (0: first, 1: second). The moments of each parameter are
+ * an array, which the bucket of its first element creates. whole: the bucket, with the moments of
+ * all ranks, in device memory. */
+static plumb_status write_bucket(const struct save *s, int moment, int64_t k, const float *whole)
+{
+    const int64_t *border = s->optim->shards.border + k;
     char name[160];
     for (int64_t i = 0; i < s->trained.n_param; i++) {
         const struct plumb_param *p = &s->trained.param[i];
-        array_name(name, moment, p);
-        if (!stage) {
-            PLUMB_TRY(plumb_h5_put(s->h5, name, PLUMB_H5_F32, p->count, whole + p->offset));
+        const int64_t begin = plumb_max_i64(p->offset, border[0]);
+        const int64_t end = plumb_min_i64(p->offset + p->count, border[1]);
+        if (begin >= end)
             continue;
-        }
-        PLUMB_TRY(plumb_h5_reserve(s->h5, name, PLUMB_H5_F32, p->count));
-        for (int64_t at = 0; at < p->count; at += PLUMB_OPTIM_STAGE) {
-            const int64_t n = plumb_min_i64(PLUMB_OPTIM_STAGE, p->count - at);
-            PLUMB_TRY(b->to_host(b, stage, whole + p->offset + at, n * (int64_t)sizeof(float)));
-            PLUMB_TRY(plumb_h5_write(s->h5, name, PLUMB_H5_F32, at, n, stage));
-        }
+        array_name(name, moment, p);
+        if (begin == p->offset)
+            PLUMB_TRY(plumb_h5_reserve(s->h5, name, PLUMB_H5_F32, p->count));
+        PLUMB_TRY(write_part(s, name, p, begin, end, whole + (begin - border[0])));
     }
     return PLUMB_OK;
 }
@@ -225,11 +231,28 @@ static plumb_status set_paths(struct save *s)
     return plumb_checkpoint_path(s->work_dir, s->options->output_dir, s->name, ".tmp");
 }
 
+/* Gathers one moment bucket by bucket and writes it. *st: this rank's status so far, which is its
+ * status afterwards. Collective. */
+static plumb_status save_moment(struct save *s, plumb_comm *comm, int moment, float *const *scratch,
+                                plumb_status *st)
+{
+    const plumb_optim *o = s->optim;
+    for (int64_t k = 0; k < o->shards.buckets; k++) {
+        const int64_t n = o->shards.border[k + 1] - o->shards.border[k];
+        if (!*st)
+            *st = place_run(o, k, scratch[k], moment ? o->v : o->m);
+        PLUMB_TRY(plumb_comm_agree(comm, *st));
+        PLUMB_TRY(plumb_comm_allgather_shards(comm, scratch[k], n, o->backend->place));
+        if (s->writes)
+            *st = write_bucket(s, moment, k, scratch[k]);
+    }
+    return PLUMB_OK;
+}
+
 /* Writes the whole checkpoint. Collective: the ranks agree before each collective and at the end.
  */
-static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
+static plumb_status save_all(struct save *s, plumb_comm *comm, float *const *scratch)
 {
-    const float *moment[] = {s->optim->m, s->optim->v};
     PLUMB_TRY(plumb_comm_agree(comm, s->writes ? begin_name(s) : PLUMB_OK));
     PLUMB_TRY(plumb_comm_broadcast(comm, &s->name, sizeof(s->name), 0));
     PLUMB_TRY(set_paths(s));
@@ -238,21 +261,14 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *scratch)
         PLUMB_TRY(plumb_comm_agree(comm, st)); /* all ranks wait until the folder exists */
         st = s->pause->write(s->pause->arg, s->work_dir);
     }
-    for (int k = 0; k < 2 && !s->options->weights_only; k++) {
-        if (!st)
-            st = place_shard(s->optim, scratch, moment[k]);
-        PLUMB_TRY(plumb_comm_agree(comm, st));
-        PLUMB_TRY(
-            plumb_comm_allgather_shards(comm, scratch, s->optim->count, s->optim->backend->place));
-        if (s->writes)
-            st = write_moments(s, k, scratch);
-    }
+    for (int moment = 0; moment < 2 && !s->options->weights_only; moment++)
+        PLUMB_TRY(save_moment(s, comm, moment, scratch, &st));
     if (s->writes && !st)
         st = publish(s);
     return plumb_comm_agree(comm, st);
 }
 
-static plumb_status save_once(struct save *s, plumb_comm *comm, float *scratch)
+static plumb_status save_once(struct save *s, plumb_comm *comm, float *const *scratch)
 {
     const plumb_status st = save_all(s, comm, scratch);
     if (s->writes && !st && plumb_checkpoint_prune(s->options, s->name))
@@ -290,7 +306,7 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
                                    struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
                                    const struct plumb_card *card, const plumb_model *m,
-                                   const plumb_optim *o, plumb_comm *comm, float *scratch)
+                                   const plumb_optim *o, plumb_comm *comm, float *const *scratch)
 {
     struct save s = {.options = options,
                      .pause = pause,
@@ -483,16 +499,19 @@ static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_o
                   "%s/" PLUMB_CHECKPOINT_STATE
                   ": %s has %lld values, but the model's tensor has %lld",
                   dir, name, (long long)n, (long long)p->count);
-    const int64_t begin = plumb_max_i64(p->offset, o->shard.begin);
-    const int64_t end = plumb_min_i64(p->offset + p->count, o->shard.end);
     float *stage = o->offload ? NULL : o->stage;
-    const int64_t piece = stage ? PLUMB_OPTIM_STAGE : plumb_max_i64(end - begin, 1);
-    for (int64_t at = begin; at < end; at += piece) {
-        const int64_t k = plumb_min_i64(piece, end - at);
-        float *to = shard + (at - o->shard.begin);
-        PLUMB_TRY(plumb_h5_read(h5, name, PLUMB_H5_F32, at - p->offset, k, stage ? stage : to));
-        if (stage)
-            PLUMB_TRY(b->to_device(b, to, stage, k * (int64_t)sizeof(float)));
+    for (int64_t k = 0; k < o->shards.buckets; k++) {
+        const struct plumb_shard_run r =
+            plumb_shards_cut(&o->shards, k, p->offset, p->offset + p->count);
+        const int64_t piece = stage ? PLUMB_OPTIM_STAGE : plumb_max_i64(r.end - r.begin, 1);
+        for (int64_t at = r.begin; at < r.end; at += piece) {
+            const int64_t part = plumb_min_i64(piece, r.end - at);
+            float *to = shard + r.at + (at - r.begin);
+            PLUMB_TRY(
+                plumb_h5_read(h5, name, PLUMB_H5_F32, at - p->offset, part, stage ? stage : to));
+            if (stage)
+                PLUMB_TRY(b->to_device(b, to, stage, part * (int64_t)sizeof(float)));
+        }
     }
     return PLUMB_OK;
 }

@@ -69,7 +69,8 @@ struct plumb_checkpoint_pause {
  * Collective. Rank 0 writes everything except the pause's own files; one rank's failure is every
  * rank's.
  *   out name                  name of the folder
- *   scratch (count,) device   overwritten (the gradient vector may serve)
+ *   scratch (buckets of the optimizer,) device   an array for each bucket, which is overwritten;
+ *           they may overlap (the gradient's buffers may serve)
  *
  * Errors: PLUMB_ERR_IO, after options->retry seconds of retries, names the file and the system's
  * words; on a full disk, what was needed. PLUMB_ERR_ARG if optimizer, model and state disagree. */
@@ -77,7 +78,7 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
                                    struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
                                    const struct plumb_card *card, const plumb_model *m,
-                                   const plumb_optim *o, plumb_comm *comm, float *scratch);
+                                   const plumb_optim *o, plumb_comm *comm, float *const *scratch);
 
 /* Cleans up after a save that was killed, before a run resumes from `dir`: removes the .tmp folders
  * of output_dir, and points latest to `dir` if that is a checkpoint of output_dir. Not collective;

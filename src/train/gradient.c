@@ -1,12 +1,12 @@
 /* gradient.c - splits batches into micro-batches and runs this rank's part of the gradient tree.
- * Layer 5. Includes train/gradient.h, base/, comm/tree.h. */
+ * Layer 5. Includes train/gradient_rounds.h, base/. */
 #include "train/gradient.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
-#include "comm/tree.h"
+#include "train/gradient_rounds.h"
 
 int64_t plumb_split_steps(const struct plumb_batch_split *c)
 {
@@ -33,47 +33,43 @@ struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, in
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
-/* Takes the buffers from the arena. */
-static plumb_status take_buffers(struct plumb_gradient *g)
-{
-    for (int i = g->first ? 1 : 0; i < g->n_sum; i++)
-        PLUMB_TRY(plumb_arena_take_f32(&g->arena, &g->sum[i], g->count, "grad"));
-    for (int i = 0; i < g->n_part; i++)
-        PLUMB_TRY(plumb_arena_take_f32(&g->arena, &g->part[i], g->shard.end - g->shard.begin,
-                                       "grad shard"));
-    return PLUMB_OK;
-}
-
-/* Allocates the buffers. first: memory (count,) for sum[0], which *g then owns; if it is NULL,
- * sum[0] is allocated like the others. */
+/* Sets the fields that both ways have, and allocates the scalars. */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
-                         int64_t count, int64_t most_micro_batches, float *first, bool sharded)
+                         int64_t count, int64_t most_micro_batches)
 {
-    const int rank = plumb_comm_rank(comm), size = plumb_comm_size(comm);
-    const int64_t rounds = plumb_ceil_div(most_micro_batches, size);
     *g = (struct plumb_gradient){
         .backend = backend,
         .comm = comm,
         .count = count,
         .most_micro_batches = most_micro_batches,
-        .n_sum = sharded ? 1 : plumb_tree_buffers(plumb_tree_most(most_micro_batches, rank, size)),
-        .sharded = sharded,
-        .shard = plumb_comm_shard(comm, count, rank),
-        .n_part = sharded ? plumb_tree_stored(rounds) : 0,
-        .first = first,
         .arena = {.place = backend->place, .name = "grad"},
     };
-    plumb_status st = PLUMB_OK;
-    g->sum = calloc((size_t)g->n_sum, sizeof(*g->sum));
-    g->part = calloc((size_t)g->n_part + 1, sizeof(*g->part));
     g->slot = calloc((size_t)(most_micro_batches * PLUMB_MICRO_BATCH_VALUES) + 1, sizeof(*g->slot));
-    if (!g->sum || !g->part || !g->slot)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "gradient of %lld micro-batches",
-                        (long long)most_micro_batches);
+    PLUMB_REQUIRE(g->slot, PLUMB_ERR_NOMEM, "gradient of %lld micro-batches",
+                  (long long)most_micro_batches);
+    return PLUMB_OK;
+}
+
+/* Allocates the buffers of a whole gradient. first: memory (count,) for sum[0], which *g then owns;
+ * if it is NULL, sum[0] is allocated like the others. */
+static plumb_status init_whole(struct plumb_gradient *g, struct plumb_backend *backend,
+                               plumb_comm *comm, int64_t count, int64_t most_micro_batches,
+                               float *first)
+{
+    plumb_status st = init(g, backend, comm, count, most_micro_batches);
+    const int64_t mine =
+        plumb_tree_most(most_micro_batches, plumb_comm_rank(comm), plumb_comm_size(comm));
+    g->first = first;
+    PLUMB_TRY_GOTO(st, st, fail);
+    g->n_sum = plumb_tree_buffers(mine);
+    g->sum = calloc((size_t)g->n_sum, sizeof(*g->sum));
+    if (!g->sum)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%d gradients", g->n_sum);
     g->sum[0] = first;
     /* The first pass counts the bytes, the second places the arrays. */
-    for (int pass = 0; pass < 2 && g->n_sum + g->n_part > (first ? 1 : 0); pass++) {
-        PLUMB_TRY_GOTO(st, take_buffers(g), fail);
+    for (int pass = 0; pass < 2 && g->n_sum > (first ? 1 : 0); pass++) {
+        for (int i = first ? 1 : 0; i < g->n_sum; i++)
+            PLUMB_TRY_GOTO(st, plumb_arena_take_f32(&g->arena, &g->sum[i], count, "grad"), fail);
         if (pass == 0)
             PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(backend, &g->arena), fail);
     }
@@ -86,13 +82,11 @@ fail:
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
                                  plumb_comm *comm, int64_t count, int64_t most_micro_batches)
 {
-    return init(g, backend, comm, count, most_micro_batches, NULL, false);
+    return init_whole(g, backend, comm, count, most_micro_batches, NULL);
 }
 
-/* Allocates sum[0] where the other ranks of the host can read it, if the device is the host. */
-static plumb_status init_window(struct plumb_gradient *g, struct plumb_backend *backend,
-                                plumb_comm *comm, int64_t count, int64_t most_micro_batches,
-                                bool sharded)
+plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
+                                        plumb_comm *comm, int64_t count, int64_t most_micro_batches)
 {
     void *first = NULL;
     const int64_t bytes = count * (int64_t)sizeof(float);
@@ -105,20 +99,20 @@ static plumb_status init_window(struct plumb_gradient *g, struct plumb_backend *
         else
             PLUMB_TRY(plumb_comm_alloc(comm, &first, bytes));
     }
-    return init(g, backend, comm, count, most_micro_batches, first, sharded);
-}
-
-plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
-                                        plumb_comm *comm, int64_t count, int64_t most_micro_batches)
-{
-    return init_window(g, backend, comm, count, most_micro_batches, false);
+    return init_whole(g, backend, comm, count, most_micro_batches, first);
 }
 
 plumb_status plumb_gradient_init_sharded(struct plumb_gradient *g, struct plumb_backend *backend,
-                                         plumb_comm *comm, int64_t count,
+                                         plumb_comm *comm, const struct plumb_gradient_parts *parts,
                                          int64_t most_micro_batches)
 {
-    return init_window(g, backend, comm, count, most_micro_batches, true);
+    plumb_status st = init(g, backend, comm, parts->border[parts->n], most_micro_batches);
+    st = plumb_comm_agree(comm, st);
+    if (st == PLUMB_OK)
+        st = plumb_rounds_init(g, parts);
+    if (st != PLUMB_OK)
+        plumb_gradient_fini(g);
+    return st;
 }
 
 struct plumb_leaves plumb_gradient_leaves(bool sharded, int64_t micro_batches, plumb_comm *comm)
@@ -133,35 +127,35 @@ void plumb_gradient_fini(struct plumb_gradient *g)
         plumb_comm_free(g->comm, g->first);
     if (g->backend)
         plumb_backend_arena_release(g->backend, &g->arena);
+    plumb_rounds_fini(g);
     free(g->sum);
-    free(g->part);
     free(g->slot);
     *g = (struct plumb_gradient){0};
 }
 
-plumb_status plumb_gradient_nothing(struct plumb_gradient *g)
+plumb_status plumb_gradient_empty(struct plumb_backend *b, float *x, int64_t n)
 {
     enum { STAGE = 65536 };
-    struct plumb_backend *b = g->backend;
+    const int64_t size = (int64_t)sizeof(*x);
     if (b->place == PLUMB_HOST) {
-        plumb_tree_empty(g->sum[0], g->count);
+        plumb_tree_empty(x, n);
         return PLUMB_OK;
     }
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "gradient of no micro-batches");
     plumb_tree_empty(stage, STAGE);
-    int64_t done = plumb_min_i64(STAGE, g->count);
-    plumb_status st = b->to_device(b, g->sum[0], stage, done * (int64_t)sizeof(*stage));
-    for (int64_t n = 0; done < g->count && st == PLUMB_OK; done += n) {
-        n = plumb_min_i64(done, g->count - done);
-        st = b->copy(b, g->sum[0] + done, g->sum[0], n * (int64_t)sizeof(*stage));
+    int64_t done = plumb_min_i64(STAGE, n);
+    plumb_status st = b->to_device(b, x, stage, done * size);
+    for (int64_t part = 0; done < n && st == PLUMB_OK; done += part) {
+        part = plumb_min_i64(done, n - done);
+        st = b->copy(b, x + done, x, part * size);
     }
     free(stage);
     return st;
 }
 
-plumb_status plumb_gradient_micro(struct plumb_gradient *g, float *grad, int64_t micro_batch,
-                                  plumb_micro_batch_fn *fn, void *arg)
+static plumb_status run_micro_batch(struct plumb_gradient *g, float *grad, int64_t micro_batch,
+                                    plumb_micro_batch_fn *fn, void *arg)
 {
     struct plumb_backend *b = g->backend;
     PLUMB_TRY(b->zero(b, grad, g->count * (int64_t)sizeof(*grad)));
@@ -189,7 +183,7 @@ static plumb_status run_micro_batches(struct plumb_gradient *g, struct plumb_ran
             g->paused = true;
             return PLUMB_OK;
         }
-        PLUMB_TRY(plumb_gradient_micro(g, g->sum[at.buffer], mine.begin + i, fn, arg));
+        PLUMB_TRY(run_micro_batch(g, g->sum[at.buffer], mine.begin + i, fn, arg));
         PLUMB_TRY(merge(g, at.buffer, at.merges, 0, g->count));
     }
     return PLUMB_OK;
@@ -199,15 +193,15 @@ static plumb_status run_all(struct plumb_gradient *g, struct plumb_range mine,
                             plumb_micro_batch_fn *fn, void *arg)
 {
     if (mine.begin == mine.end)
-        return plumb_gradient_nothing(g);
+        return plumb_gradient_empty(g->backend, g->sum[0], g->count);
     return run_micro_batches(g, mine, mine.end - mine.begin, fn, arg);
 }
 
 plumb_status plumb_gradient_final(void *gradient, int64_t from)
 {
     struct plumb_gradient *g = gradient;
-    if (g->sharded)
-        return plumb_gradient_round_final(g, from);
+    if (g->rounds)
+        return plumb_rounds_final(g, from);
     if (!g->last.on || g->hold)
         return PLUMB_OK;
     PLUMB_TRY(merge(g, g->last.top, g->last.merges, from, g->last.from));
@@ -221,14 +215,14 @@ static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine,
 {
     const int64_t n = mine.end - mine.begin;
     if (n == 0) {
-        PLUMB_TRY(plumb_gradient_nothing(g));
+        PLUMB_TRY(plumb_gradient_empty(g->backend, g->sum[0], g->count));
         return plumb_comm_reduce_part(g->comm, 0);
     }
     const struct plumb_tree_step at = plumb_tree_at(n, n - 1);
     g->last.on = true;
     g->last.top = at.buffer, g->last.merges = at.merges;
     g->last.from = g->count;
-    plumb_status st = plumb_gradient_micro(g, g->sum[at.buffer], mine.end - 1, fn, arg);
+    plumb_status st = run_micro_batch(g, g->sum[at.buffer], mine.end - 1, fn, arg);
     if (st == PLUMB_OK)
         st = plumb_gradient_final(g, 0);
     g->last.on = false;
@@ -269,8 +263,8 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
     memset(g->slot, 0, (size_t)(slots + 1) * sizeof(*g->slot));
     memset(value, 0, PLUMB_MICRO_BATCH_VALUES * sizeof(*value));
     g->paused = false;
-    if (g->sharded)
-        PLUMB_TRY(plumb_gradient_rounds(g, micro_batches, fn, arg));
+    if (g->rounds)
+        PLUMB_TRY(plumb_rounds_run(g, micro_batches, fn, arg));
     else if (g->overlap)
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
@@ -286,4 +280,37 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
     for (int64_t i = 0; i < slots; i++)
         value[i % PLUMB_MICRO_BATCH_VALUES] += g->slot[i];
     return PLUMB_OK;
+}
+
+/* ---- the gradient of one micro-batch ------------------------------------------------------- */
+
+plumb_status plumb_gradient_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,
+                                  plumb_micro_batch_fn *fn, void *arg,
+                                  double value[PLUMB_MICRO_BATCH_VALUES])
+{
+    struct plumb_backend *b = g->backend;
+    const int64_t bytes = g->count * (int64_t)sizeof(*out);
+    if (g->rounds)
+        return plumb_rounds_alone(g, out, micro_batch, fn, arg, value);
+    PLUMB_TRY(b->zero(b, g->sum[0], bytes));
+    PLUMB_TRY(fn(arg, micro_batch, g->sum[0], value));
+    return b->to_host(b, out, g->sum[0], bytes);
+}
+
+void plumb_gradient_keep(struct plumb_gradient *g, float *out)
+{
+    g->hold = out != NULL;
+    if (g->rounds)
+        g->rounds->keep = out;
+}
+
+plumb_status plumb_gradient_take(struct plumb_gradient *g, float *out, const float *grad)
+{
+    plumb_status st = PLUMB_OK;
+    if (g->rounds)
+        st = plumb_rounds_final(g, 0);
+    else
+        st = g->backend->to_host(g->backend, out, grad, g->count * (int64_t)sizeof(*out));
+    plumb_gradient_keep(g, NULL);
+    return st;
 }

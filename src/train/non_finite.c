@@ -93,8 +93,8 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
 
 /* ---- the file ----------------------------------------------------------------------------- */
 
-/* Writes the replay file of a micro-batch and sets path (PATH_BYTES). grad is the gradient of this
- * micro-batch alone, or NULL if the backward pass did not run. */
+/* Writes the replay file of a micro-batch and sets path (PATH_BYTES). grad (count,) on the host is
+ * the gradient of this micro-batch alone, or NULL if the backward pass did not run. */
 static plumb_status write_replay(char *path, const struct plumb_non_finite *g, int64_t micro_batch,
                                  enum plumb_replay_outcome outcome, const float *grad,
                                  const char *reason)
@@ -119,7 +119,7 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
     snprintf(r.device, sizeof(r.device), "%s", t->backend->name);
     snprintf(r.reason, sizeof(r.reason), "%s", reason);
     if (grad)
-        PLUMB_TRY(plumb_replay_hash(&r.gradient_hash, t->model, grad));
+        PLUMB_TRY(plumb_replay_hash(&r.gradient_hash, t->model, grad, PLUMB_HOST));
     PLUMB_TRY(plumb_replay_path(path, PATH_BYTES, t->cfg->output_dir, r.step, micro_batch));
     PLUMB_TRY(
         place_weights(r.weights, sizeof(r.weights), t, r.step, outcome == PLUMB_REPLAY_HEALTHY));
@@ -143,19 +143,33 @@ static plumb_status write_asked(const struct plumb_non_finite *g, int64_t micro_
     return PLUMB_OK;
 }
 
+/* Allocates the gradient of one micro-batch in host memory. */
+static plumb_status take_host(float **out, const struct plumb_trainer *t)
+{
+    *out = malloc((size_t)t->gradient.count * sizeof(**out));
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "gradient of one micro-batch, for its replay file");
+    return PLUMB_OK;
+}
+
 plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
                                     double value[PLUMB_MICRO_BATCH_VALUES])
 {
     struct plumb_non_finite *g = arg;
     struct plumb_trainer *t = g->t;
     const bool asked = t->state.step + 1 == t->replay_step && micro_batch == t->replay_micro_batch;
-    t->gradient.hold = asked; /* the file needs the gradient of this micro-batch alone */
+    float *own = NULL;
+    if (asked)
+        PLUMB_TRY(take_host(&own, t));
+    plumb_gradient_keep(&t->gradient, own);
     plumb_status st = g->fn(g->arg, micro_batch, grad, value);
     if (st == PLUMB_ERR_NUMERIC)
         g->failed = micro_batch;
     if (st == PLUMB_OK && asked)
-        st = write_asked(g, micro_batch, grad);
-    t->gradient.hold = false;
+        st = plumb_gradient_take(&t->gradient, own, grad);
+    if (st == PLUMB_OK && asked)
+        st = write_asked(g, micro_batch, own);
+    plumb_gradient_keep(&t->gradient, NULL);
+    free(own);
     return st;
 }
 
@@ -196,22 +210,20 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
 }
 
 /* Computes this rank's micro-batches again until the gradient of one is not finite. Sets g->failed
- * to its number and `said` to the message. */
-static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_batches,
+ * to its number, own (count,) on the host to its gradient, and `said` to the message. */
+static plumb_status find_micro_batch(struct plumb_non_finite *g, float *own, int64_t micro_batches,
                                      char said[TEXT_BYTES])
 {
     struct plumb_trainer *t = g->t;
     const struct plumb_trained trained = plumb_model_trained(t->model);
-    float *grad = t->gradient.sum[0];
     const struct plumb_leaves mine =
-        plumb_gradient_leaves(t->gradient.sharded, micro_batches, t->comm);
+        plumb_gradient_leaves(t->gradient.rounds != NULL, micro_batches, t->comm);
     char records[400];
     for (int64_t micro_batch = mine.begin; micro_batch < mine.end; micro_batch += mine.step) {
         double value[PLUMB_MICRO_BATCH_VALUES] = {0};
         int64_t tensor = 0, element = 0;
-        PLUMB_TRY(t->backend->zero(t->backend, grad, trained.count * (int64_t)sizeof(*grad)));
-        PLUMB_TRY(g->fn(g->arg, micro_batch, grad, value));
-        PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, t->model, grad));
+        PLUMB_TRY(plumb_gradient_alone(&t->gradient, own, micro_batch, g->fn, g->arg, value));
+        PLUMB_TRY(plumb_replay_non_finite(&tensor, &element, t->model, own, PLUMB_HOST));
         if (tensor == trained.n_param)
             continue;
         g->failed = micro_batch;
@@ -226,23 +238,37 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, int64_t micro_b
     return PLUMB_OK;
 }
 
-plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t micro_batches)
+/* Finds the micro-batch and fails as plumb_non_finite_gradient_failed describes it. own (count,) is
+ * on the host. `refused`: why the optimizer step failed. st: this rank's status. Collective. */
+static plumb_status find_and_fail(struct plumb_non_finite *g, float *own, int64_t micro_batches,
+                                  const char *refused, plumb_status st)
 {
     struct plumb_trainer *t = g->t;
-    char said[TEXT_BYTES] = "", refused[400];
-    snprintf(refused, sizeof(refused), "%s", plumb_trail_message());
+    char said[TEXT_BYTES] = "";
     g->failed = -1;
-    PLUMB_TRY(plumb_comm_agree(t->comm, find_micro_batch(g, micro_batches, said)));
+    if (st == PLUMB_OK)
+        st = find_micro_batch(g, own, micro_batches, said);
+    PLUMB_TRY(plumb_comm_agree(t->comm, st));
     double at[2] = {g->failed >= 0 ? (double)g->failed : INFINITY, 0};
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[0], 1, PLUMB_MIN));
     PLUMB_REQUIRE(isfinite(at[0]), PLUMB_ERR_NUMERIC,
                   "%s; every micro-batch's own gradient is finite, their sum is not", refused);
-    const bool mine = at[0] == (double)g->failed;
-    if (mine) {
-        write_and_say(said, g, g->failed, PLUMB_REPLAY_GRADIENT, t->gradient.sum[0]);
+    if (at[0] == (double)g->failed) {
+        write_and_say(said, g, g->failed, PLUMB_REPLAY_GRADIENT, own);
         at[1] = plumb_comm_rank(t->comm);
     }
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[1], 1, PLUMB_MAX));
     PLUMB_TRY(plumb_comm_broadcast(t->comm, said, sizeof(said), (int)at[1]));
     PLUMB_FAIL(PLUMB_ERR_NUMERIC, "%s", said);
+}
+
+plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t micro_batches)
+{
+    float *own = NULL;
+    char refused[400];
+    snprintf(refused, sizeof(refused), "%s", plumb_trail_message());
+    plumb_status st = take_host(&own, g->t);
+    st = find_and_fail(g, own, micro_batches, refused, st);
+    free(own);
+    return st;
 }

@@ -14,11 +14,6 @@ static int64_t blocks_of(int64_t n)
     return plumb_ceil_div(n, PLUMB_SHARD_BLOCK);
 }
 
-static int64_t shard_count(const struct plumb_range *shard)
-{
-    return shard->end - shard->begin;
-}
-
 static plumb_status check_options(const struct plumb_optim_options *p)
 {
     PLUMB_REQUIRE(isfinite(p->learning_rate) && p->learning_rate > 0, PLUMB_ERR_ARG,
@@ -46,7 +41,7 @@ static plumb_status take_moments(plumb_optim *o)
 {
     static const char *const name[] = {"first moments", "second moments"};
     struct plumb_backend *b = o->backend;
-    const int64_t n = shard_count(&o->shard), bytes = n * (int64_t)sizeof(float);
+    const int64_t n = o->shards.count, bytes = n * (int64_t)sizeof(float);
     float **moment[] = {&o->m, &o->v};
     o->part = plumb_min_i64(n, PLUMB_OPTIM_PIECE);
     for (int k = 0; k < 2 && n > 0; k++) {
@@ -78,7 +73,11 @@ plumb_status plumb_optim_create(plumb_optim **out, const plumb_model *m, const p
     o->options = *options;
     o->backend = b;
     o->count = plumb_model_trained(m).count;
-    o->shard = plumb_comm_shard(comm, o->count, plumb_comm_rank(comm));
+    const int64_t whole[] = {0, o->count};
+    const struct plumb_shards *s = options->shards;
+    PLUMB_TRY_GOTO(
+        st, plumb_shards_init(&o->shards, comm, s ? s->border : whole, s ? s->buckets : 1), fail);
+    o->options.shards = NULL;
     o->offload = options->offload && b->place == PLUMB_DEVICE;
     PLUMB_TRY_GOTO(st, take_moments(o), fail);
     o->block = calloc((size_t)blocks_of(o->count), sizeof(double));
@@ -104,29 +103,57 @@ void plumb_optim_destroy(plumb_optim **o)
         b->release(b, (*o)->piece[k]);
     }
     b->release(b, (*o)->block_device);
+    plumb_shards_fini(&(*o)->shards);
     free((*o)->block);
     free((*o)->stage);
     free(*o);
     *o = NULL;
 }
 
-/* In the functions below, grad (shard,) is the gradient of this rank's shard.
+/* In the functions below, grad (shards.count,) is the gradient of this rank's shard.
  *
  * Computes the sums of squared gradients of this rank's blocks. Each sum is stored at the block's
  * global index. The entries of other ranks stay zero, so the allreduce over ranks is exact. */
 static plumb_status shard_norms(plumb_optim *o, const float *grad)
 {
     struct plumb_backend *b = o->backend;
-    const int64_t n = shard_count(&o->shard);
+    const struct plumb_shards *s = &o->shards;
     for (int64_t i = 0; i < blocks_of(o->count); i++)
         o->block[i] = 0.0;
-    if (!n)
-        return PLUMB_OK;
-    assert(o->shard.begin % PLUMB_SHARD_BLOCK == 0);
-    PLUMB_TRY(b->k.sumsq(b->stream, o->block_device, grad, n, PLUMB_SHARD_BLOCK));
+    for (int64_t k = 0; k < s->buckets; k++) {
+        const struct plumb_shard_run *r = &s->run[k];
+        assert(r->end == r->begin || r->at % PLUMB_SHARD_BLOCK == 0);
+        if (r->end > r->begin)
+            PLUMB_TRY(b->k.sumsq(b->stream, o->block_device + r->at / PLUMB_SHARD_BLOCK,
+                                 grad + r->at, r->end - r->begin, PLUMB_SHARD_BLOCK));
+    }
     PLUMB_TRY(b->sync(b));
-    return b->to_host(b, o->block + o->shard.begin / PLUMB_SHARD_BLOCK, o->block_device,
-                      blocks_of(n) * (int64_t)sizeof(double));
+    for (int64_t k = 0; k < s->buckets; k++) {
+        const struct plumb_shard_run *r = &s->run[k];
+        if (r->end > r->begin)
+            PLUMB_TRY(b->to_host(b, o->block + r->begin / PLUMB_SHARD_BLOCK,
+                                 o->block_device + r->at / PLUMB_SHARD_BLOCK,
+                                 blocks_of(r->end - r->begin) * (int64_t)sizeof(double)));
+    }
+    return PLUMB_OK;
+}
+
+/* Sets *found to true if x (n,) in device memory has an element that is not finite. */
+static plumb_status look(bool *found, plumb_optim *o, const float *x, int64_t n)
+{
+    struct plumb_backend *b = o->backend;
+    *found = false;
+    for (int64_t at = 0; at < n && !*found; at += PLUMB_OPTIM_STAGE) {
+        const int64_t part = plumb_min_i64(PLUMB_OPTIM_STAGE, n - at);
+        const float *host = x + at;
+        if (o->stage) {
+            PLUMB_TRY(b->to_host(b, o->stage, host, part * (int64_t)sizeof(float)));
+            host = o->stage;
+        }
+        for (int64_t i = 0; i < part && !*found; i++)
+            *found = !isfinite(host[i]);
+    }
+    return PLUMB_OK;
 }
 
 /* Sets *out to the first parameter with a non-finite gradient in this rank's shard, or to n_param
@@ -134,23 +161,16 @@ static plumb_status shard_norms(plumb_optim *o, const float *grad)
 static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const struct plumb_trained *t,
                                      const float *grad)
 {
-    struct plumb_backend *b = o->backend;
+    bool found = false;
     *out = t->n_param;
     for (int64_t p = 0; p < t->n_param; p++) {
-        const int64_t begin = plumb_max_i64(t->param[p].offset, o->shard.begin);
-        const int64_t end = plumb_min_i64(t->param[p].offset + t->param[p].count, o->shard.end);
-        for (int64_t at = begin; at < end; at += PLUMB_OPTIM_STAGE) {
-            const int64_t n = plumb_min_i64(PLUMB_OPTIM_STAGE, end - at);
-            const float *host = grad + (at - o->shard.begin);
-            if (o->stage) {
-                PLUMB_TRY(b->to_host(b, o->stage, host, n * (int64_t)sizeof(float)));
-                host = o->stage;
-            }
-            for (int64_t i = 0; i < n; i++) {
-                if (!isfinite(host[i])) {
-                    *out = p;
-                    return PLUMB_OK;
-                }
+        const int64_t begin = t->param[p].offset, end = begin + t->param[p].count;
+        for (int64_t k = 0; k < o->shards.buckets; k++) {
+            const struct plumb_shard_run r = plumb_shards_cut(&o->shards, k, begin, end);
+            PLUMB_TRY(look(&found, o, grad + r.at, r.end - r.begin));
+            if (found) {
+                *out = p;
+                return PLUMB_OK;
             }
         }
     }
@@ -217,13 +237,14 @@ static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *tra
     };
     for (int64_t i = 0; i < trained->n_param; i++) {
         const struct plumb_param *q = &trained->param[i];
-        const int64_t begin = plumb_max_i64(q->offset, o->shard.begin);
-        const int64_t end = plumb_min_i64(q->offset + q->count, o->shard.end);
-        if (begin >= end)
-            continue;
-        const int64_t at = begin - o->shard.begin;
         a.weight_decay = q->decay ? (float)p->weight_decay : 0.0f;
-        PLUMB_TRY(update_part(o, trained->w + begin, at, grad + at, end - begin, &a));
+        for (int64_t k = 0; k < o->shards.buckets; k++) {
+            const struct plumb_shard_run r =
+                plumb_shards_cut(&o->shards, k, q->offset, q->offset + q->count);
+            if (r.end > r.begin)
+                PLUMB_TRY(
+                    update_part(o, trained->w + r.begin, r.at, grad + r.at, r.end - r.begin, &a));
+        }
     }
     return b->sync(b);
 }
@@ -241,8 +262,9 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
 {
     const struct plumb_trained trained = plumb_model_trained(m);
     PLUMB_TRY(check_count(o, &trained));
+    assert(o->shards.buckets == 1);
     PLUMB_TRY(plumb_comm_reduce_tree(comm, grad, o->count, o->backend->place));
-    return plumb_optim_step_shard(o, m, comm, grad + o->shard.begin, result);
+    return plumb_optim_step_shard(o, m, comm, grad + o->shards.run[0].begin, result);
 }
 
 plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *comm,
@@ -264,7 +286,7 @@ plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *
     const double lr =
         o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step + o->skipped);
     PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, &trained, grad, lr, scale)));
-    PLUMB_TRY(plumb_comm_allgather_shards(comm, trained.w, o->count, o->backend->place));
+    PLUMB_TRY(plumb_shards_gather(&o->shards, comm, trained.w, o->backend->place));
     PLUMB_TRY(plumb_comm_agree(comm, plumb_model_refresh(m)));
     o->step++;
     *result = (struct plumb_optim_result){.grad_norm = norm, .lr = lr, .clipped = scale < 1.0};

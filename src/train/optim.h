@@ -1,5 +1,5 @@
 /* optim.h - AdamW over a model's trained tensors, its moments sharded by rank.
- * Layer 5. Includes base/, model/, comm/, train/schedule.h. */
+ * Layer 5. Includes base/, model/, comm/, train/{schedule,shards}.h. */
 #ifndef PLUMB_TRAIN_OPTIM_H
 #define PLUMB_TRAIN_OPTIM_H
 
@@ -9,6 +9,7 @@
 #include "comm/comm.h"
 #include "model/model.h"
 #include "train/schedule.h"
+#include "train/shards.h"
 
 struct plumb_optim_options {
     double learning_rate; /* peak, > 0 */
@@ -18,6 +19,9 @@ struct plumb_optim_options {
     double max_grad_norm; /* global L2 norm that the gradient is clipped to; 0 = off */
     bool offload;         /* keep the moments in host memory; same bits. No effect on a CPU */
     struct plumb_schedule schedule;
+    /* the division of the trained vector into buckets (train/shards.h); NULL for one bucket.
+     * plumb_optim_create copies it */
+    const struct plumb_shards *shards;
 };
 
 /* Any code may read the fields. Only optim.c and checkpoint.c write them, except for `skipped`. */
@@ -25,11 +29,11 @@ struct plumb_optim {
     struct plumb_optim_options options;
     struct plumb_backend *backend; /* borrowed from the model */
     int64_t step;                  /* optimizer steps taken */
-    int64_t skipped;          /* steps of the schedule without training data; the next step uses
-                               * lr_at(step + skipped). The caller sets it */
-    int64_t count;            /* number of floats of the trained vector */
-    struct plumb_range shard; /* elements of that vector whose moments this rank has */
-    float *m, *v; /* (shard,) first and second moment, on the device or (offload) the host */
+    int64_t skipped;            /* steps of the schedule without training data; the next step uses
+                                 * lr_at(step + skipped). The caller sets it */
+    int64_t count;              /* number of floats of the trained vector */
+    struct plumb_shards shards; /* elements of that vector whose moments this rank has */
+    float *m, *v; /* (shards.count,) first and second moment, on the device or (offload) the host */
     bool offload;
     float *piece[2];      /* (part,) device: parts of m and v; NULL without offload */
     int64_t part;         /* floats of a moment that are on the device at a time */
@@ -62,6 +66,7 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
  *
  *   in   grad  (count,) device   this rank's subtree sum; padding between tensors zero.
  *                                Undefined afterwards: zero it before the next accumulation.
+ *        the vector must be one bucket (options.shards)
  *        the trained tensors of m are replaced on every rank, then plumb_model_refresh
  *
  * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:
@@ -71,7 +76,7 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
                               struct plumb_optim_result *result);
 
 /* Does the same, but the gradient is summed over the ranks already.
- *   in   shard  (o->shard,) device   the sum of this rank's shard; unchanged */
+ *   in   shard  (o->shards.count,) device   the sum of this rank's shard; unchanged */
 plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *comm,
                                     const float *shard, struct plumb_optim_result *result);
 

@@ -389,23 +389,25 @@ void plumb_replay_fini(struct plumb_replay *r)
 
 enum { PIECE = 65536 };
 
-/* Copies x to the host piece by piece and calls fn for each piece, until fn returns true. */
+/* Calls fn for each piece of x in host memory, until fn returns true. */
 typedef bool piece_fn(void *arg, int64_t first, int64_t n, const float *host);
 
-static plumb_status each_piece(const plumb_model *m, int64_t count, const float *x, piece_fn *fn,
-                               void *arg)
+static plumb_status each_piece(const plumb_model *m, const float *x, enum plumb_place place,
+                               piece_fn *fn, void *arg)
 {
     struct plumb_backend *b = m->backend;
-    float *host = malloc(PIECE * sizeof(*host));
+    const int64_t count = plumb_model_trained(m).count;
+    float *stage = place == PLUMB_HOST ? NULL : malloc(PIECE * sizeof(*stage));
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "staging of a vector");
+    PLUMB_REQUIRE(place == PLUMB_HOST || stage, PLUMB_ERR_NOMEM, "staging of a vector");
     for (int64_t at = 0; at < count && st == PLUMB_OK; at += PIECE) {
         const int64_t n = plumb_min_i64(PIECE, count - at);
-        st = b->to_host(b, host, x + at, n * (int64_t)sizeof(*host));
-        if (st == PLUMB_OK && fn(arg, at, n, host))
+        if (stage)
+            st = b->to_host(b, stage, x + at, n * (int64_t)sizeof(*stage));
+        if (st == PLUMB_OK && fn(arg, at, n, stage ? stage : x + at))
             break;
     }
-    free(host);
+    free(stage);
     return st;
 }
 
@@ -427,20 +429,21 @@ static bool look_at_piece(void *arg, int64_t first, int64_t n, const float *host
     return false;
 }
 
-plumb_status plumb_replay_hash(uint64_t *out, const plumb_model *m, const float *x)
+plumb_status plumb_replay_hash(uint64_t *out, const plumb_model *m, const float *x,
+                               enum plumb_place place)
 {
     *out = 0;
-    return each_piece(m, plumb_model_trained(m).count, x, hash_piece, out);
+    return each_piece(m, x, place, hash_piece, out);
 }
 
 plumb_status plumb_replay_non_finite(int64_t *tensor, int64_t *element, const plumb_model *m,
-                                     const float *x)
+                                     const float *x, enum plumb_place place)
 {
     const struct plumb_trained t = plumb_model_trained(m);
     int64_t at = -1;
     *tensor = t.n_param;
     *element = 0;
-    PLUMB_TRY(each_piece(m, t.count, x, look_at_piece, &at));
+    PLUMB_TRY(each_piece(m, x, place, look_at_piece, &at));
     for (int64_t p = 0; p < t.n_param && at >= 0; p++)
         if (at >= t.param[p].offset && at < t.param[p].offset + t.param[p].count) {
             *tensor = p;

@@ -63,12 +63,13 @@ plumb_status plumb_replay_write(const struct plumb_replay *r, const struct plumb
 plumb_status plumb_replay_read(struct plumb_replay *r, struct plumb_micro *m, const char *path);
 void plumb_replay_fini(struct plumb_replay *r);
 
-/* Sets *out to the hash of x (count,) device, a vector with the layout of m's trained view, for
- * example a gradient. */
-plumb_status plumb_replay_hash(uint64_t *out, const plumb_model *m, const float *x);
-/* Finds the first element of x (count,) device that is not finite: its tensor and its index in that
- * tensor of the trained view. *tensor is the number of tensors if all elements are finite. */
+/* Sets *out to the hash of x (count,), a vector with the layout of m's trained view, for example a
+ * gradient. place: where x is. */
+plumb_status plumb_replay_hash(uint64_t *out, const plumb_model *m, const float *x,
+                               enum plumb_place place);
+/* Finds the first element of x (count,) that is not finite: its tensor and its index in that tensor
+ * of the trained view. *tensor is the number of tensors if all elements are finite. */
 plumb_status plumb_replay_non_finite(int64_t *tensor, int64_t *element, const plumb_model *m,
-                                     const float *x);
+                                     const float *x, enum plumb_place place);
 
 #endif

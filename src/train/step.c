@@ -20,9 +20,9 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t micro_batches,
         return PLUMB_OK;
     plumb_comm_phase(t->comm, "update");
     struct plumb_gradient *g = &t->gradient;
-    st = g->sharded ? plumb_optim_step_shard(t->optim, t->model, t->comm, plumb_gradient_shard(g),
-                                             &out->optim)
-                    : plumb_optim_step(t->optim, t->model, t->comm, g->sum[0], &out->optim);
+    st = g->rounds ? plumb_optim_step_shard(t->optim, t->model, t->comm, plumb_gradient_shard(g),
+                                            &out->optim)
+                   : plumb_optim_step(t->optim, t->model, t->comm, g->sum[0], &out->optim);
     if (st == PLUMB_ERR_NUMERIC) /* every rank gets the same status */
         return plumb_non_finite_gradient_failed(&check, micro_batches);
     PLUMB_TRY(st);

@@ -356,7 +356,7 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
 {
     const struct plumb_config *cfg = t->cfg;
     struct plumb_backend *b = t->backend;
-    const struct plumb_optim_options options = {
+    struct plumb_optim_options options = {
         .learning_rate = cfg->train.learning_rate,
         .beta1 = cfg->train.beta1,
         .beta2 = cfg->train.beta2,
@@ -370,19 +370,18 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
                      .min_lr_ratio = cfg->train.min_lr_ratio},
     };
     plumb_memory_enter(b, "gradients", PLUMB_PHASE_TRAIN);
-    PLUMB_TRY(
-        (plumb_trainer_sharded(cfg) ? plumb_gradient_init_sharded : plumb_gradient_init_shared)(
-            &t->gradient, b, t->comm, plumb_model_trained(t->model).count, most_micro_batches));
+    PLUMB_TRY(plumb_gradient_open(&t->gradient, t->model, t->comm, cfg, most_micro_batches));
     t->gradient.pause = noticed_in_step;
     t->gradient.pause_arg = &t->stop;
     t->gradient.overlap = plumb_comm_overlaps(t->comm);
+    options.shards = plumb_gradient_shards(&t->gradient);
     plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
     if (t->model->saved_as != PLUMB_F32) /* the copy that is written to a checkpoint */
         PLUMB_TRY(plumb_memory_beside(b, "rounded weights", 2 * t->model->count));
     PLUMB_TRY(plumb_optim_create(&t->optim, t->model, t->comm, &options));
     plumb_memory_enter(b, "training pass", PLUMB_PHASE_TRAIN);
     PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));
-    plumb_pass_on_final(t->pass, plumb_gradient_final, &t->gradient);
+    plumb_gradient_attach(&t->gradient, t->pass);
     return PLUMB_OK;
 }
 

@@ -14,7 +14,7 @@
 #include "report/metrics.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
-#include "train/gradient.h"
+#include "train/gradient_model.h"
 #include "train/health.h"
 #include "train/lock.h"
 #include "train/micro.h"

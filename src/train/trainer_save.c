@@ -142,7 +142,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     PLUMB_TRY(plumb_comm_agree(t->comm, plumb_lock_check(t->lock)));
     PLUMB_TRY(plumb_weights_agree(&t->state.weight_fingerprint, t->model, t->comm));
     PLUMB_TRY(plumb_checkpoint_save(t->saved_name, &options, pause, &t->state, &card, t->model,
-                                    t->optim, t->comm, t->gradient.sum[0]));
+                                    t->optim, t->comm, plumb_gradient_scratch(&t->gradient)));
     const double seconds = plumb_now() - began;
     t->save_seconds += seconds;
     plumb_stop_saved(&t->stop, seconds);

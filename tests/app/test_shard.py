@@ -13,6 +13,7 @@ WORLDS = (1, 2, 4)
 BLOCK = 4096  # PLUMB_SHARD_BLOCK
 TAKEN = re.compile(r"(\d+) bytes planned, (\d+) taken, (\d+) beside the plan, (\d+) allocations")
 SHARDED = "train.shard=gradients"
+SMALL = "comm.bucket=0"  # several buckets also of so small a model
 
 
 def same(bench, a, b, what):
@@ -52,7 +53,7 @@ def test_bytes_of_files(bench, job):
         bench.good(*args(whole))
         for ranks in WORLDS:
             out = bench.folder / f"{whole.name}-{ranks}"
-            bench.good(*args(out, SHARDED), ranks=ranks)
+            bench.good(*args(out, SHARDED, SMALL), ranks=ranks)
             same(bench, whole, out, f"{name}, gradients on {ranks} ranks:")
 
 
@@ -62,7 +63,7 @@ def test_sessions(bench, job):
         whole, out = bench.folder / name, bench.folder / f"{name}-cut"
         for number in range(80):
             shard = SHARDED if number % 3 else "train.shard=optimizer"
-            r = bench.run(*job[name](out, "resume=auto", shard),
+            r = bench.run(*job[name](out, "resume=auto", shard, *[SMALL][:number % 2]),
                           f"train.max_time={0.005 * 1.2**number:.4f}", ranks=WORLDS[number % 3])
             if r.code != 99:
                 break
@@ -160,7 +161,7 @@ def test_replay(bench, job):
     for ranks in WORLDS:
         for shard in ("optimizer", "gradients"):
             out = bench.folder / f"replay-{ranks}-{shard}"
-            bench.good(*job["sft"](out, f"train.shard={shard}", "train.replay=2:5"), ranks=ranks)
+            bench.good(*job["sft"](out, f"train.shard={shard}", SMALL, "train.replay=2:5"), ranks=ranks)
             files.append(out / "replay-2-5.h5")
             bench.same(files[0], files[-1], f"replay file of {ranks} ranks, {shard}:")
     r = bench.good("replay", files[-1])
@@ -173,7 +174,7 @@ def test_gradient(bench):
         for shard in ("optimizer", "gradients"):
             out = bench.folder / f"gradient-{ranks}-{shard}.safetensors"
             bench.good("gradient", f"model={base}", f"input={bench.world}/sft.jsonl", "limit=23",
-                       f"output={out}", "micro_batch_size=3", f"train.shard={shard}", ranks=ranks)
+                       f"output={out}", "micro_batch_size=3", f"train.shard={shard}", SMALL, ranks=ranks)
             first = first or out
             bench.same(first, out, f"gradient on {ranks} ranks, {shard}:")
 

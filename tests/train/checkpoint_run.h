@@ -137,7 +137,7 @@ static inline void save_here(struct run *run, plumb_model *m, plumb_optim *o, pl
     if (run->metric != 0)
         CHECK_OK(plumb_state_set(&s, "metric.x", run->metric));
     const plumb_status st = plumb_checkpoint_save(name, &run->options, run->pause ? &pause : NULL,
-                                                  &s, &card, m, o, comm, scratch);
+                                                  &s, &card, m, o, comm, &scratch);
     CHECK(st || !strncmp(name, "checkpoint-", 11));
     CHECK(!run->pause || st || strstr(name, "-pause-"));
     CHECKF(st == run->expect || (run->expect && st == PLUMB_ERR_PEER), "got %d: %s", (int)st,

@@ -9,12 +9,32 @@
 #include "train/gradient.h"
 
 enum {
-    BLOCKS = 8,
+    BLOCKS = 72,
     COUNT = BLOCKS * PLUMB_SHARD_BLOCK,
     MOST = 40,
     RANKS = 8,
-    SEEN = 96, /* elements of each block that are compared; the others are zero */
+    SEEN = 48, /* elements of each block that are compared; the others are zero */
+    PARTS = 19,
 };
+
+/* Returns where compared element k of the vector is: the first of each block, and one in its last
+ * 64 elements, are among them. */
+static int64_t place_of(int64_t k)
+{
+    return k / SEEN * PLUMB_SHARD_BLOCK + k % SEEN * 87;
+}
+
+/* Parts of uneven length that end inside of blocks; one is empty, and several are in one block. */
+static void make_parts(int64_t border[PARTS + 1])
+{
+    for (int i = 0; i < PARTS; i++)
+        border[i] = COUNT / PARTS / 64 * i * 64 + i % 5 * 512;
+    border[0] = 0;
+    border[7] = border[6];
+    border[9] = border[8] + 64;
+    border[10] = border[8] + 192;
+    border[PARTS] = COUNT;
+}
 
 /* Element k of the gradient of micro-batch m: sums depend on their order; denormals, zeros of both
  * signs and columns of -0.0 are among them. */
@@ -24,7 +44,7 @@ static float leaf(int64_t m, int64_t k)
     rng_u(&r);
     const double kind = rng_u(&r);
     if (k % 7 == 3)
-        return -0.0f;
+        return -0.0f; /* in every micro-batch: their sum is -0.0, too */
     if (kind < 0.1)
         return kind < 0.05 ? -0.0f : 0.0f;
     if (kind < 0.2)
@@ -49,14 +69,50 @@ static bool tree(float *sum, int64_t lo, int64_t hi, int64_t leaves, int64_t k)
     return true;
 }
 
+/* The argument of micro_batch. */
+struct writer {
+    struct plumb_gradient *g;
+    bool tied;
+    int64_t fail_at;   /* the micro-batch that fails; -1: none */
+    int64_t fail_part; /* before this part; PARTS: before any */
+};
+
+/* Writes the compared elements of a part. half: 0 or 1: every second of them; -1: all. */
+static plumb_status write_part(const struct writer *w, int64_t m, const int64_t *border, int64_t i,
+                               int half)
+{
+    float *grad = NULL;
+    if (border[i] == border[i + 1])
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_gradient_place(w->g, &grad, border[i], border[i + 1]));
+    for (int64_t k = border[i] / PLUMB_SHARD_BLOCK * SEEN; k < (int64_t)BLOCKS * SEEN; k++) {
+        const int64_t at = place_of(k);
+        if (at >= border[i + 1])
+            break;
+        if (at >= border[i] && (half < 0 || k % 2 == half)) {
+            CHECK(grad[at] == 0.0f && !signbit(grad[at]));
+            grad[at] = leaf(m, k);
+        }
+    }
+    return PLUMB_OK;
+}
+
 static plumb_status micro_batch(void *arg, int64_t m, float *grad,
                                 double value[PLUMB_MICRO_BATCH_VALUES])
 {
-    if (arg && *(const int64_t *)arg == m)
-        PLUMB_FAIL(PLUMB_ERR_NUMERIC, "micro-batch %lld", (long long)m);
-    for (int64_t b = 0; b < BLOCKS; b++)
-        for (int64_t k = 0; k < SEEN; k++)
-            grad[b * PLUMB_SHARD_BLOCK + k] = leaf(m, b * SEEN + k);
+    const struct writer *w = arg;
+    int64_t border[PARTS + 1];
+    CHECK(!grad);
+    make_parts(border);
+    if (w->tied)
+        PLUMB_TRY(write_part(w, m, border, 0, 1));
+    for (int64_t i = PARTS - 1; i >= 0; i--) {
+        if (w->fail_at == m && w->fail_part > i)
+            PLUMB_FAIL(PLUMB_ERR_NUMERIC, "micro-batch %lld", (long long)m);
+        PLUMB_TRY(write_part(w, m, border, i, w->tied && i == 0 ? 0 : -1));
+        if (i > 0 || m % 2) /* the last call may be left out */
+            PLUMB_TRY(plumb_gradient_final(w->g, border[i]));
+    }
     value[0] = 1.0 / (double)(m + 3);
     value[7] = 1;
     return PLUMB_OK;
@@ -64,9 +120,9 @@ static plumb_status micro_batch(void *arg, int64_t m, float *grad,
 
 struct rank {
     plumb_comm *comm;
-    int64_t *fail_at;
-    float *sum; /* (COUNT,) of this world; each rank writes its shard */
-    const float *want;
+    bool tied;
+    int64_t fail_at, fail_part;
+    const float *want;       /* (MOST + 1, BLOCKS * SEEN) sums of the first micro-batches */
     int64_t bytes, from, to; /* sent in the step of `to` micro-batches; steps from .. to */
 };
 
@@ -75,23 +131,52 @@ static void check_step(struct plumb_gradient *g, struct rank *r, int64_t micro_b
     double value[PLUMB_MICRO_BATCH_VALUES];
     const int world = plumb_comm_size(r->comm);
     const int64_t before = plumb_comm_traffic(r->comm, PLUMB_TRAFFIC_EXCHANGE).bytes;
-    CHECK_OK(plumb_gradient_run(g, micro_batches, micro_batch, NULL, value));
+    struct writer w = {.g = g, .tied = r->tied, .fail_at = -1};
+    CHECK_OK(plumb_gradient_run(g, micro_batches, micro_batch, &w, value));
     r->bytes = plumb_comm_traffic(r->comm, PLUMB_TRAFFIC_EXCHANGE).bytes - before;
     CHECK(value[7] == (double)micro_batches);
-    const struct plumb_range own = plumb_comm_shard(r->comm, COUNT, plumb_comm_rank(r->comm));
-    const float *shard = plumb_gradient_shard(g);
-    for (int64_t i = own.begin; i < own.end; i++) {
-        const int64_t k = i % PLUMB_SHARD_BLOCK, b = i / PLUMB_SHARD_BLOCK;
-        if (k >= SEEN)
-            continue;
-        const float got = shard[i - own.begin];
-        const float want = r->want[(micro_batches * BLOCKS + b) * SEEN + k];
-        if (plumb_is_pow2(world))
-            CHECKF(memcmp(&got, &want, sizeof(got)) == 0, "M %d W %d element %d: %a, want %a",
-                   (int)micro_batches, world, (int)i, (double)got, (double)want);
-        else
-            CHECK(fabs((double)got - (double)want) <= 1e-2);
+    const struct plumb_shards *s = plumb_gradient_shards(g);
+    const float *want = r->want + micro_batches * BLOCKS * SEEN;
+    for (int64_t k = 0; k < (int64_t)BLOCKS * SEEN; k++)
+        for (int64_t b = 0; b < s->buckets; b++) {
+            const struct plumb_shard_run own = plumb_shards_cut(s, b, place_of(k), place_of(k) + 1);
+            if (own.begin == own.end)
+                continue;
+            const float got = plumb_gradient_shard(g)[own.at];
+            if (plumb_is_pow2(world))
+                CHECKF(memcmp(&got, &want[k], sizeof(got)) == 0, "M %d W %d element %d: %a, not %a",
+                       (int)micro_batches, world, (int)k, (double)got, (double)want[k]);
+            else
+                CHECK(fabs((double)got - (double)want[k]) <= 1e-2);
+        }
+}
+
+/* The whole sum on rank 0, and one micro-batch by itself, which changes no stored sum. */
+static void check_others(struct plumb_gradient *g, struct rank *r, int64_t micro_batches)
+{
+    double value[PLUMB_MICRO_BATCH_VALUES] = {0};
+    struct writer w = {.g = g, .tied = r->tied, .fail_at = -1};
+    float *all = malloc(COUNT * sizeof(*all));
+    CHECK(all);
+    CHECK_OK(plumb_gradient_alone(g, all, 3, micro_batch, &w, value));
+    for (int64_t k = 0; k < (int64_t)BLOCKS * SEEN; k++) {
+        const float want = leaf(3, k);
+        CHECK(memcmp(&all[place_of(k)], &want, sizeof(want)) == 0);
     }
+    CHECK_OK(plumb_gradient_gather(g, plumb_comm_rank(r->comm) == 0 ? all : NULL));
+    for (int64_t k = 0; k < (int64_t)BLOCKS * SEEN && plumb_comm_rank(r->comm) == 0; k++)
+        CHECK(!plumb_is_pow2(plumb_comm_size(r->comm)) ||
+              memcmp(&all[place_of(k)], &r->want[micro_batches * BLOCKS * SEEN + k], 4) == 0);
+    free(all);
+}
+
+static plumb_status make(struct plumb_gradient *g, struct plumb_backend *b, plumb_comm *c,
+                         bool tied, int64_t most)
+{
+    int64_t border[PARTS + 1];
+    make_parts(border);
+    const struct plumb_gradient_parts parts = {.border = border, .n = PARTS, .tied = tied};
+    return plumb_gradient_init_sharded(g, b, c, &parts, most);
 }
 
 static void *run_rank(void *arg)
@@ -100,66 +185,73 @@ static void *run_rank(void *arg)
     struct plumb_backend *backend;
     struct plumb_gradient g;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
-    CHECK_OK(plumb_gradient_init_sharded(&g, backend, r->comm, COUNT, r->to));
+    CHECK_OK(make(&g, backend, r->comm, r->tied, r->to));
     for (int64_t m = r->from; m <= r->to; m++)
         check_step(&g, r, m);
+    check_others(&g, r, r->to);
     plumb_gradient_fini(&g);
     plumb_backend_destroy(&backend);
     plumb_comm_destroy(&r->comm);
     return NULL;
 }
 
-static void run_world(struct rank rank[RANKS], int world, int64_t from, int64_t to,
-                      const float *want, void *(*fn)(void *), int64_t *fail_at)
+/* Runs fn on every rank; each has a copy of `like` and its own communicator. */
+static void run_world(struct rank rank[RANKS], int world, const struct rank *like,
+                      void *(*fn)(void *))
 {
     plumb_comm *comm[RANKS];
     pthread_t thread[RANKS];
     CHECK_OK(plumb_comm_thread_create(comm, world));
     for (int i = 0; i < world; i++) {
-        rank[i] = (struct rank){
-            .comm = comm[i], .want = want, .from = from, .to = to, .fail_at = fail_at};
+        rank[i] = *like;
+        rank[i].comm = comm[i];
         CHECK(!pthread_create(&thread[i], NULL, fn, &rank[i]));
     }
     for (int i = 0; i < world; i++)
         CHECK(!pthread_join(thread[i], NULL));
 }
 
-/* Steps of every number of micro-batches, in buffers that are made for the largest. */
-static void test_sums(void)
+/* Returns the sums of the first 0 .. MOST micro-batches by definition. */
+static float *make_want(void)
 {
-    struct rank rank[RANKS];
     float *want = calloc((size_t)(MOST + 1) * BLOCKS * SEEN, sizeof(*want));
     CHECK(want);
     for (int64_t m = 1; m <= MOST; m++)
-        for (int64_t k = 0; k < BLOCKS * SEEN; k++)
+        for (int64_t k = 0; k < (int64_t)BLOCKS * SEEN; k++)
             CHECK(tree(&want[m * BLOCKS * SEEN + k], 0, plumb_pow2_ceil(m), m, k));
-    for (int world = 1; world <= RANKS; world++)
-        run_world(rank, world, 1, MOST, want, run_rank, NULL);
-    free(want);
+    return want;
 }
 
-/* Each round sends (W-1)/W of the gradient; one exchange per step sends it once. */
-static void test_bytes(void)
+/* Steps of every number of micro-batches, in buffers that are made for the largest. */
+static void test_sums(const float *want)
 {
     struct rank rank[RANKS];
-    float *want = calloc((size_t)(MOST + 1) * BLOCKS * SEEN, sizeof(*want));
-    CHECK(want);
-    for (int64_t m = 1; m <= 9; m += 4)
-        for (int64_t k = 0; k < BLOCKS * SEEN; k++)
-            CHECK(tree(&want[m * BLOCKS * SEEN + k], 0, plumb_pow2_ceil(m), m, k));
-    for (int world = 1; world <= RANKS; world *= 2)
-        for (int64_t m = 1; m <= 9; m += 4) {
-            run_world(rank, world, m, m, want, run_rank, NULL);
-            const int64_t rounds = plumb_ceil_div(m, world);
-            for (int i = 0; i < world; i++)
-                CHECK(rank[i].bytes == rounds * (world - 1) * COUNT / world * 4);
-        }
-    free(want);
+    for (int world = 1; world <= RANKS; world++)
+        for (int tied = 0; tied < (world < 3 ? 2 : 1); tied++)
+            run_world(rank, world,
+                      &(struct rank){.want = want, .tied = tied, .from = 1, .to = MOST}, run_rank);
 }
 
-/* Whole buffers would need the gradient once per level; the shards need it once in all. */
+/* Each round sends (W-1)/W of every bucket; one exchange per step sends it once. 72 blocks can be
+ * divided by 1, 2, 4 and 8; buckets cannot, so the sum over the ranks is compared. */
+static void test_bytes(const float *want)
+{
+    struct rank rank[RANKS];
+    for (int world = 1; world <= RANKS; world *= 2)
+        for (int64_t m = 1; m <= 9; m += 4) {
+            int64_t sum = 0;
+            run_world(rank, world, &(struct rank){.want = want, .from = m, .to = m}, run_rank);
+            for (int i = 0; i < world; i++)
+                sum += rank[i].bytes;
+            CHECK(sum == plumb_ceil_div(m, world) * (world - 1) * COUNT * 4);
+        }
+}
+
+/* A rank takes three buffers, of which two hold one bucket each, and floor(log2 R) shards. */
 static void test_memory(void)
 {
+    int64_t border[PARTS + 1];
+    make_parts(border);
     for (int world = 1; world <= RANKS; world *= 2)
         for (int64_t m = 1; m <= MOST; m++) {
             struct plumb_backend *cpu, *dry;
@@ -171,14 +263,16 @@ static void test_memory(void)
             CHECK_OK(plumb_comm_pretend_create(&comm, 0, world));
             CHECK_OK(plumb_backend_cpu_create(&cpu, 1, 1));
             CHECK_OK(plumb_backend_dry_create(&dry, cpu));
-            CHECK_OK(plumb_gradient_init_sharded(&g, dry, comm, COUNT, m));
-            int64_t beside = 0;
+            CHECK_OK(make(&g, dry, comm, false, m));
+            int64_t bytes = dry->memory.held[dry->memory.phase];
             for (int64_t i = 0; i < dry->memory.rows; i++)
-                beside += dry->memory.row[i].beside ? dry->memory.row[i].bytes : 0;
-            const int64_t bytes = beside + dry->memory.held[dry->memory.phase];
-            const int64_t least = 4 * (COUNT + stored * COUNT / world);
-            CHECKF(bytes >= least && bytes <= least + 4096, "M %d W %d: %lld bytes, expected %lld",
-                   (int)m, world, (long long)bytes, (long long)least);
+                bytes += dry->memory.row[i].beside ? dry->memory.row[i].bytes : 0;
+            /* a bucket has at least four blocks per rank, and a part more at most */
+            const int64_t bucket = 4 * (4 * world * PLUMB_SHARD_BLOCK + COUNT / PARTS + 8192);
+            const int64_t shards = 4 * plumb_gradient_shards(&g)->count * (stored ? stored : 1);
+            CHECKF(bytes >= shards && bytes <= shards + 3 * bucket, "M %d W %d: %lld bytes", (int)m,
+                   world, (long long)bytes);
+            CHECK(plumb_gradient_shards(&g)->count <= COUNT / world + 8 * PLUMB_SHARD_BLOCK);
             plumb_gradient_fini(&g);
             plumb_backend_destroy(&dry);
             plumb_backend_destroy(&cpu);
@@ -198,14 +292,16 @@ static void *run_faults(void *arg)
     struct plumb_backend *backend;
     struct plumb_gradient g;
     double value[PLUMB_MICRO_BATCH_VALUES];
+    struct writer w = {.g = &g, .tied = r->tied, .fail_at = r->fail_at, .fail_part = r->fail_part};
     const bool last = plumb_comm_rank(r->comm) == plumb_comm_size(r->comm) - 1;
     int64_t left = 2;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
-    CHECK_OK(plumb_gradient_init_sharded(&g, backend, r->comm, COUNT, r->to));
-    CHECK(plumb_gradient_run(&g, r->to, micro_batch, r->fail_at, value) != PLUMB_OK);
+    CHECK_OK(make(&g, backend, r->comm, r->tied, r->to));
+    CHECK(plumb_gradient_run(&g, r->to, micro_batch, &w, value) != PLUMB_OK);
+    w.fail_at = -1;
     g.pause = last ? count_down : NULL;
     g.pause_arg = &left;
-    CHECK_OK(plumb_gradient_run(&g, r->to, micro_batch, NULL, value));
+    CHECK_OK(plumb_gradient_run(&g, r->to, micro_batch, &w, value));
     CHECK(g.paused && value[7] == 0);
     g.pause = NULL;
     check_step(&g, r, r->to);
@@ -216,25 +312,30 @@ static void *run_faults(void *arg)
     return NULL;
 }
 
-static void test_faults(void)
+/* The failure comes before any exchange, or in the middle of it. */
+static void test_faults(const float *want)
 {
     struct rank rank[RANKS];
-    const int64_t m = 19;
-    float *want = calloc((size_t)(m + 1) * BLOCKS * SEEN, sizeof(*want));
-    CHECK(want);
-    for (int64_t k = 0; k < BLOCKS * SEEN; k++)
-        CHECK(tree(&want[m * BLOCKS * SEEN + k], 0, plumb_pow2_ceil(m), m, k));
     for (int world = 1; world <= 4; world *= 2)
-        for (int64_t bad = 0; bad < m; bad += 9)
-            run_world(rank, world, m, m, want, run_faults, &bad);
-    free(want);
+        for (int64_t bad = 0; bad < 19; bad += 9)
+            for (int64_t part = 1; part <= PARTS; part += PARTS / 2)
+                run_world(rank, world,
+                          &(struct rank){.want = want,
+                                         .from = 19,
+                                         .to = 19,
+                                         .fail_at = bad,
+                                         .fail_part = part,
+                                         .tied = part == 1},
+                          run_faults);
 }
 
 int main(void)
 {
-    test_sums();
-    test_bytes();
+    float *want = make_want();
+    test_sums(want);
+    test_bytes(want);
     test_memory();
-    test_faults();
+    test_faults(want);
+    free(want);
     return 0;
 }

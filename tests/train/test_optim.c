@@ -137,7 +137,7 @@ static void run_rank(plumb_comm *comm, void *arg)
     if (rank == 0) {
         run->count = m->count;
         run->norm = r.grad_norm;
-        run->shard = o->shard.end - o->shard.begin;
+        run->shard = o->shards.count;
         run->w = malloc((size_t)m->count * sizeof(float));
         CHECK(run->w);
         memcpy(run->w, m->w, (size_t)m->count * sizeof(float));
@@ -258,7 +258,7 @@ static void spoilt_rank(plumb_comm *comm, void *arg)
         grad[run->at[0]] = grad[run->at[1]] = run->with;
     CHECK_FAILS(plumb_optim_step(o, m, comm, grad, &r), PLUMB_ERR_NUMERIC, run->says);
     CHECK(!memcmp(before, m->w, bytes) && o->step == 0);
-    for (int64_t i = 0; i < o->shard.end - o->shard.begin; i++)
+    for (int64_t i = 0; i < o->shards.count; i++)
         CHECK(o->m[i] == 0 && o->v[i] == 0);
     plumb_optim_destroy(&o);
     fake_model_free(m);

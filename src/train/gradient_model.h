@@ -1,0 +1,18 @@
+/* gradient_model.h - the gradient of a model's trained tensors, and its pass.
+ * Layer 5. Includes config/, model/, train/gradient.h. */
+#ifndef PLUMB_TRAIN_GRADIENT_MODEL_H
+#define PLUMB_TRAIN_GRADIENT_MODEL_H
+
+#include "config/config.h"
+#include "model/model.h"
+#include "train/gradient.h"
+
+/* Allocates the gradient of m, whole or sharded as train.shard says (auto: whole).
+ * most_micro_batches: the largest number of micro-batches of any step. Collective, but a rank may
+ * fail alone: call plumb_comm_agree afterwards. */
+plumb_status plumb_gradient_open(struct plumb_gradient *g, const plumb_model *m, plumb_comm *comm,
+                                 const struct plumb_config *cfg, int64_t most_micro_batches);
+/* Lets the backward of a pass of m write to g. g must outlive the last backward. */
+void plumb_gradient_attach(struct plumb_gradient *g, plumb_pass *pass);
+
+#endif

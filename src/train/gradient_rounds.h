@@ -1,0 +1,70 @@
+/* gradient_rounds.h - the sharded gradient: a ring of buffers for the micro-batch that runs, and
+ * sums of this rank's shard. Layer 5. Includes train/gradient.h, train/shards.h. For
+ * train/gradient*.c and app/cmd_gradient.c.
+ *
+ * The backward writes the parts of the vector (the layers) from the last to the first. Neighbouring
+ * parts form a bucket; a bucket is exchanged as soon as it is complete, and its buffer is then used
+ * for another bucket. Part borders are multiples of 64 elements, bucket borders multiples of
+ * PLUMB_SHARD_BLOCK: the elements before a bucket's first border come into the buffer of the bucket
+ * below.
+ *
+ *     vector   |   part 0    | part 1 | part 2 | part 3 | part 4 |
+ *     bucket   |        0        |     1     |     2     |   3   |      borders on blocks
+ *     buffer   |      edge       |  ring 0   |  ring 1   |ring 0 |
+ *              |<--- computed -->|carry|
+ *
+ * The edge buffer has bucket 0 (the embedding) from the start of the backward if the head is tied
+ * to it. If not, it has the last bucket (the head) first, and bucket 0 at the end. */
+#ifndef PLUMB_TRAIN_GRADIENT_ROUNDS_H
+#define PLUMB_TRAIN_GRADIENT_ROUNDS_H
+
+#include "train/gradient.h"
+
+enum { PLUMB_ROUND_EDGE, PLUMB_ROUND_RING, PLUMB_ROUND_BUFFERS = 3 };
+
+struct plumb_bucket {
+    int64_t begin, end; /* the parts: what the backward of this bucket writes */
+    int buffer;
+    bool open; /* the buffer holds this bucket: its elements [begin, border above) */
+};
+
+/* How far the round that runs is. ALONE: nothing was exchanged yet. */
+enum plumb_round_state {
+    PLUMB_ROUND_NONE,
+    PLUMB_ROUND_ALONE,
+    PLUMB_ROUND_EXCHANGE,
+    PLUMB_ROUND_FAILED /* all ranks know that one of them failed before the exchange */
+};
+
+struct plumb_rounds {
+    struct plumb_shards shards;  /* the buckets' borders, and this rank's runs */
+    struct plumb_bucket *bucket; /* (shards.buckets,) */
+    float *buffer[PLUMB_ROUND_BUFFERS];
+    int64_t size[PLUMB_ROUND_BUFFERS]; /* in floats */
+    int n_stored;
+    float **stored;  /* (n_stored,) sums of rounds, each (shards.count,) on the device */
+    float **scratch; /* (shards.buckets,) the buffer of each bucket */
+    /* the step */
+    int64_t rounds, at; /* number of rounds; the running one */
+    /* the running round */
+    enum plumb_round_state state;
+    bool nothing;      /* this rank has no micro-batch in it */
+    bool alone;        /* nothing is exchanged at all */
+    float *keep;       /* host: (count,) gets the micro-batch's gradient; NULL if nobody asks */
+    int64_t next;      /* the highest bucket that is not complete yet */
+    int64_t in_flight; /* the bucket whose exchange is enqueued; -1 if there is none */
+};
+
+/* Allocates *g->rounds for the parts of the vector. Collective, but a rank may fail alone. */
+plumb_status plumb_rounds_init(struct plumb_gradient *g, const struct plumb_gradient_parts *parts);
+void plumb_rounds_fini(struct plumb_gradient *g);
+/* Runs all rounds of a step. Collective: one rank's failure is every rank's. */
+plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
+                              plumb_micro_batch_fn *fn, void *arg);
+/* plumb_gradient_final and plumb_gradient_alone of a sharded gradient. */
+plumb_status plumb_rounds_final(struct plumb_gradient *g, int64_t from);
+plumb_status plumb_rounds_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,
+                                plumb_micro_batch_fn *fn, void *arg,
+                                double value[PLUMB_MICRO_BATCH_VALUES]);
+
+#endif
