@@ -119,22 +119,29 @@ def plan(bench, args, *more):
     return json.loads(out.read_text()), r
 
 
+def taken(bench, args, ranks):
+    """Runs it; what every rank took is what was planned. The bytes, with those of the host."""
+    out = bench.folder / "planned"
+    shutil.rmtree(out, ignore_errors=True)
+    p, _ = plan(bench, args(out), f"plan.world_size={ranks}")
+    ran = bench.good(*args(out, "log_level=debug"), ranks=ranks)
+    rows = TAKEN.findall(ran.err)
+    bench.check(len(rows) == 2 and "warning: memory" not in ran.err, ran.command, rows)
+    bench.check(all(row[0] == row[1] and row[2] == "0" for row in rows), ran.command, rows)
+    bench.check(len({row[3] for row in rows}) == 1, ran.command, "allocates later:", rows)
+    bench.check(max(int(row[1]) for row in rows) == p["bytes"], ran.command, "planned", p["bytes"], rows)
+    return p["bytes_with_host"]
+
+
 def test_planned(bench, job):
     """What is planned is taken, and auto decides as the plan does."""
     for name in ("sft", "psle", "sft, lora"):
         need = {}
         for shard in ("optimizer", "gradients"):
             for ranks in (1, 2):
-                out = bench.folder / "planned"
-                shutil.rmtree(out, ignore_errors=True)
-                p, r = plan(bench, job[name](out, f"train.shard={shard}"), f"plan.world_size={ranks}")
-                need[shard, ranks] = p["bytes_with_host"]
-                ran = bench.good(*job[name](out, f"train.shard={shard}", "log_level=debug"), ranks=ranks)
-                rows = TAKEN.findall(ran.err)
-                bench.check(len(rows) == 2 and "warning: memory" not in ran.err, name, shard, rows)
-                bench.check(all(row[0] == row[1] and row[2] == "0" for row in rows), name, shard, rows)
-                bench.check(max(int(row[1]) for row in rows) == p["bytes"], name, shard, ranks,
-                            "ranks: planned", p["bytes"], rows)
+                need[shard, ranks] = taken(bench, lambda out, *more, s=shard, n=name:
+                                           job[n](out, f"train.shard={s}", *more), ranks)
+        taken(bench, lambda out, *more, n=name: job[n](out, SHARDED, SMALL, *more), 2)
         if "lora" in name:
             continue  # the gradients of so small an adapter disappear in the rounding to pages
         bench.check(need["gradients", 2] < need["optimizer", 2], name, "needs", need)

@@ -56,6 +56,26 @@ def check_world_sizes(bench, exchanges):
     return one
 
 
+def check_sharded(bench, one):
+    """train.shard=gradients: the same bytes, in float32 and bfloat16, with the exchange beside the
+    backward over NCCL; a replay file holds the gradient of its own micro-batch."""
+    split = ["train.shard=gradients", "comm.bucket=0", "train.replay=2:1", "log_level=debug"]
+    want = {dtype: sft(bench, dtype, 1, f"dtype={dtype}", "train.replay=2:1")[0]
+            for dtype in ("float32", "bfloat16")}
+    for exchange, devices, ranks, dtype in (("nccl", 4, 4, "float32"), ("nccl", 4, 4, "bfloat16"),
+                                            ("mpi", 2, 2, "float32")):
+        other, said = sft(bench, f"split-{exchange}-{dtype}", ranks, f"comm.exchange={exchange}",
+                          f"dtype={dtype}", *split, devices=devices)
+        what = f"gradients split, {exchange}, {ranks} ranks, {dtype}:"
+        for name in ("latest/model.safetensors", "latest/trainer_state.h5", "replay-2-1.h5"):
+            bench.same(want[dtype] / name, other / name, what)
+        bench.check("warning: memory" not in said, what, "took more than planned:", said)
+    alone = bench.folder / "psle-alone-1"
+    other = psle(bench, one / "latest", "split", 4, *split[:2])
+    bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", "psle, split:")
+    bench.check(rollouts(alone) == rollouts(other), "psle, split: other rollouts")
+
+
 def check_own_order(bench, one):
     """Checks sums in NCCL's own order: the figures are close, and the log mentions that order."""
     other, said = sft(bench, "own", 4, "comm.reduce=nccl")
@@ -103,6 +123,7 @@ def check_stopped(bench, model):
 
 def test(bench):
     one = check_world_sizes(bench, {"mpi": 2, "nccl": 4})
+    check_sharded(bench, one)
     check_own_order(bench, one)
     check_refusals(bench)
     check_bound(bench)

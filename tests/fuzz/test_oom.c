@@ -19,7 +19,7 @@
 #include "model/generate.h"
 #include "spm.h"
 #include "text/template.h"
-#include "train/gradient.h"
+#include "train/gradient_model.h"
 #include "train/micro.h"
 #include "train/optim.h"
 #include "train/weights.h"
@@ -264,6 +264,12 @@ static plumb_status make_gradient(union made *x)
 {
     return plumb_gradient_init(&x->gradient, given.backend, given.comm, given.m->count, 5);
 }
+static plumb_status make_sharded(union made *x)
+{
+    struct plumb_config cfg = {0};
+    cfg.train.shard = PLUMB_SHARD_GRADIENTS;
+    return plumb_gradient_open(&x->gradient, given.m, given.comm, &cfg, 5);
+}
 static void drop_gradient(union made *x)
 {
     plumb_gradient_fini(&x->gradient);
@@ -332,6 +338,7 @@ static const struct {
     {"pass", make_pass, drop_pass, false},
     {"generator", make_generator, drop_generator, false},
     {"gradient", make_gradient, drop_gradient, false},
+    {"sharded gradient", make_sharded, drop_gradient, false},
     {"pack", make_pack, drop_pack, false},
     {"micro-batch", make_micro, drop_micro, false},
     {"comparison of weights", compare_weights, drop_nothing, false},

@@ -30,6 +30,8 @@ struct rank {
 
 struct worker {
     struct plumb_trainer t;
+    float spoil;  /* what the gradient of the micro-batch gets in layer 0; 0: nothing */
+    float *grad0; /* sharded: address of the part that has layer 0 */
     struct plumb_micro micro;
     const struct rank *r;
 };
@@ -71,13 +73,33 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     PLUMB_TRY(plumb_micro_check(m));
     PLUMB_TRY(plumb_micro_loss(m));
     value[0] = m->out.loss;
+    w->spoil = !bad                      ? 0
+               : w->r->fault == SUM      ? 3e38f
+               : w->r->fault != GRADIENT ? 0
+               : micro_batch % 2         ? INFINITY
+                                         : NAN;
     PLUMB_TRY(plumb_micro_backward(m, w->t.pass, w->t.model, grad));
-    const struct plumb_param *p = &w->t.model->param[4];
-    if (bad && w->r->fault == GRADIENT)
-        grad[p->offset + 17] = micro_batch % 2 ? INFINITY : NAN;
-    if (bad && w->r->fault == SUM)
-        grad[p->offset + 17] = 3e38f;
+    if (grad && w->spoil != 0)
+        grad[w->t.model->param[4].offset + 17] = w->spoil;
     return PLUMB_OK;
+}
+
+/* The sharded gradient's callbacks, between which a value of layer 0 is spoilt. */
+static plumb_status place(void *arg, float **grad, int64_t begin, int64_t end)
+{
+    struct worker *w = arg;
+    PLUMB_TRY(plumb_gradient_place(&w->t.gradient, grad, begin, end));
+    if (begin == plumb_model_part(w->t.model, 1))
+        w->grad0 = *grad;
+    return PLUMB_OK;
+}
+
+static plumb_status final(void *arg, int64_t from)
+{
+    struct worker *w = arg;
+    if (from == plumb_model_part(w->t.model, 1) && w->spoil != 0)
+        w->grad0[w->t.model->param[4].offset + 17] = w->spoil;
+    return plumb_gradient_final(&w->t.gradient, from);
 }
 
 static void *rank_main(void *arg)
@@ -85,12 +107,12 @@ static void *rank_main(void *arg)
     struct rank *r = arg;
     struct worker w = {.r = r};
     struct plumb_trainer *t = &w.t;
-    const struct plumb_optim_options options = {.learning_rate = 0.01,
-                                                .beta1 = 0.9,
-                                                .beta2 = 0.95,
-                                                .eps = 1e-8,
-                                                .max_grad_norm = 1,
-                                                .schedule = {PLUMB_LR_CONSTANT, 9, 0, 0}};
+    struct plumb_optim_options options = {.learning_rate = 0.01,
+                                          .beta1 = 0.9,
+                                          .beta2 = 0.95,
+                                          .eps = 1e-8,
+                                          .max_grad_norm = 1,
+                                          .schedule = {PLUMB_LR_CONSTANT, 9, 0, 0}};
     *t = (struct plumb_trainer){
         .cfg = &r->cfg, .comm = r->comm, .command = "align", .micro = &w.micro};
     CHECK_OK(plumb_micro_parse(&t->replay_step, &t->replay_micro_batch, r->cfg.train.replay));
@@ -106,7 +128,14 @@ static void *rank_main(void *arg)
     w.micro.param.label_smoothing = 0.125;
     const struct plumb_pass_limit limit = plumb_pack_limit(&w.micro.pack, true, false, 7);
     CHECK_OK(plumb_pass_create(&t->pass, t->model, &limit));
-    CHECK_OK(plumb_gradient_init(&t->gradient, t->backend, r->comm, t->model->count, LEAVES));
+    if (r->cfg.train.shard == PLUMB_SHARD_GRADIENTS) {
+        CHECK_OK(plumb_gradient_open(&t->gradient, t->model, r->comm, &r->cfg, LEAVES));
+        options.shards = plumb_gradient_shards(&t->gradient);
+        plumb_pass_on_place(t->pass, place, &w);
+        plumb_pass_on_final(t->pass, final, &w);
+    } else {
+        CHECK_OK(plumb_gradient_init(&t->gradient, t->backend, r->comm, t->model->count, LEAVES));
+    }
     CHECK_OK(plumb_optim_create(&t->optim, t->model, r->comm, &options));
     struct plumb_step_result result = {0};
     r->status = plumb_trainer_step(t, LEAVES, micro_batch_gradient, &w, &result);
@@ -258,6 +287,17 @@ static void test_parse(void)
         CHECK_FAILS(plumb_micro_parse(&step, &micro_batch, bad[i]), PLUMB_ERR_CONFIG, bad[i]);
 }
 
+static void test_faults(struct plumb_config *cfg)
+{
+    test_healthy(cfg);
+    test_fault(cfg, LOSS, 5, "token 8 of record 50, sample 0 is -inf");
+    test_fault(cfg, REFERENCE, 5, "record 50 samples 0 1 2");
+    test_fault(cfg, GRADIENT, 5, "record 50 samples 0 1 2) is not finite, first in model.layers.0");
+    for (int64_t from = 0; from < LEAVES; from++) /* the first and last of a rank too */
+        test_fault(cfg, GRADIENT, from, ") is not finite, first in model.layers.0");
+    test_fault(cfg, SUM, 2, "their sum is not");
+}
+
 int main(void)
 {
     const char *root = getenv("PLUMB_SOURCE_ROOT");
@@ -270,13 +310,12 @@ int main(void)
     char *const override[] = {model, dir};
     CHECK_OK(plumb_config_load(&cfg, "align", NULL, override, 2));
     test_parse();
-    test_healthy(cfg);
-    test_fault(cfg, LOSS, 5, "token 8 of record 50, sample 0 is -inf");
-    test_fault(cfg, REFERENCE, 5, "record 50 samples 0 1 2");
-    test_fault(cfg, GRADIENT, 5, "record 50 samples 0 1 2) is not finite, first in model.layers.0");
-    for (int64_t from = 0; from < LEAVES; from++) /* the first and last of a rank too */
-        test_fault(cfg, GRADIENT, from, ") is not finite, first in model.layers.0");
-    test_fault(cfg, SUM, 2, "their sum is not");
+    for (int sharded = 0; sharded < 2; sharded++) {
+        cfg->train.shard = sharded ? PLUMB_SHARD_GRADIENTS : PLUMB_SHARD_OPTIMIZER;
+        cfg->comm.bucket = 0;
+        test_faults(cfg);
+    }
+    cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
     test_files(cfg);
     CHECK_OK(plumb_dir_remove(out));
     plumb_config_free(&cfg);
