@@ -277,6 +277,9 @@ void plumb_kernels_init_cpu(struct plumb_kernels *t);
 bool plumb_kernels_init_isa(struct plumb_kernels *t, const char *isa);
 extern const char *const plumb_kernels_isa[];
 void plumb_kernels_init_cuda(struct plumb_kernels *t);
+/* Sets linear_plain and the functions that return sizes (*_count) to those of the CUDA kernels, and
+ * leaves the rest of *t as it is. Exists in every build: `plumb plan` needs no more. */
+void plumb_kernels_init_cuda_sizes(struct plumb_kernels *t);
 
 #ifdef __cplusplus
 }

@@ -255,12 +255,6 @@ static plumb_status run_bwd(plumb_stream *s, float *dq, float *dk, float *dv, co
     return launched("attention_bwd dk, dv");
 }
 
-static int64_t attention_work_count(int64_t n, const struct plumb_attn_shape *shape, int threads)
-{
-    (void)threads;
-    return n * shape->h; /* delta needs one float per (row, head) pair */
-}
-
 static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *dv,
                                   const float *dout, const float *o, const float *lse,
                                   const float *q, const float *kc, const float *vc, float *work,
@@ -284,6 +278,5 @@ static plumb_status attention_bwd(plumb_stream *s, float *dq, float *dk, float *
 
 void plumb_cuda_init_attention_bwd(struct plumb_kernels *t)
 {
-    BOTH(t, attention_work_count);
     t->attention_bwd = attention_bwd;
 }

@@ -32,6 +32,7 @@ CUDA_FILES(X)
 extern "C" void plumb_kernels_init_cuda(struct plumb_kernels *t)
 {
     *t = plumb_kernels();
+    plumb_kernels_init_cuda_sizes(t);
 #define X(file) plumb_cuda_init_##file(t);
     CUDA_FILES(X)
 #undef X

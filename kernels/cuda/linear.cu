@@ -19,11 +19,6 @@ static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a,
 
 /* ---- the kernels ------------------------------------------------------------------------ */
 
-static int64_t linear_packed_count(int64_t out, int64_t in)
-{
-    return out * in;
-}
-
 /* Copies w, because cuBLASLt reads row-major float32 weights. */
 static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, int64_t out,
                                 int64_t in)
@@ -97,12 +92,6 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const plumb_bf16 *x,
                     out, in);
 }
 
-static int64_t linear_work_count(int64_t n, int64_t out, int64_t in, int threads)
-{
-    (void)n, (void)out, (void)in, (void)threads;
-    return 0;
-}
-
 template <class T>
 static plumb_status linear_bwd_x(plumb_stream *s, T *dx, const T *dy, const T *w, float *work,
                                  int64_t n, int64_t out, int64_t in, int accumulate)
@@ -158,7 +147,4 @@ void plumb_cuda_init_linear(struct plumb_kernels *t)
     BOTH(t, linear_bwd_w);
     t->bf16.head_fwd = head_fwd;
     t->bf16.narrow_fwd = narrow_fwd;
-    t->linear_plain = true;
-    t->linear_packed_count = linear_packed_count;
-    t->linear_work_count = linear_work_count;
 }

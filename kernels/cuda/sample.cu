@@ -219,12 +219,6 @@ static __global__ void __launch_bounds__(W *WARP)
     logp_sampled[i] = float(drawn);
 }
 
-static int64_t sample_work_count(int64_t n, int64_t v, int threads)
-{
-    (void)n, (void)v, (void)threads;
-    return 0;
-}
-
 static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
                                const float *logits, const double *u,
                                const struct plumb_sample_param *p, float *work, int64_t n,
@@ -265,7 +259,6 @@ static plumb_status penalty_fwd(plumb_stream *s, float *y, const float *x, const
 
 void plumb_cuda_init_sample(struct plumb_kernels *t)
 {
-    t->sample_work_count = sample_work_count;
     t->sample_fwd = sample_fwd;
     t->penalty_fwd = penalty_fwd;
 }

@@ -203,11 +203,25 @@ enum { HAVE_NCCL = 1 };
 enum { HAVE_NCCL = 0 };
 #endif
 
+/* Without a GPU, a plan needs to be told how much memory one has. */
+static plumb_status free_of_gpu(struct plumb_backend *b, int64_t *bytes)
+{
+    plumb_status st = PLUMB_ERR_DEVICE;
+#ifdef PLUMB_HAVE_CUDA
+    st = plumb_backend_cuda_free(b, bytes);
+#endif
+    (void)b, (void)bytes;
+    PLUMB_REQUIRE(st == PLUMB_OK, PLUMB_ERR_CONFIG,
+                  "plan.memory: is not set, and plumb finds no GPU here to ask for its memory; "
+                  "give what one of the GPUs has, such as plan.memory=80GB");
+    return PLUMB_OK;
+}
+
 static plumb_status create_cuda(struct plumb_app *app)
 {
-#ifdef PLUMB_HAVE_CUDA
     if (strcmp(app->command, "plan") == 0)
-        return plumb_backend_cuda_plan_create(&app->backend);
+        return plumb_backend_cuda_plan_create(&app->backend, free_of_gpu);
+#ifdef PLUMB_HAVE_CUDA
     return plumb_backend_cuda_create(&app->backend, plumb_comm_local_rank(app->comm));
 #else
     (void)app;
@@ -218,8 +232,10 @@ static plumb_status create_cuda(struct plumb_app *app)
 #endif
 }
 
-static plumb_status check_exchange(const struct plumb_config *cfg)
+static plumb_status check_exchange(const struct plumb_app *app)
 {
+    const struct plumb_config *cfg = app->cfg;
+    const bool plan = strcmp(app->command, "plan") == 0; /* it moves nothing */
     const bool reduce = cfg->comm.reduce == REDUCE_NCCL;
     const bool nccl = reduce || cfg->comm.exchange == EXCHANGE_NCCL;
     PLUMB_REQUIRE(!reduce || cfg->comm.exchange != EXCHANGE_MPI, PLUMB_ERR_CONFIG,
@@ -228,7 +244,7 @@ static plumb_status check_exchange(const struct plumb_config *cfg)
     PLUMB_REQUIRE(!nccl || strcmp(cfg->device, "cuda") == 0, PLUMB_ERR_CONFIG,
                   "comm.%s: nccl needs device: cuda; device is %s", reduce ? "reduce" : "exchange",
                   cfg->device);
-    PLUMB_REQUIRE(!nccl || HAVE_NCCL, PLUMB_ERR_UNSUPPORTED,
+    PLUMB_REQUIRE(!nccl || HAVE_NCCL || plan, PLUMB_ERR_UNSUPPORTED,
                   "comm.%s: nccl, but this plumb was built without NCCL: leave it out, or build "
                   "with -Dnccl=enabled",
                   reduce ? "reduce" : "exchange");
@@ -256,7 +272,7 @@ static plumb_status attach_device(struct plumb_app *app)
 static plumb_status create_backend(struct plumb_app *app, int sharing)
 {
     const struct plumb_config *cfg = app->cfg;
-    PLUMB_TRY(check_exchange(cfg));
+    PLUMB_TRY(check_exchange(app));
     if (strcmp(cfg->device, "ref") == 0)
         return plumb_backend_ref_create(&app->backend);
     if (strcmp(cfg->device, "cuda") == 0)

@@ -13,7 +13,7 @@ void plumb_backend_destroy(struct plumb_backend **b)
 
 plumb_status plumb_backend_set_dtype(struct plumb_backend *b, enum plumb_dtype dtype)
 {
-    PLUMB_REQUIRE(dtype == PLUMB_F32 || (dtype == PLUMB_BF16 && b->k.bf16.linear_fwd),
+    PLUMB_REQUIRE(dtype == PLUMB_F32 || (dtype == PLUMB_BF16 && b->k.bf16.attention_work_count),
                   PLUMB_ERR_UNSUPPORTED, "dtype: %s is not supported on device: %s%s",
                   plumb_dtype_name(dtype), b->name,
                   dtype == PLUMB_BF16 ? "; use device: cuda" : "");

@@ -12,6 +12,12 @@
 #include "gemm_use.h"
 #include "kernels.h"
 
+/* The alignment of large allocations on a GPU, and the device memory that a plan leaves free there.
+ * Of that, the stacks of kernels need the most: 768 bytes for each of the 270 thousand threads that
+ * an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the limit of 768; 576 are used).
+ * plumb's own kernels are less than 16 MB, a graph is a few MB. */
+enum { PLUMB_CUDA_PAGE = 256, PLUMB_CUDA_MARGIN = 512 << 20 };
+
 /* An element of a backend's dtype, float32 or bfloat16. The type is incomplete, so that only
  * kernels can read it. */
 typedef struct plumb_real plumb_real;
@@ -39,7 +45,8 @@ struct plumb_backend {
      * graphs. 0 on the CPU */
     int64_t margin;
     int64_t page; /* allocations of at least this size start at a multiple of it */
-    bool dry;     /* true: memory is only counted; alloc returns NULL and kernels cannot run */
+    bool dry; /* true: memory is only counted; alloc and alloc_host return NULL, and kernels cannot
+                run */
     /* alloc sets *out to device memory that is 256-byte aligned and recorded in `memory`. The
      * copies to_device and to_host are synchronous. zero is asynchronous: it is ordered before
      * later kernels on the stream and before sync. */
@@ -111,9 +118,14 @@ plumb_status plumb_host_available(int64_t *bytes);
  * ranks share one. Exists only if PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no
  * GPU. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank);
-/* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs no GPU. Only its function
- * `available` needs one, because it reads the free memory of the real GPU. */
-plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out);
+/* Sets *bytes to the free memory of this process's GPU; b is not read. Exists only if
+ * PLUMB_HAVE_CUDA is 1. PLUMB_ERR_DEVICE. */
+plumb_status plumb_backend_cuda_free(struct plumb_backend *b, int64_t *bytes);
+/* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs neither a GPU nor a build
+ * with CUDA. Its `available` is `available_now`, for example plumb_backend_cuda_free. */
+plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out,
+                                            plumb_status (*available_now)(struct plumb_backend *b,
+                                                                          int64_t *bytes));
 /* frees a backend and sets *b to NULL; *b may be NULL */
 void plumb_backend_destroy(struct plumb_backend **b);
 

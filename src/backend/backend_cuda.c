@@ -7,14 +7,8 @@
 #include "backend/topology.h"
 #include "cuda/cuda.h"
 
-enum { PAGE = 256 }; /* plumb_backend.page; larger alignments would not be faster */
-/* floats for the partial results of long rows; one row of 32 heads of size 128 with 16k keys needs
- * 0.14 million */
+/* enough for 32 heads of size 128 with 16k keys, which need 0.14 million */
 enum { CHUNK_FLOATS = 2 << 20 };
-/* plumb_backend.margin in bytes. The stacks of kernels need the most of it: 768 bytes for each of
- * the 270 thousand threads that an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the
- * limit of 768; 576 are used). plumb's own kernels are less than 16 MB, a graph is a few MB. */
-enum { MARGIN = 512 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)
 {
@@ -290,8 +284,8 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .place = PLUMB_DEVICE,
                                 .threads = 1,
                                 .stream = (plumb_stream *)(void *)c,
-                                .margin = MARGIN,
-                                .page = PAGE,
+                                .margin = PLUMB_CUDA_MARGIN,
+                                .page = PLUMB_CUDA_PAGE,
                                 .alloc = plumb_memory_alloc,
                                 .release = plumb_memory_release,
                                 .alloc_host = cuda_alloc_host,
@@ -336,12 +330,7 @@ fail:
     return st;
 }
 
-plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out)
+plumb_status plumb_backend_cuda_free(struct plumb_backend *b, int64_t *bytes)
 {
-    struct plumb_backend like = {
-        .name = "cuda", .place = PLUMB_DEVICE, .threads = 1, .margin = MARGIN, .page = PAGE};
-    plumb_kernels_init_cuda(&like.k);
-    PLUMB_TRY(plumb_backend_dry_create(out, &like));
-    (*out)->available = cuda_available;
-    return PLUMB_OK;
+    return cuda_available(b, bytes);
 }

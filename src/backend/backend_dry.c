@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "backend/backend.h"
-#include "base/num.h"
 
 static plumb_status nothing_to_take(struct plumb_backend *b, void **out, int64_t bytes,
                                     const char *what)
@@ -19,20 +18,11 @@ static void nothing_to_give(struct plumb_backend *b, void *data)
     (void)b, (void)data;
 }
 
-/* Allocates real host memory, because the set-up code writes to it. */
-static plumb_status take_host(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
+/* Host memory is counted, too: the plan of a large model must not take the memory of the model. */
+static plumb_status count_host(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     *out = NULL;
-    PLUMB_TRY(plumb_memory_beside(b, what, bytes));
-    *out = calloc(1, (size_t)plumb_max_i64(bytes, 1));
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "%s: %lld bytes", what, (long long)bytes);
-    return PLUMB_OK;
-}
-
-static void give_host(struct plumb_backend *b, void *data)
-{
-    (void)b;
-    free(data);
+    return plumb_memory_beside(b, what, bytes);
 }
 
 static plumb_status zero_nothing(struct plumb_backend *b, void *data, int64_t bytes)
@@ -87,8 +77,8 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->dry = true;
     b->alloc = plumb_memory_alloc;
     b->release = plumb_memory_release;
-    b->alloc_host = take_host;
-    b->release_host = give_host;
+    b->alloc_host = count_host;
+    b->release_host = nothing_to_give;
     b->zero = zero_nothing;
     b->to_device = copy_nothing_in;
     b->to_host = copy_nothing_out;
@@ -111,5 +101,20 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->available = no_end;
     b->destroy = dry_destroy;
     *out = b;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out,
+                                            plumb_status (*available_now)(struct plumb_backend *b,
+                                                                          int64_t *bytes))
+{
+    struct plumb_backend like = {.name = "cuda",
+                                 .place = PLUMB_DEVICE,
+                                 .threads = 1,
+                                 .margin = PLUMB_CUDA_MARGIN,
+                                 .page = PLUMB_CUDA_PAGE};
+    plumb_kernels_init_cuda_sizes(&like.k);
+    PLUMB_TRY(plumb_backend_dry_create(out, &like));
+    (*out)->available = available_now;
     return PLUMB_OK;
 }

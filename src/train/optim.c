@@ -52,7 +52,8 @@ static plumb_status take_moments(plumb_optim *o)
             PLUMB_TRY(b->zero(b, data, bytes));
             continue;
         }
-        memset(data, 0, (size_t)bytes);
+        if (data) /* NULL on a dry backend */
+            memset(data, 0, (size_t)bytes);
         PLUMB_TRY(b->alloc(b, &part, o->part * (int64_t)sizeof(float), "piece of the moments"));
         o->piece[k] = (float *)part;
     }

@@ -207,10 +207,23 @@ def plan_8b(bench, name, *more):
 
 
 def test_8b(bench):
-    """Checks that configurations for 8 B parameters can be planned without a GPU."""
+    """Configurations for 8 B parameters can be planned where there is no GPU, too: for the CPU, and
+    as they are, for GPUs in bfloat16. That takes neither a build with CUDA nor the memory of the
+    model. Sizes by hand: matrices that multiply are 2 bytes an element, everything else 4."""
+    count, embedding, norms = 8030261248, 128256 * 4096, 65 * 4096
     for name in ("psle", "prefer_dpo"):
         p = plan_8b(bench, name, "device=cpu", "dtype=float32", "plan.memory=150GB")
         bench.check(held(p, "weights", "policy") > 4 * 8e9, name, p)
+        p = plan_8b(bench, name, "plan.memory=250GB")
+        packed = held(p, "packed weights", "policy")
+        bench.check(0 <= packed - 2 * (count - embedding - norms) <= GUARD and p["fits"], name, p)
+        bench.check(p["margin"] == 512 << 20 and p["device"] == "cuda bfloat16", name, p)
+    host = plan_8b(bench, "prefer_dpo", "plan.memory=250GB", "offload_moments=true")
+    moments = [r["bytes"] for r in host["rows"] if r["host"] and r["what"].endswith(" moments")]
+    bench.check(len(moments) == 2 and all(0 <= m - count // 2 <= 65536 for m in moments), "host:", moments)
+    if not bench.good("doctor").out.count("cuda"):
+        r = bench.run("plan", "sft", f"model={bench.folder / '8b'}", "device=cuda")
+        bench.check(r.code == 12 and "plan.memory=80GB" in r.err, "whose memory?", r)
 
 
 def test(bench):
