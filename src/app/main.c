@@ -9,6 +9,7 @@
 #include "app/arguments.h"
 #include "app/compare.h"
 #include "app/placement.h"
+#include "app/plan.h"
 #include "app/process.h"
 #include "base/log.h"
 #include "io/file.h"
@@ -292,14 +293,13 @@ static plumb_status set_dtype(struct plumb_app *app)
 static plumb_status find_planned(struct plumb_app *app)
 {
     const char *found = app->argc > 2 ? app->argv[2] : NULL;
+    PLUMB_REQUIRE(found, PLUMB_ERR_CONFIG,
+                  "expected a command to plan for: plumb plan align|sft|reward|prefer|run "
+                  "[CONFIG.yaml] [key=value ...] (run: a file of stages)");
     PLUMB_REQUIRE(
-        found, PLUMB_ERR_CONFIG,
-        "expected a command to plan for: plumb plan align|sft|reward|prefer [CONFIG.yaml] "
-        "[key=value ...]");
-    PLUMB_REQUIRE(
-        plumb_job_find(found), PLUMB_ERR_CONFIG,
+        plumb_job_find(found) || strcmp(found, "run") == 0, PLUMB_ERR_CONFIG,
         "command line argument 2: expected the command to plan for (align, sft, reward or "
-        "prefer), found '%s': plumb plan align %s",
+        "prefer; run for a file of stages), found '%s': plumb plan align %s",
         found, find(found) ? "[CONFIG.yaml] [key=value ...]" : found);
     app->planned = found;
     return PLUMB_OK;
@@ -308,12 +308,15 @@ static plumb_status find_planned(struct plumb_app *app)
 static plumb_status load_sorted(struct plumb_app *app, struct plumb_config **cfg, const char *words,
                                 const struct plumb_arguments *a)
 {
-    if (strcmp(app->command, "run") != 0) {
+    const bool plan = app->planned != NULL;
+    if (strcmp(plan ? app->planned : app->command, "run") != 0) {
         PLUMB_TRY(plumb_config_load(cfg, words, a->file, a->option, a->n));
         return plumb_train_settle(*cfg, words);
     }
-    plumb_status st = plumb_stages_load(&app->stages, a->file, a->option, a->n);
-    *cfg = app->stages ? app->stages->top : NULL;
+    plumb_status st = plan ? plumb_plan_load_stages(&app->stages, cfg, a)
+                           : plumb_stages_load(&app->stages, a->file, a->option, a->n);
+    if (!plan)
+        *cfg = app->stages ? app->stages->top : NULL;
     for (int64_t i = 0; app->stages && i < app->stages->n && st == PLUMB_OK; i++) {
         const struct plumb_stage *one = &app->stages->item[i];
         st = plumb_train_settle(one->cfg, one->command);
@@ -432,9 +435,8 @@ int main(int argc, char **argv)
     if (end.alone)
         plumb_comm_abort(app.comm, end.code);
     plumb_comm_destroy(&app.comm);
-    if (app.stages)
-        plumb_stages_free(&app.stages);
-    else
+    if (!app.stages || app.planned) /* the configuration of `run` belongs to its stages */
         plumb_config_free((struct plumb_config **)&app.cfg);
+    plumb_stages_free(&app.stages);
     return end.code;
 }

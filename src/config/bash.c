@@ -107,7 +107,7 @@ static const char script[] =
     "    fi\n"
     "    if [[ $COMP_CWORD -eq 1 || ( $COMP_CWORD -eq 2 && $command == @(help|plan) ) ]]; then\n"
     "        words=$_plumb_commands\n"
-    "        [[ $command != plan || $COMP_CWORD -eq 1 ]] || words='align sft reward prefer'\n"
+    "        [[ $command != plan || $COMP_CWORD -eq 1 ]] || words='align sft reward prefer run'\n"
     "        COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
     "        return\n"
     "    fi\n"

@@ -166,7 +166,16 @@
 
 #define PLUMB_OPTIONS_PLAN(X) \
     X(TEXT, memory, "", "", "", "asrfb", 0, "memory that a rank may use of its GPU, or of the host on the CPU, with a unit: 80GB or 4096MiB; not given: the free memory. plan and training end with exit code 4 if the run needs more") \
-    X(INT, world_size, "0", "[0, 65536]", "ranks", "b", 0, "number of ranks to plan for; 0: the number of running ranks")
+    X(INT, world_size, "0", "[0, 65536]", "ranks", "b", 0, "number of ranks to plan for; 0: the number of running ranks") \
+    X(INT, host_ranks, "8", "[1, 65536]", "ranks", "b", 0, "ranks per host, for the estimate of time") \
+    X(INT, answer_tokens, "0", "[0, 16777216]", "tokens", "b", 0, "mean length of a sampled completion, for the estimate of time; 0: max_new_tokens, its longest") \
+    X(REAL, flops, "0", "[0, 1e18]", "FLOP/s", "b", 0, "peak rate of a rank's device for matrix products in dtype; 0: on cuda the H100's and H200's by NVIDIA's data sheets (SXM, dense): 989e12 in bfloat16, 67e12 in float32; on a CPU no time is estimated") \
+    X(REAL, bandwidth, "0", "[0, 1e18]", "bytes/s", "b", 0, "memory bandwidth of a rank's device; 0: on cuda by the data sheets 3.35e12 (H100 SXM), or 4.8e12 (H200) if plan.memory is above 100GB") \
+    X(REAL, host_link, "450e9", "[1, 1e18]", "bytes/s", "b", 0, "rate at which a rank sends to ranks of its host; 450e9: NVLink 4, one direction, data sheet of the H100") \
+    X(REAL, link, "50e9", "[1, 1e18]", "bytes/s", "b", 0, "rate at which a rank sends to other hosts; 50e9: one port of InfiniBand NDR, 400 Gbit/s, per GPU") \
+    X(REAL, flops_share, "0.4", "(0, 1]", "", "b", 0, "share of plan.flops that is reached: an assumption, published training runs of dense models reach 0.35 to 0.5") \
+    X(REAL, bandwidth_share, "0.6", "(0, 1]", "", "b", 0, "share of plan.bandwidth that is reached: an assumption") \
+    X(REAL, link_share, "0.7", "(0, 1]", "", "b", 0, "share of plan.link and plan.host_link that is reached: an assumption")
 
 /* columns: X(LIST, section, text of the section in help) */
 #define PLUMB_OPTION_SECTIONS(X) \
@@ -182,7 +191,7 @@
     X(EVAL, eval, "comparison of models") \
     X(COMPARE, compare, "comparison of finished runs") \
     X(REPORT, report, "contents of the run's report") \
-    X(PLAN, plan, "memory planning")
+    X(PLAN, plan, "planning of memory and time")
 // clang-format on
 
 #endif

@@ -244,7 +244,15 @@ static plumb_status check(const struct plumb_config *cfg)
     return PLUMB_OK;
 }
 
-const struct plumb_job plumb_job_align = {.name = "align",
+static void cost(const void *run, struct plumb_cost *out)
+{
+    const struct plumb_align_run *a = run;
+    plumb_align_cost(out, &a->context, &a->part, &a->reference,
+                     plumb_rewards_model(a->reward.sources));
+}
+
+const struct plumb_job plumb_job_align = {.cost = cost,
+                                          .name = "align",
                                           .check = check,
                                           .size = sizeof(struct plumb_align_run),
                                           .setup = setup,

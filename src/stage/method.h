@@ -10,6 +10,7 @@
 #include "align/method.h"
 #include "io/hdf5.h"
 #include "stage/stages.h"
+#include "train/cost.h"
 
 /* Functions of a method, called at fixed points of the run. A function is NULL if the method does
  * nothing there. A function gets what it reads as const, and the struct of the stage that it takes
@@ -125,6 +126,12 @@ const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m
 bool plumb_method_scores(const struct plumb_method *m);
 /* Returns true if the method needs the configured reward. */
 bool plumb_method_needs_reward(const struct plumb_method *m);
+
+/* cost.c: counts what an iteration computes, reads and sends, on this rank. reward: the reward
+ * model; NULL if the run has none. */
+void plumb_align_cost(struct plumb_cost *out, const struct plumb_align_context *c,
+                      const struct plumb_partition *part,
+                      const struct plumb_reference_stage *reference, const plumb_model *reward);
 
 /* Finds a method by its name. PLUMB_ERR_CONFIG, with a list of the known names, if there is none.
  */

@@ -377,14 +377,24 @@ static struct plumb_dataset **data(void *run)
     return &((struct pairs *)run)->data;
 }
 
-const struct plumb_job plumb_job_reward = {.name = "reward",
+static void cost(const void *run, struct plumb_cost *out)
+{
+    const struct pairs *s = run;
+    plumb_cost_records(out, s->t, s->data, &s->epochs.split, 2, s->references != NULL);
+    if (s->given->select)
+        out->left_out = s->method->name;
+}
+
+const struct plumb_job plumb_job_reward = {.cost = cost,
+                                           .name = "reward",
                                            .check = check,
                                            .size = sizeof(struct pairs),
                                            .setup = setup_reward,
                                            .work = work,
                                            .release = release,
                                            .data = data};
-const struct plumb_job plumb_job_prefer = {.name = "prefer",
+const struct plumb_job plumb_job_prefer = {.cost = cost,
+                                           .name = "prefer",
                                            .check = check,
                                            .size = sizeof(struct pairs),
                                            .setup = setup_prefer,

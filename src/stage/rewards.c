@@ -103,7 +103,8 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
     if (!backend->dry)
         PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
     PLUMB_TRY(open_encoding(r, dir, need));
-    PLUMB_TRY(plumb_model_open(&r->model, backend, dir));
+    PLUMB_TRY(need->ahead ? plumb_model_open_classifier(&r->model, backend, dir, 1, 0)
+                          : plumb_model_open(&r->model, backend, dir));
     PLUMB_TRY(plumb_model_fit_tokenizer(r->model, r->tokenizer, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
                   "reward.model: %s gives %lld scores; expected a sequence classifier with one",
@@ -155,6 +156,11 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
 fail:
     plumb_rewards_destroy(&r);
     return st;
+}
+
+const plumb_model *plumb_rewards_model(const plumb_rewards *r)
+{
+    return r ? r->model : NULL;
 }
 
 plumb_status plumb_rewards_check_records(const plumb_rewards *r, const struct plumb_dataset *data,

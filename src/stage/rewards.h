@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "data/dataset.h"
 #include "data/reward.h"
+#include "model/model.h"
 
 typedef struct plumb_rewards plumb_rewards;
 
@@ -25,6 +26,8 @@ struct plumb_rewards_need {
     int64_t items;   /* largest number of items per call, on this rank */
     /* template that made the prompts' texts; NULL stands for data.prompt_template */
     const char *prompt_template;
+    /* a language model stands for the reward model that will be trained from it; only in plans */
+    bool ahead;
 };
 
 /* Opens every configured reward source. PLUMB_ERR_CONFIG if none is configured. The caller must
@@ -42,6 +45,9 @@ plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config
 plumb_status plumb_rewards_check_records(const plumb_rewards *r, const struct plumb_dataset *data,
                                          const char *path);
 void plumb_rewards_destroy(plumb_rewards **r); /* does nothing if *r is NULL */
+
+/* Returns the reward model, or NULL if there is none; r may be NULL. */
+const struct plumb_model *plumb_rewards_model(const plumb_rewards *r);
 
 /* Resets the count of missing scores and the text of plumb_rewards_fault. */
 void plumb_rewards_begin(plumb_rewards *r);

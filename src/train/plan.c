@@ -20,7 +20,8 @@ static void swap(struct plumb_dataset **a, struct plumb_dataset **b)
 }
 
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
-                             const struct plumb_job *j, const struct plumb_trainer_source *s)
+                             struct plumb_cost *cost, const struct plumb_job *j,
+                             const struct plumb_trainer_source *s)
 {
     struct plumb_trainer_source dry = *s;
     *out = NULL;
@@ -34,6 +35,10 @@ plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **
     if (data)
         swap(data, j->data(run));
     st = j->setup(run, &dry);
+    if (cost && st == PLUMB_OK) {
+        *cost = (struct plumb_cost){0};
+        j->cost(run, cost);
+    }
     if (data)
         swap(data, j->data(run));
     j->release(run, st);
@@ -212,7 +217,7 @@ static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
                             const struct plumb_job *j, const struct plumb_trainer_source *s)
 {
     struct plumb_backend *plan = NULL;
-    PLUMB_TRY(plumb_plan_make(&plan, data, j, s));
+    PLUMB_TRY(plumb_plan_make(&plan, data, NULL, j, s));
     *planned = plan->memory.most;
     plumb_plan_note_length(*data, j, s->cfg);
     plumb_status st = check_budget(plan, s);

@@ -8,6 +8,7 @@
 #define PLUMB_TRAIN_PLAN_H
 
 #include "data/dataset.h"
+#include "train/cost.h"
 #include "train/trainer.h"
 
 struct plumb_job {
@@ -22,6 +23,8 @@ struct plumb_job {
     plumb_status (*work)(void *run);                  /* Trains the model. Collective. */
     void (*release)(void *run, plumb_status outcome); /* Frees everything that setup opened. */
     struct plumb_dataset **(*data)(void *run);        /* Returns where the run keeps its data. */
+    /* Counts the work of this rank, after setup. *out is zeroed. */
+    void (*cost)(const void *run, struct plumb_cost *out);
 };
 extern const struct plumb_job plumb_job_sft;
 
@@ -32,9 +35,10 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
 /* Runs the setup of j on a dry copy of s->backend and returns that backend in *out, with its
  * counts; the caller destroys it. If data is not NULL, the setup uses the data set in *data (NULL:
  * it reads the files) and leaves its data set there, so that the data are read once. The caller
- * owns *data. Collective. */
+ * owns *data. If cost is not NULL, it is set to the work of the rank. Collective. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
-                             const struct plumb_job *j, const struct plumb_trainer_source *s);
+                             struct plumb_cost *cost, const struct plumb_job *j,
+                             const struct plumb_trainer_source *s);
 /* Warns if the sequences that a command will make are longer than the length limit in the
  * tokenizer's folder (data/length.h). data: from plumb_plan_make; it may be NULL. */
 void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb_job *j,

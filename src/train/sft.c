@@ -157,7 +157,14 @@ static struct plumb_dataset **data(void *run)
     return &((struct sft *)run)->data;
 }
 
-const struct plumb_job plumb_job_sft = {.name = "sft",
+static void cost(const void *run, struct plumb_cost *out)
+{
+    const struct sft *s = run;
+    plumb_cost_records(out, s->t, s->data, &s->epochs.split, 1, false);
+}
+
+const struct plumb_job plumb_job_sft = {.cost = cost,
+                                        .name = "sft",
                                         .check = check,
                                         .size = sizeof(struct sft),
                                         .setup = setup,

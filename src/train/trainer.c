@@ -279,6 +279,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .comm = s->comm,
                                 .backend = s->backend,
                                 .command = s->command,
+                                .ahead = s->ahead,
                                 .argc = s->argc,
                                 .argv = s->argv,
                                 .began = plumb_now(),

@@ -27,7 +27,8 @@ struct plumb_trainer {
     plumb_comm *comm;
     struct plumb_backend *backend;
     const char *command;
-    int argc; /* the command line, for run.json; borrowed */
+    bool ahead; /* as in plumb_trainer_source */
+    int argc;   /* the command line, for run.json; borrowed */
     char **argv;
     plumb_tokenizer *tokenizer;
     struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
@@ -67,6 +68,9 @@ struct plumb_trainer_source {
     int argc;
     char **argv;
     bool classifier; /* true if a reward model is trained, which has one score as output */
+    /* true for the plan of a stage: the reward model may not be trained yet, and a language model
+     * stands for it */
+    bool ahead;
 };
 
 /* Takes the lock of output_dir and opens tokenizer and weights, of a fresh start or of the

@@ -185,6 +185,89 @@ def test_config_alone(bench):
     bench.check(0 <= inputs - 33 * 2048 * 4096 * 4 <= 33 * GUARD, "layer inputs of 2 x 1024 tokens:", inputs)
 
 
+def near(a, b):
+    return abs(a - b) <= 1e-5 * abs(b)
+
+
+def test_time(bench):
+    """The estimate of time, by hand: FLOP, bytes read and bytes sent over the rates of the options."""
+    model = bench.folder / "8b"
+    c, f, v, l, d = 4096, 14336, 128256, 32, 128
+    layers, head, count = l * (c * (2 * c + 2 * 1024) + 3 * c * f), v * c, 8030261248
+    tokens, keys = 8 * 1024, 1024 * 1025 / 2
+
+    def step(*more):
+        return plan(bench, ["sft", f"model={model}", "device=cuda", "dtype=bfloat16", "plan.memory=2TB",
+                            "max_tokens=1024", "global_batch_size=64", "micro_batch_size=8", "recompute=true",
+                            "plan.world_size=8", "plan.host_ranks=4", "plan.flops=1e15",
+                            "plan.flops_share=0.5", "plan.bandwidth=4e12", "plan.bandwidth_share=0.5",
+                            "plan.host_link=4e11", "plan.link=4e10", "plan.link_share=0.25", *more])["estimate"]
+    full, lora = step(), step("lora.r=8")
+    for e, products in ((full, 3), (lora, 2)):
+        flops = ((products + 1) * 2 * layers * tokens + 4.5 * 4 * l * 32 * d * 8 * keys +
+                 (products + 1) * 2 * head * 8 * 1023)
+        got = e["phases"]["update"]
+        bench.check(near(got["flops"], flops) and near(got["seconds"], flops / 5e14), "update:", got, flops)
+    sent = full["phases"]["exchange"]
+    bench.check(near(sent["sent_inside"], 8 * count * 3 / 4) and near(sent["sent"], 8 * count / 8) and
+                near(sent["seconds"], 6 * count / 1e11 + count / 1e10), "exchange:", sent)
+    moved = full["phases"]["optimizer"]
+    bench.check(near(moved["seconds"], count * (28 / 8 + 8 + 2) / 2e12), "optimizer:", moved)
+    bench.check(near(full["seconds"], sum(p["seconds"] for p in full["phases"].values())) and
+                near(full["gpu_hours"], 8 * full["seconds"] / 3600), "sums:", full)
+    bench.check(lora["phases"]["exchange"]["seconds"] < 0.01 * sent["seconds"], "adapter:", lora)
+    a = plan(bench, ["align", f"model={model}", "device=cuda", "dtype=bfloat16", "plan.memory=80GB",
+                     "max_prompt_tokens=256", "max_new_tokens=512", "plan.answer_tokens=256", "slots=16",
+                     "global_batch_size=8", "iterations=1", "group_size=4", "method.name=dpo", "kl_to_start=false",
+                     "plan.bandwidth_share=0.5"])
+    n, rows = 32, 2 * 2 * l * 8 * d
+    read = n * 256 / 16 * (2 * (layers + head) + 16 * rows * (256 + 128))
+    got = a["estimate"]["phases"]
+    bench.check(near(got["rollout"]["bytes"], read) and near(got["rollout"]["seconds"], read / 1.675e12),
+                "rollout:", got["rollout"], read)
+    forward = n * (2 * layers * 512 + 4 * l * 32 * d * 512 * 513 / 2 + 2 * head * 256)
+    bench.check(all(near(got[k]["flops"], forward) for k in ("reference", "comparison")), "forward:", got)
+    r = bench.run("plan", "sft", f"model={model}", "plan.memory=2TB", "max_tokens=64", "plan.world_size=4",
+                  "global_batch_size=2", "micro_batch_size=1")
+    bench.check("no estimate of time" in r.out and "only 2 of the 4 ranks have work" in r.out, "CPU:", r)
+
+
+def test_stages(bench):
+    """A file of stages: what a stage takes from one that has not run is planned with its model."""
+    model, out = bench.folder / "8b", bench.folder / "stages.json"
+    file = bench.folder / "stages.yaml"
+    file.write_text(f"""output_dir: {bench.folder}/later
+device: cuda
+dtype: bfloat16
+stages:
+  - {{name: one, command: sft, model: {model}, data: {{train: no.jsonl}}, lora: {{r: 8}}}}
+  - {{name: judge, command: reward, model: 'stage:one', data: {{train: no.jsonl}}}}
+  - name: two
+    command: align
+    model: stage:one
+    data: {{prompts: no.jsonl}}
+    reward: {{model: 'stage:judge'}}
+    method: {{name: dpo}}
+    train: {{global_batch_size: 8, micro_batch_size: 1}}
+  - {{name: table, command: eval, data: {{eval: no.jsonl}}, eval: {{models: ['a=stage:two']}}}}
+""")
+    args = ["plan", "run", file, "data.max_tokens=512", f"output={out}"]
+    r = bench.run(*args, "plan.memory=150GB", "plan.world_size=2")
+    bench.check(r.code == 0 and "table:" in r.out and "eval is not planned" in r.out, "stages:", r)
+    one, judge, two = json.loads(out.read_text())
+    bench.check([p["stage"] for p in (one, judge, two)] == ["one", "judge", "two"] and
+                all(p["world_size"] == 2 and p["fits"] for p in (one, judge, two)), "stages:", r)
+    bench.check(any("stage judge has not run" in a for a in two["assumed"]), "assumed:", two["assumed"])
+    bench.check(held(two, "weights", "reward model") < held(two, "weights", "policy") and
+                held(two, "first moments") < 2**28 and held(judge, "first moments") < 2**28, "adapters:", two)
+    r = bench.run(*args, "plan.memory=100GB")
+    bench.check(r.code == 4 and "stage two: align does not fit" in r.err and len(json.loads(out.read_text())) == 3,
+                "it fits:", r)
+    r = bench.run(*args, "plan.memory=100GB", "sft.nothing=1")
+    bench.check(r.code == 12, "accepted:", r)
+    bench.check(not (bench.folder / "later").exists(), "a plan wrote the folder of a run")
+
+
 def plan_8b(bench, name, *more):
     """Returns the plan of configs/8b/NAME.yaml on eight ranks, with substitutes for its files."""
     model, reward, lines = (bench.folder / k for k in ("8b", "8b-reward", "8b.jsonl"))
@@ -232,6 +315,8 @@ def test(bench):
     test_fit(bench)
     test_refused(bench)
     test_config_alone(bench)
+    test_time(bench)
+    test_stages(bench)
     test_8b(bench)
 
 

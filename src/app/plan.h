@@ -1,0 +1,55 @@
+/* plan.h - one plan of `plumb plan`: what is planned, what it needs and what fits.
+ * Layer 6, private to app/: cmd_plan.c and plan_*.c include it. May include everything. */
+#ifndef PLUMB_APP_PLAN_H
+#define PLUMB_APP_PLAN_H
+
+#include "app/app.h"
+#include "train/plan.h"
+
+struct plumb_plan {
+    struct plumb_app *app;
+    const struct plumb_job *job;
+    const char *stage; /* name of the stage; NULL if a single command is planned */
+    /* the configuration that is tried now; it borrows the texts and lists that it points to */
+    struct plumb_config cfg;
+    struct plumb_dataset *data;
+    /* one line for each assumption about a missing file or an unset option */
+    struct plumb_buf assumed;
+    int world, rank; /* rank: the rank that needs the most memory */
+    int shard;       /* what train.shard: auto became in the last plan that was made */
+    struct plumb_backend *best;
+    struct plumb_cost cost; /* the work of that rank */
+    int64_t budget;
+    /* the largest values that fit; 0: none fits, -1: the command has no such option */
+    int64_t micro_batch, slots;
+};
+
+/* plan_search.c
+ *     of: makes the plan of every rank. Sets *out to the one that needs the most memory, which
+ * the caller destroys, *which to its rank, and *cost, unless it is NULL, to its work. search: sets
+ * the largest micro-batch and number of slots that fit. advise: prints by how much each change of
+ * one option lowers the need, if it does. */
+plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_cost *cost,
+                           struct plumb_plan *p);
+plumb_status plumb_plan_search(struct plumb_plan *p);
+void plumb_plan_advise(struct plumb_plan *p);
+
+/* plan_time.c: the estimate of time. put_time appends it as a member of the JSON object, or nothing
+ * if there are no rates. */
+void plumb_plan_print_time(const struct plumb_plan *p);
+plumb_status plumb_plan_put_time(struct plumb_buf *out, const struct plumb_plan *p);
+
+/* plan_json.c: appends the plan as one JSON object. */
+plumb_status plumb_plan_put(struct plumb_buf *out, const struct plumb_plan *p);
+
+/* plan_stages.c
+ *     load: reads a file of stages; the options of the section plan and `output` are those of *cfg,
+ *           the others go to the stages. The caller frees *stages and *cfg.
+ *     stage: sets p->cfg to the options of stage i. In place of the checkpoint of an earlier stage
+ *            that does not exist yet stands the model that this stage trains. */
+struct plumb_arguments;
+plumb_status plumb_plan_load_stages(struct plumb_stages **stages, struct plumb_config **cfg,
+                                    const struct plumb_arguments *a);
+plumb_status plumb_plan_stage(struct plumb_plan *p, struct plumb_stages *s, int64_t i);
+
+#endif

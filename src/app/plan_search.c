@@ -1,0 +1,214 @@
+/* plan_search.c - makes the plan of a command for every rank, and tries other values of its
+ * options. Layer 6. Includes app/plan.h, base/, stage/. */
+#include <stdio.h>
+
+#include "app/plan.h"
+#include "base/num.h"
+#include "stage/commands.h"
+
+static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cost,
+                              struct plumb_plan *p, int rank)
+{
+    plumb_comm *comm = NULL;
+    PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
+    const struct plumb_trainer_source s = {.comm = comm,
+                                           .backend = p->app->backend,
+                                           .cfg = &p->cfg,
+                                           .command = p->job->name,
+                                           .ahead = p->stage != NULL,
+                                           .classifier = p->job == &plumb_job_reward};
+    const plumb_status st = plumb_plan_make(out, &p->data, cost, p->job, &s);
+    plumb_comm_destroy(&comm);
+    return st;
+}
+
+static plumb_status make_given(struct plumb_backend **out, int *which, struct plumb_cost *cost,
+                               struct plumb_plan *p)
+{
+    *out = NULL;
+    for (int r = 0; r < p->world; r++) {
+        struct plumb_backend *plan = NULL;
+        struct plumb_cost work;
+        const plumb_status st = make_rank(&plan, &work, p, r);
+        if (st != PLUMB_OK) {
+            plumb_backend_destroy(out);
+            return st;
+        }
+        if (!*out || plumb_plan_bytes(plan) > plumb_plan_bytes(*out)) {
+            plumb_backend_destroy(out);
+            *out = plan;
+            *which = r;
+            if (cost)
+                *cost = work;
+        } else {
+            plumb_backend_destroy(&plan);
+        }
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_cost *cost,
+                           struct plumb_plan *p)
+{
+    const int shard = p->cfg.train.shard;
+    plumb_status st = PLUMB_OK;
+    if (shard != PLUMB_SHARD_AUTO)
+        return make_given(out, which, cost, p);
+    p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER; /* decided as a run decides it (plumb_job_run) */
+    st = make_given(out, which, cost, p);
+    if (st == PLUMB_OK && plumb_plan_bytes(*out) > p->budget) {
+        plumb_backend_destroy(out);
+        p->cfg.train.shard = PLUMB_SHARD_GRADIENTS;
+        st = make_given(out, which, cost, p);
+    }
+    p->shard = p->cfg.train.shard;
+    p->cfg.train.shard = shard;
+    return st;
+}
+
+static plumb_status fits(bool *out, struct plumb_plan *p, int64_t *option, int64_t value)
+{
+    struct plumb_backend *plan;
+    int rank;
+    const int64_t was = *option;
+    *option = value;
+    const plumb_status st = plumb_plan_of(&plan, &rank, NULL, p);
+    *option = was;
+    PLUMB_TRY(st);
+    *out = plumb_plan_bytes(plan) <= p->budget;
+    plumb_backend_destroy(&plan);
+    return PLUMB_OK;
+}
+
+/* Finds the largest value in [low, high] that fits, by bisection: if a value fits, all smaller ones
+ * must. *best is unchanged if low does not fit. */
+static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *option, int64_t low,
+                               int64_t high)
+{
+    bool good;
+    PLUMB_TRY(fits(&good, p, option, low));
+    if (!good)
+        return PLUMB_OK;
+    while (low < high) {
+        const int64_t middle = low + (high - low + 1) / 2;
+        PLUMB_TRY(fits(&good, p, option, middle));
+        if (good)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    *out = low;
+    return PLUMB_OK;
+}
+
+/* Finds the largest micro-batch that fits. A larger one needs larger activations, but there are
+ * fewer micro-batches, which may need fewer gradient buffers. So memory need not grow with the
+ * size. The number of buffers is constant while the most micro-batches of a rank are in a range
+ * that ends at 1, 2, 4 .., with train.shard=gradients at 1, 3, 7 .., so each range is searched
+ * separately. */
+static plumb_status largest_micro_batch(struct plumb_plan *p)
+{
+    const int64_t global = p->cfg.train.global_batch_size;
+    int64_t high = global;
+    p->micro_batch = 0;
+    for (int64_t each = 1; high >= 1 && p->micro_batch == 0;
+         each = plumb_is_pow2(each) && each > 1 ? 2 * each - 1 : each + 1) {
+        const int64_t low = plumb_ceil_div(global, each * p->world);
+        if (low <= high)
+            PLUMB_TRY(largest_in(&p->micro_batch, p, &p->cfg.train.micro_batch_size, low, high));
+        high = plumb_min_i64(high, low - 1);
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_plan_search(struct plumb_plan *p)
+{
+    PLUMB_TRY(largest_micro_batch(p));
+    p->slots = -1;
+    if (p->job != &plumb_job_align)
+        return PLUMB_OK;
+    p->slots = 0;
+    return largest_in(&p->slots, p, &p->cfg.generate.slots, 1, 65536);
+}
+
+/* ---- advice ---------------------------------------------------------------------------------- */
+
+/* A change of one option that may need less memory. */
+struct change {
+    char text[64]; /* the option with its new value, as on the command line */
+    int64_t *number;
+    bool *flag;
+    int *choice;
+    int64_t value; /* the new value of *number, *flag or *choice */
+};
+
+/* Fills the changes that are possible for the job and this configuration. Returns their number. */
+static int list_changes(struct change *out, struct plumb_plan *p)
+{
+    struct plumb_config *c = &p->cfg;
+    const bool align = p->job == &plumb_job_align, cuda = p->app->backend->place != PLUMB_HOST;
+    const struct {
+        const char *name;
+        int64_t *number;
+        bool *flag;
+        int64_t value;
+        bool possible;
+    } all[] = {
+        {"train.micro_batch_size", &c->train.micro_batch_size, NULL, 1, true},
+        {"train.recompute", NULL, &c->train.recompute, true, true},
+        {"train.head_rows", &c->train.head_rows, NULL, 64, true},
+        {"train.kl_to_start", NULL, &c->train.kl_to_start, false, align},
+        {"train.offload_moments", NULL, &c->train.offload_moments, true, cuda},
+        {"generate.slots", &c->generate.slots, NULL, c->generate.slots / 4, align},
+        {"generate.max_new_tokens", &c->generate.max_new_tokens, NULL,
+         c->generate.max_new_tokens / 2, align},
+    };
+    int n = 0;
+    if (p->world > 1 && c->train.shard == PLUMB_SHARD_OPTIMIZER)
+        out[n++] = (struct change){.text = "train.shard=gradients",
+                                   .choice = &c->train.shard,
+                                   .value = PLUMB_SHARD_GRADIENTS};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        const bool lower = all[i].number && all[i].value >= 1 && all[i].value < *all[i].number;
+        const bool turns = all[i].flag && *all[i].flag != (all[i].value != 0);
+        if (!all[i].possible || (!lower && !turns))
+            continue;
+        out[n] =
+            (struct change){.number = all[i].number, .flag = all[i].flag, .value = all[i].value};
+        if (lower)
+            snprintf(out[n].text, sizeof(out[n].text), "%s=%lld", all[i].name,
+                     (long long)all[i].value);
+        else
+            snprintf(out[n].text, sizeof(out[n].text), "%s=%s", all[i].name,
+                     all[i].value ? "true" : "false");
+        n++;
+    }
+    return n;
+}
+
+/* A change with which the run could not be set up is left out. */
+void plumb_plan_advise(struct plumb_plan *p)
+{
+    struct change list[16];
+    const int n = list_changes(list, p);
+    const int64_t need = plumb_plan_bytes(p->best);
+    for (int i = 0; i < n; i++) {
+        const struct plumb_config was = p->cfg;
+        struct plumb_backend *plan = NULL;
+        int rank;
+        if (list[i].number)
+            *list[i].number = list[i].value;
+        else if (list[i].choice)
+            *list[i].choice = (int)list[i].value;
+        else
+            *list[i].flag = list[i].value != 0;
+        if (plumb_plan_of(&plan, &rank, NULL, p) == PLUMB_OK && plumb_plan_bytes(plan) < need)
+            printf("%s alone needs %.3f MB less%s\n", list[i].text,
+                   1e-6 * (double)(need - plumb_plan_bytes(plan)),
+                   plumb_plan_bytes(plan) <= p->budget ? " and fits" : "");
+        plumb_backend_destroy(&plan);
+        p->cfg = was;
+    }
+    printf("more ranks (plan.world_size) divide the optimizer's moments%s\n",
+           p->job == &plumb_job_align ? ", and the prompts" : "");
+}

@@ -1,0 +1,69 @@
+/* cost.h - counts what a training command computes, reads and sends, so that `plumb plan` can
+ * estimate its time. Layer 5. Includes base/, data/, model/,
+ * train/trainer.h.
+ *
+ * The figures are those of one rank, in one iteration of align or one optimizer step of another
+ * command. They follow from the sizes of the models and the mean lengths; nothing is measured. */
+#ifndef PLUMB_TRAIN_COST_H
+#define PLUMB_TRAIN_COST_H
+
+#include "data/dataset.h"
+#include "train/trainer.h"
+
+enum { PLUMB_COST_PHASES = 12 };
+
+struct plumb_cost_phase {
+    const char *name;   /* static text */
+    double flops;       /* floating-point operations of matrix products and attention */
+    double bytes;       /* bytes read from and written to memory where that is the limit */
+    double sent;        /* bytes that the rank sends to other hosts */
+    double sent_inside; /* bytes that the rank sends to ranks of its own host */
+};
+
+struct plumb_cost {
+    struct plumb_cost_phase phase[PLUMB_COST_PHASES];
+    int n;
+    const char *unit; /* "iteration" or "step" */
+    double units;     /* number of units in the whole run */
+    int64_t micro_batches; /* of a step, over all ranks; a rank without one is idle meanwhile */
+    /* name of a method that adds work to the stages which the figures do not contain; else NULL */
+    const char *left_out;
+};
+
+/* Adds a phase. The caller may add to its figures until the next call. */
+struct plumb_cost_phase *plumb_cost_add(struct plumb_cost *c, const char *name);
+
+/* Sequences of equal length: n of them, `tokens` each, of which `targets` have a log-prob. */
+struct plumb_cost_batch {
+    double n, tokens, targets;
+};
+
+/* Floating-point operations of a forward pass: 2 per parameter of a matrix and token, and 4 h d per
+ * layer, query and key that it sees. The head runs for targets only; of a classifier, once per
+ * sequence. */
+double plumb_cost_forward(const plumb_model *m, const struct plumb_cost_batch *b);
+/* The same for a forward and backward pass. The backward of a product is two products; for frozen
+ * weights one; that of the attention is 2.5 times its forward. With recompute, the layers' forward
+ * runs twice. */
+double plumb_cost_train(const plumb_model *m, const struct plumb_cost_batch *b, bool recompute);
+
+/* Adds the phase of the rollout: all sequences are decoded, `slots` at a time, after a prefill of
+ * `prompt` tokens each. A step reads the weights and the keys and values of all live sequences. */
+void plumb_cost_decode(struct plumb_cost *c, const plumb_model *m, const struct plumb_cost_batch *b,
+                       double prompt, double slots);
+
+/* Adds the figures of a command that takes its steps over fixed records of `completions` answers
+ * each: the phases "reference" (a forward under a frozen model in the first epoch; only if
+ * `reference`), "update", "optimizer" and "exchange". */
+void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
+                        const struct plumb_dataset *data, const struct plumb_batch_split *split,
+                        int completions, bool reference);
+
+/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps, in which this rank adds up
+ * `gradients` gradients each. host_ranks: number of ranks per host.
+ *     exchange: every rank sends (W - 1) / W of the gradient, in float32, and as much of the
+ *               weights: a half to rank r ^ 1, a quarter to rank r ^ 2, and so on */
+void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
+                       double gradients, double host_ranks);
+
+#endif
